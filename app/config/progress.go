@@ -1,0 +1,54 @@
+package config
+
+import "strconv"
+
+// ShardProgress is what one shard of a re-encryption Job reports, as JSON under its own key of the
+// progress ConfigMap. Readers must bound and check it: whoever runs in the namespace can write it.
+type ShardProgress struct {
+	// Job is the Job's name, so that a late report of an older Job is not taken for a newer one's.
+	Job string `json:"job"`
+	// NotesDone and NotesTotal count notes of this shard; the total grows when keys turn up late.
+	NotesDone  int64 `json:"notesDone"`
+	NotesTotal int64 `json:"notesTotal"`
+	// NotesPerSecond is over the last report interval.
+	NotesPerSecond float64 `json:"notesPerSecond"`
+}
+
+// ShardProgressKey is the ConfigMap key of a shard.
+func ShardProgressKey(shard int) string { return "shard-" + strconv.Itoa(shard) }
+
+// Termination is what a subcommand leaves in its container's termination message when it ends.
+type Termination struct {
+	// Reason is a CamelCase word for a condition.
+	Reason string `json:"reason"`
+	// Message is a sentence for a person; it holds names, never values.
+	Message string `json:"message"`
+}
+
+// The reasons of a Termination.
+const (
+	ReasonComplete                     = "Complete"
+	ReasonConfigInvalid                = "ConfigInvalid"
+	ReasonDatabaseSecretMissing        = "DatabaseSecretMissing"
+	ReasonDatabaseUnreachable          = "DatabaseUnreachable"
+	ReasonDatabaseAuthenticationFailed = "DatabaseAuthenticationFailed"
+	ReasonDatabaseMismatch             = "DatabaseMismatch"
+	ReasonKeyMismatch                  = "KeyMismatch"
+	ReasonMigrationFailed              = "MigrationFailed"
+	ReasonVaultUnreachable             = "VaultUnreachable"
+	ReasonVaultSealed                  = "VaultSealed"
+	ReasonVaultDenied                  = "VaultDenied"
+	ReasonSuperseded                   = "Superseded"
+	ReasonStaleRows                    = "StaleRows"
+	ReasonFailed                       = "Failed"
+)
+
+// Exit codes of the subcommands.
+const (
+	// ExitRetryable: trying again may help.
+	ExitRetryable = 1
+	// ExitConfiguration: trying again does not help until the configuration is changed.
+	ExitConfiguration = 2
+	// ExitSuperseded: a newer rotation has taken over; this Job must not be tried again.
+	ExitSuperseded = 3
+)

@@ -1,0 +1,86 @@
+package config
+
+import (
+	"net"
+	"net/url"
+	"strings"
+	"time"
+)
+
+type (
+	badFunc  func(field, format string, args ...any)
+	needFunc func(field, value string)
+)
+
+func validateListen(bad badFunc, field, address string) {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		bad(field, "%q is not host:port", address)
+	}
+}
+
+func (d *Database) validate(bad badFunc, need needFunc) {
+	switch {
+	case (d.Postgres == nil) == (d.SQLite == nil):
+		bad("database", "needs exactly one of postgres and sqlite")
+	case d.Postgres != nil:
+		need("database.postgres.uriFile", d.Postgres.URIFile)
+		if n := d.Postgres.MaxConnections; n < 1 || n > 1000 {
+			bad("database.postgres.maxConnections", "must be 1 to 1000, not %d", n)
+		}
+	default:
+		need("database.sqlite.path", d.SQLite.Path)
+	}
+}
+
+func (k *Keys) validate(bad badFunc, need needFunc) {
+	if (k.Vault == nil) == (k.Local == nil) {
+		bad("keys", "needs exactly one of vault and local")
+		return
+	}
+	if k.Local != nil {
+		need("keys.local.file", k.Local.File)
+		return
+	}
+	v := k.Vault
+	if u, err := url.Parse(v.Address); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
+		bad("keys.vault.address", "must be an https URL without credentials")
+	}
+	need("keys.vault.role", v.Role)
+	need("keys.vault.tokenFile", v.TokenFile)
+	for field, path := range map[string]string{
+		"keys.vault.authMount":    v.AuthMount,
+		"keys.vault.transitMount": v.TransitMount,
+		"keys.vault.transitKey":   v.TransitKey,
+		"keys.vault.kvMount":      v.KVMount,
+		"keys.vault.kvPath":       v.KVPath,
+	} {
+		if !cleanPath(path) {
+			bad(field, "%q must be a path without a slash at either end, empty parts or dots alone", path)
+		}
+	}
+}
+
+// cleanPath keeps a name from reaching another Vault path than the one that was meant.
+func cleanPath(path string) bool {
+	for part := range strings.SplitSeq(path, "/") {
+		if part == "" || part == "." || part == ".." || strings.ContainsAny(part, "?#%\\ \t\r\n") {
+			return false
+		}
+	}
+	return true
+}
+
+func (a *Auth) validate(bad badFunc) {
+	if a.Registration != RegistrationOpen && a.Registration != RegistrationClosed {
+		bad("auth.registration", "must be Open or Closed, not %q", a.Registration)
+	}
+	if ttl := time.Duration(a.TokenTTL); ttl < 5*time.Minute || ttl > 720*time.Hour {
+		bad("auth.tokenTTL", "must be 5m to 720h, not %s", ttl)
+	}
+	if a.BcryptCost < 12 || a.BcryptCost > 16 {
+		bad("auth.bcryptCost", "must be 12 to 16, not %d", a.BcryptCost)
+	}
+	if a.MinPasswordLength < 8 || a.MinPasswordLength > 64 {
+		bad("auth.minPasswordLength", "must be 8 to 64, not %d", a.MinPasswordLength)
+	}
+}

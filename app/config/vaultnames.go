@@ -1,0 +1,42 @@
+package config
+
+import "strings"
+
+// The leaves of a deployment's KV directory.
+const (
+	// SessionKeysLeaf holds SessionKeys.
+	SessionKeysLeaf = "session-keys"
+	// PepperLeaf holds Pepper.
+	PepperLeaf = "pepper"
+	// MarkerLeaf holds Marker.
+	MarkerLeaf = "marker"
+)
+
+// Roles on the Kubernetes auth mount, and the ends of the service-account names bound to them.
+const (
+	RoleAPI      = "securenotes-api"
+	RoleRotation = "securenotes-rotation"
+	RoleOperator = "securenotes-operator"
+
+	// ServiceAccountAPISuffix and ServiceAccountRotationSuffix follow the SecureNotes' name.
+	ServiceAccountAPISuffix      = "-securenotes-api"
+	ServiceAccountRotationSuffix = "-securenotes-rotation"
+)
+
+// TransitKeyPrefix is how the name of every master key of one cluster begins. clusterID is the UID
+// of the namespace kube-system, because clusters share Vaults.
+func TransitKeyPrefix(clusterID string) string { return "sn-" + clusterID + "." }
+
+// TransitKeyName names the master key of one SecureNotes object. A namespace has no dot, so the
+// joined name belongs to one pair of namespace and name only.
+func TransitKeyName(clusterID, namespace, name string) string {
+	return TransitKeyPrefix(clusterID) + namespace + "." + name
+}
+
+// KVRoot is the KV directory of one cluster, below the mount.
+func KVRoot(clusterID string) string { return "securenotes/" + clusterID }
+
+// KVPath is the KV directory of one SecureNotes object, below the mount.
+func KVPath(clusterID, namespace, name string) string {
+	return strings.Join([]string{KVRoot(clusterID), namespace, name}, "/")
+}

@@ -1,0 +1,32 @@
+// Package testenv starts the real servers that tests talk to: HashiCorp Vault and PostgreSQL, each
+// on loopback with TLS, in a directory of the test's own, ended when the test ends.
+//
+// The binaries are found by environment variables that `make test` sets. A test that needs one that
+// is not there fails and says so: it never passes without having run.
+package testenv
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+const (
+	// VaultVariable names the path of the vault binary.
+	VaultVariable = "SECURENOTES_TEST_VAULT"
+	// PostgresVariable names the directory of PostgreSQL's binaries.
+	PostgresVariable = "SECURENOTES_TEST_POSTGRES"
+)
+
+func binary(t testing.TB, variable string, names ...string) string {
+	t.Helper()
+	dir := os.Getenv(variable)
+	if dir == "" {
+		t.Fatalf("%s is not set: run these tests with `make test-integration`, which starts the real servers", variable)
+	}
+	path := filepath.Join(append([]string{dir}, names...)...)
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("%s: %v: run `make tools`", variable, err)
+	}
+	return path
+}

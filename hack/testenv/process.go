@@ -1,0 +1,112 @@
+package testenv
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// startTimeout bounds how long a server may take to answer.
+const startTimeout = time.Minute
+
+// process is a server that runs until the test ends or Stop is called.
+type process struct {
+	command *exec.Cmd
+	done    chan struct{}
+	log     string
+}
+
+// start runs command with its output in dir/NAME.log. The server dies with the test binary, even if
+// that is killed (Pdeathsig).
+func start(t testing.TB, dir, name string, signal syscall.Signal, command *exec.Cmd) *process {
+	t.Helper()
+	p := &process{command: command, done: make(chan struct{}), log: filepath.Join(dir, name+".log")}
+	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	command.Stdout, command.Stderr = out, out
+	if command.SysProcAttr == nil {
+		command.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	command.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	if err := command.Start(); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	go func() {
+		_ = command.Wait()
+		_ = out.Close()
+		close(p.done)
+	}()
+	t.Cleanup(func() { p.stop(t, signal) })
+	return p
+}
+
+// stop signals the server and waits; a server that does not end in 20 s is killed.
+func (p *process) stop(t testing.TB, signal syscall.Signal) {
+	t.Helper()
+	select {
+	case <-p.done:
+		return
+	default:
+	}
+	_ = p.command.Process.Signal(signal)
+	select {
+	case <-p.done:
+	case <-time.After(20 * time.Second):
+		_ = p.command.Process.Kill()
+		<-p.done
+	}
+}
+
+// await polls ready until it is nil, the process ends, or startTimeout is over.
+func (p *process) await(t testing.TB, ready func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ready(ctx)
+		if err == nil {
+			return
+		}
+		select {
+		case <-p.done:
+			t.Fatalf("%s ended at its start: %s", p.command.Path, p.tail())
+		case <-ctx.Done():
+			t.Fatalf("%s did not answer within %s: %v\n%s", p.command.Path, startTimeout, err, p.tail())
+		case <-tick.C:
+		}
+	}
+}
+
+func (p *process) tail() string {
+	f, err := os.Open(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Size() > 2000 {
+		_, _ = f.Seek(-2000, io.SeekEnd)
+	}
+	raw, _ := io.ReadAll(f)
+	return string(raw)
+}
+
+// freePort asks the kernel for a port of loopback that is free now.
+func freePort(t testing.TB) int {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port
+}

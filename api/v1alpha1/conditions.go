@@ -1,0 +1,126 @@
+package v1alpha1
+
+// Conditions of SecureNotes. Each is present from the first pass, Unknown until known, unless its
+// comment says otherwise. Positive polarity: True is good.
+const (
+	// ConditionReady (positive) sums up: True when every condition below that has positive polarity
+	// is True, KeyRotationHealthy aside, for a failed rotation leaves the service working.
+	ConditionReady = "Ready"
+
+	// ConditionVaultReady (positive) is True when the operator last found the master key, the
+	// session keys and the pepper in Vault as they should be.
+	ConditionVaultReady = "VaultReady"
+
+	// ConditionDatabaseReady (positive) is True when the service has opened its database, at the
+	// right schema and belonging to this object. It says what the service's own pods reported.
+	ConditionDatabaseReady = "DatabaseReady"
+
+	// ConditionCertificateReady (positive) is True when the TLS certificate is issued and valid.
+	ConditionCertificateReady = "CertificateReady"
+
+	// ConditionWorkloadReady (positive) is True when every child object is as it should be and all
+	// replicas of the current configuration answer.
+	ConditionWorkloadReady = "WorkloadReady"
+
+	// ConditionKeyRotationHealthy (positive) is False while the newest rotation has failed, the
+	// schedule cannot be read, or a version floor of the key is not where this operator put it.
+	ConditionKeyRotationHealthy = "KeyRotationHealthy"
+
+	// ConditionReconciling (negative, kstatus) is present, and True, only while the operator is
+	// working towards the spec.
+	ConditionReconciling = "Reconciling"
+
+	// ConditionStalled (negative, kstatus) is present, and True, only while the operator cannot go
+	// on until somebody changes something.
+	ConditionStalled = "Stalled"
+)
+
+// Conditions of KeyRotation, besides Reconciling and Stalled, which mean the same as above.
+const (
+	// ConditionReencrypted (positive) is True when the Job that moves every key, and for Reencrypt
+	// every note, to the new version has completed.
+	ConditionReencrypted = "Reencrypted"
+
+	// ConditionVerified (positive) is True when a fresh process has found nothing below the new
+	// version and every key usable.
+	ConditionVerified = "Verified"
+
+	// ConditionComplete (positive) is True at the end of a rotation that succeeded. It stays.
+	ConditionComplete = "Complete"
+
+	// ConditionFailed (negative) is present, and True, while a rotation has ended without success.
+	// The old version still decrypts; see AnnotationRetryRequestedAt.
+	ConditionFailed = "Failed"
+)
+
+// Reasons of conditions. A reason from the service's own termination message, such as
+// DatabaseUnreachable, is passed on as it is.
+const (
+	ReasonReady       = "Ready"
+	ReasonUnknown     = "NotYetKnown"
+	ReasonProgressing = "Progressing"
+	ReasonSuspended   = "Suspended"
+	ReasonDeleting    = "Deleting"
+	ReasonNotReady    = "NotReady"
+
+	// Of VaultReady.
+	ReasonUnknownVaultConnection = "UnknownVaultConnection"
+	ReasonVaultUnreachable       = "VaultUnreachable"
+	ReasonVaultSealed            = "VaultSealed"
+	ReasonSetupMissing           = "SetupMissing"
+	ReasonVaultDenied            = "VaultDenied"
+	ReasonKeyRetained            = "KeyRetained"
+	ReasonKeyMissing             = "KeyMissing"
+	ReasonKeyUnsuitable          = "KeyUnsuitable"
+
+	// Of CertificateReady.
+	ReasonCertManagerMissing = "CertManagerMissing"
+	ReasonIssuerNotFound     = "IssuerNotFound"
+	ReasonIssuerNotReady     = "IssuerNotReady"
+	ReasonIssuing            = "Issuing"
+	ReasonFromSecret         = "FromSecret"
+
+	// Of WorkloadReady.
+	ReasonNameConflict    = "NameConflict"
+	ReasonWaitingForVault = "WaitingForVault"
+	ReasonApplyFailed     = "ApplyFailed"
+
+	// Of KeyRotationHealthy.
+	ReasonIdle            = "Idle"
+	ReasonRotating        = "Rotating"
+	ReasonInvalidSchedule = "InvalidSchedule"
+	ReasonRotationFailed  = "RotationFailed"
+	ReasonFloorsChanged   = "FloorsChanged"
+
+	// Of KeyRotation.
+	ReasonQueued              = "Queued"
+	ReasonSecureNotesNotFound = "SecureNotesNotFound"
+	ReasonSecureNotesNotReady = "SecureNotesNotReady"
+	ReasonRotatingKey         = "RotatingKey"
+	ReasonReencrypting        = "Reencrypting"
+	ReasonVerifying           = "Verifying"
+	ReasonComplete            = "Complete"
+	ReasonKeyRestored         = "KeyRestored"
+	ReasonJobFailed           = "JobFailed"
+)
+
+const (
+	// Finalizer guards what a SecureNotes keeps outside the cluster, and a rotation that has begun.
+	Finalizer = "securenotes.dev/finalizer"
+
+	// AnnotationAbandonVault, set to "true" on a SecureNotes that is being deleted while its Vault is
+	// gone for good, lets the object go without touching Vault. Whatever the Vault still holds stays.
+	AnnotationAbandonVault = "securenotes.dev/abandon-vault"
+
+	// AnnotationRotateRequestedAt asks, on a SecureNotes, for a Routine rotation whenever its value
+	// changes; status.lastHandledRotateRequest echoes it. For GitOps, where a pruned KeyRotation
+	// object would come back and rotate again. At most 64 characters.
+	AnnotationRotateRequestedAt = "securenotes.dev/rotate-requested-at"
+
+	// AnnotationRetryRequestedAt tries, on a failed KeyRotation, once more whenever its value changes;
+	// status.lastHandledRetryRequest echoes it. At most 64 characters.
+	AnnotationRetryRequestedAt = "securenotes.dev/retry-requested-at"
+
+	// LabelScheduled marks the KeyRotations that the schedule made; only these are ever pruned.
+	LabelScheduled = "securenotes.dev/scheduled"
+)

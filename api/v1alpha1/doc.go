@@ -1,0 +1,30 @@
+// Package v1alpha1 holds the kinds of the group securenotes.dev: SecureNotes, a notes service with
+// its master key in Vault, and KeyRotation, one rotation of that key.
+//
+// The tenant writes these objects; nothing in them can send a token elsewhere, run other code with
+// the service's rights, or reach another namespace. Every list and string is bounded, because these
+// objects come from people whom the operator does not trust. A default is never written into a
+// spec: an unset field follows the operator's version.
+//
+// +kubebuilder:object:generate=true
+// +groupName=securenotes.dev
+package v1alpha1
+
+import (
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/scheme"
+)
+
+var (
+	// GroupVersion is of every kind of this package.
+	GroupVersion = schema.GroupVersion{Group: "securenotes.dev", Version: "v1alpha1"}
+
+	schemeBuilder = &scheme.Builder{GroupVersion: GroupVersion}
+
+	// AddToScheme registers the kinds.
+	AddToScheme = schemeBuilder.AddToScheme
+)
+
+func init() {
+	schemeBuilder.Register(&SecureNotes{}, &SecureNotesList{}, &KeyRotation{}, &KeyRotationList{})
+}

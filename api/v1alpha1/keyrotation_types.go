@@ -1,0 +1,149 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// KeyRotation is one rotation of the master key of one SecureNotes: a new version of the key, every
+// note moved to it while users keep writing, and the old version retired.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:path=keyrotations,singular=keyrotation,shortName=kr,categories={all,securenotes}
+// +kubebuilder:printcolumn:name="SecureNotes",type=string,JSONPath=`.spec.secureNotesRef.name`
+// +kubebuilder:printcolumn:name="Strategy",type=string,JSONPath=`.status.strategy`
+// +kubebuilder:printcolumn:name="From",type=integer,JSONPath=`.status.fromVersion`
+// +kubebuilder:printcolumn:name="To",type=integer,JSONPath=`.status.toVersion`
+// +kubebuilder:printcolumn:name="Percent",type=integer,JSONPath=`.status.progress.percent`
+// +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.state`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type KeyRotation struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is what is wanted. It cannot be changed.
+	// +required
+	Spec KeyRotationSpec `json:"spec,omitzero"`
+
+	// status is how far it has come.
+	// +kubebuilder:default={"observedGeneration":-1}
+	// +optional
+	Status KeyRotationStatus `json:"status,omitempty,omitzero"`
+}
+
+// KeyRotationSpec is what is wanted.
+// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="the spec of a KeyRotation cannot be changed: create another KeyRotation"
+// +kubebuilder:validation:XValidation:rule="!has(self.reason) || self.reason != 'Compromise' || !has(self.strategy) || self.strategy == 'Reencrypt'",message="reason Compromise needs strategy Reencrypt, because Rewrap would leave the notes under keys that may have leaked: set strategy to Reencrypt or leave it out"
+type KeyRotationSpec struct {
+	// secureNotesRef names the SecureNotes, of the same namespace.
+	// +required
+	SecureNotesRef LocalObjectReference `json:"secureNotesRef,omitzero"`
+
+	// reason is Routine, or Compromise when a key may have leaked: then every note is re-encrypted and
+	// the old version retired as soon as that is verified. Unset: Routine.
+	// +kubebuilder:validation:Enum=Routine;Compromise
+	// +optional
+	Reason RotationReason `json:"reason,omitempty"`
+
+	// strategy of this rotation. Unset: spec.keyRotation.strategy of the SecureNotes, or Reencrypt for
+	// Compromise.
+	// +optional
+	Strategy RotationStrategy `json:"strategy,omitempty"`
+}
+
+// RotationReason says why the key is rotated.
+type RotationReason string
+
+const (
+	// RotationRoutine is by schedule or policy.
+	RotationRoutine RotationReason = "Routine"
+	// RotationCompromise is because a key may have leaked.
+	RotationCompromise RotationReason = "Compromise"
+)
+
+// KeyRotationStatus is how far a rotation has come. Each step is recorded here before it is acted
+// on, so that an operator that starts anew goes on where the last one stopped.
+type KeyRotationStatus struct {
+	// observedGeneration is the generation of the spec that the rest is about.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// state in a word, for people: Queued, RotatingKey, Reencrypting, Verifying, Complete or Failed.
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	State string `json:"state,omitempty"`
+
+	// fromVersion of the key when the rotation began. It is written once.
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="fromVersion is written once"
+	// +optional
+	FromVersion *int64 `json:"fromVersion,omitempty"`
+
+	// toVersion is the version that everything is moved to, or above. It is written once.
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="toVersion is written once"
+	// +optional
+	ToVersion *int64 `json:"toVersion,omitempty"`
+
+	// strategy, decided at the start.
+	// +optional
+	Strategy RotationStrategy `json:"strategy,omitempty"`
+
+	// shards is how many pods share the work, decided at the start of each attempt.
+	// +optional
+	Shards int32 `json:"shards,omitempty"`
+
+	// attempt counts from 1; a retry after a failure adds one.
+	// +optional
+	Attempt int32 `json:"attempt,omitempty"`
+
+	// progress of the re-encryption, as its pods report it.
+	// +optional
+	Progress *RotationProgress `json:"progress,omitempty"`
+
+	// startTime is when the rotation got its turn.
+	// +optional
+	StartTime *metav1.Time `json:"startTime,omitempty"`
+
+	// completionTime is when it ended, Complete or Failed.
+	// +optional
+	CompletionTime *metav1.Time `json:"completionTime,omitempty"`
+
+	// lastHandledRetryRequest echoes the annotation securenotes.dev/retry-requested-at.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	LastHandledRetryRequest string `json:"lastHandledRetryRequest,omitempty"`
+
+	// conditions; each is documented at its Condition constant.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// RotationProgress is the sum of what the pods report.
+type RotationProgress struct {
+	// notesDone and notesTotal count notes; for Rewrap, keys.
+	// +optional
+	NotesDone int64 `json:"notesDone"`
+	// +optional
+	NotesTotal int64 `json:"notesTotal"`
+
+	// percent of the notes done, 0 to 100.
+	// +optional
+	Percent int32 `json:"percent"`
+
+	// notesPerSecond over the last report interval.
+	// +optional
+	NotesPerSecond int64 `json:"notesPerSecond,omitempty"`
+
+	// secondsLeft at that speed. Unset: not known.
+	// +optional
+	SecondsLeft *int64 `json:"secondsLeft,omitempty"`
+}
+
+// KeyRotationList is a list of KeyRotations.
+// +kubebuilder:object:root=true
+type KeyRotationList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []KeyRotation `json:"items"`
+}

@@ -1,0 +1,122 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// SecureNotesStatus is what the operator last saw.
+type SecureNotesStatus struct {
+	// observedGeneration is the generation of the spec that the rest is about.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// url of the API.
+	// +kubebuilder:validation:MaxLength=300
+	// +optional
+	URL string `json:"url,omitempty"`
+
+	// replicas is how many pods of the API exist.
+	// +optional
+	Replicas int32 `json:"replicas,omitempty"`
+
+	// readyReplicas is how many of them answer.
+	// +optional
+	ReadyReplicas int32 `json:"readyReplicas,omitempty"`
+
+	// selector of the pods, for the scale subresource.
+	// +kubebuilder:validation:MaxLength=500
+	// +optional
+	Selector string `json:"selector,omitempty"`
+
+	// deploymentID is what every key and note is bound to: the UID of the object that the master key
+	// was made for. It is set once the keys in Vault are complete; from then on the operator never
+	// makes a missing one anew.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	DeploymentID string `json:"deploymentID,omitempty"`
+
+	// masterKey as it was last seen in Vault.
+	// +optional
+	MasterKey *MasterKeyStatus `json:"masterKey,omitempty"`
+
+	// certificate of the server.
+	// +optional
+	Certificate *CertificateStatus `json:"certificate,omitempty"`
+
+	// lastScheduleTime is the time of the schedule that was last acted on.
+	// +optional
+	LastScheduleTime *metav1.Time `json:"lastScheduleTime,omitempty"`
+
+	// lastHandledRotateRequest echoes the annotation securenotes.dev/rotate-requested-at.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	LastHandledRotateRequest string `json:"lastHandledRotateRequest,omitempty"`
+
+	// conditions; each is documented at its Condition constant.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// MasterKeyStatus is the master key as it was last seen in Vault.
+type MasterKeyStatus struct {
+	// name of the Transit key.
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	Name string `json:"name,omitempty"`
+
+	// latestVersion of the key.
+	// +optional
+	LatestVersion int64 `json:"latestVersion,omitempty"`
+
+	// minDecryptionVersion is the oldest version that still decrypts.
+	// +optional
+	MinDecryptionVersion int64 `json:"minDecryptionVersion,omitempty"`
+
+	// minDecryptionFloor is the highest floor that this operator has set; a lower one in Vault was
+	// lowered by hand, and is reported, not fought.
+	// +optional
+	MinDecryptionFloor int64 `json:"minDecryptionFloor,omitempty"`
+
+	// lastRotationTime is when the newest rotation completed.
+	// +optional
+	LastRotationTime *metav1.Time `json:"lastRotationTime,omitempty"`
+
+	// nextRotationTime is when the schedule rotates next.
+	// +optional
+	NextRotationTime *metav1.Time `json:"nextRotationTime,omitempty"`
+
+	// pendingRetirements are old versions that still decrypt, and when they are to stop.
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=map
+	// +listMapKey=toVersion
+	// +optional
+	PendingRetirements []PendingRetirement `json:"pendingRetirements,omitempty"`
+}
+
+// PendingRetirement says when every version older than ToVersion stops decrypting.
+type PendingRetirement struct {
+	// toVersion becomes the oldest version that decrypts.
+	// +required
+	ToVersion int64 `json:"toVersion,omitempty"`
+
+	// due is when; everything is verified once more before.
+	// +required
+	Due metav1.Time `json:"due,omitzero"`
+
+	// attempt counts the verifications before this retirement, from 1.
+	// +optional
+	Attempt int32 `json:"attempt,omitempty"`
+
+	// message says what the last attempt found, when it failed.
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	Message string `json:"message,omitempty"`
+}
+
+// CertificateStatus is the server's certificate.
+type CertificateStatus struct {
+	// notAfter is when the certificate ends.
+	// +optional
+	NotAfter *metav1.Time `json:"notAfter,omitempty"`
+}

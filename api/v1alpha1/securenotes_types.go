@@ -1,0 +1,378 @@
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// SecureNotes is a running HTTPS notes service: its Deployment, certificate, configuration, and its
+// master key in Vault.
+//
+// Whoever may create Pods in the namespace, or edit this object, can read its notes: the namespace
+// is the boundary of trust.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:subresource:scale:specpath=.spec.replicas,statuspath=.status.replicas,selectorpath=.status.selector
+// +kubebuilder:resource:path=securenotes,singular=securenotes,shortName=sn,categories={all,securenotes}
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="URL",type=string,JSONPath=`.status.url`
+// +kubebuilder:printcolumn:name="Key version",type=integer,JSONPath=`.status.masterKey.latestVersion`
+// +kubebuilder:printcolumn:name="Next rotation",type=string,format=date-time,JSONPath=`.status.masterKey.nextRotationTime`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name must be at most 40 characters, start with a letter, and have only lower-case letters, digits and dashes: the names of the service's own objects are made from it"
+type SecureNotes struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is what is wanted.
+	// +required
+	Spec SecureNotesSpec `json:"spec,omitzero"`
+
+	// status is what the operator last saw.
+	// +kubebuilder:default={"observedGeneration":-1}
+	// +optional
+	Status SecureNotesStatus `json:"status,omitempty,omitzero"`
+}
+
+// SecureNotesSpec is what is wanted.
+// +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.postgres)) || !has(self.replicas) || self.replicas == 1",message="replicas must be 1 with the embedded database (database.embedded, or database unset), which only one process may open: set replicas to 1, or use database.postgres"
+// +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.postgres)) == (has(oldSelf.database) && has(oldSelf.database.postgres))",message="database cannot change between postgres and embedded, because the notes would stay behind in the old one: create another SecureNotes and move the notes through the API"
+// +kubebuilder:validation:XValidation:rule="(has(self.vaultConnection) ? self.vaultConnection : 'default') == (has(oldSelf.vaultConnection) ? oldSelf.vaultConnection : 'default')",message="vaultConnection cannot be changed, because the master key cannot leave its Vault: create another SecureNotes and move the notes through the API"
+type SecureNotesSpec struct {
+	// replicas is how many pods serve the API. Unset: 2 with database.postgres, else 1.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// resources of each pod of the API. Unset: requests of 100m CPU and 64Mi memory, a memory limit
+	// of 256Mi.
+	// +optional
+	Resources *Resources `json:"resources,omitempty"`
+
+	// podTemplate adds to the pods of the API and of the rotation Jobs; it is a closed list.
+	// +optional
+	PodTemplate *PodTemplate `json:"podTemplate,omitempty"`
+
+	// hostnames that clients use; the certificate names them besides the Service's own names, and
+	// status.url uses the first.
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$`
+	// +listType=set
+	// +optional
+	Hostnames []string `json:"hostnames,omitempty"`
+
+	// service that the API is reached through.
+	// +optional
+	Service *Service `json:"service,omitempty"`
+
+	// tls is where the server's certificate comes from.
+	// +required
+	TLS TLS `json:"tls,omitzero"`
+
+	// vaultConnection names one of the connections in the operator's configuration. Unset: default.
+	// Cannot be changed.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +optional
+	VaultConnection string `json:"vaultConnection,omitempty"`
+
+	// database that holds the notes. Unset: embedded, with its defaults.
+	// +optional
+	Database *Database `json:"database,omitempty"`
+
+	// keyRotation of the master key. Unset: only on demand.
+	// +optional
+	KeyRotation *KeyRotationPolicy `json:"keyRotation,omitempty"`
+
+	// auth of the API's users.
+	// +optional
+	Auth *Auth `json:"auth,omitempty"`
+
+	// deletionPolicy says what becomes of the master key, the session keys, the pepper and the
+	// embedded database when this object is deleted. Retain leaves them. Delete destroys them, and
+	// with them every note, for good, wherever the notes are. Unset: Retain.
+	// +kubebuilder:validation:Enum=Retain;Delete
+	// +optional
+	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+
+	// adoptRetainedKey lets this object take over the master key, and the embedded database, that a
+	// deleted object of the same name left behind.
+	// +optional
+	AdoptRetainedKey *bool `json:"adoptRetainedKey,omitempty"`
+
+	// suspend stops the operator from changing anything of this object, deletion aside. The service
+	// keeps running; rotations that have begun wait.
+	// +optional
+	Suspend *bool `json:"suspend,omitempty"`
+}
+
+// DeletionPolicy says what becomes of keys and data.
+type DeletionPolicy string
+
+const (
+	// DeletionPolicyRetain leaves keys and data.
+	DeletionPolicyRetain DeletionPolicy = "Retain"
+	// DeletionPolicyDelete destroys keys and data.
+	DeletionPolicyDelete DeletionPolicy = "Delete"
+)
+
+// Resources of a container.
+type Resources struct {
+	// requests, by resource name.
+	// +kubebuilder:validation:MaxProperties=8
+	// +optional
+	Requests corev1.ResourceList `json:"requests,omitempty"`
+
+	// limits, by resource name.
+	// +kubebuilder:validation:MaxProperties=8
+	// +optional
+	Limits corev1.ResourceList `json:"limits,omitempty"`
+}
+
+// PodTemplate is the closed list of what a tenant may add to the pods. It has no images, commands,
+// environment or volumes: those would run other code with the service's rights to its keys.
+type PodTemplate struct {
+	// labels added to the pods.
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317 && self[k].size() <= 63)",message="a label key has at most 317 characters and a value at most 63"
+	// +kubebuilder:validation:XValidation:rule="!self.exists(k, k.startsWith('app.kubernetes.io/') || k.startsWith('securenotes.dev/'))",message="labels under app.kubernetes.io/ and securenotes.dev/ are the operator's: choose another prefix"
+	// +optional
+	Labels map[string]string `json:"labels,omitempty"`
+
+	// annotations added to the pods.
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317 && self[k].size() <= 4096)",message="an annotation key has at most 317 characters and a value at most 4096"
+	// +kubebuilder:validation:XValidation:rule="!self.exists(k, k.startsWith('securenotes.dev/'))",message="annotations under securenotes.dev/ are the operator's: choose another prefix"
+	// +optional
+	Annotations map[string]string `json:"annotations,omitempty"`
+
+	// nodeSelector of the pods.
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317 && self[k].size() <= 63)",message="a label key has at most 317 characters and a value at most 63"
+	// +optional
+	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
+
+	// tolerations of the pods.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=atomic
+	// +optional
+	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
+
+	// affinity of the pods of the API. Rotation Jobs do not take it.
+	// +optional
+	Affinity *corev1.Affinity `json:"affinity,omitempty"`
+
+	// topologySpreadConstraints of the pods of the API. Unset: spread over nodes and zones where
+	// possible. An empty list: none.
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=atomic
+	// +optional
+	TopologySpreadConstraints *[]corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
+
+	// priorityClassName of the pods.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	PriorityClassName string `json:"priorityClassName,omitempty"`
+
+	// imagePullSecrets of the pods.
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	ImagePullSecrets []LocalObjectReference `json:"imagePullSecrets,omitempty"`
+}
+
+// Service that the API is reached through.
+type Service struct {
+	// type of the Service. Unset: ClusterIP.
+	// +kubebuilder:validation:Enum=ClusterIP;NodePort;LoadBalancer
+	// +optional
+	Type corev1.ServiceType `json:"type,omitempty"`
+
+	// annotations of the Service, for load balancers.
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317 && self[k].size() <= 4096)",message="an annotation key has at most 317 characters and a value at most 4096"
+	// +kubebuilder:validation:XValidation:rule="!self.exists(k, k.startsWith('securenotes.dev/'))",message="annotations under securenotes.dev/ are the operator's: choose another prefix"
+	// +optional
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// TLS is where the server's certificate comes from.
+// +kubebuilder:validation:XValidation:rule="has(self.certManager) != has(self.secretRef)",message="tls needs exactly one of certManager and secretRef"
+type TLS struct {
+	// certManager has cert-manager issue and renew the certificate.
+	// +optional
+	CertManager *CertManager `json:"certManager,omitempty"`
+
+	// secretRef names a Secret of type kubernetes.io/tls that somebody else keeps up to date. The
+	// service reads it again when it changes.
+	// +optional
+	SecretRef *LocalObjectReference `json:"secretRef,omitempty"`
+}
+
+// CertManager says how cert-manager issues the certificate.
+// +kubebuilder:validation:XValidation:rule="duration(has(self.renewBefore) ? self.renewBefore : (has(self.duration) ? '1s' : '720h')) < duration(has(self.duration) ? self.duration : '2160h')",message="renewBefore must be shorter than duration (2160h when unset): lower renewBefore or raise duration"
+type CertManager struct {
+	// issuerRef names the issuer.
+	// +required
+	IssuerRef IssuerReference `json:"issuerRef,omitzero"`
+
+	// duration that the certificate is valid for, 1h to 87600h. Unset: 2160h (90 days).
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1h') && duration(self) <= duration('87600h')",message="duration must be 1h to 87600h"
+	// +optional
+	Duration Duration `json:"duration,omitempty"`
+
+	// renewBefore is how long before its end the certificate is renewed, at least 5m. Unset: a
+	// third of duration.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5m') && duration(self) <= duration('87600h')",message="renewBefore must be 5m to 87600h"
+	// +optional
+	RenewBefore Duration `json:"renewBefore,omitempty"`
+}
+
+// IssuerReference names a cert-manager issuer.
+type IssuerReference struct {
+	// name of the issuer.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name,omitempty"`
+
+	// kind of the issuer: Issuer, of the same namespace, or ClusterIssuer. Unset: Issuer.
+	// +kubebuilder:validation:Enum=Issuer;ClusterIssuer
+	// +optional
+	Kind string `json:"kind,omitempty"`
+}
+
+// Database that holds the notes.
+// +kubebuilder:validation:XValidation:rule="has(self.postgres) != has(self.embedded)",message="database needs exactly one of postgres and embedded"
+type Database struct {
+	// postgres is a PostgreSQL database, version 14 or later, that somebody else runs and backs up.
+	// +optional
+	Postgres *Postgres `json:"postgres,omitempty"`
+
+	// embedded is SQLite on a volume of its own, for one replica.
+	// +optional
+	Embedded *Embedded `json:"embedded,omitempty"`
+}
+
+// Postgres says how to reach PostgreSQL. The server's certificate is always verified, host name
+// included.
+type Postgres struct {
+	// uriSecretRef names the Secret key with the connection URI, postgres://user:password@host/db.
+	// +required
+	URISecretRef SecretKeyReference `json:"uriSecretRef,omitzero"`
+
+	// caSecretRef names the Secret key with the PEM certificates that the server's certificate must
+	// chain to. Unset: the system's certificate authorities.
+	// +optional
+	CASecretRef *SecretKeyReference `json:"caSecretRef,omitempty"`
+}
+
+// Embedded says where SQLite lives.
+// +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.storageClassName) ? self.storage.storageClassName : ”) == (has(oldSelf.storage) && has(oldSelf.storage.storageClassName) ? oldSelf.storage.storageClassName : ”)",message="database.embedded.storage.storageClassName cannot be changed: a volume stays in its class"
+// +kubebuilder:validation:XValidation:rule="quantity(has(self.storage) && has(self.storage.size) ? self.storage.size : '1Gi').compareTo(quantity(has(oldSelf.storage) && has(oldSelf.storage.size) ? oldSelf.storage.size : '1Gi')) >= 0",message="database.embedded.storage.size can only grow"
+type Embedded struct {
+	// storage of the volume.
+	// +optional
+	Storage *Storage `json:"storage,omitempty"`
+}
+
+// Storage of a volume. It must be local or block storage: SQLite is not safe on a network file
+// system.
+type Storage struct {
+	// size of the volume, such as 5Gi. It can grow where the storage class allows it. Unset: 1Gi.
+	// +kubebuilder:validation:MinLength=3
+	// +kubebuilder:validation:MaxLength=8
+	// +kubebuilder:validation:Pattern=`^[1-9][0-9]*(Mi|Gi|Ti)$`
+	// +optional
+	Size string `json:"size,omitempty"`
+
+	// storageClassName of the volume. Unset: the cluster's default.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	StorageClassName string `json:"storageClassName,omitempty"`
+}
+
+// KeyRotationPolicy says when and how the master key is rotated.
+type KeyRotationPolicy struct {
+	// schedule in Cron format, such as "0 3 1 * *", or @monthly. Missed times are caught up once.
+	// Unset: only on demand.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=100
+	// +optional
+	Schedule string `json:"schedule,omitempty"`
+
+	// timeZone of the schedule, a name from the IANA database. Unset: Etc/UTC.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^[A-Za-z][-+_/A-Za-z0-9]*$`
+	// +optional
+	TimeZone string `json:"timeZone,omitempty"`
+
+	// strategy of rotations that do not say one. Unset: Reencrypt.
+	// +optional
+	Strategy RotationStrategy `json:"strategy,omitempty"`
+
+	// retainOldVersionFor is how long the old version of the key still decrypts after a rotation, 0s
+	// to 87600h: at least as far back as the database can be restored to. Unset: 720h (30 days).
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('87600h')",message="retainOldVersionFor must be 0s to 87600h"
+	// +optional
+	RetainOldVersionFor Duration `json:"retainOldVersionFor,omitempty"`
+
+	// suspend stops the schedule; rotations on demand still run.
+	// +optional
+	Suspend *bool `json:"suspend,omitempty"`
+
+	// parallelism is how many pods re-encrypt at once. Unset: 1. The embedded database always has 1.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=32
+	// +optional
+	Parallelism *int32 `json:"parallelism,omitempty"`
+
+	// historyLimit is how many finished rotations that the schedule made are kept. Unset: 5.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	// +optional
+	HistoryLimit *int32 `json:"historyLimit,omitempty"`
+}
+
+// Auth of the API's users.
+type Auth struct {
+	// registration says who may create an account: Open, anybody; Closed, nobody. Unset: Open.
+	// +kubebuilder:validation:Enum=Open;Closed
+	// +optional
+	Registration string `json:"registration,omitempty"`
+
+	// tokenTTL is how long a session lasts, 5m to 720h. Unset: 1h.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5m') && duration(self) <= duration('720h')",message="tokenTTL must be 5m to 720h"
+	// +optional
+	TokenTTL Duration `json:"tokenTTL,omitempty"`
+
+	// bcryptCost of new password hashes; each step doubles the time of a login. Unset: 12.
+	// +kubebuilder:validation:Minimum=12
+	// +kubebuilder:validation:Maximum=16
+	// +optional
+	BcryptCost *int32 `json:"bcryptCost,omitempty"`
+
+	// minPasswordLength in characters. Unset: 8.
+	// +kubebuilder:validation:Minimum=8
+	// +kubebuilder:validation:Maximum=64
+	// +optional
+	MinPasswordLength *int32 `json:"minPasswordLength,omitempty"`
+}
+
+// SecureNotesList is a list of SecureNotes.
+// +kubebuilder:object:root=true
+type SecureNotesList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []SecureNotes `json:"items"`
+}

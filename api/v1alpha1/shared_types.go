@@ -1,0 +1,48 @@
+package v1alpha1
+
+// Duration is a length of time in hours, minutes and seconds, such as 24h or 1h30m. It is a string
+// with a pattern, because metav1.Duration lets 3d past admission and then breaks the informer's list
+// for every object. Days are not a unit: write 72h.
+// +kubebuilder:validation:MinLength=2
+// +kubebuilder:validation:MaxLength=20
+// +kubebuilder:validation:Pattern=`^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$`
+type Duration string
+
+// LocalObjectReference names an object of the same namespace.
+type LocalObjectReference struct {
+	// name of the object.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name,omitempty"`
+}
+
+// SecretKeyReference names one key of a Secret of the same namespace. The operator never reads
+// Secrets: the kubelet mounts the key into the service's pods.
+type SecretKeyReference struct {
+	// name of the Secret.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
+	// +required
+	Name string `json:"name,omitempty"`
+
+	// key within the Secret.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[-._a-zA-Z0-9]+$`
+	// +required
+	Key string `json:"key,omitempty"`
+}
+
+// RotationStrategy says how far a rotation goes.
+// +kubebuilder:validation:Enum=Reencrypt;Rewrap
+type RotationStrategy string
+
+const (
+	// StrategyReencrypt gives every owner a new key and seals every note anew under it.
+	StrategyReencrypt RotationStrategy = "Reencrypt"
+	// StrategyRewrap wraps the owners' keys anew and leaves the notes as they are: fast, and enough
+	// when no owner key can have leaked.
+	StrategyRewrap RotationStrategy = "Rewrap"
+)

@@ -1,0 +1,231 @@
+package vaultadmin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/securenotes/securenotes/app/config"
+)
+
+// Client looks after the keys of SecureNotes in one Vault.
+type Client struct {
+	session *session
+}
+
+// NewClient makes a client; it logs in when it is first used. Errors: a CA bundle or an address that
+// cannot be parsed.
+func NewClient(connection Connection, now func() time.Time) (*Client, error) {
+	s, err := newSession(connection, now)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{session: s}, nil
+}
+
+// Connection is where the client is connected to.
+func (c *Client) Connection() Connection { return c.session.connection }
+
+func (c *Client) read(ctx context.Context, path string) (secret *api.Secret, err error) {
+	err = c.session.call(ctx, path, func(l *api.Logical) error {
+		var err error
+		secret, err = l.ReadWithContext(ctx, path)
+		return err
+	})
+	return secret, err
+}
+
+func (c *Client) write(ctx context.Context, path string, data map[string]any) error {
+	return c.session.call(ctx, path, func(l *api.Logical) error {
+		_, err := l.WriteWithContext(ctx, path, data)
+		return err
+	})
+}
+
+func (c *Client) delete(ctx context.Context, path string) error {
+	err := c.session.call(ctx, path, func(l *api.Logical) error {
+		_, err := l.DeleteWithContext(ctx, path)
+		return err
+	})
+	if cause, ok := errors.AsType[*Error](err); ok && isStatus(cause.cause, http.StatusNotFound) {
+		return nil
+	}
+	return err
+}
+
+// KeyState is a Transit key's versions.
+type KeyState struct {
+	// Latest version; the first is 1.
+	Latest int64
+	// MinDecryption is the oldest version that still decrypts.
+	MinDecryption int64
+	// MinEncryption is the oldest version that still encrypts; 0 means only the latest does.
+	MinEncryption int64
+}
+
+func (c *Client) keyPath(key string) string {
+	return c.session.connection.TransitMount + "/keys/" + key
+}
+
+// ReadKey reads a Transit key's versions from Vault. Errors: Missing; Unsuitable when the key is not
+// a derived aes256-gcm96 that can neither be exported nor backed up in plain text; connection errors.
+func (c *Client) ReadKey(ctx context.Context, key string) (KeyState, error) {
+	secret, err := c.read(ctx, c.keyPath(key))
+	if err != nil {
+		return KeyState{}, err
+	}
+	if secret == nil {
+		return KeyState{}, problem(Missing, "the Transit key %s is not in Vault at %s", key, c.session.connection.Address)
+	}
+	if err := suitable(key, secret.Data); err != nil {
+		return KeyState{}, err
+	}
+	state := KeyState{}
+	for field, into := range map[string]*int64{
+		"latest_version": &state.Latest, "min_decryption_version": &state.MinDecryption, "min_encryption_version": &state.MinEncryption,
+	} {
+		if *into, err = integer(secret.Data, field); err != nil {
+			return KeyState{}, err
+		}
+	}
+	return state, nil
+}
+
+// suitable refuses a key that somebody made with other properties than ours: sealed notes would be
+// less protected than promised.
+func suitable(key string, data map[string]any) error {
+	for field, want := range map[string]any{
+		"type": "aes256-gcm96", "derived": true, "exportable": false, "allow_plaintext_backup": false, "supports_encryption": true,
+	} {
+		if got := data[field]; got != want {
+			return problem(Unsuitable, "the Transit key %s has %s=%v where %v is needed: remove or rename that key in Vault", key, field, got, want)
+		}
+	}
+	return nil
+}
+
+func integer(data map[string]any, field string) (int64, error) {
+	number, ok := data[field].(json.Number)
+	if !ok {
+		return 0, problem(Unexpected, "Vault's answer has no number %s", field)
+	}
+	value, err := strconv.ParseInt(number.String(), 10, 64)
+	if err != nil {
+		return 0, problem(Unexpected, "Vault's answer has no whole number %s", field)
+	}
+	return value, nil
+}
+
+// createKey makes the key if there is none. Vault leaves an existing key as it is.
+func (c *Client) createKey(ctx context.Context, key string) error {
+	return c.write(ctx, c.keyPath(key), map[string]any{
+		"type": "aes256-gcm96", "derived": true, "exportable": false, "allow_plaintext_backup": false,
+	})
+}
+
+// Rotate adds a version to the key. The caller has recorded that it is about to, and has read that
+// the latest version is still the recorded one.
+func (c *Client) Rotate(ctx context.Context, key string) error {
+	return c.write(ctx, c.keyPath(key)+"/rotate", map[string]any{})
+}
+
+// RaiseMinEncryption sets the oldest version that encrypts, never lower than it is.
+func (c *Client) RaiseMinEncryption(ctx context.Context, key string, version int64) error {
+	state, err := c.ReadKey(ctx, key)
+	if err != nil || state.MinEncryption >= version {
+		return err
+	}
+	return c.write(ctx, c.keyPath(key)+"/config", map[string]any{"min_encryption_version": version})
+}
+
+// RaiseMinDecryption sets the oldest version that decrypts, never lower than it is. What older
+// versions encrypted cannot be read from then on.
+func (c *Client) RaiseMinDecryption(ctx context.Context, key string, version int64) error {
+	state, err := c.ReadKey(ctx, key)
+	if err != nil || state.MinDecryption >= version {
+		return err
+	}
+	return c.write(ctx, c.keyPath(key)+"/config", map[string]any{"min_decryption_version": version})
+}
+
+// shredKey destroys the key for good.
+func (c *Client) shredKey(ctx context.Context, key string) error {
+	secret, err := c.read(ctx, c.keyPath(key))
+	if err != nil || secret == nil {
+		return err
+	}
+	if err := c.write(ctx, c.keyPath(key)+"/config", map[string]any{"deletion_allowed": true}); err != nil {
+		return err
+	}
+	return c.delete(ctx, c.keyPath(key))
+}
+
+func (c *Client) dataPath(directory, leaf string) string {
+	return fmt.Sprintf("%s/data/%s/%s", c.session.connection.KVMount, directory, leaf)
+}
+
+func (c *Client) metadataPath(directory, leaf string) string {
+	return fmt.Sprintf("%s/metadata/%s/%s", c.session.connection.KVMount, directory, leaf)
+}
+
+// readMarker gives the marker and its KV version; a version of 0 means that there is none.
+func (c *Client) readMarker(ctx context.Context, directory string) (config.Marker, int64, error) {
+	secret, err := c.read(ctx, c.dataPath(directory, config.MarkerLeaf))
+	if err != nil || secret == nil {
+		return config.Marker{}, 0, err
+	}
+	metadata, _ := secret.Data["metadata"].(map[string]any)
+	version, err := integer(metadata, "version")
+	if err != nil {
+		return config.Marker{}, 0, err
+	}
+	data, _ := secret.Data["data"].(map[string]any)
+	marker := config.Marker{}
+	marker.UID, _ = data["uid"].(string)
+	marker.DeploymentID, _ = data["deploymentID"].(string)
+	if marker.UID == "" || marker.DeploymentID == "" {
+		return config.Marker{}, 0, problem(Unsuitable,
+			"the marker %s in Vault was deleted or damaged: restore its last version that has uid and deploymentID", c.dataPath(directory, config.MarkerLeaf))
+	}
+	return marker, version, nil
+}
+
+// writeMarker writes the marker if its KV version is still the one given.
+func (c *Client) writeMarker(ctx context.Context, directory string, marker config.Marker, version int64) error {
+	return c.writeKV(ctx, directory, config.MarkerLeaf, marker, version)
+}
+
+// createOnly writes value if nothing was ever written there. It asks the metadata first, because
+// the operator may create but not update there, and a refusal alone would not say which it was.
+func (c *Client) createOnly(ctx context.Context, directory, leaf string, value any) error {
+	exists, err := c.exists(ctx, directory, leaf)
+	if err != nil || exists {
+		return err
+	}
+	return c.writeKV(ctx, directory, leaf, value, 0)
+}
+
+func (c *Client) exists(ctx context.Context, directory, leaf string) (bool, error) {
+	secret, err := c.read(ctx, c.metadataPath(directory, leaf))
+	return secret != nil, err
+}
+
+func (c *Client) writeKV(ctx context.Context, directory, leaf string, value any, version int64) error {
+	raw, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("%s: %w", leaf, err)
+	}
+	data := map[string]any{}
+	if err := json.Unmarshal(raw, &data); err != nil {
+		return fmt.Errorf("%s: %w", leaf, err)
+	}
+	return c.write(ctx, c.dataPath(directory, leaf), map[string]any{
+		"options": map[string]any{"cas": version}, "data": data,
+	})
+}

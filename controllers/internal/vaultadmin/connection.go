@@ -1,0 +1,22 @@
+package vaultadmin
+
+// Connection says where one Vault is and what is mounted where. It comes from the operator's own
+// configuration, never from a tenant's object.
+type Connection struct {
+	// Name that objects refer to it by.
+	Name string
+	// Address is an https URL.
+	Address string
+	// CABundle holds the PEM certificates that Vault's certificate must chain to. Empty: the system's.
+	CABundle string
+	// Namespace is a Vault Enterprise namespace. Empty: none.
+	Namespace string
+	// AuthMount, TransitMount and KVMount are mount paths without slashes around them.
+	AuthMount    string
+	TransitMount string
+	KVMount      string
+	// Audience of the service-account tokens.
+	Audience string
+	// TokenFile is the operator's own projected token with that audience.
+	TokenFile string
+}

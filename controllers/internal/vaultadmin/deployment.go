@@ -1,0 +1,126 @@
+package vaultadmin
+
+import (
+	"context"
+
+	"github.com/securenotes/securenotes/app/config"
+)
+
+// Deployment is the desired state of what one SecureNotes has in Vault.
+type Deployment struct {
+	// Key is the Transit key's name, Directory the KV directory below the mount.
+	Key, Directory string
+	// UID of the SecureNotes object.
+	UID string
+	// Established says that everything was complete once: then nothing is made anew, because a new
+	// master key could open nothing and a new pepper would kill every password.
+	Established bool
+	// Adopt allows taking over what an object that is gone left behind.
+	Adopt bool
+}
+
+// DeploymentState is what was found.
+type DeploymentState struct {
+	// DeploymentID is what keys and notes are bound to.
+	DeploymentID string
+	Key          KeyState
+}
+
+// Ensure makes what is missing, in an order that a crash cannot spoil: the marker first, so that a
+// half-made key is known to be ours; the key; session keys and pepper, which are never overwritten.
+//
+// Errors: Retained when the key belongs to an object that is gone and Adopt is false; Missing when
+// something that was complete once is not there any more; Unsuitable; connection errors.
+func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, error) {
+	marker, err := c.ensureMarker(ctx, d)
+	if err != nil {
+		return DeploymentState{}, err
+	}
+	// An adopted key is complete already: nothing of it may be made anew.
+	established := d.Established || marker.DeploymentID != d.UID
+	if !established {
+		if err := c.create(ctx, d); err != nil {
+			return DeploymentState{}, err
+		}
+	}
+	key, err := c.ReadKey(ctx, d.Key)
+	if err != nil {
+		return DeploymentState{}, err
+	}
+	for _, leaf := range []string{config.SessionKeysLeaf, config.PepperLeaf} {
+		exists, err := c.exists(ctx, d.Directory, leaf)
+		if err != nil {
+			return DeploymentState{}, err
+		}
+		if !exists {
+			return DeploymentState{}, problem(Missing, "%s is not in Vault at %s", c.dataPath(d.Directory, leaf), c.session.connection.Address)
+		}
+	}
+	return DeploymentState{DeploymentID: marker.DeploymentID, Key: key}, nil
+}
+
+func (c *Client) create(ctx context.Context, d Deployment) error {
+	if err := c.createKey(ctx, d.Key); err != nil {
+		return err
+	}
+	keys, err := config.NewSessionKeys()
+	if err != nil {
+		return err
+	}
+	if err := c.createOnly(ctx, d.Directory, config.SessionKeysLeaf, keys); err != nil {
+		return err
+	}
+	return c.createOnly(ctx, d.Directory, config.PepperLeaf, config.NewPepper())
+}
+
+func (c *Client) ensureMarker(ctx context.Context, d Deployment) (config.Marker, error) {
+	marker, version, err := c.readMarker(ctx, d.Directory)
+	switch {
+	case err != nil:
+		return config.Marker{}, err
+	case version == 0 && d.Established:
+		return config.Marker{}, problem(Missing, "%s is not in Vault at %s", c.dataPath(d.Directory, config.MarkerLeaf), c.session.connection.Address)
+	case version == 0:
+		return c.firstMarker(ctx, d)
+	case marker.UID == d.UID:
+		return marker, nil
+	case !d.Adopt:
+		return config.Marker{}, problem(Retained, "the Transit key %s was left behind by a deleted SecureNotes of the same name (uid %s)", d.Key, marker.UID)
+	}
+	marker.UID = d.UID
+	return marker, c.writeMarker(ctx, d.Directory, marker, version)
+}
+
+// firstMarker claims the name in Vault. A key without a marker is not ours to take: what it was
+// bound to is not known.
+func (c *Client) firstMarker(ctx context.Context, d Deployment) (config.Marker, error) {
+	if _, err := c.ReadKey(ctx, d.Key); err == nil {
+		return config.Marker{}, problem(Unsuitable, "the Transit key %s exists but %s, which says whose it is, does not: restore that from a backup of Vault, or remove the key",
+			d.Key, c.dataPath(d.Directory, config.MarkerLeaf))
+	} else if ProblemOf(err) != Missing {
+		return config.Marker{}, err
+	}
+	marker := config.Marker{UID: d.UID, DeploymentID: d.UID}
+	return marker, c.writeMarker(ctx, d.Directory, marker, 0)
+}
+
+// Shred destroys the key, the session keys and the pepper for good, the marker last, so that a
+// shredding that was interrupted can be gone on with. What belongs to another object is left alone.
+func (c *Client) Shred(ctx context.Context, d Deployment) error {
+	marker, version, err := c.readMarker(ctx, d.Directory)
+	if err != nil {
+		return err
+	}
+	if version == 0 || marker.UID != d.UID {
+		return nil
+	}
+	if err := c.shredKey(ctx, d.Key); err != nil {
+		return err
+	}
+	for _, leaf := range []string{config.SessionKeysLeaf, config.PepperLeaf, config.MarkerLeaf} {
+		if err := c.delete(ctx, c.metadataPath(d.Directory, leaf)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+package vaultadmin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// Problem says what kind of trouble an Error is, so that its cause can be shown as a condition.
+type Problem string
+
+// The kinds of trouble.
+const (
+	// Unreachable: no answer, or one that is not Vault's. Retryable.
+	Unreachable Problem = "Unreachable"
+	// Sealed: Vault answers, sealed or without an active node. Retryable.
+	Sealed Problem = "Sealed"
+	// SetupMissing: Vault refuses the operator's login: vault-setup has not run, or not for this
+	// operator.
+	SetupMissing Problem = "SetupMissing"
+	// Denied: the login works, but a right is missing.
+	Denied Problem = "Denied"
+	// Retained: the key belongs to an object that is gone.
+	Retained Problem = "Retained"
+	// Missing: something that once existed is not there any more.
+	Missing Problem = "Missing"
+	// Unsuitable: the key exists with properties that it must not have.
+	Unsuitable Problem = "Unsuitable"
+	// Unexpected: anything else.
+	Unexpected Problem = "Unexpected"
+)
+
+// Error is what went wrong with Vault. Its text is for people: it names paths and status codes,
+// never tokens or values, and not Vault's own words, which can quote either.
+type Error struct {
+	Problem Problem
+	message string
+	cause   error
+}
+
+func (e *Error) Error() string { return e.message }
+
+// Unwrap gives the cause, for logs.
+func (e *Error) Unwrap() error { return e.cause }
+
+func problem(p Problem, format string, args ...any) *Error {
+	return &Error{Problem: p, message: fmt.Sprintf(format, args...)}
+}
+
+// ProblemOf classifies err; an error that is not an Error is Unexpected.
+func ProblemOf(err error) Problem {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Problem
+	}
+	return Unexpected
+}
+
+// classify turns an error of Vault's client into an Error. path is the API path that was called.
+func classify(address, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var response *api.ResponseError
+	if !errors.As(err, &response) {
+		message := fmt.Sprintf("Vault at %s does not answer", address)
+		if errors.Is(err, context.DeadlineExceeded) {
+			message += " in time"
+		}
+		return &Error{Problem: Unreachable, message: message, cause: err}
+	}
+	wrap := func(p Problem, format string, args ...any) error {
+		return &Error{Problem: p, message: fmt.Sprintf(format, args...), cause: err}
+	}
+	switch code := response.StatusCode; {
+	case code == http.StatusForbidden:
+		return wrap(Denied, "Vault at %s denies the operator %s %s", address, response.HTTPMethod, path)
+	case code == http.StatusServiceUnavailable && strings.Contains(strings.Join(response.Errors, " "), "sealed"):
+		return wrap(Sealed, "Vault at %s is sealed", address)
+	case code >= 500 || code == http.StatusTooManyRequests:
+		return wrap(Unreachable, "Vault at %s answers %d to %s %s", address, code, response.HTTPMethod, path)
+	default:
+		return wrap(Unexpected, "Vault at %s answers %d to %s %s", address, code, response.HTTPMethod, path)
+	}
+}
+
+func isStatus(err error, code int) bool {
+	response, ok := errors.AsType[*api.ResponseError](err)
+	return ok && response.StatusCode == code
+}

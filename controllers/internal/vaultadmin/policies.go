@@ -1,0 +1,147 @@
+package vaultadmin
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/securenotes/securenotes/app/config"
+)
+
+// Setup is what vault-setup lays down for one cluster.
+type Setup struct {
+	// ClusterID is the UID of the namespace kube-system.
+	ClusterID string
+	// OperatorNamespace and OperatorServiceAccount are bound exactly.
+	OperatorNamespace, OperatorServiceAccount string
+	// AuthMount, TransitMount and KVMount are mount paths without slashes around them.
+	AuthMount, TransitMount, KVMount string
+	// Audience that service-account tokens must have.
+	Audience string
+	// KubernetesHost and KubernetesCA, when set, are written into the auth method's configuration.
+	KubernetesHost, KubernetesCA string
+}
+
+// tokenTTL of every login, in Vault's notation: short, because a stolen token works that long.
+const tokenTTL = "15m"
+
+// Policy is one named Vault policy.
+type Policy struct {
+	Name, Rules string
+}
+
+func (s Setup) policyName(part string) string {
+	return "securenotes-" + s.ClusterID + "-" + part
+}
+
+// namespaceTemplate is filled by Vault with the namespace of whoever logged in.
+func namespaceTemplate(accessor string) string {
+	return "{{identity.entity.aliases." + accessor + ".metadata.service_account_namespace}}"
+}
+
+// Policies of the three roles. accessor is of the auth mount.
+func (s Setup) Policies(accessor string) []Policy {
+	return []Policy{
+		{s.policyName("api"), s.apiRules(accessor)},
+		{s.policyName("rotation"), s.rotationRules(accessor)},
+		{s.policyName("operator"), s.operatorRules()},
+	}
+}
+
+// The right to renew its own token is in each policy, because the roles leave out Vault's default
+// policy, which allows more than is used.
+const renewRule = `path "auth/token/renew-self" { capabilities = ["update"] }
+`
+
+func (s Setup) apiRules(accessor string) string {
+	var b strings.Builder
+	b.WriteString("# The notes service: seal and unseal with the keys of its own namespace. No \"create\",\n" +
+		"# with which Vault would silently make a key that is missing.\n")
+	s.transitRules(&b, accessor, "encrypt", "decrypt")
+	s.readRules(&b, accessor, config.SessionKeysLeaf, config.PepperLeaf)
+	b.WriteString(renewRule)
+	return b.String()
+}
+
+func (s Setup) rotationRules(accessor string) string {
+	var b strings.Builder
+	b.WriteString("# Rotation Jobs: as the notes service, and rewrap; no session keys, no pepper.\n")
+	s.transitRules(&b, accessor, "encrypt", "decrypt", "rewrap")
+	b.WriteString(renewRule)
+	return b.String()
+}
+
+func (s Setup) transitRules(b *strings.Builder, accessor string, operations ...string) {
+	for _, operation := range operations {
+		fmt.Fprintf(b, "path \"%s/%s/%s%s.*\" { capabilities = [\"update\"] }\n",
+			s.TransitMount, operation, config.TransitKeyPrefix(s.ClusterID), namespaceTemplate(accessor))
+	}
+}
+
+func (s Setup) readRules(b *strings.Builder, accessor string, leaves ...string) {
+	for _, leaf := range leaves {
+		fmt.Fprintf(b, "path \"%s/data/%s/%s/+/%s\" { capabilities = [\"read\"] }\n",
+			s.KVMount, config.KVRoot(s.ClusterID), namespaceTemplate(accessor), leaf)
+	}
+}
+
+// operatorRules use one rule for a key and everything below it, because Vault lets a glob stand only
+// at the end of a path and prefers the longer prefix: a second rule for ".../config" could not be
+// told apart. The parameters are the wall instead: import, trim, export settings, automatic rotation
+// and the like all need a parameter that is not in the list, so they are denied.
+func (s Setup) operatorRules() string {
+	var b strings.Builder
+	b.WriteString("# The operator: makes, rotates and retires keys of its cluster; uses and exports none.\n")
+	fmt.Fprintf(&b, `path "%s/keys/%s*" {
+  capabilities = ["create", "read", "update", "delete"]
+  allowed_parameters = {
+    "type"                   = ["aes256-gcm96"]
+    "derived"                = [true]
+    "exportable"             = [false]
+    "allow_plaintext_backup" = [false]
+    "min_decryption_version" = []
+    "min_encryption_version" = []
+    "deletion_allowed"       = []
+  }
+}
+`, s.TransitMount, config.TransitKeyPrefix(s.ClusterID))
+	root := config.KVRoot(s.ClusterID)
+	b.WriteString("# Session keys and pepper: created once, never read, never overwritten.\n")
+	for _, leaf := range []string{config.SessionKeysLeaf, config.PepperLeaf} {
+		fmt.Fprintf(&b, "path \"%s/data/%s/+/+/%s\" { capabilities = [\"create\"] }\n", s.KVMount, root, leaf)
+	}
+	fmt.Fprintf(&b, "path \"%s/data/%s/+/+/%s\" { capabilities = [\"create\", \"read\", \"update\"] }\n", s.KVMount, root, config.MarkerLeaf)
+	b.WriteString("# Metadata holds versions and times, no values; deleting it is deletionPolicy Delete.\n")
+	for _, leaf := range []string{config.SessionKeysLeaf, config.PepperLeaf, config.MarkerLeaf} {
+		fmt.Fprintf(&b, "path \"%s/metadata/%s/+/+/%s\" { capabilities = [\"read\", \"delete\"] }\n", s.KVMount, root, leaf)
+	}
+	b.WriteString(renewRule)
+	return b.String()
+}
+
+// Role is one role of the Kubernetes auth method.
+type Role struct {
+	Name string
+	// Parameters as the auth method's API takes them.
+	Parameters map[string]any
+}
+
+// Roles bound by service-account name and audience.
+func (s Setup) Roles() []Role {
+	role := func(name, part, serviceAccounts, namespaces string) Role {
+		return Role{Name: name, Parameters: map[string]any{
+			"bound_service_account_names":      []string{serviceAccounts},
+			"bound_service_account_namespaces": []string{namespaces},
+			"audience":                         s.Audience,
+			"alias_name_source":                "serviceaccount_uid",
+			"token_policies":                   []string{s.policyName(part)},
+			"token_no_default_policy":          true,
+			"token_ttl":                        tokenTTL,
+			"token_max_ttl":                    "24h",
+		}}
+	}
+	return []Role{
+		role(config.RoleAPI, "api", "*"+config.ServiceAccountAPISuffix, "*"),
+		role(config.RoleRotation, "rotation", "*"+config.ServiceAccountRotationSuffix, "*"),
+		role(config.RoleOperator, "operator", s.OperatorServiceAccount, s.OperatorNamespace),
+	}
+}

@@ -1,0 +1,236 @@
+package vaultadmin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// Apply lays down mounts, policies and roles with the administrator's client, and says each step on
+// out. With dryRun it changes nothing and prints what it would write. It can be repeated: what is
+// already as it should be is left alone.
+//
+// Errors: a mount of another type in the way; whatever Vault refuses, with the path.
+func (s Setup) Apply(ctx context.Context, client *api.Client, out io.Writer, dryRun bool) error {
+	run := &setupRun{Setup: s, client: client, out: out, dryRun: dryRun}
+	accessor, err := run.authMount(ctx)
+	if err != nil {
+		return err
+	}
+	if err := run.secretMounts(ctx); err != nil {
+		return err
+	}
+	if err := run.authConfiguration(ctx); err != nil {
+		return err
+	}
+	for _, policy := range s.Policies(accessor) {
+		if err := run.policy(ctx, policy); err != nil {
+			return err
+		}
+	}
+	for _, role := range s.Roles() {
+		if err := run.role(ctx, role); err != nil {
+			return err
+		}
+	}
+	if dryRun {
+		run.say("Dry run: nothing was changed.")
+	} else {
+		run.say("Done: the operator of cluster %s can look after its keys.", s.ClusterID)
+	}
+	return nil
+}
+
+type setupRun struct {
+	Setup
+	client *api.Client
+	out    io.Writer
+	dryRun bool
+}
+
+func (r *setupRun) say(format string, args ...any) { fmt.Fprintf(r.out, format+"\n", args...) }
+
+// step says what is done and does it, unless this is a dry run.
+func (r *setupRun) step(description string, do func() error) error {
+	if r.dryRun {
+		r.say("would %s", description)
+		return nil
+	}
+	if err := do(); err != nil {
+		return fmt.Errorf("%s: %w", description, err)
+	}
+	r.say("%s: done", description)
+	return nil
+}
+
+func (r *setupRun) authMount(ctx context.Context) (accessor string, err error) {
+	mounts, err := r.client.Sys().ListAuthWithContext(ctx)
+	if err != nil {
+		return "", fmt.Errorf("list auth methods: %w", err)
+	}
+	if mount, ok := mounts[r.AuthMount+"/"]; ok {
+		if mount.Type != "kubernetes" {
+			return "", fmt.Errorf("auth mount %s is of type %s, not kubernetes: choose another with --auth-mount", r.AuthMount, mount.Type)
+		}
+		r.say("auth method kubernetes at %s: exists", r.AuthMount)
+		return mount.Accessor, nil
+	}
+	err = r.step("enable auth method kubernetes at "+r.AuthMount, func() error {
+		return r.client.Sys().EnableAuthWithOptionsWithContext(ctx, r.AuthMount, &api.EnableAuthOptions{Type: "kubernetes"})
+	})
+	if err != nil {
+		return "", err
+	}
+	if r.dryRun {
+		return "ACCESSOR", nil
+	}
+	if mounts, err = r.client.Sys().ListAuthWithContext(ctx); err != nil {
+		return "", fmt.Errorf("list auth methods: %w", err)
+	}
+	mount, ok := mounts[r.AuthMount+"/"]
+	if !ok {
+		return "", fmt.Errorf("auth mount %s is not there right after it was enabled", r.AuthMount)
+	}
+	return mount.Accessor, nil
+}
+
+func (r *setupRun) secretMounts(ctx context.Context) error {
+	mounts, err := r.client.Sys().ListMountsWithContext(ctx)
+	if err != nil {
+		return fmt.Errorf("list secrets engines: %w", err)
+	}
+	if mount, ok := mounts[r.TransitMount+"/"]; !ok {
+		err := r.step("enable secrets engine transit at "+r.TransitMount, func() error {
+			return r.client.Sys().MountWithContext(ctx, r.TransitMount, &api.MountInput{Type: "transit"})
+		})
+		if err != nil {
+			return err
+		}
+	} else if mount.Type != "transit" {
+		return fmt.Errorf("mount %s is of type %s, not transit: choose another with --transit-mount", r.TransitMount, mount.Type)
+	} else {
+		r.say("secrets engine transit at %s: exists", r.TransitMount)
+	}
+	if mount, ok := mounts[r.KVMount+"/"]; !ok {
+		return r.step("enable secrets engine kv, version 2, at "+r.KVMount, func() error {
+			return r.client.Sys().MountWithContext(ctx, r.KVMount, &api.MountInput{Type: "kv", Options: map[string]string{"version": "2"}})
+		})
+	} else if mount.Type != "kv" || mount.Options["version"] != "2" {
+		return fmt.Errorf("mount %s is not kv version 2: choose another with --kv-mount", r.KVMount)
+	}
+	r.say("secrets engine kv, version 2, at %s: exists", r.KVMount)
+	return nil
+}
+
+func (r *setupRun) authConfiguration(ctx context.Context) error {
+	if r.KubernetesHost == "" {
+		return nil
+	}
+	path := "auth/" + r.AuthMount + "/config"
+	data := map[string]any{"kubernetes_host": r.KubernetesHost}
+	if r.KubernetesCA != "" {
+		data["kubernetes_ca_cert"] = r.KubernetesCA
+	}
+	if !r.dryRun {
+		same, err := r.same(ctx, path, data)
+		if err != nil {
+			return err
+		}
+		if same {
+			r.say("configuration of auth method %s: as it should be", r.AuthMount)
+			return nil
+		}
+	}
+	return r.step("configure auth method "+r.AuthMount+" for "+r.KubernetesHost, func() error {
+		_, err := r.client.Logical().WriteWithContext(ctx, path, data)
+		return err
+	})
+}
+
+func (r *setupRun) policy(ctx context.Context, policy Policy) error {
+	existing, err := r.client.Sys().GetPolicyWithContext(ctx, policy.Name)
+	if err != nil {
+		return fmt.Errorf("read policy %s: %w", policy.Name, err)
+	}
+	if existing == policy.Rules {
+		r.say("policy %s: as it should be", policy.Name)
+		return nil
+	}
+	if r.dryRun {
+		r.say("would write policy %s:\n%s", policy.Name, indent(policy.Rules))
+		return nil
+	}
+	return r.step("write policy "+policy.Name, func() error {
+		return r.client.Sys().PutPolicyWithContext(ctx, policy.Name, policy.Rules)
+	})
+}
+
+func (r *setupRun) role(ctx context.Context, role Role) error {
+	path := "auth/" + r.AuthMount + "/role/" + role.Name
+	same, err := r.same(ctx, path, role.Parameters)
+	if err != nil {
+		return err
+	}
+	if same {
+		r.say("role %s: as it should be", role.Name)
+		return nil
+	}
+	if r.dryRun {
+		raw, err := json.MarshalIndent(role.Parameters, "  ", "  ")
+		if err != nil {
+			return fmt.Errorf("role %s: %w", role.Name, err)
+		}
+		r.say("would write role %s:\n  %s", role.Name, raw)
+		return nil
+	}
+	return r.step("write role "+role.Name, func() error {
+		_, err := r.client.Logical().WriteWithContext(ctx, path, role.Parameters)
+		return err
+	})
+}
+
+// same compares only the fields that we own.
+func (r *setupRun) same(ctx context.Context, path string, want map[string]any) (bool, error) {
+	secret, err := r.client.Logical().ReadWithContext(ctx, path)
+	if isStatus(err, http.StatusNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read %s: %w", path, err)
+	}
+	if secret == nil {
+		return false, nil
+	}
+	for field, value := range want {
+		if !reflect.DeepEqual(normal(value), normal(secret.Data[field])) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// normal makes what we write and what Vault reads back alike: it reads durations back as seconds.
+func normal(value any) any {
+	if text, ok := value.(string); ok {
+		if d, err := time.ParseDuration(text); err == nil {
+			return fmt.Sprint(int64(d.Seconds()))
+		}
+		return strings.TrimSpace(text)
+	}
+	raw, err := json.Marshal(value)
+	if err != nil {
+		return value
+	}
+	return string(raw)
+}
+
+func indent(text string) string {
+	return "  " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  ")
+}

@@ -1,0 +1,176 @@
+package accounts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"golang.org/x/text/secure/precis"
+
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/sessions"
+)
+
+// Limits of usernames and passwords, in characters.
+const (
+	MinUsername, MaxUsername = 3, 64
+	MaxPassword              = 256
+)
+
+// maxFenced bounds how often a registration makes a new key because a rotation overtook it.
+const maxFenced = 5
+
+// Store is what accounts need of the database.
+type Store interface {
+	CreateUser(context.Context, User, envelope.StoredKey) error
+	UserByName(context.Context, string) (User, error)
+	CreateSession(context.Context, sessions.Session) error
+	DeleteSession(context.Context, sessions.Identity) error
+}
+
+// KeyMaker makes a new owner key, wrapped.
+type KeyMaker interface {
+	Generate(ctx context.Context, owner string) (envelope.StoredKey, error)
+}
+
+// Service registers users and begins and ends sessions.
+type Service struct {
+	store       Store
+	keys        KeyMaker
+	hasher      *Hasher
+	open        bool
+	minPassword int
+	tokenTTL    time.Duration
+	now         func() time.Time
+}
+
+// Options are a Service's settings.
+type Options struct {
+	// RegistrationOpen lets anyone create an account.
+	RegistrationOpen bool
+	// MinPassword is in characters.
+	MinPassword int
+	// TokenTTL is how long a session lasts.
+	TokenTTL time.Duration
+}
+
+// NewService returns a service.
+func NewService(store Store, keys KeyMaker, hasher *Hasher, o Options) *Service {
+	return &Service{
+		store: store, keys: keys, hasher: hasher, open: o.RegistrationOpen,
+		minPassword: o.MinPassword, tokenTTL: o.TokenTTL, now: time.Now,
+	}
+}
+
+// Register creates an account with its first owner key. Errors: *InvalidError, ErrUsernameTaken,
+// ErrRegistrationClosed, ErrBusy, and those of the key provider and the database.
+func (s *Service) Register(ctx context.Context, username, password string) error {
+	if !s.open {
+		return ErrRegistrationClosed
+	}
+	username, err := canonicalUsername(username)
+	if err != nil {
+		return err
+	}
+	if password, err = s.newPassword(password); err != nil {
+		return err
+	}
+	// Asked before the costly hash; the unique index has the last word.
+	if _, err := s.store.UserByName(ctx, username); !errors.Is(err, ErrNotFound) {
+		if err == nil {
+			err = ErrUsernameTaken
+		}
+		return err
+	}
+	user := User{ID: uuid.NewString(), Username: username, CreatedAt: s.now()}
+	if user.PasswordHash, user.PepperID, err = s.hasher.Hash(ctx, password); err != nil {
+		return err
+	}
+	for range maxFenced {
+		key, err := s.keys.Generate(ctx, user.ID)
+		if err != nil {
+			return err
+		}
+		if err = s.store.CreateUser(ctx, user, key); !errors.Is(err, ErrFenced) {
+			return err
+		}
+	}
+	return fmt.Errorf("register: %w", ErrFenced)
+}
+
+// Login begins a session. Errors: ErrInvalidCredentials, whatever is wrong with them; ErrBusy.
+func (s *Service) Login(ctx context.Context, username, password string) (sessions.Session, error) {
+	// A name or password that no account can have takes the same way as an unknown one.
+	name, errName := canonicalUsername(username)
+	secret, errPassword := canonicalPassword(password)
+	var user *User
+	if errName == nil && errPassword == nil {
+		found, err := s.store.UserByName(ctx, name)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return sessions.Session{}, err
+		}
+		if err == nil {
+			user = &found
+		}
+	}
+	if err := s.hasher.Verify(ctx, user, secret); err != nil {
+		return sessions.Session{}, err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return sessions.Session{}, fmt.Errorf("session id: %w", err)
+	}
+	// Whole seconds, as the token has them.
+	now := s.now().Truncate(time.Second)
+	session := sessions.Session{
+		Identity:  sessions.Identity{Owner: user.ID, Session: id.String()},
+		CreatedAt: now, ExpiresAt: now.Add(s.tokenTTL),
+	}
+	return session, s.store.CreateSession(ctx, session)
+}
+
+// Logout ends the session.
+func (s *Service) Logout(ctx context.Context, identity sessions.Identity) error {
+	return s.store.DeleteSession(ctx, identity)
+}
+
+// canonicalUsername applies RFC 8265, UsernameCaseMapped: names that look alike to a person in case
+// or width are one name, and control characters are refused.
+func canonicalUsername(username string) (string, error) {
+	username = strings.TrimSpace(username)
+	switch n := utf8.RuneCountInString(username); {
+	case n < MinUsername:
+		return "", &InvalidError{fmt.Sprintf("Username must be at least %d characters", MinUsername)}
+	case n > MaxUsername:
+		return "", &InvalidError{fmt.Sprintf("Username must be at most %d characters", MaxUsername)}
+	}
+	mapped, err := precis.UsernameCaseMapped.String(username)
+	if err != nil || utf8.RuneCountInString(mapped) < MinUsername {
+		return "", &InvalidError{"Username must consist of letters, digits and punctuation without spaces"}
+	}
+	return mapped, nil
+}
+
+// canonicalPassword applies RFC 8265, OpaqueString: the same password typed on different keyboards
+// gives the same bytes. Nothing is trimmed, nothing is cut.
+func canonicalPassword(password string) (string, error) {
+	if utf8.RuneCountInString(password) > MaxPassword {
+		return "", &InvalidError{fmt.Sprintf("Password must be at most %d characters", MaxPassword)}
+	}
+	mapped, err := precis.OpaqueString.String(password)
+	if err != nil {
+		return "", &InvalidError{"Password must not contain control characters"}
+	}
+	return mapped, nil
+}
+
+func (s *Service) newPassword(password string) (string, error) {
+	if utf8.RuneCountInString(password) < s.minPassword {
+		return "", &InvalidError{fmt.Sprintf("Password must be at least %d characters", s.minPassword)}
+	}
+	return canonicalPassword(password)
+}

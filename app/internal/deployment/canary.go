@@ -1,0 +1,88 @@
+// Package deployment ties a database to its deployment and master key: a process that was pointed
+// at another deployment's database, or at the wrong key, must find out before it serves.
+package deployment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/store"
+)
+
+var (
+	// ErrOtherDeployment: the database belongs to another deployment.
+	ErrOtherDeployment = errors.New("the database belongs to another deployment")
+	// ErrWrongKey: the master key does not open the database's canary.
+	ErrWrongKey = errors.New("the master key is not the one of this database")
+)
+
+const (
+	// canaryOwner stands in a canary's context where an owner key has its owner; no UUID, so no
+	// owner's.
+	canaryOwner = "canary"
+	canaryText  = "securenotes canary"
+)
+
+var canaryPlace = envelope.Place{Kind: "meta", Row: "1", Field: "canary", Revision: 1}
+
+// Claim initialises the database for the deployment, or shows that it is the deployment's already
+// and that the master key is the right one. Errors: ErrOtherDeployment, ErrWrongKey.
+func Claim(ctx context.Context, db *store.Store, keys *envelope.Keyring, d config.Deployment) error {
+	err := Check(ctx, db, keys, d)
+	if !errors.Is(err, store.ErrNoMeta) {
+		return err
+	}
+	meta, err := NewCanary(ctx, keys)
+	if err != nil {
+		return err
+	}
+	meta.DeploymentID, meta.BelongsTo = d.ID, d.Namespace+"/"+d.Name
+	if err := db.ClaimMeta(ctx, meta); err != nil {
+		return fmt.Errorf("claim the database: %w", err)
+	}
+	// Another process may have been first.
+	return Check(ctx, db, keys, d)
+}
+
+// Check shows that the database is the deployment's and that the master key opens its canary.
+// Errors: store.ErrNoMeta, ErrOtherDeployment, ErrWrongKey.
+func Check(ctx context.Context, db *store.Store, keys *envelope.Keyring, d config.Deployment) error {
+	meta, err := db.Meta(ctx)
+	if err != nil {
+		return err
+	}
+	if meta.DeploymentID != d.ID {
+		return fmt.Errorf("%w: it is of %s (deployment %s), this is %s/%s (deployment %s): correct the database URI",
+			ErrOtherDeployment, meta.BelongsTo, meta.DeploymentID, d.Namespace, d.Name, d.ID)
+	}
+	return OpenCanary(ctx, keys, meta)
+}
+
+// NewCanary makes a canary under the latest master key version; the rest of the Meta is empty.
+func NewCanary(ctx context.Context, keys *envelope.Keyring) (store.Meta, error) {
+	stored, err := keys.Generate(ctx, canaryOwner)
+	if err != nil {
+		return store.Meta{}, fmt.Errorf("canary: %w", err)
+	}
+	key, err := keys.Unwrap(ctx, stored)
+	if err != nil {
+		return store.Meta{}, fmt.Errorf("canary: %w", err)
+	}
+	return store.Meta{Canary: stored, Sealed: key.Seal(canaryPlace, []byte(canaryText))}, nil
+}
+
+// OpenCanary shows that the master key opens the canary, else ErrWrongKey.
+func OpenCanary(ctx context.Context, keys *envelope.Keyring, meta store.Meta) error {
+	meta.Canary.Owner = canaryOwner
+	key, err := keys.Unwrap(ctx, meta.Canary)
+	if err == nil {
+		_, err = key.Open(canaryPlace, meta.Sealed)
+	}
+	if errors.Is(err, envelope.ErrRefused) || errors.Is(err, envelope.ErrNotAuthentic) {
+		return fmt.Errorf("%w: restore the database and the Vault key of the same time, or correct one of them: %w", ErrWrongKey, err)
+	}
+	return err
+}

@@ -1,0 +1,48 @@
+// Package envelope keeps every secret value of the notes service sealed.
+//
+// # Hierarchy
+//
+// One master key (KEK) per deployment lives in a KeyProvider, HashiCorp Vault Transit, and never
+// leaves it. It wraps owner keys: 32 random bytes under a random 128-bit id, one active per user.
+// An owner key seals values with AES-256-GCM (NIST SP 800-38D) under random 96-bit nonces.
+//
+// # Formats
+//
+//	wrapped   provider ":v" version ":" base64     as the provider returns it, at most 512 bytes
+//	sealed    0x01 | nonce (12 bytes) | ciphertext | tag (16 bytes)
+//
+// A wrapped owner key is bound by the provider's derivation context, a sealed value by its
+// associated data. Both are sequences of fields, each preceded by its length as 4 bytes big
+// endian, so that no two different sequences encode alike:
+//
+//	context   "securenotes/owner-key/v1", deployment id, owner id, key id
+//	AAD       "securenotes/value/v1", kind, deployment id, owner id, key id, row id, field, revision
+//
+// # Guarantees
+//
+//   - A value that was moved to another deployment, owner, key, row, field or revision, truncated,
+//     extended or changed in any bit does not open: ErrNotAuthentic.
+//   - A wrapped key that was moved to another deployment, owner or id does not unwrap.
+//   - Nothing is sealed when the provider is away: there is no fallback.
+//   - An owner key seals at most MaxSeals values, well below the 2^32 of SP 800-38D section 8.3 for
+//     random nonces; the caller retires it before.
+//
+// It does not hide the length of a value, nor how many values an owner has.
+package envelope
+
+import "errors"
+
+// Errors that callers tell apart with errors.Is. Their text names no value and no key.
+var (
+	// ErrNotAuthentic: the value was not sealed by this key for this place, or was changed.
+	ErrNotAuthentic = errors.New("the sealed value is not authentic for its place")
+	// ErrUnavailable: the key provider cannot be asked now; trying again later may help.
+	ErrUnavailable = errors.New("the key provider is unavailable")
+	// ErrSealed: the key provider answers, but is sealed. It is also ErrUnavailable.
+	ErrSealed = errors.New("the key provider is sealed")
+	// ErrDenied: the key provider refuses this identity.
+	ErrDenied = errors.New("the key provider denies access")
+	// ErrRefused: the provider does not unwrap this: another master key, another context, or a
+	// version below its least decryption version.
+	ErrRefused = errors.New("the key provider does not unwrap this key")
+)

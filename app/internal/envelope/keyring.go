@@ -1,0 +1,96 @@
+package envelope
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"crypto/rand"
+)
+
+// StoredKey is an owner key as its committed row has it.
+type StoredKey struct {
+	Owner, ID string
+	Wrapped   Wrapped
+}
+
+// Keyring makes and unwraps the owner keys of one deployment.
+type Keyring struct {
+	deployment string
+	provider   KeyProvider
+}
+
+// NewKeyring returns the keyring of a deployment.
+func NewKeyring(deployment string, provider KeyProvider) *Keyring {
+	return &Keyring{deployment: deployment, provider: provider}
+}
+
+// NewID is a random 128-bit id for an owner key. It is no counter: a second process, a failover or
+// a restored database could give a counter's value to another key.
+func NewID() string { return strings.ToLower(rand.Text()) }
+
+// Generate makes a new owner key and returns it wrapped. The raw bytes are not returned: values
+// are sealed only with a key that was unwrapped from its committed row.
+func (r *Keyring) Generate(ctx context.Context, owner string) (StoredKey, error) {
+	ref := KeyRef{Deployment: r.deployment, Owner: owner, ID: NewID()}
+	raw := newRawKey()
+	defer clear(raw)
+	wrapped, err := r.provider.Wrap(ctx, raw, ref.context())
+	if err != nil {
+		return StoredKey{}, fmt.Errorf("wrap a new owner key: %w", err)
+	}
+	return StoredKey{Owner: owner, ID: ref.ID, Wrapped: wrapped}, nil
+}
+
+// Unwrap returns the owner key of one committed row.
+func (r *Keyring) Unwrap(ctx context.Context, stored StoredKey) (*OwnerKey, error) {
+	keys, err := r.UnwrapAll(ctx, []StoredKey{stored})
+	if err != nil {
+		return nil, err
+	}
+	return keys[0].Key, keys[0].Err
+}
+
+// UnwrappedKey is one answer of UnwrapAll.
+type UnwrappedKey struct {
+	Key *OwnerKey
+	Err error
+}
+
+// UnwrapAll unwraps many keys in one call of the provider; the answers are in the same order.
+func (r *Keyring) UnwrapAll(ctx context.Context, stored []StoredKey) ([]UnwrappedKey, error) {
+	results, err := r.provider.Unwrap(ctx, r.items(stored))
+	if err != nil {
+		return nil, fmt.Errorf("unwrap owner keys: %w", err)
+	}
+	keys := make([]UnwrappedKey, len(stored))
+	for i, result := range results {
+		if result.Err != nil {
+			keys[i].Err = fmt.Errorf("unwrap owner key %s: %w", stored[i].ID, result.Err)
+			continue
+		}
+		keys[i].Key, keys[i].Err = newOwnerKey(r.ref(stored[i]), result.Raw)
+	}
+	return keys, nil
+}
+
+// Rewrap moves keys to the master key's latest version; the answers are in the same order.
+func (r *Keyring) Rewrap(ctx context.Context, stored []StoredKey) ([]RewrapResult, error) {
+	results, err := r.provider.Rewrap(ctx, r.items(stored))
+	if err != nil {
+		return nil, fmt.Errorf("rewrap owner keys: %w", err)
+	}
+	return results, nil
+}
+
+func (r *Keyring) ref(k StoredKey) KeyRef {
+	return KeyRef{Deployment: r.deployment, Owner: k.Owner, ID: k.ID}
+}
+
+func (r *Keyring) items(stored []StoredKey) []WrappedItem {
+	items := make([]WrappedItem, len(stored))
+	for i, k := range stored {
+		items[i] = WrappedItem{Wrapped: k.Wrapped, Derivation: r.ref(k).context()}
+	}
+	return items
+}

@@ -1,0 +1,35 @@
+package envelope
+
+import (
+	"encoding/base64"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// maxWrappedSize bounds a wrapped key, in bytes; Vault's are 89 bytes and a few digits.
+const maxWrappedSize = 512
+
+// Wrapped is an owner key under the master key, in the provider's own text form.
+type Wrapped string
+
+// Version is the master key's version that wrapped it, from its text. The text alone proves
+// nothing: a changed version makes the provider refuse it.
+func (w Wrapped) Version() (int, error) {
+	if len(w) > maxWrappedSize {
+		return 0, fmt.Errorf("wrapped key: longer than %d bytes", maxWrappedSize)
+	}
+	provider, rest, ok := strings.Cut(string(w), ":v")
+	digits, body, ok2 := strings.Cut(rest, ":")
+	if !ok || !ok2 || (provider != vaultName && provider != localName) {
+		return 0, fmt.Errorf("wrapped key: not of the form PROVIDER:vVERSION:BASE64")
+	}
+	version, err := strconv.ParseUint(digits, 10, 31)
+	if err != nil || version == 0 || digits[0] == '0' || digits[0] == '+' {
+		return 0, fmt.Errorf("wrapped key: its version is not a positive number")
+	}
+	if _, err := base64.StdEncoding.DecodeString(body); err != nil || body == "" {
+		return 0, fmt.Errorf("wrapped key: its body is not base64")
+	}
+	return int(version), nil
+}

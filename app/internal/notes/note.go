@@ -1,0 +1,66 @@
+// Package notes is the domain of notes: what one is, what its limits are, and how it is sealed,
+// opened and changed without ever being stored in the clear.
+package notes
+
+import (
+	"errors"
+	"time"
+)
+
+// Limits of a note.
+const (
+	// MaxContent is in characters (Unicode code points), not bytes.
+	MaxContent = 100_000
+	// MaxTitle is in characters.
+	MaxTitle = 200
+	// MaxTags and MaxTag: how many tags, and how many characters each.
+	MaxTags, MaxTag = 20, 50
+)
+
+// Errors that callers tell apart with errors.Is.
+var (
+	// ErrNotFound: the owner has no such note.
+	ErrNotFound = errors.New("note not found")
+	// ErrStale: the note has another revision than the write expects.
+	ErrStale = errors.New("the note was changed meanwhile")
+	// ErrExists: there is already a note with this id.
+	ErrExists = errors.New("the note exists already")
+	// ErrKeyNotActive: the owner key that a write was sealed with is not the active one, or no more.
+	ErrKeyNotActive = errors.New("the owner key is not active")
+	// ErrInvalidContent, ErrInvalidTitle and ErrInvalidTags: outside the limits.
+	ErrInvalidContent = errors.New("Invalid note content")
+	ErrInvalidTitle   = errors.New("Invalid note title")
+	ErrInvalidTags    = errors.New("Invalid note tags")
+)
+
+// Text is what a client writes.
+type Text struct {
+	Content string
+	// Title may be empty.
+	Title string
+	Tags  []string
+}
+
+// Note is what a client reads.
+type Note struct {
+	Text
+	ID                   string
+	Revision             int64
+	CreatedAt, UpdatedAt time.Time
+}
+
+// Summary is a note in a list: nothing of it needs decryption.
+type Summary struct {
+	ID                   string
+	CreatedAt, UpdatedAt time.Time
+}
+
+// Sealed is a note as it is stored.
+type Sealed struct {
+	ID       string
+	KeyID    string
+	Revision int64
+	// Content is always there; Title and Tags are nil when the note has none.
+	Content, Title, Tags []byte
+	CreatedAt, UpdatedAt time.Time
+}

@@ -1,0 +1,178 @@
+package notes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/sessions"
+)
+
+// maxReseals bounds how often a write seals again because its key was retired meanwhile. A rotation
+// replaces an owner's key once; more than that means something is wrong.
+const maxReseals = 5
+
+// Store is what notes need of the database. Each method proves the session; see package store.
+type Store interface {
+	CreateNote(context.Context, sessions.Identity, time.Time, Sealed) error
+	ActiveKey(context.Context, sessions.Identity, time.Time) (envelope.StoredKey, error)
+	Note(ctx context.Context, id sessions.Identity, now time.Time, note string) (Sealed, envelope.StoredKey, error)
+	Notes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]Summary, error)
+	UpdateNote(context.Context, sessions.Identity, time.Time, Sealed) (bool, error)
+	DeleteNote(ctx context.Context, id sessions.Identity, now time.Time, note string, revision int64) (bool, error)
+}
+
+// Service creates, reads, lists, changes and deletes the notes of their owners.
+type Service struct {
+	store Store
+	keys  *envelope.Cache
+	now   func() time.Time
+}
+
+// NewService returns a service.
+func NewService(store Store, keys *envelope.Cache) *Service {
+	return &Service{store: store, keys: keys, now: time.Now}
+}
+
+// Create stores a new note and returns it. Errors: sessions.ErrInvalid, ErrInvalidContent,
+// ErrInvalidTitle, ErrInvalidTags, and those of the key provider and the database.
+func (s *Service) Create(ctx context.Context, id sessions.Identity, text Text) (Note, error) {
+	if err := text.validate(); err != nil {
+		return Note{}, err
+	}
+	noteID, err := uuid.NewV7()
+	if err != nil {
+		return Note{}, fmt.Errorf("note id: %w", err)
+	}
+	now := s.now().Truncate(time.Microsecond)
+	n := Sealed{ID: noteID.String(), Revision: 1, CreatedAt: now, UpdatedAt: now}
+	err = s.write(ctx, id, text, &n, func() (bool, error) {
+		err := s.store.CreateNote(ctx, id, now, n)
+		if errors.Is(err, ErrKeyNotActive) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	return n.note(text), err
+}
+
+// write seals text into n with the owner's active key and calls store; when that says that the key
+// was not active, it asks which one is, and seals again.
+func (s *Service) write(ctx context.Context, id sessions.Identity, text Text, n *Sealed, store func() (bool, error)) error {
+	key, cached := s.keys.Active(id.Owner)
+	for range maxReseals {
+		if !cached {
+			stored, err := s.store.ActiveKey(ctx, id, s.now())
+			if err != nil {
+				return err
+			}
+			if key, err = s.keys.SetActive(ctx, stored); err != nil {
+				return err
+			}
+		}
+		if err := text.seal(key, n); err != nil {
+			return err
+		}
+		if stored, err := store(); err != nil || stored {
+			return err
+		}
+		s.keys.ForgetActive(id.Owner)
+		cached = false
+	}
+	return fmt.Errorf("note %s: %w after %d tries", n.ID, ErrKeyNotActive, maxReseals)
+}
+
+// Get returns a note. Errors: sessions.ErrInvalid, ErrNotFound.
+func (s *Service) Get(ctx context.Context, id sessions.Identity, note string) (Note, error) {
+	n, err := s.get(ctx, id, note)
+	if errors.Is(err, envelope.ErrRefused) {
+		// Between our reading the row and Vault's unwrapping its key, a rotation may have moved the
+		// row and retired the version. The row as it is now decides.
+		n, err = s.get(ctx, id, note)
+	}
+	return n, err
+}
+
+func (s *Service) get(ctx context.Context, id sessions.Identity, note string) (Note, error) {
+	n, stored, err := s.store.Note(ctx, id, s.now(), note)
+	if err != nil {
+		return Note{}, err
+	}
+	key, err := s.keys.Key(ctx, stored)
+	if err != nil {
+		return Note{}, err
+	}
+	text, err := n.open(key)
+	if err != nil {
+		return Note{}, err
+	}
+	return n.note(text), nil
+}
+
+// List returns up to limit of the owner's notes, newest first, those before the id given; empty:
+// from the newest. It decrypts nothing. Errors: sessions.ErrInvalid.
+func (s *Service) List(ctx context.Context, id sessions.Identity, before string, limit int) ([]Summary, error) {
+	return s.store.Notes(ctx, id, s.now(), before, limit)
+}
+
+// Update replaces a note's text. A revision of 0 replaces whatever is there. Errors:
+// sessions.ErrInvalid, ErrNotFound, ErrStale, and those of Create.
+func (s *Service) Update(ctx context.Context, id sessions.Identity, note string, revision int64, text Text) (Note, error) {
+	if err := text.validate(); err != nil {
+		return Note{}, err
+	}
+	var n Sealed
+	// Another write may come in between read and write; an unconditional one then reads again.
+	for range maxReseals {
+		current, _, err := s.store.Note(ctx, id, s.now(), note)
+		if err != nil {
+			return Note{}, err
+		}
+		if revision != 0 && current.Revision != revision {
+			return Note{}, ErrStale
+		}
+		n = Sealed{
+			ID: note, Revision: current.Revision + 1,
+			CreatedAt: current.CreatedAt, UpdatedAt: s.now().Truncate(time.Microsecond),
+		}
+		overtaken := false
+		err = s.write(ctx, id, text, &n, func() (bool, error) {
+			done, err := s.store.UpdateNote(ctx, id, s.now(), n)
+			if err != nil || done {
+				return done, err
+			}
+			again, _, err := s.store.Note(ctx, id, s.now(), note)
+			if err != nil {
+				return false, err
+			}
+			// Another revision: somebody else's write. The same one: the key was not active.
+			overtaken = again.Revision != current.Revision
+			return overtaken, nil
+		})
+		if err != nil || !overtaken {
+			return n.note(text), err
+		}
+	}
+	return Note{}, ErrStale
+}
+
+// Delete removes a note without decrypting it. A revision of 0 removes whatever is there. Errors:
+// sessions.ErrInvalid, ErrNotFound, ErrStale.
+func (s *Service) Delete(ctx context.Context, id sessions.Identity, note string, revision int64) error {
+	done, err := s.store.DeleteNote(ctx, id, s.now(), note, revision)
+	if err != nil || done {
+		return err
+	}
+	if _, _, err := s.store.Note(ctx, id, s.now(), note); err != nil {
+		return err
+	}
+	return ErrStale
+}
+
+func (n Sealed) note(text Text) Note {
+	return Note{Text: text, ID: n.ID, Revision: n.Revision, CreatedAt: n.CreatedAt, UpdatedAt: n.UpdatedAt}
+}

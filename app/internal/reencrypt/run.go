@@ -1,0 +1,313 @@
+package reencrypt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/securenotes/securenotes/app/internal/deployment"
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/store"
+)
+
+// Strategy is what a rotation renews.
+type Strategy string
+
+// The strategies.
+const (
+	// Reencrypt makes new owner keys and seals every value again.
+	Reencrypt Strategy = "Reencrypt"
+	// Rewrap keeps owner keys and values, and wraps the keys again.
+	Rewrap Strategy = "Rewrap"
+)
+
+// ParseStrategy reads a strategy's name.
+func ParseStrategy(name string) (Strategy, error) {
+	switch s := Strategy(name); s {
+	case Reencrypt, Rewrap:
+		return s, nil
+	}
+	return "", fmt.Errorf("strategy %q: must be %s or %s", name, Reencrypt, Rewrap)
+}
+
+// age is which keys the strategy calls stale.
+func (s Strategy) age() store.Age {
+	if s == Rewrap {
+		return store.ByWrapping
+	}
+	return store.ByBirth
+}
+
+const (
+	// ownerPage and keyPage are how many owners and keys are read at once.
+	ownerPage, keyPage = 500, 100
+	// rowBatch is how many rows are sealed again in one transaction: few enough that their values,
+	// at most 400 KiB each, fit in memory and that row locks are short.
+	rowBatch = 100
+	// maxPasses bounds how often an owner's rows are walked because new ones turned up under a key
+	// that is retiring. A writer that still has the old key finds out with its next write.
+	maxPasses = 100
+)
+
+// ErrWrongVersion: the key provider wraps under a version other than the rotation's.
+var ErrWrongVersion = errors.New("the key provider wraps under an older version than the rotation's")
+
+// Job is one shard's part of one rotation.
+type Job struct {
+	Store    *store.Store
+	Keys     *envelope.Keyring
+	Strategy Strategy
+	// To is the master key version that everything is moved to.
+	To int
+	// Range is the shard's owners.
+	Range store.OwnerRange
+	// Canary says whether this shard also renews the canary.
+	Canary bool
+	// Progress is told how many of how many rows are done; it must not block.
+	Progress func(done, total int64)
+	Log      *slog.Logger
+
+	tables      []store.SealedTable
+	done, total int64
+}
+
+// Run does what is left of the shard's work. Errors: store.ErrSuperseded when a newer rotation has
+// begun; everything else can be tried again.
+func (j *Job) Run(ctx context.Context) error {
+	if err := j.Store.RaiseFence(ctx, j.To); err != nil {
+		return fmt.Errorf("raise the fence to version %d: %w", j.To, err)
+	}
+	var err error
+	if j.tables, _, err = j.Store.SealedColumns(ctx); err != nil {
+		return err
+	}
+	if err := j.count(ctx); err != nil {
+		return err
+	}
+	if j.Canary {
+		if err := j.renewCanary(ctx); err != nil {
+			return fmt.Errorf("canary: %w", err)
+		}
+	}
+	if j.Strategy == Rewrap {
+		return j.rewrapKeys(ctx)
+	}
+	return j.reencryptOwners(ctx)
+}
+
+func (j *Job) count(ctx context.Context) error {
+	for _, table := range j.tables {
+		n, err := j.Store.CountStaleRows(ctx, table, j.Range, j.Strategy.age(), j.To)
+		if err != nil {
+			return fmt.Errorf("count the rows of %s: %w", table.Name, err)
+		}
+		j.total += n
+	}
+	j.report(0)
+	return nil
+}
+
+func (j *Job) report(more int64) {
+	j.done += more
+	// Users may have written more under keys that were stale when the rows were counted.
+	j.total = max(j.total, j.done)
+	j.Progress(j.done, j.total)
+}
+
+func (j *Job) renewCanary(ctx context.Context) error {
+	old, err := j.Store.Meta(ctx)
+	if err != nil {
+		return err
+	}
+	version, err := old.Canary.Wrapped.Version()
+	if err != nil || version >= j.To {
+		return err
+	}
+	if err := deployment.OpenCanary(ctx, j.Keys, old); err != nil {
+		return err
+	}
+	renewed, err := deployment.NewCanary(ctx, j.Keys)
+	if err != nil {
+		return err
+	}
+	if err := j.checkVersion(renewed.Canary.Wrapped); err != nil {
+		return err
+	}
+	return j.Store.ReplaceCanary(ctx, j.To, old, renewed)
+}
+
+// checkVersion refuses a wrapping that the fence would refuse, with a better message.
+func (j *Job) checkVersion(w envelope.Wrapped) error {
+	version, err := w.Version()
+	if err == nil && version < j.To {
+		err = fmt.Errorf("%w: %d, not %d", ErrWrongVersion, version, j.To)
+	}
+	return err
+}
+
+// rewrapKeys walks the stale keys in order. A key that was replaced meanwhile is no longer stale.
+func (j *Job) rewrapKeys(ctx context.Context) error {
+	var after envelope.StoredKey
+	for {
+		page, err := j.Store.StaleKeys(ctx, j.Range, j.Strategy.age(), j.To, after, keyPage)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		stored := make([]envelope.StoredKey, len(page))
+		for i, key := range page {
+			stored[i] = key.StoredKey
+		}
+		results, err := j.Keys.Rewrap(ctx, stored)
+		if err != nil {
+			return err
+		}
+		for i, result := range results {
+			if result.Err != nil {
+				return fmt.Errorf("rewrap owner key %s of owner %s: %w", page[i].ID, page[i].Owner, result.Err)
+			}
+			if err := j.checkVersion(result.Wrapped); err != nil {
+				return err
+			}
+			if _, err := j.Store.ReplaceWrapping(ctx, j.To, page[i], result.Wrapped); err != nil {
+				return fmt.Errorf("replace the wrapping of owner key %s: %w", page[i].ID, err)
+			}
+			rows, err := j.rowsOf(ctx, page[i])
+			if err != nil {
+				return err
+			}
+			j.report(rows)
+		}
+		after = stored[len(stored)-1]
+	}
+}
+
+// rowsOf counts what a rewrapped key protects, for the progress.
+func (j *Job) rowsOf(ctx context.Context, key store.RotationKey) (int64, error) {
+	var rows int64
+	for _, table := range j.tables {
+		n, err := j.Store.CountRowsOfKey(ctx, table, key.StoredKey)
+		if err != nil {
+			return 0, err
+		}
+		rows += n
+	}
+	return rows, nil
+}
+
+func (j *Job) reencryptOwners(ctx context.Context) error {
+	after := ""
+	for {
+		owners, err := j.Store.StaleOwners(ctx, j.Range, j.Strategy.age(), j.To, after, ownerPage)
+		if err != nil || len(owners) == 0 {
+			return err
+		}
+		for _, owner := range owners {
+			if err := j.reencryptOwner(ctx, owner); err != nil {
+				return fmt.Errorf("owner %s: %w", owner, err)
+			}
+		}
+		after = owners[len(owners)-1]
+	}
+}
+
+func (j *Job) reencryptOwner(ctx context.Context, owner string) error {
+	current, found, err := j.Store.CurrentKey(ctx, owner)
+	if err != nil {
+		return err
+	}
+	if found && current.BornVersion < j.To {
+		fresh, err := j.Keys.Generate(ctx, owner)
+		if err != nil {
+			return err
+		}
+		if err := j.checkVersion(fresh.Wrapped); err != nil {
+			return err
+		}
+		if err := j.Store.ReplaceActiveKey(ctx, j.To, fresh, time.Now()); err != nil {
+			return fmt.Errorf("activate a new owner key: %w", err)
+		}
+		// Read back: another process may have been first, and only a committed key may seal.
+		if current, found, err = j.Store.CurrentKey(ctx, owner); err != nil {
+			return err
+		}
+	}
+	if !found {
+		return nil // the account was deleted meanwhile
+	}
+	stale, err := j.Store.OwnerKeys(ctx, owner, j.Strategy.age(), j.To)
+	if err != nil || len(stale) == 0 {
+		return err
+	}
+	to, err := j.Keys.Unwrap(ctx, current.StoredKey)
+	if err != nil {
+		return err
+	}
+	for _, old := range stale {
+		if err := j.moveRows(ctx, old.StoredKey, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// moveRows seals again all that is sealed with the old key, and then deletes the old key.
+func (j *Job) moveRows(ctx context.Context, old envelope.StoredKey, to *envelope.OwnerKey) error {
+	from, err := j.Keys.Unwrap(ctx, old)
+	if err != nil {
+		return err
+	}
+	for range maxPasses {
+		for _, table := range j.tables {
+			if err := j.walk(ctx, table, old.Owner, from, to); err != nil {
+				return fmt.Errorf("table %s: %w", table.Name, err)
+			}
+		}
+		deleted, err := j.Store.DeleteRetiredKey(ctx, j.To, old)
+		if err != nil || deleted {
+			return err
+		}
+		j.Log.Debug("rows turned up under a retiring key: walking again", "owner", old.Owner, "key", old.ID)
+	}
+	return fmt.Errorf("owner key %s is still in use after %d passes", old.ID, maxPasses)
+}
+
+// walk seals one table's rows again in batches, in the order of their ids.
+func (j *Job) walk(ctx context.Context, table store.SealedTable, owner string, from, to *envelope.OwnerKey) error {
+	after := ""
+	for {
+		batch, err := j.Store.SealedRows(ctx, table, owner, from.ID(), after, rowBatch)
+		if err != nil || len(batch) == 0 {
+			return err
+		}
+		after = batch[len(batch)-1].ID
+		for _, row := range batch {
+			if err := reseal(table, row, from, to); err != nil {
+				return err
+			}
+		}
+		written, err := j.Store.ReplaceSealed(ctx, j.To, table, owner, from.ID(), to.ID(), batch)
+		if err != nil {
+			return err
+		}
+		j.report(written)
+	}
+}
+
+// reseal replaces the row's values by the same ones under the other key.
+func reseal(table store.SealedTable, row store.SealedRow, from, to *envelope.OwnerKey) error {
+	for i, column := range table.Columns {
+		if row.Values[i] == nil {
+			continue
+		}
+		place := envelope.Place{Kind: table.Name, Row: row.ID, Field: column, Revision: row.Revision}
+		content, err := from.Open(place, row.Values[i])
+		if err != nil {
+			return fmt.Errorf("%s of row %s: %w", column, row.ID, err)
+		}
+		row.Values[i] = to.Seal(place, content)
+		clear(content)
+	}
+	return nil
+}

@@ -1,0 +1,162 @@
+package reencrypt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/securenotes/securenotes/app/internal/deployment"
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/store"
+)
+
+// ErrStaleRows: something is still under an older version of the master key.
+var ErrStaleRows = errors.New("something is still under an older master key version")
+
+// Verification shows that a rotation is complete, from the database and the key provider alone: it
+// must run in a process of its own, whose cache is cold.
+type Verification struct {
+	Store    *store.Store
+	Keys     *envelope.Keyring
+	Strategy Strategy
+	// To is the version that nothing may be below.
+	To int
+	// All opens every value; otherwise one value under each owner key.
+	All bool
+	// Progress is told how many owner keys of how many are verified; it must not block.
+	Progress func(done, total int64)
+
+	tables []store.SealedTable
+}
+
+// Report is what a Verification saw.
+type Report struct {
+	// Keys and Values are how many unwrapped and opened.
+	Keys, Values int64
+}
+
+// Run verifies. Errors: ErrStaleRows, envelope.ErrNotAuthentic and envelope.ErrRefused mean that
+// the older version must not be retired; others that the verification could not be done.
+func (v *Verification) Run(ctx context.Context) (Report, error) {
+	var report Report
+	tables, wrapped, err := v.Store.SealedColumns(ctx)
+	if err != nil {
+		return report, err
+	}
+	v.tables = tables
+	fence, err := v.Store.Fence(ctx)
+	if err != nil {
+		return report, err
+	}
+	if fence < v.To {
+		return report, fmt.Errorf("%w: the fence stands at version %d, below %d, so older keys can still be written", ErrStaleRows, fence, v.To)
+	}
+	for _, column := range wrapped {
+		if err := v.checkWrapped(ctx, column); err != nil {
+			return report, err
+		}
+	}
+	stale, err := v.Store.CountStaleKeys(ctx, v.Strategy.age(), v.To)
+	if err != nil {
+		return report, err
+	}
+	if stale > 0 {
+		return report, fmt.Errorf("%w: %d owner keys are below version %d", ErrStaleRows, stale, v.To)
+	}
+	meta, err := v.Store.Meta(ctx)
+	if err != nil {
+		return report, err
+	}
+	if err := deployment.OpenCanary(ctx, v.Keys, meta); err != nil {
+		return report, err
+	}
+	return report, v.checkKeys(ctx, &report)
+}
+
+func (v *Verification) checkWrapped(ctx context.Context, column store.WrappedColumn) error {
+	return v.Store.WrappedValues(ctx, column, func(value string) error {
+		version, err := envelope.Wrapped(value).Version()
+		if err != nil {
+			return fmt.Errorf("%s.%s: %w", column.Table, column.Column, err)
+		}
+		if version < v.To {
+			return fmt.Errorf("%w: %s.%s has a key under version %d, below %d", ErrStaleRows, column.Table, column.Column, version, v.To)
+		}
+		return nil
+	})
+}
+
+// checkKeys unwraps every owner key and opens what is under it.
+func (v *Verification) checkKeys(ctx context.Context, report *Report) error {
+	total, err := v.Store.CountStaleKeys(ctx, store.ByWrapping, maxVersion)
+	if err != nil {
+		return err
+	}
+	var after envelope.StoredKey
+	for {
+		page, err := v.Store.AllKeys(ctx, after, keyPage)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		stored := make([]envelope.StoredKey, len(page))
+		for i, key := range page {
+			stored[i] = key.StoredKey
+		}
+		keys, err := v.Keys.UnwrapAll(ctx, stored)
+		if err != nil {
+			return err
+		}
+		for i, key := range keys {
+			if key.Err != nil {
+				return fmt.Errorf("owner %s: %w", stored[i].Owner, key.Err)
+			}
+			opened, err := v.openValues(ctx, stored[i], key.Key)
+			if err != nil {
+				return fmt.Errorf("owner %s, owner key %s: %w", stored[i].Owner, stored[i].ID, err)
+			}
+			report.Keys++
+			report.Values += opened
+			v.Progress(report.Keys, max(total, report.Keys))
+		}
+		after = stored[len(stored)-1]
+	}
+}
+
+// maxVersion is above any version: counting what is below it counts all.
+const maxVersion = 1<<31 - 1
+
+func (v *Verification) openValues(ctx context.Context, stored envelope.StoredKey, key *envelope.OwnerKey) (int64, error) {
+	var opened int64
+	limit := 1
+	if v.All {
+		limit = rowBatch
+	}
+	for _, table := range v.tables {
+		after := ""
+		for {
+			rows, err := v.Store.SealedRows(ctx, table, stored.Owner, stored.ID, after, limit)
+			if err != nil {
+				return opened, err
+			}
+			for _, row := range rows {
+				for i, column := range table.Columns {
+					if row.Values[i] == nil {
+						continue
+					}
+					place := envelope.Place{Kind: table.Name, Row: row.ID, Field: column, Revision: row.Revision}
+					content, err := key.Open(place, row.Values[i])
+					if err != nil {
+						return opened, fmt.Errorf("%s of row %s in %s: %w", column, row.ID, table.Name, err)
+					}
+					clear(content)
+					opened++
+				}
+				after = row.ID
+			}
+			if !v.All || len(rows) < limit {
+				break
+			}
+		}
+	}
+	return opened, nil
+}

@@ -1,0 +1,125 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/sessions"
+)
+
+// Every statement here proves the session itself, so that a request is one round trip and a
+// revoked session is without effect from the moment its row is gone.
+
+// CreateNote stores a note if the session lives and the key it was sealed with is active. Errors:
+// sessions.ErrInvalid or notes.ErrKeyNotActive (indistinct: notes.ErrKeyNotActive), notes.ErrExists.
+func (s *Store) CreateNote(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed) error {
+	changed, err := s.exec(ctx, `INSERT INTO notes (owner, id, key_id, revision, content, title, tags, created_at, updated_at)
+		SELECT k.owner, $3, k.id, $5, $6, $7, $8, $9, $9
+		FROM sessions s JOIN owner_keys k ON k.owner = s.owner AND k.id = $4 AND k.state = 'active'
+		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $10`,
+		id.Owner, id.Session, n.ID, n.KeyID, n.Revision, n.Content, n.Title, n.Tags, micros(n.CreatedAt), micros(now))
+	// The key was deleted between the statement's snapshot and its foreign-key check.
+	if errors.Is(err, errStillNeeded) || err == nil && changed == 0 {
+		return notes.ErrKeyNotActive
+	}
+	return err
+}
+
+// ActiveKey returns the owner's active key. Errors: sessions.ErrInvalid.
+func (s *Store) ActiveKey(ctx context.Context, id sessions.Identity, now time.Time) (envelope.StoredKey, error) {
+	key := envelope.StoredKey{Owner: id.Owner}
+	err := s.row(ctx, `SELECT k.id, k.wrapped FROM sessions s JOIN owner_keys k ON k.owner = s.owner AND k.state = 'active'
+		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $3`,
+		[]any{id.Owner, id.Session, micros(now)}, &key.ID, (*string)(&key.Wrapped))
+	if errors.Is(err, sql.ErrNoRows) {
+		return key, sessions.ErrInvalid
+	}
+	return key, err
+}
+
+// Note returns a sealed note and the key it is sealed with. Errors: sessions.ErrInvalid,
+// notes.ErrNotFound.
+func (s *Store) Note(ctx context.Context, id sessions.Identity, now time.Time, note string) (notes.Sealed, envelope.StoredKey, error) {
+	n := notes.Sealed{ID: note}
+	key := envelope.StoredKey{Owner: id.Owner}
+	var (
+		keyID, wrapped             sql.NullString
+		revision, created, updated sql.NullInt64
+	)
+	err := s.row(ctx, `SELECT n.key_id, n.revision, n.content, n.title, n.tags, n.created_at, n.updated_at, k.wrapped
+		FROM sessions s
+		LEFT JOIN notes n ON n.owner = s.owner AND n.id = $3
+		LEFT JOIN owner_keys k ON k.owner = n.owner AND k.id = n.key_id
+		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $4`,
+		[]any{id.Owner, id.Session, note, micros(now)},
+		&keyID, &revision, &n.Content, &n.Title, &n.Tags, &created, &updated, &wrapped)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return n, key, sessions.ErrInvalid
+	case err != nil:
+		return n, key, err
+	case !keyID.Valid:
+		return n, key, notes.ErrNotFound
+	}
+	n.KeyID, n.Revision = keyID.String, revision.Int64
+	n.CreatedAt, n.UpdatedAt = fromMicros(created.Int64), fromMicros(updated.Int64)
+	key.ID, key.Wrapped = keyID.String, envelope.Wrapped(wrapped.String)
+	return n, key, nil
+}
+
+// Notes lists the owner's notes from newest to oldest, those before the id given; empty: from the
+// newest. Errors: sessions.ErrInvalid.
+func (s *Store) Notes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]notes.Summary, error) {
+	if before == "" {
+		before = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+	}
+	var list []notes.Summary
+	live := false
+	// The session's row is there even when no note is.
+	err := s.rows(ctx, s.db, `SELECT n.id, n.created_at, n.updated_at
+		FROM sessions s LEFT JOIN notes n ON n.owner = s.owner AND n.id < $3
+		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $4 ORDER BY n.id DESC LIMIT $5`,
+		[]any{id.Owner, id.Session, before, micros(now), limit}, func(rows *sql.Rows) error {
+			live = true
+			var noteID sql.NullString
+			var created, updated sql.NullInt64
+			if err := rows.Scan(&noteID, &created, &updated); err != nil || !noteID.Valid {
+				return err
+			}
+			list = append(list, notes.Summary{
+				ID: noteID.String, CreatedAt: fromMicros(created.Int64), UpdatedAt: fromMicros(updated.Int64),
+			})
+			return nil
+		})
+	if err == nil && !live {
+		err = sessions.ErrInvalid
+	}
+	return list, err
+}
+
+// UpdateNote replaces a note if it still has the revision before n's, the session lives and the key
+// is active. It reports whether it did; the caller finds out why not.
+func (s *Store) UpdateNote(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed) (bool, error) {
+	changed, err := s.exec(ctx, `UPDATE notes SET key_id = $4, revision = $5, content = $6, title = $7, tags = $8, updated_at = $9
+		WHERE owner = $1 AND id = $3 AND revision = $5 - 1
+		  AND EXISTS (SELECT 1 FROM sessions s WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $10)
+		  AND EXISTS (SELECT 1 FROM owner_keys k WHERE k.owner = $1 AND k.id = $4 AND k.state = 'active')`,
+		id.Owner, id.Session, n.ID, n.KeyID, n.Revision, n.Content, n.Title, n.Tags, micros(n.UpdatedAt), micros(now))
+	if errors.Is(err, errStillNeeded) {
+		return false, nil
+	}
+	return changed > 0, err
+}
+
+// DeleteNote removes a note without decrypting it, if its revision is the one given; 0: whatever it
+// is. It reports whether it did; the caller finds out why not.
+func (s *Store) DeleteNote(ctx context.Context, id sessions.Identity, now time.Time, note string, revision int64) (bool, error) {
+	changed, err := s.exec(ctx, `DELETE FROM notes WHERE owner = $1 AND id = $3 AND (revision = $4 OR $4 = 0)
+		AND EXISTS (SELECT 1 FROM sessions s WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $5)`,
+		id.Owner, id.Session, note, revision, micros(now))
+	return changed > 0, err
+}

@@ -1,0 +1,183 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/securenotes/securenotes/app/internal/envelope"
+)
+
+// The column types that mark sealed values and wrapped keys; see the migrations.
+const (
+	sealedType  = "sealed_blob"
+	wrappedType = "wrapped_text"
+)
+
+// SealedTable is a table with values sealed under owner keys: its rows have owner, id, key_id and
+// revision.
+type SealedTable struct {
+	Name    string
+	Columns []string
+}
+
+// WrappedColumn is a column with owner keys under the master key.
+type WrappedColumn struct{ Table, Column string }
+
+// metaTable holds the canary, which is no owner's.
+const metaTable = "meta"
+
+var plainName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
+
+// SealedColumns finds every sealed and wrapped column by enumerating the schema, so that one that a
+// later migration adds cannot be forgotten by a rotation. Error: ErrSchema, when a table has sealed
+// values but not the columns that say with which key.
+func (s *Store) SealedColumns(ctx context.Context) ([]SealedTable, []WrappedColumn, error) {
+	var (
+		order   []string
+		columns = map[string][]string{}
+		sealed  = map[string][]string{}
+		wrapped []WrappedColumn
+	)
+	err := s.rows(ctx, s.db, s.dialect.columnTypes(), nil, func(rows *sql.Rows) error {
+		var table, column, kind string
+		if err := rows.Scan(&table, &column, &kind); err != nil {
+			return err
+		}
+		if columns[table] == nil {
+			order = append(order, table)
+		}
+		columns[table] = append(columns[table], column)
+		switch kind {
+		case sealedType:
+			sealed[table] = append(sealed[table], column)
+		case wrappedType:
+			wrapped = append(wrapped, WrappedColumn{table, column})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("enumerate sealed columns: %w", err)
+	}
+	var tables []SealedTable
+	for _, name := range order {
+		if len(sealed[name]) == 0 || name == metaTable {
+			continue
+		}
+		for _, needed := range []string{"owner", "id", "key_id", "revision"} {
+			if !slices.Contains(columns[name], needed) {
+				return nil, nil, fmt.Errorf("%w: table %s has sealed values but no column %s", ErrSchema, name, needed)
+			}
+		}
+		for _, column := range append([]string{name}, sealed[name]...) {
+			if !plainName.MatchString(column) {
+				return nil, nil, fmt.Errorf("%w: %q is not a plain name", ErrSchema, column)
+			}
+		}
+		tables = append(tables, SealedTable{Name: name, Columns: sealed[name]})
+	}
+	if len(tables) == 0 || len(wrapped) == 0 {
+		return nil, nil, fmt.Errorf("%w: no sealed columns found", ErrSchema)
+	}
+	return tables, wrapped, nil
+}
+
+// SealedRow is one row's sealed values, in the order of the table's columns; nil where there is none.
+type SealedRow struct {
+	ID       string
+	Revision int64
+	Values   [][]byte
+}
+
+// SealedRows returns up to limit rows that are sealed with the key, in order, after the id given.
+func (s *Store) SealedRows(ctx context.Context, t SealedTable, owner, key, after string, limit int) ([]SealedRow, error) {
+	if after == "" {
+		after = "00000000-0000-0000-0000-000000000000"
+	}
+	query := "SELECT id, revision, " + strings.Join(t.Columns, ", ") + " FROM " + t.Name +
+		" WHERE owner = $1 AND key_id = $2 AND id > $3 ORDER BY id LIMIT $4"
+	var result []SealedRow
+	err := s.rows(ctx, s.db, query, []any{owner, key, after, limit}, func(rows *sql.Rows) error {
+		row := SealedRow{Values: make([][]byte, len(t.Columns))}
+		into := []any{&row.ID, &row.Revision}
+		for i := range row.Values {
+			into = append(into, &row.Values[i])
+		}
+		if err := rows.Scan(into...); err != nil {
+			return err
+		}
+		result = append(result, row)
+		return nil
+	})
+	return result, err
+}
+
+// ReplaceSealed writes rows that were sealed again with another key, each only if its key and
+// revision are still the ones that were read: a user's write in between wins. It returns how many
+// it wrote.
+func (s *Store) ReplaceSealed(ctx context.Context, to int, t SealedTable, owner, oldKey, newKey string, batch []SealedRow) (int64, error) {
+	set := make([]string, len(t.Columns))
+	for i, column := range t.Columns {
+		set[i] = fmt.Sprintf("%s = $%d", column, i+6)
+	}
+	query := "UPDATE " + t.Name + " SET key_id = $1, " + strings.Join(set, ", ") +
+		" WHERE owner = $2 AND id = $3 AND key_id = $4 AND revision = $5"
+	var written int64
+	err := s.inRotation(ctx, to, func(tx queryer) error {
+		written = 0
+		for _, row := range batch {
+			args := []any{newKey, owner, row.ID, oldKey, row.Revision}
+			for _, value := range row.Values {
+				args = append(args, value)
+			}
+			changed, err := s.execIn(ctx, tx, query, args...)
+			if err != nil {
+				return err
+			}
+			written += changed
+		}
+		return nil
+	})
+	return written, err
+}
+
+// CountStaleRows counts the rows of a table in the range whose key is stale.
+func (s *Store) CountStaleRows(ctx context.Context, t SealedTable, r OwnerRange, age Age, to int) (int64, error) {
+	where, args := r.condition("")
+	var count int64
+	query := fmt.Sprintf(`SELECT count(*) FROM %s t JOIN (SELECT owner, id FROM owner_keys WHERE %s AND %s < $%d) k
+		ON k.owner = t.owner AND k.id = t.key_id`, t.Name, where, age, len(args)+1)
+	err := s.row(ctx, query, append(args, to), &count)
+	return count, err
+}
+
+// CountStaleKeys counts stale owner keys.
+func (s *Store) CountStaleKeys(ctx context.Context, age Age, to int) (int64, error) {
+	var count int64
+	err := s.row(ctx, "SELECT count(*) FROM owner_keys WHERE "+string(age)+" < $1", []any{to}, &count)
+	return count, err
+}
+
+// WrappedValues calls visit with every value of a wrapped column.
+func (s *Store) WrappedValues(ctx context.Context, c WrappedColumn, visit func(string) error) error {
+	if !plainName.MatchString(c.Table) || !plainName.MatchString(c.Column) {
+		return fmt.Errorf("%w: %s.%s is not a plain name", ErrSchema, c.Table, c.Column)
+	}
+	return s.rows(ctx, s.db, "SELECT "+c.Column+" FROM "+c.Table+" WHERE "+c.Column+" IS NOT NULL", nil, func(rows *sql.Rows) error {
+		var value string
+		if err := rows.Scan(&value); err != nil {
+			return err
+		}
+		return visit(value)
+	})
+}
+
+// CountRowsOfKey counts the rows of a table that are sealed with the key.
+func (s *Store) CountRowsOfKey(ctx context.Context, t SealedTable, key envelope.StoredKey) (int64, error) {
+	var count int64
+	err := s.row(ctx, "SELECT count(*) FROM "+t.Name+" WHERE owner = $1 AND key_id = $2", []any{key.Owner, key.ID}, &count)
+	return count, err
+}

@@ -1,0 +1,114 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/accounts"
+	"github.com/securenotes/securenotes/app/internal/notes"
+)
+
+func openSQLite(ctx context.Context, c config.SQLite) (*Store, error) {
+	path, err := filepath.Abs(c.Path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	// synchronous=FULL: an answered write is on the disk. Transactions begin as writers, so that two
+	// of them wait for each other at the start and never deadlock in the middle.
+	source := url.URL{Scheme: "file", Path: path, RawQuery: url.Values{
+		"_txlock": {"immediate"},
+		"_pragma": {
+			"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)",
+			"secure_delete(1)", "trusted_schema(0)",
+		},
+	}.Encode()}
+	db, err := sql.Open("sqlite", source.String())
+	if err != nil {
+		return nil, fmt.Errorf("SQLite at %s: %w", c.Path, err)
+	}
+	db.SetMaxOpenConns(8)
+	s := &Store{db: db, dialect: &sqliteDialect{}}
+	var foreignKeys int
+	if err := s.row(ctx, "PRAGMA foreign_keys", nil, &foreignKeys); err != nil {
+		_ = db.Close()
+		return nil, fmt.Errorf("SQLite at %s: %w", c.Path, err)
+	}
+	if foreignKeys != 1 {
+		_ = db.Close()
+		return nil, fmt.Errorf("SQLite at %s: foreign keys are not enforced", c.Path)
+	}
+	return s, nil
+}
+
+type sqliteDialect struct{ rebound sync.Map }
+
+var placeholder = regexp.MustCompile(`\$(\d+)`)
+
+func (d *sqliteDialect) rebind(query string) string {
+	if known, ok := d.rebound.Load(query); ok {
+		return known.(string)
+	}
+	rebound := placeholder.ReplaceAllString(query, "?$1")
+	d.rebound.Store(query, rebound)
+	return rebound
+}
+
+// SQLite has one writer at a time; a transaction that began as a writer needs no row locks.
+func (*sqliteDialect) lockShared() string    { return "" }
+func (*sqliteDialect) lockExclusive() string { return "" }
+func (*sqliteDialect) migrations() string    { return "migrations/sqlite" }
+
+func (*sqliteDialect) columnTypes() string {
+	return `SELECT m.name, c.name, lower(c.type) FROM sqlite_schema m, pragma_table_info(m.name) c
+		WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' ORDER BY 1, c.cid`
+}
+
+func (*sqliteDialect) classify(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	var failure *sqlite.Error
+	if !errors.As(err, &failure) {
+		return err
+	}
+	text := failure.Error()
+	switch failure.Code() & 0xff {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		return fmt.Errorf("%w: %w", errRetry, err)
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY,
+		sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_NOMEM:
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	case sqlite3.SQLITE_CONSTRAINT:
+		switch {
+		case strings.Contains(text, "securenotes: fence"):
+			return fmt.Errorf("%w: %w", accounts.ErrFenced, err)
+		case strings.Contains(text, "users.username"):
+			return accounts.ErrUsernameTaken
+		case strings.Contains(text, "notes.owner, notes.id"):
+			return notes.ErrExists
+		case strings.Contains(text, "FOREIGN KEY constraint failed"):
+			return fmt.Errorf("%w: %w", errStillNeeded, err)
+		case strings.Contains(text, "UNIQUE constraint failed"):
+			return fmt.Errorf("%w: %w", errRetry, err)
+		}
+	case sqlite3.SQLITE_ERROR:
+		if strings.Contains(text, "no such table") || strings.Contains(text, "no such column") {
+			return fmt.Errorf("%w: %w", ErrSchema, err)
+		}
+	}
+	return err
+}

@@ -1,0 +1,159 @@
+// Package store keeps the notes service's data, in PostgreSQL or in SQLite, behind one type: the
+// same statements, the same guarantees. It is the only package that knows SQL.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/securenotes/securenotes/app/config"
+)
+
+// Errors that callers tell apart with errors.Is, besides those of the domain packages.
+var (
+	// ErrUnavailable: the database cannot be asked now; trying again later may help.
+	ErrUnavailable = errors.New("the database is unavailable")
+	// ErrAuthentication: the database refuses the user or the password.
+	ErrAuthentication = errors.New("the database refuses the login")
+	// ErrSecretMissing: the file with the connection URI is not there.
+	ErrSecretMissing = errors.New("the database URI is missing")
+	// ErrInvalidURI: the connection URI cannot be used.
+	ErrInvalidURI = errors.New("the database URI is not valid")
+	// ErrSchema: the schema is not the one that this program needs.
+	ErrSchema = errors.New("the database schema does not fit this program")
+)
+
+// errRetry marks errors after which the whole transaction can be tried again.
+var errRetry = errors.New("the transaction must be tried again")
+
+// maxAttempts bounds how often a transaction is tried again.
+const maxAttempts = 8
+
+// Store is a database. It is safe for concurrent use.
+type Store struct {
+	db      *sql.DB
+	dialect dialect
+}
+
+// dialect is what differs between the databases.
+type dialect interface {
+	// rebind turns $1 into the database's own placeholder.
+	rebind(query string) string
+	// classify turns the driver's errors into this package's, the domain's, or errRetry.
+	classify(err error) error
+	// lockShared is appended to a SELECT whose rows must not change until the transaction ends.
+	lockShared() string
+	// lockExclusive is appended to a SELECT whose rows no other transaction may lock.
+	lockExclusive() string
+	// columnTypes lists table, column and declared type of every column of the schema.
+	columnTypes() string
+	// migrations is the directory of the dialect's migrations.
+	migrations() string
+}
+
+// Open connects to the database that the configuration names. It answers within 10 s.
+func Open(ctx context.Context, c config.Database) (*Store, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if c.Postgres != nil {
+		return openPostgres(ctx, *c.Postgres)
+	}
+	return openSQLite(ctx, *c.SQLite)
+}
+
+// Close closes all connections.
+func (s *Store) Close() error { return s.db.Close() }
+
+// Ping shows that the database answers and accepts writes.
+func (s *Store) Ping(ctx context.Context) error {
+	var one int
+	return s.row(ctx, "SELECT 1", nil, &one)
+}
+
+// queryer is a database or a transaction.
+type queryer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// exec runs one statement outside a transaction and returns how many rows it changed.
+func (s *Store) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	return s.execIn(ctx, s.db, query, args...)
+}
+
+func (s *Store) execIn(ctx context.Context, q queryer, query string, args ...any) (int64, error) {
+	result, err := q.ExecContext(ctx, s.dialect.rebind(query), args...)
+	if err != nil {
+		return 0, s.dialect.classify(err)
+	}
+	return result.RowsAffected()
+}
+
+// row reads one row; sql.ErrNoRows stays as it is.
+func (s *Store) row(ctx context.Context, query string, args []any, into ...any) error {
+	return s.rowIn(ctx, s.db, query, args, into...)
+}
+
+func (s *Store) rowIn(ctx context.Context, q queryer, query string, args []any, into ...any) error {
+	err := q.QueryRowContext(ctx, s.dialect.rebind(query), args...).Scan(into...)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return s.dialect.classify(err)
+	}
+	return err
+}
+
+// rows calls scan for each row.
+func (s *Store) rows(ctx context.Context, q queryer, query string, args []any, scan func(*sql.Rows) error) error {
+	rows, err := q.QueryContext(ctx, s.dialect.rebind(query), args...)
+	if err != nil {
+		return s.dialect.classify(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return s.dialect.classify(err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return s.dialect.classify(err)
+	}
+	return nil
+}
+
+// transact runs do in a transaction and commits it. Deadlocks and serialization failures, which
+// leave nothing behind, repeat the whole of it.
+func (s *Store) transact(ctx context.Context, do func(queryer) error) error {
+	var err error
+	for attempt := range maxAttempts {
+		if err = s.once(ctx, do); !errors.Is(err, errRetry) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Duration(1<<attempt) * 5 * time.Millisecond):
+		}
+	}
+	return fmt.Errorf("%w: gave up after %d attempts: %w", ErrUnavailable, maxAttempts, err)
+}
+
+func (s *Store) once(ctx context.Context, do func(queryer) error) error {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return s.dialect.classify(err)
+	}
+	defer tx.Rollback() // after a commit it does nothing
+	if err := do(tx); err != nil {
+		return err
+	}
+	return s.dialect.classify(tx.Commit())
+}
+
+// micros is how times are stored.
+func micros(t time.Time) int64 { return t.UnixMicro() }
+
+func fromMicros(us int64) time.Time { return time.UnixMicro(us).UTC() }

@@ -1,0 +1,20 @@
+// Package keyrotation carries out KeyRotations.
+//
+// The steps of one rotation, each recorded in the object's status before it is acted on, so that an
+// operator that dies at any instant goes on where it stopped:
+//
+//  1. Wait for its turn: one rotation of a SecureNotes at a time, a Compromise first, then the
+//     oldest.
+//  2. Record fromVersion, the key's latest version, with the resourceVersion as a guard.
+//  3. Read fromVersion back past the cache, and rotate the key in Vault if its latest version is
+//     still that one. Record toVersion, the latest version read afterwards. A rotation whose answer
+//     was lost, or one made by hand, thus costs a version at most, never data.
+//  4. Raise min_encryption_version to toVersion, so that nothing new is sealed under the old one.
+//  5. Run the re-encryption Job; record Reencrypted.
+//  6. Run the verification Job, a fresh process; record Verified.
+//  7. Record on the SecureNotes when the old version is to be retired; end as Complete.
+//
+// next, a pure function, decides the step from what was observed. A Job's outcome is never taken
+// from a Job that another object controls. The old version still decrypts until its retirement,
+// which is the securenotes package's.
+package keyrotation

@@ -1,0 +1,165 @@
+package keyrotation
+
+import (
+	"fmt"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+// action is one step of a rotation.
+type action string
+
+const (
+	actionNone               action = "None"
+	actionRelease            action = "Release"
+	actionWait               action = "Wait"
+	actionRetry              action = "Retry"
+	actionAdopt              action = "Adopt"
+	actionRecordFrom         action = "RecordFrom"
+	actionRotateKey          action = "RotateKey"
+	actionRecordTo           action = "RecordTo"
+	actionRaiseMinEncryption action = "RaiseMinEncryption"
+	actionCreateReencrypt    action = "CreateReencrypt"
+	actionRecordReencrypted  action = "RecordReencrypted"
+	actionCreateVerify       action = "CreateVerify"
+	actionRecordVerified     action = "RecordVerified"
+	actionRecordRetirement   action = "RecordRetirement"
+	actionComplete           action = "Complete"
+	actionFail               action = "Fail"
+)
+
+// observed is everything that a decision depends on.
+type observed struct {
+	rotation *v1alpha1.KeyRotation
+	// parent is nil when the SecureNotes does not exist.
+	parent *v1alpha1.SecureNotes
+	// ahead is the rotation that goes first, nil when it is this one's turn.
+	ahead *v1alpha1.KeyRotation
+	// adopted says that owner reference and finalizer are in place.
+	adopted bool
+	// key as Vault has it; only read where it is needed.
+	key vaultadmin.KeyState
+	// reencrypt and verify are the Jobs of the current attempt.
+	reencrypt, verify JobOutcome
+	// retirementRecorded says that the SecureNotes knows of the retirement.
+	retirementRecorded bool
+}
+
+// decision is the next step, and what to tell people about it.
+type decision struct {
+	action          action
+	reason, message string
+}
+
+// next decides the one step that comes now.
+func next(o observed) decision {
+	kr := o.rotation
+	if gone(o.parent) {
+		return withoutParent(o)
+	}
+	if Failed(kr) {
+		if retryRequested(kr) {
+			return decision{action: actionRetry}
+		}
+		return released(o)
+	}
+	if Complete(kr) {
+		return released(o)
+	}
+	if kr.DeletionTimestamp != nil && !started(kr) {
+		return released(o)
+	}
+	if o.parent.Spec.Suspend != nil && *o.parent.Spec.Suspend {
+		return wait(v1alpha1.ReasonSuspended, "SecureNotes %s is suspended: set its spec.suspend to false to go on", o.parent.Name)
+	}
+	if o.parent.Status.DeploymentID == "" {
+		return wait(v1alpha1.ReasonSecureNotesNotReady, "SecureNotes %s has no master key yet: see its condition VaultReady", o.parent.Name)
+	}
+	if !started(kr) && o.ahead != nil {
+		return wait(v1alpha1.ReasonQueued, "waits for KeyRotation %s to end", o.ahead.Name)
+	}
+	if !o.adopted {
+		return decision{action: actionAdopt}
+	}
+	return step(o)
+}
+
+// step is the heart: a rotation that has its turn.
+func step(o observed) decision {
+	kr := o.rotation
+	switch {
+	case kr.Status.FromVersion == nil:
+		return decision{action: actionRecordFrom}
+	case o.key.Latest < *kr.Status.FromVersion:
+		return decision{actionFail, v1alpha1.ReasonKeyRestored, fmt.Sprintf(
+			"the key's latest version is %d, below version %d, which this rotation began with: Vault was restored to an earlier state; restore the newer one, or create another KeyRotation",
+			o.key.Latest, *kr.Status.FromVersion)}
+	case kr.Status.ToVersion == nil && o.key.Latest == *kr.Status.FromVersion:
+		return decision{action: actionRotateKey}
+	case kr.Status.ToVersion == nil:
+		return decision{action: actionRecordTo}
+	case o.key.Latest < *kr.Status.ToVersion:
+		return decision{actionFail, v1alpha1.ReasonKeyRestored, fmt.Sprintf(
+			"the key's latest version is %d, below version %d, which this rotation made: Vault was restored to an earlier state; restore the newer one, or create another KeyRotation",
+			o.key.Latest, *kr.Status.ToVersion)}
+	case o.key.MinEncryption < *kr.Status.ToVersion:
+		return decision{action: actionRaiseMinEncryption}
+	case !isTrue(kr, v1alpha1.ConditionReencrypted):
+		return byJob(o.reencrypt, "re-encryption", v1alpha1.ReasonReencrypting, actionCreateReencrypt, actionRecordReencrypted)
+	case !isTrue(kr, v1alpha1.ConditionVerified):
+		return byJob(o.verify, "verification", v1alpha1.ReasonVerifying, actionCreateVerify, actionRecordVerified)
+	case !o.retirementRecorded:
+		return decision{action: actionRecordRetirement}
+	default:
+		return decision{action: actionComplete}
+	}
+}
+
+func byJob(job JobOutcome, what, running string, create, done action) decision {
+	switch job.Phase {
+	case JobAbsent:
+		return decision{action: create}
+	case JobComplete:
+		return decision{action: done}
+	case JobFailed:
+		reason := job.Reason
+		if reason == "" {
+			reason = v1alpha1.ReasonJobFailed
+		}
+		return decision{actionFail, reason, job.Message}
+	case JobForeign:
+		return decision{actionFail, v1alpha1.ReasonNameConflict,
+			"a Job of the name that the " + what + " needs exists and is not this rotation's: delete it, then retry with the annotation " + v1alpha1.AnnotationRetryRequestedAt}
+	default:
+		return wait(running, "the %s Job is running", what)
+	}
+}
+
+// withoutParent ends what cannot go on, and lets the object go.
+func withoutParent(o observed) decision {
+	if o.rotation.DeletionTimestamp != nil || o.parent != nil {
+		return released(o)
+	}
+	if Ended(o.rotation) {
+		return released(o)
+	}
+	if started(o.rotation) {
+		return decision{actionFail, v1alpha1.ReasonSecureNotesNotFound, "SecureNotes " + o.rotation.Spec.SecureNotesRef.Name + " is gone"}
+	}
+	return wait(v1alpha1.ReasonSecureNotesNotFound, "SecureNotes %s does not exist in this namespace: create it, or delete this KeyRotation", o.rotation.Spec.SecureNotesRef.Name)
+}
+
+// released removes the finalizer once; then there is nothing left to do.
+func released(o observed) decision {
+	if hasFinalizer(o.rotation) {
+		return decision{action: actionRelease}
+	}
+	return decision{action: actionNone}
+}
+
+func gone(parent *v1alpha1.SecureNotes) bool { return parent == nil || parent.DeletionTimestamp != nil }
+
+func wait(reason, format string, args ...any) decision {
+	return decision{actionWait, reason, fmt.Sprintf(format, args...)}
+}

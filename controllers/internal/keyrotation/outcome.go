@@ -1,0 +1,113 @@
+package keyrotation
+
+import (
+	"cmp"
+	"encoding/json"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/securenotes/securenotes/app/config"
+)
+
+// JobPhase is how far a Job has come.
+type JobPhase string
+
+// The phases of a Job.
+const (
+	JobAbsent   JobPhase = "Absent"
+	JobRunning  JobPhase = "Running"
+	JobComplete JobPhase = "Complete"
+	JobFailed   JobPhase = "Failed"
+	// JobForeign is a Job of the right name that another object controls.
+	JobForeign JobPhase = "Foreign"
+)
+
+// JobOutcome is a Job's phase and, when it failed, why.
+type JobOutcome struct {
+	Phase JobPhase
+	// Reason and Message of a failure, fit for a condition.
+	Reason, Message string
+}
+
+// Outcome reads a Job, nil when there is none. owner is the UID that must control it.
+func Outcome(job *batchv1.Job, owner types.UID, pods []corev1.Pod) JobOutcome {
+	if job == nil {
+		return JobOutcome{Phase: JobAbsent}
+	}
+	if controller := metav1.GetControllerOf(job); controller == nil || controller.UID != owner {
+		return JobOutcome{Phase: JobForeign}
+	}
+	for _, condition := range job.Status.Conditions {
+		if condition.Status != corev1.ConditionTrue {
+			continue
+		}
+		switch condition.Type {
+		case batchv1.JobComplete:
+			return JobOutcome{Phase: JobComplete}
+		case batchv1.JobFailed:
+			reason, message := failure(job, pods)
+			return JobOutcome{Phase: JobFailed, Reason: reason, Message: message}
+		}
+	}
+	return JobOutcome{Phase: JobRunning}
+}
+
+// failure takes the words of the pod that failed last; without any, the Job's own.
+func failure(job *batchv1.Job, pods []corev1.Pod) (reason, message string) {
+	var ended []*corev1.ContainerStateTerminated
+	for i := range pods {
+		if controller := metav1.GetControllerOf(&pods[i]); controller == nil || controller.UID != job.UID {
+			continue
+		}
+		for _, status := range pods[i].Status.ContainerStatuses {
+			if t := status.State.Terminated; t != nil && t.ExitCode != 0 {
+				ended = append(ended, t)
+			}
+		}
+	}
+	// A pod that was superseded says why all others stopped too.
+	slices.SortFunc(ended, func(a, b *corev1.ContainerStateTerminated) int {
+		if c := cmp.Compare(a.ExitCode, b.ExitCode); c != 0 {
+			return c
+		}
+		return a.FinishedAt.Compare(b.FinishedAt.Time)
+	})
+	for _, t := range slices.Backward(ended) {
+		if termination, ok := ReadTermination(t.Message); ok {
+			return termination.Reason, termination.Message
+		}
+	}
+	return "", "Job " + job.Name + " failed without saying why: see the logs of its pods"
+}
+
+var reasonPattern = regexp.MustCompile(`^[A-Z][A-Za-z]{1,60}$`)
+
+// maxMessage bounds what is taken over from a pod, in bytes.
+const maxMessage = 800
+
+// ReadTermination reads a container's termination message. Whoever runs pods in the namespace can
+// write one, so it is checked and bounded before it becomes a condition.
+func ReadTermination(text string) (config.Termination, bool) {
+	termination := config.Termination{}
+	if len(text) > 4096 || json.Unmarshal([]byte(text), &termination) != nil || !reasonPattern.MatchString(termination.Reason) {
+		return config.Termination{}, false
+	}
+	message := strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, termination.Message)
+	if len(message) > maxMessage {
+		message = strings.ToValidUTF8(message[:maxMessage], "") + "…"
+	}
+	termination.Message = message
+	return termination, true
+}

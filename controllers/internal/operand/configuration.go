@@ -1,0 +1,113 @@
+package operand
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+// Keys of the configuration ConfigMap.
+const (
+	apiFile      = "api.yaml"
+	rotationFile = "rotation.yaml"
+	vaultCAFile  = "vault-ca.crt"
+)
+
+// Paths in the service's containers.
+const (
+	configDirectory     = "/etc/securenotes/config"
+	tlsDirectory        = "/etc/securenotes/tls"
+	databaseDirectory   = "/etc/securenotes/database"
+	databaseCADirectory = "/etc/securenotes/database-ca"
+	dataDirectory       = "/var/lib/securenotes"
+	vaultTokenDirectory = "/var/run/secrets/vault"
+)
+
+// Environment is what the operator's own configuration decides about a SecureNotes.
+type Environment struct {
+	// Image and PullPolicy of the service and its Jobs.
+	Image      string
+	PullPolicy corev1.PullPolicy
+	// ClusterID is the UID of the namespace kube-system.
+	ClusterID string
+	// Connection to Vault.
+	Connection vaultadmin.Connection
+	// DeploymentID that keys and notes are bound to.
+	DeploymentID string
+}
+
+// ConfigMap with the configuration of the API and of the rotation Jobs. Errors: the configuration
+// is not valid, naming the field.
+func ConfigMap(sn *v1alpha1.SecureNotes, env Environment) (*corev1.ConfigMap, error) {
+	api, err := config.Marshal(apiConfig(sn, env))
+	if err != nil {
+		return nil, fmt.Errorf("configuration of the API: %w", err)
+	}
+	rotation, err := config.Marshal(rotationConfig(sn, env))
+	if err != nil {
+		return nil, fmt.Errorf("configuration of rotations: %w", err)
+	}
+	data := map[string]string{apiFile: string(api), rotationFile: string(rotation)}
+	if env.Connection.CABundle != "" {
+		data[vaultCAFile] = env.Connection.CABundle
+	}
+	return &corev1.ConfigMap{ObjectMeta: meta(sn, ConfigMapName(sn.Name), ""), Data: data}, nil
+}
+
+// ConfigHash covers only what the API's pods read, so that nothing else restarts them.
+func ConfigHash(cm *corev1.ConfigMap) string {
+	h := sha256.New()
+	for _, key := range []string{apiFile, vaultCAFile} {
+		// The length keeps the end of one file from passing for the beginning of the next.
+		fmt.Fprintf(h, "%d:%s", len(cm.Data[key]), cm.Data[key])
+	}
+	return hex.EncodeToString(h.Sum(nil))[:32]
+}
+
+func apiConfig(sn *v1alpha1.SecureNotes, env Environment) *config.Config {
+	c := baseConfig(sn, env, config.RoleAPI)
+	c.TLS = &config.TLS{CertFile: tlsDirectory + "/tls.crt", KeyFile: tlsDirectory + "/tls.key"}
+	return c
+}
+
+func rotationConfig(sn *v1alpha1.SecureNotes, env Environment) *config.Config {
+	return baseConfig(sn, env, config.RoleRotation)
+}
+
+func baseConfig(sn *v1alpha1.SecureNotes, env Environment, role string) *config.Config {
+	c := &config.Config{
+		Deployment:    config.Deployment{ID: env.DeploymentID, Namespace: sn.Namespace, Name: sn.Name},
+		Listen:        ":8443",
+		MetricsListen: ":9090",
+		Auth:          resolveAuth(sn),
+		Keys: config.Keys{Vault: &config.Vault{
+			Address:      env.Connection.Address,
+			Namespace:    env.Connection.Namespace,
+			AuthMount:    env.Connection.AuthMount,
+			Role:         role,
+			TokenFile:    vaultTokenDirectory + "/token",
+			TransitMount: env.Connection.TransitMount,
+			TransitKey:   config.TransitKeyName(env.ClusterID, sn.Namespace, sn.Name),
+			KVMount:      env.Connection.KVMount,
+			KVPath:       config.KVPath(env.ClusterID, sn.Namespace, sn.Name),
+		}},
+	}
+	if env.Connection.CABundle != "" {
+		c.Keys.Vault.CAFile = configDirectory + "/" + vaultCAFile
+	}
+	if IsEmbedded(sn) {
+		c.Database.SQLite = &config.SQLite{Path: dataDirectory + "/notes.db"}
+		return c
+	}
+	c.Database.Postgres = &config.Postgres{URIFile: databaseDirectory + "/uri"}
+	if sn.Spec.Database.Postgres.CASecretRef != nil {
+		c.Database.Postgres.CAFile = databaseCADirectory + "/ca.crt"
+	}
+	return c
+}

@@ -1,0 +1,143 @@
+package operand
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+)
+
+// The defaults of every field of SecureNotes. They are resolved here and never written into a spec,
+// so that an unset field follows the operator's version.
+const (
+	DefaultVaultConnection = "default"
+
+	defaultReplicas          = 1
+	defaultPostgresReplicas  = 2
+	defaultStorageSize       = "1Gi"
+	defaultIssuerKind        = "Issuer"
+	defaultCertificateLife   = 90 * 24 * time.Hour
+	defaultTimeZone          = "Etc/UTC"
+	defaultRetainOldVersion  = 30 * 24 * time.Hour
+	defaultParallelism       = 1
+	defaultHistoryLimit      = 5
+	defaultTokenTTL          = time.Hour
+	defaultBcryptCost        = 12
+	defaultMinPasswordLength = 8
+)
+
+// IsEmbedded says whether the notes are in SQLite on a volume of their own.
+func IsEmbedded(sn *v1alpha1.SecureNotes) bool {
+	return sn.Spec.Database == nil || sn.Spec.Database.Postgres == nil
+}
+
+// Replicas of the API.
+func Replicas(sn *v1alpha1.SecureNotes) int32 {
+	switch {
+	case IsEmbedded(sn):
+		return defaultReplicas
+	case sn.Spec.Replicas != nil:
+		return *sn.Spec.Replicas
+	default:
+		return defaultPostgresReplicas
+	}
+}
+
+// VaultConnection by name.
+func VaultConnection(sn *v1alpha1.SecureNotes) string {
+	if sn.Spec.VaultConnection == "" {
+		return DefaultVaultConnection
+	}
+	return sn.Spec.VaultConnection
+}
+
+// Rotation is a KeyRotationPolicy with every field decided.
+type Rotation struct {
+	// Schedule in Cron format; empty: only on demand.
+	Schedule, TimeZone  string
+	Strategy            v1alpha1.RotationStrategy
+	RetainOldVersionFor time.Duration
+	Suspend             bool
+	Parallelism         int32
+	HistoryLimit        int
+}
+
+// ResolveRotation decides every field of the rotation policy.
+func ResolveRotation(sn *v1alpha1.SecureNotes) Rotation {
+	policy := sn.Spec.KeyRotation
+	if policy == nil {
+		policy = &v1alpha1.KeyRotationPolicy{}
+	}
+	rotation := Rotation{
+		Schedule:            policy.Schedule,
+		TimeZone:            orElse(policy.TimeZone, defaultTimeZone),
+		Strategy:            orElse(policy.Strategy, v1alpha1.StrategyReencrypt),
+		RetainOldVersionFor: duration(policy.RetainOldVersionFor, defaultRetainOldVersion),
+		Suspend:             valueOf(policy.Suspend, false),
+		Parallelism:         valueOf(policy.Parallelism, defaultParallelism),
+		HistoryLimit:        int(valueOf(policy.HistoryLimit, defaultHistoryLimit)),
+	}
+	if IsEmbedded(sn) {
+		rotation.Parallelism = 1
+	}
+	return rotation
+}
+
+func resolveAuth(sn *v1alpha1.SecureNotes) config.Auth {
+	auth := sn.Spec.Auth
+	if auth == nil {
+		auth = &v1alpha1.Auth{}
+	}
+	return config.Auth{
+		Registration:      config.RegistrationMode(orElse(auth.Registration, string(config.RegistrationOpen))),
+		TokenTTL:          config.Duration(duration(auth.TokenTTL, defaultTokenTTL)),
+		BcryptCost:        int(valueOf(auth.BcryptCost, defaultBcryptCost)),
+		MinPasswordLength: int(valueOf(auth.MinPasswordLength, defaultMinPasswordLength)),
+	}
+}
+
+func resolveResources(sn *v1alpha1.SecureNotes) corev1.ResourceRequirements {
+	if r := sn.Spec.Resources; r != nil {
+		return corev1.ResourceRequirements{Requests: r.Requests, Limits: r.Limits}
+	}
+	return corev1.ResourceRequirements{
+		Requests: corev1.ResourceList{
+			corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: resource.MustParse("64Mi"),
+		},
+		// No CPU limit: throttling would lengthen every login, which is CPU work.
+		Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("256Mi")},
+	}
+}
+
+func resolvePodTemplate(sn *v1alpha1.SecureNotes) v1alpha1.PodTemplate {
+	if sn.Spec.PodTemplate == nil {
+		return v1alpha1.PodTemplate{}
+	}
+	return *sn.Spec.PodTemplate
+}
+
+// duration of an API field. Admission has checked the notation; a value that got past it, because it
+// was stored under an older schema, counts as unset.
+func duration(text v1alpha1.Duration, unset time.Duration) time.Duration {
+	if d, err := time.ParseDuration(string(text)); err == nil {
+		return d
+	}
+	return unset
+}
+
+func orElse[T ~string](value, unset T) T {
+	if value == "" {
+		return unset
+	}
+	return value
+}
+
+func valueOf[T any](pointer *T, unset T) T {
+	if pointer == nil {
+		return unset
+	}
+	return *pointer
+}

@@ -1,0 +1,105 @@
+package operand
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+)
+
+const (
+	// MigrateContainer prepares the database; APIContainer serves.
+	MigrateContainer = "migrate"
+	APIContainer     = "api"
+
+	// drainSeconds is how long the service may take to finish what it is doing when it is told to
+	// stop; it stops taking connections itself, so no preStop hook has to wait.
+	drainSeconds = 45
+)
+
+// Deployment of the API.
+func Deployment(sn *v1alpha1.SecureNotes, env Environment, configHash string) *appsv1.Deployment {
+	template := resolvePodTemplate(sn)
+	spec := podSpec(sn, env, APIServiceAccount(sn.Name))
+	spec.TerminationGracePeriodSeconds = new(int64(drainSeconds))
+	spec.Affinity = template.Affinity
+	spec.TopologySpreadConstraints = spread(sn)
+	spec.InitContainers = []corev1.Container{container(sn, env, MigrateContainer, "migrate", "--config", configDirectory+"/"+apiFile)}
+	spec.Volumes = append(spec.Volumes, corev1.Volume{Name: "tls", VolumeSource: corev1.VolumeSource{
+		Secret: &corev1.SecretVolumeSource{SecretName: TLSSecretName(sn)},
+	}})
+	spec.Containers = []corev1.Container{apiContainer(sn, env)}
+
+	return &appsv1.Deployment{
+		ObjectMeta: meta(sn, sn.Name, ComponentAPI),
+		Spec: appsv1.DeploymentSpec{
+			Replicas:             new(Replicas(sn)),
+			Selector:             &metav1.LabelSelector{MatchLabels: Selector(sn)},
+			RevisionHistoryLimit: new(int32(3)),
+			Strategy:             strategy(sn),
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{
+					Labels:      overlay(Labels(sn, ComponentAPI), template.Labels),
+					Annotations: overlay(map[string]string{annotationConfigHash: configHash}, template.Annotations),
+				},
+				Spec: spec,
+			},
+		},
+	}
+}
+
+// strategy keeps every replica answering during a roll-out; the embedded database may be open in one
+// serving process only, so there the old pod goes first.
+func strategy(sn *v1alpha1.SecureNotes) appsv1.DeploymentStrategy {
+	if IsEmbedded(sn) {
+		return appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType}
+	}
+	return appsv1.DeploymentStrategy{
+		Type: appsv1.RollingUpdateDeploymentStrategyType,
+		RollingUpdate: &appsv1.RollingUpdateDeployment{
+			MaxUnavailable: new(intstr.FromInt32(0)), MaxSurge: new(intstr.FromInt32(1)),
+		},
+	}
+}
+
+func apiContainer(sn *v1alpha1.SecureNotes, env Environment) corev1.Container {
+	c := container(sn, env, APIContainer, "serve", "--config", configDirectory+"/"+apiFile)
+	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "tls", MountPath: tlsDirectory, ReadOnly: true})
+	c.Ports = []corev1.ContainerPort{
+		{Name: portHTTPS, ContainerPort: 8443, Protocol: corev1.ProtocolTCP},
+		{Name: portMetrics, ContainerPort: 9090, Protocol: corev1.ProtocolTCP},
+	}
+	c.StartupProbe = probe("/livez", 2, 60)
+	c.LivenessProbe = probe("/livez", 10, 3)
+	c.ReadinessProbe = probe("/readyz", 5, 2)
+	return c
+}
+
+func probe(path string, period, failures int32) *corev1.Probe {
+	return &corev1.Probe{
+		ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
+			Path: path, Port: intstr.FromString(portMetrics), Scheme: corev1.URISchemeHTTP,
+		}},
+		PeriodSeconds: period, FailureThreshold: failures, TimeoutSeconds: 5,
+	}
+}
+
+// DisruptionBudget lets a node be drained one pod at a time. Nil with one replica, where it would
+// either forbid every drain or mean nothing.
+func DisruptionBudget(sn *v1alpha1.SecureNotes) *policyv1.PodDisruptionBudget {
+	if Replicas(sn) < 2 {
+		return nil
+	}
+	return &policyv1.PodDisruptionBudget{
+		ObjectMeta: meta(sn, sn.Name, ComponentAPI),
+		Spec: policyv1.PodDisruptionBudgetSpec{
+			MaxUnavailable: new(intstr.FromInt32(1)),
+			Selector:       &metav1.LabelSelector{MatchLabels: Selector(sn)},
+			// A pod that does not answer protects nothing and must not block a drain.
+			UnhealthyPodEvictionPolicy: new(policyv1.AlwaysAllow),
+		},
+	}
+}

@@ -1,0 +1,71 @@
+package operand
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+)
+
+// ServiceAccounts of the API and of rotation Jobs. Vault knows them apart by the ends of their names.
+func ServiceAccounts(sn *v1alpha1.SecureNotes) []*corev1.ServiceAccount {
+	return []*corev1.ServiceAccount{
+		{ObjectMeta: meta(sn, APIServiceAccount(sn.Name), ComponentAPI), AutomountServiceAccountToken: new(false)},
+		{ObjectMeta: meta(sn, RotationServiceAccount(sn.Name), ComponentRotation), AutomountServiceAccountToken: new(false)},
+	}
+}
+
+// ProgressConfigMap that rotation Jobs report in. Its data is theirs; the operator owns only that it
+// exists.
+func ProgressConfigMap(sn *v1alpha1.SecureNotes) *corev1.ConfigMap {
+	return &corev1.ConfigMap{ObjectMeta: meta(sn, ProgressName(sn.Name), ComponentRotation)}
+}
+
+// RotationRole lets rotation Jobs write their progress, and nothing else.
+func RotationRole(sn *v1alpha1.SecureNotes) *rbacv1.Role {
+	return &rbacv1.Role{
+		ObjectMeta: meta(sn, RotationServiceAccount(sn.Name), ComponentRotation),
+		Rules: []rbacv1.PolicyRule{{
+			APIGroups: []string{""}, Resources: []string{"configmaps"},
+			ResourceNames: []string{ProgressName(sn.Name)}, Verbs: []string{"get", "patch"},
+		}},
+	}
+}
+
+// RotationRoleBinding gives RotationRole to rotation Jobs.
+func RotationRoleBinding(sn *v1alpha1.SecureNotes) *rbacv1.RoleBinding {
+	name := RotationServiceAccount(sn.Name)
+	return &rbacv1.RoleBinding{
+		ObjectMeta: meta(sn, name, ComponentRotation),
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: name, Namespace: sn.Namespace}},
+	}
+}
+
+// VolumeClaim of the embedded database; nil with PostgreSQL. It has no owner reference, because with
+// deletionPolicy Retain it outlives the object; the finalizer deletes it otherwise.
+func VolumeClaim(sn *v1alpha1.SecureNotes, deploymentID string) *corev1.PersistentVolumeClaim {
+	if !IsEmbedded(sn) {
+		return nil
+	}
+	size, class := defaultStorageSize, ""
+	if db := sn.Spec.Database; db != nil && db.Embedded != nil && db.Embedded.Storage != nil {
+		size, class = orElse(db.Embedded.Storage.Size, defaultStorageSize), db.Embedded.Storage.StorageClassName
+	}
+	claim := &corev1.PersistentVolumeClaim{
+		ObjectMeta: meta(sn, ClaimName(sn.Name), ComponentAPI),
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			Resources: corev1.VolumeResourceRequirements{
+				Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)},
+			},
+		},
+	}
+	claim.OwnerReferences = nil
+	claim.Annotations = map[string]string{AnnotationDeploymentID: deploymentID}
+	if class != "" {
+		claim.Spec.StorageClassName = &class
+	}
+	return claim
+}

@@ -1,0 +1,118 @@
+package operand
+
+import (
+	"fmt"
+	"strconv"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+)
+
+const (
+	// JobContainer is the one container of every Job.
+	JobContainer = "job"
+
+	// retriesPerShard at a back-off that the Job controller caps at ten minutes: some hours of a
+	// database or Vault that is away.
+	retriesPerShard = 20
+)
+
+// Work says what a rotation's Jobs are to do.
+type Work struct {
+	// Owner controls the Job: a KeyRotation, or the SecureNotes for a retirement.
+	Owner *metav1.OwnerReference
+	// Name of the Job.
+	Name string
+	// ToVersion that everything is moved to.
+	ToVersion int64
+	Strategy  v1alpha1.RotationStrategy
+	Shards    int32
+}
+
+// ReencryptJob moves every key, and for Reencrypt every note, to the new version: an Indexed Job
+// with one pod for each shard of the owners.
+func ReencryptJob(sn *v1alpha1.SecureNotes, env Environment, work Work) *batchv1.Job {
+	job := job(sn, env, work, ComponentRotation, work.Shards,
+		"reencrypt", "--config", configDirectory+"/"+rotationFile,
+		"--to-version", strconv.FormatInt(work.ToVersion, 10),
+		"--strategy", string(work.Strategy),
+		"--shard=$(JOB_COMPLETION_INDEX)",
+		fmt.Sprintf("--shards=%d", work.Shards),
+		"--progress-configmap", sn.Namespace+"/"+ProgressName(sn.Name),
+		"--job", work.Name)
+	// The one token of the API server that any pod of ours gets: to report progress.
+	job.Spec.Template.Spec.AutomountServiceAccountToken = new(true)
+	return job
+}
+
+// VerifyJob checks, in a fresh process, that nothing is below the new version and every key works.
+func VerifyJob(sn *v1alpha1.SecureNotes, env Environment, work Work) *batchv1.Job {
+	return job(sn, env, work, ComponentVerify, 1,
+		"verify", "--config", configDirectory+"/"+rotationFile, "--to-version", strconv.FormatInt(work.ToVersion, 10))
+}
+
+func job(sn *v1alpha1.SecureNotes, env Environment, work Work, component string, pods int32, args ...string) *batchv1.Job {
+	template := resolvePodTemplate(sn)
+	spec := podSpec(sn, env, RotationServiceAccount(sn.Name))
+	spec.RestartPolicy = corev1.RestartPolicyNever
+	spec.Containers = []corev1.Container{container(sn, env, JobContainer, args...)}
+	if IsEmbedded(sn) {
+		spec.Affinity = besideAPI(sn)
+	}
+	object := meta(sn, work.Name, component)
+	object.OwnerReferences = []metav1.OwnerReference{*work.Owner}
+	return &batchv1.Job{
+		ObjectMeta: object,
+		Spec: batchv1.JobSpec{
+			CompletionMode:   new(batchv1.IndexedCompletion),
+			Completions:      new(pods),
+			Parallelism:      new(pods),
+			BackoffLimit:     new(pods * retriesPerShard),
+			PodFailurePolicy: podFailurePolicy(),
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{
+					Labels:      overlay(Labels(sn, component), template.Labels),
+					Annotations: template.Annotations,
+				},
+				Spec: spec,
+			},
+		},
+	}
+}
+
+// podFailurePolicy ends the Job at once where trying again cannot help, and does not count pods that
+// were evicted or drained.
+func podFailurePolicy() *batchv1.PodFailurePolicy {
+	return &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{
+		{
+			Action: batchv1.PodFailurePolicyActionFailJob,
+			OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
+				ContainerName: new(JobContainer), Operator: batchv1.PodFailurePolicyOnExitCodesOpIn,
+				Values: []int32{config.ExitConfiguration, config.ExitSuperseded},
+			},
+		},
+		{
+			Action: batchv1.PodFailurePolicyActionIgnore,
+			OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{
+				{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue},
+			},
+		},
+	}}
+}
+
+// besideAPI puts the Job where the embedded database's volume is mounted already.
+func besideAPI(sn client.Object) *corev1.Affinity {
+	return &corev1.Affinity{PodAffinity: &corev1.PodAffinity{
+		PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{
+			Weight: 100,
+			PodAffinityTerm: corev1.PodAffinityTerm{
+				TopologyKey: corev1.LabelHostname, LabelSelector: &metav1.LabelSelector{MatchLabels: Selector(sn)},
+			},
+		}},
+	}}
+}

@@ -1,0 +1,71 @@
+package operand
+
+import (
+	"time"
+
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+)
+
+// Service in front of the API. The plain-HTTP metrics port is on it only when it stays inside the
+// cluster.
+func Service(sn *v1alpha1.SecureNotes) *corev1.Service {
+	wanted := sn.Spec.Service
+	if wanted == nil {
+		wanted = &v1alpha1.Service{}
+	}
+	service := &corev1.Service{
+		ObjectMeta: meta(sn, sn.Name, ComponentAPI),
+		Spec: corev1.ServiceSpec{
+			Type:     orElse(wanted.Type, corev1.ServiceTypeClusterIP),
+			Selector: Selector(sn),
+			Ports:    []corev1.ServicePort{servicePort(portHTTPS, 443)},
+		},
+	}
+	service.Annotations = wanted.Annotations
+	if service.Spec.Type == corev1.ServiceTypeClusterIP {
+		service.Spec.Ports = append(service.Spec.Ports, servicePort(portMetrics, 9090))
+	}
+	return service
+}
+
+func servicePort(name string, port int32) corev1.ServicePort {
+	return corev1.ServicePort{Name: name, Port: port, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromString(name)}
+}
+
+// Certificate for cert-manager to issue. Nil when the certificate comes from a Secret.
+func Certificate(sn *v1alpha1.SecureNotes) *certmanagerv1.Certificate {
+	wanted := sn.Spec.TLS.CertManager
+	if wanted == nil {
+		return nil
+	}
+	life := duration(wanted.Duration, defaultCertificateLife)
+	renewBefore := duration(wanted.RenewBefore, life/3).Truncate(time.Second)
+	return &certmanagerv1.Certificate{
+		ObjectMeta: meta(sn, CertificateName(sn.Name), ComponentAPI),
+		Spec: certmanagerv1.CertificateSpec{
+			SecretName:  CertificateName(sn.Name),
+			DNSNames:    dnsNames(sn),
+			Duration:    &metav1.Duration{Duration: life},
+			RenewBefore: &metav1.Duration{Duration: renewBefore},
+			PrivateKey: &certmanagerv1.CertificatePrivateKey{
+				Algorithm: certmanagerv1.ECDSAKeyAlgorithm, Size: 256,
+				Encoding: certmanagerv1.PKCS8, RotationPolicy: certmanagerv1.RotationPolicyAlways,
+			},
+			Usages: []certmanagerv1.KeyUsage{certmanagerv1.UsageDigitalSignature, certmanagerv1.UsageServerAuth},
+			IssuerRef: cmmeta.IssuerReference{
+				Name: wanted.IssuerRef.Name, Kind: IssuerKind(sn), Group: certmanagerv1.SchemeGroupVersion.Group,
+			},
+		},
+	}
+}
+
+// IssuerKind is Issuer or ClusterIssuer.
+func IssuerKind(sn *v1alpha1.SecureNotes) string {
+	return orElse(sn.Spec.TLS.CertManager.IssuerRef.Kind, defaultIssuerKind)
+}

@@ -1,0 +1,133 @@
+package operand
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+)
+
+const (
+	// userID that everything runs as; the image has it too.
+	userID = 65532
+	// vaultTokenSeconds is the life of the projected token; the kubelet renews it at 80 %.
+	vaultTokenSeconds = 3600
+	// executable in the image.
+	executable = "/usr/local/bin/securenotes"
+
+	portHTTPS   = "https"
+	portMetrics = "metrics"
+)
+
+// podSpec is what the API's pods and the Jobs' have in common: the restricted Pod Security Standard,
+// the mounts, and what the tenant's pod template adds.
+func podSpec(sn *v1alpha1.SecureNotes, env Environment, serviceAccount string) corev1.PodSpec {
+	template := resolvePodTemplate(sn)
+	spec := corev1.PodSpec{
+		ServiceAccountName:           serviceAccount,
+		AutomountServiceAccountToken: new(false),
+		EnableServiceLinks:           new(false),
+		SecurityContext: &corev1.PodSecurityContext{
+			RunAsNonRoot:   new(true),
+			RunAsUser:      new(int64(userID)),
+			RunAsGroup:     new(int64(userID)),
+			FSGroup:        new(int64(userID)),
+			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			// A large volume would otherwise be walked at every start.
+			FSGroupChangePolicy: new(corev1.FSGroupChangeOnRootMismatch),
+		},
+		NodeSelector:      template.NodeSelector,
+		Tolerations:       template.Tolerations,
+		PriorityClassName: template.PriorityClassName,
+		Volumes:           volumes(sn, env),
+	}
+	for _, ref := range template.ImagePullSecrets {
+		spec.ImagePullSecrets = append(spec.ImagePullSecrets, corev1.LocalObjectReference{Name: ref.Name})
+	}
+	return spec
+}
+
+// container with the mounts that every subcommand needs. Arguments only: a tenant cannot set them.
+func container(sn *v1alpha1.SecureNotes, env Environment, name string, args ...string) corev1.Container {
+	return corev1.Container{
+		Name:                     name,
+		Image:                    env.Image,
+		ImagePullPolicy:          env.PullPolicy,
+		Command:                  []string{executable},
+		Args:                     args,
+		Resources:                resolveResources(sn),
+		VolumeMounts:             mounts(sn),
+		TerminationMessagePath:   corev1.TerminationMessagePathDefault,
+		TerminationMessagePolicy: corev1.TerminationMessageReadFile,
+		SecurityContext: &corev1.SecurityContext{
+			AllowPrivilegeEscalation: new(false),
+			ReadOnlyRootFilesystem:   new(true),
+			RunAsNonRoot:             new(true),
+			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
+	}
+}
+
+func volumes(sn *v1alpha1.SecureNotes, env Environment) []corev1.Volume {
+	all := []corev1.Volume{
+		{Name: "config", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: ConfigMapName(sn.Name)},
+		}}},
+		{Name: "vault-token", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+			Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
+				Audience: env.Connection.Audience, ExpirationSeconds: new(int64(vaultTokenSeconds)), Path: "token",
+			}}},
+		}}},
+	}
+	if IsEmbedded(sn) {
+		return append(all, corev1.Volume{Name: "data", VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: ClaimName(sn.Name)},
+		}})
+	}
+	all = append(all, secretKeyVolume("database", sn.Spec.Database.Postgres.URISecretRef, "uri"))
+	if ref := sn.Spec.Database.Postgres.CASecretRef; ref != nil {
+		all = append(all, secretKeyVolume("database-ca", *ref, "ca.crt"))
+	}
+	return all
+}
+
+// secretKeyVolume is optional, so that a missing Secret becomes a sentence from the service rather
+// than a pod that never starts.
+func secretKeyVolume(name string, ref v1alpha1.SecretKeyReference, file string) corev1.Volume {
+	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+		SecretName: ref.Name, Optional: new(true), Items: []corev1.KeyToPath{{Key: ref.Key, Path: file}},
+	}}}
+}
+
+func mounts(sn *v1alpha1.SecureNotes) []corev1.VolumeMount {
+	all := []corev1.VolumeMount{
+		{Name: "config", MountPath: configDirectory, ReadOnly: true},
+		{Name: "vault-token", MountPath: vaultTokenDirectory, ReadOnly: true},
+	}
+	if IsEmbedded(sn) {
+		return append(all, corev1.VolumeMount{Name: "data", MountPath: dataDirectory})
+	}
+	all = append(all, corev1.VolumeMount{Name: "database", MountPath: databaseDirectory, ReadOnly: true})
+	if sn.Spec.Database.Postgres.CASecretRef != nil {
+		all = append(all, corev1.VolumeMount{Name: "database-ca", MountPath: databaseCADirectory, ReadOnly: true})
+	}
+	return all
+}
+
+// spread is the default: over nodes and zones where possible, never at the price of not running.
+func spread(sn *v1alpha1.SecureNotes) []corev1.TopologySpreadConstraint {
+	if chosen := resolvePodTemplate(sn).TopologySpreadConstraints; chosen != nil {
+		return *chosen
+	}
+	var constraints []corev1.TopologySpreadConstraint
+	for _, key := range []string{corev1.LabelHostname, corev1.LabelTopologyZone} {
+		constraints = append(constraints, corev1.TopologySpreadConstraint{
+			MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: corev1.ScheduleAnyway,
+			LabelSelector: &metav1.LabelSelector{MatchLabels: Selector(sn)},
+			// Only pods of the same roll-out count, else an update ends lopsided.
+			MatchLabelKeys: []string{"pod-template-hash"},
+		})
+	}
+	return constraints
+}

@@ -1,0 +1,210 @@
+// Package operatorconfig is the operator's typed configuration file: what the cluster's
+// administrator decides, as against what tenants write in their objects.
+package operatorconfig
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"regexp"
+	"sort"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+// APIVersion and Kind identify the file.
+const (
+	APIVersion = "config.securenotes.dev/v1alpha1"
+	Kind       = "OperatorConfig"
+)
+
+// Config is the whole file.
+type Config struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+
+	// OperandImage is the image of the notes service and its Jobs, with a tag or a digest.
+	OperandImage string `json:"operandImage"`
+	// OperandImagePullPolicy is Always, IfNotPresent or Never. Empty: IfNotPresent.
+	OperandImagePullPolicy string `json:"operandImagePullPolicy,omitempty"`
+	// VaultConnections by the name that objects refer to.
+	VaultConnections map[string]VaultConnection `json:"vaultConnections"`
+	// VaultResyncInterval is how often a settled object's keys are looked at, 1m to 24h. Empty: 10m.
+	VaultResyncInterval config.Duration `json:"vaultResyncInterval,omitempty"`
+	// WatchNamespaces are the namespaces that the operator looks after. Empty: all.
+	WatchNamespaces []string `json:"watchNamespaces,omitempty"`
+
+	// MetricsBindAddress and HealthProbeBindAddress are host:port. Empty: :8080 and :8081.
+	MetricsBindAddress     string `json:"metricsBindAddress,omitempty"`
+	HealthProbeBindAddress string `json:"healthProbeBindAddress,omitempty"`
+	// LeaderElection lets several operators stand by. Unset: true.
+	LeaderElection *bool `json:"leaderElection,omitempty"`
+	// OperatorNamespace and OperatorServiceAccount are the operator's own; they appear in the
+	// vault-setup command that conditions show.
+	OperatorNamespace      string `json:"operatorNamespace"`
+	OperatorServiceAccount string `json:"operatorServiceAccount"`
+}
+
+// VaultConnection says where one Vault is.
+type VaultConnection struct {
+	// Address is an https URL.
+	Address string `json:"address"`
+	// CABundle holds PEM certificates. Empty: the system's certificate authorities.
+	CABundle string `json:"caBundle,omitempty"`
+	// Namespace is a Vault Enterprise namespace.
+	Namespace string `json:"namespace,omitempty"`
+	// AuthMount, TransitMount, KVMount. Empty: kubernetes, transit, secret.
+	AuthMount    string `json:"authMount,omitempty"`
+	TransitMount string `json:"transitMount,omitempty"`
+	KVMount      string `json:"kvMount,omitempty"`
+	// Audience of service-account tokens. Empty: vault.
+	Audience string `json:"audience,omitempty"`
+	// TokenFile is the operator's own token. Empty: /var/run/secrets/vault/<connection>/token.
+	TokenFile string `json:"tokenFile,omitempty"`
+}
+
+// Load reads and validates the file. Errors name every wrong field.
+func Load(path string) (*Config, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("operator configuration: %w", err)
+	}
+	c, err := Parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("operator configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Parse reads and validates one document.
+func Parse(raw []byte) (*Config, error) {
+	c := &Config{}
+	if err := yaml.UnmarshalStrict(raw, c); err != nil {
+		return nil, err
+	}
+	c.setDefaults()
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Config) setDefaults() {
+	orElse := func(field *string, value string) {
+		if *field == "" {
+			*field = value
+		}
+	}
+	orElse(&c.OperandImagePullPolicy, "IfNotPresent")
+	orElse(&c.MetricsBindAddress, ":8080")
+	orElse(&c.HealthProbeBindAddress, ":8081")
+	if c.VaultResyncInterval == 0 {
+		c.VaultResyncInterval = config.Duration(10 * time.Minute)
+	}
+	if c.LeaderElection == nil {
+		c.LeaderElection = new(true)
+	}
+	for name, v := range c.VaultConnections {
+		orElse(&v.AuthMount, "kubernetes")
+		orElse(&v.TransitMount, "transit")
+		orElse(&v.KVMount, "secret")
+		orElse(&v.Audience, "vault")
+		orElse(&v.TokenFile, "/var/run/secrets/vault/"+name+"/token")
+		c.VaultConnections[name] = v
+	}
+}
+
+var (
+	namePattern  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	mountPattern = regexp.MustCompile(`^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$`)
+)
+
+func (c *Config) validate() error {
+	var errs []error
+	bad := func(field, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: %s", field, fmt.Sprintf(format, args...)))
+	}
+	if c.APIVersion != APIVersion || c.Kind != Kind {
+		bad("apiVersion, kind", "must be %s and %s", APIVersion, Kind)
+	}
+	if c.OperandImage == "" || strings.ContainsAny(c.OperandImage, " \t\n") {
+		bad("operandImage", "must be an image reference")
+	}
+	switch c.OperandImagePullPolicy {
+	case "Always", "IfNotPresent", "Never":
+	default:
+		bad("operandImagePullPolicy", "must be Always, IfNotPresent or Never, not %q", c.OperandImagePullPolicy)
+	}
+	if d := time.Duration(c.VaultResyncInterval); d < time.Minute || d > 24*time.Hour {
+		bad("vaultResyncInterval", "must be 1m to 24h, not %s", d)
+	}
+	for field, address := range map[string]string{"metricsBindAddress": c.MetricsBindAddress, "healthProbeBindAddress": c.HealthProbeBindAddress} {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			bad(field, "%q is not host:port", address)
+		}
+	}
+	for i, namespace := range c.WatchNamespaces {
+		if !namePattern.MatchString(namespace) {
+			bad(fmt.Sprintf("watchNamespaces[%d]", i), "%q is not a namespace", namespace)
+		}
+	}
+	if !namePattern.MatchString(c.OperatorNamespace) {
+		bad("operatorNamespace", "%q is not a namespace", c.OperatorNamespace)
+	}
+	if c.OperatorServiceAccount == "" {
+		bad("operatorServiceAccount", "is required")
+	}
+	for _, name := range c.ConnectionNames() {
+		c.VaultConnections[name].validate("vaultConnections."+name, name, bad)
+	}
+	return errors.Join(errs...)
+}
+
+func (v VaultConnection) validate(field, name string, bad func(field, format string, args ...any)) {
+	if !namePattern.MatchString(name) {
+		bad(field, "the name must have only lower-case letters, digits and dashes, at most 63")
+	}
+	if u, err := url.Parse(v.Address); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
+		bad(field+".address", "must be an https URL without credentials")
+	}
+	if v.CABundle != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(v.CABundle)) {
+		bad(field+".caBundle", "has no PEM certificate")
+	}
+	for part, mount := range map[string]string{"authMount": v.AuthMount, "transitMount": v.TransitMount, "kvMount": v.KVMount} {
+		if !mountPattern.MatchString(mount) {
+			bad(field+"."+part, "%q is not a mount path (no slash at either end)", mount)
+		}
+	}
+}
+
+// ConnectionNames in alphabetical order.
+func (c *Config) ConnectionNames() []string {
+	names := make([]string, 0, len(c.VaultConnections))
+	for name := range c.VaultConnections {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return names
+}
+
+// Connections as the Vault client takes them.
+func (c *Config) Connections() []vaultadmin.Connection {
+	connections := make([]vaultadmin.Connection, 0, len(c.VaultConnections))
+	for _, name := range c.ConnectionNames() {
+		v := c.VaultConnections[name]
+		connections = append(connections, vaultadmin.Connection{
+			Name: name, Address: v.Address, CABundle: v.CABundle, Namespace: v.Namespace,
+			AuthMount: v.AuthMount, TransitMount: v.TransitMount, KVMount: v.KVMount,
+			Audience: v.Audience, TokenFile: v.TokenFile,
+		})
+	}
+	return connections
+}

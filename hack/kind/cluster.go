@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/securenotes/securenotes/hack/kind/internal/addons"
+	"github.com/securenotes/securenotes/hack/kind/internal/docker"
+	"github.com/securenotes/securenotes/hack/kind/internal/images"
+	"github.com/securenotes/securenotes/hack/kind/internal/toolchain"
+)
+
+func (a *app) addons() addons.Addons {
+	return addons.Addons{Say: a.Say, Layout: a.layout, Kube: a.kube(), Tools: a.tools}
+}
+
+// clusterOnly brings up everything but SecureNotes itself.
+func (a *app) clusterOnly(ctx context.Context) error {
+	if _, err := a.upWithAddons(ctx); err != nil {
+		return err
+	}
+	a.Title("The cluster is up after %s: export KUBECONFIG=%s", a.Elapsed(), a.layout.Kubeconfig())
+	return nil
+}
+
+// upWithAddons brings the cluster up with all that SecureNotes expects of one.
+func (a *app) upWithAddons(ctx context.Context) (docker.Docker, error) {
+	d, err := a.up(ctx)
+	if err != nil {
+		return d, err
+	}
+	ad := a.addons()
+	if err := a.Step(ctx, "Images of cert-manager, Vault, PostgreSQL and the volume provisioner", func(ctx context.Context) (string, error) {
+		postgres, err := ad.PostgresImage(ctx)
+		if err != nil {
+			return "", err
+		}
+		return a.load(ctx, d, ad.StorageImage(), ad.CertManagerImage(), ad.VaultImage(), postgres)
+	}); err != nil {
+		return d, err
+	}
+	for _, part := range []struct {
+		title string
+		work  func(context.Context) (string, error)
+	}{
+		{"Volumes", ad.Storage},
+		{"cert-manager and a certificate authority", ad.CertManager},
+		{"Vault", ad.Vault},
+		{"PostgreSQL", ad.Postgres},
+	} {
+		if err := a.Step(ctx, part.title, part.work); err != nil {
+			return d, err
+		}
+	}
+	return d, nil
+}
+
+// load puts images on the nodes that lack them.
+func (a *app) load(ctx context.Context, d docker.Docker, list ...images.Image) (string, error) {
+	nodes, err := a.cluster(d).Nodes(ctx)
+	if err != nil {
+		return "", err
+	}
+	if len(nodes) == 0 {
+		return "", fmt.Errorf("there is no cluster; run `make cluster` first")
+	}
+	return images.Loader{Layout: a.layout, Docker: d, Kind: a.tools.Path(toolchain.Kind), Nodes: nodes}.Load(ctx, list...)
+}

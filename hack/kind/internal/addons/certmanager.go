@@ -1,0 +1,103 @@
+package addons
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/securenotes/securenotes/hack/kind/internal/images"
+	"github.com/securenotes/securenotes/hack/kind/internal/kube"
+	"github.com/securenotes/securenotes/hack/kind/internal/layout"
+	"github.com/securenotes/securenotes/hack/kind/internal/proc"
+	"github.com/securenotes/securenotes/hack/kind/internal/toolchain"
+)
+
+// CertManagerImage runs cert-manager's controllers.
+func (a Addons) CertManagerImage() images.Image { return a.static(toolchain.CertManager, nonRoot) }
+
+// CertManager installs it with a certificate authority of this cluster's own, the ClusterIssuer
+// securenotes-ca, and writes the authority's certificate where clients of this machine find it.
+func (a Addons) CertManager(ctx context.Context) (string, error) {
+	crds, err := a.certManagerCRDs(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := a.Kube.Apply(ctx, crds); err != nil {
+		return "", err
+	}
+	if err := a.Kube.Command("wait", "--for=condition=Established", "--timeout=60s",
+		"crd/certificates.cert-manager.io", "crd/clusterissuers.cert-manager.io").Run(ctx); err != nil {
+		return "", err
+	}
+	if err := a.applyImage(ctx, "cert-manager.yaml", a.CertManagerImage()); err != nil {
+		return "", err
+	}
+	if err := a.Kube.Rollout(ctx, "cert-manager", "deployment/cert-manager", 2*time.Minute); err != nil {
+		return "", err
+	}
+	if err := a.apply(ctx, "issuer.yaml", nil); err != nil {
+		return "", err
+	}
+	if err := a.Kube.WaitFor(ctx, "cert-manager", "clusterissuer/securenotes-ca", "Ready", 2*time.Minute); err != nil {
+		return "", err
+	}
+	return "issuer securenotes-ca", a.writeCA(ctx)
+}
+
+// certManagerCRDs reads the definitions out of the very module that the controllers are built from.
+func (a Addons) certManagerCRDs(ctx context.Context) (string, error) {
+	dir, err := proc.New("go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", "github.com/cert-manager/cert-manager").
+		In(a.Tools.Source(toolchain.CertManager)).WithEnv(toolchain.BuildEnv()...).Output(ctx)
+	if err == nil && dir == "" {
+		// The binary came from the cache and the module cache is empty.
+		dir, err = proc.New("go", "mod", "download", "-json", "github.com/cert-manager/cert-manager").
+			In(a.Tools.Source(toolchain.CertManager)).WithEnv(toolchain.BuildEnv()...).Output(ctx)
+		if err == nil {
+			dir, err = downloadedDir(dir)
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	paths, err := filepath.Glob(filepath.Join(dir, "deploy", "crds", "*.yaml"))
+	if err != nil {
+		return "", err
+	}
+	if len(paths) == 0 {
+		return "", fmt.Errorf("no custom resource definitions in %s/deploy/crds", dir)
+	}
+	var all strings.Builder
+	for _, p := range paths {
+		b, err := os.ReadFile(p)
+		if err != nil {
+			return "", err
+		}
+		all.WriteString("---\n")
+		all.Write(b)
+	}
+	return all.String(), nil
+}
+
+func (a Addons) writeCA(ctx context.Context) error {
+	return kube.Until(ctx, time.Minute, time.Second, func(ctx context.Context) error {
+		var secret struct {
+			Data map[string]string `json:"data"`
+		}
+		if _, err := a.Kube.Get(ctx, "cert-manager", "secret", "securenotes-ca", &secret); err != nil {
+			return err
+		}
+		pem, err := base64.StdEncoding.DecodeString(secret.Data["tls.crt"])
+		if err != nil {
+			return err
+		}
+		if len(pem) == 0 {
+			return errors.New("the certificate authority has no certificate yet")
+		}
+		return layout.WriteFile(a.Layout.CA(), pem, 0o644)
+	})
+}

@@ -1,0 +1,145 @@
+package addons
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/securenotes/securenotes/hack/kind/internal/debian"
+	"github.com/securenotes/securenotes/hack/kind/internal/images"
+)
+
+const (
+	postgresUser = 999
+	postgresHome = "/usr/lib/postgresql/15"
+	databaseHost = "postgres.postgres.svc"
+)
+
+// postgresPrograms are the server, what its first start takes, and what tests look into it with.
+var postgresPrograms = []string{
+	postgresHome + "/bin/postgres", postgresHome + "/bin/initdb", postgresHome + "/bin/psql",
+	postgresHome + "/bin/pg_dump", postgresHome + "/bin/pg_isready", "/bin/sh", "/bin/rm",
+}
+
+// PostgresImage packs Debian's PostgreSQL: its programs, the libraries they load, and their data.
+func (a Addons) PostgresImage(ctx context.Context) (images.Image, error) {
+	img := images.Image{
+		Repository: repository + "postgres", Entrypoint: []string{postgresHome + "/bin/postgres"},
+		User: fmt.Sprintf("%d:%d", postgresUser, postgresUser), Files: images.Users("postgres", postgresUser),
+	}
+	if err := debian.Ensure(ctx, a.Say, debian.Postgres15); err != nil {
+		return img, err
+	}
+	files, err := images.WithLibraries(ctx, "/", postgresPrograms...)
+	if err != nil {
+		return img, err
+	}
+	img.Files = append(img.Files, files...)
+	for _, dir := range []string{postgresHome + "/lib", "/usr/share/postgresql/15", "/usr/share/zoneinfo"} {
+		err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case d.IsDir() && (d.Name() == "bitcode" || d.Name() == "man" || d.Name() == "right" || d.Name() == "posix"):
+				return fs.SkipDir // for just-in-time compilation and for people
+			case d.IsDir() || strings.HasPrefix(d.Name(), "llvmjit"):
+				return nil
+			}
+			st, err := os.Stat(p) // through links, of which some lead nowhere
+			if err != nil || !st.Mode().IsRegular() {
+				return nil
+			}
+			img.Files = append(img.Files, images.File{To: p, From: p, Mode: int64(st.Mode().Perm()) | 0o444})
+			return nil
+		})
+		if err != nil {
+			return img, err
+		}
+	}
+	return img, nil
+}
+
+// Postgres brings a PostgreSQL server up that takes TLS connections only.
+func (a Addons) Postgres(ctx context.Context) (string, error) {
+	image, err := a.PostgresImage(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := a.applyImage(ctx, "postgres.yaml", image); err != nil {
+		return "", err
+	}
+	return "TLS only", a.Kube.Rollout(ctx, "postgres", "statefulset/postgres", 3*time.Minute)
+}
+
+// Database makes sure of a role with a database of its own, and of the Secrets through which a
+// SecureNotes object finds it. The password is random, made once, and travels by standard input.
+type Database struct {
+	Name      string // of role and database
+	Namespace string // of the Secrets
+	Secret    string // holds `uri`
+	CASecret  string // holds `ca.crt`
+}
+
+// EnsureDatabase applies d.
+func (a Addons) EnsureDatabase(ctx context.Context, d Database) (string, error) {
+	password, err := a.databasePassword(ctx, d)
+	if err != nil {
+		return "", err
+	}
+	sql := fmt.Sprintf(`SELECT 'CREATE ROLE %[1]s LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '%[1]s') \gexec
+ALTER ROLE %[1]s PASSWORD '%[2]s';
+SELECT 'CREATE DATABASE %[1]s OWNER %[1]s' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '%[1]s') \gexec
+REVOKE ALL ON DATABASE %[1]s FROM PUBLIC;
+`, d.Name, password)
+	if err := a.Kube.Command("-n", "postgres", "exec", "-i", "postgres-0", "-c", "postgres", "--",
+		postgresHome+"/bin/psql", "--host=/var/run/postgresql", "--username=postgres", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1").
+		WithStdin(strings.NewReader(sql)).Run(ctx); err != nil {
+		return "", err
+	}
+	ca, err := os.ReadFile(a.Layout.CA())
+	if err != nil {
+		return "", err
+	}
+	uri := url.URL{Scheme: "postgres", User: url.UserPassword(d.Name, password), Host: databaseHost + ":5432", Path: d.Name}
+	b64 := base64.StdEncoding.EncodeToString
+	return "role and database " + d.Name, a.Kube.Apply(ctx, fmt.Sprintf(`apiVersion: v1
+kind: Secret
+metadata: {name: %s, namespace: %s}
+data: {uri: %s}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: %s, namespace: %[2]s}
+data: {ca.crt: %[5]s}
+`, d.Secret, d.Namespace, b64([]byte(uri.String())), d.CASecret, b64(ca)))
+}
+
+// databasePassword is the one in the Secret, or a new one.
+func (a Addons) databasePassword(ctx context.Context, d Database) (string, error) {
+	var secret struct {
+		Data map[string]string `json:"data"`
+	}
+	found, err := a.Kube.Get(ctx, d.Namespace, "secret", d.Secret, &secret)
+	if err != nil {
+		return "", err
+	}
+	if found {
+		raw, err := base64.StdEncoding.DecodeString(secret.Data["uri"])
+		if err != nil {
+			return "", err
+		}
+		if u, err := url.Parse(string(raw)); err == nil && u.User != nil {
+			if p, ok := u.User.Password(); ok && p != "" && !strings.ContainsAny(p, `'\`) {
+				return p, nil
+			}
+		}
+	}
+	return rand.Text(), nil
+}

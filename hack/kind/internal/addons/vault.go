@@ -1,0 +1,191 @@
+package addons
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/securenotes/securenotes/hack/kind/internal/images"
+	"github.com/securenotes/securenotes/hack/kind/internal/kube"
+	"github.com/securenotes/securenotes/hack/kind/internal/layout"
+	"github.com/securenotes/securenotes/hack/kind/internal/toolchain"
+)
+
+// VaultImage runs the Vault server.
+func (a Addons) VaultImage() images.Image { return a.static(toolchain.Vault, nonRoot) }
+
+// vaultKeys is what Vault gives out once, when it is initialised. It stays in the checkout's
+// .cluster directory, readable for its owner only, and in no Kubernetes object.
+type vaultKeys struct {
+	UnsealKey string `json:"unsealKey"`
+	RootToken string `json:"rootToken"`
+}
+
+func (a Addons) keysPath() string { return a.Layout.Cluster("vault", "keys.json") }
+
+// Vault brings a Vault server up: TLS, Raft storage on a volume, initialised and unsealed.
+func (a Addons) Vault(ctx context.Context) (note string, err error) {
+	if err := a.applyImage(ctx, "vault.yaml", a.VaultImage()); err != nil {
+		return "", err
+	}
+	if err := a.Kube.WaitFor(ctx, "vault", "certificate/vault-tls", "Ready", 2*time.Minute); err != nil {
+		return "", err
+	}
+	if err := a.Kube.WaitFor(ctx, "vault", "pod/vault-0", "PodReadyToStartContainers", 2*time.Minute); err != nil {
+		return "", err
+	}
+	v, stop, err := a.openVault(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer stop()
+	if note, err = v.unseal(ctx); err != nil {
+		return "", err
+	}
+	return note, a.Kube.Rollout(ctx, "vault", "statefulset/vault", 2*time.Minute)
+}
+
+// vault is the server's HTTP API on a port of this machine that is open for this run only.
+type vault struct {
+	address string
+	client  *http.Client
+	keys    string
+}
+
+// openVault forwards a local port to the server and waits until it answers.
+func (a Addons) openVault(ctx context.Context) (v vault, stop func(), err error) {
+	pem, err := os.ReadFile(a.Layout.CA())
+	if err != nil {
+		return v, nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return v, nil, fmt.Errorf("%s holds no certificate", a.Layout.CA())
+	}
+	v = vault{keys: a.keysPath(), client: &http.Client{
+		Timeout:   30 * time.Second,
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}},
+	}}
+	err = kube.Until(ctx, 2*time.Minute, time.Second, func(ctx context.Context) error {
+		address, close, err := a.Kube.Forward(ctx, "vault", "pod/vault-0", "8200")
+		if err != nil {
+			return err
+		}
+		v.address = "https://" + address
+		if err := v.call(ctx, http.MethodGet, "sys/seal-status", nil, nil); err != nil {
+			close()
+			return err
+		}
+		stop = close
+		return nil
+	})
+	if err != nil {
+		return v, nil, fmt.Errorf("%w%s", err, a.Kube.Describe(ctx, "vault"))
+	}
+	return v, stop, nil
+}
+
+// unseal initialises a new Vault and unseals a sealed one.
+func (v vault) unseal(ctx context.Context) (note string, err error) {
+	var status struct{ Initialized, Sealed bool }
+	if err := v.call(ctx, http.MethodGet, "sys/seal-status", nil, &status); err != nil {
+		return "", err
+	}
+	note = "unsealed already"
+	if !status.Initialized {
+		var answer struct {
+			Keys      []string `json:"keys_base64"`
+			RootToken string   `json:"root_token"`
+		}
+		if err := v.call(ctx, http.MethodPut, "sys/init", map[string]int{"secret_shares": 1, "secret_threshold": 1}, &answer); err != nil {
+			return "", err
+		}
+		if len(answer.Keys) != 1 {
+			return "", errors.New("vault gave no unseal key")
+		}
+		b, err := json.MarshalIndent(vaultKeys{UnsealKey: answer.Keys[0], RootToken: answer.RootToken}, "", "  ")
+		if err != nil {
+			return "", err
+		}
+		if err := layout.WriteFile(v.keys, append(b, '\n'), 0o600); err != nil {
+			return "", err
+		}
+		status.Sealed, note = true, "initialised"
+	}
+	keys, err := readVaultKeys(v.keys)
+	if err != nil {
+		return "", err
+	}
+	if status.Sealed {
+		if err := v.call(ctx, http.MethodPut, "sys/unseal", map[string]string{"key": keys.UnsealKey}, nil); err != nil {
+			return "", err
+		}
+		note += ", unsealed"
+	}
+	return note, nil
+}
+
+func readVaultKeys(path string) (k vaultKeys, err error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return k, fmt.Errorf("vault is initialised but its unseal key is not in %s: an earlier run was killed between the two, or the file was removed; run `make down`, then again", path)
+	}
+	if err != nil {
+		return k, err
+	}
+	return k, json.Unmarshal(b, &k)
+}
+
+func (v vault) call(ctx context.Context, method, path string, body, into any) error {
+	var in io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		in = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, v.address+"/v1/"+path, in)
+	if err != nil {
+		return err
+	}
+	resp, err := v.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode >= http.StatusBadRequest {
+		return fmt.Errorf("vault answers %s to %s %s: %s", resp.Status, method, path, answer)
+	}
+	if into == nil || len(answer) == 0 {
+		return nil
+	}
+	return json.Unmarshal(answer, into)
+}
+
+// Administrator runs work with the environment of a Vault administrator, as the vault program reads
+// it. The port is open for as long as the work takes.
+func (a Addons) Administrator(ctx context.Context, work func(env []string) error) error {
+	v, stop, err := a.openVault(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	keys, err := readVaultKeys(a.keysPath())
+	if err != nil {
+		return err
+	}
+	return work([]string{"VAULT_ADDR=" + v.address, "VAULT_TOKEN=" + keys.RootToken, "VAULT_CACERT=" + a.Layout.CA()})
+}

@@ -1,0 +1,162 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/securenotes/securenotes/hack/kind/internal/console"
+	"github.com/securenotes/securenotes/hack/kind/internal/docker"
+	"github.com/securenotes/securenotes/hack/kind/internal/kube"
+	"github.com/securenotes/securenotes/hack/kind/internal/layout"
+	"github.com/securenotes/securenotes/hack/kind/internal/proc"
+)
+
+// Cluster is the machine's one kind cluster.
+type Cluster struct {
+	Say    *console.Console
+	Layout layout.Layout
+	Docker docker.Docker
+	Kind   string // path of the program
+	Kube   kube.Client
+}
+
+func (c Cluster) kind(args ...string) *proc.Cmd {
+	return proc.New(c.Kind, args...).WithEnv(c.Docker.Env()...)
+}
+
+// Nodes lists the node containers, running or not.
+func (c Cluster) Nodes(ctx context.Context) ([]string, error) {
+	out, err := c.Docker.Command("ps", "--all", "--filter", "label=io.x-k8s.kind.cluster="+layout.ClusterName, "--format", "{{.Names}}").Output(ctx)
+	if err != nil {
+		return nil, err
+	}
+	nodes := strings.Fields(out)
+	slices.Sort(nodes)
+	return nodes, nil
+}
+
+// Ensure leaves a cluster that answers, made of the given node image. image is empty for kind's
+// default; own tells that it is ours and brings no pod network.
+func (c Cluster) Ensure(ctx context.Context, image string, own bool) (note string, err error) {
+	want, err := config(c.Layout, image, own)
+	if err != nil {
+		return "", err
+	}
+	nodes, err := c.Nodes(ctx)
+	if err != nil {
+		return "", err
+	}
+	if len(nodes) > 0 {
+		reason, err := c.unusable(ctx, want, nodes)
+		if err != nil {
+			return "", err
+		}
+		if reason == "" {
+			if err := c.kind("export", "kubeconfig", "--name", layout.ClusterName, "--kubeconfig", c.Layout.Kubeconfig()).Run(ctx); err != nil {
+				return "", err
+			}
+			return fmt.Sprintf("%d nodes were there", len(nodes)), c.network(ctx, own)
+		}
+		c.Say.Say("making the cluster anew: %s", reason)
+		if err := c.Delete(ctx); err != nil {
+			return "", err
+		}
+	}
+	return "1 control plane, 2 workers", c.create(ctx, want, own)
+}
+
+// unusable says why the cluster that is there has to go; empty when it may stay.
+func (c Cluster) unusable(ctx context.Context, want string, nodes []string) (string, error) {
+	r, found, err := ReadRecord(c.Layout)
+	if err != nil {
+		return "", err
+	}
+	if !found {
+		return "", fmt.Errorf("a kind cluster named %q is there that no checkout of SecureNotes made; remove it (kind delete cluster --name %s) or use another machine", layout.ClusterName, layout.ClusterName)
+	}
+	if why := r.Foreign(c.Layout); why != "" {
+		return "", errors.New(why)
+	}
+	switch {
+	case !r.Complete:
+		return "an earlier run ended while it was being made", nil
+	case r.Config != want:
+		return "its configuration or node image has changed", nil
+	case len(nodes) != 3:
+		return fmt.Sprintf("it has %d of 3 nodes", len(nodes)), nil
+	}
+	// Nodes that were stopped, by a reboot or by hand, may be started again.
+	if err := c.Docker.Command(append([]string{"start"}, nodes...)...).Run(ctx); err != nil {
+		return "its nodes do not start", nil
+	}
+	if err := c.kind("export", "kubeconfig", "--name", layout.ClusterName, "--kubeconfig", c.Layout.Kubeconfig()).Run(ctx); err != nil {
+		return "it has no kubeconfig", nil
+	}
+	if err := kube.Until(ctx, 60*time.Second, time.Second, func(ctx context.Context) error {
+		if !c.Kube.Ready(ctx) {
+			return errors.New("the API server does not answer")
+		}
+		return nil
+	}); err != nil {
+		if ctx.Err() != nil {
+			return "", err
+		}
+		return "its API server does not answer", nil
+	}
+	return "", nil
+}
+
+func (c Cluster) create(ctx context.Context, config string, own bool) error {
+	r := Record{Checkout: c.Layout.Root, Config: config, Own: own}
+	if err := r.write(c.Layout); err != nil {
+		return err
+	}
+	// Volumes of an earlier cluster would be found by nothing, and Vault's would be sealed for good.
+	if err := os.RemoveAll(c.Layout.Machine("volumes")); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.Layout.Machine("volumes"), 0o755); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.Layout.Cluster(), 0o755); err != nil {
+		return err
+	}
+	if err := c.Docker.EnsureNetwork(ctx); err != nil {
+		return err
+	}
+	if err := c.kind("create", "cluster", "--config", "-", "--kubeconfig", c.Layout.Kubeconfig()).
+		WithStdin(strings.NewReader(config)).Run(ctx); err != nil {
+		return err
+	}
+	if err := c.network(ctx, own); err != nil {
+		return err
+	}
+	if err := c.Kube.Command("wait", "node", "--all", "--for=condition=Ready", "--timeout=2m").Run(ctx); err != nil {
+		return err
+	}
+	r.Complete = true
+	return r.write(c.Layout)
+}
+
+// Delete removes the cluster and its volumes, whatever state it is in.
+func (c Cluster) Delete(ctx context.Context) error {
+	if nodes, err := c.Nodes(ctx); err != nil {
+		return err
+	} else if len(nodes) > 0 {
+		// --volumes: kind's nodes keep /var in anonymous volumes.
+		if err := c.Docker.Command(append([]string{"rm", "--force", "--volumes"}, nodes...)...).Run(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RemoveState removes what this machine keeps of the cluster outside Docker.
+func RemoveState(l layout.Layout) error {
+	return errors.Join(os.RemoveAll(l.Machine()), os.RemoveAll(l.Cluster()))
+}

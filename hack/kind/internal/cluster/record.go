@@ -1,0 +1,56 @@
+package cluster
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/securenotes/securenotes/hack/kind/internal/layout"
+)
+
+// Record says which checkout made the cluster, and from what. It is written before kind starts, so
+// that a killed creation is told apart from somebody else's cluster.
+type Record struct {
+	Checkout string `json:"checkout"`
+	Config   string `json:"config"`
+	Own      bool   `json:"own"`      // our node image rather than kind's
+	Complete bool   `json:"complete"` // creation was seen to end
+}
+
+func recordPath(l layout.Layout) string { return l.Machine("record.json") }
+
+// ReadRecord returns false where there is none.
+func ReadRecord(l layout.Layout) (Record, bool, error) {
+	var r Record
+	b, err := os.ReadFile(recordPath(l))
+	if errors.Is(err, os.ErrNotExist) {
+		return r, false, nil
+	}
+	if err != nil {
+		return r, false, err
+	}
+	if err := json.Unmarshal(b, &r); err != nil {
+		return r, false, fmt.Errorf("%s: %w", recordPath(l), err)
+	}
+	return r, true, nil
+}
+
+func (r Record) write(l layout.Layout) error {
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return layout.WriteFile(recordPath(l), append(b, '\n'), 0o644)
+}
+
+// Foreign explains why a recorded cluster is not this checkout's to touch; empty when it is.
+func (r Record) Foreign(l layout.Layout) string {
+	if r.Checkout == l.Root {
+		return ""
+	}
+	if _, err := os.Stat(r.Checkout); err != nil {
+		return "" // its checkout is gone: somebody has to clean up
+	}
+	return fmt.Sprintf("the cluster %q of this machine belongs to the checkout %s; run `make down` there first", layout.ClusterName, r.Checkout)
+}

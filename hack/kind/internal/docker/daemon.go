@@ -1,0 +1,154 @@
+package docker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/securenotes/securenotes/hack/kind/internal/firewall"
+	"github.com/securenotes/securenotes/hack/kind/internal/layout"
+	"github.com/securenotes/securenotes/hack/kind/internal/proc"
+)
+
+// cgroup is the parent of everything that our daemon runs.
+const cgroup = "/" + layout.ClusterName
+
+var (
+	execRoot   = filepath.Join(layout.RunDir, "exec")
+	recordPath = filepath.Join(layout.RunDir, "record.json")
+	logPath    = filepath.Join(layout.RunDir, "dockerd.log")
+)
+
+// record is written before the daemon starts, so that a run killed at any instant can be undone.
+type record struct {
+	Boot   string            `json:"boot"` // a reboot took away everything but this file
+	Before firewall.Snapshot `json:"before"`
+	Daemon proc.Identity     `json:"daemon"`
+	Data   string            `json:"data"`
+}
+
+func bootID() string {
+	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(b))
+}
+
+func readRecord() (record, error) {
+	var r record
+	b, err := os.ReadFile(recordPath)
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(b, &r); err != nil {
+		return r, fmt.Errorf("%s: %w", recordPath, err)
+	}
+	if r.Boot != bootID() {
+		return record{}, os.ErrNotExist
+	}
+	return r, nil
+}
+
+func (r record) write() error {
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return layout.WriteFile(recordPath, b, 0o600)
+}
+
+func start(ctx context.Context, l layout.Layout, nocap func(context.Context) (string, error)) (Docker, error) {
+	r, err := readRecord()
+	switch {
+	case err == nil:
+		// An earlier daemon died; the first snapshot is still the true "before". What it left
+		// running, the new one finds through the same directories and ends by itself.
+	case errors.Is(err, os.ErrNotExist):
+		r = record{Boot: bootID()}
+		if r.Before, err = firewall.Take(ctx); err != nil {
+			return Docker{}, err
+		}
+	default:
+		return Docker{}, err
+	}
+	r.Data = l.DockerData()
+	if err := r.write(); err != nil {
+		return Docker{}, err
+	}
+
+	args, err := daemonArgs(ctx, l, nocap)
+	if err != nil {
+		return Docker{}, err
+	}
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return Docker{}, err
+	}
+	defer func() { _ = log.Close() }()
+	cmd := exec.Command(lookSbin("dockerd"), args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it outlives this run, and Ctrl-C
+	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
+	if err := cmd.Start(); err != nil {
+		return Docker{}, fmt.Errorf("start dockerd: %w", err)
+	}
+	if r.Daemon, err = proc.Identify(cmd.Process.Pid); err == nil {
+		err = r.write()
+	}
+	if err != nil {
+		_ = cmd.Process.Kill()
+		return Docker{}, err
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+
+	d := Docker{Ours: true, env: []string{"DOCKER_HOST=unix://" + socket, "DOCKER_CONTEXT="}}
+	deadline := time.After(60 * time.Second)
+	for !d.answers(ctx) {
+		select {
+		case <-ctx.Done():
+			return Docker{}, context.Cause(ctx)
+		case err := <-exited:
+			return Docker{}, fmt.Errorf("dockerd ended (%w); its last words are in %s", err, logPath)
+		case <-deadline:
+			return Docker{}, fmt.Errorf("dockerd does not answer within 60 s; see %s", logPath)
+		case <-time.After(300 * time.Millisecond):
+		}
+	}
+	return d, nil
+}
+
+func daemonArgs(ctx context.Context, l layout.Layout, nocap func(context.Context) (string, error)) ([]string, error) {
+	config := filepath.Join(layout.RunDir, "daemon.json")
+	// Its own empty file: the machine's /etc/docker/daemon.json is for the machine's own daemon.
+	if err := layout.WriteFile(config, []byte("{}\n"), 0o600); err != nil {
+		return nil, err
+	}
+	args := []string{
+		"--config-file", config, "--data-root", l.DockerData(), "--exec-root", execRoot,
+		"--host", "unix://" + socket, "--pidfile", filepath.Join(layout.RunDir, "docker.pid"),
+		"--cgroup-parent", cgroup, "--bridge", "none", // no docker0: the cluster has a network of its own
+	}
+	if granted, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, unix.CAP_SYS_RESOURCE, 0, 0, 0); err == nil && granted == 0 {
+		path, err := nocap(ctx)
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, "--add-runtime", "nocap="+path, "--default-runtime", "nocap")
+	}
+	return args, nil
+}
+
+func lookSbin(program string) string {
+	if p, err := exec.LookPath(program); err == nil {
+		return p
+	}
+	return filepath.Join("/usr/sbin", program)
+}

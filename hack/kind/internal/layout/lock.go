@@ -1,0 +1,32 @@
+package layout
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// Lock keeps two runs from interleaving on one machine. The kernel drops it when the process ends,
+// however it ends, so a killed run never leaves it behind.
+func (l Layout) Lock() (unlock func(), err error) {
+	path := filepath.Join(l.Cache, "lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		holder, _ := os.ReadFile(path)
+		_ = f.Close()
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		return nil, fmt.Errorf("another run is at work (%s); wait for it or end it, then try again", strings.TrimSpace(string(holder)))
+	}
+	if err := f.Truncate(0); err == nil {
+		_, _ = fmt.Fprintf(f, "process %d in %s\n", os.Getpid(), l.Root)
+	}
+	return func() { _ = f.Truncate(0); _ = f.Close() }, nil
+}

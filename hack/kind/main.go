@@ -1,0 +1,66 @@
+// Command kind brings SecureNotes up on a real Kubernetes cluster of this machine, shows it at work,
+// runs the test suites against it, and takes all of it away again. The Makefile calls it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := rootCommand().ExecuteContext(ctx)
+	interrupted := ctx.Err() != nil
+	stop()
+	switch {
+	case err == nil:
+	case interrupted:
+		fmt.Fprintln(os.Stderr, "\ninterrupted; the next `make run` goes on from here, `make down` removes what is there")
+		os.Exit(130)
+	default:
+		if !errors.Is(err, errTestsFailed) {
+			fmt.Fprintln(os.Stderr, "\nerror:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "kind",
+		Short:         "SecureNotes on a real cluster of this machine",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.AddCommand(
+		command("run", "bring everything up and show a client's day and a key rotation", (*app).run),
+		command("cluster", "bring the cluster up with cert-manager, Vault and PostgreSQL, without SecureNotes", (*app).clusterOnly),
+		command("images", "build the two images and put them on the cluster's nodes", (*app).imagesOnly),
+		command("down", "remove everything that was started or added", (*app).down),
+		toolsCommand(),
+		testCommand(),
+	)
+	return root
+}
+
+// command wraps work that must not run twice at the same time on one machine.
+func command(use, short string, work func(*app, context.Context) error) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		a, err := newApp(cmd.OutOrStdout())
+		if err != nil {
+			return err
+		}
+		unlock, err := a.layout.Lock()
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		return work(a, cmd.Context())
+	}}
+}

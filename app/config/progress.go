@@ -31,6 +31,7 @@ const (
 	ReasonConfigInvalid                = "ConfigInvalid"
 	ReasonDatabaseSecretMissing        = "DatabaseSecretMissing"
 	ReasonDatabaseUnreachable          = "DatabaseUnreachable"
+	ReasonDatabaseURIInvalid           = "DatabaseURIInvalid"
 	ReasonDatabaseAuthenticationFailed = "DatabaseAuthenticationFailed"
 	ReasonDatabaseMismatch             = "DatabaseMismatch"
 	ReasonKeyMismatch                  = "KeyMismatch"

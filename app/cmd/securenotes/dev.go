@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/securenotes/securenotes/app/config"
+)
+
+// devOptions are the flags of serve --dev.
+type devOptions struct{ listen, data string }
+
+const devWarning = `
+  ┌──────────────────────────────────────────────────────────────────────────┐
+  │  DEVELOPMENT SERVER: NOT FOR SECRETS.                                    │
+  │  The master key lies in a file beside the database: whoever reads the    │
+  │  directory reads every note. For anything real, use the operator.        │
+  └──────────────────────────────────────────────────────────────────────────┘
+`
+
+// serveDev serves from one directory: SQLite, a local key file, a self-signed certificate.
+func serveDev(ctx context.Context, o devOptions) error {
+	if err := os.MkdirAll(o.data, 0o700); err != nil {
+		return fmt.Errorf("--data: %w", err)
+	}
+	in := func(name string) string { return filepath.Join(o.data, name) }
+	if err := ensureDevCertificate(o.data, time.Now()); err != nil {
+		return err
+	}
+	c := &config.Config{
+		APIVersion: config.APIVersion, Kind: config.Kind,
+		Deployment: config.Deployment{ID: "dev", Namespace: "dev", Name: "dev"},
+		Listen:     o.listen, MetricsListen: "127.0.0.1:0",
+		TLS:      &config.TLS{CertFile: in("tls.crt"), KeyFile: in("tls.key")},
+		Database: config.Database{SQLite: &config.SQLite{Path: in("notes.db")}},
+		Keys:     config.Keys{Local: &config.Local{File: in("master.key")}},
+		Auth: config.Auth{
+			Registration: config.RegistrationOpen, TokenTTL: config.Duration(24 * time.Hour),
+			BcryptCost: 12, MinPasswordLength: 8,
+		},
+		Log: config.LogConfig{Level: "info"},
+	}
+	if err := c.Validate(); err != nil {
+		return fmt.Errorf("%w: %w", errConfiguration, err)
+	}
+	if _, err := migrate(ctx, c); err != nil {
+		return err
+	}
+	fmt.Fprint(os.Stderr, devWarning)
+	fmt.Fprintf(os.Stderr, `
+  curl --cacert %[2]s https://%[1]s/api/auth/register -H 'Content-Type: application/json' \
+    -d '{"username":"alice","password":"correct horse battery"}'
+
+`, o.listen, in("ca.crt"))
+	return serve(ctx, c, 0, newLog(c.Log))
+}
+
+// localSecrets keeps session keys and pepper in a file beside the local master key.
+type localSecrets struct{ path string }
+
+type localSecretsFile struct {
+	SessionKeys *config.SessionKeys `json:"sessionKeys"`
+	Pepper      *config.Pepper      `json:"pepper"`
+}
+
+// SessionKeys implements secrets.
+func (l localSecrets) SessionKeys(context.Context) (*config.SessionKeys, error) {
+	file, err := l.load()
+	return file.SessionKeys, err
+}
+
+// Pepper implements secrets.
+func (l localSecrets) Pepper(context.Context) (*config.Pepper, error) {
+	file, err := l.load()
+	return file.Pepper, err
+}
+
+func (l localSecrets) load() (localSecretsFile, error) {
+	var file localSecretsFile
+	raw, err := os.ReadFile(l.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return l.create()
+	}
+	if err != nil {
+		return file, fmt.Errorf("local secrets: %w", err)
+	}
+	if json.Unmarshal(raw, &file) != nil || file.SessionKeys == nil || file.Pepper == nil {
+		return file, fmt.Errorf("local secrets: %s is damaged", l.path)
+	}
+	return file, nil
+}
+
+func (l localSecrets) create() (localSecretsFile, error) {
+	keys, err := config.NewSessionKeys()
+	if err != nil {
+		return localSecretsFile{}, err
+	}
+	file := localSecretsFile{SessionKeys: keys, Pepper: config.NewPepper()}
+	raw, err := json.Marshal(file)
+	if err == nil {
+		err = writeFile(l.path, raw)
+	}
+	if err != nil {
+		return file, fmt.Errorf("local secrets: %w", err)
+	}
+	return file, nil
+}
+
+// writeFile replaces a file of mode 0600 so that a crash leaves the old or the new one whole.
+func writeFile(path string, raw []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(raw)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

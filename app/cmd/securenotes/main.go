@@ -1,0 +1,29 @@
+// Command securenotes is the notes service and its Jobs.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+func run(ctx context.Context, args []string) int {
+	root := &cobra.Command{
+		Use:           "securenotes",
+		Short:         "An HTTPS service for encrypted notes, and the Jobs that keep them encrypted",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.AddCommand(serveCommand(), migrateCommand(), reencryptCommand(), verifyCommand())
+	root.SetArgs(args)
+	return conclude(root.ExecuteContext(ctx))
+}

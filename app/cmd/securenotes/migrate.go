@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/deployment"
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/store"
+)
+
+// migratePatience is how long an unreachable database or Vault is waited for before the container
+// ends and so says why; Kubernetes starts it again.
+const migratePatience = 20 * time.Second
+
+func migrateCommand() *cobra.Command {
+	var file string
+	command := &cobra.Command{
+		Use:   "migrate",
+		Short: "Bring the database schema up to date and bind the database to its deployment",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := loadConfig(file)
+			if err != nil {
+				return err
+			}
+			log := newLog(c.Log)
+			ctx, cancel := context.WithTimeout(cmd.Context(), migratePatience)
+			defer cancel()
+			return retry(ctx, func(err error) { log.Warn("not migrated yet", "error", err.Error()) }, func(ctx context.Context) error {
+				applied, err := migrate(context.WithoutCancel(ctx), c)
+				if err == nil {
+					log.Info("the database is up to date", "applied_migrations", applied)
+				}
+				return err
+			})
+		},
+	}
+	requireConfig(command, &file)
+	return command
+}
+
+// migrate is not cut off by the patience: a migration under way is let finish.
+func migrate(ctx context.Context, c *config.Config) (int, error) {
+	provider, _, err := keyParts(c)
+	if err != nil {
+		return 0, err
+	}
+	db, err := store.Open(ctx, c.Database)
+	if err != nil {
+		return 0, err
+	}
+	defer db.Close()
+	applied, err := db.Migrate(ctx)
+	if err != nil {
+		return applied, err
+	}
+	return applied, deployment.Claim(ctx, db, envelope.NewKeyring(c.Deployment.ID, provider), c.Deployment)
+}
+
+func requireConfig(command *cobra.Command, file *string) {
+	command.Flags().StringVar(file, "config", "", "configuration file (required)")
+	cobra.CheckErr(command.MarkFlagRequired("config"))
+}

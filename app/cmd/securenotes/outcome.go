@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/deployment"
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/reencrypt"
+	"github.com/securenotes/securenotes/app/internal/store"
+	"github.com/securenotes/securenotes/app/internal/vault"
+)
+
+const (
+	// terminationLog is where Kubernetes reads why a container ended; it makes the file, we never do.
+	terminationLog = "/dev/termination-log"
+	// maxTermination bounds a termination message's sentence, in bytes; Kubernetes keeps 4,096.
+	maxTermination = 2048
+)
+
+// errConfiguration marks what trying again does not help.
+var errConfiguration = errors.New("configuration")
+
+// outcomes maps errors to a reason and an exit code, first match first.
+var outcomes = []struct {
+	err    error
+	reason string
+	exit   int
+}{
+	{errConfiguration, config.ReasonConfigInvalid, config.ExitConfiguration},
+	{store.ErrSuperseded, config.ReasonSuperseded, config.ExitSuperseded},
+	{store.ErrSecretMissing, config.ReasonDatabaseSecretMissing, config.ExitRetryable},
+	{store.ErrInvalidURI, config.ReasonDatabaseURIInvalid, config.ExitRetryable},
+	{store.ErrAuthentication, config.ReasonDatabaseAuthenticationFailed, config.ExitRetryable},
+	{deployment.ErrOtherDeployment, config.ReasonDatabaseMismatch, config.ExitRetryable},
+	{deployment.ErrWrongKey, config.ReasonKeyMismatch, config.ExitRetryable},
+	{reencrypt.ErrStaleRows, config.ReasonStaleRows, config.ExitRetryable},
+	{vault.ErrSealed, config.ReasonVaultSealed, config.ExitRetryable},
+	{vault.ErrUnavailable, config.ReasonVaultUnreachable, config.ExitRetryable},
+	{vault.ErrDenied, config.ReasonVaultDenied, config.ExitRetryable},
+	{envelope.ErrRefused, config.ReasonKeyMismatch, config.ExitRetryable},
+	{store.ErrSchema, config.ReasonMigrationFailed, config.ExitRetryable},
+	{store.ErrUnavailable, config.ReasonDatabaseUnreachable, config.ExitRetryable},
+}
+
+// outcome sorts an error.
+func outcome(err error) (config.Termination, int) {
+	for _, o := range outcomes {
+		if errors.Is(err, o.err) {
+			return config.Termination{Reason: o.reason, Message: bounded(err.Error())}, o.exit
+		}
+	}
+	return config.Termination{Reason: config.ReasonFailed, Message: bounded(err.Error())}, config.ExitRetryable
+}
+
+func bounded(text string) string {
+	if len(text) > maxTermination {
+		return text[:maxTermination]
+	}
+	return text
+}
+
+// conclude says how a command ended, on standard error and to Kubernetes, and returns the exit code.
+func conclude(err error) int {
+	if err == nil {
+		return 0
+	}
+	termination, exit := outcome(err)
+	fmt.Fprintf(os.Stderr, "securenotes: %s: %s\n", termination.Reason, termination.Message)
+	if err := terminate(termination); err != nil {
+		fmt.Fprintln(os.Stderr, "securenotes:", err)
+	}
+	return exit
+}
+
+// terminate leaves the termination message, where Kubernetes asks for one.
+func terminate(t config.Termination) error {
+	raw, err := json.Marshal(t)
+	if err != nil {
+		return fmt.Errorf("termination message: %w", err)
+	}
+	f, err := os.OpenFile(terminationLog, os.O_WRONLY|os.O_TRUNC, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		_, err = f.Write(raw)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("termination message: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/deployment"
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/store"
+	"github.com/securenotes/securenotes/app/internal/vault"
+)
+
+// newLog logs JSON lines to standard error.
+func newLog(c config.LogConfig) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.Level)) // validated with the configuration
+	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+func loadConfig(path string) (*config.Config, error) {
+	c, err := config.Load(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errConfiguration, err)
+	}
+	return c, nil
+}
+
+// secrets is where the session keys and the pepper come from: Vault, or a file for development.
+type secrets interface {
+	SessionKeys(context.Context) (*config.SessionKeys, error)
+	Pepper(context.Context) (*config.Pepper, error)
+}
+
+// keyParts are the key provider and what lies beside it.
+func keyParts(c *config.Config) (envelope.KeyProvider, secrets, error) {
+	if c.Keys.Local != nil {
+		local, err := envelope.OpenLocal(c.Keys.Local.File)
+		if err != nil {
+			return nil, nil, err
+		}
+		return local, localSecrets{c.Keys.Local.File + ".secrets"}, nil
+	}
+	session, err := vault.NewSession(*c.Keys.Vault)
+	if err != nil {
+		return nil, nil, err
+	}
+	return envelope.NewVault(session, *c.Keys.Vault), session, nil
+}
+
+// data is an open database and the keyring for it.
+type data struct {
+	store *store.Store
+	keys  *envelope.Keyring
+}
+
+// openData opens the database and shows that it is this deployment's, its schema this program's and
+// the master key the right one.
+func openData(ctx context.Context, c *config.Config, provider envelope.KeyProvider) (*data, error) {
+	db, err := store.Open(ctx, c.Database)
+	if err != nil {
+		return nil, err
+	}
+	d := &data{store: db, keys: envelope.NewKeyring(c.Deployment.ID, provider)}
+	if err = db.CheckSchema(ctx); err == nil {
+		err = deployment.Check(ctx, db, d.keys, c.Deployment)
+	}
+	if err != nil {
+		_ = db.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// retry calls do until it succeeds or ctx ends, with a growing pause; complain is told each failure.
+// It returns the last failure.
+func retry(ctx context.Context, complain func(error), do func(context.Context) error) error {
+	for pause := time.Second; ; pause = min(2*pause, 15*time.Second) {
+		err := do(ctx)
+		if err == nil {
+			return nil
+		}
+		complain(err)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/progress"
+	"github.com/securenotes/securenotes/app/internal/reencrypt"
+)
+
+// progressInterval is how often progress is shown; the ConfigMap takes at most one write a second
+// from each shard.
+const progressInterval = 2 * time.Second
+
+// rotationOptions are the flags that reencrypt and verify share.
+type rotationOptions struct {
+	config, strategy string
+	to               int
+}
+
+func (o *rotationOptions) add(command *cobra.Command) {
+	requireConfig(command, &o.config)
+	flags := command.Flags()
+	flags.IntVar(&o.to, "to-version", 0, "master key version that everything is to be under (required)")
+	flags.StringVar(&o.strategy, "strategy", "", "Reencrypt or Rewrap (required)")
+	cobra.CheckErr(command.MarkFlagRequired("to-version"))
+	cobra.CheckErr(command.MarkFlagRequired("strategy"))
+}
+
+func (o *rotationOptions) parse() (*config.Config, reencrypt.Strategy, error) {
+	strategy, err := reencrypt.ParseStrategy(o.strategy)
+	if err == nil && (o.to < 1 || o.to > 1_000_000_000) {
+		err = fmt.Errorf("--to-version %d: must be a version of the master key, 1 or more", o.to)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: %w", errConfiguration, err)
+	}
+	c, err := loadConfig(o.config)
+	return c, strategy, err
+}
+
+// openForRotation opens database and keys; it retries for a while, because a Job's attempts are
+// few and a restart of Vault or of the database is short.
+func openForRotation(ctx context.Context, c *config.Config) (*data, error) {
+	provider, _, err := keyParts(c)
+	if err != nil {
+		return nil, err
+	}
+	log := newLog(c.Log)
+	patience, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	var d *data
+	err = retry(patience, func(err error) { log.Warn("cannot begin yet", "error", err.Error()) }, func(context.Context) error {
+		d, err = openData(ctx, c, provider)
+		return err
+	})
+	return d, err
+}
+
+func reencryptCommand() *cobra.Command {
+	var (
+		o                rotationOptions
+		shard, shards    int
+		configMap, owner string
+	)
+	command := &cobra.Command{
+		Use:   "reencrypt",
+		Short: "Move every owner key, and with it every note, to a new master key version",
+		Long: `Move every owner key, and with it every note, to a new master key version.
+
+It does what the database says is left to do: it can be killed at any moment and run again, and
+several shards, or several runs, can work at the same time. Users keep writing meanwhile.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			c, strategy, err := o.parse()
+			if err != nil {
+				return err
+			}
+			owners, err := reencrypt.Shard(shard, shards)
+			if err != nil {
+				return fmt.Errorf("%w: %w", errConfiguration, err)
+			}
+			log := newLog(c.Log)
+			sinks := progress.All{visible(c, "notes")}
+			if configMap != "" {
+				sink, err := progress.NewConfigMap(configMap, owner, shard, log)
+				if err != nil {
+					return fmt.Errorf("%w: %w", errConfiguration, err)
+				}
+				sinks = append(sinks, sink)
+			}
+			d, err := openForRotation(ctx, c)
+			if err != nil {
+				return err
+			}
+			defer d.store.Close()
+			tracker := progress.NewTracker(sinks, progressInterval)
+			job := &reencrypt.Job{
+				Store: d.store, Keys: d.keys, Strategy: strategy, To: o.to, Range: owners,
+				Canary: shard == 0, Progress: tracker.Report, Log: log,
+			}
+			if err := tracker.During(ctx, job.Run); err != nil {
+				return err
+			}
+			return terminate(config.Termination{
+				Reason: config.ReasonComplete, Message: fmt.Sprintf("Shard %d of %d is under version %d.", shard, shards, o.to),
+			})
+		},
+	}
+	o.add(command)
+	flags := command.Flags()
+	flags.IntVar(&shard, "shard", 0, "index of this shard")
+	flags.IntVar(&shards, "shards", 1, "number of shards")
+	flags.StringVar(&configMap, "progress-configmap", "", "NAMESPACE/NAME of the ConfigMap to report progress to")
+	flags.StringVar(&owner, "job", "", "name of this Job, for the progress ConfigMap")
+	command.MarkFlagsRequiredTogether("progress-configmap", "job")
+	return command
+}
+
+func verifyCommand() *cobra.Command {
+	var (
+		o   rotationOptions
+		all bool
+	)
+	command := &cobra.Command{
+		Use:   "verify",
+		Short: "Show that nothing is under an older master key version, and that everything opens",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			c, strategy, err := o.parse()
+			if err != nil {
+				return err
+			}
+			d, err := openForRotation(ctx, c)
+			if err != nil {
+				return err
+			}
+			defer d.store.Close()
+			var report reencrypt.Report
+			tracker := progress.NewTracker(visible(c, "owner keys"), progressInterval)
+			verification := &reencrypt.Verification{
+				Store: d.store, Keys: d.keys, Strategy: strategy, To: o.to, All: all, Progress: tracker.Report,
+			}
+			err = tracker.During(ctx, func(ctx context.Context) (err error) {
+				report, err = verification.Run(ctx)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			message := fmt.Sprintf("Nothing is below version %d: %d owner keys unwrapped, %d values opened.", o.to, report.Keys, report.Values)
+			newLog(c.Log).Info(message)
+			return terminate(config.Termination{Reason: config.ReasonComplete, Message: message})
+		},
+	}
+	o.add(command)
+	command.Flags().BoolVar(&all, "all", false, "open every value, not one under each owner key")
+	return command
+}
+
+// visible shows progress to who is watching: a bar on a terminal, lines in a log.
+func visible(c *config.Config, what string) progress.Sink {
+	if term.IsTerminal(int(os.Stderr.Fd())) {
+		return progress.Bar{Terminal: os.Stderr, What: what}
+	}
+	return progress.Log{Logger: newLog(c.Log), What: what}
+}

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/accounts"
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/httpapi"
+	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/server"
+	"github.com/securenotes/securenotes/app/internal/sessions"
+	"github.com/securenotes/securenotes/app/internal/store"
+)
+
+const (
+	// drain is how long the API still answers after it was told to end: endpoints are taken out of
+	// load balancers only after a while.
+	drain = 5 * time.Second
+	// sweepInterval and sweepBatch: how often, and how many at once, expired sessions are deleted.
+	sweepInterval, sweepBatch = time.Minute, 1000
+)
+
+func serveCommand() *cobra.Command {
+	var (
+		file string
+		dev  bool
+		o    devOptions
+	)
+	command := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the notes API over HTTPS",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if dev {
+				return serveDev(cmd.Context(), o)
+			}
+			c, err := loadConfig(file)
+			if err != nil {
+				return err
+			}
+			if c.TLS == nil {
+				return fmt.Errorf("%w: tls: is required to serve", errConfiguration)
+			}
+			return serve(cmd.Context(), c, drain, newLog(c.Log))
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&file, "config", "", "configuration file")
+	flags.BoolVar(&dev, "dev", false, "serve from a local directory, with its own keys: not for secrets")
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:8443", "with --dev: address of the API")
+	flags.StringVar(&o.data, "data", ".dev", "with --dev: directory for the database, the keys and the certificate")
+	command.MarkFlagsOneRequired("config", "dev")
+	command.MarkFlagsMutuallyExclusive("config", "dev")
+	command.MarkFlagsMutuallyExclusive("config", "listen")
+	command.MarkFlagsMutuallyExclusive("config", "data")
+	return command
+}
+
+// serve answers probes at once, and the API as soon as database and keys are there. It ends when ctx
+// does.
+func serve(ctx context.Context, c *config.Config, drain time.Duration, log *slog.Logger) error {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	probes := server.NewProbes("starting")
+	probeListener, err := net.Listen("tcp", c.MetricsListen)
+	if err != nil {
+		return fmt.Errorf("metrics and probes: %w", err)
+	}
+	// Probes are answered until the API has ended, and longer than that by nothing.
+	probeContext, stopProbes := context.WithCancel(context.WithoutCancel(ctx))
+	var group errgroup.Group
+	group.Go(func() error {
+		return server.Serve(probeContext, probeListener, probes.Handler(registry), 0, log)
+	})
+	group.Go(func() error {
+		defer stopProbes()
+		return serveAPI(ctx, c, drain, probes, registry, log)
+	})
+	return group.Wait()
+}
+
+func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes *server.Probes, registry prometheus.Registerer, log *slog.Logger) error {
+	var api *running
+	err := retry(ctx, func(err error) {
+		probes.NotReady(err.Error())
+		log.Error("not ready", "error", err.Error())
+	}, func(ctx context.Context) (err error) {
+		api, err = start(ctx, c, registry, log)
+		return err
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil // told to end before it was ready
+		}
+		return err
+	}
+	defer api.store.Close()
+	watched, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWatching()
+	listener, err := server.Listen(watched, c.Listen, c.TLS.CertFile, c.TLS.KeyFile, log)
+	if err != nil {
+		return err
+	}
+	probes.Ready(api.store.Ping)
+	log.Info("ready", "address", listener.Addr().String())
+	go sweepSessions(ctx, api.store, log)
+	go func() {
+		<-ctx.Done()
+		probes.NotReady("ending")
+	}()
+	return server.Serve(ctx, listener, api.handler, drain, log)
+}
+
+// running is the API once all that it needs has answered.
+type running struct {
+	store   *store.Store
+	handler http.Handler
+}
+
+func start(ctx context.Context, c *config.Config, registry prometheus.Registerer, log *slog.Logger) (_ *running, err error) {
+	provider, beside, err := keyParts(c)
+	if err != nil {
+		return nil, err
+	}
+	sessionKeys, err := beside.SessionKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := sessions.NewCodec(c.Deployment.ID, sessionKeys)
+	if err != nil {
+		return nil, err
+	}
+	pepper, err := beside.Pepper(ctx)
+	if err != nil {
+		return nil, err
+	}
+	hasher, err := accounts.NewHasher(c.Auth.BcryptCost, pepper)
+	if err != nil {
+		return nil, err
+	}
+	d, err := openData(ctx, c, provider)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.store.Close())
+		}
+	}()
+	handler, err := httpapi.NewHandler(httpapi.Service{
+		Accounts: accounts.NewService(d.store, d.keys, hasher, accounts.Options{
+			RegistrationOpen: c.Auth.Registration == config.RegistrationOpen,
+			MinPassword:      c.Auth.MinPasswordLength, TokenTTL: time.Duration(c.Auth.TokenTTL),
+		}),
+		Notes:  notes.NewService(d.store, envelope.NewCache(d.keys)),
+		Tokens: tokens, Log: log, Metrics: registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &running{store: d.store, handler: handler}, nil
+}
+
+// sweepSessions deletes expired sessions. They are without effect already; this is for the space.
+func sweepSessions(ctx context.Context, db *store.Store, log *slog.Logger) {
+	tick := time.NewTicker(sweepInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			if _, err := db.DeleteExpiredSessions(ctx, now, sweepBatch); err != nil && ctx.Err() == nil {
+				log.Warn("expired sessions were not deleted", "error", err.Error())
+			}
+		}
+	}
+}

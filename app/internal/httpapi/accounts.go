@@ -1,0 +1,55 @@
+package httpapi
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+)
+
+type credentials struct {
+	Username string `json:"username"`
+	Password string `json:"password"`
+}
+
+func (h *handlers) register(c *gin.Context) {
+	var body credentials
+	if !decode(c, &body) {
+		return
+	}
+	if err := h.Accounts.Register(c.Request.Context(), body.Username, body.Password); err != nil {
+		h.failWith(c, err)
+		return
+	}
+	c.JSON(http.StatusCreated, gin.H{"message": "User registered successfully"})
+}
+
+func (h *handlers) login(c *gin.Context) {
+	var body credentials
+	if !decode(c, &body) {
+		return
+	}
+	if body.Username == "" || body.Password == "" {
+		fail(c, http.StatusBadRequest, "Missing credentials")
+		return
+	}
+	session, err := h.Accounts.Login(c.Request.Context(), body.Username, body.Password)
+	if err != nil {
+		h.failWith(c, err)
+		return
+	}
+	token, err := h.Tokens.Encode(session)
+	if err != nil {
+		h.failWith(c, err)
+		return
+	}
+	c.JSON(http.StatusOK, gin.H{"token": token, "expires_at": session.ExpiresAt.UTC().Format(time.RFC3339)})
+}
+
+func (h *handlers) logout(c *gin.Context) {
+	if err := h.Accounts.Logout(c.Request.Context(), identity(c)); err != nil {
+		h.failWith(c, err)
+		return
+	}
+	c.JSON(http.StatusOK, gin.H{"message": "Logged out"})
+}

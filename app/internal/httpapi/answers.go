@@ -1,0 +1,105 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/securenotes/securenotes/app/internal/accounts"
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/sessions"
+	"github.com/securenotes/securenotes/app/internal/store"
+)
+
+// retryAfter is what a 503 asks a client to wait, in seconds.
+const retryAfter = 5
+
+// fail ends the request with the error body that every error has.
+func fail(c *gin.Context, status int, message string) {
+	switch status {
+	case http.StatusUnauthorized:
+		c.Header("WWW-Authenticate", "Bearer")
+	case http.StatusServiceUnavailable:
+		c.Header("Retry-After", strconv.Itoa(retryAfter))
+	}
+	c.AbortWithStatusJSON(status, gin.H{"error": message, "request_id": c.GetString(requestIDKey)})
+}
+
+// answers maps errors to statuses, first match first. The public sentence is the error's own only
+// where that is written for users.
+var answers = []struct {
+	err     error
+	status  int
+	message string
+}{
+	{sessions.ErrInvalid, http.StatusUnauthorized, "Invalid token"},
+	{accounts.ErrInvalidCredentials, http.StatusUnauthorized, accounts.ErrInvalidCredentials.Error()},
+	{accounts.ErrUsernameTaken, http.StatusConflict, accounts.ErrUsernameTaken.Error()},
+	{accounts.ErrRegistrationClosed, http.StatusForbidden, accounts.ErrRegistrationClosed.Error()},
+	{accounts.ErrBusy, http.StatusServiceUnavailable, "Too many logins at once, try again later"},
+	{notes.ErrNotFound, http.StatusNotFound, "Note not found"},
+	{notes.ErrStale, http.StatusPreconditionFailed, "The note was changed meanwhile"},
+	{notes.ErrInvalidContent, http.StatusBadRequest, notes.ErrInvalidContent.Error()},
+	{notes.ErrInvalidTitle, http.StatusBadRequest, notes.ErrInvalidTitle.Error()},
+	{notes.ErrInvalidTags, http.StatusBadRequest, notes.ErrInvalidTags.Error()},
+	{envelope.ErrNotAuthentic, http.StatusInternalServerError, "Failed to decrypt note"},
+	{envelope.ErrUnavailable, http.StatusServiceUnavailable, "The key service is unavailable, try again later"},
+	{envelope.ErrDenied, http.StatusServiceUnavailable, "The key service is unavailable, try again later"},
+	{store.ErrUnavailable, http.StatusServiceUnavailable, "The database is unavailable, try again later"},
+	{store.ErrAuthentication, http.StatusServiceUnavailable, "The database is unavailable, try again later"},
+	{accounts.ErrFenced, http.StatusServiceUnavailable, "A key rotation is beginning, try again later"},
+	{context.DeadlineExceeded, http.StatusServiceUnavailable, "The request took too long, try again later"},
+}
+
+// failWith answers an error of the domain. What is not the client's doing is logged with its cause.
+func (h *handlers) failWith(c *gin.Context, err error) {
+	status, message := http.StatusInternalServerError, "Internal server error"
+	var invalid *accounts.InvalidError
+	if errors.As(err, &invalid) {
+		status, message = http.StatusBadRequest, invalid.Message
+	}
+	for _, answer := range answers {
+		if errors.Is(err, answer.err) {
+			status, message = answer.status, answer.message
+			break
+		}
+	}
+	if status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
+		h.Log.Error("request failed", "error", err.Error(), "route", route(c), "request_id", c.GetString(requestIDKey))
+	}
+	fail(c, status, message)
+}
+
+// decode reads the request's body into a struct: one JSON object, known fields only, nothing after
+// it. On failure it has answered.
+func decode(c *gin.Context, into any) bool {
+	decoder := json.NewDecoder(c.Request.Body)
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(into)
+	if err == nil {
+		if _, trailing := decoder.Token(); !errors.Is(trailing, io.EOF) {
+			err = errors.New("trailing data")
+		}
+	}
+	var (
+		tooLarge *http.MaxBytesError
+		badType  *json.UnmarshalTypeError
+	)
+	switch {
+	case err == nil:
+		return true
+	case errors.As(err, &tooLarge):
+		fail(c, http.StatusRequestEntityTooLarge, "The request body is too large")
+	case errors.As(err, &badType) && badType.Field != "":
+		fail(c, http.StatusBadRequest, "Field "+badType.Field+" has the wrong type")
+	default:
+		fail(c, http.StatusBadRequest, "The request body is not the JSON object that is expected here")
+	}
+	return false
+}

@@ -1,0 +1,126 @@
+package httpapi
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/securenotes/securenotes/app/internal/sessions"
+)
+
+const (
+	requestIDKey = "request-id"
+	identityKey  = "identity"
+
+	// maxBody bounds a request's body, in bytes: 100,000 characters, each at most 12 bytes when
+	// escaped in JSON, and room for the rest.
+	maxBody = 1_400_000
+)
+
+// requestID gives every request an id of our own: a client's could forge lines in a log.
+func requestID(c *gin.Context) {
+	id := uuid.NewString()
+	c.Set(requestIDKey, id)
+	c.Header("X-Request-Id", id)
+}
+
+// securityHeaders are on every answer, errors included.
+func securityHeaders(c *gin.Context) {
+	h := c.Writer.Header()
+	h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains; preload")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-XSS-Protection", "1; mode=block")
+	h.Set("Content-Security-Policy", "default-src 'self'; script-src 'self'")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-store")
+}
+
+// measure counts requests by route, never by path: paths hold ids.
+func measure(registry prometheus.Registerer) (gin.HandlerFunc, error) {
+	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "securenotes_http_request_duration_seconds", Help: "Time to answer requests, by route and status.",
+		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+	}, []string{"route", "method", "code"})
+	if err := registry.Register(duration); err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	return func(c *gin.Context) {
+		start := time.Now()
+		c.Next()
+		duration.WithLabelValues(route(c), knownMethod(c.Request.Method), strconv.Itoa(c.Writer.Status())).
+			Observe(time.Since(start).Seconds())
+	}, nil
+}
+
+func route(c *gin.Context) string {
+	if path := c.FullPath(); path != "" {
+		return path
+	}
+	return "none"
+}
+
+// knownMethod keeps a client from making up label values.
+func knownMethod(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions:
+		return method
+	}
+	return "other"
+}
+
+func logRequest(log *slog.Logger) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		start := time.Now()
+		c.Next()
+		log.Info("request", "route", route(c), "method", knownMethod(c.Request.Method), "status", c.Writer.Status(),
+			"duration", time.Since(start).Round(time.Microsecond).String(), "client", c.ClientIP(), "request_id", c.GetString(requestIDKey))
+	}
+}
+
+// recoverPanic answers 500 and logs where it happened, but not with what: a panic's value can hold
+// a note.
+func recoverPanic(log *slog.Logger) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		defer func() {
+			if value := recover(); value != nil {
+				if value == http.ErrAbortHandler {
+					panic(value)
+				}
+				log.Error("panic", "type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()), "request_id", c.GetString(requestIDKey))
+				fail(c, http.StatusInternalServerError, "Internal server error")
+			}
+		}()
+		c.Next()
+	}
+}
+
+func limitBody(c *gin.Context) {
+	c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, maxBody)
+}
+
+// authenticate reads the session's token. Whether the session still lives is proved by each
+// statement of the store.
+func (h *handlers) authenticate(c *gin.Context) {
+	scheme, token, _ := strings.Cut(c.GetHeader("Authorization"), " ")
+	if token == "" || !strings.EqualFold(scheme, "Bearer") {
+		fail(c, http.StatusUnauthorized, "Missing token")
+		return
+	}
+	identity, err := h.Tokens.Decode(token)
+	if err != nil {
+		h.failWith(c, err)
+		return
+	}
+	c.Set(identityKey, identity)
+}
+
+func identity(c *gin.Context) sessions.Identity { return c.MustGet(identityKey).(sessions.Identity) }

@@ -1,0 +1,184 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
+
+	"github.com/securenotes/securenotes/app/internal/notes"
+)
+
+// Limits of a page of notes.
+const defaultPage, maxPage = 50, 200
+
+type noteBody struct {
+	Content string   `json:"content"`
+	Title   string   `json:"title"`
+	Tags    []string `json:"tags"`
+}
+
+func (b noteBody) text() notes.Text {
+	return notes.Text{Content: b.Content, Title: b.Title, Tags: b.Tags}
+}
+
+type noteAnswer struct {
+	ID        string    `json:"id"`
+	Content   string    `json:"content"`
+	Title     string    `json:"title,omitempty"`
+	Tags      []string  `json:"tags,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+}
+
+type summaryAnswer struct {
+	ID        string    `json:"id"`
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+}
+
+func (h *handlers) createNote(c *gin.Context) {
+	var body noteBody
+	if !decode(c, &body) {
+		return
+	}
+	note, err := h.Notes.Create(c.Request.Context(), identity(c), body.text())
+	if err != nil {
+		h.failWith(c, err)
+		return
+	}
+	setETag(c, note.Revision)
+	c.Header("Location", "/api/notes/"+note.ID)
+	c.JSON(http.StatusCreated, gin.H{"id": note.ID, "created_at": note.CreatedAt.UTC()})
+}
+
+func (h *handlers) getNote(c *gin.Context) {
+	id, ok := noteID(c)
+	if !ok {
+		return
+	}
+	note, err := h.Notes.Get(c.Request.Context(), identity(c), id)
+	if err != nil {
+		h.failWith(c, err)
+		return
+	}
+	setETag(c, note.Revision)
+	c.JSON(http.StatusOK, noteAnswer{
+		ID: note.ID, Content: note.Content, Title: note.Title, Tags: note.Tags,
+		CreatedAt: note.CreatedAt.UTC(), UpdatedAt: note.UpdatedAt.UTC(),
+	})
+}
+
+func (h *handlers) listNotes(c *gin.Context) {
+	limit := defaultPage
+	if text, given := c.GetQuery("limit"); given {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > maxPage {
+			fail(c, http.StatusBadRequest, fmt.Sprintf("Parameter limit must be 1 to %d", maxPage))
+			return
+		}
+		limit = n
+	}
+	// A cursor is the id of the last note of the page before: ids are in the order of creation.
+	cursor := c.Query("cursor")
+	if cursor != "" && !canonicalUUID(cursor) {
+		fail(c, http.StatusBadRequest, "Parameter cursor must be the next_cursor of the page before")
+		return
+	}
+	list, err := h.Notes.List(c.Request.Context(), identity(c), cursor, limit+1)
+	if err != nil {
+		h.failWith(c, err)
+		return
+	}
+	answer := struct {
+		Notes      []summaryAnswer `json:"notes"`
+		NextCursor string          `json:"next_cursor,omitempty"`
+	}{Notes: []summaryAnswer{}}
+	if len(list) > limit {
+		list = list[:limit]
+		answer.NextCursor = list[limit-1].ID
+	}
+	for _, n := range list {
+		answer.Notes = append(answer.Notes, summaryAnswer{n.ID, n.CreatedAt, n.UpdatedAt})
+	}
+	c.JSON(http.StatusOK, answer)
+}
+
+func (h *handlers) updateNote(c *gin.Context) {
+	id, ok := noteID(c)
+	if !ok {
+		return
+	}
+	revision, ok := ifMatch(c)
+	if !ok {
+		return
+	}
+	var body noteBody
+	if !decode(c, &body) {
+		return
+	}
+	note, err := h.Notes.Update(c.Request.Context(), identity(c), id, revision, body.text())
+	if err != nil {
+		h.failWith(c, err)
+		return
+	}
+	setETag(c, note.Revision)
+	c.JSON(http.StatusOK, gin.H{"id": note.ID, "updated_at": note.UpdatedAt.UTC()})
+}
+
+func (h *handlers) deleteNote(c *gin.Context) {
+	id, ok := noteID(c)
+	if !ok {
+		return
+	}
+	revision, ok := ifMatch(c)
+	if !ok {
+		return
+	}
+	if err := h.Notes.Delete(c.Request.Context(), identity(c), id, revision); err != nil {
+		h.failWith(c, err)
+		return
+	}
+	c.JSON(http.StatusOK, gin.H{"message": "Note deleted"})
+}
+
+// noteID is the path's note id. What is no id is no note either.
+func noteID(c *gin.Context) (string, bool) {
+	id := c.Param("id")
+	if !canonicalUUID(id) {
+		fail(c, http.StatusNotFound, "Note not found")
+		return "", false
+	}
+	return id, true
+}
+
+// canonicalUUID accepts the one form that we give out: SQLite compares ids as text.
+func canonicalUUID(text string) bool {
+	id, err := uuid.Parse(text)
+	return err == nil && id.String() == text
+}
+
+func setETag(c *gin.Context, revision int64) {
+	c.Header("ETag", `"`+strconv.FormatInt(revision, 10)+`"`)
+}
+
+// ifMatch is the revision that If-Match names (RFC 9110, section 13.1.1); 0 when there is no such
+// header, or it is *.
+func ifMatch(c *gin.Context) (int64, bool) {
+	header := c.GetHeader("If-Match")
+	if header == "" || header == "*" {
+		return 0, true
+	}
+	text, quoted := strings.CutPrefix(header, `"`)
+	text, closed := strings.CutSuffix(text, `"`)
+	revision, err := strconv.ParseInt(text, 10, 64)
+	if !quoted || !closed || err != nil || revision < 1 {
+		fail(c, http.StatusPreconditionFailed, "The note was changed meanwhile")
+		return 0, false
+	}
+	return revision, true
+}

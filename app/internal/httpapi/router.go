@@ -1,0 +1,59 @@
+// Package httpapi is the notes service's HTTPS API: it decodes, validates, authenticates, calls the
+// domain and renders, in that order, and turns every error into one JSON answer.
+package httpapi
+
+import (
+	"log/slog"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/securenotes/securenotes/app/internal/accounts"
+	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/sessions"
+)
+
+// Service is what the API serves.
+type Service struct {
+	Accounts *accounts.Service
+	Notes    *notes.Service
+	Tokens   *sessions.Codec
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer
+}
+
+// NewHandler returns the API's handler.
+func NewHandler(s Service) (http.Handler, error) {
+	gin.SetMode(gin.ReleaseMode)
+	engine := gin.New()
+	// gin trusts every proxy's X-Forwarded-For unless told otherwise.
+	if err := engine.SetTrustedProxies(nil); err != nil {
+		return nil, err
+	}
+	engine.HandleMethodNotAllowed = true
+	engine.RedirectTrailingSlash = false
+	engine.ContextWithFallback = true
+
+	measured, err := measure(s.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	api := &handlers{Service: s}
+	engine.Use(requestID, securityHeaders, measured, logRequest(s.Log), recoverPanic(s.Log), limitBody)
+	engine.NoRoute(func(c *gin.Context) { fail(c, http.StatusNotFound, "Not found") })
+	engine.NoMethod(func(c *gin.Context) { fail(c, http.StatusMethodNotAllowed, "Method not allowed") })
+
+	engine.POST("/api/auth/register", api.register)
+	engine.POST("/api/auth/login", api.login)
+	signedIn := engine.Group("/api", api.authenticate)
+	signedIn.POST("/auth/logout", api.logout)
+	signedIn.POST("/notes", api.createNote)
+	signedIn.GET("/notes", api.listNotes)
+	signedIn.GET("/notes/:id", api.getNote)
+	signedIn.PUT("/notes/:id", api.updateNote)
+	signedIn.DELETE("/notes/:id", api.deleteNote)
+	return engine, nil
+}
+
+type handlers struct{ Service }

@@ -1,0 +1,97 @@
+// Package deploy builds SecureNotes, puts its images on the nodes, and installs it the way a
+// platform team does: Vault's administrator once, then the chart, then an object.
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/securenotes/securenotes/hack/kind/internal/addons"
+	"github.com/securenotes/securenotes/hack/kind/internal/images"
+	"github.com/securenotes/securenotes/hack/kind/internal/kube"
+	"github.com/securenotes/securenotes/hack/kind/internal/layout"
+	"github.com/securenotes/securenotes/hack/kind/internal/proc"
+	"github.com/securenotes/securenotes/hack/kind/internal/toolchain"
+)
+
+// Names of the sample and of what it stands in.
+const (
+	Namespace         = "demo"
+	Name              = "notes"
+	OperatorNamespace = "securenotes-system"
+	Release           = "securenotes-operator"
+)
+
+// Deploy shares what the steps need.
+type Deploy struct {
+	Layout layout.Layout
+	Kube   kube.Client
+	Tools  *toolchain.Chain
+	Addons addons.Addons
+}
+
+// product is one of the two binaries and its image.
+type product struct{ binary, pkg, repository string }
+
+var (
+	service  = product{"securenotes", "./app/cmd/securenotes", "securenotes.dev/securenotes"}
+	operator = product{"operator", "./controllers/cmd/operator", "securenotes.dev/securenotes-operator"}
+)
+
+func (d Deploy) binary(p product) string { return filepath.Join(d.Layout.Root, "bin", p.binary) }
+
+// Build compiles the two binaries into bin/, as they are in the images: static.
+func (d Deploy) Build(ctx context.Context) (string, error) {
+	for _, p := range []product{service, operator} {
+		cmd := proc.New("go", "build", "-mod=readonly", "-ldflags", "-s -w", "-o", d.binary(p), p.pkg)
+		if err := cmd.In(d.Layout.Root).WithEnv(toolchain.BuildEnv()...).Run(ctx); err != nil {
+			return "", err
+		}
+	}
+	return "bin/securenotes, bin/operator", nil
+}
+
+// Images of the two binaries, tagged by their content: an unchanged image restarts nothing.
+func (d Deploy) Images() []images.Image {
+	return []images.Image{d.image(service), d.image(operator)}
+}
+
+func (d Deploy) image(p product) images.Image {
+	path := "/usr/local/bin/" + p.binary
+	user := fmt.Sprintf("%d:%d", images.NonRoot, images.NonRoot)
+	files := append(images.Users("nonroot", images.NonRoot), images.File{To: path, From: d.binary(p)})
+	for _, bundle := range []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"} {
+		if _, err := os.Stat(bundle); err == nil {
+			files = append(files, images.File{To: "/etc/ssl/certs/ca-certificates.crt", From: bundle, Mode: 0o644})
+			break
+		}
+	}
+	return images.Image{Repository: p.repository, TagPrefix: "dev-", Entrypoint: []string{path}, User: user, Files: files}
+}
+
+// Prepare makes the sample's namespace and its database.
+func (d Deploy) Prepare(ctx context.Context) (string, error) {
+	err := d.Kube.Apply(ctx, fmt.Sprintf(`apiVersion: v1
+kind: Namespace
+metadata:
+  name: %s
+  labels: {pod-security.kubernetes.io/enforce: restricted}
+`, Namespace))
+	if err != nil {
+		return "", err
+	}
+	return d.Addons.EnsureDatabase(ctx, addons.Database{Name: "notes", Namespace: Namespace, Secret: "notes-database", CASecret: "notes-database-ca"})
+}
+
+// VaultSetup lays down Vault's mounts, policies and roles, as its administrator.
+func (d Deploy) VaultSetup(ctx context.Context) (string, error) {
+	err := d.Addons.Administrator(ctx, func(env []string) error {
+		return proc.New(d.binary(operator), "vault-setup",
+			"--operator-namespace", OperatorNamespace, "--operator-service-account", Release,
+			"--kubernetes-host", "https://kubernetes.default.svc").
+			WithEnv(append(env, "KUBECONFIG="+d.Kube.Kubeconfig)...).Run(ctx)
+	})
+	return "mounts, policies and roles", err
+}

@@ -1,0 +1,42 @@
+package deploy
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+
+	"github.com/securenotes/securenotes/hack/kind/internal/images"
+)
+
+// values are what a platform team would write for its cluster. JSON is YAML.
+func (d Deploy) values() ([]byte, error) {
+	ca, err := os.ReadFile(d.Layout.CA())
+	if err != nil {
+		return nil, err
+	}
+	operatorImage, err := imageValues(d.image(operator))
+	if err != nil {
+		return nil, err
+	}
+	operandImage, err := imageValues(d.image(service))
+	if err != nil {
+		return nil, err
+	}
+	return json.MarshalIndent(map[string]any{
+		"image":   operatorImage,
+		"operand": map[string]any{"image": operandImage},
+		"vaultConnections": map[string]any{
+			"default": map[string]any{"address": "https://vault.vault.svc:8200", "caBundle": string(ca)},
+		},
+	}, "", "  ")
+}
+
+func imageValues(i images.Image) (map[string]any, error) {
+	ref, err := i.Ref()
+	if err != nil {
+		return nil, err
+	}
+	name, tag, _ := strings.Cut(ref, ":")
+	registry, repository, _ := strings.Cut(name, "/")
+	return map[string]any{"registry": registry, "repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"}, nil
+}

@@ -3,6 +3,8 @@ package keyrotation
 import (
 	"fmt"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
@@ -16,6 +18,8 @@ const (
 	actionWait               action = "Wait"
 	actionRetry              action = "Retry"
 	actionAdopt              action = "Adopt"
+	actionGuard              action = "Guard"
+	actionStart              action = "Start"
 	actionRecordFrom         action = "RecordFrom"
 	actionRotateKey          action = "RotateKey"
 	actionRecordTo           action = "RecordTo"
@@ -36,10 +40,8 @@ type observed struct {
 	parent *v1alpha1.SecureNotes
 	// ahead is the rotation that goes first, nil when it is this one's turn.
 	ahead *v1alpha1.KeyRotation
-	// adopted says that owner reference and finalizer are in place.
-	adopted bool
-	// key as Vault has it; only read where it is needed.
-	key vaultadmin.KeyState
+	// key as Vault has it; nil where the step does not depend on it.
+	key *vaultadmin.KeyState
 	// reencrypt and verify are the Jobs of the current attempt.
 	reencrypt, verify JobOutcome
 	// retirementRecorded says that the SecureNotes knows of the retirement.
@@ -59,7 +61,7 @@ func next(o observed) decision {
 		return withoutParent(o)
 	}
 	if Failed(kr) {
-		if retryRequested(kr) {
+		if retryRequested(kr) && kr.DeletionTimestamp == nil {
 			return decision{action: actionRetry}
 		}
 		return released(o)
@@ -70,6 +72,9 @@ func next(o observed) decision {
 	if kr.DeletionTimestamp != nil && !started(kr) {
 		return released(o)
 	}
+	if !metav1.IsControlledBy(kr, o.parent) {
+		return decision{action: actionAdopt}
+	}
 	if o.parent.Spec.Suspend != nil && *o.parent.Spec.Suspend {
 		return wait(v1alpha1.ReasonSuspended, "SecureNotes %s is suspended: set its spec.suspend to false to go on", o.parent.Name)
 	}
@@ -79,8 +84,11 @@ func next(o observed) decision {
 	if !started(kr) && o.ahead != nil {
 		return wait(v1alpha1.ReasonQueued, "waits for KeyRotation %s to end", o.ahead.Name)
 	}
-	if !o.adopted {
-		return decision{action: actionAdopt}
+	if !hasFinalizer(kr) {
+		return decision{action: actionGuard}
+	}
+	if !started(kr) {
+		return decision{action: actionStart}
 	}
 	return step(o)
 }
@@ -88,23 +96,13 @@ func next(o observed) decision {
 // step is the heart: a rotation that has its turn.
 func step(o observed) decision {
 	kr := o.rotation
-	switch {
-	case kr.Status.FromVersion == nil:
+	if kr.Status.FromVersion == nil {
 		return decision{action: actionRecordFrom}
-	case o.key.Latest < *kr.Status.FromVersion:
-		return decision{actionFail, v1alpha1.ReasonKeyRestored, fmt.Sprintf(
-			"the key's latest version is %d, below version %d, which this rotation began with: Vault was restored to an earlier state; restore the newer one, or create another KeyRotation",
-			o.key.Latest, *kr.Status.FromVersion)}
-	case kr.Status.ToVersion == nil && o.key.Latest == *kr.Status.FromVersion:
-		return decision{action: actionRotateKey}
-	case kr.Status.ToVersion == nil:
-		return decision{action: actionRecordTo}
-	case o.key.Latest < *kr.Status.ToVersion:
-		return decision{actionFail, v1alpha1.ReasonKeyRestored, fmt.Sprintf(
-			"the key's latest version is %d, below version %d, which this rotation made: Vault was restored to an earlier state; restore the newer one, or create another KeyRotation",
-			o.key.Latest, *kr.Status.ToVersion)}
-	case o.key.MinEncryption < *kr.Status.ToVersion:
-		return decision{action: actionRaiseMinEncryption}
+	}
+	if d, found := stepOfKey(o); found {
+		return d
+	}
+	switch {
 	case !isTrue(kr, v1alpha1.ConditionReencrypted):
 		return byJob(o.reencrypt, "re-encryption", v1alpha1.ReasonReencrypting, actionCreateReencrypt, actionRecordReencrypted)
 	case !isTrue(kr, v1alpha1.ConditionVerified):
@@ -114,6 +112,42 @@ func step(o observed) decision {
 	default:
 		return decision{action: actionComplete}
 	}
+}
+
+// stepOfKey decides what depends on the key's versions.
+func stepOfKey(o observed) (d decision, found bool) {
+	if o.key == nil {
+		return decision{}, false
+	}
+	from, to := *o.rotation.Status.FromVersion, o.rotation.Status.ToVersion
+	restored := func(version int64, how string) decision {
+		return decision{actionFail, v1alpha1.ReasonKeyRestored, fmt.Sprintf(
+			"the key's latest version is %d, below version %d, which this rotation %s: Vault was restored to an earlier state; restore the newer one, or create another KeyRotation",
+			o.key.Latest, version, how)}
+	}
+	switch {
+	case o.key.Latest < from:
+		return restored(from, "began with"), true
+	case to == nil && o.key.Latest == from:
+		return decision{action: actionRotateKey}, true
+	case to == nil:
+		return decision{action: actionRecordTo}, true
+	case o.key.Latest < *to:
+		return restored(*to, "made"), true
+	case o.key.MinEncryption < *to:
+		return decision{action: actionRaiseMinEncryption}, true
+	default:
+		return decision{}, false
+	}
+}
+
+// needsKey says whether the next step depends on the key's versions: not while Jobs are at work,
+// when Vault would be asked every other second for nothing.
+func needsKey(kr *v1alpha1.KeyRotation, reencrypt JobOutcome) bool {
+	if !started(kr) || Ended(kr) {
+		return false
+	}
+	return kr.Status.ToVersion == nil || (reencrypt.Phase == JobAbsent && !isTrue(kr, v1alpha1.ConditionReencrypted))
 }
 
 func byJob(job JobOutcome, what, running string, create, done action) decision {

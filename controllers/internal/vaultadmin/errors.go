@@ -10,28 +10,30 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// Problem says what kind of trouble an Error is, so that its cause can be shown as a condition.
+// Problem says what kind of trouble an Error is. Its text is the reason of a condition.
 type Problem string
 
 // The kinds of trouble.
 const (
 	// Unreachable: no answer, or one that is not Vault's. Retryable.
-	Unreachable Problem = "Unreachable"
+	Unreachable Problem = "VaultUnreachable"
 	// Sealed: Vault answers, sealed or without an active node. Retryable.
-	Sealed Problem = "Sealed"
+	Sealed Problem = "VaultSealed"
 	// SetupMissing: Vault refuses the operator's login: vault-setup has not run, or not for this
 	// operator.
 	SetupMissing Problem = "SetupMissing"
 	// Denied: the login works, but a right is missing.
-	Denied Problem = "Denied"
+	Denied Problem = "VaultDenied"
 	// Retained: the key belongs to an object that is gone.
-	Retained Problem = "Retained"
+	Retained Problem = "KeyRetained"
 	// Missing: something that once existed is not there any more.
-	Missing Problem = "Missing"
+	Missing Problem = "KeyMissing"
 	// Unsuitable: the key exists with properties that it must not have.
-	Unsuitable Problem = "Unsuitable"
+	Unsuitable Problem = "KeyUnsuitable"
+	// UnknownConnection: the operator's configuration has no connection of that name.
+	UnknownConnection Problem = "UnknownVaultConnection"
 	// Unexpected: anything else.
-	Unexpected Problem = "Unexpected"
+	Unexpected Problem = "VaultUnexpected"
 )
 
 // Error is what went wrong with Vault. Its text is for people: it names paths and status codes,
@@ -49,6 +51,12 @@ func (e *Error) Unwrap() error { return e.cause }
 
 func problem(p Problem, format string, args ...any) *Error {
 	return &Error{Problem: p, message: fmt.Sprintf(format, args...)}
+}
+
+// UnknownConnectionError says that the operator's configuration has no connection of that name.
+func UnknownConnectionError(name string) error {
+	return problem(UnknownConnection,
+		"the operator has no Vault connection %q: ask the cluster's administrator to add it to vaultConnections in the values of the operator's chart", name)
 }
 
 // ProblemOf classifies err; an error that is not an Error is Unexpected.

@@ -19,6 +19,9 @@ import (
 const (
 	// requestTimeout bounds one request to Vault.
 	requestTimeout = 10 * time.Second
+	// minTokenAge is how old a token must be before a refusal makes the operator log in anew: a right
+	// that a new token lacks too is not gained by logging in for every object.
+	minTokenAge = 30 * time.Second
 	// loginPause is how long a failed login is remembered, so that a thousand objects do not log in
 	// a thousand times to a Vault that refuses.
 	loginPause = 5 * time.Second
@@ -33,6 +36,7 @@ type session struct {
 
 	mu         sync.Mutex
 	token      string
+	loggedInAt time.Time
 	renewAt    time.Time
 	expiresAt  time.Time
 	loginError error
@@ -86,21 +90,26 @@ func (s *session) call(ctx context.Context, path string, do func(*api.Logical) e
 		}
 		client.SetToken(token)
 		err = do(client.Logical())
-		if isStatus(err, http.StatusForbidden) && attempt == 0 {
-			s.forget(token)
+		if isStatus(err, http.StatusForbidden) && attempt == 0 && s.forget(token) {
 			continue
 		}
 		return classify(s.connection.Address, path, err)
 	}
 }
 
-// forget drops token, unless another call has already replaced it.
-func (s *session) forget(token string) {
+// forget drops token and says whether trying again may help: because this token is old, or because
+// another call has already replaced it.
+func (s *session) forget(token string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.token == token {
-		s.token = ""
+	if s.token != token {
+		return true
 	}
+	if s.now().Sub(s.loggedInAt) < minTokenAge {
+		return false
+	}
+	s.token = ""
+	return true
 }
 
 func (s *session) ensureToken(ctx context.Context) (string, error) {
@@ -124,7 +133,7 @@ func (s *session) ensureToken(ctx context.Context) (string, error) {
 		s.loginError, s.retryAt = err, now.Add(jitter(loginPause))
 		return "", err
 	}
-	s.loginError, s.retryAt = nil, time.Time{}
+	s.loginError, s.retryAt, s.loggedInAt = nil, time.Time{}, now
 	return s.token, nil
 }
 

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	"github.com/spf13/cobra"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/apply"
+	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/operatorconfig"
+	"github.com/securenotes/securenotes/controllers/internal/securenotes"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+func managerCommand() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "manager",
+		Short: "Run the controllers",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			configuration, err := operatorconfig.Load(file)
+			if err != nil {
+				return err
+			}
+			return run(cmd.Context(), configuration)
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", "/etc/securenotes-operator/config.yaml", "configuration file")
+	return cmd
+}
+
+func run(ctx context.Context, configuration *operatorconfig.Config) error {
+	ctrl.SetLogger(zap.New(zap.UseDevMode(false)))
+	rest, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("connect to Kubernetes: %w", err)
+	}
+	options, err := managerOptions(configuration)
+	if err != nil {
+		return err
+	}
+	manager, err := ctrl.NewManager(rest, options)
+	if err != nil {
+		return fmt.Errorf("start the manager: %w", err)
+	}
+	clusterID, err := clusterIDOf(ctx, manager.GetAPIReader())
+	if err != nil {
+		return err
+	}
+	if err := addControllers(manager, configuration, clusterID); err != nil {
+		return err
+	}
+	if err := manager.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return err
+	}
+	// Ready without Vault: objects say what is missing, and the operator must be there to say it.
+	if err := manager.AddReadyzCheck("ping", healthz.Ping); err != nil {
+		return err
+	}
+	return manager.Start(ctx)
+}
+
+func newScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, certmanagerv1.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, err
+		}
+	}
+	return scheme, nil
+}
+
+func managerOptions(configuration *operatorconfig.Config) (ctrl.Options, error) {
+	scheme, err := newScheme()
+	if err != nil {
+		return ctrl.Options{}, err
+	}
+	options := ctrl.Options{
+		Scheme:                        scheme,
+		Metrics:                       server.Options{BindAddress: configuration.MetricsBindAddress},
+		HealthProbeBindAddress:        configuration.HealthProbeBindAddress,
+		LeaderElection:                *configuration.LeaderElection,
+		LeaderElectionID:              "operator.securenotes.dev",
+		LeaderElectionNamespace:       configuration.OperatorNamespace,
+		LeaderElectionReleaseOnCancel: true,
+		Cache:                         cacheOptions(configuration),
+	}
+	return options, nil
+}
+
+// cacheOptions hold only what is ours: the cluster's other pods and ConfigMaps are neither needed
+// nor small.
+func cacheOptions(configuration *operatorconfig.Config) cache.Options {
+	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{operand.LabelManagedBy: operand.ManagedBy})}
+	options := cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject:         map[client.Object]cache.ByObject{},
+	}
+	for _, object := range []client.Object{
+		&appsv1.Deployment{}, &corev1.ConfigMap{}, &corev1.Service{}, &corev1.ServiceAccount{}, &corev1.Pod{},
+		&corev1.PersistentVolumeClaim{}, &batchv1.Job{}, &policyv1.PodDisruptionBudget{}, &rbacv1.Role{}, &rbacv1.RoleBinding{},
+		&certmanagerv1.Certificate{},
+	} {
+		options.ByObject[object] = ours
+	}
+	if len(configuration.WatchNamespaces) > 0 {
+		options.DefaultNamespaces = map[string]cache.Config{}
+		for _, namespace := range configuration.WatchNamespaces {
+			options.DefaultNamespaces[namespace] = cache.Config{}
+		}
+	}
+	return options
+}
+
+// clusterIDOf is the UID of kube-system: as long-lived as the cluster, and different in each.
+func clusterIDOf(ctx context.Context, reader client.Reader) (string, error) {
+	namespace := &metav1.PartialObjectMetadata{}
+	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	if err := reader.Get(ctx, client.ObjectKey{Name: metav1.NamespaceSystem}, namespace); err != nil {
+		return "", fmt.Errorf("read the cluster's id, the UID of namespace %s: %w", metav1.NamespaceSystem, err)
+	}
+	return string(namespace.UID), nil
+}
+
+func addControllers(manager ctrl.Manager, configuration *operatorconfig.Config, clusterID string) error {
+	vaults := map[string]*vaultadmin.Client{}
+	for _, connection := range configuration.Connections() {
+		vault, err := vaultadmin.NewClient(connection, time.Now)
+		if err != nil {
+			return err
+		}
+		vaults[connection.Name] = vault
+	}
+	environment := operand.Environment{
+		Image:      configuration.OperandImage,
+		PullPolicy: corev1.PullPolicy(configuration.OperandImagePullPolicy),
+		ClusterID:  clusterID,
+	}
+	recorder := manager.GetEventRecorder("securenotes-operator")
+	notes := &securenotes.Reconciler{
+		Client: manager.GetClient(), Live: manager.GetAPIReader(),
+		Apply: apply.New(manager.GetClient(), manager.GetAPIReader()),
+		Vault: func(name string) (securenotes.Vault, bool) {
+			vault, ok := vaults[name]
+			return vault, ok
+		},
+		VaultResyncInterval: time.Duration(configuration.VaultResyncInterval),
+		Environment:         environment,
+		SetupCommand:        func(c vaultadmin.Connection) string { return setupCommandLine(configuration, clusterID, c) },
+		Recorder:            recorder,
+		Now:                 time.Now,
+	}
+	if err := notes.SetupWithManager(manager); err != nil {
+		return fmt.Errorf("controller of SecureNotes: %w", err)
+	}
+	rotations := &keyrotation.Reconciler{
+		Client: manager.GetClient(), Live: manager.GetAPIReader(),
+		Vault: func(name string) (keyrotation.Vault, bool) {
+			vault, ok := vaults[name]
+			return vault, ok
+		},
+		Environment: environment,
+		Recorder:    recorder,
+		Now:         time.Now,
+	}
+	if err := rotations.SetupWithManager(manager); err != nil {
+		return fmt.Errorf("controller of KeyRotation: %w", err)
+	}
+	return nil
+}
+
+// setupCommandLine is the vault-setup command that fits this operator and connection.
+func setupCommandLine(configuration *operatorconfig.Config, clusterID string, connection vaultadmin.Connection) string {
+	arguments := []string{
+		"operator", "vault-setup",
+		"--cluster-id", clusterID,
+		"--operator-namespace", configuration.OperatorNamespace,
+		"--operator-service-account", configuration.OperatorServiceAccount,
+	}
+	for _, flag := range []struct{ name, value, unset string }{
+		{"--auth-mount", connection.AuthMount, defaultAuthMount},
+		{"--transit-mount", connection.TransitMount, defaultTransitMount},
+		{"--kv-mount", connection.KVMount, defaultKVMount},
+		{"--audience", connection.Audience, defaultAudience},
+	} {
+		if flag.value != flag.unset {
+			arguments = append(arguments, flag.name, flag.value)
+		}
+	}
+	return strings.Join(arguments, " ")
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/hashicorp/vault/api"
+	"github.com/spf13/cobra"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+// The defaults of a Vault connection, as in the operator's configuration.
+const (
+	defaultAuthMount    = "kubernetes"
+	defaultTransitMount = "transit"
+	defaultKVMount      = "secret"
+	defaultAudience     = "vault"
+)
+
+func setupCommand() *cobra.Command {
+	var (
+		setup  vaultadmin.Setup
+		dryRun bool
+		caFile string
+	)
+	cmd := &cobra.Command{
+		Use:   "vault-setup",
+		Short: "Lay down in Vault what the operator and the notes services need",
+		Long: `Enables the auth method and the secrets engines where they are missing, and writes three policies
+and three roles. It is run once for each cluster by the Vault administrator, and can be repeated.
+
+The server and the token come from the environment, as with the vault command: VAULT_ADDR, VAULT_TOKEN,
+VAULT_CACERT, VAULT_NAMESPACE. The running operator cannot write any of this, so it cannot grant itself
+anything.`,
+		Example: `  operator vault-setup --dry-run
+  operator vault-setup --cluster-id "$(kubectl get namespace kube-system -o jsonpath='{.metadata.uid}')"`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if setup.ClusterID == "" {
+				id, err := askClusterID(cmd)
+				if err != nil {
+					return err
+				}
+				setup.ClusterID = id
+			}
+			if caFile != "" {
+				raw, err := os.ReadFile(caFile)
+				if err != nil {
+					return fmt.Errorf("--kubernetes-ca-file: %w", err)
+				}
+				setup.KubernetesCA = string(raw)
+			}
+			client, err := administrator()
+			if err != nil {
+				return err
+			}
+			return setup.Apply(cmd.Context(), client, cmd.OutOrStdout(), dryRun)
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&dryRun, "dry-run", false, "change nothing; print what would be written")
+	flags.StringVar(&setup.ClusterID, "cluster-id", "", "UID of the namespace kube-system (default: asked of the cluster in KUBECONFIG)")
+	flags.StringVar(&setup.OperatorNamespace, "operator-namespace", "securenotes-system", "namespace of the operator")
+	flags.StringVar(&setup.OperatorServiceAccount, "operator-service-account", "securenotes-operator", "service account of the operator")
+	flags.StringVar(&setup.AuthMount, "auth-mount", defaultAuthMount, "mount of the Kubernetes auth method")
+	flags.StringVar(&setup.TransitMount, "transit-mount", defaultTransitMount, "mount of the transit secrets engine")
+	flags.StringVar(&setup.KVMount, "kv-mount", defaultKVMount, "mount of the kv secrets engine, version 2")
+	flags.StringVar(&setup.Audience, "audience", defaultAudience, "audience of service-account tokens")
+	flags.StringVar(&setup.KubernetesHost, "kubernetes-host", "", "URL of the Kubernetes API server as Vault reaches it; writes the auth method's configuration (a Vault in the same cluster uses https://kubernetes.default.svc)")
+	flags.StringVar(&caFile, "kubernetes-ca-file", "", "PEM file with the API server's certificate authority (default: the one in Vault's own pod)")
+	return cmd
+}
+
+// administrator makes the client that the environment describes.
+func administrator() (*api.Client, error) {
+	configuration := api.DefaultConfig()
+	if configuration.Error != nil {
+		return nil, fmt.Errorf("VAULT_* environment: %w", configuration.Error)
+	}
+	vault, err := api.NewClient(configuration)
+	if err != nil {
+		return nil, fmt.Errorf("VAULT_* environment: %w", err)
+	}
+	if vault.Token() == "" {
+		return nil, errors.New("VAULT_TOKEN is not set: export the token of a Vault administrator")
+	}
+	return vault, nil
+}
+
+func askClusterID(cmd *cobra.Command) (string, error) {
+	rest, err := ctrl.GetConfig()
+	if err != nil {
+		return "", fmt.Errorf("--cluster-id is not set and no cluster is configured: %w", err)
+	}
+	scheme, err := newScheme()
+	if err != nil {
+		return "", err
+	}
+	reader, err := client.New(rest, client.Options{Scheme: scheme})
+	if err != nil {
+		return "", fmt.Errorf("--cluster-id is not set: %w", err)
+	}
+	return clusterIDOf(cmd.Context(), reader)
+}

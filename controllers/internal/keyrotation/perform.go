@@ -1,0 +1,264 @@
+package keyrotation
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// perform takes the step that was decided.
+func (r *Reconciler) perform(ctx context.Context, o observed, d decision) error {
+	kr, parent := o.rotation, o.parent
+	switch d.action {
+	case actionAdopt:
+		return r.patchObject(ctx, kr, func() error {
+			return controllerutil.SetControllerReference(parent, kr, r.Client.Scheme())
+		})
+	case actionGuard:
+		return r.patchObject(ctx, kr, func() error {
+			controllerutil.AddFinalizer(kr, v1alpha1.Finalizer)
+			return nil
+		})
+	case actionRelease:
+		return r.patchObject(ctx, kr, func() error {
+			controllerutil.RemoveFinalizer(kr, v1alpha1.Finalizer)
+			return nil
+		})
+	case actionRetry:
+		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { setRetried(kr, s) })
+	case actionStart:
+		return r.start(ctx, kr, parent)
+	case actionRecordFrom:
+		return r.recordFrom(ctx, o)
+	case actionRotateKey:
+		return r.rotateKey(ctx, kr, parent)
+	case actionRecordTo:
+		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { s.ToVersion = new(o.key.Latest) })
+	case actionRaiseMinEncryption:
+		vault, key, err := r.vaultOf(parent)
+		if err != nil {
+			return err
+		}
+		return vault.RaiseMinEncryption(ctx, key, *kr.Status.ToVersion)
+	case actionCreateReencrypt:
+		return r.createJob(ctx, kr, parent, operand.ReencryptJob, operand.ReencryptJobName)
+	case actionCreateVerify:
+		return r.createJob(ctx, kr, parent, operand.VerifyJob, operand.VerifyJobName)
+	case actionRecordReencrypted:
+		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+			r.setProgress(ctx, kr, s)
+			setReencrypted(kr, s)
+		})
+	case actionRecordVerified:
+		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+			setCondition(kr, s, v1alpha1.ConditionVerified, metav1.ConditionTrue, v1alpha1.ReasonComplete,
+				fmt.Sprintf("nothing is below version %d, and every key is usable", *s.ToVersion))
+		})
+	case actionRecordRetirement:
+		return r.recordRetirement(ctx, kr, parent)
+	case actionComplete:
+		return r.complete(ctx, kr, parent)
+	case actionFail:
+		r.event(kr, parent, corev1.EventTypeWarning, d.reason, d.message)
+		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { setFailed(kr, s, d, r.Now()) })
+	default:
+		return fmt.Errorf("KeyRotation %s: no such step as %s", kr.Name, d.action)
+	}
+}
+
+// start takes the turn: with the list read past the cache, under a lock of the process, so that of
+// two rotations only one finds that nobody is ahead.
+func (r *Reconciler) start(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {
+	r.starting.Lock()
+	defer r.starting.Unlock()
+	first, err := r.first(ctx, r.Live, kr)
+	if err != nil {
+		return err
+	}
+	if first != nil {
+		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+			setWaiting(kr, s, v1alpha1.ReasonQueued, "waits for KeyRotation "+first.Name+" to end")
+		})
+	}
+	rotation := operand.ResolveRotation(parent)
+	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+		s.StartTime = new(metav1.NewTime(r.Now()))
+		s.Shards = rotation.Parallelism
+		s.Attempt = max(s.Attempt, 1)
+		if s.Strategy == "" {
+			s.Strategy = strategyOf(kr, rotation)
+		}
+		setWaiting(kr, s, v1alpha1.ReasonRotatingKey, "adds a version to the master key")
+	})
+}
+
+func strategyOf(kr *v1alpha1.KeyRotation, rotation operand.Rotation) v1alpha1.RotationStrategy {
+	switch {
+	case kr.Spec.Reason == v1alpha1.RotationCompromise:
+		return v1alpha1.StrategyReencrypt
+	case kr.Spec.Strategy != "":
+		return kr.Spec.Strategy
+	default:
+		return rotation.Strategy
+	}
+}
+
+// recordFrom writes down the version that the rotation begins with. Nothing has happened in Vault.
+func (r *Reconciler) recordFrom(ctx context.Context, o observed) error {
+	return r.patchStatus(ctx, o.rotation, func(s *v1alpha1.KeyRotationStatus) { s.FromVersion = new(o.key.Latest) })
+}
+
+// rotateKey adds a version, if the recorded version is the one that the API server has and is still
+// the key's latest: a stale cache or a deposed leader thus adds none.
+func (r *Reconciler) rotateKey(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {
+	recorded := &v1alpha1.KeyRotation{}
+	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(kr), recorded); err != nil {
+		return err
+	}
+	if recorded.UID != kr.UID || recorded.Status.ToVersion != nil || recorded.Status.FromVersion == nil || *recorded.Status.FromVersion != *kr.Status.FromVersion {
+		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("keyrotations").GroupResource(), kr.Name,
+			fmt.Errorf("it has gone on since it was read"))
+	}
+	vault, key, err := r.vaultOf(parent)
+	if err != nil {
+		return err
+	}
+	state, err := vault.ReadKey(ctx, key)
+	if err != nil || state.Latest != *recorded.Status.FromVersion {
+		return err
+	}
+	return vault.Rotate(ctx, key)
+}
+
+type (
+	jobBuilder func(*v1alpha1.SecureNotes, operand.Environment, operand.Work) *batchv1.Job
+	jobName    func(name string, to int64, attempt int32) string
+)
+
+func (r *Reconciler) createJob(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, build jobBuilder, name jobName) error {
+	vault, _, err := r.vaultOf(parent)
+	if err != nil {
+		return err
+	}
+	env := r.Environment
+	env.Connection, env.DeploymentID = vault.Connection(), parent.Status.DeploymentID
+	job := build(parent, env, operand.Work{
+		Owner:     metav1.NewControllerRef(kr, v1alpha1.GroupVersion.WithKind("KeyRotation")),
+		Name:      name(parent.Name, *kr.Status.ToVersion, kr.Status.Attempt),
+		ToVersion: *kr.Status.ToVersion, Strategy: kr.Status.Strategy, Shards: kr.Status.Shards,
+	})
+	err = r.Client.Create(ctx, job)
+	if !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	// The cache does not have it: made by the last pass, or not ours at all.
+	existing := &batchv1.Job{}
+	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(job), existing); err != nil {
+		return err
+	}
+	if !metav1.IsControlledBy(existing, kr) {
+		d := byJob(JobOutcome{Phase: JobForeign}, job.Labels[operand.LabelComponent], "", "", "")
+		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { setFailed(kr, s, d, r.Now()) })
+	}
+	return apierrors.NewConflict(batchv1.Resource("jobs"), job.Name, fmt.Errorf("the cache does not have it yet"))
+}
+
+// maxRetirements that a SecureNotes can hold.
+const maxRetirements = 64
+
+// recordRetirement tells the SecureNotes when the old version is to stop decrypting.
+func (r *Reconciler) recordRetirement(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {
+	current := &v1alpha1.SecureNotes{}
+	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(parent), current); err != nil {
+		return err
+	}
+	if retirementRecorded(current, *kr.Status.ToVersion) {
+		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("securenotes").GroupResource(), parent.Name,
+			fmt.Errorf("the cache does not have its retirement yet"))
+	}
+	due := r.Now().Add(operand.ResolveRotation(parent).RetainOldVersionFor)
+	if kr.Spec.Reason == v1alpha1.RotationCompromise {
+		due = r.Now()
+	}
+	before := current.DeepCopy()
+	if current.Status.MasterKey == nil {
+		current.Status.MasterKey = &v1alpha1.MasterKeyStatus{}
+	}
+	current.Status.MasterKey.PendingRetirements = withRetirement(current.Status.MasterKey.PendingRetirements, *kr.Status.ToVersion, due)
+	if err := r.Client.Status().Patch(ctx, current, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		return err
+	}
+	// The cache may be behind, and the SecureNotes' own reconciler may retire the version at once:
+	// the entry is recorded, so the rotation ends here and now.
+	return r.complete(ctx, kr, current)
+}
+
+func (r *Reconciler) complete(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {
+	r.event(kr, parent, corev1.EventTypeNormal, v1alpha1.ReasonComplete, fmt.Sprintf("rotated %s to version %d", parent.Name, *kr.Status.ToVersion))
+	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { setComplete(kr, s, r.Now()) })
+}
+
+// withRetirement adds an entry. When the list is full the newest entry gives way: its versions then
+// stay readable for longer, never shorter, than promised.
+func withRetirement(list []v1alpha1.PendingRetirement, to int64, due time.Time) []v1alpha1.PendingRetirement {
+	if len(list) >= maxRetirements {
+		list = list[:maxRetirements-1]
+	}
+	return append(list, v1alpha1.PendingRetirement{ToVersion: to, Due: metav1.NewTime(due), Attempt: 1})
+}
+
+func retirementRecorded(parent *v1alpha1.SecureNotes, to int64) bool {
+	key := parent.Status.MasterKey
+	if key == nil {
+		return false
+	}
+	for _, entry := range key.PendingRetirements {
+		if entry.ToVersion >= to {
+			return true
+		}
+	}
+	return key.MinDecryptionFloor >= to
+}
+
+func (r *Reconciler) event(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, kind, reason, message string) {
+	if parent == nil {
+		r.Recorder.Eventf(kr, nil, kind, reason, "Rotate", "%s", message)
+		return
+	}
+	r.Recorder.Eventf(kr, parent, kind, reason, "Rotate", "%s", message)
+}
+
+// patchStatus changes the status, if change changes anything, guarded by the resourceVersion.
+func (r *Reconciler) patchStatus(ctx context.Context, kr *v1alpha1.KeyRotation, change func(*v1alpha1.KeyRotationStatus)) error {
+	before := kr.DeepCopy()
+	change(&kr.Status)
+	kr.Status.ObservedGeneration = kr.Generation
+	if equalStatus(&before.Status, &kr.Status) {
+		return nil
+	}
+	err := r.Client.Status().Patch(ctx, kr, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	if err != nil {
+		*kr = *before
+	}
+	return err
+}
+
+// patchObject changes the metadata, guarded by the resourceVersion.
+func (r *Reconciler) patchObject(ctx context.Context, kr *v1alpha1.KeyRotation, change func() error) error {
+	before := kr.DeepCopy()
+	if err := change(); err != nil {
+		return err
+	}
+	// An object that its finalizer alone kept is gone once the patch is through.
+	return client.IgnoreNotFound(r.Client.Patch(ctx, kr, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})))
+}

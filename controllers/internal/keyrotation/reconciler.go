@@ -1,0 +1,219 @@
+package keyrotation
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+// Vault is what a rotation needs of Vault.
+type Vault interface {
+	Connection() vaultadmin.Connection
+	ReadKey(ctx context.Context, key string) (vaultadmin.KeyState, error)
+	Rotate(ctx context.Context, key string) error
+	RaiseMinEncryption(ctx context.Context, key string, version int64) error
+}
+
+// Reconciler carries out KeyRotations.
+type Reconciler struct {
+	// Client reads from the cache; Live reads past it.
+	Client client.Client
+	Live   client.Reader
+	// Vault gives the client of a named connection.
+	Vault func(connection string) (Vault, bool)
+	// Environment of the operands; connection and deployment id are filled in for each.
+	Environment operand.Environment
+	Recorder    events.EventRecorder
+	Now         func() time.Time
+
+	// starting keeps two rotations of one SecureNotes from both finding that it is their turn.
+	starting sync.Mutex
+}
+
+const (
+	// pollInterval while Jobs are at work: progress is not watched, because its ConfigMap changes
+	// once a second for each shard.
+	pollInterval = 2 * time.Second
+	// waitInterval bounds how long something that is not watched goes unnoticed.
+	waitInterval = 15 * time.Second
+	// maxSteps of one pass; a rotation has fewer.
+	maxSteps = 32
+)
+
+// +kubebuilder:rbac:groups=securenotes.dev,resources=keyrotations,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=securenotes.dev,resources=keyrotations/status,verbs=patch
+// +kubebuilder:rbac:groups=securenotes.dev,resources=keyrotations/finalizers,verbs=update
+// +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create;delete
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
+
+// Reconcile takes as many steps as can be taken now.
+func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	kr := &v1alpha1.KeyRotation{}
+	if err := r.Client.Get(ctx, request.NamespacedName, kr); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	for range maxSteps {
+		again, after, err := r.once(ctx, kr)
+		if apierrors.IsConflict(err) {
+			// The cache is behind what was written last.
+			return ctrl.Result{RequeueAfter: jitter(time.Second)}, nil
+		}
+		if err != nil || !again {
+			return ctrl.Result{RequeueAfter: after}, err
+		}
+	}
+	return ctrl.Result{}, fmt.Errorf("KeyRotation %s: no end after %d steps", kr.Name, maxSteps)
+}
+
+// once observes, decides and takes one step. again says that another may follow at once.
+func (r *Reconciler) once(ctx context.Context, kr *v1alpha1.KeyRotation) (again bool, after time.Duration, err error) {
+	o, err := r.observe(ctx, kr)
+	if err != nil {
+		return r.orWait(ctx, kr, err)
+	}
+	d := next(o)
+	switch d.action {
+	case actionNone:
+		return false, 0, nil
+	case actionWait:
+		return false, jitter(r.waitFor(d)), r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+			setWaiting(kr, s, d.reason, d.message)
+			if d.reason == v1alpha1.ReasonReencrypting {
+				r.setProgress(ctx, kr, s)
+			}
+		})
+	}
+	if err := r.perform(ctx, o, d); err != nil {
+		return r.orWait(ctx, kr, err)
+	}
+	return true, 0, nil
+}
+
+func (r *Reconciler) waitFor(d decision) time.Duration {
+	if d.reason == v1alpha1.ReasonReencrypting || d.reason == v1alpha1.ReasonVerifying {
+		return pollInterval
+	}
+	return waitInterval
+}
+
+// orWait turns trouble with Vault, which passes, into a condition; other errors go to the work queue.
+func (r *Reconciler) orWait(ctx context.Context, kr *v1alpha1.KeyRotation, err error) (bool, time.Duration, error) {
+	problem := vaultadmin.ProblemOf(err)
+	if problem == vaultadmin.Unexpected {
+		return false, 0, err
+	}
+	return false, jitter(waitInterval), r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+		setWaiting(kr, s, string(problem), err.Error())
+	})
+}
+
+func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (observed, error) {
+	o := observed{rotation: kr}
+	parent := &v1alpha1.SecureNotes{}
+	err := r.Client.Get(ctx, client.ObjectKey{Namespace: kr.Namespace, Name: kr.Spec.SecureNotesRef.Name}, parent)
+	if apierrors.IsNotFound(err) {
+		return o, nil
+	}
+	if err != nil {
+		return o, err
+	}
+	o.parent = parent
+	if Ended(kr) {
+		return o, nil
+	}
+	if o.ahead, err = r.first(ctx, r.Client, kr); err != nil {
+		return o, err
+	}
+	if !started(kr) {
+		return o, nil
+	}
+	if kr.Status.ToVersion != nil {
+		if o.reencrypt, err = r.job(ctx, kr, operand.ReencryptJobName(parent.Name, *kr.Status.ToVersion, kr.Status.Attempt)); err != nil {
+			return o, err
+		}
+		if o.verify, err = r.job(ctx, kr, operand.VerifyJobName(parent.Name, *kr.Status.ToVersion, kr.Status.Attempt)); err != nil {
+			return o, err
+		}
+		o.retirementRecorded = retirementRecorded(parent, *kr.Status.ToVersion)
+	}
+	if needsKey(kr, o.reencrypt) {
+		key, err := r.readKey(ctx, parent)
+		if err != nil {
+			return o, err
+		}
+		o.key = &key
+	}
+	return o, nil
+}
+
+// first gives the rotation that goes before kr, as reader sees it.
+func (r *Reconciler) first(ctx context.Context, reader client.Reader, kr *v1alpha1.KeyRotation) (*v1alpha1.KeyRotation, error) {
+	list := &v1alpha1.KeyRotationList{}
+	if err := reader.List(ctx, list, client.InNamespace(kr.Namespace)); err != nil {
+		return nil, err
+	}
+	var same []v1alpha1.KeyRotation
+	for _, other := range list.Items {
+		if other.Spec.SecureNotesRef.Name == kr.Spec.SecureNotesRef.Name {
+			same = append(same, other)
+		}
+	}
+	return ahead(kr, same), nil
+}
+
+func (r *Reconciler) job(ctx context.Context, kr *v1alpha1.KeyRotation, name string) (JobOutcome, error) {
+	return ReadOutcome(ctx, r.Client, client.ObjectKey{Namespace: kr.Namespace, Name: name}, kr)
+}
+
+// ReadOutcome reads a Job and, when it failed, its pods.
+func ReadOutcome(ctx context.Context, reader client.Reader, key client.ObjectKey, owner client.Object) (JobOutcome, error) {
+	job := &batchv1.Job{}
+	err := reader.Get(ctx, key, job)
+	if apierrors.IsNotFound(err) {
+		return Outcome(nil, owner.GetUID(), nil), nil
+	}
+	if err != nil {
+		return JobOutcome{}, err
+	}
+	pods := &corev1.PodList{}
+	if err := reader.List(ctx, pods, client.InNamespace(key.Namespace), client.MatchingLabels{batchv1.JobNameLabel: key.Name}); err != nil {
+		return JobOutcome{}, err
+	}
+	return Outcome(job, owner.GetUID(), pods.Items), nil
+}
+
+func (r *Reconciler) vaultOf(parent *v1alpha1.SecureNotes) (Vault, string, error) {
+	name := operand.VaultConnection(parent)
+	vault, ok := r.Vault(name)
+	if !ok {
+		return nil, "", vaultadmin.UnknownConnectionError(name)
+	}
+	return vault, config.TransitKeyName(r.Environment.ClusterID, parent.Namespace, parent.Name), nil
+}
+
+func (r *Reconciler) readKey(ctx context.Context, parent *v1alpha1.SecureNotes) (vaultadmin.KeyState, error) {
+	vault, key, err := r.vaultOf(parent)
+	if err != nil {
+		return vaultadmin.KeyState{}, err
+	}
+	return vault.ReadKey(ctx, key)
+}
+
+// jitter spreads what would otherwise happen at once for many objects: d to d and a fifth.
+func jitter(d time.Duration) time.Duration {
+	return d + time.Duration(rand.Int64N(int64(d)/5+1))
+}

@@ -1,0 +1,61 @@
+package keyrotation
+
+import (
+	"context"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+)
+
+// SetupWithManager registers the controller and its watches.
+func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(manager).
+		Named("keyrotation").
+		For(&v1alpha1.KeyRotation{}).
+		Owns(&batchv1.Job{}).
+		Watches(&v1alpha1.SecureNotes{}, handler.EnqueueRequestsFromMapFunc(r.unended)).
+		Watches(&v1alpha1.KeyRotation{}, handler.EnqueueRequestsFromMapFunc(r.siblings)).
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: 4,
+			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](500*time.Millisecond, time.Minute),
+		}).
+		Complete(r)
+}
+
+// unended gives the rotations of a SecureNotes that have not ended: it may have become ready, or be
+// going.
+func (r *Reconciler) unended(ctx context.Context, object client.Object) []reconcile.Request {
+	return r.requests(ctx, object.GetNamespace(), object.GetName(), "")
+}
+
+// siblings gives the other rotations of the same SecureNotes: one that ends makes way for the next.
+func (r *Reconciler) siblings(ctx context.Context, object client.Object) []reconcile.Request {
+	kr, ok := object.(*v1alpha1.KeyRotation)
+	if !ok || !Ended(kr) {
+		return nil
+	}
+	return r.requests(ctx, kr.Namespace, kr.Spec.SecureNotesRef.Name, kr.Name)
+}
+
+func (r *Reconciler) requests(ctx context.Context, namespace, parent, except string) []reconcile.Request {
+	list := &v1alpha1.KeyRotationList{}
+	if err := r.Client.List(ctx, list, client.InNamespace(namespace)); err != nil {
+		return nil
+	}
+	var requests []reconcile.Request
+	for _, kr := range list.Items {
+		if kr.Spec.SecureNotesRef.Name == parent && kr.Name != except && (!Ended(&kr) || hasFinalizer(&kr)) {
+			requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: kr.Name}})
+		}
+	}
+	return requests
+}

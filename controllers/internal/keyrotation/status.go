@@ -1,0 +1,111 @@
+package keyrotation
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+func setCondition(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, kind string, status metav1.ConditionStatus, reason, message string) {
+	meta.SetStatusCondition(&s.Conditions, metav1.Condition{
+		Type: kind, Status: status, Reason: reason, Message: message, ObservedGeneration: kr.Generation,
+	})
+}
+
+// setInitial has every step's condition present from the first pass.
+func setInitial(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
+	for _, kind := range []string{v1alpha1.ConditionReencrypted, v1alpha1.ConditionVerified, v1alpha1.ConditionComplete} {
+		if meta.FindStatusCondition(s.Conditions, kind) == nil {
+			setCondition(kr, s, kind, metav1.ConditionFalse, v1alpha1.ReasonProgressing, "not yet")
+		}
+	}
+}
+
+func setWaiting(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, reason, message string) {
+	setInitial(kr, s)
+	setCondition(kr, s, v1alpha1.ConditionReconciling, metav1.ConditionTrue, reason, message)
+	s.State = stateWord(kr, reason)
+}
+
+func stateWord(kr *v1alpha1.KeyRotation, reason string) string {
+	switch {
+	case reason == v1alpha1.ReasonReencrypting || reason == v1alpha1.ReasonVerifying:
+		return reason
+	case kr.Status.StartTime == nil:
+		return v1alpha1.ReasonQueued
+	case kr.Status.ToVersion == nil:
+		return v1alpha1.ReasonRotatingKey
+	case isTrue(kr, v1alpha1.ConditionReencrypted):
+		return v1alpha1.ReasonVerifying
+	default:
+		return v1alpha1.ReasonReencrypting
+	}
+}
+
+func setReencrypted(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
+	if s.Progress == nil {
+		s.Progress = &v1alpha1.RotationProgress{}
+	}
+	// The Job has completed: what it reported last may be a second older.
+	s.Progress.NotesDone, s.Progress.Percent = s.Progress.NotesTotal, 100
+	s.Progress.NotesPerSecond, s.Progress.SecondsLeft = 0, new(int64(0))
+	setCondition(kr, s, v1alpha1.ConditionReencrypted, metav1.ConditionTrue, v1alpha1.ReasonComplete,
+		fmt.Sprintf("everything is at version %d or above", *s.ToVersion))
+	setWaiting(kr, s, v1alpha1.ReasonVerifying, "starts the verification Job")
+}
+
+func setComplete(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, now time.Time) {
+	s.State = v1alpha1.ReasonComplete
+	s.CompletionTime = new(metav1.NewTime(now))
+	setCondition(kr, s, v1alpha1.ConditionComplete, metav1.ConditionTrue, v1alpha1.ReasonComplete,
+		fmt.Sprintf("rotated from version %d to %d", *s.FromVersion, *s.ToVersion))
+	meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionReconciling)
+	meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionStalled)
+}
+
+func setFailed(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, d decision, now time.Time) {
+	setInitial(kr, s)
+	s.State = v1alpha1.ConditionFailed
+	s.CompletionTime = new(metav1.NewTime(now))
+	message := d.message + ". The old version still decrypts; once the cause is put right, retry with the annotation " + v1alpha1.AnnotationRetryRequestedAt
+	setCondition(kr, s, v1alpha1.ConditionFailed, metav1.ConditionTrue, d.reason, message)
+	setCondition(kr, s, v1alpha1.ConditionStalled, metav1.ConditionTrue, d.reason, message)
+	meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionReconciling)
+}
+
+// setRetried puts a failed rotation back into the queue. The versions stay: the work goes on from
+// where it was.
+func setRetried(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
+	s.LastHandledRetryRequest = kr.Annotations[v1alpha1.AnnotationRetryRequestedAt]
+	s.StartTime, s.CompletionTime, s.Progress = nil, nil, nil
+	s.Attempt++
+	// All steps run again: what failed may have been the verification of the one before.
+	for _, kind := range []string{v1alpha1.ConditionFailed, v1alpha1.ConditionStalled, v1alpha1.ConditionReencrypted, v1alpha1.ConditionVerified} {
+		meta.RemoveStatusCondition(&s.Conditions, kind)
+	}
+	setWaiting(kr, s, v1alpha1.ReasonQueued, "is tried again")
+}
+
+// setProgress sums what the Job's pods reported. A report that cannot be read is no progress, and
+// never stops a rotation.
+func (r *Reconciler) setProgress(ctx context.Context, kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
+	name := kr.Spec.SecureNotesRef.Name
+	reports := &corev1.ConfigMap{}
+	if err := r.Client.Get(ctx, client.ObjectKey{Namespace: kr.Namespace, Name: operand.ProgressName(name)}, reports); err != nil {
+		return
+	}
+	if progress := sumProgress(reports.Data, operand.ReencryptJobName(name, *s.ToVersion, s.Attempt), s.Shards); progress != nil {
+		s.Progress = progress
+	}
+}
+
+func equalStatus(a, b *v1alpha1.KeyRotationStatus) bool { return equality.Semantic.DeepEqual(a, b) }

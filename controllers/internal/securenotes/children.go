@@ -1,0 +1,147 @@
+package securenotes
+
+import (
+	"context"
+	"errors"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/apply"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// apply writes one child. A refusal that only a person can put right is left in the scope.
+func (r *Reconciler) apply(ctx context.Context, s *scope, desired, existing client.Object) error {
+	return r.applyOwned(ctx, s, desired, existing, apply.ControlledBy(s.sn))
+}
+
+func (r *Reconciler) applyOwned(ctx context.Context, s *scope, desired, existing client.Object, owned apply.Owned) error {
+	err := r.Apply.Apply(ctx, desired, existing, owned)
+	if conflict, ok := errors.AsType[*apply.ConflictError](err); ok {
+		s.trouble(bad(v1alpha1.ReasonNameConflict, conflict.Error()))
+		// The other object is not watched.
+		s.wake(jitter(retryInterval))
+		return nil
+	}
+	if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
+		// A field of the spec that only the API server can judge, a quota, or an admission policy.
+		s.trouble(bad(v1alpha1.ReasonApplyFailed, shorten(err.Error())))
+		s.wake(jitter(retryInterval))
+		return nil
+	}
+	if err != nil {
+		s.trouble(unknown(v1alpha1.ReasonApplyFailed, shorten(err.Error())))
+	}
+	return err
+}
+
+func (s *scope) trouble(f finding) {
+	if !s.childTrouble.known() {
+		s.childTrouble = f
+	}
+}
+
+// shorten bounds a message of the API server, in bytes, for a condition.
+func shorten(message string) string {
+	const limit = 1000
+	if len(message) > limit {
+		return message[:limit] + "…"
+	}
+	return message
+}
+
+// identities are what the pods run as, and where rotation Jobs report.
+func (r *Reconciler) identities(ctx context.Context, s *scope) error {
+	var errs []error
+	for _, account := range operand.ServiceAccounts(s.sn) {
+		errs = append(errs, r.apply(ctx, s, account, &corev1.ServiceAccount{}))
+	}
+	errs = append(errs,
+		r.apply(ctx, s, operand.ProgressConfigMap(s.sn), &corev1.ConfigMap{}),
+		r.apply(ctx, s, operand.RotationRole(s.sn), &rbacv1.Role{}),
+		r.apply(ctx, s, operand.RotationRoleBinding(s.sn), &rbacv1.RoleBinding{}))
+	return errors.Join(errs...)
+}
+
+// configuration of the service. It needs to know the Vault connection and what keys are bound to.
+func (r *Reconciler) configuration(ctx context.Context, s *scope) error {
+	if !s.connected || !s.keyed {
+		return nil
+	}
+	desired, err := operand.ConfigMap(s.sn, s.env)
+	if err != nil {
+		s.trouble(bad(v1alpha1.ReasonApplyFailed, err.Error()))
+		return nil
+	}
+	s.configHash = operand.ConfigHash(desired)
+	return r.apply(ctx, s, desired, &corev1.ConfigMap{})
+}
+
+func (r *Reconciler) service(ctx context.Context, s *scope) error {
+	return r.apply(ctx, s, operand.Service(s.sn), &corev1.Service{})
+}
+
+// volume of the embedded database. It belongs to the deployment id that it was made for, not to an
+// owner reference, so that it can outlive the object.
+func (r *Reconciler) volume(ctx context.Context, s *scope) error {
+	if !s.keyed {
+		return nil
+	}
+	desired := operand.VolumeClaim(s.sn, s.env.DeploymentID)
+	if desired == nil {
+		return nil
+	}
+	return r.applyOwned(ctx, s, desired, &corev1.PersistentVolumeClaim{}, func(existing client.Object) (bool, string) {
+		id := existing.GetAnnotations()[operand.AnnotationDeploymentID]
+		switch id {
+		case s.env.DeploymentID:
+			return true, ""
+		case "":
+			return false, "nobody"
+		default:
+			return false, "the notes of another SecureNotes (" + operand.AnnotationDeploymentID + " " + id + ")"
+		}
+	})
+}
+
+// workload is the Deployment. It waits for the keys: a pod without them could only crash.
+func (r *Reconciler) workload(ctx context.Context, s *scope) error {
+	existing := &appsv1.Deployment{}
+	if s.configHash == "" {
+		s.workloadFinding = bad(v1alpha1.ReasonWaitingForVault, "waits for the master key: see the condition VaultReady")
+		err := r.Client.Get(ctx, client.ObjectKeyFromObject(s.sn), existing)
+		if err == nil && metav1.IsControlledBy(existing, s.sn) {
+			s.deployment = existing
+		}
+		return client.IgnoreNotFound(err)
+	}
+	if err := r.apply(ctx, s, operand.Deployment(s.sn, s.env, s.configHash), existing); err != nil || !metav1.IsControlledBy(existing, s.sn) {
+		return err
+	}
+	s.deployment = existing
+	return nil
+}
+
+// disruptionBudget exists only while there is more than one replica.
+func (r *Reconciler) disruptionBudget(ctx context.Context, s *scope) error {
+	if desired := operand.DisruptionBudget(s.sn); desired != nil {
+		return r.apply(ctx, s, desired, &policyv1.PodDisruptionBudget{})
+	}
+	return r.remove(ctx, s, s.sn.Name, &policyv1.PodDisruptionBudget{})
+}
+
+// remove deletes a child that is no longer wanted, if it is there and ours.
+func (r *Reconciler) remove(ctx context.Context, s *scope, name string, existing client.Object) error {
+	err := r.Client.Get(ctx, client.ObjectKey{Namespace: s.sn.Namespace, Name: name}, existing)
+	if err != nil || !metav1.IsControlledBy(existing, s.sn) || existing.GetDeletionTimestamp() != nil {
+		return client.IgnoreNotFound(err)
+	}
+	return client.IgnoreNotFound(r.Client.Delete(ctx, existing, client.Preconditions{UID: new(existing.GetUID())}))
+}

@@ -1,0 +1,63 @@
+package securenotes
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// finalize does what deletionPolicy asks for and removes the finalizer, last of all. done says that
+// there is no status left to write. Children with owner references are Kubernetes' to collect.
+func (r *Reconciler) finalize(ctx context.Context, s *scope) (done bool, err error) {
+	if !controllerutil.ContainsFinalizer(s.sn, v1alpha1.Finalizer) {
+		return true, nil
+	}
+	if s.sn.Spec.DeletionPolicy == v1alpha1.DeletionPolicyDelete {
+		if shredded, err := r.shred(ctx, s); err != nil || !shredded {
+			return false, err
+		}
+		if err := r.deleteVolume(ctx, s); err != nil {
+			return false, err
+		}
+	}
+	r.vaultChecks.drop(s.sn.UID)
+	controllerutil.RemoveFinalizer(s.sn, v1alpha1.Finalizer)
+	return true, r.patchFinalizers(ctx, s.sn, s.original)
+}
+
+// shred destroys the keys. With Vault gone for good, an annotation lets the object go without.
+func (r *Reconciler) shred(ctx context.Context, s *scope) (bool, error) {
+	if s.sn.Annotations[v1alpha1.AnnotationAbandonVault] == "true" {
+		r.Recorder.Eventf(s.sn, nil, corev1.EventTypeWarning, "VaultAbandoned", "Delete", "the keys were left in Vault, as the annotation %s asks", v1alpha1.AnnotationAbandonVault)
+		return true, nil
+	}
+	vault, err := r.connect(s)
+	if err == nil {
+		err = vault.Shred(ctx, deploymentOf(s))
+	}
+	if err == nil {
+		return true, nil
+	}
+	err = r.vaultTrouble(ctx, s, err)
+	s.vaultFinding.message += ". This object is being deleted and its keys are to be destroyed; if that Vault is gone for good, annotate it with " +
+		v1alpha1.AnnotationAbandonVault + "=true to let it go without"
+	return false, err
+}
+
+// deleteVolume deletes the embedded database, if it is the one that this object used.
+func (r *Reconciler) deleteVolume(ctx context.Context, s *scope) error {
+	claim := &corev1.PersistentVolumeClaim{}
+	err := r.Live.Get(ctx, client.ObjectKey{Namespace: s.sn.Namespace, Name: operand.ClaimName(s.sn.Name)}, claim)
+	if err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	if id := claim.Annotations[operand.AnnotationDeploymentID]; id == "" || id != s.sn.Status.DeploymentID {
+		return nil
+	}
+	return client.IgnoreNotFound(r.Client.Delete(ctx, claim, client.Preconditions{UID: &claim.UID}))
+}

@@ -1,0 +1,178 @@
+package securenotes
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// pods reads what the service's own pods report. The operator has no right to read Secrets, so only
+// the pods can say what is wrong with a database.
+func (r *Reconciler) pods(ctx context.Context, s *scope) error {
+	list := &corev1.PodList{}
+	if err := r.Client.List(ctx, list, client.InNamespace(s.sn.Namespace), client.MatchingLabels(operand.Selector(s.sn))); err != nil {
+		return err
+	}
+	report := readPods(list.Items)
+	s.databaseFinding = databaseFinding(s.sn, report)
+	if !s.workloadFinding.known() {
+		s.workloadFinding = workloadFinding(s, report)
+	}
+	if s.sn.Spec.TLS.SecretRef != nil {
+		s.certificateFinding = secretFinding(s.sn, report)
+	}
+	return nil
+}
+
+// podReport is what the newest pods say.
+type podReport struct {
+	// termination is what the newest container that failed said of it; nil: none said anything.
+	termination *config.Termination
+	// trouble is why the newest pod that does not run does not, in the kubelet's or scheduler's words.
+	trouble string
+	// migrated says that the newest pod has prepared its database; ready, that one pod answers.
+	migrated, ready bool
+}
+
+func readPods(pods []corev1.Pod) podReport {
+	pods = slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return p.DeletionTimestamp != nil })
+	slices.SortFunc(pods, func(a, b corev1.Pod) int {
+		if c := b.CreationTimestamp.Compare(a.CreationTimestamp.Time); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.Name, b.Name)
+	})
+	report := podReport{}
+	for i, pod := range pods {
+		migrated := false
+		for _, status := range pod.Status.InitContainerStatuses {
+			migrated = status.State.Terminated != nil && status.State.Terminated.ExitCode == 0
+		}
+		report.migrated = report.migrated || (migrated && i == 0)
+		ready := isReady(&pod)
+		report.ready = report.ready || ready
+		if ready {
+			continue
+		}
+		// An older pod that an update replaces says nothing about the new one.
+		if report.termination == nil {
+			report.termination = lastWords(&pod, migrated)
+		}
+		if report.trouble == "" {
+			report.trouble = trouble(&pod)
+		}
+	}
+	return report
+}
+
+func isReady(pod *corev1.Pod) bool {
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.PodReady {
+			return condition.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// lastWords of the container that failed last. Once the database is prepared, what the init
+// container said before is history.
+func lastWords(pod *corev1.Pod, migrated bool) *config.Termination {
+	statuses := pod.Status.ContainerStatuses
+	if !migrated {
+		statuses = pod.Status.InitContainerStatuses
+	}
+	for _, status := range statuses {
+		for _, state := range []*corev1.ContainerStateTerminated{status.State.Terminated, status.LastTerminationState.Terminated} {
+			if state == nil || state.ExitCode == 0 {
+				continue
+			}
+			if termination, ok := keyrotation.ReadTermination(state.Message); ok {
+				return &termination
+			}
+		}
+	}
+	return nil
+}
+
+func trouble(pod *corev1.Pod) string {
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse {
+			return fmt.Sprintf("pod %s cannot be scheduled: %s", pod.Name, shorten(condition.Message))
+		}
+	}
+	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if waiting := status.State.Waiting; waiting != nil && waiting.Reason != "" && waiting.Reason != "PodInitializing" && waiting.Reason != "ContainerCreating" {
+			return fmt.Sprintf("container %s of pod %s waits: %s", status.Name, pod.Name, waiting.Reason)
+		}
+	}
+	return ""
+}
+
+// ofDatabase says whether a service's reason is about its database or what is in it.
+func ofDatabase(reason string) bool {
+	return strings.HasPrefix(reason, "Database") || reason == config.ReasonMigrationFailed || reason == config.ReasonKeyMismatch
+}
+
+func databaseFinding(sn *v1alpha1.SecureNotes, report podReport) finding {
+	switch {
+	case report.termination != nil && ofDatabase(report.termination.Reason):
+		return bad(report.termination.Reason, report.termination.Message+" ("+databaseName(sn)+")")
+	case report.ready:
+		return good(v1alpha1.ReasonReady, "the service has opened its database")
+	case report.migrated:
+		return unknown(v1alpha1.ReasonNotReady, "the database is prepared, but no pod answers yet ("+databaseName(sn)+")")
+	default:
+		return unknown(v1alpha1.ReasonProgressing, "no pod has reported yet ("+databaseName(sn)+")")
+	}
+}
+
+// databaseName says where to look, in names only.
+func databaseName(sn *v1alpha1.SecureNotes) string {
+	if operand.IsEmbedded(sn) {
+		return "embedded database on PersistentVolumeClaim " + operand.ClaimName(sn.Name)
+	}
+	ref := sn.Spec.Database.Postgres.URISecretRef
+	return fmt.Sprintf("spec.database.postgres.uriSecretRef: Secret %s, key %s", ref.Name, ref.Key)
+}
+
+func workloadFinding(s *scope, report podReport) finding {
+	if s.childTrouble.known() {
+		return s.childTrouble
+	}
+	d := s.deployment
+	if d == nil {
+		return unknown(v1alpha1.ReasonProgressing, "the Deployment is not there yet")
+	}
+	want := operand.Replicas(s.sn)
+	st := d.Status
+	if st.ObservedGeneration >= d.Generation && st.UpdatedReplicas == want && st.AvailableReplicas == want && st.Replicas == want {
+		return good(v1alpha1.ReasonReady, fmt.Sprintf("%d of %d replicas answer", st.AvailableReplicas, want))
+	}
+	reason := v1alpha1.ReasonProgressing
+	message := fmt.Sprintf("%d of %d replicas of the current configuration answer", min(st.UpdatedReplicas, st.AvailableReplicas), want)
+	if t := report.termination; t != nil {
+		reason, message = t.Reason, message+": "+t.Message
+	} else if report.trouble != "" {
+		message += ": " + report.trouble
+	}
+	return bad(reason, message)
+}
+
+func secretFinding(sn *v1alpha1.SecureNotes, report podReport) finding {
+	name := sn.Spec.TLS.SecretRef.Name
+	if report.ready {
+		return good(v1alpha1.ReasonFromSecret, "the service serves with the certificate of Secret "+name)
+	}
+	return unknown(v1alpha1.ReasonFromSecret,
+		"no pod serves yet with the certificate of Secret "+name+": it must exist, with tls.crt and tls.key")
+}

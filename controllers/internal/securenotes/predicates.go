@@ -1,0 +1,44 @@
+package securenotes
+
+import (
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// ignoreProgress leaves out the progress ConfigMap's reports, which come once a second and are none
+// of the object's own. That somebody deletes it is not left out.
+func ignoreProgress() builder.OwnsOption {
+	return builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		return !strings.HasSuffix(e.ObjectNew.GetName(), operand.ProgressName(""))
+	}})
+}
+
+// apiPods leaves out the pods of Jobs.
+func apiPods() builder.WatchesOption {
+	return builder.WithPredicates(predicate.NewPredicateFuncs(func(object client.Object) bool {
+		return object.GetLabels()[operand.LabelComponent] == operand.ComponentAPI
+	}))
+}
+
+// turningPoints leaves out the progress of rotations: only a new version, or a condition, matters to
+// the SecureNotes.
+func turningPoints() builder.WatchesOption {
+	return builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok1 := e.ObjectOld.(*v1alpha1.KeyRotation)
+		after, ok2 := e.ObjectNew.(*v1alpha1.KeyRotation)
+		if !ok1 || !ok2 {
+			return true
+		}
+		return !equality.Semantic.DeepEqual(before.Status.ToVersion, after.Status.ToVersion) ||
+			!equality.Semantic.DeepEqual(before.Status.Conditions, after.Status.Conditions) ||
+			before.DeletionTimestamp.IsZero() != after.DeletionTimestamp.IsZero()
+	}})
+}

@@ -1,0 +1,135 @@
+package securenotes
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/apply"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+// Vault is what a SecureNotes needs of Vault.
+type Vault interface {
+	Connection() vaultadmin.Connection
+	Ensure(ctx context.Context, d vaultadmin.Deployment) (vaultadmin.DeploymentState, error)
+	Shred(ctx context.Context, d vaultadmin.Deployment) error
+	RaiseMinDecryption(ctx context.Context, key string, version int64) error
+}
+
+// Reconciler reconciles SecureNotes.
+type Reconciler struct {
+	// Client reads from the cache; Live reads past it.
+	Client client.Client
+	Live   client.Reader
+	// Apply writes children.
+	Apply *apply.Applier
+	// Vault gives the client of a named connection.
+	Vault func(connection string) (Vault, bool)
+	// VaultResyncInterval is how often the keys of a settled object are looked at.
+	VaultResyncInterval time.Duration
+	// Environment of the operands; connection and deployment id are filled in for each object.
+	Environment operand.Environment
+	// SetupCommand is what the Vault administrator runs when set-up is missing.
+	SetupCommand func(vaultadmin.Connection) string
+	Recorder     events.EventRecorder
+	Now          func() time.Time
+	// WatchCertManager begins to watch cert-manager's objects, once it is installed.
+	WatchCertManager func(ctx context.Context) error
+
+	vaultChecks checks
+}
+
+// +kubebuilder:rbac:groups=securenotes.dev,resources=securenotes,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=securenotes.dev,resources=securenotes/status,verbs=patch
+// +kubebuilder:rbac:groups=securenotes.dev,resources=securenotes/finalizers,verbs=update
+// +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=configmaps;serviceaccounts;services,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=roles;rolebindings,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=cert-manager.io,resources=certificates,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=cert-manager.io,resources=issuers;clusterissuers,verbs=get;list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups="",resources=namespaces,resourceNames=kube-system,verbs=get
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=securenotes-system,resources=leases,verbs=get;create;update
+// +kubebuilder:rbac:groups="",namespace=securenotes-system,resources=events,verbs=create;patch
+
+// phase does one part of a pass and leaves what it found in the scope. An error is one to try again
+// after; trouble that a person has to act on goes into the scope instead.
+type phase func(context.Context, *scope) error
+
+func (r *Reconciler) phases() []phase {
+	return []phase{
+		r.vault,
+		r.identities,
+		r.configuration,
+		r.service,
+		r.certificate,
+		r.volume,
+		r.workload,
+		r.disruptionBudget,
+		r.pods,
+		r.rotations,
+		r.retirement,
+	}
+}
+
+// Reconcile makes one pass over one object.
+func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	sn := &v1alpha1.SecureNotes{}
+	if err := r.Client.Get(ctx, request.NamespacedName, sn); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.Apply.Forget(request.Namespace, request.Name)
+			return ctrl.Result{}, nil
+		}
+		return ctrl.Result{}, err
+	}
+	s := newScope(sn, r.Environment, r.Now())
+	var err error
+	switch {
+	case sn.DeletionTimestamp != nil:
+		var done bool
+		if done, err = r.finalize(ctx, s); done {
+			return ctrl.Result{}, err
+		}
+	case sn.Spec.Suspend != nil && *sn.Spec.Suspend:
+		s.suspended = true
+	case controllerutil.AddFinalizer(sn, v1alpha1.Finalizer):
+		// The patch brings the object back here.
+		return ctrl.Result{}, r.patchFinalizers(ctx, sn, s.original)
+	default:
+		err = r.run(ctx, s)
+	}
+	// Even a pass that failed says what it found.
+	err = errors.Join(err, r.patchStatus(ctx, s))
+	if apierrors.IsConflict(err) {
+		return ctrl.Result{RequeueAfter: jitter(time.Second)}, nil
+	}
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: s.requeue}, nil
+}
+
+func (r *Reconciler) run(ctx context.Context, s *scope) error {
+	var errs []error
+	for _, do := range r.phases() {
+		if err := do(ctx, s); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Reconciler) patchFinalizers(ctx context.Context, sn, original *v1alpha1.SecureNotes) error {
+	return client.IgnoreNotFound(r.Client.Patch(ctx, sn, client.MergeFromWithOptions(original, client.MergeFromWithOptimisticLock{})))
+}

@@ -1,0 +1,178 @@
+package securenotes
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// rotations makes the KeyRotations that the schedule or an annotation asks for, and prunes those
+// that the schedule made.
+func (r *Reconciler) rotations(ctx context.Context, s *scope) error {
+	list, err := r.listRotations(ctx, s.sn)
+	if err != nil {
+		return err
+	}
+	s.rotationList = list
+	s.rotationFinding, s.lastRotation = rotationHealth(s.sn, list)
+	rotation := operand.ResolveRotation(s.sn)
+	for _, kr := range keyrotation.Prunable(list, rotation.HistoryLimit) {
+		if err := r.Client.Delete(ctx, &kr, client.Preconditions{UID: &kr.UID}); client.IgnoreNotFound(err) != nil {
+			return err
+		}
+	}
+	if err := r.requested(ctx, s); err != nil {
+		return err
+	}
+	return r.scheduled(ctx, s, rotation)
+}
+
+func (r *Reconciler) listRotations(ctx context.Context, sn *v1alpha1.SecureNotes) ([]v1alpha1.KeyRotation, error) {
+	list := &v1alpha1.KeyRotationList{}
+	if err := r.Client.List(ctx, list, client.InNamespace(sn.Namespace)); err != nil {
+		return nil, err
+	}
+	var own []v1alpha1.KeyRotation
+	for _, kr := range list.Items {
+		if kr.Spec.SecureNotesRef.Name == sn.Name {
+			own = append(own, kr)
+		}
+	}
+	return own, nil
+}
+
+// requested makes the rotation that the annotation asks for. Its name is made from the annotation's
+// value, so that a pass that is repeated makes none twice.
+func (r *Reconciler) requested(ctx context.Context, s *scope) error {
+	value, requested := keyrotation.Requested(s.sn.Annotations, v1alpha1.AnnotationRotateRequestedAt, s.sn.Status.LastHandledRotateRequest)
+	if !requested {
+		return nil
+	}
+	sum := sha256.Sum256([]byte(value))
+	if err := r.createRotation(ctx, s, s.sn.Name+"-req-"+hex.EncodeToString(sum[:])[:10], nil); err != nil {
+		return err
+	}
+	s.sn.Status.LastHandledRotateRequest = value
+	return nil
+}
+
+// scheduled makes the rotation that is due. Its name is made from the due time, so that a pass that
+// is repeated, by this operator or by the next, makes none twice.
+func (r *Reconciler) scheduled(ctx context.Context, s *scope, rotation operand.Rotation) error {
+	if rotation.Schedule == "" {
+		return nil
+	}
+	since := s.sn.CreationTimestamp.Time
+	if last := s.sn.Status.LastScheduleTime; last != nil {
+		since = last.Time
+	}
+	plan, err := keyrotation.PlanSchedule(rotation, since, s.now)
+	if err != nil {
+		s.rotationFinding = bad(v1alpha1.ReasonInvalidSchedule, err.Error())
+		return nil
+	}
+	if rotation.Suspend {
+		return nil
+	}
+	s.nextRotation = new(metav1.NewTime(plan.Next))
+	s.wake(plan.Next.Sub(s.now))
+	if plan.Missed.IsZero() || !s.keyed || scheduledUnended(s.rotationList) {
+		return nil
+	}
+	name := fmt.Sprintf("%s-%d", s.sn.Name, plan.Missed.Unix()/60)
+	if err := r.createRotation(ctx, s, name, map[string]string{v1alpha1.LabelScheduled: "true"}); err != nil {
+		return err
+	}
+	s.sn.Status.LastScheduleTime = new(metav1.NewTime(plan.Missed))
+	return nil
+}
+
+// scheduledUnended keeps a schedule that is faster than its rotations from piling them up.
+func scheduledUnended(list []v1alpha1.KeyRotation) bool {
+	for _, kr := range list {
+		if keyrotation.Scheduled(&kr) && !keyrotation.Ended(&kr) {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Reconciler) createRotation(ctx context.Context, s *scope, name string, labels map[string]string) error {
+	kr := &v1alpha1.KeyRotation{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: name, Namespace: s.sn.Namespace, Labels: operand.Labels(s.sn, operand.ComponentRotation),
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(s.sn, v1alpha1.GroupVersion.WithKind("SecureNotes"))},
+		},
+		Spec: v1alpha1.KeyRotationSpec{
+			SecureNotesRef: v1alpha1.LocalObjectReference{Name: s.sn.Name}, Reason: v1alpha1.RotationRoutine,
+		},
+	}
+	for key, value := range labels {
+		kr.Labels[key] = value
+	}
+	err := r.Client.Create(ctx, kr)
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	if err == nil {
+		r.Recorder.Eventf(s.sn, kr, corev1.EventTypeNormal, "RotationCreated", "Rotate", "created KeyRotation %s", name)
+	}
+	return err
+}
+
+// rotationHealth says how the rotations are doing, and when the newest one completed.
+func rotationHealth(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) (finding, *metav1.Time) {
+	var running, newest *v1alpha1.KeyRotation
+	var last *metav1.Time
+	if key := sn.Status.MasterKey; key != nil {
+		last = key.LastRotationTime
+	}
+	for i := range list {
+		kr := &list[i]
+		switch {
+		case !keyrotation.Ended(kr):
+			running = kr
+			continue
+		case kr.Status.CompletionTime == nil:
+			continue
+		case keyrotation.Complete(kr) && (last == nil || last.Before(kr.Status.CompletionTime)):
+			last = kr.Status.CompletionTime
+		}
+		if newest == nil || newest.Status.CompletionTime.Before(kr.Status.CompletionTime) {
+			newest = kr
+		}
+	}
+	switch {
+	case running != nil:
+		return good(v1alpha1.ReasonRotating, "KeyRotation "+running.Name+" is at work"), last
+	case newest != nil && keyrotation.Failed(newest):
+		return bad(v1alpha1.ReasonRotationFailed, "KeyRotation "+newest.Name+" has failed: see its conditions"), last
+	default:
+		return good(v1alpha1.ReasonIdle, "no rotation is at work"), last
+	}
+}
+
+// floorsAsSet reports a version floor that was moved by hand; it is not fought.
+func floorsAsSet(s *scope) finding {
+	status := s.sn.Status.MasterKey
+	if s.key == nil || status == nil || status.MinDecryptionFloor == 0 || s.key.MinDecryption == status.MinDecryptionFloor {
+		return finding{}
+	}
+	how := "lowered"
+	if s.key.MinDecryption > status.MinDecryptionFloor {
+		how = "raised"
+	}
+	return bad(v1alpha1.ReasonFloorsChanged, fmt.Sprintf(
+		"min_decryption_version of Transit key %s was %s by hand to %d from %d: set it back in Vault",
+		status.Name, how, s.key.MinDecryption, status.MinDecryptionFloor))
+}

@@ -1,0 +1,78 @@
+package securenotes
+
+import (
+	"math/rand/v2"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+// finding is what a phase has to say for a condition. The zero value: nothing yet.
+type finding struct {
+	status          metav1.ConditionStatus
+	reason, message string
+}
+
+func good(reason, message string) finding { return finding{metav1.ConditionTrue, reason, message} }
+
+func bad(reason, message string) finding { return finding{metav1.ConditionFalse, reason, message} }
+
+func unknown(reason, message string) finding {
+	return finding{metav1.ConditionUnknown, reason, message}
+}
+
+func (f finding) known() bool { return f.status != "" }
+
+// scope is one pass over one object: what it is about, and what the phases found.
+type scope struct {
+	sn       *v1alpha1.SecureNotes
+	original *v1alpha1.SecureNotes
+	env      operand.Environment
+	now      time.Time
+	// requeue is the earliest time that any phase asked for; 0: none did.
+	requeue time.Duration
+
+	suspended bool
+
+	// connected says that env.Connection is known; keyed, that env.DeploymentID is.
+	connected, keyed bool
+	key              *vaultadmin.KeyState
+	configHash       string
+	deployment       *appsv1.Deployment
+	notAfter         *metav1.Time
+	rotationList     []v1alpha1.KeyRotation
+	nextRotation     *metav1.Time
+	lastRotation     *metav1.Time
+
+	vaultFinding, databaseFinding, certificateFinding, workloadFinding, rotationFinding finding
+	// childTrouble is the first child object that could not be written.
+	childTrouble finding
+}
+
+func newScope(sn *v1alpha1.SecureNotes, env operand.Environment, now time.Time) *scope {
+	s := &scope{sn: sn, original: sn.DeepCopy(), env: env, now: now}
+	s.env.DeploymentID = sn.Status.DeploymentID
+	s.keyed = s.env.DeploymentID != ""
+	return s
+}
+
+// wake asks for another pass after d at the latest.
+func (s *scope) wake(d time.Duration) {
+	d = max(d, time.Second)
+	if s.requeue == 0 || d < s.requeue {
+		s.requeue = d
+	}
+}
+
+// retryInterval is how often something that is wrong, and not watched, is looked at again.
+const retryInterval = 15 * time.Second
+
+// jitter spreads what would otherwise happen at once for many objects: d to d and a fifth.
+func jitter(d time.Duration) time.Duration {
+	return d + time.Duration(rand.Int64N(int64(d)/5+1))
+}

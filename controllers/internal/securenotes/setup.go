@@ -1,0 +1,119 @@
+package securenotes
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// SetupWithManager registers the controller and its watches.
+func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
+	byInstance := handler.EnqueueRequestsFromMapFunc(instance)
+	c, err := ctrl.NewControllerManagedBy(manager).
+		Named("securenotes").
+		For(&v1alpha1.SecureNotes{}).
+		Owns(&appsv1.Deployment{}).
+		Owns(&corev1.Service{}).
+		Owns(&corev1.ConfigMap{}, ignoreProgress()).
+		Owns(&corev1.ServiceAccount{}).
+		Owns(&rbacv1.Role{}).
+		Owns(&rbacv1.RoleBinding{}).
+		Owns(&policyv1.PodDisruptionBudget{}).
+		Owns(&batchv1.Job{}).
+		Watches(&corev1.PersistentVolumeClaim{}, byInstance).
+		Watches(&corev1.Pod{}, byInstance, apiPods()).
+		Watches(&v1alpha1.KeyRotation{}, handler.EnqueueRequestsFromMapFunc(parent), turningPoints()).
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: 4,
+			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](500*time.Millisecond, time.Minute),
+		}).
+		Build(r)
+	if err != nil {
+		return err
+	}
+	watch := &lateWatch{controller: c, manager: manager, list: r.ofIssuer}
+	r.WatchCertManager = watch.start
+	return nil
+}
+
+// instance finds the object that a child without owner reference belongs to, by its label.
+func instance(_ context.Context, object client.Object) []reconcile.Request {
+	name := object.GetLabels()[operand.LabelInstance]
+	if name == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: object.GetNamespace(), Name: name}}}
+}
+
+func parent(_ context.Context, object client.Object) []reconcile.Request {
+	kr, ok := object.(*v1alpha1.KeyRotation)
+	if !ok {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: kr.Namespace, Name: kr.Spec.SecureNotesRef.Name}}}
+}
+
+// lateWatch begins to watch cert-manager's objects once they are needed and known to the API server:
+// a watch of a kind that is not installed would keep the operator from starting.
+type lateWatch struct {
+	controller controller.Controller
+	manager    ctrl.Manager
+	list       handler.MapFunc
+
+	mu      sync.Mutex
+	started bool
+}
+
+func (w *lateWatch) start(context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.started {
+		return nil
+	}
+	cache := w.manager.GetCache()
+	owned := handler.EnqueueRequestForOwner(w.manager.GetScheme(), w.manager.GetRESTMapper(), &v1alpha1.SecureNotes{}, handler.OnlyControllerOwner())
+	for _, s := range []source.Source{
+		source.Kind[client.Object](cache, &certmanagerv1.Certificate{}, owned),
+		source.Kind[client.Object](cache, &certmanagerv1.Issuer{}, handler.EnqueueRequestsFromMapFunc(w.list)),
+		source.Kind[client.Object](cache, &certmanagerv1.ClusterIssuer{}, handler.EnqueueRequestsFromMapFunc(w.list)),
+	} {
+		if err := w.controller.Watch(s); err != nil {
+			return err
+		}
+	}
+	w.started = true
+	return nil
+}
+
+// ofIssuer gives the objects that refer to an issuer.
+func (r *Reconciler) ofIssuer(ctx context.Context, issuer client.Object) []reconcile.Request {
+	list := &v1alpha1.SecureNotesList{}
+	if err := r.Client.List(ctx, list, client.InNamespace(issuer.GetNamespace())); err != nil {
+		return nil
+	}
+	var requests []reconcile.Request
+	for _, sn := range list.Items {
+		if cm := sn.Spec.TLS.CertManager; cm != nil && cm.IssuerRef.Name == issuer.GetName() {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&sn)})
+		}
+	}
+	return requests
+}

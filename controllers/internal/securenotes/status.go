@@ -1,0 +1,158 @@
+package securenotes
+
+import (
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// summed are the conditions that Ready sums up, in the order in which trouble is told.
+var summed = []string{
+	v1alpha1.ConditionVaultReady, v1alpha1.ConditionCertificateReady, v1alpha1.ConditionDatabaseReady, v1alpha1.ConditionWorkloadReady,
+}
+
+// stalling are the reasons that no time heals: somebody has to change an object, or the operator's
+// configuration.
+var stalling = []string{
+	v1alpha1.ReasonUnknownVaultConnection, v1alpha1.ReasonKeyRetained, v1alpha1.ReasonKeyMissing,
+	v1alpha1.ReasonKeyUnsuitable, v1alpha1.ReasonNameConflict,
+}
+
+// computeStatus turns what the phases found into the status. It is pure: conditions keep their
+// transition times, and equal findings give an equal status.
+func computeStatus(s *scope) v1alpha1.SecureNotesStatus {
+	status := *s.sn.Status.DeepCopy()
+	if s.suspended {
+		suspend(s.sn, &status)
+		return status
+	}
+	status.ObservedGeneration = s.sn.Generation
+	status.URL = operand.URL(s.sn)
+	status.Selector = operand.SelectorString(s.sn)
+	if s.vaultFinding.status == metav1.ConditionTrue {
+		status.DeploymentID = s.env.DeploymentID
+	}
+	if s.deployment != nil {
+		status.Replicas, status.ReadyReplicas = s.deployment.Status.Replicas, s.deployment.Status.ReadyReplicas
+	}
+	status.Certificate = nil
+	if s.notAfter != nil {
+		status.Certificate = &v1alpha1.CertificateStatus{NotAfter: s.notAfter}
+	}
+	setMasterKey(s, &status)
+	for kind, f := range map[string]finding{
+		v1alpha1.ConditionVaultReady:         s.vaultFinding,
+		v1alpha1.ConditionDatabaseReady:      s.databaseFinding,
+		v1alpha1.ConditionCertificateReady:   s.certificateFinding,
+		v1alpha1.ConditionWorkloadReady:      s.workloadFinding,
+		v1alpha1.ConditionKeyRotationHealthy: rotationFinding(s),
+	} {
+		setFinding(s.sn, &status, kind, f)
+	}
+	setSummary(s.sn, &status)
+	// A fixed order, so that the status does not change with the iteration above.
+	slices.SortStableFunc(status.Conditions, func(a, b metav1.Condition) int { return conditionRank(a.Type) - conditionRank(b.Type) })
+	return status
+}
+
+var order = append([]string{v1alpha1.ConditionReady}, append(slices.Clone(summed),
+	v1alpha1.ConditionKeyRotationHealthy, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled)...)
+
+func conditionRank(kind string) int { return slices.Index(order, kind) }
+
+// setFinding leaves a condition as it is when the pass had nothing to say about it.
+func setFinding(sn *v1alpha1.SecureNotes, status *v1alpha1.SecureNotesStatus, kind string, f finding) {
+	if !f.known() {
+		if meta.FindStatusCondition(status.Conditions, kind) != nil {
+			return
+		}
+		f = unknown(v1alpha1.ReasonUnknown, "not yet known")
+	}
+	setCondition(sn, status, kind, f)
+}
+
+func setCondition(sn *v1alpha1.SecureNotes, status *v1alpha1.SecureNotesStatus, kind string, f finding) {
+	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
+		Type: kind, Status: f.status, Reason: f.reason, Message: f.message, ObservedGeneration: sn.Generation,
+	})
+}
+
+func setMasterKey(s *scope, status *v1alpha1.SecureNotesStatus) {
+	if s.key == nil && status.MasterKey == nil {
+		return
+	}
+	if status.MasterKey == nil {
+		status.MasterKey = &v1alpha1.MasterKeyStatus{}
+	}
+	key := status.MasterKey
+	key.Name = config.TransitKeyName(s.env.ClusterID, s.sn.Namespace, s.sn.Name)
+	if s.rotationFinding.known() {
+		key.LastRotationTime, key.NextRotationTime = s.lastRotation, s.nextRotation
+	}
+	if s.key == nil {
+		return
+	}
+	key.LatestVersion, key.MinDecryptionVersion = s.key.Latest, s.key.MinDecryption
+	if key.MinDecryptionFloor == 0 {
+		key.MinDecryptionFloor = s.key.MinDecryption
+	}
+}
+
+// rotationFinding adds to the rotations' health what retirement and Vault say.
+func rotationFinding(s *scope) finding {
+	if s.rotationFinding.status != metav1.ConditionTrue {
+		return s.rotationFinding
+	}
+	if f := floorsAsSet(s); f.known() {
+		return f
+	}
+	if key := s.sn.Status.MasterKey; key != nil {
+		for _, entry := range key.PendingRetirements {
+			if entry.Message != "" {
+				return bad(v1alpha1.ReasonRotationFailed, fmt.Sprintf("the versions below %d could not be retired: %s", entry.ToVersion, entry.Message))
+			}
+		}
+	}
+	return s.rotationFinding
+}
+
+// setSummary sets Ready, and Reconciling or Stalled while true.
+func setSummary(sn *v1alpha1.SecureNotes, status *v1alpha1.SecureNotesStatus) {
+	meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionReconciling)
+	meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionStalled)
+	if sn.DeletionTimestamp != nil {
+		setCondition(sn, status, v1alpha1.ConditionReady, bad(v1alpha1.ReasonDeleting, "is being deleted"))
+		return
+	}
+	for _, kind := range summed {
+		c := meta.FindStatusCondition(status.Conditions, kind)
+		if c.Status == metav1.ConditionTrue {
+			continue
+		}
+		setCondition(sn, status, v1alpha1.ConditionReady, finding{c.Status, c.Reason, kind + ": " + c.Message})
+		hindrance := v1alpha1.ConditionReconciling
+		if slices.Contains(stalling, c.Reason) {
+			hindrance = v1alpha1.ConditionStalled
+		}
+		setCondition(sn, status, hindrance, good(c.Reason, kind+": "+c.Message))
+		return
+	}
+	setCondition(sn, status, v1alpha1.ConditionReady, good(v1alpha1.ReasonReady, "the service answers at "+status.URL))
+}
+
+// suspend leaves the last known state standing: nothing is looked at.
+func suspend(sn *v1alpha1.SecureNotes, status *v1alpha1.SecureNotesStatus) {
+	meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionReconciling)
+	meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionStalled)
+	for _, kind := range append([]string{v1alpha1.ConditionReady}, append(slices.Clone(summed), v1alpha1.ConditionKeyRotationHealthy)...) {
+		if meta.FindStatusCondition(status.Conditions, kind) == nil {
+			setCondition(sn, status, kind, unknown(v1alpha1.ReasonSuspended, "spec.suspend is true"))
+		}
+	}
+}

@@ -1,0 +1,153 @@
+package securenotes
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+// checks remembers when each object's keys were last found to be as they should be, so that an event
+// of a pod does not cost a request to Vault.
+type checks struct {
+	mu   sync.Mutex
+	last map[types.UID]check
+}
+
+type check struct {
+	// until is when Vault is to be asked again.
+	until time.Time
+	// inputs that the result depends on.
+	inputs string
+	state  vaultadmin.DeploymentState
+}
+
+func (c *checks) get(uid types.UID, inputs string, now time.Time) (vaultadmin.DeploymentState, time.Duration, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	entry, ok := c.last[uid]
+	if !ok || entry.inputs != inputs || !now.Before(entry.until) {
+		return vaultadmin.DeploymentState{}, 0, false
+	}
+	return entry.state, entry.until.Sub(now), true
+}
+
+func (c *checks) put(uid types.UID, entry check) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.last == nil {
+		c.last = map[types.UID]check{}
+	}
+	c.last[uid] = entry
+}
+
+func (c *checks) drop(uid types.UID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.last, uid)
+}
+
+// vault makes sure of the master key, the session keys and the pepper.
+func (r *Reconciler) vault(ctx context.Context, s *scope) error {
+	vault, err := r.connect(s)
+	if err != nil {
+		return r.vaultTrouble(ctx, s, err)
+	}
+	rotations, err := r.listRotations(ctx, s.sn)
+	if err != nil {
+		return err
+	}
+	s.rotationList = rotations
+	inputs := vaultInputs(s.sn, rotations)
+	state, left, fresh := r.vaultChecks.get(s.sn.UID, inputs, s.now)
+	if !fresh {
+		if state, err = vault.Ensure(ctx, deploymentOf(s)); err != nil {
+			return r.vaultTrouble(ctx, s, err)
+		}
+		left = jitter(r.VaultResyncInterval)
+		r.vaultChecks.put(s.sn.UID, check{until: s.now.Add(left), inputs: inputs, state: state})
+	}
+	s.wake(left)
+	s.key, s.env.DeploymentID, s.keyed = &state.Key, state.DeploymentID, true
+	s.vaultFinding = good(v1alpha1.ReasonReady, "the master key, session keys and pepper are in Vault")
+	return nil
+}
+
+// connect finds the object's Vault connection in the operator's configuration.
+func (r *Reconciler) connect(s *scope) (Vault, error) {
+	name := operand.VaultConnection(s.sn)
+	vault, ok := r.Vault(name)
+	if !ok {
+		return nil, vaultadmin.UnknownConnectionError(name)
+	}
+	s.env.Connection, s.connected = vault.Connection(), true
+	return vault, nil
+}
+
+func deploymentOf(s *scope) vaultadmin.Deployment {
+	sn := s.sn
+	return vaultadmin.Deployment{
+		Key:         config.TransitKeyName(s.env.ClusterID, sn.Namespace, sn.Name),
+		Directory:   config.KVPath(s.env.ClusterID, sn.Namespace, sn.Name),
+		UID:         string(sn.UID),
+		Established: sn.Status.DeploymentID != "",
+		Adopt:       sn.Spec.AdoptRetainedKey != nil && *sn.Spec.AdoptRetainedKey,
+	}
+}
+
+// vaultInputs changes when the key must have changed, or when another answer may be had.
+func vaultInputs(sn *v1alpha1.SecureNotes, rotations []v1alpha1.KeyRotation) string {
+	newest, floor := int64(0), int64(0)
+	for _, kr := range rotations {
+		if kr.Status.ToVersion != nil {
+			newest = max(newest, *kr.Status.ToVersion)
+		}
+	}
+	if key := sn.Status.MasterKey; key != nil {
+		floor = key.MinDecryptionFloor
+	}
+	return fmt.Sprint(sn.Generation, newest, floor)
+}
+
+// vaultTrouble becomes a condition that names the next step; it heals by being looked at again.
+func (r *Reconciler) vaultTrouble(ctx context.Context, s *scope, err error) error {
+	problem := vaultadmin.ProblemOf(err)
+	if problem == vaultadmin.Unexpected {
+		s.vaultFinding = unknown(string(problem), "an unexpected answer of Vault; the operator's log has it")
+		return err
+	}
+	if cause := unwrapped(err); cause != nil {
+		log.FromContext(ctx).Info("Vault is not usable", "problem", problem, "cause", cause.Error())
+	}
+	message := err.Error()
+	switch problem {
+	case vaultadmin.SetupMissing, vaultadmin.Denied:
+		message += ": the Vault administrator must run `" + r.SetupCommand(s.env.Connection) + "`"
+	case vaultadmin.Unreachable:
+		message += ": check the address in the operator's vaultConnections, and the network; it is tried again"
+	case vaultadmin.Sealed:
+		message += ": unseal it; it is tried again"
+	case vaultadmin.Retained:
+		message += ": set spec.adoptRetainedKey to true to take it over together with its notes, or have the Vault administrator delete it"
+	case vaultadmin.Missing:
+		message += ": without it the notes cannot be read, and none is made anew; restore it from a backup of Vault"
+	}
+	s.vaultFinding = bad(string(problem), message)
+	s.wake(jitter(retryInterval))
+	return nil
+}
+
+func unwrapped(err error) error {
+	if u, ok := err.(interface{ Unwrap() error }); ok {
+		return u.Unwrap()
+	}
+	return nil
+}

@@ -76,3 +76,16 @@ func transportCause(err error) string {
 		err = inner
 	}
 }
+
+// firstSentence is what Vault says is wrong, cut to 200 bytes.
+func firstSentence(err error) string {
+	var response *api.ResponseError
+	if !errors.As(err, &response) || len(response.Errors) == 0 {
+		return "no reason given"
+	}
+	text := strings.TrimSpace(response.Errors[0])
+	if len(text) > 200 {
+		text = text[:200]
+	}
+	return text
+}

@@ -130,12 +130,13 @@ func (s *Session) login(ctx context.Context) (string, error) {
 		"role": s.config.Role, "jwt": strings.TrimSpace(string(jwt)),
 	})
 	if err != nil {
-		err = classify(what, err)
-		// A role that does not exist, or that this account is not bound to, answers 400 or 403.
-		if errors.Is(err, ErrInvalid) {
-			err = fmt.Errorf("%s: %w", what, ErrDenied)
+		classified := classify(what, err)
+		// A role that does not exist, or that this account is not bound to, answers 400 or 403. The
+		// answer to a login names roles and accounts, no secret.
+		if errors.Is(classified, ErrInvalid) || errors.Is(classified, ErrDenied) {
+			return "", fmt.Errorf("%s: %w: %s", what, ErrDenied, firstSentence(err))
 		}
-		return "", err
+		return "", classified
 	}
 	return s.take(secret)
 }

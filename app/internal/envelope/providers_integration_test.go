@@ -1,0 +1,92 @@
+//go:build integration
+
+package envelope
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/securenotes/securenotes/app/internal/vault"
+	"github.com/securenotes/securenotes/hack/testenv"
+)
+
+// eachProvider runs a test with every provider, Vault a real one.
+func eachProvider(t *testing.T, test func(*testing.T, rotatable)) {
+	t.Run("Local", func(t *testing.T) { test(t, newRotatableLocal(t)) })
+	t.Run("Vault", func(t *testing.T) {
+		key := testenv.StartVault(t).CreateTransitKey(t)
+		session, err := vault.NewSession(key.Config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		test(t, rotatableVault{NewVault(session, key.Config), key})
+	})
+}
+
+type rotatableVault struct {
+	*Vault
+	key *testenv.TransitKey
+}
+
+func (v rotatableVault) rotate(t testing.TB)            { v.key.Rotate(t) }
+func (v rotatableVault) retire(t testing.TB, least int) { v.key.Retire(t, least) }
+
+func TestVaultSealedAndBack(t *testing.T) {
+	server := testenv.StartVault(t)
+	key := server.CreateTransitKey(t)
+	session, err := vault.NewSession(key.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyring := NewKeyring("d1", NewVault(session, key.Config))
+	ctx := context.Background()
+	stored, err := keyring.Generate(ctx, "o1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Seal(t)
+	if _, err := keyring.Unwrap(ctx, stored); !errors.Is(err, ErrUnavailable) || !errors.Is(err, ErrSealed) {
+		t.Errorf("sealed: %v, want ErrUnavailable and ErrSealed", err)
+	}
+	server.Unseal(t)
+	if _, err := keyring.Unwrap(ctx, stored); err != nil {
+		t.Errorf("unsealed again: %v", err)
+	}
+}
+
+// TestVaultRevokedToken: a token that was revoked before its time costs one more login, no failure.
+func TestVaultRevokedToken(t *testing.T) {
+	server := testenv.StartVault(t)
+	key := server.CreateTransitKey(t)
+	session, err := vault.NewSession(key.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyring := NewKeyring("d1", NewVault(session, key.Config))
+	ctx := context.Background()
+	if _, err := keyring.Generate(ctx, "o1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Client(t).Sys().RevokePrefix("auth/" + key.Config.AuthMount); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keyring.Generate(ctx, "o1"); err != nil {
+		t.Errorf("after the token was revoked: %v", err)
+	}
+}
+
+// TestVaultDenied: a key that the role has no right to.
+func TestVaultDenied(t *testing.T) {
+	key := testenv.StartVault(t).CreateTransitKey(t)
+	other := key.Config
+	other.TransitKey = "another"
+	session, err := vault.NewSession(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = NewKeyring("d1", NewVault(session, other)).Generate(context.Background(), "o1")
+	if !errors.Is(err, ErrDenied) {
+		t.Errorf("error %v, want ErrDenied", err)
+	}
+}

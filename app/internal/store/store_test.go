@@ -1,0 +1,420 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/securenotes/securenotes/app/internal/accounts"
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/sessions"
+	"github.com/securenotes/securenotes/app/internal/store"
+	"github.com/securenotes/securenotes/app/internal/storetest"
+)
+
+var (
+	ctx = context.Background()
+	now = time.Date(2026, 1, 2, 3, 4, 5, 678000, time.UTC)
+)
+
+// wrappedAt is a wrapping that looks as the provider's does; the store never opens it.
+func wrappedAt(version int) envelope.Wrapped {
+	return envelope.Wrapped(fmt.Sprintf("vault:v%d:c2VhbGVk", version))
+}
+
+// sealedBytes looks like a sealed value: a format byte and at least a nonce and a tag.
+func sealedBytes(fill byte) []byte {
+	b := make([]byte, envelope.Overhead+8)
+	b[0] = 1
+	for i := 1; i < len(b); i++ {
+		b[i] = fill
+	}
+	return b
+}
+
+type fixture struct {
+	*store.Store
+	id  sessions.Identity
+	key envelope.StoredKey
+}
+
+// newUser registers a user whose key is under a version, and signs in.
+func newUser(t testing.TB, db *store.Store, name string, version int) fixture {
+	t.Helper()
+	owner := uuid.NewString()
+	f := fixture{Store: db, key: envelope.StoredKey{Owner: owner, ID: envelope.NewID(), Wrapped: wrappedAt(version)}}
+	f.id = sessions.Identity{Owner: owner, Session: uuid.NewString()}
+	user := accounts.User{ID: owner, Username: name, PasswordHash: "hash", PepperID: "pepper", CreatedAt: now}
+	if err := db.CreateUser(ctx, user, f.key); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.CreateSession(ctx, sessions.Session{Identity: f.id, CreatedAt: now, ExpiresAt: now.Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func (f fixture) sealedNote() notes.Sealed {
+	return notes.Sealed{
+		ID: uuid.Must(uuid.NewV7()).String(), KeyID: f.key.ID, Revision: 1,
+		Content: sealedBytes('c'), Title: sealedBytes('t'), CreatedAt: now, UpdatedAt: now,
+	}
+}
+
+func TestUsers(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		db := open(t)
+		alice := newUser(t, db, "alice", 1)
+		got, err := db.UserByName(ctx, "alice")
+		want := accounts.User{ID: alice.id.Owner, Username: "alice", PasswordHash: "hash", PepperID: "pepper", CreatedAt: now}
+		if err != nil || !cmp.Equal(got, want) {
+			t.Errorf("%v\n%s", err, cmp.Diff(want, got))
+		}
+		if _, err := db.UserByName(ctx, "bob"); !errors.Is(err, accounts.ErrNotFound) {
+			t.Errorf("unknown user: %v", err)
+		}
+		again := accounts.User{ID: uuid.NewString(), Username: "alice", PasswordHash: "h", PepperID: "p", CreatedAt: now}
+		key := envelope.StoredKey{Owner: again.ID, ID: envelope.NewID(), Wrapped: wrappedAt(1)}
+		if err := db.CreateUser(ctx, again, key); !errors.Is(err, accounts.ErrUsernameTaken) {
+			t.Errorf("a name twice: %v", err)
+		}
+	})
+}
+
+func TestNotes(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		db := open(t)
+		alice, mallory := newUser(t, db, "alice", 1), newUser(t, db, "mallory", 1)
+		n := alice.sealedNote()
+		if err := db.CreateNote(ctx, alice.id, now, n); err != nil {
+			t.Fatal(err)
+		}
+		got, key, err := db.Note(ctx, alice.id, now, n.ID)
+		if err != nil || !cmp.Equal(got, n) || key != alice.key {
+			t.Errorf("%v, key %v\n%s", err, key, cmp.Diff(n, got))
+		}
+		if err := db.CreateNote(ctx, alice.id, now, n); !errors.Is(err, notes.ErrExists) {
+			t.Errorf("an id twice: %v", err)
+		}
+		if _, _, err := db.Note(ctx, mallory.id, now, n.ID); !errors.Is(err, notes.ErrNotFound) {
+			t.Errorf("another user's note: %v", err)
+		}
+		if done, err := db.DeleteNote(ctx, mallory.id, now, n.ID, 0); done || err != nil {
+			t.Errorf("another user deletes: %t, %v", done, err)
+		}
+		foreign := alice.sealedNote()
+		if err := db.CreateNote(ctx, mallory.id, now, foreign); !errors.Is(err, notes.ErrKeyNotActive) {
+			t.Errorf("sealed with another user's key: %v", err)
+		}
+
+		n.Revision, n.Title, n.Tags, n.UpdatedAt = 2, nil, sealedBytes('g'), now.Add(time.Minute)
+		if done, err := db.UpdateNote(ctx, alice.id, now, n); !done || err != nil {
+			t.Fatalf("update: %t, %v", done, err)
+		}
+		if done, err := db.UpdateNote(ctx, alice.id, now, n); done || err != nil {
+			t.Errorf("the same update again, at a stale revision: %t, %v", done, err)
+		}
+		if got, _, err := db.Note(ctx, alice.id, now, n.ID); err != nil || !cmp.Equal(got, n) {
+			t.Errorf("%v\n%s", err, cmp.Diff(n, got))
+		}
+		if done, err := db.DeleteNote(ctx, alice.id, now, n.ID, 1); done || err != nil {
+			t.Errorf("delete at a stale revision: %t, %v", done, err)
+		}
+		if done, err := db.DeleteNote(ctx, alice.id, now, n.ID, 2); !done || err != nil {
+			t.Errorf("delete: %t, %v", done, err)
+		}
+	})
+}
+
+func TestEveryCallProvesTheSession(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		db := open(t)
+		for name, end := range map[string]func(fixture) time.Time{
+			"logged out": func(f fixture) time.Time {
+				if err := db.DeleteSession(ctx, f.id); err != nil {
+					t.Fatal(err)
+				}
+				return now
+			},
+			"expired": func(fixture) time.Time { return now.Add(time.Hour) },
+		} {
+			t.Run(name, func(t *testing.T) {
+				f := newUser(t, db, uuid.NewString(), 1)
+				n := f.sealedNote()
+				if err := db.CreateNote(ctx, f.id, now, n); err != nil {
+					t.Fatal(err)
+				}
+				at := end(f)
+				if err := db.CreateNote(ctx, f.id, at, f.sealedNote()); !errors.Is(err, notes.ErrKeyNotActive) {
+					t.Errorf("create: %v", err)
+				}
+				if _, err := db.ActiveKey(ctx, f.id, at); !errors.Is(err, sessions.ErrInvalid) {
+					t.Errorf("active key: %v", err)
+				}
+				if _, _, err := db.Note(ctx, f.id, at, n.ID); !errors.Is(err, sessions.ErrInvalid) {
+					t.Errorf("read: %v", err)
+				}
+				if _, err := db.Notes(ctx, f.id, at, "", 10); !errors.Is(err, sessions.ErrInvalid) {
+					t.Errorf("list: %v", err)
+				}
+				n.Revision = 2
+				if done, err := db.UpdateNote(ctx, f.id, at, n); done || err != nil {
+					t.Errorf("update: %t, %v", done, err)
+				}
+				if done, err := db.DeleteNote(ctx, f.id, at, n.ID, 0); done || err != nil {
+					t.Errorf("delete: %t, %v", done, err)
+				}
+			})
+		}
+	})
+}
+
+func TestNotesAreListedNewestFirst(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		f := newUser(t, open(t), "alice", 1)
+		if list, err := f.Notes(ctx, f.id, now, "", 10); err != nil || len(list) != 0 {
+			t.Fatalf("no notes: %v, %v", list, err)
+		}
+		var want []string
+		for range 5 {
+			n := f.sealedNote()
+			if err := f.CreateNote(ctx, f.id, now, n); err != nil {
+				t.Fatal(err)
+			}
+			want = append([]string{n.ID}, want...)
+		}
+		var got []string
+		before := ""
+		for range 3 {
+			page, err := f.Notes(ctx, f.id, now, before, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range page {
+				got = append(got, n.ID)
+				before = n.ID
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestExpiredSessionsAreDeleted(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		f := newUser(t, open(t), "alice", 1)
+		if n, err := f.DeleteExpiredSessions(ctx, now, 10); n != 0 || err != nil {
+			t.Errorf("live session: %d, %v", n, err)
+		}
+		if n, err := f.DeleteExpiredSessions(ctx, now.Add(time.Hour), 10); n != 1 || err != nil {
+			t.Errorf("expired session: %d, %v", n, err)
+		}
+	})
+}
+
+func TestFence(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		db := open(t)
+		before := newUser(t, db, "before", 1)
+		if err := db.RaiseFence(ctx, 3); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.RaiseFence(ctx, 2); !errors.Is(err, store.ErrSuperseded) {
+			t.Errorf("an older rotation: %v, want ErrSuperseded", err)
+		}
+		if fence, err := db.Fence(ctx); fence != 3 || err != nil {
+			t.Errorf("the fence was lowered: %d, %v", fence, err)
+		}
+		late := accounts.User{ID: uuid.NewString(), Username: "late", PasswordHash: "h", PepperID: "p", CreatedAt: now}
+		key := envelope.StoredKey{Owner: late.ID, ID: envelope.NewID(), Wrapped: wrappedAt(2)}
+		if err := db.CreateUser(ctx, late, key); !errors.Is(err, accounts.ErrFenced) {
+			t.Errorf("a key under an old version: %v, want ErrFenced", err)
+		}
+		if _, err := db.UserByName(ctx, "late"); !errors.Is(err, accounts.ErrNotFound) {
+			t.Errorf("the user was stored without a key: %v", err)
+		}
+		key.Wrapped = wrappedAt(3)
+		if err := db.CreateUser(ctx, late, key); err != nil {
+			t.Errorf("a key at the fence: %v", err)
+		}
+		// Notes do not touch the fence.
+		if err := db.CreateNote(ctx, before.id, now, before.sealedNote()); err != nil {
+			t.Errorf("a note under a key below the fence: %v", err)
+		}
+	})
+}
+
+// TestOldRotationCanDoNothing: every write of a Job whose fence was overtaken is refused.
+func TestOldRotationCanDoNothing(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		db := open(t)
+		f := newUser(t, db, "alice", 1)
+		if err := db.RaiseFence(ctx, 5); err != nil {
+			t.Fatal(err)
+		}
+		fresh := envelope.StoredKey{Owner: f.id.Owner, ID: envelope.NewID(), Wrapped: wrappedAt(5)}
+		old := store.RotationKey{StoredKey: f.key, KEKVersion: 1, BornVersion: 1}
+		tables, _, err := db.SealedColumns(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for to, want := range map[int]error{4: store.ErrSuperseded, 6: store.ErrFenceTooLow} {
+			if err := db.ReplaceActiveKey(ctx, to, fresh, now); !errors.Is(err, want) {
+				t.Errorf("to %d: activate: %v, want %v", to, err, want)
+			}
+			if _, err := db.ReplaceWrapping(ctx, to, old, wrappedAt(5)); !errors.Is(err, want) {
+				t.Errorf("to %d: rewrap: %v, want %v", to, err, want)
+			}
+			if _, err := db.DeleteRetiredKey(ctx, to, f.key); !errors.Is(err, want) {
+				t.Errorf("to %d: delete: %v, want %v", to, err, want)
+			}
+			if _, err := db.ReplaceSealed(ctx, to, tables[0], f.id.Owner, f.key.ID, fresh.ID, nil); !errors.Is(err, want) {
+				t.Errorf("to %d: reseal: %v, want %v", to, err, want)
+			}
+		}
+	})
+}
+
+func TestActiveKeyIsReplacedOnce(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		db := open(t)
+		f := newUser(t, db, "alice", 1)
+		if err := db.RaiseFence(ctx, 2); err != nil {
+			t.Fatal(err)
+		}
+		var racers sync.WaitGroup
+		for range 8 {
+			racers.Go(func() {
+				fresh := envelope.StoredKey{Owner: f.id.Owner, ID: envelope.NewID(), Wrapped: wrappedAt(2)}
+				if err := db.ReplaceActiveKey(ctx, 2, fresh, now); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		racers.Wait()
+		keys, err := db.AllKeys(ctx, envelope.StoredKey{}, 10)
+		if err != nil || len(keys) != 2 {
+			t.Fatalf("%d keys, %v; want the old one and one new one", len(keys), err)
+		}
+		for _, key := range keys {
+			if key.Active == (key.ID == f.key.ID) {
+				t.Errorf("key born under %d: active %t", key.BornVersion, key.Active)
+			}
+		}
+		if err := db.CreateNote(ctx, f.id, now, f.sealedNote()); !errors.Is(err, notes.ErrKeyNotActive) {
+			t.Errorf("a note under the retiring key: %v", err)
+		}
+	})
+}
+
+func TestRetiringKeyGoesOnlyWhenNothingNeedsIt(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		db := open(t)
+		f := newUser(t, db, "alice", 1)
+		n := f.sealedNote()
+		if err := db.CreateNote(ctx, f.id, now, n); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.RaiseFence(ctx, 2); err != nil {
+			t.Fatal(err)
+		}
+		fresh := envelope.StoredKey{Owner: f.id.Owner, ID: envelope.NewID(), Wrapped: wrappedAt(2)}
+		if err := db.ReplaceActiveKey(ctx, 2, fresh, now); err != nil {
+			t.Fatal(err)
+		}
+		if deleted, err := db.DeleteRetiredKey(ctx, 2, f.key); deleted || err != nil {
+			t.Fatalf("a note needs the key: deleted %t, %v", deleted, err)
+		}
+		tables, _, err := db.SealedColumns(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, err := db.SealedRows(ctx, tables[0], f.id.Owner, f.key.ID, "", 10)
+		if err != nil || len(rows) != 1 {
+			t.Fatalf("%d rows, %v", len(rows), err)
+		}
+		// A user's write in between: the revision is another one.
+		stale := rows[0]
+		stale.Revision++
+		if written, err := db.ReplaceSealed(ctx, 2, tables[0], f.id.Owner, f.key.ID, fresh.ID, []store.SealedRow{stale}); written != 0 || err != nil {
+			t.Errorf("a stale row was written: %d, %v", written, err)
+		}
+		if written, err := db.ReplaceSealed(ctx, 2, tables[0], f.id.Owner, f.key.ID, fresh.ID, rows); written != 1 || err != nil {
+			t.Fatalf("written %d, %v", written, err)
+		}
+		if deleted, err := db.DeleteRetiredKey(ctx, 2, fresh); err != nil {
+			t.Errorf("%t, %v", deleted, err)
+		} else if _, found, err := db.CurrentKey(ctx, f.id.Owner); !found || err != nil {
+			t.Errorf("the active key was deleted: %v", err)
+		}
+		if deleted, err := db.DeleteRetiredKey(ctx, 2, f.key); !deleted || err != nil {
+			t.Errorf("deleted %t, %v", deleted, err)
+		}
+	})
+}
+
+func TestMetaBelongsToTheFirst(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		db := open(t)
+		if _, err := db.Meta(ctx); !errors.Is(err, store.ErrNoMeta) {
+			t.Fatalf("empty database: %v", err)
+		}
+		first := store.Meta{
+			DeploymentID: "d1", BelongsTo: "ns/one", Sealed: sealedBytes('x'),
+			Canary: envelope.StoredKey{ID: envelope.NewID(), Wrapped: wrappedAt(1)},
+		}
+		second := first
+		second.DeploymentID = "d2"
+		for _, m := range []store.Meta{first, second} {
+			if err := db.ClaimMeta(ctx, m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := db.Meta(ctx); err != nil || !cmp.Equal(got, first) {
+			t.Errorf("%v\n%s", err, cmp.Diff(first, got))
+		}
+	})
+}
+
+func TestMigrationsRunOnceAndTogether(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		var racers sync.WaitGroup
+		for range 3 {
+			db := open(t)
+			racers.Go(func() {
+				if applied, err := db.Migrate(ctx); applied != 0 || err != nil {
+					t.Errorf("applied %d, %v", applied, err)
+				}
+				if err := db.CheckSchema(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		racers.Wait()
+	})
+}
+
+func TestSealedColumnsAreFoundInTheSchema(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		tables, wrapped, err := open(t).SealedColumns(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantTables := []store.SealedTable{{Name: "notes", Columns: []string{"content", "title", "tags"}}}
+		wantWrapped := []store.WrappedColumn{{Table: "meta", Column: "canary_wrapped"}, {Table: "owner_keys", Column: "wrapped"}}
+		if diff := cmp.Diff(wantTables, tables); diff != "" {
+			t.Error(diff)
+		}
+		if diff := cmp.Diff(wantWrapped, wrapped); diff != "" {
+			t.Error(diff)
+		}
+	})
+}

@@ -1,0 +1,28 @@
+//go:build integration
+
+package storetest
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/hack/testenv"
+)
+
+// Each runs the test on an empty SQLite database and on an empty database of a real PostgreSQL server.
+func Each(t *testing.T, test func(t *testing.T, open Open)) {
+	t.Helper()
+	t.Run("SQLite", func(t *testing.T) { test(t, sqlite(t)) })
+	t.Run("PostgreSQL", func(t *testing.T) {
+		server := testenv.StartPostgres(t)
+		uriFile := filepath.Join(t.TempDir(), "uri")
+		if err := os.WriteFile(uriFile, []byte(server.CreateDatabase(t, "notes")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		test(t, migrated(t, opener(config.Database{
+			Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 16},
+		})))
+	})
+}

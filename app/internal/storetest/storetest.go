@@ -1,0 +1,41 @@
+// Package storetest opens migrated, empty databases for tests, of every kind that the service
+// supports: the same test runs on each.
+package storetest
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/store"
+)
+
+// Open returns another connection pool to the same database, as another process would have.
+type Open func(t testing.TB) *store.Store
+
+func opener(c config.Database) Open {
+	return func(t testing.TB) *store.Store {
+		t.Helper()
+		db, err := store.Open(context.Background(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = db.Close() })
+		return db
+	}
+}
+
+func migrated(t testing.TB, open Open) Open {
+	t.Helper()
+	if _, err := open(t).Migrate(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	return open
+}
+
+func sqlite(t testing.TB) Open {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "notes.db")
+	return migrated(t, opener(config.Database{SQLite: &config.SQLite{Path: path}}))
+}

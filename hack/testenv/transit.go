@@ -1,0 +1,97 @@
+package testenv
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/securenotes/securenotes/app/config"
+)
+
+// TransitKey is a master key in a test's Vault, and an identity with just the service's rights on it.
+type TransitKey struct {
+	// Config logs in as the service does, with a JWT in a file; through the auth method jwt and not
+	// kubernetes, because there is no cluster to review tokens here.
+	Config config.Vault
+
+	vault *Vault
+}
+
+// CreateTransitKey mounts what the service needs and makes one derived key.
+func (v *Vault) CreateTransitKey(t testing.TB) *TransitKey {
+	t.Helper()
+	client := v.Client(t)
+	key := &TransitKey{vault: v, Config: config.Vault{
+		Address: v.Address, CAFile: v.CAFile, AuthMount: "jwt", Role: config.RoleAPI,
+		TokenFile:    filepath.Join(t.TempDir(), "token"),
+		TransitMount: "transit", TransitKey: config.TransitKeyName("test", "ns", "name"),
+		KVMount: "secret", KVPath: config.KVPath("test", "ns", "name"),
+	}}
+	token, publicKey := signedToken(t)
+	if err := os.WriteFile(key.Config.TokenFile, []byte(token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	policy := ""
+	for _, operation := range []string{"encrypt", "decrypt", "rewrap"} {
+		policy += fmt.Sprintf("path \"transit/%s/%s\" { capabilities = [\"update\"] }\n", operation, key.Config.TransitKey)
+	}
+	policy += fmt.Sprintf("path \"secret/data/%s/*\" { capabilities = [\"read\"] }\n", key.Config.KVPath)
+	must := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	write := func(path string, data map[string]any) {
+		t.Helper()
+		_, err := client.Logical().Write(path, data)
+		must(path, err)
+	}
+	must("mount transit", client.Sys().Mount("transit", &api.MountInput{Type: "transit"}))
+	must("mount secret", client.Sys().Mount("secret", &api.MountInput{Type: "kv-v2"}))
+	must("enable jwt", client.Sys().EnableAuthWithOptions("jwt", &api.EnableAuthOptions{Type: "jwt"}))
+	must("policy", client.Sys().PutPolicy("api", policy))
+	write("auth/jwt/config", map[string]any{"jwt_validation_pubkeys": []string{publicKey}, "jwt_supported_algs": []string{"EdDSA"}})
+	write("auth/jwt/role/"+config.RoleAPI, map[string]any{
+		"role_type": "jwt", "user_claim": "sub", "bound_audiences": []string{audience},
+		"token_policies": []string{"api"}, "token_ttl": "15m",
+	})
+	write("transit/keys/"+key.Config.TransitKey, map[string]any{"type": "aes256-gcm96", "derived": true})
+	return key
+}
+
+// Rotate adds a version, and lets nothing be encrypted under an older one, as the operator does.
+func (k *TransitKey) Rotate(t testing.TB) int {
+	t.Helper()
+	client := k.vault.Client(t)
+	path := k.Config.TransitMount + "/keys/" + k.Config.TransitKey
+	secret, err := client.Logical().Write(path+"/rotate", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if secret == nil {
+		if secret, err = client.Logical().Read(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var latest int
+	if _, err := fmt.Sscan(fmt.Sprint(secret.Data["latest_version"]), &latest); err != nil {
+		t.Fatalf("latest_version: %v", err)
+	}
+	if _, err := client.Logical().Write(path+"/config", map[string]any{"min_encryption_version": latest}); err != nil {
+		t.Fatal(err)
+	}
+	return latest
+}
+
+// Retire lets nothing be decrypted under a version below least.
+func (k *TransitKey) Retire(t testing.TB, least int) {
+	t.Helper()
+	path := k.Config.TransitMount + "/keys/" + k.Config.TransitKey + "/config"
+	if _, err := k.vault.Client(t).Logical().Write(path, map[string]any{"min_decryption_version": least}); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,40 @@
+{{- define "securenotes-operator.name" -}}
+{{- .Release.Name | trunc 53 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "securenotes-operator.serviceAccount" -}}
+{{- default (include "securenotes-operator.name" .) .Values.serviceAccount.name -}}
+{{- end }}
+
+{{- define "securenotes-operator.selector" -}}
+app.kubernetes.io/name: securenotes-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "securenotes-operator.labels" -}}
+{{ include "securenotes-operator.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: securenotes
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- /* image takes a dict of image values and the default tag. */ -}}
+{{- define "securenotes-operator.image" -}}
+{{- with .image.registry }}{{ . }}/{{ end }}{{ .image.repository }}
+{{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ default .tag .image.tag }}{{ end }}
+{{- end }}
+
+{{- define "securenotes-operator.config" -}}
+apiVersion: config.securenotes.dev/v1alpha1
+kind: OperatorConfig
+operandImage: {{ include "securenotes-operator.image" (dict "image" .Values.operand.image "tag" .Chart.AppVersion) | quote }}
+operandImagePullPolicy: {{ .Values.operand.image.pullPolicy }}
+operatorNamespace: {{ .Release.Namespace }}
+operatorServiceAccount: {{ include "securenotes-operator.serviceAccount" . }}
+vaultResyncInterval: {{ .Values.vaultResyncInterval }}
+{{- with .Values.watchNamespaces }}
+watchNamespaces: {{ toJson . }}
+{{- end }}
+vaultConnections: {{ toJson .Values.vaultConnections }}
+{{- end }}

@@ -1,10 +1,221 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
 	"github.com/spf13/cobra"
+
+	"github.com/securenotes/securenotes/hack/kind/internal/debian"
+	"github.com/securenotes/securenotes/hack/kind/internal/docker"
+	"github.com/securenotes/securenotes/hack/kind/internal/testrun"
+	"github.com/securenotes/securenotes/hack/kind/internal/toolchain"
 )
 
 var errTestsFailed = errors.New("tests failed")
 
-func testCommand() *cobra.Command { return &cobra.Command{Use: "test"} }
+// testing is one run of some suites and what came of it.
+type testing struct {
+	*app
+	flags   []string // for go test, from the command line
+	results []testrun.Result
+	notRun  []string // in sentences
+}
+
+var suites = []struct {
+	name string
+	run  func(*testing, context.Context) error
+}{
+	{"unit", (*testing).unit},
+	{"integration", (*testing).integration},
+	{"e2e", (*testing).endToEnd},
+}
+
+func testCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "test [unit|integration|e2e]... [-- flags of go test]",
+		Short: "run the test suites (default: all); sets up what they need",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a, err := newApp(cmd.OutOrStdout())
+			if err != nil {
+				return err
+			}
+			t := &testing{app: a}
+			if n := cmd.ArgsLenAtDash(); n >= 0 {
+				args, t.flags = args[:n], args[n:]
+			}
+			for _, name := range args {
+				if !slices.ContainsFunc(suites, func(s struct {
+					name string
+					run  func(*testing, context.Context) error
+				}) bool {
+					return s.name == name
+				}) {
+					return fmt.Errorf("no suite is called %q", name)
+				}
+			}
+			for _, s := range suites {
+				if len(args) > 0 && !slices.Contains(args, s.name) {
+					continue
+				}
+				if err := s.run(t, cmd.Context()); err != nil {
+					if cmd.Context().Err() != nil {
+						return err
+					}
+					// What keeps a suite from running is as much a failure as a test that fails.
+					t.results = append(t.results, testrun.Result{Suite: s.name, Counts: testrun.Counts{Failed: 1},
+						Failures: []testrun.Failure{{Name: s.name + " could not be run", Output: err.Error()}}})
+				}
+			}
+			return t.summary()
+		},
+	}
+}
+
+// unit runs every module's tests that need nothing but Go, with the race detector where there is a C
+// compiler for it.
+func (t *testing) unit(ctx context.Context) error {
+	args, env := []string{"-timeout", "15m"}, []string{"CGO_ENABLED=0"}
+	if ok, _ := debian.CanInstall(); ok {
+		if err := debian.Ensure(ctx, t.Say, "gcc", "/usr/include/stdio.h"); err != nil {
+			t.Say("no race detector: %v", err)
+		}
+	}
+	if _, err := exec.LookPath("gcc"); err == nil && debian.Has("/usr/include/stdio.h") {
+		args, env = append(args, "-race"), []string{"CGO_ENABLED=1"}
+	} else {
+		t.notRun = append(t.notRun, "the race detector in unit tests: it takes a C compiler (Debian packages gcc and libc6-dev)")
+	}
+	args = append(append(args, t.flags...), "./...")
+	for _, m := range []struct{ name, dir string }{{"unit", "."}, {"unit (hack/kind)", "hack/kind"}} {
+		if err := t.runSuite(ctx, testrun.Suite{Name: m.name, Dir: filepath.Join(t.layout.Root, m.dir), Args: args, Env: env}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// integration runs the tests against a real API server, a real Vault and a real PostgreSQL, which
+// they start by themselves.
+func (t *testing) integration(ctx context.Context) error {
+	if !debian.Has(debian.Postgres15) {
+		if ok, why := debian.CanInstall(); !ok {
+			t.notRun = append(t.notRun, "integration: PostgreSQL 15 is missing (Debian package postgresql-15) and "+why)
+			return nil
+		}
+		if err := debian.Ensure(ctx, t.Say, debian.Postgres15); err != nil {
+			return err
+		}
+	}
+	var assets string
+	if err := t.Step(ctx, "Tools for integration tests", func(ctx context.Context) (string, error) {
+		note, err := t.tools.Ensure(ctx, toolchain.ForIntegration...)
+		if err == nil {
+			assets, err = t.tools.LinkEnvtest()
+		}
+		return note, err
+	}); err != nil {
+		return err
+	}
+	packages, tests, err := testrun.Tagged(ctx, t.layout.Root, "integration")
+	if err != nil {
+		return err
+	}
+	if len(tests) == 0 {
+		return errors.New("no test has the build tag integration")
+	}
+	args := []string{"-tags", "integration", "-timeout", "25m", "-run", "^(" + strings.Join(tests, "|") + ")$"}
+	return t.runSuite(ctx, testrun.Suite{
+		Name: "integration", Dir: t.layout.Root, Tests: true, Args: append(append(args, t.flags...), packages...),
+		Env: []string{
+			"CGO_ENABLED=0", "KUBEBUILDER_ASSETS=" + assets,
+			"SECURENOTES_TEST_VAULT=" + t.tools.Path(toolchain.Vault),
+			"SECURENOTES_TEST_POSTGRES=" + filepath.Dir(debian.Postgres15),
+		},
+	})
+}
+
+// endToEnd runs hack/e2e on the real cluster, which it brings up as `make run` does.
+func (t *testing) endToEnd(ctx context.Context) error {
+	d, ok := docker.Find(ctx)
+	if !ok && os.Geteuid() != 0 {
+		t.notRun = append(t.notRun, "e2e: no Docker daemon answers and only root may start one")
+		return nil
+	}
+	unlock, err := t.layout.Lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := t.upWithSample(ctx); err != nil {
+		return err
+	}
+	if d, ok = docker.Find(ctx); !ok {
+		return errors.New("the Docker daemon is gone")
+	}
+	env, err := os.ReadFile(t.layout.RunEnv())
+	if err != nil {
+		return err
+	}
+	path := []string{}
+	for _, p := range []toolchain.Program{toolchain.Kubectl, toolchain.Helm, toolchain.Kind, toolchain.Vault} {
+		path = append(path, filepath.Dir(t.tools.Path(p)))
+	}
+	s := testrun.Suite{
+		Name: "e2e", Dir: t.layout.Root, Tests: true,
+		Args: append(append([]string{"-tags", "e2e", "-count", "1", "-timeout", "25m"}, t.flags...), "./hack/e2e/..."),
+		Env: append(append(strings.Fields(string(env)), d.Env()...),
+			"CGO_ENABLED=0", "SECURENOTES_CLUSTER_DIR="+t.layout.Cluster(), "PATH="+strings.Join(append(path, os.Getenv("PATH")), ":")),
+	}
+	return t.runSuite(ctx, s)
+}
+
+func (t *testing) runSuite(ctx context.Context, s testrun.Suite) error {
+	return t.Step(ctx, "Tests: "+s.Name, func(ctx context.Context) (string, error) {
+		r, err := s.Run(ctx, t.Console)
+		if err != nil {
+			return "", err
+		}
+		t.results = append(t.results, r)
+		return count(r.Counts), nil
+	})
+}
+
+// summary prints failures in full, then the counts of each suite, what was not run, and last one
+// line that a machine can read.
+func (t *testing) summary() error {
+	var total testrun.Counts
+	for _, r := range t.results {
+		for _, f := range r.Failures {
+			t.Title("\n--- FAIL: %s (%s)", f.Name, r.Suite)
+			t.Title("%s", strings.TrimRight(f.Output, "\n"))
+		}
+	}
+	t.Title("\nTests after %s:", t.Elapsed())
+	for _, r := range t.results {
+		total = total.Add(r.Counts)
+		t.Say("%-18s %s", r.Suite, count(r.Counts))
+	}
+	for _, n := range t.notRun {
+		t.Title("NOT RUN: %s", n)
+	}
+	t.Title("%s", count(total))
+	if total.Failed > 0 {
+		return errTestsFailed
+	}
+	return nil
+}
+
+func count(c testrun.Counts) string {
+	s := fmt.Sprintf("%d passed, %d failed", c.Passed, c.Failed)
+	if c.Skipped > 0 {
+		s += fmt.Sprintf(", %d skipped", c.Skipped)
+	}
+	return s
+}

@@ -1,0 +1,130 @@
+# SecureNotes. `make` alone lists the targets.
+#
+# Nothing is installed by hand: the tools are pinned in hack/tools, built from Go modules on first
+# use, and kept in ~/.cache/securenotes (SECURENOTES_CACHE moves it).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export GOWORK := off
+BIN := $(CURDIR)/bin
+KIND := $(BIN)/kind
+
+# Paths of tools: asking builds a tool that is missing. They expand only in the targets that use them.
+tool = $$($(KIND) tools --path $(1))
+CONTROLLER_GEN = $(call tool,controller-gen)
+HELM = $(call tool,helm)
+GOLANGCI_LINT = $(call tool,golangci-lint)
+
+CHART := charts/securenotes-operator
+# Every Go module that is ours; tools that are only pinned have no code to check.
+MODULES := . hack/kind hack/tools/cert-manager hack/tools/volume-provisioner
+# Build tags under which code is checked, so that tests of every suite are.
+TAGS := integration,e2e
+
+##@ Use
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-zA-Z0-9_-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: $(KIND) ## bring up a real cluster, the operator and a notes service on it, and show it at work
+	@exec $(KIND) run
+
+.PHONY: down
+down: $(KIND) ## remove everything that run or test started or added
+	@exec $(KIND) down
+
+.PHONY: serve
+serve: ## run the notes API alone, without a cluster (not for secrets); ARGS="--listen ..." are passed on
+	@mkdir -p $(BIN) && CGO_ENABLED=0 go build -o $(BIN)/securenotes ./app/cmd/securenotes
+	@exec $(BIN)/securenotes serve --dev $(ARGS)
+
+##@ Test
+
+.PHONY: test
+test: $(KIND) ## run every test: unit, integration, end to end; sets up what they need
+	@exec $(KIND) test
+
+.PHONY: test-unit
+test-unit: $(KIND) ## run the tests that need nothing but Go
+	@exec $(KIND) test unit $(if $(ARGS),-- $(ARGS))
+
+.PHONY: test-integration
+test-integration: $(KIND) ## run the tests against a real API server, Vault and PostgreSQL; ARGS="-run ..."
+	@exec $(KIND) test integration $(if $(ARGS),-- $(ARGS))
+
+.PHONY: test-e2e
+test-e2e: $(KIND) ## run the end-to-end tests on the real cluster; ARGS="-run ..."
+	@exec $(KIND) test e2e $(if $(ARGS),-- $(ARGS))
+
+##@ Check
+
+.PHONY: verify
+verify: verify-fmt vet lint verify-generated chart-lint ## everything that CI checks before the tests
+
+.PHONY: fmt
+fmt: ## format the code
+	@for m in $(MODULES); do (cd $$m && go fmt ./...); done
+
+.PHONY: verify-fmt
+verify-fmt: ## fail when code is not formatted
+	@unformatted=$$(gofmt -l $(filter-out .,$(MODULES)) $(wildcard api app controllers hack/e2e hack/testenv)); \
+	if [ -n "$$unformatted" ]; then printf 'not formatted, run make fmt:\n%s\n' "$$unformatted" >&2; exit 1; fi
+
+.PHONY: vet
+vet: ## run go vet
+	@for m in $(MODULES); do echo "go vet: $$m"; (cd $$m && go vet -tags $(TAGS) ./...); done
+
+.PHONY: lint
+lint: $(KIND) ## run golangci-lint
+	@linter=$(GOLANGCI_LINT); for m in $(MODULES); do echo "golangci-lint: $$m"; \
+	  (cd $$m && $$linter run --config $(CURDIR)/.golangci.yml --build-tags $(TAGS) ./...); done
+
+.PHONY: chart-lint
+chart-lint: $(KIND) ## check the chart, its values schema, and that it renders
+	@helm=$(HELM); $$helm lint --strict $(CHART) && $$helm template release $(CHART) --namespace somewhere >/dev/null && echo "$(CHART) renders"
+
+##@ Build
+
+.PHONY: generate
+generate: $(KIND) ## regenerate everything that is derived from the API types
+	@gen=$(CONTROLLER_GEN); \
+	$$gen object paths=./api/... && \
+	$$gen crd paths=./api/... output:crd:dir=config/crd/bases
+
+.PHONY: verify-generated
+verify-generated: ## fail when generated files are not current
+	@before=$$(git status --porcelain=v1 --untracked-files=all | sort; git diff | sha256sum); \
+	$(MAKE) generate; \
+	after=$$(git status --porcelain=v1 --untracked-files=all | sort; git diff | sha256sum); \
+	if [ "$$before" != "$$after" ]; then git --no-pager diff --stat; echo "generated files were not current: commit what make generate wrote" >&2; exit 1; fi; \
+	echo "generated files are current"
+
+.PHONY: build
+build: ## build both binaries into bin/
+	@mkdir -p $(BIN) && CGO_ENABLED=0 go build -ldflags "-s -w" -o $(BIN)/ ./app/cmd/securenotes ./controllers/cmd/operator
+
+.PHONY: cluster
+cluster: $(KIND) ## bring up the cluster with cert-manager, Vault and PostgreSQL only
+	@exec $(KIND) cluster
+
+.PHONY: images
+images: $(KIND) ## build both images and put them on the cluster's nodes
+	@exec $(KIND) images
+
+.PHONY: tools
+tools: $(KIND) ## build every pinned tool into the cache
+	@exec $(KIND) tools
+
+.PHONY: clean
+clean: ## remove what was built in the checkout; the cluster (make down) and the cache stay
+	rm -rf $(BIN) dist
+
+# Always asked: go itself knows whether anything changed, in a fraction of a second.
+.PHONY: $(KIND)
+$(KIND):
+	@mkdir -p $(BIN) && cd hack/kind && CGO_ENABLED=0 go build -mod=readonly -o $@ .

@@ -1,0 +1,121 @@
+package config
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func valid() *Config {
+	return &Config{
+		APIVersion: APIVersion, Kind: Kind,
+		Deployment: Deployment{ID: "uid", Namespace: "ns", Name: "notes"},
+		TLS:        &TLS{CertFile: "/tls.crt", KeyFile: "/tls.key"},
+		Database:   Database{Postgres: &Postgres{URIFile: "/uri"}},
+		Keys: Keys{Vault: &Vault{
+			Address: "https://vault:8200", AuthMount: "kubernetes", Role: RoleAPI, TokenFile: "/token",
+			TransitMount: "transit", TransitKey: TransitKeyName("c", "ns", "notes"), KVMount: "secret", KVPath: KVPath("c", "ns", "notes"),
+		}},
+		Auth: Auth{Registration: RegistrationOpen, TokenTTL: Duration(24 * time.Hour), BcryptCost: 12, MinPasswordLength: 8},
+	}
+}
+
+func TestMarshalledConfigurationIsReadBack(t *testing.T) {
+	raw, err := Marshal(valid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := valid()
+	want.setDefaults()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestErrorsNameTheField(t *testing.T) {
+	for field, change := range map[string]func(*Config){
+		"apiVersion":                       func(c *Config) { c.APIVersion = "v2" },
+		"deployment.id":                    func(c *Config) { c.Deployment.ID = "" },
+		"deployment.name":                  func(c *Config) { c.Deployment.Name = "" },
+		"listen":                           func(c *Config) { c.Listen = "8443" },
+		"tls.keyFile":                      func(c *Config) { c.TLS.KeyFile = "" },
+		"database":                         func(c *Config) { c.Database.SQLite = &SQLite{Path: "/db"} },
+		"database.postgres.uriFile":        func(c *Config) { c.Database.Postgres.URIFile = "" },
+		"database.postgres.maxConnections": func(c *Config) { c.Database.Postgres.MaxConnections = -1 },
+		"keys":                             func(c *Config) { c.Keys.Vault = nil },
+		"keys.vault.address":               func(c *Config) { c.Keys.Vault.Address = "http://vault" },
+		"keys.vault.transitKey":            func(c *Config) { c.Keys.Vault.TransitKey = "../other" },
+		"keys.vault.kvPath":                func(c *Config) { c.Keys.Vault.KVPath = "a//b" },
+		"keys.vault.authMount":             func(c *Config) { c.Keys.Vault.AuthMount = "a?b" },
+		"auth.registration":                func(c *Config) { c.Auth.Registration = "Maybe" },
+		"auth.tokenTTL":                    func(c *Config) { c.Auth.TokenTTL = Duration(time.Second) },
+		"auth.bcryptCost":                  func(c *Config) { c.Auth.BcryptCost = 4 },
+		"auth.minPasswordLength":           func(c *Config) { c.Auth.MinPasswordLength = 7 },
+		"log.level":                        func(c *Config) { c.Log.Level = "loud" },
+	} {
+		t.Run(field, func(t *testing.T) {
+			c := valid()
+			change(c)
+			_, err := Marshal(c)
+			if field == "apiVersion" { // Marshal sets it
+				err = c.Validate()
+			}
+			if err == nil || !strings.Contains(err.Error(), field+":") && !strings.Contains(err.Error(), field+",") {
+				t.Errorf("error %v does not name %s", err, field)
+			}
+		})
+	}
+}
+
+func TestUnknownAndDuplicateFieldsAreRefused(t *testing.T) {
+	raw, err := Marshal(valid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, extra := range map[string]string{"unknown": "\nbcryptCost: 12\n", "duplicate": "\nkind: Config\n"} {
+		if _, err := Parse(append([]byte(nil), string(raw)+extra...)); err == nil {
+			t.Errorf("%s field accepted", name)
+		}
+	}
+}
+
+func TestNewSecretsAreValid(t *testing.T) {
+	keys, err := NewSessionKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keys.KeySet(); err != nil {
+		t.Error(err)
+	}
+	if _, err := NewPepper().Values(); err != nil {
+		t.Error(err)
+	}
+	keys.EncryptionKeyID = keys.SigningKeyID
+	if _, err := keys.KeySet(); err == nil {
+		t.Error("a signing key was accepted for encryption")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	raw, err := Marshal(valid())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	f.Add([]byte("kind: Config"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		c, err := Parse(raw)
+		if err != nil {
+			return
+		}
+		if err := c.Validate(); err != nil {
+			t.Errorf("parsed, but not valid: %v", err)
+		}
+	})
+}

@@ -1,0 +1,104 @@
+package accounts
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/securenotes/securenotes/app/config"
+)
+
+func newHasher(t testing.TB) *Hasher {
+	t.Helper()
+	// The cost does not matter here; production's least, 12, is the configuration's rule.
+	h, err := NewHasher(bcrypt.MinCost, config.NewPepper())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func hashed(t testing.TB, h *Hasher, password string) *User {
+	t.Helper()
+	hash, pepper, err := h.Hash(context.Background(), password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &User{ID: "u", PasswordHash: hash, PepperID: pepper}
+}
+
+func TestPasswordIsNotCut(t *testing.T) {
+	h := newHasher(t)
+	// bcrypt alone reads 72 bytes.
+	long := strings.Repeat("x", 200)
+	user := hashed(t, h, long)
+	if err := h.Verify(context.Background(), user, long); err != nil {
+		t.Errorf("the right password: %v", err)
+	}
+	for _, wrong := range []string{long[:199], long[:72], long + "x", strings.Repeat("x", 199) + "y", ""} {
+		if err := h.Verify(context.Background(), user, wrong); !errors.Is(err, ErrInvalidCredentials) {
+			t.Errorf("%d characters: %v", len(wrong), err)
+		}
+	}
+}
+
+func TestNobodyHasThePasswordOfTheDummyHash(t *testing.T) {
+	h := newHasher(t)
+	if err := h.Verify(context.Background(), nil, "no password has this text"); !errors.Is(err, ErrInvalidCredentials) {
+		t.Errorf("unknown user: %v", err)
+	}
+}
+
+func TestPepperIsPartOfTheHash(t *testing.T) {
+	h := newHasher(t)
+	user := hashed(t, h, "correct horse battery")
+	other := newHasher(t)
+	if err := other.Verify(context.Background(), user, "correct horse battery"); err == nil || errors.Is(err, ErrInvalidCredentials) {
+		t.Errorf("a missing pepper must not look like a wrong password: %v", err)
+	}
+}
+
+func TestHashingIsBounded(t *testing.T) {
+	h := newHasher(t)
+	for range cap(h.slots) {
+		h.slots <- struct{}{}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, _, err := h.Hash(ctx, "password"); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want the request's end", err)
+	}
+	<-h.slots
+	if _, _, err := h.Hash(context.Background(), "password"); err != nil {
+		t.Errorf("with a free slot: %v", err)
+	}
+}
+
+func TestUsernames(t *testing.T) {
+	for given, want := range map[string]string{
+		"alice": "alice", "Alice": "alice", " alice ": "alice", "ａｌｉｃｅ": "alice", "Ärger": "ärger",
+		"al": "", "": "", "a b c": "", "ali\x00ce": "", strings.Repeat("a", 65): "", "\xff\xff\xff": "",
+	} {
+		got, err := canonicalUsername(given)
+		var invalid *InvalidError
+		if got != want || (want == "") != errors.As(err, &invalid) {
+			t.Errorf("%q: %q, %v; want %q", given, got, err, want)
+		}
+	}
+}
+
+func FuzzCanonicalUsername(f *testing.F) {
+	f.Add("Alice")
+	f.Fuzz(func(t *testing.T, given string) {
+		once, err := canonicalUsername(given)
+		if err != nil {
+			return
+		}
+		if twice, err := canonicalUsername(once); err != nil || twice != once {
+			t.Errorf("%q becomes %q, and that %q, %v", given, once, twice, err)
+		}
+	})
+}

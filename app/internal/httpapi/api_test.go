@@ -1,0 +1,361 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/accounts"
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/httpapi"
+	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/sessions"
+	"github.com/securenotes/securenotes/app/internal/store"
+	"github.com/securenotes/securenotes/app/internal/storetest"
+)
+
+// service is a whole API over a real database; its log is kept to be searched.
+type service struct {
+	*httptest.Server
+	log      *bytes.Buffer
+	db       *store.Store
+	provider *outage
+}
+
+// outage is a key provider that can be switched off, as a sealed Vault is.
+type outage struct {
+	envelope.KeyProvider
+	away bool
+}
+
+func (o *outage) Wrap(ctx context.Context, raw, derivation []byte) (envelope.Wrapped, error) {
+	if o.away {
+		return "", envelope.ErrUnavailable
+	}
+	return o.KeyProvider.Wrap(ctx, raw, derivation)
+}
+
+func (o *outage) Unwrap(ctx context.Context, items []envelope.WrappedItem) ([]envelope.UnwrapResult, error) {
+	if o.away {
+		return nil, envelope.ErrUnavailable
+	}
+	return o.KeyProvider.Unwrap(ctx, items)
+}
+
+func newService(t *testing.T, open storetest.Open, registrationOpen bool) *service {
+	t.Helper()
+	local, err := envelope.OpenLocal(filepath.Join(t.TempDir(), "master.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &service{log: &bytes.Buffer{}, db: open(t), provider: &outage{KeyProvider: local}}
+	sessionKeys, err := config.NewSessionKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := sessions.NewCodec("d1", sessionKeys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hasher, err := accounts.NewHasher(4, config.NewPepper())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := envelope.NewKeyring("d1", s.provider)
+	handler, err := httpapi.NewHandler(httpapi.Service{
+		Accounts: accounts.NewService(s.db, keys, hasher, accounts.Options{
+			RegistrationOpen: registrationOpen, MinPassword: 8, TokenTTL: time.Hour,
+		}),
+		Notes:  notes.NewService(s.db, envelope.NewCache(keys)),
+		Tokens: tokens, Log: slog.New(slog.NewTextHandler(s.log, nil)), Metrics: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Server = httptest.NewServer(handler)
+	t.Cleanup(s.Close)
+	return s
+}
+
+// answer is a response whose body has been read.
+type answer struct {
+	status int
+	header http.Header
+	body   map[string]any
+}
+
+func (s *service) call(t testing.TB, method, path, token, body string, header ...string) answer {
+	t.Helper()
+	request, err := http.NewRequest(method, s.URL+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		request.Header.Set(header[i], header[i+1])
+	}
+	response, err := s.Client().Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := answer{status: response.StatusCode, header: response.Header, body: map[string]any{}}
+	if err := json.Unmarshal(raw, &a.body); err != nil {
+		t.Fatalf("%s %s: status %d, the body is no JSON object: %q", method, path, a.status, raw)
+	}
+	for name, want := range map[string]string{
+		"Strict-Transport-Security": "max-age=31536000; includeSubDomains; preload", "X-Frame-Options": "DENY",
+		"X-Content-Type-Options": "nosniff", "X-XSS-Protection": "1; mode=block",
+		"Content-Security-Policy": "default-src 'self'; script-src 'self'", "Cache-Control": "no-store",
+	} {
+		if got := a.header.Get(name); got != want {
+			t.Errorf("%s %s: header %s is %q, want %q", method, path, name, got, want)
+		}
+	}
+	if a.status >= 400 && (a.body["error"] == nil || a.body["request_id"] != a.header.Get("X-Request-Id")) {
+		t.Errorf("%s %s: error body %v", method, path, a.body)
+	}
+	return a
+}
+
+func (s *service) signIn(t testing.TB, username string) string {
+	t.Helper()
+	credentials := `{"username":"` + username + `","password":"correct horse battery"}`
+	if a := s.call(t, "POST", "/api/auth/register", "", credentials); a.status != 201 {
+		t.Fatalf("register: %+v", a)
+	}
+	a := s.call(t, "POST", "/api/auth/login", "", credentials)
+	if a.status != 200 {
+		t.Fatalf("login: %+v", a)
+	}
+	return a.body["token"].(string)
+}
+
+// want checks status and error message.
+func (a answer) want(t testing.TB, what string, status int, message string) {
+	t.Helper()
+	if a.status != status || message != "" && a.body["error"] != message {
+		t.Errorf("%s: %d %v, want %d %q", what, a.status, a.body, status, message)
+	}
+}
+
+func TestAccounts(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token := s.signIn(t, "alice")
+		for what, tc := range map[string]struct {
+			path, body string
+			status     int
+			message    string
+		}{
+			"short username":   {"register", `{"username":"al","password":"longenough"}`, 400, "Username must be at least 3 characters"},
+			"short password":   {"register", `{"username":"bob","password":"short"}`, 400, "Password must be at least 8 characters"},
+			"long password":    {"register", `{"username":"bob","password":"` + strings.Repeat("x", 257) + `"}`, 400, "Password must be at most 256 characters"},
+			"name taken":       {"register", `{"username":"Alice","password":"longenough"}`, 409, "Username already exists"},
+			"no body":          {"register", ``, 400, "The request body is not the JSON object that is expected here"},
+			"no object":        {"register", `[]`, 400, ""},
+			"wrong type":       {"register", `{"username":7,"password":"longenough"}`, 400, "Field username has the wrong type"},
+			"unknown field":    {"register", `{"username":"bob","password":"longenough","admin":true}`, 400, ""},
+			"trailing data":    {"register", `{"username":"bob","password":"longenough"} {}`, 400, ""},
+			"wrong password":   {"login", `{"username":"alice","password":"wrong horse battery"}`, 401, "Invalid credentials"},
+			"unknown user":     {"login", `{"username":"nobody","password":"correct horse battery"}`, 401, "Invalid credentials"},
+			"impossible user":  {"login", `{"username":"a b","password":"correct horse battery"}`, 401, "Invalid credentials"},
+			"no password":      {"login", `{"username":"alice"}`, 400, "Missing credentials"},
+			"body over bounds": {"login", `{"username":"` + strings.Repeat("x", 1_500_000) + `"}`, 413, "The request body is too large"},
+		} {
+			t.Run(what, func(t *testing.T) {
+				s.call(t, "POST", "/api/auth/"+tc.path, "", tc.body).want(t, what, tc.status, tc.message)
+			})
+		}
+		s.call(t, "GET", "/api/notes", token, "").want(t, "signed in", 200, "")
+		s.call(t, "POST", "/api/auth/logout", token, "").want(t, "logout", 200, "")
+		s.call(t, "GET", "/api/notes", token, "").want(t, "after logout", 401, "Invalid token")
+		s.call(t, "POST", "/api/notes", token, `{"content":"x"}`).want(t, "after logout", 401, "Invalid token")
+		s.call(t, "GET", "/api/notes", "", "").want(t, "no token", 401, "Missing token")
+		s.call(t, "GET", "/api/notes", "a.b.c.d.e", "").want(t, "no token of ours", 401, "Invalid token")
+		s.call(t, "GET", "/api/nothing", "", "").want(t, "no route", 404, "Not found")
+		s.call(t, "PATCH", "/api/notes", "", "").want(t, "no method", 405, "Method not allowed")
+	})
+}
+
+func TestClosedRegistration(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, false)
+		s.call(t, "POST", "/api/auth/register", "", `{"username":"alice","password":"correct horse battery"}`).
+			want(t, "register", 403, "Registration is closed")
+	})
+}
+
+func TestNotes(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		alice, mallory := s.signIn(t, "alice"), s.signIn(t, "mallory")
+		// Kept character for character, spaces and all.
+		const content = "  My secret \u0000note, 世界\n"
+		body, err := json.Marshal(map[string]any{"content": content, "title": "A title", "tags": []string{"x", "y"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		created := s.call(t, "POST", "/api/notes", alice, string(body))
+		created.want(t, "create", 201, "")
+		id := created.body["id"].(string)
+		read := s.call(t, "GET", "/api/notes/"+id, alice, "")
+		want := map[string]any{
+			"id": id, "content": content, "title": "A title", "tags": []any{"x", "y"},
+			"created_at": created.body["created_at"], "updated_at": created.body["created_at"],
+		}
+		if diff := cmp.Diff(want, read.body); read.status != 200 || diff != "" {
+			t.Errorf("read: %d\n%s", read.status, diff)
+		}
+		for _, method := range []string{"GET", "DELETE"} {
+			s.call(t, method, "/api/notes/"+id, mallory, "").want(t, method+" of another user", 404, "Note not found")
+		}
+		s.call(t, "PUT", "/api/notes/"+id, mallory, `{"content":"mine now"}`).want(t, "PUT of another user", 404, "Note not found")
+		s.call(t, "GET", "/api/notes/"+strings.ToUpper(id), alice, "").want(t, "another spelling of the id", 404, "Note not found")
+		s.call(t, "GET", "/api/notes/7", alice, "").want(t, "no id", 404, "Note not found")
+
+		s.call(t, "PUT", "/api/notes/"+id, alice, `{"content":"second"}`, "If-Match", `"7"`).want(t, "stale PUT", 412, "")
+		updated := s.call(t, "PUT", "/api/notes/"+id, alice, `{"content":"second"}`, "If-Match", read.header.Get("ETag"))
+		updated.want(t, "PUT", 200, "")
+		if again := s.call(t, "GET", "/api/notes/"+id, alice, ""); again.body["content"] != "second" || again.body["title"] != nil {
+			t.Errorf("after PUT: %v", again.body)
+		}
+		s.call(t, "DELETE", "/api/notes/"+id, alice, "", "If-Match", read.header.Get("ETag")).want(t, "stale DELETE", 412, "")
+		s.call(t, "DELETE", "/api/notes/"+id, alice, "").want(t, "DELETE", 200, "")
+		s.call(t, "GET", "/api/notes/"+id, alice, "").want(t, "after DELETE", 404, "Note not found")
+	})
+}
+
+func TestNoteLimits(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token := s.signIn(t, "alice")
+		note := func(fields map[string]any) string {
+			raw, err := json.Marshal(fields)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(raw)
+		}
+		// Four bytes a character: the limit is of characters.
+		s.call(t, "POST", "/api/notes", token, note(map[string]any{"content": strings.Repeat("𝄞", 100_000)})).want(t, "100,000 characters", 201, "")
+		for what, tc := range map[string]struct{ body, message string }{
+			"blank":         {note(map[string]any{"content": " \n\t"}), "Invalid note content"},
+			"none":          {`{}`, "Invalid note content"},
+			"too long":      {note(map[string]any{"content": strings.Repeat("x", 100_001)}), "Invalid note content"},
+			"long title":    {note(map[string]any{"content": "x", "title": strings.Repeat("x", 201)}), "Invalid note title"},
+			"many tags":     {note(map[string]any{"content": "x", "tags": strings.Split(strings.Repeat("x", 21), "")}), "Invalid note tags"},
+			"blank tag":     {note(map[string]any{"content": "x", "tags": []string{" "}}), "Invalid note tags"},
+			"content of 7":  {`{"content":7}`, "Field content has the wrong type"},
+			"unknown field": {`{"content":"x","owner":"y"}`, ""},
+		} {
+			s.call(t, "POST", "/api/notes", token, tc.body).want(t, what, 400, tc.message)
+		}
+	})
+}
+
+func TestListPages(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token := s.signIn(t, "alice")
+		if empty := s.call(t, "GET", "/api/notes", token, ""); !cmp.Equal(empty.body, map[string]any{"notes": []any{}}) {
+			t.Errorf("no notes: %v", empty.body)
+		}
+		var want []string
+		for range 5 {
+			created := s.call(t, "POST", "/api/notes", token, `{"content":"x"}`)
+			want = append([]string{created.body["id"].(string)}, want...)
+		}
+		var got []string
+		cursor := ""
+		for pages := 0; pages == 0 || cursor != ""; pages++ {
+			page := s.call(t, "GET", "/api/notes?limit=2&cursor="+cursor, token, "")
+			page.want(t, "page", 200, "")
+			for _, n := range page.body["notes"].([]any) {
+				got = append(got, n.(map[string]any)["id"].(string))
+			}
+			cursor, _ = page.body["next_cursor"].(string)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+		for _, query := range []string{"limit=0", "limit=201", "limit=x", "cursor=x"} {
+			s.call(t, "GET", "/api/notes?"+query, token, "").want(t, query, 400, "")
+		}
+	})
+}
+
+// TestKeyProviderAway: a cached key serves, everything else is 503, and nothing is stored.
+func TestKeyProviderAway(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		warm, cold := s.signIn(t, "warm"), s.signIn(t, "cold")
+		id := s.call(t, "POST", "/api/notes", warm, `{"content":"before"}`).body["id"].(string)
+		s.provider.away = true
+		s.call(t, "GET", "/api/notes/"+id, warm, "").want(t, "cached key, read", 200, "")
+		s.call(t, "POST", "/api/notes", warm, `{"content":"during"}`).want(t, "cached key, create", 201, "")
+		refused := s.call(t, "POST", "/api/notes", cold, `{"content":"during"}`)
+		refused.want(t, "no cached key", 503, "The key service is unavailable, try again later")
+		if refused.header.Get("Retry-After") == "" {
+			t.Error("503 without Retry-After")
+		}
+		s.call(t, "POST", "/api/auth/register", "", `{"username":"late","password":"correct horse battery"}`).want(t, "register", 503, "")
+		if list := s.call(t, "GET", "/api/notes", cold, ""); len(list.body["notes"].([]any)) != 0 {
+			t.Errorf("stored although it could not be sealed: %v", list.body)
+		}
+		s.provider.away = false
+		s.call(t, "POST", "/api/notes", cold, `{"content":"after"}`).want(t, "provider back", 201, "")
+		s.call(t, "POST", "/api/auth/register", "", `{"username":"late","password":"correct horse battery"}`).want(t, "register", 201, "")
+	})
+}
+
+func TestDatabaseAway(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token := s.signIn(t, "alice")
+		if err := s.db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		a := s.call(t, "POST", "/api/notes", token, `{"content":"secret content"}`)
+		if a.status < 500 || a.body["id"] != nil {
+			t.Errorf("answered %d %v without a database", a.status, a.body)
+		}
+	})
+}
+
+func TestLogHoldsNoSecret(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token := s.signIn(t, "alice")
+		id := s.call(t, "POST", "/api/notes", token, `{"content":"the secret content","title":"the secret title"}`).body["id"].(string)
+		s.call(t, "GET", "/api/notes/"+id+"?q=the+secret+query", token, "")
+		s.call(t, "POST", "/api/auth/login", "", `{"username":"alice","password":"the secret password"}`)
+		log := s.log.String()
+		if strings.Count(log, "msg=request") < 5 {
+			t.Errorf("requests are not logged:\n%s", log)
+		}
+		for _, secret := range []string{"secret", "correct horse", token, id} {
+			if strings.Contains(log, secret) {
+				t.Errorf("the log holds %q:\n%s", secret, log)
+			}
+		}
+	})
+}

@@ -1,0 +1,422 @@
+package reencrypt_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/accounts"
+	"github.com/securenotes/securenotes/app/internal/deployment"
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/reencrypt"
+	"github.com/securenotes/securenotes/app/internal/sessions"
+	"github.com/securenotes/securenotes/app/internal/store"
+	"github.com/securenotes/securenotes/app/internal/storetest"
+)
+
+var ctx = context.Background()
+
+// world is one deployment: a database, a master key that the test rotates, and users with notes.
+type world struct {
+	open     storetest.Open
+	db       *store.Store
+	provider *envelope.Local
+	keys     *envelope.Keyring
+	users    []*user
+}
+
+// user is a signed-in user and what each of the user's notes must read back as.
+type user struct {
+	id    sessions.Identity
+	notes map[string]string
+}
+
+func newWorld(t *testing.T, open storetest.Open, users, notesEach int) *world {
+	t.Helper()
+	provider, err := envelope.OpenLocal(filepath.Join(t.TempDir(), "master.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{open: open, db: open(t), provider: provider, keys: envelope.NewKeyring("d1", provider)}
+	if err := deployment.Claim(ctx, w.db, w.keys, config.Deployment{ID: "d1", Namespace: "ns", Name: "n"}); err != nil {
+		t.Fatal(err)
+	}
+	for range users {
+		u := w.addUser(t)
+		for i := range notesEach {
+			w.addNote(t, w.api(), u, fmt.Sprintf("note %d of %s", i, u.id.Owner))
+		}
+	}
+	return w
+}
+
+// api is an API process: its cache is its own.
+func (w *world) api() *notes.Service { return notes.NewService(w.db, envelope.NewCache(w.keys)) }
+
+func (w *world) addUser(t testing.TB) *user {
+	t.Helper()
+	u := &user{id: sessions.Identity{Owner: uuid.NewString(), Session: uuid.NewString()}, notes: map[string]string{}}
+	key, err := w.keys.Generate(ctx, u.id.Owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	account := accounts.User{ID: u.id.Owner, Username: u.id.Owner, PasswordHash: "h", PepperID: "p", CreatedAt: time.Now()}
+	if err := w.db.CreateUser(ctx, account, key); err != nil {
+		t.Fatal(err)
+	}
+	session := sessions.Session{Identity: u.id, CreatedAt: time.Now(), ExpiresAt: time.Now().Add(time.Hour)}
+	if err := w.db.CreateSession(ctx, session); err != nil {
+		t.Fatal(err)
+	}
+	w.users = append(w.users, u)
+	return u
+}
+
+func (w *world) addNote(t testing.TB, api *notes.Service, u *user, content string) {
+	t.Helper()
+	n, err := api.Create(ctx, u.id, notes.Text{Content: content, Title: "title", Tags: []string{"a", "b"}})
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	u.notes[n.ID] = content
+}
+
+func (w *world) job(strategy reencrypt.Strategy, to int) *reencrypt.Job {
+	whole, err := reencrypt.Shard(0, 1)
+	if err != nil {
+		panic(err)
+	}
+	return &reencrypt.Job{
+		Store: w.db, Keys: w.keys, Strategy: strategy, To: to, Range: whole, Canary: true,
+		Progress: func(int64, int64) {}, Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+func (w *world) verification(strategy reencrypt.Strategy, to int) *reencrypt.Verification {
+	return &reencrypt.Verification{
+		Store: w.db, Keys: w.keys, Strategy: strategy, To: to, All: true, Progress: func(int64, int64) {},
+	}
+}
+
+func (w *world) rotate(t testing.TB) int {
+	t.Helper()
+	to, err := w.provider.Rotate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+// mustHold shows, with a cold cache and only the newest master key version, that every note reads
+// back, and that nothing is left over.
+func (w *world) mustHold(t *testing.T, strategy reencrypt.Strategy, to int) {
+	t.Helper()
+	report, err := w.verification(strategy, to).Run(ctx)
+	if err != nil {
+		t.Fatalf("verify: %v", err)
+	}
+	if report.Keys != int64(len(w.users)) {
+		t.Errorf("%d owner keys for %d users: some are left over", report.Keys, len(w.users))
+	}
+	if err := w.provider.Retire(to); err != nil {
+		t.Fatal(err)
+	}
+	api := w.api()
+	for _, u := range w.users {
+		for id, want := range u.notes {
+			n, err := api.Get(ctx, u.id, id)
+			if err != nil || n.Content != want || n.Title != "title" || len(n.Tags) != 2 {
+				t.Errorf("note %s: %+v, %v; want %q", id, n, err, want)
+			}
+		}
+		list, err := api.List(ctx, u.id, "", 1000)
+		if err != nil || len(list) != len(u.notes) {
+			t.Errorf("%d notes listed, %v; want %d", len(list), err, len(u.notes))
+		}
+	}
+}
+
+func eachStrategy(t *testing.T, test func(t *testing.T, open storetest.Open, strategy reencrypt.Strategy)) {
+	for _, strategy := range []reencrypt.Strategy{reencrypt.Reencrypt, reencrypt.Rewrap} {
+		t.Run(string(strategy), func(t *testing.T) {
+			storetest.Each(t, func(t *testing.T, open storetest.Open) { test(t, open, strategy) })
+		})
+	}
+}
+
+func TestRotation(t *testing.T) {
+	eachStrategy(t, func(t *testing.T, open storetest.Open, strategy reencrypt.Strategy) {
+		w := newWorld(t, open, 3, 130) // more than one batch each
+		warm := w.api()
+		for _, u := range w.users {
+			w.addNote(t, warm, u, "warms the cache")
+		}
+		to := w.rotate(t)
+		if _, err := w.verification(strategy, to).Run(ctx); !errors.Is(err, reencrypt.ErrStaleRows) {
+			t.Fatalf("verified before the work: %v", err)
+		}
+		job := w.job(strategy, to)
+		var done, total int64
+		job.Progress = func(d, t int64) { done, total = d, t }
+		if err := job.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if done != 3*131 || total != done {
+			t.Errorf("progress ended at %d of %d, want %d", done, total, 3*131)
+		}
+		// An API process whose cache is from before the rotation goes on without a restart.
+		for _, u := range w.users {
+			w.addNote(t, warm, u, "written by a stale process")
+		}
+		w.mustHold(t, strategy, to)
+		if err := w.job(strategy, to).Run(ctx); err != nil {
+			t.Errorf("a second run: %v", err)
+		}
+	})
+}
+
+// failingProvider fails one call: the n-th.
+type failingProvider struct {
+	envelope.KeyProvider
+	failAt int32
+	calls  atomic.Int32
+}
+
+var errInjected = errors.New("injected")
+
+func (p *failingProvider) fail() error {
+	if p.calls.Add(1) == p.failAt {
+		return errInjected
+	}
+	return nil
+}
+
+func (p *failingProvider) Wrap(ctx context.Context, raw, derivation []byte) (envelope.Wrapped, error) {
+	if err := p.fail(); err != nil {
+		return "", err
+	}
+	return p.KeyProvider.Wrap(ctx, raw, derivation)
+}
+
+func (p *failingProvider) Unwrap(ctx context.Context, items []envelope.WrappedItem) ([]envelope.UnwrapResult, error) {
+	if err := p.fail(); err != nil {
+		return nil, err
+	}
+	return p.KeyProvider.Unwrap(ctx, items)
+}
+
+func (p *failingProvider) Rewrap(ctx context.Context, items []envelope.WrappedItem) ([]envelope.RewrapResult, error) {
+	if err := p.fail(); err != nil {
+		return nil, err
+	}
+	return p.KeyProvider.Rewrap(ctx, items)
+}
+
+// TestRotationSurvivesAFailureAtEveryKeyCall stops the Job at each call of the key provider in turn,
+// which lies between every two database effects of an owner, and runs it again.
+func TestRotationSurvivesAFailureAtEveryKeyCall(t *testing.T) {
+	eachStrategy(t, func(t *testing.T, open storetest.Open, strategy reencrypt.Strategy) {
+		w := newWorld(t, open, 3, 3)
+		failed := 0
+		for failAt := int32(1); ; failAt++ {
+			to := w.rotate(t)
+			job := w.job(strategy, to)
+			job.Keys = envelope.NewKeyring("d1", &failingProvider{KeyProvider: w.provider, failAt: failAt})
+			err := job.Run(ctx)
+			if err == nil {
+				break // past the last call
+			}
+			if !errors.Is(err, errInjected) {
+				t.Fatalf("call %d: %v", failAt, err)
+			}
+			failed++
+			if err := w.job(strategy, to).Run(ctx); err != nil {
+				t.Fatalf("after a failure at call %d: %v", failAt, err)
+			}
+			w.mustHold(t, strategy, to)
+		}
+		if failed < 3 {
+			t.Errorf("only %d failures were injected", failed)
+		}
+	})
+}
+
+// TestRotationWhileUsersWrite: two Jobs of the same shard at once, and writers with caches of their
+// own that create, change and delete.
+func TestRotationWhileUsersWrite(t *testing.T) {
+	eachStrategy(t, func(t *testing.T, open storetest.Open, strategy reencrypt.Strategy) {
+		w := newWorld(t, open, 4, 20)
+		stop := make(chan struct{})
+		var writers sync.WaitGroup
+		for _, u := range w.users {
+			api := w.api()
+			writers.Go(func() {
+				for i := 0; ; i++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					w.addNote(t, api, u, fmt.Sprintf("note %d during the rotation", i))
+					for id := range u.notes {
+						change(t, api, u, id, i)
+						break
+					}
+				}
+			})
+		}
+		to := 0
+		for range 3 {
+			to = w.rotate(t)
+			var jobs sync.WaitGroup
+			for range 2 {
+				jobs.Go(func() {
+					if err := w.job(strategy, to).Run(ctx); err != nil {
+						t.Errorf("to %d: %v", to, err)
+					}
+				})
+			}
+			jobs.Wait()
+		}
+		close(stop)
+		writers.Wait()
+		w.mustHold(t, strategy, to)
+	})
+}
+
+// change updates the note, and every third time deletes it.
+func change(t testing.TB, api *notes.Service, u *user, id string, i int) {
+	if i%3 == 0 {
+		if err := api.Delete(ctx, u.id, id, 0); err != nil {
+			t.Errorf("delete: %v", err)
+		}
+		delete(u.notes, id)
+		return
+	}
+	content := fmt.Sprintf("changed %d", i)
+	if _, err := api.Update(ctx, u.id, id, 0, notes.Text{Content: content, Title: "title", Tags: []string{"x", "y"}}); err != nil {
+		t.Errorf("update: %v", err)
+		return
+	}
+	u.notes[id] = content
+}
+
+func TestOlderRotationStops(t *testing.T) {
+	eachStrategy(t, func(t *testing.T, open storetest.Open, strategy reencrypt.Strategy) {
+		w := newWorld(t, open, 1, 1)
+		older, newer := w.rotate(t), w.rotate(t)
+		if err := w.job(strategy, newer).Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.job(strategy, older).Run(ctx); !errors.Is(err, store.ErrSuperseded) {
+			t.Errorf("the older rotation: %v, want ErrSuperseded", err)
+		}
+		w.mustHold(t, strategy, newer)
+	})
+}
+
+func TestShardsCoverEveryOwnerOnce(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		w := newWorld(t, open, 12, 1)
+		to := w.rotate(t)
+		const shards = 5
+		var sum int64
+		for i := range shards {
+			job := w.job(reencrypt.Reencrypt, to)
+			owners, err := reencrypt.Shard(i, shards)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var done int64
+			job.Range, job.Canary = owners, i == 0
+			job.Progress = func(d, _ int64) { done = d }
+			if err := job.Run(ctx); err != nil {
+				t.Fatal(err)
+			}
+			sum += done
+		}
+		if sum != 12 {
+			t.Errorf("%d notes were done, want 12", sum)
+		}
+		w.mustHold(t, reencrypt.Reencrypt, to)
+	})
+}
+
+func TestRewrappedKeysAreStaleForReencrypt(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		w := newWorld(t, open, 1, 1)
+		to := w.rotate(t)
+		if err := w.job(reencrypt.Rewrap, to).Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.verification(reencrypt.Reencrypt, to).Run(ctx); !errors.Is(err, reencrypt.ErrStaleRows) {
+			t.Errorf("the keys' bytes are as old as before: %v", err)
+		}
+	})
+}
+
+// TestVerificationFindsDamage: what the counts cannot see, opening does.
+func TestVerificationFindsDamage(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		w := newWorld(t, open, 2, 1)
+		to := w.rotate(t)
+		if err := w.job(reencrypt.Reencrypt, to).Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		tables, _, err := w.db.SealedColumns(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		owner := w.users[0].id.Owner
+		key, _, err := w.db.CurrentKey(ctx, owner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, err := w.db.SealedRows(ctx, tables[0], owner, key.ID, "", 1)
+		if err != nil || len(rows) != 1 {
+			t.Fatalf("%d rows, %v", len(rows), err)
+		}
+		rows[0].Values[0][20] ^= 1
+		if _, err := w.db.ReplaceSealed(ctx, to, tables[0], owner, key.ID, key.ID, rows); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.verification(reencrypt.Reencrypt, to).Run(ctx); !errors.Is(err, envelope.ErrNotAuthentic) {
+			t.Errorf("error %v, want ErrNotAuthentic", err)
+		}
+	})
+}
+
+func TestAnotherDeploymentOrKeyIsRefused(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		w := newWorld(t, open, 0, 0)
+		if err := deployment.Check(ctx, w.db, w.keys, config.Deployment{ID: "d2"}); !errors.Is(err, deployment.ErrOtherDeployment) {
+			t.Errorf("another deployment: %v", err)
+		}
+		other, err := envelope.OpenLocal(filepath.Join(t.TempDir(), "other.key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = deployment.Check(ctx, w.db, envelope.NewKeyring("d1", other), config.Deployment{ID: "d1"})
+		if !errors.Is(err, deployment.ErrWrongKey) {
+			t.Errorf("another master key: %v", err)
+		}
+		to := w.rotate(t)
+		if err := w.provider.Retire(to); err != nil {
+			t.Fatal(err)
+		}
+		if err := deployment.Check(ctx, w.db, w.keys, config.Deployment{ID: "d1"}); !errors.Is(err, deployment.ErrWrongKey) {
+			t.Errorf("a database from before the retired version: %v", err)
+		}
+	})
+}

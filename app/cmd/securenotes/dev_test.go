@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// devServer runs serve --dev over a directory until stop is called.
+func devServer(t *testing.T, dir string) (client *http.Client, url string, stop func()) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	listener.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan int, 1)
+	go func() { ended <- run(ctx, []string{"serve", "--dev", "--listen", address, "--data", dir}) }()
+	stop = func() {
+		cancel()
+		if code := <-ended; code != 0 {
+			t.Errorf("serve --dev ended with %d", code)
+		}
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		if ca, err := os.ReadFile(filepath.Join(dir, "ca.crt")); err == nil {
+			pool := x509.NewCertPool()
+			pool.AppendCertsFromPEM(ca)
+			client = &http.Client{Transport: &http.Transport{
+				TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "localhost"}, ForceAttemptHTTP2: true,
+			}}
+			if response, err := client.Get("https://" + address + "/api/notes"); err == nil {
+				response.Body.Close()
+				return client, "https://" + address, stop
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("serve --dev does not answer")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func post(t *testing.T, client *http.Client, url, token, body string) map[string]any {
+	t.Helper()
+	request, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var answer map[string]any
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode >= 300 {
+		t.Fatalf("POST %s: %d %v %v", url, response.StatusCode, answer, err)
+	}
+	if response.TLS.Version != tls.VersionTLS13 || response.ProtoMajor != 2 {
+		t.Errorf("TLS %x, HTTP/%d; want TLS 1.3 and HTTP/2", response.TLS.Version, response.ProtoMajor)
+	}
+	return answer
+}
+
+// TestDevServer: notes outlive the process, and the directory holds no word of them.
+func TestDevServer(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	client, url, stop := devServer(t, dir)
+	credentials := `{"username":"alice","password":"correct horse battery"}`
+	post(t, client, url+"/api/auth/register", "", credentials)
+	token := post(t, client, url+"/api/auth/login", "", credentials)["token"].(string)
+	id := post(t, client, url+"/api/notes", token, `{"content":"My secret note","title":"My secret title"}`)["id"].(string)
+	stop()
+
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		for _, secret := range []string{"My secret", "correct horse battery", token} {
+			if bytes.Contains(raw, []byte(secret)) {
+				t.Errorf("%s holds %q", path, secret)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+
+	client, url, stop = devServer(t, dir)
+	defer stop()
+	request, err := http.NewRequest(http.MethodGet, url+"/api/notes/"+id, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(response.Body)
+	if err != nil || !bytes.Contains(raw, []byte("My secret note")) {
+		t.Errorf("after a restart: %d %s %v", response.StatusCode, raw, err)
+	}
+}
+
+func TestDevCertificateIsRenewed(t *testing.T) {
+	dir := t.TempDir()
+	start := time.Now()
+	if err := ensureDevCertificate(dir, start); err != nil {
+		t.Fatal(err)
+	}
+	read := func() string {
+		raw, err := os.ReadFile(filepath.Join(dir, "tls.crt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	first := read()
+	for _, tc := range []struct {
+		after   time.Duration
+		renewed bool
+	}{{time.Hour, false}, {devCertificateLife - time.Hour, true}} {
+		if err := ensureDevCertificate(dir, start.Add(tc.after)); err != nil {
+			t.Fatal(err)
+		}
+		if got := read() != first; got != tc.renewed {
+			t.Errorf("after %s: renewed %t, want %t", tc.after, got, tc.renewed)
+		}
+	}
+}
+
+func TestUsageErrors(t *testing.T) {
+	for _, args := range [][]string{
+		{"serve"}, {"serve", "--dev", "--config", "x"}, {"migrate"}, {"nonsense"},
+		{"reencrypt", "--config", "x"}, {"verify", "--config", "/nowhere", "--to-version", "2", "--strategy", "Rewrap"},
+		{"reencrypt", "--config", "/nowhere", "--to-version", "0", "--strategy", "Rewrap"},
+		{"reencrypt", "--config", "/nowhere", "--to-version", "2", "--strategy", "Other"},
+	} {
+		if code := run(context.Background(), args); code == 0 {
+			t.Errorf("securenotes %s succeeded", strings.Join(args, " "))
+		}
+	}
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/deployment"
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/reencrypt"
+	"github.com/securenotes/securenotes/app/internal/store"
+	"github.com/securenotes/securenotes/app/internal/vault"
+)
+
+func TestOutcome(t *testing.T) {
+	for name, tc := range map[string]struct {
+		err    error
+		reason string
+		exit   int
+	}{
+		"wrong configuration":   {fmt.Errorf("%w: x", errConfiguration), config.ReasonConfigInvalid, config.ExitConfiguration},
+		"newer rotation":        {fmt.Errorf("owner o: %w", store.ErrSuperseded), config.ReasonSuperseded, config.ExitSuperseded},
+		"no database secret":    {store.ErrSecretMissing, config.ReasonDatabaseSecretMissing, config.ExitRetryable},
+		"no database URI":       {store.ErrInvalidURI, config.ReasonDatabaseURIInvalid, config.ExitRetryable},
+		"wrong password":        {store.ErrAuthentication, config.ReasonDatabaseAuthenticationFailed, config.ExitRetryable},
+		"database away":         {store.ErrUnavailable, config.ReasonDatabaseUnreachable, config.ExitRetryable},
+		"other deployment":      {deployment.ErrOtherDeployment, config.ReasonDatabaseMismatch, config.ExitRetryable},
+		"wrong master key":      {fmt.Errorf("%w: %w", deployment.ErrWrongKey, envelope.ErrRefused), config.ReasonKeyMismatch, config.ExitRetryable},
+		"something left behind": {reencrypt.ErrStaleRows, config.ReasonStaleRows, config.ExitRetryable},
+		"Vault sealed":          {fmt.Errorf("%w: %w", vault.ErrUnavailable, vault.ErrSealed), config.ReasonVaultSealed, config.ExitRetryable},
+		"Vault away":            {vault.ErrUnavailable, config.ReasonVaultUnreachable, config.ExitRetryable},
+		"Vault denies":          {vault.ErrDenied, config.ReasonVaultDenied, config.ExitRetryable},
+		"anything else":         {errors.New("x"), config.ReasonFailed, config.ExitRetryable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			termination, exit := outcome(tc.err)
+			if termination.Reason != tc.reason || exit != tc.exit {
+				t.Errorf("reason %s, exit %d; want %s, %d", termination.Reason, exit, tc.reason, tc.exit)
+			}
+		})
+	}
+	long, _ := outcome(errors.New(strings.Repeat("x", 10_000)))
+	if len(long.Message) > maxTermination {
+		t.Errorf("a message of %d bytes", len(long.Message))
+	}
+}

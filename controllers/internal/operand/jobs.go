@@ -53,7 +53,8 @@ func ReencryptJob(sn *v1alpha1.SecureNotes, env Environment, work Work) *batchv1
 // VerifyJob checks, in a fresh process, that nothing is below the new version and every key works.
 func VerifyJob(sn *v1alpha1.SecureNotes, env Environment, work Work) *batchv1.Job {
 	return job(sn, env, work, ComponentVerify, 1,
-		"verify", "--config", configDirectory+"/"+rotationFile, "--to-version", strconv.FormatInt(work.ToVersion, 10))
+		"verify", "--config", configDirectory+"/"+rotationFile,
+		"--to-version", strconv.FormatInt(work.ToVersion, 10), "--strategy", string(work.Strategy))
 }
 
 func job(sn *v1alpha1.SecureNotes, env Environment, work Work, component string, pods int32, args ...string) *batchv1.Job {

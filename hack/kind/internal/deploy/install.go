@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -31,7 +30,7 @@ func (d Deploy) Operator(ctx context.Context) (string, error) {
 		return proc.New(d.Tools.Path(toolchain.Helm), append(args, "--namespace", OperatorNamespace, "--kubeconfig", d.Kube.Kubeconfig)...).
 			WithEnv("HELM_CACHE_HOME="+d.Layout.Machine("helm"), "HELM_CONFIG_HOME="+d.Layout.Machine("helm"), "HELM_DATA_HOME="+d.Layout.Machine("helm"))
 	}
-	if err := d.unlockRelease(ctx, helm); err != nil {
+	if err := d.unlockRelease(ctx); err != nil {
 		return "", err
 	}
 	if err := helm("upgrade", "--install", Release, chart, "--create-namespace", "--wait", "--timeout", "3m", "--values", path).Run(ctx); err != nil {
@@ -42,23 +41,9 @@ func (d Deploy) Operator(ctx context.Context) (string, error) {
 
 // unlockRelease takes away the mark of an upgrade that was killed: helm refuses every later one with
 // "another operation is in progress". The lock of this machine says that none is.
-func (d Deploy) unlockRelease(ctx context.Context, helm func(...string) *proc.Cmd) error {
-	out, err := helm("list", "--all", "--filter", "^"+Release+"$", "--output", "json").Output(ctx)
-	if err != nil {
-		return err
-	}
-	var releases []struct{ Status, Revision string }
-	if err := json.Unmarshal([]byte(out), &releases); err != nil {
-		return fmt.Errorf("read helm's list: %w", err)
-	}
-	for _, r := range releases {
-		if strings.HasPrefix(r.Status, "pending-") {
-			if err := d.Kube.Command("-n", OperatorNamespace, "delete", "secret", "sh.helm.release.v1."+Release+".v"+r.Revision).Run(ctx); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+func (d Deploy) unlockRelease(ctx context.Context) error {
+	return d.Kube.Command("-n", OperatorNamespace, "delete", "secret", "--ignore-not-found",
+		"--selector", "owner=helm,name="+Release+",status in (pending-install,pending-upgrade,pending-rollback)").Run(ctx)
 }
 
 // Sample applies config/samples and opens the sample's API at a port of this machine.

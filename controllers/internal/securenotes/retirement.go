@@ -77,6 +77,8 @@ func (r *Reconciler) createRetireJob(ctx context.Context, s *scope, name string,
 	}
 	job := operand.VerifyJob(s.sn, s.env, operand.Work{
 		Owner: metav1.NewControllerRef(s.sn, v1alpha1.GroupVersion.WithKind("SecureNotes")), Name: name, ToVersion: to,
+		// Only what wraps is at stake: no key may be left under a version that stops decrypting.
+		Strategy: v1alpha1.StrategyRewrap,
 	})
 	err := r.Client.Create(ctx, job)
 	if apierrors.IsAlreadyExists(err) {

@@ -74,7 +74,7 @@ func serve(ctx context.Context, c *config.Config, drain time.Duration, log *slog
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	probes := server.NewProbes("starting")
-	probeListener, err := net.Listen("tcp", c.MetricsListen)
+	probeListener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.MetricsListen)
 	if err != nil {
 		return fmt.Errorf("metrics and probes: %w", err)
 	}

@@ -12,10 +12,10 @@ var (
 	ErrNotFound           = errors.New("no such user")
 	ErrInvalidCredentials = errors.New("Invalid credentials")
 	ErrRegistrationClosed = errors.New("Registration is closed")
-	// ErrFenced: the new owner key was wrapped under a master key version that a rotation has left
+	// ErrFenced means that the new owner key was wrapped under a master key version that a rotation has left
 	// behind meanwhile.
 	ErrFenced = errors.New("the owner key is below the rotation fence")
-	// ErrBusy: too many passwords are being hashed right now.
+	// ErrBusy means that too many passwords are being hashed right now.
 	ErrBusy = errors.New("too many logins at once")
 )
 

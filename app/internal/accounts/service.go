@@ -17,8 +17,8 @@ import (
 
 // Limits of usernames and passwords, in characters.
 const (
-	MinUsername, MaxUsername = 3, 64
-	MaxPassword              = 256
+	minUsername, maxUsername = 3, 64
+	maxPassword              = 256
 )
 
 // maxFenced bounds how often a registration makes a new key because a rotation overtook it.
@@ -143,13 +143,13 @@ func (s *Service) Logout(ctx context.Context, identity sessions.Identity) error 
 func canonicalUsername(username string) (string, error) {
 	username = strings.TrimSpace(username)
 	switch n := utf8.RuneCountInString(username); {
-	case n < MinUsername:
-		return "", &InvalidError{fmt.Sprintf("Username must be at least %d characters", MinUsername)}
-	case n > MaxUsername:
-		return "", &InvalidError{fmt.Sprintf("Username must be at most %d characters", MaxUsername)}
+	case n < minUsername:
+		return "", &InvalidError{fmt.Sprintf("Username must be at least %d characters", minUsername)}
+	case n > maxUsername:
+		return "", &InvalidError{fmt.Sprintf("Username must be at most %d characters", maxUsername)}
 	}
 	mapped, err := precis.UsernameCaseMapped.String(username)
-	if err != nil || utf8.RuneCountInString(mapped) < MinUsername {
+	if err != nil || utf8.RuneCountInString(mapped) < minUsername {
 		return "", &InvalidError{"Username must consist of letters, digits and punctuation without spaces"}
 	}
 	return mapped, nil
@@ -158,8 +158,8 @@ func canonicalUsername(username string) (string, error) {
 // canonicalPassword applies RFC 8265, OpaqueString: the same password typed on different keyboards
 // gives the same bytes. Nothing is trimmed, nothing is cut.
 func canonicalPassword(password string) (string, error) {
-	if utf8.RuneCountInString(password) > MaxPassword {
-		return "", &InvalidError{fmt.Sprintf("Password must be at most %d characters", MaxPassword)}
+	if utf8.RuneCountInString(password) > maxPassword {
+		return "", &InvalidError{fmt.Sprintf("Password must be at most %d characters", maxPassword)}
 	}
 	mapped, err := precis.OpaqueString.String(password)
 	if err != nil {

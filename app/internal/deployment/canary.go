@@ -13,9 +13,9 @@ import (
 )
 
 var (
-	// ErrOtherDeployment: the database belongs to another deployment.
+	// ErrOtherDeployment means that the database belongs to another deployment.
 	ErrOtherDeployment = errors.New("the database belongs to another deployment")
-	// ErrWrongKey: the master key does not open the database's canary.
+	// ErrWrongKey means that the master key does not open the database's canary.
 	ErrWrongKey = errors.New("the master key is not the one of this database")
 )
 

@@ -34,15 +34,15 @@ import "errors"
 
 // Errors that callers tell apart with errors.Is. Their text names no value and no key.
 var (
-	// ErrNotAuthentic: the value was not sealed by this key for this place, or was changed.
+	// ErrNotAuthentic means that the value was not sealed by this key for this place, or was changed.
 	ErrNotAuthentic = errors.New("the sealed value is not authentic for its place")
-	// ErrUnavailable: the key provider cannot be asked now; trying again later may help.
+	// ErrUnavailable means that the key provider cannot be asked now; trying again later may help.
 	ErrUnavailable = errors.New("the key provider is unavailable")
-	// ErrSealed: the key provider answers, but is sealed. It is also ErrUnavailable.
+	// ErrSealed means that the key provider answers, but is sealed. It is also ErrUnavailable.
 	ErrSealed = errors.New("the key provider is sealed")
-	// ErrDenied: the key provider refuses this identity.
+	// ErrDenied means that the key provider refuses this identity.
 	ErrDenied = errors.New("the key provider denies access")
-	// ErrRefused: the provider does not unwrap this: another master key, another context, or a
+	// ErrRefused means that the provider does not unwrap this: another master key, another context, or a
 	// version below its least decryption version.
 	ErrRefused = errors.New("the key provider does not unwrap this key")
 )

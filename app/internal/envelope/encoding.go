@@ -14,7 +14,7 @@ func encode(fields ...string) []byte {
 	}
 	out := make([]byte, 0, size)
 	for _, field := range fields {
-		out = binary.BigEndian.AppendUint32(out, uint32(len(field)))
+		out = binary.BigEndian.AppendUint32(out, uint32(len(field))) //nolint:gosec // ids, names and numbers, far below 4 GiB
 		out = append(out, field...)
 	}
 	return out

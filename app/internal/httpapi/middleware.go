@@ -92,9 +92,6 @@ func recoverPanic(log *slog.Logger) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		defer func() {
 			if value := recover(); value != nil {
-				if value == http.ErrAbortHandler {
-					panic(value)
-				}
 				log.Error("panic", "type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()), "request_id", c.GetString(requestIDKey))
 				fail(c, http.StatusInternalServerError, "Internal server error")
 			}

@@ -9,23 +9,23 @@ import (
 
 // Limits of a note.
 const (
-	// MaxContent is in characters (Unicode code points), not bytes.
-	MaxContent = 100_000
-	// MaxTitle is in characters.
-	MaxTitle = 200
-	// MaxTags and MaxTag: how many tags, and how many characters each.
-	MaxTags, MaxTag = 20, 50
+	// maxContent is in characters (Unicode code points), not bytes.
+	maxContent = 100_000
+	// maxTitle is in characters.
+	maxTitle = 200
+	// maxTags and maxTag are how many tags, and how many characters each.
+	maxTags, maxTag = 20, 50
 )
 
 // Errors that callers tell apart with errors.Is.
 var (
-	// ErrNotFound: the owner has no such note.
+	// ErrNotFound means that the owner has no such note.
 	ErrNotFound = errors.New("note not found")
-	// ErrStale: the note has another revision than the write expects.
+	// ErrStale means that the note has another revision than the write expects.
 	ErrStale = errors.New("the note was changed meanwhile")
-	// ErrExists: there is already a note with this id.
+	// ErrExists means that there is already a note with this id.
 	ErrExists = errors.New("the note exists already")
-	// ErrKeyNotActive: the owner key that a write was sealed with is not the active one, or no more.
+	// ErrKeyNotActive means that the owner key that a write was sealed with is not the active one, or no more.
 	ErrKeyNotActive = errors.New("the owner key is not active")
 	// ErrInvalidContent, ErrInvalidTitle and ErrInvalidTags: outside the limits.
 	ErrInvalidContent = errors.New("Invalid note content")

@@ -23,17 +23,17 @@ const (
 
 // validate checks a note's limits.
 func (t Text) validate() error {
-	if strings.TrimSpace(t.Content) == "" || !fits(t.Content, MaxContent) {
+	if strings.TrimSpace(t.Content) == "" || !fits(t.Content, maxContent) {
 		return ErrInvalidContent
 	}
-	if !fits(t.Title, MaxTitle) {
+	if !fits(t.Title, maxTitle) {
 		return ErrInvalidTitle
 	}
-	if len(t.Tags) > MaxTags {
+	if len(t.Tags) > maxTags {
 		return ErrInvalidTags
 	}
 	for _, tag := range t.Tags {
-		if strings.TrimSpace(tag) == "" || !fits(tag, MaxTag) {
+		if strings.TrimSpace(tag) == "" || !fits(tag, maxTag) {
 			return ErrInvalidTags
 		}
 	}

@@ -51,7 +51,7 @@ const (
 	maxPasses = 100
 )
 
-// ErrWrongVersion: the key provider wraps under a version other than the rotation's.
+// ErrWrongVersion means that the key provider wraps under a version other than the rotation's.
 var ErrWrongVersion = errors.New("the key provider wraps under an older version than the rotation's")
 
 // Job is one shard's part of one rotation.

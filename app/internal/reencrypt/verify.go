@@ -10,7 +10,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/store"
 )
 
-// ErrStaleRows: something is still under an older version of the master key.
+// ErrStaleRows means that something is still under an older version of the master key.
 var ErrStaleRows = errors.New("something is still under an older master key version")
 
 // Verification shows that a rotation is complete, from the database and the key provider alone: it

@@ -40,7 +40,7 @@ func Listen(ctx context.Context, address, certFile, keyFile string, log *slog.Lo
 			log.Error("the TLS certificate is no longer watched: a renewed one needs a restart", "error", err.Error())
 		}
 	}()
-	listener, err := net.Listen("tcp", address)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("HTTPS: %w", err)
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// ErrInvalid: the token is not one of ours, has expired, or its session has ended.
+// ErrInvalid means that the token is not one of ours, has expired, or its session has ended.
 var ErrInvalid = errors.New("invalid session")
 
 // Identity is who a request comes from.

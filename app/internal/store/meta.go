@@ -19,7 +19,7 @@ type Meta struct {
 	Sealed []byte
 }
 
-// ErrNoMeta: the database has not been initialised.
+// ErrNoMeta means that the database has not been initialised.
 var ErrNoMeta = errors.New("the database belongs to no deployment yet")
 
 // Meta reads whose database this is, or ErrNoMeta.

@@ -11,10 +11,10 @@ import (
 )
 
 var (
-	// ErrSuperseded: the fence stands higher than the rotation that asks: a newer one has begun, and
+	// ErrSuperseded means that the fence stands higher than the rotation that asks: a newer one has begun, and
 	// this one must stop.
 	ErrSuperseded = errors.New("a newer key rotation has begun")
-	// ErrFenceTooLow: the fence stands lower than the rotation that asks, which never raised it.
+	// ErrFenceTooLow means that the fence stands lower than the rotation that asks, which never raised it.
 	ErrFenceTooLow = errors.New("the rotation fence has not been raised")
 
 	// errStillNeeded: rows are still sealed with the owner key, or it is not there any more.
@@ -70,9 +70,9 @@ func (s *Store) checkFence(ctx context.Context, tx queryer, to int) error {
 type Age string
 
 const (
-	// ByWrapping: its wrapping is older than the version. For Rewrap.
+	// ByWrapping calls a key stale when its wrapping is older than the version. For Rewrap.
 	ByWrapping Age = "kek_version"
-	// ByBirth: its bytes are older than the version. For Reencrypt.
+	// ByBirth calls a key stale when its bytes are older than the version. For Reencrypt.
 	ByBirth Age = "born_version"
 )
 

@@ -14,15 +14,15 @@ import (
 
 // Errors that callers tell apart with errors.Is, besides those of the domain packages.
 var (
-	// ErrUnavailable: the database cannot be asked now; trying again later may help.
+	// ErrUnavailable means that the database cannot be asked now; trying again later may help.
 	ErrUnavailable = errors.New("the database is unavailable")
-	// ErrAuthentication: the database refuses the user or the password.
+	// ErrAuthentication means that the database refuses the user or the password.
 	ErrAuthentication = errors.New("the database refuses the login")
-	// ErrSecretMissing: the file with the connection URI is not there.
+	// ErrSecretMissing means that the file with the connection URI is not there.
 	ErrSecretMissing = errors.New("the database URI is missing")
-	// ErrInvalidURI: the connection URI cannot be used.
+	// ErrInvalidURI means that the connection URI cannot be used.
 	ErrInvalidURI = errors.New("the database URI is not valid")
-	// ErrSchema: the schema is not the one that this program needs.
+	// ErrSchema means that the schema is not the one that this program needs.
 	ErrSchema = errors.New("the database schema does not fit this program")
 )
 

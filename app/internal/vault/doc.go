@@ -16,13 +16,13 @@ import (
 
 // Errors that callers tell apart with errors.Is.
 var (
-	// ErrUnavailable: no answer, or an answer that a later try may better (5xx, 429).
+	// ErrUnavailable means that no answer, or an answer that a later try may better (5xx, 429).
 	ErrUnavailable = errors.New("Vault is unavailable")
 	// ErrSealed: Vault answers that it is sealed. It is also ErrUnavailable.
 	ErrSealed = errors.New("Vault is sealed")
 	// ErrDenied: Vault refuses the login or the token (403).
 	ErrDenied = errors.New("Vault denies access")
-	// ErrNotFound: there is nothing at the path.
+	// ErrNotFound means that there is nothing at the path.
 	ErrNotFound = errors.New("not found in Vault")
 	// ErrInvalid: Vault refuses the request itself (400).
 	ErrInvalid = errors.New("Vault refuses the request")

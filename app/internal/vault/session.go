@@ -149,7 +149,7 @@ func (s *Session) take(secret *api.Secret) (string, error) {
 	ttl := time.Duration(secret.Auth.LeaseDuration) * time.Second
 	now := s.now()
 	// Between half and three quarters of the time, so that replicas do not renew at the same moment.
-	s.renewAt = now.Add(ttl/2 + time.Duration(rand.Int64N(int64(ttl/4)+1)))
+	s.renewAt = now.Add(ttl/2 + time.Duration(rand.Int64N(int64(ttl/4)+1))) //nolint:gosec // a jitter is no secret
 	s.expires = now.Add(ttl - ttl/20)
 	s.client.SetToken(secret.Auth.ClientToken)
 	return secret.Auth.ClientToken, nil

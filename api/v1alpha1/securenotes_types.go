@@ -276,7 +276,7 @@ type Postgres struct {
 }
 
 // Embedded says where SQLite lives.
-// +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.storageClassName) ? self.storage.storageClassName : ”) == (has(oldSelf.storage) && has(oldSelf.storage.storageClassName) ? oldSelf.storage.storageClassName : ”)",message="database.embedded.storage.storageClassName cannot be changed: a volume stays in its class"
+// +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.storageClassName) ? self.storage.storageClassName : '-') == (has(oldSelf.storage) && has(oldSelf.storage.storageClassName) ? oldSelf.storage.storageClassName : '-')",message="database.embedded.storage.storageClassName cannot be changed: a volume stays in its class"
 // +kubebuilder:validation:XValidation:rule="quantity(has(self.storage) && has(self.storage.size) ? self.storage.size : '1Gi').compareTo(quantity(has(oldSelf.storage) && has(oldSelf.storage.size) ? oldSelf.storage.size : '1Gi')) >= 0",message="database.embedded.storage.size can only grow"
 type Embedded struct {
 	// storage of the volume.

@@ -1,0 +1,190 @@
+//go:build integration
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// postgresNotes is a valid object with PostgreSQL.
+func postgresNotes(namespace, name string) *v1alpha1.SecureNotes {
+	return &v1alpha1.SecureNotes{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: v1alpha1.SecureNotesSpec{
+			TLS: v1alpha1.TLS{CertManager: &v1alpha1.CertManager{IssuerRef: v1alpha1.IssuerReference{Name: "ca"}}},
+			Database: &v1alpha1.Database{Postgres: &v1alpha1.Postgres{
+				URISecretRef: v1alpha1.SecretKeyReference{Name: "database", Key: "uri"},
+			}},
+			KeyRotation: &v1alpha1.KeyRotationPolicy{RetainOldVersionFor: "0s"},
+		},
+	}
+}
+
+// issue plays cert-manager: the issuer is ready and the certificate issued.
+func (c *cluster) issue(t *testing.T, namespace, name string) {
+	t.Helper()
+	issuer := &certmanagerv1.Issuer{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "ca"},
+		Spec:       certmanagerv1.IssuerSpec{IssuerConfig: certmanagerv1.IssuerConfig{SelfSigned: &certmanagerv1.SelfSignedIssuer{}}},
+	}
+	if err := client.IgnoreAlreadyExists(c.Create(t.Context(), issuer)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(issuer), issuer); err != nil {
+		t.Fatal(err)
+	}
+	issuer.Status.Conditions = []certmanagerv1.IssuerCondition{{Type: certmanagerv1.IssuerConditionReady, Status: cmmeta.ConditionTrue}}
+	if err := c.Status().Update(t.Context(), issuer); err != nil {
+		t.Fatal(err)
+	}
+	certificate := &certmanagerv1.Certificate{}
+	await(t, "the Certificate", func() string {
+		err := c.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: operand.CertificateName(name)}, certificate)
+		return text(err)
+	})
+	certificate.Status.Conditions = []certmanagerv1.CertificateCondition{{Type: certmanagerv1.CertificateConditionReady, Status: cmmeta.ConditionTrue}}
+	certificate.Status.NotAfter = new(metav1.NewTime(time.Now().Add(time.Hour).Truncate(time.Second)))
+	if err := c.Status().Update(t.Context(), certificate); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// roll plays the Deployment controller and the kubelet: every replica runs and answers.
+func (c *cluster) roll(t *testing.T, namespace, name string) {
+	t.Helper()
+	deployment := &appsv1.Deployment{}
+	await(t, "the Deployment", func() string {
+		return text(c.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: name}, deployment))
+	})
+	pod := c.pod(t, deployment, 0)
+	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+	pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{
+		Name: operand.MigrateContainer, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 0}},
+	}}
+	if err := c.Status().Update(t.Context(), pod); err != nil {
+		t.Fatal(err)
+	}
+	n := *deployment.Spec.Replicas
+	deployment.Status = appsv1.DeploymentStatus{
+		ObservedGeneration: deployment.Generation, Replicas: n, UpdatedReplicas: n, ReadyReplicas: n, AvailableReplicas: n,
+	}
+	if err := c.Status().Update(t.Context(), deployment); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// pod of a Deployment, made if it is not there.
+func (c *cluster) pod(t *testing.T, deployment *appsv1.Deployment, index int) *corev1.Pod {
+	t.Helper()
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: deployment.Namespace, Name: fmt.Sprintf("%s-%d", deployment.Name, index), Labels: deployment.Spec.Template.Labels,
+		},
+		Spec: *deployment.Spec.Template.Spec.DeepCopy(),
+	}
+	if err := client.IgnoreAlreadyExists(c.Create(t.Context(), pod)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(pod), pod); err != nil {
+		t.Fatal(err)
+	}
+	return pod
+}
+
+// finishJob plays the Job controller: the Job completes.
+func (c *cluster) finishJob(t *testing.T, namespace, name string) *batchv1.Job {
+	t.Helper()
+	job := c.awaitJob(t, namespace, name)
+	now := metav1.Now()
+	job.Status.StartTime, job.Status.CompletionTime = &now, &now
+	job.Status.Succeeded = *job.Spec.Completions
+	job.Status.CompletedIndexes = "0"
+	if *job.Spec.Completions > 1 {
+		job.Status.CompletedIndexes = fmt.Sprintf("0-%d", *job.Spec.Completions-1)
+	}
+	job.Status.UncountedTerminatedPods = &batchv1.UncountedTerminatedPods{}
+	job.Status.Conditions = []batchv1.JobCondition{
+		{Type: batchv1.JobSuccessCriteriaMet, Status: corev1.ConditionTrue},
+		{Type: batchv1.JobComplete, Status: corev1.ConditionTrue},
+	}
+	if err := c.Status().Update(t.Context(), job); err != nil {
+		t.Fatalf("finish Job %s: %v", name, err)
+	}
+	return job
+}
+
+// failJob plays the Job controller and a pod that said why.
+func (c *cluster) failJob(t *testing.T, namespace, name string, exitCode int32, termination string) {
+	t.Helper()
+	job := c.awaitJob(t, namespace, name)
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespace, Name: name + "-x", Labels: job.Spec.Template.Labels,
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(job, batchv1.SchemeGroupVersion.WithKind("Job"))},
+		},
+		Spec: *job.Spec.Template.Spec.DeepCopy(),
+	}
+	if err := c.Create(t.Context(), pod); err != nil {
+		t.Fatal(err)
+	}
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
+		Name: operand.JobContainer, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: exitCode, Message: termination}},
+	}}
+	if err := c.Status().Update(t.Context(), pod); err != nil {
+		t.Fatal(err)
+	}
+	job.Status.StartTime = new(metav1.Now())
+	job.Status.UncountedTerminatedPods = &batchv1.UncountedTerminatedPods{}
+	job.Status.Conditions = []batchv1.JobCondition{
+		{Type: batchv1.JobFailureTarget, Status: corev1.ConditionTrue},
+		{Type: batchv1.JobFailed, Status: corev1.ConditionTrue},
+	}
+	if err := c.Status().Update(t.Context(), job); err != nil {
+		t.Fatalf("fail Job %s: %v", name, err)
+	}
+}
+
+func (c *cluster) awaitJob(t *testing.T, namespace, name string) *batchv1.Job {
+	t.Helper()
+	job := &batchv1.Job{}
+	await(t, "Job "+name, func() string {
+		return text(c.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: name}, job))
+	})
+	return job
+}
+
+// ready makes an object and plays everybody's part until it is Ready.
+func (c *cluster) ready(t *testing.T, sn *v1alpha1.SecureNotes) {
+	t.Helper()
+	c.namespace(t, sn.Namespace)
+	if err := c.Create(t.Context(), sn); err != nil {
+		t.Fatal(err)
+	}
+	c.issue(t, sn.Namespace, sn.Name)
+	c.roll(t, sn.Namespace, sn.Name)
+	c.awaitCondition(t, sn.Namespace, sn.Name, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

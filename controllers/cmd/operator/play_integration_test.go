@@ -13,6 +13,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -187,4 +189,20 @@ func text(err error) string {
 		return ""
 	}
 	return err.Error()
+}
+
+// orphans are the children that deleting by label needs no list for.
+func orphans(object client.Object) []client.Object {
+	in := metav1.ObjectMeta{Namespace: object.GetNamespace()}
+	named := func(name string) metav1.ObjectMeta {
+		m := in
+		m.Name = name
+		return m
+	}
+	return []client.Object{
+		&rbacv1.Role{ObjectMeta: named(operand.RotationServiceAccount(object.GetName()))},
+		&rbacv1.RoleBinding{ObjectMeta: named(operand.RotationServiceAccount(object.GetName()))},
+		&certmanagerv1.Certificate{ObjectMeta: named(operand.CertificateName(object.GetName()))},
+		&policyv1.PodDisruptionBudget{ObjectMeta: named(object.GetName())},
+	}
 }

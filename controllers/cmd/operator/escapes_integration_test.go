@@ -1,0 +1,163 @@
+//go:build integration
+
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/securenotes/securenotes/app/config"
+)
+
+// login logs in to Vault as a service account.
+func (c *cluster) login(t *testing.T, role, namespace, account string, audiences ...string) (*api.Client, error) {
+	t.Helper()
+	c.namespace(t, namespace)
+	c.serviceAccount(t, namespace, account)
+	client := c.vault.Client(t)
+	client.ClearToken()
+	secret, err := client.Logical().WriteWithContext(context.Background(), "auth/kubernetes/login", map[string]any{
+		"role": role, "jwt": c.token(t, namespace, account, audiences...),
+	})
+	if err != nil {
+		return nil, err
+	}
+	client.SetToken(secret.Auth.ClientToken)
+	return client, nil
+}
+
+func refused(err error) bool {
+	var response *api.ResponseError
+	return errors.As(err, &response) && response.StatusCode == http.StatusForbidden
+}
+
+// attempt is one thing that an identity must not be able to do.
+type attempt struct {
+	method, path string
+	data         map[string]any
+}
+
+func (a attempt) run(client *api.Client) error {
+	var err error
+	switch a.method {
+	case "read":
+		_, err = client.Logical().Read(a.path)
+	case "list":
+		_, err = client.Logical().List(a.path)
+	case "delete":
+		_, err = client.Logical().Delete(a.path)
+	default:
+		_, err = client.Logical().Write(a.path, a.data)
+	}
+	return err
+}
+
+// testEscapes tries, with each identity, what would let it reach more than its own.
+func testEscapes(t *testing.T, c *cluster) {
+	own := config.TransitKeyName(c.id, "early", "notes")
+	other := config.TransitKeyName("00000000-0000-0000-0000-000000000000", "early", "notes")
+	directory := "secret/data/" + config.KVPath(c.id, "early", "notes")
+	elsewhere := "secret/data/" + config.KVPath("00000000-0000-0000-0000-000000000000", "early", "notes")
+	// What is not there cannot show that it may not be read.
+	root := c.vault.Client(t).Logical()
+	for path, data := range map[string]map[string]any{
+		"transit/keys/" + other: {"derived": true}, elsewhere + "/marker": {"data": map[string]any{"uid": "x", "deploymentID": "x"}},
+		elsewhere + "/session-keys": {"data": map[string]any{"a": "b"}},
+	} {
+		if _, err := root.Write(path, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rights := map[string]any{"data": map[string]any{"a": "b"}}
+	context64 := "AAAA"
+	forAll := []attempt{
+		{"write", "sys/policies/acl/securenotes-" + c.id + "-operator", map[string]any{"policy": `path "*" { capabilities = ["sudo"] }`}},
+		{"write", "auth/kubernetes/role/securenotes-operator", map[string]any{"bound_service_account_names": "*", "bound_service_account_namespaces": "*"}},
+		{"write", "auth/token/create", map[string]any{}},
+		{"read", "transit/export/encryption-key/" + own, nil},
+		{"read", "transit/backup/" + own, nil},
+		{"read", "transit/byok-export/" + own + "/" + own, nil},
+		{"write", "transit/restore", map[string]any{"backup": "x"}},
+		{"list", "transit/keys", nil},
+		{"read", "transit/keys/" + other, nil},
+		{"read", elsewhere + "/session-keys", nil},
+		{"read", elsewhere + "/marker", nil},
+		{"write", "transit/datakey/plaintext/" + own, map[string]any{"context": context64}},
+		{"write", "transit/keys/" + own + "/config", map[string]any{"exportable": true}},
+		{"write", "transit/keys/" + own + "/config", map[string]any{"allow_plaintext_backup": true}},
+		{"write", "transit/keys/" + own + "/config", map[string]any{"auto_rotate_period": "1h"}},
+		{"write", "transit/keys/" + own + "/trim", map[string]any{"min_available_version": 1}},
+		{"write", "transit/keys/" + own + "x/import", map[string]any{"ciphertext": "x"}},
+		{"write", "transit/keys/" + own + "x", map[string]any{"exportable": true, "derived": true, "type": "aes256-gcm96"}},
+		{"write", directory + "/session-keys", rights},
+		{"write", directory + "/pepper", rights},
+		{"list", "secret/metadata/" + config.KVRoot(c.id), nil},
+	}
+	encryptOwn := attempt{"write", "transit/encrypt/" + own, map[string]any{"plaintext": "AAAA", "context": context64}}
+	identities := map[string]struct {
+		role, namespace, account string
+		extra                    []attempt
+		allowed                  []attempt
+	}{
+		"operator": {config.RoleOperator, operatorNamespace, operatorAccount, []attempt{
+			encryptOwn,
+			{"write", "transit/decrypt/" + own, map[string]any{"ciphertext": "vault:v1:AAAA", "context": context64}},
+			{"write", "transit/rewrap/" + own, map[string]any{"ciphertext": "vault:v1:AAAA", "context": context64}},
+			{"read", directory + "/session-keys", nil},
+			{"read", directory + "/pepper", nil},
+		}, nil},
+		"api": {config.RoleAPI, "early", "notes" + config.ServiceAccountAPISuffix, []attempt{
+			{"write", "transit/encrypt/" + own + "-missing", encryptOwn.data},
+			{"write", "transit/rewrap/" + own, map[string]any{"ciphertext": "vault:v1:AAAA", "context": context64}},
+			{"write", "transit/keys/" + own + "/rotate", nil},
+			{"read", directory + "/marker", nil},
+		}, []attempt{encryptOwn, {"read", directory + "/session-keys", nil}, {"read", directory + "/pepper", nil}}},
+		"api of another namespace": {config.RoleAPI, "stranger", "notes" + config.ServiceAccountAPISuffix, []attempt{
+			encryptOwn, {"read", directory + "/session-keys", nil}, {"read", directory + "/pepper", nil},
+		}, nil},
+		"rotation": {config.RoleRotation, "early", "notes" + config.ServiceAccountRotationSuffix, []attempt{
+			{"write", "transit/keys/" + own + "/rotate", nil},
+			{"read", directory + "/session-keys", nil},
+			{"read", directory + "/pepper", nil},
+		}, []attempt{encryptOwn}},
+	}
+	for name, identity := range identities {
+		t.Run(name, func(t *testing.T) {
+			client, err := c.login(t, identity.role, identity.namespace, identity.account, "vault")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range append(forAll, identity.extra...) {
+				if err := a.run(client); !refused(err) {
+					t.Errorf("%s %s %v was not refused: %v", a.method, a.path, a.data, err)
+				}
+			}
+			for _, a := range identity.allowed {
+				if err := a.run(client); err != nil {
+					t.Errorf("%s %s: %v", a.method, a.path, err)
+				}
+			}
+		})
+	}
+	t.Run("logins", func(t *testing.T) { testLogins(t, c) })
+}
+
+func testLogins(t *testing.T, c *cluster) {
+	for name, tc := range map[string]struct{ role, namespace, account, audience string }{
+		"operator's role with another account":   {config.RoleOperator, operatorNamespace, "default-x", "vault"},
+		"operator's role from another namespace": {config.RoleOperator, "stranger", operatorAccount, "vault"},
+		"api's role with rotation's account":     {config.RoleAPI, "early", "notes" + config.ServiceAccountRotationSuffix, "vault"},
+		"a token for the API server":             {config.RoleAPI, "early", "notes" + config.ServiceAccountAPISuffix, "https://kubernetes.default.svc"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := c.login(t, tc.role, tc.namespace, tc.account, tc.audience); err == nil || strings.Contains(err.Error(), "500") {
+				t.Errorf("the login was not refused: %v", err)
+			}
+		})
+	}
+}

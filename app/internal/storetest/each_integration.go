@@ -11,10 +11,10 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// Each runs the test on an empty SQLite database and on an empty database of a real PostgreSQL server.
+// Each runs the test on an empty database of a real PostgreSQL server. Without the build tag
+// integration it runs it on SQLite.
 func Each(t *testing.T, test func(t *testing.T, open Open)) {
 	t.Helper()
-	t.Run("SQLite", func(t *testing.T) { test(t, sqlite(t)) })
 	t.Run("PostgreSQL", func(t *testing.T) {
 		server := testenv.StartPostgres(t)
 		uriFile := filepath.Join(t.TempDir(), "uri")

@@ -4,7 +4,6 @@ package storetest
 
 import (
 	"context"
-	"path/filepath"
 	"testing"
 
 	"github.com/securenotes/securenotes/app/config"
@@ -32,10 +31,4 @@ func migrated(t testing.TB, open Open) Open {
 		t.Fatal(err)
 	}
 	return open
-}
-
-func sqlite(t testing.TB) Open {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "notes.db")
-	return migrated(t, opener(config.Database{SQLite: &config.SQLite{Path: path}}))
 }

@@ -2,87 +2,32 @@ package testrun
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"io"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/securenotes/securenotes/hack/kind/internal/proc"
 )
 
-type testFiles struct {
-	ImportPath, Dir           string
-	TestGoFiles, XTestGoFiles []string
-}
-
-// Tagged finds the tests that exist only under a build tag, so that a suite runs those and does not
-// run and count a package's other tests a second time.
-func Tagged(ctx context.Context, dir, tag string) (packages, tests []string, err error) {
-	plain, err := listTests(ctx, dir)
-	if err != nil {
-		return nil, nil, err
-	}
-	tagged, err := listTests(ctx, dir, "-tags", tag)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, p := range tagged {
-		i := slices.IndexFunc(plain, func(q testFiles) bool { return q.ImportPath == p.ImportPath })
-		var names []string
-		for _, file := range slices.Concat(p.TestGoFiles, p.XTestGoFiles) {
-			if i >= 0 && slices.Contains(slices.Concat(plain[i].TestGoFiles, plain[i].XTestGoFiles), file) {
-				continue
-			}
-			found, err := testsIn(filepath.Join(p.Dir, file))
-			if err != nil {
-				return nil, nil, err
-			}
-			names = append(names, found...)
-		}
-		if len(names) > 0 {
-			packages = append(packages, p.ImportPath)
-			tests = append(tests, names...)
-		}
-	}
-	slices.Sort(tests)
-	return packages, slices.Compact(tests), nil
-}
-
-func listTests(ctx context.Context, dir string, flags ...string) ([]testFiles, error) {
-	args := append([]string{"list", "-e", "-json=ImportPath,Dir,TestGoFiles,XTestGoFiles"}, flags...)
-	out, err := proc.New("go", append(args, "./...")...).In(dir).WithEnv("GOFLAGS=-buildvcs=false -mod=readonly", "GOWORK=off").Output(ctx)
+// NeedingServers finds the packages whose tests start real servers under the build tag: those that
+// depend on the package that starts them, directly or through helpers of their own. A suite that is
+// written once and runs on every database is in such a package without a tagged file of its own.
+func NeedingServers(ctx context.Context, dir, tag string) ([]string, error) {
+	const starter = "/hack/testenv"
+	out, err := proc.New("go", "list", "-test", "-tags", tag, "-f", `{{.ImportPath}} {{join .Deps " "}}`, "./...").
+		In(dir).WithEnv("GOFLAGS=-buildvcs=false -mod=readonly", "GOWORK=off").Output(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var list []testFiles
-	for dec := json.NewDecoder(strings.NewReader(out)); ; {
-		var p testFiles
-		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
-			return list, nil
-		} else if err != nil {
-			return nil, err
+	var packages []string
+	for line := range strings.Lines(out) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 {
+			continue
 		}
-		list = append(list, p)
-	}
-}
-
-func testsIn(path string) ([]string, error) {
-	f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
-	if err != nil {
-		return nil, fmt.Errorf("find the tests of %s: %w", path, err)
-	}
-	var names []string
-	for _, d := range f.Decls {
-		fn, ok := d.(*ast.FuncDecl)
-		if ok && fn.Recv == nil && strings.HasPrefix(fn.Name.Name, "Test") && fn.Name.Name != "TestMain" {
-			names = append(names, fn.Name.Name)
+		name, isTest := strings.CutSuffix(fields[0], ".test")
+		if isTest && slices.ContainsFunc(fields[1:], func(d string) bool { return strings.HasSuffix(d, starter) }) {
+			packages = append(packages, name)
 		}
 	}
-	return names, nil
+	return packages, nil
 }

@@ -1,0 +1,172 @@
+package keyrotation
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+// rotation is a KeyRotation of the SecureNotes notes; changes are made in order.
+func rotation(name string, changes ...func(*v1alpha1.KeyRotation)) *v1alpha1.KeyRotation {
+	kr := &v1alpha1.KeyRotation{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "ns", UID: types.UID(name + "-uid")},
+		Spec:       v1alpha1.KeyRotationSpec{SecureNotesRef: v1alpha1.LocalObjectReference{Name: "notes"}},
+	}
+	for _, change := range changes {
+		change(kr)
+	}
+	return kr
+}
+
+func notes() *v1alpha1.SecureNotes {
+	return &v1alpha1.SecureNotes{
+		ObjectMeta: metav1.ObjectMeta{Name: "notes", Namespace: "ns", UID: "notes-uid"},
+		Status:     v1alpha1.SecureNotesStatus{DeploymentID: "notes-uid"},
+	}
+}
+
+func owned(kr *v1alpha1.KeyRotation) {
+	kr.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(notes(), v1alpha1.GroupVersion.WithKind("SecureNotes"))}
+}
+
+func guarded(kr *v1alpha1.KeyRotation) { kr.Finalizers = []string{v1alpha1.Finalizer} }
+
+func running(kr *v1alpha1.KeyRotation) {
+	owned(kr)
+	guarded(kr)
+	kr.Status.StartTime = new(metav1.NewTime(time.Unix(1000, 0)))
+	kr.Status.Attempt, kr.Status.Shards = 1, 1
+}
+
+func from(version int64) func(*v1alpha1.KeyRotation) {
+	return func(kr *v1alpha1.KeyRotation) { kr.Status.FromVersion = &version }
+}
+
+func to(version int64) func(*v1alpha1.KeyRotation) {
+	return func(kr *v1alpha1.KeyRotation) { kr.Status.ToVersion = &version }
+}
+
+func with(condition string) func(*v1alpha1.KeyRotation) {
+	return func(kr *v1alpha1.KeyRotation) {
+		setCondition(kr, &kr.Status, condition, metav1.ConditionTrue, "Test", "")
+	}
+}
+
+func deleting(kr *v1alpha1.KeyRotation) {
+	kr.DeletionTimestamp = new(metav1.NewTime(time.Unix(2000, 0)))
+}
+
+func key(latest, minEncryption int64) *vaultadmin.KeyState {
+	return &vaultadmin.KeyState{Latest: latest, MinEncryption: minEncryption, MinDecryption: 1}
+}
+
+func TestNext(t *testing.T) {
+	running12 := []func(*v1alpha1.KeyRotation){running, from(1), to(2)}
+	suspended := notes()
+	suspended.Spec.Suspend = new(true)
+	keyless := notes()
+	keyless.Status.DeploymentID = ""
+	goingParent := notes()
+	goingParent.DeletionTimestamp = new(metav1.Now())
+
+	for name, tc := range map[string]struct {
+		o      observed
+		want   action
+		reason string
+	}{
+		"without a SecureNotes it waits":                      {observed{rotation: rotation("a")}, actionWait, v1alpha1.ReasonSecureNotesNotFound},
+		"a running one whose SecureNotes is gone fails":       {observed{rotation: rotation("a", running)}, actionFail, v1alpha1.ReasonSecureNotesNotFound},
+		"a deleted one whose SecureNotes is gone is let go":   {observed{rotation: rotation("a", running, deleting)}, actionRelease, ""},
+		"a SecureNotes that is going lets it go":              {observed{rotation: rotation("a", running), parent: goingParent}, actionRelease, ""},
+		"a new one is adopted":                                {observed{rotation: rotation("a"), parent: notes()}, actionAdopt, ""},
+		"a suspended SecureNotes holds it":                    {observed{rotation: rotation("a", running), parent: suspended}, actionWait, v1alpha1.ReasonSuspended},
+		"without a master key it waits":                       {observed{rotation: rotation("a", owned), parent: keyless}, actionWait, v1alpha1.ReasonSecureNotesNotReady},
+		"it waits for its turn":                               {observed{rotation: rotation("a", owned), parent: notes(), ahead: rotation("b")}, actionWait, v1alpha1.ReasonQueued},
+		"a running one does not give way":                     {observed{rotation: rotation("a", running), parent: notes(), ahead: rotation("b"), key: key(1, 0)}, actionRecordFrom, ""},
+		"the finalizer comes before the start":                {observed{rotation: rotation("a", owned), parent: notes()}, actionGuard, ""},
+		"the start is recorded":                               {observed{rotation: rotation("a", owned, guarded), parent: notes()}, actionStart, ""},
+		"a queued one that is deleted is let go":              {observed{rotation: rotation("a", owned, guarded, deleting), parent: notes()}, actionRelease, ""},
+		"fromVersion comes before the rotation":               {observed{rotation: rotation("a", running), parent: notes(), key: key(1, 0)}, actionRecordFrom, ""},
+		"the key is rotated while it is still the old one":    {observed{rotation: rotation("a", running, from(1)), parent: notes(), key: key(1, 0)}, actionRotateKey, ""},
+		"a rotation that went through is not repeated":        {observed{rotation: rotation("a", running, from(1)), parent: notes(), key: key(2, 0)}, actionRecordTo, ""},
+		"an extra version by hand is taken":                   {observed{rotation: rotation("a", running, from(1)), parent: notes(), key: key(5, 0)}, actionRecordTo, ""},
+		"a Vault restored from before it began is noticed":    {observed{rotation: rotation("a", running, from(3)), parent: notes(), key: key(2, 0)}, actionFail, v1alpha1.ReasonKeyRestored},
+		"a Vault restored from before its version is noticed": {observed{rotation: rotation("a", running, from(1), to(3)), parent: notes(), key: key(2, 0)}, actionFail, v1alpha1.ReasonKeyRestored},
+		"the floor of encryption comes before the Job":        {observed{rotation: rotation("a", running12...), parent: notes(), key: key(2, 0), reencrypt: JobOutcome{Phase: JobAbsent}}, actionRaiseMinEncryption, ""},
+		"a higher floor is left":                              {observed{rotation: rotation("a", running12...), parent: notes(), key: key(3, 3), reencrypt: JobOutcome{Phase: JobAbsent}}, actionCreateReencrypt, ""},
+		"the Job runs":                                        {observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: JobOutcome{Phase: JobRunning}}, actionWait, v1alpha1.ReasonReencrypting},
+		"a Job that failed says why":                          {observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: JobOutcome{Phase: JobFailed, Reason: "Superseded"}}, actionFail, "Superseded"},
+		"a Job that failed without a word":                    {observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: JobOutcome{Phase: JobFailed}}, actionFail, v1alpha1.ReasonJobFailed},
+		"a stranger's Job is not believed":                    {observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: JobOutcome{Phase: JobForeign}}, actionFail, v1alpha1.ReasonNameConflict},
+		"the Job's end is recorded":                           {observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: JobOutcome{Phase: JobComplete}}, actionRecordReencrypted, ""},
+		"a Job that was deleted after its end does not run again": {observed{rotation: rotation("a", append(running12, with(v1alpha1.ConditionReencrypted))...), parent: notes(),
+			reencrypt: JobOutcome{Phase: JobAbsent}, verify: JobOutcome{Phase: JobAbsent}}, actionCreateVerify, ""},
+		"the verification is recorded": {observed{rotation: rotation("a", append(running12, with(v1alpha1.ConditionReencrypted))...), parent: notes(),
+			verify: JobOutcome{Phase: JobComplete}}, actionRecordVerified, ""},
+		"the retirement comes before the end": {observed{rotation: rotation("a", append(running12, with(v1alpha1.ConditionReencrypted), with(v1alpha1.ConditionVerified))...), parent: notes()},
+			actionRecordRetirement, ""},
+		"the end": {observed{rotation: rotation("a", append(running12, with(v1alpha1.ConditionReencrypted), with(v1alpha1.ConditionVerified))...), parent: notes(), retirementRecorded: true},
+			actionComplete, ""},
+		"a deleted one that runs goes on to its end": {observed{rotation: rotation("a", append(running12, deleting)...), parent: notes(), reencrypt: JobOutcome{Phase: JobComplete}}, actionRecordReencrypted, ""},
+		"a complete one is let go":                   {observed{rotation: rotation("a", running, with(v1alpha1.ConditionComplete)), parent: notes()}, actionRelease, ""},
+		"a failed one is let go":                     {observed{rotation: rotation("a", running, with(v1alpha1.ConditionFailed)), parent: notes()}, actionRelease, ""},
+		"a failed one rests":                         {observed{rotation: rotation("a", with(v1alpha1.ConditionFailed)), parent: notes()}, actionNone, ""},
+		"a failed one is retried": {observed{rotation: rotation("a", with(v1alpha1.ConditionFailed), func(kr *v1alpha1.KeyRotation) {
+			kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
+		}), parent: notes()}, actionRetry, ""},
+		"a retry that was handled is not repeated": {observed{rotation: rotation("a", with(v1alpha1.ConditionFailed), func(kr *v1alpha1.KeyRotation) {
+			kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
+			kr.Status.LastHandledRetryRequest = "now"
+		}), parent: notes()}, actionNone, ""},
+		"a request of any length is none": {observed{rotation: rotation("a", with(v1alpha1.ConditionFailed), func(kr *v1alpha1.KeyRotation) {
+			kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: strings.Repeat("x", 65)}
+		}), parent: notes()}, actionNone, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := next(tc.o); got.action != tc.want || (tc.reason != "" && got.reason != tc.reason) {
+				t.Errorf("next is %s (%s %s), want %s (%s)", got.action, got.reason, got.message, tc.want, tc.reason)
+			}
+		})
+	}
+}
+
+func TestAhead(t *testing.T) {
+	at := func(seconds int64) func(*v1alpha1.KeyRotation) {
+		return func(kr *v1alpha1.KeyRotation) { kr.CreationTimestamp = metav1.NewTime(time.Unix(seconds, 0)) }
+	}
+	compromise := func(kr *v1alpha1.KeyRotation) { kr.Spec.Reason = v1alpha1.RotationCompromise }
+	for name, tc := range map[string]struct {
+		kr   *v1alpha1.KeyRotation
+		all  []*v1alpha1.KeyRotation
+		want string
+	}{
+		"alone":                       {rotation("a", at(1)), nil, ""},
+		"the older first":             {rotation("a", at(2)), []*v1alpha1.KeyRotation{rotation("b", at(1))}, "b"},
+		"the name decides":            {rotation("b", at(1)), []*v1alpha1.KeyRotation{rotation("a", at(1))}, "a"},
+		"a younger one waits":         {rotation("a", at(1)), []*v1alpha1.KeyRotation{rotation("b", at(2))}, ""},
+		"a running one is ahead":      {rotation("a", at(1)), []*v1alpha1.KeyRotation{rotation("b", at(2), running)}, "b"},
+		"an ended one is not":         {rotation("a", at(2)), []*v1alpha1.KeyRotation{rotation("b", at(1), with(v1alpha1.ConditionFailed))}, ""},
+		"a deleted queued one is not": {rotation("a", at(2)), []*v1alpha1.KeyRotation{rotation("b", at(1), deleting)}, ""},
+		"a compromise goes first":     {rotation("a", at(1)), []*v1alpha1.KeyRotation{rotation("b", at(2), compromise)}, "b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := []v1alpha1.KeyRotation{*tc.kr}
+			for _, kr := range tc.all {
+				all = append(all, *kr)
+			}
+			got := ""
+			if first := ahead(tc.kr, all); first != nil {
+				got = first.Name
+			}
+			if got != tc.want {
+				t.Errorf("ahead is %q, want %q", got, tc.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,109 @@
+package keyrotation
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+)
+
+func TestOutcome(t *testing.T) {
+	controller := true
+	ref := func(uid string) []metav1.OwnerReference {
+		return []metav1.OwnerReference{{UID: "a-uid", Controller: &controller, Kind: uid}}
+	}
+	job := func(kind batchv1.JobConditionType) *batchv1.Job {
+		j := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "job", UID: "job-uid", OwnerReferences: ref("x")}}
+		if kind != "" {
+			j.Status.Conditions = []batchv1.JobCondition{{Type: kind, Status: corev1.ConditionTrue}}
+		}
+		return j
+	}
+	pod := func(owner string, code int32, message string) corev1.Pod {
+		return corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{{UID: "job-uid", Controller: &controller, Name: owner}}},
+			Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
+				State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Message: message}},
+			}}},
+		}
+	}
+	stranger := job(batchv1.JobComplete)
+	stranger.OwnerReferences[0].UID = "b-uid"
+	alone := job(batchv1.JobComplete)
+	alone.OwnerReferences = nil
+	forged := pod("", 1, `{"reason":"StaleRows","message":"forged"}`)
+	forged.OwnerReferences = nil
+
+	for name, tc := range map[string]struct {
+		job  *batchv1.Job
+		pods []corev1.Pod
+		want JobOutcome
+	}{
+		"none":                       {nil, nil, JobOutcome{Phase: JobAbsent}},
+		"running":                    {job(""), nil, JobOutcome{Phase: JobRunning}},
+		"complete":                   {job(batchv1.JobComplete), nil, JobOutcome{Phase: JobComplete}},
+		"complete, but a stranger's": {stranger, nil, JobOutcome{Phase: JobForeign}},
+		"complete, but nobody's":     {alone, nil, JobOutcome{Phase: JobForeign}},
+		"failed with a word":         {job(batchv1.JobFailed), []corev1.Pod{pod("", 1, `{"reason":"StaleRows","message":"3 rows"}`)}, JobOutcome{JobFailed, "StaleRows", "3 rows"}},
+		"superseded outweighs": {job(batchv1.JobFailed), []corev1.Pod{
+			pod("", 3, `{"reason":"Superseded","message":"by 4"}`), pod("", 1, `{"reason":"Failed","message":"x"}`),
+		}, JobOutcome{JobFailed, "Superseded", "by 4"}},
+		"a pod of another": {job(batchv1.JobFailed), []corev1.Pod{forged}, JobOutcome{JobFailed, "", "Job job failed without saying why: see the logs of its pods"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, Outcome(tc.job, "a-uid", tc.pods)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestReadTermination(t *testing.T) {
+	long := `{"reason":"Failed","message":"` + strings.Repeat("ä", 900) + `"}`
+	for name, tc := range map[string]struct {
+		text string
+		ok   bool
+	}{
+		"good":                   {`{"reason":"Failed","message":"a\nb"}`, true},
+		"long":                   {long, true},
+		"not JSON":               {`Failed`, false},
+		"reason in words":        {`{"reason":"it failed","message":"x"}`, false},
+		"reason too long":        {`{"reason":"` + strings.Repeat("A", 70) + `","message":"x"}`, false},
+		"longer than is written": {`{"reason":"Failed","message":"` + strings.Repeat("x", 5000) + `"}`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, ok := ReadTermination(tc.text)
+			if ok != tc.ok || strings.ContainsAny(got.Message, "\n\t") || len(got.Message) > maxMessage+len("…") {
+				t.Errorf("%v %d %q", ok, len(got.Message), got.Message)
+			}
+		})
+	}
+}
+
+func TestSumProgress(t *testing.T) {
+	seconds := func(n int64) *int64 { return &n }
+	for name, tc := range map[string]struct {
+		data map[string]string
+		want *v1alpha1.RotationProgress
+	}{
+		"nothing reported":   {nil, nil},
+		"another Job's":      {map[string]string{"shard-0": `{"job":"old","notesTotal":5}`}, nil},
+		"not JSON":           {map[string]string{"shard-0": `boo`}, nil},
+		"a shard too many":   {map[string]string{"shard-2": `{"job":"job","notesTotal":5}`}, nil},
+		"summed":             {map[string]string{"shard-0": `{"job":"job","notesDone":5,"notesTotal":10,"notesPerSecond":1}`, "shard-1": `{"job":"job","notesDone":0,"notesTotal":10,"notesPerSecond":2}`}, &v1alpha1.RotationProgress{NotesDone: 5, NotesTotal: 20, Percent: 25, NotesPerSecond: 3, SecondsLeft: seconds(5)}},
+		"more done than all": {map[string]string{"shard-0": `{"job":"job","notesDone":50,"notesTotal":10}`}, &v1alpha1.RotationProgress{NotesDone: 10, NotesTotal: 10, Percent: 100, SecondsLeft: seconds(0)}},
+		"negative":           {map[string]string{"shard-0": `{"job":"job","notesDone":-5,"notesTotal":-10,"notesPerSecond":-1}`}, &v1alpha1.RotationProgress{SecondsLeft: seconds(0)}},
+		"enough to overflow": {map[string]string{"shard-0": `{"job":"job","notesDone":1,"notesTotal":9223372036854775807}`, "shard-1": `{"job":"job","notesTotal":9223372036854775807}`}, &v1alpha1.RotationProgress{NotesDone: 1, NotesTotal: 2 * maxNotes}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, sumProgress(tc.data, "job", 2)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}

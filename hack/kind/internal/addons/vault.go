@@ -33,13 +33,25 @@ func (a Addons) keysPath() string { return a.Layout.Cluster("vault", "keys.json"
 
 // Vault brings a Vault server up: TLS, Raft storage on a volume, initialised and unsealed.
 func (a Addons) Vault(ctx context.Context) (note string, err error) {
+	if note, err = a.startVault(ctx); errors.Is(err, errKeysNeverKept) {
+		// Nobody has the keys of this Vault and nobody ever had: nothing can be in it.
+		a.Say("an earlier run was killed while it initialised Vault: starting Vault anew")
+		if err := a.Kube.Command("-n", "vault", "delete", "statefulset/vault", "pvc/data-vault-0", "--ignore-not-found", "--timeout=90s").Run(ctx); err != nil {
+			return "", err
+		}
+		note, err = a.startVault(ctx)
+	}
+	if err != nil {
+		return "", err
+	}
+	return note, a.Kube.Rollout(ctx, "vault", "statefulset/vault", 2*time.Minute)
+}
+
+func (a Addons) startVault(ctx context.Context) (note string, err error) {
 	if err := a.applyImage(ctx, "vault.yaml", a.VaultImage()); err != nil {
 		return "", err
 	}
 	if err := a.Kube.WaitFor(ctx, "vault", "certificate/vault-tls", "Ready", 2*time.Minute); err != nil {
-		return "", err
-	}
-	if err := a.Kube.WaitFor(ctx, "vault", "pod/vault-0", "PodReadyToStartContainers", 2*time.Minute); err != nil {
 		return "", err
 	}
 	v, stop, err := a.openVault(ctx)
@@ -47,10 +59,7 @@ func (a Addons) Vault(ctx context.Context) (note string, err error) {
 		return "", err
 	}
 	defer stop()
-	if note, err = v.unseal(ctx); err != nil {
-		return "", err
-	}
-	return note, a.Kube.Rollout(ctx, "vault", "statefulset/vault", 2*time.Minute)
+	return v.unseal(ctx)
 }
 
 // vault is the server's HTTP API on a port of this machine that is open for this run only.
@@ -93,6 +102,10 @@ func (a Addons) openVault(ctx context.Context) (v vault, stop func(), err error)
 	return v, stop, nil
 }
 
+// errKeysNeverKept tells of a Vault that was initialised by a run that was killed before it could
+// keep the keys.
+var errKeysNeverKept = errors.New("vault was initialised, and its keys were never kept")
+
 // unseal initialises a new Vault and unseals a sealed one.
 func (v vault) unseal(ctx context.Context) (note string, err error) {
 	var status struct{ Initialized, Sealed bool }
@@ -101,26 +114,13 @@ func (v vault) unseal(ctx context.Context) (note string, err error) {
 	}
 	note = "unsealed already"
 	if !status.Initialized {
-		var answer struct {
-			Keys      []string `json:"keys_base64"`
-			RootToken string   `json:"root_token"`
-		}
-		if err := v.call(ctx, http.MethodPut, "sys/init", map[string]int{"secret_shares": 1, "secret_threshold": 1}, &answer); err != nil {
-			return "", err
-		}
-		if len(answer.Keys) != 1 {
-			return "", errors.New("vault gave no unseal key")
-		}
-		b, err := json.MarshalIndent(vaultKeys{UnsealKey: answer.Keys[0], RootToken: answer.RootToken}, "", "  ")
-		if err != nil {
-			return "", err
-		}
-		if err := layout.WriteFile(v.keys, append(b, '\n'), 0o600); err != nil {
+		// Once begun it has to end: an interrupt between Vault's answer and our file loses the keys.
+		if err := v.initialise(context.WithoutCancel(ctx)); err != nil {
 			return "", err
 		}
 		status.Sealed, note = true, "initialised"
 	}
-	keys, err := readVaultKeys(v.keys)
+	keys, err := v.readKeys()
 	if err != nil {
 		return "", err
 	}
@@ -133,10 +133,44 @@ func (v vault) unseal(ctx context.Context) (note string, err error) {
 	return note, nil
 }
 
-func readVaultKeys(path string) (k vaultKeys, err error) {
-	b, err := os.ReadFile(path)
+// initialise asks Vault for its keys and keeps them. A mark stands for as long as that takes, so that
+// the next run can tell keys that were never kept from keys that were lost.
+func (v vault) initialise(ctx context.Context) error {
+	if err := layout.WriteFile(v.mark(), nil, 0o600); err != nil {
+		return err
+	}
+	if err := os.Remove(v.keys); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err // the keys of an earlier Vault
+	}
+	var answer struct {
+		Keys      []string `json:"keys_base64"`
+		RootToken string   `json:"root_token"`
+	}
+	if err := v.call(ctx, http.MethodPut, "sys/init", map[string]int{"secret_shares": 1, "secret_threshold": 1}, &answer); err != nil {
+		return err
+	}
+	if len(answer.Keys) != 1 {
+		return errors.New("vault gave no unseal key")
+	}
+	b, err := json.MarshalIndent(vaultKeys{UnsealKey: answer.Keys[0], RootToken: answer.RootToken}, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := layout.WriteFile(v.keys, append(b, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Remove(v.mark())
+}
+
+func (v vault) mark() string { return v.keys + ".initialising" }
+
+func (v vault) readKeys() (k vaultKeys, err error) {
+	b, err := os.ReadFile(v.keys)
 	if errors.Is(err, os.ErrNotExist) {
-		return k, fmt.Errorf("vault is initialised but its unseal key is not in %s: an earlier run was killed between the two, or the file was removed; run `make down`, then again", path)
+		if _, err := os.Stat(v.mark()); err == nil {
+			return k, errKeysNeverKept
+		}
+		return k, fmt.Errorf("vault is initialised but its unseal key is no longer in %s; run `make down`, then again", v.keys)
 	}
 	if err != nil {
 		return k, err
@@ -183,7 +217,7 @@ func (a Addons) Administrator(ctx context.Context, work func(env []string) error
 		return err
 	}
 	defer stop()
-	keys, err := readVaultKeys(a.keysPath())
+	keys, err := v.readKeys()
 	if err != nil {
 		return err
 	}

@@ -145,15 +145,22 @@ func (c Cluster) create(ctx context.Context, config string, own bool) error {
 
 // Delete removes the cluster and its volumes, whatever state it is in.
 func (c Cluster) Delete(ctx context.Context) error {
-	if nodes, err := c.Nodes(ctx); err != nil {
-		return err
-	} else if len(nodes) > 0 {
+	// A client that was killed may have left the daemon busy creating a container: it is listed, but
+	// for the moment "no such container" to whoever wants to remove it.
+	return kube.Until(ctx, time.Minute, time.Second, func(ctx context.Context) error {
+		nodes, err := c.Nodes(ctx)
+		if err != nil || len(nodes) == 0 {
+			return err
+		}
 		// --volumes: kind's nodes keep /var in anonymous volumes.
 		if err := c.Docker.Command(append([]string{"rm", "--force", "--volumes"}, nodes...)...).Run(ctx); err != nil {
 			return err
 		}
-	}
-	return nil
+		if nodes, err = c.Nodes(ctx); err == nil && len(nodes) > 0 {
+			err = fmt.Errorf("node containers are still there: %s", strings.Join(nodes, ", "))
+		}
+		return err
+	})
 }
 
 // RemoveState removes what this machine keeps of the cluster outside Docker.

@@ -29,8 +29,10 @@ type Policy struct {
 	Name, Rules string
 }
 
+// policyName has the auth mount in it, because a policy's templates name the mount: a second mount
+// for the same cluster must not take the first one's policies away.
 func (s Setup) policyName(part string) string {
-	return "securenotes-" + s.ClusterID + "-" + part
+	return strings.Join([]string{"securenotes", s.ClusterID, strings.ReplaceAll(s.AuthMount, "/", "-"), part}, "-")
 }
 
 // namespaceTemplate is filled by Vault with the namespace of whoever logged in.

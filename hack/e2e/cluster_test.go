@@ -1,0 +1,214 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+)
+
+const (
+	operatorNamespace = "securenotes-system"
+	operatorRelease   = "securenotes-operator"
+	issuer            = "securenotes-ca"
+)
+
+// cluster is the real cluster, as hack/kind left it.
+type cluster struct {
+	client.Client
+	// url, ca, namespace and name are of the sample.
+	url, ca, namespace, name string
+	// dir is where hack/kind keeps the cluster's keys.
+	dir string
+}
+
+func open(t testing.TB) *cluster {
+	t.Helper()
+	env := func(name string) string {
+		value := os.Getenv(name)
+		if value == "" {
+			t.Fatalf("%s is not set: run these tests with `make test-e2e`, which brings the cluster up", name)
+		}
+		return value
+	}
+	settings, err := clientcmd.BuildConfigFromFlags("", env("KUBECONFIG"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings.QPS, settings.Burst = 50, 100
+	scheme := clientgoscheme.Scheme
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New(settings, client.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &cluster{Client: c, url: env("URL"), ca: env("CA"), namespace: env("NAMESPACE"), name: env("NAME"), dir: env("SECURENOTES_CLUSTER_DIR")}
+}
+
+// command runs a program with the cluster's environment and returns what it printed.
+func command(t testing.TB, stdin, program string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(program, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s %s: %v\n%s", filepath.Base(program), strings.Join(args, " "), err, stderr.String())
+	}
+	return stdout.String()
+}
+
+func kubectl(t testing.TB, args ...string) string {
+	t.Helper()
+	return command(t, "", "kubectl", args...)
+}
+
+// eventually polls until check is nil, and fails with its last answer.
+func eventually(t testing.TB, within time.Duration, what string, check func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := check(ctx)
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s: not within %s: %v", what, within, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// newNamespace makes a namespace of the test's own, with the strictest Pod Security.
+func (c *cluster) newNamespace(t testing.TB) string {
+	t.Helper()
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		GenerateName: "e2e-",
+		Labels:       map[string]string{"pod-security.kubernetes.io/enforce": "restricted", "securenotes.dev/e2e": "true"},
+	}}
+	if err := c.Create(context.Background(), ns); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("events of %s:\n%s", ns.Name, kubectl(t, "-n", ns.Name, "get", "events", "--sort-by=.lastTimestamp"))
+		}
+		// Objects first: their finalizer needs the namespace's other objects.
+		list := &v1alpha1.SecureNotesList{}
+		if err := c.List(context.Background(), list, client.InNamespace(ns.Name)); err != nil {
+			t.Error(err)
+		}
+		for i := range list.Items {
+			c.remove(t, &list.Items[i])
+		}
+		if err := c.Delete(context.Background(), ns); err != nil {
+			t.Error(err)
+		}
+	})
+	return ns.Name
+}
+
+// remove deletes an object and waits until it is gone.
+func (c *cluster) remove(t testing.TB, object client.Object) {
+	t.Helper()
+	if err := c.Delete(context.Background(), object); client.IgnoreNotFound(err) != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 2*time.Minute, "deletion of "+object.GetName(), func(ctx context.Context) error {
+		err := c.Get(ctx, client.ObjectKeyFromObject(object), object)
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		if err == nil {
+			err = fmt.Errorf("it is still there, finalizers %v", object.GetFinalizers())
+		}
+		return err
+	})
+}
+
+// embedded is a SecureNotes with its own SQLite database: the least that runs.
+func embedded(namespace, name string) *v1alpha1.SecureNotes {
+	return &v1alpha1.SecureNotes{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: v1alpha1.SecureNotesSpec{
+			TLS: v1alpha1.TLS{CertManager: &v1alpha1.CertManager{
+				IssuerRef: v1alpha1.IssuerReference{Name: issuer, Kind: "ClusterIssuer"},
+			}},
+			Hostnames:      []string{"localhost"},
+			DeletionPolicy: v1alpha1.DeletionPolicyDelete,
+		},
+	}
+}
+
+// condition waits until a condition has a status and a reason, and returns its message.
+func (c *cluster) condition(t testing.TB, sn *v1alpha1.SecureNotes, within time.Duration, kind string, status metav1.ConditionStatus, reason string) string {
+	t.Helper()
+	message := ""
+	eventually(t, within, fmt.Sprintf("%s/%s: %s=%s %s", sn.Namespace, sn.Name, kind, status, reason), func(ctx context.Context) error {
+		if err := c.Get(ctx, client.ObjectKeyFromObject(sn), sn); err != nil {
+			return err
+		}
+		found := meta.FindStatusCondition(sn.Status.Conditions, kind)
+		if found == nil || found.Status != status || reason != "" && found.Reason != reason || sn.Status.ObservedGeneration < sn.Generation {
+			return fmt.Errorf("conditions: %s", describe(sn.Status.Conditions))
+		}
+		message = found.Message
+		return nil
+	})
+	return message
+}
+
+func (c *cluster) ready(t testing.TB, sn *v1alpha1.SecureNotes) {
+	t.Helper()
+	c.condition(t, sn, 6*time.Minute, v1alpha1.ConditionReady, metav1.ConditionTrue, "")
+}
+
+func describe(conditions []metav1.Condition) string {
+	var lines []string
+	for _, c := range conditions {
+		lines = append(lines, fmt.Sprintf("\n  %s=%s %s: %s", c.Type, c.Status, c.Reason, c.Message))
+	}
+	return strings.Join(lines, "")
+}
+
+// apiPods are the running pods of a SecureNotes' API.
+func (c *cluster) apiPods(t testing.TB, namespace, name string) []corev1.Pod {
+	t.Helper()
+	list := &corev1.PodList{}
+	err := c.List(context.Background(), list, client.InNamespace(namespace), client.MatchingLabels{
+		"app.kubernetes.io/instance": name, "app.kubernetes.io/component": "api",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running []corev1.Pod
+	for _, pod := range list.Items {
+		if pod.DeletionTimestamp == nil {
+			running = append(running, pod)
+		}
+	}
+	return running
+}

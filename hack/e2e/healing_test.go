@@ -1,0 +1,205 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+)
+
+// Each test here puts one thing wrong, wants a condition that names it and the next step, puts it
+// right, and wants the object to heal without being touched.
+
+func TestMissingIssuer(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	namespace := c.newNamespace(t)
+	sn := embedded(namespace, "notes")
+	sn.Spec.TLS.CertManager.IssuerRef = v1alpha1.IssuerReference{Name: "not-there"}
+	if err := c.Create(context.Background(), sn); err != nil {
+		t.Fatal(err)
+	}
+	message := c.condition(t, sn, time.Minute, v1alpha1.ConditionCertificateReady, metav1.ConditionFalse, v1alpha1.ReasonIssuerNotFound)
+	if !strings.Contains(message, "not-there") {
+		t.Errorf("the message does not name the issuer: %s", message)
+	}
+	command(t, fmt.Sprintf(`{"apiVersion":"cert-manager.io/v1","kind":"Issuer","metadata":{"name":"not-there","namespace":%q},"spec":{"selfSigned":{}}}`, namespace),
+		"kubectl", "apply", "-f", "-")
+	c.ready(t, sn)
+}
+
+// newDatabase makes an empty PostgreSQL database with a role of its own, and returns its URI.
+func newDatabase(t testing.TB, name, password string) string {
+	t.Helper()
+	sql := fmt.Sprintf("CREATE ROLE %[1]s LOGIN PASSWORD '%[2]s';\nCREATE DATABASE %[1]s OWNER %[1]s;\n", name, password)
+	psql := func(sql string) {
+		command(t, sql, "kubectl", "-n", "postgres", "exec", "-i", "postgres-0", "-c", "postgres", "--",
+			"/usr/lib/postgresql/15/bin/psql", "--host=/var/run/postgresql", "--username=postgres", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1")
+	}
+	psql(sql)
+	t.Cleanup(func() {
+		psql(fmt.Sprintf("DROP DATABASE IF EXISTS %[1]s WITH (FORCE);\nDROP ROLE IF EXISTS %[1]s;\n", name))
+	})
+	uri := url.URL{Scheme: "postgres", User: url.UserPassword(name, password), Host: "postgres.postgres.svc:5432", Path: name}
+	return uri.String()
+}
+
+// TestDatabaseTrouble walks one object through everything that can be wrong with its database's URI.
+func TestDatabaseTrouble(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	namespace := c.newNamespace(t)
+	uri := newDatabase(t, strings.ReplaceAll(namespace, "-", "_"), "a-fine-password")
+	ca := &corev1.Secret{}
+	if err := c.Get(context.Background(), client.ObjectKey{Namespace: c.namespace, Name: "notes-database-ca"}, ca); err != nil {
+		t.Fatal(err)
+	}
+	secret := func(name, key, value string) {
+		t.Helper()
+		object := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+		err := c.Get(context.Background(), client.ObjectKeyFromObject(object), object)
+		object.Data = map[string][]byte{key: []byte(value)}
+		if err == nil {
+			err = c.Update(context.Background(), object)
+		} else {
+			err = c.Create(context.Background(), object)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	secret("ca", "ca.crt", string(ca.Data["ca.crt"]))
+
+	sn := embedded(namespace, "notes")
+	sn.Spec.Database = &v1alpha1.Database{Postgres: &v1alpha1.Postgres{
+		URISecretRef: v1alpha1.SecretKeyReference{Name: "database", Key: "uri"},
+		CASecretRef:  &v1alpha1.SecretKeyReference{Name: "ca", Key: "ca.crt"},
+	}}
+	sn.Spec.Replicas = new(int32(1))
+	if err := c.Create(context.Background(), sn); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct{ uri, reason, names string }{
+		{"", "DatabaseSecretMissing", "database"},
+		{"not a URI at all", "DatabaseURIInvalid", "postgres://"},
+		{strings.Replace(uri, "postgres.postgres.svc:5432", "postgres.postgres.svc:5999", 1), "DatabaseUnreachable", "postgres.postgres.svc:5999"},
+		{strings.Replace(uri, "a-fine-password", "a-wrong-password", 1), "DatabaseAuthenticationFailed", "postgres.postgres.svc:5432"},
+	} {
+		if step.uri != "" {
+			secret("database", "uri", step.uri)
+		}
+		message := c.condition(t, sn, 6*time.Minute, v1alpha1.ConditionDatabaseReady, metav1.ConditionFalse, step.reason)
+		if !strings.Contains(message, step.names) {
+			t.Errorf("%s: the message does not name %q: %s", step.reason, step.names, message)
+		}
+		if strings.Contains(message, "password") && strings.Contains(message, "-password") {
+			t.Errorf("%s: the message holds the password: %s", step.reason, message)
+		}
+	}
+	secret("database", "uri", uri)
+	c.ready(t, sn)
+}
+
+// TestVaultTrouble adds connections to the operator's configuration that do not work, and objects
+// that use them.
+func TestVaultTrouble(t *testing.T) {
+	c := open(t)
+	namespace := c.newNamespace(t)
+	v := c.vault(t)
+	chart, err := filepath.Abs("../../charts/securenotes-operator")
+	if err != nil {
+		t.Fatal(err)
+	}
+	upgrade := func(extra ...string) {
+		t.Helper()
+		args := []string{"upgrade", operatorRelease, chart, "--namespace", operatorNamespace, "--wait", "--timeout", "3m",
+			"--values", filepath.Join(c.dir, "values.json")}
+		command(t, "", "helm", append(args, extra...)...)
+	}
+	t.Cleanup(func() { upgrade() })
+	upgrade("--set", "vaultConnections.away.address=https://vault.vault.svc:8299",
+		"--set-file", "vaultConnections.away.caBundle="+c.ca,
+		"--set", "vaultConnections.bare.address=https://vault.vault.svc:8200",
+		"--set-file", "vaultConnections.bare.caBundle="+c.ca,
+		"--set", "vaultConnections.bare.authMount=e2e-"+namespace)
+
+	for connection, want := range map[string]struct{ reason, names string }{
+		"nowhere": {v1alpha1.ReasonUnknownVaultConnection, "nowhere"},
+		"away":    {v1alpha1.ReasonVaultUnreachable, "vault.vault.svc:8299"},
+		"bare":    {v1alpha1.ReasonSetupMissing, "vault-setup"},
+	} {
+		sn := embedded(namespace, connection)
+		sn.Spec.VaultConnection = connection
+		if err := c.Create(context.Background(), sn); err != nil {
+			t.Fatal(err)
+		}
+		message := c.condition(t, sn, time.Minute, v1alpha1.ConditionVaultReady, metav1.ConditionFalse, want.reason)
+		if !strings.Contains(message, want.names) {
+			t.Errorf("%s: the message does not name %q: %s", connection, want.names, message)
+		}
+	}
+
+	// Vault's administrator does what the condition says.
+	t.Setenv("VAULT_ADDR", v.address)
+	t.Setenv("VAULT_TOKEN", v.token)
+	t.Setenv("VAULT_CACERT", c.ca)
+	operator, err := filepath.Abs("../../bin/operator")
+	if err != nil {
+		t.Fatal(err)
+	}
+	command(t, "", operator, "vault-setup", "--operator-namespace", operatorNamespace, "--operator-service-account", operatorRelease,
+		"--kubernetes-host", "https://kubernetes.default.svc", "--auth-mount", "e2e-"+namespace)
+	t.Cleanup(func() {
+		if err := v.Sys().DisableAuth("e2e-" + namespace); err != nil {
+			t.Error(err)
+		}
+	})
+	c.ready(t, embedded(namespace, "bare"))
+	for _, connection := range []string{"nowhere", "away"} {
+		sn := embedded(namespace, connection)
+		kubectl(t, "-n", namespace, "annotate", "securenotes", connection, v1alpha1.AnnotationAbandonVault+"=true")
+		c.remove(t, sn)
+	}
+	c.remove(t, embedded(namespace, "bare"))
+}
+
+// TestVaultSealed: the sample says so, keeps serving what it has the keys for, and heals.
+func TestVaultSealed(t *testing.T) {
+	c := open(t)
+	n := c.clientAt(t, c.url)
+	n.signIn(t, "correct horse battery")
+	notes := map[string]string{n.write(t, "readable while Vault is sealed", ""): "readable while Vault is sealed"}
+	for range 8 { // both replicas have the key
+		n.http.CloseIdleConnections()
+		n.reads(t, notes)
+	}
+	v := c.vault(t)
+	if err := v.Sys().Seal(); err != nil {
+		t.Fatal(err)
+	}
+	sealed := true
+	t.Cleanup(func() {
+		if sealed {
+			v.unseal(t)
+		}
+	})
+	message := c.condition(t, c.sample(), 4*time.Minute, v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonVaultSealed)
+	if !strings.Contains(strings.ToLower(message), "unseal") {
+		t.Errorf("the message does not say what to do: %s", message)
+	}
+	v.unseal(t)
+	sealed = false
+	c.ready(t, c.sample())
+	n.reads(t, notes)
+}

@@ -1,0 +1,148 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+)
+
+// TestEmbeddedDatabase: the least that a user can write, its pod killed, its key rotated, and then
+// deleted with everything that it had.
+func TestEmbeddedDatabase(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	namespace := c.newNamespace(t)
+	sn := embedded(namespace, "small")
+	sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{RetainOldVersionFor: "0s"}
+	if err := c.Create(context.Background(), sn); err != nil {
+		t.Fatal(err)
+	}
+	c.ready(t, sn)
+	address, stop := forward(t, namespace, "service/small", "443")
+	n := c.clientAt(t, "https://localhost:"+port(address))
+	n.signIn(t, rand.Text())
+	notes := map[string]string{n.write(t, "kept in SQLite", "title"): "kept in SQLite"}
+	n.reads(t, notes)
+	stop()
+
+	for _, pod := range c.apiPods(t, namespace, "small") {
+		kubectl(t, "-n", namespace, "delete", "pod", pod.Name, "--grace-period=0", "--force")
+	}
+	c.condition(t, sn, time.Minute, v1alpha1.ConditionReady, metav1.ConditionFalse, "")
+	c.ready(t, sn)
+	c.rotate(t, namespace, "small", "")
+	again, _ := forward(t, namespace, "service/small", "443")
+	n.url = "https://localhost:" + port(again)
+	n.reads(t, notes)
+
+	v := c.vault(t)
+	key, kv := c.transitKey(t, namespace, "small"), "secret/metadata/"+config.KVPath(c.clusterID(t), namespace, "small")
+	for _, path := range []string{key, kv + "/" + config.PepperLeaf} {
+		if secret, err := v.Logical().Read(path); err != nil || secret == nil {
+			t.Fatalf("before the deletion: %s: %v %v", path, secret, err)
+		}
+	}
+	c.remove(t, sn)
+	for _, path := range []string{key, kv + "/" + config.PepperLeaf, kv + "/" + config.SessionKeysLeaf, kv + "/" + config.MarkerLeaf} {
+		if secret, err := v.Logical().Read(path); err != nil || secret != nil {
+			t.Errorf("after the deletion with deletionPolicy Delete, Vault still has %s: %v", path, err)
+		}
+	}
+	eventually(t, 2*time.Minute, "children to go", func(context.Context) error {
+		left := kubectl(t, "-n", namespace, "get", "deployment,service,configmap,secret,serviceaccount,job,pod,certificate,role,rolebinding,persistentvolumeclaim,keyrotation",
+			"-o", "name")
+		var ours []string
+		for name := range strings.FieldsSeq(left) {
+			if strings.Contains(name, "small") {
+				ours = append(ours, name)
+			}
+		}
+		// cert-manager leaves a certificate's Secret behind, by design.
+		if len(ours) > 0 && !(len(ours) == 1 && ours[0] == "secret/small-tls") {
+			return fmt.Errorf("still there: %s", strings.Join(ours, ", "))
+		}
+		return nil
+	})
+}
+
+func port(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
+
+// TestRetainedKeyIsAdopted: by default a deletion leaves key and data; a new object of the name takes
+// them over only when it says so.
+func TestRetainedKeyIsAdopted(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	namespace := c.newNamespace(t)
+	sn := embedded(namespace, "kept")
+	sn.Spec.DeletionPolicy = ""
+	if err := c.Create(context.Background(), sn); err != nil {
+		t.Fatal(err)
+	}
+	c.ready(t, sn)
+	address, stop := forward(t, namespace, "service/kept", "443")
+	n := c.clientAt(t, "https://localhost:"+port(address))
+	n.signIn(t, rand.Text())
+	notes := map[string]string{n.write(t, "outlives its object", ""): "outlives its object"}
+	stop()
+	c.remove(t, sn)
+
+	volume := &corev1.PersistentVolumeClaim{}
+	if err := c.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: "kept-data"}, volume); err != nil {
+		t.Fatalf("the volume was not retained: %v", err)
+	}
+	again := embedded(namespace, "kept")
+	if err := c.Create(context.Background(), again); err != nil {
+		t.Fatal(err)
+	}
+	message := c.condition(t, again, 2*time.Minute, v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRetained)
+	if !strings.Contains(message, "adoptRetainedKey") {
+		t.Errorf("the message does not say what to do: %s", message)
+	}
+	kubectl(t, "-n", namespace, "patch", "securenotes", "kept", "--type=merge", "-p", `{"spec":{"adoptRetainedKey":true}}`)
+	c.ready(t, again)
+	address, _ = forward(t, namespace, "service/kept", "443")
+	n.url = "https://localhost:" + port(address)
+	n.reads(t, notes)
+}
+
+func TestInvalidObjectsAreRefused(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	namespace := c.newNamespace(t)
+	for name, tc := range map[string]struct {
+		change func(*v1alpha1.SecureNotes)
+		want   string
+	}{
+		"two replicas of SQLite": {func(sn *v1alpha1.SecureNotes) { sn.Spec.Replicas = new(int32(2)) }, "set replicas to 1, or use database.postgres"},
+		"no certificate":         {func(sn *v1alpha1.SecureNotes) { sn.Spec.TLS = v1alpha1.TLS{} }, "exactly one of certManager and secretRef"},
+		"a long name":            {func(sn *v1alpha1.SecureNotes) { sn.Name = strings.Repeat("x", 41) }, "at most 40 characters"},
+		"a duration in days": {func(sn *v1alpha1.SecureNotes) {
+			sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{RetainOldVersionFor: "3d"}
+		}, "retainOldVersionFor"},
+		"a weak password hash": {func(sn *v1alpha1.SecureNotes) { sn.Spec.Auth = &v1alpha1.Auth{BcryptCost: new(int32(4))} }, "bcryptCost"},
+	} {
+		sn := embedded(namespace, "bad")
+		tc.change(sn)
+		err := c.Create(context.Background(), sn)
+		if !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v; want a refusal that says %q", name, err, tc.want)
+		}
+	}
+	list := &v1alpha1.SecureNotesList{}
+	if err := c.List(context.Background(), list, client.InNamespace(namespace)); err != nil || len(list.Items) != 0 {
+		t.Errorf("%d objects were stored, %v", len(list.Items), err)
+	}
+}

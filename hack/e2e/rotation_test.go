@@ -1,0 +1,157 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+)
+
+// rotate makes a KeyRotation and waits until it is complete.
+func (c *cluster) rotate(t testing.TB, namespace, name string, strategy v1alpha1.RotationStrategy) *v1alpha1.KeyRotation {
+	t.Helper()
+	kr := &v1alpha1.KeyRotation{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: name + "-"},
+		Spec:       v1alpha1.KeyRotationSpec{SecureNotesRef: v1alpha1.LocalObjectReference{Name: name}, Strategy: strategy},
+	}
+	if err := c.Create(context.Background(), kr); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 5*time.Minute, "KeyRotation "+kr.Name+" to complete", func(ctx context.Context) error {
+		if err := c.Get(ctx, client.ObjectKeyFromObject(kr), kr); err != nil {
+			return err
+		}
+		if meta.IsStatusConditionTrue(kr.Status.Conditions, v1alpha1.ConditionComplete) {
+			return nil
+		}
+		return errors.New(describe(kr.Status.Conditions))
+	})
+	return kr
+}
+
+// TestRotation rotates the sample's master key while a client writes, and shows that the old version
+// is of no use to anybody afterwards.
+func TestRotation(t *testing.T) {
+	for _, strategy := range []v1alpha1.RotationStrategy{v1alpha1.StrategyReencrypt, v1alpha1.StrategyRewrap} {
+		t.Run(string(strategy), func(t *testing.T) { testRotation(t, strategy) })
+	}
+}
+
+func testRotation(t *testing.T, strategy v1alpha1.RotationStrategy) {
+	c := open(t)
+	db, v := c.database(t), c.vault(t)
+	n := c.clientAt(t, c.url)
+	n.signIn(t, rand.Text())
+	notes := map[string]string{}
+	for i := range 20 {
+		content := fmt.Sprintf("before the rotation %d", i)
+		notes[n.write(t, content, "title")] = content
+	}
+	var oldWrapped string
+	if err := db.QueryRow(context.Background(), "SELECT wrapped FROM owner_keys LIMIT 1").Scan(&oldWrapped); err != nil {
+		t.Fatal(err)
+	}
+	key := c.transitKey(t, c.namespace, c.name)
+	decrypts := func(wrapped string) error {
+		// With a wrong context, so that an accepted version is told apart by another error.
+		_, err := v.Logical().Write(strings.Replace(key, "transit/keys/", "transit/decrypt/", 1), map[string]any{
+			"ciphertext": wrapped, "context": "d3Jvbmc=",
+		})
+		return err
+	}
+	if err := decrypts(oldWrapped); err == nil || strings.Contains(err.Error(), "too old") {
+		t.Fatalf("before the rotation: %v; the version should be accepted and the context not", err)
+	}
+
+	stop := make(chan struct{})
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+			content := fmt.Sprintf("during the rotation %d", i)
+			status, answer, err := n.call(http.MethodPost, "/api/notes", map[string]any{"content": content})
+			if err != nil || status != http.StatusCreated {
+				t.Errorf("a write during the rotation: %d %v %v", status, answer, err)
+				continue
+			}
+			notes[answer["id"].(string)] = content
+		}
+	})
+	kr := c.rotate(t, c.namespace, c.name, strategy)
+	close(stop)
+	writer.Wait()
+
+	to := *kr.Status.ToVersion
+	if p := kr.Status.Progress; p == nil || p.Percent != 100 || p.NotesDone < 20 {
+		t.Errorf("progress at the end: %+v", p)
+	}
+	if stale := count(t, db, "SELECT count(*) FROM owner_keys WHERE kek_version < $1", to); stale != 0 {
+		t.Errorf("%d owner keys are below version %d", stale, to)
+	}
+	if strategy == v1alpha1.StrategyReencrypt {
+		if stale := count(t, db, "SELECT count(*) FROM owner_keys WHERE born_version < $1 OR state <> 'active'", to); stale != 0 {
+			t.Errorf("%d owner keys are older than version %d or left over", stale, to)
+		}
+	}
+	if stale := count(t, db, "SELECT count(*) FROM meta WHERE canary_version < $1", to); stale != 0 {
+		t.Error("the canary is under the old version")
+	}
+
+	sn := c.sample()
+	eventually(t, 2*time.Minute, "retirement of the old version", func(ctx context.Context) error {
+		if err := c.Get(ctx, client.ObjectKeyFromObject(sn), sn); err != nil {
+			return err
+		}
+		if sn.Status.MasterKey == nil || sn.Status.MasterKey.MinDecryptionVersion < to {
+			return fmt.Errorf("masterKey %+v", sn.Status.MasterKey)
+		}
+		return nil
+	})
+	if err := decrypts(oldWrapped); err == nil || !strings.Contains(err.Error(), "too old") {
+		t.Errorf("Vault still takes the old version: %v", err)
+	}
+	n.reads(t, notes)
+	c.ready(t, sn)
+
+	// A cold process: new pods know nothing but the new version.
+	kubectl(t, "-n", c.namespace, "rollout", "restart", "deployment", c.name)
+	kubectl(t, "-n", c.namespace, "rollout", "status", "deployment", c.name, "--timeout=3m")
+	n.http.CloseIdleConnections()
+	n.reads(t, notes)
+}
+
+// TestRotationOnRequest: the annotation for GitOps, echoed in status.
+func TestRotationOnRequest(t *testing.T) {
+	c := open(t)
+	sn := c.sample()
+	c.ready(t, sn)
+	before := sn.Status.MasterKey.LatestVersion
+	request := time.Now().UTC().Format(time.RFC3339Nano)
+	kubectl(t, "-n", c.namespace, "annotate", "securenotes", c.name, v1alpha1.AnnotationRotateRequestedAt+"="+request, "--overwrite")
+	eventually(t, 5*time.Minute, "the requested rotation", func(ctx context.Context) error {
+		if err := c.Get(ctx, client.ObjectKeyFromObject(sn), sn); err != nil {
+			return err
+		}
+		if sn.Status.LastHandledRotateRequest != request || sn.Status.MasterKey.MinDecryptionVersion <= before {
+			return fmt.Errorf("status: request %q, masterKey %+v", sn.Status.LastHandledRotateRequest, sn.Status.MasterKey)
+		}
+		return nil
+	})
+}

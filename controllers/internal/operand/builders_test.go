@@ -1,0 +1,222 @@
+package operand
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func environment() Environment {
+	return Environment{
+		Image: "registry.example.com/securenotes:1", PullPolicy: corev1.PullIfNotPresent,
+		ClusterID: "11111111-1111-1111-1111-111111111111", DeploymentID: "22222222-2222-2222-2222-222222222222",
+		Connection: vaultadmin.Connection{
+			Name: "default", Address: "https://vault.example.com:8200", CABundle: "-----BEGIN CERTIFICATE-----\n",
+			AuthMount: "kubernetes", TransitMount: "transit", KVMount: "secret", Audience: "vault",
+		},
+	}
+}
+
+func embedded() *v1alpha1.SecureNotes {
+	return &v1alpha1.SecureNotes{
+		ObjectMeta: metav1.ObjectMeta{Name: "notes", Namespace: "demo", UID: "uid"},
+		Spec: v1alpha1.SecureNotesSpec{
+			TLS: v1alpha1.TLS{CertManager: &v1alpha1.CertManager{IssuerRef: v1alpha1.IssuerReference{Name: "ca"}}},
+		},
+	}
+}
+
+func postgres() *v1alpha1.SecureNotes {
+	sn := embedded()
+	sn.Spec.Replicas = new(int32(3))
+	sn.Spec.Hostnames = []string{"notes.example.com"}
+	sn.Spec.Database = &v1alpha1.Database{Postgres: &v1alpha1.Postgres{
+		URISecretRef: v1alpha1.SecretKeyReference{Name: "database", Key: "address"},
+		CASecretRef:  &v1alpha1.SecretKeyReference{Name: "database-ca", Key: "root.pem"},
+	}}
+	sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Parallelism: new(int32(4))}
+	sn.Spec.PodTemplate = &v1alpha1.PodTemplate{
+		Labels: map[string]string{"team": "notes", LabelInstance: "somebody-else"}, Annotations: map[string]string{"a": "b"},
+		NodeSelector: map[string]string{"disk": "ssd"}, PriorityClassName: "high",
+		ImagePullSecrets: []v1alpha1.LocalObjectReference{{Name: "pull"}},
+	}
+	return sn
+}
+
+// TestGolden holds every builder to the objects that people have reviewed.
+func TestGolden(t *testing.T) {
+	env := environment()
+	work := func(name string) Work {
+		return Work{
+			Owner: metav1.NewControllerRef(embedded(), v1alpha1.GroupVersion.WithKind("KeyRotation")),
+			Name:  name, ToVersion: 7, Strategy: v1alpha1.StrategyReencrypt, Shards: 4,
+		}
+	}
+	for name, sn := range map[string]*v1alpha1.SecureNotes{"embedded": embedded(), "postgres": postgres()} {
+		cm, err := ConfigMap(sn, env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		objects := []any{cm, Deployment(sn, env, ConfigHash(cm)), Service(sn), Certificate(sn), RotationRole(sn), RotationRoleBinding(sn),
+			ProgressConfigMap(sn), ReencryptJob(sn, env, work("notes-rotate-v7-1")), VerifyJob(sn, env, work("notes-verify-v7-1"))}
+		for _, account := range ServiceAccounts(sn) {
+			objects = append(objects, account)
+		}
+		if claim := VolumeClaim(sn, env.DeploymentID); claim != nil {
+			objects = append(objects, claim)
+		}
+		if budget := DisruptionBudget(sn); budget != nil {
+			objects = append(objects, budget)
+		}
+		t.Run(name, func(t *testing.T) { golden(t, name+".yaml", objects) })
+	}
+}
+
+func golden(t *testing.T, file string, objects []any) {
+	t.Helper()
+	var b strings.Builder
+	for _, object := range objects {
+		raw, err := yaml.Marshal(object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.WriteString("---\n")
+		b.Write(raw)
+	}
+	path := filepath.Join("testdata", file)
+	if *update {
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), b.String()); diff != "" {
+		t.Errorf("%s (go test -update writes it anew): %s", path, diff)
+	}
+}
+
+// TestPodsAreRestricted checks every pod against the restricted Pod Security Standard, version 1.31.
+func TestPodsAreRestricted(t *testing.T) {
+	env := environment()
+	owner := metav1.NewControllerRef(embedded(), v1alpha1.GroupVersion.WithKind("KeyRotation"))
+	for name, sn := range map[string]*v1alpha1.SecureNotes{"embedded": embedded(), "postgres": postgres()} {
+		for kind, spec := range map[string]corev1.PodSpec{
+			"api":       Deployment(sn, env, "hash").Spec.Template.Spec,
+			"reencrypt": ReencryptJob(sn, env, Work{Owner: owner, Shards: 1}).Spec.Template.Spec,
+			"verify":    VerifyJob(sn, env, Work{Owner: owner}).Spec.Template.Spec,
+		} {
+			t.Run(name+" "+kind, func(t *testing.T) { restricted(t, spec, kind == "reencrypt") })
+		}
+	}
+}
+
+func restricted(t *testing.T, spec corev1.PodSpec, apiToken bool) {
+	t.Helper()
+	if !*spec.SecurityContext.RunAsNonRoot || *spec.SecurityContext.RunAsUser == 0 || spec.SecurityContext.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
+		t.Errorf("pod: %+v", spec.SecurityContext)
+	}
+	if *spec.AutomountServiceAccountToken != apiToken {
+		t.Errorf("a token of the API server: %t, want %t", *spec.AutomountServiceAccountToken, apiToken)
+	}
+	if spec.HostNetwork || spec.HostPID || spec.HostIPC {
+		t.Error("it shares the host's namespaces")
+	}
+	for _, volume := range spec.Volumes {
+		if volume.HostPath != nil {
+			t.Errorf("volume %s is on the host", volume.Name)
+		}
+	}
+	for _, c := range append(spec.InitContainers, spec.Containers...) {
+		s := c.SecurityContext
+		if *s.AllowPrivilegeEscalation || !*s.ReadOnlyRootFilesystem || len(s.Capabilities.Drop) != 1 || s.Capabilities.Drop[0] != "ALL" {
+			t.Errorf("container %s: %+v", c.Name, s)
+		}
+		if len(c.Env) > 0 {
+			t.Errorf("container %s has an environment: %v", c.Name, c.Env)
+		}
+	}
+}
+
+func TestConfigurationIsWhatTheServiceReads(t *testing.T) {
+	for name, sn := range map[string]*v1alpha1.SecureNotes{"embedded": embedded(), "postgres": postgres()} {
+		t.Run(name, func(t *testing.T) {
+			cm, err := ConfigMap(sn, environment())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for file, role := range map[string]string{apiFile: config.RoleAPI, rotationFile: config.RoleRotation} {
+				c, err := config.Parse([]byte(cm.Data[file]))
+				if err != nil {
+					t.Fatalf("%s: %v", file, err)
+				}
+				if c.Keys.Vault.Role != role || c.Keys.Vault.TransitKey != "sn-11111111-1111-1111-1111-111111111111.demo.notes" {
+					t.Errorf("%s: %+v", file, c.Keys.Vault)
+				}
+			}
+		})
+	}
+}
+
+func TestConfigHash(t *testing.T) {
+	base, err := ConfigMap(postgres(), environment())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		change  func(*v1alpha1.SecureNotes, *Environment)
+		changes bool
+	}{
+		"a schedule":           {func(sn *v1alpha1.SecureNotes, _ *Environment) { sn.Spec.KeyRotation.Schedule = "@daily" }, false},
+		"replicas":             {func(sn *v1alpha1.SecureNotes, _ *Environment) { sn.Spec.Replicas = new(int32(9)) }, false},
+		"a hostname":           {func(sn *v1alpha1.SecureNotes, _ *Environment) { sn.Spec.Hostnames = nil }, false},
+		"the life of sessions": {func(sn *v1alpha1.SecureNotes, _ *Environment) { sn.Spec.Auth = &v1alpha1.Auth{TokenTTL: "2h"} }, true},
+		"Vault's CA":           {func(_ *v1alpha1.SecureNotes, env *Environment) { env.Connection.CABundle = "x" }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sn, env := postgres(), environment()
+			tc.change(sn, &env)
+			cm, err := ConfigMap(sn, env)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if changed := ConfigHash(cm) != ConfigHash(base); changed != tc.changes {
+				t.Errorf("the hash changes: %t, want %t", changed, tc.changes)
+			}
+		})
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	sn := embedded()
+	if got := Replicas(sn); got != 1 {
+		t.Errorf("embedded: %d replicas", got)
+	}
+	if got := ResolveRotation(sn); got.Strategy != v1alpha1.StrategyReencrypt || got.Parallelism != 1 || got.HistoryLimit != 5 || got.RetainOldVersionFor.Hours() != 720 {
+		t.Errorf("rotation: %+v", got)
+	}
+	sn = postgres()
+	sn.Spec.Replicas = nil
+	if got := Replicas(sn); got != 2 {
+		t.Errorf("postgres: %d replicas", got)
+	}
+	// A Job's name is a label's value too: at most 63 characters.
+	if name := ReencryptJobName(strings.Repeat("a", 40), 999999, 999); len(name) > 63 {
+		t.Errorf("%s has %d characters", name, len(name))
+	}
+}

@@ -1,0 +1,143 @@
+package securenotes
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+var now = time.Unix(1_800_000_000, 0)
+
+func object() *v1alpha1.SecureNotes {
+	return &v1alpha1.SecureNotes{
+		ObjectMeta: metav1.ObjectMeta{Name: "notes", Namespace: "demo", UID: "uid", Generation: 3},
+		Spec:       v1alpha1.SecureNotesSpec{TLS: v1alpha1.TLS{SecretRef: &v1alpha1.LocalObjectReference{Name: "tls"}}},
+	}
+}
+
+// healthy is a pass in which every phase was content.
+func healthy(changes ...func(*scope)) *scope {
+	s := newScope(object(), operand.Environment{ClusterID: "cluster"}, now)
+	s.env.DeploymentID, s.keyed = "uid", true
+	s.key = &vaultadmin.KeyState{Latest: 2, MinDecryption: 1}
+	s.deployment = &appsv1.Deployment{Status: appsv1.DeploymentStatus{Replicas: 1, ReadyReplicas: 1}}
+	for _, f := range []*finding{&s.vaultFinding, &s.databaseFinding, &s.certificateFinding, &s.workloadFinding, &s.rotationFinding} {
+		*f = good("Ready", "fine")
+	}
+	for _, change := range changes {
+		change(s)
+	}
+	return s
+}
+
+// kstatus is how sigs.k8s.io/cli-utils/pkg/kstatus reads a custom resource, and with it `helm --wait`.
+func kstatus(sn *v1alpha1.SecureNotes, status v1alpha1.SecureNotesStatus) string {
+	is := func(kind string, want metav1.ConditionStatus) bool {
+		c := meta.FindStatusCondition(status.Conditions, kind)
+		return c != nil && c.Status == want
+	}
+	switch {
+	case sn.DeletionTimestamp != nil:
+		return "Terminating"
+	case status.ObservedGeneration != sn.Generation:
+		return "InProgress"
+	case is("Stalled", metav1.ConditionTrue):
+		return "Failed"
+	case is("Reconciling", metav1.ConditionTrue), is("Ready", metav1.ConditionFalse), is("Ready", metav1.ConditionUnknown):
+		return "InProgress"
+	default:
+		return "Current"
+	}
+}
+
+func TestComputeStatus(t *testing.T) {
+	for name, tc := range map[string]struct {
+		scope         *scope
+		ready, reason string
+		kstatus       string
+	}{
+		"all is well":                                  {healthy(), "True", "Ready", "Current"},
+		"nothing is known yet":                         {newScope(object(), operand.Environment{}, now), "Unknown", v1alpha1.ReasonUnknown, "InProgress"},
+		"Vault is sealed":                              {healthy(func(s *scope) { s.vaultFinding = bad(v1alpha1.ReasonVaultSealed, "x") }), "False", v1alpha1.ReasonVaultSealed, "InProgress"},
+		"set-up is missing":                            {healthy(func(s *scope) { s.vaultFinding = bad(v1alpha1.ReasonSetupMissing, "x") }), "False", v1alpha1.ReasonSetupMissing, "InProgress"},
+		"a name is taken":                              {healthy(func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonNameConflict, "x") }), "False", v1alpha1.ReasonNameConflict, "Failed"},
+		"the key is retained":                          {healthy(func(s *scope) { s.vaultFinding = bad(v1alpha1.ReasonKeyRetained, "x") }), "False", v1alpha1.ReasonKeyRetained, "Failed"},
+		"the database is away":                         {healthy(func(s *scope) { s.databaseFinding = bad("DatabaseUnreachable", "x") }), "False", "DatabaseUnreachable", "InProgress"},
+		"a failed rotation leaves the service working": {healthy(func(s *scope) { s.rotationFinding = bad(v1alpha1.ReasonRotationFailed, "x") }), "True", "Ready", "Current"},
+		"it is being deleted":                          {healthy(func(s *scope) { s.sn.DeletionTimestamp = &metav1.Time{Time: now} }), "False", v1alpha1.ReasonDeleting, "Terminating"},
+		"it is suspended from the first": {func() *scope {
+			s := newScope(object(), operand.Environment{}, now)
+			s.suspended = true
+			return s
+		}(), "Unknown", v1alpha1.ReasonSuspended, "InProgress"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			status := computeStatus(tc.scope)
+			ready := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
+			if ready == nil || string(ready.Status) != tc.ready || ready.Reason != tc.reason {
+				t.Errorf("Ready: %+v", ready)
+			}
+			for _, kind := range append([]string{v1alpha1.ConditionKeyRotationHealthy}, summed...) {
+				if meta.FindStatusCondition(status.Conditions, kind) == nil {
+					t.Errorf("%s is missing", kind)
+				}
+			}
+			if got := kstatus(tc.scope.sn, status); got != tc.kstatus {
+				t.Errorf("kstatus reads %s, want %s", got, tc.kstatus)
+			}
+		})
+	}
+}
+
+// TestStatusSettles: the same findings on the status that they gave change nothing, transition times
+// included.
+func TestStatusSettles(t *testing.T) {
+	first := healthy()
+	first.sn.Status = computeStatus(first)
+	second := healthy(func(s *scope) { s.sn.Status = *first.sn.Status.DeepCopy() })
+	if diff := cmp.Diff(first.sn.Status, computeStatus(second)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestFloorsMovedByHand(t *testing.T) {
+	for name, tc := range map[string]struct {
+		found, set int64
+		status     metav1.ConditionStatus
+	}{
+		"as set": {2, 2, metav1.ConditionTrue}, "lowered": {1, 2, metav1.ConditionFalse},
+		"raised": {3, 2, metav1.ConditionFalse}, "never set": {1, 0, metav1.ConditionTrue},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := healthy(func(s *scope) {
+				s.key.MinDecryption = tc.found
+				s.sn.Status.MasterKey = &v1alpha1.MasterKeyStatus{MinDecryptionFloor: tc.set}
+			})
+			status := computeStatus(s)
+			if got := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionKeyRotationHealthy); got.Status != tc.status {
+				t.Errorf("%+v", got)
+			}
+			if tc.set != 0 && status.MasterKey.MinDecryptionFloor != tc.set {
+				t.Errorf("the floor that we set became %d", status.MasterKey.MinDecryptionFloor)
+			}
+		})
+	}
+}
+
+func TestSuspendKeepsWhatWasKnown(t *testing.T) {
+	first := healthy()
+	s := newScope(object(), operand.Environment{}, now)
+	s.sn.Status, s.sn.Generation, s.suspended = computeStatus(first), 4, true
+	status := computeStatus(s)
+	if !meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReady) || status.ObservedGeneration != 3 {
+		t.Errorf("%+v", status)
+	}
+}

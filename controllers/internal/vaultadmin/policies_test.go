@@ -1,0 +1,45 @@
+package vaultadmin
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the golden file anew")
+
+// TestGolden holds policies and roles to what people have reviewed: whoever changes a right sees it.
+func TestGolden(t *testing.T) {
+	setup := Setup{
+		ClusterID: "11111111-1111-1111-1111-111111111111", OperatorNamespace: "securenotes-system",
+		OperatorServiceAccount: "securenotes-operator", AuthMount: "kubernetes", TransitMount: "transit", KVMount: "secret", Audience: "vault",
+	}
+	var b strings.Builder
+	for _, policy := range setup.Policies("auth_kubernetes_1") {
+		b.WriteString("# policy " + policy.Name + "\n" + policy.Rules + "\n")
+	}
+	for _, role := range setup.Roles() {
+		raw, err := json.MarshalIndent(role.Parameters, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.WriteString("# role " + role.Name + "\n" + string(raw) + "\n")
+	}
+	const path = "testdata/setup.txt"
+	if *update {
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), b.String()); diff != "" {
+		t.Errorf("%s (go test -update writes it anew): %s", path, diff)
+	}
+}

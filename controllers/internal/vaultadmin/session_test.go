@@ -1,0 +1,154 @@
+package vaultadmin
+
+import (
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// server plays Vault's login and one key.
+type server struct {
+	mu       sync.Mutex
+	logins   int
+	renewals int
+	// valid is the token that is accepted; empty: none.
+	valid string
+	// status that every call but the login is answered with; 0: as it should be.
+	status int
+	// refuse answers logins with this status; 0: they succeed.
+	refuse int
+}
+
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fail := func(code int, message string) {
+		w.WriteHeader(code)
+		_ = json.NewEncoder(w).Encode(map[string]any{"errors": []string{message}})
+	}
+	token := func() {
+		fmt.Fprintf(w, `{"auth":{"client_token":%q,"lease_duration":900,"renewable":true}}`, s.valid)
+	}
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/login"):
+		s.logins++
+		if s.refuse != 0 {
+			fail(s.refuse, "secret words of Vault")
+			return
+		}
+		s.valid = fmt.Sprintf("token-%d", s.logins)
+		token()
+	case r.Header.Get("X-Vault-Token") != s.valid:
+		fail(http.StatusForbidden, "permission denied")
+	case strings.HasSuffix(r.URL.Path, "/renew-self"):
+		s.renewals++
+		token()
+	case s.status != 0:
+		fail(s.status, "Vault is sealed")
+	default:
+		fmt.Fprint(w, `{"data":{"type":"aes256-gcm96","derived":true,"exportable":false,"allow_plaintext_backup":false,"supports_encryption":true,"latest_version":3,"min_decryption_version":1,"min_encryption_version":0}}`)
+	}
+}
+
+type clock struct{ now time.Time }
+
+func start(t *testing.T) (*server, *clock, *Client) {
+	t.Helper()
+	s := &server{}
+	httpServer := httptest.NewTLSServer(s)
+	t.Cleanup(httpServer.Close)
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("jwt"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := &clock{now: time.Unix(1_800_000_000, 0)}
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: httpServer.Certificate().Raw})
+	client, err := NewClient(Connection{
+		Name: "default", Address: httpServer.URL, CABundle: string(ca), AuthMount: "kubernetes", TransitMount: "transit", KVMount: "secret", TokenFile: token,
+	}, func() time.Time { return c.now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, c, client
+}
+
+func TestOneLogin(t *testing.T) {
+	s, c, client := start(t)
+	var wait sync.WaitGroup
+	for range 20 {
+		wait.Go(func() {
+			if state, err := client.ReadKey(t.Context(), "key"); err != nil || state.Latest != 3 {
+				t.Errorf("%+v %v", state, err)
+			}
+		})
+	}
+	wait.Wait()
+	if s.logins != 1 {
+		t.Errorf("%d logins for twenty calls at once", s.logins)
+	}
+	c.now = c.now.Add(11 * time.Minute)
+	if _, err := client.ReadKey(t.Context(), "key"); err != nil || s.renewals != 1 || s.logins != 1 {
+		t.Errorf("after two thirds of its life: %v, %d renewals, %d logins", err, s.renewals, s.logins)
+	}
+	c.now = c.now.Add(time.Hour)
+	if _, err := client.ReadKey(t.Context(), "key"); err != nil || s.logins != 2 {
+		t.Errorf("after its end: %v, %d logins", err, s.logins)
+	}
+}
+
+func TestLoginAgainWhenRevoked(t *testing.T) {
+	s, c, client := start(t)
+	if _, err := client.ReadKey(t.Context(), "key"); err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	s.valid = "another"
+	s.mu.Unlock()
+	c.now = c.now.Add(time.Minute)
+	if _, err := client.ReadKey(t.Context(), "key"); err != nil || s.logins != 2 {
+		t.Errorf("%v, %d logins", err, s.logins)
+	}
+}
+
+func TestProblems(t *testing.T) {
+	for name, tc := range map[string]struct {
+		refuse, status int
+		want           Problem
+		// logins for three calls in a row: a refusal is remembered for a while.
+		logins int
+	}{
+		"no such role":  {http.StatusBadRequest, 0, SetupMissing, 1},
+		"not let in":    {http.StatusForbidden, 0, SetupMissing, 1},
+		"no such mount": {http.StatusNotFound, 0, SetupMissing, 1},
+		"sealed":        {http.StatusServiceUnavailable, 0, Unreachable, 1},
+		"sealed later":  {0, http.StatusServiceUnavailable, Sealed, 1},
+		"broken":        {0, http.StatusInternalServerError, Unreachable, 1},
+		"denied":        {0, http.StatusForbidden, Denied, 1},
+		"odd":           {0, http.StatusTeapot, Unexpected, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _, client := start(t)
+			s.refuse, s.status = tc.refuse, tc.status
+			for range 3 {
+				_, err := client.ReadKey(t.Context(), "key")
+				if ProblemOf(err) != tc.want {
+					t.Errorf("%s: %v, want %s", ProblemOf(err), err, tc.want)
+				}
+				if strings.Contains(err.Error(), "secret words") || strings.Contains(err.Error(), "jwt") {
+					t.Errorf("the error quotes what it must not: %v", err)
+				}
+			}
+			if s.logins != tc.logins {
+				t.Errorf("%d logins, want %d", s.logins, tc.logins)
+			}
+		})
+	}
+}

@@ -7,7 +7,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:path=keyrotations,singular=keyrotation,shortName=kr,categories={all,securenotes}
+// +kubebuilder:resource:path=keyrotations,singular=keyrotation,shortName=kr,categories=all
 // +kubebuilder:printcolumn:name="SecureNotes",type=string,JSONPath=`.spec.secureNotesRef.name`
 // +kubebuilder:printcolumn:name="Strategy",type=string,JSONPath=`.status.strategy`
 // +kubebuilder:printcolumn:name="From",type=integer,JSONPath=`.status.fromVersion`

@@ -127,8 +127,10 @@ func TestInvalidObjectsAreRefused(t *testing.T) {
 		want   string
 	}{
 		"two replicas of SQLite": {func(sn *v1alpha1.SecureNotes) { sn.Spec.Replicas = new(int32(2)) }, "set replicas to 1, or use database.postgres"},
-		"no certificate":         {func(sn *v1alpha1.SecureNotes) { sn.Spec.TLS = v1alpha1.TLS{} }, "exactly one of certManager and secretRef"},
-		"a long name":            {func(sn *v1alpha1.SecureNotes) { sn.Name = strings.Repeat("x", 41) }, "at most 40 characters"},
+		"two certificates": {func(sn *v1alpha1.SecureNotes) {
+			sn.Spec.TLS.SecretRef = &v1alpha1.LocalObjectReference{Name: "tls"}
+		}, "exactly one of certManager and secretRef"},
+		"a long name": {func(sn *v1alpha1.SecureNotes) { sn.Name = strings.Repeat("x", 41) }, "at most 40 characters"},
 		"a duration in days": {func(sn *v1alpha1.SecureNotes) {
 			sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{RetainOldVersionFor: "3d"}
 		}, "retainOldVersionFor"},

@@ -91,10 +91,12 @@ chart-lint: $(KIND) ## check the chart, its values schema, and that it renders
 ##@ Build
 
 .PHONY: generate
-generate: $(KIND) ## regenerate everything that is derived from the API types
+generate: $(KIND) ## regenerate what is derived: deepcopy, CRDs, RBAC, and the chart's parts
 	@gen=$(CONTROLLER_GEN); \
 	$$gen object paths=./api/... && \
-	$$gen crd paths=./api/... output:crd:dir=config/crd/bases
+	$$gen crd paths=./api/... output:crd:dir=config/crd/bases && \
+	$$gen rbac:roleName=securenotes-operator paths=./controllers/... output:rbac:dir=config/rbac && \
+	go run ./hack/chart
 
 .PHONY: verify-generated
 verify-generated: ## fail when generated files are not current

@@ -108,7 +108,7 @@ const (
 	// Finalizer guards what a SecureNotes keeps outside the cluster, and a rotation that has begun.
 	Finalizer = "securenotes.dev/finalizer"
 
-	// AnnotationAbandonVault, set to "true" on a SecureNotes that is being deleted while its Vault is
+	// AnnotationAbandonVault set to "true" on a SecureNotes that is being deleted while its Vault is
 	// gone for good, lets the object go without touching Vault. Whatever the Vault still holds stays.
 	AnnotationAbandonVault = "securenotes.dev/abandon-vault"
 

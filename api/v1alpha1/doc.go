@@ -11,20 +11,17 @@
 package v1alpha1
 
 import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"sigs.k8s.io/controller-runtime/pkg/scheme"
 )
 
-var (
-	// GroupVersion is of every kind of this package.
-	GroupVersion = schema.GroupVersion{Group: "securenotes.dev", Version: "v1alpha1"}
+// GroupVersion is of every kind of this package.
+var GroupVersion = schema.GroupVersion{Group: "securenotes.dev", Version: "v1alpha1"}
 
-	schemeBuilder = &scheme.Builder{GroupVersion: GroupVersion}
-
-	// AddToScheme registers the kinds.
-	AddToScheme = schemeBuilder.AddToScheme
-)
-
-func init() {
-	schemeBuilder.Register(&SecureNotes{}, &SecureNotesList{}, &KeyRotation{}, &KeyRotationList{})
+// AddToScheme registers the kinds.
+func AddToScheme(s *runtime.Scheme) error {
+	s.AddKnownTypes(GroupVersion, &SecureNotes{}, &SecureNotesList{}, &KeyRotation{}, &KeyRotationList{})
+	metav1.AddToGroupVersion(s, GroupVersion)
+	return nil
 }

@@ -3,7 +3,6 @@ package keyrotation
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
@@ -70,7 +70,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		again, after, err := r.once(ctx, kr)
 		if apierrors.IsConflict(err) {
 			// The cache is behind what was written last.
-			return ctrl.Result{RequeueAfter: jitter(time.Second)}, nil
+			return ctrl.Result{RequeueAfter: jitter.Longer(time.Second)}, nil
 		}
 		if err != nil || !again {
 			return ctrl.Result{RequeueAfter: after}, err
@@ -90,7 +90,7 @@ func (r *Reconciler) once(ctx context.Context, kr *v1alpha1.KeyRotation) (again 
 	case actionNone:
 		return false, 0, nil
 	case actionWait:
-		return false, jitter(r.waitFor(d)), r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+		return false, jitter.Longer(r.waitFor(d)), r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
 			setWaiting(kr, s, d.reason, d.message)
 			if d.reason == v1alpha1.ReasonReencrypting {
 				r.setProgress(ctx, kr, s)
@@ -116,7 +116,7 @@ func (r *Reconciler) orWait(ctx context.Context, kr *v1alpha1.KeyRotation, err e
 	if problem == vaultadmin.Unexpected {
 		return false, 0, err
 	}
-	return false, jitter(waitInterval), r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+	return false, jitter.Longer(waitInterval), r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
 		setWaiting(kr, s, string(problem), err.Error())
 	})
 }
@@ -211,9 +211,4 @@ func (r *Reconciler) readKey(ctx context.Context, parent *v1alpha1.SecureNotes) 
 		return vaultadmin.KeyState{}, err
 	}
 	return vault.ReadKey(ctx, key)
-}
-
-// jitter spreads what would otherwise happen at once for many objects: d to d and a fifth.
-func jitter(d time.Duration) time.Duration {
-	return d + time.Duration(rand.Int64N(int64(d)/5+1))
 }

@@ -26,7 +26,7 @@ const (
 	databaseDirectory   = "/etc/securenotes/database"
 	databaseCADirectory = "/etc/securenotes/database-ca"
 	dataDirectory       = "/var/lib/securenotes"
-	vaultTokenDirectory = "/var/run/secrets/vault"
+	vaultTokenDirectory = "/var/run/secrets/vault" //nolint:gosec // a path, not a token
 )
 
 // Environment is what the operator's own configuration decides about a SecureNotes.

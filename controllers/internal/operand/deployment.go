@@ -11,9 +11,10 @@ import (
 )
 
 const (
-	// MigrateContainer prepares the database; APIContainer serves.
+	// MigrateContainer prepares the database.
 	MigrateContainer = "migrate"
-	APIContainer     = "api"
+	// APIContainer serves.
+	APIContainer = "api"
 
 	// drainSeconds is how long the service may take to finish what it is doing when it is told to
 	// stop; it stops taking connections itself, so no preStop hook has to wait.

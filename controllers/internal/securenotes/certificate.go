@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
@@ -29,7 +30,7 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 	case !installed:
 		s.certificateFinding = bad(v1alpha1.ReasonCertManagerMissing,
 			"spec.tls.certManager needs cert-manager, which is not installed: install it, or use spec.tls.secretRef")
-		s.wake(jitter(retryInterval))
+		s.wake(jitter.Longer(retryInterval))
 		return nil
 	}
 	if err := r.WatchCertManager(ctx); err != nil {
@@ -46,7 +47,7 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 		return nil
 	}
 	if s.certificateFinding, err = r.issuer(ctx, s.sn); err != nil || s.certificateFinding.known() {
-		s.wake(jitter(retryInterval))
+		s.wake(jitter.Longer(retryInterval))
 		return err
 	}
 	message := "cert-manager is issuing the certificate"

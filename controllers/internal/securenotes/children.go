@@ -14,6 +14,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/apply"
+	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
@@ -27,13 +28,13 @@ func (r *Reconciler) applyOwned(ctx context.Context, s *scope, desired, existing
 	if conflict, ok := errors.AsType[*apply.ConflictError](err); ok {
 		s.trouble(bad(v1alpha1.ReasonNameConflict, conflict.Error()))
 		// The other object is not watched.
-		s.wake(jitter(retryInterval))
+		s.wake(jitter.Longer(retryInterval))
 		return nil
 	}
 	if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
 		// A field of the spec that only the API server can judge, a quota, or an admission policy.
 		s.trouble(bad(v1alpha1.ReasonApplyFailed, shorten(err.Error())))
-		s.wake(jitter(retryInterval))
+		s.wake(jitter.Longer(retryInterval))
 		return nil
 	}
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/apply"
+	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
@@ -112,7 +113,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	// Even a pass that failed says what it found.
 	err = errors.Join(err, r.patchStatus(ctx, s))
 	if apierrors.IsConflict(err) {
-		return ctrl.Result{RequeueAfter: jitter(time.Second)}, nil
+		return ctrl.Result{RequeueAfter: jitter.Longer(time.Second)}, nil
 	}
 	if err != nil {
 		return ctrl.Result{}, err

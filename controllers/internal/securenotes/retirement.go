@@ -13,6 +13,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
@@ -51,7 +52,7 @@ func (r *Reconciler) retirement(ctx context.Context, s *scope) error {
 		}
 		r.postpone(s, entry, message)
 	default:
-		s.wake(jitter(retryInterval))
+		s.wake(jitter.Longer(retryInterval))
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package securenotes
 
 import (
-	"math/rand/v2"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -71,8 +70,3 @@ func (s *scope) wake(d time.Duration) {
 
 // retryInterval is how often something that is wrong, and not watched, is looked at again.
 const retryInterval = 15 * time.Second
-
-// jitter spreads what would otherwise happen at once for many objects: d to d and a fifth.
-func jitter(d time.Duration) time.Duration {
-	return d + time.Duration(rand.Int64N(int64(d)/5+1))
-}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
@@ -72,7 +73,7 @@ func (r *Reconciler) vault(ctx context.Context, s *scope) error {
 		if state, err = vault.Ensure(ctx, deploymentOf(s)); err != nil {
 			return r.vaultTrouble(ctx, s, err)
 		}
-		left = jitter(r.VaultResyncInterval)
+		left = jitter.Longer(r.VaultResyncInterval)
 		r.vaultChecks.put(s.sn.UID, check{until: s.now.Add(left), inputs: inputs, state: state})
 	}
 	s.wake(left)
@@ -141,7 +142,7 @@ func (r *Reconciler) vaultTrouble(ctx context.Context, s *scope, err error) erro
 		message += ": without it the notes cannot be read, and none is made anew; restore it from a backup of Vault"
 	}
 	s.vaultFinding = bad(string(problem), message)
-	s.wake(jitter(retryInterval))
+	s.wake(jitter.Longer(retryInterval))
 	return nil
 }
 

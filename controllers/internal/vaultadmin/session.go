@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/jitter"
 )
 
 const (
@@ -130,7 +130,7 @@ func (s *session) ensureToken(ctx context.Context) (string, error) {
 		return "", s.loginError
 	}
 	if err := s.login(ctx); err != nil {
-		s.loginError, s.retryAt = err, now.Add(jitter(loginPause))
+		s.loginError, s.retryAt = err, now.Add(jitter.Shorter(loginPause))
 		return "", err
 	}
 	s.loginError, s.retryAt, s.loggedInAt = nil, time.Time{}, now
@@ -183,13 +183,8 @@ func (s *session) keep(secret *api.Secret) error {
 		life = time.Hour
 	}
 	now := s.now()
-	s.token, s.renewAt, s.expiresAt = secret.Auth.ClientToken, now.Add(jitter(life*2/3)), now.Add(life)
+	s.token, s.renewAt, s.expiresAt = secret.Auth.ClientToken, now.Add(jitter.Shorter(life*2/3)), now.Add(life)
 	return nil
-}
-
-// jitter shortens d by up to a tenth, so that processes that began together drift apart.
-func jitter(d time.Duration) time.Duration {
-	return d - time.Duration(rand.Int64N(int64(d)/10+1))
 }
 
 func statusCode(err error) int {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -128,29 +129,32 @@ func TestVaultTrouble(t *testing.T) {
 		command(t, "", "helm", append(args, extra...)...)
 	}
 	t.Cleanup(func() { upgrade() })
-	upgrade("--set", "vaultConnections.away.address=https://vault.vault.svc:8299",
-		"--set-file", "vaultConnections.away.caBundle="+c.ca,
-		"--set", "vaultConnections.bare.address=https://vault.vault.svc:8200",
-		"--set-file", "vaultConnections.bare.caBundle="+c.ca,
-		"--set", "vaultConnections.bare.authMount=e2e-"+namespace)
+	connection := func(name, address, authMount string) []string {
+		prefix := "vaultConnections." + name
+		return []string{"--set", prefix + ".address=" + address, "--set-file", prefix + ".caBundle=" + c.ca, "--set", prefix + ".authMount=" + authMount}
+	}
+	const right = "https://vault.vault.svc:8200"
+	bare := connection("bare", right, "e2e-"+namespace)
+	upgrade(append(connection("away", "https://vault.vault.svc:8299", "kubernetes"), bare...)...)
 
-	for connection, want := range map[string]struct{ reason, names string }{
+	wrong := map[string]struct{ reason, names string }{
 		"nowhere": {v1alpha1.ReasonUnknownVaultConnection, "nowhere"},
 		"away":    {v1alpha1.ReasonVaultUnreachable, "vault.vault.svc:8299"},
 		"bare":    {v1alpha1.ReasonSetupMissing, "vault-setup"},
-	} {
-		sn := embedded(namespace, connection)
-		sn.Spec.VaultConnection = connection
+	}
+	for name, want := range wrong {
+		sn := embedded(namespace, name)
+		sn.Spec.VaultConnection = name
 		if err := c.Create(context.Background(), sn); err != nil {
 			t.Fatal(err)
 		}
 		message := c.condition(t, sn, time.Minute, v1alpha1.ConditionVaultReady, metav1.ConditionFalse, want.reason)
 		if !strings.Contains(message, want.names) {
-			t.Errorf("%s: the message does not name %q: %s", connection, want.names, message)
+			t.Errorf("%s: the message does not name %q: %s", name, want.names, message)
 		}
 	}
 
-	// Vault's administrator does what the condition says.
+	// Vault's administrator does what the condition says, the platform team corrects the values.
 	t.Setenv("VAULT_ADDR", v.address)
 	t.Setenv("VAULT_TOKEN", v.token)
 	t.Setenv("VAULT_CACERT", c.ca)
@@ -166,12 +170,12 @@ func TestVaultTrouble(t *testing.T) {
 		}
 	})
 	c.ready(t, embedded(namespace, "bare"))
-	for _, connection := range []string{"nowhere", "away"} {
-		sn := embedded(namespace, connection)
-		kubectl(t, "-n", namespace, "annotate", "securenotes", connection, v1alpha1.AnnotationAbandonVault+"=true")
+	upgrade(slices.Concat(connection("away", right, "kubernetes"), connection("nowhere", right, "kubernetes"), bare)...)
+	for name := range wrong {
+		sn := embedded(namespace, name)
+		c.ready(t, sn)
 		c.remove(t, sn)
 	}
-	c.remove(t, embedded(namespace, "bare"))
 }
 
 // TestVaultSealed: the sample says so, keeps serving what it has the keys for, and heals.

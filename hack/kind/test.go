@@ -143,8 +143,7 @@ func (t *testing) integration(ctx context.Context) error {
 
 // endToEnd runs hack/e2e on the real cluster, which it brings up as `make run` does.
 func (t *testing) endToEnd(ctx context.Context) error {
-	d, ok := docker.Find(ctx)
-	if !ok && os.Geteuid() != 0 {
+	if _, ok := docker.Find(ctx); !ok && os.Geteuid() != 0 {
 		t.notRun = append(t.notRun, "e2e: no Docker daemon answers and only root may start one")
 		return nil
 	}
@@ -156,7 +155,8 @@ func (t *testing) endToEnd(ctx context.Context) error {
 	if err := t.upWithSample(ctx); err != nil {
 		return err
 	}
-	if d, ok = docker.Find(ctx); !ok {
+	d, ok := docker.Find(ctx)
+	if !ok {
 		return errors.New("the Docker daemon is gone")
 	}
 	env, err := os.ReadFile(t.layout.RunEnv())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
@@ -52,9 +53,12 @@ func (a Addons) PostgresImage(ctx context.Context) (images.Image, error) {
 			case d.IsDir() || strings.HasPrefix(d.Name(), "llvmjit"):
 				return nil
 			}
-			st, err := os.Stat(p) // through links, of which some lead nowhere
-			if err != nil || !st.Mode().IsRegular() {
-				return nil
+			st, err := os.Stat(p)
+			if errors.Is(err, fs.ErrNotExist) || (err == nil && !st.Mode().IsRegular()) {
+				return nil // a link that leads nowhere, or to a directory
+			}
+			if err != nil {
+				return err
 			}
 			img.Files = append(img.Files, images.File{To: p, From: p, Mode: int64(st.Mode().Perm()) | 0o444})
 			return nil

@@ -57,9 +57,6 @@ func (c Cluster) Ensure(ctx context.Context, image string, own bool) (note strin
 			return "", err
 		}
 		if reason == "" {
-			if err := c.kind("export", "kubeconfig", "--name", layout.ClusterName, "--kubeconfig", c.Layout.Kubeconfig()).Run(ctx); err != nil {
-				return "", err
-			}
 			return fmt.Sprintf("%d nodes were there", len(nodes)), c.network(ctx, own)
 		}
 		c.Say.Say("making the cluster anew: %s", reason)
@@ -90,25 +87,30 @@ func (c Cluster) unusable(ctx context.Context, want string, nodes []string) (str
 	case len(nodes) != 3:
 		return fmt.Sprintf("it has %d of 3 nodes", len(nodes)), nil
 	}
-	// Nodes that were stopped, by a reboot or by hand, may be started again.
+	if err := c.wake(ctx, nodes); err != nil {
+		if ctx.Err() != nil {
+			return "", err
+		}
+		c.Say.Say("%v", err)
+		return "it does not come back", nil
+	}
+	return "", nil
+}
+
+// wake starts nodes that were stopped, by a reboot or by hand, and waits for their API server.
+func (c Cluster) wake(ctx context.Context, nodes []string) error {
 	if err := c.Docker.Command(append([]string{"start"}, nodes...)...).Run(ctx); err != nil {
-		return "its nodes do not start", nil
+		return err
 	}
 	if err := c.kind("export", "kubeconfig", "--name", layout.ClusterName, "--kubeconfig", c.Layout.Kubeconfig()).Run(ctx); err != nil {
-		return "it has no kubeconfig", nil
+		return err
 	}
-	if err := kube.Until(ctx, 60*time.Second, time.Second, func(ctx context.Context) error {
+	return kube.Until(ctx, 60*time.Second, time.Second, func(ctx context.Context) error {
 		if !c.Kube.Ready(ctx) {
 			return errors.New("the API server does not answer")
 		}
 		return nil
-	}); err != nil {
-		if ctx.Err() != nil {
-			return "", err
-		}
-		return "its API server does not answer", nil
-	}
-	return "", nil
+	})
 }
 
 func (c Cluster) create(ctx context.Context, config string, own bool) error {

@@ -104,8 +104,12 @@ func processesInCgroup() []proc.Identity {
 	var out []proc.Identity
 	for _, root := range cgroupRoots() {
 		_ = filepath.WalkDir(root, func(p string, e fs.DirEntry, err error) error {
+			// A group that goes while we look has no process left.
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 			if err != nil || e.Name() != "cgroup.procs" {
-				return nil // a group that goes while we look has no process left
+				return nil //nolint:nilerr // the group is gone, see above
 			}
 			b, _ := os.ReadFile(p)
 			for f := range strings.FieldsSeq(string(b)) {

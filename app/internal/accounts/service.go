@@ -28,7 +28,12 @@ const maxFenced = 5
 type Store interface {
 	CreateUser(context.Context, User, envelope.StoredKey) error
 	UserByName(context.Context, string) (User, error)
-	CreateSession(context.Context, sessions.Session) error
+	UserBySession(ctx context.Context, id sessions.Identity, now time.Time) (User, error)
+	ReplacePassword(ctx context.Context, id sessions.Identity, now time.Time, oldHash string, user User) error
+	DeleteUser(ctx context.Context, id sessions.Identity, now time.Time, hash string) error
+	CreateSession(ctx context.Context, session sessions.Session, hash string) error
+	Sessions(ctx context.Context, id sessions.Identity, now time.Time) ([]sessions.Session, error)
+	RevokeSession(ctx context.Context, id sessions.Identity, now time.Time, session string) (bool, error)
 	DeleteSession(context.Context, sessions.Identity) error
 }
 
@@ -130,12 +135,8 @@ func (s *Service) Login(ctx context.Context, username, password string) (session
 		Identity:  sessions.Identity{Owner: user.ID, Session: id.String()},
 		CreatedAt: now, ExpiresAt: now.Add(s.tokenTTL),
 	}
-	return session, s.store.CreateSession(ctx, session)
-}
-
-// Logout ends the session.
-func (s *Service) Logout(ctx context.Context, identity sessions.Identity) error {
-	return s.store.DeleteSession(ctx, identity)
+	// With the hash that was verified: a password that was changed meanwhile begins no session.
+	return session, s.store.CreateSession(ctx, session, user.PasswordHash)
 }
 
 // canonicalUsername applies RFC 8265, UsernameCaseMapped: names that look alike to a person in case
@@ -172,5 +173,9 @@ func (s *Service) newPassword(password string) (string, error) {
 	if utf8.RuneCountInString(password) < s.minPassword {
 		return "", &InvalidError{fmt.Sprintf("Password must be at least %d characters", s.minPassword)}
 	}
-	return canonicalPassword(password)
+	canonical, err := canonicalPassword(password)
+	if err == nil && isCommon(canonical) {
+		err = &InvalidError{"Password is one of the most common ones, choose another"}
+	}
+	return canonical, err
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -16,6 +17,9 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 	"github.com/securenotes/securenotes/app/internal/store"
 )
+
+// exportStall is how long an export waits for a client that reads nothing.
+const exportStall = 30 * time.Second
 
 // retryAfter is what a 503 asks a client to wait, in seconds.
 const retryAfter = 5
@@ -39,6 +43,7 @@ var answers = []struct {
 	message string
 }{
 	{sessions.ErrInvalid, http.StatusUnauthorized, "Invalid token"},
+	{sessions.ErrNotFound, http.StatusNotFound, "Session not found"},
 	{accounts.ErrInvalidCredentials, http.StatusUnauthorized, accounts.ErrInvalidCredentials.Error()},
 	{accounts.ErrUsernameTaken, http.StatusConflict, accounts.ErrUsernameTaken.Error()},
 	{accounts.ErrRegistrationClosed, http.StatusForbidden, accounts.ErrRegistrationClosed.Error()},
@@ -74,6 +79,16 @@ func (h *handlers) failWith(c *gin.Context, err error) {
 		h.Log.Error("request failed", "error", err.Error(), "route", route(c), "request_id", c.GetString(requestIDKey))
 	}
 	fail(c, status, message)
+}
+
+// failReauthentication is failWith for calls that ask for the password of a user who is signed in: a
+// wrong one is 403, because 401 would tell the client that its token is void.
+func (h *handlers) failReauthentication(c *gin.Context, err error) {
+	if errors.Is(err, accounts.ErrInvalidCredentials) {
+		fail(c, http.StatusForbidden, accounts.ErrInvalidCredentials.Error())
+		return
+	}
+	h.failWith(c, err)
 }
 
 // decode reads the request's body into a struct: one JSON object, known fields only, nothing after

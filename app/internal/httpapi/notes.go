@@ -35,6 +35,13 @@ type noteAnswer struct {
 	UpdatedAt time.Time `json:"updated_at"`
 }
 
+func newNoteAnswer(n notes.Note) noteAnswer {
+	return noteAnswer{
+		ID: n.ID, Content: n.Content, Title: n.Title, Tags: n.Tags,
+		CreatedAt: n.CreatedAt.UTC(), UpdatedAt: n.UpdatedAt.UTC(),
+	}
+}
+
 type summaryAnswer struct {
 	ID        string    `json:"id"`
 	CreatedAt time.Time `json:"created_at"`
@@ -67,10 +74,7 @@ func (h *handlers) getNote(c *gin.Context) {
 		return
 	}
 	setETag(c, note.Revision)
-	c.JSON(http.StatusOK, noteAnswer{
-		ID: note.ID, Content: note.Content, Title: note.Title, Tags: note.Tags,
-		CreatedAt: note.CreatedAt.UTC(), UpdatedAt: note.UpdatedAt.UTC(),
-	})
+	c.JSON(http.StatusOK, newNoteAnswer(note))
 }
 
 func (h *handlers) listNotes(c *gin.Context) {

@@ -22,6 +22,7 @@ type Store interface {
 	ActiveKey(context.Context, sessions.Identity, time.Time) (envelope.StoredKey, error)
 	Note(ctx context.Context, id sessions.Identity, now time.Time, note string) (Sealed, envelope.StoredKey, error)
 	Notes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]Summary, error)
+	SealedNotes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]Sealed, []envelope.StoredKey, error)
 	UpdateNote(context.Context, sessions.Identity, time.Time, Sealed) (bool, error)
 	DeleteNote(ctx context.Context, id sessions.Identity, now time.Time, note string, revision int64) (bool, error)
 }

@@ -75,7 +75,7 @@ func (w *world) addUser(t testing.TB) *user {
 		t.Fatal(err)
 	}
 	session := sessions.Session{Identity: u.id, CreatedAt: time.Now(), ExpiresAt: time.Now().Add(time.Hour)}
-	if err := w.db.CreateSession(ctx, session); err != nil {
+	if err := w.db.CreateSession(ctx, session, account.PasswordHash); err != nil {
 		t.Fatal(err)
 	}
 	w.users = append(w.users, u)

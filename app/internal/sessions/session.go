@@ -10,6 +10,9 @@ import (
 // ErrInvalid means that the token is not one of ours, has expired, or its session has ended.
 var ErrInvalid = errors.New("invalid session")
 
+// ErrNotFound means that the user has no such session.
+var ErrNotFound = errors.New("session not found")
+
 // Identity is who a request comes from.
 type Identity struct {
 	// Owner is the user's id, a UUID.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/securenotes/securenotes/app/internal/accounts"
@@ -48,11 +49,114 @@ func (s *Store) UserByName(ctx context.Context, username string) (accounts.User,
 	return user, err
 }
 
-// CreateSession stores a session.
-func (s *Store) CreateSession(ctx context.Context, session sessions.Session) error {
-	_, err := s.exec(ctx, "INSERT INTO sessions (owner, id, created_at, expires_at) VALUES ($1, $2, $3, $4)",
-		session.Owner, session.Session, micros(session.CreatedAt), micros(session.ExpiresAt))
+// UserBySession returns whose live session it is. Errors: sessions.ErrInvalid.
+func (s *Store) UserBySession(ctx context.Context, id sessions.Identity, now time.Time) (accounts.User, error) {
+	user := accounts.User{ID: id.Owner}
+	var created int64
+	err := s.row(ctx, `SELECT u.username, u.password_hash, u.pepper_id, u.created_at FROM sessions s JOIN users u ON u.id = s.owner
+		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $3`, []any{id.Owner, id.Session, micros(now)},
+		&user.Username, &user.PasswordHash, &user.PepperID, &created)
+	if errors.Is(err, sql.ErrNoRows) {
+		return accounts.User{}, sessions.ErrInvalid
+	}
+	user.CreatedAt = fromMicros(created)
+	return user, err
+}
+
+// ReplacePassword stores the user's new hash and ends the user's other sessions, if the session
+// lives and the hash is still the old one. Errors: sessions.ErrInvalid.
+func (s *Store) ReplacePassword(ctx context.Context, id sessions.Identity, now time.Time, oldHash string, user accounts.User) error {
+	return s.transact(ctx, func(tx queryer) error {
+		changed, err := s.execIn(ctx, tx, `UPDATE users SET password_hash = $3, pepper_id = $4 WHERE id = $1 AND password_hash = $6
+			AND EXISTS (SELECT 1 FROM sessions s WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $5)`,
+			id.Owner, id.Session, user.PasswordHash, user.PepperID, micros(now), oldHash)
+		if err != nil {
+			return err
+		}
+		if changed == 0 {
+			return sessions.ErrInvalid
+		}
+		_, err = s.execIn(ctx, tx, "DELETE FROM sessions WHERE owner = $1 AND id <> $2", id.Owner, id.Session)
+		return err
+	})
+}
+
+// DeleteUser deletes the user and everything of the user's, if the session lives and the password's
+// hash is the one given. Nothing is decrypted. Errors: sessions.ErrInvalid.
+func (s *Store) DeleteUser(ctx context.Context, id sessions.Identity, now time.Time, hash string) error {
+	tables, _, err := s.SealedColumns(ctx)
+	if err != nil {
+		return err
+	}
+	return s.transact(ctx, func(tx queryer) error {
+		var owner string
+		err := s.rowIn(ctx, tx, `SELECT u.id FROM users u JOIN sessions s ON s.owner = u.id AND s.id = $2 AND s.expires_at > $3
+			WHERE u.id = $1 AND u.password_hash = $4`+s.dialect.lockExclusive(), []any{id.Owner, id.Session, micros(now), hash}, &owner)
+		if errors.Is(err, sql.ErrNoRows) {
+			return sessions.ErrInvalid
+		}
+		if err != nil {
+			return err
+		}
+		// The sessions first, so that no write begins any more; then what is sealed; then its keys.
+		statements := []string{"DELETE FROM sessions WHERE owner = $1"}
+		for _, table := range tables {
+			statements = append(statements, "DELETE FROM "+table.Name+" WHERE owner = $1")
+		}
+		statements = append(statements, "DELETE FROM owner_keys WHERE owner = $1", "DELETE FROM users WHERE id = $1")
+		for _, statement := range statements {
+			if _, err := s.execIn(ctx, tx, statement, id.Owner); err != nil {
+				if errors.Is(err, errStillNeeded) {
+					// A write that had begun before has committed in between: all of it again.
+					err = fmt.Errorf("%w: %w", errRetry, err)
+				}
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// CreateSession begins a session, if the user's password hash is still the one that was verified:
+// whoever changes a password must find no session of the old one afterwards. Errors:
+// accounts.ErrInvalidCredentials.
+func (s *Store) CreateSession(ctx context.Context, session sessions.Session, hash string) error {
+	changed, err := s.exec(ctx, `INSERT INTO sessions (owner, id, created_at, expires_at)
+		SELECT u.id, $2, $3, $4 FROM users u WHERE u.id = $1 AND u.password_hash = $5`+s.dialect.lockShared(),
+		session.Owner, session.Identity.Session, micros(session.CreatedAt), micros(session.ExpiresAt), hash)
+	if err == nil && changed == 0 {
+		err = accounts.ErrInvalidCredentials
+	}
 	return err
+}
+
+// Sessions lists the user's live sessions, newest first. Errors: sessions.ErrInvalid.
+func (s *Store) Sessions(ctx context.Context, id sessions.Identity, now time.Time) ([]sessions.Session, error) {
+	var list []sessions.Session
+	err := s.rows(ctx, s.db, `SELECT o.id, o.created_at, o.expires_at FROM sessions s JOIN sessions o ON o.owner = s.owner AND o.expires_at > $3
+		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $3 ORDER BY o.id DESC LIMIT 1000`,
+		[]any{id.Owner, id.Session, micros(now)}, func(rows *sql.Rows) error {
+			found := sessions.Session{Identity: sessions.Identity{Owner: id.Owner}}
+			var created, expires int64
+			if err := rows.Scan(&found.Identity.Session, &created, &expires); err != nil {
+				return err
+			}
+			found.CreatedAt, found.ExpiresAt = fromMicros(created), fromMicros(expires)
+			list = append(list, found)
+			return nil
+		})
+	if err == nil && len(list) == 0 {
+		err = sessions.ErrInvalid
+	}
+	return list, err
+}
+
+// RevokeSession ends one of the user's sessions, if the user's own lives, and reports whether it did.
+func (s *Store) RevokeSession(ctx context.Context, id sessions.Identity, now time.Time, session string) (bool, error) {
+	changed, err := s.exec(ctx, `DELETE FROM sessions WHERE owner = $1 AND id = $3
+		AND EXISTS (SELECT 1 FROM sessions s WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $4)`,
+		id.Owner, id.Session, session, micros(now))
+	return changed > 0, err
 }
 
 // DeleteSession ends a session; ending one that has ended already is no error.

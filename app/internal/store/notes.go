@@ -14,6 +14,9 @@ import (
 // Every statement here proves the session itself, so that a request is one round trip and a
 // revoked session is without effect from the moment its row is gone.
 
+// lastID is above every note's id.
+const lastID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+
 // CreateNote stores a note if the session lives and the key it was sealed with is active. Errors:
 // sessions.ErrInvalid or notes.ErrKeyNotActive (indistinct: notes.ErrKeyNotActive), notes.ErrExists.
 func (s *Store) CreateNote(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed) error {
@@ -75,7 +78,7 @@ func (s *Store) Note(ctx context.Context, id sessions.Identity, now time.Time, n
 // newest. Errors: sessions.ErrInvalid.
 func (s *Store) Notes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]notes.Summary, error) {
 	if before == "" {
-		before = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+		before = lastID
 	}
 	var list []notes.Summary
 	live := false
@@ -99,6 +102,44 @@ func (s *Store) Notes(ctx context.Context, id sessions.Identity, now time.Time, 
 		err = sessions.ErrInvalid
 	}
 	return list, err
+}
+
+// SealedNotes is Notes with all that is stored of each, and the key that each is sealed with.
+func (s *Store) SealedNotes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]notes.Sealed, []envelope.StoredKey, error) {
+	if before == "" {
+		before = lastID
+	}
+	var (
+		list []notes.Sealed
+		keys []envelope.StoredKey
+		live bool
+	)
+	err := s.rows(ctx, s.db, `SELECT n.id, n.key_id, n.revision, n.content, n.title, n.tags, n.created_at, n.updated_at, k.wrapped
+		FROM sessions s
+		LEFT JOIN notes n ON n.owner = s.owner AND n.id < $3
+		LEFT JOIN owner_keys k ON k.owner = n.owner AND k.id = n.key_id
+		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $4 ORDER BY n.id DESC LIMIT $5`,
+		[]any{id.Owner, id.Session, before, micros(now), limit}, func(rows *sql.Rows) error {
+			live = true
+			var (
+				note, keyID, wrapped       sql.NullString
+				revision, created, updated sql.NullInt64
+				n                          notes.Sealed
+			)
+			err := rows.Scan(&note, &keyID, &revision, &n.Content, &n.Title, &n.Tags, &created, &updated, &wrapped)
+			if err != nil || !note.Valid {
+				return err
+			}
+			n.ID, n.KeyID, n.Revision = note.String, keyID.String, revision.Int64
+			n.CreatedAt, n.UpdatedAt = fromMicros(created.Int64), fromMicros(updated.Int64)
+			list = append(list, n)
+			keys = append(keys, envelope.StoredKey{Owner: id.Owner, ID: n.KeyID, Wrapped: envelope.Wrapped(wrapped.String)})
+			return nil
+		})
+	if err == nil && !live {
+		err = sessions.ErrInvalid
+	}
+	return list, keys, err
 }
 
 // UpdateNote replaces a note if it still has the revision before n's, the session lives and the key

@@ -55,7 +55,7 @@ func newUser(t testing.TB, db *store.Store, name string, version int) fixture {
 	if err := db.CreateUser(ctx, user, f.key); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.CreateSession(ctx, sessions.Session{Identity: f.id, CreatedAt: now, ExpiresAt: now.Add(time.Hour)}); err != nil {
+	if err := db.CreateSession(ctx, sessions.Session{Identity: f.id, CreatedAt: now, ExpiresAt: now.Add(time.Hour)}, "hash"); err != nil {
 		t.Fatal(err)
 	}
 	return f

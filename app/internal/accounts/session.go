@@ -1,0 +1,79 @@
+package accounts
+
+import (
+	"context"
+	"errors"
+
+	"github.com/securenotes/securenotes/app/internal/sessions"
+)
+
+// Logout ends the session.
+func (s *Service) Logout(ctx context.Context, id sessions.Identity) error {
+	return s.store.DeleteSession(ctx, id)
+}
+
+// Sessions lists the user's live sessions, newest first. Errors: sessions.ErrInvalid.
+func (s *Service) Sessions(ctx context.Context, id sessions.Identity) ([]sessions.Session, error) {
+	return s.store.Sessions(ctx, id, s.now())
+}
+
+// Revoke ends one of the user's sessions. Errors: sessions.ErrInvalid, sessions.ErrNotFound.
+func (s *Service) Revoke(ctx context.Context, id sessions.Identity, session string) error {
+	now := s.now()
+	done, err := s.store.RevokeSession(ctx, id, now, session)
+	if err != nil || done {
+		return err
+	}
+	if _, err := s.store.UserBySession(ctx, id, now); err != nil {
+		return err
+	}
+	return sessions.ErrNotFound
+}
+
+// ChangePassword replaces the password and ends every other session of the user. Errors:
+// sessions.ErrInvalid; ErrInvalidCredentials when current is wrong; *InvalidError; ErrBusy.
+func (s *Service) ChangePassword(ctx context.Context, id sessions.Identity, current, replacement string) error {
+	replacement, err := s.newPassword(replacement)
+	if err != nil {
+		return err
+	}
+	user, err := s.verified(ctx, id, current)
+	if err != nil {
+		return err
+	}
+	oldHash := user.PasswordHash
+	if user.PasswordHash, user.PepperID, err = s.hasher.Hash(ctx, replacement); err != nil {
+		return err
+	}
+	return s.store.ReplacePassword(ctx, id, s.now(), oldHash, user)
+}
+
+// DeleteAccount removes the user and everything of the user's, without decrypting any of it. Errors:
+// sessions.ErrInvalid; ErrInvalidCredentials when the password is wrong; ErrBusy.
+func (s *Service) DeleteAccount(ctx context.Context, id sessions.Identity, password string) error {
+	user, err := s.verified(ctx, id, password)
+	if err != nil {
+		return err
+	}
+	return s.store.DeleteUser(ctx, id, s.now(), user.PasswordHash)
+}
+
+// User is whose session it is. Errors: sessions.ErrInvalid.
+func (s *Service) User(ctx context.Context, id sessions.Identity) (User, error) {
+	return s.store.UserBySession(ctx, id, s.now())
+}
+
+// verified is the session's user, if the password is the user's: a stolen token alone must not be
+// able to lock the user out.
+func (s *Service) verified(ctx context.Context, id sessions.Identity, password string) (User, error) {
+	user, err := s.store.UserBySession(ctx, id, s.now())
+	if err != nil {
+		return User{}, err
+	}
+	canonical, err := canonicalPassword(password)
+	var invalid *InvalidError
+	if errors.As(err, &invalid) {
+		return User{}, ErrInvalidCredentials
+	}
+	return user, s.hasher.Verify(ctx, &user, canonical)
+}

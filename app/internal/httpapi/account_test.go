@@ -1,0 +1,125 @@
+package httpapi_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/securenotes/securenotes/app/internal/storetest"
+)
+
+func (s *service) login(t testing.TB, username, password string) answer {
+	t.Helper()
+	return s.call(t, "POST", "/api/auth/login", "", `{"username":"`+username+`","password":"`+password+`"}`)
+}
+
+func TestPasswordChange(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token := s.signIn(t, "alice")
+		other := s.login(t, "alice", "correct horse battery").body["token"].(string)
+		change := func(current, replacement string) answer {
+			return s.call(t, "POST", "/api/auth/password", token, `{"current_password":"`+current+`","new_password":"`+replacement+`"}`)
+		}
+		change("wrong horse battery", "another fine password").want(t, "wrong password", 403, "Invalid credentials")
+		change("correct horse battery", "short").want(t, "short password", 400, "Password must be at least 8 characters")
+		change("correct horse battery", "iloveyou1").want(t, "common password", 400, "Password is one of the most common ones, choose another")
+		change("correct horse battery", "another fine password").want(t, "change", 200, "")
+		s.call(t, "GET", "/api/notes", token, "").want(t, "the session that changed it", 200, "")
+		s.call(t, "GET", "/api/notes", other, "").want(t, "another session", 401, "Invalid token")
+		s.login(t, "alice", "correct horse battery").want(t, "old password", 401, "Invalid credentials")
+		s.login(t, "alice", "another fine password").want(t, "new password", 200, "")
+	})
+}
+
+func TestSessions(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token, mallory := s.signIn(t, "alice"), s.signIn(t, "mallory")
+		other := s.login(t, "alice", "correct horse battery").body["token"].(string)
+		list := s.call(t, "GET", "/api/auth/sessions", token, "").body["sessions"].([]any)
+		if len(list) != 2 {
+			t.Fatalf("%d sessions, want 2", len(list))
+		}
+		id := ""
+		for _, entry := range list {
+			if fields := entry.(map[string]any); fields["current"] == false {
+				id = fields["id"].(string)
+			}
+		}
+		s.call(t, "DELETE", "/api/auth/sessions/"+id, mallory, "").want(t, "another user's session", 404, "Session not found")
+		s.call(t, "GET", "/api/notes", other, "").want(t, "before it is revoked", 200, "")
+		s.call(t, "DELETE", "/api/auth/sessions/"+id, token, "").want(t, "revoke", 200, "")
+		s.call(t, "GET", "/api/notes", other, "").want(t, "revoked", 401, "Invalid token")
+		s.call(t, "DELETE", "/api/auth/sessions/"+id, token, "").want(t, "revoke again", 404, "Session not found")
+		s.call(t, "DELETE", "/api/auth/sessions/x", token, "").want(t, "no id", 404, "Session not found")
+	})
+}
+
+// TestAccountDeletion: everything of the user's goes, although nothing of it can be decrypted.
+func TestAccountDeletion(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token, bob := s.signIn(t, "alice"), s.signIn(t, "bob")
+		s.call(t, "POST", "/api/notes", token, `{"content":"mine"}`).want(t, "create", 201, "")
+		kept := s.call(t, "POST", "/api/notes", bob, `{"content":"bob's"}`).body["id"].(string)
+		s.provider.away = true
+		s.call(t, "DELETE", "/api/account", token, `{"password":"wrong horse battery"}`).want(t, "wrong password", 403, "Invalid credentials")
+		s.call(t, "DELETE", "/api/account", token, `{"password":"correct horse battery"}`).want(t, "delete", 200, "")
+		s.provider.away = false
+		s.call(t, "GET", "/api/notes", token, "").want(t, "afterwards", 401, "Invalid token")
+		s.login(t, "alice", "correct horse battery").want(t, "login", 401, "Invalid credentials")
+		s.call(t, "GET", "/api/notes/"+kept, bob, "").want(t, "another user's note", 200, "")
+		again := s.signIn(t, "alice")
+		if list := s.call(t, "GET", "/api/notes", again, ""); len(list.body["notes"].([]any)) != 0 {
+			t.Errorf("the new alice has the old one's notes: %v", list.body)
+		}
+	})
+}
+
+func TestExport(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token := s.signIn(t, "alice")
+		want := map[string]string{}
+		for i := range 45 { // more than two pages
+			content := fmt.Sprintf("note %d", i)
+			id := s.call(t, "POST", "/api/notes", token, `{"content":"`+content+`"}`).body["id"].(string)
+			want[id] = content
+		}
+		request, err := http.NewRequest(http.MethodGet, s.URL+"/api/account/export", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+token)
+		response, err := s.Client().Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if kind := response.Header.Get("Content-Type"); response.StatusCode != 200 || kind != "application/x-ndjson" {
+			t.Fatalf("status %d, content type %q", response.StatusCode, kind)
+		}
+		var types []string
+		lines := bufio.NewScanner(response.Body)
+		for lines.Scan() {
+			var line map[string]any
+			if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+				t.Fatalf("%v: %s", err, lines.Text())
+			}
+			types = append(types, line["type"].(string))
+			if line["type"] == "note" {
+				if line["content"] != want[line["id"].(string)] {
+					t.Errorf("note %v", line)
+				}
+				delete(want, line["id"].(string))
+			}
+		}
+		if len(want) != 0 || types[0] != "account" || types[len(types)-1] != "end" || len(types) != 47 {
+			t.Errorf("%d notes are missing; lines: %s", len(want), strings.Join(types, " "))
+		}
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -173,6 +175,7 @@ func (c *cluster) grant(t *testing.T) {
 // startOperator runs the operator's controllers in this process.
 func (c *cluster) startOperator(t *testing.T) {
 	t.Helper()
+	ctrl.SetLogger(logr.FromSlogHandler(slog.NewTextHandler(t.Output(), nil)))
 	options, err := managerOptions(c.config)
 	if err != nil {
 		t.Fatal(err)

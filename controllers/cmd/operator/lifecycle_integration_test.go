@@ -36,6 +36,7 @@ func TestOperator(t *testing.T) {
 	t.Run("rotation", func(t *testing.T) { testRotation(t, c) })
 	t.Run("failed rotation", func(t *testing.T) { testFailedRotation(t, c) })
 	t.Run("requests", func(t *testing.T) { testRequests(t, c) })
+	t.Run("embedded", func(t *testing.T) { testEmbedded(t, c) })
 	t.Run("deletion", func(t *testing.T) { testDeletion(t, c) })
 	t.Run("sealed", func(t *testing.T) { testSealed(t, c) })
 }
@@ -310,6 +311,38 @@ func testDeletion(t *testing.T, c *cluster) {
 		t.Fatal(err)
 	}
 	c.awaitGone(t, gone)
+}
+
+// testEmbedded: the volume outlives the object with Retain, a new object gets it only by adoption,
+// and Delete deletes it.
+func testEmbedded(t *testing.T, c *cluster) {
+	small := func() *v1alpha1.SecureNotes {
+		sn := postgresNotes("small", "notes")
+		sn.Spec.Database = nil
+		return sn
+	}
+	sn := small()
+	c.ready(t, sn)
+	claim := &corev1.PersistentVolumeClaim{}
+	key := client.ObjectKey{Namespace: "small", Name: operand.ClaimName("notes")}
+	if err := c.Get(t.Context(), key, claim); err != nil || len(claim.OwnerReferences) != 0 {
+		t.Fatalf("%v, owners %v", err, claim.OwnerReferences)
+	}
+	if d := c.deployment(t, "small", "notes"); *d.Spec.Replicas != 1 || d.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
+		t.Errorf("Deployment: %+v", d.Spec)
+	}
+	c.deleted(t, sn)
+	if err := c.Get(t.Context(), key, claim); err != nil || claim.DeletionTimestamp != nil {
+		t.Fatalf("Retain did not keep the volume: %v", err)
+	}
+	again := small()
+	again.Spec.AdoptRetainedKey, again.Spec.DeletionPolicy = new(true), v1alpha1.DeletionPolicyDelete
+	c.ready(t, again)
+	c.deleted(t, again)
+	// The API server holds a claim until the controller that runs nowhere here lets it go.
+	if err := c.Get(t.Context(), key, claim); !apierrors.IsNotFound(err) && claim.DeletionTimestamp == nil {
+		t.Errorf("Delete did not delete the volume: %v", err)
+	}
 }
 
 func (c *cluster) deleted(t *testing.T, object client.Object) {

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -172,8 +172,7 @@ func testFailedRotation(t *testing.T, c *cluster) {
 	c.awaitCondition(t, "failing", "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionTrue, v1alpha1.ReasonIdle)
 }
 
-// testRequests: the annotation rotates once for each value; a Job of the right name that is not ours
-// is not taken for ours.
+// testRequests: the annotation rotates once for each value.
 func testRequests(t *testing.T, c *cluster) {
 	sn := postgresNotes("asking", "notes")
 	c.ready(t, sn)
@@ -197,15 +196,36 @@ func testRequests(t *testing.T, c *cluster) {
 		t.Fatalf("%v: %d rotations", err, len(list.Items))
 	}
 	kr := &list.Items[0]
-	c.finishJob(t, "asking", "notes-rotate-v2-1")
+	t.Run("a stranger's Job", func(t *testing.T) { testForeignJob(t, c, kr) })
+}
 
-	foreign := c.awaitJob(t, "asking", "notes-verify-v2-1").DeepCopy()
-	if err := c.Delete(t.Context(), foreign, client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil && !apierrors.IsNotFound(err) {
+// testForeignJob: a Job of the right name that is not the rotation's is not taken for it, whatever
+// it says.
+func testForeignJob(t *testing.T, c *cluster, kr *v1alpha1.KeyRotation) {
+	own := c.awaitJob(t, kr.Namespace, "notes-rotate-v2-1")
+	foreign := &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{Namespace: kr.Namespace, Name: "notes-verify-v2-1"},
+		Spec: batchv1.JobSpec{
+			CompletionMode: new(batchv1.IndexedCompletion), Completions: new(int32(1)),
+			Template: corev1.PodTemplateSpec{Spec: own.Spec.Template.Spec},
+		},
+	}
+	if err := c.Create(t.Context(), foreign); err != nil {
 		t.Fatal(err)
 	}
-	// Whoever is faster, the rotation ends: as Failed when the stranger's Job was there first, else
-	// with a new Job of its own.
-	c.awaitJob(t, "asking", "notes-verify-v2-1")
-	c.finishJob(t, "asking", "notes-verify-v2-1")
+	c.finishJob(t, kr.Namespace, foreign.Name)
+	c.finishJob(t, kr.Namespace, own.Name)
+	c.awaitState(t, kr, v1alpha1.ConditionFailed)
+	failed := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionFailed)
+	if failed.Reason != v1alpha1.ReasonNameConflict || !strings.Contains(failed.Message, "Job notes-verify-v2-1") {
+		t.Errorf("Failed: %+v", failed)
+	}
+	before := kr.DeepCopy()
+	kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "again"}
+	if err := c.Patch(t.Context(), kr, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	c.finishJob(t, kr.Namespace, "notes-rotate-v2-2")
+	c.finishJob(t, kr.Namespace, "notes-verify-v2-2")
 	c.awaitState(t, kr, v1alpha1.ReasonComplete)
 }

@@ -163,11 +163,14 @@ func byJob(job JobOutcome, what, running string, create, done action) decision {
 		}
 		return decision{actionFail, reason, job.Message}
 	case JobForeign:
-		return decision{actionFail, v1alpha1.ReasonNameConflict,
-			"a Job of the name that the " + what + " needs exists and is not this rotation's: delete it, then retry with the annotation " + v1alpha1.AnnotationRetryRequestedAt}
+		return foreignJob(job.Name)
 	default:
 		return wait(running, "the %s Job is running", what)
 	}
+}
+
+func foreignJob(name string) decision {
+	return decision{actionFail, v1alpha1.ReasonNameConflict, "Job " + name + " exists and is not this rotation's: delete it"}
 }
 
 // withoutParent ends what cannot go on, and lets the object go.

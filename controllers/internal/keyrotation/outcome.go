@@ -31,6 +31,8 @@ const (
 
 // JobOutcome is a Job's phase and, when it failed, why.
 type JobOutcome struct {
+	// Name of the Job; empty when it is absent.
+	Name  string
 	Phase JobPhase
 	// Reason and Message of a failure, fit for a condition.
 	Reason, Message string
@@ -42,7 +44,7 @@ func Outcome(job *batchv1.Job, owner types.UID, pods []corev1.Pod) JobOutcome {
 		return JobOutcome{Phase: JobAbsent}
 	}
 	if controller := metav1.GetControllerOf(job); controller == nil || controller.UID != owner {
-		return JobOutcome{Phase: JobForeign}
+		return JobOutcome{Name: job.Name, Phase: JobForeign}
 	}
 	for _, condition := range job.Status.Conditions {
 		if condition.Status != corev1.ConditionTrue {
@@ -50,13 +52,13 @@ func Outcome(job *batchv1.Job, owner types.UID, pods []corev1.Pod) JobOutcome {
 		}
 		switch condition.Type {
 		case batchv1.JobComplete:
-			return JobOutcome{Phase: JobComplete}
+			return JobOutcome{Name: job.Name, Phase: JobComplete}
 		case batchv1.JobFailed:
 			reason, message := failure(job, pods)
-			return JobOutcome{Phase: JobFailed, Reason: reason, Message: message}
+			return JobOutcome{Name: job.Name, Phase: JobFailed, Reason: reason, Message: message}
 		}
 	}
-	return JobOutcome{Phase: JobRunning}
+	return JobOutcome{Name: job.Name, Phase: JobRunning}
 }
 
 // failure takes the words of the pod that failed last; without any, the Job's own.

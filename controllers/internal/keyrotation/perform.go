@@ -69,8 +69,7 @@ func (r *Reconciler) perform(ctx context.Context, o observed, d decision) error 
 	case actionComplete:
 		return r.complete(ctx, kr, parent)
 	case actionFail:
-		r.event(kr, parent, corev1.EventTypeWarning, d.reason, d.message)
-		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { setFailed(kr, s, d, r.Now()) })
+		return r.fail(ctx, kr, parent, d)
 	default:
 		return fmt.Errorf("KeyRotation %s: no such step as %s", kr.Name, d.action)
 	}
@@ -167,8 +166,7 @@ func (r *Reconciler) createJob(ctx context.Context, kr *v1alpha1.KeyRotation, pa
 		return err
 	}
 	if !metav1.IsControlledBy(existing, kr) {
-		d := byJob(JobOutcome{Phase: JobForeign}, job.Labels[operand.LabelComponent], "", "", "")
-		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { setFailed(kr, s, d, r.Now()) })
+		return r.fail(ctx, kr, parent, foreignJob(job.Name))
 	}
 	return apierrors.NewConflict(batchv1.Resource("jobs"), job.Name, fmt.Errorf("the cache does not have it yet"))
 }
@@ -201,6 +199,11 @@ func (r *Reconciler) recordRetirement(ctx context.Context, kr *v1alpha1.KeyRotat
 	// The cache may be behind, and the SecureNotes' own reconciler may retire the version at once:
 	// the entry is recorded, so the rotation ends here and now.
 	return r.complete(ctx, kr, current)
+}
+
+func (r *Reconciler) fail(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, d decision) error {
+	r.event(kr, parent, corev1.EventTypeWarning, d.reason, d.message)
+	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { setFailed(kr, s, d, r.Now()) })
 }
 
 func (r *Reconciler) complete(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {

@@ -160,6 +160,9 @@ func workloadFinding(s *scope, report podReport) finding {
 	}
 	reason := v1alpha1.ReasonProgressing
 	message := fmt.Sprintf("%d of %d replicas of the current configuration answer", min(st.UpdatedReplicas, st.AvailableReplicas), want)
+	if st.Replicas > want {
+		message += fmt.Sprintf(", %d older ones are still to stop", st.Replicas-want)
+	}
 	if t := report.termination; t != nil {
 		reason, message = t.Reason, message+": "+t.Message
 	} else if report.trouble != "" {

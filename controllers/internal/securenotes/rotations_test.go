@@ -1,0 +1,183 @@
+package securenotes
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+type fakeVault struct{ floor int64 }
+
+func (v *fakeVault) Connection() vaultadmin.Connection { return vaultadmin.Connection{Name: "default"} }
+
+func (v *fakeVault) Ensure(context.Context, vaultadmin.Deployment) (vaultadmin.DeploymentState, error) {
+	return vaultadmin.DeploymentState{}, nil
+}
+
+func (v *fakeVault) Shred(context.Context, vaultadmin.Deployment) error { return nil }
+
+func (v *fakeVault) RaiseMinDecryption(_ context.Context, _ string, version int64) error {
+	v.floor = version
+	return nil
+}
+
+func reconciler(t *testing.T, vault *fakeVault, objects ...client.Object) *Reconciler {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	world := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
+		WithStatusSubresource(&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &batchv1.Job{}).Build()
+	return &Reconciler{
+		Client: world, Live: world, Recorder: events.NewFakeRecorder(100), Now: func() time.Time { return now },
+		Vault: func(string) (Vault, bool) { return vault, true },
+	}
+}
+
+func made(t *testing.T, r *Reconciler) []string {
+	t.Helper()
+	list := &v1alpha1.KeyRotationList{}
+	if err := r.Client.List(t.Context(), list); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, kr := range list.Items {
+		names = append(names, kr.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func daily(s *scope) {
+	s.sn.CreationTimestamp = metav1.NewTime(now.Add(-100 * time.Hour))
+	s.sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Schedule: "@daily"}
+}
+
+// TestScheduleMakesOne: of the times that were missed one is caught up, and an operator that dies
+// before it recorded that makes none twice.
+func TestScheduleMakesOne(t *testing.T) {
+	r := reconciler(t, &fakeVault{})
+	for range 2 {
+		s := healthy(daily)
+		if err := r.rotations(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if want := now.UTC().Truncate(24 * time.Hour).Add(24 * time.Hour); !s.nextRotation.Time.Equal(want) {
+			t.Errorf("next is %s, want %s", s.nextRotation, want)
+		}
+	}
+	if names := made(t, r); len(names) != 1 {
+		t.Errorf("made %v", names)
+	}
+}
+
+func TestScheduleWaits(t *testing.T) {
+	unended := &v1alpha1.KeyRotation{
+		ObjectMeta: metav1.ObjectMeta{Name: "running", Namespace: "demo", Labels: map[string]string{v1alpha1.LabelScheduled: "true"}},
+		Spec:       v1alpha1.KeyRotationSpec{SecureNotesRef: v1alpha1.LocalObjectReference{Name: "notes"}},
+	}
+	for name, tc := range map[string]struct {
+		change  func(*scope)
+		objects []client.Object
+		want    int
+	}{
+		"while suspended":              {func(s *scope) { daily(s); s.sn.Spec.KeyRotation.Suspend = new(true) }, nil, 0},
+		"while the last one runs":      {daily, []client.Object{unended}, 1},
+		"until there is a master key":  {func(s *scope) { daily(s); s.keyed = false }, nil, 0},
+		"until the next time":          {func(s *scope) { daily(s); s.sn.Status.LastScheduleTime = &metav1.Time{Time: now} }, nil, 0},
+		"with a schedule that is none": {func(s *scope) { daily(s); s.sn.Spec.KeyRotation.Schedule = "x" }, nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := reconciler(t, &fakeVault{}, tc.objects...)
+			if err := r.rotations(t.Context(), healthy(tc.change)); err != nil {
+				t.Fatal(err)
+			}
+			if names := made(t, r); len(names) != tc.want {
+				t.Errorf("there are %v", names)
+			}
+		})
+	}
+}
+
+func dueAt(to int64) func(*scope) {
+	return func(s *scope) {
+		s.connected = true
+		s.sn.Status.MasterKey = &v1alpha1.MasterKeyStatus{
+			MinDecryptionFloor: 1, PendingRetirements: []v1alpha1.PendingRetirement{{ToVersion: to, Due: metav1.NewTime(now), Attempt: 1}},
+		}
+	}
+}
+
+// endJob makes the retirement's Job end.
+func endJob(t *testing.T, r *Reconciler, kind batchv1.JobConditionType) {
+	t.Helper()
+	list := &batchv1.JobList{}
+	if err := r.Client.List(t.Context(), list); err != nil || len(list.Items) != 1 {
+		t.Fatalf("%v, %d Jobs", err, len(list.Items))
+	}
+	job := &list.Items[0]
+	job.Status.Conditions = []batchv1.JobCondition{{Type: kind, Status: corev1.ConditionTrue}}
+	if err := r.Client.Status().Update(t.Context(), job); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRetirementVerifiesFirst: the floor is raised only by a verification of its own that succeeded.
+func TestRetirementVerifiesFirst(t *testing.T) {
+	vault := &fakeVault{}
+	r := reconciler(t, vault)
+	s := healthy(dueAt(2))
+	for range 2 {
+		if err := r.retirement(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if vault.floor != 0 {
+		t.Fatal("the floor was raised while the verification ran")
+	}
+	endJob(t, r, batchv1.JobComplete)
+	if err := r.retirement(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if key := s.sn.Status.MasterKey; vault.floor != 2 || len(key.PendingRetirements) != 0 || key.MinDecryptionFloor != 2 {
+		t.Errorf("floor %d, %+v", vault.floor, key)
+	}
+}
+
+func TestRetirementThatFailsIsPostponed(t *testing.T) {
+	vault := &fakeVault{}
+	r := reconciler(t, vault)
+	s := healthy(dueAt(2))
+	if err := r.retirement(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	endJob(t, r, batchv1.JobFailed)
+	if err := r.retirement(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	entry := s.sn.Status.MasterKey.PendingRetirements[0]
+	if vault.floor != 0 || entry.Attempt != 2 || !entry.Due.After(now) || entry.Message == "" {
+		t.Errorf("floor %d, %+v", vault.floor, entry)
+	}
+	status := computeStatus(s)
+	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionKeyRotationHealthy); c.Status != metav1.ConditionFalse {
+		t.Errorf("%+v", c)
+	}
+}

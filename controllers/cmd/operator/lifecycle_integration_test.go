@@ -197,6 +197,17 @@ func testConditions(t *testing.T, c *cluster) {
 		})
 	})
 	t.Run("database", func(t *testing.T) { testDatabaseTrouble(t, c) })
+	t.Run("pods that the API server refuses", func(t *testing.T) {
+		sn := postgresNotes("trouble", "refused")
+		sn.Spec.PodTemplate = &v1alpha1.PodTemplate{Labels: map[string]string{"team": "no spaces allowed"}}
+		if err := c.Create(t.Context(), sn); err != nil {
+			t.Fatal(err)
+		}
+		message := c.awaitCondition(t, "trouble", "refused", v1alpha1.ConditionWorkloadReady, metav1.ConditionFalse, v1alpha1.ReasonApplyFailed)
+		if !strings.Contains(message, "Deployment") || !strings.Contains(message, "spec.template") {
+			t.Error(message)
+		}
+	})
 	t.Run("schedule", func(t *testing.T) {
 		sn := postgresNotes("trouble", "schedule")
 		sn.Spec.KeyRotation.Schedule = "whenever"

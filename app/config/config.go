@@ -35,12 +35,18 @@ type Config struct {
 	// Listen is the address of the HTTPS API, host:port. Empty host: all interfaces.
 	Listen string `json:"listen,omitempty"`
 	// MetricsListen is the address of probes and metrics, plain HTTP, host:port.
-	MetricsListen string    `json:"metricsListen,omitempty"`
-	TLS           *TLS      `json:"tls,omitempty"`
-	Database      Database  `json:"database"`
-	Keys          Keys      `json:"keys"`
-	Auth          Auth      `json:"auth"`
-	Log           LogConfig `json:"log,omitempty"`
+	MetricsListen string   `json:"metricsListen,omitempty"`
+	TLS           *TLS     `json:"tls,omitempty"`
+	Database      Database `json:"database"`
+	Keys          Keys     `json:"keys"`
+	Auth          Auth     `json:"auth"`
+	// RateLimits slow down whoever tries passwords, and whoever asks too much.
+	RateLimits RateLimits `json:"rateLimits,omitempty"`
+	// TrustedProxies are the addresses or networks (CIDR) whose X-Forwarded-For is believed. Empty:
+	// nobody's.
+	TrustedProxies []string  `json:"trustedProxies,omitempty"`
+	CORS           CORS      `json:"cors,omitempty"`
+	Log            LogConfig `json:"log,omitempty"`
 }
 
 // Deployment identifies one set of notes.
@@ -135,6 +141,22 @@ type Auth struct {
 	MinPasswordLength int `json:"minPasswordLength"`
 }
 
+// RateLimits are counted by the minute.
+type RateLimits struct {
+	// FailedLoginsPerMinute is how many failed logins one address may have over all replicas, 1 to
+	// 1000; a username may have six times as many. 0: 5.
+	FailedLoginsPerMinute int `json:"failedLoginsPerMinute,omitempty"`
+	// RequestsPerMinute is how many requests one user, or one address that is not signed in, may make
+	// at each replica, 1 to 1000000. 0: 1200.
+	RequestsPerMinute int `json:"requestsPerMinute,omitempty"`
+}
+
+// CORS says which web pages may call the API.
+type CORS struct {
+	// AllowedOrigins are https origins such as https://app.example.com. Empty: none.
+	AllowedOrigins []string `json:"allowedOrigins,omitempty"`
+}
+
 // LogConfig configures the process log.
 type LogConfig struct {
 	// Level is debug, info, warn or error. Empty: info.
@@ -217,6 +239,12 @@ func (c *Config) setDefaults() {
 	if c.Log.Level == "" {
 		c.Log.Level = "info"
 	}
+	if c.RateLimits.FailedLoginsPerMinute == 0 {
+		c.RateLimits.FailedLoginsPerMinute = 5
+	}
+	if c.RateLimits.RequestsPerMinute == 0 {
+		c.RateLimits.RequestsPerMinute = 1200
+	}
 	if p := c.Database.Postgres; p != nil && p.MaxConnections == 0 {
 		p.MaxConnections = 16
 	}
@@ -251,6 +279,7 @@ func (c *Config) Validate() error {
 	c.Database.validate(bad, need)
 	c.Keys.validate(bad, need)
 	c.Auth.validate(bad)
+	c.validateAbuse(bad)
 	switch c.Log.Level {
 	case "debug", "info", "warn", "error":
 	default:

@@ -57,6 +57,10 @@ func TestErrorsNameTheField(t *testing.T) {
 		"auth.tokenTTL":                    func(c *Config) { c.Auth.TokenTTL = Duration(time.Second) },
 		"auth.bcryptCost":                  func(c *Config) { c.Auth.BcryptCost = 4 },
 		"auth.minPasswordLength":           func(c *Config) { c.Auth.MinPasswordLength = 7 },
+		"rateLimits.failedLoginsPerMinute": func(c *Config) { c.RateLimits.FailedLoginsPerMinute = -1 },
+		"rateLimits.requestsPerMinute":     func(c *Config) { c.RateLimits.RequestsPerMinute = 2_000_000 },
+		"trustedProxies[1]":                func(c *Config) { c.TrustedProxies = []string{"10.0.0.0/8", "everyone"} },
+		"cors.allowedOrigins[0]":           func(c *Config) { c.CORS.AllowedOrigins = []string{"*"} },
 		"log.level":                        func(c *Config) { c.Log.Level = "loud" },
 	} {
 		t.Run(field, func(t *testing.T) {

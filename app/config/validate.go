@@ -1,7 +1,9 @@
 package config
 
 import (
+	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -82,5 +84,36 @@ func (a *Auth) validate(bad badFunc) {
 	}
 	if a.MinPasswordLength < 8 || a.MinPasswordLength > 64 {
 		bad("auth.minPasswordLength", "must be 8 to 64, not %d", a.MinPasswordLength)
+	}
+}
+
+// maxList bounds trustedProxies and cors.allowedOrigins.
+const maxList = 64
+
+func (c *Config) validateAbuse(bad badFunc) {
+	if n := c.RateLimits.FailedLoginsPerMinute; n < 1 || n > 1000 {
+		bad("rateLimits.failedLoginsPerMinute", "must be 1 to 1000, not %d", n)
+	}
+	if n := c.RateLimits.RequestsPerMinute; n < 1 || n > 1_000_000 {
+		bad("rateLimits.requestsPerMinute", "must be 1 to 1000000, not %d", n)
+	}
+	if len(c.TrustedProxies) > maxList {
+		bad("trustedProxies", "must be at most %d", maxList)
+	}
+	for i, proxy := range c.TrustedProxies {
+		_, errAddress := netip.ParseAddr(proxy)
+		_, errNetwork := netip.ParsePrefix(proxy)
+		if errAddress != nil && errNetwork != nil {
+			bad(fmt.Sprintf("trustedProxies[%d]", i), "%q is neither an address nor a network such as 10.0.0.0/8", proxy)
+		}
+	}
+	if len(c.CORS.AllowedOrigins) > maxList {
+		bad("cors.allowedOrigins", "must be at most %d", maxList)
+	}
+	for i, origin := range c.CORS.AllowedOrigins {
+		u, err := url.Parse(origin)
+		if err != nil || u.Scheme != "https" || u.Host == "" || origin != u.Scheme+"://"+u.Host {
+			bad(fmt.Sprintf("cors.allowedOrigins[%d]", i), "%q is not an origin such as https://app.example.com", origin)
+		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/httpapi"
 	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/ratelimit"
 	"github.com/securenotes/securenotes/app/internal/server"
 	"github.com/securenotes/securenotes/app/internal/sessions"
 	"github.com/securenotes/securenotes/app/internal/store"
@@ -28,7 +29,7 @@ const (
 	// drain is how long the API still answers after it was told to end: endpoints are taken out of
 	// load balancers only after a while.
 	drain = 5 * time.Second
-	// sweepInterval and sweepBatch: how often, and how many at once, expired sessions are deleted.
+	// sweepInterval and sweepBatch: how often, and how many at once, expired sessions and counters are deleted.
 	sweepInterval, sweepBatch = time.Minute, 1000
 )
 
@@ -115,7 +116,7 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 	}
 	probes.Ready(api.store.Ping)
 	log.Info("ready", "address", listener.Addr().String())
-	go sweepSessions(ctx, api.store, log)
+	go sweep(ctx, api.store, log)
 	go func() {
 		<-ctx.Done()
 		probes.NotReady("ending")
@@ -160,12 +161,13 @@ func start(ctx context.Context, c *config.Config, registry prometheus.Registerer
 		}
 	}()
 	handler, err := httpapi.NewHandler(httpapi.Service{
-		Accounts: accounts.NewService(d.store, d.keys, hasher, accounts.Options{
+		Accounts: accounts.NewService(d.store, d.keys, hasher, ratelimit.NewLogins(d.store.Limits(), c.RateLimits.FailedLoginsPerMinute), accounts.Options{
 			RegistrationOpen: c.Auth.Registration == config.RegistrationOpen,
 			MinPassword:      c.Auth.MinPasswordLength, TokenTTL: time.Duration(c.Auth.TokenTTL),
 		}),
 		Notes:  notes.NewService(d.store, envelope.NewCache(d.keys)),
 		Tokens: tokens, Log: log, Metrics: registry,
+		Requests: ratelimit.NewRequests(c.RateLimits.RequestsPerMinute), TrustedProxies: c.TrustedProxies, AllowedOrigins: c.CORS.AllowedOrigins,
 	})
 	if err != nil {
 		return nil, err
@@ -173,8 +175,8 @@ func start(ctx context.Context, c *config.Config, registry prometheus.Registerer
 	return &running{store: d.store, handler: handler}, nil
 }
 
-// sweepSessions deletes expired sessions. They are without effect already; this is for the space.
-func sweepSessions(ctx context.Context, db *store.Store, log *slog.Logger) {
+// sweep deletes expired sessions and counters. They are without effect already; this is for the space.
+func sweep(ctx context.Context, db *store.Store, log *slog.Logger) {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
 	for {
@@ -182,8 +184,10 @@ func sweepSessions(ctx context.Context, db *store.Store, log *slog.Logger) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			if _, err := db.DeleteExpiredSessions(ctx, now, sweepBatch); err != nil && ctx.Err() == nil {
-				log.Warn("expired sessions were not deleted", "error", err.Error())
+			_, errSessions := db.DeleteExpiredSessions(ctx, now, sweepBatch)
+			_, errLimits := db.Limits().DeleteExpired(ctx, sweepBatch)
+			if err := errors.Join(errSessions, errLimits); err != nil && ctx.Err() == nil {
+				log.Warn("expired rows were not deleted", "error", err.Error())
 			}
 		}
 	}

@@ -67,12 +67,15 @@ func (h *Hasher) Hash(ctx context.Context, password string) (hash, pepper string
 }
 
 // Verify returns ErrInvalidCredentials unless the password is the user's. For a nil user it does
-// the same work and returns the same error.
-func (h *Hasher) Verify(ctx context.Context, user *User, password string) error {
+// the same work and returns the same error. When its turn has come it first asks admit.
+func (h *Hasher) Verify(ctx context.Context, user *User, password string, admit func() error) error {
 	if err := h.enter(ctx); err != nil {
 		return err
 	}
 	defer h.leave()
+	if err := admit(); err != nil {
+		return err
+	}
 	hash, pepper := h.dummy, h.current
 	if user != nil {
 		hash, pepper = []byte(user.PasswordHash), user.PepperID

@@ -21,6 +21,9 @@ func newHasher(t testing.TB) *Hasher {
 	return h
 }
 
+// admitted is no limit.
+func admitted() error { return nil }
+
 func hashed(t testing.TB, h *Hasher, password string) *User {
 	t.Helper()
 	hash, pepper, err := h.Hash(context.Background(), password)
@@ -35,11 +38,11 @@ func TestPasswordIsNotCut(t *testing.T) {
 	// bcrypt alone reads 72 bytes.
 	long := strings.Repeat("x", 200)
 	user := hashed(t, h, long)
-	if err := h.Verify(context.Background(), user, long); err != nil {
+	if err := h.Verify(context.Background(), user, long, admitted); err != nil {
 		t.Errorf("the right password: %v", err)
 	}
 	for _, wrong := range []string{long[:199], long[:72], long + "x", strings.Repeat("x", 199) + "y", ""} {
-		if err := h.Verify(context.Background(), user, wrong); !errors.Is(err, ErrInvalidCredentials) {
+		if err := h.Verify(context.Background(), user, wrong, admitted); !errors.Is(err, ErrInvalidCredentials) {
 			t.Errorf("%d characters: %v", len(wrong), err)
 		}
 	}
@@ -47,7 +50,7 @@ func TestPasswordIsNotCut(t *testing.T) {
 
 func TestNobodyHasThePasswordOfTheDummyHash(t *testing.T) {
 	h := newHasher(t)
-	if err := h.Verify(context.Background(), nil, "no password has this text"); !errors.Is(err, ErrInvalidCredentials) {
+	if err := h.Verify(context.Background(), nil, "no password has this text", admitted); !errors.Is(err, ErrInvalidCredentials) {
 		t.Errorf("unknown user: %v", err)
 	}
 }
@@ -56,7 +59,7 @@ func TestPepperIsPartOfTheHash(t *testing.T) {
 	h := newHasher(t)
 	user := hashed(t, h, "correct horse battery")
 	other := newHasher(t)
-	if err := other.Verify(context.Background(), user, "correct horse battery"); err == nil || errors.Is(err, ErrInvalidCredentials) {
+	if err := other.Verify(context.Background(), user, "correct horse battery", admitted); err == nil || errors.Is(err, ErrInvalidCredentials) {
 		t.Errorf("a missing pepper must not look like a wrong password: %v", err)
 	}
 }

@@ -42,11 +42,20 @@ type KeyMaker interface {
 	Generate(ctx context.Context, owner string) (envelope.StoredKey, error)
 }
 
+// LoginLimits slows down whoever tries passwords.
+type LoginLimits interface {
+	// Check returns an error when a login must wait.
+	Check(ctx context.Context, address, username string) error
+	// Failed counts a failed login.
+	Failed(ctx context.Context, address, username string) error
+}
+
 // Service registers users and begins and ends sessions.
 type Service struct {
 	store       Store
 	keys        KeyMaker
 	hasher      *Hasher
+	limits      LoginLimits
 	open        bool
 	minPassword int
 	tokenTTL    time.Duration
@@ -64,9 +73,9 @@ type Options struct {
 }
 
 // NewService returns a service.
-func NewService(store Store, keys KeyMaker, hasher *Hasher, o Options) *Service {
+func NewService(store Store, keys KeyMaker, hasher *Hasher, limits LoginLimits, o Options) *Service {
 	return &Service{
-		store: store, keys: keys, hasher: hasher, open: o.RegistrationOpen,
+		store: store, keys: keys, hasher: hasher, limits: limits, open: o.RegistrationOpen,
 		minPassword: o.MinPassword, tokenTTL: o.TokenTTL, now: time.Now,
 	}
 }
@@ -107,8 +116,13 @@ func (s *Service) Register(ctx context.Context, username, password string) error
 	return fmt.Errorf("register: %w", ErrFenced)
 }
 
-// Login begins a session. Errors: ErrInvalidCredentials, whatever is wrong with them; ErrBusy.
-func (s *Service) Login(ctx context.Context, username, password string) (sessions.Session, error) {
+// Login begins a session for whoever asks from the address. Errors: ErrInvalidCredentials, whatever
+// is wrong with them; ErrBusy; those of LoginLimits.
+func (s *Service) Login(ctx context.Context, address, username, password string) (sessions.Session, error) {
+	// Before the wait for a processor, so that who is limited costs next to nothing.
+	if err := s.limits.Check(ctx, address, username); err != nil {
+		return sessions.Session{}, err
+	}
 	// A name or password that no account can have takes the same way as an unknown one.
 	name, errName := canonicalUsername(username)
 	secret, errPassword := canonicalPassword(password)
@@ -122,7 +136,17 @@ func (s *Service) Login(ctx context.Context, username, password string) (session
 			user = &found
 		}
 	}
-	if err := s.hasher.Verify(ctx, user, secret); err != nil {
+	err := s.hasher.Verify(ctx, user, secret, func() error {
+		// And again when its turn has come: of many that began at once, those before have failed by now.
+		return s.limits.Check(ctx, address, username)
+	})
+	if errors.Is(err, ErrInvalidCredentials) {
+		// Even when the client is gone: a client that hangs up is no reason not to count.
+		if errCount := s.limits.Failed(context.WithoutCancel(ctx), address, username); errCount != nil {
+			return sessions.Session{}, errCount
+		}
+	}
+	if err != nil {
 		return sessions.Session{}, err
 	}
 	id, err := uuid.NewV7()

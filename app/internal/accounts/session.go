@@ -32,12 +32,12 @@ func (s *Service) Revoke(ctx context.Context, id sessions.Identity, session stri
 
 // ChangePassword replaces the password and ends every other session of the user. Errors:
 // sessions.ErrInvalid; ErrInvalidCredentials when current is wrong; *InvalidError; ErrBusy.
-func (s *Service) ChangePassword(ctx context.Context, id sessions.Identity, current, replacement string) error {
+func (s *Service) ChangePassword(ctx context.Context, id sessions.Identity, address, current, replacement string) error {
 	replacement, err := s.newPassword(replacement)
 	if err != nil {
 		return err
 	}
-	user, err := s.verified(ctx, id, current)
+	user, err := s.verified(ctx, id, address, current)
 	if err != nil {
 		return err
 	}
@@ -50,8 +50,8 @@ func (s *Service) ChangePassword(ctx context.Context, id sessions.Identity, curr
 
 // DeleteAccount removes the user and everything of the user's, without decrypting any of it. Errors:
 // sessions.ErrInvalid; ErrInvalidCredentials when the password is wrong; ErrBusy.
-func (s *Service) DeleteAccount(ctx context.Context, id sessions.Identity, password string) error {
-	user, err := s.verified(ctx, id, password)
+func (s *Service) DeleteAccount(ctx context.Context, id sessions.Identity, address, password string) error {
+	user, err := s.verified(ctx, id, address, password)
 	if err != nil {
 		return err
 	}
@@ -64,16 +64,20 @@ func (s *Service) User(ctx context.Context, id sessions.Identity) (User, error) 
 }
 
 // verified is the session's user, if the password is the user's: a stolen token alone must not be
-// able to lock the user out.
-func (s *Service) verified(ctx context.Context, id sessions.Identity, password string) (User, error) {
+// able to lock the user out. A wrong one counts as a failed login.
+func (s *Service) verified(ctx context.Context, id sessions.Identity, address, password string) (User, error) {
 	user, err := s.store.UserBySession(ctx, id, s.now())
 	if err != nil {
 		return User{}, err
 	}
-	canonical, err := canonicalPassword(password)
-	var invalid *InvalidError
-	if errors.As(err, &invalid) {
-		return User{}, ErrInvalidCredentials
+	if canonical, err := canonicalPassword(password); err == nil {
+		password = canonical
 	}
-	return user, s.hasher.Verify(ctx, &user, canonical)
+	err = s.hasher.Verify(ctx, &user, password, func() error { return s.limits.Check(ctx, address, user.Username) })
+	if errors.Is(err, ErrInvalidCredentials) {
+		if errCount := s.limits.Failed(context.WithoutCancel(ctx), address, user.Username); errCount != nil {
+			return User{}, errCount
+		}
+	}
+	return user, err
 }

@@ -49,6 +49,10 @@ func (c *Cache) Key(ctx context.Context, stored StoredKey) (*OwnerKey, error) {
 	// The wrapped text is part of the flight's name: a caller who read a newer row must not be
 	// given the failure of an older wrapping.
 	flight := c.flights.DoChan(stored.Owner+"/"+stored.ID+"/"+string(stored.Wrapped), func() (any, error) {
+		// The flight before may have ended between our look into the cache and this one's start.
+		if key, ok := c.keys.Get(at); ok {
+			return key, nil
+		}
 		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), unwrapTimeout)
 		defer cancel()
 		key, err := c.keyring.Unwrap(detached, stored)

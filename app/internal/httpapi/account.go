@@ -18,7 +18,7 @@ func (h *handlers) changePassword(c *gin.Context) {
 	if !decode(c, &body) {
 		return
 	}
-	if err := h.Accounts.ChangePassword(c.Request.Context(), identity(c), body.CurrentPassword, body.NewPassword); err != nil {
+	if err := h.Accounts.ChangePassword(c.Request.Context(), identity(c), c.ClientIP(), body.CurrentPassword, body.NewPassword); err != nil {
 		h.failReauthentication(c, err)
 		return
 	}
@@ -66,7 +66,7 @@ func (h *handlers) deleteAccount(c *gin.Context) {
 	if !decode(c, &body) {
 		return
 	}
-	if err := h.Accounts.DeleteAccount(c.Request.Context(), identity(c), body.Password); err != nil {
+	if err := h.Accounts.DeleteAccount(c.Request.Context(), identity(c), c.ClientIP(), body.Password); err != nil {
 		h.failReauthentication(c, err)
 		return
 	}

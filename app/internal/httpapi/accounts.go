@@ -33,7 +33,7 @@ func (h *handlers) login(c *gin.Context) {
 		fail(c, http.StatusBadRequest, "Missing credentials")
 		return
 	}
-	session, err := h.Accounts.Login(c.Request.Context(), body.Username, body.Password)
+	session, err := h.Accounts.Login(c.Request.Context(), c.ClientIP(), body.Username, body.Password)
 	if err != nil {
 		h.failWith(c, err)
 		return

@@ -2,9 +2,7 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -14,6 +12,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/accounts"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/ratelimit"
 	"github.com/securenotes/securenotes/app/internal/sessions"
 	"github.com/securenotes/securenotes/app/internal/store"
 )
@@ -65,9 +64,16 @@ var answers = []struct {
 // failWith answers an error of the domain. What is not the client's doing is logged with its cause.
 func (h *handlers) failWith(c *gin.Context, err error) {
 	status, message := http.StatusInternalServerError, "Internal server error"
-	var invalid *accounts.InvalidError
-	if errors.As(err, &invalid) {
+	var (
+		invalid *accounts.InvalidError
+		limited *ratelimit.LimitedError
+	)
+	switch {
+	case errors.As(err, &invalid):
 		status, message = http.StatusBadRequest, invalid.Message
+	case errors.As(err, &limited):
+		c.Header("Retry-After", strconv.Itoa(int(limited.RetryAfter.Seconds())))
+		status, message = http.StatusTooManyRequests, "Too many requests, try again later"
 	}
 	for _, answer := range answers {
 		if errors.Is(err, answer.err) {
@@ -89,32 +95,4 @@ func (h *handlers) failReauthentication(c *gin.Context, err error) {
 		return
 	}
 	h.failWith(c, err)
-}
-
-// decode reads the request's body into a struct: one JSON object, known fields only, nothing after
-// it. On failure it has answered.
-func decode(c *gin.Context, into any) bool {
-	decoder := json.NewDecoder(c.Request.Body)
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(into)
-	if err == nil {
-		if _, trailing := decoder.Token(); !errors.Is(trailing, io.EOF) {
-			err = errors.New("trailing data")
-		}
-	}
-	var (
-		tooLarge *http.MaxBytesError
-		badType  *json.UnmarshalTypeError
-	)
-	switch {
-	case err == nil:
-		return true
-	case errors.As(err, &tooLarge):
-		fail(c, http.StatusRequestEntityTooLarge, "The request body is too large")
-	case errors.As(err, &badType) && badType.Field != "":
-		fail(c, http.StatusBadRequest, "Field "+badType.Field+" has the wrong type")
-	default:
-		fail(c, http.StatusBadRequest, "The request body is not the JSON object that is expected here")
-	}
-	return false
 }

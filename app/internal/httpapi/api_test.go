@@ -21,6 +21,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/httpapi"
 	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/ratelimit"
 	"github.com/securenotes/securenotes/app/internal/sessions"
 	"github.com/securenotes/securenotes/app/internal/store"
 	"github.com/securenotes/securenotes/app/internal/storetest"
@@ -54,7 +55,10 @@ func (o *outage) Unwrap(ctx context.Context, items []envelope.WrappedItem) ([]en
 	return o.KeyProvider.Unwrap(ctx, items)
 }
 
-func newService(t *testing.T, open storetest.Open, registrationOpen bool) *service {
+// withoutProxies trusts no proxy.
+func withoutProxies(s *httpapi.Service) { s.TrustedProxies = nil }
+
+func newService(t *testing.T, open storetest.Open, registrationOpen bool, options ...func(*httpapi.Service)) *service {
 	t.Helper()
 	local, err := envelope.OpenLocal(filepath.Join(t.TempDir(), "master.key"))
 	if err != nil {
@@ -74,13 +78,18 @@ func newService(t *testing.T, open storetest.Open, registrationOpen bool) *servi
 		t.Fatal(err)
 	}
 	keys := envelope.NewKeyring("d1", s.provider)
-	handler, err := httpapi.NewHandler(httpapi.Service{
-		Accounts: accounts.NewService(s.db, keys, hasher, accounts.Options{
+	parts := httpapi.Service{
+		Requests: ratelimit.NewRequests(10_000), TrustedProxies: []string{"127.0.0.1"}, AllowedOrigins: []string{"https://app.example.com"},
+		Accounts: accounts.NewService(s.db, keys, hasher, ratelimit.NewLogins(s.db.Limits(), 5), accounts.Options{
 			RegistrationOpen: registrationOpen, MinPassword: 8, TokenTTL: time.Hour,
 		}),
 		Notes:  notes.NewService(s.db, envelope.NewCache(keys)),
 		Tokens: tokens, Log: slog.New(slog.NewTextHandler(s.log, nil)), Metrics: prometheus.NewRegistry(),
-	})
+	}
+	for _, option := range options {
+		option(&parts)
+	}
+	handler, err := httpapi.NewHandler(parts)
 	if err != nil {
 		t.Fatal(err)
 	}

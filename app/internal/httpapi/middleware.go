@@ -9,10 +9,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gin-contrib/cors"
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/securenotes/securenotes/app/internal/ratelimit"
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
@@ -121,3 +123,28 @@ func (h *handlers) authenticate(c *gin.Context) {
 }
 
 func identity(c *gin.Context) sessions.Identity { return c.MustGet(identityKey).(sessions.Identity) }
+
+// limitUser counts the requests of a user, and limitAddress those of who is not signed in.
+func (h *handlers) limitUser(c *gin.Context) { h.limit(c, "user:"+identity(c).Owner) }
+
+func (h *handlers) limitAddress(c *gin.Context) {
+	h.limit(c, "address:"+ratelimit.Network(c.ClientIP()))
+}
+
+func (h *handlers) limit(c *gin.Context, who string) {
+	if err := h.Requests.Count(c.Request.Context(), who); err != nil {
+		h.failWith(c, err)
+	}
+}
+
+// allowOrigins answers browsers for the listed origins (Fetch standard, CORS protocol). Tokens travel
+// in a header, so no credentials are allowed.
+func allowOrigins(origins []string) gin.HandlerFunc {
+	return cors.New(cors.Config{
+		AllowOrigins:  origins,
+		AllowMethods:  []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete},
+		AllowHeaders:  []string{"Authorization", "Content-Type", "If-Match"},
+		ExposeHeaders: []string{"ETag", "Location", "Retry-After", "X-Request-Id"},
+		MaxAge:        time.Hour,
+	})
+}

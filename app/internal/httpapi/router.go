@@ -3,6 +3,7 @@
 package httpapi
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/securenotes/securenotes/app/internal/accounts"
 	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/ratelimit"
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
@@ -19,17 +21,23 @@ type Service struct {
 	Accounts *accounts.Service
 	Notes    *notes.Service
 	Tokens   *sessions.Codec
-	Log      *slog.Logger
-	Metrics  prometheus.Registerer
+	Requests *ratelimit.Requests
+	// TrustedProxies are the networks whose X-Forwarded-For is believed.
+	TrustedProxies []string
+	// AllowedOrigins are the web origins that may call the API.
+	AllowedOrigins []string
+	Log            *slog.Logger
+	Metrics        prometheus.Registerer
 }
 
 // NewHandler returns the API's handler.
 func NewHandler(s Service) (http.Handler, error) {
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
-	// gin trusts every proxy's X-Forwarded-For unless told otherwise.
-	if err := engine.SetTrustedProxies(nil); err != nil {
-		return nil, err
+	// gin trusts every proxy's X-Forwarded-For unless told otherwise, and X-Real-IP beside it.
+	engine.RemoteIPHeaders = []string{"X-Forwarded-For"}
+	if err := engine.SetTrustedProxies(s.TrustedProxies); err != nil {
+		return nil, fmt.Errorf("trusted proxies: %w", err)
 	}
 	engine.HandleMethodNotAllowed = true
 	engine.RedirectTrailingSlash = false
@@ -41,12 +49,16 @@ func NewHandler(s Service) (http.Handler, error) {
 	}
 	api := &handlers{Service: s}
 	engine.Use(requestID, securityHeaders, measured, logRequest(s.Log), recoverPanic(s.Log), limitBody)
+	if len(s.AllowedOrigins) > 0 {
+		engine.Use(allowOrigins(s.AllowedOrigins))
+	}
 	engine.NoRoute(func(c *gin.Context) { fail(c, http.StatusNotFound, "Not found") })
 	engine.NoMethod(func(c *gin.Context) { fail(c, http.StatusMethodNotAllowed, "Method not allowed") })
 
-	engine.POST("/api/auth/register", api.register)
-	engine.POST("/api/auth/login", api.login)
-	signedIn := engine.Group("/api", api.authenticate)
+	anonymous := engine.Group("/api", api.limitAddress)
+	anonymous.POST("/auth/register", api.register)
+	anonymous.POST("/auth/login", api.login)
+	signedIn := engine.Group("/api", api.authenticate, api.limitUser)
 	signedIn.POST("/auth/logout", api.logout)
 	signedIn.POST("/auth/password", api.changePassword)
 	signedIn.GET("/auth/sessions", api.listSessions)

@@ -1,0 +1,112 @@
+package httpapi_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/securenotes/securenotes/app/internal/storetest"
+)
+
+const wrong = `{"username":"alice","password":"wrong horse battery"}`
+
+func TestFailedLoginsAreLimited(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		s.signIn(t, "alice")
+		// The test's own address is a trusted proxy, so that X-Forwarded-For is the client's.
+		from := func(address, body string) answer {
+			return s.call(t, "POST", "/api/auth/login", "", body, "X-Forwarded-For", address)
+		}
+		for range 5 {
+			from("192.0.2.1", wrong).want(t, "wrong password", 401, "Invalid credentials")
+		}
+		limited := from("192.0.2.1", `{"username":"alice","password":"correct horse battery"}`)
+		limited.want(t, "the right one, too late", 429, "Too many requests, try again later")
+		if limited.header.Get("Retry-After") == "" {
+			t.Error("429 without Retry-After")
+		}
+		from("192.0.2.2", `{"username":"alice","password":"correct horse battery"}`).want(t, "another address", 200, "")
+		// An attacker who owns a /64 has no more tries than one with an address.
+		for i := range 5 {
+			from("2001:db8::"+string(rune('1'+i)), wrong).want(t, "IPv6", 401, "")
+		}
+		from("2001:db8::ffff", wrong).want(t, "IPv6, another address of the /64", 429, "")
+		// What the client itself puts before the proxy's entry is not believed.
+		from("198.51.100.9, 192.0.2.1", wrong).want(t, "forged X-Forwarded-For", 429, "")
+	})
+}
+
+func TestUntrustedProxyIsNotBelieved(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true, withoutProxies)
+		s.signIn(t, "alice")
+		for i := range 6 {
+			status := 401
+			if i == 5 {
+				status = 429
+			}
+			s.call(t, "POST", "/api/auth/login", "", wrong, "X-Forwarded-For", "192.0.2."+string(rune('1'+i)), "X-Real-IP", "192.0.2.99").
+				want(t, "a client that names another address each time", status, "")
+		}
+	})
+}
+
+func TestBodies(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token := s.signIn(t, "alice")
+		const other = "The request body is not the JSON object that is expected here"
+		for what, tc := range map[string]struct{ body, message string }{
+			"unknown field":   {`{"content":"x","owner":"y"}`, "Field owner is not known here"},
+			"duplicate":       {`{"content":"x","content":"y"}`, "Field content is given twice"},
+			"number":          {`{"content":7}`, "Field content has the wrong type"},
+			"tag of a number": {`{"content":"x","tags":["a",7]}`, "Field tags.1 has the wrong type"},
+			"case":            {`{"Content":"x"}`, "Field Content is not known here"},
+			"array":           {`["content"]`, other},
+			"trailing":        {`{"content":"x"}{}`, other},
+			"cut off":         {`{"content":"x"`, other},
+			"invalid UTF-8":   {"{\"content\":\"\xff\"}", other},
+			"lone surrogate":  {`{"content":"\ud800"}`, other},
+			"null":            {`null`, "Invalid note content"},
+			"deep":            {strings.Repeat(`{"a":`, 100_000), "Field a is not known here"},
+			"deep arrays":     {`{"tags":` + strings.Repeat(`[`, 100_000), other},
+		} {
+			s.call(t, "POST", "/api/notes", token, tc.body).want(t, what, 400, tc.message)
+		}
+		if list := s.call(t, "GET", "/api/notes", token, ""); len(list.body["notes"].([]any)) != 0 {
+			t.Errorf("something was stored: %v", list.body)
+		}
+	})
+}
+
+func TestCORS(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		for origin, allowed := range map[string]bool{
+			"https://app.example.com": true, "https://evil.example.com": false, "http://app.example.com": false, "null": false,
+		} {
+			request, err := http.NewRequest(http.MethodOptions, s.URL+"/api/notes", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header.Set("Origin", origin)
+			request.Header.Set("Access-Control-Request-Method", http.MethodPost)
+			response, err := s.Client().Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			want := ""
+			if allowed {
+				want = origin
+			}
+			if got := response.Header.Get("Access-Control-Allow-Origin"); got != want || response.Header.Get("Access-Control-Allow-Credentials") != "" {
+				t.Errorf("origin %s: allowed %q", origin, got)
+			}
+			if response.Header.Get("X-Frame-Options") != "DENY" {
+				t.Errorf("origin %s: the answer lacks the security headers", origin)
+			}
+		}
+	})
+}

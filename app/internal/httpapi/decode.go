@@ -1,0 +1,51 @@
+package httpapi
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// decode reads the request's body into a struct: one JSON object (RFC 8259, as restricted by I-JSON,
+// RFC 7493) with known fields only, each once and of its type, in valid UTF-8, and nothing after it.
+// On failure it has answered, and named the field.
+func decode(c *gin.Context, into any) bool {
+	err := json.UnmarshalRead(c.Request.Body, into, json.RejectUnknownMembers(true))
+	if err == nil {
+		return true
+	}
+	var (
+		tooLarge *http.MaxBytesError
+		semantic *json.SemanticError
+		syntax   *jsontext.SyntacticError
+	)
+	switch {
+	case errors.As(err, &tooLarge):
+		fail(c, http.StatusRequestEntityTooLarge, "The request body is too large")
+	case errors.Is(err, json.ErrUnknownName) && errors.As(err, &semantic):
+		fail(c, http.StatusBadRequest, "Field "+field(semantic.JSONPointer)+" is not known here")
+	case errors.Is(err, jsontext.ErrDuplicateName) && errors.As(err, &syntax):
+		fail(c, http.StatusBadRequest, "Field "+field(syntax.JSONPointer)+" is given twice")
+	case errors.As(err, &semantic) && semantic.JSONPointer != "":
+		fail(c, http.StatusBadRequest, "Field "+field(semantic.JSONPointer)+" has the wrong type")
+	default:
+		fail(c, http.StatusBadRequest, "The request body is not the JSON object that is expected here")
+	}
+	return false
+}
+
+// maxFieldName bounds how much of a client's own text an error repeats, in bytes.
+const maxFieldName = 64
+
+// field is a pointer's path as clients write it, cut to a bound.
+func field(pointer jsontext.Pointer) string {
+	name := strings.ReplaceAll(strings.TrimPrefix(string(pointer), "/"), "/", ".")
+	if len(name) > maxFieldName {
+		name = strings.ToValidUTF8(name[:maxFieldName], "") + "..."
+	}
+	return name
+}

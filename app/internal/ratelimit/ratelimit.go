@@ -1,0 +1,131 @@
+// Package ratelimit slows down whoever tries passwords, and whoever asks too much.
+package ratelimit
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/ulule/limiter/v3"
+	"github.com/ulule/limiter/v3/drivers/store/memory"
+)
+
+// perUsername is how many times as many failed logins a minute a username may have as an address:
+// an attacker with many addresses is slowed, and cannot lock the user out for long.
+const perUsername = 6
+
+// LimitedError says that a limit is reached.
+type LimitedError struct {
+	// RetryAfter is how long to wait, at least a second.
+	RetryAfter time.Duration
+}
+
+func (e *LimitedError) Error() string {
+	return fmt.Sprintf("the limit is reached for %s more", e.RetryAfter.Round(time.Second))
+}
+
+// Logins counts failed logins by address and by username. It is safe for concurrent use.
+type Logins struct {
+	address, username *limiter.Limiter
+	now               func() time.Time
+}
+
+// NewLogins allows failures a minute from an address, and six times as many for a username, counted
+// in store.
+func NewLogins(store limiter.Store, failures int) *Logins {
+	rate := func(limit int) limiter.Rate { return limiter.Rate{Period: time.Minute, Limit: int64(limit)} }
+	return &Logins{
+		address:  limiter.New(store, rate(failures)),
+		username: limiter.New(store, rate(failures*perUsername)),
+		now:      time.Now,
+	}
+}
+
+// Check returns a *LimitedError when a login from the address, or for the username, must wait.
+func (l *Logins) Check(ctx context.Context, address, username string) error {
+	for _, counter := range l.counters(address, username) {
+		state, err := counter.limiter.Peek(ctx, counter.key)
+		if err != nil {
+			return fmt.Errorf("count of failed logins: %w", err)
+		}
+		if state.Remaining <= 0 {
+			return &LimitedError{RetryAfter: wait(state.Reset, l.now())}
+		}
+	}
+	return nil
+}
+
+// Failed counts a failed login.
+func (l *Logins) Failed(ctx context.Context, address, username string) error {
+	for _, counter := range l.counters(address, username) {
+		if _, err := counter.limiter.Increment(ctx, counter.key, 1); err != nil {
+			return fmt.Errorf("count of failed logins: %w", err)
+		}
+	}
+	return nil
+}
+
+type counter struct {
+	limiter *limiter.Limiter
+	key     string
+}
+
+func (l *Logins) counters(address, username string) []counter {
+	return []counter{{l.address, "login-address:" + Network(address)}, {l.username, "login-user:" + digest(username)}}
+}
+
+// Requests counts requests by user, or by address before there is one. Each replica counts its own:
+// a shared counter would be a database write for every request.
+type Requests struct {
+	limiter *limiter.Limiter
+	now     func() time.Time
+}
+
+// NewRequests allows a number of requests a minute.
+func NewRequests(perMinute int) *Requests {
+	return &Requests{limiter: limiter.New(memory.NewStore(), limiter.Rate{Period: time.Minute, Limit: int64(perMinute)}), now: time.Now}
+}
+
+// Count counts one request and returns a *LimitedError when it is one too many.
+func (r *Requests) Count(ctx context.Context, who string) error {
+	state, err := r.limiter.Get(ctx, who)
+	if err != nil {
+		return fmt.Errorf("count of requests: %w", err)
+	}
+	if state.Reached {
+		return &LimitedError{RetryAfter: wait(state.Reset, r.now())}
+	}
+	return nil
+}
+
+// Network is what addresses are counted by: an IPv4 address, or the /64 of an IPv6 one, of which
+// every home has 2^64 addresses.
+func Network(address string) string {
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		return "unknown"
+	}
+	ip = ip.Unmap().WithZone("")
+	if ip.Is4() {
+		return ip.String()
+	}
+	prefix, err := ip.Prefix(64)
+	if err != nil {
+		return "unknown"
+	}
+	return prefix.String()
+}
+
+// digest keeps what people type into a username field, now and then a password, out of the store.
+func digest(username string) string {
+	sum := sha256.Sum256([]byte(strings.ToLower(strings.TrimSpace(username))))
+	return hex.EncodeToString(sum[:16])
+}
+
+func wait(reset int64, now time.Time) time.Duration {
+	return max(time.Unix(reset, 0).Sub(now), 0) + time.Second
+}

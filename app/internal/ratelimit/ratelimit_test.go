@@ -1,0 +1,89 @@
+package ratelimit
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ulule/limiter/v3/drivers/store/memory"
+)
+
+func TestNetwork(t *testing.T) {
+	for address, want := range map[string]string{
+		"192.0.2.7":               "192.0.2.7",
+		"::ffff:192.0.2.7":        "192.0.2.7",
+		"2001:db8:1:2:3:4:5:6":    "2001:db8:1:2::/64",
+		"2001:db8:1:2:ffff::1":    "2001:db8:1:2::/64",
+		"fe80::1%eth0":            "fe80::/64",
+		"":                        "unknown",
+		"not an address":          "unknown",
+		"192.0.2.7, 198.51.100.1": "unknown",
+		"::ffff:192.0.2.7%eth0":   "192.0.2.7",
+	} {
+		if got := Network(address); got != want {
+			t.Errorf("%q: %q, want %q", address, got, want)
+		}
+	}
+}
+
+func FuzzNetwork(f *testing.F) {
+	f.Add("2001:db8::1")
+	f.Fuzz(func(t *testing.T, address string) {
+		if got := Network(address); got == "" || len(got) > 64 || strings.Contains(got, "%") {
+			t.Errorf("%q: %q", address, got)
+		}
+	})
+}
+
+func TestLogins(t *testing.T) {
+	ctx := context.Background()
+	l := NewLogins(memory.NewStore(), 2)
+	limited := func(address, username string) bool {
+		err := l.Check(ctx, address, username)
+		var wait *LimitedError
+		if err != nil && (!errors.As(err, &wait) || wait.RetryAfter < time.Second) {
+			t.Fatalf("error %v", err)
+		}
+		return err != nil
+	}
+	for i := range 2 {
+		if limited("192.0.2.1", "alice") {
+			t.Fatalf("limited after %d failures", i)
+		}
+		if err := l.Failed(ctx, "192.0.2.1", "alice"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !limited("192.0.2.1", "bob") {
+		t.Error("the address is not limited")
+	}
+	if limited("192.0.2.2", "alice") {
+		t.Error("the user is limited by another's address")
+	}
+	for i := range 10 {
+		if err := l.Failed(ctx, "198.51.100."+string(rune('0'+i)), " ALICE"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !limited("192.0.2.9", "alice") {
+		t.Error("the username is not limited over many addresses")
+	}
+}
+
+func TestRequests(t *testing.T) {
+	r := NewRequests(3)
+	for range 3 {
+		if err := r.Count(context.Background(), "user:a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var limited *LimitedError
+	if err := r.Count(context.Background(), "user:a"); !errors.As(err, &limited) {
+		t.Errorf("the fourth: %v", err)
+	}
+	if err := r.Count(context.Background(), "user:b"); err != nil {
+		t.Errorf("another user: %v", err)
+	}
+}

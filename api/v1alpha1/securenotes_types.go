@@ -94,6 +94,24 @@ type SecureNotesSpec struct {
 	// +optional
 	Auth *Auth `json:"auth,omitempty"`
 
+	// rateLimits slow down whoever tries passwords, and whoever asks too much.
+	// +optional
+	RateLimits *RateLimits `json:"rateLimits,omitempty"`
+
+	// trustedProxies are the addresses or networks, such as 10.0.0.0/8, whose X-Forwarded-For is
+	// believed. Without them all clients behind a proxy share its address, and its limits. Unset:
+	// nobody's is believed.
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self.all(p, isIP(p) || isCIDR(p))",message="each of trustedProxies must be an address or a network such as 10.0.0.0/8"
+	// +listType=set
+	// +optional
+	TrustedProxies []string `json:"trustedProxies,omitempty"`
+
+	// cors says which web pages may call the API. Unset: none of another origin.
+	// +optional
+	CORS *CORS `json:"cors,omitempty"`
+
 	// deletionPolicy says what becomes of the master key, the session keys, the pepper and the
 	// embedded database when this object is deleted. Retain leaves them. Delete destroys them, and
 	// with them every note, for good, wherever the notes are. Unset: Retain.
@@ -367,6 +385,35 @@ type Auth struct {
 	// +kubebuilder:validation:Maximum=64
 	// +optional
 	MinPasswordLength *int32 `json:"minPasswordLength,omitempty"`
+}
+
+// RateLimits are counted by the minute.
+type RateLimits struct {
+	// failedLoginsPerMinute of one address (one /64 of IPv6), over all replicas; a username may have
+	// six times as many. Unset: 5.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	// +optional
+	FailedLoginsPerMinute *int32 `json:"failedLoginsPerMinute,omitempty"`
+
+	// requestsPerMinute of one user, or of one address that is not signed in, at each replica. Unset:
+	// 1200.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	// +optional
+	RequestsPerMinute *int32 `json:"requestsPerMinute,omitempty"`
+}
+
+// CORS says which web pages may call the API.
+type CORS struct {
+	// allowedOrigins such as https://app.example.com.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=256
+	// +kubebuilder:validation:items:Pattern=`^https://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[0-9]{1,5})?$`
+	// +listType=set
+	// +required
+	AllowedOrigins []string `json:"allowedOrigins,omitempty"`
 }
 
 // SecureNotesList is a list of SecureNotes.

@@ -41,12 +41,12 @@ type Config struct {
 	Keys          Keys     `json:"keys"`
 	Auth          Auth     `json:"auth"`
 	// RateLimits slow down whoever tries passwords, and whoever asks too much.
-	RateLimits RateLimits `json:"rateLimits,omitempty"`
+	RateLimits RateLimits `json:"rateLimits,omitzero"`
 	// TrustedProxies are the addresses or networks (CIDR) whose X-Forwarded-For is believed. Empty:
 	// nobody's.
 	TrustedProxies []string  `json:"trustedProxies,omitempty"`
-	CORS           CORS      `json:"cors,omitempty"`
-	Log            LogConfig `json:"log,omitempty"`
+	CORS           CORS      `json:"cors,omitzero"`
+	Log            LogConfig `json:"log,omitzero"`
 }
 
 // Deployment identifies one set of notes.

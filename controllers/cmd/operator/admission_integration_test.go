@@ -28,6 +28,9 @@ var hostile = map[string]struct{ spec, want string }{
 	"too many hostnames":                  {`{tls: {secretRef: {name: a}}, hostnames: [a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q]}`, "hostnames"},
 	"a schedule without end":              {`{tls: {secretRef: {name: a}}, keyRotation: {schedule: "` + strings.Repeat("*", 101) + `"}}`, "keyRotation.schedule"},
 	"a secret's name that climbs":         {`{tls: {secretRef: {name: a}}, database: {postgres: {uriSecretRef: {name: ../x, key: uri}}}}`, "uriSecretRef.name"},
+	"a proxy that is everyone":            {`{tls: {secretRef: {name: a}}, trustedProxies: [everyone]}`, "each of trustedProxies must be an address or a network"},
+	"any web page":                        {`{tls: {secretRef: {name: a}}, cors: {allowedOrigins: ["*"]}}`, "cors.allowedOrigins[0]"},
+	"no failed login at all":              {`{tls: {secretRef: {name: a}}, rateLimits: {failedLoginsPerMinute: 0}}`, "failedLoginsPerMinute"},
 	"a size in no unit":                   {`{tls: {secretRef: {name: a}}, database: {embedded: {storage: {size: "1"}}}}`, "storage.size"},
 }
 

@@ -47,6 +47,9 @@ func postgres() *v1alpha1.SecureNotes {
 		URISecretRef: v1alpha1.SecretKeyReference{Name: "database", Key: "address"},
 		CASecretRef:  &v1alpha1.SecretKeyReference{Name: "database-ca", Key: "root.pem"},
 	}}
+	sn.Spec.RateLimits = &v1alpha1.RateLimits{FailedLoginsPerMinute: new(int32(10)), RequestsPerMinute: new(int32(60))}
+	sn.Spec.TrustedProxies = []string{"10.0.0.0/8"}
+	sn.Spec.CORS = &v1alpha1.CORS{AllowedOrigins: []string{"https://app.example.com"}}
 	sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Parallelism: new(int32(4))}
 	sn.Spec.PodTemplate = &v1alpha1.PodTemplate{
 		Labels: map[string]string{"team": "notes", LabelInstance: "somebody-else"}, Annotations: map[string]string{"a": "b"},

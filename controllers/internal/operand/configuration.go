@@ -72,6 +72,10 @@ func ConfigHash(cm *corev1.ConfigMap) string {
 
 func apiConfig(sn *v1alpha1.SecureNotes, env Environment) *config.Config {
 	c := baseConfig(sn, env, config.RoleAPI)
+	c.RateLimits, c.TrustedProxies = resolveRateLimits(sn), sn.Spec.TrustedProxies
+	if sn.Spec.CORS != nil {
+		c.CORS.AllowedOrigins = sn.Spec.CORS.AllowedOrigins
+	}
 	c.TLS = &config.TLS{CertFile: tlsDirectory + "/tls.crt", KeyFile: tlsDirectory + "/tls.key"}
 	return c
 }

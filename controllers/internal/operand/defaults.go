@@ -27,6 +27,8 @@ const (
 	defaultTokenTTL          = time.Hour
 	defaultBcryptCost        = 12
 	defaultMinPasswordLength = 8
+	defaultFailedLogins      = 5
+	defaultRequests          = 1200
 )
 
 // IsEmbedded says whether the notes are in SQLite on a volume of their own.
@@ -96,6 +98,17 @@ func resolveAuth(sn *v1alpha1.SecureNotes) config.Auth {
 		TokenTTL:          config.Duration(duration(auth.TokenTTL, defaultTokenTTL)),
 		BcryptCost:        int(valueOf(auth.BcryptCost, defaultBcryptCost)),
 		MinPasswordLength: int(valueOf(auth.MinPasswordLength, defaultMinPasswordLength)),
+	}
+}
+
+func resolveRateLimits(sn *v1alpha1.SecureNotes) config.RateLimits {
+	limits := sn.Spec.RateLimits
+	if limits == nil {
+		limits = &v1alpha1.RateLimits{}
+	}
+	return config.RateLimits{
+		FailedLoginsPerMinute: int(valueOf(limits.FailedLoginsPerMinute, defaultFailedLogins)),
+		RequestsPerMinute:     int(valueOf(limits.RequestsPerMinute, defaultRequests)),
 	}
 }
 

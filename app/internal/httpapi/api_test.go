@@ -126,6 +126,7 @@ func (s *service) call(t testing.TB, method, path, token, body string, header ..
 	if err != nil {
 		t.Fatal(err)
 	}
+	conforms(t, request, body, response, raw)
 	a := answer{status: response.StatusCode, header: response.Header, body: map[string]any{}}
 	if err := json.Unmarshal(raw, &a.body); err != nil {
 		t.Fatalf("%s %s: status %d, the body is no JSON object: %q", method, path, a.status, raw)

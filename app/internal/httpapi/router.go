@@ -58,6 +58,7 @@ func NewHandler(s Service) (http.Handler, error) {
 	anonymous := engine.Group("/api", api.limitAddress)
 	anonymous.POST("/auth/register", api.register)
 	anonymous.POST("/auth/login", api.login)
+	anonymous.GET("/openapi.yaml", openAPI)
 	signedIn := engine.Group("/api", api.authenticate, api.limitUser)
 	signedIn.POST("/auth/logout", api.logout)
 	signedIn.POST("/auth/password", api.changePassword)

@@ -1,0 +1,15 @@
+package httpapi
+
+import (
+	_ "embed"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+)
+
+// OpenAPI is the API's description (OpenAPI 3.1), which the tests hold the handlers to.
+//
+//go:embed openapi.yaml
+var OpenAPI []byte
+
+func openAPI(c *gin.Context) { c.Data(http.StatusOK, "application/yaml", OpenAPI) }

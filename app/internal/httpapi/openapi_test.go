@@ -1,0 +1,82 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/gorillamux"
+
+	"github.com/securenotes/securenotes/app/internal/httpapi"
+	"github.com/securenotes/securenotes/app/internal/storetest"
+)
+
+var document = sync.OnceValues(func() (routers.Router, error) {
+	doc, err := openapi3.NewLoader().LoadFromData(httpapi.OpenAPI)
+	if err != nil {
+		return nil, err
+	}
+	if err := doc.Validate(context.Background()); err != nil {
+		return nil, err
+	}
+	return gorillamux.NewRouter(doc)
+})
+
+// conforms holds an exchange to the document: an answer that it does not describe is an error, and so
+// is a request that succeeds although the document forbids it, or fails as malformed although the
+// document allows it.
+func conforms(t testing.TB, request *http.Request, body string, response *http.Response, answered []byte) {
+	t.Helper()
+	router, err := document()
+	if err != nil {
+		t.Fatalf("openapi.yaml: %v", err)
+	}
+	what := request.Method + " " + request.URL.Path
+	described := request.Clone(context.Background())
+	described.URL.Scheme, described.URL.Host, described.Host = "", "", ""
+	route, parameters, err := router.FindRoute(described)
+	if err != nil {
+		if response.StatusCode != http.StatusNotFound && response.StatusCode != http.StatusMethodNotAllowed {
+			t.Errorf("%s: status %d, but the document has no such operation: %v", what, response.StatusCode, err)
+		}
+		return
+	}
+	described.Body = io.NopCloser(strings.NewReader(body))
+	described.Header.Set("Content-Type", "application/json")
+	input := &openapi3filter.RequestValidationInput{
+		Request: described, PathParams: parameters, Route: route,
+		Options: &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, IncludeResponseStatus: true},
+	}
+	if err := openapi3filter.ValidateRequest(context.Background(), input); err != nil && response.StatusCode < 300 {
+		t.Errorf("%s: answered %d, but the document forbids the request: %v", what, response.StatusCode, err)
+	}
+	output := &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: input, Status: response.StatusCode, Header: response.Header, Options: input.Options,
+		Body: io.NopCloser(bytes.NewReader(answered)),
+	}
+	if err := openapi3filter.ValidateResponse(context.Background(), output); err != nil {
+		t.Errorf("%s: the document does not describe the answer: %v", what, err)
+	}
+}
+
+func TestDocumentIsServed(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		response, err := s.Client().Get(s.URL + "/api/openapi.yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		raw, err := io.ReadAll(response.Body)
+		if err != nil || response.StatusCode != http.StatusOK || !bytes.Equal(raw, httpapi.OpenAPI) {
+			t.Errorf("status %d, %d bytes, %v", response.StatusCode, len(raw), err)
+		}
+	})
+}

@@ -49,7 +49,7 @@ func (a *app) removeCluster(ctx context.Context, d docker.Docker) (string, error
 	if err != nil {
 		return "", err
 	}
-	if len(nodes) > 0 && !recorded {
+	if len(nodes) > 0 && !recorded && !d.Ours {
 		return "a cluster of this name is there that no checkout of SecureNotes made: left alone", nil
 	}
 	if err := c.Delete(ctx); err != nil {

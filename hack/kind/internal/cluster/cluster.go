@@ -73,6 +73,9 @@ func (c Cluster) unusable(ctx context.Context, want string, nodes []string) (str
 	if err != nil {
 		return "", err
 	}
+	if !found && c.Docker.Ours {
+		return "it is left over from an earlier cluster", nil // our daemon holds nothing else
+	}
 	if !found {
 		return "", fmt.Errorf("a kind cluster named %q is there that no checkout of SecureNotes made; remove it (kind delete cluster --name %s) or use another machine", layout.ClusterName, layout.ClusterName)
 	}

@@ -24,6 +24,7 @@ const cgroup = "/" + layout.ClusterName
 
 var (
 	execRoot   = filepath.Join(layout.RunDir, "exec")
+	pidPath    = filepath.Join(layout.RunDir, "docker.pid")
 	recordPath = filepath.Join(layout.RunDir, "record.json")
 	logPath    = filepath.Join(layout.RunDir, "dockerd.log")
 )
@@ -69,7 +70,14 @@ func start(ctx context.Context, l layout.Layout, nocap func(context.Context) (st
 	switch {
 	case err == nil:
 		// An earlier daemon died; the first snapshot is still the true "before". What it left
-		// running, the new one finds through the same directories and ends by itself.
+		// running, the new one finds through the same directories and ends by itself. Its pid file
+		// would keep the new one from starting.
+		if r.Daemon.Alive() {
+			return Docker{}, fmt.Errorf("dockerd (process %d), which an earlier run started, runs but does not answer; see %s", r.Daemon.PID, logPath)
+		}
+		if err := os.Remove(pidPath); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return Docker{}, err
+		}
 	case errors.Is(err, os.ErrNotExist):
 		r = record{Boot: bootID()}
 		if r.Before, err = firewall.Take(ctx); err != nil {
@@ -133,7 +141,7 @@ func daemonArgs(ctx context.Context, l layout.Layout, nocap func(context.Context
 	}
 	args := []string{
 		"--config-file", config, "--data-root", l.DockerData(), "--exec-root", execRoot,
-		"--host", "unix://" + socket, "--pidfile", filepath.Join(layout.RunDir, "docker.pid"),
+		"--host", "unix://" + socket, "--pidfile", pidPath,
 		"--cgroup-parent", cgroup, "--bridge", "none", // no docker0: the cluster has a network of its own
 	}
 	if granted, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, unix.CAP_SYS_RESOURCE, 0, 0, 0); err == nil && granted == 0 {

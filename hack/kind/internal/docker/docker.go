@@ -19,7 +19,9 @@ const (
 	network = layout.ClusterName
 	bridge  = "br-securenotes"
 	// subnet is out of 198.18.0.0/15 (RFC 2544, test networks): nobody's LAN.
-	subnet = "198.18.104.0/24"
+	subnet = addresses + "0/24"
+	// addresses is what every address in it begins with: a published port's rules name single ones.
+	addresses = "198.18.104."
 	// label marks what we add to a daemon, ours or not.
 	label = "dev.securenotes.cluster=" + layout.ClusterName
 )

@@ -45,7 +45,7 @@ func Stop(ctx context.Context) (note string, err error) {
 	if err := endLeftovers(r); err != nil {
 		return "", err
 	}
-	if err := r.Before.Restore(ctx, firewall.Marks{"DOCKER", bridge, subnet}); err != nil {
+	if err := r.Before.Restore(ctx, firewall.Marks{"DOCKER", bridge, addresses}); err != nil {
 		return "", err
 	}
 	if _, err := os.Stat("/sys/class/net/" + bridge); err == nil {
@@ -145,7 +145,8 @@ func unmountUnder(dirs ...string) error {
 	slices.Reverse(points) // later mounts lie on earlier ones
 	for _, p := range points {
 		for _, d := range dirs {
-			if d == "" || !strings.HasPrefix(p, d+"/") {
+			// dockerd also mounts its data root on itself.
+			if d == "" || (p != d && !strings.HasPrefix(p, d+"/")) {
 				continue
 			}
 			if err := unix.Unmount(p, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {

@@ -100,6 +100,8 @@ func (d Docker) EnsureNetwork(ctx context.Context) error {
 
 // RemoveNetwork removes the network if it is ours.
 func (d Docker) RemoveNetwork(ctx context.Context) error {
+	// A daemon that died and was started again forgets the host's ends of its containers' links.
+	links := links()
 	out, err := d.Command("network", "ls", "--quiet", "--filter", "label="+label).Output(ctx)
 	if err != nil {
 		return err
@@ -109,7 +111,10 @@ func (d Docker) RemoveNetwork(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	if !d.Ours {
+		return nil
+	}
+	return removeLinks(ctx, links)
 }
 
 // HasImage tells whether the daemon holds an image.

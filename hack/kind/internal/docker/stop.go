@@ -48,6 +48,9 @@ func Stop(ctx context.Context) (note string, err error) {
 	if err := r.Before.Restore(ctx, firewall.Marks{"DOCKER", bridge, addresses}); err != nil {
 		return "", err
 	}
+	if err := removeLinks(ctx, links()); err != nil {
+		return "", err
+	}
 	if _, err := os.Stat("/sys/class/net/" + bridge); err == nil {
 		if err := proc.New("ip", "link", "delete", bridge).Run(ctx); err != nil {
 			return "", err

@@ -111,6 +111,8 @@ type Vault struct {
 	// TransitMount and TransitKey name the master key.
 	TransitMount string `json:"transitMount"`
 	TransitKey   string `json:"transitKey"`
+	// AuditKey names the Transit key, Ed25519, that signs audit checkpoints. Only serving needs it.
+	AuditKey string `json:"auditKey,omitempty"`
 	// KVMount and KVPath name the KV version 2 directory with session-keys and pepper.
 	KVMount string `json:"kvMount"`
 	KVPath  string `json:"kvPath"`

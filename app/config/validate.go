@@ -49,6 +49,9 @@ func (k *Keys) validate(bad badFunc, need needFunc) {
 	}
 	need("keys.vault.role", v.Role)
 	need("keys.vault.tokenFile", v.TokenFile)
+	if v.AuditKey != "" && !cleanPath(v.AuditKey) {
+		bad("keys.vault.auditKey", "%q must be a plain name", v.AuditKey)
+	}
 	for field, path := range map[string]string{
 		"keys.vault.authMount":    v.AuthMount,
 		"keys.vault.transitMount": v.TransitMount,

@@ -33,6 +33,14 @@ func TransitKeyName(clusterID, namespace, name string) string {
 	return TransitKeyPrefix(clusterID) + namespace + "." + name
 }
 
+// AuditKeyPrefix is how the name of every audit key of one cluster begins.
+func AuditKeyPrefix(clusterID string) string { return "sn-audit-" + clusterID + "." }
+
+// AuditKeyName names the key that signs the audit checkpoints of one SecureNotes object.
+func AuditKeyName(clusterID, namespace, name string) string {
+	return AuditKeyPrefix(clusterID) + namespace + "." + name
+}
+
 // KVRoot is the KV directory of one cluster, below the mount.
 func KVRoot(clusterID string) string { return "securenotes/" + clusterID }
 

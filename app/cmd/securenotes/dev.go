@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,12 +65,14 @@ func serveDev(ctx context.Context, o devOptions) error {
 	return serve(ctx, c, 0, newLog(c.Log))
 }
 
-// localSecrets keeps session keys and pepper in a file beside the local master key.
+// localSecrets keeps session keys, pepper and audit key in a file beside the local master key, and the
+// audit key's public half, in the form that Vault gives, beside that.
 type localSecrets struct{ path string }
 
 type localSecretsFile struct {
 	SessionKeys *config.SessionKeys `json:"sessionKeys"`
 	Pepper      *config.Pepper      `json:"pepper"`
+	AuditKey    ed25519.PrivateKey  `json:"auditKey"`
 }
 
 // SessionKeys implements secrets.
@@ -82,6 +87,15 @@ func (l localSecrets) Pepper(context.Context) (*config.Pepper, error) {
 	return file.Pepper, err
 }
 
+// Sign implements secrets.
+func (l localSecrets) Sign(_ context.Context, message []byte) (string, error) {
+	file, err := l.load()
+	if err != nil {
+		return "", err
+	}
+	return "local:v1:" + base64.StdEncoding.EncodeToString(ed25519.Sign(file.AuditKey, message)), nil
+}
+
 func (l localSecrets) load() (localSecretsFile, error) {
 	var file localSecretsFile
 	raw, err := os.ReadFile(l.path)
@@ -91,8 +105,8 @@ func (l localSecrets) load() (localSecretsFile, error) {
 	if err != nil {
 		return file, fmt.Errorf("local secrets: %w", err)
 	}
-	if json.Unmarshal(raw, &file) != nil || file.SessionKeys == nil || file.Pepper == nil {
-		return file, fmt.Errorf("local secrets: %s is damaged", l.path)
+	if json.Unmarshal(raw, &file) != nil || file.SessionKeys == nil || file.Pepper == nil || len(file.AuditKey) != ed25519.PrivateKeySize {
+		return file, fmt.Errorf("local secrets: %s is damaged, or of an older version: remove the directory to begin anew", l.path)
 	}
 	return file, nil
 }
@@ -102,9 +116,17 @@ func (l localSecrets) create() (localSecretsFile, error) {
 	if err != nil {
 		return localSecretsFile{}, err
 	}
-	file := localSecretsFile{SessionKeys: keys, Pepper: config.NewPepper()}
-	raw, err := json.Marshal(file)
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return localSecretsFile{}, fmt.Errorf("local secrets: %w", err)
+	}
+	file := localSecretsFile{SessionKeys: keys, Pepper: config.NewPepper(), AuditKey: private}
+	published, err := json.Marshal(map[string]any{"data": map[string]any{"keys": map[string]any{"1": map[string][]byte{"public_key": public}}}})
 	if err == nil {
+		err = writeFile(filepath.Join(filepath.Dir(l.path), "audit-keys.json"), published)
+	}
+	raw, errMarshal := json.Marshal(file)
+	if err = errors.Join(err, errMarshal); err == nil {
 		err = writeFile(l.path, raw)
 	}
 	if err != nil {

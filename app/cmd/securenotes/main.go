@@ -23,7 +23,7 @@ func run(ctx context.Context, args []string) int {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(serveCommand(), migrateCommand(), reencryptCommand(), verifyCommand())
+	root.AddCommand(serveCommand(), migrateCommand(), reencryptCommand(), verifyCommand(), auditCommand())
 	root.SetArgs(args)
 	return conclude(root.ExecuteContext(ctx))
 }

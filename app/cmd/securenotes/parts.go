@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/audit"
 	"github.com/securenotes/securenotes/app/internal/deployment"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/store"
@@ -29,10 +30,12 @@ func loadConfig(path string) (*config.Config, error) {
 	return c, nil
 }
 
-// secrets is where the session keys and the pepper come from: Vault, or a file for development.
+// secrets is where the session keys and the pepper come from, and what signs the audit log: Vault, or a
+// file for development.
 type secrets interface {
 	SessionKeys(context.Context) (*config.SessionKeys, error)
 	Pepper(context.Context) (*config.Pepper, error)
+	audit.Signer
 }
 
 // keyParts are the key provider and what lies beside it.

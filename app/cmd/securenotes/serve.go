@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/accounts"
+	"github.com/securenotes/securenotes/app/internal/audit"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/httpapi"
 	"github.com/securenotes/securenotes/app/internal/notes"
@@ -53,6 +56,9 @@ func serveCommand() *cobra.Command {
 			}
 			if c.TLS == nil {
 				return fmt.Errorf("%w: tls: is required to serve", errConfiguration)
+			}
+			if c.Keys.Vault != nil && c.Keys.Vault.AuditKey == "" {
+				return fmt.Errorf("%w: keys.vault.auditKey: is required to serve", errConfiguration)
 			}
 			return serve(cmd.Context(), c, drain, newLog(c.Log))
 		},
@@ -121,13 +127,21 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 		<-ctx.Done()
 		probes.NotReady("ending")
 	}()
-	return server.Serve(ctx, listener, api.handler, drain, log)
+	// The chain's end is signed when the last request has been answered.
+	served, stopAudit := context.WithCancel(context.WithoutCancel(ctx))
+	var trail sync.WaitGroup
+	trail.Go(func() { api.audit.Run(served) })
+	err = server.Serve(ctx, listener, api.handler, drain, log)
+	stopAudit()
+	trail.Wait()
+	return err
 }
 
 // running is the API once all that it needs has answered.
 type running struct {
 	store   *store.Store
 	handler http.Handler
+	audit   *audit.Log
 }
 
 func start(ctx context.Context, c *config.Config, registry prometheus.Registerer, log *slog.Logger) (_ *running, err error) {
@@ -160,19 +174,23 @@ func start(ctx context.Context, c *config.Config, registry prometheus.Registerer
 			err = errors.Join(err, d.store.Close())
 		}
 	}()
+	trail, err := audit.New(os.Stdout, c.Deployment.ID, beside, log)
+	if err != nil {
+		return nil, err
+	}
 	handler, err := httpapi.NewHandler(httpapi.Service{
 		Accounts: accounts.NewService(d.store, d.keys, hasher, ratelimit.NewLogins(d.store.Limits(), c.RateLimits.FailedLoginsPerMinute), accounts.Options{
 			RegistrationOpen: c.Auth.Registration == config.RegistrationOpen,
 			MinPassword:      c.Auth.MinPasswordLength, TokenTTL: time.Duration(c.Auth.TokenTTL),
 		}),
 		Notes:  notes.NewService(d.store, envelope.NewCache(d.keys)),
-		Tokens: tokens, Log: log, Metrics: registry,
+		Tokens: tokens, Log: log, Metrics: registry, Audit: trail,
 		Requests: ratelimit.NewRequests(c.RateLimits.RequestsPerMinute), TrustedProxies: c.TrustedProxies, AllowedOrigins: c.CORS.AllowedOrigins,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &running{store: d.store, handler: handler}, nil
+	return &running{store: d.store, handler: handler, audit: trail}, nil
 }
 
 // sweep deletes expired sessions and counters. They are without effect already; this is for the space.

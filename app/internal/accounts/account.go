@@ -2,7 +2,10 @@
 package accounts
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"strings"
 	"time"
 )
 
@@ -32,4 +35,11 @@ type User struct {
 	// PasswordHash is bcrypt over the peppered password; PepperID says with which pepper.
 	PasswordHash, PepperID string
 	CreatedAt              time.Time
+}
+
+// UsernameDigest stands for a username that somebody tried, in 32 hex digits: people now and then type
+// a password into that field, which must not be stored.
+func UsernameDigest(username string) string {
+	sum := sha256.Sum256([]byte(strings.ToLower(strings.TrimSpace(username))))
+	return hex.EncodeToString(sum[:16])
 }

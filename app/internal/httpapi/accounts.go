@@ -17,6 +17,7 @@ func (h *handlers) register(c *gin.Context) {
 	if !decode(c, &body) {
 		return
 	}
+	c.Set(auditUsernameKey, body.Username)
 	if err := h.Accounts.Register(c.Request.Context(), body.Username, body.Password); err != nil {
 		h.failWith(c, err)
 		return
@@ -33,11 +34,13 @@ func (h *handlers) login(c *gin.Context) {
 		fail(c, http.StatusBadRequest, "Missing credentials")
 		return
 	}
+	c.Set(auditUsernameKey, body.Username)
 	session, err := h.Accounts.Login(c.Request.Context(), c.ClientIP(), body.Username, body.Password)
 	if err != nil {
 		h.failWith(c, err)
 		return
 	}
+	c.Set(auditUserKey, session.Owner)
 	token, err := h.Tokens.Encode(session)
 	if err != nil {
 		h.failWith(c, err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/accounts"
+	"github.com/securenotes/securenotes/app/internal/audit"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/httpapi"
 	"github.com/securenotes/securenotes/app/internal/notes"
@@ -31,6 +33,7 @@ import (
 type service struct {
 	*httptest.Server
 	log      *bytes.Buffer
+	trail    *bytes.Buffer
 	db       *store.Store
 	provider *outage
 }
@@ -55,6 +58,11 @@ func (o *outage) Unwrap(ctx context.Context, items []envelope.WrappedItem) ([]en
 	return o.KeyProvider.Unwrap(ctx, items)
 }
 
+// noSigner signs nothing: these tests look at the lines.
+type noSigner struct{}
+
+func (noSigner) Sign(context.Context, []byte) (string, error) { return "", errors.New("no signer") }
+
 // withoutProxies trusts no proxy.
 func withoutProxies(s *httpapi.Service) { s.TrustedProxies = nil }
 
@@ -64,7 +72,7 @@ func newService(t *testing.T, open storetest.Open, registrationOpen bool, option
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &service{log: &bytes.Buffer{}, db: open(t), provider: &outage{KeyProvider: local}}
+	s := &service{log: &bytes.Buffer{}, trail: &bytes.Buffer{}, db: open(t), provider: &outage{KeyProvider: local}}
 	sessionKeys, err := config.NewSessionKeys()
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +86,12 @@ func newService(t *testing.T, open storetest.Open, registrationOpen bool, option
 		t.Fatal(err)
 	}
 	keys := envelope.NewKeyring("d1", s.provider)
+	trail, err := audit.New(s.trail, "d1", noSigner{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
 	parts := httpapi.Service{
+		Audit:    trail,
 		Requests: ratelimit.NewRequests(10_000), TrustedProxies: []string{"127.0.0.1"}, AllowedOrigins: []string{"https://app.example.com"},
 		Accounts: accounts.NewService(s.db, keys, hasher, ratelimit.NewLogins(s.db.Limits(), 5), accounts.Options{
 			RegistrationOpen: registrationOpen, MinPassword: 8, TokenTTL: time.Hour,

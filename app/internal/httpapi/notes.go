@@ -58,6 +58,7 @@ func (h *handlers) createNote(c *gin.Context) {
 		h.failWith(c, err)
 		return
 	}
+	c.Set(auditObjectKey, note.ID)
 	setETag(c, note.Revision)
 	c.Header("Location", "/api/notes/"+note.ID)
 	c.JSON(http.StatusCreated, gin.H{"id": note.ID, "created_at": note.CreatedAt.UTC()})

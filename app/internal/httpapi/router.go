@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/securenotes/securenotes/app/internal/accounts"
+	"github.com/securenotes/securenotes/app/internal/audit"
 	"github.com/securenotes/securenotes/app/internal/notes"
 	"github.com/securenotes/securenotes/app/internal/ratelimit"
 	"github.com/securenotes/securenotes/app/internal/sessions"
@@ -22,6 +23,7 @@ type Service struct {
 	Notes    *notes.Service
 	Tokens   *sessions.Codec
 	Requests *ratelimit.Requests
+	Audit    *audit.Log
 	// TrustedProxies are the networks whose X-Forwarded-For is believed.
 	TrustedProxies []string
 	// AllowedOrigins are the web origins that may call the API.
@@ -48,7 +50,7 @@ func NewHandler(s Service) (http.Handler, error) {
 		return nil, err
 	}
 	api := &handlers{Service: s}
-	engine.Use(requestID, securityHeaders, measured, logRequest(s.Log), recoverPanic(s.Log), limitBody)
+	engine.Use(requestID, securityHeaders, measured, logRequest(s.Log), api.audited, recoverPanic(s.Log), limitBody)
 	if len(s.AllowedOrigins) > 0 {
 		engine.Use(allowOrigins(s.AllowedOrigins))
 	}

@@ -3,15 +3,14 @@ package ratelimit
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/ulule/limiter/v3"
 	"github.com/ulule/limiter/v3/drivers/store/memory"
+
+	"github.com/securenotes/securenotes/app/internal/accounts"
 )
 
 // perUsername is how many times as many failed logins a minute a username may have as an address:
@@ -75,7 +74,7 @@ type counter struct {
 }
 
 func (l *Logins) counters(address, username string) []counter {
-	return []counter{{l.address, "login-address:" + Network(address)}, {l.username, "login-user:" + digest(username)}}
+	return []counter{{l.address, "login-address:" + Network(address)}, {l.username, "login-user:" + accounts.UsernameDigest(username)}}
 }
 
 // Requests counts requests by user, or by address before there is one. Each replica counts its own:
@@ -118,12 +117,6 @@ func Network(address string) string {
 		return "unknown"
 	}
 	return prefix.String()
-}
-
-// digest keeps what people type into a username field, now and then a password, out of the store.
-func digest(username string) string {
-	sum := sha256.Sum256([]byte(strings.ToLower(strings.TrimSpace(username))))
-	return hex.EncodeToString(sum[:16])
 }
 
 func wait(reset int64, now time.Time) time.Duration {

@@ -99,13 +99,15 @@ func testEscapes(t *testing.T, c *cluster) {
 		{"list", "secret/metadata/" + config.KVRoot(c.id), nil},
 	}
 	encryptOwn := attempt{"write", "transit/encrypt/" + own, map[string]any{"plaintext": "AAAA", "context": context64}}
+	signOwn := attempt{"write", "transit/sign/" + config.AuditKeyName(c.id, "early", "notes"), map[string]any{"input": "AAAA"}}
 	identities := map[string]struct {
 		role, namespace, account string
 		extra                    []attempt
 		allowed                  []attempt
 	}{
 		"operator": {config.RoleOperator, operatorNamespace, operatorAccount, []attempt{
-			encryptOwn,
+			encryptOwn, signOwn,
+			{"write", "transit/keys/" + config.AuditKeyName(c.id, "early", "x"), map[string]any{"type": "ed25519", "exportable": true}},
 			{"write", "transit/decrypt/" + own, map[string]any{"ciphertext": "vault:v1:AAAA", "context": context64}},
 			{"write", "transit/rewrap/" + own, map[string]any{"ciphertext": "vault:v1:AAAA", "context": context64}},
 			{"read", directory + "/session-keys", nil},
@@ -116,11 +118,12 @@ func testEscapes(t *testing.T, c *cluster) {
 			{"write", "transit/rewrap/" + own, map[string]any{"ciphertext": "vault:v1:AAAA", "context": context64}},
 			{"write", "transit/keys/" + own + "/rotate", nil},
 			{"read", directory + "/marker", nil},
-		}, []attempt{encryptOwn, {"read", directory + "/session-keys", nil}, {"read", directory + "/pepper", nil}}},
+		}, []attempt{encryptOwn, signOwn, {"read", directory + "/session-keys", nil}, {"read", directory + "/pepper", nil}}},
 		"api of another namespace": {config.RoleAPI, "stranger", "notes" + config.ServiceAccountAPISuffix, []attempt{
-			encryptOwn, {"read", directory + "/session-keys", nil}, {"read", directory + "/pepper", nil},
+			encryptOwn, signOwn, {"read", directory + "/session-keys", nil}, {"read", directory + "/pepper", nil},
 		}, nil},
 		"rotation": {config.RoleRotation, "early", "notes" + config.ServiceAccountRotationSuffix, []attempt{
+			signOwn,
 			{"write", "transit/keys/" + own + "/rotate", nil},
 			{"read", directory + "/session-keys", nil},
 			{"read", directory + "/pepper", nil},

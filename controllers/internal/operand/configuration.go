@@ -76,6 +76,7 @@ func apiConfig(sn *v1alpha1.SecureNotes, env Environment) *config.Config {
 	if sn.Spec.CORS != nil {
 		c.CORS.AllowedOrigins = sn.Spec.CORS.AllowedOrigins
 	}
+	c.Keys.Vault.AuditKey = config.AuditKeyName(env.ClusterID, sn.Namespace, sn.Name)
 	c.TLS = &config.TLS{CertFile: tlsDirectory + "/tls.crt", KeyFile: tlsDirectory + "/tls.key"}
 	return c
 }

@@ -97,6 +97,7 @@ func deploymentOf(s *scope) vaultadmin.Deployment {
 	sn := s.sn
 	return vaultadmin.Deployment{
 		Key:         config.TransitKeyName(s.env.ClusterID, sn.Namespace, sn.Name),
+		AuditKey:    config.AuditKeyName(s.env.ClusterID, sn.Namespace, sn.Name),
 		Directory:   config.KVPath(s.env.ClusterID, sn.Namespace, sn.Name),
 		UID:         string(sn.UID),
 		Established: sn.Status.DeploymentID != "",

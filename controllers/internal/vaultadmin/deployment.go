@@ -8,8 +8,8 @@ import (
 
 // Deployment is the desired state of what one SecureNotes has in Vault.
 type Deployment struct {
-	// Key is the Transit key's name, Directory the KV directory below the mount.
-	Key, Directory string
+	// Key and AuditKey are the Transit keys' names, Directory the KV directory below the mount.
+	Key, AuditKey, Directory string
 	// UID of the SecureNotes object.
 	UID string
 	// Established says that everything was complete once: then nothing is made anew, because a new
@@ -45,6 +45,9 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	}
 	key, err := c.ReadKey(ctx, d.Key)
 	if err != nil {
+		return DeploymentState{}, err
+	}
+	if err := c.ensureAuditKey(ctx, d.AuditKey); err != nil {
 		return DeploymentState{}, err
 	}
 	for _, leaf := range []string{config.SessionKeysLeaf, config.PepperLeaf} {
@@ -114,8 +117,10 @@ func (c *Client) Shred(ctx context.Context, d Deployment) error {
 	if version == 0 || marker.UID != d.UID {
 		return nil
 	}
-	if err := c.shredKey(ctx, d.Key); err != nil {
-		return err
+	for _, key := range []string{d.Key, d.AuditKey} {
+		if err := c.shredKey(ctx, key); err != nil {
+			return err
+		}
 	}
 	for _, leaf := range []string{config.SessionKeysLeaf, config.PepperLeaf, config.MarkerLeaf} {
 		if err := c.delete(ctx, c.metadataPath(d.Directory, leaf)); err != nil {

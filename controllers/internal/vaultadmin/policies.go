@@ -59,6 +59,8 @@ func (s Setup) apiRules(accessor string) string {
 	b.WriteString("# The notes service: seal and unseal with the keys of its own namespace. No \"create\",\n" +
 		"# with which Vault would silently make a key that is missing.\n")
 	s.transitRules(&b, accessor, "encrypt", "decrypt")
+	fmt.Fprintf(&b, "path \"%s/sign/%s%s.*\" { capabilities = [\"update\"] }\n",
+		s.TransitMount, config.AuditKeyPrefix(s.ClusterID), namespaceTemplate(accessor))
 	s.readRules(&b, accessor, config.SessionKeysLeaf, config.PepperLeaf)
 	b.WriteString(renewRule)
 	return b.String()
@@ -106,6 +108,16 @@ func (s Setup) operatorRules() string {
   }
 }
 `, s.TransitMount, config.TransitKeyPrefix(s.ClusterID))
+	fmt.Fprintf(&b, `path "%s/keys/%s*" {
+  capabilities = ["create", "read", "update", "delete"]
+  allowed_parameters = {
+    "type"                   = ["ed25519"]
+    "exportable"             = [false]
+    "allow_plaintext_backup" = [false]
+    "deletion_allowed"       = []
+  }
+}
+`, s.TransitMount, config.AuditKeyPrefix(s.ClusterID))
 	root := config.KVRoot(s.ClusterID)
 	b.WriteString("# Session keys and pepper: created once, never read, never overwritten.\n")
 	for _, leaf := range []string{config.SessionKeysLeaf, config.PepperLeaf} {

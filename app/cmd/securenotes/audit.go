@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/securenotes/securenotes/app/internal/audit"
+)
+
+// maxPublicKeys bounds the file of public keys, in bytes.
+const maxPublicKeys = 1 << 20
+
+func auditCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "audit",
+		Short: "Check the audit log",
+		Long: `Check the audit log.
+
+The service writes one JSON line for each authentication attempt and each access to data, on standard
+output: who, what, from where, the outcome, and the request's id; never content, passwords or tokens.
+Each process writes a chain: every line has the SHA-256 of the line before. Every minute, and at the
+end, the chain so far is signed by a key in Vault that the service can use but not read.`,
+	}
+	var (
+		keysFile  string
+		allowOpen bool
+	)
+	verify := &cobra.Command{
+		Use:   "verify FILE",
+		Short: "Name the first line that was edited, dropped, reordered or cut off",
+		Long: `Name the first line that was edited, dropped, reordered or cut off.
+
+FILE is a log that was collected, - for standard input; lines that are no audit lines are passed over,
+and the chains of several processes may be mixed. The public keys are what Vault's administrator gets by
+
+  vault read -format=json transit/keys/sn-audit-CLUSTER.NAMESPACE.NAME > keys.json
+
+After make serve they are in .dev/audit-keys.json.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			keys, err := readPublicKeys(keysFile)
+			if err != nil {
+				return fmt.Errorf("%w: --public-keys: %w", errConfiguration, err)
+			}
+			log := io.Reader(os.Stdin)
+			if args[0] != "-" {
+				f, err := os.Open(args[0])
+				if err != nil {
+					return fmt.Errorf("%w: %w", errConfiguration, err)
+				}
+				defer f.Close()
+				log = f
+			}
+			summary, err := audit.Verify(log, keys, allowOpen)
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%d audit lines in %d chains are as they were written; %d signatures verified\n",
+				summary.Lines, summary.Chains, summary.Checkpoints)
+			return nil
+		},
+	}
+	verify.Flags().StringVar(&keysFile, "public-keys", "", "file with the audit key's public keys (required)")
+	verify.Flags().BoolVar(&allowOpen, "allow-open", false, "accept chains without a signed end: of processes that still run, or were killed")
+	cobra.CheckErr(verify.MarkFlagRequired("public-keys"))
+	command.AddCommand(verify)
+	return command
+}
+
+func readPublicKeys(path string) (audit.PublicKeys, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, maxPublicKeys))
+	if err != nil {
+		return nil, err
+	}
+	return audit.ParsePublicKeys(raw)
+}

@@ -1,0 +1,161 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+)
+
+type testSigner struct{ private ed25519.PrivateKey }
+
+func (s testSigner) Sign(_ context.Context, message []byte) (string, error) {
+	if s.private == nil {
+		return "", errors.New("away")
+	}
+	return "vault:v1:" + base64.StdEncoding.EncodeToString(ed25519.Sign(s.private, message)), nil
+}
+
+func newSigner(t testing.TB) (testSigner, PublicKeys) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return testSigner{private}, PublicKeys{1: public}
+}
+
+// written is a chain of ten events, a checkpoint after the fifth, and an end: lines 0 to 12.
+func written(t testing.TB, signer Signer) []string {
+	t.Helper()
+	var out bytes.Buffer
+	l, err := New(&out, "d1", signer, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		if err := l.Write(Event{Action: "notes.read", Outcome: "success", Status: 200, User: "u", Object: fmt.Sprint(i)}); err != nil {
+			t.Fatal(err)
+		}
+		if i == 4 {
+			l.sign(context.Background(), actionCheckpoint)
+		}
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	l.Run(ended)
+	return strings.SplitAfter(strings.TrimSuffix(out.String(), "\n"), "\n")
+}
+
+func TestWholeLogVerifies(t *testing.T) {
+	signer, keys := newSigner(t)
+	lines := written(t, signer)
+	mixed := "a line of something else\n" + strings.Join(lines, "") + "\n" + strings.Join(written(t, signer), "")
+	summary, err := Verify(strings.NewReader(mixed), keys, false)
+	if want := (Summary{Chains: 2, Lines: 26, Checkpoints: 4}); err != nil || summary != want {
+		t.Errorf("%+v, %v; want %+v", summary, err, want)
+	}
+}
+
+// TestTampering changes a log in every way, and wants the first line that is wrong to be named.
+func TestTampering(t *testing.T) {
+	signer, keys := newSigner(t)
+	for name, tc := range map[string]struct {
+		change func([]string) []string
+		line   int
+	}{
+		// The line after an edited one is where the chain breaks.
+		"edited":             {func(l []string) []string { l[3] = strings.Replace(l[3], `"u"`, `"v"`, 1); return l }, 5},
+		"edited last line":   {func(l []string) []string { l[12] = strings.Replace(l[12], "end", "END", 1); return l }, 13},
+		"field added":        {func(l []string) []string { l[3] = strings.Replace(l[3], "{", `{"x":1,`, 1); return l }, 4},
+		"dropped":            {func(l []string) []string { return append(l[:3:3], l[4:]...) }, 4},
+		"dropped start":      {func(l []string) []string { return l[1:] }, 1},
+		"reordered":          {func(l []string) []string { l[3], l[4] = l[4], l[3]; return l }, 4},
+		"repeated":           {func(l []string) []string { return append(l[:4:4], l[3:]...) }, 5},
+		"cut off":            {func(l []string) []string { return l[:9] }, 9},
+		"cut in the middle":  {func(l []string) []string { l[8] = l[8][:40]; return l[:9] }, 9},
+		"signature replaced": {func(l []string) []string { l[6] = strings.Replace(l[6], "vault:v1:", "vault:v1:AAAA", 1); return l }, 7},
+		"signature removed": {func(l []string) []string {
+			l[6] = l[6][:strings.Index(l[6], `,"signature"`)] + "}\n"
+			return l
+		}, 7},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Verify(strings.NewReader(strings.Join(tc.change(written(t, signer)), "")), keys, false)
+			var broken *BrokenError
+			if !errors.As(err, &broken) || broken.Line != tc.line {
+				t.Errorf("error %v, want line %d", err, tc.line)
+			}
+		})
+	}
+}
+
+// TestForgedChain: whoever has no key cannot write another chain in the place of the real one.
+func TestForgedChain(t *testing.T) {
+	_, keys := newSigner(t)
+	forger, _ := newSigner(t)
+	_, err := Verify(strings.NewReader(strings.Join(written(t, forger), "")), keys, false)
+	var broken *BrokenError
+	if !errors.As(err, &broken) || broken.Line != 7 {
+		t.Errorf("error %v, want line 7, the first that is signed", err)
+	}
+}
+
+// TestSignerAway: events go on, and the chain is open until it can be signed.
+func TestSignerAway(t *testing.T) {
+	_, keys := newSigner(t)
+	text := strings.Join(written(t, testSigner{}), "")
+	if summary, err := Verify(strings.NewReader(text), keys, true); err != nil || summary.Lines != 11 {
+		t.Errorf("%+v, %v", summary, err)
+	}
+	if _, err := Verify(strings.NewReader(text), keys, false); err == nil {
+		t.Error("an open chain passed for a whole one")
+	}
+}
+
+func TestConcurrentEvents(t *testing.T) {
+	signer, keys := newSigner(t)
+	var out bytes.Buffer
+	l, err := New(&out, "d1", signer, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var all, running sync.WaitGroup
+	running.Go(func() { l.Run(ctx) })
+	for range 8 {
+		all.Go(func() {
+			for range 500 {
+				if err := l.Write(Event{Action: "login"}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	cancel()
+	running.Wait()
+	summary, err := Verify(&out, keys, false)
+	if err != nil || summary.Lines < 4002 || summary.Checkpoints < 2 {
+		t.Errorf("%+v, %v", summary, err)
+	}
+}
+
+func FuzzVerify(f *testing.F) {
+	signer, keys := newSigner(f)
+	f.Add(strings.Join(written(f, signer), ""))
+	f.Add(`{"audit":1}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		summary, err := Verify(strings.NewReader(text), keys, false)
+		if err == nil && summary.Lines > 0 && summary.Checkpoints < summary.Chains {
+			t.Errorf("%+v: a chain without a signature passed", summary)
+		}
+	})
+}

@@ -1,0 +1,72 @@
+package audit
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"time"
+)
+
+// version of the format, and what tells an audit line from other lines of a log.
+const version = 1
+
+// Record is one line. Its JSON has the fields in this order.
+type Record struct {
+	// Version of the format.
+	Version int `json:"audit"`
+	// Chain is the random id of the process's chain.
+	Chain string `json:"chain"`
+	// Sequence counts the chain's lines from 0.
+	Sequence uint64 `json:"seq"`
+	// Previous is the SHA-256, in hex, of the line before without its end; zeros for the first.
+	Previous string    `json:"prev"`
+	Time     time.Time `json:"time"`
+	Event
+	// Signature of a checkpoint or an end, as the signer gives it.
+	Signature string `json:"signature,omitempty"`
+}
+
+// Event is what happened.
+type Event struct {
+	// Action such as login or notes.read; start, checkpoint and end are the chain's own.
+	Action string `json:"action"`
+	// Outcome is success, denied or error.
+	Outcome string `json:"outcome,omitempty"`
+	Status  int    `json:"status,omitempty"`
+	// User is the user's id, where it is known.
+	User string `json:"user,omitempty"`
+	// Username is a digest of the name that was tried, where the user is not known: people now and
+	// then type a password there.
+	Username string `json:"username_sha256,omitempty"`
+	// Object is the id of the note or session that was acted on.
+	Object    string `json:"object,omitempty"`
+	Address   string `json:"address,omitempty"`
+	RequestID string `json:"request_id,omitempty"`
+	// Deployment is in the first line.
+	Deployment string `json:"deployment,omitempty"`
+}
+
+// The chain's own actions.
+const (
+	actionStart      = "start"
+	actionCheckpoint = "checkpoint"
+	actionEnd        = "end"
+)
+
+func digest(line []byte) string {
+	sum := sha256.Sum256(line)
+	return hex.EncodeToString(sum[:])
+}
+
+// genesis is what the first line has for the digest of the one before.
+const genesis = "0000000000000000000000000000000000000000000000000000000000000000"
+
+// signed is what a checkpoint's or an end's signature is of: all that the chain was until then.
+func (r Record) signed() []byte {
+	message := []byte("securenotes/audit/v1")
+	for _, field := range []string{r.Chain, r.Action, r.Previous} {
+		message = binary.BigEndian.AppendUint32(message, uint32(len(field))) //nolint:gosec // ids and digests
+		message = append(message, field...)
+	}
+	return binary.BigEndian.AppendUint64(message, r.Sequence)
+}

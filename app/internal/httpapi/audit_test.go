@@ -1,0 +1,61 @@
+package httpapi_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/securenotes/securenotes/app/internal/accounts"
+	"github.com/securenotes/securenotes/app/internal/audit"
+	"github.com/securenotes/securenotes/app/internal/storetest"
+)
+
+// TestAuditLines: who, what, from where, with which outcome; and nothing that is secret.
+func TestAuditLines(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token := s.signIn(t, "alice")
+		s.login(t, "alice", "a wrong password")
+		id := s.call(t, "POST", "/api/notes", token, `{"content":"the secret content","title":"the secret title"}`).body["id"].(string)
+		s.call(t, "GET", "/api/notes/"+id, token, "")
+		s.call(t, "GET", "/api/notes/"+id, "a.b.c.d.e", "")
+		s.call(t, "DELETE", "/api/notes/"+id, token, "")
+
+		type line struct{ Action, Outcome, Object string }
+		var got []line
+		user, tried := "", ""
+		for text := range strings.Lines(s.trail.String()) {
+			var r audit.Record
+			if err := json.Unmarshal([]byte(text), &r); err != nil {
+				t.Fatalf("%v: %s", err, text)
+			}
+			got = append(got, line{r.Action, r.Outcome, r.Object})
+			if r.Action == "note.create" {
+				user = r.User
+			}
+			if r.Action == "session.login" && r.Outcome == "denied" {
+				tried = r.Username
+			}
+			if r.Action != "start" && (r.Address != "127.0.0.1" || r.RequestID == "") {
+				t.Errorf("no address or request id: %s", text)
+			}
+		}
+		want := []line{
+			{"start", "", ""}, {"account.register", "success", ""}, {"session.login", "success", ""}, {"session.login", "denied", ""},
+			{"note.create", "success", id}, {"note.read", "success", id}, {"note.read", "denied", id}, {"note.delete", "success", id},
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+		if user == "" || tried != accounts.UsernameDigest("Alice ") {
+			t.Errorf("user %q, name that was tried %q", user, tried)
+		}
+		for _, secret := range []string{"secret", "password", "correct horse", token, "alice"} {
+			if strings.Contains(s.trail.String(), secret) {
+				t.Errorf("the audit log holds %q", secret)
+			}
+		}
+	})
+}

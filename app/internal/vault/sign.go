@@ -1,0 +1,30 @@
+package vault
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// Sign signs with the deployment's audit key, and returns Vault's form, vault:vVERSION:BASE64.
+func (s *Session) Sign(ctx context.Context, message []byte) (string, error) {
+	what := "sign with transit key " + s.config.AuditKey
+	var signature string
+	err := s.Call(ctx, what, func(ctx context.Context, client *api.Client) error {
+		secret, err := client.Logical().WriteWithContext(ctx, s.config.TransitMount+"/sign/"+s.config.AuditKey,
+			map[string]any{"input": base64.StdEncoding.EncodeToString(message)})
+		if err != nil {
+			return err
+		}
+		if secret != nil {
+			signature, _ = secret.Data["signature"].(string)
+		}
+		if signature == "" {
+			return fmt.Errorf("%s: the answer holds no signature", what)
+		}
+		return nil
+	})
+	return signature, err
+}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -75,8 +76,10 @@ func start(ctx context.Context, l layout.Layout, nocap func(context.Context) (st
 		if r.Daemon.Alive() {
 			return Docker{}, fmt.Errorf("dockerd (process %d), which an earlier run started, runs but does not answer; see %s", r.Daemon.PID, logPath)
 		}
-		if err := os.Remove(pidPath); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return Docker{}, err
+		for _, path := range []string{pidPath, filepath.Join(execRoot, "containerd", "containerd.pid")} {
+			if err := dropStalePID(path); err != nil {
+				return Docker{}, err
+			}
 		}
 	case errors.Is(err, os.ErrNotExist):
 		r = record{Boot: bootID()}
@@ -131,6 +134,24 @@ func start(ctx context.Context, l layout.Layout, nocap func(context.Context) (st
 		}
 	}
 	return d, nil
+}
+
+// dropStalePID removes a pid file whose process has ended. dockerd itself only asks whether the
+// number is in use, and takes a process that nobody has waited for, or another one, for its own.
+func dropStalePID(path string) error {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+		if _, err := proc.Identify(pid); err == nil {
+			return nil
+		}
+	}
+	return os.Remove(path)
 }
 
 func daemonArgs(ctx context.Context, l layout.Layout, nocap func(context.Context) (string, error)) ([]string, error) {

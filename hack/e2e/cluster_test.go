@@ -215,3 +215,12 @@ func (c *cluster) apiPods(t testing.TB, namespace, name string) []corev1.Pod {
 	}
 	return running
 }
+
+func isReady(pod corev1.Pod) bool {
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.PodReady {
+			return condition.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}

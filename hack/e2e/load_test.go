@@ -216,11 +216,9 @@ func TestKilledInALoop(t *testing.T) {
 	for end := time.Now().Add(killFor); time.Now().Before(end); kills++ {
 		eventually(t, 2*time.Minute, "a pod to kill that serves", func(context.Context) error {
 			for _, pod := range c.apiPods(t, c.namespace, c.name) {
-				for _, condition := range pod.Status.Conditions {
-					if condition.Type == corev1.PodReady && condition.Status == corev1.ConditionTrue {
-						kubectl(t, "-n", c.namespace, "delete", "pod", pod.Name, "--grace-period=0", "--force")
-						return nil
-					}
+				if isReady(pod) {
+					kubectl(t, "-n", c.namespace, "delete", "pod", pod.Name, "--grace-period=0", "--force")
+					return nil
 				}
 			}
 			return fmt.Errorf("no pod is ready")

@@ -84,6 +84,8 @@ const (
 	ReasonNameConflict    = "NameConflict"
 	ReasonWaitingForVault = "WaitingForVault"
 	ReasonApplyFailed     = "ApplyFailed"
+	// ReasonInvalidResources is also of KeyRotation.
+	ReasonInvalidResources = "InvalidResources"
 
 	// Of KeyRotationHealthy.
 	ReasonIdle            = "Idle"

@@ -144,13 +144,15 @@ const (
 type Resources struct {
 	// requests, by resource name.
 	// +kubebuilder:validation:MaxProperties=8
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317)",message="a resource name has at most 317 characters"
 	// +optional
-	Requests corev1.ResourceList `json:"requests,omitempty"`
+	Requests map[string]Quantity `json:"requests,omitempty"`
 
 	// limits, by resource name.
 	// +kubebuilder:validation:MaxProperties=8
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317)",message="a resource name has at most 317 characters"
 	// +optional
-	Limits corev1.ResourceList `json:"limits,omitempty"`
+	Limits map[string]Quantity `json:"limits,omitempty"`
 }
 
 // PodTemplate is the closed list of what a tenant may add to the pods. It has no images, commands,

@@ -8,6 +8,14 @@ package v1alpha1
 // +kubebuilder:validation:Pattern=`^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$`
 type Duration string
 
+// Quantity is an amount of a resource, such as 250m, 0.5 or 64Mi. It is a string with a pattern,
+// because resource.Quantity lets 1e1.5 past admission and then breaks the informer's list for every
+// object, and takes seconds to read an exponent of seven digits. A whole number is quoted: "2".
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=20
+// +kubebuilder:validation:Pattern=`^[0-9]{1,12}(\.[0-9]{1,3})?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$`
+type Quantity string
+
 // LocalObjectReference names an object of the same namespace.
 type LocalObjectReference struct {
 	// name of the object.

@@ -3,12 +3,16 @@
 package main
 
 import (
+	"context"
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
 // hostile are objects that must be refused, each with words that its sentence must have.
@@ -31,6 +35,17 @@ var hostile = map[string]struct{ spec, want string }{
 	"a proxy that is everyone":            {`{tls: {secretRef: {name: a}}, trustedProxies: [everyone]}`, "each of trustedProxies must be an address or a network"},
 	"any web page":                        {`{tls: {secretRef: {name: a}}, cors: {allowedOrigins: ["*"]}}`, "cors.allowedOrigins[0]"},
 	"no failed login at all":              {`{tls: {secretRef: {name: a}}, rateLimits: {failedLoginsPerMinute: 0}}`, "failedLoginsPerMinute"},
+	"an amount that is none":              {`{tls: {secretRef: {name: a}}, resources: {requests: {cpu: "1e1.5"}}}`, "resources.requests.cpu"},
+	"an exponent that overflows":          {`{tls: {secretRef: {name: a}}, resources: {limits: {cpu: "1e99999999999999999999"}}}`, "resources.limits.cpu"},
+	"an exponent that costs seconds":      {`{tls: {secretRef: {name: a}}, resources: {limits: {memory: "1000000000000000000001e9999999"}}}`, "resources.limits.memory"},
+	"a resource name without end":         {`{tls: {secretRef: {name: a}}, resources: {limits: {` + strings.Repeat("a", 318) + `: "1"}}}`, "at most 317 characters"},
+	"too many resources":                  {`{tls: {secretRef: {name: a}}, resources: {limits: {a: "1", b: "1", c: "1", d: "1", e: "1", f: "1", g: "1", h: "1", i: "1"}}}`, "resources.limits"},
+	"a spread that overflows":             {`{tls: {secretRef: {name: a}}, podTemplate: {topologySpreadConstraints: [{maxSkew: 3000000000, topologyKey: a, whenUnsatisfiable: ScheduleAnyway}]}}`, "maxSkew"},
+	"domains that overflow":               {`{tls: {secretRef: {name: a}}, podTemplate: {topologySpreadConstraints: [{maxSkew: 1, minDomains: 3000000000, topologyKey: a, whenUnsatisfiable: DoNotSchedule}]}}`, "minDomains"},
+	"a weight that overflows":             {`{tls: {secretRef: {name: a}}, podTemplate: {affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 3000000000, preference: {}}]}}}}`, "weight"},
+	"a weight of pods that overflows":     {`{tls: {secretRef: {name: a}}, podTemplate: {affinity: {podAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 3000000000, podAffinityTerm: {topologyKey: a}}]}}}}`, "weight"},
+	"a toleration without end":            {`{tls: {secretRef: {name: a}}, podTemplate: {tolerations: [{tolerationSeconds: 1e300}]}}`, "tolerationSeconds"},
+	"a size in an exponent":               {`{tls: {secretRef: {name: a}}, database: {embedded: {storage: {size: "1e99"}}}}`, "storage.size"},
 	"a size in no unit":                   {`{tls: {secretRef: {name: a}}, database: {embedded: {storage: {size: "1"}}}}`, "storage.size"},
 }
 
@@ -50,7 +65,12 @@ func testAdmission(t *testing.T, c *cluster) {
 	c.namespace(t, "hostile")
 	for name, tc := range hostile {
 		t.Run(name, func(t *testing.T) {
-			err := c.Create(t.Context(), c.unstructured(t, "SecureNotes", "x", tc.spec))
+			object := c.unstructured(t, "SecureNotes", "x", tc.spec)
+			err := c.Create(t.Context(), object)
+			if err == nil {
+				// What got past must not break the list for those that follow.
+				defer func() { _ = c.Delete(context.Background(), object) }()
+			}
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("the refusal does not say %q: %v", tc.want, err)
 			}
@@ -68,6 +88,7 @@ func testAdmission(t *testing.T, c *cluster) {
 			}
 		})
 	}
+	t.Run("others still reconcile", func(t *testing.T) { testOthersReconcile(t, c) })
 	t.Run("changes", func(t *testing.T) { testImmutable(t, c) })
 	t.Run("defaults are not written", func(t *testing.T) {
 		object := c.unstructured(t, "SecureNotes", "plain", `{tls: {secretRef: {name: a}}, suspend: true}`)
@@ -78,6 +99,26 @@ func testAdmission(t *testing.T, c *cluster) {
 			t.Errorf("the API server wrote defaults into the spec: %v", spec)
 		}
 	})
+}
+
+// testOthersReconcile: after all of that, and next to an object whose amounts are as odd as admission
+// lets them be, everything can still be listed and a new object is reconciled.
+func testOthersReconcile(t *testing.T, c *cluster) {
+	odd := c.unstructured(t, "SecureNotes", "odd", `{tls: {secretRef: {name: a}}, vaultConnection: away,
+		resources: {requests: {cpu: "0.001m", a b: "999999999999.999Pi"}, limits: {memory: "000000000000"}}}`)
+	other := c.unstructured(t, "SecureNotes", "other", `{tls: {secretRef: {name: a}}, vaultConnection: away}`)
+	for _, object := range []client.Object{odd, other} {
+		if err := c.Create(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Delete(context.Background(), object) }()
+	}
+	if err := c.List(t.Context(), &v1alpha1.SecureNotesList{}); err != nil {
+		t.Errorf("the list is broken: %v", err)
+	}
+	for _, name := range []string{"odd", "other"} {
+		c.awaitCondition(t, "hostile", name, v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonVaultUnreachable)
+	}
 }
 
 func testImmutable(t *testing.T, c *cluster) {

@@ -6,6 +6,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -80,6 +81,9 @@ func next(o observed) decision {
 	}
 	if o.parent.Status.DeploymentID == "" {
 		return wait(v1alpha1.ReasonSecureNotesNotReady, "SecureNotes %s has no master key yet: see its condition VaultReady", o.parent.Name)
+	}
+	if err := operand.CheckResources(o.parent); err != nil {
+		return wait(v1alpha1.ReasonInvalidResources, "SecureNotes %s: %s", o.parent.Name, err)
 	}
 	if !started(kr) && o.ahead != nil {
 		return wait(v1alpha1.ReasonQueued, "waits for KeyRotation %s to end", o.ahead.Name)

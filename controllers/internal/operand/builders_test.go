@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
@@ -221,5 +222,38 @@ func TestDefaults(t *testing.T) {
 	// A Job's name is a label's value too: at most 63 characters.
 	if name := ReencryptJobName(strings.Repeat("a", 40), 999999, 999); len(name) > 63 {
 		t.Errorf("%s has %d characters", name, len(name))
+	}
+}
+
+// TestCheckResources: what admission refuses is refused here too, quickly, and never built.
+func TestCheckResources(t *testing.T) {
+	for text, ok := range map[v1alpha1.Quantity]bool{
+		"250m": true, "0.5": true, "64Mi": true, "2": true, "999999999999.999Pi": true,
+		"": false, "1e1.5": false, "1e99999999999999999999": false, "1000000000000000000001e9999999": false, "-1": false, "1 Gi": false, "much": false,
+	} {
+		t.Run(string(text), func(t *testing.T) {
+			sn := embedded()
+			sn.Spec.Resources = &v1alpha1.Resources{Limits: map[string]v1alpha1.Quantity{"cpu": text}}
+			err := CheckResources(sn)
+			if (err == nil) != ok {
+				t.Fatalf("%v", err)
+			}
+			got := Deployment(sn, environment(), "hash").Spec.Template.Spec.Containers[0].Resources.Limits
+			if limit := got.Cpu(); ok != (limit.Cmp(resource.MustParse("0")) > 0) {
+				t.Errorf("the limit is %s", limit)
+			}
+			if !ok && (!strings.Contains(err.Error(), `spec.resources.limits of "cpu"`) || got.Memory().IsZero()) {
+				t.Errorf("%v, %v", err, got)
+			}
+		})
+	}
+}
+
+// TestClaimOfAnySize: a size that was stored under an older schema stops nothing.
+func TestClaimOfAnySize(t *testing.T) {
+	sn := embedded()
+	sn.Spec.Database = &v1alpha1.Database{Embedded: &v1alpha1.Embedded{Storage: &v1alpha1.Storage{Size: "1e99999999999999999999"}}}
+	if got := VolumeClaim(sn, "id").Spec.Resources.Requests.Storage().String(); got != defaultStorageSize {
+		t.Errorf("the claim asks for %s", got)
 	}
 }

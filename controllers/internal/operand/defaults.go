@@ -1,6 +1,10 @@
 package operand
 
 import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -112,9 +116,24 @@ func resolveRateLimits(sn *v1alpha1.SecureNotes) config.RateLimits {
 	}
 }
 
+// quantityPattern is the one of v1alpha1.Quantity. It is checked here too, before anything is read: an
+// exponent of many digits takes seconds.
+var quantityPattern = regexp.MustCompile(`^[0-9]{1,12}(\.[0-9]{1,3})?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$`)
+
+// CheckResources says which of spec.resources cannot be read. Admission has checked the notation; this
+// is for an object that was stored under an older schema. No pod is to be started with others than
+// those that were asked for.
+func CheckResources(sn *v1alpha1.SecureNotes) error {
+	_, err := readResources(sn)
+	return err
+}
+
+// resolveResources takes resources that CheckResources refuses for unset.
 func resolveResources(sn *v1alpha1.SecureNotes) corev1.ResourceRequirements {
-	if r := sn.Spec.Resources; r != nil {
-		return corev1.ResourceRequirements{Requests: r.Requests, Limits: r.Limits}
+	if sn.Spec.Resources != nil {
+		if resources, err := readResources(sn); err == nil {
+			return resources
+		}
 	}
 	return corev1.ResourceRequirements{
 		Requests: corev1.ResourceList{
@@ -123,6 +142,44 @@ func resolveResources(sn *v1alpha1.SecureNotes) corev1.ResourceRequirements {
 		// No CPU limit: throttling would lengthen every login, which is CPU work.
 		Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("256Mi")},
 	}
+}
+
+func readResources(sn *v1alpha1.SecureNotes) (corev1.ResourceRequirements, error) {
+	if sn.Spec.Resources == nil {
+		return corev1.ResourceRequirements{}, nil
+	}
+	requests, err := readQuantities("requests", sn.Spec.Resources.Requests)
+	if err != nil {
+		return corev1.ResourceRequirements{}, err
+	}
+	limits, err := readQuantities("limits", sn.Spec.Resources.Limits)
+	if err != nil {
+		return corev1.ResourceRequirements{}, err
+	}
+	return corev1.ResourceRequirements{Requests: requests, Limits: limits}, nil
+}
+
+func readQuantities(field string, quantities map[string]v1alpha1.Quantity) (corev1.ResourceList, error) {
+	if quantities == nil {
+		return nil, nil
+	}
+	list := corev1.ResourceList{}
+	// In order, so that of two mistakes the same one is always told.
+	for _, name := range slices.Sorted(maps.Keys(quantities)) {
+		quantity, err := readQuantity(string(quantities[name]))
+		if err != nil {
+			return nil, fmt.Errorf("spec.resources.%s of %.64q cannot be read: write an amount such as 250m or 64Mi", field, name)
+		}
+		list[corev1.ResourceName(name)] = quantity
+	}
+	return list, nil
+}
+
+func readQuantity(text string) (resource.Quantity, error) {
+	if !quantityPattern.MatchString(text) {
+		return resource.Quantity{}, resource.ErrFormatWrong
+	}
+	return resource.ParseQuantity(text)
 }
 
 func resolvePodTemplate(sn *v1alpha1.SecureNotes) v1alpha1.PodTemplate {

@@ -53,12 +53,17 @@ func VolumeClaim(sn *v1alpha1.SecureNotes, deploymentID string) *corev1.Persiste
 	if db := sn.Spec.Database; db != nil && db.Embedded != nil && db.Embedded.Storage != nil {
 		size, class = orElse(db.Embedded.Storage.Size, defaultStorageSize), db.Embedded.Storage.StorageClassName
 	}
+	quantity, err := readQuantity(size)
+	if err != nil {
+		// Admission has checked it; one that was stored under an older schema counts as unset.
+		quantity = resource.MustParse(defaultStorageSize)
+	}
 	claim := &corev1.PersistentVolumeClaim{
 		ObjectMeta: meta(sn, ClaimName(sn.Name), ComponentAPI),
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 			Resources: corev1.VolumeResourceRequirements{
-				Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)},
+				Requests: corev1.ResourceList{corev1.ResourceStorage: quantity},
 			},
 		},
 	}

@@ -117,17 +117,26 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 	existing := &appsv1.Deployment{}
 	if s.configHash == "" {
 		s.workloadFinding = bad(v1alpha1.ReasonWaitingForVault, "waits for the master key: see the condition VaultReady")
-		err := r.Client.Get(ctx, client.ObjectKeyFromObject(s.sn), existing)
-		if err == nil && metav1.IsControlledBy(existing, s.sn) {
-			s.deployment = existing
-		}
-		return client.IgnoreNotFound(err)
+		return r.asItIs(ctx, s, existing)
+	}
+	if err := operand.CheckResources(s.sn); err != nil {
+		s.trouble(bad(v1alpha1.ReasonInvalidResources, err.Error()))
+		return r.asItIs(ctx, s, existing)
 	}
 	if err := r.apply(ctx, s, operand.Deployment(s.sn, s.env, s.configHash), existing); err != nil || !metav1.IsControlledBy(existing, s.sn) {
 		return err
 	}
 	s.deployment = existing
 	return nil
+}
+
+// asItIs reads the Deployment and leaves it alone.
+func (r *Reconciler) asItIs(ctx context.Context, s *scope, existing *appsv1.Deployment) error {
+	err := r.Client.Get(ctx, client.ObjectKeyFromObject(s.sn), existing)
+	if err == nil && metav1.IsControlledBy(existing, s.sn) {
+		s.deployment = existing
+	}
+	return client.IgnoreNotFound(err)
 }
 
 // disruptionBudget exists only while there is more than one replica.

@@ -76,6 +76,10 @@ func (r *Reconciler) createRetireJob(ctx context.Context, s *scope, name string,
 	if !s.connected || !s.keyed {
 		return nil
 	}
+	if err := operand.CheckResources(s.sn); err != nil {
+		// Said by WorkloadReady; a change of the spec brings the object back here.
+		return nil
+	}
 	job := operand.VerifyJob(s.sn, s.env, operand.Work{
 		Owner: metav1.NewControllerRef(s.sn, v1alpha1.GroupVersion.WithKind("SecureNotes")), Name: name, ToVersion: to,
 		// Only what wraps is at stake: no key may be left under a version that stops decrypting.

@@ -71,11 +71,12 @@ func (n *notesClient) call(method, path string, body any) (int, map[string]any, 
 	return response.StatusCode, answer, err
 }
 
-// must is call that wants one status. A pod that is just being replaced is waited for.
+// must is call that wants one status. A pod that is just being replaced is waited for, and so is the
+// end of a limit, unless that is what is wanted.
 func (n *notesClient) must(t testing.TB, want int, method, path string, body any) map[string]any {
 	t.Helper()
 	var answer map[string]any
-	eventually(t, 30*time.Second, method+" "+path, func(context.Context) error {
+	eventually(t, 90*time.Second, method+" "+path, func(context.Context) error {
 		status, got, err := n.call(method, path, body)
 		if err != nil {
 			return err
@@ -83,7 +84,7 @@ func (n *notesClient) must(t testing.TB, want int, method, path string, body any
 		if answer = got; status == want {
 			return nil
 		}
-		if status == http.StatusServiceUnavailable {
+		if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 			return fmt.Errorf("status %d: %v", status, got)
 		}
 		t.Fatalf("%s %s: status %d, want %d: %v", method, path, status, want, got)

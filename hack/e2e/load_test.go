@@ -51,7 +51,7 @@ func (c *cluster) startLoad(t testing.TB, users int) *load {
 				select {
 				case <-l.stop:
 					return
-				case <-time.After(20 * time.Millisecond):
+				case <-time.After(150 * time.Millisecond): // below the limit of requests a minute
 				}
 				l.step(u, i)
 			}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 
 	"github.com/securenotes/securenotes/hack/kind/internal/cluster"
@@ -13,10 +12,8 @@ import (
 // down removes what run started or added, in the reverse order, and nothing else. Each part repeats
 // without harm, so a teardown that was killed can be run again.
 func (a *app) down(ctx context.Context) error {
-	if r, found, err := cluster.ReadRecord(a.layout); err != nil {
+	if err := a.ours(ctx); err != nil {
 		return err
-	} else if found && r.Foreign(a.layout) != "" {
-		return errors.New(r.Foreign(a.layout))
 	}
 	d, found := docker.Find(ctx)
 	if !found && os.Geteuid() == 0 {

@@ -14,10 +14,8 @@ import (
 
 // up brings Docker and an empty cluster up and returns the daemon it runs in.
 func (a *app) up(ctx context.Context) (d docker.Docker, err error) {
-	if r, found, err := cluster.ReadRecord(a.layout); err != nil {
+	if err := a.ours(ctx); err != nil {
 		return d, err
-	} else if found && r.Foreign(a.layout) != "" {
-		return d, errors.New(r.Foreign(a.layout))
 	}
 	own, err := a.chooseNodeImage(ctx)
 	if err != nil {
@@ -81,4 +79,17 @@ func nameOf(own bool) string {
 		return "our own node image"
 	}
 	return "kind's official node image"
+}
+
+// ours fails when another checkout's cluster is running on this machine.
+func (a *app) ours(ctx context.Context) error {
+	var alive *docker.Docker
+	if d, ok := docker.Find(ctx); ok {
+		alive = &d
+	}
+	why, err := cluster.Foreign(ctx, a.layout, alive)
+	if err == nil && why != "" {
+		err = errors.New(why)
+	}
+	return err
 }

@@ -49,7 +49,7 @@ func migrate(ctx context.Context, c *config.Config) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	db, err := store.Open(ctx, c.Database)
+	db, err := store.Open(ctx, c.Database, store.JobTimeout)
 	if err != nil {
 		return 0, err
 	}

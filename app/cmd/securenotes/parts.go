@@ -62,8 +62,8 @@ type data struct {
 
 // openData opens the database and shows that it is this deployment's, its schema this program's and
 // the master key the right one.
-func openData(ctx context.Context, c *config.Config, provider envelope.KeyProvider) (*data, error) {
-	db, err := store.Open(ctx, c.Database)
+func openData(ctx context.Context, c *config.Config, provider envelope.KeyProvider, statementTimeout time.Duration) (*data, error) {
+	db, err := store.Open(ctx, c.Database, statementTimeout)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/progress"
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
+	"github.com/securenotes/securenotes/app/internal/store"
 )
 
 // progressInterval is how often progress is shown; the ConfigMap takes at most one write a second
@@ -57,7 +58,7 @@ func openForRotation(ctx context.Context, c *config.Config) (*data, error) {
 	defer cancel()
 	var d *data
 	err = retry(patience, func(err error) { log.Warn("cannot begin yet", "error", err.Error()) }, func(context.Context) error {
-		d, err = openData(ctx, c, provider)
+		d, err = openData(ctx, c, provider, store.JobTimeout)
 		return err
 	})
 	return d, err

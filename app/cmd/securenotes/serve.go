@@ -161,11 +161,11 @@ func start(ctx context.Context, c *config.Config, registry prometheus.Registerer
 	if err != nil {
 		return nil, err
 	}
-	hasher, err := accounts.NewHasher(c.Auth.BcryptCost, pepper)
+	hasher, err := accounts.NewHasher(c.Deployment.ID, c.Auth.BcryptCost, pepper)
 	if err != nil {
 		return nil, err
 	}
-	d, err := openData(ctx, c, provider)
+	d, err := openData(ctx, c, provider, store.RequestTimeout)
 	if err != nil {
 		return nil, err
 	}
@@ -202,11 +202,20 @@ func sweep(ctx context.Context, db *store.Store, log *slog.Logger) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			_, errSessions := db.DeleteExpiredSessions(ctx, now, sweepBatch)
-			_, errLimits := db.Limits().DeleteExpired(ctx, sweepBatch)
+			errSessions := inBatches(func() (int64, error) { return db.DeleteExpiredSessions(ctx, now, sweepBatch) })
+			errLimits := inBatches(func() (int64, error) { return db.Limits().DeleteExpired(ctx, sweepBatch) })
 			if err := errors.Join(errSessions, errLimits); err != nil && ctx.Err() == nil {
 				log.Warn("expired rows were not deleted", "error", err.Error())
 			}
+		}
+	}
+}
+
+// inBatches repeats a deletion until a batch is not full.
+func inBatches(remove func() (int64, error)) error {
+	for {
+		if n, err := remove(); err != nil || n < sweepBatch {
+			return err
 		}
 	}
 }

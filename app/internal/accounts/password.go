@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha512"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"runtime"
@@ -18,13 +19,16 @@ import (
 // hashWait is how long a login waits for a processor before it is told to come back.
 const hashWait = 3 * time.Second
 
-// Hasher hashes passwords: bcrypt over base64(HMAC-SHA-384(pepper, password)). The HMAC makes any
-// password 64 characters, below the 72 bytes after which bcrypt stops to read, and without zero
-// bytes (OWASP Password Storage Cheat Sheet, pre-hashing and peppering). It is safe for concurrent use.
+// Hasher hashes passwords: bcrypt over base64(HMAC-SHA-384(pepper, deployment, user, password)). The
+// HMAC makes any password 64 characters, below the 72 bytes after which bcrypt stops to read, and
+// without zero bytes (OWASP Password Storage Cheat Sheet, pre-hashing and peppering). Deployment and
+// user are in it so that whoever can write to the database cannot log in as somebody else by putting
+// the hash of a password of their own into another user's row. It is safe for concurrent use.
 type Hasher struct {
-	cost    int
-	current string
-	peppers map[string][]byte
+	deployment string
+	cost       int
+	current    string
+	peppers    map[string][]byte
 	// dummy is the hash of a password that nobody has, so that an unknown user costs what a known
 	// one does.
 	dummy []byte
@@ -33,33 +37,39 @@ type Hasher struct {
 	slots chan struct{}
 }
 
-// NewHasher returns a hasher; it takes as long as one hash.
-func NewHasher(cost int, pepper *config.Pepper) (*Hasher, error) {
+// NewHasher returns the hasher of a deployment; it takes as long as one hash.
+func NewHasher(deployment string, cost int, pepper *config.Pepper) (*Hasher, error) {
 	peppers, err := pepper.Values()
 	if err != nil {
 		return nil, err
 	}
-	h := &Hasher{cost: cost, current: pepper.CurrentID, peppers: peppers, slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
-	h.dummy, err = bcrypt.GenerateFromPassword(h.keyed("no password has this text", h.current), cost)
+	h := &Hasher{deployment: deployment, cost: cost, current: pepper.CurrentID, peppers: peppers, slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	h.dummy, err = bcrypt.GenerateFromPassword(h.keyed("", "no password has this text", h.current), cost)
 	if err != nil {
 		return nil, fmt.Errorf("password hashing: %w", err)
 	}
 	return h, nil
 }
 
-func (h *Hasher) keyed(password, pepper string) []byte {
+func (h *Hasher) keyed(user, password, pepper string) []byte {
 	mac := hmac.New(sha512.New384, h.peppers[pepper])
-	mac.Write([]byte(password))
+	// Each field after its length, so that no two sequences give the same bytes.
+	for _, field := range []string{h.deployment, user, password} {
+		var length [8]byte
+		binary.BigEndian.PutUint64(length[:], uint64(len(field)))
+		mac.Write(length[:])
+		mac.Write([]byte(field))
+	}
 	return []byte(base64.StdEncoding.EncodeToString(mac.Sum(nil)))
 }
 
-// Hash returns the password's hash and the id of its pepper.
-func (h *Hasher) Hash(ctx context.Context, password string) (hash, pepper string, err error) {
+// Hash returns the hash of a user's password and the id of its pepper. user is the user's id.
+func (h *Hasher) Hash(ctx context.Context, user, password string) (hash, pepper string, err error) {
 	if err := h.enter(ctx); err != nil {
 		return "", "", err
 	}
 	defer h.leave()
-	raw, err := bcrypt.GenerateFromPassword(h.keyed(password, h.current), h.cost)
+	raw, err := bcrypt.GenerateFromPassword(h.keyed(user, password, h.current), h.cost)
 	if err != nil {
 		return "", "", fmt.Errorf("password hashing: %w", err)
 	}
@@ -76,14 +86,14 @@ func (h *Hasher) Verify(ctx context.Context, user *User, password string, admit 
 	if err := admit(); err != nil {
 		return err
 	}
-	hash, pepper := h.dummy, h.current
+	hash, pepper, id := h.dummy, h.current, ""
 	if user != nil {
-		hash, pepper = []byte(user.PasswordHash), user.PepperID
+		hash, pepper, id = []byte(user.PasswordHash), user.PepperID, user.ID
 		if h.peppers[pepper] == nil {
 			return fmt.Errorf("password of user %s: pepper %q is not in Vault", user.ID, pepper)
 		}
 	}
-	err := bcrypt.CompareHashAndPassword(hash, h.keyed(password, pepper))
+	err := bcrypt.CompareHashAndPassword(hash, h.keyed(id, password, pepper))
 	switch {
 	case errors.Is(err, bcrypt.ErrMismatchedHashAndPassword), err == nil && user == nil:
 		return ErrInvalidCredentials

@@ -14,7 +14,7 @@ import (
 func newHasher(t testing.TB) *Hasher {
 	t.Helper()
 	// The cost does not matter here; production's least, 12, is the configuration's rule.
-	h, err := NewHasher(bcrypt.MinCost, config.NewPepper())
+	h, err := NewHasher("d1", bcrypt.MinCost, config.NewPepper())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func admitted() error { return nil }
 
 func hashed(t testing.TB, h *Hasher, password string) *User {
 	t.Helper()
-	hash, pepper, err := h.Hash(context.Background(), password)
+	hash, pepper, err := h.Hash(context.Background(), "u", password)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,11 +71,11 @@ func TestHashingIsBounded(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, _, err := h.Hash(ctx, "password"); !errors.Is(err, context.Canceled) {
+	if _, _, err := h.Hash(ctx, "u", "password"); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want the request's end", err)
 	}
 	<-h.slots
-	if _, _, err := h.Hash(context.Background(), "password"); err != nil {
+	if _, _, err := h.Hash(context.Background(), "u", "password"); err != nil {
 		t.Errorf("with a free slot: %v", err)
 	}
 }
@@ -104,4 +104,30 @@ func FuzzCanonicalUsername(f *testing.F) {
 			t.Errorf("%q becomes %q, and that %q, %v", given, once, twice, err)
 		}
 	})
+}
+
+// TestHashIsOfOneUser: a hash that was moved to another user's row, or to another deployment, is of no
+// password.
+func TestHashIsOfOneUser(t *testing.T) {
+	pepper := config.NewPepper()
+	hasher := func(deployment string) *Hasher {
+		h, err := NewHasher(deployment, bcrypt.MinCost, pepper)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	h := hasher("d1")
+	user := hashed(t, h, "correct horse battery")
+	victim := *user
+	victim.ID = "v"
+	if err := h.Verify(context.Background(), &victim, "correct horse battery", admitted); !errors.Is(err, ErrInvalidCredentials) {
+		t.Errorf("in another user's row: %v", err)
+	}
+	if err := hasher("d2").Verify(context.Background(), user, "correct horse battery", admitted); !errors.Is(err, ErrInvalidCredentials) {
+		t.Errorf("in another deployment: %v", err)
+	}
+	if err := h.Verify(context.Background(), user, "correct horse battery", admitted); err != nil {
+		t.Errorf("in its place: %v", err)
+	}
 }

@@ -101,7 +101,7 @@ func (s *Service) Register(ctx context.Context, username, password string) error
 		return err
 	}
 	user := User{ID: uuid.NewString(), Username: username, CreatedAt: s.now()}
-	if user.PasswordHash, user.PepperID, err = s.hasher.Hash(ctx, password); err != nil {
+	if user.PasswordHash, user.PepperID, err = s.hasher.Hash(ctx, user.ID, password); err != nil {
 		return err
 	}
 	for range maxFenced {
@@ -119,12 +119,15 @@ func (s *Service) Register(ctx context.Context, username, password string) error
 // Login begins a session for whoever asks from the address. Errors: ErrInvalidCredentials, whatever
 // is wrong with them; ErrBusy; those of LoginLimits.
 func (s *Service) Login(ctx context.Context, address, username, password string) (sessions.Session, error) {
+	// A name or password that no account can have takes the same way as an unknown one.
+	name, errName := canonicalUsername(username)
+	if errName == nil {
+		username = name // every spelling of a name has one counter
+	}
 	// Before the wait for a processor, so that who is limited costs next to nothing.
 	if err := s.limits.Check(ctx, address, username); err != nil {
 		return sessions.Session{}, err
 	}
-	// A name or password that no account can have takes the same way as an unknown one.
-	name, errName := canonicalUsername(username)
 	secret, errPassword := canonicalPassword(password)
 	var user *User
 	if errName == nil && errPassword == nil {

@@ -42,7 +42,7 @@ func (s *Service) ChangePassword(ctx context.Context, id sessions.Identity, addr
 		return err
 	}
 	oldHash := user.PasswordHash
-	if user.PasswordHash, user.PepperID, err = s.hasher.Hash(ctx, replacement); err != nil {
+	if user.PasswordHash, user.PepperID, err = s.hasher.Hash(ctx, user.ID, replacement); err != nil {
 		return err
 	}
 	return s.store.ReplacePassword(ctx, id, s.now(), oldHash, user)

@@ -14,8 +14,6 @@ const (
 	formatV1 = 0x01
 	// Overhead is how much longer a sealed value is than its content, in bytes.
 	Overhead = 1 + 12 + 16
-	// MaxSeals is after how many values an owner key must be replaced.
-	MaxSeals = 1 << 31
 )
 
 // OwnerKey seals and opens the values of one owner. It is safe for concurrent use.

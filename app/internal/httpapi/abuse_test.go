@@ -1,9 +1,13 @@
 package httpapi_test
 
 import (
+	"io"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
@@ -108,5 +112,51 @@ func TestCORS(t *testing.T) {
 				t.Errorf("origin %s: the answer lacks the security headers", origin)
 			}
 		}
+	})
+}
+
+// TestLargeBodiesShareTheirMemory: clients that send large bodies and do not end them fill what is set
+// aside for bodies, and nothing more; the next one is told to come back.
+func TestLargeBodiesShareTheirMemory(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token := s.signIn(t, "alice")
+		const size, enough = 1_300_000, 64<<20/1_300_000 + 1
+		var senders sync.WaitGroup
+		var busy atomic.Int32
+		release := make(chan struct{})
+		for range enough + 4 {
+			senders.Go(func() {
+				reader, writer := io.Pipe()
+				request, err := http.NewRequest(http.MethodPost, s.URL+"/api/notes", reader)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				request.Header.Set("Authorization", "Bearer "+token)
+				go func() {
+					_, _ = writer.Write([]byte(`{"content":"` + strings.Repeat("x", size)))
+					<-release
+					_ = writer.CloseWithError(io.ErrUnexpectedEOF)
+				}()
+				response, err := s.Client().Do(request)
+				if err != nil {
+					return // released
+				}
+				response.Body.Close()
+				if response.StatusCode == http.StatusServiceUnavailable && response.Header.Get("Retry-After") != "" {
+					busy.Add(1)
+				}
+			})
+		}
+		for deadline := time.Now().Add(30 * time.Second); busy.Load() == 0; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("nobody was told to come back")
+			}
+		}
+		s.call(t, "GET", "/api/notes", token, "").want(t, "a small request meanwhile", 200, "")
+		close(release)
+		senders.Wait()
+		s.call(t, "POST", "/api/notes", token, `{"content":"afterwards"}`).want(t, "afterwards", 201, "")
 	})
 }

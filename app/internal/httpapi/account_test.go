@@ -100,7 +100,7 @@ func TestExport(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer response.Body.Close()
-		if kind := response.Header.Get("Content-Type"); response.StatusCode != 200 || kind != "application/x-ndjson" {
+		if kind := response.Header.Get("Content-Type"); response.StatusCode != http.StatusOK || kind != "application/x-ndjson" {
 			t.Fatalf("status %d, content type %q", response.StatusCode, kind)
 		}
 		var types []string

@@ -8,6 +8,8 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/securenotes/securenotes/app/internal/notes"
 )
 
 // decode reads the request's body into a struct: one JSON object (RFC 8259, as restricted by I-JSON,
@@ -24,6 +26,10 @@ func decode(c *gin.Context, into any) bool {
 		syntax   *jsontext.SyntacticError
 	)
 	switch {
+	case errors.Is(err, errBusy):
+		fail(c, http.StatusServiceUnavailable, "Too many large requests at once, try again later")
+	case errors.Is(err, notes.ErrInvalidTags):
+		fail(c, http.StatusBadRequest, notes.ErrInvalidTags.Error())
 	case errors.As(err, &tooLarge):
 		fail(c, http.StatusRequestEntityTooLarge, "The request body is too large")
 	case errors.Is(err, json.ErrUnknownName) && errors.As(err, &semantic):

@@ -21,10 +21,6 @@ import (
 const (
 	requestIDKey = "request-id"
 	identityKey  = "identity"
-
-	// maxBody bounds a request's body, in bytes: 100,000 characters, each at most 12 bytes when
-	// escaped in JSON, and room for the rest.
-	maxBody = 1_400_000
 )
 
 // requestID gives every request an id of our own: a client's could forge lines in a log.
@@ -100,10 +96,6 @@ func recoverPanic(log *slog.Logger) gin.HandlerFunc {
 		}()
 		c.Next()
 	}
-}
-
-func limitBody(c *gin.Context) {
-	c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, maxBody)
 }
 
 // authenticate reads the session's token. Whether the session still lives is proved by each

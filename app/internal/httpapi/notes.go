@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 
 	"github.com/securenotes/securenotes/app/internal/notes"
@@ -17,9 +19,35 @@ import (
 const defaultPage, maxPage = 50, 200
 
 type noteBody struct {
-	Content string   `json:"content"`
-	Title   string   `json:"title"`
-	Tags    []string `json:"tags"`
+	Content string `json:"content"`
+	Title   string `json:"title"`
+	Tags    tags   `json:"tags"`
+}
+
+// tags stop being decoded when there are too many: a list of empty strings would need many times the
+// memory that it takes on the wire.
+type tags []string
+
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (t *tags) UnmarshalJSONFrom(decoder *jsontext.Decoder) error {
+	if kind := decoder.PeekKind(); kind != '[' {
+		return json.UnmarshalDecode(decoder, (*[]string)(t)) // null, or the usual error
+	}
+	if _, err := decoder.ReadToken(); err != nil {
+		return err
+	}
+	for decoder.PeekKind() != ']' {
+		if len(*t) == notes.MaxTags {
+			return notes.ErrInvalidTags
+		}
+		var tag string
+		if err := json.UnmarshalDecode(decoder, &tag); err != nil {
+			return err
+		}
+		*t = append(*t, tag)
+	}
+	_, err := decoder.ReadToken()
+	return err
 }
 
 func (b noteBody) text() notes.Text {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/securenotes/securenotes/app/internal/accounts"
 	"github.com/securenotes/securenotes/app/internal/audit"
@@ -50,28 +51,29 @@ func NewHandler(s Service) (http.Handler, error) {
 		return nil, err
 	}
 	api := &handlers{Service: s}
-	engine.Use(requestID, securityHeaders, measured, logRequest(s.Log), api.audited, recoverPanic(s.Log), limitBody)
+	engine.Use(requestID, securityHeaders, measured, logRequest(s.Log), api.audited, recoverPanic(s.Log))
 	if len(s.AllowedOrigins) > 0 {
 		engine.Use(allowOrigins(s.AllowedOrigins))
 	}
 	engine.NoRoute(func(c *gin.Context) { fail(c, http.StatusNotFound, "Not found") })
 	engine.NoMethod(func(c *gin.Context) { fail(c, http.StatusMethodNotAllowed, "Method not allowed") })
 
-	anonymous := engine.Group("/api", api.limitAddress)
+	anonymous := engine.Group("/api", limitBody, api.limitAddress)
 	anonymous.POST("/auth/register", api.register)
 	anonymous.POST("/auth/login", api.login)
 	anonymous.GET("/openapi.yaml", openAPI)
-	signedIn := engine.Group("/api", api.authenticate, api.limitUser)
+	signedIn := engine.Group("/api", limitBody, api.authenticate, api.limitUser)
 	signedIn.POST("/auth/logout", api.logout)
 	signedIn.POST("/auth/password", api.changePassword)
 	signedIn.GET("/auth/sessions", api.listSessions)
 	signedIn.DELETE("/auth/sessions/:id", api.revokeSession)
 	signedIn.DELETE("/account", api.deleteAccount)
 	signedIn.GET("/account/export", api.exportAccount)
-	signedIn.POST("/notes", api.createNote)
+	withNote := engine.Group("/api", api.authenticate, api.limitUser, limitNote(semaphore.NewWeighted(maxBodiesInMemory)))
+	withNote.POST("/notes", api.createNote)
+	withNote.PUT("/notes/:id", api.updateNote)
 	signedIn.GET("/notes", api.listNotes)
 	signedIn.GET("/notes/:id", api.getNote)
-	signedIn.PUT("/notes/:id", api.updateNote)
 	signedIn.DELETE("/notes/:id", api.deleteNote)
 	return engine, nil
 }

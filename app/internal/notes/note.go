@@ -13,8 +13,10 @@ const (
 	maxContent = 100_000
 	// maxTitle is in characters.
 	maxTitle = 200
-	// maxTags and maxTag are how many tags, and how many characters each.
-	maxTags, maxTag = 20, 50
+	// MaxTags is how many tags a note may have.
+	MaxTags = 20
+	// maxTag is in characters.
+	maxTag = 50
 )
 
 // Errors that callers tell apart with errors.Is.

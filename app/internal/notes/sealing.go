@@ -29,7 +29,7 @@ func (t Text) validate() error {
 	if !fits(t.Title, maxTitle) {
 		return ErrInvalidTitle
 	}
-	if len(t.Tags) > maxTags {
+	if len(t.Tags) > MaxTags {
 		return ErrInvalidTags
 	}
 	for _, tag := range t.Tags {

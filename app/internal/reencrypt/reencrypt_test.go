@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -417,6 +419,46 @@ func TestAnotherDeploymentOrKeyIsRefused(t *testing.T) {
 		}
 		if err := deployment.Check(ctx, w.db, w.keys, config.Deployment{ID: "d1"}); !errors.Is(err, deployment.ErrWrongKey) {
 			t.Errorf("a database from before the retired version: %v", err)
+		}
+	})
+}
+
+// TestDamageHoldsUpNobodyElse: one note that does not open stays behind with its key, everything else is
+// moved, and the Job says what is damaged.
+func TestDamageHoldsUpNobodyElse(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		w := newWorld(t, open, 5, 3)
+		to := w.rotate(t)
+		if err := w.job(reencrypt.Reencrypt, to).Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		tables, _, err := w.db.SealedColumns(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		owner := slices.MinFunc(w.users, func(a, b *user) int { return strings.Compare(a.id.Owner, b.id.Owner) }).id.Owner
+		key, _, err := w.db.CurrentKey(ctx, owner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, err := w.db.SealedRows(ctx, tables[0], owner, key.ID, "", 1)
+		if err != nil || len(rows) != 1 {
+			t.Fatalf("%d rows, %v", len(rows), err)
+		}
+		rows[0].Values[0][20] ^= 1
+		if _, err := w.db.ReplaceSealed(ctx, to, tables[0], owner, key.ID, key.ID, rows); err != nil {
+			t.Fatal(err)
+		}
+		to = w.rotate(t)
+		if err := w.job(reencrypt.Reencrypt, to).Run(ctx); !errors.Is(err, envelope.ErrNotAuthentic) || !strings.Contains(err.Error(), owner) {
+			t.Errorf("error %v, want ErrNotAuthentic of owner %s", err, owner)
+		}
+		if stale, err := w.db.CountStaleKeys(ctx, store.ByBirth, to); stale != 1 || err != nil {
+			t.Errorf("%d stale keys, %v; want the damaged note's alone", stale, err)
+		}
+		left, err := w.db.SealedRows(ctx, tables[0], owner, key.ID, "", 10)
+		if err != nil || len(left) != 1 {
+			t.Errorf("%d notes left behind, %v; want 1", len(left), err)
 		}
 	})
 }

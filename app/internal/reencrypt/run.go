@@ -71,10 +71,32 @@ type Job struct {
 
 	tables      []store.SealedTable
 	done, total int64
+	// damaged are what could not be moved, for the Job's error at the end.
+	damaged    []error
+	passedOver int
 }
 
-// Run does what is left of the shard's work. Errors: store.ErrSuperseded when a newer rotation has
-// begun; everything else can be tried again.
+// maxDamaged bounds how many failures the Job's error names.
+const maxDamaged = 10
+
+// passOver notes a failure that is one owner's alone, a value that does not open or a key that does
+// not unwrap, and lets the Job go on: damage in one row must not keep everybody else's notes under a
+// version that was compromised. It returns the errors that are everybody's.
+func (j *Job) passOver(what string, err error) error {
+	if err == nil || !errors.Is(err, envelope.ErrNotAuthentic) && !errors.Is(err, envelope.ErrRefused) {
+		return err
+	}
+	err = fmt.Errorf("%s: %w", what, err)
+	j.Log.Error("passed over", "error", err.Error())
+	j.passedOver++
+	if len(j.damaged) < maxDamaged {
+		j.damaged = append(j.damaged, err)
+	}
+	return nil
+}
+
+// Run does what is left of the shard's work. What is damaged is passed over and is the error at the
+// end. Errors: store.ErrSuperseded when a newer rotation has begun; everything else can be tried again.
 func (j *Job) Run(ctx context.Context) error {
 	if err := j.Store.RaiseFence(ctx, j.To); err != nil {
 		return fmt.Errorf("raise the fence to version %d: %w", j.To, err)
@@ -91,10 +113,14 @@ func (j *Job) Run(ctx context.Context) error {
 			return fmt.Errorf("canary: %w", err)
 		}
 	}
+	work := j.reencryptOwners
 	if j.Strategy == Rewrap {
-		return j.rewrapKeys(ctx)
+		work = j.rewrapKeys
 	}
-	return j.reencryptOwners(ctx)
+	if err := work(ctx); err != nil {
+		return err
+	}
+	return errors.Join(j.damaged...)
 }
 
 func (j *Job) count(ctx context.Context) error {
@@ -165,7 +191,10 @@ func (j *Job) rewrapKeys(ctx context.Context) error {
 		}
 		for i, result := range results {
 			if result.Err != nil {
-				return fmt.Errorf("rewrap owner key %s of owner %s: %w", page[i].ID, page[i].Owner, result.Err)
+				if err := j.passOver(fmt.Sprintf("rewrap owner key %s of owner %s", page[i].ID, page[i].Owner), result.Err); err != nil {
+					return err
+				}
+				continue
 			}
 			if err := j.checkVersion(result.Wrapped); err != nil {
 				return err
@@ -204,7 +233,7 @@ func (j *Job) reencryptOwners(ctx context.Context) error {
 			return err
 		}
 		for _, owner := range owners {
-			if err := j.reencryptOwner(ctx, owner); err != nil {
+			if err := j.passOver("owner "+owner, j.reencryptOwner(ctx, owner)); err != nil {
 				return fmt.Errorf("owner %s: %w", owner, err)
 			}
 		}
@@ -259,14 +288,15 @@ func (j *Job) moveRows(ctx context.Context, old envelope.StoredKey, to *envelope
 		return err
 	}
 	for range maxPasses {
+		passedOver := j.passedOver
 		for _, table := range j.tables {
 			if err := j.walk(ctx, table, old.Owner, from, to); err != nil {
 				return fmt.Errorf("table %s: %w", table.Name, err)
 			}
 		}
 		deleted, err := j.Store.DeleteRetiredKey(ctx, j.To, old)
-		if err != nil || deleted {
-			return err
+		if err != nil || deleted || j.passedOver > passedOver {
+			return err // a damaged row keeps its key
 		}
 		j.Log.Debug("rows turned up under a retiring key: walking again", "owner", old.Owner, "key", old.ID)
 	}
@@ -282,12 +312,16 @@ func (j *Job) walk(ctx context.Context, table store.SealedTable, owner string, f
 			return err
 		}
 		after = batch[len(batch)-1].ID
+		sound := batch[:0]
 		for _, row := range batch {
-			if err := reseal(table, row, from, to); err != nil {
+			err := reseal(table, row, from, to)
+			if err == nil {
+				sound = append(sound, row)
+			} else if err := j.passOver(fmt.Sprintf("owner %s, table %s", owner, table.Name), err); err != nil {
 				return err
 			}
 		}
-		written, err := j.Store.ReplaceSealed(ctx, j.To, table, owner, from.ID(), to.ID(), batch)
+		written, err := j.Store.ReplaceSealed(ctx, j.To, table, owner, from.ID(), to.ID(), sound)
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,11 +25,12 @@ import (
 // maxURISize bounds the connection URI, in bytes.
 const maxURISize = 4096
 
-func openPostgres(ctx context.Context, c config.Postgres) (*Store, error) {
+func openPostgres(ctx context.Context, c config.Postgres, statementTimeout time.Duration) (*Store, error) {
 	settings, err := postgresSettings(c)
 	if err != nil {
 		return nil, err
 	}
+	settings.RuntimeParams["statement_timeout"] = strconv.FormatInt(statementTimeout.Milliseconds(), 10)
 	db := stdlib.OpenDB(*settings)
 	db.SetMaxOpenConns(c.MaxConnections)
 	db.SetMaxIdleConns(c.MaxConnections)
@@ -97,7 +99,7 @@ func postgresSettings(c config.Postgres) (*pgx.ConnConfig, error) {
 	settings.Fallbacks = fallbacks
 	settings.ConnectTimeout = 5 * time.Second
 	for name, value := range map[string]string{
-		"application_name": "securenotes", "statement_timeout": "30000", "lock_timeout": "5000",
+		"application_name": "securenotes", "lock_timeout": "5000",
 		"idle_in_transaction_session_timeout": "60000",
 	} {
 		settings.RuntimeParams[name] = value
@@ -113,8 +115,9 @@ func (postgres) lockExclusive() string      { return " FOR UPDATE" }
 func (postgres) migrations() string         { return "migrations/postgres" }
 
 func (postgres) columnTypes() string {
-	return `SELECT table_name, column_name, COALESCE(domain_name, data_type)
-		FROM information_schema.columns WHERE table_schema = current_schema() ORDER BY 1, ordinal_position`
+	return `SELECT c.table_name, c.column_name, COALESCE(c.domain_name, c.data_type)
+		FROM information_schema.columns c JOIN information_schema.tables t USING (table_schema, table_name)
+		WHERE c.table_schema = current_schema() AND t.table_type = 'BASE TABLE' ORDER BY 1, c.ordinal_position`
 }
 
 // fencedState is the SQLSTATE that the trigger owner_keys_fence raises.

@@ -56,8 +56,6 @@ func (s *Store) SealedColumns(ctx context.Context) ([]SealedTable, []WrappedColu
 			sealed[table] = append(sealed[table], column)
 		case wrappedType:
 			wrapped = append(wrapped, WrappedColumn{table, column})
-		case "bytea", "blob":
-			return fmt.Errorf("%w: column %s.%s holds bytes but is not marked as %s", ErrSchema, table, column, sealedType)
 		}
 		return nil
 	})

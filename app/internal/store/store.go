@@ -54,12 +54,20 @@ type dialect interface {
 	migrations() string
 }
 
-// Open connects to the database that the configuration names. It answers within 10 s.
-func Open(ctx context.Context, c config.Database) (*Store, error) {
+// How long one statement may take on PostgreSQL: a user's request is not worth a minute, a migration
+// or a rotation that walks a large table is worth hours.
+const (
+	RequestTimeout = 30 * time.Second
+	JobTimeout     = 6 * time.Hour
+)
+
+// Open connects to the database that the configuration names; a statement may take statementTimeout.
+// It answers within 10 s.
+func Open(ctx context.Context, c config.Database, statementTimeout time.Duration) (*Store, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if c.Postgres != nil {
-		return openPostgres(ctx, *c.Postgres)
+		return openPostgres(ctx, *c.Postgres, statementTimeout)
 	}
 	return openSQLite(ctx, *c.SQLite)
 }
@@ -80,9 +88,14 @@ type queryer interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// exec runs one statement outside a transaction and returns how many rows it changed.
+// exec runs one statement as a transaction of its own and returns how many rows it changed.
 func (s *Store) exec(ctx context.Context, query string, args ...any) (int64, error) {
-	return s.execIn(ctx, s.db, query, args...)
+	var changed int64
+	err := s.again(ctx, func() (err error) {
+		changed, err = s.execIn(ctx, s.db, query, args...)
+		return err
+	})
+	return changed, err
 }
 
 func (s *Store) execIn(ctx context.Context, q queryer, query string, args ...any) (int64, error) {
@@ -124,12 +137,17 @@ func (s *Store) rows(ctx context.Context, q queryer, query string, args []any, s
 	return nil
 }
 
-// transact runs do in a transaction and commits it. Deadlocks and serialization failures, which
-// leave nothing behind, repeat the whole of it.
+// transact runs do in a transaction and commits it, again as a whole where that can help.
 func (s *Store) transact(ctx context.Context, do func(queryer) error) error {
+	return s.again(ctx, func() error { return s.once(ctx, do) })
+}
+
+// again repeats what a deadlock, a serialization failure or a lock that was not to be had has undone:
+// these leave nothing behind.
+func (s *Store) again(ctx context.Context, do func() error) error {
 	var err error
 	for attempt := range maxAttempts {
-		if err = s.once(ctx, do); !errors.Is(err, errRetry) {
+		if err = do(); !errors.Is(err, errRetry) {
 			return err
 		}
 		select {

@@ -16,7 +16,7 @@ type Open func(t testing.TB) *store.Store
 func opener(c config.Database) Open {
 	return func(t testing.TB) *store.Store {
 		t.Helper()
-		db, err := store.Open(context.Background(), c)
+		db, err := store.Open(context.Background(), c, store.RequestTimeout)
 		if err != nil {
 			t.Fatal(err)
 		}

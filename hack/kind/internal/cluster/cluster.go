@@ -79,10 +79,15 @@ func (c Cluster) unusable(ctx context.Context, want string, nodes []string) (str
 	if !found {
 		return "", fmt.Errorf("a kind cluster named %q is there that no checkout of SecureNotes made; remove it (kind delete cluster --name %s) or use another machine", layout.ClusterName, layout.ClusterName)
 	}
-	if why := r.Foreign(c.Layout); why != "" {
-		return "", errors.New(why)
+	if why, err := Foreign(ctx, c.Layout, &c.Docker); err != nil || why != "" {
+		if err == nil {
+			err = errors.New(why)
+		}
+		return "", err
 	}
 	switch {
+	case r.Checkout != c.Layout.Root:
+		return "it was of the checkout " + r.Checkout + " and does not run any more", nil
 	case !r.Complete:
 		return "an earlier run ended while it was being made", nil
 	case r.Config != want:

@@ -1,11 +1,14 @@
 package cluster
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
+	"github.com/securenotes/securenotes/hack/kind/internal/docker"
 	"github.com/securenotes/securenotes/hack/kind/internal/layout"
 )
 
@@ -44,13 +47,20 @@ func (r Record) write(l layout.Layout) error {
 	return layout.WriteFile(recordPath(l), append(b, '\n'), 0o644)
 }
 
-// Foreign explains why a recorded cluster is not this checkout's to touch; empty when it is.
-func (r Record) Foreign(l layout.Layout) string {
-	if r.Checkout == l.Root {
-		return ""
+// Foreign explains why the recorded cluster is not this checkout's to touch; empty when it is, or when
+// there is none. The cluster of another checkout that does not run, because its daemon or its nodes
+// died, is nobody's any more. alive is a daemon that answers; nil when none does.
+func Foreign(ctx context.Context, l layout.Layout, alive *docker.Docker) (string, error) {
+	r, found, err := ReadRecord(l)
+	if err != nil || !found || r.Checkout == l.Root || alive == nil {
+		return "", err
 	}
 	if _, err := os.Stat(r.Checkout); err != nil {
-		return "" // its checkout is gone: somebody has to clean up
+		return "", nil // its checkout is gone: somebody has to clean up
 	}
-	return fmt.Sprintf("the cluster %q of this machine belongs to the checkout %s; run `make down` there first", layout.ClusterName, r.Checkout)
+	running, err := alive.Command("ps", "--quiet", "--filter", "label=io.x-k8s.kind.cluster="+layout.ClusterName).Output(ctx)
+	if err != nil || strings.TrimSpace(running) == "" {
+		return "", err
+	}
+	return fmt.Sprintf("the cluster %q of this machine belongs to the checkout %s; run `make down` there first", layout.ClusterName, r.Checkout), nil
 }

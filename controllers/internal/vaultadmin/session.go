@@ -2,6 +2,8 @@ package vaultadmin
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -51,28 +53,48 @@ func newSession(connection Connection, now func() time.Time) (*session, error) {
 	return &session{connection: connection, client: client, now: now}, nil
 }
 
-// newAPIClient makes a client that is independent of the VAULT_* environment variables.
+// newAPIClient makes a client that takes nothing from the environment: neither VAULT_SKIP_VERIFY,
+// which would send the operator's token to anybody, nor VAULT_TLS_SERVER_NAME, nor a proxy.
 func newAPIClient(connection Connection) (*api.Client, error) {
-	configuration := api.DefaultConfig()
-	if configuration.Error != nil {
-		return nil, fmt.Errorf("vault connection %s: %w", connection.Name, configuration.Error)
+	pool, err := trustedCAs(connection)
+	if err != nil {
+		return nil, err
 	}
-	configuration.Address = connection.Address
-	configuration.Timeout = requestTimeout
-	configuration.MaxRetries = 0
-	if err := configuration.ConfigureTLS(&api.TLSConfig{CACertBytes: []byte(connection.CABundle)}); err != nil {
-		return nil, fmt.Errorf("vault connection %s: caBundle: %w", connection.Name, err)
-	}
-	client, err := api.NewClient(configuration)
+	// Not the API's default transport, which takes all of them.
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.Proxy = nil
+	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
+	client, err := api.NewClient(&api.Config{
+		Address: connection.Address,
+		HttpClient: &http.Client{
+			Transport: transport, Timeout: requestTimeout,
+			// api follows Vault's own redirects, and none from https to http.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		Timeout:    requestTimeout,
+		MaxRetries: 0,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("vault connection %s: %w", connection.Name, err)
 	}
 	client.ClearToken()
-	client.ClearNamespace()
+	// Without VAULT_NAMESPACE and VAULT_HEADERS.
+	client.SetHeaders(http.Header{api.RequestHeaderName: {"true"}})
 	if connection.Namespace != "" {
 		client.SetNamespace(connection.Namespace)
 	}
 	return client, nil
+}
+
+func trustedCAs(connection Connection) (*x509.CertPool, error) {
+	if connection.CABundle == "" {
+		return nil, nil // the system's
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM([]byte(connection.CABundle)) {
+		return nil, fmt.Errorf("vault connection %s: caBundle holds no PEM certificate", connection.Name)
+	}
+	return pool, nil
 }
 
 // call runs do with a token that Vault should accept. If Vault does not, it logs in once more and

@@ -1,6 +1,7 @@
 package vaultadmin
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -23,6 +24,8 @@ type server struct {
 	valid string
 	// status that every call but the login is answered with; 0: as it should be.
 	status int
+	// headers of the last request.
+	headers http.Header
 	// refuse answers logins with this status; 0: they succeed.
 	refuse int
 }
@@ -30,6 +33,7 @@ type server struct {
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.headers = r.Header.Clone()
 	fail := func(code int, message string) {
 		w.WriteHeader(code)
 		_ = json.NewEncoder(w).Encode(map[string]any{"errors": []string{message}})
@@ -150,5 +154,54 @@ func TestProblems(t *testing.T) {
 				t.Errorf("%d logins, want %d", s.logins, tc.logins)
 			}
 		})
+	}
+}
+
+// TestEnvironmentIsNotRead: what is set in the operator's environment changes neither whom it trusts
+// nor where its token goes.
+func TestEnvironmentIsNotRead(t *testing.T) {
+	proxy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a proxy was asked") }))
+	t.Cleanup(proxy.Close)
+	for name, value := range map[string]string{
+		"VAULT_SKIP_VERIFY": "1", "VAULT_TLS_SERVER_NAME": "elsewhere.example.com", "VAULT_ADDR": "https://127.0.0.1:1",
+		"VAULT_PROXY_ADDR": proxy.URL, "VAULT_HTTP_PROXY": proxy.URL, "VAULT_NAMESPACE": "elsewhere", "VAULT_TOKEN": "elsewhere",
+		"VAULT_HEADERS": `{"A":"b"}`, "VAULT_MAX_RETRIES": "9",
+	} {
+		t.Setenv(name, value)
+	}
+	s, c, client := start(t)
+	if _, err := client.ReadKey(t.Context(), "key"); err != nil {
+		t.Errorf("the trusted server: %v", err)
+	}
+	if s.headers.Get("A") != "" || s.headers.Get("X-Vault-Namespace") != "" || s.headers.Get("X-Vault-Request") != "true" {
+		t.Errorf("headers %v", s.headers)
+	}
+	// The same server, to a client that does not have its CA.
+	untrusting := client.session.connection
+	untrusting.CABundle = ""
+	stranger, err := NewClient(untrusting, func() time.Time { return c.now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stranger.ReadKey(t.Context(), "key"); ProblemOf(err) != Unreachable || s.logins != 1 {
+		t.Errorf("a server that is not trusted: %v, %d logins", err, s.logins)
+	}
+}
+
+func TestOldTLSIsRefused(t *testing.T) {
+	s := &server{}
+	httpServer := httptest.NewUnstartedServer(s)
+	httpServer.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
+	httpServer.StartTLS()
+	t.Cleanup(httpServer.Close)
+	_, c, client := start(t)
+	old := client.session.connection
+	old.Address, old.CABundle = httpServer.URL, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: httpServer.Certificate().Raw}))
+	stranger, err := NewClient(old, func() time.Time { return c.now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stranger.ReadKey(t.Context(), "key"); err == nil || s.logins != 0 {
+		t.Errorf("TLS 1.1 was spoken: %v, %d logins", err, s.logins)
 	}
 }

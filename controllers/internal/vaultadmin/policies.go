@@ -3,6 +3,7 @@ package vaultadmin
 import (
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/securenotes/securenotes/app/config"
 )
@@ -30,9 +31,24 @@ type Policy struct {
 }
 
 // policyName has the auth mount in it, because a policy's templates name the mount: a second mount
-// for the same cluster must not take the first one's policies away.
+// for the same cluster must not take the first one's policies away. Two mounts never give one name.
 func (s Setup) policyName(part string) string {
-	return strings.Join([]string{"securenotes", s.ClusterID, strings.ReplaceAll(s.AuthMount, "/", "-"), part}, "-")
+	var mount strings.Builder
+	for _, r := range s.AuthMount {
+		switch {
+		case r == '/':
+			// A dash would make a/b and a-b one.
+			r = '.'
+		case r == '.', r == '_':
+			mount.WriteByte('_')
+		case unicode.IsUpper(r):
+			// Vault takes policy names in lower case, mounts as they are.
+			mount.WriteByte('_')
+			r = unicode.ToLower(r)
+		}
+		mount.WriteRune(r)
+	}
+	return strings.Join([]string{"securenotes", s.ClusterID, mount.String(), part}, "-")
 }
 
 // namespaceTemplate is filled by Vault with the namespace of whoever logged in.

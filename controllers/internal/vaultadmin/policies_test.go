@@ -43,3 +43,15 @@ func TestGolden(t *testing.T) {
 		t.Errorf("%s (go test -update writes it anew): %s", path, diff)
 	}
 }
+
+// TestPolicyNamesOfMounts: two auth mounts never share a policy.
+func TestPolicyNamesOfMounts(t *testing.T) {
+	seen := map[string]string{}
+	for _, mount := range []string{"a/b", "a-b", "a--b", "a/-b", "a-/b", "a/b/c", "a-b-c", "a/b-c", "a-b/c", "a.b", "a_.b", "A", "a", "_a", "__a", "_A", "kubernetes"} {
+		name := Setup{ClusterID: "cluster", AuthMount: mount}.policyName("api")
+		if other, taken := seen[name]; taken || name != strings.ToLower(name) {
+			t.Errorf("%s and %s both have the policy %s", mount, other, name)
+		}
+		seen[name] = mount
+	}
+}

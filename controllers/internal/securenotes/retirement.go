@@ -76,7 +76,7 @@ func (r *Reconciler) createRetireJob(ctx context.Context, s *scope, name string,
 	if !s.connected || !s.keyed {
 		return nil
 	}
-	if err := operand.CheckResources(s.sn); err != nil {
+	if operand.CheckResources(s.sn) != nil {
 		// Said by WorkloadReady; a change of the spec brings the object back here.
 		return nil
 	}

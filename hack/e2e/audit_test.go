@@ -1,0 +1,76 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/securenotes/securenotes/app/config"
+)
+
+// TestAuditLog collects what the pods have logged and verifies it with the key that Vault gives out, as
+// docs/audit.md says; then it changes one line.
+func TestAuditLog(t *testing.T) {
+	c := open(t)
+	c.ready(t, c.sample())
+	n := c.clientAt(t, c.url)
+	n.signIn(t, rand.Text())
+	id := n.write(t, "audited", "")
+	n.must(t, http.StatusOK, http.MethodGet, "/api/notes/"+id, nil)
+
+	secret, err := c.vault(t).Logical().Read("transit/keys/" + config.AuditKeyName(c.clusterID(t), c.namespace, c.name))
+	if err != nil || secret == nil {
+		t.Fatalf("the audit key: %v, %v", secret, err)
+	}
+	dir := t.TempDir()
+	keys, log := filepath.Join(dir, "keys.json"), filepath.Join(dir, "service.log")
+	raw, err := json.Marshal(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(keys, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	securenotes, err := filepath.Abs("../../bin/securenotes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	verify := func(text string) (string, error) {
+		if err := os.WriteFile(log, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(securenotes, "audit", "verify", "--allow-open", "--public-keys", keys, log).CombinedOutput()
+		return string(out), err
+	}
+
+	collected := ""
+	eventually(t, 2*time.Minute, // one is written every minute
+		"a signed checkpoint after the note was read", func(context.Context) error {
+			collected = ""
+			for _, pod := range c.apiPods(t, c.namespace, c.name) {
+				collected += kubectl(t, "-n", c.namespace, "logs", pod.Name, "-c", "api")
+			}
+			_, after, found := strings.Cut(collected, `"action":"note.read","outcome":"success","status":200`)
+			if !found || !strings.Contains(collected, id) || !strings.Contains(after, `"action":"checkpoint"`) {
+				return fmt.Errorf("none yet")
+			}
+			return nil
+		})
+	if out, err := verify(collected); err != nil {
+		t.Fatalf("the log as it is: %v: %s", err, out)
+	}
+	changed := strings.Replace(collected, `"object":"`+id, `"object":"`+"0"+id[1:], 1)
+	if out, err := verify(changed); err == nil || !strings.Contains(out, "edited") {
+		t.Errorf("a changed line was not found: %v: %s", err, out)
+	}
+}

@@ -72,6 +72,8 @@ func TestNext(t *testing.T) {
 	suspended.Spec.Suspend = new(true)
 	keyless := notes()
 	keyless.Status.DeploymentID = ""
+	amountless := notes()
+	amountless.Spec.Resources = &v1alpha1.Resources{Limits: map[string]v1alpha1.Quantity{"cpu": "1e1.5"}}
 	goingParent := notes()
 	goingParent.DeletionTimestamp = new(metav1.Now())
 
@@ -87,6 +89,7 @@ func TestNext(t *testing.T) {
 		"a new one is adopted":                                {observed{rotation: rotation("a"), parent: notes()}, actionAdopt, ""},
 		"a suspended SecureNotes holds it":                    {observed{rotation: rotation("a", running), parent: suspended}, actionWait, v1alpha1.ReasonSuspended},
 		"without a master key it waits":                       {observed{rotation: rotation("a", owned), parent: keyless}, actionWait, v1alpha1.ReasonSecureNotesNotReady},
+		"with resources that cannot be read it waits":         {observed{rotation: rotation("a", running), parent: amountless, key: key(1, 0)}, actionWait, v1alpha1.ReasonInvalidResources},
 		"it waits for its turn":                               {observed{rotation: rotation("a", owned), parent: notes(), ahead: rotation("b")}, actionWait, v1alpha1.ReasonQueued},
 		"a running one does not give way":                     {observed{rotation: rotation("a", running), parent: notes(), ahead: rotation("b"), key: key(1, 0)}, actionRecordFrom, ""},
 		"the finalizer comes before the start":                {observed{rotation: rotation("a", owned), parent: notes()}, actionGuard, ""},

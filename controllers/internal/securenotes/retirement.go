@@ -42,13 +42,13 @@ func (r *Reconciler) retirement(ctx context.Context, s *scope) error {
 	}
 	switch outcome.Phase {
 	case keyrotation.JobAbsent:
-		return r.createRetireJob(ctx, s, name, entry.ToVersion)
+		return r.createRetireJob(ctx, s, entry, name)
 	case keyrotation.JobComplete:
 		return r.retire(ctx, s, entry.ToVersion)
 	case keyrotation.JobFailed, keyrotation.JobForeign:
 		message := outcome.Message
 		if outcome.Phase == keyrotation.JobForeign {
-			message = "a Job named " + name + " exists and is not this object's: delete it"
+			message = foreignRetireJob(name)
 		}
 		r.postpone(s, entry, message)
 	default:
@@ -72,7 +72,11 @@ func dueRetirement(s *scope) *v1alpha1.PendingRetirement {
 	return due
 }
 
-func (r *Reconciler) createRetireJob(ctx context.Context, s *scope, name string, to int64) error {
+func foreignRetireJob(name string) string {
+	return "a Job named " + name + " exists and is not this object's: delete it"
+}
+
+func (r *Reconciler) createRetireJob(ctx context.Context, s *scope, entry *v1alpha1.PendingRetirement, name string) error {
 	if !s.connected || !s.keyed {
 		return nil
 	}
@@ -81,17 +85,27 @@ func (r *Reconciler) createRetireJob(ctx context.Context, s *scope, name string,
 		return nil
 	}
 	job := operand.VerifyJob(s.sn, s.env, operand.Work{
-		Owner: metav1.NewControllerRef(s.sn, v1alpha1.GroupVersion.WithKind("SecureNotes")), Name: name, ToVersion: to,
+		Owner: metav1.NewControllerRef(s.sn, v1alpha1.GroupVersion.WithKind("SecureNotes")), Name: name, ToVersion: entry.ToVersion,
 		// Only what wraps is at stake: no key may be left under a version that stops decrypting.
 		Strategy: v1alpha1.StrategyRewrap,
 	})
 	err := r.Client.Create(ctx, job)
-	if apierrors.IsAlreadyExists(err) {
-		// Made by the last pass, or not ours: the cache will tell.
-		s.wake(time.Second)
+	if !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	// The cache does not have it: made by the last pass, or not ours, or without the labels that the
+	// cache goes by.
+	existing := &batchv1.Job{}
+	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(job), existing); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	if !metav1.IsControlledBy(existing, s.sn) || existing.Labels[operand.LabelManagedBy] != operand.ManagedBy {
+		r.postpone(s, entry, foreignRetireJob(name))
 		return nil
 	}
-	return err
+	// Its arrival in the cache brings the object back here.
+	s.wake(jitter.Longer(retryInterval))
+	return nil
 }
 
 // retire raises the floor and strikes off every entry that it covers.

@@ -3,11 +3,13 @@ package securenotes
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -15,8 +17,10 @@ import (
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -179,5 +183,48 @@ func TestRetirementThatFailsIsPostponed(t *testing.T) {
 	status := computeStatus(s)
 	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionKeyRotationHealthy); c.Status != metav1.ConditionFalse {
 		t.Errorf("%+v", c)
+	}
+}
+
+// TestRetirementBehindAForeignJob: a Job that the cache cannot show is named and waited for, not run
+// against every second.
+func TestRetirementBehindAForeignJob(t *testing.T) {
+	ours := metav1.NewControllerRef(object(), v1alpha1.GroupVersion.WithKind("SecureNotes"))
+	theirs := metav1.NewControllerRef(&v1alpha1.SecureNotes{ObjectMeta: metav1.ObjectMeta{Name: "other", UID: "other-uid"}}, v1alpha1.GroupVersion.WithKind("SecureNotes"))
+	for name, tc := range map[string]struct {
+		meta    metav1.ObjectMeta
+		attempt int32
+		wake    time.Duration
+	}{
+		"nobody's":           {metav1.ObjectMeta{}, 2, retirementRetry},
+		"somebody else's":    {metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*theirs}, Labels: operand.Labels(object(), operand.ComponentVerify)}, 2, retirementRetry},
+		"without our labels": {metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}}, 2, retirementRetry},
+		"of the last pass":   {metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}, Labels: operand.Labels(object(), operand.ComponentVerify)}, 1, retryInterval},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.meta.Name, tc.meta.Namespace = operand.RetireJobName("notes", 2, 1), "demo"
+			r := reconciler(t, &fakeVault{}, &batchv1.Job{ObjectMeta: tc.meta})
+			// The cache has no Jobs at all.
+			r.Client = interceptor.NewClient(r.Client.(client.WithWatch), interceptor.Funcs{
+				Get: func(ctx context.Context, w client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+					if _, ok := o.(*batchv1.Job); ok {
+						return apierrors.NewNotFound(batchv1.Resource("jobs"), key.Name)
+					}
+					return w.Get(ctx, key, o, opts...)
+				},
+				List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return nil },
+			})
+			s := healthy(dueAt(2))
+			if err := r.retirement(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			entry := s.sn.Status.MasterKey.PendingRetirements[0]
+			if entry.Attempt != tc.attempt || s.requeue < tc.wake {
+				t.Errorf("attempt %d, woken after %s", entry.Attempt, s.requeue)
+			}
+			if entry.Attempt > 1 && !strings.Contains(entry.Message, "Job named notes-retire-v2-1 exists and is not") {
+				t.Errorf("the message is %q", entry.Message)
+			}
+		})
 	}
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
@@ -18,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
@@ -175,5 +178,53 @@ func TestCrashAnywhere(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestCompromiseTakesOver: a Compromise does not wait for a Routine rotation at work. That one ends,
+// saying which one took over, before the Compromise takes a version of its own.
+func TestCompromiseTakesOver(t *testing.T) {
+	c := &crash{}
+	world := fake.NewClientBuilder().WithScheme(scheme(t)).
+		WithStatusSubresource(&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &batchv1.Job{}).
+		WithObjects(notes(), rotation("first")).WithInterceptorFuncs(c.interceptor()).Build()
+	vault := &fakeVault{crash: c, state: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}}
+	r := &Reconciler{
+		Client: world, Live: world, Recorder: events.NewFakeRecorder(100),
+		Vault:       func(string) (Vault, bool) { return vault, true },
+		Environment: operand.Environment{Image: "image", PullPolicy: corev1.PullIfNotPresent, ClusterID: "cluster"},
+		Now:         func() time.Time { return time.Unix(5000, 0) },
+	}
+	pass := func(name string) *v1alpha1.KeyRotation {
+		key := client.ObjectKey{Namespace: "ns", Name: name}
+		if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: key}); err != nil {
+			t.Fatal(err)
+		}
+		kr := &v1alpha1.KeyRotation{}
+		if err := world.Get(t.Context(), key, kr); err != nil {
+			t.Fatal(err)
+		}
+		return kr
+	}
+	if first := pass("first"); first.Status.State != v1alpha1.ReasonReencrypting {
+		t.Fatalf("%+v", first.Status)
+	}
+	if err := world.Create(t.Context(), rotation("second", urgent)); err != nil {
+		t.Fatal(err)
+	}
+	if second := pass("second"); !started(second) || second.Status.FromVersion != nil {
+		t.Errorf("the Compromise has not begun, or has a version already: %+v", second.Status)
+	}
+	first := pass("first")
+	failed := meta.FindStatusCondition(first.Status.Conditions, v1alpha1.ConditionFailed)
+	if failed == nil || failed.Reason != config.ReasonSuperseded || !strings.Contains(failed.Message, "KeyRotation second") || strings.Contains(failed.Message, "retry") {
+		t.Errorf("%+v", failed)
+	}
+	pass("second")
+	completeJobs(t, world)
+	pass("second")
+	completeJobs(t, world)
+	if second := pass("second"); !Complete(second) || *second.Status.FromVersion != 2 || *second.Status.ToVersion != 3 {
+		t.Errorf("%+v", second.Status)
 	}
 }

@@ -50,7 +50,7 @@ func byAge(a, b *v1alpha1.KeyRotation) int {
 }
 
 // ahead gives the rotation that must end before kr may begin; nil when it is kr's turn. all are of
-// one SecureNotes.
+// one SecureNotes. A Compromise does not wait for a Routine one that has begun: it supersedes it.
 func ahead(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation) *v1alpha1.KeyRotation {
 	var first *v1alpha1.KeyRotation
 	for i := range all {
@@ -59,6 +59,9 @@ func ahead(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation) *v1alpha1.KeyRo
 			continue
 		}
 		if started(other) {
+			if supersedes(kr, other) {
+				continue
+			}
 			return other
 		}
 		if other.DeletionTimestamp == nil && before(other, kr) && (first == nil || before(other, first)) {
@@ -68,9 +71,28 @@ func ahead(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation) *v1alpha1.KeyRo
 	return first
 }
 
+// startedOther gives the first of the rotations that have begun and not ended, kr aside, that is
+// wanted.
+func startedOther(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation, wanted func(other *v1alpha1.KeyRotation) bool) *v1alpha1.KeyRotation {
+	for i := range all {
+		if other := &all[i]; other.UID != kr.UID && started(other) && !Ended(other) && wanted(other) {
+			return other
+		}
+	}
+	return nil
+}
+
+// supersedes says whether a takes over from b, which has begun. A Compromise that is tried again has a
+// version already, which may be older than b's: it waits.
+func supersedes(a, b *v1alpha1.KeyRotation) bool {
+	return compromise(a) && !compromise(b) && a.Status.FromVersion == nil
+}
+
+func compromise(kr *v1alpha1.KeyRotation) bool { return kr.Spec.Reason == v1alpha1.RotationCompromise }
+
 func before(a, b *v1alpha1.KeyRotation) bool {
-	if urgent := a.Spec.Reason == v1alpha1.RotationCompromise; urgent != (b.Spec.Reason == v1alpha1.RotationCompromise) {
-		return urgent
+	if compromise(a) != compromise(b) {
+		return compromise(a)
 	}
 	return byAge(a, b) < 0
 }

@@ -6,6 +6,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
@@ -41,6 +42,10 @@ type observed struct {
 	parent *v1alpha1.SecureNotes
 	// ahead is the rotation that goes first, nil when it is this one's turn.
 	ahead *v1alpha1.KeyRotation
+	// supersededBy is the Compromise that has begun since, nil when there is none.
+	supersededBy *v1alpha1.KeyRotation
+	// inTheWay is the rotation that this one supersedes and that has not ended yet.
+	inTheWay *v1alpha1.KeyRotation
 	// key as Vault has it; nil where the step does not depend on it.
 	key *vaultadmin.KeyState
 	// reencrypt and verify are the Jobs of the current attempt.
@@ -73,8 +78,11 @@ func next(o observed) decision {
 	if kr.DeletionTimestamp != nil && !started(kr) {
 		return released(o)
 	}
-	if !metav1.IsControlledBy(kr, o.parent) {
+	if controller := metav1.GetControllerOf(kr); controller == nil {
 		return decision{action: actionAdopt}
+	} else if controller.UID != o.parent.UID {
+		return decision{actionFail, v1alpha1.ReasonNameConflict, fmt.Sprintf(
+			"%s %s controls this KeyRotation, so SecureNotes %s cannot: create another one without an owner", controller.Kind, controller.Name, o.parent.Name)}
 	}
 	if o.parent.Spec.Suspend != nil && *o.parent.Spec.Suspend {
 		return wait(v1alpha1.ReasonSuspended, "SecureNotes %s is suspended: set its spec.suspend to false to go on", o.parent.Name)
@@ -88,6 +96,10 @@ func next(o observed) decision {
 	if !started(kr) && o.ahead != nil {
 		return wait(v1alpha1.ReasonQueued, "waits for KeyRotation %s to end", o.ahead.Name)
 	}
+	if started(kr) && o.supersededBy != nil {
+		return decision{actionFail, config.ReasonSuperseded, fmt.Sprintf(
+			"KeyRotation %s, of reason Compromise, has taken over and moves everything to a newer version", o.supersededBy.Name)}
+	}
 	if !hasFinalizer(kr) {
 		return decision{action: actionGuard}
 	}
@@ -100,6 +112,10 @@ func next(o observed) decision {
 // step is the heart: a rotation that has its turn.
 func step(o observed) decision {
 	kr := o.rotation
+	if kr.Status.FromVersion == nil && o.inTheWay != nil {
+		// Else both might make the same version theirs, and with it the names of the Jobs.
+		return wait(v1alpha1.ReasonRotatingKey, "takes over from KeyRotation %s", o.inTheWay.Name)
+	}
 	if kr.Status.FromVersion == nil {
 		return decision{action: actionRecordFrom}
 	}

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -44,6 +45,8 @@ func running(kr *v1alpha1.KeyRotation) {
 	kr.Status.Attempt, kr.Status.Shards = 1, 1
 }
 
+func urgent(kr *v1alpha1.KeyRotation) { kr.Spec.Reason = v1alpha1.RotationCompromise }
+
 func from(version int64) func(*v1alpha1.KeyRotation) {
 	return func(kr *v1alpha1.KeyRotation) { kr.Status.FromVersion = &version }
 }
@@ -74,6 +77,11 @@ func TestNext(t *testing.T) {
 	keyless.Status.DeploymentID = ""
 	amountless := notes()
 	amountless.Spec.Resources = &v1alpha1.Resources{Limits: map[string]v1alpha1.Quantity{"cpu": "1e1.5"}}
+	anew := notes()
+	anew.UID = "newer-uid"
+	anothers := func(kr *v1alpha1.KeyRotation) {
+		kr.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "c", UID: "c-uid", Controller: new(true)}}
+	}
 	goingParent := notes()
 	goingParent.DeletionTimestamp = new(metav1.Now())
 
@@ -92,6 +100,11 @@ func TestNext(t *testing.T) {
 		"with resources that cannot be read it waits":         {observed{rotation: rotation("a", running), parent: amountless, key: key(1, 0)}, actionWait, v1alpha1.ReasonInvalidResources},
 		"it waits for its turn":                               {observed{rotation: rotation("a", owned), parent: notes(), ahead: rotation("b")}, actionWait, v1alpha1.ReasonQueued},
 		"a running one does not give way":                     {observed{rotation: rotation("a", running), parent: notes(), ahead: rotation("b"), key: key(1, 0)}, actionRecordFrom, ""},
+		"a running one gives way to a compromise":             {observed{rotation: rotation("a", running12...), parent: notes(), supersededBy: rotation("b", running, urgent)}, actionFail, config.ReasonSuperseded},
+		"a deleted one that runs gives way too":               {observed{rotation: rotation("a", append(running12, deleting)...), parent: notes(), supersededBy: rotation("b", running, urgent)}, actionFail, config.ReasonSuperseded},
+		"a compromise takes no version before that":           {observed{rotation: rotation("a", running, urgent), parent: notes(), inTheWay: rotation("b", running), key: key(1, 0)}, actionWait, v1alpha1.ReasonRotatingKey},
+		"another object's can never be adopted":               {observed{rotation: rotation("a", anothers), parent: notes()}, actionFail, v1alpha1.ReasonNameConflict},
+		"one whose SecureNotes was made anew neither":         {observed{rotation: rotation("a", owned), parent: anew}, actionFail, v1alpha1.ReasonNameConflict},
 		"the finalizer comes before the start":                {observed{rotation: rotation("a", owned), parent: notes()}, actionGuard, ""},
 		"the start is recorded":                               {observed{rotation: rotation("a", owned, guarded), parent: notes()}, actionStart, ""},
 		"a queued one that is deleted is let go":              {observed{rotation: rotation("a", owned, guarded, deleting), parent: notes()}, actionRelease, ""},
@@ -143,20 +156,23 @@ func TestAhead(t *testing.T) {
 	at := func(seconds int64) func(*v1alpha1.KeyRotation) {
 		return func(kr *v1alpha1.KeyRotation) { kr.CreationTimestamp = metav1.NewTime(time.Unix(seconds, 0)) }
 	}
-	compromise := func(kr *v1alpha1.KeyRotation) { kr.Spec.Reason = v1alpha1.RotationCompromise }
 	for name, tc := range map[string]struct {
 		kr   *v1alpha1.KeyRotation
 		all  []*v1alpha1.KeyRotation
 		want string
 	}{
-		"alone":                       {rotation("a", at(1)), nil, ""},
-		"the older first":             {rotation("a", at(2)), []*v1alpha1.KeyRotation{rotation("b", at(1))}, "b"},
-		"the name decides":            {rotation("b", at(1)), []*v1alpha1.KeyRotation{rotation("a", at(1))}, "a"},
-		"a younger one waits":         {rotation("a", at(1)), []*v1alpha1.KeyRotation{rotation("b", at(2))}, ""},
-		"a running one is ahead":      {rotation("a", at(1)), []*v1alpha1.KeyRotation{rotation("b", at(2), running)}, "b"},
-		"an ended one is not":         {rotation("a", at(2)), []*v1alpha1.KeyRotation{rotation("b", at(1), with(v1alpha1.ConditionFailed))}, ""},
-		"a deleted queued one is not": {rotation("a", at(2)), []*v1alpha1.KeyRotation{rotation("b", at(1), deleting)}, ""},
-		"a compromise goes first":     {rotation("a", at(1)), []*v1alpha1.KeyRotation{rotation("b", at(2), compromise)}, "b"},
+		"alone":                                            {rotation("a", at(1)), nil, ""},
+		"the older first":                                  {rotation("a", at(2)), []*v1alpha1.KeyRotation{rotation("b", at(1))}, "b"},
+		"the name decides":                                 {rotation("b", at(1)), []*v1alpha1.KeyRotation{rotation("a", at(1))}, "a"},
+		"a younger one waits":                              {rotation("a", at(1)), []*v1alpha1.KeyRotation{rotation("b", at(2))}, ""},
+		"a running one is ahead":                           {rotation("a", at(1)), []*v1alpha1.KeyRotation{rotation("b", at(2), running)}, "b"},
+		"an ended one is not":                              {rotation("a", at(2)), []*v1alpha1.KeyRotation{rotation("b", at(1), with(v1alpha1.ConditionFailed))}, ""},
+		"a deleted queued one is not":                      {rotation("a", at(2)), []*v1alpha1.KeyRotation{rotation("b", at(1), deleting)}, ""},
+		"a compromise goes first":                          {rotation("a", at(1)), []*v1alpha1.KeyRotation{rotation("b", at(2), urgent)}, "b"},
+		"a compromise does not wait for a running one":     {rotation("a", at(2), urgent), []*v1alpha1.KeyRotation{rotation("b", at(1), running, from(1), to(2))}, ""},
+		"a compromise waits for a running compromise":      {rotation("a", at(2), urgent), []*v1alpha1.KeyRotation{rotation("b", at(1), running, urgent)}, "b"},
+		"a compromise tried again waits for a running one": {rotation("a", at(1), urgent, from(1), to(2)), []*v1alpha1.KeyRotation{rotation("b", at(2), running, from(2), to(3))}, "b"},
+		"a running compromise is ahead":                    {rotation("a", at(1)), []*v1alpha1.KeyRotation{rotation("b", at(2), running, urgent, from(1))}, "b"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			all := []v1alpha1.KeyRotation{*tc.kr}

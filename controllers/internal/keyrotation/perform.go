@@ -80,11 +80,11 @@ func (r *Reconciler) perform(ctx context.Context, o observed, d decision) error 
 func (r *Reconciler) start(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {
 	r.starting.Lock()
 	defer r.starting.Unlock()
-	first, err := r.first(ctx, r.Live, kr)
+	same, err := r.same(ctx, r.Live, kr)
 	if err != nil {
 		return err
 	}
-	if first != nil {
+	if first := ahead(kr, same); first != nil {
 		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
 			setWaiting(kr, s, v1alpha1.ReasonQueued, "waits for KeyRotation "+first.Name+" to end")
 		})
@@ -103,7 +103,7 @@ func (r *Reconciler) start(ctx context.Context, kr *v1alpha1.KeyRotation, parent
 
 func strategyOf(kr *v1alpha1.KeyRotation, rotation operand.Rotation) v1alpha1.RotationStrategy {
 	switch {
-	case kr.Spec.Reason == v1alpha1.RotationCompromise:
+	case compromise(kr):
 		return v1alpha1.StrategyReencrypt
 	case kr.Spec.Strategy != "":
 		return kr.Spec.Strategy
@@ -113,7 +113,16 @@ func strategyOf(kr *v1alpha1.KeyRotation, rotation operand.Rotation) v1alpha1.Ro
 }
 
 // recordFrom writes down the version that the rotation begins with. Nothing has happened in Vault.
+// A rotation that this one supersedes must have ended: the cache may not show that it has begun.
 func (r *Reconciler) recordFrom(ctx context.Context, o observed) error {
+	same, err := r.same(ctx, r.Live, o.rotation)
+	if err != nil {
+		return err
+	}
+	if other := startedOther(o.rotation, same, func(other *v1alpha1.KeyRotation) bool { return supersedes(o.rotation, other) }); other != nil {
+		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("keyrotations").GroupResource(), other.Name,
+			fmt.Errorf("it has not ended yet"))
+	}
 	return r.patchStatus(ctx, o.rotation, func(s *v1alpha1.KeyRotationStatus) { s.FromVersion = new(o.key.Latest) })
 }
 
@@ -185,7 +194,7 @@ func (r *Reconciler) recordRetirement(ctx context.Context, kr *v1alpha1.KeyRotat
 			fmt.Errorf("the cache does not have its retirement yet"))
 	}
 	due := r.Now().Add(operand.ResolveRotation(parent).RetainOldVersionFor)
-	if kr.Spec.Reason == v1alpha1.RotationCompromise {
+	if compromise(kr) {
 		due = r.Now()
 	}
 	before := current.DeepCopy()

@@ -135,10 +135,14 @@ func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (obs
 	if Ended(kr) {
 		return o, nil
 	}
-	if o.ahead, err = r.first(ctx, r.Client, kr); err != nil {
+	same, err := r.same(ctx, r.Client, kr)
+	if err != nil {
 		return o, err
 	}
-	if !started(kr) {
+	o.ahead = ahead(kr, same)
+	o.supersededBy = startedOther(kr, same, func(other *v1alpha1.KeyRotation) bool { return supersedes(other, kr) })
+	o.inTheWay = startedOther(kr, same, func(other *v1alpha1.KeyRotation) bool { return supersedes(kr, other) })
+	if !started(kr) || o.supersededBy != nil {
 		return o, nil
 	}
 	if kr.Status.ToVersion != nil {
@@ -160,8 +164,8 @@ func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (obs
 	return o, nil
 }
 
-// first gives the rotation that goes before kr, as reader sees it.
-func (r *Reconciler) first(ctx context.Context, reader client.Reader, kr *v1alpha1.KeyRotation) (*v1alpha1.KeyRotation, error) {
+// same gives the rotations of kr's SecureNotes, as reader sees them.
+func (r *Reconciler) same(ctx context.Context, reader client.Reader, kr *v1alpha1.KeyRotation) ([]v1alpha1.KeyRotation, error) {
 	list := &v1alpha1.KeyRotationList{}
 	if err := reader.List(ctx, list, client.InNamespace(kr.Namespace)); err != nil {
 		return nil, err
@@ -172,7 +176,7 @@ func (r *Reconciler) first(ctx context.Context, reader client.Reader, kr *v1alph
 			same = append(same, other)
 		}
 	}
-	return ahead(kr, same), nil
+	return same, nil
 }
 
 func (r *Reconciler) job(ctx context.Context, kr *v1alpha1.KeyRotation, name string) (JobOutcome, error) {

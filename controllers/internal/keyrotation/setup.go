@@ -37,10 +37,11 @@ func (r *Reconciler) unended(ctx context.Context, object client.Object) []reconc
 	return r.requests(ctx, object.GetNamespace(), object.GetName(), "")
 }
 
-// siblings gives the other rotations of the same SecureNotes: one that ends makes way for the next.
+// siblings gives the other rotations of the same SecureNotes: one that ends makes way for the next,
+// and a Compromise that begins supersedes the one at work.
 func (r *Reconciler) siblings(ctx context.Context, object client.Object) []reconcile.Request {
 	kr, ok := object.(*v1alpha1.KeyRotation)
-	if !ok || !Ended(kr) {
+	if !ok || !(Ended(kr) || (started(kr) && compromise(kr))) {
 		return nil
 	}
 	return r.requests(ctx, kr.Namespace, kr.Spec.SecureNotesRef.Name, kr.Name)

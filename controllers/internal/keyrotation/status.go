@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
@@ -76,7 +77,10 @@ func setFailed(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, d decisi
 	setInitial(kr, s)
 	s.State = v1alpha1.ConditionFailed
 	s.CompletionTime = new(metav1.NewTime(now))
-	message := d.message + ". The old version still decrypts; once the cause is put right, retry with the annotation " + v1alpha1.AnnotationRetryRequestedAt
+	message := d.message
+	if d.reason != config.ReasonSuperseded {
+		message += ". The old version still decrypts; once the cause is put right, retry with the annotation " + v1alpha1.AnnotationRetryRequestedAt
+	}
 	setCondition(kr, s, v1alpha1.ConditionFailed, metav1.ConditionTrue, d.reason, message)
 	setCondition(kr, s, v1alpha1.ConditionStalled, metav1.ConditionTrue, d.reason, message)
 	meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionReconciling)

@@ -189,3 +189,43 @@ func TestAhead(t *testing.T) {
 		})
 	}
 }
+
+// TestDue: a retirement covers every older version, so none but a Compromise's comes before one that
+// was promised.
+func TestDue(t *testing.T) {
+	now := time.Unix(5000, 0)
+	entry := func(in time.Duration) v1alpha1.PendingRetirement {
+		return v1alpha1.PendingRetirement{ToVersion: 2, Due: metav1.NewTime(now.Add(in))}
+	}
+	for name, tc := range map[string]struct {
+		kr   *v1alpha1.KeyRotation
+		list []v1alpha1.PendingRetirement
+		want time.Duration
+	}{
+		"the first":                      {rotation("a"), nil, time.Hour},
+		"after one that is due sooner":   {rotation("a"), []v1alpha1.PendingRetirement{entry(time.Minute)}, time.Hour},
+		"not before one promised longer": {rotation("a"), []v1alpha1.PendingRetirement{entry(720 * time.Hour), entry(time.Minute)}, 720 * time.Hour},
+		"a compromise at once":           {rotation("a", urgent), []v1alpha1.PendingRetirement{entry(720 * time.Hour)}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			parent := notes()
+			parent.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{RetainOldVersionFor: "1h"}
+			r := &Reconciler{Now: func() time.Time { return now }}
+			if got := r.due(tc.kr, parent, tc.list).Sub(now); got != tc.want {
+				t.Errorf("due in %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestFullRetirements: the entry that gives way is covered by the one that takes its place.
+func TestFullRetirements(t *testing.T) {
+	var list []v1alpha1.PendingRetirement
+	for version := range int64(maxRetirements + 3) {
+		list = withRetirement(list, version+2, time.Unix(version, 0))
+	}
+	last := list[len(list)-1]
+	if len(list) != maxRetirements || last.ToVersion != maxRetirements+4 || last.Due.Unix() != maxRetirements+2 {
+		t.Errorf("%d entries, the last %+v", len(list), last)
+	}
+}

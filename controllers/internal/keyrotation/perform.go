@@ -193,21 +193,34 @@ func (r *Reconciler) recordRetirement(ctx context.Context, kr *v1alpha1.KeyRotat
 		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("securenotes").GroupResource(), parent.Name,
 			fmt.Errorf("the cache does not have its retirement yet"))
 	}
-	due := r.Now().Add(operand.ResolveRotation(parent).RetainOldVersionFor)
-	if compromise(kr) {
-		due = r.Now()
-	}
 	before := current.DeepCopy()
 	if current.Status.MasterKey == nil {
 		current.Status.MasterKey = &v1alpha1.MasterKeyStatus{}
 	}
-	current.Status.MasterKey.PendingRetirements = withRetirement(current.Status.MasterKey.PendingRetirements, *kr.Status.ToVersion, due)
+	list := current.Status.MasterKey.PendingRetirements
+	current.Status.MasterKey.PendingRetirements = withRetirement(list, *kr.Status.ToVersion, r.due(kr, parent, list))
 	if err := r.Client.Status().Patch(ctx, current, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return err
 	}
 	// The cache may be behind, and the SecureNotes' own reconciler may retire the version at once:
 	// the entry is recorded, so the rotation ends here and now.
 	return r.complete(ctx, kr, current)
+}
+
+// due is when the old version is to stop decrypting. A retirement covers every older version, so a
+// Routine one is no earlier than any that was promised before, should retainOldVersionFor have become
+// shorter; a Compromise does not wait.
+func (r *Reconciler) due(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, list []v1alpha1.PendingRetirement) time.Time {
+	if compromise(kr) {
+		return r.Now()
+	}
+	due := r.Now().Add(operand.ResolveRotation(parent).RetainOldVersionFor)
+	for _, entry := range list {
+		if entry.Due.After(due) {
+			due = entry.Due.Time
+		}
+	}
+	return due
 }
 
 func (r *Reconciler) fail(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, d decision) error {

@@ -23,7 +23,7 @@ const (
 	ConditionWorkloadReady = "WorkloadReady"
 
 	// ConditionKeyRotationHealthy (positive) is False while the newest rotation has failed, the
-	// schedule cannot be read, or a version floor of the key is not where this operator put it.
+	// schedule cannot be read, a rotation that is asked for cannot be made, or a version floor of the key is not where this operator put it.
 	ConditionKeyRotationHealthy = "KeyRotationHealthy"
 
 	// ConditionReconciling (negative, kstatus) is present, and True, only while the operator is

@@ -50,6 +50,11 @@ type SecureNotesStatus struct {
 	// +optional
 	LastHandledRotateRequest string `json:"lastHandledRotateRequest,omitempty"`
 
+	// handledRotateRequests counts the values of that annotation that were handled, so that a value
+	// that is used again asks for another rotation.
+	// +optional
+	HandledRotateRequests int64 `json:"handledRotateRequests,omitempty"`
+
 	// conditions; each is documented at its Condition constant.
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=map

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -12,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
@@ -52,17 +55,20 @@ func (r *Reconciler) listRotations(ctx context.Context, sn *v1alpha1.SecureNotes
 }
 
 // requested makes the rotation that the annotation asks for. Its name is made from the annotation's
-// value, so that a pass that is repeated makes none twice.
+// value and from how many requests were handled before, so that a pass that is repeated makes none
+// twice, and a value that is used again makes another.
 func (r *Reconciler) requested(ctx context.Context, s *scope) error {
 	value, requested := keyrotation.Requested(s.sn.Annotations, v1alpha1.AnnotationRotateRequestedAt, s.sn.Status.LastHandledRotateRequest)
 	if !requested {
 		return nil
 	}
-	sum := sha256.Sum256([]byte(value))
-	if err := r.createRotation(ctx, s, s.sn.Name+"-req-"+hex.EncodeToString(sum[:])[:10], nil); err != nil {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%d/%s", s.sn.UID, s.sn.Status.HandledRotateRequests, value))
+	kr := newRotation(s.sn, s.sn.Name+"-req-"+hex.EncodeToString(sum[:])[:10])
+	if made, err := r.createRotation(ctx, s, kr, time.Time{}); err != nil || !made {
 		return err
 	}
 	s.sn.Status.LastHandledRotateRequest = value
+	s.sn.Status.HandledRotateRequests++
 	return nil
 }
 
@@ -89,8 +95,9 @@ func (r *Reconciler) scheduled(ctx context.Context, s *scope, rotation operand.R
 	if plan.Missed.IsZero() || !s.keyed || scheduledUnended(s.rotationList) {
 		return nil
 	}
-	name := fmt.Sprintf("%s-%d", s.sn.Name, plan.Missed.Unix()/60)
-	if err := r.createRotation(ctx, s, name, map[string]string{v1alpha1.LabelScheduled: "true"}); err != nil {
+	kr := newRotation(s.sn, fmt.Sprintf("%s-%d", s.sn.Name, plan.Missed.Unix()/60))
+	kr.Labels[v1alpha1.LabelScheduled] = "true"
+	if made, err := r.createRotation(ctx, s, kr, plan.Missed); err != nil || !made {
 		return err
 	}
 	s.sn.Status.LastScheduleTime = new(metav1.NewTime(plan.Missed))
@@ -107,27 +114,45 @@ func scheduledUnended(list []v1alpha1.KeyRotation) bool {
 	return false
 }
 
-func (r *Reconciler) createRotation(ctx context.Context, s *scope, name string, labels map[string]string) error {
-	kr := &v1alpha1.KeyRotation{
+func newRotation(sn *v1alpha1.SecureNotes, name string) *v1alpha1.KeyRotation {
+	return &v1alpha1.KeyRotation{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: name, Namespace: s.sn.Namespace, Labels: operand.Labels(s.sn, operand.ComponentRotation),
-			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(s.sn, v1alpha1.GroupVersion.WithKind("SecureNotes"))},
+			Name: name, Namespace: sn.Namespace, Labels: operand.Labels(sn, operand.ComponentRotation),
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(sn, v1alpha1.GroupVersion.WithKind("SecureNotes"))},
 		},
 		Spec: v1alpha1.KeyRotationSpec{
-			SecureNotesRef: v1alpha1.LocalObjectReference{Name: s.sn.Name}, Reason: v1alpha1.RotationRoutine,
+			SecureNotesRef: v1alpha1.LocalObjectReference{Name: sn.Name}, Reason: v1alpha1.RotationRoutine,
 		},
 	}
-	for key, value := range labels {
-		kr.Labels[key] = value
-	}
-	err := r.Client.Create(ctx, kr)
-	if apierrors.IsAlreadyExists(err) {
-		return nil
-	}
+}
+
+// clockSkew is by how much the API server's clock may be behind the operator's.
+const clockSkew = time.Minute
+
+// createRotation says whether the rotation is there: made now, or by a pass that died before it could
+// record it. Another one of that name, or one from before it was due, stands for nothing that was
+// asked for: it is reported.
+func (r *Reconciler) createRotation(ctx context.Context, s *scope, kr *v1alpha1.KeyRotation, due time.Time) (made bool, err error) {
+	err = r.Client.Create(ctx, kr)
 	if err == nil {
-		r.Recorder.Eventf(s.sn, kr, corev1.EventTypeNormal, "RotationCreated", "Rotate", "created KeyRotation %s", name)
+		r.Recorder.Eventf(s.sn, kr, corev1.EventTypeNormal, "RotationCreated", "Rotate", "created KeyRotation %s", kr.Name)
+		return true, nil
 	}
-	return err
+	if !apierrors.IsAlreadyExists(err) {
+		return false, err
+	}
+	existing := &v1alpha1.KeyRotation{}
+	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(kr), existing); err != nil {
+		return false, err
+	}
+	if metav1.IsControlledBy(existing, s.sn) && maps.Equal(existing.Labels, kr.Labels) && existing.Spec == kr.Spec &&
+		!existing.CreationTimestamp.Time.Before(due.Add(-clockSkew)) {
+		return true, nil
+	}
+	s.rotationFinding = bad(v1alpha1.ReasonNameConflict, fmt.Sprintf(
+		"KeyRotation %s, which a schedule or an annotation asks for, exists already and was made by somebody else: delete it", kr.Name))
+	s.wake(jitter.Longer(retryInterval))
+	return false, nil
 }
 
 // rotationHealth says how the rotations are doing, and when the newest one completed.

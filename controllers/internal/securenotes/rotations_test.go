@@ -2,6 +2,7 @@ package securenotes
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -224,6 +225,84 @@ func TestRetirementBehindAForeignJob(t *testing.T) {
 			}
 			if entry.Attempt > 1 && !strings.Contains(entry.Message, "Job named notes-retire-v2-1 exists and is not") {
 				t.Errorf("the message is %q", entry.Message)
+			}
+		})
+	}
+}
+
+func asking(value string, handled int64, last string) func(*scope) {
+	return func(s *scope) {
+		s.sn.Annotations = map[string]string{v1alpha1.AnnotationRotateRequestedAt: value}
+		s.sn.Status.HandledRotateRequests, s.sn.Status.LastHandledRotateRequest = handled, last
+	}
+}
+
+// TestRequestsMakeOneEach: a value that is used again asks again; a pass that died before it recorded
+// the request makes none twice.
+func TestRequestsMakeOneEach(t *testing.T) {
+	r := reconciler(t, &fakeVault{})
+	handled, last := int64(0), ""
+	for i, value := range []string{"1", "2", "1", "1"} {
+		for range 2 {
+			s := healthy(asking(value, handled, last))
+			if err := r.rotations(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			if s.sn.Status.LastHandledRotateRequest != value || s.rotationFinding.status != metav1.ConditionTrue {
+				t.Errorf("request %d: %+v, %+v", i, s.sn.Status, s.rotationFinding)
+			}
+			if value != last {
+				handled = s.sn.Status.HandledRotateRequests - 1
+			}
+		}
+		if value != last {
+			handled++
+		}
+		last = value
+	}
+	if names := made(t, r); len(names) != 3 || handled != 3 {
+		t.Errorf("%d requests, made %v", handled, names)
+	}
+}
+
+// TestRotationOfTheSameName: an object that only has the name of the rotation that is due does not
+// stand for it.
+func TestRotationOfTheSameName(t *testing.T) {
+	due := now.UTC().Truncate(24 * time.Hour)
+	good := func() *v1alpha1.KeyRotation {
+		kr := newRotation(object(), fmt.Sprintf("notes-%d", due.Unix()/60))
+		kr.Labels[v1alpha1.LabelScheduled] = "true"
+		kr.CreationTimestamp = metav1.NewTime(due.Add(time.Second))
+		return kr
+	}
+	for name, tc := range map[string]struct {
+		change func(*v1alpha1.KeyRotation)
+		taken  bool
+	}{
+		"made by a pass that died":   {func(*v1alpha1.KeyRotation) {}, true},
+		"by a clock that is behind":  {func(kr *v1alpha1.KeyRotation) { kr.CreationTimestamp = metav1.NewTime(due.Add(-time.Second)) }, true},
+		"made long before it is due": {func(kr *v1alpha1.KeyRotation) { kr.CreationTimestamp = metav1.NewTime(due.Add(-time.Hour)) }, false},
+		"nobody's":                   {func(kr *v1alpha1.KeyRotation) { kr.OwnerReferences = nil }, false},
+		"another object's":           {func(kr *v1alpha1.KeyRotation) { kr.OwnerReferences[0].UID = "other" }, false},
+		"made by hand":               {func(kr *v1alpha1.KeyRotation) { kr.Labels = nil }, false},
+		"of another SecureNotes":     {func(kr *v1alpha1.KeyRotation) { kr.Spec.SecureNotesRef.Name = "other" }, false},
+		"a lesser rotation":          {func(kr *v1alpha1.KeyRotation) { kr.Spec.Strategy = v1alpha1.StrategyRewrap }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			existing := good()
+			tc.change(existing)
+			// It has ended: one at work keeps the schedule from making another.
+			existing.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionComplete, Status: metav1.ConditionTrue}}
+			r := reconciler(t, &fakeVault{}, existing)
+			s := healthy(daily)
+			if err := r.rotations(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			if taken := s.sn.Status.LastScheduleTime != nil; taken != tc.taken {
+				t.Errorf("taken is %t", taken)
+			}
+			if !tc.taken && (s.rotationFinding.reason != v1alpha1.ReasonNameConflict || !strings.Contains(s.rotationFinding.message, existing.Name)) {
+				t.Errorf("%+v", s.rotationFinding)
 			}
 		})
 	}

@@ -17,6 +17,10 @@ func (a *app) up(ctx context.Context) (d docker.Docker, err error) {
 	if err := a.ours(ctx); err != nil {
 		return d, err
 	}
+	// Asked before the tools are built, which takes half an hour the first time.
+	if err := docker.Possible(ctx); err != nil {
+		return d, err
+	}
 	own, err := a.chooseNodeImage(ctx)
 	if err != nil {
 		return d, err

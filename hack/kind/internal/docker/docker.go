@@ -66,6 +66,14 @@ func (d Docker) answers(ctx context.Context) bool {
 	return d.Command("version", "--format", "{{.Server.Version}}").Run(ctx) == nil
 }
 
+// Possible fails where no daemon answers and none may be started.
+func Possible(ctx context.Context) error {
+	if _, ok := Find(ctx); ok || os.Geteuid() == 0 {
+		return nil
+	}
+	return errors.New("no Docker daemon answers and only root may start one; start Docker (and join its group), or run this as root")
+}
+
 // Ensure finds a daemon or starts one.
 func Ensure(ctx context.Context, l layout.Layout, say func(string, ...any), nocap func(context.Context) (string, error)) (Docker, string, error) {
 	if d, ok := Find(ctx); ok {
@@ -74,8 +82,8 @@ func Ensure(ctx context.Context, l layout.Layout, say func(string, ...any), noca
 		}
 		return d, "the one that was running", nil
 	}
-	if os.Geteuid() != 0 {
-		return Docker{}, "", errors.New("no Docker daemon answers and only root may start one; start Docker (and join its group), or run this as root")
+	if err := Possible(ctx); err != nil {
+		return Docker{}, "", err
 	}
 	if err := debian.Ensure(ctx, say, "dockerd", "docker", "runc", "iptables", "nft", "ip"); err != nil {
 		return Docker{}, "", err

@@ -181,7 +181,7 @@ func start(ctx context.Context, c *config.Config, registry prometheus.Registerer
 	handler, err := httpapi.NewHandler(httpapi.Service{
 		Accounts: accounts.NewService(d.store, d.keys, hasher, ratelimit.NewLogins(d.store.Limits(), c.RateLimits.FailedLoginsPerMinute), accounts.Options{
 			RegistrationOpen: c.Auth.Registration == config.RegistrationOpen,
-			MinPassword:      c.Auth.MinPasswordLength, TokenTTL: time.Duration(c.Auth.TokenTTL),
+			MinPassword:      c.Auth.MinPasswordLength, TokenTTL: time.Duration(c.Auth.TokenTTL), Log: log,
 		}),
 		Notes:  notes.NewService(d.store, envelope.NewCache(d.keys)),
 		Tokens: tokens, Log: log, Metrics: registry, Audit: trail,

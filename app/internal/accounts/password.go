@@ -103,6 +103,13 @@ func (h *Hasher) Verify(ctx context.Context, user *User, password string, admit 
 	return nil
 }
 
+// Outdated says whether the user's hash is of another cost or pepper than new ones: until it is made
+// anew, it tells by its time that the user exists.
+func (h *Hasher) Outdated(user User) bool {
+	cost, err := bcrypt.Cost([]byte(user.PasswordHash))
+	return err == nil && (cost != h.cost || user.PepperID != h.current)
+}
+
 func (h *Hasher) enter(ctx context.Context) error {
 	timer := time.NewTimer(hashWait)
 	defer timer.Stop()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -31,6 +32,7 @@ type Store interface {
 	UserBySession(ctx context.Context, id sessions.Identity, now time.Time) (User, error)
 	ReplacePassword(ctx context.Context, id sessions.Identity, now time.Time, oldHash string, user User) error
 	DeleteUser(ctx context.Context, id sessions.Identity, now time.Time, hash string) error
+	RehashPassword(ctx context.Context, oldHash string, user User) error
 	CreateSession(ctx context.Context, session sessions.Session, hash string) error
 	Sessions(ctx context.Context, id sessions.Identity, now time.Time) ([]sessions.Session, error)
 	RevokeSession(ctx context.Context, id sessions.Identity, now time.Time, session string) (bool, error)
@@ -59,6 +61,7 @@ type Service struct {
 	open        bool
 	minPassword int
 	tokenTTL    time.Duration
+	log         *slog.Logger
 	now         func() time.Time
 }
 
@@ -70,13 +73,14 @@ type Options struct {
 	MinPassword int
 	// TokenTTL is how long a session lasts.
 	TokenTTL time.Duration
+	Log      *slog.Logger
 }
 
 // NewService returns a service.
 func NewService(store Store, keys KeyMaker, hasher *Hasher, limits LoginLimits, o Options) *Service {
 	return &Service{
 		store: store, keys: keys, hasher: hasher, limits: limits, open: o.RegistrationOpen,
-		minPassword: o.MinPassword, tokenTTL: o.TokenTTL, now: time.Now,
+		minPassword: o.MinPassword, tokenTTL: o.TokenTTL, log: o.Log, now: time.Now,
 	}
 }
 
@@ -163,7 +167,26 @@ func (s *Service) Login(ctx context.Context, address, username, password string)
 		CreatedAt: now, ExpiresAt: now.Add(s.tokenTTL),
 	}
 	// With the hash that was verified: a password that was changed meanwhile begins no session.
-	return session, s.store.CreateSession(ctx, session, user.PasswordHash)
+	if err := s.store.CreateSession(ctx, session, user.PasswordHash); err != nil {
+		return sessions.Session{}, err
+	}
+	if s.hasher.Outdated(*user) {
+		s.rehash(ctx, *user, secret)
+	}
+	return session, nil
+}
+
+// rehash makes the hash anew while the password is at hand. It is a courtesy: when it does not succeed,
+// the next login tries again.
+func (s *Service) rehash(ctx context.Context, user User, password string) {
+	oldHash := user.PasswordHash
+	var err error
+	if user.PasswordHash, user.PepperID, err = s.hasher.Hash(ctx, user.ID, password); err == nil {
+		err = s.store.RehashPassword(ctx, oldHash, user)
+	}
+	if err != nil {
+		s.log.Warn("a password hash was not made anew", "user", user.ID, "error", err.Error())
+	}
 }
 
 // canonicalUsername applies RFC 8265, UsernameCaseMapped: names that look alike to a person in case

@@ -4,10 +4,14 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/securenotes/securenotes/app/internal/accounts"
+	"github.com/securenotes/securenotes/app/internal/ratelimit"
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
@@ -121,5 +125,31 @@ func TestExport(t *testing.T) {
 		if len(want) != 0 || types[0] != "account" || types[len(types)-1] != "end" || len(types) != 47 {
 			t.Errorf("%d notes are missing; lines: %s", len(want), strings.Join(types, " "))
 		}
+	})
+}
+
+// TestHashIsRenewedAtLogin: when the cost is raised, a user's next login makes the hash anew.
+func TestHashIsRenewedAtLogin(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		s.signIn(t, "alice")
+		before, err := s.db.UserByName(t.Context(), "alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		hasher, err := accounts.NewHasher("d1", 5, s.pepper)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raised := accounts.NewService(s.db, nil, hasher, ratelimit.NewLogins(s.db.Limits(), 5),
+			accounts.Options{TokenTTL: time.Hour, Log: slog.New(slog.DiscardHandler)})
+		if _, err := raised.Login(t.Context(), "192.0.2.1", "alice", "correct horse battery"); err != nil {
+			t.Fatal(err)
+		}
+		after, err := s.db.UserByName(t.Context(), "alice")
+		if err != nil || after.PasswordHash == before.PasswordHash || hasher.Outdated(after) {
+			t.Errorf("the hash is as old as before: %v", err)
+		}
+		s.login(t, "alice", "correct horse battery").want(t, "login with the new hash", 200, "")
 	})
 }

@@ -36,6 +36,7 @@ type service struct {
 	trail    *bytes.Buffer
 	db       *store.Store
 	provider *outage
+	pepper   *config.Pepper
 }
 
 // outage is a key provider that can be switched off, as a sealed Vault is.
@@ -72,7 +73,7 @@ func newService(t *testing.T, open storetest.Open, registrationOpen bool, option
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &service{log: &bytes.Buffer{}, trail: &bytes.Buffer{}, db: open(t), provider: &outage{KeyProvider: local}}
+	s := &service{log: &bytes.Buffer{}, trail: &bytes.Buffer{}, db: open(t), provider: &outage{KeyProvider: local}, pepper: config.NewPepper()}
 	sessionKeys, err := config.NewSessionKeys()
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +82,7 @@ func newService(t *testing.T, open storetest.Open, registrationOpen bool, option
 	if err != nil {
 		t.Fatal(err)
 	}
-	hasher, err := accounts.NewHasher("d1", 4, config.NewPepper())
+	hasher, err := accounts.NewHasher("d1", 4, s.pepper)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +95,7 @@ func newService(t *testing.T, open storetest.Open, registrationOpen bool, option
 		Audit:    trail,
 		Requests: ratelimit.NewRequests(10_000), TrustedProxies: []string{"127.0.0.1"}, AllowedOrigins: []string{"https://app.example.com"},
 		Accounts: accounts.NewService(s.db, keys, hasher, ratelimit.NewLogins(s.db.Limits(), 5), accounts.Options{
-			RegistrationOpen: registrationOpen, MinPassword: 8, TokenTTL: time.Hour,
+			RegistrationOpen: registrationOpen, MinPassword: 8, TokenTTL: time.Hour, Log: slog.New(slog.NewTextHandler(s.log, nil)),
 		}),
 		Notes:  notes.NewService(s.db, envelope.NewCache(keys)),
 		Tokens: tokens, Log: slog.New(slog.NewTextHandler(s.log, nil)), Metrics: prometheus.NewRegistry(),

@@ -81,6 +81,13 @@ func (s *Store) ReplacePassword(ctx context.Context, id sessions.Identity, now t
 	})
 }
 
+// RehashPassword stores a new hash of the same password, if the old one is still there.
+func (s *Store) RehashPassword(ctx context.Context, oldHash string, user accounts.User) error {
+	_, err := s.exec(ctx, "UPDATE users SET password_hash = $2, pepper_id = $3 WHERE id = $1 AND password_hash = $4",
+		user.ID, user.PasswordHash, user.PepperID, oldHash)
+	return err
+}
+
 // DeleteUser deletes the user and everything of the user's, if the session lives and the password's
 // hash is the one given. Nothing is decrypted. Errors: sessions.ErrInvalid.
 func (s *Store) DeleteUser(ctx context.Context, id sessions.Identity, now time.Time, hash string) error {

@@ -94,6 +94,16 @@ type KeyRotationStatus struct {
 	// +optional
 	Attempt int32 `json:"attempt,omitempty"`
 
+	// reencryptJobUID is of the re-encryption Job that this attempt made; no other Job is believed.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	ReencryptJobUID string `json:"reencryptJobUID,omitempty"`
+
+	// verifyJobUID is of the verification Job that this attempt made; no other Job is believed.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	VerifyJobUID string `json:"verifyJobUID,omitempty"`
+
 	// progress of the re-encryption, as its pods report it.
 	// +optional
 	Progress *RotationProgress `json:"progress,omitempty"`

@@ -113,6 +113,11 @@ type PendingRetirement struct {
 	// +optional
 	Attempt int32 `json:"attempt,omitempty"`
 
+	// jobUID is of the verification Job that this attempt made; no other Job is believed.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	JobUID string `json:"jobUID,omitempty"`
+
 	// message says what the last attempt found, when it failed.
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional

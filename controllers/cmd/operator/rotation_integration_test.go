@@ -196,15 +196,58 @@ func testRequests(t *testing.T, c *cluster) {
 		t.Fatalf("%v: %d rotations", err, len(list.Items))
 	}
 	kr := &list.Items[0]
-	t.Run("a stranger's Job", func(t *testing.T) { testForeignJob(t, c, kr) })
+	t.Run("a Job that was not recorded", func(t *testing.T) { testUnrecordedJob(t, c, kr) })
+	t.Run("a forged Job", func(t *testing.T) { testForgedJob(t, c, kr) })
+	t.Run("a value used again", func(t *testing.T) {
+		for i, value := range []string{"2026-02-02", "2026-01-01"} {
+			before := sn.DeepCopy()
+			sn.Annotations[v1alpha1.AnnotationRotateRequestedAt] = value
+			if err := c.Patch(t.Context(), sn, client.MergeFrom(before)); err != nil {
+				t.Fatal(err)
+			}
+			await(t, "the echo", func() string {
+				if err := c.Get(context.Background(), client.ObjectKeyFromObject(sn), sn); err != nil {
+					return err.Error()
+				}
+				if sn.Status.HandledRotateRequests != int64(i+2) {
+					return fmt.Sprintf("%+v", sn.Status)
+				}
+				return ""
+			})
+		}
+		if err := c.List(t.Context(), list, client.InNamespace("asking")); err != nil || len(list.Items) != 3 {
+			t.Errorf("%v: %d rotations", err, len(list.Items))
+		}
+	})
 }
 
-// testForeignJob: a Job of the right name that is not the rotation's is not taken for it, whatever
-// it says.
-func testForeignJob(t *testing.T, c *cluster, kr *v1alpha1.KeyRotation) {
+// testUnrecordedJob: after a crash between a Job and its record, the Job that the API server gives back
+// is recognised, whatever the server has written into it.
+func testUnrecordedJob(t *testing.T, c *cluster, kr *v1alpha1.KeyRotation) {
+	own := c.awaitJob(t, kr.Namespace, "notes-rotate-v2-1")
+	recorded := func() string {
+		if kr.Status.ReencryptJobUID != string(own.UID) {
+			return fmt.Sprintf("%+v", kr.Status)
+		}
+		return ""
+	}
+	c.awaitRotation(t, kr, "the record", recorded)
+	before := kr.DeepCopy()
+	kr.Status.ReencryptJobUID = ""
+	if err := c.Status().Patch(t.Context(), kr, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitRotation(t, kr, "the record anew", recorded)
+}
+
+// testForgedJob: a Job of the right name, labels and owner that the rotation did not make is not taken
+// for it, whatever it says.
+func testForgedJob(t *testing.T, c *cluster, kr *v1alpha1.KeyRotation) {
 	own := c.awaitJob(t, kr.Namespace, "notes-rotate-v2-1")
 	foreign := &batchv1.Job{
-		ObjectMeta: metav1.ObjectMeta{Namespace: kr.Namespace, Name: "notes-verify-v2-1"},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: kr.Namespace, Name: "notes-verify-v2-1", Labels: own.Labels, OwnerReferences: own.OwnerReferences,
+		},
 		Spec: batchv1.JobSpec{
 			CompletionMode: new(batchv1.IndexedCompletion), Completions: new(int32(1)),
 			Template: corev1.PodTemplateSpec{Spec: own.Spec.Template.Spec},

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -74,7 +75,13 @@ func (v *fakeVault) RaiseMinEncryption(_ context.Context, _ string, version int6
 func (c *crash) interceptor() interceptor.Funcs {
 	return interceptor.Funcs{
 		Create: func(ctx context.Context, w client.WithWatch, o client.Object, opts ...client.CreateOption) error {
-			return c.around(func() error { return w.Create(ctx, o, opts...) })
+			return c.around(func() error {
+				// As the API server does.
+				if o.GetUID() == "" {
+					o.SetUID(types.UID(fmt.Sprintf("made-%d", c.count)))
+				}
+				return w.Create(ctx, o, opts...)
+			})
 		},
 		Patch: func(ctx context.Context, w client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
 			return c.around(func() error { return w.Patch(ctx, o, p, opts...) })
@@ -170,8 +177,8 @@ func TestCrashAnywhere(t *testing.T) {
 				if vault.state.Latest != 2 || vault.state.MinEncryption != 2 || vault.state.MinDecryption != 1 {
 					t.Errorf("key: %+v", vault.state)
 				}
-				if len(jobs) != 2 {
-					t.Errorf("%d Jobs", len(jobs))
+				if len(jobs) != 2 || string(jobs[0].UID) != kr.Status.ReencryptJobUID || string(jobs[1].UID) != kr.Status.VerifyJobUID {
+					t.Errorf("%d Jobs, recorded %q and %q", len(jobs), kr.Status.ReencryptJobUID, kr.Status.VerifyJobUID)
 				}
 				if key := parent.Status.MasterKey; key == nil || len(key.PendingRetirements) != 1 || key.PendingRetirements[0].ToVersion != 2 {
 					t.Errorf("retirements: %+v", key)
@@ -226,5 +233,57 @@ func TestCompromiseTakesOver(t *testing.T) {
 	completeJobs(t, world)
 	if second := pass("second"); !Complete(second) || *second.Status.FromVersion != 2 || *second.Status.ToVersion != 3 {
 		t.Errorf("%+v", second.Status)
+	}
+}
+
+// TestForgedJobs: a Job of the right name, labels and owner is believed only if the operator made it.
+func TestForgedJobs(t *testing.T) {
+	kr := rotation("first", running, from(1), to(2))
+	kr.Status.Strategy = v1alpha1.StrategyReencrypt
+	reconciler := func(image string) *Reconciler {
+		vault := &fakeVault{crash: &crash{}}
+		return &Reconciler{
+			Vault:       func(string) (Vault, bool) { return vault, true },
+			Environment: operand.Environment{Image: image, PullPolicy: corev1.PullIfNotPresent, ClusterID: "cluster"},
+		}
+	}
+	for name, tc := range map[string]struct {
+		image, recorded string
+		change          func(*batchv1.Job)
+		foreign         string
+	}{
+		"the one that was made":             {"image", "made", func(*batchv1.Job) {}, ""},
+		"made by the operator before":       {"newer", "made", func(*batchv1.Job) {}, ""},
+		"made, and not recorded":            {"image", "", func(*batchv1.Job) {}, ""},
+		"another one of the name":           {"image", "made", func(j *batchv1.Job) { j.UID = "forged" }, "another of its name"},
+		"not recorded, of another image":    {"image", "", func(j *batchv1.Job) { j.Spec.Template.Spec.Containers[0].Image = "true" }, "its image"},
+		"not recorded, of another command":  {"image", "", func(j *batchv1.Job) { j.Spec.Template.Spec.Containers[0].Command = []string{"true"} }, "its command"},
+		"not recorded, and somebody else's": {"image", "", func(j *batchv1.Job) { j.OwnerReferences[0].UID = "b" }, "does not belong to first"},
+		"recorded, but given away":          {"image", "made", func(j *batchv1.Job) { j.OwnerReferences = nil }, "does not belong to first"},
+		"one that the cache would not show": {"image", "made", func(j *batchv1.Job) { j.Labels = nil }, "does not belong to first"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			made, err := reconciler("image").verifyJob(kr, notes()).Build()
+			if err != nil {
+				t.Fatal(err)
+			}
+			made.UID = "made"
+			made.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
+			tc.change(made)
+			now := kr.DeepCopy()
+			now.Status.VerifyJobUID = tc.recorded
+			world := fake.NewClientBuilder().WithScheme(scheme(t)).WithObjects(made).Build()
+			got, err := ReadOutcome(t.Context(), world, reconciler(tc.image).verifyJob(now, notes()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := JobComplete
+			if tc.foreign != "" {
+				want = JobForeign
+			}
+			if got.Phase != want || !strings.Contains(got.Message, tc.foreign) || (tc.foreign == "") != (got.UID == "made") {
+				t.Errorf("%+v", got)
+			}
+		})
 	}
 }

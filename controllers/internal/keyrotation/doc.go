@@ -16,7 +16,15 @@
 //  6. Run the verification Job, a fresh process; record Verified.
 //  7. Record on the SecureNotes when the old version is to be retired; end as Complete.
 //
-// next, a pure function, decides the step from what was observed. A Job's outcome is never taken
-// from a Job that another object controls. The old version still decrypts until its retirement,
-// which is the securenotes package's.
+// next, a pure function, decides the step from what was observed. The old version still decrypts until
+// its retirement, which is the securenotes package's.
+//
+// Whose word is taken: whoever may create Jobs in the namespace can make one of the right name, with
+// our labels and our owner reference, that completes and did nothing. So the UID of each Job is
+// recorded in the status right after it was made, and only the Job of that UID is believed, whatever
+// image a newer operator would start. When the operator died between the two, the Job counts only if
+// its spec is, but for the API server's defaults, the one that the operator would make; then its UID is
+// recorded. Any other Job of that name fails the rotation with a NameConflict. What remains: who can
+// create Pods in the namespace can make one that the Job controller counts as the Job's; the namespace
+// is the boundary of trust.
 package keyrotation

@@ -27,6 +27,8 @@ const (
 	actionRecordTo           action = "RecordTo"
 	actionRaiseMinEncryption action = "RaiseMinEncryption"
 	actionCreateReencrypt    action = "CreateReencrypt"
+	actionRecordReencryptJob action = "RecordReencryptJob"
+	actionRecordVerifyJob    action = "RecordVerifyJob"
 	actionRecordReencrypted  action = "RecordReencrypted"
 	actionCreateVerify       action = "CreateVerify"
 	actionRecordVerified     action = "RecordVerified"
@@ -123,6 +125,10 @@ func step(o observed) decision {
 		return d
 	}
 	switch {
+	case o.reencrypt.UID != "" && kr.Status.ReencryptJobUID == "":
+		return decision{action: actionRecordReencryptJob}
+	case o.verify.UID != "" && kr.Status.VerifyJobUID == "":
+		return decision{action: actionRecordVerifyJob}
 	case !isTrue(kr, v1alpha1.ConditionReencrypted):
 		return byJob(o.reencrypt, "re-encryption", v1alpha1.ReasonReencrypting, actionCreateReencrypt, actionRecordReencrypted)
 	case !isTrue(kr, v1alpha1.ConditionVerified):
@@ -183,14 +189,14 @@ func byJob(job JobOutcome, what, running string, create, done action) decision {
 		}
 		return decision{actionFail, reason, job.Message}
 	case JobForeign:
-		return foreignJob(job.Name)
+		return foreignJob(job.Message)
 	default:
 		return wait(running, "the %s Job is running", what)
 	}
 }
 
-func foreignJob(name string) decision {
-	return decision{actionFail, v1alpha1.ReasonNameConflict, "Job " + name + " exists and is not this rotation's: delete it"}
+func foreignJob(message string) decision {
+	return decision{actionFail, v1alpha1.ReasonNameConflict, message}
 }
 
 // withoutParent ends what cannot go on, and lets the object go.

@@ -25,7 +25,7 @@ const (
 	JobRunning  JobPhase = "Running"
 	JobComplete JobPhase = "Complete"
 	JobFailed   JobPhase = "Failed"
-	// JobForeign is a Job of the right name that another object controls.
+	// JobForeign is a Job of the right name that is not the one that was made; see Expected.
 	JobForeign JobPhase = "Foreign"
 )
 
@@ -34,8 +34,10 @@ type JobOutcome struct {
 	// Name of the Job; empty when it is absent.
 	Name  string
 	Phase JobPhase
-	// Reason and Message of a failure, fit for a condition.
+	// Reason and Message of a failure, fit for a condition; of a foreign Job, its Message.
 	Reason, Message string
+	// UID of a Job that is the expected one.
+	UID types.UID
 }
 
 // Outcome reads a Job, nil when there is none. owner is the UID that must control it.

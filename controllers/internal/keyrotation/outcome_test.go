@@ -49,11 +49,11 @@ func TestOutcome(t *testing.T) {
 		"complete":                   {job(batchv1.JobComplete), nil, JobOutcome{Name: "job", Phase: JobComplete}},
 		"complete, but a stranger's": {stranger, nil, JobOutcome{Name: "job", Phase: JobForeign}},
 		"complete, but nobody's":     {alone, nil, JobOutcome{Name: "job", Phase: JobForeign}},
-		"failed with a word":         {job(batchv1.JobFailed), []corev1.Pod{pod("", 1, `{"reason":"StaleRows","message":"3 rows"}`)}, JobOutcome{"job", JobFailed, "StaleRows", "3 rows"}},
+		"failed with a word":         {job(batchv1.JobFailed), []corev1.Pod{pod("", 1, `{"reason":"StaleRows","message":"3 rows"}`)}, JobOutcome{Name: "job", Phase: JobFailed, Reason: "StaleRows", Message: "3 rows"}},
 		"superseded outweighs": {job(batchv1.JobFailed), []corev1.Pod{
 			pod("", 3, `{"reason":"Superseded","message":"by 4"}`), pod("", 1, `{"reason":"Failed","message":"x"}`),
-		}, JobOutcome{"job", JobFailed, "Superseded", "by 4"}},
-		"a pod of another": {job(batchv1.JobFailed), []corev1.Pod{forged}, JobOutcome{"job", JobFailed, "", "Job job failed without saying why: see the logs of its pods"}},
+		}, JobOutcome{Name: "job", Phase: JobFailed, Reason: "Superseded", Message: "by 4"}},
+		"a pod of another": {job(batchv1.JobFailed), []corev1.Pod{forged}, JobOutcome{Name: "job", Phase: JobFailed, Reason: "", Message: "Job job failed without saying why: see the logs of its pods"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(tc.want, Outcome(tc.job, "a-uid", tc.pods)); diff != "" {

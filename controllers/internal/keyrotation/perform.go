@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
@@ -51,9 +52,13 @@ func (r *Reconciler) perform(ctx context.Context, o observed, d decision) error 
 		}
 		return vault.RaiseMinEncryption(ctx, key, *kr.Status.ToVersion)
 	case actionCreateReencrypt:
-		return r.createJob(ctx, kr, parent, operand.ReencryptJob, operand.ReencryptJobName)
+		return r.createJob(ctx, kr, parent, r.reencryptJob(kr, parent), recordReencryptJob)
 	case actionCreateVerify:
-		return r.createJob(ctx, kr, parent, operand.VerifyJob, operand.VerifyJobName)
+		return r.createJob(ctx, kr, parent, r.verifyJob(kr, parent), recordVerifyJob)
+	case actionRecordReencryptJob:
+		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { recordReencryptJob(s, o.reencrypt.UID) })
+	case actionRecordVerifyJob:
+		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { recordVerifyJob(s, o.verify.UID) })
 	case actionRecordReencrypted:
 		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
 			r.setProgress(ctx, kr, s)
@@ -148,37 +153,26 @@ func (r *Reconciler) rotateKey(ctx context.Context, kr *v1alpha1.KeyRotation, pa
 	return vault.Rotate(ctx, key)
 }
 
-type (
-	jobBuilder func(*v1alpha1.SecureNotes, operand.Environment, operand.Work) *batchv1.Job
-	jobName    func(name string, to int64, attempt int32) string
-)
-
-func (r *Reconciler) createJob(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, build jobBuilder, name jobName) error {
-	vault, _, err := r.vaultOf(parent)
-	if err != nil {
+// createJob makes a Job and writes down which one it is.
+func (r *Reconciler) createJob(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, expected Expected, record func(*v1alpha1.KeyRotationStatus, types.UID)) error {
+	uid, foreign, err := expected.Create(ctx, r.Client, r.Live)
+	switch {
+	case err != nil:
 		return err
+	case foreign != "":
+		return r.fail(ctx, kr, parent, foreignJob(foreign))
+	case uid != "":
+		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { record(s, uid) })
+	default:
+		return apierrors.NewConflict(batchv1.Resource("jobs"), expected.Key.Name, fmt.Errorf("the cache does not have it yet"))
 	}
-	env := r.Environment
-	env.Connection, env.DeploymentID = vault.Connection(), parent.Status.DeploymentID
-	job := build(parent, env, operand.Work{
-		Owner:     metav1.NewControllerRef(kr, v1alpha1.GroupVersion.WithKind("KeyRotation")),
-		Name:      name(parent.Name, *kr.Status.ToVersion, kr.Status.Attempt),
-		ToVersion: *kr.Status.ToVersion, Strategy: kr.Status.Strategy, Shards: kr.Status.Shards,
-	})
-	err = r.Client.Create(ctx, job)
-	if !apierrors.IsAlreadyExists(err) {
-		return err
-	}
-	// The cache does not have it: made by the last pass, or not ours at all.
-	existing := &batchv1.Job{}
-	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(job), existing); err != nil {
-		return err
-	}
-	if !metav1.IsControlledBy(existing, kr) {
-		return r.fail(ctx, kr, parent, foreignJob(job.Name))
-	}
-	return apierrors.NewConflict(batchv1.Resource("jobs"), job.Name, fmt.Errorf("the cache does not have it yet"))
 }
+
+func recordReencryptJob(s *v1alpha1.KeyRotationStatus, uid types.UID) {
+	s.ReencryptJobUID = string(uid)
+}
+
+func recordVerifyJob(s *v1alpha1.KeyRotationStatus, uid types.UID) { s.VerifyJobUID = string(uid) }
 
 // maxRetirements that a SecureNotes can hold.
 const maxRetirements = 64

@@ -7,8 +7,9 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -146,10 +147,10 @@ func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (obs
 		return o, nil
 	}
 	if kr.Status.ToVersion != nil {
-		if o.reencrypt, err = r.job(ctx, kr, operand.ReencryptJobName(parent.Name, *kr.Status.ToVersion, kr.Status.Attempt)); err != nil {
+		if o.reencrypt, err = ReadOutcome(ctx, r.Client, r.reencryptJob(kr, parent)); err != nil {
 			return o, err
 		}
-		if o.verify, err = r.job(ctx, kr, operand.VerifyJobName(parent.Name, *kr.Status.ToVersion, kr.Status.Attempt)); err != nil {
+		if o.verify, err = ReadOutcome(ctx, r.Client, r.verifyJob(kr, parent)); err != nil {
 			return o, err
 		}
 		o.retirementRecorded = retirementRecorded(parent, *kr.Status.ToVersion)
@@ -179,25 +180,34 @@ func (r *Reconciler) same(ctx context.Context, reader client.Reader, kr *v1alpha
 	return same, nil
 }
 
-func (r *Reconciler) job(ctx context.Context, kr *v1alpha1.KeyRotation, name string) (JobOutcome, error) {
-	return ReadOutcome(ctx, r.Client, client.ObjectKey{Namespace: kr.Namespace, Name: name}, kr)
+// reencryptJob and verifyJob are the Jobs of the current attempt.
+func (r *Reconciler) reencryptJob(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) Expected {
+	return r.expected(kr, parent, operand.ReencryptJobName, kr.Status.ReencryptJobUID, operand.ReencryptJob)
 }
 
-// ReadOutcome reads a Job and, when it failed, its pods.
-func ReadOutcome(ctx context.Context, reader client.Reader, key client.ObjectKey, owner client.Object) (JobOutcome, error) {
-	job := &batchv1.Job{}
-	err := reader.Get(ctx, key, job)
-	if apierrors.IsNotFound(err) {
-		return Outcome(nil, owner.GetUID(), nil), nil
-	}
-	if err != nil {
-		return JobOutcome{}, err
-	}
-	pods := &corev1.PodList{}
-	if err := reader.List(ctx, pods, client.InNamespace(key.Namespace), client.MatchingLabels{batchv1.JobNameLabel: key.Name}); err != nil {
-		return JobOutcome{}, err
-	}
-	return Outcome(job, owner.GetUID(), pods.Items), nil
+func (r *Reconciler) verifyJob(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) Expected {
+	return r.expected(kr, parent, operand.VerifyJobName, kr.Status.VerifyJobUID, operand.VerifyJob)
+}
+
+type (
+	jobBuilder func(*v1alpha1.SecureNotes, operand.Environment, operand.Work) *batchv1.Job
+	jobName    func(name string, to int64, attempt int32) string
+)
+
+func (r *Reconciler) expected(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, name jobName, recorded string, build jobBuilder) Expected {
+	key := client.ObjectKey{Namespace: kr.Namespace, Name: name(parent.Name, *kr.Status.ToVersion, kr.Status.Attempt)}
+	return Expected{Key: key, Owner: kr, Recorded: types.UID(recorded), Build: func() (*batchv1.Job, error) {
+		vault, _, err := r.vaultOf(parent)
+		if err != nil {
+			return nil, err
+		}
+		env := r.Environment
+		env.Connection, env.DeploymentID = vault.Connection(), parent.Status.DeploymentID
+		return build(parent, env, operand.Work{
+			Owner: metav1.NewControllerRef(kr, v1alpha1.GroupVersion.WithKind("KeyRotation")), Name: key.Name,
+			ToVersion: *kr.Status.ToVersion, Strategy: kr.Status.Strategy, Shards: kr.Status.Shards,
+		}), nil
+	}}
 }
 
 func (r *Reconciler) vaultOf(parent *v1alpha1.SecureNotes) (Vault, string, error) {

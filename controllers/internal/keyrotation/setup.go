@@ -41,7 +41,8 @@ func (r *Reconciler) unended(ctx context.Context, object client.Object) []reconc
 // and a Compromise that begins supersedes the one at work.
 func (r *Reconciler) siblings(ctx context.Context, object client.Object) []reconcile.Request {
 	kr, ok := object.(*v1alpha1.KeyRotation)
-	if !ok || !(Ended(kr) || (started(kr) && compromise(kr))) {
+	begins := ok && started(kr) && compromise(kr)
+	if !ok || (!Ended(kr) && !begins) {
 		return nil
 	}
 	return r.requests(ctx, kr.Namespace, kr.Spec.SecureNotesRef.Name, kr.Name)

@@ -91,6 +91,7 @@ func setFailed(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, d decisi
 func setRetried(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
 	s.LastHandledRetryRequest = kr.Annotations[v1alpha1.AnnotationRetryRequestedAt]
 	s.StartTime, s.CompletionTime, s.Progress = nil, nil, nil
+	s.ReencryptJobUID, s.VerifyJobUID = "", ""
 	s.Attempt++
 	// All steps run again: what failed may have been the verification of the one before.
 	for _, kind := range []string{v1alpha1.ConditionFailed, v1alpha1.ConditionStalled, v1alpha1.ConditionReencrypted, v1alpha1.ConditionVerified} {

@@ -7,8 +7,8 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
@@ -25,7 +25,7 @@ const retirementRetry = 15 * time.Minute
 // more, in a fresh process, and only then is min_decryption_version raised. It is the only code that
 // raises it.
 func (r *Reconciler) retirement(ctx context.Context, s *scope) error {
-	if s.key == nil || s.sn.Status.MasterKey == nil {
+	if s.key == nil || s.sn.Status.MasterKey == nil || !s.connected || !s.keyed {
 		return nil
 	}
 	entry := dueRetirement(s)
@@ -36,21 +36,21 @@ func (r *Reconciler) retirement(ctx context.Context, s *scope) error {
 	if err := r.removeRetireJobs(ctx, s, name); err != nil {
 		return err
 	}
-	outcome, err := keyrotation.ReadOutcome(ctx, r.Client, client.ObjectKey{Namespace: s.sn.Namespace, Name: name}, s.sn)
+	expected := retireJob(s, entry, name)
+	outcome, err := keyrotation.ReadOutcome(ctx, r.Client, expected)
 	if err != nil {
 		return err
 	}
+	if outcome.UID != "" {
+		entry.JobUID = string(outcome.UID)
+	}
 	switch outcome.Phase {
 	case keyrotation.JobAbsent:
-		return r.createRetireJob(ctx, s, entry, name)
+		return r.createRetireJob(ctx, s, entry, expected)
 	case keyrotation.JobComplete:
 		return r.retire(ctx, s, entry.ToVersion)
 	case keyrotation.JobFailed, keyrotation.JobForeign:
-		message := outcome.Message
-		if outcome.Phase == keyrotation.JobForeign {
-			message = foreignRetireJob(name)
-		}
-		r.postpone(s, entry, message)
+		r.postpone(s, entry, outcome.Message)
 	default:
 		s.wake(jitter.Longer(retryInterval))
 	}
@@ -72,39 +72,36 @@ func dueRetirement(s *scope) *v1alpha1.PendingRetirement {
 	return due
 }
 
-func foreignRetireJob(name string) string {
-	return "a Job named " + name + " exists and is not this object's: delete it"
+// retireJob is the verification before a retirement. Which Job of its name is believed, and why, is in
+// the keyrotation package's comment.
+func retireJob(s *scope, entry *v1alpha1.PendingRetirement, name string) keyrotation.Expected {
+	key := client.ObjectKey{Namespace: s.sn.Namespace, Name: name}
+	return keyrotation.Expected{Key: key, Owner: s.sn, Recorded: types.UID(entry.JobUID), Build: func() (*batchv1.Job, error) {
+		return operand.VerifyJob(s.sn, s.env, operand.Work{
+			Owner: metav1.NewControllerRef(s.sn, v1alpha1.GroupVersion.WithKind("SecureNotes")), Name: name, ToVersion: entry.ToVersion,
+			// Only what wraps is at stake: no key may be left under a version that stops decrypting.
+			Strategy: v1alpha1.StrategyRewrap,
+		}), nil
+	}}
 }
 
-func (r *Reconciler) createRetireJob(ctx context.Context, s *scope, entry *v1alpha1.PendingRetirement, name string) error {
-	if !s.connected || !s.keyed {
+func (r *Reconciler) createRetireJob(ctx context.Context, s *scope, entry *v1alpha1.PendingRetirement, expected keyrotation.Expected) error {
+	if err := operand.CheckResources(s.sn); err != nil {
+		r.postpone(s, entry, err.Error())
 		return nil
 	}
-	if operand.CheckResources(s.sn) != nil {
-		// Said by WorkloadReady; a change of the spec brings the object back here.
-		return nil
-	}
-	job := operand.VerifyJob(s.sn, s.env, operand.Work{
-		Owner: metav1.NewControllerRef(s.sn, v1alpha1.GroupVersion.WithKind("SecureNotes")), Name: name, ToVersion: entry.ToVersion,
-		// Only what wraps is at stake: no key may be left under a version that stops decrypting.
-		Strategy: v1alpha1.StrategyRewrap,
-	})
-	err := r.Client.Create(ctx, job)
-	if !apierrors.IsAlreadyExists(err) {
+	uid, foreign, err := expected.Create(ctx, r.Client, r.Live)
+	switch {
+	case err != nil:
 		return err
+	case foreign != "":
+		r.postpone(s, entry, foreign)
+	case uid != "":
+		entry.JobUID = string(uid)
+	default:
+		// Its arrival in the cache brings the object back here.
+		s.wake(jitter.Longer(retryInterval))
 	}
-	// The cache does not have it: made by the last pass, or not ours, or without the labels that the
-	// cache goes by.
-	existing := &batchv1.Job{}
-	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(job), existing); err != nil {
-		return client.IgnoreNotFound(err)
-	}
-	if !metav1.IsControlledBy(existing, s.sn) || existing.Labels[operand.LabelManagedBy] != operand.ManagedBy {
-		r.postpone(s, entry, foreignRetireJob(name))
-		return nil
-	}
-	// Its arrival in the cache brings the object back here.
-	s.wake(jitter.Longer(retryInterval))
 	return nil
 }
 
@@ -136,6 +133,7 @@ func (r *Reconciler) retire(ctx context.Context, s *scope, to int64) error {
 func (r *Reconciler) postpone(s *scope, entry *v1alpha1.PendingRetirement, message string) {
 	entry.Message = fmt.Sprintf("attempt %d: %s", max(entry.Attempt, 1), message)
 	entry.Attempt = max(entry.Attempt, 1) + 1
+	entry.JobUID = ""
 	entry.Due = metav1.NewTime(s.now.Add(retirementRetry))
 	s.wake(retirementRetry)
 	r.Recorder.Eventf(s.sn, nil, corev1.EventTypeWarning, "RetirementFailed", "Retire", "%s", entry.Message)

@@ -191,20 +191,31 @@ func TestRetirementThatFailsIsPostponed(t *testing.T) {
 // against every second.
 func TestRetirementBehindAForeignJob(t *testing.T) {
 	ours := metav1.NewControllerRef(object(), v1alpha1.GroupVersion.WithKind("SecureNotes"))
+	asMade := func(*batchv1.Job) {}
 	theirs := metav1.NewControllerRef(&v1alpha1.SecureNotes{ObjectMeta: metav1.ObjectMeta{Name: "other", UID: "other-uid"}}, v1alpha1.GroupVersion.WithKind("SecureNotes"))
 	for name, tc := range map[string]struct {
 		meta    metav1.ObjectMeta
+		change  func(*batchv1.Job)
 		attempt int32
 		wake    time.Duration
 	}{
-		"nobody's":           {metav1.ObjectMeta{}, 2, retirementRetry},
-		"somebody else's":    {metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*theirs}, Labels: operand.Labels(object(), operand.ComponentVerify)}, 2, retirementRetry},
-		"without our labels": {metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}}, 2, retirementRetry},
-		"of the last pass":   {metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}, Labels: operand.Labels(object(), operand.ComponentVerify)}, 1, retryInterval},
+		"nobody's":           {metav1.ObjectMeta{}, asMade, 2, retirementRetry},
+		"somebody else's":    {metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*theirs}, Labels: operand.Labels(object(), operand.ComponentVerify)}, asMade, 2, retirementRetry},
+		"without our labels": {metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}}, asMade, 2, retirementRetry},
+		"of the last pass":   {metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}, Labels: operand.Labels(object(), operand.ComponentVerify)}, asMade, 1, retryInterval},
+		"that does nothing": {metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}, Labels: operand.Labels(object(), operand.ComponentVerify)},
+			func(job *batchv1.Job) { job.Spec.Template.Spec.Containers[0].Command = []string{"true"} }, 2, retirementRetry},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.meta.Name, tc.meta.Namespace = operand.RetireJobName("notes", 2, 1), "demo"
-			r := reconciler(t, &fakeVault{}, &batchv1.Job{ObjectMeta: tc.meta})
+			s := healthy(dueAt(2))
+			job, err := retireJob(s, &s.sn.Status.MasterKey.PendingRetirements[0], tc.meta.Name).Build()
+			if err != nil {
+				t.Fatal(err)
+			}
+			job.ObjectMeta = tc.meta
+			tc.change(job)
+			r := reconciler(t, &fakeVault{}, job)
 			// The cache has no Jobs at all.
 			r.Client = interceptor.NewClient(r.Client.(client.WithWatch), interceptor.Funcs{
 				Get: func(ctx context.Context, w client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
@@ -215,7 +226,6 @@ func TestRetirementBehindAForeignJob(t *testing.T) {
 				},
 				List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return nil },
 			})
-			s := healthy(dueAt(2))
 			if err := r.retirement(t.Context(), s); err != nil {
 				t.Fatal(err)
 			}
@@ -223,7 +233,7 @@ func TestRetirementBehindAForeignJob(t *testing.T) {
 			if entry.Attempt != tc.attempt || s.requeue < tc.wake {
 				t.Errorf("attempt %d, woken after %s", entry.Attempt, s.requeue)
 			}
-			if entry.Attempt > 1 && !strings.Contains(entry.Message, "Job named notes-retire-v2-1 exists and is not") {
+			if entry.Attempt > 1 && !strings.Contains(entry.Message, "Job notes-retire-v2-1") {
 				t.Errorf("the message is %q", entry.Message)
 			}
 		})
@@ -305,5 +315,31 @@ func TestRotationOfTheSameName(t *testing.T) {
 				t.Errorf("%+v", s.rotationFinding)
 			}
 		})
+	}
+}
+
+// TestResourcesThatCannotBeRead start no pod: the Deployment is left as it is, and the retirement's Job
+// waits.
+func TestResourcesThatCannotBeRead(t *testing.T) {
+	r := reconciler(t, &fakeVault{})
+	s := healthy(dueAt(2), func(s *scope) {
+		s.configHash, s.deployment = "hash", nil
+		s.sn.Spec.Resources = &v1alpha1.Resources{Limits: map[string]v1alpha1.Quantity{"cpu": "1e1.5"}}
+	})
+	// Without an Applier: to apply anything would panic.
+	for _, do := range []phase{r.workload, r.retirement} {
+		if err := do(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s.childTrouble.reason != v1alpha1.ReasonInvalidResources || !strings.Contains(s.childTrouble.message, `spec.resources.limits of "cpu"`) {
+		t.Errorf("%+v", s.childTrouble)
+	}
+	jobs := &batchv1.JobList{}
+	if err := r.Client.List(t.Context(), jobs); err != nil || len(jobs.Items) != 0 {
+		t.Errorf("%v, %d Jobs", err, len(jobs.Items))
+	}
+	if entry := s.sn.Status.MasterKey.PendingRetirements[0]; entry.Attempt != 2 || !strings.Contains(entry.Message, "spec.resources") {
+		t.Errorf("%+v", entry)
 	}
 }

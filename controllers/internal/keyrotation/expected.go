@@ -1,0 +1,95 @@
+package keyrotation
+
+import (
+	"context"
+	"fmt"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// Expected says which Job is believed. A name, labels and an owner reference can be written by whoever
+// may create Jobs in the namespace; the UID of the Job that was made cannot.
+type Expected struct {
+	Key client.ObjectKey
+	// Owner controls the Job.
+	Owner client.Object
+	// Recorded is the UID that was written down when the Job was made; empty when the operator died
+	// between the two. Only then is the Job compared with what Build makes, because an operator's
+	// upgrade changes what it would make.
+	Recorded types.UID
+	Build    func() (*batchv1.Job, error)
+}
+
+// Foreign says why a Job is not the expected one, with what to do; empty: it is.
+func (e Expected) Foreign(job *batchv1.Job) (string, error) {
+	if !metav1.IsControlledBy(job, e.Owner) || job.Labels[operand.LabelManagedBy] != operand.ManagedBy {
+		return fmt.Sprintf("Job %s exists and does not belong to %s: delete it", job.Name, e.Owner.GetName()), nil
+	}
+	if e.Recorded != "" {
+		if job.UID != e.Recorded {
+			return fmt.Sprintf("Job %s is not the one that the operator made, but another of its name: delete it", job.Name), nil
+		}
+		return "", nil
+	}
+	built, err := e.Build()
+	if err != nil {
+		return "", err
+	}
+	if difference := operand.Difference(built, job); difference != "" {
+		return fmt.Sprintf("Job %s is not as the operator makes it, but differs in its %s: delete it", job.Name, difference), nil
+	}
+	return "", nil
+}
+
+// Create makes the Job and gives its UID, to be written down at once. When there is one already that the
+// cache does not show, it says why that is foreign; if it is not, both are empty, and the cache will
+// soon have it.
+func (e Expected) Create(ctx context.Context, writer client.Writer, live client.Reader) (uid types.UID, foreign string, err error) {
+	job, err := e.Build()
+	if err != nil {
+		return "", "", err
+	}
+	err = writer.Create(ctx, job)
+	if !apierrors.IsAlreadyExists(err) {
+		return job.UID, "", err
+	}
+	existing := &batchv1.Job{}
+	if err := live.Get(ctx, e.Key, existing); err != nil {
+		return "", "", err
+	}
+	foreign, err = e.Foreign(existing)
+	return "", foreign, err
+}
+
+// ReadOutcome reads a Job and, when it failed, its pods.
+func ReadOutcome(ctx context.Context, reader client.Reader, expected Expected) (JobOutcome, error) {
+	job := &batchv1.Job{}
+	err := reader.Get(ctx, expected.Key, job)
+	if apierrors.IsNotFound(err) {
+		return Outcome(nil, expected.Owner.GetUID(), nil), nil
+	}
+	if err != nil {
+		return JobOutcome{}, err
+	}
+	foreign, err := expected.Foreign(job)
+	if err != nil {
+		return JobOutcome{}, err
+	}
+	if foreign != "" {
+		return JobOutcome{Name: job.Name, Phase: JobForeign, Message: foreign}, nil
+	}
+	pods := &corev1.PodList{}
+	if err := reader.List(ctx, pods, client.InNamespace(expected.Key.Namespace), client.MatchingLabels{batchv1.JobNameLabel: expected.Key.Name}); err != nil {
+		return JobOutcome{}, err
+	}
+	outcome := Outcome(job, expected.Owner.GetUID(), pods.Items)
+	outcome.UID = job.UID
+	return outcome, nil
+}

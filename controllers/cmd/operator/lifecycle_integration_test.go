@@ -35,6 +35,7 @@ func TestOperator(t *testing.T) {
 	t.Run("conditions", func(t *testing.T) { testConditions(t, c) })
 	t.Run("rotation", func(t *testing.T) { testRotation(t, c) })
 	t.Run("failed rotation", func(t *testing.T) { testFailedRotation(t, c) })
+	t.Run("compromise", func(t *testing.T) { testCompromise(t, c) })
 	t.Run("requests", func(t *testing.T) { testRequests(t, c) })
 	t.Run("embedded", func(t *testing.T) { testEmbedded(t, c) })
 	t.Run("deletion", func(t *testing.T) { testDeletion(t, c) })

@@ -22,7 +22,7 @@ CHART := charts/securenotes-operator
 # Every Go module that is ours; tools that are only pinned have no code to check.
 MODULES := . hack/kind hack/tools/cert-manager hack/tools/volume-provisioner
 # Build tags under which code is checked, so that tests of every suite are.
-TAGS := integration,e2e
+TAGS := integration,e2e,bench
 
 ##@ Use
 
@@ -60,6 +60,11 @@ test-integration: $(KIND) ## run the tests against a real API server, Vault and 
 .PHONY: test-e2e
 test-e2e: $(KIND) ## run the end-to-end tests on the real cluster; ARGS="-run ..."
 	@exec $(KIND) test e2e $(if $(ARGS),-- $(ARGS))
+
+.PHONY: bench
+bench: $(KIND) ## measure the service against its peers on this machine, and print a table
+	@SECURENOTES_TEST_VAULT=$(call tool,vault) SECURENOTES_TEST_POSTGRES=/usr/lib/postgresql/15/bin \
+	  go test -tags bench -count 1 -v -run TestBench ./hack/bench
 
 ##@ Check
 

@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"time"
 
 	"github.com/securenotes/securenotes/hack/kind/internal/deploy"
 	"github.com/securenotes/securenotes/hack/kind/internal/docker"
 	"github.com/securenotes/securenotes/hack/kind/internal/kube"
+	"github.com/securenotes/securenotes/hack/kind/internal/toolchain"
 	"github.com/securenotes/securenotes/hack/kind/internal/tour"
 )
 
@@ -109,7 +111,7 @@ func (a *app) nextSteps() {
 SecureNotes is up after %s at %s
 
 Try next:
-  export KUBECONFIG=%s
+  export KUBECONFIG=%s PATH=%s:$PATH
   kubectl -n %s get securenotes,keyrotations
   kubectl -n %s describe securenotes %s
   curl --cacert %s -H 'Content-Type: application/json' \
@@ -119,6 +121,6 @@ Try next:
   kubectl -n %s annotate securenotes %s securenotes.dev/rotate-requested-at=$(date +%%s) --overwrite
   make test     run the test suites against it
   make down     remove all of it`,
-		a.Elapsed(), deploy.URL, a.layout.Kubeconfig(), deploy.Namespace, deploy.Namespace, deploy.Name,
+		a.Elapsed(), deploy.URL, a.layout.Kubeconfig(), filepath.Dir(a.tools.Path(toolchain.Kubectl)), deploy.Namespace, deploy.Namespace, deploy.Name,
 		a.layout.CA(), deploy.URL, a.layout.CA(), deploy.URL, deploy.Namespace, deploy.Name)
 }

@@ -28,7 +28,8 @@ func (v *Vault) CreateTransitKey(t testing.TB) *TransitKey {
 		Address: v.Address, CAFile: v.CAFile, AuthMount: "jwt", Role: config.RoleAPI,
 		TokenFile:    filepath.Join(t.TempDir(), "token"),
 		TransitMount: "transit", TransitKey: config.TransitKeyName("test", "ns", "name"),
-		KVMount: "secret", KVPath: config.KVPath("test", "ns", "name"),
+		AuditKey: config.AuditKeyName("test", "ns", "name"),
+		KVMount:  "secret", KVPath: config.KVPath("test", "ns", "name"),
 	}}
 	token, publicKey := signedToken(t)
 	if err := os.WriteFile(key.Config.TokenFile, []byte(token), 0o600); err != nil {
@@ -38,6 +39,7 @@ func (v *Vault) CreateTransitKey(t testing.TB) *TransitKey {
 	for _, operation := range []string{"encrypt", "decrypt", "rewrap"} {
 		policy += fmt.Sprintf("path \"transit/%s/%s\" { capabilities = [\"update\"] }\n", operation, key.Config.TransitKey)
 	}
+	policy += fmt.Sprintf("path \"transit/sign/%s\" { capabilities = [\"update\"] }\n", key.Config.AuditKey)
 	policy += fmt.Sprintf("path \"secret/data/%s/*\" { capabilities = [\"read\"] }\n", key.Config.KVPath)
 	must := func(what string, err error) {
 		t.Helper()
@@ -60,6 +62,7 @@ func (v *Vault) CreateTransitKey(t testing.TB) *TransitKey {
 		"token_policies": []string{"api"}, "token_ttl": "15m",
 	})
 	write("transit/keys/"+key.Config.TransitKey, map[string]any{"type": "aes256-gcm96", "derived": true})
+	write("transit/keys/"+key.Config.AuditKey, map[string]any{"type": "ed25519"})
 	return key
 }
 

@@ -11,10 +11,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/accounts"
@@ -78,6 +80,8 @@ func serveCommand() *cobra.Command {
 // serve answers probes at once, and the API as soon as database and keys are there. It ends when ctx
 // does.
 func serve(ctx context.Context, c *config.Config, drain time.Duration, log *slog.Logger) error {
+	// The certificate watcher is controller-runtime's and logs through its global logger.
+	ctrllog.SetLogger(logr.FromSlogHandler(log.Handler()))
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	probes := server.NewProbes("starting")

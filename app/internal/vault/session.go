@@ -48,8 +48,12 @@ func NewSession(c config.Vault) (*Session, error) {
 	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
 	transport.MaxIdleConnsPerHost = 16
 	client, err := api.NewClient(&api.Config{
-		Address:    c.Address,
-		HttpClient: &http.Client{Transport: transport, Timeout: callTimeout},
+		Address: c.Address,
+		HttpClient: &http.Client{
+			Transport: transport, Timeout: callTimeout,
+			// The API's client follows Vault's own redirects; net/http would follow any, with the token.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
 		// A retry is the caller's: it knows how long its user can wait.
 		MaxRetries: 0,
 	})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
 // finalize does what deletionPolicy asks for and removes the finalizer, last of all. done says that
@@ -37,6 +38,9 @@ func (r *Reconciler) shred(ctx context.Context, s *scope) (bool, error) {
 		return true, nil
 	}
 	vault, err := r.connect(s)
+	if vaultadmin.ProblemOf(err) == vaultadmin.UnknownConnection && s.sn.Status.DeploymentID == "" {
+		return true, nil // it never had a Vault, so there is nothing to destroy
+	}
 	if err == nil {
 		err = vault.Shred(ctx, deploymentOf(s))
 	}

@@ -126,7 +126,7 @@ func ofDatabase(reason string) bool {
 func databaseFinding(sn *v1alpha1.SecureNotes, report podReport) finding {
 	switch {
 	case report.termination != nil && ofDatabase(report.termination.Reason):
-		return bad(report.termination.Reason, report.termination.Message+" ("+databaseName(sn)+")")
+		return bad(report.termination.Reason, report.termination.Message+" ("+databaseName(sn)+")"+databaseNextStep(sn, report.termination))
 	case report.ready:
 		return good(v1alpha1.ReasonReady, "the service has opened its database")
 	case report.migrated:
@@ -134,6 +134,27 @@ func databaseFinding(sn *v1alpha1.SecureNotes, report podReport) finding {
 	default:
 		return unknown(v1alpha1.ReasonProgressing, "no pod has reported yet ("+databaseName(sn)+")")
 	}
+}
+
+// databaseNextStep says what to do; empty where the message does.
+func databaseNextStep(sn *v1alpha1.SecureNotes, t *config.Termination) string {
+	if operand.IsEmbedded(sn) {
+		return ""
+	}
+	ref := sn.Spec.Database.Postgres.URISecretRef
+	switch {
+	case t.Reason == config.ReasonDatabaseSecretMissing && strings.Contains(t.Message, "CA file"):
+		return ": create the Secret that spec.database.postgres.caSecretRef names, with the PEM certificates of the database's authority"
+	case t.Reason == config.ReasonDatabaseSecretMissing:
+		return fmt.Sprintf(": create Secret %s with key %s, postgres://USER:PASSWORD@HOST:5432/DATABASE", ref.Name, ref.Key)
+	case strings.Contains(t.Message, "unknown authority"):
+		return ": set spec.database.postgres.caSecretRef to the certificates of the database's authority"
+	case t.Reason == config.ReasonDatabaseUnreachable:
+		return ": check the host and the port in the Secret, and that the pods can reach them"
+	case t.Reason == config.ReasonDatabaseAuthenticationFailed:
+		return ": correct the user or the password in the Secret"
+	}
+	return ""
 }
 
 // databaseName says where to look, in names only.

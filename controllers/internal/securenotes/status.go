@@ -127,7 +127,7 @@ func setSummary(sn *v1alpha1.SecureNotes, status *v1alpha1.SecureNotesStatus) {
 	meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionReconciling)
 	meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionStalled)
 	if sn.DeletionTimestamp != nil {
-		setCondition(sn, status, v1alpha1.ConditionReady, bad(v1alpha1.ReasonDeleting, "is being deleted"))
+		setCondition(sn, status, v1alpha1.ConditionReady, bad(v1alpha1.ReasonDeleting, deletionMessage(status)))
 		return
 	}
 	for _, kind := range summed {
@@ -146,7 +146,8 @@ func setSummary(sn *v1alpha1.SecureNotes, status *v1alpha1.SecureNotesStatus) {
 	setCondition(sn, status, v1alpha1.ConditionReady, good(v1alpha1.ReasonReady, "the service answers at "+status.URL))
 }
 
-// suspend leaves the last known state standing: nothing is looked at.
+// suspend leaves the last known state standing: nothing is looked at. The rotations' health says so,
+// because a requested rotation waits, and no other condition would tell why.
 func suspend(sn *v1alpha1.SecureNotes, status *v1alpha1.SecureNotesStatus) {
 	meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionReconciling)
 	meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionStalled)
@@ -155,4 +156,14 @@ func suspend(sn *v1alpha1.SecureNotes, status *v1alpha1.SecureNotesStatus) {
 			setCondition(sn, status, kind, unknown(v1alpha1.ReasonSuspended, "spec.suspend is true"))
 		}
 	}
+	setCondition(sn, status, v1alpha1.ConditionKeyRotationHealthy, unknown(v1alpha1.ReasonSuspended,
+		"spec.suspend is true: nothing is changed or looked at, and rotations wait, until it is false"))
+}
+
+// deletionMessage says what the deletion waits for, when it waits for Vault.
+func deletionMessage(status *v1alpha1.SecureNotesStatus) string {
+	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionVaultReady); c != nil && c.Status == metav1.ConditionFalse {
+		return "is being deleted: " + c.Message
+	}
+	return "is being deleted"
 }

@@ -1,0 +1,202 @@
+//go:build bench
+
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/crypto/bcrypt"
+)
+
+const (
+	// concurrency is how many clients ask at once, of the service and of its peers alike.
+	concurrency = 16
+	// period is how long each measurement takes.
+	period = 8 * time.Second
+	// noteSize is of a note's content, in bytes.
+	noteSize = 1024
+)
+
+// measured is one measurement: how often work was done in a second, and how long one took.
+type measured struct {
+	rate     float64
+	p50, p99 time.Duration
+}
+
+// measure has clients do work for the period, after a tenth of it to warm up.
+func measure(t *testing.T, clients int, work func(client, i int) error) measured {
+	t.Helper()
+	run := func(period time.Duration) (took []time.Duration, elapsed time.Duration) {
+		var mu sync.Mutex
+		var all sync.WaitGroup
+		start := time.Now()
+		for client := range clients {
+			all.Go(func() {
+				var own []time.Duration
+				for i := 0; time.Since(start) < period; i++ {
+					at := time.Now()
+					if err := work(client, i); err != nil {
+						t.Error(err)
+						return
+					}
+					own = append(own, time.Since(at))
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				took = append(took, own...)
+			})
+		}
+		all.Wait()
+		return took, time.Since(start)
+	}
+	run(period / 10)
+	took, elapsed := run(period)
+	if t.Failed() || len(took) == 0 {
+		t.FailNow()
+	}
+	slices.Sort(took)
+	return measured{
+		rate: float64(len(took)) / elapsed.Seconds(),
+		p50:  took[len(took)/2], p99: took[len(took)*99/100],
+	}
+}
+
+// pgbench runs a script of PostgreSQL's own load generator at the same concurrency.
+func (s *service) pgbench(t *testing.T, script string) float64 {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "script.sql")
+	if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(filepath.Join(os.Getenv("SECURENOTES_TEST_POSTGRES"), "pgbench"), "--no-vacuum", "--protocol=prepared",
+		"--client", strconv.Itoa(concurrency), "--jobs", strconv.Itoa(runtime.NumCPU()), "--time", strconv.Itoa(int(period.Seconds())),
+		"--file", file, s.uri)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("pgbench: %v: %s", err, out)
+	}
+	match := regexp.MustCompile(`tps = ([0-9.]+)`).FindSubmatch(out)
+	if match == nil {
+		t.Fatalf("pgbench printed no rate: %s", out)
+	}
+	rate, err := strconv.ParseFloat(string(match[1]), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rate
+}
+
+// TestBench prints the table.
+func TestBench(t *testing.T) {
+	s := startService(t)
+	var table strings.Builder
+	out := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(out, "work\tours /s\tp50\tp99\tpeer\tpeer /s\tratio\tgoal\tCPU of the service\tmemory")
+	row := func(work string, m measured, peer string, peerRate, goal float64, cpu time.Duration, memory int64) {
+		fmt.Fprintf(out, "%s\t%.0f\t%.1f ms\t%.1f ms\t%s\t%.0f\t%.2f\t%.2f\t%.2f cores\t%d MiB\n", work, m.rate,
+			float64(m.p50.Microseconds())/1000, float64(m.p99.Microseconds())/1000, peer, peerRate, m.rate/peerRate, goal,
+			cpu.Seconds()/(period*11/10).Seconds(), memory)
+	}
+	ours := func(clients int, work func(client, i int) error) (measured, time.Duration, int64) {
+		before, _ := s.usage(t)
+		m := measure(t, clients, work)
+		after, memory := s.usage(t)
+		return m, after - before, memory
+	}
+
+	users := make([]string, concurrency)
+	credentials := func(client int) string {
+		return fmt.Sprintf(`{"username":"bench-user-%d","password":"correct horse battery"}`, client)
+	}
+	for client := range users {
+		if _, err := s.call("POST", "/api/auth/register", "", credentials(client), 201); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := s.call("POST", "/api/auth/login", "", credentials(client), 200)
+		if err != nil {
+			t.Fatal(err)
+		}
+		users[client] = answer["token"].(string)
+	}
+
+	const hashes = 8
+	start := time.Now()
+	for range hashes {
+		if _, err := bcrypt.GenerateFromPassword([]byte("correct horse battery"), bcryptCost); err != nil {
+			t.Fatal(err)
+		}
+	}
+	oneHash := time.Since(start) / hashes
+	logins, cpu, memory := ours(2*runtime.NumCPU(), func(client, _ int) error {
+		_, err := s.call("POST", "/api/auth/login", "", credentials(client), 200)
+		return err
+	})
+	row("login", logins, "cores / bcrypt", float64(runtime.NumCPU())/oneHash.Seconds(), 0.95, cpu, memory)
+
+	note := `{"content":"` + strings.Repeat("x", noteSize) + `"}`
+	ids := make([]string, concurrency)
+	create, cpu, memory := ours(concurrency, func(client, _ int) error {
+		answer, err := s.call("POST", "/api/notes", users[client], note, 201)
+		if err == nil {
+			ids[client] = answer["id"].(string)
+		}
+		return err
+	})
+	owner, key, id := s.anyNote(t)
+	row("create", create, "pgbench INSERT", s.pgbench(t, fmt.Sprintf(`INSERT INTO notes (owner, id, key_id, revision, content, created_at, updated_at)
+		VALUES ('%s', gen_random_uuid(), '%s', 1, decode('01' || repeat('ab', %d), 'hex'), 0, 0);`, owner, key, noteSize+28)), 0.8, cpu, memory)
+	read, cpu, memory := ours(concurrency, func(client, _ int) error {
+		_, err := s.call("GET", "/api/notes/"+ids[client], users[client], "", 200)
+		return err
+	})
+	row("read", read, "pgbench SELECT", s.pgbench(t, fmt.Sprintf(`SELECT n.*, k.wrapped FROM sessions s
+		LEFT JOIN notes n ON n.owner = s.owner AND n.id = '%s' LEFT JOIN owner_keys k ON k.owner = n.owner AND k.id = n.key_id
+		WHERE s.owner = '%s' LIMIT 1;`, id, owner)), 0.5, cpu, memory)
+
+	kv := s.vault.Client(t).KVv2("secret")
+	data := map[string]any{"content": strings.Repeat("x", noteSize)}
+	write := measure(t, concurrency, func(client, i int) error {
+		_, err := kv.Put(context.Background(), fmt.Sprintf("bench/%d/%d", client, i), data)
+		return err
+	})
+	row("create", create, "Vault KV v2 write", write.rate, 3, cpu, memory)
+	get := measure(t, concurrency, func(client, _ int) error {
+		_, err := kv.Get(context.Background(), fmt.Sprintf("bench/%d/0", client))
+		return err
+	})
+	row("read", read, "Vault KV v2 read", get.rate, 2, cpu, memory)
+
+	if err := out.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Printf("\n%d clients, %s each, notes of %d bytes, %d cores shared by clients, service and peers\n\n%s\n",
+		concurrency, period, noteSize, runtime.NumCPU(), table.String())
+}
+
+// anyNote is some owner with an active key and a note under it.
+func (s *service) anyNote(t *testing.T) (owner, key, id string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if err := conn.QueryRow(t.Context(), "SELECT owner::text, key_id, id::text FROM notes LIMIT 1").Scan(&owner, &key, &id); err != nil {
+		t.Fatal(err)
+	}
+	return owner, key, id
+}

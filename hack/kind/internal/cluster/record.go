@@ -55,7 +55,7 @@ func Foreign(ctx context.Context, l layout.Layout, alive *docker.Docker) (string
 	if err != nil || !found || r.Checkout == l.Root || alive == nil {
 		return "", err
 	}
-	if _, err := os.Stat(r.Checkout); err != nil {
+	if _, err := os.Stat(r.Checkout); errors.Is(err, os.ErrNotExist) {
 		return "", nil // its checkout is gone: somebody has to clean up
 	}
 	running, err := alive.Command("ps", "--quiet", "--filter", "label=io.x-k8s.kind.cluster="+layout.ClusterName).Output(ctx)

@@ -368,6 +368,28 @@ func TestRewrappedKeysAreStaleForReencrypt(t *testing.T) {
 	})
 }
 
+// damage changes a bit of one of the owner's sealed values, and returns where.
+func (w *world) damage(t *testing.T, to int, owner string) (table store.SealedTable, keyID string) {
+	t.Helper()
+	tables, _, err := w.db.SealedColumns(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, _, err := w.db.CurrentKey(ctx, owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := w.db.SealedRows(ctx, tables[0], owner, key.ID, "", 1)
+	if err != nil || len(rows) != 1 {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	rows[0].Values[0][20] ^= 1
+	if _, err := w.db.ReplaceSealed(ctx, to, tables[0], owner, key.ID, key.ID, rows); err != nil {
+		t.Fatal(err)
+	}
+	return tables[0], key.ID
+}
+
 // TestVerificationFindsDamage: what the counts cannot see, opening does.
 func TestVerificationFindsDamage(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
@@ -376,23 +398,7 @@ func TestVerificationFindsDamage(t *testing.T) {
 		if err := w.job(reencrypt.Reencrypt, to).Run(ctx); err != nil {
 			t.Fatal(err)
 		}
-		tables, _, err := w.db.SealedColumns(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		owner := w.users[0].id.Owner
-		key, _, err := w.db.CurrentKey(ctx, owner)
-		if err != nil {
-			t.Fatal(err)
-		}
-		rows, err := w.db.SealedRows(ctx, tables[0], owner, key.ID, "", 1)
-		if err != nil || len(rows) != 1 {
-			t.Fatalf("%d rows, %v", len(rows), err)
-		}
-		rows[0].Values[0][20] ^= 1
-		if _, err := w.db.ReplaceSealed(ctx, to, tables[0], owner, key.ID, key.ID, rows); err != nil {
-			t.Fatal(err)
-		}
+		w.damage(t, to, w.users[0].id.Owner)
 		if _, err := w.verification(reencrypt.Reencrypt, to).Run(ctx); !errors.Is(err, envelope.ErrNotAuthentic) {
 			t.Errorf("error %v, want ErrNotAuthentic", err)
 		}
@@ -432,23 +438,8 @@ func TestDamageHoldsUpNobodyElse(t *testing.T) {
 		if err := w.job(reencrypt.Reencrypt, to).Run(ctx); err != nil {
 			t.Fatal(err)
 		}
-		tables, _, err := w.db.SealedColumns(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
 		owner := slices.MinFunc(w.users, func(a, b *user) int { return strings.Compare(a.id.Owner, b.id.Owner) }).id.Owner
-		key, _, err := w.db.CurrentKey(ctx, owner)
-		if err != nil {
-			t.Fatal(err)
-		}
-		rows, err := w.db.SealedRows(ctx, tables[0], owner, key.ID, "", 1)
-		if err != nil || len(rows) != 1 {
-			t.Fatalf("%d rows, %v", len(rows), err)
-		}
-		rows[0].Values[0][20] ^= 1
-		if _, err := w.db.ReplaceSealed(ctx, to, tables[0], owner, key.ID, key.ID, rows); err != nil {
-			t.Fatal(err)
-		}
+		table, key := w.damage(t, to, owner)
 		to = w.rotate(t)
 		if err := w.job(reencrypt.Reencrypt, to).Run(ctx); !errors.Is(err, envelope.ErrNotAuthentic) || !strings.Contains(err.Error(), owner) {
 			t.Errorf("error %v, want ErrNotAuthentic of owner %s", err, owner)
@@ -456,7 +447,7 @@ func TestDamageHoldsUpNobodyElse(t *testing.T) {
 		if stale, err := w.db.CountStaleKeys(ctx, store.ByBirth, to); stale != 1 || err != nil {
 			t.Errorf("%d stale keys, %v; want the damaged note's alone", stale, err)
 		}
-		left, err := w.db.SealedRows(ctx, tables[0], owner, key.ID, "", 10)
+		left, err := w.db.SealedRows(ctx, table, owner, key, "", 10)
 		if err != nil || len(left) != 1 {
 			t.Errorf("%d notes left behind, %v; want 1", len(left), err)
 		}

@@ -69,7 +69,7 @@ func TestAuditLog(t *testing.T) {
 	if out, err := verify(collected); err != nil {
 		t.Fatalf("the log as it is: %v: %s", err, out)
 	}
-	changed := strings.Replace(collected, `"object":"`+id, `"object":"`+"0"+id[1:], 1)
+	changed := strings.Replace(collected, `"object":"`+id, `"object":"f`+id[1:], 1)
 	if out, err := verify(changed); err == nil || !strings.Contains(out, "edited") {
 		t.Errorf("a changed line was not found: %v: %s", err, out)
 	}

@@ -173,7 +173,7 @@ func rotationHealth(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) (find
 		case keyrotation.Complete(kr) && (last == nil || last.Before(kr.Status.CompletionTime)):
 			last = kr.Status.CompletionTime
 		}
-		if newest == nil || newest.Status.CompletionTime.Before(kr.Status.CompletionTime) {
+		if newest == nil || endedBefore(newest, kr) {
 			newest = kr
 		}
 	}
@@ -200,4 +200,19 @@ func floorsAsSet(s *scope) finding {
 	return bad(v1alpha1.ReasonFloorsChanged, fmt.Sprintf(
 		"min_decryption_version of Transit key %s was %s by hand to %d from %d: set it back in Vault",
 		status.Name, how, s.key.MinDecryption, status.MinDecryptionFloor))
+}
+
+// endedBefore orders ended rotations. Times are of whole seconds: of two that ended in the same one, as a
+// superseded rotation and the one that took over can, the higher version is the newer.
+func endedBefore(a, b *v1alpha1.KeyRotation) bool {
+	if at, bt := a.Status.CompletionTime, b.Status.CompletionTime; !at.Equal(bt) {
+		return at.Before(bt)
+	}
+	version := func(kr *v1alpha1.KeyRotation) int64 {
+		if kr.Status.ToVersion == nil {
+			return 0
+		}
+		return *kr.Status.ToVersion
+	}
+	return version(a) < version(b)
 }

@@ -75,7 +75,7 @@ func Open(ctx context.Context, c config.Database, statementTimeout time.Duration
 // Close closes all connections.
 func (s *Store) Close() error { return s.db.Close() }
 
-// Ping shows that the database answers and accepts writes.
+// Ping shows that the database answers; it does not show that it takes writes.
 func (s *Store) Ping(ctx context.Context) error {
 	var one int
 	return s.row(ctx, "SELECT 1", nil, &one)

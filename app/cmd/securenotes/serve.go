@@ -187,7 +187,7 @@ func start(ctx context.Context, c *config.Config, registry prometheus.Registerer
 			RegistrationOpen: c.Auth.Registration == config.RegistrationOpen,
 			MinPassword:      c.Auth.MinPasswordLength, TokenTTL: time.Duration(c.Auth.TokenTTL), Log: log,
 		}),
-		Notes:  notes.NewService(d.store, envelope.NewCache(d.keys)),
+		Notes:  notes.NewService(d.store, envelope.NewCache(d.keys, d.store)),
 		Tokens: tokens, Log: log, Metrics: registry, Audit: trail,
 		Requests: ratelimit.NewRequests(c.RateLimits.RequestsPerMinute), TrustedProxies: c.TrustedProxies, AllowedOrigins: c.CORS.AllowedOrigins,
 	})

@@ -97,7 +97,7 @@ func newService(t *testing.T, open storetest.Open, registrationOpen bool, option
 		Accounts: accounts.NewService(s.db, keys, hasher, ratelimit.NewLogins(s.db.Limits(), 5), accounts.Options{
 			RegistrationOpen: registrationOpen, MinPassword: 8, TokenTTL: time.Hour, Log: slog.New(slog.NewTextHandler(s.log, nil)),
 		}),
-		Notes:  notes.NewService(s.db, envelope.NewCache(keys)),
+		Notes:  notes.NewService(s.db, envelope.NewCache(keys, s.db)),
 		Tokens: tokens, Log: slog.New(slog.NewTextHandler(s.log, nil)), Metrics: prometheus.NewRegistry(),
 	}
 	for _, option := range options {

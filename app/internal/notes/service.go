@@ -12,9 +12,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// maxReseals bounds how often a write seals again because its key was retired meanwhile. A rotation
-// replaces an owner's key once; more than that means something is wrong.
-const maxReseals = 5
+// maxOvertaken bounds how often an unconditional update is tried again because another write came first.
+const maxOvertaken = 5
 
 // Store is what notes need of the database. Each method proves the session; see package store.
 type Store interface {
@@ -53,7 +52,7 @@ func (s *Service) Create(ctx context.Context, id sessions.Identity, text Text) (
 	n := Sealed{ID: noteID.String(), Revision: 1, CreatedAt: now, UpdatedAt: now}
 	err = s.write(ctx, id, text, &n, func() (bool, error) {
 		err := s.store.CreateNote(ctx, id, now, n)
-		if errors.Is(err, ErrKeyNotActive) {
+		if errors.Is(err, envelope.ErrKeyNotActive) {
 			return false, nil
 		}
 		return err == nil, err
@@ -61,30 +60,20 @@ func (s *Service) Create(ctx context.Context, id sessions.Identity, text Text) (
 	return n.note(text), err
 }
 
-// write seals text into n with the owner's active key and calls store; when that says that the key
-// was not active, it asks which one is, and seals again.
+// write seals text into n with the owner's active key and calls store, which reports whether the key was
+// active.
 func (s *Service) write(ctx context.Context, id sessions.Identity, text Text, n *Sealed, store func() (bool, error)) error {
-	key, cached := s.keys.Active(id.Owner)
-	for range maxReseals {
-		if !cached {
-			stored, err := s.store.ActiveKey(ctx, id, s.now())
-			if err != nil {
-				return err
-			}
-			if key, err = s.keys.SetActive(ctx, stored); err != nil {
-				return err
-			}
-		}
+	find := func(ctx context.Context) (envelope.StoredKey, error) { return s.store.ActiveKey(ctx, id, s.now()) }
+	err := s.keys.SealActive(ctx, id.Owner, valuesPerNote, find, func(key *envelope.OwnerKey) (bool, error) {
 		if err := text.seal(key, n); err != nil {
-			return err
+			return false, err
 		}
-		if stored, err := store(); err != nil || stored {
-			return err
-		}
-		s.keys.ForgetActive(id.Owner)
-		cached = false
+		return store()
+	})
+	if err != nil {
+		return fmt.Errorf("write note %s: %w", n.ID, err)
 	}
-	return fmt.Errorf("note %s: %w after %d tries", n.ID, ErrKeyNotActive, maxReseals)
+	return nil
 }
 
 // Get returns a note. Errors: sessions.ErrInvalid, ErrNotFound.
@@ -128,7 +117,7 @@ func (s *Service) Update(ctx context.Context, id sessions.Identity, note string,
 	}
 	var n Sealed
 	// Another write may come in between read and write; an unconditional one then reads again.
-	for range maxReseals {
+	for range maxOvertaken {
 		current, _, err := s.store.Note(ctx, id, s.now(), note)
 		if err != nil {
 			return Note{}, err

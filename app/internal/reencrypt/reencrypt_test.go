@@ -63,7 +63,7 @@ func newWorld(t *testing.T, open storetest.Open, users, notesEach int) *world {
 }
 
 // api is an API process: its cache is its own.
-func (w *world) api() *notes.Service { return notes.NewService(w.db, envelope.NewCache(w.keys)) }
+func (w *world) api() *notes.Service { return notes.NewService(w.db, envelope.NewCache(w.keys, w.db)) }
 
 func (w *world) addUser(t testing.TB) *user {
 	t.Helper()

@@ -18,7 +18,7 @@ import (
 const lastID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 // CreateNote stores a note if the session lives and the key it was sealed with is active. Errors:
-// sessions.ErrInvalid or notes.ErrKeyNotActive (indistinct: notes.ErrKeyNotActive), notes.ErrExists.
+// sessions.ErrInvalid or envelope.ErrKeyNotActive (indistinct: envelope.ErrKeyNotActive), notes.ErrExists.
 func (s *Store) CreateNote(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed) error {
 	changed, err := s.exec(ctx, `INSERT INTO notes (owner, id, key_id, revision, content, title, tags, created_at, updated_at)
 		SELECT k.owner, $3, k.id, $5, $6, $7, $8, $9, $9
@@ -27,7 +27,7 @@ func (s *Store) CreateNote(ctx context.Context, id sessions.Identity, now time.T
 		id.Owner, id.Session, n.ID, n.KeyID, n.Revision, n.Content, n.Title, n.Tags, micros(n.CreatedAt), micros(now))
 	// The key was deleted between the statement's snapshot and its foreign-key check.
 	if errors.Is(err, errStillNeeded) || err == nil && changed == 0 {
-		return notes.ErrKeyNotActive
+		return envelope.ErrKeyNotActive
 	}
 	return err
 }

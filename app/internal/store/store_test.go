@@ -110,7 +110,7 @@ func TestNotes(t *testing.T) {
 			t.Errorf("another user deletes: %t, %v", done, err)
 		}
 		foreign := alice.sealedNote()
-		if err := db.CreateNote(ctx, mallory.id, now, foreign); !errors.Is(err, notes.ErrKeyNotActive) {
+		if err := db.CreateNote(ctx, mallory.id, now, foreign); !errors.Is(err, envelope.ErrKeyNotActive) {
 			t.Errorf("sealed with another user's key: %v", err)
 		}
 
@@ -152,7 +152,7 @@ func TestEveryCallProvesTheSession(t *testing.T) {
 					t.Fatal(err)
 				}
 				at := end(f)
-				if err := db.CreateNote(ctx, f.id, at, f.sealedNote()); !errors.Is(err, notes.ErrKeyNotActive) {
+				if err := db.CreateNote(ctx, f.id, at, f.sealedNote()); !errors.Is(err, envelope.ErrKeyNotActive) {
 					t.Errorf("create: %v", err)
 				}
 				if _, err := db.ActiveKey(ctx, f.id, at); !errors.Is(err, sessions.ErrInvalid) {
@@ -309,7 +309,7 @@ func TestActiveKeyIsReplacedOnce(t *testing.T) {
 				t.Errorf("key born under %d: active %t", key.BornVersion, key.Active)
 			}
 		}
-		if err := db.CreateNote(ctx, f.id, now, f.sealedNote()); !errors.Is(err, notes.ErrKeyNotActive) {
+		if err := db.CreateNote(ctx, f.id, now, f.sealedNote()); !errors.Is(err, envelope.ErrKeyNotActive) {
 			t.Errorf("a note under the retiring key: %v", err)
 		}
 	})

@@ -182,12 +182,13 @@ func start(ctx context.Context, c *config.Config, registry prometheus.Registerer
 	if err != nil {
 		return nil, err
 	}
+	cache := envelope.NewCache(d.keys, d.store)
 	handler, err := httpapi.NewHandler(httpapi.Service{
-		Accounts: accounts.NewService(d.store, d.keys, hasher, ratelimit.NewLogins(d.store.Limits(), c.RateLimits.FailedLoginsPerMinute), accounts.Options{
+		Accounts: accounts.NewService(d.store, cache, hasher, ratelimit.NewLogins(d.store.Limits(), c.RateLimits.FailedLoginsPerMinute), accounts.Options{
 			RegistrationOpen: c.Auth.Registration == config.RegistrationOpen,
-			MinPassword:      c.Auth.MinPasswordLength, TokenTTL: time.Duration(c.Auth.TokenTTL), Log: log,
+			MinPassword:      c.Auth.MinPasswordLength, TokenTTL: time.Duration(c.Auth.TokenTTL), Log: log, Now: time.Now,
 		}),
-		Notes:  notes.NewService(d.store, envelope.NewCache(d.keys, d.store)),
+		Notes:  notes.NewService(d.store, cache),
 		Tokens: tokens, Log: log, Metrics: registry, Audit: trail,
 		Requests: ratelimit.NewRequests(c.RateLimits.RequestsPerMinute), TrustedProxies: c.TrustedProxies, AllowedOrigins: c.CORS.AllowedOrigins,
 	})

@@ -95,6 +95,11 @@ func (c *Cache) unwrap(ctx context.Context, stored []StoredKey) []batch.Result[*
 	return results
 }
 
+// Generate makes a new owner key, wrapped; see Keyring.
+func (c *Cache) Generate(ctx context.Context, owner string) (StoredKey, error) {
+	return c.keyring.Generate(ctx, owner)
+}
+
 // Key returns the owner key of a committed row, unwrapping it when it is not cached. Callers that
 // ask for the same key at the same moment share one unwrapping, those that ask for different ones share
 // calls of the provider, and none of them loses its key when another one's request is cancelled.

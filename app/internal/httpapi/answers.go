@@ -44,6 +44,10 @@ var answers = []struct {
 	{sessions.ErrInvalid, http.StatusUnauthorized, "Invalid token"},
 	{sessions.ErrNotFound, http.StatusNotFound, "Session not found"},
 	{accounts.ErrInvalidCredentials, http.StatusUnauthorized, accounts.ErrInvalidCredentials.Error()},
+	{accounts.ErrCodeRequired, http.StatusUnauthorized, accounts.ErrCodeRequired.Error()},
+	{accounts.ErrInvalidCode, http.StatusUnauthorized, accounts.ErrInvalidCode.Error()},
+	{accounts.ErrSecondFactorExists, http.StatusConflict, accounts.ErrSecondFactorExists.Error()},
+	{accounts.ErrNoSecondFactor, http.StatusConflict, accounts.ErrNoSecondFactor.Error()},
 	{accounts.ErrUsernameTaken, http.StatusConflict, accounts.ErrUsernameTaken.Error()},
 	{accounts.ErrRegistrationClosed, http.StatusForbidden, accounts.ErrRegistrationClosed.Error()},
 	{accounts.ErrBusy, http.StatusServiceUnavailable, "Too many logins at once, try again later"},
@@ -87,12 +91,14 @@ func (h *handlers) failWith(c *gin.Context, err error) {
 	fail(c, status, message)
 }
 
-// failReauthentication is failWith for calls that ask for the password of a user who is signed in: a
+// failReauthentication is failWith for calls that ask a user who is signed in for the password or a code: a
 // wrong one is 403, because 401 would tell the client that its token is void.
 func (h *handlers) failReauthentication(c *gin.Context, err error) {
-	if errors.Is(err, accounts.ErrInvalidCredentials) {
-		fail(c, http.StatusForbidden, accounts.ErrInvalidCredentials.Error())
-		return
+	for _, wrong := range []error{accounts.ErrInvalidCredentials, accounts.ErrCodeRequired, accounts.ErrInvalidCode} {
+		if errors.Is(err, wrong) {
+			fail(c, http.StatusForbidden, wrong.Error())
+			return
+		}
 	}
 	h.failWith(c, err)
 }

@@ -37,6 +37,8 @@ type service struct {
 	db       *store.Store
 	provider *outage
 	pepper   *config.Pepper
+	// behind is how far the accounts' clock is behind the others.
+	behind time.Duration
 }
 
 // outage is a key provider that can be switched off, as a sealed Vault is.
@@ -86,7 +88,7 @@ func newService(t *testing.T, open storetest.Open, registrationOpen bool, option
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := envelope.NewKeyring("d1", s.provider)
+	cache := envelope.NewCache(envelope.NewKeyring("d1", s.provider), s.db)
 	trail, err := audit.New(s.trail, "d1", noSigner{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -94,10 +96,11 @@ func newService(t *testing.T, open storetest.Open, registrationOpen bool, option
 	parts := httpapi.Service{
 		Audit:    trail,
 		Requests: ratelimit.NewRequests(10_000), TrustedProxies: []string{"127.0.0.1"}, AllowedOrigins: []string{"https://app.example.com"},
-		Accounts: accounts.NewService(s.db, keys, hasher, ratelimit.NewLogins(s.db.Limits(), 5), accounts.Options{
+		Accounts: accounts.NewService(s.db, cache, hasher, ratelimit.NewLogins(s.db.Limits(), 5), accounts.Options{
 			RegistrationOpen: registrationOpen, MinPassword: 8, TokenTTL: time.Hour, Log: slog.New(slog.NewTextHandler(s.log, nil)),
+			Now: s.now,
 		}),
-		Notes:  notes.NewService(s.db, envelope.NewCache(keys, s.db)),
+		Notes:  notes.NewService(s.db, cache),
 		Tokens: tokens, Log: slog.New(slog.NewTextHandler(s.log, nil)), Metrics: prometheus.NewRegistry(),
 	}
 	for _, option := range options {
@@ -111,6 +114,8 @@ func newService(t *testing.T, open storetest.Open, registrationOpen bool, option
 	t.Cleanup(s.Close)
 	return s
 }
+
+func (s *service) now() time.Time { return time.Now().Add(-s.behind) }
 
 // answer is a response whose body has been read.
 type answer struct {

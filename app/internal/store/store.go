@@ -171,6 +171,9 @@ func (s *Store) once(ctx context.Context, do func(queryer) error) error {
 	return s.dialect.classify(tx.Commit())
 }
 
+// nullable stores an empty text as NULL.
+func nullable(text string) sql.NullString { return sql.NullString{String: text, Valid: text != ""} }
+
 // micros is how times are stored.
 func micros(t time.Time) int64 { return t.UnixMicro() }
 

@@ -34,7 +34,7 @@ const (
 	// drain is how long the API still answers after it was told to end: endpoints are taken out of
 	// load balancers only after a while.
 	drain = 5 * time.Second
-	// sweepInterval and sweepBatch: how often, and how many at once, expired sessions and counters are deleted.
+	// sweepInterval and sweepBatch: how often, and how many at once, expired rows are deleted.
 	sweepInterval, sweepBatch = time.Minute, 1000
 )
 
@@ -198,7 +198,7 @@ func start(ctx context.Context, c *config.Config, registry prometheus.Registerer
 	return &running{store: d.store, handler: handler, audit: trail}, nil
 }
 
-// sweep deletes expired sessions and counters. They are without effect already; this is for the space.
+// sweep deletes expired sessions, idempotency keys and counters. They are without effect already; this is for the space.
 func sweep(ctx context.Context, db *store.Store, log *slog.Logger) {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
@@ -208,8 +208,9 @@ func sweep(ctx context.Context, db *store.Store, log *slog.Logger) {
 			return
 		case now := <-tick.C:
 			errSessions := inBatches(func() (int64, error) { return db.DeleteExpiredSessions(ctx, now, sweepBatch) })
+			errOnce := inBatches(func() (int64, error) { return db.DeleteExpiredIdempotencyKeys(ctx, now, sweepBatch) })
 			errLimits := inBatches(func() (int64, error) { return db.Limits().DeleteExpired(ctx, sweepBatch) })
-			if err := errors.Join(errSessions, errLimits); err != nil && ctx.Err() == nil {
+			if err := errors.Join(errSessions, errOnce, errLimits); err != nil && ctx.Err() == nil {
 				log.Warn("expired rows were not deleted", "error", err.Error())
 			}
 		}

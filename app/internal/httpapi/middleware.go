@@ -135,8 +135,8 @@ func allowOrigins(origins []string) gin.HandlerFunc {
 	return cors.New(cors.Config{
 		AllowOrigins:  origins,
 		AllowMethods:  []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete},
-		AllowHeaders:  []string{"Authorization", "Content-Type", "If-Match"},
-		ExposeHeaders: []string{"ETag", "Location", "Retry-After", "X-Request-Id"},
+		AllowHeaders:  []string{"Authorization", "Content-Type", "If-Match", "Idempotency-Key"},
+		ExposeHeaders: []string{"ETag", "Idempotent-Replayed", "Location", "Retry-After", "X-Request-Id"},
 		MaxAge:        time.Hour,
 	})
 }

@@ -18,6 +18,7 @@ const maxOvertaken = 5
 // Store is what notes need of the database. Each method proves the session; see package store.
 type Store interface {
 	CreateNote(context.Context, sessions.Identity, time.Time, Sealed) error
+	CreateNoteOnce(context.Context, sessions.Identity, time.Time, Sealed, OnceKey) (Summary, error)
 	ActiveKey(context.Context, sessions.Identity, time.Time) (envelope.StoredKey, error)
 	Note(ctx context.Context, id sessions.Identity, now time.Time, note string) (Sealed, envelope.StoredKey, error)
 	Notes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]Summary, error)
@@ -41,6 +42,10 @@ func NewService(store Store, keys *envelope.Cache) *Service {
 // Create stores a new note and returns it. Errors: sessions.ErrInvalid, ErrInvalidContent,
 // ErrInvalidTitle, ErrInvalidTags, and those of the key provider and the database.
 func (s *Service) Create(ctx context.Context, id sessions.Identity, text Text) (Note, error) {
+	return s.create(ctx, id, text, func(n Sealed) error { return s.store.CreateNote(ctx, id, s.now(), n) })
+}
+
+func (s *Service) create(ctx context.Context, id sessions.Identity, text Text, store func(Sealed) error) (Note, error) {
 	if err := text.validate(); err != nil {
 		return Note{}, err
 	}
@@ -51,7 +56,7 @@ func (s *Service) Create(ctx context.Context, id sessions.Identity, text Text) (
 	now := s.now().Truncate(time.Microsecond)
 	n := Sealed{ID: noteID.String(), Revision: 1, CreatedAt: now, UpdatedAt: now}
 	err = s.write(ctx, id, text, &n, func() (bool, error) {
-		err := s.store.CreateNote(ctx, id, now, n)
+		err := store(n)
 		if errors.Is(err, envelope.ErrKeyNotActive) {
 			return false, nil
 		}
@@ -161,6 +166,11 @@ func (s *Service) Delete(ctx context.Context, id sessions.Identity, note string,
 		return err
 	}
 	return ErrStale
+}
+
+// Summary is what a list shows of the note.
+func (n Sealed) Summary() Summary {
+	return Summary{ID: n.ID, CreatedAt: n.CreatedAt, UpdatedAt: n.UpdatedAt}
 }
 
 func (n Sealed) note(text Text) Note {

@@ -17,21 +17,6 @@ import (
 // lastID is above every note's id.
 const lastID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
-// CreateNote stores a note if the session lives and the key it was sealed with is active. Errors:
-// sessions.ErrInvalid or envelope.ErrKeyNotActive (indistinct: envelope.ErrKeyNotActive), notes.ErrExists.
-func (s *Store) CreateNote(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed) error {
-	changed, err := s.exec(ctx, `INSERT INTO notes (owner, id, key_id, revision, content, title, tags, created_at, updated_at)
-		SELECT k.owner, $3, k.id, $5, $6, $7, $8, $9, $9
-		FROM sessions s JOIN owner_keys k ON k.owner = s.owner AND k.id = $4 AND k.state = 'active'
-		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $10`,
-		id.Owner, id.Session, n.ID, n.KeyID, n.Revision, n.Content, n.Title, n.Tags, micros(n.CreatedAt), micros(now))
-	// The key was deleted between the statement's snapshot and its foreign-key check.
-	if errors.Is(err, errStillNeeded) || err == nil && changed == 0 {
-		return envelope.ErrKeyNotActive
-	}
-	return err
-}
-
 // ActiveKey returns the owner's active key. Errors: sessions.ErrInvalid.
 func (s *Store) ActiveKey(ctx context.Context, id sessions.Identity, now time.Time) (envelope.StoredKey, error) {
 	key := envelope.StoredKey{Owner: id.Owner}

@@ -79,7 +79,7 @@ type Postgres struct {
 	// CAFile holds the PEM certificates that the server's certificate must chain to. Empty: the
 	// system's.
 	CAFile string `json:"caFile,omitempty"`
-	// MaxConnections bounds the pool of one process. 0: 16.
+	// MaxConnections bounds the pool of one process, 4 to 1000. 0: 16.
 	MaxConnections int `json:"maxConnections,omitempty"`
 }
 

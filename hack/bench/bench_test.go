@@ -4,6 +4,7 @@ package bench
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -113,8 +114,10 @@ func TestBench(t *testing.T) {
 	}
 	ours := func(clients int, work func(client, i int) error) (measured, time.Duration, int64) {
 		before, _ := s.usage(t)
-		m := measure(t, clients, work)
+		var m measured
+		top := s.profiled(t, func() { m = measure(t, clients, work) })
 		after, memory := s.usage(t)
+		fmt.Println(top)
 		return m, after - before, memory
 	}
 
@@ -147,20 +150,31 @@ func TestBench(t *testing.T) {
 	})
 	row("login", logins, "cores / bcrypt", float64(runtime.NumCPU())/oneHash.Seconds(), 0.95, cpu, memory)
 
+	connections, creates := make([]*connection, concurrency), make([][]byte, concurrency)
 	note := `{"content":"` + strings.Repeat("x", noteSize) + `"}`
-	ids := make([]string, concurrency)
+	for client := range users {
+		connections[client] = s.connect(t)
+		creates[client] = request("POST", "/api/notes", users[client], note)
+	}
+	last := make([][]byte, concurrency)
 	create, cpu, memory := ours(concurrency, func(client, _ int) error {
-		answer, err := s.call("POST", "/api/notes", users[client], note, 201)
-		if err == nil {
-			ids[client] = answer["id"].(string)
-		}
+		answer, err := connections[client].do(creates[client], 201)
+		last[client] = append(last[client][:0], answer...)
 		return err
 	})
+	reads := make([][]byte, concurrency)
+	for client := range users {
+		var created struct{ ID string }
+		if err := json.Unmarshal(last[client], &created); err != nil {
+			t.Fatal(err)
+		}
+		reads[client] = request("GET", "/api/notes/"+created.ID, users[client], "")
+	}
 	owner, key, id := s.anyNote(t)
 	row("create", create, "pgbench INSERT", s.pgbench(t, fmt.Sprintf(`INSERT INTO notes (owner, id, key_id, revision, content, created_at, updated_at)
 		VALUES ('%s', gen_random_uuid(), '%s', 1, decode('01' || repeat('ab', %d), 'hex'), 0, 0);`, owner, key, noteSize+28)), 0.8, cpu, memory)
 	read, cpu, memory := ours(concurrency, func(client, _ int) error {
-		_, err := s.call("GET", "/api/notes/"+ids[client], users[client], "", 200)
+		_, err := connections[client].do(reads[client], 200)
 		return err
 	})
 	row("read", read, "pgbench SELECT", s.pgbench(t, fmt.Sprintf(`SELECT n.*, k.wrapped FROM sessions s

@@ -38,10 +38,16 @@ var actions = map[string]string{
 	"DELETE /api/notes/:id":         "note.delete",
 }
 
+// auditedAs is the action that the request is, if any.
+func auditedAs(c *gin.Context) (action string, ok bool) {
+	action, ok = actions[c.Request.Method+" "+c.FullPath()]
+	return action, ok
+}
+
 // audited writes one audit line for each authentication attempt and each access to data.
 func (h *handlers) audited(c *gin.Context) {
 	c.Next()
-	action, ok := actions[c.Request.Method+" "+c.FullPath()]
+	action, ok := auditedAs(c)
 	if !ok {
 		return
 	}

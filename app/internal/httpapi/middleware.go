@@ -75,11 +75,19 @@ func knownMethod(method string) string {
 	return "other"
 }
 
+// logRequest logs each request. Those that have an audit line are logged for debugging only.
 func logRequest(log *slog.Logger) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		start := time.Now()
 		c.Next()
-		log.Info("request", "route", route(c), "method", knownMethod(c.Request.Method), "status", c.Writer.Status(),
+		level := slog.LevelInfo
+		if _, audited := auditedAs(c); audited {
+			level = slog.LevelDebug
+		}
+		if !log.Enabled(c.Request.Context(), level) {
+			return
+		}
+		log.Log(c.Request.Context(), level, "request", "route", route(c), "method", knownMethod(c.Request.Method), "status", c.Writer.Status(),
 			"duration", time.Since(start).Round(time.Microsecond).String(), "client", c.ClientIP(), "request_id", c.GetString(requestIDKey))
 	}
 }

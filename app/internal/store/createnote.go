@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/securenotes/securenotes/app/internal/batch"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/notes"
 	"github.com/securenotes/securenotes/app/internal/sessions"
@@ -22,9 +25,54 @@ const insertNote = `INSERT INTO notes (owner, id, key_id, revision, content, tit
 // envelope.ErrKeyNotActive), notes.ErrExists.
 func (s *Store) CreateNote(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed) error {
 	return s.untilKnown(ctx, func() error {
-		return s.again(ctx, func() error { return s.createNoteIn(ctx, s.db, id, now, n) })
+		_, err := s.creates.Do(ctx, creation{id, now, n})
+		return err
 	})
 }
+
+// createBatches bounds the creations that share a transaction. While one of them waits for the disk the next
+// is made ready.
+var createBatches = batch.Options{Most: 64, Parallel: 2, Timeout: RequestTimeout}
+
+// creation is a note that is to be created.
+type creation struct {
+	id   sessions.Identity
+	now  time.Time
+	note notes.Sealed
+}
+
+// createNotes creates notes of concurrent requests in one transaction. None of them is answered before it is
+// committed, and when it fails each is tried on its own, so that a bad one harms no other.
+func (s *Store) createNotes(ctx context.Context, list []creation) []batch.Result[struct{}] {
+	results := make([]batch.Result[struct{}], len(list))
+	if len(list) > 1 {
+		stored, err := s.dialect.insertNotes(ctx, s, list)
+		for i, c := range list {
+			switch {
+			case err != nil:
+				results[i].Err = err
+			case !stored[c.note.ID]:
+				results[i].Err = envelope.ErrKeyNotActive
+			}
+		}
+		if err == nil || errors.Is(err, ErrUnavailable) {
+			return results
+		}
+	}
+	var singly errgroup.Group
+	singly.SetLimit(createsSingly)
+	for i, c := range list {
+		singly.Go(func() error {
+			results[i].Err = s.again(ctx, func() error { return s.createNoteIn(ctx, s.db, c.id, c.now, c.note) })
+			return nil
+		})
+	}
+	_ = singly.Wait() // each has its own result
+	return results
+}
+
+// createsSingly is how many of a failed transaction's notes are created at once.
+const createsSingly = 8
 
 func (s *Store) createNoteIn(ctx context.Context, q queryer, id sessions.Identity, now time.Time, n notes.Sealed) error {
 	changed, err := s.execIn(ctx, q, insertNote, id.Owner, id.Session, n.ID, n.KeyID, n.Revision,

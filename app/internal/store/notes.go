@@ -29,36 +29,6 @@ func (s *Store) ActiveKey(ctx context.Context, id sessions.Identity, now time.Ti
 	return key, err
 }
 
-// Note returns a sealed note and the key it is sealed with. Errors: sessions.ErrInvalid,
-// notes.ErrNotFound.
-func (s *Store) Note(ctx context.Context, id sessions.Identity, now time.Time, note string) (notes.Sealed, envelope.StoredKey, error) {
-	n := notes.Sealed{ID: note}
-	key := envelope.StoredKey{Owner: id.Owner}
-	var (
-		keyID, wrapped             sql.NullString
-		revision, created, updated sql.NullInt64
-	)
-	err := s.row(ctx, `SELECT n.key_id, n.revision, n.content, n.title, n.tags, n.created_at, n.updated_at, k.wrapped
-		FROM sessions s
-		LEFT JOIN notes n ON n.owner = s.owner AND n.id = $3
-		LEFT JOIN owner_keys k ON k.owner = n.owner AND k.id = n.key_id
-		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $4`,
-		[]any{id.Owner, id.Session, note, micros(now)},
-		&keyID, &revision, &n.Content, &n.Title, &n.Tags, &created, &updated, &wrapped)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return n, key, sessions.ErrInvalid
-	case err != nil:
-		return n, key, err
-	case !keyID.Valid:
-		return n, key, notes.ErrNotFound
-	}
-	n.KeyID, n.Revision = keyID.String, revision.Int64
-	n.CreatedAt, n.UpdatedAt = fromMicros(created.Int64), fromMicros(updated.Int64)
-	key.ID, key.Wrapped = keyID.String, envelope.Wrapped(wrapped.String)
-	return n, key, nil
-}
-
 // Notes lists the owner's notes from newest to oldest, those before the id given; empty: from the
 // newest. Errors: sessions.ErrInvalid.
 func (s *Store) Notes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]notes.Summary, error) {

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -250,6 +252,42 @@ func TestRequestLengthIsUnambiguous(t *testing.T) {
 				t.Errorf("%q: answered %d and then %d, want %d", headers, first.StatusCode, got, next)
 			}
 			connection.Close()
+		}
+	})
+}
+
+// TestProposedURIIsEncoded: whatever is in a username, the URI names the account and has one secret.
+func TestProposedURIIsEncoded(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		const name = "a?secret=b&issuer=c#d/e%41:f+g"
+		proposed := s.call(t, "POST", "/api/auth/totp", s.signIn(t, name), `{"password":"correct horse battery"}`)
+		proposed.want(t, "propose", 201, "")
+		uri, err := url.Parse(proposed.body["uri"].(string))
+		if err != nil {
+			t.Fatal(err)
+		}
+		query := uri.Query()
+		if uri.Scheme != "otpauth" || uri.Path != "/SecureNotes:"+name || uri.Fragment != "" ||
+			len(query["secret"]) != 1 || query.Get("secret") != proposed.body["secret"] || len(query["issuer"]) != 1 || query.Get("issuer") != "SecureNotes" {
+			t.Errorf("uri %s", uri)
+		}
+	})
+}
+
+// TestRecoveryCodesAreLong: ten that all differ, each of 24 letters of base32, 120 bits.
+func TestRecoveryCodesAreLong(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		_, _, codes := enrol(t, newService(t, open, true))
+		slices.Sort(codes)
+		if codes = slices.Compact(codes); len(codes) != 10 {
+			t.Errorf("%d different codes", len(codes))
+		}
+		for _, code := range codes {
+			letters := strings.ReplaceAll(code, "-", "")
+			if len(letters) < 24 || strings.Trim(letters, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") != "" {
+				t.Errorf("code %q", code)
+			}
 		}
 	})
 }

@@ -194,27 +194,3 @@ func (s *service) usage(t *testing.T) (cpu time.Duration, residentMiB int64) {
 	}
 	return time.Duration(ticks) * 10 * time.Millisecond, pages * int64(os.Getpagesize()) >> 20
 }
-
-// profiled returns the functions that take most of the service's processor time while work runs.
-func (s *service) profiled(t *testing.T, work func()) string {
-	t.Helper()
-	toggle := func() {
-		if err := s.process.Process.Signal(syscall.SIGUSR1); err != nil {
-			t.Fatal(err)
-		}
-	}
-	toggle()
-	work()
-	toggle()
-	var out []byte
-	var err error
-	for range 50 { // the file is complete once the profile has ended
-		out, err = exec.Command("go", "tool", "pprof", "-top", "-cum", "-nodecount", "300", s.profile).CombinedOutput()
-		if err == nil {
-			return string(out)
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	t.Fatalf("go tool pprof: %v: %s", err, out)
-	return ""
-}

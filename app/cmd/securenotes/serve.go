@@ -34,6 +34,8 @@ const (
 	// drain is how long the API still answers after it was told to end: endpoints are taken out of
 	// load balancers only after a while.
 	drain = 5 * time.Second
+	// requestTimeout is below the time that clients and proxies commonly wait.
+	requestTimeout = 20 * time.Second
 	// sweepInterval and sweepBatch: how often, and how many at once, expired rows are deleted.
 	sweepInterval, sweepBatch = time.Minute, 1000
 )
@@ -189,7 +191,8 @@ func start(ctx context.Context, c *config.Config, registry prometheus.Registerer
 			MinPassword:      c.Auth.MinPasswordLength, TokenTTL: time.Duration(c.Auth.TokenTTL), Log: log, Now: time.Now,
 		}),
 		Notes:  notes.NewService(d.store, cache),
-		Tokens: tokens, Log: log, Metrics: registry, Audit: trail,
+		RequestTimeout: requestTimeout,
+		Tokens:         tokens, Log: log, Metrics: registry, Audit: trail,
 		Requests: ratelimit.NewRequests(c.RateLimits.RequestsPerMinute), TrustedProxies: c.TrustedProxies, AllowedOrigins: c.CORS.AllowedOrigins,
 	})
 	if err != nil {

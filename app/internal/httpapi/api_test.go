@@ -45,6 +45,8 @@ type service struct {
 type outage struct {
 	envelope.KeyProvider
 	away bool
+	// slow, when it is not nil, is waited for before an unwrap is answered.
+	slow chan struct{}
 }
 
 func (o *outage) Wrap(ctx context.Context, raw, derivation []byte) (envelope.Wrapped, error) {
@@ -57,6 +59,9 @@ func (o *outage) Wrap(ctx context.Context, raw, derivation []byte) (envelope.Wra
 func (o *outage) Unwrap(ctx context.Context, items []envelope.WrappedItem) ([]envelope.UnwrapResult, error) {
 	if o.away {
 		return nil, envelope.ErrUnavailable
+	}
+	if o.slow != nil {
+		<-o.slow
 	}
 	return o.KeyProvider.Unwrap(ctx, items)
 }
@@ -94,7 +99,7 @@ func newService(t *testing.T, open storetest.Open, registrationOpen bool, option
 		t.Fatal(err)
 	}
 	parts := httpapi.Service{
-		Audit:    trail,
+		Audit: trail, RequestTimeout: 20 * time.Second,
 		Requests: ratelimit.NewRequests(10_000), TrustedProxies: []string{"127.0.0.1"}, AllowedOrigins: []string{"https://app.example.com"},
 		Accounts: accounts.NewService(s.db, cache, hasher, ratelimit.NewLogins(s.db.Limits(), 5), accounts.Options{
 			RegistrationOpen: registrationOpen, MinPassword: 8, TokenTTL: time.Hour, Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -353,6 +358,24 @@ func TestKeyProviderAway(t *testing.T) {
 		s.provider.away = false
 		s.call(t, "POST", "/api/notes", cold, `{"content":"after"}`).want(t, "provider back", 201, "")
 		s.call(t, "POST", "/api/auth/register", "", `{"username":"late","password":"correct horse battery"}`).want(t, "register", 201, "")
+	})
+}
+
+// TestKeyProviderSlow: who waits for a key is told so in time, and others are served meanwhile.
+func TestKeyProviderSlow(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true, func(s *httpapi.Service) { s.RequestTimeout = 300 * time.Millisecond })
+		warm, cold := s.signIn(t, "alice"), s.signIn(t, "bob")
+		id := s.call(t, "POST", "/api/notes", warm, `{"content":"mine"}`).body["id"].(string)
+		s.provider.slow = make(chan struct{})
+		defer close(s.provider.slow)
+		a := s.call(t, "POST", "/api/notes", cold, `{"content":"his"}`)
+		a.want(t, "a key that does not come", 503, "")
+		if a.header.Get("Retry-After") == "" {
+			t.Error("503 without Retry-After")
+		}
+		s.call(t, "GET", "/api/notes/"+id, warm, "").want(t, "another user, whose key is cached", 200, "")
+		s.call(t, "GET", "/api/notes", cold, "").want(t, "what needs no key", 200, "")
 	})
 }
 

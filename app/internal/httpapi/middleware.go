@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -123,6 +124,15 @@ func (h *handlers) authenticate(c *gin.Context) {
 }
 
 func identity(c *gin.Context) sessions.Identity { return c.MustGet(identityKey).(sessions.Identity) }
+
+// limitTime ends the work for a request that takes too long, when a part of the service is slow: the client
+// learns so, and what it holds is free again.
+func (h *handlers) limitTime(c *gin.Context) {
+	ctx, cancel := context.WithTimeout(c.Request.Context(), h.RequestTimeout)
+	defer cancel()
+	c.Request = c.Request.WithContext(ctx)
+	c.Next()
+}
 
 // limitUser counts the requests of a user, and limitAddress those of who is not signed in.
 func (h *handlers) limitUser(c *gin.Context) { h.limit(c, "user:"+identity(c).Owner) }

@@ -190,7 +190,7 @@ func start(ctx context.Context, c *config.Config, registry prometheus.Registerer
 			RegistrationOpen: c.Auth.Registration == config.RegistrationOpen,
 			MinPassword:      c.Auth.MinPasswordLength, TokenTTL: time.Duration(c.Auth.TokenTTL), Log: log, Now: time.Now,
 		}),
-		Notes:  notes.NewService(d.store, cache),
+		Notes:          notes.NewService(d.store, cache),
 		RequestTimeout: requestTimeout,
 		Tokens:         tokens, Log: log, Metrics: registry, Audit: trail,
 		Requests: ratelimit.NewRequests(c.RateLimits.RequestsPerMinute), TrustedProxies: c.TrustedProxies, AllowedOrigins: c.CORS.AllowedOrigins,

@@ -4,6 +4,8 @@ package batch
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -79,12 +81,35 @@ func (g *Group[In, Out]) run() {
 		}
 		// The values of the first caller's context, such as a trace, and nobody's end.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(calls[0].ctx), g.options.Timeout)
-		results := g.do(ctx, inputs)
+		results := g.call(ctx, inputs)
 		cancel()
 		for i, c := range calls {
 			c.done <- results[i]
 		}
 	}
+}
+
+// PanicError is what the callers get when a joined call panics: it runs in no request's goroutine, so that
+// nothing else would keep the process alive.
+type PanicError struct {
+	// Type is of the panic's value; the value itself may hold what must not be logged.
+	Type string
+	// Stack is where it panicked.
+	Stack string
+}
+
+func (e *PanicError) Error() string { return "panic of type " + e.Type + "\n" + e.Stack }
+
+func (g *Group[In, Out]) call(ctx context.Context, inputs []In) (results []Result[Out]) {
+	defer func() {
+		if value := recover(); value != nil {
+			results = make([]Result[Out], len(inputs))
+			for i := range results {
+				results[i].Err = &PanicError{Type: fmt.Sprintf("%T", value), Stack: string(debug.Stack())}
+			}
+		}
+	}()
+	return g.do(ctx, inputs)
 }
 
 // next takes those who wait, without those who have gone; with none left, the caller is to end.

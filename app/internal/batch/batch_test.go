@@ -3,6 +3,7 @@ package batch_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -65,6 +66,25 @@ func TestCallsAreJoined(t *testing.T) {
 	}
 	if total != 26 || most != 10 || len(r.sizes) != 4 {
 		t.Errorf("joined calls of %v, want 26 in 4, at most 10 each", r.sizes)
+	}
+}
+
+func TestPanicIsAnError(t *testing.T) {
+	panics := true
+	g := batch.New(batch.Options{Most: 10, Parallel: 1, Timeout: time.Minute}, func(_ context.Context, in []int) []batch.Result[int] {
+		if panics {
+			panic("a secret")
+		}
+		return make([]batch.Result[int], len(in))
+	})
+	_, err := g.Do(context.Background(), 1)
+	var failure *batch.PanicError
+	if !errors.As(err, &failure) || failure.Type != "string" || strings.Contains(err.Error(), "a secret") || !strings.Contains(failure.Stack, "TestPanicIsAnError") {
+		t.Errorf("error %v", err)
+	}
+	panics = false
+	if _, err := g.Do(context.Background(), 1); err != nil {
+		t.Errorf("after a panic: %v", err)
 	}
 }
 

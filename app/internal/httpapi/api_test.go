@@ -45,6 +45,8 @@ type service struct {
 type outage struct {
 	envelope.KeyProvider
 	away bool
+	// panics makes an unwrap panic with a value that must not be logged.
+	panics bool
 	// slow, when it is not nil, is waited for before an unwrap is answered.
 	slow chan struct{}
 }
@@ -59,6 +61,9 @@ func (o *outage) Wrap(ctx context.Context, raw, derivation []byte) (envelope.Wra
 func (o *outage) Unwrap(ctx context.Context, items []envelope.WrappedItem) ([]envelope.UnwrapResult, error) {
 	if o.away {
 		return nil, envelope.ErrUnavailable
+	}
+	if o.panics {
+		panic("a value with a secret")
 	}
 	if o.slow != nil {
 		<-o.slow

@@ -100,6 +100,12 @@ func (c *Config) validateAbuse(bad badFunc) {
 	if n := c.RateLimits.RequestsPerMinute; n < 1 || n > 1_000_000 {
 		bad("rateLimits.requestsPerMinute", "must be 1 to 1000000, not %d", n)
 	}
+	if c.RateLimits.Memory != nil && c.RateLimits.Redis != nil {
+		bad("rateLimits", "needs at most one of memory and redis")
+	}
+	if r := c.RateLimits.Redis; r != nil && r.URIFile == "" {
+		bad("rateLimits.redis.uriFile", "is required")
+	}
 	if len(c.TrustedProxies) > maxList {
 		bad("trustedProxies", "must be at most %d", maxList)
 	}

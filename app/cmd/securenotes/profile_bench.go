@@ -12,7 +12,7 @@ import (
 
 // With the build tag bench, SIGUSR1 begins a processor profile into the file that SECURENOTES_PROFILE
 // names, and ends it. No other build has this.
-func init() {
+func init() { //nolint:gochecknoinits // the only way in that leaves main as it is
 	path := os.Getenv("SECURENOTES_PROFILE")
 	if path == "" {
 		return

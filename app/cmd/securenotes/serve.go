@@ -119,7 +119,7 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 		}
 		return err
 	}
-	defer api.store.Close()
+	defer api.close(log)
 	watched, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWatching()
 	listener, err := server.Listen(watched, c.Listen, c.TLS.CertFile, c.TLS.KeyFile, log)
@@ -145,9 +145,16 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 
 // running is the API once all that it needs has answered.
 type running struct {
-	store   *store.Store
-	handler http.Handler
-	audit   *audit.Log
+	store         *store.Store
+	closeCounters func() error
+	handler       http.Handler
+	audit         *audit.Log
+}
+
+func (r *running) close(log *slog.Logger) {
+	if err := errors.Join(r.closeCounters(), r.store.Close()); err != nil {
+		log.Warn("connections were not closed", "error", err.Error())
+	}
 }
 
 func start(ctx context.Context, c *config.Config, registry prometheus.Registerer, log *slog.Logger) (_ *running, err error) {
@@ -180,13 +187,22 @@ func start(ctx context.Context, c *config.Config, registry prometheus.Registerer
 			err = errors.Join(err, d.store.Close())
 		}
 	}()
+	counters, closeCounters, err := ratelimit.OpenStore(c.RateLimits, c.Deployment.ID, d.store.Limits())
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, closeCounters())
+		}
+	}()
 	trail, err := audit.New(os.Stdout, c.Deployment.ID, beside, log)
 	if err != nil {
 		return nil, err
 	}
 	cache := envelope.NewCache(d.keys, d.store)
 	handler, err := httpapi.NewHandler(httpapi.Service{
-		Accounts: accounts.NewService(d.store, cache, hasher, ratelimit.NewLogins(d.store.Limits(), c.RateLimits.FailedLoginsPerMinute), accounts.Options{
+		Accounts: accounts.NewService(d.store, cache, hasher, ratelimit.NewLogins(counters, c.RateLimits.FailedLoginsPerMinute), accounts.Options{
 			RegistrationOpen: c.Auth.Registration == config.RegistrationOpen,
 			MinPassword:      c.Auth.MinPasswordLength, TokenTTL: time.Duration(c.Auth.TokenTTL), Log: log, Now: time.Now,
 		}),
@@ -198,7 +214,7 @@ func start(ctx context.Context, c *config.Config, registry prometheus.Registerer
 	if err != nil {
 		return nil, err
 	}
-	return &running{store: d.store, handler: handler, audit: trail}, nil
+	return &running{store: d.store, closeCounters: closeCounters, handler: handler, audit: trail}, nil
 }
 
 // sweep deletes expired sessions, idempotency keys and counters. They are without effect already; this is for the space.

@@ -62,6 +62,7 @@ var answers = []struct {
 	{envelope.ErrDenied, http.StatusServiceUnavailable, "The key service is unavailable, try again later"},
 	{store.ErrUnavailable, http.StatusServiceUnavailable, "The database is unavailable, try again later"},
 	{store.ErrAuthentication, http.StatusServiceUnavailable, "The database is unavailable, try again later"},
+	{ratelimit.ErrUnavailable, http.StatusServiceUnavailable, "Logins are unavailable, try again later"},
 	{accounts.ErrFenced, http.StatusServiceUnavailable, "A key rotation is beginning, try again later"},
 	{context.DeadlineExceeded, http.StatusServiceUnavailable, "The request took too long, try again later"},
 }

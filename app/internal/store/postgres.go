@@ -145,7 +145,7 @@ func (postgres) ping(ctx context.Context, s *Store) error {
 
 // insertNotes needs one statement for all. Owners are in order, so that two such statements do not wait for
 // each other's foreign keys in a circle.
-func (p postgres) insertNotes(ctx context.Context, s *Store, list []creation) (map[string]bool, error) {
+func (p postgres) insertNotes(ctx context.Context, _ *Store, list []creation) (map[string]bool, error) {
 	n := len(list)
 	owners, sessionIDs, ids, keys := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	contents, titles, tags := make([][]byte, n), make([][]byte, n), make([][]byte, n)

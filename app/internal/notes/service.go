@@ -114,42 +114,42 @@ func (s *Service) List(ctx context.Context, id sessions.Identity, before string,
 	return s.store.Notes(ctx, id, s.now(), before, limit)
 }
 
-// Update replaces a note's text. A revision of 0 replaces whatever is there. Errors:
-// sessions.ErrInvalid, ErrNotFound, ErrStale, and those of Create.
+// Update replaces a note's text and returns the note, without the time of its creation. A revision of 0
+// replaces whatever is there. Errors: sessions.ErrInvalid, ErrNotFound, ErrStale, and those of Create.
 func (s *Service) Update(ctx context.Context, id sessions.Identity, note string, revision int64, text Text) (Note, error) {
 	if err := text.validate(); err != nil {
 		return Note{}, err
 	}
-	var n Sealed
 	// Another write may come in between read and write; an unconditional one then reads again.
 	for range maxOvertaken {
-		current, _, err := s.store.Note(ctx, id, s.now(), note)
-		if err != nil {
-			return Note{}, err
+		current := revision
+		if revision == 0 {
+			found, _, err := s.store.Note(ctx, id, s.now(), note)
+			if err != nil {
+				return Note{}, err
+			}
+			current = found.Revision
 		}
-		if revision != 0 && current.Revision != revision {
-			return Note{}, ErrStale
-		}
-		n = Sealed{
-			ID: note, Revision: current.Revision + 1,
-			CreatedAt: current.CreatedAt, UpdatedAt: s.now().Truncate(time.Microsecond),
-		}
+		n := Sealed{ID: note, Revision: current + 1, UpdatedAt: s.now().Truncate(time.Microsecond)}
 		overtaken := false
-		err = s.write(ctx, id, text, &n, func() (bool, error) {
+		err := s.write(ctx, id, text, &n, func() (bool, error) {
 			done, err := s.store.UpdateNote(ctx, id, s.now(), n)
 			if err != nil || done {
 				return done, err
 			}
-			again, _, err := s.store.Note(ctx, id, s.now(), note)
+			found, _, err := s.store.Note(ctx, id, s.now(), note)
 			if err != nil {
 				return false, err
 			}
 			// Another revision: somebody else's write. The same one: the key was not active.
-			overtaken = again.Revision != current.Revision
+			overtaken = found.Revision != current
 			return overtaken, nil
 		})
 		if err != nil || !overtaken {
 			return n.note(text), err
+		}
+		if revision != 0 {
+			break
 		}
 	}
 	return Note{}, ErrStale

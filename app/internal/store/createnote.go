@@ -24,8 +24,11 @@ const insertNote = `INSERT INTO notes (owner, id, key_id, revision, content, tit
 // nil the note is committed. Errors: sessions.ErrInvalid or envelope.ErrKeyNotActive (indistinct:
 // envelope.ErrKeyNotActive), notes.ErrExists.
 func (s *Store) CreateNote(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed) error {
-	return s.untilKnown(ctx, func() error {
+	return s.untilKnown(ctx, func(again bool) error {
 		_, err := s.creates.Do(ctx, creation{id, now, n})
+		if again && errors.Is(err, notes.ErrExists) {
+			return nil // it is the one of the attempt before
+		}
 		return err
 	})
 }
@@ -90,8 +93,8 @@ var errKeyUsed = errors.New("the idempotency key is used")
 // CreateNoteOnce is CreateNote under an idempotency key, which lasts until expires. When the key was used
 // before, it stores nothing and returns what was created then.
 func (s *Store) CreateNoteOnce(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed, key notes.OnceKey) (notes.Summary, error) {
-	err := s.untilKnown(ctx, func() error {
-		return s.transact(ctx, func(tx queryer) error {
+	err := s.untilKnown(ctx, func(again bool) error {
+		err := s.transact(ctx, func(tx queryer) error {
 			_, err := s.execIn(ctx, tx, "DELETE FROM idempotency_keys WHERE owner = $1 AND key = $2 AND expires_at <= $3",
 				id.Owner, key.Digest, micros(now))
 			if err != nil {
@@ -108,6 +111,10 @@ func (s *Store) CreateNoteOnce(ctx context.Context, id sessions.Identity, now ti
 			}
 			return err
 		})
+		if again && errors.Is(err, notes.ErrExists) {
+			return nil // it is the one of the attempt before
+		}
+		return err
 	})
 	if !errors.Is(err, errKeyUsed) {
 		return n.Summary(), err
@@ -125,27 +132,6 @@ func (s *Store) CreateNoteOnce(ctx context.Context, id sessions.Identity, now ti
 		return notes.Summary{}, fmt.Errorf("%w: the idempotency key has expired in this moment", ErrUnavailable)
 	}
 	return notes.Summary{ID: note.String, CreatedAt: fromMicros(created.Int64)}, nil
-}
-
-// untilKnown repeats a creation whose outcome is not known because the connection was lost: the note may
-// have been committed, and the client must not be told otherwise. The note's id tells: a repetition that
-// finds it there has found its own.
-func (s *Store) untilKnown(ctx context.Context, create func() error) error {
-	err := create()
-	for _, pause := range []time.Duration{100 * time.Millisecond, 400 * time.Millisecond, time.Second} {
-		if !errors.Is(err, ErrUnavailable) {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(pause):
-		}
-		if err = create(); errors.Is(err, notes.ErrExists) {
-			return nil
-		}
-	}
-	return err
 }
 
 // DeleteExpiredIdempotencyKeys removes at most limit keys that expired before now, and returns how many.

@@ -148,6 +148,37 @@ func TestAnswerIsLost(t *testing.T) {
 	}
 }
 
+// TestAnswerOfAChangeIsLost: the same for an update and a deletion.
+func TestAnswerOfAChangeIsLost(t *testing.T) {
+	db, l, _ := linked(t)
+	user := newUser(t, db, "alice", 1)
+	for lost := range int32(3) {
+		n := user.sealedNote()
+		if err := db.CreateNote(ctx, user.id, now, n); err != nil {
+			t.Fatal(err)
+		}
+		n.Revision, n.Content = 2, sealedBytes('u')
+		l.lose.Store(lost)
+		done, err := db.UpdateNote(ctx, user.id, now, n)
+		l.lose.Store(0)
+		if got, _, errRead := db.Note(ctx, user.id, now, n.ID); err != nil || !done || errRead != nil || got.Revision != 2 {
+			t.Errorf("update, answer %d lost: %v, %v; revision %d, %v", lost, done, err, got.Revision, errRead)
+		}
+		if done, err := db.UpdateNote(ctx, user.id, now, n); err != nil || done {
+			t.Errorf("a stale update: %v, %v", done, err)
+		}
+		l.lose.Store(lost)
+		done, err = db.DeleteNote(ctx, user.id, now, n.ID, 2)
+		l.lose.Store(0)
+		if _, _, errRead := db.Note(ctx, user.id, now, n.ID); err != nil || !done || !errors.Is(errRead, notes.ErrNotFound) {
+			t.Errorf("delete, answer %d lost: %v, %v; then %v", lost, done, err, errRead)
+		}
+		if done, err := db.DeleteNote(ctx, user.id, now, n.ID, 0); err != nil || done {
+			t.Errorf("deleted twice: %v, %v", done, err)
+		}
+	}
+}
+
 // TestReadOnlyServer: a server that takes no writes, such as one that was the primary before a failover, is
 // not asked any more, not even what it would still answer; when it takes writes again the service goes on.
 func TestReadOnlyServer(t *testing.T) {

@@ -145,19 +145,25 @@ func (s *service) call(t testing.TB, method, path, token, body string, header ..
 	if err := json.Unmarshal(raw, &a.body); err != nil {
 		t.Fatalf("%s %s: status %d, the body is no JSON object: %q", method, path, a.status, raw)
 	}
+	hasSecurityHeaders(t, method+" "+path, a.header)
+	if a.status >= 400 && (a.body["error"] == nil || a.body["request_id"] != a.header.Get("X-Request-Id")) {
+		t.Errorf("%s %s: error body %v", method, path, a.body)
+	}
+	return a
+}
+
+// hasSecurityHeaders checks what every answer carries, errors and pages included.
+func hasSecurityHeaders(t testing.TB, what string, header http.Header) {
+	t.Helper()
 	for name, want := range map[string]string{
 		"Strict-Transport-Security": "max-age=31536000; includeSubDomains; preload", "X-Frame-Options": "DENY",
 		"X-Content-Type-Options": "nosniff", "X-XSS-Protection": "1; mode=block",
 		"Content-Security-Policy": "default-src 'self'; script-src 'self'", "Cache-Control": "no-store",
 	} {
-		if got := a.header.Get(name); got != want {
-			t.Errorf("%s %s: header %s is %q, want %q", method, path, name, got, want)
+		if got := header.Get(name); got != want {
+			t.Errorf("%s: header %s is %q, want %q", what, name, got, want)
 		}
 	}
-	if a.status >= 400 && (a.body["error"] == nil || a.body["request_id"] != a.header.Get("X-Request-Id")) {
-		t.Errorf("%s %s: error body %v", method, path, a.body)
-	}
-	return a
 }
 
 func (s *service) signIn(t testing.TB, username string) string {

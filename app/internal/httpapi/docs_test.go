@@ -1,0 +1,130 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"golang.org/x/net/html"
+
+	"github.com/securenotes/securenotes/app/internal/httpapi"
+	"github.com/securenotes/securenotes/app/internal/ratelimit"
+	"github.com/securenotes/securenotes/app/internal/storetest"
+)
+
+// page fetches what is no JSON.
+func (s *service) page(t *testing.T, path string) (*http.Response, []byte) {
+	t.Helper()
+	response, err := s.Client().Get(s.URL + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hasSecurityHeaders(t, path, response.Header)
+	return response, raw
+}
+
+func TestDocsAreServed(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		for path, kind := range map[string]string{"/docs": "text/html; charset=utf-8", "/docs/style.css": "text/css; charset=utf-8"} {
+			response, raw := s.page(t, path)
+			if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != kind || len(raw) == 0 {
+				t.Errorf("%s: status %d, content type %q, %d bytes", path, response.StatusCode, response.Header.Get("Content-Type"), len(raw))
+			}
+		}
+	})
+}
+
+func TestDocsAreLimitedByAddress(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true, func(s *httpapi.Service) { s.Requests = ratelimit.NewRequests(1) })
+		s.page(t, "/docs")
+		if response, _ := s.page(t, "/docs"); response.StatusCode != http.StatusTooManyRequests {
+			t.Errorf("the second request of one allowed: status %d", response.StatusCode)
+		}
+	})
+}
+
+// TestDocsNeedNoMoreThanTheirOrigin: a browser that obeys the Content-Security-Policy shows all of the
+// page, and the page tells no other site who reads it.
+func TestDocsNeedNoMoreThanTheirOrigin(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		_, raw := s.page(t, "/docs")
+		root, err := html.Parse(bytes.NewReader(raw))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids, references := map[string]bool{}, []string{}
+		for node := range root.Descendants() {
+			if node.Type != html.ElementNode {
+				continue
+			}
+			if slices.Contains([]string{"script", "style", "iframe", "object", "embed", "img", "form", "base"}, node.Data) {
+				t.Errorf("the page has a <%s>", node.Data)
+			}
+			for _, attribute := range node.Attr {
+				switch name := attribute.Key; {
+				case name == "id" && ids[attribute.Val]:
+					t.Errorf("two elements have the id %s", attribute.Val)
+				case name == "id":
+					ids[attribute.Val] = true
+				case name == "href", name == "src":
+					references = append(references, attribute.Val)
+				case name == "style", strings.HasPrefix(name, "on"):
+					t.Errorf("a <%s> has the attribute %s", node.Data, name)
+				}
+			}
+		}
+		for _, reference := range references {
+			if fragment, ok := strings.CutPrefix(reference, "#"); ok {
+				if !ids[fragment] {
+					t.Errorf("the link %s leads nowhere", reference)
+				}
+				continue
+			}
+			if !strings.HasPrefix(reference, "/") || strings.HasPrefix(reference, "//") {
+				t.Errorf("%s is of another origin", reference)
+				continue
+			}
+			if response, _ := s.page(t, reference); response.StatusCode != http.StatusOK {
+				t.Errorf("%s: status %d", reference, response.StatusCode)
+			}
+		}
+		_, style := s.page(t, "/docs/style.css")
+		for _, loads := range []string{"url(", "@import"} {
+			if bytes.Contains(style, []byte(loads)) {
+				t.Errorf("the stylesheet has %s", loads)
+			}
+		}
+	})
+}
+
+func TestDocsShowEveryOperation(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		_, raw := s.page(t, "/docs")
+		doc, err := openapi3.NewLoader().LoadFromData(httpapi.OpenAPI)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for path, item := range doc.Paths.Map() {
+			for method, operation := range item.Operations() {
+				for _, text := range []string{operation.OperationID, path, operation.Summary} {
+					if !bytes.Contains(raw, []byte(">"+html.EscapeString(text))) {
+						t.Errorf("%s %s: the page does not have %q: run `make generate`", method, path, text)
+					}
+				}
+			}
+		}
+	})
+}

@@ -43,7 +43,7 @@ func appendFields(rows []field, prefix string, ref *openapi3.SchemaRef, depth in
 	if depth > maxDepth {
 		return nil, fmt.Errorf("%s is nested more than %d deep: the page cannot show a schema that contains itself", prefix, maxDepth)
 	}
-	if ref.Value.Type.Is(openapi3.TypeArray) && ref.Value.Items != nil {
+	if ref.Value.Type.Includes(openapi3.TypeArray) && ref.Value.Items != nil {
 		return appendFields(rows, prefix+"[]", ref.Value.Items, depth+1)
 	}
 	properties := ref.Value.Properties
@@ -74,8 +74,10 @@ func describe(ref *openapi3.SchemaRef) (kind, limits string, err error) {
 		return "", "", errors.New("oneOf, anyOf, allOf and not are not shown by hack/apidocs: write the schema without, or teach fields.go")
 	}
 	var parts []string
-	switch kind = strings.Join(s.Type.Slice(), " or "); {
-	case s.Type.Is(openapi3.TypeArray) && s.Items != nil:
+	kinds := slices.DeleteFunc(slices.Clone(s.Type.Slice()), func(k string) bool { return k == openapi3.TypeNull })
+	kind = strings.Join(kinds, " or ")
+	switch {
+	case kind == openapi3.TypeArray && s.Items != nil:
 		of, each, err := describe(s.Items)
 		if err != nil {
 			return "", "", err
@@ -87,6 +89,9 @@ func describe(ref *openapi3.SchemaRef) (kind, limits string, err error) {
 		}
 	case s.Format != "":
 		kind += " (" + s.Format + ")"
+	}
+	if s.Type.IncludesNull() {
+		kind += ", or null"
 	}
 	parts = append(parts, bounds(s.MinLength, s.MaxLength, "characters"), numberBounds(s))
 	if s.Pattern != "" {

@@ -84,7 +84,7 @@ func TestRender(t *testing.T) {
 	page := string(html)
 	for _, want := range []string{
 		"With &lt;b&gt;markup&lt;/b&gt; and <code>code</code>.",
-		`<code>z[].deep</code>`, `string or null`, `array of object</span>, at most 1,000 items`,
+		`<code>z[].deep</code>`, `string, or null`, `array of object</span>, at most 1,000 items`,
 		`array of string</span>, each at least 2 characters`, "1 to 9 characters", "one of <code>7</code>, <code>8</code>",
 		"1 to 200, <code>50</code> when left out", "matches <code>^a&#43;$</code>", `<code>ETag</code>: string.`, `id="schema-inner"`,
 		`-X POST &#34;$URL/things/$THING_ID?page=$PAGE&#34;`, `-H &#34;X-Must: $X_MUST&#34;`, `Bearer $TOKEN`,

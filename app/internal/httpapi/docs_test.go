@@ -51,6 +51,7 @@ func TestDocsAreLimitedByAddress(t *testing.T) {
 		if response, _ := s.page(t, "/docs"); response.StatusCode != http.StatusTooManyRequests {
 			t.Errorf("the second request of one allowed: status %d", response.StatusCode)
 		}
+		s.call(t, "GET", "/api/openapi.yaml", "", "").want(t, "the document, of the same address", 429, "Too many requests, try again later")
 	})
 }
 

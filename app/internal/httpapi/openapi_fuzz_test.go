@@ -1,0 +1,83 @@
+package httpapi_test
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"testing"
+
+	"github.com/securenotes/securenotes/app/internal/storetest"
+)
+
+// FuzzAPI makes requests from the document, valid and damaged, and holds every answer to it: whatever is
+// sent, nothing fails inside, nothing is answered that the document does not describe, and nothing secret
+// is logged.
+func FuzzAPI(f *testing.F) {
+	w := newWorld(f, storetest.SQLite(f))
+	random := rand.New(rand.NewPCG(1, 1))
+	for i := range w.operations {
+		f.Add([]byte{byte(i)}) // the plainest request
+		for range 4 {
+			f.Add(seed(random, i))
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c := &choices{data}
+		for range maxRequests {
+			w.step(t, choose(c, w.operations), c)
+			if len(c.left) == 0 {
+				return
+			}
+		}
+	})
+}
+
+// TestAPIFromDocument makes the same requests each time, and so many of each operation that it succeeds
+// and fails.
+func TestAPIFromDocument(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		const requests = 100
+		w := newWorld(t, open)
+		random := rand.New(rand.NewPCG(2, 2))
+		statuses := make([]map[int]int, len(w.operations))
+		for range requests {
+			for i, o := range w.operations {
+				if statuses[i] == nil {
+					statuses[i] = map[int]int{}
+				}
+				statuses[i][w.step(t, o, &choices{seed(random, i)[1:]}).StatusCode]++
+			}
+		}
+		for i, o := range w.operations {
+			t.Logf("%s %s: %v", o.method, o.path, statuses[i])
+			succeeded, failed := false, false
+			for status := range statuses[i] {
+				succeeded = succeeded || status < http.StatusBadRequest
+				failed = failed || status >= http.StatusBadRequest
+			}
+			if !succeeded && !o.needsCode() {
+				t.Errorf("%s %s never succeeded in %d requests", o.method, o.path, requests)
+			}
+			if !failed && o.canFail() {
+				t.Errorf("%s %s never failed in %d requests", o.method, o.path, requests)
+			}
+		}
+	})
+}
+
+const (
+	// maxRequests bounds the requests of one input: later ones find what earlier ones left.
+	maxRequests = 4
+	// requestsOfTenant bounds how many notes and sessions a tenant comes to have.
+	requestsOfTenant = 200
+	// seedLength is enough for a request with all its choices.
+	seedLength = 256
+)
+
+func seed(random *rand.Rand, operation int) []byte {
+	data := make([]byte, seedLength)
+	for i := range data {
+		data[i] = byte(random.UintN(256))
+	}
+	data[0] = byte(operation)
+	return data
+}

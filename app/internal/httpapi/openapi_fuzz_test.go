@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"flag"
 	"math/rand/v2"
 	"net/http"
 	"testing"
@@ -12,6 +13,13 @@ import (
 // sent, nothing fails inside, nothing is answered that the document does not describe, and nothing secret
 // is logged.
 func FuzzAPI(f *testing.F) {
+	// To shorten an input that reaches new code means to send it thousands of times: a minute each, unless
+	// asked for, in which nothing new is tried.
+	if minimize := flag.Lookup("test.fuzzminimizetime"); minimize.Value.String() == minimize.DefValue {
+		if err := minimize.Value.Set("1x"); err != nil {
+			f.Fatal(err)
+		}
+	}
 	w := newWorld(f, storetest.SQLite(f))
 	random := rand.New(rand.NewPCG(1, 1))
 	for i := range w.operations {

@@ -93,24 +93,22 @@ func newAnswer(status string, response *openapi3.Response) (answer, error) {
 	return result, err
 }
 
-// newBody shows the first media type: the API has one for each body.
+// newBody shows the first media type: the API has one for each body. No content is no body.
 func newBody(content openapi3.Content) (*body, error) {
-	for _, mediaType := range sortedKeys(content) {
-		ref := content[mediaType].Schema
-		if ref == nil {
-			return nil, fmt.Errorf("%s has no schema: describe what it holds", mediaType)
-		}
-		kind, _, err := describe(ref)
-		if err != nil {
-			return nil, err
-		}
-		result := &body{MediaType: mediaType, Type: kind}
-		if name := schemaName(ref); name != "" {
-			result.Schema, result.SchemaAnchor = name, anchor("schema", name)
-			return result, nil
-		}
-		result.Fields, err = fields(ref)
-		return result, err
+	if len(content) == 0 {
+		return nil, nil
 	}
-	return nil, nil
+	mediaType := sortedKeys(content)[0]
+	ref := content[mediaType].Schema
+	kind, _, err := describe(ref)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", mediaType, err)
+	}
+	result := &body{MediaType: mediaType, Type: kind}
+	if name := schemaName(ref); name != "" {
+		result.Schema, result.SchemaAnchor = name, anchor("schema", name)
+		return result, nil
+	}
+	result.Fields, err = fields(ref)
+	return result, err
 }

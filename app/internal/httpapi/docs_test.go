@@ -17,28 +17,26 @@ import (
 )
 
 // page fetches what is no JSON.
-func (s *service) page(t *testing.T, path string) (*http.Response, []byte) {
+func (s *service) page(t *testing.T, path string) (status int, kind string, body []byte) {
 	t.Helper()
 	response, err := s.Client().Get(s.URL + path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	raw, err := io.ReadAll(response.Body)
-	if err != nil {
+	if body, err = io.ReadAll(response.Body); err != nil {
 		t.Fatal(err)
 	}
 	hasSecurityHeaders(t, path, response.Header)
-	return response, raw
+	return response.StatusCode, response.Header.Get("Content-Type"), body
 }
 
 func TestDocsAreServed(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
-		for path, kind := range map[string]string{"/docs": "text/html; charset=utf-8", "/docs/style.css": "text/css; charset=utf-8"} {
-			response, raw := s.page(t, path)
-			if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != kind || len(raw) == 0 {
-				t.Errorf("%s: status %d, content type %q, %d bytes", path, response.StatusCode, response.Header.Get("Content-Type"), len(raw))
+		for path, want := range map[string]string{"/docs": "text/html; charset=utf-8", "/docs/style.css": "text/css; charset=utf-8"} {
+			if status, kind, raw := s.page(t, path); status != http.StatusOK || kind != want || len(raw) == 0 {
+				t.Errorf("%s: status %d, content type %q, %d bytes", path, status, kind, len(raw))
 			}
 		}
 	})
@@ -48,8 +46,8 @@ func TestDocsAreLimitedByAddress(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true, func(s *httpapi.Service) { s.Requests = ratelimit.NewRequests(1) })
 		s.page(t, "/docs")
-		if response, _ := s.page(t, "/docs"); response.StatusCode != http.StatusTooManyRequests {
-			t.Errorf("the second request of one allowed: status %d", response.StatusCode)
+		if status, _, _ := s.page(t, "/docs"); status != http.StatusTooManyRequests {
+			t.Errorf("the second request of one allowed: status %d", status)
 		}
 		s.call(t, "GET", "/api/openapi.yaml", "", "").want(t, "the document, of the same address", 429, "Too many requests, try again later")
 	})
@@ -60,7 +58,7 @@ func TestDocsAreLimitedByAddress(t *testing.T) {
 func TestDocsNeedNoMoreThanTheirOrigin(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
-		_, raw := s.page(t, "/docs")
+		_, _, raw := s.page(t, "/docs")
 		root, err := html.Parse(bytes.NewReader(raw))
 		if err != nil {
 			t.Fatal(err)
@@ -97,11 +95,11 @@ func TestDocsNeedNoMoreThanTheirOrigin(t *testing.T) {
 				t.Errorf("%s is of another origin", reference)
 				continue
 			}
-			if response, _ := s.page(t, reference); response.StatusCode != http.StatusOK {
-				t.Errorf("%s: status %d", reference, response.StatusCode)
+			if status, _, _ := s.page(t, reference); status != http.StatusOK {
+				t.Errorf("%s: status %d", reference, status)
 			}
 		}
-		_, style := s.page(t, "/docs/style.css")
+		_, _, style := s.page(t, "/docs/style.css")
 		for _, loads := range []string{"url(", "@import"} {
 			if bytes.Contains(style, []byte(loads)) {
 				t.Errorf("the stylesheet has %s", loads)
@@ -113,7 +111,7 @@ func TestDocsNeedNoMoreThanTheirOrigin(t *testing.T) {
 func TestDocsShowEveryOperation(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
-		_, raw := s.page(t, "/docs")
+		_, _, raw := s.page(t, "/docs")
 		doc, err := openapi3.NewLoader().LoadFromData(httpapi.OpenAPI)
 		if err != nil {
 			t.Fatal(err)

@@ -139,9 +139,6 @@ func (w *world) login(t testing.TB, u *tenant) bool {
 	if a.StatusCode != http.StatusOK || json.Unmarshal(a.body, &session) != nil || session.Token == "" {
 		return false
 	}
-	if u.token != "" {
-		w.ended = u.token
-	}
 	u.token = session.Token
 	return true
 }
@@ -155,11 +152,14 @@ func (w *world) revive(t testing.TB, at int, o operation, a answered) {
 		if o.method == http.MethodGet || a.StatusCode >= http.StatusBadRequest {
 			return // nothing has changed
 		}
-		if w.alive(t, u) || w.login(t, u) && w.alive(t, u) {
+		if w.alive(t, u) {
+			return
+		}
+		w.ended = u.token
+		if w.login(t, u) && w.alive(t, u) {
 			return
 		}
 	}
-	w.ended = u.token
 	w.users[at], w.since[at] = w.newTenant(t), w.requests
 }
 

@@ -38,6 +38,7 @@ type SecureNotes struct {
 
 // SecureNotesSpec is what is wanted.
 // +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.postgres)) || !has(self.replicas) || self.replicas == 1",message="replicas must be 1 with the embedded database (database.embedded, or database unset), which only one process may open: set replicas to 1, or use database.postgres"
+// +kubebuilder:validation:XValidation:rule="!has(self.rateLimits) || !has(self.rateLimits.memory) || (has(self.replicas) ? self.replicas == 1 : !(has(self.database) && has(self.database.postgres)))",message="rateLimits.memory is of one process: set replicas to 1, or count in the database (rateLimits.memory unset) or in redis"
 // +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.postgres)) == (has(oldSelf.database) && has(oldSelf.database.postgres))",message="database cannot change between postgres and embedded, because the notes would stay behind in the old one: create another SecureNotes and move the notes through the API"
 // +kubebuilder:validation:XValidation:rule="(has(self.vaultConnection) ? self.vaultConnection : 'default') == (has(oldSelf.vaultConnection) ? oldSelf.vaultConnection : 'default')",message="vaultConnection cannot be changed, because the master key cannot leave its Vault: create another SecureNotes and move the notes through the API"
 type SecureNotesSpec struct {
@@ -390,6 +391,7 @@ type Auth struct {
 }
 
 // RateLimits are counted by the minute.
+// +kubebuilder:validation:XValidation:rule="!(has(self.memory) && has(self.redis))",message="rateLimits needs at most one of memory and redis"
 type RateLimits struct {
 	// failedLoginsPerMinute of one address (one /64 of IPv6), over all replicas; a username may have
 	// six times as many. Unset: 5.
@@ -404,6 +406,32 @@ type RateLimits struct {
 	// +kubebuilder:validation:Maximum=1000000
 	// +optional
 	RequestsPerMinute *int32 `json:"requestsPerMinute,omitempty"`
+
+	// memory counts failed logins in the service's own memory, for replicas: 1. A restart forgets them. Unset:
+	// they are counted in the database, unless redis is set.
+	// +optional
+	Memory *MemoryStore `json:"memory,omitempty"`
+
+	// redis counts failed logins there. While it is away nobody logs in. Unset: they are counted in the
+	// database.
+	// +optional
+	Redis *RedisStore `json:"redis,omitempty"`
+}
+
+// MemoryStore has no settings.
+type MemoryStore struct{}
+
+// RedisStore says how to reach Redis, or what speaks its protocol. Connections use TLS, and the server's
+// certificate is always verified, host name included.
+type RedisStore struct {
+	// uriSecretRef names the Secret key with the connection URI, rediss://user:password@host:6379/0.
+	// +required
+	URISecretRef SecretKeyReference `json:"uriSecretRef,omitzero"`
+
+	// caSecretRef names the Secret key with the PEM certificates that the server's certificate must chain
+	// to. Unset: the system's certificate authorities.
+	// +optional
+	CASecretRef *SecretKeyReference `json:"caSecretRef,omitempty"`
 }
 
 // CORS says which web pages may call the API.

@@ -79,7 +79,7 @@ type Postgres struct {
 	// CAFile holds the PEM certificates that the server's certificate must chain to. Empty: the
 	// system's.
 	CAFile string `json:"caFile,omitempty"`
-	// MaxConnections bounds the pool of one process. 0: 16.
+	// MaxConnections bounds the pool of one process, 4 to 1000. 0: 16.
 	MaxConnections int `json:"maxConnections,omitempty"`
 }
 
@@ -151,6 +151,20 @@ type RateLimits struct {
 	// RequestsPerMinute is how many requests one user, or one address that is not signed in, may make
 	// at each replica, 1 to 1000000. 0: 1200.
 	RequestsPerMinute int `json:"requestsPerMinute,omitempty"`
+	// Failures are counted in the database, or in at most one of these. Memory is for a single process.
+	Memory *Memory `json:"memory,omitempty"`
+	Redis  *Redis  `json:"redis,omitempty"`
+}
+
+// Memory counts in the process itself.
+type Memory struct{}
+
+// Redis names the files of a connection to Redis, or to what speaks its protocol. The URI is in a file
+// because it may hold a password; it must be rediss://, TLS with the server's certificate verified.
+type Redis struct {
+	URIFile string `json:"uriFile"`
+	// CAFile holds the PEM certificates that the server's certificate must chain to. Empty: the system's.
+	CAFile string `json:"caFile,omitempty"`
 }
 
 // CORS says which web pages may call the API.

@@ -26,8 +26,8 @@ func (d *Database) validate(bad badFunc, need needFunc) {
 		bad("database", "needs exactly one of postgres and sqlite")
 	case d.Postgres != nil:
 		need("database.postgres.uriFile", d.Postgres.URIFile)
-		if n := d.Postgres.MaxConnections; n < 1 || n > 1000 {
-			bad("database.postgres.maxConnections", "must be 1 to 1000, not %d", n)
+		if n := d.Postgres.MaxConnections; n < 4 || n > 1000 {
+			bad("database.postgres.maxConnections", "must be 4 to 1000, not %d", n)
 		}
 	default:
 		need("database.sqlite.path", d.SQLite.Path)
@@ -99,6 +99,12 @@ func (c *Config) validateAbuse(bad badFunc) {
 	}
 	if n := c.RateLimits.RequestsPerMinute; n < 1 || n > 1_000_000 {
 		bad("rateLimits.requestsPerMinute", "must be 1 to 1000000, not %d", n)
+	}
+	if c.RateLimits.Memory != nil && c.RateLimits.Redis != nil {
+		bad("rateLimits", "needs at most one of memory and redis")
+	}
+	if r := c.RateLimits.Redis; r != nil && r.URIFile == "" {
+		bad("rateLimits.redis.uriFile", "is required")
 	}
 	if len(c.TrustedProxies) > maxList {
 		bad("trustedProxies", "must be at most %d", maxList)

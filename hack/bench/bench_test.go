@@ -4,6 +4,7 @@ package bench
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -35,6 +37,23 @@ const (
 type measured struct {
 	rate     float64
 	p50, p99 time.Duration
+}
+
+// use is what a measurement took of the machine.
+type use struct {
+	service, clients, elapsed time.Duration
+	// memory of the service, resident, in MiB.
+	memory int64
+}
+
+// ownTime is the processor time of this process, the clients, so far.
+func ownTime(t *testing.T) time.Duration {
+	t.Helper()
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // measure has clients do work for the period, after a tenth of it to warm up.
@@ -105,17 +124,24 @@ func TestBench(t *testing.T) {
 	s := startService(t)
 	var table strings.Builder
 	out := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "work\tours /s\tp50\tp99\tpeer\tpeer /s\tratio\tgoal\tCPU of the service\tmemory")
-	row := func(work string, m measured, peer string, peerRate, goal float64, cpu time.Duration, memory int64) {
-		fmt.Fprintf(out, "%s\t%.0f\t%.1f ms\t%.1f ms\t%s\t%.0f\t%.2f\t%.2f\t%.2f cores\t%d MiB\n", work, m.rate,
+	fmt.Fprintln(out, "work\tours /s\tp50\tp99\tpeer\tpeer /s\tratio\tgoal\tservice\tclients\tmemory")
+	var profiles strings.Builder
+	row := func(work string, m measured, peer string, peerRate, goal float64, u use) {
+		fmt.Fprintf(out, "%s\t%.0f\t%.1f ms\t%.1f ms\t%s\t%.0f\t%.2f\t%.2f\t%.2f cores\t%.2f cores\t%d MiB\n", work, m.rate,
 			float64(m.p50.Microseconds())/1000, float64(m.p99.Microseconds())/1000, peer, peerRate, m.rate/peerRate, goal,
-			cpu.Seconds()/(period*11/10).Seconds(), memory)
+			u.service.Seconds()/u.elapsed.Seconds(), u.clients.Seconds()/u.elapsed.Seconds(), u.memory)
 	}
-	ours := func(clients int, work func(client, i int) error) (measured, time.Duration, int64) {
-		before, _ := s.usage(t)
-		m := measure(t, clients, work)
+	ours := func(work string, clients int, do func(client, i int) error) (m measured, u use) {
+		start, before := time.Now(), ownTime(t)
+		serviceBefore, _ := s.usage(t)
+		profile := s.profiled(t, func() {
+			m = measure(t, clients, do)
+			u.elapsed, u.clients = time.Since(start), ownTime(t)-before
+		})
 		after, memory := s.usage(t)
-		return m, after - before, memory
+		u.service, u.memory = after-serviceBefore, memory
+		fmt.Fprintf(&profiles, "%s: where the service's processor time goes\n%s\n", work, profile)
+		return m, u
 	}
 
 	users := make([]string, concurrency)
@@ -141,31 +167,42 @@ func TestBench(t *testing.T) {
 		}
 	}
 	oneHash := time.Since(start) / hashes
-	logins, cpu, memory := ours(2*runtime.NumCPU(), func(client, _ int) error {
+	logins, used := ours("login", 2*runtime.NumCPU(), func(client, _ int) error {
 		_, err := s.call("POST", "/api/auth/login", "", credentials(client), 200)
 		return err
 	})
-	row("login", logins, "cores / bcrypt", float64(runtime.NumCPU())/oneHash.Seconds(), 0.95, cpu, memory)
+	row("login", logins, "cores / bcrypt", float64(runtime.NumCPU())/oneHash.Seconds(), 0.95, used)
 
+	connections, creates := make([]*connection, concurrency), make([][]byte, concurrency)
 	note := `{"content":"` + strings.Repeat("x", noteSize) + `"}`
-	ids := make([]string, concurrency)
-	create, cpu, memory := ours(concurrency, func(client, _ int) error {
-		answer, err := s.call("POST", "/api/notes", users[client], note, 201)
-		if err == nil {
-			ids[client] = answer["id"].(string)
-		}
+	for client := range users {
+		connections[client] = s.connect(t)
+		creates[client] = request("POST", "/api/notes", users[client], note)
+	}
+	last := make([][]byte, concurrency)
+	create, creating := ours("create", concurrency, func(client, _ int) error {
+		answer, err := connections[client].do(creates[client], 201)
+		last[client] = append(last[client][:0], answer...)
 		return err
 	})
+	reads := make([][]byte, concurrency)
+	for client := range users {
+		var created struct{ ID string }
+		if err := json.Unmarshal(last[client], &created); err != nil {
+			t.Fatal(err)
+		}
+		reads[client] = request("GET", "/api/notes/"+created.ID, users[client], "")
+	}
 	owner, key, id := s.anyNote(t)
 	row("create", create, "pgbench INSERT", s.pgbench(t, fmt.Sprintf(`INSERT INTO notes (owner, id, key_id, revision, content, created_at, updated_at)
-		VALUES ('%s', gen_random_uuid(), '%s', 1, decode('01' || repeat('ab', %d), 'hex'), 0, 0);`, owner, key, noteSize+28)), 0.8, cpu, memory)
-	read, cpu, memory := ours(concurrency, func(client, _ int) error {
-		_, err := s.call("GET", "/api/notes/"+ids[client], users[client], "", 200)
+		VALUES ('%s', gen_random_uuid(), '%s', 1, decode('01' || repeat('ab', %d), 'hex'), 0, 0);`, owner, key, noteSize+28)), 0.8, creating)
+	read, reading := ours("read", concurrency, func(client, _ int) error {
+		_, err := connections[client].do(reads[client], 200)
 		return err
 	})
 	row("read", read, "pgbench SELECT", s.pgbench(t, fmt.Sprintf(`SELECT n.*, k.wrapped FROM sessions s
 		LEFT JOIN notes n ON n.owner = s.owner AND n.id = '%s' LEFT JOIN owner_keys k ON k.owner = n.owner AND k.id = n.key_id
-		WHERE s.owner = '%s' LIMIT 1;`, id, owner)), 0.5, cpu, memory)
+		WHERE s.owner = '%s' LIMIT 1;`, id, owner)), 0.5, reading)
 
 	kv := s.vault.Client(t).KVv2("secret")
 	data := map[string]any{"content": strings.Repeat("x", noteSize)}
@@ -173,18 +210,18 @@ func TestBench(t *testing.T) {
 		_, err := kv.Put(context.Background(), fmt.Sprintf("bench/%d/%d", client, i), data)
 		return err
 	})
-	row("create", create, "Vault KV v2 write", write.rate, 3, cpu, memory)
+	row("create", create, "Vault KV v2 write", write.rate, 3, creating)
 	get := measure(t, concurrency, func(client, _ int) error {
 		_, err := kv.Get(context.Background(), fmt.Sprintf("bench/%d/0", client))
 		return err
 	})
-	row("read", read, "Vault KV v2 read", get.rate, 2, cpu, memory)
+	row("read", read, "Vault KV v2 read", get.rate, 2, reading)
 
 	if err := out.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Printf("\n%d clients, %s each, notes of %d bytes, %d cores shared by clients, service and peers\n\n%s\n",
-		concurrency, period, noteSize, runtime.NumCPU(), table.String())
+	fmt.Printf("\n%d clients, %s each, notes of %d bytes, %d cores shared by clients, service, PostgreSQL and peers\n\n%s\n%s",
+		concurrency, period, noteSize, runtime.NumCPU(), table.String(), profiles.String())
 }
 
 // anyNote is some owner with an active key and a note under it.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -30,7 +31,10 @@ const bcryptCost = 12
 // service is the running binary and what it runs on.
 type service struct {
 	url      string
+	address  string
+	pool     *x509.CertPool
 	client   *http.Client
+	profile  string
 	process  *exec.Cmd
 	vault    *testenv.Vault
 	postgres *testenv.Postgres
@@ -41,7 +45,7 @@ func startService(t *testing.T) *service {
 	t.Helper()
 	dir := t.TempDir()
 	binary := filepath.Join(dir, "securenotes")
-	build := exec.Command("go", "build", "-o", binary, "github.com/securenotes/securenotes/app/cmd/securenotes")
+	build := exec.Command("go", "build", "-tags", "bench", "-o", binary, "github.com/securenotes/securenotes/app/cmd/securenotes")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v: %s", err, out)
@@ -75,6 +79,8 @@ func startService(t *testing.T) *service {
 		t.Fatalf("migrate: %v: %s", err, out)
 	}
 	s.process = exec.Command(binary, "serve", "--config", file)
+	s.profile = filepath.Join(dir, "cpu.pprof")
+	s.process.Env = append(os.Environ(), "SECURENOTES_PROFILE="+s.profile)
 	// As in a pod: the logs are written, and somebody reads them.
 	s.process.Stdout, s.process.Stderr = io.Discard, io.Discard
 	if err := s.process.Start(); err != nil {
@@ -84,7 +90,7 @@ func startService(t *testing.T) *service {
 		_ = s.process.Process.Signal(syscall.SIGTERM)
 		_ = s.process.Wait()
 	})
-	s.url = "https://" + listen
+	s.url, s.address, s.pool = "https://"+listen, listen, certificate.Pool
 	s.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: certificate.Pool, ServerName: "localhost"}, MaxIdleConnsPerHost: concurrency,
 		// One connection for each client, as with many clients; HTTP/2 would put all on one.

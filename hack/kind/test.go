@@ -101,15 +101,15 @@ func (t *testing) unit(ctx context.Context) error {
 	return nil
 }
 
-// integration runs the tests against a real API server, a real Vault and a real PostgreSQL, which
-// they start by themselves.
+// integration runs the tests against a real API server, a real Vault, a real PostgreSQL and a real Redis,
+// which they start by themselves.
 func (t *testing) integration(ctx context.Context) error {
-	if !debian.Has(debian.Postgres15) {
+	if missing := debian.Missing(debian.Postgres15, debian.Redis); len(missing) > 0 {
 		if ok, why := debian.CanInstall(); !ok {
-			t.notRun = append(t.notRun, "integration: PostgreSQL 15 is missing (Debian package postgresql-15) and "+why)
+			t.notRun = append(t.notRun, "integration: Debian packages "+strings.Join(missing, " ")+" are missing and "+why)
 			return nil
 		}
-		if err := debian.Ensure(ctx, t.Say, debian.Postgres15); err != nil {
+		if err := debian.Ensure(ctx, t.Say, debian.Postgres15, debian.Redis); err != nil {
 			return err
 		}
 	}
@@ -137,6 +137,7 @@ func (t *testing) integration(ctx context.Context) error {
 			"CGO_ENABLED=0", "KUBEBUILDER_ASSETS=" + assets,
 			"SECURENOTES_TEST_VAULT=" + t.tools.Path(toolchain.Vault),
 			"SECURENOTES_TEST_POSTGRES=" + filepath.Dir(debian.Postgres15),
+			"SECURENOTES_TEST_REDIS=" + debian.Redis,
 		},
 	})
 }

@@ -1,4 +1,4 @@
-// Package testenv starts the real servers that tests talk to: HashiCorp Vault and PostgreSQL, each
+// Package testenv starts the real servers that tests talk to: HashiCorp Vault, PostgreSQL and Redis, each
 // on loopback with TLS, in a directory of the test's own, ended when the test ends.
 //
 // The binaries are found by environment variables that `make test` sets. A test that needs one that
@@ -16,6 +16,8 @@ const (
 	VaultVariable = "SECURENOTES_TEST_VAULT"
 	// PostgresVariable names the directory of PostgreSQL's binaries.
 	PostgresVariable = "SECURENOTES_TEST_POSTGRES"
+	// RedisVariable names the path of the Redis server.
+	RedisVariable = "SECURENOTES_TEST_REDIS"
 )
 
 func binary(t testing.TB, variable string, names ...string) string {

@@ -34,7 +34,9 @@ const (
 	// drain is how long the API still answers after it was told to end: endpoints are taken out of
 	// load balancers only after a while.
 	drain = 5 * time.Second
-	// sweepInterval and sweepBatch: how often, and how many at once, expired sessions and counters are deleted.
+	// requestTimeout is below the time that clients and proxies commonly wait.
+	requestTimeout = 20 * time.Second
+	// sweepInterval and sweepBatch: how often, and how many at once, expired rows are deleted.
 	sweepInterval, sweepBatch = time.Minute, 1000
 )
 
@@ -117,7 +119,7 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 		}
 		return err
 	}
-	defer api.store.Close()
+	defer api.close(log)
 	watched, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWatching()
 	listener, err := server.Listen(watched, c.Listen, c.TLS.CertFile, c.TLS.KeyFile, log)
@@ -143,9 +145,16 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 
 // running is the API once all that it needs has answered.
 type running struct {
-	store   *store.Store
-	handler http.Handler
-	audit   *audit.Log
+	store         *store.Store
+	closeCounters func() error
+	handler       http.Handler
+	audit         *audit.Log
+}
+
+func (r *running) close(log *slog.Logger) {
+	if err := errors.Join(r.closeCounters(), r.store.Close()); err != nil {
+		log.Warn("connections were not closed", "error", err.Error())
+	}
 }
 
 func start(ctx context.Context, c *config.Config, registry prometheus.Registerer, log *slog.Logger) (_ *running, err error) {
@@ -178,26 +187,37 @@ func start(ctx context.Context, c *config.Config, registry prometheus.Registerer
 			err = errors.Join(err, d.store.Close())
 		}
 	}()
+	counters, closeCounters, err := ratelimit.OpenStore(c.RateLimits, c.Deployment.ID, d.store.Limits())
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, closeCounters())
+		}
+	}()
 	trail, err := audit.New(os.Stdout, c.Deployment.ID, beside, log)
 	if err != nil {
 		return nil, err
 	}
+	cache := envelope.NewCache(d.keys, d.store)
 	handler, err := httpapi.NewHandler(httpapi.Service{
-		Accounts: accounts.NewService(d.store, d.keys, hasher, ratelimit.NewLogins(d.store.Limits(), c.RateLimits.FailedLoginsPerMinute), accounts.Options{
+		Accounts: accounts.NewService(d.store, cache, hasher, ratelimit.NewLogins(counters, c.RateLimits.FailedLoginsPerMinute), accounts.Options{
 			RegistrationOpen: c.Auth.Registration == config.RegistrationOpen,
-			MinPassword:      c.Auth.MinPasswordLength, TokenTTL: time.Duration(c.Auth.TokenTTL), Log: log,
+			MinPassword:      c.Auth.MinPasswordLength, TokenTTL: time.Duration(c.Auth.TokenTTL), Log: log, Now: time.Now,
 		}),
-		Notes:  notes.NewService(d.store, envelope.NewCache(d.keys)),
-		Tokens: tokens, Log: log, Metrics: registry, Audit: trail,
+		Notes:          notes.NewService(d.store, cache),
+		RequestTimeout: requestTimeout,
+		Tokens:         tokens, Log: log, Metrics: registry, Audit: trail,
 		Requests: ratelimit.NewRequests(c.RateLimits.RequestsPerMinute), TrustedProxies: c.TrustedProxies, AllowedOrigins: c.CORS.AllowedOrigins,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &running{store: d.store, handler: handler, audit: trail}, nil
+	return &running{store: d.store, closeCounters: closeCounters, handler: handler, audit: trail}, nil
 }
 
-// sweep deletes expired sessions and counters. They are without effect already; this is for the space.
+// sweep deletes expired sessions, idempotency keys and counters. They are without effect already; this is for the space.
 func sweep(ctx context.Context, db *store.Store, log *slog.Logger) {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
@@ -207,8 +227,9 @@ func sweep(ctx context.Context, db *store.Store, log *slog.Logger) {
 			return
 		case now := <-tick.C:
 			errSessions := inBatches(func() (int64, error) { return db.DeleteExpiredSessions(ctx, now, sweepBatch) })
+			errOnce := inBatches(func() (int64, error) { return db.DeleteExpiredIdempotencyKeys(ctx, now, sweepBatch) })
 			errLimits := inBatches(func() (int64, error) { return db.Limits().DeleteExpired(ctx, sweepBatch) })
-			if err := errors.Join(errSessions, errLimits); err != nil && ctx.Err() == nil {
+			if err := errors.Join(errSessions, errOnce, errLimits); err != nil && ctx.Err() == nil {
 				log.Warn("expired rows were not deleted", "error", err.Error())
 			}
 		}

@@ -34,7 +34,9 @@ type User struct {
 	Username string
 	// PasswordHash is bcrypt over the peppered password; PepperID says with which pepper.
 	PasswordHash, PepperID string
-	CreatedAt              time.Time
+	// SecondFactor is the id of the second factor that the user has confirmed; empty: none.
+	SecondFactor string
+	CreatedAt    time.Time
 }
 
 // UsernameDigest stands for a username that somebody tried, in 32 hex digits: people now and then type

@@ -52,9 +52,28 @@ func NewHasher(deployment string, cost int, pepper *config.Pepper) (*Hasher, err
 }
 
 func (h *Hasher) keyed(user, password, pepper string) []byte {
+	return h.mac(pepper, h.deployment, user, password)
+}
+
+// recoveryDigest is what is stored of a recovery code. A code has more than 112 bits, so that no slow hash
+// is needed; the pepper is in it, so that whoever writes to the database cannot add one.
+func (h *Hasher) recoveryDigest(user, code, pepper string) string {
+	return string(h.mac(pepper, h.deployment, user, "securenotes/recovery-code/v1", code))
+}
+
+// recoveryDigests are those that an older pepper may have given, too.
+func (h *Hasher) recoveryDigests(user, code string) []string {
+	var digests []string
+	for pepper := range h.peppers {
+		digests = append(digests, h.recoveryDigest(user, code, pepper))
+	}
+	return digests
+}
+
+func (h *Hasher) mac(pepper string, fields ...string) []byte {
 	mac := hmac.New(sha512.New384, h.peppers[pepper])
 	// Each field after its length, so that no two sequences give the same bytes.
-	for _, field := range []string{h.deployment, user, password} {
+	for _, field := range fields {
 		var length [8]byte
 		binary.BigEndian.PutUint64(length[:], uint64(len(field)))
 		mac.Write(length[:])

@@ -33,29 +33,32 @@ type Store interface {
 	ReplacePassword(ctx context.Context, id sessions.Identity, now time.Time, oldHash string, user User) error
 	DeleteUser(ctx context.Context, id sessions.Identity, now time.Time, hash string) error
 	RehashPassword(ctx context.Context, oldHash string, user User) error
-	CreateSession(ctx context.Context, session sessions.Session, hash string) error
+	// CreateSession begins a session if the user's password hash and second factor are still those given, and
+	// uses the proof up, which is there when the user has a second factor.
+	CreateSession(ctx context.Context, session sessions.Session, user User, proof Proof) error
 	Sessions(ctx context.Context, id sessions.Identity, now time.Time) ([]sessions.Session, error)
 	RevokeSession(ctx context.Context, id sessions.Identity, now time.Time, session string) (bool, error)
 	DeleteSession(context.Context, sessions.Identity) error
+	SecondFactorStore
 }
 
-// KeyMaker makes a new owner key, wrapped.
-type KeyMaker interface {
-	Generate(ctx context.Context, owner string) (envelope.StoredKey, error)
-}
-
-// LoginLimits slows down whoever tries passwords.
+// LoginLimits slows down whoever tries passwords and codes.
 type LoginLimits interface {
 	// Check returns an error when a login must wait.
 	Check(ctx context.Context, address, username string) error
 	// Failed counts a failed login.
 	Failed(ctx context.Context, address, username string) error
+	// TakeCode counts a code of the second factor that is about to be checked, and returns an error when it
+	// must wait.
+	TakeCode(ctx context.Context, user string) error
+	// CodeAccepted forgets the user's codes that were counted.
+	CodeAccepted(ctx context.Context, user string) error
 }
 
 // Service registers users and begins and ends sessions.
 type Service struct {
 	store       Store
-	keys        KeyMaker
+	keys        *envelope.Cache
 	hasher      *Hasher
 	limits      LoginLimits
 	open        bool
@@ -74,13 +77,15 @@ type Options struct {
 	// TokenTTL is how long a session lasts.
 	TokenTTL time.Duration
 	Log      *slog.Logger
+	// Now is the clock.
+	Now func() time.Time
 }
 
 // NewService returns a service.
-func NewService(store Store, keys KeyMaker, hasher *Hasher, limits LoginLimits, o Options) *Service {
+func NewService(store Store, keys *envelope.Cache, hasher *Hasher, limits LoginLimits, o Options) *Service {
 	return &Service{
 		store: store, keys: keys, hasher: hasher, limits: limits, open: o.RegistrationOpen,
-		minPassword: o.MinPassword, tokenTTL: o.TokenTTL, log: o.Log, now: time.Now,
+		minPassword: o.MinPassword, tokenTTL: o.TokenTTL, log: o.Log, now: o.Now,
 	}
 }
 
@@ -120,10 +125,19 @@ func (s *Service) Register(ctx context.Context, username, password string) error
 	return fmt.Errorf("register: %w", ErrFenced)
 }
 
+// Credentials are what a client shows to log in.
+type Credentials struct {
+	Username, Password string
+	// Code is of the second factor, or a recovery code; empty: none.
+	Code string
+}
+
 // Login begins a session for whoever asks from the address. Errors: ErrInvalidCredentials, whatever
-// is wrong with them; ErrBusy; those of LoginLimits.
-func (s *Service) Login(ctx context.Context, address, username, password string) (sessions.Session, error) {
+// is wrong with them; ErrCodeRequired and ErrInvalidCode, when the password is right; ErrBusy; those of
+// LoginLimits.
+func (s *Service) Login(ctx context.Context, address string, c Credentials) (sessions.Session, error) {
 	// A name or password that no account can have takes the same way as an unknown one.
+	username := c.Username
 	name, errName := canonicalUsername(username)
 	if errName == nil {
 		username = name // every spelling of a name has one counter
@@ -132,7 +146,7 @@ func (s *Service) Login(ctx context.Context, address, username, password string)
 	if err := s.limits.Check(ctx, address, username); err != nil {
 		return sessions.Session{}, err
 	}
-	secret, errPassword := canonicalPassword(password)
+	secret, errPassword := canonicalPassword(c.Password)
 	var user *User
 	if errName == nil && errPassword == nil {
 		found, err := s.store.UserByName(ctx, name)
@@ -147,7 +161,11 @@ func (s *Service) Login(ctx context.Context, address, username, password string)
 		// And again when its turn has come: of many that began at once, those before have failed by now.
 		return s.limits.Check(ctx, address, username)
 	})
-	if errors.Is(err, ErrInvalidCredentials) {
+	var session sessions.Session
+	if err == nil {
+		session, err = s.begin(ctx, *user, c.Code)
+	}
+	if errors.Is(err, ErrInvalidCredentials) || errors.Is(err, ErrInvalidCode) {
 		// Even when the client is gone: a client that hangs up is no reason not to count.
 		if errCount := s.limits.Failed(context.WithoutCancel(ctx), address, username); errCount != nil {
 			return sessions.Session{}, errCount
@@ -155,6 +173,21 @@ func (s *Service) Login(ctx context.Context, address, username, password string)
 	}
 	if err != nil {
 		return sessions.Session{}, err
+	}
+	if s.hasher.Outdated(*user) {
+		s.rehash(ctx, *user, secret)
+	}
+	return session, nil
+}
+
+// begin begins a session for a user whose password was right.
+func (s *Service) begin(ctx context.Context, user User, code string) (sessions.Session, error) {
+	var proof Proof
+	if user.SecondFactor != "" {
+		var err error
+		if proof, err = s.prove(ctx, user, code); err != nil {
+			return sessions.Session{}, err
+		}
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -166,12 +199,15 @@ func (s *Service) Login(ctx context.Context, address, username, password string)
 		Identity:  sessions.Identity{Owner: user.ID, Session: id.String()},
 		CreatedAt: now, ExpiresAt: now.Add(s.tokenTTL),
 	}
-	// With the hash that was verified: a password that was changed meanwhile begins no session.
-	if err := s.store.CreateSession(ctx, session, user.PasswordHash); err != nil {
+	// With what was verified: a password that was changed meanwhile begins no session, and a second factor
+	// that was confirmed meanwhile is asked for.
+	if err := s.store.CreateSession(ctx, session, user, proof); err != nil {
 		return sessions.Session{}, err
 	}
-	if s.hasher.Outdated(*user) {
-		s.rehash(ctx, *user, secret)
+	if user.SecondFactor != "" {
+		if err := s.limits.CodeAccepted(ctx, user.ID); err != nil {
+			return sessions.Session{}, err
+		}
 	}
 	return session, nil
 }

@@ -120,6 +120,55 @@ func TestSignerAway(t *testing.T) {
 	}
 }
 
+// slowSigner is a signer that answers when it is let.
+type slowSigner struct {
+	testSigner
+	asked, answer chan struct{}
+}
+
+func (s slowSigner) Sign(ctx context.Context, message []byte) (string, error) {
+	s.asked <- struct{}{}
+	<-s.answer
+	return s.testSigner.Sign(ctx, message)
+}
+
+// TestEventsDoNotWaitForTheSigner: nor are those that come meanwhile taken for signed.
+func TestEventsDoNotWaitForTheSigner(t *testing.T) {
+	signer, keys := newSigner(t)
+	slow := slowSigner{signer, make(chan struct{}), make(chan struct{})}
+	var out bytes.Buffer
+	l, err := New(&out, "d1", slow, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var signing sync.WaitGroup
+	signing.Go(func() { l.sign(context.Background(), actionCheckpoint) })
+	<-slow.asked
+	if err := l.Write(Event{Action: "meanwhile"}); err != nil {
+		t.Fatal(err)
+	}
+	close(slow.answer)
+	signing.Wait()
+	if l.unsigned != 1 {
+		t.Errorf("%d events are left to sign, want the one that came meanwhile", l.unsigned)
+	}
+	summary, err := Verify(strings.NewReader(out.String()), keys, true)
+	if want := (Summary{Chains: 1, Lines: 3, Checkpoints: 1}); err != nil || summary != want {
+		t.Errorf("%+v, %v; want %+v", summary, err, want)
+	}
+	lines := strings.SplitAfter(out.String(), "\n")
+	for name, changed := range map[string]string{
+		"the line that is covered":     strings.Replace(out.String(), `"d1"`, `"d2"`, 1),
+		"the number of covered lines":  strings.Replace(out.String(), `"covers":1`, `"covers":2`, 1),
+		"covers more than there is":    strings.Replace(out.String(), `"covers":1`, `"covers":9`, 1),
+		"a signature that comes again": out.String() + strings.Replace(lines[2], `"seq":2`, `"seq":3`, 1),
+	} {
+		if _, err := Verify(strings.NewReader(changed), keys, true); err == nil {
+			t.Errorf("%s: not noticed", name)
+		}
+	}
+}
+
 func TestConcurrentEvents(t *testing.T) {
 	signer, keys := newSigner(t)
 	var out bytes.Buffer

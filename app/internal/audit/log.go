@@ -97,22 +97,25 @@ func (l *Log) Run(ctx context.Context) {
 	}
 }
 
-// sign adds a signed line. Events wait meanwhile, because the signature is of the line's own place. When
-// the signer is away the chain goes on, and the next checkpoint signs all of it.
+// sign adds a line with a signature of the chain as it is now. Events do not wait for the signer: those
+// that come meanwhile stand before the line, and are for the next one to sign. When the signer is away the
+// chain goes on, and the next checkpoint signs all of it.
 func (l *Log) sign(ctx context.Context, action string) {
 	ctx, cancel := context.WithTimeout(ctx, signTimeout)
 	defer cancel()
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	r := Record{Chain: l.chain, Sequence: l.sequence, Previous: l.previous, Event: Event{Action: action}}
-	signature, err := l.signer.Sign(ctx, r.signed())
-	if err == nil {
-		r.Signature = signature
-		err = l.append(r)
+	r := Record{Chain: l.chain, Covers: l.sequence, Event: Event{Action: action}}
+	last, unsigned := l.previous, l.unsigned
+	l.mu.Unlock()
+	var err error
+	if r.Signature, err = l.signer.Sign(ctx, r.signed(last)); err == nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if err = l.append(r); err == nil {
+			l.unsigned -= unsigned
+		}
 	}
 	if err != nil {
 		l.log.Error("the audit chain could not be signed", "action", action, "error", err.Error())
-		return
 	}
-	l.unsigned = 0
 }

@@ -22,6 +22,9 @@ type Record struct {
 	Previous string    `json:"prev"`
 	Time     time.Time `json:"time"`
 	Event
+	// Covers is how many lines of the chain the signature is of: those before it, without the ones that were
+	// written while it was made.
+	Covers uint64 `json:"covers,omitempty"`
 	// Signature of a checkpoint or an end, as the signer gives it.
 	Signature string `json:"signature,omitempty"`
 }
@@ -61,12 +64,13 @@ func digest(line []byte) string {
 // genesis is what the first line has for the digest of the one before.
 const genesis = "0000000000000000000000000000000000000000000000000000000000000000"
 
-// signed is what a checkpoint's or an end's signature is of: all that the chain was until then.
-func (r Record) signed() []byte {
+// signed is what a checkpoint's or an end's signature is of: all that the chain was up to a line, of which
+// last is the digest.
+func (r Record) signed(last string) []byte {
 	message := []byte("securenotes/audit/v1")
-	for _, field := range []string{r.Chain, r.Action, r.Previous} {
+	for _, field := range []string{r.Chain, r.Action, last} {
 		message = binary.BigEndian.AppendUint32(message, uint32(len(field))) //nolint:gosec // ids and digests
 		message = append(message, field...)
 	}
-	return binary.BigEndian.AppendUint64(message, r.Sequence)
+	return binary.BigEndian.AppendUint64(message, r.Covers)
 }

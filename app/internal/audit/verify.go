@@ -14,8 +14,13 @@ import (
 	"strings"
 )
 
-// maxLine bounds a line of a log, in bytes; ours are about 500.
-const maxLine = 1 << 20
+const (
+	// maxLine bounds a line of a log, in bytes; ours are about 500.
+	maxLine = 1 << 20
+	// maxUnsigned bounds how many lines back a signature may reach: far more than can be written while one
+	// is made.
+	maxUnsigned = 1 << 20
+)
 
 // PublicKeys are Ed25519 keys by version.
 type PublicKeys map[int]ed25519.PublicKey
@@ -85,6 +90,13 @@ type chainState struct {
 	sequence             uint64
 	previous             string
 	ended                bool
+	// unsigned are the last lines, the newest being line sequence-1, that no signature covers yet.
+	unsigned []unsignedLine
+}
+
+type unsignedLine struct {
+	digest string
+	line   int
 }
 
 // Verify reads a log, in which lines that are no audit lines may stand and chains may be interleaved,
@@ -116,10 +128,12 @@ func Verify(log io.Reader, keys PublicKeys, allowOpen bool) (Summary, error) {
 		if why := chain.follow(r, keys); why != "" {
 			return summary, &BrokenError{number, why}
 		}
-		chain.sequence, chain.previous, chain.lastLine = r.Sequence+1, digest(line), number
 		if r.Signature != "" {
-			chain.signedLine = number
 			summary.Checkpoints++
+		}
+		chain.sequence, chain.previous, chain.lastLine = r.Sequence+1, digest(line), number
+		if chain.unsigned = append(chain.unsigned, unsignedLine{chain.previous, number}); len(chain.unsigned) > maxUnsigned {
+			chain.unsigned = chain.unsigned[1:]
 		}
 		summary.Lines++
 	}
@@ -158,11 +172,25 @@ func (c *chainState) follow(r Record, keys PublicKeys) string {
 		return "its chain does not begin with it"
 	case signs != (r.Signature != ""):
 		return "its signature is missing or does not belong here"
-	case signs && !keys.verifies(r.signed(), r.Signature):
+	case signs && !c.signed(r, keys):
 		return "its signature is not by the given keys: it, or a line before it, is forged"
 	}
 	c.ended = r.Action == actionEnd
 	return ""
+}
+
+// signed says whether the record's signature is of the chain up to a line that none covered before.
+func (c *chainState) signed(r Record, keys PublicKeys) bool {
+	first := c.sequence - uint64(len(c.unsigned))
+	if r.Covers <= first || r.Covers > c.sequence {
+		return false
+	}
+	last := c.unsigned[r.Covers-1-first]
+	if !keys.verifies(r.signed(last.digest), r.Signature) {
+		return false
+	}
+	c.signedLine, c.unsigned = last.line, c.unsigned[r.Covers-first:]
+	return true
 }
 
 // whole says which chain was cut off, the one that ends first in the file.

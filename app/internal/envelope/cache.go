@@ -2,11 +2,15 @@ package envelope
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/expirable"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/securenotes/securenotes/app/internal/batch"
 )
 
 const (
@@ -17,30 +21,88 @@ const (
 	CacheTTL = 5 * time.Minute
 	// unwrapTimeout bounds an unwrap that several callers wait for.
 	unwrapTimeout = 10 * time.Second
+	// unwrapBatch is how many keys are unwrapped in one call of the provider at the most, and
+	// unwrapParallel how many such calls are under way.
+	unwrapBatch, unwrapParallel = 256, 2
 )
+
+const (
+	// maxSeals is how many values an owner key may seal before it is replaced: half of the 2^32 that NIST
+	// SP 800-38D, section 8.3, allows a key under random nonces.
+	maxSeals = 1 << 31
+	// sealBlock is how many seals a process sets aside at once, so that it need not write down each.
+	sealBlock = 4096
+	// maxAttempts bounds how often a write seals again because its key was retired meanwhile. A rotation
+	// replaces an owner's key once; more than that means something is wrong.
+	maxAttempts = 5
+)
+
+// ErrKeyNotActive means that the owner key that a write was sealed with is not the active one, or no more.
+var ErrKeyNotActive = errors.New("the owner key is not active")
+
+// KeyRows is where the rows of owner keys are committed.
+type KeyRows interface {
+	// CountSeals adds n to how many values the key has sealed and returns the sum. Errors:
+	// ErrKeyNotActive, when the key is gone.
+	CountSeals(ctx context.Context, key StoredKey, n int64) (int64, error)
+	// SucceedKey makes next the owner's active key if key still is, and retires key.
+	SucceedKey(ctx context.Context, key, next StoredKey, now time.Time) error
+}
 
 // Cache keeps unwrapped owner keys. It never keeps an error. It is safe for concurrent use.
 type Cache struct {
-	keyring *Keyring
-	keys    *expirable.LRU[cacheKey, *OwnerKey]
-	active  *expirable.LRU[string, *OwnerKey]
-	flights singleflight.Group
+	keyring  *Keyring
+	rows     KeyRows
+	keys     *expirable.LRU[cacheKey, *OwnerKey]
+	active   *expirable.LRU[string, *activeKey]
+	flights  singleflight.Group
+	unwraps  *batch.Group[StoredKey, *OwnerKey]
+	maxSeals int64
 }
 
 type cacheKey struct{ owner, id string }
 
-// NewCache returns an empty cache over the keyring.
-func NewCache(keyring *Keyring) *Cache {
-	return &Cache{
-		keyring: keyring,
-		keys:    expirable.NewLRU[cacheKey, *OwnerKey](cacheSize, nil, CacheTTL),
-		active:  expirable.NewLRU[string, *OwnerKey](cacheSize, nil, CacheTTL),
+// activeKey is an owner's active key as far as this process knows, and how many seals are left of those
+// that it has set aside.
+type activeKey struct {
+	*OwnerKey
+	left atomic.Int64
+}
+
+// NewCache returns an empty cache over the keyring, for keys whose rows are in rows.
+func NewCache(keyring *Keyring, rows KeyRows) *Cache {
+	c := &Cache{
+		keyring:  keyring,
+		rows:     rows,
+		keys:     expirable.NewLRU[cacheKey, *OwnerKey](cacheSize, nil, CacheTTL),
+		active:   expirable.NewLRU[string, *activeKey](cacheSize, nil, CacheTTL),
+		maxSeals: maxSeals,
 	}
+	c.unwraps = batch.New(batch.Options{Most: unwrapBatch, Parallel: unwrapParallel, Timeout: unwrapTimeout}, c.unwrap)
+	return c
+}
+
+func (c *Cache) unwrap(ctx context.Context, stored []StoredKey) []batch.Result[*OwnerKey] {
+	results := make([]batch.Result[*OwnerKey], len(stored))
+	keys, err := c.keyring.UnwrapAll(ctx, stored)
+	for i := range results {
+		if err != nil {
+			results[i].Err = err
+		} else {
+			results[i] = batch.Result[*OwnerKey]{Value: keys[i].Key, Err: keys[i].Err}
+		}
+	}
+	return results
+}
+
+// Generate makes a new owner key, wrapped; see Keyring.
+func (c *Cache) Generate(ctx context.Context, owner string) (StoredKey, error) {
+	return c.keyring.Generate(ctx, owner)
 }
 
 // Key returns the owner key of a committed row, unwrapping it when it is not cached. Callers that
-// ask for the same key at the same moment share one call of the provider, and none of them loses
-// it when another one's request is cancelled.
+// ask for the same key at the same moment share one unwrapping, those that ask for different ones share
+// calls of the provider, and none of them loses its key when another one's request is cancelled.
 func (c *Cache) Key(ctx context.Context, stored StoredKey) (*OwnerKey, error) {
 	at := cacheKey{stored.Owner, stored.ID}
 	if key, ok := c.keys.Get(at); ok {
@@ -53,9 +115,7 @@ func (c *Cache) Key(ctx context.Context, stored StoredKey) (*OwnerKey, error) {
 		if key, ok := c.keys.Get(at); ok {
 			return key, nil
 		}
-		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), unwrapTimeout)
-		defer cancel()
-		key, err := c.keyring.Unwrap(detached, stored)
+		key, err := c.unwraps.Do(context.WithoutCancel(ctx), stored)
 		if err != nil {
 			return nil, err
 		}
@@ -73,19 +133,66 @@ func (c *Cache) Key(ctx context.Context, stored StoredKey) (*OwnerKey, error) {
 	}
 }
 
-// Active returns the owner's active key as far as this process knows. The database has the last
-// word: a write says which key it sealed with, and is refused if that is no longer active.
-func (c *Cache) Active(owner string) (*OwnerKey, bool) { return c.active.Get(owner) }
+// SealActive calls attempt with the owner's active key until it reports that the key still was active
+// when it stored what it had sealed: the database has the last word on that. attempt seals up to the
+// given number of values. find returns the key that is active by its committed row. Errors: those of
+// find, attempt and the provider; ErrKeyNotActive.
+func (c *Cache) SealActive(ctx context.Context, owner string, values int64,
+	find func(context.Context) (StoredKey, error), attempt func(*OwnerKey) (stored bool, err error),
+) error {
+	var refused error
+	for range maxAttempts {
+		key, known := c.active.Get(owner)
+		if !known || key.left.Add(-values) < 0 {
+			var err error
+			key, err = c.findActive(ctx, find)
+			if errors.Is(err, ErrRefused) && refused == nil {
+				refused = err // a rotation may have moved the row since it was read
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if key == nil {
+				continue
+			}
+			key.left.Add(-values)
+			c.active.Add(owner, key)
+		}
+		if stored, err := attempt(key.OwnerKey); err != nil || stored {
+			return err
+		}
+		c.active.Remove(owner)
+	}
+	return fmt.Errorf("owner %s: %w after %d tries", owner, ErrKeyNotActive, maxAttempts)
+}
 
-// SetActive unwraps the key of a committed row and remembers it as the owner's active one.
-func (c *Cache) SetActive(ctx context.Context, stored StoredKey) (*OwnerKey, error) {
-	key, err := c.Key(ctx, stored)
+// findActive unwraps the key that is active by its row and sets seals aside for it. It returns nil when
+// the row has changed and is to be read again: also when the key has sealed enough and got a successor.
+func (c *Cache) findActive(ctx context.Context, find func(context.Context) (StoredKey, error)) (*activeKey, error) {
+	stored, err := find(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c.active.Add(stored.Owner, key)
+	unwrapped, err := c.Key(ctx, stored)
+	if err != nil {
+		return nil, err
+	}
+	seals, err := c.rows.CountSeals(ctx, stored, sealBlock)
+	if errors.Is(err, ErrKeyNotActive) {
+		return nil, nil // deleted since it was found
+	}
+	if err != nil {
+		return nil, err
+	}
+	if seals > c.maxSeals {
+		next, err := c.keyring.Generate(ctx, stored.Owner)
+		if err != nil {
+			return nil, err
+		}
+		return nil, c.rows.SucceedKey(ctx, stored, next, time.Now())
+	}
+	key := &activeKey{OwnerKey: unwrapped}
+	key.left.Store(sealBlock)
 	return key, nil
 }
-
-// ForgetActive makes the next write of the owner ask the database which key is active.
-func (c *Cache) ForgetActive(owner string) { c.active.Remove(owner) }

@@ -3,9 +3,12 @@ package envelope
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // gatedProvider counts unwraps and holds each until the gate opens, or fails it.
@@ -13,10 +16,12 @@ type gatedProvider struct {
 	KeyProvider
 	gate    chan struct{}
 	unwraps atomic.Int32
+	items   atomic.Int32
 	failure atomic.Pointer[error]
 }
 
 func (p *gatedProvider) Unwrap(ctx context.Context, items []WrappedItem) ([]UnwrapResult, error) {
+	p.items.Add(int32(len(items)))
 	p.unwraps.Add(1)
 	<-p.gate
 	if err := p.failure.Load(); err != nil {
@@ -33,7 +38,7 @@ func newGated(t *testing.T) (*gatedProvider, *Cache, StoredKey) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p, NewCache(keyring), stored
+	return p, NewCache(keyring, &rows{active: stored}), stored
 }
 
 func TestCacheSharesOneUnwrap(t *testing.T) {
@@ -83,20 +88,109 @@ func TestCacheKeepsNoError(t *testing.T) {
 	}
 }
 
-func TestCacheForgetsTheActiveKey(t *testing.T) {
+// TestUnwrapsAreJoined: unwraps of many owners that come while others are under way are one call.
+func TestUnwrapsAreJoined(t *testing.T) {
+	p, cache, first := newGated(t)
+	stored := []StoredKey{first}
+	for i := range 20 {
+		key, err := cache.keyring.Generate(context.Background(), fmt.Sprintf("other%d", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored = append(stored, key)
+	}
+	var callers sync.WaitGroup
+	for _, key := range stored {
+		callers.Go(func() {
+			if got, err := cache.Key(context.Background(), key); err != nil || got.ID() != key.ID {
+				t.Errorf("owner %s: %v", key.Owner, err)
+			}
+		})
+	}
+	for p.unwraps.Load() < unwrapParallel || int(p.items.Load())+cache.unwraps.Waiting() < len(stored) {
+		time.Sleep(time.Millisecond) // until as many as may be are on their way, and the others wait
+	}
+	close(p.gate)
+	callers.Wait()
+	if n := p.unwraps.Load(); n > unwrapParallel+1 {
+		t.Errorf("%d calls of the provider for %d owners, want %d at the most", n, len(stored), unwrapParallel+1)
+	}
+}
+
+// rows is KeyRows of one owner in memory.
+type rows struct {
+	active StoredKey
+	seals  map[string]int64
+}
+
+func (r *rows) CountSeals(_ context.Context, key StoredKey, n int64) (int64, error) {
+	if r.seals == nil {
+		r.seals = map[string]int64{}
+	}
+	r.seals[key.ID] += n
+	return r.seals[key.ID], nil
+}
+
+func (r *rows) SucceedKey(_ context.Context, key, next StoredKey, _ time.Time) error {
+	if r.active.ID == key.ID {
+		r.active = next
+	}
+	return nil
+}
+
+func (r *rows) find(context.Context) (StoredKey, error) { return r.active, nil }
+
+func TestSealingFollowsTheActiveKey(t *testing.T) {
 	p, cache, stored := newGated(t)
 	close(p.gate)
-	if _, ok := cache.Active("o1"); ok {
-		t.Fatal("an active key from nowhere")
+	rows := &rows{active: stored}
+	cache.rows = rows
+	sealedWith := func(accept func(string) bool) (with []string, err error) {
+		err = cache.SealActive(context.Background(), "o1", 1, rows.find, func(key *OwnerKey) (bool, error) {
+			with = append(with, key.ID())
+			return accept(key.ID()), nil
+		})
+		return with, err
 	}
-	if _, err := cache.SetActive(context.Background(), stored); err != nil {
+	if with, err := sealedWith(func(string) bool { return true }); err != nil || !slices.Equal(with, []string{stored.ID}) {
+		t.Fatalf("sealed with %v, %v", with, err)
+	}
+	next, err := cache.keyring.Generate(context.Background(), "o1")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if key, ok := cache.Active("o1"); !ok || key.ID() != stored.ID {
-		t.Error("the active key is not remembered")
+	rows.active = next
+	with, err := sealedWith(func(id string) bool { return id == next.ID })
+	if err != nil || !slices.Equal(with, []string{stored.ID, next.ID}) {
+		t.Errorf("after a rotation sealed with %v, %v: want the old key once, then %s", with, err, next.ID)
 	}
-	cache.ForgetActive("o1")
-	if _, ok := cache.Active("o1"); ok {
-		t.Error("the active key is not forgotten")
+	if _, err := sealedWith(func(string) bool { return false }); !errors.Is(err, ErrKeyNotActive) {
+		t.Errorf("error %v, want ErrKeyNotActive", err)
+	}
+}
+
+// TestKeyIsReplacedBeforeItHasSealedTooMuch: seals are set aside in blocks, and none is made that was not.
+func TestKeyIsReplacedBeforeItHasSealedTooMuch(t *testing.T) {
+	p, cache, stored := newGated(t)
+	close(p.gate)
+	rows := &rows{active: stored}
+	cache.rows, cache.maxSeals = rows, 2*sealBlock
+	sealed := map[string]int64{}
+	for range 5 * sealBlock / 3 {
+		err := cache.SealActive(context.Background(), "o1", 3, rows.find, func(key *OwnerKey) (bool, error) {
+			sealed[key.ID()] += 3
+			return key.ID() == rows.active.ID, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(sealed) < 3 {
+		t.Errorf("%d keys sealed %d values, at most %d each", len(sealed), 5*sealBlock, cache.maxSeals)
+	}
+	for id, n := range sealed {
+		if n > cache.maxSeals || n > rows.seals[id] {
+			t.Errorf("key %s sealed %d values, %d were set aside, %d are allowed", id, n, rows.seals[id], cache.maxSeals)
+		}
 	}
 }

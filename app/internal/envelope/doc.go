@@ -24,10 +24,12 @@
 //     extended or changed in any bit does not open: ErrNotAuthentic.
 //   - A wrapped key that was moved to another deployment, owner or id does not unwrap.
 //   - Nothing is sealed when the provider is away: there is no fallback.
+//   - A key does not seal more values than its nonces allow.
 //
-// It does not hide the length of a value, nor how many values an owner has. It does not count seals:
-// SP 800-38D section 8.3 allows one key 2^32 of them under random nonces, which one user reaches after
-// two years of three values in each of 1,200 requests a minute; rotate by Reencrypt more often than that.
+// It does not hide the length of a value, nor how many values an owner has.
+//
+// SP 800-38D section 8.3 allows one key 2^32 seals under random nonces. Processes set seals aside in blocks
+// before they use them, and a key that has reached half of that gets a successor.
 package envelope
 
 import "errors"

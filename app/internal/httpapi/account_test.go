@@ -142,8 +142,8 @@ func TestHashIsRenewedAtLogin(t *testing.T) {
 			t.Fatal(err)
 		}
 		raised := accounts.NewService(s.db, nil, hasher, ratelimit.NewLogins(s.db.Limits(), 5),
-			accounts.Options{TokenTTL: time.Hour, Log: slog.New(slog.DiscardHandler)})
-		if _, err := raised.Login(t.Context(), "192.0.2.1", "alice", "correct horse battery"); err != nil {
+			accounts.Options{TokenTTL: time.Hour, Log: slog.New(slog.DiscardHandler), Now: time.Now})
+		if _, err := raised.Login(t.Context(), "192.0.2.1", accounts.Credentials{Username: "alice", Password: "correct horse battery"}); err != nil {
 			t.Fatal(err)
 		}
 		after, err := s.db.UserByName(t.Context(), "alice")

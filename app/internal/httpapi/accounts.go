@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/securenotes/securenotes/app/internal/accounts"
 )
 
 type credentials struct {
@@ -26,7 +28,10 @@ func (h *handlers) register(c *gin.Context) {
 }
 
 func (h *handlers) login(c *gin.Context) {
-	var body credentials
+	var body struct {
+		credentials
+		Code string `json:"code"`
+	}
 	if !decode(c, &body) {
 		return
 	}
@@ -35,7 +40,9 @@ func (h *handlers) login(c *gin.Context) {
 		return
 	}
 	c.Set(auditUsernameKey, body.Username)
-	session, err := h.Accounts.Login(c.Request.Context(), c.ClientIP(), body.Username, body.Password)
+	session, err := h.Accounts.Login(c.Request.Context(), c.ClientIP(), accounts.Credentials{
+		Username: body.Username, Password: body.Password, Code: body.Code,
+	})
 	if err != nil {
 		h.failWith(c, err)
 		return

@@ -44,10 +44,15 @@ var answers = []struct {
 	{sessions.ErrInvalid, http.StatusUnauthorized, "Invalid token"},
 	{sessions.ErrNotFound, http.StatusNotFound, "Session not found"},
 	{accounts.ErrInvalidCredentials, http.StatusUnauthorized, accounts.ErrInvalidCredentials.Error()},
+	{accounts.ErrCodeRequired, http.StatusUnauthorized, accounts.ErrCodeRequired.Error()},
+	{accounts.ErrInvalidCode, http.StatusUnauthorized, accounts.ErrInvalidCode.Error()},
+	{accounts.ErrSecondFactorExists, http.StatusConflict, accounts.ErrSecondFactorExists.Error()},
+	{accounts.ErrNoSecondFactor, http.StatusConflict, accounts.ErrNoSecondFactor.Error()},
 	{accounts.ErrUsernameTaken, http.StatusConflict, accounts.ErrUsernameTaken.Error()},
 	{accounts.ErrRegistrationClosed, http.StatusForbidden, accounts.ErrRegistrationClosed.Error()},
 	{accounts.ErrBusy, http.StatusServiceUnavailable, "Too many logins at once, try again later"},
 	{notes.ErrNotFound, http.StatusNotFound, "Note not found"},
+	{notes.ErrOnceKeyReused, http.StatusUnprocessableEntity, "The Idempotency-Key was used for another note"},
 	{notes.ErrStale, http.StatusPreconditionFailed, "The note was changed meanwhile"},
 	{notes.ErrInvalidContent, http.StatusBadRequest, notes.ErrInvalidContent.Error()},
 	{notes.ErrInvalidTitle, http.StatusBadRequest, notes.ErrInvalidTitle.Error()},
@@ -57,6 +62,7 @@ var answers = []struct {
 	{envelope.ErrDenied, http.StatusServiceUnavailable, "The key service is unavailable, try again later"},
 	{store.ErrUnavailable, http.StatusServiceUnavailable, "The database is unavailable, try again later"},
 	{store.ErrAuthentication, http.StatusServiceUnavailable, "The database is unavailable, try again later"},
+	{ratelimit.ErrUnavailable, http.StatusServiceUnavailable, "Logins are unavailable, try again later"},
 	{accounts.ErrFenced, http.StatusServiceUnavailable, "A key rotation is beginning, try again later"},
 	{context.DeadlineExceeded, http.StatusServiceUnavailable, "The request took too long, try again later"},
 }
@@ -87,12 +93,14 @@ func (h *handlers) failWith(c *gin.Context, err error) {
 	fail(c, status, message)
 }
 
-// failReauthentication is failWith for calls that ask for the password of a user who is signed in: a
+// failReauthentication is failWith for calls that ask a user who is signed in for the password or a code: a
 // wrong one is 403, because 401 would tell the client that its token is void.
 func (h *handlers) failReauthentication(c *gin.Context, err error) {
-	if errors.Is(err, accounts.ErrInvalidCredentials) {
-		fail(c, http.StatusForbidden, accounts.ErrInvalidCredentials.Error())
-		return
+	for _, wrong := range []error{accounts.ErrInvalidCredentials, accounts.ErrCodeRequired, accounts.ErrInvalidCode} {
+		if errors.Is(err, wrong) {
+			fail(c, http.StatusForbidden, wrong.Error())
+			return
+		}
 	}
 	h.failWith(c, err)
 }

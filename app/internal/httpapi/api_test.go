@@ -37,12 +37,18 @@ type service struct {
 	db       *store.Store
 	provider *outage
 	pepper   *config.Pepper
+	// behind is how far the accounts' clock is behind the others.
+	behind time.Duration
 }
 
 // outage is a key provider that can be switched off, as a sealed Vault is.
 type outage struct {
 	envelope.KeyProvider
 	away bool
+	// panics makes an unwrap panic with a value that must not be logged.
+	panics bool
+	// slow, when it is not nil, is waited for before an unwrap is answered.
+	slow chan struct{}
 }
 
 func (o *outage) Wrap(ctx context.Context, raw, derivation []byte) (envelope.Wrapped, error) {
@@ -55,6 +61,12 @@ func (o *outage) Wrap(ctx context.Context, raw, derivation []byte) (envelope.Wra
 func (o *outage) Unwrap(ctx context.Context, items []envelope.WrappedItem) ([]envelope.UnwrapResult, error) {
 	if o.away {
 		return nil, envelope.ErrUnavailable
+	}
+	if o.panics {
+		panic("a value with a secret")
+	}
+	if o.slow != nil {
+		<-o.slow
 	}
 	return o.KeyProvider.Unwrap(ctx, items)
 }
@@ -86,19 +98,20 @@ func newService(t testing.TB, open storetest.Open, registrationOpen bool, option
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := envelope.NewKeyring("d1", s.provider)
+	cache := envelope.NewCache(envelope.NewKeyring("d1", s.provider), s.db)
 	trail, err := audit.New(s.trail, "d1", noSigner{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	parts := httpapi.Service{
-		Audit:    trail,
+		Audit: trail, RequestTimeout: 20 * time.Second,
 		Requests: ratelimit.NewRequests(10_000), TrustedProxies: []string{"127.0.0.1"}, AllowedOrigins: []string{"https://app.example.com"},
-		Accounts: accounts.NewService(s.db, keys, hasher, ratelimit.NewLogins(s.db.Limits(), 5), accounts.Options{
-			RegistrationOpen: registrationOpen, MinPassword: 8, TokenTTL: time.Hour, Log: slog.New(slog.NewTextHandler(s.log, nil)),
+		Accounts: accounts.NewService(s.db, cache, hasher, ratelimit.NewLogins(s.db.Limits(), 5), accounts.Options{
+			RegistrationOpen: registrationOpen, MinPassword: 8, TokenTTL: time.Hour, Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+			Now: s.now,
 		}),
-		Notes:  notes.NewService(s.db, envelope.NewCache(keys)),
-		Tokens: tokens, Log: slog.New(slog.NewTextHandler(s.log, nil)), Metrics: prometheus.NewRegistry(),
+		Notes:  notes.NewService(s.db, cache),
+		Tokens: tokens, Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: prometheus.NewRegistry(),
 	}
 	for _, option := range options {
 		option(&parts)
@@ -111,6 +124,8 @@ func newService(t testing.TB, open storetest.Open, registrationOpen bool, option
 	t.Cleanup(s.Close)
 	return s
 }
+
+func (s *service) now() time.Time { return time.Now().Add(-s.behind) }
 
 // answer is a response whose body has been read.
 type answer struct {
@@ -360,6 +375,24 @@ func TestKeyProviderAway(t *testing.T) {
 		s.provider.away = false
 		s.call(t, "POST", "/api/notes", cold, `{"content":"after"}`).want(t, "provider back", 201, "")
 		s.call(t, "POST", "/api/auth/register", "", `{"username":"late","password":"correct horse battery"}`).want(t, "register", 201, "")
+	})
+}
+
+// TestKeyProviderSlow: who waits for a key is told so in time, and others are served meanwhile.
+func TestKeyProviderSlow(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true, func(s *httpapi.Service) { s.RequestTimeout = 300 * time.Millisecond })
+		warm, cold := s.signIn(t, "alice"), s.signIn(t, "bob")
+		id := s.call(t, "POST", "/api/notes", warm, `{"content":"mine"}`).body["id"].(string)
+		s.provider.slow = make(chan struct{})
+		defer close(s.provider.slow)
+		a := s.call(t, "POST", "/api/notes", cold, `{"content":"his"}`)
+		a.want(t, "a key that does not come", 503, "")
+		if a.header.Get("Retry-After") == "" {
+			t.Error("503 without Retry-After")
+		}
+		s.call(t, "GET", "/api/notes/"+id, warm, "").want(t, "another user, whose key is cached", 200, "")
+		s.call(t, "GET", "/api/notes", cold, "").want(t, "what needs no key", 200, "")
 	})
 }
 

@@ -25,6 +25,10 @@ var actions = map[string]string{
 	"POST /api/auth/password":       "account.password",
 	"GET /api/auth/sessions":        "session.list",
 	"DELETE /api/auth/sessions/:id": "session.revoke",
+	"GET /api/auth/totp":            "second-factor.status",
+	"POST /api/auth/totp":           "second-factor.propose",
+	"POST /api/auth/totp/confirm":   "second-factor.confirm",
+	"DELETE /api/auth/totp":         "second-factor.remove",
 	"DELETE /api/account":           "account.delete",
 	"GET /api/account/export":       "account.export",
 	"POST /api/notes":               "note.create",
@@ -34,10 +38,16 @@ var actions = map[string]string{
 	"DELETE /api/notes/:id":         "note.delete",
 }
 
+// auditedAs is the action that the request is, if any.
+func auditedAs(c *gin.Context) (action string, ok bool) {
+	action, ok = actions[c.Request.Method+" "+c.FullPath()]
+	return action, ok
+}
+
 // audited writes one audit line for each authentication attempt and each access to data.
 func (h *handlers) audited(c *gin.Context) {
 	c.Next()
-	action, ok := actions[c.Request.Method+" "+c.FullPath()]
+	action, ok := auditedAs(c)
 	if !ok {
 		return
 	}

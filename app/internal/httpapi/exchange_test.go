@@ -28,6 +28,7 @@ func (recorder) SetWriteDeadline(time.Time) error { return nil }
 // send has the handler answer the request and checks what must hold of every answer.
 func (w *world) send(t testing.TB, r request) answered {
 	t.Helper()
+	w.sent++
 	target := r.path
 	if r.query != "" {
 		target += "?" + r.query
@@ -43,7 +44,7 @@ func (w *world) send(t testing.TB, r request) answered {
 	}
 	if sent.Header.Get("X-Forwarded-For") == "" {
 		// Every request from an address of its own, so that limits by address do not end the test.
-		sent.Header.Set("X-Forwarded-For", fmt.Sprintf("2001:db8:%x:%x::1", w.requests>>16&0xffff, w.requests&0xffff))
+		sent.Header.Set("X-Forwarded-For", fmt.Sprintf("2001:db8:%x:%x::1", w.sent>>16&0xffff, w.sent&0xffff))
 	}
 	sent.RemoteAddr = "127.0.0.1:1"
 	writer := recorder{httptest.NewRecorder()}
@@ -85,8 +86,10 @@ func (w *world) checkLogs(t testing.TB, what string, sent *http.Request, a answe
 		secrets = append(secrets, token)
 	}
 	texts(a.body, func(_, text string) {
-		// One word, long, and no id: a token, a key.
-		if _, err := uuid.Parse(text); err != nil && len(text) > 24 && !strings.Contains(text, " ") {
+		// One word, and neither an id nor a time: a token, a key, a code.
+		_, notID := uuid.Parse(text)
+		_, notTime := time.Parse(time.RFC3339, text)
+		if notID != nil && notTime != nil && len(text) >= 10 && !strings.Contains(text, " ") {
 			secrets = append(secrets, text)
 		}
 	})

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -75,11 +76,19 @@ func knownMethod(method string) string {
 	return "other"
 }
 
+// logRequest logs each request. Those that have an audit line are logged for debugging only.
 func logRequest(log *slog.Logger) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		start := time.Now()
 		c.Next()
-		log.Info("request", "route", route(c), "method", knownMethod(c.Request.Method), "status", c.Writer.Status(),
+		level := slog.LevelInfo
+		if _, audited := auditedAs(c); audited {
+			level = slog.LevelDebug
+		}
+		if !log.Enabled(c.Request.Context(), level) {
+			return
+		}
+		log.Log(c.Request.Context(), level, "request", "route", route(c), "method", knownMethod(c.Request.Method), "status", c.Writer.Status(),
 			"duration", time.Since(start).Round(time.Microsecond).String(), "client", c.ClientIP(), "request_id", c.GetString(requestIDKey))
 	}
 }
@@ -116,6 +125,15 @@ func (h *handlers) authenticate(c *gin.Context) {
 
 func identity(c *gin.Context) sessions.Identity { return c.MustGet(identityKey).(sessions.Identity) }
 
+// limitTime ends the work for a request that takes too long, when a part of the service is slow: the client
+// learns so, and what it holds is free again.
+func (h *handlers) limitTime(c *gin.Context) {
+	ctx, cancel := context.WithTimeout(c.Request.Context(), h.RequestTimeout)
+	defer cancel()
+	c.Request = c.Request.WithContext(ctx)
+	c.Next()
+}
+
 // limitUser counts the requests of a user, and limitAddress those of who is not signed in.
 func (h *handlers) limitUser(c *gin.Context) { h.limit(c, "user:"+identity(c).Owner) }
 
@@ -135,8 +153,8 @@ func allowOrigins(origins []string) gin.HandlerFunc {
 	return cors.New(cors.Config{
 		AllowOrigins:  origins,
 		AllowMethods:  []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete},
-		AllowHeaders:  []string{"Authorization", "Content-Type", "If-Match"},
-		ExposeHeaders: []string{"ETag", "Location", "Retry-After", "X-Request-Id"},
+		AllowHeaders:  []string{"Authorization", "Content-Type", "If-Match", "Idempotency-Key"},
+		ExposeHeaders: []string{"ETag", "Idempotent-Replayed", "Location", "Retry-After", "X-Request-Id"},
 		MaxAge:        time.Hour,
 	})
 }

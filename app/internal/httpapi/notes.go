@@ -81,10 +81,24 @@ func (h *handlers) createNote(c *gin.Context) {
 	if !decode(c, &body) {
 		return
 	}
-	note, err := h.Notes.Create(c.Request.Context(), identity(c), body.text())
+	var (
+		note     notes.Note
+		repeated bool
+		err      error
+	)
+	if key, given := idempotencyKey(c); !given {
+		note, err = h.Notes.Create(c.Request.Context(), identity(c), body.text())
+	} else if key != "" {
+		note, repeated, err = h.Notes.CreateOnce(c.Request.Context(), identity(c), key, body.text())
+	} else {
+		return
+	}
 	if err != nil {
 		h.failWith(c, err)
 		return
+	}
+	if repeated {
+		c.Header("Idempotent-Replayed", "true")
 	}
 	c.Set(auditObjectKey, note.ID)
 	setETag(c, note.Revision)
@@ -199,6 +213,25 @@ func noteID(c *gin.Context) (string, bool) {
 func canonicalUUID(text string) bool {
 	id, err := uuid.Parse(text)
 	return err == nil && id.String() == text
+}
+
+// maxIdempotencyKey is in bytes.
+const maxIdempotencyKey = 255
+
+// idempotencyKey is the client's key for a request that it may send again. On a key that cannot be one it
+// has answered, and returns none.
+func idempotencyKey(c *gin.Context) (key string, given bool) {
+	values := c.Request.Header.Values("Idempotency-Key")
+	if len(values) == 0 {
+		return "", false
+	}
+	key = values[0]
+	printable := strings.IndexFunc(key, func(r rune) bool { return r < '!' || r > '~' }) < 0
+	if len(values) > 1 || key == "" || len(key) > maxIdempotencyKey || !printable {
+		fail(c, http.StatusBadRequest, fmt.Sprintf("Header Idempotency-Key must be one value of 1 to %d printable ASCII characters", maxIdempotencyKey))
+		return "", true
+	}
+	return key, true
 }
 
 func setETag(c *gin.Context, revision int64) {

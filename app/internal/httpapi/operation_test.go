@@ -13,15 +13,6 @@ type operation struct {
 	parameters   openapi3.Parameters
 }
 
-// needsCode says whether the request needs a text that only the service and the user's device can make: one
-// with a pattern.
-func (o operation) needsCode() bool {
-	schema := o.body()
-	return schema != nil && slices.ContainsFunc(schema.Required, func(name string) bool {
-		return schema.Properties[name] != nil && schema.Properties[name].Value.Pattern != ""
-	})
-}
-
 // canFail says whether the document has an answer to a faulty request.
 func (o operation) canFail() bool {
 	return slices.ContainsFunc(sortedNames(o.Responses.Map()), func(status string) bool { return status[0] == '4' && status != "429" })

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +26,8 @@ type Service struct {
 	Tokens   *sessions.Codec
 	Requests *ratelimit.Requests
 	Audit    *audit.Log
+	// RequestTimeout bounds the work for one request, but for exports.
+	RequestTimeout time.Duration
 	// TrustedProxies are the networks whose X-Forwarded-For is believed.
 	TrustedProxies []string
 	// AllowedOrigins are the web origins that may call the API.
@@ -58,26 +61,31 @@ func NewHandler(s Service) (http.Handler, error) {
 	engine.NoRoute(func(c *gin.Context) { fail(c, http.StatusNotFound, "Not found") })
 	engine.NoMethod(func(c *gin.Context) { fail(c, http.StatusMethodNotAllowed, "Method not allowed") })
 
-	anonymous := engine.Group("/api", limitBody, api.limitAddress)
+	anonymous := engine.Group("/api", api.limitTime, limitBody, api.limitAddress)
 	anonymous.POST("/auth/register", api.register)
 	anonymous.POST("/auth/login", api.login)
 	anonymous.GET("/openapi.yaml", openAPI)
-	page := engine.Group("/docs", limitBody, api.limitAddress)
+	page := engine.Group("/docs", api.limitTime, limitBody, api.limitAddress)
 	page.GET("", docs)
 	page.GET("/style.css", docsCSS)
-	signedIn := engine.Group("/api", limitBody, api.authenticate, api.limitUser)
+	signedIn := engine.Group("/api", api.limitTime, limitBody, api.authenticate, api.limitUser)
 	signedIn.POST("/auth/logout", api.logout)
 	signedIn.POST("/auth/password", api.changePassword)
 	signedIn.GET("/auth/sessions", api.listSessions)
 	signedIn.DELETE("/auth/sessions/:id", api.revokeSession)
+	signedIn.GET("/auth/totp", api.secondFactorStatus)
+	signedIn.POST("/auth/totp", api.proposeSecondFactor)
+	signedIn.POST("/auth/totp/confirm", api.confirmSecondFactor)
+	signedIn.DELETE("/auth/totp", api.removeSecondFactor)
 	signedIn.DELETE("/account", api.deleteAccount)
-	signedIn.GET("/account/export", api.exportAccount)
-	withNote := engine.Group("/api", api.authenticate, api.limitUser, limitNote(semaphore.NewWeighted(maxBodiesInMemory)))
+	withNote := engine.Group("/api", api.limitTime, api.authenticate, api.limitUser, limitNote(semaphore.NewWeighted(maxBodiesInMemory)))
 	withNote.POST("/notes", api.createNote)
 	withNote.PUT("/notes/:id", api.updateNote)
 	signedIn.GET("/notes", api.listNotes)
 	signedIn.GET("/notes/:id", api.getNote)
 	signedIn.DELETE("/notes/:id", api.deleteNote)
+	export := engine.Group("/api", limitBody, api.authenticate, api.limitUser)
+	export.GET("/account/export", api.exportAccount)
 	return engine, nil
 }
 

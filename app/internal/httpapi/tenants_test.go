@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/pquerna/otp/totp"
 )
 
 // tenant is a user in whose name generated requests are made. It knows what the API has told it.
@@ -37,6 +40,8 @@ func (u *tenant) values(path, name string) []string {
 		return []string{u.username}
 	case strings.HasSuffix(name, "password") && !strings.HasPrefix(name, "new"):
 		return []string{u.password}
+	case name == "code":
+		return u.codes()
 	case name == "If-Match":
 		name = "ETag"
 	}
@@ -47,6 +52,21 @@ func (u *tenant) values(path, name string) []string {
 				all = append(all, u.heard[path][field]...)
 			}
 		}
+	}
+	return all
+}
+
+// codes are what the tenant's authenticator app shows, and the recovery codes.
+func (u *tenant) codes() []string {
+	var all []string
+	for _, path := range sortedNames(u.heard) {
+		fields := u.heard[path]
+		if seeds := fields["secret"]; len(seeds) > 0 {
+			if code, err := totp.GenerateCode(seeds[len(seeds)-1], time.Now()); err == nil {
+				all = append(all, code)
+			}
+		}
+		all = append(all, fields["recovery_codes"]...)
 	}
 	return all
 }
@@ -129,18 +149,25 @@ func (w *world) newTenant(t testing.TB) *tenant {
 	return u
 }
 
-// login begins a session, unless the account is gone or has another password by now.
+// login begins a session, with a code if it must, unless the account is gone or has another password by now.
 func (w *world) login(t testing.TB, u *tenant) bool {
 	t.Helper()
-	a := w.send(t, request{
-		method: http.MethodPost, path: "/api/auth/login", body: encoded(map[string]string{"username": u.username, "password": u.password}),
-	})
-	var session struct{ Token string }
-	if a.StatusCode != http.StatusOK || json.Unmarshal(a.body, &session) != nil || session.Token == "" {
-		return false
+	fields := map[string]string{"username": u.username, "password": u.password}
+	for _, code := range append([]string{""}, u.codes()...) {
+		if code != "" {
+			fields["code"] = code
+		}
+		a := w.send(t, request{method: http.MethodPost, path: "/api/auth/login", body: encoded(fields)})
+		var session struct{ Token string }
+		if a.StatusCode == http.StatusOK && json.Unmarshal(a.body, &session) == nil && session.Token != "" {
+			u.token = session.Token
+			return true
+		}
+		if a.StatusCode != http.StatusUnauthorized {
+			return false
+		}
 	}
-	u.token = session.Token
-	return true
+	return false
 }
 
 // revive lets the tenant at a place go on after a request that may have ended its session, its account, or
@@ -148,7 +175,7 @@ func (w *world) login(t testing.TB, u *tenant) bool {
 func (w *world) revive(t testing.TB, at int, o operation, a answered) {
 	t.Helper()
 	u := w.users[at]
-	if a.StatusCode != http.StatusTooManyRequests && w.requests-w.since[at] < requestsOfTenant {
+	if a.StatusCode != http.StatusTooManyRequests && w.steps-w.since[at] < requestsOfTenant {
 		if o.method == http.MethodGet || a.StatusCode >= http.StatusBadRequest {
 			return // nothing has changed
 		}
@@ -160,7 +187,7 @@ func (w *world) revive(t testing.TB, at int, o operation, a answered) {
 			return
 		}
 	}
-	w.users[at], w.since[at] = w.newTenant(t), w.requests
+	w.users[at], w.since[at] = w.newTenant(t), w.steps
 }
 
 // alive says whether the tenant's session is, and learns which sessions there are.

@@ -18,9 +18,10 @@ type world struct {
 	handler    http.Handler
 	operations []operation
 	users      [2]*tenant
-	// since says at which request each user came.
-	since             [2]int
-	tenants, requests int
+	// since says at which step each user came.
+	since [2]int
+	// steps are the generated requests, and sent are those together with what revives users.
+	tenants, steps, sent int
 	// ended is a token of a session that is over.
 	ended string
 }
@@ -50,7 +51,7 @@ func newWorld(t testing.TB, open storetest.Open) *world {
 // step makes one request of an operation and sees to it that the next one finds users.
 func (w *world) step(t testing.TB, o operation, c *choices) answered {
 	t.Helper()
-	w.requests++
+	w.steps++
 	at := 0
 	if c.oneIn(4) {
 		at = 1

@@ -27,8 +27,6 @@ var (
 	ErrStale = errors.New("the note was changed meanwhile")
 	// ErrExists means that there is already a note with this id.
 	ErrExists = errors.New("the note exists already")
-	// ErrKeyNotActive means that the owner key that a write was sealed with is not the active one, or no more.
-	ErrKeyNotActive = errors.New("the owner key is not active")
 	// ErrInvalidContent, ErrInvalidTitle and ErrInvalidTags: outside the limits.
 	ErrInvalidContent = errors.New("Invalid note content")
 	ErrInvalidTitle   = errors.New("Invalid note title")

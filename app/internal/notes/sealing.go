@@ -21,6 +21,9 @@ const (
 	tagsField    = "tags"
 )
 
+// valuesPerNote is how many sealed values a note has at the most.
+const valuesPerNote = 3
+
 // validate checks a note's limits.
 func (t Text) validate() error {
 	if strings.TrimSpace(t.Content) == "" || !fits(t.Content, maxContent) {

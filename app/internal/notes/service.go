@@ -12,13 +12,13 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// maxReseals bounds how often a write seals again because its key was retired meanwhile. A rotation
-// replaces an owner's key once; more than that means something is wrong.
-const maxReseals = 5
+// maxOvertaken bounds how often an unconditional update is tried again because another write came first.
+const maxOvertaken = 5
 
 // Store is what notes need of the database. Each method proves the session; see package store.
 type Store interface {
 	CreateNote(context.Context, sessions.Identity, time.Time, Sealed) error
+	CreateNoteOnce(context.Context, sessions.Identity, time.Time, Sealed, OnceKey) (Summary, error)
 	ActiveKey(context.Context, sessions.Identity, time.Time) (envelope.StoredKey, error)
 	Note(ctx context.Context, id sessions.Identity, now time.Time, note string) (Sealed, envelope.StoredKey, error)
 	Notes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]Summary, error)
@@ -42,6 +42,10 @@ func NewService(store Store, keys *envelope.Cache) *Service {
 // Create stores a new note and returns it. Errors: sessions.ErrInvalid, ErrInvalidContent,
 // ErrInvalidTitle, ErrInvalidTags, and those of the key provider and the database.
 func (s *Service) Create(ctx context.Context, id sessions.Identity, text Text) (Note, error) {
+	return s.create(ctx, id, text, func(n Sealed) error { return s.store.CreateNote(ctx, id, s.now(), n) })
+}
+
+func (s *Service) create(ctx context.Context, id sessions.Identity, text Text, store func(Sealed) error) (Note, error) {
 	if err := text.validate(); err != nil {
 		return Note{}, err
 	}
@@ -52,8 +56,8 @@ func (s *Service) Create(ctx context.Context, id sessions.Identity, text Text) (
 	now := s.now().Truncate(time.Microsecond)
 	n := Sealed{ID: noteID.String(), Revision: 1, CreatedAt: now, UpdatedAt: now}
 	err = s.write(ctx, id, text, &n, func() (bool, error) {
-		err := s.store.CreateNote(ctx, id, now, n)
-		if errors.Is(err, ErrKeyNotActive) {
+		err := store(n)
+		if errors.Is(err, envelope.ErrKeyNotActive) {
 			return false, nil
 		}
 		return err == nil, err
@@ -61,30 +65,20 @@ func (s *Service) Create(ctx context.Context, id sessions.Identity, text Text) (
 	return n.note(text), err
 }
 
-// write seals text into n with the owner's active key and calls store; when that says that the key
-// was not active, it asks which one is, and seals again.
+// write seals text into n with the owner's active key and calls store, which reports whether the key was
+// active.
 func (s *Service) write(ctx context.Context, id sessions.Identity, text Text, n *Sealed, store func() (bool, error)) error {
-	key, cached := s.keys.Active(id.Owner)
-	for range maxReseals {
-		if !cached {
-			stored, err := s.store.ActiveKey(ctx, id, s.now())
-			if err != nil {
-				return err
-			}
-			if key, err = s.keys.SetActive(ctx, stored); err != nil {
-				return err
-			}
-		}
+	find := func(ctx context.Context) (envelope.StoredKey, error) { return s.store.ActiveKey(ctx, id, s.now()) }
+	err := s.keys.SealActive(ctx, id.Owner, valuesPerNote, find, func(key *envelope.OwnerKey) (bool, error) {
 		if err := text.seal(key, n); err != nil {
-			return err
+			return false, err
 		}
-		if stored, err := store(); err != nil || stored {
-			return err
-		}
-		s.keys.ForgetActive(id.Owner)
-		cached = false
+		return store()
+	})
+	if err != nil {
+		return fmt.Errorf("write note %s: %w", n.ID, err)
 	}
-	return fmt.Errorf("note %s: %w after %d tries", n.ID, ErrKeyNotActive, maxReseals)
+	return nil
 }
 
 // Get returns a note. Errors: sessions.ErrInvalid, ErrNotFound.
@@ -128,7 +122,7 @@ func (s *Service) Update(ctx context.Context, id sessions.Identity, note string,
 	}
 	var n Sealed
 	// Another write may come in between read and write; an unconditional one then reads again.
-	for range maxReseals {
+	for range maxOvertaken {
 		current, _, err := s.store.Note(ctx, id, s.now(), note)
 		if err != nil {
 			return Note{}, err
@@ -172,6 +166,11 @@ func (s *Service) Delete(ctx context.Context, id sessions.Identity, note string,
 		return err
 	}
 	return ErrStale
+}
+
+// Summary is what a list shows of the note.
+func (n Sealed) Summary() Summary {
+	return Summary{ID: n.ID, CreatedAt: n.CreatedAt, UpdatedAt: n.UpdatedAt}
 }
 
 func (n Sealed) note(text Text) Note {

@@ -17,6 +17,10 @@ import (
 // an attacker with many addresses is slowed, and cannot lock the user out for long.
 const perUsername = 6
 
+// codesPerHour is how many codes of the second factor a user may have checked in an hour: one in 333,333
+// is right by chance.
+const codesPerHour = 10
+
 // LimitedError says that a limit is reached.
 type LimitedError struct {
 	// RetryAfter is how long to wait, at least a second.
@@ -27,10 +31,10 @@ func (e *LimitedError) Error() string {
 	return fmt.Sprintf("the limit is reached for %s more", e.RetryAfter.Round(time.Second))
 }
 
-// Logins counts failed logins by address and by username. It is safe for concurrent use.
+// Logins counts failed logins by address and by username, and codes by user. It is safe for concurrent use.
 type Logins struct {
-	address, username *limiter.Limiter
-	now               func() time.Time
+	address, username, code *limiter.Limiter
+	now                     func() time.Time
 }
 
 // NewLogins allows failures a minute from an address, and six times as many for a username, counted
@@ -40,8 +44,29 @@ func NewLogins(store limiter.Store, failures int) *Logins {
 	return &Logins{
 		address:  limiter.New(store, rate(failures)),
 		username: limiter.New(store, rate(failures*perUsername)),
+		code:     limiter.New(store, limiter.Rate{Period: time.Hour, Limit: codesPerHour}),
 		now:      time.Now,
 	}
+}
+
+// TakeCode counts a code of the user's second factor, and returns a *LimitedError when it is one too many.
+func (l *Logins) TakeCode(ctx context.Context, user string) error {
+	state, err := l.code.Increment(ctx, "code:"+user, 1)
+	if err != nil {
+		return fmt.Errorf("count of codes: %w", err)
+	}
+	if state.Reached {
+		return &LimitedError{RetryAfter: wait(state.Reset, l.now())}
+	}
+	return nil
+}
+
+// CodeAccepted forgets the codes that were counted.
+func (l *Logins) CodeAccepted(ctx context.Context, user string) error {
+	if _, err := l.code.Reset(ctx, "code:"+user); err != nil {
+		return fmt.Errorf("count of codes: %w", err)
+	}
+	return nil
 }
 
 // Check returns a *LimitedError when a login from the address, or for the username, must wait.

@@ -63,7 +63,7 @@ func newWorld(t *testing.T, open storetest.Open, users, notesEach int) *world {
 }
 
 // api is an API process: its cache is its own.
-func (w *world) api() *notes.Service { return notes.NewService(w.db, envelope.NewCache(w.keys)) }
+func (w *world) api() *notes.Service { return notes.NewService(w.db, envelope.NewCache(w.keys, w.db)) }
 
 func (w *world) addUser(t testing.TB) *user {
 	t.Helper()
@@ -77,11 +77,31 @@ func (w *world) addUser(t testing.TB) *user {
 		t.Fatal(err)
 	}
 	session := sessions.Session{Identity: u.id, CreatedAt: time.Now(), ExpiresAt: time.Now().Add(time.Hour)}
-	if err := w.db.CreateSession(ctx, session, account.PasswordHash); err != nil {
+	if err := w.db.CreateSession(ctx, session, account, accounts.Proof{}); err != nil {
 		t.Fatal(err)
 	}
+	w.proposeSecondFactor(t, u, key)
 	w.users = append(w.users, u)
 	return u
+}
+
+// seedPlace is where the seed of a second factor belongs.
+func seedPlace(factor string) envelope.Place {
+	return envelope.Place{Kind: "second_factors", Row: factor, Field: "seed", Revision: 1}
+}
+
+// proposeSecondFactor gives the user a sealed value in another table than notes.
+func (w *world) proposeSecondFactor(t testing.TB, u *user, stored envelope.StoredKey) {
+	t.Helper()
+	key, err := w.keys.Unwrap(ctx, stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	factor := accounts.SecondFactor{ID: uuid.NewString(), KeyID: key.ID(), CreatedAt: time.Now()}
+	factor.Seed = key.Seal(seedPlace(factor.ID), []byte("seed of "+u.id.Owner))
+	if stored, err := w.db.ProposeSecondFactor(ctx, u.id, time.Now(), factor); err != nil || !stored {
+		t.Fatalf("second factor: %v, %v", stored, err)
+	}
 }
 
 func (w *world) addNote(t testing.TB, api *notes.Service, u *user, content string) {
@@ -142,6 +162,17 @@ func (w *world) mustHold(t *testing.T, strategy reencrypt.Strategy, to int) {
 				t.Errorf("note %s: %+v, %v; want %q", id, n, err, want)
 			}
 		}
+		factor, stored, err := w.db.SecondFactor(ctx, u.id.Owner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := w.keys.Unwrap(ctx, stored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seed, err := key.Open(seedPlace(factor.ID), factor.Seed); err != nil || string(seed) != "seed of "+u.id.Owner {
+			t.Errorf("second factor: %q, %v", seed, err)
+		}
 		list, err := api.List(ctx, u.id, "", 1000)
 		if err != nil || len(list) != len(u.notes) {
 			t.Errorf("%d notes listed, %v; want %d", len(list), err, len(u.notes))
@@ -174,8 +205,9 @@ func TestRotation(t *testing.T) {
 		if err := job.Run(ctx); err != nil {
 			t.Fatal(err)
 		}
-		if done != 3*131 || total != done {
-			t.Errorf("progress ended at %d of %d, want %d", done, total, 3*131)
+		// Each user has 131 notes and a second factor.
+		if done != 3*132 || total != done {
+			t.Errorf("progress ended at %d of %d, want %d", done, total, 3*132)
 		}
 		// An API process whose cache is from before the rotation goes on without a restart.
 		for _, u := range w.users {
@@ -348,8 +380,8 @@ func TestShardsCoverEveryOwnerOnce(t *testing.T) {
 			}
 			sum += done
 		}
-		if sum != 12 {
-			t.Errorf("%d notes were done, want 12", sum)
+		if sum != 2*12 {
+			t.Errorf("%d rows were done, want a note and a second factor of each of 12 users", sum)
 		}
 		w.mustHold(t, reencrypt.Reencrypt, to)
 	})

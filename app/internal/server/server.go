@@ -15,12 +15,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 )
 
-// Timeouts on every phase of a connection, so that slow clients hold nothing for long.
+// timeouts are of every phase of a connection, so that slow clients hold nothing for long.
+type timeouts struct{ readHeader, read, write, idle time.Duration }
+
+var production = timeouts{readHeader: 5 * time.Second, read: 30 * time.Second, write: 60 * time.Second, idle: 2 * time.Minute}
+
 const (
-	readHeaderTimeout = 5 * time.Second
-	readTimeout       = 30 * time.Second
-	writeTimeout      = 60 * time.Second
-	idleTimeout       = 2 * time.Minute
 	// shutdownTimeout is how long requests under way may take after the drain; with the drain it
 	// stays below Kubernetes' 30 s of grace.
 	shutdownTimeout = 20 * time.Second
@@ -52,9 +52,13 @@ func Listen(ctx context.Context, address, certFile, keyFile string, log *slog.Lo
 // Serve serves until ctx ends, then for drain longer, while load balancers take notice that the
 // process is not ready any more, and then lets the requests under way finish.
 func Serve(ctx context.Context, listener net.Listener, handler http.Handler, drain time.Duration, log *slog.Logger) error {
+	return serve(ctx, listener, handler, production, drain, log)
+}
+
+func serve(ctx context.Context, listener net.Listener, handler http.Handler, t timeouts, drain time.Duration, log *slog.Logger) error {
 	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout,
-		WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Handler: handler, ReadHeaderTimeout: t.readHeader, ReadTimeout: t.read,
+		WriteTimeout: t.write, IdleTimeout: t.idle, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	ended := make(chan error, 1)

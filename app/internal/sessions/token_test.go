@@ -54,6 +54,28 @@ func TestTokenIsReadBack(t *testing.T) {
 	}
 }
 
+// TestRememberedTokenExpires: a token that was decoded before is held to its times like any other.
+func TestRememberedTokenExpires(t *testing.T) {
+	codec, session := newCodec(t, "d1", newKeys(t)), newSession()
+	token, err := codec.Encode(session)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if identity, err := codec.Decode(token); err != nil || identity != session.Identity {
+			t.Errorf("%v, %v; want %v", identity, err, session.Identity)
+		}
+	}
+	codec.now = func() time.Time { return session.ExpiresAt.Add(leeway + time.Second) }
+	if _, err := codec.Decode(token); !errors.Is(err, ErrInvalid) {
+		t.Errorf("after it has expired: %v", err)
+	}
+	codec.now = func() time.Time { return session.CreatedAt.Add(-leeway - time.Second) }
+	if _, err := codec.Decode(token); !errors.Is(err, ErrInvalid) {
+		t.Errorf("before it is valid: %v", err)
+	}
+}
+
 func TestTokenIsRefused(t *testing.T) {
 	keys := newKeys(t)
 	codec, session := newCodec(t, "d1", keys), newSession()

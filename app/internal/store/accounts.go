@@ -40,12 +40,13 @@ func (s *Store) insertActiveKey(ctx context.Context, tx queryer, key envelope.St
 func (s *Store) UserByName(ctx context.Context, username string) (accounts.User, error) {
 	user := accounts.User{Username: username}
 	var created int64
-	err := s.row(ctx, "SELECT id, password_hash, pepper_id, created_at FROM users WHERE username = $1",
-		[]any{username}, &user.ID, &user.PasswordHash, &user.PepperID, &created)
+	var factor sql.NullString
+	err := s.row(ctx, "SELECT id, password_hash, pepper_id, second_factor, created_at FROM users WHERE username = $1",
+		[]any{username}, &user.ID, &user.PasswordHash, &user.PepperID, &factor, &created)
 	if errors.Is(err, sql.ErrNoRows) {
 		return accounts.User{}, accounts.ErrNotFound
 	}
-	user.CreatedAt = fromMicros(created)
+	user.SecondFactor, user.CreatedAt = factor.String, fromMicros(created)
 	return user, err
 }
 
@@ -53,13 +54,14 @@ func (s *Store) UserByName(ctx context.Context, username string) (accounts.User,
 func (s *Store) UserBySession(ctx context.Context, id sessions.Identity, now time.Time) (accounts.User, error) {
 	user := accounts.User{ID: id.Owner}
 	var created int64
-	err := s.row(ctx, `SELECT u.username, u.password_hash, u.pepper_id, u.created_at FROM sessions s JOIN users u ON u.id = s.owner
-		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $3`, []any{id.Owner, id.Session, micros(now)},
-		&user.Username, &user.PasswordHash, &user.PepperID, &created)
+	var factor sql.NullString
+	err := s.row(ctx, `SELECT u.username, u.password_hash, u.pepper_id, u.second_factor, u.created_at
+		FROM sessions s JOIN users u ON u.id = s.owner WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $3`,
+		[]any{id.Owner, id.Session, micros(now)}, &user.Username, &user.PasswordHash, &user.PepperID, &factor, &created)
 	if errors.Is(err, sql.ErrNoRows) {
 		return accounts.User{}, sessions.ErrInvalid
 	}
-	user.CreatedAt = fromMicros(created)
+	user.SecondFactor, user.CreatedAt = factor.String, fromMicros(created)
 	return user, err
 }
 
@@ -124,13 +126,26 @@ func (s *Store) DeleteUser(ctx context.Context, id sessions.Identity, now time.T
 	})
 }
 
-// CreateSession begins a session, if the user's password hash is still the one that was verified:
-// whoever changes a password must find no session of the old one afterwards. Errors:
-// accounts.ErrInvalidCredentials.
-func (s *Store) CreateSession(ctx context.Context, session sessions.Session, hash string) error {
-	changed, err := s.exec(ctx, `INSERT INTO sessions (owner, id, created_at, expires_at)
-		SELECT u.id, $2, $3, $4 FROM users u WHERE u.id = $1 AND u.password_hash = $5`+s.dialect.lockShared(),
-		session.Owner, session.Identity.Session, micros(session.CreatedAt), micros(session.ExpiresAt), hash)
+// CreateSession begins a session, if the user's password hash and second factor are still those that were
+// verified: whoever changes a password must find no session of the old one afterwards, and whoever confirms a
+// second factor none that was begun without it. The proof is used up with it. Errors:
+// accounts.ErrInvalidCredentials, accounts.ErrInvalidCode.
+func (s *Store) CreateSession(ctx context.Context, session sessions.Session, user accounts.User, proof accounts.Proof) error {
+	if user.SecondFactor == "" {
+		return s.again(ctx, func() error { return s.createSessionIn(ctx, s.db, session, user) })
+	}
+	return s.transact(ctx, func(tx queryer) error {
+		if err := s.useProof(ctx, tx, user.ID, user.SecondFactor, proof); err != nil {
+			return err
+		}
+		return s.createSessionIn(ctx, tx, session, user)
+	})
+}
+
+func (s *Store) createSessionIn(ctx context.Context, q queryer, session sessions.Session, user accounts.User) error {
+	changed, err := s.execIn(ctx, q, `INSERT INTO sessions (owner, id, created_at, expires_at)
+		SELECT u.id, $2, $3, $4 FROM users u WHERE u.id = $1 AND u.password_hash = $5 AND u.second_factor IS NOT DISTINCT FROM $6`+s.dialect.lockShared(),
+		session.Owner, session.Identity.Session, micros(session.CreatedAt), micros(session.ExpiresAt), user.PasswordHash, nullable(user.SecondFactor))
 	if err == nil && changed == 0 {
 		err = accounts.ErrInvalidCredentials
 	}

@@ -17,21 +17,6 @@ import (
 // lastID is above every note's id.
 const lastID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
-// CreateNote stores a note if the session lives and the key it was sealed with is active. Errors:
-// sessions.ErrInvalid or notes.ErrKeyNotActive (indistinct: notes.ErrKeyNotActive), notes.ErrExists.
-func (s *Store) CreateNote(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed) error {
-	changed, err := s.exec(ctx, `INSERT INTO notes (owner, id, key_id, revision, content, title, tags, created_at, updated_at)
-		SELECT k.owner, $3, k.id, $5, $6, $7, $8, $9, $9
-		FROM sessions s JOIN owner_keys k ON k.owner = s.owner AND k.id = $4 AND k.state = 'active'
-		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $10`,
-		id.Owner, id.Session, n.ID, n.KeyID, n.Revision, n.Content, n.Title, n.Tags, micros(n.CreatedAt), micros(now))
-	// The key was deleted between the statement's snapshot and its foreign-key check.
-	if errors.Is(err, errStillNeeded) || err == nil && changed == 0 {
-		return notes.ErrKeyNotActive
-	}
-	return err
-}
-
 // ActiveKey returns the owner's active key. Errors: sessions.ErrInvalid.
 func (s *Store) ActiveKey(ctx context.Context, id sessions.Identity, now time.Time) (envelope.StoredKey, error) {
 	key := envelope.StoredKey{Owner: id.Owner}
@@ -42,36 +27,6 @@ func (s *Store) ActiveKey(ctx context.Context, id sessions.Identity, now time.Ti
 		return key, sessions.ErrInvalid
 	}
 	return key, err
-}
-
-// Note returns a sealed note and the key it is sealed with. Errors: sessions.ErrInvalid,
-// notes.ErrNotFound.
-func (s *Store) Note(ctx context.Context, id sessions.Identity, now time.Time, note string) (notes.Sealed, envelope.StoredKey, error) {
-	n := notes.Sealed{ID: note}
-	key := envelope.StoredKey{Owner: id.Owner}
-	var (
-		keyID, wrapped             sql.NullString
-		revision, created, updated sql.NullInt64
-	)
-	err := s.row(ctx, `SELECT n.key_id, n.revision, n.content, n.title, n.tags, n.created_at, n.updated_at, k.wrapped
-		FROM sessions s
-		LEFT JOIN notes n ON n.owner = s.owner AND n.id = $3
-		LEFT JOIN owner_keys k ON k.owner = n.owner AND k.id = n.key_id
-		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $4`,
-		[]any{id.Owner, id.Session, note, micros(now)},
-		&keyID, &revision, &n.Content, &n.Title, &n.Tags, &created, &updated, &wrapped)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return n, key, sessions.ErrInvalid
-	case err != nil:
-		return n, key, err
-	case !keyID.Valid:
-		return n, key, notes.ErrNotFound
-	}
-	n.KeyID, n.Revision = keyID.String, revision.Int64
-	n.CreatedAt, n.UpdatedAt = fromMicros(created.Int64), fromMicros(updated.Int64)
-	key.ID, key.Wrapped = keyID.String, envelope.Wrapped(wrapped.String)
-	return n, key, nil
 }
 
 // Notes lists the owner's notes from newest to oldest, those before the id given; empty: from the

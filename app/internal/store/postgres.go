@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,7 +21,9 @@ import (
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/accounts"
+	"github.com/securenotes/securenotes/app/internal/batch"
 	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
 // maxURISize bounds the connection URI, in bytes.
@@ -31,16 +35,32 @@ func openPostgres(ctx context.Context, c config.Postgres, statementTimeout time.
 		return nil, err
 	}
 	settings.RuntimeParams["statement_timeout"] = strconv.FormatInt(statementTimeout.Milliseconds(), 10)
-	db := stdlib.OpenDB(*settings)
-	db.SetMaxOpenConns(c.MaxConnections)
-	db.SetMaxIdleConns(c.MaxConnections)
-	db.SetConnMaxLifetime(30 * time.Minute)
-	s := &Store{db: db, dialect: postgres{}}
+	creating := settings.Copy()
+	// Many wait for each of these transactions: one that has to wait for a lock gives up, and its notes are
+	// created singly.
+	creating.RuntimeParams["lock_timeout"] = "100"
+	s := newStore(postgresPool(settings, c.MaxConnections-createBatches.Parallel),
+		postgres{creates: postgresPool(creating, createBatches.Parallel)})
 	if err := s.Ping(ctx); err != nil {
-		_ = db.Close()
+		_ = s.Close()
 		return nil, fmt.Errorf("PostgreSQL at %s:%d, database %q: %w", settings.Host, settings.Port, settings.Database, err)
 	}
 	return s, nil
+}
+
+// postgresPool keeps up to size connections to servers that take writes.
+func postgresPool(settings *pgx.ConnConfig, size int) *sql.DB {
+	db := stdlib.OpenDB(*settings, stdlib.OptionResetSession(func(_ context.Context, conn *pgx.Conn) error {
+		// The server reports both with its answers (PostgreSQL 14 and later).
+		if conn.PgConn().ParameterStatus("in_hot_standby") == "on" || conn.PgConn().ParameterStatus("default_transaction_read_only") == "on" {
+			return driver.ErrBadConn
+		}
+		return nil
+	}))
+	db.SetMaxOpenConns(size)
+	db.SetMaxIdleConns(size)
+	db.SetConnMaxLifetime(30 * time.Minute)
+	return db
 }
 
 // postgresSettings reads the URI and insists on TLS with the server's name verified, whatever
@@ -98,6 +118,8 @@ func postgresSettings(c config.Postgres) (*pgx.ConnConfig, error) {
 	}
 	settings.Fallbacks = fallbacks
 	settings.ConnectTimeout = 5 * time.Second
+	// A server that takes no writes may be one that was the primary: what it says of sessions is out of date.
+	settings.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	for name, value := range map[string]string{
 		"application_name": "securenotes", "lock_timeout": "5000",
 		"idle_in_transaction_session_timeout": "60000",
@@ -107,7 +129,78 @@ func postgresSettings(c config.Postgres) (*pgx.ConnConfig, error) {
 	return settings, nil
 }
 
-type postgres struct{}
+// postgres is the dialect, and the pool of joined creations.
+type postgres struct{ creates *sql.DB }
+
+func (p postgres) close() error { return p.creates.Close() }
+
+func (postgres) ping(ctx context.Context, s *Store) error {
+	var readOnly string
+	err := s.row(ctx, "SELECT current_setting('transaction_read_only')", nil, &readOnly)
+	if err == nil && readOnly != "off" {
+		err = fmt.Errorf("%w: it is read-only", ErrUnavailable)
+	}
+	return err
+}
+
+// insertNotes needs one statement for all. Owners are in order, so that two such statements do not wait for
+// each other's foreign keys in a circle.
+func (p postgres) insertNotes(ctx context.Context, _ *Store, list []creation) (map[string]bool, error) {
+	n := len(list)
+	owners, sessionIDs, ids, keys := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	contents, titles, tags := make([][]byte, n), make([][]byte, n), make([][]byte, n)
+	created, now := make([]int64, n), make([]int64, n)
+	for i, c := range list {
+		owners[i], sessionIDs[i], ids[i], keys[i] = c.id.Owner, c.id.Session, c.note.ID, c.note.KeyID
+		contents[i], titles[i], tags[i] = c.note.Content, c.note.Title, c.note.Tags
+		created[i], now[i] = micros(c.note.CreatedAt), micros(c.now)
+	}
+	rows, err := p.creates.QueryContext(ctx, `INSERT INTO notes (owner, id, key_id, revision, content, title, tags, created_at, updated_at)
+		SELECT k.owner, b.id, k.id, 1, b.content, b.title, b.tags, b.created_at, b.created_at
+		FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::bytea[], $6::bytea[], $7::bytea[], $8::bigint[], $9::bigint[])
+			AS b (owner, session, id, key_id, content, title, tags, created_at, now)
+		JOIN sessions s ON s.owner = b.owner AND s.id = b.session AND s.expires_at > b.now
+		JOIN owner_keys k ON k.owner = b.owner AND k.id = b.key_id AND k.state = 'active'
+		ORDER BY b.owner, b.id RETURNING id`, owners, sessionIDs, ids, keys, contents, titles, tags, created, now)
+	if err != nil {
+		return nil, p.classify(err)
+	}
+	defer rows.Close()
+	stored := make(map[string]bool, n)
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, p.classify(err)
+		}
+		stored[id] = true
+	}
+	return stored, p.classify(rows.Err())
+}
+
+func (p postgres) selectNotes(ctx context.Context, s *Store, list []reading) ([]batch.Result[readNote], error) {
+	n := len(list)
+	owners, sessionIDs, ids, now := make([]string, n), make([]string, n), make([]string, n), make([]int64, n)
+	results := make([]batch.Result[readNote], n)
+	for i, r := range list {
+		owners[i], sessionIDs[i], ids[i], now[i] = r.id.Owner, r.id.Session, r.note, micros(r.now)
+		results[i].Err = sessions.ErrInvalid // a session that has ended has no row
+	}
+	err := s.rows(ctx, s.db, `SELECT r.place, `+noteColumns+`
+		FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[]) WITH ORDINALITY AS r (owner, session, note, now, place)
+		JOIN sessions s ON s.owner = r.owner AND s.id = r.session AND s.expires_at > r.now
+		LEFT JOIN notes n ON n.owner = s.owner AND n.id = r.note
+		LEFT JOIN owner_keys k ON k.owner = n.owner AND k.id = n.key_id`,
+		[]any{owners, sessionIDs, ids, now}, func(rows *sql.Rows) error {
+			var place int
+			var row noteRow
+			if err := rows.Scan(append([]any{&place}, row.into()...)...); err != nil {
+				return err
+			}
+			results[place-1] = row.result(list[place-1])
+			return nil
+		})
+	return results, err
+}
 
 func (postgres) rebind(query string) string { return query }
 func (postgres) lockShared() string         { return " FOR SHARE" }

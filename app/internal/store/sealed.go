@@ -139,7 +139,8 @@ func (s *Store) ReplaceSealed(ctx context.Context, to int, t SealedTable, owner,
 			}
 			written += changed
 		}
-		return nil
+		_, err := s.countSealsIn(ctx, tx, owner, newKey, int64(len(batch)*len(t.Columns)))
+		return err
 	})
 	return written, err
 }

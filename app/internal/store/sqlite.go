@@ -16,6 +16,8 @@ import (
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/accounts"
+	"github.com/securenotes/securenotes/app/internal/batch"
+	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/notes"
 )
 
@@ -38,7 +40,7 @@ func openSQLite(ctx context.Context, c config.SQLite) (*Store, error) {
 		return nil, fmt.Errorf("SQLite at %s: %w", c.Path, err)
 	}
 	db.SetMaxOpenConns(8)
-	s := &Store{db: db, dialect: &sqliteDialect{}}
+	s := newStore(db, &sqliteDialect{})
 	var foreignKeys int
 	if err := s.row(ctx, "PRAGMA foreign_keys", nil, &foreignKeys); err != nil {
 		_ = db.Close()
@@ -68,6 +70,38 @@ func (d *sqliteDialect) rebind(query string) string {
 func (*sqliteDialect) lockShared() string    { return "" }
 func (*sqliteDialect) lockExclusive() string { return "" }
 func (*sqliteDialect) migrations() string    { return "migrations/sqlite" }
+
+func (*sqliteDialect) close() error { return nil }
+
+func (*sqliteDialect) ping(ctx context.Context, s *Store) error {
+	var one int
+	return s.row(ctx, "SELECT 1", nil, &one)
+}
+
+// insertNotes needs one transaction, and so one wait for the disk, for all.
+func (*sqliteDialect) insertNotes(ctx context.Context, s *Store, list []creation) (map[string]bool, error) {
+	stored := make(map[string]bool, len(list))
+	err := s.once(ctx, func(tx queryer) error {
+		for _, c := range list {
+			err := s.createNoteIn(ctx, tx, c.id, c.now, c.note)
+			if err != nil && !errors.Is(err, envelope.ErrKeyNotActive) {
+				return err
+			}
+			stored[c.note.ID] = err == nil
+		}
+		return nil
+	})
+	return stored, err
+}
+
+// selectNotes has no round trip to save: SQLite is in this process.
+func (*sqliteDialect) selectNotes(ctx context.Context, s *Store, list []reading) ([]batch.Result[readNote], error) {
+	results := make([]batch.Result[readNote], len(list))
+	for i, r := range list {
+		results[i] = s.selectNote(ctx, r)
+	}
+	return results, nil
+}
 
 func (*sqliteDialect) columnTypes() string {
 	return `SELECT m.name, c.name, lower(c.type) FROM sqlite_schema m, pragma_table_info(m.name) c

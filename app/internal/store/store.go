@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/batch"
 )
 
 // Errors that callers tell apart with errors.Is, besides those of the domain packages.
@@ -36,6 +37,16 @@ const maxAttempts = 8
 type Store struct {
 	db      *sql.DB
 	dialect dialect
+	creates *batch.Group[creation, struct{}]
+	reads   *batch.Group[reading, readNote]
+}
+
+// newStore is the store over an open database.
+func newStore(db *sql.DB, d dialect) *Store {
+	s := &Store{db: db, dialect: d}
+	s.creates = batch.New(createBatches, s.createNotes)
+	s.reads = batch.New(readBatches, s.readNotes)
+	return s
 }
 
 // dialect is what differs between the databases.
@@ -44,12 +55,22 @@ type dialect interface {
 	rebind(query string) string
 	// classify turns the driver's errors into this package's, the domain's, or errRetry.
 	classify(err error) error
+	// insertNotes stores many notes in one transaction of its own and returns the ids of those whose session
+	// lives and whose key is active. On an error none is known to be stored.
+	insertNotes(ctx context.Context, s *Store, list []creation) (stored map[string]bool, err error)
+	// selectNotes reads many notes; the results are in the order of list, also beside an error, which is of
+	// all of them.
+	selectNotes(ctx context.Context, s *Store, list []reading) ([]batch.Result[readNote], error)
+	// ping shows that the database answers.
+	ping(ctx context.Context, s *Store) error
 	// lockShared is appended to a SELECT whose rows must not change until the transaction ends.
 	lockShared() string
 	// lockExclusive is appended to a SELECT whose rows no other transaction may lock.
 	lockExclusive() string
 	// columnTypes lists table, column and declared type of every column of the schema.
 	columnTypes() string
+	// close closes what the dialect has opened besides the database.
+	close() error
 	// migrations is the directory of the dialect's migrations.
 	migrations() string
 }
@@ -73,13 +94,11 @@ func Open(ctx context.Context, c config.Database, statementTimeout time.Duration
 }
 
 // Close closes all connections.
-func (s *Store) Close() error { return s.db.Close() }
+func (s *Store) Close() error { return errors.Join(s.dialect.close(), s.db.Close()) }
 
-// Ping shows that the database answers; it does not show that it takes writes.
-func (s *Store) Ping(ctx context.Context) error {
-	var one int
-	return s.row(ctx, "SELECT 1", nil, &one)
-}
+// Ping shows that the database answers, and that a PostgreSQL server takes writes: after a failover the old
+// one may still answer, with what was true before. A SQLite file on a full disk is still read.
+func (s *Store) Ping(ctx context.Context) error { return s.dialect.ping(ctx, s) }
 
 // queryer is a database or a transaction.
 type queryer interface {
@@ -170,6 +189,9 @@ func (s *Store) once(ctx context.Context, do func(queryer) error) error {
 	}
 	return s.dialect.classify(tx.Commit())
 }
+
+// nullable stores an empty text as NULL.
+func nullable(text string) sql.NullString { return sql.NullString{String: text, Valid: text != ""} }
 
 // micros is how times are stored.
 func micros(t time.Time) int64 { return t.UnixMicro() }

@@ -55,7 +55,7 @@ func newUser(t testing.TB, db *store.Store, name string, version int) fixture {
 	if err := db.CreateUser(ctx, user, f.key); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.CreateSession(ctx, sessions.Session{Identity: f.id, CreatedAt: now, ExpiresAt: now.Add(time.Hour)}, "hash"); err != nil {
+	if err := db.CreateSession(ctx, sessions.Session{Identity: f.id, CreatedAt: now, ExpiresAt: now.Add(time.Hour)}, user, accounts.Proof{}); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -110,7 +110,7 @@ func TestNotes(t *testing.T) {
 			t.Errorf("another user deletes: %t, %v", done, err)
 		}
 		foreign := alice.sealedNote()
-		if err := db.CreateNote(ctx, mallory.id, now, foreign); !errors.Is(err, notes.ErrKeyNotActive) {
+		if err := db.CreateNote(ctx, mallory.id, now, foreign); !errors.Is(err, envelope.ErrKeyNotActive) {
 			t.Errorf("sealed with another user's key: %v", err)
 		}
 
@@ -152,7 +152,7 @@ func TestEveryCallProvesTheSession(t *testing.T) {
 					t.Fatal(err)
 				}
 				at := end(f)
-				if err := db.CreateNote(ctx, f.id, at, f.sealedNote()); !errors.Is(err, notes.ErrKeyNotActive) {
+				if err := db.CreateNote(ctx, f.id, at, f.sealedNote()); !errors.Is(err, envelope.ErrKeyNotActive) {
 					t.Errorf("create: %v", err)
 				}
 				if _, err := db.ActiveKey(ctx, f.id, at); !errors.Is(err, sessions.ErrInvalid) {
@@ -309,7 +309,7 @@ func TestActiveKeyIsReplacedOnce(t *testing.T) {
 				t.Errorf("key born under %d: active %t", key.BornVersion, key.Active)
 			}
 		}
-		if err := db.CreateNote(ctx, f.id, now, f.sealedNote()); !errors.Is(err, notes.ErrKeyNotActive) {
+		if err := db.CreateNote(ctx, f.id, now, f.sealedNote()); !errors.Is(err, envelope.ErrKeyNotActive) {
 			t.Errorf("a note under the retiring key: %v", err)
 		}
 	})
@@ -408,13 +408,62 @@ func TestSealedColumnsAreFoundInTheSchema(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantTables := []store.SealedTable{{Name: "notes", Columns: []string{"content", "title", "tags"}}}
+		wantTables := []store.SealedTable{
+			{Name: "notes", Columns: []string{"content", "title", "tags"}}, {Name: "second_factors", Columns: []string{"seed"}},
+		}
 		wantWrapped := []store.WrappedColumn{{Table: "meta", Column: "canary_wrapped"}, {Table: "owner_keys", Column: "wrapped"}}
 		if diff := cmp.Diff(wantTables, tables); diff != "" {
 			t.Error(diff)
 		}
 		if diff := cmp.Diff(wantWrapped, wrapped); diff != "" {
 			t.Error(diff)
+		}
+	})
+}
+
+// TestLoginDoesNotOvertakeASecondFactor: a login that read the user before the factor was confirmed begins no
+// session, and none that it began before is left.
+func TestLoginDoesNotOvertakeASecondFactor(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		db := open(t)
+		f := newUser(t, db, "alice", 1)
+		user, err := db.UserByName(ctx, "alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		login := func(user accounts.User, proof accounts.Proof) error {
+			id := sessions.Identity{Owner: user.ID, Session: uuid.NewString()}
+			return db.CreateSession(ctx, sessions.Session{Identity: id, CreatedAt: now, ExpiresAt: now.Add(time.Hour)}, user, proof)
+		}
+		if err := login(user, accounts.Proof{}); err != nil {
+			t.Fatal(err)
+		}
+		factor := accounts.SecondFactor{ID: uuid.NewString(), KeyID: f.key.ID, Seed: sealedBytes('s'), CreatedAt: now}
+		if stored, err := db.ProposeSecondFactor(ctx, f.id, now, factor); err != nil || !stored {
+			t.Fatalf("propose: %v, %v", stored, err)
+		}
+		if err := db.ConfirmSecondFactor(ctx, f.id, now, factor.ID, accounts.Proof{Step: 7}, []string{"digest"}); err != nil {
+			t.Fatal(err)
+		}
+		if live, err := db.Sessions(ctx, f.id, now); err != nil || len(live) != 1 {
+			t.Errorf("%d sessions after the confirmation, %v: want the one that confirmed", len(live), err)
+		}
+		if err := login(user, accounts.Proof{}); !errors.Is(err, accounts.ErrInvalidCredentials) {
+			t.Errorf("a login that read the user before: %v", err)
+		}
+		user.SecondFactor = factor.ID
+		for what, proof := range map[string]accounts.Proof{
+			"no proof": {}, "the step that confirmed it": {Step: 7}, "an unknown recovery code": {Recovery: []string{"other"}},
+		} {
+			if err := login(user, proof); !errors.Is(err, accounts.ErrInvalidCode) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if err := login(user, accounts.Proof{Step: 8}); err != nil {
+			t.Errorf("a new step: %v", err)
+		}
+		if err := login(user, accounts.Proof{Recovery: []string{"another pepper's", "digest"}}); err != nil {
+			t.Errorf("a recovery code: %v", err)
 		}
 	})
 }

@@ -34,6 +34,8 @@ var hostile = map[string]struct{ spec, want string }{
 	"a secret's name that climbs":         {`{tls: {secretRef: {name: a}}, database: {postgres: {uriSecretRef: {name: ../x, key: uri}}}}`, "uriSecretRef.name"},
 	"a proxy that is everyone":            {`{tls: {secretRef: {name: a}}, trustedProxies: [everyone]}`, "each of trustedProxies must be an address or a network"},
 	"any web page":                        {`{tls: {secretRef: {name: a}}, cors: {allowedOrigins: ["*"]}}`, "cors.allowedOrigins[0]"},
+	"two counters":                        {`{tls: {secretRef: {name: a}}, rateLimits: {memory: {}, redis: {uriSecretRef: {name: a, key: b}}}}`, "at most one of memory and redis"},
+	"a counter in two processes":          {`{tls: {secretRef: {name: a}}, database: {postgres: {uriSecretRef: {name: a, key: b}}}, rateLimits: {memory: {}}}`, "rateLimits.memory is of one process"},
 	"no failed login at all":              {`{tls: {secretRef: {name: a}}, rateLimits: {failedLoginsPerMinute: 0}}`, "failedLoginsPerMinute"},
 	"an amount that is none":              {`{tls: {secretRef: {name: a}}, resources: {requests: {cpu: "1e1.5"}}}`, "resources.requests.cpu"},
 	"an exponent that overflows":          {`{tls: {secretRef: {name: a}}, resources: {limits: {cpu: "1e99999999999999999999"}}}`, "resources.limits.cpu"},

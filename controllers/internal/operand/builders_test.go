@@ -48,7 +48,9 @@ func postgres() *v1alpha1.SecureNotes {
 		URISecretRef: v1alpha1.SecretKeyReference{Name: "database", Key: "address"},
 		CASecretRef:  &v1alpha1.SecretKeyReference{Name: "database-ca", Key: "root.pem"},
 	}}
-	sn.Spec.RateLimits = &v1alpha1.RateLimits{FailedLoginsPerMinute: new(int32(10)), RequestsPerMinute: new(int32(60))}
+	sn.Spec.RateLimits = &v1alpha1.RateLimits{FailedLoginsPerMinute: new(int32(10)), RequestsPerMinute: new(int32(60)), Redis: &v1alpha1.RedisStore{
+		URISecretRef: v1alpha1.SecretKeyReference{Name: "redis", Key: "uri"}, CASecretRef: &v1alpha1.SecretKeyReference{Name: "redis", Key: "ca"},
+	}}
 	sn.Spec.TrustedProxies = []string{"10.0.0.0/8"}
 	sn.Spec.CORS = &v1alpha1.CORS{AllowedOrigins: []string{"https://app.example.com"}}
 	sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Parallelism: new(int32(4))}

@@ -25,6 +25,8 @@ const (
 	tlsDirectory        = "/etc/securenotes/tls"
 	databaseDirectory   = "/etc/securenotes/database"
 	databaseCADirectory = "/etc/securenotes/database-ca"
+	redisDirectory      = "/etc/securenotes/redis"
+	redisCADirectory    = "/etc/securenotes/redis-ca"
 	dataDirectory       = "/var/lib/securenotes"
 	vaultTokenDirectory = "/var/run/secrets/vault" //nolint:gosec // a path, not a token
 )

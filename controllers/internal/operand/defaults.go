@@ -110,10 +110,20 @@ func resolveRateLimits(sn *v1alpha1.SecureNotes) config.RateLimits {
 	if limits == nil {
 		limits = &v1alpha1.RateLimits{}
 	}
-	return config.RateLimits{
+	resolved := config.RateLimits{
 		FailedLoginsPerMinute: int(valueOf(limits.FailedLoginsPerMinute, defaultFailedLogins)),
 		RequestsPerMinute:     int(valueOf(limits.RequestsPerMinute, defaultRequests)),
 	}
+	if limits.Memory != nil {
+		resolved.Memory = &config.Memory{}
+	}
+	if limits.Redis != nil {
+		resolved.Redis = &config.Redis{URIFile: redisDirectory + "/uri"}
+		if limits.Redis.CASecretRef != nil {
+			resolved.Redis.CAFile = redisCADirectory + "/ca.crt"
+		}
+	}
+	return resolved
 }
 
 // quantityPattern is the one of v1alpha1.Quantity. It is checked here too, before anything is read: an

@@ -32,6 +32,7 @@ func Deployment(sn *v1alpha1.SecureNotes, env Environment, configHash string) *a
 	spec.Volumes = append(spec.Volumes, corev1.Volume{Name: "tls", VolumeSource: corev1.VolumeSource{
 		Secret: &corev1.SecretVolumeSource{SecretName: TLSSecretName(sn)},
 	}})
+	spec.Volumes = append(spec.Volumes, redisVolumes(sn)...)
 	spec.Containers = []corev1.Container{apiContainer(sn, env)}
 
 	return &appsv1.Deployment{
@@ -69,6 +70,7 @@ func strategy(sn *v1alpha1.SecureNotes) appsv1.DeploymentStrategy {
 func apiContainer(sn *v1alpha1.SecureNotes, env Environment) corev1.Container {
 	c := container(sn, env, APIContainer, "serve", "--config", configDirectory+"/"+apiFile)
 	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "tls", MountPath: tlsDirectory, ReadOnly: true})
+	c.VolumeMounts = append(c.VolumeMounts, redisMounts(sn)...)
 	c.Ports = []corev1.ContainerPort{
 		{Name: portHTTPS, ContainerPort: 8443, Protocol: corev1.ProtocolTCP},
 		{Name: portMetrics, ContainerPort: 9090, Protocol: corev1.ProtocolTCP},
@@ -77,6 +79,29 @@ func apiContainer(sn *v1alpha1.SecureNotes, env Environment) corev1.Container {
 	c.LivenessProbe = probe("/livez", 10, 3)
 	c.ReadinessProbe = probe("/readyz", 5, 2)
 	return c
+}
+
+// redisVolumes are the Secrets of spec.rateLimits.redis, which only the API needs.
+func redisVolumes(sn *v1alpha1.SecureNotes) []corev1.Volume {
+	if sn.Spec.RateLimits == nil || sn.Spec.RateLimits.Redis == nil {
+		return nil
+	}
+	all := []corev1.Volume{secretKeyVolume("redis", sn.Spec.RateLimits.Redis.URISecretRef, "uri")}
+	if ref := sn.Spec.RateLimits.Redis.CASecretRef; ref != nil {
+		all = append(all, secretKeyVolume("redis-ca", *ref, "ca.crt"))
+	}
+	return all
+}
+
+func redisMounts(sn *v1alpha1.SecureNotes) []corev1.VolumeMount {
+	if sn.Spec.RateLimits == nil || sn.Spec.RateLimits.Redis == nil {
+		return nil
+	}
+	all := []corev1.VolumeMount{{Name: "redis", MountPath: redisDirectory, ReadOnly: true}}
+	if sn.Spec.RateLimits.Redis.CASecretRef != nil {
+		all = append(all, corev1.VolumeMount{Name: "redis-ca", MountPath: redisCADirectory, ReadOnly: true})
+	}
+	return all
 }
 
 func probe(path string, period, failures int32) *corev1.Probe {

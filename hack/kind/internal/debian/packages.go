@@ -23,6 +23,7 @@ var packages = map[string]string{
 	"ip":                                 "iproute2",
 	"debootstrap":                        "debootstrap",
 	Postgres15:                           "postgresql-15",
+	Redis:                                "redis-tools",
 	"gcc":                                "gcc",
 	"git":                                "git",
 	"/usr/include/stdio.h":               "libc6-dev",
@@ -31,6 +32,10 @@ var packages = map[string]string{
 
 // Postgres15 is the server's path; Debian keeps it out of PATH.
 const Postgres15 = "/usr/lib/postgresql/15/bin/postgres"
+
+// Redis is the server's program under the name of its checker: the package redis-server has it under its own
+// name, and would start a server.
+const Redis = "/usr/bin/redis-check-rdb"
 
 // Missing returns the packages that would provide those of the programs that are not there.
 func Missing(programs ...string) []string {

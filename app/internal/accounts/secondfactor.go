@@ -1,0 +1,278 @@
+package accounts
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/pquerna/otp"
+	"github.com/pquerna/otp/hotp"
+	"github.com/pquerna/otp/totp"
+
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/sessions"
+)
+
+// Time-based one-time passwords (RFC 6238) as every authenticator app knows them: SHA-1, six digits, a
+// step of 30 s; a code of one step before or after is accepted, because clocks differ.
+const (
+	totpIssuer = "SecureNotes"
+	totpStep   = 30 // seconds
+	totpSkew   = 1  // steps
+	totpDigits = otp.DigitsSix
+	// seedSize is in bytes (RFC 4226, section 4: 160 bits).
+	seedSize = 20
+)
+
+// Recovery codes stand in for a lost authenticator, each once: 24 characters of base32, 120 bits.
+const (
+	recoveryCodes    = 10
+	recoveryCodeSize = 24
+)
+
+// Errors of the second factor, told apart with errors.Is.
+var (
+	// ErrCodeRequired means that the password is right and the user has a second factor.
+	ErrCodeRequired = errors.New("Second factor code required")
+	// ErrInvalidCode means that the code is wrong, too old, or was used before.
+	ErrInvalidCode = errors.New("Invalid code")
+	// ErrSecondFactorExists means that the user has confirmed a second factor already.
+	ErrSecondFactorExists = errors.New("A second factor is set up already")
+	// ErrNoSecondFactor means that there is none to confirm or to remove.
+	ErrNoSecondFactor = errors.New("No second factor is set up")
+)
+
+// SecondFactor is a seed as it is stored.
+type SecondFactor struct {
+	// ID is a random UUID.
+	ID string
+	// KeyID is the owner key that Seed is sealed with.
+	KeyID string
+	Seed  []byte
+	// LastStep is the time step of the last code that was accepted; no code of it or of an earlier one is
+	// accepted again.
+	LastStep  int64
+	CreatedAt time.Time
+}
+
+// Proof shows that the user has the second factor; exactly one field is set. The store accepts it once.
+type Proof struct {
+	// Step is the time step of a right code.
+	Step int64
+	// Recovery are the digests that a recovery code may be stored as, one for each pepper.
+	Recovery []string
+}
+
+// SecondFactorStatus is what a user may know of the own second factor.
+type SecondFactorStatus struct {
+	Enabled bool
+	// RecoveryCodes is how many are left.
+	RecoveryCodes int
+}
+
+// ProposedSecondFactor is what an authenticator app needs.
+type ProposedSecondFactor struct {
+	// Secret is the seed in base32.
+	Secret string
+	// URI is for a QR code: otpauth://totp/...
+	URI string
+}
+
+// SecondFactorStore is what the second factor needs of the database.
+type SecondFactorStore interface {
+	ActiveKey(context.Context, sessions.Identity, time.Time) (envelope.StoredKey, error)
+	// ProposeSecondFactor stores a factor in place of one that was proposed before. It reports false when the
+	// owner key is not active. Errors: ErrSecondFactorExists, sessions.ErrInvalid.
+	ProposeSecondFactor(context.Context, sessions.Identity, time.Time, SecondFactor) (bool, error)
+	// SecondFactor returns the user's factor, confirmed or not. Errors: ErrNoSecondFactor.
+	SecondFactor(ctx context.Context, owner string) (SecondFactor, envelope.StoredKey, error)
+	// ConfirmSecondFactor makes the proposed factor the user's, with recovery codes, and ends the user's other
+	// sessions. Errors: sessions.ErrInvalid, ErrInvalidCode, ErrSecondFactorExists.
+	ConfirmSecondFactor(ctx context.Context, id sessions.Identity, now time.Time, factor string, proof Proof, recovery []string) error
+	// RemoveSecondFactor removes the user's factor and recovery codes. Errors: sessions.ErrInvalid,
+	// ErrInvalidCode.
+	RemoveSecondFactor(ctx context.Context, id sessions.Identity, now time.Time, user User, proof Proof) error
+	// SecondFactorStatus errors: sessions.ErrInvalid.
+	SecondFactorStatus(context.Context, sessions.Identity, time.Time) (SecondFactorStatus, error)
+}
+
+// ProposeSecondFactor makes a new seed, which counts for nothing until it is confirmed. Errors:
+// sessions.ErrInvalid; ErrInvalidCredentials when the password is wrong; ErrSecondFactorExists.
+func (s *Service) ProposeSecondFactor(ctx context.Context, id sessions.Identity, address, password string) (ProposedSecondFactor, error) {
+	user, err := s.verified(ctx, id, address, password)
+	if err != nil {
+		return ProposedSecondFactor{}, err
+	}
+	if user.SecondFactor != "" {
+		return ProposedSecondFactor{}, ErrSecondFactorExists
+	}
+	seed := make([]byte, seedSize)
+	rand.Read(seed)
+	defer clear(seed)
+	factor := SecondFactor{ID: uuid.NewString(), CreatedAt: s.now()}
+	find := func(ctx context.Context) (envelope.StoredKey, error) { return s.store.ActiveKey(ctx, id, s.now()) }
+	err = s.keys.SealActive(ctx, id.Owner, 1, find, func(key *envelope.OwnerKey) (bool, error) {
+		factor.KeyID, factor.Seed = key.ID(), key.Seal(seedPlace(factor.ID), seed)
+		return s.store.ProposeSecondFactor(ctx, id, s.now(), factor)
+	})
+	if err != nil {
+		return ProposedSecondFactor{}, err
+	}
+	key, err := totp.Generate(totp.GenerateOpts{
+		Issuer: totpIssuer, AccountName: user.Username, Secret: seed, Period: totpStep, Digits: totpDigits, Algorithm: otp.AlgorithmSHA1,
+	})
+	if err != nil {
+		return ProposedSecondFactor{}, fmt.Errorf("second factor: %w", err)
+	}
+	return ProposedSecondFactor{Secret: key.Secret(), URI: key.URL()}, nil
+}
+
+// ConfirmSecondFactor makes the proposed factor the user's, if the code is of it, ends the user's other
+// sessions, and returns the recovery codes, which are shown this once. Errors: sessions.ErrInvalid,
+// ErrNoSecondFactor, ErrSecondFactorExists, ErrInvalidCode.
+func (s *Service) ConfirmSecondFactor(ctx context.Context, id sessions.Identity, code string) ([]string, error) {
+	user, err := s.store.UserBySession(ctx, id, s.now())
+	if err != nil {
+		return nil, err
+	}
+	if user.SecondFactor != "" {
+		return nil, ErrSecondFactorExists
+	}
+	if err := s.limits.TakeCode(ctx, user.ID); err != nil {
+		return nil, err
+	}
+	factor, step, err := s.stepOf(ctx, user.ID, code)
+	if err != nil {
+		return nil, err
+	}
+	codes, digests := make([]string, recoveryCodes), make([]string, recoveryCodes)
+	for i := range codes {
+		codes[i] = rand.Text()[:recoveryCodeSize]
+		digests[i] = s.hasher.recoveryDigest(user.ID, codes[i], s.hasher.current)
+		codes[i] = grouped(codes[i])
+	}
+	if err := s.store.ConfirmSecondFactor(ctx, id, s.now(), factor.ID, Proof{Step: step}, digests); err != nil {
+		return nil, err
+	}
+	return codes, s.limits.CodeAccepted(ctx, user.ID)
+}
+
+// RemoveSecondFactor errors: sessions.ErrInvalid; ErrInvalidCredentials when the password is wrong;
+// ErrNoSecondFactor, ErrCodeRequired, ErrInvalidCode.
+func (s *Service) RemoveSecondFactor(ctx context.Context, id sessions.Identity, address, password, code string) error {
+	user, err := s.verified(ctx, id, address, password)
+	if err != nil {
+		return err
+	}
+	if user.SecondFactor == "" {
+		return ErrNoSecondFactor
+	}
+	proof, err := s.prove(ctx, user, code)
+	if err == nil {
+		err = s.store.RemoveSecondFactor(ctx, id, s.now(), user, proof)
+	}
+	if err != nil {
+		return err
+	}
+	return s.limits.CodeAccepted(ctx, user.ID)
+}
+
+// SecondFactorStatus errors: sessions.ErrInvalid.
+func (s *Service) SecondFactorStatus(ctx context.Context, id sessions.Identity) (SecondFactorStatus, error) {
+	return s.store.SecondFactorStatus(ctx, id, s.now())
+}
+
+// prove checks a code of the user's second factor, or recognizes a recovery code. Whether it was used
+// before is for the store to say.
+func (s *Service) prove(ctx context.Context, user User, code string) (Proof, error) {
+	if code == "" {
+		return Proof{}, ErrCodeRequired
+	}
+	if recovery, ok := canonicalRecoveryCode(code); ok {
+		return Proof{Recovery: s.hasher.recoveryDigests(user.ID, recovery)}, nil
+	}
+	// Counted before it is looked at, so that no number of guesses at once passes the limit.
+	if err := s.limits.TakeCode(ctx, user.ID); err != nil {
+		return Proof{}, err
+	}
+	factor, step, err := s.stepOf(ctx, user.ID, code)
+	if errors.Is(err, ErrNoSecondFactor) || err == nil && factor.ID != user.SecondFactor {
+		return Proof{}, ErrInvalidCode // removed, or replaced, since the user was read
+	}
+	if err != nil {
+		return Proof{}, err
+	}
+	return Proof{Step: step}, nil
+}
+
+// stepOf is the time step that the code is of. Errors: ErrNoSecondFactor, ErrInvalidCode.
+func (s *Service) stepOf(ctx context.Context, owner, code string) (SecondFactor, int64, error) {
+	factor, seed, err := s.seed(ctx, owner)
+	if errors.Is(err, envelope.ErrRefused) {
+		// A rotation may have moved the row since it was read.
+		factor, seed, err = s.seed(ctx, owner)
+	}
+	if err != nil {
+		return factor, 0, err
+	}
+	defer clear(seed)
+	secret := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(seed)
+	now := s.now().Unix() / totpStep
+	for step := now - totpSkew; step <= now+totpSkew; step++ {
+		right, err := hotp.ValidateCustom(code, uint64(step), secret, hotp.ValidateOpts{Digits: totpDigits, Algorithm: otp.AlgorithmSHA1}) //nolint:gosec // after 1970
+		if err != nil && !errors.Is(err, otp.ErrValidateInputInvalidLength) {
+			return factor, 0, errors.New("second factor: the seed is damaged")
+		}
+		if right && step > factor.LastStep {
+			return factor, step, nil
+		}
+	}
+	return factor, 0, ErrInvalidCode
+}
+
+func (s *Service) seed(ctx context.Context, owner string) (SecondFactor, []byte, error) {
+	factor, stored, err := s.store.SecondFactor(ctx, owner)
+	if err != nil {
+		return factor, nil, err
+	}
+	key, err := s.keys.Key(ctx, stored)
+	if err != nil {
+		return factor, nil, err
+	}
+	seed, err := key.Open(seedPlace(factor.ID), factor.Seed)
+	if err != nil {
+		return factor, nil, fmt.Errorf("second factor %s: %w", factor.ID, err)
+	}
+	return factor, seed, nil
+}
+
+// seedPlace is by table and column, as a rotation computes it.
+func seedPlace(row string) envelope.Place {
+	return envelope.Place{Kind: "second_factors", Row: row, Field: "seed", Revision: 1}
+}
+
+// canonicalRecoveryCode takes a code as a person may type it, and says whether it can be one.
+func canonicalRecoveryCode(typed string) (string, bool) {
+	if len(typed) > 2*recoveryCodeSize {
+		return "", false
+	}
+	code := strings.ToUpper(strings.NewReplacer("-", "", " ", "").Replace(typed))
+	if len(code) != recoveryCodeSize || strings.Trim(code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") != "" {
+		return "", false
+	}
+	return code, true
+}
+
+// grouped writes a recovery code in groups of four, which a person can copy.
+func grouped(code string) string {
+	var groups []string
+	for ; len(code) > 4; code = code[4:] {
+		groups = append(groups, code[:4])
+	}
+	return strings.Join(append(groups, code), "-")
+}

@@ -1,0 +1,86 @@
+package httpapi_test
+
+import (
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/securenotes/securenotes/app/internal/storetest"
+)
+
+func TestIdempotencyKey(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		alice, bob := s.signIn(t, "alice"), s.signIn(t, "bob")
+		create := func(token, key, content string) answer {
+			return s.call(t, "POST", "/api/notes", token, `{"content":"`+content+`"}`, "Idempotency-Key", key)
+		}
+		first := create(alice, "k1", "once")
+		first.want(t, "first", 201, "")
+		again := create(alice, "k1", "once")
+		again.want(t, "again", 201, "")
+		if again.body["id"] != first.body["id"] || again.body["created_at"] != first.body["created_at"] ||
+			again.header.Get("ETag") != first.header.Get("ETag") || again.header.Get("Location") != first.header.Get("Location") {
+			t.Errorf("again: %v %v, want %v", again.body, again.header, first.body)
+		}
+		if first.header.Get("Idempotent-Replayed") != "" || again.header.Get("Idempotent-Replayed") != "true" {
+			t.Errorf("Idempotent-Replayed: %q, then %q", first.header.Get("Idempotent-Replayed"), again.header.Get("Idempotent-Replayed"))
+		}
+		create(alice, "k1", "something else").want(t, "the key for another note", 422, "The Idempotency-Key was used for another note")
+		if other := create(alice, "k2", "once"); other.status != 201 || other.body["id"] == first.body["id"] {
+			t.Errorf("another key: %d %v", other.status, other.body)
+		}
+		if other := create(bob, "k1", "once"); other.status != 201 || other.body["id"] == first.body["id"] {
+			t.Errorf("another user's: %d %v", other.status, other.body)
+		}
+		if list := s.call(t, "GET", "/api/notes", alice, "").body["notes"].([]any); len(list) != 2 {
+			t.Errorf("%d notes, want 2", len(list))
+		}
+
+		id := first.body["id"].(string)
+		s.call(t, "PUT", "/api/notes/"+id, alice, `{"content":"changed"}`).want(t, "change", 200, "")
+		if a := create(alice, "k1", "once"); a.status != 201 || a.body["id"] != id {
+			t.Errorf("after a change: %d %v", a.status, a.body)
+		}
+		s.call(t, "DELETE", "/api/notes/"+id, alice, "").want(t, "delete", 200, "")
+		if a := create(alice, "k1", "once"); a.status != 201 || a.body["id"] != id {
+			t.Errorf("after a deletion: %d %v", a.status, a.body)
+		}
+		s.call(t, "GET", "/api/notes/"+id, alice, "").want(t, "what was deleted", 404, "Note not found")
+
+		for what, key := range map[string]string{"empty": "", "long": strings.Repeat("k", 256), "with a space": "a b", "not ASCII": "schlüssel"} {
+			if a := create(alice, key, "x"); a.status != 400 || !strings.Contains(a.body["error"].(string), "Idempotency-Key") {
+				t.Errorf("a key that is %s: %d %v", what, a.status, a.body)
+			}
+		}
+		create(alice, "k3", " ").want(t, "a note that is refused", 400, "Invalid note content")
+		create(alice, "k3", "now").want(t, "the same key after a refusal", 201, "")
+	})
+}
+
+// TestIdempotencyKeyAtTheSameMoment: of many requests with one key, one creates the note.
+func TestIdempotencyKeyAtTheSameMoment(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token := s.signIn(t, "alice")
+		ids := make(chan any, 10)
+		var requests sync.WaitGroup
+		for range cap(ids) {
+			requests.Go(func() {
+				a := s.call(t, "POST", "/api/notes", token, `{"content":"once"}`, "Idempotency-Key", "k")
+				a.want(t, "create", 201, "")
+				ids <- a.body["id"]
+			})
+		}
+		requests.Wait()
+		close(ids)
+		distinct := map[any]bool{}
+		for id := range ids {
+			distinct[id] = true
+		}
+		list := s.call(t, "GET", "/api/notes", token, "").body["notes"].([]any)
+		if len(distinct) != 1 || len(list) != 1 {
+			t.Errorf("%d ids, %d notes, want 1 of each", len(distinct), len(list))
+		}
+	})
+}

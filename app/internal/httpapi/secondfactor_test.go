@@ -1,0 +1,189 @@
+package httpapi_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pquerna/otp/totp"
+
+	"github.com/securenotes/securenotes/app/internal/storetest"
+)
+
+// authenticator is a user's app: it gives the code of the service's time, or of one that many steps later.
+type authenticator struct {
+	service *service
+	secret  string
+}
+
+func (a authenticator) code(t testing.TB, steps int) string {
+	t.Helper()
+	code, err := totp.GenerateCode(a.secret, a.service.now().Add(time.Duration(steps)*30*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return code
+}
+
+// wrong is a code of none of the steps that are accepted.
+func (a authenticator) wrong(t testing.TB) string {
+	t.Helper()
+	for n := range 10 {
+		code := fmt.Sprintf("%06d", n)
+		if code != a.code(t, -1) && code != a.code(t, 0) && code != a.code(t, 1) {
+			return code
+		}
+	}
+	panic("ten codes of three steps")
+}
+
+// next lets the time of one step pass, so that a new code is there.
+func (a authenticator) next() { a.service.behind -= 30 * time.Second }
+
+func (s *service) loginWith(t testing.TB, username, password, code, address string) answer {
+	t.Helper()
+	body := `{"username":"` + username + `","password":"` + password + `","code":"` + code + `"}`
+	return s.call(t, "POST", "/api/auth/login", "", body, "X-Forwarded-For", address)
+}
+
+// enrol gives alice a second factor and returns her token, her app and her recovery codes.
+func enrol(t *testing.T, s *service) (string, authenticator, []string) {
+	t.Helper()
+	s.behind = time.Hour / 2 // behind the clock of tokens, so that they are valid while it advances
+	token := s.signIn(t, "alice")
+	proposed := s.call(t, "POST", "/api/auth/totp", token, `{"password":"correct horse battery"}`)
+	proposed.want(t, "propose", 201, "")
+	app := authenticator{s, proposed.body["secret"].(string)}
+	confirmed := s.call(t, "POST", "/api/auth/totp/confirm", token, `{"code":"`+app.code(t, 0)+`"}`)
+	confirmed.want(t, "confirm", 200, "")
+	var recovery []string
+	for _, code := range confirmed.body["recovery_codes"].([]any) {
+		recovery = append(recovery, code.(string))
+	}
+	app.next()
+	return token, app, recovery
+}
+
+func TestSecondFactor(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		s.behind = time.Hour / 2
+		const password = "correct horse battery"
+		token := s.signIn(t, "alice")
+		other := s.login(t, "alice", password).body["token"].(string)
+		status := func(what string, enabled bool, codes float64) {
+			t.Helper()
+			a := s.call(t, "GET", "/api/auth/totp", token, "")
+			if a.status != 200 || a.body["enabled"] != enabled || a.body["recovery_codes_left"] != codes {
+				t.Errorf("%s: %d %v", what, a.status, a.body)
+			}
+		}
+		confirm := func(code string) answer {
+			return s.call(t, "POST", "/api/auth/totp/confirm", token, `{"code":"`+code+`"}`)
+		}
+		remove := func(password, code string) answer {
+			return s.call(t, "DELETE", "/api/auth/totp", token, `{"password":"`+password+`","code":"`+code+`"}`)
+		}
+
+		status("at first", false, 0)
+		confirm("123456").want(t, "confirm nothing", 409, "No second factor is set up")
+		remove(password, "123456").want(t, "remove nothing", 409, "No second factor is set up")
+		s.call(t, "POST", "/api/auth/totp", token, `{"password":"wrong horse battery"}`).want(t, "propose with a wrong password", 403, "Invalid credentials")
+		first := s.call(t, "POST", "/api/auth/totp", token, `{"password":"`+password+`"}`)
+		proposed := s.call(t, "POST", "/api/auth/totp", token, `{"password":"`+password+`"}`)
+		proposed.want(t, "propose", 201, "")
+		if uri := proposed.body["uri"].(string); !strings.HasPrefix(uri, "otpauth://totp/SecureNotes:alice?") || !strings.Contains(uri, "period=30") {
+			t.Errorf("uri %q", uri)
+		}
+		app := authenticator{s, proposed.body["secret"].(string)}
+		status("proposed only", false, 0)
+		s.login(t, "alice", password).want(t, "login, proposed only", 200, "")
+		confirm(authenticator{s, first.body["secret"].(string)}.code(t, 0)).want(t, "confirm the one before", 403, "Invalid code")
+		confirm(app.code(t, 0)).want(t, "confirm", 200, "")
+		status("confirmed", true, 10)
+		s.call(t, "GET", "/api/notes", other, "").want(t, "another session, begun without a code", 401, "Invalid token")
+		s.call(t, "POST", "/api/auth/totp", token, `{"password":"`+password+`"}`).want(t, "propose again", 409, "A second factor is set up already")
+
+		app.next()
+		s.login(t, "alice", password).want(t, "login without a code", 401, "Second factor code required")
+		s.loginWith(t, "alice", "wrong horse battery", app.code(t, 0), "192.0.2.1").want(t, "login with a wrong password", 401, "Invalid credentials")
+		s.loginWith(t, "alice", password, app.wrong(t), "192.0.2.2").want(t, "login with a wrong code", 401, "Invalid code")
+		s.loginWith(t, "alice", password, app.code(t, 2), "192.0.2.3").want(t, "a code from the future", 401, "Invalid code")
+		s.loginWith(t, "alice", password, app.code(t, 0), "192.0.2.4").want(t, "login with a code", 200, "")
+
+		app.next()
+		remove(password, "").want(t, "remove without a code", 403, "Second factor code required")
+		remove("wrong horse battery", app.code(t, 0)).want(t, "remove with a wrong password", 403, "Invalid credentials")
+		remove(password, app.wrong(t)).want(t, "remove with a wrong code", 403, "Invalid code")
+		remove(password, app.code(t, 0)).want(t, "remove", 200, "")
+		status("removed", false, 0)
+		s.login(t, "alice", password).want(t, "login, removed", 200, "")
+		if strings.Contains(s.log.String()+s.trail.String(), app.secret) {
+			t.Error("the seed is in a log")
+		}
+	})
+}
+
+// TestCodeIsAcceptedOnce: not even by requests at the same moment.
+func TestCodeIsAcceptedOnce(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		_, app, _ := enrol(t, s)
+		s.loginWith(t, "alice", "correct horse battery", app.code(t, -1), "192.0.2.1").want(t, "the code that confirmed it", 401, "Invalid code")
+		code := app.code(t, 0)
+		var accepted atomic.Int32
+		var logins sync.WaitGroup
+		for i := range 5 {
+			logins.Go(func() {
+				if a := s.loginWith(t, "alice", "correct horse battery", code, fmt.Sprintf("192.0.2.%d", 10+i)); a.status == 200 {
+					accepted.Add(1)
+				} else if a.body["error"] != "Invalid code" {
+					t.Errorf("%d %v", a.status, a.body)
+				}
+			})
+		}
+		logins.Wait()
+		if n := accepted.Load(); n != 1 {
+			t.Errorf("one code began %d sessions", n)
+		}
+		s.loginWith(t, "alice", "correct horse battery", code, "192.0.2.2").want(t, "once more", 401, "Invalid code")
+		app.next()
+		s.loginWith(t, "alice", "correct horse battery", app.code(t, 0), "192.0.2.3").want(t, "the next code", 200, "")
+		s.loginWith(t, "alice", "correct horse battery", app.code(t, -1), "192.0.2.4").want(t, "one before it", 401, "Invalid code")
+	})
+}
+
+func TestRecoveryCodes(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token, _, recovery := enrol(t, s)
+		const password = "correct horse battery"
+		s.loginWith(t, "alice", password, recovery[0], "192.0.2.1").want(t, "a recovery code", 200, "")
+		s.loginWith(t, "alice", password, recovery[0], "192.0.2.2").want(t, "the same again", 401, "Invalid code")
+		typed := strings.ToLower(strings.ReplaceAll(recovery[1], "-", " "))
+		s.loginWith(t, "alice", password, typed, "192.0.2.3").want(t, "as a person types it", 200, "")
+		s.loginWith(t, "alice", password, strings.Repeat("A", 24), "192.0.2.4").want(t, "none of them", 401, "Invalid code")
+		if a := s.call(t, "GET", "/api/auth/totp", token, ""); a.body["recovery_codes_left"] != 8.0 {
+			t.Errorf("status %v, want 8 codes left", a.body)
+		}
+		s.call(t, "DELETE", "/api/auth/totp", token, `{"password":"`+password+`","code":"`+recovery[2]+`"}`).want(t, "remove with one", 200, "")
+		s.login(t, "alice", password).want(t, "login, removed", 200, "")
+	})
+}
+
+// TestCodesAreLimited: whoever has the password cannot try all codes; a recovery code still opens.
+func TestCodesAreLimited(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		_, app, recovery := enrol(t, s)
+		for i := range 10 {
+			s.loginWith(t, "alice", "correct horse battery", app.wrong(t), fmt.Sprintf("192.0.2.%d", 10+i)).want(t, "a wrong code", 401, "Invalid code")
+		}
+		s.loginWith(t, "alice", "correct horse battery", app.code(t, 0), "192.0.2.1").want(t, "the right code, too late", 429, "")
+		s.loginWith(t, "alice", "correct horse battery", recovery[0], "192.0.2.2").want(t, "a recovery code", 200, "")
+		s.loginWith(t, "alice", "correct horse battery", app.code(t, 0), "192.0.2.3").want(t, "after it", 200, "")
+	})
+}

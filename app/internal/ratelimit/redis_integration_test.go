@@ -1,0 +1,98 @@
+//go:build integration
+
+package ratelimit
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/hack/testenv"
+)
+
+// openLogins counts in Redis, as one replica of a deployment does.
+func openLogins(t *testing.T, server *testenv.Redis, deployment string) *Logins {
+	t.Helper()
+	uriFile := filepath.Join(t.TempDir(), "uri")
+	if err := os.WriteFile(uriFile, []byte(server.URI+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	store, closeStore, err := OpenStore(config.RateLimits{Redis: &config.Redis{URIFile: uriFile, CAFile: server.CAFile}}, deployment, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := closeStore(); err != nil {
+			t.Error(err)
+		}
+	})
+	return NewLogins(store, 3)
+}
+
+func TestRedisCountsOverReplicas(t *testing.T) {
+	ctx := context.Background()
+	server := testenv.StartRedis(t)
+	one, other, foreign := openLogins(t, server, "d1"), openLogins(t, server, "d1"), openLogins(t, server, "d2")
+	for range 3 {
+		if err := other.Check(ctx, "192.0.2.1", "alice"); err != nil {
+			t.Fatalf("below the limit: %v", err)
+		}
+		if err := one.Failed(ctx, "192.0.2.1", "alice"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var limited *LimitedError
+	if err := other.Check(ctx, "192.0.2.1", "bob"); !errors.As(err, &limited) || limited.RetryAfter <= 0 {
+		t.Errorf("at the limit, on another replica: %v", err)
+	}
+	if err := other.Check(ctx, "192.0.2.2", "alice"); err != nil {
+		t.Errorf("another address: %v", err)
+	}
+	if err := foreign.Check(ctx, "192.0.2.1", "alice"); err != nil {
+		t.Errorf("another deployment in the same Redis: %v", err)
+	}
+	for range codesPerHour {
+		if err := one.TakeCode(ctx, "u"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := other.TakeCode(ctx, "u"); !errors.As(err, &limited) {
+		t.Errorf("one code too many: %v", err)
+	}
+	if err := one.CodeAccepted(ctx, "u"); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.TakeCode(ctx, "u"); err != nil {
+		t.Errorf("after one was accepted: %v", err)
+	}
+}
+
+// TestRedisAway: nobody passes while it cannot be asked, and it is asked again when it is back.
+func TestRedisAway(t *testing.T) {
+	ctx := context.Background()
+	server := testenv.StartRedis(t)
+	logins := openLogins(t, server, "d1")
+	if err := logins.Failed(ctx, "192.0.2.1", "alice"); err != nil {
+		t.Fatal(err)
+	}
+	server.Stop(t)
+	for what, err := range map[string]error{
+		"check": logins.Check(ctx, "192.0.2.1", "alice"), "count": logins.Failed(ctx, "192.0.2.1", "alice"), "code": logins.TakeCode(ctx, "u"),
+	} {
+		if !errors.Is(err, ErrUnavailable) || strings.Contains(err.Error(), "test-only") {
+			t.Errorf("%s: %v, want ErrUnavailable", what, err)
+		}
+	}
+	server.Start(t)
+	// A new server does not know the scripts that the one before was given.
+	if err := logins.Failed(ctx, "192.0.2.1", "alice"); err != nil {
+		t.Errorf("when it is back: %v", err)
+	}
+	if err := logins.Check(ctx, "192.0.2.1", "alice"); err != nil {
+		t.Errorf("when it is back: %v", err)
+	}
+}

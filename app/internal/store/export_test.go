@@ -1,0 +1,47 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/sessions"
+)
+
+// Creation is one note for CreateTogether.
+type Creation struct {
+	Identity sessions.Identity
+	Note     notes.Sealed
+}
+
+// CreateTogether creates notes as requests do that come at the same moment.
+func (s *Store) CreateTogether(ctx context.Context, now time.Time, list []Creation) []error {
+	joined := make([]creation, len(list))
+	for i, c := range list {
+		joined[i] = creation{c.Identity, now, c.Note}
+	}
+	errs := make([]error, len(list))
+	for i, result := range s.createNotes(ctx, joined) {
+		errs[i] = result.Err
+	}
+	return errs
+}
+
+// Reading is one note for ReadTogether.
+type Reading struct {
+	Identity sessions.Identity
+	Note     string
+}
+
+// ReadTogether reads notes as requests do that come at the same moment.
+func (s *Store) ReadTogether(ctx context.Context, now time.Time, list []Reading) ([]notes.Sealed, []error) {
+	joined := make([]reading, len(list))
+	for i, r := range list {
+		joined[i] = reading{r.Identity, now, r.Note}
+	}
+	found, errs := make([]notes.Sealed, len(list)), make([]error, len(list))
+	for i, result := range s.readNotes(ctx, joined) {
+		found[i], errs[i] = result.Value.note, result.Err
+	}
+	return found, errs
+}

@@ -1,0 +1,284 @@
+//go:build integration
+
+package store_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/store"
+	"github.com/securenotes/securenotes/hack/testenv"
+)
+
+// link is the network between the service and its database: it can lose an answer, or hold all back.
+type link struct {
+	listener net.Listener
+	target   string
+	// lose counts answers down; the one that reaches zero is lost, with its connection.
+	lose atomic.Int32
+	held atomic.Pointer[chan struct{}]
+}
+
+func newLink(t *testing.T, target string) *link {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &link{listener: listener, target: target}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go l.carry(client)
+		}
+	}()
+	return l
+}
+
+func (l *link) carry(client net.Conn) {
+	defer client.Close()
+	server, err := net.Dial("tcp", l.target)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	go func() {
+		_, _ = io.Copy(server, client)
+		_ = server.Close()
+	}()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := server.Read(buffer)
+		if err != nil {
+			return
+		}
+		if held := l.held.Load(); held != nil {
+			<-*held
+		}
+		if l.lose.Load() > 0 && l.lose.Add(-1) == 0 {
+			return // the server has done what it was asked, and nobody hears of it
+		}
+		if _, err := client.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// linked is a migrated store behind a link, and the server.
+func linked(t *testing.T) (*store.Store, *link, *testenv.Postgres) {
+	t.Helper()
+	server := testenv.StartPostgres(t)
+	uri, err := url.Parse(server.CreateDatabase(t, "notes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLink(t, uri.Host)
+	uri.Host = l.listener.Addr().String()
+	uriFile := filepath.Join(t.TempDir(), "uri")
+	if err := os.WriteFile(uriFile, []byte(uri.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db, err := store.Open(ctx, config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, store.RequestTimeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	if _, err := db.Migrate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return db, l, server
+}
+
+// TestAnswerIsLost: whichever answer of the database is lost while a note is created, the commit's included,
+// the note is there once and the caller learns so.
+func TestAnswerIsLost(t *testing.T) {
+	db, l, _ := linked(t)
+	user := newUser(t, db, "alice", 1)
+	count := 0
+	for lost := range int32(8) {
+		for name, create := range map[string]func(notes.Sealed) error{
+			"alone": func(n notes.Sealed) error { return db.CreateNote(ctx, user.id, now, n) },
+			"together": func(n notes.Sealed) error {
+				other := user.sealedNote()
+				count++
+				return errors.Join(db.CreateTogether(ctx, now, []store.Creation{{Identity: user.id, Note: other}, {Identity: user.id, Note: n}})...)
+			},
+			"once": func(n notes.Sealed) error {
+				_, err := db.CreateNoteOnce(ctx, user.id, now, n, notes.OnceKey{Digest: n.ID + n.ID[:28], Expires: now.Add(time.Hour)})
+				return err
+			},
+		} {
+			if name == "together" && lost > 0 {
+				continue // it is CreateNote that repeats
+			}
+			n := user.sealedNote()
+			l.lose.Store(lost)
+			err := create(n)
+			l.lose.Store(0)
+			if err != nil {
+				t.Errorf("%s, answer %d lost: %v", name, lost, err)
+			}
+			count++
+			if _, _, err := db.Note(ctx, user.id, now, n.ID); err != nil {
+				t.Errorf("%s, answer %d lost: the note is not there: %v", name, lost, err)
+			}
+		}
+	}
+	if list, err := db.Notes(ctx, user.id, now, "", 1000); err != nil || len(list) != count {
+		t.Errorf("%d notes, %v; want %d", len(list), err, count)
+	}
+}
+
+// TestReadOnlyServer: a server that takes no writes, such as one that was the primary before a failover, is
+// not asked any more, not even what it would still answer; when it takes writes again the service goes on.
+func TestReadOnlyServer(t *testing.T) {
+	db, _, server := linked(t)
+	user := newUser(t, db, "alice", 1)
+	kept := user.sealedNote()
+	if err := db.CreateNote(ctx, user.id, now, kept); err != nil {
+		t.Fatal(err)
+	}
+	settings, err := pgx.ParseConfig(server.URI("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings.RuntimeParams["default_transaction_read_only"] = "off"
+	admin, err := pgx.ConnectConfig(ctx, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(ctx)
+	setReadOnly := func(value string) {
+		t.Helper()
+		for _, statement := range []string{"ALTER SYSTEM SET default_transaction_read_only = " + value, "SELECT pg_reload_conf()"} {
+			if _, err := admin.Exec(ctx, statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	setReadOnly("on")
+	until(t, "readiness tells of it", func() bool { return errors.Is(db.Ping(ctx), store.ErrUnavailable) })
+	if err := db.CreateNote(ctx, user.id, now, user.sealedNote()); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("create: %v, want ErrUnavailable", err)
+	}
+	until(t, "it is not read any more", func() bool {
+		_, _, err := db.Note(ctx, user.id, now, kept.ID)
+		return errors.Is(err, store.ErrUnavailable)
+	})
+	setReadOnly("off")
+	until(t, "readiness is back", func() bool { return db.Ping(ctx) == nil })
+	if err := db.CreateNote(ctx, user.id, now, user.sealedNote()); err != nil {
+		t.Errorf("create, when it takes writes again: %v", err)
+	}
+	if _, _, err := db.Note(ctx, user.id, now, kept.ID); err != nil {
+		t.Errorf("read, when it takes writes again: %v", err)
+	}
+}
+
+// TestServerCrashes: of the notes that were answered while the server crashed and came back, none is lost.
+func TestServerCrashes(t *testing.T) {
+	db, _, server := linked(t)
+	user := newUser(t, db, "alice", 1)
+	var (
+		mu       sync.Mutex
+		answered []string
+		writers  sync.WaitGroup
+	)
+	written := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(answered)
+	}
+	writing, stop := context.WithCancel(ctx)
+	for range 8 {
+		writers.Go(func() {
+			for writing.Err() == nil {
+				n := user.sealedNote()
+				err := db.CreateNote(ctx, user.id, now, n)
+				if err == nil {
+					mu.Lock()
+					answered = append(answered, n.ID)
+					mu.Unlock()
+				} else if !errors.Is(err, store.ErrUnavailable) {
+					t.Errorf("create: %v", err)
+				}
+			}
+		})
+	}
+	for range 3 {
+		before := written()
+		until(t, "notes are written", func() bool { return written() > before+50 })
+		server.Stop(t)
+		server.Start(t)
+	}
+	before := written()
+	until(t, "notes are written again", func() bool { return written() > before+50 })
+	stop()
+	writers.Wait()
+	for _, id := range answered {
+		if _, _, err := db.Note(ctx, user.id, now, id); err != nil {
+			t.Errorf("note %s was answered, and is lost: %v", id, err)
+		}
+	}
+}
+
+// TestSlowServer: who waits for an answer that does not come gets an error in time, and is no hindrance to
+// others afterwards.
+func TestSlowServer(t *testing.T) {
+	db, l, _ := linked(t)
+	user := newUser(t, db, "alice", 1)
+	gate := make(chan struct{})
+	l.held.Store(&gate)
+	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	for what, do := range map[string]func() error{
+		"create": func() error { return db.CreateNote(short, user.id, now, user.sealedNote()) },
+		"read":   func() error { _, _, err := db.Note(short, user.id, now, uuid.NewString()); return err },
+		"list":   func() error { _, err := db.Notes(short, user.id, now, "", 10); return err },
+		"key":    func() error { _, err := db.ActiveKey(short, user.id, now); return err },
+		"count": func() error {
+			_, err := db.CountSeals(short, envelope.StoredKey{Owner: user.id.Owner, ID: user.key.ID}, 1)
+			return err
+		},
+	} {
+		if err := do(); !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("%s: %v, want context.DeadlineExceeded or ErrUnavailable", what, err)
+		}
+	}
+	l.held.Store(nil)
+	close(gate)
+	until(t, "it is asked again", func() bool { return db.Ping(ctx) == nil })
+	if err := db.CreateNote(ctx, user.id, now, user.sealedNote()); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// until waits for a condition.
+func until(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if condition() {
+			return
+		}
+	}
+	t.Fatalf("waited in vain: %s", what)
+}

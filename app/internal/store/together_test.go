@@ -1,0 +1,123 @@
+package store_test
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/sessions"
+	"github.com/securenotes/securenotes/app/internal/store"
+	"github.com/securenotes/securenotes/app/internal/storetest"
+)
+
+// TestCreationsTogether: notes that share a transaction are each held to their own session and key, and none
+// fails for another's sake.
+func TestCreationsTogether(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		db := open(t)
+		alice, bob := newUser(t, db, "alice", 1), newUser(t, db, "bob", 1)
+		creation := func(id sessions.Identity, key string) store.Creation {
+			n := alice.sealedNote()
+			n.KeyID = key
+			return store.Creation{Identity: id, Note: n}
+		}
+		full := creation(alice.id, alice.key.ID)
+		full.Note.Tags = sealedBytes('g')
+		bare := creation(bob.id, bob.key.ID)
+		bare.Note.Title = nil
+		list := []store.Creation{
+			full, bare,
+			creation(alice.id, bob.key.ID),
+			creation(sessions.Identity{Owner: alice.id.Owner, Session: uuid.NewString()}, alice.key.ID),
+			creation(sessions.Identity{Owner: alice.id.Owner, Session: bob.id.Session}, alice.key.ID),
+			creation(alice.id, alice.key.ID),
+		}
+		want := []error{nil, nil, envelope.ErrKeyNotActive, envelope.ErrKeyNotActive, envelope.ErrKeyNotActive, nil}
+		mustBe := func(what string, want []error, got []error) {
+			t.Helper()
+			for i := range want {
+				if !errors.Is(got[i], want[i]) {
+					t.Errorf("%s, note %d: %v, want %v", what, i, got[i], want[i])
+				}
+			}
+		}
+		mustBe("together", want, db.CreateTogether(ctx, now, list))
+		for i, c := range list {
+			got, key, err := db.Note(ctx, c.Identity, now, c.Note.ID)
+			if want[i] != nil {
+				if err == nil {
+					t.Errorf("note %d is stored", i)
+				}
+				continue
+			}
+			if err != nil || key.ID != c.Note.KeyID || got.Revision != 1 || !got.CreatedAt.Equal(now) || string(got.Content) != string(c.Note.Content) ||
+				(got.Title == nil) != (c.Note.Title == nil) || (got.Tags == nil) != (c.Note.Tags == nil) {
+				t.Errorf("note %d: %+v, %v", i, got, err)
+			}
+		}
+		// One that breaks the whole statement: the others are stored all the same.
+		again := []store.Creation{creation(alice.id, alice.key.ID), full, creation(bob.id, bob.key.ID)}
+		mustBe("with one that exists", []error{nil, notes.ErrExists, nil}, db.CreateTogether(ctx, now, again))
+	})
+}
+
+// TestReadsTogether: of reads that share a statement each is of its own session and owner.
+func TestReadsTogether(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		db := open(t)
+		alice, bob := newUser(t, db, "alice", 1), newUser(t, db, "bob", 1)
+		hers, his := alice.sealedNote(), bob.sealedNote()
+		hers.Tags = sealedBytes('g')
+		for user, n := range map[fixture]notes.Sealed{alice: hers, bob: his} {
+			if err := db.CreateNote(ctx, user.id, now, n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ended := sessions.Identity{Owner: alice.id.Owner, Session: bob.id.Session}
+		list := []store.Reading{{bob.id, his.ID}, {alice.id, hers.ID}, {bob.id, hers.ID}, {ended, hers.ID}, {alice.id, uuid.NewString()}, {alice.id, hers.ID}}
+		want := []error{nil, nil, notes.ErrNotFound, sessions.ErrInvalid, notes.ErrNotFound, nil}
+		got, errs := db.ReadTogether(ctx, now, list)
+		for i := range list {
+			if !errors.Is(errs[i], want[i]) {
+				t.Errorf("read %d: %v, want %v", i, errs[i], want[i])
+			}
+		}
+		for i, n := range map[int]notes.Sealed{0: his, 1: hers, 5: hers} {
+			if diff := cmp.Diff(n, got[i]); diff != "" {
+				t.Errorf("read %d:\n%s", i, diff)
+			}
+		}
+		if _, errs := db.ReadTogether(ctx, now.Add(time.Hour), list); !errors.Is(errs[0], sessions.ErrInvalid) {
+			t.Errorf("after the session has expired: %v", errs[0])
+		}
+	})
+}
+
+// TestConcurrentCreations: each of many requests at once has its note stored.
+func TestConcurrentCreations(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		db := open(t)
+		users := []fixture{newUser(t, db, "alice", 1), newUser(t, db, "bob", 1), newUser(t, db, "carol", 1)}
+		var requests sync.WaitGroup
+		for i := range 150 {
+			user := users[i%len(users)]
+			requests.Go(func() {
+				if err := db.CreateNote(ctx, user.id, now, user.sealedNote()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		requests.Wait()
+		for _, user := range users {
+			if list, err := db.Notes(ctx, user.id, now, "", 1000); err != nil || len(list) != 50 {
+				t.Errorf("%d notes, %v; want 50", len(list), err)
+			}
+		}
+	})
+}

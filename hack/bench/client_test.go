@@ -1,0 +1,86 @@
+//go:build bench
+
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/textproto"
+	"strconv"
+	"testing"
+)
+
+// connection is one client's connection, HTTP/1.1 over TLS 1.3. It costs little, as pgbench does: what is
+// measured is the service, on processors that it shares with its clients.
+type connection struct {
+	conn   *tls.Conn
+	reader *textproto.Reader
+	body   []byte
+}
+
+func (s *service) connect(t *testing.T) *connection {
+	t.Helper()
+	conn, err := tls.DialWithDialer(&net.Dialer{}, "tcp", s.address, &tls.Config{RootCAs: s.pool, ServerName: "localhost"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return &connection{conn: conn, reader: textproto.NewReader(bufio.NewReader(conn))}
+}
+
+// request is the bytes of a request, made once.
+func request(method, path, token, body string) []byte {
+	var out bytes.Buffer
+	fmt.Fprintf(&out, "%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\nContent-Type: application/json\r\n", method, path, len(body))
+	if token != "" {
+		fmt.Fprintf(&out, "Authorization: Bearer %s\r\n", token)
+	}
+	out.WriteString("\r\n" + body)
+	return out.Bytes()
+}
+
+// do sends a request and returns the answer's body, which is valid until the next call, or an error unless
+// it has the status.
+func (c *connection) do(request []byte, want int) ([]byte, error) {
+	if _, err := c.conn.Write(request); err != nil {
+		return nil, err
+	}
+	line, err := c.reader.ReadLineBytes()
+	if err != nil {
+		return nil, err
+	}
+	ok := bytes.HasPrefix(line, fmt.Appendf(nil, "HTTP/1.1 %d ", want))
+	length := -1
+	for {
+		header, err := c.reader.ReadLineBytes()
+		if err != nil {
+			return nil, err
+		}
+		if len(header) == 0 {
+			break
+		}
+		if value, found := bytes.CutPrefix(header, []byte("Content-Length: ")); found {
+			if length, err = strconv.Atoi(string(value)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if length < 0 {
+		return nil, fmt.Errorf("%s: an answer without a length", line)
+	}
+	if cap(c.body) < length {
+		c.body = make([]byte, length)
+	}
+	c.body = c.body[:length]
+	if _, err := io.ReadFull(c.reader.R, c.body); err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("%s: %s", line, c.body)
+	}
+	return c.body, nil
+}

@@ -1,0 +1,66 @@
+//go:build bench
+
+package bench
+
+import (
+	"fmt"
+	"os/exec"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// where are the functions that divide a request's work, as they stand at the end of a pprof line. They
+// overlap: one that calls another has its share, too.
+var where = []struct{ what, function string }{
+	{"HTTP, all of it", `net/http\.\(\*conn\)\.serve`},
+	{"handlers", `httpapi\.\(\*handlers\)\.(?:createNote|getNote|login)`},
+	{"passwords", `accounts\.\(\*Hasher\)\.Verify`},
+	{"database, joined creations", `store\.\(\*Store\)\.createNotes`},
+	{"database, joined reads", `store\.\(\*Store\)\.readNotes`},
+	{"seal", `envelope\.\(\*OwnerKey\)\.Seal`},
+	{"open", `envelope\.\(\*OwnerKey\)\.Open`},
+	{"session token", `sessions\.\(\*Codec\)\.Decode`},
+	{"JSON in", `httpapi\.decode`},
+	{"JSON out", `gin\.\(\*Context\)\.JSON`},
+	{"audit line", `audit\.\(\*Log\)\.Write`},
+	{"TLS and sockets, reading", `crypto/tls\.\(\*Conn\)\.Read`},
+	{"TLS and sockets, writing", `crypto/tls\.\(\*Conn\)\.Write`},
+	{"system calls", `internal/runtime/syscall/linux\.Syscall6`},
+	{"garbage collection", `runtime\.gcBgMarkWorker`},
+	{"allocation", `runtime\.mallocgc`},
+}
+
+// profiled says where the service's processor time goes while work runs.
+func (s *service) profiled(t *testing.T, work func()) string {
+	t.Helper()
+	toggle := func() {
+		if err := s.process.Process.Signal(syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	toggle()
+	work()
+	toggle()
+	var top []byte
+	var err error
+	for range 50 { // the file is complete once the profile has ended
+		if top, err = exec.Command("go", "tool", "pprof", "-top", "-cum", "-nodecount", "2000", s.profile).CombinedOutput(); err == nil {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if err != nil {
+		t.Fatalf("go tool pprof: %v: %s", err, top)
+	}
+	var out strings.Builder
+	for _, w := range where {
+		line := regexp.MustCompile(`(?m)^.* ([0-9.]+)%\s+\S*` + w.function + `(?: \(inline\))?$`).FindSubmatch(top)
+		if line != nil {
+			fmt.Fprintf(&out, "  %5s %%  %s\n", line[1], w.what)
+		}
+	}
+	return out.String()
+}

@@ -1,0 +1,64 @@
+package testenv
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// redisPassword is of a server that listens on loopback for one test.
+const redisPassword = "test-only"
+
+// Redis is a running Redis server that takes TLS connections only.
+type Redis struct {
+	// CAFile verifies its certificate.
+	CAFile string
+	// URI of a connection, rediss://...
+	URI string
+
+	certificate *Certificate
+	dir         string
+	port        int
+	server      *process
+}
+
+// StartRedis starts a server that keeps nothing on disk.
+func StartRedis(t testing.TB) *Redis {
+	t.Helper()
+	r := &Redis{dir: t.TempDir(), port: freePort(t)}
+	r.certificate = NewCertificate(t, r.dir)
+	r.CAFile = r.certificate.CertFile
+	r.URI = fmt.Sprintf("rediss://:%s@127.0.0.1:%d/0", redisPassword, r.port)
+	r.Start(t)
+	return r
+}
+
+// Start starts the server again after Stop.
+func (r *Redis) Start(t testing.TB) {
+	t.Helper()
+	command := exec.Command(binary(t, RedisVariable), "--port", "0", "--bind", "127.0.0.1", "--tls-port", strconv.Itoa(r.port),
+		"--tls-cert-file", r.certificate.CertFile, "--tls-key-file", r.certificate.KeyFile, "--tls-ca-cert-file", r.CAFile,
+		"--tls-auth-clients", "no", "--requirepass", redisPassword, "--save", "", "--dir", r.dir)
+	// Debian's redis-tools has the server's program under the name of its checker, and the package that has it
+	// under its own would start a server; the name that it is called by decides what it does.
+	command.Args[0] = "redis-server"
+	r.server = start(t, r.dir, "redis", syscall.SIGTERM, command)
+	client := redis.NewClient(&redis.Options{
+		Addr: fmt.Sprintf("127.0.0.1:%d", r.port), Password: redisPassword,
+		TLSConfig: &tls.Config{RootCAs: r.certificate.Pool, ServerName: "127.0.0.1"},
+	})
+	defer client.Close()
+	r.server.await(t, func(ctx context.Context) error { return client.Ping(ctx).Err() })
+}
+
+// Stop ends the server, and what it has counted is gone.
+func (r *Redis) Stop(t testing.TB) {
+	t.Helper()
+	r.server.stop(t, syscall.SIGTERM)
+}

@@ -77,7 +77,7 @@ fmt: ## format the code
 
 .PHONY: verify-fmt
 verify-fmt: ## fail when code is not formatted
-	@unformatted=$$(gofmt -l $(filter-out .,$(MODULES)) $(wildcard api app controllers hack/e2e hack/testenv)); \
+	@unformatted=$$(gofmt -l $(filter-out .,$(MODULES)) $(wildcard api app controllers hack/apidocs hack/e2e hack/testenv)); \
 	if [ -n "$$unformatted" ]; then printf 'not formatted, run make fmt:\n%s\n' "$$unformatted" >&2; exit 1; fi
 
 .PHONY: vet
@@ -96,12 +96,13 @@ chart-lint: $(KIND) ## check the chart, its values schema, and that it renders
 ##@ Build
 
 .PHONY: generate
-generate: $(KIND) ## regenerate what is derived: deepcopy, CRDs, RBAC, and the chart's parts
+generate: $(KIND) ## regenerate what is derived: deepcopy, CRDs, RBAC, the chart's parts, and the page at /docs
 	@gen=$(CONTROLLER_GEN); \
 	$$gen object paths=./api/... && \
 	$$gen crd paths=./api/... output:crd:dir=config/crd/bases && \
 	$$gen rbac:roleName=securenotes-operator paths=./controllers/... output:rbac:dir=config/rbac && \
-	go run ./hack/chart
+	go run ./hack/chart && \
+	go run ./hack/apidocs
 
 .PHONY: verify-generated
 verify-generated: ## fail when generated files are not current

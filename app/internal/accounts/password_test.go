@@ -84,6 +84,7 @@ func TestUsernames(t *testing.T) {
 	for given, want := range map[string]string{
 		"alice": "alice", "Alice": "alice", " alice ": "alice", "ａｌｉｃｅ": "alice", "Ärger": "ärger",
 		"al": "", "": "", "a b c": "", "ali\x00ce": "", strings.Repeat("a", 65): "", "\xff\xff\xff": "",
+		" " + strings.Repeat("a", 64): "",
 	} {
 		got, err := canonicalUsername(given)
 		var invalid *InvalidError

@@ -228,12 +228,13 @@ func (s *Service) rehash(ctx context.Context, user User, password string) {
 // canonicalUsername applies RFC 8265, UsernameCaseMapped: names that look alike to a person in case
 // or width are one name, and control characters are refused.
 func canonicalUsername(username string) (string, error) {
-	username = strings.TrimSpace(username)
-	switch n := utf8.RuneCountInString(username); {
-	case n < minUsername:
-		return "", &InvalidError{fmt.Sprintf("Username must be at least %d characters", minUsername)}
-	case n > maxUsername:
+	// Of what was sent, spaces around it included, as the API's description says.
+	if utf8.RuneCountInString(username) > maxUsername {
 		return "", &InvalidError{fmt.Sprintf("Username must be at most %d characters", maxUsername)}
+	}
+	username = strings.TrimSpace(username)
+	if utf8.RuneCountInString(username) < minUsername {
+		return "", &InvalidError{fmt.Sprintf("Username must be at least %d characters", minUsername)}
 	}
 	mapped, err := precis.UsernameCaseMapped.String(username)
 	if err != nil || utf8.RuneCountInString(mapped) < minUsername {

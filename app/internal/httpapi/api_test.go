@@ -79,7 +79,7 @@ func (noSigner) Sign(context.Context, []byte) (string, error) { return "", error
 // withoutProxies trusts no proxy.
 func withoutProxies(s *httpapi.Service) { s.TrustedProxies = nil }
 
-func newService(t *testing.T, open storetest.Open, registrationOpen bool, options ...func(*httpapi.Service)) *service {
+func newService(t testing.TB, open storetest.Open, registrationOpen bool, options ...func(*httpapi.Service)) *service {
 	t.Helper()
 	local, err := envelope.OpenLocal(filepath.Join(t.TempDir(), "master.key"))
 	if err != nil {
@@ -160,19 +160,25 @@ func (s *service) call(t testing.TB, method, path, token, body string, header ..
 	if err := json.Unmarshal(raw, &a.body); err != nil {
 		t.Fatalf("%s %s: status %d, the body is no JSON object: %q", method, path, a.status, raw)
 	}
+	hasSecurityHeaders(t, method+" "+path, a.header)
+	if a.status >= 400 && (a.body["error"] == nil || a.body["request_id"] != a.header.Get("X-Request-Id")) {
+		t.Errorf("%s %s: error body %v", method, path, a.body)
+	}
+	return a
+}
+
+// hasSecurityHeaders checks what every answer carries, errors and pages included.
+func hasSecurityHeaders(t testing.TB, what string, header http.Header) {
+	t.Helper()
 	for name, want := range map[string]string{
 		"Strict-Transport-Security": "max-age=31536000; includeSubDomains; preload", "X-Frame-Options": "DENY",
 		"X-Content-Type-Options": "nosniff", "X-XSS-Protection": "1; mode=block",
 		"Content-Security-Policy": "default-src 'self'; script-src 'self'", "Cache-Control": "no-store",
 	} {
-		if got := a.header.Get(name); got != want {
-			t.Errorf("%s %s: header %s is %q, want %q", method, path, name, got, want)
+		if got := header.Get(name); got != want {
+			t.Errorf("%s: header %s is %q, want %q", what, name, got, want)
 		}
 	}
-	if a.status >= 400 && (a.body["error"] == nil || a.body["request_id"] != a.header.Get("X-Request-Id")) {
-		t.Errorf("%s %s: error body %v", method, path, a.body)
-	}
-	return a
 }
 
 func (s *service) signIn(t testing.TB, username string) string {
@@ -207,6 +213,7 @@ func TestAccounts(t *testing.T) {
 		}{
 			"short username":   {"register", `{"username":"al","password":"longenough"}`, 400, "Username must be at least 3 characters"},
 			"short password":   {"register", `{"username":"bob","password":"short"}`, 400, "Password must be at least 8 characters"},
+			"spaces and 64":    {"register", `{"username":" ` + strings.Repeat("x", 64) + `","password":"longenough"}`, 400, "Username must be at most 64 characters"},
 			"long password":    {"register", `{"username":"bob","password":"` + strings.Repeat("x", 257) + `"}`, 400, "Password must be at most 256 characters"},
 			"name taken":       {"register", `{"username":"Alice","password":"longenough"}`, 409, "Username already exists"},
 			"no body":          {"register", ``, 400, "The request body is not the JSON object that is expected here"},
@@ -294,6 +301,7 @@ func TestNoteLimits(t *testing.T) {
 			}
 			return string(raw)
 		}
+		s.call(t, "POST", "/api/notes", token, `{"content":"x","title":null,"tags":null}`).want(t, "null title and tags", 201, "")
 		// Four bytes a character: the limit is of characters.
 		s.call(t, "POST", "/api/notes", token, note(map[string]any{"content": strings.Repeat("𝄞", 100_000)})).want(t, "100,000 characters", 201, "")
 		for what, tc := range map[string]struct{ body, message string }{
@@ -336,8 +344,12 @@ func TestListPages(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
-		for _, query := range []string{"limit=0", "limit=201", "limit=x", "cursor=x"} {
-			s.call(t, "GET", "/api/notes?"+query, token, "").want(t, query, 400, "")
+		for query, message := range map[string]string{
+			"limit=0": "", "limit=201": "", "limit=x": "", "cursor=x": "",
+			// Which one is meant is not for the service to guess.
+			"limit=1&limit=2": "Parameter limit is given twice", "cursor=&cursor=x": "Parameter cursor is given twice",
+		} {
+			s.call(t, "GET", "/api/notes?"+query, token, "").want(t, query, 400, message)
 		}
 	})
 }

@@ -27,6 +27,8 @@ func decode(c *gin.Context, into any) bool {
 	)
 	switch {
 	case errors.Is(err, errBusy):
+		// Else net/http reads on, in the hope to keep the connection, and answers when the client is done.
+		c.Header("Connection", "close")
 		fail(c, http.StatusServiceUnavailable, "Too many large requests at once, try again later")
 	case errors.Is(err, notes.ErrInvalidTags):
 		fail(c, http.StatusBadRequest, notes.ErrInvalidTags.Error())

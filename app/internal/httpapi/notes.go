@@ -122,6 +122,12 @@ func (h *handlers) getNote(c *gin.Context) {
 
 func (h *handlers) listNotes(c *gin.Context) {
 	limit := defaultPage
+	for _, name := range []string{"limit", "cursor"} {
+		if len(c.QueryArray(name)) > 1 {
+			fail(c, http.StatusBadRequest, "Parameter "+name+" is given twice")
+			return
+		}
+	}
 	if text, given := c.GetQuery("limit"); given {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > maxPage {

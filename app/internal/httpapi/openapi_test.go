@@ -26,12 +26,13 @@ var document = sync.OnceValues(func() (routers.Router, error) {
 	if err := doc.Validate(context.Background()); err != nil {
 		return nil, err
 	}
+	// To the document an export is text: its lines are described in words.
+	openapi3filter.RegisterBodyDecoder("application/x-ndjson", openapi3filter.PlainBodyDecoder)
 	return gorillamux.NewRouter(doc)
 })
 
 // conforms holds an exchange to the document: an answer that it does not describe is an error, and so
-// is a request that succeeds although the document forbids it, or fails as malformed although the
-// document allows it.
+// is a request that succeeds although the document forbids it.
 func conforms(t testing.TB, request *http.Request, body string, response *http.Response, answered []byte) {
 	t.Helper()
 	router, err := document()
@@ -54,8 +55,10 @@ func conforms(t testing.TB, request *http.Request, body string, response *http.R
 		Request: described, PathParams: parameters, Route: route,
 		Options: &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, IncludeResponseStatus: true},
 	}
-	if err := openapi3filter.ValidateRequest(context.Background(), input); err != nil && response.StatusCode < 300 {
-		t.Errorf("%s: answered %d, but the document forbids the request: %v", what, response.StatusCode, err)
+	if response.StatusCode < http.StatusMultipleChoices {
+		if err := openapi3filter.ValidateRequest(context.Background(), input); err != nil {
+			t.Errorf("%s: answered %d, but the document forbids the request: %v", what, response.StatusCode, err)
+		}
 	}
 	output := &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: input, Status: response.StatusCode, Header: response.Header, Options: input.Options,

@@ -4,6 +4,7 @@ package storetest
 
 import (
 	"context"
+	"path/filepath"
 	"testing"
 
 	"github.com/securenotes/securenotes/app/config"
@@ -12,6 +13,13 @@ import (
 
 // Open returns another connection pool to the same database, as another process would have.
 type Open func(t testing.TB) *store.Store
+
+// SQLite is an empty SQLite database under every build tag, for tests that no server is fast enough for.
+func SQLite(t testing.TB) Open {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "notes.db")
+	return migrated(t, opener(config.Database{SQLite: &config.SQLite{Path: path}}))
+}
 
 func opener(c config.Database) Open {
 	return func(t testing.TB) *store.Store {

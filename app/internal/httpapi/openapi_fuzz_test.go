@@ -1,0 +1,93 @@
+package httpapi_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"testing"
+
+	"github.com/securenotes/securenotes/app/internal/storetest"
+)
+
+// FuzzAPI makes requests from the document, valid and damaged, and holds every answer to it: whatever is
+// sent, nothing fails inside, nothing is answered that the document does not describe, and nothing secret
+// is logged.
+func FuzzAPI(f *testing.F) {
+	// To shorten an input that reaches new code means to send it thousands of times: a minute each, unless
+	// asked for, in which nothing new is tried.
+	if minimize := flag.Lookup("test.fuzzminimizetime"); minimize.Value.String() == minimize.DefValue {
+		if err := minimize.Value.Set("1x"); err != nil {
+			f.Fatal(err)
+		}
+	}
+	w := newWorld(f, storetest.SQLite(f))
+	random := rand.New(rand.NewPCG(1, 1))
+	for i := range w.operations {
+		f.Add([]byte{byte(i)}) // the plainest request
+		for range 4 {
+			f.Add(seed(random, i))
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c := &choices{data}
+		for range maxRequests {
+			w.step(t, choose(c, w.operations), c)
+			if len(c.left) == 0 {
+				return
+			}
+		}
+	})
+}
+
+// TestAPIFromDocument makes many requests of each operation, and more until each has succeeded and failed.
+func TestAPIFromDocument(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		const least, most = 100, 1_000
+		w := newWorld(t, open)
+		random := rand.New(rand.NewPCG(2, 2))
+		statuses := make([]map[int]int, len(w.operations))
+		for i := range statuses {
+			statuses[i] = map[int]int{}
+		}
+		for round, lacking := 0, ""; round < least || lacking != ""; round++ {
+			if round == most {
+				t.Errorf("in %d requests each:\n%s", round, lacking)
+				break
+			}
+			lacking = ""
+			for i, o := range w.operations {
+				statuses[i][w.step(t, o, &choices{seed(random, i)[1:]}).StatusCode]++
+				succeeded, failed := false, !o.canFail()
+				for status := range statuses[i] {
+					succeeded = succeeded || status < http.StatusBadRequest
+					failed = failed || status >= http.StatusBadRequest
+				}
+				if !succeeded || !failed {
+					lacking += fmt.Sprintf("%s %s succeeded: %t, failed: %t\n", o.method, o.path, succeeded, failed)
+				}
+			}
+		}
+		for i, o := range w.operations {
+			t.Logf("%s %s: %v", o.method, o.path, statuses[i])
+		}
+	})
+}
+
+const (
+	// maxRequests bounds the requests of one input: later ones find what earlier ones left.
+	maxRequests = 4
+	// requestsOfTenant bounds how many notes and sessions a tenant comes to have.
+	requestsOfTenant = 200
+	// seedLength is enough for a request with all its choices.
+	seedLength = 256
+)
+
+func seed(random *rand.Rand, operation int) []byte {
+	data := make([]byte, seedLength)
+	for i := range data {
+		data[i] = byte(random.UintN(256))
+	}
+	data[0] = byte(operation)
+	return data
+}

@@ -81,17 +81,7 @@ func testCommand() *cobra.Command {
 // unit runs every module's tests that need nothing but Go, with the race detector where there is a C
 // compiler for it.
 func (t *testing) unit(ctx context.Context) error {
-	args, env := []string{"-timeout", "15m"}, []string{"CGO_ENABLED=0"}
-	if ok, _ := debian.CanInstall(); ok {
-		if err := debian.Ensure(ctx, t.Say, "gcc", "/usr/include/stdio.h"); err != nil {
-			t.Say("no race detector: %v", err)
-		}
-	}
-	if _, err := exec.LookPath("gcc"); err == nil && debian.Has("/usr/include/stdio.h") {
-		args, env = append(args, "-race"), []string{"CGO_ENABLED=1"}
-	} else {
-		t.notRun = append(t.notRun, "the race detector in unit tests: it takes a C compiler (Debian packages gcc and libc6-dev)")
-	}
+	args, env := t.withRaceDetector(ctx, "unit", "-timeout", "15m")
 	args = append(append(args, t.flags...), "./...")
 	for _, m := range []struct{ name, dir string }{{"unit", "."}, {"unit (hack/kind)", "hack/kind"}} {
 		if err := t.runSuite(ctx, testrun.Suite{Name: m.name, Dir: filepath.Join(t.layout.Root, m.dir), Args: args, Env: env}); err != nil {
@@ -99,6 +89,20 @@ func (t *testing) unit(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// withRaceDetector adds what it takes to find data races, or says that a suite runs without.
+func (t *testing) withRaceDetector(ctx context.Context, suite string, args ...string) (all, env []string) {
+	if ok, _ := debian.CanInstall(); ok {
+		if err := debian.Ensure(ctx, t.Say, "gcc", "/usr/include/stdio.h"); err != nil {
+			t.Say("no race detector: %v", err)
+		}
+	}
+	if _, err := exec.LookPath("gcc"); err == nil && debian.Has("/usr/include/stdio.h") {
+		return append(args, "-race"), []string{"CGO_ENABLED=1"}
+	}
+	t.notRun = append(t.notRun, "the race detector in "+suite+" tests: it takes a C compiler (Debian packages gcc and libc6-dev)")
+	return args, []string{"CGO_ENABLED=0"}
 }
 
 // integration runs the tests against a real API server, a real Vault, a real PostgreSQL and a real Redis,
@@ -130,15 +134,15 @@ func (t *testing) integration(ctx context.Context) error {
 	if len(packages) == 0 {
 		return errors.New("no package's tests start a server under the build tag integration")
 	}
-	args := []string{"-tags", "integration", "-timeout", "25m"}
+	args, env := t.withRaceDetector(ctx, "integration", "-tags", "integration", "-timeout", "25m")
 	return t.runSuite(ctx, testrun.Suite{
 		Name: "integration", Dir: t.layout.Root, Tests: true, Args: append(append(args, t.flags...), packages...),
-		Env: []string{
-			"CGO_ENABLED=0", "KUBEBUILDER_ASSETS=" + assets,
-			"SECURENOTES_TEST_VAULT=" + t.tools.Path(toolchain.Vault),
-			"SECURENOTES_TEST_POSTGRES=" + filepath.Dir(debian.Postgres15),
-			"SECURENOTES_TEST_REDIS=" + debian.Redis,
-		},
+		Env: append(env,
+			"KUBEBUILDER_ASSETS="+assets,
+			"SECURENOTES_TEST_VAULT="+t.tools.Path(toolchain.Vault),
+			"SECURENOTES_TEST_POSTGRES="+filepath.Dir(debian.Postgres15),
+			"SECURENOTES_TEST_REDIS="+debian.Redis,
+		),
 	})
 }
 

@@ -69,6 +69,7 @@ func reencryptCommand() *cobra.Command {
 		o                rotationOptions
 		shard, shards    int
 		configMap, owner string
+		endSessions      string
 	)
 	command := &cobra.Command{
 		Use:   "reencrypt",
@@ -88,6 +89,12 @@ several shards, or several runs, can work at the same time. Users keep writing m
 			if err != nil {
 				return fmt.Errorf("%w: %w", errConfiguration, err)
 			}
+			var ending time.Time
+			if endSessions != "" {
+				if ending, err = time.Parse(time.RFC3339, endSessions); err != nil {
+					return fmt.Errorf("%w: --end-sessions %q: must be a time such as 2026-01-02T03:04:05Z", errConfiguration, endSessions)
+				}
+			}
 			log := newLog(c.Log)
 			sinks := progress.All{visible(c, "notes")}
 			if configMap != "" {
@@ -105,7 +112,7 @@ several shards, or several runs, can work at the same time. Users keep writing m
 			tracker := progress.NewTracker(sinks, progressInterval)
 			job := &reencrypt.Job{
 				Store: d.store, Keys: d.keys, Strategy: strategy, To: o.to, Range: owners,
-				Canary: shard == 0, Progress: tracker.Report, Log: log,
+				EndSessions: ending, Canary: shard == 0, Progress: tracker.Report, Log: log,
 			}
 			if err := tracker.During(ctx, job.Run); err != nil {
 				return err
@@ -119,6 +126,7 @@ several shards, or several runs, can work at the same time. Users keep writing m
 	flags := command.Flags()
 	flags.IntVar(&shard, "shard", 0, "index of this shard")
 	flags.IntVar(&shards, "shards", 1, "number of shards")
+	flags.StringVar(&endSessions, "end-sessions", "", "end every session that began at this time (RFC 3339) or before")
 	flags.StringVar(&configMap, "progress-configmap", "", "NAMESPACE/NAME of the ConfigMap to report progress to")
 	flags.StringVar(&owner, "job", "", "name of this Job, for the progress ConfigMap")
 	command.MarkFlagsRequiredTogether("progress-configmap", "job")

@@ -360,6 +360,39 @@ func TestOlderRotationStops(t *testing.T) {
 	})
 }
 
+// TestSessionsEnd: those of before a compromise, and no later one, however often the Job runs.
+func TestSessionsEnd(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		w := newWorld(t, open, 3, 1)
+		u := w.users[0]
+		account, err := w.db.UserByName(ctx, u.id.Owner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		later := sessions.Session{Identity: sessions.Identity{Owner: u.id.Owner, Session: uuid.NewString()}, CreatedAt: began.Add(time.Second), ExpiresAt: began.Add(time.Hour)}
+		if err := w.db.CreateSession(ctx, later, account, accounts.Proof{}); err != nil {
+			t.Fatal(err)
+		}
+		to := w.rotate(t)
+		for range 2 {
+			job := w.job(reencrypt.Reencrypt, to)
+			job.EndSessions = began
+			if err := job.Run(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, u := range w.users {
+			if _, err := w.api().List(ctx, u.id, "", 10); !errors.Is(err, sessions.ErrInvalid) {
+				t.Errorf("a session of before: %v", err)
+			}
+		}
+		if list, err := w.api().List(ctx, later.Identity, "", 10); err != nil || len(list) != 1 {
+			t.Errorf("a session of after: %d notes, %v", len(list), err)
+		}
+	})
+}
+
 func TestShardsCoverEveryOwnerOnce(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		w := newWorld(t, open, 12, 1)

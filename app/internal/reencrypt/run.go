@@ -63,6 +63,9 @@ type Job struct {
 	To int
 	// Range is the shard's owners.
 	Range store.OwnerRange
+	// EndSessions, when it is not zero, ends the sessions that began then or before: after a compromise whoever
+	// stole one must not go on with it.
+	EndSessions time.Time
 	// Canary says whether this shard also renews the canary.
 	Canary bool
 	// Progress is told how many of how many rows are done; it must not block.
@@ -100,6 +103,13 @@ func (j *Job) passOver(what string, err error) error {
 func (j *Job) Run(ctx context.Context) error {
 	if err := j.Store.RaiseFence(ctx, j.To); err != nil {
 		return fmt.Errorf("raise the fence to version %d: %w", j.To, err)
+	}
+	if !j.EndSessions.IsZero() {
+		ended, err := j.Store.EndSessions(ctx, j.To, j.EndSessions)
+		if err != nil {
+			return fmt.Errorf("end the sessions: %w", err)
+		}
+		j.Log.Info("sessions ended", "sessions", ended, "begun", j.EndSessions)
 	}
 	var err error
 	if j.tables, _, err = j.Store.SealedColumns(ctx); err != nil {

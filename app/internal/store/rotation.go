@@ -66,6 +66,16 @@ func (s *Store) checkFence(ctx context.Context, tx queryer, to int) error {
 	return nil
 }
 
+// EndSessions ends every session that began at the given time or before, and returns how many.
+func (s *Store) EndSessions(ctx context.Context, to int, began time.Time) (int64, error) {
+	var ended int64
+	err := s.inRotation(ctx, to, func(tx queryer) (err error) {
+		ended, err = s.execIn(ctx, tx, "DELETE FROM sessions WHERE created_at <= $1", micros(began))
+		return err
+	})
+	return ended, err
+}
+
 // Age is what makes an owner key stale.
 type Age string
 

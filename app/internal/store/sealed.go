@@ -119,27 +119,12 @@ func (s *Store) SealedRows(ctx context.Context, t SealedTable, owner, key, after
 // revision are still the ones that were read: a user's write in between wins. It returns how many
 // it wrote.
 func (s *Store) ReplaceSealed(ctx context.Context, to int, t SealedTable, owner, oldKey, newKey string, batch []SealedRow) (int64, error) {
-	set := make([]string, len(t.Columns))
-	for i, column := range t.Columns {
-		set[i] = fmt.Sprintf("%s = $%d", column, i+6)
-	}
-	query := "UPDATE " + t.Name + " SET key_id = $1, " + strings.Join(set, ", ") +
-		" WHERE owner = $2 AND id = $3 AND key_id = $4 AND revision = $5"
 	var written int64
-	err := s.inRotation(ctx, to, func(tx queryer) error {
-		written = 0
-		for _, row := range batch {
-			args := []any{newKey, owner, row.ID, oldKey, row.Revision}
-			for _, value := range row.Values {
-				args = append(args, value)
-			}
-			changed, err := s.execIn(ctx, tx, query, args...)
-			if err != nil {
-				return err
-			}
-			written += changed
+	err := s.inRotation(ctx, to, func(tx queryer) (err error) {
+		if written, err = s.dialect.replaceSealed(ctx, s, tx, t, owner, oldKey, newKey, batch); err != nil {
+			return err
 		}
-		_, err := s.countSealsIn(ctx, tx, owner, newKey, int64(len(batch)*len(t.Columns)))
+		_, err = s.countSealsIn(ctx, tx, owner, newKey, int64(len(batch)*len(t.Columns)))
 		return err
 	})
 	return written, err

@@ -94,6 +94,28 @@ func (*sqliteDialect) insertNotes(ctx context.Context, s *Store, list []creation
 	return stored, err
 }
 
+func (*sqliteDialect) replaceSealed(ctx context.Context, s *Store, tx queryer, t SealedTable, owner, oldKey, newKey string, batch []SealedRow) (int64, error) {
+	set := make([]string, len(t.Columns))
+	for i, column := range t.Columns {
+		set[i] = fmt.Sprintf("%s = $%d", column, i+6)
+	}
+	query := "UPDATE " + t.Name + " SET key_id = $1, " + strings.Join(set, ", ") +
+		" WHERE owner = $2 AND id = $3 AND key_id = $4 AND revision = $5"
+	var written int64
+	for _, row := range batch {
+		args := []any{newKey, owner, row.ID, oldKey, row.Revision}
+		for _, value := range row.Values {
+			args = append(args, value)
+		}
+		changed, err := s.execIn(ctx, tx, query, args...)
+		if err != nil {
+			return 0, err
+		}
+		written += changed
+	}
+	return written, nil
+}
+
 // selectNotes has no round trip to save: SQLite is in this process.
 func (*sqliteDialect) selectNotes(ctx context.Context, s *Store, list []reading) ([]batch.Result[readNote], error) {
 	results := make([]batch.Result[readNote], len(list))

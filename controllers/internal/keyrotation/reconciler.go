@@ -203,10 +203,14 @@ func (r *Reconciler) expected(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureN
 		}
 		env := r.Environment
 		env.Connection, env.DeploymentID = vault.Connection(), parent.Status.DeploymentID
-		return build(parent, env, operand.Work{
+		work := operand.Work{
 			Owner: metav1.NewControllerRef(kr, v1alpha1.GroupVersion.WithKind("KeyRotation")), Name: key.Name,
 			ToVersion: *kr.Status.ToVersion, Strategy: kr.Status.Strategy, Shards: kr.Status.Shards,
-		}), nil
+		}
+		if compromise(kr) {
+			work.EndSessions = kr.Status.StartTime
+		}
+		return build(parent, env, work), nil
 	}}
 }
 

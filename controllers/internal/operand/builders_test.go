@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -60,6 +61,15 @@ func postgres() *v1alpha1.SecureNotes {
 		ImagePullSecrets: []v1alpha1.LocalObjectReference{{Name: "pull"}},
 	}
 	return sn
+}
+
+func TestCompromiseEndsSessions(t *testing.T) {
+	began := metav1.NewTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	work := Work{Owner: &metav1.OwnerReference{}, Name: "notes-rotate-v7-1", ToVersion: 7, Strategy: v1alpha1.StrategyReencrypt, Shards: 1, EndSessions: &began}
+	args := strings.Join(ReencryptJob(embedded(), environment(), work).Spec.Template.Spec.Containers[0].Args, " ")
+	if !strings.HasSuffix(args, " --end-sessions 2026-01-02T03:04:05Z") {
+		t.Errorf("arguments %s", args)
+	}
 }
 
 // TestGolden holds every builder to the objects that people have reviewed.

@@ -3,6 +3,7 @@ package operand
 import (
 	"fmt"
 	"strconv"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -32,19 +33,26 @@ type Work struct {
 	ToVersion int64
 	Strategy  v1alpha1.RotationStrategy
 	Shards    int32
+	// EndSessions, when it is set, ends every session that began then or before.
+	EndSessions *metav1.Time
 }
 
 // ReencryptJob moves every key, and for Reencrypt every note, to the new version: an Indexed Job
 // with one pod for each shard of the owners.
 func ReencryptJob(sn *v1alpha1.SecureNotes, env Environment, work Work) *batchv1.Job {
-	job := job(sn, env, work, ComponentRotation, work.Shards,
-		"reencrypt", "--config", configDirectory+"/"+rotationFile,
+	args := []string{
+		"reencrypt", "--config", configDirectory + "/" + rotationFile,
 		"--to-version", strconv.FormatInt(work.ToVersion, 10),
 		"--strategy", string(work.Strategy),
 		"--shard=$(JOB_COMPLETION_INDEX)",
 		fmt.Sprintf("--shards=%d", work.Shards),
-		"--progress-configmap", sn.Namespace+"/"+ProgressName(sn.Name),
-		"--job", work.Name)
+		"--progress-configmap", sn.Namespace + "/" + ProgressName(sn.Name),
+		"--job", work.Name,
+	}
+	if work.EndSessions != nil {
+		args = append(args, "--end-sessions", work.EndSessions.UTC().Format(time.RFC3339))
+	}
+	job := job(sn, env, work, ComponentRotation, work.Shards, args...)
 	// The one token of the API server that any pod of ours gets: to report progress.
 	job.Spec.Template.Spec.AutomountServiceAccountToken = new(true)
 	return job

@@ -38,9 +38,9 @@ type KeyRotationSpec struct {
 	// +required
 	SecureNotesRef LocalObjectReference `json:"secureNotesRef,omitzero"`
 
-	// reason is Routine, or Compromise when a key may have leaked: then every session that began before ends,
-	// every note is re-encrypted, and
-	// the old version is retired as soon as that is verified. Unset: Routine.
+	// reason is Routine, or Compromise when a key may have leaked: then every session that began
+	// before ends, every note is re-encrypted, and the old version is retired as soon as that is verified.
+	// Unset: Routine.
 	// +kubebuilder:validation:Enum=Routine;Compromise
 	// +optional
 	Reason RotationReason `json:"reason,omitempty"`

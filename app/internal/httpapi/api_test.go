@@ -173,7 +173,8 @@ func hasSecurityHeaders(t testing.TB, what string, header http.Header) {
 	for name, want := range map[string]string{
 		"Strict-Transport-Security": "max-age=31536000; includeSubDomains; preload", "X-Frame-Options": "DENY",
 		"X-Content-Type-Options": "nosniff", "X-XSS-Protection": "1; mode=block",
-		"Content-Security-Policy": "default-src 'self'; script-src 'self'", "Cache-Control": "no-store",
+		"Cache-Control":           "no-store",
+		"Content-Security-Policy": "default-src 'self'; script-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'",
 	} {
 		if got := header.Get(name); got != want {
 			t.Errorf("%s: header %s is %q, want %q", what, name, got, want)

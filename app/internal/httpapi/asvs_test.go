@@ -89,7 +89,8 @@ func TestNothingElseIsServed(t *testing.T) {
 	})
 }
 
-// TestAnswersSayWhatTheyAre: type and encoding, no referrer, no cookie; an export is a file of a fixed name.
+// TestAnswersSayWhatTheyAre: type and encoding, no referrer, no cookie, no frame around them, no plug-in and
+// no other base in them; an export is a file of a fixed name.
 func TestAnswersSayWhatTheyAre(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -114,6 +115,7 @@ func TestAnswersSayWhatTheyAre(t *testing.T) {
 			for name, want := range map[string]string{
 				"Content-Type": kind, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
 				"Strict-Transport-Security": "max-age=31536000; includeSubDomains; preload", "Set-Cookie": "",
+				"Content-Security-Policy": "default-src 'self'; script-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'",
 			} {
 				if got := response.Header.Get(name); got != want {
 					t.Errorf("%s: %s is %q, want %q", call, name, got, want)

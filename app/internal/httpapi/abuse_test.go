@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/securenotes/securenotes/app/internal/httpapi"
+	"github.com/securenotes/securenotes/app/internal/ratelimit"
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
@@ -38,6 +40,30 @@ func TestFailedLoginsAreLimited(t *testing.T) {
 		from("2001:db8::ffff", wrong).want(t, "IPv6, another address of the /64", 429, "")
 		// What the client itself puts before the proxy's entry is not believed.
 		from("198.51.100.9, 192.0.2.1", wrong).want(t, "forged X-Forwarded-For", 429, "")
+	})
+}
+
+// TestFailedAuthenticationsAreLimited: requests without a token, or with one that is none, count against
+// their address, and against nobody else.
+func TestFailedAuthenticationsAreLimited(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true, func(s *httpapi.Service) { s.Requests = ratelimit.NewRequests(4) })
+		token := s.signIn(t, "alice") // from another address than those below
+		list := func(address, token string) answer {
+			return s.call(t, "GET", "/api/notes", token, "", "X-Forwarded-For", address)
+		}
+		for range 2 {
+			list("192.0.2.1", "").want(t, "no token", 401, "Missing token")
+			list("192.0.2.1", "a.b.c.d.e").want(t, "no token of ours", 401, "Invalid token")
+		}
+		limited := list("192.0.2.1", "a.b.c.d.e")
+		limited.want(t, "one too many", 429, "Too many requests, try again later")
+		if limited.header.Get("Retry-After") == "" {
+			t.Error("429 without Retry-After")
+		}
+		list("192.0.2.1", "").want(t, "one too many, no token", 429, "")
+		list("192.0.2.1", token).want(t, "a user at that address", 200, "")
+		list("192.0.2.2", "").want(t, "another address", 401, "Missing token")
 	})
 }
 

@@ -112,16 +112,20 @@ func recoverPanic(log *slog.Logger) gin.HandlerFunc {
 }
 
 // authenticate reads the session's token. Whether the session still lives is proved by each
-// statement of the store.
+// statement of the store. Who has no token is counted by address, because there is no user to count.
 func (h *handlers) authenticate(c *gin.Context) {
 	scheme, token, _ := strings.Cut(c.GetHeader("Authorization"), " ")
 	if token == "" || !strings.EqualFold(scheme, "Bearer") {
-		fail(c, http.StatusUnauthorized, "Missing token")
+		if h.limitAddress(c); !c.IsAborted() {
+			fail(c, http.StatusUnauthorized, "Missing token")
+		}
 		return
 	}
 	identity, err := h.Tokens.Decode(token)
 	if err != nil {
-		h.failWith(c, err)
+		if h.limitAddress(c); !c.IsAborted() {
+			h.failWith(c, err)
+		}
 		return
 	}
 	c.Set(identityKey, identity)

@@ -137,6 +137,44 @@ func TestCORS(t *testing.T) {
 			if response.Header.Get("X-Frame-Options") != "DENY" {
 				t.Errorf("origin %s: the answer lacks the security headers", origin)
 			}
+			if status := response.StatusCode; allowed != (status == http.StatusNoContent) || !allowed && status != http.StatusForbidden {
+				t.Errorf("origin %s: the preflight is answered %d", origin, status)
+			}
+			if !allowed {
+				s.call(t, "GET", "/api/notes", "", "", "Origin", origin).want(t, "a page of "+origin, 403, foreignOrigin)
+			}
+		}
+		s.call(t, "GET", "/api/notes", "", "", "Origin", "https://app.example.com").want(t, "a page that is allowed", 401, "Missing token")
+	})
+}
+
+const foreignOrigin = "Web pages of this origin may not call the API: cors.allowedOrigins does not list it"
+
+// TestForeignPagesAreRefused: a page that is not allowed can have its visitors' browsers do nothing, not even
+// what they send without asking first; other clients do not notice.
+func TestForeignPagesAreRefused(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		for what, origins := range map[string][]string{"no origin is allowed": nil, "one is": {"https://app.example.com"}} {
+			t.Run(what, func(t *testing.T) {
+				s := newService(t, open, true, func(s *httpapi.Service) { s.AllowedOrigins = origins })
+				s.signIn(t, "alice-"+strings.ReplaceAll(what, " ", "-"))
+				login := func(header ...string) answer {
+					return s.call(t, "POST", "/api/auth/login", "", wrong, append(header, "Content-Type", "text/plain")...)
+				}
+				for range 10 { // more than the failed logins of an address
+					login("Origin", "https://evil.example.com").want(t, "a page", 403, foreignOrigin)
+					login("Sec-Fetch-Site", "cross-site").want(t, "a page that hides its origin", 403, foreignOrigin)
+				}
+				login("Origin", "null", "Sec-Fetch-Site", "cross-site").want(t, "a page in a sandbox", 403, foreignOrigin)
+				login("Origin", "https://other.app.example.com", "Sec-Fetch-Site", "same-site").want(t, "a page of the same site", 403, foreignOrigin)
+				login().want(t, "no browser", 401, "Invalid credentials")
+				login("Origin", s.URL, "Sec-Fetch-Site", "same-origin").want(t, "a page of the service itself", 401, "Invalid credentials")
+				status, message := 403, foreignOrigin
+				if origins != nil {
+					status, message = 401, "Invalid credentials"
+				}
+				login("Origin", "https://app.example.com", "Sec-Fetch-Site", "cross-site").want(t, "the page that is allowed, or not", status, message)
+			})
 		}
 	})
 }

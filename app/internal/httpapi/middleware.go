@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gin-contrib/cors"
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
@@ -153,16 +152,4 @@ func (h *handlers) limit(c *gin.Context, who string) {
 	if err := h.Requests.Count(c.Request.Context(), who); err != nil {
 		h.failWith(c, err)
 	}
-}
-
-// allowOrigins answers browsers for the listed origins (Fetch standard, CORS protocol). Tokens travel
-// in a header, so no credentials are allowed.
-func allowOrigins(origins []string) gin.HandlerFunc {
-	return cors.New(cors.Config{
-		AllowOrigins:  origins,
-		AllowMethods:  []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete},
-		AllowHeaders:  []string{"Authorization", "Content-Type", "If-Match", "Idempotency-Key"},
-		ExposeHeaders: []string{"ETag", "Idempotent-Replayed", "Location", "Retry-After", "X-Request-Id"},
-		MaxAge:        time.Hour,
-	})
 }

@@ -58,6 +58,11 @@ func NewHandler(s Service) (http.Handler, error) {
 	if len(s.AllowedOrigins) > 0 {
 		engine.Use(allowOrigins(s.AllowedOrigins))
 	}
+	ownOrigins, err := refuseForeignOrigins(s.AllowedOrigins)
+	if err != nil {
+		return nil, err
+	}
+	engine.Use(ownOrigins)
 	engine.NoRoute(func(c *gin.Context) { fail(c, http.StatusNotFound, "Not found") })
 	engine.NoMethod(func(c *gin.Context) { fail(c, http.StatusMethodNotAllowed, "Method not allowed") })
 

@@ -159,7 +159,8 @@ func (s *Service) ConfirmSecondFactor(ctx context.Context, id sessions.Identity,
 	if err := s.store.ConfirmSecondFactor(ctx, id, s.now(), factor.ID, Proof{Step: step}, digests); err != nil {
 		return nil, err
 	}
-	return codes, s.limits.CodeAccepted(ctx, user.ID)
+	s.codeAccepted(ctx, user.ID)
+	return codes, nil
 }
 
 // RemoveSecondFactor errors: sessions.ErrInvalid; ErrInvalidCredentials when the password is wrong;
@@ -179,7 +180,8 @@ func (s *Service) RemoveSecondFactor(ctx context.Context, id sessions.Identity, 
 	if err != nil {
 		return err
 	}
-	return s.limits.CodeAccepted(ctx, user.ID)
+	s.codeAccepted(ctx, user.ID)
+	return nil
 }
 
 // SecondFactorStatus errors: sessions.ErrInvalid.
@@ -208,6 +210,14 @@ func (s *Service) prove(ctx context.Context, user User, code string) (Proof, err
 		return Proof{}, err
 	}
 	return Proof{Step: step}, nil
+}
+
+// codeAccepted forgets the codes of the user that were counted. What the code was for is committed by now, so
+// that an error must not look as if it were not: recovery codes would be lost.
+func (s *Service) codeAccepted(ctx context.Context, user string) {
+	if err := s.limits.CodeAccepted(ctx, user); err != nil {
+		s.log.Warn("the codes of a user stay counted for up to an hour", "user", user, "error", err.Error())
+	}
 }
 
 // stepOf is the time step that the code is of. Errors: ErrNoSecondFactor, ErrInvalidCode.

@@ -36,6 +36,7 @@ type service struct {
 	trail    *bytes.Buffer
 	db       *store.Store
 	provider *outage
+	limits   *counters
 	pepper   *config.Pepper
 	// behind is how far the accounts' clock is behind the others.
 	behind time.Duration
@@ -71,6 +72,19 @@ func (o *outage) Unwrap(ctx context.Context, items []envelope.WrappedItem) ([]en
 	return o.KeyProvider.Unwrap(ctx, items)
 }
 
+// counters are limits that can be made to fail at forgetting codes.
+type counters struct {
+	accounts.LoginLimits
+	stuck bool
+}
+
+func (c *counters) CodeAccepted(ctx context.Context, user string) error {
+	if c.stuck {
+		return errors.New("the counter is stuck")
+	}
+	return c.LoginLimits.CodeAccepted(ctx, user)
+}
+
 // noSigner signs nothing: these tests look at the lines.
 type noSigner struct{}
 
@@ -86,6 +100,7 @@ func newService(t testing.TB, open storetest.Open, registrationOpen bool, option
 		t.Fatal(err)
 	}
 	s := &service{log: &bytes.Buffer{}, trail: &bytes.Buffer{}, db: open(t), provider: &outage{KeyProvider: local}, pepper: config.NewPepper()}
+	s.limits = &counters{LoginLimits: ratelimit.NewLogins(s.db.Limits(), 5)}
 	sessionKeys, err := config.NewSessionKeys()
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +121,7 @@ func newService(t testing.TB, open storetest.Open, registrationOpen bool, option
 	parts := httpapi.Service{
 		Audit: trail, RequestTimeout: 20 * time.Second,
 		Requests: ratelimit.NewRequests(10_000), TrustedProxies: []string{"127.0.0.1"}, AllowedOrigins: []string{"https://app.example.com"},
-		Accounts: accounts.NewService(s.db, cache, hasher, ratelimit.NewLogins(s.db.Limits(), 5), accounts.Options{
+		Accounts: accounts.NewService(s.db, cache, hasher, s.limits, accounts.Options{
 			RegistrationOpen: registrationOpen, MinPassword: 8, TokenTTL: time.Hour, Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 			Now: s.now,
 		}),

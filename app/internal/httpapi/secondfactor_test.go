@@ -187,3 +187,22 @@ func TestCodesAreLimited(t *testing.T) {
 		s.loginWith(t, "alice", "correct horse battery", app.code(t, 0), "192.0.2.3").want(t, "after it", 200, "")
 	})
 }
+
+// TestCodesStayCounted: when the codes that were counted cannot be forgotten, what the code was for has
+// happened all the same, and the answer says so; the log tells the cause.
+func TestCodesStayCounted(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		s.limits.stuck = true
+		token, app, recovery := enrol(t, s)
+		if len(recovery) != 10 {
+			t.Errorf("%d recovery codes", len(recovery))
+		}
+		s.loginWith(t, "alice", "correct horse battery", app.code(t, 0), "192.0.2.1").want(t, "login", 200, "")
+		app.next()
+		s.call(t, "DELETE", "/api/auth/totp", token, `{"password":"correct horse battery","code":"`+app.code(t, 0)+`"}`).want(t, "remove", 200, "")
+		if n := strings.Count(s.log.String(), "the counter is stuck"); n != 3 {
+			t.Errorf("logged %d times, want 3:\n%s", n, s.log)
+		}
+	})
+}

@@ -55,7 +55,7 @@ func (h *Hasher) keyed(user, password, pepper string) []byte {
 	return h.mac(pepper, h.deployment, user, password)
 }
 
-// recoveryDigest is what is stored of a recovery code. A code has more than 112 bits, so that no slow hash
+// recoveryDigest is what is stored of a recovery code. A code has 130 random bits, so that no slow hash
 // is needed; the pepper is in it, so that whoever writes to the database cannot add one.
 func (h *Hasher) recoveryDigest(user, code, pepper string) string {
 	return string(h.mac(pepper, h.deployment, user, "securenotes/recovery-code/v1", code))

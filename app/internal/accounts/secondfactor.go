@@ -29,10 +29,10 @@ const (
 	seedSize = 20
 )
 
-// Recovery codes stand in for a lost authenticator, each once: 24 characters of base32, 120 bits.
+// Recovery codes stand in for a lost authenticator, each once: 26 characters of base32, 130 bits.
 const (
 	recoveryCodes    = 10
-	recoveryCodeSize = 24
+	recoveryCodeSize = 26
 )
 
 // Errors of the second factor, told apart with errors.Is.

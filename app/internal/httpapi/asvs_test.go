@@ -277,7 +277,7 @@ func TestProposedURIIsEncoded(t *testing.T) {
 	})
 }
 
-// TestRecoveryCodesAreLong: ten that all differ, each of 24 letters of base32, 120 bits.
+// TestRecoveryCodesAreLong: ten that all differ, each of 26 letters of base32, 130 bits.
 func TestRecoveryCodesAreLong(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		_, _, codes := enrol(t, newService(t, open, true))
@@ -287,7 +287,7 @@ func TestRecoveryCodesAreLong(t *testing.T) {
 		}
 		for _, code := range codes {
 			letters := strings.ReplaceAll(code, "-", "")
-			if len(letters) < 24 || strings.Trim(letters, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") != "" {
+			if len(letters) != 26 || strings.Trim(letters, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") != "" {
 				t.Errorf("code %q", code)
 			}
 		}

@@ -60,13 +60,16 @@ type SecondFactor struct {
 	CreatedAt time.Time
 }
 
-// Proof shows that the user has the second factor; exactly one field is set. The store accepts it once.
+// Proof shows that the user has the second factor; exactly one field is set, or none for a user without one.
+// The store accepts it once.
 type Proof struct {
 	// Step is the time step of a right code.
 	Step int64
 	// Recovery are the digests that a recovery code may be stored as, one for each pepper.
 	Recovery []string
 }
+
+func (p Proof) empty() bool { return p.Step == 0 && len(p.Recovery) == 0 }
 
 // SecondFactorStatus is what a user may know of the own second factor.
 type SecondFactorStatus struct {
@@ -156,31 +159,32 @@ func (s *Service) ConfirmSecondFactor(ctx context.Context, id sessions.Identity,
 		digests[i] = s.hasher.recoveryDigest(user.ID, codes[i], s.hasher.current)
 		codes[i] = grouped(codes[i])
 	}
-	if err := s.store.ConfirmSecondFactor(ctx, id, s.now(), factor.ID, Proof{Step: step}, digests); err != nil {
+	proof := Proof{Step: step}
+	if err := s.store.ConfirmSecondFactor(ctx, id, s.now(), factor.ID, proof, digests); err != nil {
 		return nil, err
 	}
-	s.codeAccepted(ctx, user.ID)
+	s.codeAccepted(ctx, user.ID, proof)
 	return codes, nil
 }
 
 // RemoveSecondFactor errors: sessions.ErrInvalid; ErrInvalidCredentials when the password is wrong;
 // ErrNoSecondFactor, ErrCodeRequired, ErrInvalidCode.
-func (s *Service) RemoveSecondFactor(ctx context.Context, id sessions.Identity, address, password, code string) error {
-	user, err := s.verified(ctx, id, address, password)
+func (s *Service) RemoveSecondFactor(ctx context.Context, id sessions.Identity, address string, shown Reauthentication) error {
+	user, err := s.verified(ctx, id, address, shown.Password)
 	if err != nil {
 		return err
 	}
 	if user.SecondFactor == "" {
 		return ErrNoSecondFactor
 	}
-	proof, err := s.prove(ctx, user, code)
+	proof, err := s.prove(ctx, user, shown.Code)
 	if err == nil {
 		err = s.store.RemoveSecondFactor(ctx, id, s.now(), user, proof)
 	}
 	if err != nil {
 		return err
 	}
-	s.codeAccepted(ctx, user.ID)
+	s.codeAccepted(ctx, user.ID, proof)
 	return nil
 }
 
@@ -189,9 +193,12 @@ func (s *Service) SecondFactorStatus(ctx context.Context, id sessions.Identity) 
 	return s.store.SecondFactorStatus(ctx, id, s.now())
 }
 
-// prove checks a code of the user's second factor, or recognizes a recovery code. Whether it was used
-// before is for the store to say.
+// prove checks a code of the user's second factor, or recognizes a recovery code; of a user without one it
+// asks nothing. Whether it was used before is for the store to say.
 func (s *Service) prove(ctx context.Context, user User, code string) (Proof, error) {
+	if user.SecondFactor == "" {
+		return Proof{}, nil
+	}
 	if code == "" {
 		return Proof{}, ErrCodeRequired
 	}
@@ -214,7 +221,10 @@ func (s *Service) prove(ctx context.Context, user User, code string) (Proof, err
 
 // codeAccepted forgets the codes of the user that were counted. What the code was for is committed by now, so
 // that an error must not look as if it were not: recovery codes would be lost.
-func (s *Service) codeAccepted(ctx context.Context, user string) {
+func (s *Service) codeAccepted(ctx context.Context, user string, proof Proof) {
+	if proof.empty() {
+		return
+	}
 	if err := s.limits.CodeAccepted(ctx, user); err != nil {
 		s.log.Warn("the codes of a user stay counted for up to an hour", "user", user, "error", err.Error())
 	}

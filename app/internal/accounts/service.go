@@ -30,8 +30,13 @@ type Store interface {
 	CreateUser(context.Context, User, envelope.StoredKey) error
 	UserByName(context.Context, string) (User, error)
 	UserBySession(ctx context.Context, id sessions.Identity, now time.Time) (User, error)
-	ReplacePassword(ctx context.Context, id sessions.Identity, now time.Time, oldHash string, user User) error
-	DeleteUser(ctx context.Context, id sessions.Identity, now time.Time, hash string) error
+	// ReplacePassword stores the user's new hash if the old one and the second factor are still those given, and
+	// ends the user's other sessions. Like DeleteUser it uses the proof up, which is there when the user has a
+	// second factor. Errors: sessions.ErrInvalid, ErrInvalidCode.
+	ReplacePassword(ctx context.Context, id sessions.Identity, now time.Time, oldHash string, user User, proof Proof) error
+	// DeleteUser deletes the user, if password hash and second factor are still those given. Errors:
+	// sessions.ErrInvalid, ErrInvalidCode.
+	DeleteUser(ctx context.Context, id sessions.Identity, now time.Time, user User, proof Proof) error
 	RehashPassword(ctx context.Context, oldHash string, user User) error
 	// CreateSession begins a session if the user's password hash and second factor are still those given, and
 	// uses the proof up, which is there when the user has a second factor.
@@ -182,12 +187,9 @@ func (s *Service) Login(ctx context.Context, address string, c Credentials) (ses
 
 // begin begins a session for a user whose password was right.
 func (s *Service) begin(ctx context.Context, user User, code string) (sessions.Session, error) {
-	var proof Proof
-	if user.SecondFactor != "" {
-		var err error
-		if proof, err = s.prove(ctx, user, code); err != nil {
-			return sessions.Session{}, err
-		}
+	proof, err := s.prove(ctx, user, code)
+	if err != nil {
+		return sessions.Session{}, err
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -204,9 +206,7 @@ func (s *Service) begin(ctx context.Context, user User, code string) (sessions.S
 	if err := s.store.CreateSession(ctx, session, user, proof); err != nil {
 		return sessions.Session{}, err
 	}
-	if user.SecondFactor != "" {
-		s.codeAccepted(ctx, user.ID)
-	}
+	s.codeAccepted(ctx, user.ID, proof)
 	return session, nil
 }
 

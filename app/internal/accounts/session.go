@@ -30,14 +30,26 @@ func (s *Service) Revoke(ctx context.Context, id sessions.Identity, session stri
 	return sessions.ErrNotFound
 }
 
+// Reauthentication is what a user who is signed in shows again for what a stolen token must not be enough for.
+type Reauthentication struct {
+	Password string
+	// Code is of the second factor, or a recovery code; empty: none.
+	Code string
+}
+
 // ChangePassword replaces the password and ends every other session of the user. Errors:
-// sessions.ErrInvalid; ErrInvalidCredentials when current is wrong; *InvalidError; ErrBusy.
-func (s *Service) ChangePassword(ctx context.Context, id sessions.Identity, address, current, replacement string) error {
+// sessions.ErrInvalid; ErrInvalidCredentials when the password shown is wrong; ErrCodeRequired,
+// ErrInvalidCode; *InvalidError; ErrBusy.
+func (s *Service) ChangePassword(ctx context.Context, id sessions.Identity, address string, shown Reauthentication, replacement string) error {
 	replacement, err := s.newPassword(replacement)
 	if err != nil {
 		return err
 	}
-	user, err := s.verified(ctx, id, address, current)
+	user, err := s.verified(ctx, id, address, shown.Password)
+	if err != nil {
+		return err
+	}
+	proof, err := s.prove(ctx, user, shown.Code)
 	if err != nil {
 		return err
 	}
@@ -45,17 +57,30 @@ func (s *Service) ChangePassword(ctx context.Context, id sessions.Identity, addr
 	if user.PasswordHash, user.PepperID, err = s.hasher.Hash(ctx, user.ID, replacement); err != nil {
 		return err
 	}
-	return s.store.ReplacePassword(ctx, id, s.now(), oldHash, user)
+	if err := s.store.ReplacePassword(ctx, id, s.now(), oldHash, user, proof); err != nil {
+		return err
+	}
+	s.codeAccepted(ctx, user.ID, proof)
+	return nil
 }
 
-// DeleteAccount removes the user and everything of the user's, without decrypting any of it. Errors:
-// sessions.ErrInvalid; ErrInvalidCredentials when the password is wrong; ErrBusy.
-func (s *Service) DeleteAccount(ctx context.Context, id sessions.Identity, address, password string) error {
-	user, err := s.verified(ctx, id, address, password)
+// DeleteAccount removes the user and everything of the user's, without decrypting any of it but the seed of
+// the second factor. Errors: sessions.ErrInvalid; ErrInvalidCredentials when the password is wrong;
+// ErrCodeRequired, ErrInvalidCode; ErrBusy.
+func (s *Service) DeleteAccount(ctx context.Context, id sessions.Identity, address string, shown Reauthentication) error {
+	user, err := s.verified(ctx, id, address, shown.Password)
 	if err != nil {
 		return err
 	}
-	return s.store.DeleteUser(ctx, id, s.now(), user.PasswordHash)
+	proof, err := s.prove(ctx, user, shown.Code)
+	if err != nil {
+		return err
+	}
+	if err := s.store.DeleteUser(ctx, id, s.now(), user, proof); err != nil {
+		return err
+	}
+	s.codeAccepted(ctx, user.ID, proof)
+	return nil
 }
 
 // User is whose session it is. Errors: sessions.ErrInvalid.

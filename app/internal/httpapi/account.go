@@ -7,18 +7,27 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/securenotes/securenotes/app/internal/accounts"
 	"github.com/securenotes/securenotes/app/internal/notes"
 )
+
+// reauthentication is the body of calls that ask for nothing but password and second factor again.
+type reauthentication struct {
+	Password string `json:"password"`
+	Code     string `json:"code"`
+}
 
 func (h *handlers) changePassword(c *gin.Context) {
 	var body struct {
 		CurrentPassword string `json:"current_password"`
 		NewPassword     string `json:"new_password"`
+		Code            string `json:"code"`
 	}
 	if !decode(c, &body) {
 		return
 	}
-	if err := h.Accounts.ChangePassword(c.Request.Context(), identity(c), c.ClientIP(), body.CurrentPassword, body.NewPassword); err != nil {
+	shown := accounts.Reauthentication{Password: body.CurrentPassword, Code: body.Code}
+	if err := h.Accounts.ChangePassword(c.Request.Context(), identity(c), c.ClientIP(), shown, body.NewPassword); err != nil {
 		h.failReauthentication(c, err)
 		return
 	}
@@ -58,15 +67,13 @@ func (h *handlers) revokeSession(c *gin.Context) {
 	c.JSON(http.StatusOK, gin.H{"message": "Session revoked"})
 }
 
-// deleteAccount asks for the password again, because it cannot be undone.
+// deleteAccount asks for password and second factor again, because it cannot be undone.
 func (h *handlers) deleteAccount(c *gin.Context) {
-	var body struct {
-		Password string `json:"password"`
-	}
+	var body reauthentication
 	if !decode(c, &body) {
 		return
 	}
-	if err := h.Accounts.DeleteAccount(c.Request.Context(), identity(c), c.ClientIP(), body.Password); err != nil {
+	if err := h.Accounts.DeleteAccount(c.Request.Context(), identity(c), c.ClientIP(), accounts.Reauthentication(body)); err != nil {
 		h.failReauthentication(c, err)
 		return
 	}

@@ -4,6 +4,8 @@ import (
 	"net/http"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/securenotes/securenotes/app/internal/accounts"
 )
 
 func (h *handlers) secondFactorStatus(c *gin.Context) {
@@ -46,14 +48,11 @@ func (h *handlers) confirmSecondFactor(c *gin.Context) {
 }
 
 func (h *handlers) removeSecondFactor(c *gin.Context) {
-	var body struct {
-		Password string `json:"password"`
-		Code     string `json:"code"`
-	}
+	var body reauthentication
 	if !decode(c, &body) {
 		return
 	}
-	if err := h.Accounts.RemoveSecondFactor(c.Request.Context(), identity(c), c.ClientIP(), body.Password, body.Code); err != nil {
+	if err := h.Accounts.RemoveSecondFactor(c.Request.Context(), identity(c), c.ClientIP(), accounts.Reauthentication(body)); err != nil {
 		h.failReauthentication(c, err)
 		return
 	}

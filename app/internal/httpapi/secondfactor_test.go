@@ -206,3 +206,40 @@ func TestCodesStayCounted(t *testing.T) {
 		}
 	})
 }
+
+// TestSecondFactorIsAskedForAgain: who has a second factor changes the password and deletes the account with a
+// code, which is used up by it and by nothing that was refused.
+func TestSecondFactorIsAskedForAgain(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token, app, recovery := enrol(t, s)
+		change := func(current, replacement, code string) answer {
+			return s.call(t, "POST", "/api/auth/password", token,
+				`{"current_password":"`+current+`","new_password":"`+replacement+`","code":"`+code+`"}`)
+		}
+		remove := func(code string) answer {
+			return s.call(t, "DELETE", "/api/account", token, `{"password":"a fourth fine password","code":"`+code+`"}`)
+		}
+		const first, second, third, fourth = "correct horse battery", "another fine password", "a third fine password", "a fourth fine password"
+
+		s.call(t, "POST", "/api/auth/password", token, `{"current_password":"`+first+`","new_password":"`+second+`"}`).
+			want(t, "change without a code", 403, "Second factor code required")
+		change(first, second, app.wrong(t)).want(t, "change with a wrong code", 403, "Invalid code")
+		change(first, second, strings.Repeat("A", 26)).want(t, "change with a wrong recovery code", 403, "Invalid code")
+		change("wrong horse battery", second, app.code(t, 0)).want(t, "change with a wrong password", 403, "Invalid credentials")
+		change(first, "short", app.code(t, 0)).want(t, "change to a password that is refused", 400, "")
+		change(first, second, app.code(t, 0)).want(t, "change", 200, "")
+		change(second, third, app.code(t, 0)).want(t, "change with a code that was used", 403, "Invalid code")
+		change(second, third, recovery[0]).want(t, "change with a recovery code", 200, "")
+		change(third, fourth, recovery[0]).want(t, "change with the same one", 403, "Invalid code")
+		app.next()
+		change(third, fourth, app.code(t, 0)).want(t, "change with a new code", 200, "")
+
+		s.call(t, "DELETE", "/api/account", token, `{"password":"`+fourth+`"}`).want(t, "delete without a code", 403, "Second factor code required")
+		remove(app.code(t, 0)).want(t, "delete with a code that was used", 403, "Invalid code")
+		s.call(t, "GET", "/api/notes", token, "").want(t, "the account is there", 200, "")
+		app.next()
+		remove(app.code(t, 0)).want(t, "delete", 200, "")
+		s.call(t, "GET", "/api/notes", token, "").want(t, "afterwards", 401, "Invalid token")
+	})
+}

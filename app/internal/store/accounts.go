@@ -66,17 +66,22 @@ func (s *Store) UserBySession(ctx context.Context, id sessions.Identity, now tim
 }
 
 // ReplacePassword stores the user's new hash and ends the user's other sessions, if the session
-// lives and the hash is still the old one. Errors: sessions.ErrInvalid.
-func (s *Store) ReplacePassword(ctx context.Context, id sessions.Identity, now time.Time, oldHash string, user accounts.User) error {
+// lives and the hash and the second factor are still those that were verified. The proof is used up with it.
+// Errors: sessions.ErrInvalid, accounts.ErrInvalidCode.
+func (s *Store) ReplacePassword(ctx context.Context, id sessions.Identity, now time.Time, oldHash string, user accounts.User, proof accounts.Proof) error {
 	return s.transact(ctx, func(tx queryer) error {
 		changed, err := s.execIn(ctx, tx, `UPDATE users SET password_hash = $3, pepper_id = $4 WHERE id = $1 AND password_hash = $6
+			AND second_factor IS NOT DISTINCT FROM $7
 			AND EXISTS (SELECT 1 FROM sessions s WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $5)`,
-			id.Owner, id.Session, user.PasswordHash, user.PepperID, micros(now), oldHash)
+			id.Owner, id.Session, user.PasswordHash, user.PepperID, micros(now), oldHash, nullable(user.SecondFactor))
 		if err != nil {
 			return err
 		}
 		if changed == 0 {
 			return sessions.ErrInvalid
+		}
+		if err := s.useProof(ctx, tx, user, proof); err != nil {
+			return err
 		}
 		_, err = s.execIn(ctx, tx, "DELETE FROM sessions WHERE owner = $1 AND id <> $2", id.Owner, id.Session)
 		return err
@@ -91,8 +96,9 @@ func (s *Store) RehashPassword(ctx context.Context, oldHash string, user account
 }
 
 // DeleteUser deletes the user and everything of the user's, if the session lives and the password's
-// hash is the one given. Nothing is decrypted. Errors: sessions.ErrInvalid.
-func (s *Store) DeleteUser(ctx context.Context, id sessions.Identity, now time.Time, hash string) error {
+// hash and the second factor are those that were verified. The proof is used up with it. Nothing is
+// decrypted. Errors: sessions.ErrInvalid, accounts.ErrInvalidCode.
+func (s *Store) DeleteUser(ctx context.Context, id sessions.Identity, now time.Time, user accounts.User, proof accounts.Proof) error {
 	tables, _, err := s.SealedColumns(ctx)
 	if err != nil {
 		return err
@@ -100,11 +106,15 @@ func (s *Store) DeleteUser(ctx context.Context, id sessions.Identity, now time.T
 	return s.transact(ctx, func(tx queryer) error {
 		var owner string
 		err := s.rowIn(ctx, tx, `SELECT u.id FROM users u JOIN sessions s ON s.owner = u.id AND s.id = $2 AND s.expires_at > $3
-			WHERE u.id = $1 AND u.password_hash = $4`+s.dialect.lockExclusive(), []any{id.Owner, id.Session, micros(now), hash}, &owner)
+			WHERE u.id = $1 AND u.password_hash = $4 AND u.second_factor IS NOT DISTINCT FROM $5`+s.dialect.lockExclusive(),
+			[]any{id.Owner, id.Session, micros(now), user.PasswordHash, nullable(user.SecondFactor)}, &owner)
 		if errors.Is(err, sql.ErrNoRows) {
 			return sessions.ErrInvalid
 		}
 		if err != nil {
+			return err
+		}
+		if err := s.useProof(ctx, tx, user, proof); err != nil {
 			return err
 		}
 		// The sessions first, so that no write begins any more; then what is sealed; then its keys.
@@ -135,7 +145,7 @@ func (s *Store) CreateSession(ctx context.Context, session sessions.Session, use
 		return s.again(ctx, func() error { return s.createSessionIn(ctx, s.db, session, user) })
 	}
 	return s.transact(ctx, func(tx queryer) error {
-		if err := s.useProof(ctx, tx, user.ID, user.SecondFactor, proof); err != nil {
+		if err := s.useProof(ctx, tx, user, proof); err != nil {
 			return err
 		}
 		return s.createSessionIn(ctx, tx, session, user)

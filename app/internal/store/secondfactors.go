@@ -65,7 +65,7 @@ func (s *Store) ConfirmSecondFactor(ctx context.Context, id sessions.Identity, n
 		if err := s.setSecondFactor(ctx, tx, id, now, "", factor); err != nil {
 			return err
 		}
-		if err := s.useProof(ctx, tx, id.Owner, factor, proof); err != nil {
+		if err := s.useProof(ctx, tx, accounts.User{ID: id.Owner, SecondFactor: factor}, proof); err != nil {
 			return err
 		}
 		if _, err := s.execIn(ctx, tx, "DELETE FROM recovery_codes WHERE owner = $1", id.Owner); err != nil {
@@ -87,7 +87,7 @@ func (s *Store) RemoveSecondFactor(ctx context.Context, id sessions.Identity, no
 		if err := s.setSecondFactor(ctx, tx, id, now, user.SecondFactor, ""); err != nil {
 			return err
 		}
-		if err := s.useProof(ctx, tx, id.Owner, user.SecondFactor, proof); err != nil {
+		if err := s.useProof(ctx, tx, user, proof); err != nil {
 			return err
 		}
 		for _, statement := range []string{"DELETE FROM second_factors WHERE owner = $1", "DELETE FROM recovery_codes WHERE owner = $1"} {
@@ -111,18 +111,22 @@ func (s *Store) setSecondFactor(ctx context.Context, tx queryer, id sessions.Ide
 	return err
 }
 
-// useProof accepts a proof that has not been used: the steps of codes only grow, a recovery code goes.
-func (s *Store) useProof(ctx context.Context, tx queryer, owner, factor string, proof accounts.Proof) error {
+// useProof accepts a proof of the user's second factor, if there is one, that has not been used: the steps of
+// codes only grow, a recovery code goes.
+func (s *Store) useProof(ctx context.Context, tx queryer, user accounts.User, proof accounts.Proof) error {
+	if user.SecondFactor == "" {
+		return nil
+	}
 	if proof.Step > 0 {
 		changed, err := s.execIn(ctx, tx, "UPDATE second_factors SET last_step = $3 WHERE owner = $1 AND id = $2 AND last_step < $3",
-			owner, factor, proof.Step)
+			user.ID, user.SecondFactor, proof.Step)
 		if err == nil && changed == 0 {
 			err = accounts.ErrInvalidCode
 		}
 		return err
 	}
 	for _, digest := range proof.Recovery {
-		changed, err := s.execIn(ctx, tx, "DELETE FROM recovery_codes WHERE owner = $1 AND digest = $2", owner, digest)
+		changed, err := s.execIn(ctx, tx, "DELETE FROM recovery_codes WHERE owner = $1 AND digest = $2", user.ID, digest)
 		if err != nil || changed > 0 {
 			return err
 		}

@@ -422,7 +422,7 @@ func TestSealedColumnsAreFoundInTheSchema(t *testing.T) {
 }
 
 // TestLoginDoesNotOvertakeASecondFactor: a login that read the user before the factor was confirmed begins no
-// session, and none that it began before is left.
+// session, and none that it began before is left; a password change and a deletion change nothing.
 func TestLoginDoesNotOvertakeASecondFactor(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		db := open(t)
@@ -450,6 +450,12 @@ func TestLoginDoesNotOvertakeASecondFactor(t *testing.T) {
 		}
 		if err := login(user, accounts.Proof{}); !errors.Is(err, accounts.ErrInvalidCredentials) {
 			t.Errorf("a login that read the user before: %v", err)
+		}
+		if err := db.ReplacePassword(ctx, f.id, now, user.PasswordHash, user, accounts.Proof{}); !errors.Is(err, sessions.ErrInvalid) {
+			t.Errorf("a password change that read the user before: %v", err)
+		}
+		if err := db.DeleteUser(ctx, f.id, now, user, accounts.Proof{}); !errors.Is(err, sessions.ErrInvalid) {
+			t.Errorf("a deletion that read the user before: %v", err)
 		}
 		user.SecondFactor = factor.ID
 		for what, proof := range map[string]accounts.Proof{

@@ -104,7 +104,7 @@ func (s *Service) Register(ctx context.Context, username, password string) error
 	if err != nil {
 		return err
 	}
-	if password, err = s.newPassword(password); err != nil {
+	if password, err = s.newPassword(username, password); err != nil {
 		return err
 	}
 	// Asked before the costly hash; the unique index has the last word.
@@ -254,13 +254,17 @@ func canonicalPassword(password string) (string, error) {
 	return mapped, nil
 }
 
-func (s *Service) newPassword(password string) (string, error) {
+// newPassword is the canonical form of a password that may be the user's. Errors: *InvalidError.
+func (s *Service) newPassword(username, password string) (string, error) {
 	if utf8.RuneCountInString(password) < s.minPassword {
 		return "", &InvalidError{fmt.Sprintf("Password must be at least %d characters", s.minPassword)}
 	}
 	canonical, err := canonicalPassword(password)
-	if err == nil && isCommon(canonical) {
-		err = &InvalidError{"Password is one of the most common ones, choose another"}
+	if err != nil {
+		return "", err
 	}
-	return canonical, err
+	if isCommon(canonical) {
+		return "", &InvalidError{"Password is one of the most common ones, choose another"}
+	}
+	return canonical, checkContextWords(canonical, username)
 }

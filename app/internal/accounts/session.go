@@ -41,12 +41,11 @@ type Reauthentication struct {
 // sessions.ErrInvalid; ErrInvalidCredentials when the password shown is wrong; ErrCodeRequired,
 // ErrInvalidCode; *InvalidError; ErrBusy.
 func (s *Service) ChangePassword(ctx context.Context, id sessions.Identity, address string, shown Reauthentication, replacement string) error {
-	replacement, err := s.newPassword(replacement)
+	user, err := s.verified(ctx, id, address, shown.Password)
 	if err != nil {
 		return err
 	}
-	user, err := s.verified(ctx, id, address, shown.Password)
-	if err != nil {
+	if replacement, err = s.newPassword(user.Username, replacement); err != nil {
 		return err
 	}
 	proof, err := s.prove(ctx, user, shown.Code)

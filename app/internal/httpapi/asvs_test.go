@@ -129,7 +129,7 @@ func TestAnswersSayWhatTheyAre(t *testing.T) {
 }
 
 // TestPasswordIsTakenAsItIs: nothing is trimmed, cut or folded; no kind of character is demanded; common
-// ones are refused when an account is made, too.
+// ones, and those with the username in them, are refused when an account is made, too.
 func TestPasswordIsTakenAsItIs(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -148,6 +148,8 @@ func TestPasswordIsTakenAsItIs(t *testing.T) {
 		}
 		s.login(t, "user6", strings.Repeat("x", 255)).want(t, "cut by one", 401, "Invalid credentials")
 		register("bob", "ILoveYou1").want(t, "a common one", 400, "Password is one of the most common ones, choose another")
+		register("Robert", "for robert only").want(t, "the username in it", 400, "Password must not contain the username, which is tried first")
+		register("bob", "My SecureNotes 1").want(t, "the service in it", 400, "Password must not contain securenotes, the name of the service, which is tried first")
 	})
 }
 

@@ -69,7 +69,25 @@ type Proof struct {
 	Recovery []string
 }
 
-func (p Proof) empty() bool { return p.Step == 0 && len(p.Recovery) == 0 }
+func (p Proof) factor() Factor {
+	switch {
+	case p.Step > 0:
+		return FactorTOTP
+	case len(p.Recovery) > 0:
+		return FactorRecovery
+	}
+	return FactorNone
+}
+
+// Factor is what a user has shown besides the password, as the audit log says it.
+type Factor string
+
+// The factors.
+const (
+	FactorNone     Factor = ""
+	FactorTOTP     Factor = "totp"
+	FactorRecovery Factor = "recovery"
+)
 
 // SecondFactorStatus is what a user may know of the own second factor.
 type SecondFactorStatus struct {
@@ -222,7 +240,7 @@ func (s *Service) prove(ctx context.Context, user User, code string) (Proof, err
 // codeAccepted forgets the codes of the user that were counted. What the code was for is committed by now, so
 // that an error must not look as if it were not: recovery codes would be lost.
 func (s *Service) codeAccepted(ctx context.Context, user string, proof Proof) {
-	if proof.empty() {
+	if proof.factor() == FactorNone {
 		return
 	}
 	if err := s.limits.CodeAccepted(ctx, user); err != nil {

@@ -137,10 +137,17 @@ type Credentials struct {
 	Code string
 }
 
+// Login is a session that has begun.
+type Login struct {
+	sessions.Session
+	// Factor is the second factor that was used.
+	Factor Factor
+}
+
 // Login begins a session for whoever asks from the address. Errors: ErrInvalidCredentials, whatever
 // is wrong with them; ErrCodeRequired and ErrInvalidCode, when the password is right; ErrBusy; those of
 // LoginLimits.
-func (s *Service) Login(ctx context.Context, address string, c Credentials) (sessions.Session, error) {
+func (s *Service) Login(ctx context.Context, address string, c Credentials) (Login, error) {
 	// A name or password that no account can have takes the same way as an unknown one.
 	username := c.Username
 	name, errName := canonicalUsername(username)
@@ -149,14 +156,14 @@ func (s *Service) Login(ctx context.Context, address string, c Credentials) (ses
 	}
 	// Before the wait for a processor, so that who is limited costs next to nothing.
 	if err := s.limits.Check(ctx, address, username); err != nil {
-		return sessions.Session{}, err
+		return Login{}, err
 	}
 	secret, errPassword := canonicalPassword(c.Password)
 	var user *User
 	if errName == nil && errPassword == nil {
 		found, err := s.store.UserByName(ctx, name)
 		if err != nil && !errors.Is(err, ErrNotFound) {
-			return sessions.Session{}, err
+			return Login{}, err
 		}
 		if err == nil {
 			user = &found
@@ -166,34 +173,34 @@ func (s *Service) Login(ctx context.Context, address string, c Credentials) (ses
 		// And again when its turn has come: of many that began at once, those before have failed by now.
 		return s.limits.Check(ctx, address, username)
 	})
-	var session sessions.Session
+	var login Login
 	if err == nil {
-		session, err = s.begin(ctx, *user, c.Code)
+		login, err = s.begin(ctx, *user, c.Code)
 	}
 	if errors.Is(err, ErrInvalidCredentials) || errors.Is(err, ErrInvalidCode) {
 		// Even when the client is gone: a client that hangs up is no reason not to count.
 		if errCount := s.limits.Failed(context.WithoutCancel(ctx), address, username); errCount != nil {
-			return sessions.Session{}, errCount
+			return Login{}, errCount
 		}
 	}
 	if err != nil {
-		return sessions.Session{}, err
+		return Login{}, err
 	}
 	if s.hasher.Outdated(*user) {
 		s.rehash(ctx, *user, secret)
 	}
-	return session, nil
+	return login, nil
 }
 
 // begin begins a session for a user whose password was right.
-func (s *Service) begin(ctx context.Context, user User, code string) (sessions.Session, error) {
+func (s *Service) begin(ctx context.Context, user User, code string) (Login, error) {
 	proof, err := s.prove(ctx, user, code)
 	if err != nil {
-		return sessions.Session{}, err
+		return Login{}, err
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
-		return sessions.Session{}, fmt.Errorf("session id: %w", err)
+		return Login{}, fmt.Errorf("session id: %w", err)
 	}
 	// Whole seconds, as the token has them.
 	now := s.now().Truncate(time.Second)
@@ -204,10 +211,10 @@ func (s *Service) begin(ctx context.Context, user User, code string) (sessions.S
 	// With what was verified: a password that was changed meanwhile begins no session, and a second factor
 	// that was confirmed meanwhile is asked for.
 	if err := s.store.CreateSession(ctx, session, user, proof); err != nil {
-		return sessions.Session{}, err
+		return Login{}, err
 	}
 	s.codeAccepted(ctx, user.ID, proof)
-	return session, nil
+	return Login{Session: session, Factor: proof.factor()}, nil
 }
 
 // rehash makes the hash anew while the password is at hand. It is a courtesy: when it does not succeed,

@@ -41,6 +41,8 @@ type Event struct {
 	// Username is a digest of the name that was tried, where the user is not known: people now and
 	// then type a password there.
 	Username string `json:"username_sha256,omitempty"`
+	// Factor is the second factor that a login was made with, totp or recovery.
+	Factor string `json:"factor,omitempty"`
 	// Object is the id of the note or session that was acted on.
 	Object    string `json:"object,omitempty"`
 	Address   string `json:"address,omitempty"`

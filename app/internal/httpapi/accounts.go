@@ -40,20 +40,21 @@ func (h *handlers) login(c *gin.Context) {
 		return
 	}
 	c.Set(auditUsernameKey, body.Username)
-	session, err := h.Accounts.Login(c.Request.Context(), c.ClientIP(), accounts.Credentials{
+	login, err := h.Accounts.Login(c.Request.Context(), c.ClientIP(), accounts.Credentials{
 		Username: body.Username, Password: body.Password, Code: body.Code,
 	})
 	if err != nil {
 		h.failWith(c, err)
 		return
 	}
-	c.Set(auditUserKey, session.Owner)
-	token, err := h.Tokens.Encode(session)
+	c.Set(auditUserKey, login.Owner)
+	c.Set(auditFactorKey, string(login.Factor))
+	token, err := h.Tokens.Encode(login.Session)
 	if err != nil {
 		h.failWith(c, err)
 		return
 	}
-	c.JSON(http.StatusOK, gin.H{"token": token, "expires_at": session.ExpiresAt.UTC().Format(time.RFC3339)})
+	c.JSON(http.StatusOK, gin.H{"token": token, "expires_at": login.ExpiresAt.UTC().Format(time.RFC3339)})
 }
 
 func (h *handlers) logout(c *gin.Context) {

@@ -15,6 +15,7 @@ const (
 	auditUserKey     = "audit-user"
 	auditUsernameKey = "audit-username"
 	auditObjectKey   = "audit-object"
+	auditFactorKey   = "audit-factor"
 )
 
 // actions names what each route does. A route that is not here touches no data and no credentials.
@@ -53,7 +54,7 @@ func (h *handlers) audited(c *gin.Context) {
 	}
 	e := audit.Event{
 		Action: action, Outcome: auditOutcome(c.Writer.Status()), Status: c.Writer.Status(),
-		User: c.GetString(auditUserKey), Object: c.GetString(auditObjectKey),
+		User: c.GetString(auditUserKey), Object: c.GetString(auditObjectKey), Factor: c.GetString(auditFactorKey),
 		Address: c.ClientIP(), RequestID: c.GetString(requestIDKey),
 	}
 	if value, ok := c.Get(identityKey); ok {

@@ -59,3 +59,32 @@ func TestAuditLines(t *testing.T) {
 		}
 	})
 }
+
+// TestLoginsNameTheirFactor: the line of a login says which second factor it was made with, and nothing
+// where there was none, or where it was refused.
+func TestLoginsNameTheirFactor(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		_, app, recovery := enrol(t, s) // with a login without one
+		const password = "correct horse battery"
+		s.login(t, "alice", password).want(t, "no code", 401, "")
+		s.loginWith(t, "alice", password, app.wrong(t), "192.0.2.1").want(t, "a wrong code", 401, "")
+		s.loginWith(t, "alice", password, app.code(t, 0), "192.0.2.2").want(t, "a code", 200, "")
+		s.loginWith(t, "alice", password, recovery[0], "192.0.2.3").want(t, "a recovery code", 200, "")
+		var got []string
+		for text := range strings.Lines(s.trail.String()) {
+			var r audit.Record
+			if err := json.Unmarshal([]byte(text), &r); err != nil {
+				t.Fatalf("%v: %s", err, text)
+			}
+			if r.Action == "session.login" {
+				got = append(got, r.Outcome+" "+r.Factor)
+			} else if r.Factor != "" {
+				t.Errorf("a factor where there is no login: %s", text)
+			}
+		}
+		if diff := cmp.Diff([]string{"success ", "denied ", "denied ", "success totp", "success recovery"}, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}

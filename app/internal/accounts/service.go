@@ -39,7 +39,8 @@ type Store interface {
 	DeleteUser(ctx context.Context, id sessions.Identity, now time.Time, user User, proof Proof) error
 	RehashPassword(ctx context.Context, oldHash string, user User) error
 	// CreateSession begins a session if the user's password hash and second factor are still those given, and
-	// uses the proof up, which is there when the user has a second factor.
+	// uses the proof up, which is there when the user has a second factor. It ends the user's oldest sessions
+	// where there would be more than MaxSessions.
 	CreateSession(ctx context.Context, session sessions.Session, user User, proof Proof) error
 	Sessions(ctx context.Context, id sessions.Identity, now time.Time) ([]sessions.Session, error)
 	RevokeSession(ctx context.Context, id sessions.Identity, now time.Time, session string) (bool, error)

@@ -7,6 +7,9 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
+// MaxSessions is how many live sessions a user may have; a login that would begin one more ends the oldest.
+const MaxSessions = 100
+
 // Logout ends the session.
 func (s *Service) Logout(ctx context.Context, id sessions.Identity) error {
 	return s.store.DeleteSession(ctx, id)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,6 +62,33 @@ func TestSessions(t *testing.T) {
 		s.call(t, "GET", "/api/notes", other, "").want(t, "revoked", 401, "Invalid token")
 		s.call(t, "DELETE", "/api/auth/sessions/"+id, token, "").want(t, "revoke again", 404, "Session not found")
 		s.call(t, "DELETE", "/api/auth/sessions/x", token, "").want(t, "no id", 404, "Session not found")
+	})
+}
+
+// TestSessionsAreBounded: a user has 100 sessions at the most, also when many begin at once; the oldest end.
+func TestSessionsAreBounded(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		bob := s.signIn(t, "bob")
+		oldest := s.signIn(t, "alice")
+		token := ""
+		for range 99 {
+			a := s.login(t, "alice", "correct horse battery")
+			a.want(t, "login", 200, "")
+			token = a.body["token"].(string)
+		}
+		s.call(t, "GET", "/api/notes", oldest, "").want(t, "the oldest of 100", 200, "")
+		s.login(t, "alice", "correct horse battery").want(t, "one more", 200, "")
+		s.call(t, "GET", "/api/notes", oldest, "").want(t, "the oldest of 101", 401, "Invalid token")
+		var logins sync.WaitGroup
+		for range 8 {
+			logins.Go(func() { s.login(t, "alice", "correct horse battery").want(t, "login", 200, "") })
+		}
+		logins.Wait()
+		if list := s.call(t, "GET", "/api/auth/sessions", token, "").body["sessions"].([]any); len(list) != 100 {
+			t.Errorf("%d sessions, want 100", len(list))
+		}
+		s.call(t, "GET", "/api/notes", bob, "").want(t, "another user", 200, "")
 	})
 }
 

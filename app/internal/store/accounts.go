@@ -138,28 +138,29 @@ func (s *Store) DeleteUser(ctx context.Context, id sessions.Identity, now time.T
 
 // CreateSession begins a session, if the user's password hash and second factor are still those that were
 // verified: whoever changes a password must find no session of the old one afterwards, and whoever confirms a
-// second factor none that was begun without it. The proof is used up with it. Errors:
-// accounts.ErrInvalidCredentials, accounts.ErrInvalidCode.
+// second factor none that was begun without it. The proof is used up with it, and the user's oldest sessions
+// end where there would be more than accounts.MaxSessions. Errors: accounts.ErrInvalidCredentials,
+// accounts.ErrInvalidCode.
 func (s *Store) CreateSession(ctx context.Context, session sessions.Session, user accounts.User, proof accounts.Proof) error {
-	if user.SecondFactor == "" {
-		return s.again(ctx, func() error { return s.createSessionIn(ctx, s.db, session, user) })
-	}
 	return s.transact(ctx, func(tx queryer) error {
+		// The user's row is the lock between two logins, so that each counts the other's session.
+		changed, err := s.execIn(ctx, tx, `INSERT INTO sessions (owner, id, created_at, expires_at)
+			SELECT u.id, $2, $3, $4 FROM users u WHERE u.id = $1 AND u.password_hash = $5 AND u.second_factor IS NOT DISTINCT FROM $6`+s.dialect.lockExclusive(),
+			session.Owner, session.Identity.Session, micros(session.CreatedAt), micros(session.ExpiresAt), user.PasswordHash, nullable(user.SecondFactor))
+		if err != nil {
+			return err
+		}
+		if changed == 0 {
+			return accounts.ErrInvalidCredentials
+		}
 		if err := s.useProof(ctx, tx, user, proof); err != nil {
 			return err
 		}
-		return s.createSessionIn(ctx, tx, session, user)
+		_, err = s.execIn(ctx, tx, `DELETE FROM sessions WHERE owner = $1 AND id <> $2 AND (created_at, id) <
+			(SELECT created_at, id FROM sessions WHERE owner = $1 AND expires_at > $3 ORDER BY created_at DESC, id DESC LIMIT 1 OFFSET $4)`,
+			session.Owner, session.Identity.Session, micros(session.CreatedAt), accounts.MaxSessions-1)
+		return err
 	})
-}
-
-func (s *Store) createSessionIn(ctx context.Context, q queryer, session sessions.Session, user accounts.User) error {
-	changed, err := s.execIn(ctx, q, `INSERT INTO sessions (owner, id, created_at, expires_at)
-		SELECT u.id, $2, $3, $4 FROM users u WHERE u.id = $1 AND u.password_hash = $5 AND u.second_factor IS NOT DISTINCT FROM $6`+s.dialect.lockShared(),
-		session.Owner, session.Identity.Session, micros(session.CreatedAt), micros(session.ExpiresAt), user.PasswordHash, nullable(user.SecondFactor))
-	if err == nil && changed == 0 {
-		err = accounts.ErrInvalidCredentials
-	}
-	return err
 }
 
 // Sessions lists the user's live sessions, newest first. Errors: sessions.ErrInvalid.

@@ -3,10 +3,12 @@ package testenv
 import (
 	"context"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -100,13 +102,18 @@ func (p *process) tail() string {
 	return string(raw)
 }
 
-// freePort asks the kernel for a port of loopback that is free now.
+// freePort is a port of loopback that is free now. It is below those that the kernel gives to outgoing
+// connections, of which a test makes many: one of them could take the port before the server does.
 func freePort(t testing.TB) int {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := 20_000 + rand.IntN(12_000)
+		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			_ = listener.Close()
+			return port
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port of loopback from 20000 to 31999 is free")
+	return 0
 }

@@ -16,7 +16,9 @@ const hub = "https://registry-1.docker.io/v2/"
 
 // Answers asks Docker Hub for its API version. Anything but a registry's answer, such as a proxy's
 // refusal or a captive portal's page, counts as none.
-func Answers(ctx context.Context) (yes bool, why string) {
+func Answers(ctx context.Context) (yes bool, why string) { return answers(ctx, hub) }
+
+func answers(ctx context.Context, hub string) (yes bool, why string) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, hub, nil)

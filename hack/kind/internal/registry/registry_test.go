@@ -1,0 +1,40 @@
+package registry
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// TestAnswers: only a registry counts as one, also when it asks for a login first, as Docker Hub does.
+func TestAnswers(t *testing.T) {
+	serve := func(status int, header string) string {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if header != "" {
+				w.Header().Set(header, "registry/2.0")
+			}
+			w.WriteHeader(status)
+		}))
+		t.Cleanup(server.Close)
+		return server.URL + "/v2/"
+	}
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	for name, tc := range map[string]struct {
+		url string
+		yes bool
+		why string
+	}{
+		"open registry":       {serve(http.StatusOK, "Docker-Distribution-Api-Version"), true, "answers"},
+		"registry with login": {serve(http.StatusUnauthorized, "Docker-Distribution-Api-Version"), true, "answers"},
+		"proxy that refuses":  {serve(http.StatusForbidden, ""), false, "no registry"},
+		"captive portal":      {serve(http.StatusOK, ""), false, "no registry"},
+		"nobody":              {gone.URL + "/v2/", false, "does not answer"},
+	} {
+		if yes, why := answers(context.Background(), tc.url); yes != tc.yes || !strings.Contains(why, tc.why) {
+			t.Errorf("%s: %v, %q; want %v, %q", name, yes, why, tc.yes, tc.why)
+		}
+	}
+}

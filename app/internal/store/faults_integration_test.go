@@ -5,13 +5,10 @@ package store_test
 import (
 	"context"
 	"errors"
-	"io"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,74 +22,16 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// link is the network between the service and its database: it can lose an answer, or hold all back.
-type link struct {
-	listener net.Listener
-	target   string
-	// lose counts answers down; the one that reaches zero is lost, with its connection.
-	lose atomic.Int32
-	held atomic.Pointer[chan struct{}]
-}
-
-func newLink(t *testing.T, target string) *link {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &link{listener: listener, target: target}
-	t.Cleanup(func() { _ = listener.Close() })
-	go func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go l.carry(client)
-		}
-	}()
-	return l
-}
-
-func (l *link) carry(client net.Conn) {
-	defer client.Close()
-	server, err := net.Dial("tcp", l.target)
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	go func() {
-		_, _ = io.Copy(server, client)
-		_ = server.Close()
-	}()
-	buffer := make([]byte, 64<<10)
-	for {
-		n, err := server.Read(buffer)
-		if err != nil {
-			return
-		}
-		if held := l.held.Load(); held != nil {
-			<-*held
-		}
-		if l.lose.Load() > 0 && l.lose.Add(-1) == 0 {
-			return // the server has done what it was asked, and nobody hears of it
-		}
-		if _, err := client.Write(buffer[:n]); err != nil {
-			return
-		}
-	}
-}
-
 // linked is a migrated store behind a link, and the server.
-func linked(t *testing.T) (*store.Store, *link, *testenv.Postgres) {
+func linked(t *testing.T) (*store.Store, *testenv.Link, *testenv.Postgres) {
 	t.Helper()
 	server := testenv.StartPostgres(t)
 	uri, err := url.Parse(server.CreateDatabase(t, "notes"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := newLink(t, uri.Host)
-	uri.Host = l.listener.Addr().String()
+	l := testenv.NewLink(t, uri.Host)
+	uri.Host = l.Address()
 	uriFile := filepath.Join(t.TempDir(), "uri")
 	if err := os.WriteFile(uriFile, []byte(uri.String()), 0o600); err != nil {
 		t.Fatal(err)
@@ -114,7 +53,7 @@ func TestAnswerIsLost(t *testing.T) {
 	db, l, _ := linked(t)
 	user := newUser(t, db, "alice", 1)
 	count := 0
-	for lost := range int32(8) {
+	for lost := range 8 {
 		for name, create := range map[string]func(notes.Sealed) error{
 			"alone": func(n notes.Sealed) error { return db.CreateNote(ctx, user.id, now, n) },
 			"together": func(n notes.Sealed) error {
@@ -131,9 +70,9 @@ func TestAnswerIsLost(t *testing.T) {
 				continue // it is CreateNote that repeats
 			}
 			n := user.sealedNote()
-			l.lose.Store(lost)
+			l.LoseAnswer(lost)
 			err := create(n)
-			l.lose.Store(0)
+			l.LoseAnswer(0)
 			if err != nil {
 				t.Errorf("%s, answer %d lost: %v", name, lost, err)
 			}
@@ -152,24 +91,24 @@ func TestAnswerIsLost(t *testing.T) {
 func TestAnswerOfAChangeIsLost(t *testing.T) {
 	db, l, _ := linked(t)
 	user := newUser(t, db, "alice", 1)
-	for lost := range int32(3) {
+	for lost := range 3 {
 		n := user.sealedNote()
 		if err := db.CreateNote(ctx, user.id, now, n); err != nil {
 			t.Fatal(err)
 		}
 		n.Revision, n.Content = 2, sealedBytes('u')
-		l.lose.Store(lost)
+		l.LoseAnswer(lost)
 		done, err := db.UpdateNote(ctx, user.id, now, n)
-		l.lose.Store(0)
+		l.LoseAnswer(0)
 		if got, _, errRead := db.Note(ctx, user.id, now, n.ID); err != nil || !done || errRead != nil || got.Revision != 2 {
 			t.Errorf("update, answer %d lost: %v, %v; revision %d, %v", lost, done, err, got.Revision, errRead)
 		}
 		if done, err := db.UpdateNote(ctx, user.id, now, n); err != nil || done {
 			t.Errorf("a stale update: %v, %v", done, err)
 		}
-		l.lose.Store(lost)
+		l.LoseAnswer(lost)
 		done, err = db.DeleteNote(ctx, user.id, now, n.ID, 2)
-		l.lose.Store(0)
+		l.LoseAnswer(0)
 		if _, _, errRead := db.Note(ctx, user.id, now, n.ID); err != nil || !done || !errors.Is(errRead, notes.ErrNotFound) {
 			t.Errorf("delete, answer %d lost: %v, %v; then %v", lost, done, err, errRead)
 		}
@@ -277,8 +216,7 @@ func TestServerCrashes(t *testing.T) {
 func TestSlowServer(t *testing.T) {
 	db, l, _ := linked(t)
 	user := newUser(t, db, "alice", 1)
-	gate := make(chan struct{})
-	l.held.Store(&gate)
+	release := l.Hold()
 	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
 	for what, do := range map[string]func() error{
@@ -295,8 +233,7 @@ func TestSlowServer(t *testing.T) {
 			t.Errorf("%s: %v, want context.DeadlineExceeded or ErrUnavailable", what, err)
 		}
 	}
-	l.held.Store(nil)
-	close(gate)
+	release()
 	until(t, "it is asked again", func() bool { return db.Ping(ctx) == nil })
 	if err := db.CreateNote(ctx, user.id, now, user.sealedNote()); err != nil {
 		t.Errorf("afterwards: %v", err)

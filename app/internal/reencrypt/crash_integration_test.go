@@ -1,0 +1,77 @@
+//go:build integration
+
+package reencrypt_test
+
+import (
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/reencrypt"
+	"github.com/securenotes/securenotes/app/internal/store"
+	"github.com/securenotes/securenotes/hack/testenv"
+)
+
+// TestJobIsKilledAfterAnyStatement: whichever answer of PostgreSQL a Job does not live to hear, a commit's
+// included, the next one finishes the work. Every rotation of the test leaves the same number of keys, so that
+// none is orphaned, and every note opens.
+func TestJobIsKilledAfterAnyStatement(t *testing.T) {
+	for _, strategy := range []reencrypt.Strategy{reencrypt.Reencrypt, reencrypt.Rewrap} {
+		t.Run(string(strategy), func(t *testing.T) {
+			server := testenv.StartPostgres(t)
+			uri, err := url.Parse(server.CreateDatabase(t, "notes"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			link := testenv.NewLink(t, uri.Host)
+			uri.Host = link.Address()
+			uriFile := filepath.Join(t.TempDir(), "uri")
+			if err := os.WriteFile(uriFile, []byte(uri.String()), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			open := func(t testing.TB) *store.Store {
+				t.Helper()
+				db, err := store.Open(ctx, config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, store.JobTimeout)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = db.Close() })
+				return db
+			}
+			if _, err := open(t).Migrate(ctx); err != nil {
+				t.Fatal(err)
+			}
+			w := newWorld(t, open, 2, 3)
+			killed := 0
+			for answer := 1; ; answer++ {
+				to := w.rotate(t)
+				link.LoseAnswer(answer)
+				err := w.job(strategy, to).Run(ctx)
+				if !link.Lost() {
+					link.LoseAnswer(0)
+					if err != nil {
+						t.Fatalf("nothing was lost: %v", err)
+					}
+					w.mustHold(t, strategy, to)
+					break
+				}
+				if err != nil {
+					killed++
+				}
+				if err := w.job(strategy, to).Run(ctx); err != nil {
+					t.Fatalf("the Job after the one that lost answer %d: %v", answer, err)
+				}
+				report, err := w.verification(strategy, to).Run(ctx)
+				if err != nil || report.Keys != int64(len(w.users)) {
+					t.Fatalf("after the loss of answer %d: %d keys for %d users, %v", answer, report.Keys, len(w.users), err)
+				}
+			}
+			if killed < 10 {
+				t.Errorf("only %d Jobs failed", killed)
+			}
+			t.Logf("%d Jobs were killed", killed)
+		})
+	}
+}

@@ -1,0 +1,87 @@
+package testenv
+
+import (
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+)
+
+// Link is the network between a program and a server of a test. It carries bytes until it is told to lose an
+// answer, as when the program is killed or the network breaks after the server has done what it was asked, or
+// to hold all answers back.
+type Link struct {
+	listener net.Listener
+	target   string
+	lose     atomic.Int64
+	held     atomic.Pointer[chan struct{}]
+}
+
+// NewLink carries connections to target until the test ends.
+func NewLink(t testing.TB, target string) *Link {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &Link{listener: listener, target: target}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go l.carry(client)
+		}
+	}()
+	return l
+}
+
+// Address is where the link is entered, host:port.
+func (l *Link) Address() string { return l.listener.Addr().String() }
+
+// LoseAnswer lets the n-th answer from now on be lost, and its connection with it; 0: none.
+func (l *Link) LoseAnswer(n int) { l.lose.Store(int64(n)) }
+
+// Lost says whether the answer that was to be lost is.
+func (l *Link) Lost() bool { return l.lose.Load() <= 0 }
+
+// Hold holds answers back until release is called.
+func (l *Link) Hold() (release func()) {
+	gate := make(chan struct{})
+	l.held.Store(&gate)
+	return func() {
+		l.held.Store(nil)
+		close(gate)
+	}
+}
+
+func (l *Link) carry(client net.Conn) {
+	defer client.Close()
+	server, err := net.Dial("tcp", l.target)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	go func() {
+		_, _ = io.Copy(server, client)
+		_ = server.Close()
+	}()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := server.Read(buffer)
+		if err != nil {
+			return
+		}
+		if held := l.held.Load(); held != nil {
+			<-*held
+		}
+		if l.lose.Load() > 0 && l.lose.Add(-1) == 0 {
+			return
+		}
+		if _, err := client.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}

@@ -116,7 +116,7 @@ type SecondFactorStore interface {
 	// sessions. Errors: sessions.ErrInvalid, ErrInvalidCode, ErrSecondFactorExists.
 	ConfirmSecondFactor(ctx context.Context, id sessions.Identity, now time.Time, factor string, proof Proof, recovery []string) error
 	// RemoveSecondFactor removes the user's factor and recovery codes. Errors: sessions.ErrInvalid,
-	// ErrInvalidCode.
+	// ErrInvalidCode, ErrNoSecondFactor.
 	RemoveSecondFactor(ctx context.Context, id sessions.Identity, now time.Time, user User, proof Proof) error
 	// SecondFactorStatus errors: sessions.ErrInvalid.
 	SecondFactorStatus(context.Context, sessions.Identity, time.Time) (SecondFactorStatus, error)
@@ -156,7 +156,7 @@ func (s *Service) ProposeSecondFactor(ctx context.Context, id sessions.Identity,
 // ConfirmSecondFactor makes the proposed factor the user's, if the code is of it, ends the user's other
 // sessions, and returns the recovery codes, which are shown this once. Errors: sessions.ErrInvalid,
 // ErrNoSecondFactor, ErrSecondFactorExists, ErrInvalidCode.
-func (s *Service) ConfirmSecondFactor(ctx context.Context, id sessions.Identity, code string) ([]string, error) {
+func (s *Service) ConfirmSecondFactor(ctx context.Context, id sessions.Identity, address, code string) ([]string, error) {
 	user, err := s.store.UserBySession(ctx, id, s.now())
 	if err != nil {
 		return nil, err
@@ -164,7 +164,7 @@ func (s *Service) ConfirmSecondFactor(ctx context.Context, id sessions.Identity,
 	if user.SecondFactor != "" {
 		return nil, ErrSecondFactorExists
 	}
-	if err := s.limits.TakeCode(ctx, user.ID); err != nil {
+	if err := s.limits.TakeCode(ctx, address, user.ID); err != nil {
 		return nil, err
 	}
 	factor, step, err := s.stepOf(ctx, user.ID, code)
@@ -181,7 +181,7 @@ func (s *Service) ConfirmSecondFactor(ctx context.Context, id sessions.Identity,
 	if err := s.store.ConfirmSecondFactor(ctx, id, s.now(), factor.ID, proof, digests); err != nil {
 		return nil, err
 	}
-	s.codeAccepted(ctx, user.ID, proof)
+	s.codeAccepted(ctx, user.ID, address, proof)
 	return codes, nil
 }
 
@@ -195,14 +195,14 @@ func (s *Service) RemoveSecondFactor(ctx context.Context, id sessions.Identity, 
 	if user.SecondFactor == "" {
 		return ErrNoSecondFactor
 	}
-	proof, err := s.prove(ctx, user, shown.Code)
+	proof, err := s.prove(ctx, user, address, shown.Code)
 	if err == nil {
 		err = s.store.RemoveSecondFactor(ctx, id, s.now(), user, proof)
 	}
 	if err != nil {
 		return err
 	}
-	s.codeAccepted(ctx, user.ID, proof)
+	s.codeAccepted(ctx, user.ID, address, proof)
 	return nil
 }
 
@@ -213,7 +213,7 @@ func (s *Service) SecondFactorStatus(ctx context.Context, id sessions.Identity) 
 
 // prove checks a code of the user's second factor, or recognizes a recovery code; of a user without one it
 // asks nothing. Whether it was used before is for the store to say.
-func (s *Service) prove(ctx context.Context, user User, code string) (Proof, error) {
+func (s *Service) prove(ctx context.Context, user User, address, code string) (Proof, error) {
 	if user.SecondFactor == "" {
 		return Proof{}, nil
 	}
@@ -224,7 +224,7 @@ func (s *Service) prove(ctx context.Context, user User, code string) (Proof, err
 		return Proof{Recovery: s.hasher.recoveryDigests(user.ID, recovery)}, nil
 	}
 	// Counted before it is looked at, so that no number of guesses at once passes the limit.
-	if err := s.limits.TakeCode(ctx, user.ID); err != nil {
+	if err := s.limits.TakeCode(ctx, address, user.ID); err != nil {
 		return Proof{}, err
 	}
 	factor, step, err := s.stepOf(ctx, user.ID, code)
@@ -239,12 +239,12 @@ func (s *Service) prove(ctx context.Context, user User, code string) (Proof, err
 
 // codeAccepted forgets the codes of the user that were counted. What the code was for is committed by now, so
 // that an error must not look as if it were not: recovery codes would be lost.
-func (s *Service) codeAccepted(ctx context.Context, user string, proof Proof) {
+func (s *Service) codeAccepted(ctx context.Context, user, address string, proof Proof) {
 	if proof.factor() == FactorNone {
 		return
 	}
-	if err := s.limits.CodeAccepted(ctx, user); err != nil {
-		s.log.Warn("the codes of a user stay counted for up to an hour", "user", user, "error", err.Error())
+	if err := s.limits.CodeAccepted(ctx, address, user); err != nil {
+		s.log.Warn("the codes of a user stay counted", "user", user, "error", err.Error())
 	}
 }
 

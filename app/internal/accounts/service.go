@@ -56,9 +56,9 @@ type LoginLimits interface {
 	Failed(ctx context.Context, address, username string) error
 	// TakeCode counts a code of the second factor that is about to be checked, and returns an error when it
 	// must wait.
-	TakeCode(ctx context.Context, user string) error
+	TakeCode(ctx context.Context, address, user string) error
 	// CodeAccepted forgets the user's codes that were counted.
-	CodeAccepted(ctx context.Context, user string) error
+	CodeAccepted(ctx context.Context, address, user string) error
 }
 
 // Service registers users and begins and ends sessions.
@@ -176,7 +176,7 @@ func (s *Service) Login(ctx context.Context, address string, c Credentials) (Log
 	})
 	var login Login
 	if err == nil {
-		login, err = s.begin(ctx, *user, c.Code)
+		login, err = s.begin(ctx, *user, address, c.Code)
 	}
 	if errors.Is(err, ErrInvalidCredentials) || errors.Is(err, ErrInvalidCode) {
 		// Even when the client is gone: a client that hangs up is no reason not to count.
@@ -194,8 +194,8 @@ func (s *Service) Login(ctx context.Context, address string, c Credentials) (Log
 }
 
 // begin begins a session for a user whose password was right.
-func (s *Service) begin(ctx context.Context, user User, code string) (Login, error) {
-	proof, err := s.prove(ctx, user, code)
+func (s *Service) begin(ctx context.Context, user User, address, code string) (Login, error) {
+	proof, err := s.prove(ctx, user, address, code)
 	if err != nil {
 		return Login{}, err
 	}
@@ -214,7 +214,7 @@ func (s *Service) begin(ctx context.Context, user User, code string) (Login, err
 	if err := s.store.CreateSession(ctx, session, user, proof); err != nil {
 		return Login{}, err
 	}
-	s.codeAccepted(ctx, user.ID, proof)
+	s.codeAccepted(ctx, user.ID, address, proof)
 	return Login{Session: session, Factor: proof.factor()}, nil
 }
 

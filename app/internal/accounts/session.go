@@ -51,7 +51,7 @@ func (s *Service) ChangePassword(ctx context.Context, id sessions.Identity, addr
 	if replacement, err = s.newPassword(user.Username, replacement); err != nil {
 		return err
 	}
-	proof, err := s.prove(ctx, user, shown.Code)
+	proof, err := s.prove(ctx, user, address, shown.Code)
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (s *Service) ChangePassword(ctx context.Context, id sessions.Identity, addr
 	if err := s.store.ReplacePassword(ctx, id, s.now(), oldHash, user, proof); err != nil {
 		return err
 	}
-	s.codeAccepted(ctx, user.ID, proof)
+	s.codeAccepted(ctx, user.ID, address, proof)
 	return nil
 }
 
@@ -74,14 +74,14 @@ func (s *Service) DeleteAccount(ctx context.Context, id sessions.Identity, addre
 	if err != nil {
 		return err
 	}
-	proof, err := s.prove(ctx, user, shown.Code)
+	proof, err := s.prove(ctx, user, address, shown.Code)
 	if err != nil {
 		return err
 	}
 	if err := s.store.DeleteUser(ctx, id, s.now(), user, proof); err != nil {
 		return err
 	}
-	s.codeAccepted(ctx, user.ID, proof)
+	s.codeAccepted(ctx, user.ID, address, proof)
 	return nil
 }
 

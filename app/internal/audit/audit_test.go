@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -166,6 +167,43 @@ func TestEventsDoNotWaitForTheSigner(t *testing.T) {
 		if _, err := Verify(strings.NewReader(changed), keys, true); err == nil {
 			t.Errorf("%s: not noticed", name)
 		}
+	}
+}
+
+// TestEndCoversAll: nothing can be put in before a signed end, and nothing is written while it is made.
+func TestEndCoversAll(t *testing.T) {
+	signer, keys := newSigner(t)
+	slow := slowSigner{signer, make(chan struct{}), make(chan struct{})}
+	var out bytes.Buffer
+	l, err := New(&out, "d1", slow, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var signing sync.WaitGroup
+	signing.Go(func() { l.sign(context.Background(), actionEnd) })
+	<-slow.asked
+	if err := l.Write(Event{Action: "too late"}); !errors.Is(err, ErrEnded) {
+		t.Errorf("an event during the end: %v", err)
+	}
+	close(slow.answer)
+	signing.Wait()
+	lines := strings.SplitAfter(strings.TrimSuffix(out.String(), "\n"), "\n")
+	if _, err := Verify(strings.NewReader(out.String()), keys, false); err != nil || len(lines) != 2 {
+		t.Fatalf("%d lines, %v", len(lines), err)
+	}
+	// Whoever can edit the log computes digests and numbers anew, which nobody signs.
+	first, forged := strings.TrimSuffix(lines[0], "\n"), Record{Version: version, Chain: l.chain, Sequence: 1, Event: Event{Action: "session.login"}}
+	forged.Previous = digest([]byte(first))
+	inserted, err := json.Marshal(forged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := strings.Replace(lines[1], `"seq":1`, `"seq":2`, 1)
+	end = strings.Replace(end, forged.Previous, digest(inserted), 1)
+	_, err = Verify(strings.NewReader(first+"\n"+string(inserted)+"\n"+end), keys, false)
+	var broken *BrokenError
+	if !errors.As(err, &broken) || broken.Line != 3 {
+		t.Errorf("a line that was put in before the end: %v", err)
 	}
 }
 

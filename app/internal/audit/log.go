@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -36,6 +37,7 @@ type Log struct {
 	sequence uint64
 	previous string
 	unsigned int
+	ended    bool
 	// due wakes Run when checkpointLines are reached.
 	due chan struct{}
 }
@@ -46,10 +48,16 @@ func New(out io.Writer, deployment string, signer Signer, log *slog.Logger) (*Lo
 	return l, l.Write(Event{Action: actionStart, Deployment: deployment})
 }
 
-// Write adds a line.
+// ErrEnded means that an event came after the end of the chain: its request was cut off.
+var ErrEnded = errors.New("audit: the chain has ended")
+
+// Write adds a line. Errors: ErrEnded.
 func (l *Log) Write(e Event) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.ended {
+		return ErrEnded
+	}
 	if err := l.append(Record{Event: e}); err != nil {
 		return err
 	}
@@ -98,12 +106,13 @@ func (l *Log) Run(ctx context.Context) {
 }
 
 // sign adds a line with a signature of the chain as it is now. Events do not wait for the signer: those
-// that come meanwhile stand before the line, and are for the next one to sign. When the signer is away the
-// chain goes on, and the next checkpoint signs all of it.
+// that come meanwhile stand before the line, and are for the next one to sign. Only at the end, which signs
+// all, nothing comes any more. When the signer is away the chain goes on, and the next checkpoint signs all of it.
 func (l *Log) sign(ctx context.Context, action string) {
 	ctx, cancel := context.WithTimeout(ctx, signTimeout)
 	defer cancel()
 	l.mu.Lock()
+	l.ended = action == actionEnd
 	r := Record{Chain: l.chain, Covers: l.sequence, Event: Event{Action: action}}
 	last, unsigned := l.previous, l.unsigned
 	l.mu.Unlock()

@@ -172,6 +172,8 @@ func (c *chainState) follow(r Record, keys PublicKeys) string {
 		return "its chain does not begin with it"
 	case signs != (r.Signature != ""):
 		return "its signature is missing or does not belong here"
+	case r.Action == actionEnd && r.Covers != r.Sequence:
+		return "its signature does not cover all lines before it, as that of an end does"
 	case signs && !c.signed(r, keys):
 		return "its signature is not by the given keys: it, or a line before it, is forged"
 	}

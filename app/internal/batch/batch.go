@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 )
@@ -19,6 +20,7 @@ type Result[Out any] struct {
 // Group joins calls. It is safe for concurrent use.
 type Group[In, Out any] struct {
 	do      func(context.Context, []In) []Result[Out]
+	weigh   func(In) int
 	options Options
 
 	mu      sync.Mutex
@@ -28,8 +30,9 @@ type Group[In, Out any] struct {
 
 // Options bound a Group.
 type Options struct {
-	// Most is how many calls are joined at the most.
-	Most int
+	// Most is how many calls are joined at the most, and MostWeight how much they weigh together; 0: no matter
+	// how much. A call that weighs more than that is made alone.
+	Most, MostWeight int
 	// Parallel is how many joined calls are under way at the most.
 	Parallel int
 	// Timeout bounds each joined call.
@@ -43,13 +46,16 @@ type call[In, Out any] struct {
 }
 
 // New returns a group whose joined calls are made by do, which returns a result for each of its
-// inputs, in their order.
-func New[In, Out any](o Options, do func(context.Context, []In) []Result[Out]) *Group[In, Out] {
-	return &Group[In, Out]{do: do, options: o}
+// inputs, in their order. weigh says what an input weighs; nil: nothing.
+func New[In, Out any](o Options, weigh func(In) int, do func(context.Context, []In) []Result[Out]) *Group[In, Out] {
+	if weigh == nil {
+		weigh = func(In) int { return 0 }
+	}
+	return &Group[In, Out]{do: do, weigh: weigh, options: o}
 }
 
-// Do makes one call, alone or joined with others. When ctx ends it returns at once; the call itself
-// goes on, because others may be part of it.
+// Do makes one call, alone or joined with others. When ctx ends it returns at once; a call that is under
+// way then goes on, because others may be part of it.
 func (g *Group[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 	c := &call[In, Out]{ctx: ctx, in: in, done: make(chan Result[Out], 1)}
 	g.mu.Lock()
@@ -61,10 +67,20 @@ func (g *Group[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 	g.mu.Unlock()
 	select {
 	case <-ctx.Done():
+		g.leave(c)
 		var none Out
 		return none, ctx.Err()
 	case result := <-c.done:
 		return result.Value, result.Err
+	}
+}
+
+// leave forgets a call that is not under way: what it holds must not outlive its request.
+func (g *Group[In, Out]) leave(c *call[In, Out]) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if i := slices.Index(g.waiting, c); i >= 0 {
+		g.waiting = slices.Delete(g.waiting, i, i+1)
 	}
 }
 
@@ -117,8 +133,13 @@ func (g *Group[In, Out]) next() []*call[In, Out] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var calls []*call[In, Out]
+	weight := 0
 	for len(g.waiting) > 0 && len(calls) < g.options.Most {
 		c := g.waiting[0]
+		weight += g.weigh(c.in)
+		if len(calls) > 0 && g.options.MostWeight > 0 && weight > g.options.MostWeight {
+			break
+		}
 		g.waiting[0] = nil
 		g.waiting = g.waiting[1:]
 		if c.ctx.Err() == nil {

@@ -3,6 +3,7 @@ package batch_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -42,7 +43,7 @@ func newRecorder() *recorder {
 
 func TestCallsAreJoined(t *testing.T) {
 	r := newRecorder()
-	g := batch.New(batch.Options{Most: 10, Parallel: 1, Timeout: time.Minute}, r.do)
+	g := batch.New(batch.Options{Most: 10, Parallel: 1, Timeout: time.Minute}, nil, r.do)
 	var callers sync.WaitGroup
 	call := func(n int) {
 		got, err := g.Do(context.Background(), n)
@@ -69,9 +70,33 @@ func TestCallsAreJoined(t *testing.T) {
 	}
 }
 
+func TestWeightIsBounded(t *testing.T) {
+	r := newRecorder()
+	g := batch.New(batch.Options{Most: 10, MostWeight: 100, Parallel: 1, Timeout: time.Minute}, func(n int) int { return n }, r.do)
+	var callers sync.WaitGroup
+	call := func(n int) {
+		if got, err := g.Do(context.Background(), n); got != 2*n || err != nil {
+			t.Errorf("Do(%d) = %d, %v", n, got, err)
+		}
+	}
+	callers.Go(func() { call(2) })
+	<-r.began
+	for i, n := range []int{40, 40, 40, 200, 10, 10} {
+		callers.Go(func() { call(n) })
+		for g.Waiting() <= i { // in this order
+			time.Sleep(time.Millisecond)
+		}
+	}
+	close(r.gate)
+	callers.Wait()
+	if want := []int{1, 2, 1, 1, 2}; !slices.Equal(r.sizes, want) {
+		t.Errorf("joined calls of %v, want %v", r.sizes, want)
+	}
+}
+
 func TestPanicIsAnError(t *testing.T) {
 	panics := true
-	g := batch.New(batch.Options{Most: 10, Parallel: 1, Timeout: time.Minute}, func(_ context.Context, in []int) []batch.Result[int] {
+	g := batch.New(batch.Options{Most: 10, Parallel: 1, Timeout: time.Minute}, nil, func(_ context.Context, in []int) []batch.Result[int] {
 		if panics {
 			panic("a secret")
 		}
@@ -90,7 +115,7 @@ func TestPanicIsAnError(t *testing.T) {
 
 func TestCallerThatGoesDoesNotEndTheOthers(t *testing.T) {
 	r := newRecorder()
-	g := batch.New(batch.Options{Most: 10, Parallel: 1, Timeout: time.Minute}, r.do)
+	g := batch.New(batch.Options{Most: 10, Parallel: 1, Timeout: time.Minute}, nil, r.do)
 	ctx, cancel := context.WithCancel(context.Background())
 	var callers sync.WaitGroup
 	callers.Go(func() {
@@ -115,6 +140,9 @@ func TestCallerThatGoesDoesNotEndTheOthers(t *testing.T) {
 	}
 	cancel()
 	hangUp()
+	for g.Waiting() > 1 { // who goes while waiting leaves nothing behind
+		time.Sleep(time.Millisecond)
+	}
 	close(r.gate)
 	callers.Wait()
 	if len(r.sizes) > 2 {

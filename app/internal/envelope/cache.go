@@ -78,7 +78,7 @@ func NewCache(keyring *Keyring, rows KeyRows) *Cache {
 		active:   expirable.NewLRU[string, *activeKey](cacheSize, nil, CacheTTL),
 		maxSeals: maxSeals,
 	}
-	c.unwraps = batch.New(batch.Options{Most: unwrapBatch, Parallel: unwrapParallel, Timeout: unwrapTimeout}, c.unwrap)
+	c.unwraps = batch.New(batch.Options{Most: unwrapBatch, Parallel: unwrapParallel, Timeout: unwrapTimeout}, nil, c.unwrap)
 	return c
 }
 

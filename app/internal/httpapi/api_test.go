@@ -78,11 +78,11 @@ type counters struct {
 	stuck bool
 }
 
-func (c *counters) CodeAccepted(ctx context.Context, user string) error {
+func (c *counters) CodeAccepted(ctx context.Context, address, user string) error {
 	if c.stuck {
 		return errors.New("the counter is stuck")
 	}
-	return c.LoginLimits.CodeAccepted(ctx, user)
+	return c.LoginLimits.CodeAccepted(ctx, address, user)
 }
 
 // noSigner signs nothing: these tests look at the lines.

@@ -39,7 +39,7 @@ func (h *handlers) confirmSecondFactor(c *gin.Context) {
 	if !decode(c, &body) {
 		return
 	}
-	codes, err := h.Accounts.ConfirmSecondFactor(c.Request.Context(), identity(c), body.Code)
+	codes, err := h.Accounts.ConfirmSecondFactor(c.Request.Context(), identity(c), c.ClientIP(), body.Code)
 	if err != nil {
 		h.failReauthentication(c, err)
 		return

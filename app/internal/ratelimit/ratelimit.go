@@ -17,9 +17,14 @@ import (
 // an attacker with many addresses is slowed, and cannot lock the user out for long.
 const perUsername = 6
 
-// codesPerHour is how many codes of the second factor a user may have checked in an hour: one in 333,333
-// is right by chance.
-const codesPerHour = 10
+// How many codes of the second factor, of which one in 333,333 is right by chance, are checked for a user:
+// in an hour from one address, so that whoever has the password does not lock the user out with the first ten,
+// and in 30 days from all of them. After that only a recovery code helps.
+const (
+	codesPerHour   = 10
+	codesPerPeriod = 100
+	codesPeriod    = 30 * 24 * time.Hour
+)
 
 // LimitedError says that a limit is reached.
 type LimitedError struct {
@@ -33,8 +38,9 @@ func (e *LimitedError) Error() string {
 
 // Logins counts failed logins by address and by username, and codes by user. It is safe for concurrent use.
 type Logins struct {
-	address, username, code *limiter.Limiter
-	now                     func() time.Time
+	address, username *limiter.Limiter
+	code, codes       *limiter.Limiter
+	now               func() time.Time
 }
 
 // NewLogins allows failures a minute from an address, and six times as many for a username, counted
@@ -45,28 +51,38 @@ func NewLogins(store limiter.Store, failures int) *Logins {
 		address:  limiter.New(store, rate(failures)),
 		username: limiter.New(store, rate(failures*perUsername)),
 		code:     limiter.New(store, limiter.Rate{Period: time.Hour, Limit: codesPerHour}),
+		codes:    limiter.New(store, limiter.Rate{Period: codesPeriod, Limit: codesPerPeriod}),
 		now:      time.Now,
 	}
 }
 
 // TakeCode counts a code of the user's second factor, and returns a *LimitedError when it is one too many.
-func (l *Logins) TakeCode(ctx context.Context, user string) error {
-	state, err := l.code.Increment(ctx, "code:"+user, 1)
-	if err != nil {
-		return fmt.Errorf("count of codes: %w", err)
-	}
-	if state.Reached {
-		return &LimitedError{RetryAfter: wait(state.Reset, l.now())}
+func (l *Logins) TakeCode(ctx context.Context, address, user string) error {
+	for _, counter := range l.codeCounters(address, user) {
+		state, err := counter.limiter.Increment(ctx, counter.key, 1)
+		if err != nil {
+			return fmt.Errorf("count of codes: %w", err)
+		}
+		if state.Reached {
+			return &LimitedError{RetryAfter: wait(state.Reset, l.now())}
+		}
 	}
 	return nil
 }
 
-// CodeAccepted forgets the codes that were counted.
-func (l *Logins) CodeAccepted(ctx context.Context, user string) error {
-	if _, err := l.code.Reset(ctx, "code:"+user); err != nil {
-		return fmt.Errorf("count of codes: %w", err)
+// CodeAccepted forgets the codes that were counted from the address, and from all.
+func (l *Logins) CodeAccepted(ctx context.Context, address, user string) error {
+	for _, counter := range l.codeCounters(address, user) {
+		if _, err := counter.limiter.Reset(ctx, counter.key); err != nil {
+			return fmt.Errorf("count of codes: %w", err)
+		}
 	}
 	return nil
+}
+
+// codeCounters has the address first: who is limited there takes nothing from what all have.
+func (l *Logins) codeCounters(address, user string) []counter {
+	return []counter{{l.code, "code:" + user + ":" + Network(address)}, {l.codes, "codes:" + user}}
 }
 
 // Check returns a *LimitedError when a login from the address, or for the username, must wait.

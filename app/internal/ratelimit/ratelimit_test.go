@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -85,5 +86,29 @@ func TestRequests(t *testing.T) {
 	}
 	if err := r.Count(context.Background(), "user:b"); err != nil {
 		t.Errorf("another user: %v", err)
+	}
+}
+
+// TestCodesOfAllAddresses: no number of addresses helps to try codes.
+func TestCodesOfAllAddresses(t *testing.T) {
+	ctx := context.Background()
+	logins := NewLogins(memory.NewStore(), 5)
+	var limited *LimitedError
+	for i := range codesPerPeriod {
+		if err := logins.TakeCode(ctx, fmt.Sprintf("192.0.2.%d", i), "u"); err != nil {
+			t.Fatalf("code %d: %v", i, err)
+		}
+	}
+	if err := logins.TakeCode(ctx, "198.51.100.1", "u"); !errors.As(err, &limited) || limited.RetryAfter < codesPeriod/2 {
+		t.Errorf("one more: %v", err)
+	}
+	if err := logins.TakeCode(ctx, "198.51.100.1", "v"); err != nil {
+		t.Errorf("another user: %v", err)
+	}
+	if err := logins.CodeAccepted(ctx, "198.51.100.1", "u"); err != nil {
+		t.Fatal(err)
+	}
+	if err := logins.TakeCode(ctx, "198.51.100.1", "u"); err != nil {
+		t.Errorf("after a recovery code: %v", err)
 	}
 }

@@ -56,17 +56,17 @@ func TestRedisCountsOverReplicas(t *testing.T) {
 		t.Errorf("another deployment in the same Redis: %v", err)
 	}
 	for range codesPerHour {
-		if err := one.TakeCode(ctx, "u"); err != nil {
+		if err := one.TakeCode(ctx, "192.0.2.1", "u"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := other.TakeCode(ctx, "u"); !errors.As(err, &limited) {
+	if err := other.TakeCode(ctx, "192.0.2.1", "u"); !errors.As(err, &limited) {
 		t.Errorf("one code too many: %v", err)
 	}
-	if err := one.CodeAccepted(ctx, "u"); err != nil {
+	if err := one.CodeAccepted(ctx, "192.0.2.1", "u"); err != nil {
 		t.Fatal(err)
 	}
-	if err := other.TakeCode(ctx, "u"); err != nil {
+	if err := other.TakeCode(ctx, "192.0.2.1", "u"); err != nil {
 		t.Errorf("after one was accepted: %v", err)
 	}
 }
@@ -81,7 +81,7 @@ func TestRedisAway(t *testing.T) {
 	}
 	server.Stop(t)
 	for what, err := range map[string]error{
-		"check": logins.Check(ctx, "192.0.2.1", "alice"), "count": logins.Failed(ctx, "192.0.2.1", "alice"), "code": logins.TakeCode(ctx, "u"),
+		"check": logins.Check(ctx, "192.0.2.1", "alice"), "count": logins.Failed(ctx, "192.0.2.1", "alice"), "code": logins.TakeCode(ctx, "192.0.2.1", "u"),
 	} {
 		if !errors.Is(err, ErrUnavailable) || strings.Contains(err.Error(), "test-only") {
 			t.Errorf("%s: %v, want ErrUnavailable", what, err)

@@ -15,7 +15,8 @@ import (
 // CreateUser stores a user and the user's first owner key, both or neither. Errors:
 // accounts.ErrUsernameTaken, accounts.ErrFenced.
 func (s *Store) CreateUser(ctx context.Context, user accounts.User, key envelope.StoredKey) error {
-	return s.transact(ctx, func(tx queryer) error {
+	created := s.exists(ctx, "SELECT count(*) FROM users WHERE id = $1", user.ID)
+	return s.transactUntilKnown(ctx, created, func(tx queryer) error {
 		_, err := s.execIn(ctx, tx, `INSERT INTO users (id, username, password_hash, pepper_id, created_at)
 			VALUES ($1, $2, $3, $4, $5)`,
 			user.ID, user.Username, user.PasswordHash, user.PepperID, micros(user.CreatedAt))
@@ -67,9 +68,10 @@ func (s *Store) UserBySession(ctx context.Context, id sessions.Identity, now tim
 
 // ReplacePassword stores the user's new hash and ends the user's other sessions, if the session
 // lives and the hash and the second factor are still those that were verified. The proof is used up with it.
-// Errors: sessions.ErrInvalid, accounts.ErrInvalidCode.
+// Errors: sessions.ErrInvalid, accounts.ErrInvalidCredentials, accounts.ErrInvalidCode.
 func (s *Store) ReplacePassword(ctx context.Context, id sessions.Identity, now time.Time, oldHash string, user accounts.User, proof accounts.Proof) error {
-	return s.transact(ctx, func(tx queryer) error {
+	replaced := s.exists(ctx, "SELECT count(*) FROM users WHERE id = $1 AND password_hash = $2", user.ID, user.PasswordHash)
+	return s.transactUntilKnown(ctx, replaced, func(tx queryer) error {
 		changed, err := s.execIn(ctx, tx, `UPDATE users SET password_hash = $3, pepper_id = $4 WHERE id = $1 AND password_hash = $6
 			AND second_factor IS NOT DISTINCT FROM $7
 			AND EXISTS (SELECT 1 FROM sessions s WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $5)`,
@@ -78,7 +80,10 @@ func (s *Store) ReplacePassword(ctx context.Context, id sessions.Identity, now t
 			return err
 		}
 		if changed == 0 {
-			return sessions.ErrInvalid
+			if _, err := s.confirmedFactor(ctx, tx, id, now); err != nil {
+				return err
+			}
+			return accounts.ErrInvalidCredentials // what was verified is no longer so
 		}
 		if err := s.useProof(ctx, tx, user, proof); err != nil {
 			return err
@@ -103,7 +108,8 @@ func (s *Store) DeleteUser(ctx context.Context, id sessions.Identity, now time.T
 	if err != nil {
 		return err
 	}
-	return s.transact(ctx, func(tx queryer) error {
+	deleted := s.exists(ctx, "SELECT 1 - count(*) FROM users WHERE id = $1", id.Owner)
+	return s.transactUntilKnown(ctx, deleted, func(tx queryer) error {
 		var owner string
 		err := s.rowIn(ctx, tx, `SELECT u.id FROM users u JOIN sessions s ON s.owner = u.id AND s.id = $2 AND s.expires_at > $3
 			WHERE u.id = $1 AND u.password_hash = $4 AND u.second_factor IS NOT DISTINCT FROM $5`+s.dialect.lockExclusive(),
@@ -142,7 +148,8 @@ func (s *Store) DeleteUser(ctx context.Context, id sessions.Identity, now time.T
 // end where there would be more than accounts.MaxSessions. Errors: accounts.ErrInvalidCredentials,
 // accounts.ErrInvalidCode.
 func (s *Store) CreateSession(ctx context.Context, session sessions.Session, user accounts.User, proof accounts.Proof) error {
-	return s.transact(ctx, func(tx queryer) error {
+	begun := s.exists(ctx, "SELECT count(*) FROM sessions WHERE owner = $1 AND id = $2", session.Owner, session.Identity.Session)
+	return s.transactUntilKnown(ctx, begun, func(tx queryer) error {
 		// The user's row is the lock between two logins, so that each counts the other's session.
 		changed, err := s.execIn(ctx, tx, `INSERT INTO sessions (owner, id, created_at, expires_at)
 			SELECT u.id, $2, $3, $4 FROM users u WHERE u.id = $1 AND u.password_hash = $5 AND u.second_factor IS NOT DISTINCT FROM $6`+s.dialect.lockExclusive(),

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/securenotes/securenotes/app/internal/batch"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/notes"
@@ -24,18 +22,25 @@ const insertNote = `INSERT INTO notes (owner, id, key_id, revision, content, tit
 // nil the note is committed. Errors: sessions.ErrInvalid or envelope.ErrKeyNotActive (indistinct:
 // envelope.ErrKeyNotActive), notes.ErrExists.
 func (s *Store) CreateNote(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed) error {
-	return s.untilKnown(ctx, func(again bool) error {
-		_, err := s.creates.Do(ctx, creation{id, now, n})
-		if again && errors.Is(err, notes.ErrExists) {
-			return nil // it is the one of the attempt before
+	return s.untilKnown(ctx, s.noteExists(ctx, id, n.ID), func() error {
+		c := creation{id, now, n}
+		_, err := s.creates.Do(ctx, c)
+		if errors.Is(err, errAlone) {
+			err = s.createAlone(ctx, c)
 		}
 		return err
 	})
 }
 
-// createBatches bounds the creations that share a transaction. While one of them waits for the disk the next
-// is made ready.
-var createBatches = batch.Options{Most: 64, Parallel: 2, Timeout: RequestTimeout}
+// noteExists asks for a note by its id, which is random: a note of it is the one that was to be created.
+func (s *Store) noteExists(ctx context.Context, id sessions.Identity, note string) func() (bool, error) {
+	return s.exists(ctx, "SELECT count(*) FROM notes WHERE owner = $1 AND id = $2", id.Owner, note)
+}
+
+// createBatches bounds the creations that share a transaction, by number and by bytes: a note may have
+// 400 KiB. While one of them waits for the disk the next is made ready. The timeout is below that of a
+// request, so that there is time left to find out what became of it.
+var createBatches = batch.Options{Most: 64, MostWeight: 4 << 20, Parallel: 2, Timeout: 10 * time.Second}
 
 // creation is a note that is to be created.
 type creation struct {
@@ -44,38 +49,33 @@ type creation struct {
 	note notes.Sealed
 }
 
+func (c creation) size() int { return len(c.note.Content) + len(c.note.Title) + len(c.note.Tags) }
+
+// errAlone sends a call back to be made in its own request, where it holds up nobody else: the joined one
+// has failed for the sake of one of its calls.
+var errAlone = errors.New("the call must be made alone")
+
 // createNotes creates notes of concurrent requests in one transaction. None of them is answered before it is
 // committed, and when it fails each is tried on its own, so that a bad one harms no other.
 func (s *Store) createNotes(ctx context.Context, list []creation) []batch.Result[struct{}] {
 	results := make([]batch.Result[struct{}], len(list))
-	if len(list) > 1 {
-		stored, err := s.dialect.insertNotes(ctx, s, list)
-		for i, c := range list {
-			switch {
-			case err != nil:
-				results[i].Err = err
-			case !stored[c.note.ID]:
-				results[i].Err = envelope.ErrKeyNotActive
-			}
-		}
-		if err == nil || errors.Is(err, ErrUnavailable) {
-			return results
-		}
-	}
-	var singly errgroup.Group
-	singly.SetLimit(createsSingly)
+	stored, err := s.dialect.insertNotes(ctx, s, list)
 	for i, c := range list {
-		singly.Go(func() error {
-			results[i].Err = s.again(ctx, func() error { return s.createNoteIn(ctx, s.db, c.id, c.now, c.note) })
-			return nil
-		})
+		switch {
+		case errors.Is(err, ErrUnavailable):
+			results[i].Err = err
+		case err != nil:
+			results[i].Err = fmt.Errorf("%w: %w", errAlone, err)
+		case !stored[c.note.ID]:
+			results[i].Err = envelope.ErrKeyNotActive
+		}
 	}
-	_ = singly.Wait() // each has its own result
 	return results
 }
 
-// createsSingly is how many of a failed transaction's notes are created at once.
-const createsSingly = 8
+func (s *Store) createAlone(ctx context.Context, c creation) error {
+	return s.again(ctx, func() error { return s.createNoteIn(ctx, s.db, c.id, c.now, c.note) })
+}
 
 func (s *Store) createNoteIn(ctx context.Context, q queryer, id sessions.Identity, now time.Time, n notes.Sealed) error {
 	changed, err := s.execIn(ctx, q, insertNote, id.Owner, id.Session, n.ID, n.KeyID, n.Revision,
@@ -93,8 +93,8 @@ var errKeyUsed = errors.New("the idempotency key is used")
 // CreateNoteOnce is CreateNote under an idempotency key, which lasts until expires. When the key was used
 // before, it stores nothing and returns what was created then.
 func (s *Store) CreateNoteOnce(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed, key notes.OnceKey) (notes.Summary, error) {
-	err := s.untilKnown(ctx, func(again bool) error {
-		err := s.transact(ctx, func(tx queryer) error {
+	err := s.untilKnown(ctx, s.noteExists(ctx, id, n.ID), func() error {
+		return s.transact(ctx, func(tx queryer) error {
 			_, err := s.execIn(ctx, tx, "DELETE FROM idempotency_keys WHERE owner = $1 AND key = $2 AND expires_at <= $3",
 				id.Owner, key.Digest, micros(now))
 			if err != nil {
@@ -111,10 +111,6 @@ func (s *Store) CreateNoteOnce(ctx context.Context, id sessions.Identity, now ti
 			}
 			return err
 		})
-		if again && errors.Is(err, notes.ErrExists) {
-			return nil // it is the one of the attempt before
-		}
-		return err
 	})
 	if !errors.Is(err, errKeyUsed) {
 		return n.Summary(), err

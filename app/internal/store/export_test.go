@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/securenotes/securenotes/app/internal/notes"
@@ -22,7 +23,9 @@ func (s *Store) CreateTogether(ctx context.Context, now time.Time, list []Creati
 	}
 	errs := make([]error, len(list))
 	for i, result := range s.createNotes(ctx, joined) {
-		errs[i] = result.Err
+		if errs[i] = result.Err; errors.Is(result.Err, errAlone) {
+			errs[i] = s.createAlone(ctx, joined[i])
+		}
 	}
 	return errs
 }

@@ -16,8 +16,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/accounts"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/sessions"
 	"github.com/securenotes/securenotes/app/internal/store"
 	"github.com/securenotes/securenotes/hack/testenv"
 )
@@ -114,6 +116,90 @@ func TestAnswerOfAChangeIsLost(t *testing.T) {
 		}
 		if done, err := db.DeleteNote(ctx, user.id, now, n.ID, 0); err != nil || done {
 			t.Errorf("deleted twice: %v, %v", done, err)
+		}
+	}
+}
+
+// TestAnswerIsLostAndTheKeyReplaced: a creation that was committed is known for one, although the key that it was
+// sealed with is no longer active and the session has ended.
+func TestAnswerIsLostAndTheKeyReplaced(t *testing.T) {
+	db, l, server := linked(t)
+	user := newUser(t, db, "alice", 1)
+	admin, err := pgx.Connect(ctx, server.URI("notes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(ctx)
+	n := user.sealedNote()
+	created := make(chan error, 1)
+	l.LoseAnswer(1)
+	go func() { created <- db.CreateNote(ctx, user.id, now, n) }()
+	until(t, "the note is committed", func() bool {
+		var count int
+		if err := admin.QueryRow(ctx, "SELECT count(*) FROM notes").Scan(&count); err != nil {
+			t.Fatal(err)
+		}
+		return count == 1
+	})
+	if _, err := admin.Exec(ctx, "UPDATE owner_keys SET state = 'retiring'; DELETE FROM sessions"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-created; err != nil {
+		t.Errorf("create: %v", err)
+	}
+}
+
+// TestAnswerOfAnAccountsChangeIsLost: a login, a confirmation of a second factor, a change of the password and a
+// deletion that were committed are known for that.
+func TestAnswerOfAnAccountsChangeIsLost(t *testing.T) {
+	db, l, _ := linked(t)
+	for lost := range 12 {
+		user := newUser(t, db, uuid.NewString(), 1)
+		account, err := db.UserBySession(ctx, user.id, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		factor := accounts.SecondFactor{ID: uuid.NewString(), KeyID: user.key.ID, Seed: sealedBytes('s'), CreatedAt: now}
+		if stored, err := db.ProposeSecondFactor(ctx, user.id, now, factor); err != nil || !stored {
+			t.Fatalf("propose: %v, %v", stored, err)
+		}
+		do := func(what string, change func() error) {
+			t.Helper()
+			l.LoseAnswer(lost)
+			err := change()
+			l.LoseAnswer(0)
+			if err != nil {
+				t.Errorf("%s, answer %d lost: %v", what, lost, err)
+			}
+		}
+		do("confirm", func() error {
+			return db.ConfirmSecondFactor(ctx, user.id, now, factor.ID, accounts.Proof{Step: 1}, []string{"one", "two"})
+		})
+		account.SecondFactor = factor.ID
+		id := sessions.Identity{Owner: account.ID, Session: uuid.NewString()}
+		do("login", func() error {
+			return db.CreateSession(ctx, sessions.Session{Identity: id, CreatedAt: now, ExpiresAt: now.Add(time.Hour)}, account, accounts.Proof{Step: 2})
+		})
+		oldHash := account.PasswordHash
+		account.PasswordHash = "another"
+		do("password", func() error {
+			return db.ReplacePassword(ctx, id, now, oldHash, account, accounts.Proof{Recovery: []string{"one"}})
+		})
+		if status, err := db.SecondFactorStatus(ctx, id, now); err != nil || !status.Enabled || status.RecoveryCodes != 1 {
+			t.Errorf("answer %d lost: %+v, %v", lost, status, err)
+		}
+		do("delete", func() error {
+			err := db.DeleteUser(ctx, id, now, account, accounts.Proof{Step: 3})
+			if errors.Is(err, store.ErrUnavailable) { // before it had begun: then the account must be there
+				if _, err := db.UserBySession(ctx, id, now); err != nil {
+					return err
+				}
+				err = db.DeleteUser(ctx, id, now, account, accounts.Proof{Step: 3})
+			}
+			return err
+		})
+		if _, err := db.UserBySession(ctx, id, now); !errors.Is(err, sessions.ErrInvalid) {
+			t.Errorf("answer %d lost: the account is there: %v", lost, err)
 		}
 	}
 }

@@ -100,45 +100,48 @@ func (s *Store) SealedNotes(ctx context.Context, id sessions.Identity, now time.
 // UpdateNote replaces a note if it still has the revision before n's, the session lives and the key
 // is active. It reports whether it did; the caller finds out why not.
 func (s *Store) UpdateNote(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed) (done bool, err error) {
-	err = s.untilKnown(ctx, func(again bool) error {
+	// A rotation changes neither revision nor time.
+	written := s.exists(ctx, "SELECT count(*) FROM notes WHERE owner = $1 AND id = $2 AND revision = $3 AND updated_at = $4",
+		id.Owner, n.ID, n.Revision, micros(n.UpdatedAt))
+	err = s.untilKnown(ctx, written, func() error {
 		changed, err := s.exec(ctx, `UPDATE notes SET key_id = $4, revision = $5, content = $6, title = $7, tags = $8, updated_at = $9
 			WHERE owner = $1 AND id = $3 AND revision = $5 - 1
 			  AND EXISTS (SELECT 1 FROM sessions s WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $10)
 			  AND EXISTS (SELECT 1 FROM owner_keys k WHERE k.owner = $1 AND k.id = $4 AND k.state = 'active')`,
 			id.Owner, id.Session, n.ID, n.KeyID, n.Revision, n.Content, n.Title, n.Tags, micros(n.UpdatedAt), micros(now))
-		if errors.Is(err, errStillNeeded) {
-			err = nil
+		if err == nil && changed == 0 || errors.Is(err, errStillNeeded) {
+			err = errNothingDone
 		}
-		if done = changed > 0; done || err != nil || !again {
-			return err
-		}
-		// A sealed value has a random nonce: these bytes are there only if the attempt before wrote them.
-		var written int
-		err = s.row(ctx, "SELECT count(*) FROM notes WHERE owner = $1 AND id = $2 AND revision = $3 AND content = $4",
-			[]any{id.Owner, n.ID, n.Revision, n.Content}, &written)
-		done = written > 0
 		return err
 	})
-	return done, err
+	return err == nil, ifDone(err)
 }
 
 // DeleteNote removes a note without decrypting it, if its revision is the one given; 0: whatever it
 // is. It reports whether it did; the caller finds out why not.
 func (s *Store) DeleteNote(ctx context.Context, id sessions.Identity, now time.Time, note string, revision int64) (done bool, err error) {
-	err = s.untilKnown(ctx, func(again bool) error {
+	// Whether the attempt before or another request removed it makes no difference.
+	gone := s.exists(ctx, `SELECT count(*) FROM sessions s LEFT JOIN notes n ON n.owner = s.owner AND n.id = $3
+		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $4 AND n.id IS NULL`, id.Owner, id.Session, note, micros(now))
+	err = s.untilKnown(ctx, gone, func() error {
 		changed, err := s.exec(ctx, `DELETE FROM notes WHERE owner = $1 AND id = $3 AND (revision = $4 OR $4 = 0)
 			AND EXISTS (SELECT 1 FROM sessions s WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $5)`,
 			id.Owner, id.Session, note, revision, micros(now))
-		if done = changed > 0; done || err != nil || !again {
-			return err
+		if err == nil && changed == 0 {
+			err = errNothingDone
 		}
-		// It is gone. Whether this attempt's predecessor did it or another request makes no difference.
-		var left int
-		err = s.row(ctx, `SELECT count(*) FROM sessions s LEFT JOIN notes n ON n.owner = s.owner AND n.id = $3
-			WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $4 AND n.id IS NULL`,
-			[]any{id.Owner, id.Session, note, micros(now)}, &left)
-		done = left > 0
 		return err
 	})
-	return done, err
+	return err == nil, ifDone(err)
+}
+
+// errNothingDone is a write that found nothing to change.
+var errNothingDone = errors.New("nothing was changed")
+
+// ifDone is the error of a write, when finding nothing to change is none.
+func ifDone(err error) error {
+	if errors.Is(err, errNothingDone) {
+		return nil
+	}
+	return err
 }

@@ -4,9 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/securenotes/securenotes/app/internal/batch"
 	"github.com/securenotes/securenotes/app/internal/envelope"
@@ -33,34 +32,30 @@ type readNote struct {
 // Note returns a sealed note and the key it is sealed with. Errors: sessions.ErrInvalid,
 // notes.ErrNotFound.
 func (s *Store) Note(ctx context.Context, id sessions.Identity, now time.Time, note string) (notes.Sealed, envelope.StoredKey, error) {
-	read, err := s.reads.Do(ctx, reading{id, now, note})
+	r := reading{id, now, note}
+	read, err := s.reads.Do(ctx, r)
+	if errors.Is(err, errAlone) {
+		alone := s.selectNote(ctx, r)
+		read, err = alone.Value, alone.Err
+	}
 	return read.note, read.key, err
 }
 
 // readNotes reads notes of concurrent requests with one statement. When it fails each is tried on its own,
 // so that a bad one harms no other.
 func (s *Store) readNotes(ctx context.Context, list []reading) []batch.Result[readNote] {
-	if len(list) > 1 {
-		results, err := s.dialect.selectNotes(ctx, s, list)
-		if err == nil {
-			return results
+	if len(list) == 1 {
+		return []batch.Result[readNote]{s.selectNote(ctx, list[0])}
+	}
+	results, err := s.dialect.selectNotes(ctx, s, list)
+	if err != nil {
+		if !errors.Is(err, ErrUnavailable) {
+			err = fmt.Errorf("%w: %w", errAlone, err)
 		}
-		if errors.Is(err, ErrUnavailable) {
-			for i := range results {
-				results[i].Err = err
-			}
-			return results
+		for i := range results {
+			results[i] = batch.Result[readNote]{Err: err}
 		}
 	}
-	results := make([]batch.Result[readNote], len(list))
-	var singly errgroup.Group
-	for i, r := range list {
-		singly.Go(func() error {
-			results[i] = s.selectNote(ctx, r)
-			return nil
-		})
-	}
-	_ = singly.Wait() // each has its own result
 	return results
 }
 

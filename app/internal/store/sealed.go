@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -92,7 +93,15 @@ type SealedRow struct {
 	Values   [][]byte
 }
 
-// SealedRows returns up to limit rows that are sealed with the key, in order, after the id given.
+// maxBatchBytes bounds what SealedRows returns, but for the first row: a note may have 400 KiB, and a batch is
+// in memory several times over while it is sealed again and sent.
+const maxBatchBytes = 4 << 20
+
+// errBatchFull ends the reading of a batch.
+var errBatchFull = errors.New("the batch is full")
+
+// SealedRows returns up to limit rows, and about maxBatchBytes, that are sealed with the key, in order, after
+// the id given.
 func (s *Store) SealedRows(ctx context.Context, t SealedTable, owner, key, after string, limit int) ([]SealedRow, error) {
 	if after == "" {
 		after = "00000000-0000-0000-0000-000000000000"
@@ -100,6 +109,7 @@ func (s *Store) SealedRows(ctx context.Context, t SealedTable, owner, key, after
 	query := "SELECT id, revision, " + strings.Join(t.Columns, ", ") + " FROM " + t.Name +
 		" WHERE owner = $1 AND key_id = $2 AND id > $3 ORDER BY id LIMIT $4"
 	var result []SealedRow
+	size := 0
 	err := s.rows(ctx, s.db, query, []any{owner, key, after, limit}, func(rows *sql.Rows) error {
 		row := SealedRow{Values: make([][]byte, len(t.Columns))}
 		into := []any{&row.ID, &row.Revision}
@@ -110,8 +120,17 @@ func (s *Store) SealedRows(ctx context.Context, t SealedTable, owner, key, after
 			return err
 		}
 		result = append(result, row)
+		for _, value := range row.Values {
+			size += len(value)
+		}
+		if size >= maxBatchBytes {
+			return errBatchFull
+		}
 		return nil
 	})
+	if errors.Is(err, errBatchFull) {
+		err = nil
+	}
 	return result, err
 }
 
@@ -121,12 +140,16 @@ func (s *Store) SealedRows(ctx context.Context, t SealedTable, owner, key, after
 func (s *Store) ReplaceSealed(ctx context.Context, to int, t SealedTable, owner, oldKey, newKey string, batch []SealedRow) (int64, error) {
 	var written int64
 	err := s.inRotation(ctx, to, func(tx queryer) (err error) {
-		if written, err = s.dialect.replaceSealed(ctx, s, tx, t, owner, oldKey, newKey, batch); err != nil {
+		written, err = s.dialect.replaceSealed(ctx, s, tx, t, owner, oldKey, newKey, batch)
+		if err != nil || written == 0 {
 			return err
 		}
-		_, err = s.countSealsIn(ctx, tx, owner, newKey, int64(len(batch)*len(t.Columns)))
+		_, err = s.countSealsIn(ctx, tx, owner, newKey, written*int64(len(t.Columns)))
 		return err
 	})
+	if errors.Is(err, errStillNeeded) {
+		return 0, nil // the account, and the new key with it, was deleted meanwhile
+	}
 	return written, err
 }
 

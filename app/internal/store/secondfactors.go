@@ -61,7 +61,8 @@ func (s *Store) SecondFactor(ctx context.Context, owner string) (accounts.Second
 
 // ConfirmSecondFactor implements accounts.SecondFactorStore.
 func (s *Store) ConfirmSecondFactor(ctx context.Context, id sessions.Identity, now time.Time, factor string, proof accounts.Proof, recovery []string) error {
-	return s.transact(ctx, func(tx queryer) error {
+	confirmed := s.exists(ctx, "SELECT count(*) FROM users WHERE id = $1 AND second_factor = $2", id.Owner, factor)
+	return s.transactUntilKnown(ctx, confirmed, func(tx queryer) error {
 		if err := s.setSecondFactor(ctx, tx, id, now, "", factor); err != nil {
 			return err
 		}
@@ -83,7 +84,8 @@ func (s *Store) ConfirmSecondFactor(ctx context.Context, id sessions.Identity, n
 
 // RemoveSecondFactor implements accounts.SecondFactorStore.
 func (s *Store) RemoveSecondFactor(ctx context.Context, id sessions.Identity, now time.Time, user accounts.User, proof accounts.Proof) error {
-	return s.transact(ctx, func(tx queryer) error {
+	removed := s.exists(ctx, "SELECT count(*) FROM users WHERE id = $1 AND second_factor IS NULL", id.Owner)
+	return s.transactUntilKnown(ctx, removed, func(tx queryer) error {
 		if err := s.setSecondFactor(ctx, tx, id, now, user.SecondFactor, ""); err != nil {
 			return err
 		}
@@ -105,10 +107,28 @@ func (s *Store) setSecondFactor(ctx context.Context, tx queryer, id sessions.Ide
 	changed, err := s.execIn(ctx, tx, `UPDATE users SET second_factor = $4 WHERE id = $1 AND second_factor IS NOT DISTINCT FROM $5
 		AND EXISTS (SELECT 1 FROM sessions s WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $3)`,
 		id.Owner, id.Session, micros(now), nullable(to), nullable(from))
-	if err == nil && changed == 0 {
+	if err != nil || changed > 0 {
+		return err
+	}
+	confirmed, err := s.confirmedFactor(ctx, tx, id, now)
+	switch {
+	case err != nil:
+		return err
+	case confirmed:
+		return accounts.ErrSecondFactorExists
+	}
+	return accounts.ErrNoSecondFactor
+}
+
+// confirmedFactor says whether the session's user has a second factor. Errors: sessions.ErrInvalid.
+func (s *Store) confirmedFactor(ctx context.Context, tx queryer, id sessions.Identity, now time.Time) (bool, error) {
+	var factor sql.NullString
+	err := s.rowIn(ctx, tx, `SELECT u.second_factor FROM sessions s JOIN users u ON u.id = s.owner
+		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $3`, []any{id.Owner, id.Session, micros(now)}, &factor)
+	if errors.Is(err, sql.ErrNoRows) {
 		err = sessions.ErrInvalid
 	}
-	return err
+	return factor.Valid, err
 }
 
 // useProof accepts a proof of the user's second factor, if there is one, that has not been used: the steps of

@@ -44,8 +44,8 @@ type Store struct {
 // newStore is the store over an open database.
 func newStore(db *sql.DB, d dialect) *Store {
 	s := &Store{db: db, dialect: d}
-	s.creates = batch.New(createBatches, s.createNotes)
-	s.reads = batch.New(readBatches, s.readNotes)
+	s.creates = batch.New(createBatches, creation.size, s.createNotes)
+	s.reads = batch.New(readBatches, nil, s.readNotes)
 	return s
 }
 
@@ -55,8 +55,8 @@ type dialect interface {
 	rebind(query string) string
 	// classify turns the driver's errors into this package's, the domain's, or errRetry.
 	classify(err error) error
-	// insertNotes stores many notes in one transaction of its own and returns the ids of those whose session
-	// lives and whose key is active. On an error none is known to be stored.
+	// insertNotes stores notes in one transaction of its own and returns the ids of those whose session lives
+	// and whose key is active. On an error none is known to be stored. It does not wait long for a lock.
 	insertNotes(ctx context.Context, s *Store, list []creation) (stored map[string]bool, err error)
 	// selectNotes reads many notes; the results are in the order of list, also beside an error, which is of
 	// all of them.

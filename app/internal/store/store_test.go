@@ -451,11 +451,14 @@ func TestLoginDoesNotOvertakeASecondFactor(t *testing.T) {
 		if err := login(user, accounts.Proof{}); !errors.Is(err, accounts.ErrInvalidCredentials) {
 			t.Errorf("a login that read the user before: %v", err)
 		}
-		if err := db.ReplacePassword(ctx, f.id, now, user.PasswordHash, user, accounts.Proof{}); !errors.Is(err, sessions.ErrInvalid) {
+		if err := db.ReplacePassword(ctx, f.id, now, user.PasswordHash, user, accounts.Proof{}); !errors.Is(err, accounts.ErrInvalidCredentials) {
 			t.Errorf("a password change that read the user before: %v", err)
 		}
 		if err := db.DeleteUser(ctx, f.id, now, user, accounts.Proof{}); !errors.Is(err, sessions.ErrInvalid) {
 			t.Errorf("a deletion that read the user before: %v", err)
+		}
+		if err := db.ConfirmSecondFactor(ctx, f.id, now, factor.ID, accounts.Proof{Step: 8}, nil); !errors.Is(err, accounts.ErrSecondFactorExists) {
+			t.Errorf("confirmed twice: %v", err)
 		}
 		user.SecondFactor = factor.ID
 		for what, proof := range map[string]accounts.Proof{
@@ -470,6 +473,74 @@ func TestLoginDoesNotOvertakeASecondFactor(t *testing.T) {
 		}
 		if err := login(user, accounts.Proof{Recovery: []string{"another pepper's", "digest"}}); err != nil {
 			t.Errorf("a recovery code: %v", err)
+		}
+	})
+}
+
+// TestBatchIsBoundedByBytes: a hundred large notes at once would take more memory than a Job has.
+func TestBatchIsBoundedByBytes(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		db := open(t)
+		f := newUser(t, db, "alice", 1)
+		const size, count = 400_000, 25
+		for range count {
+			n := f.sealedNote()
+			n.Content = append(sealedBytes('l'), make([]byte, size)...)
+			if err := db.CreateNote(ctx, f.id, now, n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		table := store.SealedTable{Name: "notes", Columns: []string{"content", "title", "tags"}}
+		after, seen := "", 0
+		for {
+			batch, err := db.SealedRows(ctx, table, f.id.Owner, f.key.ID, after, 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(batch) == 0 {
+				break
+			}
+			if len(batch)*size > 5<<20 {
+				t.Errorf("%d rows of %d bytes in a batch", len(batch), size)
+			}
+			seen, after = seen+len(batch), batch[len(batch)-1].ID
+		}
+		if seen != count {
+			t.Errorf("%d rows, want %d", seen, count)
+		}
+	})
+}
+
+// TestAccountIsDeletedDuringARotation: what the Job has read of it is no longer to be written.
+func TestAccountIsDeletedDuringARotation(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		db := open(t)
+		f := newUser(t, db, "alice", 1)
+		n := f.sealedNote()
+		if err := db.CreateNote(ctx, f.id, now, n); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.RaiseFence(ctx, 2); err != nil {
+			t.Fatal(err)
+		}
+		next := envelope.StoredKey{Owner: f.id.Owner, ID: envelope.NewID(), Wrapped: wrappedAt(2)}
+		if err := db.ReplaceActiveKey(ctx, 2, next, now); err != nil {
+			t.Fatal(err)
+		}
+		table := store.SealedTable{Name: "notes", Columns: []string{"content", "title", "tags"}}
+		batch, err := db.SealedRows(ctx, table, f.id.Owner, f.key.ID, "", 100)
+		if err != nil || len(batch) != 1 {
+			t.Fatalf("%d rows, %v", len(batch), err)
+		}
+		user, err := db.UserByName(ctx, "alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.DeleteUser(ctx, f.id, now, user, accounts.Proof{}); err != nil {
+			t.Fatal(err)
+		}
+		if written, err := db.ReplaceSealed(ctx, 2, table, f.id.Owner, f.key.ID, next.ID, batch); err != nil || written != 0 {
+			t.Errorf("%d rows written, %v", written, err)
 		}
 	})
 }

@@ -176,7 +176,7 @@ func TestBench(t *testing.T) {
 	connections, creates := make([]*connection, concurrency), make([][]byte, concurrency)
 	note := `{"content":"` + strings.Repeat("x", noteSize) + `"}`
 	for client := range users {
-		connections[client] = s.connect(t)
+		connections[client] = connect(t, s.address, s.pool)
 		creates[client] = request("POST", "/api/notes", users[client], note)
 	}
 	last := make([][]byte, concurrency)
@@ -216,6 +216,13 @@ func TestBench(t *testing.T) {
 		return err
 	})
 	row("read", read, "Vault KV v2 read", get.rate, 2, reading)
+
+	if flaskInstalled() {
+		row("read", read, "Flask's own server", flaskReads(t, true).rate, 20, reading)
+		row("read", read, "Flask under gunicorn", flaskReads(t, false).rate, 1, reading)
+	} else {
+		fmt.Println("not measured: Flask; it needs Debian packages gunicorn python3-flask python3-jwt python3-cryptography")
+	}
 
 	if err := out.Flush(); err != nil {
 		t.Fatal(err)

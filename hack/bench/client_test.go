@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -22,14 +23,22 @@ type connection struct {
 	body   []byte
 }
 
-func (s *service) connect(t *testing.T) *connection {
+func connect(t *testing.T, address string, pool *x509.CertPool) *connection {
 	t.Helper()
-	conn, err := tls.DialWithDialer(&net.Dialer{}, "tcp", s.address, &tls.Config{RootCAs: s.pool, ServerName: "localhost"})
+	c, err := dial(address, pool)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return &connection{conn: conn, reader: textproto.NewReader(bufio.NewReader(conn))}
+	t.Cleanup(func() { _ = c.conn.Close() })
+	return c
+}
+
+func dial(address string, pool *x509.CertPool) (*connection, error) {
+	conn, err := tls.DialWithDialer(&net.Dialer{}, "tcp", address, &tls.Config{RootCAs: pool, ServerName: "localhost"})
+	if err != nil {
+		return nil, err
+	}
+	return &connection{conn: conn, reader: textproto.NewReader(bufio.NewReader(conn))}, nil
 }
 
 // request is the bytes of a request, made once.
@@ -53,7 +62,8 @@ func (c *connection) do(request []byte, want int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	ok := bytes.HasPrefix(line, fmt.Appendf(nil, "HTTP/1.1 %d ", want))
+	_, status, _ := bytes.Cut(line, []byte(" "))
+	ok := bytes.HasPrefix(status, fmt.Appendf(nil, "%d ", want))
 	length := -1
 	for {
 		header, err := c.reader.ReadLineBytes()

@@ -88,3 +88,45 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 		t.Errorf("another client: status %d", response.StatusCode)
 	}
 }
+
+// TestLargeHeaderIsRefused: of a header, or of a URL, which is part of it.
+func TestLargeHeaderIsRefused(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() {
+		served <- Serve(ctx, listener, http.NotFoundHandler(), 0, slog.New(slog.DiscardHandler))
+	}()
+	defer func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	}()
+	large := strings.Repeat("x", 2*maxHeader)
+	for name, tc := range map[string]struct {
+		path, header string
+		status       int
+	}{
+		"small":         {"/", "x", http.StatusNotFound},
+		"large header":  {"/", large, http.StatusRequestHeaderFieldsTooLarge},
+		"large address": {"/?q=" + large, "x", http.StatusRequestHeaderFieldsTooLarge},
+	} {
+		request, err := http.NewRequest(http.MethodGet, "http://"+listener.Addr().String()+tc.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("X-Test", tc.header)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		_ = response.Body.Close()
+		if response.StatusCode != tc.status {
+			t.Errorf("%s: status %d, want %d", name, response.StatusCode, tc.status)
+		}
+	}
+}

@@ -252,3 +252,43 @@ func FuzzWrappedVersion(f *testing.F) {
 		}
 	})
 }
+
+// keepingProvider keeps the slices that it was given, and gives out.
+type keepingProvider struct {
+	KeyProvider
+	raw [][]byte
+}
+
+func (p *keepingProvider) Wrap(ctx context.Context, raw, derivation []byte) (Wrapped, error) {
+	p.raw = append(p.raw, raw)
+	return p.KeyProvider.Wrap(ctx, raw, derivation)
+}
+
+func (p *keepingProvider) Unwrap(ctx context.Context, items []WrappedItem) ([]UnwrapResult, error) {
+	results, err := p.KeyProvider.Unwrap(ctx, items)
+	for _, result := range results {
+		p.raw = append(p.raw, result.Raw)
+	}
+	return results, err
+}
+
+// TestRawKeysAreWiped: as soon as a key is wrapped, or a cipher is made of it.
+func TestRawKeysAreWiped(t *testing.T) {
+	p := &keepingProvider{KeyProvider: newRotatableLocal(t)}
+	keyring := NewKeyring("d1", p)
+	stored, err := keyring.Generate(context.Background(), "o1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keyring.Unwrap(context.Background(), stored); err != nil {
+		t.Fatal(err)
+	}
+	if len(p.raw) != 2 {
+		t.Fatalf("%d raw keys were seen", len(p.raw))
+	}
+	for i, raw := range p.raw {
+		if len(raw) != keySize || !bytes.Equal(raw, make([]byte, keySize)) {
+			t.Errorf("raw key %d is not wiped", i)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/securenotes/securenotes/app/config"
@@ -46,6 +47,8 @@ type service struct {
 type outage struct {
 	envelope.KeyProvider
 	away bool
+	// cause of the outage; nil: envelope.ErrUnavailable.
+	cause error
 	// panics makes an unwrap panic with a value that must not be logged.
 	panics bool
 	// slow, when it is not nil, is waited for before an unwrap is answered.
@@ -54,14 +57,14 @@ type outage struct {
 
 func (o *outage) Wrap(ctx context.Context, raw, derivation []byte) (envelope.Wrapped, error) {
 	if o.away {
-		return "", envelope.ErrUnavailable
+		return "", cmp.Or(o.cause, envelope.ErrUnavailable)
 	}
 	return o.KeyProvider.Wrap(ctx, raw, derivation)
 }
 
 func (o *outage) Unwrap(ctx context.Context, items []envelope.WrappedItem) ([]envelope.UnwrapResult, error) {
 	if o.away {
-		return nil, envelope.ErrUnavailable
+		return nil, cmp.Or(o.cause, envelope.ErrUnavailable)
 	}
 	if o.panics {
 		panic("a value with a secret")
@@ -284,7 +287,7 @@ func TestNotes(t *testing.T) {
 			"id": id, "content": content, "title": "A title", "tags": []any{"x", "y"},
 			"created_at": created.body["created_at"], "updated_at": created.body["created_at"],
 		}
-		if diff := cmp.Diff(want, read.body); read.status != 200 || diff != "" {
+		if diff := gocmp.Diff(want, read.body); read.status != 200 || diff != "" {
 			t.Errorf("read: %d\n%s", read.status, diff)
 		}
 		for _, method := range []string{"GET", "DELETE"} {
@@ -339,7 +342,7 @@ func TestListPages(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
 		token := s.signIn(t, "alice")
-		if empty := s.call(t, "GET", "/api/notes", token, ""); !cmp.Equal(empty.body, map[string]any{"notes": []any{}}) {
+		if empty := s.call(t, "GET", "/api/notes", token, ""); !gocmp.Equal(empty.body, map[string]any{"notes": []any{}}) {
 			t.Errorf("no notes: %v", empty.body)
 		}
 		var want []string
@@ -357,7 +360,7 @@ func TestListPages(t *testing.T) {
 			}
 			cursor, _ = page.body["next_cursor"].(string)
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := gocmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
 		for query, message := range map[string]string{
@@ -372,26 +375,35 @@ func TestListPages(t *testing.T) {
 
 // TestKeyProviderAway: a cached key serves, everything else is 503, and nothing is stored.
 func TestKeyProviderAway(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, open storetest.Open) {
-		s := newService(t, open, true)
-		warm, cold := s.signIn(t, "warm"), s.signIn(t, "cold")
-		id := s.call(t, "POST", "/api/notes", warm, `{"content":"before"}`).body["id"].(string)
-		s.provider.away = true
-		s.call(t, "GET", "/api/notes/"+id, warm, "").want(t, "cached key, read", 200, "")
-		s.call(t, "POST", "/api/notes", warm, `{"content":"during"}`).want(t, "cached key, create", 201, "")
-		refused := s.call(t, "POST", "/api/notes", cold, `{"content":"during"}`)
-		refused.want(t, "no cached key", 503, "The key service is unavailable, try again later")
-		if refused.header.Get("Retry-After") == "" {
-			t.Error("503 without Retry-After")
-		}
-		s.call(t, "POST", "/api/auth/register", "", `{"username":"late","password":"correct horse battery"}`).want(t, "register", 503, "")
-		if list := s.call(t, "GET", "/api/notes", cold, ""); len(list.body["notes"].([]any)) != 0 {
-			t.Errorf("stored although it could not be sealed: %v", list.body)
-		}
-		s.provider.away = false
-		s.call(t, "POST", "/api/notes", cold, `{"content":"after"}`).want(t, "provider back", 201, "")
-		s.call(t, "POST", "/api/auth/register", "", `{"username":"late","password":"correct horse battery"}`).want(t, "register", 201, "")
-	})
+	for name, cause := range map[string]error{
+		"unavailable": envelope.ErrUnavailable, "sealed": errors.Join(envelope.ErrUnavailable, envelope.ErrSealed), "denied": envelope.ErrDenied,
+	} {
+		t.Run(name, func(t *testing.T) {
+			storetest.Each(t, func(t *testing.T, open storetest.Open) { testKeyProviderAway(t, open, cause) })
+		})
+	}
+}
+
+func testKeyProviderAway(t *testing.T, open storetest.Open, cause error) {
+	s := newService(t, open, true)
+	s.provider.cause = cause
+	warm, cold := s.signIn(t, "warm"), s.signIn(t, "cold")
+	id := s.call(t, "POST", "/api/notes", warm, `{"content":"before"}`).body["id"].(string)
+	s.provider.away = true
+	s.call(t, "GET", "/api/notes/"+id, warm, "").want(t, "cached key, read", 200, "")
+	s.call(t, "POST", "/api/notes", warm, `{"content":"during"}`).want(t, "cached key, create", 201, "")
+	refused := s.call(t, "POST", "/api/notes", cold, `{"content":"during"}`)
+	refused.want(t, "no cached key", 503, "The key service is unavailable, try again later")
+	if refused.header.Get("Retry-After") == "" {
+		t.Error("503 without Retry-After")
+	}
+	s.call(t, "POST", "/api/auth/register", "", `{"username":"late","password":"correct horse battery"}`).want(t, "register", 503, "")
+	if list := s.call(t, "GET", "/api/notes", cold, ""); len(list.body["notes"].([]any)) != 0 {
+		t.Errorf("stored although it could not be sealed: %v", list.body)
+	}
+	s.provider.away = false
+	s.call(t, "POST", "/api/notes", cold, `{"content":"after"}`).want(t, "provider back", 201, "")
+	s.call(t, "POST", "/api/auth/register", "", `{"username":"late","password":"correct horse battery"}`).want(t, "register", 201, "")
 }
 
 // TestKeyProviderSlow: who waits for a key is told so in time, and others are served meanwhile.

@@ -14,6 +14,7 @@ type Link struct {
 	listener net.Listener
 	target   string
 	lose     atomic.Int64
+	answers  atomic.Int64
 	held     atomic.Pointer[chan struct{}]
 }
 
@@ -47,6 +48,9 @@ func (l *Link) LoseAnswer(n int) { l.lose.Store(int64(n)) }
 // Lost says whether the answer that was to be lost is.
 func (l *Link) Lost() bool { return l.lose.Load() <= 0 }
 
+// Answers is how many answers the server has given: with one request at a time, how many round trips it took.
+func (l *Link) Answers() int64 { return l.answers.Load() }
+
 // Hold holds answers back until release is called.
 func (l *Link) Hold() (release func()) {
 	gate := make(chan struct{})
@@ -74,6 +78,7 @@ func (l *Link) carry(client net.Conn) {
 		if err != nil {
 			return
 		}
+		l.answers.Add(1)
 		if held := l.held.Load(); held != nil {
 			<-*held
 		}

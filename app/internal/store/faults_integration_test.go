@@ -49,6 +49,44 @@ func linked(t *testing.T) (*store.Store, *testenv.Link, *testenv.Postgres) {
 	return db, l, server
 }
 
+// TestOneRoundTrip: what a note's request asks of the database, its session's proof included, is one question.
+func TestOneRoundTrip(t *testing.T) {
+	db, l, _ := linked(t)
+	user := newUser(t, db, "alice", 1)
+	n := user.sealedNote()
+	for _, warm := range []bool{false, false, false, true} { // each connection prepares a statement once
+		n.ID, n.Revision = uuid.Must(uuid.NewV7()).String(), 1
+		for _, step := range []struct {
+			what string
+			do   func() error
+		}{
+			{"create", func() error { return db.CreateNote(ctx, user.id, now, n) }},
+			{"read", func() error { _, _, err := db.Note(ctx, user.id, now, n.ID); return err }},
+			{"list", func() error { _, err := db.Notes(ctx, user.id, now, "", 50); return err }},
+			{"update", func() error {
+				n.Revision = 2
+				return mustBeDone(db.UpdateNote(ctx, user.id, now, n))
+			}},
+			{"delete", func() error { return mustBeDone(db.DeleteNote(ctx, user.id, now, n.ID, 2)) }},
+		} {
+			before := l.Answers()
+			if err := step.do(); err != nil {
+				t.Fatalf("%s: %v", step.what, err)
+			}
+			if trips := l.Answers() - before; warm && trips != 1 {
+				t.Errorf("%s: %d round trips", step.what, trips)
+			}
+		}
+	}
+}
+
+func mustBeDone(done bool, err error) error {
+	if err == nil && !done {
+		err = errors.New("nothing was done")
+	}
+	return err
+}
+
 // TestAnswerIsLost: whichever answer of the database is lost while a note is created, the commit's included,
 // the note is there once and the caller learns so.
 func TestAnswerIsLost(t *testing.T) {

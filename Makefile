@@ -77,7 +77,7 @@ fmt: ## format the code
 
 .PHONY: verify-fmt
 verify-fmt: ## fail when code is not formatted
-	@unformatted=$$(gofmt -l $(filter-out .,$(MODULES)) $(wildcard api app controllers hack/apidocs hack/e2e hack/testenv)); \
+	@unformatted=$$(git ls-files -z --cached --others --exclude-standard '*.go' | xargs -0 gofmt -l); \
 	if [ -n "$$unformatted" ]; then printf 'not formatted, run make fmt:\n%s\n' "$$unformatted" >&2; exit 1; fi
 
 .PHONY: vet

@@ -176,7 +176,7 @@ func TestBench(t *testing.T) {
 	connections, creates := make([]*connection, concurrency), make([][]byte, concurrency)
 	note := `{"content":"` + strings.Repeat("x", noteSize) + `"}`
 	for client := range users {
-		connections[client] = connect(t, s.address, s.pool)
+		connections[client] = connect(t, s.process.Address, s.process.Pool)
 		creates[client] = request("POST", "/api/notes", users[client], note)
 	}
 	last := make([][]byte, concurrency)

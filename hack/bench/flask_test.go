@@ -43,7 +43,7 @@ func flaskReads(t *testing.T, ownServer bool) measured {
 	rand.Read(key)
 	secret := rand.Text()
 	certificate := testenv.NewCertificate(t, t.TempDir())
-	address := freeAddress(t)
+	address := testenv.FreeAddress(t)
 	directory, err := filepath.Abs("peer")
 	if err != nil {
 		t.Fatal(err)

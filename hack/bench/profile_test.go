@@ -36,11 +36,7 @@ var where = []struct{ what, function string }{
 // profiled says where the service's processor time goes while work runs.
 func (s *service) profiled(t *testing.T, work func()) string {
 	t.Helper()
-	toggle := func() {
-		if err := s.process.Process.Signal(syscall.SIGUSR1); err != nil {
-			t.Fatal(err)
-		}
-	}
+	toggle := func() { s.process.Signal(t, syscall.SIGUSR1) }
 	toggle()
 	work()
 	toggle()

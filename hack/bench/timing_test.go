@@ -21,7 +21,7 @@ func TestBenchTiming(t *testing.T) {
 	if _, err := s.call("POST", "/api/auth/register", "", `{"username":"known-user","password":"correct horse battery"}`, 201); err != nil {
 		t.Fatal(err)
 	}
-	c := connect(t, s.address, s.pool)
+	c := connect(t, s.process.Address, s.process.Pool)
 	login := func(username string) float64 {
 		t.Helper()
 		start := time.Now()

@@ -1,21 +1,23 @@
 package testenv
 
 import (
-	"io"
 	"net"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // Link is the network between a program and a server of a test. It carries bytes until it is told to lose an
 // answer, as when the program is killed or the network breaks after the server has done what it was asked, or
-// to hold all answers back.
+// to hold all requests or answers back.
 type Link struct {
 	listener net.Listener
 	target   string
 	lose     atomic.Int64
 	answers  atomic.Int64
-	held     atomic.Pointer[chan struct{}]
+	// requests and held are gates that the two directions wait at while they are closed.
+	requests, held gate
+	delay          atomic.Int64
 }
 
 // NewLink carries connections to target until the test ends.
@@ -52,12 +54,29 @@ func (l *Link) Lost() bool { return l.lose.Load() <= 0 }
 func (l *Link) Answers() int64 { return l.answers.Load() }
 
 // Hold holds answers back until release is called.
-func (l *Link) Hold() (release func()) {
-	gate := make(chan struct{})
-	l.held.Store(&gate)
+func (l *Link) Hold() (release func()) { return l.held.close() }
+
+// HoldRequests keeps requests from the server until release is called.
+func (l *Link) HoldRequests() (release func()) { return l.requests.close() }
+
+// Delay lets every answer take so much longer.
+func (l *Link) Delay(by time.Duration) { l.delay.Store(int64(by)) }
+
+// gate is open until it is closed.
+type gate struct{ closed atomic.Pointer[chan struct{}] }
+
+func (g *gate) close() (open func()) {
+	closed := make(chan struct{})
+	g.closed.Store(&closed)
 	return func() {
-		l.held.Store(nil)
-		close(gate)
+		g.closed.Store(nil)
+		close(closed)
+	}
+}
+
+func (g *gate) pass() {
+	if closed := g.closed.Load(); closed != nil {
+		<-*closed
 	}
 }
 
@@ -69,8 +88,18 @@ func (l *Link) carry(client net.Conn) {
 	}
 	defer server.Close()
 	go func() {
-		_, _ = io.Copy(server, client)
-		_ = server.Close()
+		defer server.Close()
+		buffer := make([]byte, 64<<10)
+		for {
+			n, err := client.Read(buffer)
+			if err != nil {
+				return
+			}
+			l.requests.pass()
+			if _, err := server.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
 	}()
 	buffer := make([]byte, 64<<10)
 	for {
@@ -79,9 +108,8 @@ func (l *Link) carry(client net.Conn) {
 			return
 		}
 		l.answers.Add(1)
-		if held := l.held.Load(); held != nil {
-			<-*held
-		}
+		time.Sleep(time.Duration(l.delay.Load()))
+		l.held.pass()
 		if l.lose.Load() > 0 && l.lose.Add(-1) == 0 {
 			return
 		}

@@ -102,6 +102,12 @@ func (p *process) tail() string {
 	return string(raw)
 }
 
+// FreeAddress is a free port of loopback, as host:port; see freePort.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
+}
+
 // freePort is a port of loopback that is free now. It is below those that the kernel gives to outgoing
 // connections, of which a test makes many: one of them could take the port before the server does.
 func freePort(t testing.TB) int {

@@ -15,15 +15,13 @@ import (
 // CreateUser stores a user and the user's first owner key, both or neither. Errors:
 // accounts.ErrUsernameTaken, accounts.ErrFenced.
 func (s *Store) CreateUser(ctx context.Context, user accounts.User, key envelope.StoredKey) error {
+	version, err := key.Wrapped.Version()
+	if err != nil {
+		return err
+	}
 	created := s.exists(ctx, "SELECT count(*) FROM users WHERE id = $1", user.ID)
-	return s.transactUntilKnown(ctx, created, func(tx queryer) error {
-		_, err := s.execIn(ctx, tx, `INSERT INTO users (id, username, password_hash, pepper_id, created_at)
-			VALUES ($1, $2, $3, $4, $5)`,
-			user.ID, user.Username, user.PasswordHash, user.PepperID, micros(user.CreatedAt))
-		if err != nil {
-			return err
-		}
-		return s.insertActiveKey(ctx, tx, key, user.CreatedAt)
+	return s.untilKnown(ctx, created, func() error {
+		return s.again(ctx, func() error { return s.dialect.insertUser(ctx, s, user, key, version) })
 	})
 }
 

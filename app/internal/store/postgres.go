@@ -123,7 +123,9 @@ func postgresSettings(c config.Postgres) (*pgx.ConnConfig, error) {
 	settings.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	for name, value := range map[string]string{
 		"application_name": "securenotes", "lock_timeout": "5000",
-		"idle_in_transaction_session_timeout": "60000",
+		// No transaction of ours waits for anything but the database: one that is idle for so long is of a process
+		// that stalls, and its locks must not hold up a rotation.
+		"idle_in_transaction_session_timeout": "5000",
 	} {
 		settings.RuntimeParams[name] = value
 	}
@@ -141,6 +143,17 @@ func (postgres) ping(ctx context.Context, s *Store) error {
 	if err == nil && readOnly != "off" {
 		err = fmt.Errorf("%w: it is read-only", ErrUnavailable)
 	}
+	return err
+}
+
+// insertUser is one statement, so that no process that stalls between two of them holds the fence, which the
+// key's trigger locks, and with it a rotation.
+func (postgres) insertUser(ctx context.Context, s *Store, user accounts.User, key envelope.StoredKey, version int) error {
+	_, err := s.execIn(ctx, s.db, `WITH account AS (
+			INSERT INTO users (id, username, password_hash, pepper_id, created_at) VALUES ($1, $2, $3, $4, $5) RETURNING id, created_at
+		) INSERT INTO owner_keys (owner, id, kek_version, born_version, wrapped, state, created_at)
+		SELECT id, $6, $7, $7, $8, 'active', created_at FROM account`,
+		user.ID, user.Username, user.PasswordHash, user.PepperID, micros(user.CreatedAt), key.ID, version, string(key.Wrapped))
 	return err
 }
 

@@ -94,6 +94,17 @@ func (*sqliteDialect) insertNotes(ctx context.Context, s *Store, list []creation
 	return stored, err
 }
 
+func (*sqliteDialect) insertUser(ctx context.Context, s *Store, user accounts.User, key envelope.StoredKey, _ int) error {
+	return s.once(ctx, func(tx queryer) error {
+		_, err := s.execIn(ctx, tx, `INSERT INTO users (id, username, password_hash, pepper_id, created_at) VALUES ($1, $2, $3, $4, $5)`,
+			user.ID, user.Username, user.PasswordHash, user.PepperID, micros(user.CreatedAt))
+		if err != nil {
+			return err
+		}
+		return s.insertActiveKey(ctx, tx, key, user.CreatedAt)
+	})
+}
+
 func (*sqliteDialect) replaceSealed(ctx context.Context, s *Store, tx queryer, t SealedTable, owner, oldKey, newKey string, batch []SealedRow) (int64, error) {
 	set := make([]string, len(t.Columns))
 	for i, column := range t.Columns {

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/accounts"
 	"github.com/securenotes/securenotes/app/internal/batch"
+	"github.com/securenotes/securenotes/app/internal/envelope"
 )
 
 // Errors that callers tell apart with errors.Is, besides those of the domain packages.
@@ -55,6 +57,8 @@ type dialect interface {
 	rebind(query string) string
 	// classify turns the driver's errors into this package's, the domain's, or errRetry.
 	classify(err error) error
+	// insertUser stores a user and the first owner key, which is wrapped under the version, or nothing.
+	insertUser(ctx context.Context, s *Store, user accounts.User, key envelope.StoredKey, version int) error
 	// insertNotes stores notes in one transaction of its own and returns the ids of those whose session lives
 	// and whose key is active. On an error none is known to be stored. It does not wait long for a lock.
 	insertNotes(ctx context.Context, s *Store, list []creation) (stored map[string]bool, err error)

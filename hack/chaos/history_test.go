@@ -1,0 +1,78 @@
+package chaos
+
+import "testing"
+
+func mustHold(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestHistory: what can be is accepted, and what cannot be is found.
+func TestHistory(t *testing.T) {
+	a, b, c, gone := Value{Content: "a"}, Value{Content: "b"}, Value{Content: "c"}, Value{Gone: true}
+	written := func() *History {
+		h := &History{}
+		h.Acknowledge(h.Begin(a))
+		return h
+	}
+	for name, test := range map[string]struct {
+		do     func(h *History) error
+		refuse bool
+	}{
+		"the last write": {do: func(h *History) error { return h.EndRead(h.BeginRead(), a) }},
+		"a write that nobody answered yet": {do: func(h *History) error {
+			h.Begin(b)
+			return h.EndRead(h.BeginRead(), b)
+		}},
+		"the write before one that nobody answered yet": {do: func(h *History) error {
+			h.Begin(b)
+			return h.EndRead(h.BeginRead(), a)
+		}},
+		"the write before, when the read began earlier": {do: func(h *History) error {
+			least := h.BeginRead()
+			h.Acknowledge(h.Begin(b))
+			return h.EndRead(least, a)
+		}},
+		"a lost update": {refuse: true, do: func(h *History) error {
+			h.Acknowledge(h.Begin(b))
+			return h.EndRead(h.BeginRead(), a)
+		}},
+		"a write that is gone again after it was read": {refuse: true, do: func(h *History) error {
+			h.Begin(b)
+			mustHold(t, h.EndRead(h.BeginRead(), b))
+			return h.EndRead(h.BeginRead(), a)
+		}},
+		"a refused write": {refuse: true, do: func(h *History) error {
+			mustHold(t, h.Refuse(h.Begin(b)))
+			return h.EndRead(h.BeginRead(), b)
+		}},
+		"a write that is refused after it was read": {refuse: true, do: func(h *History) error {
+			n := h.Begin(b)
+			mustHold(t, h.EndRead(h.BeginRead(), b))
+			return h.Refuse(n)
+		}},
+		"a lost note": {refuse: true, do: func(h *History) error { return h.EndRead(h.BeginRead(), gone) }},
+		"a deleted note that is back": {refuse: true, do: func(h *History) error {
+			h.Acknowledge(h.Begin(gone))
+			return h.EndRead(h.BeginRead(), a)
+		}},
+		"a deletion that nobody answered": {do: func(h *History) error {
+			h.Begin(gone)
+			return h.EndRead(h.BeginRead(), gone)
+		}},
+		"another note's content": {refuse: true, do: func(h *History) error { return h.EndRead(h.BeginRead(), c) }},
+		"half of one write and half of another": {refuse: true, do: func(h *History) error {
+			h.Acknowledge(h.Begin(Value{Title: "one", Content: "one"}))
+			h.Begin(Value{Title: "two", Content: "two"})
+			return h.EndRead(h.BeginRead(), Value{Title: "two", Content: "one"})
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := test.do(written()); (err != nil) != test.refuse {
+				t.Errorf("error %v, want one: %t", err, test.refuse)
+			}
+		})
+	}
+}

@@ -1,0 +1,319 @@
+//go:build integration
+
+package chaos_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"os/exec"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/hack/chaos"
+	"github.com/securenotes/securenotes/hack/testenv"
+)
+
+// world is two replicas of the service, and rotation Jobs, each with a link of its own to one PostgreSQL, and
+// one Vault: all real processes, and each can be killed.
+type world struct {
+	testing.TB
+	shape    shape
+	program  testenv.Program
+	postgres *testenv.Postgres
+	vault    *testenv.Vault
+	key      *testenv.TransitKey
+	database string
+	replicas [2]replica
+	// held is the replica that hears nothing of the database for a whole rotation; nil: none.
+	held *replica
+	// holding is how many links are held for a whole rotation.
+	holding int
+	// jobs and sleeper are the ways of Jobs to the database.
+	jobs, sleeper way
+	random        *rand.Rand
+	load          *chaos.Load
+	rotations     int
+	faults        map[string]int
+}
+
+// way is a link and the configuration that leads through it.
+type way struct {
+	link   *testenv.Link
+	config *config.Config
+	file   string
+}
+
+type replica struct {
+	way
+	service *testenv.Service
+}
+
+// shape is what a world is like.
+type shape struct {
+	users, newcomers int
+	// jobDelay is how much later a Job hears the database's answers.
+	jobDelay time.Duration
+	// holdEvery so many rotations a replica is kept from the database; 0: never.
+	holdEvery int
+	// prepare changes the database.
+	prepare func(*world)
+}
+
+func newWorld(t testing.TB, program testenv.Program, seed uint64, s shape) *world {
+	t.Helper()
+	w := &world{TB: t, shape: s, program: program, postgres: testenv.StartPostgres(t), vault: testenv.StartVault(t),
+		random: rand.New(rand.NewPCG(seed, 0)), faults: map[string]int{}}
+	w.key = w.vault.CreateTransitKey(t)
+	w.key.StoreSecrets(t)
+	w.database = w.postgres.CreateDatabase(t, "notes")
+	w.jobs, w.sleeper = w.way(), w.way()
+	if out, err := program.Command(t.Context(), "migrate", "--config", w.jobs.file).CombinedOutput(); err != nil {
+		t.Fatalf("migrate: %v: %s", err, out)
+	}
+	if s.prepare != nil {
+		s.prepare(w)
+	}
+	w.jobs.link.Delay(s.jobDelay)
+	var replicas []chaos.Replica
+	for i := range w.replicas {
+		r := &w.replicas[i]
+		r.way = w.way()
+		r.service = program.StartService(t, r.config)
+		replicas = append(replicas, chaos.Replica{URL: r.service.URL, HTTP: httpClient(r.service.Pool)})
+	}
+	load, err := chaos.Start(t.Context(), chaos.Options{
+		Replicas: replicas, Seed: seed, Users: s.users, Notes: 12, Newcomers: s.newcomers, MaxAccounts: 300, Pause: 2 * time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.load = load
+	t.Cleanup(load.End)
+	return w
+}
+
+func httpClient(pool *x509.CertPool) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}, MaxIdleConnsPerHost: 16,
+	}}
+}
+
+func (w *world) way() way {
+	w.Helper()
+	uri, err := url.Parse(w.database)
+	if err != nil {
+		w.Fatal(err)
+	}
+	link := testenv.NewLink(w, uri.Host)
+	uri.Host = link.Address()
+	c := testenv.ServiceConfig(w, uri.String(), w.postgres.CAFile, w.key)
+	return way{link: link, config: c, file: testenv.WriteConfig(w, c)}
+}
+
+// execute runs statements as the database's superuser.
+func (w *world) execute(sql string, args ...any) {
+	w.Helper()
+	conn := w.connect()
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(context.Background(), sql, args...); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) count(sql string, args ...any) (n int) {
+	w.Helper()
+	conn := w.connect()
+	defer conn.Close(context.Background())
+	if err := conn.QueryRow(context.Background(), sql, args...).Scan(&n); err != nil {
+		w.Fatal(err)
+	}
+	return n
+}
+
+func (w *world) connect() *pgx.Conn {
+	w.Helper()
+	conn, err := pgx.Connect(context.Background(), w.database)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return conn
+}
+
+// say writes what happens into the test's log, which is shown when it fails.
+func (w *world) say(format string, args ...any) {
+	w.Logf(time.Now().UTC().Format("15:04:05.000 ")+format, args...)
+}
+
+// violated says whether something was found that cannot be.
+func (w *world) violated() bool {
+	_, all := w.load.Violations()
+	return all > 0
+}
+
+// job is one process of the binary.
+type job struct {
+	command *exec.Cmd
+	out     bytes.Buffer
+	done    chan error
+}
+
+func (w *world) startJob(through way, args ...string) *job {
+	w.Helper()
+	j := &job{command: w.program.Command(context.Background(), append(args, "--config", through.file)...), done: make(chan error, 1)}
+	j.command.Stdout, j.command.Stderr = &j.out, &j.out
+	if err := j.command.Start(); err != nil {
+		w.Fatal(err)
+	}
+	go func() { j.done <- j.command.Wait() }()
+	w.Cleanup(j.kill)
+	return j
+}
+
+func (j *job) kill() { _ = j.command.Process.Kill() }
+
+// exit waits for a Job's end and gives its exit code, -1 when it was killed.
+func (w *world) exit(j *job) int {
+	w.Helper()
+	select {
+	case err := <-j.done:
+		j.done <- err // for who asks again
+		if failed, ok := errors.AsType[*exec.ExitError](err); ok {
+			return failed.ExitCode()
+		}
+		if err != nil {
+			w.Fatal(err)
+		}
+		return 0
+	case <-time.After(2 * time.Minute):
+		w.Fatalf("a Job does not end: %v\n%s", j.command.Args, j.out.String())
+		return 0
+	}
+}
+
+func (j *job) ended() bool { return len(j.done) > 0 }
+
+func reencryptArgs(strategy string, to int) []string {
+	return []string{"reencrypt", "--strategy", strategy, "--to-version", strconv.Itoa(to)}
+}
+
+func verifyArgs(strategy string, to int) []string {
+	return []string{"verify", "--all", "--strategy", strategy, "--to-version", strconv.Itoa(to)}
+}
+
+// fault is one thing that goes wrong, and is over when it returns.
+type fault struct {
+	name   string
+	strike func(w *world, running *job)
+}
+
+// hold closes a link, in one direction, until release is called, once.
+func (w *world) hold(direction func() (release func())) (release func()) {
+	open := direction()
+	w.holding++
+	return sync.OnceFunc(func() {
+		open()
+		w.holding--
+	})
+}
+
+// another is a replica that faults may strike now.
+func (w *world) another() *replica {
+	for {
+		if r := &w.replicas[w.random.IntN(len(w.replicas))]; r != w.held {
+			return r
+		}
+	}
+}
+
+// pause lets a fault last for a random time.
+func (w *world) pause(from, to time.Duration) { time.Sleep(from + rand.N(to-from)) }
+
+var faults = []fault{
+	{"a Job is killed", func(_ *world, running *job) { running.kill() }},
+	{"a Job hears nothing of the database", func(w *world, _ *job) {
+		release := w.jobs.link.Hold()
+		defer release()
+		w.pause(20*time.Millisecond, 200*time.Millisecond)
+	}},
+	{"a replica hears nothing of the database", func(w *world, _ *job) {
+		release := w.another().link.Hold()
+		defer release()
+		w.pause(100*time.Millisecond, time.Second)
+	}},
+	{"a replica is killed", func(w *world, _ *job) {
+		r := w.another()
+		r.service.Kill(w)
+		r.service = w.program.BeginService(w, r.config)
+		r.service.Await(w)
+	}},
+	{"Vault is sealed", func(w *world, _ *job) {
+		w.vault.Seal(w)
+		w.pause(50*time.Millisecond, 500*time.Millisecond)
+		w.vault.Unseal(w)
+	}},
+	{"the database crashes", func(w *world, _ *job) {
+		if w.holding > 0 {
+			return // it would wait for the clients that cannot hear it
+		}
+		w.postgres.Stop(w)
+		w.postgres.Start(w)
+	}},
+	{"a Job runs twice", func(w *world, running *job) {
+		second := w.startJob(w.jobs, running.command.Args[1:len(running.command.Args)-2]...)
+		if code := w.exit(second); code != 0 && code != config.ExitRetryable {
+			w.load.End()
+			w.Errorf("the second of two Jobs ended with %d:\n%s", code, second.out.String())
+		}
+	}},
+}
+
+// strikeAt lets some faults happen one after another while a Job runs.
+func (w *world) strikeAt(running *job) {
+	for range w.random.IntN(3) {
+		f := faults[w.random.IntN(len(faults))]
+		if running.ended() {
+			return
+		}
+		w.faults[f.name]++
+		begun := time.Now()
+		f.strike(w, running)
+		w.say("%s, for %s", f.name, time.Since(begun).Round(time.Millisecond))
+	}
+}
+
+// faultyAttempts is how many times a Job is struck at; the next ones have to succeed.
+const faultyAttempts = 5
+
+// untilDone runs a Job, with faults, again and again until one succeeds, as the Job controller does. It gives
+// the last one's output, and false when none of them did.
+func (w *world) untilDone(args []string) (string, bool) {
+	w.Helper()
+	for attempt := 0; ; attempt++ {
+		j := w.startJob(w.jobs, args...)
+		if attempt < faultyAttempts {
+			w.strikeAt(j)
+		}
+		code := w.exit(j)
+		w.say("%s to version %d: exit code %d", args[0], w.rotations+1, code)
+		switch {
+		case code == 0:
+			return "", true
+		case code == config.ExitSuperseded, code == config.ExitConfiguration:
+			w.Fatalf("%v ended with %d:\n%s", args, code, j.out.String())
+		case attempt == faultyAttempts+2:
+			return fmt.Sprintf("%v does not succeed:\n%s", args, j.out.String()), false
+		}
+	}
+}

@@ -1,0 +1,201 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/hack/chaos"
+)
+
+// underFireFor is how long the test goes on unless the environment says otherwise.
+const underFireFor = 90 * time.Second
+
+// environment reads a variable that makes the test longer or another one.
+func environment[T any](t testing.TB, name string, otherwise T, parse func(string) (T, error)) T {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	value, err := parse(text)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return value
+}
+
+// fire is everything failing under a rotation.
+type fire struct {
+	*cluster
+	t      testing.TB
+	vault  *vault
+	random *rand.Rand
+	struck map[string]int
+}
+
+// deletePod deletes one of the pods with the labels, at random, without warning.
+func (f *fire) deletePod(namespace string, labels client.MatchingLabels) {
+	f.t.Helper()
+	pods := &corev1.PodList{}
+	if err := f.List(context.Background(), pods, client.InNamespace(namespace), labels); err != nil {
+		f.t.Fatal(err)
+	}
+	if len(pods.Items) == 0 {
+		return
+	}
+	pod := &pods.Items[f.random.IntN(len(pods.Items))]
+	if err := f.Delete(context.Background(), pod, client.GracePeriodSeconds(0)); client.IgnoreNotFound(err) != nil {
+		f.t.Fatal(err)
+	}
+}
+
+var fires = []struct {
+	name   string
+	strike func(f *fire)
+}{
+	{"a pod of the Job is killed", func(f *fire) {
+		f.deletePod(f.namespace, client.MatchingLabels{"app.kubernetes.io/component": "rotation"})
+	}},
+	{"a pod of the API is killed", func(f *fire) {
+		f.deletePod(f.namespace, client.MatchingLabels{"app.kubernetes.io/component": "api"})
+	}},
+	{"the operator is killed", func(f *fire) {
+		f.deletePod(operatorNamespace, client.MatchingLabels{"app.kubernetes.io/name": "securenotes-operator"})
+	}},
+	{"the database is killed", func(f *fire) {
+		f.deletePod("postgres", nil)
+	}},
+	{"Vault is sealed", func(f *fire) {
+		if err := f.vault.Sys().Seal(); err != nil {
+			f.t.Fatal(err)
+		}
+		time.Sleep(time.Duration(500+f.random.IntN(3000)) * time.Millisecond)
+		f.vault.unseal(f.t)
+	}},
+}
+
+// TestUnderFire rotates the sample's key again and again while users write, and pods, the operator and the
+// database are killed and Vault is sealed at random: every acknowledged write is there at the end, every
+// deleted note stays deleted, and nothing is left under an old version. The environment variables
+// SECURENOTES_CHAOS_DURATION and SECURENOTES_CHAOS_SEED make it longer or another one.
+func TestUnderFire(t *testing.T) {
+	c := open(t)
+	c.ready(t, c.sample())
+	seed := environment(t, "SECURENOTES_CHAOS_SEED", 1, func(s string) (uint64, error) { return strconv.ParseUint(s, 10, 64) })
+	whole := environment(t, "SECURENOTES_CHAOS_DURATION", underFireFor, time.ParseDuration)
+	f := &fire{cluster: c, t: t, vault: c.vault(t), random: rand.New(rand.NewPCG(seed, 0)), struck: map[string]int{}}
+
+	// A connection for each request: each goes to a pod of its own.
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted(t, c.ca), MinVersion: tls.VersionTLS13}, DisableKeepAlives: true}
+	load, err := chaos.Start(t.Context(), chaos.Options{
+		Replicas: []chaos.Replica{{URL: c.url, HTTP: &http.Client{Transport: transport}}},
+		Seed:     seed, Users: 3, Notes: 20, Newcomers: 1, MaxAccounts: 200,
+		Pause:       200 * time.Millisecond, // two of a user's, below the limit of requests a minute
+		SessionsEnd: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(load.End)
+	rotations := 0
+	for begun := time.Now(); time.Since(begun) < whole; rotations++ {
+		f.rotateUnderFire(rotations)
+		if _, all := load.Violations(); all > 0 {
+			break
+		}
+	}
+	load.End()
+	c.ready(t, c.sample())
+	f.settle()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	if err := load.Check(ctx); err != nil {
+		t.Error(err)
+	}
+	t.Logf("seed %d: %d rotations; %s; %v", seed, rotations, load, f.struck)
+	if kept, all := load.Violations(); all > 0 {
+		t.Errorf("seed %d: %d violations:\n%s", seed, all, strings.Join(kept, "\n"))
+	}
+}
+
+// rotateUnderFire carries out one rotation; every fourth is a Compromise.
+func (f *fire) rotateUnderFire(n int) {
+	f.t.Helper()
+	kr := &v1alpha1.KeyRotation{
+		ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, GenerateName: f.name + "-fire-"},
+		Spec:       v1alpha1.KeyRotationSpec{SecureNotesRef: v1alpha1.LocalObjectReference{Name: f.name}},
+	}
+	switch n % 4 {
+	case 1:
+		kr.Spec.Strategy = v1alpha1.StrategyRewrap
+	case 3:
+		kr.Spec.Reason = v1alpha1.RotationCompromise
+	}
+	ctx := context.Background()
+	if err := f.Create(ctx, kr); err != nil {
+		f.t.Fatal(err)
+	}
+	for range 1 + f.random.IntN(4) {
+		time.Sleep(time.Duration(f.random.IntN(3000)) * time.Millisecond)
+		fault := fires[f.random.IntN(len(fires))]
+		f.struck[fault.name]++
+		fault.strike(f)
+	}
+	eventually(f.t, 6*time.Minute, "KeyRotation "+kr.Name+" to complete", func(ctx context.Context) error {
+		if err := f.Get(ctx, client.ObjectKeyFromObject(kr), kr); err != nil {
+			return err
+		}
+		if meta.IsStatusConditionTrue(kr.Status.Conditions, v1alpha1.ConditionFailed) {
+			f.t.Fatalf("KeyRotation %s has failed: %s", kr.Name, describe(kr.Status.Conditions))
+		}
+		if !meta.IsStatusConditionTrue(kr.Status.Conditions, v1alpha1.ConditionComplete) {
+			return errors.New(describe(kr.Status.Conditions))
+		}
+		return nil
+	})
+}
+
+// settle waits until the last old version is retired, and shows that nothing is under it.
+func (f *fire) settle() {
+	f.t.Helper()
+	sn := f.sample()
+	eventually(f.t, 5*time.Minute, "the retirement of every old version", func(ctx context.Context) error {
+		if err := f.Get(ctx, client.ObjectKeyFromObject(sn), sn); err != nil {
+			return err
+		}
+		if key := sn.Status.MasterKey; key == nil || key.MinDecryptionVersion != key.LatestVersion || len(key.PendingRetirements) > 0 {
+			return fmt.Errorf("masterKey %+v", sn.Status.MasterKey)
+		}
+		return nil
+	})
+	db := f.database(f.t)
+	latest := sn.Status.MasterKey.LatestVersion
+	if stale := count(f.t, db, "SELECT count(*) FROM owner_keys WHERE kek_version < $1", latest); stale != 0 {
+		f.t.Errorf("%d owner keys are below version %d", stale, latest)
+	}
+	secret, err := f.vault.Logical().Read(f.transitKey(f.t, f.namespace, f.name))
+	if err != nil || secret == nil {
+		f.t.Fatalf("read the master key: %v", err)
+	}
+	if least := fmt.Sprint(secret.Data["min_decryption_version"]); least != strconv.FormatInt(latest, 10) {
+		f.t.Errorf("%s of Vault is %s, not %d", config.TransitKeyName(f.clusterID(f.t), f.namespace, f.name), least, latest)
+	}
+}

@@ -79,12 +79,12 @@ func TestBatchAboveTheLimit(t *testing.T) {
 	})
 }
 
-// TestMakingWay: how much of its time a Job works, by how many others are at work.
+// TestMakingWay: how much of its time a Job works, by how many users are at work.
 func TestMakingWay(t *testing.T) {
 	unsupported := func(context.Context) (int, error) { return 0, errors.ErrUnsupported }
 	for name, tc := range map[string]struct {
-		others func(context.Context) (int, error)
-		works  float64
+		users func(context.Context) (int, error)
+		works float64
 	}{
 		"nobody":           {sessions(0), 1},
 		"an urgent Job":    {nil, 1},
@@ -95,7 +95,7 @@ func TestMakingWay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := newPace(0, tc.others)
+				p := newPace(0, tc.users)
 				work := func(batches int) {
 					for range batches {
 						time.Sleep(sampleInterval)

@@ -127,11 +127,11 @@ func (j *Job) Run(ctx context.Context) error {
 	if err := j.count(ctx); err != nil {
 		return err
 	}
-	othersAtWork := j.Store.OthersAtWork
+	usersAtWork := j.Store.UsersAtWork
 	if j.Urgent {
-		othersAtWork = nil
+		usersAtWork = nil
 	}
-	j.pace = newPace(j.MaxPerSecond, othersAtWork)
+	j.pace = newPace(j.MaxPerSecond, usersAtWork)
 	if j.Canary {
 		if err := j.renewCanary(ctx); err != nil {
 			return fmt.Errorf("canary: %w", err)

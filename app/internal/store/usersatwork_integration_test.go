@@ -15,8 +15,8 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// TestOthersAtWork: a session counts while it carries out a statement, unless it is a Job's.
-func TestOthersAtWork(t *testing.T) {
+// TestUsersAtWork: a session of the API counts while it carries out a statement, a Job's or a stranger's does not.
+func TestUsersAtWork(t *testing.T) {
 	server := testenv.StartPostgres(t)
 	uri := server.CreateDatabase(t, "notes")
 	uriFile := filepath.Join(t.TempDir(), "uri")
@@ -46,15 +46,15 @@ func TestOthersAtWork(t *testing.T) {
 		}
 		return sessions
 	}
-	others := func() int {
-		n, err := job.OthersAtWork(t.Context())
+	atWork := func() int {
+		n, err := job.UsersAtWork(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		return n
 	}
-	if n := others(); n != 0 {
-		t.Errorf("nobody is at work, but %d are", n)
+	if n := atWork(); n != 0 {
+		t.Errorf("%d users at work, but there are none", n)
 	}
 	// Whoever reads the fence now is at work until the lock is gone.
 	lock, err := locker.Begin(t.Context())
@@ -72,8 +72,8 @@ func TestOthersAtWork(t *testing.T) {
 				t.Fatalf("%d sessions wait for the lock, want %d", waiting(), i+1)
 			}
 		}
-		if n := others(); n != i {
-			t.Errorf("%d sessions at work besides the Jobs', want %d", n, i)
+		if n := atWork(); n != i {
+			t.Errorf("%d users at work, want %d", n, i)
 		}
 	}
 	if err := lock.Commit(t.Context()); err != nil {

@@ -9,11 +9,16 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:path=keyrotations,singular=keyrotation,shortName=kr,categories=all
 // +kubebuilder:printcolumn:name="SecureNotes",type=string,JSONPath=`.spec.secureNotesRef.name`
-// +kubebuilder:printcolumn:name="Strategy",type=string,JSONPath=`.status.strategy`
+// +kubebuilder:printcolumn:name="Strategy",type=string,JSONPath=`.status.strategy`,priority=1
 // +kubebuilder:printcolumn:name="From",type=integer,JSONPath=`.status.fromVersion`
 // +kubebuilder:printcolumn:name="To",type=integer,JSONPath=`.status.toVersion`
-// +kubebuilder:printcolumn:name="Percent",type=integer,JSONPath=`.status.progress.percent`
 // +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.state`
+// +kubebuilder:printcolumn:name="Percent",type=integer,JSONPath=`.status.progress.percent`
+// +kubebuilder:printcolumn:name="Notes/s",type=integer,JSONPath=`.status.progress.notesPerSecond`
+// +kubebuilder:printcolumn:name="Seconds left",type=integer,JSONPath=`.status.progress.secondsLeft`
+// +kubebuilder:printcolumn:name="Done",type=integer,JSONPath=`.status.progress.notesDone`,priority=1
+// +kubebuilder:printcolumn:name="Total",type=integer,JSONPath=`.status.progress.notesTotal`,priority=1
+// +kubebuilder:printcolumn:name="Conflicts",type=integer,JSONPath=`.status.progress.conflicts`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type KeyRotation struct {
 	metav1.TypeMeta `json:",inline"`
@@ -130,25 +135,35 @@ type KeyRotationStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
-// RotationProgress is the sum of what the pods report.
+// RotationProgress is the sum of what the pods report. It counts sealed rows: notes, and the seeds of second
+// factors, which are few. For Rewrap, which leaves the rows alone, it counts the rows under the keys.
 type RotationProgress struct {
-	// notesDone and notesTotal count notes; for Rewrap, keys.
+	// notesDone is how many rows are done, and notesTotal of how many: those that were under an older key when
+	// the pods began, and what users have written under one since. A pod that takes over from one that was
+	// killed counts what that has left.
 	// +optional
 	NotesDone int64 `json:"notesDone"`
+
+	// notesTotal is how many rows there are to do; see notesDone.
 	// +optional
 	NotesTotal int64 `json:"notesTotal"`
 
-	// percent of the notes done, 0 to 100.
+	// percent of the rows done, 0 to 100.
 	// +optional
 	Percent int32 `json:"percent"`
 
-	// notesPerSecond over the last report interval.
+	// notesPerSecond is how many rows were done in a second, over the last half minute.
 	// +optional
 	NotesPerSecond int64 `json:"notesPerSecond,omitempty"`
 
 	// secondsLeft at that speed. Unset: not known.
 	// +optional
 	SecondsLeft *int64 `json:"secondsLeft,omitempty"`
+
+	// conflicts is how often a row, or for Rewrap a key, was left as it is because somebody else changed it
+	// after it was read: a user, whose write counts, or another pod of this rotation. Nothing is lost by one.
+	// +optional
+	Conflicts int64 `json:"conflicts,omitempty"`
 }
 
 // KeyRotationList is a list of KeyRotations.

@@ -48,8 +48,8 @@ type SecureNotesSpec struct {
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
 
-	// resources of each pod of the API. Unset: requests of 100m CPU and 64Mi memory, a memory limit
-	// of 256Mi.
+	// resources of each pod of the API and of the rotation Jobs. Unset: requests of 100m CPU and 64Mi
+	// memory, a memory limit of 256Mi; a Job that is not urgent then requests 10m CPU, so that users go first.
 	// +optional
 	Resources *Resources `json:"resources,omitempty"`
 
@@ -357,6 +357,15 @@ type KeyRotationPolicy struct {
 	// +kubebuilder:validation:Maximum=32
 	// +optional
 	Parallelism *int32 `json:"parallelism,omitempty"`
+
+	// maxNotesPerSecond is how many notes all pods of a rotation together re-encrypt in a second at the most;
+	// with Rewrap, which writes no note, how many keys. Each pod has an equal share. A change counts from the
+	// next rotation or retry on. A rotation with reason: Compromise is never held back. Unset: as many as the
+	// users leave time for.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	// +optional
+	MaxNotesPerSecond *int32 `json:"maxNotesPerSecond,omitempty"`
 
 	// historyLimit is how many finished rotations that the schedule made are kept. Unset: 5.
 	// +kubebuilder:validation:Minimum=0

@@ -222,6 +222,11 @@ func (in *KeyRotationPolicy) DeepCopyInto(out *KeyRotationPolicy) {
 		*out = new(int32)
 		**out = **in
 	}
+	if in.MaxNotesPerSecond != nil {
+		in, out := &in.MaxNotesPerSecond, &out.MaxNotesPerSecond
+		*out = new(int32)
+		**out = **in
+	}
 	if in.HistoryLimit != nil {
 		in, out := &in.HistoryLimit, &out.HistoryLimit
 		*out = new(int32)

@@ -7,11 +7,13 @@ import "strconv"
 type ShardProgress struct {
 	// Job is the Job's name, so that a late report of an older Job is not taken for a newer one's.
 	Job string `json:"job"`
-	// NotesDone and NotesTotal count notes of this shard; the total grows when keys turn up late.
+	// NotesDone and NotesTotal count sealed rows of this shard; the total grows when rows turn up late.
 	NotesDone  int64 `json:"notesDone"`
 	NotesTotal int64 `json:"notesTotal"`
-	// NotesPerSecond is over the last report interval.
+	// NotesPerSecond is over the last half minute.
 	NotesPerSecond float64 `json:"notesPerSecond"`
+	// Conflicts is how many rows or keys were left alone because they had changed since they were read.
+	Conflicts int64 `json:"conflicts,omitempty"`
 }
 
 // ShardProgressKey is the ConfigMap key of a shard.

@@ -19,6 +19,9 @@ import (
 // from each shard.
 const progressInterval = 2 * time.Second
 
+// maxNotesPerSecond is what spec.keyRotation.maxNotesPerSecond may be, too.
+const maxNotesPerSecond = 1_000_000
+
 // rotationOptions are the flags that reencrypt and verify share.
 type rotationOptions struct {
 	config, strategy string
@@ -68,6 +71,8 @@ func reencryptCommand() *cobra.Command {
 	var (
 		o                rotationOptions
 		shard, shards    int
+		maxPerSecond     int
+		urgent           bool
 		configMap, owner string
 		endSessions      string
 	)
@@ -77,7 +82,8 @@ func reencryptCommand() *cobra.Command {
 		Long: `Move every owner key, and with it every note, to a new master key version.
 
 It does what the database says is left to do: it can be killed at any moment and run again, and
-several shards, or several runs, can work at the same time. Users keep writing meanwhile.`,
+several shards, or several runs, can work at the same time. Users keep writing meanwhile, and go
+first: it rests between its batches for as long as they are at work.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
@@ -89,6 +95,9 @@ several shards, or several runs, can work at the same time. Users keep writing m
 			if err != nil {
 				return fmt.Errorf("%w: %w", errConfiguration, err)
 			}
+			if maxPerSecond < 0 || maxPerSecond > maxNotesPerSecond {
+				return fmt.Errorf("%w: --max-notes-per-second %d: must be 1 to %d, or 0 for no limit", errConfiguration, maxPerSecond, maxNotesPerSecond)
+			}
 			var ending time.Time
 			if endSessions != "" {
 				if ending, err = time.Parse(time.RFC3339, endSessions); err != nil {
@@ -96,7 +105,7 @@ several shards, or several runs, can work at the same time. Users keep writing m
 				}
 			}
 			log := newLog(c.Log)
-			sinks := progress.All{visible(c, "notes")}
+			sinks := progress.All{visible(c, "rows")}
 			if configMap != "" {
 				sink, err := progress.NewConfigMap(configMap, owner, shard, log)
 				if err != nil {
@@ -112,7 +121,9 @@ several shards, or several runs, can work at the same time. Users keep writing m
 			tracker := progress.NewTracker(sinks, progressInterval)
 			job := &reencrypt.Job{
 				Store: d.store, Keys: d.keys, Strategy: strategy, To: o.to, Range: owners,
-				EndSessions: ending, Canary: shard == 0, Progress: tracker.Report, Log: log,
+				EndSessions: ending, Canary: shard == 0, Progress: tracker.Report, Conflicts: tracker.Conflicts, Log: log,
+				// A fraction is as good as any number here, so that the shares add up to the limit.
+				MaxPerSecond: float64(maxPerSecond) / float64(shards), Urgent: urgent,
 			}
 			if err := tracker.During(ctx, job.Run); err != nil {
 				return err
@@ -126,10 +137,14 @@ several shards, or several runs, can work at the same time. Users keep writing m
 	flags := command.Flags()
 	flags.IntVar(&shard, "shard", 0, "index of this shard")
 	flags.IntVar(&shards, "shards", 1, "number of shards")
+	flags.IntVar(&maxPerSecond, "max-notes-per-second", 0,
+		"how many notes (for Rewrap: keys) all shards together may write in a second; each has an equal share; 0: no limit")
+	flags.BoolVar(&urgent, "urgent", false, "do not rest while users are at work: for a key that may have leaked")
 	flags.StringVar(&endSessions, "end-sessions", "", "end every session that began at this time (RFC 3339) or before")
 	flags.StringVar(&configMap, "progress-configmap", "", "NAMESPACE/NAME of the ConfigMap to report progress to")
 	flags.StringVar(&owner, "job", "", "name of this Job, for the progress ConfigMap")
 	command.MarkFlagsRequiredTogether("progress-configmap", "job")
+	command.MarkFlagsMutuallyExclusive("max-notes-per-second", "urgent")
 	return command
 }
 

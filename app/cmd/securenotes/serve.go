@@ -25,6 +25,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/httpapi"
 	"github.com/securenotes/securenotes/app/internal/notes"
 	"github.com/securenotes/securenotes/app/internal/ratelimit"
+	"github.com/securenotes/securenotes/app/internal/reencrypt"
 	"github.com/securenotes/securenotes/app/internal/server"
 	"github.com/securenotes/securenotes/app/internal/sessions"
 	"github.com/securenotes/securenotes/app/internal/store"
@@ -129,6 +130,11 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 	probes.Ready(api.store.Ping)
 	log.Info("ready", "address", listener.Addr().String())
 	go sweep(ctx, api.store, log)
+	staleness := reencrypt.NewStaleness(api.store, log)
+	if err := registry.Register(staleness); err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	go staleness.Run(ctx)
 	go func() {
 		<-ctx.Done()
 		probes.NotReady("ending")

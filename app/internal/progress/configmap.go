@@ -48,7 +48,7 @@ func NewConfigMap(reference, job string, shard int, log *slog.Logger) (*ConfigMa
 func (c *ConfigMap) Show(ctx context.Context, s Snapshot, last bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patchTimeout)
 	defer cancel()
-	value, err := json.Marshal(config.ShardProgress{Job: c.job, NotesDone: s.Done, NotesTotal: s.Total, NotesPerSecond: s.PerSecond})
+	value, err := json.Marshal(config.ShardProgress{Job: c.job, NotesDone: s.Done, NotesTotal: s.Total, NotesPerSecond: s.PerSecond, Conflicts: s.Conflicts})
 	if err == nil {
 		var patch []byte
 		if patch, err = json.Marshal(map[string]any{"data": map[string]string{c.key: string(value)}}); err == nil {

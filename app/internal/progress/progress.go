@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 )
@@ -14,8 +15,25 @@ import (
 // Snapshot is how far an operation is.
 type Snapshot struct {
 	Done, Total int64
-	// PerSecond is the speed since the snapshot before.
+	// PerSecond is the speed over the last speedWindow.
 	PerSecond float64
+	// Conflicts is how often something had changed since it was read, and was left alone.
+	Conflicts int64
+}
+
+// maxLeft is the longest time left that means anything: beyond it, work has stopped rather than slowed.
+const maxLeft = 365 * 24 * time.Hour
+
+// Left is how long the rest takes at this speed, in whole seconds; false when that is not known.
+func (s Snapshot) Left() (time.Duration, bool) {
+	switch left := s.Total - s.Done; {
+	case left <= 0:
+		return 0, true
+	case float64(left) > s.PerSecond*maxLeft.Seconds():
+		return 0, false
+	default:
+		return time.Duration(math.Ceil(float64(left)/s.PerSecond)) * time.Second, true
+	}
 }
 
 // Percent is Done of Total, 0 to 100; an operation without work is done.
@@ -36,8 +54,8 @@ type Tracker struct {
 	sink     Sink
 	interval time.Duration
 
-	mu          sync.Mutex
-	done, total int64
+	mu                     sync.Mutex
+	done, total, conflicts int64
 }
 
 // NewTracker returns a tracker for a sink.
@@ -52,6 +70,13 @@ func (t *Tracker) Report(done, total int64) {
 	t.done, t.total = done, total
 }
 
+// Conflicts says how many there were so far.
+func (t *Tracker) Conflicts(total int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.conflicts = total
+}
+
 // During runs work, shows its progress meanwhile, and its end when it is over.
 func (t *Tracker) During(ctx context.Context, work func(context.Context) error) error {
 	watch, stop := context.WithCancel(ctx)
@@ -59,15 +84,15 @@ func (t *Tracker) During(ctx context.Context, work func(context.Context) error) 
 	shown.Go(func() {
 		tick := time.NewTicker(t.interval)
 		defer tick.Stop()
-		before, at := int64(0), time.Now()
+		var speed speedometer
+		speed.read(time.Now(), 0)
 		for {
 			select {
 			case <-watch.Done():
 				return
 			case now := <-tick.C:
 				s := t.snapshot()
-				s.PerSecond = float64(s.Done-before) / now.Sub(at).Seconds()
-				before, at = s.Done, now
+				s.PerSecond = speed.read(now, s.Done)
 				t.sink.Show(watch, s, false)
 			}
 		}
@@ -87,7 +112,32 @@ func (t *Tracker) During(ctx context.Context, work func(context.Context) error) 
 func (t *Tracker) snapshot() Snapshot {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return Snapshot{Done: t.done, Total: t.total}
+	return Snapshot{Done: t.done, Total: t.total, Conflicts: t.conflicts}
+}
+
+// speedWindow is what speed is measured over: long enough that batches, rests and a slow owner do not make
+// the time left jump.
+const speedWindow = 30 * time.Second
+
+// speedometer holds the readings of the last speedWindow, and one before it.
+type speedometer struct{ readings []reading }
+
+type reading struct {
+	at   time.Time
+	done int64
+}
+
+// read adds a reading and returns the speed since the oldest one.
+func (s *speedometer) read(now time.Time, done int64) float64 {
+	for len(s.readings) > 1 && now.Sub(s.readings[1].at) >= speedWindow {
+		s.readings = s.readings[1:]
+	}
+	s.readings = append(s.readings, reading{now, done})
+	oldest := s.readings[0]
+	if elapsed := now.Sub(oldest.at).Seconds(); elapsed > 0 {
+		return float64(done-oldest.done) / elapsed
+	}
+	return 0
 }
 
 // Log writes a line per snapshot.
@@ -103,7 +153,11 @@ func (l Log) Show(_ context.Context, s Snapshot, last bool) {
 	if last {
 		message = "done"
 	}
-	l.Logger.Info(message, "percent", s.Percent(), l.What, s.Done, "of", s.Total, "per_second", int64(s.PerSecond))
+	attributes := []any{"percent", s.Percent(), l.What, s.Done, "of", s.Total, "per_second", int64(math.Round(s.PerSecond))}
+	if left, known := s.Left(); known && !last {
+		attributes = append(attributes, "left", left.String())
+	}
+	l.Logger.Info(message, attributes...)
 }
 
 // Bar draws a bar on a terminal.
@@ -123,11 +177,19 @@ func (b Bar) Show(_ context.Context, s Snapshot, last bool) {
 		}
 	}
 	end := ""
-	if last {
-		end = "\n"
+	if left, known := s.Left(); known && !last {
+		end = ", " + left.String() + " left"
 	}
-	fmt.Fprintf(b.Terminal, "\r[%s] %3d %%  %d of %d %s, %.0f/s   %s", drawn, s.Percent(), s.Done, s.Total, b.What, s.PerSecond, end)
+	// What the line before had beyond the end of this one is erased.
+	end += eraseLine
+	if last {
+		end += "\n"
+	}
+	fmt.Fprintf(b.Terminal, "\r[%s] %3d %%  %d of %d %s, %.0f/s%s", drawn, s.Percent(), s.Done, s.Total, b.What, s.PerSecond, end)
 }
+
+// eraseLine erases from the cursor to the end of the line (ECMA-48, EL).
+const eraseLine = "\x1b[K"
 
 // All tells several sinks.
 type All []Sink

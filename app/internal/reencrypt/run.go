@@ -68,12 +68,21 @@ type Job struct {
 	EndSessions time.Time
 	// Canary says whether this shard also renews the canary.
 	Canary bool
+	// MaxPerSecond is how many rows this shard may write in a second; 0: any number.
+	MaxPerSecond float64
+	// Urgent has the Job make way for nobody.
+	Urgent bool
 	// Progress is told how many of how many rows are done; it must not block.
 	Progress func(done, total int64)
-	Log      *slog.Logger
+	// Conflicts, when it is set, is told how many rows or keys were left alone so far because they had changed
+	// since they were read: by a user, whose write counts, or by another process of the rotation.
+	Conflicts func(total int64)
+	Log       *slog.Logger
 
+	pace        *pace
 	tables      []store.SealedTable
 	done, total int64
+	conflicts   int64
 	// damaged are what could not be moved, for the Job's error at the end.
 	damaged    []error
 	passedOver int
@@ -118,6 +127,11 @@ func (j *Job) Run(ctx context.Context) error {
 	if err := j.count(ctx); err != nil {
 		return err
 	}
+	usersAtWork := j.Store.UsersAtWork
+	if j.Urgent {
+		usersAtWork = nil
+	}
+	j.pace = newPace(j.MaxPerSecond, usersAtWork)
 	if j.Canary {
 		if err := j.renewCanary(ctx); err != nil {
 			return fmt.Errorf("canary: %w", err)
@@ -150,6 +164,17 @@ func (j *Job) report(more int64) {
 	// Users may have written more under keys that were stale when the rows were counted.
 	j.total = max(j.total, j.done)
 	j.Progress(j.done, j.total)
+}
+
+// conflict notes that so many rows or keys had changed since they were read.
+func (j *Job) conflict(more int64) {
+	if more <= 0 {
+		return
+	}
+	j.conflicts += more
+	if j.Conflicts != nil {
+		j.Conflicts(j.conflicts)
+	}
 }
 
 func (j *Job) renewCanary(ctx context.Context) error {
@@ -209,14 +234,21 @@ func (j *Job) rewrapKeys(ctx context.Context) error {
 			if err := j.checkVersion(result.Wrapped); err != nil {
 				return err
 			}
-			if _, err := j.Store.ReplaceWrapping(ctx, j.To, page[i], result.Wrapped); err != nil {
+			replaced, err := j.Store.ReplaceWrapping(ctx, j.To, page[i], result.Wrapped)
+			if err != nil {
 				return fmt.Errorf("replace the wrapping of owner key %s: %w", page[i].ID, err)
+			}
+			if !replaced {
+				j.conflict(1)
 			}
 			rows, err := j.rowsOf(ctx, page[i])
 			if err != nil {
 				return err
 			}
 			j.report(rows)
+			if err := j.pace.pause(ctx, 1); err != nil {
+				return err
+			}
 		}
 		after = stored[len(stored)-1]
 	}
@@ -245,6 +277,9 @@ func (j *Job) reencryptOwners(ctx context.Context) error {
 		for _, owner := range owners {
 			if err := j.passOver("owner "+owner, j.reencryptOwner(ctx, owner)); err != nil {
 				return fmt.Errorf("owner %s: %w", owner, err)
+			}
+			if err := j.pace.pause(ctx, 0); err != nil { // the owner's keys are work, too
+				return err
 			}
 		}
 		after = owners[len(owners)-1]
@@ -317,7 +352,7 @@ func (j *Job) moveRows(ctx context.Context, old envelope.StoredKey, to *envelope
 func (j *Job) walk(ctx context.Context, table store.SealedTable, owner string, from, to *envelope.OwnerKey) error {
 	after := ""
 	for {
-		batch, err := j.Store.SealedRows(ctx, table, owner, from.ID(), after, rowBatch)
+		batch, err := j.Store.SealedRows(ctx, table, owner, from.ID(), after, j.pace.batch(rowBatch))
 		if err != nil || len(batch) == 0 {
 			return err
 		}
@@ -336,6 +371,10 @@ func (j *Job) walk(ctx context.Context, table store.SealedTable, owner string, f
 			return err
 		}
 		j.report(written)
+		j.conflict(int64(len(sound)) - written)
+		if err := j.pace.pause(ctx, len(sound)); err != nil {
+			return err
+		}
 	}
 }
 

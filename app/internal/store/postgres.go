@@ -36,6 +36,7 @@ func openPostgres(ctx context.Context, c config.Postgres, statementTimeout time.
 		return nil, err
 	}
 	settings.RuntimeParams["statement_timeout"] = strconv.FormatInt(statementTimeout.Milliseconds(), 10)
+	settings.RuntimeParams["application_name"] = applicationName(statementTimeout)
 	creating := settings.Copy()
 	// Many wait for each of these transactions: one that has to wait for a lock gives up, and its notes are
 	// created singly.
@@ -122,7 +123,7 @@ func postgresSettings(c config.Postgres) (*pgx.ConnConfig, error) {
 	// A server that takes no writes may be one that was the primary: what it says of sessions is out of date.
 	settings.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	for name, value := range map[string]string{
-		"application_name": "securenotes", "lock_timeout": "5000",
+		"lock_timeout": "5000",
 		// No transaction of ours waits for anything but the database: one that is idle for so long is of a process
 		// that stalls, and its locks must not hold up a rotation.
 		"idle_in_transaction_session_timeout": "5000",

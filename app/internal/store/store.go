@@ -67,6 +67,8 @@ type dialect interface {
 	selectNotes(ctx context.Context, s *Store, list []reading) ([]batch.Result[readNote], error)
 	// replaceSealed is ReplaceSealed within a transaction.
 	replaceSealed(ctx context.Context, s *Store, tx queryer, t SealedTable, owner, oldKey, newKey string, batch []SealedRow) (int64, error)
+	// usersAtWork is UsersAtWork.
+	usersAtWork(ctx context.Context, s *Store) (int, error)
 	// ping shows that the database answers.
 	ping(ctx context.Context, s *Store) error
 	// lockShared is appended to a SELECT whose rows must not change until the transaction ends.

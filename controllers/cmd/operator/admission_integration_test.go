@@ -31,6 +31,8 @@ var hostile = map[string]struct{ spec, want string }{
 	"a hostname that is none":             {`{tls: {secretRef: {name: a}}, hostnames: ["a b"]}`, "hostnames[0]"},
 	"too many hostnames":                  {`{tls: {secretRef: {name: a}}, hostnames: [a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q]}`, "hostnames"},
 	"a schedule without end":              {`{tls: {secretRef: {name: a}}, keyRotation: {schedule: "` + strings.Repeat("*", 101) + `"}}`, "keyRotation.schedule"},
+	"a rotation that stands still":        {`{tls: {secretRef: {name: a}}, keyRotation: {maxNotesPerSecond: 0}}`, "keyRotation.maxNotesPerSecond"},
+	"a brake that overflows":              {`{tls: {secretRef: {name: a}}, keyRotation: {maxNotesPerSecond: 1000001}}`, "keyRotation.maxNotesPerSecond"},
 	"a secret's name that climbs":         {`{tls: {secretRef: {name: a}}, database: {postgres: {uriSecretRef: {name: ../x, key: uri}}}}`, "uriSecretRef.name"},
 	"a proxy that is everyone":            {`{tls: {secretRef: {name: a}}, trustedProxies: [everyone]}`, "each of trustedProxies must be an address or a network"},
 	"any web page":                        {`{tls: {secretRef: {name: a}}, cors: {allowedOrigins: ["*"]}}`, "cors.allowedOrigins[0]"},

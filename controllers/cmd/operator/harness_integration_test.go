@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -134,7 +135,7 @@ kind: OperatorConfig
 operandImage: securenotes.dev/securenotes:test
 operatorNamespace: %s
 operatorServiceAccount: %s
-metricsBindAddress: 127.0.0.1:0
+metricsBindAddress: %s
 healthProbeBindAddress: 127.0.0.1:0
 leaderElection: false
 vaultConnections:
@@ -145,11 +146,22 @@ vaultConnections:
   away:
     address: https://127.0.0.1:1
     tokenFile: %s
-`, operatorNamespace, operatorAccount, c.vault.Address, token, string(ca), token))
+`, operatorNamespace, operatorAccount, freeAddress(t), c.vault.Address, token, string(ca), token))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// freeAddress is one that nobody listens at now.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
 }
 
 // grant gives the operator the rights of config/rbac.

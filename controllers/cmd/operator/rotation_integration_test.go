@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -60,13 +62,16 @@ func (c *cluster) keyVersions(t *testing.T, sn *v1alpha1.SecureNotes) (latest, m
 // testRotation: a rotation from beginning to end, with the next one waiting for its turn.
 func testRotation(t *testing.T, c *cluster) {
 	sn := postgresNotes("rotating", "notes")
-	sn.Spec.KeyRotation.Parallelism = new(int32(2))
+	sn.Spec.KeyRotation.Parallelism, sn.Spec.KeyRotation.MaxNotesPerSecond = new(int32(2)), new(int32(300))
 	c.ready(t, sn)
 	kr := rotationOf(sn, "first")
 	if err := c.Create(t.Context(), kr); err != nil {
 		t.Fatal(err)
 	}
 	job := c.awaitJob(t, "rotating", "notes-rotate-v2-1")
+	if args := strings.Join(job.Spec.Template.Spec.Containers[0].Args, " "); !strings.Contains(args, "--shards=2") || !strings.Contains(args, "--max-notes-per-second=300") {
+		t.Errorf("the Job's arguments: %s", args)
+	}
 	second := rotationOf(sn, "second")
 	if err := c.Create(t.Context(), second); err != nil {
 		t.Fatal(err)
@@ -121,19 +126,65 @@ func testProgress(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes, kr *v1alph
 	}
 	before := reports.DeepCopy()
 	reports.Data = map[string]string{
-		"shard-0": `{"job":"notes-rotate-v2-1","notesDone":30,"notesTotal":100,"notesPerSecond":10}`,
-		"shard-1": `{"job":"notes-rotate-v2-1","notesDone":999999,"notesTotal":100,"notesPerSecond":-5}`,
+		"shard-0": `{"job":"notes-rotate-v2-1","notesDone":30,"notesTotal":100,"notesPerSecond":10,"conflicts":4}`,
+		"shard-1": `{"job":"notes-rotate-v2-1","notesDone":999999,"notesTotal":100,"notesPerSecond":-5,"conflicts":3}`,
 	}
 	if err := c.Patch(t.Context(), reports, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)
 	}
 	c.awaitRotation(t, kr, "progress", func() string {
 		p := kr.Status.Progress
-		if p == nil || p.NotesDone != 130 || p.NotesTotal != 200 || p.Percent != 65 || p.NotesPerSecond != 10 || *p.SecondsLeft != 7 {
+		if p == nil || p.NotesDone != 130 || p.NotesTotal != 200 || p.Percent != 65 || p.NotesPerSecond != 10 || *p.SecondsLeft != 7 || p.Conflicts != 7 {
 			return fmt.Sprintf("%+v", p)
 		}
 		return ""
 	})
+	await(t, "the metrics", func() string {
+		const want = "\nsecurenotes_rotation_conflicts_total{name=\"notes\",namespace=\"rotating\"} 7\n"
+		if text := c.metrics(); !strings.Contains(text, want) {
+			return fmt.Sprintf("no %q in %s", want, text)
+		}
+		return ""
+	})
+	c.printed(t, kr, map[string]string{"Percent": "65", "Notes/s": "10", "Seconds left": "7"})
+}
+
+// metrics is what the operator's own endpoint answers.
+func (c *cluster) metrics() string {
+	response, err := http.Get("http://" + c.config.MetricsBindAddress + "/metrics")
+	if err != nil {
+		return err.Error()
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return string(raw)
+}
+
+// printed checks columns of kubectl get, which asks the API server for a table.
+func (c *cluster) printed(t *testing.T, kr *v1alpha1.KeyRotation, want map[string]string) {
+	t.Helper()
+	raw, err := c.kube.RESTClient().Get().AbsPath("/apis", v1alpha1.GroupVersion.Group, v1alpha1.GroupVersion.Version, "namespaces", kr.Namespace, "keyrotations", kr.Name).
+		SetHeader("Accept", "application/json;as=Table;g=meta.k8s.io;v=v1").DoRaw(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := metav1.Table{}
+	if err := json.Unmarshal(raw, &table); err != nil {
+		t.Fatal(err)
+	}
+	for i, column := range table.ColumnDefinitions {
+		cell := fmt.Sprint(table.Rows[0].Cells[i])
+		if wanted, found := want[column.Name]; found && (cell != wanted || column.Priority != 0) {
+			t.Errorf("column %s: %s, of priority %d; want %s, in every output", column.Name, cell, column.Priority, wanted)
+		}
+		delete(want, column.Name)
+	}
+	for name := range want {
+		t.Errorf("there is no column %s", name)
+	}
 }
 
 // testFailedRotation: a failure says why, the old version still decrypts, and a retry goes on.

@@ -95,10 +95,12 @@ func TestSumProgress(t *testing.T) {
 		"another Job's":      {map[string]string{"shard-0": `{"job":"old","notesTotal":5}`}, nil},
 		"not JSON":           {map[string]string{"shard-0": `boo`}, nil},
 		"a shard too many":   {map[string]string{"shard-2": `{"job":"job","notesTotal":5}`}, nil},
-		"summed":             {map[string]string{"shard-0": `{"job":"job","notesDone":5,"notesTotal":10,"notesPerSecond":1}`, "shard-1": `{"job":"job","notesDone":0,"notesTotal":10,"notesPerSecond":2}`}, &v1alpha1.RotationProgress{NotesDone: 5, NotesTotal: 20, Percent: 25, NotesPerSecond: 3, SecondsLeft: seconds(5)}},
+		"summed":             {map[string]string{"shard-0": `{"job":"job","notesDone":5,"notesTotal":10,"notesPerSecond":1,"conflicts":4}`, "shard-1": `{"job":"job","notesDone":0,"notesTotal":10,"notesPerSecond":2,"conflicts":5}`}, &v1alpha1.RotationProgress{NotesDone: 5, NotesTotal: 20, Percent: 25, NotesPerSecond: 3, SecondsLeft: seconds(5), Conflicts: 9}},
+		"slow":               {map[string]string{"shard-0": `{"job":"job","notesDone":5,"notesTotal":10,"notesPerSecond":0.25}`}, &v1alpha1.RotationProgress{NotesDone: 5, NotesTotal: 10, Percent: 50, SecondsLeft: seconds(20)}},
+		"stopped":            {map[string]string{"shard-0": `{"job":"job","notesDone":5,"notesTotal":10,"notesPerSecond":1e-300}`}, &v1alpha1.RotationProgress{NotesDone: 5, NotesTotal: 10, Percent: 50}},
 		"more done than all": {map[string]string{"shard-0": `{"job":"job","notesDone":50,"notesTotal":10}`}, &v1alpha1.RotationProgress{NotesDone: 10, NotesTotal: 10, Percent: 100, SecondsLeft: seconds(0)}},
-		"negative":           {map[string]string{"shard-0": `{"job":"job","notesDone":-5,"notesTotal":-10,"notesPerSecond":-1}`}, &v1alpha1.RotationProgress{SecondsLeft: seconds(0)}},
-		"enough to overflow": {map[string]string{"shard-0": `{"job":"job","notesDone":1,"notesTotal":9223372036854775807}`, "shard-1": `{"job":"job","notesTotal":9223372036854775807}`}, &v1alpha1.RotationProgress{NotesDone: 1, NotesTotal: 2 * maxNotes}},
+		"negative":           {map[string]string{"shard-0": `{"job":"job","notesDone":-5,"notesTotal":-10,"notesPerSecond":-1,"conflicts":-1}`}, &v1alpha1.RotationProgress{SecondsLeft: seconds(0)}},
+		"enough to overflow": {map[string]string{"shard-0": `{"job":"job","notesDone":1,"notesTotal":9223372036854775807,"conflicts":9223372036854775807}`, "shard-1": `{"job":"job","notesTotal":9223372036854775807,"conflicts":9223372036854775807}`}, &v1alpha1.RotationProgress{NotesDone: 1, NotesTotal: 2 * maxNotes, Conflicts: 2 * maxNotes}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(tc.want, sumProgress(tc.data, "job", 2)); diff != "" {

@@ -11,6 +11,9 @@ import (
 // maxNotes bounds the counts of one shard, so that sums cannot overflow.
 const maxNotes = 1 << 40
 
+// maxSecondsLeft is a year: beyond it, work has stopped rather than slowed.
+const maxSecondsLeft = 365 * 24 * 3600
+
 // sumProgress adds up what the shards of one Job reported; nil when none did. Whoever runs in the
 // namespace can write the reports, so every number is bounded.
 func sumProgress(data map[string]string, job string, shards int32) *v1alpha1.RotationProgress {
@@ -27,6 +30,7 @@ func sumProgress(data map[string]string, job string, shards int32) *v1alpha1.Rot
 		total := min(max(report.NotesTotal, 0), maxNotes)
 		sum.NotesTotal += total
 		sum.NotesDone += min(max(report.NotesDone, 0), total)
+		sum.Conflicts += min(max(report.Conflicts, 0), maxNotes)
 		rate += math.Min(math.Max(report.NotesPerSecond, 0), maxNotes)
 	}
 	if !found {
@@ -35,10 +39,10 @@ func sumProgress(data map[string]string, job string, shards int32) *v1alpha1.Rot
 	if sum.NotesTotal > 0 {
 		sum.Percent = int32(sum.NotesDone * 100 / sum.NotesTotal) //nolint:gosec // at most 100: no shard has done more than its total
 	}
-	sum.NotesPerSecond = int64(rate)
+	sum.NotesPerSecond = int64(math.Round(rate))
 	if left := sum.NotesTotal - sum.NotesDone; left == 0 {
 		sum.SecondsLeft = new(int64(0))
-	} else if rate >= 1 {
+	} else if float64(left) <= rate*maxSecondsLeft {
 		sum.SecondsLeft = new(int64(math.Ceil(float64(left) / rate)))
 	}
 	return &sum

@@ -208,7 +208,7 @@ func (r *Reconciler) expected(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureN
 			ToVersion: *kr.Status.ToVersion, Strategy: kr.Status.Strategy, Shards: kr.Status.Shards,
 		}
 		if compromise(kr) {
-			work.EndSessions = kr.Status.StartTime
+			work.EndSessions, work.Urgent = kr.Status.StartTime, true
 		}
 		return build(parent, env, work), nil
 	}}

@@ -11,13 +11,17 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// SetupWithManager registers the controller and its watches.
+// SetupWithManager registers the controller, its watches and its metrics.
 func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
+	if err := manager.Add(exported(r.Client, metrics.Registry)); err != nil {
+		return err
+	}
 	return ctrl.NewControllerManagedBy(manager).
 		Named("keyrotation").
 		For(&v1alpha1.KeyRotation{}).

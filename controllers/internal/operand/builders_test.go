@@ -54,7 +54,7 @@ func postgres() *v1alpha1.SecureNotes {
 	}}
 	sn.Spec.TrustedProxies = []string{"10.0.0.0/8"}
 	sn.Spec.CORS = &v1alpha1.CORS{AllowedOrigins: []string{"https://app.example.com"}}
-	sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Parallelism: new(int32(4))}
+	sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Parallelism: new(int32(4)), MaxNotesPerSecond: new(int32(5000))}
 	sn.Spec.PodTemplate = &v1alpha1.PodTemplate{
 		Labels: map[string]string{"team": "notes", LabelInstance: "somebody-else"}, Annotations: map[string]string{"a": "b"},
 		NodeSelector: map[string]string{"disk": "ssd"}, PriorityClassName: "high",
@@ -69,6 +69,36 @@ func TestCompromiseEndsSessions(t *testing.T) {
 	args := strings.Join(ReencryptJob(embedded(), environment(), work).Spec.Template.Spec.Containers[0].Args, " ")
 	if !strings.HasSuffix(args, " --end-sessions 2026-01-02T03:04:05Z") {
 		t.Errorf("arguments %s", args)
+	}
+}
+
+// TestUrgentWorkIsNotHeldBack: neither by the brake nor by a small share of the processors; and a tenant's own
+// requests hold for every Job.
+func TestUrgentWorkIsNotHeldBack(t *testing.T) {
+	asks := postgres()
+	asks.Spec.Resources = &v1alpha1.Resources{Requests: map[string]v1alpha1.Quantity{"cpu": "2"}}
+	for name, tc := range map[string]struct {
+		sn           *v1alpha1.SecureNotes
+		urgent       bool
+		says, silent string
+		cpu          string
+	}{
+		"routine":                 {postgres(), false, "--max-notes-per-second=5000", "--urgent", "10m"},
+		"urgent":                  {postgres(), true, "--urgent", "--max-notes-per-second", "100m"},
+		"routine, with requests":  {asks, false, "--max-notes-per-second=5000", "--urgent", "2"},
+		"urgent, with requests":   {asks, true, "--urgent", "--max-notes-per-second", "2"},
+		"routine without a limit": {embedded(), false, "--strategy", "--max-notes-per-second", "10m"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			work := Work{Owner: &metav1.OwnerReference{}, Shards: 1, Urgent: tc.urgent}
+			container := ReencryptJob(tc.sn, environment(), work).Spec.Template.Spec.Containers[0]
+			if args := strings.Join(container.Args, " "); !strings.Contains(args, tc.says) || strings.Contains(args, tc.silent) {
+				t.Errorf("arguments %s", args)
+			}
+			if cpu := container.Resources.Requests.Cpu(); cpu.String() != tc.cpu {
+				t.Errorf("it requests %s CPU, want %s", cpu, tc.cpu)
+			}
+		})
 	}
 }
 

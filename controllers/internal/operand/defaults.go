@@ -68,7 +68,9 @@ type Rotation struct {
 	RetainOldVersionFor time.Duration
 	Suspend             bool
 	Parallelism         int32
-	HistoryLimit        int
+	// MaxNotesPerSecond of all pods together; 0: no limit.
+	MaxNotesPerSecond int32
+	HistoryLimit      int
 }
 
 // ResolveRotation decides every field of the rotation policy.
@@ -84,6 +86,7 @@ func ResolveRotation(sn *v1alpha1.SecureNotes) Rotation {
 		RetainOldVersionFor: duration(policy.RetainOldVersionFor, defaultRetainOldVersion),
 		Suspend:             valueOf(policy.Suspend, false),
 		Parallelism:         valueOf(policy.Parallelism, defaultParallelism),
+		MaxNotesPerSecond:   valueOf(policy.MaxNotesPerSecond, 0),
 		HistoryLimit:        int(valueOf(policy.HistoryLimit, defaultHistoryLimit)),
 	}
 	if IsEmbedded(sn) {

@@ -7,6 +7,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -21,6 +22,9 @@ const (
 	// retriesPerShard at a back-off that the Job controller caps at ten minutes: some hours of a
 	// database or Vault that is away.
 	retriesPerShard = 20
+
+	// backgroundCPU is a tenth of what a pod of the API asks for.
+	backgroundCPU = "10m"
 )
 
 // Work says what a rotation's Jobs are to do.
@@ -33,6 +37,8 @@ type Work struct {
 	ToVersion int64
 	Strategy  v1alpha1.RotationStrategy
 	Shards    int32
+	// Urgent work is not held back, neither by spec.keyRotation.maxNotesPerSecond nor to leave users time.
+	Urgent bool
 	// EndSessions, when it is set, ends every session that began then or before.
 	EndSessions *metav1.Time
 }
@@ -48,6 +54,11 @@ func ReencryptJob(sn *v1alpha1.SecureNotes, env Environment, work Work) *batchv1
 		fmt.Sprintf("--shards=%d", work.Shards),
 		"--progress-configmap", sn.Namespace + "/" + ProgressName(sn.Name),
 		"--job", work.Name,
+	}
+	if work.Urgent {
+		args = append(args, "--urgent")
+	} else if most := ResolveRotation(sn).MaxNotesPerSecond; most > 0 {
+		args = append(args, fmt.Sprintf("--max-notes-per-second=%d", most))
 	}
 	if work.EndSessions != nil {
 		args = append(args, "--end-sessions", work.EndSessions.UTC().Format(time.RFC3339))
@@ -69,7 +80,11 @@ func job(sn *v1alpha1.SecureNotes, env Environment, work Work, component string,
 	template := resolvePodTemplate(sn)
 	spec := podSpec(sn, env, RotationServiceAccount(sn.Name))
 	spec.RestartPolicy = corev1.RestartPolicyNever
-	spec.Containers = []corev1.Container{container(sn, env, JobContainer, args...)}
+	c := container(sn, env, JobContainer, args...)
+	if !work.Urgent {
+		leaveCPU(sn, c.Resources.Requests)
+	}
+	spec.Containers = []corev1.Container{c}
 	if IsEmbedded(sn) {
 		spec.Affinity = besideAPI(sn)
 	}
@@ -91,6 +106,15 @@ func job(sn *v1alpha1.SecureNotes, env Environment, work Work, component string,
 				Spec: spec,
 			},
 		},
+	}
+}
+
+// leaveCPU asks for little CPU. Where pods compete for a processor they get it in proportion to their
+// requests, so that the API's pods go first; a nice value would count among the processes of one pod only.
+// What the tenant asks for is left: the namespace may require it.
+func leaveCPU(sn *v1alpha1.SecureNotes, requests corev1.ResourceList) {
+	if sn.Spec.Resources == nil {
+		requests[corev1.ResourceCPU] = resource.MustParse(backgroundCPU)
 	}
 }
 

@@ -1,0 +1,109 @@
+package progress
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+type recorder struct{ shown []Snapshot }
+
+func (r *recorder) Show(_ context.Context, s Snapshot, _ bool) { r.shown = append(r.shown, s) }
+
+// TestTracker: one snapshot per interval, with the speed of the last half minute, and one at the end.
+func TestTracker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sink recorder
+		tracker := NewTracker(&sink, 2*time.Second)
+		tracker.Conflicts(3)
+		err := tracker.During(t.Context(), func(context.Context) error {
+			// 10 a second for a minute, then 100 a second; never at the instant of a snapshot.
+			time.Sleep(time.Second / 2)
+			done := int64(0)
+			for second := range 121 {
+				if done += 10; second >= 60 {
+					done += 90
+				}
+				tracker.Report(done, 10_000)
+				time.Sleep(time.Second)
+			}
+			return nil
+		})
+		if err != nil || len(sink.shown) != 61 {
+			t.Fatalf("%d snapshots, %v", len(sink.shown), err)
+		}
+		for at, want := range map[int]float64{0: 10, 14: 10, 28: 10, 50: 100, 59: 100} {
+			if got := sink.shown[at].PerSecond; got < want*0.8 || got > want*1.2 {
+				t.Errorf("snapshot %d: %.1f a second, want about %.0f", at, got, want)
+			}
+		}
+		// In between it changes by little at a time, and with it the time left.
+		if got := sink.shown[37].PerSecond; got <= 20 || got >= 90 {
+			t.Errorf("15 s after it became faster: %.1f a second", got)
+		}
+		if last := sink.shown[60]; last.Conflicts != 3 || last.Total != 10_000 {
+			t.Errorf("the last snapshot: %+v", last)
+		}
+	})
+}
+
+func TestLeft(t *testing.T) {
+	for name, tc := range map[string]struct {
+		snapshot Snapshot
+		left     time.Duration
+		known    bool
+	}{
+		"half":       {Snapshot{Done: 50, Total: 100, PerSecond: 10}, 5 * time.Second, true},
+		"rounded up": {Snapshot{Done: 0, Total: 10, PerSecond: 3}, 4 * time.Second, true},
+		"slow":       {Snapshot{Done: 0, Total: 90, PerSecond: 0.25}, 6 * time.Minute, true},
+		"done":       {Snapshot{Done: 100, Total: 100}, 0, true},
+		"stopped":    {Snapshot{Done: 50, Total: 100}, 0, false},
+		"for ever":   {Snapshot{Done: 0, Total: 1 << 40, PerSecond: 1}, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if left, known := tc.snapshot.Left(); known != tc.known || known && left != tc.left {
+				t.Errorf("%s, %t", left, known)
+			}
+		})
+	}
+}
+
+// TestWhoIsWatching: the bar and the log say how long it takes.
+func TestWhoIsWatching(t *testing.T) {
+	for name, tc := range map[string]struct {
+		snapshot  Snapshot
+		last      bool
+		bar, line string
+	}{
+		"at work": {Snapshot{Done: 250, Total: 1000, PerSecond: 5}, false,
+			"\r[##########..............................]  25 %  250 of 1000 rows, 5/s, 2m30s left\x1b[K",
+			`msg="in progress" percent=25 rows=250 of=1000 per_second=5 left=2m30s`},
+		"stopped": {Snapshot{Done: 250, Total: 1000}, false,
+			"\r[##########..............................]  25 %  250 of 1000 rows, 0/s\x1b[K",
+			`msg="in progress" percent=25 rows=250 of=1000 per_second=0`},
+		"at the end": {Snapshot{Done: 1000, Total: 1000, PerSecond: 5}, true,
+			"\r[########################################] 100 %  1000 of 1000 rows, 5/s\x1b[K\n",
+			`msg=done percent=100 rows=1000 of=1000 per_second=5`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var terminal, log bytes.Buffer
+			line := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+				if a.Key == slog.TimeKey || a.Key == slog.LevelKey {
+					return slog.Attr{}
+				}
+				return a
+			}}))
+			All{Bar{Terminal: &terminal, What: "rows"}, Log{Logger: line, What: "rows"}}.Show(t.Context(), tc.snapshot, tc.last)
+			if terminal.String() != tc.bar {
+				t.Errorf("the bar:  %q\nwant      %q", terminal.String(), tc.bar)
+			}
+			if got := strings.TrimSpace(log.String()); got != tc.line {
+				t.Errorf("the line: %s\nwant      %s", got, tc.line)
+			}
+		})
+	}
+}

@@ -1,0 +1,94 @@
+//go:build integration
+
+package reencrypt_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/reencrypt"
+	"github.com/securenotes/securenotes/app/internal/store"
+	"github.com/securenotes/securenotes/hack/testenv"
+)
+
+// TestUserOvertakesTheJob: a note that its user deletes after the Job has read it is a conflict, and no more.
+func TestUserOvertakesTheJob(t *testing.T) {
+	server := testenv.StartPostgres(t)
+	uri := server.CreateDatabase(t, "notes")
+	uriFile := filepath.Join(t.TempDir(), "uri")
+	if err := os.WriteFile(uriFile, []byte(uri), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open := func(t testing.TB) *store.Store {
+		t.Helper()
+		db, err := store.Open(ctx, config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, store.JobTimeout)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = db.Close() })
+		return db
+	}
+	if _, err := open(t).Migrate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, open, 1, 3)
+	to := w.rotate(t)
+	var note string
+	for note = range w.users[0].notes {
+		break
+	}
+	delete(w.users[0].notes, note)
+
+	// The user's deletion is under way: the Job still reads the note, and waits for it to write.
+	user, err := pgx.Connect(ctx, uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer user.Close(ctx)
+	deletion, err := user.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := deletion.Exec(ctx, "DELETE FROM notes WHERE id = $1", note); err != nil {
+		t.Fatal(err)
+	}
+	var conflicts int64
+	ended := make(chan error, 1)
+	go func() {
+		job := w.job(reencrypt.Reencrypt, to)
+		job.Conflicts = func(total int64) { conflicts = total }
+		ended <- job.Run(ctx)
+	}()
+	watch, err := pgx.Connect(ctx, uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Close(ctx)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		waiting := 0
+		if err := watch.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE notes%'").Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+		if waiting == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the Job does not wait for the user's transaction")
+		}
+	}
+	if err := deletion.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if conflicts != 1 {
+		t.Errorf("%d conflicts, want 1", conflicts)
+	}
+	w.mustHold(t, reencrypt.Reencrypt, to)
+}

@@ -1,0 +1,66 @@
+package reencrypt_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/reencrypt"
+	"github.com/securenotes/securenotes/app/internal/storetest"
+)
+
+// TestVerificationOpensEveryValue: all of them with All, and else one row of each table under each key. Damage
+// in a user's last row, in its last column, thus shows with All only.
+func TestVerificationOpensEveryValue(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		const users, notesEach = 2, 230 // three batches
+		w := newWorld(t, open, users, notesEach)
+		to := w.rotate(t)
+		if err := w.job(reencrypt.Reencrypt, to).Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		verify := func(all bool) (reencrypt.Report, error) {
+			v := w.verification(reencrypt.Reencrypt, to)
+			v.All = all
+			return v.Run(ctx)
+		}
+		for all, want := range map[bool]int64{
+			// A note has content, title and tags; a second factor a seed.
+			true: users * (notesEach*3 + 1), false: users * (3 + 1),
+		} {
+			if report, err := verify(all); err != nil || report.Keys != users || report.Values != want {
+				t.Errorf("all %t: %d keys and %d values, %v; want %d and %d", all, report.Keys, report.Values, err, users, want)
+			}
+		}
+		w.damageLast(t, to, w.users[1].id.Owner)
+		if _, err := verify(false); err != nil {
+			t.Errorf("one value of each key: %v", err)
+		}
+		if _, err := verify(true); !errors.Is(err, envelope.ErrNotAuthentic) {
+			t.Errorf("all: %v, want ErrNotAuthentic", err)
+		}
+	})
+}
+
+// damageLast changes a bit of the last value of the owner's last note.
+func (w *world) damageLast(t *testing.T, to int, owner string) {
+	t.Helper()
+	tables, _, err := w.db.SealedColumns(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, _, err := w.db.CurrentKey(ctx, owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := w.db.SealedRows(ctx, tables[0], owner, key.ID, "", 1000)
+	if err != nil || len(rows) < 2 {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	last := rows[len(rows)-1:]
+	value := last[0].Values[len(last[0].Values)-1]
+	value[len(value)-1] ^= 1
+	if written, err := w.db.ReplaceSealed(ctx, to, tables[0], owner, key.ID, key.ID, last); err != nil || written != 1 {
+		t.Fatalf("%d rows written, %v", written, err)
+	}
+}

@@ -1,0 +1,40 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// The application_name of the API's sessions and of Jobs': the shards of a rotation make way for users, not for
+// each other, nor for a vacuum or a backup.
+const (
+	apiApplication = "securenotes"
+	jobApplication = "securenotes-job"
+)
+
+// applicationName goes by the time that a statement may take: only a Job's may take hours.
+func applicationName(statementTimeout time.Duration) string {
+	if statementTimeout >= JobTimeout {
+		return jobApplication
+	}
+	return apiApplication
+}
+
+// UsersAtWork counts the sessions of the API that are carrying out a statement at this moment: who a Job should
+// make way for. PostgreSQL shows this to the role that the sessions have, which is the Job's own. Error:
+// errors.ErrUnsupported with SQLite, which has no sessions.
+func (s *Store) UsersAtWork(ctx context.Context) (int, error) {
+	return s.dialect.usersAtWork(ctx, s)
+}
+
+func (postgres) usersAtWork(ctx context.Context, s *Store) (int, error) {
+	var users int
+	err := s.row(ctx, `SELECT count(*) FROM pg_stat_activity
+		WHERE datname = current_database() AND state = 'active' AND application_name = $1`, []any{apiApplication}, &users)
+	return users, err
+}
+
+func (*sqliteDialect) usersAtWork(context.Context, *Store) (int, error) {
+	return 0, errors.ErrUnsupported
+}

@@ -1,0 +1,87 @@
+//go:build integration
+
+package store_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/store"
+	"github.com/securenotes/securenotes/hack/testenv"
+)
+
+// TestUsersAtWork: a session of the API counts while it carries out a statement, a Job's or a stranger's does not.
+func TestUsersAtWork(t *testing.T) {
+	server := testenv.StartPostgres(t)
+	uri := server.CreateDatabase(t, "notes")
+	uriFile := filepath.Join(t.TempDir(), "uri")
+	if err := os.WriteFile(uriFile, []byte(uri), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open := func(timeout time.Duration) *store.Store {
+		db, err := store.Open(t.Context(), config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, timeout)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = db.Close() })
+		return db
+	}
+	job, sister, user := open(store.JobTimeout), open(store.JobTimeout), open(store.RequestTimeout)
+	if _, err := job.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	locker, err := pgx.Connect(t.Context(), uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer locker.Close(t.Context())
+	waiting := func() (sessions int) {
+		if err := locker.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").Scan(&sessions); err != nil {
+			t.Fatal(err)
+		}
+		return sessions
+	}
+	atWork := func() int {
+		n, err := job.UsersAtWork(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := atWork(); n != 0 {
+		t.Errorf("%d users at work, but there are none", n)
+	}
+	// Whoever reads the fence now is at work until the lock is gone.
+	lock, err := locker.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock.Exec(t.Context(), "LOCK TABLE fence IN ACCESS EXCLUSIVE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 2)
+	for i, db := range []*store.Store{sister, user} {
+		go func() { _, err := db.Fence(t.Context()); ended <- err }()
+		for deadline := time.Now().Add(4 * time.Second); waiting() != i+1; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d sessions wait for the lock, want %d", waiting(), i+1)
+			}
+		}
+		if n := atWork(); n != i {
+			t.Errorf("%d users at work, want %d", n, i)
+		}
+	}
+	if err := lock.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}

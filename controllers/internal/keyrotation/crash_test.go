@@ -7,10 +7,12 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
 // drive runs a rotation to its end, starting the operator anew after a crash, and playing everybody else.
@@ -152,6 +154,34 @@ func TestRestartHoldsNothingUp(t *testing.T) {
 	w.restart(t)
 	if kr = w.pass(t, "first"); !Complete(kr) || len(w.vault.sessionKeys) != 1 {
 		t.Errorf("%+v, Vault has %v", kr.Status, w.vault.sessionKeys)
+	}
+}
+
+// TestSessionKeysAreNotRemade: a cache that does not show yet that the new session keys are in use does not have
+// them made a second time, even if they are lost.
+func TestSessionKeysAreNotRemade(t *testing.T) {
+	kr := rotation("first", running, urgent, from(1), to(2))
+	w := newWorld(t, &crash{}, kr)
+	recorded := w.parent(t)
+	recorded.Status.SessionKeys = "session-keys-2"
+	if err := w.Status().Update(t.Context(), recorded); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.reconciler(nil).replaceSessionKeys(t.Context(), kr, notes()); !apierrors.IsConflict(err) || w.vault.made != 0 {
+		t.Errorf("%v, %d session keys made", err, w.vault.made)
+	}
+}
+
+// TestMissingRight: an operator that is newer than the rights in Vault says what is to be run.
+func TestMissingRight(t *testing.T) {
+	w := newWorld(t, &crash{}, rotation("first", urgent))
+	w.vault.refusal = &vaultadmin.Error{Problem: vaultadmin.Denied}
+	w.pass(t, "first")
+	w.remakeAccounts(t)
+	kr := w.pass(t, "first")
+	c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionReconciling)
+	if c == nil || c.Reason != v1alpha1.ReasonVaultDenied || !strings.Contains(c.Message, "the Vault administrator must run `operator vault-setup`") {
+		t.Errorf("%+v", c)
 	}
 }
 

@@ -60,6 +60,8 @@ type fakeVault struct {
 	// sessionKeys are the entries that exist; made counts how many were ever made.
 	sessionKeys []string
 	made        int
+	// refusal is what Vault answers who makes session keys; nil: it makes them.
+	refusal error
 }
 
 func (v *fakeVault) Connection() vaultadmin.Connection {
@@ -79,6 +81,9 @@ func (v *fakeVault) RaiseMinEncryption(_ context.Context, _ string, version int6
 }
 
 func (v *fakeVault) ReplaceSessionKeys(_ context.Context, _ vaultadmin.Deployment, entry string) error {
+	if v.refusal != nil {
+		return v.refusal
+	}
 	return v.crash.around(func() error {
 		if !slices.Contains(v.sessionKeys, entry) {
 			v.sessionKeys, v.made = append(v.sessionKeys, entry), v.made+1

@@ -30,7 +30,8 @@
 // Why in this order: the version comes first because it takes two calls, and names the session keys. The
 // accounts come before everything that is made anew, because whoever stole a token of theirs could log in to
 // Vault with it and take the new session keys and the new owner keys as well; and before the pods restart, so
-// that they restart once, with both. The session keys come before the Job, because they are as quick as it is
+// that they restart once, with both. (A Vault token outlives its account; the operator may not revoke it, and
+// docs/key-rotation.md says who can.) The session keys come before the Job, because they are as quick as it is
 // long. The Job must not wait for pods to restart, nor the retirement: pods that cannot start would leave the
 // notes under a key that may have leaked. The old session keys are deleted last, because a pod of before that
 // starts again would find none; until the last of these pods is gone their being in Vault is no loss.

@@ -51,8 +51,8 @@ type fire struct {
 	struck map[string]int
 }
 
-// deletePod deletes one of the pods with the labels, at random, without warning.
-func (f *fire) deletePod(namespace string, labels client.MatchingLabels) {
+// deletePod kills one of the pods with the labels, at random, after so many seconds' warning.
+func (f *fire) deletePod(namespace string, labels client.MatchingLabels, warning int64) {
 	f.t.Helper()
 	pods := &corev1.PodList{}
 	if err := f.List(context.Background(), pods, client.InNamespace(namespace), labels); err != nil {
@@ -62,7 +62,7 @@ func (f *fire) deletePod(namespace string, labels client.MatchingLabels) {
 		return
 	}
 	pod := &pods.Items[f.random.IntN(len(pods.Items))]
-	if err := f.Delete(context.Background(), pod, client.GracePeriodSeconds(0)); client.IgnoreNotFound(err) != nil {
+	if err := f.Delete(context.Background(), pod, client.GracePeriodSeconds(warning)); client.IgnoreNotFound(err) != nil {
 		f.t.Fatal(err)
 	}
 }
@@ -72,16 +72,17 @@ var fires = []struct {
 	strike func(f *fire)
 }{
 	{"a pod of the Job is killed", func(f *fire) {
-		f.deletePod(f.namespace, client.MatchingLabels{"app.kubernetes.io/component": "rotation"})
+		f.deletePod(f.namespace, client.MatchingLabels{"app.kubernetes.io/component": "rotation"}, 0)
 	}},
 	{"a pod of the API is killed", func(f *fire) {
-		f.deletePod(f.namespace, client.MatchingLabels{"app.kubernetes.io/component": "api"})
+		f.deletePod(f.namespace, client.MatchingLabels{"app.kubernetes.io/component": "api"}, 0)
 	}},
 	{"the operator is killed", func(f *fire) {
-		f.deletePod(operatorNamespace, client.MatchingLabels{"app.kubernetes.io/name": "securenotes-operator"})
+		f.deletePod(operatorNamespace, client.MatchingLabels{"app.kubernetes.io/name": "securenotes-operator"}, 0)
 	}},
 	{"the database is killed", func(f *fire) {
-		f.deletePod("postgres", nil)
+		// Without warning Kubernetes would start the next one beside it, on the same files: no database survives that.
+		f.deletePod("postgres", nil, 1)
 	}},
 	{"Vault is sealed", func(f *fire) {
 		if err := f.vault.Sys().Seal(); err != nil {

@@ -1,0 +1,161 @@
+package keyrotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+// stall runs meanwhile, once, when the operator that it belongs to is about to write for the at-th time.
+type stall struct {
+	at, count int
+	meanwhile func()
+}
+
+func (s *stall) write() {
+	s.count++
+	if s.count == s.at && s.meanwhile != nil {
+		s.meanwhile()
+	}
+}
+
+// stalledVault is the Vault of an operator that can stall.
+type stalledVault struct {
+	*fakeVault
+	stall *stall
+}
+
+func (v stalledVault) Rotate(ctx context.Context, key string) error {
+	v.stall.write()
+	return v.fakeVault.Rotate(ctx, key)
+}
+
+func (v stalledVault) RaiseMinEncryption(ctx context.Context, key string, version int64) error {
+	v.stall.write()
+	return v.fakeVault.RaiseMinEncryption(ctx, key, version)
+}
+
+// operators are two of them in one world, as when a leader was deposed and does not know it yet.
+type operators struct {
+	world client.WithWatch
+	vault *fakeVault
+}
+
+func (o *operators) reconciler(s *stall) *Reconciler {
+	stalled := interceptor.NewClient(o.world, interceptor.Funcs{
+		Create: func(ctx context.Context, w client.WithWatch, object client.Object, opts ...client.CreateOption) error {
+			s.write()
+			return w.Create(ctx, object, opts...)
+		},
+		Patch: func(ctx context.Context, w client.WithWatch, object client.Object, p client.Patch, opts ...client.PatchOption) error {
+			s.write()
+			return w.Patch(ctx, object, p, opts...)
+		},
+		SubResourcePatch: func(ctx context.Context, w client.Client, sub string, object client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+			s.write()
+			return w.SubResource(sub).Patch(ctx, object, p, opts...)
+		},
+	})
+	return &Reconciler{
+		Client: stalled, Live: stalled, Recorder: events.NewFakeRecorder(100),
+		Vault:       func(string) (Vault, bool) { return stalledVault{o.vault, s}, true },
+		Environment: operand.Environment{Image: "image", PullPolicy: corev1.PullIfNotPresent, ClusterID: "cluster"},
+		Now:         func() time.Time { return time.Unix(5000, 0) },
+	}
+}
+
+// drive makes up to passes passes, completing Jobs after each, until the rotation has ended.
+func (o *operators) drive(t *testing.T, r *Reconciler, passes int) {
+	t.Helper()
+	key := client.ObjectKey{Namespace: "ns", Name: "first"}
+	kr := &v1alpha1.KeyRotation{}
+	for range passes {
+		if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: key}); err != nil {
+			t.Fatalf("pass: %v", err)
+		}
+		completeJobs(t, o.world)
+		if err := o.world.Get(t.Context(), key, kr); err != nil {
+			t.Fatal(err)
+		}
+		if Ended(kr) && !hasFinalizer(kr) {
+			return
+		}
+	}
+}
+
+// TestTwoOperators stalls one operator before each of its writes, with all that it has read and decided, while
+// another one goes on with the same rotation, for a pass or to its end. When the first one wakes up, the key
+// has at most one version more than it needs, each Job is there once, and so is the retirement.
+func TestTwoOperators(t *testing.T) {
+	whole := &stall{}
+	writes := func() int { twoOperators(t, whole, 0); return whole.count }()
+	if writes < 10 {
+		t.Fatalf("a rotation has only %d writes", writes)
+	}
+	extra := 0
+	for at := 1; at <= writes; at++ {
+		for _, passes := range []int{1, 2, 40} {
+			t.Run(fmt.Sprintf("write %d, %d passes", at, passes), func(t *testing.T) {
+				if latest := twoOperators(t, &stall{at: at}, passes); latest == 3 {
+					extra++
+				}
+			})
+		}
+	}
+	// Else no operator was ever held between the decision to rotate and the rotation.
+	if extra == 0 {
+		t.Error("the operators never met at the rotation of the key")
+	}
+}
+
+func twoOperators(t *testing.T, s *stall, passes int) (latest int64) {
+	t.Helper()
+	none := &crash{}
+	o := &operators{
+		vault: &fakeVault{crash: none, state: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}},
+		world: fake.NewClientBuilder().WithScheme(scheme(t)).
+			WithStatusSubresource(&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &batchv1.Job{}).
+			WithObjects(notes(), rotation("first")).WithInterceptorFuncs(none.interceptor()).Build(),
+	}
+	other := o.reconciler(&stall{})
+	if passes > 0 {
+		s.meanwhile = func() { o.drive(t, other, passes) }
+	}
+	o.drive(t, o.reconciler(s), 40)
+	kr, parent, jobs := &v1alpha1.KeyRotation{}, &v1alpha1.SecureNotes{}, &batchv1.JobList{}
+	if err := errors.Join(
+		o.world.Get(t.Context(), client.ObjectKey{Namespace: "ns", Name: "first"}, kr),
+		o.world.Get(t.Context(), client.ObjectKey{Namespace: "ns", Name: "notes"}, parent),
+		o.world.List(t.Context(), jobs),
+	); err != nil {
+		t.Fatal(err)
+	}
+	key := o.vault.state
+	if !Complete(kr) || hasFinalizer(kr) || *kr.Status.FromVersion != 1 || *kr.Status.ToVersion < 2 || *kr.Status.ToVersion > key.Latest || kr.Status.Attempt != 1 {
+		t.Errorf("status: %+v", kr.Status)
+	}
+	if key.Latest > 3 || key.MinEncryption != *kr.Status.ToVersion || key.MinDecryption != 1 {
+		t.Errorf("key: %+v", key)
+	}
+	if n := len(jobs.Items); n != 2 || string(jobs.Items[0].UID) != kr.Status.ReencryptJobUID || string(jobs.Items[1].UID) != kr.Status.VerifyJobUID {
+		t.Errorf("%d Jobs, recorded %q and %q", n, kr.Status.ReencryptJobUID, kr.Status.VerifyJobUID)
+	}
+	if m := parent.Status.MasterKey; m == nil || len(m.PendingRetirements) != 1 || m.PendingRetirements[0].ToVersion != *kr.Status.ToVersion {
+		t.Errorf("retirements: %+v", m)
+	}
+	return key.Latest
+}

@@ -71,7 +71,9 @@ const (
 	ReasonVaultDenied            = "VaultDenied"
 	ReasonKeyRetained            = "KeyRetained"
 	ReasonKeyMissing             = "KeyMissing"
-	ReasonKeyUnsuitable          = "KeyUnsuitable"
+	// ReasonKeyRestored is also of KeyRotation.
+	ReasonKeyRestored   = "KeyRestored"
+	ReasonKeyUnsuitable = "KeyUnsuitable"
 
 	// Of CertificateReady.
 	ReasonCertManagerMissing = "CertManagerMissing"
@@ -102,7 +104,6 @@ const (
 	ReasonReencrypting        = "Reencrypting"
 	ReasonVerifying           = "Verifying"
 	ReasonComplete            = "Complete"
-	ReasonKeyRestored         = "KeyRestored"
 	ReasonJobFailed           = "JobFailed"
 )
 

@@ -40,6 +40,7 @@ func TestOperator(t *testing.T) {
 	t.Run("two operators", func(t *testing.T) { testTwoOperators(t, c) })
 	t.Run("embedded", func(t *testing.T) { testEmbedded(t, c) })
 	t.Run("deletion", func(t *testing.T) { testDeletion(t, c) })
+	t.Run("restored Vault", func(t *testing.T) { testRestoredVault(t, c) })
 	t.Run("sealed", func(t *testing.T) { testSealed(t, c) })
 }
 

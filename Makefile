@@ -61,10 +61,20 @@ test-integration: $(KIND) ## run the tests against a real API server, Vault and 
 test-e2e: $(KIND) ## run the end-to-end tests on the real cluster; ARGS="-run ..."
 	@exec $(KIND) test e2e $(if $(ARGS),-- $(ARGS))
 
+.PHONY: test-full
+test-full: ## run every test, and rotate under fire for ten minutes instead of one (SECURENOTES_CHAOS_DURATION, SECURENOTES_CHAOS_SEED)
+	@SECURENOTES_CHAOS_DURATION=$${SECURENOTES_CHAOS_DURATION:-10m} $(MAKE) test
+	@$(MAKE) bench-rotation
+
 .PHONY: bench
 bench: $(KIND) ## measure the service against its peers on this machine, and print a table
 	@SECURENOTES_TEST_VAULT=$(call tool,vault) SECURENOTES_TEST_POSTGRES=/usr/lib/postgresql/15/bin \
 	  go test -tags bench -count 1 -v -run TestBench ./hack/bench
+
+.PHONY: bench-rotation
+bench-rotation: $(KIND) ## measure a rotation of a million notes beside one UPDATE of them (SECURENOTES_BENCH_NOTES=... for fewer)
+	@SECURENOTES_TEST_VAULT=$(call tool,vault) SECURENOTES_TEST_POSTGRES=/usr/lib/postgresql/15/bin \
+	  go test -tags bench -count 1 -v -timeout 60m -run TestBenchRotation ./app/internal/reencrypt
 
 ##@ Check
 

@@ -45,6 +45,22 @@ const (
 	// version and every key usable.
 	ConditionVerified = "Verified"
 
+	// ConditionServiceAccountsRecreated (positive, of a Compromise only) is True when the service accounts
+	// were deleted and made anew, so that no token of the old ones logs in to Vault any more.
+	ConditionServiceAccountsRecreated = "ServiceAccountsRecreated"
+
+	// ConditionSessionKeysReplaced (positive, of a Compromise only) is True when every pod of the API has
+	// started with new session keys, and the old ones are deleted from Vault.
+	ConditionSessionKeysReplaced = "SessionKeysReplaced"
+
+	// ConditionSessionsEnded (positive, of a Compromise only) is True when the Job has ended every session
+	// that began before.
+	ConditionSessionsEnded = "SessionsEnded"
+
+	// ConditionOldVersionRetired (positive, of a Compromise only) is True when Vault refuses the old
+	// version. It follows Complete, for what is retired is verified once more.
+	ConditionOldVersionRetired = "OldVersionRetired"
+
 	// ConditionComplete (positive) is True at the end of a rotation that succeeded. It stays.
 	ConditionComplete = "Complete"
 
@@ -103,6 +119,8 @@ const (
 	ReasonRotatingKey         = "RotatingKey"
 	ReasonReencrypting        = "Reencrypting"
 	ReasonVerifying           = "Verifying"
+	ReasonRecreatingAccounts  = "RecreatingAccounts"
+	ReasonRestartingPods      = "RestartingPods"
 	ReasonComplete            = "Complete"
 	ReasonJobFailed           = "JobFailed"
 )

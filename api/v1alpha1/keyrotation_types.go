@@ -43,8 +43,9 @@ type KeyRotationSpec struct {
 	// +required
 	SecureNotesRef LocalObjectReference `json:"secureNotesRef,omitzero"`
 
-	// reason is Routine, or Compromise when a key may have leaked: then every session that began
-	// before ends, every note is re-encrypted, and the old version is retired as soon as that is verified.
+	// reason is Routine, or Compromise when a key may have leaked: then the service accounts are made anew,
+	// the session keys replaced, every session that began before ends, every note is re-encrypted, and the
+	// old version is retired as soon as that is verified.
 	// Unset: Routine.
 	// +kubebuilder:validation:Enum=Routine;Compromise
 	// +optional
@@ -73,7 +74,8 @@ type KeyRotationStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// state in a word, for people: Queued, RotatingKey, Reencrypting, Verifying, Complete or Failed.
+	// state in a word, for people: Queued, RotatingKey, Reencrypting, Verifying, Complete or Failed; of a
+	// Compromise also RecreatingAccounts and RestartingPods.
 	// +kubebuilder:validation:MaxLength=32
 	// +optional
 	State string `json:"state,omitempty"`
@@ -99,6 +101,14 @@ type KeyRotationStatus struct {
 	// attempt counts from 1; a retry after a failure adds one.
 	// +optional
 	Attempt int32 `json:"attempt,omitempty"`
+
+	// replacedServiceAccounts are those that a Compromise found, and deletes. They are written once, before
+	// the first is deleted.
+	// +kubebuilder:validation:MaxItems=4
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	ReplacedServiceAccounts []ReplacedServiceAccount `json:"replacedServiceAccounts,omitempty"`
 
 	// reencryptJobUID is of the re-encryption Job that this attempt made; no other Job is believed.
 	// +kubebuilder:validation:MaxLength=64
@@ -133,6 +143,20 @@ type KeyRotationStatus struct {
 	// +listMapKey=type
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// ReplacedServiceAccount is a ServiceAccount as it was before a Compromise.
+type ReplacedServiceAccount struct {
+	// name of the ServiceAccount.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name,omitempty"`
+
+	// uid that it had. Unset: there was none of that name.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	UID string `json:"uid,omitempty"`
 }
 
 // RotationProgress is the sum of what the pods report. It counts sealed rows: notes, and the seeds of second

@@ -33,6 +33,13 @@ type SecureNotesStatus struct {
 	// +optional
 	DeploymentID string `json:"deploymentID,omitempty"`
 
+	// sessionKeys names the entry in Vault with the session keys in use. A Compromise replaces them by
+	// another entry; nothing else ever does. Unset: session-keys.
+	// +kubebuilder:validation:Pattern=`^session-keys(-[1-9][0-9]{0,18})?$`
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	SessionKeys string `json:"sessionKeys,omitempty"`
+
 	// masterKey as it was last seen in Vault.
 	// +optional
 	MasterKey *MasterKeyStatus `json:"masterKey,omitempty"`

@@ -116,6 +116,18 @@ type Vault struct {
 	// KVMount and KVPath name the KV version 2 directory with session-keys and pepper.
 	KVMount string `json:"kvMount"`
 	KVPath  string `json:"kvPath"`
+	// SessionKeys names the entry of that directory with the session keys, which is another one after
+	// they were replaced. Empty: session-keys. The default is not written out, so that the file of a
+	// deployment whose keys were never replaced, and with it its pods, stays as it is.
+	SessionKeys string `json:"sessionKeys,omitempty"`
+}
+
+// SessionKeysEntry is the entry of the KV directory with the session keys.
+func (v *Vault) SessionKeysEntry() string {
+	if v.SessionKeys == "" {
+		return SessionKeysLeaf
+	}
+	return v.SessionKeys
 }
 
 // Local is a key file, for development only.

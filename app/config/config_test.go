@@ -38,6 +38,25 @@ func TestMarshalledConfigurationIsReadBack(t *testing.T) {
 	}
 }
 
+// TestSessionKeysEntry: a file that was written before session keys could be replaced names the first.
+func TestSessionKeysEntry(t *testing.T) {
+	for _, tc := range []struct{ written, entry string }{{"", SessionKeysLeaf}, {ReplacedSessionKeysLeaf(7), "session-keys-7"}} {
+		c := valid()
+		c.Keys.Vault.SessionKeys = tc.written
+		raw, err := Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if named := strings.Contains(string(raw), "sessionKeys:"); named != (tc.written != "") {
+			t.Errorf("the file names an entry: %t\n%s", named, raw)
+		}
+		got, err := Parse(raw)
+		if err != nil || got.Keys.Vault.SessionKeysEntry() != tc.entry {
+			t.Errorf("%v: %q, want %q", err, got.Keys.Vault.SessionKeysEntry(), tc.entry)
+		}
+	}
+}
+
 func TestErrorsNameTheField(t *testing.T) {
 	for field, change := range map[string]func(*Config){
 		"apiVersion":                       func(c *Config) { c.APIVersion = "v2" },
@@ -52,6 +71,7 @@ func TestErrorsNameTheField(t *testing.T) {
 		"keys.vault.address":               func(c *Config) { c.Keys.Vault.Address = "http://vault" },
 		"keys.vault.transitKey":            func(c *Config) { c.Keys.Vault.TransitKey = "../other" },
 		"keys.vault.kvPath":                func(c *Config) { c.Keys.Vault.KVPath = "a//b" },
+		"keys.vault.sessionKeys":           func(c *Config) { c.Keys.Vault.SessionKeys = "pepper" },
 		"keys.vault.authMount":             func(c *Config) { c.Keys.Vault.AuthMount = "a?b" },
 		"auth.registration":                func(c *Config) { c.Auth.Registration = "Maybe" },
 		"auth.tokenTTL":                    func(c *Config) { c.Auth.TokenTTL = Duration(time.Second) },

@@ -52,6 +52,9 @@ func (k *Keys) validate(bad badFunc, need needFunc) {
 	if v.AuditKey != "" && !cleanPath(v.AuditKey) {
 		bad("keys.vault.auditKey", "%q must be a plain name", v.AuditKey)
 	}
+	if !sessionKeysLeaf.MatchString(v.SessionKeysEntry()) {
+		bad("keys.vault.sessionKeys", "%q must be %s, or that with a version such as %s", v.SessionKeys, SessionKeysLeaf, ReplacedSessionKeysLeaf(2))
+	}
 	for field, path := range map[string]string{
 		"keys.vault.authMount":    v.AuthMount,
 		"keys.vault.transitMount": v.TransitMount,

@@ -1,16 +1,29 @@
 package config
 
-import "strings"
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
 
 // The leaves of a deployment's KV directory.
 const (
-	// SessionKeysLeaf holds SessionKeys.
+	// SessionKeysLeaf holds the first SessionKeys, and is how the names of later ones begin.
 	SessionKeysLeaf = "session-keys"
 	// PepperLeaf holds Pepper.
 	PepperLeaf = "pepper"
 	// MarkerLeaf holds Marker.
 	MarkerLeaf = "marker"
 )
+
+// ReplacedSessionKeysLeaf holds the SessionKeys that a Compromise makes while it moves everything to the
+// given version of the master key. The operator can neither read nor overwrite an entry, so each
+// replacement has a name of its own.
+func ReplacedSessionKeysLeaf(version int64) string {
+	return fmt.Sprintf("%s-%d", SessionKeysLeaf, version)
+}
+
+var sessionKeysLeaf = regexp.MustCompile(`^` + SessionKeysLeaf + `(-[1-9][0-9]{0,18})?$`)
 
 // Roles on the Kubernetes auth mount, and the ends of the service-account names bound to them.
 const (

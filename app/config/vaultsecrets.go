@@ -18,6 +18,12 @@ type Marker struct {
 	// DeploymentID is the UID of the object that the key was made for; values are bound to it, so
 	// it stays when a retained key is adopted by a new object.
 	DeploymentID string `json:"deploymentID"`
+	// SessionKeys is the entry of the session keys in use, for whoever adopts what is left behind.
+	// Empty: SessionKeysLeaf.
+	SessionKeys string `json:"sessionKeys,omitempty"`
+	// OtherSessionKeys are entries that are being made, and those that were replaced and are still to be
+	// deleted. The operator cannot list a directory, so that an entry must be named here before it is made.
+	OtherSessionKeys []string `json:"otherSessionKeys,omitempty"`
 }
 
 // SessionKeys are the keys of session tokens: Ed25519 to sign (RFC 8037), AES-256 to encrypt

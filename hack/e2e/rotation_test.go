@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -13,11 +14,15 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
 )
 
 // rotate makes a KeyRotation and waits until it is complete.
@@ -27,6 +32,13 @@ func (c *cluster) rotate(t testing.TB, namespace, name string, strategy v1alpha1
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: name + "-"},
 		Spec:       v1alpha1.KeyRotationSpec{SecureNotesRef: v1alpha1.LocalObjectReference{Name: name}, Strategy: strategy},
 	}
+	c.complete(t, kr)
+	return kr
+}
+
+// complete makes the KeyRotation and waits until it is complete.
+func (c *cluster) complete(t testing.TB, kr *v1alpha1.KeyRotation) {
+	t.Helper()
 	if err := c.Create(context.Background(), kr); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +51,6 @@ func (c *cluster) rotate(t testing.TB, namespace, name string, strategy v1alpha1
 		}
 		return errors.New(describe(kr.Status.Conditions))
 	})
-	return kr
 }
 
 // TestRotation rotates the sample's master key while a client writes, and shows that the old version
@@ -135,6 +146,80 @@ func testRotation(t *testing.T, strategy v1alpha1.RotationStrategy) {
 	kubectl(t, "-n", c.namespace, "rollout", "status", "deployment", c.name, "--timeout=3m")
 	n.http.CloseIdleConnections()
 	n.reads(t, notes)
+}
+
+// TestCompromise: after a compromise no session, no session key and no service account of before is of use, the
+// old version of the master key is refused, and users who log in again find all their notes.
+func TestCompromise(t *testing.T) {
+	c := open(t)
+	v := c.vault(t)
+	n := c.clientAt(t, c.url)
+	credentials := map[string]string{"username": "user-" + rand.Text()[:12], "password": rand.Text()}
+	n.must(t, http.StatusCreated, http.MethodPost, "/api/auth/register", credentials)
+	n.token = n.must(t, http.StatusOK, http.MethodPost, "/api/auth/login", credentials)["token"].(string)
+	notes := map[string]string{n.write(t, "before the compromise", "title"): "before the compromise"}
+	accounts := c.accountUIDs(t)
+	sn := c.sample()
+	c.ready(t, sn)
+	directory := config.KVPath(c.clusterID(t), c.namespace, c.name)
+	before := cmp.Or(sn.Status.SessionKeys, config.SessionKeysLeaf)
+	pods := c.apiPods(t, c.namespace, c.name)
+
+	kr := &v1alpha1.KeyRotation{
+		ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, GenerateName: c.name + "-compromise-"},
+		Spec:       v1alpha1.KeyRotationSpec{SecureNotesRef: v1alpha1.LocalObjectReference{Name: c.name}, Reason: v1alpha1.RotationCompromise},
+	}
+	c.complete(t, kr)
+
+	n.http.CloseIdleConnections()
+	n.must(t, http.StatusUnauthorized, http.MethodGet, "/api/notes", nil)
+	n.token = n.must(t, http.StatusOK, http.MethodPost, "/api/auth/login", credentials)["token"].(string)
+	n.reads(t, notes)
+	for name, uid := range c.accountUIDs(t) {
+		if uid == accounts[name] {
+			t.Errorf("service account %s still has the UID %s", name, uid)
+		}
+	}
+	for _, old := range pods {
+		// Its process has ended, but the object may outlive that by a moment.
+		eventually(t, time.Minute, "end of pod "+old.Name+", which began with the session keys of before", func(ctx context.Context) error {
+			if err := c.Get(ctx, client.ObjectKeyFromObject(&old), &corev1.Pod{}); !apierrors.IsNotFound(err) {
+				return errors.Join(errors.New("it is still there"), err)
+			}
+			return nil
+		})
+	}
+	for entry, want := range map[string]bool{before: false, config.ReplacedSessionKeysLeaf(*kr.Status.ToVersion): true, config.PepperLeaf: true} {
+		secret, err := v.Logical().Read("secret/metadata/" + directory + "/" + entry)
+		if err != nil || (secret != nil) != want {
+			t.Errorf("%s in Vault: %t, want %t, %v", entry, secret != nil, want, err)
+		}
+	}
+	eventually(t, 2*time.Minute, "retirement of the old version", func(ctx context.Context) error {
+		if err := c.Get(ctx, client.ObjectKeyFromObject(kr), kr); err != nil {
+			return err
+		}
+		if !meta.IsStatusConditionTrue(kr.Status.Conditions, v1alpha1.ConditionOldVersionRetired) {
+			return errors.New(describe(kr.Status.Conditions))
+		}
+		return nil
+	})
+	n.reads(t, notes)
+	c.ready(t, sn)
+}
+
+// accountUIDs of the sample's service accounts.
+func (c *cluster) accountUIDs(t testing.TB) map[string]types.UID {
+	t.Helper()
+	uids := map[string]types.UID{}
+	for _, suffix := range []string{config.ServiceAccountAPISuffix, config.ServiceAccountRotationSuffix} {
+		account := &corev1.ServiceAccount{}
+		if err := c.Get(context.Background(), client.ObjectKey{Namespace: c.namespace, Name: c.name + suffix}, account); err != nil {
+			t.Fatal(err)
+		}
+		uids[account.Name] = account.UID
+	}
+	return uids
 }
 
 // TestRotationOnRequest: the annotation for GitOps, echoed in status.

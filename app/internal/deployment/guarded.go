@@ -19,14 +19,17 @@ type Guarded struct {
 }
 
 // Wrap implements envelope.KeyProvider. Error: ErrWrongKey, too.
-func (g Guarded) Wrap(ctx context.Context, raw, derivation []byte) (envelope.Wrapped, error) {
-	wrapped, err := g.KeyProvider.Wrap(ctx, raw, derivation)
+func (g Guarded) Wrap(ctx context.Context, items []envelope.RawItem) ([]envelope.WrapResult, error) {
+	wrapped, err := g.KeyProvider.Wrap(ctx, items)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	meta, err := g.Store.Meta(ctx)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	return wrapped, OpenCanary(ctx, g.Keys, meta)
+	if err := OpenCanary(ctx, g.Keys, meta); err != nil {
+		return nil, err
+	}
+	return wrapped, nil
 }

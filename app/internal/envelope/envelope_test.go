@@ -259,9 +259,11 @@ type keepingProvider struct {
 	raw [][]byte
 }
 
-func (p *keepingProvider) Wrap(ctx context.Context, raw, derivation []byte) (Wrapped, error) {
-	p.raw = append(p.raw, raw)
-	return p.KeyProvider.Wrap(ctx, raw, derivation)
+func (p *keepingProvider) Wrap(ctx context.Context, items []RawItem) ([]WrapResult, error) {
+	for _, item := range items {
+		p.raw = append(p.raw, item.Raw)
+	}
+	return p.KeyProvider.Wrap(ctx, items)
 }
 
 func (p *keepingProvider) Unwrap(ctx context.Context, items []WrappedItem) ([]UnwrapResult, error) {

@@ -32,14 +32,32 @@ func NewID() string { return strings.ToLower(rand.Text()) }
 // Generate makes a new owner key and returns it wrapped. The raw bytes are not returned: values
 // are sealed only with a key that was unwrapped from its committed row.
 func (r *Keyring) Generate(ctx context.Context, owner string) (StoredKey, error) {
-	ref := KeyRef{Deployment: r.deployment, Owner: owner, ID: NewID()}
-	raw := newRawKey()
-	defer clear(raw)
-	wrapped, err := r.provider.Wrap(ctx, raw, ref.context())
+	keys, err := r.GenerateAll(ctx, []string{owner})
 	if err != nil {
-		return StoredKey{}, fmt.Errorf("wrap a new owner key: %w", err)
+		return StoredKey{}, err
 	}
-	return StoredKey{Owner: owner, ID: ref.ID, Wrapped: wrapped}, nil
+	return keys[0], nil
+}
+
+// GenerateAll makes a new owner key for each owner in one call of the provider; the answers are in the same order.
+func (r *Keyring) GenerateAll(ctx context.Context, owners []string) ([]StoredKey, error) {
+	keys, items := make([]StoredKey, len(owners)), make([]RawItem, len(owners))
+	for i, owner := range owners {
+		keys[i] = StoredKey{Owner: owner, ID: NewID()}
+		items[i] = RawItem{Raw: newRawKey(), Derivation: r.ref(keys[i]).context()}
+		defer clear(items[i].Raw)
+	}
+	results, err := r.provider.Wrap(ctx, items)
+	if err != nil {
+		return nil, fmt.Errorf("wrap new owner keys: %w", err)
+	}
+	for i, result := range results {
+		if result.Err != nil {
+			return nil, fmt.Errorf("wrap a new owner key: %w", result.Err)
+		}
+		keys[i].Wrapped = result.Wrapped
+	}
+	return keys, nil
 }
 
 // Unwrap returns the owner key of one committed row.
@@ -75,7 +93,7 @@ func (r *Keyring) UnwrapAll(ctx context.Context, stored []StoredKey) ([]Unwrappe
 }
 
 // Rewrap moves keys to the master key's latest version; the answers are in the same order.
-func (r *Keyring) Rewrap(ctx context.Context, stored []StoredKey) ([]RewrapResult, error) {
+func (r *Keyring) Rewrap(ctx context.Context, stored []StoredKey) ([]WrapResult, error) {
 	results, err := r.provider.Rewrap(ctx, r.items(stored))
 	if err != nil {
 		return nil, fmt.Errorf("rewrap owner keys: %w", err)

@@ -102,10 +102,14 @@ func (l *Local) save() error {
 }
 
 // Wrap implements KeyProvider.
-func (l *Local) Wrap(_ context.Context, raw, derivation []byte) (Wrapped, error) {
+func (l *Local) Wrap(_ context.Context, items []RawItem) ([]WrapResult, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.wrap(raw, derivation)
+	results := make([]WrapResult, len(items))
+	for i, item := range items {
+		results[i].Wrapped, results[i].Err = l.wrap(item.Raw, item.Derivation)
+	}
+	return results, nil
 }
 
 func (l *Local) wrap(raw, derivation []byte) (Wrapped, error) {
@@ -157,10 +161,10 @@ func (l *Local) unwrap(item WrappedItem) ([]byte, error) {
 }
 
 // Rewrap implements KeyProvider.
-func (l *Local) Rewrap(_ context.Context, items []WrappedItem) ([]RewrapResult, error) {
+func (l *Local) Rewrap(_ context.Context, items []WrappedItem) ([]WrapResult, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	results := make([]RewrapResult, len(items))
+	results := make([]WrapResult, len(items))
 	for i, item := range items {
 		raw, err := l.unwrap(item)
 		if err != nil {

@@ -31,15 +31,15 @@ func NewVault(session *vault.Session, c config.Vault) *Vault {
 }
 
 // Wrap implements KeyProvider.
-func (v *Vault) Wrap(ctx context.Context, raw, derivation []byte) (Wrapped, error) {
-	results, err := v.batch(ctx, "encrypt", []map[string]any{{
-		"plaintext": base64.StdEncoding.EncodeToString(raw),
-		"context":   base64.StdEncoding.EncodeToString(derivation),
-	}})
-	if err != nil {
-		return "", err
+func (v *Vault) Wrap(ctx context.Context, items []RawItem) ([]WrapResult, error) {
+	input := make([]map[string]any, len(items))
+	for i, item := range items {
+		input[i] = map[string]any{
+			"plaintext": base64.StdEncoding.EncodeToString(item.Raw),
+			"context":   base64.StdEncoding.EncodeToString(item.Derivation),
+		}
 	}
-	return results[0].wrapped()
+	return v.wrappings(ctx, "encrypt", input)
 }
 
 // Unwrap implements KeyProvider.
@@ -63,12 +63,16 @@ func (v *Vault) Unwrap(ctx context.Context, items []WrappedItem) ([]UnwrapResult
 }
 
 // Rewrap implements KeyProvider.
-func (v *Vault) Rewrap(ctx context.Context, items []WrappedItem) ([]RewrapResult, error) {
-	answers, err := v.batch(ctx, "rewrap", batchInput(items))
+func (v *Vault) Rewrap(ctx context.Context, items []WrappedItem) ([]WrapResult, error) {
+	return v.wrappings(ctx, "rewrap", batchInput(items))
+}
+
+func (v *Vault) wrappings(ctx context.Context, operation string, input []map[string]any) ([]WrapResult, error) {
+	answers, err := v.batch(ctx, operation, input)
 	if err != nil {
 		return nil, err
 	}
-	results := make([]RewrapResult, len(items))
+	results := make([]WrapResult, len(input))
 	for i, answer := range answers {
 		results[i].Wrapped, results[i].Err = answer.wrapped()
 	}

@@ -55,11 +55,11 @@ type outage struct {
 	slow chan struct{}
 }
 
-func (o *outage) Wrap(ctx context.Context, raw, derivation []byte) (envelope.Wrapped, error) {
+func (o *outage) Wrap(ctx context.Context, items []envelope.RawItem) ([]envelope.WrapResult, error) {
 	if o.away {
-		return "", cmp.Or(o.cause, envelope.ErrUnavailable)
+		return nil, cmp.Or(o.cause, envelope.ErrUnavailable)
 	}
-	return o.KeyProvider.Wrap(ctx, raw, derivation)
+	return o.KeyProvider.Wrap(ctx, items)
 }
 
 func (o *outage) Unwrap(ctx context.Context, items []envelope.WrappedItem) ([]envelope.UnwrapResult, error) {

@@ -17,7 +17,7 @@ type overtakenProvider struct {
 	overtake func()
 }
 
-func (p *overtakenProvider) Rewrap(ctx context.Context, items []envelope.WrappedItem) ([]envelope.RewrapResult, error) {
+func (p *overtakenProvider) Rewrap(ctx context.Context, items []envelope.WrappedItem) ([]envelope.WrapResult, error) {
 	p.once.Do(p.overtake)
 	return p.KeyProvider.Rewrap(ctx, items)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -11,14 +13,15 @@ import (
 
 // How a Job makes way for users. It and they compete for the processors and the disk of the database, so it
 // works in short transactions and rests between them, for longer the more there is to make way for. Its own
-// statements are no measure of that: under a steady load they have never been faster. Measured with everything
-// on two processors, and 8 clients with 1,700 requests a second between them: at full speed a Job raised the
-// users' 99th percentile from 10 to 14 ms, and with these settings to 10.5 ms, at a fifth of its speed. Batches
-// of 25 rows instead of 100 changed nothing but that speed.
+// statements are no measure of that: under a steady load they have never been faster. docs/key-rotation.md has
+// what this was measured to do.
 const (
 	// restPerSession is how long a Job rests, as a multiple of the time that it has worked, for each session
 	// of the API that is at work on average; maxRest is the most, so that the work goes on in any case.
-	restPerSession, maxRest = 10.0, 9.0
+	restPerSession, maxRest = 40.0, 19.0
+	// rowBatch is how many rows are sealed again in one transaction: few enough that their values, at most 400 KiB
+	// each, fit in memory and that row locks are short. politeBatch is as many while users are at work.
+	rowBatch, politeBatch = 100, 25
 	// longestRest bounds one rest: work that took longer was mostly waiting, for Vault or for a lock.
 	longestRest = 5 * time.Second
 	// unknownRest is the rest where nobody can say whether users are at work.
@@ -30,62 +33,81 @@ const (
 	smoothing = 0.125
 )
 
-// pace holds a Job back between its transactions. One goroutine uses it.
+// pace holds the workers of a Job back between their transactions.
 type pace struct {
 	// limit is the brake; nil: none.
 	limit *rate.Limiter
 	// usersAtWork counts the sessions to make way for; nil: the Job makes way for nobody.
 	usersAtWork func(context.Context) (int, error)
 
+	// mu is held by who pauses, so that the workers rest one after another: all of them together do no more
+	// beside users than one would.
+	mu sync.Mutex
+	// busy says that users are at work.
+	busy atomic.Bool
 	// users is its average, and sampled when it was last asked.
 	users   float64
 	sampled time.Time
-	// resumed is when the last pause ended.
-	resumed time.Time
 }
 
-// newPace begins with work that starts now. perSecond is how many rows may be written; 0: any number.
+// newPace makes a pace; perSecond is how many rows may be written; 0: any number.
 func newPace(perSecond float64, usersAtWork func(context.Context) (int, error)) *pace {
-	p := &pace{usersAtWork: usersAtWork, resumed: time.Now()}
+	p := &pace{usersAtWork: usersAtWork}
 	if perSecond > 0 {
 		p.limit = rate.NewLimiter(rate.Limit(perSecond), max(1, int(min(perSecond, rowBatch))))
 	}
 	return p
 }
 
-// batch is how many of the rows that are wanted are to be written in one transaction: no more than the brake
-// lets through in a second, so that a low limit makes small steps rather than long stops.
-func (p *pace) batch(wanted int) int {
-	if p.limit == nil {
-		return wanted
+// stride is the pace of one worker. One goroutine uses it.
+type stride struct {
+	*pace
+	// resumed is when the last pause ended.
+	resumed time.Time
+}
+
+// stride begins with work that starts now.
+func (p *pace) stride() *stride { return &stride{pace: p, resumed: time.Now()} }
+
+// batch is how many rows are to be written in one transaction: no more than the brake lets through in a second, so
+// that a low limit makes small steps rather than long stops.
+func (p *pace) batch() int {
+	rows := rowBatch
+	if p.busy.Load() {
+		rows = politeBatch
 	}
-	return min(wanted, p.limit.Burst())
+	if p.limit != nil {
+		rows = min(rows, p.limit.Burst())
+	}
+	return rows
 }
 
 // pause follows a transaction that wrote so many rows. When ctx ends it does, with an error.
-func (p *pace) pause(ctx context.Context, rows int) error {
-	if err := p.makeWay(ctx); err != nil {
+func (s *stride) pause(ctx context.Context, rows int) error {
+	worked := time.Since(s.resumed)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.makeWay(ctx, worked); err != nil {
 		return err
 	}
-	if p.limit != nil {
+	if s.limit != nil {
 		// In parts, because the limiter lets no more through at once than its burst.
-		for left := rows; left > 0; left -= p.limit.Burst() {
-			if err := p.limit.WaitN(ctx, min(left, p.limit.Burst())); err != nil {
+		for left := rows; left > 0; left -= s.limit.Burst() {
+			if err := s.limit.WaitN(ctx, min(left, s.limit.Burst())); err != nil {
 				return fmt.Errorf("brake: %w", err)
 			}
 		}
 	}
-	p.resumed = time.Now()
+	s.resumed = time.Now()
 	return nil
 }
 
 // makeWay rests in proportion to the work since the last pause and to how many users are at work.
-func (p *pace) makeWay(ctx context.Context) error {
+func (p *pace) makeWay(ctx context.Context, worked time.Duration) error {
 	if p.usersAtWork == nil {
 		return nil
 	}
 	now := time.Now()
-	worked := now.Sub(p.resumed)
 	if now.Sub(p.sampled) >= sampleInterval {
 		users, err := p.usersAtWork(ctx)
 		switch {
@@ -96,6 +118,7 @@ func (p *pace) makeWay(ctx context.Context) error {
 		}
 		p.users += (float64(users) - p.users) * smoothing
 		p.sampled = now
+		p.busy.Store(p.users > 1e-3)
 	}
 	return rest(ctx, worked, min(p.users*restPerSession, maxRest))
 }

@@ -37,8 +37,8 @@ func TestBrake(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := newPace(tc.perSecond, nil)
-				if batch := p.batch(rowBatch); batch != tc.batch {
+				p := newPace(tc.perSecond, nil).stride()
+				if batch := p.batch(); batch != tc.batch {
 					t.Errorf("batches of %d, want %d", batch, tc.batch)
 				}
 				var longest time.Duration
@@ -67,7 +67,7 @@ func TestBrake(t *testing.T) {
 // through, only later.
 func TestBatchAboveTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPace(10, nil)
+		p := newPace(10, nil).stride()
 		took := elapsed(func() {
 			if err := p.pause(t.Context(), 100); err != nil {
 				t.Fatal(err)
@@ -88,14 +88,14 @@ func TestMakingWay(t *testing.T) {
 	}{
 		"nobody":           {sessions(0), 1},
 		"an urgent Job":    {nil, 1},
-		"one":              {sessions(1), 0.1},
-		"many":             {sessions(1000), 0.1},
-		"one now and then": {oneIn(20), 1 / 1.5},
+		"one":              {sessions(1), 0.05},
+		"many":             {sessions(1000), 0.05},
+		"one now and then": {oneIn(20), 1.0 / 3},
 		"nobody can say":   {unsupported, 0.5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := newPace(0, tc.users)
+				p := newPace(0, tc.users).stride()
 				work := func(batches int) {
 					for range batches {
 						time.Sleep(sampleInterval)
@@ -128,7 +128,7 @@ func oneIn(n int) func(context.Context) (int, error) {
 // TestWaitingIsNotWork: a Job that waited for Vault does not rest for that.
 func TestWaitingIsNotWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPace(0, sessions(1000))
+		p := newPace(0, sessions(1000)).stride()
 		time.Sleep(10 * time.Minute)
 		if took := elapsed(func() {
 			if err := p.pause(t.Context(), 1); err != nil {
@@ -144,7 +144,7 @@ func TestWaitingIsNotWork(t *testing.T) {
 func TestLooksAreFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		looks := 0
-		p := newPace(0, func(context.Context) (int, error) { looks++; return 0, nil })
+		p := newPace(0, func(context.Context) (int, error) { looks++; return 0, nil }).stride()
 		for range 1000 {
 			time.Sleep(time.Millisecond)
 			if err := p.pause(t.Context(), 1); err != nil {
@@ -160,7 +160,7 @@ func TestLooksAreFew(t *testing.T) {
 // TestRestAndBrakeAreOne: what a Job rested counts for the brake, too.
 func TestRestAndBrakeAreOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPace(1, func(context.Context) (int, error) { return 0, errors.ErrUnsupported })
+		p := newPace(1, func(context.Context) (int, error) { return 0, errors.ErrUnsupported }).stride()
 		took := elapsed(func() {
 			for range 60 {
 				time.Sleep(400 * time.Millisecond)
@@ -190,7 +190,7 @@ func TestPauseEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
-				p := tc.pace()
+				p := tc.pace().stride()
 				time.Sleep(time.Minute)
 				time.AfterFunc(time.Second, cancel)
 				var err error

@@ -236,11 +236,11 @@ func (p *failingProvider) fail() error {
 	return nil
 }
 
-func (p *failingProvider) Wrap(ctx context.Context, raw, derivation []byte) (envelope.Wrapped, error) {
+func (p *failingProvider) Wrap(ctx context.Context, items []envelope.RawItem) ([]envelope.WrapResult, error) {
 	if err := p.fail(); err != nil {
-		return "", err
+		return nil, err
 	}
-	return p.KeyProvider.Wrap(ctx, raw, derivation)
+	return p.KeyProvider.Wrap(ctx, items)
 }
 
 func (p *failingProvider) Unwrap(ctx context.Context, items []envelope.WrappedItem) ([]envelope.UnwrapResult, error) {
@@ -250,7 +250,7 @@ func (p *failingProvider) Unwrap(ctx context.Context, items []envelope.WrappedIt
 	return p.KeyProvider.Unwrap(ctx, items)
 }
 
-func (p *failingProvider) Rewrap(ctx context.Context, items []envelope.WrappedItem) ([]envelope.RewrapResult, error) {
+func (p *failingProvider) Rewrap(ctx context.Context, items []envelope.WrappedItem) ([]envelope.WrapResult, error) {
 	if err := p.fail(); err != nil {
 		return nil, err
 	}
@@ -440,10 +440,11 @@ func (w *world) damage(t *testing.T, to int, owner string) (table store.SealedTa
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, _, err := w.db.CurrentKey(ctx, owner)
-	if err != nil {
-		t.Fatal(err)
+	keys, err := w.db.OwnerKeys(ctx, owner)
+	if err != nil || len(keys) != 1 {
+		t.Fatalf("%d keys, %v", len(keys), err)
 	}
+	key := keys[0]
 	rows, err := w.db.SealedRows(ctx, tables[0], owner, key.ID, "", 1)
 	if err != nil || len(rows) != 1 {
 		t.Fatalf("%d rows, %v", len(rows), err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/securenotes/securenotes/app/internal/deployment"
@@ -43,9 +44,6 @@ func (s Strategy) age() store.Age {
 const (
 	// ownerPage and keyPage are how many owners and keys are read at once.
 	ownerPage, keyPage = 500, 100
-	// rowBatch is how many rows are sealed again in one transaction: few enough that their values,
-	// at most 400 KiB each, fit in memory and that row locks are short.
-	rowBatch = 100
 	// maxPasses bounds how often an owner's rows are walked because new ones turned up under a key
 	// that is retiring. A writer that still has the old key finds out with its next write.
 	maxPasses = 100
@@ -79,13 +77,15 @@ type Job struct {
 	Conflicts func(total int64)
 	Log       *slog.Logger
 
-	pace        *pace
-	tables      []store.SealedTable
+	pace   *pace
+	tables []store.SealedTable
+
+	// mu guards what follows.
+	mu          sync.Mutex
 	done, total int64
 	conflicts   int64
 	// damaged are what could not be moved, for the Job's error at the end.
-	damaged    []error
-	passedOver int
+	damaged []error
 }
 
 // maxDamaged bounds how many failures the Job's error names.
@@ -100,7 +100,8 @@ func (j *Job) passOver(what string, err error) error {
 	}
 	err = fmt.Errorf("%s: %w", what, err)
 	j.Log.Error("passed over", "error", err.Error())
-	j.passedOver++
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	if len(j.damaged) < maxDamaged {
 		j.damaged = append(j.damaged, err)
 	}
@@ -160,6 +161,8 @@ func (j *Job) count(ctx context.Context) error {
 }
 
 func (j *Job) report(more int64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	j.done += more
 	// Users may have written more under keys that were stale when the rows were counted.
 	j.total = max(j.total, j.done)
@@ -171,6 +174,8 @@ func (j *Job) conflict(more int64) {
 	if more <= 0 {
 		return
 	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	j.conflicts += more
 	if j.Conflicts != nil {
 		j.Conflicts(j.conflicts)
@@ -210,6 +215,7 @@ func (j *Job) checkVersion(w envelope.Wrapped) error {
 
 // rewrapKeys walks the stale keys in order. A key that was replaced meanwhile is no longer stale.
 func (j *Job) rewrapKeys(ctx context.Context) error {
+	stride := j.pace.stride()
 	var after envelope.StoredKey
 	for {
 		page, err := j.Store.StaleKeys(ctx, j.Range, j.Strategy.age(), j.To, after, keyPage)
@@ -246,7 +252,7 @@ func (j *Job) rewrapKeys(ctx context.Context) error {
 				return err
 			}
 			j.report(rows)
-			if err := j.pace.pause(ctx, 1); err != nil {
+			if err := stride.pause(ctx, 1); err != nil {
 				return err
 			}
 		}
@@ -265,132 +271,4 @@ func (j *Job) rowsOf(ctx context.Context, key store.RotationKey) (int64, error) 
 		rows += n
 	}
 	return rows, nil
-}
-
-func (j *Job) reencryptOwners(ctx context.Context) error {
-	after := ""
-	for {
-		owners, err := j.Store.StaleOwners(ctx, j.Range, j.Strategy.age(), j.To, after, ownerPage)
-		if err != nil || len(owners) == 0 {
-			return err
-		}
-		for _, owner := range owners {
-			if err := j.passOver("owner "+owner, j.reencryptOwner(ctx, owner)); err != nil {
-				return fmt.Errorf("owner %s: %w", owner, err)
-			}
-			if err := j.pace.pause(ctx, 0); err != nil { // the owner's keys are work, too
-				return err
-			}
-		}
-		after = owners[len(owners)-1]
-	}
-}
-
-func (j *Job) reencryptOwner(ctx context.Context, owner string) error {
-	current, found, err := j.Store.CurrentKey(ctx, owner)
-	if err != nil {
-		return err
-	}
-	if found && current.BornVersion < j.To {
-		fresh, err := j.Keys.Generate(ctx, owner)
-		if err != nil {
-			return err
-		}
-		if err := j.checkVersion(fresh.Wrapped); err != nil {
-			return err
-		}
-		if err := j.Store.ReplaceActiveKey(ctx, j.To, fresh, time.Now()); err != nil {
-			return fmt.Errorf("activate a new owner key: %w", err)
-		}
-		// Read back: another process may have been first, and only a committed key may seal.
-		if current, found, err = j.Store.CurrentKey(ctx, owner); err != nil {
-			return err
-		}
-	}
-	if !found {
-		return nil // the account was deleted meanwhile
-	}
-	stale, err := j.Store.OwnerKeys(ctx, owner, j.Strategy.age(), j.To)
-	if err != nil || len(stale) == 0 {
-		return err
-	}
-	to, err := j.Keys.Unwrap(ctx, current.StoredKey)
-	if err != nil {
-		return err
-	}
-	for _, old := range stale {
-		if err := j.moveRows(ctx, old.StoredKey, to); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// moveRows seals again all that is sealed with the old key, and then deletes the old key.
-func (j *Job) moveRows(ctx context.Context, old envelope.StoredKey, to *envelope.OwnerKey) error {
-	from, err := j.Keys.Unwrap(ctx, old)
-	if err != nil {
-		return err
-	}
-	for range maxPasses {
-		passedOver := j.passedOver
-		for _, table := range j.tables {
-			if err := j.walk(ctx, table, old.Owner, from, to); err != nil {
-				return fmt.Errorf("table %s: %w", table.Name, err)
-			}
-		}
-		deleted, err := j.Store.DeleteRetiredKey(ctx, j.To, old)
-		if err != nil || deleted || j.passedOver > passedOver {
-			return err // a damaged row keeps its key
-		}
-		j.Log.Debug("rows turned up under a retiring key: walking again", "owner", old.Owner, "key", old.ID)
-	}
-	return fmt.Errorf("owner key %s is still in use after %d passes", old.ID, maxPasses)
-}
-
-// walk seals one table's rows again in batches, in the order of their ids.
-func (j *Job) walk(ctx context.Context, table store.SealedTable, owner string, from, to *envelope.OwnerKey) error {
-	after := ""
-	for {
-		batch, err := j.Store.SealedRows(ctx, table, owner, from.ID(), after, j.pace.batch(rowBatch))
-		if err != nil || len(batch) == 0 {
-			return err
-		}
-		after = batch[len(batch)-1].ID
-		sound := batch[:0]
-		for _, row := range batch {
-			err := reseal(table, row, from, to)
-			if err == nil {
-				sound = append(sound, row)
-			} else if err := j.passOver(fmt.Sprintf("owner %s, table %s", owner, table.Name), err); err != nil {
-				return err
-			}
-		}
-		written, err := j.Store.ReplaceSealed(ctx, j.To, table, owner, from.ID(), to.ID(), sound)
-		if err != nil {
-			return err
-		}
-		j.report(written)
-		j.conflict(int64(len(sound)) - written)
-		if err := j.pace.pause(ctx, len(sound)); err != nil {
-			return err
-		}
-	}
-}
-
-// reseal replaces the row's values by the same ones under the other key.
-func reseal(table store.SealedTable, row store.SealedRow, from, to *envelope.OwnerKey) error {
-	for i, column := range table.Columns {
-		if row.Values[i] == nil {
-			continue
-		}
-		place := envelope.Place{Kind: table.Name, Row: row.ID, Field: column, Revision: row.Revision}
-		content, err := from.Open(place, row.Values[i])
-		if err != nil {
-			return fmt.Errorf("%s of row %s: %w", column, row.ID, err)
-		}
-		row.Values[i] = to.Seal(place, content)
-		clear(content)
-	}
-	return nil
 }

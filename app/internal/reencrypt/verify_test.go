@@ -49,10 +49,11 @@ func (w *world) damageLast(t *testing.T, to int, owner string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, _, err := w.db.CurrentKey(ctx, owner)
-	if err != nil {
-		t.Fatal(err)
+	keys, err := w.db.OwnerKeys(ctx, owner)
+	if err != nil || len(keys) != 1 {
+		t.Fatalf("%d keys, %v", len(keys), err)
 	}
+	key := keys[0]
 	rows, err := w.db.SealedRows(ctx, tables[0], owner, key.ID, "", 1000)
 	if err != nil || len(rows) < 2 {
 		t.Fatalf("%d rows, %v", len(rows), err)

@@ -127,9 +127,9 @@ func (s *Store) StaleOwners(ctx context.Context, r OwnerRange, age Age, to int, 
 	return owners, err
 }
 
-// OwnerKeys returns the owner's stale keys.
-func (s *Store) OwnerKeys(ctx context.Context, owner string, age Age, to int) ([]RotationKey, error) {
-	return s.rotationKeys(ctx, "owner = $1 AND "+string(age)+" < $2 ORDER BY id", owner, to)
+// OwnerKeys returns all of the owner's keys.
+func (s *Store) OwnerKeys(ctx context.Context, owner string) ([]RotationKey, error) {
+	return s.rotationKeys(ctx, "owner = $1 ORDER BY id", owner)
 }
 
 // StaleKeys returns up to limit stale keys of the range, in order, after the one given. Whole owners
@@ -171,15 +171,6 @@ func (s *Store) rotationKeys(ctx context.Context, where string, args ...any) ([]
 	return keys, err
 }
 
-// CurrentKey returns the owner's active key, or false when the owner has none.
-func (s *Store) CurrentKey(ctx context.Context, owner string) (RotationKey, bool, error) {
-	keys, err := s.rotationKeys(ctx, "owner = $1 AND state = 'active'", owner)
-	if err != nil || len(keys) == 0 {
-		return RotationKey{}, false, err
-	}
-	return keys[0], true, nil
-}
-
 // ReplaceActiveKey makes key the owner's active one and marks the one before as retiring, in one
 // transaction. When another process of the same rotation has done so already, it changes nothing.
 func (s *Store) ReplaceActiveKey(ctx context.Context, to int, key envelope.StoredKey, now time.Time) error {
@@ -193,15 +184,17 @@ func (s *Store) ReplaceActiveKey(ctx context.Context, to int, key envelope.Store
 		if err != nil {
 			return err
 		}
-		var fresh int
-		err = s.rowIn(ctx, tx, "SELECT count(*) FROM owner_keys WHERE owner = $1 AND state = 'active' AND born_version >= $2",
-			[]any{key.Owner, to}, &fresh)
-		if err != nil || fresh > 0 {
-			return err
-		}
-		_, err = s.execIn(ctx, tx, "UPDATE owner_keys SET state = 'retiring' WHERE owner = $1 AND state = 'active'", key.Owner)
+		retired, err := s.execIn(ctx, tx, "UPDATE owner_keys SET state = 'retiring' WHERE owner = $1 AND state = 'active' AND born_version < $2",
+			key.Owner, to)
 		if err != nil {
 			return err
+		}
+		if retired == 0 {
+			var active int
+			err := s.rowIn(ctx, tx, "SELECT count(*) FROM owner_keys WHERE owner = $1 AND state = 'active'", []any{key.Owner}, &active)
+			if err != nil || active > 0 {
+				return err
+			}
 		}
 		return s.insertActiveKey(ctx, tx, key, now)
 	})

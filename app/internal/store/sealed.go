@@ -95,7 +95,7 @@ type SealedRow struct {
 
 // maxBatchBytes bounds what SealedRows returns, but for the first row: a note may have 400 KiB, and a batch is
 // in memory several times over while it is sealed again and sent.
-const maxBatchBytes = 4 << 20
+const maxBatchBytes = 1 << 20
 
 // errBatchFull ends the reading of a batch.
 var errBatchFull = errors.New("the batch is full")

@@ -75,6 +75,8 @@ type dialect interface {
 	lockShared() string
 	// lockExclusive is appended to a SELECT whose rows no other transaction may lock.
 	lockExclusive() string
+	// writers is how many transactions can write at the same time.
+	writers(s *Store) int
 	// columnTypes lists table, column and declared type of every column of the schema.
 	columnTypes() string
 	// close closes what the dialect has opened besides the database.

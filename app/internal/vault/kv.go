@@ -14,7 +14,7 @@ import (
 // SessionKeys reads the deployment's session keys.
 func (s *Session) SessionKeys(ctx context.Context) (*config.SessionKeys, error) {
 	keys := &config.SessionKeys{}
-	return keys, s.readKV(ctx, config.SessionKeysLeaf, keys)
+	return keys, s.readKV(ctx, s.config.SessionKeysEntry(), keys)
 }
 
 // Pepper reads the deployment's password pepper.

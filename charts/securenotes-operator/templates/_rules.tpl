@@ -22,7 +22,6 @@
   - ""
   resources:
   - configmaps
-  - serviceaccounts
   - services
   verbs:
   - create
@@ -34,6 +33,7 @@
   - ""
   resources:
   - persistentvolumeclaims
+  - serviceaccounts
   verbs:
   - create
   - delete

@@ -67,7 +67,8 @@ func testEscapes(t *testing.T, c *cluster) {
 	root := c.vault.Client(t).Logical()
 	for path, data := range map[string]map[string]any{
 		"transit/keys/" + other: {"derived": true}, elsewhere + "/marker": {"data": map[string]any{"uid": "x", "deploymentID": "x"}},
-		elsewhere + "/session-keys": {"data": map[string]any{"a": "b"}},
+		elsewhere + "/session-keys": {"data": map[string]any{"a": "b"}}, elsewhere + "/session-keys-2": {"data": map[string]any{"a": "b"}},
+		directory + "/session-keys-2": {"data": map[string]any{"a": "b"}},
 	} {
 		if _, err := root.Write(path, data); err != nil {
 			t.Fatal(err)
@@ -86,6 +87,7 @@ func testEscapes(t *testing.T, c *cluster) {
 		{"list", "transit/keys", nil},
 		{"read", "transit/keys/" + other, nil},
 		{"read", elsewhere + "/session-keys", nil},
+		{"read", elsewhere + "/session-keys-2", nil},
 		{"read", elsewhere + "/marker", nil},
 		{"write", "transit/datakey/plaintext/" + own, map[string]any{"context": context64}},
 		{"write", "transit/keys/" + own + "/config", map[string]any{"exportable": true}},
@@ -95,7 +97,12 @@ func testEscapes(t *testing.T, c *cluster) {
 		{"write", "transit/keys/" + own + "x/import", map[string]any{"ciphertext": "x"}},
 		{"write", "transit/keys/" + own + "x", map[string]any{"exportable": true, "derived": true, "type": "aes256-gcm96"}},
 		{"write", directory + "/session-keys", rights},
+		{"write", directory + "/session-keys-2", rights},
 		{"write", directory + "/pepper", rights},
+		{"write", directory + "/pepper-2", rights},
+		{"write", "secret/delete/" + config.KVPath(c.id, "early", "notes") + "/session-keys-2", map[string]any{"versions": []int{1}}},
+		{"write", "secret/undelete/" + config.KVPath(c.id, "early", "notes") + "/session-keys-2", map[string]any{"versions": []int{1}}},
+		{"write", "secret/metadata/" + config.KVPath(c.id, "early", "notes") + "/session-keys-2", map[string]any{"max_versions": 1}},
 		{"list", "secret/metadata/" + config.KVRoot(c.id), nil},
 	}
 	encryptOwn := attempt{"write", "transit/encrypt/" + own, map[string]any{"plaintext": "AAAA", "context": context64}}
@@ -111,6 +118,7 @@ func testEscapes(t *testing.T, c *cluster) {
 			{"write", "transit/decrypt/" + own, map[string]any{"ciphertext": "vault:v1:AAAA", "context": context64}},
 			{"write", "transit/rewrap/" + own, map[string]any{"ciphertext": "vault:v1:AAAA", "context": context64}},
 			{"read", directory + "/session-keys", nil},
+			{"read", directory + "/session-keys-2", nil},
 			{"read", directory + "/pepper", nil},
 		}, nil},
 		"api": {config.RoleAPI, "early", "notes" + config.ServiceAccountAPISuffix, []attempt{
@@ -118,14 +126,20 @@ func testEscapes(t *testing.T, c *cluster) {
 			{"write", "transit/rewrap/" + own, map[string]any{"ciphertext": "vault:v1:AAAA", "context": context64}},
 			{"write", "transit/keys/" + own + "/rotate", nil},
 			{"read", directory + "/marker", nil},
-		}, []attempt{encryptOwn, signOwn, {"read", directory + "/session-keys", nil}, {"read", directory + "/pepper", nil}}},
+			{"delete", directory + "/session-keys-2", nil},
+			{"delete", "secret/metadata/" + config.KVPath(c.id, "early", "notes") + "/session-keys-2", nil},
+		}, []attempt{
+			encryptOwn, signOwn, {"read", directory + "/session-keys", nil}, {"read", directory + "/session-keys-2", nil}, {"read", directory + "/pepper", nil},
+		}},
 		"api of another namespace": {config.RoleAPI, "stranger", "notes" + config.ServiceAccountAPISuffix, []attempt{
-			encryptOwn, signOwn, {"read", directory + "/session-keys", nil}, {"read", directory + "/pepper", nil},
+			encryptOwn, signOwn,
+			{"read", directory + "/session-keys", nil}, {"read", directory + "/session-keys-2", nil}, {"read", directory + "/pepper", nil},
 		}, nil},
 		"rotation": {config.RoleRotation, "early", "notes" + config.ServiceAccountRotationSuffix, []attempt{
 			signOwn,
 			{"write", "transit/keys/" + own + "/rotate", nil},
 			{"read", directory + "/session-keys", nil},
+			{"read", directory + "/session-keys-2", nil},
 			{"read", directory + "/pepper", nil},
 		}, []attempt{encryptOwn}},
 	}

@@ -161,6 +161,7 @@ func addControllers(manager ctrl.Manager, configuration *operatorconfig.Config, 
 		ClusterID:  clusterID,
 	}
 	recorder := manager.GetEventRecorder("securenotes-operator")
+	setup := func(c vaultadmin.Connection) string { return setupCommandLine(configuration, clusterID, c) }
 	notes := &securenotes.Reconciler{
 		Client: manager.GetClient(), Live: manager.GetAPIReader(),
 		Apply: apply.New(manager.GetClient(), manager.GetAPIReader()),
@@ -170,7 +171,7 @@ func addControllers(manager ctrl.Manager, configuration *operatorconfig.Config, 
 		},
 		VaultResyncInterval: time.Duration(configuration.VaultResyncInterval),
 		Environment:         environment,
-		SetupCommand:        func(c vaultadmin.Connection) string { return setupCommandLine(configuration, clusterID, c) },
+		SetupCommand:        setup,
 		Recorder:            recorder,
 		Now:                 time.Now,
 	}
@@ -183,9 +184,10 @@ func addControllers(manager ctrl.Manager, configuration *operatorconfig.Config, 
 			vault, ok := vaults[name]
 			return vault, ok
 		},
-		Environment: environment,
-		Recorder:    recorder,
-		Now:         time.Now,
+		Environment:  environment,
+		SetupCommand: setup,
+		Recorder:     recorder,
+		Now:          time.Now,
 	}
 	if err := rotations.SetupWithManager(manager); err != nil {
 		return fmt.Errorf("controller of KeyRotation: %w", err)

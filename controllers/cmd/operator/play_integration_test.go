@@ -89,12 +89,34 @@ func (c *cluster) roll(t *testing.T, namespace, name string) {
 	}
 }
 
+// restart plays the Deployment controller once the operator has named the session keys of the entry: the pods of
+// before go, and new ones come.
+func (c *cluster) restart(t *testing.T, namespace, name, entry string) {
+	t.Helper()
+	await(t, "a Deployment with "+entry, func() string {
+		deployment := &appsv1.Deployment{}
+		if err := c.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: name}, deployment); err != nil {
+			return err.Error()
+		}
+		if annotations := deployment.Spec.Template.Annotations; annotations["securenotes.dev/session-keys"] != entry {
+			return fmt.Sprint(annotations)
+		}
+		return ""
+	})
+	if err := c.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace(namespace),
+		client.MatchingLabels{operand.LabelInstance: name, operand.LabelComponent: operand.ComponentAPI}, client.GracePeriodSeconds(0)); err != nil {
+		t.Fatal(err)
+	}
+	c.roll(t, namespace, name)
+}
+
 // pod of a Deployment, made if it is not there.
 func (c *cluster) pod(t *testing.T, deployment *appsv1.Deployment, index int) *corev1.Pod {
 	t.Helper()
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: deployment.Namespace, Name: fmt.Sprintf("%s-%d", deployment.Name, index), Labels: deployment.Spec.Template.Labels,
+			Namespace: deployment.Namespace, Name: fmt.Sprintf("%s-%d", deployment.Name, index),
+			Labels: deployment.Spec.Template.Labels, Annotations: deployment.Spec.Template.Annotations,
 		},
 		Spec: *deployment.Spec.Template.Spec.DeepCopy(),
 	}

@@ -211,6 +211,7 @@ func testFailedRotation(t *testing.T, c *cluster) {
 	if err := c.Patch(t.Context(), kr, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)
 	}
+	c.restart(t, "failing", "notes", "session-keys-2")
 	c.finishJob(t, "failing", "notes-rotate-v2-2")
 	c.finishJob(t, "failing", "notes-verify-v2-2")
 	c.awaitState(t, kr, v1alpha1.ReasonComplete)
@@ -221,30 +222,6 @@ func testFailedRotation(t *testing.T, c *cluster) {
 		t.Errorf("a retry made the latest version %s", latest)
 	}
 	c.awaitCondition(t, "failing", "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionTrue, v1alpha1.ReasonIdle)
-}
-
-// testCompromise: a Compromise takes over from a Routine rotation whose Job is at work.
-func testCompromise(t *testing.T, c *cluster) {
-	sn := postgresNotes("urgent", "notes")
-	c.ready(t, sn)
-	routine, urgent := rotationOf(sn, "routine"), rotationOf(sn, "urgent")
-	if err := c.Create(t.Context(), routine); err != nil {
-		t.Fatal(err)
-	}
-	c.awaitJob(t, "urgent", "notes-rotate-v2-1")
-	urgent.Spec.Reason = v1alpha1.RotationCompromise
-	if err := c.Create(t.Context(), urgent); err != nil {
-		t.Fatal(err)
-	}
-	c.awaitState(t, routine, v1alpha1.ConditionFailed)
-	failed := meta.FindStatusCondition(routine.Status.Conditions, v1alpha1.ConditionFailed)
-	if failed.Reason != config.ReasonSuperseded || !strings.Contains(failed.Message, "KeyRotation urgent") {
-		t.Errorf("Failed: %+v", failed)
-	}
-	c.finishJob(t, "urgent", "notes-rotate-v3-1")
-	c.finishJob(t, "urgent", "notes-verify-v3-1")
-	c.awaitState(t, urgent, v1alpha1.ReasonComplete)
-	c.awaitCondition(t, "urgent", "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionTrue, v1alpha1.ReasonIdle)
 }
 
 // testRequests: the annotation rotates once for each value.

@@ -1,238 +1,216 @@
 package keyrotation
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/tools/events"
-	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
-	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
-	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// errCrash is what the operator sees of its own death: nothing after it happens.
-var errCrash = errors.New("crash")
-
-// crash counts everything that changes the world, in Kubernetes and in Vault, and strikes at one.
-type crash struct {
-	// at is the write that is struck, from 1; 0: none.
-	at int
-	// after says that the struck write goes through and only its answer is lost.
-	after bool
-	count int
-}
-
-func (c *crash) around(write func() error) error {
-	c.count++
-	if c.count != c.at {
-		return write()
-	}
-	if c.after {
-		if err := write(); err != nil {
-			return err
-		}
-	}
-	return errCrash
-}
-
-type fakeVault struct {
-	crash *crash
-	state vaultadmin.KeyState
-}
-
-func (v *fakeVault) Connection() vaultadmin.Connection {
-	return vaultadmin.Connection{Name: "default", Address: "https://vault:8200", AuthMount: "kubernetes", TransitMount: "transit", KVMount: "secret", Audience: "vault"}
-}
-
-func (v *fakeVault) ReadKey(context.Context, string) (vaultadmin.KeyState, error) {
-	return v.state, nil
-}
-
-func (v *fakeVault) Rotate(context.Context, string) error {
-	return v.crash.around(func() error { v.state.Latest++; return nil })
-}
-
-func (v *fakeVault) RaiseMinEncryption(_ context.Context, _ string, version int64) error {
-	return v.crash.around(func() error { v.state.MinEncryption = max(v.state.MinEncryption, version); return nil })
-}
-
-func (c *crash) interceptor() interceptor.Funcs {
-	return interceptor.Funcs{
-		Create: func(ctx context.Context, w client.WithWatch, o client.Object, opts ...client.CreateOption) error {
-			return c.around(func() error {
-				// As the API server does.
-				if o.GetUID() == "" {
-					o.SetUID(types.UID(fmt.Sprintf("made-%d", c.count)))
-				}
-				return w.Create(ctx, o, opts...)
-			})
-		},
-		Patch: func(ctx context.Context, w client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
-			return c.around(func() error { return w.Patch(ctx, o, p, opts...) })
-		},
-		SubResourcePatch: func(ctx context.Context, w client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
-			return c.around(func() error { return w.SubResource(sub).Patch(ctx, o, p, opts...) })
-		},
-	}
-}
-
-func scheme(t *testing.T) *runtime.Scheme {
+// drive runs a rotation to its end, starting the operator anew after a crash, and playing everybody else.
+func drive(t *testing.T, c *crash, changes ...func(*v1alpha1.KeyRotation)) *world {
 	t.Helper()
-	s := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
-		if err := add(s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return s
-}
-
-// drive runs a rotation to its end, starting the operator anew after a crash, and completing Jobs.
-func drive(t *testing.T, c *crash) (*v1alpha1.KeyRotation, *v1alpha1.SecureNotes, *fakeVault, []batchv1.Job) {
-	t.Helper()
-	world := fake.NewClientBuilder().WithScheme(scheme(t)).
-		WithStatusSubresource(&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &batchv1.Job{}).
-		WithObjects(notes(), rotation("first")).WithInterceptorFuncs(c.interceptor()).Build()
-	vault := &fakeVault{crash: c, state: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}}
-	request := ctrl.Request{NamespacedName: client.ObjectKey{Namespace: "ns", Name: "first"}}
-	kr := &v1alpha1.KeyRotation{}
+	w := newWorld(t, c, rotation("first", changes...))
 	for range 40 {
-		// A new one for each pass: nothing may depend on what the last one remembered.
-		r := &Reconciler{
-			Client: world, Live: world, Recorder: events.NewFakeRecorder(100),
-			Vault:       func(string) (Vault, bool) { return vault, true },
-			Environment: operand.Environment{Image: "image", PullPolicy: corev1.PullIfNotPresent, ClusterID: "cluster"},
-			Now:         func() time.Time { return time.Unix(5000, 0) },
-		}
-		if _, err := r.Reconcile(t.Context(), request); err != nil && !errors.Is(err, errCrash) {
-			t.Fatalf("pass: %v", err)
-		}
-		completeJobs(t, world)
-		if err := world.Get(t.Context(), request.NamespacedName, kr); err != nil {
-			t.Fatal(err)
-		}
-		if Ended(kr) && !hasFinalizer(kr) {
+		kr := w.pass(t, "first")
+		w.endJobs(t, batchv1.JobComplete)
+		w.remakeAccounts(t)
+		w.restart(t)
+		if Ended(kr) && !hasFinalizer(kr) && !awaitsRetirement(kr) {
 			break
 		}
-	}
-	parent := &v1alpha1.SecureNotes{}
-	if err := world.Get(t.Context(), client.ObjectKey{Namespace: "ns", Name: "notes"}, parent); err != nil {
-		t.Fatal(err)
-	}
-	jobs := &batchv1.JobList{}
-	if err := world.List(t.Context(), jobs); err != nil {
-		t.Fatal(err)
-	}
-	return kr, parent, vault, jobs.Items
-}
-
-func completeJobs(t *testing.T, world client.Client) {
-	t.Helper()
-	jobs := &batchv1.JobList{}
-	if err := world.List(t.Context(), jobs); err != nil {
-		t.Fatal(err)
-	}
-	for _, job := range jobs.Items {
-		if len(job.Status.Conditions) > 0 {
-			continue
-		}
-		job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
-		if err := world.Status().Update(t.Context(), &job); err != nil {
-			t.Fatal(err)
+		if compromise(kr) && Ended(kr) {
+			w.retire(t)
 		}
 	}
+	return w
 }
 
 // TestCrashAnywhere kills the operator before and after each of its writes. Whatever happens, the
-// rotation ends, the key has one version more, each Job ran once, and the retirement is noted once.
+// rotation ends, the key has one version more, each Job ran once, and the retirement is noted once; of a
+// Compromise, service accounts and session keys were replaced once, before the first Job.
 func TestCrashAnywhere(t *testing.T) {
-	whole := &crash{}
-	drive(t, whole)
-	if whole.count < 10 {
-		t.Fatalf("a rotation has only %d writes", whole.count)
-	}
-	for at := 1; at <= whole.count; at++ {
-		for _, after := range []bool{false, true} {
-			t.Run(fmt.Sprintf("write %d, went through %t", at, after), func(t *testing.T) {
-				kr, parent, vault, jobs := drive(t, &crash{at: at, after: after})
-				if !Complete(kr) || *kr.Status.FromVersion != 1 || *kr.Status.ToVersion != 2 || kr.Status.Attempt != 1 {
-					t.Errorf("status: %+v", kr.Status)
-				}
-				if vault.state.Latest != 2 || vault.state.MinEncryption != 2 || vault.state.MinDecryption != 1 {
-					t.Errorf("key: %+v", vault.state)
-				}
-				if len(jobs) != 2 || string(jobs[0].UID) != kr.Status.ReencryptJobUID || string(jobs[1].UID) != kr.Status.VerifyJobUID {
-					t.Errorf("%d Jobs, recorded %q and %q", len(jobs), kr.Status.ReencryptJobUID, kr.Status.VerifyJobUID)
-				}
-				if key := parent.Status.MasterKey; key == nil || len(key.PendingRetirements) != 1 || key.PendingRetirements[0].ToVersion != 2 {
-					t.Errorf("retirements: %+v", key)
-				}
-			})
+	for name, tc := range map[string]struct {
+		changes []func(*v1alpha1.KeyRotation)
+		writes  int
+		check   func(*testing.T, *world)
+	}{
+		"routine":    {nil, 10, checkRoutine},
+		"compromise": {[]func(*v1alpha1.KeyRotation){urgent}, 18, checkCompromise},
+	} {
+		whole := &crash{}
+		drive(t, whole, tc.changes...)
+		if whole.count < tc.writes {
+			t.Fatalf("%s has only %d writes", name, whole.count)
 		}
+		for at := 1; at <= whole.count; at++ {
+			for _, after := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, write %d, went through %t", name, at, after), func(t *testing.T) {
+					w := drive(t, &crash{at: at, after: after}, tc.changes...)
+					kr, jobs := w.rotation(t, "first"), w.jobs(t)
+					if !Complete(kr) || *kr.Status.FromVersion != 1 || *kr.Status.ToVersion != 2 || kr.Status.Attempt != 1 {
+						t.Errorf("status: %+v", kr.Status)
+					}
+					if key := w.vault.state; key.Latest != 2 || key.MinEncryption != 2 || key.MinDecryption != 1 {
+						t.Errorf("key: %+v", key)
+					}
+					if len(jobs) != 2 || string(jobs[0].UID) != kr.Status.ReencryptJobUID || string(jobs[1].UID) != kr.Status.VerifyJobUID {
+						t.Errorf("%d Jobs, recorded %q and %q", len(jobs), kr.Status.ReencryptJobUID, kr.Status.VerifyJobUID)
+					}
+					tc.check(t, w)
+				})
+			}
+		}
+	}
+}
+
+func checkRoutine(t *testing.T, w *world) {
+	parent := w.parent(t)
+	if key := parent.Status.MasterKey; key == nil || len(key.PendingRetirements) != 1 || key.PendingRetirements[0].ToVersion != 2 {
+		t.Errorf("retirements: %+v", key)
+	}
+	if w.remade != 0 || w.vault.made != 0 || parent.Status.SessionKeys != "" {
+		t.Errorf("a Routine rotation replaced %d service accounts, and session keys %d times", w.remade, w.vault.made)
+	}
+}
+
+func checkCompromise(t *testing.T, w *world) {
+	kr, parent := w.rotation(t, "first"), w.parent(t)
+	for _, kind := range compromised {
+		if !isTrue(kr, kind) {
+			t.Errorf("%s is not True", kind)
+		}
+	}
+	if key := parent.Status.MasterKey; len(key.PendingRetirements) != 0 || key.MinDecryptionFloor != 2 {
+		t.Errorf("retirements: %+v", key)
+	}
+	if w.remade != 2 || len(kr.Status.ReplacedServiceAccounts) != 2 {
+		t.Errorf("%d service accounts were made anew, recorded %+v", w.remade, kr.Status.ReplacedServiceAccounts)
+	}
+	for _, uid := range w.jobAccounts {
+		if !strings.Contains(string(uid), "-anew-") {
+			t.Errorf("a Job was made for the service account %s", uid)
+		}
+	}
+	if got := strings.Join(w.vault.sessionKeys, " "); got != "session-keys-2" || w.vault.made != 1 || parent.Status.SessionKeys != got {
+		t.Errorf("Vault has %s, made %d times; the SecureNotes names %s", got, w.vault.made, parent.Status.SessionKeys)
 	}
 }
 
 // TestCompromiseTakesOver: a Compromise does not wait for a Routine rotation at work. That one ends,
 // saying which one took over, before the Compromise takes a version of its own.
 func TestCompromiseTakesOver(t *testing.T) {
-	c := &crash{}
-	world := fake.NewClientBuilder().WithScheme(scheme(t)).
-		WithStatusSubresource(&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &batchv1.Job{}).
-		WithObjects(notes(), rotation("first")).WithInterceptorFuncs(c.interceptor()).Build()
-	vault := &fakeVault{crash: c, state: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}}
-	r := &Reconciler{
-		Client: world, Live: world, Recorder: events.NewFakeRecorder(100),
-		Vault:       func(string) (Vault, bool) { return vault, true },
-		Environment: operand.Environment{Image: "image", PullPolicy: corev1.PullIfNotPresent, ClusterID: "cluster"},
-		Now:         func() time.Time { return time.Unix(5000, 0) },
-	}
-	pass := func(name string) *v1alpha1.KeyRotation {
-		key := client.ObjectKey{Namespace: "ns", Name: name}
-		if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: key}); err != nil {
-			t.Fatal(err)
-		}
-		kr := &v1alpha1.KeyRotation{}
-		if err := world.Get(t.Context(), key, kr); err != nil {
-			t.Fatal(err)
-		}
-		return kr
-	}
-	if first := pass("first"); first.Status.State != v1alpha1.ReasonReencrypting {
+	w := newWorld(t, &crash{}, rotation("first"))
+	if first := w.pass(t, "first"); first.Status.State != v1alpha1.ReasonReencrypting {
 		t.Fatalf("%+v", first.Status)
 	}
-	if err := world.Create(t.Context(), rotation("second", urgent)); err != nil {
+	if err := w.Create(t.Context(), rotation("second", urgent)); err != nil {
 		t.Fatal(err)
 	}
-	if second := pass("second"); !started(second) || second.Status.FromVersion != nil {
+	if second := w.pass(t, "second"); !started(second) || second.Status.FromVersion != nil {
 		t.Errorf("the Compromise has not begun, or has a version already: %+v", second.Status)
 	}
-	first := pass("first")
+	first := w.pass(t, "first")
 	failed := meta.FindStatusCondition(first.Status.Conditions, v1alpha1.ConditionFailed)
 	if failed == nil || failed.Reason != config.ReasonSuperseded || !strings.Contains(failed.Message, "KeyRotation second") || strings.Contains(failed.Message, "retry") {
 		t.Errorf("%+v", failed)
 	}
-	pass("second")
-	completeJobs(t, world)
-	pass("second")
-	completeJobs(t, world)
-	if second := pass("second"); !Complete(second) || *second.Status.FromVersion != 2 || *second.Status.ToVersion != 3 {
+	w.pass(t, "second")
+	w.remakeAccounts(t)
+	w.pass(t, "second")
+	w.restart(t)
+	w.endJobs(t, batchv1.JobComplete)
+	w.pass(t, "second")
+	w.endJobs(t, batchv1.JobComplete)
+	if second := w.pass(t, "second"); !Complete(second) || *second.Status.FromVersion != 2 || *second.Status.ToVersion != 3 {
 		t.Errorf("%+v", second.Status)
+	}
+}
+
+// TestRestartHoldsNothingUp: pods that do not restart keep a Compromise from being complete, but neither the
+// Jobs nor the retirement wait for them, and the session keys of before stay while a pod may need them.
+func TestRestartHoldsNothingUp(t *testing.T) {
+	w := newWorld(t, &crash{}, rotation("first", urgent))
+	for range 4 {
+		w.pass(t, "first")
+		w.remakeAccounts(t)
+		w.endJobs(t, batchv1.JobComplete)
+	}
+	kr := w.pass(t, "first")
+	if Complete(kr) || kr.Status.State != v1alpha1.ReasonRestartingPods || !isTrue(kr, v1alpha1.ConditionVerified) || !retirementRecorded(w.parent(t), 2) {
+		t.Errorf("%+v", kr.Status)
+	}
+	if got := strings.Join(w.vault.sessionKeys, " "); got != "session-keys session-keys-2" {
+		t.Errorf("Vault has %s", got)
+	}
+	w.restart(t)
+	if kr = w.pass(t, "first"); !Complete(kr) || len(w.vault.sessionKeys) != 1 {
+		t.Errorf("%+v, Vault has %v", kr.Status, w.vault.sessionKeys)
+	}
+}
+
+// TestSessionKeysAreNotRemade: a cache that does not show yet that the new session keys are in use does not have
+// them made a second time, even if they are lost.
+func TestSessionKeysAreNotRemade(t *testing.T) {
+	kr := rotation("first", running, urgent, from(1), to(2))
+	w := newWorld(t, &crash{}, kr)
+	recorded := w.parent(t)
+	recorded.Status.SessionKeys = "session-keys-2"
+	if err := w.Status().Update(t.Context(), recorded); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.reconciler(nil).replaceSessionKeys(t.Context(), kr, notes()); !apierrors.IsConflict(err) || w.vault.made != 0 {
+		t.Errorf("%v, %d session keys made", err, w.vault.made)
+	}
+}
+
+// TestMissingRight: an operator that is newer than the rights in Vault says what is to be run.
+func TestMissingRight(t *testing.T) {
+	w := newWorld(t, &crash{}, rotation("first", urgent))
+	w.vault.refusal = &vaultadmin.Error{Problem: vaultadmin.Denied}
+	w.pass(t, "first")
+	w.remakeAccounts(t)
+	kr := w.pass(t, "first")
+	c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionReconciling)
+	if c == nil || c.Reason != v1alpha1.ReasonVaultDenied || !strings.Contains(c.Message, "the Vault administrator must run `operator vault-setup`") {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestRetryReplacesNothing: a Compromise that is tried again runs its Jobs again, and ends the sessions that
+// have begun since, but has replaced service accounts and session keys already.
+func TestRetryReplacesNothing(t *testing.T) {
+	w := newWorld(t, &crash{}, rotation("first", urgent))
+	w.pass(t, "first")
+	w.remakeAccounts(t)
+	w.pass(t, "first")
+	w.restart(t)
+	w.endJobs(t, batchv1.JobFailed)
+	kr := w.pass(t, "first")
+	if !Failed(kr) || !isTrue(kr, v1alpha1.ConditionSessionKeysReplaced) {
+		t.Fatalf("%+v", kr.Status)
+	}
+	kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
+	if err := w.Update(t.Context(), kr); err != nil {
+		t.Fatal(err)
+	}
+	if kr = w.pass(t, "first"); isTrue(kr, v1alpha1.ConditionSessionsEnded) || kr.Status.State != v1alpha1.ReasonReencrypting {
+		t.Errorf("%+v", kr.Status)
+	}
+	for range 2 {
+		w.endJobs(t, batchv1.JobComplete)
+		kr = w.pass(t, "first")
+	}
+	if !Complete(kr) || kr.Status.Attempt != 2 || w.remade != 2 || w.vault.made != 1 {
+		t.Errorf("%+v; %d service accounts and %d session keys were made", kr.Status, w.remade, w.vault.made)
 	}
 }
 
@@ -241,11 +219,9 @@ func TestForgedJobs(t *testing.T) {
 	kr := rotation("first", running, from(1), to(2))
 	kr.Status.Strategy = v1alpha1.StrategyReencrypt
 	reconciler := func(image string) *Reconciler {
-		vault := &fakeVault{crash: &crash{}}
-		return &Reconciler{
-			Vault:       func(string) (Vault, bool) { return vault, true },
-			Environment: operand.Environment{Image: image, PullPolicy: corev1.PullIfNotPresent, ClusterID: "cluster"},
-		}
+		r := newWorld(t, &crash{}).reconciler(nil)
+		r.Environment.Image = image
+		return r
 	}
 	for name, tc := range map[string]struct {
 		image, recorded string
@@ -272,8 +248,7 @@ func TestForgedJobs(t *testing.T) {
 			tc.change(made)
 			now := kr.DeepCopy()
 			now.Status.VerifyJobUID = tc.recorded
-			world := fake.NewClientBuilder().WithScheme(scheme(t)).WithObjects(made).Build()
-			got, err := ReadOutcome(t.Context(), world, reconciler(tc.image).verifyJob(now, notes()))
+			got, err := ReadOutcome(t.Context(), newWorld(t, &crash{}, made), reconciler(tc.image).verifyJob(now, notes()))
 			if err != nil {
 				t.Fatal(err)
 			}

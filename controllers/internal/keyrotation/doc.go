@@ -16,6 +16,30 @@
 //  6. Run the verification Job, a fresh process; record Verified.
 //  7. Record on the SecureNotes when the old version is to be retired; end as Complete.
 //
+// A Compromise does more, between 4 and 7:
+//
+//	4a. Record the UIDs of the service accounts; delete those of these UIDs; wait until the SecureNotes'
+//	    reconciler has made them anew; record ServiceAccountsRecreated.
+//	4b. Make new session keys in Vault, under a name of their own, and record on the SecureNotes that they
+//	    are in use: its pods restart with them, and with tokens of the new accounts.
+//	5a. With 5, for it is the first thing that the Job does: every session of before ends; record SessionsEnded.
+//	6a. As soon as no pod runs that began with the session keys of before, whichever step it is: delete these
+//	    from Vault; record SessionKeysReplaced. Only the end waits for it.
+//	7a. After the end, when the SecureNotes has retired the old version: record OldVersionRetired.
+//
+// Why in this order: the version comes first because it takes two calls, and names the session keys. The
+// accounts come before everything that is made anew, because whoever stole a token of theirs could log in to
+// Vault with it and take the new session keys and the new owner keys as well; and before the pods restart, so
+// that they restart once, with both. (A Vault token outlives its account; the operator may not revoke it, and
+// docs/key-rotation.md says who can.) The session keys come before the Job, because they are as quick as it is
+// long. The Job must not wait for pods to restart, nor the retirement: pods that cannot start would leave the
+// notes under a key that may have leaked. The old session keys are deleted last, because a pod of before that
+// starts again would find none; until the last of these pods is gone their being in Vault is no loss.
+//
+// Nothing of it is done twice. An account is deleted only if its UID is a recorded one. Session keys are made
+// until the SecureNotes names them, and not after; what is missing then is reported. A retry repeats the Jobs
+// alone, and with them 5a. The pepper is never replaced, because every password would be lost with it.
+//
 // next, a pure function, decides the step from what was observed. The old version still decrypts until
 // its retirement, which is the securenotes package's.
 //

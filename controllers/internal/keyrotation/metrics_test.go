@@ -49,7 +49,11 @@ func TestMetrics(t *testing.T) {
 		rotation("other", began("a", "diary", 100, 3)),
 		rotation("new", began("b", "notes", 100, 0), func(kr *v1alpha1.KeyRotation) { kr.Status.Progress = nil }),
 	}
-	cache := fake.NewClientBuilder().WithScheme(scheme(t)).WithObjects(objects...).Build()
+	known, err := scheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := fake.NewClientBuilder().WithScheme(known).WithObjects(objects...).Build()
 	registry := prometheus.NewRegistry()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

@@ -26,6 +26,8 @@ const (
 	actionRotateKey          action = "RotateKey"
 	actionRecordTo           action = "RecordTo"
 	actionRaiseMinEncryption action = "RaiseMinEncryption"
+	actionRecordAccounts     action = "RecordAccounts"
+	actionDeleteAccounts     action = "DeleteAccounts"
 	actionCreateReencrypt    action = "CreateReencrypt"
 	actionRecordReencryptJob action = "RecordReencryptJob"
 	actionRecordVerifyJob    action = "RecordVerifyJob"
@@ -33,8 +35,13 @@ const (
 	actionCreateVerify       action = "CreateVerify"
 	actionRecordVerified     action = "RecordVerified"
 	actionRecordRetirement   action = "RecordRetirement"
+	actionRecordRetired      action = "RecordRetired"
 	actionComplete           action = "Complete"
 	actionFail               action = "Fail"
+
+	actionRecordAccountsRecreated action = "RecordAccountsRecreated"
+	actionReplaceSessionKeys      action = "ReplaceSessionKeys"
+	actionDeleteOldSessionKeys    action = "DeleteOldSessionKeys"
 )
 
 // observed is everything that a decision depends on.
@@ -56,6 +63,10 @@ type observed struct {
 	reencrypt, verify JobOutcome
 	// retirementRecorded says that the SecureNotes knows of the retirement.
 	retirementRecorded bool
+	// accounts and restarted are of a Compromise, and known where its next step depends on them: the service
+	// accounts, and whether every pod of the API began with the new session keys.
+	accounts  []account
+	restarted bool
 }
 
 // decision is the next step, and what to tell people about it.
@@ -77,6 +88,9 @@ func next(o observed) decision {
 		return released(o)
 	}
 	if Complete(kr) {
+		if !hasFinalizer(kr) && awaitsRetirement(kr) && retired(o.parent, *kr.Status.ToVersion) {
+			return decision{action: actionRecordRetired}
+		}
 		return released(o)
 	}
 	if kr.DeletionTimestamp != nil && !started(kr) {
@@ -129,6 +143,11 @@ func step(o observed) decision {
 	if d, found := stepOfKey(o); found {
 		return d
 	}
+	if compromise(kr) {
+		if d, found := stepOfCompromise(o); found {
+			return d
+		}
+	}
 	switch {
 	case o.reencrypt.UID != "" && kr.Status.ReencryptJobUID == "":
 		return decision{action: actionRecordReencryptJob}
@@ -140,6 +159,9 @@ func step(o observed) decision {
 		return byJob(o.verify, "verification", v1alpha1.ReasonVerifying, actionCreateVerify, actionRecordVerified)
 	case !o.retirementRecorded:
 		return decision{action: actionRecordRetirement}
+	case awaitsRestart(kr):
+		return wait(v1alpha1.ReasonRestartingPods,
+			"waits until every pod of the API has restarted with the new session keys: if it takes long, see the condition WorkloadReady of SecureNotes %s", o.parent.Name)
 	default:
 		return decision{action: actionComplete}
 	}

@@ -1,6 +1,7 @@
 package keyrotation
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -69,6 +71,30 @@ func key(latest, minEncryption int64) *vaultadmin.KeyState {
 	return &vaultadmin.KeyState{Latest: latest, MinEncryption: minEncryption, MinDecryption: 1}
 }
 
+// accounts are the API's and the rotation's, of these UIDs.
+func accounts(api, rotation types.UID) []account {
+	return []account{
+		{name: operand.APIServiceAccount("notes"), uid: api, owned: true}, {name: operand.RotationServiceAccount("notes"), uid: rotation, owned: true},
+	}
+}
+
+func recorded(api, rotation types.UID) func(*v1alpha1.KeyRotation) {
+	return func(kr *v1alpha1.KeyRotation) { recordAccounts(&kr.Status, accounts(api, rotation)) }
+}
+
+// using is the SecureNotes with these session keys.
+func using(entry string) *v1alpha1.SecureNotes {
+	sn := notes()
+	sn.Status.SessionKeys = entry
+	return sn
+}
+
+func retiredTo(version int64) *v1alpha1.SecureNotes {
+	sn := notes()
+	sn.Status.MasterKey = &v1alpha1.MasterKeyStatus{MinDecryptionFloor: version}
+	return sn
+}
+
 func TestNext(t *testing.T) {
 	running12 := []func(*v1alpha1.KeyRotation){running, from(1), to(2)}
 	suspended := notes()
@@ -84,6 +110,14 @@ func TestNext(t *testing.T) {
 	}
 	goingParent := notes()
 	goingParent.DeletionTimestamp = new(metav1.Now())
+
+	urgent12 := slices.Clip(append(running12, urgent))
+	recreated := slices.Clip(append(urgent12, with(v1alpha1.ConditionServiceAccountsRecreated)))
+	verified := slices.Clip(append(recreated, with(v1alpha1.ConditionReencrypted), with(v1alpha1.ConditionVerified)))
+	ended := slices.Clip([]func(*v1alpha1.KeyRotation){urgent, from(1), to(2), with(v1alpha1.ConditionComplete)})
+	absent := JobOutcome{Phase: JobAbsent}
+	goingAccounts, strangers := accounts("x", "new"), accounts("new", "new")
+	goingAccounts[0].going, strangers[1].owned = true, false
 
 	for name, tc := range map[string]struct {
 		o      observed
@@ -131,10 +165,29 @@ func TestNext(t *testing.T) {
 			actionRecordRetirement, ""},
 		"the end": {observed{rotation: rotation("a", append(running12, with(v1alpha1.ConditionReencrypted), with(v1alpha1.ConditionVerified))...), parent: notes(), retirementRecorded: true},
 			actionComplete, ""},
-		"a deleted one that runs goes on to its end": {observed{rotation: rotation("a", append(running12, deleting)...), parent: notes(), reencrypt: JobOutcome{Phase: JobComplete}}, actionRecordReencrypted, ""},
-		"a complete one is let go":                   {observed{rotation: rotation("a", running, with(v1alpha1.ConditionComplete)), parent: notes()}, actionRelease, ""},
-		"a failed one is let go":                     {observed{rotation: rotation("a", running, with(v1alpha1.ConditionFailed)), parent: notes()}, actionRelease, ""},
-		"a failed one rests":                         {observed{rotation: rotation("a", with(v1alpha1.ConditionFailed)), parent: notes()}, actionNone, ""},
+		"a compromise records the accounts before all else": {observed{rotation: rotation("a", urgent12...), parent: notes(), accounts: accounts("x", "y"), reencrypt: absent}, actionRecordAccounts, ""},
+		"a compromise deletes those of a recorded UID":      {observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: accounts("new", "y"), reencrypt: absent}, actionDeleteAccounts, ""},
+		"a compromise waits for an account to go":           {observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: goingAccounts, reencrypt: absent}, actionWait, v1alpha1.ReasonRecreatingAccounts},
+		"a compromise waits for an account to be made anew": {observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: accounts("new", ""), reencrypt: absent}, actionWait, v1alpha1.ReasonRecreatingAccounts},
+		"an account that was missing is only waited for":    {observed{rotation: rotation("a", append(urgent12, recorded("x", ""))...), parent: notes(), accounts: accounts("new", "any"), reencrypt: absent}, actionRecordAccountsRecreated, ""},
+		"both accounts are new":                             {observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: accounts("new", "newer"), reencrypt: absent}, actionRecordAccountsRecreated, ""},
+		"another object's account is not deleted":           {observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: strangers, reencrypt: absent}, actionFail, v1alpha1.ReasonNameConflict},
+		"session keys come after the accounts":              {observed{rotation: rotation("a", recreated...), parent: notes(), reencrypt: absent}, actionReplaceSessionKeys, ""},
+		"session keys of another version are replaced":      {observed{rotation: rotation("a", recreated...), parent: using("session-keys-1"), reencrypt: absent}, actionReplaceSessionKeys, ""},
+		"the Job does not wait for the pods":                {observed{rotation: rotation("a", recreated...), parent: using("session-keys-2"), reencrypt: absent}, actionCreateReencrypt, ""},
+		"once they have restarted the old keys go":          {observed{rotation: rotation("a", recreated...), parent: using("session-keys-2"), restarted: true, reencrypt: JobOutcome{Phase: JobRunning}}, actionDeleteOldSessionKeys, ""},
+		"session keys are replaced once":                    {observed{rotation: rotation("a", append(recreated, with(v1alpha1.ConditionSessionKeysReplaced))...), parent: using("session-keys-9"), reencrypt: JobOutcome{Phase: JobRunning}}, actionWait, v1alpha1.ReasonReencrypting},
+		"the retirement does not wait for the pods":         {observed{rotation: rotation("a", verified...), parent: using("session-keys-2")}, actionRecordRetirement, ""},
+		"the end waits for the pods":                        {observed{rotation: rotation("a", verified...), parent: using("session-keys-2"), retirementRecorded: true}, actionWait, v1alpha1.ReasonRestartingPods},
+		"the end of a compromise":                           {observed{rotation: rotation("a", append(verified, with(v1alpha1.ConditionSessionKeysReplaced))...), parent: using("session-keys-2"), retirementRecorded: true}, actionComplete, ""},
+		"the retirement is told after the end":              {observed{rotation: rotation("a", ended...), parent: retiredTo(2)}, actionRecordRetired, ""},
+		"a retirement to come is not told":                  {observed{rotation: rotation("a", ended...), parent: retiredTo(1)}, actionNone, ""},
+		"it is told once":                                   {observed{rotation: rotation("a", append(ended, with(v1alpha1.ConditionOldVersionRetired))...), parent: retiredTo(2)}, actionNone, ""},
+		"a routine one does not tell":                       {observed{rotation: rotation("a", from(1), to(2), with(v1alpha1.ConditionComplete)), parent: retiredTo(2)}, actionNone, ""},
+		"a deleted one that runs goes on to its end":        {observed{rotation: rotation("a", append(running12, deleting)...), parent: notes(), reencrypt: JobOutcome{Phase: JobComplete}}, actionRecordReencrypted, ""},
+		"a complete one is let go":                          {observed{rotation: rotation("a", running, with(v1alpha1.ConditionComplete)), parent: notes()}, actionRelease, ""},
+		"a failed one is let go":                            {observed{rotation: rotation("a", running, with(v1alpha1.ConditionFailed)), parent: notes()}, actionRelease, ""},
+		"a failed one rests":                                {observed{rotation: rotation("a", with(v1alpha1.ConditionFailed)), parent: notes()}, actionNone, ""},
 		"a failed one is retried": {observed{rotation: rotation("a", with(v1alpha1.ConditionFailed), func(kr *v1alpha1.KeyRotation) {
 			kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
 		}), parent: notes()}, actionRetry, ""},

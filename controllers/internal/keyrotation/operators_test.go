@@ -2,21 +2,15 @@ package keyrotation
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
-	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
-	"github.com/securenotes/securenotes/api/v1alpha1"
-	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -60,14 +54,16 @@ func (v stalledVault) RaiseMinEncryption(ctx context.Context, key string, versio
 	return v.fakeVault.RaiseMinEncryption(ctx, key, version)
 }
 
-// operators are two of them in one world, as when a leader was deposed and does not know it yet.
-type operators struct {
-	world client.WithWatch
-	vault *fakeVault
-}
-
-func (o *operators) reconciler(s *stall) *Reconciler {
-	stalled := interceptor.NewClient(o.world, interceptor.Funcs{
+// stalling is an operator that can stall. Two in one world are as when a leader was deposed and does not know it.
+func (w *world) stalling(t *testing.T, s *stall) *Reconciler {
+	t.Helper()
+	r := w.reconciler(events.NewFakeRecorder(100))
+	own, ok := r.Client.(client.WithWatch)
+	if !ok {
+		t.Fatal("the operator's client cannot be wrapped")
+	}
+	r.Vault = func(string) (Vault, bool) { return stalledVault{w.vault, s}, true }
+	r.Client = interceptor.NewClient(own, interceptor.Funcs{
 		Create: func(ctx context.Context, w client.WithWatch, object client.Object, opts ...client.CreateOption) error {
 			s.here()
 			return w.Create(ctx, object, opts...)
@@ -81,28 +77,19 @@ func (o *operators) reconciler(s *stall) *Reconciler {
 			return w.SubResource(sub).Patch(ctx, object, p, opts...)
 		},
 	})
-	return &Reconciler{
-		Client: stalled, Live: stalled, Recorder: events.NewFakeRecorder(100),
-		Vault:       func(string) (Vault, bool) { return stalledVault{o.vault, s}, true },
-		Environment: operand.Environment{Image: "image", PullPolicy: corev1.PullIfNotPresent, ClusterID: "cluster"},
-		Now:         func() time.Time { return time.Unix(5000, 0) },
-	}
+	return r
 }
 
-// drive makes up to passes passes, completing Jobs after each, until the rotation has ended.
-func (o *operators) drive(t *testing.T, r *Reconciler, passes int) {
+// carryOut makes up to passes passes, completing Jobs after each, until the rotation has ended.
+func (w *world) carryOut(t *testing.T, r *Reconciler, passes int) {
 	t.Helper()
 	key := client.ObjectKey{Namespace: "ns", Name: "first"}
-	kr := &v1alpha1.KeyRotation{}
 	for range passes {
 		if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: key}); err != nil {
 			t.Fatalf("pass: %v", err)
 		}
-		completeJobs(t, o.world)
-		if err := o.world.Get(t.Context(), key, kr); err != nil {
-			t.Fatal(err)
-		}
-		if Ended(kr) && !hasFinalizer(kr) {
+		w.endJobs(t, batchv1.JobComplete)
+		if kr := w.rotation(t, "first"); Ended(kr) && !hasFinalizer(kr) {
 			return
 		}
 	}
@@ -136,34 +123,21 @@ func TestTwoOperators(t *testing.T) {
 
 func twoOperators(t *testing.T, s *stall, passes int) (latest int64) {
 	t.Helper()
-	none := &crash{}
-	o := &operators{
-		vault: &fakeVault{crash: none, state: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}},
-		world: fake.NewClientBuilder().WithScheme(scheme(t)).
-			WithStatusSubresource(&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &batchv1.Job{}).
-			WithObjects(notes(), rotation("first")).WithInterceptorFuncs(none.interceptor()).Build(),
-	}
-	other := o.reconciler(&stall{})
+	w := newWorld(t, &crash{}, rotation("first"))
+	other := w.stalling(t, &stall{})
 	if passes > 0 {
-		s.meanwhile = func() { o.drive(t, other, passes) }
+		s.meanwhile = func() { w.carryOut(t, other, passes) }
 	}
-	o.drive(t, o.reconciler(s), 40)
-	kr, parent, jobs := &v1alpha1.KeyRotation{}, &v1alpha1.SecureNotes{}, &batchv1.JobList{}
-	if err := errors.Join(
-		o.world.Get(t.Context(), client.ObjectKey{Namespace: "ns", Name: "first"}, kr),
-		o.world.Get(t.Context(), client.ObjectKey{Namespace: "ns", Name: "notes"}, parent),
-		o.world.List(t.Context(), jobs),
-	); err != nil {
-		t.Fatal(err)
-	}
-	key := o.vault.state
+	w.carryOut(t, w.stalling(t, s), 40)
+	kr, parent, jobs := w.rotation(t, "first"), w.parent(t), w.jobs(t)
+	key := w.vault.state
 	if !Complete(kr) || hasFinalizer(kr) || *kr.Status.FromVersion != 1 || *kr.Status.ToVersion < 2 || *kr.Status.ToVersion > key.Latest || kr.Status.Attempt != 1 {
 		t.Errorf("status: %+v", kr.Status)
 	}
 	if most := map[bool]int64{false: 2, true: 3}[s.rotating]; key.Latest > most || key.MinEncryption != *kr.Status.ToVersion || key.MinDecryption != 1 {
 		t.Errorf("key: %+v", key)
 	}
-	if n := len(jobs.Items); n != 2 || string(jobs.Items[0].UID) != kr.Status.ReencryptJobUID || string(jobs.Items[1].UID) != kr.Status.VerifyJobUID {
+	if n := len(jobs); n != 2 || string(jobs[0].UID) != kr.Status.ReencryptJobUID || string(jobs[1].UID) != kr.Status.VerifyJobUID {
 		t.Errorf("%d Jobs, recorded %q and %q", n, kr.Status.ReencryptJobUID, kr.Status.VerifyJobUID)
 	}
 	if m := parent.Status.MasterKey; m == nil || len(m.PendingRetirements) != 1 || m.PendingRetirements[0].ToVersion != *kr.Status.ToVersion {

@@ -51,6 +51,16 @@ func (r *Reconciler) perform(ctx context.Context, o observed, d decision) error 
 			return err
 		}
 		return vault.RaiseMinEncryption(ctx, key, *kr.Status.ToVersion)
+	case actionRecordAccounts:
+		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { recordAccounts(s, o.accounts) })
+	case actionDeleteAccounts:
+		return r.deleteAccounts(ctx, kr)
+	case actionRecordAccountsRecreated:
+		return r.record(ctx, kr, parent, v1alpha1.ConditionServiceAccountsRecreated, accountsRecreated(kr))
+	case actionReplaceSessionKeys:
+		return r.replaceSessionKeys(ctx, kr, parent)
+	case actionDeleteOldSessionKeys:
+		return r.deleteOldSessionKeys(ctx, kr, parent)
 	case actionCreateReencrypt:
 		return r.createJob(ctx, kr, parent, r.reencryptJob(kr, parent), recordReencryptJob)
 	case actionCreateVerify:
@@ -60,6 +70,9 @@ func (r *Reconciler) perform(ctx context.Context, o observed, d decision) error 
 	case actionRecordVerifyJob:
 		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { recordVerifyJob(s, o.verify.UID) })
 	case actionRecordReencrypted:
+		if compromise(kr) {
+			r.tell(kr, parent, v1alpha1.ConditionSessionsEnded, sessionsEnded(kr))
+		}
 		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
 			r.setProgress(ctx, kr, s)
 			setReencrypted(kr, s)
@@ -71,6 +84,8 @@ func (r *Reconciler) perform(ctx context.Context, o observed, d decision) error 
 		})
 	case actionRecordRetirement:
 		return r.recordRetirement(ctx, kr, parent)
+	case actionRecordRetired:
+		return r.recordRetired(ctx, kr, parent)
 	case actionComplete:
 		return r.complete(ctx, kr, parent)
 	case actionFail:
@@ -195,6 +210,9 @@ func (r *Reconciler) recordRetirement(ctx context.Context, kr *v1alpha1.KeyRotat
 	current.Status.MasterKey.PendingRetirements = withRetirement(list, *kr.Status.ToVersion, r.due(kr, parent, list))
 	if err := r.Client.Status().Patch(ctx, current, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return err
+	}
+	if awaitsRestart(kr) {
+		return nil
 	}
 	// The cache may be behind, and the SecureNotes' own reconciler may retire the version at once:
 	// the entry is recorded, so the rotation ends here and now.

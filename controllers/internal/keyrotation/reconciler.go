@@ -27,6 +27,8 @@ type Vault interface {
 	ReadKey(ctx context.Context, key string) (vaultadmin.KeyState, error)
 	Rotate(ctx context.Context, key string) error
 	RaiseMinEncryption(ctx context.Context, key string, version int64) error
+	ReplaceSessionKeys(ctx context.Context, d vaultadmin.Deployment, entry string) error
+	DeleteOtherSessionKeys(ctx context.Context, d vaultadmin.Deployment, entry string) error
 }
 
 // Reconciler carries out KeyRotations.
@@ -38,16 +40,18 @@ type Reconciler struct {
 	Vault func(connection string) (Vault, bool)
 	// Environment of the operands; connection and deployment id are filled in for each.
 	Environment operand.Environment
-	Recorder    events.EventRecorder
-	Now         func() time.Time
+	// SetupCommand is what the Vault administrator runs when a right is missing.
+	SetupCommand func(vaultadmin.Connection) string
+	Recorder     events.EventRecorder
+	Now          func() time.Time
 
 	// starting keeps two rotations of one SecureNotes from both finding that it is their turn.
 	starting sync.Mutex
 }
 
 const (
-	// pollInterval while Jobs are at work: progress is not watched, because its ConfigMap changes
-	// once a second for each shard.
+	// pollInterval while something is under way that is not watched. Progress is not, because its
+	// ConfigMap changes once a second for each shard.
 	pollInterval = 2 * time.Second
 	// waitInterval bounds how long something that is not watched goes unnoticed.
 	waitInterval = 15 * time.Second
@@ -60,6 +64,8 @@ const (
 // +kubebuilder:rbac:groups=securenotes.dev,resources=keyrotations/finalizers,verbs=update
 // +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;delete
+// +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch
 
 // Reconcile takes as many steps as can be taken now.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
@@ -84,7 +90,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 func (r *Reconciler) once(ctx context.Context, kr *v1alpha1.KeyRotation) (again bool, after time.Duration, err error) {
 	o, err := r.observe(ctx, kr)
 	if err != nil {
-		return r.orWait(ctx, kr, err)
+		return r.orWait(ctx, o, err)
 	}
 	d := next(o)
 	switch d.action {
@@ -99,26 +105,32 @@ func (r *Reconciler) once(ctx context.Context, kr *v1alpha1.KeyRotation) (again 
 		})
 	}
 	if err := r.perform(ctx, o, d); err != nil {
-		return r.orWait(ctx, kr, err)
+		return r.orWait(ctx, o, err)
 	}
 	return true, 0, nil
 }
 
 func (r *Reconciler) waitFor(d decision) time.Duration {
-	if d.reason == v1alpha1.ReasonReencrypting || d.reason == v1alpha1.ReasonVerifying {
+	if isWork(d.reason) {
 		return pollInterval
 	}
 	return waitInterval
 }
 
 // orWait turns trouble with Vault, which passes, into a condition; other errors go to the work queue.
-func (r *Reconciler) orWait(ctx context.Context, kr *v1alpha1.KeyRotation, err error) (bool, time.Duration, error) {
+func (r *Reconciler) orWait(ctx context.Context, o observed, err error) (bool, time.Duration, error) {
 	problem := vaultadmin.ProblemOf(err)
 	if problem == vaultadmin.Unexpected {
 		return false, 0, err
 	}
-	return false, jitter.Longer(waitInterval), r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
-		setWaiting(kr, s, string(problem), err.Error())
+	message := err.Error()
+	if problem == vaultadmin.Denied || problem == vaultadmin.SetupMissing {
+		if vault, _, err := r.vaultOf(o.parent); err == nil {
+			message += ": the Vault administrator must run `" + r.SetupCommand(vault.Connection()) + "`"
+		}
+	}
+	return false, jitter.Longer(waitInterval), r.patchStatus(ctx, o.rotation, func(s *v1alpha1.KeyRotationStatus) {
+		setWaiting(o.rotation, s, string(problem), message)
 	})
 }
 
@@ -154,6 +166,11 @@ func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (obs
 			return o, err
 		}
 		o.retirementRecorded = retirementRecorded(parent, *kr.Status.ToVersion)
+		if compromise(kr) {
+			if err := r.observeCompromise(ctx, &o); err != nil {
+				return o, err
+			}
+		}
 	}
 	if needsKey(kr, o.reencrypt, o.verify) {
 		key, err := r.readKey(ctx, parent)

@@ -35,8 +35,8 @@ func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
 		Complete(r)
 }
 
-// unended gives the rotations of a SecureNotes that have not ended: it may have become ready, or be
-// going.
+// unended gives the rotations of a SecureNotes that have not ended, or have yet to tell of the retirement: it
+// may have become ready, be going, or have retired a version.
 func (r *Reconciler) unended(ctx context.Context, object client.Object) []reconcile.Request {
 	return r.requests(ctx, object.GetNamespace(), object.GetName(), "")
 }
@@ -59,7 +59,7 @@ func (r *Reconciler) requests(ctx context.Context, namespace, parent, except str
 	}
 	var requests []reconcile.Request
 	for _, kr := range list.Items {
-		if kr.Spec.SecureNotesRef.Name == parent && kr.Name != except && (!Ended(&kr) || hasFinalizer(&kr)) {
+		if kr.Spec.SecureNotesRef.Name == parent && kr.Name != except && (!Ended(&kr) || hasFinalizer(&kr) || awaitsRetirement(&kr)) {
 			requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: kr.Name}})
 		}
 	}

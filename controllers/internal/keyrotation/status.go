@@ -3,6 +3,7 @@ package keyrotation
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,7 +25,11 @@ func setCondition(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, kind 
 
 // setInitial has every step's condition present from the first pass.
 func setInitial(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
-	for _, kind := range []string{v1alpha1.ConditionReencrypted, v1alpha1.ConditionVerified, v1alpha1.ConditionComplete} {
+	kinds := []string{v1alpha1.ConditionReencrypted, v1alpha1.ConditionVerified, v1alpha1.ConditionComplete}
+	if compromise(kr) {
+		kinds = append(kinds, compromised...)
+	}
+	for _, kind := range kinds {
 		if meta.FindStatusCondition(s.Conditions, kind) == nil {
 			setCondition(kr, s, kind, metav1.ConditionFalse, v1alpha1.ReasonProgressing, "not yet")
 		}
@@ -39,7 +44,7 @@ func setWaiting(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, reason,
 
 func stateWord(kr *v1alpha1.KeyRotation, reason string) string {
 	switch {
-	case reason == v1alpha1.ReasonReencrypting || reason == v1alpha1.ReasonVerifying:
+	case isWork(reason):
 		return reason
 	case kr.Status.StartTime == nil:
 		return v1alpha1.ReasonQueued
@@ -52,6 +57,13 @@ func stateWord(kr *v1alpha1.KeyRotation, reason string) string {
 	}
 }
 
+// isWork says whether a reason is of a step that is under way, and of which no watch tells when it ends.
+func isWork(reason string) bool {
+	return slices.Contains([]string{
+		v1alpha1.ReasonReencrypting, v1alpha1.ReasonVerifying, v1alpha1.ReasonRecreatingAccounts, v1alpha1.ReasonRestartingPods,
+	}, reason)
+}
+
 func setReencrypted(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
 	if s.Progress == nil {
 		s.Progress = &v1alpha1.RotationProgress{}
@@ -61,6 +73,9 @@ func setReencrypted(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
 	s.Progress.NotesPerSecond, s.Progress.SecondsLeft = 0, new(int64(0))
 	setCondition(kr, s, v1alpha1.ConditionReencrypted, metav1.ConditionTrue, v1alpha1.ReasonComplete,
 		fmt.Sprintf("everything is at version %d or above", *s.ToVersion))
+	if compromise(kr) {
+		setCondition(kr, s, v1alpha1.ConditionSessionsEnded, metav1.ConditionTrue, v1alpha1.ReasonComplete, sessionsEnded(kr))
+	}
 	setWaiting(kr, s, v1alpha1.ReasonVerifying, "starts the verification Job")
 }
 
@@ -93,8 +108,11 @@ func setRetried(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
 	s.StartTime, s.CompletionTime, s.Progress = nil, nil, nil
 	s.ReencryptJobUID, s.VerifyJobUID = "", ""
 	s.Attempt++
-	// All steps run again: what failed may have been the verification of the one before.
-	for _, kind := range []string{v1alpha1.ConditionFailed, v1alpha1.ConditionStalled, v1alpha1.ConditionReencrypted, v1alpha1.ConditionVerified} {
+	// All Jobs run again: what failed may have been the verification of the one before. Service accounts and
+	// session keys are replaced once.
+	for _, kind := range []string{
+		v1alpha1.ConditionFailed, v1alpha1.ConditionStalled, v1alpha1.ConditionReencrypted, v1alpha1.ConditionVerified, v1alpha1.ConditionSessionsEnded,
+	} {
 		meta.RemoveStatusCondition(&s.Conditions, kind)
 	}
 	setWaiting(kr, s, v1alpha1.ReasonQueued, "is tried again")

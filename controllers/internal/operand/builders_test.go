@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -112,6 +113,10 @@ func TestGolden(t *testing.T) {
 		}
 	}
 	for name, sn := range map[string]*v1alpha1.SecureNotes{"embedded": embedded(), "postgres": postgres()} {
+		env := env
+		if name == "postgres" {
+			env.SessionKeys = "session-keys-5" // as after a Compromise
+		}
 		cm, err := ConfigMap(sn, env)
 		if err != nil {
 			t.Fatal(err)
@@ -232,6 +237,7 @@ func TestConfigHash(t *testing.T) {
 		"replicas":             {func(sn *v1alpha1.SecureNotes, _ *Environment) { sn.Spec.Replicas = new(int32(9)) }, false},
 		"a hostname":           {func(sn *v1alpha1.SecureNotes, _ *Environment) { sn.Spec.Hostnames = nil }, false},
 		"the life of sessions": {func(sn *v1alpha1.SecureNotes, _ *Environment) { sn.Spec.Auth = &v1alpha1.Auth{TokenTTL: "2h"} }, true},
+		"other session keys":   {func(_ *v1alpha1.SecureNotes, env *Environment) { env.SessionKeys = "session-keys-2" }, true},
 		"Vault's CA":           {func(_ *v1alpha1.SecureNotes, env *Environment) { env.Connection.CABundle = "x" }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -243,6 +249,38 @@ func TestConfigHash(t *testing.T) {
 			}
 			if changed := ConfigHash(cm) != ConfigHash(base); changed != tc.changes {
 				t.Errorf("the hash changes: %t, want %t", changed, tc.changes)
+			}
+		})
+	}
+}
+
+// TestRestarted: only when neither a pod nor what makes pods has other session keys.
+func TestRestarted(t *testing.T) {
+	env := environment()
+	env.SessionKeys = "session-keys-2"
+	renewed := Deployment(postgres(), env, "hash")
+	pod := func(d *appsv1.Deployment, phase corev1.PodPhase) corev1.Pod {
+		return corev1.Pod{ObjectMeta: d.Spec.Template.ObjectMeta, Status: corev1.PodStatus{Phase: phase}}
+	}
+	before := Deployment(postgres(), environment(), "hash")
+	unseen := renewed.DeepCopy()
+	unseen.Generation = 2
+	for name, tc := range map[string]struct {
+		deployment *appsv1.Deployment
+		pods       []corev1.Pod
+		want       bool
+	}{
+		"all pods are new":                       {renewed, []corev1.Pod{pod(renewed, corev1.PodRunning), pod(renewed, corev1.PodPending)}, true},
+		"an old one still runs":                  {renewed, []corev1.Pod{pod(renewed, corev1.PodRunning), pod(before, corev1.PodRunning)}, false},
+		"an old one has ended":                   {renewed, []corev1.Pod{pod(before, corev1.PodFailed), pod(before, corev1.PodSucceeded)}, true},
+		"the Deployment would make old ones":     {before, nil, false},
+		"the Deployment's change is not at work": {unseen, []corev1.Pod{pod(renewed, corev1.PodRunning)}, false},
+		"there is no Deployment":                 {nil, nil, true},
+		"there is none, but a pod of it":         {nil, []corev1.Pod{pod(before, corev1.PodRunning)}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := Restarted("session-keys-2", tc.deployment, tc.pods); got != tc.want {
+				t.Errorf("restarted: %t", got)
 			}
 		})
 	}

@@ -42,6 +42,8 @@ type Environment struct {
 	Connection vaultadmin.Connection
 	// DeploymentID that keys and notes are bound to.
 	DeploymentID string
+	// SessionKeys is the entry in Vault with the session keys in use. Empty: the first.
+	SessionKeys string
 }
 
 // ConfigMap with the configuration of the API and of the rotation Jobs. Errors: the configuration
@@ -78,6 +80,7 @@ func apiConfig(sn *v1alpha1.SecureNotes, env Environment) *config.Config {
 	if sn.Spec.CORS != nil {
 		c.CORS.AllowedOrigins = sn.Spec.CORS.AllowedOrigins
 	}
+	c.Keys.Vault.SessionKeys = env.SessionKeys
 	c.Keys.Vault.AuditKey = config.AuditKeyName(env.ClusterID, sn.Namespace, sn.Name)
 	c.TLS = &config.TLS{CertFile: tlsDirectory + "/tls.crt", KeyFile: tlsDirectory + "/tls.key"}
 	return c

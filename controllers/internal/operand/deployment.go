@@ -45,12 +45,37 @@ func Deployment(sn *v1alpha1.SecureNotes, env Environment, configHash string) *a
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{
 					Labels:      overlay(Labels(sn, ComponentAPI), template.Labels),
-					Annotations: overlay(map[string]string{annotationConfigHash: configHash}, template.Annotations),
+					Annotations: overlay(podAnnotations(env, configHash), template.Annotations),
 				},
 				Spec: spec,
 			},
 		},
 	}
+}
+
+// podAnnotations restart the pods when they change.
+func podAnnotations(env Environment, configHash string) map[string]string {
+	annotations := map[string]string{annotationConfigHash: configHash}
+	if env.SessionKeys != "" {
+		annotations[annotationSessionKeys] = env.SessionKeys
+	}
+	return annotations
+}
+
+// Restarted says whether every pod of the API began with the session keys of the entry, and with a token of
+// the service account that was made before them. deployment is nil when there is none.
+func Restarted(entry string, deployment *appsv1.Deployment, pods []corev1.Pod) bool {
+	if deployment != nil && (deployment.Spec.Template.Annotations[annotationSessionKeys] != entry || deployment.Status.ObservedGeneration < deployment.Generation) {
+		// Another pod of the old template may come yet.
+		return false
+	}
+	for _, pod := range pods {
+		ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+		if !ended && pod.Annotations[annotationSessionKeys] != entry {
+			return false
+		}
+	}
+	return true
 }
 
 // strategy keeps every replica answering during a roll-out; the embedded database may be open in one

@@ -35,6 +35,9 @@ const (
 	// AnnotationDeploymentID on the embedded volume says whose notes it holds.
 	AnnotationDeploymentID = "securenotes.dev/deployment-id"
 	annotationConfigHash   = "securenotes.dev/config-hash"
+	// annotationSessionKeys on the API's pods names the entry of the session keys that they began with. It is
+	// absent until the first keys are replaced, so that an operator's upgrade restarts no pod.
+	annotationSessionKeys = "securenotes.dev/session-keys"
 )
 
 // Labels of an object; component may be empty.

@@ -55,7 +55,7 @@ type scope struct {
 
 func newScope(sn *v1alpha1.SecureNotes, env operand.Environment, now time.Time) *scope {
 	s := &scope{sn: sn, original: sn.DeepCopy(), env: env, now: now}
-	s.env.DeploymentID = sn.Status.DeploymentID
+	s.env.DeploymentID, s.env.SessionKeys = sn.Status.DeploymentID, sn.Status.SessionKeys
 	s.keyed = s.env.DeploymentID != ""
 	return s
 }

@@ -36,7 +36,7 @@ func computeStatus(s *scope) v1alpha1.SecureNotesStatus {
 	status.URL = operand.URL(s.sn)
 	status.Selector = operand.SelectorString(s.sn)
 	if s.vaultFinding.status == metav1.ConditionTrue {
-		status.DeploymentID = s.env.DeploymentID
+		status.DeploymentID, status.SessionKeys = s.env.DeploymentID, s.env.SessionKeys
 	}
 	if s.deployment != nil {
 		status.Replicas, status.ReadyReplicas = s.deployment.Status.Replicas, s.deployment.Status.ReadyReplicas

@@ -82,7 +82,7 @@ func (r *Reconciler) vault(ctx context.Context, s *scope) error {
 		return nil
 	}
 	s.wake(left)
-	s.key, s.env.DeploymentID, s.keyed = &state.Key, state.DeploymentID, true
+	s.key, s.env.DeploymentID, s.env.SessionKeys, s.keyed = &state.Key, state.DeploymentID, state.SessionKeys, true
 	s.vaultFinding = good(v1alpha1.ReasonReady, "the master key, session keys and pepper are in Vault")
 	return nil
 }
@@ -114,6 +114,7 @@ func deploymentOf(s *scope) vaultadmin.Deployment {
 		Directory:   config.KVPath(s.env.ClusterID, sn.Namespace, sn.Name),
 		UID:         string(sn.UID),
 		Established: sn.Status.DeploymentID != "",
+		SessionKeys: sn.Status.SessionKeys,
 		Adopt:       sn.Spec.AdoptRetainedKey != nil && *sn.Spec.AdoptRetainedKey,
 	}
 }
@@ -132,7 +133,7 @@ func vaultInputs(sn *v1alpha1.SecureNotes, rotations []v1alpha1.KeyRotation) str
 	if key := sn.Status.MasterKey; key != nil {
 		floor = key.MinDecryptionFloor
 	}
-	return fmt.Sprint(sn.Generation, newest, floor, ended)
+	return fmt.Sprint(sn.Generation, newest, floor, ended, sn.Status.SessionKeys)
 }
 
 // vaultTrouble becomes a condition that names the next step; it heals by being looked at again.

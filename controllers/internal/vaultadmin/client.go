@@ -203,11 +203,12 @@ func (c *Client) readMarker(ctx context.Context, directory string) (config.Marke
 	if err != nil {
 		return config.Marker{}, 0, err
 	}
-	data, _ := secret.Data["data"].(map[string]any)
 	marker := config.Marker{}
-	marker.UID, _ = data["uid"].(string)
-	marker.DeploymentID, _ = data["deploymentID"].(string)
-	if marker.UID == "" || marker.DeploymentID == "" {
+	raw, err := json.Marshal(secret.Data["data"])
+	if err == nil {
+		err = json.Unmarshal(raw, &marker)
+	}
+	if err != nil || marker.UID == "" || marker.DeploymentID == "" {
 		return config.Marker{}, 0, problem(Unsuitable,
 			"the marker %s in Vault was deleted or damaged: restore its last version that has uid and deploymentID", c.dataPath(directory, config.MarkerLeaf))
 	}

@@ -1,6 +1,7 @@
 package vaultadmin
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/securenotes/securenotes/app/config"
@@ -15,6 +16,8 @@ type Deployment struct {
 	// Established says that everything was complete once: then nothing is made anew, because a new
 	// master key could open nothing and a new pepper would kill every password.
 	Established bool
+	// SessionKeys is the entry of the session keys in use, once everything is established. Empty: the first.
+	SessionKeys string
 	// Adopt allows taking over what an object that is gone left behind.
 	Adopt bool
 }
@@ -24,6 +27,8 @@ type DeploymentState struct {
 	// DeploymentID is what keys and notes are bound to.
 	DeploymentID string
 	Key          KeyState
+	// SessionKeys is the entry of the session keys in use. Empty: the first.
+	SessionKeys string
 }
 
 // Ensure makes what is missing, in an order that a crash cannot spoil: the marker first, so that a
@@ -38,6 +43,10 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	}
 	// An adopted key is complete already: nothing of it may be made anew.
 	established := d.Established || marker.DeploymentID != d.UID
+	inUse := d.SessionKeys
+	if !d.Established {
+		inUse = marker.SessionKeys
+	}
 	if !established {
 		if err := c.create(ctx, d); err != nil {
 			return DeploymentState{}, err
@@ -50,7 +59,7 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	if err := c.ensureAuditKey(ctx, d.AuditKey); err != nil {
 		return DeploymentState{}, err
 	}
-	for _, leaf := range []string{config.SessionKeysLeaf, config.PepperLeaf} {
+	for _, leaf := range []string{cmp.Or(inUse, config.SessionKeysLeaf), config.PepperLeaf} {
 		exists, err := c.exists(ctx, d.Directory, leaf)
 		if err != nil {
 			return DeploymentState{}, err
@@ -59,7 +68,7 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 			return DeploymentState{}, problem(Missing, "%s is not in Vault at %s", c.dataPath(d.Directory, leaf), c.session.connection.Address)
 		}
 	}
-	return DeploymentState{DeploymentID: marker.DeploymentID, Key: key}, nil
+	return DeploymentState{DeploymentID: marker.DeploymentID, Key: key, SessionKeys: inUse}, nil
 }
 
 func (c *Client) create(ctx context.Context, d Deployment) error {
@@ -122,7 +131,8 @@ func (c *Client) Shred(ctx context.Context, d Deployment) error {
 			return err
 		}
 	}
-	for _, leaf := range []string{config.SessionKeysLeaf, config.PepperLeaf, config.MarkerLeaf} {
+	leaves := append(sessionKeysEntries(marker), config.PepperLeaf, config.MarkerLeaf)
+	for _, leaf := range leaves {
 		if err := c.delete(ctx, c.metadataPath(d.Directory, leaf)); err != nil {
 			return err
 		}

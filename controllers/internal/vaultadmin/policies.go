@@ -56,6 +56,9 @@ func namespaceTemplate(accessor string) string {
 	return "{{identity.entity.aliases." + accessor + ".metadata.service_account_namespace}}"
 }
 
+// anySessionKeys are the first session keys and every one that replaced them.
+const anySessionKeys = config.SessionKeysLeaf + "*"
+
 // Policies of the three roles. accessor is of the auth mount.
 func (s Setup) Policies(accessor string) []Policy {
 	return []Policy{
@@ -77,7 +80,7 @@ func (s Setup) apiRules(accessor string) string {
 	s.transitRules(&b, accessor, "encrypt", "decrypt")
 	fmt.Fprintf(&b, "path \"%s/sign/%s%s.*\" { capabilities = [\"update\"] }\n",
 		s.TransitMount, config.AuditKeyPrefix(s.ClusterID), namespaceTemplate(accessor))
-	s.readRules(&b, accessor, config.SessionKeysLeaf, config.PepperLeaf)
+	s.readRules(&b, accessor, anySessionKeys, config.PepperLeaf)
 	b.WriteString(renewRule)
 	return b.String()
 }
@@ -136,12 +139,12 @@ func (s Setup) operatorRules() string {
 `, s.TransitMount, config.AuditKeyPrefix(s.ClusterID))
 	root := config.KVRoot(s.ClusterID)
 	b.WriteString("# Session keys and pepper: created once, never read, never overwritten.\n")
-	for _, leaf := range []string{config.SessionKeysLeaf, config.PepperLeaf} {
+	for _, leaf := range []string{anySessionKeys, config.PepperLeaf} {
 		fmt.Fprintf(&b, "path \"%s/data/%s/+/+/%s\" { capabilities = [\"create\"] }\n", s.KVMount, root, leaf)
 	}
 	fmt.Fprintf(&b, "path \"%s/data/%s/+/+/%s\" { capabilities = [\"create\", \"read\", \"update\"] }\n", s.KVMount, root, config.MarkerLeaf)
-	b.WriteString("# Metadata holds versions and times, no values; deleting it is deletionPolicy Delete.\n")
-	for _, leaf := range []string{config.SessionKeysLeaf, config.PepperLeaf, config.MarkerLeaf} {
+	b.WriteString("# Metadata holds versions and times, no values; it is deleted with deletionPolicy Delete, and of session\n# keys after they were replaced.\n")
+	for _, leaf := range []string{anySessionKeys, config.PepperLeaf, config.MarkerLeaf} {
 		fmt.Fprintf(&b, "path \"%s/metadata/%s/+/+/%s\" { capabilities = [\"read\", \"delete\"] }\n", s.KVMount, root, leaf)
 	}
 	b.WriteString(renewRule)

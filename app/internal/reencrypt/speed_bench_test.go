@@ -1,0 +1,355 @@
+//go:build bench
+
+package reencrypt_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/deployment"
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/store"
+	"github.com/securenotes/securenotes/app/internal/vault"
+	"github.com/securenotes/securenotes/hack/testenv"
+)
+
+const (
+	// notesVariable makes the measurement smaller.
+	notesVariable = "SECURENOTES_BENCH_NOTES"
+	// notesPerOwner and benchNoteSize are of the measured notes; a size is in bytes.
+	notesPerOwner, benchNoteSize = 100, 1024
+	// users ask all the time, with a pause between two requests.
+	benchUsers, userPause = 4, 5 * time.Millisecond
+	// watch is for how long users' latency is measured.
+	watch = 15 * time.Second
+)
+
+// bench is one deployment with many notes, on real servers.
+type bench struct {
+	*testing.T
+	program  testenv.Program
+	postgres *testenv.Postgres
+	vault    *testenv.Vault
+	key      *testenv.TransitKey
+	config   *config.Config
+	file     string
+	version  int
+	notes    int
+}
+
+func newBench(t *testing.T, program testenv.Program, count int) *bench {
+	t.Helper()
+	b := &bench{T: t, program: program, postgres: testenv.StartPostgres(t), vault: testenv.StartVault(t), version: 1, notes: count}
+	b.key = b.vault.CreateTransitKey(t)
+	b.key.StoreSecrets(t)
+	b.config = testenv.ServiceConfig(t, b.postgres.CreateDatabase(t, "notes"), b.postgres.CAFile, b.key)
+	b.file = testenv.WriteConfig(t, b.config)
+	b.fill()
+	return b
+}
+
+// fill makes the notes as the service would, but for the requests.
+func (b *bench) fill() {
+	b.Helper()
+	db, err := store.Open(ctx, b.config.Database, store.JobTimeout)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Migrate(ctx); err != nil {
+		b.Fatal(err)
+	}
+	session, err := vault.NewSession(b.key.Config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	keys := envelope.NewKeyring(b.config.Deployment.ID, envelope.NewVault(session, b.key.Config))
+	if err := deployment.Claim(ctx, db, keys, b.config.Deployment); err != nil {
+		b.Fatal(err)
+	}
+	conn := b.connect("notes")
+	defer conn.Close(ctx)
+	copyIn := func(table string, columns []string, rows [][]any) {
+		b.Helper()
+		if _, err := conn.CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromRows(rows)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	content := make([]byte, benchNoteSize)
+	rand.Read(content)
+	for owners := b.notes / notesPerOwner; owners > 0; owners -= 100 {
+		var accounts, wrapped, rows [][]any
+		for range min(owners, 100) {
+			owner := uuid.New()
+			stored, err := keys.Generate(ctx, owner.String())
+			if err != nil {
+				b.Fatal(err)
+			}
+			key, err := keys.Unwrap(ctx, stored)
+			if err != nil {
+				b.Fatal(err)
+			}
+			accounts = append(accounts, []any{owner, owner.String(), "hash", "pepper", int64(0)})
+			wrapped = append(wrapped, []any{owner, stored.ID, 1, 1, string(stored.Wrapped), "active", int64(0)})
+			for range notesPerOwner {
+				id := uuid.Must(uuid.NewV7())
+				sealed := key.Seal(envelope.Place{Kind: "notes", Row: id.String(), Field: "content", Revision: 1}, content)
+				rows = append(rows, []any{owner, id, stored.ID, int64(1), sealed, int64(0), int64(0)})
+			}
+		}
+		copyIn("users", []string{"id", "username", "password_hash", "pepper_id", "created_at"}, accounts)
+		copyIn("owner_keys", []string{"owner", "id", "kek_version", "born_version", "wrapped", "state", "created_at"}, wrapped)
+		copyIn("notes", []string{"owner", "id", "key_id", "revision", "content", "created_at", "updated_at"}, rows)
+	}
+	b.execute(conn, "VACUUM (ANALYZE)")
+}
+
+func (b *bench) connect(database string) *pgx.Conn {
+	b.Helper()
+	conn, err := pgx.Connect(ctx, b.postgres.URI(database))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return conn
+}
+
+func (b *bench) execute(conn *pgx.Conn, sql string) {
+	b.Helper()
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// update is the peer: one statement that rewrites every note and sets its key, on a copy of the database.
+func (b *bench) update() time.Duration {
+	b.Helper()
+	admin := b.connect("postgres")
+	defer admin.Close(ctx)
+	b.execute(admin, "CREATE DATABASE peer TEMPLATE notes")
+	conn := b.connect("peer")
+	b.execute(conn, `INSERT INTO owner_keys SELECT owner, 'next-' || id, kek_version, born_version, wrapped, 'retiring', created_at FROM owner_keys`)
+	b.execute(conn, "ANALYZE owner_keys")
+	b.execute(conn, "CHECKPOINT")
+	begun := time.Now()
+	b.execute(conn, "UPDATE notes n SET key_id = 'next-' || n.key_id, content = n.content")
+	took := time.Since(begun)
+	if err := conn.Close(ctx); err != nil {
+		b.Fatal(err)
+	}
+	b.execute(admin, "DROP DATABASE peer")
+	b.execute(admin, "CHECKPOINT")
+	return took
+}
+
+// rotation is what one rotation took.
+type rotation struct {
+	took time.Duration
+	// memory is the most that the Job had resident, in MiB, and processor its time.
+	memory    int64
+	processor time.Duration
+}
+
+// rotate runs one Job to its end.
+func (b *bench) rotate(strategy string, flags ...string) rotation {
+	b.Helper()
+	job, begun := b.begin(strategy, flags...), time.Now()
+	if err := job.Wait(); err != nil {
+		b.Fatalf("reencrypt: %v: %s", err, job.Stderr)
+	}
+	usage, ok := job.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		b.Fatal("no usage")
+	}
+	return rotation{took: time.Since(begun), memory: usage.Maxrss >> 10, processor: job.ProcessState.UserTime() + job.ProcessState.SystemTime()}
+}
+
+func (b *bench) begin(strategy string, flags ...string) *exec.Cmd {
+	b.Helper()
+	b.version = b.key.Rotate(b)
+	job := b.program.Command(context.Background(), append([]string{"reencrypt", "--config", b.file, "--strategy", strategy,
+		"--to-version", strconv.Itoa(b.version)}, flags...)...)
+	job.Stderr = &bytes.Buffer{}
+	if err := job.Start(); err != nil {
+		b.Fatal(err)
+	}
+	return job
+}
+
+// users write and read for a while, and give the latency that all but one in a hundred requests stayed below.
+func (b *bench) users(s *testenv.Service, tokens []string, until func(begun time.Time) bool) (p99 time.Duration, requests int) {
+	b.Helper()
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.Pool}, MaxIdleConnsPerHost: benchUsers}}
+	defer client.CloseIdleConnections()
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	var took []time.Duration
+	begun := time.Now()
+	body := `{"content":"` + strings.Repeat("n", benchNoteSize) + `"}`
+	for _, token := range tokens {
+		all.Go(func() {
+			id := ""
+			for i := 0; !until(begun); i++ {
+				method, path, sent, want := http.MethodPost, "/api/notes", body, http.StatusCreated
+				if i%4 != 0 {
+					method, path, sent, want = http.MethodGet, "/api/notes/"+id, "", http.StatusOK
+				}
+				at := time.Now()
+				answer, err := call(client, s.URL, method, path, token, sent, want)
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				mu.Lock()
+				took = append(took, time.Since(at))
+				mu.Unlock()
+				if i%4 == 0 {
+					id = answer["id"].(string)
+				}
+				time.Sleep(userPause)
+			}
+		})
+	}
+	all.Wait()
+	if b.Failed() || len(took) == 0 {
+		b.FailNow()
+	}
+	slices.Sort(took)
+	return took[len(took)*99/100], len(took)
+}
+
+func call(client *http.Client, url, method, path, token, body string, want int) (map[string]any, error) {
+	request, err := http.NewRequestWithContext(ctx, method, url+path, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != want {
+		err = fmt.Errorf("%s %s: status %d: %s", method, path, response.StatusCode, raw)
+	}
+	if err != nil {
+		return nil, err
+	}
+	answer := map[string]any{}
+	return answer, json.Unmarshal(raw, &answer)
+}
+
+func (b *bench) signIn(s *testenv.Service) (tokens []string) {
+	b.Helper()
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.Pool}}}
+	for i := range benchUsers {
+		account := fmt.Sprintf(`{"username":"user-%d-%d","password":"correct horse battery"}`, b.version, i)
+		_, err := call(client, s.URL, http.MethodPost, "/api/auth/register", "", account, http.StatusCreated)
+		if err != nil {
+			b.Fatal(err)
+		}
+		answer, err := call(client, s.URL, http.MethodPost, "/api/auth/login", "", account, http.StatusOK)
+		if err != nil {
+			b.Fatal(err)
+		}
+		tokens = append(tokens, answer["token"].(string))
+	}
+	return tokens
+}
+
+// vaultCalls counts what a rotation asks of Vault, from Vault's own audit log.
+func (b *bench) vaultCalls(strategy string) int {
+	b.Helper()
+	file := b.TempDir() + "/audit.log"
+	if _, err := b.vault.Client(b).Logical().Write("sys/audit/count", map[string]any{"type": "file", "options": map[string]string{"file_path": file}}); err != nil {
+		b.Fatal(err)
+	}
+	b.rotate(strategy, "--urgent")
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := b.vault.Client(b).Sys().DisableAudit("count"); err != nil {
+		b.Fatal(err)
+	}
+	calls := 0
+	for line := range strings.Lines(string(raw)) {
+		if strings.Contains(line, `"type":"response"`) && strings.Contains(line, `"path":"transit/`) && !strings.Contains(line, `"path":"transit/keys/`) {
+			calls++
+		}
+	}
+	return calls
+}
+
+// TestBenchRotation measures a rotation of many notes against one UPDATE of the same rows, its memory against
+// that of a hundredth of the notes, and what users notice of it.
+func TestBenchRotation(t *testing.T) {
+	count := 1_000_000
+	if text := os.Getenv(notesVariable); text != "" {
+		var err error
+		if count, err = strconv.Atoi(text); err != nil {
+			t.Fatalf("%s: %v", notesVariable, err)
+		}
+	}
+	program := testenv.BuildProgram(t)
+	small := newBench(t, program, max(count/100, notesPerOwner))
+	smallest := small.rotate("Reencrypt", "--urgent")
+	calls, rewrapCalls := small.vaultCalls("Reencrypt"), small.vaultCalls("Rewrap")
+	owners := small.notes / notesPerOwner
+
+	b := newBench(t, program, count)
+	peer := b.update()
+	reencrypted := b.rotate("Reencrypt", "--urgent")
+	rewrapped := b.rotate("Rewrap", "--urgent")
+	service := program.StartService(t, b.config)
+	tokens := b.signIn(service)
+	forAWhile := func(begun time.Time) bool { return time.Since(begun) > watch }
+	b.users(service, tokens, forAWhile) // warm
+	alone, _ := b.users(service, tokens, forAWhile)
+	job := b.begin("Reencrypt")
+	during, requests := b.users(service, tokens, forAWhile)
+	_ = job.Process.Kill()
+	_ = job.Wait()
+
+	fmt.Printf("\n%d notes of %d bytes of %d owners; Job, PostgreSQL, Vault and users share this machine\n", count, benchNoteSize, count/notesPerOwner)
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "work\ttook\tnotes/s\tratio\tgoal\tJob's processor\tJob's memory\tVault calls")
+	row := func(name string, r rotation, calls int) {
+		fmt.Fprintf(w, "%s\t%s\t%.0f\t%.2f\t%s\t%s\t%d MiB\t%.2f an owner\n", name, r.took.Round(10*time.Millisecond),
+			float64(count)/r.took.Seconds(), r.took.Seconds()/peer.Seconds(), map[string]string{"Reencrypt": "1.50"}[name],
+			r.processor.Round(10*time.Millisecond), r.memory, float64(calls)/float64(owners))
+	}
+	fmt.Fprintf(w, "one UPDATE\t%s\t%.0f\t1\t\t\t\t\n", peer.Round(10*time.Millisecond), float64(count)/peer.Seconds())
+	row("Reencrypt", reencrypted, calls)
+	row("Rewrap", rewrapped, rewrapCalls)
+	fmt.Fprintf(w, "Reencrypt, a hundredth\t%s\t%.0f\t\t\t%s\t%d MiB\t\n", smallest.took.Round(10*time.Millisecond),
+		float64(small.notes)/smallest.took.Seconds(), smallest.processor.Round(10*time.Millisecond), smallest.memory)
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Printf("users' p99: %s alone, %s during a routine rotation (%d requests): %.2f, goal 1.25\n\n", alone.Round(10*time.Microsecond), during.Round(10*time.Microsecond),
+		requests, during.Seconds()/alone.Seconds())
+}

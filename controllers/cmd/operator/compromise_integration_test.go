@@ -1,0 +1,293 @@
+//go:build integration
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/vault/api"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// testCompromise: a Compromise takes over from a Routine rotation whose Job is at work, and leaves nothing in
+// use that was there before, the pepper aside.
+func testCompromise(t *testing.T, c *cluster) {
+	sn := postgresNotes("urgent", "notes")
+	c.ready(t, sn)
+	routine, urgent := rotationOf(sn, "routine"), rotationOf(sn, "urgent")
+	if err := c.Create(t.Context(), routine); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitJob(t, "urgent", "notes-rotate-v2-1")
+	root := c.vault.Client(t).Logical()
+	directory := "secret/data/" + config.KVPath(c.id, "urgent", "notes")
+	pepper, firstKeys := c.entry(t, directory+"/pepper"), c.entry(t, directory+"/session-keys")
+	accounts := c.accountUIDs(t, sn)
+	stolen, err := c.login(t, config.RoleAPI, "urgent", operand.APIServiceAccount("notes"), "vault")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens := map[string]string{}
+	for role, account := range map[string]string{
+		config.RoleAPI: operand.APIServiceAccount("notes"), config.RoleRotation: operand.RotationServiceAccount("notes"),
+	} {
+		tokens[role] = c.token(t, "urgent", account, "vault")
+	}
+
+	urgent.Spec.Reason = v1alpha1.RotationCompromise
+	if err := c.Create(t.Context(), urgent); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitState(t, routine, v1alpha1.ConditionFailed)
+	failed := meta.FindStatusCondition(routine.Status.Conditions, v1alpha1.ConditionFailed)
+	if failed.Reason != config.ReasonSuperseded || !strings.Contains(failed.Message, "KeyRotation urgent") {
+		t.Errorf("Failed: %+v", failed)
+	}
+	// The Job does not wait for pods; what they may need is still there.
+	c.finishJob(t, "urgent", "notes-rotate-v3-1")
+	if c.entry(t, directory+"/session-keys") == nil {
+		t.Error("the session keys of before went while a pod could need them")
+	}
+	c.restart(t, "urgent", "notes", "session-keys-3")
+	c.finishJob(t, "urgent", "notes-verify-v3-1")
+	c.awaitState(t, urgent, v1alpha1.ReasonComplete)
+	c.finishJob(t, "urgent", "notes-retire-v3-1")
+	c.awaitRotation(t, urgent, "every condition", func() string {
+		for _, kind := range []string{
+			v1alpha1.ConditionServiceAccountsRecreated, v1alpha1.ConditionSessionKeysReplaced, v1alpha1.ConditionSessionsEnded, v1alpha1.ConditionOldVersionRetired,
+		} {
+			if !meta.IsStatusConditionTrue(urgent.Status.Conditions, kind) {
+				return fmt.Sprintf("%s: %+v", kind, urgent.Status.Conditions)
+			}
+		}
+		return ""
+	})
+	c.awaitCondition(t, "urgent", "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionTrue, v1alpha1.ReasonIdle)
+	if _, minDecryption, _ := c.keyVersions(t, sn); minDecryption != "3" {
+		t.Errorf("min_decryption_version is %s", minDecryption)
+	}
+
+	t.Run("session keys", func(t *testing.T) {
+		if c.entry(t, directory+"/session-keys") != nil {
+			t.Error("the session keys of before are still in Vault")
+		}
+		newKeys := c.entry(t, directory+"/session-keys-3")
+		if newKeys == nil || cmp.Equal(newKeys, firstKeys) {
+			t.Error("the new session keys are missing, or the old ones")
+		}
+		if !cmp.Equal(c.entry(t, directory+"/pepper"), pepper) {
+			t.Error("the pepper was replaced")
+		}
+		cm := &corev1.ConfigMap{}
+		if err := c.Get(t.Context(), client.ObjectKey{Namespace: "urgent", Name: operand.ConfigMapName("notes")}, cm); err != nil {
+			t.Fatal(err)
+		}
+		read, err := config.Parse([]byte(cm.Data["api.yaml"]))
+		if err != nil || read.Keys.Vault.SessionKeysEntry() != "session-keys-3" {
+			t.Errorf("%v: the API reads %s", err, read.Keys.Vault.SessionKeysEntry())
+		}
+	})
+	t.Run("service accounts", func(t *testing.T) {
+		for name, uid := range c.accountUIDs(t, sn) {
+			if accounts[name] == uid {
+				t.Errorf("%s still has the UID %s", name, uid)
+			}
+		}
+		for role, token := range tokens {
+			client := c.vault.Client(t)
+			client.ClearToken()
+			if _, err := client.Logical().Write("auth/kubernetes/login", map[string]any{"role": role, "jwt": token}); !refused(err) {
+				t.Errorf("role %s: a token of the old service account is not refused: %v", role, err)
+			}
+		}
+		anew, err := c.login(t, config.RoleAPI, "urgent", operand.APIServiceAccount("notes"), "vault")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := anew.Logical().Read(directory + "/session-keys-3"); err != nil {
+			t.Errorf("the new service account cannot read the session keys: %v", err)
+		}
+	})
+	t.Run("events", func(t *testing.T) {
+		for _, kind := range []string{"KeyRotation", "SecureNotes"} {
+			for _, reason := range []string{"ServiceAccountsRecreated", "SessionKeysReplaced", "SessionsEnded"} {
+				c.awaitEvent(t, "urgent", kind, reason)
+			}
+		}
+		c.awaitEvent(t, "urgent", "KeyRotation", "OldVersionRetired")
+		c.awaitEvent(t, "urgent", "SecureNotes", "VersionsRetired")
+	})
+	// What docs/key-rotation.md says is not undone, and what to do about it.
+	t.Run("a stolen Vault token", func(t *testing.T) { testStolenVaultToken(t, c, stolen, directory+"/session-keys-3") })
+	t.Run("lost session keys are not made anew", func(t *testing.T) { testLostSessionKeys(t, c, root, sn, "session-keys-3") })
+	t.Run("once more", func(t *testing.T) { testCompromiseAgain(t, c, sn) })
+	t.Run("adopted", func(t *testing.T) { testAdoptedAfterCompromise(t, c, sn) })
+}
+
+// testStolenVaultToken: it works, and can be renewed, until Vault's administrator revokes it.
+func testStolenVaultToken(t *testing.T, c *cluster, stolen *api.Client, path string) {
+	if _, err := stolen.Auth().Token().RenewSelf(900); err != nil {
+		t.Errorf("renew: %v", err)
+	}
+	if _, err := stolen.Logical().Read(path); err != nil {
+		t.Errorf("read: %v", err)
+	}
+	if err := c.vault.Client(t).Sys().RevokePrefix("auth/kubernetes/login"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stolen.Logical().Read(path); !refused(err) {
+		t.Errorf("the token was not revoked: %v", err)
+	}
+}
+
+// testLostSessionKeys: what is in use and not there any more is reported, and is well once it is restored.
+func testLostSessionKeys(t *testing.T, c *cluster, root *api.Logical, sn *v1alpha1.SecureNotes, entry string) {
+	path := config.KVPath(c.id, sn.Namespace, sn.Name) + "/" + entry
+	lost := c.entry(t, "secret/data/"+path)
+	if _, err := root.Delete("secret/metadata/" + path); err != nil {
+		t.Fatal(err)
+	}
+	// A change of the spec has the operator look at Vault now rather than at the next resync.
+	c.setTokenTTL(t, sn, "2h")
+	message := c.awaitCondition(t, sn.Namespace, sn.Name, v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyMissing)
+	if !strings.Contains(message, path[strings.LastIndex(path, "/"):]) {
+		t.Error(message)
+	}
+	if c.entry(t, "secret/data/"+path) != nil {
+		t.Error("the session keys were made anew")
+	}
+	if _, err := root.Write("secret/data/"+path, map[string]any{"data": lost}); err != nil {
+		t.Fatal(err)
+	}
+	c.setTokenTTL(t, sn, "3h")
+	c.awaitCondition(t, sn.Namespace, sn.Name, v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+}
+
+// testCompromiseAgain: the session keys that replaced the first are replaced like the first.
+func testCompromiseAgain(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
+	kr := rotationOf(sn, "again")
+	kr.Spec.Reason = v1alpha1.RotationCompromise
+	if err := c.Create(t.Context(), kr); err != nil {
+		t.Fatal(err)
+	}
+	c.restart(t, sn.Namespace, sn.Name, "session-keys-4")
+	c.finishJob(t, sn.Namespace, "notes-rotate-v4-1")
+	c.finishJob(t, sn.Namespace, "notes-verify-v4-1")
+	c.awaitState(t, kr, v1alpha1.ReasonComplete)
+	c.hasLeaves(t, sn, "marker pepper session-keys-4")
+}
+
+// testAdoptedAfterCompromise: an object that adopts what was left behind uses the session keys in use, not the
+// first; and Delete leaves nothing.
+func testAdoptedAfterCompromise(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
+	for _, name := range []string{"routine", "urgent", "again"} {
+		if err := c.Delete(t.Context(), rotationOf(sn, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.deleted(t, sn)
+	again := postgresNotes(sn.Namespace, sn.Name)
+	again.Spec.AdoptRetainedKey, again.Spec.DeletionPolicy = new(true), v1alpha1.DeletionPolicyDelete
+	if err := c.Create(t.Context(), again); err != nil {
+		t.Fatal(err)
+	}
+	c.restart(t, sn.Namespace, sn.Name, "session-keys-4")
+	await(t, "the session keys in use", func() string {
+		if err := c.Get(context.Background(), client.ObjectKeyFromObject(again), again); err != nil {
+			return err.Error()
+		}
+		if again.Status.SessionKeys != "session-keys-4" {
+			return fmt.Sprintf("%+v", again.Status)
+		}
+		return ""
+	})
+	c.hasLeaves(t, sn, "marker pepper session-keys-4")
+	c.deleted(t, again)
+	c.hasLeaves(t, sn, "")
+}
+
+// entry of KV as an administrator reads it; nil when there is none.
+func (c *cluster) entry(t *testing.T, path string) map[string]any {
+	t.Helper()
+	secret, err := c.vault.Client(t).Logical().Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if secret == nil {
+		return nil
+	}
+	data, _ := secret.Data["data"].(map[string]any)
+	return data
+}
+
+// hasLeaves compares what there is in KV of a SecureNotes.
+func (c *cluster) hasLeaves(t *testing.T, sn *v1alpha1.SecureNotes, want string) {
+	t.Helper()
+	secret, err := c.vault.Client(t).Logical().List("secret/metadata/" + config.KVPath(c.id, sn.Namespace, sn.Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var leaves []string
+	if secret != nil {
+		for _, key := range secret.Data["keys"].([]any) {
+			leaves = append(leaves, key.(string))
+		}
+	}
+	if got := strings.Join(leaves, " "); got != want {
+		t.Errorf("Vault has %q, want %q", got, want)
+	}
+}
+
+func (c *cluster) accountUIDs(t *testing.T, sn *v1alpha1.SecureNotes) map[string]types.UID {
+	t.Helper()
+	uids := map[string]types.UID{}
+	for _, account := range operand.ServiceAccounts(sn) {
+		if err := c.Get(t.Context(), client.ObjectKeyFromObject(account), account); err != nil {
+			t.Fatal(err)
+		}
+		uids[account.Name] = account.UID
+	}
+	return uids
+}
+
+func (c *cluster) setTokenTTL(t *testing.T, sn *v1alpha1.SecureNotes, ttl v1alpha1.Duration) {
+	t.Helper()
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
+		t.Fatal(err)
+	}
+	before := sn.DeepCopy()
+	sn.Spec.Auth = &v1alpha1.Auth{TokenTTL: ttl}
+	if err := c.Patch(t.Context(), sn, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// awaitEvent about an object of the kind.
+func (c *cluster) awaitEvent(t *testing.T, namespace, kind, reason string) {
+	t.Helper()
+	await(t, fmt.Sprintf("event %s about a %s", reason, kind), func() string {
+		list := &eventsv1.EventList{}
+		if err := c.List(context.Background(), list, client.InNamespace(namespace)); err != nil {
+			return err.Error()
+		}
+		for _, event := range list.Items {
+			if event.Regarding.Kind == kind && event.Reason == reason {
+				return ""
+			}
+		}
+		return "there is none"
+	})
+}

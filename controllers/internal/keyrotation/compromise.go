@@ -1,0 +1,159 @@
+package keyrotation
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+// compromised are the conditions that only a Compromise has, in the order in which they become true.
+var compromised = []string{
+	v1alpha1.ConditionServiceAccountsRecreated, v1alpha1.ConditionSessionKeysReplaced,
+	v1alpha1.ConditionSessionsEnded, v1alpha1.ConditionOldVersionRetired,
+}
+
+// stepOfCompromise decides what a Compromise does besides rotating: before the Jobs, and once the pods have
+// restarted, beside them. The package's comment says why in this order.
+func stepOfCompromise(o observed) (d decision, found bool) {
+	kr := o.rotation
+	switch {
+	case !isTrue(kr, v1alpha1.ConditionServiceAccountsRecreated):
+		return stepOfAccounts(o), true
+	case isTrue(kr, v1alpha1.ConditionSessionKeysReplaced):
+		return decision{}, false
+	case o.parent.Status.SessionKeys != newSessionKeys(kr):
+		return decision{action: actionReplaceSessionKeys}, true
+	case o.restarted:
+		return decision{action: actionDeleteOldSessionKeys}, true
+	default:
+		return decision{}, false
+	}
+}
+
+// newSessionKeys is the entry of the session keys that a Compromise makes.
+func newSessionKeys(kr *v1alpha1.KeyRotation) string {
+	return config.ReplacedSessionKeysLeaf(*kr.Status.ToVersion)
+}
+
+// awaitsRestart says whether pods may still run that began with the session keys of before.
+func awaitsRestart(kr *v1alpha1.KeyRotation) bool {
+	return compromise(kr) && !isTrue(kr, v1alpha1.ConditionSessionKeysReplaced)
+}
+
+// awaitsRetirement says whether a Compromise that is complete has yet to tell of the retirement, which comes
+// after it: whatever is retired is verified once more.
+func awaitsRetirement(kr *v1alpha1.KeyRotation) bool {
+	return compromise(kr) && Complete(kr) && !isTrue(kr, v1alpha1.ConditionOldVersionRetired)
+}
+
+func retired(parent *v1alpha1.SecureNotes, to int64) bool {
+	return parent.Status.MasterKey != nil && parent.Status.MasterKey.MinDecryptionFloor >= to
+}
+
+func (r *Reconciler) observeCompromise(ctx context.Context, o *observed) (err error) {
+	kr, parent := o.rotation, o.parent
+	switch {
+	case !isTrue(kr, v1alpha1.ConditionServiceAccountsRecreated):
+		o.accounts, err = r.readAccounts(ctx, parent)
+	case awaitsRestart(kr) && parent.Status.SessionKeys == newSessionKeys(kr):
+		o.restarted, err = r.restarted(ctx, parent)
+	}
+	return err
+}
+
+func (r *Reconciler) restarted(ctx context.Context, parent *v1alpha1.SecureNotes) (bool, error) {
+	deployment := &appsv1.Deployment{}
+	err := r.Client.Get(ctx, client.ObjectKeyFromObject(parent), deployment)
+	if apierrors.IsNotFound(err) {
+		deployment, err = nil, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	pods := &corev1.PodList{}
+	if err := r.Client.List(ctx, pods, client.InNamespace(parent.Namespace), client.MatchingLabels(operand.Selector(parent))); err != nil {
+		return false, err
+	}
+	return operand.Restarted(parent.Status.SessionKeys, deployment, pods.Items), nil
+}
+
+// replaceSessionKeys makes new session keys and has the SecureNotes use them. Once the SecureNotes says so they
+// are never made again: what is missing then is reported.
+func (r *Reconciler) replaceSessionKeys(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {
+	current := &v1alpha1.SecureNotes{}
+	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(parent), current); err != nil {
+		return err
+	}
+	entry := newSessionKeys(kr)
+	if current.UID != parent.UID || gone(current) || current.Status.SessionKeys == entry {
+		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("securenotes").GroupResource(), parent.Name,
+			fmt.Errorf("the cache does not have its newest state yet"))
+	}
+	vault, _, err := r.vaultOf(parent)
+	if err != nil {
+		return err
+	}
+	if err := vault.ReplaceSessionKeys(ctx, r.keysOf(parent), entry); err != nil {
+		return err
+	}
+	before := current.DeepCopy()
+	current.Status.SessionKeys = entry
+	return r.Client.Status().Patch(ctx, current, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+}
+
+func (r *Reconciler) deleteOldSessionKeys(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {
+	vault, _, err := r.vaultOf(parent)
+	if err != nil {
+		return err
+	}
+	entry := newSessionKeys(kr)
+	if err := vault.DeleteOtherSessionKeys(ctx, r.keysOf(parent), entry); err != nil {
+		return err
+	}
+	return r.record(ctx, kr, parent, v1alpha1.ConditionSessionKeysReplaced,
+		fmt.Sprintf("every pod of the API uses %s, and the session keys of before are deleted from Vault", entry))
+}
+
+func (r *Reconciler) keysOf(parent *v1alpha1.SecureNotes) vaultadmin.Deployment {
+	return vaultadmin.Deployment{
+		Directory: config.KVPath(r.Environment.ClusterID, parent.Namespace, parent.Name), UID: string(parent.UID),
+	}
+}
+
+// record sets a condition of a Compromise, and tells of it on both objects.
+func (r *Reconciler) record(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, condition, message string) error {
+	r.tell(kr, parent, condition, message)
+	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+		setCondition(kr, s, condition, metav1.ConditionTrue, v1alpha1.ReasonComplete, message)
+	})
+}
+
+// recordRetired tells of the retirement where people look who made the rotation; the SecureNotes has its own
+// event of it. Nothing holds the object any more, so it may be gone.
+func (r *Reconciler) recordRetired(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {
+	message := fmt.Sprintf("key versions below %d no longer decrypt", *kr.Status.ToVersion)
+	r.event(kr, parent, corev1.EventTypeNormal, v1alpha1.ConditionOldVersionRetired, message)
+	return client.IgnoreNotFound(r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+		setCondition(kr, s, v1alpha1.ConditionOldVersionRetired, metav1.ConditionTrue, v1alpha1.ReasonComplete, message)
+	}))
+}
+
+func (r *Reconciler) tell(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, reason, message string) {
+	r.Recorder.Eventf(kr, parent, corev1.EventTypeNormal, reason, "Rotate", "%s", message)
+	r.Recorder.Eventf(parent, kr, corev1.EventTypeNormal, reason, "Rotate", "%s", message)
+}
+
+func sessionsEnded(kr *v1alpha1.KeyRotation) string {
+	return "every session that began at " + kr.Status.StartTime.UTC().Format(time.RFC3339) + " or before has ended"
+}

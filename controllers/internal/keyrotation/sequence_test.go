@@ -1,0 +1,177 @@
+package keyrotation
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	batchv1 "k8s.io/api/batch/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// story writes down what a rotation does, tells and says of itself, in order.
+type story struct {
+	t *testing.T
+	*world
+	text strings.Builder
+	// conditions of each rotation, by type, as they were last told.
+	conditions map[string]map[string]string
+}
+
+// Eventf implements events.EventRecorder.
+func (s *story) Eventf(regarding, _ runtime.Object, kind, reason, _, note string, args ...any) {
+	about := "KeyRotation"
+	if _, ok := regarding.(*v1alpha1.SecureNotes); ok {
+		about = "SecureNotes"
+	}
+	fmt.Fprintf(&s.text, "    %s event on %s %s, %s: %s\n", kind, about, regarding.(client.Object).GetName(), reason, fmt.Sprintf(note, args...))
+}
+
+// happens is what somebody else does.
+func (s *story) happens(what string, do func(*testing.T)) {
+	fmt.Fprintf(&s.text, "\n%s\n", what)
+	do(s.t)
+}
+
+// goesOn has the operator take as many steps as it can.
+func (s *story) goesOn(name string) {
+	s.t.Helper()
+	fmt.Fprintf(&s.text, "\nKeyRotation %s:\n", name)
+	r := s.reconciler(s)
+	for range maxSteps {
+		kr := s.rotation(s.t, name)
+		o, err := r.observe(s.t.Context(), kr)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		d := next(o)
+		line := "  " + string(d.action)
+		if d.reason != "" {
+			line += " " + d.reason + ": " + d.message
+		}
+		s.text.WriteString(line + "\n")
+		again, _, err := r.once(s.t.Context(), kr)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.tellConditions(name)
+		if !again {
+			return
+		}
+	}
+	s.t.Fatalf("no end after %d steps", maxSteps)
+}
+
+// tellConditions that have changed.
+func (s *story) tellConditions(name string) {
+	before, now := s.conditions[name], map[string]string{}
+	for _, c := range s.rotation(s.t, name).Status.Conditions {
+		now[c.Type] = fmt.Sprintf("%s=%s %s: %s", c.Type, c.Status, c.Reason, c.Message)
+		if before[c.Type] != now[c.Type] {
+			fmt.Fprintf(&s.text, "    %s\n", now[c.Type])
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(before)) {
+		if now[kind] == "" {
+			fmt.Fprintf(&s.text, "    %s is gone\n", kind)
+		}
+	}
+	s.conditions[name] = now
+}
+
+func (s *story) jobsEnd(kind batchv1.JobConditionType) func(*testing.T) {
+	return func(t *testing.T) { s.endJobs(t, kind) }
+}
+
+// TestSequences holds whole rotations to what people have reviewed: whoever changes an order sees it.
+func TestSequences(t *testing.T) {
+	completes := func(s *story) { s.happens("The Job completes.", s.jobsEnd(batchv1.JobComplete)) }
+	for name, tell := range map[string]func(*story){
+		"routine": func(s *story) {
+			s.goesOn("first")
+			completes(s)
+			s.goesOn("first")
+			completes(s)
+			s.goesOn("first")
+		},
+		"compromise": func(s *story) {
+			s.goesOn("first")
+			s.happens("Somebody makes a KeyRotation of reason Compromise.", func(t *testing.T) {
+				if err := s.Create(t.Context(), rotation("urgent", urgent)); err != nil {
+					t.Fatal(err)
+				}
+			})
+			s.goesOn("urgent")
+			s.goesOn("first")
+			s.goesOn("urgent")
+			s.happens("The service accounts are made anew.", s.remakeAccounts)
+			s.goesOn("urgent")
+			completes(s)
+			s.goesOn("urgent")
+			s.happens("The pods of the API restart.", s.restart)
+			completes(s)
+			s.goesOn("urgent")
+			s.happens("The old version is retired.", s.retire)
+			s.goesOn("urgent")
+		},
+		"retried": func(s *story) {
+			s.goesOn("first")
+			s.happens("The Job fails.", s.jobsEnd(batchv1.JobFailed))
+			s.goesOn("first")
+			s.happens("Somebody asks for a retry.", func(t *testing.T) {
+				kr := s.rotation(t, "first")
+				kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
+				if err := s.Update(t.Context(), kr); err != nil {
+					t.Fatal(err)
+				}
+			})
+			s.goesOn("first")
+			completes(s)
+			s.goesOn("first")
+			completes(s)
+			s.goesOn("first")
+		},
+		"deleted": func(s *story) {
+			s.goesOn("first")
+			s.happens("The SecureNotes is deleted.", func(t *testing.T) {
+				if err := s.Delete(t.Context(), s.parent(t)); err != nil {
+					t.Fatal(err)
+				}
+			})
+			s.goesOn("first")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &story{t: t, world: newWorld(t, &crash{}, rotation("first")), conditions: map[string]map[string]string{}}
+			tell(s)
+			path := filepath.Join("testdata", name+".golden")
+			got := strings.TrimPrefix(s.text.String(), "\n")
+			if *update {
+				if err := os.MkdirAll("testdata", 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("%s (go test -update writes it anew): %s", path, diff)
+			}
+		})
+	}
+}

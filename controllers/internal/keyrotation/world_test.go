@@ -1,0 +1,294 @@
+package keyrotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+// errCrash is what the operator sees of its own death: nothing after it happens.
+var errCrash = errors.New("crash")
+
+// crash counts everything that the operator changes, in Kubernetes and in Vault, and strikes at one.
+type crash struct {
+	// at is the write that is struck, from 1; 0: none.
+	at int
+	// after says that the struck write goes through and only its answer is lost.
+	after bool
+	count int
+}
+
+func (c *crash) around(write func() error) error {
+	c.count++
+	if c.count != c.at {
+		return write()
+	}
+	if c.after {
+		if err := write(); err != nil {
+			return err
+		}
+	}
+	return errCrash
+}
+
+type fakeVault struct {
+	crash *crash
+	state vaultadmin.KeyState
+	// sessionKeys are the entries that exist; made counts how many were ever made.
+	sessionKeys []string
+	made        int
+	// refusal is what Vault answers who makes session keys; nil: it makes them.
+	refusal error
+}
+
+func (v *fakeVault) Connection() vaultadmin.Connection {
+	return vaultadmin.Connection{Name: "default", Address: "https://vault:8200", AuthMount: "kubernetes", TransitMount: "transit", KVMount: "secret", Audience: "vault"}
+}
+
+func (v *fakeVault) ReadKey(context.Context, string) (vaultadmin.KeyState, error) {
+	return v.state, nil
+}
+
+func (v *fakeVault) Rotate(context.Context, string) error {
+	return v.crash.around(func() error { v.state.Latest++; return nil })
+}
+
+func (v *fakeVault) RaiseMinEncryption(_ context.Context, _ string, version int64) error {
+	return v.crash.around(func() error { v.state.MinEncryption = max(v.state.MinEncryption, version); return nil })
+}
+
+func (v *fakeVault) ReplaceSessionKeys(_ context.Context, _ vaultadmin.Deployment, entry string) error {
+	if v.refusal != nil {
+		return v.refusal
+	}
+	return v.crash.around(func() error {
+		if !slices.Contains(v.sessionKeys, entry) {
+			v.sessionKeys, v.made = append(v.sessionKeys, entry), v.made+1
+		}
+		return nil
+	})
+}
+
+func (v *fakeVault) DeleteOtherSessionKeys(_ context.Context, _ vaultadmin.Deployment, entry string) error {
+	return v.crash.around(func() error {
+		v.sessionKeys = slices.DeleteFunc(v.sessionKeys, func(e string) bool { return e != entry })
+		return nil
+	})
+}
+
+// world is an API server and a Vault, without anybody at work but those whose part a test plays.
+type world struct {
+	client.WithWatch
+	crash *crash
+	vault *fakeVault
+	// jobAccounts are the UIDs of the rotation's service account when each Job was made.
+	jobAccounts []types.UID
+	// remade counts the service accounts that were made anew.
+	remade int
+}
+
+// scheme is made once: it is what takes longest of a world.
+var scheme = sync.OnceValues(func() (*runtime.Scheme, error) {
+	s := runtime.NewScheme()
+	return s, errors.Join(clientgoscheme.AddToScheme(s), v1alpha1.AddToScheme(s))
+})
+
+func newWorld(t *testing.T, c *crash, objects ...client.Object) *world {
+	t.Helper()
+	scheme, err := scheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{crash: c, vault: &fakeVault{
+		crash: c, state: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}, sessionKeys: []string{config.SessionKeysLeaf},
+	}}
+	for _, desired := range operand.ServiceAccounts(notes()) {
+		desired.UID = types.UID(desired.Name + "-first")
+		objects = append(objects, desired)
+	}
+	template := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: operand.Labels(notes(), operand.ComponentAPI)}}
+	objects = append(objects, notes(),
+		&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "notes", Namespace: "ns"}, Spec: appsv1.DeploymentSpec{Template: template}},
+		&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "notes-0", Namespace: "ns", Labels: template.Labels}})
+	w.WithWatch = fake.NewClientBuilder().WithScheme(scheme).
+		WithStatusSubresource(&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &batchv1.Job{}).
+		WithObjects(objects...).Build()
+	return w
+}
+
+// reconciler is a new operator: nothing may depend on what the last one remembered.
+func (w *world) reconciler(recorder events.EventRecorder) *Reconciler {
+	return &Reconciler{
+		Client: interceptor.NewClient(w.WithWatch, w.interceptor()), Live: w.WithWatch, Recorder: recorder,
+		Vault:        func(string) (Vault, bool) { return w.vault, true },
+		Environment:  operand.Environment{Image: "image", PullPolicy: corev1.PullIfNotPresent, ClusterID: "cluster"},
+		SetupCommand: func(vaultadmin.Connection) string { return "operator vault-setup" },
+		Now:          func() time.Time { return time.Unix(5000, 0) },
+	}
+}
+
+// interceptor does what the API server does and the fake one does not, and strikes.
+func (w *world) interceptor() interceptor.Funcs {
+	return interceptor.Funcs{
+		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+			return w.crash.around(func() error {
+				if o.GetUID() == "" {
+					o.SetUID(types.UID(fmt.Sprintf("made-%d", w.crash.count)))
+				}
+				if _, ok := o.(*batchv1.Job); ok {
+					account := &corev1.ServiceAccount{}
+					if err := c.Get(ctx, client.ObjectKey{Namespace: "ns", Name: operand.RotationServiceAccount("notes")}, account); err != nil {
+						return err
+					}
+					w.jobAccounts = append(w.jobAccounts, account.UID)
+				}
+				return c.Create(ctx, o, opts...)
+			})
+		},
+		Delete: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
+			return w.crash.around(func() error {
+				options := (&client.DeleteOptions{}).ApplyOptions(opts)
+				existing := o.DeepCopyObject().(client.Object)
+				if err := c.Get(ctx, client.ObjectKeyFromObject(o), existing); err != nil {
+					return err
+				}
+				if options.Preconditions == nil || *options.Preconditions.UID != existing.GetUID() {
+					return apierrors.NewConflict(corev1.Resource("serviceaccounts"), o.GetName(), errors.New("its UID is another"))
+				}
+				return c.Delete(ctx, o)
+			})
+		},
+		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+			return w.crash.around(func() error { return c.Patch(ctx, o, p, opts...) })
+		},
+		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+			return w.crash.around(func() error { return c.SubResource(sub).Patch(ctx, o, p, opts...) })
+		},
+	}
+}
+
+func (w *world) rotation(t *testing.T, name string) *v1alpha1.KeyRotation {
+	t.Helper()
+	kr := &v1alpha1.KeyRotation{}
+	if err := w.Get(t.Context(), client.ObjectKey{Namespace: "ns", Name: name}, kr); err != nil {
+		t.Fatal(err)
+	}
+	return kr
+}
+
+func (w *world) parent(t *testing.T) *v1alpha1.SecureNotes {
+	t.Helper()
+	parent := &v1alpha1.SecureNotes{}
+	if err := w.Get(t.Context(), client.ObjectKey{Namespace: "ns", Name: "notes"}, parent); err != nil {
+		t.Fatal(err)
+	}
+	return parent
+}
+
+func (w *world) jobs(t *testing.T) []batchv1.Job {
+	t.Helper()
+	jobs := &batchv1.JobList{}
+	if err := w.List(t.Context(), jobs); err != nil {
+		t.Fatal(err)
+	}
+	return jobs.Items
+}
+
+// pass is one reconciliation.
+func (w *world) pass(t *testing.T, name string) *v1alpha1.KeyRotation {
+	t.Helper()
+	r := w.reconciler(events.NewFakeRecorder(100))
+	if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKey{Namespace: "ns", Name: name}}); err != nil && !errors.Is(err, errCrash) {
+		t.Fatalf("pass: %v", err)
+	}
+	return w.rotation(t, name)
+}
+
+// endJobs plays the Job controller.
+func (w *world) endJobs(t *testing.T, kind batchv1.JobConditionType) {
+	t.Helper()
+	for _, job := range w.jobs(t) {
+		if len(job.Status.Conditions) > 0 {
+			continue
+		}
+		job.Status.Conditions = []batchv1.JobCondition{{Type: kind, Status: corev1.ConditionTrue}}
+		if err := w.Status().Update(t.Context(), &job); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// remakeAccounts plays the part of the SecureNotes' reconciler that makes missing children.
+func (w *world) remakeAccounts(t *testing.T) {
+	t.Helper()
+	for _, account := range operand.ServiceAccounts(notes()) {
+		account.UID = types.UID(fmt.Sprintf("%s-anew-%d", account.Name, w.remade))
+		switch err := w.Create(t.Context(), account); {
+		case err == nil:
+			w.remade++
+		case !apierrors.IsAlreadyExists(err):
+			t.Fatal(err)
+		}
+	}
+}
+
+// restart plays the SecureNotes' reconciler and the Deployment controller: the pods begin anew with the session
+// keys that the SecureNotes names.
+func (w *world) restart(t *testing.T) {
+	t.Helper()
+	entry := w.parent(t).Status.SessionKeys
+	if entry == "" {
+		return
+	}
+	annotations := operand.Deployment(notes(), operand.Environment{SessionKeys: entry}, "hash").Spec.Template.Annotations
+	deployment, pod := &appsv1.Deployment{}, &corev1.Pod{}
+	if err := w.Get(t.Context(), client.ObjectKey{Namespace: "ns", Name: "notes"}, deployment); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Get(t.Context(), client.ObjectKey{Namespace: "ns", Name: "notes-0"}, pod); err != nil {
+		t.Fatal(err)
+	}
+	deployment.Spec.Template.Annotations, pod.Annotations = annotations, annotations
+	for _, object := range []client.Object{deployment, pod} {
+		if err := w.Update(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// retire plays the SecureNotes' reconciler.
+func (w *world) retire(t *testing.T) {
+	t.Helper()
+	parent := w.parent(t)
+	key := parent.Status.MasterKey
+	if key == nil || len(key.PendingRetirements) == 0 {
+		return
+	}
+	key.MinDecryptionFloor, key.PendingRetirements = key.PendingRetirements[0].ToVersion, nil
+	if err := w.Status().Update(t.Context(), parent); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,85 @@
+package vaultadmin
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/securenotes/securenotes/app/config"
+)
+
+// ReplaceSessionKeys makes session keys under the name entry, and has the marker say that they are in use.
+// It can be repeated, and goes on where a run that was killed stopped: the marker names the entry before it
+// exists, so that Shred finds whatever there is, and an entry that exists is left as it is.
+//
+// The caller records the entry, and does not call again once it has: what was in use and is not there any
+// more is reported by Ensure, never made anew.
+func (c *Client) ReplaceSessionKeys(ctx context.Context, d Deployment, entry string) error {
+	marker, version, err := c.ownMarker(ctx, d)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(sessionKeysEntries(marker), entry) {
+		marker.OtherSessionKeys = append(marker.OtherSessionKeys, entry)
+		if err := c.writeMarker(ctx, d.Directory, marker, version); err != nil {
+			return err
+		}
+		version++
+	}
+	keys, err := config.NewSessionKeys()
+	if err != nil {
+		return err
+	}
+	if err := c.createOnly(ctx, d.Directory, entry, keys); err != nil {
+		return err
+	}
+	if marker.SessionKeys == entry {
+		return nil
+	}
+	others := slices.DeleteFunc(sessionKeysEntries(marker), func(e string) bool { return e == entry })
+	marker.SessionKeys, marker.OtherSessionKeys = entry, others
+	return c.writeMarker(ctx, d.Directory, marker, version)
+}
+
+// DeleteOtherSessionKeys deletes every entry of session keys but the one in use, which must be entry. It can
+// be repeated.
+func (c *Client) DeleteOtherSessionKeys(ctx context.Context, d Deployment, entry string) error {
+	marker, version, err := c.ownMarker(ctx, d)
+	if err != nil {
+		return err
+	}
+	if marker.SessionKeys != entry {
+		return problem(Unsuitable, "the marker %s in Vault says that other session keys than %s are in use: restore Vault to its newest state",
+			c.dataPath(d.Directory, config.MarkerLeaf), entry)
+	}
+	if len(marker.OtherSessionKeys) == 0 {
+		return nil
+	}
+	for _, other := range marker.OtherSessionKeys {
+		if err := c.delete(ctx, c.metadataPath(d.Directory, other)); err != nil {
+			return err
+		}
+	}
+	marker.OtherSessionKeys = nil
+	return c.writeMarker(ctx, d.Directory, marker, version)
+}
+
+// sessionKeysEntries are all that may exist, the one in use first.
+func sessionKeysEntries(marker config.Marker) []string {
+	return append([]string{cmp.Or(marker.SessionKeys, config.SessionKeysLeaf)}, marker.OtherSessionKeys...)
+}
+
+// ownMarker reads the marker and its KV version. Errors: Missing; Retained when it is another object's.
+func (c *Client) ownMarker(ctx context.Context, d Deployment) (config.Marker, int64, error) {
+	marker, version, err := c.readMarker(ctx, d.Directory)
+	switch {
+	case err != nil:
+		return config.Marker{}, 0, err
+	case version == 0:
+		return config.Marker{}, 0, problem(Missing, "%s is not in Vault at %s", c.dataPath(d.Directory, config.MarkerLeaf), c.session.connection.Address)
+	case marker.UID != d.UID:
+		return config.Marker{}, 0, problem(Retained, "%s says that the keys are of another SecureNotes of the same name (uid %s)",
+			c.dataPath(d.Directory, config.MarkerLeaf), marker.UID)
+	}
+	return marker, version, nil
+}

@@ -87,7 +87,9 @@ const (
 	ReasonVaultDenied            = "VaultDenied"
 	ReasonKeyRetained            = "KeyRetained"
 	ReasonKeyMissing             = "KeyMissing"
-	ReasonKeyUnsuitable          = "KeyUnsuitable"
+	// ReasonKeyRestored is also of KeyRotation.
+	ReasonKeyRestored   = "KeyRestored"
+	ReasonKeyUnsuitable = "KeyUnsuitable"
 
 	// Of CertificateReady.
 	ReasonCertManagerMissing = "CertManagerMissing"
@@ -120,7 +122,6 @@ const (
 	ReasonRecreatingAccounts  = "RecreatingAccounts"
 	ReasonRestartingPods      = "RestartingPods"
 	ReasonComplete            = "Complete"
-	ReasonKeyRestored         = "KeyRestored"
 	ReasonJobFailed           = "JobFailed"
 )
 

@@ -71,10 +71,10 @@ type shape struct {
 	prepare func(*world)
 }
 
-func newWorld(t testing.TB, program testenv.Program, seed uint64, s shape) *world {
+// newServers is a world without replicas and load.
+func newServers(t testing.TB, program testenv.Program, s shape) *world {
 	t.Helper()
-	w := &world{TB: t, shape: s, program: program, postgres: testenv.StartPostgres(t), vault: testenv.StartVault(t),
-		random: rand.New(rand.NewPCG(seed, 0)), faults: map[string]int{}}
+	w := &world{TB: t, shape: s, program: program, postgres: testenv.StartPostgres(t), vault: testenv.StartVault(t), faults: map[string]int{}}
 	w.key = w.vault.CreateTransitKey(t)
 	w.key.StoreSecrets(t)
 	w.database = w.postgres.CreateDatabase(t, "notes")
@@ -85,6 +85,13 @@ func newWorld(t testing.TB, program testenv.Program, seed uint64, s shape) *worl
 	if s.prepare != nil {
 		s.prepare(w)
 	}
+	return w
+}
+
+func newWorld(t testing.TB, program testenv.Program, seed uint64, s shape) *world {
+	t.Helper()
+	w := newServers(t, program, s)
+	w.random = rand.New(rand.NewPCG(seed, 0))
 	w.jobs.link.Delay(s.jobDelay)
 	var replicas []chaos.Replica
 	for i := range w.replicas {

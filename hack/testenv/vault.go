@@ -23,16 +23,24 @@ type Vault struct {
 	RootToken string
 
 	unsealKey string
+	// data is its storage, and configuration the file that it was started with.
+	data, configuration string
+	server              *process
+	// test is the one that started it, and whose end is the server's.
+	test testing.TB
 }
 
 // StartVault starts a Vault server: not in dev mode, so that sealing is real.
 func StartVault(t testing.TB) *Vault {
 	t.Helper()
-	path := binary(t, VaultVariable)
 	dir := t.TempDir()
 	certificate := NewCertificate(t, dir)
 	port := freePort(t)
-	v := &Vault{Address: fmt.Sprintf("https://127.0.0.1:%d", port), CAFile: certificate.CertFile}
+	v := &Vault{
+		Address: fmt.Sprintf("https://127.0.0.1:%d", port), CAFile: certificate.CertFile,
+		data: filepath.Join(dir, "data"), configuration: filepath.Join(dir, "vault.hcl"),
+		test: t,
+	}
 	configuration := fmt.Sprintf(`
 storage "file" { path = %q }
 listener "tcp" {
@@ -43,18 +51,12 @@ listener "tcp" {
 api_addr      = %q
 disable_mlock = true
 log_level     = "warn"
-`, filepath.Join(dir, "data"), port, certificate.CertFile, certificate.KeyFile, v.Address)
-	file := filepath.Join(dir, "vault.hcl")
-	if err := os.WriteFile(file, []byte(configuration), 0o600); err != nil {
+`, v.data, port, certificate.CertFile, certificate.KeyFile, v.Address)
+	if err := os.WriteFile(v.configuration, []byte(configuration), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	server := start(t, dir, "vault", syscall.SIGTERM, exec.Command(path, "server", "-config", file))
-
+	v.serve(t)
 	client := v.client(t)
-	server.await(t, func(ctx context.Context) error {
-		_, err := client.Sys().InitStatusWithContext(ctx)
-		return err
-	})
 	keys, err := client.Sys().Init(&api.InitRequest{SecretShares: 1, SecretThreshold: 1})
 	if err != nil {
 		t.Fatalf("vault init: %v", err)
@@ -62,6 +64,50 @@ log_level     = "warn"
 	v.RootToken, v.unsealKey = keys.RootToken, keys.KeysB64[0]
 	v.Unseal(t)
 	return v
+}
+
+// serve starts the server, which is sealed then.
+func (v *Vault) serve(t testing.TB) {
+	t.Helper()
+	v.server = start(v.test, filepath.Dir(v.configuration), "vault", syscall.SIGTERM, exec.Command(binary(t, VaultVariable), "server", "-config", v.configuration))
+	client := v.client(t)
+	v.server.await(t, func(ctx context.Context) error {
+		_, err := client.Sys().InitStatusWithContext(ctx)
+		return err
+	})
+}
+
+// Snapshot is all that a Vault held at one time.
+type Snapshot struct{ dir string }
+
+// Snapshot stops the server, copies its storage, and starts it again.
+func (v *Vault) Snapshot(t testing.TB) Snapshot {
+	t.Helper()
+	s := Snapshot{dir: filepath.Join(t.TempDir(), "data")}
+	v.stopped(t, func() error { return os.CopyFS(s.dir, os.DirFS(v.data)) })
+	return s
+}
+
+// Restore puts a snapshot into the place of all that the server holds, as an administrator does with a backup.
+func (v *Vault) Restore(t testing.TB, s Snapshot) {
+	t.Helper()
+	v.stopped(t, func() error {
+		if err := os.RemoveAll(v.data); err != nil {
+			return err
+		}
+		return os.CopyFS(v.data, os.DirFS(s.dir))
+	})
+}
+
+// stopped does something while the server is stopped, and starts and unseals it again.
+func (v *Vault) stopped(t testing.TB, do func() error) {
+	t.Helper()
+	v.server.stop(t, syscall.SIGTERM)
+	if err := do(); err != nil {
+		t.Fatal(err)
+	}
+	v.serve(t)
+	v.Unseal(t)
 }
 
 // Client is a client with the root token.

@@ -21,6 +21,7 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/accounts"
 	"github.com/securenotes/securenotes/app/internal/audit"
+	"github.com/securenotes/securenotes/app/internal/deployment"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/httpapi"
 	"github.com/securenotes/securenotes/app/internal/notes"
@@ -206,7 +207,8 @@ func start(ctx context.Context, c *config.Config, registry prometheus.Registerer
 	if err != nil {
 		return nil, err
 	}
-	cache := envelope.NewCache(d.keys, d.store)
+	guarded := deployment.Guarded{KeyProvider: provider, Store: d.store, Keys: d.keys}
+	cache := envelope.NewCache(envelope.NewKeyring(c.Deployment.ID, guarded), d.store)
 	handler, err := httpapi.NewHandler(httpapi.Service{
 		Accounts: accounts.NewService(d.store, cache, hasher, ratelimit.NewLogins(counters, c.RateLimits.FailedLoginsPerMinute), accounts.Options{
 			RegistrationOpen: c.Auth.Registration == config.RegistrationOpen,

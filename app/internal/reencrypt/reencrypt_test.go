@@ -485,6 +485,15 @@ func TestAnotherDeploymentOrKeyIsRefused(t *testing.T) {
 		if !errors.Is(err, deployment.ErrWrongKey) {
 			t.Errorf("another master key: %v", err)
 		}
+		guarded := func(provider envelope.KeyProvider) *envelope.Keyring {
+			return envelope.NewKeyring("d1", deployment.Guarded{KeyProvider: provider, Store: w.db, Keys: envelope.NewKeyring("d1", provider)})
+		}
+		if _, err := guarded(other).Generate(ctx, uuid.NewString()); !errors.Is(err, deployment.ErrWrongKey) {
+			t.Errorf("a new owner key under another master key: %v", err)
+		}
+		if _, err := guarded(w.provider).Generate(ctx, uuid.NewString()); err != nil {
+			t.Errorf("a new owner key under the right master key: %v", err)
+		}
 		to := w.rotate(t)
 		if err := w.provider.Retire(to); err != nil {
 			t.Fatal(err)

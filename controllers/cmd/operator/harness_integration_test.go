@@ -27,6 +27,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/transport"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
@@ -59,6 +60,23 @@ type cluster struct {
 type writeCounter struct {
 	mu   sync.Mutex
 	seen []string
+	also transport.WrapperFunc
+}
+
+// beside puts another wrapper around what follows; nil takes it away.
+func (w *writeCounter) beside(also transport.WrapperFunc) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.also = also
+}
+
+func (w *writeCounter) around(next http.RoundTripper) http.RoundTripper {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.also == nil {
+		return next
+	}
+	return w.also(next)
 }
 
 func (w *writeCounter) wrap(next http.RoundTripper) http.RoundTripper {
@@ -69,7 +87,7 @@ func (w *writeCounter) wrap(next http.RoundTripper) http.RoundTripper {
 			w.seen = append(w.seen, request.Method+" "+request.URL.Path)
 			w.mu.Unlock()
 		}
-		return next.RoundTrip(request)
+		return w.around(next).RoundTrip(request)
 	})
 }
 
@@ -188,7 +206,13 @@ func (c *cluster) grant(t *testing.T) {
 func (c *cluster) startOperator(t *testing.T) {
 	t.Helper()
 	ctrl.SetLogger(logr.FromSlogHandler(slog.NewTextHandler(t.Output(), nil)))
-	options, err := managerOptions(c.config)
+	c.runManager(t, c.config, c.writes.wrap, func(manager ctrl.Manager) ctrl.Manager { return manager })
+}
+
+// runManager runs controllers until the test ends; as gives the manager that they are added to.
+func (c *cluster) runManager(t *testing.T, config *operatorconfig.Config, wrap transport.WrapperFunc, as func(ctrl.Manager) ctrl.Manager) {
+	t.Helper()
+	options, err := managerOptions(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,12 +225,12 @@ func (c *cluster) startOperator(t *testing.T) {
 		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + operatorNamespace, "system:authenticated"},
 	}
 	configuration.QPS = -1
-	configuration.Wrap(c.writes.wrap)
+	configuration.Wrap(wrap)
 	manager, err := ctrl.NewManager(configuration, options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := addControllers(manager, c.config, c.id); err != nil {
+	if err := addControllers(as(manager), config, c.id); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

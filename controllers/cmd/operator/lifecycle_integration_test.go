@@ -37,8 +37,10 @@ func TestOperator(t *testing.T) {
 	t.Run("failed rotation", func(t *testing.T) { testFailedRotation(t, c) })
 	t.Run("compromise", func(t *testing.T) { testCompromise(t, c) })
 	t.Run("requests", func(t *testing.T) { testRequests(t, c) })
+	t.Run("two operators", func(t *testing.T) { testTwoOperators(t, c) })
 	t.Run("embedded", func(t *testing.T) { testEmbedded(t, c) })
 	t.Run("deletion", func(t *testing.T) { testDeletion(t, c) })
+	t.Run("restored Vault", func(t *testing.T) { testRestoredVault(t, c) })
 	t.Run("sealed", func(t *testing.T) { testSealed(t, c) })
 }
 

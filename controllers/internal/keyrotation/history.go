@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
@@ -20,6 +21,21 @@ func Complete(kr *v1alpha1.KeyRotation) bool {
 // Failed says whether a rotation ended without success.
 func Failed(kr *v1alpha1.KeyRotation) bool {
 	return meta.IsStatusConditionTrue(kr.Status.Conditions, v1alpha1.ConditionFailed)
+}
+
+// NewestVersion is the newest version of the master key that was ever seen: by the SecureNotes, or made by one of
+// its rotations. Those of another object that had its name are none of its.
+func NewestVersion(parent *v1alpha1.SecureNotes, all []v1alpha1.KeyRotation) int64 {
+	newest := int64(0)
+	if key := parent.Status.MasterKey; key != nil {
+		newest = max(key.LatestVersion, key.MinDecryptionFloor)
+	}
+	for i := range all {
+		if to := all[i].Status.ToVersion; to != nil && metav1.IsControlledBy(&all[i], parent) {
+			newest = max(newest, *to)
+		}
+	}
+	return newest
 }
 
 // Scheduled says whether the schedule made the rotation.

@@ -57,6 +57,8 @@ type observed struct {
 	inTheWay *v1alpha1.KeyRotation
 	// key as Vault has it; nil where the step does not depend on it.
 	key *vaultadmin.KeyState
+	// newest is the newest version of the key that was ever seen.
+	newest int64
 	// reencrypt and verify are the Jobs of the current attempt.
 	reencrypt, verify JobOutcome
 	// retirementRecorded says that the SecureNotes knows of the retirement.
@@ -132,6 +134,9 @@ func step(o observed) decision {
 		// Else both might make the same version theirs, and with it the names of the Jobs.
 		return wait(v1alpha1.ReasonRotatingKey, "takes over from KeyRotation %s", o.inTheWay.Name)
 	}
+	if kr.Status.FromVersion == nil && o.key != nil && o.key.Latest < o.newest {
+		return restored(o.key.Latest, o.newest)
+	}
 	if kr.Status.FromVersion == nil {
 		return decision{action: actionRecordFrom}
 	}
@@ -168,20 +173,15 @@ func stepOfKey(o observed) (d decision, found bool) {
 		return decision{}, false
 	}
 	from, to := *o.rotation.Status.FromVersion, o.rotation.Status.ToVersion
-	restored := func(version int64, how string) decision {
-		return decision{actionFail, v1alpha1.ReasonKeyRestored, fmt.Sprintf(
-			"the key's latest version is %d, below version %d, which this rotation %s: Vault was restored to an earlier state; restore the newer one, or create another KeyRotation",
-			o.key.Latest, version, how)}
-	}
 	switch {
 	case o.key.Latest < from:
-		return restored(from, "began with"), true
+		return restored(o.key.Latest, from), true
 	case to == nil && o.key.Latest == from:
 		return decision{action: actionRotateKey}, true
 	case to == nil:
 		return decision{action: actionRecordTo}, true
 	case o.key.Latest < *to:
-		return restored(*to, "made"), true
+		return restored(o.key.Latest, *to), true
 	case o.key.MinEncryption < *to:
 		return decision{action: actionRaiseMinEncryption}, true
 	default:
@@ -189,13 +189,26 @@ func stepOfKey(o observed) (d decision, found bool) {
 	}
 }
 
+// restored is the end of a rotation that finds fewer versions than there were. A version made now would have
+// the number of one that the database may use, and open nothing that is under it: none is made.
+func restored(latest, known int64) decision {
+	return decision{actionFail, v1alpha1.ReasonKeyRestored, fmt.Sprintf("the key's latest version is %d, but there was a version %d: %s", latest, known, RestoreVault)}
+}
+
+// RestoreVault is what to do when Vault has fewer versions of a key than there were.
+const RestoreVault = "Vault was restored to an earlier state; restore the newer one, because no version made in its place opens what is under the lost one"
+
 // needsKey says whether the next step depends on the key's versions: not while Jobs are at work,
-// when Vault would be asked every other second for nothing.
-func needsKey(kr *v1alpha1.KeyRotation, reencrypt JobOutcome) bool {
+// when Vault would be asked every other second for nothing. A Job that failed may have found that Vault
+// was restored to an earlier state.
+func needsKey(kr *v1alpha1.KeyRotation, reencrypt, verify JobOutcome) bool {
 	if !started(kr) || Ended(kr) {
 		return false
 	}
-	return kr.Status.ToVersion == nil || (reencrypt.Phase == JobAbsent && !isTrue(kr, v1alpha1.ConditionReencrypted))
+	if kr.Status.ToVersion == nil || verify.Phase == JobFailed {
+		return true
+	}
+	return (reencrypt.Phase == JobAbsent || reencrypt.Phase == JobFailed) && !isTrue(kr, v1alpha1.ConditionReencrypted)
 }
 
 func byJob(job JobOutcome, what, running string, create, done action) decision {

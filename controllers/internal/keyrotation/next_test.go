@@ -148,6 +148,8 @@ func TestNext(t *testing.T) {
 		"an extra version by hand is taken":                   {observed{rotation: rotation("a", running, from(1)), parent: notes(), key: key(5, 0)}, actionRecordTo, ""},
 		"a Vault restored from before it began is noticed":    {observed{rotation: rotation("a", running, from(3)), parent: notes(), key: key(2, 0)}, actionFail, v1alpha1.ReasonKeyRestored},
 		"a Vault restored from before its version is noticed": {observed{rotation: rotation("a", running, from(1), to(3)), parent: notes(), key: key(2, 0)}, actionFail, v1alpha1.ReasonKeyRestored},
+		"no version is made in the place of a lost one":       {observed{rotation: rotation("a", running), parent: notes(), key: key(2, 0), newest: 3}, actionFail, v1alpha1.ReasonKeyRestored},
+		"a Job that failed because Vault was restored":        {observed{rotation: rotation("a", running12...), parent: notes(), key: key(1, 0), newest: 2, reencrypt: JobOutcome{Phase: JobFailed, Reason: "KeyMismatch"}}, actionFail, v1alpha1.ReasonKeyRestored},
 		"the floor of encryption comes before the Job":        {observed{rotation: rotation("a", running12...), parent: notes(), key: key(2, 0), reencrypt: JobOutcome{Phase: JobAbsent}}, actionRaiseMinEncryption, ""},
 		"a higher floor is left":                              {observed{rotation: rotation("a", running12...), parent: notes(), key: key(3, 3), reencrypt: JobOutcome{Phase: JobAbsent}}, actionCreateReencrypt, ""},
 		"the Job runs":                                        {observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: JobOutcome{Phase: JobRunning}}, actionWait, v1alpha1.ReasonReencrypting},

@@ -172,12 +172,15 @@ func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (obs
 			}
 		}
 	}
-	if needsKey(kr, o.reencrypt) {
+	if needsKey(kr, o.reencrypt, o.verify) {
 		key, err := r.readKey(ctx, parent)
+		if failed := o.reencrypt.Phase == JobFailed || o.verify.Phase == JobFailed; err != nil && failed {
+			return o, nil // what the Job said has to do
+		}
 		if err != nil {
 			return o, err
 		}
-		o.key = &key
+		o.key, o.newest = &key, NewestVersion(parent, same)
 	}
 	return o, nil
 }

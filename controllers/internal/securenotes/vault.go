@@ -12,6 +12,7 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/jitter"
+	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
@@ -76,10 +77,22 @@ func (r *Reconciler) vault(ctx context.Context, s *scope) error {
 		left = jitter.Longer(r.VaultResyncInterval)
 		r.vaultChecks.put(s.sn.UID, check{until: s.now.Add(left), inputs: inputs, state: state})
 	}
+	if known := keyrotation.NewestVersion(s.sn, rotations); state.Key.Latest < known {
+		r.keyRestored(s, state.Key.Latest, known)
+		return nil
+	}
 	s.wake(left)
 	s.key, s.env.DeploymentID, s.env.SessionKeys, s.keyed = &state.Key, state.DeploymentID, state.SessionKeys, true
 	s.vaultFinding = good(v1alpha1.ReasonReady, "the master key, session keys and pepper are in Vault")
 	return nil
+}
+
+// keyRestored tells that Vault has fewer versions of the key than there were, and looks again soon. What Vault
+// says now is not taken over: the status keeps the newest version that was seen.
+func (r *Reconciler) keyRestored(s *scope, latest, known int64) {
+	r.vaultChecks.drop(s.sn.UID)
+	s.vaultFinding = bad(v1alpha1.ReasonKeyRestored, fmt.Sprintf("the master key's latest version is %d, but there was a version %d: %s", latest, known, keyrotation.RestoreVault))
+	s.wake(jitter.Longer(retryInterval))
 }
 
 // connect finds the object's Vault connection in the operator's configuration.
@@ -108,8 +121,11 @@ func deploymentOf(s *scope) vaultadmin.Deployment {
 
 // vaultInputs changes when the key must have changed, or when another answer may be had.
 func vaultInputs(sn *v1alpha1.SecureNotes, rotations []v1alpha1.KeyRotation) string {
-	newest, floor := int64(0), int64(0)
+	newest, floor, ended := int64(0), int64(0), 0
 	for _, kr := range rotations {
+		if keyrotation.Ended(&kr) {
+			ended++ // for a reason that may lie in Vault
+		}
 		if kr.Status.ToVersion != nil {
 			newest = max(newest, *kr.Status.ToVersion)
 		}
@@ -117,7 +133,7 @@ func vaultInputs(sn *v1alpha1.SecureNotes, rotations []v1alpha1.KeyRotation) str
 	if key := sn.Status.MasterKey; key != nil {
 		floor = key.MinDecryptionFloor
 	}
-	return fmt.Sprint(sn.Generation, newest, floor, sn.Status.SessionKeys)
+	return fmt.Sprint(sn.Generation, newest, floor, ended, sn.Status.SessionKeys)
 }
 
 // vaultTrouble becomes a condition that names the next step; it heals by being looked at again.

@@ -1,0 +1,141 @@
+//go:build integration
+
+package main
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// withoutMetrics is a manager whose controllers serve no metrics: they are registered once in a process, and a
+// test has two operators in one.
+type withoutMetrics struct{ ctrl.Manager }
+
+func (m withoutMetrics) Add(runnable manager.Runnable) error {
+	if _, metrics := runnable.(manager.RunnableFunc); metrics {
+		return nil
+	}
+	return m.Manager.Add(runnable)
+}
+
+// abreast lets two operators change the KeyRotations of one namespace only together, so that both have read and
+// decided before either has written. One that stays away is waited for no longer than patience.
+type abreast struct {
+	namespace string
+	patience  time.Duration
+
+	mu      sync.Mutex
+	waiting chan struct{}
+	met     int
+}
+
+func (a *abreast) wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(request *http.Request) (*http.Response, error) {
+		if request.Method != http.MethodGet && strings.Contains(request.URL.Path, "/namespaces/"+a.namespace+"/keyrotations") {
+			a.meet(request.Context())
+		}
+		return next.RoundTrip(request)
+	})
+}
+
+func (a *abreast) meet(ctx context.Context) {
+	a.mu.Lock()
+	if other := a.waiting; other != nil {
+		a.waiting = nil
+		a.met++
+		close(other)
+		a.mu.Unlock()
+		return
+	}
+	own := make(chan struct{})
+	a.waiting = own
+	a.mu.Unlock()
+	select {
+	case <-own:
+	case <-ctx.Done():
+	case <-time.After(a.patience):
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.waiting == own {
+		a.waiting = nil
+	}
+}
+
+func (a *abreast) times() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.met
+}
+
+// testTwoOperators: two operators, neither of which is elected, carry out the same rotation at once. It costs one
+// extra version at the most, each Job is made once, and the retirement is recorded once.
+func testTwoOperators(t *testing.T, c *cluster) {
+	const namespace = "doubled"
+	pair := &abreast{namespace: namespace, patience: 300 * time.Millisecond}
+	c.writes.beside(pair.wrap)
+	defer c.writes.beside(nil)
+	second := *c.config
+	second.MetricsBindAddress = "0"
+	c.runManager(t, &second, pair.wrap, func(m ctrl.Manager) ctrl.Manager { return withoutMetrics{m} })
+
+	sn := postgresNotes(namespace, "notes")
+	sn.Spec.KeyRotation.RetainOldVersionFor = "24h"
+	c.ready(t, sn)
+	kr := rotationOf(sn, "first")
+	if err := c.Create(t.Context(), kr); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitState(t, kr, v1alpha1.ReasonReencrypting)
+	to := *kr.Status.ToVersion
+	if to != 2 && to != 3 {
+		t.Errorf("the rotation went to version %d", to)
+	}
+	jobs := []string{operand.ReencryptJobName("notes", to, 1), operand.VerifyJobName("notes", to, 1)}
+	for _, name := range jobs {
+		c.finishJob(t, namespace, name)
+	}
+	c.awaitState(t, kr, v1alpha1.ReasonComplete)
+	c.awaitRotation(t, kr, "the finalizer", func() string { return strings.Join(kr.Finalizers, " ") })
+	if pair.times() == 0 {
+		t.Error("the operators never met")
+	}
+	t.Logf("they met %d times", pair.times())
+
+	list := &batchv1.JobList{}
+	if err := c.List(t.Context(), list, client.InNamespace(namespace)); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, job := range list.Items {
+		names = append(names, job.Name)
+	}
+	slices.Sort(names)
+	if !slices.Equal(names, jobs) || kr.Status.Attempt != 1 {
+		t.Errorf("Jobs %v, attempt %d; want %v of the first attempt", names, kr.Status.Attempt, jobs)
+	}
+	latest, minDecryption, minEncryption := c.keyVersions(t, sn)
+	if (latest != "2" && latest != "3") || minDecryption != "1" || minEncryption != strconv.FormatInt(to, 10) {
+		t.Errorf("versions: latest %s, decryption %s, encryption %s, rotated to %d", latest, minDecryption, minEncryption, to)
+	}
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
+		t.Fatal(err)
+	}
+	if due := sn.Status.MasterKey.PendingRetirements; len(due) != 1 || due[0].ToVersion != to {
+		t.Errorf("retirements: %+v", due)
+	}
+}

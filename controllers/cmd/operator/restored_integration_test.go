@@ -1,0 +1,112 @@
+//go:build integration
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+)
+
+// testRestoredVault: Vault is restored to a state from before the key's newest version, once in the middle of a
+// rotation and once before its retirement. Nothing is retired, no version is made in the place of the lost one, and
+// all goes on where it was once the newer state is back.
+func testRestoredVault(t *testing.T, c *cluster) {
+	sn := postgresNotes("restored", "notes")
+	c.ready(t, sn)
+	older := c.vault.Snapshot(t)
+	first := rotationOf(sn, "first")
+	if err := c.Create(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitState(t, first, v1alpha1.ReasonReencrypting)
+	newer := c.vault.Snapshot(t)
+
+	c.vault.Restore(t, older)
+	// What a Job says that finds a canary under a version that Vault does not have.
+	c.failJob(t, "restored", "notes-rotate-v2-1", config.ExitRetryable, `{"reason":"KeyMismatch","message":"the master key is not the one of this database"}`)
+	c.mustBeRestored(t, first)
+	message := c.awaitCondition(t, "restored", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRestored)
+	if !strings.Contains(message, "version is 1, but there was a version 2") || !strings.Contains(message, "restore the newer one") {
+		t.Error(message)
+	}
+	c.awaitCondition(t, "restored", "notes", v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonKeyRestored)
+	second := rotationOf(sn, "second")
+	if err := c.Create(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+	c.mustBeRestored(t, second)
+	if latest, minDecryption, _ := c.keyVersions(t, sn); latest != "1" || minDecryption != "1" {
+		t.Errorf("a version was made in the place of the lost one, or one retired: latest %s, decryption %s", latest, minDecryption)
+	}
+
+	c.vault.Restore(t, newer)
+	c.poke(t, sn, "3h")
+	c.awaitCondition(t, "restored", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	before := first.DeepCopy()
+	first.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
+	if err := c.Patch(t.Context(), first, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	c.finishJob(t, "restored", "notes-rotate-v2-2")
+	c.finishJob(t, "restored", "notes-verify-v2-2")
+	c.awaitState(t, first, v1alpha1.ReasonComplete)
+
+	// The verification before the retirement is at work.
+	c.awaitJob(t, "restored", "notes-retire-v2-1")
+	c.vault.Restore(t, older)
+	c.finishJob(t, "restored", "notes-retire-v2-1")
+	c.poke(t, sn, "4h")
+	c.awaitCondition(t, "restored", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRestored)
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
+		t.Fatal(err)
+	}
+	if key := sn.Status.MasterKey; len(key.PendingRetirements) != 1 || key.MinDecryptionFloor != 1 || key.LatestVersion != 2 {
+		t.Errorf("what was not retired was struck off: %+v", key)
+	}
+	c.vault.Restore(t, newer)
+	c.poke(t, sn, "5h")
+	await(t, "the retirement", func() string {
+		if err := c.Get(context.Background(), client.ObjectKeyFromObject(sn), sn); err != nil {
+			return err.Error()
+		}
+		if key := sn.Status.MasterKey; len(key.PendingRetirements) > 0 || key.MinDecryptionVersion != 2 {
+			return fmt.Sprintf("%+v", key)
+		}
+		return ""
+	})
+	if latest, minDecryption, _ := c.keyVersions(t, sn); latest != "2" || minDecryption != "2" {
+		t.Errorf("versions: latest %s, decryption %s", latest, minDecryption)
+	}
+}
+
+// mustBeRestored waits until the rotation has failed because Vault was restored, and says what to do.
+func (c *cluster) mustBeRestored(t *testing.T, kr *v1alpha1.KeyRotation) {
+	t.Helper()
+	c.awaitState(t, kr, v1alpha1.ConditionFailed)
+	failed := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionFailed)
+	if failed.Reason != v1alpha1.ReasonKeyRestored || !strings.Contains(failed.Message, "restore the newer one") || !strings.Contains(failed.Message, v1alpha1.AnnotationRetryRequestedAt) {
+		t.Errorf("Failed: %+v", failed)
+	}
+}
+
+// poke changes the spec, so that the operator looks at Vault now rather than at the next resync.
+func (c *cluster) poke(t *testing.T, sn *v1alpha1.SecureNotes, ttl string) {
+	t.Helper()
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
+		t.Fatal(err)
+	}
+	before := sn.DeepCopy()
+	sn.Spec.Auth = &v1alpha1.Auth{TokenTTL: v1alpha1.Duration(ttl)}
+	if err := c.Patch(t.Context(), sn, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,147 @@
+package keyrotation
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	batchv1 "k8s.io/api/batch/v1"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+// stall runs meanwhile, once, when the operator that it belongs to is about to write, or to ask Vault, for the at-th
+// time.
+type stall struct {
+	at, count int
+	meanwhile func()
+	// rotating says that it was about to add a version.
+	rotating bool
+}
+
+// here says whether it was just now.
+func (s *stall) here() bool {
+	s.count++
+	if s.count != s.at || s.meanwhile == nil {
+		return false
+	}
+	s.meanwhile()
+	return true
+}
+
+// stalledVault is the Vault of an operator that can stall.
+type stalledVault struct {
+	*fakeVault
+	stall *stall
+}
+
+func (v stalledVault) Rotate(ctx context.Context, key string) error {
+	v.stall.rotating = v.stall.here()
+	return v.fakeVault.Rotate(ctx, key)
+}
+
+func (v stalledVault) ReadKey(ctx context.Context, key string) (vaultadmin.KeyState, error) {
+	v.stall.here()
+	return v.fakeVault.ReadKey(ctx, key)
+}
+
+func (v stalledVault) RaiseMinEncryption(ctx context.Context, key string, version int64) error {
+	v.stall.here()
+	return v.fakeVault.RaiseMinEncryption(ctx, key, version)
+}
+
+// stalling is an operator that can stall. Two in one world are as when a leader was deposed and does not know it.
+func (w *world) stalling(t *testing.T, s *stall) *Reconciler {
+	t.Helper()
+	r := w.reconciler(events.NewFakeRecorder(100))
+	own, ok := r.Client.(client.WithWatch)
+	if !ok {
+		t.Fatal("the operator's client cannot be wrapped")
+	}
+	r.Vault = func(string) (Vault, bool) { return stalledVault{w.vault, s}, true }
+	r.Client = interceptor.NewClient(own, interceptor.Funcs{
+		Create: func(ctx context.Context, w client.WithWatch, object client.Object, opts ...client.CreateOption) error {
+			s.here()
+			return w.Create(ctx, object, opts...)
+		},
+		Patch: func(ctx context.Context, w client.WithWatch, object client.Object, p client.Patch, opts ...client.PatchOption) error {
+			s.here()
+			return w.Patch(ctx, object, p, opts...)
+		},
+		SubResourcePatch: func(ctx context.Context, w client.Client, sub string, object client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+			s.here()
+			return w.SubResource(sub).Patch(ctx, object, p, opts...)
+		},
+	})
+	return r
+}
+
+// carryOut makes up to passes passes, completing Jobs after each, until the rotation has ended.
+func (w *world) carryOut(t *testing.T, r *Reconciler, passes int) {
+	t.Helper()
+	key := client.ObjectKey{Namespace: "ns", Name: "first"}
+	for range passes {
+		if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: key}); err != nil {
+			t.Fatalf("pass: %v", err)
+		}
+		w.endJobs(t, batchv1.JobComplete)
+		if kr := w.rotation(t, "first"); Ended(kr) && !hasFinalizer(kr) {
+			return
+		}
+	}
+}
+
+// TestTwoOperators stalls one operator before each of its writes and each of its questions to Vault, with all
+// that it has read and decided, while another one goes on with the same rotation, for a pass or to its end. In the
+// end each Job is there once, and so is the retirement; the key has a version more than it needs only if the first
+// one was stalled at the very call that adds it.
+func TestTwoOperators(t *testing.T) {
+	whole := &stall{}
+	twoOperators(t, whole, 0)
+	if whole.count < 15 {
+		t.Fatalf("a rotation has only %d steps", whole.count)
+	}
+	extra := 0
+	for at := 1; at <= whole.count; at++ {
+		for _, passes := range []int{1, 2, 40} {
+			t.Run(fmt.Sprintf("step %d, %d passes", at, passes), func(t *testing.T) {
+				if latest := twoOperators(t, &stall{at: at}, passes); latest == 3 {
+					extra++
+				}
+			})
+		}
+	}
+	// Else no operator was ever held between the decision to rotate and the rotation.
+	if extra == 0 {
+		t.Error("the operators never met at the rotation of the key")
+	}
+}
+
+func twoOperators(t *testing.T, s *stall, passes int) (latest int64) {
+	t.Helper()
+	w := newWorld(t, &crash{}, rotation("first"))
+	other := w.stalling(t, &stall{})
+	if passes > 0 {
+		s.meanwhile = func() { w.carryOut(t, other, passes) }
+	}
+	w.carryOut(t, w.stalling(t, s), 40)
+	kr, parent, jobs := w.rotation(t, "first"), w.parent(t), w.jobs(t)
+	key := w.vault.state
+	if !Complete(kr) || hasFinalizer(kr) || *kr.Status.FromVersion != 1 || *kr.Status.ToVersion < 2 || *kr.Status.ToVersion > key.Latest || kr.Status.Attempt != 1 {
+		t.Errorf("status: %+v", kr.Status)
+	}
+	if most := map[bool]int64{false: 2, true: 3}[s.rotating]; key.Latest > most || key.MinEncryption != *kr.Status.ToVersion || key.MinDecryption != 1 {
+		t.Errorf("key: %+v", key)
+	}
+	if n := len(jobs); n != 2 || string(jobs[0].UID) != kr.Status.ReencryptJobUID || string(jobs[1].UID) != kr.Status.VerifyJobUID {
+		t.Errorf("%d Jobs, recorded %q and %q", n, kr.Status.ReencryptJobUID, kr.Status.VerifyJobUID)
+	}
+	if m := parent.Status.MasterKey; m == nil || len(m.PendingRetirements) != 1 || m.PendingRetirements[0].ToVersion != *kr.Status.ToVersion {
+		t.Errorf("retirements: %+v", m)
+	}
+	return key.Latest
+}

@@ -33,15 +33,15 @@ func (a Addons) keysPath() string { return a.Layout.Cluster("vault", "keys.json"
 
 // Vault brings a Vault server up: TLS, Raft storage on a volume, initialised and unsealed.
 func (a Addons) Vault(ctx context.Context) (note string, err error) {
-	if note, err = a.startVault(ctx); errors.Is(err, errKeysNeverKept) {
-		// Nobody has the keys of this Vault and nobody ever had: nothing can be in it.
+	if keysNeverKept(a.keysPath()) {
+		// Nobody has the keys of this Vault and nobody ever had: nothing can be in it. It is not asked how far it
+		// got: one whose initialisation was cut short answers with errors.
 		a.Say("an earlier run was killed while it initialised Vault: starting Vault anew")
 		if err := a.Kube.Command("-n", "vault", "delete", "statefulset/vault", "pvc/data-vault-0", "--ignore-not-found", "--timeout=90s").Run(ctx); err != nil {
 			return "", err
 		}
-		note, err = a.startVault(ctx)
 	}
-	if err != nil {
+	if note, err = a.startVault(ctx); err != nil {
 		return "", err
 	}
 	return note, a.Kube.Rollout(ctx, "vault", "statefulset/vault", 2*time.Minute)
@@ -102,10 +102,6 @@ func (a Addons) openVault(ctx context.Context) (v vault, stop func(), err error)
 	return v, stop, nil
 }
 
-// errKeysNeverKept tells of a Vault that was initialised by a run that was killed before it could
-// keep the keys.
-var errKeysNeverKept = errors.New("vault was initialised, and its keys were never kept")
-
 // unseal initialises a new Vault and unseals a sealed one.
 func (v vault) unseal(ctx context.Context) (note string, err error) {
 	var status struct{ Initialized, Sealed bool }
@@ -136,7 +132,7 @@ func (v vault) unseal(ctx context.Context) (note string, err error) {
 // initialise asks Vault for its keys and keeps them. A mark stands for as long as that takes, so that
 // the next run can tell keys that were never kept from keys that were lost.
 func (v vault) initialise(ctx context.Context) error {
-	if err := layout.WriteFile(v.mark(), nil, 0o600); err != nil {
+	if err := layout.WriteFile(mark(v.keys), nil, 0o600); err != nil {
 		return err
 	}
 	if err := os.Remove(v.keys); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -159,17 +155,21 @@ func (v vault) initialise(ctx context.Context) error {
 	if err := layout.WriteFile(v.keys, append(b, '\n'), 0o600); err != nil {
 		return err
 	}
-	return os.Remove(v.mark())
+	return os.Remove(mark(v.keys))
 }
 
-func (v vault) mark() string { return v.keys + ".initialising" }
+// keysNeverKept says whether a run began to initialise Vault and was killed before it had kept the keys.
+func keysNeverKept(keys string) bool {
+	_, errKeys := os.Stat(keys)
+	_, errMark := os.Stat(mark(keys))
+	return errMark == nil && errors.Is(errKeys, os.ErrNotExist)
+}
+
+func mark(keys string) string { return keys + ".initialising" }
 
 func (v vault) readKeys() (k vaultKeys, err error) {
 	b, err := os.ReadFile(v.keys)
 	if errors.Is(err, os.ErrNotExist) {
-		if _, err := os.Stat(v.mark()); err == nil {
-			return k, errKeysNeverKept
-		}
 		return k, fmt.Errorf("vault is initialised but its unseal key is no longer in %s; run `make down`, then again", v.keys)
 	}
 	if err != nil {

@@ -1,0 +1,35 @@
+package addons
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestKeysNeverKept: only a run that was killed between Vault's initialisation and the keeping of its keys is
+// one that nobody can unseal.
+func TestKeysNeverKept(t *testing.T) {
+	for name, tc := range map[string]struct {
+		mark, kept, want bool
+	}{
+		"before the first run":            {false, false, false},
+		"killed before the keys are kept": {true, false, true},
+		"killed with the keys kept":       {true, true, false},
+		"initialised":                     {false, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			keys := filepath.Join(t.TempDir(), "keys.json")
+			for path, there := range map[string]bool{keys: tc.kept, mark(keys): tc.mark} {
+				if !there {
+					continue
+				}
+				if err := os.WriteFile(path, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := keysNeverKept(keys); got != tc.want {
+				t.Errorf("%t, want %t", got, tc.want)
+			}
+		})
+	}
+}

@@ -171,6 +171,9 @@ func TestMutants(t *testing.T) {
 				if stuck == "" && !w.violated() {
 					continue
 				}
+				if !w.violated() && !strings.Contains(stuck, config.ReasonKeyMismatch) && !strings.Contains(stuck, config.ReasonStaleRows) {
+					t.Fatalf("the rotation is stuck for another reason: %s", stuck)
+				}
 				kept, all := w.load.Violations()
 				t.Logf("found after %d rotations: %d violations: %s %s", w.rotations, all, strings.Join(kept, "\n"), stuck)
 				return

@@ -42,11 +42,25 @@ const (
 	sweepInterval, sweepBatch = time.Minute, 1000
 )
 
+// useSessionKeys has the command line decide, where it says something: a pod is started anew with it, while the file
+// that a pod mounts may be an older one for a minute.
+func useSessionKeys(c *config.Config, entry string) error {
+	if entry == "" || c.Keys.Vault == nil {
+		return nil
+	}
+	c.Keys.Vault.SessionKeys = entry
+	if err := c.Validate(); err != nil {
+		return fmt.Errorf("%w: --session-keys: %w", errConfiguration, err)
+	}
+	return nil
+}
+
 func serveCommand() *cobra.Command {
 	var (
-		file string
-		dev  bool
-		o    devOptions
+		file        string
+		sessionKeys string
+		dev         bool
+		o           devOptions
 	)
 	command := &cobra.Command{
 		Use:   "serve",
@@ -60,6 +74,9 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := useSessionKeys(c, sessionKeys); err != nil {
+				return err
+			}
 			if c.TLS == nil {
 				return fmt.Errorf("%w: tls: is required to serve", errConfiguration)
 			}
@@ -71,6 +88,7 @@ func serveCommand() *cobra.Command {
 	}
 	flags := command.Flags()
 	flags.StringVar(&file, "config", "", "configuration file")
+	flags.StringVar(&sessionKeys, "session-keys", "", "entry of the session keys in Vault, instead of keys.vault.sessionKeys")
 	flags.BoolVar(&dev, "dev", false, "serve from a local directory, with its own keys: not for secrets")
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8443", "with --dev: address of the API")
 	flags.StringVar(&o.data, "data", ".dev", "with --dev: directory for the database, the keys and the certificate")

@@ -49,7 +49,7 @@ func stepOfAccounts(o observed) decision {
 	}
 	if missing != "" {
 		return wait(v1alpha1.ReasonRecreatingAccounts,
-			"waits for ServiceAccount %s to be made anew: if it takes long, see the condition WorkloadReady of SecureNotes %s", missing, o.parent.Name)
+			"waits for ServiceAccount %s to be made anew: if it takes long, see whether finalizers keep the old one, and the condition WorkloadReady of SecureNotes %s", missing, o.parent.Name)
 	}
 	return decision{action: actionRecordAccountsRecreated}
 }

@@ -66,7 +66,7 @@ func byAge(a, b *v1alpha1.KeyRotation) int {
 }
 
 // ahead gives the rotation that must end before kr may begin; nil when it is kr's turn. all are of
-// one SecureNotes. A Compromise does not wait for a Routine one that has begun: it supersedes it.
+// one SecureNotes. A Compromise does not wait for one that has begun, but for a newer Compromise: it supersedes it.
 func ahead(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation) *v1alpha1.KeyRotation {
 	var first *v1alpha1.KeyRotation
 	for i := range all {
@@ -98,10 +98,24 @@ func startedOther(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation, wanted f
 	return nil
 }
 
-// supersedes says whether a takes over from b, which has begun. A Compromise that is tried again has a
-// version already, which may be older than b's: it waits.
+// supersedes says whether a takes over from b, which has begun. A newer Compromise does so from an older one, too:
+// it does all that the older one does, and what that waits for must not keep it from beginning. A Compromise that is
+// tried again has a version already, which may be older than b's: it waits.
 func supersedes(a, b *v1alpha1.KeyRotation) bool {
-	return compromise(a) && !compromise(b) && a.Status.FromVersion == nil
+	return compromise(a) && a.Status.FromVersion == nil && (!compromise(b) || byAge(b, a) < 0)
+}
+
+// overtaken gives a rotation of the same SecureNotes that has made a newer version than kr; nil when there is none.
+func overtaken(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, all []v1alpha1.KeyRotation) *v1alpha1.KeyRotation {
+	if kr.Status.ToVersion == nil {
+		return nil
+	}
+	for i := range all {
+		if to := all[i].Status.ToVersion; to != nil && *to > *kr.Status.ToVersion && metav1.IsControlledBy(&all[i], parent) {
+			return &all[i]
+		}
+	}
+	return nil
 }
 
 func compromise(kr *v1alpha1.KeyRotation) bool { return kr.Spec.Reason == v1alpha1.RotationCompromise }

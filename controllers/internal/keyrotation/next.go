@@ -53,6 +53,8 @@ type observed struct {
 	ahead *v1alpha1.KeyRotation
 	// supersededBy is the Compromise that has begun since, nil when there is none.
 	supersededBy *v1alpha1.KeyRotation
+	// overtaken is a rotation that has made a newer version than this one, which is tried again; nil: there is none.
+	overtaken *v1alpha1.KeyRotation
 	// inTheWay is the rotation that this one supersedes and that has not ended yet.
 	inTheWay *v1alpha1.KeyRotation
 	// key as Vault has it; nil where the step does not depend on it.
@@ -118,6 +120,11 @@ func next(o observed) decision {
 		return decision{actionFail, config.ReasonSuperseded, fmt.Sprintf(
 			"KeyRotation %s, of reason Compromise, has taken over and moves everything to a newer version", o.supersededBy.Name)}
 	}
+	if started(kr) && o.overtaken != nil {
+		// Its session keys, too, are older than those in use.
+		return decision{actionFail, config.ReasonSuperseded, fmt.Sprintf(
+			"KeyRotation %s has made version %d since: retry that one, or create another", o.overtaken.Name, *o.overtaken.Status.ToVersion)}
+	}
 	if !hasFinalizer(kr) {
 		return decision{action: actionGuard}
 	}
@@ -161,7 +168,7 @@ func step(o observed) decision {
 		return decision{action: actionRecordRetirement}
 	case awaitsRestart(kr):
 		return wait(v1alpha1.ReasonRestartingPods,
-			"waits until every pod of the API has restarted with the new session keys: if it takes long, see the condition WorkloadReady of SecureNotes %s", o.parent.Name)
+			"waits until every pod of the API has restarted with the new session keys: if it takes long, see the condition WorkloadReady of SecureNotes %s, and whether an old pod with the labels of the API does not end, as on a node that is lost", o.parent.Name)
 	default:
 		return decision{action: actionComplete}
 	}

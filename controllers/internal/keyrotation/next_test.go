@@ -207,6 +207,38 @@ func TestNext(t *testing.T) {
 	}
 }
 
+// TestOvertaken: of a rotation that is tried again after a newer one, only one of the same object counts.
+func TestOvertaken(t *testing.T) {
+	parent := notes()
+	of := func(uid types.UID) func(*v1alpha1.KeyRotation) {
+		return func(kr *v1alpha1.KeyRotation) {
+			owner := *parent
+			owner.UID = uid
+			kr.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(&owner, v1alpha1.GroupVersion.WithKind("SecureNotes"))}
+		}
+	}
+	retried := rotation("a", urgent, running, from(1), to(2))
+	for name, tc := range map[string]struct {
+		other *v1alpha1.KeyRotation
+		want  bool
+	}{
+		"a newer version":           {rotation("b", of(parent.UID), from(2), to(3)), true},
+		"an older version":          {rotation("b", of(parent.UID), from(0), to(1)), false},
+		"no version yet":            {rotation("b", of(parent.UID), running, from(2)), false},
+		"another object's rotation": {rotation("b", of("other"), from(2), to(3)), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			found := overtaken(retried, parent, []v1alpha1.KeyRotation{*retried, *tc.other})
+			if (found != nil) != tc.want {
+				t.Errorf("%v, want one: %t", found, tc.want)
+			}
+			if d := next(observed{rotation: retried, parent: parent, overtaken: found}); (d.reason == config.ReasonSuperseded) != tc.want {
+				t.Errorf("next is %s (%s), superseded: %t", d.action, d.reason, tc.want)
+			}
+		})
+	}
+}
+
 func TestAhead(t *testing.T) {
 	at := func(seconds int64) func(*v1alpha1.KeyRotation) {
 		return func(kr *v1alpha1.KeyRotation) { kr.CreationTimestamp = metav1.NewTime(time.Unix(seconds, 0)) }
@@ -225,7 +257,8 @@ func TestAhead(t *testing.T) {
 		"a deleted queued one is not":                      {rotation("a", at(2)), []*v1alpha1.KeyRotation{rotation("b", at(1), deleting)}, ""},
 		"a compromise goes first":                          {rotation("a", at(1)), []*v1alpha1.KeyRotation{rotation("b", at(2), urgent)}, "b"},
 		"a compromise does not wait for a running one":     {rotation("a", at(2), urgent), []*v1alpha1.KeyRotation{rotation("b", at(1), running, from(1), to(2))}, ""},
-		"a compromise waits for a running compromise":      {rotation("a", at(2), urgent), []*v1alpha1.KeyRotation{rotation("b", at(1), running, urgent)}, "b"},
+		"a compromise does not wait for an older one":      {rotation("a", at(2), urgent), []*v1alpha1.KeyRotation{rotation("b", at(1), running, urgent)}, ""},
+		"a compromise waits for a newer one":               {rotation("a", at(1), urgent), []*v1alpha1.KeyRotation{rotation("b", at(2), running, urgent)}, "b"},
 		"a compromise tried again waits for a running one": {rotation("a", at(1), urgent, from(1), to(2)), []*v1alpha1.KeyRotation{rotation("b", at(2), running, from(2), to(3))}, "b"},
 		"a running compromise is ahead":                    {rotation("a", at(1)), []*v1alpha1.KeyRotation{rotation("b", at(2), running, urgent, from(1))}, "b"},
 	} {

@@ -154,6 +154,7 @@ func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (obs
 	}
 	o.ahead = ahead(kr, same)
 	o.supersededBy = startedOther(kr, same, func(other *v1alpha1.KeyRotation) bool { return supersedes(other, kr) })
+	o.overtaken = overtaken(kr, parent, same)
 	o.inTheWay = startedOther(kr, same, func(other *v1alpha1.KeyRotation) bool { return supersedes(kr, other) })
 	if !started(kr) || o.supersededBy != nil {
 		return o, nil

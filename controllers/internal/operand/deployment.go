@@ -93,7 +93,11 @@ func strategy(sn *v1alpha1.SecureNotes) appsv1.DeploymentStrategy {
 }
 
 func apiContainer(sn *v1alpha1.SecureNotes, env Environment) corev1.Container {
-	c := container(sn, env, APIContainer, "serve", "--config", configDirectory+"/"+apiFile)
+	args := []string{"serve", "--config", configDirectory + "/" + apiFile}
+	if env.SessionKeys != "" {
+		args = append(args, "--session-keys", env.SessionKeys)
+	}
+	c := container(sn, env, APIContainer, args...)
 	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "tls", MountPath: tlsDirectory, ReadOnly: true})
 	c.VolumeMounts = append(c.VolumeMounts, redisMounts(sn)...)
 	c.Ports = []corev1.ContainerPort{

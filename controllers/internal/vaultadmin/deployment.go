@@ -68,6 +68,10 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 			return DeploymentState{}, problem(Missing, "%s is not in Vault at %s", c.dataPath(d.Directory, leaf), c.session.connection.Address)
 		}
 	}
+	// Asked for before it is needed: a Compromise is no time to find out that a right is missing.
+	if _, err := c.exists(ctx, d.Directory, config.ReplacedSessionKeysLeaf(1)); err != nil {
+		return DeploymentState{}, err
+	}
 	return DeploymentState{DeploymentID: marker.DeploymentID, Key: key, SessionKeys: inUse}, nil
 }
 

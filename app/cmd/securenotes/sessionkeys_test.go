@@ -20,8 +20,8 @@ func TestSessionKeysOfTheCommandLine(t *testing.T) {
 				Address: "https://vault:8200", AuthMount: "kubernetes", Role: config.RoleAPI, TokenFile: "token", TransitMount: "transit",
 				TransitKey: "key", KVMount: "secret", KVPath: "path", SessionKeys: "session-keys-2",
 			}},
-			Log:        config.Log{Level: "info", Format: "json"},
 			RateLimits: config.RateLimits{FailedLoginsPerMinute: 5, RequestsPerMinute: 100},
+			Log:        config.LogConfig{Level: "info"},
 		}
 	}
 	for entry, want := range map[string]string{"": "session-keys-2", "session-keys-3": "session-keys-3"} {

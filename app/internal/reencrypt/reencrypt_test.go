@@ -122,6 +122,8 @@ func (w *world) job(strategy reencrypt.Strategy, to int) *reencrypt.Job {
 	return &reencrypt.Job{
 		Store: w.db, Keys: w.keys, Strategy: strategy, To: to, Range: whole, Canary: true,
 		Progress: func(int64, int64) {}, Log: slog.New(slog.DiscardHandler),
+		// Here the Job's own sessions are told apart from users' by nothing.
+		Urgent: true,
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 
 // How a Job makes way for users. It and they compete for the processors and the disk of the database, so it
 // works in short transactions and rests between them, for longer the more there is to make way for. Its own
-// statements are no measure of that: under a steady load they have never been faster. docs/key-rotation.md has
-// what this was measured to do.
+// statements are no measure of that: under a steady load they have never been faster. `make bench-rotation`
+// measures what it does to the users and to the rotation.
 const (
 	// restPerSession is how long a Job rests, as a multiple of the time that it has worked, for each session
 	// of the API that is at work on average; maxRest is the most, so that the work goes on in any case.

@@ -364,6 +364,64 @@ func TestSlowServer(t *testing.T) {
 	}
 }
 
+// TestOneUsersLockHoldsUpNobodyElse: while the notes of one user wait for a lock on the user's key, those of others
+// are created, although concurrent creations share transactions.
+func TestOneUsersLockHoldsUpNobodyElse(t *testing.T) {
+	db, _, server := linked(t)
+	alice, bob := newUser(t, db, "alice", 1), newUser(t, db, "bob", 1)
+	locker, err := pgx.Connect(ctx, server.URI("notes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer locker.Close(ctx)
+	lock, err := locker.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock.Exec(ctx, "SELECT 1 FROM owner_keys WHERE owner = $1 FOR UPDATE", alice.id.Owner); err != nil {
+		t.Fatal(err)
+	}
+	const held = 3 // of a pool of six connections
+	blocked := make(chan error, held)
+	for range held {
+		go func() { blocked <- db.CreateNote(ctx, alice.id, now, alice.sealedNote()) }()
+	}
+	watcher, err := pgx.Connect(ctx, server.URI("notes")) // a transaction sees the sessions of its beginning only
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watcher.Close(ctx)
+	until(t, "her notes wait for the lock", func() bool {
+		var waiting int
+		err := watcher.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").Scan(&waiting)
+		return err == nil && waiting == held
+	})
+	others := make(chan error, 100)
+	for range cap(others) {
+		go func() { others <- db.CreateNote(ctx, bob.id, now, bob.sealedNote()) }()
+	}
+	for range cap(others) {
+		select {
+		case err := <-others:
+			if err != nil {
+				t.Errorf("another user's note: %v", err)
+			}
+		case err := <-blocked:
+			t.Fatalf("her note did not wait for the lock: %v", err)
+		case <-time.After(30 * time.Second):
+			t.Fatal("the notes of others wait for a lock that is not theirs")
+		}
+	}
+	if err := lock.Rollback(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for range held {
+		if err := <-blocked; err != nil {
+			t.Errorf("her note, once the lock is gone: %v", err)
+		}
+	}
+}
+
 // until waits for a condition.
 func until(t *testing.T, what string, condition func() bool) {
 	t.Helper()

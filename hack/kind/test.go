@@ -174,7 +174,7 @@ func (t *testing) endToEnd(ctx context.Context) error {
 	}
 	s := testrun.Suite{
 		Name: "e2e", Dir: t.layout.Root, Tests: true,
-		Args: append(append([]string{"-tags", "e2e", "-count", "1", "-timeout", "25m"}, t.flags...), "./hack/e2e/..."),
+		Args: append(append([]string{"-tags", "e2e", "-count", "1", "-timeout", "40m"}, t.flags...), "./hack/e2e/..."),
 		Env: append(append(strings.Fields(string(env)), d.Env()...),
 			"CGO_ENABLED=0", "SECURENOTES_CLUSTER_DIR="+t.layout.Cluster(), "PATH="+strings.Join(append(path, os.Getenv("PATH")), ":")),
 	}

@@ -3,39 +3,17 @@
 package reencrypt_test
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
-	"github.com/securenotes/securenotes/app/internal/store"
-	"github.com/securenotes/securenotes/hack/testenv"
 )
 
 // TestUserOvertakesTheJob: a note that its user deletes after the Job has read it is a conflict, and no more.
 func TestUserOvertakesTheJob(t *testing.T) {
-	server := testenv.StartPostgres(t)
-	uri := server.CreateDatabase(t, "notes")
-	uriFile := filepath.Join(t.TempDir(), "uri")
-	if err := os.WriteFile(uriFile, []byte(uri), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	open := func(t testing.TB) *store.Store {
-		t.Helper()
-		db, err := store.Open(ctx, config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, store.JobTimeout)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = db.Close() })
-		return db
-	}
-	if _, err := open(t).Migrate(ctx); err != nil {
-		t.Fatal(err)
-	}
+	uri, _, open := linkedPostgres(t)
 	w := newWorld(t, open, 1, 3)
 	to := w.rotate(t)
 	var note string

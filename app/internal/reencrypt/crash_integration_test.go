@@ -11,8 +11,39 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
 	"github.com/securenotes/securenotes/app/internal/store"
+	"github.com/securenotes/securenotes/app/internal/storetest"
 	"github.com/securenotes/securenotes/hack/testenv"
 )
+
+// linkedPostgres is a migrated database, its URI, and how Jobs open it: through the link.
+func linkedPostgres(t *testing.T) (direct string, link *testenv.Link, open storetest.Open) {
+	t.Helper()
+	server := testenv.StartPostgres(t)
+	direct = server.CreateDatabase(t, "notes")
+	uri, err := url.Parse(direct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	link = testenv.NewLink(t, uri.Host)
+	uri.Host = link.Address()
+	uriFile := filepath.Join(t.TempDir(), "uri")
+	if err := os.WriteFile(uriFile, []byte(uri.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open = func(t testing.TB) *store.Store {
+		t.Helper()
+		db, err := store.Open(ctx, config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, store.JobTimeout)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = db.Close() })
+		return db
+	}
+	if _, err := open(t).Migrate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return direct, link, open
+}
 
 // TestJobIsKilledAfterAnyStatement: whichever answer of PostgreSQL a Job does not live to hear, a commit's
 // included, the next one finishes the work. Every rotation of the test leaves the same number of keys, so that
@@ -20,29 +51,7 @@ import (
 func TestJobIsKilledAfterAnyStatement(t *testing.T) {
 	for _, strategy := range []reencrypt.Strategy{reencrypt.Reencrypt, reencrypt.Rewrap} {
 		t.Run(string(strategy), func(t *testing.T) {
-			server := testenv.StartPostgres(t)
-			uri, err := url.Parse(server.CreateDatabase(t, "notes"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			link := testenv.NewLink(t, uri.Host)
-			uri.Host = link.Address()
-			uriFile := filepath.Join(t.TempDir(), "uri")
-			if err := os.WriteFile(uriFile, []byte(uri.String()), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			open := func(t testing.TB) *store.Store {
-				t.Helper()
-				db, err := store.Open(ctx, config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, store.JobTimeout)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { _ = db.Close() })
-				return db
-			}
-			if _, err := open(t).Migrate(ctx); err != nil {
-				t.Fatal(err)
-			}
+			_, link, open := linkedPostgres(t)
 			w := newWorld(t, open, 2, 3)
 			killed := 0
 			for answer := 1; ; answer++ {

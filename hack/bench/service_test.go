@@ -38,7 +38,7 @@ func startService(t *testing.T) *service {
 	s.uri = s.postgres.CreateDatabase(t, "notes")
 	key := s.vault.CreateTransitKey(t)
 	key.StoreSecrets(t)
-	program := testenv.BuildProgram(t, "-tags", "bench")
+	program := testenv.BuildProgram(t, t.TempDir(), "-tags", "bench")
 	c := testenv.ServiceConfig(t, s.uri, s.postgres.CAFile, key)
 	c.Database.Postgres.MaxConnections = concurrency
 	if out, err := program.Command(t.Context(), "migrate", "--config", testenv.WriteConfig(t, c)).CombinedOutput(); err != nil {

@@ -125,7 +125,7 @@ func (w *world) finish() {
 // TestUnderFire rotates again and again while users write through two replicas and everything is killed,
 // sealed, crashed or delayed: every acknowledged write is there, and every deleted note stays deleted.
 func TestUnderFire(t *testing.T) {
-	w := newWorld(t, testenv.BuildProgram(t), seed(t), shape{users: 3, newcomers: 2, jobDelay: time.Millisecond, holdEvery: 2})
+	w := newWorld(t, program(t), seed(t), shape{users: 3, newcomers: 2, jobDelay: time.Millisecond, holdEvery: 2})
 	for begun := time.Now(); time.Since(begun) < duration(t) && !w.violated(); {
 		if stuck := w.round(); stuck != "" {
 			t.Fatal(stuck)
@@ -161,11 +161,11 @@ func TestMutants(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var flags []string
+			binary := program(t)
 			if mutant.flags != nil {
-				flags = mutant.flags(t)
+				binary = testenv.BuildProgram(t, t.TempDir(), mutant.flags(t)...)
 			}
-			w := newWorld(t, testenv.BuildProgram(t, flags...), seed(t), mutant.shape)
+			w := newWorld(t, binary, seed(t), mutant.shape)
 			for range mutantRounds {
 				stuck := w.round()
 				if stuck == "" && !w.violated() {

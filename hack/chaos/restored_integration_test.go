@@ -31,7 +31,7 @@ type peace struct {
 
 func newPeace(t *testing.T) *peace {
 	t.Helper()
-	w := newServers(t, testenv.BuildProgram(t), shape{})
+	w := newServers(t, program(t), shape{})
 	w.replicas[0].way = w.way()
 	p := &peace{world: w, notes: map[string]string{}}
 	w.replicas[0].service = w.program.StartService(w, w.replicas[0].config)
@@ -156,6 +156,7 @@ func (p *peace) mustWork(args []string) {
 // moved cannot be read, and nothing new is accepted that could not be read later; once the newer state is back,
 // everything is as it was.
 func TestVaultIsRestored(t *testing.T) {
+	t.Parallel()
 	p := newPeace(t)
 	running := p.replicas[0].service
 	older := p.vault.Snapshot(t)
@@ -233,6 +234,7 @@ func (p *peace) administer(statements ...string) {
 // TestDatabaseIsRestored: the database is restored to before a rotation, first while the old version still
 // decrypts, then after it was retired. What docs/key-rotation.md says to do is done to the letter.
 func TestDatabaseIsRestored(t *testing.T) {
+	t.Parallel()
 	p := newPeace(t)
 	running := p.replicas[0].service
 	p.backUp()

@@ -19,10 +19,10 @@ import (
 // Program is the built securenotes binary.
 type Program struct{ path string }
 
-// BuildProgram builds the binary; flags are for go build.
-func BuildProgram(t testing.TB, flags ...string) Program {
+// BuildProgram builds the binary into a directory; flags are for go build.
+func BuildProgram(t testing.TB, directory string, flags ...string) Program {
 	t.Helper()
-	p := Program{path: filepath.Join(t.TempDir(), "securenotes")}
+	p := Program{path: filepath.Join(directory, "securenotes")}
 	build := exec.Command("go", append(append([]string{"build", "-o", p.path}, flags...), "github.com/securenotes/securenotes/app/cmd/securenotes")...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

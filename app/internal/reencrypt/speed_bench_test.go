@@ -314,7 +314,7 @@ func TestBenchRotation(t *testing.T) {
 			t.Fatalf("%s: %v", notesVariable, err)
 		}
 	}
-	program := testenv.BuildProgram(t)
+	program := testenv.BuildProgram(t, t.TempDir())
 	small := newBench(t, program, max(count/100, notesPerOwner))
 	smallest := small.rotate("Reencrypt", "--urgent")
 	calls, rewrapCalls := small.vaultCalls("Reencrypt"), small.vaultCalls("Rewrap")

@@ -435,8 +435,17 @@ func TestRewrappedKeysAreStaleForReencrypt(t *testing.T) {
 	})
 }
 
-// damage changes a bit of one of the owner's sealed values, and returns where.
+// damage changes one of the owner's rows, and returns where.
 func (w *world) damage(t *testing.T, to int, owner string) (table store.SealedTable, keyID string) {
+	t.Helper()
+	return w.change(t, to, owner, func(rows []store.SealedRow) []store.SealedRow {
+		rows[0].Values[0][20] ^= 1
+		return rows[:1]
+	})
+}
+
+// change writes those of the owner's rows in the first table that damage has changed and returns.
+func (w *world) change(t *testing.T, to int, owner string, damage func([]store.SealedRow) []store.SealedRow) (table store.SealedTable, keyID string) {
 	t.Helper()
 	tables, _, err := w.db.SealedColumns(ctx)
 	if err != nil {
@@ -446,16 +455,16 @@ func (w *world) damage(t *testing.T, to int, owner string) (table store.SealedTa
 	if err != nil || len(keys) != 1 {
 		t.Fatalf("%d keys, %v", len(keys), err)
 	}
-	key := keys[0]
-	rows, err := w.db.SealedRows(ctx, tables[0], owner, key.ID, "", 1)
-	if err != nil || len(rows) != 1 {
+	key := keys[0].ID
+	rows, err := w.db.SealedRows(ctx, tables[0], owner, key, "", 1000)
+	if err != nil || len(rows) == 0 {
 		t.Fatalf("%d rows, %v", len(rows), err)
 	}
-	rows[0].Values[0][20] ^= 1
-	if _, err := w.db.ReplaceSealed(ctx, to, tables[0], owner, key.ID, key.ID, rows); err != nil {
-		t.Fatal(err)
+	changed := damage(rows)
+	if written, err := w.db.ReplaceSealed(ctx, to, tables[0], owner, key, key, changed); err != nil || written != int64(len(changed)) {
+		t.Fatalf("%d rows written, %v", written, err)
 	}
-	return tables[0], key.ID
+	return tables[0], key
 }
 
 // TestVerificationFindsDamage: what the counts cannot see, opening does.

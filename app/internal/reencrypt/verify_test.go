@@ -6,6 +6,7 @@ import (
 
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
+	"github.com/securenotes/securenotes/app/internal/store"
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
@@ -45,23 +46,10 @@ func TestVerificationOpensEveryValue(t *testing.T) {
 // damageLast changes a bit of the last value of the owner's last note.
 func (w *world) damageLast(t *testing.T, to int, owner string) {
 	t.Helper()
-	tables, _, err := w.db.SealedColumns(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, err := w.db.OwnerKeys(ctx, owner)
-	if err != nil || len(keys) != 1 {
-		t.Fatalf("%d keys, %v", len(keys), err)
-	}
-	key := keys[0]
-	rows, err := w.db.SealedRows(ctx, tables[0], owner, key.ID, "", 1000)
-	if err != nil || len(rows) < 2 {
-		t.Fatalf("%d rows, %v", len(rows), err)
-	}
-	last := rows[len(rows)-1:]
-	value := last[0].Values[len(last[0].Values)-1]
-	value[len(value)-1] ^= 1
-	if written, err := w.db.ReplaceSealed(ctx, to, tables[0], owner, key.ID, key.ID, last); err != nil || written != 1 {
-		t.Fatalf("%d rows written, %v", written, err)
-	}
+	w.change(t, to, owner, func(rows []store.SealedRow) []store.SealedRow {
+		last := rows[len(rows)-1:]
+		value := last[0].Values[len(last[0].Values)-1]
+		value[len(value)-1] ^= 1
+		return last
+	})
 }

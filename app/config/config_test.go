@@ -38,6 +38,15 @@ func TestMarshalledConfigurationIsReadBack(t *testing.T) {
 	}
 }
 
+// TestSessionKeysVersion: a later replacement has a higher version, whatever the names' order as text.
+func TestSessionKeysVersion(t *testing.T) {
+	for entry, want := range map[string]int64{SessionKeysLeaf: 0, ReplacedSessionKeysLeaf(9): 9, ReplacedSessionKeysLeaf(10): 10} {
+		if got := SessionKeysVersion(entry); got != want {
+			t.Errorf("%s: %d, want %d", entry, got, want)
+		}
+	}
+}
+
 // TestSessionKeysEntry: a file that was written before session keys could be replaced names the first.
 func TestSessionKeysEntry(t *testing.T) {
 	for _, tc := range []struct{ written, entry string }{{"", SessionKeysLeaf}, {ReplacedSessionKeysLeaf(7), "session-keys-7"}} {

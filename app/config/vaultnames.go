@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -21,6 +22,16 @@ const (
 // replacement has a name of its own.
 func ReplacedSessionKeysLeaf(version int64) string {
 	return fmt.Sprintf("%s-%d", SessionKeysLeaf, version)
+}
+
+// SessionKeysVersion is the version in the name of an entry of session keys; 0 of the first.
+func SessionKeysVersion(entry string) int64 {
+	_, version, _ := strings.Cut(entry, SessionKeysLeaf+"-")
+	n, err := strconv.ParseInt(version, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 var sessionKeysLeaf = regexp.MustCompile(`^` + SessionKeysLeaf + `(-[1-9][0-9]{0,18})?$`)

@@ -13,11 +13,15 @@ import (
 // exists, so that Shred finds whatever there is, and an entry that exists is left as it is.
 //
 // The caller records the entry, and does not call again once it has: what was in use and is not there any
-// more is reported by Ensure, never made anew.
+// more is reported by Ensure, never made anew. Error: Unsuitable, when newer session keys are in use: an operator
+// that was stopped before its call must not bring back what has been replaced since.
 func (c *Client) ReplaceSessionKeys(ctx context.Context, d Deployment, entry string) error {
 	marker, version, err := c.ownMarker(ctx, d)
 	if err != nil {
 		return err
+	}
+	if config.SessionKeysVersion(entry) < config.SessionKeysVersion(marker.SessionKeys) {
+		return problem(Unsuitable, "the session keys %s are in use, which are newer than %s: nothing is to be done", marker.SessionKeys, entry)
 	}
 	if !slices.Contains(sessionKeysEntries(marker), entry) {
 		marker.OtherSessionKeys = append(marker.OtherSessionKeys, entry)

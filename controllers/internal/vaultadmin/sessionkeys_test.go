@@ -186,3 +186,23 @@ func TestSessionKeysOfAnother(t *testing.T) {
 		t.Errorf("%d writes", k.writes)
 	}
 }
+
+// TestSessionKeysAreNeverOlder: whoever was stopped before a replacement that another has followed changes nothing.
+func TestSessionKeysAreNeverOlder(t *testing.T) {
+	k := &kv{}
+	client := startKV(t, k)
+	d := Deployment{Directory: "dir", UID: "uid"}
+	if err := client.ReplaceSessionKeys(t.Context(), d, "session-keys-10"); err != nil {
+		t.Fatal(err)
+	}
+	before := k.writes
+	if err := client.ReplaceSessionKeys(t.Context(), d, "session-keys-9"); ProblemOf(err) != Unsuitable {
+		t.Errorf("older session keys: %v, want %s", err, Unsuitable)
+	}
+	if k.writes != before {
+		t.Errorf("%d writes", k.writes-before)
+	}
+	if err := client.ReplaceSessionKeys(t.Context(), d, "session-keys-10"); err != nil {
+		t.Errorf("the same again: %v", err)
+	}
+}

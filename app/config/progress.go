@@ -46,12 +46,14 @@ const (
 	ReasonFailed                       = "Failed"
 )
 
-// Exit codes of the subcommands.
+// Exit codes of the subcommands. Those that end a Job for good are none that the Go runtime or a shell
+// uses: a program that panics exits with 2, and so does one that is process 1 of its container and gets
+// SIGTERM before it listens for it, as in a pod that is drained while it starts.
 const (
 	// ExitRetryable: trying again may help.
 	ExitRetryable = 1
-	// ExitConfiguration: trying again does not help until the configuration is changed.
-	ExitConfiguration = 2
+	// ExitConfiguration: trying again does not help until the configuration is changed; EX_CONFIG of sysexits.h.
+	ExitConfiguration = 78
 	// ExitSuperseded: a newer rotation has taken over; this Job must not be tried again.
-	ExitSuperseded = 3
+	ExitSuperseded = 79
 )

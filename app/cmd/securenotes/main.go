@@ -12,11 +12,11 @@ import (
 )
 
 func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	// Collect garbage before the container's memory limit is reached. Outside a cgroup with a limit
 	// there is nothing to set.
 	_, _ = memlimit.Set()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	os.Exit(run(ctx, os.Args[1:]))
 }
 

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -44,5 +46,22 @@ func TestOutcome(t *testing.T) {
 	long, _ := outcome(errors.New(strings.Repeat("x", 10_000)))
 	if len(long.Message) > maxTermination {
 		t.Errorf("a message of %d bytes", len(long.Message))
+	}
+}
+
+// TestPanicEndsNoJob: the exit code of a program that panics, which is also that of one that is told to end
+// while it starts, does not end a Job for good.
+func TestPanicEndsNoJob(t *testing.T) {
+	if os.Getenv("SECURENOTES_TEST_PANIC") != "" {
+		panic("on purpose")
+	}
+	child := exec.Command(os.Args[0], "-test.run=^TestPanicEndsNoJob$")
+	child.Env = append(os.Environ(), "SECURENOTES_TEST_PANIC=1")
+	out, err := child.CombinedOutput()
+	if child.ProcessState == nil || !strings.Contains(string(out), "on purpose") {
+		t.Fatalf("no panic: %v\n%s", err, out)
+	}
+	if code := child.ProcessState.ExitCode(); code == config.ExitConfiguration || code == config.ExitSuperseded {
+		t.Errorf("exit code %d ends a Job for good", code)
 	}
 }

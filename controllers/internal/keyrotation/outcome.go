@@ -56,15 +56,15 @@ func Outcome(job *batchv1.Job, owner types.UID, pods []corev1.Pod) JobOutcome {
 		case batchv1.JobComplete:
 			return JobOutcome{Name: job.Name, Phase: JobComplete}
 		case batchv1.JobFailed:
-			reason, message := failure(job, pods)
+			reason, message := failure(job, condition, pods)
 			return JobOutcome{Name: job.Name, Phase: JobFailed, Reason: reason, Message: message}
 		}
 	}
 	return JobOutcome{Name: job.Name, Phase: JobRunning}
 }
 
-// failure takes the words of the pod that failed last; without any, the Job's own.
-func failure(job *batchv1.Job, pods []corev1.Pod) (reason, message string) {
+// failure takes the words of the pod that failed last; without any, those of the Job's condition.
+func failure(job *batchv1.Job, failed batchv1.JobCondition, pods []corev1.Pod) (reason, message string) {
 	var ended []*corev1.ContainerStateTerminated
 	for i := range pods {
 		if controller := metav1.GetControllerOf(&pods[i]); controller == nil || controller.UID != job.UID {
@@ -88,12 +88,16 @@ func failure(job *batchv1.Job, pods []corev1.Pod) (reason, message string) {
 			return termination.Reason, termination.Message
 		}
 	}
-	return "", "Job " + job.Name + " failed without saying why: see the logs of its pods"
+	words := printable(failed.Message)
+	if words == "" {
+		words = "no pod of it says why"
+	}
+	return "", "Job " + job.Name + " failed: " + words + "; see the logs of its pods"
 }
 
 var reasonPattern = regexp.MustCompile(`^[A-Z][A-Za-z]{1,60}$`)
 
-// maxMessage bounds what is taken over from a pod, in bytes.
+// maxMessage bounds what is taken over from a pod or a Job, in bytes.
 const maxMessage = 800
 
 // ReadTermination reads a container's termination message. Whoever runs pods in the namespace can
@@ -103,15 +107,20 @@ func ReadTermination(text string) (config.Termination, bool) {
 	if len(text) > 4096 || json.Unmarshal([]byte(text), &termination) != nil || !reasonPattern.MatchString(termination.Reason) {
 		return config.Termination{}, false
 	}
-	message := strings.Map(func(r rune) rune {
+	termination.Message = printable(termination.Message)
+	return termination, true
+}
+
+// printable makes others' words fit for a condition: one line, bounded.
+func printable(text string) string {
+	line := strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
-	}, termination.Message)
-	if len(message) > maxMessage {
-		message = strings.ToValidUTF8(message[:maxMessage], "") + "…"
+	}, text)
+	if len(line) > maxMessage {
+		return strings.ToValidUTF8(line[:maxMessage], "") + "…"
 	}
-	termination.Message = message
-	return termination, true
+	return line
 }

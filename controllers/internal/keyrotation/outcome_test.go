@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
 )
 
 func TestOutcome(t *testing.T) {
@@ -36,6 +37,8 @@ func TestOutcome(t *testing.T) {
 	stranger.OwnerReferences[0].UID = "b-uid"
 	alone := job(batchv1.JobComplete)
 	alone.OwnerReferences = nil
+	spent := job(batchv1.JobFailed)
+	spent.Status.Conditions[0].Message = "Job has reached the specified\nbackoff limit"
 	forged := pod("", 1, `{"reason":"StaleRows","message":"forged"}`)
 	forged.OwnerReferences = nil
 
@@ -51,9 +54,10 @@ func TestOutcome(t *testing.T) {
 		"complete, but nobody's":     {alone, nil, JobOutcome{Name: "job", Phase: JobForeign}},
 		"failed with a word":         {job(batchv1.JobFailed), []corev1.Pod{pod("", 1, `{"reason":"StaleRows","message":"3 rows"}`)}, JobOutcome{Name: "job", Phase: JobFailed, Reason: "StaleRows", Message: "3 rows"}},
 		"superseded outweighs": {job(batchv1.JobFailed), []corev1.Pod{
-			pod("", 3, `{"reason":"Superseded","message":"by 4"}`), pod("", 1, `{"reason":"Failed","message":"x"}`),
+			pod("", config.ExitSuperseded, `{"reason":"Superseded","message":"by 4"}`), pod("", 1, `{"reason":"Failed","message":"x"}`),
 		}, JobOutcome{Name: "job", Phase: JobFailed, Reason: "Superseded", Message: "by 4"}},
-		"a pod of another": {job(batchv1.JobFailed), []corev1.Pod{forged}, JobOutcome{Name: "job", Phase: JobFailed, Reason: "", Message: "Job job failed without saying why: see the logs of its pods"}},
+		"a pod of another":  {job(batchv1.JobFailed), []corev1.Pod{forged}, JobOutcome{Name: "job", Phase: JobFailed, Reason: "", Message: "Job job failed: no pod of it says why; see the logs of its pods"}},
+		"the pods are gone": {spent, nil, JobOutcome{Name: "job", Phase: JobFailed, Message: "Job job failed: Job has reached the specified backoff limit; see the logs of its pods"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(tc.want, Outcome(tc.job, "a-uid", tc.pods)); diff != "" {

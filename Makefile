@@ -20,7 +20,7 @@ GOLANGCI_LINT = $(call tool,golangci-lint)
 
 CHART := charts/securenotes-operator
 # Every Go module that is ours; tools that are only pinned have no code to check.
-MODULES := . hack/kind hack/tools/cert-manager hack/tools/volume-provisioner
+MODULES := . hack/kind hack/tools/cert-manager hack/tools/coredns hack/tools/volume-provisioner
 # Build tags under which code is checked, so that tests of every suite are.
 TAGS := integration,e2e,bench
 

@@ -8,6 +8,8 @@ type Tool struct {
 	Module   string                        // whose version names the tool; empty: the tool is ours
 	Programs map[string]string             // file name to package path
 	Stamp    func(version string) []string // linker flags that tell a program its version
+	Tags     []string                      // build tags
+	Instead  map[string]string             // of a file of the module, by its path there, one of ours in Dir
 }
 
 // A Program is the file name of one of the catalog's binaries.
@@ -62,9 +64,16 @@ var catalog = []Tool{
 		"ctr":                     "github.com/containerd/containerd/v2/cmd/ctr",
 		"containerd-shim-runc-v2": "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
 	}},
-	{Dir: "coredns", Module: "github.com/coredns/coredns", Programs: map[string]string{"coredns": "github.com/coredns/coredns"}},
+	{Dir: "coredns", Module: "github.com/coredns/coredns", Programs: map[string]string{"coredns": "."}},
 	{Dir: "kind", Module: "sigs.k8s.io/kind", Programs: map[string]string{"kind": "sigs.k8s.io/kind"}},
-	{Dir: "vault", Module: "github.com/hashicorp/vault", Programs: map[string]string{"vault": "github.com/hashicorp/vault"}},
+	{
+		Dir: "vault", Module: "github.com/hashicorp/vault", Programs: map[string]string{"vault": "github.com/hashicorp/vault"},
+		// Vault's own choice of few plugins, and what the tests need besides.
+		Tags: []string{"minimal"}, Instead: map[string]string{
+			"helper/builtinplugins/registry_min.go": "builtinplugins/registry_min.go",
+			"command/commands_min.go":               "command/commands_min.go",
+		},
+	},
 	{Dir: "cert-manager", Module: "github.com/cert-manager/cert-manager", Programs: map[string]string{"cert-manager": "."}},
 	{Dir: "volume-provisioner", Programs: map[string]string{"volume-provisioner": "."}},
 	{Dir: "helm", Module: "helm.sh/helm/v4", Programs: map[string]string{"helm": "helm.sh/helm/v4/cmd/helm"}},

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,11 +49,19 @@ func resolve(root, cache string, t Tool) (resolved, error) {
 	}
 	r.flags = []string{"-mod=readonly", "-ldflags", strings.Join(ld, " ")}
 
+	if len(t.Tags) > 0 {
+		r.flags = append(r.flags, "-tags", strings.Join(t.Tags, ","))
+	}
+
 	h := sha256.New()
 	_, _ = fmt.Fprintln(h, r.flags)
 	sources, err := filepath.Glob(filepath.Join(r.source, "*.go"))
 	if err != nil {
 		return r, err
+	}
+	for _, theirs := range slices.Sorted(maps.Keys(t.Instead)) {
+		_, _ = fmt.Fprintln(h, theirs)
+		sources = append(sources, filepath.Join(r.source, t.Instead[theirs]))
 	}
 	for _, p := range append([]string{modPath, filepath.Join(r.source, "go.sum")}, sources...) {
 		_, _ = fmt.Fprintln(h, filepath.Base(p))

@@ -75,6 +75,15 @@ func (c *Chain) build(ctx context.Context, p Program) error {
 	tmp := filepath.Join(t.home, fmt.Sprintf(".%s.%d", p, os.Getpid()))
 	defer func() { _ = os.Remove(tmp) }()
 	args := append([]string{"build"}, t.flags...)
+	if len(t.Instead) > 0 {
+		dir := tmp + ".patched"
+		defer func() { _ = os.RemoveAll(dir) }()
+		modfile, err := t.patched(ctx, dir)
+		if err != nil {
+			return fmt.Errorf("patch %s for %s: %w", t.Module, p, err)
+		}
+		args = append(args, "-modfile", modfile)
+	}
 	cmd := proc.New("go", append(args, "-o", tmp, t.Programs[string(p)])...).In(t.source).WithEnv(BuildEnv()...)
 	if err := cmd.Run(ctx); err != nil {
 		return fmt.Errorf("build %s from hack/tools/%s: %w", p, t.Dir, err)

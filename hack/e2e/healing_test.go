@@ -13,6 +13,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -56,60 +57,75 @@ func newDatabase(t testing.TB, name, password string) string {
 	return uri.String()
 }
 
-// TestDatabaseTrouble walks one object through everything that can be wrong with its database's URI.
+// TestDatabaseTrouble shows each thing that can be wrong with a database's URI by its name, and that the
+// service comes up by itself once that is put right.
 func TestDatabaseTrouble(t *testing.T) {
 	t.Parallel()
-	c := open(t)
-	namespace := c.newNamespace(t)
-	uri := newDatabase(t, strings.ReplaceAll(namespace, "-", "_"), "a-fine-password")
-	ca := &corev1.Secret{}
-	if err := c.Get(context.Background(), client.ObjectKey{Namespace: c.namespace, Name: "notes-database-ca"}, ca); err != nil {
-		t.Fatal(err)
-	}
-	secret := func(name, key, value string) {
-		t.Helper()
-		object := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
-		err := c.Get(context.Background(), client.ObjectKeyFromObject(object), object)
-		object.Data = map[string][]byte{key: []byte(value)}
-		if err == nil {
-			err = c.Update(context.Background(), object)
-		} else {
-			err = c.Create(context.Background(), object)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	secret("ca", "ca.crt", string(ca.Data["ca.crt"]))
-
-	sn := embedded(namespace, "notes")
-	sn.Spec.Database = &v1alpha1.Database{Postgres: &v1alpha1.Postgres{
-		URISecretRef: v1alpha1.SecretKeyReference{Name: "database", Key: "uri"},
-		CASecretRef:  &v1alpha1.SecretKeyReference{Name: "ca", Key: "ca.crt"},
-	}}
-	sn.Spec.Replicas = new(int32(1))
-	if err := c.Create(context.Background(), sn); err != nil {
-		t.Fatal(err)
-	}
-	for _, step := range []struct{ uri, reason, names string }{
-		{"", "DatabaseSecretMissing", "database"},
-		{"not a URI at all", "DatabaseURIInvalid", "postgres://"},
-		{strings.Replace(uri, "postgres.postgres.svc:5432", "postgres.postgres.svc:5999", 1), "DatabaseUnreachable", "postgres.postgres.svc:5999"},
-		{strings.Replace(uri, "a-fine-password", "a-wrong-password", 1), "DatabaseAuthenticationFailed", "postgres.postgres.svc:5432"},
+	const password = "a-fine-password"
+	for _, trouble := range []struct {
+		reason, names string
+		spoil         func(uri string) string // empty: there is no Secret
+	}{
+		{"DatabaseSecretMissing", "database", func(string) string { return "" }},
+		{"DatabaseURIInvalid", "postgres://", func(string) string { return "not a URI at all" }},
+		{"DatabaseUnreachable", "postgres.postgres.svc:5999", func(uri string) string {
+			return strings.Replace(uri, "postgres.postgres.svc:5432", "postgres.postgres.svc:5999", 1)
+		}},
+		{"DatabaseAuthenticationFailed", "postgres.postgres.svc:5432", func(uri string) string {
+			return strings.Replace(uri, password, "a-wrong-password", 1)
+		}},
 	} {
-		if step.uri != "" {
-			secret("database", "uri", step.uri)
-		}
-		message := c.condition(t, sn, 6*time.Minute, v1alpha1.ConditionDatabaseReady, metav1.ConditionFalse, step.reason)
-		if !strings.Contains(message, step.names) {
-			t.Errorf("%s: the message does not name %q: %s", step.reason, step.names, message)
-		}
-		if strings.Contains(message, "password") && strings.Contains(message, "-password") {
-			t.Errorf("%s: the message holds the password: %s", step.reason, message)
-		}
+		t.Run(trouble.reason, func(t *testing.T) {
+			t.Parallel()
+			c := open(t)
+			namespace := c.newNamespace(t)
+			uri := newDatabase(t, strings.ReplaceAll(namespace, "-", "_"), password)
+			ca := &corev1.Secret{}
+			if err := c.Get(context.Background(), client.ObjectKey{Namespace: c.namespace, Name: "notes-database-ca"}, ca); err != nil {
+				t.Fatal(err)
+			}
+			c.putSecret(t, namespace, "ca", "ca.crt", string(ca.Data["ca.crt"]))
+			if spoilt := trouble.spoil(uri); spoilt != "" {
+				c.putSecret(t, namespace, "database", "uri", spoilt)
+			}
+
+			sn := embedded(namespace, "notes")
+			sn.Spec.Database = &v1alpha1.Database{Postgres: &v1alpha1.Postgres{
+				URISecretRef: v1alpha1.SecretKeyReference{Name: "database", Key: "uri"},
+				CASecretRef:  &v1alpha1.SecretKeyReference{Name: "ca", Key: "ca.crt"},
+			}}
+			sn.Spec.Replicas = new(int32(1))
+			if err := c.Create(context.Background(), sn); err != nil {
+				t.Fatal(err)
+			}
+			message := c.condition(t, sn, 6*time.Minute, v1alpha1.ConditionDatabaseReady, metav1.ConditionFalse, trouble.reason)
+			if !strings.Contains(message, trouble.names) {
+				t.Errorf("the message does not name %q: %s", trouble.names, message)
+			}
+			if strings.Contains(message, "-password") {
+				t.Errorf("the message holds the password: %s", message)
+			}
+			c.putSecret(t, namespace, "database", "uri", uri)
+			c.ready(t, sn)
+		})
 	}
-	secret("database", "uri", uri)
-	c.ready(t, sn)
+}
+
+// putSecret creates or replaces a Secret of one entry.
+func (c *cluster) putSecret(t testing.TB, namespace, name, key, value string) {
+	t.Helper()
+	object := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	err := c.Get(context.Background(), client.ObjectKeyFromObject(object), object)
+	object.Data = map[string][]byte{key: []byte(value)}
+	switch {
+	case err == nil:
+		err = c.Update(context.Background(), object)
+	case apierrors.IsNotFound(err):
+		err = c.Create(context.Background(), object)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestVaultTrouble adds connections to the operator's configuration that do not work, and objects

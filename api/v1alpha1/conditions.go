@@ -111,6 +111,7 @@ const (
 	ReasonInvalidSchedule = "InvalidSchedule"
 	ReasonRotationFailed  = "RotationFailed"
 	ReasonFloorsChanged   = "FloorsChanged"
+	ReasonTrimFailed      = "TrimFailed"
 
 	// Of KeyRotation.
 	ReasonQueued              = "Queued"

@@ -90,6 +90,10 @@ type MasterKeyStatus struct {
 	// +optional
 	MinDecryptionFloor int64 `json:"minDecryptionFloor,omitempty"`
 
+	// minAvailableVersion is the oldest version that Vault still has; 0: none was destroyed.
+	// +optional
+	MinAvailableVersion int64 `json:"minAvailableVersion,omitempty"`
+
 	// lastRotationTime is when the newest rotation completed.
 	// +optional
 	LastRotationTime *metav1.Time `json:"lastRotationTime,omitempty"`
@@ -104,6 +108,14 @@ type MasterKeyStatus struct {
 	// +listMapKey=toVersion
 	// +optional
 	PendingRetirements []PendingRetirement `json:"pendingRetirements,omitempty"`
+
+	// retirements are the newest versions before which nothing decrypts any more, and since when, as long as
+	// what is older was not destroyed; see spec.keyRotation.trim.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=map
+	// +listMapKey=toVersion
+	// +optional
+	Retirements []Retirement `json:"retirements,omitempty"`
 }
 
 // PendingRetirement says when every version older than ToVersion stops decrypting.
@@ -124,6 +136,35 @@ type PendingRetirement struct {
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	JobUID string `json:"jobUID,omitempty"`
+
+	// message says what the last attempt found, when it failed.
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	Message string `json:"message,omitempty"`
+}
+
+// Retirement says since when every version older than ToVersion no longer decrypts.
+type Retirement struct {
+	// toVersion is the oldest version that decrypts.
+	// +required
+	ToVersion int64 `json:"toVersion,omitempty"`
+
+	// time of the retirement.
+	// +required
+	Time metav1.Time `json:"time,omitzero"`
+
+	// attempt counts the verifications before older versions are destroyed, from 1.
+	// +optional
+	Attempt int32 `json:"attempt,omitempty"`
+
+	// jobUID is of the verification Job that this attempt made; no other Job is believed.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	JobUID string `json:"jobUID,omitempty"`
+
+	// retryTime is when it is tried again, after it failed.
+	// +optional
+	RetryTime *metav1.Time `json:"retryTime,omitempty"`
 
 	// message says what the last attempt found, when it failed.
 	// +kubebuilder:validation:MaxLength=1024

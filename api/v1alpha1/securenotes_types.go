@@ -348,6 +348,12 @@ type KeyRotationPolicy struct {
 	// +optional
 	RetainOldVersionFor Duration `json:"retainOldVersionFor,omitempty"`
 
+	// trim has versions of the key that no longer decrypt destroyed in Vault, which nothing undoes: what they
+	// wrapped, in any backup of the database, is lost. The Vault administrator has to allow it, with
+	// `operator vault-setup --allow-trim`. Unset: they are kept, and the administrator can let them decrypt again.
+	// +optional
+	Trim *Trim `json:"trim,omitempty"`
+
 	// suspend stops the schedule; rotations on demand still run.
 	// +optional
 	Suspend *bool `json:"suspend,omitempty"`
@@ -372,6 +378,21 @@ type KeyRotationPolicy struct {
 	// +kubebuilder:validation:Maximum=100
 	// +optional
 	HistoryLimit *int32 `json:"historyLimit,omitempty"`
+}
+
+// Trim says when versions of the master key are destroyed.
+type Trim struct {
+	// after is how long ago a version has stopped decrypting when it is destroyed, 0s to 87600h: at least as
+	// long as any backup of the database is kept.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('87600h')",message="after must be 0s to 87600h"
+	// +required
+	After Duration `json:"after,omitempty"`
+
+	// keepFromVersion is the oldest version that a backup which is kept for longer needs: it and the newer ones
+	// are not destroyed. Unset: no backup is.
+	// +kubebuilder:validation:Minimum=1
+	// +optional
+	KeepFromVersion *int64 `json:"keepFromVersion,omitempty"`
 }
 
 // Auth of the API's users.

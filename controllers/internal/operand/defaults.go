@@ -26,6 +26,7 @@ const (
 	defaultCertificateLife   = 90 * 24 * time.Hour
 	defaultTimeZone          = "Etc/UTC"
 	defaultRetainOldVersion  = 30 * 24 * time.Hour
+	maxTrimAfter             = 87600 * time.Hour
 	defaultParallelism       = 1
 	defaultHistoryLimit      = 5
 	defaultTokenTTL          = time.Hour
@@ -94,6 +95,9 @@ func ResolveRotation(sn *v1alpha1.SecureNotes) Rotation {
 	}
 	return rotation
 }
+
+// TrimAfter is how long ago a version must have stopped decrypting: the longest there is where that cannot be read.
+func TrimAfter(trim *v1alpha1.Trim) time.Duration { return duration(trim.After, maxTrimAfter) }
 
 func resolveAuth(sn *v1alpha1.SecureNotes) config.Auth {
 	auth := sn.Spec.Auth

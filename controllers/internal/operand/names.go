@@ -106,6 +106,11 @@ func RetireJobName(name string, to int64, attempt int32) string {
 	return fmt.Sprintf("%s-retire-v%d-%d", name, to, attempt)
 }
 
+// TrimJobName of one attempt at the verification before versions are destroyed.
+func TrimJobName(name string, to int64, attempt int32) string {
+	return fmt.Sprintf("%s-trim-v%d-%d", name, to, attempt)
+}
+
 // ServiceHost is the Service's name within the cluster.
 func ServiceHost(sn client.Object) string { return sn.GetName() + "." + sn.GetNamespace() + ".svc" }
 

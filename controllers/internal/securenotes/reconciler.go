@@ -24,6 +24,7 @@ type Vault interface {
 	Ensure(ctx context.Context, d vaultadmin.Deployment) (vaultadmin.DeploymentState, error)
 	Shred(ctx context.Context, d vaultadmin.Deployment) error
 	RaiseMinDecryption(ctx context.Context, key string, version int64) error
+	Trim(ctx context.Context, key string, version int64) error
 }
 
 // Reconciler reconciles SecureNotes.

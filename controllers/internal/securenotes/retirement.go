@@ -5,16 +5,11 @@ import (
 	"fmt"
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
-	"github.com/securenotes/securenotes/controllers/internal/jitter"
-	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
@@ -30,31 +25,19 @@ func (r *Reconciler) retirement(ctx context.Context, s *scope) error {
 	}
 	entry := dueRetirement(s)
 	if entry == nil {
-		return r.removeRetireJobs(ctx, s, "")
+		return r.trim(ctx, s)
 	}
-	name := operand.RetireJobName(s.sn.Name, entry.ToVersion, max(entry.Attempt, 1))
-	if err := r.removeRetireJobs(ctx, s, name); err != nil {
+	verified, err := r.verify(ctx, s, verification{
+		name: operand.RetireJobName(s.sn.Name, entry.ToVersion, max(entry.Attempt, 1)), to: entry.ToVersion, jobUID: &entry.JobUID,
+		failed: func(message string) { r.postpone(s, entry, message) },
+	})
+	if err != nil || !verified {
 		return err
 	}
-	expected := retireJob(s, entry, name)
-	outcome, err := keyrotation.ReadOutcome(ctx, r.Client, expected)
-	if err != nil {
+	if err := r.retire(ctx, s, entry.ToVersion); err != nil {
 		return err
 	}
-	if outcome.UID != "" {
-		entry.JobUID = string(outcome.UID)
-	}
-	switch outcome.Phase {
-	case keyrotation.JobAbsent:
-		return r.createRetireJob(ctx, s, entry, expected)
-	case keyrotation.JobComplete:
-		return r.retire(ctx, s, entry.ToVersion)
-	case keyrotation.JobFailed, keyrotation.JobForeign:
-		r.postpone(s, entry, outcome.Message)
-	default:
-		s.wake(jitter.Longer(retryInterval))
-	}
-	return nil
+	return r.trim(ctx, s)
 }
 
 // dueRetirement gives the newest entry whose time has come: it covers every older one. It also asks
@@ -70,39 +53,6 @@ func dueRetirement(s *scope) *v1alpha1.PendingRetirement {
 		}
 	}
 	return due
-}
-
-// retireJob is the verification before a retirement. Which Job of its name is believed, and why, is in
-// the keyrotation package's comment.
-func retireJob(s *scope, entry *v1alpha1.PendingRetirement, name string) keyrotation.Expected {
-	key := client.ObjectKey{Namespace: s.sn.Namespace, Name: name}
-	return keyrotation.Expected{Key: key, Owner: s.sn, Recorded: types.UID(entry.JobUID), Build: func() (*batchv1.Job, error) {
-		return operand.VerifyJob(s.sn, s.env, operand.Work{
-			Owner: metav1.NewControllerRef(s.sn, v1alpha1.GroupVersion.WithKind("SecureNotes")), Name: name, ToVersion: entry.ToVersion,
-			// Only what wraps is at stake: no key may be left under a version that stops decrypting.
-			Strategy: v1alpha1.StrategyRewrap,
-		}), nil
-	}}
-}
-
-func (r *Reconciler) createRetireJob(ctx context.Context, s *scope, entry *v1alpha1.PendingRetirement, expected keyrotation.Expected) error {
-	if err := operand.CheckResources(s.sn); err != nil {
-		r.postpone(s, entry, err.Error())
-		return nil
-	}
-	uid, foreign, err := expected.Create(ctx, r.Client, r.Live)
-	switch {
-	case err != nil:
-		return err
-	case foreign != "":
-		r.postpone(s, entry, foreign)
-	case uid != "":
-		entry.JobUID = string(uid)
-	default:
-		// Its arrival in the cache brings the object back here.
-		s.wake(jitter.Longer(retryInterval))
-	}
-	return nil
 }
 
 // retire raises the floor and strikes off every entry that it covers.
@@ -122,6 +72,7 @@ func (r *Reconciler) retire(ctx context.Context, s *scope, to int64) error {
 		}
 	}
 	status.PendingRetirements = left
+	status.Retirements = withRetirement(status.Retirements, to, s.now)
 	status.MinDecryptionFloor = max(status.MinDecryptionFloor, to)
 	s.key.MinDecryption = max(s.key.MinDecryption, to)
 	r.vaultChecks.drop(s.sn.UID)
@@ -137,23 +88,4 @@ func (r *Reconciler) postpone(s *scope, entry *v1alpha1.PendingRetirement, messa
 	entry.Due = metav1.NewTime(s.now.Add(retirementRetry))
 	s.wake(retirementRetry)
 	r.Recorder.Eventf(s.sn, nil, corev1.EventTypeWarning, "RetirementFailed", "Retire", "%s", entry.Message)
-}
-
-// removeRetireJobs deletes the Jobs of retirements that are over, all but keep.
-func (r *Reconciler) removeRetireJobs(ctx context.Context, s *scope, keep string) error {
-	list := &batchv1.JobList{}
-	err := r.Client.List(ctx, list, client.InNamespace(s.sn.Namespace), client.MatchingLabels(operand.Labels(s.sn, operand.ComponentVerify)))
-	if err != nil {
-		return err
-	}
-	for _, job := range list.Items {
-		if job.Name == keep || job.DeletionTimestamp != nil || !metav1.IsControlledBy(&job, s.sn) {
-			continue
-		}
-		err := r.Client.Delete(ctx, &job, client.PropagationPolicy(metav1.DeletePropagationBackground), client.Preconditions{UID: &job.UID})
-		if client.IgnoreNotFound(err) != nil {
-			return err
-		}
-	}
-	return nil
 }

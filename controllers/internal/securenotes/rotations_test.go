@@ -25,7 +25,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-type fakeVault struct{ floor int64 }
+type fakeVault struct{ floor, trimmed int64 }
 
 func (v *fakeVault) Connection() vaultadmin.Connection { return vaultadmin.Connection{Name: "default"} }
 
@@ -37,6 +37,11 @@ func (v *fakeVault) Shred(context.Context, vaultadmin.Deployment) error { return
 
 func (v *fakeVault) RaiseMinDecryption(_ context.Context, _ string, version int64) error {
 	v.floor = version
+	return nil
+}
+
+func (v *fakeVault) Trim(_ context.Context, _ string, version int64) error {
+	v.trimmed = version
 	return nil
 }
 
@@ -209,7 +214,7 @@ func TestRetirementBehindAForeignJob(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tc.meta.Name, tc.meta.Namespace = operand.RetireJobName("notes", 2, 1), "demo"
 			s := healthy(dueAt(2))
-			job, err := retireJob(s, &s.sn.Status.MasterKey.PendingRetirements[0], tc.meta.Name).Build()
+			job, err := verificationJob(s, verification{name: tc.meta.Name, to: 2, jobUID: new(string)}).Build()
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -98,7 +98,7 @@ func setMasterKey(s *scope, status *v1alpha1.SecureNotesStatus) {
 	if s.key == nil {
 		return
 	}
-	key.LatestVersion, key.MinDecryptionVersion = s.key.Latest, s.key.MinDecryption
+	key.LatestVersion, key.MinDecryptionVersion, key.MinAvailableVersion = s.key.Latest, s.key.MinDecryption, s.key.MinAvailable
 	if key.MinDecryptionFloor == 0 {
 		key.MinDecryptionFloor = s.key.MinDecryption
 	}
@@ -116,6 +116,11 @@ func rotationFinding(s *scope) finding {
 		for _, entry := range key.PendingRetirements {
 			if entry.Message != "" {
 				return bad(v1alpha1.ReasonRotationFailed, fmt.Sprintf("the versions below %d could not be retired: %s", entry.ToVersion, entry.Message))
+			}
+		}
+		for _, entry := range key.Retirements {
+			if entry.Message != "" {
+				return bad(v1alpha1.ReasonTrimFailed, fmt.Sprintf("the versions below %d could not be destroyed: %s", entry.ToVersion, entry.Message))
 			}
 		}
 	}

@@ -67,6 +67,8 @@ type KeyState struct {
 	MinDecryption int64
 	// MinEncryption is the oldest version that still encrypts; 0 means only the latest does.
 	MinEncryption int64
+	// MinAvailable is the oldest version that was not destroyed; 0 means that none was.
+	MinAvailable int64
 }
 
 func (c *Client) keyPath(key string) string {
@@ -89,6 +91,7 @@ func (c *Client) ReadKey(ctx context.Context, key string) (KeyState, error) {
 	state := KeyState{}
 	for field, into := range map[string]*int64{
 		"latest_version": &state.Latest, "min_decryption_version": &state.MinDecryption, "min_encryption_version": &state.MinEncryption,
+		"min_available_version": &state.MinAvailable,
 	} {
 		if *into, err = integer(secret.Data, field); err != nil {
 			return KeyState{}, err
@@ -170,6 +173,20 @@ func (c *Client) RaiseMinDecryption(ctx context.Context, key string, version int
 		return err
 	}
 	return c.write(ctx, c.keyPath(key)+"/config", map[string]any{"min_decryption_version": version})
+}
+
+// Trim destroys the versions of the key before version, which nothing undoes. Errors: Unsuitable while one of
+// them decrypts or encrypts; Denied where vault-setup ran without AllowTrim; connection errors.
+func (c *Client) Trim(ctx context.Context, key string, version int64) error {
+	state, err := c.ReadKey(ctx, key)
+	if err != nil || state.MinAvailable >= version {
+		return err
+	}
+	if state.MinDecryption < version || state.MinEncryption < version {
+		return problem(Unsuitable, "the Transit key %s has min_decryption_version=%d and min_encryption_version=%d: versions below %d are in use again, and are kept",
+			key, state.MinDecryption, state.MinEncryption, version)
+	}
+	return c.write(ctx, c.keyPath(key)+"/trim", map[string]any{"min_available_version": version})
 }
 
 // shredKey destroys the key for good.

@@ -20,6 +20,8 @@ type Setup struct {
 	Audience string
 	// KubernetesHost and KubernetesCA, when set, are written into the auth method's configuration.
 	KubernetesHost, KubernetesCA string
+	// AllowTrim lets the operator destroy versions that no longer decrypt.
+	AllowTrim bool
 }
 
 // tokenTTL of every login, in Vault's notation: short, because a stolen token works that long.
@@ -109,10 +111,14 @@ func (s Setup) readRules(b *strings.Builder, accessor string, leaves ...string) 
 
 // operatorRules use one rule for a key and everything below it, because Vault lets a glob stand only
 // at the end of a path and prefers the longer prefix: a second rule for ".../config" could not be
-// told apart. The parameters are the wall instead: import, trim, export settings, automatic rotation
-// and the like all need a parameter that is not in the list, so they are denied.
+// told apart. The parameters are the wall instead: import, export settings, automatic rotation and the
+// like all need a parameter that is not in the list, so they are denied; trim, unless it was asked for.
 func (s Setup) operatorRules() string {
 	var b strings.Builder
+	trim := ""
+	if s.AllowTrim {
+		trim = "\n    \"min_available_version\"  = []"
+	}
 	b.WriteString("# The operator: makes, rotates and retires keys of its cluster; uses and exports none.\n")
 	fmt.Fprintf(&b, `path "%s/keys/%s*" {
   capabilities = ["create", "read", "update", "delete"]
@@ -122,11 +128,11 @@ func (s Setup) operatorRules() string {
     "exportable"             = [false]
     "allow_plaintext_backup" = [false]
     "min_decryption_version" = []
-    "min_encryption_version" = []
+    "min_encryption_version" = []%s
     "deletion_allowed"       = []
   }
 }
-`, s.TransitMount, config.TransitKeyPrefix(s.ClusterID))
+`, s.TransitMount, config.TransitKeyPrefix(s.ClusterID), trim)
 	fmt.Fprintf(&b, `path "%s/keys/%s*" {
   capabilities = ["create", "read", "update", "delete"]
   allowed_parameters = {

@@ -58,7 +58,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case s.status != 0:
 		fail(s.status, "Vault is sealed")
 	default:
-		fmt.Fprint(w, `{"data":{"type":"aes256-gcm96","derived":true,"exportable":false,"allow_plaintext_backup":false,"supports_encryption":true,"latest_version":3,"min_decryption_version":1,"min_encryption_version":0}}`)
+		fmt.Fprint(w, `{"data":{"type":"aes256-gcm96","derived":true,"exportable":false,"allow_plaintext_backup":false,"supports_encryption":true,"latest_version":3,"min_decryption_version":1,"min_encryption_version":0,"min_available_version":0}}`)
 	}
 }
 

@@ -1,0 +1,106 @@
+package securenotes
+
+import (
+	"context"
+
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/jitter"
+	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// verification shows, in a fresh process, that no key is left below version to. It comes before anything
+// that takes old versions away.
+type verification struct {
+	// name of the Job, of this attempt alone.
+	name string
+	to   int64
+	// jobUID is where the Job that was made is recorded.
+	jobUID *string
+	// failed records why it came to nothing.
+	failed func(message string)
+}
+
+// verify goes on with a verification, and says whether it has succeeded. Jobs of others that are over are
+// removed.
+func (r *Reconciler) verify(ctx context.Context, s *scope, v verification) (verified bool, err error) {
+	if err := r.removeVerifications(ctx, s, v.name); err != nil {
+		return false, err
+	}
+	expected := verificationJob(s, v)
+	outcome, err := keyrotation.ReadOutcome(ctx, r.Client, expected)
+	if err != nil {
+		return false, err
+	}
+	if outcome.UID != "" {
+		*v.jobUID = string(outcome.UID)
+	}
+	switch outcome.Phase {
+	case keyrotation.JobAbsent:
+		return false, r.createVerification(ctx, s, v, expected)
+	case keyrotation.JobComplete:
+		return true, nil
+	case keyrotation.JobFailed, keyrotation.JobForeign:
+		v.failed(outcome.Message)
+	default:
+		s.wake(jitter.Longer(retryInterval))
+	}
+	return false, nil
+}
+
+// verificationJob is the Job to be believed. Which one of its name that is, and why, is in the keyrotation
+// package's comment.
+func verificationJob(s *scope, v verification) keyrotation.Expected {
+	key := client.ObjectKey{Namespace: s.sn.Namespace, Name: v.name}
+	return keyrotation.Expected{Key: key, Owner: s.sn, Recorded: types.UID(*v.jobUID), Build: func() (*batchv1.Job, error) {
+		return operand.VerifyJob(s.sn, s.env, operand.Work{
+			Owner: metav1.NewControllerRef(s.sn, v1alpha1.GroupVersion.WithKind("SecureNotes")), Name: v.name, ToVersion: v.to,
+			// Only what wraps is at stake: no key may be left under a version that is taken away.
+			Strategy: v1alpha1.StrategyRewrap,
+		}), nil
+	}}
+}
+
+func (r *Reconciler) createVerification(ctx context.Context, s *scope, v verification, expected keyrotation.Expected) error {
+	if err := operand.CheckResources(s.sn); err != nil {
+		v.failed(err.Error())
+		return nil
+	}
+	uid, foreign, err := expected.Create(ctx, r.Client, r.Live)
+	switch {
+	case err != nil:
+		return err
+	case foreign != "":
+		v.failed(foreign)
+	case uid != "":
+		*v.jobUID = string(uid)
+	default:
+		// Its arrival in the cache brings the object back here.
+		s.wake(jitter.Longer(retryInterval))
+	}
+	return nil
+}
+
+// removeVerifications deletes the Jobs of verifications that are over, all but keep.
+func (r *Reconciler) removeVerifications(ctx context.Context, s *scope, keep string) error {
+	list := &batchv1.JobList{}
+	err := r.Client.List(ctx, list, client.InNamespace(s.sn.Namespace), client.MatchingLabels(operand.Labels(s.sn, operand.ComponentVerify)))
+	if err != nil {
+		return err
+	}
+	for _, job := range list.Items {
+		if job.Name == keep || job.DeletionTimestamp != nil || !metav1.IsControlledBy(&job, s.sn) {
+			continue
+		}
+		err := r.Client.Delete(ctx, &job, client.PropagationPolicy(metav1.DeletePropagationBackground), client.Preconditions{UID: &job.UID})
+		if client.IgnoreNotFound(err) != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -115,7 +115,7 @@ func damageLastNote(t *testing.T, c *config.Config) {
 	if err != nil || len(keys) != 1 {
 		t.Fatalf("%d keys, %v", len(keys), err)
 	}
-	rows, err := db.SealedRows(t.Context(), tables[0], keys[0].Owner, keys[0].ID, "", 100)
+	rows, _, err := db.SealedRows(t.Context(), tables[0], keys[0].Owner, keys[0].ID, "", 100)
 	if err != nil || len(rows) != 5 {
 		t.Fatalf("%d notes, %v", len(rows), err)
 	}

@@ -49,7 +49,7 @@ func TestUserOvertakesTheJob(t *testing.T) {
 	defer watch.Close(ctx)
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		waiting := 0
-		if err := watch.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE notes%'").Scan(&waiting); err != nil {
+		if err := watch.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%UPDATE notes t %'").Scan(&waiting); err != nil {
 			t.Fatal(err)
 		}
 		if waiting == 1 {

@@ -456,7 +456,7 @@ func (w *world) change(t *testing.T, to int, owner string, damage func([]store.S
 		t.Fatalf("%d keys, %v", len(keys), err)
 	}
 	key := keys[0].ID
-	rows, err := w.db.SealedRows(ctx, tables[0], owner, key, "", 1000)
+	rows, _, err := w.db.SealedRows(ctx, tables[0], owner, key, "", 1000)
 	if err != nil || len(rows) == 0 {
 		t.Fatalf("%d rows, %v", len(rows), err)
 	}
@@ -533,7 +533,7 @@ func TestDamageHoldsUpNobodyElse(t *testing.T) {
 		if stale, err := w.db.CountStaleKeys(ctx, store.ByBirth, to); stale != 1 || err != nil {
 			t.Errorf("%d stale keys, %v; want the damaged note's alone", stale, err)
 		}
-		left, err := w.db.SealedRows(ctx, table, owner, key, "", 10)
+		left, _, err := w.db.SealedRows(ctx, table, owner, key, "", 10)
 		if err != nil || len(left) != 1 {
 			t.Errorf("%d notes left behind, %v; want 1", len(left), err)
 		}

@@ -186,7 +186,7 @@ func (w *worker) walk(ctx context.Context, table store.SealedTable, owner string
 	after := ""
 	all = true
 	for {
-		rows, err := w.Store.SealedRows(ctx, table, owner, from.ID(), after, w.stride.batch())
+		rows, more, err := w.Store.SealedRows(ctx, table, owner, from.ID(), after, w.stride.batch())
 		if err != nil || len(rows) == 0 {
 			return all, err
 		}
@@ -211,6 +211,9 @@ func (w *worker) walk(ctx context.Context, table store.SealedTable, owner string
 		w.conflict(int64(len(sound)) - written)
 		if err := w.stride.pause(ctx, len(sound)); err != nil {
 			return false, err
+		}
+		if !more {
+			return all, nil
 		}
 	}
 }

@@ -134,7 +134,7 @@ func (v *Verification) openValues(ctx context.Context, stored envelope.StoredKey
 	for _, table := range v.tables {
 		after := ""
 		for {
-			rows, err := v.Store.SealedRows(ctx, table, stored.Owner, stored.ID, after, limit)
+			rows, more, err := v.Store.SealedRows(ctx, table, stored.Owner, stored.ID, after, limit)
 			if err != nil {
 				return opened, err
 			}
@@ -153,7 +153,7 @@ func (v *Verification) openValues(ctx context.Context, stored envelope.StoredKey
 				}
 				after = row.ID
 			}
-			if !v.All || len(rows) < limit {
+			if !v.All || !more {
 				break
 			}
 		}

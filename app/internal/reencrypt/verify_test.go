@@ -2,6 +2,7 @@ package reencrypt_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/securenotes/securenotes/app/internal/envelope"
@@ -14,8 +15,11 @@ import (
 // in a user's last row, in its last column, thus shows with All only.
 func TestVerificationOpensEveryValue(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
-		const users, notesEach = 2, 230 // three batches
+		const users, notesEach, large = 2, 230, 7 // three batches of many, and large ones that fill two by their size
 		w := newWorld(t, open, users, notesEach)
+		for range large {
+			w.addNote(t, w.api(), w.users[0], strings.Repeat("ü", 100_000))
+		}
 		to := w.rotate(t)
 		if err := w.job(reencrypt.Reencrypt, to).Run(ctx); err != nil {
 			t.Fatal(err)
@@ -27,7 +31,7 @@ func TestVerificationOpensEveryValue(t *testing.T) {
 		}
 		for all, want := range map[bool]int64{
 			// A note has content, title and tags; a second factor a seed.
-			true: users * (notesEach*3 + 1), false: users * (3 + 1),
+			true: users*(notesEach*3+1) + large*3, false: users * (3 + 1),
 		} {
 			if report, err := verify(all); err != nil || report.Keys != users || report.Values != want {
 				t.Errorf("all %t: %d keys and %d values, %v; want %d and %d", all, report.Keys, report.Values, err, users, want)

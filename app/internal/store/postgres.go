@@ -199,26 +199,6 @@ func (p postgres) insertNotes(ctx context.Context, s *Store, list []creation) (m
 	return stored, p.classify(rows.Err())
 }
 
-// replaceSealed needs one statement for the batch.
-func (postgres) replaceSealed(ctx context.Context, s *Store, tx queryer, t SealedTable, owner, oldKey, newKey string, batch []SealedRow) (int64, error) {
-	ids, revisions, values := make([]string, len(batch)), make([]int64, len(batch)), make([][][]byte, len(t.Columns))
-	for i, row := range batch {
-		ids[i], revisions[i] = row.ID, row.Revision
-	}
-	set, arrays, args := make([]string, len(t.Columns)), make([]string, len(t.Columns)), []any{owner, oldKey, newKey, ids, revisions}
-	for c, column := range t.Columns {
-		values[c] = make([][]byte, len(batch))
-		for i, row := range batch {
-			values[c][i] = row.Values[c]
-		}
-		set[c], arrays[c] = column+" = b."+column, fmt.Sprintf("$%d::bytea[]", c+6)
-		args = append(args, values[c])
-	}
-	return s.execIn(ctx, tx, "UPDATE "+t.Name+" t SET key_id = $3, "+strings.Join(set, ", ")+
-		" FROM unnest($4::uuid[], $5::bigint[], "+strings.Join(arrays, ", ")+") AS b (id, revision, "+strings.Join(t.Columns, ", ")+
-		") WHERE t.owner = $1 AND t.id = b.id AND t.key_id = $2 AND t.revision = b.revision", args...)
-}
-
 func (p postgres) selectNotes(ctx context.Context, s *Store, list []reading) ([]batch.Result[readNote], error) {
 	n := len(list)
 	owners, sessionIDs, ids, now := make([]string, n), make([]string, n), make([]string, n), make([]int64, n)

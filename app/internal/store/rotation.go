@@ -57,6 +57,11 @@ func (s *Store) checkFence(ctx context.Context, tx queryer, to int) error {
 	if err := s.rowIn(ctx, tx, "SELECT min_kek_version FROM fence WHERE id = 1"+s.dialect.lockShared(), nil, &least); err != nil {
 		return err
 	}
+	return standsAt(least, to)
+}
+
+// standsAt compares the fence with a rotation.
+func standsAt(least, to int) error {
 	switch {
 	case least > to:
 		return fmt.Errorf("%w: the fence stands at version %d, this rotation is to %d", ErrSuperseded, least, to)
@@ -174,6 +179,9 @@ func (s *Store) rotationKeys(ctx context.Context, where string, args ...any) ([]
 // ReplaceActiveKey makes key the owner's active one and marks the one before as retiring, in one
 // transaction. When another process of the same rotation has done so already, it changes nothing.
 func (s *Store) ReplaceActiveKey(ctx context.Context, to int, key envelope.StoredKey, now time.Time) error {
+	if replaced, err := s.dialect.replaceActiveKey(ctx, s, to, key, now); err != nil || replaced {
+		return err
+	}
 	return s.inRotation(ctx, to, func(tx queryer) error {
 		// The user's row is the lock: there is always one, and note writes do not take it.
 		var owner string
@@ -220,10 +228,7 @@ func (s *Store) ReplaceWrapping(ctx context.Context, to int, key RotationKey, wr
 // DeleteRetiredKey deletes a retiring key that nothing is sealed with any more. It reports false
 // when something still is: the database's foreign key decides, not a count taken before.
 func (s *Store) DeleteRetiredKey(ctx context.Context, to int, key envelope.StoredKey) (bool, error) {
-	err := s.inRotation(ctx, to, func(tx queryer) error {
-		_, err := s.execIn(ctx, tx, "DELETE FROM owner_keys WHERE owner = $1 AND id = $2 AND state = 'retiring'", key.Owner, key.ID)
-		return err
-	})
+	err := s.dialect.deleteRetiredKey(ctx, s, to, key)
 	if errors.Is(err, errStillNeeded) {
 		return false, nil
 	}

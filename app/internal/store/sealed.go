@@ -101,16 +101,15 @@ const maxBatchBytes = 1 << 20
 var errBatchFull = errors.New("the batch is full")
 
 // SealedRows returns up to limit rows, and about maxBatchBytes, that are sealed with the key, in order, after
-// the id given.
-func (s *Store) SealedRows(ctx context.Context, t SealedTable, owner, key, after string, limit int) ([]SealedRow, error) {
+// the id given. It reports whether there may be more.
+func (s *Store) SealedRows(ctx context.Context, t SealedTable, owner, key, after string, limit int) (found []SealedRow, more bool, err error) {
 	if after == "" {
 		after = "00000000-0000-0000-0000-000000000000"
 	}
 	query := "SELECT id, revision, " + strings.Join(t.Columns, ", ") + " FROM " + t.Name +
 		" WHERE owner = $1 AND key_id = $2 AND id > $3 ORDER BY id LIMIT $4"
-	var result []SealedRow
 	size := 0
-	err := s.rows(ctx, s.db, query, []any{owner, key, after, limit}, func(rows *sql.Rows) error {
+	err = s.rows(ctx, s.db, query, []any{owner, key, after, limit}, func(rows *sql.Rows) error {
 		row := SealedRow{Values: make([][]byte, len(t.Columns))}
 		into := []any{&row.ID, &row.Revision}
 		for i := range row.Values {
@@ -119,7 +118,7 @@ func (s *Store) SealedRows(ctx context.Context, t SealedTable, owner, key, after
 		if err := rows.Scan(into...); err != nil {
 			return err
 		}
-		result = append(result, row)
+		found = append(found, row)
 		for _, value := range row.Values {
 			size += len(value)
 		}
@@ -129,24 +128,16 @@ func (s *Store) SealedRows(ctx context.Context, t SealedTable, owner, key, after
 		return nil
 	})
 	if errors.Is(err, errBatchFull) {
-		err = nil
+		return found, true, nil
 	}
-	return result, err
+	return found, len(found) == limit, err
 }
 
 // ReplaceSealed writes rows that were sealed again with another key, each only if its key and
 // revision are still the ones that were read: a user's write in between wins. It returns how many
 // it wrote.
 func (s *Store) ReplaceSealed(ctx context.Context, to int, t SealedTable, owner, oldKey, newKey string, batch []SealedRow) (int64, error) {
-	var written int64
-	err := s.inRotation(ctx, to, func(tx queryer) (err error) {
-		written, err = s.dialect.replaceSealed(ctx, s, tx, t, owner, oldKey, newKey, batch)
-		if err != nil || written == 0 {
-			return err
-		}
-		_, err = s.countSealsIn(ctx, tx, owner, newKey, written*int64(len(t.Columns)))
-		return err
-	})
+	written, err := s.dialect.replaceSealed(ctx, s, to, t, owner, oldKey, newKey, batch)
 	if errors.Is(err, errStillNeeded) {
 		return 0, nil // the account, and the new key with it, was deleted meanwhile
 	}

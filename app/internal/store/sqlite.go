@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"time"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -105,7 +106,7 @@ func (*sqliteDialect) insertUser(ctx context.Context, s *Store, user accounts.Us
 	})
 }
 
-func (*sqliteDialect) replaceSealed(ctx context.Context, s *Store, tx queryer, t SealedTable, owner, oldKey, newKey string, batch []SealedRow) (int64, error) {
+func (*sqliteDialect) replaceSealed(ctx context.Context, s *Store, to int, t SealedTable, owner, oldKey, newKey string, batch []SealedRow) (int64, error) {
 	set := make([]string, len(t.Columns))
 	for i, column := range t.Columns {
 		set[i] = fmt.Sprintf("%s = $%d", column, i+6)
@@ -113,18 +114,38 @@ func (*sqliteDialect) replaceSealed(ctx context.Context, s *Store, tx queryer, t
 	query := "UPDATE " + t.Name + " SET key_id = $1, " + strings.Join(set, ", ") +
 		" WHERE owner = $2 AND id = $3 AND key_id = $4 AND revision = $5"
 	var written int64
-	for _, row := range batch {
-		args := []any{newKey, owner, row.ID, oldKey, row.Revision}
-		for _, value := range row.Values {
-			args = append(args, value)
+	err := s.inRotation(ctx, to, func(tx queryer) error {
+		written = 0
+		for _, row := range batch {
+			args := []any{newKey, owner, row.ID, oldKey, row.Revision}
+			for _, value := range row.Values {
+				args = append(args, value)
+			}
+			changed, err := s.execIn(ctx, tx, query, args...)
+			if err != nil {
+				return err
+			}
+			written += changed
 		}
-		changed, err := s.execIn(ctx, tx, query, args...)
-		if err != nil {
-			return 0, err
+		if written == 0 {
+			return nil
 		}
-		written += changed
-	}
-	return written, nil
+		_, err := s.countSealsIn(ctx, tx, owner, newKey, written*int64(len(t.Columns)))
+		return err
+	})
+	return written, err
+}
+
+// replaceActiveKey has no round trip to save.
+func (*sqliteDialect) replaceActiveKey(context.Context, *Store, int, envelope.StoredKey, time.Time) (bool, error) {
+	return false, nil
+}
+
+func (*sqliteDialect) deleteRetiredKey(ctx context.Context, s *Store, to int, key envelope.StoredKey) error {
+	return s.inRotation(ctx, to, func(tx queryer) error {
+		_, err := s.execIn(ctx, tx, "DELETE FROM owner_keys WHERE owner = $1 AND id = $2 AND state = 'retiring'", key.Owner, key.ID)
+		return err
+	})
 }
 
 // selectNotes has no round trip to save: SQLite is in this process.

@@ -65,8 +65,13 @@ type dialect interface {
 	// selectNotes reads many notes; the results are in the order of list, also beside an error, which is of
 	// all of them.
 	selectNotes(ctx context.Context, s *Store, list []reading) ([]batch.Result[readNote], error)
-	// replaceSealed is ReplaceSealed within a transaction.
-	replaceSealed(ctx context.Context, s *Store, tx queryer, t SealedTable, owner, oldKey, newKey string, batch []SealedRow) (int64, error)
+	// replaceSealed is ReplaceSealed, but for an account that was deleted.
+	replaceSealed(ctx context.Context, s *Store, to int, t SealedTable, owner, oldKey, newKey string, batch []SealedRow) (int64, error)
+	// replaceActiveKey is ReplaceActiveKey where the owner has an active key that is stale. It reports whether
+	// that was so.
+	replaceActiveKey(ctx context.Context, s *Store, to int, key envelope.StoredKey, now time.Time) (bool, error)
+	// deleteRetiredKey is DeleteRetiredKey. Error: errStillNeeded.
+	deleteRetiredKey(ctx context.Context, s *Store, to int, key envelope.StoredKey) error
 	// usersAtWork is UsersAtWork.
 	usersAtWork(ctx context.Context, s *Store) (int, error)
 	// ping shows that the database answers.

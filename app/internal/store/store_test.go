@@ -337,7 +337,7 @@ func TestRetiringKeyGoesOnlyWhenNothingNeedsIt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rows, err := db.SealedRows(ctx, tables[0], f.id.Owner, f.key.ID, "", 10)
+		rows, _, err := db.SealedRows(ctx, tables[0], f.id.Owner, f.key.ID, "", 10)
 		if err != nil || len(rows) != 1 {
 			t.Fatalf("%d rows, %v", len(rows), err)
 		}
@@ -493,7 +493,7 @@ func TestBatchIsBoundedByBytes(t *testing.T) {
 		table := store.SealedTable{Name: "notes", Columns: []string{"content", "title", "tags"}}
 		after, seen := "", 0
 		for {
-			batch, err := db.SealedRows(ctx, table, f.id.Owner, f.key.ID, after, 100)
+			batch, _, err := db.SealedRows(ctx, table, f.id.Owner, f.key.ID, after, 100)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -528,7 +528,7 @@ func TestAccountIsDeletedDuringARotation(t *testing.T) {
 			t.Fatal(err)
 		}
 		table := store.SealedTable{Name: "notes", Columns: []string{"content", "title", "tags"}}
-		batch, err := db.SealedRows(ctx, table, f.id.Owner, f.key.ID, "", 100)
+		batch, _, err := db.SealedRows(ctx, table, f.id.Owner, f.key.ID, "", 100)
 		if err != nil || len(batch) != 1 {
 			t.Fatalf("%d rows, %v", len(batch), err)
 		}

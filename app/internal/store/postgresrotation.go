@@ -1,0 +1,78 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/securenotes/securenotes/app/internal/envelope"
+)
+
+// inRotation carries out one statement that is a transaction, as Store.inRotation does a transaction of many: most
+// of a rotation's time would go by between these. The statement is written as common table expressions, of which the
+// last, done, has a row for each row that counts; $1 is the rotation's version. Each that writes joins standing, the
+// fence, which is locked before its first row is written, and writes nothing unless that stands at $1.
+func (postgres) inRotation(ctx context.Context, s *Store, to int, statement string, args ...any) (done int64, err error) {
+	err = s.again(ctx, func() error {
+		var least int
+		if err := s.row(ctx, `WITH standing AS MATERIALIZED (SELECT min_kek_version AS at FROM fence WHERE id = 1 FOR SHARE), `+
+			statement+` SELECT (SELECT at FROM standing), (SELECT count(*) FROM done)`, append([]any{to}, args...), &least, &done); err != nil {
+			return err
+		}
+		return standsAt(least, to)
+	})
+	return done, err
+}
+
+// replaceSealed writes the batch and counts its seals.
+func (p postgres) replaceSealed(ctx context.Context, s *Store, to int, t SealedTable, owner, oldKey, newKey string, batch []SealedRow) (int64, error) {
+	ids, revisions := make([]string, len(batch)), make([]int64, len(batch))
+	for i, row := range batch {
+		ids[i], revisions[i] = row.ID, row.Revision
+	}
+	set, arrays := make([]string, len(t.Columns)), make([]string, len(t.Columns))
+	args := []any{owner, oldKey, newKey, ids, revisions}
+	for c, column := range t.Columns {
+		values := make([][]byte, len(batch))
+		for i, row := range batch {
+			values[i] = row.Values[c]
+		}
+		args = append(args, values)
+		set[c], arrays[c] = column+" = b."+column, fmt.Sprintf("$%d::bytea[]", len(args)+1)
+	}
+	return p.inRotation(ctx, s, to, `done AS (
+			UPDATE `+t.Name+` t SET key_id = $4, `+strings.Join(set, ", ")+`
+			FROM unnest($5::uuid[], $6::bigint[], `+strings.Join(arrays, ", ")+`) AS b (id, revision, `+strings.Join(t.Columns, ", ")+`), standing
+			WHERE standing.at = $1 AND t.owner = $2 AND t.id = b.id AND t.key_id = $3 AND t.revision = b.revision RETURNING 1
+		), counted AS (
+			INSERT INTO owner_key_seals (owner, key_id, seals)
+			SELECT $2::uuid, $4, count(*) * `+fmt.Sprint(len(t.Columns))+` FROM done HAVING count(*) > 0
+			ON CONFLICT (owner, key_id) DO UPDATE SET seals = owner_key_seals.seals + excluded.seals
+		)`, args...)
+}
+
+// replaceActiveKey locks the user's row, which is there as long as the account, and which note writes do not take.
+func (p postgres) replaceActiveKey(ctx context.Context, s *Store, to int, key envelope.StoredKey, now time.Time) (bool, error) {
+	version, err := key.Wrapped.Version()
+	if err != nil {
+		return false, err
+	}
+	replaced, err := p.inRotation(ctx, s, to, `account AS MATERIALIZED (
+			SELECT u.id FROM users u, standing WHERE u.id = $2 AND standing.at = $1 FOR UPDATE OF u
+		), retired AS (
+			UPDATE owner_keys k SET state = 'retiring' FROM account
+			WHERE k.owner = account.id AND k.state = 'active' AND k.born_version < $1 RETURNING k.owner
+		), done AS (
+			INSERT INTO owner_keys (owner, id, kek_version, born_version, wrapped, state, created_at)
+			SELECT owner, $3, $4, $4, $5, 'active', $6 FROM retired RETURNING 1
+		)`, key.Owner, key.ID, version, string(key.Wrapped), micros(now))
+	return replaced > 0, err
+}
+
+func (p postgres) deleteRetiredKey(ctx context.Context, s *Store, to int, key envelope.StoredKey) error {
+	_, err := p.inRotation(ctx, s, to, `done AS (
+			DELETE FROM owner_keys k USING standing WHERE standing.at = $1 AND k.owner = $2 AND k.id = $3 AND k.state = 'retiring' RETURNING 1
+		)`, key.Owner, key.ID)
+	return err
+}

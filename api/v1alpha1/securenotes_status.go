@@ -111,7 +111,7 @@ type MasterKeyStatus struct {
 
 	// retirements are the newest versions before which nothing decrypts any more, and since when, as long as
 	// what is older was not destroyed; see spec.keyRotation.trim.
-	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:MaxItems=64
 	// +listType=map
 	// +listMapKey=toVersion
 	// +optional

@@ -99,14 +99,14 @@ func testTrim(t *testing.T, c *cluster) {
 	}
 	c.setTrim(t, sn, &v1alpha1.Trim{After: "0s"})
 	c.awaitCondition(t, "trimming", "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionFalse, v1alpha1.ReasonFloorsChanged)
-	if err := c.Get(t.Context(), client.ObjectKey{Namespace: "trimming", Name: "notes-trim-v4-1"}, &batchv1.Job{}); !apierrors.IsNotFound(err) {
+	if err := c.Get(t.Context(), client.ObjectKey{Namespace: "trimming", Name: "notes-trim-v4-2"}, &batchv1.Job{}); !apierrors.IsNotFound(err) {
 		t.Errorf("a verification was begun: %v", err)
 	}
 	if _, err := write("keys/"+key+"/config", map[string]any{"min_decryption_version": 4}); err != nil {
 		t.Fatal(err)
 	}
 	c.poke(t, sn, "2h")
-	c.finishJob(t, "trimming", "notes-trim-v4-1")
+	c.finishJob(t, "trimming", "notes-trim-v4-2")
 	c.awaitTrimmed(t, sn, 4, 0)
 	c.awaitEvent(t, "trimming", "SecureNotes", "VersionsDestroyed")
 }

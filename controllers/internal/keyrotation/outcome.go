@@ -38,6 +38,8 @@ type JobOutcome struct {
 	Reason, Message string
 	// UID of a Job that is the expected one.
 	UID types.UID
+	// Completed is when a complete Job was, by the cluster's clock.
+	Completed *metav1.Time
 }
 
 // Outcome reads a Job, nil when there is none. owner is the UID that must control it.
@@ -54,7 +56,7 @@ func Outcome(job *batchv1.Job, owner types.UID, pods []corev1.Pod) JobOutcome {
 		}
 		switch condition.Type {
 		case batchv1.JobComplete:
-			return JobOutcome{Name: job.Name, Phase: JobComplete}
+			return JobOutcome{Name: job.Name, Phase: JobComplete, Completed: job.Status.CompletionTime}
 		case batchv1.JobFailed:
 			reason, message := failure(job, condition, pods)
 			return JobOutcome{Name: job.Name, Phase: JobFailed, Reason: reason, Message: message}

@@ -23,8 +23,8 @@ type Vault interface {
 	Connection() vaultadmin.Connection
 	Ensure(ctx context.Context, d vaultadmin.Deployment) (vaultadmin.DeploymentState, error)
 	Shred(ctx context.Context, d vaultadmin.Deployment) error
-	RaiseMinDecryption(ctx context.Context, key string, version int64) error
-	Trim(ctx context.Context, key string, version int64) error
+	RaiseMinDecryption(ctx context.Context, key string, version int64) (before int64, err error)
+	Trim(ctx context.Context, key string, version, floor int64) error
 }
 
 // Reconciler reconciles SecureNotes.

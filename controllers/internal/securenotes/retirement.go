@@ -34,10 +34,9 @@ func (r *Reconciler) retirement(ctx context.Context, s *scope) error {
 	if err != nil || !verified {
 		return err
 	}
-	if err := r.retire(ctx, s, entry.ToVersion); err != nil {
-		return err
-	}
-	return r.trim(ctx, s)
+	// The Job goes with the next pass, once it is recorded that nothing is left to be done.
+	s.wake(time.Second)
+	return r.retire(ctx, s, entry.ToVersion)
 }
 
 // dueRetirement gives the newest entry whose time has come: it covers every older one. It also asks
@@ -61,7 +60,8 @@ func (r *Reconciler) retire(ctx context.Context, s *scope, to int64) error {
 	if err != nil {
 		return r.vaultTrouble(ctx, s, err)
 	}
-	if err := vault.RaiseMinDecryption(ctx, config.TransitKeyName(s.env.ClusterID, s.sn.Namespace, s.sn.Name), to); err != nil {
+	floor, err := vault.RaiseMinDecryption(ctx, config.TransitKeyName(s.env.ClusterID, s.sn.Namespace, s.sn.Name), to)
+	if err != nil {
 		return r.vaultTrouble(ctx, s, err)
 	}
 	status := s.sn.Status.MasterKey
@@ -72,6 +72,7 @@ func (r *Reconciler) retire(ctx context.Context, s *scope, to int64) error {
 		}
 	}
 	status.PendingRetirements = left
+	decryptedAgain(status.Retirements, floor, s.now)
 	status.Retirements = withRetirement(status.Retirements, to, s.now)
 	status.MinDecryptionFloor = max(status.MinDecryptionFloor, to)
 	s.key.MinDecryption = max(s.key.MinDecryption, to)

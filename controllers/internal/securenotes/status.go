@@ -112,6 +112,9 @@ func rotationFinding(s *scope) finding {
 	if f := floorsAsSet(s); f.known() {
 		return f
 	}
+	if f := keptInVain(s); f.known() {
+		return f
+	}
 	if key := s.sn.Status.MasterKey; key != nil {
 		for _, entry := range key.PendingRetirements {
 			if entry.Message != "" {

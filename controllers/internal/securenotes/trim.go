@@ -20,27 +20,49 @@ import (
 )
 
 const (
-	// maxRetirements that are remembered. The oldest is forgotten first: a later one covers it.
-	maxRetirements = 16
-	// trimRetry is how long a trim that failed waits. Nothing is urgent about it, and each attempt reads
-	// every owner's key.
-	trimRetry = time.Hour
+	// maxRetirements that are remembered, each until what is older is destroyed.
+	maxRetirements = 64
+	// trimRetry is how long a trim that failed waits the first time, and maxTrimRetry how long at the most. Nothing
+	// is urgent about it, and each attempt unwraps every owner's key.
+	trimRetry, maxTrimRetry = time.Hour, 24 * time.Hour
 )
 
-// withRetirement adds the retirement of every version before to, unless it is there.
+// withRetirement adds the retirement of every version before to, unless it is there. When there are too many, the one
+// that another followed soonest goes, the latest of these: the other one covers it, a little later.
 func withRetirement(list []v1alpha1.Retirement, to int64, now time.Time) []v1alpha1.Retirement {
 	if slices.ContainsFunc(list, func(r v1alpha1.Retirement) bool { return r.ToVersion == to }) {
 		return list
 	}
 	list = append(slices.Clone(list), v1alpha1.Retirement{ToVersion: to, Time: metav1.NewTime(now)})
 	slices.SortFunc(list, func(a, b v1alpha1.Retirement) int { return cmp.Compare(a.ToVersion, b.ToVersion) })
-	return list[max(0, len(list)-maxRetirements):]
+	if len(list) <= maxRetirements {
+		return list
+	}
+	covered := 0
+	for i := range list[:len(list)-1] {
+		if list[i+1].Time.Sub(list[i].Time.Time) <= list[covered+1].Time.Sub(list[covered].Time.Time) {
+			covered = i
+		}
+	}
+	return slices.Delete(list, covered, covered+1)
+}
+
+// decryptedAgain has the time begin anew of every version that decrypts, or did until now, although it was retired:
+// whoever lowered the floor has restored something, and what is made of it, backups included, is under that version.
+func decryptedAgain(list []v1alpha1.Retirement, floor int64, now time.Time) {
+	for i := range list {
+		// A status that changes with every pass would be a pass without end.
+		if list[i].ToVersion > floor && now.Sub(list[i].Time.Time) > time.Minute {
+			list[i].Time = metav1.NewTime(now)
+		}
+	}
 }
 
 // trim has the versions destroyed that spec.keyRotation.trim gives up: once more after everything was verified, for
 // a database that was restored may need them, and never while a floor was lowered by hand or a rotation is at work,
 // which are signs of such a restore.
 func (r *Reconciler) trim(ctx context.Context, s *scope) error {
+	followVault(s)
 	entry, before := dueTrim(s)
 	if entry == nil {
 		return r.removeVerifications(ctx, s, "")
@@ -55,39 +77,73 @@ func (r *Reconciler) trim(ctx context.Context, s *scope) error {
 	return r.destroy(ctx, s, entry, before)
 }
 
+// followVault brings the list of retirements to what Vault says.
+func followVault(s *scope) {
+	status := s.sn.Status.MasterKey
+	if s.key.MinAvailable < status.MinAvailableVersion {
+		// Vault was restored to a time at which it still had what was destroyed since.
+		status.Retirements = withRetirement(status.Retirements, status.MinAvailableVersion, s.now)
+	}
+	status.Retirements = slices.DeleteFunc(status.Retirements, func(r v1alpha1.Retirement) bool { return r.ToVersion <= s.key.MinAvailable })
+	decryptedAgain(status.Retirements, s.key.MinDecryption, s.now)
+}
+
 // dueTrim gives the newest retirement that is old enough, and the version before which all is to be destroyed: 0
-// where it is nil. It also asks to be woken for the next.
+// where it is nil. It also asks to be woken for the next, and forgets what failed where nothing is to be done any more.
 func dueTrim(s *scope) (due *v1alpha1.Retirement, before int64) {
-	policy := s.sn.Spec.KeyRotation
-	if policy == nil || policy.Trim == nil || floorsAsSet(s).known() {
+	list := s.sn.Status.MasterKey.Retirements
+	policy := trimPolicy(s.sn)
+	for i := range list {
+		if policy == nil || s.now.Before(list[i].Time.Add(operand.TrimAfter(policy))) || below(policy, list[i].ToVersion) <= max(s.key.MinAvailable, 1) {
+			list[i].Message, list[i].RetryTime = "", nil
+		}
+	}
+	if policy == nil || floorsAsSet(s).known() {
 		return nil, 0
 	}
 	if slices.ContainsFunc(s.rotationList, func(kr v1alpha1.KeyRotation) bool { return !keyrotation.Ended(&kr) }) {
 		return nil, 0 // its end brings the object back here
 	}
-	list := s.sn.Status.MasterKey.Retirements
 	for i := range list {
-		at := list[i].Time.Add(operand.TrimAfter(policy.Trim))
+		at := list[i].Time.Add(operand.TrimAfter(policy))
 		if retry := list[i].RetryTime; retry != nil && retry.After(at) {
 			at = retry.Time
 		}
 		if left := at.Sub(s.now); left > 0 {
 			s.wake(left)
-		} else if due == nil || list[i].ToVersion > due.ToVersion {
+		} else if below(policy, list[i].ToVersion) > max(s.key.MinAvailable, 1) && (due == nil || list[i].ToVersion > due.ToVersion) {
 			due = &list[i]
 		}
 	}
 	if due == nil {
 		return nil, 0
 	}
-	before = due.ToVersion
-	if keep := policy.Trim.KeepFromVersion; keep != nil {
-		before = min(before, *keep)
+	return due, below(policy, due.ToVersion)
+}
+
+func trimPolicy(sn *v1alpha1.SecureNotes) *v1alpha1.Trim {
+	if sn.Spec.KeyRotation == nil {
+		return nil
 	}
-	if before <= max(s.key.MinAvailable, 1) {
-		return nil, 0 // what is left is kept
+	return sn.Spec.KeyRotation.Trim
+}
+
+// below is the version before which all may be destroyed once nothing before to decrypts.
+func below(policy *v1alpha1.Trim, to int64) int64 {
+	if policy.KeepFromVersion != nil {
+		return min(to, *policy.KeepFromVersion)
 	}
-	return due, before
+	return to
+}
+
+// keptInVain tells that the policy keeps a version that was destroyed already.
+func keptInVain(s *scope) finding {
+	policy := trimPolicy(s.sn)
+	if policy == nil || policy.KeepFromVersion == nil || s.key == nil || *policy.KeepFromVersion >= s.key.MinAvailable {
+		return finding{}
+	}
+	return bad(v1alpha1.ReasonTrimFailed, fmt.Sprintf("spec.keyRotation.trim.keepFromVersion is %d, but the versions below %d are destroyed already: a backup that needs one cannot be read",
+		*policy.KeepFromVersion, s.key.MinAvailable))
 }
 
 // destroy has the versions before before destroyed, if the object, read past the cache, still wants it so.
@@ -104,24 +160,22 @@ func (r *Reconciler) destroy(ctx context.Context, s *scope, entry *v1alpha1.Reti
 	if err != nil {
 		return r.vaultTrouble(ctx, s, err)
 	}
-	if err := vault.Trim(ctx, config.TransitKeyName(s.env.ClusterID, s.sn.Namespace, s.sn.Name), before); err != nil {
-		switch vaultadmin.ProblemOf(err) {
-		case vaultadmin.Denied:
-			// Nothing is wrong with the service: only this is not allowed.
-			r.postponeTrim(s, entry, "Vault does not allow it: its administrator must run `"+r.SetupCommand(s.env.Connection)+" --allow-trim`, or trim be removed from spec.keyRotation")
-			return nil
-		case vaultadmin.Unsuitable:
-			r.postponeTrim(s, entry, err.Error())
-			return nil
-		}
-		return r.vaultTrouble(ctx, s, err)
-	}
 	status := s.sn.Status.MasterKey
+	err = vault.Trim(ctx, config.TransitKeyName(s.env.ClusterID, s.sn.Namespace, s.sn.Name), before, status.MinDecryptionFloor)
+	if err != nil {
+		// Nothing is wrong with the service because of this, and if Vault is away, that is found out elsewhere.
+		message := err.Error()
+		if vaultadmin.ProblemOf(err) == vaultadmin.Denied {
+			message = "Vault does not allow it: its administrator must run `" + r.setupCommand(s) + "`, or trim be removed from spec.keyRotation"
+		}
+		r.postponeTrim(s, entry, message)
+		return nil
+	}
 	var left []v1alpha1.Retirement
 	for _, retirement := range status.Retirements {
 		if retirement.ToVersion > before {
 			// Kept, or not yet due: what was verified now says nothing of then.
-			retirement.Attempt, retirement.JobUID, retirement.RetryTime, retirement.Message = 0, "", nil, ""
+			retirement.Attempt, retirement.JobUID, retirement.RetryTime, retirement.Message = max(retirement.Attempt, 1)+1, "", nil, ""
 			left = append(left, retirement)
 		}
 	}
@@ -132,12 +186,18 @@ func (r *Reconciler) destroy(ctx context.Context, s *scope, entry *v1alpha1.Reti
 	return nil
 }
 
-// postponeTrim records why nothing was destroyed, and tries it again later with a Job of another name.
+// postponeTrim records why nothing was destroyed, and tries it again later with a Job of another name. The older
+// retirements wait, too: what is in the way of one is in the way of all.
 func (r *Reconciler) postponeTrim(s *scope, entry *v1alpha1.Retirement, message string) {
-	entry.Message = fmt.Sprintf("attempt %d: %s", max(entry.Attempt, 1), message)
-	entry.Attempt = max(entry.Attempt, 1) + 1
+	attempt := max(entry.Attempt, 1)
+	retry := min(trimRetry<<min(attempt-1, 10), maxTrimRetry)
+	list := s.sn.Status.MasterKey.Retirements
+	for i := range list {
+		list[i].RetryTime = new(metav1.NewTime(s.now.Add(retry)))
+	}
+	entry.Message = fmt.Sprintf("attempt %d: %s", attempt, message)
+	entry.Attempt = attempt + 1
 	entry.JobUID = ""
-	entry.RetryTime = new(metav1.NewTime(s.now.Add(trimRetry)))
-	s.wake(trimRetry)
+	s.wake(retry)
 	r.Recorder.Eventf(s.sn, nil, corev1.EventTypeWarning, "TrimFailed", "Trim", "%s", entry.Message)
 }

@@ -1,6 +1,7 @@
 package securenotes
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -74,7 +75,7 @@ func TestDueTrim(t *testing.T) {
 }
 
 // TestTrimVerifiesFirst: versions are destroyed only after a verification of its own, and a pass that died before
-// it could record that does it again.
+// it could record that is made up for by the next.
 func TestTrimVerifiesFirst(t *testing.T) {
 	vault := &fakeVault{}
 	s := healthy(retiredAgo(2, 3, 4))
@@ -88,9 +89,12 @@ func TestTrimVerifiesFirst(t *testing.T) {
 		t.Fatal("versions were destroyed while the verification ran")
 	}
 	endJob(t, r, batchv1.JobComplete)
-	unrecorded := healthy(retiredAgo(2, 3, 4), func(other *scope) { other.sn.Status = *s.sn.Status.DeepCopy() })
+	unrecorded := healthy(retiredAgo(2, 3, 4), func(next *scope) {
+		next.sn.Status = *s.sn.Status.DeepCopy()
+		next.sn.Status.MasterKey.Retirements[1].Message = "attempt 1: of before"
+		next.key.MinAvailable = 3
+	})
 	for _, pass := range []*scope{s, unrecorded} {
-		vault.trimmed = 0
 		if err := r.retirement(t.Context(), pass); err != nil {
 			t.Fatal(err)
 		}
@@ -98,6 +102,98 @@ func TestTrimVerifiesFirst(t *testing.T) {
 		if vault.trimmed != 3 || len(key.Retirements) != 1 || key.Retirements[0].ToVersion != 4 || pass.key.MinAvailable != 3 {
 			t.Errorf("versions below %d were destroyed; %+v", vault.trimmed, key)
 		}
+		if f := rotationFinding(pass); f.status != metav1.ConditionTrue {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+// TestOldVerificationIsNotBelieved: since it was made the object may have been suspended and a database restored, and
+// the operator's clock alone decides nothing.
+func TestOldVerificationIsNotBelieved(t *testing.T) {
+	for name, later := range map[string]time.Duration{"an hour ago": time.Hour, "in an hour": -time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			vault := &fakeVault{}
+			retiring, trimming := healthy(dueAt(2)), healthy(retiredAgo(2, 3), after("0s"))
+			for _, s := range []*scope{retiring, trimming} {
+				r := reconciler(t, vault, s.sn.DeepCopy())
+				if err := r.retirement(t.Context(), s); err != nil {
+					t.Fatal(err)
+				}
+				endJob(t, r, batchv1.JobComplete)
+				s.now = now.Add(later)
+				if later < 0 {
+					// The operator's clock was ahead when the Job was made.
+					for i := range s.sn.Status.MasterKey.Retirements {
+						s.sn.Status.MasterKey.Retirements[i].Time = metav1.NewTime(s.now)
+					}
+					for i := range s.sn.Status.MasterKey.PendingRetirements {
+						s.sn.Status.MasterKey.PendingRetirements[i].Due = metav1.NewTime(s.now)
+					}
+				}
+				if err := r.retirement(t.Context(), s); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if vault.floor != 0 || vault.trimmed != 0 {
+				t.Errorf("floor %d, versions below %d were destroyed", vault.floor, vault.trimmed)
+			}
+			if message := retiring.sn.Status.MasterKey.PendingRetirements[0].Message; !strings.Contains(message, "clock") {
+				t.Errorf("the retirement says %q", message)
+			}
+			if message := trimming.sn.Status.MasterKey.Retirements[1].Message; !strings.Contains(message, "clock") {
+				t.Errorf("the trim says %q", message)
+			}
+		})
+	}
+}
+
+// TestTimeBeginsAnewForWhatDecryptedAgain: an administrator let old versions decrypt, for a database that was restored;
+// what was made of it since needs them for as long as any.
+func TestTimeBeginsAnewForWhatDecryptedAgain(t *testing.T) {
+	lowered := healthy(retiredAgo(2, 3, 4), func(s *scope) { s.key.MinDecryption = 2 })
+	if err := reconciler(t, &fakeVault{}).retirement(t.Context(), lowered); err != nil {
+		t.Fatal(err)
+	}
+	retired := healthy(retiredAgo(2, 3, 4), dueAgain(5))
+	r := reconciler(t, &fakeVault{floor: 2}, retired.sn.DeepCopy())
+	for range 2 {
+		if err := r.retirement(t.Context(), retired); err != nil {
+			t.Fatal(err)
+		}
+		if retired.requeue > 0 && len(retired.sn.Status.MasterKey.PendingRetirements) > 0 {
+			endJob(t, r, batchv1.JobComplete)
+		}
+	}
+	for name, s := range map[string]*scope{"still lowered": lowered, "raised by a retirement": retired} {
+		for _, entry := range s.sn.Status.MasterKey.Retirements {
+			if anew := entry.Time.Time.Equal(now); anew != (entry.ToVersion > 2) {
+				t.Errorf("%s: %+v", name, entry)
+			}
+		}
+	}
+	if n := len(retired.sn.Status.MasterKey.Retirements); n != 4 {
+		t.Errorf("%d retirements", n)
+	}
+}
+
+// dueAgain has a newer version, whose retirement is due.
+func dueAgain(to int64) func(*scope) {
+	return func(s *scope) {
+		s.sn.Spec.KeyRotation.Trim.After = "87600h"
+		s.key.Latest, s.key.MinEncryption = to, to
+		s.sn.Status.MasterKey.PendingRetirements = []v1alpha1.PendingRetirement{{ToVersion: to, Due: metav1.NewTime(now), Attempt: 1}}
+	}
+}
+
+// TestVaultRestoredToBeforeATrim: what was destroyed is there again, and is destroyed again in its time.
+func TestVaultRestoredToBeforeATrim(t *testing.T) {
+	s := healthy(retiredAgo(4), func(s *scope) { s.sn.Status.MasterKey.MinAvailableVersion = 3 })
+	if err := reconciler(t, &fakeVault{}).retirement(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if list := s.sn.Status.MasterKey.Retirements; len(list) != 2 || list[0].ToVersion != 3 || !list[0].Time.Time.Equal(now) {
+		t.Errorf("%+v", list)
 	}
 }
 
@@ -121,31 +217,81 @@ func TestTrimThatIsNotWantedAnyMore(t *testing.T) {
 }
 
 func TestTrimThatFailsIsPostponed(t *testing.T) {
-	vault := &fakeVault{}
-	s := healthy(retiredAgo(2, 3))
-	r := reconciler(t, vault, s.sn.DeepCopy())
-	if err := r.retirement(t.Context(), s); err != nil {
-		t.Fatal(err)
+	refused := errors.New("no")
+	for name, tc := range map[string]struct {
+		end     batchv1.JobConditionType
+		refusal error
+	}{"the verification fails": {batchv1.JobFailed, nil}, "Vault refuses": {batchv1.JobComplete, refused}} {
+		t.Run(name, func(t *testing.T) {
+			vault := &fakeVault{refusal: tc.refusal}
+			s := healthy(retiredAgo(2, 3, 4))
+			r := reconciler(t, vault, s.sn.DeepCopy())
+			if err := r.retirement(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			endJob(t, r, tc.end)
+			for range 2 { // and another pass begins nothing, not for the older retirement either
+				if err := r.retirement(t.Context(), s); err != nil {
+					t.Fatal(err)
+				}
+			}
+			entry := s.sn.Status.MasterKey.Retirements[1]
+			if vault.trimmed != 0 || entry.Attempt != 2 || !entry.RetryTime.After(now) || !strings.HasPrefix(entry.Message, "attempt 1: ") {
+				t.Errorf("%d, %+v", vault.trimmed, entry)
+			}
+			jobs := &batchv1.JobList{}
+			if err := r.Client.List(t.Context(), jobs); err != nil || len(jobs.Items) > 0 {
+				t.Errorf("%d Jobs, %v", len(jobs.Items), err)
+			}
+			if f := rotationFinding(s); f.reason != v1alpha1.ReasonTrimFailed || !strings.Contains(f.message, "below 3") {
+				t.Errorf("%+v", f)
+			}
+			if s.vaultFinding.status != metav1.ConditionTrue {
+				t.Errorf("Vault: %+v", s.vaultFinding)
+			}
+			// What is not asked for any more has not failed.
+			s.sn.Spec.KeyRotation.Trim = nil
+			if err := r.retirement(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			if f := rotationFinding(s); f.status != metav1.ConditionTrue {
+				t.Errorf("%+v", f)
+			}
+		})
 	}
-	endJob(t, r, batchv1.JobFailed)
-	if err := r.retirement(t.Context(), s); err != nil {
-		t.Fatal(err)
-	}
-	entry := s.sn.Status.MasterKey.Retirements[0]
-	if vault.trimmed != 0 || entry.Attempt != 2 || !entry.RetryTime.After(now) || !strings.HasPrefix(entry.Message, "attempt 1: ") {
-		t.Errorf("%d, %+v", vault.trimmed, entry)
-	}
-	if f := rotationFinding(s); f.reason != v1alpha1.ReasonTrimFailed || !strings.Contains(f.message, "below 2") {
+}
+
+// TestKeptInVain: a version that was destroyed cannot be kept.
+func TestKeptInVain(t *testing.T) {
+	s := healthy(retiredAgo(4), keepFrom(2), func(s *scope) { s.key.MinAvailable = 3 })
+	if f := rotationFinding(s); f.reason != v1alpha1.ReasonTrimFailed || !strings.Contains(f.message, "keepFromVersion is 2") {
 		t.Errorf("%+v", f)
 	}
 }
 
+// TestRetirementsAreBounded: however often the key is rotated, each version goes in its time or not much later.
 func TestRetirementsAreBounded(t *testing.T) {
-	var list []v1alpha1.Retirement
-	for version := range int64(3 * maxRetirements) {
-		list = withRetirement(withRetirement(list, version, now), version, now)
-	}
-	if len(list) != maxRetirements || list[0].ToVersion != 2*maxRetirements || list[maxRetirements-1].ToVersion != 3*maxRetirements-1 {
-		t.Errorf("%d: %+v", len(list), list)
+	for name, tc := range map[string]struct{ every, after, latest time.Duration }{
+		"weekly":     {168 * time.Hour, 8760 * time.Hour, 8760 * time.Hour},
+		"daily":      {24 * time.Hour, 2160 * time.Hour, 3240 * time.Hour},
+		"every hour": {time.Hour, 2160 * time.Hour, 4320 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var list []v1alpha1.Retirement
+			destroyed := int64(0) // every version up to this one is
+			for to := int64(2); to < 4000; to++ {
+				at := now.Add(time.Duration(to) * tc.every) // the time of version to-1, which is retired
+				list = withRetirement(withRetirement(list, to, at), to, at)
+				if len(list) > maxRetirements || list[len(list)-1].ToVersion != to {
+					t.Fatalf("%d retirements: %+v", len(list), list)
+				}
+				for at.Sub(list[0].Time.Time) >= tc.after {
+					destroyed, list = list[0].ToVersion-1, list[1:]
+				}
+				if since := time.Duration(to-destroyed-2) * tc.every; since > tc.latest {
+					t.Fatalf("version %d was retired %s ago and is still there", destroyed+1, since)
+				}
+			}
+		})
 	}
 }

@@ -149,7 +149,7 @@ func (r *Reconciler) vaultTrouble(ctx context.Context, s *scope, err error) erro
 	message := err.Error()
 	switch problem {
 	case vaultadmin.SetupMissing, vaultadmin.Denied:
-		message += ": the Vault administrator must run `" + r.SetupCommand(s.env.Connection) + "`"
+		message += ": the Vault administrator must run `" + r.setupCommand(s) + "`"
 	case vaultadmin.Unreachable:
 		message += ": check the address in the operator's vaultConnections, and the network; it is tried again"
 	case vaultadmin.Sealed:
@@ -162,6 +162,15 @@ func (r *Reconciler) vaultTrouble(ctx context.Context, s *scope, err error) erro
 	s.vaultFinding = bad(string(problem), message)
 	s.wake(jitter.Longer(retryInterval))
 	return nil
+}
+
+// setupCommand is what the Vault administrator runs for what the object wants.
+func (r *Reconciler) setupCommand(s *scope) string {
+	command := r.SetupCommand(s.env.Connection)
+	if trimPolicy(s.sn) != nil {
+		command += " --allow-trim"
+	}
+	return command
 }
 
 func unwrapped(err error) error {

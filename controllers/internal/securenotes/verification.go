@@ -2,6 +2,8 @@ package securenotes
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,6 +15,9 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
+
+// verificationHolds is how long a verification is believed.
+const verificationHolds = 10 * time.Minute
 
 // verification shows, in a fresh process, that no key is left below version to. It comes before anything
 // that takes old versions away.
@@ -44,6 +49,10 @@ func (r *Reconciler) verify(ctx context.Context, s *scope, v verification) (veri
 	case keyrotation.JobAbsent:
 		return false, r.createVerification(ctx, s, v, expected)
 	case keyrotation.JobComplete:
+		if trouble := outdated(outcome.Completed, s.now); trouble != "" {
+			v.failed(trouble)
+			return false, nil
+		}
 		return true, nil
 	case keyrotation.JobFailed, keyrotation.JobForeign:
 		v.failed(outcome.Message)
@@ -51,6 +60,20 @@ func (r *Reconciler) verify(ctx context.Context, s *scope, v verification) (veri
 		s.wake(jitter.Longer(retryInterval))
 	}
 	return false, nil
+}
+
+// outdated says why a verification that was completed then is not believed now. What it found may have changed: while
+// the object was suspended, the operator down or Vault away, a database may have been restored. And one clock that is
+// wrong, the operator's, must not take versions away before their time: the cluster's must agree.
+func outdated(completed *metav1.Time, now time.Time) string {
+	if completed == nil {
+		return "the verification does not say when it was completed"
+	}
+	if now.Sub(completed.Time).Abs() <= verificationHolds {
+		return ""
+	}
+	return fmt.Sprintf("the verification was completed at %s, too far from now, %s: it is done once more; if that stays so, compare the operator's clock with the cluster's",
+		completed.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 }
 
 // verificationJob is the Job to be believed. Which one of its name that is, and why, is in the keyrotation

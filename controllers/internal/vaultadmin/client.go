@@ -166,25 +166,26 @@ func (c *Client) RaiseMinEncryption(ctx context.Context, key string, version int
 }
 
 // RaiseMinDecryption sets the oldest version that decrypts, never lower than it is. What older
-// versions encrypted cannot be read from then on.
-func (c *Client) RaiseMinDecryption(ctx context.Context, key string, version int64) error {
+// versions encrypted cannot be read from then on. It returns what it was before.
+func (c *Client) RaiseMinDecryption(ctx context.Context, key string, version int64) (before int64, err error) {
 	state, err := c.ReadKey(ctx, key)
 	if err != nil || state.MinDecryption >= version {
-		return err
+		return state.MinDecryption, err
 	}
-	return c.write(ctx, c.keyPath(key)+"/config", map[string]any{"min_decryption_version": version})
+	return state.MinDecryption, c.write(ctx, c.keyPath(key)+"/config", map[string]any{"min_decryption_version": version})
 }
 
-// Trim destroys the versions of the key before version, which nothing undoes. Errors: Unsuitable while one of
-// them decrypts or encrypts; Denied where vault-setup ran without AllowTrim; connection errors.
-func (c *Client) Trim(ctx context.Context, key string, version int64) error {
+// Trim destroys the versions of the key before version, which nothing undoes. floor is the oldest version that is
+// to decrypt. Errors: Unsuitable while an older one decrypts, or one of those to be destroyed encrypts; Denied where
+// vault-setup ran without AllowTrim; connection errors.
+func (c *Client) Trim(ctx context.Context, key string, version, floor int64) error {
 	state, err := c.ReadKey(ctx, key)
 	if err != nil || state.MinAvailable >= version {
 		return err
 	}
-	if state.MinDecryption < version || state.MinEncryption < version {
+	if state.MinDecryption < max(version, floor) || state.MinEncryption < version {
 		return problem(Unsuitable, "the Transit key %s has min_decryption_version=%d and min_encryption_version=%d: versions below %d are in use again, and are kept",
-			key, state.MinDecryption, state.MinEncryption, version)
+			key, state.MinDecryption, state.MinEncryption, max(version, floor))
 	}
 	return c.write(ctx, c.keyPath(key)+"/trim", map[string]any{"min_available_version": version})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/securenotes/securenotes/hack/kind/internal/console"
@@ -71,6 +72,7 @@ func (c *Chain) build(ctx context.Context, p Program) error {
 	if err := os.MkdirAll(t.home, 0o755); err != nil {
 		return err
 	}
+	removeLeftovers(t.home)
 	// Build beside the final name and rename: what is there is whole, whenever a run is killed.
 	tmp := filepath.Join(t.home, fmt.Sprintf(".%s.%d", p, os.Getpid()))
 	defer func() { _ = os.Remove(tmp) }()
@@ -89,6 +91,19 @@ func (c *Chain) build(ctx context.Context, p Program) error {
 		return fmt.Errorf("build %s from hack/tools/%s: %w", p, t.Dir, err)
 	}
 	return os.Rename(tmp, c.Path(p))
+}
+
+// removeLeftovers removes what builds that were killed have left: what is hidden and older than any build takes.
+func removeLeftovers(home string) {
+	entries, err := os.ReadDir(home)
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		if info, err := entry.Info(); err == nil && strings.HasPrefix(entry.Name(), ".") && time.Since(info.ModTime()) > 2*time.Hour {
+			_ = os.RemoveAll(filepath.Join(home, entry.Name()))
+		}
+	}
 }
 
 // BuildEnv makes builds static and independent of the caller's workspace and flags.

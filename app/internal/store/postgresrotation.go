@@ -70,6 +70,14 @@ func (p postgres) replaceActiveKey(ctx context.Context, s *Store, to int, key en
 	return replaced > 0, err
 }
 
+func (p postgres) replaceWrapping(ctx context.Context, s *Store, to int, key RotationKey, wrapped envelope.Wrapped, version int) (bool, error) {
+	replaced, err := p.inRotation(ctx, s, to, `done AS (
+			UPDATE owner_keys k SET wrapped = $2, kek_version = $3 FROM standing
+			WHERE standing.at = $1 AND k.owner = $4 AND k.id = $5 AND k.wrapped = $6 RETURNING 1
+		)`, string(wrapped), version, key.Owner, key.ID, string(key.Wrapped))
+	return replaced > 0, err
+}
+
 func (p postgres) deleteRetiredKey(ctx context.Context, s *Store, to int, key envelope.StoredKey) error {
 	_, err := p.inRotation(ctx, s, to, `done AS (
 			DELETE FROM owner_keys k USING standing WHERE standing.at = $1 AND k.owner = $2 AND k.id = $3 AND k.state = 'retiring' RETURNING 1

@@ -215,14 +215,7 @@ func (s *Store) ReplaceWrapping(ctx context.Context, to int, key RotationKey, wr
 	if err != nil {
 		return false, err
 	}
-	var changed int64
-	err = s.inRotation(ctx, to, func(tx queryer) error {
-		changed, err = s.execIn(ctx, tx, `UPDATE owner_keys SET wrapped = $1, kek_version = $2
-			WHERE owner = $3 AND id = $4 AND wrapped = $5`,
-			string(wrapped), version, key.Owner, key.ID, string(key.Wrapped))
-		return err
-	})
-	return changed > 0, err
+	return s.dialect.replaceWrapping(ctx, s, to, key, wrapped, version)
 }
 
 // DeleteRetiredKey deletes a retiring key that nothing is sealed with any more. It reports false

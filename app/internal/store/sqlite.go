@@ -141,6 +141,16 @@ func (*sqliteDialect) replaceActiveKey(context.Context, *Store, int, envelope.St
 	return false, nil
 }
 
+func (*sqliteDialect) replaceWrapping(ctx context.Context, s *Store, to int, key RotationKey, wrapped envelope.Wrapped, version int) (bool, error) {
+	var changed int64
+	err := s.inRotation(ctx, to, func(tx queryer) (err error) {
+		changed, err = s.execIn(ctx, tx, "UPDATE owner_keys SET wrapped = $1, kek_version = $2 WHERE owner = $3 AND id = $4 AND wrapped = $5",
+			string(wrapped), version, key.Owner, key.ID, string(key.Wrapped))
+		return err
+	})
+	return changed > 0, err
+}
+
 func (*sqliteDialect) deleteRetiredKey(ctx context.Context, s *Store, to int, key envelope.StoredKey) error {
 	return s.inRotation(ctx, to, func(tx queryer) error {
 		_, err := s.execIn(ctx, tx, "DELETE FROM owner_keys WHERE owner = $1 AND id = $2 AND state = 'retiring'", key.Owner, key.ID)

@@ -70,6 +70,8 @@ type dialect interface {
 	// replaceActiveKey is ReplaceActiveKey where the owner has an active key that is stale. It reports whether
 	// that was so.
 	replaceActiveKey(ctx context.Context, s *Store, to int, key envelope.StoredKey, now time.Time) (bool, error)
+	// replaceWrapping is ReplaceWrapping; wrapped is under the version.
+	replaceWrapping(ctx context.Context, s *Store, to int, key RotationKey, wrapped envelope.Wrapped, version int) (bool, error)
 	// deleteRetiredKey is DeleteRetiredKey. Error: errStillNeeded.
 	deleteRetiredKey(ctx context.Context, s *Store, to int, key envelope.StoredKey) error
 	// usersAtWork is UsersAtWork.

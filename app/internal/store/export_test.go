@@ -48,3 +48,9 @@ func (s *Store) ReadTogether(ctx context.Context, now time.Time, list []Reading)
 	}
 	return found, errs
 }
+
+// ReplaceSealedStatement is what ReplaceSealed sends to PostgreSQL.
+func ReplaceSealedStatement(t SealedTable) string { return underFence(replaceSealedStatement(t)) }
+
+// SealedRowsQuery is what SealedRows asks.
+func SealedRowsQuery(t SealedTable) string { return sealedRowsQuery(t) }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,13 +17,24 @@ import (
 func (postgres) inRotation(ctx context.Context, s *Store, to int, statement string, args ...any) (done int64, err error) {
 	err = s.again(ctx, func() error {
 		var least int
-		if err := s.row(ctx, `WITH standing AS MATERIALIZED (SELECT min_kek_version AS at FROM fence WHERE id = 1 FOR SHARE), `+
-			statement+` SELECT (SELECT at FROM standing), (SELECT count(*) FROM done)`, append([]any{to}, args...), &least, &done); err != nil {
+		if err := s.row(ctx, underFence(statement), append([]any{to}, args...), &least, &done); err != nil {
 			return err
 		}
 		return standsAt(least, to)
 	})
 	return done, err
+}
+
+// queueForFence locks the table, because who wants to share the row's lock passes those who wait to write it: an older
+// rotation with many workers would keep a Compromise waiting.
+func (postgres) queueForFence(ctx context.Context, s *Store, tx queryer) error {
+	_, err := s.execIn(ctx, tx, "LOCK TABLE fence IN EXCLUSIVE MODE")
+	return err
+}
+
+func underFence(statement string) string {
+	return `WITH standing AS MATERIALIZED (SELECT min_kek_version AS at FROM fence WHERE id = 1 FOR SHARE), ` +
+		statement + ` SELECT (SELECT at FROM standing), (SELECT count(*) FROM done)`
 }
 
 // replaceSealed writes the batch and counts its seals.
@@ -31,25 +43,35 @@ func (p postgres) replaceSealed(ctx context.Context, s *Store, to int, t SealedT
 	for i, row := range batch {
 		ids[i], revisions[i] = row.ID, row.Revision
 	}
-	set, arrays := make([]string, len(t.Columns)), make([]string, len(t.Columns))
 	args := []any{owner, oldKey, newKey, ids, revisions}
-	for c, column := range t.Columns {
+	for c := range t.Columns {
 		values := make([][]byte, len(batch))
 		for i, row := range batch {
 			values[i] = row.Values[c]
 		}
 		args = append(args, values)
-		set[c], arrays[c] = column+" = b."+column, fmt.Sprintf("$%d::bytea[]", len(args)+1)
 	}
-	return p.inRotation(ctx, s, to, `done AS (
-			UPDATE `+t.Name+` t SET key_id = $4, `+strings.Join(set, ", ")+`
-			FROM unnest($5::uuid[], $6::bigint[], `+strings.Join(arrays, ", ")+`) AS b (id, revision, `+strings.Join(t.Columns, ", ")+`), standing
-			WHERE standing.at = $1 AND t.owner = $2 AND t.id = b.id AND t.key_id = $3 AND t.revision = b.revision RETURNING 1
+	return p.inRotation(ctx, s, to, replaceSealedStatement(t), args...)
+}
+
+// replaceSealedStatement finds each row by its primary key. Left alone, the planner multiplies how few rows an owner has
+// with how few a key has, though one implies the other, expects a single row, and goes through all that are left under
+// the old key for each of the batch: with OFFSET it cannot look into the batch, and only equality uses the index of keys.
+func replaceSealedStatement(t SealedTable) string {
+	set, arrays := make([]string, len(t.Columns)), make([]string, len(t.Columns))
+	for c, column := range t.Columns {
+		set[c], arrays[c] = column+" = b."+column, fmt.Sprintf("$%d::bytea[]", c+7)
+	}
+	columns := strings.Join(t.Columns, ", ")
+	return `done AS (
+			UPDATE ` + t.Name + ` t SET key_id = $4, ` + strings.Join(set, ", ") + `
+			FROM (SELECT $2::uuid AS owner, b.* FROM unnest($5::uuid[], $6::bigint[], ` + strings.Join(arrays, ", ") + `) AS b (id, revision, ` + columns + `) OFFSET 0) AS b, standing
+			WHERE standing.at = $1 AND t.owner = b.owner AND t.id = b.id AND t.key_id IS NOT DISTINCT FROM $3 AND t.revision = b.revision RETURNING 1
 		), counted AS (
 			INSERT INTO owner_key_seals (owner, key_id, seals)
-			SELECT $2::uuid, $4, count(*) * `+fmt.Sprint(len(t.Columns))+` FROM done HAVING count(*) > 0
+			SELECT $2::uuid, $4, count(*) * ` + strconv.Itoa(len(t.Columns)) + ` FROM done HAVING count(*) > 0
 			ON CONFLICT (owner, key_id) DO UPDATE SET seals = owner_key_seals.seals + excluded.seals
-		)`, args...)
+		)`
 }
 
 // replaceActiveKey locks the user's row, which is there as long as the account, and which note writes do not take.

@@ -31,8 +31,18 @@ func (s *Store) Fence(ctx context.Context) (int, error) {
 // RaiseFence raises the fence to a version; it never lowers it. Error: ErrSuperseded when it
 // stands higher.
 func (s *Store) RaiseFence(ctx context.Context, to int) error {
+	least, err := s.Fence(ctx)
+	if err != nil {
+		return err
+	}
+	if least >= to {
+		return standsAt(least, to)
+	}
 	return s.transact(ctx, func(tx queryer) error {
 		// Waits, within lock_timeout, for the transactions that read the fence, then tries again.
+		if err := s.dialect.queueForFence(ctx, s, tx); err != nil {
+			return err
+		}
 		_, err := s.execIn(ctx, tx, "UPDATE fence SET min_kek_version = $1 WHERE id = 1 AND min_kek_version < $1", to)
 		if err != nil {
 			return err

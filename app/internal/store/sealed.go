@@ -106,10 +106,8 @@ func (s *Store) SealedRows(ctx context.Context, t SealedTable, owner, key, after
 	if after == "" {
 		after = "00000000-0000-0000-0000-000000000000"
 	}
-	query := "SELECT id, revision, " + strings.Join(t.Columns, ", ") + " FROM " + t.Name +
-		" WHERE owner = $1 AND key_id = $2 AND id > $3 ORDER BY id LIMIT $4"
 	size := 0
-	err = s.rows(ctx, s.db, query, []any{owner, key, after, limit}, func(rows *sql.Rows) error {
+	err = s.rows(ctx, s.db, sealedRowsQuery(t), []any{owner, key, after, limit}, func(rows *sql.Rows) error {
 		row := SealedRow{Values: make([][]byte, len(t.Columns))}
 		into := []any{&row.ID, &row.Revision}
 		for i := range row.Values {
@@ -131,6 +129,12 @@ func (s *Store) SealedRows(ctx context.Context, t SealedTable, owner, key, after
 		return found, true, nil
 	}
 	return found, len(found) == limit, err
+}
+
+// sealedRowsQuery walks an index, so that a batch costs the same however many rows are left.
+func sealedRowsQuery(t SealedTable) string {
+	return "SELECT id, revision, " + strings.Join(t.Columns, ", ") + " FROM " + t.Name +
+		" WHERE owner = $1 AND key_id = $2 AND id > $3 ORDER BY id LIMIT $4"
 }
 
 // ReplaceSealed writes rows that were sealed again with another key, each only if its key and

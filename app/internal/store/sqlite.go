@@ -136,6 +136,9 @@ func (*sqliteDialect) replaceSealed(ctx context.Context, s *Store, to int, t Sea
 	return written, err
 }
 
+// queueForFence has nothing to do: a transaction is alone.
+func (*sqliteDialect) queueForFence(context.Context, *Store, queryer) error { return nil }
+
 // replaceActiveKey has no round trip to save.
 func (*sqliteDialect) replaceActiveKey(context.Context, *Store, int, envelope.StoredKey, time.Time) (bool, error) {
 	return false, nil

@@ -65,6 +65,8 @@ type dialect interface {
 	// selectNotes reads many notes; the results are in the order of list, also beside an error, which is of
 	// all of them.
 	selectNotes(ctx context.Context, s *Store, list []reading) ([]batch.Result[readNote], error)
+	// queueForFence keeps those who come later and read the fence behind the transaction that raises it.
+	queueForFence(ctx context.Context, s *Store, tx queryer) error
 	// replaceSealed is ReplaceSealed, but for an account that was deleted.
 	replaceSealed(ctx context.Context, s *Store, to int, t SealedTable, owner, oldKey, newKey string, batch []SealedRow) (int64, error)
 	// replaceActiveKey is ReplaceActiveKey where the owner has an active key that is stale. It reports whether

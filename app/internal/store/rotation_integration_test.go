@@ -1,0 +1,153 @@
+//go:build integration
+
+package store_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/store"
+	"github.com/securenotes/securenotes/hack/testenv"
+)
+
+// postgres is a migrated database, opened as a Job does, and a plain connection to it.
+func postgres(t *testing.T) (*store.Store, *pgx.Conn, string) {
+	t.Helper()
+	server := testenv.StartPostgres(t)
+	uri := server.CreateDatabase(t, "notes")
+	uriFile := filepath.Join(t.TempDir(), "uri")
+	if err := os.WriteFile(uriFile, []byte(uri), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db, err := store.Open(t.Context(), config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, store.JobTimeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	if _, err := db.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return db, connect(t, uri), uri
+}
+
+func connect(t *testing.T, uri string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(ctx) })
+	return conn
+}
+
+// TestBatchesGoByTheirIDs: whether PostgreSQL plans for the values or for any, a batch costs what its rows cost,
+// however many others are left under the key.
+func TestBatchesGoByTheirIDs(t *testing.T) {
+	db, conn, _ := postgres(t)
+	tables, _, err := db.SealedColumns(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table store.SealedTable
+	for _, candidate := range tables {
+		if candidate.Name == "notes" {
+			table = candidate
+		}
+	}
+	execute := func(sql string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	execute(`INSERT INTO users (id, username, password_hash, pepper_id, created_at)
+		SELECT gen_random_uuid(), n::text, 'h', 'p', 0 FROM generate_series(1, 100) n`)
+	execute(`INSERT INTO owner_keys (owner, id, kek_version, born_version, wrapped, state, created_at)
+		SELECT id, 'key-of-' || id, 1, 1, 'vault:v1:x', 'active', 0 FROM users`)
+	execute(`INSERT INTO notes (owner, id, key_id, revision, content, created_at, updated_at)
+		SELECT id, gen_random_uuid(), 'key-of-' || id, 1, decode(repeat('01', 64), 'hex'), 0, 0 FROM users, generate_series(1, 100)`)
+	execute("ANALYZE")
+	execute("PREPARE batch AS " + store.SealedRowsQuery(table))
+	execute("PREPARE replace AS " + store.ReplaceSealedStatement(table))
+	var owner string
+	if err := conn.QueryRow(t.Context(), "SELECT quote_literal(id) FROM users LIMIT 1").Scan(&owner); err != nil {
+		t.Fatal(err)
+	}
+	nobody := "'00000000-0000-0000-0000-000000000000'"
+	for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
+		execute("SET plan_cache_mode = " + mode)
+		for index, statement := range map[string]string{
+			"notes_by_key": "EXECUTE batch(" + owner + ", 'key', " + nobody + ", 100)",
+			"notes_pkey":   "EXECUTE replace(1, " + owner + ", 'key', 'next', ARRAY[" + nobody + "]::uuid[], '{1}'" + strings.Repeat(", '{}'", len(table.Columns)) + ")",
+		} {
+			rows, err := conn.Query(t.Context(), "EXPLAIN "+statement, pgx.QueryExecModeSimpleProtocol)
+			if err != nil {
+				t.Fatalf("%s: %v", statement, err)
+			}
+			lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if plan := strings.Join(lines, "\n"); !strings.Contains(plan, "Index Scan using "+index) || strings.Contains(plan, "Sort") {
+				t.Errorf("%s, not by %s:\n%s", mode, index, plan)
+			}
+		}
+	}
+}
+
+// TestRaiseIsNotPassedBy: who reads the fence after a rotation has asked to raise it waits behind it, so that an older
+// rotation cannot hold a Compromise up by being busy.
+func TestRaiseIsNotPassedBy(t *testing.T) {
+	db, first, uri := postgres(t)
+	const share = "SELECT min_kek_version FROM fence WHERE id = 1 FOR SHARE"
+	holder, err := first.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holder.Exec(t.Context(), share); err != nil {
+		t.Fatal(err)
+	}
+	watch := connect(t, uri)
+	awaitWaiting := func(want int) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			waiting := 0
+			if err := watch.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").Scan(&waiting); err != nil {
+				t.Fatal(err)
+			}
+			if waiting == want {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%d sessions wait, want %d", waiting, want)
+			}
+		}
+	}
+	raised := make(chan error, 1)
+	go func() { raised <- db.RaiseFence(ctx, 7) }()
+	awaitWaiting(1)
+	second := connect(t, uri)
+	seen, failed := make(chan int, 1), make(chan error, 1)
+	go func() {
+		least := 0
+		err := second.QueryRow(ctx, share).Scan(&least)
+		seen <- least
+		failed <- err
+	}()
+	awaitWaiting(2)
+	if err := holder.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-raised; err != nil {
+		t.Error(err)
+	}
+	if least, err := <-seen, <-failed; least != 7 || err != nil {
+		t.Errorf("who came later read version %d, %v", least, err)
+	}
+}

@@ -18,10 +18,10 @@ import (
 const (
 	// restPerSession is how long a Job rests, as a multiple of the time that it has worked, for each session
 	// of the API that is at work on average; maxRest is the most, so that the work goes on in any case.
-	restPerSession, maxRest = 40.0, 19.0
+	restPerSession, maxRest = 80.0, 19.0
 	// rowBatch is how many rows are sealed again in one transaction: few enough that their values, at most 400 KiB
 	// each, fit in memory and that row locks are short. politeBatch is as many while users are at work.
-	rowBatch, politeBatch = 100, 25
+	rowBatch, politeBatch = 100, 8
 	// longestRest bounds one rest: work that took longer was mostly waiting, for Vault or for a lock.
 	longestRest = 5 * time.Second
 	// unknownRest is the rest where nobody can say whether users are at work.
@@ -50,9 +50,11 @@ type pace struct {
 	sampled time.Time
 }
 
-// newPace makes a pace; perSecond is how many rows may be written; 0: any number.
+// newPace makes a pace; perSecond is how many rows may be written; 0: any number. It begins as if many users were at
+// work: the first looks show whether they are, and it is too late for those whom a Job has come upon.
 func newPace(perSecond float64, usersAtWork func(context.Context) (int, error)) *pace {
-	p := &pace{usersAtWork: usersAtWork}
+	p := &pace{usersAtWork: usersAtWork, users: maxRest / restPerSession}
+	p.busy.Store(usersAtWork != nil)
 	if perSecond > 0 {
 		p.limit = rate.NewLimiter(rate.Limit(perSecond), max(1, int(min(perSecond, rowBatch))))
 	}
@@ -112,6 +114,7 @@ func (p *pace) makeWay(ctx context.Context, worked time.Duration) error {
 		users, err := p.usersAtWork(ctx)
 		switch {
 		case errors.Is(err, errors.ErrUnsupported):
+			p.busy.Store(false)
 			return rest(ctx, worked, unknownRest)
 		case err != nil:
 			return fmt.Errorf("look whether users are at work: %w", err)

@@ -49,6 +49,10 @@ const (
 	// were deleted and made anew, so that no token of the old ones logs in to Vault any more.
 	ConditionServiceAccountsRecreated = "ServiceAccountsRecreated"
 
+	// ConditionDatabaseCredentialsReplaced (positive, of a Compromise with database.postgres.vaultCredentials
+	// only) is True when Vault has dropped every database user that it had made for the SecureNotes.
+	ConditionDatabaseCredentialsReplaced = "DatabaseCredentialsReplaced"
+
 	// ConditionSessionKeysReplaced (positive, of a Compromise only) is True when every pod of the API has
 	// started with new session keys, and the old ones are deleted from Vault.
 	ConditionSessionKeysReplaced = "SessionKeysReplaced"
@@ -90,6 +94,8 @@ const (
 	// ReasonKeyRestored is also of KeyRotation.
 	ReasonKeyRestored   = "KeyRestored"
 	ReasonKeyUnsuitable = "KeyUnsuitable"
+	// ReasonDatabaseRoleMissing is of vaultCredentials.
+	ReasonDatabaseRoleMissing = "DatabaseRoleMissing"
 
 	// Of CertificateReady.
 	ReasonCertManagerMissing = "CertManagerMissing"
@@ -122,6 +128,7 @@ const (
 	ReasonVerifying           = "Verifying"
 	ReasonRecreatingAccounts  = "RecreatingAccounts"
 	ReasonRestartingPods      = "RestartingPods"
+	ReasonRevocationFailed    = "RevocationFailed"
 	ReasonComplete            = "Complete"
 	ReasonJobFailed           = "JobFailed"
 )

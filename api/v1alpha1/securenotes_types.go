@@ -286,7 +286,8 @@ type Database struct {
 // Postgres says how to reach PostgreSQL. The server's certificate is always verified, host name
 // included.
 type Postgres struct {
-	// uriSecretRef names the Secret key with the connection URI, postgres://user:password@host/db.
+	// uriSecretRef names the Secret key with the connection URI, postgres://user:password@host/db, or
+	// postgres://host/db with vaultCredentials.
 	// +required
 	URISecretRef SecretKeyReference `json:"uriSecretRef,omitzero"`
 
@@ -294,7 +295,16 @@ type Postgres struct {
 	// chain to. Unset: the system's certificate authorities.
 	// +optional
 	CASecretRef *SecretKeyReference `json:"caSecretRef,omitempty"`
+
+	// vaultCredentials has Vault's database secrets engine make the user and the password: each process has
+	// its own, for a limited time, and a Compromise revokes them all. The engine's role is named as the
+	// master key, sn-CLUSTER.NAMESPACE.NAME, and is made by the Vault administrator.
+	// +optional
+	VaultCredentials *VaultCredentials `json:"vaultCredentials,omitempty"`
 }
+
+// VaultCredentials has no settings: mount and role are not a tenant's to choose.
+type VaultCredentials struct{}
 
 // Embedded says where SQLite lives.
 // +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.storageClassName) ? self.storage.storageClassName : '-') == (has(oldSelf.storage) && has(oldSelf.storage.storageClassName) ? oldSelf.storage.storageClassName : '-')",message="database.embedded.storage.storageClassName cannot be changed: a volume stays in its class"

@@ -79,8 +79,18 @@ type Postgres struct {
 	// CAFile holds the PEM certificates that the server's certificate must chain to. Empty: the
 	// system's.
 	CAFile string `json:"caFile,omitempty"`
+	// VaultCredentials, where it is set, gives user and password; the URI has neither then.
+	VaultCredentials *VaultCredentials `json:"vaultCredentials,omitempty"`
 	// MaxConnections bounds the pool of one process, 4 to 1000. 0: 16.
 	MaxConnections int `json:"maxConnections,omitempty"`
+}
+
+// VaultCredentials are made by Vault's database secrets engine, for each process its own and for a limited time.
+type VaultCredentials struct {
+	// Mount of the engine, without slashes around it.
+	Mount string `json:"mount"`
+	// Role of the engine.
+	Role string `json:"role"`
 }
 
 // SQLite names the database file. Its directory must be on a local file system.
@@ -306,6 +316,9 @@ func (c *Config) Validate() error {
 	}
 	c.Database.validate(bad, need)
 	c.Keys.validate(bad, need)
+	if p := c.Database.Postgres; p != nil && p.VaultCredentials != nil && c.Keys.Vault == nil {
+		bad("database.postgres.vaultCredentials", "needs keys.vault")
+	}
 	c.Auth.validate(bad)
 	c.validateAbuse(bad)
 	switch c.Log.Level {

@@ -76,6 +76,14 @@ func TestErrorsNameTheField(t *testing.T) {
 		"database":                         func(c *Config) { c.Database.SQLite = &SQLite{Path: "/db"} },
 		"database.postgres.uriFile":        func(c *Config) { c.Database.Postgres.URIFile = "" },
 		"database.postgres.maxConnections": func(c *Config) { c.Database.Postgres.MaxConnections = -1 },
+		"database.postgres.vaultCredentials": func(c *Config) {
+			c.Database.Postgres.VaultCredentials = &VaultCredentials{Mount: "database", Role: "role"}
+			c.Keys = Keys{Local: &Local{File: "/key"}}
+		},
+		"database.postgres.vaultCredentials.mount": func(c *Config) {
+			c.Database.Postgres.VaultCredentials = &VaultCredentials{Mount: "database/../sys", Role: "role"}
+		},
+		"database.postgres.vaultCredentials.role": func(c *Config) { c.Database.Postgres.VaultCredentials = &VaultCredentials{Mount: "database"} },
 		"keys":                             func(c *Config) { c.Keys.Vault = nil },
 		"keys.vault.address":               func(c *Config) { c.Keys.Vault.Address = "http://vault" },
 		"keys.vault.transitKey":            func(c *Config) { c.Keys.Vault.TransitKey = "../other" },

@@ -35,6 +35,7 @@ const (
 	ReasonDatabaseUnreachable          = "DatabaseUnreachable"
 	ReasonDatabaseURIInvalid           = "DatabaseURIInvalid"
 	ReasonDatabaseAuthenticationFailed = "DatabaseAuthenticationFailed"
+	ReasonDatabaseLoginMissing         = "DatabaseLoginMissing"
 	ReasonDatabaseMismatch             = "DatabaseMismatch"
 	ReasonKeyMismatch                  = "KeyMismatch"
 	ReasonMigrationFailed              = "MigrationFailed"

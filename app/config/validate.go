@@ -29,6 +29,11 @@ func (d *Database) validate(bad badFunc, need needFunc) {
 		if n := d.Postgres.MaxConnections; n < 4 || n > 1000 {
 			bad("database.postgres.maxConnections", "must be 4 to 1000, not %d", n)
 		}
+		if v := d.Postgres.VaultCredentials; v != nil {
+			validatePaths(bad, map[string]string{
+				"database.postgres.vaultCredentials.mount": v.Mount, "database.postgres.vaultCredentials.role": v.Role,
+			})
+		}
 	default:
 		need("database.sqlite.path", d.SQLite.Path)
 	}
@@ -55,13 +60,17 @@ func (k *Keys) validate(bad badFunc, need needFunc) {
 	if !sessionKeysLeaf.MatchString(v.SessionKeysEntry()) {
 		bad("keys.vault.sessionKeys", "%q must be %s, or that with a version such as %s", v.SessionKeys, SessionKeysLeaf, ReplacedSessionKeysLeaf(2))
 	}
-	for field, path := range map[string]string{
+	validatePaths(bad, map[string]string{
 		"keys.vault.authMount":    v.AuthMount,
 		"keys.vault.transitMount": v.TransitMount,
 		"keys.vault.transitKey":   v.TransitKey,
 		"keys.vault.kvMount":      v.KVMount,
 		"keys.vault.kvPath":       v.KVPath,
-	} {
+	})
+}
+
+func validatePaths(bad badFunc, paths map[string]string) {
+	for field, path := range paths {
 		if !cleanPath(path) {
 			bad(field, "%q must be a path without a slash at either end, empty parts or dots alone", path)
 		}

@@ -65,6 +65,12 @@ func AuditKeyName(clusterID, namespace, name string) string {
 	return AuditKeyPrefix(clusterID) + namespace + "." + name
 }
 
+// DatabaseRoleName names the role of Vault's database engine that makes the logins of one SecureNotes object: the
+// master key's name, because the roles are told apart by the same rule.
+func DatabaseRoleName(clusterID, namespace, name string) string {
+	return TransitKeyName(clusterID, namespace, name)
+}
+
 // KVRoot is the KV directory of one cluster, below the mount.
 func KVRoot(clusterID string) string { return "securenotes/" + clusterID }
 

@@ -123,9 +123,9 @@ func (w *world) finish() {
 }
 
 // TestUnderFire rotates again and again while users write through two replicas and everything is killed,
-// sealed, crashed or delayed: every acknowledged write is there, and every deleted note stays deleted.
+// sealed, crashed, revoked or delayed, and each database login lasts for seconds: every acknowledged write is there, and every deleted note stays deleted.
 func TestUnderFire(t *testing.T) {
-	w := newWorld(t, program(t), seed(t), shape{users: 3, newcomers: 2, jobDelay: time.Millisecond, holdEvery: 2})
+	w := newWorld(t, program(t), seed(t), shape{users: 3, newcomers: 2, jobDelay: time.Millisecond, lease: 6 * time.Second, holdEvery: 2})
 	for begun := time.Now(); time.Since(begun) < duration(t) && !w.violated(); {
 		if stuck := w.round(); stuck != "" {
 			t.Fatal(stuck)

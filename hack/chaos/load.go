@@ -114,6 +114,9 @@ func (l *Load) Violations() (kept []string, all int) {
 	return append([]string(nil), l.violations...), l.violated
 }
 
+// Unanswered is how many requests had no telling answer so far, writes and reads.
+func (l *Load) Unanswered() int64 { return l.unknowns.Load() + l.unanswered.Load() }
+
 // String says how much was done.
 func (l *Load) String() string {
 	l.mu.Lock()

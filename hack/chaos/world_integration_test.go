@@ -35,6 +35,8 @@ type world struct {
 	vault    *testenv.Vault
 	key      *testenv.TransitKey
 	database string
+	// logins are made by Vault; nil: every process logs in as the superuser.
+	logins   *testenv.DatabaseRole
 	replicas [2]replica
 	// held is the replica that hears nothing of the database for a whole rotation; nil: none.
 	held *replica
@@ -65,6 +67,8 @@ type shape struct {
 	users, newcomers int
 	// jobDelay is how much later a Job hears the database's answers.
 	jobDelay time.Duration
+	// lease is how long the database logins last that Vault makes; 0: it makes none.
+	lease time.Duration
 	// holdEvery so many rotations a replica is kept from the database; 0: never.
 	holdEvery int
 	// prepare changes the database.
@@ -77,7 +81,12 @@ func newServers(t testing.TB, program testenv.Program, s shape) *world {
 	w := &world{TB: t, shape: s, program: program, postgres: testenv.StartPostgres(t), vault: testenv.StartVault(t), faults: map[string]int{}}
 	w.key = w.vault.CreateTransitKey(t)
 	w.key.StoreSecrets(t)
-	w.database = w.postgres.CreateDatabase(t, "notes")
+	if s.lease > 0 {
+		w.logins = w.vault.CreateDatabaseRole(t, w.postgres, w.key.Config.TransitKey, s.lease)
+		w.database = w.postgres.URI("notes")
+	} else {
+		w.database = w.postgres.CreateDatabase(t, "notes")
+	}
 	w.jobs, w.sleeper = w.way(), w.way()
 	if out, err := program.Command(t.Context(), "migrate", "--config", w.jobs.file).CombinedOutput(); err != nil {
 		t.Fatalf("migrate: %v: %s", err, out)
@@ -125,7 +134,13 @@ func (w *world) way() way {
 	}
 	link := testenv.NewLink(w, uri.Host)
 	uri.Host = link.Address()
+	if w.logins != nil {
+		uri.User = nil
+	}
 	c := testenv.ServiceConfig(w, uri.String(), w.postgres.CAFile, w.key)
+	if w.logins != nil {
+		c.Database.Postgres.VaultCredentials = &w.logins.Credentials
+	}
 	return way{link: link, config: c, file: testenv.WriteConfig(w, c)}
 }
 
@@ -278,6 +293,14 @@ var faults = []fault{
 		}
 		w.postgres.Stop(w)
 		w.postgres.Start(w)
+	}},
+	{"every database login is revoked", func(w *world, _ *job) {
+		if w.logins == nil {
+			return
+		}
+		if err := w.logins.Revoke(w); err != nil {
+			w.Errorf("revoke: %v", err)
+		}
 	}},
 	{"a Job runs twice", func(w *world, running *job) {
 		second := w.startJob(w.jobs, running.command.Args[1:len(running.command.Args)-2]...)

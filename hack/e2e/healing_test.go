@@ -41,17 +41,20 @@ func TestMissingIssuer(t *testing.T) {
 	c.ready(t, sn)
 }
 
+// psql carries out SQL as the database's superuser, and returns what it printed.
+func psql(t testing.TB, database, sql string) string {
+	t.Helper()
+	return command(t, sql, "kubectl", "-n", "postgres", "exec", "-i", "postgres-0", "-c", "postgres", "--",
+		"/usr/lib/postgresql/15/bin/psql", "--host=/var/run/postgresql", "--username=postgres", "--dbname="+database,
+		"--quiet", "--no-psqlrc", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1")
+}
+
 // newDatabase makes an empty PostgreSQL database with a role of its own, and returns its URI.
 func newDatabase(t testing.TB, name, password string) string {
 	t.Helper()
-	sql := fmt.Sprintf("CREATE ROLE %[1]s LOGIN PASSWORD '%[2]s';\nCREATE DATABASE %[1]s OWNER %[1]s;\n", name, password)
-	psql := func(sql string) {
-		command(t, sql, "kubectl", "-n", "postgres", "exec", "-i", "postgres-0", "-c", "postgres", "--",
-			"/usr/lib/postgresql/15/bin/psql", "--host=/var/run/postgresql", "--username=postgres", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1")
-	}
-	psql(sql)
+	psql(t, "postgres", fmt.Sprintf("CREATE ROLE %[1]s LOGIN PASSWORD '%[2]s';\nCREATE DATABASE %[1]s OWNER %[1]s;\n", name, password))
 	t.Cleanup(func() {
-		psql(fmt.Sprintf("DROP DATABASE IF EXISTS %[1]s WITH (FORCE);\nDROP ROLE IF EXISTS %[1]s;\n", name))
+		psql(t, "postgres", fmt.Sprintf("DROP DATABASE IF EXISTS %[1]s WITH (FORCE);\nDROP ROLE IF EXISTS %[1]s;\n", name))
 	})
 	uri := url.URL{Scheme: "postgres", User: url.UserPassword(name, password), Host: "postgres.postgres.svc:5432", Path: name}
 	return uri.String()

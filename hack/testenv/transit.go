@@ -41,6 +41,7 @@ func (v *Vault) CreateTransitKey(t testing.TB) *TransitKey {
 	}
 	policy += fmt.Sprintf("path \"transit/sign/%s\" { capabilities = [\"update\"] }\n", key.Config.AuditKey)
 	policy += fmt.Sprintf("path \"secret/data/%s/*\" { capabilities = [\"read\"] }\n", key.Config.KVPath)
+	policy += fmt.Sprintf("path \"%s/creds/*\" { capabilities = [\"read\"] }\n", databaseMount)
 	must := func(what string, err error) {
 		t.Helper()
 		if err != nil {

@@ -53,7 +53,11 @@ func serveDev(ctx context.Context, o devOptions) error {
 	if err := c.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", errConfiguration, err)
 	}
-	if _, err := migrate(ctx, c); err != nil {
+	trust, err := newTrust(c)
+	if err != nil {
+		return err
+	}
+	if _, err := migrate(ctx, c, trust); err != nil {
 		return err
 	}
 	fmt.Fprint(os.Stderr, devWarning)

@@ -28,10 +28,14 @@ func migrateCommand() *cobra.Command {
 				return err
 			}
 			log := newLog(c.Log)
+			trust, err := newTrust(c)
+			if err != nil {
+				return err
+			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), migratePatience)
 			defer cancel()
 			return retry(ctx, func(err error) { log.Warn("not migrated yet", "error", err.Error()) }, func(ctx context.Context) error {
-				applied, err := migrate(context.WithoutCancel(ctx), c)
+				applied, err := migrate(context.WithoutCancel(ctx), c, trust)
 				if err == nil {
 					log.Info("the database is up to date", "applied_migrations", applied)
 				}
@@ -44,12 +48,8 @@ func migrateCommand() *cobra.Command {
 }
 
 // migrate is not cut off by the patience: a migration under way is let finish.
-func migrate(ctx context.Context, c *config.Config) (int, error) {
-	provider, _, err := keyParts(c)
-	if err != nil {
-		return 0, err
-	}
-	db, err := store.Open(ctx, c.Database, store.JobTimeout)
+func migrate(ctx context.Context, c *config.Config, t *trust) (int, error) {
+	db, err := store.Open(ctx, c.Database, t.logins, store.JobTimeout)
 	if err != nil {
 		return 0, err
 	}
@@ -58,7 +58,7 @@ func migrate(ctx context.Context, c *config.Config) (int, error) {
 	if err != nil {
 		return applied, err
 	}
-	return applied, deployment.Claim(ctx, db, envelope.NewKeyring(c.Deployment.ID, provider), c.Deployment)
+	return applied, deployment.Claim(ctx, db, envelope.NewKeyring(c.Deployment.ID, t.provider), c.Deployment)
 }
 
 func requireConfig(command *cobra.Command, file *string) {

@@ -39,6 +39,7 @@ var outcomes = []struct {
 	{deployment.ErrOtherDeployment, config.ReasonDatabaseMismatch, config.ExitRetryable},
 	{deployment.ErrWrongKey, config.ReasonKeyMismatch, config.ExitRetryable},
 	{reencrypt.ErrStaleRows, config.ReasonStaleRows, config.ExitRetryable},
+	{vault.ErrNoDatabaseLogin, config.ReasonDatabaseLoginMissing, config.ExitRetryable},
 	{vault.ErrSealed, config.ReasonVaultSealed, config.ExitRetryable},
 	{vault.ErrUnavailable, config.ReasonVaultUnreachable, config.ExitRetryable},
 	{vault.ErrDenied, config.ReasonVaultDenied, config.ExitRetryable},

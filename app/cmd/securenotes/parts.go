@@ -38,20 +38,32 @@ type secrets interface {
 	audit.Signer
 }
 
-// keyParts are the key provider and what lies beside it.
-func keyParts(c *config.Config) (envelope.KeyProvider, secrets, error) {
+// trust is where keys and secrets come from.
+type trust struct {
+	provider envelope.KeyProvider
+	secrets
+	// logins to the database; nil where the database's URI says who to log in as.
+	logins store.Logins
+}
+
+// newTrust asks nobody for anything yet.
+func newTrust(c *config.Config) (*trust, error) {
 	if c.Keys.Local != nil {
 		local, err := envelope.OpenLocal(c.Keys.Local.File)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		return local, localSecrets{c.Keys.Local.File + ".secrets"}, nil
+		return &trust{provider: local, secrets: localSecrets{c.Keys.Local.File + ".secrets"}}, nil
 	}
 	session, err := vault.NewSession(*c.Keys.Vault)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return envelope.NewVault(session, *c.Keys.Vault), session, nil
+	t := &trust{provider: envelope.NewVault(session, *c.Keys.Vault), secrets: session}
+	if p := c.Database.Postgres; p != nil && p.VaultCredentials != nil {
+		t.logins = session.DatabaseLogin(*p.VaultCredentials)
+	}
+	return t, nil
 }
 
 // data is an open database and the keyring for it.
@@ -62,12 +74,12 @@ type data struct {
 
 // openData opens the database and shows that it is this deployment's, its schema this program's and
 // the master key the right one.
-func openData(ctx context.Context, c *config.Config, provider envelope.KeyProvider, statementTimeout time.Duration) (*data, error) {
-	db, err := store.Open(ctx, c.Database, statementTimeout)
+func openData(ctx context.Context, c *config.Config, t *trust, statementTimeout time.Duration) (*data, error) {
+	db, err := store.Open(ctx, c.Database, t.logins, statementTimeout)
 	if err != nil {
 		return nil, err
 	}
-	d := &data{store: db, keys: envelope.NewKeyring(c.Deployment.ID, provider)}
+	d := &data{store: db, keys: envelope.NewKeyring(c.Deployment.ID, t.provider)}
 	if err = db.CheckSchema(ctx); err == nil {
 		err = deployment.Check(ctx, db, d.keys, c.Deployment)
 	}

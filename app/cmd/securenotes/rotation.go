@@ -52,7 +52,7 @@ func (o *rotationOptions) parse() (*config.Config, reencrypt.Strategy, error) {
 // openForRotation opens database and keys; it retries for a while, because a Job's attempts are
 // few and a restart of Vault or of the database is short.
 func openForRotation(ctx context.Context, c *config.Config) (*data, error) {
-	provider, _, err := keyParts(c)
+	trust, err := newTrust(c)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func openForRotation(ctx context.Context, c *config.Config) (*data, error) {
 	defer cancel()
 	var d *data
 	err = retry(patience, func(err error) { log.Warn("cannot begin yet", "error", err.Error()) }, func(context.Context) error {
-		d, err = openData(ctx, c, provider, store.JobTimeout)
+		d, err = openData(ctx, c, trust, store.JobTimeout)
 		return err
 	})
 	return d, err

@@ -125,12 +125,17 @@ func serve(ctx context.Context, c *config.Config, drain time.Duration, log *slog
 }
 
 func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes *server.Probes, registry prometheus.Registerer, log *slog.Logger) error {
+	// Once for all attempts: each login to Vault, and each to the database that Vault makes, lasts for a while.
+	trust, err := newTrust(c)
+	if err != nil {
+		return err
+	}
 	var api *running
-	err := retry(ctx, func(err error) {
+	err = retry(ctx, func(err error) {
 		probes.NotReady(err.Error())
 		log.Error("not ready", "error", err.Error())
 	}, func(ctx context.Context) (err error) {
-		api, err = start(ctx, c, registry, log)
+		api, err = start(ctx, c, trust, registry, log)
 		return err
 	})
 	if err != nil {
@@ -182,12 +187,8 @@ func (r *running) close(log *slog.Logger) {
 	}
 }
 
-func start(ctx context.Context, c *config.Config, registry prometheus.Registerer, log *slog.Logger) (_ *running, err error) {
-	provider, beside, err := keyParts(c)
-	if err != nil {
-		return nil, err
-	}
-	sessionKeys, err := beside.SessionKeys(ctx)
+func start(ctx context.Context, c *config.Config, t *trust, registry prometheus.Registerer, log *slog.Logger) (_ *running, err error) {
+	sessionKeys, err := t.SessionKeys(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +196,7 @@ func start(ctx context.Context, c *config.Config, registry prometheus.Registerer
 	if err != nil {
 		return nil, err
 	}
-	pepper, err := beside.Pepper(ctx)
+	pepper, err := t.Pepper(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -203,7 +204,7 @@ func start(ctx context.Context, c *config.Config, registry prometheus.Registerer
 	if err != nil {
 		return nil, err
 	}
-	d, err := openData(ctx, c, provider, store.RequestTimeout)
+	d, err := openData(ctx, c, t, store.RequestTimeout)
 	if err != nil {
 		return nil, err
 	}
@@ -221,11 +222,11 @@ func start(ctx context.Context, c *config.Config, registry prometheus.Registerer
 			err = errors.Join(err, closeCounters())
 		}
 	}()
-	trail, err := audit.New(os.Stdout, c.Deployment.ID, beside, log)
+	trail, err := audit.New(os.Stdout, c.Deployment.ID, t, log)
 	if err != nil {
 		return nil, err
 	}
-	guarded := deployment.Guarded{KeyProvider: provider, Store: d.store, Keys: d.keys}
+	guarded := deployment.Guarded{KeyProvider: t.provider, Store: d.store, Keys: d.keys}
 	cache := envelope.NewCache(envelope.NewKeyring(c.Deployment.ID, guarded), d.store)
 	handler, err := httpapi.NewHandler(httpapi.Service{
 		Accounts: accounts.NewService(d.store, cache, hasher, ratelimit.NewLogins(counters, c.RateLimits.FailedLoginsPerMinute), accounts.Options{

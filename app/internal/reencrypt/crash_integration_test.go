@@ -32,7 +32,7 @@ func linkedPostgres(t *testing.T) (direct string, link *testenv.Link, open store
 	}
 	open = func(t testing.TB) *store.Store {
 		t.Helper()
-		db, err := store.Open(ctx, config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, store.JobTimeout)
+		db, err := store.Open(ctx, config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, nil, store.JobTimeout)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -38,7 +38,7 @@ func linked(t *testing.T) (*store.Store, *testenv.Link, *testenv.Postgres) {
 	if err := os.WriteFile(uriFile, []byte(uri.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Open(ctx, config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, store.RequestTimeout)
+	db, err := store.Open(ctx, config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, nil, store.RequestTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 // was refused is not, and with space again writing goes on without a restart.
 func TestFullDisk(t *testing.T) {
 	ctx := context.Background()
-	s, err := Open(ctx, config.Database{SQLite: &config.SQLite{Path: filepath.Join(t.TempDir(), "notes.db")}}, RequestTimeout)
+	s, err := Open(ctx, config.Database{SQLite: &config.SQLite{Path: filepath.Join(t.TempDir(), "notes.db")}}, nil, RequestTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}

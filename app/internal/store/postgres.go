@@ -5,11 +5,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -17,7 +17,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/accounts"
@@ -30,7 +29,7 @@ import (
 // maxURISize bounds the connection URI, in bytes.
 const maxURISize = 4096
 
-func openPostgres(ctx context.Context, c config.Postgres, statementTimeout time.Duration) (*Store, error) {
+func openPostgres(ctx context.Context, c config.Postgres, logins Logins, statementTimeout time.Duration) (*Store, error) {
 	settings, err := postgresSettings(c)
 	if err != nil {
 		return nil, err
@@ -41,8 +40,8 @@ func openPostgres(ctx context.Context, c config.Postgres, statementTimeout time.
 	// Many wait for each of these transactions: one that has to wait for a lock gives up, and its notes are
 	// created singly.
 	creating.RuntimeParams["lock_timeout"] = "100"
-	s := newStore(postgresPool(settings, c.MaxConnections-createBatches.Parallel),
-		postgres{creates: postgresPool(creating, createBatches.Parallel)})
+	s := newStore(postgresPool(settings, logins, c.MaxConnections-createBatches.Parallel),
+		postgres{creates: postgresPool(creating, logins, createBatches.Parallel)})
 	if err := s.Ping(ctx); err != nil {
 		_ = s.Close()
 		return nil, fmt.Errorf("PostgreSQL at %s:%d, database %q: %w", settings.Host, settings.Port, settings.Database, err)
@@ -51,14 +50,8 @@ func openPostgres(ctx context.Context, c config.Postgres, statementTimeout time.
 }
 
 // postgresPool keeps up to size connections to servers that take writes.
-func postgresPool(settings *pgx.ConnConfig, size int) *sql.DB {
-	db := stdlib.OpenDB(*settings, stdlib.OptionResetSession(func(_ context.Context, conn *pgx.Conn) error {
-		// The server reports both with its answers (PostgreSQL 14 and later).
-		if conn.PgConn().ParameterStatus("in_hot_standby") == "on" || conn.PgConn().ParameterStatus("default_transaction_read_only") == "on" {
-			return driver.ErrBadConn
-		}
-		return nil
-	}))
+func postgresPool(settings *pgx.ConnConfig, logins Logins, size int) *sql.DB {
+	db := sql.OpenDB(postgresConnector{settings: settings, logins: logins})
 	db.SetMaxOpenConns(size)
 	db.SetMaxIdleConns(size)
 	db.SetConnMaxLifetime(30 * time.Minute)
@@ -81,6 +74,9 @@ func postgresSettings(c config.Postgres) (*pgx.ConnConfig, error) {
 		return nil, fmt.Errorf("%w: %s must hold 1 to %d bytes", ErrInvalidURI, c.URIFile, maxURISize)
 	}
 	settings, err := pgx.ParseConfig(uri)
+	if err == nil && c.VaultCredentials != nil && namesLogin(uri) {
+		return nil, fmt.Errorf("%w: %s must be a URI without user and password, such as postgres://HOST:5432/DATABASE, because Vault gives both", ErrInvalidURI, c.URIFile)
+	}
 	if err != nil {
 		// pgx's own error quotes the URI, password removed as well as it can; ours quotes nothing.
 		return nil, fmt.Errorf("%w: %s is not a PostgreSQL connection URI such as postgres://USER:PASSWORD@HOST:5432/DATABASE", ErrInvalidURI, c.URIFile)
@@ -131,6 +127,16 @@ func postgresSettings(c config.Postgres) (*pgx.ConnConfig, error) {
 		settings.RuntimeParams[name] = value
 	}
 	return settings, nil
+}
+
+// namesLogin says whether a URI says who to log in as, or is not of the form of which that can be said.
+func namesLogin(uri string) bool {
+	u, err := url.Parse(uri)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.User != nil {
+		return true
+	}
+	query := u.Query()
+	return query.Has("user") || query.Has("password") || query.Has("passfile") || query.Has("service") || query.Has("servicefile")
 }
 
 // postgres is the dialect, and the pool of joined creations.
@@ -245,6 +251,9 @@ func (postgres) classify(err error) error {
 	var server *pgconn.PgError
 	if errors.As(err, &server) {
 		return classifyState(server)
+	}
+	if errors.Is(err, errNoLogin) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	var connect *pgconn.ConnectError
 	var network net.Error

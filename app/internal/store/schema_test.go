@@ -13,7 +13,7 @@ import (
 // would pass it over.
 func TestBytesAreMarked(t *testing.T) {
 	ctx := context.Background()
-	s, err := Open(ctx, config.Database{SQLite: &config.SQLite{Path: filepath.Join(t.TempDir(), "notes.db")}}, RequestTimeout)
+	s, err := Open(ctx, config.Database{SQLite: &config.SQLite{Path: filepath.Join(t.TempDir(), "notes.db")}}, nil, RequestTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,13 +101,21 @@ const (
 	JobTimeout     = 6 * time.Hour
 )
 
-// Open connects to the database that the configuration names; a statement may take statementTimeout.
-// It answers within 10 s.
-func Open(ctx context.Context, c config.Database, statementTimeout time.Duration) (*Store, error) {
+// Logins gives who to log in to PostgreSQL as, where that changes with time.
+type Logins interface {
+	// Current is the user and the password of now. It is asked for each request, and mostly quick.
+	Current(ctx context.Context) (user, password string, err error)
+	// Refused is told that the server refuses the user.
+	Refused(user string)
+}
+
+// Open connects to the database that the configuration names, as whom logins says: nil with SQLite, and where the URI
+// says so. A statement may take statementTimeout. It answers within 10 s.
+func Open(ctx context.Context, c config.Database, logins Logins, statementTimeout time.Duration) (*Store, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if c.Postgres != nil {
-		return openPostgres(ctx, *c.Postgres, statementTimeout)
+		return openPostgres(ctx, *c.Postgres, logins, statementTimeout)
 	}
 	return openSQLite(ctx, *c.SQLite)
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -22,16 +23,19 @@ func applicationName(statementTimeout time.Duration) string {
 }
 
 // UsersAtWork counts the sessions of the API that are carrying out a statement at this moment: who a Job should
-// make way for. PostgreSQL shows this to the role that the sessions have, which is the Job's own. Error:
-// errors.ErrUnsupported with SQLite, which has no sessions.
+// make way for. PostgreSQL shows this to the role that the sessions have, which is the Job's own, and to the members of
+// pg_read_all_stats. Error: errors.ErrUnsupported where it does not show it, and with SQLite, which has no sessions.
 func (s *Store) UsersAtWork(ctx context.Context) (int, error) {
 	return s.dialect.usersAtWork(ctx, s)
 }
 
 func (postgres) usersAtWork(ctx context.Context, s *Store) (int, error) {
-	var users int
-	err := s.row(ctx, `SELECT count(*) FROM pg_stat_activity
-		WHERE datname = current_database() AND state = 'active' AND application_name = $1`, []any{apiApplication}, &users)
+	var users, hidden int
+	err := s.row(ctx, `SELECT count(*) FILTER (WHERE state = 'active'), count(*) FILTER (WHERE state IS NULL) FROM pg_stat_activity
+		WHERE datname = current_database() AND application_name = $1`, []any{apiApplication}, &users, &hidden)
+	if err == nil && hidden > 0 {
+		err = fmt.Errorf("%w: PostgreSQL hides what other logins do", errors.ErrUnsupported)
+	}
 	return users, err
 }
 

@@ -24,7 +24,7 @@ func TestUsersAtWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	open := func(timeout time.Duration) *store.Store {
-		db, err := store.Open(t.Context(), config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, timeout)
+		db, err := store.Open(t.Context(), config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, nil, timeout)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -24,7 +24,7 @@ func SQLite(t testing.TB) Open {
 func opener(c config.Database) Open {
 	return func(t testing.TB) *store.Store {
 		t.Helper()
-		db, err := store.Open(context.Background(), c, store.RequestTimeout)
+		db, err := store.Open(context.Background(), c, nil, store.RequestTimeout)
 		if err != nil {
 			t.Fatal(err)
 		}

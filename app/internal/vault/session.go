@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -29,6 +30,9 @@ type Session struct {
 	config config.Vault
 	client *api.Client
 	now    func() time.Time
+
+	// logins counts the logins: with each the token is another one.
+	logins atomic.Int64
 
 	mu sync.Mutex
 	// renewAt and expires are of the token that the client has now; zero before the first login.
@@ -102,6 +106,18 @@ func (s *Session) Call(ctx context.Context, what string, call func(context.Conte
 	return classify(what, call(ctx, s.client))
 }
 
+// keep renews the token when that is due, and returns which login it is of and when it is to be looked after next.
+func (s *Session) keep(ctx context.Context) (login int64, due time.Time, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if _, err := s.token(ctx, ""); err != nil {
+		return 0, time.Time{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.logins.Load(), s.renewAt, nil
+}
+
 // token returns a live token that is not the refused one. Callers wait for one login.
 func (s *Session) token(ctx context.Context, refused string) (string, error) {
 	s.mu.Lock()
@@ -142,7 +158,11 @@ func (s *Session) login(ctx context.Context) (string, error) {
 		}
 		return "", classified
 	}
-	return s.take(secret)
+	token, err := s.take(secret)
+	if err == nil {
+		s.logins.Add(1)
+	}
+	return token, err
 }
 
 // take makes the secret's token the client's.

@@ -36,6 +36,7 @@ func TestOperator(t *testing.T) {
 	t.Run("rotation", func(t *testing.T) { testRotation(t, c) })
 	t.Run("failed rotation", func(t *testing.T) { testFailedRotation(t, c) })
 	t.Run("compromise", func(t *testing.T) { testCompromise(t, c) })
+	t.Run("database credentials", func(t *testing.T) { testDatabaseCredentials(t, c) })
 	t.Run("trim", func(t *testing.T) { testTrim(t, c) })
 	t.Run("requests", func(t *testing.T) { testRequests(t, c) })
 	t.Run("two operators", func(t *testing.T) { testTwoOperators(t, c) })

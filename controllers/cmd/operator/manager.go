@@ -161,7 +161,9 @@ func addControllers(manager ctrl.Manager, configuration *operatorconfig.Config, 
 		ClusterID:  clusterID,
 	}
 	recorder := manager.GetEventRecorder("securenotes-operator")
-	setup := func(c vaultadmin.Connection) string { return setupCommandLine(configuration, clusterID, c) }
+	setup := func(c vaultadmin.Connection, sn *v1alpha1.SecureNotes) string {
+		return setupCommandLine(configuration, clusterID, c, sn)
+	}
 	notes := &securenotes.Reconciler{
 		Client: manager.GetClient(), Live: manager.GetAPIReader(),
 		Apply: apply.New(manager.GetClient(), manager.GetAPIReader()),
@@ -195,8 +197,8 @@ func addControllers(manager ctrl.Manager, configuration *operatorconfig.Config, 
 	return nil
 }
 
-// setupCommandLine is the vault-setup command that fits this operator and connection.
-func setupCommandLine(configuration *operatorconfig.Config, clusterID string, connection vaultadmin.Connection) string {
+// setupCommandLine is the vault-setup command that fits this operator and connection, and gives what the object needs.
+func setupCommandLine(configuration *operatorconfig.Config, clusterID string, connection vaultadmin.Connection, sn *v1alpha1.SecureNotes) string {
 	arguments := []string{
 		"operator", "vault-setup",
 		"--cluster-id", clusterID,
@@ -212,6 +214,12 @@ func setupCommandLine(configuration *operatorconfig.Config, clusterID string, co
 		if flag.value != flag.unset {
 			arguments = append(arguments, flag.name, flag.value)
 		}
+	}
+	if sn.Spec.KeyRotation != nil && sn.Spec.KeyRotation.Trim != nil {
+		arguments = append(arguments, "--allow-trim")
+	}
+	if operand.UsesVaultCredentials(sn) {
+		arguments = append(arguments, "--database-mount", connection.DatabaseMount)
 	}
 	return strings.Join(arguments, " ")
 }

@@ -70,6 +70,7 @@ anything.`,
 	flags.StringVar(&setup.AuthMount, "auth-mount", defaultAuthMount, "mount of the Kubernetes auth method")
 	flags.StringVar(&setup.TransitMount, "transit-mount", defaultTransitMount, "mount of the transit secrets engine")
 	flags.StringVar(&setup.KVMount, "kv-mount", defaultKVMount, "mount of the kv secrets engine, version 2")
+	flags.StringVar(&setup.DatabaseMount, "database-mount", "", "mount of a database secrets engine that makes the notes services' database logins; SecureNotes with database.postgres.vaultCredentials need it")
 	flags.StringVar(&setup.Audience, "audience", defaultAudience, "audience of service-account tokens")
 	flags.StringVar(&setup.KubernetesHost, "kubernetes-host", "", "URL of the Kubernetes API server as Vault reaches it; writes the auth method's configuration (a Vault in the same cluster uses https://kubernetes.default.svc)")
 	flags.StringVar(&caFile, "kubernetes-ca-file", "", "PEM file with the API server's certificate authority (default: the one in Vault's own pod)")

@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -17,7 +18,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// compromised are the conditions that only a Compromise has, in the order in which they become true.
+// compromised are the conditions that every Compromise has, and only a Compromise, in the order in which they become true.
 var compromised = []string{
 	v1alpha1.ConditionServiceAccountsRecreated, v1alpha1.ConditionSessionKeysReplaced,
 	v1alpha1.ConditionSessionsEnded, v1alpha1.ConditionOldVersionRetired,
@@ -30,6 +31,8 @@ func stepOfCompromise(o observed) (d decision, found bool) {
 	switch {
 	case !isTrue(kr, v1alpha1.ConditionServiceAccountsRecreated):
 		return stepOfAccounts(o), true
+	case awaitsRevocation(kr, o.parent) && meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionDatabaseCredentialsReplaced) == nil:
+		return decision{action: actionRevokeCredentials}, true
 	case isTrue(kr, v1alpha1.ConditionSessionKeysReplaced):
 		return decision{}, false
 	case o.parent.Status.SessionKeys != newSessionKeys(kr):
@@ -49,6 +52,11 @@ func newSessionKeys(kr *v1alpha1.KeyRotation) string {
 // awaitsRestart says whether pods may still run that began with the session keys of before.
 func awaitsRestart(kr *v1alpha1.KeyRotation) bool {
 	return compromise(kr) && !isTrue(kr, v1alpha1.ConditionSessionKeysReplaced)
+}
+
+// awaitsRevocation says whether database users may still live that Vault made before.
+func awaitsRevocation(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) bool {
+	return compromise(kr) && operand.UsesVaultCredentials(parent) && !isTrue(kr, v1alpha1.ConditionDatabaseCredentialsReplaced)
 }
 
 // awaitsRetirement says whether a Compromise that is complete has yet to tell of the retirement, which comes
@@ -123,6 +131,26 @@ func (r *Reconciler) deleteOldSessionKeys(ctx context.Context, kr *v1alpha1.KeyR
 	}
 	return r.record(ctx, kr, parent, v1alpha1.ConditionSessionKeysReplaced,
 		fmt.Sprintf("every pod of the API uses %s, and the session keys of before are deleted from Vault", entry))
+}
+
+// revokeCredentials has Vault drop the database users that it made. A first try that fails, as while Vault cannot reach
+// the database, holds up nothing else: the next one comes when all the rest is done.
+func (r *Reconciler) revokeCredentials(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {
+	vault, _, err := r.vaultOf(parent)
+	if err == nil {
+		err = vault.RevokeDatabaseCredentials(ctx, config.DatabaseRoleName(r.Environment.ClusterID, parent.Namespace, parent.Name))
+	}
+	if err == nil {
+		return r.record(ctx, kr, parent, v1alpha1.ConditionDatabaseCredentialsReplaced, "every database user that Vault had made is gone; each process has a new one made")
+	}
+	if meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionDatabaseCredentialsReplaced) != nil {
+		return err
+	}
+	message := "the database users that Vault had made are not all gone: " + err.Error() + "; it is tried again at the end"
+	r.event(kr, parent, corev1.EventTypeWarning, v1alpha1.ReasonRevocationFailed, message)
+	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+		setCondition(kr, s, v1alpha1.ConditionDatabaseCredentialsReplaced, metav1.ConditionFalse, v1alpha1.ReasonRevocationFailed, message)
+	})
 }
 
 func (r *Reconciler) keysOf(parent *v1alpha1.SecureNotes) vaultadmin.Deployment {

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
@@ -44,7 +45,7 @@ func TestCrashAnywhere(t *testing.T) {
 		check   func(*testing.T, *world)
 	}{
 		"routine":    {nil, 10, checkRoutine},
-		"compromise": {[]func(*v1alpha1.KeyRotation){urgent}, 18, checkCompromise},
+		"compromise": {[]func(*v1alpha1.KeyRotation){urgent}, 20, checkCompromise},
 	} {
 		whole := &crash{}
 		drive(t, whole, tc.changes...)
@@ -77,7 +78,7 @@ func checkRoutine(t *testing.T, w *world) {
 	if key := parent.Status.MasterKey; key == nil || len(key.PendingRetirements) != 1 || key.PendingRetirements[0].ToVersion != 2 {
 		t.Errorf("retirements: %+v", key)
 	}
-	if w.remade != 0 || w.vault.made != 0 || parent.Status.SessionKeys != "" {
+	if w.remade != 0 || w.vault.made != 0 || w.vault.revoked != 0 || parent.Status.SessionKeys != "" {
 		t.Errorf("a Routine rotation replaced %d service accounts, and session keys %d times", w.remade, w.vault.made)
 	}
 }
@@ -88,6 +89,9 @@ func checkCompromise(t *testing.T, w *world) {
 		if !isTrue(kr, kind) {
 			t.Errorf("%s is not True", kind)
 		}
+	}
+	if !isTrue(kr, v1alpha1.ConditionDatabaseCredentialsReplaced) || w.vault.revoked == 0 {
+		t.Errorf("database credentials were revoked %d times: %+v", w.vault.revoked, kr.Status.Conditions)
 	}
 	if key := parent.Status.MasterKey; len(key.PendingRetirements) != 0 || key.MinDecryptionFloor != 2 {
 		t.Errorf("retirements: %+v", key)
@@ -154,6 +158,54 @@ func TestRestartHoldsNothingUp(t *testing.T) {
 	w.restart(t)
 	if kr = w.pass(t, "first"); !Complete(kr) || len(w.vault.sessionKeys) != 1 {
 		t.Errorf("%+v, Vault has %v", kr.Status, w.vault.sessionKeys)
+	}
+}
+
+// TestRevocationHoldsNothingUp: database users that Vault cannot drop keep a Compromise from being complete, and
+// nothing else: what is left is said, and done as soon as it can be.
+func TestRevocationHoldsNothingUp(t *testing.T) {
+	w := newWorld(t, &crash{}, rotation("first", urgent))
+	w.vault.unrevoked = &vaultadmin.Error{Problem: vaultadmin.Unreachable}
+	for range 4 {
+		w.pass(t, "first")
+		w.remakeAccounts(t)
+		w.restart(t)
+		w.endJobs(t, batchv1.JobComplete)
+	}
+	kr := w.pass(t, "first")
+	c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionDatabaseCredentialsReplaced)
+	if c == nil || c.Status != metav1.ConditionFalse || c.Reason != v1alpha1.ReasonRevocationFailed {
+		t.Errorf("%+v", c)
+	}
+	if Complete(kr) || !isTrue(kr, v1alpha1.ConditionVerified) || !isTrue(kr, v1alpha1.ConditionSessionKeysReplaced) || !retirementRecorded(w.parent(t), 2) {
+		t.Errorf("%+v", kr.Status)
+	}
+	if c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionReconciling); c == nil || c.Reason != v1alpha1.ReasonVaultUnreachable {
+		t.Errorf("what it waits for: %+v", c)
+	}
+	w.vault.unrevoked = nil
+	if kr = w.pass(t, "first"); !Complete(kr) || w.vault.revoked != 1 || !isTrue(kr, v1alpha1.ConditionDatabaseCredentialsReplaced) {
+		t.Errorf("%+v, revoked %d times", kr.Status, w.vault.revoked)
+	}
+}
+
+// TestOtherCredentialsAreNotRevoked: where Vault makes no database users there are none to drop.
+func TestOtherCredentialsAreNotRevoked(t *testing.T) {
+	w := newWorld(t, &crash{}, rotation("first", urgent))
+	parent := w.parent(t)
+	parent.Spec.Database.Postgres.VaultCredentials = nil
+	if err := w.Update(t.Context(), parent); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		w.pass(t, "first")
+		w.remakeAccounts(t)
+		w.restart(t)
+		w.endJobs(t, batchv1.JobComplete)
+	}
+	kr := w.rotation(t, "first")
+	if !Complete(kr) || w.vault.revoked != 0 || meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionDatabaseCredentialsReplaced) != nil {
+		t.Errorf("revoked %d times: %+v", w.vault.revoked, kr.Status)
 	}
 }
 

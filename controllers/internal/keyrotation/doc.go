@@ -21,7 +21,9 @@
 //
 //	4a. Record the UIDs of the service accounts; delete those of these UIDs; wait until the SecureNotes'
 //	    reconciler has made them anew; record ServiceAccountsRecreated.
-//	4b. Make new session keys in Vault, under a name of their own, and record on the SecureNotes that they
+//	4b. With database.postgres.vaultCredentials: have Vault drop every database user that it has made; record
+//	    DatabaseCredentialsReplaced. If that fails, record that it has, and try again before the end.
+//	4c. Make new session keys in Vault, under a name of their own, and record on the SecureNotes that they
 //	    are in use: its pods restart with them, and with tokens of the new accounts.
 //	5a. With 5, for it is the first thing that the Job does: every session of before ends; record SessionsEnded.
 //	6a. As soon as no pod runs that began with the session keys of before, whichever step it is: delete these
@@ -31,7 +33,9 @@
 // Why in this order: the version comes first because it takes two calls, and names the session keys. The
 // accounts come before everything that is made anew, because whoever stole a token of theirs could log in to
 // Vault with it and take the new session keys and the new owner keys as well; and before the pods restart, so
-// that they restart once, with both. (A Vault token outlives its account; the operator may not revoke it, and
+// that they restart once, with both. So do the database users, for whom the same is true; each process has
+// another one made as soon as it is refused. But a database that Vault cannot reach must not keep the notes under
+// a key that may have leaked: only the end waits for it. (A Vault token outlives its account; the operator may not revoke it, and
 // docs/key-rotation.md says who can.) The session keys come before the Job, because they are as quick as it is
 // long. The Job must not wait for pods to restart, nor the retirement: pods that cannot start would leave the
 // notes under a key that may have leaked. The old session keys are deleted last, because a pod of before that

@@ -40,6 +40,7 @@ const (
 	actionFail               action = "Fail"
 
 	actionRecordAccountsRecreated action = "RecordAccountsRecreated"
+	actionRevokeCredentials       action = "RevokeDatabaseCredentials"
 	actionReplaceSessionKeys      action = "ReplaceSessionKeys"
 	actionDeleteOldSessionKeys    action = "DeleteOldSessionKeys"
 )
@@ -166,6 +167,8 @@ func step(o observed) decision {
 		return byJob(o.verify, "verification", v1alpha1.ReasonVerifying, actionCreateVerify, actionRecordVerified)
 	case !o.retirementRecorded:
 		return decision{action: actionRecordRetirement}
+	case awaitsRevocation(kr, o.parent):
+		return decision{action: actionRevokeCredentials}
 	case awaitsRestart(kr):
 		return wait(v1alpha1.ReasonRestartingPods,
 			"waits until every pod of the API has restarted with the new session keys: if it takes long, see the condition WorkloadReady of SecureNotes %s, and whether an old pod with the labels of the API does not end, as on a node that is lost", o.parent.Name)

@@ -30,7 +30,10 @@ func rotation(name string, changes ...func(*v1alpha1.KeyRotation)) *v1alpha1.Key
 func notes() *v1alpha1.SecureNotes {
 	return &v1alpha1.SecureNotes{
 		ObjectMeta: metav1.ObjectMeta{Name: "notes", Namespace: "ns", UID: "notes-uid"},
-		Status:     v1alpha1.SecureNotesStatus{DeploymentID: "notes-uid"},
+		Spec: v1alpha1.SecureNotesSpec{Database: &v1alpha1.Database{Postgres: &v1alpha1.Postgres{
+			VaultCredentials: &v1alpha1.VaultCredentials{},
+		}}},
+		Status: v1alpha1.SecureNotesStatus{DeploymentID: "notes-uid"},
 	}
 }
 
@@ -112,7 +115,11 @@ func TestNext(t *testing.T) {
 	goingParent.DeletionTimestamp = new(metav1.Now())
 
 	urgent12 := slices.Clip(append(running12, urgent))
-	recreated := slices.Clip(append(urgent12, with(v1alpha1.ConditionServiceAccountsRecreated)))
+	withAccounts := slices.Clip(append(urgent12, with(v1alpha1.ConditionServiceAccountsRecreated)))
+	unrevoked := slices.Clip(append(withAccounts, func(kr *v1alpha1.KeyRotation) {
+		setCondition(kr, &kr.Status, v1alpha1.ConditionDatabaseCredentialsReplaced, metav1.ConditionFalse, "Test", "")
+	}))
+	recreated := slices.Clip(append(withAccounts, with(v1alpha1.ConditionDatabaseCredentialsReplaced)))
 	verified := slices.Clip(append(recreated, with(v1alpha1.ConditionReencrypted), with(v1alpha1.ConditionVerified)))
 	ended := slices.Clip([]func(*v1alpha1.KeyRotation){urgent, from(1), to(2), with(v1alpha1.ConditionComplete)})
 	absent := JobOutcome{Phase: JobAbsent}
@@ -172,22 +179,26 @@ func TestNext(t *testing.T) {
 		"an account that was missing is only waited for":    {observed{rotation: rotation("a", append(urgent12, recorded("x", ""))...), parent: notes(), accounts: accounts("new", "any"), reencrypt: absent}, actionRecordAccountsRecreated, ""},
 		"both accounts are new":                             {observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: accounts("new", "newer"), reencrypt: absent}, actionRecordAccountsRecreated, ""},
 		"another object's account is not deleted":           {observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: strangers, reencrypt: absent}, actionFail, v1alpha1.ReasonNameConflict},
-		"session keys come after the accounts":              {observed{rotation: rotation("a", recreated...), parent: notes(), reencrypt: absent}, actionReplaceSessionKeys, ""},
-		"session keys of another version are replaced":      {observed{rotation: rotation("a", recreated...), parent: using("session-keys-1"), reencrypt: absent}, actionReplaceSessionKeys, ""},
-		"the Job does not wait for the pods":                {observed{rotation: rotation("a", recreated...), parent: using("session-keys-2"), reencrypt: absent}, actionCreateReencrypt, ""},
-		"once they have restarted the old keys go":          {observed{rotation: rotation("a", recreated...), parent: using("session-keys-2"), restarted: true, reencrypt: JobOutcome{Phase: JobRunning}}, actionDeleteOldSessionKeys, ""},
-		"session keys are replaced once":                    {observed{rotation: rotation("a", append(recreated, with(v1alpha1.ConditionSessionKeysReplaced))...), parent: using("session-keys-9"), reencrypt: JobOutcome{Phase: JobRunning}}, actionWait, v1alpha1.ReasonReencrypting},
-		"the retirement does not wait for the pods":         {observed{rotation: rotation("a", verified...), parent: using("session-keys-2")}, actionRecordRetirement, ""},
-		"the end waits for the pods":                        {observed{rotation: rotation("a", verified...), parent: using("session-keys-2"), retirementRecorded: true}, actionWait, v1alpha1.ReasonRestartingPods},
-		"the end of a compromise":                           {observed{rotation: rotation("a", append(verified, with(v1alpha1.ConditionSessionKeysReplaced))...), parent: using("session-keys-2"), retirementRecorded: true}, actionComplete, ""},
-		"the retirement is told after the end":              {observed{rotation: rotation("a", ended...), parent: retiredTo(2)}, actionRecordRetired, ""},
-		"a retirement to come is not told":                  {observed{rotation: rotation("a", ended...), parent: retiredTo(1)}, actionNone, ""},
-		"it is told once":                                   {observed{rotation: rotation("a", append(ended, with(v1alpha1.ConditionOldVersionRetired))...), parent: retiredTo(2)}, actionNone, ""},
-		"a routine one does not tell":                       {observed{rotation: rotation("a", from(1), to(2), with(v1alpha1.ConditionComplete)), parent: retiredTo(2)}, actionNone, ""},
-		"a deleted one that runs goes on to its end":        {observed{rotation: rotation("a", append(running12, deleting)...), parent: notes(), reencrypt: JobOutcome{Phase: JobComplete}}, actionRecordReencrypted, ""},
-		"a complete one is let go":                          {observed{rotation: rotation("a", running, with(v1alpha1.ConditionComplete)), parent: notes()}, actionRelease, ""},
-		"a failed one is let go":                            {observed{rotation: rotation("a", running, with(v1alpha1.ConditionFailed)), parent: notes()}, actionRelease, ""},
-		"a failed one rests":                                {observed{rotation: rotation("a", with(v1alpha1.ConditionFailed)), parent: notes()}, actionNone, ""},
+		"database credentials come after the accounts":      {observed{rotation: rotation("a", withAccounts...), parent: notes(), reencrypt: absent}, actionRevokeCredentials, ""},
+		"those that could not be revoked are left at first": {observed{rotation: rotation("a", unrevoked...), parent: notes(), reencrypt: absent}, actionReplaceSessionKeys, ""},
+		"they are revoked at the end": {observed{rotation: rotation("a", append(unrevoked, with(v1alpha1.ConditionReencrypted), with(v1alpha1.ConditionVerified))...),
+			parent: using("session-keys-2"), retirementRecorded: true}, actionRevokeCredentials, ""},
+		"session keys come after the accounts":         {observed{rotation: rotation("a", recreated...), parent: notes(), reencrypt: absent}, actionReplaceSessionKeys, ""},
+		"session keys of another version are replaced": {observed{rotation: rotation("a", recreated...), parent: using("session-keys-1"), reencrypt: absent}, actionReplaceSessionKeys, ""},
+		"the Job does not wait for the pods":           {observed{rotation: rotation("a", recreated...), parent: using("session-keys-2"), reencrypt: absent}, actionCreateReencrypt, ""},
+		"once they have restarted the old keys go":     {observed{rotation: rotation("a", recreated...), parent: using("session-keys-2"), restarted: true, reencrypt: JobOutcome{Phase: JobRunning}}, actionDeleteOldSessionKeys, ""},
+		"session keys are replaced once":               {observed{rotation: rotation("a", append(recreated, with(v1alpha1.ConditionSessionKeysReplaced))...), parent: using("session-keys-9"), reencrypt: JobOutcome{Phase: JobRunning}}, actionWait, v1alpha1.ReasonReencrypting},
+		"the retirement does not wait for the pods":    {observed{rotation: rotation("a", verified...), parent: using("session-keys-2")}, actionRecordRetirement, ""},
+		"the end waits for the pods":                   {observed{rotation: rotation("a", verified...), parent: using("session-keys-2"), retirementRecorded: true}, actionWait, v1alpha1.ReasonRestartingPods},
+		"the end of a compromise":                      {observed{rotation: rotation("a", append(verified, with(v1alpha1.ConditionSessionKeysReplaced))...), parent: using("session-keys-2"), retirementRecorded: true}, actionComplete, ""},
+		"the retirement is told after the end":         {observed{rotation: rotation("a", ended...), parent: retiredTo(2)}, actionRecordRetired, ""},
+		"a retirement to come is not told":             {observed{rotation: rotation("a", ended...), parent: retiredTo(1)}, actionNone, ""},
+		"it is told once":                              {observed{rotation: rotation("a", append(ended, with(v1alpha1.ConditionOldVersionRetired))...), parent: retiredTo(2)}, actionNone, ""},
+		"a routine one does not tell":                  {observed{rotation: rotation("a", from(1), to(2), with(v1alpha1.ConditionComplete)), parent: retiredTo(2)}, actionNone, ""},
+		"a deleted one that runs goes on to its end":   {observed{rotation: rotation("a", append(running12, deleting)...), parent: notes(), reencrypt: JobOutcome{Phase: JobComplete}}, actionRecordReencrypted, ""},
+		"a complete one is let go":                     {observed{rotation: rotation("a", running, with(v1alpha1.ConditionComplete)), parent: notes()}, actionRelease, ""},
+		"a failed one is let go":                       {observed{rotation: rotation("a", running, with(v1alpha1.ConditionFailed)), parent: notes()}, actionRelease, ""},
+		"a failed one rests":                           {observed{rotation: rotation("a", with(v1alpha1.ConditionFailed)), parent: notes()}, actionNone, ""},
 		"a failed one is retried": {observed{rotation: rotation("a", with(v1alpha1.ConditionFailed), func(kr *v1alpha1.KeyRotation) {
 			kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
 		}), parent: notes()}, actionRetry, ""},

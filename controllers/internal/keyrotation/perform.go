@@ -57,6 +57,8 @@ func (r *Reconciler) perform(ctx context.Context, o observed, d decision) error 
 		return r.deleteAccounts(ctx, kr)
 	case actionRecordAccountsRecreated:
 		return r.record(ctx, kr, parent, v1alpha1.ConditionServiceAccountsRecreated, accountsRecreated(kr))
+	case actionRevokeCredentials:
+		return r.revokeCredentials(ctx, kr, parent)
 	case actionReplaceSessionKeys:
 		return r.replaceSessionKeys(ctx, kr, parent)
 	case actionDeleteOldSessionKeys:
@@ -211,7 +213,7 @@ func (r *Reconciler) recordRetirement(ctx context.Context, kr *v1alpha1.KeyRotat
 	if err := r.Client.Status().Patch(ctx, current, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return err
 	}
-	if awaitsRestart(kr) {
+	if awaitsRestart(kr) || awaitsRevocation(kr, parent) {
 		return nil
 	}
 	// The cache may be behind, and the SecureNotes' own reconciler may retire the version at once:

@@ -28,6 +28,7 @@ type Vault interface {
 	Rotate(ctx context.Context, key string) error
 	RaiseMinEncryption(ctx context.Context, key string, version int64) error
 	ReplaceSessionKeys(ctx context.Context, d vaultadmin.Deployment, entry string) error
+	RevokeDatabaseCredentials(ctx context.Context, role string) error
 	DeleteOtherSessionKeys(ctx context.Context, d vaultadmin.Deployment, entry string) error
 }
 
@@ -40,8 +41,8 @@ type Reconciler struct {
 	Vault func(connection string) (Vault, bool)
 	// Environment of the operands; connection and deployment id are filled in for each.
 	Environment operand.Environment
-	// SetupCommand is what the Vault administrator runs when a right is missing.
-	SetupCommand func(vaultadmin.Connection) string
+	// SetupCommand is what the Vault administrator runs when a right is missing that the object needs.
+	SetupCommand func(vaultadmin.Connection, *v1alpha1.SecureNotes) string
 	Recorder     events.EventRecorder
 	Now          func() time.Time
 
@@ -126,7 +127,7 @@ func (r *Reconciler) orWait(ctx context.Context, o observed, err error) (bool, t
 	message := err.Error()
 	if problem == vaultadmin.Denied || problem == vaultadmin.SetupMissing {
 		if vault, _, err := r.vaultOf(o.parent); err == nil {
-			message += ": the Vault administrator must run `" + r.SetupCommand(vault.Connection()) + "`"
+			message += ": the Vault administrator must run `" + r.SetupCommand(vault.Connection(), o.parent) + "`"
 		}
 	}
 	return false, jitter.Longer(waitInterval), r.patchStatus(ctx, o.rotation, func(s *v1alpha1.KeyRotationStatus) {

@@ -62,6 +62,10 @@ type fakeVault struct {
 	made        int
 	// refusal is what Vault answers who makes session keys; nil: it makes them.
 	refusal error
+	// revoked counts how often the database users were dropped; unrevoked is what Vault answers who asks for it;
+	// nil: it drops them.
+	revoked   int
+	unrevoked error
 }
 
 func (v *fakeVault) Connection() vaultadmin.Connection {
@@ -90,6 +94,13 @@ func (v *fakeVault) ReplaceSessionKeys(_ context.Context, _ vaultadmin.Deploymen
 		}
 		return nil
 	})
+}
+
+func (v *fakeVault) RevokeDatabaseCredentials(context.Context, string) error {
+	if v.unrevoked != nil {
+		return v.unrevoked
+	}
+	return v.crash.around(func() error { v.revoked++; return nil })
 }
 
 func (v *fakeVault) DeleteOtherSessionKeys(_ context.Context, _ vaultadmin.Deployment, entry string) error {
@@ -145,7 +156,7 @@ func (w *world) reconciler(recorder events.EventRecorder) *Reconciler {
 		Client: interceptor.NewClient(w.WithWatch, w.interceptor()), Live: w.WithWatch, Recorder: recorder,
 		Vault:        func(string) (Vault, bool) { return w.vault, true },
 		Environment:  operand.Environment{Image: "image", PullPolicy: corev1.PullIfNotPresent, ClusterID: "cluster"},
-		SetupCommand: func(vaultadmin.Connection) string { return "operator vault-setup" },
+		SetupCommand: func(vaultadmin.Connection, *v1alpha1.SecureNotes) string { return "operator vault-setup" },
 		Now:          func() time.Time { return time.Unix(5000, 0) },
 	}
 }

@@ -28,7 +28,7 @@ func environment() Environment {
 		ClusterID: "11111111-1111-1111-1111-111111111111", DeploymentID: "22222222-2222-2222-2222-222222222222",
 		Connection: vaultadmin.Connection{
 			Name: "default", Address: "https://vault.example.com:8200", CABundle: "-----BEGIN CERTIFICATE-----\n",
-			AuthMount: "kubernetes", TransitMount: "transit", KVMount: "secret", Audience: "vault",
+			AuthMount: "kubernetes", TransitMount: "transit", KVMount: "secret", DatabaseMount: "database", Audience: "vault",
 		},
 	}
 }
@@ -47,8 +47,9 @@ func postgres() *v1alpha1.SecureNotes {
 	sn.Spec.Replicas = new(int32(3))
 	sn.Spec.Hostnames = []string{"notes.example.com"}
 	sn.Spec.Database = &v1alpha1.Database{Postgres: &v1alpha1.Postgres{
-		URISecretRef: v1alpha1.SecretKeyReference{Name: "database", Key: "address"},
-		CASecretRef:  &v1alpha1.SecretKeyReference{Name: "database-ca", Key: "root.pem"},
+		URISecretRef:     v1alpha1.SecretKeyReference{Name: "database", Key: "address"},
+		CASecretRef:      &v1alpha1.SecretKeyReference{Name: "database-ca", Key: "root.pem"},
+		VaultCredentials: &v1alpha1.VaultCredentials{},
 	}}
 	sn.Spec.RateLimits = &v1alpha1.RateLimits{FailedLoginsPerMinute: new(int32(10)), RequestsPerMinute: new(int32(60)), Redis: &v1alpha1.RedisStore{
 		URISecretRef: v1alpha1.SecretKeyReference{Name: "redis", Key: "uri"}, CASecretRef: &v1alpha1.SecretKeyReference{Name: "redis", Key: "ca"},

@@ -119,5 +119,10 @@ func baseConfig(sn *v1alpha1.SecureNotes, env Environment, role string) *config.
 	if sn.Spec.Database.Postgres.CASecretRef != nil {
 		c.Database.Postgres.CAFile = databaseCADirectory + "/ca.crt"
 	}
+	if UsesVaultCredentials(sn) {
+		c.Database.Postgres.VaultCredentials = &config.VaultCredentials{
+			Mount: env.Connection.DatabaseMount, Role: config.DatabaseRoleName(env.ClusterID, sn.Namespace, sn.Name),
+		}
+	}
 	return c
 }

@@ -41,6 +41,11 @@ func IsEmbedded(sn *v1alpha1.SecureNotes) bool {
 	return sn.Spec.Database == nil || sn.Spec.Database.Postgres == nil
 }
 
+// UsesVaultCredentials says whether Vault makes the logins to the database.
+func UsesVaultCredentials(sn *v1alpha1.SecureNotes) bool {
+	return !IsEmbedded(sn) && sn.Spec.Database.Postgres.VaultCredentials != nil
+}
+
 // Replicas of the API.
 func Replicas(sn *v1alpha1.SecureNotes) int32 {
 	switch {

@@ -61,10 +61,11 @@ type VaultConnection struct {
 	CABundle string `json:"caBundle,omitempty"`
 	// Namespace is a Vault Enterprise namespace.
 	Namespace string `json:"namespace,omitempty"`
-	// AuthMount, TransitMount, KVMount. Empty: kubernetes, transit, secret.
-	AuthMount    string `json:"authMount,omitempty"`
-	TransitMount string `json:"transitMount,omitempty"`
-	KVMount      string `json:"kvMount,omitempty"`
+	// AuthMount, TransitMount, KVMount, DatabaseMount. Empty: kubernetes, transit, secret, database.
+	AuthMount     string `json:"authMount,omitempty"`
+	TransitMount  string `json:"transitMount,omitempty"`
+	KVMount       string `json:"kvMount,omitempty"`
+	DatabaseMount string `json:"databaseMount,omitempty"`
 	// Audience of service-account tokens. Empty: vault.
 	Audience string `json:"audience,omitempty"`
 	// TokenFile is the operator's own token. Empty: /var/run/secrets/vault/<connection>/token.
@@ -116,6 +117,7 @@ func (c *Config) setDefaults() {
 		orElse(&v.AuthMount, "kubernetes")
 		orElse(&v.TransitMount, "transit")
 		orElse(&v.KVMount, "secret")
+		orElse(&v.DatabaseMount, "database")
 		orElse(&v.Audience, "vault")
 		orElse(&v.TokenFile, "/var/run/secrets/vault/"+name+"/token")
 		c.VaultConnections[name] = v
@@ -178,7 +180,7 @@ func (v VaultConnection) validate(field, name string, bad func(field, format str
 	if v.CABundle != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(v.CABundle)) {
 		bad(field+".caBundle", "has no PEM certificate")
 	}
-	for part, mount := range map[string]string{"authMount": v.AuthMount, "transitMount": v.TransitMount, "kvMount": v.KVMount} {
+	for part, mount := range map[string]string{"authMount": v.AuthMount, "transitMount": v.TransitMount, "kvMount": v.KVMount, "databaseMount": v.DatabaseMount} {
 		if !mountPattern.MatchString(mount) {
 			bad(field+"."+part, "%q is not a mount path (no slash at either end)", mount)
 		}
@@ -202,7 +204,7 @@ func (c *Config) Connections() []vaultadmin.Connection {
 		v := c.VaultConnections[name]
 		connections = append(connections, vaultadmin.Connection{
 			Name: name, Address: v.Address, CABundle: v.CABundle, Namespace: v.Namespace,
-			AuthMount: v.AuthMount, TransitMount: v.TransitMount, KVMount: v.KVMount,
+			AuthMount: v.AuthMount, TransitMount: v.TransitMount, KVMount: v.KVMount, DatabaseMount: v.DatabaseMount,
 			Audience: v.Audience, TokenFile: v.TokenFile,
 		})
 	}

@@ -151,8 +151,12 @@ func databaseNextStep(sn *v1alpha1.SecureNotes, t *config.Termination) string {
 		return ": set spec.database.postgres.caSecretRef to the certificates of the database's authority"
 	case t.Reason == config.ReasonDatabaseUnreachable:
 		return ": check the host and the port in the Secret, and that the pods can reach them"
+	case t.Reason == config.ReasonDatabaseAuthenticationFailed && operand.UsesVaultCredentials(sn):
+		return ": check the creation_statements of the role in Vault's database engine"
 	case t.Reason == config.ReasonDatabaseAuthenticationFailed:
 		return ": correct the user or the password in the Secret"
+	case t.Reason == config.ReasonDatabaseLoginMissing:
+		return ": check the connection and the role in Vault's database engine; docs/database-credentials.md says what they must be"
 	}
 	return ""
 }

@@ -40,8 +40,8 @@ type Reconciler struct {
 	VaultResyncInterval time.Duration
 	// Environment of the operands; connection and deployment id are filled in for each object.
 	Environment operand.Environment
-	// SetupCommand is what the Vault administrator runs when set-up is missing.
-	SetupCommand func(vaultadmin.Connection) string
+	// SetupCommand is what the Vault administrator runs when set-up is missing that the object needs.
+	SetupCommand func(vaultadmin.Connection, *v1alpha1.SecureNotes) string
 	Recorder     events.EventRecorder
 	Now          func() time.Time
 	// WatchCertManager begins to watch cert-manager's objects, once it is installed.

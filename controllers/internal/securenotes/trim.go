@@ -166,7 +166,7 @@ func (r *Reconciler) destroy(ctx context.Context, s *scope, entry *v1alpha1.Reti
 		// Nothing is wrong with the service because of this, and if Vault is away, that is found out elsewhere.
 		message := err.Error()
 		if vaultadmin.ProblemOf(err) == vaultadmin.Denied {
-			message = "Vault does not allow it: its administrator must run `" + r.setupCommand(s) + "`, or trim be removed from spec.keyRotation"
+			message = "Vault does not allow it: its administrator must run `" + r.SetupCommand(s.env.Connection, s.sn) + "`, or trim be removed from spec.keyRotation"
 		}
 		r.postponeTrim(s, entry, message)
 		return nil

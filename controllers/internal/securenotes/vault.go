@@ -108,7 +108,7 @@ func (r *Reconciler) connect(s *scope) (Vault, error) {
 
 func deploymentOf(s *scope) vaultadmin.Deployment {
 	sn := s.sn
-	return vaultadmin.Deployment{
+	d := vaultadmin.Deployment{
 		Key:         config.TransitKeyName(s.env.ClusterID, sn.Namespace, sn.Name),
 		AuditKey:    config.AuditKeyName(s.env.ClusterID, sn.Namespace, sn.Name),
 		Directory:   config.KVPath(s.env.ClusterID, sn.Namespace, sn.Name),
@@ -117,6 +117,10 @@ func deploymentOf(s *scope) vaultadmin.Deployment {
 		SessionKeys: sn.Status.SessionKeys,
 		Adopt:       sn.Spec.AdoptRetainedKey != nil && *sn.Spec.AdoptRetainedKey,
 	}
+	if operand.UsesVaultCredentials(sn) {
+		d.DatabaseRole = config.DatabaseRoleName(s.env.ClusterID, sn.Namespace, sn.Name)
+	}
+	return d
 }
 
 // vaultInputs changes when the key must have changed, or when another answer may be had.
@@ -149,28 +153,21 @@ func (r *Reconciler) vaultTrouble(ctx context.Context, s *scope, err error) erro
 	message := err.Error()
 	switch problem {
 	case vaultadmin.SetupMissing, vaultadmin.Denied:
-		message += ": the Vault administrator must run `" + r.setupCommand(s) + "`"
+		message += ": the Vault administrator must run `" + r.SetupCommand(s.env.Connection, s.sn) + "`"
 	case vaultadmin.Unreachable:
 		message += ": check the address in the operator's vaultConnections, and the network; it is tried again"
 	case vaultadmin.Sealed:
 		message += ": unseal it; it is tried again"
 	case vaultadmin.Retained:
 		message += ": set spec.adoptRetainedKey to true to take it over together with its notes, or have the Vault administrator delete it"
+	case vaultadmin.DatabaseRoleMissing:
+		message += ": the Vault administrator must make it; docs/database-credentials.md says how"
 	case vaultadmin.Missing:
 		message += ": without it the notes cannot be read, and none is made anew; restore it from a backup of Vault"
 	}
 	s.vaultFinding = bad(string(problem), message)
 	s.wake(jitter.Longer(retryInterval))
 	return nil
-}
-
-// setupCommand is what the Vault administrator runs for what the object wants.
-func (r *Reconciler) setupCommand(s *scope) string {
-	command := r.SetupCommand(s.env.Connection)
-	if trimPolicy(s.sn) != nil {
-		command += " --allow-trim"
-	}
-	return command
 }
 
 func unwrapped(err error) error {

@@ -11,10 +11,11 @@ type Connection struct {
 	CABundle string
 	// Namespace is a Vault Enterprise namespace. Empty: none.
 	Namespace string
-	// AuthMount, TransitMount and KVMount are mount paths without slashes around them.
-	AuthMount    string
-	TransitMount string
-	KVMount      string
+	// AuthMount, TransitMount, KVMount and DatabaseMount are mount paths without slashes around them.
+	AuthMount     string
+	TransitMount  string
+	KVMount       string
+	DatabaseMount string
 	// Audience of the service-account tokens.
 	Audience string
 	// TokenFile is the operator's own projected token with that audience.

@@ -18,6 +18,8 @@ type Deployment struct {
 	Established bool
 	// SessionKeys is the entry of the session keys in use, once everything is established. Empty: the first.
 	SessionKeys string
+	// DatabaseRole is the role of Vault's database engine that makes the logins to the database. Empty: Vault makes none.
+	DatabaseRole string
 	// Adopt allows taking over what an object that is gone left behind.
 	Adopt bool
 }
@@ -35,7 +37,7 @@ type DeploymentState struct {
 // half-made key is known to be ours; the key; session keys and pepper, which are never overwritten.
 //
 // Errors: Retained when the key belongs to an object that is gone and Adopt is false; Missing when
-// something that was complete once is not there any more; Unsuitable; connection errors.
+// something that was complete once is not there any more; Unsuitable; DatabaseRoleMissing; connection errors.
 func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, error) {
 	marker, err := c.ensureMarker(ctx, d)
 	if err != nil {
@@ -71,6 +73,11 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	// Asked for before it is needed: a Compromise is no time to find out that a right is missing.
 	if _, err := c.exists(ctx, d.Directory, config.ReplacedSessionKeysLeaf(1)); err != nil {
 		return DeploymentState{}, err
+	}
+	if d.DatabaseRole != "" {
+		if err := c.checkDatabaseRole(ctx, d.DatabaseRole); err != nil {
+			return DeploymentState{}, err
+		}
 	}
 	return DeploymentState{DeploymentID: marker.DeploymentID, Key: key, SessionKeys: inUse}, nil
 }

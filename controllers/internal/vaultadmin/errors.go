@@ -30,6 +30,10 @@ const (
 	Missing Problem = "KeyMissing"
 	// Unsuitable: the key exists with properties that it must not have.
 	Unsuitable Problem = "KeyUnsuitable"
+	// DatabaseRoleMissing: Vault's database engine has no role for the object.
+	DatabaseRoleMissing Problem = "DatabaseRoleMissing"
+	// RevocationFailed: Vault could not drop a database user. Retryable.
+	RevocationFailed Problem = "RevocationFailed"
 	// UnknownConnection: the operator's configuration has no connection of that name.
 	UnknownConnection Problem = "UnknownVaultConnection"
 	// Unexpected: anything else.

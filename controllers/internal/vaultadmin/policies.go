@@ -20,6 +20,8 @@ type Setup struct {
 	Audience string
 	// KubernetesHost and KubernetesCA, when set, are written into the auth method's configuration.
 	KubernetesHost, KubernetesCA string
+	// DatabaseMount is where a database secrets engine makes database logins for the notes services. Empty: nowhere.
+	DatabaseMount string
 	// AllowTrim lets the operator destroy versions that no longer decrypt.
 	AllowTrim bool
 }
@@ -83,6 +85,7 @@ func (s Setup) apiRules(accessor string) string {
 	fmt.Fprintf(&b, "path \"%s/sign/%s%s.*\" { capabilities = [\"update\"] }\n",
 		s.TransitMount, config.AuditKeyPrefix(s.ClusterID), namespaceTemplate(accessor))
 	s.readRules(&b, accessor, anySessionKeys, config.PepperLeaf)
+	s.databaseRules(&b, accessor)
 	b.WriteString(renewRule)
 	return b.String()
 }
@@ -91,6 +94,7 @@ func (s Setup) rotationRules(accessor string) string {
 	var b strings.Builder
 	b.WriteString("# Rotation Jobs: as the notes service, and rewrap; no session keys, no pepper.\n")
 	s.transitRules(&b, accessor, "encrypt", "decrypt", "rewrap")
+	s.databaseRules(&b, accessor)
 	b.WriteString(renewRule)
 	return b.String()
 }
@@ -107,6 +111,15 @@ func (s Setup) readRules(b *strings.Builder, accessor string, leaves ...string) 
 		fmt.Fprintf(b, "path \"%s/data/%s/%s/+/%s\" { capabilities = [\"read\"] }\n",
 			s.KVMount, config.KVRoot(s.ClusterID), namespaceTemplate(accessor), leaf)
 	}
+}
+
+// databaseRules let whoever logged in have database logins of its namespace's roles made.
+func (s Setup) databaseRules(b *strings.Builder, accessor string) {
+	if s.DatabaseMount == "" {
+		return
+	}
+	fmt.Fprintf(b, "path \"%s/creds/%s%s.*\" { capabilities = [\"read\"] }\n",
+		s.DatabaseMount, config.TransitKeyPrefix(s.ClusterID), namespaceTemplate(accessor))
 }
 
 // operatorRules use one rule for a key and everything below it, because Vault lets a glob stand only
@@ -152,6 +165,13 @@ func (s Setup) operatorRules() string {
 	b.WriteString("# Metadata holds versions and times, no values; it is deleted with deletionPolicy Delete, and of session\n# keys after they were replaced.\n")
 	for _, leaf := range []string{anySessionKeys, config.PepperLeaf, config.MarkerLeaf} {
 		fmt.Fprintf(&b, "path \"%s/metadata/%s/+/+/%s\" { capabilities = [\"read\", \"delete\"] }\n", s.KVMount, root, leaf)
+	}
+	if s.DatabaseMount != "" {
+		b.WriteString("# Database logins: revoked after a compromise, never made. Vault asks for sudo to revoke by prefix.\n")
+		prefix := config.TransitKeyPrefix(s.ClusterID)
+		fmt.Fprintf(&b, "path \"sys/leases/revoke-prefix/%s*\" { capabilities = [\"update\", \"sudo\"] }\n", databaseCredentialsPath(s.DatabaseMount, prefix))
+		fmt.Fprintf(&b, "path \"%s/roles/%s*\" { capabilities = [\"read\"] }\n", s.DatabaseMount, prefix)
+		b.WriteString("path \"sys/capabilities-self\" { capabilities = [\"update\"] }\n")
 	}
 	b.WriteString(renewRule)
 	return b.String()

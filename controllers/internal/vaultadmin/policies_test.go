@@ -35,6 +35,10 @@ func TestGolden(t *testing.T) {
 			b.WriteString("# with --allow-trim, policy " + policy.Name + "\n" + policy.Rules + "\n")
 		}
 	}
+	setup.AllowTrim, setup.DatabaseMount = false, "database"
+	for _, policy := range setup.Policies("auth_kubernetes_1") {
+		b.WriteString("# with --database-mount database, policy " + policy.Name + "\n" + policy.Rules + "\n")
+	}
 	const path = "testdata/setup.txt"
 	if *update {
 		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {

@@ -1,0 +1,78 @@
+package store
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+// errNoLogin means that nobody says who to log in as.
+var errNoLogin = errors.New("no database login")
+
+// postgresConnector makes the connections of a pool.
+type postgresConnector struct {
+	settings *pgx.ConnConfig
+	// logins says who to log in as; nil: the settings do.
+	logins Logins
+}
+
+// Driver implements driver.Connector.
+func (postgresConnector) Driver() driver.Driver { return stdlib.GetDefaultDriver() }
+
+// Connect implements driver.Connector. It logs in as whom it is at the moment, and as the next one where the server refuses that one: it may have been
+// revoked since.
+func (c postgresConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	if c.logins == nil {
+		return c.connect(ctx, *c.settings)
+	}
+	for attempt := 0; ; attempt++ {
+		user, password, err := c.logins.Current(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errNoLogin, err)
+		}
+		settings := *c.settings
+		settings.User, settings.Password = user, password
+		conn, err := c.connect(ctx, settings)
+		if !refusesLogin(err) {
+			return conn, err
+		}
+		c.logins.Refused(user)
+		if attempt > 0 {
+			return nil, err
+		}
+	}
+}
+
+func (c postgresConnector) connect(ctx context.Context, settings pgx.ConnConfig) (driver.Conn, error) {
+	return stdlib.GetConnector(settings, stdlib.OptionResetSession(func(ctx context.Context, conn *pgx.Conn) error {
+		return c.reusable(ctx, conn, settings.User)
+	})).Connect(ctx)
+}
+
+// reusable ends a connection to a server that takes no more writes, and one whose login is no longer the one of now:
+// it will be revoked.
+func (c postgresConnector) reusable(ctx context.Context, conn *pgx.Conn, as string) error {
+	// The server reports both with its answers (PostgreSQL 14 and later).
+	if conn.PgConn().ParameterStatus("in_hot_standby") == "on" || conn.PgConn().ParameterStatus("default_transaction_read_only") == "on" {
+		return driver.ErrBadConn
+	}
+	if c.logins == nil {
+		return nil
+	}
+	// While nobody says who to log in as, this one may still do.
+	if user, _, err := c.logins.Current(ctx); err == nil && user != as {
+		return driver.ErrBadConn
+	}
+	return nil
+}
+
+// refusesLogin says whether the server refuses the user or the password.
+func refusesLogin(err error) bool {
+	var server *pgconn.PgError
+	return errors.As(err, &server) && (server.Code == "28000" || server.Code == "28P01")
+}

@@ -1,0 +1,209 @@
+//go:build integration
+
+package vault
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/hack/testenv"
+)
+
+// lease of the logins that the tests have made.
+const lease = time.Hour
+
+// logins is a process's session and login, with a clock that the test turns.
+type logins struct {
+	*testing.T
+	vault    *testenv.Vault
+	postgres *testenv.Postgres
+	role     *testenv.DatabaseRole
+	session  *Session
+	login    *DatabaseLogin
+	passed   time.Duration
+}
+
+func newLogins(t *testing.T) *logins {
+	t.Helper()
+	l := &logins{T: t, vault: testenv.StartVault(t), postgres: testenv.StartPostgres(t)}
+	key := l.vault.CreateTransitKey(t)
+	l.role = l.vault.CreateDatabaseRole(t, l.postgres, key.Config.TransitKey, lease)
+	session, err := NewSession(key.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session.now = func() time.Time { return time.Now().Add(l.passed) }
+	l.session, l.login = session, session.DatabaseLogin(l.role.Credentials)
+	return l
+}
+
+// current is the user of now, who must be able to log in.
+func (l *logins) current() string {
+	l.Helper()
+	user, password, err := l.login.Current(l.Context())
+	if err != nil {
+		l.Fatal(err)
+	}
+	if err := l.connect(user, password); err != nil {
+		l.Fatalf("%s: %v", user, err)
+	}
+	return user
+}
+
+func (l *logins) connect(user, password string) error {
+	uri, err := url.Parse(l.postgres.URI("notes"))
+	if err != nil {
+		return err
+	}
+	uri.User = url.UserPassword(user, password)
+	conn, err := pgx.Connect(l.Context(), uri.String())
+	if err != nil {
+		return err
+	}
+	return conn.Close(l.Context())
+}
+
+// users are the logins that the database knows.
+func (l *logins) users() (n int) {
+	l.Helper()
+	conn, err := pgx.Connect(l.Context(), l.postgres.URI("notes"))
+	if err != nil {
+		l.Fatal(err)
+	}
+	defer conn.Close(l.Context())
+	if err := conn.QueryRow(l.Context(), "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'v-%'").Scan(&n); err != nil {
+		l.Fatal(err)
+	}
+	return n
+}
+
+// TestDatabaseLogin: one login is used until half of its lease is over, or until the database refuses it.
+func TestDatabaseLogin(t *testing.T) {
+	l := newLogins(t)
+	first := l.current()
+	if again := l.current(); again != first || l.users() != 1 {
+		t.Errorf("%s, then %s; %d users", first, again, l.users())
+	}
+	l.login.Refused("somebody else")
+	if again := l.current(); again != first {
+		t.Errorf("%s was refused, but %s was given up", "somebody else", first)
+	}
+	l.passed = lease/2 + time.Second
+	second := l.current()
+	if second == first {
+		t.Error("half of the lease is over, and the login is the same")
+	}
+	if err := l.role.Revoke(t); err != nil {
+		t.Fatal(err)
+	}
+	if l.users() != 0 {
+		t.Errorf("%d users after the revocation", l.users())
+	}
+	l.login.Refused(second)
+	if third := l.current(); third == second || l.users() != 1 {
+		t.Errorf("%s after %s; %d users", third, second, l.users())
+	}
+}
+
+// TestDatabaseLoginOutlivesVault: while Vault does not answer the login stays, and no longer than its lease.
+func TestDatabaseLoginOutlivesVault(t *testing.T) {
+	l := newLogins(t)
+	first := l.current()
+	l.vault.Seal(t)
+	l.passed = lease/2 + time.Second
+	if again := l.current(); again != first {
+		t.Errorf("%s, then %s", first, again)
+	}
+	l.passed = lease + time.Second
+	if user, _, err := l.login.Current(t.Context()); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("%q, %v after the lease", user, err)
+	}
+	l.vault.Unseal(t)
+	if again := l.current(); again == first {
+		t.Error("the login outlived its lease")
+	}
+}
+
+// TestDatabaseLoginFollowsTheToken: Vault drops a login with the token that it was made with, so another token needs
+// another login; and a token that nobody else uses is kept alive.
+func TestDatabaseLoginFollowsTheToken(t *testing.T) {
+	l := newLogins(t)
+	first := l.current()
+	token := l.session.client.Token()
+	_, due, err := l.session.keep(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.passed = time.Until(due) + time.Second
+	if again := l.current(); again != first || l.session.client.Token() != token {
+		t.Error("a token that was only to be renewed was replaced, or its login was")
+	}
+	if renewed := l.session.renewAt; !renewed.After(due) {
+		t.Errorf("the token was to be renewed at %s, and is to be at %s", due, renewed)
+	}
+	if err := l.vault.Client(t).Auth().Token().RevokeTree(token); err != nil {
+		t.Fatal(err)
+	}
+	l.passed += time.Hour / 2
+	if again := l.current(); again == first {
+		t.Error("the login of a token that is no more is used on")
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for l.users() != 1 {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d users", l.users())
+		}
+	}
+}
+
+// TestDatabaseLoginDoesNotInherit: who waits for a login does not fail because whoever asked first gave up.
+func TestDatabaseLoginDoesNotInherit(t *testing.T) {
+	l := newLogins(t)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := l.login.Current(ended); err != nil {
+		t.Errorf("%v: the login was given up with the request that asked for it", err)
+	}
+}
+
+// TestNoDatabaseLogin: each cause is told, and no secret.
+func TestNoDatabaseLogin(t *testing.T) {
+	l := newLogins(t)
+	administrator := l.vault.Client(t)
+	if err := administrator.Sys().PutPolicy("api", `path "+/creds/*" { capabilities = ["read"] }`); err != nil {
+		t.Fatal(err)
+	}
+	if err := administrator.Sys().Mount("other", &api.MountInput{Type: "kv"}); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		credentials config.VaultCredentials
+		before      func()
+		want        error
+		says        string
+	}{
+		"no role":     {config.VaultCredentials{Mount: "database", Role: "nobody"}, nil, ErrNoDatabaseLogin, "unknown role: nobody"},
+		"no mount":    {config.VaultCredentials{Mount: "nowhere", Role: "role"}, nil, ErrNoDatabaseLogin, "nowhere/creds/role"},
+		"other mount": {config.VaultCredentials{Mount: "other", Role: "role"}, nil, ErrNoDatabaseLogin, "no database engine answers"},
+		"no right":    {config.VaultCredentials{Mount: "a/b", Role: "role"}, nil, ErrDenied, "HTTP 403"},
+		"no database": {l.role.Credentials, func() { l.postgres.Stop(t) }, ErrNoDatabaseLogin, "cannot log in to the database"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if tc.before != nil {
+				tc.before()
+			}
+			_, _, err := l.session.DatabaseLogin(tc.credentials).Current(t.Context())
+			if !errors.Is(err, tc.want) || !strings.Contains(err.Error(), tc.says) || strings.Contains(err.Error(), "password") {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}

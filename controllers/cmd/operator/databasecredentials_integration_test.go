@@ -1,0 +1,214 @@
+//go:build integration
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/hack/testenv"
+)
+
+// testDatabaseCredentials: with vaultCredentials Vault makes the database logins, nobody gets more of it than the own
+// ones, and a Compromise has them all dropped, if need be as soon as the database can be reached again.
+func testDatabaseCredentials(t *testing.T, c *cluster) {
+	sn := postgresNotes("dynamic", "notes")
+	sn.Spec.Database.Postgres.VaultCredentials = &v1alpha1.VaultCredentials{}
+	c.namespace(t, sn.Namespace)
+	if err := c.Create(t.Context(), sn); err != nil {
+		t.Fatal(err)
+	}
+	message := c.awaitCondition(t, "dynamic", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonVaultDenied)
+	if !strings.Contains(message, "operator vault-setup --cluster-id "+c.id) || !strings.Contains(message, "--database-mount database") {
+		t.Errorf("the message does not say what to run: %s", message)
+	}
+	setup := c.setup()
+	setup.DatabaseMount = "database"
+	if err := setup.Apply(t.Context(), c.vault.Client(t), io.Discard, false); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.setup().Apply(context.Background(), c.vault.Client(t), io.Discard, false); err != nil {
+			t.Error(err)
+		}
+	})
+	role := config.DatabaseRoleName(c.id, "dynamic", "notes")
+	c.poke(t, sn, "2h")
+	message = c.awaitCondition(t, "dynamic", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonDatabaseRoleMissing)
+	if !strings.Contains(message, "database/roles/"+role) {
+		t.Errorf("the message does not name the role: %s", message)
+	}
+	postgres := testenv.StartPostgres(t)
+	c.vault.CreateDatabaseRole(t, postgres, role, time.Hour)
+	c.poke(t, sn, "3h")
+	c.issue(t, "dynamic", "notes")
+	c.roll(t, "dynamic", "notes")
+	c.awaitCondition(t, "dynamic", "notes", v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+
+	cm := &corev1.ConfigMap{}
+	if err := c.Get(t.Context(), client.ObjectKey{Namespace: "dynamic", Name: operand.ConfigMapName("notes")}, cm); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"api.yaml", "rotation.yaml"} {
+		read, err := config.Parse([]byte(cm.Data[file]))
+		if err != nil || read.Database.Postgres.VaultCredentials == nil || *read.Database.Postgres.VaultCredentials != (config.VaultCredentials{Mount: "database", Role: role}) {
+			t.Errorf("%s: %v: %s", file, err, cm.Data[file])
+		}
+	}
+	t.Run("escapes", func(t *testing.T) { testDatabaseEscapes(t, c, role) })
+	t.Run("compromise", func(t *testing.T) {
+		c.makeDatabaseLogin(t, role)
+		kr := c.compromise(t, sn, "first", 2)
+		c.awaitEvent(t, "dynamic", "KeyRotation", "DatabaseCredentialsReplaced")
+		c.awaitEvent(t, "dynamic", "SecureNotes", "DatabaseCredentialsReplaced")
+		if users := databaseUsers(t, postgres); users != 0 {
+			t.Errorf("%d database users of before are left", users)
+		}
+		c.finishWork(t, kr, 2)
+		c.awaitReplaced(t, kr, 2)
+	})
+	t.Run("compromise without the database", func(t *testing.T) {
+		c.makeDatabaseLogin(t, role)
+		postgres.Stop(t)
+		kr := c.compromise(t, sn, "second", 3)
+		c.awaitRotation(t, kr, "the failed revocation", func() string {
+			found := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionDatabaseCredentialsReplaced)
+			if found == nil || found.Status != metav1.ConditionFalse || found.Reason != v1alpha1.ReasonRevocationFailed || !strings.Contains(found.Message, role) {
+				return fmt.Sprintf("%+v", found)
+			}
+			return ""
+		})
+		c.awaitEvent(t, "dynamic", "KeyRotation", v1alpha1.ReasonRevocationFailed)
+		c.finishWork(t, kr, 3)
+		c.awaitRotation(t, kr, "what it waits for", func() string {
+			waits := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionReconciling)
+			if waits == nil || waits.Reason != v1alpha1.ReasonRevocationFailed || !meta.IsStatusConditionTrue(kr.Status.Conditions, v1alpha1.ConditionSessionKeysReplaced) {
+				return fmt.Sprintf("%+v", kr.Status.Conditions)
+			}
+			return ""
+		})
+		postgres.Start(t)
+		c.awaitReplaced(t, kr, 3)
+		if users := databaseUsers(t, postgres); users != 0 {
+			t.Errorf("%d database users of before are left", users)
+		}
+	})
+}
+
+// testDatabaseEscapes tries what each identity must not be able to do with the database engine.
+func testDatabaseEscapes(t *testing.T, c *cluster, role string) {
+	other := config.DatabaseRoleName("00000000-0000-0000-0000-000000000000", "dynamic", "notes")
+	credentials := attempt{"read", "database/creds/" + role, nil}
+	forAll := []attempt{
+		{"read", "database/config/notes", nil},
+		{"write", "database/roles/" + role, map[string]any{"db_name": "notes", "creation_statements": "x"}},
+		{"write", "database/rotate-root/notes", nil},
+		{"read", "database/creds/" + other, nil},
+		{"write", "sys/leases/revoke-prefix/database/creds/" + other, nil},
+		{"write", "sys/leases/revoke-prefix/database", nil},
+		{"write", "sys/leases/revoke-prefix/auth/kubernetes/login", nil},
+		{"write", "sys/leases/revoke-force/database/creds/" + role, nil},
+		{"list", "sys/leases/lookup/database/creds/" + role, nil},
+	}
+	revoke := attempt{"write", "sys/leases/revoke-prefix/database/creds/" + role, map[string]any{"sync": true}}
+	for name, identity := range map[string]struct {
+		role, namespace, account string
+		refused, allowed         []attempt
+	}{
+		"operator":                 {config.RoleOperator, operatorNamespace, operatorAccount, []attempt{credentials}, []attempt{revoke}},
+		"api":                      {config.RoleAPI, "dynamic", "notes" + config.ServiceAccountAPISuffix, []attempt{revoke}, []attempt{credentials}},
+		"rotation":                 {config.RoleRotation, "dynamic", "notes" + config.ServiceAccountRotationSuffix, []attempt{revoke}, []attempt{credentials}},
+		"api of another namespace": {config.RoleAPI, "stranger", "notes" + config.ServiceAccountAPISuffix, []attempt{credentials, revoke}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, err := c.login(t, identity.role, identity.namespace, identity.account, "vault")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range append(identity.refused, forAll...) {
+				if err := a.run(client); !refused(err) {
+					t.Errorf("%s %s was not refused: %v", a.method, a.path, err)
+				}
+			}
+			for _, a := range identity.allowed {
+				if err := a.run(client); err != nil {
+					t.Errorf("%s %s: %v", a.method, a.path, err)
+				}
+			}
+		})
+	}
+}
+
+// makeDatabaseLogin has a login made, as a pod of the API does.
+func (c *cluster) makeDatabaseLogin(t *testing.T, role string) {
+	t.Helper()
+	await(t, "the service account", func() string {
+		account := &corev1.ServiceAccount{}
+		return text(c.Get(context.Background(), client.ObjectKey{Namespace: "dynamic", Name: operand.APIServiceAccount("notes")}, account))
+	})
+	pod, err := c.login(t, config.RoleAPI, "dynamic", operand.APIServiceAccount("notes"), "vault")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pod.Logical().Read("database/creds/" + role); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// compromise begins one, and waits for its version.
+func (c *cluster) compromise(t *testing.T, sn *v1alpha1.SecureNotes, name string, to int64) *v1alpha1.KeyRotation {
+	t.Helper()
+	kr := rotationOf(sn, name)
+	kr.Spec.Reason = v1alpha1.RotationCompromise
+	if err := c.Create(t.Context(), kr); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitJob(t, sn.Namespace, fmt.Sprintf("%s-rotate-v%d-1", sn.Name, to))
+	return kr
+}
+
+// finishWork lets its Jobs and its pods do what they have to.
+func (c *cluster) finishWork(t *testing.T, kr *v1alpha1.KeyRotation, to int64) {
+	t.Helper()
+	name := kr.Spec.SecureNotesRef.Name
+	c.finishJob(t, kr.Namespace, fmt.Sprintf("%s-rotate-v%d-1", name, to))
+	c.restart(t, kr.Namespace, name, fmt.Sprintf("session-keys-%d", to))
+	c.finishJob(t, kr.Namespace, fmt.Sprintf("%s-verify-v%d-1", name, to))
+}
+
+// awaitReplaced waits for its end, and has the old version retired.
+func (c *cluster) awaitReplaced(t *testing.T, kr *v1alpha1.KeyRotation, to int64) {
+	t.Helper()
+	c.awaitState(t, kr, v1alpha1.ReasonComplete)
+	if !meta.IsStatusConditionTrue(kr.Status.Conditions, v1alpha1.ConditionDatabaseCredentialsReplaced) {
+		t.Errorf("%+v", kr.Status.Conditions)
+	}
+	c.finishJob(t, kr.Namespace, fmt.Sprintf("%s-retire-v%d-1", kr.Spec.SecureNotesRef.Name, to))
+}
+
+// databaseUsers counts the logins that Vault made and has not dropped.
+func databaseUsers(t *testing.T, p *testenv.Postgres) (n int) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), p.URI("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'v-%'").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}

@@ -24,8 +24,8 @@ type postgresConnector struct {
 // Driver implements driver.Connector.
 func (postgresConnector) Driver() driver.Driver { return stdlib.GetDefaultDriver() }
 
-// Connect implements driver.Connector. It logs in as whom it is at the moment, and as the next one where the server refuses that one: it may have been
-// revoked since.
+// Connect implements driver.Connector. It logs in as whom it is at the moment, and as the next one where the server
+// refuses that one: it may have been revoked since.
 func (c postgresConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if c.logins == nil {
 		return c.connect(ctx, *c.settings)

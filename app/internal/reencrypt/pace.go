@@ -84,6 +84,17 @@ func (p *pace) batch() int {
 	return rows
 }
 
+// owners is how many owners are to be given new keys in one transaction.
+func (p *pace) owners() int {
+	if p.busy.Load() {
+		return politeBatch
+	}
+	return ownersAhead
+}
+
+// resume says that work begins now: what went by since the last pause was none.
+func (s *stride) resume() { s.resumed = time.Now() }
+
 // pause follows a transaction that wrote so many rows. When ctx ends it does, with an error.
 func (s *stride) pause(ctx context.Context, rows int) error {
 	worked := time.Since(s.resumed)

@@ -451,7 +451,7 @@ func (w *world) change(t *testing.T, to int, owner string, damage func([]store.S
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := w.db.OwnerKeys(ctx, owner)
+	keys, err := w.db.OwnersKeys(ctx, []string{owner}, nil)
 	if err != nil || len(keys) != 1 {
 		t.Fatalf("%d keys, %v", len(keys), err)
 	}

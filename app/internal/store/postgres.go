@@ -231,9 +231,14 @@ func (p postgres) selectNotes(ctx context.Context, s *Store, list []reading) ([]
 }
 
 func (postgres) rebind(query string) string { return query }
-func (postgres) lockShared() string         { return " FOR SHARE" }
-func (postgres) lockExclusive() string      { return " FOR UPDATE" }
-func (postgres) migrations() string         { return "migrations/postgres" }
+
+func (postgres) oneOf(column string, values []string) (condition string, parameter any) {
+	return column + " = ANY($1::uuid[])", values
+}
+
+func (postgres) lockShared() string    { return " FOR SHARE" }
+func (postgres) lockExclusive() string { return " FOR UPDATE" }
+func (postgres) migrations() string    { return "migrations/postgres" }
 
 func (postgres) columnTypes() string {
 	return `SELECT c.table_name, c.column_name, COALESCE(c.domain_name, c.data_type)

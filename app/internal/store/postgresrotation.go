@@ -74,22 +74,25 @@ func replaceSealedStatement(t SealedTable) string {
 		)`
 }
 
-// replaceActiveKey locks the user's row, which is there as long as the account, and which note writes do not take.
-func (p postgres) replaceActiveKey(ctx context.Context, s *Store, to int, key envelope.StoredKey, now time.Time) (bool, error) {
-	version, err := key.Wrapped.Version()
-	if err != nil {
-		return false, err
+// replaceActiveKeys locks the users' rows, in order; a row is there as long as the account, and note writes do not
+// take it.
+func (p postgres) replaceActiveKeys(ctx context.Context, s *Store, to int, keys []envelope.StoredKey, versions []int, now time.Time) error {
+	owners, ids, wrapped := make([]string, len(keys)), make([]string, len(keys)), make([]string, len(keys))
+	for i, key := range keys {
+		owners[i], ids[i], wrapped[i] = key.Owner, key.ID, string(key.Wrapped)
 	}
-	replaced, err := p.inRotation(ctx, s, to, `account AS MATERIALIZED (
-			SELECT u.id FROM users u, standing WHERE u.id = $2 AND standing.at = $1 FOR UPDATE OF u
+	_, err := p.inRotation(ctx, s, to, `accounts AS MATERIALIZED (
+			SELECT u.id FROM users u, standing WHERE u.id = ANY($2::uuid[]) AND standing.at = $1 ORDER BY u.id FOR UPDATE OF u
 		), retired AS (
-			UPDATE owner_keys k SET state = 'retiring' FROM account
-			WHERE k.owner = account.id AND k.state = 'active' AND k.born_version < $1 RETURNING k.owner
+			UPDATE owner_keys k SET state = 'retiring' FROM accounts
+			WHERE k.owner = accounts.id AND k.state = 'active' AND k.born_version < $1 RETURNING k.owner
 		), done AS (
 			INSERT INTO owner_keys (owner, id, kek_version, born_version, wrapped, state, created_at)
-			SELECT owner, $3, $4, $4, $5, 'active', $6 FROM retired RETURNING 1
-		)`, key.Owner, key.ID, version, string(key.Wrapped), micros(now))
-	return replaced > 0, err
+			SELECT b.owner, b.id, b.version, b.version, b.wrapped, 'active', $6
+			FROM unnest($2::uuid[], $3::text[], $4::integer[], $5::text[]) AS b (owner, id, version, wrapped) JOIN retired ON retired.owner = b.owner
+			RETURNING 1
+		)`, owners, ids, versions, wrapped, micros(now))
+	return err
 }
 
 func (p postgres) replaceWrapping(ctx context.Context, s *Store, to int, key RotationKey, wrapped envelope.Wrapped, version int) (bool, error) {

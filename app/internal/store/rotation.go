@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/securenotes/securenotes/app/internal/envelope"
@@ -122,6 +123,8 @@ type RotationKey struct {
 	envelope.StoredKey
 	KEKVersion, BornVersion int
 	Active                  bool
+	// Needed says of each table that was asked for whether it has rows that are sealed with the key.
+	Needed []bool
 }
 
 // StaleOwners returns up to limit owners of the range, in order, after the one given, with at least
@@ -142,9 +145,11 @@ func (s *Store) StaleOwners(ctx context.Context, r OwnerRange, age Age, to int, 
 	return owners, err
 }
 
-// OwnerKeys returns all of the owner's keys.
-func (s *Store) OwnerKeys(ctx context.Context, owner string) ([]RotationKey, error) {
-	return s.rotationKeys(ctx, "owner = $1 ORDER BY id", owner)
+// OwnersKeys returns all keys of the owners, in order, and says of each, of each of the tables, whether it has rows
+// that are sealed with it.
+func (s *Store) OwnersKeys(ctx context.Context, owners []string, tables []SealedTable) ([]RotationKey, error) {
+	where, parameter := s.dialect.oneOf("k.owner", owners)
+	return s.rotationKeys(ctx, tables, where+" ORDER BY owner, id", parameter)
 }
 
 // StaleKeys returns up to limit stale keys of the range, in order, after the one given. Whole owners
@@ -159,63 +164,56 @@ func (s *Store) StaleKeys(ctx context.Context, r OwnerRange, age Age, to int, af
 		args = append(args, after.Owner, after.ID)
 	}
 	args = append(args, limit)
-	return s.rotationKeys(ctx, where+fmt.Sprintf(" ORDER BY owner, id LIMIT $%d", len(args)), args...)
+	return s.rotationKeys(ctx, nil, where+fmt.Sprintf(" ORDER BY owner, id LIMIT $%d", len(args)), args...)
 }
 
 // AllKeys returns up to limit owner keys in order after the one given.
 func (s *Store) AllKeys(ctx context.Context, after envelope.StoredKey, limit int) ([]RotationKey, error) {
 	if after.Owner == "" {
-		return s.rotationKeys(ctx, "1 = 1 ORDER BY owner, id LIMIT $1", limit)
+		return s.rotationKeys(ctx, nil, "1 = 1 ORDER BY owner, id LIMIT $1", limit)
 	}
-	return s.rotationKeys(ctx, "(owner, id) > ($1, $2) ORDER BY owner, id LIMIT $3", after.Owner, after.ID, limit)
+	return s.rotationKeys(ctx, nil, "(owner, id) > ($1, $2) ORDER BY owner, id LIMIT $3", after.Owner, after.ID, limit)
 }
 
-func (s *Store) rotationKeys(ctx context.Context, where string, args ...any) ([]RotationKey, error) {
+func (s *Store) rotationKeys(ctx context.Context, tables []SealedTable, where string, args ...any) ([]RotationKey, error) {
 	var keys []RotationKey
-	err := s.rows(ctx, s.db, "SELECT owner, id, wrapped, kek_version, born_version, state FROM owner_keys WHERE "+where, args,
-		func(rows *sql.Rows) error {
-			var key RotationKey
-			var state string
-			if err := rows.Scan(&key.Owner, &key.ID, (*string)(&key.Wrapped), &key.KEKVersion, &key.BornVersion, &state); err != nil {
-				return err
-			}
-			key.Active = state == "active"
-			keys = append(keys, key)
-			return nil
-		})
+	err := s.rows(ctx, s.db, rotationKeysQuery(tables, where), args, func(rows *sql.Rows) error {
+		key := RotationKey{Needed: make([]bool, len(tables))}
+		var state string
+		into := []any{&key.Owner, &key.ID, (*string)(&key.Wrapped), &key.KEKVersion, &key.BornVersion, &state}
+		for i := range key.Needed {
+			into = append(into, &key.Needed[i])
+		}
+		if err := rows.Scan(into...); err != nil {
+			return err
+		}
+		key.Active = state == "active"
+		keys = append(keys, key)
+		return nil
+	})
 	return keys, err
 }
 
-// ReplaceActiveKey makes key the owner's active one and marks the one before as retiring, in one
-// transaction. When another process of the same rotation has done so already, it changes nothing.
-func (s *Store) ReplaceActiveKey(ctx context.Context, to int, key envelope.StoredKey, now time.Time) error {
-	if replaced, err := s.dialect.replaceActiveKey(ctx, s, to, key, now); err != nil || replaced {
-		return err
+func rotationKeysQuery(tables []SealedTable, where string) string {
+	var needed strings.Builder
+	for _, t := range tables {
+		needed.WriteString(", EXISTS (SELECT 1 FROM " + t.Name + " t WHERE t.owner = k.owner AND t.key_id = k.id)")
 	}
-	return s.inRotation(ctx, to, func(tx queryer) error {
-		// The user's row is the lock: there is always one, and note writes do not take it.
-		var owner string
-		err := s.rowIn(ctx, tx, "SELECT id FROM users WHERE id = $1"+s.dialect.lockExclusive(), []any{key.Owner}, &owner)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil // the account was deleted meanwhile
-		}
-		if err != nil {
+	return "SELECT owner, id, wrapped, kek_version, born_version, state" + needed.String() + " FROM owner_keys k WHERE " + where
+}
+
+// ReplaceActiveKeys makes each key its owner's active one in the place of one that is stale, which is retiring then, in
+// one transaction. Owners without a stale active key, such as those of whom another process of the same rotation has
+// taken care, and those whose account is gone, are left as they are. Owners are in order, each once.
+func (s *Store) ReplaceActiveKeys(ctx context.Context, to int, keys []envelope.StoredKey, now time.Time) error {
+	versions := make([]int, len(keys))
+	for i, key := range keys {
+		var err error
+		if versions[i], err = key.Wrapped.Version(); err != nil {
 			return err
 		}
-		retired, err := s.execIn(ctx, tx, "UPDATE owner_keys SET state = 'retiring' WHERE owner = $1 AND state = 'active' AND born_version < $2",
-			key.Owner, to)
-		if err != nil {
-			return err
-		}
-		if retired == 0 {
-			var active int
-			err := s.rowIn(ctx, tx, "SELECT count(*) FROM owner_keys WHERE owner = $1 AND state = 'active'", []any{key.Owner}, &active)
-			if err != nil || active > 0 {
-				return err
-			}
-		}
-		return s.insertActiveKey(ctx, tx, key, now)
-	})
+	}
+	return s.dialect.replaceActiveKeys(ctx, s, to, keys, versions, now)
 }
 
 // ReplaceWrapping puts a new wrapping of the same key in the old one's place, if the old one is

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -68,7 +69,13 @@ func (d *sqliteDialect) rebind(query string) string {
 }
 
 // SQLite has one writer at a time; a transaction that began as a writer needs no row locks.
-func (*sqliteDialect) lockShared() string    { return "" }
+func (*sqliteDialect) lockShared() string { return "" }
+
+func (*sqliteDialect) oneOf(column string, values []string) (condition string, parameter any) {
+	list, _ := json.Marshal(values) // strings always can be
+	return column + " IN (SELECT value FROM json_each($1))", string(list)
+}
+
 func (*sqliteDialect) lockExclusive() string { return "" }
 func (*sqliteDialect) migrations() string    { return "migrations/sqlite" }
 
@@ -139,9 +146,19 @@ func (*sqliteDialect) replaceSealed(ctx context.Context, s *Store, to int, t Sea
 // queueForFence has nothing to do: a transaction is alone.
 func (*sqliteDialect) queueForFence(context.Context, *Store, queryer) error { return nil }
 
-// replaceActiveKey has no round trip to save.
-func (*sqliteDialect) replaceActiveKey(context.Context, *Store, int, envelope.StoredKey, time.Time) (bool, error) {
-	return false, nil
+func (*sqliteDialect) replaceActiveKeys(ctx context.Context, s *Store, to int, keys []envelope.StoredKey, _ []int, now time.Time) error {
+	return s.inRotation(ctx, to, func(tx queryer) error {
+		for _, key := range keys {
+			retired, err := s.execIn(ctx, tx, "UPDATE owner_keys SET state = 'retiring' WHERE owner = $1 AND state = 'active' AND born_version < $2", key.Owner, to)
+			if err == nil && retired > 0 {
+				err = s.insertActiveKey(ctx, tx, key, now)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func (*sqliteDialect) replaceWrapping(ctx context.Context, s *Store, to int, key RotationKey, wrapped envelope.Wrapped, version int) (bool, error) {

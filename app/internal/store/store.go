@@ -69,9 +69,8 @@ type dialect interface {
 	queueForFence(ctx context.Context, s *Store, tx queryer) error
 	// replaceSealed is ReplaceSealed, but for an account that was deleted.
 	replaceSealed(ctx context.Context, s *Store, to int, t SealedTable, owner, oldKey, newKey string, batch []SealedRow) (int64, error)
-	// replaceActiveKey is ReplaceActiveKey where the owner has an active key that is stale. It reports whether
-	// that was so.
-	replaceActiveKey(ctx context.Context, s *Store, to int, key envelope.StoredKey, now time.Time) (bool, error)
+	// replaceActiveKeys is ReplaceActiveKeys; each key is wrapped under the version of the same place.
+	replaceActiveKeys(ctx context.Context, s *Store, to int, keys []envelope.StoredKey, versions []int, now time.Time) error
 	// replaceWrapping is ReplaceWrapping; wrapped is under the version.
 	replaceWrapping(ctx context.Context, s *Store, to int, key RotationKey, wrapped envelope.Wrapped, version int) (bool, error)
 	// deleteRetiredKey is DeleteRetiredKey. Error: errStillNeeded.
@@ -80,6 +79,8 @@ type dialect interface {
 	usersAtWork(ctx context.Context, s *Store) (int, error)
 	// ping shows that the database answers.
 	ping(ctx context.Context, s *Store) error
+	// oneOf is a condition that the column has one of the values, and the parameter $1 of the query.
+	oneOf(column string, values []string) (condition string, parameter any)
 	// lockShared is appended to a SELECT whose rows must not change until the transaction ends.
 	lockShared() string
 	// lockExclusive is appended to a SELECT whose rows no other transaction may lock.

@@ -267,7 +267,7 @@ func TestOldRotationCanDoNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		for to, want := range map[int]error{4: store.ErrSuperseded, 6: store.ErrFenceTooLow} {
-			if err := db.ReplaceActiveKey(ctx, to, fresh, now); !errors.Is(err, want) {
+			if err := db.ReplaceActiveKeys(ctx, to, []envelope.StoredKey{fresh}, now); !errors.Is(err, want) {
 				t.Errorf("to %d: activate: %v, want %v", to, err, want)
 			}
 			if _, err := db.ReplaceWrapping(ctx, to, old, wrappedAt(5)); !errors.Is(err, want) {
@@ -294,7 +294,7 @@ func TestActiveKeyIsReplacedOnce(t *testing.T) {
 		for range 8 {
 			racers.Go(func() {
 				fresh := envelope.StoredKey{Owner: f.id.Owner, ID: envelope.NewID(), Wrapped: wrappedAt(2)}
-				if err := db.ReplaceActiveKey(ctx, 2, fresh, now); err != nil {
+				if err := db.ReplaceActiveKeys(ctx, 2, []envelope.StoredKey{fresh}, now); err != nil {
 					t.Error(err)
 				}
 			})
@@ -327,7 +327,7 @@ func TestRetiringKeyGoesOnlyWhenNothingNeedsIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		fresh := envelope.StoredKey{Owner: f.id.Owner, ID: envelope.NewID(), Wrapped: wrappedAt(2)}
-		if err := db.ReplaceActiveKey(ctx, 2, fresh, now); err != nil {
+		if err := db.ReplaceActiveKeys(ctx, 2, []envelope.StoredKey{fresh}, now); err != nil {
 			t.Fatal(err)
 		}
 		if deleted, err := db.DeleteRetiredKey(ctx, 2, f.key); deleted || err != nil {
@@ -352,7 +352,7 @@ func TestRetiringKeyGoesOnlyWhenNothingNeedsIt(t *testing.T) {
 		}
 		if deleted, err := db.DeleteRetiredKey(ctx, 2, fresh); err != nil {
 			t.Errorf("%t, %v", deleted, err)
-		} else if keys, err := db.OwnerKeys(ctx, f.id.Owner); len(keys) != 2 || err != nil {
+		} else if keys, err := db.OwnersKeys(ctx, []string{f.id.Owner}, nil); len(keys) != 2 || err != nil {
 			t.Errorf("the active key was deleted: %d keys, %v", len(keys), err)
 		}
 		if deleted, err := db.DeleteRetiredKey(ctx, 2, f.key); !deleted || err != nil {
@@ -524,7 +524,7 @@ func TestAccountIsDeletedDuringARotation(t *testing.T) {
 			t.Fatal(err)
 		}
 		next := envelope.StoredKey{Owner: f.id.Owner, ID: envelope.NewID(), Wrapped: wrappedAt(2)}
-		if err := db.ReplaceActiveKey(ctx, 2, next, now); err != nil {
+		if err := db.ReplaceActiveKeys(ctx, 2, []envelope.StoredKey{next}, now); err != nil {
 			t.Fatal(err)
 		}
 		table := store.SealedTable{Name: "notes", Columns: []string{"content", "title", "tags"}}

@@ -22,6 +22,8 @@ const (
 	// rowBatch is how many rows are sealed again in one transaction: few enough that their values, at most 400 KiB
 	// each, fit in memory and that row locks are short. politeBatch is as many while users are at work.
 	rowBatch, politeBatch = 100, 8
+	// keyBatch is how many keys a worker deletes in one transaction.
+	keyBatch = 16
 	// longestRest bounds one rest: work that took longer was mostly waiting, for Vault or for a lock.
 	longestRest = 5 * time.Second
 	// unknownRest is the rest where nobody can say whether users are at work.
@@ -90,6 +92,14 @@ func (p *pace) owners() int {
 		return politeBatch
 	}
 	return ownersAhead
+}
+
+// keys is how many keys are to be deleted in one transaction.
+func (p *pace) keys() int {
+	if p.busy.Load() {
+		return 1
+	}
+	return keyBatch
 }
 
 // resume says that work begins now: what went by since the last pause was none.

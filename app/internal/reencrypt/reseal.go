@@ -27,13 +27,13 @@ func (j *Job) reencryptOwners(ctx context.Context) error {
 			w := worker{Job: j, stride: j.pace.stride()}
 			for t := range tasks {
 				if err := w.move(ctx, t); err != nil {
-					return fmt.Errorf("owner %s: %w", t.owner, err)
+					return err
 				}
 				if err := w.stride.pause(ctx, 0); err != nil { // the owner's keys are work, too
 					return err
 				}
 			}
-			return nil
+			return w.deleteMoved(ctx)
 		})
 	}
 	return group.Wait()
@@ -43,39 +43,86 @@ func (j *Job) reencryptOwners(ctx context.Context) error {
 type worker struct {
 	*Job
 	stride *stride
+	// moved are keys from which everything was moved, and which are to be deleted.
+	moved []moved
+}
+
+// moved is a stale key from which everything was moved, and the key to which it was.
+type moved struct {
+	retiring
+	to *envelope.OwnerKey
 }
 
 // move moves everything of an owner to the active key.
 func (w *worker) move(ctx context.Context, t task) error {
 	for _, old := range t.from {
-		if err := w.passOver("owner "+t.owner, w.moveRows(ctx, old, t.to)); err != nil {
-			return err
+		sound, err := w.walkTables(ctx, old, t.to, old.needed)
+		if err != nil {
+			return fmt.Errorf("owner %s: %w", t.owner, err)
+		}
+		if sound { // a damaged row keeps its key
+			w.moved = append(w.moved, moved{old, t.to})
 		}
 	}
-	return nil
+	if len(w.moved) < w.pace.keys() {
+		return nil
+	}
+	return w.deleteMoved(ctx)
 }
 
-// moveRows seals again all that is sealed with the old key, and then deletes the old key.
-func (w *worker) moveRows(ctx context.Context, old retiring, to *envelope.OwnerKey) error {
-	for pass := range maxPasses {
-		sound := true
-		for i, table := range w.tables {
-			if pass == 0 && !old.needed[i] {
-				continue
+// deleteMoved deletes the keys from which everything was moved. Where rows have turned up under one of them, all are
+// walked again singly.
+func (w *worker) deleteMoved(ctx context.Context) error {
+	if len(w.moved) == 0 {
+		return nil
+	}
+	keys := make([]envelope.StoredKey, len(w.moved))
+	for i, old := range w.moved {
+		keys[i] = old.stored
+	}
+	deleted, err := w.Store.DeleteRetiredKeys(ctx, w.To, keys)
+	if err == nil && !deleted {
+		for _, old := range w.moved {
+			if err = w.moveAgain(ctx, old); err != nil {
+				break
 			}
-			all, err := w.walk(ctx, table, old.stored.Owner, old.key, to)
-			if err != nil {
-				return fmt.Errorf("table %s: %w", table.Name, err)
-			}
-			sound = sound && all
 		}
-		deleted, err := w.Store.DeleteRetiredKey(ctx, w.To, old.stored)
-		if err != nil || deleted || !sound {
-			return err // a damaged row keeps its key
+	}
+	w.moved = w.moved[:0]
+	return err
+}
+
+// moveAgain walks a key's tables until it can be deleted.
+func (w *worker) moveAgain(ctx context.Context, old moved) error {
+	for range maxPasses {
+		sound, err := w.walkTables(ctx, old.retiring, old.to, nil)
+		if err != nil || !sound {
+			return err
+		}
+		deleted, err := w.Store.DeleteRetiredKeys(ctx, w.To, []envelope.StoredKey{old.stored})
+		if err != nil || deleted {
+			return err
 		}
 		w.Log.Debug("rows turned up under a retiring key: walking again", "owner", old.stored.Owner, "key", old.stored.ID)
 	}
 	return fmt.Errorf("owner key %s is still in use after %d passes", old.stored.ID, maxPasses)
+}
+
+// walkTables seals everything again that is sealed with the old key, in the tables that need it; nil: in all. It says
+// whether all of it opened.
+func (w *worker) walkTables(ctx context.Context, old retiring, to *envelope.OwnerKey, needed []bool) (sound bool, err error) {
+	sound = true
+	for i, table := range w.tables {
+		if needed != nil && !needed[i] {
+			continue
+		}
+		all, err := w.walk(ctx, table, old.stored.Owner, old.key, to)
+		if err != nil {
+			return false, fmt.Errorf("table %s: %w", table.Name, err)
+		}
+		sound = sound && all
+	}
+	return sound, nil
 }
 
 // walk seals one table's rows again in batches, in the order of their ids. It says whether all of them opened.

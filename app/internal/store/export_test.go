@@ -49,8 +49,20 @@ func (s *Store) ReadTogether(ctx context.Context, now time.Time, list []Reading)
 	return found, errs
 }
 
+// The statements that a rotation sends to PostgreSQL most often.
+var (
+	ReplaceActiveKeysStatement = underFence(replaceActiveKeysStatement)
+	DeleteRetiredKeysStatement = underFence(deleteRetiredKeysStatement)
+)
+
 // ReplaceSealedStatement is what ReplaceSealed sends to PostgreSQL.
 func ReplaceSealedStatement(t SealedTable) string { return underFence(replaceSealedStatement(t)) }
 
 // SealedRowsQuery is what SealedRows asks.
 func SealedRowsQuery(t SealedTable) string { return sealedRowsQuery(t) }
+
+// OwnersKeysQuery is what OwnersKeys asks PostgreSQL.
+func OwnersKeysQuery(tables []SealedTable) string {
+	where, _ := postgres{}.oneOf("k.owner", nil)
+	return rotationKeysQuery(tables, where+ownersKeysOrder)
+}

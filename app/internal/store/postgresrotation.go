@@ -81,19 +81,21 @@ func (p postgres) replaceActiveKeys(ctx context.Context, s *Store, to int, keys 
 	for i, key := range keys {
 		owners[i], ids[i], wrapped[i] = key.Owner, key.ID, string(key.Wrapped)
 	}
-	_, err := p.inRotation(ctx, s, to, `accounts AS MATERIALIZED (
-			SELECT u.id FROM users u, standing WHERE u.id = ANY($2::uuid[]) AND standing.at = $1 ORDER BY u.id FOR UPDATE OF u
-		), retired AS (
-			UPDATE owner_keys k SET state = 'retiring' FROM accounts
-			WHERE k.owner = accounts.id AND k.state = 'active' AND k.born_version < $1 RETURNING k.owner
-		), done AS (
-			INSERT INTO owner_keys (owner, id, kek_version, born_version, wrapped, state, created_at)
-			SELECT b.owner, b.id, b.version, b.version, b.wrapped, 'active', $6
-			FROM unnest($2::uuid[], $3::text[], $4::integer[], $5::text[]) AS b (owner, id, version, wrapped) JOIN retired ON retired.owner = b.owner
-			RETURNING 1
-		)`, owners, ids, versions, wrapped, micros(now))
+	_, err := p.inRotation(ctx, s, to, replaceActiveKeysStatement, owners, ids, versions, wrapped, micros(now))
 	return err
 }
+
+const replaceActiveKeysStatement = `accounts AS MATERIALIZED (
+		SELECT u.id FROM users u, standing WHERE u.id = ANY($2::uuid[]) AND standing.at = $1 ORDER BY u.id FOR UPDATE OF u
+	), retired AS (
+		UPDATE owner_keys k SET state = 'retiring' FROM accounts
+		WHERE k.owner = accounts.id AND k.state = 'active' AND k.born_version < $1 RETURNING k.owner
+	), done AS (
+		INSERT INTO owner_keys (owner, id, kek_version, born_version, wrapped, state, created_at)
+		SELECT b.owner, b.id, b.version, b.version, b.wrapped, 'active', $6
+		FROM unnest($2::uuid[], $3::text[], $4::integer[], $5::text[]) AS b (owner, id, version, wrapped) JOIN retired ON retired.owner = b.owner
+		RETURNING 1
+	)`
 
 func (p postgres) replaceWrapping(ctx context.Context, s *Store, to int, key RotationKey, wrapped envelope.Wrapped, version int) (bool, error) {
 	replaced, err := p.inRotation(ctx, s, to, `done AS (
@@ -103,9 +105,16 @@ func (p postgres) replaceWrapping(ctx context.Context, s *Store, to int, key Rot
 	return replaced > 0, err
 }
 
-func (p postgres) deleteRetiredKey(ctx context.Context, s *Store, to int, key envelope.StoredKey) error {
-	_, err := p.inRotation(ctx, s, to, `done AS (
-			DELETE FROM owner_keys k USING standing WHERE standing.at = $1 AND k.owner = $2 AND k.id = $3 AND k.state = 'retiring' RETURNING 1
-		)`, key.Owner, key.ID)
+func (p postgres) deleteRetiredKeys(ctx context.Context, s *Store, to int, keys []envelope.StoredKey) error {
+	owners, ids := make([]string, len(keys)), make([]string, len(keys))
+	for i, key := range keys {
+		owners[i], ids[i] = key.Owner, key.ID
+	}
+	_, err := p.inRotation(ctx, s, to, deleteRetiredKeysStatement, owners, ids)
 	return err
 }
+
+const deleteRetiredKeysStatement = `done AS (
+		DELETE FROM owner_keys k USING standing, unnest($2::uuid[], $3::text[]) AS b (owner, id)
+		WHERE standing.at = $1 AND k.owner = b.owner AND k.id = b.id AND k.state = 'retiring' RETURNING 1
+	)`

@@ -149,8 +149,10 @@ func (s *Store) StaleOwners(ctx context.Context, r OwnerRange, age Age, to int, 
 // that are sealed with it.
 func (s *Store) OwnersKeys(ctx context.Context, owners []string, tables []SealedTable) ([]RotationKey, error) {
 	where, parameter := s.dialect.oneOf("k.owner", owners)
-	return s.rotationKeys(ctx, tables, where+" ORDER BY owner, id", parameter)
+	return s.rotationKeys(ctx, tables, where+ownersKeysOrder, parameter)
 }
+
+const ownersKeysOrder = " ORDER BY owner, id"
 
 // StaleKeys returns up to limit stale keys of the range, in order, after the one given. Whole owners
 // are not kept together.
@@ -194,10 +196,12 @@ func (s *Store) rotationKeys(ctx context.Context, tables []SealedTable, where st
 	return keys, err
 }
 
+// rotationKeysQuery asks for one row of each table, and not whether one EXISTS: for that PostgreSQL may read the whole
+// table.
 func rotationKeysQuery(tables []SealedTable, where string) string {
 	var needed strings.Builder
 	for _, t := range tables {
-		needed.WriteString(", EXISTS (SELECT 1 FROM " + t.Name + " t WHERE t.owner = k.owner AND t.key_id = k.id)")
+		needed.WriteString(", (SELECT 1 FROM " + t.Name + " t WHERE t.owner = k.owner AND t.key_id = k.id LIMIT 1) IS NOT NULL")
 	}
 	return "SELECT owner, id, wrapped, kek_version, born_version, state" + needed.String() + " FROM owner_keys k WHERE " + where
 }
@@ -226,10 +230,10 @@ func (s *Store) ReplaceWrapping(ctx context.Context, to int, key RotationKey, wr
 	return s.dialect.replaceWrapping(ctx, s, to, key, wrapped, version)
 }
 
-// DeleteRetiredKey deletes a retiring key that nothing is sealed with any more. It reports false
-// when something still is: the database's foreign key decides, not a count taken before.
-func (s *Store) DeleteRetiredKey(ctx context.Context, to int, key envelope.StoredKey) (bool, error) {
-	err := s.dialect.deleteRetiredKey(ctx, s, to, key)
+// DeleteRetiredKeys deletes retiring keys that nothing is sealed with any more. It deletes none, and reports false,
+// when something still is sealed with one of them: the database's foreign key decides, not a count taken before.
+func (s *Store) DeleteRetiredKeys(ctx context.Context, to int, keys []envelope.StoredKey) (bool, error) {
+	err := s.dialect.deleteRetiredKeys(ctx, s, to, keys)
 	if errors.Is(err, errStillNeeded) {
 		return false, nil
 	}

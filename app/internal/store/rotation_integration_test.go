@@ -46,8 +46,8 @@ func connect(t *testing.T, uri string) *pgx.Conn {
 	return conn
 }
 
-// TestBatchesGoByTheirIDs: whether PostgreSQL plans for the values or for any, a batch costs what its rows cost,
-// however many others are left under the key.
+// TestBatchesGoByTheirIDs: whether PostgreSQL plans for the values or for any, a batch costs what its rows and keys
+// cost, however many others there are, of the same key or in all.
 func TestBatchesGoByTheirIDs(t *testing.T) {
 	db, conn, _ := postgres(t)
 	tables, _, err := db.SealedColumns(t.Context())
@@ -67,35 +67,51 @@ func TestBatchesGoByTheirIDs(t *testing.T) {
 		}
 	}
 	execute(`INSERT INTO users (id, username, password_hash, pepper_id, created_at)
-		SELECT gen_random_uuid(), n::text, 'h', 'p', 0 FROM generate_series(1, 100) n`)
+		SELECT gen_random_uuid(), n::text, 'h', 'p', 0 FROM generate_series(1, 20000) n`)
 	execute(`INSERT INTO owner_keys (owner, id, kek_version, born_version, wrapped, state, created_at)
 		SELECT id, 'key-of-' || id, 1, 1, 'vault:v1:x', 'active', 0 FROM users`)
 	execute(`INSERT INTO notes (owner, id, key_id, revision, content, created_at, updated_at)
-		SELECT id, gen_random_uuid(), 'key-of-' || id, 1, decode(repeat('01', 64), 'hex'), 0, 0 FROM users, generate_series(1, 100)`)
+		SELECT id, gen_random_uuid(), 'key-of-' || id, 1, decode(repeat('01', 64), 'hex'), 0, 0 FROM (SELECT id FROM users LIMIT 100) AS users, generate_series(1, 100)`)
 	execute("ANALYZE")
 	execute("PREPARE batch AS " + store.SealedRowsQuery(table))
 	execute("PREPARE replace AS " + store.ReplaceSealedStatement(table))
-	var owner string
-	if err := conn.QueryRow(t.Context(), "SELECT quote_literal(id) FROM users LIMIT 1").Scan(&owner); err != nil {
+	execute("PREPARE keys AS " + store.OwnersKeysQuery(tables))
+	execute("PREPARE activate AS " + store.ReplaceActiveKeysStatement)
+	execute("PREPARE drop AS " + store.DeleteRetiredKeysStatement)
+	var owner, owners string
+	if err := conn.QueryRow(t.Context(), "SELECT quote_literal(min(id::text)), quote_literal(array_agg(id)) FROM (SELECT id FROM users LIMIT 50) AS fifty").Scan(&owner, &owners); err != nil {
 		t.Fatal(err)
 	}
-	nobody := "'00000000-0000-0000-0000-000000000000'"
+	const nobody = "'00000000-0000-0000-0000-000000000000'"
+	plan := func(statement string) string {
+		t.Helper()
+		rows, err := conn.Query(t.Context(), "EXPLAIN EXECUTE "+statement, pgx.QueryExecModeSimpleProtocol)
+		if err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(lines, "\n")
+	}
 	for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
 		execute("SET plan_cache_mode = " + mode)
 		for index, statement := range map[string]string{
-			"notes_by_key": "EXECUTE batch(" + owner + ", 'key', " + nobody + ", 100)",
-			"notes_pkey":   "EXECUTE replace(1, " + owner + ", 'key', 'next', ARRAY[" + nobody + "]::uuid[], '{1}'" + strings.Repeat(", '{}'", len(table.Columns)) + ")",
+			"notes_by_key": "batch(" + owner + ", 'key', " + nobody + ", 100)",
+			"notes_pkey":   "replace(1, " + owner + ", 'key', 'next', ARRAY[" + nobody + "]::uuid[], '{1}'" + strings.Repeat(", '{}'", len(table.Columns)) + ")",
 		} {
-			rows, err := conn.Query(t.Context(), "EXPLAIN "+statement, pgx.QueryExecModeSimpleProtocol)
-			if err != nil {
-				t.Fatalf("%s: %v", statement, err)
-			}
-			lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-			if err != nil {
-				t.Fatal(err)
-			}
-			if plan := strings.Join(lines, "\n"); !strings.Contains(plan, "Index Scan using "+index) || strings.Contains(plan, "Sort") {
+			if plan := plan(statement); !strings.Contains(plan, "Index Scan using "+index) || strings.Contains(plan, "Sort") {
 				t.Errorf("%s, not by %s:\n%s", mode, index, plan)
+			}
+		}
+		for _, statement := range []string{
+			"keys(" + owners + ")", "activate(2, " + owners + ", '{}', '{}', '{}', 0)", "drop(2, " + owners + ", '{}')",
+		} {
+			for _, all := range []string{"Seq Scan on users", "Seq Scan on owner_keys", "Seq Scan on notes"} {
+				if plan := plan(statement); strings.Contains(plan, all) {
+					t.Errorf("%s, not by keys:\n%s", mode, plan)
+				}
 			}
 		}
 	}

@@ -171,10 +171,14 @@ func (*sqliteDialect) replaceWrapping(ctx context.Context, s *Store, to int, key
 	return changed > 0, err
 }
 
-func (*sqliteDialect) deleteRetiredKey(ctx context.Context, s *Store, to int, key envelope.StoredKey) error {
+func (*sqliteDialect) deleteRetiredKeys(ctx context.Context, s *Store, to int, keys []envelope.StoredKey) error {
 	return s.inRotation(ctx, to, func(tx queryer) error {
-		_, err := s.execIn(ctx, tx, "DELETE FROM owner_keys WHERE owner = $1 AND id = $2 AND state = 'retiring'", key.Owner, key.ID)
-		return err
+		for _, key := range keys {
+			if _, err := s.execIn(ctx, tx, "DELETE FROM owner_keys WHERE owner = $1 AND id = $2 AND state = 'retiring'", key.Owner, key.ID); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

@@ -73,8 +73,8 @@ type dialect interface {
 	replaceActiveKeys(ctx context.Context, s *Store, to int, keys []envelope.StoredKey, versions []int, now time.Time) error
 	// replaceWrapping is ReplaceWrapping; wrapped is under the version.
 	replaceWrapping(ctx context.Context, s *Store, to int, key RotationKey, wrapped envelope.Wrapped, version int) (bool, error)
-	// deleteRetiredKey is DeleteRetiredKey. Error: errStillNeeded.
-	deleteRetiredKey(ctx context.Context, s *Store, to int, key envelope.StoredKey) error
+	// deleteRetiredKeys is DeleteRetiredKeys. Error: errStillNeeded.
+	deleteRetiredKeys(ctx context.Context, s *Store, to int, keys []envelope.StoredKey) error
 	// usersAtWork is UsersAtWork.
 	usersAtWork(ctx context.Context, s *Store) (int, error)
 	// ping shows that the database answers.

@@ -6,14 +6,14 @@
 //
 //  1. The fence is raised. From its commit on, no owner key can be written under an older version,
 //     by anyone, however late its transaction commits.
-//  2. For each owner with a stale key, Reencrypt inserts a new key and makes it the active one, in
-//     one transaction; a crash leaves the owner with either the old or the new active key.
-//  3. The new key is read back from its committed row and unwrapped. Nothing is ever sealed with
+//  2. For each owner with a stale key, Reencrypt inserts a new key and makes it the active one, those of
+//     many owners in one transaction; a crash leaves each with either the old or the new active key.
+//  3. The new keys are read back from their committed rows and unwrapped. Nothing is ever sealed with
 //     bytes that only this process has.
 //  4. Every row sealed with the old key is opened, sealed with the new one, and written only if its
 //     key and revision are still the ones that were read: a user's write in between wins.
-//  5. The old key is deleted. While one row still needs it, the foreign key refuses, and step 4 is
-//     repeated.
+//  5. The old keys are deleted, several in one transaction. While one row still needs one of them, the
+//     foreign key refuses, and step 4 is repeated for each of them.
 //
 // Rewrap keeps the keys and replaces their wrappings, each only if the old one is still there.
 //

@@ -42,23 +42,7 @@ func TestUserOvertakesTheJob(t *testing.T) {
 		job.Conflicts = func(total int64) { conflicts = total }
 		ended <- job.Run(ctx)
 	}()
-	watch, err := pgx.Connect(ctx, uri)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer watch.Close(ctx)
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		waiting := 0
-		if err := watch.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%UPDATE notes t %'").Scan(&waiting); err != nil {
-			t.Fatal(err)
-		}
-		if waiting == 1 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the Job does not wait for the user's transaction")
-		}
-	}
+	awaitWaiting(t, uri, "UPDATE notes t ")
 	if err := deletion.Commit(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -67,6 +51,60 @@ func TestUserOvertakesTheJob(t *testing.T) {
 	}
 	if conflicts != 1 {
 		t.Errorf("%d conflicts, want 1", conflicts)
+	}
+	w.mustHold(t, reencrypt.Reencrypt, to)
+}
+
+// awaitWaiting waits until one session waits for a lock, with a statement in which the text is.
+func awaitWaiting(t *testing.T, uri, text string) {
+	t.Helper()
+	watch, err := pgx.Connect(ctx, uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Close(ctx)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		waiting := 0
+		if err := watch.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%' || $1 || '%'", text).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+		if waiting == 1 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the Job does not wait for the user's transaction with %s", text)
+		}
+	}
+}
+
+// TestRowsTurnUpUnderARetiringKey: a note that was sealed with the old key, and is committed after the Job has found
+// nothing left under that, is moved as well; and the keys of the others, which were to be deleted with that one, go.
+func TestRowsTurnUpUnderARetiringKey(t *testing.T) {
+	uri, _, open := linkedPostgres(t)
+	w := newWorld(t, open, 3, 1)
+	user, err := pgx.Connect(ctx, uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer user.Close(ctx)
+	for _, sql := range []string{
+		"CREATE TEMPORARY TABLE late AS SELECT * FROM notes WHERE owner = '" + w.users[1].id.Owner + "'",
+		"DELETE FROM notes USING late WHERE notes.id = late.id",
+		"BEGIN", "INSERT INTO notes SELECT * FROM late",
+	} {
+		if _, err := user.Exec(ctx, sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	to := w.rotate(t)
+	ended := make(chan error, 1)
+	go func() { ended <- w.job(reencrypt.Reencrypt, to).Run(ctx) }()
+	awaitWaiting(t, uri, "DELETE FROM owner_keys k ")
+	if _, err := user.Exec(ctx, "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Fatal(err)
 	}
 	w.mustHold(t, reencrypt.Reencrypt, to)
 }

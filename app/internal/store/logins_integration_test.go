@@ -35,6 +35,12 @@ func (c *changing) Current(context.Context) (user, password string, err error) {
 	return c.user, "test-only", c.err
 }
 
+func (c *changing) Replaced(_ context.Context, user string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.user != "" && c.user != user
+}
+
 func (c *changing) Refused(user string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

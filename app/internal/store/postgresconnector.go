@@ -61,11 +61,7 @@ func (c postgresConnector) reusable(ctx context.Context, conn *pgx.Conn, as stri
 	if conn.PgConn().ParameterStatus("in_hot_standby") == "on" || conn.PgConn().ParameterStatus("default_transaction_read_only") == "on" {
 		return driver.ErrBadConn
 	}
-	if c.logins == nil {
-		return nil
-	}
-	// While nobody says who to log in as, this one may still do.
-	if user, _, err := c.logins.Current(ctx); err == nil && user != as {
+	if c.logins != nil && c.logins.Replaced(ctx, as) {
 		return driver.ErrBadConn
 	}
 	return nil

@@ -104,8 +104,10 @@ const (
 
 // Logins gives who to log in to PostgreSQL as, where that changes with time.
 type Logins interface {
-	// Current is the user and the password of now. It is asked for each request, and mostly quick.
+	// Current is the user and the password of now. It may take its time.
 	Current(ctx context.Context) (user, password string, err error)
+	// Replaced says whether another user is to be logged in as now. It is asked for each request, and does not wait.
+	Replaced(ctx context.Context, user string) bool
 	// Refused is told that the server refuses the user.
 	Refused(user string)
 }

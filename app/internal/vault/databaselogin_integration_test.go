@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,7 +29,8 @@ type logins struct {
 	role     *testenv.DatabaseRole
 	session  *Session
 	login    *DatabaseLogin
-	passed   time.Duration
+	// passed is how far the clock was turned, in nanoseconds.
+	passed atomic.Int64
 }
 
 func newLogins(t *testing.T) *logins {
@@ -40,9 +42,22 @@ func newLogins(t *testing.T) *logins {
 	if err != nil {
 		t.Fatal(err)
 	}
-	session.now = func() time.Time { return time.Now().Add(l.passed) }
+	session.now = func() time.Time { return time.Now().Add(time.Duration(l.passed.Load())) }
 	l.session, l.login = session, session.DatabaseLogin(l.role.Credentials)
 	return l
+}
+
+// pass turns the clock.
+func (l *logins) pass(d time.Duration) { l.passed.Add(int64(d)) }
+
+// await asks again and again until the answer is yes.
+func (l *logins) await(what string, yes func() bool) {
+	l.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !yes(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			l.Fatalf("in vain: %s", what)
+		}
+	}
 }
 
 // current is the user of now, who must be able to log in.
@@ -96,11 +111,12 @@ func TestDatabaseLogin(t *testing.T) {
 	if again := l.current(); again != first {
 		t.Errorf("%s was refused, but %s was given up", "somebody else", first)
 	}
-	l.passed = lease/2 + time.Second
-	second := l.current()
-	if second == first {
-		t.Error("half of the lease is over, and the login is the same")
+	if l.login.Replaced(t.Context(), first) || !l.login.Replaced(t.Context(), "somebody else") {
+		t.Error("the login of now is said to be replaced, or another one not to be")
 	}
+	l.pass(lease/2 + time.Second)
+	l.await("another login after half of the lease", func() bool { return l.login.Replaced(t.Context(), first) })
+	second := l.current()
 	if err := l.role.Revoke(t); err != nil {
 		t.Fatal(err)
 	}
@@ -108,8 +124,19 @@ func TestDatabaseLogin(t *testing.T) {
 		t.Errorf("%d users after the revocation", l.users())
 	}
 	l.login.Refused(second)
-	if third := l.current(); third == second || l.users() != 1 {
+	// It had just been made: a database that refuses all is not to have no end of them.
+	if user, _, err := l.login.Current(t.Context()); !errors.Is(err, ErrNoDatabaseLogin) || l.users() != 0 {
+		t.Errorf("%q, %v; %d users", user, err, l.users())
+	}
+	l.pass(refusedPause)
+	third := l.current()
+	if third == second || l.users() != 1 {
 		t.Errorf("%s after %s; %d users", third, second, l.users())
+	}
+	l.pass(refusedPause)
+	l.login.Refused(third)
+	if fourth := l.current(); fourth == third {
+		t.Error("a login that was refused is used again")
 	}
 }
 
@@ -118,15 +145,16 @@ func TestDatabaseLoginOutlivesVault(t *testing.T) {
 	l := newLogins(t)
 	first := l.current()
 	l.vault.Seal(t)
-	l.passed = lease/2 + time.Second
+	l.pass(lease/2 + time.Second)
 	if again := l.current(); again != first {
 		t.Errorf("%s, then %s", first, again)
 	}
-	l.passed = lease + time.Second
+	l.pass(lease / 2)
 	if user, _, err := l.login.Current(t.Context()); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("%q, %v after the lease", user, err)
 	}
 	l.vault.Unseal(t)
+	l.pass(lookPause)
 	if again := l.current(); again == first {
 		t.Error("the login outlived its lease")
 	}
@@ -142,26 +170,24 @@ func TestDatabaseLoginFollowsTheToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.passed = time.Until(due) + time.Second
+	l.pass(time.Until(due) + time.Second)
+	l.await("renewal of the token", func() bool {
+		_ = l.current()
+		_, renewed, err := l.session.keep(t.Context())
+		return err == nil && renewed.After(due)
+	})
 	if again := l.current(); again != first || l.session.client.Token() != token {
 		t.Error("a token that was only to be renewed was replaced, or its login was")
-	}
-	if renewed := l.session.renewAt; !renewed.After(due) {
-		t.Errorf("the token was to be renewed at %s, and is to be at %s", due, renewed)
 	}
 	if err := l.vault.Client(t).Auth().Token().RevokeTree(token); err != nil {
 		t.Fatal(err)
 	}
-	l.passed += time.Hour / 2
-	if again := l.current(); again == first {
+	l.pass(lease / 4)
+	l.await("another login with another token", func() bool { return l.login.Replaced(t.Context(), first) })
+	if l.current() == first {
 		t.Error("the login of a token that is no more is used on")
 	}
-	deadline := time.Now().Add(10 * time.Second)
-	for l.users() != 1 {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d users", l.users())
-		}
-	}
+	l.await("end of the login of the token that is no more", func() bool { return l.users() == 1 })
 }
 
 // TestDatabaseLoginDoesNotInherit: who waits for a login does not fail because whoever asked first gave up.
@@ -169,8 +195,50 @@ func TestDatabaseLoginDoesNotInherit(t *testing.T) {
 	l := newLogins(t)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := l.login.Current(ended); err != nil {
-		t.Errorf("%v: the login was given up with the request that asked for it", err)
+	if _, _, err := l.login.Current(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v: a request that was given up waited", err)
+	}
+	l.current()
+	if n := l.users(); n != 1 {
+		t.Errorf("%d logins were made for two who asked", n)
+	}
+}
+
+// TestVaultDoesNotAnswer: whoever has a connection does not wait for Vault, nor does who has a login.
+func TestVaultDoesNotAnswer(t *testing.T) {
+	l := newLogins(t)
+	address, err := url.Parse(l.vault.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := testenv.NewLink(t, address.Host)
+	address.Host = link.Address()
+	if err := l.session.client.SetAddress(address.String()); err != nil {
+		t.Fatal(err)
+	}
+	first := l.current()
+	release := link.HoldRequests()
+	defer release()
+	l.pass(lease/2 + time.Second)
+	for range 3 {
+		begun := time.Now()
+		if l.login.Replaced(t.Context(), first) {
+			t.Error("the login was replaced, but Vault does not answer")
+		}
+		if again := l.current(); again != first {
+			t.Errorf("%s, then %s", first, again)
+		}
+		if took := time.Since(begun); took > callTimeout/2 {
+			t.Errorf("it took %s", took)
+		}
+	}
+	l.pass(lease / 2)
+	begun := time.Now()
+	if _, _, err := l.login.Current(t.Context()); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("%v", err)
+	}
+	if took := time.Since(begun); took > 2*callTimeout+time.Second {
+		t.Errorf("who needs a login was answered after %s", took)
 	}
 }
 

@@ -45,7 +45,8 @@ func (e *databaseEngine) prepare(t testing.TB, authority string) {
 	}
 	e.write(t, "config/"+e.name, map[string]any{
 		"plugin_name": "postgresql-database-plugin", "allowed_roles": e.role, "username": e.name + "_vault", "password": "replace-me",
-		"connection_url": "postgres://{{username}}:{{password}}@postgres.postgres.svc:5432/" + e.name + "?sslmode=verify-full", "tls_ca": authority,
+		"connection_url": "postgres://{{username}}:{{password}}@postgres.postgres.svc:5432/postgres?sslmode=verify-full", "tls_ca": authority,
+		"password_authentication": "scram-sha-256",
 	})
 	e.write(t, "rotate-root/"+e.name, nil)
 }

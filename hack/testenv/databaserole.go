@@ -56,7 +56,8 @@ func (v *Vault) CreateDatabaseRole(t testing.TB, p *Postgres, role string, lease
 	}
 	write("config/notes", map[string]any{
 		"plugin_name": "postgresql-database-plugin", "allowed_roles": role, "username": "vault", "password": "replace-me",
-		"connection_url": "postgres://{{username}}:{{password}}@" + uri.Host + "/notes?sslmode=verify-full", "tls_ca": string(authority),
+		"connection_url": "postgres://{{username}}:{{password}}@" + uri.Host + "/postgres?sslmode=verify-full", "tls_ca": string(authority),
+		"password_authentication": "scram-sha-256",
 	})
 	write("rotate-root/notes", nil)
 	write("roles/"+role, map[string]any{

@@ -53,7 +53,7 @@ func serveDev(ctx context.Context, o devOptions) error {
 	if err := c.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", errConfiguration, err)
 	}
-	trust, err := newTrust(c)
+	trust, err := newTrust(ctx, c)
 	if err != nil {
 		return err
 	}

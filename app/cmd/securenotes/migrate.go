@@ -28,7 +28,7 @@ func migrateCommand() *cobra.Command {
 				return err
 			}
 			log := newLog(c.Log)
-			trust, err := newTrust(c)
+			trust, err := newTrust(cmd.Context(), c)
 			if err != nil {
 				return err
 			}

@@ -46,8 +46,8 @@ type trust struct {
 	logins store.Logins
 }
 
-// newTrust asks nobody for anything yet.
-func newTrust(c *config.Config) (*trust, error) {
+// newTrust asks nobody for anything yet. Until ctx ends it keeps alive what it was given.
+func newTrust(ctx context.Context, c *config.Config) (*trust, error) {
 	if c.Keys.Local != nil {
 		local, err := envelope.OpenLocal(c.Keys.Local.File)
 		if err != nil {
@@ -61,7 +61,9 @@ func newTrust(c *config.Config) (*trust, error) {
 	}
 	t := &trust{provider: envelope.NewVault(session, *c.Keys.Vault), secrets: session}
 	if p := c.Database.Postgres; p != nil && p.VaultCredentials != nil {
-		t.logins = session.DatabaseLogin(*p.VaultCredentials)
+		login := session.DatabaseLogin(*p.VaultCredentials)
+		go login.Keep(ctx)
+		t.logins = login
 	}
 	return t, nil
 }

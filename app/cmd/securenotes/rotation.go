@@ -52,7 +52,7 @@ func (o *rotationOptions) parse() (*config.Config, reencrypt.Strategy, error) {
 // openForRotation opens database and keys; it retries for a while, because a Job's attempts are
 // few and a restart of Vault or of the database is short.
 func openForRotation(ctx context.Context, c *config.Config) (*data, error) {
-	trust, err := newTrust(c)
+	trust, err := newTrust(ctx, c)
 	if err != nil {
 		return nil, err
 	}

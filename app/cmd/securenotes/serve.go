@@ -126,7 +126,9 @@ func serve(ctx context.Context, c *config.Config, drain time.Duration, log *slog
 
 func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes *server.Probes, registry prometheus.Registerer, log *slog.Logger) error {
 	// Once for all attempts: each login to Vault, and each to the database that Vault makes, lasts for a while.
-	trust, err := newTrust(c)
+	trusted, stopTrusting := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopTrusting()
+	trust, err := newTrust(trusted, c)
 	if err != nil {
 		return err
 	}

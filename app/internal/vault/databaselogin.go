@@ -20,7 +20,7 @@ var ErrNoDatabaseLogin = errors.New("Vault makes no database login")
 const (
 	// lookPause is the least time between two tries to look after a login.
 	lookPause = time.Second
-	// refusedPause is the least time between two logins that are made because the database refuses the first.
+	// refusedPause is how long a login is used on that the database refuses.
 	refusedPause = 5 * time.Second
 )
 
@@ -101,16 +101,31 @@ func (l *DatabaseLogin) lookIfDue(ctx context.Context, now time.Time) {
 	}
 }
 
-// Refused says that the database refuses the user: Vault has dropped it. Current then makes a new one; soon, where this
-// one had just been made, lest a database that refuses them all has no end of them.
+// Refused says that the database refuses the user: Vault has dropped it. Current then makes a new one, but for one that
+// had just been made: a server to which it has yet to be replicated may know it soon, and one that refuses all is not to
+// have no end of them.
 func (l *DatabaseLogin) Refused(user string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.login.user != user || user == "" {
-		return
+	if l.login.user == user && l.session.now().Sub(l.login.made) >= refusedPause {
+		l.lookAt = time.Time{}
+		l.login, l.err = login{}, fmt.Errorf("%w: the database refuses the one that was made at %s", ErrNoDatabaseLogin, l.path)
 	}
-	l.lookAt = l.login.made.Add(refusedPause)
-	l.login, l.err = login{}, fmt.Errorf("%w: the database refuses the one that was made at %s", ErrNoDatabaseLogin, l.path)
+}
+
+// Keep looks after the login until ctx ends, however seldom it is asked for: a statement may take longer than the Vault
+// token lasts with which its user was made.
+func (l *DatabaseLogin) Keep(ctx context.Context) {
+	tick := time.NewTicker(lookPause)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			l.Replaced(ctx, "")
+		}
+	}
 }
 
 // look looks after the Vault token, and makes a new login where that is due.

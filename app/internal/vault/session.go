@@ -35,8 +35,10 @@ type Session struct {
 	logins atomic.Int64
 
 	mu sync.Mutex
-	// renewAt and expires are of the token that the client has now; zero before the first login.
+	// renewAt and expires are of the token that the client has now; zero before the first login. life is how long a
+	// token lasts that is new.
 	renewAt, expires time.Time
+	life             time.Duration
 }
 
 // NewSession prepares a session; it does not call Vault, so that a process can start while Vault
@@ -128,7 +130,8 @@ func (s *Session) token(ctx context.Context, refused string) (string, error) {
 		return s.login(ctx)
 	case !now.Before(s.renewAt):
 		secret, err := s.client.Auth().Token().RenewSelfWithContext(ctx, 0)
-		if err != nil {
+		if err != nil || secret == nil || secret.Auth == nil || time.Duration(secret.Auth.LeaseDuration)*time.Second < s.life/2 {
+			// Near the most that it may live, it is replaced while there is time for what was made with it.
 			return s.login(ctx)
 		}
 		return s.take(secret)
@@ -161,6 +164,7 @@ func (s *Session) login(ctx context.Context) (string, error) {
 	token, err := s.take(secret)
 	if err == nil {
 		s.logins.Add(1)
+		s.life = time.Duration(secret.Auth.LeaseDuration) * time.Second
 	}
 	return token, err
 }

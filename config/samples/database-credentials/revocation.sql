@@ -1,3 +1,14 @@
-ALTER ROLE "{{name}}" NOLOGIN;
-SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = '{{name}}';
-DROP ROLE "{{name}}";
+DO $$
+BEGIN
+  ALTER ROLE "{{name}}" NOLOGIN PASSWORD NULL;
+  REVOKE notes FROM "{{name}}";
+  PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = 'notes' AND (usename = '{{name}}' OR usename IS NULL AND usesysid IS NOT NULL);
+  BEGIN
+    DROP ROLE "{{name}}";
+  EXCEPTION WHEN dependent_objects_still_exist THEN
+    RAISE WARNING 'role % is kept, without rights: it owns something', '{{name}}';
+  END;
+EXCEPTION WHEN undefined_object THEN
+  NULL; -- it was dropped before
+END $$;

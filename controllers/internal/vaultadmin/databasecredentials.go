@@ -25,6 +25,8 @@ func (c *Client) RevokeDatabaseCredentials(ctx context.Context, role string) err
 	path := c.revocationPath(role)
 	err := c.write(ctx, path, map[string]any{"sync": true})
 	if cause, ok := errors.AsType[*Error](err); ok && isStatus(cause.cause, http.StatusBadRequest) {
+		// Vault has stopped at the first that it could not drop. The others need not wait for that one.
+		_ = c.write(ctx, path, map[string]any{"sync": false})
 		return &Error{Problem: RevocationFailed, cause: cause.cause, message: fmt.Sprintf(
 			"Vault at %s answers 400 to PUT %s, as it does when it cannot log in to the database; its log says more", c.session.connection.Address, path)}
 	}

@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	batchv1 "k8s.io/api/batch/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -81,7 +80,7 @@ func testTrim(t *testing.T, c *cluster) {
 	// One that finds nothing lets them go, those before the version that a backup needs.
 	c.setTrim(t, sn, &v1alpha1.Trim{After: "0s", KeepFromVersion: new(int64(3))})
 	c.rotateAndRetire(t, sn, 4)
-	c.finishJob(t, "trimming", "notes-trim-v4-1")
+	first := c.finishJob(t, "trimming", "notes-trim-v4-1")
 	c.awaitTrimmed(t, sn, 3, 1)
 	if least := c.minAvailable(t, key); least != "3" {
 		t.Errorf("min_available_version is %s", least)
@@ -99,16 +98,39 @@ func testTrim(t *testing.T, c *cluster) {
 	}
 	c.setTrim(t, sn, &v1alpha1.Trim{After: "0s"})
 	c.awaitCondition(t, "trimming", "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionFalse, v1alpha1.ReasonFloorsChanged)
-	if err := c.Get(t.Context(), client.ObjectKey{Namespace: "trimming", Name: "notes-trim-v4-2"}, &batchv1.Job{}); !apierrors.IsNotFound(err) {
-		t.Errorf("a verification was begun: %v", err)
+	if name := c.trimJob(t, first); name != "" {
+		t.Errorf("a verification was begun: %s", name)
 	}
 	if _, err := write("keys/"+key+"/config", map[string]any{"min_decryption_version": 4}); err != nil {
 		t.Fatal(err)
 	}
 	c.poke(t, sn, "2h")
-	c.finishJob(t, "trimming", "notes-trim-v4-2")
+	// An operator whose status was refused, because the object had changed meanwhile, has not counted the first attempt.
+	second := ""
+	await(t, "another verification", func() string {
+		if second = c.trimJob(t, first); second == "" {
+			return "there is none"
+		}
+		return ""
+	})
+	c.finishJob(t, "trimming", second)
 	c.awaitTrimmed(t, sn, 4, 0)
 	c.awaitEvent(t, "trimming", "SecureNotes", "VersionsDestroyed")
+}
+
+// trimJob is the name of a verification for a trim other than the one given; empty: there is none.
+func (c *cluster) trimJob(t *testing.T, other *batchv1.Job) string {
+	t.Helper()
+	jobs := &batchv1.JobList{}
+	if err := c.List(t.Context(), jobs, client.InNamespace(other.Namespace)); err != nil {
+		t.Fatal(err)
+	}
+	for _, job := range jobs.Items {
+		if strings.HasPrefix(job.Name, "notes-trim-") && job.UID != other.UID && job.DeletionTimestamp == nil {
+			return job.Name
+		}
+	}
+	return ""
 }
 
 // rotateAndRetire carries out a rotation to a version and its retirement.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -302,5 +303,65 @@ func (p *peace) allow(version int) {
 	path := p.key.Config.TransitMount + "/keys/" + p.key.Config.TransitKey + "/config"
 	if _, err := p.vault.Client(p).Logical().Write(path, map[string]any{"min_decryption_version": version}); err != nil {
 		p.Fatal(err)
+	}
+}
+
+// TestVaultIsRestoredDuringAJob: Vault is restored to before the rotation's version while its Job is at work, and
+// somebody adds a version by hand, which takes the number of the lost one. The Job puts nothing under that one, which
+// would be lost when the newer state is back.
+func TestVaultIsRestoredDuringAJob(t *testing.T) {
+	t.Parallel()
+	p := newPeace(t)
+	for _, strategy := range []string{"Reencrypt", "Rewrap"} {
+		older := p.vault.Snapshot(t)
+		to := p.key.Rotate(t)
+		newer := p.vault.Snapshot(t)
+
+		// The Job has made a canary under the new version, and waits to store it.
+		release := p.lockMeta()
+		running := p.startJob(p.jobs, reencryptArgs(strategy, to)...)
+		said := ""
+		p.until("the Job to wait for the canary's row", func() bool {
+			waiting := p.count("SELECT count(*) FROM pg_stat_activity WHERE datname = 'notes' AND wait_event_type = 'Lock'")
+			said = fmt.Sprint(waiting, " sessions wait")
+			return waiting > 0
+		}, &said)
+		p.vault.Restore(t, older)
+		if another := p.key.Rotate(t); another != to {
+			t.Fatalf("the version made by hand is %d, not %d", another, to)
+		}
+		release()
+		if code := p.exit(running); code != config.ExitRetryable || !strings.Contains(running.out.String(), config.ReasonKeyMismatch) {
+			t.Errorf("%s: the Job ended with %d:\n%s", strategy, code, running.out.String())
+		}
+
+		p.vault.Restore(t, newer)
+		p.mustWork(reencryptArgs(strategy, to))
+		p.mustWork(verifyArgs(strategy, to))
+		p.key.Retire(t, to)
+		p.mustRead(p.replicas[0].service)
+		cold := p.another()
+		cold.Await(t)
+		p.mustRead(cold)
+		p.write(cold)
+	}
+}
+
+// lockMeta keeps everybody from writing the row with the canary until release is called.
+func (p *peace) lockMeta() (release func()) {
+	p.Helper()
+	ctx := context.Background()
+	conn := p.connect()
+	tx, err := conn.Begin(ctx)
+	if err == nil {
+		_, err = tx.Exec(ctx, "SELECT FROM meta FOR UPDATE")
+	}
+	if err != nil {
+		p.Fatal(err)
+	}
+	return func() {
+		if err := errors.Join(tx.Rollback(ctx), conn.Close(ctx)); err != nil {
+			p.Error(err)
+		}
 	}
 }

@@ -68,7 +68,7 @@ func newTrust(ctx context.Context, c *config.Config) (*trust, error) {
 	return t, nil
 }
 
-// data is an open database and the keyring for it.
+// data is an open database and the keyring for it, which wraps nothing while the master key is another one.
 type data struct {
 	store *store.Store
 	keys  *envelope.Keyring
@@ -81,7 +81,7 @@ func openData(ctx context.Context, c *config.Config, t *trust, statementTimeout 
 	if err != nil {
 		return nil, err
 	}
-	d := &data{store: db, keys: envelope.NewKeyring(c.Deployment.ID, t.provider)}
+	d := &data{store: db, keys: deployment.GuardedKeyring(c.Deployment.ID, t.provider, db)}
 	if err = db.CheckSchema(ctx); err == nil {
 		err = deployment.Check(ctx, db, d.keys, c.Deployment)
 	}

@@ -121,7 +121,7 @@ first: it rests between its batches for as long as they are at work.`,
 			tracker := progress.NewTracker(sinks, progressInterval)
 			job := &reencrypt.Job{
 				Store: d.store, Keys: d.keys, Strategy: strategy, To: o.to, Range: owners,
-				EndSessions: ending, Canary: shard == 0, Progress: tracker.Report, Conflicts: tracker.Conflicts, Log: log,
+				EndSessions: ending, Progress: tracker.Report, Conflicts: tracker.Conflicts, Log: log,
 				// A fraction is as good as any number here, so that the shares add up to the limit.
 				MaxPerSecond: float64(maxPerSecond) / float64(shards), Urgent: urgent,
 			}

@@ -21,7 +21,6 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/accounts"
 	"github.com/securenotes/securenotes/app/internal/audit"
-	"github.com/securenotes/securenotes/app/internal/deployment"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/httpapi"
 	"github.com/securenotes/securenotes/app/internal/notes"
@@ -228,8 +227,7 @@ func start(ctx context.Context, c *config.Config, t *trust, registry prometheus.
 	if err != nil {
 		return nil, err
 	}
-	guarded := deployment.Guarded{KeyProvider: t.provider, Store: d.store, Keys: d.keys}
-	cache := envelope.NewCache(envelope.NewKeyring(c.Deployment.ID, guarded), d.store)
+	cache := envelope.NewCache(d.keys, d.store)
 	handler, err := httpapi.NewHandler(httpapi.Service{
 		Accounts: accounts.NewService(d.store, cache, hasher, ratelimit.NewLogins(counters, c.RateLimits.FailedLoginsPerMinute), accounts.Options{
 			RegistrationOpen: c.Auth.Registration == config.RegistrationOpen,

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
@@ -49,15 +50,35 @@ func linkedPostgres(t *testing.T) (direct string, link *testenv.Link, open store
 // included, the next one finishes the work. Every rotation of the test leaves the same number of keys, so that
 // none is orphaned, and every note opens.
 func TestJobIsKilledAfterAnyStatement(t *testing.T) {
-	for _, strategy := range []reencrypt.Strategy{reencrypt.Reencrypt, reencrypt.Rewrap} {
-		t.Run(string(strategy), func(t *testing.T) {
+	for name, tc := range map[string]struct {
+		strategy   reencrypt.Strategy
+		compromise bool
+	}{
+		"Reencrypt":               {strategy: reencrypt.Reencrypt},
+		"Rewrap":                  {strategy: reencrypt.Rewrap},
+		"Reencrypt, a compromise": {strategy: reencrypt.Reencrypt, compromise: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			strategy := tc.strategy
 			_, link, open := linkedPostgres(t)
 			w := newWorld(t, open, 2, 3)
+			began := time.Now().Add(-time.Minute)
 			killed := 0
 			for answer := 1; ; answer++ {
 				to := w.rotate(t)
+				mustBeEnded := func() {}
+				if tc.compromise {
+					mustBeEnded = w.stolen(t, began)
+				}
+				work := func() error {
+					job := w.job(strategy, to)
+					if tc.compromise {
+						job.EndSessions = began
+					}
+					return job.Run(ctx)
+				}
 				link.LoseAnswer(answer)
-				err := w.job(strategy, to).Run(ctx)
+				err := work()
 				if !link.Lost() {
 					link.LoseAnswer(0)
 					if err != nil {
@@ -69,9 +90,10 @@ func TestJobIsKilledAfterAnyStatement(t *testing.T) {
 				if err != nil {
 					killed++
 				}
-				if err := w.job(strategy, to).Run(ctx); err != nil {
+				if err := work(); err != nil {
 					t.Fatalf("the Job after the one that lost answer %d: %v", answer, err)
 				}
+				mustBeEnded()
 				report, err := w.verification(strategy, to).Run(ctx)
 				if err != nil || report.Keys != int64(len(w.users)) {
 					t.Fatalf("after the loss of answer %d: %d keys for %d users, %v", answer, report.Keys, len(w.users), err)

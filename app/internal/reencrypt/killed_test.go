@@ -1,8 +1,10 @@
 package reencrypt_test
 
 import (
+	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"modernc.org/sqlite"
 
@@ -40,16 +42,46 @@ func (c *commits) die(n int64) {
 
 // TestJobDiesBeforeAnyCommit: whichever commit of SQLite a Job does not live to make, the next one finishes the work.
 // Every rotation leaves one key for each user, so that none is orphaned, and every note opens.
+//
+// Of a Compromise the sessions of before are gone, too. Many users and notes have it die between batches of rows, of
+// owners, and of keys that are deleted.
 func TestJobDiesBeforeAnyCommit(t *testing.T) {
-	for _, strategy := range []reencrypt.Strategy{reencrypt.Reencrypt, reencrypt.Rewrap} {
-		t.Run(string(strategy), func(t *testing.T) {
-			w := newWorld(t, storetest.SQLite(t), 2, 3)
+	for name, tc := range map[string]struct {
+		strategy         reencrypt.Strategy
+		users, notesEach int
+		// more notes of the first user.
+		more       int
+		compromise bool
+	}{
+		"Reencrypt":                  {strategy: reencrypt.Reencrypt, users: 2, notesEach: 3},
+		"Rewrap":                     {strategy: reencrypt.Rewrap, users: 2, notesEach: 3},
+		"Reencrypt, a compromise":    {strategy: reencrypt.Reencrypt, users: 2, notesEach: 1, compromise: true},
+		"Reencrypt, several batches": {strategy: reencrypt.Reencrypt, users: 55, notesEach: 0, more: 105},
+	} {
+		t.Run(name, func(t *testing.T) {
+			strategy := tc.strategy
+			w := newWorld(t, storetest.SQLite(t), tc.users, tc.notesEach)
+			for i := range tc.more {
+				w.addNote(t, w.api(), w.users[0], fmt.Sprintf("another note %d", i))
+			}
 			t.Cleanup(func() { sqliteCommits.die(0) })
+			began := time.Now().Add(-time.Minute)
 			died := int64(0)
 			for n := int64(1); ; n++ {
 				to := w.rotate(t)
+				mustBeEnded := func() {}
+				if tc.compromise {
+					mustBeEnded = w.stolen(t, began)
+				}
+				work := func() error {
+					job := w.job(strategy, to)
+					if tc.compromise {
+						job.EndSessions = began
+					}
+					return job.Run(ctx)
+				}
 				sqliteCommits.die(n)
-				err := w.job(strategy, to).Run(ctx)
+				err := work()
 				made := sqliteCommits.seen.Load()
 				sqliteCommits.die(0)
 				if made < n {
@@ -63,9 +95,10 @@ func TestJobDiesBeforeAnyCommit(t *testing.T) {
 					t.Fatalf("the Job had success without commit %d", n)
 				}
 				died++
-				if err := w.job(strategy, to).Run(ctx); err != nil {
+				if err := work(); err != nil {
 					t.Fatalf("the Job after the one that died before commit %d: %v", n, err)
 				}
+				mustBeEnded()
 				report, err := w.verification(strategy, to).Run(ctx)
 				if err != nil || report.Keys != int64(len(w.users)) {
 					t.Fatalf("after a death before commit %d: %d keys for %d users, %v", n, report.Keys, len(w.users), err)

@@ -32,6 +32,7 @@ var ctx = context.Background()
 type world struct {
 	open     storetest.Open
 	db       *store.Store
+	keyFile  string
 	provider *envelope.Local
 	keys     *envelope.Keyring
 	users    []*user
@@ -45,12 +46,14 @@ type user struct {
 
 func newWorld(t *testing.T, open storetest.Open, users, notesEach int) *world {
 	t.Helper()
-	provider, err := envelope.OpenLocal(filepath.Join(t.TempDir(), "master.key"))
+	keyFile := filepath.Join(t.TempDir(), "master.key")
+	provider, err := envelope.OpenLocal(keyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{open: open, db: open(t), provider: provider, keys: envelope.NewKeyring("d1", provider)}
-	if err := deployment.Claim(ctx, w.db, w.keys, config.Deployment{ID: "d1", Namespace: "ns", Name: "n"}); err != nil {
+	db := open(t)
+	w := &world{open: open, db: db, keyFile: keyFile, provider: provider, keys: deployment.GuardedKeyring("d1", provider, db)}
+	if err := deployment.Claim(ctx, db, envelope.NewKeyring("d1", provider), config.Deployment{ID: "d1", Namespace: "ns", Name: "n"}); err != nil {
 		t.Fatal(err)
 	}
 	for range users {
@@ -76,13 +79,42 @@ func (w *world) addUser(t testing.TB) *user {
 	if err := w.db.CreateUser(ctx, account, key); err != nil {
 		t.Fatal(err)
 	}
-	session := sessions.Session{Identity: u.id, CreatedAt: time.Now(), ExpiresAt: time.Now().Add(time.Hour)}
-	if err := w.db.CreateSession(ctx, session, account, accounts.Proof{}); err != nil {
-		t.Fatal(err)
-	}
+	w.addSession(t, account, u.id.Session, time.Now())
 	w.proposeSecondFactor(t, u, key)
 	w.users = append(w.users, u)
 	return u
+}
+
+func (w *world) addSession(t testing.TB, account accounts.User, id string, began time.Time) {
+	t.Helper()
+	session := sessions.Session{
+		Identity: sessions.Identity{Owner: account.ID, Session: id}, CreatedAt: began, ExpiresAt: time.Now().Add(time.Hour),
+	}
+	if err := w.db.CreateSession(ctx, session, account, accounts.Proof{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// stolen signs every user in at the time given, and checks later that none of these sessions is left.
+func (w *world) stolen(t *testing.T, began time.Time) (mustBeEnded func()) {
+	t.Helper()
+	var list []sessions.Identity
+	for _, u := range w.users {
+		account, err := w.db.UserByName(ctx, u.id.Owner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, sessions.Identity{Owner: u.id.Owner, Session: uuid.NewString()})
+		w.addSession(t, account, list[len(list)-1].Session, began)
+	}
+	return func() {
+		t.Helper()
+		for _, id := range list {
+			if _, err := w.api().List(ctx, id, "", 1); !errors.Is(err, sessions.ErrInvalid) {
+				t.Errorf("a session of before: %v", err)
+			}
+		}
+	}
 }
 
 // seedPlace is where the seed of a second factor belongs.
@@ -120,7 +152,7 @@ func (w *world) job(strategy reencrypt.Strategy, to int) *reencrypt.Job {
 		panic(err)
 	}
 	return &reencrypt.Job{
-		Store: w.db, Keys: w.keys, Strategy: strategy, To: to, Range: whole, Canary: true,
+		Store: w.db, Keys: w.keys, Strategy: strategy, To: to, Range: whole,
 		Progress: func(int64, int64) {}, Log: slog.New(slog.DiscardHandler),
 		// Here the Job's own sessions are told apart from users' by nothing.
 		Urgent: true,
@@ -268,7 +300,7 @@ func TestRotationSurvivesAFailureAtEveryKeyCall(t *testing.T) {
 		for failAt := int32(1); ; failAt++ {
 			to := w.rotate(t)
 			job := w.job(strategy, to)
-			job.Keys = envelope.NewKeyring("d1", &failingProvider{KeyProvider: w.provider, failAt: failAt})
+			job.Keys = deployment.GuardedKeyring("d1", &failingProvider{KeyProvider: w.provider, failAt: failAt}, w.db)
 			err := job.Run(ctx)
 			if err == nil {
 				break // past the last call
@@ -366,16 +398,8 @@ func TestOlderRotationStops(t *testing.T) {
 func TestSessionsEnd(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		w := newWorld(t, open, 3, 1)
-		u := w.users[0]
-		account, err := w.db.UserByName(ctx, u.id.Owner)
-		if err != nil {
-			t.Fatal(err)
-		}
-		began := time.Now()
-		later := sessions.Session{Identity: sessions.Identity{Owner: u.id.Owner, Session: uuid.NewString()}, CreatedAt: began.Add(time.Second), ExpiresAt: began.Add(time.Hour)}
-		if err := w.db.CreateSession(ctx, later, account, accounts.Proof{}); err != nil {
-			t.Fatal(err)
-		}
+		began := time.Now().Add(-time.Minute)
+		mustBeEnded := w.stolen(t, began)
 		to := w.rotate(t)
 		for range 2 {
 			job := w.job(reencrypt.Reencrypt, to)
@@ -384,14 +408,8 @@ func TestSessionsEnd(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for _, u := range w.users {
-			if _, err := w.api().List(ctx, u.id, "", 10); !errors.Is(err, sessions.ErrInvalid) {
-				t.Errorf("a session of before: %v", err)
-			}
-		}
-		if list, err := w.api().List(ctx, later.Identity, "", 10); err != nil || len(list) != 1 {
-			t.Errorf("a session of after: %d notes, %v", len(list), err)
-		}
+		mustBeEnded()
+		w.mustHold(t, reencrypt.Reencrypt, to) // with the sessions of after
 	})
 }
 
@@ -408,7 +426,7 @@ func TestShardsCoverEveryOwnerOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			var done int64
-			job.Range, job.Canary = owners, i == 0
+			job.Range = owners
 			job.Progress = func(d, _ int64) { done = d }
 			if err := job.Run(ctx); err != nil {
 				t.Fatal(err)
@@ -497,7 +515,7 @@ func TestAnotherDeploymentOrKeyIsRefused(t *testing.T) {
 			t.Errorf("another master key: %v", err)
 		}
 		guarded := func(provider envelope.KeyProvider) *envelope.Keyring {
-			return envelope.NewKeyring("d1", deployment.Guarded{KeyProvider: provider, Store: w.db, Keys: envelope.NewKeyring("d1", provider)})
+			return deployment.GuardedKeyring("d1", provider, w.db)
 		}
 		if _, err := guarded(other).Generate(ctx, uuid.NewString()); !errors.Is(err, deployment.ErrWrongKey) {
 			t.Errorf("a new owner key under another master key: %v", err)

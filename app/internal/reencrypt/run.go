@@ -54,7 +54,8 @@ var ErrWrongVersion = errors.New("the key provider wraps under an older version 
 
 // Job is one shard's part of one rotation.
 type Job struct {
-	Store    *store.Store
+	Store *store.Store
+	// Keys are guarded: see deployment.GuardedKeyring.
 	Keys     *envelope.Keyring
 	Strategy Strategy
 	// To is the master key version that everything is moved to.
@@ -64,8 +65,6 @@ type Job struct {
 	// EndSessions, when it is not zero, ends the sessions that began then or before: after a compromise whoever
 	// stole one must not go on with it.
 	EndSessions time.Time
-	// Canary says whether this shard also renews the canary.
-	Canary bool
 	// MaxPerSecond is how many rows this shard may write in a second; 0: any number.
 	MaxPerSecond float64
 	// Urgent has the Job make way for nobody.
@@ -133,10 +132,8 @@ func (j *Job) Run(ctx context.Context) error {
 		usersAtWork = nil
 	}
 	j.pace = newPace(j.MaxPerSecond, usersAtWork)
-	if j.Canary {
-		if err := j.renewCanary(ctx); err != nil {
-			return fmt.Errorf("canary: %w", err)
-		}
+	if err := j.renewCanary(ctx); err != nil {
+		return fmt.Errorf("canary: %w", err)
 	}
 	work := j.reencryptOwners
 	if j.Strategy == Rewrap {
@@ -182,6 +179,8 @@ func (j *Job) conflict(more int64) {
 	}
 }
 
+// renewCanary comes before all other work, in every shard: only a canary that is under the new version tells whether
+// the version that keys are wrapped under is still the one that this rotation made.
 func (j *Job) renewCanary(ctx context.Context) error {
 	old, err := j.Store.Meta(ctx)
 	if err != nil {

@@ -63,6 +63,16 @@ func (v *Verification) Run(ctx context.Context) (Report, error) {
 	if stale > 0 {
 		return report, fmt.Errorf("%w: %d owner keys are below version %d", ErrStaleRows, stale, v.To)
 	}
+	// Every key there is is fresh: what is sealed with none of them is under whatever there was before.
+	for _, table := range tables {
+		rows, err := v.Store.CountRowsWithoutKey(ctx, table)
+		if err != nil {
+			return report, err
+		}
+		if rows > 0 {
+			return report, fmt.Errorf("%w: %d rows of %s are sealed with owner keys that are not there", ErrStaleRows, rows, table.Name)
+		}
+	}
 	meta, err := v.Store.Meta(ctx)
 	if err != nil {
 		return report, err

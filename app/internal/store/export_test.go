@@ -2,12 +2,31 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"time"
 
 	"github.com/securenotes/securenotes/app/internal/notes"
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
+
+// Execute runs a statement as it is written.
+func (s *Store) Execute(ctx context.Context, statement string, args ...any) error {
+	_, err := s.exec(ctx, statement, args...)
+	return err
+}
+
+// ColumnTypes gives the declared type of each column, by TABLE.COLUMN.
+func (s *Store) ColumnTypes(ctx context.Context) (map[string]string, error) {
+	types := map[string]string{}
+	err := s.rows(ctx, s.db, s.dialect.columnTypes(), nil, func(rows *sql.Rows) error {
+		var table, column, kind string
+		err := rows.Scan(&table, &column, &kind)
+		types[table+"."+column] = kind
+		return err
+	})
+	return types, err
+}
 
 // Creation is one note for CreateTogether.
 type Creation struct {

@@ -158,6 +158,16 @@ func (s *Store) CountStaleRows(ctx context.Context, t SealedTable, r OwnerRange,
 	return count, err
 }
 
+// CountRowsWithoutKey counts the rows of a table whose values are sealed with a key that is not there. A foreign key
+// keeps it at 0, where a table has one.
+func (s *Store) CountRowsWithoutKey(ctx context.Context, t SealedTable) (int64, error) {
+	var count int64
+	err := s.row(ctx, fmt.Sprintf(`SELECT count(*) FROM %s t WHERE (%s IS NOT NULL)
+		AND NOT EXISTS (SELECT 1 FROM owner_keys k WHERE k.owner = t.owner AND k.id = t.key_id)`,
+		t.Name, strings.Join(t.Columns, " IS NOT NULL OR ")), nil, &count)
+	return count, err
+}
+
 // CountStaleKeys counts stale owner keys.
 func (s *Store) CountStaleKeys(ctx context.Context, age Age, to int) (int64, error) {
 	var count int64

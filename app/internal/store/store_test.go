@@ -279,6 +279,13 @@ func TestOldRotationCanDoNothing(t *testing.T) {
 			if _, err := db.ReplaceSealed(ctx, to, tables[0], f.id.Owner, f.key.ID, fresh.ID, nil); !errors.Is(err, want) {
 				t.Errorf("to %d: reseal: %v, want %v", to, err, want)
 			}
+			canary := store.Meta{Canary: envelope.StoredKey{ID: envelope.NewID(), Wrapped: wrappedAt(5)}, Sealed: sealedBytes(1)}
+			if err := db.ReplaceCanary(ctx, to, canary, canary); !errors.Is(err, want) {
+				t.Errorf("to %d: canary: %v, want %v", to, err, want)
+			}
+			if _, err := db.EndSessions(ctx, to, now.Add(time.Hour)); !errors.Is(err, want) {
+				t.Errorf("to %d: sessions: %v, want %v", to, err, want)
+			}
 		}
 	})
 }

@@ -62,9 +62,20 @@ test-e2e: $(KIND) ## run the end-to-end tests on the real cluster; ARGS="-run ..
 	@exec $(KIND) test e2e $(if $(ARGS),-- $(ARGS))
 
 .PHONY: test-full
-test-full: ## run every test, and rotate under fire for ten minutes instead of one (SECURENOTES_CHAOS_DURATION, SECURENOTES_CHAOS_SEED)
+test-full: ## run every test, rotate under fire for ten minutes instead of one (SECURENOTES_CHAOS_DURATION, SECURENOTES_CHAOS_SEED), and fuzz
 	@SECURENOTES_CHAOS_DURATION=$${SECURENOTES_CHAOS_DURATION:-10m} $(MAKE) test
-	@$(MAKE) bench-rotation
+	@$(MAKE) fuzz bench-rotation
+
+# How long each fuzz target runs; what make test runs of them is their seeds.
+FUZZTIME ?= 10s
+
+.PHONY: fuzz
+fuzz: ## fuzz everything that parses, each target for FUZZTIME (10s)
+	@grep -rhoE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' --with-filename app controllers api | sed 's/:func / /' | sort | \
+	while read -r file target; do \
+	  echo "fuzz: $$(dirname $$file) $$target"; \
+	  go test "./$$(dirname $$file)" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) | tail -n 2; \
+	done
 
 .PHONY: bench
 bench: $(KIND) ## measure the service against its peers on this machine, and print a table

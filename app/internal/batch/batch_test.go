@@ -149,3 +149,43 @@ func TestCallerThatGoesDoesNotEndTheOthers(t *testing.T) {
 		t.Errorf("joined calls of %v", r.sizes)
 	}
 }
+
+// TestLeaderThatGoesDoesNotEndTheJoinedCall: the first of those who share a call, whose context it has the values of.
+func TestLeaderThatGoesDoesNotEndTheJoinedCall(t *testing.T) {
+	began, goOn := make(chan int), make(chan struct{})
+	g := batch.New(batch.Options{Most: 10, Parallel: 1, Timeout: time.Minute}, nil, func(ctx context.Context, in []int) []batch.Result[int] {
+		began <- len(in)
+		<-goOn
+		results := make([]batch.Result[int], len(in))
+		for i := range in {
+			results[i] = batch.Result[int]{Value: in[i], Err: ctx.Err()}
+		}
+		return results
+	})
+	var callers sync.WaitGroup
+	call := func(ctx context.Context, n int, want error) {
+		callers.Go(func() {
+			if _, err := g.Do(ctx, n); !errors.Is(err, want) {
+				t.Errorf("call %d: %v, want %v", n, err, want)
+			}
+		})
+	}
+	call(context.Background(), 0, nil)
+	<-began
+	leader, leave := context.WithCancel(context.Background())
+	call(leader, 1, context.Canceled)
+	for g.Waiting() < 1 {
+		time.Sleep(time.Millisecond)
+	}
+	call(context.Background(), 2, nil)
+	for g.Waiting() < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	goOn <- struct{}{}
+	if n := <-began; n != 2 {
+		t.Fatalf("%d calls were joined, want 2", n)
+	}
+	leave()
+	goOn <- struct{}{}
+	callers.Wait()
+}

@@ -62,20 +62,24 @@ type Cache struct {
 
 type cacheKey struct{ owner, id string }
 
-// activeKey is an owner's active key as far as this process knows, and how many seals are left of those
-// that it has set aside.
+// activeKey names an owner's active key as far as this process knows, and says how many seals are left of those that
+// it has set aside. The key itself is only where its time is kept.
 type activeKey struct {
-	*OwnerKey
-	left atomic.Int64
+	stored StoredKey
+	left   atomic.Int64
 }
 
 // NewCache returns an empty cache over the keyring, for keys whose rows are in rows.
 func NewCache(keyring *Keyring, rows KeyRows) *Cache {
+	return newCache(keyring, rows, cacheSize, CacheTTL)
+}
+
+func newCache(keyring *Keyring, rows KeyRows, size int, ttl time.Duration) *Cache {
 	c := &Cache{
 		keyring:  keyring,
 		rows:     rows,
-		keys:     expirable.NewLRU[cacheKey, *OwnerKey](cacheSize, nil, CacheTTL),
-		active:   expirable.NewLRU[string, *activeKey](cacheSize, nil, CacheTTL),
+		keys:     expirable.NewLRU[cacheKey, *OwnerKey](size, nil, ttl),
+		active:   expirable.NewLRU[string, *activeKey](size, nil, ttl),
 		maxSeals: maxSeals,
 	}
 	c.unwraps = batch.New(batch.Options{Most: unwrapBatch, Parallel: unwrapParallel, Timeout: unwrapTimeout}, nil, c.unwrap)
@@ -142,29 +146,34 @@ func (c *Cache) SealActive(ctx context.Context, owner string, values int64,
 ) error {
 	var refused error
 	for range maxAttempts {
-		key, known := c.active.Get(owner)
-		if !known || key.left.Add(-values) < 0 {
-			var err error
-			key, err = c.findActive(ctx, find)
-			if errors.Is(err, ErrRefused) && refused == nil {
-				refused = err // a rotation may have moved the row since it was read
-				continue
-			}
-			if err != nil {
+		key, err := c.activeKey(ctx, owner, values, find)
+		switch {
+		case errors.Is(err, ErrRefused) && refused == nil:
+			refused = err // a rotation may have moved the row since it was read
+		case err != nil:
+			return err
+		case key != nil:
+			if stored, err := attempt(key); err != nil || stored {
 				return err
 			}
-			if key == nil {
-				continue
-			}
-			key.left.Add(-values)
-			c.active.Add(owner, key)
-		}
-		if stored, err := attempt(key.OwnerKey); err != nil || stored {
-			return err
 		}
 		c.active.Remove(owner)
 	}
 	return fmt.Errorf("owner %s: %w after %d tries", owner, ErrKeyNotActive, maxAttempts)
+}
+
+// activeKey returns the owner's active key, for so many seals; nil when the row has changed and is to be read again.
+func (c *Cache) activeKey(ctx context.Context, owner string, values int64, find func(context.Context) (StoredKey, error)) (*OwnerKey, error) {
+	active, known := c.active.Get(owner)
+	if !known || active.left.Add(-values) < 0 {
+		var err error
+		if active, err = c.findActive(ctx, find); active == nil {
+			return nil, err
+		}
+		active.left.Add(-values)
+		c.active.Add(owner, active)
+	}
+	return c.Key(ctx, active.stored)
 }
 
 // findActive unwraps the key that is active by its row and sets seals aside for it. It returns nil when
@@ -174,8 +183,8 @@ func (c *Cache) findActive(ctx context.Context, find func(context.Context) (Stor
 	if err != nil {
 		return nil, err
 	}
-	unwrapped, err := c.Key(ctx, stored)
-	if err != nil {
+	// Before seals are set aside, which would be lost with it.
+	if _, err := c.Key(ctx, stored); err != nil {
 		return nil, err
 	}
 	seals, err := c.rows.CountSeals(ctx, stored, sealBlock)
@@ -192,7 +201,7 @@ func (c *Cache) findActive(ctx context.Context, find func(context.Context) (Stor
 		}
 		return nil, c.rows.SucceedKey(ctx, stored, next, time.Now())
 	}
-	key := &activeKey{OwnerKey: unwrapped}
+	key := &activeKey{stored: stored}
 	key.left.Store(sealBlock)
 	return key, nil
 }

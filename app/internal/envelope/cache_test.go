@@ -194,3 +194,72 @@ func TestKeyIsReplacedBeforeItHasSealedTooMuch(t *testing.T) {
 		}
 	}
 }
+
+// TestCacheIsBounded: with room for few keys the oldest gives way, and is unwrapped again.
+func TestCacheIsBounded(t *testing.T) {
+	p, first, size := newOpenGate(t), StoredKey{}, 3
+	cache := newCache(NewKeyring("d1", p), &rows{}, size, time.Hour)
+	for i := range size + 1 {
+		stored, err := cache.Generate(context.Background(), fmt.Sprintf("o%d", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cache.Key(context.Background(), stored); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			first = stored
+		}
+	}
+	if n := cache.keys.Len(); n != size {
+		t.Errorf("%d keys are kept, want %d", n, size)
+	}
+	if _, err := cache.Key(context.Background(), first); err != nil || p.unwraps.Load() != int32(size)+2 {
+		t.Errorf("%d unwraps, %v; want that the first key was unwrapped again", p.unwraps.Load(), err)
+	}
+}
+
+// TestKeyServesForItsTimeOnly: from its unwrapping on, whatever it is used for meanwhile, so that a revoked master key
+// is noticed.
+func TestKeyServesForItsTimeOnly(t *testing.T) {
+	p, ctx, ttl := newOpenGate(t), context.Background(), 300*time.Millisecond
+	keyring := NewKeyring("d1", p)
+	stored, err := keyring.Generate(ctx, "o1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := &rows{active: stored}
+	cache := newCache(keyring, rows, 10, ttl)
+	unwrapped := time.Now()
+	if _, err := cache.Key(ctx, stored); err != nil { // by a read
+		t.Fatal(err)
+	}
+	failure := ErrUnavailable
+	p.failure.Store(&failure)
+	seal := func() error {
+		return cache.SealActive(ctx, "o1", 1, rows.find, func(*OwnerKey) (bool, error) { return true, nil })
+	}
+	for time.Since(unwrapped) < ttl*3/4 {
+		time.Sleep(time.Millisecond) // the first seal comes near the end of the key's time, and must not give it more
+	}
+	if err := seal(); err != nil && time.Since(unwrapped) < ttl {
+		t.Errorf("within the key's time: %v", err)
+	}
+	for kept := true; kept; {
+		_, kept = cache.keys.Get(cacheKey{stored.Owner, stored.ID})
+	}
+	if err := seal(); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("after the key's time: %v, want ErrUnavailable", err)
+	}
+	p.failure.Store(nil)
+	if err := seal(); err != nil {
+		t.Errorf("with the provider back: %v", err)
+	}
+}
+
+func newOpenGate(t *testing.T) *gatedProvider {
+	t.Helper()
+	p := &gatedProvider{KeyProvider: newRotatableLocal(t), gate: make(chan struct{})}
+	close(p.gate)
+	return p
+}

@@ -3,11 +3,16 @@ package envelope
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hashicorp/vault/api"
 )
 
 // home is where the value of these tests belongs.
@@ -97,6 +102,15 @@ func TestVectors(t *testing.T) {
 	}
 }
 
+// TestContextVector pins what owner keys are bound by in Vault: a wrapping that an earlier release made must unwrap for
+// ever.
+func TestContextVector(t *testing.T) {
+	want := "\x00\x00\x00\x18securenotes/owner-key/v1" + "\x00\x00\x00\x02d1" + "\x00\x00\x00\x02o1" + "\x00\x00\x00\x02k1"
+	if got := string(homeRef.context()); got != want {
+		t.Errorf("context %q, want %q", got, want)
+	}
+}
+
 func TestEncodeIsInjective(t *testing.T) {
 	seen := map[string][]string{}
 	for _, fields := range [][]string{{}, {""}, {"", ""}, {"a"}, {"a", ""}, {"", "a"}, {"a", "b"}, {"ab"}, {"ab", ""}, {"a", "", "b"}, {"\x00\x00\x00\x01a"}} {
@@ -113,7 +127,7 @@ func TestWrappedVersion(t *testing.T) {
 		"vault:v1:YQ==": 1, "vault:v12:YWJj": 12, "local:v3:YQ==": 3,
 		"": 0, "vault": 0, "vault:v1": 0, "vault:v1:": 0, "vault:v0:YQ==": 0, "vault:v01:YQ==": 0, "vault:v+1:YQ==": 0,
 		"vault:v-1:YQ==": 0, "vault:1:YQ==": 0, "other:v1:YQ==": 0, "vault:v1:?": 0, "vault:v99999999999:YQ==": 0,
-		"vault:v1:" + strings.Repeat("A", 600): 0,
+		"vault:v1:" + strings.Repeat("A", 600): 0, "vault:v1:YQ==\n": 0, "vault:v1:YR==": 0,
 	} {
 		got, err := Wrapped(text).Version()
 		if got != want || (err == nil) != (want > 0) {
@@ -154,6 +168,50 @@ func testWrappedKeyIsBoundToItsPlace(t *testing.T, p rotatable) {
 				t.Errorf("rewrap: %v, %v, want ErrRefused for the item", results, err)
 			}
 		})
+	}
+}
+
+// TestChangedWrappingDoesNotUnwrap changes each bit of a wrapped key, and cuts it at each length.
+func TestChangedWrappingDoesNotUnwrap(t *testing.T) {
+	eachProvider(t, testChangedWrappingDoesNotUnwrap)
+}
+
+func testChangedWrappingDoesNotUnwrap(t *testing.T, p rotatable) {
+	ctx := context.Background()
+	keyring := NewKeyring("d1", p)
+	stored, err := keyring.Generate(ctx, "o1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, body := string(stored.Wrapped[:strings.LastIndexByte(string(stored.Wrapped), ':')+1]), ""
+	if body = string(stored.Wrapped[len(head):]); body == "" {
+		t.Fatalf("no body in %q", stored.Wrapped)
+	}
+	raw, err := base64.StdEncoding.DecodeString(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var changed []StoredKey
+	add := func(text string) { changed = append(changed, StoredKey{stored.Owner, stored.ID, Wrapped(text)}) }
+	for bit := range len(raw) * 8 {
+		other := bytes.Clone(raw)
+		other[bit/8] ^= 1 << (bit % 8)
+		add(head + base64.StdEncoding.EncodeToString(other))
+	}
+	for length := range len(raw) {
+		add(head + base64.StdEncoding.EncodeToString(raw[:length]))
+	}
+	for length := range len(stored.Wrapped) {
+		add(string(stored.Wrapped[:length]))
+	}
+	keys, err := keyring.UnwrapAll(ctx, changed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, key := range keys {
+		if !errors.Is(key.Err, ErrRefused) {
+			t.Errorf("%q: %v, want ErrRefused", changed[i].Wrapped, key.Err)
+		}
 	}
 }
 
@@ -249,6 +307,73 @@ func FuzzWrappedVersion(f *testing.F) {
 		version, err := Wrapped(text).Version()
 		if (err == nil) != (version > 0) {
 			t.Errorf("version %d with error %v", version, err)
+		}
+	})
+}
+
+// FuzzUnwrap: whatever stands in a row, the provider gives the one key that it wrapped, or refuses.
+func FuzzUnwrap(f *testing.F) {
+	ctx := context.Background()
+	keyring := NewKeyring("d1", newRotatableLocal(f))
+	stored, err := keyring.Generate(ctx, "o1")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(string(stored.Wrapped))
+	f.Add("local:v1:")
+	f.Add("vault:v1:YQ==")
+	f.Fuzz(func(t *testing.T, text string) {
+		_, err := keyring.Unwrap(ctx, StoredKey{stored.Owner, stored.ID, Wrapped(text)})
+		if err == nil && text != string(stored.Wrapped) || err != nil && !errors.Is(err, ErrRefused) {
+			t.Errorf("%q: %v", text, err)
+		}
+	})
+}
+
+// FuzzParseBatch: whatever Vault answers, there is one answer for each item, or none.
+func FuzzParseBatch(f *testing.F) {
+	f.Add([]byte(`{"batch_results":[{"ciphertext":"vault:v1:YQ=="}]}`), 1)
+	f.Add([]byte(`{"batch_results":[{"error":"no"},{"plaintext":1},null]}`), 3)
+	f.Fuzz(func(t *testing.T, raw []byte, want int) {
+		secret := &api.Secret{}
+		if json.Unmarshal(raw, &secret.Data) != nil {
+			return
+		}
+		answers, err := parseBatch(secret, want)
+		if err == nil && len(answers) != want {
+			t.Fatalf("%d answers, want %d", len(answers), want)
+		}
+		for _, answer := range answers {
+			if answer == (batchAnswer{}) || len(answer.failure) > 200 {
+				t.Errorf("answer %+v", answer)
+			}
+		}
+	})
+}
+
+// FuzzLocalKeyFile: a key file is read, or refused.
+func FuzzLocalKeyFile(f *testing.F) {
+	path := filepath.Join(f.TempDir(), "master.key")
+	if _, err := OpenLocal(path); err != nil {
+		f.Fatal(err)
+	}
+	genuine, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(genuine)
+	f.Add([]byte(`{"versions":[]}`))
+	f.Add([]byte(`{"versions":["YQ=="]}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if err := os.WriteFile(path, raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		local, err := OpenLocal(path)
+		if err != nil {
+			return
+		}
+		if _, err := NewKeyring("d1", local).Generate(context.Background(), "o1"); err != nil {
+			t.Errorf("%q was read, and wraps nothing: %v", raw, err)
 		}
 	})
 }

@@ -28,7 +28,8 @@ func (w Wrapped) Version() (int, error) {
 	if err != nil || version == 0 || digits[0] == '0' || digits[0] == '+' {
 		return 0, fmt.Errorf("wrapped key: its version is not a positive number")
 	}
-	if _, err := base64.StdEncoding.DecodeString(body); err != nil || body == "" {
+	// Strict, and without the line breaks that Go's decoder passes over: one key has one text.
+	if _, err := base64.StdEncoding.Strict().DecodeString(body); err != nil || body == "" || strings.ContainsAny(body, "\r\n") {
 		return 0, fmt.Errorf("wrapped key: its body is not base64")
 	}
 	return int(version), nil

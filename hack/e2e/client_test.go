@@ -93,6 +93,14 @@ func (n *notesClient) must(t testing.TB, want int, method, path string, body any
 	return answer
 }
 
+// mustNow is one call that wants one status.
+func (n *notesClient) mustNow(t testing.TB, want int, method, path string, body any) {
+	t.Helper()
+	if status, got, err := n.call(method, path, body); err != nil || status != want {
+		t.Fatalf("%s %s: status %d, want %d: %v %v", method, path, status, want, got, err)
+	}
+}
+
 // signIn registers a new user with the password, and logs in.
 func (n *notesClient) signIn(t testing.TB, password string) {
 	t.Helper()

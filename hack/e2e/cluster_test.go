@@ -85,6 +85,14 @@ func kubectl(t testing.TB, args ...string) string {
 	return command(t, "", "kubectl", args...)
 }
 
+// upgrade installs the operator's chart as it is in this checkout, with further flags for helm.
+func (c *cluster) upgrade(t testing.TB, extra ...string) {
+	t.Helper()
+	args := []string{"upgrade", operatorRelease, "../../charts/securenotes-operator", "--namespace", operatorNamespace, "--wait", "--timeout", "3m",
+		"--values", filepath.Join(c.dir, "values.json")}
+	command(t, "", "helm", append(args, extra...)...)
+}
+
 // eventually polls until check is nil, and fails with its last answer.
 func eventually(t testing.TB, within time.Duration, what string, check func(context.Context) error) {
 	t.Helper()

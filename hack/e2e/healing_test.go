@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -137,29 +138,19 @@ func TestVaultTrouble(t *testing.T) {
 	c := open(t)
 	namespace := c.newNamespace(t)
 	v := c.vault(t)
-	chart, err := filepath.Abs("../../charts/securenotes-operator")
-	if err != nil {
-		t.Fatal(err)
-	}
-	upgrade := func(extra ...string) {
-		t.Helper()
-		args := []string{"upgrade", operatorRelease, chart, "--namespace", operatorNamespace, "--wait", "--timeout", "3m",
-			"--values", filepath.Join(c.dir, "values.json")}
-		command(t, "", "helm", append(args, extra...)...)
-	}
-	t.Cleanup(func() { upgrade() })
+	t.Cleanup(func() { c.upgrade(t) })
 	connection := func(name, address, authMount string) []string {
 		prefix := "vaultConnections." + name
 		return []string{"--set", prefix + ".address=" + address, "--set-file", prefix + ".caBundle=" + c.ca, "--set", prefix + ".authMount=" + authMount}
 	}
 	const right = "https://vault.vault.svc:8200"
 	bare := connection("bare", right, "e2e-"+namespace)
-	upgrade(append(connection("away", "https://vault.vault.svc:8299", "kubernetes"), bare...)...)
+	c.upgrade(t, append(connection("away", "https://vault.vault.svc:8299", "kubernetes"), bare...)...)
 
-	wrong := map[string]struct{ reason, names string }{
-		"nowhere": {v1alpha1.ReasonUnknownVaultConnection, "nowhere"},
-		"away":    {v1alpha1.ReasonVaultUnreachable, "vault.vault.svc:8299"},
-		"bare":    {v1alpha1.ReasonSetupMissing, "vault-setup"},
+	wrong := map[string]struct{ reason, names, next string }{
+		"nowhere": {v1alpha1.ReasonUnknownVaultConnection, "nowhere", "vaultConnections"},
+		"away":    {v1alpha1.ReasonVaultUnreachable, "vault.vault.svc:8299", "check the address"},
+		"bare":    {v1alpha1.ReasonSetupMissing, "vault-setup", "--auth-mount"},
 	}
 	for name, want := range wrong {
 		sn := embedded(namespace, name)
@@ -168,8 +159,8 @@ func TestVaultTrouble(t *testing.T) {
 			t.Fatal(err)
 		}
 		message := c.condition(t, sn, time.Minute, v1alpha1.ConditionVaultReady, metav1.ConditionFalse, want.reason)
-		if !strings.Contains(message, want.names) {
-			t.Errorf("%s: the message does not name %q: %s", name, want.names, message)
+		if !strings.Contains(message, want.names) || !strings.Contains(message, want.next) {
+			t.Errorf("%s: the message does not name %q or the next step, %q: %s", name, want.names, want.next, message)
 		}
 	}
 
@@ -189,7 +180,7 @@ func TestVaultTrouble(t *testing.T) {
 		}
 	})
 	c.ready(t, embedded(namespace, "bare"))
-	upgrade(slices.Concat(connection("away", right, "kubernetes"), connection("nowhere", right, "kubernetes"), bare)...)
+	c.upgrade(t, slices.Concat(connection("away", right, "kubernetes"), connection("nowhere", right, "kubernetes"), bare)...)
 	for name := range wrong {
 		sn := embedded(namespace, name)
 		c.ready(t, sn)
@@ -197,16 +188,25 @@ func TestVaultTrouble(t *testing.T) {
 	}
 }
 
-// TestVaultSealed: the sample says so, keeps serving what it has the keys for, and heals.
+// TestVaultSealed: the sample says so, keeps serving what it has the keys for and nothing else, and heals without a
+// restart.
 func TestVaultSealed(t *testing.T) {
 	c := open(t)
-	n := c.clientAt(t, c.url)
-	n.signIn(t, "correct horse battery")
-	notes := map[string]string{n.write(t, "readable while Vault is sealed", ""): "readable while Vault is sealed"}
-	for range 8 { // both replicas have the key
-		n.http.CloseIdleConnections()
-		n.reads(t, notes)
+	c.ready(t, c.sample())
+	var replicas []*notesClient
+	pods := c.apiPods(t, c.namespace, c.name)
+	for _, pod := range pods {
+		address, _ := forward(t, c.namespace, "pod/"+pod.Name, "8443")
+		replicas = append(replicas, c.clientAt(t, "https://localhost:"+port(address)))
 	}
+	warm, cold := c.clientAt(t, c.url), c.clientAt(t, c.url)
+	warm.signIn(t, "correct horse battery")
+	notes := map[string]string{warm.write(t, "readable while Vault is sealed", ""): "readable while Vault is sealed"}
+	for _, replica := range replicas { // each has the key
+		replica.token = warm.token
+		replica.reads(t, notes)
+	}
+	cold.signIn(t, "correct horse battery") // no replica has its key
 	v := c.vault(t)
 	if err := v.Sys().Seal(); err != nil {
 		t.Fatal(err)
@@ -217,6 +217,14 @@ func TestVaultSealed(t *testing.T) {
 			v.unseal(t)
 		}
 	})
+	for _, replica := range replicas {
+		replica.mustNow(t, http.StatusOK, http.MethodGet, "/api/notes", nil)
+		for id := range notes {
+			replica.mustNow(t, http.StatusOK, http.MethodGet, "/api/notes/"+id, nil)
+		}
+	}
+	cold.mustNow(t, http.StatusServiceUnavailable, http.MethodPost, "/api/notes", map[string]any{"content": "not now"})
+	cold.mustNow(t, http.StatusOK, http.MethodGet, "/api/notes", nil)
 	message := c.condition(t, c.sample(), 4*time.Minute, v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonVaultSealed)
 	if !strings.Contains(strings.ToLower(message), "unseal") {
 		t.Errorf("the message does not say what to do: %s", message)
@@ -224,5 +232,11 @@ func TestVaultSealed(t *testing.T) {
 	v.unseal(t)
 	sealed = false
 	c.ready(t, c.sample())
-	n.reads(t, notes)
+	warm.reads(t, notes)
+	cold.reads(t, map[string]string{cold.write(t, "written when Vault was back", ""): "written when Vault was back"})
+	for i, pod := range c.apiPods(t, c.namespace, c.name) {
+		if pod.UID != pods[i].UID || restarts(pod) != restarts(pods[i]) {
+			t.Errorf("pod %s was restarted", pod.Name)
+		}
+	}
 }

@@ -57,13 +57,14 @@ func TestEmbeddedDatabase(t *testing.T) {
 
 	v := c.vault(t)
 	key, kv := c.transitKey(t, namespace, "small"), "secret/metadata/"+config.KVPath(c.clusterID(t), namespace, "small")
-	for _, path := range []string{key, kv + "/" + config.PepperLeaf} {
+	auditKey := "transit/keys/" + config.AuditKeyName(c.clusterID(t), namespace, "small")
+	for _, path := range []string{key, auditKey, kv + "/" + config.PepperLeaf} {
 		if secret, err := v.Logical().Read(path); err != nil || secret == nil {
 			t.Fatalf("before the deletion: %s: %v %v", path, secret, err)
 		}
 	}
 	c.remove(t, sn)
-	for _, path := range []string{key, kv + "/" + config.PepperLeaf, kv + "/" + config.SessionKeysLeaf, kv + "/" + config.MarkerLeaf} {
+	for _, path := range []string{key, auditKey, kv + "/" + config.PepperLeaf, kv + "/" + config.SessionKeysLeaf, kv + "/" + config.MarkerLeaf} {
 		if secret, err := v.Logical().Read(path); err != nil || secret != nil {
 			t.Errorf("after the deletion with deletionPolicy Delete, Vault still has %s: %v", path, err)
 		}
@@ -122,6 +123,79 @@ func TestRetainedKeyIsAdopted(t *testing.T) {
 	c.ready(t, again)
 	address, _ = forward(t, namespace, "service/kept", "443")
 	n.url = "https://localhost:" + port(address)
+	n.reads(t, notes)
+}
+
+// TestDeletedDuringItsRotation: a SecureNotes goes in the middle of a rotation, its key and data stay. Whoever adopts
+// them finds every note, and another rotation finishes the work.
+func TestDeletedDuringItsRotation(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	namespace := c.newNamespace(t)
+	sn := embedded(namespace, "halfway")
+	sn.Spec.DeletionPolicy = v1alpha1.DeletionPolicyRetain
+	sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{RetainOldVersionFor: "0s", MaxNotesPerSecond: new(int32(1))}
+	if err := c.Create(context.Background(), sn); err != nil {
+		t.Fatal(err)
+	}
+	c.ready(t, sn)
+	address, stop := forward(t, namespace, "service/halfway", "443")
+	n := c.clientAt(t, "https://localhost:"+port(address))
+	n.signIn(t, rand.Text())
+	notes := map[string]string{}
+	for i := range 90 { // a minute and a half of work
+		content := fmt.Sprintf("note %d", i)
+		notes[n.write(t, content, "")] = content
+	}
+	stop()
+	kr := &v1alpha1.KeyRotation{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "first"},
+		Spec:       v1alpha1.KeyRotationSpec{SecureNotesRef: v1alpha1.LocalObjectReference{Name: "halfway"}},
+	}
+	if err := c.Create(context.Background(), kr); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 3*time.Minute, "the first notes to be moved", func(ctx context.Context) error {
+		if err := c.Get(ctx, client.ObjectKeyFromObject(kr), kr); err != nil {
+			return err
+		}
+		if p := kr.Status.Progress; p == nil || p.NotesDone == 0 {
+			return errors.New(describe(kr.Status.Conditions))
+		}
+		return nil
+	})
+	if kr.Status.Progress.NotesDone >= int64(len(notes)) {
+		t.Fatalf("all notes were moved before the deletion: %+v", kr.Status.Progress)
+	}
+	c.remove(t, sn)
+	eventually(t, 2*time.Minute, "the rotation and its pods to go", func(ctx context.Context) error {
+		left := kubectl(t, "-n", namespace, "get", "keyrotation,job,pod", "-o", "name")
+		if left != "" {
+			return errors.New(left)
+		}
+		return nil
+	})
+
+	again := embedded(namespace, "halfway")
+	again.Spec.AdoptRetainedKey = new(true)
+	again.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{RetainOldVersionFor: "0s"}
+	if err := c.Create(context.Background(), again); err != nil {
+		t.Fatal(err)
+	}
+	c.ready(t, again)
+	address, _ = forward(t, namespace, "service/halfway", "443")
+	n.url = "https://localhost:" + port(address)
+	n.reads(t, notes)
+	second := c.rotate(t, namespace, "halfway", "")
+	eventually(t, 2*time.Minute, "retirement of both older versions", func(ctx context.Context) error {
+		if err := c.Get(ctx, client.ObjectKeyFromObject(again), again); err != nil {
+			return err
+		}
+		if key := again.Status.MasterKey; key == nil || key.MinDecryptionVersion < *second.Status.ToVersion {
+			return fmt.Errorf("masterKey %+v", key)
+		}
+		return nil
+	})
 	n.reads(t, notes)
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/big"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -139,21 +140,43 @@ func (l *load) everyNoteIsThere(t testing.TB) {
 	}
 }
 
-// TestRollingUpdateUnderLoad replaces every pod while users write: not one request may fail.
+// TestRollingUpdateUnderLoad has the platform team upgrade to the next release's image, and roll back, while users
+// write: not one request may fail.
 func TestRollingUpdateUnderLoad(t *testing.T) {
 	c := open(t)
 	c.ready(t, c.sample())
+	next := os.Getenv("SECURENOTES_NEXT_IMAGE")
+	_, tag, found := strings.Cut(next, ":")
+	if !found {
+		t.Fatalf("SECURENOTES_NEXT_IMAGE is %q, want an image with a tag: run these tests with `make test-e2e`", next)
+	}
+	before := c.apiPods(t, c.namespace, c.name)[0].Spec.Containers[0].Image
+	if before == next {
+		t.Fatalf("the sample runs %s already", next)
+	}
+	t.Cleanup(func() { c.upgrade(t) })
 	l := c.startLoad(t, 4)
-	kubectl(t, "-n", c.namespace, "rollout", "restart", "deployment", c.name)
-	kubectl(t, "-n", c.namespace, "rollout", "status", "deployment", c.name, "--timeout=4m")
-	eventually(t, 2*time.Minute, "the old pods to end", func(context.Context) error {
-		if n := len(strings.Fields(kubectl(t, "-n", c.namespace, "get", "pods", "-l", "app.kubernetes.io/component=api", "-o", "name"))); n > 2 {
-			return fmt.Errorf("%d pods", n)
-		}
-		return nil
-	})
+	for _, update := range []struct {
+		image  string
+		values []string
+	}{{next, []string{"--set", "operand.image.tag=" + tag}}, {before, nil}} {
+		c.upgrade(t, update.values...)
+		eventually(t, 5*time.Minute, "both pods, and no others, to run "+update.image, func(context.Context) error {
+			pods := c.apiPods(t, c.namespace, c.name)
+			for _, pod := range pods {
+				if pod.Spec.Containers[0].Image != update.image || !isReady(pod) {
+					return fmt.Errorf("pod %s runs %s", pod.Name, pod.Spec.Containers[0].Image)
+				}
+			}
+			if n := len(strings.Fields(kubectl(t, "-n", c.namespace, "get", "pods", "-l", "app.kubernetes.io/component=api", "-o", "name"))); n != 2 {
+				return fmt.Errorf("%d pods", n)
+			}
+			return nil
+		})
+	}
 	l.noFailures(t)
 	l.everyNoteIsThere(t)
+	c.ready(t, c.sample())
 }
 
 // TestCertificateRenewalUnderLoad: the new certificate is served without a restart and without a

@@ -9,7 +9,7 @@ import (
 )
 
 // TestReplicasAgree asks two replicas by turns: a logout, a revoked session, a changed password and
-// the limit of failed logins hold on the other one with the very next request.
+// the limit of failed logins, and an account's deletion hold on the other one with the very next request.
 func TestReplicasAgree(t *testing.T) {
 	c := open(t)
 	c.ready(t, c.sample())
@@ -23,23 +23,42 @@ func TestReplicasAgree(t *testing.T) {
 		replicas = append(replicas, c.clientAt(t, "https://localhost:"+port(address)))
 	}
 	a, b := replicas[0], replicas[1]
-	credentials := map[string]string{"username": "replica-" + rand.Text()[:10], "password": rand.Text()}
-	a.must(t, http.StatusCreated, http.MethodPost, "/api/auth/register", credentials)
+	var credentials map[string]string
+	register := func() {
+		credentials = map[string]string{"username": "replica-" + rand.Text()[:10], "password": rand.Text()}
+		a.must(t, http.StatusCreated, http.MethodPost, "/api/auth/register", credentials)
+	}
 	login := func(n *notesClient) string {
 		return n.must(t, http.StatusOK, http.MethodPost, "/api/auth/login", credentials)["token"].(string)
 	}
+
+	register()
+	a.token = login(a)
+	b.token = a.token
+	b.must(t, http.StatusOK, http.MethodGet, "/api/notes", nil)
+	a.must(t, http.StatusOK, http.MethodDelete, "/api/account", map[string]string{"password": credentials["password"]})
+	b.mustNow(t, http.StatusUnauthorized, http.MethodGet, "/api/notes", nil)
+	register()
 
 	a.token = login(a)
 	b.token = a.token
 	b.must(t, http.StatusOK, http.MethodGet, "/api/notes", nil)
 	a.must(t, http.StatusOK, http.MethodPost, "/api/auth/logout", nil)
-	b.must(t, http.StatusUnauthorized, http.MethodGet, "/api/notes", nil)
+	b.mustNow(t, http.StatusUnauthorized, http.MethodGet, "/api/notes", nil)
 
 	a.token, b.token = login(a), login(b)
+	for _, session := range a.must(t, http.StatusOK, http.MethodGet, "/api/auth/sessions", nil)["sessions"].([]any) {
+		if s := session.(map[string]any); s["current"] != true {
+			a.must(t, http.StatusOK, http.MethodDelete, "/api/auth/sessions/"+s["id"].(string), nil)
+		}
+	}
+	b.mustNow(t, http.StatusUnauthorized, http.MethodGet, "/api/notes", nil)
+
+	b.token = login(b)
 	replacement := rand.Text()
 	a.must(t, http.StatusOK, http.MethodPost, "/api/auth/password",
 		map[string]string{"current_password": credentials["password"], "new_password": replacement})
-	b.must(t, http.StatusUnauthorized, http.MethodGet, "/api/notes", nil)
+	b.mustNow(t, http.StatusUnauthorized, http.MethodGet, "/api/notes", nil)
 	credentials["password"] = replacement
 	b.token = login(b)
 

@@ -65,7 +65,7 @@ func (a *app) upWithSample(ctx context.Context) error {
 		title string
 		work  func(context.Context) (string, error)
 	}{
-		{"Namespace and database of the sample", dep.Prepare},
+		{"Namespaces, and the database of the sample", dep.Prepare},
 		{"Vault's rights, as its administrator (operator vault-setup)", dep.VaultSetup},
 		{"Operator (helm upgrade --install)", dep.Operator},
 		{"Sample (kubectl apply -k config/samples)", dep.Sample},

@@ -164,6 +164,16 @@ func (t *testing) endToEnd(ctx context.Context) error {
 	if !ok {
 		return errors.New("the Docker daemon is gone")
 	}
+	next := t.deploy().NextRelease()
+	if err := t.Step(ctx, "Image of a next release, for a rolling update", func(ctx context.Context) (string, error) {
+		return t.load(ctx, d, next)
+	}); err != nil {
+		return err
+	}
+	nextRef, err := next.Ref()
+	if err != nil {
+		return err
+	}
 	env, err := os.ReadFile(t.layout.RunEnv())
 	if err != nil {
 		return err
@@ -176,7 +186,7 @@ func (t *testing) endToEnd(ctx context.Context) error {
 		Name: "e2e", Dir: t.layout.Root, Tests: true,
 		Args: append(append([]string{"-tags", "e2e", "-count", "1", "-timeout", "40m"}, t.flags...), "./hack/e2e/..."),
 		Env: append(append(strings.Fields(string(env)), d.Env()...),
-			"CGO_ENABLED=0", "SECURENOTES_CLUSTER_DIR="+t.layout.Cluster(), "PATH="+strings.Join(append(path, os.Getenv("PATH")), ":")),
+			"CGO_ENABLED=0", "SECURENOTES_CLUSTER_DIR="+t.layout.Cluster(), "SECURENOTES_NEXT_IMAGE="+nextRef, "PATH="+strings.Join(append(path, os.Getenv("PATH")), ":")),
 	}
 	return t.runSuite(ctx, s)
 }

@@ -58,6 +58,14 @@ func (d Deploy) Images() []images.Image {
 	return []images.Image{d.image(service), d.image(operator)}
 }
 
+// NextRelease is the service's image as a later release would be: another image, which does the same.
+func (d Deploy) NextRelease() images.Image {
+	i := d.image(service)
+	i.TagPrefix = "next-"
+	i.Files = append(i.Files, images.File{To: "/etc/securenotes-release", Data: []byte("next\n"), Mode: 0o644})
+	return i
+}
+
 func (d Deploy) image(p product) images.Image {
 	path := "/usr/local/bin/" + p.binary
 	user := fmt.Sprintf("%d:%d", images.NonRoot, images.NonRoot)
@@ -71,14 +79,21 @@ func (d Deploy) image(p product) images.Image {
 	return images.Image{Repository: p.repository, TagPrefix: "dev-", Entrypoint: []string{path}, User: user, Files: files}
 }
 
-// Prepare makes the sample's namespace and its database.
+// Prepare makes the namespaces of the sample and of the operator, and the sample's database.
 func (d Deploy) Prepare(ctx context.Context) (string, error) {
+	// Both namespaces take only pods that the strictest Pod Security lets pass.
 	err := d.Kube.Apply(ctx, fmt.Sprintf(`apiVersion: v1
 kind: Namespace
 metadata:
   name: %s
   labels: {pod-security.kubernetes.io/enforce: restricted}
-`, Namespace))
+---
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: %s
+  labels: {pod-security.kubernetes.io/enforce: restricted}
+`, Namespace, OperatorNamespace))
 	if err != nil {
 		return "", err
 	}

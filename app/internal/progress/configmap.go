@@ -45,7 +45,7 @@ func NewConfigMap(reference, job string, shard int, log *slog.Logger) (*ConfigMa
 }
 
 // Show implements Sink. Progress is a courtesy: when it cannot be written, the work goes on.
-func (c *ConfigMap) Show(ctx context.Context, s Snapshot, last bool) {
+func (c *ConfigMap) Show(ctx context.Context, s Snapshot, state State) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patchTimeout)
 	defer cancel()
 	value, err := json.Marshal(config.ShardProgress{Job: c.job, NotesDone: s.Done, NotesTotal: s.Total, NotesPerSecond: s.PerSecond, Conflicts: s.Conflicts})
@@ -55,7 +55,7 @@ func (c *ConfigMap) Show(ctx context.Context, s Snapshot, last bool) {
 			_, err = c.client.Patch(ctx, c.name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "securenotes"})
 		}
 	}
-	if err != nil && (last || time.Since(c.complained) > time.Minute) {
+	if err != nil && (state != Working || time.Since(c.complained) > time.Minute) {
 		c.complained = time.Now()
 		c.log.Warn("progress could not be written", "configmap", c.name, "error", err.Error())
 	}

@@ -44,9 +44,19 @@ func (s Snapshot) Percent() int {
 	return int(min(100, s.Done*100/s.Total))
 }
 
+// State is what has become of an operation.
+type State string
+
+// The states; a snapshot of another one than Working is the last.
+const (
+	Working State = "in progress"
+	Done    State = "done"
+	Stopped State = "stopped"
+)
+
 // Sink is told about snapshots.
 type Sink interface {
-	Show(ctx context.Context, s Snapshot, last bool)
+	Show(ctx context.Context, s Snapshot, state State)
 }
 
 // Tracker takes reports without blocking and passes on one snapshot per interval.
@@ -93,7 +103,7 @@ func (t *Tracker) During(ctx context.Context, work func(context.Context) error) 
 			case now := <-tick.C:
 				s := t.snapshot()
 				s.PerSecond = speed.read(now, s.Done)
-				t.sink.Show(watch, s, false)
+				t.sink.Show(watch, s, Working)
 			}
 		}
 	})
@@ -101,10 +111,13 @@ func (t *Tracker) During(ctx context.Context, work func(context.Context) error) 
 	err := work(ctx)
 	stop()
 	shown.Wait()
-	if err == nil {
-		s := t.snapshot()
-		s.PerSecond = float64(s.Done) / max(time.Since(start).Seconds(), 1e-3)
-		t.sink.Show(ctx, s, true)
+	s, state := t.snapshot(), Done
+	if err != nil {
+		state = Stopped
+	}
+	s.PerSecond = float64(s.Done) / max(time.Since(start).Seconds(), 1e-3)
+	if state == Done || s.Total > 0 { // what did not begin has no progress
+		t.sink.Show(ctx, s, state)
 	}
 	return err
 }
@@ -148,16 +161,12 @@ type Log struct {
 }
 
 // Show implements Sink.
-func (l Log) Show(_ context.Context, s Snapshot, last bool) {
-	message := "in progress"
-	if last {
-		message = "done"
-	}
+func (l Log) Show(_ context.Context, s Snapshot, state State) {
 	attributes := []any{"percent", s.Percent(), l.What, s.Done, "of", s.Total, "per_second", int64(math.Round(s.PerSecond))}
-	if left, known := s.Left(); known && !last {
+	if left, known := s.Left(); known && state == Working {
 		attributes = append(attributes, "left", left.String())
 	}
-	l.Logger.Info(message, attributes...)
+	l.Logger.Info(string(state), attributes...)
 }
 
 // Bar draws a bar on a terminal.
@@ -167,7 +176,7 @@ type Bar struct {
 }
 
 // Show implements Sink.
-func (b Bar) Show(_ context.Context, s Snapshot, last bool) {
+func (b Bar) Show(_ context.Context, s Snapshot, state State) {
 	const width = 40
 	drawn := make([]byte, width)
 	for i := range drawn {
@@ -177,12 +186,12 @@ func (b Bar) Show(_ context.Context, s Snapshot, last bool) {
 		}
 	}
 	end := ""
-	if left, known := s.Left(); known && !last {
+	if left, known := s.Left(); known && state == Working {
 		end = ", " + left.String() + " left"
 	}
 	// What the line before had beyond the end of this one is erased.
 	end += eraseLine
-	if last {
+	if state != Working { // an error is not to stand behind the bar
 		end += "\n"
 	}
 	fmt.Fprintf(b.Terminal, "\r[%s] %3d %%  %d of %d %s, %.0f/s%s", drawn, s.Percent(), s.Done, s.Total, b.What, s.PerSecond, end)
@@ -195,8 +204,8 @@ const eraseLine = "\x1b[K"
 type All []Sink
 
 // Show implements Sink.
-func (a All) Show(ctx context.Context, s Snapshot, last bool) {
+func (a All) Show(ctx context.Context, s Snapshot, state State) {
 	for _, sink := range a {
-		sink.Show(ctx, s, last)
+		sink.Show(ctx, s, state)
 	}
 }

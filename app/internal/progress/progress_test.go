@@ -3,6 +3,7 @@ package progress
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -10,9 +11,14 @@ import (
 	"time"
 )
 
-type recorder struct{ shown []Snapshot }
+type recorder struct {
+	shown []Snapshot
+	state State
+}
 
-func (r *recorder) Show(_ context.Context, s Snapshot, _ bool) { r.shown = append(r.shown, s) }
+func (r *recorder) Show(_ context.Context, s Snapshot, state State) {
+	r.shown, r.state = append(r.shown, s), state
+}
 
 // TestTracker: one snapshot per interval, with the speed of the last half minute, and one at the end.
 func TestTracker(t *testing.T) {
@@ -45,10 +51,26 @@ func TestTracker(t *testing.T) {
 		if got := sink.shown[37].PerSecond; got <= 20 || got >= 90 {
 			t.Errorf("15 s after it became faster: %.1f a second", got)
 		}
-		if last := sink.shown[60]; last.Conflicts != 3 || last.Total != 10_000 {
-			t.Errorf("the last snapshot: %+v", last)
+		if last := sink.shown[60]; last.Conflicts != 3 || last.Total != 10_000 || sink.state != Done {
+			t.Errorf("the last snapshot: %+v, %s", last, sink.state)
 		}
 	})
+}
+
+// TestTrackerOfWhatFails: how far it got, if it had begun.
+func TestTrackerOfWhatFails(t *testing.T) {
+	failure := errors.New("failure")
+	for total, want := range map[int64]int{0: 0, 10: 1} {
+		var sink recorder
+		tracker := NewTracker(&sink, time.Hour)
+		err := tracker.During(t.Context(), func(context.Context) error {
+			tracker.Report(0, total)
+			return failure
+		})
+		if !errors.Is(err, failure) || len(sink.shown) != want || want > 0 && sink.state != Stopped {
+			t.Errorf("of %d: %d snapshots, %s, %v", total, len(sink.shown), sink.state, err)
+		}
+	}
 }
 
 func TestLeft(t *testing.T) {
@@ -76,18 +98,21 @@ func TestLeft(t *testing.T) {
 func TestWhoIsWatching(t *testing.T) {
 	for name, tc := range map[string]struct {
 		snapshot  Snapshot
-		last      bool
+		state     State
 		bar, line string
 	}{
-		"at work": {Snapshot{Done: 250, Total: 1000, PerSecond: 5}, false,
+		"at work": {Snapshot{Done: 250, Total: 1000, PerSecond: 5}, Working,
 			"\r[##########..............................]  25 %  250 of 1000 rows, 5/s, 2m30s left\x1b[K",
 			`msg="in progress" percent=25 rows=250 of=1000 per_second=5 left=2m30s`},
-		"stopped": {Snapshot{Done: 250, Total: 1000}, false,
+		"stopped": {Snapshot{Done: 250, Total: 1000}, Working,
 			"\r[##########..............................]  25 %  250 of 1000 rows, 0/s\x1b[K",
 			`msg="in progress" percent=25 rows=250 of=1000 per_second=0`},
-		"at the end": {Snapshot{Done: 1000, Total: 1000, PerSecond: 5}, true,
+		"at the end": {Snapshot{Done: 1000, Total: 1000, PerSecond: 5}, Done,
 			"\r[########################################] 100 %  1000 of 1000 rows, 5/s\x1b[K\n",
 			`msg=done percent=100 rows=1000 of=1000 per_second=5`},
+		"at an error": {Snapshot{Done: 250, Total: 1000, PerSecond: 5}, Stopped,
+			"\r[##########..............................]  25 %  250 of 1000 rows, 5/s\x1b[K\n",
+			`msg=stopped percent=25 rows=250 of=1000 per_second=5`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var terminal, log bytes.Buffer
@@ -97,7 +122,7 @@ func TestWhoIsWatching(t *testing.T) {
 				}
 				return a
 			}}))
-			All{Bar{Terminal: &terminal, What: "rows"}, Log{Logger: line, What: "rows"}}.Show(t.Context(), tc.snapshot, tc.last)
+			All{Bar{Terminal: &terminal, What: "rows"}, Log{Logger: line, What: "rows"}}.Show(t.Context(), tc.snapshot, tc.state)
 			if terminal.String() != tc.bar {
 				t.Errorf("the bar:  %q\nwant      %q", terminal.String(), tc.bar)
 			}

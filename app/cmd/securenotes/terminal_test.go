@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// terminal is a pseudoterminal, and takes the place of standard error until screen, which gives all that was written
+// to it.
+func terminal(t *testing.T) (screen func() string) {
+	t.Helper()
+	controller, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { controller.Close() })
+	fd := int(controller.Fd())
+	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err = errors.Join(err, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)); err != nil {
+		t.Fatal(err)
+	}
+	device, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stderr := os.Stderr
+	os.Stderr = device
+	t.Cleanup(func() { os.Stderr = stderr })
+	written := make(chan string)
+	go func() {
+		var text strings.Builder
+		buffer := make([]byte, 4096)
+		for {
+			n, err := controller.Read(buffer)
+			text.Write(buffer[:n])
+			if err != nil { // EIO: nobody has the device open any more
+				written <- text.String()
+				return
+			}
+		}
+	}()
+	return func() string {
+		device.Close()
+		return <-written
+	}
+}
+
+// TestProgressOnATerminal: who carries out a rotation by hand sees a bar, not lines of a log.
+func TestProgressOnATerminal(t *testing.T) {
+	dir, file, _ := devNotes(t, 5)
+	for _, command := range []string{"reencrypt", "verify"} {
+		to := rotateLocal(t, dir)
+		if command == "verify" {
+			if code := run(context.Background(), []string{"reencrypt", "--config", file, "--to-version", fmt.Sprint(to), "--strategy", "Reencrypt"}); code != 0 {
+				t.Fatalf("reencrypt ended with %d", code)
+			}
+		}
+		screen := terminal(t)
+		code := run(context.Background(), []string{command, "--config", file, "--to-version", fmt.Sprint(to), "--strategy", "Reencrypt"})
+		text := screen()
+		if code != 0 || !strings.Contains(text, "\r["+strings.Repeat("#", 40)+"] 100 %") || strings.Contains(text, `"msg":"in progress"`) {
+			t.Errorf("%s ended with %d; on the terminal stands %q", command, code, text)
+		}
+	}
+}

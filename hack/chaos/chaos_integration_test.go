@@ -53,6 +53,7 @@ func seed(t testing.TB) uint64 {
 // It says what cannot be put right by trying again.
 func (w *world) round() (stuck string) {
 	w.Helper()
+	w.random = w.dice(uint64(w.rotations) << 8)
 	strategy := "Reencrypt"
 	if w.random.IntN(3) == 0 {
 		strategy = "Rewrap"

@@ -44,10 +44,12 @@ type world struct {
 	holding int
 	// jobs and sleeper are the ways of Jobs to the database.
 	jobs, sleeper way
-	random        *rand.Rand
-	load          *chaos.Load
-	rotations     int
-	faults        map[string]int
+	seed          uint64
+	// random is of what is going on now; see dice.
+	random    *rand.Rand
+	load      *chaos.Load
+	rotations int
+	faults    map[string]int
 }
 
 // way is a link and the configuration that leads through it.
@@ -100,7 +102,7 @@ func newServers(t testing.TB, program testenv.Program, s shape) *world {
 func newWorld(t testing.TB, program testenv.Program, seed uint64, s shape) *world {
 	t.Helper()
 	w := newServers(t, program, s)
-	w.random = rand.New(rand.NewPCG(seed, 0))
+	w.seed = seed
 	w.jobs.link.Delay(s.jobDelay)
 	var replicas []chaos.Replica
 	for i := range w.replicas {
@@ -252,6 +254,10 @@ func (w *world) hold(direction func() (release func())) (release func()) {
 	})
 }
 
+// dice are thrown for one thing, named by a number. What falls depends on that and on the seed, and not on how often
+// others were thrown before, which is a matter of time.
+func (w *world) dice(number uint64) *rand.Rand { return rand.New(rand.NewPCG(w.seed, number)) }
+
 // another is a replica that faults may strike now.
 func (w *world) another() *replica {
 	for {
@@ -262,7 +268,9 @@ func (w *world) another() *replica {
 }
 
 // pause lets a fault last for a random time.
-func (w *world) pause(from, to time.Duration) { time.Sleep(from + rand.N(to-from)) }
+func (w *world) pause(from, to time.Duration) {
+	time.Sleep(from + time.Duration(w.random.Int64N(int64(to-from))))
+}
 
 var faults = []fault{
 	{"a Job is killed", func(_ *world, running *job) { running.kill() }},
@@ -312,7 +320,8 @@ var faults = []fault{
 }
 
 // strikeAt lets some faults happen one after another while a Job runs.
-func (w *world) strikeAt(running *job) {
+func (w *world) strikeAt(running *job, number uint64) {
+	w.random = w.dice(number)
 	for range w.random.IntN(3) {
 		f := faults[w.random.IntN(len(faults))]
 		if running.ended() {
@@ -332,10 +341,14 @@ const faultyAttempts = 5
 // the last one's output, and false when none of them did.
 func (w *world) untilDone(args []string) (string, bool) {
 	w.Helper()
+	number := uint64(w.rotations) << 8
+	if args[0] == "verify" {
+		number |= 1 << 7
+	}
 	for attempt := 0; ; attempt++ {
 		j := w.startJob(w.jobs, args...)
 		if attempt < faultyAttempts {
-			w.strikeAt(j)
+			w.strikeAt(j, number|uint64(attempt+1))
 		}
 		code := w.exit(j)
 		w.say("%s to version %d: exit code %d", args[0], w.rotations+1, code)

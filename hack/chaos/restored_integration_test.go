@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/hack/testenv"
 )
@@ -219,17 +217,7 @@ func (p *peace) restore() {
 
 func (p *peace) administer(statements ...string) {
 	p.Helper()
-	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, p.postgres.URI("postgres"))
-	if err != nil {
-		p.Fatal(err)
-	}
-	defer conn.Close(ctx)
-	for _, sql := range statements {
-		if _, err := conn.Exec(ctx, sql); err != nil {
-			p.Fatalf("%s: %v", sql, err)
-		}
-	}
+	p.postgres.Execute(p, statements...)
 }
 
 // TestDatabaseIsRestored: the database is restored to before a rotation, first while the old version still

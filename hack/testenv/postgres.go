@@ -63,7 +63,7 @@ func (p *Postgres) Start(t testing.TB) {
 		"-c", "ssl_cert_file="+filepath.Join(p.dir, "tls.crt"),
 		"-c", "ssl_key_file="+filepath.Join(p.dir, "tls.key"), "-c", "max_connections=200")
 	command.SysProcAttr = &syscall.SysProcAttr{Credential: p.credential}
-	command.Dir = p.dir
+	command.Dir, command.Env = p.dir, append(os.Environ(), "HOME="+p.dir) // it looks there for certificates when it follows another one
 	p.server = start(t, p.dir, "postgres", syscall.SIGINT, command)
 	p.server.await(t, func(ctx context.Context) error {
 		conn, err := pgx.Connect(ctx, p.URI("postgres"))
@@ -74,6 +74,59 @@ func (p *Postgres) Start(t testing.TB) {
 	})
 }
 
+// StartStandby starts another server that follows this one, which from then on answers no commit before the other has
+// it, too.
+func (p *Postgres) StartStandby(t testing.TB) *Postgres {
+	t.Helper()
+	standby := &Postgres{CAFile: p.CAFile, bin: p.bin, port: freePort(t), dir: temporaryDirectory(t)}
+	standby.data = filepath.Join(standby.dir, "data")
+	for _, name := range []string{"tls.crt", "tls.key"} {
+		raw, err := os.ReadFile(filepath.Join(p.dir, name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(standby.dir, name), raw, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	standby.credential = unprivileged(t, standby.dir)
+	backup := exec.Command(filepath.Join(p.bin, "pg_basebackup"), "--pgdata", standby.data, "--write-recovery-conf", "--checkpoint", "fast",
+		"--dbname", p.URI("postgres"))
+	backup.SysProcAttr = &syscall.SysProcAttr{Credential: p.credential}
+	backup.Dir, backup.Env = standby.dir, append(os.Environ(), "HOME="+standby.dir)
+	if out, err := backup.CombinedOutput(); err != nil {
+		t.Fatalf("pg_basebackup: %v: %s", err, out)
+	}
+	standby.Start(t)
+	p.Execute(t, "ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
+	return standby
+}
+
+// Promote makes a standby a server that takes writes.
+func (p *Postgres) Promote(t testing.TB) {
+	t.Helper()
+	p.Execute(t, "SELECT pg_promote()")
+}
+
+// Execute runs statements as the superuser.
+func (p *Postgres) Execute(t testing.TB, statements ...string) {
+	t.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, p.URI("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	for _, sql := range statements {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+}
+
+// Host is where the server listens, host:port.
+func (p *Postgres) Host() string { return fmt.Sprintf("127.0.0.1:%d", p.port) }
+
 // Stop stops the server at once, as a crash would (SIGQUIT: no checkpoint, clients cut off).
 func (p *Postgres) Stop(t testing.TB) {
 	t.Helper()
@@ -82,22 +135,13 @@ func (p *Postgres) Stop(t testing.TB) {
 
 // URI is a connection URI for a database of the server, verified by CAFile.
 func (p *Postgres) URI(database string) string {
-	return fmt.Sprintf("postgres://postgres:%s@127.0.0.1:%d/%s?sslmode=verify-full&sslrootcert=%s",
-		postgresPassword, p.port, database, p.CAFile)
+	return fmt.Sprintf("postgres://postgres:%s@%s/%s?sslmode=verify-full&sslrootcert=%s", postgresPassword, p.Host(), database, p.CAFile)
 }
 
 // CreateDatabase makes an empty database and returns its URI.
 func (p *Postgres) CreateDatabase(t testing.TB, name string) string {
 	t.Helper()
-	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, p.URI("postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(ctx)
-	if _, err := conn.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize()); err != nil {
-		t.Fatal(err)
-	}
+	p.Execute(t, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize())
 	return p.URI(name)
 }
 

@@ -99,6 +99,15 @@ func (v *Vault) Restore(t testing.TB, s Snapshot) {
 	})
 }
 
+// WhileStopped does something while nobody answers at the server's address.
+func (v *Vault) WhileStopped(t testing.TB, do func()) {
+	t.Helper()
+	v.stopped(t, func() error {
+		do()
+		return nil
+	})
+}
+
 // stopped does something while the server is stopped, and starts and unseals it again.
 func (v *Vault) stopped(t testing.TB, do func() error) {
 	t.Helper()

@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -65,6 +66,58 @@ func TestFailedAuthenticationsAreLimited(t *testing.T) {
 		list("192.0.2.1", token).want(t, "a user at that address", 200, "")
 		list("192.0.2.2", "").want(t, "another address", 401, "Missing token")
 	})
+}
+
+// TestRequestsAreLimited: those of a user, from whatever address.
+func TestRequestsAreLimited(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true, func(s *httpapi.Service) { s.Requests = ratelimit.NewRequests(4) })
+		alice, bob := s.signIn(t, "alice"), s.signIn(t, "bob")
+		list := func(token, address string) answer {
+			return s.call(t, "GET", "/api/notes", token, "", "X-Forwarded-For", address)
+		}
+		for i := range 4 {
+			list(alice, fmt.Sprintf("192.0.2.%d", i)).want(t, "as many as are allowed", 200, "")
+		}
+		limited := list(alice, "192.0.2.9")
+		limited.want(t, "one more", 429, "Too many requests, try again later")
+		if limited.header.Get("Retry-After") == "" {
+			t.Error("429 without Retry-After")
+		}
+		list(bob, "192.0.2.0").want(t, "another user", 200, "")
+	})
+}
+
+// TestDeadTokenLeavesItsUser: whoever has a token of a session that has ended uses up nothing of what the user
+// may ask, whatever is sent with it.
+func TestDeadTokenLeavesItsUser(t *testing.T) {
+	for name, tc := range map[string]struct {
+		method, path, body string
+		status             int
+	}{
+		"read":          {"GET", "/api/notes", "", 401},
+		"write":         {"POST", "/api/notes", `{"content":"x"}`, 401},
+		"broken body":   {"POST", "/api/notes", `{`, 400},
+		"invalid note":  {"POST", "/api/notes", `{"content":""}`, 400},
+		"no id":         {"GET", "/api/notes/7", "", 404},
+		"no such limit": {"GET", "/api/notes?limit=0", "", 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			storetest.Each(t, func(t *testing.T, open storetest.Open) {
+				const limit = 10
+				s := newService(t, open, true, func(s *httpapi.Service) { s.Requests = ratelimit.NewRequests(limit) })
+				token := s.signIn(t, "alice")
+				stolen := s.login(t, "alice", "correct horse battery").body["token"].(string)
+				s.call(t, "POST", "/api/auth/password", token, `{"current_password":"correct horse battery","new_password":"another fine password"}`).
+					want(t, "change the password", 200, "")
+				for range limit {
+					s.call(t, tc.method, tc.path, stolen, tc.body, "X-Forwarded-For", "192.0.2.1").want(t, "the dead token", tc.status, "")
+				}
+				s.call(t, tc.method, tc.path, stolen, tc.body, "X-Forwarded-For", "192.0.2.1").want(t, "the dead token, once more", 429, "")
+				s.call(t, "GET", "/api/notes", token, "", "X-Forwarded-For", "192.0.2.1").want(t, "the user, even at that address", 200, "")
+			})
+		})
+	}
 }
 
 func TestUntrustedProxyIsNotBelieved(t *testing.T) {

@@ -87,10 +87,24 @@ func (h *handlers) failWith(c *gin.Context, err error) {
 			break
 		}
 	}
+	if status < http.StatusInternalServerError && !beforeProof(err) {
+		c.Set(provedKey, true)
+	}
 	if status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
 		h.Log.Error("request failed", "error", err.Error(), "route", route(c), "request_id", c.GetString(requestIDKey))
 	}
 	fail(c, status, message)
+}
+
+// beforeProof says whether an error of the domain says nothing of the session, or that it has ended: the limits
+// of a note are checked before anything is asked of the store.
+func beforeProof(err error) bool {
+	for _, e := range []error{sessions.ErrInvalid, notes.ErrInvalidContent, notes.ErrInvalidTitle, notes.ErrInvalidTags} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // failReauthentication is failWith for calls that ask a user who is signed in for the password or a code: a
@@ -98,6 +112,7 @@ func (h *handlers) failWith(c *gin.Context, err error) {
 func (h *handlers) failReauthentication(c *gin.Context, err error) {
 	for _, wrong := range []error{accounts.ErrInvalidCredentials, accounts.ErrCodeRequired, accounts.ErrInvalidCode} {
 		if errors.Is(err, wrong) {
+			c.Set(provedKey, true)
 			fail(c, http.StatusForbidden, wrong.Error())
 			return
 		}

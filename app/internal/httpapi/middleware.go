@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 const (
 	requestIDKey = "request-id"
 	identityKey  = "identity"
+	provedKey    = "session-proved"
 )
 
 // requestID gives every request an id of our own: a client's could forge lines in a log.
@@ -141,15 +143,40 @@ func (h *handlers) limitTime(c *gin.Context) {
 	c.Next()
 }
 
-// limitUser counts the requests of a user, and limitAddress those of who is not signed in.
-func (h *handlers) limitUser(c *gin.Context) { h.limit(c, "user:"+identity(c).Owner) }
-
+// limitAddress counts the requests of who is not signed in, by address.
 func (h *handlers) limitAddress(c *gin.Context) {
-	h.limit(c, "address:"+ratelimit.Network(c.ClientIP()))
-}
-
-func (h *handlers) limit(c *gin.Context, who string) {
-	if err := h.Requests.Count(c.Request.Context(), who); err != nil {
+	if err := h.Requests.Count(c.Request.Context(), c.ClientIP()); err != nil {
 		h.failWith(c, err)
 	}
+}
+
+// limitUser counts the requests of a user; those of which the session does not prove alive count for their
+// address.
+func (h *handlers) limitUser(c *gin.Context) {
+	id := identity(c)
+	end, err := h.Requests.Begin(c.Request.Context(), id.Owner, id.Session, c.ClientIP())
+	if err != nil {
+		h.failWith(c, err)
+		return
+	}
+	outcome := ratelimit.Unknown // should the handler panic
+	defer func() {
+		if err := end(outcome); err != nil {
+			h.Log.Error("a request was not counted", "error", err.Error(), "request_id", c.GetString(requestIDKey))
+		}
+	}()
+	c.Next()
+	outcome = provedBy(c)
+}
+
+// provedBy says what a request that has been answered has shown of its session. Where nothing was at fault but
+// the service, it has shown nothing; a client that has hung up cannot say so.
+func provedBy(c *gin.Context) ratelimit.Outcome {
+	switch {
+	case c.GetBool(provedKey), c.Writer.Status() < http.StatusBadRequest:
+		return ratelimit.Proved
+	case c.Writer.Status() >= http.StatusInternalServerError && !errors.Is(c.Request.Context().Err(), context.Canceled):
+		return ratelimit.Unknown
+	}
+	return ratelimit.Unproved
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/ulule/limiter/v3"
-	"github.com/ulule/limiter/v3/drivers/store/memory"
 
 	"github.com/securenotes/securenotes/app/internal/accounts"
 )
@@ -116,30 +115,6 @@ type counter struct {
 
 func (l *Logins) counters(address, username string) []counter {
 	return []counter{{l.address, "login-address:" + Network(address)}, {l.username, "login-user:" + accounts.UsernameDigest(username)}}
-}
-
-// Requests counts requests by user, or by address before there is one. Each replica counts its own:
-// a shared counter would be a database write for every request.
-type Requests struct {
-	limiter *limiter.Limiter
-	now     func() time.Time
-}
-
-// NewRequests allows a number of requests a minute.
-func NewRequests(perMinute int) *Requests {
-	return &Requests{limiter: limiter.New(memory.NewStore(), limiter.Rate{Period: time.Minute, Limit: int64(perMinute)}), now: time.Now}
-}
-
-// Count counts one request and returns a *LimitedError when it is one too many.
-func (r *Requests) Count(ctx context.Context, who string) error {
-	state, err := r.limiter.Get(ctx, who)
-	if err != nil {
-		return fmt.Errorf("count of requests: %w", err)
-	}
-	if state.Reached {
-		return &LimitedError{RetryAfter: wait(state.Reset, r.now())}
-	}
-	return nil
 }
 
 // Network is what addresses are counted by: an IPv4 address, or the /64 of an IPv6 one, of which

@@ -73,22 +73,6 @@ func TestLogins(t *testing.T) {
 	}
 }
 
-func TestRequests(t *testing.T) {
-	r := NewRequests(3)
-	for range 3 {
-		if err := r.Count(context.Background(), "user:a"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var limited *LimitedError
-	if err := r.Count(context.Background(), "user:a"); !errors.As(err, &limited) {
-		t.Errorf("the fourth: %v", err)
-	}
-	if err := r.Count(context.Background(), "user:b"); err != nil {
-		t.Errorf("another user: %v", err)
-	}
-}
-
 // TestCodesOfAllAddresses: no number of addresses helps to try codes.
 func TestCodesOfAllAddresses(t *testing.T) {
 	ctx := context.Background()

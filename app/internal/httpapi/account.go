@@ -1,14 +1,12 @@
 package httpapi
 
 import (
-	"encoding/json"
 	"net/http"
 	"time"
 
 	"github.com/gin-gonic/gin"
 
 	"github.com/securenotes/securenotes/app/internal/accounts"
-	"github.com/securenotes/securenotes/app/internal/notes"
 )
 
 // reauthentication is the body of calls that ask for nothing but password and second factor again.
@@ -78,46 +76,4 @@ func (h *handlers) deleteAccount(c *gin.Context) {
 		return
 	}
 	c.JSON(http.StatusOK, gin.H{"message": "Account deleted"})
-}
-
-// exportAccount streams everything of the user's as NDJSON: a line for the account, one for each
-// note, and one for the end, whose absence tells that the export was cut off.
-func (h *handlers) exportAccount(c *gin.Context) {
-	user, err := h.Accounts.User(c.Request.Context(), identity(c))
-	if err != nil {
-		h.failWith(c, err)
-		return
-	}
-	// A slow reader of many notes is not cut off by the server's timeout for one answer.
-	control := http.NewResponseController(c.Writer)
-	extend := func() error { return control.SetWriteDeadline(time.Now().Add(exportStall)) }
-	c.Header("Content-Type", "application/x-ndjson")
-	c.Header("Content-Disposition", `attachment; filename="securenotes-export.ndjson"`)
-	c.Status(http.StatusOK)
-	lines := json.NewEncoder(c.Writer)
-	write := func(line any) error {
-		if err := extend(); err != nil {
-			return err
-		}
-		return lines.Encode(line)
-	}
-	err = write(gin.H{"type": "account", "id": user.ID, "username": user.Username, "created_at": user.CreatedAt})
-	count := 0
-	if err == nil {
-		err = h.Notes.Export(c.Request.Context(), identity(c), func(n notes.Note) error {
-			count++
-			return write(struct {
-				Type string `json:"type"`
-				noteAnswer
-			}{"note", newNoteAnswer(n)})
-		})
-	}
-	if err == nil {
-		err = write(gin.H{"type": "end", "notes": count})
-	}
-	if err != nil {
-		// The status is sent already: what is left is not to end as if all were there.
-		h.Log.Error("export cut off", "error", err.Error(), "request_id", c.GetString(requestIDKey))
-		c.Abort()
-	}
 }

@@ -1,12 +1,7 @@
 package httpapi_test
 
 import (
-	"bufio"
-	"encoding/json"
-	"fmt"
 	"log/slog"
-	"net/http"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -109,50 +104,6 @@ func TestAccountDeletion(t *testing.T) {
 		again := s.signIn(t, "alice")
 		if list := s.call(t, "GET", "/api/notes", again, ""); len(list.body["notes"].([]any)) != 0 {
 			t.Errorf("the new alice has the old one's notes: %v", list.body)
-		}
-	})
-}
-
-func TestExport(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, open storetest.Open) {
-		s := newService(t, open, true)
-		token := s.signIn(t, "alice")
-		want := map[string]string{}
-		for i := range 45 { // more than two pages
-			content := fmt.Sprintf("note %d", i)
-			id := s.call(t, "POST", "/api/notes", token, `{"content":"`+content+`"}`).body["id"].(string)
-			want[id] = content
-		}
-		request, err := http.NewRequest(http.MethodGet, s.URL+"/api/account/export", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.Header.Set("Authorization", "Bearer "+token)
-		response, err := s.Client().Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer response.Body.Close()
-		if kind := response.Header.Get("Content-Type"); response.StatusCode != http.StatusOK || kind != "application/x-ndjson" {
-			t.Fatalf("status %d, content type %q", response.StatusCode, kind)
-		}
-		var types []string
-		lines := bufio.NewScanner(response.Body)
-		for lines.Scan() {
-			var line map[string]any
-			if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
-				t.Fatalf("%v: %s", err, lines.Text())
-			}
-			types = append(types, line["type"].(string))
-			if line["type"] == "note" {
-				if line["content"] != want[line["id"].(string)] {
-					t.Errorf("note %v", line)
-				}
-				delete(want, line["id"].(string))
-			}
-		}
-		if len(want) != 0 || types[0] != "account" || types[len(types)-1] != "end" || len(types) != 47 {
-			t.Errorf("%d notes are missing; lines: %s", len(want), strings.Join(types, " "))
 		}
 	})
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -16,9 +15,6 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 	"github.com/securenotes/securenotes/app/internal/store"
 )
-
-// exportStall is how long an export waits for a client that reads nothing.
-const exportStall = 30 * time.Second
 
 // retryAfter is what a 503 asks a client to wait, in seconds.
 const retryAfter = 5

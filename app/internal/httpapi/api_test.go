@@ -38,6 +38,7 @@ type service struct {
 	db       *store.Store
 	provider *outage
 	limits   *counters
+	pages    *pages
 	pepper   *config.Pepper
 	// behind is how far the accounts' clock is behind the others.
 	behind time.Duration
@@ -88,6 +89,22 @@ func (c *counters) CodeAccepted(ctx context.Context, address, user string) error
 	return c.LoginLimits.CodeAccepted(ctx, address, user)
 }
 
+// pages is a store that can be made to wait before it reads a page of an export.
+type pages struct {
+	*store.Store
+	// wait, when it is not nil, is called with the id of the last note of the page before.
+	wait func(ctx context.Context, before string) error
+}
+
+func (p *pages) SealedNotes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]notes.Sealed, []envelope.StoredKey, error) {
+	if p.wait != nil {
+		if err := p.wait(ctx, before); err != nil {
+			return nil, nil, err
+		}
+	}
+	return p.Store.SealedNotes(ctx, id, now, before, limit)
+}
+
 // noSigner signs nothing: these tests look at the lines.
 type noSigner struct{}
 
@@ -103,6 +120,7 @@ func newService(t testing.TB, open storetest.Open, registrationOpen bool, option
 		t.Fatal(err)
 	}
 	s := &service{log: &bytes.Buffer{}, trail: &bytes.Buffer{}, db: open(t), provider: &outage{KeyProvider: local}, pepper: config.NewPepper()}
+	s.pages = &pages{Store: s.db}
 	s.limits = &counters{LoginLimits: ratelimit.NewLogins(s.db.Limits(), 5)}
 	sessionKeys, err := config.NewSessionKeys()
 	if err != nil {
@@ -128,7 +146,7 @@ func newService(t testing.TB, open storetest.Open, registrationOpen bool, option
 			RegistrationOpen: registrationOpen, MinPassword: 8, TokenTTL: time.Hour, Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 			Now: s.now,
 		}),
-		Notes:  notes.NewService(s.db, cache),
+		Notes:  notes.NewService(s.pages, cache),
 		Tokens: tokens, Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: prometheus.NewRegistry(),
 	}
 	for _, option := range options {

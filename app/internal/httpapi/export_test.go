@@ -1,0 +1,201 @@
+package httpapi_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/securenotes/securenotes/app/internal/httpapi"
+	"github.com/securenotes/securenotes/app/internal/storetest"
+)
+
+// export begins one. Its lines are read as they come.
+func (s *service) export(t testing.TB, server *httptest.Server, token string) (*http.Response, *bufio.Scanner) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/api/account/export", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	response, err := server.Client().Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = response.Body.Close() })
+	lines := bufio.NewScanner(response.Body)
+	lines.Buffer(nil, 4<<20)
+	return response, lines
+}
+
+// fill creates notes, and returns what an export must say of each.
+func (s *service) fill(t testing.TB, token string, n int) map[string]map[string]any {
+	t.Helper()
+	want := map[string]map[string]any{}
+	for i := range n {
+		note := map[string]any{"content": fmt.Sprintf("note %d", i), "title": fmt.Sprintf("title %d", i), "tags": []any{"all", fmt.Sprint(i)}}
+		raw, err := json.Marshal(note)
+		if err != nil {
+			t.Fatal(err)
+		}
+		created := s.call(t, "POST", "/api/notes", token, string(raw))
+		created.want(t, "create", 201, "")
+		note["type"], note["id"] = "note", created.body["id"]
+		note["created_at"], note["updated_at"] = created.body["created_at"], created.body["created_at"]
+		want[created.body["id"].(string)] = note
+	}
+	return want
+}
+
+// next reads a line.
+func next(t testing.TB, lines *bufio.Scanner) map[string]any {
+	t.Helper()
+	if !lines.Scan() {
+		t.Fatalf("no more lines: %v", lines.Err())
+	}
+	var line map[string]any
+	if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+		t.Fatalf("%v: %s", err, lines.Text())
+	}
+	return line
+}
+
+// TestExport: every note with all of its fields, and those of a page before the next page can be read.
+func TestExport(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token := s.signIn(t, "alice")
+		const notes, before = 45, 40 // more than two pages, and what stands before the last one
+		want := s.fill(t, token, notes)
+		lastPage := make(chan struct{})
+		read := 0
+		s.pages.wait = func(ctx context.Context, _ string) error {
+			if read++; read != 3 {
+				return nil
+			}
+			select {
+			case <-lastPage:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		response, lines := s.export(t, s.Server, token)
+		if kind := response.Header.Get("Content-Type"); response.StatusCode != http.StatusOK || kind != "application/x-ndjson" {
+			t.Fatalf("status %d, content type %q", response.StatusCode, kind)
+		}
+		account := next(t, lines)
+		if account["type"] != "account" || account["username"] != "alice" || account["id"] == nil || account["created_at"] == nil {
+			t.Errorf("the first line: %v", account)
+		}
+		got := map[string]map[string]any{}
+		for i := range notes {
+			if i == before {
+				close(lastPage)
+			}
+			line := next(t, lines)
+			got[line["id"].(string)] = line
+		}
+		if diff := gocmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+		if diff := gocmp.Diff(map[string]any{"type": "end", "notes": float64(notes)}, next(t, lines)); diff != "" {
+			t.Error(diff)
+		}
+		if lines.Scan() {
+			t.Errorf("a line after the end: %s", lines.Text())
+		}
+	})
+}
+
+// TestExportOutlastsTheTimeouts: those of the server are of one request, and an export takes as long as it must.
+func TestExportOutlastsTheTimeouts(t *testing.T) {
+	const timeout = 200 * time.Millisecond
+	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
+		t.Run(name, func(t *testing.T) {
+			storetest.Each(t, func(t *testing.T, open storetest.Open) {
+				s := newService(t, open, true)
+				token := s.signIn(t, "alice")
+				s.fill(t, token, 21) // two pages
+				s.pages.wait = func(ctx context.Context, _ string) error {
+					select {
+					case <-time.After(2 * timeout):
+						return nil
+					case <-ctx.Done():
+						return ctx.Err()
+					}
+				}
+				server := httptest.NewUnstartedServer(s.Config.Handler)
+				server.Config.ReadHeaderTimeout, server.Config.ReadTimeout, server.Config.WriteTimeout = timeout, timeout, timeout
+				server.EnableHTTP2 = http2
+				server.StartTLS()
+				t.Cleanup(server.Close)
+				response, lines := s.export(t, server, token)
+				if response.StatusCode != http.StatusOK || response.ProtoMajor != map[bool]int{false: 1, true: 2}[http2] {
+					t.Fatalf("status %d by %s", response.StatusCode, response.Proto)
+				}
+				for range 22 {
+					next(t, lines)
+				}
+				if end := next(t, lines); end["type"] != "end" {
+					t.Errorf("the last line: %v", end)
+				}
+			})
+		})
+	}
+}
+
+// TestExportFromASilentDatabase: who exports is told so in time, or, when lines have been sent, sees no end.
+func TestExportFromASilentDatabase(t *testing.T) {
+	for name, tc := range map[string]struct {
+		// silent is the page, from 1, that the database does not answer for.
+		silent int
+		status int
+		// lines that arrive all the same.
+		lines int
+	}{
+		"first page":  {1, http.StatusServiceUnavailable, 0},
+		"second page": {2, http.StatusOK, 21},
+	} {
+		t.Run(name, func(t *testing.T) {
+			storetest.Each(t, func(t *testing.T, open storetest.Open) {
+				s := newService(t, open, true, func(s *httpapi.Service) { s.RequestTimeout = 300 * time.Millisecond })
+				token := s.signIn(t, "alice")
+				s.fill(t, token, 21)
+				read := 0
+				s.pages.wait = func(ctx context.Context, _ string) error {
+					if read++; read != tc.silent {
+						return nil
+					}
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				response, lines := s.export(t, s.Server, token)
+				if response.StatusCode != tc.status {
+					t.Fatalf("status %d, want %d", response.StatusCode, tc.status)
+				}
+				if tc.status == http.StatusServiceUnavailable {
+					if response.Header.Get("Retry-After") == "" {
+						t.Error("503 without Retry-After")
+					}
+					return
+				}
+				for range tc.lines {
+					if line := next(t, lines); line["type"] == "end" {
+						t.Errorf("it looks as if all were there: %v", line)
+					}
+				}
+				if lines.Scan() || !strings.Contains(s.log.String(), "export cut off") {
+					t.Errorf("after the cut: %q; the log: %s", lines.Text(), s.log)
+				}
+			})
+		})
+	}
+}

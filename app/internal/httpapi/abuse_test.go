@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -278,5 +279,71 @@ func TestLargeBodiesShareTheirMemory(t *testing.T) {
 		release()
 		senders.Wait()
 		s.call(t, "POST", "/api/notes", token, `{"content":"afterwards"}`).want(t, "afterwards", 201, "")
+	})
+}
+
+// largestNote has the most characters, each of the most bytes.
+var largestNote = `{"content":"` + strings.Repeat("𝄞", 100_000) + `"}`
+
+// stalled is the connection of a client that reads nothing: what is sent to it waits.
+type stalled struct {
+	*httptest.ResponseRecorder
+	sending chan<- int
+	release <-chan struct{}
+}
+
+func (s *stalled) Write(p []byte) (int, error) {
+	s.sending <- s.Code
+	if s.Code == http.StatusOK {
+		<-s.release
+	}
+	return s.ResponseRecorder.Write(p)
+}
+
+// TestLargeReadsShareTheirMemory: clients that ask for large notes and do not read them fill what is set aside
+// for that, one user no more than a share of it, and small notes are served all the same.
+func TestLargeReadsShareTheirMemory(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		release := make(chan struct{})
+		var reads sync.WaitGroup
+		read := func(token, id string) (int, *httptest.ResponseRecorder) {
+			sending := make(chan int, 1)
+			writer := &stalled{httptest.NewRecorder(), sending, release}
+			request := httptest.NewRequest(http.MethodGet, "/api/notes/"+id, nil)
+			request.Header.Set("Authorization", "Bearer "+token)
+			reads.Go(func() { s.Config.Handler.ServeHTTP(writer, request) })
+			return <-sending, writer.ResponseRecorder
+		}
+		// until reads a note until it is refused.
+		until := func(token, id string, status int) {
+			t.Helper()
+			for range 30 {
+				got, answer := read(token, id)
+				if got == http.StatusOK {
+					continue
+				}
+				if got != status || answer.Header().Get("Retry-After") == "" {
+					t.Errorf("refused with %d, want %d; %v", got, status, answer.Header())
+				}
+				return
+			}
+			t.Errorf("30 notes of 400 kB each are in memory")
+		}
+		tokens, ids := make([]string, 3), make([]string, 3)
+		for i := range tokens {
+			tokens[i] = s.signIn(t, fmt.Sprintf("user-%d", i))
+			ids[i] = s.call(t, "POST", "/api/notes", tokens[i], largestNote).body["id"].(string)
+		}
+		small := s.call(t, "POST", "/api/notes", tokens[0], `{"content":"small"}`).body["id"].(string)
+		until(tokens[0], ids[0], http.StatusTooManyRequests)
+		until(tokens[1], ids[1], http.StatusTooManyRequests)
+		until(tokens[2], ids[2], http.StatusServiceUnavailable)
+		s.call(t, "GET", "/api/notes/"+small, tokens[0], "").want(t, "a small note meanwhile", 200, "")
+		close(release)
+		reads.Wait()
+		for i := range tokens {
+			s.call(t, "GET", "/api/notes/"+ids[i], tokens[i], "").want(t, "afterwards", 200, "")
+		}
 	})
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/store"
 )
 
-// retryAfter is what a 503 asks a client to wait, in seconds.
+// retryAfter is what a 503, or a 429 for what is under way, asks a client to wait, in seconds.
 const retryAfter = 5
 
 // fail ends the request with the error body that every error has.
@@ -59,6 +59,7 @@ var answers = []struct {
 	{store.ErrUnavailable, http.StatusServiceUnavailable, "The database is unavailable, try again later"},
 	{store.ErrAuthentication, http.StatusServiceUnavailable, "The database is unavailable, try again later"},
 	{ratelimit.ErrUnavailable, http.StatusServiceUnavailable, "Logins are unavailable, try again later"},
+	{errBusy, http.StatusServiceUnavailable, "Too many large requests at once, try again later"},
 	{accounts.ErrFenced, http.StatusServiceUnavailable, "A key rotation is beginning, try again later"},
 	{context.DeadlineExceeded, http.StatusServiceUnavailable, "The request took too long, try again later"},
 }
@@ -76,6 +77,9 @@ func (h *handlers) failWith(c *gin.Context, err error) {
 	case errors.As(err, &limited):
 		c.Header("Retry-After", strconv.Itoa(int(limited.RetryAfter.Seconds())))
 		status, message = http.StatusTooManyRequests, "Too many requests, try again later"
+	case errors.Is(err, errOwnShare):
+		c.Header("Retry-After", strconv.Itoa(retryAfter))
+		status, message = http.StatusTooManyRequests, "Too many large requests of yours at once, try again later"
 	}
 	for _, answer := range answers {
 		if errors.Is(err, answer.err) {

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"errors"
 	"io"
 	"net/http"
 
@@ -19,9 +18,6 @@ const (
 	// once are answered 503 and do not end the process.
 	maxBodiesInMemory = 64 << 20
 )
-
-// errBusy means that the bodies of the requests under way fill the memory set aside for them.
-var errBusy = errors.New("too many large requests at once")
 
 // limitBody bounds the body of a request that carries no note.
 func limitBody(c *gin.Context) {

@@ -24,6 +24,11 @@ func (h *handlers) exportAccount(c *gin.Context) {
 		e.user, err = h.exportedUser(c)
 	}
 	if err == nil {
+		if err = h.exports.take(identity(c).Owner, 1); err == nil {
+			defer h.exports.give(identity(c).Owner, 1)
+		}
+	}
+	if err == nil {
 		err = h.Notes.Export(c.Request.Context(), identity(c), h.RequestTimeout, e.page)
 	}
 	if err == nil {

@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,15 +19,20 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// export begins one. Its lines are read as they come.
-func (s *service) export(t testing.TB, server *httptest.Server, token string) (*http.Response, *bufio.Scanner) {
+func exportRequest(t testing.TB, server *httptest.Server, token string) *http.Request {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/api/account/export", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	request.Header.Set("Authorization", "Bearer "+token)
-	response, err := server.Client().Do(request)
+	return request
+}
+
+// export begins one. Its lines are read as they come.
+func (s *service) export(t testing.TB, server *httptest.Server, token string) (*http.Response, *bufio.Scanner) {
+	t.Helper()
+	response, err := server.Client().Do(exportRequest(t, server, token))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,4 +205,87 @@ func TestExportFromASilentDatabase(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestExportOfLargeNotes: a page is bounded in bytes, too.
+func TestExportOfLargeNotes(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token := s.signIn(t, "alice")
+		const notes = 7 // 2.8 MB
+		for range notes {
+			s.call(t, "POST", "/api/notes", token, largestNote).want(t, "create", 201, "")
+		}
+		pages := 0
+		s.pages.wait = func(context.Context, string) error {
+			pages++
+			return nil
+		}
+		_, lines := s.export(t, s.Server, token)
+		for range notes + 1 {
+			next(t, lines)
+		}
+		if end := next(t, lines); end["type"] != "end" || pages != 4 {
+			t.Errorf("read in %d pages, want three notes in each, and an empty one; the last line: %v", pages, end)
+		}
+	})
+}
+
+// TestExportsAreBounded: for all, and for one user, so that some of the places are left to others.
+func TestExportsAreBounded(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		const all, ofUser = 8, 2
+		reading, release := make(chan struct{}, all), make(chan struct{})
+		s.pages.wait = func(ctx context.Context, _ string) error {
+			reading <- struct{}{}
+			select {
+			case <-release:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		var exports sync.WaitGroup
+		begin := func(token string) {
+			request := exportRequest(t, s.Server, token)
+			exports.Go(func() {
+				response, err := s.Client().Do(request)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer response.Body.Close()
+				if _, err := io.Copy(io.Discard, response.Body); err != nil || response.StatusCode != http.StatusOK {
+					t.Errorf("status %d, %v", response.StatusCode, err)
+				}
+			})
+			<-reading
+		}
+		refused := func(what, token string, status int) {
+			t.Helper()
+			a := s.call(t, "GET", "/api/account/export", token, "")
+			if a.want(t, what, status, ""); a.header.Get("Retry-After") == "" {
+				t.Errorf("%s: without Retry-After", what)
+			}
+		}
+		last := ""
+		for i := range all / ofUser {
+			last = s.signIn(t, fmt.Sprintf("user-%d", i))
+			for range ofUser {
+				begin(last)
+			}
+			refused("one more of a user", last, http.StatusTooManyRequests)
+		}
+		other := s.signIn(t, "other")
+		refused("one more of all", other, http.StatusServiceUnavailable)
+		s.call(t, "GET", "/api/notes", other, "").want(t, "another request", 200, "")
+		close(release)
+		exports.Wait()
+		for _, token := range []string{last, other} {
+			if response, _ := s.export(t, s.Server, token); response.StatusCode != http.StatusOK {
+				t.Errorf("afterwards: status %d", response.StatusCode)
+			}
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	encodingjson "encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -111,13 +112,23 @@ func (h *handlers) getNote(c *gin.Context) {
 	if !ok {
 		return
 	}
-	note, err := h.Notes.Get(c.Request.Context(), identity(c), id)
+	// Until the answer has been sent: a client may read slowly.
+	r := &room{of: h.answers, user: identity(c).Owner}
+	defer r.leave()
+	note, err := h.Notes.GetWithin(c.Request.Context(), identity(c), id, r)
+	var answer []byte
+	if err == nil {
+		answer, err = encodingjson.Marshal(newNoteAnswer(note))
+	}
+	if err == nil {
+		err = r.Take(len(answer))
+	}
 	if err != nil {
 		h.failWith(c, err)
 		return
 	}
 	setETag(c, note.Revision)
-	c.JSON(http.StatusOK, newNoteAnswer(note))
+	c.Data(http.StatusOK, "application/json; charset=utf-8", answer)
 }
 
 func (h *handlers) listNotes(c *gin.Context) {

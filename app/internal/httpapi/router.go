@@ -53,7 +53,7 @@ func NewHandler(s Service) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	api := &handlers{Service: s}
+	api := &handlers{Service: s, exports: newShares(maxExports, maxUserExports), answers: newShares(maxAnswers, maxUserAnswers)}
 	engine.Use(requestID, securityHeaders, measured, logRequest(s.Log), api.audited, recoverPanic(s.Log))
 	if len(s.AllowedOrigins) > 0 {
 		engine.Use(allowOrigins(s.AllowedOrigins))
@@ -94,4 +94,8 @@ func NewHandler(s Service) (http.Handler, error) {
 	return engine, nil
 }
 
-type handlers struct{ Service }
+type handlers struct {
+	Service
+	// exports are under way; answers are bytes of large notes that are read.
+	exports, answers *shares
+}

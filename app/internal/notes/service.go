@@ -81,19 +81,40 @@ func (s *Service) write(ctx context.Context, id sessions.Identity, text Text, n 
 	return nil
 }
 
+// Room is the memory that notes which are read at the same time share.
+type Room interface {
+	// Take sets bytes aside, or returns an error when there are not so many left.
+	Take(bytes int) error
+}
+
 // Get returns a note. Errors: sessions.ErrInvalid, ErrNotFound.
 func (s *Service) Get(ctx context.Context, id sessions.Identity, note string) (Note, error) {
-	n, err := s.get(ctx, id, note)
+	return s.get(ctx, id, note, takeNothing)
+}
+
+// GetWithin is Get for a note that may be in memory for long. It takes room for it, twice: sealed and opened. Errors:
+// also the room's.
+func (s *Service) GetWithin(ctx context.Context, id sessions.Identity, note string, room Room) (Note, error) {
+	return s.get(ctx, id, note, room.Take)
+}
+
+func (s *Service) get(ctx context.Context, id sessions.Identity, note string, take func(bytes int) error) (Note, error) {
+	n, err := s.getOnce(ctx, id, note, take)
 	if errors.Is(err, envelope.ErrRefused) {
 		// Between our reading the row and Vault's unwrapping its key, a rotation may have moved the
-		// row and retired the version. The row as it is now decides.
-		n, err = s.get(ctx, id, note)
+		// row and retired the version. The row as it is now decides; its room is taken already.
+		n, err = s.getOnce(ctx, id, note, takeNothing)
 	}
 	return n, err
 }
 
-func (s *Service) get(ctx context.Context, id sessions.Identity, note string) (Note, error) {
+func takeNothing(int) error { return nil }
+
+func (s *Service) getOnce(ctx context.Context, id sessions.Identity, note string, take func(bytes int) error) (Note, error) {
 	n, stored, err := s.store.Note(ctx, id, s.now(), note)
+	if err == nil {
+		err = take(2 * len(n.Content))
+	}
 	if err != nil {
 		return Note{}, err
 	}

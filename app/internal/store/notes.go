@@ -59,7 +59,8 @@ func (s *Store) Notes(ctx context.Context, id sessions.Identity, now time.Time, 
 	return list, err
 }
 
-// SealedNotes is Notes with all that is stored of each, and the key that each is sealed with.
+// SealedNotes is Notes with all that is stored of each, and the key that each is sealed with. It returns no
+// more than about maxBatchBytes, and one note at least, if there is one.
 func (s *Store) SealedNotes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]notes.Sealed, []envelope.StoredKey, error) {
 	if before == "" {
 		before = lastID
@@ -68,6 +69,7 @@ func (s *Store) SealedNotes(ctx context.Context, id sessions.Identity, now time.
 		list []notes.Sealed
 		keys []envelope.StoredKey
 		live bool
+		size int
 	)
 	err := s.rows(ctx, s.db, `SELECT n.id, n.key_id, n.revision, n.content, n.title, n.tags, n.created_at, n.updated_at, k.wrapped
 		FROM sessions s
@@ -89,8 +91,14 @@ func (s *Store) SealedNotes(ctx context.Context, id sessions.Identity, now time.
 			n.CreatedAt, n.UpdatedAt = fromMicros(created.Int64), fromMicros(updated.Int64)
 			list = append(list, n)
 			keys = append(keys, envelope.StoredKey{Owner: id.Owner, ID: n.KeyID, Wrapped: envelope.Wrapped(wrapped.String)})
+			if size += len(n.Content) + len(n.Title) + len(n.Tags); size >= maxBatchBytes {
+				return errBatchFull
+			}
 			return nil
 		})
+	if errors.Is(err, errBatchFull) {
+		err = nil
+	}
 	if err == nil && !live {
 		err = sessions.ErrInvalid
 	}

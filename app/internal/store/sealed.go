@@ -93,8 +93,8 @@ type SealedRow struct {
 	Values   [][]byte
 }
 
-// maxBatchBytes bounds what SealedRows returns, but for the first row: a note may have 400 KiB, and a batch is
-// in memory several times over while it is sealed again and sent.
+// maxBatchBytes bounds what SealedRows and SealedNotes return, but for the first row: a note may have 400 KiB, and
+// a batch is in memory several times over while it is sealed again and sent.
 const maxBatchBytes = 1 << 20
 
 // errBatchFull ends the reading of a batch.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -86,6 +87,13 @@ func TestNothingElseIsServed(t *testing.T) {
 			}
 		}
 		s.call(t, "GET", "/api/notes", token, "").want(t, "still signed in", 200, "")
+		// What is asked of the server as a whole has no path.
+		writer := httptest.NewRecorder()
+		s.Config.Handler.ServeHTTP(writer, httptest.NewRequest(http.MethodOptions, "*", nil))
+		if writer.Code != http.StatusNotFound {
+			t.Errorf("OPTIONS *: status %d", writer.Code)
+		}
+		hasSecurityHeaders(t, "OPTIONS *", writer.Header())
 	})
 }
 

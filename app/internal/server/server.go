@@ -22,7 +22,7 @@ var production = timeouts{readHeader: 5 * time.Second, read: 30 * time.Second, w
 
 const (
 	// shutdownTimeout is how long requests under way may take after the drain; with the drain it
-	// stays below Kubernetes' 30 s of grace.
+	// stays below the 45 s of grace that the operator gives the pod.
 	shutdownTimeout = 20 * time.Second
 	// maxHeader bounds a request's header, in bytes.
 	maxHeader = 16 << 10
@@ -60,6 +60,8 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler, t t
 		Handler: handler, ReadHeaderTimeout: t.readHeader, ReadTimeout: t.read,
 		WriteTimeout: t.write, IdleTimeout: t.idle, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		// Else net/http itself answers OPTIONS *, with 200 and without what the handler puts on every answer.
+		DisableGeneralOptionsHandler: true,
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()

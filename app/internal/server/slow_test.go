@@ -2,10 +2,8 @@ package server
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -28,21 +26,7 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 			_, _ = io.WriteString(w, large)
 		}
 	})
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() {
-		served <- serve(ctx, listener, handler, timeouts{short, 2 * short, 2 * short, short}, 0, slog.New(slog.DiscardHandler))
-	}()
-	defer func() {
-		cancel()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	}()
+	address := start(t, listen(t), handler, timeouts{short, 2 * short, 2 * short, short})
 	t.Run("slow", func(t *testing.T) {
 		for name, tc := range map[string]struct {
 			send string
@@ -57,7 +41,7 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				conn, err := net.Dial("tcp", listener.Addr().String())
+				conn, err := net.Dial("tcp", address)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -79,54 +63,12 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 			})
 		}
 	})
-	response, err := http.Get("http://" + listener.Addr().String())
+	response, err := http.Get("http://" + address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		t.Errorf("another client: status %d", response.StatusCode)
-	}
-}
-
-// TestLargeHeaderIsRefused: of a header, or of a URL, which is part of it.
-func TestLargeHeaderIsRefused(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() {
-		served <- Serve(ctx, listener, http.NotFoundHandler(), 0, slog.New(slog.DiscardHandler))
-	}()
-	defer func() {
-		cancel()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	}()
-	large := strings.Repeat("x", 2*maxHeader)
-	for name, tc := range map[string]struct {
-		path, header string
-		status       int
-	}{
-		"small":         {"/", "x", http.StatusNotFound},
-		"large header":  {"/", large, http.StatusRequestHeaderFieldsTooLarge},
-		"large address": {"/?q=" + large, "x", http.StatusRequestHeaderFieldsTooLarge},
-	} {
-		request, err := http.NewRequest(http.MethodGet, "http://"+listener.Addr().String()+tc.path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.Header.Set("X-Test", tc.header)
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		_ = response.Body.Close()
-		if response.StatusCode != tc.status {
-			t.Errorf("%s: status %d, want %d", name, response.StatusCode, tc.status)
-		}
 	}
 }

@@ -180,7 +180,7 @@ func (s *service) call(t testing.TB, method, path, token, body string, header ..
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
 	for i := 0; i+1 < len(header); i += 2 {
-		request.Header.Set(header[i], header[i+1])
+		request.Header.Add(header[i], header[i+1])
 	}
 	response, err := s.Client().Do(request)
 	if err != nil {
@@ -324,6 +324,57 @@ func TestNotes(t *testing.T) {
 		s.call(t, "DELETE", "/api/notes/"+id, alice, "", "If-Match", read.header.Get("ETag")).want(t, "stale DELETE", 412, "")
 		s.call(t, "DELETE", "/api/notes/"+id, alice, "").want(t, "DELETE", 200, "")
 		s.call(t, "GET", "/api/notes/"+id, alice, "").want(t, "after DELETE", 404, "Note not found")
+	})
+}
+
+// TestIfMatch: tags are opaque, several may be named, and in several lines; nothing else lets a write through.
+func TestIfMatch(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		alice, mallory := s.signIn(t, "alice"), s.signIn(t, "mallory")
+		const none = "/api/notes/0197a1d2-7b1f-7c3e-8a44-1b2c3d4e5f60"
+		for name, tc := range map[string]struct {
+			lines  []string
+			status int
+		}{
+			"no header":             {nil, 200},
+			"any":                   {[]string{"*"}, 200},
+			"the revision":          {[]string{`"2"`}, 200},
+			"the one before":        {[]string{`"1"`}, 412},
+			"a list":                {[]string{`"1", "2"`}, 200},
+			"a list without it":     {[]string{`"1", "3"`}, 412},
+			"several lines":         {[]string{`"1"`, `"2"`}, 200},
+			"a foreign tag, and it": {[]string{`"abc,def"`, `"2"`}, 200},
+			"with a sign":           {[]string{`"+2"`}, 412},
+			"with a zero":           {[]string{`"02"`}, 412},
+			"weak":                  {[]string{`W/"2"`}, 412},
+			"without quotes":        {[]string{`2`}, 412},
+			"any, in a list":        {[]string{`*`, `"2"`}, 412},
+			"no tag":                {[]string{``}, 412},
+			"a damaged list":        {[]string{`"2", 3`}, 412},
+		} {
+			t.Run(name, func(t *testing.T) {
+				path := "/api/notes/" + s.call(t, "POST", "/api/notes", alice, `{"content":"1"}`).body["id"].(string)
+				s.call(t, "PUT", path, alice, `{"content":"2"}`).want(t, "the second revision", 200, "")
+				var header []string
+				for _, line := range tc.lines {
+					header = append(header, "If-Match", line)
+				}
+				s.call(t, "PUT", path, mallory, `{"content":"3"}`, header...).want(t, "another user", 404, "Note not found")
+				s.call(t, "DELETE", none, alice, "", header...).want(t, "no note", 404, "Note not found")
+				s.call(t, "PUT", path, "a.b.c.d.e", `{"content":"3"}`, header...).want(t, "nobody", 401, "Invalid token")
+				written := s.call(t, "PUT", path, alice, `{"content":"3"}`, header...)
+				written.want(t, "PUT", tc.status, "")
+				if tag := written.header.Get("ETag"); tc.status == 200 && tag != `"3"` {
+					t.Errorf("ETag %s after the third write", tag)
+				}
+				if tc.status == 200 && tc.lines != nil && tc.lines[0] != "*" {
+					s.call(t, "DELETE", path, alice, "", header...).want(t, "DELETE, stale by now", 412, "")
+					header = []string{"If-Match", `"3"`}
+				}
+				s.call(t, "DELETE", path, alice, "", header...).want(t, "DELETE", tc.status, "")
+			})
+		}
 	})
 }
 

@@ -177,12 +177,12 @@ func (h *handlers) updateNote(c *gin.Context) {
 	if !ok {
 		return
 	}
-	revision, ok := ifMatch(c)
-	if !ok {
-		return
-	}
 	var body noteBody
 	if !decode(c, &body) {
+		return
+	}
+	revision, ok := h.ifMatch(c, id)
+	if !ok {
 		return
 	}
 	note, err := h.Notes.Update(c.Request.Context(), identity(c), id, revision, body.text())
@@ -199,7 +199,7 @@ func (h *handlers) deleteNote(c *gin.Context) {
 	if !ok {
 		return
 	}
-	revision, ok := ifMatch(c)
+	revision, ok := h.ifMatch(c, id)
 	if !ok {
 		return
 	}
@@ -243,25 +243,4 @@ func idempotencyKey(c *gin.Context) (key string, given bool) {
 		return "", true
 	}
 	return key, true
-}
-
-func setETag(c *gin.Context, revision int64) {
-	c.Header("ETag", `"`+strconv.FormatInt(revision, 10)+`"`)
-}
-
-// ifMatch is the revision that If-Match names (RFC 9110, section 13.1.1); 0 when there is no such
-// header, or it is *.
-func ifMatch(c *gin.Context) (int64, bool) {
-	header := c.GetHeader("If-Match")
-	if header == "" || header == "*" {
-		return 0, true
-	}
-	text, quoted := strings.CutPrefix(header, `"`)
-	text, closed := strings.CutSuffix(text, `"`)
-	revision, err := strconv.ParseInt(text, 10, 64)
-	if !quoted || !closed || err != nil || revision < 1 {
-		fail(c, http.StatusPreconditionFailed, "The note was changed meanwhile")
-		return 0, false
-	}
-	return revision, true
 }

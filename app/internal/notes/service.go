@@ -129,6 +129,12 @@ func (s *Service) getOnce(ctx context.Context, id sessions.Identity, note string
 	return n.note(text), nil
 }
 
+// Revision returns the revision that a note has now. Errors: sessions.ErrInvalid, ErrNotFound.
+func (s *Service) Revision(ctx context.Context, id sessions.Identity, note string) (int64, error) {
+	n, _, err := s.store.Note(ctx, id, s.now(), note)
+	return n.Revision, err
+}
+
 // List returns up to limit of the owner's notes, newest first, those before the id given; empty:
 // from the newest. It decrypts nothing. Errors: sessions.ErrInvalid.
 func (s *Service) List(ctx context.Context, id sessions.Identity, before string, limit int) ([]Summary, error) {

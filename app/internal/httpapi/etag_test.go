@@ -1,0 +1,76 @@
+package httpapi
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestEntityTags(t *testing.T) {
+	for value, want := range map[string]struct {
+		tags   []string
+		anyTag bool
+		ok     bool
+	}{
+		`"1"`:          {[]string{`"1"`}, false, true},
+		` "1" , "2"`:   {[]string{`"1"`, `"2"`}, false, true},
+		`"1","2","1"`:  {[]string{`"1"`, `"2"`, `"1"`}, false, true},
+		`,, "1",,`:     {[]string{`"1"`}, false, true},
+		`"a,b", "c"`:   {[]string{`"a,b"`, `"c"`}, false, true},
+		`""`:           {[]string{`""`}, false, true},
+		"\"\xc3\xa9\"": {[]string{"\"é\""}, false, true},
+		"\"\xff\"":     {[]string{"\"\xff\""}, false, true},
+		`W/"1"`:        {nil, false, true},
+		`W/"1", "2"`:   {[]string{`"2"`}, false, true},
+		`*`:            {nil, true, true},
+		" *\t":         {nil, true, true},
+		`*, "1"`:       {nil, false, false},
+		``:             {nil, false, false},
+		` , `:          {nil, false, false},
+		`1`:            {nil, false, false},
+		`"1`:           {nil, false, false},
+		`"1" "2"`:      {nil, false, false},
+		`"1"2`:         {nil, false, false},
+		`w/"1"`:        {nil, false, false},
+		`W/1`:          {nil, false, false},
+		`"1", 2`:       {nil, false, false},
+		"\"1\x002\"":   {nil, false, false},
+		`"1 2"`:        {nil, false, false},
+	} {
+		tags, anyTag, ok := entityTags(value)
+		if diff := cmp.Diff(want.tags, tags); diff != "" || anyTag != want.anyTag || ok != want.ok {
+			t.Errorf("%q: any %v, ok %v\n%s", value, anyTag, ok, diff)
+		}
+	}
+}
+
+func TestOnlyRevision(t *testing.T) {
+	for tag, want := range map[string]int64{
+		`"1"`: 1, `"9223372036854775807"`: 9223372036854775807,
+		`"01"`: 0, `"+1"`: 0, `"-1"`: 0, `"0"`: 0, `""`: 0, `"1.0"`: 0, `"1_0"`: 0, `"x"`: 0, `"9223372036854775808"`: 0,
+	} {
+		if got, ok := onlyRevision([]string{tag}); ok != (want > 0) || ok && got != want {
+			t.Errorf("%s: %d, %v", tag, got, ok)
+		}
+	}
+}
+
+// FuzzEntityTags: what is read are strong tags of the value, and written as a list they are read again.
+func FuzzEntityTags(f *testing.F) {
+	for _, seed := range []string{`"1", W/"2",,"a,b"`, `*`, `"1`, `"1" "2"`, `W/`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		tags, _, _ := entityTags(value)
+		for _, tag := range tags {
+			if len(tag) < 2 || strings.Count(tag, `"`) != 2 || !strings.Contains(value, tag) {
+				t.Errorf("%q: %q is no tag of it", value, tag)
+			}
+		}
+		if again, _, ok := entityTags(strings.Join(tags, ", ")); len(tags) > 0 && (!ok || !slices.Equal(again, tags)) {
+			t.Errorf("%q: %q, and again %q", value, tags, again)
+		}
+	})
+}

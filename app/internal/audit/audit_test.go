@@ -72,17 +72,21 @@ func TestTampering(t *testing.T) {
 		change func([]string) []string
 		line   int
 	}{
-		// The line after an edited one is where the chain breaks.
-		"edited":             {func(l []string) []string { l[3] = strings.Replace(l[3], `"u"`, `"v"`, 1); return l }, 5},
-		"edited last line":   {func(l []string) []string { l[12] = strings.Replace(l[12], "end", "END", 1); return l }, 13},
-		"field added":        {func(l []string) []string { l[3] = strings.Replace(l[3], "{", `{"x":1,`, 1); return l }, 4},
-		"dropped":            {func(l []string) []string { return append(l[:3:3], l[4:]...) }, 4},
-		"dropped start":      {func(l []string) []string { return l[1:] }, 1},
-		"reordered":          {func(l []string) []string { l[3], l[4] = l[4], l[3]; return l }, 4},
-		"repeated":           {func(l []string) []string { return append(l[:4:4], l[3:]...) }, 5},
-		"cut off":            {func(l []string) []string { return l[:9] }, 9},
-		"cut in the middle":  {func(l []string) []string { l[8] = l[8][:40]; return l[:9] }, 9},
-		"signature replaced": {func(l []string) []string { l[6] = strings.Replace(l[6], "vault:v1:", "vault:v1:AAAA", 1); return l }, 7},
+		"edited":                     {func(l []string) []string { return edit(l, 3) }, 4},
+		"edited first line":          {func(l []string) []string { l[0] = strings.Replace(l[0], `"d1"`, `"d2"`, 1); return l }, 1},
+		"edited before a checkpoint": {func(l []string) []string { return edit(l, 5) }, 6},
+		"edited checkpoint":          {func(l []string) []string { l[6] = strings.Replace(l[6], `"time":"2`, `"time":"1`, 1); return l }, 7},
+		"edited before the end":      {func(l []string) []string { return edit(l, 11) }, 12},
+		"edited far apart":           {func(l []string) []string { return edit(l, 3, 9) }, 4},
+		"edited last line":           {func(l []string) []string { l[12] = strings.Replace(l[12], "end", "END", 1); return l }, 13},
+		"field added":                {func(l []string) []string { l[3] = strings.Replace(l[3], "{", `{"x":1,`, 1); return l }, 4},
+		"dropped":                    {func(l []string) []string { return append(l[:3:3], l[4:]...) }, 4},
+		"dropped start":              {func(l []string) []string { return l[1:] }, 1},
+		"reordered":                  {func(l []string) []string { l[3], l[4] = l[4], l[3]; return l }, 4},
+		"repeated":                   {func(l []string) []string { return append(l[:4:4], l[3:]...) }, 5},
+		"cut off":                    {func(l []string) []string { return l[:9] }, 9},
+		"cut in the middle":          {func(l []string) []string { l[8] = l[8][:40]; return l[:9] }, 9},
+		"signature replaced":         {func(l []string) []string { l[6] = strings.Replace(l[6], "vault:v1:", "vault:v1:AAAA", 1); return l }, 7},
 		"signature removed": {func(l []string) []string {
 			l[6] = l[6][:strings.Index(l[6], `,"signature"`)] + "}\n"
 			return l
@@ -95,6 +99,47 @@ func TestTampering(t *testing.T) {
 				t.Errorf("error %v, want line %d", err, tc.line)
 			}
 		})
+	}
+}
+
+// edit changes a field of lines that have a user.
+func edit(lines []string, numbers ...int) []string {
+	for _, n := range numbers {
+		lines[n] = strings.Replace(lines[n], `"u"`, `"v"`, 1)
+	}
+	return lines
+}
+
+// TestEditedNeighbours: which of two lines that do not fit was edited cannot always be told, and then both are named.
+func TestEditedNeighbours(t *testing.T) {
+	signer, keys := newSigner(t)
+	for name, change := range map[string]func([]string) []string{
+		"both":                          func(l []string) []string { return edit(l, 3, 4) },
+		"the first, cut off afterwards": func(l []string) []string { return edit(l, 3)[:5] },
+		"what the second says of the first": func(l []string) []string {
+			l[4] = strings.Replace(l[4], `"prev":"`, `"prev":"0`, 1)
+			return l
+		},
+		"the first, and the third is gone": func(l []string) []string { return append(edit(l, 3)[:5:5], l[6:]...) },
+	} {
+		_, err := Verify(strings.NewReader(strings.Join(change(written(t, signer)), "")), keys, true)
+		var broken *BrokenError
+		if !errors.As(err, &broken) || broken.Line != 4 || !strings.Contains(broken.Why, "or line 5") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestFirstOfSeveralChains: the line that is named is the first in the file, whichever chain shows it first.
+func TestFirstOfSeveralChains(t *testing.T) {
+	signer, keys := newSigner(t)
+	a, b := edit(written(t, signer), 1), edit(written(t, signer), 1)
+	// Line 2 of a is edited; that of b, which stands behind it, is known to be before a goes on.
+	log := strings.Join(a[:2], "") + strings.Join(b, "") + "\n" + strings.Join(a[2:], "")
+	_, err := Verify(strings.NewReader(log), keys, false)
+	var broken *BrokenError
+	if !errors.As(err, &broken) || broken.Line != 2 || broken.Why != "it was edited" {
+		t.Errorf("error %v, want line 2", err)
 	}
 }
 

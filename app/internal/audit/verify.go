@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -90,6 +89,10 @@ type chainState struct {
 	sequence             uint64
 	previous             string
 	ended                bool
+	// broken: the first line of it that is wrong is known, and nothing after it is looked at.
+	broken bool
+	// misfit is set when the last line does not fit the one before, until the next one tells which of them was edited.
+	misfit *misfit
 	// unsigned are the last lines, the newest being line sequence-1, that no signature covers yet.
 	unsigned []unsignedLine
 }
@@ -99,48 +102,111 @@ type unsignedLine struct {
 	line   int
 }
 
+// misfit is two lines of a chain, of which the second does not have the digest of the first.
+type misfit struct {
+	// first and second are lines of the file, from 1.
+	first, second int
+	// digest of the second, and its sequence.
+	digest   string
+	sequence uint64
+}
+
+// edited says which of the two lines was edited, given the chain's next line, if there is one. When that has the
+// second's digest, the second is as it was written, and so is what it says of the first.
+func (m *misfit) edited(next *Record) *BrokenError {
+	if next != nil && next.Sequence == m.sequence+1 && next.Previous == m.digest {
+		return &BrokenError{m.first, "it was edited"}
+	}
+	return &BrokenError{m.first, fmt.Sprintf("it was edited, or line %d of the file, which is the next of its chain and does not fit it", m.second)}
+}
+
 // Verify reads a log, in which lines that are no audit lines may stand and chains may be interleaved,
 // and shows that every chain is whole: from its start, line by line, to its signed end. With allowOpen a
 // chain may lack its end, as that of a running process does. The error is a *BrokenError for the first
 // line that is wrong.
 func Verify(log io.Reader, keys PublicKeys, allowOpen bool) (Summary, error) {
-	var summary Summary
-	chains := map[string]*chainState{}
+	v := verification{keys: keys, chains: map[string]*chainState{}}
 	lines := bufio.NewScanner(log)
 	lines.Buffer(make([]byte, 0, 64<<10), maxLine)
 	number := 0
 	for lines.Scan() {
 		number++
-		line := lines.Bytes()
-		r, found, why := parse(line)
-		if why != "" {
-			return summary, &BrokenError{number, why}
-		}
-		if !found {
-			continue
-		}
-		chain := chains[r.Chain]
-		if chain == nil {
-			chain = &chainState{previous: genesis}
-			chains[r.Chain] = chain
-			summary.Chains++
-		}
-		if why := chain.follow(r, keys); why != "" {
-			return summary, &BrokenError{number, why}
-		}
-		if r.Signature != "" {
-			summary.Checkpoints++
-		}
-		chain.sequence, chain.previous, chain.lastLine = r.Sequence+1, digest(line), number
-		if chain.unsigned = append(chain.unsigned, unsignedLine{chain.previous, number}); len(chain.unsigned) > maxUnsigned {
-			chain.unsigned = chain.unsigned[1:]
-		}
-		summary.Lines++
+		v.line(number, lines.Bytes())
 	}
 	if err := lines.Err(); err != nil {
-		return summary, fmt.Errorf("line %d: %w", number+1, err)
+		return v.summary, fmt.Errorf("line %d: %w", number+1, err)
 	}
-	return summary, whole(chains, allowOpen)
+	v.end(allowOpen)
+	switch {
+	case v.first != nil:
+		return v.summary, v.first
+	case v.cut != nil:
+		return v.summary, v.cut
+	}
+	return v.summary, nil
+}
+
+// verification is how far a log has been verified.
+type verification struct {
+	keys    PublicKeys
+	chains  map[string]*chainState
+	summary Summary
+	// first is the first line found so far that is wrong: which one it is may only be known further on, and
+	// meanwhile another chain may show one that stands before it.
+	first *BrokenError
+	// cut is the chain that lacks its end and ends first: that counts when nothing else is wrong, because a line
+	// that cannot be read may be its next one.
+	cut *BrokenError
+}
+
+func (v *verification) found(b *BrokenError) { v.first = earlier(v.first, b) }
+
+func earlier(a, b *BrokenError) *BrokenError {
+	if a == nil || b.Line < a.Line {
+		return b
+	}
+	return a
+}
+
+func (v *verification) line(number int, line []byte) {
+	r, found, why := parse(line)
+	if why != "" {
+		v.found(&BrokenError{number, why})
+	}
+	if !found {
+		return
+	}
+	chain := v.chains[r.Chain]
+	if chain == nil {
+		chain = &chainState{previous: genesis}
+		v.chains[r.Chain] = chain
+		v.summary.Chains++
+	}
+	if broken := chain.follow(r, digest(line), number, v.keys); broken != nil {
+		chain.broken = true
+		v.found(broken)
+	}
+	if chain.broken || chain.misfit != nil {
+		return
+	}
+	if r.Signature != "" {
+		v.summary.Checkpoints++
+	}
+	v.summary.Lines++
+}
+
+// end says which chains were cut off.
+func (v *verification) end(allowOpen bool) {
+	for _, chain := range v.chains {
+		switch {
+		case chain.broken:
+		case chain.misfit != nil:
+			v.found(chain.misfit.edited(nil))
+		case !chain.ended && !allowOpen:
+			v.cut = earlier(v.cut, &BrokenError{chain.lastLine, fmt.Sprintf(
+				"its chain is cut off after it (last signed line: %d), or its process was killed or still runs (--allow-open accepts that)", chain.signedLine)})
+		}
+	}
 }
 
 // parse reads a line. A line that has an audit line's mark but is none was changed.
@@ -156,9 +222,37 @@ func parse(line []byte) (r Record, found bool, why string) {
 	return r, true, ""
 }
 
-// follow says why the record is not the chain's next one; empty when it is.
-func (c *chainState) follow(r Record, keys PublicKeys) string {
-	signs := r.Action == actionCheckpoint || r.Action == actionEnd
+// follow takes the record, which stands on a line of the file, as the chain's next one, or says what is wrong.
+func (c *chainState) follow(r Record, sum string, number int, keys PublicKeys) *BrokenError {
+	switch {
+	case c.broken:
+		return nil
+	case c.misfit != nil:
+		return c.misfit.edited(&r)
+	}
+	if why := c.unfit(r); why != "" {
+		return &BrokenError{number, why}
+	}
+	if r.Previous != c.previous {
+		if r.Covers == r.Sequence && keys.verifies(r.signed(r.Previous), r.Signature) {
+			return &BrokenError{c.lastLine, "it was edited"} // what it was is signed
+		}
+		c.misfit = &misfit{c.lastLine, number, sum, r.Sequence}
+		return nil
+	}
+	if why := c.unsound(r, keys); why != "" {
+		return &BrokenError{number, why}
+	}
+	c.ended = r.Action == actionEnd
+	c.sequence, c.previous, c.lastLine = r.Sequence+1, sum, number
+	if c.unsigned = append(c.unsigned, unsignedLine{sum, number}); len(c.unsigned) > maxUnsigned {
+		c.unsigned = c.unsigned[1:]
+	}
+	return nil
+}
+
+// unfit says why the record does not stand where it must; empty when it does.
+func (c *chainState) unfit(r Record) string {
 	switch {
 	case c.ended:
 		return "it comes after the end of its chain"
@@ -166,10 +260,16 @@ func (c *chainState) follow(r Record, keys PublicKeys) string {
 		return fmt.Sprintf("line %d of its chain stands here again or out of order", r.Sequence)
 	case r.Sequence > c.sequence:
 		return fmt.Sprintf("lines %d to %d of its chain are missing before it", c.sequence, r.Sequence-1)
-	case r.Previous != c.previous && c.lastLine > 0:
-		return fmt.Sprintf("line %d of the file, before it in its chain, was edited", c.lastLine)
-	case r.Previous != c.previous, (r.Action == actionStart) != (r.Sequence == 0):
+	case r.Previous != c.previous && c.lastLine == 0, (r.Action == actionStart) != (r.Sequence == 0):
 		return "its chain does not begin with it"
+	}
+	return ""
+}
+
+// unsound says what is wrong with the record's signature, or with its lack of one; empty when nothing is.
+func (c *chainState) unsound(r Record, keys PublicKeys) string {
+	signs := r.Action == actionCheckpoint || r.Action == actionEnd
+	switch {
 	case signs != (r.Signature != ""):
 		return "its signature is missing or does not belong here"
 	case r.Action == actionEnd && r.Covers != r.Sequence:
@@ -177,7 +277,6 @@ func (c *chainState) follow(r Record, keys PublicKeys) string {
 	case signs && !c.signed(r, keys):
 		return "its signature is not by the given keys: it, or a line before it, is forged"
 	}
-	c.ended = r.Action == actionEnd
 	return ""
 }
 
@@ -193,23 +292,4 @@ func (c *chainState) signed(r Record, keys PublicKeys) bool {
 	}
 	c.signedLine, c.unsigned = last.line, c.unsigned[r.Covers-first:]
 	return true
-}
-
-// whole says which chain was cut off, the one that ends first in the file.
-func whole(chains map[string]*chainState, allowOpen bool) error {
-	if allowOpen {
-		return nil
-	}
-	var open []*chainState
-	for _, chain := range chains {
-		if !chain.ended {
-			open = append(open, chain)
-		}
-	}
-	if len(open) == 0 {
-		return nil
-	}
-	first := slices.MinFunc(open, func(a, b *chainState) int { return a.lastLine - b.lastLine })
-	return &BrokenError{first.lastLine, fmt.Sprintf(
-		"its chain is cut off after it (last signed line: %d), or its process was killed or still runs (--allow-open accepts that)", first.signedLine)}
 }

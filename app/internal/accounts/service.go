@@ -59,6 +59,8 @@ type LoginLimits interface {
 	TakeCode(ctx context.Context, address, user string) error
 	// CodeAccepted forgets the user's codes that were counted.
 	CodeAccepted(ctx context.Context, address, user string) error
+	// Forget removes what was counted of a user who is no more.
+	Forget(ctx context.Context, user string) error
 }
 
 // Service registers users and begins and ends sessions.

@@ -81,7 +81,10 @@ func (s *Service) DeleteAccount(ctx context.Context, id sessions.Identity, addre
 	if err := s.store.DeleteUser(ctx, id, s.now(), user, proof); err != nil {
 		return err
 	}
-	s.codeAccepted(ctx, user.ID, address, proof)
+	// The account is gone by now, whatever happens to the counters; they expire.
+	if err := s.limits.Forget(context.WithoutCancel(ctx), user.ID); err != nil {
+		s.log.Warn("the codes of a deleted user stay counted", "user", user.ID, "error", err.Error())
+	}
 	return nil
 }
 

@@ -37,6 +37,7 @@ func (e *LimitedError) Error() string {
 
 // Logins counts failed logins by address and by username, and codes by user. It is safe for concurrent use.
 type Logins struct {
+	store             limiter.Store
 	address, username *limiter.Limiter
 	code, codes       *limiter.Limiter
 	now               func() time.Time
@@ -47,6 +48,7 @@ type Logins struct {
 func NewLogins(store limiter.Store, failures int) *Logins {
 	rate := func(limit int) limiter.Rate { return limiter.Rate{Period: time.Minute, Limit: int64(limit)} }
 	return &Logins{
+		store:    store,
 		address:  limiter.New(store, rate(failures)),
 		username: limiter.New(store, rate(failures*perUsername)),
 		code:     limiter.New(store, limiter.Rate{Period: time.Hour, Limit: codesPerHour}),
@@ -79,10 +81,29 @@ func (l *Logins) CodeAccepted(ctx context.Context, address, user string) error {
 	return nil
 }
 
+// Forget removes the codes that were counted of a user who is no more: from all addresses where the store can find
+// them, as the database can; else those of single addresses go when their hour is over.
+func (l *Logins) Forget(ctx context.Context, user string) error {
+	if _, err := l.codes.Reset(ctx, codesKey(user)); err != nil {
+		return fmt.Errorf("count of codes: %w", err)
+	}
+	if store, ok := l.store.(interface {
+		DeletePrefix(ctx context.Context, prefix string) error
+	}); ok {
+		if err := store.DeletePrefix(ctx, codePrefix(user)); err != nil {
+			return fmt.Errorf("count of codes: %w", err)
+		}
+	}
+	return nil
+}
+
 // codeCounters has the address first: who is limited there takes nothing from what all have.
 func (l *Logins) codeCounters(address, user string) []counter {
-	return []counter{{l.code, "code:" + user + ":" + Network(address)}, {l.codes, "codes:" + user}}
+	return []counter{{l.code, codePrefix(user) + Network(address)}, {l.codes, codesKey(user)}}
 }
+
+func codePrefix(user string) string { return "code:" + user + ":" }
+func codesKey(user string) string   { return "codes:" + user }
 
 // Check returns a *LimitedError when a login from the address, or for the username, must wait.
 func (l *Logins) Check(ctx context.Context, address, username string) error {

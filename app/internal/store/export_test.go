@@ -68,6 +68,32 @@ func (s *Store) ReadTogether(ctx context.Context, now time.Time, list []Reading)
 	return found, errs
 }
 
+// RowsOf counts what the database has of a user, by table: in every table that has a column owner, among the users,
+// and among the counters.
+func (s *Store) RowsOf(ctx context.Context, owner string) (map[string]int, error) {
+	conditions := map[string]string{"users": "id = $1", "limits": "key LIKE '%' || $1 || '%'"}
+	err := s.rows(ctx, s.db, s.dialect.columnTypes(), nil, func(rows *sql.Rows) error {
+		var table, column, kind string
+		err := rows.Scan(&table, &column, &kind)
+		if column == "owner" {
+			conditions[table] = "owner = $1"
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	counts := map[string]int{}
+	for table, condition := range conditions {
+		var count int
+		if err := s.row(ctx, "SELECT count(*) FROM "+table+" WHERE "+condition, []any{owner}, &count); err != nil {
+			return nil, err
+		}
+		counts[table] = count
+	}
+	return counts, nil
+}
+
 // The statements that a rotation sends to PostgreSQL most often.
 var (
 	ReplaceActiveKeysStatement = underFence(replaceActiveKeysStatement)

@@ -67,6 +67,12 @@ func (l *Limits) Reset(ctx context.Context, key string, rate limiter.Rate) (limi
 	return common.GetContextFromState(now, rate, now.Add(rate.Period), 0), nil
 }
 
+// DeletePrefix forgets what was counted under the keys that begin with the prefix.
+func (l *Limits) DeletePrefix(ctx context.Context, prefix string) error {
+	_, err := l.store.exec(ctx, "DELETE FROM limits WHERE substr(key, 1, length(CAST($1 AS text))) = $1", prefix)
+	return err
+}
+
 // DeleteExpired removes at most limit counters whose period has ended, and returns how many.
 func (l *Limits) DeleteExpired(ctx context.Context, limit int) (int64, error) {
 	return l.store.exec(ctx, `DELETE FROM limits WHERE key IN

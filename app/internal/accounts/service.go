@@ -43,8 +43,8 @@ type Store interface {
 	// where there would be more than MaxSessions.
 	CreateSession(ctx context.Context, session sessions.Session, user User, proof Proof) error
 	Sessions(ctx context.Context, id sessions.Identity, now time.Time) ([]sessions.Session, error)
+	// RevokeSession ends one of the user's sessions, also that of id, if that lives, and reports whether it did.
 	RevokeSession(ctx context.Context, id sessions.Identity, now time.Time, session string) (bool, error)
-	DeleteSession(context.Context, sessions.Identity) error
 	SecondFactorStore
 }
 

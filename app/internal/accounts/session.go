@@ -10,9 +10,13 @@ import (
 // MaxSessions is how many live sessions a user may have; a login that would begin one more ends the oldest.
 const MaxSessions = 100
 
-// Logout ends the session.
+// Logout ends the session. Errors: sessions.ErrInvalid, also when it had ended before.
 func (s *Service) Logout(ctx context.Context, id sessions.Identity) error {
-	return s.store.DeleteSession(ctx, id)
+	done, err := s.store.RevokeSession(ctx, id, s.now(), id.Session)
+	if err == nil && !done {
+		err = sessions.ErrInvalid
+	}
+	return err
 }
 
 // Sessions lists the user's live sessions, newest first. Errors: sessions.ErrInvalid.

@@ -98,6 +98,7 @@ func TestDeadTokenLeavesItsUser(t *testing.T) {
 	}{
 		"read":          {"GET", "/api/notes", "", 401},
 		"write":         {"POST", "/api/notes", `{"content":"x"}`, 401},
+		"logout":        {"POST", "/api/auth/logout", "", 401},
 		"broken body":   {"POST", "/api/notes", `{`, 400},
 		"invalid note":  {"POST", "/api/notes", `{"content":""}`, 400},
 		"no id":         {"GET", "/api/notes/7", "", 404},

@@ -270,6 +270,7 @@ func TestAccounts(t *testing.T) {
 		}
 		s.call(t, "GET", "/api/notes", token, "").want(t, "signed in", 200, "")
 		s.call(t, "POST", "/api/auth/logout", token, "").want(t, "logout", 200, "")
+		s.call(t, "POST", "/api/auth/logout", token, "").want(t, "logout again", 401, "Invalid token")
 		s.call(t, "GET", "/api/notes", token, "").want(t, "after logout", 401, "Invalid token")
 		s.call(t, "POST", "/api/notes", token, `{"content":"x"}`).want(t, "after logout", 401, "Invalid token")
 		s.call(t, "GET", "/api/notes", "", "").want(t, "no token", 401, "Missing token")

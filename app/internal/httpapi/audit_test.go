@@ -22,6 +22,8 @@ func TestAuditLines(t *testing.T) {
 		s.call(t, "GET", "/api/notes/"+id, token, "")
 		s.call(t, "GET", "/api/notes/"+id, "a.b.c.d.e", "")
 		s.call(t, "DELETE", "/api/notes/"+id, token, "")
+		s.call(t, "POST", "/api/auth/logout", token, "")
+		s.call(t, "POST", "/api/auth/logout", token, "")
 
 		type line struct{ Action, Outcome, Object string }
 		var got []line
@@ -45,6 +47,7 @@ func TestAuditLines(t *testing.T) {
 		want := []line{
 			{"start", "", ""}, {"account.register", "success", ""}, {"session.login", "success", ""}, {"session.login", "denied", ""},
 			{"note.create", "success", id}, {"note.read", "success", id}, {"note.read", "denied", id}, {"note.delete", "success", id},
+			{"session.logout", "success", ""}, {"session.logout", "denied", ""},
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)

@@ -197,12 +197,6 @@ func (s *Store) RevokeSession(ctx context.Context, id sessions.Identity, now tim
 	return changed > 0, err
 }
 
-// DeleteSession ends a session; ending one that has ended already is no error.
-func (s *Store) DeleteSession(ctx context.Context, identity sessions.Identity) error {
-	_, err := s.exec(ctx, "DELETE FROM sessions WHERE owner = $1 AND id = $2", identity.Owner, identity.Session)
-	return err
-}
-
 // DeleteExpiredSessions removes at most limit sessions that expired before now, and returns how many.
 func (s *Store) DeleteExpiredSessions(ctx context.Context, now time.Time, limit int) (int64, error) {
 	return s.exec(ctx, `DELETE FROM sessions WHERE (owner, id) IN

@@ -138,8 +138,8 @@ func TestEveryCallProvesTheSession(t *testing.T) {
 		db := open(t)
 		for name, end := range map[string]func(fixture) time.Time{
 			"logged out": func(f fixture) time.Time {
-				if err := db.DeleteSession(ctx, f.id); err != nil {
-					t.Fatal(err)
+				if done, err := db.RevokeSession(ctx, f.id, now, f.id.Session); !done || err != nil {
+					t.Fatalf("logout: %t, %v", done, err)
 				}
 				return now
 			},

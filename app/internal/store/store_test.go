@@ -133,49 +133,6 @@ func TestNotes(t *testing.T) {
 	})
 }
 
-func TestEveryCallProvesTheSession(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, open storetest.Open) {
-		db := open(t)
-		for name, end := range map[string]func(fixture) time.Time{
-			"logged out": func(f fixture) time.Time {
-				if done, err := db.RevokeSession(ctx, f.id, now, f.id.Session); !done || err != nil {
-					t.Fatalf("logout: %t, %v", done, err)
-				}
-				return now
-			},
-			"expired": func(fixture) time.Time { return now.Add(time.Hour) },
-		} {
-			t.Run(name, func(t *testing.T) {
-				f := newUser(t, db, uuid.NewString(), 1)
-				n := f.sealedNote()
-				if err := db.CreateNote(ctx, f.id, now, n); err != nil {
-					t.Fatal(err)
-				}
-				at := end(f)
-				if err := db.CreateNote(ctx, f.id, at, f.sealedNote()); !errors.Is(err, envelope.ErrKeyNotActive) {
-					t.Errorf("create: %v", err)
-				}
-				if _, err := db.ActiveKey(ctx, f.id, at); !errors.Is(err, sessions.ErrInvalid) {
-					t.Errorf("active key: %v", err)
-				}
-				if _, _, err := db.Note(ctx, f.id, at, n.ID); !errors.Is(err, sessions.ErrInvalid) {
-					t.Errorf("read: %v", err)
-				}
-				if _, err := db.Notes(ctx, f.id, at, "", 10); !errors.Is(err, sessions.ErrInvalid) {
-					t.Errorf("list: %v", err)
-				}
-				n.Revision = 2
-				if done, err := db.UpdateNote(ctx, f.id, at, n); done || err != nil {
-					t.Errorf("update: %t, %v", done, err)
-				}
-				if done, err := db.DeleteNote(ctx, f.id, at, n.ID, 0); done || err != nil {
-					t.Errorf("delete: %t, %v", done, err)
-				}
-			})
-		}
-	})
-}
-
 func TestNotesAreListedNewestFirst(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		f := newUser(t, open(t), "alice", 1)

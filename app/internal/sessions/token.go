@@ -16,6 +16,9 @@ import (
 const (
 	// audience is who a token is for.
 	audience = "securenotes-api"
+	// tokenType says what a token is, in both headers (RFC 8725, section 3.11): no other JWT that were ever signed with
+	// the same keys could pass for one.
+	tokenType = "securenotes-session+jwt"
 	// MaxToken bounds a token, in bytes; ours are about 700.
 	MaxToken = 4096
 	// leeway is how far replicas' clocks may differ.
@@ -45,12 +48,12 @@ func NewCodec(deployment string, keys *config.SessionKeys) (*Codec, error) {
 		return nil, err
 	}
 	signing, encryption := set.Key(keys.SigningKeyID)[0], set.Key(keys.EncryptionKeyID)[0]
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: signing}, (&jose.SignerOptions{}).WithType("JWT"))
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: signing}, (&jose.SignerOptions{}).WithType(tokenType))
 	if err != nil {
 		return nil, fmt.Errorf("session signing key %q: %w", signing.KeyID, err)
 	}
 	sealer, err := jose.NewEncrypter(jose.A256GCM, jose.Recipient{Algorithm: jose.DIRECT, Key: encryption},
-		(&jose.EncrypterOptions{}).WithType("JWT").WithContentType("JWT"))
+		(&jose.EncrypterOptions{}).WithType(tokenType).WithContentType("JWT"))
 	if err != nil {
 		return nil, fmt.Errorf("session encryption key %q: %w", encryption.KeyID, err)
 	}
@@ -124,10 +127,10 @@ func (c *Codec) open(token string) (jwt.Claims, error) {
 	return claims, nil
 }
 
-// key finds the key that a token's header names, for one use only: a key for encryption must never
-// verify a signature.
+// key finds the key that the header of a token of ours names, for one use only: a key for encryption must
+// never verify a signature.
 func (c *Codec) key(headers []jose.Header, use string) *jose.JSONWebKey {
-	if len(headers) != 1 {
+	if len(headers) != 1 || headers[0].ExtraHeaders[jose.HeaderType] != tokenType {
 		return nil
 	}
 	for _, key := range c.keys.Key(headers[0].KeyID) {

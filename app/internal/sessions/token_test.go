@@ -148,7 +148,7 @@ func signedOnly(t testing.TB, keys *config.SessionKeys, s Session) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: set.Key(keys.SigningKeyID)[0]}, nil)
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: set.Key(keys.SigningKeyID)[0]}, (&jose.SignerOptions{}).WithType(tokenType))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,12 +166,12 @@ func nested(t testing.TB, keys *config.SessionKeys, s Session, sign func(*jose.J
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, err := jose.NewSigner(sign(set), nil)
+	signer, err := jose.NewSigner(sign(set), (&jose.SignerOptions{}).WithType(tokenType))
 	if err != nil {
 		t.Fatal(err)
 	}
 	sealer, err := jose.NewEncrypter(jose.A256GCM, jose.Recipient{Algorithm: jose.DIRECT, Key: set.Key(keys.EncryptionKeyID)[0]},
-		(&jose.EncrypterOptions{}).WithContentType("JWT"))
+		(&jose.EncrypterOptions{}).WithType(tokenType).WithContentType("JWT"))
 	if err != nil {
 		t.Fatal(err)
 	}

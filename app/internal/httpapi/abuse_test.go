@@ -149,13 +149,17 @@ func TestBodies(t *testing.T) {
 			"tag of a number": {`{"content":"x","tags":["a",7]}`, "Field tags.1 has the wrong type"},
 			"case":            {`{"Content":"x"}`, "Field Content is not known here"},
 			"array":           {`["content"]`, other},
-			"trailing":        {`{"content":"x"}{}`, other},
+			"trailing object": {`{"content":"x"}{}`, "There is data after the JSON object"},
+			"trailing text":   {`{"content":"x"} x`, "There is data after the JSON object"},
 			"cut off":         {`{"content":"x"`, other},
-			"invalid UTF-8":   {"{\"content\":\"\xff\"}", other},
-			"lone surrogate":  {`{"content":"\ud800"}`, other},
+			"cut off in text": {`{"content":"x`, "Field content is not valid JSON"},
+			"no value":        {`{"tags":["a",]}`, "Field tags is not valid JSON"},
+			"invalid UTF-8":   {"{\"content\":\"\xff\"}", "Field content is not valid JSON"},
+			"lone surrogate":  {`{"content":"\ud800"}`, "Field content is not valid JSON"},
 			"null":            {`null`, "Invalid note content"},
 			"deep":            {strings.Repeat(`{"a":`, 100_000), "Field a is not known here"},
-			"deep arrays":     {`{"tags":` + strings.Repeat(`[`, 100_000), other},
+			"deep arrays":     {`{"tags":` + strings.Repeat(`[`, 100_000), "Field tags is nested too deeply"},
+			"deep text":       {`{"title":` + strings.Repeat(`[`, 100_000), "Field title is nested too deeply"},
 		} {
 			s.call(t, "POST", "/api/notes", token, tc.body).want(t, what, 400, tc.message)
 		}

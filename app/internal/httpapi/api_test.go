@@ -16,6 +16,7 @@ import (
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/securenotes/securenotes/app/config"
@@ -325,6 +326,74 @@ func TestNotes(t *testing.T) {
 		s.call(t, "DELETE", "/api/notes/"+id, alice, "", "If-Match", read.header.Get("ETag")).want(t, "stale DELETE", 412, "")
 		s.call(t, "DELETE", "/api/notes/"+id, alice, "").want(t, "DELETE", 200, "")
 		s.call(t, "GET", "/api/notes/"+id, alice, "").want(t, "after DELETE", 404, "Note not found")
+	})
+}
+
+// TestTextIsKeptAsItIs: byte for byte, whatever a reader might take it for.
+func TestTextIsKeptAsItIs(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token := s.signIn(t, "alice")
+		for what, text := range map[string]string{
+			"line ends":          "a\r\nb\rc\nd\u2028e\u2029f\u0085g",
+			"decomposed":         "e\u0301 and \u00e9",
+			"byte order mark":    "\ufeffa\ufeff",
+			"NUL and controls":   "\x00a\x01\x1b[31m\x7f",
+			"spaces":             "  a\t\u00a0\u3000 ",
+			"not characters":     "a\ufffe\U0010ffff\ufffd",
+			"joined":             "👩\u200d👩\u200d👧 \u202ea",
+			"markup and escapes": `</script><!-- &amp; \u0041 %00 ' " \\ ${x} '';--`,
+		} {
+			raw, err := json.Marshal(map[string]any{"content": text, "title": text, "tags": []string{text, text}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			created := s.call(t, "POST", "/api/notes", token, string(raw))
+			created.want(t, what, 201, "")
+			id := created.body["id"].(string)
+			if parsed, err := uuid.Parse(id); err != nil || parsed.Version() != 7 || parsed.Variant() != uuid.RFC4122 {
+				t.Errorf("%s: the id %s is no UUIDv7: %v", what, id, err)
+			}
+			read := s.call(t, "GET", "/api/notes/"+id, token, "").body
+			got := []any{read["content"], read["title"], read["tags"]}
+			if diff := gocmp.Diff([]any{text, text, []any{text, text}}, got); diff != "" {
+				t.Errorf("%s:\n%s", what, diff)
+			}
+		}
+	})
+}
+
+// TestLargeBodyIsRefused: whether the client says its size or not.
+func TestLargeBodyIsRefused(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token := s.signIn(t, "alice")
+		id := s.call(t, "POST", "/api/notes", token, `{"content":"x"}`).body["id"].(string)
+		note := `{"content":"x"}`
+		for size, status := range map[int]int{1_400_000: 201, 1_400_001: 413} {
+			body := strings.Repeat(" ", size-len(note)) + note
+			for how, reader := range map[string]io.Reader{"sized": strings.NewReader(body), "chunked": io.MultiReader(strings.NewReader(body))} {
+				request, err := http.NewRequest(http.MethodPost, s.URL+"/api/notes", reader)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if sized := request.ContentLength > 0; sized != (how == "sized") {
+					t.Fatalf("%s: Content-Length %d", how, request.ContentLength)
+				}
+				request.Header.Set("Authorization", "Bearer "+token)
+				response, err := s.Client().Do(request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				response.Body.Close()
+				if response.StatusCode != status {
+					t.Errorf("%s, %d bytes: %d, want %d", how, size, response.StatusCode, status)
+				}
+			}
+		}
+		large := `{"content":"` + strings.Repeat("x", 1_400_000) + `"}`
+		s.call(t, "POST", "/api/notes", token, large).want(t, "POST", 413, "The request body is too large")
+		s.call(t, "PUT", "/api/notes/"+id, token, large).want(t, "PUT", 413, "The request body is too large")
 	})
 }
 

@@ -40,10 +40,30 @@ func decode(c *gin.Context, into any) bool {
 		fail(c, http.StatusBadRequest, "Field "+field(syntax.JSONPointer)+" is given twice")
 	case errors.As(err, &semantic) && semantic.JSONPointer != "":
 		fail(c, http.StatusBadRequest, "Field "+field(semantic.JSONPointer)+" has the wrong type")
+	case errors.As(err, &syntax) && syntax.Err.Error() == tooDeep:
+		fail(c, http.StatusBadRequest, "Field "+topField(syntax.JSONPointer)+" is nested too deeply")
+	case errors.As(err, &syntax) && strings.HasSuffix(syntax.Err.Error(), afterTheValue):
+		fail(c, http.StatusBadRequest, "There is data after the JSON object")
+	case errors.As(err, &syntax) && syntax.JSONPointer != "":
+		fail(c, http.StatusBadRequest, "Field "+field(syntax.JSONPointer)+" is not valid JSON")
 	default:
 		fail(c, http.StatusBadRequest, "The request body is not the JSON object that is expected here")
 	}
 	return false
+}
+
+// What the JSON library says of errors that it has no name for.
+const (
+	tooDeep       = "exceeded max depth"
+	afterTheValue = " after top-level value"
+)
+
+// topField is the field of the body's own object that a pointer leads into.
+func topField(pointer jsontext.Pointer) string {
+	for name := range pointer.Tokens() {
+		return field(jsontext.Pointer("").AppendToken(name))
+	}
+	return ""
 }
 
 // maxFieldName bounds how much of a client's own text an error repeats, in bytes.

@@ -74,7 +74,7 @@ func (w *world) check(t testing.TB, sent *http.Request, r request, a answered) {
 			t.Errorf("%s: error body %s", what, a.body)
 		}
 	}
-	conforms(t, sent, r.body, a.Response, a.body)
+	conforms(t, sent, r.body, a.Response, a.body, false)
 	w.checkLogs(t, what, sent, a)
 }
 

@@ -143,6 +143,7 @@ func TestExportOutlastsTheTimeouts(t *testing.T) {
 				server.Config.ReadHeaderTimeout, server.Config.ReadTimeout, server.Config.WriteTimeout = timeout, timeout, timeout
 				server.EnableHTTP2 = http2
 				server.StartTLS()
+				checked(t, server)
 				t.Cleanup(server.Close)
 				response, lines := s.export(t, server, token)
 				if response.StatusCode != http.StatusOK || response.ProtoMajor != map[bool]int{false: 1, true: 2}[http2] {

@@ -62,8 +62,8 @@ func TestNamedTestsExist(t *testing.T) {
 	}
 }
 
-// TestRequirementsAreShown: what docs/asvs.md says holds, a test or a document shows, or it says that there
-// is no test; and no requirement stands there twice.
+// TestRequirementsAreShown: what docs/asvs.md says holds, a test or a document shows, and nothing of it is said to
+// have none; and no requirement stands there twice.
 func TestRequirementsAreShown(t *testing.T) {
 	raw, err := os.ReadFile("asvs.md")
 	if err != nil {
@@ -85,7 +85,8 @@ func TestRequirementsAreShown(t *testing.T) {
 			t.Errorf("%s stands there twice", id)
 		}
 		seen[id] = true
-		if state == "holds" && !named.MatchString(evidence) && !strings.Contains(evidence, ".md)") && !strings.HasPrefix(evidence, "no test") {
+		shown := named.MatchString(evidence) || strings.Contains(evidence, ".md)")
+		if state == "holds" && (!shown || strings.Contains(evidence, "no test")) {
 			t.Errorf("%s holds, but nothing shows it: %s", id, evidence)
 		}
 	}

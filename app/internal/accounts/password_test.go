@@ -2,6 +2,8 @@ package accounts
 
 import (
 	"context"
+	"crypto/sha512"
+	"encoding/base64"
 	"errors"
 	"strings"
 	"testing"
@@ -130,5 +132,28 @@ func TestHashIsOfOneUser(t *testing.T) {
 	}
 	if err := h.Verify(context.Background(), user, "correct horse battery", admitted); err != nil {
 		t.Errorf("in its place: %v", err)
+	}
+}
+
+// TestRecoveryCodesAreStoredAsDigests: of one user, keyed by the pepper, and without the code.
+func TestRecoveryCodesAreStoredAsDigests(t *testing.T) {
+	h, other := newHasher(t), newHasher(t)
+	const code = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	digest := h.recoveryDigest("u", code, h.current)
+	if raw, err := base64.StdEncoding.DecodeString(digest); err != nil || len(raw) != sha512.Size384 || strings.Contains(digest, code) {
+		t.Errorf("digest %q, %v", digest, err)
+	}
+	if h.recoveryDigest("u", code, h.current) != digest {
+		t.Error("the same code has two digests")
+	}
+	for what, differs := range map[string]string{
+		"another user":   h.recoveryDigest("v", code, h.current),
+		"another code":   h.recoveryDigest("u", code[1:]+"A", h.current),
+		"another pepper": other.recoveryDigest("u", code, other.current),
+		"a password":     string(h.keyed("u", code, h.current)),
+	} {
+		if differs == digest {
+			t.Errorf("%s has the same digest", what)
+		}
 	}
 }

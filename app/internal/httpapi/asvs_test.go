@@ -287,6 +287,16 @@ func TestProposedURIIsEncoded(t *testing.T) {
 	})
 }
 
+// TestPasswordsDoNotExpire: a user logs in with the same one after twenty years.
+func TestPasswordsDoNotExpire(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		s.signIn(t, "alice")
+		s.behind -= 20 * 365 * 24 * time.Hour
+		s.login(t, "alice", "correct horse battery").want(t, "login", 200, "")
+	})
+}
+
 // TestRecoveryCodesAreLong: ten that all differ, each of 26 letters of base32, 130 bits.
 func TestRecoveryCodesAreLong(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {

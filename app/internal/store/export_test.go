@@ -94,6 +94,12 @@ func (s *Store) RowsOf(ctx context.Context, owner string) (map[string]int, error
 	return counts, nil
 }
 
+// CountUsers counts the users.
+func (s *Store) CountUsers(ctx context.Context) (count int, err error) {
+	err = s.row(ctx, "SELECT count(*) FROM users", nil, &count)
+	return count, err
+}
+
 // The statements that a rotation sends to PostgreSQL most often.
 var (
 	ReplaceActiveKeysStatement = underFence(replaceActiveKeysStatement)

@@ -88,6 +88,15 @@ func TestUsers(t *testing.T) {
 	})
 }
 
+// TestNoDefaultAccounts: no migration makes one.
+func TestNoDefaultAccounts(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		if n, err := open(t).CountUsers(ctx); n != 0 || err != nil {
+			t.Errorf("a new database has %d users, %v", n, err)
+		}
+	})
+}
+
 func TestNotes(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		db := open(t)

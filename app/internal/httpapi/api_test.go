@@ -77,10 +77,19 @@ func (o *outage) Unwrap(ctx context.Context, items []envelope.WrappedItem) ([]en
 	return o.KeyProvider.Unwrap(ctx, items)
 }
 
-// counters are limits that can be made to fail at forgetting codes.
+// counters are limits that can be made to fail at forgetting codes, and to be slow.
 type counters struct {
 	accounts.LoginLimits
 	stuck bool
+	// checking, when it is not nil, is called before limits are checked.
+	checking func(username string)
+}
+
+func (c *counters) Check(ctx context.Context, address, username string) error {
+	if c.checking != nil {
+		c.checking(username)
+	}
+	return c.LoginLimits.Check(ctx, address, username)
 }
 
 func (c *counters) CodeAccepted(ctx context.Context, address, user string) error {

@@ -2,80 +2,67 @@ package httpapi_test
 
 import (
 	"fmt"
-	"log/slog"
-	"path/filepath"
+	"runtime"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
-	"github.com/securenotes/securenotes/app/config"
-	"github.com/securenotes/securenotes/app/internal/accounts"
-	"github.com/securenotes/securenotes/app/internal/envelope"
-	"github.com/securenotes/securenotes/app/internal/httpapi"
-	"github.com/securenotes/securenotes/app/internal/notes"
-	"github.com/securenotes/securenotes/app/internal/ratelimit"
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestLoginFloodLeavesReads: more logins than there are processors for are answered 503, or 401 in their
-// turn, and who is signed in reads all the while.
+// TestLoginFloodLeavesReads: while every place for hashing passwords is taken and more logins wait for one, who is
+// signed in reads and writes as ever, and the logins that find no place are answered 503.
 func TestLoginFloodLeavesReads(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
-		hasher, err := accounts.NewHasher("d1", 13, config.NewPepper()) // about half a second each
-		if err != nil {
-			t.Fatal(err)
-		}
-		provider, err := envelope.OpenLocal(filepath.Join(t.TempDir(), "master.key"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		db := open(t)
-		cache := envelope.NewCache(envelope.NewKeyring("d1", provider), db)
-		s := newService(t, open, true, func(parts *httpapi.Service) {
-			parts.Notes = notes.NewService(db, cache)
-			parts.Accounts = accounts.NewService(db, cache, hasher, ratelimit.NewLogins(db.Limits(), 5), accounts.Options{
-				RegistrationOpen: true, MinPassword: 8, TokenTTL: time.Hour, Log: slog.New(slog.DiscardHandler), Now: time.Now,
-			})
-		})
+		s := newService(t, open, true)
 		token := s.signIn(t, "alice")
 		id := s.call(t, "POST", "/api/notes", token, `{"content":"mine"}`).body["id"].(string)
 
-		var refused, busy atomic.Int32
-		var logins sync.WaitGroup
-		for i := range 80 {
-			logins.Go(func() {
-				body := fmt.Sprintf(`{"username":"nobody-%d","password":"correct horse battery"}`, i)
-				switch a := s.call(t, "POST", "/api/auth/login", "", body, "X-Forwarded-For", fmt.Sprintf("192.0.2.%d", i)); a.status {
-				case 401:
-					refused.Add(1)
-				case 503:
-					busy.Add(1)
-					if a.header.Get("Retry-After") == "" {
-						t.Error("503 without Retry-After")
-					}
-				default:
-					t.Errorf("login: %d %v", a.status, a.body)
+		// A login asks for its limits before it waits for a place, and again when it has one: there it is held.
+		places := runtime.GOMAXPROCS(0)
+		hashing, release := make(chan struct{}, places), make(chan struct{})
+		var mu sync.Mutex
+		asked := map[string]int{}
+		s.limits.checking = func(username string) {
+			mu.Lock()
+			asked[username]++
+			again := asked[username] > 1
+			mu.Unlock()
+			if again {
+				hashing <- struct{}{}
+				<-release
+			}
+		}
+		login := func(i int) answer {
+			body := fmt.Sprintf(`{"username":"nobody-%d","password":"correct horse battery"}`, i)
+			return s.call(t, "POST", "/api/auth/login", "", body, "X-Forwarded-For", fmt.Sprintf("192.0.2.%d", i))
+		}
+		var held, waiting sync.WaitGroup
+		for i := range places {
+			held.Go(func() { login(i).want(t, "a login that has a place", 401, "Invalid credentials") })
+		}
+		for range places {
+			<-hashing
+		}
+		for i := range 8 {
+			waiting.Go(func() {
+				a := login(places + i)
+				if a.want(t, "a login without a place", 503, "Too many logins at once, try again later"); a.header.Get("Retry-After") == "" {
+					t.Error("503 without Retry-After")
 				}
 			})
 		}
-		ended := make(chan struct{})
-		go func() {
-			logins.Wait()
-			close(ended)
-		}()
-		reads := 0
-		for {
-			select {
-			case <-ended:
-				if reads < 20 || busy.Load() == 0 || refused.Load() == 0 {
-					t.Errorf("%d reads during the flood, %d logins in their turn, %d answered 503", reads, refused.Load(), busy.Load())
-				}
-				return
-			default:
-				s.call(t, "GET", "/api/notes/"+id, token, "").want(t, "a read during the flood", 200, "")
-				reads++
-			}
+		for range 50 {
+			s.call(t, "GET", "/api/notes/"+id, token, "").want(t, "a read during the flood", 200, "")
 		}
+		s.call(t, "GET", "/api/notes", token, "").want(t, "a list during the flood", 200, "")
+		s.call(t, "POST", "/api/notes", token, `{"content":"another"}`).want(t, "a write during the flood", 201, "")
+		waiting.Wait()
+		if n := len(hashing); n != 0 {
+			t.Errorf("%d more logins were hashed than there are places", n)
+		}
+		close(release)
+		held.Wait()
+		s.limits.checking = nil
+		s.login(t, "alice", "correct horse battery").want(t, "a login afterwards", 200, "")
 	})
 }

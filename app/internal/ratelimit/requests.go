@@ -18,7 +18,7 @@ import (
 // then only against the same session.
 type Requests struct {
 	limiter *limiter.Limiter
-	// unproved has the sessions of which a request has not proved that they live, for a minute.
+	// unproved counts the requests of a session since one has proved that it lives.
 	unproved *limiter.Limiter
 	now      func() time.Time
 
@@ -26,6 +26,10 @@ type Requests struct {
 	// underWay are the requests that have begun and are not counted yet, by session.
 	underWay map[string]int64
 }
+
+// maxUnproved is how many requests of a session in a minute may prove nothing before what its address has left
+// decides: a client that lives is wrong now and then, and shares its address with others.
+const maxUnproved = 10
 
 // Outcome is what a request has shown of its session.
 type Outcome int
@@ -45,7 +49,7 @@ func NewRequests(perMinute int) *Requests {
 	store := memory.NewStore()
 	return &Requests{
 		limiter:  limiter.New(store, limiter.Rate{Period: time.Minute, Limit: int64(perMinute)}),
-		unproved: limiter.New(store, limiter.Rate{Period: time.Minute, Limit: 1}),
+		unproved: limiter.New(store, limiter.Rate{Period: time.Minute, Limit: int64(min(maxUnproved, perMinute))}),
 		now:      time.Now, underWay: map[string]int64{},
 	}
 }
@@ -63,8 +67,8 @@ func (r *Requests) Count(ctx context.Context, address string) error {
 }
 
 // Begin lets a request of a user's session from an address begin, or returns a *LimitedError: when the user
-// has no requests left beside those of the session that are under way; or, where the session has not proved
-// alive the last time, when the address has none. end must be called once, when the request is over: it counts
+// has no requests left beside those of the session that are under way; or, where too many requests of the session
+// have not proved it alive, when the address has none. end must be called once, when the request is over: it counts
 // for the user if the session has proved alive, and for the address if it has not.
 func (r *Requests) Begin(ctx context.Context, user, session, address string) (end func(Outcome) error, err error) {
 	suspect, err := r.unproved.Peek(ctx, sessionKey(session))

@@ -42,6 +42,7 @@ func TestRequestsOfASession(t *testing.T) {
 		"a live one beside it":              {[]request{{"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Unproved}}, request{"r", "192.0.2.1", Proved}, false},
 		"the dead one from another address": {[]request{{"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Unproved}}, request{"s", "192.0.2.2", Unproved}, false},
 		"one that has proved alive since":   {[]request{{"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Proved}, {"r", "192.0.2.1", Unproved}, {"q", "192.0.2.1", Unproved}}, request{"s", "192.0.2.1", Proved}, false},
+		"one that is wrong now and then":    {[]request{{"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Unproved}, {"r", "192.0.2.1", Unproved}}, request{"s", "192.0.2.1", Proved}, false},
 		"a database that was away":          {[]request{{"s", "192.0.2.1", Unknown}, {"s", "192.0.2.1", Unknown}, {"s", "192.0.2.1", Unknown}}, request{"s", "192.0.2.1", Proved}, false},
 	} {
 		t.Run(name, func(t *testing.T) {

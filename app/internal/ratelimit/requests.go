@@ -71,23 +71,33 @@ func (r *Requests) Count(ctx context.Context, address string) error {
 // have not proved it alive, when the address has none. end must be called once, when the request is over: it counts
 // for the user if the session has proved alive, and for the address if it has not.
 func (r *Requests) Begin(ctx context.Context, user, session, address string) (end func(Outcome) error, err error) {
-	suspect, err := r.unproved.Peek(ctx, sessionKey(session))
+	b := &begun{user: userKey(user), session: session, address: address}
+	unproved, err := r.unproved.Peek(ctx, sessionKey(session))
 	if err != nil {
 		return nil, fmt.Errorf("count of requests: %w", err)
 	}
-	if suspect.Remaining <= 0 {
+	if unproved.Remaining <= 0 {
 		if err := r.check(ctx, addressKey(address), 0); err != nil {
 			return nil, err
 		}
 	}
+	b.suspect = unproved.Remaining < unproved.Limit
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.check(ctx, userKey(user), r.underWay[session]); err != nil {
+	if err := r.check(ctx, b.user, r.underWay[session]); err != nil {
 		return nil, err
 	}
 	r.underWay[session]++
 	ctx = context.WithoutCancel(ctx) // a client that hangs up is no reason not to count
-	return func(o Outcome) error { return r.end(ctx, user, session, address, o) }, nil
+	return func(o Outcome) error { return r.end(ctx, b, o) }, nil
+}
+
+// begun is a request that is under way.
+type begun struct {
+	// user is the user's key.
+	user, session, address string
+	// suspect: requests of the session have proved nothing lately.
+	suspect bool
 }
 
 // check returns a *LimitedError when no more than those under way are left.
@@ -102,21 +112,21 @@ func (r *Requests) check(ctx context.Context, key string, underWay int64) error 
 	return nil
 }
 
-func (r *Requests) end(ctx context.Context, user, session, address string, o Outcome) (err error) {
+func (r *Requests) end(ctx context.Context, b *begun, o Outcome) (err error) {
 	// Counted and no more under way in one step, so that no request in between sees neither.
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.underWay[session]--; r.underWay[session] <= 0 {
-		delete(r.underWay, session)
+	if r.underWay[b.session]--; r.underWay[b.session] <= 0 {
+		delete(r.underWay, b.session)
 	}
 	switch o {
 	case Proved:
-		if _, err = r.limiter.Increment(ctx, userKey(user), 1); err == nil {
-			_, err = r.unproved.Reset(ctx, sessionKey(session))
+		if _, err = r.limiter.Increment(ctx, b.user, 1); err == nil && b.suspect {
+			_, err = r.unproved.Reset(ctx, sessionKey(b.session))
 		}
 	case Unproved:
-		if _, err = r.limiter.Increment(ctx, addressKey(address), 1); err == nil {
-			_, err = r.unproved.Increment(ctx, sessionKey(session), 1)
+		if _, err = r.limiter.Increment(ctx, addressKey(b.address), 1); err == nil {
+			_, err = r.unproved.Increment(ctx, sessionKey(b.session), 1)
 		}
 	case Unknown:
 	}

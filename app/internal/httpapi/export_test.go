@@ -124,7 +124,7 @@ func TestExport(t *testing.T) {
 
 // TestExportOutlastsTheTimeouts: those of the server are of one request, and an export takes as long as it must.
 func TestExportOutlastsTheTimeouts(t *testing.T) {
-	const timeout = 200 * time.Millisecond
+	const timeout = 500 * time.Millisecond
 	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
 		t.Run(name, func(t *testing.T) {
 			storetest.Each(t, func(t *testing.T, open storetest.Open) {
@@ -174,7 +174,7 @@ func TestExportFromASilentDatabase(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			storetest.Each(t, func(t *testing.T, open storetest.Open) {
-				s := newService(t, open, true, func(s *httpapi.Service) { s.RequestTimeout = 300 * time.Millisecond })
+				s := newService(t, open, true, func(s *httpapi.Service) { s.RequestTimeout = time.Second })
 				token := s.signIn(t, "alice")
 				s.fill(t, token, 21)
 				read := 0

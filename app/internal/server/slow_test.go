@@ -19,7 +19,7 @@ import (
 )
 
 // short is the time that each phase of a connection may take in these tests, or a part of it.
-const short = 200 * time.Millisecond
+const short = 500 * time.Millisecond
 
 var impatient = timeouts{readHeader: short, read: 2 * short, write: 2 * short, idle: short}
 

@@ -18,22 +18,8 @@ const exportStall = 30 * time.Second
 // exportAccount streams everything of the user's as NDJSON: a line for the account, one for each
 // note, and one for the end, whose absence tells that the export was cut off.
 func (h *handlers) exportAccount(c *gin.Context) {
-	e := export{c: c, control: http.NewResponseController(c.Writer), lines: json.NewEncoder(c.Writer), query: h.RequestTimeout}
-	err := e.extend(2 * h.RequestTimeout) // the account and the first notes
-	if err == nil {
-		e.user, err = h.exportedUser(c)
-	}
-	if err == nil {
-		if err = h.exports.take(identity(c).Owner, 1); err == nil {
-			defer h.exports.give(identity(c).Owner, 1)
-		}
-	}
-	if err == nil {
-		err = h.Notes.Export(c.Request.Context(), identity(c), h.RequestTimeout, e.page)
-	}
-	if err == nil {
-		err = e.end()
-	}
+	e := &export{c: c, control: http.NewResponseController(c.Writer), lines: json.NewEncoder(c.Writer), query: h.RequestTimeout}
+	err := h.export(c, e)
 	switch {
 	case err == nil:
 	case e.begun:
@@ -43,6 +29,24 @@ func (h *handlers) exportAccount(c *gin.Context) {
 	default:
 		h.failWith(c, err)
 	}
+}
+
+func (h *handlers) export(c *gin.Context, e *export) (err error) {
+	if err := e.extend(2 * h.RequestTimeout); err != nil { // for the account and the first notes
+		return err
+	}
+	if e.user, err = h.exportedUser(c); err != nil {
+		return err
+	}
+	id := identity(c)
+	if err := h.exports.take(id.Owner, 1); err != nil {
+		return err
+	}
+	defer h.exports.give(id.Owner, 1)
+	if err := h.Notes.Export(c.Request.Context(), id, h.RequestTimeout, e.page); err != nil {
+		return err
+	}
+	return e.end()
 }
 
 func (h *handlers) exportedUser(c *gin.Context) (accounts.User, error) {

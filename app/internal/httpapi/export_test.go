@@ -29,8 +29,14 @@ func exportRequest(t testing.TB, server *httptest.Server, token string) *http.Re
 	return request
 }
 
+// exported is the answer to an export: what it begins with.
+type exported struct {
+	status, major int
+	header        http.Header
+}
+
 // export begins one. Its lines are read as they come.
-func (s *service) export(t testing.TB, server *httptest.Server, token string) (*http.Response, *bufio.Scanner) {
+func (s *service) export(t testing.TB, server *httptest.Server, token string) (exported, *bufio.Scanner) {
 	t.Helper()
 	response, err := server.Client().Do(exportRequest(t, server, token))
 	if err != nil {
@@ -39,7 +45,7 @@ func (s *service) export(t testing.TB, server *httptest.Server, token string) (*
 	t.Cleanup(func() { _ = response.Body.Close() })
 	lines := bufio.NewScanner(response.Body)
 	lines.Buffer(nil, 4<<20)
-	return response, lines
+	return exported{response.StatusCode, response.ProtoMajor, response.Header}, lines
 }
 
 // fill creates notes, and returns what an export must say of each.
@@ -94,9 +100,9 @@ func TestExport(t *testing.T) {
 				return ctx.Err()
 			}
 		}
-		response, lines := s.export(t, s.Server, token)
-		if kind := response.Header.Get("Content-Type"); response.StatusCode != http.StatusOK || kind != "application/x-ndjson" {
-			t.Fatalf("status %d, content type %q", response.StatusCode, kind)
+		answer, lines := s.export(t, s.Server, token)
+		if kind := answer.header.Get("Content-Type"); answer.status != http.StatusOK || kind != "application/x-ndjson" {
+			t.Fatalf("status %d, content type %q", answer.status, kind)
 		}
 		account := next(t, lines)
 		if account["type"] != "account" || account["username"] != "alice" || account["id"] == nil || account["created_at"] == nil {
@@ -145,9 +151,9 @@ func TestExportOutlastsTheTimeouts(t *testing.T) {
 				server.StartTLS()
 				checked(t, server)
 				t.Cleanup(server.Close)
-				response, lines := s.export(t, server, token)
-				if response.StatusCode != http.StatusOK || response.ProtoMajor != map[bool]int{false: 1, true: 2}[http2] {
-					t.Fatalf("status %d by %s", response.StatusCode, response.Proto)
+				answer, lines := s.export(t, server, token)
+				if answer.status != http.StatusOK || answer.major != map[bool]int{false: 1, true: 2}[http2] {
+					t.Fatalf("status %d by HTTP/%d", answer.status, answer.major)
 				}
 				for range 22 {
 					next(t, lines)
@@ -185,12 +191,12 @@ func TestExportFromASilentDatabase(t *testing.T) {
 					<-ctx.Done()
 					return ctx.Err()
 				}
-				response, lines := s.export(t, s.Server, token)
-				if response.StatusCode != tc.status {
-					t.Fatalf("status %d, want %d", response.StatusCode, tc.status)
+				answer, lines := s.export(t, s.Server, token)
+				if answer.status != tc.status {
+					t.Fatalf("status %d, want %d", answer.status, tc.status)
 				}
 				if tc.status == http.StatusServiceUnavailable {
-					if response.Header.Get("Retry-After") == "" {
+					if answer.header.Get("Retry-After") == "" {
 						t.Error("503 without Retry-After")
 					}
 					return
@@ -284,8 +290,8 @@ func TestExportsAreBounded(t *testing.T) {
 		close(release)
 		exports.Wait()
 		for _, token := range []string{last, other} {
-			if response, _ := s.export(t, s.Server, token); response.StatusCode != http.StatusOK {
-				t.Errorf("afterwards: status %d", response.StatusCode)
+			if answer, _ := s.export(t, s.Server, token); answer.status != http.StatusOK {
+				t.Errorf("afterwards: status %d", answer.status)
 			}
 		}
 	})

@@ -7,7 +7,8 @@
 //     oldest. A Compromise does not wait for a rotation that has begun, unless that is a newer
 //     Compromise: that one ends as Failed, Superseded, before the Compromise takes a version, and its
 //     Job stops at the fence of the database as soon as the Compromise's Job has raised it. One that
-//     is tried again after another has made a newer version ends so, too: what it made is out of date.
+//     is tried again after another has made a newer version ends so, too: what it made is out of date,
+//     and what it has yet to make the other has made.
 //  2. Record fromVersion, the key's latest version, with the resourceVersion as a guard.
 //  3. Read fromVersion back past the cache, and rotate the key in Vault if its latest version is
 //     still that one. Record toVersion, the latest version read afterwards. A rotation whose answer

@@ -2,6 +2,7 @@ package keyrotation
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -105,17 +106,31 @@ func supersedes(a, b *v1alpha1.KeyRotation) bool {
 	return compromise(a) && a.Status.FromVersion == nil && (!compromise(b) || byAge(b, a) < 0)
 }
 
-// overtaken gives a rotation of the same SecureNotes that has made a newer version than kr; nil when there is none.
-func overtaken(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, all []v1alpha1.KeyRotation) *v1alpha1.KeyRotation {
-	if kr.Status.ToVersion == nil {
-		return nil
+// overtaken says what has made a newer version than kr, which is tried again; empty when nothing has. A kr that came to no
+// version of its own is measured by the one that it began with: what it would take for its own is the other's, made and
+// done with, and nothing would be renewed. A version that was made in Vault by hand is nobody's, and taken. A rotation whose
+// object is gone is known by the retirement that it left behind.
+func overtaken(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, all []v1alpha1.KeyRotation) string {
+	own := kr.Status.ToVersion
+	if own == nil {
+		own = kr.Status.FromVersion
+	}
+	if own == nil {
+		return ""
 	}
 	for i := range all {
-		if to := all[i].Status.ToVersion; to != nil && *to > *kr.Status.ToVersion && metav1.IsControlledBy(&all[i], parent) {
-			return &all[i]
+		if to := all[i].Status.ToVersion; to != nil && *to > *own && metav1.IsControlledBy(&all[i], parent) {
+			instead := "create another to rotate again"
+			if Failed(&all[i]) {
+				instead = "retry that one, or create another"
+			}
+			return fmt.Sprintf("KeyRotation %s has made version %d since: %s", all[i].Name, *to, instead)
 		}
 	}
-	return nil
+	if retirementRecorded(parent, *own+1) {
+		return fmt.Sprintf("a KeyRotation that is gone has made a version above %d since: create another to rotate again", *own)
+	}
+	return ""
 }
 
 func compromise(kr *v1alpha1.KeyRotation) bool { return kr.Spec.Reason == v1alpha1.RotationCompromise }

@@ -54,8 +54,8 @@ type observed struct {
 	ahead *v1alpha1.KeyRotation
 	// supersededBy is the Compromise that has begun since, nil when there is none.
 	supersededBy *v1alpha1.KeyRotation
-	// overtaken is a rotation that has made a newer version than this one, which is tried again; nil: there is none.
-	overtaken *v1alpha1.KeyRotation
+	// overtaken says what has made a newer version than this one, which is tried again; empty: nothing has.
+	overtaken string
 	// inTheWay is the rotation that this one supersedes and that has not ended yet.
 	inTheWay *v1alpha1.KeyRotation
 	// key as Vault has it; nil where the step does not depend on it.
@@ -121,10 +121,9 @@ func next(o observed) decision {
 		return decision{actionFail, config.ReasonSuperseded, fmt.Sprintf(
 			"KeyRotation %s, of reason Compromise, has taken over and moves everything to a newer version", o.supersededBy.Name)}
 	}
-	if started(kr) && o.overtaken != nil {
+	if started(kr) && o.overtaken != "" {
 		// Its session keys, too, are older than those in use.
-		return decision{actionFail, config.ReasonSuperseded, fmt.Sprintf(
-			"KeyRotation %s has made version %d since: retry that one, or create another", o.overtaken.Name, *o.overtaken.Status.ToVersion)}
+		return decision{actionFail, config.ReasonSuperseded, o.overtaken}
 	}
 	if !hasFinalizer(kr) {
 		return decision{action: actionGuard}

@@ -1,6 +1,7 @@
 package keyrotation
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -218,35 +219,57 @@ func TestNext(t *testing.T) {
 	}
 }
 
-// TestOvertaken: of a rotation that is tried again after a newer one, only one of the same object counts.
+// TestOvertaken: a rotation that is tried again after a newer one of the same object has nothing left to do, whether or
+// not it had come to a version of its own. A version that was made by hand is nobody's.
 func TestOvertaken(t *testing.T) {
-	parent := notes()
 	of := func(uid types.UID) func(*v1alpha1.KeyRotation) {
 		return func(kr *v1alpha1.KeyRotation) {
-			owner := *parent
+			owner := notes()
 			owner.UID = uid
-			kr.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(&owner, v1alpha1.GroupVersion.WithKind("SecureNotes"))}
+			kr.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(owner, v1alpha1.GroupVersion.WithKind("SecureNotes"))}
 		}
 	}
-	retried := rotation("a", urgent, running, from(1), to(2))
+	pending := notes()
+	pending.Status.MasterKey = &v1alpha1.MasterKeyStatus{PendingRetirements: []v1alpha1.PendingRetirement{{ToVersion: 2}}}
+	second := rotation("a", running, from(1), to(2))
 	for name, tc := range map[string]struct {
-		other *v1alpha1.KeyRotation
-		want  bool
+		retried *v1alpha1.KeyRotation
+		parent  *v1alpha1.SecureNotes
+		other   *v1alpha1.KeyRotation
+		want    string
 	}{
-		"a newer version":           {rotation("b", of(parent.UID), from(2), to(3)), true},
-		"an older version":          {rotation("b", of(parent.UID), from(0), to(1)), false},
-		"no version yet":            {rotation("b", of(parent.UID), running, from(2)), false},
-		"another object's rotation": {rotation("b", of("other"), from(2), to(3)), false},
+		"a newer version":              {second, notes(), rotation("b", of("notes-uid"), from(2), to(3)), "KeyRotation b has made version 3"},
+		"an older version":             {second, notes(), rotation("b", of("notes-uid"), from(0), to(1)), ""},
+		"no version yet":               {second, notes(), rotation("b", of("notes-uid"), running, from(2)), ""},
+		"another object's rotation":    {second, notes(), rotation("b", of("other"), from(2), to(3)), ""},
+		"its own retirement":           {second, pending, nil, ""},
+		"a newer one that is gone":     {second, retiredTo(3), nil, "a KeyRotation that is gone"},
+		"it came to no version":        {rotation("a", running, from(1)), notes(), rotation("b", of("notes-uid"), from(1), to(2)), "KeyRotation b has made version 2"},
+		"none either, the other older": {rotation("a", running, from(1)), notes(), rotation("b", of("notes-uid"), from(0), to(1)), ""},
+		"none, the other is gone":      {rotation("a", running, from(1)), pending, nil, "a KeyRotation that is gone"},
+		"none, and a version by hand":  {rotation("a", running, from(1)), retiredTo(1), nil, ""},
+		"it has begun with none":       {rotation("a", running), retiredTo(3), rotation("b", of("notes-uid"), from(2), to(3)), ""},
 	} {
-		t.Run(name, func(t *testing.T) {
-			found := overtaken(retried, parent, []v1alpha1.KeyRotation{*retried, *tc.other})
-			if (found != nil) != tc.want {
-				t.Errorf("%v, want one: %t", found, tc.want)
-			}
-			if d := next(observed{rotation: retried, parent: parent, overtaken: found}); (d.reason == config.ReasonSuperseded) != tc.want {
-				t.Errorf("next is %s (%s), superseded: %t", d.action, d.reason, tc.want)
-			}
-		})
+		for reason, kr := range map[v1alpha1.RotationReason]*v1alpha1.KeyRotation{
+			v1alpha1.RotationRoutine: tc.retried.DeepCopy(), v1alpha1.RotationCompromise: tc.retried.DeepCopy(),
+		} {
+			t.Run(fmt.Sprintf("%s, %s", name, reason), func(t *testing.T) {
+				kr.Spec.Reason = reason
+				all := []v1alpha1.KeyRotation{*kr}
+				if tc.other != nil {
+					all = append(all, *tc.other)
+				}
+				found := overtaken(kr, tc.parent, all)
+				if (found == "") != (tc.want == "") || !strings.Contains(found, tc.want) {
+					t.Errorf("%q, want %q", found, tc.want)
+				}
+				// Vault has a version more, whoever made it.
+				d := next(observed{rotation: kr, parent: tc.parent, overtaken: found, key: key(4, 4), accounts: accounts("x", "y")})
+				if superseded := d.action == actionFail && d.reason == config.ReasonSuperseded; superseded != (tc.want != "") {
+					t.Errorf("next is %s (%s)", d.action, d.reason)
+				}
+			})
+		}
 	}
 }
 

@@ -52,15 +52,15 @@ func (s *story) goesOn(name string) {
 	for range maxSteps {
 		kr := s.rotation(s.t, name)
 		o, err := r.observe(s.t.Context(), kr)
-		if err != nil {
-			s.t.Fatal(err)
-		}
 		d := next(o)
-		line := "  " + string(d.action)
-		if d.reason != "" {
-			line += " " + d.reason + ": " + d.message
+		switch {
+		case err != nil:
+			fmt.Fprintf(&s.text, "  finds that %s\n", err)
+		case d.reason != "":
+			fmt.Fprintf(&s.text, "  %s %s: %s\n", d.action, d.reason, d.message)
+		default:
+			fmt.Fprintf(&s.text, "  %s\n", d.action)
 		}
-		s.text.WriteString(line + "\n")
 		again, _, err := r.once(s.t.Context(), kr)
 		if err != nil {
 			s.t.Fatal(err)
@@ -90,70 +90,37 @@ func (s *story) tellConditions(name string) {
 	s.conditions[name] = now
 }
 
-func (s *story) jobsEnd(kind batchv1.JobConditionType) func(*testing.T) {
-	return func(t *testing.T) { s.endJobs(t, kind) }
+// given is a KeyRotation that somebody has made.
+func (s *story) given(name string, changes ...func(*v1alpha1.KeyRotation)) {
+	s.t.Helper()
+	if err := s.Create(s.t.Context(), rotation(name, changes...)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *story) completes() {
+	s.happens("The Job completes.", func(t *testing.T) { s.endJobs(t, batchv1.JobComplete) })
+}
+
+func (s *story) fails() {
+	s.happens("The Job fails.", func(t *testing.T) { s.endJobs(t, batchv1.JobFailed) })
+}
+
+func (s *story) retry(name string) {
+	s.happens("Somebody asks for a retry.", func(t *testing.T) {
+		kr := s.rotation(t, name)
+		kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
+		if err := s.Update(t.Context(), kr); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 // TestSequences holds whole rotations to what people have reviewed: whoever changes an order sees it.
 func TestSequences(t *testing.T) {
-	completes := func(s *story) { s.happens("The Job completes.", s.jobsEnd(batchv1.JobComplete)) }
-	for name, tell := range map[string]func(*story){
-		"routine": func(s *story) {
-			s.goesOn("first")
-			completes(s)
-			s.goesOn("first")
-			completes(s)
-			s.goesOn("first")
-		},
-		"compromise": func(s *story) {
-			s.goesOn("first")
-			s.happens("Somebody makes a KeyRotation of reason Compromise.", func(t *testing.T) {
-				if err := s.Create(t.Context(), rotation("urgent", urgent)); err != nil {
-					t.Fatal(err)
-				}
-			})
-			s.goesOn("urgent")
-			s.goesOn("first")
-			s.goesOn("urgent")
-			s.happens("The service accounts are made anew.", s.remakeAccounts)
-			s.goesOn("urgent")
-			completes(s)
-			s.goesOn("urgent")
-			s.happens("The pods of the API restart.", s.restart)
-			completes(s)
-			s.goesOn("urgent")
-			s.happens("The old version is retired.", s.retire)
-			s.goesOn("urgent")
-		},
-		"retried": func(s *story) {
-			s.goesOn("first")
-			s.happens("The Job fails.", s.jobsEnd(batchv1.JobFailed))
-			s.goesOn("first")
-			s.happens("Somebody asks for a retry.", func(t *testing.T) {
-				kr := s.rotation(t, "first")
-				kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
-				if err := s.Update(t.Context(), kr); err != nil {
-					t.Fatal(err)
-				}
-			})
-			s.goesOn("first")
-			completes(s)
-			s.goesOn("first")
-			completes(s)
-			s.goesOn("first")
-		},
-		"deleted": func(s *story) {
-			s.goesOn("first")
-			s.happens("The SecureNotes is deleted.", func(t *testing.T) {
-				if err := s.Delete(t.Context(), s.parent(t)); err != nil {
-					t.Fatal(err)
-				}
-			})
-			s.goesOn("first")
-		},
-	} {
+	for name, tell := range stories {
 		t.Run(name, func(t *testing.T) {
-			s := &story{t: t, world: newWorld(t, &crash{}, rotation("first")), conditions: map[string]map[string]string{}}
+			s := &story{t: t, world: newWorld(t, &crash{}), conditions: map[string]map[string]string{}}
 			tell(s)
 			path := filepath.Join("testdata", name+".golden")
 			got := strings.TrimPrefix(s.text.String(), "\n")

@@ -1,6 +1,7 @@
 package keyrotation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,27 +67,56 @@ type fakeVault struct {
 	// nil: it drops them.
 	revoked   int
 	unrevoked error
+	// sealAt is the call that finds Vault sealed, as does every other from then on, until it is unsealed; empty: none.
+	sealAt string
+	sealed bool
 }
+
+// trouble with Vault is told in words of its own.
+type trouble struct {
+	problem vaultadmin.Problem
+	message string
+}
+
+func (e trouble) Error() string { return e.message }
+
+func (e trouble) Unwrap() error { return &vaultadmin.Error{Problem: e.problem} }
+
+// answers says whether Vault does so to a call.
+func (v *fakeVault) answers(call string) error {
+	if v.sealed = v.sealed || call == v.sealAt; v.sealed {
+		return trouble{vaultadmin.Sealed, "Vault at https://vault:8200 is sealed"}
+	}
+	return nil
+}
+
+func (v *fakeVault) unseal(*testing.T) { v.sealAt, v.sealed = "", false }
 
 func (v *fakeVault) Connection() vaultadmin.Connection {
 	return vaultadmin.Connection{Name: "default", Address: "https://vault:8200", AuthMount: "kubernetes", TransitMount: "transit", KVMount: "secret", Audience: "vault"}
 }
 
 func (v *fakeVault) ReadKey(context.Context, string) (vaultadmin.KeyState, error) {
-	return v.state, nil
+	return v.state, v.answers("ReadKey")
 }
 
 func (v *fakeVault) Rotate(context.Context, string) error {
+	if err := v.answers("Rotate"); err != nil {
+		return err
+	}
 	return v.crash.around(func() error { v.state.Latest++; return nil })
 }
 
 func (v *fakeVault) RaiseMinEncryption(_ context.Context, _ string, version int64) error {
+	if err := v.answers("RaiseMinEncryption"); err != nil {
+		return err
+	}
 	return v.crash.around(func() error { v.state.MinEncryption = max(v.state.MinEncryption, version); return nil })
 }
 
 func (v *fakeVault) ReplaceSessionKeys(_ context.Context, _ vaultadmin.Deployment, entry string) error {
-	if v.refusal != nil {
-		return v.refusal
+	if err := cmp.Or(v.answers("ReplaceSessionKeys"), v.refusal); err != nil {
+		return err
 	}
 	return v.crash.around(func() error {
 		if !slices.Contains(v.sessionKeys, entry) {
@@ -97,13 +127,16 @@ func (v *fakeVault) ReplaceSessionKeys(_ context.Context, _ vaultadmin.Deploymen
 }
 
 func (v *fakeVault) RevokeDatabaseCredentials(context.Context, string) error {
-	if v.unrevoked != nil {
-		return v.unrevoked
+	if err := cmp.Or(v.answers("RevokeDatabaseCredentials"), v.unrevoked); err != nil {
+		return err
 	}
 	return v.crash.around(func() error { v.revoked++; return nil })
 }
 
 func (v *fakeVault) DeleteOtherSessionKeys(_ context.Context, _ vaultadmin.Deployment, entry string) error {
+	if err := v.answers("DeleteOtherSessionKeys"); err != nil {
+		return err
+	}
 	return v.crash.around(func() error {
 		v.sessionKeys = slices.DeleteFunc(v.sessionKeys, func(e string) bool { return e != entry })
 		return nil

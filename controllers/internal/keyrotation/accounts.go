@@ -30,8 +30,7 @@ type account struct {
 func stepOfAccounts(o observed) decision {
 	for _, a := range o.accounts {
 		if a.uid != "" && !a.owned {
-			return decision{actionFail, v1alpha1.ReasonNameConflict, fmt.Sprintf(
-				"ServiceAccount %s does not belong to SecureNotes %s, so it is not replaced: delete it", a.name, o.parent.Name)}
+			return fail(v1alpha1.ReasonNameConflict, "ServiceAccount %s does not belong to SecureNotes %s, so it is not replaced: delete it", a.name, o.parent.Name)
 		}
 	}
 	replaced := o.rotation.Status.ReplacedServiceAccounts

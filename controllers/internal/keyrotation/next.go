@@ -76,6 +76,8 @@ type observed struct {
 type decision struct {
 	action          action
 	reason, message string
+	// forGood says of a failure that no retry mends it.
+	forGood bool
 }
 
 // next decides the one step that comes now.
@@ -102,8 +104,8 @@ func next(o observed) decision {
 	if controller := metav1.GetControllerOf(kr); controller == nil {
 		return decision{action: actionAdopt}
 	} else if controller.UID != o.parent.UID {
-		return decision{actionFail, v1alpha1.ReasonNameConflict, fmt.Sprintf(
-			"%s %s controls this KeyRotation, so SecureNotes %s cannot: create another one without an owner", controller.Kind, controller.Name, o.parent.Name)}
+		return failForGood(v1alpha1.ReasonNameConflict,
+			"%s %s controls this KeyRotation, so SecureNotes %s cannot: create another one without an owner", controller.Kind, controller.Name, o.parent.Name)
 	}
 	if o.parent.Spec.Suspend != nil && *o.parent.Spec.Suspend {
 		return wait(v1alpha1.ReasonSuspended, "SecureNotes %s is suspended: set its spec.suspend to false to go on", o.parent.Name)
@@ -118,12 +120,11 @@ func next(o observed) decision {
 		return wait(v1alpha1.ReasonQueued, "waits for KeyRotation %s to end", o.ahead.Name)
 	}
 	if started(kr) && o.supersededBy != nil {
-		return decision{actionFail, config.ReasonSuperseded, fmt.Sprintf(
-			"KeyRotation %s, of reason Compromise, has taken over and moves everything to a newer version", o.supersededBy.Name)}
+		return failForGood(config.ReasonSuperseded, "KeyRotation %s, of reason Compromise, has taken over and moves everything to a newer version", o.supersededBy.Name)
 	}
 	if started(kr) && o.overtaken != "" {
 		// Its session keys, too, are older than those in use.
-		return decision{actionFail, config.ReasonSuperseded, o.overtaken}
+		return failForGood(config.ReasonSuperseded, "%s", o.overtaken)
 	}
 	if !hasFinalizer(kr) {
 		return decision{action: actionGuard}
@@ -201,7 +202,7 @@ func stepOfKey(o observed) (d decision, found bool) {
 // restored is the end of a rotation that finds fewer versions than there were. A version made now would have
 // the number of one that the database may use, and open nothing that is under it: none is made.
 func restored(latest, known int64) decision {
-	return decision{actionFail, v1alpha1.ReasonKeyRestored, fmt.Sprintf("the key's latest version is %d, but there was a version %d: %s", latest, known, RestoreVault)}
+	return fail(v1alpha1.ReasonKeyRestored, "the key's latest version is %d, but there was a version %d: %s", latest, known, RestoreVault)
 }
 
 // RestoreVault is what to do when Vault has fewer versions of a key than there were.
@@ -231,7 +232,10 @@ func byJob(job JobOutcome, what, running string, create, done action) decision {
 		if reason == "" {
 			reason = v1alpha1.ReasonJobFailed
 		}
-		return decision{actionFail, reason, job.Message}
+		if reason == config.ReasonSuperseded {
+			return failForGood(reason, "%s", job.Message)
+		}
+		return fail(reason, "%s", job.Message)
 	case JobForeign:
 		return foreignJob(job.Message)
 	default:
@@ -240,7 +244,7 @@ func byJob(job JobOutcome, what, running string, create, done action) decision {
 }
 
 func foreignJob(message string) decision {
-	return decision{actionFail, v1alpha1.ReasonNameConflict, message}
+	return fail(v1alpha1.ReasonNameConflict, "%s", message)
 }
 
 // withoutParent ends what cannot go on, and lets the object go.
@@ -252,7 +256,8 @@ func withoutParent(o observed) decision {
 		return released(o)
 	}
 	if started(o.rotation) {
-		return decision{actionFail, v1alpha1.ReasonSecureNotesNotFound, "SecureNotes " + o.rotation.Spec.SecureNotesRef.Name + " is gone"}
+		return failForGood(v1alpha1.ReasonSecureNotesNotFound,
+			"SecureNotes %s, which this KeyRotation belongs to, is gone: delete this KeyRotation", o.rotation.Spec.SecureNotesRef.Name)
 	}
 	return wait(v1alpha1.ReasonSecureNotesNotFound, "SecureNotes %s does not exist in this namespace: create it, or delete this KeyRotation", o.rotation.Spec.SecureNotesRef.Name)
 }
@@ -268,5 +273,17 @@ func released(o observed) decision {
 func gone(parent *v1alpha1.SecureNotes) bool { return parent == nil || parent.DeletionTimestamp != nil }
 
 func wait(reason, format string, args ...any) decision {
-	return decision{actionWait, reason, fmt.Sprintf(format, args...)}
+	return decision{action: actionWait, reason: reason, message: fmt.Sprintf(format, args...)}
+}
+
+// fail ends an attempt. Whoever puts the cause right can have it tried again.
+func fail(reason, format string, args ...any) decision {
+	return decision{action: actionFail, reason: reason, message: fmt.Sprintf(format, args...)}
+}
+
+// failForGood ends a rotation that nobody can put right.
+func failForGood(reason, format string, args ...any) decision {
+	d := fail(reason, format, args...)
+	d.forGood = true
+	return d
 }

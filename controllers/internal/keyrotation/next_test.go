@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -270,6 +271,36 @@ func TestOvertaken(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestRetryIsToldOfWhereItHelps: nobody is sent to try again what cannot come to anything.
+func TestRetryIsToldOfWhereItHelps(t *testing.T) {
+	at12 := rotation("a", running, from(1), to(2))
+	anew := notes()
+	anew.UID = "newer-uid"
+	for name, tc := range map[string]struct {
+		o    observed
+		want bool
+	}{
+		"its SecureNotes is gone":            {observed{rotation: at12}, false},
+		"its SecureNotes was made anew":      {observed{rotation: at12, parent: anew}, false},
+		"a Compromise has taken over":        {observed{rotation: at12, parent: notes(), supersededBy: rotation("b", running, urgent)}, false},
+		"another has made a newer version":   {observed{rotation: at12, parent: notes(), overtaken: "KeyRotation b"}, false},
+		"its Job was stopped by a newer one": {observed{rotation: at12, parent: notes(), reencrypt: JobOutcome{Phase: JobFailed, Reason: config.ReasonSuperseded}}, false},
+		"its Job failed":                     {observed{rotation: at12, parent: notes(), reencrypt: JobOutcome{Phase: JobFailed}}, true},
+		"a Job of its name is in the way":    {observed{rotation: at12, parent: notes(), reencrypt: JobOutcome{Phase: JobForeign}}, true},
+		"Vault was restored":                 {observed{rotation: at12, parent: notes(), key: key(1, 0)}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := next(tc.o)
+			status := v1alpha1.KeyRotationStatus{}
+			setFailed(tc.o.rotation, &status, d, time.Unix(5000, 0))
+			failed := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionFailed)
+			if d.action != actionFail || strings.Contains(failed.Message, v1alpha1.AnnotationRetryRequestedAt) != tc.want {
+				t.Errorf("%s: %s", d.action, failed.Message)
+			}
+		})
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
-	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
@@ -93,7 +92,7 @@ func setFailed(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, d decisi
 	s.State = v1alpha1.ConditionFailed
 	s.CompletionTime = new(metav1.NewTime(now))
 	message := d.message
-	if d.reason != config.ReasonSuperseded {
+	if !d.forGood {
 		message += ". The old version still decrypts; once the cause is put right, retry with the annotation " + v1alpha1.AnnotationRetryRequestedAt
 	}
 	setCondition(kr, s, v1alpha1.ConditionFailed, metav1.ConditionTrue, d.reason, message)

@@ -50,6 +50,22 @@ var stories = map[string]func(*story){
 			}
 		})
 		s.goesOn("first")
+		s.happens("The SecureNotes is let go, and the garbage collector is late.", s.letParentGo)
+		s.goesOn("first")
+	},
+	// Somebody takes the finalizer off the SecureNotes by hand, so that the rotation has no time to see it go.
+	"orphaned": func(s *story) {
+		s.given("first")
+		s.goesOn("first")
+		s.happens("Somebody removes the finalizer of the SecureNotes and deletes it.", func(t *testing.T) {
+			s.letParentGo(t)
+			if err := s.Delete(t.Context(), s.parent(t)); err != nil {
+				t.Fatal(err)
+			}
+		})
+		s.goesOn("first")
+		s.retry("first")
+		s.goesOn("first")
 	},
 	// Of two Compromises the newer takes over before the older has made a version. What the older one would take for its
 	// own when it is tried again is the newer one's, and nothing would be renewed.

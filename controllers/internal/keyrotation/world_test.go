@@ -174,7 +174,10 @@ func newWorld(t *testing.T, c *crash, objects ...client.Object) *world {
 		objects = append(objects, desired)
 	}
 	template := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: operand.Labels(notes(), operand.ComponentAPI)}}
-	objects = append(objects, notes(),
+	// As its own reconciler does it: an object that is deleted stays until that lets it go.
+	parent := notes()
+	parent.Finalizers = []string{v1alpha1.Finalizer}
+	objects = append(objects, parent,
 		&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "notes", Namespace: "ns"}, Spec: appsv1.DeploymentSpec{Template: template}},
 		&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "notes-0", Namespace: "ns", Labels: template.Labels}})
 	w.WithWatch = fake.NewClientBuilder().WithScheme(scheme).
@@ -250,6 +253,16 @@ func (w *world) parent(t *testing.T) *v1alpha1.SecureNotes {
 		t.Fatal(err)
 	}
 	return parent
+}
+
+// letParentGo takes the finalizer off the SecureNotes.
+func (w *world) letParentGo(t *testing.T) {
+	t.Helper()
+	parent := w.parent(t)
+	parent.Finalizers = nil
+	if err := w.Update(t.Context(), parent); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (w *world) jobs(t *testing.T) []batchv1.Job {

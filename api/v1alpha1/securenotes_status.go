@@ -48,6 +48,10 @@ type SecureNotesStatus struct {
 	// +optional
 	Certificate *CertificateStatus `json:"certificate,omitempty"`
 
+	// observedSchedule is the schedule as it was last seen, and since when it has been so.
+	// +optional
+	ObservedSchedule *ObservedSchedule `json:"observedSchedule,omitempty"`
+
 	// lastScheduleTime is the time of the schedule that was last acted on.
 	// +optional
 	LastScheduleTime *metav1.Time `json:"lastScheduleTime,omitempty"`
@@ -68,6 +72,24 @@ type SecureNotesStatus struct {
 	// +listMapKey=type
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// ObservedSchedule says since when a schedule has been asked for: only times of it after that can be missed.
+type ObservedSchedule struct {
+	// schedule is spec.keyRotation.schedule. Unset: there was none.
+	// +kubebuilder:validation:MaxLength=100
+	// +optional
+	Schedule string `json:"schedule,omitempty"`
+
+	// timeZone of the schedule.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +required
+	TimeZone string `json:"timeZone,omitempty"`
+
+	// since is when the schedule was first seen to be so, or the object's creation.
+	// +required
+	Since metav1.Time `json:"since,omitzero"`
 }
 
 // MasterKeyStatus is the master key as it was last seen in Vault.

@@ -334,8 +334,9 @@ type Storage struct {
 
 // KeyRotationPolicy says when and how the master key is rotated.
 type KeyRotationPolicy struct {
-	// schedule in Cron format, such as "0 3 1 * *", or @monthly. Missed times are caught up once.
-	// Unset: only on demand.
+	// schedule in Cron format, such as "0 3 1 * *", or @monthly. Times that were missed, while suspend was set
+	// or the operator was away, are caught up once. Times before the schedule or the time zone was last
+	// changed are not missed. Unset: only on demand.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=100
 	// +optional
@@ -364,7 +365,8 @@ type KeyRotationPolicy struct {
 	// +optional
 	Trim *Trim `json:"trim,omitempty"`
 
-	// suspend stops the schedule; rotations on demand still run.
+	// suspend stops the schedule; rotations on demand still run. When it ends, times of the schedule that have
+	// passed are caught up once.
 	// +optional
 	Suspend *bool `json:"suspend,omitempty"`
 

@@ -72,48 +72,6 @@ func (r *Reconciler) requested(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// scheduled makes the rotation that is due. Its name is made from the due time, so that a pass that
-// is repeated, by this operator or by the next, makes none twice.
-func (r *Reconciler) scheduled(ctx context.Context, s *scope, rotation operand.Rotation) error {
-	if rotation.Schedule == "" {
-		return nil
-	}
-	since := s.sn.CreationTimestamp.Time
-	if last := s.sn.Status.LastScheduleTime; last != nil {
-		since = last.Time
-	}
-	plan, err := keyrotation.PlanSchedule(rotation, since, s.now)
-	if err != nil {
-		s.rotationFinding = bad(v1alpha1.ReasonInvalidSchedule, err.Error())
-		return nil
-	}
-	if rotation.Suspend {
-		return nil
-	}
-	s.nextRotation = new(metav1.NewTime(plan.Next))
-	s.wake(plan.Next.Sub(s.now))
-	if plan.Missed.IsZero() || !s.keyed || scheduledUnended(s.rotationList) {
-		return nil
-	}
-	kr := newRotation(s.sn, fmt.Sprintf("%s-%d", s.sn.Name, plan.Missed.Unix()/60))
-	kr.Labels[v1alpha1.LabelScheduled] = "true"
-	if made, err := r.createRotation(ctx, s, kr, plan.Missed); err != nil || !made {
-		return err
-	}
-	s.sn.Status.LastScheduleTime = new(metav1.NewTime(plan.Missed))
-	return nil
-}
-
-// scheduledUnended keeps a schedule that is faster than its rotations from piling them up.
-func scheduledUnended(list []v1alpha1.KeyRotation) bool {
-	for _, kr := range list {
-		if keyrotation.Scheduled(&kr) && !keyrotation.Ended(&kr) {
-			return true
-		}
-	}
-	return false
-}
-
 func newRotation(sn *v1alpha1.SecureNotes, name string) *v1alpha1.KeyRotation {
 	return &v1alpha1.KeyRotation{
 		ObjectMeta: metav1.ObjectMeta{

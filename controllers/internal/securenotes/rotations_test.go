@@ -82,7 +82,7 @@ func made(t *testing.T, r *Reconciler) []string {
 }
 
 func daily(s *scope) {
-	s.sn.CreationTimestamp = metav1.NewTime(now.Add(-100 * time.Hour))
+	s.sn.CreationTimestamp, s.sn.Generation = metav1.NewTime(now.Add(-100*time.Hour)), 1
 	s.sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Schedule: "@daily"}
 }
 

@@ -1,0 +1,218 @@
+package securenotes
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
+)
+
+// step is a pass at some time, after something has happened.
+type step struct {
+	at     string
+	happen func(*testing.T, *Reconciler, *v1alpha1.SecureNotes)
+	// want are the times, of 2026, for which the schedule has made a rotation that is still there.
+	want string
+}
+
+func moment(t *testing.T, text string) time.Time {
+	t.Helper()
+	at, err := time.Parse("2006 Jan 2 15:04", "2026 "+text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
+}
+
+// policy changes spec.keyRotation, as somebody who applies another one.
+func policy(change func(*v1alpha1.KeyRotationPolicy)) func(*testing.T, *Reconciler, *v1alpha1.SecureNotes) {
+	return func(_ *testing.T, _ *Reconciler, sn *v1alpha1.SecureNotes) {
+		sn.Generation++
+		change(sn.Spec.KeyRotation)
+	}
+}
+
+func schedule(text string) func(*v1alpha1.KeyRotationPolicy) {
+	return func(p *v1alpha1.KeyRotationPolicy) { p.Schedule = text }
+}
+
+func zone(name string) func(*v1alpha1.KeyRotationPolicy) {
+	return func(p *v1alpha1.KeyRotationPolicy) { p.TimeZone = name }
+}
+
+func paused(yes bool) func(*v1alpha1.KeyRotationPolicy) {
+	return func(p *v1alpha1.KeyRotationPolicy) { p.Suspend = &yes }
+}
+
+// complete ends every rotation.
+func complete(t *testing.T, r *Reconciler, _ *v1alpha1.SecureNotes) {
+	t.Helper()
+	list := &v1alpha1.KeyRotationList{}
+	if err := r.Client.List(t.Context(), list); err != nil {
+		t.Fatal(err)
+	}
+	for _, kr := range list.Items {
+		meta.SetStatusCondition(&kr.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionComplete, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonComplete})
+		if err := r.Client.Status().Update(t.Context(), &kr); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// earlier is the status that an operator left behind which did not keep since when the schedule is as it is.
+func earlier(t *testing.T, last, next string) func(*testing.T, *Reconciler, *v1alpha1.SecureNotes) {
+	return func(_ *testing.T, _ *Reconciler, sn *v1alpha1.SecureNotes) {
+		sn.Generation++
+		if last != "" {
+			sn.Status.LastScheduleTime = new(metav1.NewTime(moment(t, last)))
+		}
+		sn.Status.MasterKey = &v1alpha1.MasterKeyStatus{NextRotationTime: new(metav1.NewTime(moment(t, next)))}
+	}
+}
+
+// TestSchedule: a time of the schedule is missed only if the schedule was as it is when it came. Each step is taken by a
+// pass that dies before it can record anything, then by two more.
+func TestSchedule(t *testing.T) {
+	const monthly = "0 3 1 * *"
+	for name, tc := range map[string]struct {
+		created string
+		steps   []step
+	}{
+		"of an object that was created with it": {monthly, []step{
+			{"Jan 1 02:59", nil, ""}, {"Jan 1 03:00", nil, "Jan 1 03:00"},
+		}},
+		"of an object that was looked at late": {monthly, []step{{"Mar 20 12:00", nil, "Mar 1 03:00"}}},
+		"set later": {"", []step{
+			{"Jan 1 00:01", nil, ""},
+			{"Mar 20 12:00", policy(schedule(monthly)), ""}, {"Apr 1 03:00", nil, "Apr 1 03:00"},
+		}},
+		"set before anybody looked at the object": {"", []step{{"Mar 20 12:00", policy(schedule(monthly)), ""}}},
+		"changed": {"0 3 25 * *", []step{
+			{"Jan 1 00:01", nil, ""},
+			{"Jan 20 12:00", policy(schedule("0 3 10 * *")), ""}, {"Feb 10 03:00", nil, "Feb 10 03:00"},
+		}},
+		"changed once it has run": {monthly, []step{
+			{"Feb 1 03:00", nil, "Feb 1 03:00"}, {"Feb 1 04:00", complete, "Feb 1 03:00"},
+			{"Feb 20 12:00", policy(schedule("0 3 10 * *")), "Feb 1 03:00"}, {"Mar 10 03:00", nil, "Feb 1 03:00, Mar 10 03:00"},
+		}},
+		"of another time zone": {"0 3 * * *", []step{
+			{"Jan 1 00:01", nil, ""},
+			// It is 04:00 there: 03:00 has come since the object was created.
+			{"Jan 1 02:00", policy(zone("Africa/Cairo")), ""}, {"Jan 2 01:00", nil, "Jan 2 01:00"},
+		}},
+		"the default time zone by name": {monthly, []step{
+			{"Jan 1 00:01", nil, ""}, {"Feb 1 03:00", policy(zone("Etc/UTC")), "Feb 1 03:00"},
+		}},
+		"removed, and set again": {monthly, []step{
+			{"Feb 1 03:00", nil, "Feb 1 03:00"}, {"Feb 1 04:00", complete, "Feb 1 03:00"},
+			{"Feb 2 00:00", policy(schedule("")), "Feb 1 03:00"},
+			{"Apr 20 12:00", policy(schedule(monthly)), "Feb 1 03:00"}, {"May 1 03:00", nil, "Feb 1 03:00, May 1 03:00"},
+		}},
+		"wrong at first": {"whenever", []step{
+			{"Jan 1 00:01", nil, ""}, {"Mar 20 12:00", policy(schedule(monthly)), ""}, {"Apr 1 03:00", nil, "Apr 1 03:00"},
+		}},
+		"suspended: caught up once": {monthly, []step{
+			{"Jan 1 00:01", policy(paused(true)), ""}, {"Apr 20 12:00", nil, ""},
+			{"Apr 20 12:01", policy(paused(false)), "Apr 1 03:00"}, {"Apr 20 12:30", complete, "Apr 1 03:00"},
+		}},
+		"changed while suspended": {monthly, []step{
+			{"Jan 1 00:01", policy(paused(true)), ""}, {"Apr 20 12:00", policy(schedule("0 3 10 * *")), ""},
+			{"Apr 20 12:01", policy(paused(false)), ""}, {"May 10 03:00", nil, "May 10 03:00"},
+		}},
+		"a time that comes while its rotation is at work": {"0 3 * * *", []step{
+			{"Jan 1 03:00", nil, "Jan 1 03:00"}, {"Jan 4 12:00", nil, "Jan 1 03:00"},
+			{"Jan 4 12:01", complete, "Jan 1 03:00, Jan 4 03:00"},
+		}},
+		"changed while its rotation is at work": {"0 3 * * *", []step{
+			{"Jan 1 03:00", nil, "Jan 1 03:00"}, {"Jan 1 04:00", policy(schedule("0 2 * * *")), "Jan 1 03:00"},
+			{"Jan 1 05:00", complete, "Jan 1 03:00"}, {"Jan 2 02:00", nil, "Jan 1 03:00, Jan 2 02:00"},
+		}},
+		"changed while its rotation is at work, for longer": {"0 3 * * *", []step{
+			{"Jan 1 03:00", nil, "Jan 1 03:00"}, {"Jan 1 04:00", policy(schedule("0 2 * * *")), "Jan 1 03:00"},
+			{"Jan 3 05:00", nil, "Jan 1 03:00"}, {"Jan 3 05:01", complete, "Jan 1 03:00, Jan 3 02:00"},
+		}},
+		"an earlier operator's, nothing missed":         {monthly, []step{{"Feb 20 12:00", earlier(t, "Feb 1 03:00", "Mar 1 03:00"), ""}}},
+		"an earlier operator's, missed between the two": {monthly, []step{{"Mar 1 03:10", earlier(t, "Feb 1 03:00", "Mar 1 03:00"), "Mar 1 03:00"}}},
+		"an earlier operator's, the first time":         {monthly, []step{{"Feb 1 03:10", earlier(t, "", "Feb 1 03:00"), "Feb 1 03:00"}}},
+		"an earlier operator's, changed with the new one's": {monthly, []step{
+			{"Feb 20 12:00", earlier(t, "Feb 1 03:00", "Mar 1 03:00"), ""}, {"Feb 20 12:01", policy(schedule("0 3 10 * *")), ""}, {"Mar 10 03:00", nil, "Mar 10 03:00"},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := reconciler(t, &fakeVault{})
+			sn := object()
+			sn.CreationTimestamp, sn.Generation = metav1.NewTime(moment(t, "Jan 1 00:00")), 1
+			sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Schedule: tc.created}
+			for _, step := range tc.steps {
+				if step.happen != nil {
+					step.happen(t, r, sn)
+				}
+				for _, pass := range []*v1alpha1.SecureNotes{sn.DeepCopy(), sn, sn} {
+					s := healthy(func(s *scope) { s.sn, s.now = pass, moment(t, step.at) })
+					if err := r.rotations(t.Context(), s); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if got := strings.Join(scheduledFor(t, r), ", "); got != step.want {
+					t.Fatalf("%s: the schedule has made rotations for %q, want %q", step.at, got, step.want)
+				}
+			}
+		})
+	}
+}
+
+// scheduledFor gives the times for which the schedule has made rotations.
+func scheduledFor(t *testing.T, r *Reconciler) []string {
+	t.Helper()
+	list := &v1alpha1.KeyRotationList{}
+	if err := r.Client.List(t.Context(), list); err != nil {
+		t.Fatal(err)
+	}
+	var times []string
+	for _, kr := range list.Items {
+		if !keyrotation.Scheduled(&kr) {
+			continue
+		}
+		minutes, err := time.ParseDuration(strings.TrimPrefix(kr.Name, "notes-") + "m")
+		if err != nil {
+			t.Fatal(err)
+		}
+		times = append(times, time.Unix(0, 0).Add(minutes).UTC().Format("Jan 2 15:04"))
+	}
+	slices.Sort(times)
+	return times
+}
+
+// TestHistoryLimit: of what the schedule made the newest is kept, whatever else there is, and what is at work is never
+// deleted.
+func TestHistoryLimit(t *testing.T) {
+	r := reconciler(t, &fakeVault{}, newRotation(object(), "by-hand"))
+	sn := object()
+	sn.CreationTimestamp, sn.Generation = metav1.NewTime(moment(t, "Jan 1 00:00")), 1
+	sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Schedule: "0 3 * * *", HistoryLimit: new(int32(1))}
+	for _, step := range []step{
+		{"Jan 1 03:00", nil, "Jan 1 03:00"}, {"Jan 1 04:00", complete, "Jan 1 03:00"},
+		{"Jan 2 03:00", nil, "Jan 1 03:00, Jan 2 03:00"}, {"Jan 2 04:00", complete, "Jan 2 03:00"},
+		{"Jan 3 03:00", nil, "Jan 2 03:00, Jan 3 03:00"}, {"Jan 3 04:00", complete, "Jan 3 03:00"},
+	} {
+		if step.happen != nil {
+			step.happen(t, r, sn)
+		}
+		s := healthy(func(s *scope) { s.sn, s.now = sn, moment(t, step.at) })
+		if err := r.rotations(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(scheduledFor(t, r), ", "); got != step.want {
+			t.Fatalf("%s: rotations for %q are there, want %q", step.at, got, step.want)
+		}
+		if !slices.Contains(made(t, r), "by-hand") {
+			t.Fatal("a rotation that somebody made by hand was pruned")
+		}
+	}
+}

@@ -342,7 +342,9 @@ type KeyRotationPolicy struct {
 	// +optional
 	Schedule string `json:"schedule,omitempty"`
 
-	// timeZone of the schedule, a name from the IANA database. Unset: Etc/UTC.
+	// timeZone of the schedule, a name from the IANA database. A time that its clocks leave out, when they are
+	// put forward, comes right after; one that they show twice, when they are put back, comes the first time
+	// only. Unset: Etc/UTC.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:Pattern=`^[A-Za-z][-+_/A-Za-z0-9]*$`

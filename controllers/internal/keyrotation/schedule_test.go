@@ -20,13 +20,26 @@ func clock(t *testing.T, text string) time.Time {
 
 func TestPlanSchedule(t *testing.T) {
 	for name, tc := range map[string]struct{ schedule, zone, since, now, missed, next string }{
-		"nothing missed":             {"0 3 1 * *", "Etc/UTC", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z", "", "2026-02-01T03:00:00Z"},
-		"just due":                   {"0 3 1 * *", "Etc/UTC", "2026-01-02T00:00:00Z", "2026-02-01T03:00:00Z", "2026-02-01T03:00:00Z", "2026-03-01T03:00:00Z"},
-		"many missed, one caught up": {"0 3 * * *", "Etc/UTC", "2026-01-01T00:00:00Z", "2026-03-01T12:00:00Z", "2026-03-01T03:00:00Z", "2026-03-02T03:00:00Z"},
-		"every minute, after a year": {"* * * * *", "Etc/UTC", "2025-01-01T00:00:00Z", "2026-01-01T00:00:30Z", "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"},
-		"once a year, after three":   {"@yearly", "Etc/UTC", "2022-06-01T00:00:00Z", "2025-06-01T00:00:00Z", "2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z"},
-		"in a time zone":             {"0 3 * * *", "Europe/Berlin", "2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z", "", "2026-01-01T02:00:00Z"},
-		"the time already acted on":  {"0 3 * * *", "Etc/UTC", "2026-01-01T03:00:00Z", "2026-01-01T04:00:00Z", "", "2026-01-02T03:00:00Z"},
+		"nothing missed":                     {"0 3 1 * *", "Etc/UTC", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z", "", "2026-02-01T03:00:00Z"},
+		"just due":                           {"0 3 1 * *", "Etc/UTC", "2026-01-02T00:00:00Z", "2026-02-01T03:00:00Z", "2026-02-01T03:00:00Z", "2026-03-01T03:00:00Z"},
+		"many missed, one caught up":         {"0 3 * * *", "Etc/UTC", "2026-01-01T00:00:00Z", "2026-03-01T12:00:00Z", "2026-03-01T03:00:00Z", "2026-03-02T03:00:00Z"},
+		"every minute, after a year":         {"* * * * *", "Etc/UTC", "2025-01-01T00:00:00Z", "2026-01-01T00:00:30Z", "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"},
+		"once a year, after three":           {"@yearly", "Etc/UTC", "2022-06-01T00:00:00Z", "2025-06-01T00:00:00Z", "2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z"},
+		"in a time zone":                     {"0 3 * * *", "Europe/Berlin", "2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z", "", "2026-01-01T02:00:00Z"},
+		"left out in spring, for it":         {"30 2 29 3 *", "Europe/Berlin", "2026-01-01T00:00:00Z", "2026-03-29T01:00:00Z", "2026-03-29T01:00:00Z", "2027-03-29T00:30:00Z"},
+		"left out in spring, to come":        {"30 2 * * *", "Europe/Berlin", "2026-03-28T02:00:00Z", "2026-03-28T02:00:00Z", "", "2026-03-29T01:00:00Z"},
+		"left out in spring, acted on":       {"30 2 * * *", "Europe/Berlin", "2026-03-29T01:00:00Z", "2026-03-29T02:00:00Z", "", "2026-03-30T00:30:00Z"},
+		"several left out in spring are one": {"*/20 2 * * *", "Europe/Berlin", "2026-03-29T01:00:00Z", "2026-03-29T01:00:00Z", "", "2026-03-30T00:00:00Z"},
+		"shown twice in autumn, to come":     {"30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", "2026-10-24T12:00:00Z", "", "2026-10-25T00:30:00Z"},
+		"shown twice in autumn, acted on":    {"30 2 * * *", "Europe/Berlin", "2026-10-25T00:30:00Z", "2026-10-25T01:45:00Z", "", "2026-10-26T01:30:00Z"},
+		"shown twice in autumn, missed":      {"30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", "2026-10-25T12:00:00Z", "2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"},
+		"shown twice in autumn, every hour":  {"0 * * * *", "Europe/Berlin", "2026-10-25T00:00:00Z", "2026-10-25T01:30:00Z", "", "2026-10-25T02:00:00Z"},
+		"asked in the second hour of autumn": {"50 2 * * *", "Europe/Berlin", "2026-10-25T01:10:00Z", "2026-10-25T01:10:00Z", "", "2026-10-26T01:50:00Z"},
+		"midnight left out":                  {"@daily", "America/Santiago", "2026-09-05T12:00:00Z", "2026-09-05T12:00:00Z", "", "2026-09-06T04:00:00Z"},
+		"half an hour left out":              {"15 2 4 10 *", "Australia/Lord_Howe", "2026-01-01T00:00:00Z", "2026-10-03T15:30:00Z", "2026-10-03T15:30:00Z", "2027-10-03T15:15:00Z"},
+		"half an hour shown twice":           {"45 1 5 4 *", "Australia/Lord_Howe", "2026-01-01T00:00:00Z", "2026-04-05T00:00:00Z", "2026-04-04T14:45:00Z", "2027-04-04T15:15:00Z"},
+		"a day left out":                     {"0 3 30 12 *", "Pacific/Apia", "2011-01-01T00:00:00Z", "2011-12-30T10:00:00Z", "2011-12-30T10:00:00Z", "2012-12-29T13:00:00Z"},
+		"the time already acted on":          {"0 3 * * *", "Etc/UTC", "2026-01-01T03:00:00Z", "2026-01-01T04:00:00Z", "", "2026-01-02T03:00:00Z"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			plan, err := PlanSchedule(operand.Rotation{Schedule: tc.schedule, TimeZone: tc.zone}, clock(t, tc.since), clock(t, tc.now))
@@ -40,6 +53,28 @@ func TestPlanSchedule(t *testing.T) {
 				t.Errorf("next is %s, want %s", plan.Next, tc.next)
 			}
 		})
+	}
+}
+
+// TestOnceADay: whatever the clocks do, a daily schedule comes once on each day, ten years long.
+func TestOnceADay(t *testing.T) {
+	for _, zone := range []string{"Etc/UTC", "Europe/Berlin", "America/New_York", "America/Santiago", "Africa/Casablanca", "Asia/Gaza", "Australia/Lord_Howe", "Pacific/Apia"} {
+		for _, minute := range []string{"0 0", "30 0", "0 2", "30 2", "59 2", "0 3"} {
+			t.Run(zone+" "+minute, func(t *testing.T) {
+				schedule, location, err := parse(operand.Rotation{Schedule: minute + " * * *", TimeZone: zone})
+				if err != nil {
+					t.Fatal(err)
+				}
+				begin := time.Date(2012, 1, 1, 12, 0, 0, 0, location)
+				at, clock := begin, wallClock{schedule, location}
+				for day := 1; day <= 3653; day++ {
+					at = clock.next(at)
+					if want := begin.AddDate(0, 0, day); at.In(location).YearDay() != want.YearDay() {
+						t.Fatalf("day %d: %s, want a time of %s", day, at, want.Format(time.DateOnly))
+					}
+				}
+			})
+		}
 	}
 }
 

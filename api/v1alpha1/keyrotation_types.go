@@ -90,11 +90,11 @@ type KeyRotationStatus struct {
 	// +optional
 	ToVersion *int64 `json:"toVersion,omitempty"`
 
-	// strategy, decided at the start.
+	// strategy, decided with the first turn.
 	// +optional
 	Strategy RotationStrategy `json:"strategy,omitempty"`
 
-	// shards is how many pods share the work, decided at the start of each attempt.
+	// shards is how many pods share the work, decided when it is certain that the attempt has its turn. Unset: it is not.
 	// +optional
 	Shards int32 `json:"shards,omitempty"`
 
@@ -124,7 +124,7 @@ type KeyRotationStatus struct {
 	// +optional
 	Progress *RotationProgress `json:"progress,omitempty"`
 
-	// startTime is when the rotation got its turn.
+	// startTime is when the attempt began. Unset: it waits for its turn.
 	// +optional
 	StartTime *metav1.Time `json:"startTime,omitempty"`
 

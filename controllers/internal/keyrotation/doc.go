@@ -9,7 +9,11 @@
 //     Job stops at the fence of the database as soon as the Compromise's Job has raised it. One that
 //     is tried again after another has made a newer version ends so, too: what it made is out of date,
 //     and what it has yet to make the other has made.
-//  2. Record fromVersion, the key's latest version, with the resourceVersion as a guard.
+//     Two operators, of which one does not know yet that it was deposed, may let two rotations begin at once: each lists
+//     the others past the cache after its start is recorded, and of those that see each other all but the first give
+//     their turn back, before anything else has happened.
+//  2. Record fromVersion, the key's latest version, and with it that the turn is certain, with the resourceVersion as a
+//     guard. A retry has a fromVersion, and records its turn alone.
 //  3. Read fromVersion back past the cache, and rotate the key in Vault if its latest version is
 //     still that one. Record toVersion, the latest version read afterwards. A rotation whose answer
 //     was lost, or one made by hand, thus costs a version at most, never data.

@@ -99,6 +99,25 @@ func startedOther(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation, wanted f
 	return nil
 }
 
+// turnOf decides between rotations that have begun at once, as two operators may have them do: start is not atomic. kr has
+// said that it begins, and all, read after that, are as the API server has them. yieldTo is the one to which kr gives its
+// turn back: one that is certain of its own, or that goes first. waitFor is the one that must give back its turn, or end,
+// before kr is certain; both nil: kr is.
+//
+// Of two that have begun, whichever has read all later sees that the other has begun, and unless it is the first of them it
+// gives its turn back; and the first does not go on while it sees the other without knowing that it gives way. So never are
+// two certain, whatever the order, and never do two wait for each other, because before is an order of all.
+func turnOf(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation) (yieldTo, waitFor *v1alpha1.KeyRotation) {
+	if other := startedOther(kr, all, func(other *v1alpha1.KeyRotation) bool { return supersedes(kr, other) || supersedes(other, kr) }); other != nil {
+		// One of the two ends, as soon as its cache has the other.
+		return nil, other
+	}
+	if other := startedOther(kr, all, func(other *v1alpha1.KeyRotation) bool { return hasTurn(other) || before(other, kr) }); other != nil {
+		return other, nil
+	}
+	return nil, startedOther(kr, all, func(*v1alpha1.KeyRotation) bool { return true })
+}
+
 // supersedes says whether a takes over from b, which has begun. A newer Compromise does so from an older one, too:
 // it does all that the older one does, and what that waits for must not keep it from beginning. A Compromise that is
 // tried again has a version already, which may be older than b's: it waits.
@@ -142,4 +161,10 @@ func before(a, b *v1alpha1.KeyRotation) bool {
 	return byAge(a, b) < 0
 }
 
+// started says whether a rotation has said that it begins. It has its turn only once hasTurn says so.
 func started(kr *v1alpha1.KeyRotation) bool { return kr.Status.StartTime != nil }
+
+// hasTurn says whether it is certain that no other rotation is at work; see recordTurn.
+func hasTurn(kr *v1alpha1.KeyRotation) bool {
+	return started(kr) && kr.Status.Shards > 0 && kr.Status.FromVersion != nil
+}

@@ -23,6 +23,7 @@ const (
 	actionGuard              action = "Guard"
 	actionStart              action = "Start"
 	actionRecordFrom         action = "RecordFrom"
+	actionRecordTurn         action = "RecordTurn"
 	actionRotateKey          action = "RotateKey"
 	actionRecordTo           action = "RecordTo"
 	actionRaiseMinEncryption action = "RaiseMinEncryption"
@@ -138,15 +139,8 @@ func next(o observed) decision {
 // step is the heart: a rotation that has its turn.
 func step(o observed) decision {
 	kr := o.rotation
-	if kr.Status.FromVersion == nil && o.inTheWay != nil {
-		// Else both might make the same version theirs, and with it the names of the Jobs.
-		return wait(v1alpha1.ReasonRotatingKey, "takes over from KeyRotation %s", o.inTheWay.Name)
-	}
-	if kr.Status.FromVersion == nil && o.key != nil && o.key.Latest < o.newest {
-		return restored(o.key.Latest, o.newest)
-	}
-	if kr.Status.FromVersion == nil {
-		return decision{action: actionRecordFrom}
+	if !hasTurn(kr) {
+		return stepOfTurn(o)
 	}
 	if d, found := stepOfKey(o); found {
 		return d
@@ -174,6 +168,21 @@ func step(o observed) decision {
 			"waits until every pod of the API has restarted with the new session keys: if it takes long, see the condition WorkloadReady of SecureNotes %s, and whether an old pod with the labels of the API does not end, as on a node that is lost", o.parent.Name)
 	default:
 		return decision{action: actionComplete}
+	}
+}
+
+// stepOfTurn decides what comes before a rotation may change anything. Two that both went on might make the same version
+// theirs, and with it the names of the Jobs.
+func stepOfTurn(o observed) decision {
+	switch first := o.rotation.Status.FromVersion == nil; {
+	case first && o.inTheWay != nil:
+		return wait(v1alpha1.ReasonRotatingKey, "takes over from KeyRotation %s", o.inTheWay.Name)
+	case first && o.key != nil && o.key.Latest < o.newest:
+		return restored(o.key.Latest, o.newest)
+	case first:
+		return decision{action: actionRecordFrom}
+	default:
+		return decision{action: actionRecordTurn}
 	}
 }
 

@@ -152,6 +152,7 @@ func TestNext(t *testing.T) {
 		"the start is recorded":                               {observed{rotation: rotation("a", owned, guarded), parent: notes()}, actionStart, ""},
 		"a queued one that is deleted is let go":              {observed{rotation: rotation("a", owned, guarded, deleting), parent: notes()}, actionRelease, ""},
 		"fromVersion comes before the rotation":               {observed{rotation: rotation("a", running), parent: notes(), key: key(1, 0)}, actionRecordFrom, ""},
+		"a retry makes certain of its turn before anything":   {observed{rotation: rotation("a", append(running12, func(kr *v1alpha1.KeyRotation) { kr.Status.Shards = 0 })...), parent: notes()}, actionRecordTurn, ""},
 		"the key is rotated while it is still the old one":    {observed{rotation: rotation("a", running, from(1)), parent: notes(), key: key(1, 0)}, actionRotateKey, ""},
 		"a rotation that went through is not repeated":        {observed{rotation: rotation("a", running, from(1)), parent: notes(), key: key(2, 0)}, actionRecordTo, ""},
 		"an extra version by hand is taken":                   {observed{rotation: rotation("a", running, from(1)), parent: notes(), key: key(5, 0)}, actionRecordTo, ""},

@@ -38,9 +38,9 @@ func (r *Reconciler) perform(ctx context.Context, o observed, d decision) error 
 	case actionRetry:
 		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { setRetried(kr, s) })
 	case actionStart:
-		return r.start(ctx, kr, parent)
-	case actionRecordFrom:
-		return r.recordFrom(ctx, o)
+		return r.start(ctx, kr)
+	case actionRecordFrom, actionRecordTurn:
+		return r.recordTurn(ctx, o)
 	case actionRotateKey:
 		return r.rotateKey(ctx, kr, parent)
 	case actionRecordTo:
@@ -97,9 +97,9 @@ func (r *Reconciler) perform(ctx context.Context, o observed, d decision) error 
 	}
 }
 
-// start takes the turn: with the list read past the cache, under a lock of the process, so that of
-// two rotations only one finds that nobody is ahead.
-func (r *Reconciler) start(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {
+// start says that the rotation begins: with the list read past the cache, under a lock of the process, so that of
+// two rotations only one finds that nobody is ahead. Another operator has a lock of its own: recordTurn makes certain.
+func (r *Reconciler) start(ctx context.Context, kr *v1alpha1.KeyRotation) error {
 	r.starting.Lock()
 	defer r.starting.Unlock()
 	same, err := r.same(ctx, r.Live, kr)
@@ -111,13 +111,12 @@ func (r *Reconciler) start(ctx context.Context, kr *v1alpha1.KeyRotation, parent
 			setWaiting(kr, s, v1alpha1.ReasonQueued, "waits for KeyRotation "+first.Name+" to end")
 		})
 	}
-	rotation := operand.ResolveRotation(parent)
 	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
 		s.StartTime = new(metav1.NewTime(r.Now()))
-		s.Shards = rotation.Parallelism
 		s.Attempt = max(s.Attempt, 1)
-		if s.Strategy == "" {
-			s.Strategy = strategyOf(kr, rotation)
+		if s.ToVersion != nil {
+			setWaiting(kr, s, v1alpha1.ReasonReencrypting, "starts the re-encryption Job")
+			return
 		}
 		setWaiting(kr, s, v1alpha1.ReasonRotatingKey, "adds a version to the master key")
 	})
@@ -134,18 +133,39 @@ func strategyOf(kr *v1alpha1.KeyRotation, rotation operand.Rotation) v1alpha1.Ro
 	}
 }
 
-// recordFrom writes down the version that the rotation begins with. Nothing has happened in Vault.
-// A rotation that this one supersedes must have ended: the cache may not show that it has begun.
-func (r *Reconciler) recordFrom(ctx context.Context, o observed) error {
-	same, err := r.same(ctx, r.Live, o.rotation)
+// recordTurn makes certain of the turn, or gives it back, with a list that was read past the cache after the start was
+// recorded. Nothing has happened in Vault, or of this attempt anywhere. With the turn it writes down what holds for the
+// attempt, and the first time the version that the rotation begins with.
+func (r *Reconciler) recordTurn(ctx context.Context, o observed) error {
+	kr := o.rotation
+	same, err := r.same(ctx, r.Live, kr)
 	if err != nil {
 		return err
 	}
-	if other := startedOther(o.rotation, same, func(other *v1alpha1.KeyRotation) bool { return supersedes(o.rotation, other) }); other != nil {
-		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("keyrotations").GroupResource(), other.Name,
-			fmt.Errorf("it has not ended yet"))
+	yieldTo, waitFor := turnOf(kr, same)
+	switch {
+	case yieldTo != nil:
+		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+			s.StartTime = nil
+			setWaiting(kr, s, v1alpha1.ReasonQueued, "waits for KeyRotation "+yieldTo.Name+" to end")
+		})
+	case waitFor != nil:
+		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("keyrotations").GroupResource(), waitFor.Name,
+			fmt.Errorf("it has neither ended nor given its turn back"))
+	case overtaken(kr, o.parent, same) != "":
+		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("keyrotations").GroupResource(), kr.Name,
+			fmt.Errorf("the cache does not have what has overtaken it yet"))
 	}
-	return r.patchStatus(ctx, o.rotation, func(s *v1alpha1.KeyRotationStatus) { s.FromVersion = new(o.key.Latest) })
+	rotation := operand.ResolveRotation(o.parent)
+	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+		s.Shards = rotation.Parallelism
+		if s.Strategy == "" {
+			s.Strategy = strategyOf(kr, rotation)
+		}
+		if s.FromVersion == nil {
+			s.FromVersion = new(o.key.Latest)
+		}
+	})
 }
 
 // rotateKey adds a version, if the recorded version is the one that the API server has and is still
@@ -155,7 +175,7 @@ func (r *Reconciler) rotateKey(ctx context.Context, kr *v1alpha1.KeyRotation, pa
 	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(kr), recorded); err != nil {
 		return err
 	}
-	if recorded.UID != kr.UID || recorded.Status.ToVersion != nil || recorded.Status.FromVersion == nil || *recorded.Status.FromVersion != *kr.Status.FromVersion {
+	if recorded.UID != kr.UID || Ended(recorded) || recorded.Status.ToVersion != nil || recorded.Status.FromVersion == nil || *recorded.Status.FromVersion != *kr.Status.FromVersion {
 		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("keyrotations").GroupResource(), kr.Name,
 			fmt.Errorf("it has gone on since it was read"))
 	}

@@ -46,7 +46,7 @@ type Reconciler struct {
 	Recorder     events.EventRecorder
 	Now          func() time.Time
 
-	// starting keeps two rotations of one SecureNotes from both finding that it is their turn.
+	// starting keeps two rotations of one SecureNotes from both finding that it is their turn, in this process.
 	starting sync.Mutex
 }
 
@@ -160,7 +160,7 @@ func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (obs
 	if !started(kr) || o.supersededBy != nil {
 		return o, nil
 	}
-	if kr.Status.ToVersion != nil {
+	if kr.Status.ToVersion != nil && hasTurn(kr) {
 		if o.reencrypt, err = ReadOutcome(ctx, r.Client, r.reencryptJob(kr, parent)); err != nil {
 			return o, err
 		}

@@ -1,0 +1,168 @@
+package keyrotation
+
+import (
+	"context"
+
+	"iter"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+)
+
+// TestTurn: two operators begin two rotations of one SecureNotes at once, their reads past the cache and their writes
+// interleaved in every order until both could be certain of their turn. Never are two certain, and soon one is, while the
+// other waits in the queue or has ended as superseded.
+func TestTurn(t *testing.T) {
+	queued := func(name string, changes ...func(*v1alpha1.KeyRotation)) *v1alpha1.KeyRotation {
+		return rotation(name, append([]func(*v1alpha1.KeyRotation){owned, guarded}, changes...)...)
+	}
+	retried := func(kr *v1alpha1.KeyRotation) {
+		kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
+		setFailed(kr, &kr.Status, fail(v1alpha1.ReasonJobFailed, "of before"), time.Unix(1000, 0))
+	}
+	for name, tc := range map[string]struct {
+		// late comes, or is tried again, when the operator of early is about to record that early begins.
+		late, early *v1alpha1.KeyRotation
+		latest      int64
+	}{
+		"one that goes first":                {queued("first"), queued("second"), 1},
+		"a retry that goes first":            {queued("first", from(1), to(2), retried), queued("second"), 2},
+		"the retry of one that made nothing": {queued("first", from(1), retried), queued("second"), 1},
+		"a Compromise":                       {queued("urgent", urgent), queued("second"), 1},
+		"a newer Compromise":                 {queued("urgent", urgent), queued("second", urgent), 1},
+		"the retry of a Compromise":          {queued("first", urgent, from(1), to(2), retried), queued("second"), 2},
+		"the retry of an older Compromise":   {queued("first", urgent, from(1), to(2), retried), queued("second", urgent), 2},
+	} {
+		// The late one comes and lists, records its start, lists, and records its turn; so does the early one from its start on.
+		for _, order := range interleavings(4, 3) {
+			t.Run(name+", "+order, func(t *testing.T) {
+				w := newWorld(t, &crash{}, tc.early.DeepCopy())
+				w.vault.state.Latest = tc.latest
+				operators := map[rune]*coroutine{'L': w.atOnce(t, tc.late.DeepCopy()), 'e': w.atOnce(t, tc.early.DeepCopy())}
+				for _, operator := range operators {
+					defer operator.stop()
+				}
+				for _, who := range "ee" + strings.Replace(order, "L", "LL", 1) {
+					operators[who].step()
+				}
+				for range 20 {
+					operators['L'].step()
+					operators['e'].step()
+					if w.oneTurn(t) {
+						return
+					}
+				}
+				for _, name := range []string{tc.late.Name, tc.early.Name} {
+					t.Errorf("%s: %+v", name, w.rotation(t, name).Status)
+				}
+			})
+		}
+	}
+}
+
+// interleavings of a and b steps, L and e.
+func interleavings(a, b int) []string {
+	if a == 0 || b == 0 {
+		return []string{strings.Repeat("L", a) + strings.Repeat("e", b)}
+	}
+	var all []string
+	for _, rest := range interleavings(a-1, b) {
+		all = append(all, "L"+rest)
+	}
+	for _, rest := range interleavings(a, b-1) {
+		all = append(all, "e"+rest)
+	}
+	return all
+}
+
+// coroutine is an operator that goes on by a step when it is told to.
+type coroutine struct {
+	next func() (struct{}, bool)
+	stop func()
+}
+
+func (c *coroutine) step() { c.next() }
+
+// atOnce is an operator of its own that carries out the rotation, which it makes unless it is there, and stops before
+// whatever it writes, before what it reads past the cache, and between its passes.
+func (w *world) atOnce(t *testing.T, kr *v1alpha1.KeyRotation) *coroutine {
+	key := client.ObjectKeyFromObject(kr)
+	next, stop := iter.Pull(func(yield func(struct{}) bool) {
+		ended := false
+		pause := func() { ended = ended || !yield(struct{}{}) }
+		if err := client.IgnoreAlreadyExists(w.Create(t.Context(), kr)); err != nil {
+			t.Errorf("make %s: %v", kr.Name, err)
+			return
+		}
+		r := w.pausing(t, pause)
+		for range 100 {
+			if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: key}); err != nil || ended {
+				if !ended {
+					t.Errorf("%s: %v", kr.Name, err)
+				}
+				return
+			}
+			pause()
+		}
+	})
+	return &coroutine{next, stop}
+}
+
+// pausing is an operator that pauses, and after each of its writes looks whether two rotations are certain of their turn.
+func (w *world) pausing(t *testing.T, pause func()) *Reconciler {
+	r := w.reconciler(events.NewFakeRecorder(100))
+	own, ok := r.Client.(client.WithWatch)
+	if !ok {
+		t.Error("the operator's client cannot be wrapped")
+		return r
+	}
+	r.Live = interceptor.NewClient(w.WithWatch, interceptor.Funcs{
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			pause()
+			return c.List(ctx, list, opts...)
+		},
+	})
+	r.Client = interceptor.NewClient(own, interceptor.Funcs{
+		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, object client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+			pause()
+			err := c.SubResource(sub).Patch(ctx, object, p, opts...)
+			w.oneTurn(t)
+			return err
+		},
+	})
+	return r
+}
+
+// oneTurn says whether one rotation is certain of its turn, and the others wait or have ended as superseded.
+func (w *world) oneTurn(t *testing.T) bool {
+	list := &v1alpha1.KeyRotationList{}
+	if err := w.List(t.Context(), list); err != nil {
+		t.Error(err)
+	}
+	certain, open := 0, 0
+	for _, kr := range list.Items {
+		failed := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionFailed)
+		switch {
+		case failed != nil && failed.Reason != config.ReasonSuperseded && !retryRequested(&kr):
+			t.Errorf("%s has failed: %s", kr.Name, failed.Message)
+		case Ended(&kr):
+		case hasTurn(&kr):
+			certain++
+		case started(&kr):
+			open++
+		}
+	}
+	if certain > 1 {
+		t.Errorf("%d are certain of their turn", certain)
+	}
+	return certain == 1 && open == 0
+}

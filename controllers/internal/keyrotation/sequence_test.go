@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -65,6 +66,10 @@ func (s *story) goesOn(name string) {
 		if err != nil {
 			s.t.Fatal(err)
 		}
+		if !s.exists(s.t, name) {
+			s.text.WriteString("    is gone\n")
+			return
+		}
 		s.tellConditions(name)
 		if !again {
 			return
@@ -104,6 +109,14 @@ func (s *story) completes() {
 
 func (s *story) fails() {
 	s.happens("The Job fails.", func(t *testing.T) { s.endJobs(t, batchv1.JobFailed) })
+}
+
+// failsSaying has the Job fail after its pod has said why.
+func (s *story) failsSaying(reason, message string) {
+	s.happens(fmt.Sprintf("The Job fails; its pod says %s.", reason), func(t *testing.T) {
+		s.terminatePods(t, config.Termination{Reason: reason, Message: message})
+		s.endJobs(t, batchv1.JobFailed)
+	})
 }
 
 func (s *story) retry(name string) {

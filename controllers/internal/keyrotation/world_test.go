@@ -3,6 +3,7 @@ package keyrotation
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -246,6 +247,15 @@ func (w *world) rotation(t *testing.T, name string) *v1alpha1.KeyRotation {
 	return kr
 }
 
+func (w *world) exists(t *testing.T, name string) bool {
+	t.Helper()
+	err := w.Get(t.Context(), client.ObjectKey{Namespace: "ns", Name: name}, &v1alpha1.KeyRotation{})
+	if client.IgnoreNotFound(err) != nil {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
 func (w *world) parent(t *testing.T) *v1alpha1.SecureNotes {
 	t.Helper()
 	parent := &v1alpha1.SecureNotes{}
@@ -295,6 +305,43 @@ func (w *world) endJobs(t *testing.T, kind batchv1.JobConditionType) {
 		if err := w.Status().Update(t.Context(), &job); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// terminatePods plays a pod of each Job that runs, which says why it ends.
+func (w *world) terminatePods(t *testing.T, why config.Termination) {
+	t.Helper()
+	message, err := json.Marshal(why)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, job := range w.jobs(t) {
+		if len(job.Status.Conditions) > 0 {
+			continue
+		}
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+			Name: job.Name + "-0", Namespace: "ns", Labels: map[string]string{batchv1.JobNameLabel: job.Name},
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(&job, batchv1.SchemeGroupVersion.WithKind("Job"))},
+		}}
+		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
+			Name: operand.JobContainer, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, Message: string(message)}},
+		}}
+		if err := w.Create(t.Context(), pod); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// forgeJob has somebody make the verification Job before the operator does, with our labels and owner, that does nothing.
+func (w *world) forgeJob(t *testing.T) {
+	t.Helper()
+	own := w.jobs(t)[0]
+	forged := &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{Name: operand.VerifyJobName("notes", 2, 1), Namespace: "ns", UID: "forged", Labels: own.Labels, OwnerReferences: own.OwnerReferences},
+		Spec:       own.Spec,
+	}
+	if err := w.Create(t.Context(), forged); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -143,7 +143,8 @@ const (
 
 	// AnnotationRotateRequestedAt asks, on a SecureNotes, for a Routine rotation whenever its value
 	// changes; status.lastHandledRotateRequest echoes it. For GitOps, where a pruned KeyRotation
-	// object would come back and rotate again. At most 64 characters.
+	// object would come back and rotate again. A value that was there before the keys were made or
+	// adopted, as on a SecureNotes that GitOps puts back, asks for nothing. At most 64 characters.
 	AnnotationRotateRequestedAt = "securenotes.dev/rotate-requested-at"
 
 	// AnnotationRetryRequestedAt tries, on a failed KeyRotation, once more whenever its value changes;

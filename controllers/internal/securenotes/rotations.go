@@ -62,6 +62,13 @@ func (r *Reconciler) requested(ctx context.Context, s *scope) error {
 	if !requested {
 		return nil
 	}
+	if s.original.Status.DeploymentID == "" {
+		// It was made with the annotation, as an object is that GitOps puts back. Its keys are only being made or adopted.
+		r.Recorder.Eventf(s.sn, nil, corev1.EventTypeNormal, "RotationNotNeeded", "Rotate",
+			"the annotation %s was there before the keys: it asks for a rotation once its value changes", v1alpha1.AnnotationRotateRequestedAt)
+		s.sn.Status.LastHandledRotateRequest = value
+		return nil
+	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%d/%s", s.sn.UID, s.sn.Status.HandledRotateRequests, value))
 	kr := newRotation(s.sn, s.sn.Name+"-req-"+hex.EncodeToString(sum[:])[:10])
 	if made, err := r.createRotation(ctx, s, kr, time.Time{}); err != nil || !made {

@@ -291,6 +291,32 @@ func TestRequestsMakeOneEach(t *testing.T) {
 	}
 }
 
+// TestRequestOfBefore: an object that is made with the annotation, as one that GitOps puts back, is not rotated before it
+// has its keys, nor once it has them, until the value changes.
+func TestRequestOfBefore(t *testing.T) {
+	r := reconciler(t, &fakeVault{})
+	sn := object()
+	for _, step := range []struct {
+		value, deployment string
+		keyed             bool
+		made              int
+	}{{"1", "", false, 0}, {"1", "", true, 0}, {"1", "uid", true, 0}, {"2", "uid", true, 1}} {
+		sn.Status.DeploymentID = step.deployment
+		s := healthy(asking(step.value, 0, sn.Status.LastHandledRotateRequest), func(s *scope) {
+			s.original.Status.DeploymentID, s.keyed = step.deployment, step.keyed
+		})
+		if err := r.rotations(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if sn.Status.LastHandledRotateRequest = s.sn.Status.LastHandledRotateRequest; sn.Status.LastHandledRotateRequest != step.value {
+			t.Errorf("%+v: handled %q", step, sn.Status.LastHandledRotateRequest)
+		}
+		if names := made(t, r); len(names) != step.made {
+			t.Errorf("%+v: made %v", step, names)
+		}
+	}
+}
+
 // TestRotationOfTheSameName: an object that only has the name of the rotation that is due does not
 // stand for it.
 func TestRotationOfTheSameName(t *testing.T) {

@@ -25,8 +25,9 @@ func object() *v1alpha1.SecureNotes {
 
 // healthy is a pass in which every phase was content.
 func healthy(changes ...func(*scope)) *scope {
-	s := newScope(object(), operand.Environment{ClusterID: "cluster"}, now)
-	s.env.DeploymentID, s.keyed = "uid", true
+	sn := object()
+	sn.Status.DeploymentID = "uid"
+	s := newScope(sn, operand.Environment{ClusterID: "cluster"}, now)
 	s.key = &vaultadmin.KeyState{Latest: 2, MinDecryption: 1}
 	s.deployment = &appsv1.Deployment{Status: appsv1.DeploymentStatus{Replicas: 1, ReadyReplicas: 1}}
 	for _, f := range []*finding{&s.vaultFinding, &s.databaseFinding, &s.certificateFinding, &s.workloadFinding, &s.rotationFinding} {

@@ -138,4 +138,45 @@ func testTwoOperators(t *testing.T, c *cluster) {
 	if due := sn.Status.MasterKey.PendingRetirements; len(due) != 1 || due[0].ToVersion != to {
 		t.Errorf("retirements: %+v", due)
 	}
+	t.Run("rotations made at once", func(t *testing.T) { testRotationsAtOnce(t, c, sn, to) })
+}
+
+// testRotationsAtOnce: both operators begin whichever of several rotations they see first. Each has its turn alone: none
+// fails, and none shares its version with another.
+func testRotationsAtOnce(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes, before int64) {
+	var all []*v1alpha1.KeyRotation
+	for _, name := range []string{"third", "second", "fourth"} {
+		kr := rotationOf(sn, name)
+		if err := c.Create(t.Context(), kr); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, kr)
+	}
+	var versions []int64
+	for range all {
+		var atWork *v1alpha1.KeyRotation
+		await(t, "a rotation at work", func() string {
+			for _, kr := range all {
+				if err := c.Get(context.Background(), client.ObjectKeyFromObject(kr), kr); err != nil {
+					return err.Error()
+				}
+				if kr.Status.State == v1alpha1.ReasonReencrypting && kr.Status.ReencryptJobUID != "" {
+					atWork = kr
+					return ""
+				}
+			}
+			return "there is none"
+		})
+		to := *atWork.Status.ToVersion
+		c.finishJob(t, sn.Namespace, operand.ReencryptJobName("notes", to, 1))
+		c.finishJob(t, sn.Namespace, operand.VerifyJobName("notes", to, 1))
+		c.awaitState(t, atWork, v1alpha1.ReasonComplete)
+		versions = append(versions, to)
+	}
+	for i, to := range versions {
+		if to <= before || slices.Contains(versions[:i], to) {
+			t.Errorf("the rotations went to versions %v, after %d", versions, before)
+		}
+		before = max(before, to)
+	}
 }

@@ -132,8 +132,15 @@ func rotationFinding(s *scope) finding {
 
 // setSummary sets Ready, and Reconciling or Stalled while true.
 func setSummary(sn *v1alpha1.SecureNotes, status *v1alpha1.SecureNotesStatus) {
-	meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionReconciling)
-	meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionStalled)
+	hindrance := ""
+	// What stays true keeps the time since when it is.
+	defer func() {
+		for _, kind := range []string{v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled} {
+			if kind != hindrance {
+				meta.RemoveStatusCondition(&status.Conditions, kind)
+			}
+		}
+	}()
 	if sn.DeletionTimestamp != nil {
 		setCondition(sn, status, v1alpha1.ConditionReady, bad(v1alpha1.ReasonDeleting, deletionMessage(status)))
 		return
@@ -143,12 +150,12 @@ func setSummary(sn *v1alpha1.SecureNotes, status *v1alpha1.SecureNotesStatus) {
 		if c.Status == metav1.ConditionTrue {
 			continue
 		}
-		setCondition(sn, status, v1alpha1.ConditionReady, finding{c.Status, c.Reason, kind + ": " + c.Message})
-		hindrance := v1alpha1.ConditionReconciling
-		if slices.Contains(stalling, c.Reason) {
+		reason, message := c.Reason, kind+": "+c.Message
+		setCondition(sn, status, v1alpha1.ConditionReady, finding{c.Status, reason, message})
+		if hindrance = v1alpha1.ConditionReconciling; slices.Contains(stalling, reason) {
 			hindrance = v1alpha1.ConditionStalled
 		}
-		setCondition(sn, status, hindrance, good(c.Reason, kind+": "+c.Message))
+		setCondition(sn, status, hindrance, good(reason, message))
 		return
 	}
 	setCondition(sn, status, v1alpha1.ConditionReady, good(v1alpha1.ReasonReady, "the service answers at "+status.URL))

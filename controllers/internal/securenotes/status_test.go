@@ -101,11 +101,21 @@ func TestComputeStatus(t *testing.T) {
 // TestStatusSettles: the same findings on the status that they gave change nothing, transition times
 // included.
 func TestStatusSettles(t *testing.T) {
-	first := healthy()
-	first.sn.Status = computeStatus(first)
-	second := healthy(func(s *scope) { s.sn.Status = *first.sn.Status.DeepCopy() })
-	if diff := cmp.Diff(first.sn.Status, computeStatus(second)); diff != "" {
-		t.Error(diff)
+	for name, change := range map[string]func(*scope){
+		"all is well":       func(*scope) {},
+		"it is tried again": func(s *scope) { s.vaultFinding = bad(v1alpha1.ReasonVaultSealed, "x") },
+		"it is stalled":     func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonNameConflict, "x") },
+		"nothing is known":  func(s *scope) { s.vaultFinding = finding{} },
+		"it is deleted":     func(s *scope) { s.sn.DeletionTimestamp = &metav1.Time{Time: now} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			first := healthy(change)
+			first.sn.Status = computeStatus(first)
+			second := healthy(change, func(s *scope) { s.sn.Status = *first.sn.Status.DeepCopy() })
+			if diff := cmp.Diff(first.sn.Status, computeStatus(second)); diff != "" {
+				t.Error(diff)
+			}
+		})
 	}
 }
 

@@ -13,11 +13,12 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
 // drive runs a rotation to its end, starting the operator anew after a crash, and playing everybody else.
-func drive(t *testing.T, c *crash, changes ...func(*v1alpha1.KeyRotation)) *world {
+func drive(t *testing.T, c *crashtest.Crash, changes ...func(*v1alpha1.KeyRotation)) *world {
 	t.Helper()
 	w := newWorld(t, c, rotation("first", changes...))
 	for range 40 {
@@ -47,15 +48,15 @@ func TestCrashAnywhere(t *testing.T) {
 		"routine":    {nil, 10, checkRoutine},
 		"compromise": {[]func(*v1alpha1.KeyRotation){urgent}, 20, checkCompromise},
 	} {
-		whole := &crash{}
+		whole := &crashtest.Crash{}
 		drive(t, whole, tc.changes...)
-		if whole.count < tc.writes {
-			t.Fatalf("%s has only %d writes", name, whole.count)
+		if whole.Count < tc.writes {
+			t.Fatalf("%s has only %d writes", name, whole.Count)
 		}
-		for at := 1; at <= whole.count; at++ {
+		for at := 1; at <= whole.Count; at++ {
 			for _, after := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s, write %d, went through %t", name, at, after), func(t *testing.T) {
-					w := drive(t, &crash{at: at, after: after}, tc.changes...)
+					w := drive(t, &crashtest.Crash{At: at, After: after}, tc.changes...)
 					kr, jobs := w.rotation(t, "first"), w.jobs(t)
 					if !Complete(kr) || *kr.Status.FromVersion != 1 || *kr.Status.ToVersion != 2 || kr.Status.Attempt != 1 {
 						t.Errorf("status: %+v", kr.Status)
@@ -112,7 +113,7 @@ func checkCompromise(t *testing.T, w *world) {
 // TestCompromiseTakesOver: a Compromise does not wait for a Routine rotation at work. That one ends,
 // saying which one took over, before the Compromise takes a version of its own.
 func TestCompromiseTakesOver(t *testing.T) {
-	w := newWorld(t, &crash{}, rotation("first"))
+	w := newWorld(t, &crashtest.Crash{}, rotation("first"))
 	if first := w.pass(t, "first"); first.Status.State != v1alpha1.ReasonReencrypting {
 		t.Fatalf("%+v", first.Status)
 	}
@@ -142,7 +143,7 @@ func TestCompromiseTakesOver(t *testing.T) {
 // TestRestartHoldsNothingUp: pods that do not restart keep a Compromise from being complete, but neither the
 // Jobs nor the retirement wait for them, and the session keys of before stay while a pod may need them.
 func TestRestartHoldsNothingUp(t *testing.T) {
-	w := newWorld(t, &crash{}, rotation("first", urgent))
+	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
 	for range 4 {
 		w.pass(t, "first")
 		w.remakeAccounts(t)
@@ -164,7 +165,7 @@ func TestRestartHoldsNothingUp(t *testing.T) {
 // TestRevocationHoldsNothingUp: database users that Vault cannot drop keep a Compromise from being complete, and
 // nothing else: what is left is said, and done as soon as it can be.
 func TestRevocationHoldsNothingUp(t *testing.T) {
-	w := newWorld(t, &crash{}, rotation("first", urgent))
+	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
 	w.vault.unrevoked = &vaultadmin.Error{Problem: vaultadmin.Unreachable}
 	for range 4 {
 		w.pass(t, "first")
@@ -191,7 +192,7 @@ func TestRevocationHoldsNothingUp(t *testing.T) {
 
 // TestOtherCredentialsAreNotRevoked: where Vault makes no database users there are none to drop.
 func TestOtherCredentialsAreNotRevoked(t *testing.T) {
-	w := newWorld(t, &crash{}, rotation("first", urgent))
+	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
 	parent := w.parent(t)
 	parent.Spec.Database.Postgres.VaultCredentials = nil
 	if err := w.Update(t.Context(), parent); err != nil {
@@ -213,7 +214,7 @@ func TestOtherCredentialsAreNotRevoked(t *testing.T) {
 // them made a second time, even if they are lost.
 func TestSessionKeysAreNotRemade(t *testing.T) {
 	kr := rotation("first", running, urgent, from(1), to(2))
-	w := newWorld(t, &crash{}, kr)
+	w := newWorld(t, &crashtest.Crash{}, kr)
 	recorded := w.parent(t)
 	recorded.Status.SessionKeys = "session-keys-2"
 	if err := w.Status().Update(t.Context(), recorded); err != nil {
@@ -226,7 +227,7 @@ func TestSessionKeysAreNotRemade(t *testing.T) {
 
 // TestMissingRight: an operator that is newer than the rights in Vault says what is to be run.
 func TestMissingRight(t *testing.T) {
-	w := newWorld(t, &crash{}, rotation("first", urgent))
+	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
 	w.vault.refusal = &vaultadmin.Error{Problem: vaultadmin.Denied}
 	w.pass(t, "first")
 	w.remakeAccounts(t)
@@ -240,7 +241,7 @@ func TestMissingRight(t *testing.T) {
 // TestRetryReplacesNothing: a Compromise that is tried again runs its Jobs again, and ends the sessions that
 // have begun since, but has replaced service accounts and session keys already.
 func TestRetryReplacesNothing(t *testing.T) {
-	w := newWorld(t, &crash{}, rotation("first", urgent))
+	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
 	w.pass(t, "first")
 	w.remakeAccounts(t)
 	w.pass(t, "first")
@@ -271,7 +272,7 @@ func TestForgedJobs(t *testing.T) {
 	kr := rotation("first", running, from(1), to(2))
 	kr.Status.Strategy = v1alpha1.StrategyReencrypt
 	reconciler := func(image string) *Reconciler {
-		r := newWorld(t, &crash{}).reconciler(nil)
+		r := newWorld(t, &crashtest.Crash{}).reconciler(nil)
 		r.Environment.Image = image
 		return r
 	}
@@ -300,7 +301,7 @@ func TestForgedJobs(t *testing.T) {
 			tc.change(made)
 			now := kr.DeepCopy()
 			now.Status.VerifyJobUID = tc.recorded
-			got, err := ReadOutcome(t.Context(), newWorld(t, &crash{}, made), reconciler(tc.image).verifyJob(now, notes()))
+			got, err := ReadOutcome(t.Context(), newWorld(t, &crashtest.Crash{}, made), reconciler(tc.image).verifyJob(now, notes()))
 			if err != nil {
 				t.Fatal(err)
 			}

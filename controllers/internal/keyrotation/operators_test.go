@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -123,7 +124,7 @@ func TestTwoOperators(t *testing.T) {
 
 func twoOperators(t *testing.T, s *stall, passes int) (latest int64) {
 	t.Helper()
-	w := newWorld(t, &crash{}, rotation("first"))
+	w := newWorld(t, &crashtest.Crash{}, rotation("first"))
 	other := w.stalling(t, &stall{})
 	if passes > 0 {
 		s.meanwhile = func() { w.carryOut(t, other, passes) }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -133,7 +134,7 @@ func (s *story) retry(name string) {
 func TestSequences(t *testing.T) {
 	for name, tell := range stories {
 		t.Run(name, func(t *testing.T) {
-			s := &story{t: t, world: newWorld(t, &crash{}), conditions: map[string]map[string]string{}}
+			s := &story{t: t, world: newWorld(t, &crashtest.Crash{}), conditions: map[string]map[string]string{}}
 			tell(s)
 			path := filepath.Join("testdata", name+".golden")
 			got := strings.TrimPrefix(s.text.String(), "\n")

@@ -16,6 +16,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 )
 
 // TestTurn: two operators begin two rotations of one SecureNotes at once, their reads past the cache and their writes
@@ -45,7 +46,7 @@ func TestTurn(t *testing.T) {
 		// The late one comes and lists, records its start, lists, and records its turn; so does the early one from its start on.
 		for _, order := range interleavings(4, 3) {
 			t.Run(name+", "+order, func(t *testing.T) {
-				w := newWorld(t, &crash{}, tc.early.DeepCopy())
+				w := newWorld(t, &crashtest.Crash{}, tc.early.DeepCopy())
 				w.vault.state.Latest = tc.latest
 				operators := map[rune]*coroutine{'L': w.atOnce(t, tc.late.DeepCopy()), 'e': w.atOnce(t, tc.early.DeepCopy())}
 				for _, operator := range operators {

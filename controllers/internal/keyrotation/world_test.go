@@ -27,37 +27,13 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// errCrash is what the operator sees of its own death: nothing after it happens.
-var errCrash = errors.New("crash")
-
-// crash counts everything that the operator changes, in Kubernetes and in Vault, and strikes at one.
-type crash struct {
-	// at is the write that is struck, from 1; 0: none.
-	at int
-	// after says that the struck write goes through and only its answer is lost.
-	after bool
-	count int
-}
-
-func (c *crash) around(write func() error) error {
-	c.count++
-	if c.count != c.at {
-		return write()
-	}
-	if c.after {
-		if err := write(); err != nil {
-			return err
-		}
-	}
-	return errCrash
-}
-
 type fakeVault struct {
-	crash *crash
+	crash *crashtest.Crash
 	state vaultadmin.KeyState
 	// sessionKeys are the entries that exist; made counts how many were ever made.
 	sessionKeys []string
@@ -105,21 +81,21 @@ func (v *fakeVault) Rotate(context.Context, string) error {
 	if err := v.answers("Rotate"); err != nil {
 		return err
 	}
-	return v.crash.around(func() error { v.state.Latest++; return nil })
+	return v.crash.Around(func() error { v.state.Latest++; return nil })
 }
 
 func (v *fakeVault) RaiseMinEncryption(_ context.Context, _ string, version int64) error {
 	if err := v.answers("RaiseMinEncryption"); err != nil {
 		return err
 	}
-	return v.crash.around(func() error { v.state.MinEncryption = max(v.state.MinEncryption, version); return nil })
+	return v.crash.Around(func() error { v.state.MinEncryption = max(v.state.MinEncryption, version); return nil })
 }
 
 func (v *fakeVault) ReplaceSessionKeys(_ context.Context, _ vaultadmin.Deployment, entry string) error {
 	if err := cmp.Or(v.answers("ReplaceSessionKeys"), v.refusal); err != nil {
 		return err
 	}
-	return v.crash.around(func() error {
+	return v.crash.Around(func() error {
 		if !slices.Contains(v.sessionKeys, entry) {
 			v.sessionKeys, v.made = append(v.sessionKeys, entry), v.made+1
 		}
@@ -131,23 +107,25 @@ func (v *fakeVault) RevokeDatabaseCredentials(context.Context, string) error {
 	if err := cmp.Or(v.answers("RevokeDatabaseCredentials"), v.unrevoked); err != nil {
 		return err
 	}
-	return v.crash.around(func() error { v.revoked++; return nil })
+	return v.crash.Around(func() error { v.revoked++; return nil })
 }
 
 func (v *fakeVault) DeleteOtherSessionKeys(_ context.Context, _ vaultadmin.Deployment, entry string) error {
 	if err := v.answers("DeleteOtherSessionKeys"); err != nil {
 		return err
 	}
-	return v.crash.around(func() error {
+	return v.crash.Around(func() error {
 		v.sessionKeys = slices.DeleteFunc(v.sessionKeys, func(e string) bool { return e != entry })
 		return nil
 	})
 }
 
+func now() time.Time { return time.Unix(5000, 0) }
+
 // world is an API server and a Vault, without anybody at work but those whose part a test plays.
 type world struct {
 	client.WithWatch
-	crash *crash
+	crash *crashtest.Crash
 	vault *fakeVault
 	// jobAccounts are the UIDs of the rotation's service account when each Job was made.
 	jobAccounts []types.UID
@@ -161,7 +139,7 @@ var scheme = sync.OnceValues(func() (*runtime.Scheme, error) {
 	return s, errors.Join(clientgoscheme.AddToScheme(s), v1alpha1.AddToScheme(s))
 })
 
-func newWorld(t *testing.T, c *crash, objects ...client.Object) *world {
+func newWorld(t *testing.T, c *crashtest.Crash, objects ...client.Object) *world {
 	t.Helper()
 	scheme, err := scheme()
 	if err != nil {
@@ -189,53 +167,34 @@ func newWorld(t *testing.T, c *crash, objects ...client.Object) *world {
 
 // reconciler is a new operator: nothing may depend on what the last one remembered.
 func (w *world) reconciler(recorder events.EventRecorder) *Reconciler {
+	w.crash.Restart()
 	return &Reconciler{
 		Client: interceptor.NewClient(w.WithWatch, w.interceptor()), Live: w.WithWatch, Recorder: recorder,
 		Vault:        func(string) (Vault, bool) { return w.vault, true },
 		Environment:  operand.Environment{Image: "image", PullPolicy: corev1.PullIfNotPresent, ClusterID: "cluster"},
 		SetupCommand: func(vaultadmin.Connection, *v1alpha1.SecureNotes) string { return "operator vault-setup" },
-		Now:          func() time.Time { return time.Unix(5000, 0) },
+		Now:          now,
 	}
 }
 
-// interceptor does what the API server does and the fake one does not, and strikes.
+// interceptor also looks at the service account that a Job begins with.
 func (w *world) interceptor() interceptor.Funcs {
-	return interceptor.Funcs{
-		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
-			return w.crash.around(func() error {
-				if o.GetUID() == "" {
-					o.SetUID(types.UID(fmt.Sprintf("made-%d", w.crash.count)))
-				}
-				if _, ok := o.(*batchv1.Job); ok {
-					account := &corev1.ServiceAccount{}
-					if err := c.Get(ctx, client.ObjectKey{Namespace: "ns", Name: operand.RotationServiceAccount("notes")}, account); err != nil {
-						return err
-					}
-					w.jobAccounts = append(w.jobAccounts, account.UID)
-				}
-				return c.Create(ctx, o, opts...)
-			})
-		},
-		Delete: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
-			return w.crash.around(func() error {
-				options := (&client.DeleteOptions{}).ApplyOptions(opts)
-				existing := o.DeepCopyObject().(client.Object)
-				if err := c.Get(ctx, client.ObjectKeyFromObject(o), existing); err != nil {
-					return err
-				}
-				if options.Preconditions == nil || *options.Preconditions.UID != existing.GetUID() {
-					return apierrors.NewConflict(corev1.Resource("serviceaccounts"), o.GetName(), errors.New("its UID is another"))
-				}
-				return c.Delete(ctx, o)
-			})
-		},
-		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
-			return w.crash.around(func() error { return c.Patch(ctx, o, p, opts...) })
-		},
-		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
-			return w.crash.around(func() error { return c.SubResource(sub).Patch(ctx, o, p, opts...) })
-		},
+	funcs := w.crash.Interceptor(now)
+	create := funcs.Create
+	funcs.Create = func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+		count := w.crash.Count
+		err := create(ctx, c, o, opts...)
+		if _, ok := o.(*batchv1.Job); !ok || w.crash.Count == count || o.GetUID() == "" {
+			return err
+		}
+		account := &corev1.ServiceAccount{}
+		if err := c.Get(ctx, client.ObjectKey{Namespace: "ns", Name: operand.RotationServiceAccount("notes")}, account); err != nil {
+			return err
+		}
+		w.jobAccounts = append(w.jobAccounts, account.UID)
+		return err
 	}
+	return funcs
 }
 
 func (w *world) rotation(t *testing.T, name string) *v1alpha1.KeyRotation {
@@ -288,7 +247,7 @@ func (w *world) jobs(t *testing.T) []batchv1.Job {
 func (w *world) pass(t *testing.T, name string) *v1alpha1.KeyRotation {
 	t.Helper()
 	r := w.reconciler(events.NewFakeRecorder(100))
-	if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKey{Namespace: "ns", Name: name}}); err != nil && !errors.Is(err, errCrash) {
+	if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKey{Namespace: "ns", Name: name}}); err != nil && !errors.Is(err, crashtest.ErrCrash) {
 		t.Fatalf("pass: %v", err)
 	}
 	return w.rotation(t, name)

@@ -1,0 +1,287 @@
+package securenotes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/crashtest"
+	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+// life is some days of a SecureNotes, its API server and its Vault. Whoever else has a part in it, the test plays.
+type life struct {
+	t *testing.T
+	client.WithWatch
+	crash *crashtest.Crash
+	now   time.Time
+	key   vaultadmin.KeyState
+
+	// made are the KeyRotations that were ever made; floors, the versions before which nothing decrypted from then on;
+	// trims, those before which all was destroyed.
+	made          []string
+	floors, trims []int64
+}
+
+func newLife(t *testing.T, c *crashtest.Crash) *life {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		t.Fatal(err)
+	}
+	sn := object()
+	sn.Generation, sn.CreationTimestamp = 1, metav1.NewTime(moment(t, "Jan 1 00:00"))
+	sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Schedule: "0 3 * * *", HistoryLimit: new(int32(1)), Trim: &v1alpha1.Trim{After: "48h"}}
+	return &life{
+		t: t, crash: c, key: vaultadmin.KeyState{Latest: 1, MinDecryption: 1},
+		WithWatch: fake.NewClientBuilder().WithScheme(scheme).WithObjects(sn).
+			WithStatusSubresource(&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &batchv1.Job{}).Build(),
+	}
+}
+
+// livedVault is the operator's Vault. It looks at each of the two things that nothing undoes.
+type livedVault struct{ *life }
+
+func (v livedVault) Connection() vaultadmin.Connection {
+	return vaultadmin.Connection{Name: "default"}
+}
+
+func (v livedVault) Ensure(context.Context, vaultadmin.Deployment) (vaultadmin.DeploymentState, error) {
+	return vaultadmin.DeploymentState{DeploymentID: "uid", Key: v.key}, nil
+}
+
+func (v livedVault) Shred(context.Context, vaultadmin.Deployment) error { return nil }
+
+func (v livedVault) RaiseMinDecryption(_ context.Context, _ string, version int64) (before int64, err error) {
+	err = v.crash.Around(func() error {
+		if before = v.key.MinDecryption; version <= before {
+			return nil
+		}
+		v.mustBeVerified("retire", version)
+		for _, entry := range v.object().Status.MasterKey.PendingRetirements {
+			if entry.ToVersion == version && v.now.Before(entry.Due.Time) {
+				v.t.Errorf("the versions before %d were retired at %s, and were due at %s", version, v.now, entry.Due)
+			}
+		}
+		v.key.MinDecryption = version
+		v.floors = append(v.floors, version)
+		return nil
+	})
+	return before, err
+}
+
+func (v livedVault) Trim(_ context.Context, _ string, version, _ int64) error {
+	return v.crash.Around(func() error {
+		if version <= v.key.MinAvailable {
+			return nil
+		}
+		v.mustBeVerified("trim", version)
+		for _, entry := range v.object().Status.MasterKey.Retirements {
+			if entry.ToVersion == version && v.now.Before(entry.Time.Add(48*time.Hour)) {
+				v.t.Errorf("the versions before %d were destroyed at %s, and were retired at %s", version, v.now, entry.Time)
+			}
+		}
+		v.key.MinAvailable = version
+		v.trims = append(v.trims, version)
+		return nil
+	})
+}
+
+// mustBeVerified checks that a verification of the version has completed for what is about to happen.
+func (l *life) mustBeVerified(what string, version int64) {
+	for _, job := range l.jobs() {
+		if strings.HasPrefix(job.Name, fmt.Sprintf("notes-%s-v%d-", what, version)) && job.Status.CompletionTime != nil {
+			return
+		}
+	}
+	l.t.Errorf("%s of the versions before %d without a verification that completed", what, version)
+}
+
+func (l *life) object() *v1alpha1.SecureNotes {
+	sn := &v1alpha1.SecureNotes{}
+	if err := l.Get(l.t.Context(), client.ObjectKeyFromObject(object()), sn); err != nil {
+		l.t.Fatal(err)
+	}
+	return sn
+}
+
+func (l *life) jobs() []batchv1.Job {
+	list := &batchv1.JobList{}
+	if err := l.List(l.t.Context(), list); err != nil {
+		l.t.Fatal(err)
+	}
+	return list.Items
+}
+
+func (l *life) rotations() []v1alpha1.KeyRotation {
+	list := &v1alpha1.KeyRotationList{}
+	if err := l.List(l.t.Context(), list); err != nil {
+		l.t.Fatal(err)
+	}
+	return list.Items
+}
+
+// operator is a new one: nothing may depend on what the last one remembered.
+func (l *life) operator() *Reconciler {
+	l.crash.Restart()
+	funcs := l.crash.Interceptor(func() time.Time { return l.now })
+	create := funcs.Create
+	funcs.Create = func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+		err := create(ctx, c, o, opts...)
+		if _, ok := o.(*v1alpha1.KeyRotation); ok && c.Get(ctx, client.ObjectKeyFromObject(o), &v1alpha1.KeyRotation{}) == nil && !slices.Contains(l.made, o.GetName()) {
+			l.made = append(l.made, o.GetName())
+		}
+		return err
+	}
+	return &Reconciler{
+		Client: interceptor.NewClient(l.WithWatch, funcs), Live: l.WithWatch, Recorder: events.NewFakeRecorder(100), Now: func() time.Time { return l.now },
+		Vault: func(string) (Vault, bool) { return livedVault{l}, true }, VaultResyncInterval: 10 * time.Minute,
+		Environment: operand.Environment{ClusterID: "cluster", Image: "image"},
+	}
+}
+
+// pass is one over what this test is about.
+func (l *life) pass() {
+	r := l.operator()
+	s := newScope(l.object(), r.Environment, l.now)
+	var err error
+	for _, do := range []phase{r.vault, r.rotations, r.retirement} {
+		err = errors.Join(err, do(l.t.Context(), s))
+	}
+	if err = errors.Join(err, r.patchStatus(l.t.Context(), s)); err != nil && !errors.Is(err, crashtest.ErrCrash) {
+		l.t.Fatalf("%s: %v", l.now, err)
+	}
+	if s.rotationFinding.status != metav1.ConditionTrue {
+		l.t.Errorf("%s: %+v", l.now, s.rotationFinding)
+	}
+}
+
+// rotate plays the controller of KeyRotations, and has the old version retired an hour later.
+func (l *life) rotate() {
+	for _, kr := range l.rotations() {
+		if keyrotation.Ended(&kr) {
+			continue
+		}
+		l.key.Latest++
+		kr.Status.FromVersion, kr.Status.ToVersion, kr.Status.CompletionTime = new(l.key.Latest-1), new(l.key.Latest), new(metav1.NewTime(l.now))
+		meta.SetStatusCondition(&kr.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionComplete, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonComplete})
+		sn := l.object()
+		sn.Status.MasterKey.PendingRetirements = append(sn.Status.MasterKey.PendingRetirements,
+			v1alpha1.PendingRetirement{ToVersion: l.key.Latest, Due: metav1.NewTime(l.now.Add(time.Hour)), Attempt: 1})
+		for _, changed := range []client.Object{&kr, sn} {
+			if err := l.Status().Update(l.t.Context(), changed); err != nil {
+				l.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// verify plays the Job controller.
+func (l *life) verify() {
+	for _, job := range l.jobs() {
+		job.Status.CompletionTime = new(metav1.NewTime(l.now))
+		job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
+		if err := l.Status().Update(l.t.Context(), &job); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+}
+
+func (l *life) request() {
+	sn := l.object()
+	sn.Annotations = map[string]string{v1alpha1.AnnotationRotateRequestedAt: "now"}
+	if err := l.Update(l.t.Context(), sn); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// live has everything happen that this test is about: rotations by the schedule, one that is missed, and one that is asked
+// for; four retirements; a trim; and pruning.
+func live(t *testing.T, c *crashtest.Crash) *life {
+	t.Helper()
+	l := newLife(t, c)
+	for _, at := range []string{
+		"Jan 1 00:01", "Jan 1 03:00", "Jan 1 03:30", "Jan 1 04:05", "Jan 1 04:35", "Jan 2 03:00", "Jan 2 04:05", "Jan 4 05:00", "Jan 4 06:05", "Jan 4 07:00",
+	} {
+		l.now = moment(t, at)
+		if at == "Jan 1 03:30" {
+			l.request()
+		}
+		settled := false
+		for range 12 {
+			before := l.crash.Count
+			l.pass()
+			if settled = l.crash.Count == before; settled {
+				break
+			}
+			l.rotate()
+			l.verify()
+		}
+		if !settled {
+			t.Fatalf("%s: writes without end", at)
+		}
+	}
+	return l
+}
+
+// TestCrashAnywhere kills the operator before and after each of its writes, in Kubernetes and in Vault. Whatever happens,
+// one rotation is made for each time that is due and for the request, each floor is raised once, after a verification that
+// has completed and not before it is due, so is what was retired long enough ago destroyed, and nothing is left behind.
+func TestCrashAnywhere(t *testing.T) {
+	whole := &crashtest.Crash{}
+	live(t, whole)
+	if whole.Count < 35 {
+		t.Fatalf("these days have only %d writes", whole.Count)
+	}
+	for at := 0; at <= whole.Count; at++ {
+		for _, after := range []bool{false, true} {
+			t.Run(fmt.Sprintf("write %d, went through %t", at, after), func(t *testing.T) {
+				l := live(t, &crashtest.Crash{At: at, After: after})
+				requested := slices.DeleteFunc(slices.Clone(l.made), func(name string) bool { return !strings.HasPrefix(name, "notes-req-") })
+				if len(l.made) != 4 || len(requested) != 1 {
+					t.Errorf("made %v, want one for each of three days, and one that was asked for", l.made)
+				}
+				if left := scheduledFor(t, l.operator()); len(l.rotations()) != 2 || !slices.Equal(left, []string{"Jan 4 03:00"}) {
+					t.Errorf("%d rotations are left, of the schedule those for %v", len(l.rotations()), left)
+				}
+				if !slices.Equal(l.floors, []int64{2, 3, 4, 5}) || !slices.Equal(l.trims, []int64{4}) {
+					t.Errorf("the floor was raised to %v, and what is before %v was destroyed", l.floors, l.trims)
+				}
+				if jobs := l.jobs(); len(jobs) != 0 {
+					t.Errorf("%d Jobs are left, the first is %s", len(jobs), jobs[0].Name)
+				}
+				status := l.object().Status
+				key := status.MasterKey
+				if len(key.PendingRetirements) != 0 || key.MinDecryptionFloor != 5 || key.MinAvailableVersion != 4 || len(key.Retirements) != 1 || key.Retirements[0].ToVersion != 5 {
+					t.Errorf("%+v", key)
+				}
+				if status.LastHandledRotateRequest != "now" || status.HandledRotateRequests != 1 || !status.LastScheduleTime.Time.Equal(moment(t, "Jan 4 03:00")) {
+					t.Errorf("%+v", status)
+				}
+				before := l.crash.Count
+				l.pass()
+				if l.crash.Count != before {
+					t.Errorf("%d writes when all is done", l.crash.Count-before)
+				}
+			})
+		}
+	}
+}

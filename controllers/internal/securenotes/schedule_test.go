@@ -8,8 +8,11 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
 )
 
@@ -146,17 +149,22 @@ func TestSchedule(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := reconciler(t, &fakeVault{})
+			at := moment(t, "Jan 1 00:00")
+			createdAt(t, r, &at)
 			sn := object()
 			sn.CreationTimestamp, sn.Generation = metav1.NewTime(moment(t, "Jan 1 00:00")), 1
 			sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Schedule: tc.created}
 			for _, step := range tc.steps {
-				if step.happen != nil {
+				if at = moment(t, step.at); step.happen != nil {
 					step.happen(t, r, sn)
 				}
 				for _, pass := range []*v1alpha1.SecureNotes{sn.DeepCopy(), sn, sn} {
-					s := healthy(func(s *scope) { s.sn, s.now = pass, moment(t, step.at) })
+					s := healthy(func(s *scope) { s.sn, s.now = pass, at })
 					if err := r.rotations(t.Context(), s); err != nil {
 						t.Fatal(err)
+					}
+					if wrong := s.rotationFinding.status != metav1.ConditionTrue; wrong != (sn.Spec.KeyRotation.Schedule == "whenever") {
+						t.Fatalf("%s: %+v", step.at, s.rotationFinding)
 					}
 				}
 				if got := strings.Join(scheduledFor(t, r), ", "); got != step.want {
@@ -165,6 +173,16 @@ func TestSchedule(t *testing.T) {
 			}
 		})
 	}
+}
+
+// createdAt gives what the reconciler makes its time of creation, as the API server does.
+func createdAt(t *testing.T, r *Reconciler, at *time.Time) {
+	t.Helper()
+	own, ok := r.Client.(client.WithWatch)
+	if !ok {
+		t.Fatal("the operator's client cannot be wrapped")
+	}
+	r.Client = interceptor.NewClient(own, (&crashtest.Crash{}).Interceptor(func() time.Time { return *at }))
 }
 
 // scheduledFor gives the times for which the schedule has made rotations.

@@ -3,6 +3,8 @@ package keyrotation
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -11,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
@@ -50,6 +53,21 @@ func (v stalledVault) ReadKey(ctx context.Context, key string) (vaultadmin.KeySt
 	return v.fakeVault.ReadKey(ctx, key)
 }
 
+func (v stalledVault) ReplaceSessionKeys(ctx context.Context, d vaultadmin.Deployment, entry string) error {
+	v.stall.here()
+	return v.fakeVault.ReplaceSessionKeys(ctx, d, entry)
+}
+
+func (v stalledVault) DeleteOtherSessionKeys(ctx context.Context, d vaultadmin.Deployment, entry string) error {
+	v.stall.here()
+	return v.fakeVault.DeleteOtherSessionKeys(ctx, d, entry)
+}
+
+func (v stalledVault) RevokeDatabaseCredentials(ctx context.Context, role string) error {
+	v.stall.here()
+	return v.fakeVault.RevokeDatabaseCredentials(ctx, role)
+}
+
 func (v stalledVault) RaiseMinEncryption(ctx context.Context, key string, version int64) error {
 	v.stall.here()
 	return v.fakeVault.RaiseMinEncryption(ctx, key, version)
@@ -69,6 +87,10 @@ func (w *world) stalling(t *testing.T, s *stall) *Reconciler {
 			s.here()
 			return w.Create(ctx, object, opts...)
 		},
+		Delete: func(ctx context.Context, w client.WithWatch, object client.Object, opts ...client.DeleteOption) error {
+			s.here()
+			return w.Delete(ctx, object, opts...)
+		},
 		Patch: func(ctx context.Context, w client.WithWatch, object client.Object, p client.Patch, opts ...client.PatchOption) error {
 			s.here()
 			return w.Patch(ctx, object, p, opts...)
@@ -81,7 +103,7 @@ func (w *world) stalling(t *testing.T, s *stall) *Reconciler {
 	return r
 }
 
-// carryOut makes up to passes passes, completing Jobs after each, until the rotation has ended.
+// carryOut makes up to passes passes, playing everybody else after each, until the rotation has ended.
 func (w *world) carryOut(t *testing.T, r *Reconciler, passes int) {
 	t.Helper()
 	key := client.ObjectKey{Namespace: "ns", Name: "first"}
@@ -90,6 +112,8 @@ func (w *world) carryOut(t *testing.T, r *Reconciler, passes int) {
 			t.Fatalf("pass: %v", err)
 		}
 		w.endJobs(t, batchv1.JobComplete)
+		w.remakeAccounts(t)
+		w.restart(t)
 		if kr := w.rotation(t, "first"); Ended(kr) && !hasFinalizer(kr) {
 			return
 		}
@@ -99,32 +123,56 @@ func (w *world) carryOut(t *testing.T, r *Reconciler, passes int) {
 // TestTwoOperators stalls one operator before each of its writes and each of its questions to Vault, with all
 // that it has read and decided, while another one goes on with the same rotation, for a pass or to its end. In the
 // end each Job is there once, and so is the retirement; the key has a version more than it needs only if the first
-// one was stalled at the very call that adds it.
+// one was stalled at the very call that adds it; and of a Compromise, service accounts and session keys were replaced once.
 func TestTwoOperators(t *testing.T) {
-	whole := &stall{}
-	twoOperators(t, whole, 0)
-	if whole.count < 15 {
-		t.Fatalf("a rotation has only %d steps", whole.count)
-	}
-	extra := 0
-	for at := 1; at <= whole.count; at++ {
-		for _, passes := range []int{1, 2, 40} {
-			t.Run(fmt.Sprintf("step %d, %d passes", at, passes), func(t *testing.T) {
-				if latest := twoOperators(t, &stall{at: at}, passes); latest == 3 {
-					extra++
-				}
-			})
+	for name, tc := range map[string]struct {
+		changes []func(*v1alpha1.KeyRotation)
+		steps   int
+		passes  []int
+		check   func(*testing.T, *world)
+	}{
+		"routine":    {nil, 15, []int{1, 2, 40}, func(*testing.T, *world) {}},
+		"compromise": {[]func(*v1alpha1.KeyRotation){urgent}, 25, []int{1, 40}, checkReplacedOnce},
+	} {
+		whole := &stall{}
+		twoOperators(t, whole, 0, tc.changes...)
+		if whole.count < tc.steps {
+			t.Fatalf("%s has only %d steps", name, whole.count)
 		}
-	}
-	// Else no operator was ever held between the decision to rotate and the rotation.
-	if extra == 0 {
-		t.Error("the operators never met at the rotation of the key")
+		extra := 0
+		for at := 1; at <= whole.count; at++ {
+			for _, passes := range tc.passes {
+				t.Run(fmt.Sprintf("%s, step %d, %d passes", name, at, passes), func(t *testing.T) {
+					w := twoOperators(t, &stall{at: at}, passes, tc.changes...)
+					if w.vault.state.Latest == 3 {
+						extra++
+					}
+					tc.check(t, w)
+				})
+			}
+		}
+		// Else no operator was ever held between the decision to rotate and the rotation.
+		if extra == 0 {
+			t.Errorf("%s: the operators never met at the rotation of the key", name)
+		}
 	}
 }
 
-func twoOperators(t *testing.T, s *stall, passes int) (latest int64) {
+func checkReplacedOnce(t *testing.T, w *world) {
+	entry := newSessionKeys(w.rotation(t, "first"))
+	if w.remade != 2 || w.vault.made != 1 || !slices.Equal(w.vault.sessionKeys, []string{entry}) || w.parent(t).Status.SessionKeys != entry {
+		t.Errorf("%d service accounts were made anew, and session keys %d times: %v", w.remade, w.vault.made, w.vault.sessionKeys)
+	}
+	for _, uid := range w.jobAccounts {
+		if !strings.Contains(string(uid), "-anew-") {
+			t.Errorf("a Job was made for the service account %s", uid)
+		}
+	}
+}
+
+func twoOperators(t *testing.T, s *stall, passes int, changes ...func(*v1alpha1.KeyRotation)) *world {
 	t.Helper()
-	w := newWorld(t, &crashtest.Crash{}, rotation("first"))
+	w := newWorld(t, &crashtest.Crash{}, rotation("first", changes...))
 	other := w.stalling(t, &stall{})
 	if passes > 0 {
 		s.meanwhile = func() { w.carryOut(t, other, passes) }
@@ -144,5 +192,5 @@ func twoOperators(t *testing.T, s *stall, passes int) (latest int64) {
 	if m := parent.Status.MasterKey; m == nil || len(m.PendingRetirements) != 1 || m.PendingRetirements[0].ToVersion != *kr.Status.ToVersion {
 		t.Errorf("retirements: %+v", m)
 	}
-	return key.Latest
+	return w
 }

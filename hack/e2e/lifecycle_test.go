@@ -168,7 +168,7 @@ func TestDeletedDuringItsRotation(t *testing.T) {
 		t.Fatalf("all notes were moved before the deletion: %+v", kr.Status.Progress)
 	}
 	c.remove(t, sn)
-	eventually(t, 2*time.Minute, "the rotation and its pods to go", func(ctx context.Context) error {
+	eventually(t, 2*time.Minute, "the rotation and its pods to go", func(context.Context) error {
 		left := kubectl(t, "-n", namespace, "get", "keyrotation,job,pod", "-o", "name")
 		if left != "" {
 			return errors.New(left)

@@ -183,13 +183,10 @@ func testChangedWrappingDoesNotUnwrap(t *testing.T, p rotatable) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	head, body := string(stored.Wrapped[:strings.LastIndexByte(string(stored.Wrapped), ':')+1]), ""
-	if body = string(stored.Wrapped[len(head):]); body == "" {
-		t.Fatalf("no body in %q", stored.Wrapped)
-	}
-	raw, err := base64.StdEncoding.DecodeString(body)
-	if err != nil {
-		t.Fatal(err)
+	head := string(stored.Wrapped[:strings.LastIndexByte(string(stored.Wrapped), ':')+1])
+	raw, err := base64.StdEncoding.DecodeString(string(stored.Wrapped[len(head):]))
+	if err != nil || len(raw) == 0 {
+		t.Fatalf("%q: %v", stored.Wrapped, err)
 	}
 	changed := []StoredKey{stored} // Vault answers for each item while one of them is good
 	add := func(text string) { changed = append(changed, StoredKey{stored.Owner, stored.ID, Wrapped(text)}) }

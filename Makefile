@@ -70,7 +70,7 @@ test-full: ## run every test, rotate under fire for ten minutes instead of one (
 FUZZTIME ?= 10s
 
 .PHONY: fuzz
-fuzz: ## fuzz everything that parses, each target for FUZZTIME (10s)
+fuzz: ## run each fuzz target for FUZZTIME (10s)
 	@grep -rhoE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' --with-filename app controllers api | sed 's/:func / /' | sort | \
 	while read -r file target; do \
 	  echo "fuzz: $$(dirname $$file) $$target"; \

@@ -68,7 +68,7 @@ func newTrust(ctx context.Context, c *config.Config) (*trust, error) {
 	return t, nil
 }
 
-// data is an open database and the keyring for it, which wraps nothing while the master key is another one.
+// data is an open database and the guarded keyring for it.
 type data struct {
 	store *store.Store
 	keys  *envelope.Keyring

@@ -11,7 +11,7 @@ import (
 // master key still opens the database's canary, else the error is ErrWrongKey. Vault may have been restored to an earlier
 // state since the process started, and a version may have been added there by hand. It has the number of a version
 // that was lost, so that the fence lets it pass, and what is wrapped under it opens no more when the newer Vault is
-// back.
+// back. What the canary cannot tell apart are two versions above its own: a rotation moves it first.
 func GuardedKeyring(id string, provider envelope.KeyProvider, db *store.Store) *envelope.Keyring {
 	return envelope.NewKeyring(id, guarded{KeyProvider: provider, store: db, keys: envelope.NewKeyring(id, provider)})
 }

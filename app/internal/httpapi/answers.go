@@ -87,7 +87,7 @@ func (h *handlers) failWith(c *gin.Context, err error) {
 			break
 		}
 	}
-	if status < http.StatusInternalServerError && !beforeProof(err) {
+	if status < http.StatusInternalServerError && !beforeProof(err) || afterProof(err) {
 		c.Set(provedKey, true)
 	}
 	if status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
@@ -105,6 +105,11 @@ func beforeProof(err error) bool {
 		}
 	}
 	return false
+}
+
+// afterProof says whether an error that is not the client's comes only where the session has proved alive.
+func afterProof(err error) bool {
+	return errors.Is(err, errBusy) || errors.Is(err, envelope.ErrNotAuthentic) || errors.Is(err, accounts.ErrBusy)
 }
 
 // failReauthentication is failWith for calls that ask a user who is signed in for the password or a code: a

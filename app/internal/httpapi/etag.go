@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,7 +50,7 @@ func onlyRevision(tags []string) (int64, bool) {
 	}
 	revision, err := strconv.ParseInt(strings.Trim(tags[0], `"`), 10, 64)
 	// Tags are opaque: another way to write the number is another tag.
-	return revision, err == nil && revision > 0 && tags[0] == entityTag(revision)
+	return revision, err == nil && revision > 0 && revision < math.MaxInt64 && tags[0] == entityTag(revision)
 }
 
 // entityTags reads the value of If-Match: * alone, or a list of tags, of which the weak ones are left out, because

@@ -10,7 +10,8 @@ import (
 	"github.com/ulule/limiter/v3/drivers/store/memory"
 )
 
-// Requests counts requests by user, or by address where no user is known. Each replica counts its own:
+// Requests counts requests by user, or by address where no user is known. Each replica counts its own, and each session
+// may have as many under way as its user has left:
 // a shared counter would be a database write for every request. It is safe for concurrent use.
 //
 // A token alone is no user: its session may have ended, and whoever stole it must not be able to use up
@@ -36,7 +37,7 @@ type Outcome int
 
 // The outcomes.
 const (
-	// Unknown: a part of the service was away, so that the session could not be asked. Nobody is to blame.
+	// Unknown: a part of the service was away, so that the session was not asked, or not heard of. Nobody is to blame.
 	Unknown Outcome = iota
 	// Proved: the session lives.
 	Proved
@@ -49,7 +50,7 @@ func NewRequests(perMinute int) *Requests {
 	store := memory.NewStore()
 	return &Requests{
 		limiter:  limiter.New(store, limiter.Rate{Period: time.Minute, Limit: int64(perMinute)}),
-		unproved: limiter.New(store, limiter.Rate{Period: time.Minute, Limit: int64(min(maxUnproved, perMinute))}),
+		unproved: limiter.New(store, limiter.Rate{Period: time.Minute, Limit: int64(perMinute)}),
 		now:      time.Now, underWay: map[string]int64{},
 	}
 }
@@ -76,12 +77,12 @@ func (r *Requests) Begin(ctx context.Context, user, session, address string) (en
 	if err != nil {
 		return nil, fmt.Errorf("count of requests: %w", err)
 	}
-	if unproved.Remaining <= 0 {
-		if err := r.check(ctx, addressKey(address), 0); err != nil {
+	if used(unproved) >= min(maxUnproved, unproved.Limit) {
+		if err := r.check(ctx, tokensKey(address), 0); err != nil {
 			return nil, err
 		}
 	}
-	b.suspect = unproved.Remaining < unproved.Limit
+	b.suspect = used(unproved) > 0
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.check(ctx, b.user, r.underWay[session]); err != nil {
@@ -121,11 +122,9 @@ func (r *Requests) end(ctx context.Context, b *begun, o Outcome) (err error) {
 	}
 	switch o {
 	case Proved:
-		if _, err = r.limiter.Increment(ctx, b.user, 1); err == nil && b.suspect {
-			_, err = r.unproved.Reset(ctx, sessionKey(b.session))
-		}
+		err = r.countProved(ctx, b)
 	case Unproved:
-		if _, err = r.limiter.Increment(ctx, addressKey(b.address), 1); err == nil {
+		if _, err = r.limiter.Increment(ctx, tokensKey(b.address), 1); err == nil {
 			_, err = r.unproved.Increment(ctx, sessionKey(b.session), 1)
 		}
 	case Unknown:
@@ -136,6 +135,30 @@ func (r *Requests) end(ctx context.Context, b *begun, o Outcome) (err error) {
 	return nil
 }
 
+// countProved counts for the user what a session asked before it proved alive, too: else each request that does would buy
+// it some that are counted for nobody.
+func (r *Requests) countProved(ctx context.Context, b *begun) error {
+	before := int64(0)
+	if b.suspect {
+		unproved, err := r.unproved.Peek(ctx, sessionKey(b.session))
+		if err == nil {
+			before = used(unproved)
+			_, err = r.unproved.Reset(ctx, sessionKey(b.session))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	_, err := r.limiter.Increment(ctx, b.user, 1+before)
+	return err
+}
+
+func used(c limiter.Context) int64 { return c.Limit - c.Remaining }
+
 func userKey(user string) string       { return "user:" + user }
 func sessionKey(session string) string { return "session:" + session }
 func addressKey(address string) string { return "address:" + Network(address) }
+
+// tokensKey is of requests with a token whose session proves nothing. They take nothing from those who have none yet: who
+// wants to log in from the address.
+func tokensKey(address string) string { return "tokens:" + Network(address) }

@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 )
 
@@ -19,6 +20,23 @@ func TestRequestsOfAnAddress(t *testing.T) {
 	}
 	if err := r.Count(context.Background(), "192.0.2.2"); err != nil {
 		t.Errorf("another address: %v", err)
+	}
+}
+
+// TestTokensLeaveOthersTheirLogin: requests of dead sessions take nothing from who has no token yet, at the same address.
+func TestTokensLeaveOthersTheirLogin(t *testing.T) {
+	r := NewRequests(3)
+	for i := range 9 {
+		end, err := r.Begin(context.Background(), "u", fmt.Sprint("session ", i), "192.0.2.1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := end(Unproved); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Count(context.Background(), "192.0.2.1"); err != nil {
+		t.Errorf("a login: %v", err)
 	}
 }
 
@@ -43,6 +61,7 @@ func TestRequestsOfASession(t *testing.T) {
 		"the dead one from another address": {[]request{{"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Unproved}}, request{"s", "192.0.2.2", Unproved}, false},
 		"one that has proved alive since":   {[]request{{"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Proved}, {"r", "192.0.2.1", Unproved}, {"q", "192.0.2.1", Unproved}}, request{"s", "192.0.2.1", Proved}, false},
 		"one that is wrong now and then":    {[]request{{"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Unproved}, {"r", "192.0.2.1", Unproved}}, request{"s", "192.0.2.1", Proved}, false},
+		"what was wrong counts in the end":  {[]request{{"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Proved}}, request{"s", "192.0.2.1", Proved}, true},
 		"a database that was away":          {[]request{{"s", "192.0.2.1", Unknown}, {"s", "192.0.2.1", Unknown}, {"s", "192.0.2.1", Unknown}}, request{"s", "192.0.2.1", Proved}, false},
 	} {
 		t.Run(name, func(t *testing.T) {

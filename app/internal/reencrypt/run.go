@@ -179,7 +179,7 @@ func (j *Job) conflict(more int64) {
 	}
 }
 
-// renewCanary comes before all other work, in every shard: only a canary that is under the new version tells whether
+// renewCanary comes before any key is wrapped, in every shard: only a canary that is under the new version tells whether
 // the version that keys are wrapped under is still the one that this rotation made.
 func (j *Job) renewCanary(ctx context.Context) error {
 	old, err := j.Store.Meta(ctx)

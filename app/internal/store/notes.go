@@ -113,7 +113,7 @@ func (s *Store) UpdateNote(ctx context.Context, id sessions.Identity, now time.T
 		id.Owner, n.ID, n.Revision, micros(n.UpdatedAt))
 	err = s.untilKnown(ctx, written, func() error {
 		changed, err := s.exec(ctx, `UPDATE notes SET key_id = $4, revision = $5, content = $6, title = $7, tags = $8, updated_at = $9
-			WHERE owner = $1 AND id = $3 AND revision = $5 - 1
+			WHERE owner = $1 AND id = $3 AND revision + 1 = $5
 			  AND EXISTS (SELECT 1 FROM sessions s WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $10)
 			  AND EXISTS (SELECT 1 FROM owner_keys k WHERE k.owner = $1 AND k.id = $4 AND k.state = 'active')`,
 			id.Owner, id.Session, n.ID, n.KeyID, n.Revision, n.Content, n.Title, n.Tags, micros(n.UpdatedAt), micros(now))

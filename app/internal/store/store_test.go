@@ -256,6 +256,28 @@ func TestOldRotationCanDoNothing(t *testing.T) {
 	})
 }
 
+// TestRevisionOfAnySize: a revision that no note has is none, and no error, however large it is.
+func TestRevisionOfAnySize(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		db := open(t)
+		f := newUser(t, db, "alice", 1)
+		note := notes.Sealed{ID: uuid.NewString(), KeyID: f.key.ID, Revision: 1, Content: sealedBytes(1), CreatedAt: now, UpdatedAt: now}
+		if err := db.CreateNote(ctx, f.id, now, note); err != nil {
+			t.Fatal(err)
+		}
+		for _, revision := range []int64{1<<31 - 1, 1 << 31, 1<<63 - 2} {
+			other := note
+			other.Revision = revision + 1
+			if done, err := db.UpdateNote(ctx, f.id, now, other); done || err != nil {
+				t.Errorf("update of revision %d: %v, %v", revision, done, err)
+			}
+			if done, err := db.DeleteNote(ctx, f.id, now, note.ID, revision); done || err != nil {
+				t.Errorf("deletion of revision %d: %v, %v", revision, done, err)
+			}
+		}
+	})
+}
+
 func TestActiveKeyIsReplacedOnce(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		db := open(t)

@@ -13,11 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
@@ -43,18 +40,10 @@ type life struct {
 
 func newLife(t *testing.T, c *crashtest.Crash) *life {
 	t.Helper()
-	scheme := runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
-		t.Fatal(err)
-	}
 	sn := object()
 	sn.Generation, sn.CreationTimestamp = 1, metav1.NewTime(moment(t, "Jan 1 00:00"))
 	sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Schedule: "0 3 * * *", HistoryLimit: new(int32(1)), Trim: &v1alpha1.Trim{After: "48h"}}
-	return &life{
-		t: t, crash: c, key: vaultadmin.KeyState{Latest: 1, MinDecryption: 1},
-		WithWatch: fake.NewClientBuilder().WithScheme(scheme).WithObjects(sn).
-			WithStatusSubresource(&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &batchv1.Job{}).Build(),
-	}
+	return &life{t: t, crash: c, key: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}, WithWatch: fakeClient(t, sn)}
 }
 
 // livedVault is the operator's Vault. It looks at each of the two things that nothing undoes.

@@ -112,7 +112,8 @@ func (r *Reconciler) start(ctx context.Context, kr *v1alpha1.KeyRotation) error 
 		})
 	}
 	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
-		s.StartTime = new(metav1.NewTime(r.Now()))
+		// The attempt before had its turn; this one is not certain of its own yet.
+		s.StartTime, s.Shards = new(metav1.NewTime(r.Now())), 0
 		s.Attempt = max(s.Attempt, 1)
 		if s.ToVersion != nil {
 			setWaiting(kr, s, v1alpha1.ReasonReencrypting, "starts the re-encryption Job")

@@ -28,6 +28,7 @@ func TestTurn(t *testing.T) {
 	}
 	retried := func(kr *v1alpha1.KeyRotation) {
 		kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
+		kr.Status.Attempt, kr.Status.Shards = 1, 1
 		setFailed(kr, &kr.Status, fail(v1alpha1.ReasonJobFailed, "of before"), time.Unix(1000, 0))
 	}
 	for name, tc := range map[string]struct {

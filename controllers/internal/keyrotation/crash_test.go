@@ -20,10 +20,17 @@ import (
 // drive runs a rotation to its end, starting the operator anew after a crash, and playing everybody else.
 func drive(t *testing.T, c *crashtest.Crash, changes ...func(*v1alpha1.KeyRotation)) *world {
 	t.Helper()
-	w := newWorld(t, c, rotation("first", changes...))
+	return newWorld(t, c, rotation("first", changes...)).drive(t, func() bool { return false })
+}
+
+// drive plays everybody, but lets no Job end in a pass in which disturb says that it has disturbed one.
+func (w *world) drive(t *testing.T, disturb func() bool) *world {
+	t.Helper()
 	for range 40 {
 		kr := w.pass(t, "first")
-		w.endJobs(t, batchv1.JobComplete)
+		if !disturb() {
+			w.endJobs(t, batchv1.JobComplete)
+		}
 		w.remakeAccounts(t)
 		w.restart(t)
 		if Ended(kr) && !hasFinalizer(kr) && !awaitsRetirement(kr) {
@@ -70,6 +77,42 @@ func TestCrashAnywhere(t *testing.T) {
 					tc.check(t, w)
 				})
 			}
+		}
+	}
+}
+
+// TestDeletedJobs: somebody deletes each Job once before its end. It is made once more, wherever the operator dies.
+func TestDeletedJobs(t *testing.T) {
+	carryOut := func(t *testing.T, c *crashtest.Crash) *world {
+		w := newWorld(t, c, rotation("first"))
+		deleted := map[string]bool{}
+		return w.drive(t, func() bool {
+			for _, job := range w.jobs(t) {
+				if !deleted[job.Name] {
+					deleted[job.Name] = true
+					if err := w.Delete(t.Context(), &job); err != nil {
+						t.Fatal(err)
+					}
+					return true
+				}
+			}
+			return false
+		})
+	}
+	whole := &crashtest.Crash{}
+	carryOut(t, whole)
+	for at := 0; at <= whole.Count; at++ {
+		for _, after := range []bool{false, true} {
+			t.Run(fmt.Sprintf("write %d, went through %t", at, after), func(t *testing.T) {
+				w := carryOut(t, &crashtest.Crash{At: at, After: after})
+				kr, jobs := w.rotation(t, "first"), w.jobs(t)
+				if !Complete(kr) || *kr.Status.ToVersion != 2 || kr.Status.Attempt != 1 || w.vault.state.Latest != 2 {
+					t.Errorf("status: %+v", kr.Status)
+				}
+				if len(jobs) != 2 || string(jobs[0].UID) != kr.Status.ReencryptJobUID || string(jobs[1].UID) != kr.Status.VerifyJobUID {
+					t.Errorf("%d Jobs, recorded %q and %q", len(jobs), kr.Status.ReencryptJobUID, kr.Status.VerifyJobUID)
+				}
+			})
 		}
 	}
 }

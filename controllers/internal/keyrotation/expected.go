@@ -68,6 +68,12 @@ func (e Expected) Create(ctx context.Context, writer client.Writer, live client.
 	return "", foreign, err
 }
 
+// Gone says, past the cache, whether there is no Job of the name.
+func (e Expected) Gone(ctx context.Context, live client.Reader) (bool, error) {
+	err := live.Get(ctx, e.Key, &batchv1.Job{})
+	return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
+}
+
 // ReadOutcome reads a Job and, when it failed, its pods.
 func ReadOutcome(ctx context.Context, reader client.Reader, expected Expected) (JobOutcome, error) {
 	job := &batchv1.Job{}

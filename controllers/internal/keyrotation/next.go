@@ -32,6 +32,8 @@ const (
 	actionCreateReencrypt    action = "CreateReencrypt"
 	actionRecordReencryptJob action = "RecordReencryptJob"
 	actionRecordVerifyJob    action = "RecordVerifyJob"
+	actionForgetReencryptJob action = "ForgetReencryptJob"
+	actionForgetVerifyJob    action = "ForgetVerifyJob"
 	actionRecordReencrypted  action = "RecordReencrypted"
 	actionCreateVerify       action = "CreateVerify"
 	actionRecordVerified     action = "RecordVerified"
@@ -155,8 +157,12 @@ func step(o observed) decision {
 		return decision{action: actionRecordReencryptJob}
 	case o.verify.UID != "" && kr.Status.VerifyJobUID == "":
 		return decision{action: actionRecordVerifyJob}
+	case !isTrue(kr, v1alpha1.ConditionReencrypted) && o.reencrypt.Phase == JobAbsent && kr.Status.ReencryptJobUID != "":
+		return decision{action: actionForgetReencryptJob}
 	case !isTrue(kr, v1alpha1.ConditionReencrypted):
 		return byJob(o.reencrypt, "re-encryption", v1alpha1.ReasonReencrypting, actionCreateReencrypt, actionRecordReencrypted)
+	case !isTrue(kr, v1alpha1.ConditionVerified) && o.verify.Phase == JobAbsent && kr.Status.VerifyJobUID != "":
+		return decision{action: actionForgetVerifyJob}
 	case !isTrue(kr, v1alpha1.ConditionVerified):
 		return byJob(o.verify, "verification", v1alpha1.ReasonVerifying, actionCreateVerify, actionRecordVerified)
 	case !o.retirementRecorded:

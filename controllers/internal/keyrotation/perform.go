@@ -71,6 +71,10 @@ func (r *Reconciler) perform(ctx context.Context, o observed, d decision) error 
 		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { recordReencryptJob(s, o.reencrypt.UID) })
 	case actionRecordVerifyJob:
 		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { recordVerifyJob(s, o.verify.UID) })
+	case actionForgetReencryptJob:
+		return r.forgetJob(ctx, kr, r.reencryptJob(kr, parent), recordReencryptJob)
+	case actionForgetVerifyJob:
+		return r.forgetJob(ctx, kr, r.verifyJob(kr, parent), recordVerifyJob)
 	case actionRecordReencrypted:
 		if compromise(kr) {
 			r.tell(kr, parent, v1alpha1.ConditionSessionsEnded, sessionsEnded(kr))
@@ -204,6 +208,19 @@ func (r *Reconciler) createJob(ctx context.Context, kr *v1alpha1.KeyRotation, pa
 	default:
 		return apierrors.NewConflict(batchv1.Resource("jobs"), expected.Key.Name, fmt.Errorf("the cache does not have it yet"))
 	}
+}
+
+// forgetJob strikes a Job that somebody has deleted from the record, before another one is made: else an operator that died
+// between making and recording that one would leave one behind that is not the recorded one, and not believed.
+func (r *Reconciler) forgetJob(ctx context.Context, kr *v1alpha1.KeyRotation, expected Expected, record func(*v1alpha1.KeyRotationStatus, types.UID)) error {
+	gone, err := expected.Gone(ctx, r.Live)
+	if err != nil {
+		return err
+	}
+	if !gone {
+		return apierrors.NewConflict(batchv1.Resource("jobs"), expected.Key.Name, fmt.Errorf("the cache does not have it yet"))
+	}
+	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { record(s, "") })
 }
 
 func recordReencryptJob(s *v1alpha1.KeyRotationStatus, uid types.UID) {

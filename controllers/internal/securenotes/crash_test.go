@@ -36,6 +36,8 @@ type life struct {
 	// trims, those before which all was destroyed.
 	made          []string
 	floors, trims []int64
+	// deleted are the Jobs that somebody has deleted before their end, once each; nil: nobody does so.
+	deleted map[string]bool
 }
 
 func newLife(t *testing.T, c *crashtest.Crash) *life {
@@ -186,6 +188,13 @@ func (l *life) rotate() {
 // verify plays the Job controller.
 func (l *life) verify() {
 	for _, job := range l.jobs() {
+		if l.deleted != nil && !l.deleted[job.Name] {
+			l.deleted[job.Name] = true
+			if err := l.Delete(l.t.Context(), &job); err != nil {
+				l.t.Fatal(err)
+			}
+			continue
+		}
 		job.Status.CompletionTime = new(metav1.NewTime(l.now))
 		job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
 		if err := l.Status().Update(l.t.Context(), &job); err != nil {
@@ -202,14 +211,17 @@ func (l *life) request() {
 	}
 }
 
-// live has everything happen that this test is about: rotations by the schedule, one that is missed, and one that is asked
-// for; four retirements; a trim; and pruning.
-func live(t *testing.T, c *crashtest.Crash) *life {
+// days are when everything happens that this test is about: rotations by the schedule, one that is missed, and one that is
+// asked for; four retirements; a trim; and pruning.
+var days = []string{
+	"Jan 1 00:01", "Jan 1 03:00", "Jan 1 03:30", "Jan 1 04:05", "Jan 1 04:35", "Jan 2 03:00", "Jan 2 04:05", "Jan 4 05:00", "Jan 4 06:05", "Jan 4 07:00",
+}
+
+// through lives through these times.
+func (l *life) through(times []string) *life {
+	t := l.t
 	t.Helper()
-	l := newLife(t, c)
-	for _, at := range []string{
-		"Jan 1 00:01", "Jan 1 03:00", "Jan 1 03:30", "Jan 1 04:05", "Jan 1 04:35", "Jan 2 03:00", "Jan 2 04:05", "Jan 4 05:00", "Jan 4 06:05", "Jan 4 07:00",
-	} {
+	for _, at := range times {
 		l.now = moment(t, at)
 		if at == "Jan 1 03:30" {
 			l.request()
@@ -236,14 +248,14 @@ func live(t *testing.T, c *crashtest.Crash) *life {
 // has completed and not before it is due, so is what was retired long enough ago destroyed, and nothing is left behind.
 func TestCrashAnywhere(t *testing.T) {
 	whole := &crashtest.Crash{}
-	live(t, whole)
+	newLife(t, whole).through(days)
 	if whole.Count < 35 {
 		t.Fatalf("these days have only %d writes", whole.Count)
 	}
 	for at := 0; at <= whole.Count; at++ {
 		for _, after := range []bool{false, true} {
 			t.Run(fmt.Sprintf("write %d, went through %t", at, after), func(t *testing.T) {
-				l := live(t, &crashtest.Crash{At: at, After: after})
+				l := newLife(t, &crashtest.Crash{At: at, After: after}).through(days)
 				requested := slices.DeleteFunc(slices.Clone(l.made), func(name string) bool { return !strings.HasPrefix(name, "notes-req-") })
 				if len(l.made) != 4 || len(requested) != 1 {
 					t.Errorf("made %v, want one for each of three days, and one that was asked for", l.made)
@@ -269,6 +281,28 @@ func TestCrashAnywhere(t *testing.T) {
 				l.pass()
 				if l.crash.Count != before {
 					t.Errorf("%d writes when all is done", l.crash.Count-before)
+				}
+			})
+		}
+	}
+}
+
+// TestDeletedVerifications: somebody deletes the Job of a retirement before its end. It is made once more, wherever the
+// operator dies, and nothing is postponed.
+func TestDeletedVerifications(t *testing.T) {
+	carryOut := func(t *testing.T, c *crashtest.Crash) *life {
+		l := newLife(t, c)
+		l.deleted = map[string]bool{}
+		return l.through(days[:4])
+	}
+	whole := &crashtest.Crash{}
+	carryOut(t, whole)
+	for at := 0; at <= whole.Count; at++ {
+		for _, after := range []bool{false, true} {
+			t.Run(fmt.Sprintf("write %d, went through %t", at, after), func(t *testing.T) {
+				l := carryOut(t, &crashtest.Crash{At: at, After: after})
+				if len(l.deleted) != 1 || !slices.Equal(l.floors, []int64{2}) || len(l.jobs()) != 0 {
+					t.Errorf("deleted %v; the floor was raised to %v; %d Jobs are left", l.deleted, l.floors, len(l.jobs()))
 				}
 			})
 		}

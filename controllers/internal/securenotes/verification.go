@@ -47,6 +47,9 @@ func (r *Reconciler) verify(ctx context.Context, s *scope, v verification) (veri
 	}
 	switch outcome.Phase {
 	case keyrotation.JobAbsent:
+		if *v.jobUID != "" {
+			return false, r.forgetVerification(ctx, s, v, expected)
+		}
 		return false, r.createVerification(ctx, s, v, expected)
 	case keyrotation.JobComplete:
 		if trouble := outdated(outcome.Completed, s.now); trouble != "" {
@@ -107,6 +110,17 @@ func (r *Reconciler) createVerification(ctx context.Context, s *scope, v verific
 		s.wake(jitter.Longer(retryInterval))
 	}
 	return nil
+}
+
+// forgetVerification strikes a Job that somebody has deleted from the record. Another one is made with the next pass, when
+// that is recorded: else the Job of an operator that died then would not be the recorded one, and not be believed.
+func (r *Reconciler) forgetVerification(ctx context.Context, s *scope, v verification, expected keyrotation.Expected) error {
+	gone, err := expected.Gone(ctx, r.Live)
+	if gone {
+		*v.jobUID = ""
+	}
+	s.wake(time.Second)
+	return err
 }
 
 // removeVerifications deletes the Jobs of verifications that are over, all but keep.

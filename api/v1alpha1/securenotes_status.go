@@ -87,7 +87,8 @@ type ObservedSchedule struct {
 	// +required
 	TimeZone string `json:"timeZone,omitempty"`
 
-	// since is when the schedule was first seen to be so, or the object's creation.
+	// since is when the schedule was first seen to be so; of one that an earlier operator has acted on, the time of that;
+	// of one that the object was made with, the object's creation.
 	// +required
 	Since metav1.Time `json:"since,omitzero"`
 }

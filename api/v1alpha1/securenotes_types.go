@@ -335,8 +335,8 @@ type Storage struct {
 // KeyRotationPolicy says when and how the master key is rotated.
 type KeyRotationPolicy struct {
 	// schedule in Cron format, such as "0 3 1 * *", or @monthly. Times that were missed, while suspend was set
-	// or the operator was away, are caught up once. Times before the schedule or the time zone was last
-	// changed are not missed. Unset: only on demand.
+	// or the operator was away, are caught up once. Times before the operator has first seen the
+	// schedule and the time zone as they are now are not missed. Unset: only on demand.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=100
 	// +optional

@@ -58,7 +58,7 @@
 // recorded in the status right after it was made, and only the Job of that UID is believed, whatever
 // image a newer operator would start. When the operator died between the two, the Job counts only if
 // its spec is, but for the API server's defaults, the one that the operator would make; then its UID is
-// recorded. One that was deleted before its end is struck from the record, and then made once more. Any other Job of that name fails the rotation with a NameConflict. What remains: who can
-// create Pods in the namespace can make one that the Job controller counts as the Job's; the namespace
-// is the boundary of trust.
+// recorded. One that was deleted before its end is struck from the record, and then made once more. Any
+// other Job of that name fails the rotation with a NameConflict. What remains: who can create Pods in the
+// namespace can make one that the Job controller counts as the Job's; the namespace is the boundary of trust.
 package keyrotation

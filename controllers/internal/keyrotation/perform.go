@@ -160,6 +160,9 @@ func (r *Reconciler) recordTurn(ctx context.Context, o observed) error {
 	case overtaken(kr, o.parent, same) != "":
 		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("keyrotations").GroupResource(), kr.Name,
 			fmt.Errorf("the cache does not have what has overtaken it yet"))
+	case kr.Status.FromVersion == nil && NewestVersion(o.parent, same) > o.key.Latest:
+		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("keyrotations").GroupResource(), kr.Name,
+			fmt.Errorf("the key has a newer version than when it was read, or Vault was restored"))
 	}
 	rotation := operand.ResolveRotation(o.parent)
 	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {

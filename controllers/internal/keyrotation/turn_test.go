@@ -2,12 +2,12 @@ package keyrotation
 
 import (
 	"context"
-
 	"iter"
 	"strings"
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -167,4 +167,39 @@ func (w *world) oneTurn(t *testing.T) bool {
 		t.Errorf("%d are certain of their turn", certain)
 	}
 	return certain == 1 && open == 0
+}
+
+// TestVersionMadeMeanwhile: a rotation does not begin with the version that was the latest when it looked, where another one
+// has made a newer one since and ended.
+func TestVersionMadeMeanwhile(t *testing.T) {
+	w := newWorld(t, &crashtest.Crash{}, rotation("urgent", owned, guarded, urgent))
+	r := w.reconciler(events.NewFakeRecorder(100))
+	kr := w.rotation(t, "urgent")
+	if err := r.start(t.Context(), kr); err != nil {
+		t.Fatal(err)
+	}
+	o, err := r.observe(t.Context(), kr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := next(o); d.action != actionRecordFrom {
+		t.Fatalf("the next step is %s", d.action)
+	}
+	w.vault.state.Latest++
+	other := rotation("other", owned, guarded, from(w.vault.state.Latest-1), to(w.vault.state.Latest))
+	setFailed(other, &other.Status, failForGood(config.ReasonSuperseded, "by urgent"), time.Unix(1000, 0))
+	if err := w.Create(t.Context(), other.DeepCopy()); err != nil {
+		t.Fatal(err)
+	}
+	created := w.rotation(t, "other")
+	created.Status = other.Status
+	if err := w.Status().Update(t.Context(), created); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.recordTurn(t.Context(), o); !apierrors.IsConflict(err) {
+		t.Errorf("error %v, want a conflict", err)
+	}
+	if recorded := w.rotation(t, "urgent").Status.FromVersion; recorded != nil {
+		t.Errorf("it begins with version %d", *recorded)
+	}
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
@@ -62,21 +61,10 @@ func TestJobIsKilledAfterAnyStatement(t *testing.T) {
 			strategy := tc.strategy
 			_, link, open := linkedPostgres(t)
 			w := newWorld(t, open, 2, 3)
-			began := time.Now().Add(-time.Minute)
 			killed := 0
 			for answer := 1; ; answer++ {
 				to := w.rotate(t)
-				mustBeEnded := func() {}
-				if tc.compromise {
-					mustBeEnded = w.stolen(t, began)
-				}
-				work := func() error {
-					job := w.job(strategy, to)
-					if tc.compromise {
-						job.EndSessions = began
-					}
-					return job.Run(ctx)
-				}
+				work, mustBeEnded := w.attempts(t, strategy, to, tc.compromise)
 				link.LoseAnswer(answer)
 				err := work()
 				if !link.Lost() {

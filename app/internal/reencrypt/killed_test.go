@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"modernc.org/sqlite"
 
@@ -65,21 +64,10 @@ func TestJobDiesBeforeAnyCommit(t *testing.T) {
 				w.addNote(t, w.api(), w.users[0], fmt.Sprintf("another note %d", i))
 			}
 			t.Cleanup(func() { sqliteCommits.die(0) })
-			began := time.Now().Add(-time.Minute)
 			died := int64(0)
 			for n := int64(1); ; n++ {
 				to := w.rotate(t)
-				mustBeEnded := func() {}
-				if tc.compromise {
-					mustBeEnded = w.stolen(t, began)
-				}
-				work := func() error {
-					job := w.job(strategy, to)
-					if tc.compromise {
-						job.EndSessions = began
-					}
-					return job.Run(ctx)
-				}
+				work, mustBeEnded := w.attempts(t, strategy, to, tc.compromise)
 				sqliteCommits.die(n)
 				err := work()
 				made := sqliteCommits.seen.Load()

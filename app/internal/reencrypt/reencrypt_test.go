@@ -117,6 +117,23 @@ func (w *world) stolen(t *testing.T, began time.Time) (mustBeEnded func()) {
 	}
 }
 
+// attempts gives the Job, to be carried out as often as it takes, and what holds after it: of a Compromise, that the
+// sessions of a minute ago are ended.
+func (w *world) attempts(t *testing.T, strategy reencrypt.Strategy, to int, compromise bool) (work func() error, mustHold func()) {
+	t.Helper()
+	var ending time.Time
+	mustHold = func() {}
+	if compromise {
+		ending = time.Now().Add(-time.Minute)
+		mustHold = w.stolen(t, ending)
+	}
+	return func() error {
+		job := w.job(strategy, to)
+		job.EndSessions = ending
+		return job.Run(ctx)
+	}, mustHold
+}
+
 // seedPlace is where the seed of a second factor belongs.
 func seedPlace(factor string) envelope.Place {
 	return envelope.Place{Kind: "second_factors", Row: factor, Field: "seed", Revision: 1}

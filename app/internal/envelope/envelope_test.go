@@ -5,14 +5,11 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/hashicorp/vault/api"
 )
 
 // home is where the value of these tests belongs.
@@ -255,6 +252,39 @@ func testRewrapKeepsTheKey(t *testing.T, p rotatable) {
 	}
 }
 
+// TestEachFailureIsItsOwn: also where there is nothing but failures, which Vault answers in another way.
+func TestEachFailureIsItsOwn(t *testing.T) { eachProvider(t, testEachFailureIsItsOwn) }
+
+func testEachFailureIsItsOwn(t *testing.T, p rotatable) {
+	ctx := context.Background()
+	keyring := NewKeyring("d1", p)
+	stored, err := keyring.Generate(ctx, "o1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := []StoredKey{{Owner: "o2", ID: stored.ID, Wrapped: stored.Wrapped}, {Owner: "o3", ID: stored.ID, Wrapped: stored.Wrapped}}
+	for _, batch := range [][]StoredKey{moved, moved[:1]} {
+		keys, err := keyring.UnwrapAll(ctx, batch)
+		if err != nil {
+			t.Fatalf("unwrap %d: %v", len(batch), err)
+		}
+		for i, key := range keys {
+			if !errors.Is(key.Err, ErrRefused) {
+				t.Errorf("unwrap %d of %d: %v, want ErrRefused", i, len(batch), key.Err)
+			}
+		}
+		results, err := keyring.Rewrap(ctx, batch)
+		if err != nil {
+			t.Fatalf("rewrap %d: %v", len(batch), err)
+		}
+		for i, result := range results {
+			if !errors.Is(result.Err, ErrRefused) {
+				t.Errorf("rewrap %d of %d: %v, want ErrRefused", i, len(batch), result.Err)
+			}
+		}
+	}
+}
+
 // rotatable is a provider whose master key the test rotates and retires, as the operator does.
 type rotatable interface {
 	KeyProvider
@@ -351,19 +381,16 @@ func TestWrappedVector(t *testing.T) {
 
 // FuzzParseBatch: whatever Vault answers, there is one answer for each item, or none.
 func FuzzParseBatch(f *testing.F) {
-	f.Add([]byte(`{"batch_results":[{"ciphertext":"vault:v1:YQ=="}]}`), 1)
-	f.Add([]byte(`{"batch_results":[{"error":"no"},{"plaintext":1},null]}`), 3)
-	f.Fuzz(func(t *testing.T, raw []byte, want int) {
-		secret := &api.Secret{}
-		if json.Unmarshal(raw, &secret.Data) != nil {
-			return
-		}
-		answers, err := parseBatch(secret, want)
+	f.Add([]byte(`{"data":{"batch_results":[{"ciphertext":"vault:v1:YQ=="}]}}`), 1)
+	f.Add([]byte(`{"data":{"batch_results":[{"error":"no"},{"plaintext":"YQ=="},null]}}`), 3)
+	f.Add([]byte(`{"data":{"batch_results":[{"plaintext":1}]}}`), 1)
+	f.Fuzz(func(t *testing.T, text []byte, want int) {
+		answers, err := parseBatch(text, want)
 		if err == nil && len(answers) != want {
 			t.Fatalf("%d answers, want %d", len(answers), want)
 		}
 		for _, answer := range answers {
-			if answer == (batchAnswer{}) || len(answer.failure) > 200 {
+			if given := len(answer.Plaintext) > 0 || answer.Ciphertext != ""; given == false && answer.Failure == "" || len(answer.Failure) > maxFailure {
 				t.Errorf("answer %+v", answer)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"fmt"
+	"runtime"
 )
 
 const (
@@ -18,8 +19,8 @@ const (
 
 // OwnerKey seals and opens the values of one owner. It is safe for concurrent use.
 //
-// The raw key bytes are wiped as soon as the cipher is made; what remains is the cipher's own key
-// schedule, which the standard library gives no way to wipe and which goes with the OwnerKey.
+// The raw key bytes are wiped as soon as the cipher is made, and the cipher's key schedule by the first garbage
+// collection after the last use: a key that a cache has dropped may still be in somebody's hands.
 type OwnerKey struct {
 	ref  KeyRef
 	aead cipher.AEAD
@@ -35,11 +36,14 @@ func newOwnerKey(ref KeyRef, raw []byte) (*OwnerKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("owner key %s: %w", ref.ID, err)
 	}
+	defer func() { clear(memoryOf(block)) }() // GCM has a copy of its own
 	aead, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
 		return nil, fmt.Errorf("owner key %s: %w", ref.ID, err)
 	}
-	return &OwnerKey{ref: ref, aead: aead}, nil
+	key := &OwnerKey{ref: ref, aead: aead}
+	runtime.AddCleanup(key, func(schedule []byte) { clear(schedule) }, memoryOf(aead))
+	return key, nil
 }
 
 // ID is the key's random id.
@@ -49,6 +53,7 @@ func (k *OwnerKey) ID() string { return k.ref.ID }
 func (k *OwnerKey) Seal(place Place, content []byte) []byte {
 	out := make([]byte, 1, Overhead+len(content))
 	out[0] = formatV1
+	defer runtime.KeepAlive(k) // and its schedule with it
 	return k.aead.Seal(out, nil, content, k.associatedData(place))
 }
 
@@ -57,6 +62,7 @@ func (k *OwnerKey) Open(place Place, sealed []byte) ([]byte, error) {
 	if len(sealed) < Overhead || sealed[0] != formatV1 {
 		return nil, ErrNotAuthentic
 	}
+	defer runtime.KeepAlive(k)
 	content, err := k.aead.Open(nil, nil, sealed[1:], k.associatedData(place))
 	if err != nil {
 		return nil, ErrNotAuthentic

@@ -2,9 +2,9 @@ package envelope
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/hashicorp/vault/api"
 
@@ -32,12 +32,9 @@ func NewVault(session *vault.Session, c config.Vault) *Vault {
 
 // Wrap implements KeyProvider.
 func (v *Vault) Wrap(ctx context.Context, items []RawItem) ([]WrapResult, error) {
-	input := make([]map[string]any, len(items))
+	input := make([]batchItem, len(items))
 	for i, item := range items {
-		input[i] = map[string]any{
-			"plaintext": base64.StdEncoding.EncodeToString(item.Raw),
-			"context":   base64.StdEncoding.EncodeToString(item.Derivation),
-		}
+		input[i] = batchItem{Plaintext: item.Raw, Context: item.Derivation}
 	}
 	return v.wrappings(ctx, "encrypt", input)
 }
@@ -50,14 +47,7 @@ func (v *Vault) Unwrap(ctx context.Context, items []WrappedItem) ([]UnwrapResult
 	}
 	results := make([]UnwrapResult, len(items))
 	for i, answer := range answers {
-		if results[i].Err = answer.refused(); results[i].Err != nil {
-			continue
-		}
-		raw, err := base64.StdEncoding.DecodeString(answer.plaintext)
-		if err != nil {
-			err = fmt.Errorf("%w: the answer is not base64", ErrRefused)
-		}
-		results[i] = UnwrapResult{Raw: raw, Err: err}
+		results[i] = UnwrapResult{Raw: answer.Plaintext, Err: answer.refused()}
 	}
 	return results, nil
 }
@@ -67,7 +57,7 @@ func (v *Vault) Rewrap(ctx context.Context, items []WrappedItem) ([]WrapResult, 
 	return v.wrappings(ctx, "rewrap", batchInput(items))
 }
 
-func (v *Vault) wrappings(ctx context.Context, operation string, input []map[string]any) ([]WrapResult, error) {
+func (v *Vault) wrappings(ctx context.Context, operation string, input []batchItem) ([]WrapResult, error) {
 	answers, err := v.batch(ctx, operation, input)
 	if err != nil {
 		return nil, err
@@ -79,80 +69,28 @@ func (v *Vault) wrappings(ctx context.Context, operation string, input []map[str
 	return results, nil
 }
 
-func batchInput(items []WrappedItem) []map[string]any {
-	input := make([]map[string]any, len(items))
+func batchInput(items []WrappedItem) []batchItem {
+	input := make([]batchItem, len(items))
 	for i, item := range items {
-		input[i] = map[string]any{
-			"ciphertext": string(item.Wrapped),
-			"context":    base64.StdEncoding.EncodeToString(item.Derivation),
-		}
+		input[i] = batchItem{Ciphertext: &items[i].Wrapped, Context: item.Derivation}
 	}
 	return input
 }
 
-// batchAnswer is Vault's answer for one item of a batch.
-type batchAnswer struct {
-	ciphertext, plaintext, failure string
-}
-
-func (a batchAnswer) refused() error {
-	if a.failure != "" {
-		return fmt.Errorf("%w: Vault says: %s", ErrRefused, a.failure)
-	}
-	return nil
-}
-
-func (a batchAnswer) wrapped() (Wrapped, error) {
-	if err := a.refused(); err != nil {
-		return "", err
-	}
-	w := Wrapped(a.ciphertext)
-	if _, err := w.Version(); err != nil {
-		return "", fmt.Errorf("Vault's answer: %w", err)
-	}
-	return w, nil
-}
-
-// batch asks Vault for many items in one request. An item's failure comes with the item
-// (partial_failure_response_code), not as the failure of all.
-func (v *Vault) batch(ctx context.Context, operation string, input []map[string]any) ([]batchAnswer, error) {
+// batch asks Vault for many items in one request. An item's failure comes with the item, not as the failure of all.
+func (v *Vault) batch(ctx context.Context, operation string, input []batchItem) ([]batchAnswer, error) {
 	var answers []batchAnswer
-	path := v.mount + "/" + operation + "/" + v.key
 	err := v.session.Call(ctx, operation+" with transit key "+v.key, func(ctx context.Context, client *api.Client) error {
-		secret, err := client.Logical().WriteWithContext(ctx, path, map[string]any{
-			"batch_input": input, "partial_failure_response_code": 200,
-		})
-		if err != nil {
+		request := client.NewRequest(http.MethodPut, "/v1/"+v.mount+"/"+operation+"/"+v.key)
+		if err := request.SetJSONBody(batchRequest{Items: input, PartialFailure: http.StatusOK}); err != nil {
 			return err
 		}
-		answers, err = parseBatch(secret, len(input))
+		// Logical().WriteRaw loses the body when Vault redirects, and Write gives keys as strings.
+		response, err := client.RawRequestWithContext(ctx, request) //nolint:staticcheck // deprecated in favour of the former
+		answers, err = readBatch(response, err, len(input))
 		return err
 	})
 	return answers, providerError(err)
-}
-
-func parseBatch(secret *api.Secret, want int) ([]batchAnswer, error) {
-	if secret == nil {
-		return nil, errors.New("the answer is empty")
-	}
-	list, _ := secret.Data["batch_results"].([]any)
-	if len(list) != want {
-		return nil, fmt.Errorf("the answer has %d results, not %d", len(list), want)
-	}
-	answers := make([]batchAnswer, want)
-	for i, entry := range list {
-		fields, _ := entry.(map[string]any)
-		answers[i].ciphertext, _ = fields["ciphertext"].(string)
-		answers[i].plaintext, _ = fields["plaintext"].(string)
-		answers[i].failure, _ = fields["error"].(string)
-		if len(answers[i].failure) > 200 {
-			answers[i].failure = answers[i].failure[:200]
-		}
-		if answers[i] == (batchAnswer{}) {
-			answers[i].failure = "no result"
-		}
-	}
-	return answers, nil
 }
 
 // providerError says in this package's words what can be done.

@@ -280,6 +280,24 @@ func TestConcurrentEvents(t *testing.T) {
 	}
 }
 
+// FuzzParsePublicKeys: a file is refused, or all of its keys are such.
+func FuzzParsePublicKeys(f *testing.F) {
+	f.Add([]byte(`{"data":{"type":"ed25519","keys":{"1":{"public_key":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}}}}`))
+	f.Add([]byte(`{"data":{"keys":{"one":{"public_key":"YQ=="}}}}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		keys, err := ParsePublicKeys(raw)
+		if (err == nil) != (len(keys) > 0) {
+			t.Fatalf("%d keys, %v", len(keys), err)
+		}
+		for version, key := range keys {
+			if len(key) != ed25519.PublicKeySize {
+				t.Errorf("version %d has %d bytes", version, len(key))
+			}
+		}
+		keys.verifies([]byte("m"), "vault:v1:"+string(raw))
+	})
+}
+
 func FuzzVerify(f *testing.F) {
 	signer, keys := newSigner(f)
 	f.Add(strings.Join(written(f, signer), ""))

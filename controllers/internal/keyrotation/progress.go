@@ -43,7 +43,7 @@ func sumProgress(data map[string]string, job string, shards int32) *v1alpha1.Rot
 	if left := sum.NotesTotal - sum.NotesDone; left == 0 {
 		sum.SecondsLeft = new(int64(0))
 	} else if float64(left) <= rate*maxSecondsLeft {
-		sum.SecondsLeft = new(int64(math.Ceil(float64(left) / rate)))
+		sum.SecondsLeft = new(min(int64(math.Ceil(float64(left)/rate)), maxSecondsLeft))
 	}
 	return &sum
 }

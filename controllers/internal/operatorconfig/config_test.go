@@ -3,6 +3,9 @@ package operatorconfig
 import (
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
 )
 
 const valid = `
@@ -42,4 +45,27 @@ func TestParseNamesTheWrongField(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzParse: a configuration is refused, or means the same when it is written down with its defaults.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(valid))
+	f.Add([]byte("vaultConnections: {default: {}}"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		c, err := Parse(raw)
+		if err != nil {
+			return
+		}
+		written, err := yaml.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Parse(written)
+		if err != nil {
+			t.Fatalf("with its defaults it is refused: %v", err)
+		}
+		if diff := cmp.Diff(c, again); diff != "" {
+			t.Error(diff)
+		}
+	})
 }

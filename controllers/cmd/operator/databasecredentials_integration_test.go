@@ -55,8 +55,7 @@ func testDatabaseCredentials(t *testing.T, c *cluster) {
 	c.vault.CreateDatabaseRole(t, postgres, role, time.Hour)
 	c.poke(t, sn, "3h")
 	c.issue(t, "dynamic", "notes")
-	c.roll(t, "dynamic", "notes")
-	c.awaitCondition(t, "dynamic", "notes", v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	c.awaitReady(t, "dynamic", "notes")
 
 	cm := &corev1.ConfigMap{}
 	if err := c.Get(t.Context(), client.ObjectKey{Namespace: "dynamic", Name: operand.ConfigMapName("notes")}, cm); err != nil {

@@ -255,8 +255,7 @@ func testDatabaseTrouble(t *testing.T, c *cluster) {
 	if !strings.Contains(message, "db.example.com") || !strings.Contains(message, "Secret database, key uri") {
 		t.Error(message)
 	}
-	c.roll(t, "trouble", "database")
-	c.awaitCondition(t, "trouble", "database", v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	c.awaitReady(t, "trouble", "database")
 }
 
 // testDeletion: Retain keeps the keys, which only adoption gives back; Delete shreds them; a Vault

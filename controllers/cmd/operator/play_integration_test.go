@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -65,28 +66,44 @@ func (c *cluster) issue(t *testing.T, namespace, name string) {
 	}
 }
 
-// roll plays the Deployment controller and the kubelet: every replica runs and answers.
+// roll plays the Deployment controller and the kubelet: every replica of the Deployment as it is now runs and answers.
 func (c *cluster) roll(t *testing.T, namespace, name string) {
 	t.Helper()
-	deployment := &appsv1.Deployment{}
-	await(t, "the Deployment", func() string {
-		return text(c.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: name}, deployment))
+	await(t, "the rollout of Deployment "+name, func() string {
+		deployment := &appsv1.Deployment{}
+		if err := c.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: name}, deployment); err != nil {
+			return err.Error()
+		}
+		pod := c.pod(t, deployment, 0)
+		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+		pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{
+			Name: operand.MigrateContainer, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 0}},
+		}}
+		if err := c.Status().Update(context.Background(), pod); err != nil {
+			return err.Error()
+		}
+		n := *deployment.Spec.Replicas
+		deployment.Status = appsv1.DeploymentStatus{
+			ObservedGeneration: deployment.Generation, Replicas: n, UpdatedReplicas: n, ReadyReplicas: n, AvailableReplicas: n,
+		}
+		return text(c.Status().Update(context.Background(), deployment)) // a conflict: the operator has changed it meanwhile
 	})
-	pod := c.pod(t, deployment, 0)
-	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
-	pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{
-		Name: operand.MigrateContainer, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 0}},
-	}}
-	if err := c.Status().Update(t.Context(), pod); err != nil {
-		t.Fatal(err)
-	}
-	n := *deployment.Spec.Replicas
-	deployment.Status = appsv1.DeploymentStatus{
-		ObservedGeneration: deployment.Generation, Replicas: n, UpdatedReplicas: n, ReadyReplicas: n, AvailableReplicas: n,
-	}
-	if err := c.Status().Update(t.Context(), deployment); err != nil {
-		t.Fatal(err)
-	}
+}
+
+// awaitReady rolls the Deployment out, again when the operator changes it, until the object is Ready.
+func (c *cluster) awaitReady(t *testing.T, namespace, name string) {
+	t.Helper()
+	await(t, namespace+"/"+name+" Ready", func() string {
+		c.roll(t, namespace, name)
+		sn := &v1alpha1.SecureNotes{}
+		if err := c.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: name}, sn); err != nil {
+			return err.Error()
+		}
+		if !meta.IsStatusConditionTrue(sn.Status.Conditions, v1alpha1.ConditionReady) {
+			return fmt.Sprintf("%+v", sn.Status.Conditions)
+		}
+		return ""
+	})
 }
 
 // restart plays the Deployment controller once the operator has named the session keys of the entry: the pods of
@@ -199,8 +216,7 @@ func (c *cluster) ready(t *testing.T, sn *v1alpha1.SecureNotes) {
 		t.Fatal(err)
 	}
 	c.issue(t, sn.Namespace, sn.Name)
-	c.roll(t, sn.Namespace, sn.Name)
-	c.awaitCondition(t, sn.Namespace, sn.Name, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	c.awaitReady(t, sn.Namespace, sn.Name)
 	if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
 		t.Fatal(err)
 	}

@@ -151,6 +151,10 @@ type PendingRetirement struct {
 	// +required
 	Due metav1.Time `json:"due,omitzero"`
 
+	// urgent is true after a compromise: the verification does not make way for users.
+	// +optional
+	Urgent bool `json:"urgent,omitempty"`
+
 	// attempt counts the verifications before this retirement, from 1.
 	// +optional
 	Attempt int32 `json:"attempt,omitempty"`

@@ -37,6 +37,10 @@ func (o *rotationOptions) add(command *cobra.Command) {
 	cobra.CheckErr(command.MarkFlagRequired("strategy"))
 }
 
+func addUrgent(command *cobra.Command, urgent *bool) {
+	command.Flags().BoolVar(urgent, "urgent", false, "do not rest while users are at work: for a key that may have leaked")
+}
+
 func (o *rotationOptions) parse() (*config.Config, reencrypt.Strategy, error) {
 	strategy, err := reencrypt.ParseStrategy(o.strategy)
 	if err == nil && (o.to < 1 || o.to > 1_000_000_000) {
@@ -139,7 +143,7 @@ first: it rests between its batches for as long as they are at work.`,
 	flags.IntVar(&shards, "shards", 1, "number of shards")
 	flags.IntVar(&maxPerSecond, "max-notes-per-second", 0,
 		"how many notes (for Rewrap: keys) all shards together may write in a second; each has an equal share; 0: no limit")
-	flags.BoolVar(&urgent, "urgent", false, "do not rest while users are at work: for a key that may have leaked")
+	addUrgent(command, &urgent)
 	flags.StringVar(&endSessions, "end-sessions", "", "end every session that began at this time (RFC 3339) or before")
 	flags.StringVar(&configMap, "progress-configmap", "", "NAMESPACE/NAME of the ConfigMap to report progress to")
 	flags.StringVar(&owner, "job", "", "name of this Job, for the progress ConfigMap")
@@ -150,8 +154,8 @@ first: it rests between its batches for as long as they are at work.`,
 
 func verifyCommand() *cobra.Command {
 	var (
-		o   rotationOptions
-		all bool
+		o           rotationOptions
+		all, urgent bool
 	)
 	command := &cobra.Command{
 		Use:   "verify",
@@ -171,7 +175,7 @@ func verifyCommand() *cobra.Command {
 			var report reencrypt.Report
 			tracker := progress.NewTracker(visible(c, "owner keys"), progressInterval)
 			verification := &reencrypt.Verification{
-				Store: d.store, Keys: d.keys, Strategy: strategy, To: o.to, All: all, Progress: tracker.Report,
+				Store: d.store, Keys: d.keys, Strategy: strategy, To: o.to, All: all, Urgent: urgent, Progress: tracker.Report,
 			}
 			err = tracker.During(ctx, func(ctx context.Context) (err error) {
 				report, err = verification.Run(ctx)
@@ -186,6 +190,7 @@ func verifyCommand() *cobra.Command {
 		},
 	}
 	o.add(command)
+	addUrgent(command, &urgent)
 	command.Flags().BoolVar(&all, "all", false, "open every value, not one under each owner key")
 	return command
 }

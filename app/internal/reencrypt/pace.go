@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/securenotes/securenotes/app/internal/store"
 )
 
 // How a Job makes way for users. It and they compete for the processors and the disk of the database, so it
@@ -63,6 +65,14 @@ func newPace(perSecond float64, usersAtWork func(context.Context) (int, error)) 
 	return p
 }
 
+// usersAtWork is what a pace asks the database, or nothing when the work is urgent.
+func usersAtWork(db *store.Store, urgent bool) func(context.Context) (int, error) {
+	if urgent {
+		return nil
+	}
+	return db.UsersAtWork
+}
+
 // stride is the pace of one worker. One goroutine uses it.
 type stride struct {
 	*pace
@@ -92,6 +102,14 @@ func (p *pace) owners() int {
 		return politeBatch
 	}
 	return ownersAhead
+}
+
+// keyPage is how many keys are to be given to the key provider in one call.
+func (p *pace) keyPage() int {
+	if p.busy.Load() {
+		return politeBatch
+	}
+	return keyPage
 }
 
 // keys is how many keys are to be deleted in one transaction.

@@ -178,7 +178,7 @@ func (w *world) job(strategy reencrypt.Strategy, to int) *reencrypt.Job {
 
 func (w *world) verification(strategy reencrypt.Strategy, to int) *reencrypt.Verification {
 	return &reencrypt.Verification{
-		Store: w.db, Keys: w.keys, Strategy: strategy, To: to, All: true, Progress: func(int64, int64) {},
+		Store: w.db, Keys: w.keys, Strategy: strategy, To: to, Urgent: true, All: true, Progress: func(int64, int64) {},
 	}
 }
 

@@ -124,14 +124,10 @@ func (j *Job) Run(ctx context.Context) error {
 	if j.tables, _, err = j.Store.SealedColumns(ctx); err != nil {
 		return err
 	}
+	j.pace = newPace(j.MaxPerSecond, usersAtWork(j.Store, j.Urgent))
 	if err := j.count(ctx); err != nil {
 		return err
 	}
-	usersAtWork := j.Store.UsersAtWork
-	if j.Urgent {
-		usersAtWork = nil
-	}
-	j.pace = newPace(j.MaxPerSecond, usersAtWork)
 	if err := j.renewCanary(ctx); err != nil {
 		return fmt.Errorf("canary: %w", err)
 	}
@@ -146,12 +142,13 @@ func (j *Job) Run(ctx context.Context) error {
 }
 
 func (j *Job) count(ctx context.Context) error {
-	for _, table := range j.tables {
-		n, err := j.Store.CountStaleRows(ctx, table, j.Range, j.Strategy.age(), j.To)
-		if err != nil {
-			return fmt.Errorf("count the rows of %s: %w", table.Name, err)
-		}
-		j.total += n
+	stride := j.pace.stride()
+	counts, err := countStaleRows(ctx, j.Store, j.tables, j.Range, j.Strategy.age(), j.To, func() error { return stride.pause(ctx, 0) })
+	if err != nil {
+		return err
+	}
+	for _, rows := range counts {
+		j.total += rows
 	}
 	j.report(0)
 	return nil
@@ -212,12 +209,13 @@ func (j *Job) checkVersion(w envelope.Wrapped) error {
 	return err
 }
 
-// rewrapKeys walks the stale keys in order. A key that was replaced meanwhile is no longer stale.
+// rewrapKeys walks the stale keys in order, fewer at a time while users are at work: they have the processors to share
+// with Vault, too. A key that was replaced meanwhile is no longer stale.
 func (j *Job) rewrapKeys(ctx context.Context) error {
 	stride := j.pace.stride()
 	var after envelope.StoredKey
 	for {
-		page, err := j.Store.StaleKeys(ctx, j.Range, j.Strategy.age(), j.To, after, keyPage)
+		page, err := j.Store.StaleKeys(ctx, j.Range, j.Strategy.age(), j.To, after, j.pace.keyPage())
 		if err != nil || len(page) == 0 {
 			return err
 		}

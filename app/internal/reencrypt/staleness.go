@@ -15,11 +15,12 @@ import (
 )
 
 const (
-	// sampleEvery is how often the database is asked, and sampleShare how many times as long as an answer took
-	// it is left alone, so that counting a million rows takes no more of its time than counting a thousand.
-	sampleEvery, sampleShare = time.Minute, 100
-	// sampleTimeout bounds one sample.
-	sampleTimeout = 10 * time.Second
+	// sampleEvery is how often the database is asked, and sampleRest for how many times as long as an answer took it
+	// is left alone before the next question, so that counting a million rows takes no more of its time than counting a
+	// thousand.
+	sampleEvery, sampleRest = time.Minute, 50
+	// countTimeout bounds one count: of a million owners, at 5 ms for a hundred of them, it takes less than an hour.
+	countTimeout = 2 * time.Hour
 	// maxVersions bounds how many versions have a series of their own; the newer ones share one.
 	maxVersions = 16
 	// newerVersions is the label of those.
@@ -42,8 +43,12 @@ type Staleness struct {
 	log   *slog.Logger
 
 	mu sync.Mutex
-	// sample is what was last read; nil when that failed: no number is better than an old one.
-	sample *store.Staleness
+	// oldest is the oldest version that an owner key or the canary is wrapped under, 0 in an empty database; nil when
+	// that could not be read: no number is better than an old one.
+	oldest *int
+	// rows counts sealed rows by the version of their key, for the versions below the fence that an owner key
+	// still had when they were counted: a rotation had yet to move them. nil when they could not be counted.
+	rows map[int]int64
 }
 
 // NewStaleness shows nothing before Run has read it.
@@ -55,31 +60,55 @@ func NewStaleness(db *store.Store, log *slog.Logger) *Staleness {
 func (s *Staleness) Run(ctx context.Context) {
 	for {
 		begun := time.Now()
-		sample, err := s.read(ctx)
+		rows, err := s.count(ctx)
 		s.mu.Lock()
-		s.sample = sample
+		if s.rows = rows; err != nil {
+			s.oldest = nil
+		}
 		s.mu.Unlock()
 		if err != nil && ctx.Err() == nil {
-			s.log.Warn("stale rows were not counted: their metrics are left out until the next time", "error", err.Error())
+			s.log.Warn("stale rows were not counted: the metrics are left out until the next time", "error", err.Error())
 		}
-		if sleep(ctx, max(sampleEvery, sampleShare*time.Since(begun))) != nil {
+		if sleep(ctx, max(sampleEvery-time.Since(begun), sampleEvery/2)) != nil {
 			return
 		}
 	}
 }
 
-func (s *Staleness) read(ctx context.Context) (*store.Staleness, error) {
-	ctx, cancel := context.WithTimeout(ctx, sampleTimeout)
+// count reads the oldest version, again after each page, because counting many rows takes its time.
+func (s *Staleness) count(ctx context.Context) (map[int]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, countTimeout)
 	defer cancel()
 	tables, _, err := s.store.SealedColumns(ctx)
 	if err != nil {
 		return nil, err
 	}
-	sample, err := s.store.Staleness(ctx, tables)
+	if err := s.readOldest(ctx); err != nil {
+		return nil, err
+	}
+	fence, err := s.store.Fence(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &sample, nil
+	asked := time.Now()
+	return countStaleRows(ctx, s.store, tables, store.OwnerRange{From: boundary(0, 1)}, store.ByWrapping, fence, func() error {
+		if err := sleep(ctx, sampleRest*time.Since(asked)); err != nil {
+			return err
+		}
+		asked = time.Now()
+		return s.readOldest(ctx)
+	})
+}
+
+func (s *Staleness) readOldest(ctx context.Context) error {
+	oldest, err := s.store.OldestVersion(ctx)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.oldest = &oldest
+	return nil
 }
 
 // Describe implements prometheus.Collector.
@@ -91,24 +120,23 @@ func (s *Staleness) Describe(descriptions chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (s *Staleness) Collect(metrics chan<- prometheus.Metric) {
 	s.mu.Lock()
-	sample := s.sample
+	oldest, rows := s.oldest, s.rows // neither is written to any more
 	s.mu.Unlock()
-	if sample == nil {
-		return
-	}
 	gauge := func(description *prometheus.Desc, value int64, labels ...string) {
 		metrics <- prometheus.MustNewConstMetric(description, prometheus.GaugeValue, float64(value), labels...)
 	}
-	gauge(oldestVersion, int64(sample.Oldest))
+	if oldest != nil {
+		gauge(oldestVersion, int64(*oldest))
+	}
 	var newer int64
-	for i, version := range slices.Sorted(maps.Keys(sample.Rows)) {
+	for i, version := range slices.Sorted(maps.Keys(rows)) {
 		if i < maxVersions {
-			gauge(staleRows, sample.Rows[version], strconv.Itoa(version))
+			gauge(staleRows, rows[version], strconv.Itoa(version))
 		} else {
-			newer += sample.Rows[version]
+			newer += rows[version]
 		}
 	}
-	if len(sample.Rows) > maxVersions {
+	if len(rows) > maxVersions {
 		gauge(staleRows, newer, newerVersions)
 	}
 }

@@ -23,10 +23,13 @@ type Verification struct {
 	To int
 	// All opens every value; otherwise one value under each owner key.
 	All bool
+	// Urgent has the Verification make way for nobody.
+	Urgent bool
 	// Progress is told how many owner keys of how many are verified; it must not block.
 	Progress func(done, total int64)
 
 	tables []store.SealedTable
+	stride *stride
 }
 
 // Report is what a Verification saw.
@@ -43,7 +46,7 @@ func (v *Verification) Run(ctx context.Context) (Report, error) {
 	if err != nil {
 		return report, err
 	}
-	v.tables = tables
+	v.tables, v.stride = tables, newPace(0, usersAtWork(v.Store, v.Urgent)).stride()
 	fence, err := v.Store.Fence(ctx)
 	if err != nil {
 		return report, err
@@ -65,7 +68,7 @@ func (v *Verification) Run(ctx context.Context) (Report, error) {
 	}
 	// Every key there is is fresh: what is sealed with none of them is under whatever there was before.
 	for _, table := range tables {
-		rows, err := v.Store.CountRowsWithoutKey(ctx, table)
+		rows, err := v.countRowsWithoutKey(ctx, table)
 		if err != nil {
 			return report, err
 		}
@@ -81,6 +84,30 @@ func (v *Verification) Run(ctx context.Context) (Report, error) {
 		return report, err
 	}
 	return report, v.checkKeys(ctx, &report)
+}
+
+// countParts is in how many parts the rows of a table are counted.
+const countParts = 64
+
+// countRowsWithoutKey covers whatever a row has for its owner: the first part has no beginning, the last no end.
+func (v *Verification) countRowsWithoutKey(ctx context.Context, table store.SealedTable) (int64, error) {
+	var total int64
+	var part store.OwnerRange
+	for i := range countParts {
+		part.From, part.To = part.To, ""
+		if i+1 < countParts {
+			part.To = boundary(i+1, countParts)
+		}
+		rows, err := v.Store.CountRowsWithoutKey(ctx, table, part)
+		if err != nil {
+			return 0, err
+		}
+		total += rows
+		if err := v.stride.pause(ctx, 0); err != nil {
+			return 0, err
+		}
+	}
+	return total, nil
 }
 
 func (v *Verification) checkWrapped(ctx context.Context, column store.WrappedColumn) error {
@@ -104,7 +131,7 @@ func (v *Verification) checkKeys(ctx context.Context, report *Report) error {
 	}
 	var after envelope.StoredKey
 	for {
-		page, err := v.Store.AllKeys(ctx, after, keyPage)
+		page, err := v.Store.AllKeys(ctx, after, v.stride.keyPage())
 		if err != nil || len(page) == 0 {
 			return err
 		}
@@ -162,6 +189,9 @@ func (v *Verification) openValues(ctx context.Context, stored envelope.StoredKey
 					opened++
 				}
 				after = row.ID
+			}
+			if err := v.stride.pause(ctx, 0); err != nil {
+				return opened, err
 			}
 			if !v.All || !more {
 				break

@@ -81,7 +81,7 @@ func TestLaterColumnsAreRotated(t *testing.T) {
 			t.Fatal(err)
 		}
 		verify := func() (reencrypt.Report, error) {
-			v := reencrypt.Verification{Store: db, Keys: keys, Strategy: reencrypt.Reencrypt, To: to, All: true, Progress: func(int64, int64) {}}
+			v := reencrypt.Verification{Store: db, Keys: keys, Strategy: reencrypt.Reencrypt, To: to, All: true, Urgent: true, Progress: func(int64, int64) {}}
 			return v.Run(ctx)
 		}
 		if report, err := verify(); err != nil || report != (reencrypt.Report{Keys: 1, Values: 3}) {

@@ -120,6 +120,8 @@ func postgresSettings(c config.Postgres) (*pgx.ConnConfig, error) {
 	settings.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	for name, value := range map[string]string{
 		"lock_timeout": "5000",
+		// What a Job or a metric counts must not take all of the server's processors from users at once.
+		"max_parallel_workers_per_gather": "0",
 		// No transaction of ours waits for anything but the database: one that is idle for so long is of a process
 		// that stalls, and its locks must not hold up a rotation.
 		"idle_in_transaction_session_timeout": "5000",

@@ -148,30 +148,24 @@ func (s *Store) ReplaceSealed(ctx context.Context, to int, t SealedTable, owner,
 	return written, err
 }
 
-// CountStaleRows counts the rows of a table in the range whose key is stale.
-func (s *Store) CountStaleRows(ctx context.Context, t SealedTable, r OwnerRange, age Age, to int) (int64, error) {
-	where, args := r.condition("")
+// CountRowsWithoutKey counts the rows of a table whose values are sealed with a key that is not there, of the owners in
+// the range; one without a beginning has the rows without an owner, too. A foreign key keeps it at 0, where a table has
+// one.
+func (s *Store) CountRowsWithoutKey(ctx context.Context, t SealedTable, r OwnerRange) (int64, error) {
+	where, args := "", []any(nil)
+	switch {
+	case r.From == "" && r.To == "":
+	case r.From == "":
+		where, args = "AND (t.owner < $1 OR t.owner IS NULL)", []any{r.To}
+	case r.To == "":
+		where, args = "AND t.owner >= $1", []any{r.From}
+	default:
+		where, args = "AND t.owner >= $1 AND t.owner < $2", []any{r.From, r.To}
+	}
 	var count int64
-	query := fmt.Sprintf(`SELECT count(*) FROM %s t JOIN (SELECT owner, id FROM owner_keys WHERE %s AND %s < $%d) k
-		ON k.owner = t.owner AND k.id = t.key_id`, t.Name, where, age, len(args)+1)
-	err := s.row(ctx, query, append(args, to), &count)
-	return count, err
-}
-
-// CountRowsWithoutKey counts the rows of a table whose values are sealed with a key that is not there. A foreign key
-// keeps it at 0, where a table has one.
-func (s *Store) CountRowsWithoutKey(ctx context.Context, t SealedTable) (int64, error) {
-	var count int64
-	err := s.row(ctx, fmt.Sprintf(`SELECT count(*) FROM %s t WHERE (%s IS NOT NULL)
+	err := s.row(ctx, fmt.Sprintf(`SELECT count(*) FROM %s t WHERE (%s IS NOT NULL) %s
 		AND NOT EXISTS (SELECT 1 FROM owner_keys k WHERE k.owner = t.owner AND k.id = t.key_id)`,
-		t.Name, strings.Join(t.Columns, " IS NOT NULL OR ")), nil, &count)
-	return count, err
-}
-
-// CountStaleKeys counts stale owner keys.
-func (s *Store) CountStaleKeys(ctx context.Context, age Age, to int) (int64, error) {
-	var count int64
-	err := s.row(ctx, "SELECT count(*) FROM owner_keys WHERE "+string(age)+" < $1", []any{to}, &count)
+		t.Name, strings.Join(t.Columns, " IS NOT NULL OR "), where), args, &count)
 	return count, err
 }
 

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,7 +65,9 @@ func testCompromise(t *testing.T, c *cluster) {
 	c.restart(t, "urgent", "notes", "session-keys-3")
 	c.finishJob(t, "urgent", "notes-verify-v3-1")
 	c.awaitState(t, urgent, v1alpha1.ReasonComplete)
-	c.finishJob(t, "urgent", "notes-retire-v3-1")
+	if retire := c.finishJob(t, "urgent", "notes-retire-v3-1"); !slices.Contains(retire.Spec.Template.Spec.Containers[0].Args, "--urgent") {
+		t.Errorf("the retirement makes way: %s", retire.Spec.Template.Spec.Containers[0].Args)
+	}
 	c.awaitRotation(t, urgent, "every condition", func() string {
 		for _, kind := range []string{
 			v1alpha1.ConditionServiceAccountsRecreated, v1alpha1.ConditionSessionKeysReplaced, v1alpha1.ConditionSessionsEnded, v1alpha1.ConditionOldVersionRetired,

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -97,7 +98,9 @@ func testRotation(t *testing.T, c *cluster) {
 		})
 	}
 	// Retained for 0s: due at once, verified once more, then Vault refuses the old version.
-	c.finishJob(t, "rotating", "notes-retire-v2-1")
+	if retire := c.finishJob(t, "rotating", "notes-retire-v2-1"); slices.Contains(retire.Spec.Template.Spec.Containers[0].Args, "--urgent") {
+		t.Errorf("a routine retirement makes way for nobody: %s", retire.Spec.Template.Spec.Containers[0].Args)
+	}
 	await(t, "the retirement", func() string {
 		if err := c.Get(context.Background(), client.ObjectKeyFromObject(sn), sn); err != nil {
 			return err.Error()

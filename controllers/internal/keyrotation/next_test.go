@@ -380,7 +380,7 @@ func TestDue(t *testing.T) {
 func TestFullRetirements(t *testing.T) {
 	var list []v1alpha1.PendingRetirement
 	for version := range int64(maxRetirements + 3) {
-		list = withRetirement(list, version+2, time.Unix(version, 0))
+		list = withRetirement(list, v1alpha1.PendingRetirement{ToVersion: version + 2, Due: metav1.Unix(version, 0)})
 	}
 	last := list[len(list)-1]
 	if len(list) != maxRetirements || last.ToVersion != maxRetirements+4 || last.Due.Unix() != maxRetirements+2 {

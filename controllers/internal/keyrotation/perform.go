@@ -250,7 +250,9 @@ func (r *Reconciler) recordRetirement(ctx context.Context, kr *v1alpha1.KeyRotat
 		current.Status.MasterKey = &v1alpha1.MasterKeyStatus{}
 	}
 	list := current.Status.MasterKey.PendingRetirements
-	current.Status.MasterKey.PendingRetirements = withRetirement(list, *kr.Status.ToVersion, r.due(kr, parent, list))
+	current.Status.MasterKey.PendingRetirements = withRetirement(list, v1alpha1.PendingRetirement{
+		ToVersion: *kr.Status.ToVersion, Due: metav1.NewTime(r.due(kr, parent, list)), Urgent: compromise(kr), Attempt: 1,
+	})
 	if err := r.Client.Status().Patch(ctx, current, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return err
 	}
@@ -290,11 +292,11 @@ func (r *Reconciler) complete(ctx context.Context, kr *v1alpha1.KeyRotation, par
 
 // withRetirement adds an entry. When the list is full the newest entry gives way: its versions then
 // stay readable for longer, never shorter, than promised.
-func withRetirement(list []v1alpha1.PendingRetirement, to int64, due time.Time) []v1alpha1.PendingRetirement {
+func withRetirement(list []v1alpha1.PendingRetirement, entry v1alpha1.PendingRetirement) []v1alpha1.PendingRetirement {
 	if len(list) >= maxRetirements {
 		list = list[:maxRetirements-1]
 	}
-	return append(list, v1alpha1.PendingRetirement{ToVersion: to, Due: metav1.NewTime(due), Attempt: 1})
+	return append(list, entry)
 }
 
 func retirementRecorded(parent *v1alpha1.SecureNotes, to int64) bool {

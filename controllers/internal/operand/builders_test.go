@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +100,10 @@ func TestUrgentWorkIsNotHeldBack(t *testing.T) {
 			}
 			if cpu := container.Resources.Requests.Cpu(); cpu.String() != tc.cpu {
 				t.Errorf("it requests %s CPU, want %s", cpu, tc.cpu)
+			}
+			verify := VerifyJob(tc.sn, environment(), work).Spec.Template.Spec.Containers[0]
+			if slices.Contains(verify.Args, "--urgent") != tc.urgent || verify.Resources.Requests.Cpu().String() != tc.cpu {
+				t.Errorf("the verification: arguments %s, %s CPU", verify.Args, verify.Resources.Requests.Cpu())
 			}
 		})
 	}

@@ -37,7 +37,7 @@ type Work struct {
 	ToVersion int64
 	Strategy  v1alpha1.RotationStrategy
 	Shards    int32
-	// Urgent work is not held back, neither by spec.keyRotation.maxNotesPerSecond nor to leave users time.
+	// Urgent work is not held back, neither by spec.keyRotation.maxNotesPerSecond nor to make way for users.
 	Urgent bool
 	// EndSessions, when it is set, ends every session that began then or before.
 	EndSessions *metav1.Time
@@ -71,9 +71,14 @@ func ReencryptJob(sn *v1alpha1.SecureNotes, env Environment, work Work) *batchv1
 
 // VerifyJob checks, in a fresh process, that nothing is below the new version and every key works.
 func VerifyJob(sn *v1alpha1.SecureNotes, env Environment, work Work) *batchv1.Job {
-	return job(sn, env, work, ComponentVerify, 1,
-		"verify", "--config", configDirectory+"/"+rotationFile,
-		"--to-version", strconv.FormatInt(work.ToVersion, 10), "--strategy", string(work.Strategy))
+	args := []string{
+		"verify", "--config", configDirectory + "/" + rotationFile,
+		"--to-version", strconv.FormatInt(work.ToVersion, 10), "--strategy", string(work.Strategy),
+	}
+	if work.Urgent {
+		args = append(args, "--urgent")
+	}
+	return job(sn, env, work, ComponentVerify, 1, args...)
 }
 
 func job(sn *v1alpha1.SecureNotes, env Environment, work Work, component string, pods int32, args ...string) *batchv1.Job {

@@ -28,7 +28,7 @@ func (r *Reconciler) retirement(ctx context.Context, s *scope) error {
 		return r.trim(ctx, s)
 	}
 	verified, err := r.verify(ctx, s, verification{
-		name: operand.RetireJobName(s.sn.Name, entry.ToVersion, max(entry.Attempt, 1)), to: entry.ToVersion, jobUID: &entry.JobUID,
+		name: operand.RetireJobName(s.sn.Name, entry.ToVersion, max(entry.Attempt, 1)), to: entry.ToVersion, urgent: entry.Urgent, jobUID: &entry.JobUID,
 		failed: func(message string) { r.postpone(s, entry, message) },
 	})
 	if err != nil || !verified {

@@ -25,6 +25,8 @@ type verification struct {
 	// name of the Job, of this attempt alone.
 	name string
 	to   int64
+	// urgent has the Job make way for nobody.
+	urgent bool
 	// jobUID is where the Job that was made is recorded.
 	jobUID *string
 	// failed records why it came to nothing.
@@ -87,7 +89,7 @@ func verificationJob(s *scope, v verification) keyrotation.Expected {
 		return operand.VerifyJob(s.sn, s.env, operand.Work{
 			Owner: metav1.NewControllerRef(s.sn, v1alpha1.GroupVersion.WithKind("SecureNotes")), Name: v.name, ToVersion: v.to,
 			// Only what wraps is at stake: no key may be left under a version that is taken away.
-			Strategy: v1alpha1.StrategyRewrap,
+			Strategy: v1alpha1.StrategyRewrap, Urgent: v.urgent,
 		}), nil
 	}}
 }

@@ -26,11 +26,17 @@ func linkedPostgres(t *testing.T) (direct string, link *testenv.Link, open store
 	}
 	link = testenv.NewLink(t, uri.Host)
 	uri.Host = link.Address()
+	return direct, link, migrated(t, server, uri.String())
+}
+
+// migrated is how to open the server's database at the URI, which has our schema.
+func migrated(t *testing.T, server *testenv.Postgres, uri string) storetest.Open {
+	t.Helper()
 	uriFile := filepath.Join(t.TempDir(), "uri")
-	if err := os.WriteFile(uriFile, []byte(uri.String()), 0o600); err != nil {
+	if err := os.WriteFile(uriFile, []byte(uri), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	open = func(t testing.TB) *store.Store {
+	open := func(t testing.TB) *store.Store {
 		t.Helper()
 		db, err := store.Open(ctx, config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, nil, store.JobTimeout)
 		if err != nil {
@@ -42,7 +48,27 @@ func linkedPostgres(t *testing.T) (direct string, link *testenv.Link, open store
 	if _, err := open(t).Migrate(ctx); err != nil {
 		t.Fatal(err)
 	}
-	return direct, link, open
+	return open
+}
+
+// TestServerCrashesAfterTheJob: a Job that has succeeded has left nothing to be lost, though it does not wait for the
+// disk with each batch. The old version of the master key may be gone by then.
+func TestServerCrashesAfterTheJob(t *testing.T) {
+	for _, strategy := range []reencrypt.Strategy{reencrypt.Reencrypt, reencrypt.Rewrap} {
+		t.Run(string(strategy), func(t *testing.T) {
+			server := testenv.StartPostgres(t)
+			open := migrated(t, server, server.CreateDatabase(t, "notes"))
+			w := newWorld(t, open, 3, 20)
+			to := w.rotate(t)
+			if err := w.job(strategy, to).Run(ctx); err != nil {
+				t.Fatal(err)
+			}
+			server.Stop(t)
+			server.Start(t)
+			w.db = open(t)
+			w.mustHold(t, strategy, to)
+		})
+	}
 }
 
 // TestJobIsKilledAfterAnyStatement: whichever answer of PostgreSQL a Job does not live to hear, a commit's

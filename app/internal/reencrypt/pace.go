@@ -83,17 +83,22 @@ type stride struct {
 // stride begins with work that starts now.
 func (p *pace) stride() *stride { return &stride{pace: p, resumed: time.Now()} }
 
-// batch is how many rows are to be written in one transaction: no more than the brake lets through in a second, so
-// that a low limit makes small steps rather than long stops.
-func (p *pace) batch() int {
-	rows := rowBatch
+// batch is how many rows are to be written in one transaction.
+func (p *pace) batch() int { return p.braked(rowBatch) }
+
+// keyPage is how many keys are to be given to the key provider in one call, and to be written in one transaction.
+func (p *pace) keyPage() int { return p.braked(keyPage) }
+
+// braked is n, or what is polite while users are at work, and no more than the brake lets through in a second, so that
+// a low limit makes small steps rather than long stops.
+func (p *pace) braked(n int) int {
 	if p.busy.Load() {
-		rows = politeBatch
+		n = politeBatch
 	}
 	if p.limit != nil {
-		rows = min(rows, p.limit.Burst())
+		n = min(n, p.limit.Burst())
 	}
-	return rows
+	return n
 }
 
 // owners is how many owners are to be given new keys in one transaction.
@@ -102,14 +107,6 @@ func (p *pace) owners() int {
 		return politeBatch
 	}
 	return ownersAhead
-}
-
-// keyPage is how many keys are to be given to the key provider in one call.
-func (p *pace) keyPage() int {
-	if p.busy.Load() {
-		return politeBatch
-	}
-	return keyPage
 }
 
 // keys is how many keys are to be deleted in one transaction.

@@ -227,6 +227,7 @@ func (j *Job) rewrapKeys(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		moved := make([]store.Rewrapped, 0, len(page))
 		for i, result := range results {
 			if result.Err != nil {
 				if err := j.passOver(fmt.Sprintf("rewrap owner key %s of owner %s", page[i].ID, page[i].Owner), result.Err); err != nil {
@@ -237,14 +238,15 @@ func (j *Job) rewrapKeys(ctx context.Context) error {
 			if err := j.checkVersion(result.Wrapped); err != nil {
 				return err
 			}
-			replaced, err := j.Store.ReplaceWrapping(ctx, j.To, page[i], result.Wrapped)
-			if err != nil {
-				return fmt.Errorf("replace the wrapping of owner key %s: %w", page[i].ID, err)
-			}
-			if !replaced {
-				j.conflict(1)
-			}
-			rows, err := j.rowsOf(ctx, page[i])
+			moved = append(moved, store.Rewrapped{StoredKey: stored[i], New: result.Wrapped})
+		}
+		replaced, err := j.Store.ReplaceWrappings(ctx, j.To, moved)
+		if err != nil {
+			return fmt.Errorf("replace the wrappings of %d owner keys: %w", len(moved), err)
+		}
+		j.conflict(int64(len(moved)) - replaced)
+		for _, key := range moved {
+			rows, err := j.rowsOf(ctx, key.StoredKey)
 			if err != nil {
 				return err
 			}
@@ -258,10 +260,10 @@ func (j *Job) rewrapKeys(ctx context.Context) error {
 }
 
 // rowsOf counts what a rewrapped key protects, for the progress.
-func (j *Job) rowsOf(ctx context.Context, key store.RotationKey) (int64, error) {
+func (j *Job) rowsOf(ctx context.Context, key envelope.StoredKey) (int64, error) {
 	var rows int64
 	for _, table := range j.tables {
-		n, err := j.Store.CountRowsOfKey(ctx, table, key.StoredKey)
+		n, err := j.Store.CountRowsOfKey(ctx, table, key)
 		if err != nil {
 			return 0, err
 		}

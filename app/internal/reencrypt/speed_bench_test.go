@@ -225,6 +225,7 @@ func (b *bench) compare(s *testenv.Service, tokens []string, strategy string) co
 		// What an earlier rotation has left to be cleared up is not this one's.
 		b.execute(admin, "VACUUM (ANALYZE)")
 		b.execute(admin, "CHECKPOINT")
+		syscall.Sync() // nor is what the system has yet to write
 		alone, _ := b.users(s, tokens)
 		besides, requests := b.beside(s, tokens, strategy)
 		c.alone, c.besides, c.requests = append(c.alone, alone), append(c.besides, besides), c.requests+requests

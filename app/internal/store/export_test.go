@@ -94,6 +94,12 @@ func (s *Store) RowsOf(ctx context.Context, owner string) (map[string]int, error
 	return counts, nil
 }
 
+// Setting gives a setting of PostgreSQL.
+func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
+	err = s.row(ctx, "SELECT current_setting($1)", []any{name}, &value)
+	return value, err
+}
+
 // CountUsers counts the users.
 func (s *Store) CountUsers(ctx context.Context) (count int, err error) {
 	err = s.row(ctx, "SELECT count(*) FROM users", nil, &count)
@@ -102,12 +108,14 @@ func (s *Store) CountUsers(ctx context.Context) (count int, err error) {
 
 // The statements that a rotation sends to PostgreSQL most often.
 var (
-	ReplaceActiveKeysStatement = underFence(replaceActiveKeysStatement)
-	DeleteRetiredKeysStatement = underFence(deleteRetiredKeysStatement)
+	ReplaceActiveKeysStatement = underFence(awaited, replaceActiveKeysStatement)
+	DeleteRetiredKeysStatement = underFence(awaited, deleteRetiredKeysStatement)
 )
 
 // ReplaceSealedStatement is what ReplaceSealed sends to PostgreSQL.
-func ReplaceSealedStatement(t SealedTable) string { return underFence(replaceSealedStatement(t)) }
+func ReplaceSealedStatement(t SealedTable) string {
+	return underFence(unawaited, replaceSealedStatement(t))
+}
 
 // SealedRowsQuery is what SealedRows asks.
 func SealedRowsQuery(t SealedTable) string { return sealedRowsQuery(t) }

@@ -118,6 +118,7 @@ func postgresSettings(c config.Postgres) (*pgx.ConnConfig, error) {
 	settings.ConnectTimeout = 5 * time.Second
 	// A server that takes no writes may be one that was the primary: what it says of sessions is out of date.
 	settings.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	settings.AfterConnect = awaitCommits
 	for name, value := range map[string]string{
 		"lock_timeout": "5000",
 		// What a Job or a metric counts must not take all of the server's processors from users at once.
@@ -129,6 +130,13 @@ func postgresSettings(c config.Postgres) (*pgx.ConnConfig, error) {
 		settings.RuntimeParams[name] = value
 	}
 	return settings, nil
+}
+
+// awaitCommits insists that what is answered is on the disk, whatever the database's or the role's default is: a note that
+// was accepted, and the move of a key whose old version is about to stop decrypting. Stricter settings stay.
+func awaitCommits(ctx context.Context, conn *pgconn.PgConn) error {
+	_, err := conn.Exec(ctx, "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'").ReadAll()
+	return err
 }
 
 // namesLogin says whether a URI says who to log in as, or is not of the form of which that can be said.

@@ -14,10 +14,10 @@ import (
 // of a rotation's time would go by between these. The statement is written as common table expressions, of which the
 // last, done, has a row for each row that counts; $1 is the rotation's version. Each that writes joins standing, the
 // fence, which is locked before its first row is written, and writes nothing unless that stands at $1.
-func (postgres) inRotation(ctx context.Context, s *Store, to int, statement string, args ...any) (done int64, err error) {
+func (postgres) inRotation(ctx context.Context, s *Store, to int, ends commit, statement string, args ...any) (done int64, err error) {
 	err = s.again(ctx, func() error {
 		var least int
-		if err := s.row(ctx, underFence(statement), append([]any{to}, args...), &least, &done); err != nil {
+		if err := s.row(ctx, underFence(ends, statement), append([]any{to}, args...), &least, &done); err != nil {
 			return err
 		}
 		return standsAt(least, to)
@@ -32,12 +32,24 @@ func (postgres) queueForFence(ctx context.Context, s *Store, tx queryer) error {
 	return err
 }
 
-func underFence(statement string) string {
-	return `WITH standing AS MATERIALIZED (SELECT min_kek_version AS at FROM fence WHERE id = 1 FOR SHARE), ` +
+// commit is how a statement's transaction ends.
+type commit string
+
+const (
+	// awaited is on the disk, and on the standby servers that the database waits for, when the statement is answered.
+	awaited commit = ""
+	// unawaited is there at the latest when an awaited commit that came after it is, because the log has one order, and
+	// is undone by a crash before that. What makes up for it: whatever a rotation moves is needed only once the key that
+	// it was moved from is deleted, which is awaited.
+	unawaited commit = ", set_config('synchronous_commit', 'off', true)"
+)
+
+func underFence(ends commit, statement string) string {
+	return `WITH standing AS MATERIALIZED (SELECT min_kek_version AS at` + string(ends) + ` FROM fence WHERE id = 1 FOR SHARE), ` +
 		statement + ` SELECT (SELECT at FROM standing), (SELECT count(*) FROM done)`
 }
 
-// replaceSealed writes the batch and counts its seals.
+// replaceSealed writes the batch and counts its seals. It does not wait for the disk, which users wait for.
 func (p postgres) replaceSealed(ctx context.Context, s *Store, to int, t SealedTable, owner, oldKey, newKey string, batch []SealedRow) (int64, error) {
 	ids, revisions := make([]string, len(batch)), make([]int64, len(batch))
 	for i, row := range batch {
@@ -51,7 +63,7 @@ func (p postgres) replaceSealed(ctx context.Context, s *Store, to int, t SealedT
 		}
 		args = append(args, values)
 	}
-	return p.inRotation(ctx, s, to, replaceSealedStatement(t), args...)
+	return p.inRotation(ctx, s, to, unawaited, replaceSealedStatement(t), args...)
 }
 
 // replaceSealedStatement finds each row by its primary key. Left alone, the planner multiplies how few rows an owner has
@@ -81,7 +93,7 @@ func (p postgres) replaceActiveKeys(ctx context.Context, s *Store, to int, keys 
 	for i, key := range keys {
 		owners[i], ids[i], wrapped[i] = key.Owner, key.ID, string(key.Wrapped)
 	}
-	_, err := p.inRotation(ctx, s, to, replaceActiveKeysStatement, owners, ids, versions, wrapped, micros(now))
+	_, err := p.inRotation(ctx, s, to, awaited, replaceActiveKeysStatement, owners, ids, versions, wrapped, micros(now))
 	return err
 }
 
@@ -97,20 +109,26 @@ const replaceActiveKeysStatement = `accounts AS MATERIALIZED (
 		RETURNING 1
 	)`
 
-func (p postgres) replaceWrapping(ctx context.Context, s *Store, to int, key RotationKey, wrapped envelope.Wrapped, version int) (bool, error) {
-	replaced, err := p.inRotation(ctx, s, to, `done AS (
-			UPDATE owner_keys k SET wrapped = $2, kek_version = $3 FROM standing
-			WHERE standing.at = $1 AND k.owner = $4 AND k.id = $5 AND k.wrapped = $6 RETURNING 1
-		)`, string(wrapped), version, key.Owner, key.ID, string(key.Wrapped))
-	return replaced > 0, err
+func (p postgres) replaceWrappings(ctx context.Context, s *Store, to int, keys []Rewrapped, versions []int) (int64, error) {
+	owners, ids, before, after := make([]string, len(keys)), make([]string, len(keys)), make([]string, len(keys)), make([]string, len(keys))
+	for i, key := range keys {
+		owners[i], ids[i], before[i], after[i] = key.Owner, key.ID, string(key.Wrapped), string(key.New)
+	}
+	return p.inRotation(ctx, s, to, awaited, replaceWrappingsStatement, owners, ids, before, after, versions)
 }
+
+const replaceWrappingsStatement = `done AS (
+		UPDATE owner_keys k SET wrapped = b.new, kek_version = b.version
+		FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::integer[]) AS b (owner, id, old, new, version), standing
+		WHERE standing.at = $1 AND k.owner = b.owner AND k.id = b.id AND k.wrapped = b.old RETURNING 1
+	)`
 
 func (p postgres) deleteRetiredKeys(ctx context.Context, s *Store, to int, keys []envelope.StoredKey) error {
 	owners, ids := make([]string, len(keys)), make([]string, len(keys))
 	for i, key := range keys {
 		owners[i], ids[i] = key.Owner, key.ID
 	}
-	_, err := p.inRotation(ctx, s, to, deleteRetiredKeysStatement, owners, ids)
+	_, err := p.inRotation(ctx, s, to, awaited, deleteRetiredKeysStatement, owners, ids)
 	return err
 }
 

@@ -220,14 +220,23 @@ func (s *Store) ReplaceActiveKeys(ctx context.Context, to int, keys []envelope.S
 	return s.dialect.replaceActiveKeys(ctx, s, to, keys, versions, now)
 }
 
-// ReplaceWrapping puts a new wrapping of the same key in the old one's place, if the old one is
-// still there. It reports whether it was.
-func (s *Store) ReplaceWrapping(ctx context.Context, to int, key RotationKey, wrapped envelope.Wrapped) (bool, error) {
-	version, err := wrapped.Version()
-	if err != nil {
-		return false, err
+// Rewrapped is an owner key with its wrapping as it was read, and a new one.
+type Rewrapped struct {
+	envelope.StoredKey
+	New envelope.Wrapped
+}
+
+// ReplaceWrappings puts the new wrappings of keys in the old ones' places, where those still are, in one transaction. It
+// returns how many it replaced.
+func (s *Store) ReplaceWrappings(ctx context.Context, to int, keys []Rewrapped) (int64, error) {
+	versions := make([]int, len(keys))
+	for i, key := range keys {
+		var err error
+		if versions[i], err = key.New.Version(); err != nil {
+			return 0, err
+		}
 	}
-	return s.dialect.replaceWrapping(ctx, s, to, key, wrapped, version)
+	return s.dialect.replaceWrappings(ctx, s, to, keys, versions)
 }
 
 // DeleteRetiredKeys deletes retiring keys that nothing is sealed with any more. It deletes none, and reports false,

@@ -161,14 +161,21 @@ func (*sqliteDialect) replaceActiveKeys(ctx context.Context, s *Store, to int, k
 	})
 }
 
-func (*sqliteDialect) replaceWrapping(ctx context.Context, s *Store, to int, key RotationKey, wrapped envelope.Wrapped, version int) (bool, error) {
-	var changed int64
-	err := s.inRotation(ctx, to, func(tx queryer) (err error) {
-		changed, err = s.execIn(ctx, tx, "UPDATE owner_keys SET wrapped = $1, kek_version = $2 WHERE owner = $3 AND id = $4 AND wrapped = $5",
-			string(wrapped), version, key.Owner, key.ID, string(key.Wrapped))
-		return err
+func (*sqliteDialect) replaceWrappings(ctx context.Context, s *Store, to int, keys []Rewrapped, versions []int) (int64, error) {
+	var replaced int64
+	err := s.inRotation(ctx, to, func(tx queryer) error {
+		replaced = 0
+		for i, key := range keys {
+			changed, err := s.execIn(ctx, tx, "UPDATE owner_keys SET wrapped = $1, kek_version = $2 WHERE owner = $3 AND id = $4 AND wrapped = $5",
+				string(key.New), versions[i], key.Owner, key.ID, string(key.Wrapped))
+			if err != nil {
+				return err
+			}
+			replaced += changed
+		}
+		return nil
 	})
-	return changed > 0, err
+	return replaced, err
 }
 
 func (*sqliteDialect) deleteRetiredKeys(ctx context.Context, s *Store, to int, keys []envelope.StoredKey) error {

@@ -71,8 +71,8 @@ type dialect interface {
 	replaceSealed(ctx context.Context, s *Store, to int, t SealedTable, owner, oldKey, newKey string, batch []SealedRow) (int64, error)
 	// replaceActiveKeys is ReplaceActiveKeys; each key is wrapped under the version of the same place.
 	replaceActiveKeys(ctx context.Context, s *Store, to int, keys []envelope.StoredKey, versions []int, now time.Time) error
-	// replaceWrapping is ReplaceWrapping; wrapped is under the version.
-	replaceWrapping(ctx context.Context, s *Store, to int, key RotationKey, wrapped envelope.Wrapped, version int) (bool, error)
+	// replaceWrappings is ReplaceWrappings; each new wrapping is under the version of the same place.
+	replaceWrappings(ctx context.Context, s *Store, to int, keys []Rewrapped, versions []int) (int64, error)
 	// deleteRetiredKeys is DeleteRetiredKeys. Error: errStillNeeded.
 	deleteRetiredKeys(ctx context.Context, s *Store, to int, keys []envelope.StoredKey) error
 	// usersAtWork is UsersAtWork.

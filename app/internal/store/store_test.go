@@ -227,7 +227,6 @@ func TestOldRotationCanDoNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		fresh := envelope.StoredKey{Owner: f.id.Owner, ID: envelope.NewID(), Wrapped: wrappedAt(5)}
-		old := store.RotationKey{StoredKey: f.key, KEKVersion: 1, BornVersion: 1}
 		tables, _, err := db.SealedColumns(ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -236,7 +235,7 @@ func TestOldRotationCanDoNothing(t *testing.T) {
 			if err := db.ReplaceActiveKeys(ctx, to, []envelope.StoredKey{fresh}, now); !errors.Is(err, want) {
 				t.Errorf("to %d: activate: %v, want %v", to, err, want)
 			}
-			if _, err := db.ReplaceWrapping(ctx, to, old, wrappedAt(5)); !errors.Is(err, want) {
+			if _, err := db.ReplaceWrappings(ctx, to, []store.Rewrapped{{StoredKey: f.key, New: wrappedAt(5)}}); !errors.Is(err, want) {
 				t.Errorf("to %d: rewrap: %v, want %v", to, err, want)
 			}
 			if _, err := db.DeleteRetiredKeys(ctx, to, []envelope.StoredKey{f.key}); !errors.Is(err, want) {

@@ -15,7 +15,11 @@
 //  5. The old keys are deleted, several in one transaction. While one row still needs one of them, the
 //     foreign key refuses, and step 4 is repeated for each of them.
 //
-// Rewrap keeps the keys and replaces their wrappings, each only if the old one is still there.
+// Step 4 alone does not wait until what it commits is on the disk: a crash of PostgreSQL may undo it, and then finds the
+// old keys where they were. Step 5 waits, and with it, because the log has one order, for all that came before.
+//
+// Rewrap keeps the keys and replaces their wrappings, those of a page of keys in one transaction, each only if the old one
+// is still there.
 //
 // The work is what the database says is stale, not what an earlier run noted as done: a second run,
 // or a second process at the same time, does what is left and nothing twice.

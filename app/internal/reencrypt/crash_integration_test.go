@@ -3,12 +3,14 @@
 package reencrypt_test
 
 import (
+	"context"
+	"errors"
 	"net/url"
-	"os"
-	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
-	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
 	"github.com/securenotes/securenotes/app/internal/store"
 	"github.com/securenotes/securenotes/app/internal/storetest"
@@ -26,29 +28,7 @@ func linkedPostgres(t *testing.T) (direct string, link *testenv.Link, open store
 	}
 	link = testenv.NewLink(t, uri.Host)
 	uri.Host = link.Address()
-	return direct, link, migrated(t, server, uri.String())
-}
-
-// migrated is how to open the server's database at the URI, which has our schema.
-func migrated(t *testing.T, server *testenv.Postgres, uri string) storetest.Open {
-	t.Helper()
-	uriFile := filepath.Join(t.TempDir(), "uri")
-	if err := os.WriteFile(uriFile, []byte(uri), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	open := func(t testing.TB) *store.Store {
-		t.Helper()
-		db, err := store.Open(ctx, config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, nil, store.JobTimeout)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = db.Close() })
-		return db
-	}
-	if _, err := open(t).Migrate(ctx); err != nil {
-		t.Fatal(err)
-	}
-	return open
+	return direct, link, storetest.Postgres(t, server, uri.String())
 }
 
 // TestServerCrashesAfterTheJob: a Job that has succeeded has left nothing to be lost, though it does not wait for the
@@ -57,7 +37,7 @@ func TestServerCrashesAfterTheJob(t *testing.T) {
 	for _, strategy := range []reencrypt.Strategy{reencrypt.Reencrypt, reencrypt.Rewrap} {
 		t.Run(string(strategy), func(t *testing.T) {
 			server := testenv.StartPostgres(t)
-			open := migrated(t, server, server.CreateDatabase(t, "notes"))
+			open := storetest.Postgres(t, server, server.CreateDatabase(t, "notes"))
 			w := newWorld(t, open, 3, 20)
 			to := w.rotate(t)
 			if err := w.job(strategy, to).Run(ctx); err != nil {
@@ -66,6 +46,60 @@ func TestServerCrashesAfterTheJob(t *testing.T) {
 			server.Stop(t)
 			server.Start(t)
 			w.db = open(t)
+			w.mustHold(t, strategy, to)
+		})
+	}
+}
+
+// TestStandbyIsAwayDuringAJob: a commit that waits for a standby server is seen when the client that waits is killed, and yet
+// is lost when the standby takes over. No verification may succeed before the standby has what it saw.
+func TestStandbyIsAwayDuringAJob(t *testing.T) {
+	for _, strategy := range []reencrypt.Strategy{reencrypt.Reencrypt, reencrypt.Rewrap} {
+		t.Run(string(strategy), func(t *testing.T) {
+			server := testenv.StartPostgres(t)
+			open := storetest.Postgres(t, server, server.CreateDatabase(t, "notes"))
+			w := newWorld(t, open, 3, 20)
+			standby := server.StartStandby(t)
+			to := w.rotate(t)
+			goes := sync.OnceFunc(func() { standby.Stop(t) })
+			attempt := func(ctx context.Context) error {
+				job := w.job(strategy, to)
+				job.Progress = func(done, _ int64) {
+					// Where keys are made, they wait for the standby each time: it goes when they are there.
+					if done > 0 || strategy == reencrypt.Rewrap {
+						goes()
+					}
+				}
+				return job.Run(ctx)
+			}
+			within := func(work func(context.Context) error) error {
+				ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+				defer cancel()
+				return work(ctx)
+			}
+			killed := 0
+			for ; within(attempt) != nil; killed++ {
+				if killed == 30 {
+					t.Fatal("the work does not end")
+				}
+			}
+			if killed == 0 {
+				t.Fatal("no commit waited for the standby")
+			}
+			err := within(func(ctx context.Context) error {
+				_, err := w.verification(strategy, to).Run(ctx)
+				return err
+			})
+			if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "keep what was verified") {
+				t.Fatalf("verified what the standby does not have: %v", err)
+			}
+			standby.Start(t)
+			if _, err := w.verification(strategy, to).Run(ctx); err != nil {
+				t.Fatal(err)
+			}
+			server.Stop(t)
+			standby.Promote(t)
+			w.db = storetest.Postgres(t, standby, standby.URI("notes"))(t)
 			w.mustHold(t, strategy, to)
 		})
 	}

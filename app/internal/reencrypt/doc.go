@@ -16,7 +16,9 @@
 //     foreign key refuses, and step 4 is repeated for each of them.
 //
 // Step 4 alone does not wait until what it commits is on the disk: a crash of PostgreSQL may undo it, and then finds the
-// old keys where they were. Step 5 waits, and with it, because the log has one order, for all that came before.
+// old keys where they were. Step 5 waits, and with it, because the log has one order, for all that came before. A wait that
+// is cut off, as with a standby server away, leaves a commit that is seen and may yet be lost: so the verification ends
+// with one of its own.
 //
 // Rewrap keeps the keys and replaces their wrappings, those of a page of keys in one transaction, each only if the old one
 // is still there.

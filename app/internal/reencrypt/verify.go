@@ -83,7 +83,14 @@ func (v *Verification) Run(ctx context.Context) (Report, error) {
 	if err := deployment.OpenCanary(ctx, v.Keys, meta); err != nil {
 		return report, err
 	}
-	return report, v.checkKeys(ctx, &report)
+	if err := v.checkKeys(ctx, &report); err != nil {
+		return report, err
+	}
+	// What is seen and not there yet must not decide that an old version can go.
+	if err := v.Store.Flush(ctx); err != nil {
+		return report, fmt.Errorf("have the database keep what was verified: %w", err)
+	}
+	return report, nil
 }
 
 // countParts is in how many parts the rows of a table are counted.

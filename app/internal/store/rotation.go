@@ -71,6 +71,16 @@ func (s *Store) checkFence(ctx context.Context, tx queryer, to int) error {
 	return standsAt(least, to)
 }
 
+// Flush returns once all that the caller has seen is on the disk, and on the standby servers that the database waits for.
+// A commit that waits for them is seen earlier when its wait is cut off, by a client that goes or a server that starts
+// anew. The lock is what has the transaction be written down, and so waited for.
+func (s *Store) Flush(ctx context.Context) error {
+	return s.transact(ctx, func(tx queryer) error {
+		var least int
+		return s.rowIn(ctx, tx, "SELECT min_kek_version FROM fence WHERE id = 1"+s.dialect.lockShared(), nil, &least)
+	})
+}
+
 // standsAt compares the fence with a rotation.
 func standsAt(least, to int) error {
 	switch {

@@ -17,12 +17,18 @@ func Each(t *testing.T, test func(t *testing.T, open Open)) {
 	t.Helper()
 	t.Run("PostgreSQL", func(t *testing.T) {
 		server := testenv.StartPostgres(t)
-		uriFile := filepath.Join(t.TempDir(), "uri")
-		if err := os.WriteFile(uriFile, []byte(server.CreateDatabase(t, "notes")), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		test(t, migrated(t, opener(config.Database{
-			Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 16},
-		})))
+		test(t, Postgres(t, server, server.CreateDatabase(t, "notes")))
 	})
+}
+
+// Postgres is the server's database at the URI.
+func Postgres(t testing.TB, server *testenv.Postgres, uri string) Open {
+	t.Helper()
+	uriFile := filepath.Join(t.TempDir(), "uri")
+	if err := os.WriteFile(uriFile, []byte(uri), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return migrated(t, opener(config.Database{
+		Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 16},
+	}))
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 
 	"github.com/hashicorp/vault/api"
 
@@ -43,8 +44,10 @@ type batchAnswer struct {
 	Failure    string `json:"error"`
 }
 
+func answered(a batchAnswer) bool { return a.Failure == "" }
+
 func (a batchAnswer) refused() error {
-	if a.Failure != "" {
+	if !answered(a) {
 		return fmt.Errorf("%w: Vault says: %s", ErrRefused, a.Failure)
 	}
 	return nil
@@ -85,21 +88,11 @@ func readBatch(response *api.Response, failed error, want int) ([]batchAnswer, e
 		return nil, errors.New("the answer is too long")
 	}
 	answers, err := parseBatch(buffer.Bytes(), want)
-	if failed != nil && (err != nil || anyOf(answers)) {
+	if failed != nil && (err != nil || slices.ContainsFunc(answers, answered)) {
 		wipe(answers)
 		return nil, failed
 	}
 	return answers, err
-}
-
-// anyOf says whether one of the answers is no failure.
-func anyOf(answers []batchAnswer) bool {
-	for _, answer := range answers {
-		if answer.Failure == "" {
-			return true
-		}
-	}
-	return false
 }
 
 func wipe(answers []batchAnswer) {

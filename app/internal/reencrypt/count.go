@@ -18,8 +18,11 @@ func countStaleRows(ctx context.Context, db *store.Store, tables []store.SealedT
 	after := ""
 	for {
 		page, err := db.StaleOwners(ctx, owners, age, to, after, countPage)
-		if err != nil || len(page) == 0 {
-			return counts, err
+		if err != nil {
+			return nil, fmt.Errorf("find the owners of stale keys: %w", err)
+		}
+		if len(page) == 0 {
+			return counts, nil
 		}
 		after = page[len(page)-1]
 		for _, table := range tables {

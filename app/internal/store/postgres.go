@@ -132,10 +132,10 @@ func postgresSettings(c config.Postgres) (*pgx.ConnConfig, error) {
 	return settings, nil
 }
 
-// awaitCommits insists that what is answered is on the disk, whatever the database's or the role's default is: a note that
-// was accepted, and the move of a key whose old version is about to stop decrypting. Stricter settings stay.
+// awaitCommits insists that what is answered is on the disk, whatever the database's or the role's default is, or becomes: a
+// note that was accepted, and the move of a key whose old version is about to stop decrypting. Settings other than off stay.
 func awaitCommits(ctx context.Context, conn *pgconn.PgConn) error {
-	_, err := conn.Exec(ctx, "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'").ReadAll()
+	_, err := conn.Exec(ctx, "SELECT set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false)").ReadAll()
 	return err
 }
 

@@ -152,18 +152,12 @@ func (s *Store) ReplaceSealed(ctx context.Context, to int, t SealedTable, owner,
 // the range; one without a beginning has the rows without an owner, too. A foreign key keeps it at 0, where a table has
 // one.
 func (s *Store) CountRowsWithoutKey(ctx context.Context, t SealedTable, r OwnerRange) (int64, error) {
-	where, args := "", []any(nil)
-	switch {
-	case r.From == "" && r.To == "":
-	case r.From == "":
-		where, args = "AND (t.owner < $1 OR t.owner IS NULL)", []any{r.To}
-	case r.To == "":
-		where, args = "AND t.owner >= $1", []any{r.From}
-	default:
-		where, args = "AND t.owner >= $1 AND t.owner < $2", []any{r.From, r.To}
+	where, args := "(owner < $1 OR owner IS NULL)", []any{r.To}
+	if r.From != "" {
+		where, args = r.condition("")
 	}
 	var count int64
-	err := s.row(ctx, fmt.Sprintf(`SELECT count(*) FROM %s t WHERE (%s IS NOT NULL) %s
+	err := s.row(ctx, fmt.Sprintf(`SELECT count(*) FROM %s t WHERE (%s IS NOT NULL) AND %s
 		AND NOT EXISTS (SELECT 1 FROM owner_keys k WHERE k.owner = t.owner AND k.id = t.key_id)`,
 		t.Name, strings.Join(t.Columns, " IS NOT NULL OR "), where), args, &count)
 	return count, err

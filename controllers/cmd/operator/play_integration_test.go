@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -75,6 +76,12 @@ func (c *cluster) roll(t *testing.T, namespace, name string) {
 			return err.Error()
 		}
 		pod := c.pod(t, deployment, 0)
+		if !maps.Equal(pod.Annotations, deployment.Spec.Template.Annotations) {
+			if err := c.Delete(context.Background(), pod, client.GracePeriodSeconds(0)); err != nil {
+				return err.Error()
+			}
+			return "the pod of an older template goes"
+		}
 		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 		pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{
 			Name: operand.MigrateContainer, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 0}},

@@ -7,17 +7,30 @@ import (
 	"github.com/securenotes/securenotes/app/internal/store"
 )
 
-// countPage is of how many owners the rows are counted at once: a few milliseconds of the database's time.
+// countPage is of how many owners the rows are counted at once where there is nobody to make way for: a few
+// milliseconds of the database's time.
 const countPage = 100
 
-// countStaleRows counts the sealed rows of the owners in the range under stale keys, by the version of their key, a page
-// of owners at a time, each followed by a pause: one statement that counted a million rows would take a processor of the
-// database from its users for a second. What changes meanwhile may be counted or not.
-func countStaleRows(ctx context.Context, db *store.Store, tables []store.SealedTable, owners store.OwnerRange, age store.Age, to int, pause func() error) (map[int]int64, error) {
+// stalenessCount is what is counted, and how.
+type stalenessCount struct {
+	store  *store.Store
+	tables []store.SealedTable
+	owners store.OwnerRange
+	age    store.Age
+	to     int
+	// page is of how many owners the rows are counted at once, and pause follows each page.
+	page  func() int
+	pause func() error
+}
+
+// run counts the sealed rows of the owners under stale keys, by the version of their key: one statement that counted a
+// million rows would take a processor of the database from its users for a second. What changes meanwhile may be
+// counted or not.
+func (c stalenessCount) run(ctx context.Context) (map[int]int64, error) {
 	counts := map[int]int64{}
 	after := ""
 	for {
-		page, err := db.StaleOwners(ctx, owners, age, to, after, countPage)
+		page, err := c.store.StaleOwners(ctx, c.owners, c.age, c.to, after, c.page())
 		if err != nil {
 			return nil, fmt.Errorf("find the owners of stale keys: %w", err)
 		}
@@ -25,8 +38,8 @@ func countStaleRows(ctx context.Context, db *store.Store, tables []store.SealedT
 			return counts, nil
 		}
 		after = page[len(page)-1]
-		for _, table := range tables {
-			rows, err := db.CountStaleRows(ctx, table, page, age, to)
+		for _, table := range c.tables {
+			rows, err := c.store.CountStaleRows(ctx, table, page, c.age, c.to)
 			if err != nil {
 				return nil, fmt.Errorf("count the rows of %s: %w", table.Name, err)
 			}
@@ -34,7 +47,7 @@ func countStaleRows(ctx context.Context, db *store.Store, tables []store.SealedT
 				counts[version] += n
 			}
 		}
-		if err := pause(); err != nil {
+		if err := c.pause(); err != nil {
 			return nil, err
 		}
 	}

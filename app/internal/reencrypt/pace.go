@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,22 +18,24 @@ import (
 // measures what it does to the users and to the rotation.
 const (
 	// restPerSession is how long a Job rests, as a multiple of the time that it has worked, for each session
-	// of the API that is at work on average; maxRest is the most, so that the work goes on in any case.
-	restPerSession, maxRest = 80.0, 19.0
+	// of the API that is at work; maxRest is the most, so that the work goes on in any case.
+	restPerSession, maxRest = 13.0, 39.0
 	// rowBatch is how many rows are sealed again in one transaction: few enough that their values, at most 400 KiB
-	// each, fit in memory and that row locks are short. politeBatch is as many while users are at work.
-	rowBatch, politeBatch = 100, 8
+	// each, fit in memory and that row locks are short. politeBatch is as many while users are at work: few enough
+	// that who comes upon them hardly waits, and more than a few, because each transaction has its price.
+	rowBatch, politeBatch = 100, 16
+	// politeKeys is how many owners, or keys of theirs, have their turn at once while users are at work.
+	politeKeys = 8
 	// keyBatch is how many keys a worker deletes in one transaction.
 	keyBatch = 16
 	// longestRest bounds one rest: work that took longer was mostly waiting, for Vault or for a lock.
-	longestRest = 5 * time.Second
+	longestRest = time.Second
 	// unknownRest is the rest where nobody can say whether users are at work.
 	unknownRest = 1.0
 	// sampleInterval is how often a Job looks whether users are at work: often enough to make way within a fraction of a
-	// second, seldom enough to cost next to nothing.
-	sampleInterval = 25 * time.Millisecond
-	// smoothing is the weight of one look in the average.
-	smoothing = 0.125
+	// second, seldom enough to cost next to nothing. It sees who was at work in the last recently: users are in the
+	// database for a small part of their time only, and most looks at a single instant would find nobody.
+	sampleInterval, recently = 100 * time.Millisecond, 250 * time.Millisecond
 )
 
 // pace holds the workers of a Job back between their transactions.
@@ -44,20 +45,20 @@ type pace struct {
 	// usersAtWork counts the sessions to make way for; nil: the Job makes way for nobody.
 	usersAtWork func(context.Context) (int, error)
 
-	// mu is held by who pauses, so that the workers rest one after another: all of them together do no more
-	// beside users than one would.
-	mu sync.Mutex
+	// turn is taken by who pauses, and beside users by who works, so that all workers together do no more beside users
+	// than one would. It guards rest and sampled.
+	turn chan struct{}
 	// busy says that users are at work.
 	busy atomic.Bool
-	// users is its average, and sampled when it was last asked.
-	users   float64
+	// rest is the multiple of its work that a Job rests for, and sampled when the users were last counted for it.
+	rest    float64
 	sampled time.Time
 }
 
-// newPace makes a pace; perSecond is how many rows may be written; 0: any number. It begins as if many users were at
-// work: the first looks show whether they are, and it is too late for those whom a Job has come upon.
+// newPace makes a pace; perSecond is how many rows may be written; 0: any number. It begins as if users were at work:
+// the first look shows whether they are, and comes too late for those whom a Job has come upon.
 func newPace(perSecond float64, usersAtWork func(context.Context) (int, error)) *pace {
-	p := &pace{usersAtWork: usersAtWork, users: maxRest / restPerSession}
+	p := &pace{usersAtWork: usersAtWork, turn: make(chan struct{}, 1)}
 	p.busy.Store(usersAtWork != nil)
 	if perSecond > 0 {
 		p.limit = rate.NewLimiter(rate.Limit(perSecond), max(1, int(min(perSecond, rowBatch))))
@@ -70,7 +71,7 @@ func usersAtWork(db *store.Store, urgent bool) func(context.Context) (int, error
 	if urgent {
 		return nil
 	}
-	return db.UsersAtWork
+	return func(ctx context.Context) (int, error) { return db.UsersAtWork(ctx, recently) }
 }
 
 // stride is the pace of one worker. One goroutine uses it.
@@ -78,22 +79,24 @@ type stride struct {
 	*pace
 	// resumed is when the last pause ended.
 	resumed time.Time
+	// holds the turn.
+	holds bool
 }
 
 // stride begins with work that starts now.
 func (p *pace) stride() *stride { return &stride{pace: p, resumed: time.Now()} }
 
 // batch is how many rows are to be written in one transaction.
-func (p *pace) batch() int { return p.braked(rowBatch) }
+func (p *pace) batch() int { return p.braked(rowBatch, politeBatch) }
 
 // keyPage is how many keys are to be given to the key provider in one call, and to be written in one transaction.
-func (p *pace) keyPage() int { return p.braked(keyPage) }
+func (p *pace) keyPage() int { return p.braked(keyPage, politeKeys) }
 
 // braked is n, or what is polite while users are at work, and no more than the brake lets through in a second, so that
 // a low limit makes small steps rather than long stops.
-func (p *pace) braked(n int) int {
+func (p *pace) braked(n, polite int) int {
 	if p.busy.Load() {
-		n = politeBatch
+		n = polite
 	}
 	if p.limit != nil {
 		n = min(n, p.limit.Burst())
@@ -101,12 +104,12 @@ func (p *pace) braked(n int) int {
 	return n
 }
 
-// owners is how many owners are to be given new keys in one transaction.
-func (p *pace) owners() int {
+// owners is how many owners are to be given new keys in one transaction, or, with another n, to be read at once.
+func (p *pace) owners(n int) int {
 	if p.busy.Load() {
-		return politeBatch
+		return politeKeys
 	}
-	return ownersAhead
+	return n
 }
 
 // keys is how many keys are to be deleted in one transaction.
@@ -117,14 +120,49 @@ func (p *pace) keys() int {
 	return keyBatch
 }
 
-// resume says that work begins now: what went by since the last pause was none.
-func (s *stride) resume() { s.resumed = time.Now() }
+// begin is for one of several workers: beside users it waits for its turn, and what went by since the last pause was no
+// work. The worker that has begun must not wait for another before it pauses or ends. When ctx ends it does, with an error.
+func (s *stride) begin(ctx context.Context) error {
+	if s.holds {
+		return nil
+	}
+	if s.busy.Load() {
+		if err := s.take(ctx); err != nil {
+			return err
+		}
+	}
+	s.resumed = time.Now()
+	return nil
+}
+
+func (s *stride) take(ctx context.Context) error {
+	if s.holds {
+		return nil
+	}
+	select {
+	case s.turn <- struct{}{}:
+		s.holds = true
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// end gives the turn to the next worker.
+func (s *stride) end() {
+	if s.holds {
+		<-s.turn
+		s.holds = false
+	}
+}
 
 // pause follows a transaction that wrote so many rows. When ctx ends it does, with an error.
 func (s *stride) pause(ctx context.Context, rows int) error {
 	worked := time.Since(s.resumed)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if err := s.take(ctx); err != nil {
+		return err
+	}
+	defer s.end()
 	if err := s.makeWay(ctx, worked); err != nil {
 		return err
 	}
@@ -150,20 +188,16 @@ func (p *pace) makeWay(ctx context.Context, worked time.Duration) error {
 		users, err := p.usersAtWork(ctx)
 		switch {
 		case errors.Is(err, errors.ErrUnsupported):
-			p.busy.Store(false)
-			return rest(ctx, worked, unknownRest)
+			users, p.rest = 0, unknownRest
 		case err != nil:
 			return fmt.Errorf("look whether users are at work: %w", err)
+		default:
+			p.rest = min(float64(users)*restPerSession, maxRest)
 		}
-		p.users += (float64(users) - p.users) * smoothing
 		p.sampled = now
-		p.busy.Store(p.users > 1e-3)
+		p.busy.Store(users > 0)
 	}
-	return rest(ctx, worked, min(p.users*restPerSession, maxRest))
-}
-
-func rest(ctx context.Context, worked time.Duration, multiple float64) error {
-	return sleep(ctx, min(time.Duration(float64(worked)*multiple), longestRest))
+	return sleep(ctx, min(time.Duration(float64(worked)*p.rest), longestRest))
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

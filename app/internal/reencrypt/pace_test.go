@@ -3,6 +3,8 @@ package reencrypt
 import (
 	"context"
 	"errors"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,43 +88,149 @@ func TestMakingWay(t *testing.T) {
 		users func(context.Context) (int, error)
 		works float64
 	}{
-		"nobody":           {sessions(0), 1},
-		"an urgent Job":    {nil, 1},
-		"one":              {sessions(1), 0.05},
-		"many":             {sessions(1000), 0.05},
-		"one now and then": {oneIn(20), 1.0 / 5},
-		"nobody can say":   {unsupported, 0.5},
+		"nobody":         {sessions(0), 1},
+		"an urgent Job":  {nil, 1},
+		"one":            {sessions(1), 1.0 / 14},
+		"two":            {sessions(2), 1.0 / 27},
+		"many":           {sessions(1000), 1.0 / 40},
+		"nobody can say": {unsupported, 0.5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPace(0, tc.users).stride()
-				work := func(batches int) {
-					for range batches {
-						time.Sleep(sampleInterval)
+				const batch = 5 * time.Millisecond
+				took := elapsed(func() {
+					for range 1000 {
+						time.Sleep(batch)
 						if err := p.pause(t.Context(), rowBatch); err != nil {
 							t.Fatal(err)
 						}
 					}
-				}
-				work(200) // until the average has settled
-				took := elapsed(func() { work(200) })
-				if works := 200 * sampleInterval.Seconds() / took.Seconds(); works < tc.works*0.95 || works > tc.works*1.05 {
-					t.Errorf("it works %.0f %% of the time, want %.0f %%", works*100, tc.works*100)
+				})
+				if works := 1000 * batch.Seconds() / took.Seconds(); works < tc.works*0.99 || works > tc.works*1.01 {
+					t.Errorf("it works %.1f %% of the time, want %.1f %%", works*100, tc.works*100)
 				}
 			})
 		})
 	}
 }
 
-// oneIn is a session that every n-th look finds at work.
-func oneIn(n int) func(context.Context) (int, error) {
-	looks := 0
-	return func(context.Context) (int, error) {
-		if looks++; looks%n == 0 {
-			return 1, nil
+// TestUsersComeAndGo: a Job makes way for users as soon as it has seen them, and no longer than it sees them.
+func TestUsersComeAndGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		users := 0
+		p := newPace(0, func(context.Context) (int, error) { return users, nil }).stride()
+		pause := func() time.Duration {
+			time.Sleep(5 * time.Millisecond)
+			return elapsed(func() {
+				if err := p.pause(t.Context(), 1); err != nil {
+					t.Fatal(err)
+				}
+			})
 		}
-		return 0, nil
+		for range 3 {
+			for _, tc := range []struct {
+				users, batch int
+				rest         time.Duration
+			}{{0, rowBatch, 0}, {2, politeBatch, 26 * 5 * time.Millisecond}} {
+				users = tc.users
+				time.Sleep(sampleInterval)
+				pause() // looks
+				if took := pause(); took != tc.rest || p.batch() != tc.batch {
+					t.Errorf("beside %d users it rested for %s, want %s, and the next batch is of %d, want %d", users, took, tc.rest, p.batch(), tc.batch)
+				}
+			}
+		}
+	})
+}
+
+// TestTurns: beside users one worker works at a time, and the others wait for it and for its rest; otherwise all do.
+func TestTurns(t *testing.T) {
+	for name, tc := range map[string]struct {
+		users int
+		most  int32
+	}{"beside users": {1, 1}, "alone": {0, maxWorkers}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPace(0, sessions(tc.users))
+				if err := p.stride().pause(t.Context(), 0); err != nil { // looks
+					t.Fatal(err)
+				}
+				var working, most atomic.Int32
+				var all sync.WaitGroup
+				for range maxWorkers {
+					all.Go(func() {
+						s := p.stride()
+						defer s.end()
+						for range 10 {
+							if err := s.begin(t.Context()); err != nil {
+								t.Error(err)
+								return
+							}
+							if n := working.Add(1); n > most.Load() {
+								most.Store(n)
+							}
+							time.Sleep(time.Millisecond)
+							if err := s.begin(t.Context()); err != nil { // once more in the same turn
+								t.Error(err)
+							}
+							time.Sleep(time.Millisecond)
+							working.Add(-1)
+							if err := s.pause(t.Context(), 1); err != nil {
+								t.Error(err)
+								return
+							}
+						}
+					})
+				}
+				all.Wait()
+				if most.Load() != tc.most {
+					t.Errorf("%d worked at a time, want %d", most.Load(), tc.most)
+				}
+			})
+		})
 	}
+}
+
+// TestTurnIsGivenUp: a worker that ends, or that is told to stop while it waits for its turn, keeps no other waiting.
+func TestTurnIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPace(0, sessions(1))
+		first, second, third := p.stride(), p.stride(), p.stride()
+		if err := first.begin(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		for _, wait := range []func() error{func() error { return second.begin(ctx) }, func() error { return second.pause(ctx, 1) }} {
+			if err := wait(); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%v while another worker works", err)
+			}
+		}
+		second.end()
+		first.end()
+		first.end()
+		if err := third.begin(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestWaitingForAnotherIsNotWork: what a worker waited for its turn, or for a task, it does not rest for.
+func TestWaitingForAnotherIsNotWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, users := range []int{0, 1} {
+			s := newPace(0, sessions(users)).stride()
+			time.Sleep(10 * time.Second)
+			if took := elapsed(func() {
+				if err := errors.Join(s.begin(t.Context()), s.pause(t.Context(), 1)); err != nil {
+					t.Fatal(err)
+				}
+			}); took != 0 {
+				t.Errorf("it rested for %s", took)
+			}
+		}
+	})
 }
 
 // TestWaitingIsNotWork: a Job that waited for Vault does not rest for that.
@@ -174,7 +282,7 @@ func TestBeginningIsPolite(t *testing.T) {
 				}
 			}
 		})
-		if took > 2*time.Second {
+		if took > 100*time.Millisecond {
 			t.Errorf("it held back for %s", took)
 		}
 	})

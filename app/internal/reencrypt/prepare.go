@@ -31,16 +31,23 @@ type retiring struct {
 // prepare gives the owners with at least one stale key, in order, fresh active keys, and hands them to the workers.
 func (j *Job) prepare(ctx context.Context, to chan<- task) error {
 	stride := j.pace.stride()
+	defer stride.end()
 	after := ""
 	for {
+		if err := stride.begin(ctx); err != nil {
+			return err
+		}
 		owners, err := j.Store.StaleOwners(ctx, j.Range, j.Strategy.age(), j.To, after, ownerPage)
 		if err != nil || len(owners) == 0 {
 			return err
 		}
 		after = owners[len(owners)-1]
 		for len(owners) > 0 {
-			some := owners[:min(len(owners), j.pace.owners())]
+			some := owners[:min(len(owners), j.pace.owners(ownersAhead))]
 			owners = owners[len(some):]
+			if err := stride.begin(ctx); err != nil {
+				return err
+			}
 			tasks, err := j.activate(ctx, some)
 			if err != nil {
 				return err
@@ -55,7 +62,6 @@ func (j *Job) prepare(ctx context.Context, to chan<- task) error {
 					return ctx.Err()
 				}
 			}
-			stride.resume()
 		}
 	}
 }

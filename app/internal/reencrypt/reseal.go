@@ -25,6 +25,7 @@ func (j *Job) reencryptOwners(ctx context.Context) error {
 	for range min(maxWorkers, j.Store.Writers()) {
 		group.Go(func() error {
 			w := worker{Job: j, stride: j.pace.stride()}
+			defer w.stride.end()
 			for t := range tasks {
 				if err := w.move(ctx, t); err != nil {
 					return err
@@ -75,6 +76,9 @@ func (w *worker) move(ctx context.Context, t task) error {
 func (w *worker) deleteMoved(ctx context.Context) error {
 	if len(w.moved) == 0 {
 		return nil
+	}
+	if err := w.stride.begin(ctx); err != nil {
+		return err
 	}
 	keys := make([]envelope.StoredKey, len(w.moved))
 	for i, old := range w.moved {
@@ -130,6 +134,9 @@ func (w *worker) walk(ctx context.Context, table store.SealedTable, owner string
 	after := ""
 	all = true
 	for {
+		if err := w.stride.begin(ctx); err != nil {
+			return false, err
+		}
 		rows, more, err := w.Store.SealedRows(ctx, table, owner, from.ID(), after, w.stride.batch())
 		if err != nil || len(rows) == 0 {
 			return all, err

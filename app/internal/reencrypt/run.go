@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -143,7 +144,11 @@ func (j *Job) Run(ctx context.Context) error {
 
 func (j *Job) count(ctx context.Context) error {
 	stride := j.pace.stride()
-	counts, err := countStaleRows(ctx, j.Store, j.tables, j.Range, j.Strategy.age(), j.To, func() error { return stride.pause(ctx, 0) })
+	counts, err := stalenessCount{
+		store: j.Store, tables: j.tables, owners: j.Range, age: j.Strategy.age(), to: j.To,
+		page:  func() int { return j.pace.owners(countPage) },
+		pause: func() error { return stride.pause(ctx, 0) },
+	}.run(ctx)
 	if err != nil {
 		return err
 	}
@@ -245,29 +250,37 @@ func (j *Job) rewrapKeys(ctx context.Context) error {
 			return fmt.Errorf("replace the wrappings of %d owner keys: %w", len(moved), err)
 		}
 		j.conflict(int64(len(moved)) - replaced)
-		for _, key := range moved {
-			rows, err := j.rowsOf(ctx, key.StoredKey)
-			if err != nil {
-				return err
-			}
-			j.report(rows)
-			if err := stride.pause(ctx, 1); err != nil {
-				return err
-			}
+		if err := stride.pause(ctx, len(moved)); err != nil {
+			return err
+		}
+		rows, err := j.rowsOf(ctx, moved)
+		if err != nil {
+			return err
+		}
+		j.report(rows)
+		if err := stride.pause(ctx, 0); err != nil {
+			return err
 		}
 		after = stored[len(stored)-1]
 	}
 }
 
-// rowsOf counts what a rewrapped key protects, for the progress.
-func (j *Job) rowsOf(ctx context.Context, key envelope.StoredKey) (int64, error) {
+// rowsOf counts what the rewrapped keys protect, for the progress.
+func (j *Job) rowsOf(ctx context.Context, keys []store.Rewrapped) (int64, error) {
+	owners := make([]string, len(keys))
+	for i, key := range keys {
+		owners[i] = key.Owner
+	}
+	owners = slices.Compact(owners)
 	var rows int64
 	for _, table := range j.tables {
-		n, err := j.Store.CountRowsOfKey(ctx, table, key)
+		counts, err := j.Store.CountRowsByKey(ctx, table, owners)
 		if err != nil {
 			return 0, err
 		}
-		rows += n
+		for _, key := range keys {
+			rows += counts[key.ID]
+		}
 	}
 	return rows, nil
 }

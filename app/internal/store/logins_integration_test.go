@@ -183,11 +183,11 @@ func TestUsersOfOtherLogins(t *testing.T) {
 	if err := api.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := job.UsersAtWork(t.Context()); !errors.Is(err, errors.ErrUnsupported) {
+	if n, err := job.UsersAtWork(t.Context(), 0); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("%d users, %v", n, err)
 	}
 	execute(t, admin, `GRANT pg_read_all_stats TO notes`)
-	if n, err := job.UsersAtWork(t.Context()); err != nil || n != 0 {
+	if n, err := job.UsersAtWork(t.Context(), 0); err != nil || n != 0 {
 		t.Errorf("%d users, %v", n, err)
 	}
 }

@@ -8,8 +8,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/securenotes/securenotes/app/internal/envelope"
 )
 
 // The column types that mark sealed values and wrapped keys; see the migrations.
@@ -177,9 +175,16 @@ func (s *Store) WrappedValues(ctx context.Context, c WrappedColumn, visit func(s
 	})
 }
 
-// CountRowsOfKey counts the rows of a table that are sealed with the key.
-func (s *Store) CountRowsOfKey(ctx context.Context, t SealedTable, key envelope.StoredKey) (int64, error) {
-	var count int64
-	err := s.row(ctx, "SELECT count(*) FROM "+t.Name+" WHERE owner = $1 AND key_id = $2", []any{key.Owner, key.ID}, &count)
-	return count, err
+// CountRowsByKey counts the owners' sealed rows of a table, by the id of their key.
+func (s *Store) CountRowsByKey(ctx context.Context, t SealedTable, owners []string) (map[string]int64, error) {
+	where, parameter := s.dialect.oneOf("owner", owners)
+	counts := map[string]int64{}
+	err := s.rows(ctx, s.db, "SELECT key_id, count(*) FROM "+t.Name+" WHERE "+where+" AND key_id IS NOT NULL GROUP BY key_id", []any{parameter}, func(rows *sql.Rows) error {
+		var id string
+		var count int64
+		err := rows.Scan(&id, &count)
+		counts[id] = count
+		return err
+	})
+	return counts, err
 }

@@ -76,7 +76,7 @@ type dialect interface {
 	// deleteRetiredKeys is DeleteRetiredKeys. Error: errStillNeeded.
 	deleteRetiredKeys(ctx context.Context, s *Store, to int, keys []envelope.StoredKey) error
 	// usersAtWork is UsersAtWork.
-	usersAtWork(ctx context.Context, s *Store) (int, error)
+	usersAtWork(ctx context.Context, s *Store, recently time.Duration) (int, error)
 	// ping shows that the database answers.
 	ping(ctx context.Context, s *Store) error
 	// oneOf is a condition that the column has one of the values, and the parameter $1 of the query.

@@ -22,23 +22,30 @@ func applicationName(statementTimeout time.Duration) string {
 	return apiApplication
 }
 
-// UsersAtWork counts the sessions of the API that are carrying out a statement at this moment: who a Job should
-// make way for. PostgreSQL shows this to the role that the sessions have, which is the Job's own, and to the members of
+// background begins the statements that the API carries out for itself again and again while a rotation is at work:
+// nobody waits for them.
+const background = "/* background */ "
+
+// UsersAtWork counts the sessions of the API that are carrying out a statement for a user at this moment, or began one
+// so recently: who a Job should make way for. PostgreSQL shows this to the role that the sessions have, which is the Job's own, and to the members of
 // pg_read_all_stats. Error: errors.ErrUnsupported where it does not show it, and with SQLite, which has no sessions.
-func (s *Store) UsersAtWork(ctx context.Context) (int, error) {
-	return s.dialect.usersAtWork(ctx, s)
+func (s *Store) UsersAtWork(ctx context.Context, recently time.Duration) (int, error) {
+	return s.dialect.usersAtWork(ctx, s, recently)
 }
 
-func (postgres) usersAtWork(ctx context.Context, s *Store) (int, error) {
+func (postgres) usersAtWork(ctx context.Context, s *Store, recently time.Duration) (int, error) {
 	var users, hidden int
-	err := s.row(ctx, `SELECT count(*) FILTER (WHERE state = 'active'), count(*) FILTER (WHERE state IS NULL) FROM pg_stat_activity
-		WHERE datname = current_database() AND application_name = $1`, []any{apiApplication}, &users, &hidden)
+	err := s.row(ctx, `SELECT count(*) FILTER (WHERE (state = 'active' OR query_start > clock_timestamp() - $2 * interval '1 microsecond')
+				AND query NOT LIKE '`+background+`%'),
+			count(*) FILTER (WHERE state IS NULL OR state = 'disabled')
+		FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1`,
+		[]any{apiApplication, recently.Microseconds()}, &users, &hidden)
 	if err == nil && hidden > 0 {
 		err = fmt.Errorf("%w: PostgreSQL hides what other logins do", errors.ErrUnsupported)
 	}
 	return users, err
 }
 
-func (*sqliteDialect) usersAtWork(context.Context, *Store) (int, error) {
+func (*sqliteDialect) usersAtWork(context.Context, *Store, time.Duration) (int, error) {
 	return 0, errors.ErrUnsupported
 }

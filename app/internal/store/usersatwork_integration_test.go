@@ -15,7 +15,8 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// TestUsersAtWork: a session of the API counts while it carries out a statement, a Job's or a stranger's does not.
+// TestUsersAtWork: a session of the API counts while it carries out a statement and for a while after that, a Job's or a
+// stranger's does not, nor one that has been asked for the metrics.
 func TestUsersAtWork(t *testing.T) {
 	server := testenv.StartPostgres(t)
 	uri := server.CreateDatabase(t, "notes")
@@ -46,14 +47,14 @@ func TestUsersAtWork(t *testing.T) {
 		}
 		return sessions
 	}
-	atWork := func() int {
-		n, err := job.UsersAtWork(t.Context())
+	atWork := func(recently time.Duration) int {
+		n, err := job.UsersAtWork(t.Context(), recently)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return n
 	}
-	if n := atWork(); n != 0 {
+	if n := atWork(0); n != 0 {
 		t.Errorf("%d users at work, but there are none", n)
 	}
 	// Whoever reads the fence now is at work until the lock is gone.
@@ -72,7 +73,7 @@ func TestUsersAtWork(t *testing.T) {
 				t.Fatalf("%d sessions wait for the lock, want %d", waiting(), i+1)
 			}
 		}
-		if n := atWork(); n != i {
+		if n := atWork(0); n != i {
 			t.Errorf("%d users at work, want %d", n, i)
 		}
 	}
@@ -83,5 +84,14 @@ func TestUsersAtWork(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
+	}
+	if now, of := atWork(0), atWork(time.Hour); now != 0 || of != 1 {
+		t.Errorf("%d users at work after the last statement, and %d in the last hour; want 0 and 1", now, of)
+	}
+	if _, err := user.OldestVersion(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := atWork(time.Hour); n != 0 {
+		t.Errorf("%d users at work, but it was for the metrics", n)
 	}
 }

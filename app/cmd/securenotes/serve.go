@@ -152,10 +152,11 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 	if err != nil {
 		return err
 	}
-	probes.Ready(api.store.Ping)
+	background := api.store.Background()
+	probes.Ready(background.Ping)
 	log.Info("ready", "address", listener.Addr().String())
-	go sweep(ctx, api.store, log)
-	staleness := reencrypt.NewStaleness(api.store, log)
+	go sweep(ctx, background, log)
+	staleness := reencrypt.NewStaleness(background, log)
 	if err := registry.Register(staleness); err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}

@@ -29,13 +29,15 @@ const (
 	// keyBatch is how many keys a worker deletes in one transaction.
 	keyBatch = 16
 	// longestRest bounds one rest: work that took longer was mostly waiting, for Vault or for a lock.
-	longestRest = time.Second
+	longestRest = 3 * time.Second
 	// unknownRest is the rest where nobody can say whether users are at work.
 	unknownRest = 1.0
 	// sampleInterval is how often a Job looks whether users are at work: often enough to make way within a fraction of a
-	// second, seldom enough to cost next to nothing. It sees who was at work in the last recently: users are in the
-	// database for a small part of their time only, and most looks at a single instant would find nobody.
-	sampleInterval, recently = 100 * time.Millisecond, 250 * time.Millisecond
+	// second, seldom enough to cost next to nothing.
+	sampleInterval = 100 * time.Millisecond
+	// recently is for how long a session counts after its last statement: users are in the database for a small part of
+	// their time only, and most looks at a single instant would find nobody.
+	recently = 250 * time.Millisecond
 )
 
 // pace holds the workers of a Job back between their transactions.
@@ -48,7 +50,7 @@ type pace struct {
 	// turn is taken by who pauses, and beside users by who works, so that all workers together do no more beside users
 	// than one would. It guards rest and sampled.
 	turn chan struct{}
-	// busy says that users are at work.
+	// busy says that users are at work, or that nobody can say.
 	busy atomic.Bool
 	// rest is the multiple of its work that a Job rests for, and sampled when the users were last counted for it.
 	rest    float64
@@ -77,9 +79,10 @@ func usersAtWork(db *store.Store, urgent bool) func(context.Context) (int, error
 // stride is the pace of one worker. One goroutine uses it.
 type stride struct {
 	*pace
-	// resumed is when the last pause ended.
+	// resumed is when the work began that the next pause is for, and begun says that begin has set it.
 	resumed time.Time
-	// holds the turn.
+	begun   bool
+	// holds says that the worker has the turn.
 	holds bool
 }
 
@@ -104,7 +107,7 @@ func (p *pace) braked(n, polite int) int {
 	return n
 }
 
-// owners is how many owners are to be given new keys in one transaction, or, with another n, to be read at once.
+// owners is how many of n owners are to have their turn at once.
 func (p *pace) owners(n int) int {
 	if p.busy.Load() {
 		return politeKeys
@@ -120,10 +123,11 @@ func (p *pace) keys() int {
 	return keyBatch
 }
 
-// begin is for one of several workers: beside users it waits for its turn, and what went by since the last pause was no
-// work. The worker that has begun must not wait for another before it pauses or ends. When ctx ends it does, with an error.
+// begin says that work begins now: what went by since the last pause was waiting. Beside users the worker first waits for
+// its turn; it must not wait for another worker before it pauses or ends. Until then, to begin again does nothing. Error:
+// that of ctx.
 func (s *stride) begin(ctx context.Context) error {
-	if s.holds {
+	if s.begun {
 		return nil
 	}
 	if s.busy.Load() {
@@ -131,7 +135,7 @@ func (s *stride) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	s.resumed = time.Now()
+	s.resumed, s.begun = time.Now(), true
 	return nil
 }
 
@@ -150,20 +154,22 @@ func (s *stride) take(ctx context.Context) error {
 
 // end gives the turn to the next worker.
 func (s *stride) end() {
+	s.begun = false
 	if s.holds {
 		<-s.turn
 		s.holds = false
 	}
 }
 
-// pause follows a transaction that wrote so many rows. When ctx ends it does, with an error.
+// pause follows a transaction that wrote so many rows. Error: that of ctx, or of the look whether users are at work.
 func (s *stride) pause(ctx context.Context, rows int) error {
 	worked := time.Since(s.resumed)
 	if err := s.take(ctx); err != nil {
 		return err
 	}
 	defer s.end()
-	if err := s.makeWay(ctx, worked); err != nil {
+	// Who had to wait for others that rest has rested with them: all of them have come upon users at the same time.
+	if err := s.makeWay(ctx, worked, time.Since(s.resumed)-worked); err != nil {
 		return err
 	}
 	if s.limit != nil {
@@ -178,8 +184,8 @@ func (s *stride) pause(ctx context.Context, rows int) error {
 	return nil
 }
 
-// makeWay rests in proportion to the work since the last pause and to how many users are at work.
-func (p *pace) makeWay(ctx context.Context, worked time.Duration) error {
+// makeWay rests in proportion to the work and to how many users are at work, less what was rested already.
+func (p *pace) makeWay(ctx context.Context, worked, rested time.Duration) error {
 	if p.usersAtWork == nil {
 		return nil
 	}
@@ -188,7 +194,7 @@ func (p *pace) makeWay(ctx context.Context, worked time.Duration) error {
 		users, err := p.usersAtWork(ctx)
 		switch {
 		case errors.Is(err, errors.ErrUnsupported):
-			users, p.rest = 0, unknownRest
+			users, p.rest = 1, unknownRest
 		case err != nil:
 			return fmt.Errorf("look whether users are at work: %w", err)
 		default:
@@ -197,7 +203,7 @@ func (p *pace) makeWay(ctx context.Context, worked time.Duration) error {
 		p.sampled = now
 		p.busy.Store(users > 0)
 	}
-	return sleep(ctx, min(time.Duration(float64(worked)*p.rest), longestRest))
+	return sleep(ctx, min(time.Duration(float64(worked)*p.rest), longestRest)-rested)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

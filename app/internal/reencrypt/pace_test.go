@@ -167,8 +167,9 @@ func TestTurns(t *testing.T) {
 								t.Error(err)
 								return
 							}
-							if n := working.Add(1); n > most.Load() {
-								most.Store(n)
+							n := working.Add(1)
+							for m := most.Load(); n > m && !most.CompareAndSwap(m, n); {
+								m = most.Load()
 							}
 							time.Sleep(time.Millisecond)
 							if err := s.begin(t.Context()); err != nil { // once more in the same turn
@@ -216,19 +217,64 @@ func TestTurnIsGivenUp(t *testing.T) {
 	})
 }
 
-// TestWaitingForAnotherIsNotWork: what a worker waited for its turn, or for a task, it does not rest for.
+// TestWaitingForAnotherIsNotWork: what a worker waited for a task, or for its turn, it does not rest for.
 func TestWaitingForAnotherIsNotWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for _, users := range []int{0, 1} {
-			s := newPace(0, sessions(users)).stride()
-			time.Sleep(10 * time.Second)
-			if took := elapsed(func() {
-				if err := errors.Join(s.begin(t.Context()), s.pause(t.Context(), 1)); err != nil {
-					t.Fatal(err)
-				}
-			}); took != 0 {
-				t.Errorf("it rested for %s", took)
+		p := newPace(0, sessions(1))
+		other, s := p.stride(), p.stride()
+		if err := other.begin(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		time.AfterFunc(10*time.Second, other.end)
+		if took := elapsed(func() {
+			if err := s.begin(t.Context()); err != nil {
+				t.Fatal(err)
 			}
+		}); took != 10*time.Second {
+			t.Errorf("it had its turn after %s", took)
+		}
+		time.Sleep(10 * time.Millisecond)
+		if err := s.begin(t.Context()); err != nil { // which is not where the work began
+			t.Fatal(err)
+		}
+		if took := elapsed(func() {
+			if err := s.pause(t.Context(), 1); err != nil {
+				t.Fatal(err)
+			}
+		}); took != 130*time.Millisecond {
+			t.Errorf("it rested for %s", took)
+		}
+	})
+}
+
+// TestUsersCome: workers that come upon users all at once rest at the same time, and not one after another.
+func TestUsersCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		users := 0
+		p := newPace(0, func(context.Context) (int, error) { return users, nil })
+		if err := p.stride().pause(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		users = 1
+		var all sync.WaitGroup
+		took := elapsed(func() {
+			for range maxWorkers {
+				all.Go(func() {
+					s := p.stride()
+					if err := s.begin(t.Context()); err != nil {
+						t.Error(err)
+					}
+					time.Sleep(sampleInterval)
+					if err := s.pause(t.Context(), 1); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+		})
+		if took != 14*sampleInterval {
+			t.Errorf("they worked and rested for %s", took)
 		}
 	})
 }

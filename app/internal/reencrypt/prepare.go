@@ -42,17 +42,26 @@ func (j *Job) prepare(ctx context.Context, to chan<- task) error {
 			return err
 		}
 		after = owners[len(owners)-1]
+		stride.end() // the key provider is asked next
 		for len(owners) > 0 {
 			some := owners[:min(len(owners), j.pace.owners(ownersAhead))]
 			owners = owners[len(some):]
+			fresh, err := j.generate(ctx, some)
+			if err != nil {
+				return err
+			}
 			if err := stride.begin(ctx); err != nil {
 				return err
 			}
-			tasks, err := j.activate(ctx, some)
+			keys, err := j.activate(ctx, fresh, some)
 			if err != nil {
 				return err
 			}
 			if err := stride.pause(ctx, 0); err != nil {
+				return err
+			}
+			tasks, err := j.open(ctx, keys)
+			if err != nil {
 				return err
 			}
 			for _, t := range tasks {
@@ -66,8 +75,8 @@ func (j *Job) prepare(ctx context.Context, to chan<- task) error {
 	}
 }
 
-// activate makes sure that the owners' active keys are fresh, and opens all of their keys.
-func (j *Job) activate(ctx context.Context, owners []string) ([]task, error) {
+// generate has the key provider make a key for each of the owners.
+func (j *Job) generate(ctx context.Context, owners []string) ([]envelope.StoredKey, error) {
 	fresh, err := j.Keys.GenerateAll(ctx, owners)
 	if err != nil {
 		return nil, err
@@ -77,14 +86,20 @@ func (j *Job) activate(ctx context.Context, owners []string) ([]task, error) {
 			return nil, err
 		}
 	}
+	return fresh, nil
+}
+
+// activate makes sure that the owners' active keys are fresh, and returns all of their keys.
+func (j *Job) activate(ctx context.Context, fresh []envelope.StoredKey, owners []string) ([]store.RotationKey, error) {
 	if err := j.Store.ReplaceActiveKeys(ctx, j.To, fresh, time.Now()); err != nil {
 		return nil, fmt.Errorf("activate new owner keys: %w", err)
 	}
 	// Read back: another process may have been first, and only a committed key may seal.
-	keys, err := j.Store.OwnersKeys(ctx, owners, j.tables)
-	if err != nil {
-		return nil, err
-	}
+	return j.Store.OwnersKeys(ctx, owners, j.tables)
+}
+
+// open has the key provider open the keys.
+func (j *Job) open(ctx context.Context, keys []store.RotationKey) ([]task, error) {
 	stored := make([]envelope.StoredKey, len(keys))
 	for i, key := range keys {
 		stored[i] = key.StoredKey

@@ -27,6 +27,9 @@ func (j *Job) reencryptOwners(ctx context.Context) error {
 			w := worker{Job: j, stride: j.pace.stride()}
 			defer w.stride.end()
 			for t := range tasks {
+				if err := w.stride.begin(ctx); err != nil {
+					return err
+				}
 				if err := w.move(ctx, t); err != nil {
 					return err
 				}
@@ -101,6 +104,9 @@ func (w *worker) moveAgain(ctx context.Context, old moved) error {
 	for range maxPasses {
 		sound, err := w.walkTables(ctx, old.retiring, old.to, nil)
 		if err != nil || !sound {
+			return err
+		}
+		if err := w.stride.begin(ctx); err != nil {
 			return err
 		}
 		deleted, err := w.Store.DeleteRetiredKeys(ctx, w.To, []envelope.StoredKey{old.stored})

@@ -251,6 +251,11 @@ func (b *bench) beside(s *testenv.Service, tokens []string, strategy string, adm
 		if err := admin.QueryRow(ctx, "SELECT EXISTS (SELECT FROM owner_keys WHERE kek_version >= $1)", b.version).Scan(&moves); err != nil {
 			b.Fatal(err)
 		}
+		select {
+		case err := <-ended:
+			b.Fatalf("%s ended before it had users: %v: %s", strategy, err, job.Stderr)
+		default:
+		}
 	}
 	b.users(s, tokens, arrival)
 	begun := time.Now()

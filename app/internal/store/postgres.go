@@ -40,8 +40,12 @@ func openPostgres(ctx context.Context, c config.Postgres, logins Logins, stateme
 	// Many wait for each of these transactions: one that has to wait for a lock gives up, and its notes are
 	// created singly.
 	creating.RuntimeParams["lock_timeout"] = "100"
-	s := newStore(postgresPool(settings, logins, c.MaxConnections-createBatches.Parallel),
-		postgres{creates: postgresPool(creating, logins, createBatches.Parallel)})
+	background := settings.Copy()
+	background.RuntimeParams["application_name"] = backgroundApplication
+	s := newStore(postgresPool(settings, logins, c.MaxConnections-createBatches.Parallel-1), postgres{
+		creates: postgresPool(creating, logins, createBatches.Parallel),
+		own:     postgresPool(background, logins, 1),
+	})
 	if err := s.Ping(ctx); err != nil {
 		_ = s.Close()
 		return nil, fmt.Errorf("PostgreSQL at %s:%d, database %q: %w", settings.Host, settings.Port, settings.Database, err)
@@ -149,10 +153,12 @@ func namesLogin(uri string) bool {
 	return query.Has("user") || query.Has("password") || query.Has("passfile") || query.Has("service") || query.Has("servicefile")
 }
 
-// postgres is the dialect, and the pool of joined creations.
-type postgres struct{ creates *sql.DB }
+// postgres is the dialect, the pool of joined creations, and that of Background.
+type postgres struct{ creates, own *sql.DB }
 
-func (p postgres) close() error { return p.creates.Close() }
+func (p postgres) close() error { return errors.Join(p.creates.Close(), p.own.Close()) }
+
+func (p postgres) background(*sql.DB) *sql.DB { return p.own }
 
 func (postgres) ping(ctx context.Context, s *Store) error {
 	var readOnly string

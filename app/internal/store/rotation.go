@@ -142,7 +142,7 @@ type RotationKey struct {
 func (s *Store) StaleOwners(ctx context.Context, r OwnerRange, age Age, to int, after string, limit int) ([]string, error) {
 	where, args := r.condition(after)
 	n := len(args)
-	query := background + fmt.Sprintf("SELECT DISTINCT owner FROM owner_keys WHERE %s AND %s < $%d ORDER BY owner LIMIT $%d", where, age, n+1, n+2)
+	query := fmt.Sprintf("SELECT DISTINCT owner FROM owner_keys WHERE %s AND %s < $%d ORDER BY owner LIMIT $%d", where, age, n+1, n+2)
 	var owners []string
 	err := s.rows(ctx, s.db, query, append(args, to, limit), func(rows *sql.Rows) error {
 		var owner string

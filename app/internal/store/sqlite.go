@@ -79,6 +79,8 @@ func (*sqliteDialect) oneOf(column string, values []string) (condition string, p
 func (*sqliteDialect) lockExclusive() string { return "" }
 func (*sqliteDialect) migrations() string    { return "migrations/sqlite" }
 
+func (*sqliteDialect) background(db *sql.DB) *sql.DB { return db }
+
 func (*sqliteDialect) close() error { return nil }
 
 func (*sqliteDialect) ping(ctx context.Context, s *Store) error {

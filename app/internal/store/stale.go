@@ -10,7 +10,7 @@ import (
 // database.
 func (s *Store) OldestVersion(ctx context.Context) (int, error) {
 	var oldest sql.NullInt64
-	err := s.row(ctx, background+"SELECT min(v) FROM (SELECT min(kek_version) AS v FROM owner_keys UNION ALL SELECT canary_version FROM meta) AS versions",
+	err := s.row(ctx, "SELECT min(v) FROM (SELECT min(kek_version) AS v FROM owner_keys UNION ALL SELECT canary_version FROM meta) AS versions",
 		nil, &oldest)
 	return int(oldest.Int64), err
 }
@@ -20,7 +20,7 @@ func (s *Store) OldestVersion(ctx context.Context) (int, error) {
 func (s *Store) CountStaleRows(ctx context.Context, t SealedTable, owners []string, age Age, to int) (map[int]int64, error) {
 	where, parameter := s.dialect.oneOf("k.owner", owners)
 	counts := map[int]int64{}
-	err := s.rows(ctx, s.db, background+fmt.Sprintf(`SELECT k.%[1]s, count(t.id) FROM owner_keys k LEFT JOIN %[2]s t ON t.owner = k.owner AND t.key_id = k.id
+	err := s.rows(ctx, s.db, fmt.Sprintf(`SELECT k.%[1]s, count(t.id) FROM owner_keys k LEFT JOIN %[2]s t ON t.owner = k.owner AND t.key_id = k.id
 		WHERE %[3]s AND k.%[1]s < $2 GROUP BY k.%[1]s`, age, t.Name, where), []any{parameter, to}, func(rows *sql.Rows) error {
 		var version int
 		var count int64

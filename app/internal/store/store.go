@@ -89,6 +89,8 @@ type dialect interface {
 	writers(s *Store) int
 	// columnTypes lists table, column and declared type of every column of the schema.
 	columnTypes() string
+	// background is what Background works over, given the pool of everything else.
+	background(db *sql.DB) *sql.DB
 	// close closes what the dialect has opened besides the database.
 	close() error
 	// migrations is the directory of the dialect's migrations.
@@ -122,6 +124,10 @@ func Open(ctx context.Context, c config.Database, logins Logins, statementTimeou
 	}
 	return openSQLite(ctx, *c.SQLite)
 }
+
+// Background is the same database over a connection of its own, for what the API does for itself and no user waits for:
+// a Job must not take it for users. It is closed with s.
+func (s *Store) Background() *Store { return newStore(s.dialect.background(s.db), s.dialect) }
 
 // Close closes all connections.
 func (s *Store) Close() error { return errors.Join(s.dialect.close(), s.db.Close()) }

@@ -232,9 +232,6 @@ func (j *Job) rewrapKeys(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := stride.begin(ctx); err != nil { // what came before was mostly waiting for the key provider
-			return err
-		}
 		moved := make([]store.Rewrapped, 0, len(page))
 		for i, result := range results {
 			if result.Err != nil {

@@ -81,7 +81,7 @@ type Postgres struct {
 	CAFile string `json:"caFile,omitempty"`
 	// VaultCredentials, where it is set, gives user and password; the URI has neither then.
 	VaultCredentials *VaultCredentials `json:"vaultCredentials,omitempty"`
-	// MaxConnections bounds the pool of one process, 4 to 1000. 0: 16.
+	// MaxConnections bounds the pool of one process, 6 to 1000. 0: 16.
 	MaxConnections int `json:"maxConnections,omitempty"`
 }
 

@@ -26,8 +26,8 @@ func (d *Database) validate(bad badFunc, need needFunc) {
 		bad("database", "needs exactly one of postgres and sqlite")
 	case d.Postgres != nil:
 		need("database.postgres.uriFile", d.Postgres.URIFile)
-		if n := d.Postgres.MaxConnections; n < 4 || n > 1000 {
-			bad("database.postgres.maxConnections", "must be 4 to 1000, not %d", n)
+		if n := d.Postgres.MaxConnections; n < 6 || n > 1000 {
+			bad("database.postgres.maxConnections", "must be 6 to 1000, not %d", n)
 		}
 		if v := d.Postgres.VaultCredentials; v != nil {
 			validatePaths(bad, map[string]string{

@@ -152,8 +152,14 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 	if err != nil {
 		return err
 	}
-	background := api.store.Background()
-	probes.Ready(background.Ping)
+	// A probe waits for nothing but the database: neither for users nor for a count.
+	probed, background := api.store.Background(), api.store.Background()
+	defer func() {
+		if err := errors.Join(probed.Close(), background.Close()); err != nil {
+			log.Warn("connections were not closed", "error", err.Error())
+		}
+	}()
+	probes.Ready(probed.Ping)
 	log.Info("ready", "address", listener.Addr().String())
 	go sweep(ctx, background, log)
 	staleness := reencrypt.NewStaleness(background, log)

@@ -168,7 +168,7 @@ func (s *stride) pause(ctx context.Context, rows int) error {
 		return err
 	}
 	defer s.end()
-	// Who had to wait for others that rest has rested with them: all of them have come upon users at the same time.
+	// Who had to wait for others, most of which was their rest, has rested with them: all have come upon users at once.
 	if err := s.makeWay(ctx, worked, time.Since(s.resumed)-worked); err != nil {
 		return err
 	}

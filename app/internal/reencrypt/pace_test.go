@@ -149,7 +149,8 @@ func TestTurns(t *testing.T) {
 	for name, tc := range map[string]struct {
 		users int
 		most  int32
-	}{"beside users": {1, 1}, "alone": {0, maxWorkers}} {
+		took  time.Duration
+	}{"beside users": {1, 1, maxWorkers * 10 * 14 * 2 * time.Millisecond}, "alone": {0, maxWorkers, 10 * 2 * time.Millisecond}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPace(0, sessions(tc.users))
@@ -158,6 +159,7 @@ func TestTurns(t *testing.T) {
 				}
 				var working, most atomic.Int32
 				var all sync.WaitGroup
+				begun := time.Now()
 				for range maxWorkers {
 					all.Go(func() {
 						s := p.stride()
@@ -187,6 +189,9 @@ func TestTurns(t *testing.T) {
 				all.Wait()
 				if most.Load() != tc.most {
 					t.Errorf("%d worked at a time, want %d", most.Load(), tc.most)
+				}
+				if took := time.Since(begun); took != tc.took {
+					t.Errorf("they worked and rested for %s, want %s", took, tc.took)
 				}
 			})
 		})

@@ -28,7 +28,8 @@ type retiring struct {
 	needed []bool
 }
 
-// prepare gives the owners with at least one stale key, in order, fresh active keys, and hands them to the workers.
+// prepare gives the owners with at least one stale key, in order, fresh active keys, and hands them to the workers. It
+// asks the key provider out of turn: one call for the hundreds of notes that keep the workers in turns for a while.
 func (j *Job) prepare(ctx context.Context, to chan<- task) error {
 	stride := j.pace.stride()
 	defer stride.end()
@@ -42,7 +43,9 @@ func (j *Job) prepare(ctx context.Context, to chan<- task) error {
 			return err
 		}
 		after = owners[len(owners)-1]
-		stride.end() // the key provider is asked next
+		if err := stride.pause(ctx, 0); err != nil {
+			return err
+		}
 		for len(owners) > 0 {
 			some := owners[:min(len(owners), j.pace.owners(ownersAhead))]
 			owners = owners[len(some):]

@@ -42,9 +42,9 @@ func openPostgres(ctx context.Context, c config.Postgres, logins Logins, stateme
 	creating.RuntimeParams["lock_timeout"] = "100"
 	background := settings.Copy()
 	background.RuntimeParams["application_name"] = backgroundApplication
-	s := newStore(postgresPool(settings, logins, c.MaxConnections-createBatches.Parallel-1), postgres{
+	s := newStore(postgresPool(settings, logins, c.MaxConnections-createBatches.Parallel-Backgrounds), postgres{
 		creates: postgresPool(creating, logins, createBatches.Parallel),
-		own:     postgresPool(background, logins, 1),
+		own:     func() *sql.DB { return postgresPool(background, logins, 1) },
 	})
 	if err := s.Ping(ctx); err != nil {
 		_ = s.Close()
@@ -153,12 +153,20 @@ func namesLogin(uri string) bool {
 	return query.Has("user") || query.Has("password") || query.Has("passfile") || query.Has("service") || query.Has("servicefile")
 }
 
-// postgres is the dialect, the pool of joined creations, and that of Background.
-type postgres struct{ creates, own *sql.DB }
+// postgres is the dialect, the pool of joined creations, and what makes one for Background, which has neither.
+type postgres struct {
+	creates *sql.DB
+	own     func() *sql.DB
+}
 
-func (p postgres) close() error { return errors.Join(p.creates.Close(), p.own.Close()) }
+func (p postgres) close() error {
+	if p.creates == nil {
+		return nil
+	}
+	return p.creates.Close()
+}
 
-func (p postgres) background(*sql.DB) *sql.DB { return p.own }
+func (p postgres) background(*Store) *Store { return newStore(p.own(), postgres{}) }
 
 func (postgres) ping(ctx context.Context, s *Store) error {
 	var readOnly string

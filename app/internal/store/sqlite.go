@@ -79,7 +79,11 @@ func (*sqliteDialect) oneOf(column string, values []string) (condition string, p
 func (*sqliteDialect) lockExclusive() string { return "" }
 func (*sqliteDialect) migrations() string    { return "migrations/sqlite" }
 
-func (*sqliteDialect) background(db *sql.DB) *sql.DB { return db }
+func (d *sqliteDialect) background(s *Store) *Store {
+	b := newStore(s.db, d)
+	b.borrowed = true
+	return b
+}
 
 func (*sqliteDialect) close() error { return nil }
 

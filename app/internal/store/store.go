@@ -39,8 +39,10 @@ const maxAttempts = 8
 type Store struct {
 	db      *sql.DB
 	dialect dialect
-	creates *batch.Group[creation, struct{}]
-	reads   *batch.Group[reading, readNote]
+	// borrowed says that db is another Store's.
+	borrowed bool
+	creates  *batch.Group[creation, struct{}]
+	reads    *batch.Group[reading, readNote]
 }
 
 // newStore is the store over an open database.
@@ -89,8 +91,8 @@ type dialect interface {
 	writers(s *Store) int
 	// columnTypes lists table, column and declared type of every column of the schema.
 	columnTypes() string
-	// background is what Background works over, given the pool of everything else.
-	background(db *sql.DB) *sql.DB
+	// background is Background.
+	background(s *Store) *Store
 	// close closes what the dialect has opened besides the database.
 	close() error
 	// migrations is the directory of the dialect's migrations.
@@ -125,12 +127,20 @@ func Open(ctx context.Context, c config.Database, logins Logins, statementTimeou
 	return openSQLite(ctx, *c.SQLite)
 }
 
-// Background is the same database over a connection of its own, for what the API does for itself and no user waits for:
-// a Job must not take it for users. It is closed with s.
-func (s *Store) Background() *Store { return newStore(s.dialect.background(s.db), s.dialect) }
+// Backgrounds is for how many calls of Background there are connections.
+const Backgrounds = 2
 
-// Close closes all connections.
-func (s *Store) Close() error { return errors.Join(s.dialect.close(), s.db.Close()) }
+// Background is the same database over one connection of its own, for what the API does for itself: a Job must not take
+// it for users. It is to be closed, before s.
+func (s *Store) Background() *Store { return s.dialect.background(s) }
+
+// Close closes all connections but those of Background.
+func (s *Store) Close() error {
+	if s.borrowed {
+		return nil
+	}
+	return errors.Join(s.dialect.close(), s.db.Close())
+}
 
 // Ping shows that the database answers, and that a PostgreSQL server takes writes: after a failover the old
 // one may still answer, with what was true before. A SQLite file on a full disk is still read.

@@ -1,0 +1,73 @@
+//go:build integration
+
+package chaos_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// TestProbesAreNoUsers: a service that nobody uses shows a Job nobody to make way for, however often it is probed, and is
+// ready while what it does for itself waits for a lock.
+func TestProbesAreNoUsers(t *testing.T) {
+	t.Parallel()
+	w := newServers(t, program(t), shape{})
+	s := startServing(t, w.vault, w.way().config, 0)
+	connect := func() *pgx.Conn {
+		conn, err := pgx.Connect(t.Context(), w.postgres.URI("notes"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	admin, locker := connect(), connect()
+	defer admin.Close(t.Context())
+	defer locker.Close(t.Context())
+	var begun time.Time
+	if err := admin.QueryRow(t.Context(), "SELECT clock_timestamp()").Scan(&begun); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		if status := s.ready(); status != http.StatusOK {
+			t.Fatalf("status %d", status)
+		}
+	}
+	since := func(application string) (sessions int) {
+		t.Helper()
+		if err := admin.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND (state = 'active' OR state_change > $2)",
+			application, begun).Scan(&sessions); err != nil {
+			t.Fatal(err)
+		}
+		return sessions
+	}
+	if users, probes := since("securenotes"), since("securenotes-background"); users != 0 || probes == 0 {
+		t.Errorf("%d sessions of users, want none; %d of the service's own, want some", users, probes)
+	}
+	// The metrics are read, or the sweep comes, within a minute.
+	lock, err := locker.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lock.Rollback(t.Context()) }()
+	if _, err := lock.Exec(t.Context(), "LOCK TABLE owner_keys, sessions IN ACCESS EXCLUSIVE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		var waits bool
+		if err := admin.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'securenotes-background' AND wait_event_type = 'Lock')").Scan(&waits); err != nil {
+			t.Fatal(err)
+		}
+		if waits {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the service has nothing to do for itself")
+		}
+	}
+	if status := s.ready(); status != http.StatusOK {
+		t.Errorf("status %d while something else of its own waits", status)
+	}
+}

@@ -30,6 +30,8 @@ type Verification struct {
 
 	tables []store.SealedTable
 	stride *stride
+	// keys is how many owner keys there are.
+	keys int64
 }
 
 // Report is what a Verification saw.
@@ -53,6 +55,9 @@ func (v *Verification) Run(ctx context.Context) (Report, error) {
 	}
 	if fence < v.To {
 		return report, fmt.Errorf("%w: the fence stands at version %d, below %d, so older keys can still be written", ErrStaleRows, fence, v.To)
+	}
+	if v.keys, err = v.Store.CountStaleKeys(ctx, store.ByWrapping, maxVersion); err != nil {
+		return report, err
 	}
 	for _, column := range wrapped {
 		if err := v.checkWrapped(ctx, column); err != nil {
@@ -93,17 +98,19 @@ func (v *Verification) Run(ctx context.Context) (Report, error) {
 	return report, nil
 }
 
-// countParts is in how many parts the rows of a table are counted.
-const countParts = 64
+// minParts and maxParts are in how many parts the rows of a table are counted, and keysPerPart how many owner keys make
+// another part worth its while.
+const minParts, maxParts, keysPerPart = 2, 64, 100
 
 // countRowsWithoutKey covers whatever a row has for its owner: the first part has no beginning, the last no end.
 func (v *Verification) countRowsWithoutKey(ctx context.Context, table store.SealedTable) (int64, error) {
 	var total int64
 	var part store.OwnerRange
-	for i := range countParts {
+	parts := int(min(maxParts, minParts+v.keys/keysPerPart))
+	for i := range parts {
 		part.From, part.To = part.To, ""
-		if i+1 < countParts {
-			part.To = boundary(i+1, countParts)
+		if i+1 < parts {
+			part.To = boundary(i+1, parts)
 		}
 		rows, err := v.Store.CountRowsWithoutKey(ctx, table, part)
 		if err != nil {
@@ -132,10 +139,6 @@ func (v *Verification) checkWrapped(ctx context.Context, column store.WrappedCol
 
 // checkKeys unwraps every owner key and opens what is under it.
 func (v *Verification) checkKeys(ctx context.Context, report *Report) error {
-	total, err := v.Store.CountStaleKeys(ctx, store.ByWrapping, maxVersion)
-	if err != nil {
-		return err
-	}
 	var after envelope.StoredKey
 	for {
 		page, err := v.Store.AllKeys(ctx, after, v.stride.keyPage())
@@ -160,7 +163,7 @@ func (v *Verification) checkKeys(ctx context.Context, report *Report) error {
 			}
 			report.Keys++
 			report.Values += opened
-			v.Progress(report.Keys, max(total, report.Keys))
+			v.Progress(report.Keys, max(v.keys, report.Keys))
 		}
 		after = stored[len(stored)-1]
 	}

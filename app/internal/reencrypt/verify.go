@@ -102,16 +102,19 @@ func (v *Verification) Run(ctx context.Context) (Report, error) {
 // another part worth its while.
 const minParts, maxParts, keysPerPart = 2, 64, 100
 
-// countRowsWithoutKey covers whatever a row has for its owner: the first part has no beginning, the last no end.
+// countingParts cover whatever a row has for its owner: the first has no beginning, the last no end.
+func countingParts(keys int64) []store.OwnerRange {
+	parts := make([]store.OwnerRange, min(maxParts, minParts+keys/keysPerPart))
+	for i := 1; i < len(parts); i++ {
+		parts[i].From = boundary(i, len(parts))
+		parts[i-1].To = parts[i].From
+	}
+	return parts
+}
+
 func (v *Verification) countRowsWithoutKey(ctx context.Context, table store.SealedTable) (int64, error) {
 	var total int64
-	var part store.OwnerRange
-	parts := int(min(maxParts, minParts+v.keys/keysPerPart))
-	for i := range parts {
-		part.From, part.To = part.To, ""
-		if i+1 < parts {
-			part.To = boundary(i+1, parts)
-		}
+	for _, part := range countingParts(v.keys) {
 		rows, err := v.Store.CountRowsWithoutKey(ctx, table, part)
 		if err != nil {
 			return 0, err

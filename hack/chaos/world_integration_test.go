@@ -228,14 +228,14 @@ func (w *world) exit(j *job) int {
 
 func (j *job) ended() bool { return len(j.done) > 0 }
 
-// reencryptArgs has the Job make way for nobody, and verifyArgs the verification: users who never pause would make each
-// rotation a long one, and it is the number of rotations that counts.
+// reencryptArgs has the Job make way for nobody: users who never pause would make each rotation a long one, and
+// it is the number of rotations that counts.
 func reencryptArgs(strategy string, to int) []string {
 	return []string{"reencrypt", "--urgent", "--strategy", strategy, "--to-version", strconv.Itoa(to)}
 }
 
 func verifyArgs(strategy string, to int) []string {
-	return []string{"verify", "--all", "--urgent", "--strategy", strategy, "--to-version", strconv.Itoa(to)}
+	return []string{"verify", "--all", "--strategy", strategy, "--to-version", strconv.Itoa(to)}
 }
 
 // fault is one thing that goes wrong, and is over when it returns.

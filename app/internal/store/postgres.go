@@ -42,7 +42,7 @@ func openPostgres(ctx context.Context, c config.Postgres, logins Logins, stateme
 	creating.RuntimeParams["lock_timeout"] = "100"
 	background := settings.Copy()
 	background.RuntimeParams["application_name"] = backgroundApplication
-	s := newStore(postgresPool(settings, logins, c.MaxConnections-createBatches.Parallel-Backgrounds), postgres{
+	s := newStore(postgresPool(settings, logins, c.MaxConnections-createBatches.Parallel-backgrounds), postgres{
 		creates: postgresPool(creating, logins, createBatches.Parallel),
 		own:     func() *sql.DB { return postgresPool(background, logins, 1) },
 	})

@@ -127,8 +127,8 @@ func Open(ctx context.Context, c config.Database, logins Logins, statementTimeou
 	return openSQLite(ctx, *c.SQLite)
 }
 
-// Backgrounds is for how many calls of Background there are connections.
-const Backgrounds = 2
+// backgrounds is for how many calls of Background, each of one connection, a process leaves room.
+const backgrounds = 2
 
 // Background is the same database over one connection of its own, for what the API does for itself: a Job must not take
 // it for users. It is to be closed, before s.

@@ -24,8 +24,9 @@ func applicationName(statementTimeout time.Duration) string {
 }
 
 // UsersAtWork counts the sessions of the API that are carrying out a statement for a user at this moment, or were so
-// recently: who a Job should make way for. PostgreSQL shows this to the role that the sessions have, which is the Job's own, and to the members of
-// pg_read_all_stats. Error: errors.ErrUnsupported where it does not show it, and with SQLite, which has no sessions.
+// recently: who a Job should make way for. PostgreSQL shows this to the role that the sessions have, which is the Job's
+// own, and to the members of pg_read_all_stats. Error: errors.ErrUnsupported where it does not show it, and with SQLite,
+// which has no sessions.
 func (s *Store) UsersAtWork(ctx context.Context, recently time.Duration) (int, error) {
 	return s.dialect.usersAtWork(ctx, s, recently)
 }

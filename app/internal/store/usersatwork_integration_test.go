@@ -88,7 +88,9 @@ func TestUsersAtWork(t *testing.T) {
 	if now, of := atWork(0), atWork(time.Hour); now != 0 || of != 1 {
 		t.Errorf("%d users at work after the last statement, and %d in the last hour; want 0 and 1", now, of)
 	}
-	if err := user.Background().Ping(t.Context()); err != nil {
+	background := user.Background()
+	defer background.Close()
+	if err := background.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := atWork(time.Hour); n != 1 {

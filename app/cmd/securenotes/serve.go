@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/httpapi"
 	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/pepper"
 	"github.com/securenotes/securenotes/app/internal/ratelimit"
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
 	"github.com/securenotes/securenotes/app/internal/server"
@@ -204,11 +206,15 @@ func start(ctx context.Context, c *config.Config, t *trust, registry prometheus.
 	if err != nil {
 		return nil, err
 	}
-	pepper, err := t.Pepper(ctx)
+	peppers, err := t.Pepper(ctx)
 	if err != nil {
 		return nil, err
 	}
-	hasher, err := accounts.NewHasher(c.Deployment.ID, c.Auth.BcryptCost, pepper)
+	hasher, err := accounts.NewHasher(c.Deployment.ID, c.Auth.BcryptCost, peppers)
+	if err != nil {
+		return nil, err
+	}
+	usernames, err := pepper.NewKey(c.Deployment.ID, peppers, pepper.Usernames)
 	if err != nil {
 		return nil, err
 	}
@@ -235,14 +241,17 @@ func start(ctx context.Context, c *config.Config, t *trust, registry prometheus.
 		return nil, err
 	}
 	cache := envelope.NewCache(d.keys, d.store)
+	logins := ratelimit.NewLogins(counters, ratelimit.Rates{
+		FailedLogins: c.RateLimits.FailedLoginsPerMinute, Registrations: 500,
+	})
 	handler, err := httpapi.NewHandler(httpapi.Service{
-		Accounts: accounts.NewService(d.store, cache, hasher, ratelimit.NewLogins(counters, c.RateLimits.FailedLoginsPerMinute), accounts.Options{
+		Accounts: accounts.NewService(d.store, cache, hasher, usernames, logins, accounts.Options{
 			RegistrationOpen: c.Auth.Registration == config.RegistrationOpen,
 			MinPassword:      c.Auth.MinPasswordLength, TokenTTL: time.Duration(c.Auth.TokenTTL), Log: log, Now: time.Now,
 		}),
 		Notes:          notes.NewService(d.store, cache),
-		RequestTimeout: requestTimeout,
-		Tokens:         tokens, Log: log, Metrics: registry, Audit: trail,
+		RequestTimeout: requestTimeout, MemoryLimit: debug.SetMemoryLimit(-1),
+		Tokens: tokens, Log: log, Metrics: registry, Audit: trail,
 		Requests: ratelimit.NewRequests(c.RateLimits.RequestsPerMinute), TrustedProxies: c.TrustedProxies, AllowedOrigins: c.CORS.AllowedOrigins,
 	})
 	if err != nil {

@@ -2,10 +2,7 @@
 package accounts
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"strings"
 	"time"
 )
 
@@ -37,11 +34,4 @@ type User struct {
 	// SecondFactor is the id of the second factor that the user has confirmed; empty: none.
 	SecondFactor string
 	CreatedAt    time.Time
-}
-
-// UsernameDigest stands for a username that somebody tried, in 32 hex digits: people now and then type
-// a password into that field, which must not be stored.
-func UsernameDigest(username string) string {
-	sum := sha256.Sum256([]byte(strings.ToLower(strings.TrimSpace(username))))
-	return hex.EncodeToString(sum[:16])
 }

@@ -9,15 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"time"
 
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/securenotes/securenotes/app/config"
 )
-
-// hashWait is how long a login waits for a processor before it is told to come back.
-const hashWait = 3 * time.Second
 
 // Hasher hashes passwords: bcrypt over base64(HMAC-SHA-384(pepper, deployment, user, password)). The
 // HMAC makes any password 64 characters, below the 72 bytes after which bcrypt stops to read, and
@@ -32,9 +28,16 @@ type Hasher struct {
 	// dummy is the hash of a password that nobody has, so that an unknown user costs what a known
 	// one does.
 	dummy []byte
-	// slots bounds how many passwords are hashed at once: a flood of logins must leave processor
-	// time for those who are logged in.
-	slots chan struct{}
+	queue *hashQueue
+}
+
+// request is one that needs a password hashed.
+type request struct {
+	purpose purpose
+	// client is whom the request counts for: an address, or a user who is signed in.
+	client string
+	// admit, when it is not nil, is asked once the request has its place; its error ends the request.
+	admit func() error
 }
 
 // NewHasher returns the hasher of a deployment; it takes as long as one hash.
@@ -43,7 +46,7 @@ func NewHasher(deployment string, cost int, pepper *config.Pepper) (*Hasher, err
 	if err != nil {
 		return nil, err
 	}
-	h := &Hasher{deployment: deployment, cost: cost, current: pepper.CurrentID, peppers: peppers, slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	h := &Hasher{deployment: deployment, cost: cost, current: pepper.CurrentID, peppers: peppers, queue: newHashQueue(runtime.GOMAXPROCS(0))}
 	h.dummy, err = bcrypt.GenerateFromPassword(h.keyed("", "no password has this text", h.current), cost)
 	if err != nil {
 		return nil, fmt.Errorf("password hashing: %w", err)
@@ -82,12 +85,14 @@ func (h *Hasher) mac(pepper string, fields ...string) []byte {
 	return []byte(base64.StdEncoding.EncodeToString(mac.Sum(nil)))
 }
 
-// Hash returns the hash of a user's password and the id of its pepper. user is the user's id.
-func (h *Hasher) Hash(ctx context.Context, user, password string) (hash, pepper string, err error) {
-	if err := h.enter(ctx); err != nil {
+// hash returns the hash of a user's password and the id of its pepper. user is the user's id. Errors:
+// ErrBusy, and those of the request's admit.
+func (h *Hasher) hash(ctx context.Context, r request, user, password string) (hash, pepper string, err error) {
+	leave, err := h.enter(ctx, r)
+	if err != nil {
 		return "", "", err
 	}
-	defer h.leave()
+	defer leave()
 	raw, err := bcrypt.GenerateFromPassword(h.keyed(user, password, h.current), h.cost)
 	if err != nil {
 		return "", "", fmt.Errorf("password hashing: %w", err)
@@ -95,16 +100,14 @@ func (h *Hasher) Hash(ctx context.Context, user, password string) (hash, pepper 
 	return string(raw), h.current, nil
 }
 
-// Verify returns ErrInvalidCredentials unless the password is the user's. For a nil user it does
-// the same work and returns the same error. When its turn has come it first asks admit.
-func (h *Hasher) Verify(ctx context.Context, user *User, password string, admit func() error) error {
-	if err := h.enter(ctx); err != nil {
+// verify returns ErrInvalidCredentials unless the password is the user's. For a nil user it does
+// the same work and returns the same error. Errors: also ErrBusy, and those of the request's admit.
+func (h *Hasher) verify(ctx context.Context, r request, user *User, password string) error {
+	leave, err := h.enter(ctx, r)
+	if err != nil {
 		return err
 	}
-	defer h.leave()
-	if err := admit(); err != nil {
-		return err
-	}
+	defer leave()
 	hash, pepper, id := h.dummy, h.current, ""
 	if user != nil {
 		hash, pepper, id = []byte(user.PasswordHash), user.PepperID, user.ID
@@ -112,7 +115,7 @@ func (h *Hasher) Verify(ctx context.Context, user *User, password string, admit 
 			return fmt.Errorf("password of user %s: pepper %q is not in Vault", user.ID, pepper)
 		}
 	}
-	err := bcrypt.CompareHashAndPassword(hash, h.keyed(id, password, pepper))
+	err = bcrypt.CompareHashAndPassword(hash, h.keyed(id, password, pepper))
 	switch {
 	case errors.Is(err, bcrypt.ErrMismatchedHashAndPassword), err == nil && user == nil:
 		return ErrInvalidCredentials
@@ -122,24 +125,23 @@ func (h *Hasher) Verify(ctx context.Context, user *User, password string, admit 
 	return nil
 }
 
-// Outdated says whether the user's hash is of another cost or pepper than new ones: until it is made
-// anew, it tells by its time that the user exists.
+// Outdated reports whether the user's hash has another cost or pepper than new ones: until it is
+// replaced, the time that a login takes tells that the user exists.
 func (h *Hasher) Outdated(user User) bool {
 	cost, err := bcrypt.Cost([]byte(user.PasswordHash))
 	return err == nil && (cost != h.cost || user.PepperID != h.current)
 }
 
-func (h *Hasher) enter(ctx context.Context) error {
-	timer := time.NewTimer(hashWait)
-	defer timer.Stop()
-	select {
-	case h.slots <- struct{}{}:
-		return nil
-	case <-timer.C:
-		return ErrBusy
-	case <-ctx.Done():
-		return ctx.Err()
+// enter waits for the request's place, and asks whether it may use it.
+func (h *Hasher) enter(ctx context.Context, r request) (leave func(), err error) {
+	if leave, err = h.queue.enter(ctx, r.purpose, r.client); err != nil {
+		return nil, err
 	}
+	if r.admit != nil {
+		if err := r.admit(); err != nil {
+			leave()
+			return nil, err
+		}
+	}
+	return leave, nil
 }
-
-func (h *Hasher) leave() { <-h.slots }

@@ -23,12 +23,12 @@ func newHasher(t testing.TB) *Hasher {
 	return h
 }
 
-// admitted is no limit.
-func admitted() error { return nil }
+// login is a request of one client that nothing limits.
+var login = request{purpose: forLogin, client: "192.0.2.1"}
 
 func hashed(t testing.TB, h *Hasher, password string) *User {
 	t.Helper()
-	hash, pepper, err := h.Hash(context.Background(), "u", password)
+	hash, pepper, err := h.hash(context.Background(), login, "u", password)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,11 +40,11 @@ func TestPasswordIsNotCut(t *testing.T) {
 	// bcrypt alone reads 72 bytes.
 	long := strings.Repeat("x", 200)
 	user := hashed(t, h, long)
-	if err := h.Verify(context.Background(), user, long, admitted); err != nil {
+	if err := h.verify(context.Background(), login, user, long); err != nil {
 		t.Errorf("the right password: %v", err)
 	}
 	for _, wrong := range []string{long[:199], long[:72], long + "x", strings.Repeat("x", 199) + "y", ""} {
-		if err := h.Verify(context.Background(), user, wrong, admitted); !errors.Is(err, ErrInvalidCredentials) {
+		if err := h.verify(context.Background(), login, user, wrong); !errors.Is(err, ErrInvalidCredentials) {
 			t.Errorf("%d characters: %v", len(wrong), err)
 		}
 	}
@@ -52,7 +52,7 @@ func TestPasswordIsNotCut(t *testing.T) {
 
 func TestNobodyHasThePasswordOfTheDummyHash(t *testing.T) {
 	h := newHasher(t)
-	if err := h.Verify(context.Background(), nil, "no password has this text", admitted); !errors.Is(err, ErrInvalidCredentials) {
+	if err := h.verify(context.Background(), login, nil, "no password has this text"); !errors.Is(err, ErrInvalidCredentials) {
 		t.Errorf("unknown user: %v", err)
 	}
 }
@@ -61,24 +61,8 @@ func TestPepperIsPartOfTheHash(t *testing.T) {
 	h := newHasher(t)
 	user := hashed(t, h, "correct horse battery")
 	other := newHasher(t)
-	if err := other.Verify(context.Background(), user, "correct horse battery", admitted); err == nil || errors.Is(err, ErrInvalidCredentials) {
+	if err := other.verify(context.Background(), login, user, "correct horse battery"); err == nil || errors.Is(err, ErrInvalidCredentials) {
 		t.Errorf("a missing pepper must not look like a wrong password: %v", err)
-	}
-}
-
-func TestHashingIsBounded(t *testing.T) {
-	h := newHasher(t)
-	for range cap(h.slots) {
-		h.slots <- struct{}{}
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if _, _, err := h.Hash(ctx, "u", "password"); !errors.Is(err, context.Canceled) {
-		t.Errorf("error %v, want the request's end", err)
-	}
-	<-h.slots
-	if _, _, err := h.Hash(context.Background(), "u", "password"); err != nil {
-		t.Errorf("with a free slot: %v", err)
 	}
 }
 
@@ -124,13 +108,13 @@ func TestHashIsOfOneUser(t *testing.T) {
 	user := hashed(t, h, "correct horse battery")
 	victim := *user
 	victim.ID = "v"
-	if err := h.Verify(context.Background(), &victim, "correct horse battery", admitted); !errors.Is(err, ErrInvalidCredentials) {
+	if err := h.verify(context.Background(), login, &victim, "correct horse battery"); !errors.Is(err, ErrInvalidCredentials) {
 		t.Errorf("in another user's row: %v", err)
 	}
-	if err := hasher("d2").Verify(context.Background(), user, "correct horse battery", admitted); !errors.Is(err, ErrInvalidCredentials) {
+	if err := hasher("d2").verify(context.Background(), login, user, "correct horse battery"); !errors.Is(err, ErrInvalidCredentials) {
 		t.Errorf("in another deployment: %v", err)
 	}
-	if err := h.Verify(context.Background(), user, "correct horse battery", admitted); err != nil {
+	if err := h.verify(context.Background(), login, user, "correct horse battery"); err != nil {
 		t.Errorf("in its place: %v", err)
 	}
 }

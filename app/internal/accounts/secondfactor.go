@@ -164,10 +164,19 @@ func (s *Service) ConfirmSecondFactor(ctx context.Context, id sessions.Identity,
 	if user.SecondFactor != "" {
 		return nil, ErrSecondFactorExists
 	}
-	if err := s.limits.TakeCode(ctx, address, user.ID); err != nil {
+	// Counted only where there is a proposal, and for it alone: a stolen token can make no proposal, and
+	// must not use up the codes of its user.
+	proposed, _, err := s.store.SecondFactor(ctx, user.ID)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.limits.TakeProposalCode(ctx, proposed.ID); err != nil {
 		return nil, err
 	}
 	factor, step, err := s.stepOf(ctx, user.ID, code)
+	if err == nil && factor.ID != proposed.ID {
+		err = ErrInvalidCode // replaced since it was counted
+	}
 	if err != nil {
 		return nil, err
 	}

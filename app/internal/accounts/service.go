@@ -12,7 +12,9 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/text/secure/precis"
 
+	"github.com/securenotes/securenotes/app/internal/clientaddress"
 	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/pepper"
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
@@ -43,20 +45,27 @@ type Store interface {
 	// where there would be more than MaxSessions.
 	CreateSession(ctx context.Context, session sessions.Session, user User, proof Proof) error
 	Sessions(ctx context.Context, id sessions.Identity, now time.Time) ([]sessions.Session, error)
-	// RevokeSession ends one of the user's sessions, also that of id, if that lives, and reports whether it did.
-	RevokeSession(ctx context.Context, id sessions.Identity, now time.Time, session string) (bool, error)
+	// EndSession ends a session if it lives, and reports whether it did.
+	EndSession(ctx context.Context, id sessions.Identity, now time.Time) (bool, error)
+	// RevokeOther ends another session of the user, if that of id lives, and uses the proof up. Errors:
+	// sessions.ErrInvalid, sessions.ErrNotFound, ErrInvalidCode.
+	RevokeOther(ctx context.Context, id sessions.Identity, now time.Time, user User, proof Proof, session string) error
 	SecondFactorStore
 }
 
-// LoginLimits slows down whoever tries passwords and codes.
+// LoginLimits slows down whoever tries passwords and codes, and whoever registers many accounts. Each
+// error that is not the counter's own says that the client must wait.
 type LoginLimits interface {
-	// Check returns an error when a login must wait.
-	Check(ctx context.Context, address, username string) error
-	// Failed counts a failed login.
-	Failed(ctx context.Context, address, username string) error
-	// TakeCode counts a code of the second factor that is about to be checked, and returns an error when it
-	// must wait.
+	// CheckLogin returns an error when a login must wait. username is a digest of the name.
+	CheckLogin(ctx context.Context, address, username string) error
+	// TakeLogin counts a login as failed before its password is looked at; giveBack takes that back.
+	TakeLogin(ctx context.Context, address, username string) (giveBack func(context.Context) error, err error)
+	// TakeRegistration counts a registration before its password is hashed; giveBack takes that back.
+	TakeRegistration(ctx context.Context, address string) (giveBack func(context.Context) error, err error)
+	// TakeCode counts a code of the second factor before it is looked at.
 	TakeCode(ctx context.Context, address, user string) error
+	// TakeProposalCode counts a code that is to confirm a proposed second factor, by the proposal's id.
+	TakeProposalCode(ctx context.Context, proposal string) error
 	// CodeAccepted forgets the user's codes that were counted.
 	CodeAccepted(ctx context.Context, address, user string) error
 	// Forget removes what was counted of a user who is no more.
@@ -68,6 +77,7 @@ type Service struct {
 	store       Store
 	keys        *envelope.Cache
 	hasher      *Hasher
+	usernames   *pepper.Key
 	limits      LoginLimits
 	open        bool
 	minPassword int
@@ -89,17 +99,18 @@ type Options struct {
 	Now func() time.Time
 }
 
-// NewService returns a service.
-func NewService(store Store, keys *envelope.Cache, hasher *Hasher, limits LoginLimits, o Options) *Service {
+// NewService returns a service. usernames is the key for digests of usernames.
+func NewService(store Store, keys *envelope.Cache, hasher *Hasher, usernames *pepper.Key, limits LoginLimits, o Options) *Service {
 	return &Service{
-		store: store, keys: keys, hasher: hasher, limits: limits, open: o.RegistrationOpen,
+		store: store, keys: keys, hasher: hasher, usernames: usernames, limits: limits, open: o.RegistrationOpen,
 		minPassword: o.MinPassword, tokenTTL: o.TokenTTL, log: o.Log, now: o.Now,
 	}
 }
 
-// Register creates an account with its first owner key. Errors: *InvalidError, ErrUsernameTaken,
-// ErrRegistrationClosed, ErrBusy, and those of the key provider and the database.
-func (s *Service) Register(ctx context.Context, username, password string) error {
+// Register creates an account with its first owner key, for a client at the address. Errors:
+// *InvalidError, ErrUsernameTaken, ErrRegistrationClosed, ErrBusy, and those of LoginLimits, the key
+// provider and the database.
+func (s *Service) Register(ctx context.Context, address, username, password string) error {
 	if !s.open {
 		return ErrRegistrationClosed
 	}
@@ -117,10 +128,23 @@ func (s *Service) Register(ctx context.Context, username, password string) error
 		}
 		return err
 	}
-	user := User{ID: uuid.NewString(), Username: username, CreatedAt: s.now()}
-	if user.PasswordHash, user.PepperID, err = s.hasher.Hash(ctx, user.ID, password); err != nil {
+	var ticket ticket
+	r := request{forRegistration, clientaddress.Network(address), func() (err error) {
+		ticket.giveBack, err = s.limits.TakeRegistration(ctx, address)
 		return err
+	}}
+	user := User{ID: uuid.NewString(), Username: username, CreatedAt: s.now()}
+	if user.PasswordHash, user.PepperID, err = s.hasher.hash(ctx, r, user.ID, password); err == nil {
+		err = s.create(ctx, user)
 	}
+	if err != nil {
+		return errors.Join(err, ticket.back(ctx))
+	}
+	return nil
+}
+
+// create stores a user with a first owner key.
+func (s *Service) create(ctx context.Context, user User) error {
 	for range maxFenced {
 		key, err := s.keys.Generate(ctx, user.ID)
 		if err != nil {
@@ -131,6 +155,19 @@ func (s *Service) Register(ctx context.Context, username, password string) error
 		}
 	}
 	return fmt.Errorf("register: %w", ErrFenced)
+}
+
+// ticket is a count that was taken before the work, if it was taken.
+type ticket struct {
+	giveBack func(context.Context) error
+}
+
+// back takes the count back, also when the client has hung up.
+func (t ticket) back(ctx context.Context) error {
+	if t.giveBack == nil {
+		return nil
+	}
+	return t.giveBack(context.WithoutCancel(ctx))
 }
 
 // Credentials are what a client shows to log in.
@@ -147,18 +184,15 @@ type Login struct {
 	Factor Factor
 }
 
-// Login begins a session for whoever asks from the address. Errors: ErrInvalidCredentials, whatever
-// is wrong with them; ErrCodeRequired and ErrInvalidCode, when the password is right; ErrBusy; those of
+// Login begins a session for a client at the address. Errors: ErrInvalidCredentials, whatever is wrong
+// with them; ErrCodeRequired and ErrInvalidCode, when the password is right; ErrBusy; those of
 // LoginLimits.
 func (s *Service) Login(ctx context.Context, address string, c Credentials) (Login, error) {
 	// A name or password that no account can have takes the same way as an unknown one.
-	username := c.Username
-	name, errName := canonicalUsername(username)
-	if errName == nil {
-		username = name // every spelling of a name has one counter
-	}
-	// Before the wait for a processor, so that who is limited costs next to nothing.
-	if err := s.limits.Check(ctx, address, username); err != nil {
+	name, errName := canonicalUsername(c.Username)
+	digest := s.UsernameDigest(c.Username)
+	// Before the wait for a place, so that a client that is limited costs next to nothing.
+	if err := s.limits.CheckLogin(ctx, address, digest); err != nil {
 		return Login{}, err
 	}
 	secret, errPassword := canonicalPassword(c.Password)
@@ -172,27 +206,44 @@ func (s *Service) Login(ctx context.Context, address string, c Credentials) (Log
 			user = &found
 		}
 	}
-	err := s.hasher.Verify(ctx, user, secret, func() error {
-		// And again when its turn has come: of many that began at once, those before have failed by now.
-		return s.limits.Check(ctx, address, username)
-	})
+	var ticket ticket
+	r := request{forLogin, clientaddress.Network(address), func() (err error) {
+		ticket.giveBack, err = s.limits.TakeLogin(ctx, address, digest)
+		return err
+	}}
+	err := s.hasher.verify(ctx, r, user, secret)
 	var login Login
 	if err == nil {
 		login, err = s.begin(ctx, *user, address, c.Code)
 	}
-	if errors.Is(err, ErrInvalidCredentials) || errors.Is(err, ErrInvalidCode) {
-		// Even when the client is gone: a client that hangs up is no reason not to count.
-		if errCount := s.limits.Failed(context.WithoutCancel(ctx), address, username); errCount != nil {
-			return Login{}, errCount
-		}
-	}
-	if err != nil {
+	if err := s.settle(ctx, ticket, err); err != nil {
 		return Login{}, err
 	}
 	if s.hasher.Outdated(*user) {
-		s.rehash(ctx, *user, secret)
+		s.rehash(ctx, *user, address, secret)
 	}
 	return login, nil
+}
+
+// settle gives a login's ticket back unless the login has failed for a wrong password or code, and
+// returns the login's error.
+func (s *Service) settle(ctx context.Context, t ticket, err error) error {
+	if errors.Is(err, ErrInvalidCredentials) || errors.Is(err, ErrInvalidCode) {
+		return err
+	}
+	if errBack := t.back(ctx); errBack != nil {
+		s.log.Warn("a login stays counted as failed", "error", errBack.Error())
+	}
+	return err
+}
+
+// UsernameDigest returns what stands for a username that somebody tried: people now and then type a
+// password into that field, which must not be stored. Every spelling of a name has one digest.
+func (s *Service) UsernameDigest(username string) string {
+	if name, err := canonicalUsername(username); err == nil {
+		username = name
+	}
+	return s.usernames.Digest(strings.ToLower(strings.TrimSpace(username)))
 }
 
 // begin begins a session for a user whose password was right.
@@ -220,16 +271,17 @@ func (s *Service) begin(ctx context.Context, user User, address, code string) (L
 	return Login{Session: session, Factor: proof.factor()}, nil
 }
 
-// rehash makes the hash anew while the password is at hand. It is a courtesy: when it does not succeed,
-// the next login tries again.
-func (s *Service) rehash(ctx context.Context, user User, password string) {
+// rehash replaces the hash while the password is at hand. When that does not succeed, the next login
+// tries again.
+func (s *Service) rehash(ctx context.Context, user User, address, password string) {
 	oldHash := user.PasswordHash
+	r := request{purpose: forLogin, client: clientaddress.Network(address)}
 	var err error
-	if user.PasswordHash, user.PepperID, err = s.hasher.Hash(ctx, user.ID, password); err == nil {
+	if user.PasswordHash, user.PepperID, err = s.hasher.hash(ctx, r, user.ID, password); err == nil {
 		err = s.store.RehashPassword(ctx, oldHash, user)
 	}
 	if err != nil {
-		s.log.Warn("a password hash was not made anew", "user", user.ID, "error", err.Error())
+		s.log.Warn("a password hash of an older cost or pepper was not replaced", "user", user.ID, "error", err.Error())
 	}
 }
 

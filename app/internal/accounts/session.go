@@ -2,7 +2,6 @@ package accounts
 
 import (
 	"context"
-	"errors"
 
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
@@ -12,7 +11,7 @@ const MaxSessions = 100
 
 // Logout ends the session. Errors: sessions.ErrInvalid, also when it had ended before.
 func (s *Service) Logout(ctx context.Context, id sessions.Identity) error {
-	done, err := s.store.RevokeSession(ctx, id, s.now(), id.Session)
+	done, err := s.store.EndSession(ctx, id, s.now())
 	if err == nil && !done {
 		err = sessions.ErrInvalid
 	}
@@ -24,17 +23,24 @@ func (s *Service) Sessions(ctx context.Context, id sessions.Identity) ([]session
 	return s.store.Sessions(ctx, id, s.now())
 }
 
-// Revoke ends one of the user's sessions. Errors: sessions.ErrInvalid, sessions.ErrNotFound.
-func (s *Service) Revoke(ctx context.Context, id sessions.Identity, session string) error {
-	now := s.now()
-	done, err := s.store.RevokeSession(ctx, id, now, session)
-	if err != nil || done {
+// Revoke ends another one of the user's sessions. It asks for the password and the second factor, because
+// a stolen token must not be able to end the sessions of its user. Errors: sessions.ErrInvalid,
+// sessions.ErrNotFound; ErrInvalidCredentials when the password is wrong; ErrCodeRequired, ErrInvalidCode;
+// ErrBusy.
+func (s *Service) Revoke(ctx context.Context, id sessions.Identity, address string, shown Reauthentication, session string) error {
+	user, err := s.verified(ctx, id, address, shown.Password)
+	if err != nil {
 		return err
 	}
-	if _, err := s.store.UserBySession(ctx, id, now); err != nil {
+	proof, err := s.prove(ctx, user, address, shown.Code)
+	if err != nil {
 		return err
 	}
-	return sessions.ErrNotFound
+	if err := s.store.RevokeOther(ctx, id, s.now(), user, proof, session); err != nil {
+		return err
+	}
+	s.codeAccepted(ctx, user.ID, address, proof)
+	return nil
 }
 
 // Reauthentication is what a user who is signed in shows again for what a stolen token must not be enough for.
@@ -60,7 +66,8 @@ func (s *Service) ChangePassword(ctx context.Context, id sessions.Identity, addr
 		return err
 	}
 	oldHash := user.PasswordHash
-	if user.PasswordHash, user.PepperID, err = s.hasher.Hash(ctx, user.ID, replacement); err != nil {
+	r := request{purpose: forReauthentication, client: user.ID}
+	if user.PasswordHash, user.PepperID, err = s.hasher.hash(ctx, r, user.ID, replacement); err != nil {
 		return err
 	}
 	if err := s.store.ReplacePassword(ctx, id, s.now(), oldHash, user, proof); err != nil {
@@ -107,11 +114,10 @@ func (s *Service) verified(ctx context.Context, id sessions.Identity, address, p
 	if canonical, err := canonicalPassword(password); err == nil {
 		password = canonical
 	}
-	err = s.hasher.Verify(ctx, &user, password, func() error { return s.limits.Check(ctx, address, user.Username) })
-	if errors.Is(err, ErrInvalidCredentials) {
-		if errCount := s.limits.Failed(context.WithoutCancel(ctx), address, user.Username); errCount != nil {
-			return User{}, errCount
-		}
-	}
-	return user, err
+	var ticket ticket
+	r := request{forReauthentication, user.ID, func() (err error) {
+		ticket.giveBack, err = s.limits.TakeLogin(ctx, address, s.UsernameDigest(user.Username))
+		return err
+	}}
+	return user, s.settle(ctx, ticket, s.hasher.verify(ctx, r, &user, password))
 }

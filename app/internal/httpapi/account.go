@@ -52,15 +52,27 @@ func (h *handlers) listSessions(c *gin.Context) {
 	c.JSON(http.StatusOK, gin.H{"sessions": answer})
 }
 
+// revokeSession ends a session: the own one at once, another one with password and second factor.
 func (h *handlers) revokeSession(c *gin.Context) {
 	id := c.Param("id")
 	if !canonicalUUID(id) {
 		fail(c, http.StatusNotFound, "Session not found")
 		return
 	}
-	if err := h.Accounts.Revoke(c.Request.Context(), identity(c), id); err != nil {
-		h.failWith(c, err)
-		return
+	var body reauthentication
+	if id == identity(c).Session {
+		if err := h.Accounts.Logout(c.Request.Context(), identity(c)); err != nil {
+			h.failWith(c, err)
+			return
+		}
+	} else {
+		if !decode(c, &body) {
+			return
+		}
+		if err := h.Accounts.Revoke(c.Request.Context(), identity(c), c.ClientIP(), accounts.Reauthentication(body), id); err != nil {
+			h.failReauthentication(c, err)
+			return
+		}
 	}
 	c.JSON(http.StatusOK, gin.H{"message": "Session revoked"})
 }

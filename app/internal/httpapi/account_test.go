@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/securenotes/securenotes/app/internal/accounts"
-	"github.com/securenotes/securenotes/app/internal/ratelimit"
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
@@ -51,12 +50,21 @@ func TestSessions(t *testing.T) {
 				id = fields["id"].(string)
 			}
 		}
-		s.call(t, "DELETE", "/api/auth/sessions/"+id, mallory, "").want(t, "another user's session", 404, "Session not found")
+		revoke := func(id, token, body string) answer {
+			return s.call(t, "DELETE", "/api/auth/sessions/"+id, token, body)
+		}
+		const right = `{"password":"correct horse battery"}`
+		revoke(id, mallory, right).want(t, "another user's session", 404, "Session not found")
+		revoke(id, token, "").want(t, "without the password", 400, "")
+		revoke(id, token, `{"password":"wrong horse battery"}`).want(t, "with a wrong password", 403, "Invalid credentials")
 		s.call(t, "GET", "/api/notes", other, "").want(t, "before it is revoked", 200, "")
-		s.call(t, "DELETE", "/api/auth/sessions/"+id, token, "").want(t, "revoke", 200, "")
+		revoke(id, token, right).want(t, "revoke", 200, "")
 		s.call(t, "GET", "/api/notes", other, "").want(t, "revoked", 401, "Invalid token")
-		s.call(t, "DELETE", "/api/auth/sessions/"+id, token, "").want(t, "revoke again", 404, "Session not found")
-		s.call(t, "DELETE", "/api/auth/sessions/x", token, "").want(t, "no id", 404, "Session not found")
+		revoke(id, token, right).want(t, "revoke again", 404, "Session not found")
+		revoke("x", token, right).want(t, "no id", 404, "Session not found")
+		own := s.call(t, "GET", "/api/auth/sessions", token, "").body["sessions"].([]any)[0].(map[string]any)["id"].(string)
+		revoke(own, token, "").want(t, "the session of the request itself", 200, "")
+		s.call(t, "GET", "/api/notes", token, "").want(t, "afterwards", 401, "Invalid token")
 	})
 }
 
@@ -121,7 +129,7 @@ func TestHashIsRenewedAtLogin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		raised := accounts.NewService(s.db, nil, hasher, ratelimit.NewLogins(s.db.Limits(), 5),
+		raised := accounts.NewService(s.db, nil, hasher, s.usernames, s.limits,
 			accounts.Options{TokenTTL: time.Hour, Log: slog.New(slog.DiscardHandler), Now: time.Now})
 		if _, err := raised.Login(t.Context(), "192.0.2.1", accounts.Credentials{Username: "alice", Password: "correct horse battery"}); err != nil {
 			t.Fatal(err)

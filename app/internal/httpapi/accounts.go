@@ -20,7 +20,7 @@ func (h *handlers) register(c *gin.Context) {
 		return
 	}
 	c.Set(auditUsernameKey, body.Username)
-	if err := h.Accounts.Register(c.Request.Context(), body.Username, body.Password); err != nil {
+	if err := h.Accounts.Register(c.Request.Context(), c.ClientIP(), body.Username, body.Password); err != nil {
 		h.failWith(c, err)
 		return
 	}

@@ -16,6 +16,12 @@ import (
 	"github.com/securenotes/securenotes/app/internal/store"
 )
 
+// ownShare is the message for a user whose own requests fill the user's share of the memory.
+const ownShare = "Too many large requests of yours at once, try again later"
+
+// busy is the message when the requests of all users fill it.
+const busy = "Too many large requests at once, try again later"
+
 // retryAfter is what a 503, or a 429 for what is under way, asks a client to wait, in seconds.
 const retryAfter = 5
 
@@ -59,7 +65,7 @@ var answers = []struct {
 	{store.ErrUnavailable, http.StatusServiceUnavailable, "The database is unavailable, try again later"},
 	{store.ErrAuthentication, http.StatusServiceUnavailable, "The database is unavailable, try again later"},
 	{ratelimit.ErrUnavailable, http.StatusServiceUnavailable, "Logins are unavailable, try again later"},
-	{errBusy, http.StatusServiceUnavailable, "Too many large requests at once, try again later"},
+	{errBusy, http.StatusServiceUnavailable, busy},
 	{accounts.ErrFenced, http.StatusServiceUnavailable, "A key rotation is beginning, try again later"},
 	{context.DeadlineExceeded, http.StatusServiceUnavailable, "The request took too long, try again later"},
 }
@@ -79,7 +85,10 @@ func (h *handlers) failWith(c *gin.Context, err error) {
 		status, message = http.StatusTooManyRequests, "Too many requests, try again later"
 	case errors.Is(err, errOwnShare):
 		c.Header("Retry-After", strconv.Itoa(retryAfter))
-		status, message = http.StatusTooManyRequests, "Too many large requests of yours at once, try again later"
+		status, message = http.StatusTooManyRequests, ownShare
+	case errors.Is(err, ratelimit.ErrUnderWay):
+		c.Header("Retry-After", strconv.Itoa(retryAfter))
+		status, message = http.StatusTooManyRequests, "Too many requests of yours at once, try again later"
 	}
 	for _, answer := range answers {
 		if errors.Is(err, answer.err) {
@@ -90,14 +99,30 @@ func (h *handlers) failWith(c *gin.Context, err error) {
 	if status < http.StatusInternalServerError && !beforeProof(err) || afterProof(err) {
 		c.Set(provedKey, true)
 	}
+	if away(err) {
+		c.Set(awayKey, true)
+	}
 	if status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
 		h.Log.Error("request failed", "error", err.Error(), "route", route(c), "request_id", c.GetString(requestIDKey))
 	}
 	fail(c, status, message)
 }
 
-// beforeProof says whether an error of the domain says nothing of the session, or that it has ended: the limits
-// of a note are checked before anything is asked of the store.
+// away reports whether an error means that a part of the service is away, which no client can bring about.
+func away(err error) bool {
+	for _, e := range []error{
+		store.ErrUnavailable, store.ErrAuthentication, envelope.ErrUnavailable, envelope.ErrDenied,
+		ratelimit.ErrUnavailable, accounts.ErrFenced, context.DeadlineExceeded,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// beforeProof reports whether an error of the domain tells nothing of the session, or that it has ended: the
+// limits of a note are checked before anything is asked of the store.
 func beforeProof(err error) bool {
 	for _, e := range []error{sessions.ErrInvalid, notes.ErrInvalidContent, notes.ErrInvalidTitle, notes.ErrInvalidTags} {
 		if errors.Is(err, e) {
@@ -107,7 +132,7 @@ func beforeProof(err error) bool {
 	return false
 }
 
-// afterProof says whether an error that is not the client's comes only where the session has proved alive.
+// afterProof reports whether an error that is not the client's comes only where the session has proved alive.
 func afterProof(err error) bool {
 	return errors.Is(err, errBusy) || errors.Is(err, envelope.ErrNotAuthentic) || errors.Is(err, accounts.ErrBusy)
 }

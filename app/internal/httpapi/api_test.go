@@ -25,6 +25,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/httpapi"
 	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/pepper"
 	"github.com/securenotes/securenotes/app/internal/ratelimit"
 	"github.com/securenotes/securenotes/app/internal/sessions"
 	"github.com/securenotes/securenotes/app/internal/store"
@@ -41,6 +42,8 @@ type service struct {
 	limits   *counters
 	pages    *pages
 	pepper   *config.Pepper
+	// usernames is the key for digests of usernames.
+	usernames *pepper.Key
 	// behind is how far the accounts' clock is behind the others.
 	behind time.Duration
 }
@@ -81,15 +84,15 @@ func (o *outage) Unwrap(ctx context.Context, items []envelope.WrappedItem) ([]en
 type counters struct {
 	accounts.LoginLimits
 	stuck bool
-	// checking, when it is not nil, is called before limits are checked.
-	checking func(username string)
+	// taking, when it is not nil, is called before a login that has a place is counted.
+	taking func()
 }
 
-func (c *counters) Check(ctx context.Context, address, username string) error {
-	if c.checking != nil {
-		c.checking(username)
+func (c *counters) TakeLogin(ctx context.Context, address, username string) (func(context.Context) error, error) {
+	if c.taking != nil {
+		c.taking()
 	}
-	return c.LoginLimits.Check(ctx, address, username)
+	return c.LoginLimits.TakeLogin(ctx, address, username)
 }
 
 func (c *counters) CodeAccepted(ctx context.Context, address, user string) error {
@@ -131,7 +134,7 @@ func newService(t testing.TB, open storetest.Open, registrationOpen bool, option
 	}
 	s := &service{log: &bytes.Buffer{}, trail: &bytes.Buffer{}, db: open(t), provider: &outage{KeyProvider: local}, pepper: config.NewPepper()}
 	s.pages = &pages{Store: s.db}
-	s.limits = &counters{LoginLimits: ratelimit.NewLogins(s.db.Limits(), 5)}
+	s.limits = &counters{LoginLimits: ratelimit.NewLogins(s.db.Limits(), ratelimit.Rates{FailedLogins: 5, Registrations: 500})}
 	sessionKeys, err := config.NewSessionKeys()
 	if err != nil {
 		t.Fatal(err)
@@ -144,15 +147,18 @@ func newService(t testing.TB, open storetest.Open, registrationOpen bool, option
 	if err != nil {
 		t.Fatal(err)
 	}
+	if s.usernames, err = pepper.NewKey("d1", s.pepper, pepper.Usernames); err != nil {
+		t.Fatal(err)
+	}
 	cache := envelope.NewCache(envelope.NewKeyring("d1", s.provider), s.db)
 	trail, err := audit.New(s.trail, "d1", noSigner{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	parts := httpapi.Service{
-		Audit: trail, RequestTimeout: 20 * time.Second,
+		Audit: trail, RequestTimeout: 20 * time.Second, MemoryLimit: 256 << 20,
 		Requests: ratelimit.NewRequests(10_000), TrustedProxies: []string{"127.0.0.1"}, AllowedOrigins: []string{"https://app.example.com"},
-		Accounts: accounts.NewService(s.db, cache, hasher, s.limits, accounts.Options{
+		Accounts: accounts.NewService(s.db, cache, hasher, s.usernames, s.limits, accounts.Options{
 			RegistrationOpen: registrationOpen, MinPassword: 8, TokenTTL: time.Hour, Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 			Now: s.now,
 		}),

@@ -5,7 +5,6 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"github.com/securenotes/securenotes/app/internal/accounts"
 	"github.com/securenotes/securenotes/app/internal/audit"
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
@@ -61,7 +60,7 @@ func (h *handlers) audited(c *gin.Context) {
 		e.User = value.(sessions.Identity).Owner
 	}
 	if name := c.GetString(auditUsernameKey); e.User == "" && name != "" {
-		e.Username = accounts.UsernameDigest(name)
+		e.Username = h.Accounts.UsernameDigest(name)
 	}
 	if id := c.Param("id"); e.Object == "" && canonicalUUID(id) {
 		e.Object = id

@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/securenotes/securenotes/app/internal/accounts"
 	"github.com/securenotes/securenotes/app/internal/audit"
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
@@ -52,7 +51,7 @@ func TestAuditLines(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
-		if user == "" || tried != accounts.UsernameDigest("Alice ") {
+		if user == "" || tried != s.usernames.Digest("alice") {
 			t.Errorf("user %q, name that was tried %q", user, tried)
 		}
 		for _, secret := range []string{"secret", "password", "correct horse", token, "alice"} {

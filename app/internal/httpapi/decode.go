@@ -1,8 +1,11 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"net/http"
+	"os"
+	"strconv"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -18,6 +21,10 @@ import (
 func decode(c *gin.Context, into any) bool {
 	err := json.UnmarshalRead(c.Request.Body, into, json.RejectUnknownMembers(true))
 	if err == nil {
+		// What is left of the request's time after a slow body is not enough to work.
+		err = c.Request.Context().Err()
+	}
+	if err == nil {
 		return true
 	}
 	var (
@@ -26,10 +33,13 @@ func decode(c *gin.Context, into any) bool {
 		syntax   *jsontext.SyntacticError
 	)
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		failUnread(c, http.StatusRequestTimeout, "The request body arrives too slowly")
+	case errors.Is(err, errOwnShare):
+		c.Header("Retry-After", strconv.Itoa(retryAfter))
+		failUnread(c, http.StatusTooManyRequests, ownShare)
 	case errors.Is(err, errBusy):
-		// Else net/http reads on, in the hope to keep the connection, and answers when the client is done.
-		c.Header("Connection", "close")
-		fail(c, http.StatusServiceUnavailable, "Too many large requests at once, try again later")
+		failUnread(c, http.StatusServiceUnavailable, busy)
 	case errors.Is(err, notes.ErrInvalidTags):
 		fail(c, http.StatusBadRequest, notes.ErrInvalidTags.Error())
 	case errors.As(err, &tooLarge):
@@ -50,6 +60,13 @@ func decode(c *gin.Context, into any) bool {
 		fail(c, http.StatusBadRequest, "The request body is not the JSON object that is expected here")
 	}
 	return false
+}
+
+// failUnread is fail for a request whose body is not read to its end. Without closing the connection, net/http
+// would read on, and answer when the client is done.
+func failUnread(c *gin.Context, status int, message string) {
+	c.Header("Connection", "close")
+	fail(c, status, message)
 }
 
 // What the JSON library says of errors that it has no name for.

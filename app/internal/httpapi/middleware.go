@@ -23,6 +23,7 @@ const (
 	requestIDKey = "request-id"
 	identityKey  = "identity"
 	provedKey    = "session-proved"
+	awayKey      = "service-away"
 )
 
 // requestID gives every request an id of our own: a client's could forge lines in a log.
@@ -150,18 +151,26 @@ func (h *handlers) limitAddress(c *gin.Context) {
 	}
 }
 
-// limitUser counts the requests of a user; those of which the session does not prove alive count for their
-// address.
-func (h *handlers) limitUser(c *gin.Context) {
+// limitUser counts a request for its user and session; one that does not prove its session alive counts for
+// its address.
+func (h *handlers) limitUser(c *gin.Context) { h.limitRequest(c, false) }
+
+// limitSecurity is limitUser for the calls by which users defend their account: they have a budget of their
+// own, which a stolen token's other requests cannot use up.
+func (h *handlers) limitSecurity(c *gin.Context) { h.limitRequest(c, true) }
+
+func (h *handlers) limitRequest(c *gin.Context, security bool) {
 	id := identity(c)
-	end, err := h.Requests.Begin(c.Request.Context(), id.Owner, id.Session, c.ClientIP())
+	begun, err := h.Requests.Begin(c.Request.Context(), ratelimit.Request{
+		User: id.Owner, Session: id.Session, Address: c.ClientIP(), Security: security,
+	})
 	if err != nil {
 		h.failWith(c, err)
 		return
 	}
-	outcome := ratelimit.Unknown // should the handler panic
+	outcome := ratelimit.Unproved // should the handler panic
 	defer func() {
-		if err := end(outcome); err != nil {
+		if err := begun.End(outcome); err != nil {
 			h.Log.Error("a request was not counted", "error", err.Error(), "request_id", c.GetString(requestIDKey))
 		}
 	}()
@@ -169,13 +178,13 @@ func (h *handlers) limitUser(c *gin.Context) {
 	outcome = provedBy(c)
 }
 
-// provedBy says what a request that has been answered has shown of its session. Where nothing was at fault but
-// the service, it has shown nothing; a client that has hung up cannot say so.
+// provedBy returns what a request that has been answered has shown of its session. Whatever a client can
+// provoke counts; only where a part of the service was away, nobody is to blame.
 func provedBy(c *gin.Context) ratelimit.Outcome {
 	switch {
 	case c.GetBool(provedKey), c.Writer.Status() < http.StatusBadRequest:
 		return ratelimit.Proved
-	case c.Writer.Status() >= http.StatusInternalServerError && !errors.Is(c.Request.Context().Err(), context.Canceled):
+	case c.GetBool(awayKey) && !errors.Is(c.Request.Context().Err(), context.Canceled):
 		return ratelimit.Unknown
 	}
 	return ratelimit.Unproved

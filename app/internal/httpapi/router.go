@@ -10,7 +10,6 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/securenotes/securenotes/app/internal/accounts"
 	"github.com/securenotes/securenotes/app/internal/audit"
@@ -32,8 +31,10 @@ type Service struct {
 	TrustedProxies []string
 	// AllowedOrigins are the web origins that may call the API.
 	AllowedOrigins []string
-	Log            *slog.Logger
-	Metrics        prometheus.Registerer
+	// MemoryLimit is of the process, in bytes; what clients may hold are parts of it.
+	MemoryLimit int64
+	Log         *slog.Logger
+	Metrics     prometheus.Registerer
 }
 
 // NewHandler returns the API's handler.
@@ -53,7 +54,9 @@ func NewHandler(s Service) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	api := &handlers{Service: s, exports: newShares(maxExports, maxUserExports), answers: newShares(maxAnswers, maxUserAnswers)}
+	api := &handlers{
+		Service: s, exports: newShares(maxExports, maxUserExports), bodies: newMemory(s.MemoryLimit), answers: newMemory(s.MemoryLimit),
+	}
 	engine.Use(requestID, securityHeaders, measured, logRequest(s.Log), api.audited, recoverPanic(s.Log))
 	if len(s.AllowedOrigins) > 0 {
 		engine.Use(allowOrigins(s.AllowedOrigins))
@@ -73,19 +76,20 @@ func NewHandler(s Service) (http.Handler, error) {
 	page := engine.Group("/docs", api.limitTime, limitBody, api.limitAddress)
 	page.GET("", docs)
 	page.GET("/style.css", docsCSS)
-	signedIn := engine.Group("/api", api.limitTime, limitBody, api.authenticate, api.limitUser)
-	signedIn.POST("/auth/logout", api.logout)
-	signedIn.POST("/auth/password", api.changePassword)
-	signedIn.GET("/auth/sessions", api.listSessions)
-	signedIn.DELETE("/auth/sessions/:id", api.revokeSession)
-	signedIn.GET("/auth/totp", api.secondFactorStatus)
-	signedIn.POST("/auth/totp", api.proposeSecondFactor)
-	signedIn.POST("/auth/totp/confirm", api.confirmSecondFactor)
-	signedIn.DELETE("/auth/totp", api.removeSecondFactor)
-	signedIn.DELETE("/account", api.deleteAccount)
-	withNote := engine.Group("/api", api.limitTime, api.authenticate, api.limitUser, limitNote(semaphore.NewWeighted(maxBodiesInMemory)))
+	security := engine.Group("/api", api.limitTime, limitBody, api.authenticate, api.limitSecurity)
+	security.POST("/auth/logout", api.logout)
+	security.POST("/auth/password", api.changePassword)
+	security.GET("/auth/sessions", api.listSessions)
+	security.DELETE("/auth/sessions/:id", api.revokeSession)
+	security.GET("/auth/totp", api.secondFactorStatus)
+	security.POST("/auth/totp", api.proposeSecondFactor)
+	security.POST("/auth/totp/confirm", api.confirmSecondFactor)
+	security.DELETE("/auth/totp", api.removeSecondFactor)
+	security.DELETE("/account", api.deleteAccount)
+	withNote := engine.Group("/api", api.limitTime, api.authenticate, api.limitUser, api.limitNote)
 	withNote.POST("/notes", api.createNote)
 	withNote.PUT("/notes/:id", api.updateNote)
+	signedIn := engine.Group("/api", api.limitTime, limitBody, api.authenticate, api.limitUser)
 	signedIn.GET("/notes", api.listNotes)
 	signedIn.GET("/notes/:id", api.getNote)
 	signedIn.DELETE("/notes/:id", api.deleteNote)
@@ -96,6 +100,8 @@ func NewHandler(s Service) (http.Handler, error) {
 
 type handlers struct {
 	Service
-	// exports are under way; answers are bytes of large notes that are read.
-	exports, answers *shares
+	// exports are those under way.
+	exports *shares
+	// bodies and answers are bytes of requests under way.
+	bodies, answers *memory
 }

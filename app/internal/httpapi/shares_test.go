@@ -31,22 +31,3 @@ func TestShares(t *testing.T) {
 		})
 	}
 }
-
-// TestSharesForgetUsers: nobody who holds nothing is remembered.
-func TestSharesForgetUsers(t *testing.T) {
-	s := newShares(maxAnswers, maxUserAnswers)
-	r := &room{of: s, user: "a"}
-	for _, n := range []int{1, smallNote - 1, smallNote, 2 * smallNote} {
-		if err := r.Take(n); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if s.taken != 3*smallNote {
-		t.Errorf("%d bytes are taken, want those that are not small: %d", s.taken, 3*smallNote)
-	}
-	r.leave()
-	(&room{of: s, user: "b"}).leave()
-	if s.taken != 0 || len(s.byUser) != 0 {
-		t.Errorf("afterwards %d bytes are taken by %d users", s.taken, len(s.byUser))
-	}
-}

@@ -4,79 +4,150 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/ulule/limiter/v3/drivers/store/memory"
 )
 
-func TestNetwork(t *testing.T) {
-	for address, want := range map[string]string{
-		"192.0.2.7":               "192.0.2.7",
-		"::ffff:192.0.2.7":        "192.0.2.7",
-		"2001:db8:1:2:3:4:5:6":    "2001:db8:1:2::/64",
-		"2001:db8:1:2:ffff::1":    "2001:db8:1:2::/64",
-		"fe80::1%eth0":            "fe80::/64",
-		"":                        "unknown",
-		"not an address":          "unknown",
-		"192.0.2.7, 198.51.100.1": "unknown",
-		"::ffff:192.0.2.7%eth0":   "192.0.2.7",
-	} {
-		if got := Network(address); got != want {
-			t.Errorf("%q: %q, want %q", address, got, want)
-		}
-	}
+func newLogins(failures, registrations int) *Logins {
+	return NewLogins(memory.NewStore(), Rates{FailedLogins: failures, Registrations: registrations})
 }
 
-func FuzzNetwork(f *testing.F) {
-	f.Add("2001:db8::1")
-	f.Fuzz(func(t *testing.T, address string) {
-		if got := Network(address); got == "" || len(got) > 64 || strings.Contains(got, "%") {
-			t.Errorf("%q: %q", address, got)
-		}
-	})
+// isLimited reports whether an error is that of a limit, which says how long to wait.
+func isLimited(t *testing.T, err error) bool {
+	t.Helper()
+	var limited *LimitedError
+	if err != nil && (!errors.As(err, &limited) || limited.RetryAfter < time.Second) {
+		t.Fatal(err)
+	}
+	return err != nil
 }
 
 func TestLogins(t *testing.T) {
 	ctx := context.Background()
-	l := NewLogins(memory.NewStore(), 2)
-	limited := func(address, username string) bool {
-		err := l.Check(ctx, address, username)
-		var wait *LimitedError
-		if err != nil && (!errors.As(err, &wait) || wait.RetryAfter < time.Second) {
-			t.Fatalf("error %v", err)
-		}
-		return err != nil
+	l := newLogins(2, 1)
+	take := func(address, username string) bool {
+		_, err := l.TakeLogin(ctx, address, username)
+		return !isLimited(t, err)
 	}
+	check := func(address, username string) bool { return !isLimited(t, l.CheckLogin(ctx, address, username)) }
 	for i := range 2 {
-		if limited("192.0.2.1", "alice") {
+		if !check("192.0.2.1", "alice") || !take("192.0.2.1", "alice") {
 			t.Fatalf("limited after %d failures", i)
 		}
-		if err := l.Failed(ctx, "192.0.2.1", "alice"); err != nil {
-			t.Fatal(err)
-		}
 	}
-	if !limited("192.0.2.1", "bob") {
+	if check("192.0.2.1", "bob") || take("192.0.2.1", "bob") {
 		t.Error("the address is not limited")
 	}
-	if limited("192.0.2.2", "alice") {
+	if !check("192.0.2.2", "alice") {
 		t.Error("the user is limited by another's address")
 	}
 	for i := range 10 {
-		if err := l.Failed(ctx, "198.51.100."+string(rune('0'+i)), " ALICE"); err != nil {
+		if !take(fmt.Sprintf("198.51.100.%d", i), "alice") {
+			t.Fatalf("limited after %d failures from other addresses", i)
+		}
+	}
+	if check("192.0.2.9", "alice") || take("192.0.2.9", "alice") {
+		t.Error("the username is not limited over many addresses")
+	}
+}
+
+// TestLoginsAtOnce: of any number of logins at once, no more are looked at than the limit allows, and those
+// that have not failed take nothing from it.
+func TestLoginsAtOnce(t *testing.T) {
+	ctx := context.Background()
+	const limit = 5
+	l := newLogins(limit, 1)
+	var tickets []func(context.Context) error
+	for range 3 * limit {
+		giveBack, err := l.TakeLogin(ctx, "192.0.2.1", "alice")
+		if !isLimited(t, err) {
+			tickets = append(tickets, giveBack)
+		}
+	}
+	if len(tickets) != limit {
+		t.Fatalf("%d logins were looked at, want %d", len(tickets), limit)
+	}
+	for _, giveBack := range tickets {
+		if err := giveBack(ctx); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if !limited("192.0.2.9", "alice") {
-		t.Error("the username is not limited over many addresses")
+	for i := range limit {
+		if _, err := l.TakeLogin(ctx, "192.0.2.1", "alice"); isLimited(t, err) {
+			t.Errorf("login %d after all were given back is limited", i)
+		}
+	}
+}
+
+// TestLateTicketIsNotGivenBack: its period has ended, and the next one must not allow one more.
+func TestLateTicketIsNotGivenBack(t *testing.T) {
+	ctx := context.Background()
+	l := newLogins(1, 1)
+	giveBack, err := l.TakeLogin(ctx, "192.0.2.1", "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.now = func() time.Time { return time.Now().Add(time.Minute) }
+	if err := giveBack(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.CheckLogin(ctx, "192.0.2.1", "alice"); !isLimited(t, err) {
+		t.Error("the ticket was given back")
+	}
+}
+
+func TestRegistrations(t *testing.T) {
+	ctx := context.Background()
+	l := newLogins(1, 2)
+	for _, tc := range []struct {
+		address  string
+		giveBack bool
+		limited  bool
+	}{
+		{"192.0.2.1", false, false},
+		{"192.0.2.1", true, false}, // created no account
+		{"192.0.2.1", false, false},
+		{"192.0.2.1", false, true},
+		{"192.0.2.2", false, false},
+	} {
+		giveBack, err := l.TakeRegistration(ctx, tc.address)
+		if got := isLimited(t, err); got != tc.limited {
+			t.Fatalf("%+v: limited %v", tc, got)
+		}
+		if tc.giveBack {
+			if err := giveBack(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestCodesOfAProposal: each proposal has a count of its own, and the user's codes stay what they were.
+func TestCodesOfAProposal(t *testing.T) {
+	ctx := context.Background()
+	l := newLogins(1, 1)
+	for i := range codesPerHour {
+		if err := l.TakeProposalCode(ctx, "p1"); err != nil {
+			t.Fatalf("code %d: %v", i, err)
+		}
+	}
+	if err := l.TakeProposalCode(ctx, "p1"); !isLimited(t, err) {
+		t.Error("one more is not limited")
+	}
+	if err := l.TakeProposalCode(ctx, "p2"); err != nil {
+		t.Errorf("the next proposal: %v", err)
+	}
+	if err := l.TakeCode(ctx, "192.0.2.1", "u"); err != nil {
+		t.Errorf("the user's codes: %v", err)
 	}
 }
 
 // TestCodesOfAllAddresses: no number of addresses helps to try codes.
 func TestCodesOfAllAddresses(t *testing.T) {
 	ctx := context.Background()
-	logins := NewLogins(memory.NewStore(), 5)
+	logins := newLogins(5, 1)
 	var limited *LimitedError
 	for i := range codesPerPeriod {
 		if err := logins.TakeCode(ctx, fmt.Sprintf("192.0.2.%d", i), "u"); err != nil {

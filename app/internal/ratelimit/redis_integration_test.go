@@ -30,7 +30,7 @@ func openLogins(t *testing.T, server *testenv.Redis, deployment string) *Logins 
 			t.Error(err)
 		}
 	})
-	return NewLogins(store, 3)
+	return NewLogins(store, Rates{FailedLogins: 3, Registrations: 2})
 }
 
 func TestRedisCountsOverReplicas(t *testing.T) {
@@ -38,22 +38,34 @@ func TestRedisCountsOverReplicas(t *testing.T) {
 	server := testenv.StartRedis(t)
 	one, other, foreign := openLogins(t, server, "d1"), openLogins(t, server, "d1"), openLogins(t, server, "d2")
 	for range 3 {
-		if err := other.Check(ctx, "192.0.2.1", "alice"); err != nil {
+		if err := other.CheckLogin(ctx, "192.0.2.1", "alice"); err != nil {
 			t.Fatalf("below the limit: %v", err)
 		}
-		if err := one.Failed(ctx, "192.0.2.1", "alice"); err != nil {
+		if _, err := one.TakeLogin(ctx, "192.0.2.1", "alice"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var limited *LimitedError
-	if err := other.Check(ctx, "192.0.2.1", "bob"); !errors.As(err, &limited) || limited.RetryAfter <= 0 {
+	if err := other.CheckLogin(ctx, "192.0.2.1", "bob"); !errors.As(err, &limited) || limited.RetryAfter <= 0 {
 		t.Errorf("at the limit, on another replica: %v", err)
 	}
-	if err := other.Check(ctx, "192.0.2.2", "alice"); err != nil {
+	if err := other.CheckLogin(ctx, "192.0.2.2", "alice"); err != nil {
 		t.Errorf("another address: %v", err)
 	}
-	if err := foreign.Check(ctx, "192.0.2.1", "alice"); err != nil {
+	if err := foreign.CheckLogin(ctx, "192.0.2.1", "alice"); err != nil {
 		t.Errorf("another deployment in the same Redis: %v", err)
+	}
+	for range 3 { // those that were given back
+		giveBack, err := one.TakeLogin(ctx, "192.0.2.3", "carol")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := giveBack(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := other.TakeLogin(ctx, "192.0.2.3", "carol"); err != nil {
+		t.Errorf("after three that had not failed: %v", err)
 	}
 	for range codesPerHour {
 		if err := one.TakeCode(ctx, "192.0.2.1", "u"); err != nil {
@@ -76,12 +88,13 @@ func TestRedisAway(t *testing.T) {
 	ctx := context.Background()
 	server := testenv.StartRedis(t)
 	logins := openLogins(t, server, "d1")
-	if err := logins.Failed(ctx, "192.0.2.1", "alice"); err != nil {
+	if _, err := logins.TakeLogin(ctx, "192.0.2.1", "alice"); err != nil {
 		t.Fatal(err)
 	}
 	server.Stop(t)
+	_, errTake := logins.TakeLogin(ctx, "192.0.2.1", "alice")
 	for what, err := range map[string]error{
-		"check": logins.Check(ctx, "192.0.2.1", "alice"), "count": logins.Failed(ctx, "192.0.2.1", "alice"), "code": logins.TakeCode(ctx, "192.0.2.1", "u"),
+		"check": logins.CheckLogin(ctx, "192.0.2.1", "alice"), "count": errTake, "code": logins.TakeCode(ctx, "192.0.2.1", "u"),
 	} {
 		if !errors.Is(err, ErrUnavailable) || strings.Contains(err.Error(), "test-only") {
 			t.Errorf("%s: %v, want ErrUnavailable", what, err)
@@ -89,10 +102,10 @@ func TestRedisAway(t *testing.T) {
 	}
 	server.Start(t)
 	// A new server does not know the scripts that the one before was given.
-	if err := logins.Failed(ctx, "192.0.2.1", "alice"); err != nil {
+	if _, err := logins.TakeLogin(ctx, "192.0.2.1", "alice"); err != nil {
 		t.Errorf("when it is back: %v", err)
 	}
-	if err := logins.Check(ctx, "192.0.2.1", "alice"); err != nil {
+	if err := logins.CheckLogin(ctx, "192.0.2.1", "alice"); err != nil {
 		t.Errorf("when it is back: %v", err)
 	}
 }

@@ -23,17 +23,29 @@ func TestRequestsOfAnAddress(t *testing.T) {
 	}
 }
 
-// TestTokensLeaveOthersTheirLogin: requests of dead sessions take nothing from who has no token yet, at the same address.
+// begin begins a request of user u.
+func begin(r *Requests, session, address string) (*Begun, error) {
+	return r.Begin(context.Background(), Request{User: "u", Session: session, Address: address})
+}
+
+// done makes a request of user u.
+func done(t *testing.T, r *Requests, session, address string, o Outcome) {
+	t.Helper()
+	b, err := begin(r, session, address)
+	if err == nil {
+		err = b.End(o)
+	}
+	if err != nil {
+		t.Fatalf("session %s from %s: %v", session, address, err)
+	}
+}
+
+// TestTokensLeaveOthersTheirLogin: requests of dead sessions take nothing from clients that have no token yet, at the
+// same address.
 func TestTokensLeaveOthersTheirLogin(t *testing.T) {
 	r := NewRequests(3)
 	for i := range 9 {
-		end, err := r.Begin(context.Background(), "u", fmt.Sprint("session ", i), "192.0.2.1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := end(Unproved); err != nil {
-			t.Fatal(err)
-		}
+		done(t, r, fmt.Sprint("session ", i), "192.0.2.1", Unproved)
 	}
 	if err := r.Count(context.Background(), "192.0.2.1"); err != nil {
 		t.Errorf("a login: %v", err)
@@ -42,41 +54,38 @@ func TestTokensLeaveOthersTheirLogin(t *testing.T) {
 
 // TestRequestsOfASession: what a request counts for is known when it is over.
 func TestRequestsOfASession(t *testing.T) {
-	const limit = 3
+	// A user may have four requests a minute, and a session three of them.
+	const limit = 4
 	type request struct {
 		session, address string
 		outcome          Outcome
 	}
+	const here, there = "192.0.2.1", "192.0.2.2"
+	dead := request{"s", here, Unproved}
 	for name, tc := range map[string]struct {
 		before []request
 		// next is asked of user u.
 		next    request
 		limited bool
 	}{
-		"as many as are allowed":            {[]request{{"s", "192.0.2.1", Proved}, {"s", "192.0.2.1", Proved}}, request{"s", "192.0.2.1", Proved}, false},
-		"one more":                          {[]request{{"s", "192.0.2.1", Proved}, {"s", "192.0.2.1", Proved}, {"s", "192.0.2.1", Proved}}, request{"s", "192.0.2.1", Proved}, true},
-		"one more, of another session":      {[]request{{"s", "192.0.2.1", Proved}, {"s", "192.0.2.1", Proved}, {"s", "192.0.2.1", Proved}}, request{"r", "192.0.2.2", Proved}, true},
-		"a dead session":                    {[]request{{"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Unproved}}, request{"s", "192.0.2.1", Unproved}, true},
-		"a live one beside it":              {[]request{{"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Unproved}}, request{"r", "192.0.2.1", Proved}, false},
-		"the dead one from another address": {[]request{{"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Unproved}}, request{"s", "192.0.2.2", Unproved}, false},
-		"one that has proved alive since":   {[]request{{"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Proved}, {"r", "192.0.2.1", Unproved}, {"q", "192.0.2.1", Unproved}}, request{"s", "192.0.2.1", Proved}, false},
-		"one that is wrong now and then":    {[]request{{"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Unproved}, {"r", "192.0.2.1", Unproved}}, request{"s", "192.0.2.1", Proved}, false},
-		"what was wrong counts in the end":  {[]request{{"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Unproved}, {"s", "192.0.2.1", Proved}}, request{"s", "192.0.2.1", Proved}, true},
-		"a database that was away":          {[]request{{"s", "192.0.2.1", Unknown}, {"s", "192.0.2.1", Unknown}, {"s", "192.0.2.1", Unknown}}, request{"s", "192.0.2.1", Proved}, false},
+		"as many as are allowed":            {[]request{{"s", here, Proved}, {"s", here, Proved}}, request{"s", here, Proved}, false},
+		"one more of the session":           {[]request{{"s", here, Proved}, {"s", here, Proved}, {"s", here, Proved}}, request{"s", here, Proved}, true},
+		"another session of the user":       {[]request{{"s", here, Proved}, {"s", here, Proved}, {"s", here, Proved}}, request{"r", there, Proved}, false},
+		"one more of the user":              {[]request{{"s", here, Proved}, {"s", here, Proved}, {"s", here, Proved}, {"r", here, Proved}}, request{"r", there, Proved}, true},
+		"a dead session":                    {[]request{dead, dead, dead, dead}, request{"s", here, Unproved}, true},
+		"a live one beside it":              {[]request{dead, dead, dead, dead}, request{"r", here, Proved}, false},
+		"the dead one from another address": {[]request{dead, dead, dead, dead}, request{"s", there, Unproved}, false},
+		"one that has proved alive since":   {[]request{dead, {"s", here, Proved}, {"r", here, Unproved}, {"q", here, Unproved}}, request{"s", here, Proved}, false},
+		"one that is wrong now and then":    {[]request{dead, dead, {"r", here, Unproved}}, request{"s", here, Proved}, false},
+		"what was wrong counts in the end":  {[]request{dead, dead, {"s", here, Proved}}, request{"s", here, Proved}, true},
+		"a database that was away":          {[]request{{"s", here, Unknown}, {"s", here, Unknown}, {"s", here, Unknown}}, request{"s", here, Proved}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := NewRequests(limit)
 			for _, b := range tc.before {
-				end, err := r.Begin(context.Background(), "u", b.session, b.address)
-				if err != nil {
-					t.Fatalf("%v: %v", b, err)
-				}
-				if err := end(b.outcome); err != nil {
-					t.Fatal(err)
-				}
+				done(t, r, b.session, b.address, b.outcome)
 			}
-			var limited *LimitedError
-			if _, err := r.Begin(context.Background(), "u", tc.next.session, tc.next.address); errors.As(err, &limited) != tc.limited {
+			if _, err := begin(r, tc.next.session, tc.next.address); isLimited(t, err) != tc.limited {
 				t.Errorf("%v: %v", tc.next, err)
 			}
 		})
@@ -85,36 +94,98 @@ func TestRequestsOfASession(t *testing.T) {
 
 // TestRequestsUnderWay: those that have not ended take from what their session may begin, and from nothing else.
 func TestRequestsUnderWay(t *testing.T) {
-	r := NewRequests(3)
-	var ends []func(Outcome) error
-	begin := func(session string) error {
-		end, err := r.Begin(context.Background(), "u", session, "192.0.2.1")
-		if err == nil {
-			ends = append(ends, end)
-		}
-		return err
-	}
+	r := NewRequests(4)
+	var all []*Begun
 	for range 3 {
-		if err := begin("stolen"); err != nil {
+		b, err := begin(r, "stolen", "192.0.2.1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, b)
+	}
+	if _, err := begin(r, "stolen", "192.0.2.1"); !isLimited(t, err) {
+		t.Error("the fourth at once is let in")
+	}
+	mine, err := begin(r, "mine", "192.0.2.1")
+	if err != nil {
+		t.Fatalf("the user's other session: %v", err)
+	}
+	for _, b := range append(all, mine) {
+		if err := b.End(Unknown); err != nil {
 			t.Fatal(err)
 		}
 	}
-	var limited *LimitedError
-	if err := begin("stolen"); !errors.As(err, &limited) {
-		t.Errorf("the fourth at once: %v", err)
+	if len(r.underWay) != 0 {
+		t.Errorf("%d keys are under way when all are over", len(r.underWay))
 	}
-	if err := begin("mine"); err != nil {
-		t.Errorf("the user's other session: %v", err)
-	}
-	for _, end := range ends {
-		if err := end(Unknown); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := begin("stolen"); err != nil {
+	if _, err := begin(r, "stolen", "192.0.2.1"); err != nil {
 		t.Errorf("when they are over: %v", err)
 	}
-	if len(r.underWay) != 1 {
-		t.Errorf("%d sessions with requests under way, want 1", len(r.underWay))
+}
+
+// TestRequestsAtOnce: there is one bound for all sessions of a user that have proved alive, and one for each
+// session; sessions that have not leave the user's places alone.
+func TestRequestsAtOnce(t *testing.T) {
+	perSession := int(sessionShare(maxUserUnderWay))
+	fill := func(r *Requests, session string) (n int) {
+		for {
+			if _, err := begin(r, session, "192.0.2.1"); err != nil {
+				if !errors.Is(err, ErrUnderWay) {
+					t.Fatal(err)
+				}
+				return n
+			}
+			n++
+		}
+	}
+	r := NewRequests(10_000)
+	if got := fill(r, "dead"); got != perSession {
+		t.Errorf("%d requests of a session that proves nothing are under way, want %d", got, perSession)
+	}
+	for _, session := range []string{"a", "b", "c"} {
+		done(t, r, session, "192.0.2.1", Proved)
+	}
+	if got := fill(r, "a"); got != perSession {
+		t.Errorf("%d requests of one session are under way, want %d", got, perSession)
+	}
+	if got, want := fill(r, "b"), maxUserUnderWay-perSession; got != want {
+		t.Errorf("%d requests of the next session are under way, want %d", got, want)
+	}
+	if got := fill(r, "c"); got != 0 {
+		t.Errorf("%d requests of one more session are under way, want none", got)
+	}
+}
+
+// TestSecurityCallsHaveTheirOwnBudget: whatever else a user's sessions ask.
+func TestSecurityCallsHaveTheirOwnBudget(t *testing.T) {
+	r := NewRequests(4)
+	for range 3 {
+		done(t, r, "stolen", "192.0.2.1", Proved)
+	}
+	done(t, r, "mine", "192.0.2.2", Proved)
+	if _, err := begin(r, "mine", "192.0.2.2"); !isLimited(t, err) {
+		t.Fatal("the user has requests left")
+	}
+	security := Request{User: "u", Session: "mine", Address: "192.0.2.2", Security: true}
+	for range securityPerMinute {
+		b, err := r.Begin(context.Background(), security)
+		if err == nil {
+			err = b.End(Proved)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.Begin(context.Background(), security); !isLimited(t, err) {
+		t.Error("security calls have no limit")
+	}
+	security.Session = "another"
+	for range maxSecurityUnderWay {
+		if _, err := r.Begin(context.Background(), security); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.Begin(context.Background(), security); !errors.Is(err, ErrUnderWay) {
+		t.Errorf("one more at once: %v", err)
 	}
 }

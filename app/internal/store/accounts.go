@@ -189,12 +189,31 @@ func (s *Store) Sessions(ctx context.Context, id sessions.Identity, now time.Tim
 	return list, err
 }
 
-// RevokeSession ends one of the user's sessions, if the user's own lives, and reports whether it did.
-func (s *Store) RevokeSession(ctx context.Context, id sessions.Identity, now time.Time, session string) (bool, error) {
-	changed, err := s.exec(ctx, `DELETE FROM sessions WHERE owner = $1 AND id = $3
-		AND EXISTS (SELECT 1 FROM sessions s WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $4)`,
-		id.Owner, id.Session, session, micros(now))
+// EndSession ends a session if it lives, and reports whether it did.
+func (s *Store) EndSession(ctx context.Context, id sessions.Identity, now time.Time) (bool, error) {
+	changed, err := s.exec(ctx, "DELETE FROM sessions WHERE owner = $1 AND id = $2 AND expires_at > $3", id.Owner, id.Session, micros(now))
 	return changed > 0, err
+}
+
+// RevokeOther ends another session of the user, if the user's own lives, and uses the proof up. Errors:
+// sessions.ErrInvalid, sessions.ErrNotFound, accounts.ErrInvalidCode.
+func (s *Store) RevokeOther(ctx context.Context, id sessions.Identity, now time.Time, user accounts.User, proof accounts.Proof, session string) error {
+	revoked := s.exists(ctx, "SELECT 1 - count(*) FROM sessions WHERE owner = $1 AND id = $2", id.Owner, session)
+	return s.transactUntilKnown(ctx, revoked, func(tx queryer) error {
+		changed, err := s.execIn(ctx, tx, `DELETE FROM sessions WHERE owner = $1 AND id = $3
+			AND EXISTS (SELECT 1 FROM sessions s WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $4)`,
+			id.Owner, id.Session, session, micros(now))
+		if err != nil {
+			return err
+		}
+		if changed == 0 {
+			if _, err := s.confirmedFactor(ctx, tx, id, now); err != nil {
+				return err
+			}
+			return sessions.ErrNotFound
+		}
+		return s.useProof(ctx, tx, user, proof)
+	})
 }
 
 // DeleteExpiredSessions removes at most limit sessions that expired before now, and returns how many.

@@ -14,6 +14,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/accounts"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/pepper"
 	"github.com/securenotes/securenotes/app/internal/ratelimit"
 	"github.com/securenotes/securenotes/app/internal/sessions"
 	"github.com/securenotes/securenotes/app/internal/storetest"
@@ -42,14 +43,19 @@ func TestDeletedAccountLeavesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		provider := &awayProvider{KeyProvider: local}
-		hasher, err := accounts.NewHasher("d1", 4, config.NewPepper())
+		peppers := config.NewPepper()
+		hasher, err := accounts.NewHasher("d1", 4, peppers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		usernames, err := pepper.NewKey("d1", peppers, pepper.Usernames)
 		if err != nil {
 			t.Fatal(err)
 		}
 		// Each replica has a cache of its own; a new one has no keys.
 		newReplica := func() (*accounts.Service, *notes.Service) {
 			cache := envelope.NewCache(envelope.NewKeyring("d1", provider), db)
-			return accounts.NewService(db, cache, hasher, ratelimit.NewLogins(db.Limits(), 100), accounts.Options{
+			return accounts.NewService(db, cache, hasher, usernames, ratelimit.NewLogins(db.Limits(), ratelimit.Rates{FailedLogins: 100, Registrations: 100}), accounts.Options{
 				RegistrationOpen: true, MinPassword: 8, TokenTTL: time.Hour, Log: slog.New(slog.DiscardHandler), Now: time.Now,
 			}), notes.NewService(db, cache)
 		}
@@ -71,7 +77,7 @@ func TestDeletedAccountLeavesNothing(t *testing.T) {
 		newUser := func(username string, secondFactor bool) (sessions.Identity, string) {
 			t.Helper()
 			service, written := newReplica()
-			if err := service.Register(ctx, username, password); err != nil {
+			if err := service.Register(ctx, "192.0.2.1", username, password); err != nil {
 				t.Fatal(err)
 			}
 			id, err := login(username, "")

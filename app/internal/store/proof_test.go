@@ -98,9 +98,12 @@ var sessionCalls = map[string]struct {
 		_, err := s.Sessions(ctx, s.id, at)
 		return only(err)
 	}, refused: sessions.ErrInvalid},
-	"RevokeSession": {call: func(s *subject, at time.Time) (bool, error) {
-		return s.RevokeSession(ctx, s.id, at, s.other.Session)
+	"EndSession": {call: func(s *subject, at time.Time) (bool, error) {
+		return s.EndSession(ctx, s.id, at)
 	}},
+	"RevokeOther": {call: func(s *subject, at time.Time) (bool, error) {
+		return only(s.RevokeOther(ctx, s.id, at, s.user(), accounts.Proof{}, s.other.Session))
+	}, refused: sessions.ErrInvalid},
 	"UserBySession": {call: func(s *subject, at time.Time) (bool, error) {
 		_, err := s.UserBySession(ctx, s.id, at)
 		return only(err)
@@ -148,7 +151,7 @@ func TestEveryCallProvesTheSession(t *testing.T) {
 		db := open(t)
 		ended := map[string]func(*testing.T, *subject) time.Time{
 			"logged out": func(t *testing.T, s *subject) time.Time {
-				if done, err := db.RevokeSession(ctx, s.id, now, s.id.Session); !done || err != nil {
+				if done, err := db.EndSession(ctx, s.id, now); !done || err != nil {
 					t.Fatalf("logout: %t, %v", done, err)
 				}
 				return now

@@ -1,0 +1,156 @@
+package accounts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+)
+
+// order lets requests join a queue of one place, and returns them in the order in which they got it.
+func order(t *testing.T, requests []request) []string {
+	t.Helper()
+	q := newHashQueue(1)
+	first, err := q.join(forLogin, "the one that has the place")
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-first.placed
+	leave := func() { q.leave(forLogin, first.client) }
+	waiting := map[*hashWaiter]request{}
+	for _, r := range requests {
+		w, err := q.join(r.purpose, r.client)
+		if err != nil {
+			t.Fatalf("%v: %v", r, err)
+		}
+		waiting[w] = r
+	}
+	var got []string
+	for len(waiting) > 0 {
+		leave()
+		for w, r := range waiting {
+			select {
+			case <-w.placed:
+				got = append(got, r.client)
+				leave = func() { q.leave(r.purpose, r.client) }
+				delete(waiting, w)
+			default:
+			}
+		}
+		if len(got)+len(waiting) != len(requests) {
+			t.Fatalf("after %v, %d wait of %d", got, len(waiting), len(requests))
+		}
+	}
+	leave()
+	if q.free != 1 || len(q.lines[forLogin].hashing) != 0 {
+		t.Errorf("in the end %d places are free, and %v hold one", q.free, q.lines[forLogin].hashing)
+	}
+	return got
+}
+
+// TestHashQueueIsFair: clients take turns, and so do purposes, whoever came first and however many times.
+func TestHashQueueIsFair(t *testing.T) {
+	login := func(client string) request { return request{purpose: forLogin, client: client} }
+	registration := func(client string) request { return request{purpose: forRegistration, client: client} }
+	again := func(client string) request { return request{purpose: forReauthentication, client: client} }
+	for name, tc := range map[string]struct {
+		requests []request
+		want     []string
+	}{
+		"of one client, as they came": {
+			[]request{login("a"), login("a"), login("a")}, []string{"a", "a", "a"},
+		},
+		"of clients, in turn": {
+			[]request{login("a"), login("a"), login("a"), login("b"), login("b"), login("c")}, []string{"a", "b", "c", "a", "b", "a"},
+		},
+		"of purposes, in turn": {
+			[]request{registration("x"), registration("y"), registration("z"), again("u"), login("a")}, []string{"x", "u", "a", "y", "z"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := order(t, tc.requests); !slices.Equal(got, tc.want) {
+				t.Errorf("order %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestHashQueueIsBounded: for one client, and for all in one line; other lines are open meanwhile.
+func TestHashQueueIsBounded(t *testing.T) {
+	q := newHashQueue(1)
+	fill := func(p purpose, client string, want int) {
+		t.Helper()
+		for i := range want {
+			if _, err := q.join(p, client); err != nil {
+				t.Fatalf("request %d of %s: %v", i, client, err)
+			}
+		}
+		if _, err := q.join(p, client); !errors.Is(err, ErrBusy) {
+			t.Errorf("one more of %s: %v, want %v", client, err, ErrBusy)
+		}
+	}
+	fill(forRegistration, "first", maxClientWaiting+1) // one of them has the place
+	for i := range maxWaiting/maxClientWaiting - 1 {
+		fill(forRegistration, fmt.Sprintf("client %d", i), maxClientWaiting)
+	}
+	if _, err := q.join(forRegistration, "last"); !errors.Is(err, ErrBusy) {
+		t.Errorf("one more of all: %v, want %v", err, ErrBusy)
+	}
+	fill(forLogin, "first", maxClientWaiting)
+}
+
+// TestClientHoldsFewPlaces: however many there are.
+func TestClientHoldsFewPlaces(t *testing.T) {
+	q := newHashQueue(8)
+	placed := func(client string) bool {
+		w, err := q.join(forLogin, client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-w.placed:
+			return true
+		default:
+			return false
+		}
+	}
+	for i := range maxClientHashing {
+		if !placed("a") {
+			t.Fatalf("place %d is not given", i)
+		}
+	}
+	if placed("a") {
+		t.Error("one client has a place too many")
+	}
+	if !placed("b") {
+		t.Error("another client has none")
+	}
+}
+
+// TestLeavingTheQueue: a client that hangs up leaves no place taken, whether it had one or not.
+func TestLeavingTheQueue(t *testing.T) {
+	q := newHashQueue(1)
+	leave, err := q.enter(context.Background(), forLogin, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := q.enter(ended, forLogin, "b"); !errors.Is(err, context.Canceled) {
+		t.Errorf("without a place: %v", err)
+	}
+	if len(q.lines[forLogin].waiting) != 0 {
+		t.Error("it still waits")
+	}
+	w, err := q.join(forLogin, "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave()
+	<-w.placed
+	q.giveUp(forLogin, w) // as it got its place
+	if q.free != 1 || len(q.lines[forLogin].hashing) != 0 {
+		t.Errorf("%d places are free, and %v hold one", q.free, q.lines[forLogin].hashing)
+	}
+}

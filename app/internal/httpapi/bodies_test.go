@@ -1,0 +1,166 @@
+package httpapi_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/securenotes/securenotes/app/internal/httpapi"
+	"github.com/securenotes/securenotes/app/internal/ratelimit"
+	"github.com/securenotes/securenotes/app/internal/storetest"
+)
+
+// uploads are requests whose bodies do not end.
+type uploads struct {
+	service *service
+	all     sync.WaitGroup
+	// ended is closed to cut the bodies off.
+	ended chan struct{}
+}
+
+func newUploads(t *testing.T, s *service) *uploads {
+	u := &uploads{service: s, ended: make(chan struct{})}
+	t.Cleanup(u.end)
+	return u
+}
+
+func (u *uploads) end() {
+	select {
+	case <-u.ended:
+	default:
+		close(u.ended)
+	}
+	u.all.Wait()
+}
+
+// start sends a note but for the end of its body, and returns the status if the service answers all the same,
+// or 0 when it has read all that was sent.
+func (u *uploads) start(t *testing.T, token string, size int) int {
+	t.Helper()
+	body := &unfinished{text: strings.NewReader(`{"content":"` + strings.Repeat("x", size)), read: make(chan struct{}), ended: u.ended}
+	request := httptest.NewRequest(http.MethodPost, "/api/notes", body)
+	request.ContentLength = int64(size + 100)
+	request.Header.Set("Authorization", "Bearer "+token)
+	answer := httptest.NewRecorder()
+	answered := make(chan struct{})
+	u.all.Go(func() {
+		u.service.Config.Handler.ServeHTTP(answer, request)
+		close(answered)
+	})
+	select {
+	case <-answered:
+		if answer.Header().Get("Connection") != "close" {
+			t.Errorf("the answer %d leaves the connection open for the rest of the body", answer.Code)
+		}
+		return answer.Code
+	case <-body.read:
+		return 0
+	}
+}
+
+// unfinished is a body that blocks at its end until ended is closed.
+type unfinished struct {
+	text  io.Reader
+	once  sync.Once
+	read  chan struct{}
+	ended <-chan struct{}
+}
+
+func (u *unfinished) Read(p []byte) (int, error) {
+	if n, err := u.text.Read(p); err == nil {
+		return n, nil
+	}
+	u.once.Do(func() { close(u.read) })
+	<-u.ended
+	return 0, io.ErrUnexpectedEOF
+}
+
+func (u *unfinished) Close() error { return nil }
+
+// TestUploadsOfOneUser: unfinished uploads of one user are refused at the user's share, and leave room for
+// everybody else; those of several users leave room for small notes.
+func TestUploadsOfOneUser(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		u := newUploads(t, s)
+		const size = 1_300_000
+		// fill starts uploads until one is refused.
+		fill := func(token string, want int) {
+			t.Helper()
+			for range 48 {
+				if status := u.start(t, token, size); status != 0 {
+					if status != want {
+						t.Errorf("refused with %d, want %d", status, want)
+					}
+					return
+				}
+			}
+			t.Error("48 unfinished uploads are in memory")
+		}
+		tokens := make([]string, 5)
+		for i := range tokens {
+			tokens[i] = s.signIn(t, fmt.Sprintf("user-%d", i))
+		}
+		fill(tokens[0], http.StatusTooManyRequests)
+		s.call(t, "POST", "/api/notes", tokens[1], largestNote).want(t, "a large note of another user", 201, "")
+		for _, token := range tokens[1:4] {
+			fill(token, http.StatusTooManyRequests)
+		}
+		fill(tokens[4], http.StatusServiceUnavailable)
+		s.call(t, "POST", "/api/notes", tokens[4], `{"content":"small"}`).want(t, "a small note", 201, "")
+		s.call(t, "POST", "/api/notes", tokens[0], `{"content":"small"}`).want(t, "a small note of a user with unfinished ones", 201, "")
+		u.end()
+		s.call(t, "POST", "/api/notes", tokens[4], largestNote).want(t, "afterwards", 201, "")
+	})
+}
+
+// TestVoidTokenUploadsNothing: the session is proved before a large body is read.
+func TestVoidTokenUploadsNothing(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		u := newUploads(t, s)
+		token := s.signIn(t, "alice")
+		s.call(t, "POST", "/api/auth/logout", token, "").want(t, "logout", 200, "")
+		if status := u.start(t, token, 1_300_000); status != http.StatusUnauthorized {
+			t.Errorf("an upload of a session that has ended: %d, want 401", status)
+		}
+	})
+}
+
+// slowBody is a body whose deadline has passed.
+type slowBody struct{}
+
+func (slowBody) Read([]byte) (int, error) { return 0, os.ErrDeadlineExceeded }
+func (slowBody) Close() error             { return nil }
+
+// TestSlowBodiesCount: a body that arrives too slowly is answered, and counts for its session or address.
+func TestSlowBodiesCount(t *testing.T) {
+	for name, path := range map[string]string{"note": "/api/notes", "password": "/api/auth/password"} {
+		t.Run(name, func(t *testing.T) {
+			storetest.Each(t, func(t *testing.T, open storetest.Open) {
+				const limit = 10
+				s := newService(t, open, true, func(s *httpapi.Service) { s.Requests = ratelimit.NewRequests(limit) })
+				token := s.signIn(t, "alice")
+				statuses := map[int]int{}
+				for range limit + 3 {
+					request := httptest.NewRequest(http.MethodPost, path, slowBody{})
+					request.RemoteAddr = "192.0.2.1:1234"
+					request.ContentLength = 100
+					request.Header.Set("Authorization", "Bearer "+token)
+					answer := httptest.NewRecorder()
+					s.Config.Handler.ServeHTTP(answer, request)
+					statuses[answer.Code]++
+				}
+				if statuses[http.StatusRequestTimeout] != limit || statuses[http.StatusTooManyRequests] != 3 {
+					t.Errorf("answers by status %v, want %d of 408, then 429", statuses, limit)
+				}
+				s.call(t, "GET", "/api/notes", token, "", "X-Forwarded-For", "192.0.2.2").want(t, "from another address", 200, "")
+			})
+		})
+	}
+}

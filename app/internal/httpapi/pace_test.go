@@ -1,0 +1,53 @@
+package httpapi
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+// deadlines records the deadlines of a request's body.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	all []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(at time.Time) error {
+	d.all = append(d.all, at)
+	return nil
+}
+
+// TestBodiesHaveADeadline: a small body has one, and a large one gets more time only for what has arrived.
+func TestBodiesHaveADeadline(t *testing.T) {
+	for name, tc := range map[string]struct {
+		size int
+		want []time.Duration
+	}{
+		"small": {100, []time.Duration{bodyGrace}},
+		"large": {2*bodyStep + 1, []time.Duration{bodyGrace, bodyGrace + 8*time.Second, bodyGrace + 16*time.Second}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+			body := newPacedBody(d, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(strings.Repeat("x", tc.size))))
+			buffer := make([]byte, bodyStep)
+			for {
+				if _, err := body.Read(buffer); err == io.EOF {
+					break
+				} else if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if len(d.all) != len(tc.want) {
+				t.Fatalf("%d deadlines, want %d", len(d.all), len(tc.want))
+			}
+			for i, want := range tc.want {
+				if got := d.all[i].Sub(body.begun); got != want {
+					t.Errorf("deadline %d is %s after the beginning, want %s", i, got, want)
+				}
+			}
+		})
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -84,15 +85,29 @@ func (o *outage) Unwrap(ctx context.Context, items []envelope.WrappedItem) ([]en
 type counters struct {
 	accounts.LoginLimits
 	stuck bool
-	// taking, when it is not nil, is called before a login that has a place is counted.
-	taking func()
+	// taking and registering, when they are not nil, are called before a login, and before a registration, that
+	// has a place is counted.
+	taking, registering func()
+	// usernames are the digests that logins were counted by.
+	mu        sync.Mutex
+	usernames map[string]bool
 }
 
 func (c *counters) TakeLogin(ctx context.Context, address, username string) (func(context.Context) error, error) {
 	if c.taking != nil {
 		c.taking()
 	}
+	c.mu.Lock()
+	c.usernames[username] = true
+	c.mu.Unlock()
 	return c.LoginLimits.TakeLogin(ctx, address, username)
+}
+
+func (c *counters) TakeRegistration(ctx context.Context, address string) (func(context.Context) error, error) {
+	if c.registering != nil {
+		c.registering()
+	}
+	return c.LoginLimits.TakeRegistration(ctx, address)
 }
 
 func (c *counters) CodeAccepted(ctx context.Context, address, user string) error {
@@ -134,7 +149,7 @@ func newService(t testing.TB, open storetest.Open, registrationOpen bool, option
 	}
 	s := &service{log: &bytes.Buffer{}, trail: &bytes.Buffer{}, db: open(t), provider: &outage{KeyProvider: local}, pepper: config.NewPepper()}
 	s.pages = &pages{Store: s.db}
-	s.limits = &counters{LoginLimits: ratelimit.NewLogins(s.db.Limits(), ratelimit.Rates{FailedLogins: 5, Registrations: 500})}
+	s.limits = &counters{usernames: map[string]bool{}, LoginLimits: ratelimit.NewLogins(s.db.Limits(), ratelimit.Rates{FailedLogins: 5, Registrations: 20})}
 	sessionKeys, err := config.NewSessionKeys()
 	if err != nil {
 		t.Fatal(err)

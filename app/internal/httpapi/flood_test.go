@@ -2,8 +2,10 @@ package httpapi_test
 
 import (
 	"fmt"
+	"net/http"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/securenotes/securenotes/app/internal/storetest"
@@ -56,5 +58,121 @@ func TestLoginFloodLeavesReads(t *testing.T) {
 		held.Wait()
 		s.limits.taking = nil
 		s.login(t, "alice", "correct horse battery").want(t, "a login afterwards", 200, "")
+	})
+}
+
+// TestRegistrationFloodLeavesLogins: while registrations from one address fill the places for hashing and wait for
+// more, others log in.
+func TestRegistrationFloodLeavesLogins(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		s.signIn(t, "alice")
+		hashing, release := make(chan struct{}), make(chan struct{})
+		s.limits.registering = func() {
+			hashing <- struct{}{}
+			<-release
+		}
+		var flood sync.WaitGroup
+		var created, refused atomic.Int32
+		const registrations = 40
+		for i := range registrations {
+			flood.Go(func() {
+				body := fmt.Sprintf(`{"username":"nobody-%d","password":"correct horse battery"}`, i)
+				switch a := s.call(t, "POST", "/api/auth/register", "", body, "X-Forwarded-For", "192.0.2.1"); a.status {
+				case http.StatusCreated:
+					created.Add(1)
+				case http.StatusServiceUnavailable:
+					refused.Add(1)
+				default:
+					t.Errorf("a registration of the flood: %d %v", a.status, a.body)
+				}
+			})
+		}
+		held := min(2, runtime.GOMAXPROCS(0)) // as many as one client may hash at once
+		for range held {
+			<-hashing
+		}
+		for refused.Load() < registrations-16-int32(held) { // more than may wait
+			runtime.Gosched()
+		}
+		login := make(chan answer)
+		go func() { login <- s.loginWith(t, "alice", "correct horse battery", "", "192.0.2.2") }()
+		// The first place that is free is the login's; the flood does not get it.
+		release <- struct{}{}
+		select {
+		case a := <-login:
+			a.want(t, "a login during the flood", 200, "")
+		case <-hashing:
+			(<-login).want(t, "a login during the flood", 200, "")
+			release <- struct{}{}
+		}
+		go func() {
+			for range hashing { // the rest goes through
+				continue
+			}
+		}()
+		close(release)
+		flood.Wait()
+		close(hashing)
+		// Those that still waited were in time, or were told to come back.
+		if got := created.Load() + refused.Load(); got != registrations || created.Load() > 20 {
+			t.Errorf("%d registrations created an account and %d were refused", created.Load(), refused.Load())
+		}
+	})
+}
+
+// TestRegistrationsAreLimited: accounts that an address creates in a day; what creates none is not counted.
+func TestRegistrationsAreLimited(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		register := func(name, address string) answer {
+			return s.call(t, "POST", "/api/auth/register", "", `{"username":"`+name+`","password":"correct horse battery"}`, "X-Forwarded-For", address)
+		}
+		for i := range 20 {
+			register(fmt.Sprintf("user-%d", i), "192.0.2.1").want(t, "as many as are allowed", 201, "")
+			register(fmt.Sprintf("user-%d", i), "192.0.2.1").want(t, "the same name again", 409, "")
+		}
+		limited := register("one-more", "192.0.2.1")
+		limited.want(t, "one more", 429, "Too many requests, try again later")
+		if limited.header.Get("Retry-After") == "" {
+			t.Error("429 without Retry-After")
+		}
+		register("one-more", "192.0.2.2").want(t, "another address", 201, "")
+	})
+}
+
+// TestGuessesAtOnce: of any number of guesses at once, no more are looked at than the limit allows.
+func TestGuessesAtOnce(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		s.signIn(t, "alice")
+		// together returns how many of so many logins at once have which status.
+		together := func(n int, password, address string) map[int]int {
+			statuses := map[int]int{}
+			var mu sync.Mutex
+			var all sync.WaitGroup
+			for range n {
+				all.Go(func() {
+					status := s.loginWith(t, "alice", password, "", address).status
+					mu.Lock()
+					defer mu.Unlock()
+					statuses[status]++
+				})
+			}
+			all.Wait()
+			return statuses
+		}
+		if got := together(16, "wrong horse battery", "192.0.2.1"); got[http.StatusUnauthorized] != 5 || got[http.StatusTooManyRequests] != 11 {
+			t.Errorf("16 wrong passwords at once are answered %v, want 5 times 401 and 11 times 429", got)
+		}
+		if got := together(16, "correct horse battery", "192.0.2.2"); got[http.StatusOK] != 16 {
+			t.Errorf("16 right passwords at once are answered %v, want 16 times 200", got)
+		}
+		// People type passwords into the field for the name.
+		for digest := range s.limits.usernames {
+			if digest != s.usernames.Digest("alice") {
+				t.Errorf("a login was counted by %q, which is no keyed digest of the name", digest)
+			}
+		}
 	})
 }

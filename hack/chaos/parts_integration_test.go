@@ -147,7 +147,7 @@ func ofDatabase(who *account) []call {
 		{http.MethodPost, "/api/auth/logout", nil},
 		{http.MethodPost, "/api/auth/password", map[string]any{"current_password": password["password"], "new_password": "another horse battery"}},
 		{http.MethodGet, "/api/auth/sessions", nil},
-		{http.MethodDelete, "/api/auth/sessions/" + who.note, nil},
+		{http.MethodDelete, "/api/auth/sessions/" + who.note, password},
 		{http.MethodGet, "/api/auth/totp", nil},
 		{http.MethodPost, "/api/auth/totp", password},
 		{http.MethodDelete, "/api/auth/totp", password},

@@ -49,7 +49,7 @@ func TestReplicasAgree(t *testing.T) {
 	a.token, b.token = login(a), login(b)
 	for _, session := range a.must(t, http.StatusOK, http.MethodGet, "/api/auth/sessions", nil)["sessions"].([]any) {
 		if s := session.(map[string]any); s["current"] != true {
-			a.must(t, http.StatusOK, http.MethodDelete, "/api/auth/sessions/"+s["id"].(string), nil)
+			a.must(t, http.StatusOK, http.MethodDelete, "/api/auth/sessions/"+s["id"].(string), map[string]string{"password": credentials["password"]})
 		}
 	}
 	b.mustNow(t, http.StatusUnauthorized, http.MethodGet, "/api/notes", nil)

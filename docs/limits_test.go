@@ -1,0 +1,176 @@
+package docs_test
+
+import (
+	"go/ast"
+	"go/constant"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Where the bounds that a client can meet stand in the code.
+var boundPackages = []string{
+	"../app/internal/httpapi", "../app/internal/ratelimit", "../app/internal/accounts", "../app/internal/notes",
+	"../app/internal/server", "../controllers/internal/operand",
+}
+
+// bound matches the names of constants that bound what a client can have.
+var bound = regexp.MustCompile(`^([mM]ax|min|least)[A-Z]|Per(Second|Minute|Hour|Period|Day)$`)
+
+// noBounds are constants with such names that no client meets, and why.
+var noBounds = map[string]string{
+	"accounts.maxFenced":   "how often a registration starts again when a rotation overtakes it",
+	"notes.maxOvertaken":   "how often an update starts again when another one overtakes it",
+	"httpapi.maxFieldName": "how much of a client's own text an error repeats",
+	"ratelimit.maxURISize": "a file of the operator's",
+	"operand.maxTrimAfter": "a field of SecureNotes",
+}
+
+// constants are the whole-number constants of a package, by name with the package's.
+type constants struct {
+	values map[string]constant.Value
+	exprs  map[string]ast.Expr
+}
+
+// readConstants reads those of a folder's files, without tests.
+func readConstants(t *testing.T, folder string, all map[string]constant.Value) {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(folder, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := constants{values: map[string]constant.Value{}, exprs: map[string]ast.Expr{}}
+	for _, path := range paths {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range file.Decls {
+			group, ok := decl.(*ast.GenDecl)
+			if !ok || group.Tok != token.CONST {
+				continue
+			}
+			for _, spec := range group.Specs {
+				value := spec.(*ast.ValueSpec)
+				for i, name := range value.Names {
+					if i < len(value.Values) {
+						c.exprs[name.Name] = value.Values[i]
+					}
+				}
+			}
+		}
+	}
+	for name, expr := range c.exprs {
+		if value := c.eval(expr); value.Kind() == constant.Int {
+			all[filepath.Base(folder)+"."+name] = value
+		}
+	}
+}
+
+// eval evaluates what the code has: numbers, other constants of the package, units of time, and arithmetic.
+func (c constants) eval(expr ast.Expr) constant.Value {
+	switch e := expr.(type) {
+	case *ast.BasicLit:
+		return constant.MakeFromLiteral(e.Value, e.Kind, 0)
+	case *ast.ParenExpr:
+		return c.eval(e.X)
+	case *ast.Ident:
+		if other, ok := c.exprs[e.Name]; ok {
+			return c.eval(other)
+		}
+	case *ast.SelectorExpr:
+		unit, ok := map[string]time.Duration{"Millisecond": time.Millisecond, "Second": time.Second, "Minute": time.Minute, "Hour": time.Hour}[e.Sel.Name]
+		if ok {
+			return constant.MakeInt64(int64(unit))
+		}
+	case *ast.BinaryExpr:
+		x, y := c.eval(e.X), c.eval(e.Y)
+		if x.Kind() != constant.Int || y.Kind() != constant.Int {
+			break
+		}
+		if e.Op == token.SHL {
+			n, _ := constant.Uint64Val(y)
+			return constant.Shift(x, e.Op, uint(n))
+		}
+		op := e.Op
+		if op == token.QUO {
+			op = token.QUO_ASSIGN // of whole numbers
+		}
+		return constant.BinaryOp(x, op, y)
+	}
+	return constant.MakeUnknown()
+}
+
+// amount matches a number and its unit.
+var amount = regexp.MustCompile(`^([0-9][0-9,]*)(?: (KiB|MiB|s|min|h|days))?\b`)
+
+// parseAmount returns what a cell of the table says, in bytes, in nanoseconds, or as it is.
+func parseAmount(cell string) (constant.Value, bool) {
+	found := amount.FindStringSubmatch(cell)
+	if found == nil {
+		return nil, false
+	}
+	n, err := strconv.ParseInt(strings.ReplaceAll(found[1], ",", ""), 10, 64)
+	if err != nil {
+		return nil, false
+	}
+	unit := map[string]int64{
+		"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "s": int64(time.Second), "min": int64(time.Minute), "h": int64(time.Hour), "days": 24 * int64(time.Hour),
+	}[found[2]]
+	return constant.MakeInt64(n * unit), true
+}
+
+// TestLimitsAreThoseOfTheCode: docs/limits.md names every bound, with the value that the code has.
+func TestLimitsAreThoseOfTheCode(t *testing.T) {
+	raw, err := os.ReadFile("limits.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := map[string]constant.Value{}
+	for _, folder := range boundPackages {
+		readConstants(t, folder, code)
+	}
+	named := map[string]bool{}
+	for _, line := range strings.Split(string(raw), "\n") {
+		cells := strings.Split(line, "|")
+		if len(cells) != 8 { // six, and what stands before the first and after the last
+			continue
+		}
+		name := strings.Trim(cells[6], " `")
+		if !strings.Contains(name, ".") {
+			continue // the table's head
+		}
+		named[name] = true
+		want, known := code[name]
+		got, ok := parseAmount(strings.TrimSpace(cells[2]))
+		switch {
+		case !known:
+			t.Errorf("%s: the code has no such constant", name)
+		case !ok || !constant.Compare(got, token.EQL, want):
+			t.Errorf("%s: the table says %q, and the code %s", name, strings.TrimSpace(cells[2]), want)
+		}
+	}
+	for name := range code {
+		_, short, _ := strings.Cut(name, ".")
+		if _, excepted := noBounds[name]; bound.MatchString(short) && !excepted && !named[name] {
+			t.Errorf("%s is not in the table", name)
+		}
+	}
+	for name := range noBounds {
+		if _, known := code[name]; !known {
+			t.Errorf("%s is an exception that the code does not have", name)
+		}
+	}
+	if len(named) < 20 {
+		t.Errorf("only %d rows", len(named))
+	}
+}

@@ -24,6 +24,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/httpapi"
 	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/pepper"
 	"github.com/securenotes/securenotes/app/internal/ratelimit"
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
 	"github.com/securenotes/securenotes/app/internal/server"
@@ -204,11 +205,15 @@ func start(ctx context.Context, c *config.Config, t *trust, registry prometheus.
 	if err != nil {
 		return nil, err
 	}
-	pepper, err := t.Pepper(ctx)
+	peppers, err := t.Pepper(ctx)
 	if err != nil {
 		return nil, err
 	}
-	hasher, err := accounts.NewHasher(c.Deployment.ID, c.Auth.BcryptCost, pepper)
+	hasher, err := accounts.NewHasher(c.Deployment.ID, c.Auth.BcryptCost, peppers)
+	if err != nil {
+		return nil, err
+	}
+	requests, err := pepper.NewKey(c.Deployment.ID, peppers, pepper.Requests)
 	if err != nil {
 		return nil, err
 	}
@@ -239,8 +244,9 @@ func start(ctx context.Context, c *config.Config, t *trust, registry prometheus.
 		Accounts: accounts.NewService(d.store, cache, hasher, ratelimit.NewLogins(counters, c.RateLimits.FailedLoginsPerMinute), accounts.Options{
 			RegistrationOpen: c.Auth.Registration == config.RegistrationOpen,
 			MinPassword:      c.Auth.MinPasswordLength, TokenTTL: time.Duration(c.Auth.TokenTTL), Log: log, Now: time.Now,
+			MaxAccounts: c.Quotas.Accounts,
 		}),
-		Notes:          notes.NewService(d.store, cache),
+		Notes:          notes.NewService(d.store, cache, requests, notes.Usage{Notes: c.Quotas.Notes, Bytes: c.Quotas.Bytes}),
 		RequestTimeout: requestTimeout,
 		Tokens:         tokens, Log: log, Metrics: registry, Audit: trail,
 		Requests: ratelimit.NewRequests(c.RateLimits.RequestsPerMinute), TrustedProxies: c.TrustedProxies, AllowedOrigins: c.CORS.AllowedOrigins,

@@ -14,6 +14,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/accounts"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/pepper"
 	"github.com/securenotes/securenotes/app/internal/ratelimit"
 	"github.com/securenotes/securenotes/app/internal/sessions"
 	"github.com/securenotes/securenotes/app/internal/storetest"
@@ -51,7 +52,8 @@ func TestDeletedAccountLeavesNothing(t *testing.T) {
 			cache := envelope.NewCache(envelope.NewKeyring("d1", provider), db)
 			return accounts.NewService(db, cache, hasher, ratelimit.NewLogins(db.Limits(), 100), accounts.Options{
 				RegistrationOpen: true, MinPassword: 8, TokenTTL: time.Hour, Log: slog.New(slog.DiscardHandler), Now: time.Now,
-			}), notes.NewService(db, cache)
+				MaxAccounts: 100,
+			}), notes.NewService(db, cache, &pepper.Key{}, notes.Usage{Notes: 100, Bytes: 1 << 20})
 		}
 		login := func(username, code string) (sessions.Identity, error) {
 			service, _ := newReplica()

@@ -13,8 +13,10 @@ import (
 const (
 	// countFor is how long a count of what an owner has is relied on.
 	countFor = time.Minute
-	// countPause is the least time between two counts for one owner.
+	// countPause is the least time between two counts for one owner. It is countShare times what the last count took,
+	// where that is longer: a user with many notes must not keep the database busy by asking for more.
 	countPause = time.Second
+	countShare = 10
 	// maxCounted bounds how many owners' counts are kept.
 	maxCounted = 10_000
 )
@@ -66,8 +68,9 @@ type counted struct {
 	calls int
 	// turn guards what follows. A call that waits for a count gives up when its context ends.
 	turn chan struct{}
-	// at is when used was counted; zero: never.
-	at time.Time
+	// at is when used was counted; zero: never. The next count comes after pause at the earliest.
+	at    time.Time
+	pause time.Duration
 	// used includes underway, which is reserved for writes whose outcome is open.
 	used, underway Usage
 }
@@ -104,9 +107,10 @@ func (q *quota) reserve(ctx context.Context, id sessions.Identity, more Usage) (
 		case age < countFor && !c.at.Before(called):
 			<-c.turn
 			return nil, q.refuse(ctx, id, proved, exceeded)
-		case age < countPause:
+		case age < min(c.pause, countFor):
+			left := c.pause - age
 			<-c.turn
-			err = pause(ctx, countPause-age)
+			err = pause(ctx, left)
 		default:
 			err = q.count(ctx, id, c)
 			proved = true
@@ -127,7 +131,7 @@ func (q *quota) count(ctx context.Context, id sessions.Identity, c *counted) err
 	}
 	// A write that is under way may have been counted: rather twice than not at all.
 	used.add(c.underway, 1)
-	c.at, c.used = now, used
+	c.at, c.pause, c.used = now, max(countPause, countShare*q.now().Sub(now)), used
 	return nil
 }
 

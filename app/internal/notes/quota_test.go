@@ -171,6 +171,26 @@ func TestQuotaIsRefusedOnAFreshCount(t *testing.T) {
 	}
 }
 
+// TestQuotaIsCountedSeldom: however often a user asks beyond the quota, counts take a tenth of the time at the most.
+func TestQuotaIsCountedSeldom(t *testing.T) {
+	s := &tally{}
+	s.stored.Store(1)
+	q := newQuota(s, Usage{Notes: 1, Bytes: 1 << 20})
+	clock := time.Now()
+	q.now = func() time.Time { return clock }
+	for takes, want := range map[time.Duration]time.Duration{0: countPause, 10 * time.Millisecond: countPause, 10 * time.Second: 100 * time.Second} {
+		s.counting = func() { clock = clock.Add(takes) }
+		clock = clock.Add(countFor)
+		var full *QuotaError
+		if _, err := q.reserve(t.Context(), alice, one); !errors.As(err, &full) {
+			t.Errorf("beyond the quota: %v", err)
+		}
+		if got := q.owners[alice.Owner].pause; got != want {
+			t.Errorf("a count of %s: the next one after %s, want %s", takes, got, want)
+		}
+	}
+}
+
 // TestQuotaTellsLiveSessionsOnly: whoever has an ended session's token does not learn how many notes there are.
 func TestQuotaTellsLiveSessionsOnly(t *testing.T) {
 	t.Parallel()

@@ -20,8 +20,9 @@ func TestUsage(t *testing.T) {
 		}
 		mustUse("nothing", notes.Usage{})
 		full, bare := alice.sealedNote(), alice.sealedNote()
-		full.Content, full.Title, full.Tags = make([]byte, 400_000), make([]byte, 50), make([]byte, 60)
-		bare.Content, bare.Title, bare.Tags = make([]byte, 30), nil, nil
+		value := func(size int) []byte { return append(sealedBytes('x'), make([]byte, size)...)[:size] }
+		full.Content, full.Title, full.Tags = value(400_000), value(50), value(60)
+		bare.Content, bare.Title, bare.Tags = value(30), nil, nil
 		for _, n := range []notes.Sealed{full, bare} {
 			if err := db.CreateNote(ctx, alice.id, now, n); err != nil {
 				t.Fatal(err)

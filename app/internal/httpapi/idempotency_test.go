@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -114,7 +115,7 @@ func TestIdempotencyKeyIsOfOneRequest(t *testing.T) {
 		s.call(t, "DELETE", path, token, "").want(t, "delete", 200, "")
 	}
 	previousRelease := func(key *notes.OnceKey) { key.Request, key.Pepper = "", "" }
-	for name, tc := range map[string]struct {
+	cases := map[string]struct {
 		// stored changes how the first request's key is stored.
 		stored      func(*notes.OnceKey)
 		since       func(t *testing.T, s *service, token, path string)
@@ -132,11 +133,14 @@ func TestIdempotencyKeyIsOfOneRequest(t *testing.T) {
 		"previous release":          {stored: previousRelease, same: replayed, other: refused},
 		"previous release, changed": {stored: previousRelease, since: change, same: replayed, other: replayed},
 		"previous release, deleted": {stored: previousRelease, since: remove, same: replayed, other: replayed},
-	} {
-		t.Run(name, func(t *testing.T) {
-			storetest.Each(t, func(t *testing.T, open storetest.Open) {
-				s := newService(t, open, true)
-				token := s.signIn(t, "alice")
+	}
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		user := 0
+		for name, tc := range cases {
+			t.Run(name, func(t *testing.T) {
+				user++
+				token := s.signIn(t, fmt.Sprint("user", user))
 				send := func(key, body string) (answer, string) {
 					a := s.call(t, "POST", "/api/notes", token, body, "Idempotency-Key", key)
 					switch {
@@ -181,6 +185,6 @@ func TestIdempotencyKeyIsOfOneRequest(t *testing.T) {
 					}
 				}
 			})
-		})
-	}
+		}
+	})
 }

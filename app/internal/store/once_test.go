@@ -14,7 +14,7 @@ import (
 // and the others are told of it; a key that has not ended stays as it is.
 func TestOnceKeyIsReplacedOnce(t *testing.T) {
 	later := now.Add(time.Hour)
-	for name, tc := range map[string]struct {
+	cases := map[string]struct {
 		old notes.OnceKey
 		// created is how many notes there are in the end, and request what is stored with the key.
 		created int
@@ -25,11 +25,12 @@ func TestOnceKeyIsReplacedOnce(t *testing.T) {
 		"another pepper":   {old: notes.OnceKey{Request: "old", Pepper: "p0", Expires: later}, created: 2, request: "new"},
 		"in use":           {old: notes.OnceKey{Request: "old", Pepper: "p1", Expires: later}, created: 1, request: "old"},
 		"previous release": {old: notes.OnceKey{Expires: later}, created: 1, request: ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			storetest.Each(t, func(t *testing.T, open storetest.Open) {
-				db := open(t)
-				user := newUser(t, db, "alice", 1)
+	}
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		db := open(t)
+		for name, tc := range cases {
+			t.Run(name, func(t *testing.T) {
+				user := newUser(t, db, name, 1)
 				digest := strings.Repeat("d", 64)
 				if !tc.old.Expires.IsZero() {
 					tc.old.Digest = digest
@@ -61,6 +62,6 @@ func TestOnceKeyIsReplacedOnce(t *testing.T) {
 					t.Errorf("%d notes, %v; want %d", len(list), err, tc.created)
 				}
 			})
-		})
-	}
+		}
+	})
 }

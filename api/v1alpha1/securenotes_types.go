@@ -95,9 +95,13 @@ type SecureNotesSpec struct {
 	// +optional
 	Auth *Auth `json:"auth,omitempty"`
 
-	// rateLimits slow down whoever tries passwords, and whoever asks too much.
+	// rateLimits slow down whoever tries passwords, registers, or asks too much.
 	// +optional
 	RateLimits *RateLimits `json:"rateLimits,omitempty"`
+
+	// quotas bound how many accounts there may be, and what one user may store.
+	// +optional
+	Quotas *Quotas `json:"quotas,omitempty"`
 
 	// trustedProxies are the addresses or networks, such as 10.0.0.0/8, whose X-Forwarded-For is
 	// believed. Without them all clients behind a proxy share its address, and its limits. Unset:
@@ -434,7 +438,7 @@ type Auth struct {
 	MinPasswordLength *int32 `json:"minPasswordLength,omitempty"`
 }
 
-// RateLimits are counted by the minute.
+// RateLimits are counted by the minute and by the day.
 // +kubebuilder:validation:XValidation:rule="!(has(self.memory) && has(self.redis))",message="rateLimits needs at most one of memory and redis"
 type RateLimits struct {
 	// failedLoginsPerMinute of one address (one /64 of IPv6), over all replicas; a username may have
@@ -451,6 +455,13 @@ type RateLimits struct {
 	// +optional
 	RequestsPerMinute *int32 `json:"requestsPerMinute,omitempty"`
 
+	// registrationsPerDay is how many accounts may be created from one network in a day, over all replicas.
+	// Unset: 500, which lets an office behind one address register in a day.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	// +optional
+	RegistrationsPerDay *int32 `json:"registrationsPerDay,omitempty"`
+
 	// memory counts failed logins in the service's own memory, for replicas: 1. A restart forgets them. Unset:
 	// they are counted in the database, unless redis is set.
 	// +optional
@@ -460,6 +471,31 @@ type RateLimits struct {
 	// database.
 	// +optional
 	Redis *RedisStore `json:"redis,omitempty"`
+}
+
+// Quotas bound what is stored. A lower quota deletes nothing: whoever is above it can read, shorten and delete, but
+// not add.
+type Quotas struct {
+	// accounts is how many accounts the service may have; then nobody can register. Unset: 100000.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000000
+	// +optional
+	Accounts *int32 `json:"accounts,omitempty"`
+
+	// notes is how many notes one user may have. Unset: 100000.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000000
+	// +optional
+	Notes *int32 `json:"notes,omitempty"`
+
+	// bytes is how much space the notes of one user may take, as they are stored, which is sealed: 1Mi to 1Ti.
+	// Unset: 512Mi.
+	// +kubebuilder:validation:MinLength=3
+	// +kubebuilder:validation:MaxLength=8
+	// +kubebuilder:validation:Pattern=`^[1-9][0-9]*(Mi|Gi|Ti)$`
+	// +kubebuilder:validation:XValidation:rule="quantity(self).compareTo(quantity('1Ti')) <= 0",message="quotas.bytes must be 1Mi to 1Ti"
+	// +optional
+	Bytes string `json:"bytes,omitempty"`
 }
 
 // MemoryStore has no settings.

@@ -6,6 +6,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -42,6 +43,8 @@ type Config struct {
 	Auth          Auth     `json:"auth"`
 	// RateLimits slow down whoever tries passwords, and whoever asks too much.
 	RateLimits RateLimits `json:"rateLimits,omitzero"`
+	// Quotas bound what is stored.
+	Quotas Quotas `json:"quotas,omitzero"`
 	// TrustedProxies are the addresses or networks (CIDR) whose X-Forwarded-For is believed. Empty:
 	// nobody's.
 	TrustedProxies []string  `json:"trustedProxies,omitempty"`
@@ -165,7 +168,17 @@ type Auth struct {
 	MinPasswordLength int `json:"minPasswordLength"`
 }
 
-// RateLimits are counted by the minute.
+// Quotas bound what is stored.
+type Quotas struct {
+	// Accounts is how many accounts the service may have, 1 to 10000000. 0: 100000.
+	Accounts int64 `json:"accounts,omitempty"`
+	// Notes is how many notes one user may have, 1 to 10000000. 0: 100000.
+	Notes int64 `json:"notes,omitempty"`
+	// Bytes is how many bytes the notes of one user may take, sealed, 1 MiB to 1 TiB. 0: 512 MiB.
+	Bytes int64 `json:"bytes,omitempty"`
+}
+
+// RateLimits slow down whoever tries passwords, registers, or asks too much.
 type RateLimits struct {
 	// FailedLoginsPerMinute is how many failed logins one address may have over all replicas, 1 to
 	// 1000; a username may have six times as many. 0: 5.
@@ -173,6 +186,9 @@ type RateLimits struct {
 	// RequestsPerMinute is how many requests one user, or one address that is not signed in, may make
 	// at each replica, 1 to 1000000. 0: 1200.
 	RequestsPerMinute int `json:"requestsPerMinute,omitempty"`
+	// RegistrationsPerDay is how many accounts may be created from one network over all replicas, 1 to
+	// 1000000. 0: 500.
+	RegistrationsPerDay int `json:"registrationsPerDay,omitempty"`
 	// Failures are counted in the database, or in at most one of these. Memory is for a single process.
 	Memory *Memory `json:"memory,omitempty"`
 	Redis  *Redis  `json:"redis,omitempty"`
@@ -245,21 +261,26 @@ func Parse(raw []byte) (*Config, error) {
 	if err := yaml.UnmarshalStrict(raw, c); err != nil {
 		return nil, err
 	}
-	c.setDefaults()
-	if err := c.Validate(); err != nil {
+	if err := c.Complete(); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// Complete sets the defaults of fields that are unset, and validates.
+func (c *Config) Complete() error {
+	c.setDefaults()
+	return c.Validate()
 }
 
 // Marshal validates c and writes it as YAML. Equal configurations give equal bytes.
 func Marshal(c *Config) ([]byte, error) {
 	full := *c
 	full.APIVersion, full.Kind = APIVersion, Kind
-	full.setDefaults()
-	if err := full.Validate(); err != nil {
+	if err := full.Complete(); err != nil {
 		return nil, err
 	}
+	full.omitDefaults()
 	out, err := yaml.Marshal(&full)
 	if err != nil {
 		return nil, err
@@ -285,6 +306,33 @@ func (c *Config) setDefaults() {
 	}
 	if p := c.Database.Postgres; p != nil && p.MaxConnections == 0 {
 		p.MaxConnections = 16
+	}
+	c.RateLimits.RegistrationsPerDay = cmp.Or(c.RateLimits.RegistrationsPerDay, defaultRegistrations)
+	q := &c.Quotas
+	q.Accounts = cmp.Or(q.Accounts, defaultQuotas.Accounts)
+	q.Notes = cmp.Or(q.Notes, defaultQuotas.Notes)
+	q.Bytes = cmp.Or(q.Bytes, defaultQuotas.Bytes)
+}
+
+// defaultRegistrations lets an office behind one address register in a day.
+const defaultRegistrations = 500
+
+var defaultQuotas = Quotas{Accounts: 100_000, Notes: 100_000, Bytes: 512 << 20}
+
+// omitDefaults removes the defaults of fields that earlier releases do not have: the file stays as it was, and an
+// upgrade of the operator restarts no pod because of it.
+func (c *Config) omitDefaults() {
+	if c.RateLimits.RegistrationsPerDay == defaultRegistrations {
+		c.RateLimits.RegistrationsPerDay = 0
+	}
+	if c.Quotas.Accounts == defaultQuotas.Accounts {
+		c.Quotas.Accounts = 0
+	}
+	if c.Quotas.Notes == defaultQuotas.Notes {
+		c.Quotas.Notes = 0
+	}
+	if c.Quotas.Bytes == defaultQuotas.Bytes {
+		c.Quotas.Bytes = 0
 	}
 }
 
@@ -321,6 +369,7 @@ func (c *Config) Validate() error {
 	}
 	c.Auth.validate(bad)
 	c.validateAbuse(bad)
+	c.Quotas.validate(bad)
 	switch c.Log.Level {
 	case "debug", "info", "warn", "error":
 	default:

@@ -66,6 +66,39 @@ func TestSessionKeysEntry(t *testing.T) {
 	}
 }
 
+// TestLaterDefaultsAreNotWritten: a file of defaults is the one that the previous release wrote.
+func TestLaterDefaultsAreNotWritten(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change  func(*Config)
+		written bool
+	}{
+		"unset":    {change: func(*Config) {}},
+		"defaults": {change: func(c *Config) { c.setDefaults() }},
+		"others": {change: func(c *Config) {
+			c.RateLimits.RegistrationsPerDay, c.Quotas = 499, Quotas{Accounts: 1, Notes: 2, Bytes: 1 << 20}
+		}, written: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := valid()
+			tc.change(c)
+			raw, err := Marshal(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, field := range []string{"registrationsPerDay:", "quotas:", "accounts:", "notes: ", "bytes:"} {
+				if written := strings.Contains(string(raw), field); written != tc.written {
+					t.Errorf("the file has %s: %t, want %t\n%s", field, written, tc.written, raw)
+				}
+			}
+			want := *c
+			want.setDefaults()
+			if got, err := Parse(raw); err != nil || got.Quotas != want.Quotas || got.RateLimits != want.RateLimits {
+				t.Errorf("read back: %v, %v", got, err)
+			}
+		})
+	}
+}
+
 func TestErrorsNameTheField(t *testing.T) {
 	for field, change := range map[string]func(*Config){
 		"apiVersion":                       func(c *Config) { c.APIVersion = "v2" },
@@ -96,6 +129,10 @@ func TestErrorsNameTheField(t *testing.T) {
 		"auth.minPasswordLength":           func(c *Config) { c.Auth.MinPasswordLength = 7 },
 		"rateLimits.failedLoginsPerMinute": func(c *Config) { c.RateLimits.FailedLoginsPerMinute = -1 },
 		"rateLimits.requestsPerMinute":     func(c *Config) { c.RateLimits.RequestsPerMinute = 2_000_000 },
+		"rateLimits.registrationsPerDay":   func(c *Config) { c.RateLimits.RegistrationsPerDay = -1 },
+		"quotas.accounts":                  func(c *Config) { c.Quotas.Accounts = 10_000_001 },
+		"quotas.notes":                     func(c *Config) { c.Quotas.Notes = -1 },
+		"quotas.bytes":                     func(c *Config) { c.Quotas.Bytes = 1<<20 - 1 },
 		"trustedProxies[1]":                func(c *Config) { c.TrustedProxies = []string{"10.0.0.0/8", "everyone"} },
 		"cors.allowedOrigins[0]":           func(c *Config) { c.CORS.AllowedOrigins = []string{"*"} },
 		"log.level":                        func(c *Config) { c.Log.Level = "loud" },

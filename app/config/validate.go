@@ -112,6 +112,9 @@ func (c *Config) validateAbuse(bad badFunc) {
 	if n := c.RateLimits.RequestsPerMinute; n < 1 || n > 1_000_000 {
 		bad("rateLimits.requestsPerMinute", "must be 1 to 1000000, not %d", n)
 	}
+	if n := c.RateLimits.RegistrationsPerDay; n < 1 || n > 1_000_000 {
+		bad("rateLimits.registrationsPerDay", "must be 1 to 1000000, not %d", n)
+	}
 	if c.RateLimits.Memory != nil && c.RateLimits.Redis != nil {
 		bad("rateLimits", "needs at most one of memory and redis")
 	}
@@ -136,5 +139,17 @@ func (c *Config) validateAbuse(bad badFunc) {
 		if err != nil || u.Scheme != "https" || u.Host == "" || origin != u.Scheme+"://"+u.Host {
 			bad(fmt.Sprintf("cors.allowedOrigins[%d]", i), "%q is not an origin such as https://app.example.com", origin)
 		}
+	}
+}
+
+func (q *Quotas) validate(bad badFunc) {
+	if q.Accounts < 1 || q.Accounts > 10_000_000 {
+		bad("quotas.accounts", "must be 1 to 10000000, not %d", q.Accounts)
+	}
+	if q.Notes < 1 || q.Notes > 10_000_000 {
+		bad("quotas.notes", "must be 1 to 10000000, not %d", q.Notes)
+	}
+	if q.Bytes < 1<<20 || q.Bytes > 1<<40 {
+		bad("quotas.bytes", "must be 1048576 (1Mi) to 1099511627776 (1Ti), not %d", q.Bytes)
 	}
 }

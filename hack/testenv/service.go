@@ -55,7 +55,8 @@ func ServiceConfig(t testing.TB, databaseURI, databaseCA string, key *TransitKey
 		Database:   config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: databaseCA, MaxConnections: 16}},
 		Keys:       config.Keys{Vault: &key.Config},
 		Auth:       config.Auth{Registration: config.RegistrationOpen, TokenTTL: config.Duration(time.Hour), BcryptCost: 12, MinPasswordLength: 8},
-		RateLimits: config.RateLimits{FailedLoginsPerMinute: 1000, RequestsPerMinute: 1_000_000},
+		RateLimits: config.RateLimits{FailedLoginsPerMinute: 1000, RequestsPerMinute: 1_000_000, RegistrationsPerDay: 1_000_000},
+		Quotas:     config.Quotas{Accounts: 10_000_000, Notes: 10_000_000, Bytes: 1 << 40},
 	}
 }
 

@@ -47,10 +47,8 @@ func serveDev(ctx context.Context, o devOptions) error {
 			Registration: config.RegistrationOpen, TokenTTL: config.Duration(24 * time.Hour),
 			BcryptCost: 12, MinPasswordLength: 8,
 		},
-		RateLimits: config.RateLimits{FailedLoginsPerMinute: 5, RequestsPerMinute: 1200},
-		Log:        config.LogConfig{Level: "info"},
 	}
-	if err := c.Validate(); err != nil {
+	if err := c.Complete(); err != nil {
 		return fmt.Errorf("%w: %w", errConfiguration, err)
 	}
 	trust, err := newTrust(ctx, c)

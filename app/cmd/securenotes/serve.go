@@ -218,6 +218,10 @@ func start(ctx context.Context, c *config.Config, t *trust, registry prometheus.
 	if err != nil {
 		return nil, err
 	}
+	requests, err := pepper.NewKey(c.Deployment.ID, peppers, pepper.Requests)
+	if err != nil {
+		return nil, err
+	}
 	d, err := openData(ctx, c, t, store.RequestTimeout)
 	if err != nil {
 		return nil, err
@@ -242,14 +246,15 @@ func start(ctx context.Context, c *config.Config, t *trust, registry prometheus.
 	}
 	cache := envelope.NewCache(d.keys, d.store)
 	logins := ratelimit.NewLogins(counters, ratelimit.Rates{
-		FailedLogins: c.RateLimits.FailedLoginsPerMinute, Registrations: 500,
+		FailedLogins: c.RateLimits.FailedLoginsPerMinute, Registrations: c.RateLimits.RegistrationsPerDay,
 	})
 	handler, err := httpapi.NewHandler(httpapi.Service{
 		Accounts: accounts.NewService(d.store, cache, hasher, usernames, logins, accounts.Options{
 			RegistrationOpen: c.Auth.Registration == config.RegistrationOpen,
 			MinPassword:      c.Auth.MinPasswordLength, TokenTTL: time.Duration(c.Auth.TokenTTL), Log: log, Now: time.Now,
+			MaxAccounts: c.Quotas.Accounts,
 		}),
-		Notes:          notes.NewService(d.store, cache),
+		Notes:          notes.NewService(d.store, cache, requests, notes.Usage{Notes: c.Quotas.Notes, Bytes: c.Quotas.Bytes}),
 		RequestTimeout: requestTimeout, MemoryLimit: debug.SetMemoryLimit(-1),
 		Tokens: tokens, Log: log, Metrics: registry, Audit: trail,
 		Requests: ratelimit.NewRequests(c.RateLimits.RequestsPerMinute), TrustedProxies: c.TrustedProxies, AllowedOrigins: c.CORS.AllowedOrigins,

@@ -11,7 +11,7 @@ import (
 // it mounts says yet.
 func TestSessionKeysOfTheCommandLine(t *testing.T) {
 	file := func() *config.Config {
-		return &config.Config{
+		c := &config.Config{
 			APIVersion: config.APIVersion, Kind: config.Kind,
 			Deployment: config.Deployment{ID: "id", Namespace: "ns", Name: "notes"}, Listen: ":8443", MetricsListen: ":9090",
 			Database: config.Database{SQLite: &config.SQLite{Path: "notes.db"}},
@@ -20,9 +20,11 @@ func TestSessionKeysOfTheCommandLine(t *testing.T) {
 				Address: "https://vault:8200", AuthMount: "kubernetes", Role: config.RoleAPI, TokenFile: "token", TransitMount: "transit",
 				TransitKey: "key", KVMount: "secret", KVPath: "path", SessionKeys: "session-keys-2",
 			}},
-			RateLimits: config.RateLimits{FailedLoginsPerMinute: 5, RequestsPerMinute: 100},
-			Log:        config.LogConfig{Level: "info"},
 		}
+		if err := c.Complete(); err != nil {
+			t.Fatal(err)
+		}
+		return c
 	}
 	for entry, want := range map[string]string{"": "session-keys-2", "session-keys-3": "session-keys-3"} {
 		c := file()

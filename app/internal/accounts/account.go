@@ -12,6 +12,7 @@ var (
 	ErrNotFound           = errors.New("no such user")
 	ErrInvalidCredentials = errors.New("Invalid credentials")
 	ErrRegistrationClosed = errors.New("Registration is closed")
+	ErrTooManyAccounts    = errors.New("This service has as many accounts as it allows")
 	// ErrFenced means that the new owner key was wrapped under a master key version that a rotation has left
 	// behind meanwhile.
 	ErrFenced = errors.New("the owner key is below the rotation fence")

@@ -30,6 +30,8 @@ const maxFenced = 5
 // Store is what accounts need of the database.
 type Store interface {
 	CreateUser(context.Context, User, envelope.StoredKey) error
+	// CountUsers returns how many accounts there are.
+	CountUsers(context.Context) (int64, error)
 	UserByName(context.Context, string) (User, error)
 	UserBySession(ctx context.Context, id sessions.Identity, now time.Time) (User, error)
 	// ReplacePassword stores the user's new hash if the old one and the second factor are still those given, and
@@ -82,6 +84,7 @@ type Service struct {
 	open        bool
 	minPassword int
 	tokenTTL    time.Duration
+	bound       *bound
 	log         *slog.Logger
 	now         func() time.Time
 }
@@ -94,7 +97,9 @@ type Options struct {
 	MinPassword int
 	// TokenTTL is how long a session lasts.
 	TokenTTL time.Duration
-	Log      *slog.Logger
+	// MaxAccounts is how many accounts there may be.
+	MaxAccounts int64
+	Log         *slog.Logger
 	// Now is the clock.
 	Now func() time.Time
 }
@@ -103,18 +108,18 @@ type Options struct {
 func NewService(store Store, keys *envelope.Cache, hasher *Hasher, usernames *pepper.Key, limits LoginLimits, o Options) *Service {
 	return &Service{
 		store: store, keys: keys, hasher: hasher, usernames: usernames, limits: limits, open: o.RegistrationOpen,
-		minPassword: o.MinPassword, tokenTTL: o.TokenTTL, log: o.Log, now: o.Now,
+		minPassword: o.MinPassword, tokenTTL: o.TokenTTL, bound: &bound{store: store, most: o.MaxAccounts}, log: o.Log, now: o.Now,
 	}
 }
 
 // Register creates an account with its first owner key, for a client at the address. Errors:
-// *InvalidError, ErrUsernameTaken, ErrRegistrationClosed, ErrBusy, and those of LoginLimits, the key
-// provider and the database.
-func (s *Service) Register(ctx context.Context, address, username, password string) error {
+// *InvalidError, ErrUsernameTaken, ErrRegistrationClosed, ErrTooManyAccounts, ErrBusy, and those of
+// LoginLimits, the key provider and the database.
+func (s *Service) Register(ctx context.Context, address, username, password string) (err error) {
 	if !s.open {
 		return ErrRegistrationClosed
 	}
-	username, err := canonicalUsername(username)
+	username, err = canonicalUsername(username)
 	if err != nil {
 		return err
 	}
@@ -128,6 +133,10 @@ func (s *Service) Register(ctx context.Context, address, username, password stri
 		}
 		return err
 	}
+	if err := s.bound.take(ctx); err != nil {
+		return err
+	}
+	defer func() { s.bound.settle(err == nil) }()
 	var ticket ticket
 	r := request{forRegistration, clientaddress.Network(address), func() (err error) {
 		ticket.giveBack, err = s.limits.TakeRegistration(ctx, address)

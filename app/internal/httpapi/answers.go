@@ -52,6 +52,7 @@ var answers = []struct {
 	{accounts.ErrNoSecondFactor, http.StatusConflict, accounts.ErrNoSecondFactor.Error()},
 	{accounts.ErrUsernameTaken, http.StatusConflict, accounts.ErrUsernameTaken.Error()},
 	{accounts.ErrRegistrationClosed, http.StatusForbidden, accounts.ErrRegistrationClosed.Error()},
+	{accounts.ErrTooManyAccounts, http.StatusForbidden, accounts.ErrTooManyAccounts.Error()},
 	{accounts.ErrBusy, http.StatusServiceUnavailable, "Too many logins at once, try again later"},
 	{notes.ErrNotFound, http.StatusNotFound, "Note not found"},
 	{notes.ErrOnceKeyReused, http.StatusUnprocessableEntity, "The Idempotency-Key was used for another note"},
@@ -76,10 +77,13 @@ func (h *handlers) failWith(c *gin.Context, err error) {
 	var (
 		invalid *accounts.InvalidError
 		limited *ratelimit.LimitedError
+		full    *notes.QuotaError
 	)
 	switch {
 	case errors.As(err, &invalid):
 		status, message = http.StatusBadRequest, invalid.Message
+	case errors.As(err, &full):
+		status, message = http.StatusForbidden, full.Message
 	case errors.As(err, &limited):
 		c.Header("Retry-After", strconv.Itoa(int(limited.RetryAfter.Seconds())))
 		status, message = http.StatusTooManyRequests, "Too many requests, try again later"

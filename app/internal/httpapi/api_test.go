@@ -117,11 +117,21 @@ func (c *counters) CodeAccepted(ctx context.Context, address, user string) error
 	return c.LoginLimits.CodeAccepted(ctx, address, user)
 }
 
-// pages is a store that can be made to wait before it reads a page of an export.
+// pages is a store that can be made to wait before it reads a page of an export, and to store idempotency keys
+// otherwise than it is told to.
 type pages struct {
 	*store.Store
+	// once, when it is not nil, changes an idempotency key before it is stored.
+	once func(*notes.OnceKey)
 	// wait, when it is not nil, is called with the id of the last note of the page before.
 	wait func(ctx context.Context, before string) error
+}
+
+func (p *pages) CreateNoteOnce(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed, key notes.OnceKey) (notes.First, error) {
+	if p.once != nil {
+		p.once(&key)
+	}
+	return p.Store.CreateNoteOnce(ctx, id, now, n, key)
 }
 
 func (p *pages) SealedNotes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]notes.Sealed, []envelope.StoredKey, error) {
@@ -141,7 +151,15 @@ func (noSigner) Sign(context.Context, []byte) (string, error) { return "", error
 // withoutProxies trusts no proxy.
 func withoutProxies(s *httpapi.Service) { s.TrustedProxies = nil }
 
+// ample are quotas that no test reaches by accident.
+var ample = config.Quotas{Accounts: 100_000, Notes: 100_000, Bytes: 512 << 20}
+
 func newService(t testing.TB, open storetest.Open, registrationOpen bool, options ...func(*httpapi.Service)) *service {
+	t.Helper()
+	return newServiceWithin(t, open, ample, registrationOpen, options...)
+}
+
+func newServiceWithin(t testing.TB, open storetest.Open, quotas config.Quotas, registrationOpen bool, options ...func(*httpapi.Service)) *service {
 	t.Helper()
 	local, err := envelope.OpenLocal(filepath.Join(t.TempDir(), "master.key"))
 	if err != nil {
@@ -165,6 +183,10 @@ func newService(t testing.TB, open storetest.Open, registrationOpen bool, option
 	if s.usernames, err = pepper.NewKey("d1", s.pepper, pepper.Usernames); err != nil {
 		t.Fatal(err)
 	}
+	requests, err := pepper.NewKey("d1", s.pepper, pepper.Requests)
+	if err != nil {
+		t.Fatal(err)
+	}
 	cache := envelope.NewCache(envelope.NewKeyring("d1", s.provider), s.db)
 	trail, err := audit.New(s.trail, "d1", noSigner{}, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -175,9 +197,9 @@ func newService(t testing.TB, open storetest.Open, registrationOpen bool, option
 		Requests: ratelimit.NewRequests(10_000), TrustedProxies: []string{"127.0.0.1"}, AllowedOrigins: []string{"https://app.example.com"},
 		Accounts: accounts.NewService(s.db, cache, hasher, s.usernames, s.limits, accounts.Options{
 			RegistrationOpen: registrationOpen, MinPassword: 8, TokenTTL: time.Hour, Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-			Now: s.now,
+			Now: s.now, MaxAccounts: quotas.Accounts,
 		}),
-		Notes:  notes.NewService(s.pages, cache),
+		Notes:  notes.NewService(s.pages, cache, requests, notes.Usage{Notes: quotas.Notes, Bytes: quotas.Bytes}),
 		Tokens: tokens, Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: prometheus.NewRegistry(),
 	}
 	for _, option := range options {

@@ -1,10 +1,13 @@
 package httpapi_test
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/securenotes/securenotes/app/internal/notes"
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
@@ -81,6 +84,107 @@ func TestIdempotencyKeyAtTheSameMoment(t *testing.T) {
 		list := s.call(t, "GET", "/api/notes", token, "").body["notes"].([]any)
 		if len(distinct) != 1 || len(list) != 1 {
 			t.Errorf("%d ids, %d notes, want 1 of each", len(distinct), len(list))
+		}
+	})
+}
+
+// TestIdempotencyKeyIsOfOneRequest: whatever has become of the first note, the key replays the first request and
+// refuses every other one. Once the key has ended it is free again.
+func TestIdempotencyKeyIsOfOneRequest(t *testing.T) {
+	const (
+		first    = `{"content":"once","title":"t","tags":["a","b"]}`
+		changed  = `{"content":"changed"}`
+		replayed = "replayed"
+		refused  = "refused"
+		created  = "created"
+	)
+	others := map[string]string{
+		"content":      `{"content":"twice","title":"t","tags":["a","b"]}`,
+		"no title":     `{"content":"once","tags":["a","b"]}`,
+		"joined tags":  `{"content":"once","title":"t","tags":["ab"]}`,
+		"fewer tags":   `{"content":"once","title":"t","tags":["a"]}`,
+		"tags' order":  `{"content":"once","title":"t","tags":["b","a"]}`,
+		"no tags":      `{"content":"once","title":"t"}`,
+		"title as tag": `{"content":"once","title":"","tags":["t","a","b"]}`,
+		"its later":    changed,
+	}
+	change := func(t *testing.T, s *service, token, path string) {
+		s.call(t, "PUT", path, token, changed).want(t, "change", 200, "")
+	}
+	remove := func(t *testing.T, s *service, token, path string) {
+		s.call(t, "DELETE", path, token, "").want(t, "delete", 200, "")
+	}
+	previousRelease := func(key *notes.OnceKey) { key.Request, key.Pepper = "", "" }
+	cases := map[string]struct {
+		// stored changes how the first request's key is stored.
+		stored      func(*notes.OnceKey)
+		since       func(t *testing.T, s *service, token, path string)
+		same, other string
+	}{
+		"unchanged":       {same: replayed, other: refused},
+		"changed":         {since: change, same: replayed, other: refused},
+		"deleted":         {since: remove, same: replayed, other: refused},
+		"expired":         {stored: func(key *notes.OnceKey) { key.Expires = time.Now() }, same: created, other: created},
+		"pepper replaced": {stored: func(key *notes.OnceKey) { key.Pepper = "before" }, same: created, other: created},
+		"pepper replaced, deleted": {
+			stored: func(key *notes.OnceKey) { key.Pepper = "before" }, since: remove, same: created, other: created,
+		},
+		// What the previous release stored is compared as it compares.
+		"previous release":          {stored: previousRelease, same: replayed, other: refused},
+		"previous release, changed": {stored: previousRelease, since: change, same: replayed, other: replayed},
+		"previous release, deleted": {stored: previousRelease, since: remove, same: replayed, other: replayed},
+	}
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		user := 0
+		for name, tc := range cases {
+			t.Run(name, func(t *testing.T) {
+				user++
+				token := s.signIn(t, fmt.Sprint("user", user))
+				send := func(key, body string) (answer, string) {
+					a := s.call(t, "POST", "/api/notes", token, body, "Idempotency-Key", key)
+					switch {
+					case a.status == 422:
+						return a, refused
+					case a.status == 201 && a.header.Get("Idempotent-Replayed") == "true":
+						return a, replayed
+					}
+					a.want(t, "create", 201, "")
+					return a, created
+				}
+				begin := func(key string) answer {
+					s.pages.once = tc.stored
+					a, outcome := send(key, first)
+					s.pages.once = nil
+					if outcome != created {
+						t.Fatalf("the first request was %s", outcome)
+					}
+					if tc.since != nil {
+						tc.since(t, s, token, a.header.Get("Location"))
+					}
+					return a
+				}
+				want := begin("same")
+				got, outcome := send("same", first)
+				switch {
+				case outcome != tc.same:
+					t.Errorf("the same request was %s, want %s", outcome, tc.same)
+				case outcome == created:
+					// The key is the new note's now.
+					if again, outcome := send("same", first); outcome != replayed || again.body["id"] != got.body["id"] {
+						t.Errorf("the same request once more was %s: %v, want %v", outcome, again.body, got.body)
+					}
+				case got.body["id"] != want.body["id"] || got.body["created_at"] != want.body["created_at"]:
+					t.Errorf("the same request: %v, want %v", got.body, want.body)
+				}
+				for what, other := range others {
+					key := strings.ReplaceAll(what, " ", "-")
+					begin(key)
+					if _, outcome := send(key, other); outcome != tc.other {
+						t.Errorf("another %s was %s, want %s", what, outcome, tc.other)
+					}
+				}
+			})
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/securenotes/securenotes/app/internal/sessions"
@@ -20,35 +21,72 @@ var ErrOnceKeyReused = errors.New("the idempotency key was used for another note
 // OnceKey is an idempotency key as it is stored.
 type OnceKey struct {
 	// Digest is SHA-256 of the client's key, in hex.
-	Digest  string
-	Expires time.Time
+	Digest string
+	// Request is the keyed digest of the request, and Pepper the id of the pepper that its key is derived from.
+	Request, Pepper string
+	Expires         time.Time
+}
+
+// First is what was created under an idempotency key when it was used first.
+type First struct {
+	ID        string
+	CreatedAt time.Time
+	// Request is the keyed digest of that request. Empty: the previous release stored none.
+	Request string
 }
 
 // CreateOnce is Create under a client's idempotency key: when the same client sends the same again, the
-// note of the first time is returned, and repeated is true. Errors: ErrOnceKeyReused, and those of Create.
-//
-// Nothing of the text is kept to compare with: what the note is now is compared, as long as it has not
-// been changed or deleted since.
+// note of the first time is returned, and repeated is true, whatever has become of that note since. Errors:
+// ErrOnceKeyReused, and those of Create.
 func (s *Service) CreateOnce(ctx context.Context, id sessions.Identity, key string, text Text) (_ Note, repeated bool, err error) {
 	digest := sha256.Sum256([]byte(key))
-	var stored Summary
-	n, err := s.create(ctx, id, text, func(n Sealed) (err error) {
-		stored, err = s.store.CreateNoteOnce(ctx, id, s.now(), n,
-			OnceKey{Digest: hex.EncodeToString(digest[:]), Expires: n.CreatedAt.Add(onceFor)})
-		return err
+	once := OnceKey{Digest: hex.EncodeToString(digest[:]), Request: s.requestDigest(id.Owner, key, text), Pepper: s.requests.Pepper}
+	var first First
+	n, err := s.create(ctx, id, text, func(n Sealed) (bool, error) {
+		once.Expires = n.CreatedAt.Add(onceFor)
+		var err error
+		first, err = s.store.CreateNoteOnce(ctx, id, s.now(), n, once)
+		return first.ID == n.ID, err
 	})
-	if err != nil || stored.ID == n.ID {
+	var full *QuotaError
+	if errors.As(err, &full) {
+		// The first request may have created the note that has reached the limit.
+		found := false
+		var errFirst error
+		if first, found, errFirst = s.store.FirstNote(ctx, id, s.now(), once); found || errFirst != nil {
+			err = errFirst
+		}
+	}
+	if err != nil || first.ID == n.ID {
 		return n, false, err
 	}
-	first, err := s.Get(ctx, id, stored.ID)
+	same := first.Request == once.Request
+	if first.Request == "" {
+		same, err = s.sameAsNote(ctx, id, first.ID, text)
+	}
 	switch {
-	case errors.Is(err, ErrNotFound): // deleted since
 	case err != nil:
 		return Note{}, false, err
-	case first.Revision == 1 && !first.equal(text):
+	case !same:
 		return Note{}, false, ErrOnceKeyReused
 	}
-	return Note{Text: text, ID: stored.ID, Revision: 1, CreatedAt: stored.CreatedAt, UpdatedAt: stored.CreatedAt}, true, nil
+	return Note{Text: text, ID: first.ID, Revision: 1, CreatedAt: first.CreatedAt, UpdatedAt: first.CreatedAt}, true, nil
+}
+
+// requestDigest stands for a request: the owner's key is not used for it, because a rotation replaces that.
+func (s *Service) requestDigest(owner, key string, text Text) string {
+	fields := []string{owner, key, text.Content, text.Title, strconv.Itoa(len(text.Tags))}
+	return s.requests.Digest(append(fields, text.Tags...)...)
+}
+
+// sameAsNote compares a request with the note that an earlier one created, as the previous release does: while the
+// note is unchanged. What it was before a change or its deletion is not known.
+func (s *Service) sameAsNote(ctx context.Context, id sessions.Identity, note string, text Text) (bool, error) {
+	first, err := s.Get(ctx, id, note)
+	if errors.Is(err, ErrNotFound) {
+		return true, nil
+	}
+	return err == nil && (first.Revision > 1 || first.equal(text)), err
 }
 
 func (t Text) equal(other Text) bool {

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/pepper"
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
@@ -18,34 +19,45 @@ const maxOvertaken = 5
 // Store is what notes need of the database. Each method proves the session; see package store.
 type Store interface {
 	CreateNote(context.Context, sessions.Identity, time.Time, Sealed) error
-	CreateNoteOnce(context.Context, sessions.Identity, time.Time, Sealed, OnceKey) (Summary, error)
+	CreateNoteOnce(context.Context, sessions.Identity, time.Time, Sealed, OnceKey) (First, error)
+	// FirstNote returns what was created under an idempotency key, and whether the key is in use.
+	FirstNote(context.Context, sessions.Identity, time.Time, OnceKey) (_ First, found bool, _ error)
 	ActiveKey(context.Context, sessions.Identity, time.Time) (envelope.StoredKey, error)
 	Note(ctx context.Context, id sessions.Identity, now time.Time, note string) (Sealed, envelope.StoredKey, error)
 	Notes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]Summary, error)
 	SealedNotes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]Sealed, []envelope.StoredKey, error)
 	UpdateNote(context.Context, sessions.Identity, time.Time, Sealed) (bool, error)
 	DeleteNote(ctx context.Context, id sessions.Identity, now time.Time, note string, revision int64) (bool, error)
+	// Usage counts what the owner has stored.
+	Usage(context.Context, sessions.Identity, time.Time) (Usage, error)
 }
 
 // Service creates, reads, lists, changes and deletes the notes of their owners.
 type Service struct {
-	store Store
-	keys  *envelope.Cache
-	now   func() time.Time
+	store    Store
+	keys     *envelope.Cache
+	requests *pepper.Key
+	quota    *quota
+	now      func() time.Time
 }
 
-// NewService returns a service.
-func NewService(store Store, keys *envelope.Cache) *Service {
-	return &Service{store: store, keys: keys, now: time.Now}
+// NewService returns a service. The key, for [pepper.Requests], is for the digests of requests that come with an
+// idempotency key; a user may store up to the quota.
+func NewService(store Store, keys *envelope.Cache, requests *pepper.Key, perUser Usage) *Service {
+	return &Service{store: store, keys: keys, requests: requests, quota: newQuota(store, perUser), now: time.Now}
 }
 
 // Create stores a new note and returns it. Errors: sessions.ErrInvalid, ErrInvalidContent,
-// ErrInvalidTitle, ErrInvalidTags, and those of the key provider and the database.
+// ErrInvalidTitle, ErrInvalidTags, *QuotaError, and those of the key provider and the database.
 func (s *Service) Create(ctx context.Context, id sessions.Identity, text Text) (Note, error) {
-	return s.create(ctx, id, text, func(n Sealed) error { return s.store.CreateNote(ctx, id, s.now(), n) })
+	return s.create(ctx, id, text, func(n Sealed) (bool, error) {
+		err := s.store.CreateNote(ctx, id, s.now(), n)
+		return err == nil, err
+	})
 }
 
-func (s *Service) create(ctx context.Context, id sessions.Identity, text Text, store func(Sealed) error) (Note, error) {
+// create calls store with the sealed note, within the quota; store reports whether it has stored this note.
+func (s *Service) create(ctx context.Context, id sessions.Identity, text Text, store func(Sealed) (bool, error)) (Note, error) {
 	if err := text.validate(); err != nil {
 		return Note{}, err
 	}
@@ -56,10 +68,17 @@ func (s *Service) create(ctx context.Context, id sessions.Identity, text Text, s
 	now := s.now().Truncate(time.Microsecond)
 	n := Sealed{ID: noteID.String(), Revision: 1, CreatedAt: now, UpdatedAt: now}
 	err = s.write(ctx, id, text, &n, func() (bool, error) {
-		err := store(n)
+		settle, err := s.quota.reserve(ctx, id, Usage{Notes: 1, Bytes: n.size()})
+		if err != nil {
+			return false, err
+		}
+		stored, err := store(n)
 		if errors.Is(err, envelope.ErrKeyNotActive) {
+			settle(false)
 			return false, nil
 		}
+		// What has become of a write that failed otherwise may not be known.
+		settle(stored || err != nil)
 		return err == nil, err
 	})
 	return n.note(text), err
@@ -142,7 +161,8 @@ func (s *Service) List(ctx context.Context, id sessions.Identity, before string,
 }
 
 // Update replaces a note's text and returns the note, without the time of its creation. A revision of 0
-// replaces whatever is there. Errors: sessions.ErrInvalid, ErrNotFound, ErrStale, and those of Create.
+// replaces whatever is there. Errors: sessions.ErrInvalid, ErrNotFound, ErrStale, and those of Create. A note
+// that does not grow is replaced also beyond the quota.
 func (s *Service) Update(ctx context.Context, id sessions.Identity, note string, revision int64, text Text) (Note, error) {
 	if err := text.validate(); err != nil {
 		return Note{}, err
@@ -160,7 +180,12 @@ func (s *Service) Update(ctx context.Context, id sessions.Identity, note string,
 		n := Sealed{ID: note, Revision: current + 1, UpdatedAt: s.now().Truncate(time.Microsecond)}
 		overtaken := false
 		err := s.write(ctx, id, text, &n, func() (bool, error) {
+			settle, err := s.reserveUpdate(ctx, id, n)
+			if err != nil {
+				return false, err
+			}
 			done, err := s.store.UpdateNote(ctx, id, s.now(), n)
+			settle(done || err != nil)
 			if err != nil || done {
 				return done, err
 			}
@@ -195,10 +220,8 @@ func (s *Service) Delete(ctx context.Context, id sessions.Identity, note string,
 	return ErrStale
 }
 
-// Summary is what a list shows of the note.
-func (n Sealed) Summary() Summary {
-	return Summary{ID: n.ID, CreatedAt: n.CreatedAt, UpdatedAt: n.UpdatedAt}
-}
+// size is how many bytes of a quota the note takes.
+func (n Sealed) size() int64 { return int64(len(n.Content) + len(n.Title) + len(n.Tags)) }
 
 func (n Sealed) note(text Text) Note {
 	return Note{Text: text, ID: n.ID, Revision: n.Revision, CreatedAt: n.CreatedAt, UpdatedAt: n.UpdatedAt}

@@ -20,6 +20,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/deployment"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/pepper"
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
 	"github.com/securenotes/securenotes/app/internal/sessions"
 	"github.com/securenotes/securenotes/app/internal/store"
@@ -66,7 +67,9 @@ func newWorld(t *testing.T, open storetest.Open, users, notesEach int) *world {
 }
 
 // api is an API process: its cache is its own.
-func (w *world) api() *notes.Service { return notes.NewService(w.db, envelope.NewCache(w.keys, w.db)) }
+func (w *world) api() *notes.Service {
+	return notes.NewService(w.db, envelope.NewCache(w.keys, w.db), &pepper.Key{}, notes.Usage{Notes: 1_000_000, Bytes: 1 << 40})
+}
 
 func (w *world) addUser(t testing.TB) *user {
 	t.Helper()

@@ -90,13 +90,14 @@ func (s *Store) createNoteIn(ctx context.Context, q queryer, id sessions.Identit
 // errKeyUsed undoes a transaction whose idempotency key turned out to be used.
 var errKeyUsed = errors.New("the idempotency key is used")
 
-// CreateNoteOnce is CreateNote under an idempotency key, which lasts until expires. When the key was used
-// before, it stores nothing and returns what was created then.
-func (s *Store) CreateNoteOnce(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed, key notes.OnceKey) (notes.Summary, error) {
+// CreateNoteOnce is CreateNote under an idempotency key, which lasts until expires. When the key is in use, it
+// stores nothing and returns what was created then.
+func (s *Store) CreateNoteOnce(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed, key notes.OnceKey) (notes.First, error) {
 	err := s.untilKnown(ctx, s.noteExists(ctx, id, n.ID), func() error {
 		return s.transact(ctx, func(tx queryer) error {
-			_, err := s.execIn(ctx, tx, "DELETE FROM idempotency_keys WHERE owner = $1 AND key = $2 AND expires_at <= $3",
-				id.Owner, key.Digest, micros(now))
+			// A digest under another pepper cannot be compared with: the key is free again.
+			_, err := s.execIn(ctx, tx, "DELETE FROM idempotency_keys WHERE owner = $1 AND key = $2 AND (expires_at <= $3 OR pepper_id <> $4)",
+				id.Owner, key.Digest, micros(now), key.Pepper)
 			if err != nil {
 				return err
 			}
@@ -104,8 +105,9 @@ func (s *Store) CreateNoteOnce(ctx context.Context, id sessions.Identity, now ti
 				return err
 			}
 			// Of two at the same moment, the second one waits here for the first one's end.
-			changed, err := s.execIn(ctx, tx, `INSERT INTO idempotency_keys (owner, key, note, created_at, expires_at)
-				VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`, id.Owner, key.Digest, n.ID, micros(n.CreatedAt), micros(key.Expires))
+			changed, err := s.execIn(ctx, tx, `INSERT INTO idempotency_keys (owner, key, note, created_at, expires_at, request, pepper_id)
+				VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`, id.Owner, key.Digest, n.ID, micros(n.CreatedAt),
+				micros(key.Expires), nullable(key.Request), nullable(key.Pepper))
 			if err == nil && changed == 0 {
 				err = errKeyUsed
 			}
@@ -113,21 +115,31 @@ func (s *Store) CreateNoteOnce(ctx context.Context, id sessions.Identity, now ti
 		})
 	})
 	if !errors.Is(err, errKeyUsed) {
-		return n.Summary(), err
+		return notes.First{ID: n.ID, CreatedAt: n.CreatedAt, Request: key.Request}, err
 	}
-	var note sql.NullString
+	first, found, err := s.FirstNote(ctx, id, now, key)
+	if err == nil && !found {
+		err = fmt.Errorf("%w: the idempotency key has expired in this moment", ErrUnavailable)
+	}
+	return first, err
+}
+
+// FirstNote returns what was created under an idempotency key, and whether the key is in use. Errors:
+// sessions.ErrInvalid.
+func (s *Store) FirstNote(ctx context.Context, id sessions.Identity, now time.Time, key notes.OnceKey) (first notes.First, found bool, err error) {
+	var note, request sql.NullString
 	var created sql.NullInt64
-	err = s.row(ctx, `SELECT i.note, i.created_at FROM sessions s LEFT JOIN idempotency_keys i ON i.owner = s.owner AND i.key = $3
-		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $4`, []any{id.Owner, id.Session, key.Digest, micros(now)}, &note, &created)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return notes.Summary{}, sessions.ErrInvalid
-	case err != nil:
-		return notes.Summary{}, err
-	case !note.Valid:
-		return notes.Summary{}, fmt.Errorf("%w: the idempotency key has expired in this moment", ErrUnavailable)
+	err = s.row(ctx, `SELECT i.note, i.created_at, i.request FROM sessions s LEFT JOIN idempotency_keys i
+			ON i.owner = s.owner AND i.key = $3 AND i.expires_at > $4 AND (i.pepper_id IS NULL OR i.pepper_id = $5)
+		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $4`,
+		[]any{id.Owner, id.Session, key.Digest, micros(now), key.Pepper}, &note, &created, &request)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = sessions.ErrInvalid
 	}
-	return notes.Summary{ID: note.String, CreatedAt: fromMicros(created.Int64)}, nil
+	if err != nil || !note.Valid {
+		return notes.First{}, false, err
+	}
+	return notes.First{ID: note.String, CreatedAt: fromMicros(created.Int64), Request: request.String}, true, nil
 }
 
 // DeleteExpiredIdempotencyKeys removes at most limit keys that expired before now, and returns how many.

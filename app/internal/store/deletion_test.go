@@ -57,7 +57,8 @@ func TestDeletedAccountLeavesNothing(t *testing.T) {
 			cache := envelope.NewCache(envelope.NewKeyring("d1", provider), db)
 			return accounts.NewService(db, cache, hasher, usernames, ratelimit.NewLogins(db.Limits(), ratelimit.Rates{FailedLogins: 100, Registrations: 100}), accounts.Options{
 				RegistrationOpen: true, MinPassword: 8, TokenTTL: time.Hour, Log: slog.New(slog.DiscardHandler), Now: time.Now,
-			}), notes.NewService(db, cache)
+				MaxAccounts: 100,
+			}), notes.NewService(db, cache, &pepper.Key{}, notes.Usage{Notes: 100, Bytes: 1 << 20})
 		}
 		login := func(username, code string) (sessions.Identity, error) {
 			service, _ := newReplica()

@@ -100,12 +100,6 @@ func (s *Store) Setting(ctx context.Context, name string) (value string, err err
 	return value, err
 }
 
-// CountUsers counts the users.
-func (s *Store) CountUsers(ctx context.Context) (count int, err error) {
-	err = s.row(ctx, "SELECT count(*) FROM users", nil, &count)
-	return count, err
-}
-
 // The statements that a rotation sends to PostgreSQL most often.
 var (
 	ReplaceActiveKeysStatement = underFence(awaited, replaceActiveKeysStatement)

@@ -102,7 +102,7 @@ func TestAnswerIsLost(t *testing.T) {
 				return errors.Join(db.CreateTogether(ctx, now, []store.Creation{{Identity: user.id, Note: other}, {Identity: user.id, Note: n}})...)
 			},
 			"once": func(n notes.Sealed) error {
-				_, err := db.CreateNoteOnce(ctx, user.id, now, n, notes.OnceKey{Digest: n.ID + n.ID[:28], Expires: now.Add(time.Hour)})
+				_, err := db.CreateNoteOnce(ctx, user.id, now, n, notes.OnceKey{Digest: n.ID + n.ID[:28], Request: "request", Pepper: "pepper", Expires: now.Add(time.Hour)})
 				return err
 			},
 		} {

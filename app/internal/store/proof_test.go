@@ -71,6 +71,14 @@ var sessionCalls = map[string]struct {
 		_, err := s.CreateNoteOnce(ctx, s.id, at, s.sealedNote(), notes.OnceKey{Digest: strings.Repeat("d", 64), Expires: at.Add(time.Hour)})
 		return only(err)
 	}, refused: envelope.ErrKeyNotActive},
+	"FirstNote": {call: func(s *subject, at time.Time) (bool, error) {
+		_, _, err := s.FirstNote(ctx, s.id, at, notes.OnceKey{Digest: strings.Repeat("d", 64)})
+		return only(err)
+	}, refused: sessions.ErrInvalid},
+	"Usage": {call: func(s *subject, at time.Time) (bool, error) {
+		_, err := s.Usage(ctx, s.id, at)
+		return only(err)
+	}, refused: sessions.ErrInvalid},
 	"ActiveKey": {call: func(s *subject, at time.Time) (bool, error) {
 		_, err := s.ActiveKey(ctx, s.id, at)
 		return only(err)

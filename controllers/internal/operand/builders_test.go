@@ -55,6 +55,8 @@ func postgres() *v1alpha1.SecureNotes {
 	sn.Spec.RateLimits = &v1alpha1.RateLimits{FailedLoginsPerMinute: new(int32(10)), RequestsPerMinute: new(int32(60)), Redis: &v1alpha1.RedisStore{
 		URISecretRef: v1alpha1.SecretKeyReference{Name: "redis", Key: "uri"}, CASecretRef: &v1alpha1.SecretKeyReference{Name: "redis", Key: "ca"},
 	}}
+	sn.Spec.RateLimits.RegistrationsPerDay = new(int32(20))
+	sn.Spec.Quotas = &v1alpha1.Quotas{Accounts: new(int32(30)), Notes: new(int32(40)), Bytes: "5Gi"}
 	sn.Spec.TrustedProxies = []string{"10.0.0.0/8"}
 	sn.Spec.CORS = &v1alpha1.CORS{AllowedOrigins: []string{"https://app.example.com"}}
 	sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Parallelism: new(int32(4)), MaxNotesPerSecond: new(int32(5000))}
@@ -332,6 +334,17 @@ func TestCheckResources(t *testing.T) {
 				t.Errorf("%v, %v", err, got)
 			}
 		})
+	}
+}
+
+// TestQuotaOfAnySize: a size that admission would refuse stops nothing.
+func TestQuotaOfAnySize(t *testing.T) {
+	for size, want := range map[string]int64{"": 512 << 20, "2Gi": 2 << 30, "1e99999999999999999999": 512 << 20, "-1Mi": 512 << 20} {
+		sn := embedded()
+		sn.Spec.Quotas = &v1alpha1.Quotas{Bytes: size}
+		if got := resolveQuotas(sn).Bytes; got != want {
+			t.Errorf("%q: %d bytes, want %d", size, got, want)
+		}
 	}
 }
 

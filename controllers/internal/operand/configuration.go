@@ -77,6 +77,7 @@ func ConfigHash(cm *corev1.ConfigMap) string {
 func apiConfig(sn *v1alpha1.SecureNotes, env Environment) *config.Config {
 	c := baseConfig(sn, env, config.RoleAPI)
 	c.RateLimits, c.TrustedProxies = resolveRateLimits(sn), sn.Spec.TrustedProxies
+	c.Quotas = resolveQuotas(sn)
 	if sn.Spec.CORS != nil {
 		c.CORS.AllowedOrigins = sn.Spec.CORS.AllowedOrigins
 	}

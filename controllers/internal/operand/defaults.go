@@ -34,6 +34,10 @@ const (
 	defaultMinPasswordLength = 8
 	defaultFailedLogins      = 5
 	defaultRequests          = 1200
+	defaultRegistrations     = 500
+	defaultAccounts          = 100_000
+	defaultNotes             = 100_000
+	defaultNoteBytes         = "512Mi"
 )
 
 // IsEmbedded says whether the notes are in SQLite on a volume of their own.
@@ -125,6 +129,7 @@ func resolveRateLimits(sn *v1alpha1.SecureNotes) config.RateLimits {
 	resolved := config.RateLimits{
 		FailedLoginsPerMinute: int(valueOf(limits.FailedLoginsPerMinute, defaultFailedLogins)),
 		RequestsPerMinute:     int(valueOf(limits.RequestsPerMinute, defaultRequests)),
+		RegistrationsPerDay:   int(valueOf(limits.RegistrationsPerDay, defaultRegistrations)),
 	}
 	if limits.Memory != nil {
 		resolved.Memory = &config.Memory{}
@@ -136,6 +141,23 @@ func resolveRateLimits(sn *v1alpha1.SecureNotes) config.RateLimits {
 		}
 	}
 	return resolved
+}
+
+func resolveQuotas(sn *v1alpha1.SecureNotes) config.Quotas {
+	quotas := sn.Spec.Quotas
+	if quotas == nil {
+		quotas = &v1alpha1.Quotas{}
+	}
+	bytes, err := readQuantity(orElse(quotas.Bytes, defaultNoteBytes))
+	if err != nil {
+		// Admission has checked the notation; one that got past it counts as unset.
+		bytes = resource.MustParse(defaultNoteBytes)
+	}
+	return config.Quotas{
+		Accounts: int64(valueOf(quotas.Accounts, defaultAccounts)),
+		Notes:    int64(valueOf(quotas.Notes, defaultNotes)),
+		Bytes:    bytes.Value(),
+	}
 }
 
 // quantityPattern is the one of v1alpha1.Quantity. It is checked here too, before anything is read: an

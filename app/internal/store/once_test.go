@@ -1,0 +1,67 @@
+package store_test
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/storetest"
+)
+
+// TestOnceKeyIsReplacedOnce: of many requests at the same moment that find a key which has ended, one creates a note
+// and the others are told of it; a key that has not ended stays as it is.
+func TestOnceKeyIsReplacedOnce(t *testing.T) {
+	later := now.Add(time.Hour)
+	cases := map[string]struct {
+		old notes.OnceKey
+		// created is how many notes there are in the end, and request what is stored with the key.
+		created int
+		request string
+	}{
+		"no key":           {created: 1, request: "new"},
+		"expired":          {old: notes.OnceKey{Request: "old", Pepper: "p1", Expires: now}, created: 2, request: "new"},
+		"another pepper":   {old: notes.OnceKey{Request: "old", Pepper: "p0", Expires: later}, created: 2, request: "new"},
+		"in use":           {old: notes.OnceKey{Request: "old", Pepper: "p1", Expires: later}, created: 1, request: "old"},
+		"previous release": {old: notes.OnceKey{Expires: later}, created: 1, request: ""},
+	}
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		db := open(t)
+		for name, tc := range cases {
+			t.Run(name, func(t *testing.T) {
+				user := newUser(t, db, name, 1)
+				digest := strings.Repeat("d", 64)
+				if !tc.old.Expires.IsZero() {
+					tc.old.Digest = digest
+					if _, err := db.CreateNoteOnce(ctx, user.id, now.Add(-time.Hour), user.sealedNote(), tc.old); err != nil {
+						t.Fatal(err)
+					}
+				}
+				key := notes.OnceKey{Digest: digest, Request: "new", Pepper: "p1", Expires: later}
+				firsts := make([]notes.First, 10)
+				var requests sync.WaitGroup
+				for i := range firsts {
+					requests.Go(func() {
+						var err error
+						if firsts[i], err = db.CreateNoteOnce(ctx, user.id, now, user.sealedNote(), key); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				requests.Wait()
+				for _, first := range firsts {
+					if first.Request != tc.request || first.ID != firsts[0].ID {
+						t.Errorf("a request was told of %+v, want %q and the same note as of %+v", first, tc.request, firsts[0])
+					}
+				}
+				if first, found, err := db.FirstNote(ctx, user.id, now, key); err != nil || !found || first != firsts[0] {
+					t.Errorf("the key is of %+v, %t, %v; want %+v", first, found, err, firsts[0])
+				}
+				if list, err := db.Notes(ctx, user.id, now, "", 100); err != nil || len(list) != tc.created {
+					t.Errorf("%d notes, %v; want %d", len(list), err, tc.created)
+				}
+			})
+		}
+	})
+}

@@ -1,0 +1,33 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/sessions"
+)
+
+// Usage counts the owner's notes and the bytes that they take. Neither database reads the sealed values for
+// it, only their lengths. Errors: sessions.ErrInvalid.
+func (s *Store) Usage(ctx context.Context, id sessions.Identity, now time.Time) (notes.Usage, error) {
+	var used notes.Usage
+	err := s.row(ctx, `SELECT count(n.id), coalesce(sum(octet_length(n.content)
+			+ coalesce(octet_length(n.title), 0) + coalesce(octet_length(n.tags), 0)), 0)
+		FROM sessions s LEFT JOIN notes n ON n.owner = s.owner
+		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $3 GROUP BY s.id`,
+		[]any{id.Owner, id.Session, micros(now)}, &used.Notes, &used.Bytes)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = sessions.ErrInvalid
+	}
+	return used, err
+}
+
+// CountUsers returns how many accounts there are.
+func (s *Store) CountUsers(ctx context.Context) (int64, error) {
+	var count int64
+	err := s.row(ctx, "SELECT count(*) FROM users", nil, &count)
+	return count, err
+}

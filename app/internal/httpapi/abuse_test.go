@@ -122,6 +122,26 @@ func TestDeadTokenLeavesItsUser(t *testing.T) {
 	}
 }
 
+// TestForwardedPortsShareNoCounter: clients behind a proxy that writes ports are counted one by one.
+func TestForwardedPortsShareNoCounter(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		s.signIn(t, "alice")
+		right := strings.Replace(wrong, "wrong", "correct", 1)
+		for _, tc := range []struct{ attacker, other string }{
+			{"203.0.113.5:%", "203.0.113.6:1"}, {"[2001:db8::1]:%", "[2001:db8:1::1]:1"},
+		} {
+			for _, port := range []string{"1", "2", "3", "4", "5"} {
+				from := strings.Replace(tc.attacker, "%", port, 1)
+				s.call(t, "POST", "/api/auth/login", "", wrong, "X-Forwarded-For", from).want(t, "wrong password from "+from, 401, "")
+			}
+			from := strings.Replace(tc.attacker, "%", "6", 1)
+			s.call(t, "POST", "/api/auth/login", "", right, "X-Forwarded-For", from).want(t, "right password from "+from, 429, "")
+			s.call(t, "POST", "/api/auth/login", "", right, "X-Forwarded-For", tc.other).want(t, "right password from "+tc.other, 200, "")
+		}
+	})
+}
+
 func TestUntrustedProxyIsNotBelieved(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true, withoutProxies)

@@ -142,6 +142,32 @@ func TestForwardedPortsShareNoCounter(t *testing.T) {
 	})
 }
 
+// TestHiddenClientsAreReported: when users sign in and work from one private address, the log says so once, and what to do.
+func TestHiddenClientsAreReported(t *testing.T) {
+	for name, tc := range map[string]struct {
+		address string
+		want    int
+	}{
+		"a node":               {"10.0.0.1", 1},
+		"an office":            {"203.0.113.5", 0},
+		"a proxy that says no": {"unknown", 0}, // 127.0.0.1 is not private: it is this machine
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newService(t, storetest.SQLite(t), true)
+			for i := range 20 {
+				token := s.signIn(t, fmt.Sprintf("user%d", i))
+				s.call(t, "GET", "/api/notes", token, "", "X-Forwarded-For", tc.address).want(t, "list", 200, "")
+			}
+			if got := strings.Count(s.log.String(), "many users come from one private address"); got != tc.want {
+				t.Errorf("%d warnings, want %d", got, tc.want)
+			}
+			if tc.want > 0 && !strings.Contains(s.log.String(), "spec.service.externalTrafficPolicy") {
+				t.Error("the warning does not say what to do")
+			}
+		})
+	}
+}
+
 func TestUntrustedProxyIsNotBelieved(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true, withoutProxies)

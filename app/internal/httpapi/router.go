@@ -48,6 +48,11 @@ func NewHandler(s Service) (http.Handler, error) {
 	}
 	api := &handlers{Service: s, exports: newShares(maxExports, maxUserExports), answers: newShares(maxAnswers, maxUserAnswers)}
 	engine.Use(requestID, securityHeaders, measured, logRequest(s.Log), api.audited, recoverPanic(s.Log))
+	shared, err := newSharedAddresses(s.Log, s.Metrics, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	engine.Use(shared.watch)
 	if len(s.AllowedOrigins) > 0 {
 		engine.Use(allowOrigins(s.AllowedOrigins))
 	}

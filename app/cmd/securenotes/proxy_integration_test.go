@@ -181,7 +181,7 @@ func TestClientsBehindPROXYProtocolAreApart(t *testing.T) {
 		}
 		return nil
 	})
-	for range 20 {
+	for range 10 {
 		if status := p.login(t, other, "correct horse battery"); status != http.StatusOK {
 			t.Fatalf("the other client's login beside piled-up connections: status %d, want 200", status)
 		}

@@ -99,9 +99,9 @@ type SecureNotesSpec struct {
 	// +optional
 	RateLimits *RateLimits `json:"rateLimits,omitempty"`
 
-	// trustedProxies are the addresses or networks, such as 10.0.0.0/8, whose word for a client's address is
-	// believed: in X-Forwarded-For, or in a header of the PROXY protocol. Without them all clients behind a
-	// proxy share its address, and its limits. Unset: nobody's is believed.
+	// trustedProxies are the addresses or networks, such as 10.0.0.0/8, whose word for a client's
+	// address is believed: in X-Forwarded-For, or in a header of the PROXY protocol. Without them
+	// all clients behind a proxy share its address, and its limits. Unset: nobody's is believed.
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=64
 	// +kubebuilder:validation:XValidation:rule="self.all(p, isIP(p) || isCIDR(p))",message="each of trustedProxies must be an address or a network such as 10.0.0.0/8"
@@ -218,10 +218,10 @@ type Service struct {
 	// +optional
 	Type corev1.ServiceType `json:"type,omitempty"`
 
-	// externalTrafficPolicy says which nodes answer traffic from outside the cluster, for the types NodePort
-	// and LoadBalancer. Local: only nodes with a pod of the API, which then sees the client's address.
-	// Cluster: every node; the pod sees the node's address, so all clients of a node share one limit
-	// of failed logins. Unset: Local.
+	// externalTrafficPolicy says which nodes answer traffic from outside the cluster, for the types
+	// NodePort and LoadBalancer. Local: only nodes with a pod of the API, which then sees the
+	// client's address. Cluster: every node; the pod sees the node's address, so all clients of a
+	// node share one limit of failed logins. Unset: Local.
 	// +kubebuilder:validation:Enum=Local;Cluster
 	// +optional
 	ExternalTrafficPolicy corev1.ServiceExternalTrafficPolicy `json:"externalTrafficPolicy,omitempty"`

@@ -42,8 +42,8 @@ type Config struct {
 	Auth          Auth     `json:"auth"`
 	// RateLimits slow down whoever tries passwords, and whoever asks too much.
 	RateLimits RateLimits `json:"rateLimits,omitzero"`
-	// TrustedProxies are the addresses or networks (CIDR) whose word for a client's address is believed, in
-	// X-Forwarded-For or in the PROXY protocol. Empty: nobody's.
+	// TrustedProxies are the addresses or networks (CIDR) whose word for a client's address is
+	// believed, in X-Forwarded-For or in the PROXY protocol. Empty: nobody's.
 	TrustedProxies []string  `json:"trustedProxies,omitempty"`
 	CORS           CORS      `json:"cors,omitzero"`
 	Log            LogConfig `json:"log,omitzero"`

@@ -105,8 +105,8 @@ func (t *testing) withRaceDetector(ctx context.Context, suite string, args ...st
 	return args, []string{"CGO_ENABLED=0"}
 }
 
-// integration runs the tests against a real API server, a real Vault, a real PostgreSQL, a real Redis and a
-// real HAProxy, which they start by themselves.
+// integration runs the tests against a real API server, a real Vault, a real PostgreSQL, a real
+// Redis and a real HAProxy, which they start by themselves.
 func (t *testing) integration(ctx context.Context) error {
 	if missing := debian.Missing(debian.Postgres15, debian.Redis, debian.HAProxy); len(missing) > 0 {
 		if ok, why := debian.CanInstall(); !ok {

@@ -126,8 +126,9 @@ func (p *proxied) login(t *testing.T, client *http.Client, password string, head
 	return response.StatusCode
 }
 
-// pileUp opens connections from an address and keeps them until the test ends: some that finish the handshake and ask
-// nothing, and some that do not begin it. It returns how many the service has closed so far.
+// pileUp opens connections from an address and keeps them until the test ends: some that finish the
+// handshake and ask nothing, and some that do not begin it. It returns how many the service has
+// closed so far.
 func (p *proxied) pileUp(t *testing.T, from string, each int) (closed *atomic.Int64) {
 	t.Helper()
 	closed = &atomic.Int64{}
@@ -150,8 +151,8 @@ func (p *proxied) pileUp(t *testing.T, from string, each int) (closed *atomic.In
 	return closed
 }
 
-// TestClientsBehindPROXYProtocolAreApart: behind one HAProxy that passes TLS through, a client's wrong logins and its
-// piled-up connections stop nobody else.
+// TestClientsBehindPROXYProtocolAreApart: behind one HAProxy that passes TLS through, a client's
+// wrong logins and its piled-up connections stop nobody else.
 func TestClientsBehindPROXYProtocolAreApart(t *testing.T) {
 	const attackerAddress, otherAddress = "127.0.0.2", "127.0.0.3"
 	p := serveBehindProxy(t)
@@ -166,7 +167,8 @@ func TestClientsBehindPROXYProtocolAreApart(t *testing.T) {
 	if status := p.login(t, attacker, "wrong horse battery"); status != http.StatusTooManyRequests {
 		t.Errorf("a wrong login too many: status %d, want 429", status)
 	}
-	// A header of HTTP passes through TLS as the client has written it: only the PROXY protocol is the proxy's word.
+	// A header of HTTP passes through TLS as the client has written it: only the PROXY protocol is
+	// the proxy's word.
 	if status := p.login(t, attacker, "wrong horse battery", "X-Forwarded-For", "192.0.2.1"); status != http.StatusTooManyRequests {
 		t.Errorf("a wrong login that claims another address: status %d, want 429", status)
 	}

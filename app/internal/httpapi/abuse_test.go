@@ -122,7 +122,8 @@ func TestDeadTokenLeavesItsUser(t *testing.T) {
 	}
 }
 
-// TestForwardedPortsShareNoCounter: clients behind a proxy that writes ports are counted one by one.
+// TestForwardedPortsShareNoCounter: clients behind a proxy that writes ports are counted one by
+// one.
 func TestForwardedPortsShareNoCounter(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -142,7 +143,8 @@ func TestForwardedPortsShareNoCounter(t *testing.T) {
 	})
 }
 
-// TestHiddenClientsAreReported: when users sign in and work from one private address, the log says so once, and what to do.
+// TestHiddenClientsAreReported: when users sign in and work from one private address, the log says
+// so once, and what to do.
 func TestHiddenClientsAreReported(t *testing.T) {
 	for name, tc := range map[string]struct {
 		address string

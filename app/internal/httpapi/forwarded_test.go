@@ -11,7 +11,8 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// clients returns a function that tells which address a request counts for, where three networks are of proxies.
+// clients returns a function that tells which address a request counts for, where three networks
+// are of proxies.
 func clients(t testing.TB) func(peer string, forwarded ...string) string {
 	t.Helper()
 	engine, err := newEngine([]string{"127.0.0.1", "10.0.0.0/8", "fe80::/16"})
@@ -77,8 +78,8 @@ func TestForwardedAddresses(t *testing.T) {
 	}
 }
 
-// FuzzForwarded: whatever the header says, the address counted is the peer's or that of an entry to whose right
-// every entry is a trusted proxy; and a peer that is no proxy is never anybody else.
+// FuzzForwarded: whatever the header says, the address counted is the peer's or that of an entry to
+// whose right every entry is a trusted proxy; and a peer that is no proxy is never anybody else.
 func FuzzForwarded(f *testing.F) {
 	for _, seed := range []struct{ first, second string }{
 		{"203.0.113.5:51234", ""}, {"198.51.100.9, [2001:db8::1]:443", "10.0.0.1:80"}, {"[2001:db8::1%eth0]", "unknown"},
@@ -129,7 +130,8 @@ func isTrusted(entry string) bool {
 	return false
 }
 
-// candidates are the addresses that an entry could mean, with what stands around them cut off at each place.
+// candidates are the addresses that an entry could mean, with what stands around them cut off at
+// each place.
 func candidates(entry string) []netip.Addr {
 	entry = strings.TrimSpace(entry)
 	texts := []string{entry, strings.Trim(entry, "[]")}

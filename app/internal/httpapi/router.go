@@ -92,7 +92,8 @@ func NewHandler(s Service) (http.Handler, error) {
 	return engine, nil
 }
 
-// newEngine returns a router without routes, in which [gin.Context.ClientIP] is the client's address.
+// newEngine returns a router without routes, in which [gin.Context.ClientIP] is the client's
+// address.
 func newEngine(trustedProxies []string) (*gin.Engine, error) {
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()

@@ -15,18 +15,21 @@ import (
 )
 
 const (
-	// manyUsers of one private address within sharedWindow are taken for users whose addresses are hidden.
+	// manyUsers of one private address within sharedWindow are taken for users whose addresses are
+	// hidden.
 	manyUsers    = 20
 	sharedWindow = time.Hour
-	// maxAddresses bounds how many addresses are looked at in a window, and with manyUsers the memory: about 500 KiB.
+	// maxAddresses bounds how many addresses are looked at in a window, and with manyUsers the
+	// memory: about 500 KiB.
 	maxAddresses = 256
 )
 
 // carrierNAT is the shared address space of RFC 6598.
 var carrierNAT = netip.MustParsePrefix("100.64.0.0/10")
 
-// sharedAddresses notices private addresses that many users come from, as they do when a node or a proxy replaces the
-// addresses of clients by its own. It warns once per window, and counts every such address. It is safe for concurrent use.
+// sharedAddresses notices private addresses that many users come from, as they do when a node or a
+// proxy replaces the addresses of clients by its own. It warns once per window, and counts every
+// such address. It is safe for concurrent use.
 type sharedAddresses struct {
 	log     *slog.Logger
 	counter prometheus.Counter

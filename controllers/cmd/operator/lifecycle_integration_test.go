@@ -132,7 +132,8 @@ func testSettled(t *testing.T, c *cluster) {
 	})
 }
 
-// testTrafficPolicy: the policy follows the spec, is put back, and goes with the types that have one.
+// testTrafficPolicy: the policy follows the spec, is put back, and goes with the types that have
+// one.
 func testTrafficPolicy(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: sn.Namespace, Name: sn.Name}}
 	awaitPolicy := func(step string, wanted corev1.ServiceType, want corev1.ServiceExternalTrafficPolicy) {

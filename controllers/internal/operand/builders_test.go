@@ -143,8 +143,8 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestServiceKeepsClientAddresses: what is reached from outside keeps the addresses of clients, unless the spec says
-// otherwise. The API server refuses the field on a Service of type ClusterIP.
+// TestServiceKeepsClientAddresses: what is reached from outside keeps the addresses of clients,
+// unless the spec says otherwise. The API server refuses the field on a Service of type ClusterIP.
 func TestServiceKeepsClientAddresses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		service *v1alpha1.Service

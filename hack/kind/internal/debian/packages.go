@@ -38,8 +38,8 @@ const Postgres15 = "/usr/lib/postgresql/15/bin/postgres"
 // name, and would start a server.
 const Redis = "/usr/bin/redis-check-rdb"
 
-// HAProxy is the proxy's path; Debian keeps it out of a plain user's PATH. With systemd the package also starts a server,
-// whose default configuration opens no port.
+// HAProxy is the proxy's path; Debian keeps it out of a plain user's PATH. With systemd the package
+// also starts a server, whose default configuration opens no port.
 const HAProxy = "/usr/sbin/haproxy"
 
 // Missing returns the packages that would provide those of the programs that are not there.

@@ -103,9 +103,9 @@ type SecureNotesSpec struct {
 	// +optional
 	Quotas *Quotas `json:"quotas,omitempty"`
 
-	// trustedProxies are the addresses or networks, such as 10.0.0.0/8, whose X-Forwarded-For is
-	// believed. Without them all clients behind a proxy share its address, and its limits. Unset:
-	// nobody's is believed.
+	// trustedProxies are the addresses or networks, such as 10.0.0.0/8, whose word for a client's
+	// address is believed: in X-Forwarded-For, or in a header of the PROXY protocol. Without them
+	// all clients behind a proxy share its address, and its limits. Unset: nobody's is believed.
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=64
 	// +kubebuilder:validation:XValidation:rule="self.all(p, isIP(p) || isCIDR(p))",message="each of trustedProxies must be an address or a network such as 10.0.0.0/8"
@@ -215,11 +215,20 @@ type PodTemplate struct {
 }
 
 // Service that the API is reached through.
+// +kubebuilder:validation:XValidation:rule="!has(self.externalTrafficPolicy) || (has(self.type) && self.type != 'ClusterIP')",message="externalTrafficPolicy has no effect on a Service of type ClusterIP: set type to NodePort or LoadBalancer, or remove externalTrafficPolicy"
 type Service struct {
 	// type of the Service. Unset: ClusterIP.
 	// +kubebuilder:validation:Enum=ClusterIP;NodePort;LoadBalancer
 	// +optional
 	Type corev1.ServiceType `json:"type,omitempty"`
+
+	// externalTrafficPolicy says which nodes answer traffic from outside the cluster, for the types
+	// NodePort and LoadBalancer. Local: only nodes with a pod of the API, which then sees the
+	// client's address. Cluster: every node; the pod sees the node's address, so all clients of a
+	// node share one limit of failed logins. Unset: Local.
+	// +kubebuilder:validation:Enum=Local;Cluster
+	// +optional
+	ExternalTrafficPolicy corev1.ServiceExternalTrafficPolicy `json:"externalTrafficPolicy,omitempty"`
 
 	// annotations of the Service, for load balancers.
 	// +kubebuilder:validation:MaxProperties=32

@@ -45,8 +45,8 @@ type Config struct {
 	RateLimits RateLimits `json:"rateLimits,omitzero"`
 	// Quotas bound what is stored.
 	Quotas Quotas `json:"quotas,omitzero"`
-	// TrustedProxies are the addresses or networks (CIDR) whose X-Forwarded-For is believed. Empty:
-	// nobody's.
+	// TrustedProxies are the addresses or networks (CIDR) whose word for a client's address is
+	// believed, in X-Forwarded-For or in the PROXY protocol. Empty: nobody's.
 	TrustedProxies []string  `json:"trustedProxies,omitempty"`
 	CORS           CORS      `json:"cors,omitzero"`
 	Log            LogConfig `json:"log,omitzero"`

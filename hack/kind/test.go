@@ -105,15 +105,15 @@ func (t *testing) withRaceDetector(ctx context.Context, suite string, args ...st
 	return args, []string{"CGO_ENABLED=0"}
 }
 
-// integration runs the tests against a real API server, a real Vault, a real PostgreSQL and a real Redis,
-// which they start by themselves.
+// integration runs the tests against a real API server, a real Vault, a real PostgreSQL, a real
+// Redis and a real HAProxy, which they start by themselves.
 func (t *testing) integration(ctx context.Context) error {
-	if missing := debian.Missing(debian.Postgres15, debian.Redis); len(missing) > 0 {
+	if missing := debian.Missing(debian.Postgres15, debian.Redis, debian.HAProxy); len(missing) > 0 {
 		if ok, why := debian.CanInstall(); !ok {
 			t.notRun = append(t.notRun, "integration: Debian packages "+strings.Join(missing, " ")+" are missing and "+why)
 			return nil
 		}
-		if err := debian.Ensure(ctx, t.Say, debian.Postgres15, debian.Redis); err != nil {
+		if err := debian.Ensure(ctx, t.Say, debian.Postgres15, debian.Redis, debian.HAProxy); err != nil {
 			return err
 		}
 	}
@@ -142,6 +142,7 @@ func (t *testing) integration(ctx context.Context) error {
 			"SECURENOTES_TEST_VAULT="+t.tools.Path(toolchain.Vault),
 			"SECURENOTES_TEST_POSTGRES="+filepath.Dir(debian.Postgres15),
 			"SECURENOTES_TEST_REDIS="+debian.Redis,
+			"SECURENOTES_TEST_HAPROXY="+debian.HAProxy,
 		),
 	})
 }

@@ -1,5 +1,5 @@
 // Package testenv starts the real servers that tests talk to: HashiCorp Vault, PostgreSQL and Redis, each
-// on loopback with TLS, in a directory of the test's own, ended when the test ends.
+// on loopback with TLS, and HAProxy, in a directory of the test's own, ended when the test ends.
 //
 // The binaries are found by environment variables that `make test` sets. A test that needs one that
 // is not there fails and says so: it never passes without having run.
@@ -18,6 +18,8 @@ const (
 	PostgresVariable = "SECURENOTES_TEST_POSTGRES"
 	// RedisVariable names the path of the Redis server.
 	RedisVariable = "SECURENOTES_TEST_REDIS"
+	// HAProxyVariable names the path of the HAProxy binary.
+	HAProxyVariable = "SECURENOTES_TEST_HAPROXY"
 )
 
 func binary(t testing.TB, variable string, names ...string) string {

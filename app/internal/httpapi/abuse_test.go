@@ -122,6 +122,54 @@ func TestDeadTokenLeavesItsUser(t *testing.T) {
 	}
 }
 
+// TestForwardedPortsShareNoCounter: clients behind a proxy that writes ports are counted one by
+// one.
+func TestForwardedPortsShareNoCounter(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		s.signIn(t, "alice")
+		right := strings.Replace(wrong, "wrong", "correct", 1)
+		for _, tc := range []struct{ attacker, other string }{
+			{"203.0.113.5:%", "203.0.113.6:1"}, {"[2001:db8::1]:%", "[2001:db8:1::1]:1"},
+		} {
+			for _, port := range []string{"1", "2", "3", "4", "5"} {
+				from := strings.Replace(tc.attacker, "%", port, 1)
+				s.call(t, "POST", "/api/auth/login", "", wrong, "X-Forwarded-For", from).want(t, "wrong password from "+from, 401, "")
+			}
+			from := strings.Replace(tc.attacker, "%", "6", 1)
+			s.call(t, "POST", "/api/auth/login", "", right, "X-Forwarded-For", from).want(t, "right password from "+from, 429, "")
+			s.call(t, "POST", "/api/auth/login", "", right, "X-Forwarded-For", tc.other).want(t, "right password from "+tc.other, 200, "")
+		}
+	})
+}
+
+// TestHiddenClientsAreReported: when users sign in and work from one private address, the log says
+// so once, and what to do.
+func TestHiddenClientsAreReported(t *testing.T) {
+	for name, tc := range map[string]struct {
+		address string
+		want    int
+	}{
+		"a node":               {"10.0.0.1", 1},
+		"an office":            {"203.0.113.5", 0},
+		"a proxy that says no": {"unknown", 0}, // 127.0.0.1 is not private: it is this machine
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newService(t, storetest.SQLite(t), true)
+			for i := range 20 {
+				token := s.signIn(t, fmt.Sprintf("user%d", i))
+				s.call(t, "GET", "/api/notes", token, "", "X-Forwarded-For", tc.address).want(t, "list", 200, "")
+			}
+			if got := strings.Count(s.log.String(), "many users come from one private address"); got != tc.want {
+				t.Errorf("%d warnings, want %d", got, tc.want)
+			}
+			if tc.want > 0 && !strings.Contains(s.log.String(), "spec.service.externalTrafficPolicy") {
+				t.Error("the warning does not say what to do")
+			}
+		})
+	}
+}
+
 func TestUntrustedProxyIsNotBelieved(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true, withoutProxies)

@@ -39,17 +39,10 @@ type Service struct {
 
 // NewHandler returns the API's handler.
 func NewHandler(s Service) (http.Handler, error) {
-	gin.SetMode(gin.ReleaseMode)
-	engine := gin.New()
-	// gin trusts every proxy's X-Forwarded-For unless told otherwise, and X-Real-IP beside it.
-	engine.RemoteIPHeaders = []string{"X-Forwarded-For"}
-	if err := engine.SetTrustedProxies(s.TrustedProxies); err != nil {
-		return nil, fmt.Errorf("trusted proxies: %w", err)
+	engine, err := newEngine(s.TrustedProxies)
+	if err != nil {
+		return nil, err
 	}
-	engine.HandleMethodNotAllowed = true
-	engine.RedirectTrailingSlash = false
-	engine.ContextWithFallback = true
-
 	measured, err := measure(s.Metrics)
 	if err != nil {
 		return nil, err
@@ -58,6 +51,11 @@ func NewHandler(s Service) (http.Handler, error) {
 		Service: s, exports: newShares(maxExports, maxUserExports), bodies: newMemory(s.MemoryLimit), answers: newMemory(s.MemoryLimit),
 	}
 	engine.Use(requestID, securityHeaders, measured, logRequest(s.Log), api.audited, recoverPanic(s.Log))
+	shared, err := newSharedAddresses(s.Log, s.Metrics, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	engine.Use(shared.watch)
 	if len(s.AllowedOrigins) > 0 {
 		engine.Use(allowOrigins(s.AllowedOrigins))
 	}
@@ -95,6 +93,23 @@ func NewHandler(s Service) (http.Handler, error) {
 	signedIn.DELETE("/notes/:id", api.deleteNote)
 	export := engine.Group("/api", limitBody, api.authenticate, api.limitUser)
 	export.GET("/account/export", api.exportAccount)
+	return engine, nil
+}
+
+// newEngine returns a router without routes, in which [gin.Context.ClientIP] is the client's
+// address.
+func newEngine(trustedProxies []string) (*gin.Engine, error) {
+	gin.SetMode(gin.ReleaseMode)
+	engine := gin.New()
+	// gin trusts every proxy's X-Forwarded-For unless told otherwise, and X-Real-IP beside it.
+	engine.RemoteIPHeaders = []string{forwardedFor}
+	if err := engine.SetTrustedProxies(trustedProxies); err != nil {
+		return nil, fmt.Errorf("trusted proxies: %w", err)
+	}
+	engine.HandleMethodNotAllowed = true
+	engine.RedirectTrailingSlash = false
+	engine.ContextWithFallback = true
+	engine.Use(plainAddresses)
 	return engine, nil
 }
 

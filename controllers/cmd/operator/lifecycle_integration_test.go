@@ -121,6 +121,7 @@ func testSettled(t *testing.T, c *cluster) {
 			return ""
 		})
 	})
+	t.Run("the Service keeps the addresses of clients", func(t *testing.T) { testTrafficPolicy(t, c, sn) })
 	t.Run("a renewed certificate restarts nothing", func(t *testing.T) {
 		generation := c.deployment(t, "settled", "notes").Generation
 		c.issue(t, "settled", "notes")
@@ -129,6 +130,52 @@ func testSettled(t *testing.T, c *cluster) {
 			t.Errorf("the Deployment went from generation %d to %d", generation, now)
 		}
 	})
+}
+
+// testTrafficPolicy: the policy follows the spec, is put back, and goes with the types that have
+// one.
+func testTrafficPolicy(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: sn.Namespace, Name: sn.Name}}
+	awaitPolicy := func(step string, wanted corev1.ServiceType, want corev1.ServiceExternalTrafficPolicy) {
+		t.Helper()
+		await(t, step, func() string {
+			if err := c.Get(context.Background(), client.ObjectKeyFromObject(service), service); err != nil {
+				return err.Error()
+			}
+			if service.Spec.Type != wanted || service.Spec.ExternalTrafficPolicy != want {
+				return fmt.Sprintf("a Service of type %s with externalTrafficPolicy %q", service.Spec.Type, service.Spec.ExternalTrafficPolicy)
+			}
+			return ""
+		})
+	}
+	for _, tc := range []struct {
+		step   string
+		wanted *v1alpha1.Service
+		want   corev1.ServiceExternalTrafficPolicy
+	}{
+		{"a load balancer", &v1alpha1.Service{Type: corev1.ServiceTypeLoadBalancer}, "Local"},
+		{"a load balancer on every node", &v1alpha1.Service{Type: corev1.ServiceTypeLoadBalancer, ExternalTrafficPolicy: "Cluster"}, "Cluster"},
+		{"a port of the nodes", &v1alpha1.Service{Type: corev1.ServiceTypeNodePort}, "Local"},
+	} {
+		before := sn.DeepCopy()
+		sn.Spec.Service = tc.wanted
+		if err := c.Patch(t.Context(), sn, client.MergeFrom(before)); err != nil {
+			t.Fatal(err)
+		}
+		awaitPolicy(tc.step, tc.wanted.Type, tc.want)
+	}
+	before := service.DeepCopy()
+	service.Spec.ExternalTrafficPolicy = "Cluster"
+	if err := c.Patch(t.Context(), service, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	awaitPolicy("drift", corev1.ServiceTypeNodePort, "Local")
+	unset := sn.DeepCopy()
+	sn.Spec.Service = nil
+	if err := c.Patch(t.Context(), sn, client.MergeFrom(unset)); err != nil {
+		t.Fatal(err)
+	}
+	awaitPolicy("inside the cluster again", corev1.ServiceTypeClusterIP, "")
 }
 
 func (c *cluster) deployment(t *testing.T, namespace, name string) *appsv1.Deployment {

@@ -58,6 +58,7 @@ func postgres() *v1alpha1.SecureNotes {
 	sn.Spec.RateLimits.RegistrationsPerDay = new(int32(20))
 	sn.Spec.Quotas = &v1alpha1.Quotas{Accounts: new(int32(30)), Notes: new(int32(40)), Bytes: "5Gi"}
 	sn.Spec.TrustedProxies = []string{"10.0.0.0/8"}
+	sn.Spec.Service = &v1alpha1.Service{Type: corev1.ServiceTypeLoadBalancer, Annotations: map[string]string{"example.com/balancer": "internal"}}
 	sn.Spec.CORS = &v1alpha1.CORS{AllowedOrigins: []string{"https://app.example.com"}}
 	sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Parallelism: new(int32(4)), MaxNotesPerSecond: new(int32(5000))}
 	sn.Spec.PodTemplate = &v1alpha1.PodTemplate{
@@ -141,6 +142,32 @@ func TestGolden(t *testing.T) {
 			objects = append(objects, budget)
 		}
 		t.Run(name, func(t *testing.T) { golden(t, name+".yaml", objects) })
+	}
+}
+
+// TestServiceKeepsClientAddresses: what is reached from outside keeps the addresses of clients,
+// unless the spec says otherwise. The API server refuses the field on a Service of type ClusterIP.
+func TestServiceKeepsClientAddresses(t *testing.T) {
+	for name, tc := range map[string]struct {
+		service *v1alpha1.Service
+		want    corev1.ServiceExternalTrafficPolicy
+	}{
+		"unset":                    {nil, ""},
+		"type unset":               {&v1alpha1.Service{}, ""},
+		"ClusterIP":                {&v1alpha1.Service{Type: corev1.ServiceTypeClusterIP}, ""},
+		"NodePort":                 {&v1alpha1.Service{Type: corev1.ServiceTypeNodePort}, "Local"},
+		"LoadBalancer":             {&v1alpha1.Service{Type: corev1.ServiceTypeLoadBalancer}, "Local"},
+		"NodePort, Cluster":        {&v1alpha1.Service{Type: corev1.ServiceTypeNodePort, ExternalTrafficPolicy: "Cluster"}, "Cluster"},
+		"LoadBalancer, Cluster":    {&v1alpha1.Service{Type: corev1.ServiceTypeLoadBalancer, ExternalTrafficPolicy: "Cluster"}, "Cluster"},
+		"LoadBalancer, said twice": {&v1alpha1.Service{Type: corev1.ServiceTypeLoadBalancer, ExternalTrafficPolicy: "Local"}, "Local"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sn := embedded()
+			sn.Spec.Service = tc.service
+			if got := Service(sn).Spec.ExternalTrafficPolicy; got != tc.want {
+				t.Errorf("externalTrafficPolicy is %q, want %q", got, tc.want)
+			}
+		})
 	}
 }
 

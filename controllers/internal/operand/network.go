@@ -12,8 +12,9 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// Service in front of the API. The plain-HTTP metrics port is on it only when it stays inside the
-// cluster.
+// Service returns the Service in front of the API. The plain-HTTP metrics port is on it only when
+// it stays inside the cluster. Where it does not, nodes must not replace the addresses of clients by
+// their own, because failed logins are limited by address.
 func Service(sn *v1alpha1.SecureNotes) *corev1.Service {
 	wanted := sn.Spec.Service
 	if wanted == nil {
@@ -30,6 +31,8 @@ func Service(sn *v1alpha1.SecureNotes) *corev1.Service {
 	service.Annotations = wanted.Annotations
 	if service.Spec.Type == corev1.ServiceTypeClusterIP {
 		service.Spec.Ports = append(service.Spec.Ports, servicePort(portMetrics, 9090))
+	} else {
+		service.Spec.ExternalTrafficPolicy = orElse(wanted.ExternalTrafficPolicy, corev1.ServiceExternalTrafficPolicyLocal)
 	}
 	return service
 }

@@ -24,6 +24,7 @@ var packages = map[string]string{
 	"debootstrap":                        "debootstrap",
 	Postgres15:                           "postgresql-15",
 	Redis:                                "redis-tools",
+	HAProxy:                              "haproxy",
 	"gcc":                                "gcc",
 	"git":                                "git",
 	"/usr/include/stdio.h":               "libc6-dev",
@@ -36,6 +37,10 @@ const Postgres15 = "/usr/lib/postgresql/15/bin/postgres"
 // Redis is the server's program under the name of its checker: the package redis-server has it under its own
 // name, and would start a server.
 const Redis = "/usr/bin/redis-check-rdb"
+
+// HAProxy is the proxy's path; Debian keeps it out of a plain user's PATH. With systemd the package
+// also starts a server, whose default configuration opens no port.
+const HAProxy = "/usr/sbin/haproxy"
 
 // Missing returns the packages that would provide those of the programs that are not there.
 func Missing(programs ...string) []string {

@@ -1,0 +1,150 @@
+package httpapi
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gin-gonic/gin"
+)
+
+// clients returns a function that tells which address a request counts for, where three networks
+// are of proxies.
+func clients(t testing.TB) func(peer string, forwarded ...string) string {
+	t.Helper()
+	engine, err := newEngine([]string{"127.0.0.1", "10.0.0.0/8", "fe80::/16"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got string
+	engine.GET("/", func(c *gin.Context) { got = c.ClientIP() })
+	return func(peer string, forwarded ...string) string {
+		request := httptest.NewRequest(http.MethodGet, "/", nil)
+		request.RemoteAddr = peer
+		request.Header["X-Forwarded-For"] = forwarded
+		got = "no answer"
+		engine.ServeHTTP(httptest.NewRecorder(), request)
+		return got
+	}
+}
+
+func TestForwardedAddresses(t *testing.T) {
+	client := clients(t)
+	for name, tc := range map[string]struct {
+		peer      string
+		forwarded []string
+		want      string
+	}{
+		"no header":                        {"127.0.0.1:1", nil, "127.0.0.1"},
+		"an address":                       {"127.0.0.1:1", []string{"203.0.113.5"}, "203.0.113.5"},
+		"a port":                           {"127.0.0.1:1", []string{"203.0.113.5:51234"}, "203.0.113.5"},
+		"IPv6":                             {"127.0.0.1:1", []string{"2001:db8::1"}, "2001:db8::1"},
+		"IPv6 in brackets":                 {"127.0.0.1:1", []string{"[2001:db8::1]"}, "2001:db8::1"},
+		"IPv6 in brackets with a port":     {"127.0.0.1:1", []string{"[2001:db8::1]:443"}, "2001:db8::1"},
+		"IPv6 with a zone":                 {"127.0.0.1:1", []string{"2001:db8::1%eth0"}, "2001:db8::1"},
+		"all of them":                      {"127.0.0.1:1", []string{"[2001:db8::1%eth0]:443"}, "2001:db8::1"},
+		"IPv6 written in full":             {"127.0.0.1:1", []string{"2001:0DB8:0:0:0:0:0:1"}, "2001:db8::1"},
+		"IPv4 mapped to IPv6":              {"127.0.0.1:1", []string{"[::ffff:203.0.113.5]:1"}, "203.0.113.5"},
+		"spaces and tabs":                  {"127.0.0.1:1", []string{" \t203.0.113.5:51234 \t"}, "203.0.113.5"},
+		"the client's own entry":           {"127.0.0.1:1", []string{"198.51.100.9:1, 203.0.113.5:51234"}, "203.0.113.5"},
+		"the client's own line":            {"127.0.0.1:1", []string{"198.51.100.9:1", "203.0.113.5:51234"}, "203.0.113.5"},
+		"two proxies":                      {"127.0.0.1:1", []string{"198.51.100.9, 203.0.113.5:51234 ,10.0.0.1:80"}, "203.0.113.5"},
+		"two proxies, a line each":         {"127.0.0.1:1", []string{"203.0.113.5:51234", "10.0.0.1:80"}, "203.0.113.5"},
+		"only proxies":                     {"127.0.0.1:1", []string{"10.0.0.2:80, 10.0.0.1:80"}, "10.0.0.2"},
+		"a name behind the client":         {"127.0.0.1:1", []string{"unknown, 203.0.113.5:51234"}, "203.0.113.5"},
+		"a name in the client's place":     {"127.0.0.1:1", []string{"198.51.100.9, unknown"}, "127.0.0.1"},
+		"a name between proxies":           {"127.0.0.1:1", []string{"198.51.100.9, unknown, 10.0.0.1"}, "127.0.0.1"},
+		"an empty entry":                   {"127.0.0.1:1", []string{"198.51.100.9,, 10.0.0.1"}, "127.0.0.1"},
+		"a port that is none":              {"127.0.0.1:1", []string{"203.0.113.5:http"}, "127.0.0.1"},
+		"a port that overflows":            {"127.0.0.1:1", []string{"203.0.113.5:65536"}, "127.0.0.1"},
+		"brackets that do not close":       {"127.0.0.1:1", []string{"[2001:db8::1"}, "127.0.0.1"},
+		"something behind the brackets":    {"127.0.0.1:1", []string{"[2001:db8::1]443"}, "127.0.0.1"},
+		"two in an entry":                  {"127.0.0.1:1", []string{"203.0.113.5 203.0.113.6"}, "127.0.0.1"},
+		"a network":                        {"127.0.0.1:1", []string{"203.0.113.0/24"}, "127.0.0.1"},
+		"a stranger that claims":           {"192.0.2.1:1", []string{"203.0.113.5"}, "192.0.2.1"},
+		"a stranger that claims a port":    {"192.0.2.1:1", []string{"203.0.113.5:51234"}, "192.0.2.1"},
+		"a stranger on the link":           {"[fe81::1%eth0]:1", nil, "fe81::1"},
+		"a proxy on the link":              {"[fe80::1%eth0]:1", []string{"203.0.113.5:51234"}, "203.0.113.5"},
+		"a peer by an IPv4-mapped address": {"[::ffff:192.0.2.1]:1", []string{"203.0.113.5"}, "192.0.2.1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := client(tc.peer, tc.forwarded...); got != tc.want {
+				t.Errorf("the address counted is %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+// FuzzForwarded: whatever the header says, the address counted is the peer's or that of an entry to
+// whose right every entry is a trusted proxy; and a peer that is no proxy is never anybody else.
+func FuzzForwarded(f *testing.F) {
+	for _, seed := range []struct{ first, second string }{
+		{"203.0.113.5:51234", ""}, {"198.51.100.9, [2001:db8::1]:443", "10.0.0.1:80"}, {"[2001:db8::1%eth0]", "unknown"},
+		{"10.0.0.1", "10.0.0.1, ,203.0.113.5"}, {"::ffff:10.0.0.1", "[::ffff:203.0.113.5]"}, {"203.0.113.5:1:2", "[]"}, {"[[::1]]:1", "1.2.3.4 5"},
+	} {
+		f.Add(seed.first, seed.second)
+	}
+	client := clients(f)
+	f.Fuzz(func(t *testing.T, first, second string) {
+		if got := client("192.0.2.1:1", first, second); got != "192.0.2.1" {
+			t.Errorf("an untrusted peer counts as %q", got)
+		}
+		got := client("127.0.0.1:1", first, second)
+		if got == "127.0.0.1" {
+			return
+		}
+		entries := strings.Split(first+","+second, ",")
+		for _, entry := range slices.Backward(entries) {
+			if addressesIn(entry, got) {
+				return
+			}
+			if !isTrusted(entry) {
+				t.Fatalf("%q is believed, which %q, no proxy, stands before", got, entry)
+			}
+		}
+		t.Fatalf("%q is in no entry of %q", got, entries)
+	})
+}
+
+// addressesIn reports whether an entry is the address, perhaps with brackets, a zone and a port.
+func addressesIn(entry, address string) bool {
+	for _, candidate := range candidates(entry) {
+		if candidate.String() == address {
+			return true
+		}
+	}
+	return false
+}
+
+func isTrusted(entry string) bool {
+	for _, candidate := range candidates(entry) {
+		for _, network := range []string{"127.0.0.1/32", "10.0.0.0/8", "fe80::/16"} {
+			if netip.MustParsePrefix(network).Contains(candidate) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// candidates are the addresses that an entry could mean, with what stands around them cut off at
+// each place.
+func candidates(entry string) []netip.Addr {
+	entry = strings.TrimSpace(entry)
+	texts := []string{entry, strings.Trim(entry, "[]")}
+	if host, _, found := strings.Cut(entry, "]"); found {
+		texts = append(texts, strings.TrimPrefix(host, "["))
+	} else if i := strings.LastIndexByte(entry, ':'); i >= 0 {
+		texts = append(texts, entry[:i])
+	}
+	var out []netip.Addr
+	for _, text := range texts {
+		if address, err := netip.ParseAddr(text); err == nil {
+			out = append(out, address.WithZone("").Unmap())
+		}
+	}
+	return out
+}

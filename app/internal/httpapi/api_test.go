@@ -152,11 +152,11 @@ func newService(t testing.TB, open storetest.Open, registrationOpen bool, option
 	parts := httpapi.Service{
 		Audit: trail, RequestTimeout: 20 * time.Second,
 		Requests: ratelimit.NewRequests(10_000), TrustedProxies: []string{"127.0.0.1"}, AllowedOrigins: []string{"https://app.example.com"},
-		Accounts: accounts.NewService(s.db, cache, hasher, s.limits, accounts.Options{
+		Accounts: accounts.NewService(httpapi.RecordAccounts(s.db), cache, hasher, s.limits, accounts.Options{
 			RegistrationOpen: registrationOpen, MinPassword: 8, TokenTTL: time.Hour, Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 			Now: s.now,
 		}),
-		Notes:  notes.NewService(s.pages, cache),
+		Notes:  notes.NewService(httpapi.RecordNotes(s.pages), cache),
 		Tokens: tokens, Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: prometheus.NewRegistry(),
 	}
 	for _, option := range options {

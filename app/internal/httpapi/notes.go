@@ -114,7 +114,7 @@ func (h *handlers) getNote(c *gin.Context) {
 	}
 	// Until the answer has been sent: a client may read slowly.
 	r := &room{of: h.answers, user: identity(c).Owner}
-	defer r.leave()
+	whenSent(c, r.leave)
 	note, err := h.Notes.GetWithin(c.Request.Context(), identity(c), id, r)
 	var answer []byte
 	if err == nil {

@@ -53,8 +53,8 @@ func NewHandler(s Service) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	api := &handlers{Service: s, exports: newShares(maxExports, maxUserExports), answers: newShares(maxAnswers, maxUserAnswers)}
-	engine.Use(requestID, securityHeaders, measured, logRequest(s.Log), api.audited, recoverPanic(s.Log))
+	api := &handlers{Service: s, exports: newShares(maxExports, maxUserExports), answers: newShares(maxAnswers, maxUserAnswers), failures: newFailures(s.Log)}
+	engine.Use(requestID, securityHeaders, measured, logRequest(s.Log), api.delivered, api.recoverPanic)
 	if len(s.AllowedOrigins) > 0 {
 		engine.Use(allowOrigins(s.AllowedOrigins))
 	}
@@ -63,8 +63,8 @@ func NewHandler(s Service) (http.Handler, error) {
 		return nil, err
 	}
 	engine.Use(ownOrigins)
-	engine.NoRoute(func(c *gin.Context) { fail(c, http.StatusNotFound, "Not found") })
-	engine.NoMethod(func(c *gin.Context) { fail(c, http.StatusMethodNotAllowed, "Method not allowed") })
+	engine.NoRoute(api.limitAddress, func(c *gin.Context) { fail(c, http.StatusNotFound, "Not found") })
+	engine.NoMethod(api.limitAddress, func(c *gin.Context) { fail(c, http.StatusMethodNotAllowed, "Method not allowed") })
 
 	anonymous := engine.Group("/api", api.limitTime, limitBody, api.limitAddress)
 	anonymous.POST("/auth/register", api.register)
@@ -98,4 +98,5 @@ type handlers struct {
 	Service
 	// exports are under way; answers are bytes of large notes that are read.
 	exports, answers *shares
+	failures         *failures
 }

@@ -44,7 +44,7 @@ func TestLogsGoWhereTheDocumentsSay(t *testing.T) {
 	lines := 0
 	for line := range strings.Lines(stdout) {
 		var record struct{ Audit int }
-		if err := json.Unmarshal([]byte(line), &record); err != nil || record.Audit != 1 {
+		if err := json.Unmarshal([]byte(line), &record); err != nil || record.Audit != 2 {
 			t.Errorf("no audit line on standard output: %s", line)
 		}
 		lines++

@@ -26,10 +26,13 @@ type counted struct {
 }
 
 func (c *counted) add(n int, from, until time.Time) {
-	if c.n == 0 {
+	if c.n == 0 || from.Before(c.from) {
 		c.from = from
 	}
-	c.n, c.until = c.n+n, until
+	if until.After(c.until) {
+		c.until = until
+	}
+	c.n += n
 }
 
 // refusals are those of a minute. Its methods are safe for concurrent use.
@@ -100,14 +103,7 @@ func (r *refusals) back(c counted) {
 		into = &counted{refusal: c.refusal}
 		r.known[c.refusal] = into
 	}
-	from, until := c.from, c.until
-	if into.n > 0 && into.until.After(until) {
-		until = into.until
-	}
-	if into.n > 0 {
-		into.from = from // before those that were counted since
-	}
-	into.add(c.n, from, until)
+	into.add(c.n, c.from, c.until)
 }
 
 // Refused adds the line of a request that a limit has refused, unless the same limit refuses the same requester again

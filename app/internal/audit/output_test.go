@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -22,6 +21,21 @@ func pipe(t *testing.T) (read, write *os.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		_ = read.Close()
+		_ = write.Close()
+	})
+	return read, write
+}
+
+// socket is one that cannot be opened again, as journald's is.
+func socket(t *testing.T) (read, write *os.File) {
+	t.Helper()
+	ends, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, write = os.NewFile(uintptr(ends[0]), "read"), os.NewFile(uintptr(ends[1]), "write")
 	t.Cleanup(func() {
 		_ = read.Close()
 		_ = write.Close()
@@ -51,8 +65,17 @@ func fill(t *testing.T, l *Log) (written int) {
 // TestStalledReader: while nobody reads the output, events are refused at once, and not after a wait each; when somebody
 // reads again, events are written again, and the chain is whole.
 func TestStalledReader(t *testing.T) {
+	for name, open := range map[string]func(*testing.T) (read, write *os.File){"pipe": pipe, "socket": socket} {
+		t.Run(name, func(t *testing.T) {
+			read, write := open(t)
+			stall(t, read, write)
+		})
+	}
+}
+
+func stall(t *testing.T, read, write *os.File) {
+	t.Helper()
 	signer, keys := newSigner(t)
-	read, write := pipe(t)
 	lines, err := Output(write)
 	if err != nil {
 		t.Fatal(err)
@@ -84,8 +107,9 @@ func TestStalledReader(t *testing.T) {
 	}
 	text := make(chan string)
 	go func() {
-		raw, _ := io.ReadAll(bufio.NewReader(read))
-		text <- string(raw)
+		var raw strings.Builder
+		_, _ = io.Copy(&raw, read)
+		text <- raw.String()
 	}()
 	for l.Healthy() != nil {
 		waitABit()

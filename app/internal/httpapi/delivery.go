@@ -20,6 +20,8 @@ func (h *handlers) delivered(c *gin.Context) {
 	a := held(h, c)
 	defer a.release()
 	c.Next()
+	// The one place where the size of an answer that waits for its client is known, len(a.body). A budget of memory is
+	// asked here, so that its refusal is what is recorded, and gets back what it gave by whenSent.
 	err := a.record()
 	c.Writer = a.ResponseWriter
 	if a.streams {
@@ -28,7 +30,6 @@ func (h *handlers) delivered(c *gin.Context) {
 		}
 		return
 	}
-	// Here, and only here, the memory of an answer that waits for its client is known: len(a.body).
 	a.send()
 }
 
@@ -76,12 +77,14 @@ func (a *heldAnswer) release() {
 	for _, f := range a.sent {
 		f()
 	}
-	body := a.body[:0]
+	body, shared := a.body[:0], a.writes()
 	if cap(body) > maxPooled {
 		body = nil
 	}
 	*a = heldAnswer{body: body}
-	heldAnswers.Put(a)
+	if !shared { // else a context still names it
+		heldAnswers.Put(a)
+	}
 }
 
 // whenSent has f called when the answer has been sent or dropped.
@@ -100,7 +103,7 @@ var errNoIntent = errors.New("a change was made without a line of intent in the 
 // object are as far as they are known. Errors: audit.ErrUnavailable.
 func intend(ctx context.Context, user, object string) error {
 	a, ok := ctx.Value(heldKey{}).(*heldAnswer)
-	if !ok {
+	if !ok || a.c == nil { // no request that writes, or one that has been answered
 		return errNoIntent
 	}
 	return a.intend(user, object)

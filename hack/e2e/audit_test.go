@@ -61,7 +61,8 @@ func TestAuditLog(t *testing.T) {
 				collected += kubectl(t, "-n", c.namespace, "logs", pod.Name, "-c", "api")
 			}
 			_, after, found := strings.Cut(collected, `"action":"note.read","outcome":"success","status":200`)
-			if !found || !strings.Contains(collected, id) || !strings.Contains(after, `"action":"checkpoint"`) {
+			intended := strings.Contains(collected, `"action":"note.create","outcome":"intent"`)
+			if !found || !intended || !strings.Contains(collected, id) || !strings.Contains(after, `"action":"checkpoint"`) {
 				return fmt.Errorf("none yet")
 			}
 			return nil

@@ -19,8 +19,9 @@ func auditCommand() *cobra.Command {
 		Short: "Check the audit log",
 		Long: `Check the audit log.
 
-The service writes one JSON line for each authentication attempt and each access to data, on standard
+The service writes JSON lines for each authentication attempt and each access to data, on standard
 output: who, what, from where, the outcome, and the request's id; never content, passwords or tokens.
+A change has a line of intent before it is made, and a line with its outcome.
 Each process writes a chain: every line has the SHA-256 of the line before. Every minute, and at the
 end, the chain so far is signed by a key in Vault that the service can use but not read.`,
 	}
@@ -34,7 +35,7 @@ end, the chain so far is signed by a key in Vault that the service can use but n
 		Long: `Name the first line that was edited, dropped, reordered or cut off.
 
 FILE is a log that was collected, - for standard input; lines that are no audit lines are passed over,
-and the chains of several processes may be mixed. The public keys are what Vault's administrator gets by
+and the chains of several processes, of this release and of earlier ones, may be mixed. The public keys are what Vault's administrator gets by
 
   vault read -format=json transit/keys/sn-audit-CLUSTER.NAMESPACE.NAME > keys.json
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -133,12 +134,16 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 	if err != nil {
 		return err
 	}
+	lines, err := audit.Output(os.Stdout)
+	if err != nil {
+		return err
+	}
 	var api *running
 	err = retry(ctx, func(err error) {
 		probes.NotReady(err.Error())
 		log.Error("not ready", "error", err.Error())
 	}, func(ctx context.Context) (err error) {
-		api, err = start(ctx, c, trust, registry, log)
+		api, err = start(ctx, c, trust, lines, registry, log)
 		return err
 	})
 	if err != nil {
@@ -161,7 +166,7 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 			log.Warn("connections were not closed", "error", err.Error())
 		}
 	}()
-	probes.Ready(probed.Ping)
+	probes.Ready(readiness(probed.Ping, api.audit.Healthy))
 	log.Info("ready", "address", listener.Addr().String())
 	go sweep(ctx, background, log)
 	staleness := reencrypt.NewStaleness(background, log)
@@ -183,6 +188,16 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 	return err
 }
 
+// readiness is a check that the database answers and that requests can be recorded.
+func readiness(ping func(context.Context) error, recorded func() error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if err := recorded(); err != nil {
+			return err
+		}
+		return ping(ctx)
+	}
+}
+
 // running is the API once all that it needs has answered.
 type running struct {
 	store         *store.Store
@@ -197,7 +212,7 @@ func (r *running) close(log *slog.Logger) {
 	}
 }
 
-func start(ctx context.Context, c *config.Config, t *trust, registry prometheus.Registerer, log *slog.Logger) (_ *running, err error) {
+func start(ctx context.Context, c *config.Config, t *trust, lines io.Writer, registry prometheus.Registerer, log *slog.Logger) (_ *running, err error) {
 	sessionKeys, err := t.SessionKeys(ctx)
 	if err != nil {
 		return nil, err
@@ -240,7 +255,7 @@ func start(ctx context.Context, c *config.Config, t *trust, registry prometheus.
 			err = errors.Join(err, closeCounters())
 		}
 	}()
-	trail, err := audit.New(os.Stdout, c.Deployment.ID, t, log)
+	trail, err := audit.New(lines, c.Deployment.ID, t, log)
 	if err != nil {
 		return nil, err
 	}
@@ -249,12 +264,12 @@ func start(ctx context.Context, c *config.Config, t *trust, registry prometheus.
 		FailedLogins: c.RateLimits.FailedLoginsPerMinute, Registrations: c.RateLimits.RegistrationsPerDay,
 	})
 	handler, err := httpapi.NewHandler(httpapi.Service{
-		Accounts: accounts.NewService(d.store, cache, hasher, usernames, logins, accounts.Options{
+		Accounts: accounts.NewService(httpapi.RecordAccounts(d.store), cache, hasher, usernames, logins, accounts.Options{
 			RegistrationOpen: c.Auth.Registration == config.RegistrationOpen,
 			MinPassword:      c.Auth.MinPasswordLength, TokenTTL: time.Duration(c.Auth.TokenTTL), Log: log, Now: time.Now,
 			MaxAccounts: c.Quotas.Accounts,
 		}),
-		Notes:          notes.NewService(d.store, cache, requests, notes.Usage{Notes: c.Quotas.Notes, Bytes: c.Quotas.Bytes}),
+		Notes:          notes.NewService(httpapi.RecordNotes(d.store), cache, requests, notes.Usage{Notes: c.Quotas.Notes, Bytes: c.Quotas.Bytes}),
 		RequestTimeout: requestTimeout, MemoryLimit: debug.SetMemoryLimit(-1),
 		Tokens: tokens, Log: log, Metrics: registry, Audit: trail,
 		Requests: ratelimit.NewRequests(c.RateLimits.RequestsPerMinute), TrustedProxies: c.TrustedProxies, AllowedOrigins: c.CORS.AllowedOrigins,

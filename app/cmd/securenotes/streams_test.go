@@ -1,11 +1,16 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestLogsGoWhereTheDocumentsSay: the audit log, and nothing else, to standard output; the service's own log to
@@ -44,7 +49,7 @@ func TestLogsGoWhereTheDocumentsSay(t *testing.T) {
 	lines := 0
 	for line := range strings.Lines(stdout) {
 		var record struct{ Audit int }
-		if err := json.Unmarshal([]byte(line), &record); err != nil || record.Audit != 1 {
+		if err := json.Unmarshal([]byte(line), &record); err != nil || record.Audit != 2 {
 			t.Errorf("no audit line on standard output: %s", line)
 		}
 		lines++
@@ -54,5 +59,68 @@ func TestLogsGoWhereTheDocumentsSay(t *testing.T) {
 	}
 	if !strings.Contains(stderr, `"msg":"request"`) || strings.Contains(stderr, `"audit":`) {
 		t.Errorf("standard error:\n%s", stderr)
+	}
+}
+
+// TestServiceOutlastsAStalledReader: while nobody reads standard output, requests are refused at once; when somebody reads
+// again, they are answered, and the service has ended nothing and been told nothing.
+func TestServiceOutlastsAStalledReader(t *testing.T) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	before := os.Stdout
+	os.Stdout = write
+	client, url, stop := devServer(t, filepath.Join(t.TempDir(), "data"))
+	os.Stdout = before
+	defer write.Close()
+	defer stop()
+	status := func() int {
+		t.Helper()
+		response, err := client.Get(url + "/api/notes")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if _, err := io.Copy(io.Discard, response.Body); err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode
+	}
+	for range 1000 {
+		if status() == http.StatusServiceUnavailable {
+			break
+		}
+	}
+	start := time.Now()
+	for range 20 {
+		if got := status(); got != http.StatusServiceUnavailable {
+			t.Fatalf("status %d although the line cannot be written", got)
+		}
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("20 refusals took %s", took)
+	}
+	go func() { _, _ = io.Copy(io.Discard, read) }()
+	for deadline := time.Now().Add(10 * time.Second); status() != http.StatusUnauthorized; {
+		if time.Now().After(deadline) {
+			t.Fatal("the service does not recover")
+		}
+	}
+}
+
+// TestReadiness: a service that cannot record requests is not ready, and says why.
+func TestReadiness(t *testing.T) {
+	broken := errors.New("broken")
+	for name, tc := range map[string]struct{ database, log, want error }{
+		"well":     {nil, nil, nil},
+		"database": {broken, nil, broken},
+		"log":      {nil, broken, broken},
+	} {
+		check := readiness(func(context.Context) error { return tc.database }, func() error { return tc.log })
+		if err := check(t.Context()); !errors.Is(err, tc.want) {
+			t.Errorf("%s: %v, want %v", name, err, tc.want)
+		}
 	}
 }

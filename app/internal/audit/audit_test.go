@@ -302,10 +302,20 @@ func FuzzVerify(f *testing.F) {
 	signer, keys := newSigner(f)
 	f.Add(strings.Join(written(f, signer), ""))
 	f.Add(`{"audit":1}`)
+	f.Add(`{"audit":2,"username_sha256":"x"}`)
+	old, _ := version1(f)
+	f.Add(strings.Join(old, ""))
+	f.Add(strings.Join(interleaved(old, written(f, signer)), ""))
 	f.Fuzz(func(t *testing.T, text string) {
 		summary, err := Verify(strings.NewReader(text), keys, false)
 		if err == nil && summary.Lines > 0 && summary.Checkpoints < summary.Chains {
 			t.Errorf("%+v: a chain without a signature passed", summary)
+		}
+		for line := range strings.Lines(text) {
+			r, found, why := parse([]byte(line))
+			if found && (why != "" || r.Version < 1 || r.Version > version) || !found && r.Version != 0 {
+				t.Errorf("version %d, found %v, %q: %s", r.Version, found, why, line)
+			}
 		}
 	})
 }

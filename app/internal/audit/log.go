@@ -27,10 +27,12 @@ type Signer interface {
 
 // Log writes one chain. It is safe for concurrent use.
 type Log struct {
-	out    io.Writer
-	signer Signer
-	log    *slog.Logger
-	now    func() time.Time
+	signer   Signer
+	log      *slog.Logger
+	now      func() time.Time
+	refusals refusals
+
+	out output
 
 	mu       sync.Mutex
 	chain    string
@@ -42,24 +44,42 @@ type Log struct {
 	due chan struct{}
 }
 
-// New begins a chain.
+// New begins a chain. Where out has deadlines, as an [os.File] of [Output] has, a line is written within a second or
+// refused.
 func New(out io.Writer, deployment string, signer Signer, log *slog.Logger) (*Log, error) {
-	l := &Log{out: out, signer: signer, log: log, now: time.Now, chain: rand.Text(), previous: genesis, due: make(chan struct{}, 1)}
+	l := &Log{
+		out: output{to: out, log: log}, signer: signer, log: log, now: time.Now,
+		chain: rand.Text(), previous: genesis, due: make(chan struct{}, 1),
+	}
 	return l, l.Write(Event{Action: actionStart, Deployment: deployment})
 }
 
-// ErrEnded means that an event came after the end of the chain: its request was cut off.
-var ErrEnded = errors.New("audit: the chain has ended")
+// Errors that callers tell apart with errors.Is.
+var (
+	// ErrUnavailable means that a line was not written, and that what it is of must not happen.
+	ErrUnavailable = errors.New("the audit log cannot be written")
+	// ErrEnded means that an event came after the end of the chain: its request was cut off. It is an ErrUnavailable.
+	ErrEnded = fmt.Errorf("%w: its chain has ended", ErrUnavailable)
+)
 
-// Write adds a line. Errors: ErrEnded.
+// Write adds a line. Without an error the line is written; with one it may be written later. Errors: ErrUnavailable.
 func (l *Log) Write(e Event) error {
+	_, err := l.write(e)
+	return err
+}
+
+// Healthy returns why lines are refused, or nil. It does not wait.
+func (l *Log) Healthy() error { return l.out.healthy() }
+
+// write adds a line and reports whether it stands in the log now, or will when the output takes it.
+func (l *Log) write(e Event) (queued bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended {
-		return ErrEnded
+		return false, ErrEnded
 	}
-	if err := l.append(Record{Event: e}); err != nil {
-		return err
+	if queued, err = l.append(Record{Event: e}); !queued {
+		return false, err
 	}
 	if l.unsigned++; l.unsigned >= checkpointLines {
 		select {
@@ -67,33 +87,34 @@ func (l *Log) Write(e Event) error {
 		default:
 		}
 	}
-	return nil
+	return true, err
 }
 
-// append completes the record and writes it. The caller holds the lock.
-func (l *Log) append(r Record) error {
+// append completes the record and writes it. The chain goes on from it if it is queued. The caller holds the lock.
+func (l *Log) append(r Record) (queued bool, err error) {
 	r.Version, r.Chain, r.Sequence, r.Previous, r.Time = version, l.chain, l.sequence, l.previous, l.now().UTC()
 	line, err := json.Marshal(r)
 	if err != nil {
-		return fmt.Errorf("audit: %w", err)
+		return false, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if _, err := l.out.Write(append(line, '\n')); err != nil {
-		return fmt.Errorf("audit: %w", err)
+	if queued, err = l.out.write(l, append(line, '\n')); queued {
+		l.sequence, l.previous = l.sequence+1, digest(line)
 	}
-	l.sequence, l.previous = l.sequence+1, digest(line)
-	return nil
+	return queued, err
 }
 
-// Run signs checkpoints until ctx ends, and then the chain's end.
+// Run signs checkpoints, and writes the lines of refusals that were counted, until ctx ends; then it signs the chain's end.
 func (l *Log) Run(ctx context.Context) {
 	tick := time.NewTicker(checkpointInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			l.writeRefusals()
 			l.sign(context.WithoutCancel(ctx), actionEnd)
 			return
 		case <-tick.C:
+			l.writeRefusals()
 		case <-l.due:
 		}
 		l.mu.Lock()
@@ -113,14 +134,15 @@ func (l *Log) sign(ctx context.Context, action string) {
 	defer cancel()
 	l.mu.Lock()
 	l.ended = action == actionEnd
-	r := Record{Chain: l.chain, Covers: l.sequence, Event: Event{Action: action}}
+	r := Record{Version: version, Chain: l.chain, Covers: l.sequence, Event: Event{Action: action}}
 	last, unsigned := l.previous, l.unsigned
 	l.mu.Unlock()
 	var err error
 	if r.Signature, err = l.signer.Sign(ctx, r.signed(last)); err == nil {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if err = l.append(r); err == nil {
+		var queued bool
+		if queued, err = l.append(r); queued {
 			l.unsigned -= unsigned
 		}
 	}

@@ -85,6 +85,8 @@ type Summary struct {
 
 // chainState is how far a chain has been verified.
 type chainState struct {
+	// version of the format of all its lines.
+	version              int
 	lastLine, signedLine int
 	sequence             uint64
 	previous             string
@@ -178,7 +180,7 @@ func (v *verification) line(number int, line []byte) {
 	}
 	chain := v.chains[r.Chain]
 	if chain == nil {
-		chain = &chainState{previous: genesis}
+		chain = &chainState{version: r.Version, previous: genesis}
 		v.chains[r.Chain] = chain
 		v.summary.Chains++
 	}
@@ -214,12 +216,22 @@ func parse(line []byte) (r Record, found bool, why string) {
 	if !bytes.Contains(line, []byte(`"audit":`)) {
 		return r, false, ""
 	}
+	var read struct {
+		Record
+		// Username1 is what version 1 had for the digest of a username.
+		Username1 string `json:"username_sha256"`
+	}
 	decoder := json.NewDecoder(bytes.NewReader(line))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&r); err != nil || r.Version != version {
+	err := decoder.Decode(&read)
+	switch {
+	case err == nil && read.Version == 1 && read.Username == "":
+		read.Username = read.Username1
+	case err == nil && read.Version == version && read.Username1 == "":
+	default:
 		return r, false, "it has the mark of an audit line, but was edited or is of another version"
 	}
-	return r, true, ""
+	return read.Record, true, ""
 }
 
 // follow takes the record, which stands on a line of the file, as the chain's next one, or says what is wrong.
@@ -256,6 +268,8 @@ func (c *chainState) unfit(r Record) string {
 	switch {
 	case c.ended:
 		return "it comes after the end of its chain"
+	case r.Version != c.version:
+		return fmt.Sprintf("it is of version %d of the format, and its chain of version %d", r.Version, c.version)
 	case r.Sequence < c.sequence:
 		return fmt.Sprintf("line %d of its chain stands here again or out of order", r.Sequence)
 	case r.Sequence > c.sequence:

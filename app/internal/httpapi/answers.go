@@ -9,6 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/securenotes/securenotes/app/internal/accounts"
+	"github.com/securenotes/securenotes/app/internal/audit"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/notes"
 	"github.com/securenotes/securenotes/app/internal/ratelimit"
@@ -67,6 +68,7 @@ var answers = []struct {
 	{store.ErrAuthentication, http.StatusServiceUnavailable, "The database is unavailable, try again later"},
 	{ratelimit.ErrUnavailable, http.StatusServiceUnavailable, "Logins are unavailable, try again later"},
 	{errBusy, http.StatusServiceUnavailable, busy},
+	{audit.ErrUnavailable, http.StatusServiceUnavailable, "The audit log cannot be written, try again later"},
 	{accounts.ErrFenced, http.StatusServiceUnavailable, "A key rotation is beginning, try again later"},
 	{context.DeadlineExceeded, http.StatusServiceUnavailable, "The request took too long, try again later"},
 }
@@ -86,6 +88,9 @@ func (h *handlers) failWith(c *gin.Context, err error) {
 		status, message = http.StatusForbidden, full.Message
 	case errors.As(err, &limited):
 		c.Header("Retry-After", strconv.Itoa(int(limited.RetryAfter.Seconds())))
+		// A client that goes on needs another connection for each request.
+		c.Header("Connection", "close")
+		c.Set(refusedKey, true)
 		status, message = http.StatusTooManyRequests, "Too many requests, try again later"
 	case errors.Is(err, errOwnShare):
 		c.Header("Retry-After", strconv.Itoa(retryAfter))
@@ -106,8 +111,9 @@ func (h *handlers) failWith(c *gin.Context, err error) {
 	if away(err) {
 		c.Set(awayKey, true)
 	}
-	if status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
-		h.Log.Error("request failed", "error", err.Error(), "route", route(c), "request_id", c.GetString(requestIDKey))
+	// That the audit log is not written, it says itself: once.
+	if status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) && !errors.Is(err, audit.ErrUnavailable) {
+		h.failures.log(c, "request failed", err)
 	}
 	fail(c, status, message)
 }
@@ -116,7 +122,7 @@ func (h *handlers) failWith(c *gin.Context, err error) {
 func away(err error) bool {
 	for _, e := range []error{
 		store.ErrUnavailable, store.ErrAuthentication, envelope.ErrUnavailable, envelope.ErrDenied,
-		ratelimit.ErrUnavailable, accounts.ErrFenced, context.DeadlineExceeded,
+		ratelimit.ErrUnavailable, audit.ErrUnavailable, accounts.ErrFenced, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, e) {
 			return true

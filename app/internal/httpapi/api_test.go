@@ -195,11 +195,11 @@ func newServiceWithin(t testing.TB, open storetest.Open, quotas config.Quotas, r
 	parts := httpapi.Service{
 		Audit: trail, RequestTimeout: 20 * time.Second, MemoryLimit: 256 << 20,
 		Requests: ratelimit.NewRequests(10_000), TrustedProxies: []string{"127.0.0.1"}, AllowedOrigins: []string{"https://app.example.com"},
-		Accounts: accounts.NewService(s.db, cache, hasher, s.usernames, s.limits, accounts.Options{
+		Accounts: accounts.NewService(httpapi.RecordAccounts(s.db), cache, hasher, s.usernames, s.limits, accounts.Options{
 			RegistrationOpen: registrationOpen, MinPassword: 8, TokenTTL: time.Hour, Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 			Now: s.now, MaxAccounts: quotas.Accounts,
 		}),
-		Notes:  notes.NewService(s.pages, cache, requests, notes.Usage{Notes: quotas.Notes, Bytes: quotas.Bytes}),
+		Notes:  notes.NewService(httpapi.RecordNotes(s.pages), cache, requests, notes.Usage{Notes: quotas.Notes, Bytes: quotas.Bytes}),
 		Tokens: tokens, Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: prometheus.NewRegistry(),
 	}
 	for _, option := range options {

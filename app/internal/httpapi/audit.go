@@ -1,11 +1,13 @@
 package httpapi
 
 import (
+	"cmp"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
 
 	"github.com/securenotes/securenotes/app/internal/audit"
+	"github.com/securenotes/securenotes/app/internal/clientaddress"
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
@@ -15,6 +17,9 @@ const (
 	auditUsernameKey = "audit-username"
 	auditObjectKey   = "audit-object"
 	auditFactorKey   = "audit-factor"
+	// refusedKey is set where a limit, or the origin of a page, has refused the request: without work, so that such
+	// requests may come by the thousand, and cost no line each.
+	refusedKey = "refused"
 )
 
 // actions names what each route does. A route that is not here touches no data and no credentials.
@@ -44,38 +49,48 @@ func auditedAs(c *gin.Context) (action string, ok bool) {
 	return action, ok
 }
 
-// audited writes one audit line for each authentication attempt and each access to data.
-func (h *handlers) audited(c *gin.Context) {
-	c.Next()
-	action, ok := auditedAs(c)
-	if !ok {
-		return
-	}
+// event is an audit line of the request, as far as it is known by now.
+func (a *heldAnswer) event(outcome string) audit.Event {
+	c := a.c
 	e := audit.Event{
-		Action: action, Outcome: auditOutcome(c.Writer.Status()), Status: c.Writer.Status(),
-		User: c.GetString(auditUserKey), Object: c.GetString(auditObjectKey), Factor: c.GetString(auditFactorKey),
+		Action: a.action, Outcome: outcome, User: c.GetString(auditUserKey), Object: c.GetString(auditObjectKey), Factor: c.GetString(auditFactorKey),
 		Address: c.ClientIP(), RequestID: c.GetString(requestIDKey),
 	}
 	if value, ok := c.Get(identityKey); ok {
 		e.User = value.(sessions.Identity).Owner
 	}
+	e.User, e.Object = cmp.Or(e.User, a.user), cmp.Or(e.Object, a.object)
 	if name := c.GetString(auditUsernameKey); e.User == "" && name != "" {
-		e.Username = h.Accounts.UsernameDigest(name)
+		e.Username = a.h.Accounts.UsernameDigest(name)
 	}
 	if id := c.Param("id"); e.Object == "" && canonicalUUID(id) {
 		e.Object = id
 	}
-	if err := h.Audit.Write(e); err != nil {
-		h.Log.Error("an audit line was not written", "error", err.Error(), "action", action, "request_id", e.RequestID)
+	if outcome != audit.Intent {
+		e.Status = a.Status()
 	}
+	if a.streams {
+		e.Notes, e.Bytes = a.notes, a.Size()
+	}
+	return e
 }
 
-func auditOutcome(status int) string {
-	switch {
-	case status < http.StatusBadRequest:
-		return "success"
-	case status < http.StatusInternalServerError:
-		return "denied"
+// record writes the last line of a request, or counts it where a limit has refused the request.
+func (h *handlers) record(c *gin.Context, e audit.Event) error {
+	if c.GetBool(refusedKey) {
+		return h.Audit.Refused(e, clientaddress.Network(e.Address))
 	}
-	return "error"
+	return h.Audit.Write(e)
+}
+
+func (a *heldAnswer) outcome() string {
+	switch status := a.Status(); {
+	case a.streams && !a.whole:
+		return audit.Incomplete
+	case status < http.StatusBadRequest:
+		return audit.Success
+	case status < http.StatusInternalServerError:
+		return audit.Denied
+	}
+	return audit.Error
 }

@@ -32,6 +32,9 @@ func TestAuditLines(t *testing.T) {
 			if err := json.Unmarshal([]byte(text), &r); err != nil {
 				t.Fatalf("%v: %s", err, text)
 			}
+			if r.Outcome == audit.Intent {
+				continue // see TestWritesHaveTwoLines
+			}
 			got = append(got, line{r.Action, r.Outcome, r.Object})
 			if r.Action == "note.create" {
 				user = r.User
@@ -79,7 +82,7 @@ func TestLoginsNameTheirFactor(t *testing.T) {
 			if err := json.Unmarshal([]byte(text), &r); err != nil {
 				t.Fatalf("%v: %s", err, text)
 			}
-			if r.Action == "session.login" {
+			if r.Action == "session.login" && r.Outcome != audit.Intent {
 				got = append(got, r.Outcome+" "+r.Factor)
 			} else if r.Factor != "" {
 				t.Errorf("a factor where there is no login: %s", text)

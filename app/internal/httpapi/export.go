@@ -21,13 +21,13 @@ const exportStall = 30 * time.Second
 // exportAccount streams everything of the user's as NDJSON: a line for the account, one for each
 // note, and one for the end, whose absence tells that the export was cut off.
 func (h *handlers) exportAccount(c *gin.Context) {
-	e := &export{c: c, control: http.NewResponseController(c.Writer), lines: json.NewEncoder(c.Writer), query: h.RequestTimeout}
+	e := &export{c: c, answer: c.Writer.(*heldAnswer), control: http.NewResponseController(c.Writer), lines: json.NewEncoder(c.Writer), query: h.RequestTimeout}
 	err := h.export(c, e)
 	switch {
 	case err == nil:
 	case e.begun:
 		// The status is sent already: what is left is not to end as if all were there.
-		h.Log.Error("export cut off", "error", err.Error(), "request_id", c.GetString(requestIDKey))
+		h.failures.log(c, "export cut off", err)
 		c.Abort()
 	default:
 		h.failWith(c, err)
@@ -61,13 +61,13 @@ func (h *handlers) exportedUser(c *gin.Context) (accounts.User, error) {
 // export is one that is under way.
 type export struct {
 	c       *gin.Context
+	answer  *heldAnswer
 	control *http.ResponseController
 	lines   *json.Encoder
 	user    accounts.User
 	// query bounds each question to the database.
 	query time.Duration
 	begun bool
-	notes int
 }
 
 // extend gives the database the time given, and then the client its own, for the next line: an export of many
@@ -89,6 +89,9 @@ func (e *export) begin() error {
 	if e.begun {
 		return nil
 	}
+	if err := e.answer.stream(); err != nil {
+		return err
+	}
 	e.begun = true
 	e.c.Header("Content-Type", "application/x-ndjson")
 	e.c.Header("Content-Disposition", `attachment; filename="securenotes-export.ndjson"`)
@@ -102,7 +105,6 @@ func (e *export) page(page []notes.Note) error {
 		return err
 	}
 	for _, n := range page {
-		e.notes++
 		line := struct {
 			Type string `json:"type"`
 			noteAnswer
@@ -110,6 +112,7 @@ func (e *export) page(page []notes.Note) error {
 		if err := e.write(line); err != nil {
 			return err
 		}
+		e.answer.notes++
 	}
 	if err := e.control.Flush(); err != nil {
 		return err
@@ -121,5 +124,9 @@ func (e *export) end() error {
 	if err := e.begin(); err != nil {
 		return err
 	}
-	return e.write(gin.H{"type": "end", "notes": e.notes})
+	if err := e.write(gin.H{"type": "end", "notes": e.answer.notes}); err != nil {
+		return err
+	}
+	e.answer.whole = true
+	return nil
 }

@@ -82,13 +82,14 @@ func knownMethod(method string) string {
 	return "other"
 }
 
-// logRequest logs each request. Those that have an audit line are logged for debugging only.
+// logRequest logs each request. Those that have an audit line, or that were refused, are logged for debugging only.
 func logRequest(log *slog.Logger) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		start := time.Now()
 		c.Next()
 		level := slog.LevelInfo
-		if _, audited := auditedAs(c); audited {
+		// Browsers ask before calls as often as they like, and what is refused must cost nothing.
+		if _, audited := auditedAs(c); audited || c.GetBool(refusedKey) || c.Request.Method == http.MethodOptions {
 			level = slog.LevelDebug
 		}
 		if !log.Enabled(c.Request.Context(), level) {
@@ -101,16 +102,18 @@ func logRequest(log *slog.Logger) gin.HandlerFunc {
 
 // recoverPanic answers 500 and logs where it happened, but not with what: a panic's value can hold
 // a note.
-func recoverPanic(log *slog.Logger) gin.HandlerFunc {
-	return func(c *gin.Context) {
-		defer func() {
-			if value := recover(); value != nil {
-				log.Error("panic", "type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()), "request_id", c.GetString(requestIDKey))
+func (h *handlers) recoverPanic(c *gin.Context) {
+	answer := c.Writer.(*heldAnswer)
+	defer func() {
+		if value := recover(); value != nil {
+			h.failures.logWith(c, "panic", "type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
+			c.Abort()
+			if answer.startOver() {
 				fail(c, http.StatusInternalServerError, "Internal server error")
 			}
-		}()
-		c.Next()
-	}
+		}
+	}()
+	c.Next()
 }
 
 // authenticate reads the session's token. Whether the session still lives is proved by each
@@ -171,7 +174,7 @@ func (h *handlers) limitRequest(c *gin.Context, security bool) {
 	outcome := ratelimit.Unproved // should the handler panic
 	defer func() {
 		if err := begun.End(outcome); err != nil {
-			h.Log.Error("a request was not counted", "error", err.Error(), "request_id", c.GetString(requestIDKey))
+			h.failures.log(c, "a request was not counted", err)
 		}
 	}()
 	c.Next()

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	encodingjson "encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -113,22 +112,15 @@ func (h *handlers) getNote(c *gin.Context) {
 		return
 	}
 	// Until the answer has been sent: a client may read slowly.
-	r := &room{of: h.answers, user: identity(c).Owner}
-	defer r.leave()
-	note, err := h.Notes.GetWithin(c.Request.Context(), identity(c), id, r)
-	var answer []byte
-	if err == nil {
-		answer, err = encodingjson.Marshal(newNoteAnswer(note))
-	}
-	if err == nil {
-		err = r.Take(len(answer))
-	}
+	opened := &room{of: h.answers, user: identity(c).Owner}
+	whenSent(c, opened.leave)
+	note, err := h.Notes.GetWithin(c.Request.Context(), identity(c), id, opened)
 	if err != nil {
 		h.failWith(c, err)
 		return
 	}
 	setETag(c, note.Revision)
-	c.Data(http.StatusOK, "application/json; charset=utf-8", answer)
+	c.JSON(http.StatusOK, newNoteAnswer(note))
 }
 
 func (h *handlers) listNotes(c *gin.Context) {

@@ -44,5 +44,6 @@ func refuseForeignOrigins(allowed []string) (gin.HandlerFunc, error) {
 }
 
 func failForeignOrigin(c *gin.Context) {
+	c.Set(refusedKey, true)
 	fail(c, http.StatusForbidden, "Web pages of this origin may not call the API: cors.allowedOrigins does not list it")
 }

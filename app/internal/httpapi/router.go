@@ -49,13 +49,13 @@ func NewHandler(s Service) (http.Handler, error) {
 	}
 	api := &handlers{
 		Service: s, exports: newShares(maxExports, maxUserExports), bodies: newMemory(s.MemoryLimit), answers: newMemory(s.MemoryLimit),
+		failures: newFailures(s.Log),
 	}
-	engine.Use(requestID, securityHeaders, measured, logRequest(s.Log), api.audited, recoverPanic(s.Log))
 	shared, err := newSharedAddresses(s.Log, s.Metrics, time.Now)
 	if err != nil {
 		return nil, err
 	}
-	engine.Use(shared.watch)
+	engine.Use(requestID, securityHeaders, measured, logRequest(s.Log), api.delivered, api.recoverPanic, shared.watch)
 	if len(s.AllowedOrigins) > 0 {
 		engine.Use(allowOrigins(s.AllowedOrigins))
 	}
@@ -64,8 +64,8 @@ func NewHandler(s Service) (http.Handler, error) {
 		return nil, err
 	}
 	engine.Use(ownOrigins)
-	engine.NoRoute(func(c *gin.Context) { fail(c, http.StatusNotFound, "Not found") })
-	engine.NoMethod(func(c *gin.Context) { fail(c, http.StatusMethodNotAllowed, "Method not allowed") })
+	engine.NoRoute(api.limitAddress, func(c *gin.Context) { fail(c, http.StatusNotFound, "Not found") })
+	engine.NoMethod(api.limitAddress, func(c *gin.Context) { fail(c, http.StatusMethodNotAllowed, "Method not allowed") })
 
 	anonymous := engine.Group("/api", api.limitTime, limitBody, api.limitAddress)
 	anonymous.POST("/auth/register", api.register)
@@ -119,4 +119,5 @@ type handlers struct {
 	exports *shares
 	// bodies and answers are bytes of requests under way.
 	bodies, answers *memory
+	failures        *failures
 }

@@ -17,7 +17,12 @@ type Open func(t testing.TB) *store.Store
 // SQLite is an empty SQLite database under every build tag, for tests that no server is fast enough for.
 func SQLite(t testing.TB) Open {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "notes.db")
+	return SQLiteAt(t, filepath.Join(t.TempDir(), "notes.db"))
+}
+
+// SQLiteAt is SQLite in the file given.
+func SQLiteAt(t testing.TB, path string) Open {
+	t.Helper()
 	return migrated(t, opener(config.Database{SQLite: &config.SQLite{Path: path}}))
 }
 

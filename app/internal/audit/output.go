@@ -1,0 +1,120 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	// writeTimeout bounds how long one line may take, where the output knows deadlines.
+	writeTimeout = time.Second
+	// retryInterval is between attempts to write a line that an output has refused, such as a full disk.
+	retryInterval = time.Second
+)
+
+// Output returns the file to write lines to in place of f, which is a process's standard output. A pipe is made
+// non-blocking, so that a reader that has stalled cannot stop the process: [Log] then refuses lines instead. It is opened
+// again for that, because whoever shares f, such as standard error on the same pipe, would become non-blocking, too.
+func Output(f *os.File) (*os.File, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("standard output: %w", err)
+	}
+	if info.Mode()&(os.ModeNamedPipe|os.ModeSocket) == 0 {
+		return f, nil
+	}
+	fd := int(f.Fd()) //nolint:gosec // a file descriptor
+	out, err := os.OpenFile("/proc/self/fd/"+strconv.Itoa(fd), os.O_WRONLY|syscall.O_NONBLOCK, 0)
+	if err == nil {
+		return out, nil
+	}
+	// Refused for a pipe of another user and for sockets: then it is shared after all.
+	own, errDup := syscall.Dup(fd)
+	if errDup != nil {
+		return nil, fmt.Errorf("standard output: %w", errors.Join(err, errDup))
+	}
+	syscall.CloseOnExec(own)
+	if errBlock := syscall.SetNonblock(own, true); errBlock != nil {
+		_ = syscall.Close(own)
+		return nil, fmt.Errorf("standard output: %w", errors.Join(err, errBlock))
+	}
+	return os.NewFile(uintptr(own), f.Name()), nil //nolint:gosec // a file descriptor
+}
+
+// output writes lines whole and in order. What of a line could not be written in time stays first in the queue: a
+// goroutine writes it when the output takes it again, and until then every other line is refused at once.
+type output struct {
+	to  io.Writer
+	log *slog.Logger
+
+	// rest is set while a line waits for the rest of it to be written. It is guarded by the lock of the Log.
+	rest []byte
+	// refused counts lines since rest is set. It is guarded by the lock of the Log.
+	refused int
+	// cause is why rest is set, for who asks without the lock.
+	cause atomic.Pointer[error]
+}
+
+// deadlines is what an output that a reader can stall has: an [os.File] that is a pipe.
+type deadlines interface{ SetWriteDeadline(time.Time) error }
+
+func (o *output) limit(t time.Time) {
+	if file, ok := o.to.(deadlines); ok {
+		_ = file.SetWriteDeadline(t) // a regular file or a terminal has none
+	}
+}
+
+// healthy returns why lines are refused, or nil.
+func (o *output) healthy() error {
+	if cause := o.cause.Load(); cause != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, *cause)
+	}
+	return nil
+}
+
+// write writes a line. Where it fails, queued reports whether the line will be written later all the same. The caller
+// holds the lock of l.
+func (o *output) write(l *Log, line []byte) (queued bool, err error) {
+	if o.rest != nil {
+		o.refused++
+		return false, o.healthy()
+	}
+	o.limit(time.Now().Add(writeTimeout))
+	n, err := o.to.Write(line)
+	if err == nil {
+		return true, nil
+	}
+	o.rest, o.refused = append([]byte{}, line[n:]...), 1
+	o.cause.Store(&err)
+	// Standard error may be as stalled as the output is, and the rest must not wait for it.
+	go o.log.Error("the audit log cannot be written: requests are refused until it can", "error", err.Error())
+	go o.drain(l, o.rest)
+	return true, o.healthy()
+}
+
+// drain writes the rest of a line, however long that takes.
+func (o *output) drain(l *Log, rest []byte) {
+	start := time.Now()
+	o.limit(time.Time{})
+	for {
+		n, err := o.to.Write(rest)
+		if err == nil {
+			break
+		}
+		rest = rest[n:]
+		<-time.After(retryInterval)
+	}
+	l.mu.Lock()
+	refused := o.refused
+	o.rest, o.refused = nil, 0
+	o.cause.Store(nil)
+	l.mu.Unlock()
+	o.log.Info("the audit log is written again", "after", time.Since(start).Round(time.Millisecond).String(), "lines_refused", refused)
+}

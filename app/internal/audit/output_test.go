@@ -1,0 +1,215 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// pipe is an output that a test reads, or does not.
+func pipe(t *testing.T) (read, write *os.File) {
+	t.Helper()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = read.Close()
+		_ = write.Close()
+	})
+	return read, write
+}
+
+// socket is one that cannot be opened again, as journald's is.
+func socket(t *testing.T) (read, write *os.File) {
+	t.Helper()
+	ends, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, write = os.NewFile(uintptr(ends[0]), "read"), os.NewFile(uintptr(ends[1]), "write")
+	t.Cleanup(func() {
+		_ = read.Close()
+		_ = write.Close()
+	})
+	return read, write
+}
+
+// waitABit is between two looks at a condition.
+func waitABit() { <-time.After(time.Millisecond) }
+
+// fill writes events until one is refused, which takes a second at the most, and returns how many were written.
+func fill(t *testing.T, l *Log) (written int) {
+	t.Helper()
+	for range 10_000 {
+		if err := l.Write(Event{Action: "note.read", Outcome: Success, Object: strings.Repeat("x", 100)}); err != nil {
+			if !errors.Is(err, ErrUnavailable) {
+				t.Fatalf("the refusal is %v", err)
+			}
+			return written
+		}
+		written++
+	}
+	t.Fatal("a pipe that nobody reads took 10,000 lines")
+	return 0
+}
+
+// TestStalledReader: while nobody reads the output, events are refused at once, and not after a wait each; when somebody
+// reads again, events are written again, and the chain is whole.
+func TestStalledReader(t *testing.T) {
+	for name, open := range map[string]func(*testing.T) (read, write *os.File){"pipe": pipe, "socket": socket} {
+		t.Run(name, func(t *testing.T) {
+			read, write := open(t)
+			stall(t, read, write)
+		})
+	}
+}
+
+func stall(t *testing.T, read, write *os.File) {
+	t.Helper()
+	signer, keys := newSigner(t)
+	lines, err := Output(write)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lines.Close()
+	l, err := New(lines, "d1", signer, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Healthy(); err != nil {
+		t.Fatalf("before the stall: %v", err)
+	}
+	fill(t, l)
+	if err := l.Healthy(); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("during the stall it is healthy: %v", err)
+	}
+	start := time.Now()
+	var all sync.WaitGroup
+	for range 1000 {
+		all.Go(func() {
+			if err := l.Write(Event{Action: "refused"}); !errors.Is(err, ErrUnavailable) {
+				t.Errorf("during the stall: %v", err)
+			}
+		})
+	}
+	all.Wait()
+	if took := time.Since(start); took > writeTimeout {
+		t.Errorf("1,000 refusals took %s", took)
+	}
+	text := make(chan string)
+	go func() {
+		var raw strings.Builder
+		_, _ = io.Copy(&raw, read)
+		text <- raw.String()
+	}()
+	for l.Healthy() != nil {
+		waitABit()
+	}
+	if err := l.Write(Event{Action: "afterwards"}); err != nil {
+		t.Fatalf("after the stall: %v", err)
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	l.Run(ended)
+	_ = lines.Close()
+	_ = write.Close()
+	log := <-text
+	if _, err := Verify(strings.NewReader(log), keys, false); err != nil {
+		t.Error(err)
+	}
+	if strings.Contains(log, `"refused"`) || !strings.Contains(log, `"afterwards"`) {
+		t.Error("what was refused was written, or what was not was not")
+	}
+}
+
+// TestOutputLeavesOthersBlocking: standard error may be the same pipe, and must wait for its reader as ever.
+func TestOutputLeavesOthersBlocking(t *testing.T) {
+	_, write := pipe(t)
+	fd := int(write.Fd()) // blocking from now on, as standard output is
+	lines, err := Output(write)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lines.Close()
+	if lines == write {
+		t.Fatal("a pipe is written to as it is")
+	}
+	flags, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_GETFL, 0)
+	if errno != 0 || flags&syscall.O_NONBLOCK != 0 {
+		t.Errorf("the pipe that was given: flags %x, %v", flags, errno)
+	}
+	file, err := os.Create(t.TempDir() + "/file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if lines, err := Output(file); err != nil || lines != file {
+		t.Errorf("a regular file: %v, %v", lines, err)
+	}
+}
+
+// halfway is an output that takes a part of a line and fails, until it is mended.
+type halfway struct {
+	mu     sync.Mutex
+	text   bytes.Buffer
+	broken bool
+	// asked is closed when it was asked for more while it was broken.
+	asked chan struct{}
+	once  sync.Once
+}
+
+func (h *halfway) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.broken {
+		h.once.Do(func() { close(h.asked) })
+		n, _ := h.text.Write(p[:len(p)/2])
+		return n, errors.New("no space left on device")
+	}
+	return h.text.Write(p)
+}
+
+func (h *halfway) set(broken bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.broken = broken
+}
+
+// TestRestOfALineGoesFirst: nothing is written before the rest of a line of which a part stands there already.
+func TestRestOfALineGoesFirst(t *testing.T) {
+	signer, keys := newSigner(t)
+	out := &halfway{asked: make(chan struct{})}
+	l, err := New(out, "d1", signer, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.set(true)
+	if err := l.Write(Event{Action: "cut"}); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("the line that was cut: %v", err)
+	}
+	<-out.asked
+	if err := l.Write(Event{Action: "refused"}); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("a line after it: %v", err)
+	}
+	l.sign(context.Background(), actionCheckpoint)
+	out.set(false)
+	for l.Healthy() != nil {
+		waitABit()
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	l.Run(ended)
+	summary, err := Verify(strings.NewReader(out.text.String()), keys, false)
+	if want := (Summary{Chains: 1, Lines: 3, Checkpoints: 1}); err != nil || summary != want {
+		t.Errorf("%+v, %v; want %+v:\n%s", summary, err, want, out.text.String())
+	}
+}

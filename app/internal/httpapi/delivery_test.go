@@ -1,0 +1,156 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/securenotes/securenotes/app/internal/audit"
+)
+
+type unsigned struct{}
+
+func (unsigned) Sign(context.Context, []byte) (string, error) { return "", errors.New("no signer") }
+
+// TestHeldAnswers: whatever a handler does, the answer that a client sees is whole, has the headers of every answer, and is
+// the one that was recorded.
+func TestHeldAnswers(t *testing.T) {
+	for name, tc := range map[string]struct {
+		method, path string
+		handler      func(*gin.Context)
+		status       int
+		length       string
+		body         string
+		recorded     string
+	}{
+		"body": {"GET", "/api/notes", func(c *gin.Context) { c.String(200, "x") }, 200, "1", "x", "success 200"},
+		"body in parts": {"GET", "/api/notes", func(c *gin.Context) {
+			_, _ = c.Writer.WriteString("a")
+			c.Writer.Flush()
+			_, _ = c.Writer.Write([]byte("b"))
+			c.Status(500) // too late, as ever
+		}, 200, "2", "ab", "success 200"},
+		"nothing":      {"GET", "/api/notes", func(*gin.Context) {}, 200, "0", "", "success 200"},
+		"no content":   {"GET", "/api/notes", func(c *gin.Context) { c.AbortWithStatus(204) }, 204, "", "", "success 204"},
+		"not modified": {"GET", "/api/notes", func(c *gin.Context) { c.Status(304) }, 304, "", "", "success 304"},
+		"HEAD":         {"HEAD", "/head", func(c *gin.Context) { c.String(200, "xyz") }, 200, "3", "", ""},
+		"error":        {"GET", "/api/notes", func(c *gin.Context) { fail(c, 403, "No") }, 403, "any", `"error":"No"`, "denied 403"},
+		"panic":        {"GET", "/api/notes", func(*gin.Context) { panic("secret") }, 500, "any", "Internal server error", "error 500"},
+		"panic after a part": {"GET", "/api/notes", func(c *gin.Context) {
+			setETag(c, 1)
+			c.String(201, "part")
+			panic("secret")
+		}, 500, "any", "Internal server error", "error 500"},
+		"streamed": {"GET", "/api/notes", func(c *gin.Context) {
+			a := c.Writer.(*heldAnswer)
+			if err := a.stream(); err != nil {
+				panic(err)
+			}
+			_, _ = c.Writer.WriteString("part")
+			a.notes, a.whole = 7, true
+		}, 200, "any", "part", "intent 0, success 200 7 4"},
+		"panic in a stream": {"GET", "/api/notes", func(c *gin.Context) {
+			if err := c.Writer.(*heldAnswer).stream(); err != nil {
+				panic(err)
+			}
+			_, _ = c.Writer.WriteString("part")
+			panic("secret")
+		}, 200, "any", "part", "intent 0, incomplete 200 0 4"},
+		"write": {"POST", "/api/notes", func(c *gin.Context) {
+			if err := intend(c.Request.Context(), "u", "o"); err != nil {
+				panic(err)
+			}
+			c.String(201, "x")
+		}, 201, "1", "x", "intent 0, success 201"},
+		"write that was refused": {"POST", "/api/notes", func(c *gin.Context) { fail(c, 400, "No") }, 400, "any", "No", "denied 400"},
+		"write without intent":   {"POST", "/api/notes", func(c *gin.Context) { c.String(201, "x") }, 500, "any", "Internal server error", "error 500"},
+		"change in a read": {"GET", "/api/notes", func(c *gin.Context) {
+			if err := intend(c.Request.Context(), "u", "o"); err == nil {
+				c.String(200, "changed")
+				return
+			}
+			fail(c, 500, "No")
+		}, 500, "any", "No", "error 500"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			gin.SetMode(gin.ReleaseMode)
+			var out, log bytes.Buffer
+			trail, err := audit.New(&out, "d1", unsigned{}, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := Service{Audit: trail, Log: slog.New(slog.NewTextHandler(&log, nil))}
+			h := &handlers{Service: s, failures: newFailures(s.Log)}
+			engine := gin.New()
+			seen := 0
+			engine.Use(requestID, securityHeaders, func(c *gin.Context) { c.Next(); seen = c.Writer.Status() }, h.delivered, h.recoverPanic)
+			engine.Handle(tc.method, tc.path, tc.handler)
+			server := httptest.NewServer(engine)
+			defer server.Close()
+			request, err := http.NewRequestWithContext(t.Context(), tc.method, server.URL+tc.path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response, err := server.Client().Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			body, err := io.ReadAll(response.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if response.StatusCode != tc.status || !strings.Contains(string(body), tc.body) || tc.length != "any" && string(body) != tc.body {
+				t.Errorf("status %d, body %q; want %d, %q", response.StatusCode, body, tc.status, tc.body)
+			}
+			if length := response.Header.Get("Content-Length"); tc.length != "any" && length != tc.length {
+				t.Errorf("Content-Length %q, want %q", length, tc.length)
+			}
+			for _, name := range []string{"X-Request-Id", "X-Frame-Options", "Content-Security-Policy", "Cache-Control"} {
+				if response.Header.Get(name) == "" {
+					t.Errorf("the answer lacks header %s", name)
+				}
+			}
+			if tc.status == 500 && response.Header.Get("ETag") != "" {
+				t.Error("headers of the answer that was dropped are left")
+			}
+			if got := recordedIn(t, out.String()); got != tc.recorded || seen != tc.status {
+				t.Errorf("recorded as %q and measured as %d, want %q and %d", got, seen, tc.recorded, tc.status)
+			}
+			if strings.Contains(log.String(), "secret") {
+				t.Errorf("the log holds what the panic was about: %s", log.String())
+			}
+		})
+	}
+}
+
+// recordedIn is outcomes, statuses and amounts of the lines after the first.
+func recordedIn(t *testing.T, text string) string {
+	t.Helper()
+	var all []string
+	for line := range strings.Lines(text) {
+		var r audit.Record
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		if r.Sequence == 0 {
+			continue
+		}
+		one := fmt.Sprintf("%s %d", r.Outcome, r.Status)
+		if r.Bytes > 0 {
+			one += fmt.Sprintf(" %d %d", r.Notes, r.Bytes)
+		}
+		all = append(all, one)
+	}
+	return strings.Join(all, ", ")
+}

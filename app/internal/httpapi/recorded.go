@@ -1,0 +1,126 @@
+package httpapi
+
+import (
+	"context"
+	"time"
+
+	"github.com/securenotes/securenotes/app/internal/accounts"
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/notes"
+	"github.com/securenotes/securenotes/app/internal/sessions"
+)
+
+// RecordAccounts returns a store that commits nothing for a request before the request's line of intent is in the audit
+// log. It does so here, and not in handlers, because here every limit and check has been passed.
+func RecordAccounts(store accounts.Store) accounts.Store { return recordedAccounts{store} }
+
+// RecordNotes is RecordAccounts for notes.
+func RecordNotes(store notes.Store) notes.Store { return recordedNotes{store} }
+
+type recordedAccounts struct{ accounts.Store }
+
+// CreateUser implements accounts.Store.
+func (s recordedAccounts) CreateUser(ctx context.Context, user accounts.User, key envelope.StoredKey) error {
+	if err := intend(ctx, user.ID, ""); err != nil {
+		return err
+	}
+	return s.Store.CreateUser(ctx, user, key)
+}
+
+// ReplacePassword implements accounts.Store.
+func (s recordedAccounts) ReplacePassword(ctx context.Context, id sessions.Identity, now time.Time, oldHash string, user accounts.User, proof accounts.Proof) error {
+	if err := intend(ctx, id.Owner, ""); err != nil {
+		return err
+	}
+	return s.Store.ReplacePassword(ctx, id, now, oldHash, user, proof)
+}
+
+// DeleteUser implements accounts.Store.
+func (s recordedAccounts) DeleteUser(ctx context.Context, id sessions.Identity, now time.Time, user accounts.User, proof accounts.Proof) error {
+	if err := intend(ctx, id.Owner, ""); err != nil {
+		return err
+	}
+	return s.Store.DeleteUser(ctx, id, now, user, proof)
+}
+
+// CreateSession implements accounts.Store.
+func (s recordedAccounts) CreateSession(ctx context.Context, session sessions.Session, user accounts.User, proof accounts.Proof) error {
+	if err := intend(ctx, session.Owner, ""); err != nil {
+		return err
+	}
+	return s.Store.CreateSession(ctx, session, user, proof)
+}
+
+// EndSession implements accounts.Store.
+func (s recordedAccounts) EndSession(ctx context.Context, id sessions.Identity, now time.Time) (bool, error) {
+	if err := intend(ctx, id.Owner, ""); err != nil {
+		return false, err
+	}
+	return s.Store.EndSession(ctx, id, now)
+}
+
+// RevokeOther implements accounts.Store.
+func (s recordedAccounts) RevokeOther(ctx context.Context, id sessions.Identity, now time.Time, user accounts.User, proof accounts.Proof, session string) error {
+	if err := intend(ctx, id.Owner, session); err != nil {
+		return err
+	}
+	return s.Store.RevokeOther(ctx, id, now, user, proof, session)
+}
+
+// ProposeSecondFactor implements accounts.Store.
+func (s recordedAccounts) ProposeSecondFactor(ctx context.Context, id sessions.Identity, now time.Time, factor accounts.SecondFactor) (bool, error) {
+	if err := intend(ctx, id.Owner, ""); err != nil {
+		return false, err
+	}
+	return s.Store.ProposeSecondFactor(ctx, id, now, factor)
+}
+
+// ConfirmSecondFactor implements accounts.Store.
+func (s recordedAccounts) ConfirmSecondFactor(ctx context.Context, id sessions.Identity, now time.Time, factor string, proof accounts.Proof, recovery []string) error {
+	if err := intend(ctx, id.Owner, ""); err != nil {
+		return err
+	}
+	return s.Store.ConfirmSecondFactor(ctx, id, now, factor, proof, recovery)
+}
+
+// RemoveSecondFactor implements accounts.Store.
+func (s recordedAccounts) RemoveSecondFactor(ctx context.Context, id sessions.Identity, now time.Time, user accounts.User, proof accounts.Proof) error {
+	if err := intend(ctx, id.Owner, ""); err != nil {
+		return err
+	}
+	return s.Store.RemoveSecondFactor(ctx, id, now, user, proof)
+}
+
+type recordedNotes struct{ notes.Store }
+
+// CreateNote implements notes.Store.
+func (s recordedNotes) CreateNote(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed) error {
+	if err := intend(ctx, id.Owner, n.ID); err != nil {
+		return err
+	}
+	return s.Store.CreateNote(ctx, id, now, n)
+}
+
+// CreateNoteOnce implements notes.Store.
+func (s recordedNotes) CreateNoteOnce(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed, key notes.OnceKey) (notes.First, error) {
+	if err := intend(ctx, id.Owner, n.ID); err != nil {
+		return notes.First{}, err
+	}
+	return s.Store.CreateNoteOnce(ctx, id, now, n, key)
+}
+
+// UpdateNote implements notes.Store.
+func (s recordedNotes) UpdateNote(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed) (bool, error) {
+	if err := intend(ctx, id.Owner, n.ID); err != nil {
+		return false, err
+	}
+	return s.Store.UpdateNote(ctx, id, now, n)
+}
+
+// DeleteNote implements notes.Store.
+func (s recordedNotes) DeleteNote(ctx context.Context, id sessions.Identity, now time.Time, note string, revision int64) (bool, error) {
+	if err := intend(ctx, id.Owner, note); err != nil {
+		return false, err
+	}
+	return s.Store.DeleteNote(ctx, id, now, note, revision)
+}

@@ -83,7 +83,7 @@ func newQuota(store Store, limit Usage) *quota {
 // stored. A write is refused only after a count that is younger than the call. Errors: sessions.ErrInvalid,
 // *QuotaError, ctx's, and the store's.
 func (q *quota) reserve(ctx context.Context, id sessions.Identity, more Usage) (settle func(stored bool), err error) {
-	called, proved := q.now(), false
+	called := q.now()
 	c := q.enter(id.Owner)
 	defer func() {
 		if err != nil {
@@ -91,35 +91,44 @@ func (q *quota) reserve(ctx context.Context, id sessions.Identity, more Usage) (
 		}
 	}()
 	for {
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case c.turn <- struct{}{}:
-		}
-		age := q.now().Sub(c.at)
-		exceeded := c.used.exceeds(q.limit, more)
+		wait, reserved, err := q.try(ctx, id, c, more, called)
 		switch {
-		case age < countFor && exceeded == nil:
-			c.used.add(more, 1)
-			c.underway.add(more, 1)
-			<-c.turn
+		case err != nil:
+			return nil, err
+		case reserved:
 			return func(stored bool) { q.settle(c, more, stored) }, nil
-		case age < countFor && !c.at.Before(called):
-			<-c.turn
-			return nil, q.refuse(ctx, id, proved, exceeded)
-		case age < min(c.pause, countFor):
-			left := c.pause - age
-			<-c.turn
-			err = pause(ctx, left)
-		default:
-			err = q.count(ctx, id, c)
-			proved = true
-			<-c.turn
 		}
-		if err != nil {
+		if err := pause(ctx, wait); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// try reserves, refuses, counts, or says how long to wait before the next try.
+func (q *quota) try(ctx context.Context, id sessions.Identity, c *counted, more Usage, called time.Time) (wait time.Duration, reserved bool, err error) {
+	select {
+	case <-ctx.Done():
+		return 0, false, ctx.Err()
+	case c.turn <- struct{}{}:
+	}
+	defer func() { <-c.turn }()
+	age := q.now().Sub(c.at)
+	exceeded := c.used.exceeds(q.limit, more)
+	switch {
+	case age < countFor && exceeded == nil:
+		c.used.add(more, 1)
+		c.underway.add(more, 1)
+		return 0, true, nil
+	case age < countFor && !c.at.Before(called):
+		// The refusal says what the user has: to a live session only.
+		if _, err := q.store.ActiveKey(ctx, id, q.now()); err != nil {
+			return 0, false, err
+		}
+		return 0, false, exceeded
+	case age < min(c.pause, countFor):
+		return c.pause - age, false, nil
+	}
+	return 0, false, q.count(ctx, id, c)
 }
 
 // count is called by who has the turn, so that no reservation begins or ends meanwhile.
@@ -133,16 +142,6 @@ func (q *quota) count(ctx context.Context, id sessions.Identity, c *counted) err
 	used.add(c.underway, 1)
 	c.at, c.pause, c.used = now, max(countPause, countShare*q.now().Sub(now)), used
 	return nil
-}
-
-// refuse returns the error of a refusal, which says what the user has: to a live session only.
-func (q *quota) refuse(ctx context.Context, id sessions.Identity, proved bool, exceeded error) error {
-	if !proved {
-		if _, err := q.store.ActiveKey(ctx, id, q.now()); err != nil {
-			return err
-		}
-	}
-	return exceeded
 }
 
 func (q *quota) settle(c *counted, more Usage, stored bool) {

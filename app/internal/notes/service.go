@@ -72,13 +72,15 @@ func (s *Service) create(ctx context.Context, id sessions.Identity, text Text, s
 		if err != nil {
 			return false, err
 		}
-		stored, err := store(n)
+		stored := true // what has become of a write that fails may not be known
+		defer func() { settle(stored) }()
+		created, err := store(n)
+		if err == nil || errors.Is(err, envelope.ErrKeyNotActive) {
+			stored = created
+		}
 		if errors.Is(err, envelope.ErrKeyNotActive) {
-			settle(false)
 			return false, nil
 		}
-		// What has become of a write that failed otherwise may not be known.
-		settle(stored || err != nil)
 		return err == nil, err
 	})
 	return n.note(text), err
@@ -184,8 +186,10 @@ func (s *Service) Update(ctx context.Context, id sessions.Identity, note string,
 			if err != nil {
 				return false, err
 			}
+			stored := true
+			defer func() { settle(stored) }()
 			done, err := s.store.UpdateNote(ctx, id, s.now(), n)
-			settle(done || err != nil)
+			stored = done || err != nil
 			if err != nil || done {
 				return done, err
 			}

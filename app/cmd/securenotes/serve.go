@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -105,10 +104,18 @@ func serve(ctx context.Context, c *config.Config, drain time.Duration, log *slog
 	ctrllog.SetLogger(logr.FromSlogHandler(log.Handler()))
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	probes := server.NewProbes("starting")
-	probeListener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.MetricsListen)
+	metrics, err := server.NewMetrics(registry)
 	if err != nil {
-		return fmt.Errorf("metrics and probes: %w", err)
+		return err
+	}
+	transport := server.Options{
+		MemoryLimit: server.MemoryLimit(), TrustedProxies: c.TrustedProxies,
+		Headers: httpapi.SetSecurityHeaders, Metrics: metrics, Log: log,
+	}
+	probes := server.NewProbes("starting")
+	probeListener, err := server.ListenProbes(ctx, c.MetricsListen, transport)
+	if err != nil {
+		return err
 	}
 	// Probes are answered until the API has ended, and longer than that by nothing.
 	probeContext, stopProbes := context.WithCancel(context.WithoutCancel(ctx))
@@ -118,12 +125,13 @@ func serve(ctx context.Context, c *config.Config, drain time.Duration, log *slog
 	})
 	group.Go(func() error {
 		defer stopProbes()
-		return serveAPI(ctx, c, drain, probes, registry, log)
+		return serveAPI(ctx, c, drain, probes, transport, registry)
 	})
 	return group.Wait()
 }
 
-func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes *server.Probes, registry prometheus.Registerer, log *slog.Logger) error {
+func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes *server.Probes, transport server.Options, registry prometheus.Registerer) error {
+	log := transport.Log
 	// Once for all attempts: each login to Vault, and each to the database that Vault makes, lasts for a while.
 	trusted, stopTrusting := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopTrusting()
@@ -148,7 +156,7 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 	defer api.close(log)
 	watched, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWatching()
-	listener, err := server.Listen(watched, c.Listen, c.TLS.CertFile, c.TLS.KeyFile, log)
+	listener, err := server.Listen(watched, c.Listen, c.TLS.CertFile, c.TLS.KeyFile, transport)
 	if err != nil {
 		return err
 	}
@@ -159,7 +167,7 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 			log.Warn("connections were not closed", "error", err.Error())
 		}
 	}()
-	probes.Ready(probed.Ping)
+	probes.Ready(ctx, probed.Ping)
 	log.Info("ready", "address", listener.Addr().String())
 	go sweep(ctx, background, log)
 	staleness := reencrypt.NewStaleness(background, log)

@@ -1,0 +1,132 @@
+package server
+
+import (
+	"container/list"
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	proxyproto "github.com/pires/go-proxyproto"
+)
+
+// conn is a connection that [connections] count. The fields below mu are theirs.
+type conn struct {
+	net.Conn
+	owner *connections
+	// proxied reads the PROXY header; nil where the peer is not a trusted proxy.
+	proxied *proxyproto.Conn
+	resolve sync.Once
+	remote  net.Addr
+	// writing is held while bytes are written.
+	writing sync.Mutex
+	// closed is closed when the connection is forgotten.
+	closed chan struct{}
+
+	// network is the key of the connection's group; exempt: of a trusted proxy itself.
+	network string
+	exempt  bool
+	// class is fresh or settled.
+	class int
+	// open: the connection has open streams, or a request over HTTP/1.1.
+	open bool
+	// work is the share of the memory for requests; requests and abandoned are of those under way.
+	work, requests, abandoned int
+	gone                      bool
+	spare                     *list.Element
+	spareSince                time.Time
+}
+
+// Read reads nothing while the client does not read what is written to it: each PING and SETTINGS
+// that it sends meanwhile would have net/http keep an answer in memory.
+func (c *conn) Read(b []byte) (int, error) {
+	c.RemoteAddr()
+	c.writing.Lock()
+	c.writing.Unlock() //nolint:staticcheck // it waits for a write, and protects nothing
+	return c.Conn.Read(b)
+}
+
+func (c *conn) Write(b []byte) (int, error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	return c.Conn.Write(b)
+}
+
+// RemoteAddr returns the client's address. Behind a trusted proxy it waits for the PROXY header.
+func (c *conn) RemoteAddr() net.Addr {
+	c.resolve.Do(func() {
+		c.remote = c.Conn.RemoteAddr()
+		if c.proxied == nil {
+			return
+		}
+		header := c.proxied.ProxyHeader()
+		if header == nil || !header.Command.IsProxy() {
+			return
+		}
+		// Of other kinds, such as UNIX sockets, there is nothing to count by.
+		if source, ok := header.SourceAddr.(*net.TCPAddr); ok {
+			c.remote = source
+			c.owner.move(c)
+		}
+	})
+	return c.remote
+}
+
+// Close closes the connection and forgets it.
+func (c *conn) Close() error {
+	c.owner.remove(c)
+	return c.Conn.Close()
+}
+
+// abort closes a connection that has been forgotten, and drops what its client has not read.
+func (c *conn) abort() {
+	raw := c.Conn
+	if c.proxied != nil {
+		raw = c.proxied.Raw()
+	}
+	if tcp, ok := raw.(*net.TCPConn); ok && c.class == settled {
+		_ = tcp.SetLinger(0)
+	}
+	_ = c.Conn.Close()
+}
+
+// weight is how many requests the client may have under way at once.
+func weight(nc net.Conn) int {
+	if c, ok := nc.(*tls.Conn); ok && c.ConnectionState().NegotiatedProtocol == "h2" {
+		return maxStreams
+	}
+	return 1
+}
+
+// tracked returns the connection below TLS, or nil if it is not one of [connections].
+func tracked(nc net.Conn) *conn {
+	if over, ok := nc.(*tls.Conn); ok {
+		nc = over.NetConn()
+	}
+	c, _ := nc.(*conn)
+	return c
+}
+
+// followState is for [http.Server.ConnState].
+func followState(nc net.Conn, state http.ConnState) {
+	c := tracked(nc)
+	if c == nil {
+		return
+	}
+	switch state {
+	case http.StateActive:
+		c.owner.active(c, weight(nc))
+	case http.StateIdle:
+		c.owner.idle(c)
+	case http.StateNew, http.StateClosed, http.StateHijacked:
+	}
+}
+
+type connKey struct{}
+
+// withConn is for [http.Server.ConnContext].
+func withConn(ctx context.Context, nc net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, tracked(nc))
+}

@@ -5,6 +5,8 @@ type Row struct {
 	What string
 	// Bytes are of each; there are at most Count.
 	Bytes, Count int
+	// Kernel: it counts for the pod, and not for the Go runtime.
+	Kernel bool
 }
 
 // What the process holds beside the connections, in bytes.
@@ -15,32 +17,19 @@ const (
 	answersMemory = 96 << 20
 )
 
-// apiBounds divides what the memory limit leaves to the connections of the API.
-func apiBounds(limit int64) bounds {
-	connections := max(int(limit)*3/10, 16<<20)
-	b := bounds{
-		unfinished: connections / 8 / freshMemory,
-		total:      connections * 4 / 8 / settledMemory,
-		work:       connections * 2 / 8 / streamMemory,
-		abandoned:  max(connections/8/abandonedShare, 1),
-	}
-	b.requests = b.work / 2
-	b.perAddress = b.total / perAddress
-	b.workPerAddress = max(b.work/perAddress, maxStreams)
-	b.requestsPerAddress = b.requests / perAddress
-	return b
-}
-
-// Budget returns all that can be held under a memory limit at once, in bytes.
+// Budget returns all that clients and the process can hold at once under a memory limit of Go.
 func Budget(limit int64) []Row {
 	b := apiBounds(limit)
 	return []Row{
-		{"the process without clients", processMemory, 1},
-		{"bodies and answers of the API", answersMemory, 1},
-		{"connections without a first request", freshMemory, b.unfinished},
-		{"connections with one", settledMemory, b.total},
-		{"requests that open connections may have under way", streamMemory, b.work},
-		{"connections whose client gave up a request under way", abandonedShare, b.abandoned},
-		{"connections for probes and metrics", probeMemory, probeBounds.total},
+		{"the process without clients", processMemory, 1, false},
+		{"bodies and answers of the API", answersMemory, 1, false},
+		{"connections without a first request", freshMemory, b.unfinished, false},
+		{"connections with one", settledMemory, b.total, false},
+		{"connections whose client sends and does not read", blockedMemory, b.blocked, false},
+		{"requests that the open connections may have under way", streamMemory, b.work, false},
+		{"connections whose client gave up a request under way", abandonedMemory, b.abandoned, false},
+		{"connections for probes and metrics", probeMemory, probeBounds.total, false},
+		{"sockets: what is sent and not read", socketBuffer, b.total + probeBounds.total, true},
+		{"sockets: what is received and not read", socketBuffer, b.blocked + b.work/maxStreams, true},
 	}
 }

@@ -28,6 +28,7 @@ type conn struct {
 	// network is the key of the connection's group; exempt: of a trusted proxy itself.
 	network string
 	exempt  bool
+	group   *group
 	// class is fresh or settled.
 	class int
 	// open: the connection has open streams, or a request over HTTP/1.1.
@@ -37,14 +38,20 @@ type conn struct {
 	gone                      bool
 	spare                     *list.Element
 	spareSince                time.Time
+	blocked                   *list.Element
+	blockedSince              time.Time
 }
 
 // Read reads nothing while the client does not read what is written to it: each PING and SETTINGS
 // that it sends meanwhile would have net/http keep an answer in memory.
 func (c *conn) Read(b []byte) (int, error) {
 	c.RemoteAddr()
-	c.writing.Lock()
-	c.writing.Unlock() //nolint:staticcheck // it waits for a write, and protects nothing
+	if !c.writing.TryLock() {
+		c.owner.block(c)
+		c.writing.Lock()
+		c.owner.unblock(c)
+	}
+	c.writing.Unlock()
 	return c.Conn.Read(b)
 }
 

@@ -26,6 +26,7 @@ const (
 	reasonWork       = "work"       // no share of the memory for requests became free
 	reasonRequests   = "requests"   // too many requests under way
 	reasonAbandoned  = "abandoned"  // too many connections whose client gave up a request under way
+	reasonBlocked    = "blocked"    // too many connections whose client sends and does not read
 )
 
 // connections are the open connections of a listener. Each belongs to a group: the connections of one
@@ -42,6 +43,8 @@ type connections struct {
 	all, unfinished, work, requests, abandoned int
 
 	groups map[string]*group
+	// blocked are the connections whose client sends and does not read, oldest first.
+	blocked *list.List
 	// waiters are the connections that wait for work, oldest first.
 	waiters *list.List
 }
@@ -56,7 +59,7 @@ type group struct {
 	spare [2]*list.List
 }
 
-var reasons = []string{reasonTotal, reasonAddress, reasonUnfinished, reasonWork, reasonRequests, reasonAbandoned}
+var reasons = []string{reasonTotal, reasonAddress, reasonUnfinished, reasonWork, reasonRequests, reasonAbandoned, reasonBlocked}
 
 const (
 	fresh   = iota // no complete first request yet, or no HTTP/2 preface
@@ -64,7 +67,7 @@ const (
 )
 
 func newConnections(b bounds, proxies []netip.Prefix, closed func(reason string)) *connections {
-	return &connections{bounds: b, proxies: proxies, closed: closed, groups: map[string]*group{}, waiters: list.New()}
+	return &connections{bounds: b, proxies: proxies, closed: closed, groups: map[string]*group{}, blocked: list.New(), waiters: list.New()}
 }
 
 // add takes a new connection in, and closes another where a bound is reached; where there is none
@@ -140,13 +143,12 @@ func (t *connections) makeRoom(c *conn) (victims []victim) {
 		reached func() bool
 		next    func() *conn
 	}{
-		{reasonAddress, func() bool { return !c.exempt && t.groups[c.network].all > t.bounds.perAddress },
-			func() *conn { return t.groups[c.network].oldest() }},
-		{reasonUnfinished, func() bool { return t.unfinished > t.bounds.unfinished }, t.unfinishedOfMost},
-		{reasonTotal, func() bool { return t.all > t.bounds.total }, t.spareOfMost},
+		{reasonAddress, func() bool { return !c.exempt && c.group.all > t.bounds.perAddress },
+			func() *conn { return c.group.oldest(c) }},
+		{reasonUnfinished, func() bool { return t.unfinished > t.bounds.unfinished }, func() *conn { return t.unfinishedOfMost(c) }},
+		{reasonTotal, func() bool { return t.all > t.bounds.total }, func() *conn { return t.spareOfMost(c) }},
 	} {
 		for !c.gone && bound.reached() {
-			// The new connection is a spare one too: it is the last resort.
 			next := bound.next()
 			if next == nil {
 				next = c
@@ -158,14 +160,27 @@ func (t *connections) makeRoom(c *conn) (victims []victim) {
 	return victims
 }
 
-// oldest returns the connection of the group to close first, or nil.
-func (g *group) oldest() *conn {
+// oldest returns the connection of the group to close first, or nil. The newest one, which is to be
+// let in, is none of them.
+func (g *group) oldest(newest *conn) *conn {
 	for _, spare := range g.spare {
-		if first := spare.Front(); first != nil {
+		// The newest is the last of its list.
+		if first := spare.Front(); first != nil && first.Value.(*conn) != newest {
 			return first.Value.(*conn)
 		}
 	}
 	return nil
+}
+
+// spareCount returns how many connections oldest chooses from.
+func (g *group) spareCount(newest *conn, classes ...int) (n int) {
+	for _, class := range classes {
+		n += g.spare[class].Len()
+	}
+	if newest.spare != nil && newest.group == g {
+		n--
+	}
+	return n
 }
 
 // most returns the group with the highest count, those of proxies last.
@@ -181,17 +196,17 @@ func (t *connections) most(count func(*group) int) (most *group) {
 	return most
 }
 
-func (t *connections) unfinishedOfMost() *conn {
-	g := t.most(func(g *group) int { return g.spare[fresh].Len() })
+func (t *connections) unfinishedOfMost(newest *conn) *conn {
+	g := t.most(func(g *group) int { return g.spareCount(newest, fresh) })
 	if g == nil {
 		return nil
 	}
-	return g.oldest()
+	return g.oldest(newest)
 }
 
-func (t *connections) spareOfMost() *conn {
+func (t *connections) spareOfMost(newest *conn) *conn {
 	g := t.most(func(g *group) int {
-		if g.spare[fresh].Len()+g.spare[settled].Len() == 0 {
+		if g.spareCount(newest, fresh, settled) == 0 {
 			return 0
 		}
 		return g.all
@@ -199,7 +214,7 @@ func (t *connections) spareOfMost() *conn {
 	if g == nil {
 		return nil
 	}
-	return g.oldest()
+	return g.oldest(newest)
 }
 
 // join counts a connection, and all that it has in use, in its group.
@@ -209,6 +224,7 @@ func (t *connections) join(c *conn) {
 		g = &group{exempt: c.exempt, spare: [2]*list.List{list.New(), list.New()}}
 		t.groups[c.network] = g
 	}
+	c.group = g
 	g.all++
 	if c.class == fresh {
 		g.unfinished++
@@ -220,7 +236,7 @@ func (t *connections) join(c *conn) {
 
 // leave is the opposite of join.
 func (t *connections) leave(c *conn) {
-	g := t.groups[c.network]
+	g := c.group
 	t.unfile(c)
 	g.all--
 	if c.class == fresh {
@@ -239,13 +255,13 @@ func (t *connections) file(c *conn) {
 	t.unfile(c)
 	if c.requests == 0 {
 		c.spareSince = time.Now()
-		c.spare = t.groups[c.network].spare[c.class].PushBack(c)
+		c.spare = c.group.spare[c.class].PushBack(c)
 	}
 }
 
 func (t *connections) unfile(c *conn) {
 	if c.spare != nil {
-		t.groups[c.network].spare[c.class].Remove(c.spare)
+		c.group.spare[c.class].Remove(c.spare)
 		c.spare = nil
 	}
 }
@@ -266,5 +282,6 @@ func (t *connections) forget(c *conn) {
 	if c.abandoned > 0 {
 		t.abandoned--
 	}
+	t.unblockLocked(c)
 	t.wake()
 }

@@ -30,7 +30,7 @@ func (t *connections) begin(c *conn) verdict {
 	if c.gone {
 		return cutOff
 	}
-	g := t.groups[c.network]
+	g := c.group
 	address := 0
 	if !c.exempt {
 		address = g.requests
@@ -58,7 +58,7 @@ func (t *connections) end(c *conn, abandoned bool) {
 		return
 	}
 	c.requests--
-	t.groups[c.network].requests--
+	c.group.requests--
 	t.requests--
 	if abandoned {
 		if c.abandoned--; c.abandoned == 0 {

@@ -16,7 +16,7 @@ func (t *connections) settleLocked(c *conn) {
 	t.unfile(c)
 	c.class = settled
 	t.unfinished--
-	t.groups[c.network].unfinished--
+	c.group.unfinished--
 	t.file(c)
 }
 
@@ -38,17 +38,9 @@ func (t *connections) active(c *conn, weight int) {
 	}
 	w := &waiter{conn: c, weight: weight, admitted: make(chan struct{})}
 	place := t.waiters.PushBack(w)
-	victims := t.idleWorkers()
 	t.mu.Unlock()
-	t.close(victims)
-
-	timer := time.NewTimer(workWait)
-	defer timer.Stop()
-	select {
-	case <-w.admitted:
+	if t.wait(w) {
 		return
-	case <-c.closed:
-	case <-timer.C:
 	}
 	t.mu.Lock()
 	t.waiters.Remove(place)
@@ -62,6 +54,28 @@ func (t *connections) active(c *conn, weight int) {
 	}
 }
 
+// wait reports whether the waiter was admitted in time.
+func (t *connections) wait(w *waiter) bool {
+	timer, tick := time.NewTimer(workWait), time.NewTicker(workGrace)
+	defer timer.Stop()
+	defer tick.Stop()
+	for {
+		t.mu.Lock()
+		victims := t.idleWorkers()
+		t.mu.Unlock()
+		t.close(victims)
+		select {
+		case <-w.admitted:
+			return true
+		case <-w.conn.closed:
+			return false
+		case <-timer.C:
+			return false
+		case <-tick.C:
+		}
+	}
+}
+
 type waiter struct {
 	conn     *conn
 	weight   int
@@ -69,7 +83,7 @@ type waiter struct {
 }
 
 func (t *connections) admit(c *conn, weight int) bool {
-	g := t.groups[c.network]
+	g := c.group
 	if t.work+weight > t.bounds.work || !c.exempt && g.work+weight > t.bounds.workPerAddress {
 		return false
 	}
@@ -124,7 +138,7 @@ func (t *connections) giveBack(c *conn) {
 	if c.gone || c.open || c.requests > 0 || c.work == 0 {
 		return
 	}
-	t.groups[c.network].work -= c.work
+	c.group.work -= c.work
 	t.work -= c.work
 	c.work = 0
 	t.file(c)

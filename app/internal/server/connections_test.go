@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -12,8 +13,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"context"
 
 	"golang.org/x/net/http2"
 )
@@ -125,8 +124,7 @@ func (a *attacker) isClosed(t *testing.T) {
 	t.Helper()
 	for {
 		if _, err := a.ReadFrame(); err != nil {
-			var timeout net.Error
-			if errors.As(err, &timeout) && timeout.Timeout() {
+			if isTimeout(err) {
 				t.Error("the connection is still open")
 			}
 			return
@@ -336,7 +334,7 @@ func TestAnswersThatAreNotReadGiveUpTheirShare(t *testing.T) {
 	}
 }
 
-// TestClientsThatDoNotReadAreClosed: an answer that the client does not read counts until the client
+// TestRequestsUnderWayAreBounded: an answer that the client does not read counts until the client
 // reads it, also where net/http would keep it until the handler has returned.
 func TestRequestsUnderWayAreBounded(t *testing.T) {
 	b := serveWithin(t, small(func(b *bounds) { b.requests, b.requestsPerAddress = 4, 3 }), ok)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	proxyproto "github.com/pires/go-proxyproto"
@@ -20,8 +21,10 @@ type conn struct {
 	proxied *proxyproto.Conn
 	resolve sync.Once
 	remote  net.Addr
-	// writing is held while bytes are written.
-	writing sync.Mutex
+	// writing is held while bytes are written; reads are those that have begun meanwhile.
+	writing   sync.Mutex
+	isWriting atomic.Bool
+	reads     atomic.Int32
 	// closed is closed when the connection is forgotten.
 	closed chan struct{}
 
@@ -42,22 +45,26 @@ type conn struct {
 	blockedSince              time.Time
 }
 
-// Read reads nothing while the client does not read what is written to it: each PING and SETTINGS
-// that it sends meanwhile would have net/http keep an answer in memory.
+// Read reads nothing more while the client does not read what is written to it: each PING and SETTINGS
+// that it sends meanwhile would have net/http keep an answer in memory. One read beside a write is
+// usual, so that clients that do read are not held up.
 func (c *conn) Read(b []byte) (int, error) {
 	c.RemoteAddr()
-	if !c.writing.TryLock() {
+	if c.isWriting.Load() && c.reads.Add(1) > 1 {
 		c.owner.block(c)
 		c.writing.Lock()
+		c.writing.Unlock() //nolint:staticcheck // it waits for a write, and protects nothing
 		c.owner.unblock(c)
 	}
-	c.writing.Unlock()
 	return c.Conn.Read(b)
 }
 
 func (c *conn) Write(b []byte) (int, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
+	c.reads.Store(0)
+	c.isWriting.Store(true)
+	defer c.isWriting.Store(false)
 	return c.Conn.Write(b)
 }
 

@@ -307,40 +307,41 @@ func TestConnectionsWaitForWork(t *testing.T) {
 }
 
 // TestAnswersThatAreNotReadGiveUpTheirShare: net/http answers a header that is too large by itself, and
-// waits for a client that opens no window.
+// keeps the last 4 KiB of any answer until the client opens a window. Neither is in the handler.
 func TestAnswersThatAreNotReadGiveUpTheirShare(t *testing.T) {
-	b := serveWithin(t, small(func(b *bounds) { b.work = maxStreams }), ok)
-	a := b.connect(t, "127.0.0.1")
-	for i := range uint32(maxStreams) {
-		a.request(t, 2*i+1, "/", tooManyFields)
-	}
-	if _, err := a.ReadFrame(); err != nil { // the first answer's header
-		t.Fatal(err)
-	}
-	client := b.client(t, "127.0.0.2")
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		response, err := client.Get("https://" + b.address)
-		if err == nil {
-			_ = response.Body.Close()
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
-	if n := b.count(reasonWork); n == 0 {
-		t.Error("no connection was closed")
+	for name, n := range map[string]int{"of the handler": 0, "of net/http": tooManyFields} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := serveWithin(t, small(func(b *bounds) { b.work = maxStreams }), ok)
+			a := b.connect(t, "127.0.0.1")
+			for i := range uint32(maxStreams) {
+				a.request(t, 2*i+1, "/", n)
+			}
+			if _, err := a.ReadFrame(); err != nil { // the first answer's header
+				t.Fatal(err)
+			}
+			if status := b.get(t, b.client(t, "127.0.0.2"), "/"); status != http.StatusOK {
+				t.Errorf("another client: status %d", status)
+			}
+			a.isClosed(t)
+			if n := b.count(reasonWork); n != 1 {
+				t.Errorf("%d connections closed, want 1", n)
+			}
+		})
 	}
 }
 
-// TestRequestsUnderWayAreBounded: an answer that the client does not read counts until the client
-// reads it, also where net/http would keep it until the handler has returned.
+// TestRequestsUnderWayAreBounded: an answer that the client does not read is under way, in the process
+// and for the client's address.
 func TestRequestsUnderWayAreBounded(t *testing.T) {
-	b := serveWithin(t, small(func(b *bounds) { b.requests, b.requestsPerAddress = 4, 3 }), ok)
+	b := serveWithin(t, small(func(b *bounds) { b.requests, b.requestsPerAddress = 4, 3 }), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/large" {
+			_, _ = io.WriteString(w, large[:64<<10])
+		}
+	}))
 	a := b.connect(t, "127.0.0.1")
 	for i := range uint32(3) {
-		a.request(t, 2*i+1, "/", 0)
+		a.request(t, 2*i+1, "/large", 0)
 	}
 	for range 3 { // headers have come, and no data
 		if frame, err := a.ReadFrame(); err != nil || frame.Header().Type != http2.FrameHeaders {
@@ -364,15 +365,23 @@ func TestRequestsUnderWayAreBounded(t *testing.T) {
 	if n := b.refused.Load(); n != 1 {
 		t.Errorf("%d refused requests counted, want 1", n)
 	}
-	// At twice the bound the connection ends, and with it all that it holds.
-	for i := range uint32(3) {
-		a.request(t, 2*(3+i)+1, "/", 0)
+}
+
+// TestClientsThatGoOnAreCutOff: at twice the bound the connection is closed, and with it all that it holds.
+func TestClientsThatGoOnAreCutOff(t *testing.T) {
+	b := serveWithin(t, small(func(b *bounds) { b.requestsPerAddress = 2 }), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, large[:64<<10])
+	}))
+	a := b.connect(t, "127.0.0.1")
+	for i := range uint32(5) {
+		a.request(t, 2*i+1, "/", 0)
 	}
-	c := b.connect(t, "127.0.0.1")
-	c.request(t, 1, "/", 0)
-	c.isClosed(t)
+	a.isClosed(t)
 	if n := b.count(reasonRequests); n != 1 {
 		t.Errorf("%d connections closed, want 1", n)
+	}
+	if n := b.refused.Load(); n != 2 {
+		t.Errorf("%d requests refused, want 2", n)
 	}
 }
 

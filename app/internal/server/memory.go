@@ -27,7 +27,7 @@ const (
 	settledMemory = 160 << 10
 	// blockedMemory is of a client that sends and does not read, beside its settledMemory: answers to
 	// what it sent before it was noticed.
-	blockedMemory = 320 << 10
+	blockedMemory = 400 << 10
 	// streamMemory is of a request under way: a header of many small fields, the goroutine, and its
 	// part of the receive buffer.
 	streamMemory = 48<<10 + receiveBuffer/maxStreams

@@ -21,6 +21,8 @@ const (
 	refuseIt
 	// cutOff: the client goes on although it is refused, or does not read the refusals.
 	cutOff
+	// closedAlready: the connection has been closed meanwhile.
+	closedAlready
 )
 
 // begin counts a request of the connection.
@@ -28,7 +30,7 @@ func (t *connections) begin(c *conn) verdict {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if c.gone {
-		return cutOff
+		return closedAlready
 	}
 	g := c.group
 	address := 0
@@ -50,17 +52,25 @@ func (t *connections) begin(c *conn) verdict {
 	return serveIt
 }
 
-// end is the opposite of begin. abandoned says whether [connections.abandon] was called for the request.
-func (t *connections) end(c *conn, abandoned bool) {
+// underWay is a request that is under way.
+type underWay struct {
+	conn             *conn
+	ended, abandoned bool
+}
+
+// end is the opposite of begin.
+func (t *connections) end(r *underWay) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	r.ended = true
+	c := r.conn
 	if c.gone {
 		return
 	}
 	c.requests--
 	c.group.requests--
 	t.requests--
-	if abandoned {
+	if r.abandoned {
 		if c.abandoned--; c.abandoned == 0 {
 			t.abandoned--
 		}
@@ -74,12 +84,14 @@ func (t *connections) end(c *conn, abandoned bool) {
 // abandon notes that the client has given up a request that is still in the handler. Such a request
 // is no stream any more, so that net/http accepts others in its place and keeps up to four times
 // [maxStreams] of them in memory: only few connections may be in that state.
-func (t *connections) abandon(c *conn) {
+func (t *connections) abandon(r *underWay) {
 	t.mu.Lock()
-	if c.gone {
+	c := r.conn
+	if r.ended || c.gone {
 		t.mu.Unlock()
 		return
 	}
+	r.abandoned = true
 	if c.abandoned++; c.abandoned == 1 {
 		t.abandoned++
 	}
@@ -94,9 +106,8 @@ func (t *connections) abandon(c *conn) {
 }
 
 // bounded lets next handle a request if there are not too many under way in the process, or of the
-// client's address. A request is under way until its answer has been handed to the connection: net/http
-// keeps the last 4 KiB until the handler has returned, and over HTTP/2 the client decides when they
-// are sent.
+// client's address. What net/http still has to send when the handler has returned, 4 KiB at the most,
+// is part of the connection's share in [connections.active].
 func bounded(next http.Handler, refused func(), headers func(http.Header)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, _ := r.Context().Value(connKey{}).(*conn)
@@ -107,39 +118,25 @@ func bounded(next http.Handler, refused func(), headers func(http.Header)) http.
 		v := c.owner.begin(c)
 		if v == cutOff {
 			c.owner.close([]victim{{c, reasonRequests}})
+		}
+		if v == cutOff || v == closedAlready {
 			panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's way to end a request without an answer
 		}
-		defer follow(r, c)()
+		request := &underWay{conn: c}
+		defer c.owner.end(request)
+		if r.ProtoMajor == 2 {
+			stop := context.AfterFunc(r.Context(), func() { c.owner.abandon(request) })
+			defer stop()
+		}
 		if v == refuseIt {
 			refused()
 			refuse(w, headers)
-		} else {
-			next.ServeHTTP(w, r)
-		}
-		if r.ProtoMajor == 2 {
-			_ = http.NewResponseController(w).Flush() // an error is the client's, who has gone
-		}
-	})
-}
-
-// follow returns what ends the count of a request.
-func follow(r *http.Request, c *conn) (end func()) {
-	if r.ProtoMajor < 2 {
-		return func() { c.owner.end(c, false) }
-	}
-	abandoned := make(chan struct{})
-	stop := context.AfterFunc(r.Context(), func() {
-		c.owner.abandon(c)
-		close(abandoned)
-	})
-	return func() {
-		if stop() {
-			c.owner.end(c, false)
+			// It counts until the client has read it: who goes on without reading is cut off.
+			_ = http.NewResponseController(w).Flush()
 			return
 		}
-		<-abandoned
-		c.owner.end(c, true)
-	}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // refuse answers in the form of the API's errors.

@@ -1,5 +1,7 @@
 package server
 
+import "strconv"
+
 // Row is a line of the memory budget: what clients, or the process itself, can hold at most.
 type Row struct {
 	What string
@@ -33,3 +35,10 @@ func Budget(limit int64) []Row {
 		{"sockets: what is received and not read", socketBuffer, b.blocked + b.work/maxStreams, true},
 	}
 }
+
+// String returns the row as docs/limits.md has it.
+func (r Row) String() string {
+	return "| " + r.What + " | " + kibibytes(r.Bytes) + " | " + strconv.Itoa(r.Count) + " | " + kibibytes(r.Bytes*r.Count) + " |"
+}
+
+func kibibytes(n int) string { return strconv.Itoa(n>>10) + " KiB" }

@@ -28,6 +28,9 @@ type conn struct {
 	// closed is closed when the connection is forgotten.
 	closed chan struct{}
 
+	// weight is what the connection's share is when it has one. Only its own goroutine uses it.
+	weight int
+
 	// network is the key of the connection's group; exempt: of a trusted proxy itself.
 	network string
 	exempt  bool
@@ -106,12 +109,15 @@ func (c *conn) abort() {
 	_ = c.Conn.Close()
 }
 
-// weight is how many requests the client may have under way at once.
-func weight(nc net.Conn) int {
-	if c, ok := nc.(*tls.Conn); ok && c.ConnectionState().NegotiatedProtocol == "h2" {
-		return maxStreams
+// learnWeight sets how many requests the client may have under way at once.
+func (c *conn) learnWeight(nc net.Conn) {
+	if c.weight > 0 {
+		return
 	}
-	return 1
+	c.weight = 1
+	if over, ok := nc.(*tls.Conn); ok && over.ConnectionState().NegotiatedProtocol == "h2" {
+		c.weight = maxStreams
+	}
 }
 
 // tracked returns the connection below TLS, or nil if it is not one of [connections].
@@ -131,7 +137,8 @@ func followState(nc net.Conn, state http.ConnState) {
 	}
 	switch state {
 	case http.StateActive:
-		c.owner.active(c, weight(nc))
+		c.learnWeight(nc)
+		c.owner.active(c)
 	case http.StateIdle:
 		c.owner.idle(c)
 	case http.StateNew, http.StateClosed, http.StateHijacked:

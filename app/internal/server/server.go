@@ -49,7 +49,6 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler, t t
 			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrame,
 			MaxReceiveBufferPerConnection: receiveBuffer, MaxReceiveBufferPerStream: receiveBuffer,
 			MaxDecoderHeaderTableSize: headerTable, MaxEncoderHeaderTableSize: headerTable,
-			WriteByteTimeout: t.read,
 		},
 	}
 	server.SetKeepAlivesEnabled(keepAlive)

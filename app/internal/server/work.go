@@ -4,12 +4,6 @@ import "time"
 
 // settle notes that the connection has had its first request, or the preface of HTTP/2.
 func (t *connections) settle(c *conn) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.settleLocked(c)
-}
-
-func (t *connections) settleLocked(c *conn) {
 	if c.gone || c.class == settled {
 		return
 	}
@@ -23,20 +17,20 @@ func (t *connections) settleLocked(c *conn) {
 // active gives a connection its share of the memory for requests before its first one is handled,
 // and waits while there is none. It blocks only the connection's own goroutine, which reads nothing
 // meanwhile. A connection that waits for too long is closed.
-func (t *connections) active(c *conn, weight int) {
+func (t *connections) active(c *conn) {
 	t.mu.Lock()
-	t.settleLocked(c)
+	t.settle(c)
 	c.open = true
 	if c.gone || c.work > 0 {
 		t.mu.Unlock()
 		return
 	}
 	t.file(c)
-	if t.admit(c, weight) {
+	if t.admit(c) {
 		t.mu.Unlock()
 		return
 	}
-	w := &waiter{conn: c, weight: weight, admitted: make(chan struct{})}
+	w := &waiter{conn: c, admitted: make(chan struct{})}
 	place := t.waiters.PushBack(w)
 	t.mu.Unlock()
 	if t.wait(w) {
@@ -78,12 +72,11 @@ func (t *connections) wait(w *waiter) bool {
 
 type waiter struct {
 	conn     *conn
-	weight   int
 	admitted chan struct{}
 }
 
-func (t *connections) admit(c *conn, weight int) bool {
-	g := c.group
+func (t *connections) admit(c *conn) bool {
+	g, weight := c.group, c.weight
 	if t.work+weight > t.bounds.work || !c.exempt && g.work+weight > t.bounds.workPerAddress {
 		return false
 	}
@@ -98,7 +91,7 @@ func (t *connections) wake() {
 	for place := t.waiters.Front(); place != nil; {
 		w := place.Value.(*waiter)
 		next := place.Next()
-		if !w.conn.gone && t.admit(w.conn, w.weight) {
+		if !w.conn.gone && t.admit(w.conn) {
 			t.waiters.Remove(place)
 			close(w.admitted)
 		}

@@ -42,8 +42,8 @@ type Config struct {
 	Auth          Auth     `json:"auth"`
 	// RateLimits slow down whoever tries passwords, and whoever asks too much.
 	RateLimits RateLimits `json:"rateLimits,omitzero"`
-	// TrustedProxies are the addresses or networks (CIDR) whose X-Forwarded-For is believed. Empty:
-	// nobody's.
+	// TrustedProxies are the addresses or networks (CIDR) whose X-Forwarded-For and PROXY header are
+	// believed. Empty: nobody's.
 	TrustedProxies []string  `json:"trustedProxies,omitempty"`
 	CORS           CORS      `json:"cors,omitzero"`
 	Log            LogConfig `json:"log,omitzero"`

@@ -42,7 +42,8 @@ type connections struct {
 	// all, unfinished, work, requests and abandoned are what the bounds of the same names are for.
 	all, unfinished, work, requests, abandoned int
 
-	groups map[string]*group
+	groups  map[string]*group
+	members map[*conn]struct{}
 	// blocked are the connections whose client sends and does not read, oldest first.
 	blocked *list.List
 	// waiters are the connections that wait for work, oldest first.
@@ -67,7 +68,7 @@ const (
 )
 
 func newConnections(b bounds, proxies []netip.Prefix, closed func(reason string)) *connections {
-	return &connections{bounds: b, proxies: proxies, closed: closed, groups: map[string]*group{}, blocked: list.New(), waiters: list.New()}
+	return &connections{bounds: b, proxies: proxies, closed: closed, groups: map[string]*group{}, members: map[*conn]struct{}{}, blocked: list.New(), waiters: list.New()}
 }
 
 // add takes a new connection in, and closes another where a bound is reached; where there is none
@@ -76,6 +77,7 @@ func (t *connections) add(c *conn) {
 	t.mu.Lock()
 	t.all++
 	t.unfinished++
+	t.members[c] = struct{}{}
 	t.join(c)
 	victims := t.makeRoom(c)
 	t.mu.Unlock()
@@ -273,6 +275,7 @@ func (t *connections) forget(c *conn) {
 	t.leave(c)
 	c.gone = true
 	close(c.closed)
+	delete(t.members, c)
 	t.all--
 	if c.class == fresh {
 		t.unfinished--

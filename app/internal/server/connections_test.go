@@ -306,6 +306,34 @@ func TestConnectionsWaitForWork(t *testing.T) {
 	}
 }
 
+// TestFewSlowRequestsComeFirst: when slow requests of some addresses take all that there is, an address
+// with few is served, and the one with the most loses a connection.
+func TestFewSlowRequestsComeFirst(t *testing.T) {
+	b := serveWithin(t, small(func(b *bounds) { b.work, b.requests = 3*maxStreams, 6 }), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/large" {
+			_, _ = io.WriteString(w, large[:64<<10])
+		}
+	}))
+	var slow []*attacker
+	for _, address := range []string{"127.0.0.1", "127.0.0.1", "127.0.0.2"} {
+		a := b.connect(t, address)
+		for i := range uint32(3) {
+			a.request(t, 2*i+1, "/large", 0)
+		}
+		if _, err := a.ReadFrame(); err != nil {
+			t.Fatal(err)
+		}
+		slow = append(slow, a)
+	}
+	if status := b.get(t, b.client(t, "127.0.0.3"), "/"); status != http.StatusOK {
+		t.Errorf("another client: status %d", status)
+	}
+	slow[0].isClosed(t)
+	if n := b.count(reasonWork); n != 1 {
+		t.Errorf("%d connections closed, want 1", n)
+	}
+}
+
 // TestAnswersThatAreNotReadGiveUpTheirShare: net/http answers a header that is too large by itself, and
 // keeps the last 4 KiB of any answer until the client opens a window. Neither is in the handler.
 func TestAnswersThatAreNotReadGiveUpTheirShare(t *testing.T) {
@@ -334,7 +362,7 @@ func TestAnswersThatAreNotReadGiveUpTheirShare(t *testing.T) {
 // TestRequestsUnderWayAreBounded: an answer that the client does not read is under way, in the process
 // and for the client's address.
 func TestRequestsUnderWayAreBounded(t *testing.T) {
-	b := serveWithin(t, small(func(b *bounds) { b.requests, b.requestsPerAddress = 4, 3 }), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	b := serveWithin(t, small(func(b *bounds) { b.requestsPerAddress = 3 }), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/large" {
 			_, _ = io.WriteString(w, large[:64<<10])
 		}

@@ -13,6 +13,9 @@ import (
 // retryAfter is how long a client is asked to wait when too many requests are under way.
 const retryAfter = 5 * time.Second
 
+// fewRequests is how many an address may have under way even when the process has too many.
+const fewRequests = 4
+
 // verdict is what becomes of a request.
 type verdict int
 
@@ -41,7 +44,8 @@ func (t *connections) begin(c *conn) verdict {
 		t.forget(c)
 		return cutOff
 	}
-	over := t.requests >= t.bounds.requests || address >= t.bounds.requestsPerAddress
+	// An address with few requests is served in any case: others do not use up its turn.
+	over := t.requests >= t.bounds.requests && g.requests >= fewRequests || address >= t.bounds.requestsPerAddress
 	t.unfile(c)
 	c.requests++
 	g.requests++

@@ -55,7 +55,7 @@ func (t *connections) wait(w *waiter) bool {
 	defer tick.Stop()
 	for {
 		t.mu.Lock()
-		victims := t.idleWorkers()
+		victims := append(t.idleWorkers(), t.heaviest(w.conn)...)
 		t.mu.Unlock()
 		t.close(victims)
 		select {
@@ -80,7 +80,7 @@ func (t *connections) admit(c *conn) bool {
 	if t.work+weight > t.bounds.work || !c.exempt && g.work+weight > t.bounds.workPerAddress {
 		return false
 	}
-	c.work = weight
+	c.work, c.workSince = weight, time.Now()
 	t.work += weight
 	g.work += weight
 	return true
@@ -88,6 +88,9 @@ func (t *connections) admit(c *conn) bool {
 
 // wake admits the waiters for which there is room now, oldest first.
 func (t *connections) wake() {
+	if t.waiters.Len() == 0 {
+		return
+	}
 	for place := t.waiters.Front(); place != nil; {
 		w := place.Value.(*waiter)
 		next := place.Next()
@@ -117,6 +120,30 @@ func (t *connections) idleWorkers() (victims []victim) {
 		t.forget(v.conn)
 	}
 	return victims
+}
+
+// heaviest forgets the connection that has been at work for longest of the address that has the most,
+// and returns it, if that address still has as much as the one that waits. Requests that take that long
+// are exports, and those of clients that send or read as slowly as they may.
+func (t *connections) heaviest(waiting *conn) []victim {
+	limit := time.Now().Add(-workGrace)
+	var worst *conn
+	for c := range t.members {
+		if c.work == 0 || c.exempt || c.workSince.After(limit) || c.group.work-c.work < waiting.group.work+waiting.weight {
+			continue
+		}
+		if worst == nil || c.group.work > worst.group.work ||
+			c.group.work == worst.group.work && c.workSince.Before(worst.workSince) {
+			worst = c
+		}
+	}
+	// Where the address's own bound is reached, others need not give way.
+	if worst == nil || waiting.gone || waiting.work > 0 ||
+		!waiting.exempt && waiting.group.work+waiting.weight > t.bounds.workPerAddress {
+		return nil
+	}
+	t.forget(worst)
+	return []victim{{worst, reasonWork}}
 }
 
 // idle takes the connection's share back when it has no open stream and no request under way.

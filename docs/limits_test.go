@@ -25,11 +25,17 @@ var bound = regexp.MustCompile(`^([mM]ax|min|least)[A-Z]|Per(Second|Minute|Hour|
 
 // noBounds are constants with such names that no client meets, and why.
 var noBounds = map[string]string{
-	"accounts.maxFenced":   "how often a registration starts again when a rotation overtakes it",
-	"notes.maxOvertaken":   "how often an update starts again when another one overtakes it",
-	"httpapi.maxFieldName": "how much of a client's own text an error repeats",
-	"ratelimit.maxURISize": "a file of the operator's",
-	"operand.maxTrimAfter": "a field of SecureNotes",
+	"accounts.maxFenced":    "how often a registration starts again when a rotation overtakes it",
+	"notes.maxOvertaken":    "how often an update starts again when another one overtakes it",
+	"notes.maxCounted":      "how many users' counts are kept",
+	"httpapi.maxFieldName":  "how much of a client's own text an error repeats",
+	"httpapi.MaxMemory":     "the sum of others",
+	"httpapi.maxPooled":     "which buffers are used again",
+	"httpapi.maxFailures":   "lines of the log",
+	"httpapi.maxAddresses":  "a warning of the log",
+	"server.minMemoryLimit": "what the other bounds are derived from",
+	"ratelimit.maxURISize":  "a file of the operator's",
+	"operand.maxTrimAfter":  "a field of SecureNotes",
 }
 
 // constants are the whole-number constants of a package, by name with the package's.
@@ -70,10 +76,24 @@ func readConstants(t *testing.T, folder string, all map[string]constant.Value) {
 		}
 	}
 	for name, expr := range c.exprs {
-		if value := c.eval(expr); value.Kind() == constant.Int {
+		value := c.eval(expr)
+		if value.Kind() == constant.String {
+			value = mebibytes(constant.StringVal(value))
+		}
+		if value.Kind() == constant.Int {
 			all[filepath.Base(folder)+"."+name] = value
 		}
 	}
+}
+
+// mebibytes reads a quantity such as 512Mi.
+func mebibytes(text string) constant.Value {
+	digits, isQuantity := strings.CutSuffix(text, "Mi")
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if !isQuantity || err != nil {
+		return constant.MakeUnknown()
+	}
+	return constant.MakeInt64(n << 20)
 }
 
 // eval evaluates what the code has: numbers, other constants of the package, units of time, and arithmetic.

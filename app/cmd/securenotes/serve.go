@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -108,10 +106,18 @@ func serve(ctx context.Context, c *config.Config, drain time.Duration, log *slog
 	ctrllog.SetLogger(logr.FromSlogHandler(log.Handler()))
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	probes := server.NewProbes("starting")
-	probeListener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.MetricsListen)
+	metrics, err := server.NewMetrics(registry)
 	if err != nil {
-		return fmt.Errorf("metrics and probes: %w", err)
+		return err
+	}
+	transport := server.Options{
+		MemoryLimit: server.MemoryLimit(), TrustedProxies: c.TrustedProxies,
+		Headers: httpapi.SetSecurityHeaders, Metrics: metrics, Log: log,
+	}
+	probes := server.NewProbes("starting")
+	probeListener, err := server.ListenProbes(ctx, c.MetricsListen, transport)
+	if err != nil {
+		return err
 	}
 	// Probes are answered until the API has ended, and longer than that by nothing.
 	probeContext, stopProbes := context.WithCancel(context.WithoutCancel(ctx))
@@ -121,12 +127,13 @@ func serve(ctx context.Context, c *config.Config, drain time.Duration, log *slog
 	})
 	group.Go(func() error {
 		defer stopProbes()
-		return serveAPI(ctx, c, drain, probes, registry, log)
+		return serveAPI(ctx, c, drain, probes, transport, registry)
 	})
 	return group.Wait()
 }
 
-func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes *server.Probes, registry prometheus.Registerer, log *slog.Logger) error {
+func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes *server.Probes, transport server.Options, registry prometheus.Registerer) error {
+	log := transport.Log
 	// Once for all attempts: each login to Vault, and each to the database that Vault makes, lasts for a while.
 	trusted, stopTrusting := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopTrusting()
@@ -155,7 +162,7 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 	defer api.close(log)
 	watched, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWatching()
-	listener, err := server.Listen(watched, c.Listen, c.TLS.CertFile, c.TLS.KeyFile, log)
+	listener, err := server.Listen(watched, c.Listen, c.TLS.CertFile, c.TLS.KeyFile, transport)
 	if err != nil {
 		return err
 	}
@@ -166,7 +173,7 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 			log.Warn("connections were not closed", "error", err.Error())
 		}
 	}()
-	probes.Ready(readiness(probed.Ping, api.audit.Healthy))
+	probes.Ready(ctx, readiness(probed.Ping, api.audit.Healthy))
 	log.Info("ready", "address", listener.Addr().String())
 	go sweep(ctx, background, log)
 	staleness := reencrypt.NewStaleness(background, log)
@@ -270,8 +277,8 @@ func start(ctx context.Context, c *config.Config, t *trust, lines io.Writer, reg
 			MaxAccounts: c.Quotas.Accounts,
 		}),
 		Notes:          notes.NewService(httpapi.RecordNotes(d.store), cache, requests, notes.Usage{Notes: c.Quotas.Notes, Bytes: c.Quotas.Bytes}),
-		RequestTimeout: requestTimeout, MemoryLimit: debug.SetMemoryLimit(-1),
-		Tokens: tokens, Log: log, Metrics: registry, Audit: trail,
+		RequestTimeout: requestTimeout,
+		Tokens:         tokens, Log: log, Metrics: registry, Audit: trail,
 		Requests: ratelimit.NewRequests(c.RateLimits.RequestsPerMinute), TrustedProxies: c.TrustedProxies, AllowedOrigins: c.CORS.AllowedOrigins,
 	})
 	if err != nil {

@@ -193,7 +193,7 @@ func newServiceWithin(t testing.TB, open storetest.Open, quotas config.Quotas, r
 		t.Fatal(err)
 	}
 	parts := httpapi.Service{
-		Audit: trail, RequestTimeout: 20 * time.Second, MemoryLimit: 256 << 20,
+		Audit: trail, RequestTimeout: 20 * time.Second,
 		Requests: ratelimit.NewRequests(10_000), TrustedProxies: []string{"127.0.0.1"}, AllowedOrigins: []string{"https://app.example.com"},
 		Accounts: accounts.NewService(httpapi.RecordAccounts(s.db), cache, hasher, s.usernames, s.limits, accounts.Options{
 			RegistrationOpen: registrationOpen, MinPassword: 8, TokenTTL: time.Hour, Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),

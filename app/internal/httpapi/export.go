@@ -12,8 +12,9 @@ import (
 	"github.com/securenotes/securenotes/app/internal/notes"
 )
 
-// maxExports bounds the exports under way, each of which holds some 5 MB, and maxUserExports those of one user.
-const maxExports, maxUserExports = 4, 2
+// maxExports bounds the exports under way, each of which holds exportSize bytes, and maxUserExports those of one
+// user.
+const maxExports, maxUserExports, exportSize = 4, 2, 5 << 20
 
 // exportStall is how long an export waits for a client that reads nothing.
 const exportStall = 30 * time.Second

@@ -4,20 +4,25 @@ package httpapi
 // page of a list fits, and so do most notes. They are served whatever is done with large ones.
 const smallSize = 32 << 10
 
-// What a process of the least memory has, in bytes. Each user gets a quarter, so that the largest note can be
-// written and read.
-const leastSmall, leastLarge = 4 << 20, 16 << 20
+// maxSmall and maxLarge bound what the requests of a replica may hold, in bytes, each for bodies and apart from
+// them for answers: of the first [smallSize] of each request, and of what is beyond it. The rest bounds one
+// user; the largest note can be written and read.
+const (
+	maxSmall, maxUserSmall = 4 << 20, 1 << 20
+	maxLarge, maxUserLarge = 16 << 20, 4 << 20
+)
+
+// MaxMemory is what the requests of a replica hold at most, in bytes: bodies as they arrive and once more
+// decoded, answers and half of each again while they are encoded, and exports.
+const MaxMemory = 2*(maxSmall+maxLarge) + (maxSmall+maxLarge)*3/2 + maxExports*exportSize
 
 // memory is what all requests under way may hold of bodies, or of answers.
 type memory struct {
 	small, large *shares
 }
 
-// newMemory sets aside parts of the process's memory limit, in bytes: a thirty-second for small texts and a
-// tenth for large ones.
-func newMemory(limit int64) *memory {
-	small, large := max(int(limit/32), leastSmall), max(int(limit/10), leastLarge)
-	return &memory{small: newShares(small, small/4), large: newShares(large, large/4)}
+func newMemory() *memory {
+	return &memory{small: newShares(maxSmall, maxUserSmall), large: newShares(maxLarge, maxUserLarge)}
 }
 
 // room is what one request holds of a memory.

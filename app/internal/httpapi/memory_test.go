@@ -8,7 +8,7 @@ import (
 // TestMemory: the first bytes of each request come from the memory for small ones, and nobody who holds
 // nothing is remembered.
 func TestMemory(t *testing.T) {
-	m := newMemory(256 << 20)
+	m := newMemory()
 	small, large := m.small.perUser, m.large.perUser
 	for name, tc := range map[string]struct {
 		takes []int

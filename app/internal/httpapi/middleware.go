@@ -38,8 +38,11 @@ func requestID(c *gin.Context) {
 const contentSecurityPolicy = "default-src 'self'; script-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
 
 // securityHeaders are on every answer, errors included.
-func securityHeaders(c *gin.Context) {
-	h := c.Writer.Header()
+func securityHeaders(c *gin.Context) { SetSecurityHeaders(c.Writer.Header()) }
+
+// SetSecurityHeaders sets the headers that every answer has, also one that the server gives before the
+// API sees the request.
+func SetSecurityHeaders(h http.Header) {
 	h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains; preload")
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("X-Content-Type-Options", "nosniff")

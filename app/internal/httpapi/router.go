@@ -31,10 +31,8 @@ type Service struct {
 	TrustedProxies []string
 	// AllowedOrigins are the web origins that may call the API.
 	AllowedOrigins []string
-	// MemoryLimit is of the process, in bytes; what clients may hold are parts of it.
-	MemoryLimit int64
-	Log         *slog.Logger
-	Metrics     prometheus.Registerer
+	Log            *slog.Logger
+	Metrics        prometheus.Registerer
 }
 
 // NewHandler returns the API's handler.
@@ -48,7 +46,7 @@ func NewHandler(s Service) (http.Handler, error) {
 		return nil, err
 	}
 	api := &handlers{
-		Service: s, exports: newShares(maxExports, maxUserExports), bodies: newMemory(s.MemoryLimit), answers: newMemory(s.MemoryLimit),
+		Service: s, exports: newShares(maxExports, maxUserExports), bodies: newMemory(), answers: newMemory(),
 		failures: newFailures(s.Log),
 	}
 	shared, err := newSharedAddresses(s.Log, s.Metrics, time.Now)

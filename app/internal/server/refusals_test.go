@@ -16,7 +16,7 @@ func start(t *testing.T, listener net.Listener, handler http.Handler, limits tim
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- serve(ctx, listener, handler, limits, 0, slog.New(slog.DiscardHandler)) }()
+	go func() { served <- serve(ctx, listener, handler, limits, true, 0, slog.New(slog.DiscardHandler)) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-served; err != nil {

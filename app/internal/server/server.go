@@ -1,68 +1,57 @@
 // Package server runs the service's two listeners, HTTPS for clients and plain HTTP for probes and
-// metrics, and ends them in order.
+// metrics, within a memory budget, and ends them in order.
+//
+// All that clients can make the process hold is bounded, and the sum of the bounds is below the memory
+// limit: see [Budget] and docs/limits.md. [Listen] bounds connections, in all and by address, and closes
+// those without a request first. [Serve] bounds requests under way. A PROXY header tells the address
+// where a trusted proxy stands before the service.
 package server
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"time"
-
-	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 )
 
 // timeouts are of every phase of a connection, so that slow clients hold nothing for long.
 type timeouts struct{ readHeader, read, write, idle time.Duration }
 
-var production = timeouts{readHeader: 5 * time.Second, read: 30 * time.Second, write: 60 * time.Second, idle: 2 * time.Minute}
-
-const (
-	// shutdownTimeout is how long requests under way may take after the drain; with the drain it
-	// stays below the 45 s of grace that the operator gives the pod.
-	shutdownTimeout = 20 * time.Second
-	// maxHeader bounds a request's header, in bytes.
-	maxHeader = 16 << 10
+var (
+	production = timeouts{readHeader: 5 * time.Second, read: 30 * time.Second, write: 60 * time.Second, idle: 2 * time.Minute}
+	// probeTimeouts are short: the kubelet waits for a second or a few, and Prometheus for ten.
+	probeTimeouts = timeouts{readHeader: 2 * time.Second, read: 2 * time.Second, write: 10 * time.Second, idle: 2 * time.Second}
 )
 
-// Listen opens the HTTPS listener: TLS 1.3, HTTP/2, with the certificate read again when its files
-// change. The watch ends with ctx.
-func Listen(ctx context.Context, address, certFile, keyFile string, log *slog.Logger) (net.Listener, error) {
-	watcher, err := certwatcher.New(certFile, keyFile)
-	if err != nil {
-		return nil, fmt.Errorf("TLS certificate: %w", err)
-	}
-	go func() {
-		if err := watcher.Start(ctx); err != nil {
-			log.Error("the TLS certificate is no longer watched: a renewed one needs a restart", "error", err.Error())
-		}
-	}()
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("HTTPS: %w", err)
-	}
-	return tls.NewListener(listener, &tls.Config{
-		MinVersion: tls.VersionTLS13, GetCertificate: watcher.GetCertificate, NextProtos: []string{"h2", "http/1.1"},
-	}), nil
-}
+// shutdownTimeout is how long requests under way may take after the drain; with the drain it stays
+// below the 45 s of grace that the operator gives the pod.
+const shutdownTimeout = 20 * time.Second
 
 // Serve serves until ctx ends, then for drain longer, while load balancers take notice that the
 // process is not ready any more, and then lets the requests under way finish.
-func Serve(ctx context.Context, listener net.Listener, handler http.Handler, drain time.Duration, log *slog.Logger) error {
-	return serve(ctx, listener, handler, production, drain, log)
+func Serve(ctx context.Context, l *Listener, handler http.Handler, drain time.Duration, log *slog.Logger) error {
+	return serve(ctx, l, bounded(handler, l.requestRefused, l.headers), l.timeouts, l.keepAlive, drain, log)
 }
 
-func serve(ctx context.Context, listener net.Listener, handler http.Handler, t timeouts, drain time.Duration, log *slog.Logger) error {
+func serve(ctx context.Context, listener net.Listener, handler http.Handler, t timeouts, keepAlive bool, drain time.Duration, log *slog.Logger) error {
 	server := &http.Server{
 		Handler: handler, ReadHeaderTimeout: t.readHeader, ReadTimeout: t.read,
 		WriteTimeout: t.write, IdleTimeout: t.idle, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		// Else net/http itself answers OPTIONS *, with 200 and without what the handler puts on every answer.
 		DisableGeneralOptionsHandler: true,
+		ConnState:                    followState,
+		ConnContext:                  withConn,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrame,
+			MaxReceiveBufferPerConnection: receiveBuffer, MaxReceiveBufferPerStream: receiveBuffer,
+			MaxDecoderHeaderTableSize: headerTable, MaxEncoderHeaderTableSize: headerTable,
+		},
 	}
+	server.SetKeepAlivesEnabled(keepAlive)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
 	select {

@@ -40,14 +40,20 @@ func answerWhole(w http.ResponseWriter, r *http.Request) {
 // listenTLS is a listener with TLS and HTTP/2, and the configuration of its clients.
 func listenTLS(t *testing.T) (net.Listener, *tls.Config) {
 	t.Helper()
+	server, client := exampleTLS()
+	return tls.NewListener(listen(t), server), client
+}
+
+// exampleTLS returns the configuration of a server and of its clients.
+func exampleTLS() (server, client *tls.Config) {
 	example := httptest.NewTLSServer(nil)
 	defer example.Close()
 	protocols := []string{"h2", "http/1.1"}
-	client := example.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	client = example.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	client.ServerName, client.NextProtos = "example.com", protocols
-	return tls.NewListener(listen(t), &tls.Config{
+	return &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: example.TLS.Certificates, NextProtos: protocols,
-	}), client
+	}, client
 }
 
 // dial connects for ten seconds, far longer than any phase may take.

@@ -1,0 +1,42 @@
+package server
+
+import "time"
+
+// blockedGrace is how long any client may send and not read. A slow network looks the same.
+const blockedGrace = 250 * time.Millisecond
+
+// block notes that a connection is not read, because its client does not read what is written to it.
+// Of too many such connections, those that have been so for longest are closed.
+func (t *connections) block(c *conn) {
+	t.mu.Lock()
+	var victims []victim
+	if !c.gone {
+		now := time.Now()
+		c.blockedSince = now
+		c.blocked = t.blocked.PushBack(c)
+		for t.blocked.Len() > t.bounds.blocked {
+			oldest := t.blocked.Front().Value.(*conn)
+			if now.Sub(oldest.blockedSince) < blockedGrace {
+				break
+			}
+			t.forget(oldest)
+			victims = append(victims, victim{oldest, reasonBlocked})
+		}
+	}
+	t.mu.Unlock()
+	t.close(victims)
+}
+
+// unblock is the opposite of block.
+func (t *connections) unblock(c *conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unblockLocked(c)
+}
+
+func (t *connections) unblockLocked(c *conn) {
+	if c.blocked != nil {
+		t.blocked.Remove(c.blocked)
+		c.blocked = nil
+	}
+}

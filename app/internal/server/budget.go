@@ -1,0 +1,44 @@
+package server
+
+import "strconv"
+
+// Row is a line of the memory budget: what clients, or the process itself, can hold at most.
+type Row struct {
+	What string
+	// Bytes are of each; there are at most Count.
+	Bytes, Count int
+	// Kernel: it counts for the pod, and not for the Go runtime.
+	Kernel bool
+}
+
+// What the process holds beside the connections, in bytes.
+const (
+	// processMemory is of a process without clients: its code's data, the runtime, the key cache.
+	processMemory = 36 << 20
+	// APIMemory is set aside for the API: bodies of requests, answers and exports.
+	APIMemory = 96 << 20
+)
+
+// Budget returns all that clients and the process can hold at once under a memory limit of Go.
+func Budget(limit int64) []Row {
+	b := apiBounds(limit)
+	return []Row{
+		{"the process without clients", processMemory, 1, false},
+		{"bodies and answers of the API", APIMemory, 1, false},
+		{"connections without a first request", freshMemory, b.unfinished, false},
+		{"connections with one", settledMemory, b.total, false},
+		{"connections whose client sends and does not read", blockedMemory, b.blocked, false},
+		{"requests that the open connections may have under way", streamMemory, b.work, false},
+		{"connections whose client gave up a request under way", abandonedMemory, b.abandoned, false},
+		{"connections for probes and metrics", probeMemory, probeBounds.total, false},
+		{"sockets: what is sent and not read", socketBuffer, b.total + probeBounds.total, true},
+		{"sockets: what is received and not read", socketBuffer, b.blocked + b.work/maxStreams, true},
+	}
+}
+
+// String returns the row as docs/limits.md has it.
+func (r Row) String() string {
+	return "| " + r.What + " | " + kibibytes(r.Bytes) + " | " + strconv.Itoa(r.Count) + " | " + kibibytes(r.Bytes*r.Count) + " |"
+}
+
+func kibibytes(n int) string { return strconv.Itoa(n>>10) + " KiB" }

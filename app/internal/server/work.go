@@ -1,0 +1,166 @@
+package server
+
+import "time"
+
+// settle notes that the connection has had its first request, or the preface of HTTP/2.
+func (t *connections) settle(c *conn) {
+	if c.gone || c.class == settled {
+		return
+	}
+	t.unfile(c)
+	c.class = settled
+	t.unfinished--
+	c.group.unfinished--
+	t.file(c)
+}
+
+// active gives a connection its share of the memory for requests before its first one is handled,
+// and waits while there is none. It blocks only the connection's own goroutine, which reads nothing
+// meanwhile. A connection that waits for too long is closed.
+func (t *connections) active(c *conn) {
+	t.mu.Lock()
+	t.settle(c)
+	c.open = true
+	if c.gone || c.work > 0 {
+		t.mu.Unlock()
+		return
+	}
+	t.file(c)
+	if t.admit(c) {
+		t.mu.Unlock()
+		return
+	}
+	w := &waiter{conn: c, admitted: make(chan struct{})}
+	place := t.waiters.PushBack(w)
+	t.mu.Unlock()
+	if t.wait(w) {
+		return
+	}
+	t.mu.Lock()
+	t.waiters.Remove(place)
+	late := !c.gone && c.work == 0
+	if late {
+		t.forget(c)
+	}
+	t.mu.Unlock()
+	if late {
+		t.close([]victim{{c, reasonWork}})
+	}
+}
+
+// wait reports whether the waiter was admitted in time.
+func (t *connections) wait(w *waiter) bool {
+	timer, tick := time.NewTimer(workWait), time.NewTicker(workGrace)
+	defer timer.Stop()
+	defer tick.Stop()
+	for {
+		t.mu.Lock()
+		victims := append(t.idleWorkers(), t.heaviest(w.conn)...)
+		t.mu.Unlock()
+		t.close(victims)
+		select {
+		case <-w.admitted:
+			return true
+		case <-w.conn.closed:
+			return false
+		case <-timer.C:
+			return false
+		case <-tick.C:
+		}
+	}
+}
+
+type waiter struct {
+	conn     *conn
+	admitted chan struct{}
+}
+
+func (t *connections) admit(c *conn) bool {
+	g, weight := c.group, c.weight
+	if t.work+weight > t.bounds.work || !c.exempt && g.work+weight > t.bounds.workPerAddress {
+		return false
+	}
+	c.work, c.workSince = weight, time.Now()
+	t.work += weight
+	g.work += weight
+	return true
+}
+
+// wake admits the waiters for which there is room now, oldest first.
+func (t *connections) wake() {
+	if t.waiters.Len() == 0 {
+		return
+	}
+	for place := t.waiters.Front(); place != nil; {
+		w := place.Value.(*waiter)
+		next := place.Next()
+		if !w.conn.gone && t.admit(w.conn) {
+			t.waiters.Remove(place)
+			close(w.admitted)
+		}
+		place = next
+	}
+}
+
+// idleWorkers forgets the connections that have held a share for a while without a request in the
+// handler, and returns them. Their clients do not read what net/http answers by itself to a request
+// that it cannot read.
+func (t *connections) idleWorkers() (victims []victim) {
+	limit := time.Now().Add(-workGrace)
+	for _, g := range t.groups {
+		for place := g.spare[settled].Front(); place != nil; {
+			c := place.Value.(*conn)
+			place = place.Next()
+			if c.work > 0 && c.spareSince.Before(limit) {
+				victims = append(victims, victim{c, reasonWork})
+			}
+		}
+	}
+	for _, v := range victims {
+		t.forget(v.conn)
+	}
+	return victims
+}
+
+// heaviest forgets the connection that has been at work for longest of the address that has the most,
+// and returns it, if that address still has as much as the one that waits. Requests that take that long
+// are exports, and those of clients that send or read as slowly as they may.
+func (t *connections) heaviest(waiting *conn) []victim {
+	limit := time.Now().Add(-workGrace)
+	var worst *conn
+	for c := range t.members {
+		if c.work == 0 || c.exempt || c.workSince.After(limit) || c.group.work-c.work < waiting.group.work+waiting.weight {
+			continue
+		}
+		if worst == nil || c.group.work > worst.group.work ||
+			c.group.work == worst.group.work && c.workSince.Before(worst.workSince) {
+			worst = c
+		}
+	}
+	// Where the address's own bound is reached, others need not give way.
+	if worst == nil || waiting.gone || waiting.work > 0 ||
+		!waiting.exempt && waiting.group.work+waiting.weight > t.bounds.workPerAddress {
+		return nil
+	}
+	t.forget(worst)
+	return []victim{{worst, reasonWork}}
+}
+
+// idle takes the connection's share back when it has no open stream and no request under way.
+func (t *connections) idle(c *conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c.open = false
+	t.giveBack(c)
+}
+
+func (t *connections) giveBack(c *conn) {
+	if c.gone || c.open || c.requests > 0 || c.work == 0 {
+		return
+	}
+	c.group.work -= c.work
+	t.work -= c.work
+	c.work = 0
+	t.file(c)
+	t.wake()
+}

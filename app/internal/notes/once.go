@@ -51,10 +51,9 @@ func (s *Service) CreateOnce(ctx context.Context, id sessions.Identity, key stri
 	var full *QuotaError
 	if errors.As(err, &full) {
 		// The first request may have created the note that has reached the limit.
-		found := false
-		var errFirst error
-		if first, found, errFirst = s.store.FirstNote(ctx, id, s.now(), once); found || errFirst != nil {
-			err = errFirst
+		used, found, errFirst := s.store.FirstNote(ctx, id, s.now(), once)
+		if found || errFirst != nil {
+			first, err = used, errFirst
 		}
 	}
 	if err != nil || first.ID == n.ID {

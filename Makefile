@@ -65,8 +65,9 @@ test-e2e: $(KIND) ## run the end-to-end tests on the real cluster; ARGS="-run ..
 	@exec $(KIND) test e2e $(if $(ARGS),-- $(ARGS))
 
 .PHONY: test-full
-test-full: ## run every test, rotate under fire for ten minutes instead of one (SECURENOTES_CHAOS_DURATION, SECURENOTES_CHAOS_SEED), and fuzz
-	@SECURENOTES_CHAOS_DURATION=$${SECURENOTES_CHAOS_DURATION:-10m} $(MAKE) test
+test-full: ## run every test, rotate under fire for ten minutes (SECURENOTES_CHAOS_DURATION, SECURENOTES_CHAOS_SEED), try to exhaust a replica for a minute in each way (SECURENOTES_EXHAUSTION_DURATION), and fuzz
+	@SECURENOTES_CHAOS_DURATION=$${SECURENOTES_CHAOS_DURATION:-10m} \
+	  SECURENOTES_EXHAUSTION_DURATION=$${SECURENOTES_EXHAUSTION_DURATION:-60s} $(MAKE) test
 	@$(MAKE) fuzz bench-rotation
 
 # How long each fuzz target runs; what make test runs of them is their seeds.

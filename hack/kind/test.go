@@ -134,7 +134,7 @@ func (t *testing) integration(ctx context.Context) error {
 	if len(packages) == 0 {
 		return errors.New("no package's tests start a server under the build tag integration")
 	}
-	args, env := t.withRaceDetector(ctx, "integration", "-tags", "integration", "-timeout", "25m")
+	args, env := t.withRaceDetector(ctx, "integration", "-tags", "integration", "-timeout", "50m")
 	return t.runSuite(ctx, testrun.Suite{
 		Name: "integration", Dir: t.layout.Root, Tests: true, Args: append(append(args, t.flags...), packages...),
 		Env: append(env,

@@ -17,7 +17,11 @@ import (
 )
 
 // Program is the built securenotes binary.
-type Program struct{ path string }
+type Program struct {
+	path string
+	// group is the one that its runs are members of; nil: the test's own.
+	group *MemoryGroup
+}
 
 // BuildProgram builds the binary into a directory; flags are for go build.
 func BuildProgram(t testing.TB, directory string, flags ...string) Program {
@@ -33,7 +37,11 @@ func BuildProgram(t testing.TB, directory string, flags ...string) Program {
 
 // Command is one run of the binary, which ends with the test binary.
 func (p Program) Command(ctx context.Context, args ...string) *exec.Cmd {
-	command := exec.CommandContext(ctx, p.path, args...)
+	line := append([]string{p.path}, args...)
+	if p.group != nil {
+		line = p.group.wrap(line)
+	}
+	command := exec.CommandContext(ctx, line[0], line[1:]...)
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return command
 }
@@ -130,6 +138,16 @@ func (s *Service) Await(t testing.TB) {
 
 // PID of the process.
 func (s *Service) PID() int { return s.process.command.Process.Pid }
+
+// Ended reports whether the process has ended.
+func (s *Service) Ended() bool {
+	select {
+	case <-s.process.done:
+		return true
+	default:
+		return false
+	}
+}
 
 // Signal sends the process a signal.
 func (s *Service) Signal(t testing.TB, signal os.Signal) {

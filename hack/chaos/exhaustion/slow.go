@@ -1,0 +1,301 @@
+package exhaustion
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	h2 "golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+const (
+	// largestBody is about what the API accepts for a note, in bytes; smallBody what it accepts for credentials.
+	largestBody, smallBody = 1_390_000, 8_000
+	// headerRoom is below what the API accepts for a header, in bytes.
+	headerRoom = 7 << 10
+)
+
+// slowBodies announces bodies, and never sends the last byte. They are of many sizes, so that small ones fill what large
+// ones leave.
+func slowBodies(ctx context.Context, c *crowd) {
+	type upload struct {
+		path, token, field string
+		length             int
+		// trickled bodies come byte by byte.
+		trickled bool
+	}
+	var uploads []upload
+	for i, user := range c.accounts {
+		length := largestBody >> i
+		uploads = append(uploads,
+			upload{"/api/notes", user.Token, "content", largestBody, false}, upload{"/api/notes", user.Token, "content", length, false},
+			upload{"/api/notes", c.target.Accounts.EndedToken, "content", largestBody, false},
+			upload{"/api/auth/register", "", "username", smallBody, false}, upload{"/api/auth/login", "", "username", smallBody, true})
+	}
+	protocols := []string{http1, http2}
+	c.each(ctx, 400, func(ctx context.Context, i int) error {
+		protocol, u := protocols[i%2], uploads[i/2%len(uploads)]
+		client := c.newClient(i/2, protocol)
+		defer client.CloseIdleConnections()
+		// The body ends with the answer: else the transport would wait for its last byte.
+		unanswered, answered := context.WithCancel(ctx)
+		defer answered()
+		body := &heldBody{ctx: unanswered, start: `{"` + u.field + `":"`, left: u.length - 1, trickled: u.trickled}
+		request, err := http.NewRequestWithContext(unanswered, http.MethodPost, "https://"+c.target.Address+u.path, body)
+		if err != nil {
+			return err
+		}
+		request.ContentLength = int64(u.length)
+		request.Header.Set("Content-Type", "application/json")
+		if u.token != "" {
+			request.Header.Set("Authorization", "Bearer "+u.token)
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return err
+		}
+		_ = response.Body.Close()
+		return fmt.Errorf("status %d", response.StatusCode)
+	})
+}
+
+// heldBody is the beginning of a JSON object whose end never comes.
+type heldBody struct {
+	ctx context.Context
+	// start is not sent yet; left is how many bytes are still to come with it.
+	start    string
+	left     int
+	trickled bool
+}
+
+func (b *heldBody) Read(p []byte) (int, error) {
+	switch {
+	case b.left == 0:
+		<-b.ctx.Done()
+		return 0, b.ctx.Err()
+	case b.start != "":
+		n := copy(p, b.start)
+		b.start = b.start[n:]
+		b.left -= n
+		return n, nil
+	case b.trickled:
+		if !pause(b.ctx, 500*time.Millisecond) {
+			return 0, b.ctx.Err()
+		}
+		p = p[:1]
+	}
+	n := min(len(p), b.left)
+	for i := range p[:n] {
+		p[i] = 'x'
+	}
+	b.left -= n
+	return n, nil
+}
+
+// slowHeaders sends headers of many small fields that never end, or whose request never does.
+func slowHeaders(ctx context.Context, c *crowd) {
+	clients := []func(context.Context, int) error{c.slowHeader1, c.slowHeader2, c.manyHeaders2}
+	c.each(ctx, 500*len(clients), func(ctx context.Context, i int) error { return clients[i%len(clients)](ctx, i) })
+}
+
+func (c *crowd) slowHeader1(ctx context.Context, i int) error {
+	conn, err := c.dialTLS(ctx, i, http1, 0)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	header := "GET /api/notes HTTP/1.1\r\nHost: localhost\r\n"
+	for n := 0; len(header) < headerRoom; n++ {
+		header += fmt.Sprintf("a%d:b\r\n", n)
+	}
+	if _, err := io.WriteString(conn, header); err != nil {
+		return err
+	}
+	return drip(ctx, conn, 500*time.Millisecond, func() error {
+		_, err := io.WriteString(conn, "c:d\r\n")
+		return err
+	})
+}
+
+func (c *crowd) slowHeader2(ctx context.Context, i int) error {
+	s, err := c.dialHTTP2(ctx, i)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	stream, err := s.open(false, true, append(request("GET", "/api/notes", ""), smallFields(headerRoom/2)...)...)
+	if err != nil {
+		return err
+	}
+	return drip(ctx, s, 500*time.Millisecond, func() error {
+		return s.WriteContinuation(stream, false, block(smallFields(64)))
+	})
+}
+
+// manyHeaders2 keeps requests open that have a header as large as is accepted, and no end of a body.
+func (c *crowd) manyHeaders2(ctx context.Context, i int) error {
+	s, err := c.dialHTTP2(ctx, i)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	fields := append(request("POST", "/api/notes", c.account(i).Token), smallFields(headerRoom)...)
+	return s.keepOpen(ctx, 50, 5, func() error {
+		stream, err := s.open(true, false, fields...)
+		if err != nil {
+			return err
+		}
+		return s.WriteData(stream, false, []byte("{"))
+	})
+}
+
+// smallFields are as many as count for so many bytes of a header (RFC 9113, section 6.5.2: 32 bytes and the texts).
+func smallFields(bytes int) (fields []hpack.HeaderField) {
+	for n := 0; bytes > 0; n++ {
+		f := hpack.HeaderField{Name: fmt.Sprintf("a%d", n), Value: "b"}
+		fields = append(fields, f)
+		bytes -= int(f.Size())
+	}
+	return fields
+}
+
+// idleConnections makes a request with each connection, and then nothing.
+func idleConnections(ctx context.Context, c *crowd) {
+	c.each(ctx, 6000, func(ctx context.Context, i int) error {
+		if i%2 == 0 {
+			conn, err := c.dialTLS(ctx, i, http1, 0)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			if _, err := io.WriteString(conn, "GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+				return err
+			}
+			return untilClosed(conn)
+		}
+		s, err := c.dialHTTP2(ctx, i, h2.Setting{ID: h2.SettingMaxConcurrentStreams, Val: 1})
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		if _, err := s.open(true, true, request("GET", "/nowhere", "")...); err != nil {
+			return err
+		}
+		return untilClosed(s)
+	})
+}
+
+// unfinishedHandshakes sends a ClientHello of the largest size, all of it but its end.
+func unfinishedHandshakes(ctx context.Context, c *crowd) {
+	const record, message = 16 << 10, 65_500
+	hello := append([]byte{1, 0, message >> 8, message & 0xff}, make([]byte, message-1)...)
+	var records []byte
+	for len(hello) > 0 {
+		n := min(len(hello), record)
+		records = append(records, 22, 3, 1, byte(n>>8), byte(n))
+		records = append(records, hello[:n]...)
+		hello = hello[n:]
+	}
+	c.each(ctx, 2500, func(ctx context.Context, i int) error {
+		conn, err := c.dial(ctx, i, c.target.Address, 0)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if _, err := conn.Write(records); err != nil {
+			return err
+		}
+		return untilClosed(conn)
+	})
+}
+
+// readSlowly asks for something and takes some bytes of the answer each second.
+func readSlowly(clients int, wanted func(a Accounts, i int) (path, token string)) func(context.Context, *crowd) {
+	return func(ctx context.Context, c *crowd) {
+		c.each(ctx, clients, func(ctx context.Context, i int) error {
+			conn, err := c.dialTLS(ctx, i, http1, 4<<10)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			path, token := wanted(c.target.Accounts, i)
+			if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n", path, token); err != nil {
+				return err
+			}
+			piece := make([]byte, 64)
+			for pause(ctx, time.Second) {
+				if _, err := conn.Read(piece); err != nil {
+					return err
+				}
+			}
+			return ctx.Err()
+		})
+	}
+}
+
+// passwords has one address register and log in with right passwords, as quickly as the service allows.
+func passwords(ctx context.Context, c *crowd) {
+	client := c.newClient(0, http1)
+	defer client.CloseIdleConnections()
+	var done sync.WaitGroup
+	for i := range 64 {
+		done.Go(func() {
+			for n := 0; pause(ctx, 10*time.Millisecond); n++ {
+				path, user := "/api/auth/login", c.account(i)
+				if i%2 == 0 {
+					path, user.Name = "/api/auth/register", fmt.Sprintf("flood-%d-%d-%d", time.Now().UnixNano(), i, n)
+				}
+				_ = c.sendPassword(ctx, client, path, user) // refused or not, another one follows
+			}
+		})
+	}
+	done.Wait()
+}
+
+func (c *crowd) sendPassword(ctx context.Context, client *http.Client, path string, user Account) error {
+	body, err := json.Marshal(map[string]string{"username": user.Name, "password": user.Password})
+	if err != nil {
+		return err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+c.target.Address+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	_, err = io.Copy(io.Discard, response.Body)
+	return err
+}
+
+// probeConnections opens connections to the port for probes: idle ones, halves of requests, and requests.
+func probeConnections(ctx context.Context, c *crowd) {
+	c.each(ctx, 4000, func(ctx context.Context, i int) error {
+		conn, err := c.dial(ctx, i, c.target.Probes, 0)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		const whole = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+		text := [...]string{"", whole[:len(whole)-2], whole, whole}[i%4]
+		if _, err := io.WriteString(conn, text); err != nil {
+			return err
+		}
+		if i%4 < 3 {
+			return untilClosed(conn)
+		}
+		return drip(ctx, conn, 5*time.Second, func() error {
+			_, err := io.WriteString(conn, whole)
+			return err
+		})
+	})
+}

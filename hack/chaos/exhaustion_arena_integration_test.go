@@ -1,0 +1,141 @@
+//go:build integration
+
+package chaos_test
+
+import (
+	"context"
+	"net/http"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/hack/chaos/exhaustion"
+	"github.com/securenotes/securenotes/hack/testenv"
+)
+
+// podMemory is the limit of the operator's pods, in bytes.
+const podMemory = 256 << 20
+
+// arena is a replica with the memory of a pod, its attackers' accounts, and a user who attacks nobody.
+type arena struct {
+	*testing.T
+	config  *config.Config
+	program testenv.Program
+	memory  *testenv.MemoryGroup
+	service *testenv.Service
+
+	// crowd is the attackers' program.
+	crowd     string
+	attackers []exhaustion.Account
+	ended     string
+	bystander exhaustion.Account
+	// changed is the note that the bystander writes to.
+	changed string
+	// readers and loginClient are the bystander's connections.
+	readers     []*http.Client
+	loginClient *http.Client
+	// kills is how many processes the kernel has ended that were reported.
+	kills int64
+}
+
+// newArena starts a service as it is deployed: default limits, and the memory limit of the pod.
+func newArena(t *testing.T) *arena {
+	t.Helper()
+	a := &arena{T: t, memory: testenv.NewMemoryGroup(t, podMemory)}
+	a.program = program(t)
+	postgres := testenv.StartPostgres(t)
+	database := postgres.CreateDatabase(t, "notes")
+	a.config = testenv.ServiceConfig(t, database, postgres.CAFile, &testenv.TransitKey{})
+	a.config.Keys = config.Keys{Local: &config.Local{File: filepath.Join(t.TempDir(), "master.key")}}
+	a.config.RateLimits = config.RateLimits{}
+	if out, err := a.program.Command(t.Context(), "migrate", "--config", testenv.WriteConfig(t, a.config)).CombinedOutput(); err != nil {
+		t.Fatalf("migrate: %v: %s", err, out)
+	}
+	a.program, a.crowd = a.program.In(a.memory), buildCrowd(t)
+	a.start()
+	a.prepareAccounts(database)
+	return a
+}
+
+func (a *arena) start() {
+	a.Helper()
+	a.service = a.program.StartService(a, a.config)
+	a.checkGoMemoryLimit()
+	a.readers = a.bystanderClients()
+	a.loginClient = a.newClient(bystanderAddress, false)
+}
+
+// ensureRunning replaces a process that a way has ended, or that does not recover from it.
+func (a *arena) ensureRunning() {
+	a.Helper()
+	if !a.service.Ended() && a.recovers() {
+		return
+	}
+	if !a.service.Ended() {
+		a.service.Kill(a)
+	}
+	a.start()
+}
+
+// recoveryTime is how long the replica may need to serve again after an attack has ended.
+const recoveryTime = 10 * time.Second
+
+func (a *arena) recovers() bool {
+	ctx, cancel := context.WithTimeout(a.Context(), recoveryTime)
+	defer cancel()
+	for !a.probe(ctx, "/readyz") || !a.serves(ctx) {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	return true
+}
+
+func (a *arena) serves(ctx context.Context) bool {
+	status, _, err := a.send(ctx, a.readers[0], http.MethodGet, "/api/notes/"+a.bystander.Note, a.bystander.Token, nil)
+	return err == nil && status == http.StatusOK
+}
+
+// checkGoMemoryLimit checks that the Go runtime knows the limit of its group.
+func (a *arena) checkGoMemoryLimit() {
+	a.Helper()
+	if limit := a.metric("go_gc_gomemlimit_bytes"); limit <= 0 || limit >= podMemory {
+		a.Errorf("the Go runtime's memory limit is %.0f bytes, want below the group's %d", limit, podMemory)
+	}
+}
+
+// refused is how many connections and requests the service has refused because a bound was reached.
+func (a *arena) refused() float64 {
+	return a.metric("securenotes_connections_closed_total") + a.metric("securenotes_requests_refused_total")
+}
+
+// metric returns the sum of a metric over its labels; 0 where there is none.
+func (a *arena) metric(name string) (sum float64) {
+	a.Helper()
+	ctx, cancel := context.WithTimeout(a.Context(), recoveryTime)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+a.config.MetricsListen+"/metrics", nil)
+	if err != nil {
+		a.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0 // the probes say so, too
+	}
+	defer response.Body.Close()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(response.Body)
+	if err != nil {
+		a.Fatal(err)
+	}
+	for _, m := range families[name].GetMetric() {
+		sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+	}
+	return sum
+}

@@ -1,0 +1,239 @@
+//go:build integration
+
+package chaos_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	bystanderAddress = "127.0.0.99"
+	// readEvery keeps the bystander within the 1,200 requests a minute that one user has.
+	readEvery  = 60 * time.Millisecond
+	writeEvery = 500 * time.Millisecond
+	loginEvery = time.Second
+	// patience is how long the bystander waits for an answer.
+	patience = 10 * time.Second
+	// retryAfter is how long it waits after it was turned away, once.
+	retryAfter = 100 * time.Millisecond
+)
+
+// readings are the bystander's requests.
+type readings struct {
+	latencies       []time.Duration
+	retried, failed int
+	lastFailure     string
+}
+
+func (r *readings) percentile(p int) time.Duration {
+	if len(r.latencies) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(r.latencies))
+	return sorted[min(len(sorted)*p/100, len(sorted)-1)].Round(time.Millisecond)
+}
+
+func (r *readings) failures(what string) (found []string) {
+	if r.failed > 0 {
+		found = append(found, fmt.Sprintf("%d of %d %s failed, the last one: %s", r.failed, len(r.latencies), what, r.lastFailure))
+	}
+	return found
+}
+
+// bystanderClients are a client that connects for each request, one that keeps its connections, and one of HTTP/2.
+func (a *arena) bystanderClients() []*http.Client {
+	connects := a.newClient(bystanderAddress, false)
+	connects.Transport.(*http.Transport).DisableKeepAlives = true
+	return []*http.Client{connects, a.newClient(bystanderAddress, false), a.newClient(bystanderAddress, true)}
+}
+
+// observeReads has the bystander read a note all the time. A slow answer delays no other request.
+func (a *arena) observeReads(ctx context.Context) readings {
+	number := 0
+	return observe(ctx, readEvery, func() func(context.Context) (bool, error) {
+		client := a.readers[number%len(a.readers)]
+		number++
+		return func(ctx context.Context) (bool, error) {
+			return a.patient(ctx, client, http.StatusOK, http.MethodGet, "/api/notes/"+a.bystander.Note, a.bystander.Token, nil)
+		}
+	})
+}
+
+// observeWrites has the bystander change another note now and then, to a small one and to a large one by turns.
+func (a *arena) observeWrites(ctx context.Context) readings {
+	contents := []string{"a change", largeNote}
+	number := 0
+	return observe(ctx, writeEvery, func() func(context.Context) (bool, error) {
+		content := contents[number%len(contents)]
+		number++
+		return func(ctx context.Context) (bool, error) {
+			return a.patient(ctx, a.readers[1], http.StatusOK, http.MethodPut, "/api/notes/"+a.changed, a.bystander.Token, map[string]any{"content": content})
+		}
+	})
+}
+
+// observeLogins has the bystander log in now and then.
+func (a *arena) observeLogins(ctx context.Context) readings {
+	return observe(ctx, loginEvery, func() func(context.Context) (bool, error) {
+		return func(ctx context.Context) (bool, error) {
+			return a.patient(ctx, a.loginClient, http.StatusOK, http.MethodPost, "/api/auth/login", "", credentials(a.bystander.Name))
+		}
+	})
+}
+
+// observe begins a request in each interval until ctx ends, and waits for the answers of all of them.
+func observe(ctx context.Context, interval time.Duration, next func() func(context.Context) (retried bool, err error)) (r readings) {
+	var (
+		mu   sync.Mutex
+		done sync.WaitGroup
+	)
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			done.Wait()
+			return r
+		case <-tick.C:
+		}
+		request := next()
+		done.Go(func() {
+			waiting, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+			defer cancel()
+			begun := time.Now()
+			retried, err := request(waiting)
+			mu.Lock()
+			defer mu.Unlock()
+			r.latencies = append(r.latencies, time.Since(begun))
+			if retried {
+				r.retried++
+			}
+			if err != nil {
+				r.failed++
+				r.lastFailure = err.Error()
+			}
+		})
+	}
+}
+
+// patient sends a request, and once more when it was turned away, as clients do.
+func (a *arena) patient(ctx context.Context, client *http.Client, want int, method, path, token string, body map[string]any) (retried bool, err error) {
+	for ; ; retried = true {
+		status, _, err := a.send(ctx, client, method, path, token, body)
+		switch {
+		case err == nil && status == want:
+			return retried, nil
+		case err == nil && (retried || status != http.StatusServiceUnavailable):
+			return retried, fmt.Errorf("status %d", status)
+		case retried:
+			return retried, err
+		}
+		select {
+		case <-ctx.Done():
+			return true, ctx.Err()
+		case <-time.After(retryAfter):
+		}
+	}
+}
+
+// The kubelet's settings, as in the operator's pods.
+const (
+	probeEvery, probeTimeout = time.Second, time.Second
+	probeThreshold           = 3
+)
+
+// probeReport is the longest row of failures of each probe.
+type probeReport map[string]int
+
+func (p probeReport) failures() (found []string) {
+	for path, row := range p {
+		if row >= probeThreshold {
+			found = append(found, fmt.Sprintf("%s failed %d times in a row", path, row))
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+// observeProbes probes as the kubelet does: each time on a new connection.
+func (a *arena) observeProbes(ctx context.Context) probeReport {
+	report, row := probeReport{}, map[string]int{}
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return report
+		case <-tick.C:
+		}
+		for _, path := range []string{"/livez", "/readyz"} {
+			probed, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
+			if a.probe(probed, path) {
+				row[path] = 0
+			} else {
+				row[path]++
+				report[path] = max(report[path], row[path])
+			}
+			cancel()
+		}
+	}
+}
+
+func (a *arena) probe(ctx context.Context, path string) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+a.config.MetricsListen+path, nil)
+	if err != nil {
+		return false
+	}
+	kubelet := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{}).DialContext}}
+	response, err := kubelet.Do(request)
+	if err != nil {
+		return false
+	}
+	defer response.Body.Close()
+	return response.StatusCode == http.StatusOK
+}
+
+// observeMemory returns the most that the process held at once, and what of that were socket buffers.
+func (a *arena) observeMemory(ctx context.Context) (peak, sockets int64) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		use, err := a.memory.Use()
+		if err != nil {
+			a.Errorf("memory: %v", err)
+			return peak, sockets
+		}
+		if use.Total() > peak {
+			peak, sockets = use.Total(), use.Sockets
+		}
+		select {
+		case <-ctx.Done():
+			return peak, sockets
+		case <-tick.C:
+		}
+	}
+}
+
+// memoryFailures counts socket buffers, too: in cgroup v2 they are part of what the limit is for.
+func (a *arena) memoryFailures(peak int64) (found []string) {
+	kills, err := a.memory.Kills()
+	if err != nil {
+		a.Fatal(err)
+	}
+	if kills > a.kills {
+		a.kills = kills
+		found = append(found, "the kernel ended the process for want of memory")
+	} else if a.service.Ended() {
+		found = append(found, "the process has ended")
+	}
+	if peak > a.memory.Limit {
+		found = append(found, fmt.Sprintf("the process held %d MiB with its sockets' buffers", peak>>20))
+	}
+	return found
+}

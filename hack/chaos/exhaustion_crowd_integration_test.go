@@ -1,0 +1,76 @@
+//go:build integration
+
+package chaos_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/json"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/securenotes/securenotes/hack/chaos/exhaustion"
+)
+
+// buildCrowd builds the attackers' program without the race detector, which bounds goroutines.
+func buildCrowd(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "crowd")
+	build := exec.Command("go", "build", "-o", path, "github.com/securenotes/securenotes/hack/chaos/exhaustion/crowd")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v: %s", err, out)
+	}
+	return path
+}
+
+// startCrowd lets attackers loose until end is called. They leave processor time to others, because their machines are
+// not the replica's.
+func (a *arena) startCrowd(ways []string) (end func()) {
+	a.Helper()
+	target, err := json.Marshal(exhaustion.Target{
+		Address: a.config.Listen, Probes: a.config.MetricsListen, CAFile: a.config.TLS.CertFile,
+		Accounts: exhaustion.Accounts{Writers: a.attackers[:writers], Listers: a.attackers[writers:], EndedToken: a.ended},
+	})
+	if err != nil {
+		a.Fatal(err)
+	}
+	command := exec.Command("nice", append([]string{"-n", "10", a.crowd}, ways...)...)
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var out bytes.Buffer
+	command.Stdin, command.Stdout, command.Stderr = bytes.NewReader(target), &out, &out
+	if err := command.Start(); err != nil {
+		a.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- command.Wait() }()
+	return func() {
+		a.Helper()
+		select {
+		case err := <-ended:
+			if len(ways) > 0 {
+				a.Fatalf("the attackers ended before their time: %v: %s", err, out.String())
+			}
+		default:
+			_ = command.Process.Kill()
+			<-ended
+		}
+	}
+}
+
+// newClient returns an ordinary client with an address of its own.
+func (a *arena) newClient(address string, http2 bool) *http.Client {
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(!http2)
+	protocols.SetHTTP2(http2)
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	return &http.Client{Transport: &http.Transport{
+		DialContext: dialer.DialContext, Protocols: protocols, MaxIdleConnsPerHost: 16,
+		TLSClientConfig: &tls.Config{RootCAs: a.service.Pool, ServerName: "localhost", MinVersion: tls.VersionTLS13},
+	}}
+}

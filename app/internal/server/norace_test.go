@@ -1,0 +1,6 @@
+//go:build !race
+
+package server
+
+// detectorOverhead is nothing without the race detector.
+const detectorOverhead = 0

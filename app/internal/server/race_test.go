@@ -1,0 +1,6 @@
+//go:build race
+
+package server
+
+// detectorOverhead is what the race detector adds to the memory of each thing, in percent.
+const detectorOverhead = 50

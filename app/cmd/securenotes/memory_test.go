@@ -9,7 +9,8 @@ import (
 
 // TestAPIMemoryIsSetAside: what the API lets its requests hold is in the memory budget of the process.
 func TestAPIMemoryIsSetAside(t *testing.T) {
-	if httpapi.MaxMemory > server.APIMemory {
-		t.Errorf("requests may hold %d bytes, and %d are set aside", httpapi.MaxMemory, server.APIMemory)
+	if httpapi.MaxMemory > server.APIMemory || httpapi.RequestMemory > server.RequestMemory {
+		t.Errorf("each request may hold %d bytes and all together %d more; set aside are %d and %d",
+			httpapi.RequestMemory, httpapi.MaxMemory, server.RequestMemory, server.APIMemory)
 	}
 }

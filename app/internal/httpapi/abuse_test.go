@@ -344,7 +344,7 @@ func TestLargeReadsShareTheirMemory(t *testing.T) {
 		until(tokens[1], ids[1], http.StatusTooManyRequests)
 		until(tokens[2], ids[2], http.StatusTooManyRequests)
 		until(tokens[3], ids[3], http.StatusTooManyRequests)
-		until(tokens[4], ids[4], http.StatusServiceUnavailable)
+		until(tokens[4], ids[4], http.StatusServiceUnavailable) // these connections cannot be cut off
 		s.call(t, "GET", "/api/notes/"+small, tokens[0], "").want(t, "a small note meanwhile", 200, "")
 		close(release)
 		reads.Wait()

@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -111,11 +112,37 @@ func TestUploadsOfOneUser(t *testing.T) {
 		for _, token := range tokens[1:4] {
 			fill(token, http.StatusTooManyRequests)
 		}
-		fill(tokens[4], http.StatusServiceUnavailable)
 		s.call(t, "POST", "/api/notes", tokens[4], `{"content":"small"}`).want(t, "a small note", 201, "")
 		s.call(t, "POST", "/api/notes", tokens[0], `{"content":"small"}`).want(t, "a small note of a user with unfinished ones", 201, "")
 		u.end()
 		s.call(t, "POST", "/api/notes", tokens[4], largestNote).want(t, "afterwards", 201, "")
+	})
+}
+
+// TestSlowUploadsMakeRoom: however many accounts keep uploads unfinished, another user writes a large note, because
+// those that take longest are cut off.
+func TestSlowUploadsMakeRoom(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		const size = 1_300_000
+		for i := range 6 {
+			token := s.signIn(t, fmt.Sprintf("attacker-%d", i))
+			for range 3 {
+				conn, err := net.Dial("tcp", s.Listener.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				go func() { // an error: the service has had enough
+					_, _ = fmt.Fprintf(conn, "POST /api/notes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n", token, size+100)
+					_, _ = io.WriteString(conn, `{"content":"`+strings.Repeat("x", size))
+				}()
+			}
+		}
+		mine := s.signIn(t, "alice")
+		for i := range 3 {
+			s.call(t, "POST", "/api/notes", mine, largestNote).want(t, fmt.Sprintf("large note %d meanwhile", i), 201, "")
+		}
 	})
 }
 

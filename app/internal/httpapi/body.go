@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -43,6 +45,7 @@ func (h *handlers) limitNote(c *gin.Context) {
 	defer held.leave()
 	body := newPacedBody(c.Writer, c.Request)
 	body.memory = held
+	held.waitsFor(body.cutOff)
 	c.Request.Body = http.MaxBytesReader(c.Writer, body, maxBody)
 	c.Next()
 }
@@ -56,10 +59,18 @@ type pacedBody struct {
 	arrived, moved int
 	// memory, when it is not nil, is where what has arrived is taken from.
 	memory *room
+	// late: the rest of the body is not waited for.
+	late atomic.Bool
 }
 
 func newPacedBody(w http.ResponseWriter, r *http.Request) *pacedBody {
 	return &pacedBody{ReadCloser: r.Body, control: http.NewResponseController(w), begun: time.Now()}
+}
+
+// cutOff ends the wait for the rest of the body.
+func (b *pacedBody) cutOff() {
+	b.late.Store(true)
+	_ = b.control.SetReadDeadline(time.Now()) // an error: the client is gone
 }
 
 // Read errors: os.ErrDeadlineExceeded when the body arrives too slowly; errOwnShare, errBusy.
@@ -71,8 +82,18 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 		}
 		b.moved = b.arrived + bodyStep
 	}
+	if b.late.Load() { // after the deadline was moved, which would undo what cutOff did
+		return 0, os.ErrDeadlineExceeded
+	}
 	n, err := b.ReadCloser.Read(p)
-	if n > 0 && b.memory != nil {
+	if b.memory == nil {
+		b.arrived += n
+		return n, err
+	}
+	if err != nil {
+		b.memory.waitsFor(nil) // from here on for nobody
+	}
+	if n > 0 {
 		if err := b.memory.Take(n); err != nil {
 			return 0, err
 		}

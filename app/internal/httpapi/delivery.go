@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -36,6 +37,11 @@ func (h *handlers) delivered(c *gin.Context) {
 			h.failures.log(c, "the outcome of a streamed answer was not recorded", err)
 		}
 		return
+	}
+	if memory.large > 0 {
+		control := http.NewResponseController(a.ResponseWriter)
+		memory.waitsFor(func() { _ = control.SetWriteDeadline(time.Now()) }) // an error: the client is gone
+		defer memory.waitsFor(nil)
 	}
 	a.send()
 }

@@ -242,7 +242,7 @@ func TestExportOfLargeNotes(t *testing.T) {
 func TestExportsAreBounded(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
-		const all, ofUser = 8, 2
+		const all, ofUser = 4, 2
 		reading, release := make(chan struct{}, all), make(chan struct{})
 		s.pages.wait = func(ctx context.Context, _ string) error {
 			reading <- struct{}{}

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"errors"
+	"strconv"
 	"testing"
 )
 
@@ -42,15 +43,18 @@ func TestMemory(t *testing.T) {
 		})
 	}
 	// With all of the large memory taken, small requests are served.
-	for _, user := range []string{"a", "b", "c", "d"} {
-		if err := (&room{of: m, user: user}).Take(smallSize + large); err != nil {
-			t.Fatalf("user %s: %v", user, err)
+	for user := range 4 {
+		if err := (&room{of: m, user: strconv.Itoa(user)}).Take(smallSize + large); err != nil {
+			t.Fatalf("user %d: %v", user, err)
 		}
 	}
-	if err := (&room{of: m, user: "e"}).Take(2 * smallSize); !errors.Is(err, errBusy) {
+	if err := (&room{of: m, user: "last"}).Take(2 * smallSize); !errors.Is(err, errBusy) {
 		t.Errorf("a large request: %v, want %v", err, errBusy)
 	}
-	if err := (&room{of: m, user: "e"}).Take(smallSize); err != nil {
+	if err := (&room{of: m, user: "last"}).Take(m.large.most); !errors.Is(err, errOwnShare) {
+		t.Errorf("more than a share: %v, want %v", err, errOwnShare)
+	}
+	if err := (&room{of: m, user: "last"}).Take(smallSize); err != nil {
 		t.Errorf("a small request: %v", err)
 	}
 	if small < smallSize {

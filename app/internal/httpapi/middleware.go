@@ -175,11 +175,12 @@ func (h *handlers) limitRequest(c *gin.Context, security bool) {
 		return
 	}
 	outcome := ratelimit.Unproved // should the handler panic
-	defer func() {
+	// It is under way until its answer has been sent: a client may read slowly.
+	whenSent(c, func() {
 		if err := begun.End(outcome); err != nil {
 			h.failures.log(c, "a request was not counted", err)
 		}
-	}()
+	})
 	c.Next()
 	outcome = provedBy(c)
 }

@@ -111,9 +111,8 @@ func (h *handlers) getNote(c *gin.Context) {
 	if !ok {
 		return
 	}
-	// Until the answer has been sent: a client may read slowly.
 	opened := &room{of: h.answers, user: identity(c).Owner}
-	whenSent(c, opened.leave)
+	defer opened.leave()
 	note, err := h.Notes.GetWithin(c.Request.Context(), identity(c), id, opened)
 	if err != nil {
 		h.failWith(c, err)

@@ -15,8 +15,10 @@ type Row struct {
 const (
 	// processMemory is of a process without clients: its code's data, the runtime, the key cache.
 	processMemory = 36 << 20
-	// APIMemory is set aside for the API: bodies of requests, answers and exports.
-	APIMemory = 96 << 20
+	// APIMemory is set aside for the API's large bodies and answers, and for exports.
+	APIMemory = 80 << 20
+	// RequestMemory is set aside for the body or the answer of each request.
+	RequestMemory = 64 << 10
 )
 
 // Budget returns all that clients and the process can hold at once under a memory limit of Go.
@@ -24,7 +26,8 @@ func Budget(limit int64) []Row {
 	b := apiBounds(limit)
 	return []Row{
 		{"the process without clients", processMemory, 1, false},
-		{"bodies and answers of the API", APIMemory, 1, false},
+		{"large bodies and answers of the API, and exports", APIMemory, 1, false},
+		{"small bodies and answers of the API", RequestMemory, b.requests, false},
 		{"connections without a first request", freshMemory, b.unfinished, false},
 		{"connections with one", settledMemory, b.total, false},
 		{"connections whose client sends and does not read", blockedMemory, b.blocked, false},

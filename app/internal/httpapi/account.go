@@ -59,20 +59,20 @@ func (h *handlers) revokeSession(c *gin.Context) {
 		fail(c, http.StatusNotFound, "Session not found")
 		return
 	}
+	own := id == identity(c).Session
 	var body reauthentication
-	if id == identity(c).Session {
-		if err := h.Accounts.Logout(c.Request.Context(), identity(c)); err != nil {
-			h.failWith(c, err)
-			return
-		}
+	if without := own && c.Request.ContentLength == 0; !without && !decode(c, &body) {
+		return
+	}
+	var err error
+	if own {
+		err = h.Accounts.Logout(c.Request.Context(), identity(c))
 	} else {
-		if !decode(c, &body) {
-			return
-		}
-		if err := h.Accounts.Revoke(c.Request.Context(), identity(c), c.ClientIP(), accounts.Reauthentication(body), id); err != nil {
-			h.failReauthentication(c, err)
-			return
-		}
+		err = h.Accounts.Revoke(c.Request.Context(), identity(c), c.ClientIP(), accounts.Reauthentication(body), id)
+	}
+	if err != nil {
+		h.failReauthentication(c, err)
+		return
 	}
 	c.JSON(http.StatusOK, gin.H{"message": "Session revoked"})
 }

@@ -109,6 +109,15 @@ func (s recordedNotes) CreateNoteOnce(ctx context.Context, id sessions.Identity,
 	return s.Store.CreateNoteOnce(ctx, id, now, n, key)
 }
 
+// FirstNote implements notes.Store. It commits nothing, but its note is the answer to a creation.
+func (s recordedNotes) FirstNote(ctx context.Context, id sessions.Identity, now time.Time, key notes.OnceKey) (notes.First, bool, error) {
+	first, found, err := s.Store.FirstNote(ctx, id, now, key)
+	if err == nil && found {
+		err = intend(ctx, id.Owner, first.ID)
+	}
+	return first, found, err
+}
+
 // UpdateNote implements notes.Store.
 func (s recordedNotes) UpdateNote(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed) (bool, error) {
 	if err := intend(ctx, id.Owner, n.ID); err != nil {

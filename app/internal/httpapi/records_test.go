@@ -200,7 +200,7 @@ func writeOf(t *testing.T, s *service, method, path string) (token, target, body
 		s.login(t, "alice", password)
 		for _, listed := range s.call(t, "GET", "/api/auth/sessions", token, "").body["sessions"].([]any) {
 			if fields := listed.(map[string]any); fields["current"] == false {
-				target = "/api/auth/sessions/" + fields["id"].(string)
+				target, body = "/api/auth/sessions/"+fields["id"].(string), `{"password":"`+password+`"}`
 			}
 		}
 	case "POST /api/auth/totp":

@@ -41,7 +41,7 @@ func (h *handlers) limitNote(c *gin.Context) {
 		}
 		c.Set(provedKey, true)
 	}
-	held := &room{of: h.bodies, user: identity(c).Owner}
+	held := &room{of: h.bodies, user: identity(c).Owner, waits: true}
 	defer held.leave()
 	body := newPacedBody(c.Writer, c.Request)
 	body.memory = held

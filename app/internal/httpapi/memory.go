@@ -42,6 +42,8 @@ type room struct {
 	// user is whom it counts for: a user, or an address.
 	user         string
 	small, large int
+	// waits: what needs the memory is not there yet, and may wait until some is given back.
+	waits bool
 
 	// The pool's mutex guards what follows.
 
@@ -61,7 +63,7 @@ func (r *room) Take(bytes int) error {
 	if bytes == small {
 		return nil
 	}
-	return r.of.large.take(r, bytes-small)
+	return r.of.large.take(r, bytes-small, r.waits)
 }
 
 func (r *room) leave() {

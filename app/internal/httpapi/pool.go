@@ -28,8 +28,9 @@ func newPool(most, perUser int) *pool {
 	return &pool{most: most, perUser: perUser, byUser: map[string]int{}, rooms: map[*room]struct{}{}, freed: make(chan struct{})}
 }
 
-// take errors: errOwnShare, errBusy.
-func (p *pool) take(r *room, n int) error {
+// take gives memory to a request. One that waits gets what others give back in a moment. Errors: errOwnShare,
+// errBusy.
+func (p *pool) take(r *room, n int, wait bool) error {
 	var waited, again <-chan time.Time
 	for {
 		cut, freed, err := p.try(r, n)
@@ -38,6 +39,9 @@ func (p *pool) take(r *room, n int) error {
 		}
 		if cut != nil {
 			cut()
+		}
+		if !wait {
+			return errBusy
 		}
 		if waited == nil {
 			// The youngest of those that hold everything loses patience meanwhile.

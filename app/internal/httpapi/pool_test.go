@@ -32,7 +32,7 @@ func TestPoolMakesRoom(t *testing.T) {
 			cut := -1
 			for i, h := range tc.holders {
 				r := &room{of: m, user: h.user}
-				if err := m.large.take(r, h.bytes); err != nil {
+				if err := m.large.take(r, h.bytes, true); err != nil {
 					t.Fatal(err)
 				}
 				r.begun = time.Now().Add(-h.age)
@@ -47,7 +47,7 @@ func TestPoolMakesRoom(t *testing.T) {
 			if tc.cut < 0 {
 				want = errBusy
 			}
-			if err := m.large.take(&room{of: m, user: "another"}, 3); !errors.Is(err, want) {
+			if err := m.large.take(&room{of: m, user: "another"}, 3, true); !errors.Is(err, want) {
 				t.Errorf("error %v, want %v", err, want)
 			}
 			if cut != tc.cut {

@@ -15,7 +15,7 @@ const (
 	// workWait is how long a connection waits for its share of the memory for requests.
 	workWait = 5 * time.Second
 	// workGrace is how long a connection may hold its share while no request of it is in the handler.
-	workGrace = time.Second
+	workGrace = 500 * time.Millisecond
 )
 
 // The reasons for which a connection is closed or a request is refused: the labels of the counters.

@@ -1,6 +1,9 @@
 package server
 
-import "time"
+import (
+	"container/list"
+	"time"
+)
 
 // settle notes that the connection has had its first request, or the preface of HTTP/2.
 func (t *connections) settle(c *conn) {
@@ -76,29 +79,36 @@ type waiter struct {
 }
 
 func (t *connections) admit(c *conn) bool {
-	g, weight := c.group, c.weight
-	if t.work+weight > t.bounds.work || !c.exempt && g.work+weight > t.bounds.workPerAddress {
+	if !t.fits(c) {
 		return false
 	}
-	c.work, c.workSince = weight, time.Now()
-	t.work += weight
-	g.work += weight
+	c.work, c.workSince = c.weight, time.Now()
+	t.work += c.weight
+	c.group.work += c.weight
 	return true
 }
 
-// wake admits the waiters for which there is room now, oldest first.
+func (t *connections) fits(c *conn) bool {
+	return t.work+c.weight <= t.bounds.work && (c.exempt || c.group.work+c.weight <= t.bounds.workPerAddress)
+}
+
+// wake admits the waiters for which there is room now: those of the addresses that have the least first,
+// and of these the oldest.
 func (t *connections) wake() {
-	if t.waiters.Len() == 0 {
-		return
-	}
-	for place := t.waiters.Front(); place != nil; {
-		w := place.Value.(*waiter)
-		next := place.Next()
-		if !w.conn.gone && t.admit(w.conn) {
-			t.waiters.Remove(place)
-			close(w.admitted)
+	for {
+		var first *list.Element
+		for place := t.waiters.Front(); place != nil; place = place.Next() {
+			c := place.Value.(*waiter).conn
+			if !c.gone && t.fits(c) && (first == nil || c.group.work < first.Value.(*waiter).conn.group.work) {
+				first = place
+			}
 		}
-		place = next
+		if first == nil {
+			return
+		}
+		w := t.waiters.Remove(first).(*waiter)
+		t.admit(w.conn)
+		close(w.admitted)
 	}
 }
 

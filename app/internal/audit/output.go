@@ -30,7 +30,7 @@ func Output(f *os.File) (*os.File, error) {
 	if info.Mode()&(os.ModeNamedPipe|os.ModeSocket) == 0 {
 		return f, nil
 	}
-	fd := int(f.Fd()) //nolint:gosec // a file descriptor
+	fd := int(f.Fd())
 	out, err := os.OpenFile("/proc/self/fd/"+strconv.Itoa(fd), os.O_WRONLY|syscall.O_NONBLOCK, 0)
 	if err == nil {
 		return out, nil
@@ -45,7 +45,7 @@ func Output(f *os.File) (*os.File, error) {
 		_ = syscall.Close(own)
 		return nil, fmt.Errorf("standard output: %w", errors.Join(err, errBlock))
 	}
-	return os.NewFile(uintptr(own), f.Name()), nil //nolint:gosec // a file descriptor
+	return os.NewFile(uintptr(own), f.Name()), nil
 }
 
 // output writes lines whole and in order. What of a line could not be written in time stays first in the queue: a

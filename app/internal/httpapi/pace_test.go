@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -34,7 +35,7 @@ func TestBodiesHaveADeadline(t *testing.T) {
 			body := newPacedBody(d, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(strings.Repeat("x", tc.size))))
 			buffer := make([]byte, bodyStep)
 			for {
-				if _, err := body.Read(buffer); err == io.EOF {
+				if _, err := body.Read(buffer); errors.Is(err, io.EOF) {
 					break
 				} else if err != nil {
 					t.Fatal(err)

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"errors"
 	"sync"
 	"time"
 )
@@ -34,7 +35,7 @@ func (p *pool) take(r *room, n int, wait bool) error {
 	var waited, again <-chan time.Time
 	for {
 		cut, freed, err := p.try(r, n)
-		if err != errBusy {
+		if !errors.Is(err, errBusy) {
 			return err
 		}
 		if cut != nil {

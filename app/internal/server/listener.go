@@ -135,6 +135,7 @@ type counted struct {
 	connections *connections
 }
 
+// Accept implements net.Listener.
 func (l *counted) Accept() (net.Conn, error) {
 	accepted, err := l.Listener.Accept()
 	if err != nil {

@@ -64,7 +64,7 @@ func serveDev(ctx context.Context, o devOptions) error {
     -d '{"username":"alice","password":"correct horse battery"}'
 
 `, o.listen, in("ca.crt"))
-	return serve(ctx, c, 0, newLog(c.Log))
+	return serve(ctx, c, 0, newLog(c.Log, os.Stderr))
 }
 
 // localSecrets keeps session keys, pepper and audit key in a file beside the local master key, and the

@@ -20,6 +20,18 @@ import (
 // devServer runs serve --dev over a directory until stop is called.
 func devServer(t *testing.T, dir string) (client *http.Client, url string, stop func()) {
 	t.Helper()
+	client, url, cancel, ended := startDev(t, dir)
+	return client, url, func() {
+		cancel()
+		if code := <-ended; code != 0 {
+			t.Errorf("serve --dev ended with %d", code)
+		}
+	}
+}
+
+// startDev starts serve --dev, and returns how to end it and what tells its exit code.
+func startDev(t *testing.T, dir string) (client *http.Client, url string, cancel func(), ended <-chan int) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -27,14 +39,8 @@ func devServer(t *testing.T, dir string) (client *http.Client, url string, stop 
 	address := listener.Addr().String()
 	listener.Close()
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan int, 1)
-	go func() { ended <- run(ctx, []string{"serve", "--dev", "--listen", address, "--data", dir}) }()
-	stop = func() {
-		cancel()
-		if code := <-ended; code != 0 {
-			t.Errorf("serve --dev ended with %d", code)
-		}
-	}
+	code := make(chan int, 1)
+	go func() { code <- run(ctx, []string{"serve", "--dev", "--listen", address, "--data", dir}) }()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
 		if ca, err := os.ReadFile(filepath.Join(dir, "ca.crt")); err == nil {
@@ -45,7 +51,7 @@ func devServer(t *testing.T, dir string) (client *http.Client, url string, stop 
 			}}
 			if response, err := client.Get("https://" + address + "/api/notes"); err == nil {
 				response.Body.Close()
-				return client, "https://" + address, stop
+				return client, "https://" + address, cancel, code
 			}
 		}
 		if time.Now().After(deadline) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,7 +28,7 @@ func migrateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			log := newLog(c.Log)
+			log := newLog(c.Log, os.Stderr)
 			trust, err := newTrust(cmd.Context(), c)
 			if err != nil {
 				return err

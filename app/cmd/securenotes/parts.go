@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/securenotes/securenotes/app/config"
@@ -15,11 +15,11 @@ import (
 	"github.com/securenotes/securenotes/app/internal/vault"
 )
 
-// newLog logs JSON lines to standard error.
-func newLog(c config.LogConfig) *slog.Logger {
+// newLog logs JSON lines.
+func newLog(c config.LogConfig, out io.Writer) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(c.Level)) // validated with the configuration
-	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}))
 }
 
 func loadConfig(path string) (*config.Config, error) {

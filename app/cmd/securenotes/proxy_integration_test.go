@@ -53,7 +53,7 @@ func serveBehindProxy(t *testing.T) *proxied {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- serve(ctx, c, 0, newLog(c.Log)) }()
+	go func() { ended <- serve(ctx, c, 0, newLog(c.Log, os.Stderr)) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {

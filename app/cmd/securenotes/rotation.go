@@ -60,7 +60,7 @@ func openForRotation(ctx context.Context, c *config.Config) (*data, error) {
 	if err != nil {
 		return nil, err
 	}
-	log := newLog(c.Log)
+	log := newLog(c.Log, os.Stderr)
 	patience, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	var d *data
@@ -108,7 +108,7 @@ first: it rests between its batches for as long as they are at work.`,
 					return fmt.Errorf("%w: --end-sessions %q: must be a time such as 2026-01-02T03:04:05Z", errConfiguration, endSessions)
 				}
 			}
-			log := newLog(c.Log)
+			log := newLog(c.Log, os.Stderr)
 			sinks := progress.All{visible(c, "rows")}
 			if configMap != "" {
 				sink, err := progress.NewConfigMap(configMap, owner, shard, log)
@@ -185,7 +185,7 @@ func verifyCommand() *cobra.Command {
 				return err
 			}
 			message := fmt.Sprintf("Nothing is below version %d: %d owner keys unwrapped, %d values opened.", o.to, report.Keys, report.Values)
-			newLog(c.Log).Info(message)
+			newLog(c.Log, os.Stderr).Info(message)
 			return terminate(config.Termination{Reason: config.ReasonComplete, Message: message})
 		},
 	}
@@ -200,5 +200,5 @@ func visible(c *config.Config, what string) progress.Sink {
 	if term.IsTerminal(int(os.Stderr.Fd())) {
 		return progress.Bar{Terminal: os.Stderr, What: what}
 	}
-	return progress.Log{Logger: newLog(c.Log), What: what}
+	return progress.Log{Logger: newLog(c.Log, os.Stderr), What: what}
 }

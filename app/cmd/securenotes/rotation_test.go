@@ -146,7 +146,7 @@ func TestMetricsOfARotation(t *testing.T) {
 	listener.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- serve(ctx, c, 0, newLog(c.Log)) }()
+	go func() { ended <- serve(ctx, c, 0, newLog(c.Log, os.Stderr)) }()
 	defer func() {
 		cancel()
 		if err := <-ended; err != nil {

@@ -83,7 +83,7 @@ func serveCommand() *cobra.Command {
 			if c.Keys.Vault != nil && c.Keys.Vault.AuditKey == "" {
 				return fmt.Errorf("%w: keys.vault.auditKey: is required to serve", errConfiguration)
 			}
-			return serve(cmd.Context(), c, drain, newLog(c.Log))
+			return serve(cmd.Context(), c, drain, newLog(c.Log, newLossyOutput(os.Stderr)))
 		},
 	}
 	flags := command.Flags()
@@ -189,7 +189,19 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 	served, stopAudit := context.WithCancel(context.WithoutCancel(ctx))
 	var trail sync.WaitGroup
 	trail.Go(func() { api.audit.Run(served) })
-	err = server.Serve(ctx, listener, api.handler, drain, log)
+	serving, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		select {
+		case <-api.audit.Broken(): // a new process gets a new reader
+			stop(audit.ErrBroken)
+		case <-serving.Done():
+		}
+	}()
+	err = server.Serve(serving, listener, api.handler, drain, log)
+	if errors.Is(context.Cause(serving), audit.ErrBroken) {
+		err = errors.Join(err, audit.ErrBroken)
+	}
 	stopAudit()
 	trail.Wait()
 	return err

@@ -110,6 +110,39 @@ func TestServiceOutlastsAStalledReader(t *testing.T) {
 	}
 }
 
+// TestServiceEndsWithoutAReader: when standard output is closed for good, the process ends, so that it is started
+// again with a reader.
+func TestServiceEndsWithoutAReader(t *testing.T) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, read) }()
+	before := os.Stdout
+	os.Stdout = write
+	client, url, cancel, ended := startDev(t, filepath.Join(t.TempDir(), "data"))
+	os.Stdout = before
+	defer cancel()
+	defer write.Close()
+	read.Close()
+	response, err := client.Get(url + "/api/notes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("status %d although nobody reads the audit log", response.StatusCode)
+	}
+	select {
+	case code := <-ended:
+		if code == 0 {
+			t.Error("the process ended as if nothing were wrong")
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("the process goes on although nobody reads the audit log")
+	}
+}
+
 // TestReadiness: a service that cannot record requests is not ready, and says why.
 func TestReadiness(t *testing.T) {
 	broken := errors.New("broken")

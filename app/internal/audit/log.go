@@ -48,7 +48,7 @@ type Log struct {
 // refused.
 func New(out io.Writer, deployment string, signer Signer, log *slog.Logger) (*Log, error) {
 	l := &Log{
-		out: output{to: out, log: log}, signer: signer, log: log, now: time.Now,
+		out: output{to: out, log: log, broken: make(chan struct{})}, signer: signer, log: log, now: time.Now,
 		chain: rand.Text(), previous: genesis, due: make(chan struct{}, 1),
 	}
 	return l, l.Write(Event{Action: actionStart, Deployment: deployment})
@@ -60,6 +60,8 @@ var (
 	ErrUnavailable = errors.New("the audit log cannot be written")
 	// ErrEnded means that an event came after the end of the chain: its request was cut off. It is an ErrUnavailable.
 	ErrEnded = fmt.Errorf("%w: its chain has ended", ErrUnavailable)
+	// ErrBroken means that nobody reads the log any more.
+	ErrBroken = fmt.Errorf("%w: its reader has closed standard output", ErrUnavailable)
 )
 
 // Write adds a line. Without an error the line is written; with one it may be written later. Errors: ErrUnavailable.
@@ -70,6 +72,9 @@ func (l *Log) Write(e Event) error {
 
 // Healthy returns why lines are refused, or nil. It does not wait.
 func (l *Log) Healthy() error { return l.out.healthy() }
+
+// Broken is closed when nobody reads the output any more, and nobody will: the process cannot serve.
+func (l *Log) Broken() <-chan struct{} { return l.out.broken }
 
 // write adds a line and reports whether it stands in the log now, or will when the output takes it.
 func (l *Log) write(e Event) (queued bool, err error) {

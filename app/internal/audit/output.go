@@ -60,6 +60,8 @@ type output struct {
 	refused int
 	// cause is why rest is set, for who asks without the lock.
 	cause atomic.Pointer[error]
+	// broken is closed when the output has no reader any more.
+	broken chan struct{}
 }
 
 // deadlines is what an output that a reader can stall has: an [os.File] that is a pipe.
@@ -107,6 +109,10 @@ func (o *output) drain(l *Log, rest []byte) {
 		n, err := o.to.Write(rest)
 		if err == nil {
 			break
+		}
+		if errors.Is(err, syscall.EPIPE) {
+			close(o.broken)
+			return
 		}
 		rest = rest[n:]
 		<-time.After(retryInterval)

@@ -21,17 +21,18 @@ const (
 const (
 	// hashWait is how long a request waits for a place before the client is told to come back.
 	hashWait = 3 * time.Second
-	// maxWaiting bounds the requests that wait in one line, and maxClientWaiting those of one client.
-	maxWaiting, maxClientWaiting = 256, 16
-	// maxClientHashing bounds the places that one client has in one line, so that an attempt that
+	// maxWaiting bounds the requests that wait in one line, and maxPartyWaiting those of one party.
+	maxWaiting, maxPartyWaiting = 256, 16
+	// maxPartyHashing bounds the places that one party has in one line, so that an attempt that
 	// holds a ticket of the login limit is never held up by many others of its own address.
-	maxClientHashing = 2
+	maxPartyHashing = 2
 )
 
 // hashQueue gives out the places for hashing passwords: as many as there are processors, because a
 // flood must leave processor time to users who are signed in. The lines take turns. Within a line,
-// clients take turns too (start-time fair queueing, with one hash as the unit), however many requests
-// each of them sends. It is safe for concurrent use.
+// parties take turns too (start-time fair queueing, with one hash as the unit), however many requests
+// each of them sends. A party is an address or a username, and a login is of both. It is safe for
+// concurrent use.
 type hashQueue struct {
 	mu    sync.Mutex
 	free  int
@@ -45,14 +46,14 @@ type hashLine struct {
 	waiting []*hashWaiter // in the order of arrival
 	// clock is the turn of the last request that got a place.
 	clock int64
-	// hashing counts the places that each client has.
+	// hashing counts the places that each party has.
 	hashing map[string]int
 }
 
 // hashWaiter is a request that waits for a place.
 type hashWaiter struct {
-	client string
-	turn   int64
+	parties []string
+	turn    int64
 	// placed is closed when the request has a place.
 	placed chan struct{}
 }
@@ -65,9 +66,10 @@ func newHashQueue(places int) *hashQueue {
 	return q
 }
 
-// enter waits for a place for a client, and returns how to leave it. Errors: ErrBusy, and the context's.
-func (q *hashQueue) enter(ctx context.Context, p purpose, client string) (leave func(), err error) {
-	w, err := q.join(p, client)
+// enter waits for a place for a request of the parties, and returns how to leave it. Errors: ErrBusy, and the
+// context's.
+func (q *hashQueue) enter(ctx context.Context, p purpose, parties ...string) (leave func(), err error) {
+	w, err := q.join(p, parties...)
 	if err != nil {
 		return nil, err
 	}
@@ -75,43 +77,43 @@ func (q *hashQueue) enter(ctx context.Context, p purpose, client string) (leave 
 	defer timer.Stop()
 	select {
 	case <-w.placed:
-		return func() { q.leave(p, client) }, nil
+		return func() { q.leave(p, w) }, nil
 	case <-timer.C:
 		err = ErrBusy
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	q.giveUp(p, w)
+	q.leave(p, w)
 	return nil, err
 }
 
-func (q *hashQueue) join(p purpose, client string) (*hashWaiter, error) {
+func (q *hashQueue) join(p purpose, parties ...string) (*hashWaiter, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	line := &q.lines[p]
-	own, last := 0, line.clock
-	for _, other := range line.waiting {
-		if other.client == client {
-			own, last = own+1, other.turn
+	last := line.clock
+	for _, party := range parties {
+		own := 0
+		for _, other := range line.waiting {
+			if slices.Contains(other.parties, party) {
+				own, last = own+1, max(last, other.turn)
+			}
+		}
+		if own >= maxPartyWaiting {
+			return nil, ErrBusy
 		}
 	}
-	if own >= maxClientWaiting || len(line.waiting) >= maxWaiting {
+	if len(line.waiting) >= maxWaiting {
 		return nil, ErrBusy
 	}
-	w := &hashWaiter{client: client, turn: last + 1, placed: make(chan struct{})}
+	w := &hashWaiter{parties: parties, turn: last + 1, placed: make(chan struct{})}
 	line.waiting = append(line.waiting, w)
 	q.fill()
 	return w, nil
 }
 
-func (q *hashQueue) leave(p purpose, client string) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.vacate(p, client)
-}
-
-// giveUp takes a request out of its line, or out of the place that it got at the last moment.
-func (q *hashQueue) giveUp(p purpose, w *hashWaiter) {
+// leave takes a request out of its line, or out of its place.
+func (q *hashQueue) leave(p purpose, w *hashWaiter) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	line := &q.lines[p]
@@ -119,13 +121,10 @@ func (q *hashQueue) giveUp(p purpose, w *hashWaiter) {
 		line.waiting = slices.Delete(line.waiting, i, i+1)
 		return
 	}
-	q.vacate(p, w.client)
-}
-
-func (q *hashQueue) vacate(p purpose, client string) {
-	line := &q.lines[p]
-	if line.hashing[client]--; line.hashing[client] == 0 {
-		delete(line.hashing, client)
+	for _, party := range w.parties {
+		if line.hashing[party]--; line.hashing[party] == 0 {
+			delete(line.hashing, party)
+		}
 	}
 	q.free++
 	q.fill()
@@ -149,7 +148,8 @@ func (q *hashQueue) fill() {
 func (l *hashLine) place() bool {
 	first := -1
 	for i, w := range l.waiting {
-		if l.hashing[w.client] < maxClientHashing && (first < 0 || w.turn < l.waiting[first].turn) {
+		full := slices.ContainsFunc(w.parties, func(party string) bool { return l.hashing[party] >= maxPartyHashing })
+		if !full && (first < 0 || w.turn < l.waiting[first].turn) {
 			first = i
 		}
 	}
@@ -159,7 +159,9 @@ func (l *hashLine) place() bool {
 	w := l.waiting[first]
 	l.waiting = slices.Delete(l.waiting, first, first+1)
 	l.clock = max(l.clock, w.turn)
-	l.hashing[w.client]++
+	for _, party := range w.parties {
+		l.hashing[party]++
+	}
 	close(w.placed)
 	return true
 }

@@ -17,10 +17,10 @@ func order(t *testing.T, requests []request) []string {
 		t.Fatal(err)
 	}
 	<-first.placed
-	leave := func() { q.leave(forLogin, first.client) }
+	leave := func() { q.leave(forLogin, first) }
 	waiting := map[*hashWaiter]request{}
 	for _, r := range requests {
-		w, err := q.join(r.purpose, r.client)
+		w, err := q.join(r.purpose, r.parties...)
 		if err != nil {
 			t.Fatalf("%v: %v", r, err)
 		}
@@ -32,8 +32,8 @@ func order(t *testing.T, requests []request) []string {
 		for w, r := range waiting {
 			select {
 			case <-w.placed:
-				got = append(got, r.client)
-				leave = func() { q.leave(r.purpose, r.client) }
+				got = append(got, r.parties[0])
+				leave = func() { q.leave(r.purpose, w) }
 				delete(waiting, w)
 			default:
 			}
@@ -51,9 +51,9 @@ func order(t *testing.T, requests []request) []string {
 
 // TestHashQueueIsFair: clients take turns, and so do purposes, whoever came first and however many times.
 func TestHashQueueIsFair(t *testing.T) {
-	login := func(client string) request { return request{purpose: forLogin, client: client} }
-	registration := func(client string) request { return request{purpose: forRegistration, client: client} }
-	again := func(client string) request { return request{purpose: forReauthentication, client: client} }
+	login := func(parties ...string) request { return request{purpose: forLogin, parties: parties} }
+	registration := func(client string) request { return request{purpose: forRegistration, parties: []string{client}} }
+	again := func(user string) request { return request{purpose: forReauthentication, parties: []string{user}} }
 	for name, tc := range map[string]struct {
 		requests []request
 		want     []string
@@ -63,6 +63,9 @@ func TestHashQueueIsFair(t *testing.T) {
 		},
 		"of clients, in turn": {
 			[]request{login("a"), login("a"), login("a"), login("b"), login("b"), login("c")}, []string{"a", "b", "c", "a", "b", "a"},
+		},
+		"of one account at many addresses, as of one": {
+			[]request{login("a", "u"), login("b", "u"), login("c", "u"), login("d", "v")}, []string{"a", "d", "b", "c"},
 		},
 		"of purposes, in turn": {
 			[]request{registration("x"), registration("y"), registration("z"), again("u"), login("a")}, []string{"x", "u", "a", "y", "z"},
@@ -90,18 +93,18 @@ func TestHashQueueIsBounded(t *testing.T) {
 			t.Errorf("one more of %s: %v, want %v", client, err, ErrBusy)
 		}
 	}
-	fill(forRegistration, "first", maxClientWaiting+1) // one of them has the place
-	for i := range maxWaiting/maxClientWaiting - 1 {
-		fill(forRegistration, fmt.Sprintf("client %d", i), maxClientWaiting)
+	fill(forRegistration, "first", maxPartyWaiting+1) // one of them has the place
+	for i := range maxWaiting/maxPartyWaiting - 1 {
+		fill(forRegistration, fmt.Sprintf("client %d", i), maxPartyWaiting)
 	}
 	if _, err := q.join(forRegistration, "last"); !errors.Is(err, ErrBusy) {
 		t.Errorf("one more of all: %v, want %v", err, ErrBusy)
 	}
-	fill(forLogin, "first", maxClientWaiting)
+	fill(forLogin, "first", maxPartyWaiting)
 }
 
-// TestClientHoldsFewPlaces: however many there are.
-func TestClientHoldsFewPlaces(t *testing.T) {
+// TestPartyHoldsFewPlaces: however many there are.
+func TestPartyHoldsFewPlaces(t *testing.T) {
 	q := newHashQueue(8)
 	placed := func(client string) bool {
 		w, err := q.join(forLogin, client)
@@ -115,7 +118,7 @@ func TestClientHoldsFewPlaces(t *testing.T) {
 			return false
 		}
 	}
-	for i := range maxClientHashing {
+	for i := range maxPartyHashing {
 		if !placed("a") {
 			t.Fatalf("place %d is not given", i)
 		}
@@ -149,7 +152,7 @@ func TestLeavingTheQueue(t *testing.T) {
 	}
 	leave()
 	<-w.placed
-	q.giveUp(forLogin, w) // as it got its place
+	q.leave(forLogin, w) // as it got its place
 	if q.free != 1 || len(q.lines[forLogin].hashing) != 0 {
 		t.Errorf("%d places are free, and %v hold one", q.free, q.lines[forLogin].hashing)
 	}

@@ -34,8 +34,8 @@ type Hasher struct {
 // request is one that needs a password hashed.
 type request struct {
 	purpose purpose
-	// client is whom the request counts for: an address, or a user who is signed in.
-	client string
+	// parties are whom the request counts for: an address, a username, a user who is signed in.
+	parties []string
 	// admit, when it is not nil, is asked once the request has its place; its error ends the request.
 	admit func() error
 }
@@ -134,7 +134,7 @@ func (h *Hasher) Outdated(user User) bool {
 
 // enter waits for the request's place, and asks whether it may use it.
 func (h *Hasher) enter(ctx context.Context, r request) (leave func(), err error) {
-	if leave, err = h.queue.enter(ctx, r.purpose, r.client); err != nil {
+	if leave, err = h.queue.enter(ctx, r.purpose, r.parties...); err != nil {
 		return nil, err
 	}
 	if r.admit != nil {

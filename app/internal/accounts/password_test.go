@@ -24,7 +24,7 @@ func newHasher(t testing.TB) *Hasher {
 }
 
 // login is a request of one client that nothing limits.
-var login = request{purpose: forLogin, client: "192.0.2.1"}
+var login = request{purpose: forLogin, parties: []string{"192.0.2.1"}}
 
 func hashed(t testing.TB, h *Hasher, password string) *User {
 	t.Helper()

@@ -138,7 +138,7 @@ func (s *Service) Register(ctx context.Context, address, username, password stri
 	}
 	defer func() { s.bound.settle(err == nil) }()
 	var ticket ticket
-	r := request{forRegistration, clientaddress.Network(address), func() (err error) {
+	r := request{forRegistration, []string{clientaddress.Network(address)}, func() (err error) {
 		ticket.giveBack, err = s.limits.TakeRegistration(ctx, address)
 		return err
 	}}
@@ -216,7 +216,7 @@ func (s *Service) Login(ctx context.Context, address string, c Credentials) (Log
 		}
 	}
 	var ticket ticket
-	r := request{forLogin, clientaddress.Network(address), func() (err error) {
+	r := request{forLogin, []string{clientaddress.Network(address), digest}, func() (err error) {
 		ticket.giveBack, err = s.limits.TakeLogin(ctx, address, digest)
 		return err
 	}}
@@ -284,7 +284,7 @@ func (s *Service) begin(ctx context.Context, user User, address, code string) (L
 // tries again.
 func (s *Service) rehash(ctx context.Context, user User, address, password string) {
 	oldHash := user.PasswordHash
-	r := request{purpose: forLogin, client: clientaddress.Network(address)}
+	r := request{purpose: forLogin, parties: []string{clientaddress.Network(address), s.UsernameDigest(user.Username)}}
 	var err error
 	if user.PasswordHash, user.PepperID, err = s.hasher.hash(ctx, r, user.ID, password); err == nil {
 		err = s.store.RehashPassword(ctx, oldHash, user)

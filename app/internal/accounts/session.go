@@ -66,7 +66,7 @@ func (s *Service) ChangePassword(ctx context.Context, id sessions.Identity, addr
 		return err
 	}
 	oldHash := user.PasswordHash
-	r := request{purpose: forReauthentication, client: user.ID}
+	r := request{purpose: forReauthentication, parties: []string{user.ID}}
 	if user.PasswordHash, user.PepperID, err = s.hasher.hash(ctx, r, user.ID, replacement); err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (s *Service) verified(ctx context.Context, id sessions.Identity, address, p
 		password = canonical
 	}
 	var ticket ticket
-	r := request{forReauthentication, user.ID, func() (err error) {
+	r := request{forReauthentication, []string{user.ID}, func() (err error) {
 		ticket.giveBack, err = s.limits.TakeLogin(ctx, address, s.UsernameDigest(user.Username))
 		return err
 	}}

@@ -97,6 +97,8 @@ func (h *handlers) failWith(c *gin.Context, err error) {
 		status, message = http.StatusTooManyRequests, ownShare
 	case errors.Is(err, ratelimit.ErrUnderWay):
 		c.Header("Retry-After", strconv.Itoa(retryAfter))
+		c.Header("Connection", "close")
+		c.Set(refusedKey, true)
 		status, message = http.StatusTooManyRequests, "Too many requests of yours at once, try again later"
 	}
 	for _, answer := range answers {

@@ -26,9 +26,12 @@ func (h *handlers) delivered(c *gin.Context) {
 	c.Next()
 	memory := &room{of: h.answers, user: payer(c)}
 	defer memory.leave()
-	if err := memory.Take(len(a.body)); err != nil { // before the record, which is of what the client gets
-		a.startOver()
-		h.failWith(c, err)
+	// Before the record, which is of what the client gets. What has been done is answered for in any case.
+	if !a.intended {
+		if err := memory.Take(len(a.body)); err != nil {
+			a.startOver()
+			h.failWith(c, err)
+		}
 	}
 	err := a.record()
 	c.Writer = a.ResponseWriter

@@ -90,7 +90,7 @@ func TestHeldAnswers(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := Service{Audit: trail, Log: slog.New(slog.NewTextHandler(&log, nil))}
-			h := &handlers{Service: s, answers: newMemory(), failures: newFailures(s.Log)}
+			h := &handlers{Service: s, answers: newPool(maxLarge, maxUserLarge), failures: newFailures(s.Log)}
 			engine := gin.New()
 			seen := 0
 			engine.Use(requestID, securityHeaders, func(c *gin.Context) { c.Next(); seen = c.Writer.Status() }, h.delivered, h.recoverPanic)

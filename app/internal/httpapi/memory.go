@@ -1,17 +1,10 @@
 package httpapi
 
-import (
-	"math"
-	"time"
-)
+import "time"
 
-// smallSize is how much of each request's text is taken from the memory for small requests, in bytes: a
-// page of a list fits, and so do most notes. They are served whatever is done with large ones.
+// smallSize is what each request may hold of its body, and of its answer, without asking, in bytes: a page of a list
+// fits, and so do most notes. The requests that may be under way bound the sum.
 const smallSize = 32 << 10
-
-// maxUserSmall bounds what the requests of one user hold of that, in bytes. All users together are bounded by the
-// requests that may be under way.
-const maxUserSmall = 1 << 20
 
 // maxLarge bounds what the requests of a replica hold beyond [smallSize] each, in bytes, of bodies and apart from
 // them of answers. maxUserLarge is for one user; the largest note can be written and read.
@@ -26,24 +19,15 @@ const (
 	MaxMemory = 2*maxLarge + maxLarge*3/2 + maxExports*exportSize
 )
 
-// memory is what all requests under way may hold of bodies, or of answers.
-type memory struct {
-	small *shares
-	large *pool
-}
-
-func newMemory() *memory {
-	return &memory{small: newShares(math.MaxInt, maxUserSmall), large: newPool(maxLarge, maxUserLarge)}
-}
-
-// room is what one request holds of a memory.
+// room is what one request holds of the memory for bodies, or for answers.
 type room struct {
-	of *memory
+	of *pool
 	// user is whom it counts for: a user, or an address.
-	user         string
-	small, large int
+	user string
 	// waits: what needs the memory is not there yet, and may wait until some is given back.
 	waits bool
+	// small and large are what the request holds, in bytes.
+	small, large int
 
 	// The pool's mutex guards what follows.
 
@@ -56,25 +40,18 @@ type room struct {
 // Take implements notes.Room. Errors: errOwnShare, errBusy.
 func (r *room) Take(bytes int) error {
 	small := min(bytes, smallSize-r.small)
-	if err := r.of.small.take(r.user, small); err != nil {
-		return err
-	}
 	r.small += small
 	if bytes == small {
 		return nil
 	}
-	return r.of.large.take(r, bytes-small, r.waits)
+	return r.of.take(r, bytes-small)
 }
 
-func (r *room) leave() {
-	r.of.small.give(r.user, r.small)
-	r.small = 0
-	r.of.large.give(r)
-}
+func (r *room) leave() { r.of.give(r) }
 
 // waitsFor says how to end the request's wait for its client; nil: it waits for no client.
 func (r *room) waitsFor(cut func()) {
-	r.of.large.mu.Lock()
-	defer r.of.large.mu.Unlock()
+	r.of.mu.Lock()
+	defer r.of.mu.Unlock()
 	r.cut = cut
 }

@@ -150,11 +150,14 @@ func (h *handlers) limitTime(c *gin.Context) {
 	c.Next()
 }
 
-// limitAddress counts the requests of who is not signed in, by address.
+// limitAddress counts the requests of clients that are not signed in, by address.
 func (h *handlers) limitAddress(c *gin.Context) {
-	if err := h.Requests.Count(c.Request.Context(), c.ClientIP()); err != nil {
+	end, err := h.Requests.Count(c.Request.Context(), c.ClientIP())
+	if err != nil {
 		h.failWith(c, err)
+		return
 	}
+	whenSent(c, end) // a client may read slowly
 }
 
 // limitUser counts a request for its user and session; one that does not prove its session alive counts for

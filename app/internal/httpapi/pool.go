@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"errors"
 	"sync"
 	"time"
 )
@@ -31,18 +30,18 @@ func newPool(most, perUser int) *pool {
 
 // take gives memory to a request. One that waits gets what others give back in a moment. Errors: errOwnShare,
 // errBusy.
-func (p *pool) take(r *room, n int, wait bool) error {
+func (p *pool) take(r *room, n int) error {
 	var waited, again <-chan time.Time
 	for {
 		cut, freed, err := p.try(r, n)
-		if !errors.Is(err, errBusy) {
-			return err
+		if err == nil {
+			return nil
 		}
 		if cut != nil {
 			cut()
 		}
-		if !wait {
-			return errBusy
+		if !r.waits || n > p.perUser {
+			return err
 		}
 		if waited == nil {
 			// The youngest of those that hold everything loses patience meanwhile.
@@ -55,7 +54,7 @@ func (p *pool) take(r *room, n int, wait bool) error {
 		case <-freed:
 		case <-again:
 		case <-waited:
-			return errBusy
+			return err
 		}
 	}
 }
@@ -67,9 +66,9 @@ func (p *pool) try(r *room, n int) (cut func(), freed <-chan struct{}, err error
 	defer p.mu.Unlock()
 	switch {
 	case p.byUser[r.user]+n > p.perUser:
-		return nil, nil, errOwnShare
+		return p.victim(r.user), p.freed, errOwnShare
 	case p.taken+n > p.most:
-		return p.victim(), p.freed, errBusy
+		return p.victim(""), p.freed, errBusy
 	}
 	p.add(r, n)
 	return nil, nil, nil
@@ -86,11 +85,11 @@ func (p *pool) add(r *room, n int) {
 }
 
 // victim returns how to end the request that has waited for its client the longest, and longer than patience: of
-// the user who holds the most. nil: there is none.
-func (p *pool) victim() (cut func()) {
+// the user, or, where none is named, of the one who holds the most. nil: there is none.
+func (p *pool) victim(user string) (cut func()) {
 	var chosen *room
 	for r := range p.rooms {
-		if r.cut == nil || time.Since(r.begun) < patience {
+		if r.cut == nil || time.Since(r.begun) < patience || user != "" && r.user != user {
 			continue
 		}
 		if chosen == nil || p.byUser[r.user] > p.byUser[chosen.user] ||

@@ -18,28 +18,30 @@ func TestPoolMakesRoom(t *testing.T) {
 	old := 2 * patience
 	for name, tc := range map[string]struct {
 		holders []holder
+		asks    string
 		// cut is the index of who is cut off; -1: nobody.
 		cut int
 	}{
-		"the longest":               {[]holder{{"a", 5, old, true}, {"a", 5, 2 * old, true}}, 1},
-		"of who holds the most":     {[]holder{{"a", 4, 2 * old, true}, {"b", 6, old, true}}, 1},
-		"that waits for a client":   {[]holder{{"a", 5, 2 * old, false}, {"a", 5, old, true}}, 1},
-		"none waits for a client":   {[]holder{{"a", 5, old, false}, {"b", 5, old, false}}, -1},
-		"the first to be impatient": {[]holder{{"a", 5, 0, true}, {"a", 5, patience / 2, true}}, 1},
+		"the longest":                 {[]holder{{"a", 5, old, true}, {"a", 5, 2 * old, true}}, "another", 1},
+		"of who holds the most":       {[]holder{{"a", 4, 2 * old, true}, {"b", 6, old, true}}, "another", 1},
+		"that waits for a client":     {[]holder{{"a", 5, 2 * old, false}, {"a", 5, old, true}}, "another", 1},
+		"of a user with a full share": {[]holder{{"b", 1, 2 * old, true}, {"a", 8, old, true}}, "a", 1},
+		"none waits for a client":     {[]holder{{"a", 5, old, false}, {"b", 5, old, false}}, "another", -1},
+		"the first to be impatient":   {[]holder{{"a", 5, 0, true}, {"a", 5, patience / 2, true}}, "another", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := &memory{large: newPool(10, 10)}
+			p := newPool(10, 10)
 			cut := -1
 			for i, h := range tc.holders {
-				r := &room{of: m, user: h.user}
-				if err := m.large.take(r, h.bytes, true); err != nil {
+				r := &room{of: p, user: h.user}
+				if err := p.take(r, h.bytes); err != nil {
 					t.Fatal(err)
 				}
 				r.begun = time.Now().Add(-h.age)
 				if h.waits {
 					r.waitsFor(func() {
 						cut = i
-						go m.large.give(r)
+						go p.give(r)
 					})
 				}
 			}
@@ -47,7 +49,7 @@ func TestPoolMakesRoom(t *testing.T) {
 			if tc.cut < 0 {
 				want = errBusy
 			}
-			if err := m.large.take(&room{of: m, user: "another"}, 3, true); !errors.Is(err, want) {
+			if err := p.take(&room{of: p, user: tc.asks, waits: true}, 3); !errors.Is(err, want) {
 				t.Errorf("error %v, want %v", err, want)
 			}
 			if cut != tc.cut {

@@ -46,7 +46,7 @@ func NewHandler(s Service) (http.Handler, error) {
 		return nil, err
 	}
 	api := &handlers{
-		Service: s, exports: newShares(maxExports, maxUserExports), bodies: newMemory(), answers: newMemory(),
+		Service: s, exports: newShares(maxExports, maxUserExports), bodies: newPool(maxLarge, maxUserLarge), answers: newPool(maxLarge, maxUserLarge),
 		failures: newFailures(s.Log),
 	}
 	shared, err := newSharedAddresses(s.Log, s.Metrics, time.Now)
@@ -116,6 +116,6 @@ type handlers struct {
 	// exports are those under way.
 	exports *shares
 	// bodies and answers are bytes of requests under way.
-	bodies, answers *memory
+	bodies, answers *pool
 	failures        *failures
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 
@@ -94,5 +95,70 @@ func TestReadsAtOnce(t *testing.T) {
 		}
 		close(release)
 		reads.Wait()
+	})
+}
+
+// TestUnreadAnswersDenyNothing: a thief who reads no answers does not keep the user from changing anything, and
+// every change that was made is answered for and recorded as made.
+func TestUnreadAnswersDenyNothing(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		stolen := s.signIn(t, "alice")
+		id := s.call(t, "POST", "/api/notes", stolen, `{"content":"`+strings.Repeat("x", 33_000)+`"}`).body["id"].(string)
+		release := make(chan struct{})
+		var reads sync.WaitGroup
+		for range 40 {
+			sending := make(chan int, 1)
+			request := httptest.NewRequest(http.MethodGet, "/api/notes/"+id, nil)
+			request.Header.Set("Authorization", "Bearer "+stolen)
+			writer := &stalled{httptest.NewRecorder(), sending, release}
+			reads.Go(func() { s.Config.Handler.ServeHTTP(writer, request) })
+			<-sending
+		}
+		mine := s.loginWith(t, "alice", "correct horse battery", "", "192.0.2.2").body["token"].(string)
+		s.call(t, "GET", "/api/notes", mine, "").want(t, "list", 200, "")
+		s.call(t, "GET", "/api/notes/"+id, mine, "").want(t, "read", 200, "")
+		s.call(t, "PUT", "/api/notes/"+id, mine, `{"content":"changed"}`).want(t, "update", 200, "")
+		s.call(t, "POST", "/api/auth/password", mine, `{"current_password":"correct horse battery","new_password":"another fine password"}`).
+			want(t, "password", 200, "")
+		close(release)
+		reads.Wait()
+		if strings.Contains(s.trail.String(), `"outcome":"denied"`) {
+			t.Errorf("something is recorded as denied: %s", s.trail)
+		}
+	})
+}
+
+// TestRequestsAtOnceCostFewLines: those beyond what may be under way, by the hundred, have one line together, and
+// lose their connection.
+func TestRequestsAtOnceCostFewLines(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token := s.signIn(t, "alice")
+		release := make(chan struct{})
+		var held sync.WaitGroup
+		for range 16 { // as many as may be under way
+			sending := make(chan int, 1)
+			request := httptest.NewRequest(http.MethodGet, "/api/auth/sessions", nil)
+			request.Header.Set("Authorization", "Bearer "+token)
+			writer := &stalled{httptest.NewRecorder(), sending, release}
+			held.Go(func() { s.Config.Handler.ServeHTTP(writer, request) })
+			<-sending
+		}
+		before := strings.Count(s.trail.String(), "\n")
+		for range 200 {
+			request := httptest.NewRequest(http.MethodGet, "/api/auth/sessions", nil)
+			request.Header.Set("Authorization", "Bearer "+token)
+			answer := httptest.NewRecorder()
+			s.Config.Handler.ServeHTTP(answer, request)
+			if answer.Code != http.StatusTooManyRequests || answer.Header().Get("Connection") != "close" {
+				t.Fatalf("status %d, Connection %q", answer.Code, answer.Header().Get("Connection"))
+			}
+		}
+		if lines := strings.Count(s.trail.String(), "\n") - before; lines > 2 {
+			t.Errorf("200 refused requests cost %d lines", lines)
+		}
+		close(release)
+		held.Wait()
 	})
 }

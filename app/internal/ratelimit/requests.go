@@ -17,11 +17,12 @@ const (
 	// maxUnproved is how many requests of a session in a minute may prove nothing before what its address has
 	// left decides: a client that lives is wrong now and then, and shares its address with others.
 	maxUnproved = 10
-	// maxUserUnderWay bounds the requests of a user that are under way at once.
-	maxUserUnderWay = 64
+	// maxUserUnderWay bounds the requests of a user that are under way at once, and maxAddressUnderWay those from
+	// an address of which no session has proved alive lately.
+	maxUserUnderWay, maxAddressUnderWay = 64, 64
 	// securityPerMinute is the budget of a session for the calls by which its user defends the account, and
 	// maxSecurityUnderWay bounds those under way at once. No other request takes from either.
-	securityPerMinute, maxSecurityUnderWay = 60, 4
+	securityPerMinute, maxSecurityUnderWay = 60, 16
 )
 
 // sessionShare is what one session may have of what its user may: three quarters, so that a stolen token
@@ -46,7 +47,7 @@ type Requests struct {
 
 	mu sync.Mutex
 	// underWay are the requests that have begun and are not counted yet: by the key of their session's budget,
-	// and by the user's key where the session has proved alive lately.
+	// and by the user's key where the session has proved alive lately, else by the address's.
 	underWay map[string]int64
 }
 
@@ -84,16 +85,35 @@ func NewRequests(perMinute int) *Requests {
 	}
 }
 
-// Count counts one request of an address and returns a *LimitedError when it is one too many.
-func (r *Requests) Count(ctx context.Context, address string) error {
-	state, err := r.requests.Increment(ctx, "address:"+clientaddress.Network(address), 1)
+// Count counts one request of an address, which is under way until end is called. Errors: a *LimitedError when
+// it is one too many; ErrUnderWay.
+func (r *Requests) Count(ctx context.Context, address string) (end func(), err error) {
+	key := addressKey(address)
+	state, err := r.requests.Increment(ctx, key, 1)
 	if err != nil {
-		return fmt.Errorf("count of requests: %w", err)
+		return nil, fmt.Errorf("count of requests: %w", err)
 	}
 	if state.Reached {
-		return &LimitedError{RetryAfter: wait(state.Reset, r.now())}
+		return nil, &LimitedError{RetryAfter: wait(state.Reset, r.now())}
 	}
-	return nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.underWay[key] >= maxAddressUnderWay {
+		return nil, ErrUnderWay
+	}
+	r.underWay[key]++
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.leave(key)
+	}, nil
+}
+
+// leave ends what is under way for a key. The caller holds the lock.
+func (r *Requests) leave(key string) {
+	if r.underWay[key]--; r.underWay[key] <= 0 {
+		delete(r.underWay, key)
+	}
 }
 
 // Begin lets a request begin. The caller ends it, once. Errors: a *LimitedError when the session or its user
@@ -135,7 +155,8 @@ func (r *Requests) admit(ctx context.Context, b *Begun) error {
 	if r.underWay[own.key] >= most {
 		return ErrUnderWay
 	}
-	b.underWay = []string{own.key}
+	// A session that has not proved alive lately fills no places of the user that it claims.
+	shared, mostShared := addressKey(b.Address), int64(maxAddressUnderWay)
 	for _, budget := range b.budgets() {
 		state, err := r.peek(ctx, budget)
 		if err != nil {
@@ -144,14 +165,17 @@ func (r *Requests) admit(ctx context.Context, b *Begun) error {
 		if state.Remaining <= r.underWay[own.key] {
 			return &LimitedError{RetryAfter: wait(state.Reset, r.now())}
 		}
-		// A session that has not proved alive lately fills no places of the user that it claims.
-		if budget.key == own.key && !b.Security && used(state) > 0 {
-			b.underWay = append(b.underWay, userKey(b.User))
+		if budget.key == own.key && used(state) > 0 {
+			shared, mostShared = userKey(b.User), maxUserUnderWay
 		}
 	}
-	if len(b.underWay) > 1 && r.underWay[userKey(b.User)] >= maxUserUnderWay {
+	if b.underWay = []string{own.key}; b.Security {
+		return nil // they have their own places
+	}
+	if r.underWay[shared] >= mostShared {
 		return ErrUnderWay
 	}
+	b.underWay = append(b.underWay, shared)
 	return nil
 }
 
@@ -183,9 +207,7 @@ func (b *Begun) End(o Outcome) (err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, key := range b.underWay {
-		if r.underWay[key]--; r.underWay[key] <= 0 {
-			delete(r.underWay, key)
-		}
+		r.leave(key)
 	}
 	switch o {
 	case Proved:
@@ -235,6 +257,7 @@ func (r *Requests) peek(ctx context.Context, c counter) (limiter.Context, error)
 func used(c limiter.Context) int64 { return c.Limit - c.Remaining }
 
 func userKey(user string) string        { return "user:" + user }
+func addressKey(address string) string  { return "address:" + clientaddress.Network(address) }
 func unprovedKey(session string) string { return "unproved:" + session }
 
 // tokensKey is of requests with a token whose session proves nothing. They take nothing from clients at the

@@ -10,16 +10,52 @@ import (
 func TestRequestsOfAnAddress(t *testing.T) {
 	r := NewRequests(3)
 	for range 3 {
-		if err := r.Count(context.Background(), "192.0.2.1"); err != nil {
+		if _, err := r.Count(context.Background(), "192.0.2.1"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	var limited *LimitedError
-	if err := r.Count(context.Background(), "192.0.2.1"); !errors.As(err, &limited) {
-		t.Errorf("the fourth: %v", err)
+	if _, err := r.Count(context.Background(), "192.0.2.1"); !isLimited(t, err) {
+		t.Error("the fourth is let in")
 	}
-	if err := r.Count(context.Background(), "192.0.2.2"); err != nil {
+	if _, err := r.Count(context.Background(), "192.0.2.2"); err != nil {
 		t.Errorf("another address: %v", err)
+	}
+}
+
+// TestRequestsOfAnAddressAtOnce: those without a session, and those whose sessions have not proved alive, together;
+// sessions that have are not stopped by them.
+func TestRequestsOfAnAddressAtOnce(t *testing.T) {
+	ctx := context.Background()
+	r := NewRequests(10_000)
+	done(t, r, "alive", "192.0.2.1", Proved)
+	var ends []func()
+	for range maxAddressUnderWay - 1 {
+		end, err := r.Count(ctx, "192.0.2.1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, end)
+	}
+	if _, err := begin(r, "new", "192.0.2.1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := begin(r, "another", "192.0.2.1"); !errors.Is(err, ErrUnderWay) {
+		t.Errorf("a session that has proved nothing: %v", err)
+	}
+	if _, err := r.Count(ctx, "192.0.2.1"); !errors.Is(err, ErrUnderWay) {
+		t.Errorf("no session: %v", err)
+	}
+	if _, err := begin(r, "alive", "192.0.2.1"); err != nil {
+		t.Errorf("a session that has proved alive: %v", err)
+	}
+	if _, err := r.Begin(ctx, Request{User: "u", Session: "another", Address: "192.0.2.1", Security: true}); err != nil {
+		t.Errorf("a security call: %v", err)
+	}
+	for _, end := range ends {
+		end()
+	}
+	if _, err := r.Count(ctx, "192.0.2.1"); err != nil {
+		t.Errorf("when they are over: %v", err)
 	}
 }
 
@@ -47,7 +83,7 @@ func TestTokensLeaveOthersTheirLogin(t *testing.T) {
 	for i := range 9 {
 		done(t, r, fmt.Sprint("session ", i), "192.0.2.1", Unproved)
 	}
-	if err := r.Count(context.Background(), "192.0.2.1"); err != nil {
+	if _, err := r.Count(context.Background(), "192.0.2.1"); err != nil {
 		t.Errorf("a login: %v", err)
 	}
 }

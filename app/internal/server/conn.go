@@ -28,6 +28,8 @@ type conn struct {
 	// closed is closed when the connection is forgotten.
 	closed chan struct{}
 
+	// heard: something was received. Only the goroutine that reads uses it.
+	heard bool
 	// weight is what the connection's share is when it has one. Only its own goroutine uses it.
 	weight int
 
@@ -35,7 +37,7 @@ type conn struct {
 	network string
 	exempt  bool
 	group   *group
-	// class is fresh or settled.
+	// class is silent, fresh or settled.
 	class int
 	// open: the connection has open streams, or a request over HTTP/1.1.
 	open bool
@@ -60,7 +62,12 @@ func (c *conn) Read(b []byte) (int, error) {
 		c.writing.Unlock() //nolint:staticcheck // it waits for a write, and protects nothing
 		c.owner.unblock(c)
 	}
-	return c.Conn.Read(b)
+	n, err := c.Conn.Read(b)
+	if n > 0 && !c.heard {
+		c.heard = true
+		c.owner.heard(c)
+	}
+	return n, err
 }
 
 func (c *conn) Write(b []byte) (int, error) {

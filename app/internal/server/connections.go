@@ -14,8 +14,10 @@ import (
 const (
 	// workWait is how long a connection waits for its share of the memory for requests.
 	workWait = 5 * time.Second
-	// workGrace is how long a connection may hold its share while no request of it is in the handler.
-	workGrace = 500 * time.Millisecond
+	// workGrace is how long a connection may hold its share while no request of it is in the handler, and how
+	// long one of an address with more than others may be at work before it gives way. One of an address that
+	// has no more than others gives way after equalGrace.
+	workGrace, equalGrace = 500 * time.Millisecond, 2 * time.Second
 )
 
 // The reasons for which a connection is closed or a request is refused: the labels of the counters.
@@ -57,14 +59,17 @@ type group struct {
 	exempt bool
 	// spare are the connections without a request under way, by whether they have had one, each list
 	// with the one first that is to be closed first.
-	spare [2]*list.List
+	spare [classes]*list.List
 }
 
 var reasons = []string{reasonTotal, reasonAddress, reasonUnfinished, reasonWork, reasonRequests, reasonAbandoned, reasonBlocked}
 
+// The classes of connections without a request under way, in the order in which they are closed.
 const (
-	fresh   = iota // no complete first request yet, or no HTTP/2 preface
+	silent  = iota // nothing was received yet
+	fresh          // no complete first request yet, or no HTTP/2 preface
 	settled        // between requests
+	classes
 )
 
 func newConnections(b bounds, proxies []netip.Prefix, closed func(reason string)) *connections {
@@ -148,7 +153,7 @@ func (t *connections) makeRoom(c *conn) (victims []victim) {
 		{reasonAddress, func() bool { return !c.exempt && c.group.all > t.bounds.perAddress },
 			func() *conn { return c.group.oldest(c) }},
 		{reasonUnfinished, func() bool { return t.unfinished > t.bounds.unfinished }, func() *conn { return t.unfinishedOfMost(c) }},
-		{reasonTotal, func() bool { return t.all > t.bounds.total }, func() *conn { return t.spareOfMost(c) }},
+		{reasonTotal, func() bool { return t.all > t.bounds.total }, func() *conn { return t.ofHeaviest(c) }},
 	} {
 		for !c.gone && bound.reached() {
 			next := bound.next()
@@ -174,61 +179,93 @@ func (g *group) oldest(newest *conn) *conn {
 	return nil
 }
 
-// spareCount returns how many connections oldest chooses from.
-func (g *group) spareCount(newest *conn, classes ...int) (n int) {
-	for _, class := range classes {
-		n += g.spare[class].Len()
+// unfinishedOfMost returns the connection without a first request to close for a new one: one that has sent
+// nothing if there is any, of the address with the most of these, those of proxies last; the oldest of equals.
+func (t *connections) unfinishedOfMost(newest *conn) (chosen *conn) {
+	for class := range settled {
+		for _, g := range t.groups {
+			first := g.spare[class].Front()
+			if first == nil || first.Value.(*conn) == newest {
+				continue
+			}
+			c := first.Value.(*conn)
+			if chosen == nil || c.before(chosen, g.spare[class].Len(), chosen.group.spare[class].Len()) {
+				chosen = c
+			}
+		}
+		if chosen != nil {
+			return chosen
+		}
 	}
-	if newest.spare != nil && newest.group == g {
-		n--
-	}
-	return n
+	return nil
 }
 
-// most returns the group with the highest count, those of proxies last.
-func (t *connections) most(count func(*group) int) (most *group) {
-	for _, g := range t.groups {
-		if count(g) == 0 {
+// before reports whether the connection is closed before another one, given how many their addresses have.
+func (c *conn) before(other *conn, count, otherCount int) bool {
+	switch {
+	case c.exempt != other.exempt:
+		return other.exempt
+	case count != otherCount:
+		return count > otherCount
+	}
+	return c.since().Before(other.since())
+}
+
+// ofHeaviest returns the connection to close for a new one: of the address with the most connections, unless the
+// new one's has more. One without a request under way comes first; where there is none, and the new one's address
+// has fewer, one that has been at work for a while. Otherwise clients that keep all their connections busy would have others lose theirs.
+func (t *connections) ofHeaviest(newest *conn) (chosen *conn) {
+	limit := time.Now().Add(-workGrace)
+	for c := range t.members {
+		busy := c.spare == nil
+		if c == newest || c.group.all < newest.group.all ||
+			busy && (c.exempt || c.group.all == newest.group.all || c.work == 0 || c.workSince.After(limit)) {
 			continue
 		}
-		if most == nil || most.exempt && !g.exempt || most.exempt == g.exempt && count(g) > count(most) {
-			most = g
+		switch {
+		case chosen == nil, c.group.all > chosen.group.all:
+			chosen = c
+		case c.group.all < chosen.group.all, busy && chosen.spare != nil:
+		case !busy && chosen.spare == nil, c.since().Before(chosen.since()):
+			chosen = c
 		}
 	}
-	return most
+	return chosen
 }
 
-func (t *connections) unfinishedOfMost(newest *conn) *conn {
-	g := t.most(func(g *group) int { return g.spareCount(newest, fresh) })
-	if g == nil {
-		return nil
+// since returns since when the connection has had no request under way, or been at work.
+func (c *conn) since() time.Time {
+	if c.spare == nil {
+		return c.workSince
 	}
-	return g.oldest(newest)
+	return c.spareSince
 }
 
-func (t *connections) spareOfMost(newest *conn) *conn {
-	g := t.most(func(g *group) int {
-		if g.spareCount(newest, fresh, settled) == 0 {
-			return 0
-		}
-		return g.all
-	})
-	if g == nil {
-		return nil
+// heard notes that the client has sent something.
+func (t *connections) heard(c *conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c.gone || c.class != silent {
+		return
 	}
-	return g.oldest(newest)
+	t.unfile(c)
+	c.class = fresh
+	t.file(c)
 }
 
 // join counts a connection, and all that it has in use, in its group.
 func (t *connections) join(c *conn) {
 	g := t.groups[c.network]
 	if g == nil {
-		g = &group{exempt: c.exempt, spare: [2]*list.List{list.New(), list.New()}}
+		g = &group{exempt: c.exempt}
+		for class := range g.spare {
+			g.spare[class] = list.New()
+		}
 		t.groups[c.network] = g
 	}
 	c.group = g
 	g.all++
-	if c.class == fresh {
+	if c.class != settled {
 		g.unfinished++
 	}
 	g.work += c.work
@@ -241,7 +278,7 @@ func (t *connections) leave(c *conn) {
 	g := c.group
 	t.unfile(c)
 	g.all--
-	if c.class == fresh {
+	if c.class != settled {
 		g.unfinished--
 	}
 	g.work -= c.work
@@ -277,7 +314,7 @@ func (t *connections) forget(c *conn) {
 	close(c.closed)
 	delete(t.members, c)
 	t.all--
-	if c.class == fresh {
+	if c.class != settled {
 		t.unfinished--
 	}
 	t.work -= c.work

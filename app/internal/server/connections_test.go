@@ -334,6 +334,96 @@ func TestFewSlowRequestsComeFirst(t *testing.T) {
 	}
 }
 
+// TestBusyConnectionsGiveWay: when addresses keep all their connections busy, another address is let in, and
+// keeps the connections that it has.
+func TestBusyConnectionsGiveWay(t *testing.T) {
+	entered := make(chan struct{}, 100)
+	b := serveWithin(t, small(func(b *bounds) { b.total = 8 }), http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			entered <- struct{}{}
+			_, _ = io.Copy(io.Discard, r.Body)
+		}
+	}))
+	kept := b.client(t, "127.0.0.9")
+	if status := b.get(t, kept, "/"); status != http.StatusOK {
+		t.Fatalf("status %d", status)
+	}
+	busy := func(address string) {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+		raw, err := dialer.Dial("tcp", b.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = raw.Close() })
+		config := b.config.Clone()
+		config.NextProtos = []string{"http/1.1"}
+		_, _ = io.WriteString(tls.Client(raw, config), "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 8000\r\n\r\nx") // it may be refused
+	}
+	for i := range 7 {
+		busy([]string{"127.0.0.1", "127.0.0.2"}[i%2])
+		<-entered
+	}
+	<-time.After(workGrace) // until those have been at work for long enough
+	busy("127.0.0.1")       // takes nothing from others
+	if status := b.get(t, kept, "/"); status != http.StatusOK {
+		t.Errorf("the connection that was open: status %d", status)
+	}
+	for i := range 3 {
+		if status := b.get(t, b.client(t, "127.0.0.9"), "/"); status != http.StatusOK {
+			t.Errorf("new connection %d: status %d", i, status)
+		}
+	}
+	if n := b.count(reasonTotal); n < 3 {
+		t.Errorf("%d connections closed, want at least 3", n)
+	}
+}
+
+// TestOneSlowStreamOfEachAddress: many addresses with a slow stream each stop no other client for long.
+func TestOneSlowStreamOfEachAddress(t *testing.T) {
+	b := serveWithin(t, small(func(b *bounds) { b.work = 3 * maxStreams }), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/large" {
+			_, _ = io.WriteString(w, large[:64<<10])
+		}
+	}))
+	for _, address := range []string{"127.0.0.1", "127.0.0.2", "127.0.0.3"} {
+		a := b.connect(t, address)
+		a.request(t, 1, "/large", 0)
+		if _, err := a.ReadFrame(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if status := b.get(t, b.client(t, "127.0.0.4"), "/"); status != http.StatusOK {
+		t.Errorf("another client: status %d", status)
+	}
+}
+
+// TestSilentConnectionsGiveWayFirst: connections that have sent nothing are closed before one that is in the
+// middle of its handshake, whoever came first.
+func TestSilentConnectionsGiveWayFirst(t *testing.T) {
+	b := serveWithin(t, small(func(b *bounds) { b.unfinished = 3 }), ok)
+	handshake := dial(t, b.address)
+	if _, err := io.WriteString(handshake, "\x16\x03\x01\x02\x00\x01"); err != nil {
+		t.Fatal(err)
+	}
+	var silent []net.Conn
+	for i := range 6 {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(10+i))}}
+		conn, err := dialer.Dial("tcp", b.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		silent = append(silent, conn)
+	}
+	isCutOff(t, silent[0])
+	if err := handshake.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := handshake.Read(make([]byte, 1)); !isTimeout(err) {
+		t.Errorf("the handshake was cut off: %v", err)
+	}
+}
+
 // TestAnswersThatAreNotReadGiveUpTheirShare: net/http answers a header that is too large by itself, and
 // keeps the last 4 KiB of any answer until the client opens a window. Neither is in the handler.
 func TestAnswersThatAreNotReadGiveUpTheirShare(t *testing.T) {

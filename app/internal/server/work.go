@@ -133,13 +133,18 @@ func (t *connections) idleWorkers() (victims []victim) {
 }
 
 // heaviest forgets the connection that has been at work for longest of the address that has the most,
-// and returns it, if that address still has as much as the one that waits. Requests that take that long
-// are exports, and those of clients that send or read as slowly as they may.
+// and returns it. An address that would then have less than the one that waits loses only what has been at
+// work for longer, so that one slow request for each of many addresses stops nobody. Requests that take that
+// long are exports, and those of clients that send or read as slowly as they may.
 func (t *connections) heaviest(waiting *conn) []victim {
-	limit := time.Now().Add(-workGrace)
+	now, wants := time.Now(), waiting.group.work+waiting.weight
 	var worst *conn
 	for c := range t.members {
-		if c.work == 0 || c.exempt || c.workSince.After(limit) || c.group.work-c.work < waiting.group.work+waiting.weight {
+		grace := workGrace
+		if c.group.work-c.work < wants {
+			grace = equalGrace
+		}
+		if c.work == 0 || c.exempt || now.Sub(c.workSince) < grace || c.group.work < wants {
 			continue
 		}
 		if worst == nil || c.group.work > worst.group.work ||

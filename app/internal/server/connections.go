@@ -179,34 +179,32 @@ func (g *group) oldest(newest *conn) *conn {
 	return nil
 }
 
-// unfinishedOfMost returns the connection without a first request to close for a new one: one that has sent
-// nothing if there is any, of the address with the most of these, those of proxies last; the oldest of equals.
+// unfinishedOfMost returns the connection without a first request to close for a new one: of the address with the
+// most of these, those of proxies last. Of equals, one that has sent nothing comes first, and then the oldest.
 func (t *connections) unfinishedOfMost(newest *conn) (chosen *conn) {
-	for class := range settled {
-		for _, g := range t.groups {
+	for _, g := range t.groups {
+		for class := range settled {
 			first := g.spare[class].Front()
 			if first == nil || first.Value.(*conn) == newest {
 				continue
 			}
-			c := first.Value.(*conn)
-			if chosen == nil || c.before(chosen, g.spare[class].Len(), chosen.group.spare[class].Len()) {
+			if c := first.Value.(*conn); chosen == nil || c.before(chosen) {
 				chosen = c
 			}
 		}
-		if chosen != nil {
-			return chosen
-		}
 	}
-	return nil
+	return chosen
 }
 
-// before reports whether the connection is closed before another one, given how many their addresses have.
-func (c *conn) before(other *conn, count, otherCount int) bool {
+// before reports whether a connection without a first request is closed before another one.
+func (c *conn) before(other *conn) bool {
 	switch {
 	case c.exempt != other.exempt:
 		return other.exempt
-	case count != otherCount:
-		return count > otherCount
+	case c.group.unfinished != other.group.unfinished:
+		return c.group.unfinished > other.group.unfinished
+	case c.class != other.class:
+		return c.class < other.class
 	}
 	return c.since().Before(other.since())
 }

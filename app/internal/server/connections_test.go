@@ -398,10 +398,10 @@ func TestOneSlowStreamOfEachAddress(t *testing.T) {
 }
 
 // TestSilentConnectionsGiveWayFirst: connections that have sent nothing are closed before one that is in the
-// middle of its handshake, whoever came first.
+// middle of its handshake, whichever is older.
 func TestSilentConnectionsGiveWayFirst(t *testing.T) {
 	b := serveWithin(t, small(func(b *bounds) { b.unfinished = 3 }), ok)
-	handshake := dial(t, b.address)
+	handshake := dial(t, b.address) // from an address with as many as the others
 	if _, err := io.WriteString(handshake, "\x16\x03\x01\x02\x00\x01"); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +37,13 @@ end, the chain so far is signed by a key in Vault that the service can use but n
 		Long: `Name the first line that was edited, dropped, reordered or cut off.
 
 FILE is a log that was collected, - for standard input; lines that are no audit lines are passed over,
-and the chains of several processes, of this release and of earlier ones, may be mixed. The public keys are what Vault's administrator gets by
+and the chains of several processes, of this release and of earlier ones, may be mixed.
+
+With --allow-open, a chain may lack its signed end. The command then prints how many lines no signature covers.
+It fails if these are more than 2,000 in one chain, or span more than two minutes: a running service would have
+signed them. It also fails on a line that only some JSON readers take for an audit line.
+
+The public keys are what Vault's administrator gets by
 
   vault read -format=json transit/keys/sn-audit-CLUSTER.NAMESPACE.NAME > keys.json
 
@@ -59,16 +67,29 @@ After make serve they are in .dev/audit-keys.json.`,
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%d audit lines in %d chains are as they were written; %d signatures verified\n",
-				summary.Lines, summary.Chains, summary.Checkpoints)
+			report(cmd.OutOrStdout(), summary)
 			return nil
 		},
 	}
 	verify.Flags().StringVar(&keysFile, "public-keys", "", "file with the audit key's public keys (required)")
-	verify.Flags().BoolVar(&allowOpen, "allow-open", false, "accept chains without a signed end: of processes that still run, or were killed")
+	verify.Flags().BoolVar(&allowOpen, "allow-open", false, "accept chains without a signed end, of processes that still run or were killed, if at most two minutes are not signed")
 	cobra.CheckErr(verify.MarkFlagRequired("public-keys"))
 	command.AddCommand(verify)
 	return command
+}
+
+// report prints what a verified log shows, and which lines it shows nothing of.
+func report(out io.Writer, s audit.Summary) {
+	lines := strconv.Itoa(s.Lines)
+	if s.Unsigned > 0 {
+		lines = fmt.Sprintf("%d of %d", s.Lines-s.Unsigned, s.Lines)
+	}
+	fmt.Fprintf(out, "%s audit lines in %d chains are as they were written; %d signatures verified\n", lines, s.Chains, s.Checkpoints)
+	if s.Unsigned == 0 {
+		return
+	}
+	fmt.Fprintf(out, "%d lines of %d open chains, from %s to %s, are not signed: they may be forged, or others may be missing after them\n",
+		s.Unsigned, s.Open, s.UnsignedFrom.Format(time.RFC3339), s.UnsignedUntil.Format(time.RFC3339))
 }
 
 func readPublicKeys(path string) (audit.PublicKeys, error) {

@@ -78,12 +78,13 @@ func (l *Log) Broken() <-chan struct{} { return l.out.broken }
 
 // write adds a line and reports whether it stands in the log now, or will when the output takes it.
 func (l *Log) write(e Event) (queued bool, err error) {
+	called := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended {
 		return false, ErrEnded
 	}
-	if queued, err = l.append(Record{Event: e}); !queued {
+	if queued, err = l.append(Record{Event: e}, called); !queued {
 		return false, err
 	}
 	if l.unsigned++; l.unsigned >= checkpointLines {
@@ -95,14 +96,15 @@ func (l *Log) write(e Event) (queued bool, err error) {
 	return true, err
 }
 
-// append completes the record and writes it. The chain goes on from it if it is queued. The caller holds the lock.
-func (l *Log) append(r Record) (queued bool, err error) {
+// append completes the record and writes it. The chain goes on from it if it is queued. The caller holds the lock, and
+// began to wait for it when called says.
+func (l *Log) append(r Record, called time.Time) (queued bool, err error) {
 	r.Version, r.Chain, r.Sequence, r.Previous, r.Time = version, l.chain, l.sequence, l.previous, l.now().UTC()
 	line, err := json.Marshal(r)
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if queued, err = l.out.write(l, append(line, '\n')); queued {
+	if queued, err = l.out.write(l, append(line, '\n'), called.Add(writeTimeout)); queued {
 		l.sequence, l.previous = l.sequence+1, digest(line)
 	}
 	return queued, err
@@ -144,12 +146,13 @@ func (l *Log) sign(ctx context.Context, action string) {
 	l.mu.Unlock()
 	var err error
 	if r.Signature, err = l.signer.Sign(ctx, r.signed(last)); err == nil {
+		called := time.Now()
 		l.mu.Lock()
-		defer l.mu.Unlock()
 		var queued bool
-		if queued, err = l.append(r); queued {
+		if queued, err = l.append(r, called); queued {
 			l.unsigned -= unsigned
 		}
+		l.mu.Unlock()
 	}
 	if err != nil {
 		l.log.Error("the audit chain could not be signed", "action", action, "error", err.Error())

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// writeTimeout bounds how long one line may take, where the output knows deadlines.
+	// writeTimeout bounds how long one line may take, including the wait for the lines of others.
 	writeTimeout = time.Second
 	// retryInterval is between attempts to write a line that an output has refused, such as a full disk.
 	retryInterval = time.Second
@@ -48,6 +48,9 @@ func Output(f *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(own), f.Name()), nil
 }
 
+// errSlow is of a line whose time was over before it could begin.
+var errSlow = fmt.Errorf("%w: its reader takes lines too slowly", ErrUnavailable)
+
 // output writes lines whole and in order. What of a line could not be written in time stays first in the queue: a
 // goroutine writes it when the output takes it again, and until then every other line is refused at once.
 type output struct {
@@ -81,14 +84,17 @@ func (o *output) healthy() error {
 	return nil
 }
 
-// write writes a line. Where it fails, queued reports whether the line will be written later all the same. The caller
+// write writes a line before the deadline. Where it fails, queued reports whether the line will be written later all the same. The caller
 // holds the lock of l.
-func (o *output) write(l *Log, line []byte) (queued bool, err error) {
+func (o *output) write(l *Log, line []byte, deadline time.Time) (queued bool, err error) {
 	if o.rest != nil {
 		o.refused++
 		return false, o.healthy()
 	}
-	o.limit(time.Now().Add(writeTimeout))
+	if !time.Now().Before(deadline) {
+		return false, errSlow
+	}
+	o.limit(deadline)
 	n, err := o.to.Write(line)
 	if err == nil {
 		return true, nil

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -211,5 +212,97 @@ func TestRestOfALineGoesFirst(t *testing.T) {
 	summary, err := Verify(strings.NewReader(out.text.String()), keys, false)
 	if want := (Summary{Chains: 1, Lines: 3, Checkpoints: 1}); err != nil || summary != want {
 		t.Errorf("%+v, %v; want %+v:\n%s", summary, err, want, out.text.String())
+	}
+}
+
+// TestSlowReader checks that a line has one second from when it is asked for: who waits for others' lines is refused then.
+func TestSlowReader(t *testing.T) {
+	signer, keys := newSigner(t)
+	read, write := pipe(t)
+	lines, err := Output(write)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lines.Close()
+	const page = 4096
+	if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, write.Fd(), syscall.F_SETPIPE_SZ, page); errno != 0 {
+		t.Fatal(errno)
+	}
+	l, err := New(lines, "d1", signer, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, fast := make(chan string), make(chan struct{})
+	go func() {
+		var raw strings.Builder
+		for {
+			select {
+			case <-fast:
+				_, _ = io.Copy(&raw, read)
+				text <- raw.String()
+				return
+			case <-time.After(writeTimeout * 9 / 10):
+				_, _ = io.CopyN(&raw, read, page)
+			}
+		}
+	}()
+	var all sync.WaitGroup
+	var written, refused atomic.Int64
+	for range 60 {
+		all.Go(func() {
+			start := time.Now()
+			switch err := l.Write(Event{Action: "note.read", Outcome: Success, Object: strings.Repeat("x", 200)}); {
+			case err == nil:
+				written.Add(1)
+			case errors.Is(err, ErrUnavailable):
+				refused.Add(1)
+			default:
+				t.Errorf("the refusal is %v", err)
+			}
+			if took := time.Since(start); took > 2*writeTimeout {
+				t.Errorf("a line took %s", took)
+			}
+		})
+	}
+	all.Wait()
+	close(fast)
+	if written.Load() == 0 || refused.Load() == 0 {
+		t.Errorf("%d lines were written, %d refused: the reader was not slow", written.Load(), refused.Load())
+	}
+	for l.Healthy() != nil {
+		waitABit()
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	l.Run(ended)
+	_ = lines.Close()
+	_ = write.Close()
+	summary, err := Verify(strings.NewReader(<-text), keys, false)
+	// The line whose time was over when a part of it may have been written stands there, too.
+	if n := int64(summary.Lines) - 2; err != nil || n < written.Load() || n > written.Load()+1 {
+		t.Errorf("%d lines of events, %v; %d were written", n, err, written.Load())
+	}
+}
+
+// TestLateCaller checks that who gets the lock too late is refused, also where the output has no deadlines.
+func TestLateCaller(t *testing.T) {
+	signer, keys := newSigner(t)
+	var out bytes.Buffer
+	l, err := New(&out, "d1", signer, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	queued, err := l.append(Record{Event: Event{Action: "late"}}, time.Now().Add(-writeTimeout))
+	if queued || !errors.Is(err, ErrUnavailable) {
+		t.Errorf("queued %v, %v", queued, err)
+	}
+	if err := l.Healthy(); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	if err := l.Write(Event{Action: "in time"}); err != nil {
+		t.Error(err)
+	}
+	if summary, err := Verify(&out, keys, true); err != nil || summary.Lines != 2 {
+		t.Errorf("%+v, %v", summary, err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const (
@@ -81,6 +82,12 @@ func (e *BrokenError) Error() string { return fmt.Sprintf("line %d: %s", e.Line,
 type Summary struct {
 	// Chains, Lines and Checkpoints that were verified.
 	Chains, Lines, Checkpoints int
+	// Open is how many of the chains have no signed end.
+	Open int
+	// Unsigned is how many of the lines no signature covers: the last ones of open chains. Nothing shows that these
+	// lines are as they were written. UnsignedFrom and UnsignedUntil are their first and last time.
+	Unsigned                    int
+	UnsignedFrom, UnsignedUntil time.Time
 }
 
 // chainState is how far a chain has been verified.
@@ -102,6 +109,8 @@ type chainState struct {
 type unsignedLine struct {
 	digest string
 	line   int
+	kind   lineKind
+	time   time.Time
 }
 
 // misfit is two lines of a chain, of which the second does not have the digest of the first.
@@ -124,7 +133,8 @@ func (m *misfit) edited(next *Record) *BrokenError {
 
 // Verify reads a log, in which lines that are no audit lines may stand and chains may be interleaved,
 // and shows that every chain is whole: from its start, line by line, to its signed end. With allowOpen a
-// chain may lack its end, as that of a running process does. The error is a *BrokenError for the first
+// chain may lack its end, as that of a running process does, but only as many lines may lack a signature as
+// a process writes in two minutes; the summary says how many do. The error is a *BrokenError for the first
 // line that is wrong.
 func Verify(log io.Reader, keys PublicKeys, allowOpen bool) (Summary, error) {
 	v := verification{keys: keys, chains: map[string]*chainState{}}
@@ -207,14 +217,22 @@ func (v *verification) end(allowOpen bool) {
 		case !chain.ended && !allowOpen:
 			v.cut = earlier(v.cut, &BrokenError{chain.lastLine, fmt.Sprintf(
 				"its chain is cut off after it (last signed line: %d), or its process was killed or still runs (--allow-open accepts that)", chain.signedLine)})
+		case !chain.ended:
+			if broken := chain.overdue(); broken != nil {
+				v.cut = earlier(v.cut, broken)
+			}
+			v.summary.add(chain.unsigned)
 		}
 	}
 }
 
-// parse reads a line. A line that has an audit line's mark but is none was changed.
+// parse reads a line. A line that is no audit line, but looks like one to another reader, was changed.
 func parse(line []byte) (r Record, found bool, why string) {
-	if !bytes.Contains(line, []byte(`"audit":`)) {
-		return r, false, ""
+	if !bytes.HasPrefix(line, []byte(mark)) {
+		if disguised(line) {
+			why = "it looks like an audit line, but does not begin as one: it was edited or inserted"
+		}
+		return r, false, why
 	}
 	var read struct {
 		Record
@@ -225,6 +243,8 @@ func parse(line []byte) (r Record, found bool, why string) {
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(&read)
 	switch {
+	case err == nil && decoder.Decode(&struct{}{}) != io.EOF:
+		return r, false, "something stands after the audit line: it was edited"
 	case err == nil && read.Version == 1 && read.Username == "":
 		read.Username = read.Username1
 	case err == nil && read.Version == version && read.Username1 == "":
@@ -257,7 +277,7 @@ func (c *chainState) follow(r Record, sum string, number int, keys PublicKeys) *
 	}
 	c.ended = r.Action == actionEnd
 	c.sequence, c.previous, c.lastLine = r.Sequence+1, sum, number
-	if c.unsigned = append(c.unsigned, unsignedLine{sum, number}); len(c.unsigned) > maxUnsigned {
+	if c.unsigned = append(c.unsigned, unsignedLine{sum, number, kindOf(r), r.Time}); len(c.unsigned) > maxUnsigned {
 		c.unsigned = c.unsigned[1:]
 	}
 	return nil

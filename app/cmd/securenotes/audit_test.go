@@ -1,0 +1,90 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/securenotes/securenotes/app/internal/audit"
+)
+
+// auditSigner signs as Vault does, with a key that the test has.
+type auditSigner struct{ ed25519.PrivateKey }
+
+func (s auditSigner) Sign(_ context.Context, message []byte) (string, error) {
+	return "vault:v1:" + base64.StdEncoding.EncodeToString(ed25519.Sign(s.PrivateKey, message)), nil
+}
+
+// TestAuditVerifyReport checks that the command calls only what is signed as it was written.
+func TestAuditVerifyReport(t *testing.T) {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := filepath.Join(t.TempDir(), "keys.json")
+	published := fmt.Sprintf(`{"data":{"keys":{"1":{"public_key":%q}}}}`, base64.StdEncoding.EncodeToString(public))
+	if err := os.WriteFile(keys, []byte(published), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	chain := func(events int, end bool) string {
+		var out bytes.Buffer
+		l, err := audit.New(&out, "d1", auditSigner{private}, slog.New(slog.DiscardHandler))
+		for range events {
+			if err == nil {
+				err = l.Write(audit.Event{Action: "note.read"})
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if end {
+			ended, cancel := context.WithCancel(context.Background())
+			cancel()
+			l.Run(ended)
+		}
+		return out.String()
+	}
+	for name, tc := range map[string]struct {
+		log    string
+		want   []string
+		failed bool
+	}{
+		"signed": {chain(3, true), []string{"5 audit lines in 1 chains are as they were written; 1 signatures verified\n"}, false},
+		"signed and open": {chain(3, true) + chain(5, false), []string{
+			"5 of 11 audit lines in 2 chains are as they were written; 1 signatures verified\n",
+			"6 lines of 1 open chains, from 20", "are not signed: they may be forged, or others may be missing after them\n",
+		}, false},
+		"only open":         {chain(5, false), []string{"0 of 6 audit lines in 1 chains are as they were written; 0 signatures verified\n6 lines"}, false},
+		"too many unsigned": {chain(2000, false), nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "service.log")
+			if err := os.WriteFile(file, []byte(tc.log), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			command := auditCommand()
+			var out bytes.Buffer
+			command.SetOut(&out)
+			command.SetErr(&out)
+			command.SetArgs([]string{"verify", "--allow-open", "--public-keys", keys, file})
+			err := command.Execute()
+			if (err != nil) != tc.failed {
+				t.Errorf("error %v, want one: %v", err, tc.failed)
+			}
+			got := out.String()
+			for _, want := range tc.want {
+				if !strings.Contains(got, want) {
+					t.Errorf("%q does not contain %q", got, want)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,180 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+)
+
+// clocked is a chain that a real Log writes, at the times that a test gives.
+type clocked struct {
+	*Log
+	t   *testing.T
+	out bytes.Buffer
+}
+
+// add writes n events, the first at the offset from the clock's start and each a step later than the one before.
+func (c *clocked) add(n int, offset, step time.Duration, e Event) {
+	c.t.Helper()
+	for i := range n {
+		c.now = func() time.Time { return clockStart.Add(offset + time.Duration(i)*step) }
+		if err := c.Write(e); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+func (c *clocked) checkpoint() { c.sign(context.Background(), actionCheckpoint) }
+
+var clockStart = time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
+
+// TestUnsignedTail checks how much of an open chain may lack a signature, and that what lacks one is reported.
+func TestUnsignedTail(t *testing.T) {
+	read, summary := Event{Action: "note.read", Outcome: Success}, Event{Action: "session.login", Refused: 2}
+	const most, longest = 2 * checkpointLines, 2 * checkpointInterval
+	for name, tc := range map[string]struct {
+		write func(c *clocked)
+		// line is the one that is named; 0: none.
+		line int
+		want Summary
+	}{
+		"hours without a signature": {func(c *clocked) { c.add(20_000, 0, 16*time.Hour/20_000, read) }, 1, Summary{}},
+		"hours, then a signature": {func(c *clocked) { c.add(20_000, 0, 16*time.Hour/20_000, read); c.checkpoint() }, 0,
+			Summary{Lines: 20_003, Checkpoints: 2, Unsigned: 1}},
+		"hours after a signature":        {func(c *clocked) { c.checkpoint(); c.add(200, 0, time.Minute, read) }, 5, Summary{}},
+		"as many lines as are accepted":  {func(c *clocked) { c.add(most, 0, 0, read) }, 0, Summary{Lines: most + 2, Checkpoints: 1, Unsigned: most + 1}},
+		"one line more":                  {func(c *clocked) { c.add(most+1, 0, 0, read) }, 3, Summary{}},
+		"as long a span as is accepted":  {func(c *clocked) { c.add(2, 0, longest, read) }, 0, Summary{Lines: 4, Checkpoints: 1, Unsigned: 3}},
+		"a longer span":                  {func(c *clocked) { c.add(2, 0, longest+1, read) }, 3, Summary{}},
+		"a span that is hidden inside":   {func(c *clocked) { c.add(1, 0, 0, read); c.add(1, time.Hour, 0, read); c.add(1, 0, 0, read) }, 3, Summary{}},
+		"a span before the last line":    {func(c *clocked) { c.add(1, 0, 0, read); c.add(1, -time.Hour, 0, read) }, 3, Summary{}},
+		"an event after hours of idling": {func(c *clocked) { c.add(1, 3*time.Hour, 0, read) }, 0, Summary{Lines: 3, Checkpoints: 1, Unsigned: 2}},
+		"signed, idle, signed, idle": {func(c *clocked) {
+			for i := range 3 {
+				c.add(1, time.Duration(i)*time.Hour, 0, read)
+				c.checkpoint()
+			}
+		}, 0, Summary{Lines: 8, Checkpoints: 4, Unsigned: 1}},
+		"as many events and summaries of refusals as a minute has": {func(c *clocked) {
+			c.add(checkpointLines-1, 0, 0, read)
+			c.add(maxRefusals+1, time.Minute, 0, summary)
+		}, 0, Summary{Lines: checkpointLines + maxRefusals + 2, Checkpoints: 1, Unsigned: checkpointLines + maxRefusals + 1}},
+		"more summaries of refusals than two minutes have": {func(c *clocked) { c.add(2*maxRefusals+3, 0, 0, summary) }, 3, Summary{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			signer, keys := newSigner(t)
+			c := &clocked{t: t}
+			var err error
+			if c.Log, err = New(&c.out, "d1", signer, slog.New(slog.DiscardHandler)); err != nil {
+				t.Fatal(err)
+			}
+			// The start is signed, except in the chain that has no signature at all.
+			if name != "hours without a signature" {
+				c.now = func() time.Time { return clockStart }
+				c.checkpoint()
+			}
+			if name == "hours after a signature" {
+				c.add(1, 0, 0, read)
+			}
+			tc.write(c)
+			got, err := Verify(strings.NewReader(c.out.String()), keys, true)
+			if tc.line != 0 {
+				var broken *BrokenError
+				if !errors.As(err, &broken) || broken.Line != tc.line ||
+					!strings.Contains(broken.Why, "not signed") || !strings.Contains(broken.Why, "forged") || !strings.Contains(broken.Why, "Vault") {
+					t.Errorf("%+v, %v, want line %d", got, err, tc.line)
+				}
+				return
+			}
+			tc.want.Chains, tc.want.Open = 1, 1
+			if tc.want.UnsignedFrom = got.UnsignedFrom; err != nil || got.UnsignedUntil.Before(got.UnsignedFrom) {
+				t.Errorf("%+v, %v", got, err)
+			}
+			if tc.want.UnsignedUntil = got.UnsignedUntil; got != tc.want {
+				t.Errorf("%+v, want %+v", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestUnsignedSpan checks the times that the summary gives, over all open chains.
+func TestUnsignedSpan(t *testing.T) {
+	signer, keys := newSigner(t)
+	var text string
+	for _, offset := range []time.Duration{time.Hour, 0, 2 * time.Hour} {
+		c := &clocked{t: t}
+		var err error
+		if c.Log, err = New(&c.out, "d1", signer, slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+		c.now = func() time.Time { return clockStart.Add(offset) }
+		c.checkpoint()
+		c.add(2, offset, time.Second, Event{Action: "note.read"})
+		text += c.out.String()
+	}
+	text += strings.Join(written(t, signer), "") // an ended chain has no unsigned lines
+	got, err := Verify(strings.NewReader(text), keys, true)
+	want := Summary{
+		Chains: 4, Lines: 25, Checkpoints: 5, Open: 3, Unsigned: 9,
+		UnsignedFrom: clockStart, UnsignedUntil: clockStart.Add(2*time.Hour + time.Second),
+	}
+	if err != nil || got != want {
+		t.Errorf("%+v, %v; want %+v", got, err, want)
+	}
+}
+
+// TestDisguisedLine inserts lines that a JSON reader takes for audit lines, and that do not begin as one does.
+func TestDisguisedLine(t *testing.T) {
+	for name, tc := range map[string]struct {
+		line   string
+		edited bool
+	}{
+		"space after the key":      {`{"audit" :2,"action":"note.read"}`, true},
+		"space before the key":     {`{ "audit":2,"action":"note.read"}`, true},
+		"space before the line":    {` {"audit":2,"action":"note.read"}`, true},
+		"both":                     {"\t{ \"audit\" : 2}", true},
+		"escaped":                  {`{"\u0061udit":2,"action":"note.read"}`, true},
+		"upper case":               {`{"AUDIT":2}`, true},
+		"upper case and escaped":   {`{"\u0041udit":2}`, true},
+		"not the first key":        {`{"action":"note.read","Audit":2}`, true},
+		"twice":                    {`{"Audit":2,"Audit":3}`, true},
+		"behind another object":    {`{"level":"INFO"} {"\u0061udit":2}`, true},
+		"behind a byte order mark": {"\ufeff" + `{"\u0061udit":2}`, true},
+		"behind a time":            {`2026-01-02T03:04:05Z {"Audit":2}`, true},
+		"of another program":       {`{"kind":"Event","audit":true}`, true},
+		"service's log":            {`{"time":"2026-01-02T03:04:05Z","level":"INFO","msg":"the audit log is written again","audits":1}`, false},
+		"a value":                  {`{"level":"INFO","component":"audit","msg":"{\"audit\":2}"}`, false},
+		"text":                     {`audit: {2}`, false},
+		"nothing":                  {``, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			signer, keys := newSigner(t)
+			lines := written(t, signer)
+			text := strings.Join(lines[:4], "") + tc.line + "\n" + strings.Join(lines[4:], "")
+			summary, err := Verify(strings.NewReader(text), keys, false)
+			var broken *BrokenError
+			switch {
+			case tc.edited && (!errors.As(err, &broken) || broken.Line != 5 || !strings.Contains(broken.Why, "edited")):
+				t.Errorf("%+v, %v; want line 5", summary, err)
+			case !tc.edited && (err != nil || summary.Lines != 13):
+				t.Errorf("%+v, %v; want 13 lines", summary, err)
+			}
+		})
+	}
+}
+
+// TestTextAfterALine checks that nothing stands behind a line, such as the last one, which no digest covers.
+func TestTextAfterALine(t *testing.T) {
+	signer, keys := newSigner(t)
+	text := strings.Join(written(t, signer), "")
+	for _, after := range []string{" x", `{"action":"note.read"}`, " {}"} {
+		var broken *BrokenError
+		if _, err := Verify(strings.NewReader(text+after), keys, false); !errors.As(err, &broken) || broken.Line != 13 {
+			t.Errorf("%q: %v, want line 13", after, err)
+		}
+	}
+}

@@ -183,6 +183,10 @@ func (s *Service) Update(ctx context.Context, id sessions.Identity, note string,
 		overtaken := false
 		err := s.write(ctx, id, text, &n, func() (bool, error) {
 			settle, err := s.reserveUpdate(ctx, id, n)
+			if errors.Is(err, ErrStale) {
+				overtaken = true
+				return true, nil
+			}
 			if err != nil {
 				return false, err
 			}

@@ -24,7 +24,7 @@ const (
 // Usage is what a user has stored, or may store.
 type Usage struct {
 	Notes int64
-	// Bytes of content, title and tags as they are stored, which is sealed.
+	// Bytes of content, title and tags as they are stored, which is sealed, and OnceKeyBytes for each idempotency key.
 	Bytes int64
 }
 
@@ -45,7 +45,7 @@ func (u Usage) exceeds(limit, more Usage) error {
 	case more.Notes > 0 && u.Notes+more.Notes > limit.Notes:
 		return &QuotaError{fmt.Sprintf("You have %d notes, and the limit is %d; delete some first", u.Notes, limit.Notes)}
 	case u.Bytes+more.Bytes > limit.Bytes:
-		return &QuotaError{fmt.Sprintf("Your notes take %d bytes, this needs %d more, and the limit is %d; delete some first",
+		return &QuotaError{fmt.Sprintf("Your notes and idempotency keys take %d bytes, this needs %d more, and the limit is %d; delete some notes first",
 			u.Bytes, more.Bytes, limit.Bytes)}
 	}
 	return nil

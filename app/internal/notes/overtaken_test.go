@@ -49,7 +49,9 @@ func (s *oneNote) Usage(context.Context, sessions.Identity, time.Time) (Usage, e
 }
 
 // CountSeals implements envelope.KeyRows.
-func (s *oneNote) CountSeals(context.Context, envelope.StoredKey, int64) (int64, error) { return 1, nil }
+func (s *oneNote) CountSeals(context.Context, envelope.StoredKey, int64) (int64, error) {
+	return 1, nil
+}
 
 // SucceedKey implements envelope.KeyRows.
 func (s *oneNote) SucceedKey(context.Context, envelope.StoredKey, envelope.StoredKey, time.Time) error {

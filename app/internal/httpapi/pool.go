@@ -1,8 +1,17 @@
 package httpapi
 
 import (
+	"errors"
 	"sync"
 	"time"
+)
+
+// Errors of shared memory and places, told apart with errors.Is.
+var (
+	// errBusy means that the requests under way fill the memory that is set aside for such.
+	errBusy = errors.New("too many large requests at once")
+	// errOwnShare means that the user's own do.
+	errOwnShare = errors.New("too many large requests of one user at once")
 )
 
 // patience is how long a request that waits for its client keeps its memory when another one needs it, and how

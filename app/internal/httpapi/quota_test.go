@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/notes"
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
@@ -53,7 +54,7 @@ func TestQuotaOfBytes(t *testing.T) {
 		mustRefuse := func(what string, a answer) {
 			t.Helper()
 			message, _ := a.body["error"].(string)
-			if a.status != http.StatusForbidden || !strings.HasPrefix(message, "Your notes take ") {
+			if a.status != http.StatusForbidden || !strings.HasPrefix(message, "Your notes and idempotency keys take ") {
 				t.Errorf("%s: %d %v", what, a.status, a.body)
 			}
 		}
@@ -71,6 +72,32 @@ func TestQuotaOfBytes(t *testing.T) {
 		s.call(t, "PUT", path, token, note(10)).want(t, "a note that shrinks", 200, "")
 		s.call(t, "POST", "/api/notes", token, note(90_000)).want(t, "in the place of what was removed", 201, "")
 		s.call(t, "DELETE", path, token, "").want(t, "delete", 200, "")
+	})
+}
+
+// TestQuotaOfIdempotencyKeys: the keys of notes that have been deleted count as bytes, so that a user cannot store
+// any number of them; a request that is sent again needs no more room.
+func TestQuotaOfIdempotencyKeys(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newServiceWithin(t, open, config.Quotas{Accounts: 10, Notes: 100, Bytes: 3*notes.OnceKeyBytes + 100}, true)
+		token := s.signIn(t, "alice")
+		create := func(key string) answer {
+			return s.call(t, "POST", "/api/notes", token, `{"content":"x"}`, "Idempotency-Key", key)
+		}
+		for i := range 3 {
+			a := create(fmt.Sprint("k", i))
+			a.want(t, "within the quota", 201, "")
+			s.call(t, "DELETE", a.header.Get("Location"), token, "").want(t, "delete", 200, "")
+		}
+		a := create("k3")
+		if message, _ := a.body["error"].(string); a.status != 403 || !strings.HasPrefix(message, "Your notes and idempotency keys take 1536 bytes, ") {
+			t.Errorf("one more key: %d %v", a.status, a.body)
+		}
+		if a := create("k0"); a.status != 201 || a.header.Get("Idempotent-Replayed") != "true" {
+			t.Errorf("a key again: %d %v", a.status, a.body)
+		}
+		s.call(t, "POST", "/api/notes", token, `{"content":"x"}`).want(t, "without a key", 201, "")
 	})
 }
 

@@ -46,7 +46,7 @@ func NewHandler(s Service) (http.Handler, error) {
 		return nil, err
 	}
 	api := &handlers{
-		Service: s, exports: newShares(maxExports, maxUserExports), bodies: newPool(maxLarge, maxUserLarge), answers: newPool(maxLarge, maxUserLarge),
+		Service: s, exports: newExports(time.Now), bodies: newPool(maxLarge, maxUserLarge), answers: newPool(maxLarge, maxUserLarge),
 		failures: newFailures(s.Log),
 	}
 	shared, err := newSharedAddresses(s.Log, s.Metrics, time.Now)
@@ -114,7 +114,7 @@ func newEngine(trustedProxies []string) (*gin.Engine, error) {
 type handlers struct {
 	Service
 	// exports are those under way.
-	exports *shares
+	exports *exports
 	// bodies and answers are bytes of requests under way.
 	bodies, answers *pool
 	failures        *failures

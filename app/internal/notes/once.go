@@ -15,6 +15,10 @@ import (
 // onceFor is how long a creation that is sent again is recognized.
 const onceFor = 24 * time.Hour
 
+// OnceKeyBytes is how many bytes of a quota an idempotency key takes until it has expired and is deleted: more
+// than its row and the entries of its indexes take in the database.
+const OnceKeyBytes = 512
+
 // ErrOnceKeyReused means that the idempotency key was used for another note.
 var ErrOnceKeyReused = errors.New("the idempotency key was used for another note")
 
@@ -42,7 +46,7 @@ func (s *Service) CreateOnce(ctx context.Context, id sessions.Identity, key stri
 	digest := sha256.Sum256([]byte(key))
 	once := OnceKey{Digest: hex.EncodeToString(digest[:]), Request: s.requestDigest(id.Owner, key, text), Pepper: s.requests.Pepper}
 	var first First
-	n, err := s.create(ctx, id, text, func(n Sealed) (bool, error) {
+	n, err := s.create(ctx, id, text, OnceKeyBytes, func(n Sealed) (bool, error) {
 		once.Expires = n.CreatedAt.Add(onceFor)
 		var err error
 		first, err = s.store.CreateNoteOnce(ctx, id, s.now(), n, once)

@@ -24,7 +24,7 @@ const (
 // Usage is what a user has stored, or may store.
 type Usage struct {
 	Notes int64
-	// Bytes of content, title and tags as they are stored, which is sealed.
+	// Bytes of content, title and tags as they are stored, which is sealed, and OnceKeyBytes for each idempotency key.
 	Bytes int64
 }
 
@@ -45,7 +45,7 @@ func (u Usage) exceeds(limit, more Usage) error {
 	case more.Notes > 0 && u.Notes+more.Notes > limit.Notes:
 		return &QuotaError{fmt.Sprintf("You have %d notes, and the limit is %d; delete some first", u.Notes, limit.Notes)}
 	case u.Bytes+more.Bytes > limit.Bytes:
-		return &QuotaError{fmt.Sprintf("Your notes take %d bytes, this needs %d more, and the limit is %d; delete some first",
+		return &QuotaError{fmt.Sprintf("Your notes and idempotency keys take %d bytes, this needs %d more, and the limit is %d; delete some notes first",
 			u.Bytes, more.Bytes, limit.Bytes)}
 	}
 	return nil
@@ -195,7 +195,8 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // reserveUpdate is reserve for a note that is replaced: until the next count the old and the new one count. Where that
-// is too much, the old one is looked at, and only what the note grows by is reserved.
+// is too much, the old one is looked at, and only what the note grows by is reserved. Errors: also ErrStale, when the
+// note has another revision than n replaces.
 func (s *Service) reserveUpdate(ctx context.Context, id sessions.Identity, n Sealed) (settle func(stored bool), err error) {
 	settle, err = s.quota.reserve(ctx, id, Usage{Bytes: n.size()})
 	var full *QuotaError
@@ -206,8 +207,11 @@ func (s *Service) reserveUpdate(ctx context.Context, id sessions.Identity, n Sea
 	if err != nil {
 		return nil, err
 	}
-	// Another revision is not replaced, whatever its size.
-	if grows := n.size() - old.size(); grows > 0 && old.Revision == n.Revision-1 {
+	if old.Revision != n.Revision-1 {
+		// The update must not go on: the revision that it replaces, of unknown size, could still be written.
+		return nil, ErrStale
+	}
+	if grows := n.size() - old.size(); grows > 0 {
 		return s.quota.reserve(ctx, id, Usage{Bytes: grows})
 	}
 	return func(bool) {}, nil

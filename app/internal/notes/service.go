@@ -50,14 +50,15 @@ func NewService(store Store, keys *envelope.Cache, requests *pepper.Key, perUser
 // Create stores a new note and returns it. Errors: sessions.ErrInvalid, ErrInvalidContent,
 // ErrInvalidTitle, ErrInvalidTags, *QuotaError, and those of the key provider and the database.
 func (s *Service) Create(ctx context.Context, id sessions.Identity, text Text) (Note, error) {
-	return s.create(ctx, id, text, func(n Sealed) (bool, error) {
+	return s.create(ctx, id, text, 0, func(n Sealed) (bool, error) {
 		err := s.store.CreateNote(ctx, id, s.now(), n)
 		return err == nil, err
 	})
 }
 
-// create calls store with the sealed note, within the quota; store reports whether it has stored this note.
-func (s *Service) create(ctx context.Context, id sessions.Identity, text Text, store func(Sealed) (bool, error)) (Note, error) {
+// create calls store with the sealed note, within the quota, of which so many bytes more are needed; store reports
+// whether it has stored this note.
+func (s *Service) create(ctx context.Context, id sessions.Identity, text Text, more int64, store func(Sealed) (bool, error)) (Note, error) {
 	if err := text.validate(); err != nil {
 		return Note{}, err
 	}
@@ -68,7 +69,7 @@ func (s *Service) create(ctx context.Context, id sessions.Identity, text Text, s
 	now := s.now().Truncate(time.Microsecond)
 	n := Sealed{ID: noteID.String(), Revision: 1, CreatedAt: now, UpdatedAt: now}
 	err = s.write(ctx, id, text, &n, func() (bool, error) {
-		settle, err := s.quota.reserve(ctx, id, Usage{Notes: 1, Bytes: n.size()})
+		settle, err := s.quota.reserve(ctx, id, Usage{Notes: 1, Bytes: n.size() + more})
 		if err != nil {
 			return false, err
 		}
@@ -183,6 +184,10 @@ func (s *Service) Update(ctx context.Context, id sessions.Identity, note string,
 		overtaken := false
 		err := s.write(ctx, id, text, &n, func() (bool, error) {
 			settle, err := s.reserveUpdate(ctx, id, n)
+			if errors.Is(err, ErrStale) {
+				overtaken = true
+				return true, nil
+			}
 			if err != nil {
 				return false, err
 			}

@@ -10,18 +10,21 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// Usage counts the owner's notes and the bytes that they take. Neither database reads the sealed values for
-// it, only their lengths. Errors: sessions.ErrInvalid.
+// Usage counts the owner's notes, and the bytes that they and the owner's idempotency keys take. Neither database
+// reads the sealed values for it, only their lengths. Errors: sessions.ErrInvalid.
 func (s *Store) Usage(ctx context.Context, id sessions.Identity, now time.Time) (notes.Usage, error) {
 	var used notes.Usage
+	var keys int64
 	err := s.row(ctx, `SELECT count(n.id), coalesce(sum(octet_length(n.content)
-			+ coalesce(octet_length(n.title), 0) + coalesce(octet_length(n.tags), 0)), 0)
+			+ coalesce(octet_length(n.title), 0) + coalesce(octet_length(n.tags), 0)), 0),
+			(SELECT count(*) FROM idempotency_keys WHERE owner = $1)
 		FROM sessions s LEFT JOIN notes n ON n.owner = s.owner
 		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $3 GROUP BY s.id`,
-		[]any{id.Owner, id.Session, micros(now)}, &used.Notes, &used.Bytes)
+		[]any{id.Owner, id.Session, micros(now)}, &used.Notes, &used.Bytes, &keys)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = sessions.ErrInvalid
 	}
+	used.Bytes += keys * notes.OnceKeyBytes
 	return used, err
 }
 

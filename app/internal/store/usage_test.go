@@ -1,13 +1,17 @@
 package store_test
 
 import (
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/securenotes/securenotes/app/internal/notes"
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestUsage: every stored byte of the owner's notes counts, and nothing of another's.
+// TestUsage: every stored byte of the owner's notes counts, and each of the owner's idempotency keys until it
+// is deleted; nothing of another's counts.
 func TestUsage(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		db := open(t)
@@ -36,5 +40,20 @@ func TestUsage(t *testing.T) {
 			t.Fatalf("delete: %t, %v", done, err)
 		}
 		mustUse("one note", notes.Usage{Notes: 1, Bytes: 30})
+		for i, user := range []fixture{alice, alice, bob} {
+			key := notes.OnceKey{Digest: strings.Repeat(strconv.Itoa(i), 64), Request: "r", Pepper: "p", Expires: now.Add(time.Hour)}
+			n := user.sealedNote()
+			if _, err := db.CreateNoteOnce(ctx, user.id, now, n, key); err != nil {
+				t.Fatal(err)
+			}
+			if done, err := db.DeleteNote(ctx, user.id, now, n.ID, 0); !done || err != nil {
+				t.Fatalf("delete: %t, %v", done, err)
+			}
+		}
+		mustUse("two keys whose notes are deleted", notes.Usage{Notes: 1, Bytes: 30 + 2*notes.OnceKeyBytes})
+		if n, err := db.DeleteExpiredIdempotencyKeys(ctx, now.Add(time.Hour), 10); n != 3 || err != nil {
+			t.Fatalf("%d keys are deleted, %v", n, err)
+		}
+		mustUse("no key", notes.Usage{Notes: 1, Bytes: 30})
 	})
 }

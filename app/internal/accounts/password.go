@@ -38,6 +38,8 @@ type request struct {
 	parties []string
 	// admit, when it is not nil, is asked once the request has its place; its error ends the request.
 	admit func() error
+	// verified, when it is not nil, is told the outcome while the request still has its place.
+	verified func(error)
 }
 
 // NewHasher returns the hasher of a deployment; it takes as long as one hash.
@@ -108,6 +110,15 @@ func (h *Hasher) verify(ctx context.Context, r request, user *User, password str
 		return err
 	}
 	defer leave()
+	err = h.compare(user, password)
+	if r.verified != nil {
+		r.verified(err)
+	}
+	return err
+}
+
+// compare returns ErrInvalidCredentials unless the password is the user's.
+func (h *Hasher) compare(user *User, password string) error {
 	hash, pepper, id := h.dummy, h.current, ""
 	if user != nil {
 		hash, pepper, id = []byte(user.PasswordHash), user.PepperID, user.ID
@@ -115,7 +126,7 @@ func (h *Hasher) verify(ctx context.Context, r request, user *User, password str
 			return fmt.Errorf("password of user %s: pepper %q is not in Vault", user.ID, pepper)
 		}
 	}
-	err = bcrypt.CompareHashAndPassword(hash, h.keyed(id, password, pepper))
+	err := bcrypt.CompareHashAndPassword(hash, h.keyed(id, password, pepper))
 	switch {
 	case errors.Is(err, bcrypt.ErrMismatchedHashAndPassword), err == nil && user == nil:
 		return ErrInvalidCredentials

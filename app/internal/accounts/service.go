@@ -138,10 +138,13 @@ func (s *Service) Register(ctx context.Context, address, username, password stri
 	}
 	defer func() { s.bound.settle(err == nil) }()
 	var ticket ticket
-	r := request{forRegistration, []string{clientaddress.Network(address)}, func() (err error) {
-		ticket.giveBack, err = s.limits.TakeRegistration(ctx, address)
-		return err
-	}}
+	r := request{
+		purpose: forRegistration, parties: []string{clientaddress.Network(address)},
+		admit: func() (err error) {
+			ticket.giveBack, err = s.limits.TakeRegistration(ctx, address)
+			return err
+		},
+	}
 	user := User{ID: uuid.NewString(), Username: username, CreatedAt: s.now()}
 	if user.PasswordHash, user.PepperID, err = s.hasher.hash(ctx, r, user.ID, password); err == nil {
 		err = s.create(ctx, user)
@@ -215,18 +218,13 @@ func (s *Service) Login(ctx context.Context, address string, c Credentials) (Log
 			user = &found
 		}
 	}
-	var ticket ticket
-	r := request{forLogin, []string{clientaddress.Network(address), digest}, func() (err error) {
-		ticket.giveBack, err = s.limits.TakeLogin(ctx, address, digest)
-		return err
-	}}
-	err := s.hasher.verify(ctx, r, user, secret)
-	var login Login
-	if err == nil {
-		login, err = s.begin(ctx, *user, address, c.Code)
-	}
-	if err := s.settle(ctx, ticket, err); err != nil {
+	r := s.attempt(ctx, forLogin, []string{clientaddress.Network(address), digest}, address, digest)
+	if err := s.hasher.verify(ctx, r, user, secret); err != nil {
 		return Login{}, err
+	}
+	login, err := s.begin(ctx, *user, address, c.Code)
+	if err != nil {
+		return Login{}, s.countCode(ctx, address, digest, err)
 	}
 	if s.hasher.Outdated(*user) {
 		s.rehash(ctx, *user, address, secret)
@@ -234,14 +232,37 @@ func (s *Service) Login(ctx context.Context, address string, c Credentials) (Log
 	return login, nil
 }
 
-// settle gives a login's ticket back unless the login has failed for a wrong password or code, and
-// returns the login's error.
-func (s *Service) settle(ctx context.Context, t ticket, err error) error {
-	if errors.Is(err, ErrInvalidCredentials) || errors.Is(err, ErrInvalidCode) {
+// attempt is a request to verify a password from the address for a username. It is counted as failed before the
+// password is looked at, and the count is taken back while the request still has its place, unless the password
+// is wrong: so no more counts are out at once than places.
+func (s *Service) attempt(ctx context.Context, p purpose, parties []string, address, username string) request {
+	var ticket ticket
+	return request{
+		purpose: p, parties: parties,
+		admit: func() (err error) {
+			ticket.giveBack, err = s.limits.TakeLogin(ctx, address, username)
+			return err
+		},
+		verified: func(err error) {
+			if errors.Is(err, ErrInvalidCredentials) {
+				return
+			}
+			if err := ticket.back(ctx); err != nil {
+				s.log.Warn("a login stays counted as failed", "error", err.Error())
+			}
+		},
+	}
+}
+
+// countCode counts a login whose password was right and whose code was wrong as failed, and returns the login's
+// error. How many codes are looked at, other limits bound before.
+func (s *Service) countCode(ctx context.Context, address, username string, err error) error {
+	if !errors.Is(err, ErrInvalidCode) {
 		return err
 	}
-	if errBack := t.back(ctx); errBack != nil {
-		s.log.Warn("a login stays counted as failed", "error", errBack.Error())
+	// Even when the client is gone: a client that hangs up is counted, too.
+	if _, errCount := s.limits.TakeLogin(context.WithoutCancel(ctx), address, username); errCount != nil {
+		s.log.Debug("a login with a wrong code was not counted as failed", "error", errCount.Error())
 	}
 	return err
 }

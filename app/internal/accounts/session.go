@@ -114,10 +114,6 @@ func (s *Service) verified(ctx context.Context, id sessions.Identity, address, p
 	if canonical, err := canonicalPassword(password); err == nil {
 		password = canonical
 	}
-	var ticket ticket
-	r := request{forReauthentication, []string{user.ID}, func() (err error) {
-		ticket.giveBack, err = s.limits.TakeLogin(ctx, address, s.UsernameDigest(user.Username))
-		return err
-	}}
-	return user, s.settle(ctx, ticket, s.hasher.verify(ctx, r, &user, password))
+	r := s.attempt(ctx, forReauthentication, []string{user.ID}, address, s.UsernameDigest(user.Username))
+	return user, s.hasher.verify(ctx, r, &user, password)
 }

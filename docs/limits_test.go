@@ -96,7 +96,8 @@ func mebibytes(text string) constant.Value {
 	return constant.MakeInt64(n << 20)
 }
 
-// eval evaluates what the code has: numbers, other constants of the package, units of time, and arithmetic.
+// eval evaluates what the code has: numbers, other constants of the package, units of time, and
+// arithmetic.
 func (c constants) eval(expr ast.Expr) constant.Value {
 	switch e := expr.(type) {
 	case *ast.BasicLit:

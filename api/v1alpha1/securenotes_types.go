@@ -95,7 +95,7 @@ type SecureNotesSpec struct {
 	// +optional
 	Auth *Auth `json:"auth,omitempty"`
 
-	// rateLimits slow down whoever tries passwords, registers, or asks too much.
+	// rateLimits bound failed logins, registrations and requests.
 	// +optional
 	RateLimits *RateLimits `json:"rateLimits,omitempty"`
 
@@ -464,8 +464,8 @@ type RateLimits struct {
 	// +optional
 	RequestsPerMinute *int32 `json:"requestsPerMinute,omitempty"`
 
-	// registrationsPerDay is how many accounts may be created from one network in a day, over all replicas.
-	// Unset: 500, which lets an office behind one address register in a day.
+	// registrationsPerDay is how many accounts may be created from one address (one /64 of IPv6) in a
+	// day, over all replicas. Unset: 500, which lets an office behind one address register in a day.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000000
 	// +optional
@@ -482,8 +482,8 @@ type RateLimits struct {
 	Redis *RedisStore `json:"redis,omitempty"`
 }
 
-// Quotas bound what is stored. A lower quota deletes nothing: whoever is above it can read, shorten and delete, but
-// not add.
+// Quotas bound what is stored. A lower quota deletes nothing: a user above it can read, shorten and
+// delete notes, and cannot add any.
 type Quotas struct {
 	// accounts is how many accounts the service may have; then nobody can register. Unset: 100000.
 	// +kubebuilder:validation:Minimum=1
@@ -497,8 +497,8 @@ type Quotas struct {
 	// +optional
 	Notes *int32 `json:"notes,omitempty"`
 
-	// bytes is how much space the notes of one user may take, as they are stored, which is sealed: 1Mi to 1Ti.
-	// Unset: 512Mi.
+	// bytes is how much space the notes of one user may take, as they are stored, which is sealed:
+	// 1Mi to 1Ti. Unset: 512Mi.
 	// +kubebuilder:validation:MinLength=3
 	// +kubebuilder:validation:MaxLength=8
 	// +kubebuilder:validation:Pattern=`^[1-9][0-9]*(Mi|Gi|Ti)$`

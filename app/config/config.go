@@ -319,8 +319,8 @@ const defaultRegistrations = 500
 
 var defaultQuotas = Quotas{Accounts: 100_000, Notes: 100_000, Bytes: 512 << 20}
 
-// omitDefaults removes the defaults of fields that earlier releases do not have: the file stays as it was, and an
-// upgrade of the operator restarts no pod because of it.
+// omitDefaults removes the defaults of fields that earlier releases do not have: the file stays as
+// it was, and an upgrade of the operator restarts no pod because of it.
 func (c *Config) omitDefaults() {
 	if c.RateLimits.RegistrationsPerDay == defaultRegistrations {
 		c.RateLimits.RegistrationsPerDay = 0

@@ -7,5 +7,6 @@
 // acknowledged, as refused, which means that it has no effect ever, or as unknown, when its answer was lost;
 // after an unknown write the writer goes on only in ways that no late effect of it can undo.
 //
-// Beside that, TestExhaustion shows that clients cannot exhaust a replica; see the package exhaustion below this one.
+// Beside that, TestExhaustion shows that clients cannot exhaust a replica; see the package
+// exhaustion below this one.
 package chaos

@@ -72,7 +72,8 @@ func (a *arena) endSession() (err error) {
 	return err
 }
 
-// fillPages copies the listers' notes in the database. The copies cannot be decrypted, and a list decrypts nothing.
+// fillPages copies the listers' notes in the database. The copies cannot be decrypted, and a list
+// decrypts nothing.
 func (a *arena) fillPages(database string) {
 	a.Helper()
 	conn, err := pgx.Connect(a.Context(), database)

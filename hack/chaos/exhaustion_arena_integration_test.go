@@ -20,7 +20,8 @@ import (
 // podMemory is the limit of the operator's pods, in bytes.
 const podMemory = 256 << 20
 
-// arena is a replica with the memory of a pod, its attackers' accounts, and a user who attacks nobody.
+// arena is a replica with the memory of a pod, its attackers' accounts, and a user who attacks
+// nobody.
 type arena struct {
 	*testing.T
 	config  *config.Config

@@ -46,7 +46,8 @@ func (r *readings) failures(what string) (found []string) {
 	return found
 }
 
-// bystanderClients are a client that connects for each request, one that keeps its connections, and one of HTTP/2.
+// bystanderClients are a client that connects for each request, one that keeps its connections, and
+// one of HTTP/2.
 func (a *arena) bystanderClients() []*http.Client {
 	connects := a.newClient(bystanderAddress, false)
 	connects.Transport.(*http.Transport).DisableKeepAlives = true
@@ -65,7 +66,8 @@ func (a *arena) observeReads(ctx context.Context) readings {
 	})
 }
 
-// observeWrites has the bystander change another note now and then, to a small one and to a large one by turns.
+// observeWrites has the bystander change another note now and then, to a small one and to a large
+// one by turns.
 func (a *arena) observeWrites(ctx context.Context) readings {
 	contents := []string{"a change", largeNote}
 	number := 0
@@ -87,7 +89,8 @@ func (a *arena) observeLogins(ctx context.Context) readings {
 	})
 }
 
-// observe begins a request in each interval until ctx ends, and waits for the answers of all of them.
+// observe begins a request in each interval until ctx ends, and waits for the answers of all of
+// them.
 func observe(ctx context.Context, interval time.Duration, next func() func(context.Context) (retried bool, err error)) (r readings) {
 	var (
 		mu   sync.Mutex
@@ -199,7 +202,8 @@ func (a *arena) probe(ctx context.Context, path string) bool {
 	return response.StatusCode == http.StatusOK
 }
 
-// observeMemory returns the most that the process held at once, and what of that were socket buffers.
+// observeMemory returns the most that the process held at once, and what of that were socket
+// buffers.
 func (a *arena) observeMemory(ctx context.Context) (peak, sockets int64) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -29,8 +29,8 @@ func buildCrowd(t *testing.T) string {
 	return path
 }
 
-// startCrowd lets attackers loose until end is called. They leave processor time to others, because their machines are
-// not the replica's.
+// startCrowd lets attackers loose until end is called. They leave processor time to others, because
+// their machines are not the replica's.
 func (a *arena) startCrowd(ways []string) (end func()) {
 	a.Helper()
 	target, err := json.Marshal(exhaustion.Target{

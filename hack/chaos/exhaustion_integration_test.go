@@ -25,9 +25,9 @@ const (
 	shortAll  = 6 * time.Second
 )
 
-// TestExhaustion shows that no client can take a replica from the others: whatever a crowd of clients does, one way at
-// a time or all ways at once, the process keeps within the memory of a pod, the kubelet's probes pass, and another user
-// from another address reads notes as before.
+// TestExhaustion shows that no client can take a replica from the others: whatever a crowd of
+// clients does, one way at a time or all ways at once, the process keeps within the memory of a
+// pod, the kubelet's probes pass, and another user from another address reads notes as before.
 func TestExhaustion(t *testing.T) {
 	each, all := exhaustionDurations(t)
 	a := newArena(t)
@@ -67,7 +67,8 @@ type trial struct {
 	reads          readings
 	writes, logins readings
 	refused        float64
-	// peak is the most memory that the process held, in bytes, and sockets the part of it that was buffers of TCP.
+	// peak is the most memory that the process held, in bytes, and sockets the part of it that was
+	// buffers of TCP.
 	peak, sockets int64
 	violations    []string
 }

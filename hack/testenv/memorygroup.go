@@ -15,7 +15,8 @@ import (
 // cgroups is where Linux mounts the control groups.
 const cgroups = "/sys/fs/cgroup"
 
-// MemoryGroup is a control group (cgroup v1 or v2) with a memory limit and without swap, as a container has one.
+// MemoryGroup is a control group (cgroup v1 or v2) with a memory limit and without swap, as a
+// container has one.
 type MemoryGroup struct {
 	// Limit is in bytes.
 	Limit int64
@@ -24,8 +25,8 @@ type MemoryGroup struct {
 	v2        bool
 }
 
-// NewMemoryGroup creates a group that is removed when the test ends. The test is skipped where the machine does not
-// allow that: it takes root and a memory controller.
+// NewMemoryGroup creates a group that is removed when the test ends. The test is skipped where the
+// machine does not allow that: it takes root and a memory controller.
 func NewMemoryGroup(t testing.TB, limit int64) *MemoryGroup {
 	t.Helper()
 	g := &MemoryGroup{Limit: limit}
@@ -74,7 +75,8 @@ func (g *MemoryGroup) parent() (string, error) {
 	}
 }
 
-// own returns the directory of this process's group below a mount, or the mount if it is not visible there.
+// own returns the directory of this process's group below a mount, or the mount if it is not
+// visible there.
 func own(mount, hierarchy string) string {
 	raw, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {

@@ -10,13 +10,13 @@ import (
 )
 
 const (
-	// logPatience is how long a line of the process's log may take, and stalledPatience how long the rest of one may
-	// take once the reader has stalled.
+	// logPatience is how long a line of the process's log may take, and stalledPatience how long the
+	// rest of one may take once the reader has stalled.
 	logPatience, stalledPatience = 100 * time.Millisecond, 5 * time.Millisecond
 )
 
-// lossyOutput writes the process's log. A reader that stalls loses lines, and does not stop the process. It is safe
-// for concurrent use.
+// lossyOutput writes the process's log. A reader that stalls loses lines, and does not stop the
+// process. It is safe for concurrent use.
 type lossyOutput struct {
 	mu sync.Mutex
 	to *os.File

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// TestStalledLogReaderStopsNothing: lines are lost while nobody reads, none is cut, and later ones are written.
+// TestStalledLogReaderStopsNothing: lines are lost while nobody reads, none is cut, and later ones
+// are written.
 func TestStalledLogReaderStopsNothing(t *testing.T) {
 	reader, writer, err := os.Pipe()
 	if err != nil {

@@ -7,7 +7,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/server"
 )
 
-// TestAPIMemoryIsSetAside: what the API lets its requests hold is in the memory budget of the process.
+// TestAPIMemoryIsSetAside: what the API lets its requests hold is in the memory budget of the
+// process.
 func TestAPIMemoryIsSetAside(t *testing.T) {
 	if httpapi.MaxMemory > server.APIMemory || httpapi.RequestMemory > server.RequestMemory {
 		t.Errorf("each request may hold %d bytes and all together %d more; set aside are %d and %d",

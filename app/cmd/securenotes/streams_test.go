@@ -62,8 +62,9 @@ func TestLogsGoWhereTheDocumentsSay(t *testing.T) {
 	}
 }
 
-// TestServiceOutlastsAStalledReader: while nobody reads standard output, requests are refused at once; when somebody reads
-// again, they are answered, and the service has ended nothing and been told nothing.
+// TestServiceOutlastsAStalledReader: while nobody reads standard output, requests are refused at
+// once; when somebody reads again, they are answered, and the service has ended nothing and been
+// told nothing.
 func TestServiceOutlastsAStalledReader(t *testing.T) {
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -110,8 +111,8 @@ func TestServiceOutlastsAStalledReader(t *testing.T) {
 	}
 }
 
-// TestServiceEndsWithoutAReader: when standard output is closed for good, the process ends, so that it is started
-// again with a reader.
+// TestServiceEndsWithoutAReader: when standard output is closed for good, the process ends, so that
+// it is started again with a reader.
 func TestServiceEndsWithoutAReader(t *testing.T) {
 	read, write, err := os.Pipe()
 	if err != nil {

@@ -7,13 +7,14 @@ import (
 )
 
 const (
-	// countFor is how long a count of the accounts is relied on, and countPause the least time between two.
+	// countFor is how long a count of the accounts is relied on, and countPause the least time between
+	// two.
 	countFor   = 10 * time.Second
 	countPause = time.Second
 )
 
-// bound is how many accounts there may be. It counts them once in a while and adds the registrations of this process
-// meanwhile; those of others count with the next count.
+// bound is how many accounts there may be. It counts them once in a while and adds the
+// registrations of this process meanwhile; those of others count with the next count.
 type bound struct {
 	store Store
 	most  int64
@@ -24,7 +25,8 @@ type bound struct {
 	accounts, underway int64
 }
 
-// take sets aside an account, for which settle is to be called. Errors: ErrTooManyAccounts, and the database's.
+// take sets aside an account, for which settle is to be called. Errors: ErrTooManyAccounts, and the
+// database's.
 func (b *bound) take(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

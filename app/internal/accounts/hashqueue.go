@@ -30,9 +30,9 @@ const (
 
 // hashQueue gives out the places for hashing passwords: as many as there are processors, because a
 // flood must leave processor time to users who are signed in. The lines take turns. Within a line,
-// parties take turns too (start-time fair queueing, with one hash as the unit), however many requests
-// each of them sends. A party is an address or a username, and a login is of both. It is safe for
-// concurrent use.
+// parties take turns too (start-time fair queueing, with one hash as the unit), however many
+// requests each of them sends. A party is an address or a username, and a login is of both. It is
+// safe for concurrent use.
 type hashQueue struct {
 	mu    sync.Mutex
 	free  int
@@ -66,8 +66,8 @@ func newHashQueue(places int) *hashQueue {
 	return q
 }
 
-// enter waits for a place for a request of the parties, and returns how to leave it. Errors: ErrBusy, and the
-// context's.
+// enter waits for a place for a request of the parties, and returns how to leave it. Errors:
+// ErrBusy, and the context's.
 func (q *hashQueue) enter(ctx context.Context, p purpose, parties ...string) (leave func(), err error) {
 	w, err := q.join(p, parties...)
 	if err != nil {

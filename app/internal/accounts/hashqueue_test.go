@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// order lets requests join a queue of one place, and returns them in the order in which they got it.
+// order lets requests join a queue of one place, and returns them in the order in which they got
+// it.
 func order(t *testing.T, requests []request) []string {
 	t.Helper()
 	q := newHashQueue(1)
@@ -49,7 +50,8 @@ func order(t *testing.T, requests []request) []string {
 	return got
 }
 
-// TestHashQueueIsFair: clients take turns, and so do purposes, whoever came first and however many times.
+// TestHashQueueIsFair: clients take turns, and so do purposes, whoever came first and however many
+// times.
 func TestHashQueueIsFair(t *testing.T) {
 	login := func(parties ...string) request { return request{purpose: forLogin, parties: parties} }
 	registration := func(client string) request { return request{purpose: forRegistration, parties: []string{client}} }

@@ -87,8 +87,8 @@ func (h *Hasher) mac(pepper string, fields ...string) []byte {
 	return []byte(base64.StdEncoding.EncodeToString(mac.Sum(nil)))
 }
 
-// hash returns the hash of a user's password and the id of its pepper. user is the user's id. Errors:
-// ErrBusy, and those of the request's admit.
+// hash returns the hash of a user's password and the id of its pepper. user is the user's id.
+// Errors: ErrBusy, and those of the request's admit.
 func (h *Hasher) hash(ctx context.Context, r request, user, password string) (hash, pepper string, err error) {
 	leave, err := h.enter(ctx, r)
 	if err != nil {

@@ -164,8 +164,8 @@ func (s *Service) ConfirmSecondFactor(ctx context.Context, id sessions.Identity,
 	if user.SecondFactor != "" {
 		return nil, ErrSecondFactorExists
 	}
-	// Counted only where there is a proposal, and for it alone: a stolen token can make no proposal, and
-	// must not use up the codes of its user.
+	// Counted only where there is a proposal, and for it alone: a stolen token can make no proposal,
+	// and must not use up the codes of its user.
 	proposed, _, err := s.store.SecondFactor(ctx, user.ID)
 	if err != nil {
 		return nil, err

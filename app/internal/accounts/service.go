@@ -49,14 +49,13 @@ type Store interface {
 	Sessions(ctx context.Context, id sessions.Identity, now time.Time) ([]sessions.Session, error)
 	// EndSession ends a session if it lives, and reports whether it did.
 	EndSession(ctx context.Context, id sessions.Identity, now time.Time) (bool, error)
-	// RevokeOther ends another session of the user, if that of id lives, and uses the proof up. Errors:
-	// sessions.ErrInvalid, sessions.ErrNotFound, ErrInvalidCode.
+	// RevokeOther ends another session of the user, if that of id lives, and uses the proof up.
+	// Errors: sessions.ErrInvalid, sessions.ErrNotFound, ErrInvalidCode.
 	RevokeOther(ctx context.Context, id sessions.Identity, now time.Time, user User, proof Proof, session string) error
 	SecondFactorStore
 }
 
-// LoginLimits slows down whoever tries passwords and codes, and whoever registers many accounts. Each
-// error that is not the counter's own says that the client must wait.
+// LoginLimits bounds failed logins, codes of the second factor and registrations. Each error that is not the counter's own says that the client must wait.
 type LoginLimits interface {
 	// CheckLogin returns an error when a login must wait. username is a digest of the name.
 	CheckLogin(ctx context.Context, address, username string) error
@@ -66,7 +65,8 @@ type LoginLimits interface {
 	TakeRegistration(ctx context.Context, address string) (giveBack func(context.Context) error, err error)
 	// TakeCode counts a code of the second factor before it is looked at.
 	TakeCode(ctx context.Context, address, user string) error
-	// TakeProposalCode counts a code that is to confirm a proposed second factor, by the proposal's id.
+	// TakeProposalCode counts a code that is to confirm a proposed second factor, by the proposal's
+	// id.
 	TakeProposalCode(ctx context.Context, proposal string) error
 	// CodeAccepted forgets the user's codes that were counted.
 	CodeAccepted(ctx context.Context, address, user string) error
@@ -196,9 +196,9 @@ type Login struct {
 	Factor Factor
 }
 
-// Login begins a session for a client at the address. Errors: ErrInvalidCredentials, whatever is wrong
-// with them; ErrCodeRequired and ErrInvalidCode, when the password is right; ErrBusy; those of
-// LoginLimits.
+// Login begins a session for a client at the address. Errors: ErrInvalidCredentials, whatever is
+// wrong with them; ErrCodeRequired and ErrInvalidCode, when the password is right; ErrBusy; those
+// of LoginLimits.
 func (s *Service) Login(ctx context.Context, address string, c Credentials) (Login, error) {
 	// A name or password that no account can have takes the same way as an unknown one.
 	name, errName := canonicalUsername(c.Username)
@@ -232,9 +232,9 @@ func (s *Service) Login(ctx context.Context, address string, c Credentials) (Log
 	return login, nil
 }
 
-// attempt is a request to verify a password from the address for a username. It is counted as failed before the
-// password is looked at, and the count is taken back while the request still has its place, unless the password
-// is wrong: so no more counts are out at once than places.
+// attempt is a request to verify a password from the address for a username. It is counted as
+// failed before the password is looked at, and the count is taken back while the request still has
+// its place, unless the password is wrong: so no more counts are out at once than places.
 func (s *Service) attempt(ctx context.Context, p purpose, parties []string, address, username string) request {
 	var ticket ticket
 	return request{
@@ -254,8 +254,8 @@ func (s *Service) attempt(ctx context.Context, p purpose, parties []string, addr
 	}
 }
 
-// countCode counts a login whose password was right and whose code was wrong as failed, and returns the login's
-// error. How many codes are looked at, other limits bound before.
+// countCode counts a login whose password was right and whose code was wrong as failed, and returns
+// the login's error. How many codes are looked at, other limits bound before.
 func (s *Service) countCode(ctx context.Context, address, username string, err error) error {
 	if !errors.Is(err, ErrInvalidCode) {
 		return err
@@ -301,8 +301,8 @@ func (s *Service) begin(ctx context.Context, user User, address, code string) (L
 	return Login{Session: session, Factor: proof.factor()}, nil
 }
 
-// rehash replaces the hash while the password is at hand. When that does not succeed, the next login
-// tries again.
+// rehash replaces the hash while the password is at hand. When that does not succeed, the next
+// login tries again.
 func (s *Service) rehash(ctx context.Context, user User, address, password string) {
 	oldHash := user.PasswordHash
 	r := request{purpose: forLogin, parties: []string{clientaddress.Network(address), s.UsernameDigest(user.Username)}}

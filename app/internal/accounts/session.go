@@ -23,10 +23,10 @@ func (s *Service) Sessions(ctx context.Context, id sessions.Identity) ([]session
 	return s.store.Sessions(ctx, id, s.now())
 }
 
-// Revoke ends another one of the user's sessions. It asks for the password and the second factor, because
-// a stolen token must not be able to end the sessions of its user. Errors: sessions.ErrInvalid,
-// sessions.ErrNotFound; ErrInvalidCredentials when the password is wrong; ErrCodeRequired, ErrInvalidCode;
-// ErrBusy.
+// Revoke ends another one of the user's sessions. It asks for the password and the second factor,
+// because a stolen token must not be able to end the sessions of its user. Errors:
+// sessions.ErrInvalid, sessions.ErrNotFound; ErrInvalidCredentials when the password is wrong;
+// ErrCodeRequired, ErrInvalidCode; ErrBusy.
 func (s *Service) Revoke(ctx context.Context, id sessions.Identity, address string, shown Reauthentication, session string) error {
 	user, err := s.verified(ctx, id, address, shown.Password)
 	if err != nil {

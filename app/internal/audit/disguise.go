@@ -9,8 +9,9 @@ import (
 // mark is what every audit line begins with.
 const mark = `{"audit":`
 
-// disguised reports whether a line that does not begin with the mark would pass for an audit line elsewhere. Other JSON
-// readers allow space, escapes, and some of them another case in a key, and log collectors put text before a line.
+// disguised reports whether a line that does not begin with the mark would pass for an audit line
+// elsewhere. Other JSON readers allow space, escapes, and some of them another case in a key, and
+// log collectors put text before a line.
 func disguised(line []byte) bool {
 	if bytes.Contains(line, []byte(mark[1:])) {
 		return true

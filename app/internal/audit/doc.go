@@ -7,8 +7,9 @@
 // process that ends in order is signed too. Whoever can write the log can thus not make a new chain in
 // the old one's place, and a chain without a signed end has been cut off, or its process was killed.
 //
-// What cannot be recorded must not happen: a line is written before the answer goes out, and a line of intent
-// before a change is committed. [Log.Write] returns an error at once while the output takes no line.
+// What cannot be recorded must not happen: a line is written before the answer goes out, and a line
+// of intent before a change is committed. [Log.Write] returns an error at once while the output
+// takes no line.
 //
 // A line holds who (user id, or a digest of the name that was tried), from where, what, with which
 // outcome, and the request's id: never content, passwords or tokens.

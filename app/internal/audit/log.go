@@ -44,8 +44,8 @@ type Log struct {
 	due chan struct{}
 }
 
-// New begins a chain. Where out has deadlines, as an [os.File] of [Output] has, a line is written within a second or
-// refused.
+// New begins a chain. Where out has deadlines, as an [os.File] of [Output] has, a line is written
+// within a second or refused.
 func New(out io.Writer, deployment string, signer Signer, log *slog.Logger) (*Log, error) {
 	l := &Log{
 		out: output{to: out, log: log, broken: make(chan struct{})}, signer: signer, log: log, now: time.Now,
@@ -58,13 +58,15 @@ func New(out io.Writer, deployment string, signer Signer, log *slog.Logger) (*Lo
 var (
 	// ErrUnavailable means that a line was not written, and that what it is of must not happen.
 	ErrUnavailable = errors.New("the audit log cannot be written")
-	// ErrEnded means that an event came after the end of the chain: its request was cut off. It is an ErrUnavailable.
+	// ErrEnded means that an event came after the end of the chain: its request was cut off. It is an
+	// ErrUnavailable.
 	ErrEnded = fmt.Errorf("%w: its chain has ended", ErrUnavailable)
 	// ErrBroken means that nobody reads the log any more.
 	ErrBroken = fmt.Errorf("%w: its reader has closed standard output", ErrUnavailable)
 )
 
-// Write adds a line. Without an error the line is written; with one it may be written later. Errors: ErrUnavailable.
+// Write adds a line. Without an error the line is written; with one it may be written later.
+// Errors: ErrUnavailable.
 func (l *Log) Write(e Event) error {
 	_, err := l.write(e)
 	return err
@@ -73,7 +75,8 @@ func (l *Log) Write(e Event) error {
 // Healthy returns why lines are refused, or nil. It does not wait.
 func (l *Log) Healthy() error { return l.out.healthy() }
 
-// Broken is closed when nobody reads the output any more, and nobody will: the process cannot serve.
+// Broken is closed when nobody reads the output any more, and nobody will: the process cannot
+// serve.
 func (l *Log) Broken() <-chan struct{} { return l.out.broken }
 
 // write adds a line and reports whether it stands in the log now, or will when the output takes it.
@@ -96,8 +99,8 @@ func (l *Log) write(e Event) (queued bool, err error) {
 	return true, err
 }
 
-// append completes the record and writes it. The chain goes on from it if it is queued. The caller holds the lock, and
-// began to wait for it when called says.
+// append completes the record and writes it. The chain goes on from it if it is queued. The caller
+// holds the lock, and began to wait for it when called says.
 func (l *Log) append(r Record, called time.Time) (queued bool, err error) {
 	r.Version, r.Chain, r.Sequence, r.Previous, r.Time = version, l.chain, l.sequence, l.previous, l.now().UTC()
 	line, err := json.Marshal(r)
@@ -110,7 +113,8 @@ func (l *Log) append(r Record, called time.Time) (queued bool, err error) {
 	return queued, err
 }
 
-// Run signs checkpoints, and writes the lines of refusals that were counted, until ctx ends; then it signs the chain's end.
+// Run signs checkpoints, and writes the lines of refusals that were counted, until ctx ends; then
+// it signs the chain's end.
 func (l *Log) Run(ctx context.Context) {
 	tick := time.NewTicker(checkpointInterval)
 	defer tick.Stop()

@@ -15,13 +15,15 @@ import (
 const (
 	// writeTimeout bounds how long one line may take, including the wait for the lines of others.
 	writeTimeout = time.Second
-	// retryInterval is between attempts to write a line that an output has refused, such as a full disk.
+	// retryInterval is between attempts to write a line that an output has refused, such as a full
+	// disk.
 	retryInterval = time.Second
 )
 
-// Output returns the file to write lines to in place of f, which is a process's standard output. A pipe is made
-// non-blocking, so that a reader that has stalled cannot stop the process: [Log] then refuses lines instead. It is opened
-// again for that, because whoever shares f, such as standard error on the same pipe, would become non-blocking, too.
+// Output returns the file to write lines to in place of f, which is a process's standard output. A
+// pipe is made non-blocking, so that a reader that has stalled cannot stop the process: [Log] then
+// refuses lines instead. It is opened again for that, because what shares f, such as standard
+// error on the same pipe, would become non-blocking, too.
 func Output(f *os.File) (*os.File, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -51,13 +53,15 @@ func Output(f *os.File) (*os.File, error) {
 // errSlow is of a line whose time was over before it could begin.
 var errSlow = fmt.Errorf("%w: its reader takes lines too slowly", ErrUnavailable)
 
-// output writes lines whole and in order. What of a line could not be written in time stays first in the queue: a
-// goroutine writes it when the output takes it again, and until then every other line is refused at once.
+// output writes lines whole and in order. What of a line could not be written in time stays first
+// in the queue: a goroutine writes it when the output takes it again, and until then every other
+// line is refused at once.
 type output struct {
 	to  io.Writer
 	log *slog.Logger
 
-	// rest is set while a line waits for the rest of it to be written. It is guarded by the lock of the Log.
+	// rest is set while a line waits for the rest of it to be written. It is guarded by the lock of
+	// the Log.
 	rest []byte
 	// refused counts lines since rest is set. It is guarded by the lock of the Log.
 	refused int
@@ -84,8 +88,8 @@ func (o *output) healthy() error {
 	return nil
 }
 
-// write writes a line before the deadline. Where it fails, queued reports whether the line will be written later all the same. The caller
-// holds the lock of l.
+// write writes a line before the deadline. Where it fails, queued reports whether the line will be
+// written later all the same. The caller holds the lock of l.
 func (o *output) write(l *Log, line []byte, deadline time.Time) (queued bool, err error) {
 	if o.rest != nil {
 		o.refused++

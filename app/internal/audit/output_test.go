@@ -47,7 +47,8 @@ func socket(t *testing.T) (read, write *os.File) {
 // waitABit is between two looks at a condition.
 func waitABit() { <-time.After(time.Millisecond) }
 
-// fill writes events until one is refused, which takes a second at the most, and returns how many were written.
+// fill writes events until one is refused, which takes a second at the most, and returns how many
+// were written.
 func fill(t *testing.T, l *Log) (written int) {
 	t.Helper()
 	for range 10_000 {
@@ -63,8 +64,8 @@ func fill(t *testing.T, l *Log) (written int) {
 	return 0
 }
 
-// TestStalledReader: while nobody reads the output, events are refused at once, and not after a wait each; when somebody
-// reads again, events are written again, and the chain is whole.
+// TestStalledReader: while nobody reads the output, events are refused at once, and not after a
+// wait each; when somebody reads again, events are written again, and the chain is whole.
 func TestStalledReader(t *testing.T) {
 	for name, open := range map[string]func(*testing.T) (read, write *os.File){"pipe": pipe, "socket": socket} {
 		t.Run(name, func(t *testing.T) {
@@ -132,7 +133,8 @@ func stall(t *testing.T, read, write *os.File) {
 	}
 }
 
-// TestOutputLeavesOthersBlocking: standard error may be the same pipe, and must wait for its reader as ever.
+// TestOutputLeavesOthersBlocking: standard error may be the same pipe, and must wait for its reader
+// as ever.
 func TestOutputLeavesOthersBlocking(t *testing.T) {
 	_, write := pipe(t)
 	fd := int(write.Fd()) // blocking from now on, as standard output is
@@ -185,7 +187,8 @@ func (h *halfway) set(broken bool) {
 	h.broken = broken
 }
 
-// TestRestOfALineGoesFirst: nothing is written before the rest of a line of which a part stands there already.
+// TestRestOfALineGoesFirst: nothing is written before the rest of a line of which a part stands
+// there already.
 func TestRestOfALineGoesFirst(t *testing.T) {
 	signer, keys := newSigner(t)
 	out := &halfway{asked: make(chan struct{})}
@@ -215,7 +218,8 @@ func TestRestOfALineGoesFirst(t *testing.T) {
 	}
 }
 
-// TestSlowReader checks that a line has one second from when it is asked for: who waits for others' lines is refused then.
+// TestSlowReader checks that a line has one second from when it is asked for: who waits for others'
+// lines is refused then.
 func TestSlowReader(t *testing.T) {
 	signer, keys := newSigner(t)
 	read, write := pipe(t)
@@ -284,7 +288,8 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
-// TestLateCaller checks that who gets the lock too late is refused, also where the output has no deadlines.
+// TestLateCaller checks that who gets the lock too late is refused, also where the output has no
+// deadlines.
 func TestLateCaller(t *testing.T) {
 	signer, keys := newSigner(t)
 	var out bytes.Buffer

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// version of the format that is written. Version 1 had a plain SHA-256 of usernames, and one line a request.
+// version of the format that is written. Version 1 had a plain SHA-256 of usernames, and one line a
+// request.
 const version = 2
 
 // Record is one line. Its JSON has the fields in this order.
@@ -61,7 +62,8 @@ type Event struct {
 
 // Outcomes of an event.
 const (
-	// Intent is of a line that is written before something is changed or streamed. Another with its outcome follows.
+	// Intent is of a line that is written before something is changed or streamed. Another with its
+	// outcome follows.
 	Intent  = "intent"
 	Success = "success"
 	// Denied is of what the client is told not to do.

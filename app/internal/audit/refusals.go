@@ -42,7 +42,8 @@ type refusals struct {
 	others counted
 }
 
-// first counts a refusal and returns false, or returns true for the first of its kind, which gets its own line.
+// first counts a refusal and returns false, or returns true for the first of its kind, which gets
+// its own line.
 func (r *refusals) first(k refusal, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -106,9 +107,9 @@ func (r *refusals) back(c counted) {
 	into.add(c.n, c.from, c.until)
 }
 
-// Refused adds the line of a request that a limit has refused, unless the same limit refuses the same requester again
-// within a minute: such requests are counted, and [Log.Run] writes one line for them. network stands for the requester's
-// address. Errors: those of Write.
+// Refused adds the line of a request that a limit has refused, unless the same limit refuses the
+// same requester again within a minute: such requests are counted, and [Log.Run] writes one line
+// for them. network stands for the requester's address. Errors: those of Write.
 func (l *Log) Refused(e Event, network string) error {
 	k := refusal{action: e.Action, network: network, user: e.User, status: e.Status}
 	if !l.refusals.first(k, l.now().UTC()) {

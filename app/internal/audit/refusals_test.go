@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestRefusalsAreBounded: however many addresses are refused, the lines of a minute are a bounded number, and they tell of
-// every refusal.
+// TestRefusalsAreBounded: however many addresses are refused, the lines of a minute are a bounded
+// number, and they tell of every refusal.
 func TestRefusalsAreBounded(t *testing.T) {
 	const networks, each = 5_000, 4
 	signer, keys := newSigner(t)
@@ -60,7 +60,8 @@ func TestRefusalsAreBounded(t *testing.T) {
 	}
 }
 
-// TestRefusalsOutlastAStall: what was counted while the log could not be written is told afterwards.
+// TestRefusalsOutlastAStall: what was counted while the log could not be written is told
+// afterwards.
 func TestRefusalsOutlastAStall(t *testing.T) {
 	signer, _ := newSigner(t)
 	out := &halfway{asked: make(chan struct{})}

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// What an open chain may have without a signature: twice what a process writes between two signatures, because one may
-// be missed or may be under way.
+// What an open chain may have without a signature: twice what a process writes between two
+// signatures, because one may be missed or may be under way.
 const (
 	maxOpenLines    = 2 * checkpointLines
 	maxOpenRefusals = 2 * (maxRefusals + 1)
@@ -20,7 +20,8 @@ const (
 	eventLine lineKind = iota
 	// refusalsLine counts refused requests; a minute has up to maxRefusals+1 of them at its end.
 	refusalsLine
-	// signatureLine bears a signature. It may be hours older than the next event, because an idle process signs nothing.
+	// signatureLine bears a signature. It may be hours older than the next event, because an idle
+	// process signs nothing.
 	signatureLine
 )
 
@@ -70,8 +71,8 @@ func (s *Summary) add(unsigned []unsignedLine) {
 	}
 }
 
-// span extends a span of time, which is empty while both ends are zero. Whoever forges lines chooses their times, so
-// these need not be in order.
+// span extends a span of time, which is empty while both ends are zero. Whoever forges lines
+// chooses their times, so these need not be in order.
 func span(from, until, t time.Time) (time.Time, time.Time) {
 	if from.IsZero() && until.IsZero() {
 		return t, t

@@ -17,7 +17,8 @@ type clocked struct {
 	out bytes.Buffer
 }
 
-// add writes n events, the first at the offset from the clock's start and each a step later than the one before.
+// add writes n events, the first at the offset from the clock's start and each a step later than
+// the one before.
 func (c *clocked) add(n int, offset, step time.Duration, e Event) {
 	c.t.Helper()
 	for i := range n {
@@ -32,7 +33,8 @@ func (c *clocked) checkpoint() { c.sign(context.Background(), actionCheckpoint) 
 
 var clockStart = time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
 
-// TestUnsignedTail checks how much of an open chain may lack a signature, and that what lacks one is reported.
+// TestUnsignedTail checks how much of an open chain may lack a signature, and that what lacks one
+// is reported.
 func TestUnsignedTail(t *testing.T) {
 	read, summary := Event{Action: "note.read", Outcome: Success}, Event{Action: "session.login", Refused: 2}
 	const most, longest = 2 * checkpointLines, 2 * checkpointInterval
@@ -127,7 +129,8 @@ func TestUnsignedSpan(t *testing.T) {
 	}
 }
 
-// TestDisguisedLine inserts lines that a JSON reader takes for audit lines, and that do not begin as one does.
+// TestDisguisedLine inserts lines that a JSON reader takes for audit lines, and that do not begin
+// as one does.
 func TestDisguisedLine(t *testing.T) {
 	for name, tc := range map[string]struct {
 		line   string
@@ -167,7 +170,8 @@ func TestDisguisedLine(t *testing.T) {
 	}
 }
 
-// TestTextAfterALine checks that nothing stands behind a line, such as the last one, which no digest covers.
+// TestTextAfterALine checks that nothing stands behind a line, such as the last one, which no
+// digest covers.
 func TestTextAfterALine(t *testing.T) {
 	signer, keys := newSigner(t)
 	text := strings.Join(written(t, signer), "")

@@ -84,8 +84,9 @@ type Summary struct {
 	Chains, Lines, Checkpoints int
 	// Open is how many of the chains have no signed end.
 	Open int
-	// Unsigned is how many of the lines no signature covers: the last ones of open chains. Nothing shows that these
-	// lines are as they were written. UnsignedFrom and UnsignedUntil are their first and last time.
+	// Unsigned is how many of the lines no signature covers: the last ones of open chains. Nothing
+	// shows that these lines are as they were written. UnsignedFrom and UnsignedUntil are their first
+	// and last time.
 	Unsigned                    int
 	UnsignedFrom, UnsignedUntil time.Time
 }
@@ -131,11 +132,11 @@ func (m *misfit) edited(next *Record) *BrokenError {
 	return &BrokenError{m.first, fmt.Sprintf("it was edited, or line %d of the file, which is the next of its chain and does not fit it", m.second)}
 }
 
-// Verify reads a log, in which lines that are no audit lines may stand and chains may be interleaved,
-// and shows that every chain is whole: from its start, line by line, to its signed end. With allowOpen a
-// chain may lack its end, as that of a running process does, but only as many lines may lack a signature as
-// a process writes in two minutes; the summary says how many do. The error is a *BrokenError for the first
-// line that is wrong.
+// Verify reads a log, in which lines that are no audit lines may stand and chains may be
+// interleaved, and shows that every chain is whole: from its start, line by line, to its signed
+// end. With allowOpen a chain may lack its end, as that of a running process does, but only as many
+// lines may lack a signature as a process writes in two minutes; the summary says how many do. The
+// error is a *BrokenError for the first line that is wrong.
 func Verify(log io.Reader, keys PublicKeys, allowOpen bool) (Summary, error) {
 	v := verification{keys: keys, chains: map[string]*chainState{}}
 	lines := bufio.NewScanner(log)
@@ -226,7 +227,8 @@ func (v *verification) end(allowOpen bool) {
 	}
 }
 
-// parse reads a line. A line that is no audit line, but looks like one to another reader, was changed.
+// parse reads a line. A line that is no audit line, but looks like one to another reader, was
+// changed.
 func parse(line []byte) (r Record, found bool, why string) {
 	if !bytes.HasPrefix(line, []byte(mark)) {
 		if disguised(line) {

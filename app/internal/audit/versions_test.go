@@ -26,7 +26,8 @@ func version1(t testing.TB) ([]string, PublicKeys) {
 	return strings.SplitAfter(strings.TrimSuffix(string(log), "\n"), "\n"), keys
 }
 
-// TestVersions verifies chains of both versions, also of one file, in which lines of the one stand among those of the other.
+// TestVersions verifies chains of both versions, also of one file, in which lines of the one stand
+// among those of the other.
 func TestVersions(t *testing.T) {
 	for name, tc := range map[string]struct {
 		log func(first, second []string) []string

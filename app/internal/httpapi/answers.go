@@ -120,7 +120,8 @@ func (h *handlers) failWith(c *gin.Context, err error) {
 	fail(c, status, message)
 }
 
-// away reports whether an error means that a part of the service is away, which no client can bring about.
+// away reports whether an error means that a part of the service is away, which no client can bring
+// about.
 func away(err error) bool {
 	for _, e := range []error{
 		store.ErrUnavailable, store.ErrAuthentication, envelope.ErrUnavailable, envelope.ErrDenied,
@@ -133,8 +134,8 @@ func away(err error) bool {
 	return false
 }
 
-// beforeProof reports whether an error of the domain tells nothing of the session, or that it has ended: the
-// limits of a note are checked before anything is asked of the store.
+// beforeProof reports whether an error of the domain tells nothing of the session, or that it has
+// ended: the limits of a note are checked before anything is asked of the store.
 func beforeProof(err error) bool {
 	for _, e := range []error{sessions.ErrInvalid, notes.ErrInvalidContent, notes.ErrInvalidTitle, notes.ErrInvalidTags} {
 		if errors.Is(err, e) {
@@ -144,7 +145,8 @@ func beforeProof(err error) bool {
 	return false
 }
 
-// afterProof reports whether an error that is not the client's comes only where the session has proved alive.
+// afterProof reports whether an error that is not the client's comes only where the session has
+// proved alive.
 func afterProof(err error) bool {
 	return errors.Is(err, errBusy) || errors.Is(err, envelope.ErrNotAuthentic) || errors.Is(err, accounts.ErrBusy)
 }

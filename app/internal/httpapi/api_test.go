@@ -85,8 +85,8 @@ func (o *outage) Unwrap(ctx context.Context, items []envelope.WrappedItem) ([]en
 type counters struct {
 	accounts.LoginLimits
 	stuck bool
-	// taking and registering, when they are not nil, are called before a login, and before a registration, that
-	// has a place is counted.
+	// taking and registering, when they are not nil, are called before a login, and before a
+	// registration, that has a place is counted.
 	taking, registering func()
 	// usernames are the digests that logins were counted by.
 	mu        sync.Mutex
@@ -117,8 +117,8 @@ func (c *counters) CodeAccepted(ctx context.Context, address, user string) error
 	return c.LoginLimits.CodeAccepted(ctx, address, user)
 }
 
-// pages is a store that can be made to wait before it reads a page of an export, and to store idempotency keys
-// otherwise than it is told to.
+// pages is a store that can be made to wait before it reads a page of an export, and to store
+// idempotency keys otherwise than it is told to.
 type pages struct {
 	*store.Store
 	// once, when it is not nil, changes an idempotency key before it is stored.

@@ -17,8 +17,8 @@ const (
 	auditUsernameKey = "audit-username"
 	auditObjectKey   = "audit-object"
 	auditFactorKey   = "audit-factor"
-	// refusedKey is set where a limit, or the origin of a page, has refused the request: without work, so that such
-	// requests may come by the thousand, and cost no line each.
+	// refusedKey is set where a limit, or the origin of a page, has refused the request: without work,
+	// so that such requests may come by the thousand, and cost no line each.
 	refusedKey = "refused"
 )
 

@@ -39,8 +39,8 @@ func (u *uploads) end() {
 	u.all.Wait()
 }
 
-// start sends a note but for the end of its body, and returns the status if the service answers all the same,
-// or 0 when it has read all that was sent.
+// start sends a note but for the end of its body, and returns the status if the service answers all
+// the same, or 0 when it has read all that was sent.
 func (u *uploads) start(t *testing.T, token string, size int) int {
 	t.Helper()
 	body := &unfinished{text: strings.NewReader(`{"content":"` + strings.Repeat("x", size)), read: make(chan struct{}), ended: u.ended}
@@ -83,8 +83,8 @@ func (u *unfinished) Read(p []byte) (int, error) {
 
 func (u *unfinished) Close() error { return nil }
 
-// TestUploadsOfOneUser: unfinished uploads of one user are refused at the user's share, and leave room for
-// everybody else; those of several users leave room for small notes.
+// TestUploadsOfOneUser: unfinished uploads of one user are refused at the user's share, and leave
+// room for everybody else; those of several users leave room for small notes.
 func TestUploadsOfOneUser(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -119,8 +119,8 @@ func TestUploadsOfOneUser(t *testing.T) {
 	})
 }
 
-// TestSlowUploadsMakeRoom: however many accounts keep uploads unfinished, another user writes a large note, because
-// those that take longest are cut off.
+// TestSlowUploadsMakeRoom: however many accounts keep uploads unfinished, another user writes a
+// large note, because those that take longest are cut off.
 func TestSlowUploadsMakeRoom(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -165,7 +165,8 @@ type slowBody struct{}
 func (slowBody) Read([]byte) (int, error) { return 0, os.ErrDeadlineExceeded }
 func (slowBody) Close() error             { return nil }
 
-// TestSlowBodiesCount: a body that arrives too slowly is answered, and counts for its session or address.
+// TestSlowBodiesCount: a body that arrives too slowly is answered, and counts for its session or
+// address.
 func TestSlowBodiesCount(t *testing.T) {
 	for name, path := range map[string]string{"note": "/api/notes", "password": "/api/auth/password"} {
 		t.Run(name, func(t *testing.T) {

@@ -17,10 +17,11 @@ const (
 	maxBody = 1_400_000
 	// maxSmallBody bounds every other body, in bytes: credentials, of at most 256 characters each.
 	maxSmallBody = 8 << 10
-	// bodyGrace is how long a body may take without regard to its size, and bodyRate the bytes a second that
-	// it must bring after that. A client that sends more slowly holds memory for nothing.
+	// bodyGrace is how long a body may take without regard to its size, and bodyRate the bytes a
+	// second that it must bring after that. A client that sends more slowly holds memory for nothing.
 	bodyGrace, bodyRate = 10 * time.Second, 8 << 10
-	// bodyStep is how many bytes arrive before the deadline is moved, so that a small body costs one call.
+	// bodyStep is how many bytes arrive before the deadline is moved, so that a small body costs one
+	// call.
 	bodyStep = 64 << 10
 )
 
@@ -29,9 +30,10 @@ func limitBody(c *gin.Context) {
 	c.Request.Body = http.MaxBytesReader(c.Writer, newPacedBody(c.Writer, c.Request), maxSmallBody)
 }
 
-// limitNote bounds the body of a request that carries a note, and counts what has arrived of it against
-// the memory that all such requests share, until the request has been answered. Before a large body is read
-// the session must have proved alive: otherwise a void token could fill the share of its former user.
+// limitNote bounds the body of a request that carries a note, and counts what has arrived of it
+// against the memory that all such requests share, until the request has been answered. Before a
+// large body is read the session must have proved alive: otherwise a void token could fill the
+// share of its former user.
 func (h *handlers) limitNote(c *gin.Context) {
 	if c.Request.ContentLength < 0 || c.Request.ContentLength > smallSize {
 		if _, err := h.Accounts.User(c.Request.Context(), identity(c)); err != nil {

@@ -62,8 +62,8 @@ func decode(c *gin.Context, into any) bool {
 	return false
 }
 
-// failUnread is fail for a request whose body is not read to its end. Without closing the connection, net/http
-// would read on, and answer when the client is done.
+// failUnread is fail for a request whose body is not read to its end. Without closing the
+// connection, net/http would read on, and answer when the client is done.
 func failUnread(c *gin.Context, status int, message string) {
 	c.Header("Connection", "close")
 	fail(c, status, message)

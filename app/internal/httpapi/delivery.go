@@ -17,16 +17,17 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// delivered sends every answer, in this order: the audit line is written, and only then the first byte goes out. An answer
-// is held back in memory until then, unless its handler streams it: see [heldAnswer.stream]. Where the line cannot be
-// written the answer is dropped.
+// delivered sends every answer, in this order: the audit line is written, and only then the first
+// byte goes out. An answer is held back in memory until then, unless its handler streams it: see
+// [heldAnswer.stream]. Where the line cannot be written the answer is dropped.
 func (h *handlers) delivered(c *gin.Context) {
 	a := held(h, c)
 	defer a.release()
 	c.Next()
 	memory := &room{of: h.answers, user: payer(c)}
 	defer memory.leave()
-	// Before the record, which is of what the client gets. What has been done is answered for in any case.
+	// Before the record, which is of what the client gets. What has been done is answered for in any
+	// case.
 	if !a.intended {
 		if err := memory.Take(len(a.body)); err != nil {
 			a.startOver()
@@ -49,8 +50,8 @@ func (h *handlers) delivered(c *gin.Context) {
 	a.send()
 }
 
-// payer returns whom the memory of an answer counts for: the user whose session has proved alive, else the
-// client's address.
+// payer returns whom the memory of an answer counts for: the user whose session has proved alive,
+// else the client's address.
 func payer(c *gin.Context) string {
 	if value, ok := c.Get(identityKey); ok && provedBy(c) == ratelimit.Proved {
 		return value.(sessions.Identity).Owner
@@ -121,11 +122,12 @@ func whenSent(c *gin.Context, f func()) {
 // writes reports whether the request is of those that change something.
 func (a *heldAnswer) writes() bool { return a.action != "" && a.c.Request.Method != http.MethodGet }
 
-// errNoIntent means that a handler has changed something without a line of intent, which no handler may.
+// errNoIntent means that a handler has changed something without a line of intent, which no handler
+// may.
 var errNoIntent = errors.New("a change was made without a line of intent in the audit log")
 
-// intend writes the line of intent of the request that ctx is of, once, and before anything of it is committed. user and
-// object are as far as they are known. Errors: audit.ErrUnavailable.
+// intend writes the line of intent of the request that ctx is of, once, and before anything of it
+// is committed. user and object are as far as they are known. Errors: audit.ErrUnavailable.
 func intend(ctx context.Context, user, object string) error {
 	a, ok := ctx.Value(heldKey{}).(*heldAnswer)
 	if !ok || a.c == nil { // no request that writes, or one that has been answered
@@ -146,7 +148,8 @@ func (a *heldAnswer) intend(user, object string) error {
 	return nil
 }
 
-// stream writes the line of intent and then lets the answer out as it is written. Errors: audit.ErrUnavailable.
+// stream writes the line of intent and then lets the answer out as it is written. Errors:
+// audit.ErrUnavailable.
 func (a *heldAnswer) stream() error {
 	if err := a.intend("", ""); err != nil {
 		return err
@@ -156,7 +159,8 @@ func (a *heldAnswer) stream() error {
 	return nil
 }
 
-// record writes the audit line of the answer, or puts another answer in the place of one that may not go out.
+// record writes the audit line of the answer, or puts another answer in the place of one that may
+// not go out.
 func (a *heldAnswer) record() error {
 	if a.action == "" {
 		return nil

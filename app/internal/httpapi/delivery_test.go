@@ -22,8 +22,8 @@ type unsigned struct{}
 
 func (unsigned) Sign(context.Context, []byte) (string, error) { return "", errors.New("no signer") }
 
-// TestHeldAnswers: whatever a handler does, the answer that a client sees is whole, has the headers of every answer, and is
-// the one that was recorded.
+// TestHeldAnswers: whatever a handler does, the answer that a client sees is whole, has the headers
+// of every answer, and is the one that was recorded.
 func TestHeldAnswers(t *testing.T) {
 	for name, tc := range map[string]struct {
 		method, path string

@@ -70,8 +70,9 @@ type export struct {
 	begun bool
 }
 
-// extend gives the database the time given, and then the client its own, for the next line: an export of many
-// notes is not cut off by the server's timeout for one answer. (That for a request ends with the request's body.)
+// extend gives the database the time given, and then the client its own, for the next line: an
+// export of many notes is not cut off by the server's timeout for one answer. (That for a request
+// ends with the request's body.)
 func (e *export) extend(database time.Duration) error { return e.paced.extend(database + exportStall) }
 
 // begin is when the first notes have been read: until then an error has a status.

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// maxExports bounds the exports under way, each of which holds exportSize bytes, and maxUserExports those of one
-	// user.
+	// maxExports bounds the exports under way, each of which holds exportSize bytes, and
+	// maxUserExports those of one user.
 	maxExports, maxUserExports, exportSize = 4, 2, 5 << 20
 	// exportTerm is how long an export keeps its place when another user needs it.
 	exportTerm = 30 * time.Second
@@ -21,8 +21,8 @@ const (
 // errMadeRoom means that an export was cut off in favor of another user's.
 var errMadeRoom = fmt.Errorf("%w: a slow export was cut off to make room for another user's", errBusy)
 
-// exports divides the places for exports among users. When all are taken, the slowest export makes room for a
-// user who has fewer. It is safe for concurrent use.
+// exports divides the places for exports among users. When all are taken, the slowest export makes
+// room for a user who has fewer. It is safe for concurrent use.
 type exports struct {
 	now func() time.Time
 
@@ -42,7 +42,8 @@ type place struct {
 	// The mutex of exports guards what follows.
 
 	begun time.Time
-	// cut ends the export. nil: it has been called. It is called with the mutex held, and so never after give.
+	// cut ends the export. nil: it has been called. It is called with the mutex held, and so never
+	// after give.
 	cut func()
 }
 
@@ -69,8 +70,8 @@ func (e *exports) take(ctx context.Context, p *place) error {
 	return err
 }
 
-// try takes a place. When there is none, it cuts off another export if it may, and returns what is closed when a
-// place is given back. Errors: errOwnShare, errBusy.
+// try takes a place. When there is none, it cuts off another export if it may, and returns what is
+// closed when a place is given back. Errors: errOwnShare, errBusy.
 func (e *exports) try(p *place, mayCut bool) (freed <-chan struct{}, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -94,8 +95,9 @@ func (e *exports) try(p *place, mayCut bool) (freed <-chan struct{}, err error) 
 	return e.freed, nil
 }
 
-// victim returns the export that makes room for one of the user: of those that have had their term and whose user
-// has more, one of the user who has the most, and then the slowest. nil: there is none.
+// victim returns the export that makes room for one of the user: of those that have had their term
+// and whose user has more, one of the user who has the most, and then the slowest. nil: there is
+// none.
 func (e *exports) victim(user string) *place {
 	var chosen *place
 	for p := range e.underWay {

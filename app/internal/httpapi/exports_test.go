@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestExportsMakeRoom: when all places are taken, the slowest export of the user who has the most is cut off for a
-// user who has fewer, if it has had its term.
+// TestExportsMakeRoom: when all places are taken, the slowest export of the user who has the most
+// is cut off for a user who has fewer, if it has had its term.
 func TestExportsMakeRoom(t *testing.T) {
 	type holder struct {
 		user string
@@ -70,8 +70,8 @@ func TestExportsMakeRoom(t *testing.T) {
 	}
 }
 
-// TestExportsWaitForRoom: a new export waits a moment for one that is cut off, cuts off no second one, and ends
-// its wait when its client is gone.
+// TestExportsWaitForRoom: a new export waits a moment for one that is cut off, cuts off no second
+// one, and ends its wait when its client is gone.
 func TestExportsWaitForRoom(t *testing.T) {
 	t.Parallel()
 	e := newExports(time.Now)
@@ -97,8 +97,8 @@ func TestExportsWaitForRoom(t *testing.T) {
 	}
 }
 
-// TestSlowExportsAreCutOff: over a connection, an export that waits for its client ends when another user needs its
-// place, and so does one that waits for the database.
+// TestSlowExportsAreCutOff: over a connection, an export that waits for its client ends when
+// another user needs its place, and so does one that waits for the database.
 func TestSlowExportsAreCutOff(t *testing.T) {
 	for name, tc := range map[string]struct{ http2, database bool }{
 		"HTTP/1.1":               {},

@@ -8,12 +8,12 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// maxFailures is how many failures of one kind are logged in a minute: clients can provoke them, and while a database is
-// away every request is one.
+// maxFailures is how many failures of one kind are logged in a minute: clients can provoke them,
+// and while a database is away every request is one.
 const maxFailures = 10
 
-// failures logs requests that have failed, those of one message and route up to maxFailures times a minute. It is safe for
-// concurrent use.
+// failures logs requests that have failed, those of one message and route up to maxFailures times a
+// minute. It is safe for concurrent use.
 type failures struct {
 	to  *slog.Logger
 	now func() time.Time
@@ -51,7 +51,8 @@ func (f *failures) logWith(c *gin.Context, message string, args ...any) {
 	f.to.Error(message, args...)
 }
 
-// admit reports whether a failure has a line, and how many of its kind had none since the line before.
+// admit reports whether a failure has a line, and how many of its kind had none since the line
+// before.
 func (f *failures) admit(k failure) (omitted int, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

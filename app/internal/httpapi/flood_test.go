@@ -61,8 +61,8 @@ func TestLoginFloodLeavesReads(t *testing.T) {
 	})
 }
 
-// TestRegistrationFloodLeavesLogins: while registrations from one address fill the places for hashing and wait for
-// more, others log in.
+// TestRegistrationFloodLeavesLogins: while registrations from one address fill the places for
+// hashing and wait for more, others log in.
 func TestRegistrationFloodLeavesLogins(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -121,7 +121,8 @@ func TestRegistrationFloodLeavesLogins(t *testing.T) {
 	})
 }
 
-// TestRegistrationsAreLimited: accounts that an address creates in a day; what creates none is not counted.
+// TestRegistrationsAreLimited: accounts that an address creates in a day; what creates none is not
+// counted.
 func TestRegistrationsAreLimited(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)

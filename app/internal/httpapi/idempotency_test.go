@@ -88,8 +88,8 @@ func TestIdempotencyKeyAtTheSameMoment(t *testing.T) {
 	})
 }
 
-// TestIdempotencyKeyIsOfOneRequest: whatever has become of the first note, the key replays the first request and
-// refuses every other one. Once the key has ended it is free again.
+// TestIdempotencyKeyIsOfOneRequest: whatever has become of the first note, the key replays the
+// first request and refuses every other one. Once the key has ended it is free again.
 func TestIdempotencyKeyIsOfOneRequest(t *testing.T) {
 	const (
 		first    = `{"content":"once","title":"t","tags":["a","b"]}`

@@ -2,16 +2,17 @@ package httpapi
 
 import "time"
 
-// smallSize is what each request may hold of its body, and of its answer, without asking, in bytes: a page of a list
-// fits, and so do most notes. The requests that may be under way bound the sum.
+// smallSize is what each request may hold of its body, and of its answer, without asking, in bytes:
+// a page of a list fits, and so do most notes. The requests that may be under way bound the sum.
 const smallSize = 32 << 10
 
-// maxLarge bounds what the requests of a replica hold beyond [smallSize] each, in bytes, of bodies and apart from
-// them of answers. maxUserLarge is for one user; the largest note can be written and read.
+// maxLarge bounds what the requests of a replica hold beyond [smallSize] each, in bytes, of bodies
+// and apart from them of answers. maxUserLarge is for one user; the largest note can be written and
+// read.
 const maxLarge, maxUserLarge = 16 << 20, 4 << 20
 
-// What requests hold at most, in bytes: bodies as they arrive and once more decoded, answers and half of each
-// again while they are encoded.
+// What requests hold at most, in bytes: bodies as they arrive and once more decoded, answers and
+// half of each again while they are encoded.
 const (
 	// RequestMemory is of each request.
 	RequestMemory = 2 * smallSize
@@ -33,7 +34,8 @@ type room struct {
 
 	// begun is when the request first held large memory.
 	begun time.Time
-	// cut, when it is not nil, ends the wait for the client, so that the request gives its memory back.
+	// cut, when it is not nil, ends the wait for the client, so that the request gives its memory
+	// back.
 	cut func()
 }
 

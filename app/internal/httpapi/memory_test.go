@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestRoom: only what a request holds beyond the first bytes is taken from what all share, and nobody who holds
-// nothing is remembered.
+// TestRoom: only what a request holds beyond the first bytes is taken from what all share, and
+// nobody who holds nothing is remembered.
 func TestRoom(t *testing.T) {
 	for name, tc := range map[string]struct {
 		takes []int

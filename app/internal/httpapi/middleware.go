@@ -40,8 +40,8 @@ const contentSecurityPolicy = "default-src 'self'; script-src 'self'; object-src
 // securityHeaders are on every answer, errors included.
 func securityHeaders(c *gin.Context) { SetSecurityHeaders(c.Writer.Header()) }
 
-// SetSecurityHeaders sets the headers that every answer has, also one that the server gives before the
-// API sees the request.
+// SetSecurityHeaders sets the headers that every answer has, also one that the server gives before
+// the API sees the request.
 func SetSecurityHeaders(h http.Header) {
 	h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains; preload")
 	h.Set("X-Frame-Options", "DENY")
@@ -85,7 +85,8 @@ func knownMethod(method string) string {
 	return "other"
 }
 
-// logRequest logs each request. Those that have an audit line, or that were refused, are logged for debugging only.
+// logRequest logs each request. Those that have an audit line, or that were refused, are logged for
+// debugging only.
 func logRequest(log *slog.Logger) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		start := time.Now()
@@ -160,12 +161,12 @@ func (h *handlers) limitAddress(c *gin.Context) {
 	whenSent(c, end) // a client may read slowly
 }
 
-// limitUser counts a request for its user and session; one that does not prove its session alive counts for
-// its address.
+// limitUser counts a request for its user and session; one that does not prove its session alive
+// counts for its address.
 func (h *handlers) limitUser(c *gin.Context) { h.limitRequest(c, false) }
 
-// limitSecurity is limitUser for the calls by which users defend their account: they have a budget of their
-// own, which a stolen token's other requests cannot use up.
+// limitSecurity is limitUser for the calls by which users defend their account: they have a budget
+// of their own, which a stolen token's other requests cannot use up.
 func (h *handlers) limitSecurity(c *gin.Context) { h.limitRequest(c, true) }
 
 func (h *handlers) limitRequest(c *gin.Context, security bool) {
@@ -188,8 +189,8 @@ func (h *handlers) limitRequest(c *gin.Context, security bool) {
 	outcome = provedBy(c)
 }
 
-// provedBy returns what a request that has been answered has shown of its session. Whatever a client can
-// provoke counts; only where a part of the service was away, nobody is to blame.
+// provedBy returns what a request that has been answered has shown of its session. Whatever a
+// client can provoke counts; only where a part of the service was away, nobody is to blame.
 func provedBy(c *gin.Context) ratelimit.Outcome {
 	switch {
 	case c.GetBool(provedKey), c.Writer.Status() < http.StatusBadRequest:

@@ -21,7 +21,8 @@ func (d *deadlines) SetReadDeadline(at time.Time) error {
 	return nil
 }
 
-// TestBodiesHaveADeadline: a small body has one, and a large one gets more time only for what has arrived.
+// TestBodiesHaveADeadline: a small body has one, and a large one gets more time only for what has
+// arrived.
 func TestBodiesHaveADeadline(t *testing.T) {
 	for name, tc := range map[string]struct {
 		size int

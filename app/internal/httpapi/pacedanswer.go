@@ -8,15 +8,16 @@ import (
 	"time"
 )
 
-// exportStall is how long an export waits for a client that reads nothing. What the client reads gives back time
-// that was spent waiting, at bodyRate: a client that reads more slowly loses its export in the end.
+// exportStall is how long an export waits for a client that reads nothing. What the client reads
+// gives back time that was spent waiting, at bodyRate: a client that reads more slowly loses its
+// export in the end.
 const exportStall = 30 * time.Second
 
 // errReadsSlowly means that the client has used up its time.
 var errReadsSlowly = fmt.Errorf("%w: the client reads too slowly", os.ErrDeadlineExceeded)
 
-// pacedAnswer is a streamed answer that the client must read at a least rate. The time that the service itself
-// needs between two writes does not count.
+// pacedAnswer is a streamed answer that the client must read at a least rate. The time that the
+// service itself needs between two writes does not count.
 type pacedAnswer struct {
 	out     http.ResponseWriter
 	control *http.ResponseController
@@ -42,7 +43,8 @@ func (a *pacedAnswer) cutOff() {
 	_ = a.control.SetWriteDeadline(a.now())
 }
 
-// extend moves the deadline of the connection, or of the stream of HTTP/2. Errors: that of an answer that was cut off.
+// extend moves the deadline of the connection, or of the stream of HTTP/2. Errors: that of an
+// answer that was cut off.
 func (a *pacedAnswer) extend(d time.Duration) error {
 	if err := a.control.SetWriteDeadline(a.now().Add(d)); err != nil {
 		return err

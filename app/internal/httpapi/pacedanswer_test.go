@@ -31,8 +31,8 @@ func (r *slowReader) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestExportsHaveALeastRate: a client that reads more slowly loses its export after a grace, however small
-// the lines are. Large lines, and the time of the database, cost nobody the export.
+// TestExportsHaveALeastRate: a client that reads more slowly loses its export after a grace,
+// however small the lines are. Large lines, and the time of the database, cost nobody the export.
 func TestExportsHaveALeastRate(t *testing.T) {
 	for name, tc := range map[string]struct {
 		// rate is the client's, in bytes a second; line and lines are what it is sent.
@@ -71,7 +71,8 @@ func TestExportsHaveALeastRate(t *testing.T) {
 	}
 }
 
-// TestExportsMayNotPause: a client that has read fast saves up no more time than one that has just begun.
+// TestExportsMayNotPause: a client that has read fast saves up no more time than one that has just
+// begun.
 func TestExportsMayNotPause(t *testing.T) {
 	client := &slowReader{httptest.NewRecorder(), time.Now(), time.Time{}, 1 << 30}
 	a := newPacedAnswer(t.Context(), client, &place{}, func() time.Time { return client.now })

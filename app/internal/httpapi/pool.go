@@ -14,13 +14,13 @@ var (
 	errOwnShare = errors.New("too many large requests of one user at once")
 )
 
-// patience is how long a request that waits for its client keeps its memory when another one needs it, and how
-// long that one waits for what is given back.
+// patience is how long a request that waits for its client keeps its memory when another one needs
+// it, and how long that one waits for what is given back.
 const patience = time.Second
 
-// pool divides memory among the requests that need much of it. Who sends or reads slowly makes room for others
-// when it is full, so that no number of accounts that hold on to memory stops everybody else. It is safe for
-// concurrent use.
+// pool divides memory among the requests that need much of it. Who sends or reads slowly makes room
+// for others when it is full, so that no number of accounts that hold on to memory stops everybody
+// else. It is safe for concurrent use.
 type pool struct {
 	// most bytes there are, and for one user.
 	most, perUser int
@@ -37,8 +37,8 @@ func newPool(most, perUser int) *pool {
 	return &pool{most: most, perUser: perUser, byUser: map[string]int{}, rooms: map[*room]struct{}{}, freed: make(chan struct{})}
 }
 
-// take gives memory to a request. One that waits gets what others give back in a moment. Errors: errOwnShare,
-// errBusy.
+// take gives memory to a request. One that waits gets what others give back in a moment. Errors:
+// errOwnShare, errBusy.
 func (p *pool) take(r *room, n int) error {
 	var waited, again <-chan time.Time
 	for {
@@ -68,8 +68,8 @@ func (p *pool) take(r *room, n int) error {
 	}
 }
 
-// try takes memory, or returns how to end a request that keeps it for too long, if there is one, and what tells
-// that some was given back. Errors: errOwnShare, errBusy.
+// try takes memory, or returns how to end a request that keeps it for too long, if there is one,
+// and what tells that some was given back. Errors: errOwnShare, errBusy.
 func (p *pool) try(r *room, n int) (cut func(), freed <-chan struct{}, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -93,8 +93,9 @@ func (p *pool) add(r *room, n int) {
 	p.byUser[r.user] += n
 }
 
-// victim returns how to end the request that has waited for its client the longest, and longer than patience: of
-// the user, or, where none is named, of the one who holds the most. nil: there is none.
+// victim returns how to end the request that has waited for its client the longest, and longer than
+// patience: of the user, or, where none is named, of the one who holds the most. nil: there is
+// none.
 func (p *pool) victim(user string) (cut func()) {
 	var chosen *room
 	for r := range p.rooms {

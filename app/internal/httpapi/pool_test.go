@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestPoolMakesRoom: when all is taken, the request gives its memory back that has waited for its client for
-// longest, of the user who holds the most; those that wait for no client keep theirs.
+// TestPoolMakesRoom: when all is taken, the request gives its memory back that has waited for its
+// client for longest, of the user who holds the most; those that wait for no client keep theirs.
 func TestPoolMakesRoom(t *testing.T) {
 	type holder struct {
 		user  string

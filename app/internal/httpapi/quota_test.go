@@ -12,7 +12,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestQuotaOfNotes: a user who has as many notes as are allowed can do everything but create another one.
+// TestQuotaOfNotes: a user who has as many notes as are allowed can do everything but create
+// another one.
 func TestQuotaOfNotes(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
@@ -44,7 +45,8 @@ func TestQuotaOfNotes(t *testing.T) {
 	})
 }
 
-// TestQuotaOfBytes: a note that does not fit is refused, new or longer than before; one that gets no longer is not.
+// TestQuotaOfBytes: a note that does not fit is refused, new or longer than before; one that gets
+// no longer is not.
 func TestQuotaOfBytes(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
@@ -75,8 +77,8 @@ func TestQuotaOfBytes(t *testing.T) {
 	})
 }
 
-// TestQuotaOfIdempotencyKeys: the keys of notes that have been deleted count as bytes, so that a user cannot store
-// any number of them; a request that is sent again needs no more room.
+// TestQuotaOfIdempotencyKeys: the keys of notes that have been deleted count as bytes, so that a
+// user cannot store any number of them; a request that is sent again needs no more room.
 func TestQuotaOfIdempotencyKeys(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
@@ -101,7 +103,8 @@ func TestQuotaOfIdempotencyKeys(t *testing.T) {
 	})
 }
 
-// TestQuotaHoldsForConcurrentRequests: of many creations at the same moment as many are stored as are allowed.
+// TestQuotaHoldsForConcurrentRequests: of many creations at the same moment as many are stored as
+// are allowed.
 func TestQuotaHoldsForConcurrentRequests(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {

@@ -10,8 +10,9 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// RecordAccounts returns a store that commits nothing for a request before the request's line of intent is in the audit
-// log. It does so here, and not in handlers, because here every limit and check has been passed.
+// RecordAccounts returns a store that commits nothing for a request before the request's line of
+// intent is in the audit log. It does so here, and not in handlers, because here every limit and
+// check has been passed.
 func RecordAccounts(store accounts.Store) accounts.Store { return recordedAccounts{store} }
 
 // RecordNotes is RecordAccounts for notes.

@@ -109,8 +109,8 @@ func TestNoLineNoData(t *testing.T) {
 	})
 }
 
-// TestNothingIsCommittedWithoutIntent walks every operation of the document that changes something: without its line of
-// intent nothing is changed; with it alone the answer is dropped.
+// TestNothingIsCommittedWithoutIntent walks every operation of the document that changes something:
+// without its line of intent nothing is changed; with it alone the answer is dropped.
 func TestNothingIsCommittedWithoutIntent(t *testing.T) {
 	doc, err := openapi3.NewLoader().LoadFromData(httpapi.OpenAPI)
 	if err != nil {
@@ -249,7 +249,8 @@ func (w *writer) Write(p []byte) (int, error) {
 	return w.recorder.Write(p)
 }
 
-// TestLineStandsBeforeTheFirstByte: the outcome of what is answered at once, the intent of what is streamed.
+// TestLineStandsBeforeTheFirstByte: the outcome of what is answered at once, the intent of what is
+// streamed.
 func TestLineStandsBeforeTheFirstByte(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		out := &breakable{}

@@ -19,8 +19,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestRefusalsCostFewLines: of requests that are refused by the thousand, each kind has a line and another with the number
-// of the rest, in the audit log; in the process's own log they have none.
+// TestRefusalsCostFewLines: of requests that are refused by the thousand, each kind has a line and
+// another with the number of the rest, in the audit log; in the process's own log they have none.
 func TestRefusalsCostFewLines(t *testing.T) {
 	const limit, times, addresses = 5, 500, 4
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
@@ -95,7 +95,8 @@ func TestRefusalsCostFewLines(t *testing.T) {
 	})
 }
 
-// TestLimitedClientsLoseTheirConnection: the next request needs another one, in HTTP/1.1 and in HTTP/2.
+// TestLimitedClientsLoseTheirConnection: the next request needs another one, in HTTP/1.1 and in
+// HTTP/2.
 func TestLimitedClientsLoseTheirConnection(t *testing.T) {
 	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
 		t.Run(name, func(t *testing.T) {
@@ -134,7 +135,8 @@ func TestLimitedClientsLoseTheirConnection(t *testing.T) {
 	}
 }
 
-// TestFailuresCostFewLines: while a part of the service is away, each request fails, and few are logged.
+// TestFailuresCostFewLines: while a part of the service is away, each request fails, and few are
+// logged.
 func TestFailuresCostFewLines(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)

@@ -15,8 +15,8 @@ import (
 // onceFor is how long a creation that is sent again is recognized.
 const onceFor = 24 * time.Hour
 
-// OnceKeyBytes is how many bytes of a quota an idempotency key takes until it has expired and is deleted: more
-// than its row and the entries of its indexes take in the database.
+// OnceKeyBytes is how many bytes of a quota an idempotency key takes until it has expired and is
+// deleted: more than its row and the entries of its indexes take in the database.
 const OnceKeyBytes = 512
 
 // ErrOnceKeyReused means that the idempotency key was used for another note.
@@ -26,7 +26,8 @@ var ErrOnceKeyReused = errors.New("the idempotency key was used for another note
 type OnceKey struct {
 	// Digest is SHA-256 of the client's key, in hex.
 	Digest string
-	// Request is the keyed digest of the request, and Pepper the id of the pepper that its key is derived from.
+	// Request is the keyed digest of the request, and Pepper the id of the pepper that its key is
+	// derived from.
 	Request, Pepper string
 	Expires         time.Time
 }
@@ -39,9 +40,9 @@ type First struct {
 	Request string
 }
 
-// CreateOnce is Create under a client's idempotency key: when the same client sends the same again, the
-// note of the first time is returned, and repeated is true, whatever has become of that note since. Errors:
-// ErrOnceKeyReused, and those of Create.
+// CreateOnce is Create under a client's idempotency key: when the same client sends the same again,
+// the note of the first time is returned, and repeated is true, whatever has become of that note
+// since. Errors: ErrOnceKeyReused, and those of Create.
 func (s *Service) CreateOnce(ctx context.Context, id sessions.Identity, key string, text Text) (_ Note, repeated bool, err error) {
 	digest := sha256.Sum256([]byte(key))
 	once := OnceKey{Digest: hex.EncodeToString(digest[:]), Request: s.requestDigest(id.Owner, key, text), Pepper: s.requests.Pepper}
@@ -76,14 +77,15 @@ func (s *Service) CreateOnce(ctx context.Context, id sessions.Identity, key stri
 	return Note{Text: text, ID: first.ID, Revision: 1, CreatedAt: first.CreatedAt, UpdatedAt: first.CreatedAt}, true, nil
 }
 
-// requestDigest stands for a request: the owner's key is not used for it, because a rotation replaces that.
+// requestDigest stands for a request: the owner's key is not used for it, because a rotation
+// replaces that.
 func (s *Service) requestDigest(owner, key string, text Text) string {
 	fields := []string{owner, key, text.Content, text.Title, strconv.Itoa(len(text.Tags))}
 	return s.requests.Digest(append(fields, text.Tags...)...)
 }
 
-// sameAsNote compares a request with the note that an earlier one created, as the previous release does: while the
-// note is unchanged. What it was before a change or its deletion is not known.
+// sameAsNote compares a request with the note that an earlier one created, as the previous release
+// does: while the note is unchanged. What it was before a change or its deletion is not known.
 func (s *Service) sameAsNote(ctx context.Context, id sessions.Identity, note string, text Text) (bool, error) {
 	first, err := s.Get(ctx, id, note)
 	if errors.Is(err, ErrNotFound) {

@@ -58,8 +58,9 @@ func (s *oneNote) SucceedKey(context.Context, envelope.StoredKey, envelope.Store
 	return nil
 }
 
-// TestQuotaHoldsForOvertakenUpdates: an update beyond the quota stores nothing, even if the revision
-// that it replaces appears, or disappears, after its size was compared with the stored note's.
+// TestQuotaHoldsForOvertakenUpdates: an update beyond the quota stores nothing, even if the
+// revision that it replaces appears, or disappears, after its size was compared with the stored
+// note's.
 func TestQuotaHoldsForOvertakenUpdates(t *testing.T) {
 	t.Parallel()
 	const limit = 1000

@@ -13,8 +13,9 @@ import (
 const (
 	// countFor is how long a count of what an owner has is relied on.
 	countFor = time.Minute
-	// countPause is the least time between two counts for one owner. It is countShare times what the last count took,
-	// where that is longer: a user with many notes must not keep the database busy by asking for more.
+	// countPause is the least time between two counts for one owner. It is countShare times what the
+	// last count took, where that is longer: a user with many notes must not keep the database busy by
+	// asking for more.
 	countPause = time.Second
 	countShare = 10
 	// maxCounted bounds how many owners' counts are kept.
@@ -24,7 +25,8 @@ const (
 // Usage is what a user has stored, or may store.
 type Usage struct {
 	Notes int64
-	// Bytes of content, title and tags as they are stored, which is sealed, and OnceKeyBytes for each idempotency key.
+	// Bytes of content, title and tags as they are stored, which is sealed, and OnceKeyBytes for each
+	// idempotency key.
 	Bytes int64
 }
 
@@ -38,8 +40,8 @@ type QuotaError struct{ Message string }
 
 func (e *QuotaError) Error() string { return e.Message }
 
-// exceeds returns the error of a write of so much more, if it would exceed the limit. A write that needs no more
-// notes is not refused because of their number.
+// exceeds returns the error of a write of so much more, if it would exceed the limit. A write that
+// needs no more notes is not refused because of their number.
 func (u Usage) exceeds(limit, more Usage) error {
 	switch {
 	case more.Notes > 0 && u.Notes+more.Notes > limit.Notes:
@@ -51,8 +53,9 @@ func (u Usage) exceeds(limit, more Usage) error {
 	return nil
 }
 
-// quota bounds what each user stores. It counts in the database once in a while and adds what this process writes
-// meanwhile, so that no write has to lock a row that others need. Writes of other processes count with the next count.
+// quota bounds what each user stores. It counts in the database once in a while and adds what this
+// process writes meanwhile, so that no write has to lock a row that others need. Writes of other
+// processes count with the next count.
 type quota struct {
 	store Store
 	limit Usage
@@ -79,9 +82,9 @@ func newQuota(store Store, limit Usage) *quota {
 	return &quota{store: store, limit: limit, now: time.Now, owners: map[string]*counted{}}
 }
 
-// reserve sets so much more aside for a write, which calls settle when it has ended, with whether it may have been
-// stored. A write is refused only after a count that is younger than the call. Errors: sessions.ErrInvalid,
-// *QuotaError, ctx's, and the store's.
+// reserve sets so much more aside for a write, which calls settle when it has ended, with whether
+// it may have been stored. A write is refused only after a count that is younger than the call.
+// Errors: sessions.ErrInvalid, *QuotaError, ctx's, and the store's.
 func (q *quota) reserve(ctx context.Context, id sessions.Identity, more Usage) (settle func(stored bool), err error) {
 	called := q.now()
 	c := q.enter(id.Owner)
@@ -194,9 +197,9 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// reserveUpdate is reserve for a note that is replaced: until the next count the old and the new one count. Where that
-// is too much, the old one is looked at, and only what the note grows by is reserved. Errors: also ErrStale, when the
-// note has another revision than n replaces.
+// reserveUpdate is reserve for a note that is replaced: until the next count the old and the new
+// one count. Where that is too much, the old one is looked at, and only what the note grows by is
+// reserved. Errors: also ErrStale, when the note has another revision than n replaces.
 func (s *Service) reserveUpdate(ctx context.Context, id sessions.Identity, n Sealed) (settle func(stored bool), err error) {
 	settle, err = s.quota.reserve(ctx, id, Usage{Bytes: n.size()})
 	var full *QuotaError
@@ -208,7 +211,8 @@ func (s *Service) reserveUpdate(ctx context.Context, id sessions.Identity, n Sea
 		return nil, err
 	}
 	if old.Revision != n.Revision-1 {
-		// The update must not go on: the revision that it replaces, of unknown size, could still be written.
+		// The update must not go on: the revision that it replaces, of unknown size, could still be
+		// written.
 		return nil, ErrStale
 	}
 	if grows := n.size() - old.size(); grows > 0 {

@@ -76,8 +76,8 @@ func TestQuotaIsCountedOnceAMinute(t *testing.T) {
 	}
 }
 
-// TestQuotaHoldsForConcurrentWrites: of many at once as many are let through as there is room for, also while counts
-// are slow, and while writes fail and give back what they had reserved.
+// TestQuotaHoldsForConcurrentWrites: of many at once as many are let through as there is room for,
+// also while counts are slow, and while writes fail and give back what they had reserved.
 func TestQuotaHoldsForConcurrentWrites(t *testing.T) {
 	t.Parallel()
 	for name, limit := range map[string]Usage{"notes": {Notes: 10, Bytes: 1 << 20}, "bytes": {Notes: 1000, Bytes: 105}} {
@@ -119,7 +119,8 @@ func TestQuotaHoldsForConcurrentWrites(t *testing.T) {
 	}
 }
 
-// TestQuotaCountsWhatIsUnderWay: a write that a count does not see, because it is committed later, is not forgotten.
+// TestQuotaCountsWhatIsUnderWay: a write that a count does not see, because it is committed later,
+// is not forgotten.
 func TestQuotaCountsWhatIsUnderWay(t *testing.T) {
 	s := &tally{}
 	q := newQuota(s, Usage{Notes: 2, Bytes: 1 << 20})
@@ -148,7 +149,8 @@ func TestQuotaCountsWhatIsUnderWay(t *testing.T) {
 	}
 }
 
-// TestQuotaIsRefusedOnAFreshCount: what was deleted, here or by another replica, before the call makes room at once.
+// TestQuotaIsRefusedOnAFreshCount: what was deleted, here or by another replica, before the call
+// makes room at once.
 func TestQuotaIsRefusedOnAFreshCount(t *testing.T) {
 	t.Parallel()
 	s := &tally{}
@@ -171,7 +173,8 @@ func TestQuotaIsRefusedOnAFreshCount(t *testing.T) {
 	}
 }
 
-// TestQuotaIsCountedSeldom: however often a user asks beyond the quota, counts take a tenth of the time at the most.
+// TestQuotaIsCountedSeldom: however often a user asks beyond the quota, counts take a tenth of the
+// time at the most.
 func TestQuotaIsCountedSeldom(t *testing.T) {
 	s := &tally{}
 	s.stored.Store(1)
@@ -191,7 +194,8 @@ func TestQuotaIsCountedSeldom(t *testing.T) {
 	}
 }
 
-// TestQuotaTellsLiveSessionsOnly: whoever has an ended session's token does not learn how many notes there are.
+// TestQuotaTellsLiveSessionsOnly: whoever has an ended session's token does not learn how many
+// notes there are.
 func TestQuotaTellsLiveSessionsOnly(t *testing.T) {
 	t.Parallel()
 	s := &tally{}
@@ -210,8 +214,8 @@ func TestQuotaTellsLiveSessionsOnly(t *testing.T) {
 	}
 }
 
-// TestQuotaForgetsIdleOwners: however many users write, memory for their counts is bounded, and a write that is under
-// way is not forgotten.
+// TestQuotaForgetsIdleOwners: however many users write, memory for their counts is bounded, and a
+// write that is under way is not forgotten.
 func TestQuotaForgetsIdleOwners(t *testing.T) {
 	q := newQuota(&tally{}, Usage{Notes: 1, Bytes: 1 << 20})
 	busy, err := q.reserve(t.Context(), alice, one)

@@ -41,8 +41,8 @@ type Service struct {
 	now      func() time.Time
 }
 
-// NewService returns a service. The key, for [pepper.Requests], is for the digests of requests that come with an
-// idempotency key; a user may store up to the quota.
+// NewService returns a service. The key, for [pepper.Requests], is for the digests of requests that
+// come with an idempotency key; a user may store up to the quota.
 func NewService(store Store, keys *envelope.Cache, requests *pepper.Key, perUser Usage) *Service {
 	return &Service{store: store, keys: keys, requests: requests, quota: newQuota(store, perUser), now: time.Now}
 }
@@ -56,8 +56,8 @@ func (s *Service) Create(ctx context.Context, id sessions.Identity, text Text) (
 	})
 }
 
-// create calls store with the sealed note, within the quota, of which so many bytes more are needed; store reports
-// whether it has stored this note.
+// create calls store with the sealed note, within the quota, of which so many bytes more are
+// needed; store reports whether it has stored this note.
 func (s *Service) create(ctx context.Context, id sessions.Identity, text Text, more int64, store func(Sealed) (bool, error)) (Note, error) {
 	if err := text.validate(); err != nil {
 		return Note{}, err
@@ -163,9 +163,9 @@ func (s *Service) List(ctx context.Context, id sessions.Identity, before string,
 	return s.store.Notes(ctx, id, s.now(), before, limit)
 }
 
-// Update replaces a note's text and returns the note, without the time of its creation. A revision of 0
-// replaces whatever is there. Errors: sessions.ErrInvalid, ErrNotFound, ErrStale, and those of Create. A note
-// that does not grow is replaced also beyond the quota.
+// Update replaces a note's text and returns the note, without the time of its creation. A revision
+// of 0 replaces whatever is there. Errors: sessions.ErrInvalid, ErrNotFound, ErrStale, and those of
+// Create. A note that does not grow is replaced also beyond the quota.
 func (s *Service) Update(ctx context.Context, id sessions.Identity, note string, revision int64, text Text) (Note, error) {
 	if err := text.validate(); err != nil {
 		return Note{}, err

@@ -1,8 +1,8 @@
 // Package pepper derives keys from the pepper, one for each use, and makes keyed digests with them.
 //
 // A digest stands for a value that must not be stored or logged in the clear: a name that somebody
-// typed, a request that a client may send again. Without the pepper, which is in Vault and not in the
-// database, nobody can test a guess against a digest, or make one.
+// typed, a request that a client may send again. Without the pepper, which is in Vault and not in
+// the database, nobody can test a guess against a digest, or make one.
 package pepper
 
 import (
@@ -35,7 +35,8 @@ type Key struct {
 	key        []byte
 }
 
-// NewKey derives the key for a use from the current pepper of a deployment (HKDF-SHA-256, RFC 5869).
+// NewKey derives the key for a use from the current pepper of a deployment (HKDF-SHA-256, RFC
+// 5869).
 func NewKey(deployment string, p *config.Pepper, use string) (*Key, error) {
 	values, err := p.Values()
 	if err != nil {
@@ -48,8 +49,8 @@ func NewKey(deployment string, p *config.Pepper, use string) (*Key, error) {
 	return &Key{Pepper: p.CurrentID, deployment: deployment, key: key}, nil
 }
 
-// Digest returns HMAC-SHA-256 of the deployment and the fields, in 64 hex digits. Each field follows its
-// length, so that no two lists of fields give the same input.
+// Digest returns HMAC-SHA-256 of the deployment and the fields, in 64 hex digits. Each field
+// follows its length, so that no two lists of fields give the same input.
 func (k *Key) Digest(fields ...string) string {
 	mac := hmac.New(sha256.New, k.key)
 	write := func(field string) {

@@ -42,8 +42,8 @@ type Rates struct {
 	Registrations int
 }
 
-// Logins counts failed logins by address and by username, registrations by address, and codes by user. It
-// is safe for concurrent use.
+// Logins counts failed logins by address and by username, registrations by address, and codes by
+// user. It is safe for concurrent use.
 type Logins struct {
 	store             limiter.Store
 	address, username *limiter.Limiter
@@ -70,8 +70,8 @@ func NewLogins(store limiter.Store, r Rates) *Logins {
 	}
 }
 
-// CheckLogin returns a *LimitedError when a login from the address, or for the username, must wait. It
-// counts nothing. username is a digest of the name.
+// CheckLogin returns a *LimitedError when a login from the address, or for the username, must wait.
+// It counts nothing. username is a digest of the name.
 func (l *Logins) CheckLogin(ctx context.Context, address, username string) error {
 	for _, counter := range l.loginCounters(address, username) {
 		state, err := counter.limiter.Peek(ctx, counter.key)
@@ -85,26 +85,28 @@ func (l *Logins) CheckLogin(ctx context.Context, address, username string) error
 	return nil
 }
 
-// TakeLogin counts a login before its password is looked at, so that no number of guesses at once passes
-// the limit. giveBack takes the count back, for a login that has not failed. Errors: *LimitedError.
+// TakeLogin counts a login before its password is looked at, so that no number of guesses at once
+// passes the limit. giveBack takes the count back, for a login that has not failed. Errors:
+// *LimitedError.
 func (l *Logins) TakeLogin(ctx context.Context, address, username string) (giveBack func(context.Context) error, err error) {
 	return l.take(ctx, l.loginCounters(address, username))
 }
 
-// TakeRegistration counts a registration before its password is hashed. giveBack takes the count back, for
-// one that created no account. Errors: *LimitedError.
+// TakeRegistration counts a registration before its password is hashed. giveBack takes the count
+// back, for one that created no account. Errors: *LimitedError.
 func (l *Logins) TakeRegistration(ctx context.Context, address string) (giveBack func(context.Context) error, err error) {
 	return l.take(ctx, []counter{{l.registrations, "registrations:" + clientaddress.Network(address)}})
 }
 
-// TakeCode counts a code of the user's second factor, and returns a *LimitedError when it is one too many.
+// TakeCode counts a code of the user's second factor, and returns a *LimitedError when it is one
+// too many.
 func (l *Logins) TakeCode(ctx context.Context, address, user string) error {
 	_, err := l.take(ctx, l.codeCounters(address, user))
 	return err
 }
 
-// TakeProposalCode counts a code that is to confirm a proposed second factor, and returns a *LimitedError
-// when it is one too many. Each proposal, by its id, has a count of its own.
+// TakeProposalCode counts a code that is to confirm a proposed second factor, and returns a
+// *LimitedError when it is one too many. Each proposal, by its id, has a count of its own.
 func (l *Logins) TakeProposalCode(ctx context.Context, proposal string) error {
 	_, err := l.take(ctx, []counter{{l.proposal, "proposal:" + proposal}})
 	return err
@@ -181,8 +183,8 @@ func (l *Logins) take(ctx context.Context, counters []counter) (giveBack func(co
 	return giveBack, nil
 }
 
-// giveBack takes counts back. What belongs to a period that has ended is gone already; to subtract it
-// would allow one more in the next period.
+// giveBack takes counts back. What belongs to a period that has ended is gone already; to subtract
+// it would allow one more in the next period.
 func (l *Logins) giveBack(ctx context.Context, all []taken) error {
 	for _, t := range all {
 		if !l.now().Before(t.reset.Add(-time.Second)) {

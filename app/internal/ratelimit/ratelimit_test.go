@@ -53,8 +53,8 @@ func TestLogins(t *testing.T) {
 	}
 }
 
-// TestLoginsAtOnce: of any number of logins at once, no more are looked at than the limit allows, and those
-// that have not failed take nothing from it.
+// TestLoginsAtOnce: of any number of logins at once, no more are looked at than the limit allows,
+// and those that have not failed take nothing from it.
 func TestLoginsAtOnce(t *testing.T) {
 	ctx := context.Background()
 	const limit = 5
@@ -124,7 +124,8 @@ func TestRegistrations(t *testing.T) {
 	}
 }
 
-// TestCodesOfAProposal: each proposal has a count of its own, and the user's codes stay what they were.
+// TestCodesOfAProposal: each proposal has a count of its own, and the user's codes stay what they
+// were.
 func TestCodesOfAProposal(t *testing.T) {
 	ctx := context.Background()
 	l := newLogins(1, 1)

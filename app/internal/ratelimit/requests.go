@@ -14,26 +14,29 @@ import (
 )
 
 const (
-	// maxUnproved is how many requests of a session in a minute may prove nothing before what its address has
-	// left decides: a client that lives is wrong now and then, and shares its address with others.
+	// maxUnproved is how many requests of a session in a minute may prove nothing before what its
+	// address has left decides: a client that lives is wrong now and then, and shares its address with
+	// others.
 	maxUnproved = 10
-	// maxUserUnderWay bounds the requests of a user that are under way at once, and maxAddressUnderWay those from
-	// an address of which no session has proved alive lately.
+	// maxUserUnderWay bounds the requests of a user that are under way at once, and maxAddressUnderWay
+	// those from an address of which no session has proved alive lately.
 	maxUserUnderWay, maxAddressUnderWay = 64, 64
-	// securityPerMinute is the budget of a session for the calls by which its user defends the account, and
-	// maxSecurityUnderWay bounds those under way at once. No other request takes from either.
+	// securityPerMinute is the budget of a session for the calls by which its user defends the
+	// account, and maxSecurityUnderWay bounds those under way at once. No other request takes from
+	// either.
 	securityPerMinute, maxSecurityUnderWay = 60, 16
 )
 
-// sessionShare is what one session may have of what its user may: three quarters, so that a stolen token
-// leaves its user something.
+// sessionShare is what one session may have of what its user may: three quarters, so that a stolen
+// token leaves its user something.
 func sessionShare(n int64) int64 { return n - n/4 }
 
 // ErrUnderWay means that a user or a session has too many requests under way.
 var ErrUnderWay = errors.New("too many requests of one user at once")
 
-// Requests counts requests by user and session, or by address where no user is known. Each replica counts its
-// own: a shared counter would be a database write for every request. It is safe for concurrent use.
+// Requests counts requests by user and session, or by address where no user is known. Each replica
+// counts its own: a shared counter would be a database write for every request. It is safe for
+// concurrent use.
 //
 // A token alone is no user: its session may have ended, and whoever stole it must not be able to use up
 // what the user may ask. So a request is counted when it is over and its session has proved alive, and until
@@ -46,8 +49,8 @@ type Requests struct {
 	now      func() time.Time
 
 	mu sync.Mutex
-	// underWay are the requests that have begun and are not counted yet: by the key of their session's budget,
-	// and by the user's key where the session has proved alive lately, else by the address's.
+	// underWay are the requests that have begun and are not counted yet: by the key of their session's
+	// budget, and by the user's key where the session has proved alive lately, else by the address's.
 	underWay map[string]int64
 }
 
@@ -85,8 +88,8 @@ func NewRequests(perMinute int) *Requests {
 	}
 }
 
-// Count counts one request of an address, which is under way until end is called. Errors: a *LimitedError when
-// it is one too many; ErrUnderWay.
+// Count counts one request of an address, which is under way until end is called. Errors: a
+// *LimitedError when it is one too many; ErrUnderWay.
 func (r *Requests) Count(ctx context.Context, address string) (end func(), err error) {
 	key := addressKey(address)
 	state, err := r.requests.Increment(ctx, key, 1)
@@ -116,9 +119,9 @@ func (r *Requests) leave(key string) {
 	}
 }
 
-// Begin lets a request begin. The caller ends it, once. Errors: a *LimitedError when the session or its user
-// have no requests left beside those of the session that are under way; or, where too many requests of the
-// session have not proved it alive, when the address has none; ErrUnderWay.
+// Begin lets a request begin. The caller ends it, once. Errors: a *LimitedError when the session or
+// its user have no requests left beside those of the session that are under way; or, where too many
+// requests of the session have not proved it alive, when the address has none; ErrUnderWay.
 func (r *Requests) Begin(ctx context.Context, q Request) (*Begun, error) {
 	b := &Begun{requests: r, Request: q, ctx: context.WithoutCancel(ctx)} // a client that hangs up is counted, too
 	unproved, err := r.peek(ctx, counter{r.unproved, unprovedKey(q.Session)})
@@ -199,8 +202,8 @@ func (b *Begun) budgets() []counter {
 	return []counter{{b.requests.session, "session:" + b.Session}, {b.requests.requests, userKey(b.User)}}
 }
 
-// End counts the request: for its user and session if it has proved the session alive, for its address if it
-// has not.
+// End counts the request: for its user and session if it has proved the session alive, for its
+// address if it has not.
 func (b *Begun) End(o Outcome) (err error) {
 	r := b.requests
 	// Counted and no more under way in one step, so that no request in between sees neither.
@@ -224,8 +227,8 @@ func (b *Begun) End(o Outcome) (err error) {
 	return nil
 }
 
-// countProved also counts for the user what a session asked before it proved alive: otherwise unauthenticated
-// requests would be free.
+// countProved also counts for the user what a session asked before it proved alive: otherwise
+// unauthenticated requests would be free.
 func (r *Requests) countProved(b *Begun) error {
 	before := int64(0)
 	if b.suspect {
@@ -260,6 +263,6 @@ func userKey(user string) string        { return "user:" + user }
 func addressKey(address string) string  { return "address:" + clientaddress.Network(address) }
 func unprovedKey(session string) string { return "unproved:" + session }
 
-// tokensKey is of requests with a token whose session proves nothing. They take nothing from clients at the
-// address that have no token yet and want to log in.
+// tokensKey is of requests with a token whose session proves nothing. They take nothing from
+// clients at the address that have no token yet and want to log in.
 func tokensKey(address string) string { return "tokens:" + clientaddress.Network(address) }

@@ -22,8 +22,8 @@ func TestRequestsOfAnAddress(t *testing.T) {
 	}
 }
 
-// TestRequestsOfAnAddressAtOnce: those without a session, and those whose sessions have not proved alive, together;
-// sessions that have are not stopped by them.
+// TestRequestsOfAnAddressAtOnce: those without a session, and those whose sessions have not proved
+// alive, together; sessions that have are not stopped by them.
 func TestRequestsOfAnAddressAtOnce(t *testing.T) {
 	ctx := context.Background()
 	r := NewRequests(10_000)
@@ -76,8 +76,8 @@ func done(t *testing.T, r *Requests, session, address string, o Outcome) {
 	}
 }
 
-// TestTokensLeaveOthersTheirLogin: requests of dead sessions take nothing from clients that have no token yet, at the
-// same address.
+// TestTokensLeaveOthersTheirLogin: requests of dead sessions take nothing from clients that have no
+// token yet, at the same address.
 func TestTokensLeaveOthersTheirLogin(t *testing.T) {
 	r := NewRequests(3)
 	for i := range 9 {
@@ -159,8 +159,8 @@ func TestRequestsUnderWay(t *testing.T) {
 	}
 }
 
-// TestRequestsAtOnce: there is one bound for all sessions of a user that have proved alive, and one for each
-// session; sessions that have not leave the user's places alone.
+// TestRequestsAtOnce: there is one bound for all sessions of a user that have proved alive, and one
+// for each session; sessions that have not leave the user's places alone.
 func TestRequestsAtOnce(t *testing.T) {
 	perSession := int(sessionShare(maxUserUnderWay))
 	fill := func(r *Requests, session string) (n int) {

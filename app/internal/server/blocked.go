@@ -5,8 +5,8 @@ import "time"
 // blockedGrace is how long any client may send and not read. A slow network looks the same.
 const blockedGrace = 250 * time.Millisecond
 
-// block notes that a connection is not read, because its client does not read what is written to it.
-// Of too many such connections, those that have been so for longest are closed.
+// block notes that a connection is not read, because its client does not read what is written to
+// it. Of too many such connections, those that have been so for longest are closed.
 func (t *connections) block(c *conn) {
 	t.mu.Lock()
 	var victims []victim

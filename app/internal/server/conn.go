@@ -51,9 +51,9 @@ type conn struct {
 	blockedSince              time.Time
 }
 
-// Read reads nothing more while the client does not read what is written to it: each PING and SETTINGS
-// that it sends meanwhile would have net/http keep an answer in memory. One read beside a write is
-// usual, so that clients that do read are not held up.
+// Read reads nothing more while the client does not read what is written to it: each PING and
+// SETTINGS that it sends meanwhile would have net/http keep an answer in memory. One read beside a
+// write is usual, so that clients that do read are not held up.
 func (c *conn) Read(b []byte) (int, error) {
 	c.RemoteAddr()
 	if c.isWriting.Load() && c.reads.Add(1) > 1 {

@@ -14,9 +14,9 @@ import (
 const (
 	// workWait is how long a connection waits for its share of the memory for requests.
 	workWait = 5 * time.Second
-	// workGrace is how long a connection may hold its share while no request of it is in the handler, and how
-	// long one of an address with more than others may be at work before it gives way. One of an address that
-	// has no more than others gives way after equalGrace.
+	// workGrace is how long a connection may hold its share while no request of it is in the handler,
+	// and how long one of an address with more than others may be at work before it gives way. One of
+	// an address that has no more than others gives way after equalGrace.
 	workGrace, equalGrace = 500 * time.Millisecond, 2 * time.Second
 )
 
@@ -31,9 +31,9 @@ const (
 	reasonBlocked    = "blocked"    // too many connections whose client sends and does not read
 )
 
-// connections are the open connections of a listener. Each belongs to a group: the connections of one
-// address, as [clientaddress.Network] counts it. When a bound is reached, the group with the most
-// connections loses the one that has been without a request for the longest time.
+// connections are the open connections of a listener. Each belongs to a group: the connections of
+// one address, as [clientaddress.Network] counts it. When a bound is reached, the group with the
+// most connections loses the one that has been without a request for the longest time.
 type connections struct {
 	bounds bounds
 	// proxies are the networks of trusted proxies.
@@ -111,7 +111,8 @@ func (t *connections) remove(c *conn) {
 	t.forget(c)
 }
 
-// groupOf returns the key of the group that an address belongs to, and whether it is a trusted proxy's.
+// groupOf returns the key of the group that an address belongs to, and whether it is a trusted
+// proxy's.
 func (t *connections) groupOf(address net.Addr) (network string, exempt bool) {
 	tcp, ok := address.(*net.TCPAddr)
 	if !ok {
@@ -179,8 +180,9 @@ func (g *group) oldest(newest *conn) *conn {
 	return nil
 }
 
-// unfinishedOfMost returns the connection without a first request to close for a new one: of the address with the
-// most of these, those of proxies last. Of equals, one that has sent nothing comes first, and then the oldest.
+// unfinishedOfMost returns the connection without a first request to close for a new one: of the
+// address with the most of these, those of proxies last. Of equals, one that has sent nothing comes
+// first, and then the oldest.
 func (t *connections) unfinishedOfMost(newest *conn) (chosen *conn) {
 	for _, g := range t.groups {
 		for class := range settled {
@@ -209,9 +211,10 @@ func (c *conn) before(other *conn) bool {
 	return c.since().Before(other.since())
 }
 
-// ofHeaviest returns the connection to close for a new one: of the address with the most connections, unless the
-// new one's has more. One without a request under way comes first; where there is none, and the new one's address
-// has fewer, one that has been at work for a while. Otherwise clients that keep all their connections busy would have others lose theirs.
+// ofHeaviest returns the connection to close for a new one: of the address with the most
+// connections, unless the new one's has more. One without a request under way comes first; where
+// there is none, and the new one's address has fewer, one that has been at work for a while.
+// Otherwise clients that keep all their connections busy would have others lose theirs.
 func (t *connections) ofHeaviest(newest *conn) (chosen *conn) {
 	limit := time.Now().Add(-workGrace)
 	for c := range t.members {

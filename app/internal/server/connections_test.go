@@ -157,7 +157,8 @@ func small(change func(*bounds)) bounds {
 
 var ok = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
 
-// TestLargeFramesAreRefused: net/http allows frames of 1 MiB unless told otherwise, and holds each whole.
+// TestLargeFramesAreRefused: net/http allows frames of 1 MiB unless told otherwise, and holds each
+// whole.
 func TestLargeFramesAreRefused(t *testing.T) {
 	b := serveWithin(t, unbounded, ok)
 	a := b.connect(t, "127.0.0.1")
@@ -200,8 +201,8 @@ func TestSettingsAreBounded(t *testing.T) {
 	}
 }
 
-// TestIdleConnectionsMakeRoom: the connection that is idle for longest is closed, of the same address if
-// the bound is the address's, else of the address with the most.
+// TestIdleConnectionsMakeRoom: the connection that is idle for longest is closed, of the same
+// address if the bound is the address's, else of the address with the most.
 func TestIdleConnectionsMakeRoom(t *testing.T) {
 	b := serveWithin(t, small(func(b *bounds) { b.total, b.perAddress = 6, 4 }), ok)
 	var pile []*attacker
@@ -248,8 +249,8 @@ func TestUnfinishedConnectionsMakeRoom(t *testing.T) {
 	}
 }
 
-// TestConnectionsWithRequestsStay: what is at work is not closed for a new connection, which is closed
-// itself where nothing is idle.
+// TestConnectionsWithRequestsStay: what is at work is not closed for a new connection, which is
+// closed itself where nothing is idle.
 func TestConnectionsWithRequestsStay(t *testing.T) {
 	release := make(chan struct{})
 	entered := make(chan struct{})
@@ -271,8 +272,8 @@ func TestConnectionsWithRequestsStay(t *testing.T) {
 	}
 }
 
-// TestConnectionsWaitForWork: a connection of which requests may begin waits until another has none, and
-// one address does not hold all that there is.
+// TestConnectionsWaitForWork: a connection of which requests may begin waits until another has
+// none, and one address does not hold all that there is.
 func TestConnectionsWaitForWork(t *testing.T) {
 	release := make(chan struct{})
 	entered := make(chan struct{}, 10)
@@ -306,8 +307,8 @@ func TestConnectionsWaitForWork(t *testing.T) {
 	}
 }
 
-// TestFewSlowRequestsComeFirst: when slow requests of some addresses take all that there is, an address
-// with few is served, and the one with the most loses a connection.
+// TestFewSlowRequestsComeFirst: when slow requests of some addresses take all that there is, an
+// address with few is served, and the one with the most loses a connection.
 func TestFewSlowRequestsComeFirst(t *testing.T) {
 	b := serveWithin(t, small(func(b *bounds) { b.work, b.requests = 3*maxStreams, 6 }), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/large" {
@@ -334,8 +335,8 @@ func TestFewSlowRequestsComeFirst(t *testing.T) {
 	}
 }
 
-// TestBusyConnectionsGiveWay: when addresses keep all their connections busy, another address is let in, and
-// keeps the connections that it has.
+// TestBusyConnectionsGiveWay: when addresses keep all their connections busy, another address is
+// let in, and keeps the connections that it has.
 func TestBusyConnectionsGiveWay(t *testing.T) {
 	entered := make(chan struct{}, 100)
 	b := serveWithin(t, small(func(b *bounds) { b.total = 8 }), http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -378,7 +379,8 @@ func TestBusyConnectionsGiveWay(t *testing.T) {
 	}
 }
 
-// TestOneSlowStreamOfEachAddress: many addresses with a slow stream each stop no other client for long.
+// TestOneSlowStreamOfEachAddress: many addresses with a slow stream each stop no other client for
+// long.
 func TestOneSlowStreamOfEachAddress(t *testing.T) {
 	b := serveWithin(t, small(func(b *bounds) { b.work = 3 * maxStreams }), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/large" {
@@ -397,8 +399,8 @@ func TestOneSlowStreamOfEachAddress(t *testing.T) {
 	}
 }
 
-// TestSilentConnectionsGiveWayFirst: connections that have sent nothing are closed before one that is in the
-// middle of its handshake, whichever is older.
+// TestSilentConnectionsGiveWayFirst: connections that have sent nothing are closed before one that
+// is in the middle of its handshake, whichever is older.
 func TestSilentConnectionsGiveWayFirst(t *testing.T) {
 	b := serveWithin(t, small(func(b *bounds) { b.unfinished = 3 }), ok)
 	handshake := dial(t, b.address) // from an address with as many as the others
@@ -424,8 +426,9 @@ func TestSilentConnectionsGiveWayFirst(t *testing.T) {
 	}
 }
 
-// TestAnswersThatAreNotReadGiveUpTheirShare: net/http answers a header that is too large by itself, and
-// keeps the last 4 KiB of any answer until the client opens a window. Neither is in the handler.
+// TestAnswersThatAreNotReadGiveUpTheirShare: net/http answers a header that is too large by itself,
+// and keeps the last 4 KiB of any answer until the client opens a window. Neither is in the
+// handler.
 func TestAnswersThatAreNotReadGiveUpTheirShare(t *testing.T) {
 	for name, n := range map[string]int{"of the handler": 0, "of net/http": tooManyFields} {
 		t.Run(name, func(t *testing.T) {
@@ -449,8 +452,8 @@ func TestAnswersThatAreNotReadGiveUpTheirShare(t *testing.T) {
 	}
 }
 
-// TestRequestsUnderWayAreBounded: an answer that the client does not read is under way, in the process
-// and for the client's address.
+// TestRequestsUnderWayAreBounded: an answer that the client does not read is under way, in the
+// process and for the client's address.
 func TestRequestsUnderWayAreBounded(t *testing.T) {
 	b := serveWithin(t, small(func(b *bounds) { b.requestsPerAddress = 3 }), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/large" {
@@ -485,7 +488,8 @@ func TestRequestsUnderWayAreBounded(t *testing.T) {
 	}
 }
 
-// TestClientsThatGoOnAreCutOff: at twice the bound the connection is closed, and with it all that it holds.
+// TestClientsThatGoOnAreCutOff: at twice the bound the connection is closed, and with it all that
+// it holds.
 func TestClientsThatGoOnAreCutOff(t *testing.T) {
 	b := serveWithin(t, small(func(b *bounds) { b.requestsPerAddress = 2 }), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, large[:64<<10])
@@ -503,8 +507,8 @@ func TestClientsThatGoOnAreCutOff(t *testing.T) {
 	}
 }
 
-// TestAbandonedRequestsAreBounded: a client that resets its requests at once has others in the place of
-// those that the handler is still busy with.
+// TestAbandonedRequestsAreBounded: a client that resets its requests at once has others in the
+// place of those that the handler is still busy with.
 func TestAbandonedRequestsAreBounded(t *testing.T) {
 	release, entered := make(chan struct{}), make(chan struct{}, 10)
 	b := serveWithin(t, small(func(b *bounds) { b.abandoned = 1 }), http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -7,7 +7,8 @@ import (
 
 // What a client can make the process hold, in bytes. TestMemoryOfEach measures the memory of Go.
 const (
-	// maxHeader bounds a request's header; net/http adds 4 KiB over HTTP/1.1, and 320 bytes over HTTP/2.
+	// maxHeader bounds a request's header; net/http adds 4 KiB over HTTP/1.1, and 320 bytes over
+	// HTTP/2.
 	maxHeader = 8 << 10
 	// maxFrame is the smallest bound on frames of HTTP/2 that the protocol allows.
 	maxFrame = 16 << 10
@@ -40,8 +41,8 @@ const (
 // defaultMemoryLimit is that of a pod of 256 MiB: automemlimit leaves a tenth to what is not Go's.
 const defaultMemoryLimit = 256 << 20 / 10 * 9
 
-// MemoryLimit returns the memory limit of the Go runtime, in bytes: main derives it from the cgroup's.
-// Where there is none, as in development, it is that of a pod of 256 MiB.
+// MemoryLimit returns the memory limit of the Go runtime, in bytes: main derives it from the
+// cgroup's. Where there is none, as in development, it is that of a pod of 256 MiB.
 func MemoryLimit() int64 {
 	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
 		return limit

@@ -22,8 +22,8 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// measuredProcess has the test binary serve, so that what a server holds for its clients is measured
-// without what the clients hold themselves.
+// measuredProcess has the test binary serve, so that what a server holds for its clients is
+// measured without what the clients hold themselves.
 const measuredProcess = "SECURENOTES_MEASURED_PROCESS"
 
 func TestMain(m *testing.M) {
@@ -177,8 +177,8 @@ func (a *attacker) request(t *testing.T, stream uint32, path string, n int) {
 // manyFields fit into a header list, and tooManyFields do not.
 const manyFields, tooManyFields = (maxHeader+320)/34 - 8, 300
 
-// TestMemoryOfEach measures what clients can make the server hold in the ways that are known, against
-// what the budget counts for it.
+// TestMemoryOfEach measures what clients can make the server hold in the ways that are known,
+// against what the budget counts for it.
 func TestMemoryOfEach(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes seconds")

@@ -38,7 +38,8 @@ type Probes struct {
 // NewProbes returns probes that are not ready, for the reason given.
 func NewProbes(reason string) *Probes { return &Probes{reason: reason, now: time.Now} }
 
-// NotReady sets the reason why the process is not ready. The check of [Probes.Ready] no longer counts.
+// NotReady sets the reason why the process is not ready. The check of [Probes.Ready] no longer
+// counts.
 func (p *Probes) NotReady(reason string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

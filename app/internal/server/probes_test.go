@@ -24,7 +24,8 @@ func readiness(h http.Handler) (status int, body string) {
 	return w.Code, strings.TrimSpace(w.Body.String())
 }
 
-// TestReadinessIsLookedUpInTheBackground: probes cost no look at the database, however many there are.
+// TestReadinessIsLookedUpInTheBackground: probes cost no look at the database, however many there
+// are.
 func TestReadinessIsLookedUpInTheBackground(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -107,8 +108,8 @@ func TestOldReadinessIsNone(t *testing.T) {
 	})
 }
 
-// TestProbesAmidConnections: the kubelet gets its answer while strangers hold all connections that they
-// can, and while they open more, from its own address or from others.
+// TestProbesAmidConnections: the kubelet gets its answer while strangers hold all connections that
+// they can, and while they open more, from its own address or from others.
 func TestProbesAmidConnections(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	l, err := ListenProbes(ctx, "127.0.0.1:0", Options{MemoryLimit: defaultMemoryLimit})

@@ -110,8 +110,8 @@ func (t *connections) abandon(r *underWay) {
 }
 
 // bounded lets next handle a request if there are not too many under way in the process, or of the
-// client's address. What net/http still has to send when the handler has returned, 4 KiB at the most,
-// is part of the connection's share in [connections.active].
+// client's address. What net/http still has to send when the handler has returned, 4 KiB at the
+// most, is part of the connection's share in [connections.active].
 func bounded(next http.Handler, refused func(), headers func(http.Header)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, _ := r.Context().Value(connKey{}).(*conn)

@@ -1,10 +1,10 @@
 // Package server runs the service's two listeners, HTTPS for clients and plain HTTP for probes and
 // metrics, within a memory budget, and ends them in order.
 //
-// All that clients can make the process hold is bounded, and the sum of the bounds is below the memory
-// limit: see [Budget] and docs/limits.md. [Listen] bounds connections, in all and by address, and closes
-// those without a request first. [Serve] bounds requests under way. A PROXY header tells the address
-// where a trusted proxy stands before the service.
+// All that clients can make the process hold is bounded, and the sum of the bounds is below the
+// memory limit: see [Budget] and docs/limits.md. [Listen] bounds connections, in all and by
+// address, and closes those without a request first. [Serve] bounds requests under way. A PROXY
+// header tells the address where a trusted proxy stands before the service.
 package server
 
 import (

@@ -92,8 +92,8 @@ func (t *connections) fits(c *conn) bool {
 	return t.work+c.weight <= t.bounds.work && (c.exempt || c.group.work+c.weight <= t.bounds.workPerAddress)
 }
 
-// wake admits the waiters for which there is room now: those of the addresses that have the least first,
-// and of these the oldest.
+// wake admits the waiters for which there is room now: those of the addresses that have the least
+// first, and of these the oldest.
 func (t *connections) wake() {
 	for {
 		var first *list.Element
@@ -132,10 +132,11 @@ func (t *connections) idleWorkers() (victims []victim) {
 	return victims
 }
 
-// heaviest forgets the connection that has been at work for longest of the address that has the most,
-// and returns it. An address that would then have less than the one that waits loses only what has been at
-// work for longer, so that one slow request for each of many addresses stops nobody. Requests that take that
-// long are exports, and those of clients that send or read as slowly as they may.
+// heaviest forgets the connection that has been at work for longest of the address that has the
+// most, and returns it. An address that would then have less than the one that waits loses only
+// what has been at work for longer, so that one slow request for each of many addresses stops
+// nobody. Requests that take that long are exports, and those of clients that send or read as
+// slowly as they may.
 func (t *connections) heaviest(waiting *conn) []victim {
 	now, wants := time.Now(), waiting.group.work+waiting.weight
 	var worst *conn

@@ -195,8 +195,8 @@ func (s *Store) EndSession(ctx context.Context, id sessions.Identity, now time.T
 	return changed > 0, err
 }
 
-// RevokeOther ends another session of the user, if the user's own lives, and uses the proof up. Errors:
-// sessions.ErrInvalid, sessions.ErrNotFound, accounts.ErrInvalidCode.
+// RevokeOther ends another session of the user, if the user's own lives, and uses the proof up.
+// Errors: sessions.ErrInvalid, sessions.ErrNotFound, accounts.ErrInvalidCode.
 func (s *Store) RevokeOther(ctx context.Context, id sessions.Identity, now time.Time, user accounts.User, proof accounts.Proof, session string) error {
 	revoked := s.exists(ctx, "SELECT 1 - count(*) FROM sessions WHERE owner = $1 AND id = $2", id.Owner, session)
 	return s.transactUntilKnown(ctx, revoked, func(tx queryer) error {

@@ -10,8 +10,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestOnceKeyIsReplacedOnce: of many requests at the same moment that find a key which has ended, one creates a note
-// and the others are told of it; a key that has not ended stays as it is.
+// TestOnceKeyIsReplacedOnce: of many requests at the same moment that find a key which has ended,
+// one creates a note and the others are told of it; a key that has not ended stays as it is.
 func TestOnceKeyIsReplacedOnce(t *testing.T) {
 	later := now.Add(time.Hour)
 	cases := map[string]struct {

@@ -10,8 +10,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// Usage counts the owner's notes, and the bytes that they and the owner's idempotency keys take. Neither database
-// reads the sealed values for it, only their lengths. Errors: sessions.ErrInvalid.
+// Usage counts the owner's notes, and the bytes that they and the owner's idempotency keys take.
+// Neither database reads the sealed values for it, only their lengths. Errors: sessions.ErrInvalid.
 func (s *Store) Usage(ctx context.Context, id sessions.Identity, now time.Time) (notes.Usage, error) {
 	var used notes.Usage
 	var keys int64

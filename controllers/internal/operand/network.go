@@ -13,8 +13,8 @@ import (
 )
 
 // Service returns the Service in front of the API. The plain-HTTP metrics port is on it only when
-// it stays inside the cluster. Where it does not, nodes must not replace the addresses of clients by
-// their own, because failed logins are limited by address.
+// it stays inside the cluster. Where it does not, nodes must not replace the addresses of clients
+// by their own, because failed logins are limited by address.
 func Service(sn *v1alpha1.SecureNotes) *corev1.Service {
 	wanted := sn.Spec.Service
 	if wanted == nil {

@@ -22,8 +22,8 @@ type crowd struct {
 	// accounts are all of the target's.
 	accounts []Account
 	pool     *x509.CertPool
-	// connections and handshakes bound how often the clients connect, and how often with TLS: what they can hold is
-	// tried, and a test's machine has no time for more.
+	// connections and handshakes bound how often the clients connect, and how often with TLS: what
+	// they can hold is tried, and a test's machine has no time for more.
 	connections, handshakes *rate.Limiter
 }
 

@@ -104,7 +104,8 @@ func (c *crowd) unread(i int) []hpack.HeaderField {
 	return requests[i/addresses%len(requests)]
 }
 
-// streams is how many requests of one connection wait for a window. A server that allows fewer resets the others.
+// streams is how many requests of one connection wait for a window. A server that allows fewer
+// resets the others.
 const streams = 250
 
 // closedWindows asks for answers and has no window for them.

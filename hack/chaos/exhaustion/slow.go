@@ -15,14 +15,15 @@ import (
 )
 
 const (
-	// largestBody is about what the API accepts for a note, in bytes; smallBody what it accepts for credentials.
+	// largestBody is about what the API accepts for a note, in bytes; smallBody what it accepts for
+	// credentials.
 	largestBody, smallBody = 1_390_000, 8_000
 	// headerRoom is below what the API accepts for a header, in bytes.
 	headerRoom = 7 << 10
 )
 
-// slowBodies announces bodies, and never sends the last byte. They are of many sizes, so that small ones fill what large
-// ones leave.
+// slowBodies announces bodies, and never sends the last byte. They are of many sizes, so that small
+// ones fill what large ones leave.
 func slowBodies(ctx context.Context, c *crowd) {
 	type upload struct {
 		path, token, field string
@@ -138,7 +139,8 @@ func (c *crowd) slowHeader2(ctx context.Context, i int) error {
 	})
 }
 
-// manyHeaders2 keeps requests open that have a header as large as is accepted, and no end of a body.
+// manyHeaders2 keeps requests open that have a header as large as is accepted, and no end of a
+// body.
 func (c *crowd) manyHeaders2(ctx context.Context, i int) error {
 	s, err := c.dialHTTP2(ctx, i)
 	if err != nil {
@@ -155,7 +157,8 @@ func (c *crowd) manyHeaders2(ctx context.Context, i int) error {
 	})
 }
 
-// smallFields are as many as count for so many bytes of a header (RFC 9113, section 6.5.2: 32 bytes and the texts).
+// smallFields are as many as count for so many bytes of a header (RFC 9113, section 6.5.2: 32 bytes
+// and the texts).
 func smallFields(bytes int) (fields []hpack.HeaderField) {
 	for n := 0; bytes > 0; n++ {
 		f := hpack.HeaderField{Name: fmt.Sprintf("a%d", n), Value: "b"}
@@ -239,7 +242,8 @@ func readSlowly(clients int, wanted func(a Accounts, i int) (path, token string)
 	}
 }
 
-// passwords has one address register and log in with right passwords, as quickly as the service allows.
+// passwords has one address register and log in with right passwords, as quickly as the service
+// allows.
 func passwords(ctx context.Context, c *crowd) {
 	client := c.newClient(0, http1)
 	defer client.CloseIdleConnections()
@@ -277,7 +281,8 @@ func (c *crowd) sendPassword(ctx context.Context, client *http.Client, path stri
 	return err
 }
 
-// probeConnections opens connections to the port for probes: idle ones, halves of requests, and requests.
+// probeConnections opens connections to the port for probes: idle ones, halves of requests, and
+// requests.
 func probeConnections(ctx context.Context, c *crowd) {
 	c.each(ctx, 4000, func(ctx context.Context, i int) error {
 		conn, err := c.dial(ctx, i, c.target.Probes, 0)

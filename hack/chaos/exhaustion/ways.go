@@ -1,9 +1,9 @@
-// Package exhaustion is the ways in which clients try to exhaust a replica of the service: each opens as many
-// connections as it has use for, from several addresses and with several accounts, and makes the replica hold as much
-// for them as it can.
+// Package exhaustion is the ways in which clients try to exhaust a replica of the service: each
+// opens as many connections as it has use for, from several addresses and with several accounts,
+// and makes the replica hold as much for them as it can.
 //
-// The clients run in a process of their own, the command crowd, so that what they cost is not measured as if the
-// service did. [Ways] is the list; TestExhaustion in hack/chaos tries each.
+// The clients run in a process of their own, the command crowd, so that what they cost is not
+// measured as if the service did. [Ways] is the list; TestExhaustion in hack/chaos tries each.
 package exhaustion
 
 import (

@@ -1,5 +1,5 @@
-// Command crowd exhausts a replica until it is ended: its arguments are the names of the ways, and its standard input is
-// the target as JSON.
+// Command crowd exhausts a replica until it is ended: its arguments are the names of the ways, and
+// its standard input is the target as JSON.
 package main
 
 import (

@@ -67,6 +67,9 @@ After make serve they are in .dev/audit-keys.json.`,
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
+			if summary.Chains == 0 {
+				return fmt.Errorf("%s: there is no audit line: is it the service's standard output, as it was written?", args[0])
+			}
 			report(cmd.OutOrStdout(), summary)
 			return nil
 		},

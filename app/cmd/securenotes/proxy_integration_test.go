@@ -42,7 +42,7 @@ func serveBehindProxy(t *testing.T) *proxied {
 		RateLimits:     config.RateLimits{FailedLoginsPerMinute: 5, RequestsPerMinute: 1200},
 		TrustedProxies: []string{"127.0.0.1"}, Log: config.LogConfig{Level: "info"},
 	}
-	if err := c.Validate(); err != nil {
+	if err := c.Complete(); err != nil {
 		t.Fatal(err)
 	}
 	trust, err := newTrust(t.Context(), c)

@@ -55,7 +55,8 @@ type Store interface {
 	SecondFactorStore
 }
 
-// LoginLimits bounds failed logins, codes of the second factor and registrations. Each error that is not the counter's own says that the client must wait.
+// LoginLimits bounds failed logins, codes of the second factor and registrations. Each error that
+// is not the counter's own says that the client must wait.
 type LoginLimits interface {
 	// CheckLogin returns an error when a login must wait. username is a digest of the name.
 	CheckLogin(ctx context.Context, address, username string) error

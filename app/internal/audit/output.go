@@ -104,7 +104,8 @@ func (o *output) write(l *Log, line []byte, deadline time.Time) (queued bool, er
 		return true, nil
 	}
 	o.rest, o.refused = append([]byte{}, line[n:]...), 1
-	o.cause.Store(&err)
+	cause := err // not the result, which is written once more
+	o.cause.Store(&cause)
 	// Standard error may be as stalled as the output is, and the rest must not wait for it.
 	go o.log.Error("the audit log cannot be written: requests are refused until it can", "error", err.Error())
 	go o.drain(l, o.rest)

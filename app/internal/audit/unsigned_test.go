@@ -150,7 +150,12 @@ func TestDisguisedLine(t *testing.T) {
 		"behind a time":            {`2026-01-02T03:04:05Z {"Audit":2}`, true},
 		"of another program":       {`{"kind":"Event","audit":true}`, true},
 		"service's log":            {`{"time":"2026-01-02T03:04:05Z","level":"INFO","msg":"the audit log is written again","audits":1}`, false},
-		"a value":                  {`{"level":"INFO","component":"audit","msg":"{\"audit\":2}"}`, false},
+		"behind a brace":           {`{{ "audit" :2}`, true},
+		"behind text in braces":    {`[I] {x} { "audit" :2}`, true},
+		"in another object":        {`{"stream":"stdout","log":{ "audit" :2}}`, true},
+		"quoted by a collector":    {`{"stream":"stdout","log":"{\"audit\":2}"}`, true},
+		"quoted and escaped":       {`{"log":"{\"\\u0061udit\":2}"}`, true},
+		"another value":            {`{"level":"INFO","component":"audit","msg":"audit: {2}"}`, false},
 		"text":                     {`audit: {2}`, false},
 		"nothing":                  {``, false},
 	} {
@@ -180,5 +185,16 @@ func TestTextAfterALine(t *testing.T) {
 		if _, err := Verify(strings.NewReader(text+after), keys, false); !errors.As(err, &broken) || broken.Line != 13 {
 			t.Errorf("%q: %v, want line 13", after, err)
 		}
+	}
+}
+
+// TestLongLines: a line of another program may have any length.
+func TestLongLines(t *testing.T) {
+	signer, keys := newSigner(t)
+	lines := written(t, signer)
+	long := strings.Repeat("x", 3*maxLine) + "\n"
+	summary, err := Verify(strings.NewReader(long+lines[0]+long+strings.Join(lines[1:], "")), keys, false)
+	if err != nil || summary.Lines != len(lines) {
+		t.Errorf("%+v, %v; want %d lines", summary, err, len(lines))
 	}
 }

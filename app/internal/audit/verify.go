@@ -139,15 +139,16 @@ func (m *misfit) edited(next *Record) *BrokenError {
 // error is a *BrokenError for the first line that is wrong.
 func Verify(log io.Reader, keys PublicKeys, allowOpen bool) (Summary, error) {
 	v := verification{keys: keys, chains: map[string]*chainState{}}
-	lines := bufio.NewScanner(log)
-	lines.Buffer(make([]byte, 0, 64<<10), maxLine)
-	number := 0
-	for lines.Scan() {
-		number++
-		v.line(number, lines.Bytes())
-	}
-	if err := lines.Err(); err != nil {
-		return v.summary, fmt.Errorf("line %d: %w", number+1, err)
+	lines := bufio.NewReaderSize(log, 64<<10)
+	for number := 1; ; number++ {
+		line, err := readLine(lines)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return v.summary, fmt.Errorf("line %d: %w", number, err)
+		}
+		v.line(number, line)
 	}
 	v.end(allowOpen)
 	switch {
@@ -157,6 +158,22 @@ func Verify(log io.Reader, keys PublicKeys, allowOpen bool) (Summary, error) {
 		return v.summary, v.cut
 	}
 	return v.summary, nil
+}
+
+// readLine returns the next line without its end, and of a longer one the first maxLine bytes: no
+// line of ours is that long, and those of other programs are only looked at for the mark.
+func readLine(lines *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, more, err := lines.ReadLine()
+		if err != nil {
+			return nil, err
+		}
+		line = append(line, part[:min(len(part), maxLine-len(line))]...)
+		if !more {
+			return line, nil
+		}
+	}
 }
 
 // verification is how far a log has been verified.

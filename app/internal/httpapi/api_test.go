@@ -125,6 +125,15 @@ type pages struct {
 	once func(*notes.OnceKey)
 	// wait, when it is not nil, is called with the id of the last note of the page before.
 	wait func(ctx context.Context, before string) error
+	// updating, when it is not nil, is called before a note is replaced.
+	updating func()
+}
+
+func (p *pages) UpdateNote(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed) (bool, error) {
+	if p.updating != nil {
+		p.updating()
+	}
+	return p.Store.UpdateNote(ctx, id, now, n)
 }
 
 func (p *pages) CreateNoteOnce(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed, key notes.OnceKey) (notes.First, error) {

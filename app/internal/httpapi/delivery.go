@@ -127,13 +127,24 @@ func (a *heldAnswer) writes() bool { return a.action != "" && a.c.Request.Method
 var errNoIntent = errors.New("a change was made without a line of intent in the audit log")
 
 // intend writes the line of intent of the request that ctx is of, once, and before anything of it
-// is committed. user and object are as far as they are known. Errors: audit.ErrUnavailable.
-func intend(ctx context.Context, user, object string) error {
+// is committed. user and object are as far as they are known. It returns the context for what is
+// then committed, which a client that hangs up does not end: otherwise a change that was made would
+// be recorded as an error. Errors: audit.ErrUnavailable.
+func intend(ctx context.Context, user, object string) (_ context.Context, done context.CancelFunc, err error) {
 	a, ok := ctx.Value(heldKey{}).(*heldAnswer)
 	if !ok || a.c == nil { // no request that writes, or one that has been answered
-		return errNoIntent
+		return nil, nil, errNoIntent
 	}
-	return a.intend(user, object)
+	if err := a.intend(user, object); err != nil {
+		return nil, nil, err
+	}
+	deadline, ok := ctx.Deadline()
+	ctx = context.WithoutCancel(ctx)
+	if !ok {
+		return ctx, func() {}, nil
+	}
+	ctx, done = context.WithDeadline(ctx, deadline)
+	return ctx, done, nil
 }
 
 func (a *heldAnswer) intend(user, object string) error {

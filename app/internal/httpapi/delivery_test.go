@@ -67,7 +67,7 @@ func TestHeldAnswers(t *testing.T) {
 			panic("secret")
 		}, 200, "any", "part", "intent 0, incomplete 200 0 4"},
 		"write": {"POST", "/api/notes", func(c *gin.Context) {
-			if err := intend(c.Request.Context(), "u", "o"); err != nil {
+			if _, _, err := intend(c.Request.Context(), "u", "o"); err != nil {
 				panic(err)
 			}
 			c.String(201, "x")
@@ -75,7 +75,7 @@ func TestHeldAnswers(t *testing.T) {
 		"write that was refused": {"POST", "/api/notes", func(c *gin.Context) { fail(c, 400, "No") }, 400, "any", "No", "denied 400"},
 		"write without intent":   {"POST", "/api/notes", func(c *gin.Context) { c.String(201, "x") }, 500, "any", "Internal server error", "error 500"},
 		"change in a read": {"GET", "/api/notes", func(c *gin.Context) {
-			if err := intend(c.Request.Context(), "u", "o"); err == nil {
+			if _, _, err := intend(c.Request.Context(), "u", "o"); err == nil {
 				c.String(200, "changed")
 				return
 			}

@@ -81,7 +81,7 @@ func TestRegistrationFloodLeavesLogins(t *testing.T) {
 				switch a := s.call(t, "POST", "/api/auth/register", "", body, "X-Forwarded-For", "192.0.2.1"); a.status {
 				case http.StatusCreated:
 					created.Add(1)
-				case http.StatusServiceUnavailable:
+				case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 					refused.Add(1)
 				default:
 					t.Errorf("a registration of the flood: %d %v", a.status, a.body)

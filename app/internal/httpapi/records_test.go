@@ -350,3 +350,27 @@ func TestExportIsRecorded(t *testing.T) {
 		})
 	}
 }
+
+// TestChangeOutlivesItsClient: a client that hangs up when its change is about to be committed does
+// not have a change recorded as an error that was made.
+func TestChangeOutlivesItsClient(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		out := &breakable{}
+		s := newService(t, open, true, withTrail(t, out))
+		token := s.signIn(t, "alice")
+		id := s.call(t, "POST", "/api/notes", token, `{"content":"mine"}`).body["id"].(string)
+		ctx, hangUp := context.WithCancel(t.Context())
+		s.pages.updating = hangUp
+		request := httptest.NewRequest(http.MethodPut, "/api/notes/"+id, strings.NewReader(`{"content":"changed"}`)).WithContext(ctx)
+		request.Header.Set("Authorization", "Bearer "+token)
+		s.Config.Handler.ServeHTTP(httptest.NewRecorder(), request)
+		s.pages.updating = nil
+		records := out.records(t)
+		if last := records[len(records)-1]; last.Action != "note.update" || last.Outcome != "success" {
+			t.Errorf("recorded as %s %s", last.Action, last.Outcome)
+		}
+		if got := s.call(t, "GET", "/api/notes/"+id, token, "").body["content"]; got != "changed" {
+			t.Errorf("the note is %q", got)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package ratelimit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -165,16 +166,17 @@ type taken struct {
 
 // take counts one in each counter, or in none and returns a *LimitedError.
 func (l *Logins) take(ctx context.Context, counters []counter) (giveBack func(context.Context) error, err error) {
+	ctx = context.WithoutCancel(ctx) // a count that was taken is known, also when the client hangs up
 	var all []taken
 	giveBack = func(ctx context.Context) error { return l.giveBack(ctx, all) }
 	for _, c := range counters {
 		state, err := c.limiter.Increment(ctx, c.key, 1)
 		if err != nil {
-			return nil, fmt.Errorf("count of attempts: %w", err)
+			return nil, fmt.Errorf("count of attempts: %w", errors.Join(err, giveBack(ctx)))
 		}
 		all = append(all, taken{c, time.Unix(state.Reset, 0)})
 		if state.Reached {
-			if err := giveBack(context.WithoutCancel(ctx)); err != nil {
+			if err := giveBack(ctx); err != nil {
 				return nil, err
 			}
 			return nil, &LimitedError{RetryAfter: wait(state.Reset, l.now())}

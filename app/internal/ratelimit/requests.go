@@ -18,9 +18,10 @@ const (
 	// address has left decides: a client that lives is wrong now and then, and shares its address with
 	// others.
 	maxUnproved = 10
-	// maxUserUnderWay bounds the requests of a user that are under way at once, and maxAddressUnderWay
-	// those from an address of which no session has proved alive lately.
-	maxUserUnderWay, maxAddressUnderWay = 64, 64
+	// maxUserUnderWay bounds the requests of a user that are under way at once, maxTokensUnderWay
+	// those from an address with tokens of which no session has proved alive lately, and
+	// maxAddressUnderWay those from an address without a token.
+	maxUserUnderWay, maxTokensUnderWay, maxAddressUnderWay = 64, 64, 20
 	// securityPerMinute is the budget of a session for the calls by which its user defends the
 	// account, and maxSecurityUnderWay bounds those under way at once. No other request takes from
 	// either.
@@ -159,7 +160,7 @@ func (r *Requests) admit(ctx context.Context, b *Begun) error {
 		return ErrUnderWay
 	}
 	// A session that has not proved alive lately fills no places of the user that it claims.
-	shared, mostShared := addressKey(b.Address), int64(maxAddressUnderWay)
+	shared, mostShared := tokensKey(b.Address), int64(maxTokensUnderWay)
 	for _, budget := range b.budgets() {
 		state, err := r.peek(ctx, budget)
 		if err != nil {

@@ -22,28 +22,30 @@ func TestRequestsOfAnAddress(t *testing.T) {
 	}
 }
 
-// TestRequestsOfAnAddressAtOnce: those without a session, and those whose sessions have not proved
-// alive, together; sessions that have are not stopped by them.
+// TestRequestsOfAnAddressAtOnce: those without a token, and those whose sessions have not proved
+// alive, are bounded apart; sessions that have proved alive are not stopped by them.
 func TestRequestsOfAnAddressAtOnce(t *testing.T) {
 	ctx := context.Background()
 	r := NewRequests(10_000)
 	done(t, r, "alive", "192.0.2.1", Proved)
 	var ends []func()
-	for range maxAddressUnderWay - 1 {
+	for range maxAddressUnderWay {
 		end, err := r.Count(ctx, "192.0.2.1")
 		if err != nil {
 			t.Fatal(err)
 		}
 		ends = append(ends, end)
 	}
-	if _, err := begin(r, "new", "192.0.2.1"); err != nil {
-		t.Fatal(err)
+	if _, err := r.Count(ctx, "192.0.2.1"); !errors.Is(err, ErrUnderWay) {
+		t.Errorf("no token: %v", err)
+	}
+	for i := range maxTokensUnderWay {
+		if _, err := begin(r, fmt.Sprint("new ", i), "192.0.2.1"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if _, err := begin(r, "another", "192.0.2.1"); !errors.Is(err, ErrUnderWay) {
 		t.Errorf("a session that has proved nothing: %v", err)
-	}
-	if _, err := r.Count(ctx, "192.0.2.1"); !errors.Is(err, ErrUnderWay) {
-		t.Errorf("no session: %v", err)
 	}
 	if _, err := begin(r, "alive", "192.0.2.1"); err != nil {
 		t.Errorf("a session that has proved alive: %v", err)

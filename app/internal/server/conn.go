@@ -43,7 +43,7 @@ type conn struct {
 	open bool
 	// work is the share of the memory for requests; requests and abandoned are of those under way.
 	work, requests, abandoned int
-	workSince                 time.Time
+	opened, workSince         time.Time
 	gone                      bool
 	spare                     *list.Element
 	spareSince                time.Time

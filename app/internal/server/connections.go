@@ -82,6 +82,7 @@ func (t *connections) add(c *conn) {
 	t.mu.Lock()
 	t.all++
 	t.unfinished++
+	c.opened = time.Now()
 	t.members[c] = struct{}{}
 	t.join(c)
 	victims := t.makeRoom(c)
@@ -213,14 +214,15 @@ func (c *conn) before(other *conn) bool {
 
 // ofHeaviest returns the connection to close for a new one: of the address with the most
 // connections, unless the new one's has more. One without a request under way comes first; where
-// there is none, and the new one's address has fewer, one that has been at work for a while.
-// Otherwise clients that keep all their connections busy would have others lose theirs.
+// there is none, the one that has been at work for longest. Otherwise clients that keep all their
+// connections busy would have others lose theirs. Between addresses that have as many, only
+// connections that have been open for a while give way.
 func (t *connections) ofHeaviest(newest *conn) (chosen *conn) {
-	limit := time.Now().Add(-workGrace)
+	limit := time.Now().Add(-equalGrace)
 	for c := range t.members {
-		busy := c.spare == nil
-		if c == newest || c.group.all < newest.group.all ||
-			busy && (c.exempt || c.group.all == newest.group.all || c.work == 0 || c.workSince.After(limit)) {
+		busy, more := c.spare == nil, c.group.all-newest.group.all
+		if c == newest || more < 0 ||
+			busy && (c.exempt || c.group == newest.group || more <= 1 && c.opened.After(limit)) {
 			continue
 		}
 		switch {

@@ -336,46 +336,55 @@ func TestFewSlowRequestsComeFirst(t *testing.T) {
 }
 
 // TestBusyConnectionsGiveWay: when addresses keep all their connections busy, another address is
-// let in, and keeps the connections that it has.
+// let in, and keeps the connection that it has.
 func TestBusyConnectionsGiveWay(t *testing.T) {
-	entered := make(chan struct{}, 100)
-	b := serveWithin(t, small(func(b *bounds) { b.total = 8 }), http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPost {
-			entered <- struct{}{}
-			_, _ = io.Copy(io.Discard, r.Body)
-		}
-	}))
-	kept := b.client(t, "127.0.0.9")
-	if status := b.get(t, kept, "/"); status != http.StatusOK {
-		t.Fatalf("status %d", status)
-	}
-	busy := func(address string) {
-		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
-		raw, err := dialer.Dial("tcp", b.address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = raw.Close() })
-		config := b.config.Clone()
-		config.NextProtos = []string{"http/1.1"}
-		_, _ = io.WriteString(tls.Client(raw, config), "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 8000\r\n\r\nx") // it may be refused
-	}
-	for i := range 7 {
-		busy([]string{"127.0.0.1", "127.0.0.2"}[i%2])
-		<-entered
-	}
-	<-time.After(workGrace) // until those have been at work for long enough
-	busy("127.0.0.1")       // takes nothing from others
-	if status := b.get(t, kept, "/"); status != http.StatusOK {
-		t.Errorf("the connection that was open: status %d", status)
-	}
-	for i := range 3 {
-		if status := b.get(t, b.client(t, "127.0.0.9"), "/"); status != http.StatusOK {
-			t.Errorf("new connection %d: status %d", i, status)
-		}
-	}
-	if n := b.count(reasonTotal); n < 3 {
-		t.Errorf("%d connections closed, want at least 3", n)
+	for name, tc := range map[string]struct {
+		// busy are the addresses of connections that are at work, and age is how old they are.
+		busy []string
+		age  time.Duration
+	}{
+		"of few addresses":           {[]string{"127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.2", "127.0.0.2"}, 0},
+		"one of each of many others": {[]string{"127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5", "127.0.0.6", "127.0.0.7"}, equalGrace},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			entered := make(chan struct{}, 100)
+			b := serveWithin(t, small(func(b *bounds) { b.total = 8 }), http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodPost {
+					entered <- struct{}{}
+					_, _ = io.Copy(io.Discard, r.Body)
+				}
+			}))
+			kept := b.client(t, "127.0.0.9")
+			if status := b.get(t, kept, "/"); status != http.StatusOK {
+				t.Fatalf("status %d", status)
+			}
+			for _, address := range tc.busy {
+				dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+				raw, err := dialer.Dial("tcp", b.address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = raw.Close() })
+				config := b.config.Clone()
+				config.NextProtos = []string{"http/1.1"}
+				if _, err := io.WriteString(tls.Client(raw, config), "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 8000\r\n\r\nx"); err != nil {
+					t.Fatal(err)
+				}
+				<-entered
+			}
+			<-time.After(tc.age)
+			for _, address := range []string{"127.0.0.10", "127.0.0.11", "127.0.0.12"} {
+				client := b.client(t, address)
+				if status := b.get(t, client, "/"); status != http.StatusOK {
+					t.Errorf("a new connection from %s: status %d", address, status)
+				}
+				client.CloseIdleConnections()
+			}
+			if n := b.count(reasonTotal); n == 0 {
+				t.Error("no connection gave way")
+			}
+		})
 	}
 }
 

@@ -48,6 +48,10 @@ func (a *arena) prepareAccounts(database string) {
 		a.bystander, err = a.newAccount(bystanderAddress, "bystander", "a note", 1)
 		return err
 	})
+	group.Go(func() (err error) {
+		a.visitor, err = a.newAccount(bystanderAddress, "visitor", "a note", 1)
+		return err
+	})
 	if err := group.Wait(); err != nil {
 		a.Fatal(err)
 	}

@@ -34,6 +34,9 @@ type arena struct {
 	attackers []exhaustion.Account
 	ended     string
 	bystander exhaustion.Account
+	// visitor is who logs in beside the bystander: so many logins end sessions, and must not end the
+	// bystander's.
+	visitor exhaustion.Account
 	// changed is the note that the bystander writes to.
 	changed string
 	// readers and loginClient are the bystander's connections.

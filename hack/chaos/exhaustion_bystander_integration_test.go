@@ -14,8 +14,8 @@ import (
 
 const (
 	bystanderAddress = "127.0.0.99"
-	// readEvery keeps the bystander within the 1,200 requests a minute that one user has.
-	readEvery  = 60 * time.Millisecond
+	// readEvery and writeEvery keep the bystander within the 900 requests a minute that one session has.
+	readEvery  = 90 * time.Millisecond
 	writeEvery = 500 * time.Millisecond
 	loginEvery = time.Second
 	// patience is how long the bystander waits for an answer.
@@ -80,11 +80,11 @@ func (a *arena) observeWrites(ctx context.Context) readings {
 	})
 }
 
-// observeLogins has the bystander log in now and then.
+// observeLogins has the visitor log in now and then.
 func (a *arena) observeLogins(ctx context.Context) readings {
 	return observe(ctx, loginEvery, func() func(context.Context) (bool, error) {
 		return func(ctx context.Context) (bool, error) {
-			return a.patient(ctx, a.loginClient, http.StatusOK, http.MethodPost, "/api/auth/login", "", credentials(a.bystander.Name))
+			return a.patient(ctx, a.loginClient, http.StatusOK, http.MethodPost, "/api/auth/login", "", credentials(a.visitor.Name))
 		}
 	})
 }

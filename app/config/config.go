@@ -41,7 +41,7 @@ type Config struct {
 	Database      Database `json:"database"`
 	Keys          Keys     `json:"keys"`
 	Auth          Auth     `json:"auth"`
-	// RateLimits slow down whoever tries passwords, and whoever asks too much.
+	// RateLimits bound failed logins, registrations and requests.
 	RateLimits RateLimits `json:"rateLimits,omitzero"`
 	// Quotas bound what is stored.
 	Quotas Quotas `json:"quotas,omitzero"`
@@ -178,7 +178,7 @@ type Quotas struct {
 	Bytes int64 `json:"bytes,omitempty"`
 }
 
-// RateLimits slow down whoever tries passwords, registers, or asks too much.
+// RateLimits bound failed logins, registrations and requests.
 type RateLimits struct {
 	// FailedLoginsPerMinute is how many failed logins one address may have over all replicas, 1 to
 	// 1000; a username may have six times as many. 0: 5.

@@ -14,7 +14,8 @@ import (
 
 const (
 	bystanderAddress = "127.0.0.99"
-	// readEvery and writeEvery keep the bystander within the 900 requests a minute that one session has.
+	// readEvery and writeEvery keep the bystander within the 900 requests a minute that one session
+	// has.
 	readEvery  = 90 * time.Millisecond
 	writeEvery = 500 * time.Millisecond
 	loginEvery = time.Second

@@ -50,8 +50,8 @@ func order(t *testing.T, requests []request) []string {
 	return got
 }
 
-// TestHashQueueIsFair: clients take turns, and so do purposes, whoever came first and however many
-// times.
+// TestHashQueueIsFair: clients take turns, and so do purposes, in whatever order they came and
+// however many times.
 func TestHashQueueIsFair(t *testing.T) {
 	login := func(parties ...string) request { return request{purpose: forLogin, parties: parties} }
 	registration := func(client string) request { return request{purpose: forRegistration, parties: []string{client}} }

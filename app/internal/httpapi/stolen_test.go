@@ -13,8 +13,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestStolenTokenLeavesItsUser: whoever has a live token uses up neither what the user may ask, nor
-// what the user needs to end that session.
+// TestStolenTokenLeavesItsUser: a thief with a live token uses up neither what the user may ask,
+// nor what the user needs to end that session.
 func TestStolenTokenLeavesItsUser(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		const limit = 40

@@ -180,9 +180,6 @@ const manyFields, tooManyFields = (maxHeader+320)/34 - 8, 300
 // TestMemoryOfEach measures what clients can make the server hold in the ways that are known,
 // against what the budget counts for it.
 func TestMemoryOfEach(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes seconds")
-	}
 	for name, tc := range map[string]struct {
 		connections int
 		attack      func(t *testing.T, m *measured)

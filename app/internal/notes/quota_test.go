@@ -194,8 +194,8 @@ func TestQuotaIsCountedSeldom(t *testing.T) {
 	}
 }
 
-// TestQuotaTellsLiveSessionsOnly: whoever has an ended session's token does not learn how many
-// notes there are.
+// TestQuotaTellsLiveSessionsOnly: the token of an ended session does not tell how many notes there
+// are.
 func TestQuotaTellsLiveSessionsOnly(t *testing.T) {
 	t.Parallel()
 	s := &tally{}

@@ -3,11 +3,11 @@ package audit
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -32,9 +32,12 @@ type Log struct {
 	now      func() time.Time
 	refusals refusals
 
-	out output
+	out     output
+	waiting waiting
 
-	mu       sync.Mutex
+	mu sync.Mutex
+	// text is of the lines that are being written.
+	text     []byte
 	chain    string
 	sequence uint64
 	previous string
@@ -81,36 +84,17 @@ func (l *Log) Broken() <-chan struct{} { return l.out.broken }
 
 // write adds a line and reports whether it stands in the log now, or will when the output takes it.
 func (l *Log) write(e Event) (queued bool, err error) {
-	called := time.Now()
+	w := &entry{record: Record{Event: e}, called: time.Now()}
+	l.waiting.add(w)
+	// Whoever gets the lock first writes the lines of all who wait. Requests that are ready to add
+	// theirs do so now, because one write costs as much as the rest of a line does.
+	runtime.Gosched()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ended {
-		return false, ErrEnded
+	if !w.done {
+		l.append(l.waiting.take())
 	}
-	if queued, err = l.append(Record{Event: e}, called); !queued {
-		return false, err
-	}
-	if l.unsigned++; l.unsigned >= checkpointLines {
-		select {
-		case l.due <- struct{}{}:
-		default:
-		}
-	}
-	return true, err
-}
-
-// append completes the record and writes it. The chain goes on from it if it is queued. The caller
-// holds the lock, and began to wait for it when called says.
-func (l *Log) append(r Record, called time.Time) (queued bool, err error) {
-	r.Version, r.Chain, r.Sequence, r.Previous, r.Time = version, l.chain, l.sequence, l.previous, l.now().UTC()
-	line, err := json.Marshal(r)
-	if err != nil {
-		return false, fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	if queued, err = l.out.write(l, append(line, '\n'), called.Add(writeTimeout)); queued {
-		l.sequence, l.previous = l.sequence+1, digest(line)
-	}
-	return queued, err
+	return w.queued, w.err
 }
 
 // Run signs checkpoints, and writes the lines of refusals that were counted, until ctx ends; then
@@ -150,13 +134,14 @@ func (l *Log) sign(ctx context.Context, action string) {
 	l.mu.Unlock()
 	var err error
 	if r.Signature, err = l.signer.Sign(ctx, r.signed(last)); err == nil {
-		called := time.Now()
+		w := &entry{record: r, called: time.Now()}
 		l.mu.Lock()
-		var queued bool
-		if queued, err = l.append(r, called); queued {
+		l.append([]*entry{w})
+		if w.queued {
 			l.unsigned -= unsigned
 		}
 		l.mu.Unlock()
+		err = w.err
 	}
 	if err != nil {
 		l.log.Error("the audit chain could not be signed", "action", action, "error", err.Error())

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,10 @@ const (
 	// retryInterval is between attempts to write a line that an output has refused, such as a full
 	// disk.
 	retryInterval = time.Second
+	// maxWrite is how many bytes of lines go into one write, unless a single line is longer. It is
+	// what Linux writes to a pipe in one piece: nothing that others write to the same pipe can stand
+	// within a line.
+	maxWrite = 4096
 )
 
 // Output returns the file to write lines to in place of f, which is a process's standard output. A
@@ -88,28 +93,48 @@ func (o *output) healthy() error {
 	return nil
 }
 
-// write writes a line before the deadline. Where it fails, queued reports whether the line will be
-// written later all the same. The caller holds the lock of l.
-func (o *output) write(l *Log, line []byte, deadline time.Time) (queued bool, err error) {
-	if o.rest != nil {
+// write writes lines, which stand in text one after the other, as many at once as [maxWrite]
+// allows. It returns those that are queued: all that were written, and the first that was not. The
+// others are refused. The caller holds the lock of l.
+func (o *output) write(l *Log, text []byte, lines []*entry) (queued []*entry) {
+	written := 0
+	for written < len(lines) && o.rest == nil {
+		written += o.writeSome(l, text, lines[written:])
+	}
+	for _, e := range lines[written:] {
 		o.refused++
-		return false, o.healthy()
+		e.err = o.healthy()
 	}
-	if !time.Now().Before(deadline) {
-		return false, errSlow
+	return lines[:written]
+}
+
+// writeSome writes the first lines and returns how many are queued.
+func (o *output) writeSome(l *Log, text []byte, lines []*entry) (queued int) {
+	begin, count := lines[0].begin, 1
+	for count < len(lines) && lines[count].end-begin <= maxWrite {
+		count++
 	}
-	o.limit(deadline)
-	n, err := o.to.Write(line)
-	if err == nil {
-		return true, nil
+	o.limit(lines[0].called.Add(writeTimeout))
+	n, err := o.to.Write(text[begin:lines[count-1].end])
+	for _, e := range lines[:count] {
+		queued++
+		e.queued = true
+		if written := begin + n; e.end > written {
+			o.fail(l, bytes.Clone(text[max(e.begin, written):e.end]), err)
+			e.err = o.healthy()
+			break
+		}
 	}
-	o.rest, o.refused = append([]byte{}, line[n:]...), 1
-	cause := err // not the result, which is written once more
+	return queued
+}
+
+// fail has the rest of a line written when the output takes it.
+func (o *output) fail(l *Log, rest []byte, cause error) {
+	o.rest, o.refused = rest, 1
 	o.cause.Store(&cause)
 	// Standard error may be as stalled as the output is, and the rest must not wait for it.
-	go o.log.Error("the audit log cannot be written: requests are refused until it can", "error", err.Error())
-	go o.drain(l, o.rest)
-	return true, o.healthy()
+	go o.log.Error("the audit log cannot be written: requests are refused until it can", "error", cause.Error())
+	go o.drain(l, rest)
 }
 
 // drain writes the rest of a line, however long that takes.

@@ -297,9 +297,10 @@ func TestLateCaller(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	queued, err := l.append(Record{Event: Event{Action: "late"}}, time.Now().Add(-writeTimeout))
-	if queued || !errors.Is(err, ErrUnavailable) {
-		t.Errorf("queued %v, %v", queued, err)
+	late := &entry{record: Record{Event: Event{Action: "late"}}, called: time.Now().Add(-writeTimeout)}
+	l.append([]*entry{late})
+	if late.queued || !errors.Is(late.err, ErrUnavailable) {
+		t.Errorf("queued %v, %v", late.queued, late.err)
 	}
 	if err := l.Healthy(); err != nil {
 		t.Errorf("afterwards: %v", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -49,10 +50,7 @@ func (r *Redis) Start(t testing.TB) {
 	// under its own would start a server; the name that it is called by decides what it does.
 	command.Args[0] = "redis-server"
 	r.server = start(t, r.dir, "redis", syscall.SIGTERM, command)
-	client := redis.NewClient(&redis.Options{
-		Addr: fmt.Sprintf("127.0.0.1:%d", r.port), Password: redisPassword,
-		TLSConfig: &tls.Config{RootCAs: r.certificate.Pool, ServerName: "127.0.0.1"},
-	})
+	client := r.client()
 	defer client.Close()
 	r.server.await(t, func(ctx context.Context) error { return client.Ping(ctx).Err() })
 }
@@ -61,4 +59,27 @@ func (r *Redis) Start(t testing.TB) {
 func (r *Redis) Stop(t testing.TB) {
 	t.Helper()
 	r.server.stop(t, syscall.SIGTERM)
+}
+
+func (r *Redis) client() *redis.Client {
+	return redis.NewClient(&redis.Options{
+		Addr: fmt.Sprintf("127.0.0.1:%d", r.port), Password: redisPassword,
+		TLSConfig: &tls.Config{RootCAs: r.certificate.Pool, ServerName: "127.0.0.1"},
+	})
+}
+
+// ChangePassword gives the server another password, ends all connections, and returns the URI with
+// the new one.
+func (r *Redis) ChangePassword(t testing.TB) (uri string) {
+	t.Helper()
+	client := r.client()
+	defer client.Close()
+	const changed = "test-only-changed"
+	if err := client.ConfigSet(t.Context(), "requirepass", changed).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err(); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Replace(r.URI, redisPassword, changed, 1)
 }

@@ -261,12 +261,21 @@ const foreignOrigin = "Web pages of this origin may not call the API: cors.allow
 // what they send without asking first; other clients do not notice.
 func TestForeignPagesAreRefused(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
-		for what, origins := range map[string][]string{"no origin is allowed": nil, "one is": {"https://app.example.com"}} {
+		for what, tc := range map[string]struct {
+			// address of the browser: each has failed logins of its own.
+			address string
+			origins []string
+		}{
+			"no origin is allowed":  {"192.0.2.1", nil},
+			"one is":                {"192.0.2.2", []string{"https://app.example.com"}},
+			"one is, with its port": {"192.0.2.3", []string{"https://app.example.com:443"}},
+		} {
 			t.Run(what, func(t *testing.T) {
+				origins := tc.origins
 				s := newService(t, open, true, func(s *httpapi.Service) { s.AllowedOrigins = origins })
-				s.signIn(t, "alice-"+strings.ReplaceAll(what, " ", "-"))
+				s.signIn(t, "alice-"+strings.ReplaceAll(tc.address, ".", "-"))
 				login := func(header ...string) answer {
-					return s.call(t, "POST", "/api/auth/login", "", wrong, append(header, "Content-Type", "text/plain")...)
+					return s.call(t, "POST", "/api/auth/login", "", wrong, append(header, "Content-Type", "text/plain", "X-Forwarded-For", tc.address)...)
 				}
 				for range 10 { // more than the failed logins of an address
 					login("Origin", "https://evil.example.com").want(t, "a page", 403, foreignOrigin)
@@ -276,6 +285,7 @@ func TestForeignPagesAreRefused(t *testing.T) {
 				login("Origin", "https://other.app.example.com", "Sec-Fetch-Site", "same-site").want(t, "a page of the same site", 403, foreignOrigin)
 				login().want(t, "no browser", 401, "Invalid credentials")
 				login("Origin", s.URL, "Sec-Fetch-Site", "same-origin").want(t, "a page of the service itself", 401, "Invalid credentials")
+				login("Origin", "https://notes.example.com", "Sec-Fetch-Site", "same-origin").want(t, "its page behind a proxy that names another host", 401, "Invalid credentials")
 				status, message := 403, foreignOrigin
 				if origins != nil {
 					status, message = 401, "Invalid credentials"

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/gin-contrib/cors"
@@ -12,7 +13,7 @@ import (
 // allowOrigins answers browsers for the listed origins (Fetch standard, CORS protocol). Tokens travel
 // in a header, so no credentials are allowed.
 func allowOrigins(origins []string) gin.HandlerFunc {
-	return cors.New(cors.Config{
+	answer := cors.New(cors.Config{
 		AllowOrigins: origins,
 		// Asked for an origin that is not listed. Answered here, because cors itself answers without a body.
 		AllowOriginWithContextFunc: func(c *gin.Context, _ string) bool {
@@ -24,6 +25,22 @@ func allowOrigins(origins []string) gin.HandlerFunc {
 		ExposeHeaders: []string{"ETag", "Idempotent-Replayed", "Location", "Retry-After", "X-Request-Id"},
 		MaxAge:        time.Hour,
 	})
+	return func(c *gin.Context) {
+		// The service's own pages need no permission. cors would compare their origin with the Host header,
+		// which a proxy may have changed; no page can set this header.
+		if c.GetHeader("Sec-Fetch-Site") != "same-origin" {
+			answer(c)
+		}
+	}
+}
+
+// asSent returns the origins as browsers send them, which is without the port of https.
+func asSent(origins []string) []string {
+	sent := make([]string, len(origins))
+	for i, origin := range origins {
+		sent[i] = strings.TrimSuffix(origin, ":443")
+	}
+	return sent
 }
 
 // refuseForeignOrigins refuses what pages of origins that are not listed have their visitors' browsers send

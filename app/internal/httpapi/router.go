@@ -54,10 +54,11 @@ func NewHandler(s Service) (http.Handler, error) {
 		return nil, err
 	}
 	engine.Use(requestID, securityHeaders, measured, logRequest(s.Log), api.delivered, api.recoverPanic, shared.watch)
-	if len(s.AllowedOrigins) > 0 {
-		engine.Use(allowOrigins(s.AllowedOrigins))
+	origins := asSent(s.AllowedOrigins)
+	if len(origins) > 0 {
+		engine.Use(allowOrigins(origins))
 	}
-	ownOrigins, err := refuseForeignOrigins(s.AllowedOrigins)
+	ownOrigins, err := refuseForeignOrigins(origins)
 	if err != nil {
 		return nil, err
 	}

@@ -109,3 +109,32 @@ func TestRedisAway(t *testing.T) {
 		t.Errorf("when it is back: %v", err)
 	}
 }
+
+// TestRedisSecretsAreReadAgain checks that a new password counts from the next connection on, without
+// a restart.
+func TestRedisSecretsAreReadAgain(t *testing.T) {
+	ctx := context.Background()
+	server := testenv.StartRedis(t)
+	uriFile := filepath.Join(t.TempDir(), "uri")
+	write := func(uri string) {
+		t.Helper()
+		if err := os.WriteFile(uriFile, []byte(uri), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(server.URI)
+	store, closeStore, err := OpenStore(config.RateLimits{Redis: &config.Redis{URIFile: uriFile, CAFile: server.CAFile}}, "d1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeStore()
+	logins := NewLogins(store, Rates{FailedLogins: 3, Registrations: 2})
+	changed := server.ChangePassword(t)
+	if err := logins.CheckLogin(ctx, "192.0.2.1", "alice"); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("with the old password: %v", err)
+	}
+	write(changed)
+	if err := logins.CheckLogin(ctx, "192.0.2.1", "alice"); err != nil {
+		t.Errorf("with the new password: %v", err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -40,6 +41,22 @@ func openRedis(c config.Redis, deployment string) (limiter.Store, func() error, 
 	settings, err := redisSettings(c)
 	if err != nil {
 		return nil, nil, err
+	}
+	// The Secrets that hold the URI and the CA may have changed since: they are read for each
+	// connection. The number of the database is of the start.
+	settings.Dialer = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		current, err := redisSettings(c)
+		if err != nil {
+			return nil, err
+		}
+		return redis.NewDialer(current)(ctx, network, current.Addr)
+	}
+	settings.CredentialsProviderContext = func(context.Context) (user, password string, err error) {
+		current, err := redisSettings(c)
+		if err != nil {
+			return "", "", err
+		}
+		return current.Username, current.Password, nil
 	}
 	client := redis.NewClient(settings)
 	store, err := redisstore.NewStoreWithOptions(client, limiter.StoreOptions{Prefix: "securenotes:" + deployment})

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -34,17 +35,22 @@ func openPostgres(ctx context.Context, c config.Postgres, logins Logins, stateme
 	if err != nil {
 		return nil, err
 	}
-	settings.RuntimeParams["statement_timeout"] = strconv.FormatInt(statementTimeout.Milliseconds(), 10)
-	settings.RuntimeParams["application_name"] = applicationName(statementTimeout)
-	creating := settings.Copy()
-	// Many wait for each of these transactions: one that has to wait for a lock gives up, and its notes are
-	// created singly.
-	creating.RuntimeParams["lock_timeout"] = "100"
-	background := settings.Copy()
-	background.RuntimeParams["application_name"] = backgroundApplication
-	s := newStore(postgresPool(settings, logins, c.MaxConnections-createBatches.Parallel-backgrounds), postgres{
-		creates: postgresPool(creating, logins, createBatches.Parallel),
-		own:     func() *sql.DB { return postgresPool(background, logins, 1) },
+	pool := func(size int, parameters map[string]string) *sql.DB {
+		return postgresPool(postgresConnector{logins: logins, settings: func() (*pgx.ConnConfig, error) {
+			settings, err := postgresSettings(c)
+			if err == nil {
+				settings.RuntimeParams["statement_timeout"] = strconv.FormatInt(statementTimeout.Milliseconds(), 10)
+				settings.RuntimeParams["application_name"] = applicationName(statementTimeout)
+				maps.Copy(settings.RuntimeParams, parameters)
+			}
+			return settings, err
+		}}, size)
+	}
+	s := newStore(pool(c.MaxConnections-createBatches.Parallel-backgrounds, nil), postgres{
+		// Many wait for each of these transactions: one that has to wait for a lock gives up, and its
+		// notes are created singly.
+		creates: pool(createBatches.Parallel, map[string]string{"lock_timeout": "100"}),
+		own:     func() *sql.DB { return pool(1, map[string]string{"application_name": backgroundApplication}) },
 	})
 	if err := s.Ping(ctx); err != nil {
 		_ = s.Close()
@@ -54,8 +60,8 @@ func openPostgres(ctx context.Context, c config.Postgres, logins Logins, stateme
 }
 
 // postgresPool keeps up to size connections to servers that take writes.
-func postgresPool(settings *pgx.ConnConfig, logins Logins, size int) *sql.DB {
-	db := sql.OpenDB(postgresConnector{settings: settings, logins: logins})
+func postgresPool(connector postgresConnector, size int) *sql.DB {
+	db := sql.OpenDB(connector)
 	db.SetMaxOpenConns(size)
 	db.SetMaxIdleConns(size)
 	db.SetConnMaxLifetime(30 * time.Minute)

@@ -16,7 +16,9 @@ var errNoLogin = errors.New("no database login")
 
 // postgresConnector makes the connections of a pool.
 type postgresConnector struct {
-	settings *pgx.ConnConfig
+	// settings are read for each connection, because the Secrets that hold the URI and the CA may have
+	// changed.
+	settings func() (*pgx.ConnConfig, error)
 	// logins says who to log in as; nil: the settings do.
 	logins Logins
 }
@@ -27,15 +29,19 @@ func (postgresConnector) Driver() driver.Driver { return stdlib.GetDefaultDriver
 // Connect implements driver.Connector. It logs in as whom it is at the moment, and as the next one where the server
 // refuses that one: it may have been revoked since.
 func (c postgresConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	current, err := c.settings()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
 	if c.logins == nil {
-		return c.connect(ctx, *c.settings)
+		return c.connect(ctx, *current)
 	}
 	for attempt := 0; ; attempt++ {
 		user, password, err := c.logins.Current(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", errNoLogin, err)
 		}
-		settings := *c.settings
+		settings := *current
 		settings.User, settings.Password = user, password
 		conn, err := c.connect(ctx, settings)
 		if !refusesLogin(err) {

@@ -43,9 +43,13 @@ var actions = map[string]string{
 	"DELETE /api/notes/:id":         "note.delete",
 }
 
-// auditedAs is the action that the request is, if any.
+// auditedAs returns the action that the request is, if any. HEAD does what GET does.
 func auditedAs(c *gin.Context) (action string, ok bool) {
-	action, ok = actions[c.Request.Method+" "+c.FullPath()]
+	method := c.Request.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	action, ok = actions[method+" "+c.FullPath()]
 	return action, ok
 }
 

@@ -88,7 +88,7 @@ func held(h *handlers, c *gin.Context) *heldAnswer {
 	a := heldAnswers.Get().(*heldAnswer)
 	a.ResponseWriter, a.h, a.c, a.status = c.Writer, h, c, c.Writer.Status()
 	c.Writer = a
-	a.action = actions[c.Request.Method+" "+c.FullPath()]
+	a.action, _ = auditedAs(c)
 	if a.writes() {
 		// For the stores of the domain, which know no HTTP.
 		c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), heldKey{}, a))
@@ -120,7 +120,10 @@ func whenSent(c *gin.Context, f func()) {
 }
 
 // writes reports whether the request is of those that change something.
-func (a *heldAnswer) writes() bool { return a.action != "" && a.c.Request.Method != http.MethodGet }
+func (a *heldAnswer) writes() bool {
+	method := a.c.Request.Method
+	return a.action != "" && method != http.MethodGet && method != http.MethodHead
+}
 
 // errNoIntent means that a handler has changed something without a line of intent, which no handler
 // may.
@@ -211,7 +214,9 @@ func (a *heldAnswer) startOver() bool {
 func (a *heldAnswer) send() {
 	out := a.ResponseWriter
 	out.WriteHeader(a.status)
-	if a.status >= http.StatusOK && a.status != http.StatusNoContent && a.status != http.StatusNotModified {
+	noBody := a.status < http.StatusOK || a.status == http.StatusNoContent || a.status == http.StatusNotModified
+	unknown := len(a.body) == 0 && a.c.Request.Method == http.MethodHead // of an export
+	if !noBody && !unknown {
 		out.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
 	}
 	if len(a.body) == 0 {

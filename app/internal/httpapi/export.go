@@ -16,6 +16,14 @@ import (
 // exportAccount streams everything of the user's as NDJSON: a line for the account, one for each
 // note, and one for the end, whose absence tells that the export was cut off.
 func (h *handlers) exportAccount(c *gin.Context) {
+	if c.Request.Method == http.MethodHead { // needs no note, and no place among the exports
+		if _, err := h.exportedUser(c); err != nil {
+			h.failWith(c, err)
+			return
+		}
+		exportHeaders(c)
+		return
+	}
 	p := &place{user: identity(c).Owner}
 	paced := newPacedAnswer(c.Request.Context(), c.Writer, p, h.exports.now)
 	defer paced.stop(nil)
@@ -84,10 +92,14 @@ func (e *export) begin() error {
 		return err
 	}
 	e.begun = true
-	e.c.Header("Content-Type", "application/x-ndjson")
-	e.c.Header("Content-Disposition", `attachment; filename="securenotes-export.ndjson"`)
-	e.c.Status(http.StatusOK)
+	exportHeaders(e.c)
 	return e.lines.Encode(gin.H{"type": "account", "id": e.user.ID, "username": e.user.Username, "created_at": e.user.CreatedAt})
+}
+
+func exportHeaders(c *gin.Context) {
+	c.Header("Content-Type", "application/x-ndjson")
+	c.Header("Content-Disposition", `attachment; filename="securenotes-export.ndjson"`)
+	c.Status(http.StatusOK)
 }
 
 // page sends notes at once, however few.

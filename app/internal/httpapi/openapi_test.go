@@ -42,6 +42,12 @@ func conforms(t testing.TB, request *http.Request, body string, response *http.R
 	what := request.Method + " " + request.URL.Path
 	described := request.Clone(context.Background())
 	described.URL.Scheme, described.URL.Host, described.Host = "", "", ""
+	if described.Method == http.MethodHead {
+		if len(answered) == 0 { // no body to hold to the document
+			return
+		}
+		described.Method = http.MethodGet
+	}
 	route, parameters, err := router.FindRoute(described)
 	if err != nil {
 		if response.StatusCode != http.StatusNotFound && response.StatusCode != http.StatusMethodNotAllowed {

@@ -69,16 +69,16 @@ func NewHandler(s Service) (http.Handler, error) {
 	anonymous := engine.Group("/api", api.limitTime, limitBody, api.limitAddress)
 	anonymous.POST("/auth/register", api.register)
 	anonymous.POST("/auth/login", api.login)
-	anonymous.GET("/openapi.yaml", openAPI)
+	get(anonymous, "/openapi.yaml", openAPI)
 	page := engine.Group("/docs", api.limitTime, limitBody, api.limitAddress)
-	page.GET("", docs)
-	page.GET("/style.css", docsCSS)
+	get(page, "", docs)
+	get(page, "/style.css", docsCSS)
 	security := engine.Group("/api", api.limitTime, limitBody, api.authenticate, api.limitSecurity)
 	security.POST("/auth/logout", api.logout)
 	security.POST("/auth/password", api.changePassword)
-	security.GET("/auth/sessions", api.listSessions)
+	get(security, "/auth/sessions", api.listSessions)
 	security.DELETE("/auth/sessions/:id", api.revokeSession)
-	security.GET("/auth/totp", api.secondFactorStatus)
+	get(security, "/auth/totp", api.secondFactorStatus)
 	security.POST("/auth/totp", api.proposeSecondFactor)
 	security.POST("/auth/totp/confirm", api.confirmSecondFactor)
 	security.DELETE("/auth/totp", api.removeSecondFactor)
@@ -87,12 +87,19 @@ func NewHandler(s Service) (http.Handler, error) {
 	withNote.POST("/notes", api.createNote)
 	withNote.PUT("/notes/:id", api.updateNote)
 	signedIn := engine.Group("/api", api.limitTime, limitBody, api.authenticate, api.limitUser)
-	signedIn.GET("/notes", api.listNotes)
-	signedIn.GET("/notes/:id", api.getNote)
+	get(signedIn, "/notes", api.listNotes)
+	get(signedIn, "/notes/:id", api.getNote)
 	signedIn.DELETE("/notes/:id", api.deleteNote)
 	export := engine.Group("/api", limitBody, api.authenticate, api.limitUser)
-	export.GET("/account/export", api.exportAccount)
+	get(export, "/account/export", api.exportAccount)
 	return engine, nil
+}
+
+// get adds a route for GET, and for HEAD, which has the same answer without its body (RFC 9110,
+// section 9.3.2).
+func get(group *gin.RouterGroup, path string, handler gin.HandlerFunc) {
+	group.GET(path, handler)
+	group.HEAD(path, handler)
 }
 
 // newEngine returns a router without routes, in which [gin.Context.ClientIP] is the client's

@@ -68,6 +68,10 @@ const (
 	// ConditionComplete (positive) is True at the end of a rotation that succeeded. It stays.
 	ConditionComplete = "Complete"
 
+	// ConditionRestored (negative) is present, and True, on a KeyRotation that had ended before it was
+	// restored from a backup without its status; see AnnotationEnded. It is not begun again.
+	ConditionRestored = "Restored"
+
 	// ConditionFailed (negative) is present, and True, while a rotation has ended without success.
 	// The old version still decrypts; see AnnotationRetryRequestedAt.
 	ConditionFailed = "Failed"
@@ -94,6 +98,9 @@ const (
 	// ReasonKeyRestored is also of KeyRotation.
 	ReasonKeyRestored   = "KeyRestored"
 	ReasonKeyUnsuitable = "KeyUnsuitable"
+	// ReasonKeyTaken and ReasonClusterIDChanged are also of KeyRotation.
+	ReasonKeyTaken         = "KeyTaken"
+	ReasonClusterIDChanged = "ClusterIDChanged"
 	// ReasonDatabaseRoleMissing is of vaultCredentials.
 	ReasonDatabaseRoleMissing = "DatabaseRoleMissing"
 
@@ -150,6 +157,11 @@ const (
 	// AnnotationRetryRequestedAt tries, on a failed KeyRotation, once more whenever its value changes;
 	// status.lastHandledRetryRequest echoes it. At most 64 characters.
 	AnnotationRetryRequestedAt = "securenotes.dev/retry-requested-at"
+
+	// AnnotationEnded on a KeyRotation holds its name once it has ended. Tools such as Velero restore
+	// metadata without the status: a rotation that had ended must not begin again. The operator writes
+	// it, and removes it when the rotation is retried.
+	AnnotationEnded = "securenotes.dev/ended"
 
 	// LabelScheduled marks the KeyRotations that the schedule made; only these are ever pruned.
 	LabelScheduled = "securenotes.dev/scheduled"

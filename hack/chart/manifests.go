@@ -47,8 +47,11 @@ func crds() ([]byte, error) {
 	return []byte(b.String()), nil
 }
 
-// clusterWide are the resources that belong to no namespace.
-var clusterWide = []string{"namespaces", "clusterissuers"}
+// clusterWide reports whether a rule's resource belongs to no namespace. To RBAC a namespace is in itself: a
+// Role in it can give the right to read it, so only the named kube-system needs more.
+func clusterWide(rule rbacv1.PolicyRule, resource string) bool {
+	return resource == "clusterissuers" || (resource == "namespaces" && len(rule.ResourceNames) > 0)
+}
 
 // rules splits what controller-gen found into the rules that need the whole cluster, those that can be
 // given for each watched namespace, and those of the operator's own namespace.
@@ -71,7 +74,7 @@ func rules() ([]byte, error) {
 			wide, narrow := rule, rule
 			wide.Resources, narrow.Resources = nil, nil
 			for _, resource := range rule.Resources {
-				if slices.Contains(clusterWide, resource) {
+				if clusterWide(rule, resource) {
 					wide.Resources = append(wide.Resources, resource)
 				} else {
 					narrow.Resources = append(narrow.Resources, resource)

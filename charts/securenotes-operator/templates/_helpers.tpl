@@ -33,6 +33,9 @@ operandImagePullPolicy: {{ .Values.operand.image.pullPolicy }}
 operatorNamespace: {{ .Release.Namespace }}
 operatorServiceAccount: {{ include "securenotes-operator.serviceAccount" . }}
 vaultResyncInterval: {{ .Values.vaultResyncInterval }}
+{{- with .Values.clusterID }}
+clusterID: {{ . | quote }}
+{{- end }}
 {{- with .Values.watchNamespaces }}
 watchNamespaces: {{ toJson . }}
 {{- end }}

@@ -1,5 +1,5 @@
-// The operator of SecureNotes: the controller manager, and vault-setup, which the Vault
-// administrator runs once.
+// The operator of SecureNotes: the controller manager; and vault-setup and retained, which are for the
+// Vault administrator.
 package main
 
 import (
@@ -32,6 +32,6 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(managerCommand(), setupCommand())
+	root.AddCommand(managerCommand(), setupCommand(), retainedCommand())
 	return root
 }

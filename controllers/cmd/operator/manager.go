@@ -67,9 +67,11 @@ func run(ctx context.Context, configuration *operatorconfig.Config) error {
 	if err != nil {
 		return fmt.Errorf("start the manager: %w", err)
 	}
-	clusterID, err := clusterIDOf(ctx, manager.GetAPIReader())
-	if err != nil {
-		return err
+	clusterID := configuration.ClusterID
+	if clusterID == "" {
+		if clusterID, err = clusterIDOf(ctx, manager.GetAPIReader()); err != nil {
+			return err
+		}
 	}
 	if err := addControllers(manager, configuration, clusterID); err != nil {
 		return err

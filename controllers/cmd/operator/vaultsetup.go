@@ -47,6 +47,9 @@ anything.`,
 				}
 				setup.ClusterID = id
 			}
+			if err := vaultadmin.ValidateClusterID(setup.ClusterID); err != nil {
+				return fmt.Errorf("--cluster-id: %w", err)
+			}
 			if caFile != "" {
 				raw, err := os.ReadFile(caFile)
 				if err != nil {
@@ -64,7 +67,7 @@ anything.`,
 	flags := cmd.Flags()
 	flags.BoolVar(&dryRun, "dry-run", false, "change nothing; print what would be written")
 	flags.BoolVar(&setup.AllowTrim, "allow-trim", false, "let the operator destroy versions of keys for good, where spec.keyRotation.trim asks for it; without it the right is taken away")
-	flags.StringVar(&setup.ClusterID, "cluster-id", "", "UID of the namespace kube-system (default: asked of the cluster in KUBECONFIG)")
+	flags.StringVar(&setup.ClusterID, "cluster-id", "", "clusterID of the operator's chart (default: the UID of the namespace kube-system of the cluster in KUBECONFIG)")
 	flags.StringVar(&setup.OperatorNamespace, "operator-namespace", "securenotes-system", "namespace of the operator")
 	flags.StringVar(&setup.OperatorServiceAccount, "operator-service-account", "securenotes-operator", "service account of the operator")
 	flags.StringVar(&setup.AuthMount, "auth-mount", defaultAuthMount, "mount of the Kubernetes auth method")
@@ -94,17 +97,26 @@ func administrator() (*api.Client, error) {
 }
 
 func askClusterID(cmd *cobra.Command) (string, error) {
-	rest, err := ctrl.GetConfig()
-	if err != nil {
-		return "", fmt.Errorf("--cluster-id is not set and no cluster is configured: %w", err)
-	}
-	scheme, err := newScheme()
-	if err != nil {
-		return "", err
-	}
-	reader, err := client.New(rest, client.Options{Scheme: scheme})
+	cluster, err := connectCluster()
 	if err != nil {
 		return "", fmt.Errorf("--cluster-id is not set: %w", err)
 	}
-	return clusterIDOf(cmd.Context(), reader)
+	return clusterIDOf(cmd.Context(), cluster)
+}
+
+// connectCluster makes a client of the cluster in KUBECONFIG.
+func connectCluster() (client.Client, error) {
+	rest, err := ctrl.GetConfig()
+	if err != nil {
+		return nil, fmt.Errorf("no cluster is configured in KUBECONFIG: %w", err)
+	}
+	scheme, err := newScheme()
+	if err != nil {
+		return nil, err
+	}
+	cluster, err := client.New(rest, client.Options{Scheme: scheme})
+	if err != nil {
+		return nil, fmt.Errorf("connect to the cluster in KUBECONFIG: %w", err)
+	}
+	return cluster, nil
 }

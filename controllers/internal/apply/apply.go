@@ -1,6 +1,6 @@
 // Package apply writes the operator's child objects with server-side apply: one field manager,
 // fields that others own left alone, no request when nothing would change, and never a takeover of
-// an object that is not ours.
+// an object that is not ours. A child that a backup restored without its owner is ours; see restored.go.
 package apply
 
 import (
@@ -35,7 +35,12 @@ type ConflictError struct {
 }
 
 func (e *ConflictError) Error() string {
-	return fmt.Sprintf("%s %s already exists and belongs to %s: rename or delete it, or give the SecureNotes another name", e.Kind, e.Name, e.Owner)
+	return fmt.Sprintf("%s: rename or delete it, or give the SecureNotes another name", e.Fact())
+}
+
+// Fact says what is in the way, and not what to do about it.
+func (e *ConflictError) Fact() string {
+	return fmt.Sprintf("%s %s already exists and belongs to %s", e.Kind, e.Name, e.Owner)
 }
 
 // Applier applies objects and remembers what it applied, so that an unchanged intent on an unchanged
@@ -95,7 +100,14 @@ func (a *Applier) Apply(ctx context.Context, desired, existing client.Object, ow
 	case err != nil:
 		return fmt.Errorf("get %s: %w", id, err)
 	default:
-		if ours, owner := owned(existing); !ours {
+		ours, owner := owned(existing)
+		if !ours && restored(existing, desired) {
+			ours, err = a.adopt(ctx, desired, existing)
+		}
+		if err != nil {
+			return fmt.Errorf("adopt %s: %w", id, err)
+		}
+		if !ours {
 			return &ConflictError{Kind: intent.GetKind(), Name: intent.GetName(), Owner: owner}
 		}
 		if existing.GetDeletionTimestamp() == nil && a.unchanged(id, existing, fingerprint) {

@@ -138,7 +138,7 @@ func (r *Reconciler) deleteOldSessionKeys(ctx context.Context, kr *v1alpha1.KeyR
 func (r *Reconciler) revokeCredentials(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {
 	vault, _, err := r.vaultOf(parent)
 	if err == nil {
-		err = vault.RevokeDatabaseCredentials(ctx, config.DatabaseRoleName(r.Environment.ClusterID, parent.Namespace, parent.Name))
+		err = vault.RevokeDatabaseCredentials(ctx, r.keysOf(parent))
 	}
 	if err == nil {
 		return r.record(ctx, kr, parent, v1alpha1.ConditionDatabaseCredentialsReplaced, "every database user that Vault had made is gone; each process has a new one made")
@@ -154,8 +154,11 @@ func (r *Reconciler) revokeCredentials(ctx context.Context, kr *v1alpha1.KeyRota
 }
 
 func (r *Reconciler) keysOf(parent *v1alpha1.SecureNotes) vaultadmin.Deployment {
+	clusterID := r.Environment.ClusterID
 	return vaultadmin.Deployment{
-		Directory: config.KVPath(r.Environment.ClusterID, parent.Namespace, parent.Name), UID: string(parent.UID),
+		Key:       config.TransitKeyName(clusterID, parent.Namespace, parent.Name),
+		Directory: config.KVPath(clusterID, parent.Namespace, parent.Name), UID: string(parent.UID),
+		DatabaseRole: config.DatabaseRoleName(clusterID, parent.Namespace, parent.Name),
 	}
 }
 

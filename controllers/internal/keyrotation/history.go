@@ -11,8 +11,10 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// Ended says whether a rotation is Complete or Failed.
-func Ended(kr *v1alpha1.KeyRotation) bool { return Complete(kr) || Failed(kr) }
+// Ended reports whether a rotation is Complete or Failed, or had ended before it was restored from a backup.
+func Ended(kr *v1alpha1.KeyRotation) bool {
+	return Complete(kr) || Failed(kr) || isTrue(kr, v1alpha1.ConditionRestored)
+}
 
 // Complete says whether a rotation ended well.
 func Complete(kr *v1alpha1.KeyRotation) bool {

@@ -3,6 +3,7 @@ package keyrotation
 import (
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
@@ -17,6 +18,7 @@ type action string
 const (
 	actionNone               action = "None"
 	actionRelease            action = "Release"
+	actionRecordRestored     action = "RecordRestored"
 	actionWait               action = "Wait"
 	actionRetry              action = "Retry"
 	actionAdopt              action = "Adopt"
@@ -101,7 +103,7 @@ func next(o observed) decision {
 		}
 		return released(o)
 	}
-	if kr.DeletionTimestamp != nil && !started(kr) {
+	if kr.DeletionTimestamp != nil && !started(kr) || isTrue(kr, v1alpha1.ConditionRestored) {
 		return released(o)
 	}
 	if controller := metav1.GetControllerOf(kr); controller == nil {
@@ -110,8 +112,14 @@ func next(o observed) decision {
 		return failForGood(v1alpha1.ReasonNameConflict,
 			"%s %s controls this KeyRotation, so SecureNotes %s cannot: create another one without an owner", controller.Kind, controller.Name, o.parent.Name)
 	}
+	if restoredEnded(kr) {
+		return decision{action: actionRecordRestored}
+	}
 	if o.parent.Spec.Suspend != nil && *o.parent.Spec.Suspend {
 		return wait(v1alpha1.ReasonSuspended, "SecureNotes %s is suspended: set its spec.suspend to false to go on", o.parent.Name)
+	}
+	if c := meta.FindStatusCondition(o.parent.Status.Conditions, v1alpha1.ConditionVaultReady); c != nil && c.Reason == v1alpha1.ReasonKeyTaken {
+		return wait(v1alpha1.ReasonKeyTaken, "SecureNotes %s: %s", o.parent.Name, c.Message)
 	}
 	if o.parent.Status.DeploymentID == "" {
 		return wait(v1alpha1.ReasonSecureNotesNotReady, "SecureNotes %s has no master key yet: see its condition VaultReady", o.parent.Name)
@@ -277,9 +285,11 @@ func withoutParent(o observed) decision {
 	return wait(v1alpha1.ReasonSecureNotesNotFound, "SecureNotes %s does not exist in this namespace: create it, or delete this KeyRotation", o.rotation.Spec.SecureNotesRef.Name)
 }
 
-// released removes the finalizer once; then there is nothing left to do.
+// released removes the finalizer and records in the metadata that the rotation has ended, once; then there is
+// nothing left to do.
 func released(o observed) decision {
-	if hasFinalizer(o.rotation) {
+	kr := o.rotation
+	if hasFinalizer(kr) || (Ended(kr) && !markedEnded(kr) && kr.DeletionTimestamp == nil) {
 		return decision{action: actionRelease}
 	}
 	return decision{action: actionNone}

@@ -43,9 +43,9 @@ type stalledVault struct {
 	stall *stall
 }
 
-func (v stalledVault) Rotate(ctx context.Context, key string) error {
+func (v stalledVault) Rotate(ctx context.Context, d vaultadmin.Deployment) error {
 	v.stall.rotating = v.stall.here()
-	return v.fakeVault.Rotate(ctx, key)
+	return v.fakeVault.Rotate(ctx, d)
 }
 
 func (v stalledVault) ReadKey(ctx context.Context, key string) (vaultadmin.KeyState, error) {
@@ -63,14 +63,14 @@ func (v stalledVault) DeleteOtherSessionKeys(ctx context.Context, d vaultadmin.D
 	return v.fakeVault.DeleteOtherSessionKeys(ctx, d, entry)
 }
 
-func (v stalledVault) RevokeDatabaseCredentials(ctx context.Context, role string) error {
+func (v stalledVault) RevokeDatabaseCredentials(ctx context.Context, d vaultadmin.Deployment) error {
 	v.stall.here()
-	return v.fakeVault.RevokeDatabaseCredentials(ctx, role)
+	return v.fakeVault.RevokeDatabaseCredentials(ctx, d)
 }
 
-func (v stalledVault) RaiseMinEncryption(ctx context.Context, key string, version int64) error {
+func (v stalledVault) RaiseMinEncryption(ctx context.Context, d vaultadmin.Deployment, version int64) error {
 	v.stall.here()
-	return v.fakeVault.RaiseMinEncryption(ctx, key, version)
+	return v.fakeVault.RaiseMinEncryption(ctx, d, version)
 }
 
 // stalling is an operator that can stall. Two in one world are as when a leader was deposed and does not know it.

@@ -7,6 +7,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -33,9 +34,17 @@ func (r *Reconciler) perform(ctx context.Context, o observed, d decision) error 
 	case actionRelease:
 		return r.patchObject(ctx, kr, func() error {
 			controllerutil.RemoveFinalizer(kr, v1alpha1.Finalizer)
+			if Ended(kr) {
+				setEnded(kr)
+			}
 			return nil
 		})
+	case actionRecordRestored:
+		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { setRestored(kr, s) })
 	case actionRetry:
+		if err := r.patchObject(ctx, kr, func() error { unsetEnded(kr); return nil }); err != nil {
+			return err
+		}
 		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { setRetried(kr, s) })
 	case actionStart:
 		return r.start(ctx, kr)
@@ -46,11 +55,11 @@ func (r *Reconciler) perform(ctx context.Context, o observed, d decision) error 
 	case actionRecordTo:
 		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { s.ToVersion = new(o.key.Latest) })
 	case actionRaiseMinEncryption:
-		vault, key, err := r.vaultOf(parent)
+		vault, _, err := r.vaultOf(parent)
 		if err != nil {
 			return err
 		}
-		return vault.RaiseMinEncryption(ctx, key, *kr.Status.ToVersion)
+		return vault.RaiseMinEncryption(ctx, r.keysOf(parent), *kr.Status.ToVersion)
 	case actionRecordAccounts:
 		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { recordAccounts(s, o.accounts) })
 	case actionDeleteAccounts:
@@ -195,7 +204,7 @@ func (r *Reconciler) rotateKey(ctx context.Context, kr *v1alpha1.KeyRotation, pa
 	if err != nil || state.Latest != *recorded.Status.FromVersion {
 		return err
 	}
-	return vault.Rotate(ctx, key)
+	return vault.Rotate(ctx, r.keysOf(parent))
 }
 
 // createJob makes a Job and writes down which one it is.
@@ -340,6 +349,9 @@ func (r *Reconciler) patchObject(ctx context.Context, kr *v1alpha1.KeyRotation, 
 	before := kr.DeepCopy()
 	if err := change(); err != nil {
 		return err
+	}
+	if equality.Semantic.DeepEqual(before.ObjectMeta, kr.ObjectMeta) {
+		return nil
 	}
 	// An object that its finalizer alone kept is gone once the patch is through.
 	return client.IgnoreNotFound(r.Client.Patch(ctx, kr, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})))

@@ -25,10 +25,10 @@ import (
 type Vault interface {
 	Connection() vaultadmin.Connection
 	ReadKey(ctx context.Context, key string) (vaultadmin.KeyState, error)
-	Rotate(ctx context.Context, key string) error
-	RaiseMinEncryption(ctx context.Context, key string, version int64) error
+	Rotate(ctx context.Context, d vaultadmin.Deployment) error
+	RaiseMinEncryption(ctx context.Context, d vaultadmin.Deployment, version int64) error
 	ReplaceSessionKeys(ctx context.Context, d vaultadmin.Deployment, entry string) error
-	RevokeDatabaseCredentials(ctx context.Context, role string) error
+	RevokeDatabaseCredentials(ctx context.Context, d vaultadmin.Deployment) error
 	DeleteOtherSessionKeys(ctx context.Context, d vaultadmin.Deployment, entry string) error
 }
 
@@ -237,6 +237,9 @@ func (r *Reconciler) expected(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureN
 }
 
 func (r *Reconciler) vaultOf(parent *v1alpha1.SecureNotes) (Vault, string, error) {
+	if err := operand.CheckClusterID(parent, r.Environment.ClusterID); err != nil {
+		return nil, "", err
+	}
 	name := operand.VaultConnection(parent)
 	vault, ok := r.Vault(name)
 	if !ok {

@@ -76,14 +76,14 @@ func (v *fakeVault) ReadKey(context.Context, string) (vaultadmin.KeyState, error
 	return v.state, v.answers("ReadKey")
 }
 
-func (v *fakeVault) Rotate(context.Context, string) error {
+func (v *fakeVault) Rotate(context.Context, vaultadmin.Deployment) error {
 	if err := v.answers("Rotate"); err != nil {
 		return err
 	}
 	return v.crash.Around(func() error { v.state.Latest++; return nil })
 }
 
-func (v *fakeVault) RaiseMinEncryption(_ context.Context, _ string, version int64) error {
+func (v *fakeVault) RaiseMinEncryption(_ context.Context, _ vaultadmin.Deployment, version int64) error {
 	if err := v.answers("RaiseMinEncryption"); err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (v *fakeVault) ReplaceSessionKeys(_ context.Context, _ vaultadmin.Deploymen
 	})
 }
 
-func (v *fakeVault) RevokeDatabaseCredentials(context.Context, string) error {
+func (v *fakeVault) RevokeDatabaseCredentials(context.Context, vaultadmin.Deployment) error {
 	if err := cmp.Or(v.answers("RevokeDatabaseCredentials"), v.unrevoked); err != nil {
 		return err
 	}

@@ -31,6 +31,9 @@ type Config struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
 
+	// ClusterID is in the names of everything that the operator has in Vault. Empty: the UID of the
+	// namespace kube-system.
+	ClusterID string `json:"clusterID,omitempty"`
 	// OperandImage is the image of the notes service and its Jobs, with a tag or a digest.
 	OperandImage string `json:"operandImage"`
 	// OperandImagePullPolicy is Always, IfNotPresent or Never. Empty: IfNotPresent.
@@ -136,6 +139,11 @@ func (c *Config) validate() error {
 	}
 	if c.APIVersion != APIVersion || c.Kind != Kind {
 		bad("apiVersion, kind", "must be %s and %s", APIVersion, Kind)
+	}
+	if c.ClusterID != "" {
+		if err := vaultadmin.ValidateClusterID(c.ClusterID); err != nil {
+			bad("clusterID", "%v", err)
+		}
 	}
 	if c.OperandImage == "" || strings.ContainsAny(c.OperandImage, " \t\n") {
 		bad("operandImage", "must be an image reference")

@@ -3,6 +3,7 @@ package securenotes
 import (
 	"context"
 	"errors"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -26,7 +27,7 @@ func (r *Reconciler) apply(ctx context.Context, s *scope, desired, existing clie
 func (r *Reconciler) applyOwned(ctx context.Context, s *scope, desired, existing client.Object, owned apply.Owned) error {
 	err := r.Apply.Apply(ctx, desired, existing, owned)
 	if conflict, ok := errors.AsType[*apply.ConflictError](err); ok {
-		s.trouble(bad(v1alpha1.ReasonNameConflict, conflict.Error()))
+		s.conflict(conflict)
 		// The other object is not watched.
 		s.wake(jitter.Longer(retryInterval))
 		return nil
@@ -47,6 +48,20 @@ func (s *scope) trouble(f finding) {
 	if !s.childTrouble.known() {
 		s.childTrouble = f
 	}
+}
+
+// conflict adds one more object that is in the way: whoever removes them sees them all at once.
+func (s *scope) conflict(c *apply.ConflictError) {
+	s.conflicts = append(s.conflicts, c)
+	message := c.Error()
+	if len(s.conflicts) > 1 {
+		facts := make([]string, len(s.conflicts))
+		for i, c := range s.conflicts {
+			facts[i] = c.Fact()
+		}
+		message = strings.Join(facts, "; ") + ": rename or delete them, or give the SecureNotes another name"
+	}
+	s.childTrouble = bad(v1alpha1.ReasonNameConflict, message)
 }
 
 // shorten bounds a message of the API server, in bytes, for a condition.

@@ -61,7 +61,7 @@ func (v livedVault) Ensure(context.Context, vaultadmin.Deployment) (vaultadmin.D
 
 func (v livedVault) Shred(context.Context, vaultadmin.Deployment) error { return nil }
 
-func (v livedVault) RaiseMinDecryption(_ context.Context, _ string, version int64) (before int64, err error) {
+func (v livedVault) RaiseMinDecryption(_ context.Context, _ vaultadmin.Deployment, version int64) (before int64, err error) {
 	err = v.crash.Around(func() error {
 		if before = v.key.MinDecryption; version <= before {
 			return nil
@@ -79,7 +79,7 @@ func (v livedVault) RaiseMinDecryption(_ context.Context, _ string, version int6
 	return before, err
 }
 
-func (v livedVault) Trim(_ context.Context, _ string, version, _ int64) error {
+func (v livedVault) Trim(_ context.Context, _ vaultadmin.Deployment, version, _ int64) error {
 	return v.crash.Around(func() error {
 		if version <= v.key.MinAvailable {
 			return nil

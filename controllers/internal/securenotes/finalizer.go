@@ -28,7 +28,11 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (done bool, err err
 	}
 	r.vaultChecks.drop(s.sn.UID)
 	controllerutil.RemoveFinalizer(s.sn, v1alpha1.Finalizer)
-	return true, r.patchFinalizers(ctx, s.sn, s.original)
+	err = r.patchFinalizers(ctx, s.sn, s.original)
+	if err == nil && s.sn.Spec.DeletionPolicy != v1alpha1.DeletionPolicyDelete && s.sn.Status.DeploymentID != "" {
+		r.keysLeft.Add(1)
+	}
+	return true, err
 }
 
 // shred destroys the keys. With Vault gone for good, an annotation lets the object go without.
@@ -38,6 +42,10 @@ func (r *Reconciler) shred(ctx context.Context, s *scope) (bool, error) {
 		return true, nil
 	}
 	vault, err := r.connect(s)
+	if err == nil {
+		// Under another cluster id the keys would be looked for in the wrong place, and left behind.
+		err = operand.CheckClusterID(s.sn, s.env.ClusterID)
+	}
 	if vaultadmin.ProblemOf(err) == vaultadmin.UnknownConnection && s.sn.Status.DeploymentID == "" {
 		return true, nil // it never had a Vault, so there is nothing to destroy
 	}

@@ -3,6 +3,7 @@ package securenotes
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,8 +24,8 @@ type Vault interface {
 	Connection() vaultadmin.Connection
 	Ensure(ctx context.Context, d vaultadmin.Deployment) (vaultadmin.DeploymentState, error)
 	Shred(ctx context.Context, d vaultadmin.Deployment) error
-	RaiseMinDecryption(ctx context.Context, key string, version int64) (before int64, err error)
-	Trim(ctx context.Context, key string, version, floor int64) error
+	RaiseMinDecryption(ctx context.Context, d vaultadmin.Deployment, version int64) (before int64, err error)
+	Trim(ctx context.Context, d vaultadmin.Deployment, version, floor int64) error
 }
 
 // Reconciler reconciles SecureNotes.
@@ -48,6 +49,8 @@ type Reconciler struct {
 	WatchCertManager func(ctx context.Context) error
 
 	vaultChecks checks
+	// keysLeft counts the objects that were deleted and whose keys stay in Vault.
+	keysLeft atomic.Int64
 }
 
 // +kubebuilder:rbac:groups=securenotes.dev,resources=securenotes,verbs=get;list;watch;patch
@@ -62,6 +65,7 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups=cert-manager.io,resources=issuers;clusterissuers,verbs=get;list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups="",resources=namespaces,resourceNames=kube-system,verbs=get
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=securenotes-system,resources=leases,verbs=get;create;update
 // +kubebuilder:rbac:groups="",namespace=securenotes-system,resources=events,verbs=create;patch
 

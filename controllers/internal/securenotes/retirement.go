@@ -9,7 +9,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
-	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
@@ -60,7 +59,7 @@ func (r *Reconciler) retire(ctx context.Context, s *scope, to int64) error {
 	if err != nil {
 		return r.vaultTrouble(ctx, s, err)
 	}
-	floor, err := vault.RaiseMinDecryption(ctx, config.TransitKeyName(s.env.ClusterID, s.sn.Namespace, s.sn.Name), to)
+	floor, err := vault.RaiseMinDecryption(ctx, deploymentOf(s), to)
 	if err != nil {
 		return r.vaultTrouble(ctx, s, err)
 	}

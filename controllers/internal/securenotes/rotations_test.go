@@ -40,12 +40,12 @@ func (v *fakeVault) Ensure(context.Context, vaultadmin.Deployment) (vaultadmin.D
 
 func (v *fakeVault) Shred(context.Context, vaultadmin.Deployment) error { return nil }
 
-func (v *fakeVault) RaiseMinDecryption(_ context.Context, _ string, version int64) (before int64, err error) {
+func (v *fakeVault) RaiseMinDecryption(_ context.Context, _ vaultadmin.Deployment, version int64) (before int64, err error) {
 	before, v.floor = v.floor, version
 	return before, nil
 }
 
-func (v *fakeVault) Trim(_ context.Context, _ string, version, _ int64) error {
+func (v *fakeVault) Trim(_ context.Context, _ vaultadmin.Deployment, version, _ int64) error {
 	if v.refusal != nil {
 		return v.refusal
 	}

@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/apply"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
@@ -49,8 +50,10 @@ type scope struct {
 	lastRotation     *metav1.Time
 
 	vaultFinding, databaseFinding, certificateFinding, workloadFinding, rotationFinding finding
-	// childTrouble is the first child object that could not be written.
+	// childTrouble is the first child object that could not be written, or every one that somebody else's is
+	// in the way of, which are the conflicts.
 	childTrouble finding
+	conflicts    []*apply.ConflictError
 }
 
 func newScope(sn *v1alpha1.SecureNotes, env operand.Environment, now time.Time) *scope {

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -24,8 +25,11 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// SetupWithManager registers the controller and its watches.
+// SetupWithManager registers the controller, its watches and its metrics.
 func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
+	if err := manager.Add(r.exported(metrics.Registry)); err != nil {
+		return err
+	}
 	byInstance := handler.EnqueueRequestsFromMapFunc(instance)
 	c, err := ctrl.NewControllerManagedBy(manager).
 		Named("securenotes").

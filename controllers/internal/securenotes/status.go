@@ -21,7 +21,7 @@ var summed = []string{
 // configuration.
 var stalling = []string{
 	v1alpha1.ReasonUnknownVaultConnection, v1alpha1.ReasonKeyRetained, v1alpha1.ReasonKeyMissing,
-	v1alpha1.ReasonKeyRestored, v1alpha1.ReasonKeyUnsuitable, v1alpha1.ReasonNameConflict, v1alpha1.ReasonInvalidResources,
+	v1alpha1.ReasonKeyRestored, v1alpha1.ReasonKeyUnsuitable, v1alpha1.ReasonKeyTaken, v1alpha1.ReasonClusterIDChanged, v1alpha1.ReasonNameConflict, v1alpha1.ReasonInvalidResources,
 }
 
 // computeStatus turns what the phases found into the status. It is pure: conditions keep their
@@ -91,7 +91,10 @@ func setMasterKey(s *scope, status *v1alpha1.SecureNotesStatus) {
 		status.MasterKey = &v1alpha1.MasterKeyStatus{}
 	}
 	key := status.MasterKey
-	key.Name = config.TransitKeyName(s.env.ClusterID, s.sn.Namespace, s.sn.Name)
+	// A key of another cluster id keeps its name, by which that is noticed.
+	if operand.CheckClusterID(s.sn, s.env.ClusterID) == nil {
+		key.Name = config.TransitKeyName(s.env.ClusterID, s.sn.Namespace, s.sn.Name)
+	}
 	if s.rotationFinding.known() {
 		key.LastRotationTime, key.NextRotationTime = s.lastRotation, s.nextRotation
 	}

@@ -12,7 +12,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
-	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
@@ -161,7 +160,10 @@ func (r *Reconciler) destroy(ctx context.Context, s *scope, entry *v1alpha1.Reti
 		return r.vaultTrouble(ctx, s, err)
 	}
 	status := s.sn.Status.MasterKey
-	err = vault.Trim(ctx, config.TransitKeyName(s.env.ClusterID, s.sn.Namespace, s.sn.Name), before, status.MinDecryptionFloor)
+	err = vault.Trim(ctx, deploymentOf(s), before, status.MinDecryptionFloor)
+	if vaultadmin.ProblemOf(err) == vaultadmin.Taken {
+		return r.vaultTrouble(ctx, s, err)
+	}
 	if err != nil {
 		// Nothing is wrong with the service because of this, and if Vault is away, that is found out elsewhere.
 		message := err.Error()

@@ -6,7 +6,10 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
@@ -59,6 +62,11 @@ func (c *checks) drop(uid types.UID) {
 
 // vault makes sure of the master key, the session keys and the pepper.
 func (r *Reconciler) vault(ctx context.Context, s *scope) error {
+	if err := operand.CheckClusterID(s.sn, s.env.ClusterID); err != nil {
+		// Without keys that are known to be its own, no configuration is written for the pods.
+		s.keyed = false
+		return r.vaultTrouble(ctx, s, err)
+	}
 	vault, err := r.connect(s)
 	if err != nil {
 		return r.vaultTrouble(ctx, s, err)
@@ -71,7 +79,11 @@ func (r *Reconciler) vault(ctx context.Context, s *scope) error {
 	inputs := vaultInputs(s.sn, rotations)
 	state, left, fresh := r.vaultChecks.get(s.sn.UID, inputs, s.now)
 	if !fresh {
-		if state, err = vault.Ensure(ctx, deploymentOf(s)); err != nil {
+		d := deploymentOf(s)
+		if d.NamespaceUID, err = r.namespaceUID(ctx, s.sn.Namespace); err != nil {
+			return err
+		}
+		if state, err = vault.Ensure(ctx, d); err != nil {
 			return r.vaultTrouble(ctx, s, err)
 		}
 		left = jitter.Longer(r.VaultResyncInterval)
@@ -116,6 +128,7 @@ func deploymentOf(s *scope) vaultadmin.Deployment {
 		Established: sn.Status.DeploymentID != "",
 		SessionKeys: sn.Status.SessionKeys,
 		Adopt:       sn.Spec.AdoptRetainedKey != nil && *sn.Spec.AdoptRetainedKey,
+		AdoptOf:     sn.Spec.AdoptRetainedKeyOf,
 	}
 	if operand.UsesVaultCredentials(sn) {
 		d.DatabaseRole = config.DatabaseRoleName(s.env.ClusterID, sn.Namespace, sn.Name)
@@ -123,11 +136,22 @@ func deploymentOf(s *scope) vaultadmin.Deployment {
 	return d
 }
 
+// namespaceUID of the object's own namespace, read past the cache: it is needed once, and a watch of
+// namespaces would need a wider right.
+func (r *Reconciler) namespaceUID(ctx context.Context, name string) (string, error) {
+	namespace := &metav1.PartialObjectMetadata{}
+	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	if err := r.Live.Get(ctx, client.ObjectKey{Name: name}, namespace); err != nil {
+		return "", client.IgnoreNotFound(err)
+	}
+	return string(namespace.UID), nil
+}
+
 // vaultInputs changes when the key must have changed, or when another answer may be had.
 func vaultInputs(sn *v1alpha1.SecureNotes, rotations []v1alpha1.KeyRotation) string {
 	newest, floor, ended := int64(0), int64(0), 0
 	for _, kr := range rotations {
-		if keyrotation.Ended(&kr) {
+		if keyrotation.Ended(&kr) || keyrotation.WaitsFor(&kr, v1alpha1.ReasonKeyTaken) {
 			ended++ // for a reason that may lie in Vault
 		}
 		if kr.Status.ToVersion != nil {
@@ -143,6 +167,8 @@ func vaultInputs(sn *v1alpha1.SecureNotes, rotations []v1alpha1.KeyRotation) str
 // vaultTrouble becomes a condition that names the next step; it heals by being looked at again.
 func (r *Reconciler) vaultTrouble(ctx context.Context, s *scope, err error) error {
 	problem := vaultadmin.ProblemOf(err)
+	// Whatever was found before is not believed until Vault has been asked again.
+	r.vaultChecks.drop(s.sn.UID)
 	if problem == vaultadmin.Unexpected {
 		s.vaultFinding = unknown(string(problem), "an unexpected answer of Vault; the operator's log has it")
 		return err
@@ -158,8 +184,6 @@ func (r *Reconciler) vaultTrouble(ctx context.Context, s *scope, err error) erro
 		message += ": check the address in the operator's vaultConnections, and the network; it is tried again"
 	case vaultadmin.Sealed:
 		message += ": unseal it; it is tried again"
-	case vaultadmin.Retained:
-		message += ": set spec.adoptRetainedKey to true to take it over together with its notes, or have the Vault administrator delete it"
 	case vaultadmin.DatabaseRoleMissing:
 		message += ": the Vault administrator must make it; docs/database-credentials.md says how"
 	case vaultadmin.Missing:

@@ -151,43 +151,54 @@ func (c *Client) ensureAuditKey(ctx context.Context, key string) error {
 }
 
 // Rotate adds a version to the key. The caller has recorded that it is about to, and has read that
-// the latest version is still the recorded one.
-func (c *Client) Rotate(ctx context.Context, key string) error {
-	return c.write(ctx, c.keyPath(key)+"/rotate", map[string]any{})
+// the latest version is still the recorded one. Error: Taken.
+func (c *Client) Rotate(ctx context.Context, d Deployment) error {
+	if _, _, err := c.ownMarker(ctx, d); err != nil {
+		return err
+	}
+	return c.write(ctx, c.keyPath(d.Key)+"/rotate", map[string]any{})
 }
 
-// RaiseMinEncryption sets the oldest version that encrypts, never lower than it is.
-func (c *Client) RaiseMinEncryption(ctx context.Context, key string, version int64) error {
-	state, err := c.ReadKey(ctx, key)
+// RaiseMinEncryption sets the oldest version that encrypts, never lower than it is. Error: Taken.
+func (c *Client) RaiseMinEncryption(ctx context.Context, d Deployment, version int64) error {
+	state, err := c.readOwnKey(ctx, d)
 	if err != nil || state.MinEncryption >= version {
 		return err
 	}
-	return c.write(ctx, c.keyPath(key)+"/config", map[string]any{"min_encryption_version": version})
+	return c.write(ctx, c.keyPath(d.Key)+"/config", map[string]any{"min_encryption_version": version})
+}
+
+// readOwnKey reads the key once the marker has said that it is the object's own.
+func (c *Client) readOwnKey(ctx context.Context, d Deployment) (KeyState, error) {
+	if _, _, err := c.ownMarker(ctx, d); err != nil {
+		return KeyState{}, err
+	}
+	return c.ReadKey(ctx, d.Key)
 }
 
 // RaiseMinDecryption sets the oldest version that decrypts, never lower than it is. What older
-// versions encrypted cannot be read from then on. It returns what it was before.
-func (c *Client) RaiseMinDecryption(ctx context.Context, key string, version int64) (before int64, err error) {
-	state, err := c.ReadKey(ctx, key)
+// versions encrypted cannot be read from then on. It returns what it was before. Error: Taken.
+func (c *Client) RaiseMinDecryption(ctx context.Context, d Deployment, version int64) (before int64, err error) {
+	state, err := c.readOwnKey(ctx, d)
 	if err != nil || state.MinDecryption >= version {
 		return state.MinDecryption, err
 	}
-	return state.MinDecryption, c.write(ctx, c.keyPath(key)+"/config", map[string]any{"min_decryption_version": version})
+	return state.MinDecryption, c.write(ctx, c.keyPath(d.Key)+"/config", map[string]any{"min_decryption_version": version})
 }
 
 // Trim destroys the versions of the key before version, which nothing undoes. floor is the oldest version that is
 // to decrypt. Errors: Unsuitable while an older one decrypts, or one of those to be destroyed encrypts; Denied where
-// vault-setup ran without AllowTrim; connection errors.
-func (c *Client) Trim(ctx context.Context, key string, version, floor int64) error {
-	state, err := c.ReadKey(ctx, key)
+// vault-setup ran without AllowTrim; Taken; connection errors.
+func (c *Client) Trim(ctx context.Context, d Deployment, version, floor int64) error {
+	state, err := c.readOwnKey(ctx, d)
 	if err != nil || state.MinAvailable >= version {
 		return err
 	}
 	if state.MinDecryption < max(version, floor) || state.MinEncryption < version {
 		return problem(Unsuitable, "the Transit key %s has min_decryption_version=%d and min_encryption_version=%d: versions below %d are in use again, and are kept",
-			key, state.MinDecryption, state.MinEncryption, max(version, floor))
+			d.Key, state.MinDecryption, state.MinEncryption, max(version, floor))
 	}
-	return c.write(ctx, c.keyPath(key)+"/trim", map[string]any{"min_available_version": version})
+	return c.write(ctx, c.keyPath(d.Key)+"/trim", map[string]any{"min_available_version": version})
 }
 
 // shredKey destroys the key for good.

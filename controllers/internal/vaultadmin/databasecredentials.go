@@ -18,11 +18,14 @@ func (c *Client) revocationPath(role string) string {
 	return "sys/leases/revoke-prefix/" + databaseCredentialsPath(c.session.connection.DatabaseMount, role)
 }
 
-// RevokeDatabaseCredentials has Vault drop every database user that it has made for the role, and returns when they are
-// gone. Whoever has use of the role can have new ones made. It can be repeated. Errors: RevocationFailed where the
-// database does not do it; Denied where vault-setup ran without DatabaseMount; connection errors.
-func (c *Client) RevokeDatabaseCredentials(ctx context.Context, role string) error {
-	path := c.revocationPath(role)
+// RevokeDatabaseCredentials has Vault drop every database user that it has made for d.DatabaseRole, and returns when
+// they are gone. Whoever has use of the role can have new ones made. It can be repeated. Errors: RevocationFailed where
+// the database does not do it; Denied where vault-setup ran without DatabaseMount; Taken; connection errors.
+func (c *Client) RevokeDatabaseCredentials(ctx context.Context, d Deployment) error {
+	if _, _, err := c.ownMarker(ctx, d); err != nil {
+		return err
+	}
+	path := c.revocationPath(d.DatabaseRole)
 	err := c.write(ctx, path, map[string]any{"sync": true})
 	if cause, ok := errors.AsType[*Error](err); ok && isStatus(cause.cause, http.StatusBadRequest) {
 		// Vault has stopped at the first that it could not drop. The others need not wait for that one.

@@ -11,8 +11,8 @@ import (
 type Deployment struct {
 	// Key and AuditKey are the Transit keys' names, Directory the KV directory below the mount.
 	Key, AuditKey, Directory string
-	// UID of the SecureNotes object.
-	UID string
+	// UID of the SecureNotes object, and NamespaceUID, of its namespace.
+	UID, NamespaceUID string
 	// Established says that everything was complete once: then nothing is made anew, because a new
 	// master key could open nothing and a new pepper would kill every password.
 	Established bool
@@ -20,8 +20,10 @@ type Deployment struct {
 	SessionKeys string
 	// DatabaseRole is the role of Vault's database engine that makes the logins to the database. Empty: Vault makes none.
 	DatabaseRole string
-	// Adopt allows taking over what an object that is gone left behind.
+	// Adopt allows taking over what another object left behind in the same namespace.
 	Adopt bool
+	// AdoptOf allows taking over the keys of the object with this UID, of whichever namespace or cluster.
+	AdoptOf string
 }
 
 // DeploymentState is what was found.
@@ -36,8 +38,9 @@ type DeploymentState struct {
 // Ensure makes what is missing, in an order that a crash cannot spoil: the marker first, so that a
 // half-made key is known to be ours; the key; session keys and pepper, which are never overwritten.
 //
-// Errors: Retained when the key belongs to an object that is gone and Adopt is false; Missing when
-// something that was complete once is not there any more; Unsuitable; DatabaseRoleMissing; connection errors.
+// Errors: Retained when the key belongs to another object and may not be adopted; Taken when another object
+// has adopted it since; Missing when something that was complete once is not there any more; Unsuitable;
+// DatabaseRoleMissing; connection errors.
 func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, error) {
 	marker, err := c.ensureMarker(ctx, d)
 	if err != nil {
@@ -106,11 +109,18 @@ func (c *Client) ensureMarker(ctx context.Context, d Deployment) (config.Marker,
 	case version == 0:
 		return c.firstMarker(ctx, d)
 	case marker.UID == d.UID:
-		return marker, nil
-	case !d.Adopt:
-		return config.Marker{}, problem(Retained, "the Transit key %s was left behind by a deleted SecureNotes of the same name (uid %s)", d.Key, marker.UID)
+		if marker.NamespaceUID != "" || d.NamespaceUID == "" {
+			return marker, nil
+		}
+		// An operator of an earlier release made it.
+	case d.Established:
+		return config.Marker{}, taken(d, marker)
+	default:
+		if err := adoptable(d, marker); err != nil {
+			return config.Marker{}, err
+		}
 	}
-	marker.UID = d.UID
+	marker.UID, marker.NamespaceUID = d.UID, d.NamespaceUID
 	return marker, c.writeMarker(ctx, d.Directory, marker, version)
 }
 
@@ -123,7 +133,7 @@ func (c *Client) firstMarker(ctx context.Context, d Deployment) (config.Marker, 
 	} else if ProblemOf(err) != Missing {
 		return config.Marker{}, err
 	}
-	marker := config.Marker{UID: d.UID, DeploymentID: d.UID}
+	marker := config.Marker{UID: d.UID, NamespaceUID: d.NamespaceUID, DeploymentID: d.UID}
 	return marker, c.writeMarker(ctx, d.Directory, marker, 0)
 }
 

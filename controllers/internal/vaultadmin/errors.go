@@ -24,8 +24,12 @@ const (
 	SetupMissing Problem = "SetupMissing"
 	// Denied: the login works, but a right is missing.
 	Denied Problem = "VaultDenied"
-	// Retained: the key belongs to an object that is gone.
+	// Retained: the key belongs to another object, and may not be adopted.
 	Retained Problem = "KeyRetained"
+	// Taken: another object has adopted the key since.
+	Taken Problem = "KeyTaken"
+	// ClusterIDChanged: the key was made under another cluster id than the operator's.
+	ClusterIDChanged Problem = "ClusterIDChanged"
 	// Missing: something that once existed is not there any more.
 	Missing Problem = "KeyMissing"
 	// Unsuitable: the key exists with properties that it must not have.
@@ -61,6 +65,13 @@ func problem(p Problem, format string, args ...any) *Error {
 func UnknownConnectionError(name string) error {
 	return problem(UnknownConnection,
 		"the operator has no Vault connection %q: ask the cluster's administrator to add it to vaultConnections in the values of the operator's chart", name)
+}
+
+// ClusterIDChangedError says that an object's keys are under another cluster id: key is the master key's
+// name as it was recorded, prefix, how the names of the operator's own keys begin.
+func ClusterIDChangedError(key, prefix string) error {
+	return problem(ClusterIDChanged, "the master key is %s, but the names of this operator's keys begin with %s: "+
+		"set clusterID in the values of the operator's chart to the id in the key's name; nothing is changed until then", key, prefix)
 }
 
 // ProblemOf classifies err; an error that is not an Error is Unexpected.

@@ -10,7 +10,7 @@ import (
 
 // Setup is what vault-setup lays down for one cluster.
 type Setup struct {
-	// ClusterID is the UID of the namespace kube-system.
+	// ClusterID is in the names of all that belongs to one cluster; see [ValidateClusterID].
 	ClusterID string
 	// OperatorNamespace and OperatorServiceAccount are bound exactly.
 	OperatorNamespace, OperatorServiceAccount string

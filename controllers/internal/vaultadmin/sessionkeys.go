@@ -72,18 +72,3 @@ func (c *Client) DeleteOtherSessionKeys(ctx context.Context, d Deployment, entry
 func sessionKeysEntries(marker config.Marker) []string {
 	return append([]string{cmp.Or(marker.SessionKeys, config.SessionKeysLeaf)}, marker.OtherSessionKeys...)
 }
-
-// ownMarker reads the marker and its KV version. Errors: Missing; Retained when it is another object's.
-func (c *Client) ownMarker(ctx context.Context, d Deployment) (config.Marker, int64, error) {
-	marker, version, err := c.readMarker(ctx, d.Directory)
-	switch {
-	case err != nil:
-		return config.Marker{}, 0, err
-	case version == 0:
-		return config.Marker{}, 0, problem(Missing, "%s is not in Vault at %s", c.dataPath(d.Directory, config.MarkerLeaf), c.session.connection.Address)
-	case marker.UID != d.UID:
-		return config.Marker{}, 0, problem(Retained, "%s says that the keys are of another SecureNotes of the same name (uid %s)",
-			c.dataPath(d.Directory, config.MarkerLeaf), marker.UID)
-	}
-	return marker, version, nil
-}

@@ -1,0 +1,234 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+// retainedFlags are of both subcommands.
+type retainedFlags struct {
+	clusterID, transitMount, kvMount string
+}
+
+func retainedCommand() *cobra.Command {
+	flags := &retainedFlags{}
+	cmd := &cobra.Command{
+		Use:   "retained",
+		Short: "List and destroy the keys that deleted SecureNotes left in Vault",
+		Long: `Compares what a cluster has in Vault with the SecureNotes that the cluster of KUBECONFIG has. It is for
+the Vault administrator: the operator itself may not list what is in Vault.
+
+The Vault server and the token come from the environment, as with the vault command: VAULT_ADDR,
+VAULT_TOKEN, VAULT_CACERT, VAULT_NAMESPACE. In the cluster it needs the right to get namespaces and
+securenotes.`,
+	}
+	persistent := cmd.PersistentFlags()
+	persistent.StringVar(&flags.clusterID, "cluster-id", "", "clusterID of the operator's chart (default: the UID of the namespace kube-system of the cluster in KUBECONFIG)")
+	persistent.StringVar(&flags.transitMount, "transit-mount", defaultTransitMount, "mount of the transit secrets engine")
+	persistent.StringVar(&flags.kvMount, "kv-mount", defaultKVMount, "mount of the kv secrets engine, version 2")
+	cmd.AddCommand(retainedListCommand(flags), retainedShredCommand(flags))
+	return cmd
+}
+
+func retainedListCommand(flags *retainedFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the keys in Vault that no SecureNotes of the cluster uses",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := flags.open(cmd)
+			if err != nil {
+				return err
+			}
+			return r.list(cmd.Context(), cmd.OutOrStdout())
+		},
+	}
+}
+
+func retainedShredCommand(flags *retainedFlags) *cobra.Command {
+	var uid string
+	cmd := &cobra.Command{
+		Use:   "shred NAMESPACE/NAME --uid UID",
+		Short: "Destroy the keys of one SecureNotes that is gone, and with them its notes",
+		Long: `Destroys the master key, the audit key, the session keys and the pepper that the SecureNotes of the given
+uid left in Vault. Nothing can read its notes after that: neither the database nor a backup of it.
+
+It asks for the uid once more on standard input before it destroys anything. Keys that a SecureNotes of
+the cluster uses are refused.`,
+		Example: `  operator retained list
+  operator retained shred shop/notes --uid 7d0e4c1a-53d2-4f6e-9d2c-0a1b2c3d4e5f`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			namespace, name, ok := strings.Cut(args[0], "/")
+			if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
+				return fmt.Errorf("%q is not NAMESPACE/NAME", args[0])
+			}
+			r, err := flags.open(cmd)
+			if err != nil {
+				return err
+			}
+			return r.shred(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), namespace, name, uid)
+		},
+	}
+	cmd.Flags().StringVar(&uid, "uid", "", "uid of the SecureNotes whose keys they are, from the list")
+	if err := cmd.MarkFlagRequired("uid"); err != nil {
+		panic(err) // the flag is defined above
+	}
+	return cmd
+}
+
+func (f *retainedFlags) open(cmd *cobra.Command) (*retained, error) {
+	cluster, err := connectCluster()
+	if err != nil {
+		return nil, err
+	}
+	own, err := clusterIDOf(cmd.Context(), cluster)
+	if err != nil {
+		return nil, err
+	}
+	id := f.clusterID
+	if id == "" {
+		id = own
+	}
+	if err := vaultadmin.ValidateClusterID(id); err != nil {
+		return nil, fmt.Errorf("--cluster-id: %w", err)
+	}
+	vault, err := administrator()
+	if err != nil {
+		return nil, err
+	}
+	return &retained{
+		cluster: cluster, kubeSystem: own,
+		archive: vaultadmin.Archive{Client: vault, ClusterID: id, TransitMount: f.transitMount, KVMount: f.kvMount},
+	}, nil
+}
+
+// retained compares one cluster with what is in Vault.
+type retained struct {
+	cluster client.Reader
+	// kubeSystem is the UID of that namespace in the cluster.
+	kubeSystem string
+	archive    vaultadmin.Archive
+}
+
+// What has become of the SecureNotes that keys belong to.
+const (
+	stateInUse              = "in use"
+	stateNamespaceGone      = "namespace gone"
+	stateNamespaceRecreated = "namespace recreated"
+	stateObjectGone         = "SecureNotes gone"
+	stateObjectRecreated    = "SecureNotes recreated"
+	stateNoMarker           = "no readable marker"
+)
+
+func (r *retained) list(ctx context.Context, out io.Writer) error {
+	all, err := r.archive.List(ctx)
+	if err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "NAMESPACE\tNAME\tUID\tSTATE")
+	count := 0
+	for _, kept := range all {
+		state, err := r.state(ctx, kept)
+		if err != nil {
+			return err
+		}
+		if state == stateInUse {
+			continue
+		}
+		uid := kept.Marker.UID
+		if uid == "" {
+			uid = "-"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", kept.Namespace, kept.Name, uid, state)
+		count++
+	}
+	if count == 0 {
+		fmt.Fprintf(out, "Vault has no retained keys under the cluster id %s.\n", r.archive.ClusterID)
+		return nil
+	}
+	return table.Flush()
+}
+
+// state is of the SecureNotes that the marker names, as the cluster has it now.
+func (r *retained) state(ctx context.Context, kept vaultadmin.Kept) (string, error) {
+	if kept.Marker.UID == "" {
+		return stateNoMarker, nil
+	}
+	sn := &v1alpha1.SecureNotes{}
+	err := r.cluster.Get(ctx, client.ObjectKey{Namespace: kept.Namespace, Name: kept.Name}, sn)
+	// A cluster without the kind has no object of it.
+	exists := err == nil
+	if err != nil && !apierrors.IsNotFound(err) && !meta.IsNoMatchError(err) {
+		return "", fmt.Errorf("read SecureNotes %s/%s: %w", kept.Namespace, kept.Name, err)
+	}
+	if exists && string(sn.UID) == kept.Marker.UID {
+		return stateInUse, nil
+	}
+	namespace := &metav1.PartialObjectMetadata{}
+	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	err = r.cluster.Get(ctx, client.ObjectKey{Name: kept.Namespace}, namespace)
+	switch {
+	case apierrors.IsNotFound(err):
+		return stateNamespaceGone, nil
+	case err != nil:
+		return "", fmt.Errorf("read namespace %s: %w", kept.Namespace, err)
+	case kept.Marker.NamespaceUID != "" && string(namespace.UID) != kept.Marker.NamespaceUID:
+		return stateNamespaceRecreated, nil
+	case exists:
+		return stateObjectRecreated, nil
+	default:
+		return stateObjectGone, nil
+	}
+}
+
+func (r *retained) shred(ctx context.Context, in io.Reader, out io.Writer, namespace, name, uid string) error {
+	kept, err := r.archive.Read(ctx, namespace, name)
+	if err != nil {
+		return err
+	}
+	if kept.Marker.UID == "" || kept.Marker.UID != uid {
+		return fmt.Errorf("what Vault has of %s/%s under the cluster id %s does not belong to a SecureNotes of uid %s: see `operator retained list`",
+			namespace, name, r.archive.ClusterID, uid)
+	}
+	state, err := r.state(ctx, kept)
+	if err != nil {
+		return err
+	}
+	if state == stateInUse {
+		return fmt.Errorf("SecureNotes %s/%s uses these keys: delete it first, with deletionPolicy Delete to have them destroyed with it", namespace, name)
+	}
+	fmt.Fprintf(out, "%s/%s, uid %s: %s.\nEvery note of it becomes unreadable for good, also in backups of its database.\n", namespace, name, uid, state)
+	if r.archive.ClusterID != r.kubeSystem {
+		fmt.Fprintf(out, "The cluster id %s is not the UID of kube-system in the cluster of KUBECONFIG: make sure that no other cluster uses these keys.\n", r.archive.ClusterID)
+	}
+	fmt.Fprint(out, "Type the uid to destroy them: ")
+	line, err := bufio.NewReader(in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read the confirmation: %w", err)
+	}
+	if strings.TrimSpace(line) != uid {
+		return errors.New("the confirmation is not the uid: nothing was destroyed")
+	}
+	if err := r.archive.Shred(ctx, namespace, name, uid); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "Destroyed: %s/%s has nothing in Vault any more.\n", namespace, name)
+	return nil
+}

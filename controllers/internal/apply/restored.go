@@ -1,0 +1,53 @@
+package apply
+
+import (
+	"context"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/util/csaupgrade"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// restored reports whether existing looks like the child desired as a tool such as Velero restores it:
+// under its name, with all of its labels, and without any owner.
+func restored(existing, desired client.Object) bool {
+	if metav1.GetControllerOf(desired) == nil || len(existing.GetOwnerReferences()) > 0 || existing.GetDeletionTimestamp() != nil {
+		return false
+	}
+	labels := existing.GetLabels()
+	for key, value := range desired.GetLabels() {
+		if got, ok := labels[key]; !ok || got != value {
+			return false
+		}
+	}
+	return true
+}
+
+// adopt makes every field of a restored child the operator's own, so that the apply that follows, and that
+// sets the owner, removes what is not part of the intent: nothing that was put into the backup, or into an
+// object made to look like a restored one, stays. ours is false when the object is another one by now.
+func (a *Applier) adopt(ctx context.Context, desired, existing client.Object) (ours bool, err error) {
+	// The cache holds no managed fields.
+	if err := a.live.Get(ctx, client.ObjectKeyFromObject(desired), existing); err != nil {
+		return false, err
+	}
+	if !restored(existing, desired) {
+		return false, nil
+	}
+	managers := sets.New[string]()
+	fields := existing.GetManagedFields()
+	for i := range fields {
+		if fields[i].Subresource != "" || (fields[i].Manager == FieldManager && fields[i].Operation == metav1.ManagedFieldsOperationApply) {
+			continue
+		}
+		fields[i].Operation = metav1.ManagedFieldsOperationUpdate
+		managers.Insert(fields[i].Manager)
+	}
+	patch, err := csaupgrade.UpgradeManagedFieldsPatch(existing, managers, FieldManager)
+	if err != nil || patch == nil {
+		return err == nil, err
+	}
+	return true, a.client.Patch(ctx, existing, client.RawPatch(types.JSONPatchType, patch))
+}

@@ -1,0 +1,42 @@
+package keyrotation
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+)
+
+// WaitsFor reports whether a rotation waits for the given reason.
+func WaitsFor(kr *v1alpha1.KeyRotation, reason string) bool {
+	c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionReconciling)
+	return c != nil && c.Reason == reason
+}
+
+// markedEnded reports whether the annotation says that the rotation has ended. It holds the rotation's own
+// name, so that a copy under another name is a new rotation.
+func markedEnded(kr *v1alpha1.KeyRotation) bool { return kr.Annotations[v1alpha1.AnnotationEnded] == kr.Name }
+
+// restoredEnded reports whether the rotation had ended before it was restored without its status.
+func restoredEnded(kr *v1alpha1.KeyRotation) bool {
+	return markedEnded(kr) && kr.Status.StartTime == nil && kr.Status.Attempt == 0
+}
+
+func setEnded(kr *v1alpha1.KeyRotation) {
+	metav1.SetMetaDataAnnotation(&kr.ObjectMeta, v1alpha1.AnnotationEnded, kr.Name)
+}
+
+func unsetEnded(kr *v1alpha1.KeyRotation) { delete(kr.Annotations, v1alpha1.AnnotationEnded) }
+
+// setRestored ends a restored rotation. It claims no success: whoever may edit the object may have written
+// the annotation.
+func setRestored(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
+	message := fmt.Sprintf("its annotation %s says that this KeyRotation had ended before it was restored from a backup; "+
+		"it is not begun again, and what it had done is not known: to rotate, create another KeyRotation", v1alpha1.AnnotationEnded)
+	setInitial(kr, s)
+	s.State = v1alpha1.ConditionRestored
+	setCondition(kr, s, v1alpha1.ConditionRestored, metav1.ConditionTrue, v1alpha1.ConditionRestored, message)
+	meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionReconciling)
+}

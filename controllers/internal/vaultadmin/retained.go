@@ -1,0 +1,139 @@
+package vaultadmin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/securenotes/securenotes/app/config"
+)
+
+// Archive is what one cluster has in Vault, for Vault's administrator: the operator itself may not list it.
+type Archive struct {
+	Client *api.Client
+	// ClusterID, TransitMount and KVMount are as in [Setup].
+	ClusterID, TransitMount, KVMount string
+}
+
+// Kept is what one SecureNotes has, or had, in Vault.
+type Kept struct {
+	Namespace, Name string
+	// Marker says whose it is. Its UID is empty where there is none, or none that can be read.
+	Marker config.Marker
+}
+
+// List returns everything below the cluster's KV directory, in the order of Vault's listing, by name.
+func (a Archive) List(ctx context.Context) ([]Kept, error) {
+	var all []Kept
+	namespaces, err := a.list(ctx, config.KVRoot(a.ClusterID))
+	if err != nil {
+		return nil, err
+	}
+	for _, namespace := range namespaces {
+		names, err := a.list(ctx, config.KVRoot(a.ClusterID)+"/"+namespace)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			kept, err := a.Read(ctx, namespace, name)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, kept)
+		}
+	}
+	return all, nil
+}
+
+// Read returns what there is of one name.
+func (a Archive) Read(ctx context.Context, namespace, name string) (Kept, error) {
+	kept := Kept{Namespace: namespace, Name: name}
+	path := a.KVMount + "/data/" + config.KVPath(a.ClusterID, namespace, name) + "/" + config.MarkerLeaf
+	secret, err := a.Client.Logical().ReadWithContext(ctx, path)
+	if err != nil && !isStatus(err, http.StatusNotFound) {
+		return Kept{}, fmt.Errorf("read %s: %w", path, err)
+	}
+	if secret == nil {
+		return kept, nil
+	}
+	raw, err := json.Marshal(secret.Data["data"])
+	if err != nil {
+		return Kept{}, fmt.Errorf("read %s: %w", path, err)
+	}
+	marker := config.Marker{}
+	if json.Unmarshal(raw, &marker) == nil {
+		kept.Marker = marker
+	}
+	return kept, nil
+}
+
+// Shred destroys the keys, the session keys and the pepper of one name for good, and the marker last, so
+// that it can be repeated. Error: it belongs to another object than the one of uid.
+func (a Archive) Shred(ctx context.Context, namespace, name, uid string) error {
+	kept, err := a.Read(ctx, namespace, name)
+	if err != nil {
+		return err
+	}
+	if uid == "" || kept.Marker.UID != uid {
+		return fmt.Errorf("what Vault has of %s/%s does not belong to a SecureNotes of uid %s: nothing was destroyed", namespace, name, uid)
+	}
+	for _, key := range []string{config.TransitKeyName(a.ClusterID, namespace, name), config.AuditKeyName(a.ClusterID, namespace, name)} {
+		if err := a.shredKey(ctx, key); err != nil {
+			return err
+		}
+	}
+	directory := config.KVPath(a.ClusterID, namespace, name)
+	leaves, err := a.list(ctx, directory)
+	if err != nil {
+		return err
+	}
+	leaves = append(slices.DeleteFunc(leaves, func(leaf string) bool { return leaf == config.MarkerLeaf }), config.MarkerLeaf)
+	for _, leaf := range leaves {
+		path := a.KVMount + "/metadata/" + directory + "/" + leaf
+		if _, err := a.Client.Logical().DeleteWithContext(ctx, path); err != nil {
+			return fmt.Errorf("delete %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+func (a Archive) shredKey(ctx context.Context, key string) error {
+	path := a.TransitMount + "/keys/" + key
+	secret, err := a.Client.Logical().ReadWithContext(ctx, path)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	if secret == nil {
+		return nil
+	}
+	if _, err := a.Client.Logical().WriteWithContext(ctx, path+"/config", map[string]any{"deletion_allowed": true}); err != nil {
+		return fmt.Errorf("allow the deletion of %s: %w", path, err)
+	}
+	if _, err := a.Client.Logical().DeleteWithContext(ctx, path); err != nil {
+		return fmt.Errorf("delete %s: %w", path, err)
+	}
+	return nil
+}
+
+// list returns the entries of a KV directory, without the slash that marks another directory.
+func (a Archive) list(ctx context.Context, directory string) ([]string, error) {
+	path := a.KVMount + "/metadata/" + directory
+	secret, err := a.Client.Logical().ListWithContext(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", path, err)
+	}
+	if secret == nil {
+		return nil, nil
+	}
+	keys, _ := secret.Data["keys"].([]any)
+	names := make([]string, len(keys))
+	for i, key := range keys {
+		names[i] = strings.TrimSuffix(fmt.Sprint(key), "/")
+	}
+	return names, nil
+}

@@ -75,7 +75,8 @@ type KeyRotationStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// state in a word, for people: Queued, RotatingKey, Reencrypting, Verifying, Complete or Failed; of a
-	// Compromise also RecreatingAccounts and RestartingPods.
+	// Compromise also RecreatingAccounts and RestartingPods. Restored: it had ended before a backup without its
+	// status was restored, and is not begun again.
 	// +kubebuilder:validation:MaxLength=32
 	// +optional
 	State string `json:"state,omitempty"`

@@ -18,6 +18,7 @@ type action string
 const (
 	actionNone               action = "None"
 	actionRelease            action = "Release"
+	actionRecordEnded        action = "RecordEnded"
 	actionRecordRestored     action = "RecordRestored"
 	actionWait               action = "Wait"
 	actionRetry              action = "Retry"
@@ -289,8 +290,11 @@ func withoutParent(o observed) decision {
 // nothing left to do.
 func released(o observed) decision {
 	kr := o.rotation
-	if hasFinalizer(kr) || (Ended(kr) && !markedEnded(kr) && kr.DeletionTimestamp == nil) {
+	if hasFinalizer(kr) {
 		return decision{action: actionRelease}
+	}
+	if Ended(kr) && !markedEnded(kr) && kr.DeletionTimestamp == nil {
+		return decision{action: actionRecordEnded}
 	}
 	return decision{action: actionNone}
 }

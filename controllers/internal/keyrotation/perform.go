@@ -39,6 +39,8 @@ func (r *Reconciler) perform(ctx context.Context, o observed, d decision) error 
 			}
 			return nil
 		})
+	case actionRecordEnded:
+		return r.patchObject(ctx, kr, func() error { setEnded(kr); return nil })
 	case actionRecordRestored:
 		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { setRestored(kr, s) })
 	case actionRetry:

@@ -17,7 +17,9 @@ func WaitsFor(kr *v1alpha1.KeyRotation, reason string) bool {
 
 // markedEnded reports whether the annotation says that the rotation has ended. It holds the rotation's own
 // name, so that a copy under another name is a new rotation.
-func markedEnded(kr *v1alpha1.KeyRotation) bool { return kr.Annotations[v1alpha1.AnnotationEnded] == kr.Name }
+func markedEnded(kr *v1alpha1.KeyRotation) bool {
+	return kr.Annotations[v1alpha1.AnnotationEnded] == kr.Name
+}
 
 // restoredEnded reports whether the rotation had ended before it was restored without its status.
 func restoredEnded(kr *v1alpha1.KeyRotation) bool {

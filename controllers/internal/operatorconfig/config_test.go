@@ -31,12 +31,13 @@ func TestParse(t *testing.T) {
 
 func TestParseNamesTheWrongField(t *testing.T) {
 	for name, tc := range map[string]struct{ old, new, want string }{
-		"misspelt field":       {"operandImage:", "operandimagee:", "operandimagee"},
-		"plain http":           {"https://", "http://", "vaultConnections.default.address"},
-		"bad CA":               {`:8200"}`, `:8200", caBundle: "x"}`, "vaultConnections.default.caBundle"},
-		"mount with a slash":   {`:8200"}`, `:8200", kvMount: "secret/"}`, "vaultConnections.default.kvMount"},
-		"resync too often":     {"kind:", "vaultResyncInterval: 1s\nkind:", "vaultResyncInterval"},
-		"namespace with a dot": {"kind:", "watchNamespaces: [a.b]\nkind:", "watchNamespaces[0]"},
+		"misspelt field":        {"operandImage:", "operandimagee:", "operandimagee"},
+		"plain http":            {"https://", "http://", "vaultConnections.default.address"},
+		"bad CA":                {`:8200"}`, `:8200", caBundle: "x"}`, "vaultConnections.default.caBundle"},
+		"mount with a slash":    {`:8200"}`, `:8200", kvMount: "secret/"}`, "vaultConnections.default.kvMount"},
+		"resync too often":      {"kind:", "vaultResyncInterval: 1s\nkind:", "vaultResyncInterval"},
+		"cluster id with a dot": {"kind:", "clusterID: a.b\nkind:", "clusterID"},
+		"namespace with a dot":  {"kind:", "watchNamespaces: [a.b]\nkind:", "watchNamespaces[0]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Parse([]byte(strings.Replace(valid, tc.old, tc.new, 1)))

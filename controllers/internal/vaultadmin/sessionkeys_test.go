@@ -170,7 +170,7 @@ func TestSessionKeysOfAnother(t *testing.T) {
 	}{
 		"another object's": {func() error {
 			return client.ReplaceSessionKeys(t.Context(), Deployment{Directory: "dir", UID: "other"}, "session-keys-2")
-		}, Retained},
+		}, Taken},
 		"nobody's": {func() error {
 			return client.ReplaceSessionKeys(t.Context(), Deployment{Directory: "elsewhere", UID: "uid"}, "session-keys-2")
 		}, Missing},

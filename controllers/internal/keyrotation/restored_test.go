@@ -1,0 +1,118 @@
+package keyrotation
+
+import (
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/crashtest"
+)
+
+// restore puts a rotation back as Velero does: without status, owner and finalizer of the old object, and with
+// another UID.
+func (w *world) restore(t *testing.T, kr *v1alpha1.KeyRotation, name string) {
+	t.Helper()
+	if err := w.Delete(t.Context(), w.rotation(t, kr.Name)); err != nil {
+		t.Fatal(err)
+	}
+	again := rotation(name, func(again *v1alpha1.KeyRotation) {
+		again.UID, again.Labels, again.Annotations, again.Spec = "restored-uid", kr.Labels, kr.Annotations, kr.Spec
+	})
+	if err := w.Create(t.Context(), again); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestEndedRotationsAreNotBegunAgain: a rotation that had ended is restored without its status. No version is made, and
+// it does not pass for one that is complete.
+func TestEndedRotationsAreNotBegunAgain(t *testing.T) {
+	for name, changes := range map[string][]func(*v1alpha1.KeyRotation){"routine": nil, "compromise": {urgent}} {
+		t.Run(name, func(t *testing.T) {
+			w := drive(t, &crashtest.Crash{}, changes...)
+			w.restore(t, w.rotation(t, "first"), "first")
+			kr := w.pass(t, "first")
+			if w.vault.state.Latest != 2 || len(w.jobs(t)) != 2 || started(kr) {
+				t.Errorf("it was begun again: version %d, %d Jobs", w.vault.state.Latest, len(w.jobs(t)))
+			}
+			restored := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionRestored)
+			if restored == nil || restored.Status != metav1.ConditionTrue || !strings.Contains(restored.Message, "create another KeyRotation") {
+				t.Errorf("Restored: %+v", restored)
+			}
+			if !Ended(kr) || Complete(kr) || Failed(kr) || kr.Status.State != "Restored" || !metav1.IsControlledBy(kr, notes()) {
+				t.Errorf("state %s, owners %v, %+v", kr.Status.State, kr.OwnerReferences, kr.Status.Conditions)
+			}
+			before := w.crash.Count
+			if w.pass(t, "first"); w.crash.Count != before {
+				t.Errorf("%d writes when all is done", w.crash.Count-before)
+			}
+		})
+	}
+	t.Run("a copy under another name is a rotation of its own", func(t *testing.T) {
+		w := drive(t, &crashtest.Crash{})
+		w.restore(t, w.rotation(t, "first"), "copy")
+		if kr := w.pass(t, "copy"); !started(kr) || w.vault.state.Latest != 3 {
+			t.Errorf("%+v, version %d", kr.Status, w.vault.state.Latest)
+		}
+	})
+	t.Run("one that an earlier release has ended", func(t *testing.T) {
+		ended := rotation("first", owned, from(1), to(2), with(v1alpha1.ConditionComplete))
+		w := newWorld(t, &crashtest.Crash{}, ended)
+		kr := w.pass(t, "first")
+		if !markedEnded(kr) || !Complete(kr) {
+			t.Fatalf("annotations %v", kr.Annotations)
+		}
+		w.restore(t, kr, "first")
+		if kr := w.pass(t, "first"); !isTrue(kr, v1alpha1.ConditionRestored) || w.vault.state.Latest != 1 {
+			t.Errorf("%+v, version %d", kr.Status, w.vault.state.Latest)
+		}
+	})
+	t.Run("one that is tried again has not ended", func(t *testing.T) {
+		w := newWorld(t, &crashtest.Crash{}, rotation("first"))
+		w.pass(t, "first")
+		w.endJobs(t, "Failed")
+		kr := w.pass(t, "first")
+		if !Failed(kr) || !markedEnded(kr) {
+			t.Fatalf("%+v, annotations %v", kr.Status, kr.Annotations)
+		}
+		kr.Annotations[v1alpha1.AnnotationRetryRequestedAt] = "now"
+		if err := w.Update(t.Context(), kr); err != nil {
+			t.Fatal(err)
+		}
+		if kr = w.pass(t, "first"); markedEnded(kr) || kr.Status.Attempt != 2 {
+			t.Errorf("attempt %d, annotations %v", kr.Status.Attempt, kr.Annotations)
+		}
+	})
+}
+
+// TestTakenKeyHoldsRotations: while another object has the key, nothing begins and nothing goes on.
+func TestTakenKeyHoldsRotations(t *testing.T) {
+	taken := notes()
+	taken.Status.Conditions = []metav1.Condition{{
+		Type: v1alpha1.ConditionVaultReady, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonKeyTaken, Message: "it belongs to another",
+	}}
+	for name, kr := range map[string]*v1alpha1.KeyRotation{
+		"not begun": rotation("first", owned), "begun": rotation("first", running, from(1)),
+	} {
+		if d := next(observed{rotation: kr, parent: taken}); d.action != actionWait || d.reason != v1alpha1.ReasonKeyTaken {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+}
+
+// TestClusterIDChangeHoldsRotations: under another cluster id than the key's nothing is asked of Vault.
+func TestClusterIDChangeHoldsRotations(t *testing.T) {
+	w := newWorld(t, &crashtest.Crash{}, rotation("first"))
+	parent := w.parent(t)
+	parent.Status.MasterKey = &v1alpha1.MasterKeyStatus{Name: "sn-lost.ns.notes", LatestVersion: 1}
+	if err := w.Status().Update(t.Context(), parent); err != nil {
+		t.Fatal(err)
+	}
+	kr := w.pass(t, "first")
+	waits := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionReconciling)
+	if waits == nil || waits.Reason != v1alpha1.ReasonClusterIDChanged || !strings.Contains(waits.Message, "sn-lost.ns.notes") || w.vault.state.Latest != 1 {
+		t.Errorf("%+v, version %d", waits, w.vault.state.Latest)
+	}
+}

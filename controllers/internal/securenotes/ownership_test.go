@@ -1,0 +1,178 @@
+package securenotes
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/apply"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+// askedVault records what it was asked for, and answers with err.
+type askedVault struct {
+	fakeVault
+	deployments []vaultadmin.Deployment
+	err         error
+}
+
+func (v *askedVault) Ensure(_ context.Context, d vaultadmin.Deployment) (vaultadmin.DeploymentState, error) {
+	v.deployments = append(v.deployments, d)
+	return vaultadmin.DeploymentState{DeploymentID: "first", Key: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}}, v.err
+}
+
+func (v *askedVault) Shred(_ context.Context, d vaultadmin.Deployment) error {
+	v.deployments = append(v.deployments, d)
+	return v.err
+}
+
+func (v *askedVault) RaiseMinDecryption(context.Context, vaultadmin.Deployment, int64) (int64, error) {
+	return 0, v.err
+}
+
+func (v *askedVault) Trim(context.Context, vaultadmin.Deployment, int64, int64) error { return v.err }
+
+func asking(t *testing.T, vault Vault, objects ...client.Object) *Reconciler {
+	t.Helper()
+	r := reconciler(t, &fakeVault{}, objects...)
+	r.Vault = func(string) (Vault, bool) { return vault, true }
+	r.SetupCommand = func(vaultadmin.Connection, *v1alpha1.SecureNotes) string { return "operator vault-setup" }
+	return r
+}
+
+// TestChangedClusterIDIsRefused: the operator's cluster id is not the one that the key was made under. Vault is not asked,
+// the pods keep their configuration, and the message names both.
+func TestChangedClusterIDIsRefused(t *testing.T) {
+	vault := &askedVault{}
+	r := asking(t, vault)
+	sn := object()
+	sn.Status.DeploymentID, sn.Status.MasterKey = "first", &v1alpha1.MasterKeyStatus{Name: "sn-lost.demo.notes", LatestVersion: 1}
+	s := newScope(sn, operand.Environment{ClusterID: "rebuilt"}, now)
+	for _, do := range []phase{r.vault, r.configuration, r.volume} {
+		if err := do(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status := computeStatus(s)
+	for _, kind := range []string{v1alpha1.ConditionVaultReady, v1alpha1.ConditionReady, v1alpha1.ConditionStalled} {
+		c := meta.FindStatusCondition(status.Conditions, kind)
+		if c == nil || c.Reason != v1alpha1.ReasonClusterIDChanged || !strings.Contains(c.Message, "sn-lost.demo.notes") || !strings.Contains(c.Message, "sn-rebuilt.") {
+			t.Errorf("%s: %+v", kind, c)
+		}
+	}
+	if len(vault.deployments) != 0 || status.MasterKey.Name != "sn-lost.demo.notes" || s.configHash != "" {
+		t.Errorf("Vault was asked %d times; the key is %s; the configuration's hash is %q", len(vault.deployments), status.MasterKey.Name, s.configHash)
+	}
+
+	sn.Spec.DeletionPolicy = v1alpha1.DeletionPolicyDelete
+	sn.Finalizers = []string{v1alpha1.Finalizer}
+	s = newScope(sn, operand.Environment{ClusterID: "rebuilt"}, now)
+	if done, err := r.finalize(t.Context(), s); done || err != nil || s.vaultFinding.reason != v1alpha1.ReasonClusterIDChanged || len(vault.deployments) != 0 {
+		t.Errorf("deletion: done %t, %v, %+v; Vault was asked %d times", done, err, s.vaultFinding, len(vault.deployments))
+	}
+}
+
+// TestKeysAreAskedForWithTheNamespace: Vault's marker is compared with the UID of the namespace, as the API server has it.
+func TestKeysAreAskedForWithTheNamespace(t *testing.T) {
+	vault := &askedVault{}
+	r := asking(t, vault, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "demo", UID: "demo-uid"}})
+	sn := object()
+	sn.Spec.AdoptRetainedKeyOf = "old-uid"
+	if err := r.vault(t.Context(), newScope(sn, operand.Environment{ClusterID: "cluster"}, now)); err != nil {
+		t.Fatal(err)
+	}
+	if len(vault.deployments) != 1 || vault.deployments[0].NamespaceUID != "demo-uid" || vault.deployments[0].AdoptOf != "old-uid" || vault.deployments[0].Established {
+		t.Errorf("%+v", vault.deployments)
+	}
+}
+
+// TestTakenKeyIsNotReady: whichever call finds that the key is another's by now, Ready says so, and goes on saying so: what
+// Vault said before is not believed any more.
+func TestTakenKeyIsNotReady(t *testing.T) {
+	taken := &vaultadmin.Error{Problem: vaultadmin.Taken}
+	for name, find := range map[string]func(*Reconciler, *scope) error{
+		"ensure": func(r *Reconciler, s *scope) error { return r.vault(t.Context(), s) },
+		"retire": func(r *Reconciler, s *scope) error { return r.retire(t.Context(), s, 2) },
+		"trim": func(r *Reconciler, s *scope) error {
+			return r.destroy(t.Context(), s, &v1alpha1.Retirement{ToVersion: 2, JobUID: "job"}, 2)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sn := object()
+			sn.Status.DeploymentID, sn.Status.MasterKey = "first", &v1alpha1.MasterKeyStatus{Name: "sn-cluster.demo.notes", LatestVersion: 1}
+			vault := &askedVault{err: taken}
+			r := asking(t, vault, sn.DeepCopy())
+			r.vaultChecks.put(sn.UID, check{until: now.Add(1), inputs: "x"})
+			s := newScope(sn, operand.Environment{ClusterID: "cluster"}, now)
+			s.key = &vaultadmin.KeyState{Latest: 1}
+			if err := find(r, s); err != nil {
+				t.Fatal(err)
+			}
+			status := computeStatus(s)
+			if ready := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady); ready.Status != metav1.ConditionFalse || ready.Reason != v1alpha1.ReasonKeyTaken {
+				t.Errorf("Ready: %+v", ready)
+			}
+			if _, _, fresh := r.vaultChecks.get(sn.UID, "x", now); fresh {
+				t.Error("what Vault said before is still believed")
+			}
+		})
+	}
+}
+
+// TestConflictsAreNamedAtOnce: every object that is in the way is in one message, also after another trouble.
+func TestConflictsAreNamedAtOnce(t *testing.T) {
+	s := healthy()
+	s.trouble(bad(v1alpha1.ReasonApplyFailed, "a quota"))
+	for _, kind := range []string{"ConfigMap", "Service"} {
+		s.conflict(&apply.ConflictError{Kind: kind, Name: "notes", Owner: "nobody"})
+	}
+	want := "ConfigMap notes already exists and belongs to nobody; Service notes already exists and belongs to nobody: rename or delete them, or give the SecureNotes another name"
+	if s.childTrouble.reason != v1alpha1.ReasonNameConflict || s.childTrouble.message != want {
+		t.Errorf("%+v", s.childTrouble)
+	}
+}
+
+// TestRetainedKeysAreCounted: objects that found another's keys, and those that left theirs.
+func TestRetainedKeysAreCounted(t *testing.T) {
+	waiting := object()
+	waiting.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionVaultReady, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonKeyRetained}}
+	going := func(name string, policy v1alpha1.DeletionPolicy, established bool) *v1alpha1.SecureNotes {
+		sn := object()
+		sn.Name, sn.Finalizers, sn.Spec.DeletionPolicy = name, []string{v1alpha1.Finalizer}, policy
+		sn.DeletionTimestamp = new(metav1.NewTime(now))
+		if established {
+			sn.Status.DeploymentID = "first"
+		}
+		return sn
+	}
+	kept, destroyed, never := going("kept", "", true), going("destroyed", v1alpha1.DeletionPolicyDelete, true), going("never", "", false)
+	r := asking(t, &askedVault{}, waiting, kept, destroyed, never)
+	for _, sn := range []*v1alpha1.SecureNotes{kept, destroyed, never} {
+		if err := r.Client.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
+			t.Fatal(err)
+		}
+		if done, err := r.finalize(t.Context(), newScope(sn, operand.Environment{ClusterID: "cluster"}, now)); !done || err != nil {
+			t.Fatalf("%s: done %t, %v", sn.Name, done, err)
+		}
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collector{r})
+	answer := httptest.NewRecorder()
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	for _, line := range []string{"\nsecurenotes_retained_keys 1\n", "\nsecurenotes_keys_left_in_vault_total 1\n"} {
+		if !strings.Contains(answer.Body.String(), line) {
+			t.Errorf("no %q in:\n%s", strings.TrimSpace(line), answer.Body.String())
+		}
+	}
+}

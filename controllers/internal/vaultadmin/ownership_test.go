@@ -1,0 +1,112 @@
+package vaultadmin
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// TestAdoption: who may take over the keys of the object old, whose namespace had the UID ns.
+func TestAdoption(t *testing.T) {
+	const (
+		marker  = `{"uid":"old-uid","namespaceUID":"ns","deploymentID":"first"}`
+		earlier = `{"uid":"old-uid","deploymentID":"first"}`
+	)
+	for name, tc := range map[string]struct {
+		marker string
+		d      Deployment
+		want   Problem
+		// says is what the message must have, silent what it must not have.
+		says, silent string
+	}{
+		"nothing is asked for":                {marker, Deployment{NamespaceUID: "ns"}, Retained, "old-uid", "adoptRetainedKeyOf"},
+		"in the same namespace":               {marker, Deployment{NamespaceUID: "ns", Adopt: true}, "", "", ""},
+		"in a namespace made again":           {marker, Deployment{NamespaceUID: "ns-2", Adopt: true}, Retained, "spec.adoptRetainedKeyOf", "old-uid"},
+		"in a namespace that is not known":    {marker, Deployment{Adopt: true}, Retained, "spec.adoptRetainedKeyOf", "old-uid"},
+		"of an earlier release":               {earlier, Deployment{NamespaceUID: "ns", Adopt: true}, Retained, "spec.adoptRetainedKeyOf", "old-uid"},
+		"by UID, across namespaces":           {marker, Deployment{NamespaceUID: "ns-2", AdoptOf: "old-uid"}, "", "", ""},
+		"by UID, of an earlier release":       {earlier, Deployment{NamespaceUID: "ns", AdoptOf: "old-uid"}, "", "", ""},
+		"by another UID":                      {marker, Deployment{NamespaceUID: "ns", AdoptOf: "other"}, Retained, "other", "old-uid"},
+		"by another UID, whatever else is so": {marker, Deployment{NamespaceUID: "ns", AdoptOf: "other", Adopt: true}, Retained, "other", "old-uid"},
+		"established":                         {marker, Deployment{NamespaceUID: "ns", Established: true, Adopt: true}, Taken, "old-uid", ""},
+		"established, by UID":                 {marker, Deployment{NamespaceUID: "ns", Established: true, AdoptOf: "old-uid"}, Taken, "old-uid", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := &kv{}
+			client := startKV(t, k)
+			k.entries["dir/marker"] = json.RawMessage(tc.marker)
+			tc.d.Directory, tc.d.Key, tc.d.UID = "dir", "key", "new-uid"
+			got, err := client.ensureMarker(t.Context(), tc.d)
+			if tc.want == "" {
+				if err != nil || got.UID != "new-uid" || got.NamespaceUID != tc.d.NamespaceUID || got.DeploymentID != "first" {
+					t.Fatalf("%+v, %v", got, err)
+				}
+				// It works once: the old object, which still lives elsewhere, has lost its keys.
+				old := Deployment{Directory: "dir", Key: "key", UID: "old-uid", NamespaceUID: "ns", Established: true, Adopt: true}
+				if _, err := client.ensureMarker(t.Context(), old); ProblemOf(err) != Taken {
+					t.Errorf("the old object: %v, want %s", err, Taken)
+				}
+				return
+			}
+			if ProblemOf(err) != tc.want || !strings.Contains(err.Error(), tc.says) || (tc.silent != "" && strings.Contains(err.Error(), tc.silent)) {
+				t.Errorf("%v; want %s with %q and without %q", err, tc.want, tc.says, tc.silent)
+			}
+			if k.writes != 0 {
+				t.Errorf("%d writes", k.writes)
+			}
+		})
+	}
+}
+
+// TestMarkerOfAnEarlierRelease: its object gets the namespace's UID into it, and nothing else of it changes.
+func TestMarkerOfAnEarlierRelease(t *testing.T) {
+	k := &kv{}
+	client := startKV(t, k)
+	k.entries["dir/marker"] = json.RawMessage(`{"uid":"uid","deploymentID":"first","sessionKeys":"session-keys-3"}`)
+	d := Deployment{Directory: "dir", UID: "uid", NamespaceUID: "ns", Established: true}
+	for range 2 {
+		if _, err := client.ensureMarker(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := string(k.entries["dir/marker"]); got != `{"deploymentID":"first","namespaceUID":"ns","sessionKeys":"session-keys-3","uid":"uid"}` || k.writes != 1 {
+		t.Errorf("%s after %d writes", got, k.writes)
+	}
+}
+
+// TestTakenKeysAreLeftAlone: nothing changes a key, or the database users of its object, once the marker names another.
+func TestTakenKeysAreLeftAlone(t *testing.T) {
+	k := &kv{}
+	client := startKV(t, k)
+	d := Deployment{Directory: "dir", Key: "key", DatabaseRole: "key", UID: "deposed"}
+	for name, do := range map[string]func() error{
+		"rotate":               func() error { return client.Rotate(t.Context(), d) },
+		"raise min_encryption": func() error { return client.RaiseMinEncryption(t.Context(), d, 2) },
+		"raise min_decryption": func() error { _, err := client.RaiseMinDecryption(t.Context(), d, 2); return err },
+		"trim":                 func() error { return client.Trim(t.Context(), d, 2, 2) },
+		"revoke":               func() error { return client.RevokeDatabaseCredentials(t.Context(), d) },
+		"replace session keys": func() error { return client.ReplaceSessionKeys(t.Context(), d, "session-keys-2") },
+		"delete session keys":  func() error { return client.DeleteOtherSessionKeys(t.Context(), d, "session-keys") },
+	} {
+		if err := do(); ProblemOf(err) != Taken {
+			t.Errorf("%s: %v, want %s", name, err, Taken)
+		}
+	}
+	if err := client.Shred(t.Context(), d); err != nil {
+		t.Errorf("shred: %v", err)
+	}
+	if k.writes != 0 {
+		t.Errorf("%d writes", k.writes)
+	}
+}
+
+func TestValidateClusterID(t *testing.T) {
+	for id, want := range map[string]bool{
+		"11111111-1111-1111-1111-111111111111": true, "production": true, "a": true,
+		"": false, "Production": false, "a.b": false, "a/b": false, "-a": false, "a-": false, "a_b": false, "*": false, strings.Repeat("a", 64): false,
+	} {
+		if err := ValidateClusterID(id); (err == nil) != want {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+}

@@ -106,6 +106,12 @@ func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) {
 // startCluster starts the API server and Vault; Vault is not set up yet.
 func startCluster(t *testing.T) *cluster {
 	t.Helper()
+	return startClusterBeside(t, testenv.StartVault(t))
+}
+
+// startClusterBeside starts an API server beside a Vault that may be another cluster's, too.
+func startClusterBeside(t *testing.T, vault *testenv.Vault) *cluster {
+	t.Helper()
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
 		t.Fatal("KUBEBUILDER_ASSETS is not set: run these tests with `make test-integration`, which starts the real servers")
 	}
@@ -126,7 +132,7 @@ func startCluster(t *testing.T) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{rest: configuration, vault: testenv.StartVault(t), writes: &writeCounter{}}
+	c := &cluster{rest: configuration, vault: vault, writes: &writeCounter{}}
 	if c.Client, err = client.New(configuration, client.Options{Scheme: scheme}); err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +236,11 @@ func (c *cluster) runManager(t *testing.T, config *operatorconfig.Config, wrap t
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := addControllers(as(manager), config, c.id); err != nil {
+	id, err := clusterIDFor(t.Context(), config, c.Client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := addControllers(as(manager), config, id); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -46,8 +46,11 @@ func TestOperator(t *testing.T) {
 	t.Run("two operators", func(t *testing.T) { testTwoOperators(t, c) })
 	t.Run("embedded", func(t *testing.T) { testEmbedded(t, c) })
 	t.Run("deletion", func(t *testing.T) { testDeletion(t, c) })
+	t.Run("recreated namespace", func(t *testing.T) { testRecreatedNamespace(t, c) })
+	t.Run("restored objects", func(t *testing.T) { testRestoredObjects(t, c) })
 	t.Run("restored Vault", func(t *testing.T) { testRestoredVault(t, c) })
 	t.Run("sealed", func(t *testing.T) { testSealed(t, c) })
+	t.Run("lost cluster", func(t *testing.T) { testLostCluster(t, c) })
 }
 
 // testBeforeSetup: a Vault without set-up is a condition with the command to run; it heals once the
@@ -453,8 +456,8 @@ func (c *cluster) keyExists(t *testing.T, key string) bool {
 	return secret != nil
 }
 
-// testSealed: a sealed Vault is a condition, the service is left alone, and it heals. It is the last
-// part, because every object is affected.
+// testSealed: a sealed Vault is a condition, the service is left alone, and it heals. It is one of the last
+// parts, because every object is affected.
 func testSealed(t *testing.T, c *cluster) {
 	sn := postgresNotes("sealed", "notes")
 	c.ready(t, sn)

@@ -67,11 +67,9 @@ func run(ctx context.Context, configuration *operatorconfig.Config) error {
 	if err != nil {
 		return fmt.Errorf("start the manager: %w", err)
 	}
-	clusterID := configuration.ClusterID
-	if clusterID == "" {
-		if clusterID, err = clusterIDOf(ctx, manager.GetAPIReader()); err != nil {
-			return err
-		}
+	clusterID, err := clusterIDFor(ctx, configuration, manager.GetAPIReader())
+	if err != nil {
+		return err
 	}
 	if err := addControllers(manager, configuration, clusterID); err != nil {
 		return err
@@ -136,6 +134,14 @@ func cacheOptions(configuration *operatorconfig.Config) cache.Options {
 		}
 	}
 	return options
+}
+
+// clusterIDFor is the configured id, or the cluster's own.
+func clusterIDFor(ctx context.Context, configuration *operatorconfig.Config, reader client.Reader) (string, error) {
+	if configuration.ClusterID != "" {
+		return configuration.ClusterID, nil
+	}
+	return clusterIDOf(ctx, reader)
 }
 
 // clusterIDOf is the UID of kube-system: as long-lived as the cluster, and different in each.

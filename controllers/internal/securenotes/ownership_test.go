@@ -43,7 +43,7 @@ func (v *askedVault) RaiseMinDecryption(context.Context, vaultadmin.Deployment, 
 
 func (v *askedVault) Trim(context.Context, vaultadmin.Deployment, int64, int64) error { return v.err }
 
-func asking(t *testing.T, vault Vault, objects ...client.Object) *Reconciler {
+func askedReconciler(t *testing.T, vault Vault, objects ...client.Object) *Reconciler {
 	t.Helper()
 	r := reconciler(t, &fakeVault{}, objects...)
 	r.Vault = func(string) (Vault, bool) { return vault, true }
@@ -55,7 +55,7 @@ func asking(t *testing.T, vault Vault, objects ...client.Object) *Reconciler {
 // the pods keep their configuration, and the message names both.
 func TestChangedClusterIDIsRefused(t *testing.T) {
 	vault := &askedVault{}
-	r := asking(t, vault)
+	r := askedReconciler(t, vault)
 	sn := object()
 	sn.Status.DeploymentID, sn.Status.MasterKey = "first", &v1alpha1.MasterKeyStatus{Name: "sn-lost.demo.notes", LatestVersion: 1}
 	s := newScope(sn, operand.Environment{ClusterID: "rebuilt"}, now)
@@ -86,7 +86,7 @@ func TestChangedClusterIDIsRefused(t *testing.T) {
 // TestKeysAreAskedForWithTheNamespace: Vault's marker is compared with the UID of the namespace, as the API server has it.
 func TestKeysAreAskedForWithTheNamespace(t *testing.T) {
 	vault := &askedVault{}
-	r := asking(t, vault, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "demo", UID: "demo-uid"}})
+	r := askedReconciler(t, vault, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "demo", UID: "demo-uid"}})
 	sn := object()
 	sn.Spec.AdoptRetainedKeyOf = "old-uid"
 	if err := r.vault(t.Context(), newScope(sn, operand.Environment{ClusterID: "cluster"}, now)); err != nil {
@@ -112,7 +112,7 @@ func TestTakenKeyIsNotReady(t *testing.T) {
 			sn := object()
 			sn.Status.DeploymentID, sn.Status.MasterKey = "first", &v1alpha1.MasterKeyStatus{Name: "sn-cluster.demo.notes", LatestVersion: 1}
 			vault := &askedVault{err: taken}
-			r := asking(t, vault, sn.DeepCopy())
+			r := askedReconciler(t, vault, sn.DeepCopy())
 			r.vaultChecks.put(sn.UID, check{until: now.Add(1), inputs: "x"})
 			s := newScope(sn, operand.Environment{ClusterID: "cluster"}, now)
 			s.key = &vaultadmin.KeyState{Latest: 1}
@@ -157,7 +157,7 @@ func TestRetainedKeysAreCounted(t *testing.T) {
 		return sn
 	}
 	kept, destroyed, never := going("kept", "", true), going("destroyed", v1alpha1.DeletionPolicyDelete, true), going("never", "", false)
-	r := asking(t, &askedVault{}, waiting, kept, destroyed, never)
+	r := askedReconciler(t, &askedVault{}, waiting, kept, destroyed, never)
 	for _, sn := range []*v1alpha1.SecureNotes{kept, destroyed, never} {
 		if err := r.Client.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
 			t.Fatal(err)

@@ -1,0 +1,198 @@
+//go:build integration
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/hack/testenv"
+)
+
+// testLostCluster walks docs/lost-cluster.md: a second API server beside the same Vault and the same PostgreSQL reads a note
+// that was written under the first. The first is not really lost, as when somebody takes it for lost: it changes nothing in
+// Vault any more. It is the last part, because Vault trusts the second API server from then on.
+func testLostCluster(t *testing.T, c *cluster) {
+	postgres := testenv.StartPostgres(t)
+	database := postgres.CreateDatabase(t, "lost")
+	program := testenv.BuildProgram(t, t.TempDir())
+
+	sn := postgresNotes("lost", "notes")
+	sn.Spec.KeyRotation.RetainOldVersionFor = "24h"
+	c.ready(t, sn)
+	writing := c.serve(t, program, postgres, database, sn)
+	note := writing.post(t, "/api/notes", http.StatusCreated, map[string]any{"content": "written under the first"})["id"].(string)
+	writing.service.Kill(t)
+
+	rebuilt := startClusterBeside(t, c.vault)
+	own := rebuilt.id
+	rebuilt.id, rebuilt.config.ClusterID, rebuilt.config.WatchNamespaces = c.id, c.id, []string{"lost"}
+	rebuilt.setUpVault(t)
+	rebuilt.runManager(t, rebuilt.config, rebuilt.writes.wrap, func(m ctrl.Manager) ctrl.Manager { return withoutMetrics{m} })
+	again := postgresNotes("lost", "notes")
+	again.Spec.AdoptRetainedKey = new(true) // as it was in the lost cluster's manifests
+	rebuilt.namespace(t, "lost")
+	if err := rebuilt.Create(t.Context(), again); err != nil {
+		t.Fatal(err)
+	}
+	message := rebuilt.awaitCondition(t, "lost", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRetained)
+	if strings.Contains(message, string(sn.UID)) || !strings.Contains(message, "operator retained list") {
+		t.Error(message)
+	}
+	uid, state, _ := strings.Cut(rebuilt.listed(t, "lost", "notes"), " ")
+	if uid != string(sn.UID) || state != stateNamespaceRecreated {
+		t.Fatalf("listed: %q, %q", uid, state)
+	}
+	rebuilt.change(t, again, func() { again.Spec.AdoptRetainedKeyOf = uid })
+	rebuilt.issue(t, "lost", "notes")
+	rebuilt.awaitReady(t, "lost", "notes")
+	reading := rebuilt.serve(t, program, postgres, database, again)
+	if got := reading.send(t, http.MethodGet, "/api/notes/"+note, http.StatusOK, nil)["content"]; got != "written under the first" {
+		t.Errorf("the note reads %v", got)
+	}
+	reading.service.Kill(t)
+
+	t.Run("the first cluster lives", func(t *testing.T) { testDeposed(t, c, sn) })
+	t.Run("without the lost cluster's id", func(t *testing.T) { testChangedClusterID(t, rebuilt, own) })
+}
+
+// testChangedClusterID: an operator whose clusterID was taken out of its values refuses the objects that have keys.
+func testChangedClusterID(t *testing.T, c *cluster, own string) {
+	sn := postgresNotes("forgotten", "notes")
+	sn.Spec.Suspend = new(true)
+	c.namespace(t, "forgotten")
+	if err := c.Create(t.Context(), sn); err != nil {
+		t.Fatal(err)
+	}
+	key := config.TransitKeyName(c.id, "forgotten", "notes")
+	before := sn.DeepCopy()
+	sn.Status.ObservedGeneration, sn.Status.DeploymentID = 1, string(sn.UID)
+	sn.Status.MasterKey = &v1alpha1.MasterKeyStatus{Name: key, LatestVersion: 1}
+	if err := c.Status().Patch(t.Context(), sn, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	c.change(t, sn, func() { sn.Spec.Suspend = nil })
+	without := *c.config
+	without.ClusterID, without.WatchNamespaces = "", []string{"forgotten"}
+	c.runManager(t, &without, c.writes.wrap, func(m ctrl.Manager) ctrl.Manager { return withoutMetrics{m} })
+	message := c.awaitCondition(t, "forgotten", "notes", v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonClusterIDChanged)
+	if !strings.Contains(message, key) || !strings.Contains(message, config.TransitKeyPrefix(own)) {
+		t.Error(message)
+	}
+	if c.keyExists(t, config.TransitKeyName(own, "forgotten", "notes")) {
+		t.Error("a key was made under the cluster's own id")
+	}
+}
+
+// testDeposed: the object whose keys were taken over is not Ready, and neither it nor a rotation changes anything in Vault.
+func testDeposed(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
+	kr := rotationOf(sn, "late")
+	if err := c.Create(t.Context(), kr); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitRotation(t, kr, "the rotation to be held", func() string {
+		waits := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionReconciling)
+		if waits == nil || waits.Reason != v1alpha1.ReasonKeyTaken {
+			return kr.Status.State
+		}
+		return ""
+	})
+	c.awaitCondition(t, "lost", "notes", v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonKeyTaken)
+	if latest, minDecryption, minEncryption := c.keyVersions(t, sn); latest != "1" || minDecryption != "1" || minEncryption != "0" {
+		t.Errorf("versions: latest %s, decryption %s, encryption %s", latest, minDecryption, minEncryption)
+	}
+}
+
+// session is a user's, at a service that runs with the configuration that the operator made.
+type session struct {
+	service *testenv.Service
+	client  *http.Client
+	token   string
+}
+
+// serve plays the kubelet: it runs what the pods of the object would, and logs in, as a new user if need be.
+func (c *cluster) serve(t *testing.T, program testenv.Program, postgres *testenv.Postgres, database string, sn *v1alpha1.SecureNotes) *session {
+	t.Helper()
+	rendered := &corev1.ConfigMap{}
+	if err := c.Get(t.Context(), client.ObjectKey{Namespace: sn.Namespace, Name: operand.ConfigMapName(sn.Name)}, rendered); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	mounted := func(name, content string) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	service, err := config.Parse([]byte(rendered.Data["api.yaml"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate := testenv.NewCertificate(t, dir)
+	service.Listen, service.MetricsListen = testenv.FreeAddress(t), testenv.FreeAddress(t)
+	service.TLS = &config.TLS{CertFile: certificate.CertFile, KeyFile: certificate.KeyFile}
+	service.Database.Postgres.URIFile, service.Database.Postgres.CAFile = mounted("uri", database), postgres.CAFile
+	service.Keys.Vault.CAFile = c.vault.CAFile
+	service.Keys.Vault.TokenFile = mounted("token", c.token(t, sn.Namespace, operand.APIServiceAccount(sn.Name), defaultAudience))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if out, err := program.Command(ctx, "migrate", "--config", testenv.WriteConfig(t, service)).CombinedOutput(); err != nil {
+		t.Fatalf("migrate: %v: %s", err, out)
+	}
+	s := &session{service: program.StartService(t, service)}
+	s.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.service.Pool, MinVersion: tls.VersionTLS13}}}
+	t.Cleanup(s.client.CloseIdleConnections)
+	credentials := map[string]any{"username": "alice", "password": "correct horse battery staple"}
+	if sn.Status.DeploymentID == string(sn.UID) {
+		s.post(t, "/api/auth/register", http.StatusCreated, credentials)
+	}
+	s.token = s.post(t, "/api/auth/login", http.StatusOK, credentials)["token"].(string)
+	return s
+}
+
+func (s *session) post(t *testing.T, path string, want int, body map[string]any) map[string]any {
+	t.Helper()
+	return s.send(t, http.MethodPost, path, want, body)
+}
+
+func (s *session) send(t *testing.T, method, path string, want int, body map[string]any) map[string]any {
+	t.Helper()
+	raw, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), method, s.service.URL+path, bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Authorization", "Bearer "+s.token)
+	response, err := s.client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	answer := map[string]any{}
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != want {
+		t.Fatalf("%s %s: status %d, want %d: %v %v", method, path, response.StatusCode, want, answer, err)
+	}
+	return answer
+}

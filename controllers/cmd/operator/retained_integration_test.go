@@ -1,0 +1,188 @@
+//go:build integration
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+// retained is what Vault's administrator runs.
+func (c *cluster) retained(t *testing.T) *retained {
+	t.Helper()
+	own, err := clusterIDOf(t.Context(), c.Client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &retained{cluster: c.Client, kubeSystem: own, archive: vaultadmin.Archive{
+		Client: c.vault.Client(t), ClusterID: c.id, TransitMount: defaultTransitMount, KVMount: defaultKVMount,
+	}}
+}
+
+// listed is the line that `operator retained list` has of a name, with single spaces.
+func (c *cluster) listed(t *testing.T, namespace, name string) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := c.retained(t).list(t.Context(), &out); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(out.String()) {
+		if fields := strings.Fields(line); len(fields) > 2 && fields[0] == namespace && fields[1] == name {
+			return strings.Join(fields[2:], " ")
+		}
+	}
+	return ""
+}
+
+func (c *cluster) change(t *testing.T, sn *v1alpha1.SecureNotes, change func()) {
+	t.Helper()
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
+		t.Fatal(err)
+	}
+	before := sn.DeepCopy()
+	change()
+	if err := c.Patch(t.Context(), sn, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// recreate deletes a namespace and makes another one of its name. No namespace controller runs here.
+func (c *cluster) recreate(t *testing.T, name string) {
+	t.Helper()
+	namespaces := c.kube.CoreV1().Namespaces()
+	if err := namespaces.Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	going, err := namespaces.Get(t.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	going.Spec.Finalizers = nil
+	if _, err := namespaces.Finalize(t.Context(), going, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "namespace "+name+" to be gone", func() string {
+		err := c.Get(context.Background(), client.ObjectKey{Name: name}, &corev1.Namespace{})
+		if apierrors.IsNotFound(err) {
+			return ""
+		}
+		return "it is still there"
+	})
+	c.namespace(t, name)
+}
+
+// testRecreatedNamespace: a namespace that is deleted and made again does not get the keys of the old one by asking for
+// them: only the UID of the old object, which Vault's administrator sees, gives them.
+func testRecreatedNamespace(t *testing.T, c *cluster) {
+	sn := postgresNotes("again", "notes")
+	c.ready(t, sn)
+	first := string(sn.UID)
+	if line := c.listed(t, "again", "notes"); line != "" {
+		t.Errorf("keys in use are listed: %s", line)
+	}
+	c.deleted(t, sn)
+	if line := c.listed(t, "again", "notes"); line != first+" SecureNotes gone" {
+		t.Errorf("listed: %q", line)
+	}
+	c.recreate(t, "again")
+	if line := c.listed(t, "again", "notes"); line != first+" namespace recreated" {
+		t.Errorf("listed: %q", line)
+	}
+
+	stranger := postgresNotes("again", "notes")
+	stranger.Spec.AdoptRetainedKey = new(true)
+	if err := c.Create(t.Context(), stranger); err != nil {
+		t.Fatal(err)
+	}
+	message := c.awaitCondition(t, "again", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRetained)
+	if strings.Contains(message, first) || !strings.Contains(message, "spec.adoptRetainedKeyOf") || !strings.Contains(message, "operator retained list") {
+		t.Error(message)
+	}
+	await(t, "the metric", func() string {
+		if text := c.metrics(); !strings.Contains(text, "\nsecurenotes_retained_keys 1\n") {
+			return "no securenotes_retained_keys 1 in " + text
+		}
+		return ""
+	})
+	c.change(t, stranger, func() { stranger.Spec.AdoptRetainedKeyOf = first })
+	c.awaitCondition(t, "again", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(stranger), stranger); err != nil || stranger.Status.DeploymentID != first {
+		t.Errorf("%v; the deployment id is %s, not the first object's %s", err, stranger.Status.DeploymentID, first)
+	}
+	t.Run("reading one namespace", func(t *testing.T) { testNamespaceRight(t, c) })
+	t.Run("shred", func(t *testing.T) { testShred(t, c, stranger) })
+}
+
+// testNamespaceRight: with watchNamespaces the chart gives the right to read a namespace in a Role of its own, which is
+// enough for this one and gives no other.
+func testNamespaceRight(t *testing.T, c *cluster) {
+	role := &rbacv1.Role{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "again", Name: "reads-namespace"},
+		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: []string{"get"}}},
+	}
+	binding := &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "again", Name: "reads-namespace"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role.Name},
+		Subjects:   []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: "narrow"}},
+	}
+	for _, object := range []client.Object{role, binding} {
+		if err := c.Create(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+	}
+	configuration := rest.CopyConfig(c.rest)
+	configuration.Impersonate = rest.ImpersonationConfig{UserName: "narrow", Groups: []string{"system:authenticated"}}
+	narrow, err := kubernetes.NewForConfig(configuration)
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the right to read the namespace", func() string {
+		_, err := narrow.CoreV1().Namespaces().Get(context.Background(), "again", metav1.GetOptions{})
+		return text(err)
+	})
+	if _, err := narrow.CoreV1().Namespaces().Get(t.Context(), "early", metav1.GetOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("another namespace: %v", err)
+	}
+}
+
+// testShred: keys are destroyed only where no object uses them, for the UID that they have, and when it is confirmed.
+func testShred(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
+	key, uid := config.TransitKeyName(c.id, sn.Namespace, sn.Name), string(sn.UID)
+	shred := func(uid, confirmation string) error {
+		return c.retained(t).shred(t.Context(), strings.NewReader(confirmation), t.Output(), sn.Namespace, sn.Name, uid)
+	}
+	if err := shred(uid, uid+"\n"); err == nil || !strings.Contains(err.Error(), "uses these keys") {
+		t.Errorf("keys in use: %v", err)
+	}
+	c.deleted(t, sn)
+	if err := shred(uid, "yes\n"); err == nil || !strings.Contains(err.Error(), "nothing was destroyed") {
+		t.Errorf("without confirmation: %v", err)
+	}
+	if err := shred("other", "other\n"); err == nil || !strings.Contains(err.Error(), "operator retained list") {
+		t.Errorf("of another UID: %v", err)
+	}
+	if !c.keyExists(t, key) {
+		t.Fatal("the key is gone")
+	}
+	if err := shred(uid, uid+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	secret, err := c.vault.Client(t).Logical().List("secret/metadata/" + config.KVPath(c.id, sn.Namespace, sn.Name))
+	if err != nil || secret != nil || c.keyExists(t, key) || c.keyExists(t, config.AuditKeyName(c.id, sn.Namespace, sn.Name)) {
+		t.Errorf("shred left something: %v %v", secret, err)
+	}
+}

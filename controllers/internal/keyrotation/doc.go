@@ -20,7 +20,8 @@
 //  4. Raise min_encryption_version to toVersion, so that nothing new is sealed under the old one.
 //  5. Run the re-encryption Job; record Reencrypted.
 //  6. Run the verification Job, a fresh process; record Verified.
-//  7. Record on the SecureNotes when the old version is to be retired; end as Complete.
+//  7. Record on the SecureNotes when the old version is to be retired; end as Complete. The end is recorded in the
+//     metadata, too: a backup tool restores that without the status, and a rotation that has ended must not begin again.
 //
 // A Compromise does more, between 4 and 7:
 //

@@ -78,6 +78,9 @@ the cluster uses are refused.`,
 			if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
 				return fmt.Errorf("%q is not NAMESPACE/NAME", args[0])
 			}
+			if uid == "" {
+				return errors.New("--uid is required: `operator retained list` shows it")
+			}
 			r, err := flags.open(cmd)
 			if err != nil {
 				return err
@@ -85,10 +88,7 @@ the cluster uses are refused.`,
 			return r.shred(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), namespace, name, uid)
 		},
 	}
-	cmd.Flags().StringVar(&uid, "uid", "", "uid of the SecureNotes whose keys they are, from the list")
-	if err := cmd.MarkFlagRequired("uid"); err != nil {
-		panic(err) // the flag is defined above
-	}
+	cmd.Flags().StringVar(&uid, "uid", "", "uid of the SecureNotes whose keys they are, from the list; required")
 	return cmd
 }
 

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -14,33 +15,55 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
-	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// retained is what Vault's administrator runs.
-func (c *cluster) retained(t *testing.T) *retained {
+// retained is what Vault's administrator runs, with what is typed, and gives what it prints.
+func (c *cluster) retained(t *testing.T, typed string, args ...string) (printed string, err error) {
 	t.Helper()
-	own, err := clusterIDOf(t.Context(), c.Client)
+	// Its environment must not be that of the services and operators which the test starts.
+	t.Run("retained "+args[0], func(t *testing.T) { printed, err = c.runRetained(t, typed, args...) })
+	return printed, err
+}
+
+func (c *cluster) runRetained(t *testing.T, typed string, args ...string) (string, error) {
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	err := clientcmd.WriteToFile(clientcmdapi.Config{
+		Clusters:       map[string]*clientcmdapi.Cluster{"c": {Server: c.rest.Host, CertificateAuthorityData: c.rest.CAData}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"c": {ClientCertificateData: c.rest.CertData, ClientKeyData: c.rest.KeyData}},
+		Contexts:       map[string]*clientcmdapi.Context{"c": {Cluster: "c", AuthInfo: "c"}},
+		CurrentContext: "c",
+	}, file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &retained{cluster: c.Client, kubeSystem: own, archive: vaultadmin.Archive{
-		Client: c.vault.Client(t), ClusterID: c.id, TransitMount: defaultTransitMount, KVMount: defaultKVMount,
-	}}
+	for variable, value := range map[string]string{
+		"KUBECONFIG": file, "VAULT_ADDR": c.vault.Address, "VAULT_CACERT": c.vault.CAFile, "VAULT_TOKEN": c.vault.RootToken,
+	} {
+		t.Setenv(variable, value)
+	}
+	var out bytes.Buffer
+	root := command()
+	root.SetArgs(append([]string{"retained", "--cluster-id", c.id}, args...))
+	root.SetIn(strings.NewReader(typed))
+	root.SetOut(&out)
+	err = root.ExecuteContext(t.Context())
+	return out.String(), err
 }
 
 // listed is the line that `operator retained list` has of a name, with single spaces.
 func (c *cluster) listed(t *testing.T, namespace, name string) string {
 	t.Helper()
-	var out bytes.Buffer
-	if err := c.retained(t).list(t.Context(), &out); err != nil {
+	out, err := c.retained(t, "", "list")
+	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(out.String()) {
+	for line := range strings.Lines(out) {
 		if fields := strings.Fields(line); len(fields) > 2 && fields[0] == namespace && fields[1] == name {
 			return strings.Join(fields[2:], " ")
 		}
@@ -163,7 +186,8 @@ func testNamespaceRight(t *testing.T, c *cluster) {
 func testShred(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	key, uid := config.TransitKeyName(c.id, sn.Namespace, sn.Name), string(sn.UID)
 	shred := func(uid, confirmation string) error {
-		return c.retained(t).shred(t.Context(), strings.NewReader(confirmation), t.Output(), sn.Namespace, sn.Name, uid)
+		_, err := c.retained(t, confirmation, "shred", sn.Namespace+"/"+sn.Name, "--uid", uid)
+		return err
 	}
 	if err := shred(uid, uid+"\n"); err == nil || !strings.Contains(err.Error(), "uses these keys") {
 		t.Errorf("keys in use: %v", err)

@@ -90,7 +90,7 @@ func testChangedClusterID(t *testing.T, c *cluster, own string) {
 	}
 	c.change(t, sn, func() { sn.Spec.Suspend = nil })
 	without := *c.config
-	without.ClusterID, without.WatchNamespaces = "", []string{"forgotten"}
+	without.ClusterID, without.WatchNamespaces, without.MetricsBindAddress = "", []string{"forgotten"}, "0"
 	c.runManager(t, &without, c.writes.wrap, func(m ctrl.Manager) ctrl.Manager { return withoutMetrics{m} })
 	message := c.awaitCondition(t, "forgotten", "notes", v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonClusterIDChanged)
 	if !strings.Contains(message, key) || !strings.Contains(message, config.TransitKeyPrefix(own)) {

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -47,8 +48,8 @@ func asRestored(object client.Object) client.Object {
 	restored.SetOwnerReferences(nil)
 	restored.SetFinalizers(nil)
 	restored.SetManagedFields(nil)
-	labels := restored.GetLabels()
-	labels["velero.io/restore-name"] = "monday"
+	labels := map[string]string{"velero.io/restore-name": "monday"}
+	maps.Copy(labels, object.GetLabels())
 	restored.SetLabels(labels)
 	switch o := restored.(type) {
 	case *corev1.Service:

@@ -123,7 +123,7 @@ func TestNext(t *testing.T) {
 	}))
 	recreated := slices.Clip(append(withAccounts, with(v1alpha1.ConditionDatabaseCredentialsReplaced)))
 	verified := slices.Clip(append(recreated, with(v1alpha1.ConditionReencrypted), with(v1alpha1.ConditionVerified)))
-	ended := slices.Clip([]func(*v1alpha1.KeyRotation){urgent, from(1), to(2), with(v1alpha1.ConditionComplete)})
+	ended := slices.Clip([]func(*v1alpha1.KeyRotation){urgent, from(1), to(2), with(v1alpha1.ConditionComplete), setEnded})
 	absent := JobOutcome{Phase: JobAbsent}
 	goingAccounts, strangers := accounts("x", "new"), accounts("new", "new")
 	goingAccounts[0].going, strangers[1].owned = true, false
@@ -201,21 +201,22 @@ func TestNext(t *testing.T) {
 		"the retirement is told after the end":         {observed{rotation: rotation("a", ended...), parent: retiredTo(2)}, actionRecordRetired, ""},
 		"a retirement to come is not told":             {observed{rotation: rotation("a", ended...), parent: retiredTo(1)}, actionNone, ""},
 		"it is told once":                              {observed{rotation: rotation("a", append(ended, with(v1alpha1.ConditionOldVersionRetired))...), parent: retiredTo(2)}, actionNone, ""},
-		"a routine one does not tell":                  {observed{rotation: rotation("a", from(1), to(2), with(v1alpha1.ConditionComplete)), parent: retiredTo(2)}, actionNone, ""},
+		"a routine one does not tell":                  {observed{rotation: rotation("a", from(1), to(2), with(v1alpha1.ConditionComplete), setEnded), parent: retiredTo(2)}, actionNone, ""},
 		"a deleted one that runs goes on to its end":   {observed{rotation: rotation("a", append(running12, deleting)...), parent: notes(), reencrypt: JobOutcome{Phase: JobComplete}}, actionRecordReencrypted, ""},
 		"a complete one is let go":                     {observed{rotation: rotation("a", running, with(v1alpha1.ConditionComplete)), parent: notes()}, actionRelease, ""},
 		"a failed one is let go":                       {observed{rotation: rotation("a", running, with(v1alpha1.ConditionFailed)), parent: notes()}, actionRelease, ""},
-		"a failed one rests":                           {observed{rotation: rotation("a", with(v1alpha1.ConditionFailed)), parent: notes()}, actionNone, ""},
+		"a failed one rests":                           {observed{rotation: rotation("a", with(v1alpha1.ConditionFailed), setEnded), parent: notes()}, actionNone, ""},
+		"an end is recorded in the metadata":           {observed{rotation: rotation("a", with(v1alpha1.ConditionFailed)), parent: notes()}, actionRecordEnded, ""},
 		"a failed one is retried": {observed{rotation: rotation("a", with(v1alpha1.ConditionFailed), func(kr *v1alpha1.KeyRotation) {
 			kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
 		}), parent: notes()}, actionRetry, ""},
 		"a retry that was handled is not repeated": {observed{rotation: rotation("a", with(v1alpha1.ConditionFailed), func(kr *v1alpha1.KeyRotation) {
 			kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
 			kr.Status.LastHandledRetryRequest = "now"
-		}), parent: notes()}, actionNone, ""},
+		}, setEnded), parent: notes()}, actionNone, ""},
 		"a request of any length is none": {observed{rotation: rotation("a", with(v1alpha1.ConditionFailed), func(kr *v1alpha1.KeyRotation) {
 			kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: strings.Repeat("x", 65)}
-		}), parent: notes()}, actionNone, ""},
+		}, setEnded), parent: notes()}, actionNone, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := next(tc.o); got.action != tc.want || (tc.reason != "" && got.reason != tc.reason) {

@@ -69,7 +69,7 @@ const (
 	ConditionComplete = "Complete"
 
 	// ConditionRestored (negative) is present, and True, on a KeyRotation that had ended before it was
-	// restored from a backup without its status; see AnnotationEnded. It is not begun again.
+	// restored from a backup without its status; see AnnotationEnded. It does not start again.
 	ConditionRestored = "Restored"
 
 	// ConditionFailed (negative) is present, and True, while a rotation has ended without success.
@@ -159,7 +159,7 @@ const (
 	AnnotationRetryRequestedAt = "securenotes.dev/retry-requested-at"
 
 	// AnnotationEnded on a KeyRotation holds its name once it has ended. Tools such as Velero restore
-	// metadata without the status: a rotation that had ended must not begin again. The operator writes
+	// metadata without the status: a rotation that had ended must not start again. The operator writes
 	// it, and removes it when the rotation is retried.
 	AnnotationEnded = "securenotes.dev/ended"
 

@@ -75,8 +75,8 @@ type KeyRotationStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// state in a word, for people: Queued, RotatingKey, Reencrypting, Verifying, Complete or Failed; of a
-	// Compromise also RecreatingAccounts and RestartingPods. Restored: it had ended before a backup without its
-	// status was restored, and is not begun again.
+	// Compromise also RecreatingAccounts and RestartingPods. Restored: it had ended before it was restored from a
+	// backup without its status, and does not start again.
 	// +kubebuilder:validation:MaxLength=32
 	// +optional
 	State string `json:"state,omitempty"`

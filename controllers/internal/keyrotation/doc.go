@@ -21,7 +21,7 @@
 //  5. Run the re-encryption Job; record Reencrypted.
 //  6. Run the verification Job, a fresh process; record Verified.
 //  7. Record on the SecureNotes when the old version is to be retired; end as Complete. The end is recorded in the
-//     metadata, too: a backup tool restores that without the status, and a rotation that has ended must not begin again.
+//     metadata, too: a backup tool restores that without the status, and a rotation that has ended must not start again.
 //
 // A Compromise does more, between 4 and 7:
 //

@@ -36,7 +36,7 @@ func unsetEnded(kr *v1alpha1.KeyRotation) { delete(kr.Annotations, v1alpha1.Anno
 // the annotation.
 func setRestored(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
 	message := fmt.Sprintf("its annotation %s says that this KeyRotation had ended before it was restored from a backup; "+
-		"it is not begun again, and what it had done is not known: to rotate, create another KeyRotation", v1alpha1.AnnotationEnded)
+		"it does not start again, and what it did is not known: to rotate, create another KeyRotation", v1alpha1.AnnotationEnded)
 	setInitial(kr, s)
 	s.State = v1alpha1.ConditionRestored
 	setCondition(kr, s, v1alpha1.ConditionRestored, metav1.ConditionTrue, v1alpha1.ConditionRestored, message)

@@ -26,16 +26,16 @@ func (w *world) restore(t *testing.T, kr *v1alpha1.KeyRotation, name string) {
 	}
 }
 
-// TestEndedRotationsAreNotBegunAgain: a rotation that had ended is restored without its status. No version is made, and
+// TestEndedRotationsDoNotStartAgain: a rotation that had ended is restored without its status. No version is made, and
 // it does not pass for one that is complete.
-func TestEndedRotationsAreNotBegunAgain(t *testing.T) {
+func TestEndedRotationsDoNotStartAgain(t *testing.T) {
 	for name, changes := range map[string][]func(*v1alpha1.KeyRotation){"routine": nil, "compromise": {urgent}} {
 		t.Run(name, func(t *testing.T) {
 			w := drive(t, &crashtest.Crash{}, changes...)
 			w.restore(t, w.rotation(t, "first"), "first")
 			kr := w.pass(t, "first")
 			if w.vault.state.Latest != 2 || len(w.jobs(t)) != 2 || started(kr) {
-				t.Errorf("it was begun again: version %d, %d Jobs", w.vault.state.Latest, len(w.jobs(t)))
+				t.Errorf("it has started again: version %d, %d Jobs", w.vault.state.Latest, len(w.jobs(t)))
 			}
 			restored := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionRestored)
 			if restored == nil || restored.Status != metav1.ConditionTrue || !strings.Contains(restored.Message, "create another KeyRotation") {

@@ -21,7 +21,7 @@ func TestAdoption(t *testing.T) {
 	}{
 		"nothing is asked for":                {marker, Deployment{NamespaceUID: "ns"}, Retained, "old-uid", "adoptRetainedKeyOf"},
 		"in the same namespace":               {marker, Deployment{NamespaceUID: "ns", Adopt: true}, "", "", ""},
-		"in a namespace made again":           {marker, Deployment{NamespaceUID: "ns-2", Adopt: true}, Retained, "spec.adoptRetainedKeyOf", "old-uid"},
+		"in a recreated namespace":            {marker, Deployment{NamespaceUID: "ns-2", Adopt: true}, Retained, "spec.adoptRetainedKeyOf", "old-uid"},
 		"in a namespace that is not known":    {marker, Deployment{Adopt: true}, Retained, "spec.adoptRetainedKeyOf", "old-uid"},
 		"of an earlier release":               {earlier, Deployment{NamespaceUID: "ns", Adopt: true}, Retained, "spec.adoptRetainedKeyOf", "old-uid"},
 		"by UID, across namespaces":           {marker, Deployment{NamespaceUID: "ns-2", AdoptOf: "old-uid"}, "", "", ""},

@@ -68,8 +68,8 @@ const (
 	// ConditionComplete (positive) is True at the end of a rotation that succeeded. It stays.
 	ConditionComplete = "Complete"
 
-	// ConditionRestored (negative) is present, and True, on a KeyRotation that had ended before it was
-	// restored from a backup without its status; see AnnotationEnded. It does not start again.
+	// ConditionRestored (negative) is present, and True, on a KeyRotation that had ended before it
+	// was restored from a backup without its status; see AnnotationEnded. It does not start again.
 	ConditionRestored = "Restored"
 
 	// ConditionFailed (negative) is present, and True, while a rotation has ended without success.
@@ -158,9 +158,9 @@ const (
 	// status.lastHandledRetryRequest echoes it. At most 64 characters.
 	AnnotationRetryRequestedAt = "securenotes.dev/retry-requested-at"
 
-	// AnnotationEnded on a KeyRotation holds its name once it has ended. Tools such as Velero restore
-	// metadata without the status: a rotation that had ended must not start again. The operator writes
-	// it, and removes it when the rotation is retried.
+	// AnnotationEnded on a KeyRotation holds its name once it has ended. Tools such as Velero
+	// restore metadata without the status: a rotation that had ended must not start again. The
+	// operator writes it, and removes it when the rotation is retried.
 	AnnotationEnded = "securenotes.dev/ended"
 
 	// LabelScheduled marks the KeyRotations that the schedule made; only these are ever pruned.

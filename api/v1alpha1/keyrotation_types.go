@@ -74,9 +74,9 @@ type KeyRotationStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// state in a word, for people: Queued, RotatingKey, Reencrypting, Verifying, Complete or Failed; of a
-	// Compromise also RecreatingAccounts and RestartingPods. Restored: it had ended before it was restored from a
-	// backup without its status, and does not start again.
+	// state in a word, for people: Queued, RotatingKey, Reencrypting, Verifying, Complete or
+	// Failed; of a Compromise also RecreatingAccounts and RestartingPods. Restored: it had ended
+	// before it was restored from a backup without its status, and does not start again.
 	// +kubebuilder:validation:MaxLength=32
 	// +optional
 	State string `json:"state,omitempty"`

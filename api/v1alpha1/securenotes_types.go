@@ -125,14 +125,16 @@ type SecureNotesSpec struct {
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 
 	// adoptRetainedKey lets this object take over the master key, and the embedded database, that a
-	// deleted object of the same name left behind in this namespace. It is for an object that has no
-	// keys yet; a namespace that was deleted and recreated is another one, see adoptRetainedKeyOf.
+	// deleted object of the same name left behind in this namespace. It is for an object that has
+	// no keys yet; a namespace that was deleted and recreated is another one, see
+	// adoptRetainedKeyOf.
 	// +optional
 	AdoptRetainedKey *bool `json:"adoptRetainedKey,omitempty"`
 
-	// adoptRetainedKeyOf is the uid of a SecureNotes of the same name whose master key this object takes
-	// over, from an earlier namespace of this name or from a cluster that is lost. Vault's administrator
-	// reads it with "operator retained list". It works once, for an object that has no keys yet.
+	// adoptRetainedKeyOf is the uid of a SecureNotes of the same name whose master key this object
+	// takes over, from an earlier namespace of this name or from a cluster that is lost. Vault's
+	// administrator reads it with "operator retained list". It works once, for an object that has
+	// no keys yet.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9-]+$`

@@ -15,8 +15,8 @@ import (
 type Marker struct {
 	// UID is of the object that the key belongs to now.
 	UID string `json:"uid"`
-	// NamespaceUID is of the namespace that this object is in: Vault knows namespaces by their names
-	// only, and one that was deleted and recreated is another one. Empty: not recorded yet.
+	// NamespaceUID is of the namespace that this object is in: Vault knows namespaces by their
+	// names only, and one that was deleted and recreated is another one. Empty: not recorded yet.
 	NamespaceUID string `json:"namespaceUID,omitempty"`
 	// DeploymentID is the UID of the object that the key was made for; values are bound to it, so
 	// it stays when a retained key is adopted by a new object.

@@ -47,8 +47,8 @@ func crds() ([]byte, error) {
 	return []byte(b.String()), nil
 }
 
-// clusterWide reports whether a rule's resource belongs to no namespace. To RBAC a namespace is in itself: a
-// Role in it can give the right to read it, so only the named kube-system needs more.
+// clusterWide reports whether a rule's resource belongs to no namespace. To RBAC a namespace is in
+// itself: a Role in it can give the right to read it, so only the named kube-system needs more.
 func clusterWide(rule rbacv1.PolicyRule, resource string) bool {
 	return resource == "clusterissuers" || (resource == "namespaces" && len(rule.ResourceNames) > 0)
 }

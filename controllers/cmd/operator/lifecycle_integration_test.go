@@ -456,8 +456,8 @@ func (c *cluster) keyExists(t *testing.T, key string) bool {
 	return secret != nil
 }
 
-// testSealed: a sealed Vault is a condition, the service is left alone, and it heals. It is one of the last
-// parts, because every object is affected.
+// testSealed: a sealed Vault is a condition, the service is left alone, and it heals. It is one of
+// the last parts, because every object is affected.
 func testSealed(t *testing.T, c *cluster) {
 	sn := postgresNotes("sealed", "notes")
 	c.ready(t, sn)

@@ -26,9 +26,10 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// testLostCluster walks docs/lost-cluster.md: a second API server beside the same Vault and the same PostgreSQL reads a note
-// that was written under the first. The first is not really lost, as when somebody takes it for lost: it changes nothing in
-// Vault any more. It is the last part, because Vault trusts the second API server from then on.
+// testLostCluster walks docs/lost-cluster.md: a second API server beside the same Vault and the
+// same PostgreSQL reads a note that was written under the first. The first is not really lost, as
+// when somebody takes it for lost: it changes nothing in Vault any more. It is the last part,
+// because Vault trusts the second API server from then on.
 func testLostCluster(t *testing.T, c *cluster) {
 	postgres := testenv.StartPostgres(t)
 	database := postgres.CreateDatabase(t, "lost")
@@ -73,7 +74,8 @@ func testLostCluster(t *testing.T, c *cluster) {
 	t.Run("without the lost cluster's id", func(t *testing.T) { testChangedClusterID(t, rebuilt, own) })
 }
 
-// testChangedClusterID: an operator whose clusterID was taken out of its values refuses the objects that have keys.
+// testChangedClusterID: an operator whose clusterID was taken out of its values refuses the objects
+// that have keys.
 func testChangedClusterID(t *testing.T, c *cluster, own string) {
 	sn := postgresNotes("forgotten", "notes")
 	sn.Spec.Suspend = new(true)
@@ -101,7 +103,8 @@ func testChangedClusterID(t *testing.T, c *cluster, own string) {
 	}
 }
 
-// testDeposed: the object whose keys were taken over is not Ready, and neither it nor a rotation changes anything in Vault.
+// testDeposed: the object whose keys were taken over is not Ready, and neither it nor a rotation
+// changes anything in Vault.
 func testDeposed(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	kr := rotationOf(sn, "late")
 	if err := c.Create(t.Context(), kr); err != nil {
@@ -127,7 +130,8 @@ type session struct {
 	token   string
 }
 
-// serve plays the kubelet: it runs what the pods of the object would, and logs in, as a new user if need be.
+// serve plays the kubelet: it runs what the pods of the object would, and logs in, as a new user if
+// need be.
 func (c *cluster) serve(t *testing.T, program testenv.Program, postgres *testenv.Postgres, database string, sn *v1alpha1.SecureNotes) *session {
 	t.Helper()
 	rendered := &corev1.ConfigMap{}

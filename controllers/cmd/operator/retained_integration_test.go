@@ -84,7 +84,8 @@ func (c *cluster) change(t *testing.T, sn *v1alpha1.SecureNotes, change func()) 
 	}
 }
 
-// recreate deletes a namespace and makes another one of its name. No namespace controller runs here.
+// recreate deletes a namespace and makes another one of its name. No namespace controller runs
+// here.
 func (c *cluster) recreate(t *testing.T, name string) {
 	t.Helper()
 	namespaces := c.kube.CoreV1().Namespaces()
@@ -109,7 +110,8 @@ func (c *cluster) recreate(t *testing.T, name string) {
 	c.namespace(t, name)
 }
 
-// forgetNamespace leaves the marker as an earlier release wrote it, and waits until the operator has put it right.
+// forgetNamespace leaves the marker as an earlier release wrote it, and waits until the operator
+// has put it right.
 func (c *cluster) forgetNamespace(t *testing.T, sn *v1alpha1.SecureNotes) {
 	t.Helper()
 	kv, path := c.vault.Client(t).KVv2(defaultKVMount), config.KVPath(c.id, sn.Namespace, sn.Name)+"/"+config.MarkerLeaf
@@ -129,8 +131,9 @@ func (c *cluster) forgetNamespace(t *testing.T, sn *v1alpha1.SecureNotes) {
 	})
 }
 
-// testRecreatedNamespace: a namespace that is deleted and recreated does not get the keys of the old one by asking for them:
-// only the UID of the old object, which Vault's administrator sees, gives them.
+// testRecreatedNamespace: a namespace that is deleted and recreated does not get the keys of the
+// old one by asking for them: only the UID of the old object, which Vault's administrator sees,
+// gives them.
 func testRecreatedNamespace(t *testing.T, c *cluster) {
 	sn := postgresNotes("again", "notes")
 	c.ready(t, sn)
@@ -172,8 +175,8 @@ func testRecreatedNamespace(t *testing.T, c *cluster) {
 	t.Run("shred", func(t *testing.T) { testShred(t, c, stranger) })
 }
 
-// testNamespaceRight: with watchNamespaces the chart gives the right to read a namespace in a Role of its own, which is
-// enough for this one and gives no other.
+// testNamespaceRight: with watchNamespaces the chart gives the right to read a namespace in a Role
+// of its own, which is enough for this one and gives no other.
 func testNamespaceRight(t *testing.T, c *cluster) {
 	role := &rbacv1.Role{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "again", Name: "reads-namespace"},
@@ -204,7 +207,8 @@ func testNamespaceRight(t *testing.T, c *cluster) {
 	}
 }
 
-// testShred: keys are destroyed only where no object uses them, for the UID that they have, and when it is confirmed.
+// testShred: keys are destroyed only where no object uses them, for the UID that they have, and
+// when it is confirmed.
 func testShred(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	key, uid := config.TransitKeyName(c.id, sn.Namespace, sn.Name), string(sn.UID)
 	shred := func(uid, confirmation string) error {

@@ -40,7 +40,8 @@ func (c *cluster) children(t *testing.T, namespace, name string) []client.Object
 	}
 }
 
-// asRestored is an object as Velero creates it: its metadata and spec, without status, owners and UID.
+// asRestored is an object as Velero creates it: its metadata and spec, without status, owners and
+// UID.
 func asRestored(object client.Object) client.Object {
 	restored := object.DeepCopyObject().(client.Object)
 	restored.SetUID("")
@@ -69,8 +70,9 @@ func asRestored(object client.Object) client.Object {
 	return restored
 }
 
-// testRestoredObjects: children come back without owners, a rotation that had ended without its status. Nobody has to delete
-// anything, nothing of the backup that is not the operator's stays, and the key is not rotated again.
+// testRestoredObjects: children come back without owners, a rotation that had ended without its
+// status. Nobody has to delete anything, nothing of the backup that is not the operator's stays,
+// and the key is not rotated again.
 func testRestoredObjects(t *testing.T, c *cluster) {
 	sn := postgresNotes("velero", "notes")
 	c.ready(t, sn)

@@ -1,6 +1,7 @@
 // Package apply writes the operator's child objects with server-side apply: one field manager,
 // fields that others own left alone, no request when nothing would change, and never a takeover of
-// an object that is not ours. A child that a backup restored without its owner is ours; see restored.go.
+// an object that is not ours. A child that a backup restored without its owner is ours; see
+// restored.go.
 package apply
 
 import (

@@ -10,8 +10,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// restored reports whether existing looks like the child desired as a tool such as Velero restores it:
-// under its name, with all of its labels, and without any owner.
+// restored reports whether existing looks like the child desired as a tool such as Velero restores
+// it: under its name, with all of its labels, and without any owner.
 func restored(existing, desired client.Object) bool {
 	if metav1.GetControllerOf(desired) == nil || len(existing.GetOwnerReferences()) > 0 || existing.GetDeletionTimestamp() != nil {
 		return false
@@ -25,9 +25,10 @@ func restored(existing, desired client.Object) bool {
 	return true
 }
 
-// adopt makes every field of a restored child the operator's own, so that the apply that follows, and that
-// sets the owner, removes what is not part of the intent: nothing that was put into the backup, or into an
-// object made to look like a restored one, stays. ours is false when the object is another one by now.
+// adopt makes every field of a restored child the operator's own, so that the apply that follows,
+// and that sets the owner, removes what is not part of the intent: nothing that was put into the
+// backup, or into an object made to look like a restored one, stays. ours is false when the object
+// is another one by now.
 func (a *Applier) adopt(ctx context.Context, desired, existing client.Object) (ours bool, err error) {
 	// The cache holds no managed fields.
 	if err := a.live.Get(ctx, client.ObjectKeyFromObject(desired), existing); err != nil {

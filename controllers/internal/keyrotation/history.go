@@ -11,7 +11,8 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// Ended reports whether a rotation is Complete or Failed, or had ended before it was restored from a backup.
+// Ended reports whether a rotation is Complete or Failed, or had ended before it was restored from
+// a backup.
 func Ended(kr *v1alpha1.KeyRotation) bool {
 	return Complete(kr) || Failed(kr) || isTrue(kr, v1alpha1.ConditionRestored)
 }

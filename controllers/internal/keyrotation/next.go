@@ -286,8 +286,8 @@ func withoutParent(o observed) decision {
 	return wait(v1alpha1.ReasonSecureNotesNotFound, "SecureNotes %s does not exist in this namespace: create it, or delete this KeyRotation", o.rotation.Spec.SecureNotesRef.Name)
 }
 
-// released removes the finalizer and records in the metadata that the rotation has ended, once; then there is
-// nothing left to do.
+// released removes the finalizer and records in the metadata that the rotation has ended, once;
+// then there is nothing left to do.
 func released(o observed) decision {
 	kr := o.rotation
 	if hasFinalizer(kr) {

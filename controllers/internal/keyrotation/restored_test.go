@@ -11,8 +11,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 )
 
-// restore puts a rotation back as Velero does: without status, owner and finalizer of the old object, and with
-// another UID.
+// restore puts a rotation back as Velero does: without status, owner and finalizer of the old
+// object, and with another UID.
 func (w *world) restore(t *testing.T, kr *v1alpha1.KeyRotation, name string) {
 	t.Helper()
 	if err := w.Delete(t.Context(), w.rotation(t, kr.Name)); err != nil {
@@ -26,8 +26,8 @@ func (w *world) restore(t *testing.T, kr *v1alpha1.KeyRotation, name string) {
 	}
 }
 
-// TestEndedRotationsDoNotStartAgain: a rotation that had ended is restored without its status. No version is made, and
-// it does not pass for one that is complete.
+// TestEndedRotationsDoNotStartAgain: a rotation that had ended is restored without its status. No
+// version is made, and it does not pass for one that is complete.
 func TestEndedRotationsDoNotStartAgain(t *testing.T) {
 	for name, changes := range map[string][]func(*v1alpha1.KeyRotation){"routine": nil, "compromise": {urgent}} {
 		t.Run(name, func(t *testing.T) {
@@ -102,7 +102,8 @@ func TestTakenKeyHoldsRotations(t *testing.T) {
 	}
 }
 
-// TestClusterIDChangeHoldsRotations: under another cluster id than the key's nothing is asked of Vault.
+// TestClusterIDChangeHoldsRotations: under another cluster id than the key's nothing is asked of
+// Vault.
 func TestClusterIDChangeHoldsRotations(t *testing.T) {
 	w := newWorld(t, &crashtest.Crash{}, rotation("first"))
 	parent := w.parent(t)

@@ -9,7 +9,8 @@ import (
 )
 
 // CheckClusterID reports whether the object's master key was made under another cluster id than the
-// operator's. Under the wrong id the operator would look for keys, or make some, beside those in use.
+// operator's. Under the wrong id the operator would look for keys, or make some, beside those in
+// use.
 func CheckClusterID(sn *v1alpha1.SecureNotes, clusterID string) error {
 	if sn.Status.MasterKey == nil || sn.Status.MasterKey.Name == "" {
 		return nil

@@ -36,7 +36,8 @@ type Environment struct {
 	// Image and PullPolicy of the service and its Jobs.
 	Image      string
 	PullPolicy corev1.PullPolicy
-	// ClusterID is in the names of keys and KV paths: the operator's clusterID, or the UID of the namespace kube-system.
+	// ClusterID is in the names of keys and KV paths: the operator's clusterID, or the UID of the
+	// namespace kube-system.
 	ClusterID string
 	// Connection to Vault.
 	Connection vaultadmin.Connection

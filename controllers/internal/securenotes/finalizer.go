@@ -43,7 +43,8 @@ func (r *Reconciler) shred(ctx context.Context, s *scope) (bool, error) {
 	}
 	vault, err := r.connect(s)
 	if err == nil {
-		// Under another cluster id the keys would be looked for in the wrong place, and left behind.
+		// Under another cluster id the keys would be looked for in the wrong place, and left
+		// behind.
 		err = operand.CheckClusterID(s.sn, s.env.ClusterID)
 	}
 	if vaultadmin.ProblemOf(err) == vaultadmin.UnknownConnection && s.sn.Status.DeploymentID == "" {

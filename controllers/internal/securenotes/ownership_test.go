@@ -10,9 +10,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/apply"
@@ -51,8 +53,8 @@ func askedReconciler(t *testing.T, vault Vault, objects ...client.Object) *Recon
 	return r
 }
 
-// TestChangedClusterIDIsRefused: the operator's cluster id is not the one that the key was made under. Vault is not asked,
-// the pods keep their configuration, and the message names both.
+// TestChangedClusterIDIsRefused: the operator's cluster id is not the one that the key was made
+// under. Vault is not asked, the pods keep their configuration, and the message names both.
 func TestChangedClusterIDIsRefused(t *testing.T) {
 	vault := &askedVault{}
 	r := askedReconciler(t, vault)
@@ -83,7 +85,8 @@ func TestChangedClusterIDIsRefused(t *testing.T) {
 	}
 }
 
-// TestKeysAreAskedForWithTheNamespace: Vault's marker is compared with the UID of the namespace, as the API server has it.
+// TestKeysAreAskedForWithTheNamespace: Vault's marker is compared with the UID of the namespace, as
+// the API server has it.
 func TestKeysAreAskedForWithTheNamespace(t *testing.T) {
 	vault := &askedVault{}
 	r := askedReconciler(t, vault, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "demo", UID: "demo-uid"}})
@@ -97,8 +100,27 @@ func TestKeysAreAskedForWithTheNamespace(t *testing.T) {
 	}
 }
 
-// TestTakenKeyIsNotReady: whichever call finds that the key is another's by now, Ready says so, and goes on saying so: what
-// Vault said before is not believed any more.
+// TestRightsOfAnEarlierRelease: an operator that may not read namespaces goes on, with a UID that
+// fits no marker.
+func TestRightsOfAnEarlierRelease(t *testing.T) {
+	vault := &askedVault{}
+	r := askedReconciler(t, vault)
+	r.Live = interceptor.NewClient(fakeClient(t), interceptor.Funcs{
+		Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
+			return apierrors.NewForbidden(corev1.Resource("namespaces"), "demo", nil)
+		},
+	})
+	s := newScope(object(), operand.Environment{ClusterID: "cluster"}, now)
+	if err := r.vault(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if s.vaultFinding.status != metav1.ConditionTrue || vault.deployments[0].NamespaceUID != "" {
+		t.Errorf("%+v, asked with %+v", s.vaultFinding, vault.deployments)
+	}
+}
+
+// TestTakenKeyIsNotReady: whichever call finds that the key is another's by now, Ready says so, and
+// goes on saying so: what Vault said before is not believed any more.
 func TestTakenKeyIsNotReady(t *testing.T) {
 	taken := &vaultadmin.Error{Problem: vaultadmin.Taken}
 	for name, find := range map[string]func(*Reconciler, *scope) error{
@@ -130,7 +152,8 @@ func TestTakenKeyIsNotReady(t *testing.T) {
 	}
 }
 
-// TestConflictsAreNamedAtOnce: every object that is in the way is in one message, also after another trouble.
+// TestConflictsAreNamedAtOnce: every object that is in the way is in one message, also after
+// another trouble.
 func TestConflictsAreNamedAtOnce(t *testing.T) {
 	s := healthy()
 	s.trouble(bad(v1alpha1.ReasonApplyFailed, "a quota"))

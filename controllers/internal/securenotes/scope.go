@@ -50,8 +50,8 @@ type scope struct {
 	lastRotation     *metav1.Time
 
 	vaultFinding, databaseFinding, certificateFinding, workloadFinding, rotationFinding finding
-	// childTrouble is the first child object that could not be written, or every one that somebody else's is
-	// in the way of, which are the conflicts.
+	// childTrouble is the first child object that could not be written, or every one that somebody
+	// else's is in the way of, which are the conflicts.
 	childTrouble finding
 	conflicts    []*apply.ConflictError
 }

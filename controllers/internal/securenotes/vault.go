@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -136,12 +137,19 @@ func deploymentOf(s *scope) vaultadmin.Deployment {
 	return d
 }
 
-// namespaceUID of the object's own namespace, read past the cache: it is needed once, and a watch of
-// namespaces would need a wider right.
+// namespaceUID of the object's own namespace, read past the cache: it is needed once, and a watch
+// of namespaces would need a wider right.
 func (r *Reconciler) namespaceUID(ctx context.Context, name string) (string, error) {
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	if err := r.Live.Get(ctx, client.ObjectKey{Name: name}, namespace); err != nil {
+	err := r.Live.Get(ctx, client.ObjectKey{Name: name}, namespace)
+	if apierrors.IsForbidden(err) {
+		// Rights of an earlier release: without the UID nothing is adopted by adoptRetainedKey
+		// alone.
+		log.FromContext(ctx).Info("may not read the namespace: upgrade the rights of the operator with its chart", "namespace", name)
+		return "", nil
+	}
+	if err != nil {
 		return "", client.IgnoreNotFound(err)
 	}
 	return string(namespace.UID), nil

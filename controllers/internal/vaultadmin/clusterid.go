@@ -5,7 +5,8 @@ import (
 	"regexp"
 )
 
-// No dot: it ends the id in the name of a Transit key. No capitals: Vault takes policy names in lower case.
+// No dot: it ends the id in the name of a Transit key. No capitals: Vault takes policy names in
+// lower case.
 var clusterIDPattern = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
 // ValidateClusterID reports what keeps an id out of the names of keys, KV paths and policies.

@@ -22,7 +22,8 @@ type Deployment struct {
 	DatabaseRole string
 	// Adopt allows taking over what another object left behind in the same namespace.
 	Adopt bool
-	// AdoptOf allows taking over the keys of the object with this UID, of whichever namespace or cluster.
+	// AdoptOf allows taking over the keys of the object with this UID, of whichever namespace or
+	// cluster.
 	AdoptOf string
 }
 
@@ -38,9 +39,9 @@ type DeploymentState struct {
 // Ensure makes what is missing, in an order that a crash cannot spoil: the marker first, so that a
 // half-made key is known to be ours; the key; session keys and pepper, which are never overwritten.
 //
-// Errors: Retained when the key belongs to another object and may not be adopted; Taken when another object
-// has adopted it since; Missing when something that was complete once is not there any more; Unsuitable;
-// DatabaseRoleMissing; connection errors.
+// Errors: Retained when the key belongs to another object and may not be adopted; Taken when
+// another object has adopted it since; Missing when something that was complete once is not there
+// any more; Unsuitable; DatabaseRoleMissing; connection errors.
 func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, error) {
 	marker, err := c.ensureMarker(ctx, d)
 	if err != nil {

@@ -67,8 +67,8 @@ func UnknownConnectionError(name string) error {
 		"the operator has no Vault connection %q: ask the cluster's administrator to add it to vaultConnections in the values of the operator's chart", name)
 }
 
-// ClusterIDChangedError says that an object's keys are under another cluster id: key is the master key's
-// name as it was recorded, prefix, how the names of the operator's own keys begin.
+// ClusterIDChangedError says that an object's keys are under another cluster id: key is the master
+// key's name as it was recorded, prefix, how the names of the operator's own keys begin.
 func ClusterIDChangedError(key, prefix string) error {
 	return problem(ClusterIDChanged, "the master key is %s, but the names of this operator's keys begin with %s: "+
 		"set clusterID in the values of the operator's chart to the id in the key's name; nothing is changed until then", key, prefix)

@@ -8,8 +8,9 @@ import (
 
 // adoptable reports why the keys of the marker may not be adopted; nil: they may.
 //
-// The UID of the old object is shown only where the namespace is the same one. Whoever gets a namespace of
-// a name that was used before must not be handed what it takes to have the keys of that one.
+// The UID of the old object is shown only where the namespace is the same one. Whoever gets a
+// namespace of a name that was used before must not be handed what it takes to have the keys of
+// that one.
 func adoptable(d Deployment, marker config.Marker) error {
 	sameNamespace := marker.NamespaceUID != "" && marker.NamespaceUID == d.NamespaceUID
 	switch {
@@ -38,8 +39,9 @@ func taken(d Deployment, marker config.Marker) error {
 		"nothing in Vault is changed for this one; if it is no longer needed, delete it with deletionPolicy Retain", d.Key, marker.UID)
 }
 
-// ownMarker reads the marker and its KV version. Everything that changes a key reads it first, because two
-// clusters can share a Vault and, by mistake, a cluster id. Errors: Missing; Taken when it is another object's.
+// ownMarker reads the marker and its KV version. Everything that changes a key reads it first,
+// because two clusters can share a Vault and, by mistake, a cluster id. Errors: Missing; Taken when
+// it is another object's.
 func (c *Client) ownMarker(ctx context.Context, d Deployment) (config.Marker, int64, error) {
 	marker, version, err := c.readMarker(ctx, d.Directory)
 	switch {

@@ -58,7 +58,8 @@ func TestAdoption(t *testing.T) {
 	}
 }
 
-// TestMarkerOfAnEarlierRelease: its object gets the namespace's UID into it, and nothing else of it changes.
+// TestMarkerOfAnEarlierRelease: its object gets the namespace's UID into it, and nothing else of it
+// changes.
 func TestMarkerOfAnEarlierRelease(t *testing.T) {
 	k := &kv{}
 	client := startKV(t, k)
@@ -74,7 +75,8 @@ func TestMarkerOfAnEarlierRelease(t *testing.T) {
 	}
 }
 
-// TestTakenKeysAreLeftAlone: nothing changes a key, or the database users of its object, once the marker names another.
+// TestTakenKeysAreLeftAlone: nothing changes a key, or the database users of its object, once the
+// marker names another.
 func TestTakenKeysAreLeftAlone(t *testing.T) {
 	k := &kv{}
 	client := startKV(t, k)

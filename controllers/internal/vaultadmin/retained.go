@@ -13,7 +13,8 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// Archive is what one cluster has in Vault, for Vault's administrator: the operator itself may not list it.
+// Archive is what one cluster has in Vault, for Vault's administrator: the operator itself may not
+// list it.
 type Archive struct {
 	Client *api.Client
 	// ClusterID, TransitMount and KVMount are as in [Setup].
@@ -27,7 +28,8 @@ type Kept struct {
 	Marker config.Marker
 }
 
-// List returns everything below the cluster's KV directory, in the order of Vault's listing, by name.
+// List returns everything below the cluster's KV directory, in the order of Vault's listing, by
+// name.
 func (a Archive) List(ctx context.Context) ([]Kept, error) {
 	var all []Kept
 	namespaces, err := a.list(ctx, config.KVRoot(a.ClusterID))
@@ -72,8 +74,8 @@ func (a Archive) Read(ctx context.Context, namespace, name string) (Kept, error)
 	return kept, nil
 }
 
-// Shred destroys the keys, the session keys and the pepper of one name for good, and the marker last, so
-// that it can be repeated. Error: it belongs to another object than the one of uid.
+// Shred destroys the keys, the session keys and the pepper of one name for good, and the marker
+// last, so that it can be repeated. Error: it belongs to another object than the one of uid.
 func (a Archive) Shred(ctx context.Context, namespace, name, uid string) error {
 	kept, err := a.Read(ctx, namespace, name)
 	if err != nil {

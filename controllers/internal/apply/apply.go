@@ -103,7 +103,7 @@ func (a *Applier) Apply(ctx context.Context, desired, existing client.Object, ow
 	default:
 		ours, owner := owned(existing)
 		if !ours && restored(existing, desired) {
-			ours, err = a.adopt(ctx, desired, existing)
+			ours, owner, err = a.adopt(ctx, desired, existing, owned)
 		}
 		if err != nil {
 			return fmt.Errorf("adopt %s: %w", id, err)

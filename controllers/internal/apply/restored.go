@@ -27,15 +27,15 @@ func restored(existing, desired client.Object) bool {
 
 // adopt makes every field of a restored child the operator's own, so that the apply that follows,
 // and that sets the owner, removes what is not part of the intent: nothing that was put into the
-// backup, or into an object made to look like a restored one, stays. ours is false when the object
-// is another one by now.
-func (a *Applier) adopt(ctx context.Context, desired, existing client.Object) (ours bool, err error) {
-	// The cache holds no managed fields.
+// backup, or into an object made to look like a restored one, stays. It answers as [Owned] does for
+// the object that the API server has.
+func (a *Applier) adopt(ctx context.Context, desired, existing client.Object, owned Owned) (ours bool, owner string, err error) {
+	// The cache holds no managed fields, and may be behind an adoption.
 	if err := a.live.Get(ctx, client.ObjectKeyFromObject(desired), existing); err != nil {
-		return false, err
+		return false, "", err
 	}
-	if !restored(existing, desired) {
-		return false, nil
+	if ours, owner := owned(existing); ours || !restored(existing, desired) {
+		return ours, owner, nil
 	}
 	managers := sets.New[string]()
 	fields := existing.GetManagedFields()
@@ -48,7 +48,7 @@ func (a *Applier) adopt(ctx context.Context, desired, existing client.Object) (o
 	}
 	patch, err := csaupgrade.UpgradeManagedFieldsPatch(existing, managers, FieldManager)
 	if err != nil || patch == nil {
-		return err == nil, err
+		return err == nil, "", err
 	}
-	return true, a.client.Patch(ctx, existing, client.RawPatch(types.JSONPatchType, patch))
+	return true, "", a.client.Patch(ctx, existing, client.RawPatch(types.JSONPatchType, patch))
 }

@@ -1,0 +1,91 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+)
+
+const managedBy = "app.kubernetes.io/managed-by"
+
+func labels(instance string) map[string]string {
+	return map[string]string{instanceLabel: instance, managedBy: "operator"}
+}
+
+func owner(uid types.UID) *corev1.Secret {
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "owner", UID: uid}}
+}
+
+// child is a ConfigMap of the owner with the UID; empty: of nobody.
+func child(labels map[string]string, uid types.UID) *corev1.ConfigMap {
+	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "child", Labels: labels}}
+	if uid != "" {
+		cm.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(owner(uid), corev1.SchemeGroupVersion.WithKind("Secret"))}
+	}
+	return cm
+}
+
+// TestRestoredChildren: what a backup tool puts back is adopted, and nothing stays of it that is not
+// the operator's. What only looks like it is left alone.
+func TestRestoredChildren(t *testing.T) {
+	marked := labels("notes")
+	marked["velero.io/restore-name"] = "monday"
+	for name, tc := range map[string]struct {
+		existing *corev1.ConfigMap
+		adopted  bool
+	}{
+		"restored":                {child(labels("notes"), ""), true},
+		"with a label of a tool":  {child(marked, ""), true},
+		"of another instance":     {child(labels("other"), ""), false},
+		"with a label too few":    {child(map[string]string{instanceLabel: "notes"}, ""), false},
+		"with an owner":           {child(labels("notes"), "other"), false},
+		"nobody's, without label": {child(nil, ""), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.existing.Data = map[string]string{"planted": "x"}
+			world := fake.NewClientBuilder().WithScheme(scheme.Scheme).WithReturnManagedFields().Build()
+			if err := world.Create(t.Context(), tc.existing, client.FieldOwner("somebody")); err != nil {
+				t.Fatal(err)
+			}
+			desired := child(labels("notes"), "owner-uid")
+			desired.Data = map[string]string{"own": "y"}
+			err := New(world, world).Apply(t.Context(), desired, &corev1.ConfigMap{}, ControlledBy(owner("owner-uid")))
+			got := &corev1.ConfigMap{}
+			if err := world.Get(t.Context(), client.ObjectKeyFromObject(desired), got); err != nil {
+				t.Fatal(err)
+			}
+			if !tc.adopted {
+				if conflict, ok := errors.AsType[*ConflictError](err); !ok || got.ResourceVersion != tc.existing.ResourceVersion {
+					t.Errorf("%v, %v; the object: %+v", conflict, err, got)
+				}
+				return
+			}
+			if err != nil || !metav1.IsControlledBy(got, owner("owner-uid")) || got.Data["own"] != "y" || got.Data["planted"] != "" {
+				t.Errorf("%v; owners %v, data %v", err, got.OwnerReferences, got.Data)
+			}
+		})
+	}
+}
+
+// TestAdoptedChildInAStaleCache: a cache that still has the child without its owner makes no conflict.
+func TestAdoptedChildInAStaleCache(t *testing.T) {
+	world := fake.NewClientBuilder().WithScheme(scheme.Scheme).WithReturnManagedFields().WithObjects(child(labels("notes"), "owner-uid")).Build()
+	behind := interceptor.NewClient(world, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, opts ...client.GetOption) error {
+			err := c.Get(ctx, key, object, opts...)
+			object.SetOwnerReferences(nil)
+			return err
+		},
+	})
+	if err := New(behind, world).Apply(t.Context(), child(labels("notes"), "owner-uid"), &corev1.ConfigMap{}, ControlledBy(owner("owner-uid"))); err != nil {
+		t.Error(err)
+	}
+}

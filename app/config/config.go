@@ -126,13 +126,19 @@ type Vault struct {
 	TransitKey   string `json:"transitKey"`
 	// AuditKey names the Transit key, Ed25519, that signs audit checkpoints. Only serving needs it.
 	AuditKey string `json:"auditKey,omitempty"`
-	// KVMount and KVPath name the KV version 2 directory with session-keys and pepper.
+	// KVMount and KVPath name the KV version 2 directory with the session keys and the pepper.
 	KVMount string `json:"kvMount"`
 	KVPath  string `json:"kvPath"`
 	// SessionKeys names the entry of that directory with the session keys, which is another one after
 	// they were replaced. Empty: session-keys. The default is not written out, so that the file of a
 	// deployment whose keys were never replaced, and with it its pods, stays as it is.
 	SessionKeys string `json:"sessionKeys,omitempty"`
+	// SessionKeysDigest is the [SessionKeys.Digest] that the entry must have. Empty: it was not recorded.
+	SessionKeysDigest string `json:"sessionKeysDigest,omitempty"`
+	// Pepper names the entry of that directory with the pepper. Empty: pepper.
+	Pepper string `json:"pepper,omitempty"`
+	// PepperDigest is the [Pepper.Digest] that the entry must have. Empty: it was not recorded.
+	PepperDigest string `json:"pepperDigest,omitempty"`
 }
 
 // SessionKeysEntry is the entry of the KV directory with the session keys.
@@ -142,6 +148,9 @@ func (v *Vault) SessionKeysEntry() string {
 	}
 	return v.SessionKeys
 }
+
+// PepperEntry is the entry of the KV directory with the pepper.
+func (v *Vault) PepperEntry() string { return cmp.Or(v.Pepper, PepperLeaf) }
 
 // Local is a key file, for development only.
 type Local struct {

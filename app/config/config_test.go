@@ -38,18 +38,47 @@ func TestMarshalledConfigurationIsReadBack(t *testing.T) {
 	}
 }
 
-// TestSessionKeysVersion: a later replacement has a higher version, whatever the names' order as text.
+// TestSessionKeysVersion: a later replacement has a higher version, whatever the names' order as text and
+// whichever release drew the name.
 func TestSessionKeysVersion(t *testing.T) {
-	for entry, want := range map[string]int64{SessionKeysLeaf: 0, ReplacedSessionKeysLeaf(9): 9, ReplacedSessionKeysLeaf(10): 10} {
+	for entry, want := range map[string]int64{
+		SessionKeysLeaf: 0, "session-keys-9": 9, "session-keys-10": 10,
+		"session-keys-1000000000000": 1, "session-keys-10999999999999": 10, "session-keys-9999999999999999999": 9999999,
+		"session-keys-99999999999999999999": 0, "pepper": 0,
+	} {
 		if got := SessionKeysVersion(entry); got != want {
 			t.Errorf("%s: %d, want %d", entry, got, want)
 		}
 	}
 }
 
+// TestNewEntries: the names are valid and in order, and no two are alike.
+func TestNewEntries(t *testing.T) {
+	seen := map[string]bool{}
+	for _, version := range []int64{1, 2, 10, 9_999_999} {
+		for range 10 {
+			entry := NewSessionKeysEntry(version)
+			if !IsSessionKeysEntry(entry) || SessionKeysVersion(entry) != version || len(entry) > 32 || seen[entry] {
+				t.Errorf("version %d: %s", version, entry)
+			}
+			seen[entry] = true
+			if pepper := NewPepperEntry(); !IsPepperEntry(pepper) || seen[pepper] {
+				t.Errorf("pepper: %s", pepper)
+			} else {
+				seen[pepper] = true
+			}
+		}
+	}
+	for _, entry := range []string{"", "session-keys-", "session-keys-0", "session-keys/2", "pepper-2", "pepper-../x", "marker"} {
+		if IsSessionKeysEntry(entry) || IsPepperEntry(entry) {
+			t.Errorf("%q is taken for an entry", entry)
+		}
+	}
+}
+
 // TestSessionKeysEntry: a file that was written before session keys could be replaced names the first.
 func TestSessionKeysEntry(t *testing.T) {
-	for _, tc := range []struct{ written, entry string }{{"", SessionKeysLeaf}, {ReplacedSessionKeysLeaf(7), "session-keys-7"}} {
+	for _, tc := range []struct{ written, entry string }{{"", SessionKeysLeaf}, {"session-keys-7", "session-keys-7"}} {
 		c := valid()
 		c.Keys.Vault.SessionKeys = tc.written
 		raw, err := Marshal(c)
@@ -122,6 +151,9 @@ func TestErrorsNameTheField(t *testing.T) {
 		"keys.vault.transitKey":            func(c *Config) { c.Keys.Vault.TransitKey = "../other" },
 		"keys.vault.kvPath":                func(c *Config) { c.Keys.Vault.KVPath = "a//b" },
 		"keys.vault.sessionKeys":           func(c *Config) { c.Keys.Vault.SessionKeys = "pepper" },
+		"keys.vault.sessionKeysDigest":     func(c *Config) { c.Keys.Vault.SessionKeysDigest = "00" },
+		"keys.vault.pepper":                func(c *Config) { c.Keys.Vault.Pepper = "marker" },
+		"keys.vault.pepperDigest":          func(c *Config) { c.Keys.Vault.PepperDigest = strings.Repeat("G", 64) },
 		"keys.vault.authMount":             func(c *Config) { c.Keys.Vault.AuthMount = "a?b" },
 		"auth.registration":                func(c *Config) { c.Auth.Registration = "Maybe" },
 		"auth.tokenTTL":                    func(c *Config) { c.Auth.TokenTTL = Duration(time.Second) },

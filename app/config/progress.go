@@ -38,6 +38,7 @@ const (
 	ReasonDatabaseLoginMissing         = "DatabaseLoginMissing"
 	ReasonDatabaseMismatch             = "DatabaseMismatch"
 	ReasonKeyMismatch                  = "KeyMismatch"
+	ReasonSecretMismatch               = "SecretMismatch"
 	ReasonMigrationFailed              = "MigrationFailed"
 	ReasonVaultUnreachable             = "VaultUnreachable"
 	ReasonVaultSealed                  = "VaultSealed"

@@ -1,6 +1,9 @@
 package config
 
-import "testing"
+import (
+	"encoding/json"
+	"testing"
+)
 
 // TestSecretsAreMadeAnew: each deployment's are its own; none is shipped.
 func TestSecretsAreMadeAnew(t *testing.T) {
@@ -23,6 +26,41 @@ func TestSecretsAreMadeAnew(t *testing.T) {
 				t.Errorf("a secret of %d bytes, made before: %v", len(secret), seen[secret])
 			}
 			seen[secret] = true
+		}
+	}
+}
+
+// TestDigests: the digest outlives the way through Vault, which reorders what it is given, and is of every value.
+// It is pinned, because later releases compare theirs with it.
+func TestDigests(t *testing.T) {
+	pepper := &Pepper{CurrentID: "b", Peppers: map[string]string{"b": "Qg==", "a": "QQ=="}}
+	keys := &SessionKeys{JWKS: `{"keys":[]}`, SigningKeyID: "s", EncryptionKeyID: "e"}
+	for name, tc := range map[string]struct {
+		digest func() (string, error)
+		want   string
+	}{
+		"pepper":       {pepper.Digest, "47bca15a71dec213cf9a0b2a116cb216ac5f86cccd2eaaf75ad23cedf6907348"},
+		"session keys": {keys.Digest, "e29a8fbc905c9e62a5863af947f0908bdec26960a91121915f04d75e0755d150"},
+	} {
+		if got, err := tc.digest(); err != nil || got != tc.want || !IsDigest(got) {
+			t.Errorf("%s: %s, %v", name, got, err)
+		}
+	}
+	again := &Pepper{}
+	if err := json.Unmarshal([]byte(`{"peppers":{"b":"Qg==","a":"QQ=="},"currentID":"b"}`), again); err != nil {
+		t.Fatal(err)
+	}
+	first, _ := pepper.Digest()
+	if second, err := again.Digest(); err != nil || second != first {
+		t.Errorf("read back: %s, %v; want %s", second, err, first)
+	}
+	for name, change := range map[string]func(){
+		"id":    func() { again.CurrentID = "a" },
+		"value": func() { again.CurrentID = "b"; again.Peppers["a"] = "Qg==" },
+	} {
+		change()
+		if other, err := again.Digest(); err != nil || other == first {
+			t.Errorf("another %s has the same digest: %v", name, err)
 		}
 	}
 }

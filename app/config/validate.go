@@ -57,8 +57,18 @@ func (k *Keys) validate(bad badFunc, need needFunc) {
 	if v.AuditKey != "" && !cleanPath(v.AuditKey) {
 		bad("keys.vault.auditKey", "%q must be a plain name", v.AuditKey)
 	}
-	if !sessionKeysLeaf.MatchString(v.SessionKeysEntry()) {
-		bad("keys.vault.sessionKeys", "%q must be %s, or that with a version such as %s", v.SessionKeys, SessionKeysLeaf, ReplacedSessionKeysLeaf(2))
+	if !IsSessionKeysEntry(v.SessionKeysEntry()) {
+		bad("keys.vault.sessionKeys", "%q must be %s, or that with a dash and up to 19 digits", v.SessionKeys, SessionKeysLeaf)
+	}
+	if !IsPepperEntry(v.PepperEntry()) {
+		bad("keys.vault.pepper", "%q must be %s, or that with a dash and 16 letters or digits", v.Pepper, PepperLeaf)
+	}
+	for field, value := range map[string]string{
+		"keys.vault.sessionKeysDigest": v.SessionKeysDigest, "keys.vault.pepperDigest": v.PepperDigest,
+	} {
+		if value != "" && !IsDigest(value) {
+			bad(field, "%q must be a SHA-256 in 64 hex digits", value)
+		}
 	}
 	validatePaths(bad, map[string]string{
 		"keys.vault.authMount":    v.AuthMount,

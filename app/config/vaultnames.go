@@ -1,40 +1,68 @@
 package config
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
 )
 
-// The leaves of a deployment's KV directory.
+// The leaves of a deployment's KV directory. Values that must stay secret are in entries whose names
+// are recorded before they exist: whoever may create entries could otherwise create them in advance.
 const (
-	// SessionKeysLeaf holds the first SessionKeys, and is how the names of later ones begin.
+	// SessionKeysLeaf is how the names of entries with SessionKeys begin. Earlier releases used it as
+	// the name of the first, and added the version alone for later ones.
 	SessionKeysLeaf = "session-keys"
-	// PepperLeaf holds Pepper.
+	// PepperLeaf holds Pepper, unless the deployment's is in an entry of [NewPepperEntry].
 	PepperLeaf = "pepper"
 	// MarkerLeaf holds Marker.
 	MarkerLeaf = "marker"
 )
 
-// ReplacedSessionKeysLeaf holds the SessionKeys that a Compromise makes while it moves everything to the
-// given version of the master key. The operator can neither read nor overwrite an entry, so each
-// replacement has a name of its own.
-func ReplacedSessionKeysLeaf(version int64) string {
-	return fmt.Sprintf("%s-%d", SessionKeysLeaf, version)
+// randomDigits end the name of an entry of session keys: 12 of them, so that a version of up to seven
+// digits leaves a number of 19.
+const randomDigits = 1_000_000_000_000
+
+// NewSessionKeysEntry returns a name, which nobody can predict, for session keys that are created while
+// the master key has the given version.
+func NewSessionKeysEntry(version int64) string {
+	var random [8]byte
+	rand.Read(random[:])
+	return fmt.Sprintf("%s-%d%012d", SessionKeysLeaf, version, binary.BigEndian.Uint64(random[:])%randomDigits)
 }
 
-// SessionKeysVersion is the version in the name of an entry of session keys; 0 of the first.
+// NewPepperEntry returns a name for a pepper that nobody can predict.
+func NewPepperEntry() string { return PepperLeaf + "-" + strings.ToLower(rand.Text()[:16]) }
+
+// SessionKeysVersion returns the version in the name of an entry of session keys; 0 where it has none.
 func SessionKeysVersion(entry string) int64 {
-	_, version, _ := strings.Cut(entry, SessionKeysLeaf+"-")
-	n, err := strconv.ParseInt(version, 10, 64)
+	_, number, _ := strings.Cut(entry, SessionKeysLeaf+"-")
+	n, err := strconv.ParseUint(number, 10, 64)
 	if err != nil {
 		return 0
 	}
-	return n
+	if n >= randomDigits {
+		n /= randomDigits
+	}
+	return int64(n)
 }
 
-var sessionKeysLeaf = regexp.MustCompile(`^` + SessionKeysLeaf + `(-[1-9][0-9]{0,18})?$`)
+var (
+	sessionKeysEntry = regexp.MustCompile(`^` + SessionKeysLeaf + `(-[1-9][0-9]{0,18})?$`)
+	pepperEntry      = regexp.MustCompile(`^` + PepperLeaf + `(-[a-z2-7]{16})?$`)
+	digest           = regexp.MustCompile(`^[0-9a-f]{64}$`)
+)
+
+// IsSessionKeysEntry reports whether entry is a name that session keys can have, of this release or an earlier one.
+func IsSessionKeysEntry(entry string) bool { return sessionKeysEntry.MatchString(entry) }
+
+// IsPepperEntry reports whether entry is a name that a pepper can have.
+func IsPepperEntry(entry string) bool { return pepperEntry.MatchString(entry) }
+
+// IsDigest reports whether text is a SHA-256 as [SessionKeys.Digest] and [Pepper.Digest] write it.
+func IsDigest(text string) bool { return digest.MatchString(text) }
 
 // Roles on the Kubernetes auth mount, and the ends of the service-account names bound to them.
 const (

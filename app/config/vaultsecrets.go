@@ -3,7 +3,9 @@ package config
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,12 +23,16 @@ type Marker struct {
 	// DeploymentID is the UID of the object that the key was made for; values are bound to it, so
 	// it stays when a retained key is adopted by a new object.
 	DeploymentID string `json:"deploymentID"`
-	// SessionKeys is the entry of the session keys in use, for whoever adopts what is left behind.
-	// Empty: SessionKeysLeaf.
-	SessionKeys string `json:"sessionKeys,omitempty"`
-	// OtherSessionKeys are entries that are being made, and those that were replaced and are still to be
-	// deleted. The operator cannot list a directory, so that an entry must be named here before it is made.
+	// SessionKeys and OtherSessionKeys are the entries of session keys that may exist: the operator
+	// cannot list a directory, so an entry is named here before it is created. Which one is in use, only
+	// the status of the SecureNotes says: whoever has the operator's Vault token can write here.
+	// SessionKeys empty: SessionKeysLeaf.
+	SessionKeys      string   `json:"sessionKeys,omitempty"`
 	OtherSessionKeys []string `json:"otherSessionKeys,omitempty"`
+	// Pepper is the entry of the pepper, and PepperDigest its [Pepper.Digest], for an object that adopts
+	// what another one left. Empty: PepperLeaf, of an earlier release, whose digest was not recorded.
+	Pepper       string `json:"pepper,omitempty"`
+	PepperDigest string `json:"pepperDigest,omitempty"`
 }
 
 // SessionKeys are the keys of session tokens: Ed25519 to sign (RFC 8037), AES-256 to encrypt
@@ -69,6 +75,23 @@ func NewSessionKeys() (*SessionKeys, error) {
 	}
 	keys.JWKS = string(raw)
 	return keys, nil
+}
+
+// Digest returns the SHA-256 of the keys, in hex. It reveals nothing of them: they are random.
+func (k *SessionKeys) Digest() (string, error) { return digestOf(k) }
+
+// Digest returns the SHA-256 of the pepper, in hex. It reveals nothing of it: it is random.
+func (p *Pepper) Digest() (string, error) { return digestOf(p) }
+
+// digestOf hashes what was understood of a value rather than the text it came in, which Vault does not keep.
+// Go writes a struct's fields in their order and a map's keys sorted, so equal values have equal digests.
+func digestOf(value any) (string, error) {
+	raw, err := json.Marshal(value)
+	if err != nil {
+		return "", fmt.Errorf("digest: %w", err)
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:]), nil
 }
 
 // KeySet parses and checks the set: every key private or symmetric, of the two allowed algorithms,

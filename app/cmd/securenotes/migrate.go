@@ -59,7 +59,15 @@ func migrate(ctx context.Context, c *config.Config, t *trust) (int, error) {
 	if err != nil {
 		return applied, err
 	}
-	return applied, deployment.Claim(ctx, db, envelope.NewKeyring(c.Deployment.ID, t.provider), c.Deployment)
+	if err := deployment.Claim(ctx, db, envelope.NewKeyring(c.Deployment.ID, t.provider), c.Deployment); err != nil {
+		return applied, err
+	}
+	// The API checks its own copy; here, the operator can read what is wrong.
+	peppers, err := t.Pepper(ctx)
+	if err != nil {
+		return applied, err
+	}
+	return applied, deployment.CheckPepper(ctx, db, peppers)
 }
 
 func requireConfig(command *cobra.Command, file *string) {

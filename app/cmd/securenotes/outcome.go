@@ -38,6 +38,8 @@ var outcomes = []struct {
 	{store.ErrAuthentication, config.ReasonDatabaseAuthenticationFailed, config.ExitRetryable},
 	{deployment.ErrOtherDeployment, config.ReasonDatabaseMismatch, config.ExitRetryable},
 	{deployment.ErrWrongKey, config.ReasonKeyMismatch, config.ExitRetryable},
+	{deployment.ErrWrongPepper, config.ReasonSecretMismatch, config.ExitRetryable},
+	{vault.ErrNotRecorded, config.ReasonSecretMismatch, config.ExitRetryable},
 	{reencrypt.ErrStaleRows, config.ReasonStaleRows, config.ExitRetryable},
 	{vault.ErrNoDatabaseLogin, config.ReasonDatabaseLoginMissing, config.ExitRetryable},
 	{vault.ErrSealed, config.ReasonVaultSealed, config.ExitRetryable},

@@ -29,6 +29,8 @@ func TestOutcome(t *testing.T) {
 		"wrong password":        {store.ErrAuthentication, config.ReasonDatabaseAuthenticationFailed, config.ExitRetryable},
 		"database away":         {store.ErrUnavailable, config.ReasonDatabaseUnreachable, config.ExitRetryable},
 		"other deployment":      {deployment.ErrOtherDeployment, config.ReasonDatabaseMismatch, config.ExitRetryable},
+		"wrong pepper":          {fmt.Errorf("%w: x", deployment.ErrWrongPepper), config.ReasonSecretMismatch, config.ExitRetryable},
+		"planted session keys":  {fmt.Errorf("x: %w", vault.ErrNotRecorded), config.ReasonSecretMismatch, config.ExitRetryable},
 		"wrong master key":      {fmt.Errorf("%w: %w", deployment.ErrWrongKey, envelope.ErrRefused), config.ReasonKeyMismatch, config.ExitRetryable},
 		"something left behind": {reencrypt.ErrStaleRows, config.ReasonStaleRows, config.ExitRetryable},
 		"Vault sealed":          {fmt.Errorf("%w: %w", vault.ErrUnavailable, vault.ErrSealed), config.ReasonVaultSealed, config.ExitRetryable},

@@ -21,6 +21,7 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/accounts"
 	"github.com/securenotes/securenotes/app/internal/audit"
+	"github.com/securenotes/securenotes/app/internal/deployment"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/httpapi"
 	"github.com/securenotes/securenotes/app/internal/notes"
@@ -44,11 +45,11 @@ const (
 
 // useSessionKeys has the command line decide, where it says something: a pod is started anew with it, while the file
 // that a pod mounts may be an older one for a minute.
-func useSessionKeys(c *config.Config, entry string) error {
+func useSessionKeys(c *config.Config, entry, digest string) error {
 	if entry == "" || c.Keys.Vault == nil {
 		return nil
 	}
-	c.Keys.Vault.SessionKeys = entry
+	c.Keys.Vault.SessionKeys, c.Keys.Vault.SessionKeysDigest = entry, digest
 	if err := c.Validate(); err != nil {
 		return fmt.Errorf("%w: --session-keys: %w", errConfiguration, err)
 	}
@@ -57,10 +58,10 @@ func useSessionKeys(c *config.Config, entry string) error {
 
 func serveCommand() *cobra.Command {
 	var (
-		file        string
-		sessionKeys string
-		dev         bool
-		o           devOptions
+		file                string
+		sessionKeys, digest string
+		dev                 bool
+		o                   devOptions
 	)
 	command := &cobra.Command{
 		Use:   "serve",
@@ -74,7 +75,7 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := useSessionKeys(c, sessionKeys); err != nil {
+			if err := useSessionKeys(c, sessionKeys, digest); err != nil {
 				return err
 			}
 			if c.TLS == nil {
@@ -89,6 +90,7 @@ func serveCommand() *cobra.Command {
 	flags := command.Flags()
 	flags.StringVar(&file, "config", "", "configuration file")
 	flags.StringVar(&sessionKeys, "session-keys", "", "entry of the session keys in Vault, instead of keys.vault.sessionKeys")
+	flags.StringVar(&digest, "session-keys-digest", "", "with --session-keys: SHA-256 that these must have, instead of keys.vault.sessionKeysDigest")
 	flags.BoolVar(&dev, "dev", false, "serve from a local directory, with its own keys: not for secrets")
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8443", "with --dev: address of the API")
 	flags.StringVar(&o.data, "data", ".dev", "with --dev: directory for the database, the keys and the certificate")
@@ -265,6 +267,9 @@ func start(ctx context.Context, c *config.Config, t *trust, lines io.Writer, reg
 			err = errors.Join(err, d.store.Close())
 		}
 	}()
+	if err := deployment.CheckPepper(ctx, d.store, peppers); err != nil {
+		return nil, err
+	}
 	counters, closeCounters, err := ratelimit.OpenStore(c.RateLimits, c.Deployment.ID, d.store.Limits())
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/securenotes/securenotes/app/config"
@@ -10,6 +11,7 @@ import (
 // TestSessionKeysOfTheCommandLine: a pod that was started for new session keys uses these, whatever the file that
 // it mounts says yet.
 func TestSessionKeysOfTheCommandLine(t *testing.T) {
+	older, newer := strings.Repeat("0", 64), strings.Repeat("1", 64)
 	file := func() *config.Config {
 		c := &config.Config{
 			APIVersion: config.APIVersion, Kind: config.Kind,
@@ -18,7 +20,7 @@ func TestSessionKeysOfTheCommandLine(t *testing.T) {
 			Auth:     config.Auth{Registration: config.RegistrationOpen, BcryptCost: 12, MinPasswordLength: 8, TokenTTL: config.Duration(3_600_000_000_000)},
 			Keys: config.Keys{Vault: &config.Vault{
 				Address: "https://vault:8200", AuthMount: "kubernetes", Role: config.RoleAPI, TokenFile: "token", TransitMount: "transit",
-				TransitKey: "key", KVMount: "secret", KVPath: "path", SessionKeys: "session-keys-2",
+				TransitKey: "key", KVMount: "secret", KVPath: "path", SessionKeys: "session-keys-2", SessionKeysDigest: older,
 			}},
 		}
 		if err := c.Complete(); err != nil {
@@ -26,13 +28,21 @@ func TestSessionKeysOfTheCommandLine(t *testing.T) {
 		}
 		return c
 	}
-	for entry, want := range map[string]string{"": "session-keys-2", "session-keys-3": "session-keys-3"} {
+	for name, tc := range map[string]struct{ entry, digest, wantEntry, wantDigest string }{
+		"nothing is said":                       {"", "", "session-keys-2", older},
+		"an entry and its digest":               {"session-keys-3000000000001", newer, "session-keys-3000000000001", newer},
+		"an entry that an earlier release made": {"session-keys-3", "", "session-keys-3", ""},
+	} {
 		c := file()
-		if err := useSessionKeys(c, entry); err != nil || c.Keys.Vault.SessionKeysEntry() != want {
-			t.Errorf("%q: %s, %v; want %s", entry, c.Keys.Vault.SessionKeysEntry(), err, want)
+		err := useSessionKeys(c, tc.entry, tc.digest)
+		if v := c.Keys.Vault; err != nil || v.SessionKeysEntry() != tc.wantEntry || v.SessionKeysDigest != tc.wantDigest {
+			t.Errorf("%s: %s with digest %q, %v", name, v.SessionKeysEntry(), v.SessionKeysDigest, err)
 		}
 	}
-	if err := useSessionKeys(file(), "../pepper"); !errors.Is(err, errConfiguration) {
+	if err := useSessionKeys(file(), "../pepper", ""); !errors.Is(err, errConfiguration) {
 		t.Errorf("another entry than one of session keys: %v", err)
+	}
+	if err := useSessionKeys(file(), "session-keys-3", "00"); !errors.Is(err, errConfiguration) {
+		t.Errorf("no digest: %v", err)
 	}
 }

@@ -58,3 +58,25 @@ func (s *Store) ReplaceCanary(ctx context.Context, to int, old, m Meta) error {
 		return err
 	})
 }
+
+// ClaimPepper records the digest of the pepper in use where none is recorded, and returns the one that is.
+// Error: ErrNoMeta.
+func (s *Store) ClaimPepper(ctx context.Context, digest string) (recorded string, err error) {
+	for _, claim := range []bool{false, true} {
+		if claim {
+			// Another process may be first: then its digest is the one that is read.
+			if _, err := s.exec(ctx, "UPDATE meta SET pepper_digest = $1 WHERE id = 1 AND pepper_digest IS NULL", digest); err != nil {
+				return "", err
+			}
+		}
+		var found sql.NullString
+		err = s.row(ctx, "SELECT pepper_digest FROM meta WHERE id = 1", nil, &found)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return "", ErrNoMeta
+		case err != nil || found.Valid:
+			return found.String, err
+		}
+	}
+	return "", errors.New("the digest of the pepper was erased from the database again")
+}

@@ -11,16 +11,47 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// SessionKeys reads the deployment's session keys.
+// ErrNotRecorded means that an entry holds another value than the one that was recorded before it was
+// created: whoever has put it there knows it.
+var ErrNotRecorded = errors.New("it is not the value that was recorded")
+
+// SessionKeys reads the deployment's session keys. Error: ErrNotRecorded.
 func (s *Session) SessionKeys(ctx context.Context) (*config.SessionKeys, error) {
-	keys := &config.SessionKeys{}
-	return keys, s.readKV(ctx, s.config.SessionKeysEntry(), keys)
+	keys, entry := &config.SessionKeys{}, s.config.SessionKeysEntry()
+	if err := s.readKV(ctx, entry, keys); err != nil {
+		return nil, err
+	}
+	if err := s.mustBe(entry, s.config.SessionKeysDigest, keys.Digest); err != nil {
+		return nil, fmt.Errorf("%w: make a KeyRotation of reason Compromise, which replaces the session keys", err)
+	}
+	return keys, nil
 }
 
-// Pepper reads the deployment's password pepper.
+// Pepper reads the deployment's password pepper. Error: ErrNotRecorded.
 func (s *Session) Pepper(ctx context.Context) (*config.Pepper, error) {
-	pepper := &config.Pepper{}
-	return pepper, s.readKV(ctx, config.PepperLeaf, pepper)
+	pepper, entry := &config.Pepper{}, s.config.PepperEntry()
+	if err := s.readKV(ctx, entry, pepper); err != nil {
+		return nil, err
+	}
+	if err := s.mustBe(entry, s.config.PepperDigest, pepper.Digest); err != nil {
+		return nil, fmt.Errorf("%w: restore it from a backup of Vault", err)
+	}
+	return pepper, nil
+}
+
+// mustBe compares a value with the recorded digest, if there is one.
+func (s *Session) mustBe(entry, recorded string, digest func() (string, error)) error {
+	if recorded == "" {
+		return nil
+	}
+	found, err := digest()
+	if err != nil {
+		return err
+	}
+	if found != recorded {
+		return fmt.Errorf("%s/%s in Vault: %w (SHA-256 %s, recorded %s): somebody has replaced it", s.config.KVPath, entry, ErrNotRecorded, found, recorded)
+	}
+	return nil
 }
 
 func (s *Session) readKV(ctx context.Context, leaf string, into any) error {

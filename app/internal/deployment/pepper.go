@@ -1,0 +1,32 @@
+package deployment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/store"
+)
+
+// ErrWrongPepper means that the pepper is not the one that the database's passwords are keyed with.
+var ErrWrongPepper = errors.New("the pepper is not the one of this database")
+
+// CheckPepper shows that the pepper is the one that the database has been used with; the first process to
+// ask makes it so. Whoever can put another pepper in its place would know what new passwords are keyed with.
+// Errors: ErrWrongPepper, store.ErrNoMeta.
+func CheckPepper(ctx context.Context, db *store.Store, pepper *config.Pepper) error {
+	digest, err := pepper.Digest()
+	if err != nil {
+		return err
+	}
+	recorded, err := db.ClaimPepper(ctx, digest)
+	if err != nil {
+		return err
+	}
+	if recorded != digest {
+		return fmt.Errorf("%w (SHA-256 %s, the database says %s): somebody has replaced it in Vault, or this is the database of another one; restore the pepper from a backup of Vault",
+			ErrWrongPepper, digest, recorded)
+	}
+	return nil
+}

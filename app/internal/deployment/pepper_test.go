@@ -1,0 +1,60 @@
+package deployment_test
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/deployment"
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/store"
+	"github.com/securenotes/securenotes/app/internal/storetest"
+)
+
+// TestAnotherPepperIsRefused: the first process that starts on a database of the previous release records the pepper;
+// from then on no other one is used, until it is back.
+func TestAnotherPepperIsRefused(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		ctx, db := context.Background(), open(t)
+		own, planted := config.NewPepper(), config.NewPepper()
+		if err := deployment.CheckPepper(ctx, db, own); !errors.Is(err, store.ErrNoMeta) {
+			t.Errorf("a database of nobody: %v", err)
+		}
+		local, err := envelope.OpenLocal(filepath.Join(t.TempDir(), "master.key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := config.Deployment{ID: "d1", Namespace: "ns", Name: "notes"}
+		// The row is as the previous release writes it.
+		if err := deployment.Claim(ctx, db, envelope.NewKeyring(d.ID, local), d); err != nil {
+			t.Fatal(err)
+		}
+		for _, step := range []struct {
+			name   string
+			pepper *config.Pepper
+			want   error
+		}{{"first", own, nil}, {"again", own, nil}, {"planted", planted, deployment.ErrWrongPepper}, {"restored", own, nil}} {
+			err := deployment.CheckPepper(ctx, db, step.pepper)
+			if !errors.Is(err, step.want) {
+				t.Errorf("%s: %v, want %v", step.name, err, step.want)
+			}
+			if err != nil && !strings.Contains(err.Error(), "restore the pepper from a backup of Vault") {
+				t.Errorf("%s: %v", step.name, err)
+			}
+		}
+		// A rotation leaves it as it is.
+		meta, err := db.Meta(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.ReplaceCanary(ctx, 0, meta, meta); err != nil {
+			t.Fatal(err)
+		}
+		if err := deployment.CheckPepper(ctx, db, planted); !errors.Is(err, deployment.ErrWrongPepper) {
+			t.Errorf("after a rotation: %v", err)
+		}
+	})
+}

@@ -40,6 +40,22 @@ type SecureNotesStatus struct {
 	// +optional
 	SessionKeys string `json:"sessionKeys,omitempty"`
 
+	// sessionKeysDigest is the SHA-256 of the session keys in use; pods accept no others. Unset: an
+	// earlier release created them.
+	// +kubebuilder:validation:Pattern=`^[0-9a-f]{64}$`
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	SessionKeysDigest string `json:"sessionKeysDigest,omitempty"`
+
+	// nextSessionKeys are session keys that are being created in Vault.
+	// +optional
+	NextSessionKeys *RecordedSecret `json:"nextSessionKeys,omitempty"`
+
+	// pepper names the entry in Vault with the pepper of passwords; pods accept no other. Unset: it is
+	// the entry pepper, which an earlier release created.
+	// +optional
+	Pepper *RecordedSecret `json:"pepper,omitempty"`
+
 	// masterKey as it was last seen in Vault.
 	// +optional
 	MasterKey *MasterKeyStatus `json:"masterKey,omitempty"`
@@ -72,6 +88,22 @@ type SecureNotesStatus struct {
 	// +listMapKey=type
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// RecordedSecret is what is recorded of a value in Vault before the operator creates it: an entry with
+// another value is somebody else's.
+type RecordedSecret struct {
+	// entry is its name in the SecureNotes' directory.
+	// +kubebuilder:validation:Pattern=`^(session-keys-[1-9][0-9]{0,18}|pepper(-[a-z2-7]{16})?)$`
+	// +kubebuilder:validation:MaxLength=32
+	// +required
+	Entry string `json:"entry,omitempty"`
+
+	// digest is the SHA-256 of the value.
+	// +kubebuilder:validation:Pattern=`^[0-9a-f]{64}$`
+	// +kubebuilder:validation:MaxLength=64
+	// +required
+	Digest string `json:"digest,omitempty"`
 }
 
 // ObservedSchedule says since when a schedule has been asked for: only times of it after that can be missed.

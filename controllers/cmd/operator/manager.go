@@ -226,6 +226,9 @@ func setupCommandLine(configuration *operatorconfig.Config, clusterID string, co
 	if sn.Spec.KeyRotation != nil && sn.Spec.KeyRotation.Trim != nil {
 		arguments = append(arguments, "--allow-trim")
 	}
+	if sn.Spec.DeletionPolicy == v1alpha1.DeletionPolicyDelete {
+		arguments = append(arguments, "--allow-shred")
+	}
 	if operand.UsesVaultCredentials(sn) {
 		arguments = append(arguments, "--database-mount", connection.DatabaseMount)
 	}

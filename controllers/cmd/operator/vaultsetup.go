@@ -67,6 +67,7 @@ anything.`,
 	flags := cmd.Flags()
 	flags.BoolVar(&dryRun, "dry-run", false, "change nothing; print what would be written")
 	flags.BoolVar(&setup.AllowTrim, "allow-trim", false, "let the operator destroy versions of keys for good, where spec.keyRotation.trim asks for it; without it the right is taken away")
+	flags.BoolVar(&setup.AllowShred, "allow-shred", false, "let the operator destroy whole keys and peppers for good, where spec.deletionPolicy Delete asks for it; without it the right is taken away")
 	flags.StringVar(&setup.ClusterID, "cluster-id", "", "clusterID of the operator's chart (default: the UID of the namespace kube-system of the cluster in KUBECONFIG)")
 	flags.StringVar(&setup.OperatorNamespace, "operator-namespace", "securenotes-system", "namespace of the operator")
 	flags.StringVar(&setup.OperatorServiceAccount, "operator-service-account", "securenotes-operator", "service account of the operator")

@@ -15,6 +15,7 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/recorded"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -35,7 +36,7 @@ func stepOfCompromise(o observed) (d decision, found bool) {
 		return decision{action: actionRevokeCredentials}, true
 	case isTrue(kr, v1alpha1.ConditionSessionKeysReplaced):
 		return decision{}, false
-	case o.parent.Status.SessionKeys != newSessionKeys(kr):
+	case !hasNewSessionKeys(kr, o.parent):
 		return decision{action: actionReplaceSessionKeys}, true
 	case o.restarted:
 		return decision{action: actionDeleteOldSessionKeys}, true
@@ -44,9 +45,10 @@ func stepOfCompromise(o observed) (d decision, found bool) {
 	}
 }
 
-// newSessionKeys is the entry of the session keys that a Compromise makes.
-func newSessionKeys(kr *v1alpha1.KeyRotation) string {
-	return config.ReplacedSessionKeysLeaf(*kr.Status.ToVersion)
+// hasNewSessionKeys reports whether the SecureNotes uses session keys that were created for this Compromise,
+// by this release or by an earlier one, which drew no digits.
+func hasNewSessionKeys(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) bool {
+	return config.SessionKeysVersion(parent.Status.SessionKeys) == *kr.Status.ToVersion
 }
 
 // awaitsRestart says whether pods may still run that began with the session keys of before.
@@ -74,7 +76,7 @@ func (r *Reconciler) observeCompromise(ctx context.Context, o *observed) (err er
 	switch {
 	case !isTrue(kr, v1alpha1.ConditionServiceAccountsRecreated):
 		o.accounts, err = r.readAccounts(ctx, parent)
-	case awaitsRestart(kr) && parent.Status.SessionKeys == newSessionKeys(kr):
+	case awaitsRestart(kr) && hasNewSessionKeys(kr, parent):
 		o.restarted, err = r.restarted(ctx, parent)
 	}
 	return err
@@ -96,15 +98,14 @@ func (r *Reconciler) restarted(ctx context.Context, parent *v1alpha1.SecureNotes
 	return operand.Restarted(parent.Status.SessionKeys, deployment, pods.Items), nil
 }
 
-// replaceSessionKeys makes new session keys and has the SecureNotes use them. Once the SecureNotes says so they
-// are never made again: what is missing then is reported.
+// replaceSessionKeys creates session keys and has the SecureNotes use them. Once the SecureNotes says so they
+// are never created again: what is missing then is reported.
 func (r *Reconciler) replaceSessionKeys(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {
 	current := &v1alpha1.SecureNotes{}
 	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(parent), current); err != nil {
 		return err
 	}
-	entry := newSessionKeys(kr)
-	if current.UID != parent.UID || gone(current) || current.Status.SessionKeys == entry {
+	if current.UID != parent.UID || gone(current) || hasNewSessionKeys(kr, current) {
 		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("securenotes").GroupResource(), parent.Name,
 			fmt.Errorf("the cache does not have its newest state yet"))
 	}
@@ -112,12 +113,42 @@ func (r *Reconciler) replaceSessionKeys(ctx context.Context, kr *v1alpha1.KeyRot
 	if err != nil {
 		return err
 	}
-	if err := vault.ReplaceSessionKeys(ctx, r.keysOf(parent), entry); err != nil {
+	keys := r.keysOf(current)
+	keys.Record = func(ctx context.Context, secrets vaultadmin.Secrets) error {
+		current, err = r.recordSecrets(ctx, current, secrets)
 		return err
 	}
-	before := current.DeepCopy()
-	current.Status.SessionKeys = entry
-	return r.Client.Status().Patch(ctx, current, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	return vault.ReplaceSessionKeys(ctx, keys, *kr.Status.ToVersion)
+}
+
+// maxConflicts bounds how often a record is tried again that another writer's has overtaken.
+const maxConflicts = 5
+
+// recordSecrets writes secrets into the status of current in the place of those that it has, whatever else
+// of the status changes meanwhile, and returns the object as it is then.
+func (r *Reconciler) recordSecrets(ctx context.Context, current *v1alpha1.SecureNotes, secrets vaultadmin.Secrets) (*v1alpha1.SecureNotes, error) {
+	replaced := recorded.Secrets(&current.Status)
+	for range maxConflicts {
+		updated := current.DeepCopy()
+		recorded.Set(&updated.Status, secrets)
+		err := r.Client.Status().Patch(ctx, updated, client.MergeFromWithOptions(current, client.MergeFromWithOptimisticLock{}))
+		if err == nil {
+			return updated, nil
+		}
+		if !apierrors.IsConflict(err) {
+			return current, err
+		}
+		latest := &v1alpha1.SecureNotes{}
+		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(current), latest); err != nil {
+			return current, err
+		}
+		if latest.UID != current.UID || gone(latest) || recorded.Secrets(&latest.Status) != replaced {
+			return current, err
+		}
+		current = latest
+	}
+	return current, apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("securenotes").GroupResource(), current.Name,
+		fmt.Errorf("its status changes all the time"))
 }
 
 func (r *Reconciler) deleteOldSessionKeys(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {
@@ -125,12 +156,11 @@ func (r *Reconciler) deleteOldSessionKeys(ctx context.Context, kr *v1alpha1.KeyR
 	if err != nil {
 		return err
 	}
-	entry := newSessionKeys(kr)
-	if err := vault.DeleteOtherSessionKeys(ctx, r.keysOf(parent), entry); err != nil {
+	if err := vault.DeleteOtherSessionKeys(ctx, r.keysOf(parent)); err != nil {
 		return err
 	}
 	return r.record(ctx, kr, parent, v1alpha1.ConditionSessionKeysReplaced,
-		fmt.Sprintf("every pod of the API uses %s, and the session keys of before are deleted from Vault", entry))
+		fmt.Sprintf("every pod of the API uses %s, and the session keys of before are deleted from Vault", parent.Status.SessionKeys))
 }
 
 // revokeCredentials has Vault drop the database users that it made. A first try that fails, as while Vault cannot reach
@@ -159,6 +189,7 @@ func (r *Reconciler) keysOf(parent *v1alpha1.SecureNotes) vaultadmin.Deployment 
 		Key:       config.TransitKeyName(clusterID, parent.Namespace, parent.Name),
 		Directory: config.KVPath(clusterID, parent.Namespace, parent.Name), UID: string(parent.UID),
 		DatabaseRole: config.DatabaseRoleName(clusterID, parent.Namespace, parent.Name),
+		Secrets:      recorded.Secrets(&parent.Status),
 	}
 }
 

@@ -27,9 +27,9 @@ type Vault interface {
 	ReadKey(ctx context.Context, key string) (vaultadmin.KeyState, error)
 	Rotate(ctx context.Context, d vaultadmin.Deployment) error
 	RaiseMinEncryption(ctx context.Context, d vaultadmin.Deployment, version int64) error
-	ReplaceSessionKeys(ctx context.Context, d vaultadmin.Deployment, entry string) error
+	ReplaceSessionKeys(ctx context.Context, d vaultadmin.Deployment, version int64) error
 	RevokeDatabaseCredentials(ctx context.Context, d vaultadmin.Deployment) error
-	DeleteOtherSessionKeys(ctx context.Context, d vaultadmin.Deployment, entry string) error
+	DeleteOtherSessionKeys(ctx context.Context, d vaultadmin.Deployment) error
 }
 
 // Reconciler carries out KeyRotations.

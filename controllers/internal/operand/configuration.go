@@ -43,8 +43,12 @@ type Environment struct {
 	Connection vaultadmin.Connection
 	// DeploymentID that keys and notes are bound to.
 	DeploymentID string
-	// SessionKeys is the entry in Vault with the session keys in use. Empty: the first.
-	SessionKeys string
+	// SessionKeys is the entry in Vault with the session keys in use, and SessionKeysDigest their SHA-256.
+	// Empty: those of an earlier release.
+	SessionKeys, SessionKeysDigest string
+	// Pepper is the entry in Vault with the pepper, and PepperDigest its SHA-256. Empty: that of an
+	// earlier release.
+	Pepper, PepperDigest string
 }
 
 // ConfigMap with the configuration of the API and of the rotation Jobs. Errors: the configuration
@@ -82,7 +86,8 @@ func apiConfig(sn *v1alpha1.SecureNotes, env Environment) *config.Config {
 	if sn.Spec.CORS != nil {
 		c.CORS.AllowedOrigins = sn.Spec.CORS.AllowedOrigins
 	}
-	c.Keys.Vault.SessionKeys = env.SessionKeys
+	c.Keys.Vault.SessionKeys, c.Keys.Vault.SessionKeysDigest = env.SessionKeys, env.SessionKeysDigest
+	c.Keys.Vault.Pepper, c.Keys.Vault.PepperDigest = env.Pepper, env.PepperDigest
 	c.Keys.Vault.AuditKey = config.AuditKeyName(env.ClusterID, sn.Namespace, sn.Name)
 	c.TLS = &config.TLS{CertFile: tlsDirectory + "/tls.crt", KeyFile: tlsDirectory + "/tls.key"}
 	return c

@@ -97,6 +97,9 @@ func apiContainer(sn *v1alpha1.SecureNotes, env Environment) corev1.Container {
 	if env.SessionKeys != "" {
 		args = append(args, "--session-keys", env.SessionKeys)
 	}
+	if env.SessionKeysDigest != "" {
+		args = append(args, "--session-keys-digest", env.SessionKeysDigest)
+	}
 	c := container(sn, env, APIContainer, args...)
 	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "tls", MountPath: tlsDirectory, ReadOnly: true})
 	c.VolumeMounts = append(c.VolumeMounts, redisMounts(sn)...)

@@ -51,7 +51,7 @@ func (r *Reconciler) shred(ctx context.Context, s *scope) (bool, error) {
 		return true, nil // it never had a Vault, so there is nothing to destroy
 	}
 	if err == nil {
-		err = vault.Shred(ctx, deploymentOf(s))
+		err = vault.Shred(ctx, r.deploymentOf(s))
 	}
 	if err == nil {
 		return true, nil

@@ -10,6 +10,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/recorded"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
 // patchStatus writes the status once, if it changed, guarded by the resourceVersion: rotations write
@@ -25,6 +27,20 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 		return client.IgnoreNotFound(err)
 	}
 	r.announce(s, status.Conditions)
+	return nil
+}
+
+// recordSecrets writes what is about to be created in Vault into the status, unless the object has changed since
+// it was read: another operator may have recorded, or created, secrets since.
+func (r *Reconciler) recordSecrets(ctx context.Context, s *scope, secrets vaultadmin.Secrets) error {
+	updated := s.original.DeepCopy()
+	recorded.Set(&updated.Status, secrets)
+	if err := r.Client.Status().Patch(ctx, updated, client.MergeFromWithOptions(s.original, client.MergeFromWithOptimisticLock{})); err != nil {
+		return err
+	}
+	s.original, s.sn.ResourceVersion = updated, updated.ResourceVersion
+	recorded.Set(&s.sn.Status, secrets)
+	s.use(secrets)
 	return nil
 }
 

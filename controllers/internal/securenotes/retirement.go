@@ -59,7 +59,7 @@ func (r *Reconciler) retire(ctx context.Context, s *scope, to int64) error {
 	if err != nil {
 		return r.vaultTrouble(ctx, s, err)
 	}
-	floor, err := vault.RaiseMinDecryption(ctx, deploymentOf(s), to)
+	floor, err := vault.RaiseMinDecryption(ctx, r.deploymentOf(s), to)
 	if err != nil {
 		return r.vaultTrouble(ctx, s, err)
 	}

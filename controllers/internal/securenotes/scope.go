@@ -9,6 +9,7 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/apply"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/recorded"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -42,6 +43,7 @@ type scope struct {
 	// connected says that env.Connection is known; keyed, that env.DeploymentID is.
 	connected, keyed bool
 	key              *vaultadmin.KeyState
+	secrets          vaultadmin.Secrets
 	configHash       string
 	deployment       *appsv1.Deployment
 	notAfter         *metav1.Time
@@ -58,9 +60,17 @@ type scope struct {
 
 func newScope(sn *v1alpha1.SecureNotes, env operand.Environment, now time.Time) *scope {
 	s := &scope{sn: sn, original: sn.DeepCopy(), env: env, now: now}
-	s.env.DeploymentID, s.env.SessionKeys = sn.Status.DeploymentID, sn.Status.SessionKeys
+	s.env.DeploymentID = sn.Status.DeploymentID
+	s.use(recorded.Secrets(&sn.Status))
 	s.keyed = s.env.DeploymentID != ""
 	return s
+}
+
+// use has the pods of this pass, and the status at its end, know these secrets.
+func (s *scope) use(secrets vaultadmin.Secrets) {
+	s.secrets = secrets
+	s.env.SessionKeys, s.env.SessionKeysDigest = secrets.SessionKeys.Entry, secrets.SessionKeys.Digest
+	s.env.Pepper, s.env.PepperDigest = secrets.Pepper.Entry, secrets.Pepper.Digest
 }
 
 // wake asks for another pass after d at the latest.

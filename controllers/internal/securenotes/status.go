@@ -10,6 +10,7 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/recorded"
 )
 
 // summed are the conditions that Ready sums up, in the order in which trouble is told.
@@ -36,7 +37,8 @@ func computeStatus(s *scope) v1alpha1.SecureNotesStatus {
 	status.URL = operand.URL(s.sn)
 	status.Selector = operand.SelectorString(s.sn)
 	if s.vaultFinding.status == metav1.ConditionTrue {
-		status.DeploymentID, status.SessionKeys = s.env.DeploymentID, s.env.SessionKeys
+		status.DeploymentID = s.env.DeploymentID
+		recorded.Set(&status, s.secrets)
 	}
 	if s.deployment != nil {
 		status.Replicas, status.ReadyReplicas = s.deployment.Status.Replicas, s.deployment.Status.ReadyReplicas

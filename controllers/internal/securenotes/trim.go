@@ -160,7 +160,7 @@ func (r *Reconciler) destroy(ctx context.Context, s *scope, entry *v1alpha1.Reti
 		return r.vaultTrouble(ctx, s, err)
 	}
 	status := s.sn.Status.MasterKey
-	err = vault.Trim(ctx, deploymentOf(s), before, status.MinDecryptionFloor)
+	err = vault.Trim(ctx, r.deploymentOf(s), before, status.MinDecryptionFloor)
 	if vaultadmin.ProblemOf(err) == vaultadmin.Taken {
 		return r.vaultTrouble(ctx, s, err)
 	}

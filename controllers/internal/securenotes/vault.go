@@ -80,22 +80,25 @@ func (r *Reconciler) vault(ctx context.Context, s *scope) error {
 	inputs := vaultInputs(s.sn, rotations)
 	state, left, fresh := r.vaultChecks.get(s.sn.UID, inputs, s.now)
 	if !fresh {
-		d := deploymentOf(s)
+		d := r.deploymentOf(s)
 		if d.NamespaceUID, err = r.namespaceUID(ctx, s.sn.Namespace); err != nil {
 			return err
 		}
 		if state, err = vault.Ensure(ctx, d); err != nil {
 			return r.vaultTrouble(ctx, s, err)
 		}
+		// Not from what is remembered: a Compromise records others meanwhile.
+		s.use(state.Secrets)
 		left = jitter.Longer(r.VaultResyncInterval)
-		r.vaultChecks.put(s.sn.UID, check{until: s.now.Add(left), inputs: inputs, state: state})
+		// The status may have changed with it; one that a cache still shows without is not to be believed.
+		r.vaultChecks.put(s.sn.UID, check{until: s.now.Add(left), inputs: vaultInputs(s.sn, rotations), state: state})
 	}
 	if known := keyrotation.NewestVersion(s.sn, rotations); state.Key.Latest < known {
 		r.keyRestored(s, state.Key.Latest, known)
 		return nil
 	}
 	s.wake(left)
-	s.key, s.env.DeploymentID, s.env.SessionKeys, s.keyed = &state.Key, state.DeploymentID, state.SessionKeys, true
+	s.key, s.env.DeploymentID, s.keyed = &state.Key, state.DeploymentID, true
 	s.vaultFinding = good(v1alpha1.ReasonReady, "the master key, session keys and pepper are in Vault")
 	return nil
 }
@@ -119,7 +122,7 @@ func (r *Reconciler) connect(s *scope) (Vault, error) {
 	return vault, nil
 }
 
-func deploymentOf(s *scope) vaultadmin.Deployment {
+func (r *Reconciler) deploymentOf(s *scope) vaultadmin.Deployment {
 	sn := s.sn
 	d := vaultadmin.Deployment{
 		Key:         config.TransitKeyName(s.env.ClusterID, sn.Namespace, sn.Name),
@@ -127,7 +130,8 @@ func deploymentOf(s *scope) vaultadmin.Deployment {
 		Directory:   config.KVPath(s.env.ClusterID, sn.Namespace, sn.Name),
 		UID:         string(sn.UID),
 		Established: sn.Status.DeploymentID != "",
-		SessionKeys: sn.Status.SessionKeys,
+		Secrets:     s.secrets,
+		Record:      func(ctx context.Context, secrets vaultadmin.Secrets) error { return r.recordSecrets(ctx, s, secrets) },
 		Adopt:       sn.Spec.AdoptRetainedKey != nil && *sn.Spec.AdoptRetainedKey,
 		AdoptOf:     sn.Spec.AdoptRetainedKeyOf,
 	}
@@ -174,6 +178,9 @@ func vaultInputs(sn *v1alpha1.SecureNotes, rotations []v1alpha1.KeyRotation) str
 
 // vaultTrouble becomes a condition that names the next step; it heals by being looked at again.
 func (r *Reconciler) vaultTrouble(ctx context.Context, s *scope, err error) error {
+	if apierrors.ReasonForError(err) != metav1.StatusReasonUnknown {
+		return err // of the API server, where something had to be recorded first
+	}
 	problem := vaultadmin.ProblemOf(err)
 	// Whatever was found before is not believed until Vault has been asked again.
 	r.vaultChecks.drop(s.sn.UID)

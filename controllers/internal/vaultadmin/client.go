@@ -217,10 +217,6 @@ func (c *Client) dataPath(directory, leaf string) string {
 	return fmt.Sprintf("%s/data/%s/%s", c.session.connection.KVMount, directory, leaf)
 }
 
-func (c *Client) metadataPath(directory, leaf string) string {
-	return fmt.Sprintf("%s/metadata/%s/%s", c.session.connection.KVMount, directory, leaf)
-}
-
 // readMarker gives the marker and its KV version; a version of 0 means that there is none.
 func (c *Client) readMarker(ctx context.Context, directory string) (config.Marker, int64, error) {
 	secret, err := c.read(ctx, c.dataPath(directory, config.MarkerLeaf))
@@ -247,21 +243,6 @@ func (c *Client) readMarker(ctx context.Context, directory string) (config.Marke
 // writeMarker writes the marker if its KV version is still the one given.
 func (c *Client) writeMarker(ctx context.Context, directory string, marker config.Marker, version int64) error {
 	return c.writeKV(ctx, directory, config.MarkerLeaf, marker, version)
-}
-
-// createOnly writes value if nothing was ever written there. It asks the metadata first, because
-// the operator may create but not update there, and a refusal alone would not say which it was.
-func (c *Client) createOnly(ctx context.Context, directory, leaf string, value any) error {
-	exists, err := c.exists(ctx, directory, leaf)
-	if err != nil || exists {
-		return err
-	}
-	return c.writeKV(ctx, directory, leaf, value, 0)
-}
-
-func (c *Client) exists(ctx context.Context, directory, leaf string) (bool, error) {
-	secret, err := c.read(ctx, c.metadataPath(directory, leaf))
-	return secret != nil, err
 }
 
 func (c *Client) writeKV(ctx context.Context, directory, leaf string, value any, version int64) error {

@@ -1,8 +1,8 @@
 package vaultadmin
 
 import (
-	"cmp"
 	"context"
+	"slices"
 
 	"github.com/securenotes/securenotes/app/config"
 )
@@ -16,8 +16,10 @@ type Deployment struct {
 	// Established says that everything was complete once: then nothing is made anew, because a new
 	// master key could open nothing and a new pepper would kill every password.
 	Established bool
-	// SessionKeys is the entry of the session keys in use, once everything is established. Empty: the first.
-	SessionKeys string
+	// Secrets are what the object's status records of the session keys and the pepper, and Record records
+	// others in their place. It fails when the status has changed meanwhile.
+	Secrets Secrets
+	Record  func(context.Context, Secrets) error
 	// DatabaseRole is the role of Vault's database engine that makes the logins to the database. Empty: Vault makes none.
 	DatabaseRole string
 	// Adopt allows taking over what another object left behind in the same namespace.
@@ -32,29 +34,26 @@ type DeploymentState struct {
 	// DeploymentID is what keys and notes are bound to.
 	DeploymentID string
 	Key          KeyState
-	// SessionKeys is the entry of the session keys in use. Empty: the first.
-	SessionKeys string
+	// Secrets to be recorded.
+	Secrets Secrets
 }
 
 // Ensure makes what is missing, in an order that a crash cannot spoil: the marker first, so that a
-// half-made key is known to be ours; the key; session keys and pepper, which are never overwritten.
+// half-made key is known to be ours; the key; pepper and session keys, of which name and digest are recorded
+// before they are created, and which are never overwritten.
 //
 // Errors: Retained when the key belongs to another object and may not be adopted; Taken when
 // another object has adopted it since; Missing when something that was complete once is not there
-// any more; Unsuitable; DatabaseRoleMissing; connection errors.
+// any more; Unsuitable; DatabaseRoleMissing; connection errors; those of d.Record.
 func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, error) {
 	marker, err := c.ensureMarker(ctx, d)
 	if err != nil {
 		return DeploymentState{}, err
 	}
-	// An adopted key is complete already: nothing of it may be made anew.
+	// An adopted key is complete already: neither it nor the pepper may be made anew.
 	established := d.Established || marker.DeploymentID != d.UID
-	inUse := d.SessionKeys
-	if !d.Established {
-		inUse = marker.SessionKeys
-	}
 	if !established {
-		if err := c.create(ctx, d); err != nil {
+		if err := c.createKey(ctx, d.Key); err != nil {
 			return DeploymentState{}, err
 		}
 	}
@@ -65,39 +64,22 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	if err := c.ensureAuditKey(ctx, d.AuditKey); err != nil {
 		return DeploymentState{}, err
 	}
-	for _, leaf := range []string{cmp.Or(inUse, config.SessionKeysLeaf), config.PepperLeaf} {
-		exists, err := c.exists(ctx, d.Directory, leaf)
-		if err != nil {
-			return DeploymentState{}, err
-		}
-		if !exists {
-			return DeploymentState{}, problem(Missing, "%s is not in Vault at %s", c.dataPath(d.Directory, leaf), c.session.connection.Address)
-		}
-	}
-	// Asked for before it is needed: a Compromise is no time to find out that a right is missing.
-	if _, err := c.exists(ctx, d.Directory, config.ReplacedSessionKeysLeaf(1)); err != nil {
-		return DeploymentState{}, err
-	}
 	if d.DatabaseRole != "" {
 		if err := c.checkDatabaseRole(ctx, d.DatabaseRole); err != nil {
 			return DeploymentState{}, err
 		}
 	}
-	return DeploymentState{DeploymentID: marker.DeploymentID, Key: key, SessionKeys: inUse}, nil
-}
-
-func (c *Client) create(ctx context.Context, d Deployment) error {
-	if err := c.createKey(ctx, d.Key); err != nil {
-		return err
+	if err := c.ensurePepper(ctx, &d, marker, established); err != nil {
+		return DeploymentState{}, err
 	}
-	keys, err := config.NewSessionKeys()
-	if err != nil {
-		return err
+	if err := c.ensureSessionKeys(ctx, &d, key.Latest); err != nil {
+		return DeploymentState{}, err
 	}
-	if err := c.createOnly(ctx, d.Directory, config.SessionKeysLeaf, keys); err != nil {
-		return err
+	// Asked for before it is needed: a Compromise is no time to find out that a right is missing.
+	if _, err := c.readEntry(ctx, d.Directory, config.NewSessionKeysEntry(key.Latest+1)); err != nil {
+		return DeploymentState{}, err
 	}
-	return c.createOnly(ctx, d.Directory, config.PepperLeaf, config.NewPepper())
+	return DeploymentState{DeploymentID: marker.DeploymentID, Key: key, Secrets: d.Secrets}, nil
 }
 
 func (c *Client) ensureMarker(ctx context.Context, d Deployment) (config.Marker, error) {
@@ -153,11 +135,16 @@ func (c *Client) Shred(ctx context.Context, d Deployment) error {
 			return err
 		}
 	}
-	leaves := append(sessionKeysEntries(marker), config.PepperLeaf, config.MarkerLeaf)
+	leaves := append(sessionKeysEntries(marker, d.Secrets.SessionKeys.Entry, d.Secrets.NextSessionKeys.Entry), config.PepperLeaf)
+	for _, pepper := range []string{marker.Pepper, d.Secrets.Pepper.Entry} {
+		if config.IsPepperEntry(pepper) && !slices.Contains(leaves, pepper) {
+			leaves = append(leaves, pepper)
+		}
+	}
 	for _, leaf := range leaves {
-		if err := c.delete(ctx, c.metadataPath(d.Directory, leaf)); err != nil {
+		if err := c.destroyEntry(ctx, d.Directory, leaf); err != nil {
 			return err
 		}
 	}
-	return nil
+	return c.delete(ctx, c.metadataPath(d.Directory, config.MarkerLeaf))
 }

@@ -22,8 +22,9 @@ type Setup struct {
 	KubernetesHost, KubernetesCA string
 	// DatabaseMount is where a database secrets engine makes database logins for the notes services. Empty: nowhere.
 	DatabaseMount string
-	// AllowTrim lets the operator destroy versions that no longer decrypt.
-	AllowTrim bool
+	// AllowTrim lets the operator destroy versions that no longer decrypt, and AllowShred whole keys and
+	// the pepper.
+	AllowTrim, AllowShred bool
 }
 
 // tokenTTL of every login, in Vault's notation: short, because a stolen token works that long.
@@ -60,8 +61,12 @@ func namespaceTemplate(accessor string) string {
 	return "{{identity.entity.aliases." + accessor + ".metadata.service_account_namespace}}"
 }
 
-// anySessionKeys are the first session keys and every one that replaced them.
-const anySessionKeys = config.SessionKeysLeaf + "*"
+const (
+	// anySessionKeys are the first session keys and every one that replaced them.
+	anySessionKeys = config.SessionKeysLeaf + "*"
+	// otherPeppers are those that are not under the fixed name.
+	otherPeppers = config.PepperLeaf + "-*"
+)
 
 // Policies of the three roles. accessor is of the auth mount.
 func (s Setup) Policies(accessor string) []Policy {
@@ -84,7 +89,7 @@ func (s Setup) apiRules(accessor string) string {
 	s.transitRules(&b, accessor, "encrypt", "decrypt")
 	fmt.Fprintf(&b, "path \"%s/sign/%s%s.*\" { capabilities = [\"update\"] }\n",
 		s.TransitMount, config.AuditKeyPrefix(s.ClusterID), namespaceTemplate(accessor))
-	s.readRules(&b, accessor, anySessionKeys, config.PepperLeaf)
+	s.readRules(&b, accessor, anySessionKeys, config.PepperLeaf, otherPeppers)
 	s.databaseRules(&b, accessor)
 	b.WriteString(renewRule)
 	return b.String()
@@ -125,47 +130,41 @@ func (s Setup) databaseRules(b *strings.Builder, accessor string) {
 // operatorRules use one rule for a key and everything below it, because Vault lets a glob stand only
 // at the end of a path and prefers the longer prefix: a second rule for ".../config" could not be
 // told apart. The parameters are the wall instead: import, export settings, automatic rotation and the
-// like all need a parameter that is not in the list, so they are denied; trim, unless it was asked for.
+// like all need a parameter that is not in the list, so they are denied; so are trim and deletion, unless
+// they were asked for.
 func (s Setup) operatorRules() string {
 	var b strings.Builder
-	trim := ""
+	capabilities, trim, deletion := `["create", "read", "update"]`, "", ""
 	if s.AllowTrim {
 		trim = "\n    \"min_available_version\"  = []"
 	}
+	if s.AllowShred {
+		capabilities = `["create", "read", "update", "delete"]`
+		deletion = "\n    \"deletion_allowed\"       = []"
+	}
 	b.WriteString("# The operator: makes, rotates and retires keys of its cluster; uses and exports none.\n")
 	fmt.Fprintf(&b, `path "%s/keys/%s*" {
-  capabilities = ["create", "read", "update", "delete"]
+  capabilities = %s
   allowed_parameters = {
     "type"                   = ["aes256-gcm96"]
     "derived"                = [true]
     "exportable"             = [false]
     "allow_plaintext_backup" = [false]
     "min_decryption_version" = []
-    "min_encryption_version" = []%s
-    "deletion_allowed"       = []
+    "min_encryption_version" = []%s%s
   }
 }
-`, s.TransitMount, config.TransitKeyPrefix(s.ClusterID), trim)
+`, s.TransitMount, config.TransitKeyPrefix(s.ClusterID), capabilities, trim, deletion)
 	fmt.Fprintf(&b, `path "%s/keys/%s*" {
-  capabilities = ["create", "read", "update", "delete"]
+  capabilities = %s
   allowed_parameters = {
     "type"                   = ["ed25519"]
     "exportable"             = [false]
-    "allow_plaintext_backup" = [false]
-    "deletion_allowed"       = []
+    "allow_plaintext_backup" = [false]%s
   }
 }
-`, s.TransitMount, config.AuditKeyPrefix(s.ClusterID))
-	root := config.KVRoot(s.ClusterID)
-	b.WriteString("# Session keys and pepper: created once, never read, never overwritten.\n")
-	for _, leaf := range []string{anySessionKeys, config.PepperLeaf} {
-		fmt.Fprintf(&b, "path \"%s/data/%s/+/+/%s\" { capabilities = [\"create\"] }\n", s.KVMount, root, leaf)
-	}
-	fmt.Fprintf(&b, "path \"%s/data/%s/+/+/%s\" { capabilities = [\"create\", \"read\", \"update\"] }\n", s.KVMount, root, config.MarkerLeaf)
-	b.WriteString("# Metadata holds versions and times, no values; it is deleted with deletionPolicy Delete, and of session\n# keys after they were replaced.\n")
-	for _, leaf := range []string{anySessionKeys, config.PepperLeaf, config.MarkerLeaf} {
-		fmt.Fprintf(&b, "path \"%s/metadata/%s/+/+/%s\" { capabilities = [\"read\", \"delete\"] }\n", s.KVMount, root, leaf)
-	}
+`, s.TransitMount, config.AuditKeyPrefix(s.ClusterID), capabilities, deletion)
+	s.operatorKVRules(&b)
 	if s.DatabaseMount != "" {
 		b.WriteString("# Database logins: revoked after a compromise, never made. Vault asks for sudo to revoke by prefix.\n")
 		prefix := config.TransitKeyPrefix(s.ClusterID)
@@ -175,6 +174,36 @@ func (s Setup) operatorRules() string {
 	}
 	b.WriteString(renewRule)
 	return b.String()
+}
+
+// operatorKVRules let no value be replaced: Vault takes a write for an update as long as there is metadata,
+// and the metadata of a pepper is the administrator's alone to delete. That of session keys the previous
+// release deletes after a Compromise; pods refuse session keys of another digest.
+func (s Setup) operatorKVRules(b *strings.Builder) {
+	root := config.KVRoot(s.ClusterID)
+	rule := func(kind, leaf, capabilities string) {
+		fmt.Fprintf(b, "path \"%s/%s/%s/+/+/%s\" { capabilities = [%s] }\n", s.KVMount, kind, root, leaf, capabilities)
+	}
+	secrets := []string{anySessionKeys, config.PepperLeaf, otherPeppers}
+	b.WriteString("# Session keys and peppers: created once, never read, never overwritten.\n")
+	for _, leaf := range secrets {
+		rule("data", leaf, `"create"`)
+	}
+	rule("data", config.MarkerLeaf, `"create", "read", "update"`)
+	b.WriteString("# Metadata holds versions and times, no values. While it is there, Vault takes a write for an update.\n")
+	rule("metadata", anySessionKeys, `"read", "delete"`)
+	rule("metadata", config.PepperLeaf, `"read"`)
+	rule("metadata", otherPeppers, `"read"`)
+	rule("metadata", config.MarkerLeaf, `"read", "delete"`)
+	if !s.AllowShred {
+		secrets = []string{anySessionKeys}
+		b.WriteString("# Session keys are destroyed after they were replaced.\n")
+	} else {
+		b.WriteString("# Session keys are destroyed after they were replaced, all of them with deletionPolicy Delete.\n")
+	}
+	for _, leaf := range secrets {
+		rule("destroy", leaf, `"update"`)
+	}
 }
 
 // Role is one role of the Kubernetes auth method.

@@ -105,7 +105,7 @@ func (d Deploy) VaultSetup(ctx context.Context) (string, error) {
 	err := d.Addons.Administrator(ctx, func(env []string) error {
 		return proc.New(d.binary(operator), "vault-setup",
 			"--operator-namespace", OperatorNamespace, "--operator-service-account", Release,
-			"--kubernetes-host", "https://kubernetes.default.svc", "--database-mount", "database").
+			"--kubernetes-host", "https://kubernetes.default.svc", "--database-mount", "database", "--allow-shred").
 			WithEnv(append(env, "KUBECONFIG="+d.Kube.Kubeconfig)...).Run(ctx)
 	})
 	return "mounts, policies and roles", err

@@ -56,19 +56,28 @@ func TestEmbeddedDatabase(t *testing.T) {
 	n.reads(t, notes)
 
 	v := c.vault(t)
-	key, kv := c.transitKey(t, namespace, "small"), "secret/metadata/"+config.KVPath(c.clusterID(t), namespace, "small")
+	key, kv := c.transitKey(t, namespace, "small"), config.KVPath(c.clusterID(t), namespace, "small")
 	auditKey := "transit/keys/" + config.AuditKeyName(c.clusterID(t), namespace, "small")
-	for _, path := range []string{key, auditKey, kv + "/" + config.PepperLeaf} {
-		if secret, err := v.Logical().Read(path); err != nil || secret == nil {
-			t.Fatalf("before the deletion: %s: %v %v", path, secret, err)
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
+		t.Fatal(err)
+	}
+	secrets := []string{kv + "/" + sn.Status.Pepper.Entry, kv + "/" + sn.Status.SessionKeys, kv + "/" + config.MarkerLeaf}
+	inVault := func(want bool) {
+		t.Helper()
+		for _, path := range []string{key, auditKey} {
+			if secret, err := v.Logical().Read(path); err != nil || (secret != nil) != want {
+				t.Errorf("%s: in Vault %t, want %t, %v", path, secret != nil, want, err)
+			}
+		}
+		for _, path := range secrets {
+			if got := hasValue(t, v.Client, path); got != want {
+				t.Errorf("%s: in Vault %t, want %t", path, got, want)
+			}
 		}
 	}
+	inVault(true)
 	c.remove(t, sn)
-	for _, path := range []string{key, auditKey, kv + "/" + config.PepperLeaf, kv + "/" + config.SessionKeysLeaf, kv + "/" + config.MarkerLeaf} {
-		if secret, err := v.Logical().Read(path); err != nil || secret != nil {
-			t.Errorf("after the deletion with deletionPolicy Delete, Vault still has %s: %v", path, err)
-		}
-	}
+	inVault(false)
 	eventually(t, 2*time.Minute, "children to go", func(context.Context) error {
 		left := kubectl(t, "-n", namespace, "get", "deployment,service,configmap,secret,serviceaccount,job,pod,certificate,role,rolebinding,persistentvolumeclaim,keyrotation",
 			"-o", "name")

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/api"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -189,10 +190,15 @@ func TestCompromise(t *testing.T) {
 			return nil
 		})
 	}
-	for entry, want := range map[string]bool{before: false, config.ReplacedSessionKeysLeaf(*kr.Status.ToVersion): true, config.PepperLeaf: true} {
-		secret, err := v.Logical().Read("secret/metadata/" + directory + "/" + entry)
-		if err != nil || (secret != nil) != want {
-			t.Errorf("%s in Vault: %t, want %t, %v", entry, secret != nil, want, err)
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
+		t.Fatal(err)
+	}
+	if got := config.SessionKeysVersion(sn.Status.SessionKeys); got != *kr.Status.ToVersion || sn.Status.SessionKeysDigest == "" {
+		t.Errorf("the session keys in use are %s with digest %q", sn.Status.SessionKeys, sn.Status.SessionKeysDigest)
+	}
+	for entry, want := range map[string]bool{before: false, sn.Status.SessionKeys: true, config.PepperLeaf: true} {
+		if got := hasValue(t, v.Client, directory+"/"+entry); got != want {
+			t.Errorf("%s in Vault: %t, want %t", entry, got, want)
 		}
 	}
 	eventually(t, 2*time.Minute, "retirement of the old version", func(ctx context.Context) error {
@@ -206,6 +212,16 @@ func TestCompromise(t *testing.T) {
 	})
 	n.reads(t, notes)
 	c.ready(t, sn)
+}
+
+// hasValue reports whether an entry of KV has a version that can be read.
+func hasValue(t testing.TB, v *api.Client, path string) bool {
+	t.Helper()
+	secret, err := v.Logical().Read("secret/data/" + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return secret != nil && secret.Data["data"] != nil
 }
 
 // accountUIDs of the sample's service accounts.

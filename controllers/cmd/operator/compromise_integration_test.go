@@ -35,7 +35,9 @@ func testCompromise(t *testing.T, c *cluster) {
 	c.awaitJob(t, "urgent", "notes-rotate-v2-1")
 	root := c.vault.Client(t).Logical()
 	directory := "secret/data/" + config.KVPath(c.id, "urgent", "notes")
-	pepper, firstKeys := c.entry(t, directory+"/pepper"), c.entry(t, directory+"/session-keys")
+	first := sn.Status.SessionKeys
+	pepper, firstKeys := c.entry(t, directory+"/pepper"), c.entry(t, directory+"/"+first)
+	planted := c.plantSessionKeys(t, directory)
 	accounts := c.accountUIDs(t, sn)
 	stolen, err := c.login(t, config.RoleAPI, "urgent", operand.APIServiceAccount("notes"), "vault")
 	if err != nil {
@@ -59,10 +61,10 @@ func testCompromise(t *testing.T, c *cluster) {
 	}
 	// The Job does not wait for pods; what they may need is still there.
 	c.finishJob(t, "urgent", "notes-rotate-v3-1")
-	if c.entry(t, directory+"/session-keys") == nil {
+	if c.entry(t, directory+"/"+first) == nil {
 		t.Error("the session keys of before went while a pod could need them")
 	}
-	c.restart(t, "urgent", "notes", "session-keys-3")
+	entry := c.restart(t, "urgent", "notes", 3)
 	c.finishJob(t, "urgent", "notes-verify-v3-1")
 	c.awaitState(t, urgent, v1alpha1.ReasonComplete)
 	if retire := c.finishJob(t, "urgent", "notes-retire-v3-1"); !slices.Contains(retire.Spec.Template.Spec.Containers[0].Args, "--urgent") {
@@ -84,12 +86,16 @@ func testCompromise(t *testing.T, c *cluster) {
 	}
 
 	t.Run("session keys", func(t *testing.T) {
-		if c.entry(t, directory+"/session-keys") != nil {
+		if c.entry(t, directory+"/"+first) != nil {
 			t.Error("the session keys of before are still in Vault")
 		}
-		newKeys := c.entry(t, directory+"/session-keys-3")
+		newKeys := c.entry(t, directory+"/"+entry)
 		if newKeys == nil || cmp.Equal(newKeys, firstKeys) {
 			t.Error("the new session keys are missing, or the old ones")
+		}
+		// Whoever has planted keys can sign tokens with those, and with no others.
+		if newKeys["jwks"] == planted.JWKS {
+			t.Errorf("%s holds keys that were planted", entry)
 		}
 		if !cmp.Equal(c.entry(t, directory+"/pepper"), pepper) {
 			t.Error("the pepper was replaced")
@@ -99,8 +105,14 @@ func testCompromise(t *testing.T, c *cluster) {
 			t.Fatal(err)
 		}
 		read, err := config.Parse([]byte(cm.Data["api.yaml"]))
-		if err != nil || read.Keys.Vault.SessionKeysEntry() != "session-keys-3" {
+		if err != nil || read.Keys.Vault.SessionKeysEntry() != entry {
 			t.Errorf("%v: the API reads %s", err, read.Keys.Vault.SessionKeysEntry())
+		}
+		if got := digestOf(t, newKeys, &config.SessionKeys{}); got != read.Keys.Vault.SessionKeysDigest {
+			t.Errorf("the session keys have digest %s, the API expects %s", got, read.Keys.Vault.SessionKeysDigest)
+		}
+		if got := digestOf(t, pepper, &config.Pepper{}); got != read.Keys.Vault.PepperDigest {
+			t.Errorf("the pepper has digest %s, the API expects %s", got, read.Keys.Vault.PepperDigest)
 		}
 	})
 	t.Run("service accounts", func(t *testing.T) {
@@ -120,7 +132,7 @@ func testCompromise(t *testing.T, c *cluster) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := anew.Logical().Read(directory + "/session-keys-3"); err != nil {
+		if _, err := anew.Logical().Read(directory + "/" + entry); err != nil {
 			t.Errorf("the new service account cannot read the session keys: %v", err)
 		}
 	})
@@ -134,8 +146,8 @@ func testCompromise(t *testing.T, c *cluster) {
 		c.awaitEvent(t, "urgent", "SecureNotes", "VersionsRetired")
 	})
 	// What docs/key-rotation.md says is not undone, and what to do about it.
-	t.Run("a stolen Vault token", func(t *testing.T) { testStolenVaultToken(t, c, stolen, directory+"/session-keys-3") })
-	t.Run("lost session keys are not made anew", func(t *testing.T) { testLostSessionKeys(t, c, root, sn, "session-keys-3") })
+	t.Run("a stolen Vault token", func(t *testing.T) { testStolenVaultToken(t, c, stolen, directory+"/"+entry) })
+	t.Run("lost session keys are not made anew", func(t *testing.T) { testLostSessionKeys(t, c, root, sn, entry) })
 	t.Run("once more", func(t *testing.T) { testCompromiseAgain(t, c, sn) })
 	t.Run("adopted", func(t *testing.T) { testAdoptedAfterCompromise(t, c, sn) })
 }
@@ -186,20 +198,23 @@ func testCompromiseAgain(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	if err := c.Create(t.Context(), kr); err != nil {
 		t.Fatal(err)
 	}
-	c.restart(t, sn.Namespace, sn.Name, "session-keys-4")
+	entry := c.restart(t, sn.Namespace, sn.Name, 4)
 	c.finishJob(t, sn.Namespace, "notes-rotate-v4-1")
 	c.finishJob(t, sn.Namespace, "notes-verify-v4-1")
 	c.awaitState(t, kr, v1alpha1.ReasonComplete)
-	c.hasLeaves(t, sn, "marker pepper session-keys-4")
+	c.hasValues(t, sn, append(plantedEntries(), "marker", "pepper", entry)...)
 }
 
-// testAdoptedAfterCompromise: an object that adopts what was left behind uses the session keys in use, not the
-// first; and Delete leaves nothing.
+// testAdoptedAfterCompromise: an object that adopts what was left behind uses its pepper, but session keys of its own:
+// of those that it finds it cannot know who has put them there. Delete leaves nothing.
 func testAdoptedAfterCompromise(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	for _, name := range []string{"routine", "urgent", "again"} {
 		if err := c.Delete(t.Context(), rotationOf(sn, name)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
+		t.Fatal(err)
 	}
 	c.deleted(t, sn)
 	again := postgresNotes(sn.Namespace, sn.Name)
@@ -207,19 +222,22 @@ func testAdoptedAfterCompromise(t *testing.T, c *cluster, sn *v1alpha1.SecureNot
 	if err := c.Create(t.Context(), again); err != nil {
 		t.Fatal(err)
 	}
-	c.restart(t, sn.Namespace, sn.Name, "session-keys-4")
-	await(t, "the session keys in use", func() string {
+	entry := c.restart(t, sn.Namespace, sn.Name, 4)
+	await(t, "the secrets", func() string {
 		if err := c.Get(context.Background(), client.ObjectKeyFromObject(again), again); err != nil {
 			return err.Error()
 		}
-		if again.Status.SessionKeys != "session-keys-4" {
+		if again.Status.SessionKeys != entry || again.Status.DeploymentID == "" {
 			return fmt.Sprintf("%+v", again.Status)
 		}
 		return ""
 	})
-	c.hasLeaves(t, sn, "marker pepper session-keys-4")
+	if entry == sn.Status.SessionKeys || !cmp.Equal(again.Status.Pepper, sn.Status.Pepper) {
+		t.Errorf("%s was adopted, or another pepper is used: %+v", entry, again.Status)
+	}
+	c.hasValues(t, sn, append(plantedEntries(), "marker", "pepper", sn.Status.SessionKeys, entry)...)
 	c.deleted(t, again)
-	c.hasLeaves(t, sn, "")
+	c.hasValues(t, sn, plantedEntries()...)
 }
 
 // entry of KV as an administrator reads it; nil when there is none.
@@ -236,20 +254,25 @@ func (c *cluster) entry(t *testing.T, path string) map[string]any {
 	return data
 }
 
-// hasLeaves compares what there is in KV of a SecureNotes.
-func (c *cluster) hasLeaves(t *testing.T, sn *v1alpha1.SecureNotes, want string) {
+// hasValues compares the entries of a SecureNotes in KV whose values can be read.
+func (c *cluster) hasValues(t *testing.T, sn *v1alpha1.SecureNotes, want ...string) {
 	t.Helper()
-	secret, err := c.vault.Client(t).Logical().List("secret/metadata/" + config.KVPath(c.id, sn.Namespace, sn.Name))
+	path := config.KVPath(c.id, sn.Namespace, sn.Name)
+	secret, err := c.vault.Client(t).Logical().List("secret/metadata/" + path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var leaves []string
+	var got []string
 	if secret != nil {
 		for _, key := range secret.Data["keys"].([]any) {
-			leaves = append(leaves, key.(string))
+			if entry := key.(string); c.entry(t, "secret/data/"+path+"/"+entry) != nil {
+				got = append(got, entry)
+			}
 		}
 	}
-	if got := strings.Join(leaves, " "); got != want {
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
 		t.Errorf("Vault has %q, want %q", got, want)
 	}
 }

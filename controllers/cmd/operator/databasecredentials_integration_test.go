@@ -184,7 +184,7 @@ func (c *cluster) finishWork(t *testing.T, kr *v1alpha1.KeyRotation, to int64) {
 	t.Helper()
 	name := kr.Spec.SecureNotesRef.Name
 	c.finishJob(t, kr.Namespace, fmt.Sprintf("%s-rotate-v%d-1", name, to))
-	c.restart(t, kr.Namespace, name, fmt.Sprintf("session-keys-%d", to))
+	c.restart(t, kr.Namespace, name, to)
 	c.finishJob(t, kr.Namespace, fmt.Sprintf("%s-verify-v%d-1", name, to))
 }
 

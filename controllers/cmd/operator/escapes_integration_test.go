@@ -67,8 +67,8 @@ func testEscapes(t *testing.T, c *cluster) {
 	root := c.vault.Client(t).Logical()
 	for path, data := range map[string]map[string]any{
 		"transit/keys/" + other: {"derived": true}, elsewhere + "/marker": {"data": map[string]any{"uid": "x", "deploymentID": "x"}},
-		elsewhere + "/session-keys": {"data": map[string]any{"a": "b"}}, elsewhere + "/session-keys-2": {"data": map[string]any{"a": "b"}},
-		directory + "/session-keys-2": {"data": map[string]any{"a": "b"}},
+		directory + "/session-keys": {"data": map[string]any{"a": "b"}}, elsewhere + "/session-keys": {"data": map[string]any{"a": "b"}}, elsewhere + "/session-keys-2": {"data": map[string]any{"a": "b"}},
+		directory + "/session-keys-2": {"data": map[string]any{"a": "b"}}, directory + "/pepper-2": {"data": map[string]any{"a": "b"}},
 	} {
 		if _, err := root.Write(path, data); err != nil {
 			t.Fatal(err)
@@ -103,6 +103,9 @@ func testEscapes(t *testing.T, c *cluster) {
 		{"write", "secret/delete/" + config.KVPath(c.id, "early", "notes") + "/session-keys-2", map[string]any{"versions": []int{1}}},
 		{"write", "secret/undelete/" + config.KVPath(c.id, "early", "notes") + "/session-keys-2", map[string]any{"versions": []int{1}}},
 		{"write", "secret/metadata/" + config.KVPath(c.id, "early", "notes") + "/session-keys-2", map[string]any{"max_versions": 1}},
+		{"delete", "secret/metadata/" + config.KVPath(c.id, "early", "notes") + "/pepper", nil},
+		{"delete", "secret/metadata/" + config.KVPath(c.id, "early", "notes") + "/pepper-2", nil},
+		{"delete", directory + "/pepper", nil},
 		{"list", "secret/metadata/" + config.KVRoot(c.id), nil},
 	}
 	encryptOwn := attempt{"write", "transit/encrypt/" + own, map[string]any{"plaintext": "AAAA", "context": context64}}
@@ -120,6 +123,7 @@ func testEscapes(t *testing.T, c *cluster) {
 			{"read", directory + "/session-keys", nil},
 			{"read", directory + "/session-keys-2", nil},
 			{"read", directory + "/pepper", nil},
+			{"read", directory + "/pepper-2", nil},
 		}, nil},
 		"api": {config.RoleAPI, "early", "notes" + config.ServiceAccountAPISuffix, []attempt{
 			{"write", "transit/encrypt/" + own + "-missing", encryptOwn.data},
@@ -130,6 +134,7 @@ func testEscapes(t *testing.T, c *cluster) {
 			{"delete", "secret/metadata/" + config.KVPath(c.id, "early", "notes") + "/session-keys-2", nil},
 		}, []attempt{
 			encryptOwn, signOwn, {"read", directory + "/session-keys", nil}, {"read", directory + "/session-keys-2", nil}, {"read", directory + "/pepper", nil},
+			{"read", directory + "/pepper-2", nil},
 		}},
 		"api of another namespace": {config.RoleAPI, "stranger", "notes" + config.ServiceAccountAPISuffix, []attempt{
 			encryptOwn, signOwn,
@@ -161,6 +166,7 @@ func testEscapes(t *testing.T, c *cluster) {
 			}
 		})
 	}
+	t.Run("without the right to shred", func(t *testing.T) { testWithoutShred(t, c) })
 	t.Run("logins", func(t *testing.T) { testLogins(t, c) })
 }
 

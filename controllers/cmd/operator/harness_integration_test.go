@@ -285,7 +285,7 @@ func (c *cluster) setup() vaultadmin.Setup {
 	return vaultadmin.Setup{
 		ClusterID: c.id, OperatorNamespace: operatorNamespace, OperatorServiceAccount: operatorAccount,
 		AuthMount: defaultAuthMount, TransitMount: defaultTransitMount, KVMount: defaultKVMount, Audience: defaultAudience,
-		KubernetesHost: c.rest.Host, KubernetesCA: string(c.rest.CAData),
+		KubernetesHost: c.rest.Host, KubernetesCA: string(c.rest.CAData), AllowShred: true,
 	}
 }
 

@@ -36,6 +36,8 @@ func TestOperator(t *testing.T) {
 	t.Run("rotation", func(t *testing.T) { testRotation(t, c) })
 	t.Run("failed rotation", func(t *testing.T) { testFailedRotation(t, c) })
 	t.Run("compromise", func(t *testing.T) { testCompromise(t, c) })
+	t.Run("previous release", func(t *testing.T) { testPreviousRelease(t, c) })
+	t.Run("planted pepper", func(t *testing.T) { testPlantedPepper(t, c) })
 	t.Run("database credentials", func(t *testing.T) { testDatabaseCredentials(t, c) })
 	t.Run("trim", func(t *testing.T) { testTrim(t, c) })
 	t.Run("requests", func(t *testing.T) { testRequests(t, c) })
@@ -350,10 +352,8 @@ func testDeletion(t *testing.T, c *cluster) {
 	if c.keyExists(t, key) {
 		t.Error("Delete did not destroy the key")
 	}
-	secret, err := c.vault.Client(t).Logical().List("secret/metadata/" + config.KVPath(c.id, "going", "notes"))
-	if err != nil || secret != nil {
-		t.Errorf("Delete left something in KV: %v %v", secret, err)
-	}
+	c.hasValues(t, again)
+	t.Run("the next of the name", func(t *testing.T) { testAfterShred(t, c) })
 
 	gone := postgresNotes("going", "abandoned")
 	gone.Spec.VaultConnection, gone.Spec.DeletionPolicy = "away", v1alpha1.DeletionPolicyDelete

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
@@ -113,17 +114,18 @@ func (c *cluster) awaitReady(t *testing.T, namespace, name string) {
 	})
 }
 
-// restart plays the Deployment controller once the operator has named the session keys of the entry: the pods of
-// before go, and new ones come.
-func (c *cluster) restart(t *testing.T, namespace, name, entry string) {
+// restart plays the Deployment controller once the operator has named session keys of the version, and returns
+// their entry: the pods of before go, and new ones come.
+func (c *cluster) restart(t *testing.T, namespace, name string, version int64) (entry string) {
 	t.Helper()
-	await(t, "a Deployment with "+entry, func() string {
+	await(t, fmt.Sprintf("a Deployment with session keys of version %d", version), func() string {
 		deployment := &appsv1.Deployment{}
 		if err := c.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: name}, deployment); err != nil {
 			return err.Error()
 		}
-		if annotations := deployment.Spec.Template.Annotations; annotations["securenotes.dev/session-keys"] != entry {
-			return fmt.Sprint(annotations)
+		entry = deployment.Spec.Template.Annotations["securenotes.dev/session-keys"]
+		if config.SessionKeysVersion(entry) != version {
+			return fmt.Sprint(deployment.Spec.Template.Annotations)
 		}
 		return ""
 	})
@@ -132,6 +134,7 @@ func (c *cluster) restart(t *testing.T, namespace, name, entry string) {
 		t.Fatal(err)
 	}
 	c.roll(t, namespace, name)
+	return entry
 }
 
 // pod of a Deployment, made if it is not there.

@@ -214,7 +214,7 @@ func testFailedRotation(t *testing.T, c *cluster) {
 	if err := c.Patch(t.Context(), kr, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)
 	}
-	c.restart(t, "failing", "notes", "session-keys-2")
+	c.restart(t, "failing", "notes", 2)
 	c.finishJob(t, "failing", "notes-rotate-v2-2")
 	c.finishJob(t, "failing", "notes-verify-v2-2")
 	c.awaitState(t, kr, v1alpha1.ReasonComplete)

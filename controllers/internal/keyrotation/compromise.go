@@ -15,7 +15,7 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
-	"github.com/securenotes/securenotes/controllers/internal/recorded"
+	"github.com/securenotes/securenotes/controllers/internal/secretrecord"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -127,10 +127,10 @@ const maxConflicts = 5
 // recordSecrets writes secrets into the status of current in the place of those that it has, whatever else
 // of the status changes meanwhile, and returns the object as it is then.
 func (r *Reconciler) recordSecrets(ctx context.Context, current *v1alpha1.SecureNotes, secrets vaultadmin.Secrets) (*v1alpha1.SecureNotes, error) {
-	replaced := recorded.Secrets(&current.Status)
+	replaced := secretrecord.Get(&current.Status)
 	for range maxConflicts {
 		updated := current.DeepCopy()
-		recorded.Set(&updated.Status, secrets)
+		secretrecord.Set(&updated.Status, secrets)
 		err := r.Client.Status().Patch(ctx, updated, client.MergeFromWithOptions(current, client.MergeFromWithOptimisticLock{}))
 		if err == nil {
 			return updated, nil
@@ -142,7 +142,7 @@ func (r *Reconciler) recordSecrets(ctx context.Context, current *v1alpha1.Secure
 		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(current), latest); err != nil {
 			return current, err
 		}
-		if latest.UID != current.UID || gone(latest) || recorded.Secrets(&latest.Status) != replaced {
+		if latest.UID != current.UID || gone(latest) || secretrecord.Get(&latest.Status) != replaced {
 			return current, err
 		}
 		current = latest
@@ -189,7 +189,7 @@ func (r *Reconciler) keysOf(parent *v1alpha1.SecureNotes) vaultadmin.Deployment 
 		Key:       config.TransitKeyName(clusterID, parent.Namespace, parent.Name),
 		Directory: config.KVPath(clusterID, parent.Namespace, parent.Name), UID: string(parent.UID),
 		DatabaseRole: config.DatabaseRoleName(clusterID, parent.Namespace, parent.Name),
-		Secrets:      recorded.Secrets(&parent.Status),
+		Secrets:      secretrecord.Get(&parent.Status),
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
+	"github.com/securenotes/securenotes/controllers/internal/secretrecord"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -53,7 +54,7 @@ func TestCrashAnywhere(t *testing.T) {
 		check   func(*testing.T, *world)
 	}{
 		"routine":    {nil, 10, checkRoutine},
-		"compromise": {[]func(*v1alpha1.KeyRotation){urgent}, 20, checkCompromise},
+		"compromise": {[]func(*v1alpha1.KeyRotation){urgent}, 21, checkCompromise},
 	} {
 		whole := &crashtest.Crash{}
 		drive(t, whole, tc.changes...)
@@ -148,8 +149,13 @@ func checkCompromise(t *testing.T, w *world) {
 			t.Errorf("a Job was made for the service account %s", uid)
 		}
 	}
-	if got := strings.Join(w.vault.sessionKeys, " "); got != "session-keys-2" || w.vault.made != 1 || parent.Status.SessionKeys != got {
-		t.Errorf("Vault has %s, made %d times; the SecureNotes names %s", got, w.vault.made, parent.Status.SessionKeys)
+	// One that was killed between creating and recording them leaves others, which are never adopted.
+	recorded := secretrecord.Get(&parent.Status)
+	if got := strings.Join(w.vault.sessionKeys, " "); got != recorded.SessionKeys.Entry || w.vault.made > 2 || recorded.SessionKeys != w.vault.newest {
+		t.Errorf("Vault has %s, made %d times; the SecureNotes records %+v", got, w.vault.made, recorded)
+	}
+	if config.SessionKeysVersion(recorded.SessionKeys.Entry) != 2 || recorded.NextSessionKeys != (vaultadmin.Secret{}) {
+		t.Errorf("recorded: %+v", recorded)
 	}
 }
 
@@ -196,7 +202,7 @@ func TestRestartHoldsNothingUp(t *testing.T) {
 	if Complete(kr) || kr.Status.State != v1alpha1.ReasonRestartingPods || !isTrue(kr, v1alpha1.ConditionVerified) || !retirementRecorded(w.parent(t), 2) {
 		t.Errorf("%+v", kr.Status)
 	}
-	if got := strings.Join(w.vault.sessionKeys, " "); got != "session-keys session-keys-2" {
+	if got := strings.Join(w.vault.sessionKeys, " "); got != "session-keys session-keys-2000000000001" {
 		t.Errorf("Vault has %s", got)
 	}
 	w.restart(t)
@@ -265,6 +271,57 @@ func TestSessionKeysAreNotRemade(t *testing.T) {
 	}
 	if err := w.reconciler(nil).replaceSessionKeys(t.Context(), kr, notes()); !apierrors.IsConflict(err) || w.vault.made != 0 {
 		t.Errorf("%v, %d session keys made", err, w.vault.made)
+	}
+}
+
+// TestCompromiseOfEarlierRelease: one that an earlier release began, and whose session keys the SecureNotes uses,
+// ends under their name.
+func TestCompromiseOfEarlierRelease(t *testing.T) {
+	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
+	w.pass(t, "first")
+	w.vault.sessionKeys = append(w.vault.sessionKeys, "session-keys-2")
+	parent := w.parent(t)
+	parent.Status.SessionKeys = "session-keys-2"
+	if err := w.Status().Update(t.Context(), parent); err != nil {
+		t.Fatal(err)
+	}
+	w.drive(t, func() bool { return false })
+	kr := w.rotation(t, "first")
+	if got := strings.Join(w.vault.sessionKeys, " "); !Complete(kr) || got != "session-keys-2" || w.vault.made != 0 || w.parent(t).Status.SessionKeys != got {
+		t.Errorf("%+v; Vault has %s, %d made", kr.Status, got, w.vault.made)
+	}
+}
+
+// TestOvertakenRecord: whoever records other secrets meanwhile has the session keys of this operator passed over, and
+// whatever else of the status changes does not.
+func TestOvertakenRecord(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*v1alpha1.SecureNotesStatus)
+		lost   bool
+	}{
+		"another's status":       {func(s *v1alpha1.SecureNotesStatus) { s.URL = "https://notes" }, false},
+		"another's session keys": {func(s *v1alpha1.SecureNotesStatus) { s.SessionKeys = "session-keys-3" }, true},
+		"another's record": {func(s *v1alpha1.SecureNotesStatus) {
+			s.NextSessionKeys = &v1alpha1.RecordedSecret{Entry: "session-keys-2000000000009", Digest: "other"}
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, &crashtest.Crash{})
+			current := w.parent(t)
+			changed := w.parent(t)
+			tc.change(&changed.Status)
+			if err := w.Status().Update(t.Context(), changed); err != nil {
+				t.Fatal(err)
+			}
+			wanted := vaultadmin.Secrets{NextSessionKeys: vaultadmin.Secret{Entry: "session-keys-2000000000001", Digest: "own"}}
+			_, err := w.reconciler(nil).recordSecrets(t.Context(), current, wanted)
+			if apierrors.IsConflict(err) != tc.lost || (err == nil) == tc.lost {
+				t.Errorf("%v", err)
+			}
+			if got := secretrecord.Get(&w.parent(t).Status); (got == wanted) == tc.lost {
+				t.Errorf("recorded: %+v", got)
+			}
+		})
 	}
 }
 

@@ -34,9 +34,13 @@ import (
 type fakeVault struct {
 	crash *crashtest.Crash
 	state vaultadmin.KeyState
-	// sessionKeys are the entries that exist; made counts how many were ever made.
+	// sessionKeys are the entries that exist; made counts how many were ever made, and newest is the last
+	// of them.
 	sessionKeys []string
 	made        int
+	newest      vaultadmin.Secret
+	// drawn and digests count names and values.
+	drawn, digests int
 	// refusal is what Vault answers who makes session keys; nil: it makes them.
 	refusal error
 	// revoked counts how often the database users were dropped; unrevoked is what Vault answers who asks for it;
@@ -90,16 +94,38 @@ func (v *fakeVault) RaiseMinEncryption(_ context.Context, _ vaultadmin.Deploymen
 	return v.crash.Around(func() error { v.state.MinEncryption = max(v.state.MinEncryption, version); return nil })
 }
 
-func (v *fakeVault) ReplaceSessionKeys(_ context.Context, _ vaultadmin.Deployment, entry string) error {
+// ReplaceSessionKeys has each that it makes recorded before and after.
+func (v *fakeVault) ReplaceSessionKeys(ctx context.Context, d vaultadmin.Deployment, version int64) error {
 	if err := cmp.Or(v.answers("ReplaceSessionKeys"), v.refusal); err != nil {
 		return err
 	}
-	return v.crash.Around(func() error {
-		if !slices.Contains(v.sessionKeys, entry) {
-			v.sessionKeys, v.made = append(v.sessionKeys, entry), v.made+1
+	for secrets := d.Secrets; ; {
+		next := secrets.NextSessionKeys
+		if config.SessionKeysVersion(next.Entry) != version || slices.Contains(v.sessionKeys, next.Entry) {
+			v.drawn++
+			next.Entry = fmt.Sprintf("session-keys-%d%012d", version, v.drawn)
 		}
-		return nil
-	})
+		v.digests++
+		next.Digest = fmt.Sprintf("%064d", v.digests)
+		secrets.NextSessionKeys = next
+		if err := d.Record(ctx, secrets); err != nil {
+			return err
+		}
+		created := false
+		err := v.crash.Around(func() error {
+			if created = !slices.Contains(v.sessionKeys, next.Entry); created {
+				v.sessionKeys, v.made, v.newest = append(v.sessionKeys, next.Entry), v.made+1, next
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if created {
+			secrets.SessionKeys, secrets.NextSessionKeys = next, vaultadmin.Secret{}
+			return d.Record(ctx, secrets)
+		}
+	}
 }
 
 func (v *fakeVault) RevokeDatabaseCredentials(context.Context, vaultadmin.Deployment) error {
@@ -109,12 +135,12 @@ func (v *fakeVault) RevokeDatabaseCredentials(context.Context, vaultadmin.Deploy
 	return v.crash.Around(func() error { v.revoked++; return nil })
 }
 
-func (v *fakeVault) DeleteOtherSessionKeys(_ context.Context, _ vaultadmin.Deployment, entry string) error {
+func (v *fakeVault) DeleteOtherSessionKeys(_ context.Context, d vaultadmin.Deployment) error {
 	if err := v.answers("DeleteOtherSessionKeys"); err != nil {
 		return err
 	}
 	return v.crash.Around(func() error {
-		v.sessionKeys = slices.DeleteFunc(v.sessionKeys, func(e string) bool { return e != entry })
+		v.sessionKeys = slices.DeleteFunc(v.sessionKeys, func(e string) bool { return e != d.Secrets.SessionKeys.Entry })
 		return nil
 	})
 }

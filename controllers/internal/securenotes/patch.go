@@ -10,7 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
-	"github.com/securenotes/securenotes/controllers/internal/recorded"
+	"github.com/securenotes/securenotes/controllers/internal/secretrecord"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -34,12 +34,12 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 // it was read: another operator may have recorded, or created, secrets since.
 func (r *Reconciler) recordSecrets(ctx context.Context, s *scope, secrets vaultadmin.Secrets) error {
 	updated := s.original.DeepCopy()
-	recorded.Set(&updated.Status, secrets)
+	secretrecord.Set(&updated.Status, secrets)
 	if err := r.Client.Status().Patch(ctx, updated, client.MergeFromWithOptions(s.original, client.MergeFromWithOptimisticLock{})); err != nil {
 		return err
 	}
 	s.original, s.sn.ResourceVersion = updated, updated.ResourceVersion
-	recorded.Set(&s.sn.Status, secrets)
+	secretrecord.Set(&s.sn.Status, secrets)
 	s.use(secrets)
 	return nil
 }

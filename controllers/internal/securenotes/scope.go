@@ -9,7 +9,7 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/apply"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
-	"github.com/securenotes/securenotes/controllers/internal/recorded"
+	"github.com/securenotes/securenotes/controllers/internal/secretrecord"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -61,7 +61,7 @@ type scope struct {
 func newScope(sn *v1alpha1.SecureNotes, env operand.Environment, now time.Time) *scope {
 	s := &scope{sn: sn, original: sn.DeepCopy(), env: env, now: now}
 	s.env.DeploymentID = sn.Status.DeploymentID
-	s.use(recorded.Secrets(&sn.Status))
+	s.use(secretrecord.Get(&sn.Status))
 	s.keyed = s.env.DeploymentID != ""
 	return s
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
-	"github.com/securenotes/securenotes/controllers/internal/recorded"
+	"github.com/securenotes/securenotes/controllers/internal/secretrecord"
 )
 
 // summed are the conditions that Ready sums up, in the order in which trouble is told.
@@ -38,7 +38,7 @@ func computeStatus(s *scope) v1alpha1.SecureNotesStatus {
 	status.Selector = operand.SelectorString(s.sn)
 	if s.vaultFinding.status == metav1.ConditionTrue {
 		status.DeploymentID = s.env.DeploymentID
-		recorded.Set(&status, s.secrets)
+		secretrecord.Set(&status, s.secrets)
 	}
 	if s.deployment != nil {
 		status.Replicas, status.ReadyReplicas = s.deployment.Status.Replicas, s.deployment.Status.ReadyReplicas

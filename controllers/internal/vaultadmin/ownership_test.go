@@ -32,9 +32,9 @@ func TestAdoption(t *testing.T) {
 		"established, by UID":                 {marker, Deployment{NamespaceUID: "ns", Established: true, AdoptOf: "old-uid"}, Taken, "old-uid", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			k := &kv{}
-			client := startKV(t, k)
-			k.entries["dir/marker"] = json.RawMessage(tc.marker)
+			f := &fakeVault{}
+			client := f.startEarlier(t)
+			f.entries["dir/marker"][0].data = json.RawMessage(tc.marker)
 			tc.d.Directory, tc.d.Key, tc.d.UID = "dir", "key", "new-uid"
 			got, err := client.ensureMarker(t.Context(), tc.d)
 			if tc.want == "" {
@@ -51,8 +51,8 @@ func TestAdoption(t *testing.T) {
 			if ProblemOf(err) != tc.want || !strings.Contains(err.Error(), tc.says) || (tc.silent != "" && strings.Contains(err.Error(), tc.silent)) {
 				t.Errorf("%v; want %s with %q and without %q", err, tc.want, tc.says, tc.silent)
 			}
-			if k.writes != 0 {
-				t.Errorf("%d writes", k.writes)
+			if f.writes != 0 {
+				t.Errorf("%d writes", f.writes)
 			}
 		})
 	}
@@ -61,25 +61,25 @@ func TestAdoption(t *testing.T) {
 // TestMarkerOfAnEarlierRelease: its object gets the namespace's UID into it, and nothing else of it
 // changes.
 func TestMarkerOfAnEarlierRelease(t *testing.T) {
-	k := &kv{}
-	client := startKV(t, k)
-	k.entries["dir/marker"] = json.RawMessage(`{"uid":"uid","deploymentID":"first","sessionKeys":"session-keys-3"}`)
+	f := &fakeVault{}
+	client := f.startEarlier(t)
+	f.entries["dir/marker"][0].data = json.RawMessage(`{"uid":"uid","deploymentID":"first","sessionKeys":"session-keys-3"}`)
 	d := Deployment{Directory: "dir", UID: "uid", NamespaceUID: "ns", Established: true}
 	for range 2 {
 		if _, err := client.ensureMarker(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := string(k.entries["dir/marker"]); got != `{"deploymentID":"first","namespaceUID":"ns","sessionKeys":"session-keys-3","uid":"uid"}` || k.writes != 1 {
-		t.Errorf("%s after %d writes", got, k.writes)
+	if got := string(f.entries["dir/marker"][1].data); got != `{"deploymentID":"first","namespaceUID":"ns","sessionKeys":"session-keys-3","uid":"uid"}` || f.writes != 1 {
+		t.Errorf("%s after %d writes", got, f.writes)
 	}
 }
 
 // TestTakenKeysAreLeftAlone: nothing changes a key, or the database users of its object, once the
 // marker names another.
 func TestTakenKeysAreLeftAlone(t *testing.T) {
-	k := &kv{}
-	client := startKV(t, k)
+	f := &fakeVault{}
+	client := f.startEarlier(t)
 	d := Deployment{Directory: "dir", Key: "key", DatabaseRole: "key", UID: "deposed"}
 	for name, do := range map[string]func() error{
 		"rotate":               func() error { return client.Rotate(t.Context(), d) },
@@ -87,8 +87,8 @@ func TestTakenKeysAreLeftAlone(t *testing.T) {
 		"raise min_decryption": func() error { _, err := client.RaiseMinDecryption(t.Context(), d, 2); return err },
 		"trim":                 func() error { return client.Trim(t.Context(), d, 2, 2) },
 		"revoke":               func() error { return client.RevokeDatabaseCredentials(t.Context(), d) },
-		"replace session keys": func() error { return client.ReplaceSessionKeys(t.Context(), d, "session-keys-2") },
-		"delete session keys":  func() error { return client.DeleteOtherSessionKeys(t.Context(), d, "session-keys") },
+		"replace session keys": func() error { return client.ReplaceSessionKeys(t.Context(), d, 2) },
+		"delete session keys":  func() error { return client.DeleteOtherSessionKeys(t.Context(), d) },
 	} {
 		if err := do(); ProblemOf(err) != Taken {
 			t.Errorf("%s: %v, want %s", name, err, Taken)
@@ -97,8 +97,8 @@ func TestTakenKeysAreLeftAlone(t *testing.T) {
 	if err := client.Shred(t.Context(), d); err != nil {
 		t.Errorf("shred: %v", err)
 	}
-	if k.writes != 0 {
-		t.Errorf("%d writes", k.writes)
+	if f.writes != 0 {
+		t.Errorf("%d writes", f.writes)
 	}
 }
 

@@ -35,7 +35,13 @@ func TestGolden(t *testing.T) {
 			b.WriteString("# with --allow-trim, policy " + policy.Name + "\n" + policy.Rules + "\n")
 		}
 	}
-	setup.AllowTrim, setup.DatabaseMount = false, "database"
+	setup.AllowTrim, setup.AllowShred = false, true
+	for _, policy := range setup.Policies("auth_kubernetes_1") {
+		if strings.HasSuffix(policy.Name, "operator") {
+			b.WriteString("# with --allow-shred, policy " + policy.Name + "\n" + policy.Rules + "\n")
+		}
+	}
+	setup.AllowShred, setup.DatabaseMount = false, "database"
 	for _, policy := range setup.Policies("auth_kubernetes_1") {
 		b.WriteString("# with --database-mount database, policy " + policy.Name + "\n" + policy.Rules + "\n")
 	}

@@ -14,6 +14,9 @@ import (
 // Error: Unsuitable, when newer session keys are in use: an operator that was stopped before its call must
 // not bring back what has been replaced since.
 func (c *Client) ReplaceSessionKeys(ctx context.Context, d Deployment, version int64) error {
+	if _, _, err := c.ownMarker(ctx, d); err != nil {
+		return err
+	}
 	switch inUse := config.SessionKeysVersion(d.sessionKeysEntry()); {
 	case inUse == version:
 		return nil
@@ -24,14 +27,14 @@ func (c *Client) ReplaceSessionKeys(ctx context.Context, d Deployment, version i
 }
 
 // DeleteOtherSessionKeys destroys every entry of session keys but the one in use. It can be repeated.
-// Errors: Missing, when those in use are not in Vault; Denied, Retained.
+// Errors: Missing, when those in use are not in Vault; Taken; Denied.
 func (c *Client) DeleteOtherSessionKeys(ctx context.Context, d Deployment) error {
 	inUse := d.sessionKeysEntry()
-	if err := c.mustBeUsable(ctx, d.Directory, inUse); err != nil {
-		return err
-	}
 	marker, version, err := c.ownMarker(ctx, d)
 	if err != nil {
+		return err
+	}
+	if err := c.mustBeUsable(ctx, d.Directory, inUse); err != nil {
 		return err
 	}
 	for _, other := range sessionKeysEntries(marker, d.Secrets.NextSessionKeys.Entry) {

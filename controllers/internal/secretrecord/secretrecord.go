@@ -1,14 +1,14 @@
-// Package recorded reads and writes what the status of a SecureNotes records about its secrets in Vault.
+// Package secretrecord reads and writes what the status of a SecureNotes records about its secrets in Vault.
 // The reconcilers of both kinds write it, each with its own guard against a status that has changed since.
-package recorded
+package secretrecord
 
 import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// Secrets returns what the status records.
-func Secrets(status *v1alpha1.SecureNotesStatus) vaultadmin.Secrets {
+// Get returns what the status records.
+func Get(status *v1alpha1.SecureNotesStatus) vaultadmin.Secrets {
 	return vaultadmin.Secrets{
 		SessionKeys:     vaultadmin.Secret{Entry: status.SessionKeys, Digest: status.SessionKeysDigest},
 		NextSessionKeys: read(status.NextSessionKeys),

@@ -1,0 +1,291 @@
+//go:build integration
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/vault/api"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// operatorToken is a client with the operator's rights, which somebody has stolen.
+func (c *cluster) operatorToken(t *testing.T) *api.Client {
+	t.Helper()
+	stolen, err := c.login(t, config.RoleOperator, operatorNamespace, operatorAccount, "vault")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stolen
+}
+
+// plantedEntries are the names that an earlier release gave to session keys.
+func plantedEntries() (all []string) {
+	for version := 2; version < 10; version++ {
+		all = append(all, fmt.Sprintf("session-keys-%d", version))
+	}
+	return all
+}
+
+// plantSessionKeys has the holder of a stolen token of the operator create entries in advance, with keys that it knows.
+func (c *cluster) plantSessionKeys(t *testing.T, directory string) *config.SessionKeys {
+	t.Helper()
+	planted, err := config.NewSessionKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stolen := c.operatorToken(t).Logical()
+	for _, entry := range plantedEntries() {
+		if _, err := stolen.Write(directory+"/"+entry, map[string]any{"data": planted, "options": map[string]any{"cas": 0}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return planted
+}
+
+// digestOf a value as Vault gives it.
+func digestOf(t *testing.T, data map[string]any, into interface{ Digest() (string, error) }) string {
+	t.Helper()
+	raw, err := json.Marshal(data)
+	if err == nil {
+		err = json.Unmarshal(raw, into)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := into.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digest
+}
+
+// testPlantedPepper: a pepper that is in Vault before the object was set up stops it, until it is gone.
+func testPlantedPepper(t *testing.T, c *cluster) {
+	c.namespace(t, "planted")
+	path := config.KVPath(c.id, "planted", "notes") + "/pepper"
+	if _, err := c.operatorToken(t).Logical().Write("secret/data/"+path, map[string]any{"data": config.NewPepper()}); err != nil {
+		t.Fatal(err)
+	}
+	sn := postgresNotes("planted", "notes")
+	if err := c.Create(t.Context(), sn); err != nil {
+		t.Fatal(err)
+	}
+	message := c.awaitCondition(t, "planted", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyUnsuitable)
+	if !strings.Contains(message, "whoever created it knows the pepper") || !strings.Contains(message, "vault kv metadata delete -mount=secret "+path) {
+		t.Error(message)
+	}
+	if _, err := c.vault.Client(t).Logical().Delete("secret/metadata/" + path); err != nil {
+		t.Fatal(err)
+	}
+	c.poke(t, sn, "2h")
+	c.awaitCondition(t, "planted", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	c.awaitRecorded(t, sn)
+}
+
+// awaitRecorded waits until the object is established, and compares what it records with what Vault has.
+func (c *cluster) awaitRecorded(t *testing.T, sn *v1alpha1.SecureNotes) {
+	t.Helper()
+	await(t, "what is recorded", func() string {
+		if err := c.Get(context.Background(), client.ObjectKeyFromObject(sn), sn); err != nil {
+			return err.Error()
+		}
+		if sn.Status.DeploymentID == "" || sn.Status.Pepper == nil || sn.Status.NextSessionKeys != nil {
+			return fmt.Sprintf("%+v", sn.Status)
+		}
+		return ""
+	})
+	directory := "secret/data/" + config.KVPath(c.id, sn.Namespace, sn.Name) + "/"
+	if got := digestOf(t, c.entry(t, directory+sn.Status.SessionKeys), &config.SessionKeys{}); got != sn.Status.SessionKeysDigest {
+		t.Errorf("the session keys have digest %s, recorded is %s", got, sn.Status.SessionKeysDigest)
+	}
+	if got := digestOf(t, c.entry(t, directory+sn.Status.Pepper.Entry), &config.Pepper{}); got != sn.Status.Pepper.Digest {
+		t.Errorf("the pepper has digest %s, recorded is %s", got, sn.Status.Pepper.Digest)
+	}
+	marker := c.entry(t, directory+"marker")
+	if marker["pepper"] != sn.Status.Pepper.Entry || marker["pepperDigest"] != sn.Status.Pepper.Digest {
+		t.Errorf("the marker is %v", marker)
+	}
+}
+
+// testAfterShred: what was destroyed stays so, for whoever has the operator's rights. The next object of the name has a
+// pepper of another name.
+func testAfterShred(t *testing.T, c *cluster) {
+	path := "secret/data/" + config.KVPath(c.id, "going", "notes") + "/pepper"
+	planted := map[string]any{"data": config.NewPepper(), "options": map[string]any{"cas": 0}}
+	if _, err := c.operatorToken(t).Logical().Write(path, planted); !refused(err) {
+		t.Errorf("a pepper in the place of a destroyed one: %v", err)
+	}
+	next := postgresNotes("going", "notes")
+	if err := c.Create(t.Context(), next); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitCondition(t, "going", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	c.awaitRecorded(t, next)
+	if !strings.HasPrefix(next.Status.Pepper.Entry, "pepper-") {
+		t.Errorf("the pepper is %s", next.Status.Pepper.Entry)
+	}
+	pod, err := c.login(t, config.RoleAPI, "going", operand.APIServiceAccount("notes"), "vault")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pod.Logical().Read("secret/data/" + config.KVPath(c.id, "going", "notes") + "/" + next.Status.Pepper.Entry); err != nil {
+		t.Errorf("the API cannot read it: %v", err)
+	}
+}
+
+// testWithoutShred: without --allow-shred a stolen token of the operator destroys neither keys nor peppers, and an object
+// whose deletionPolicy is Delete says what is missing.
+func testWithoutShred(t *testing.T, c *cluster) {
+	setup := c.setup()
+	setup.AllowShred = false
+	if err := setup.Apply(t.Context(), c.vault.Client(t), io.Discard, false); err != nil {
+		t.Fatal(err)
+	}
+	allow := func() {
+		if err := c.setup().Apply(context.Background(), c.vault.Client(t), io.Discard, false); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(allow)
+	c.namespace(t, "kept")
+	sn := postgresNotes("kept", "notes")
+	sn.Spec.DeletionPolicy = v1alpha1.DeletionPolicyDelete
+	if err := c.Create(t.Context(), sn); err != nil {
+		t.Fatal(err)
+	}
+	// Only the deletion needs the right.
+	c.awaitCondition(t, "kept", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	c.awaitRecorded(t, sn)
+	stolen, key := c.operatorToken(t), config.TransitKeyName(c.id, "kept", "notes")
+	path := config.KVPath(c.id, "kept", "notes")
+	for _, a := range []attempt{
+		{"write", "transit/keys/" + key + "/config", map[string]any{"deletion_allowed": true}},
+		{"delete", "transit/keys/" + key, nil},
+		{"write", "transit/keys/" + config.AuditKeyName(c.id, "kept", "notes") + "/config", map[string]any{"deletion_allowed": true}},
+		{"write", "secret/destroy/" + path + "/pepper", map[string]any{"versions": []int{1}}},
+	} {
+		if err := a.run(stolen); !refused(err) {
+			t.Errorf("%s %s was not refused: %v", a.method, a.path, err)
+		}
+	}
+	if err := c.Delete(t.Context(), sn); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "what is missing", func() string {
+		if err := c.Get(context.Background(), client.ObjectKeyFromObject(sn), sn); err != nil {
+			return err.Error()
+		}
+		for _, condition := range sn.Status.Conditions {
+			if condition.Type == v1alpha1.ConditionReady && strings.Contains(condition.Message, "--allow-shred") {
+				return ""
+			}
+		}
+		return fmt.Sprintf("%+v", sn.Status.Conditions)
+	})
+	if !c.keyExists(t, key) {
+		t.Error("the key is gone")
+	}
+	c.hasValues(t, sn, "marker", "pepper", sn.Status.SessionKeys)
+	allow()
+	// It is tried again within seconds; a change brings it forward.
+	before := sn.DeepCopy()
+	sn.Labels = map[string]string{"example.com/poke": "1"}
+	if err := c.Patch(t.Context(), sn, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitGone(t, sn)
+	c.hasValues(t, sn)
+}
+
+// testPreviousRelease: what the previous release left goes on under the policies that it wrote. Nothing restarts, the fixed
+// names stay, a Compromise and a deletion do what they did; what they replace is of this release.
+func testPreviousRelease(t *testing.T, c *cluster) {
+	raw, err := os.ReadFile("testdata/previous-policy.hcl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := c.vault.Client(t)
+	policy := "securenotes-" + c.id + "-kubernetes-operator"
+	if err := root.Sys().PutPolicy(policy, strings.ReplaceAll(string(raw), "CLUSTER", c.id)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.setup().Apply(context.Background(), c.vault.Client(t), io.Discard, false); err != nil {
+			t.Error(err)
+		}
+	})
+	sn := postgresNotes("previous", "notes")
+	sn.Spec.DeletionPolicy = v1alpha1.DeletionPolicyDelete
+	c.ready(t, sn)
+
+	// As the previous release has left it: fixed names, and no digests.
+	path := config.KVPath(c.id, "previous", "notes")
+	keys, err := config.NewSessionKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for entry, data := range map[string]any{"session-keys": keys, "marker": map[string]any{"uid": sn.UID, "deploymentID": sn.UID}} {
+		if _, err := root.Logical().Write("secret/data/"+path+"/"+entry, map[string]any{"data": data}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := root.Logical().Delete("secret/metadata/" + path + "/" + sn.Status.SessionKeys); err != nil {
+		t.Fatal(err)
+	}
+	before := sn.DeepCopy()
+	sn.Status.SessionKeys, sn.Status.SessionKeysDigest, sn.Status.Pepper = "", "", nil
+	if err := c.Status().Patch(t.Context(), sn, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	c.poke(t, sn, "3h")
+	await(t, "the configuration of the previous release", func() string {
+		cm := &corev1.ConfigMap{}
+		if err := c.Get(context.Background(), client.ObjectKey{Namespace: "previous", Name: operand.ConfigMapName("notes")}, cm); err != nil {
+			return err.Error()
+		}
+		if text := cm.Data["api.yaml"]; !strings.Contains(text, "tokenTTL: 3h") || strings.Contains(text, "igest") || strings.Contains(text, "pepper") || strings.Contains(text, "sessionKeys") {
+			return text
+		}
+		return ""
+	})
+	c.awaitReady(t, "previous", "notes")
+
+	kr := rotationOf(sn, "urgent")
+	kr.Spec.Reason = v1alpha1.RotationCompromise
+	if err := c.Create(t.Context(), kr); err != nil {
+		t.Fatal(err)
+	}
+	entry := c.restart(t, "previous", "notes", 2)
+	c.finishJob(t, "previous", "notes-rotate-v2-1")
+	c.finishJob(t, "previous", "notes-verify-v2-1")
+	c.awaitState(t, kr, v1alpha1.ReasonComplete)
+	c.hasValues(t, sn, "marker", "pepper", entry)
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
+		t.Fatal(err)
+	}
+	got := digestOf(t, c.entry(t, "secret/data/"+path+"/"+entry), &config.SessionKeys{})
+	if sn.Status.SessionKeys != entry || sn.Status.SessionKeysDigest != got || sn.Status.Pepper != nil {
+		t.Errorf("digest %s; recorded %+v", got, sn.Status)
+	}
+	if err := c.Delete(t.Context(), kr); err != nil {
+		t.Fatal(err)
+	}
+	c.deleted(t, sn)
+	c.hasValues(t, sn)
+	if c.keyExists(t, config.TransitKeyName(c.id, "previous", "notes")) {
+		t.Error("the key is still there")
+	}
+}

@@ -1,0 +1,261 @@
+package vaultadmin
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/securenotes/securenotes/app/config"
+)
+
+// ensure goes on until an operator that is killed at the write that fails has been replaced.
+func ensure(t *testing.T, f *fakeVault, client *Client, uid string) DeploymentState {
+	t.Helper()
+	for {
+		state, err := client.Ensure(t.Context(), f.deployment(uid, false))
+		f.mustNameAll(t)
+		if err == nil {
+			return state
+		}
+		if f.writes != f.at {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestSetUpCrashAnywhere fails each write of a first set-up in turn, to Vault and to the status, before and
+// after it goes through. What is recorded in the end is what Vault has, and Shred leaves nothing.
+func TestSetUpCrashAnywhere(t *testing.T) {
+	setUp := func(t *testing.T, f *fakeVault) *Client {
+		client := f.start(t)
+		if state := ensure(t, f, client, "uid"); state.Secrets != f.status || state.DeploymentID != "uid" {
+			t.Errorf("%+v, recorded %+v", state, f.status)
+		}
+		f.mustHoldRecorded(t)
+		return client
+	}
+	whole := &fakeVault{}
+	setUp(t, whole)
+	if whole.writes < 9 {
+		t.Fatalf("a set-up has only %d writes", whole.writes)
+	}
+	for at := 1; at <= whole.writes; at++ {
+		for _, after := range []bool{false, true} {
+			t.Run(fmt.Sprintf("write %d, went through %t", at, after), func(t *testing.T) {
+				f := &fakeVault{at: at, after: after}
+				client := setUp(t, f)
+				writes := f.writes
+				if state, err := client.Ensure(t.Context(), f.deployment("uid", true)); err != nil || state.Secrets != f.status || f.writes != writes {
+					t.Errorf("established: %+v, %v, %d more writes", state, err, f.writes-writes)
+				}
+				if err := client.Shred(t.Context(), f.deployment("uid", true)); err != nil {
+					t.Fatal(err)
+				}
+				if left := f.usable(); len(left) > 0 || len(f.keys) > 0 {
+					t.Errorf("left after the shredding: %v, %v", left, f.keys)
+				}
+				// The next object of that name finds remains of this one.
+				f.status = Secrets{}
+				ensure(t, f, client, "another")
+				f.mustHoldRecorded(t)
+				if !strings.HasPrefix(f.status.Pepper.Entry, "pepper-") {
+					t.Errorf("the pepper is %s", f.status.Pepper.Entry)
+				}
+			})
+		}
+	}
+}
+
+// TestPlantedPepper: a pepper that is there before the object's first record stops it, and one that appears
+// at the moment of the create is passed over.
+func TestPlantedPepper(t *testing.T) {
+	t.Run("before", func(t *testing.T) {
+		for name, deleted := range map[string]bool{"live": false, "deleted, and could be restored": true} {
+			f := &fakeVault{}
+			client := f.start(t)
+			f.plant("pepper")
+			f.entries["dir/pepper"][0].deleted = deleted
+			_, err := client.Ensure(t.Context(), f.deployment("uid", false))
+			if ProblemOf(err) != Unsuitable || !strings.Contains(err.Error(), "vault kv metadata delete -mount=secret dir/pepper") {
+				t.Errorf("%s: %v", name, err)
+			}
+			if f.status != (Secrets{}) {
+				t.Errorf("%s: recorded %+v", name, f.status)
+			}
+		}
+	})
+	t.Run("named in the marker", func(t *testing.T) {
+		f := &fakeVault{}
+		client := f.start(t)
+		if _, err := client.Ensure(t.Context(), f.deployment("uid", false)); err != nil {
+			t.Fatal(err)
+		}
+		// The status is lost: the marker alone, which others can write to, proves nothing.
+		f.status = Secrets{}
+		if _, err := client.Ensure(t.Context(), f.deployment("uid", false)); ProblemOf(err) != Unsuitable {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("at the moment of the create", func(t *testing.T) {
+		f := &fakeVault{}
+		client := f.start(t)
+		f.beforeWrite = func(entry string) {
+			if entry == "dir/pepper" {
+				f.plant("pepper")
+			}
+		}
+		if _, err := client.Ensure(t.Context(), f.deployment("uid", false)); err != nil {
+			t.Fatal(err)
+		}
+		f.mustHoldRecorded(t)
+	})
+}
+
+// TestPlantedSessionKeys: whatever is there before, or appears at the moment of the create, is passed over.
+func TestPlantedSessionKeys(t *testing.T) {
+	for name, established := range map[string]bool{"first set-up": false, "Compromise": true} {
+		t.Run(name, func(t *testing.T) {
+			f := &fakeVault{}
+			var client *Client
+			if established {
+				client = f.startEarlier(t)
+			} else {
+				client = f.start(t)
+				f.plant("session-keys")
+			}
+			for version := range 9 {
+				f.plant(fmt.Sprintf("session-keys-%d", version+1))
+			}
+			var raced []string
+			f.beforeWrite = func(entry string) {
+				if leaf := strings.TrimPrefix(entry, "dir/"); len(raced) < 2 && config.IsSessionKeysEntry(leaf) {
+					raced = append(raced, leaf)
+					f.plant(leaf)
+				}
+			}
+			var err error
+			if established {
+				err = client.ReplaceSessionKeys(t.Context(), f.deployment("uid", true), 2)
+			} else {
+				_, err = client.Ensure(t.Context(), f.deployment("uid", false))
+			}
+			if err != nil || len(raced) != 2 || slices.Contains(raced, f.status.SessionKeys.Entry) {
+				t.Fatalf("%v; %v were planted, %+v is in use", err, raced, f.status)
+			}
+			f.mustHold(t, f.status.SessionKeys, &config.SessionKeys{})
+			f.mustNameAllButPlanted(t)
+			if !established {
+				return
+			}
+			if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true)); err != nil {
+				t.Fatal(err)
+			}
+			for _, leaf := range append(raced, "session-keys") {
+				if slices.Contains(f.usable(), leaf) {
+					t.Errorf("%s is still there", leaf)
+				}
+			}
+		})
+	}
+}
+
+func (f *fakeVault) mustNameAllButPlanted(t *testing.T) {
+	t.Helper()
+	if marker := f.marker(t); !slices.Contains(sessionKeysEntries(marker), f.status.SessionKeys.Entry) {
+		t.Errorf("the marker %+v does not name %s", marker, f.status.SessionKeys.Entry)
+	}
+}
+
+// TestEarlierRelease: what an earlier release has left goes on without a write. Its fixed names count as
+// recorded, with digests that nobody knows.
+func TestEarlierRelease(t *testing.T) {
+	f := &fakeVault{}
+	client := f.startEarlier(t)
+	state, err := client.Ensure(t.Context(), f.deployment("uid", true))
+	if err != nil || state.Secrets != (Secrets{}) || state.DeploymentID != "uid" || f.writes != 0 {
+		t.Errorf("%+v, %v, %d writes", state, err, f.writes)
+	}
+	// A Compromise that it began ends under its name.
+	f.plant("session-keys-3")
+	f.status.SessionKeys.Entry = "session-keys-3"
+	if err := client.ReplaceSessionKeys(t.Context(), f.deployment("uid", true), 3); err != nil || f.writes != 0 {
+		t.Errorf("%v, %d writes", err, f.writes)
+	}
+	if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true)); err != nil {
+		t.Error(err)
+	}
+	if got := strings.Join(f.usable(), " "); got != "marker pepper session-keys-3" || f.status.SessionKeys != (Secret{Entry: "session-keys-3"}) {
+		t.Errorf("Vault has %s, recorded %+v", got, f.status)
+	}
+	for leaf := range map[string]bool{"pepper": true, "session-keys-3": true} {
+		f.entries["dir/"+leaf][0].destroyed = true
+		if _, err := client.Ensure(t.Context(), f.deployment("uid", true)); ProblemOf(err) != Missing || !strings.Contains(err.Error(), leaf) {
+			t.Errorf("%s was destroyed: %v", leaf, err)
+		}
+		f.entries["dir/"+leaf][0].destroyed = false
+	}
+}
+
+// TestAdoptedSecrets: an object that adopts a key uses the pepper that the marker names, and session keys of its own.
+func TestAdoptedSecrets(t *testing.T) {
+	t.Run("of this release", func(t *testing.T) {
+		f := &fakeVault{}
+		client := f.start(t)
+		ensure(t, f, client, "uid")
+		before := f.status
+		f.status = Secrets{}
+		state := ensure(t, f, client, "another")
+		f.mustHoldRecorded(t)
+		if state.DeploymentID != "uid" || f.status.Pepper != before.Pepper || f.status.SessionKeys == before.SessionKeys {
+			t.Errorf("%+v, recorded %+v, before %+v", state, f.status, before)
+		}
+	})
+	t.Run("of an earlier release", func(t *testing.T) {
+		f := &fakeVault{}
+		client := f.startEarlier(t)
+		ensure(t, f, client, "another")
+		f.mustHold(t, f.status.SessionKeys, &config.SessionKeys{})
+		if f.status.Pepper != (Secret{}) {
+			t.Errorf("recorded %+v", f.status)
+		}
+	})
+	t.Run("of a marker that was forged", func(t *testing.T) {
+		f := &fakeVault{}
+		client := f.startEarlier(t)
+		f.entries["dir/marker"][0].data = []byte(`{"uid":"uid","deploymentID":"uid","pepper":"../../other/pepper","pepperDigest":""}`)
+		if _, err := client.Ensure(t.Context(), f.deployment("another", false)); ProblemOf(err) != Unsuitable {
+			t.Error(err)
+		}
+	})
+}
+
+// TestPoliciesOfBoth: under the policies of an earlier release values are deleted as that does it; under those of
+// this one they are destroyed, and nobody with the operator's rights can put a pepper in their place.
+func TestPoliciesOfBoth(t *testing.T) {
+	for _, older := range []bool{true, false} {
+		t.Run(fmt.Sprintf("older: %t", older), func(t *testing.T) {
+			f := &fakeVault{olderPolicies: older}
+			client := f.startEarlier(t)
+			if err := client.ReplaceSessionKeys(t.Context(), f.deployment("uid", true), 2); err != nil {
+				t.Fatal(err)
+			}
+			if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true)); err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(f.usable(), " "); got != "marker pepper "+f.status.SessionKeys.Entry {
+				t.Errorf("Vault has %s", got)
+			}
+			if err := client.Shred(t.Context(), f.deployment("uid", true)); err != nil {
+				t.Fatal(err)
+			}
+			if left := f.usable(); len(left) > 0 || len(f.keys) > 0 {
+				t.Errorf("left: %v %v", left, f.keys)
+			}
+			err := client.writeKV(t.Context(), "dir", "pepper", map[string]string{"a": "planted"}, 0)
+			if older != (err == nil) {
+				t.Errorf("another pepper in place of the destroyed one: %v", err)
+			}
+		})
+	}
+}

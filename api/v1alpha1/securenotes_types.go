@@ -119,7 +119,8 @@ type SecureNotesSpec struct {
 
 	// deletionPolicy says what becomes of the master key, the session keys, the pepper and the
 	// embedded database when this object is deleted. Retain leaves them. Delete destroys them, and
-	// with them every note, for good, wherever the notes are. Unset: Retain.
+	// with them every note, for good, wherever the notes are; Vault's administrator has to allow it, with
+	// `operator vault-setup --allow-shred`. Unset: Retain.
 	// +kubebuilder:validation:Enum=Retain;Delete
 	// +optional
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
@@ -127,7 +128,7 @@ type SecureNotesSpec struct {
 	// adoptRetainedKey lets this object take over the master key, and the embedded database, that a
 	// deleted object of the same name left behind in this namespace. It is for an object that has
 	// no keys yet; a namespace that was deleted and recreated is another one, see
-	// adoptRetainedKeyOf.
+	// adoptRetainedKeyOf. The object gets new session keys: users log in again.
 	// +optional
 	AdoptRetainedKey *bool `json:"adoptRetainedKey,omitempty"`
 

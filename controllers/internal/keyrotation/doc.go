@@ -29,14 +29,15 @@
 //	    reconciler has made them anew; record ServiceAccountsRecreated.
 //	4b. With database.postgres.vaultCredentials: have Vault drop every database user that it has made; record
 //	    DatabaseCredentialsReplaced. If that fails, record that it has, and try again before the end.
-//	4c. Make new session keys in Vault, under a name of their own, and record on the SecureNotes that they
-//	    are in use: its pods restart with them, and with tokens of the new accounts.
+//	4c. Record on the SecureNotes the name and the SHA-256 of new session keys, create them in Vault, and record
+//	    that they are in use: its pods restart with them, and with tokens of the new accounts. The name is random,
+//	    and an entry that exists is never taken for ours, so nobody can create it in advance.
 //	5a. With 5, for it is the first thing that the Job does: every session of before ends; record SessionsEnded.
-//	6a. As soon as no pod runs that began with the session keys of before, whichever step it is: delete these
-//	    from Vault; record SessionKeysReplaced. Only the end waits for it.
+//	6a. As soon as no pod runs that began with the session keys of before, whichever step it is: destroy these
+//	    in Vault; record SessionKeysReplaced. Only the end waits for it.
 //	7a. After the end, when the SecureNotes has retired the old version: record OldVersionRetired.
 //
-// Why in this order: the version comes first because it takes two calls, and names the session keys. The
+// Why in this order: the version comes first because it takes two calls, and the session keys' name begins with it. The
 // accounts come before everything that is made anew, because whoever stole a token of theirs could log in to
 // Vault with it and take the new session keys and the new owner keys as well; and before the pods restart, so
 // that they restart once, with both. So do the database users, for whom the same is true; each process has
@@ -47,8 +48,9 @@
 // notes under a key that may have leaked. The old session keys are deleted last, because a pod of before that
 // starts again would find none; until the last of these pods is gone their being in Vault is no loss.
 //
-// Nothing of it is done twice. An account is deleted only if its UID is a recorded one. Session keys are made
-// until the SecureNotes names them, and not after; what is missing then is reported. A retry repeats the Jobs
+// Nothing of it takes effect twice. An account is deleted only if its UID is a recorded one. Session keys are made
+// until the SecureNotes says that some are in use, and not after; what is missing then is reported. An operator that
+// dies between creating and recording them leaves an entry that nobody uses, and that 6a destroys. A retry repeats the Jobs
 // alone, and with them 5a. The pepper is never replaced, because every password would be lost with it.
 //
 // next, a pure function, decides the step from what was observed. The old version still decrypts until

@@ -124,7 +124,9 @@ func TestGolden(t *testing.T) {
 	for name, sn := range map[string]*v1alpha1.SecureNotes{"embedded": embedded(), "postgres": postgres()} {
 		env := env
 		if name == "postgres" {
-			env.SessionKeys = "session-keys-5" // as after a Compromise
+			// As after a Compromise.
+			env.SessionKeys, env.SessionKeysDigest = "session-keys-5000000000001", strings.Repeat("5", 64)
+			env.Pepper, env.PepperDigest = "pepper-aaaaaaaaaaaaaaaa", strings.Repeat("a", 64)
 		}
 		cm, err := ConfigMap(sn, env)
 		if err != nil {
@@ -273,6 +275,7 @@ func TestConfigHash(t *testing.T) {
 		"a hostname":           {func(sn *v1alpha1.SecureNotes, _ *Environment) { sn.Spec.Hostnames = nil }, false},
 		"the life of sessions": {func(sn *v1alpha1.SecureNotes, _ *Environment) { sn.Spec.Auth = &v1alpha1.Auth{TokenTTL: "2h"} }, true},
 		"other session keys":   {func(_ *v1alpha1.SecureNotes, env *Environment) { env.SessionKeys = "session-keys-2" }, true},
+		"another pepper":       {func(_ *v1alpha1.SecureNotes, env *Environment) { env.PepperDigest = strings.Repeat("0", 64) }, true},
 		"Vault's CA":           {func(_ *v1alpha1.SecureNotes, env *Environment) { env.Connection.CABundle = "x" }, true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -21,6 +21,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/secretrecord"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -36,6 +37,8 @@ type life struct {
 	// trims, those before which all was destroyed.
 	made          []string
 	floors, trims []int64
+	// created are the session keys that were ever created in Vault, by entry, with their digests.
+	created map[string]string
 	// deleted are the Jobs that somebody has deleted before their end, once each; nil: nobody does so.
 	deleted map[string]bool
 }
@@ -45,7 +48,7 @@ func newLife(t *testing.T, c *crashtest.Crash) *life {
 	sn := object()
 	sn.Generation, sn.CreationTimestamp = 1, metav1.NewTime(moment(t, "Jan 1 00:00"))
 	sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Schedule: "0 3 * * *", HistoryLimit: new(int32(1)), Trim: &v1alpha1.Trim{After: "48h"}}
-	return &life{t: t, crash: c, key: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}, WithWatch: fakeClient(t, sn)}
+	return &life{t: t, crash: c, created: map[string]string{}, key: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}, WithWatch: fakeClient(t, sn)}
 }
 
 // livedVault is the operator's Vault. It looks at each of the two things that nothing undoes.
@@ -55,8 +58,24 @@ func (v livedVault) Connection() vaultadmin.Connection {
 	return vaultadmin.Connection{Name: "default"}
 }
 
-func (v livedVault) Ensure(context.Context, vaultadmin.Deployment) (vaultadmin.DeploymentState, error) {
-	return vaultadmin.DeploymentState{DeploymentID: "uid", Key: v.key}, nil
+// Ensure creates session keys for an object that has none, and has them recorded before and after.
+func (v livedVault) Ensure(ctx context.Context, d vaultadmin.Deployment) (vaultadmin.DeploymentState, error) {
+	secrets := d.Secrets
+	if secrets.SessionKeys.Digest == "" {
+		next := vaultadmin.Secret{Entry: fmt.Sprintf("session-keys-1%012d", len(v.created)+1), Digest: fmt.Sprintf("%064d", len(v.created)+1)}
+		secrets.NextSessionKeys = next
+		if err := d.Record(ctx, secrets); err != nil {
+			return vaultadmin.DeploymentState{}, err
+		}
+		if err := v.crash.Around(func() error { v.created[next.Entry] = next.Digest; return nil }); err != nil {
+			return vaultadmin.DeploymentState{}, err
+		}
+		secrets.SessionKeys, secrets.NextSessionKeys = next, vaultadmin.Secret{}
+		if err := d.Record(ctx, secrets); err != nil {
+			return vaultadmin.DeploymentState{}, err
+		}
+	}
+	return vaultadmin.DeploymentState{DeploymentID: "uid", Key: v.key, Secrets: secrets}, nil
 }
 
 func (v livedVault) Shred(context.Context, vaultadmin.Deployment) error { return nil }
@@ -245,7 +264,8 @@ func (l *life) through(times []string) *life {
 
 // TestCrashAnywhere kills the operator before and after each of its writes, in Kubernetes and in Vault. Whatever happens,
 // one rotation is made for each time that is due and for the request, each floor is raised once, after a verification that
-// has completed and not before it is due, so is what was retired long enough ago destroyed, and nothing is left behind.
+// has completed and not before it is due, so is what was retired long enough ago destroyed, session keys are in use that were recorded before they were created, and
+// nothing is left behind.
 func TestCrashAnywhere(t *testing.T) {
 	whole := &crashtest.Crash{}
 	newLife(t, whole).through(days)
@@ -276,6 +296,10 @@ func TestCrashAnywhere(t *testing.T) {
 				}
 				if status.LastHandledRotateRequest != "now" || status.HandledRotateRequests != 1 || !status.LastScheduleTime.Time.Equal(moment(t, "Jan 4 03:00")) {
 					t.Errorf("%+v", status)
+				}
+				secrets := secretrecord.Get(&status)
+				if digest, created := l.created[secrets.SessionKeys.Entry]; !created || digest != secrets.SessionKeys.Digest || secrets.NextSessionKeys != (vaultadmin.Secret{}) || len(l.created) > 2 {
+					t.Errorf("recorded %+v; %v were created", secrets, l.created)
 				}
 				before := l.crash.Count
 				l.pass()

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/deployment"
+)
+
+// TestNothingStartsWithAnotherPepper: neither migrate nor the API runs with another pepper than the one that the
+// database's passwords are keyed with, and both do again once that is back.
+func TestNothingStartsWithAnotherPepper(t *testing.T) {
+	dir, ctx := t.TempDir(), context.Background()
+	c := &config.Config{
+		APIVersion: config.APIVersion, Kind: config.Kind,
+		Deployment: config.Deployment{ID: "d1", Namespace: "ns", Name: "notes"},
+		Database:   config.Database{SQLite: &config.SQLite{Path: filepath.Join(dir, "notes.db")}},
+		Keys:       config.Keys{Local: &config.Local{File: filepath.Join(dir, "master.key")}},
+		Auth:       config.Auth{Registration: config.RegistrationOpen, TokenTTL: config.Duration(time.Hour), BcryptCost: 12, MinPasswordLength: 8},
+	}
+	if err := c.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	attempts := map[string]func(*trust) error{
+		"migrate": func(trusted *trust) error {
+			_, err := migrate(ctx, c, trusted)
+			return err
+		},
+		"serve": func(trusted *trust) error {
+			api, err := start(ctx, c, trusted, io.Discard, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+			if err == nil {
+				api.close(slog.New(slog.DiscardHandler))
+			}
+			return err
+		},
+	}
+	trusted, err := newTrust(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := attempts["migrate"](trusted); err != nil {
+		t.Fatal(err)
+	}
+	own := trusted.secrets.(localSecrets)
+	file, err := own.load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file.Pepper = config.NewPepper()
+	raw, err := json.Marshal(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	planted := *trusted
+	planted.secrets = localSecrets{filepath.Join(dir, "planted")}
+	if err := os.WriteFile(filepath.Join(dir, "planted"), raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, attempt := range attempts {
+		if err := attempt(&planted); !errors.Is(err, deployment.ErrWrongPepper) {
+			t.Errorf("%s with another pepper: %v", name, err)
+		}
+		if err := attempt(trusted); err != nil {
+			t.Errorf("%s with its own: %v", name, err)
+		}
+	}
+}

@@ -46,7 +46,7 @@ func SessionKeysVersion(entry string) int64 {
 	if n >= randomDigits {
 		n /= randomDigits
 	}
-	return int64(n)
+	return int64(n) //nolint:gosec // below 10^12
 }
 
 var (

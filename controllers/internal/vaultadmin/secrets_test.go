@@ -197,6 +197,25 @@ func TestEarlierRelease(t *testing.T) {
 	}
 }
 
+// TestMarkerProvesNothing: session keys that only the marker calls in use are not adopted, because whoever has the
+// operator's Vault token can write to it. A Compromise that an earlier release began so creates others.
+func TestMarkerProvesNothing(t *testing.T) {
+	f := &fakeVault{}
+	client := f.startEarlier(t)
+	f.plant("session-keys-3")
+	f.entries["dir/marker"][0].data = []byte(`{"uid":"uid","deploymentID":"uid","sessionKeys":"session-keys-3","otherSessionKeys":["session-keys"]}`)
+	if err := client.ReplaceSessionKeys(t.Context(), f.deployment("uid", true), 3); err != nil {
+		t.Fatal(err)
+	}
+	f.mustHold(t, f.status.SessionKeys, &config.SessionKeys{})
+	if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true)); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(f.usable(), " "); got != "marker pepper "+f.status.SessionKeys.Entry {
+		t.Errorf("Vault has %s", got)
+	}
+}
+
 // TestAdoptedSecrets: an object that adopts a key uses the pepper that the marker names, and session keys of its own.
 func TestAdoptedSecrets(t *testing.T) {
 	t.Run("of this release", func(t *testing.T) {

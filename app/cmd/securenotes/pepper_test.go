@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/deployment"
+	"github.com/securenotes/securenotes/app/internal/vault"
 )
 
 // TestNothingStartsWithAnotherPepper: neither migrate nor the API runs with another pepper than the one that the
@@ -72,6 +74,32 @@ func TestNothingStartsWithAnotherPepper(t *testing.T) {
 		}
 		if err := attempt(trusted); err != nil {
 			t.Errorf("%s with its own: %v", name, err)
+		}
+	}
+}
+
+// TestPlantedSecretsEndTheProcess: a planted value does not go away by itself, so nothing is tried again, and the operator
+// can read why the process has ended. Whatever passes is tried again.
+func TestPlantedSecretsEndTheProcess(t *testing.T) {
+	for name, tc := range map[string]struct {
+		err  error
+		want int
+	}{
+		"planted session keys": {fmt.Errorf("x: %w", vault.ErrNotRecorded), 1},
+		"planted pepper":       {fmt.Errorf("x: %w", deployment.ErrWrongPepper), 1},
+		"a sealed Vault":       {vault.ErrSealed, 2},
+	} {
+		ctx, cancel := context.WithCancel(context.Background())
+		calls := 0
+		err := retry(ctx, func(error) {}, func(context.Context) error {
+			if calls++; calls == 2 {
+				cancel()
+			}
+			return tc.err
+		})
+		cancel()
+		if !errors.Is(err, tc.err) || calls != tc.want {
+			t.Errorf("%s: tried %d times, want %d; %v", name, calls, tc.want, err)
 		}
 	}
 }

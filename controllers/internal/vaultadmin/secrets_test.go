@@ -239,6 +239,17 @@ func TestAdoptedSecrets(t *testing.T) {
 			t.Errorf("recorded %+v", f.status)
 		}
 	})
+	t.Run("without a word of the object's own", func(t *testing.T) {
+		f := &fakeVault{}
+		client := f.startEarlier(t)
+		f.entries["dir/marker"][0].data = []byte(`{"uid":"another","deploymentID":"uid","pepper":"pepper-aaaaaaaaaaaaaaaa","pepperDigest":"` + strings.Repeat("0", 64) + `"}`)
+		f.plant("pepper-aaaaaaaaaaaaaaaa")
+		d := f.deployment("another", false)
+		d.Adopt = false
+		if _, err := client.Ensure(t.Context(), d); ProblemOf(err) != Retained || f.status != (Secrets{}) {
+			t.Errorf("%v, recorded %+v", err, f.status)
+		}
+	})
 	t.Run("of a marker that was forged", func(t *testing.T) {
 		f := &fakeVault{}
 		client := f.startEarlier(t)

@@ -124,7 +124,11 @@ func testEscapes(t *testing.T, c *cluster) {
 			{"read", directory + "/session-keys-2", nil},
 			{"read", directory + "/pepper", nil},
 			{"read", directory + "/pepper-2", nil},
-		}, nil},
+		}, []attempt{
+			// What the previous release does in a Compromise.
+			{"write", directory + "/session-keys-77", map[string]any{"data": map[string]any{"a": "b"}, "options": map[string]any{"cas": 0}}},
+			{"delete", "secret/metadata/" + config.KVPath(c.id, "early", "notes") + "/session-keys-77", nil},
+		}},
 		"api": {config.RoleAPI, "early", "notes" + config.ServiceAccountAPISuffix, []attempt{
 			{"write", "transit/encrypt/" + own + "-missing", encryptOwn.data},
 			{"write", "transit/rewrap/" + own, map[string]any{"ciphertext": "vault:v1:AAAA", "context": context64}},

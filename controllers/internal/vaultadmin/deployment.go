@@ -55,7 +55,7 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 		return DeploymentState{}, problem(Retained, "%s says that this SecureNotes has adopted the Transit key %s (deployment %s), but its spec does not",
 			c.dataPath(d.Directory, config.MarkerLeaf), d.Key, marker.DeploymentID)
 	}
-	// An adopted key is complete already: neither it nor the pepper may be made anew.
+	// An adopted key is complete already: neither it nor the pepper may be replaced.
 	established := d.Established || marker.DeploymentID != d.UID
 	if !established {
 		if err := c.createKey(ctx, d.Key); err != nil {

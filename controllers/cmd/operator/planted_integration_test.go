@@ -19,6 +19,7 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
 // operatorToken is a client with the operator's rights, which somebody has stolen.
@@ -123,6 +124,16 @@ func (c *cluster) awaitRecorded(t *testing.T, sn *v1alpha1.SecureNotes) {
 // testAfterShred: what was destroyed stays so, for whoever has the operator's rights. The next object of the name has a
 // pepper of another name.
 func testAfterShred(t *testing.T, c *cluster) {
+	archive := vaultadmin.Archive{Client: c.vault.Client(t), ClusterID: c.id, TransitMount: defaultTransitMount, KVMount: defaultKVMount}
+	all, err := archive.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kept := range all {
+		if kept.Namespace == "going" && kept.Name == "notes" {
+			t.Errorf("what was destroyed counts as retained: %+v", kept)
+		}
+	}
 	path := "secret/data/" + config.KVPath(c.id, "going", "notes") + "/pepper"
 	planted := map[string]any{"data": config.NewPepper(), "options": map[string]any{"cas": 0}}
 	if _, err := c.operatorToken(t).Logical().Write(path, planted); !refused(err) {

@@ -50,7 +50,7 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	if err != nil {
 		return DeploymentState{}, err
 	}
-	if !d.Established && marker.DeploymentID != d.UID && !d.Adopt {
+	if !d.Established && marker.DeploymentID != d.UID && !d.Adopt && d.AdoptOf == "" {
 		// Whoever has the operator's Vault token can write to the marker of an object that has no keys yet.
 		return DeploymentState{}, problem(Retained, "%s says that this SecureNotes has adopted the Transit key %s (deployment %s), but its spec does not",
 			c.dataPath(d.Directory, config.MarkerLeaf), d.Key, marker.DeploymentID)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/hashicorp/vault/api"
 )
 
 // entry is what KV's metadata says about one entry. The operator can read no values.
@@ -24,10 +26,15 @@ func (c *Client) metadataPath(directory, leaf string) string {
 }
 
 func (c *Client) readEntry(ctx context.Context, directory, leaf string) (entry, error) {
-	secret, err := c.read(ctx, c.metadataPath(directory, leaf))
+	path := c.metadataPath(directory, leaf)
+	secret, err := c.read(ctx, path)
 	if err != nil || secret == nil {
 		return entry{}, err
 	}
+	return parseEntry(secret, path, c.session.now())
+}
+
+func parseEntry(secret *api.Secret, path string, now time.Time) (entry, error) {
 	current, err := integer(secret.Data, "current_version")
 	if err != nil {
 		return entry{}, err
@@ -41,7 +48,7 @@ func (c *Client) readEntry(ctx context.Context, directory, leaf string) (entry, 
 		err = json.Unmarshal(raw, &versions)
 	}
 	if err != nil {
-		return entry{}, problem(Unexpected, "Vault's answer has no versions of %s", c.metadataPath(directory, leaf))
+		return entry{}, problem(Unexpected, "Vault's answer has no versions of %s", path)
 	}
 	found := entry{exists: true}
 	for number, version := range versions {
@@ -51,7 +58,7 @@ func (c *Client) readEntry(ctx context.Context, directory, leaf string) (entry, 
 		found.left = append(found.left, number)
 		if number == current {
 			deleted, err := time.Parse(time.RFC3339Nano, version.DeletionTime)
-			found.usable = version.DeletionTime == "" || (err == nil && deleted.After(c.session.now()))
+			found.usable = version.DeletionTime == "" || (err == nil && deleted.After(now))
 		}
 	}
 	return found, nil

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 
@@ -29,7 +30,8 @@ type Kept struct {
 }
 
 // List returns everything below the cluster's KV directory, in the order of Vault's listing, by
-// name.
+// name. It leaves out names of which nothing but the metadata of destroyed values is left, as after
+// deletionPolicy Delete.
 func (a Archive) List(ctx context.Context) ([]Kept, error) {
 	var all []Kept
 	namespaces, err := a.list(ctx, config.KVRoot(a.ClusterID))
@@ -45,6 +47,13 @@ func (a Archive) List(ctx context.Context) ([]Kept, error) {
 			kept, err := a.Read(ctx, namespace, name)
 			if err != nil {
 				return nil, err
+			}
+			if kept.Marker.UID == "" {
+				if left, err := a.left(ctx, namespace, name); err != nil {
+					return nil, err
+				} else if !left {
+					continue
+				}
 			}
 			all = append(all, kept)
 		}
@@ -72,6 +81,37 @@ func (a Archive) Read(ctx context.Context, namespace, name string) (Kept, error)
 		kept.Marker = marker
 	}
 	return kept, nil
+}
+
+// left reports whether there is a master key, or a value that can be read or restored, of one name.
+func (a Archive) left(ctx context.Context, namespace, name string) (bool, error) {
+	path := a.TransitMount + "/keys/" + config.TransitKeyName(a.ClusterID, namespace, name)
+	secret, err := a.Client.Logical().ReadWithContext(ctx, path)
+	if err != nil {
+		return false, fmt.Errorf("read %s: %w", path, err)
+	}
+	if secret != nil {
+		return true, nil
+	}
+	directory := config.KVPath(a.ClusterID, namespace, name)
+	leaves, err := a.list(ctx, directory)
+	if err != nil {
+		return false, err
+	}
+	for _, leaf := range leaves {
+		path := a.KVMount + "/metadata/" + directory + "/" + leaf
+		secret, err := a.Client.Logical().ReadWithContext(ctx, path)
+		if err != nil {
+			return false, fmt.Errorf("read %s: %w", path, err)
+		}
+		if secret == nil {
+			continue
+		}
+		if found, err := parseEntry(secret, path, time.Now()); err != nil || len(found.left) > 0 {
+			return true, err
+		}
+	}
+	return false, nil
 }
 
 // Shred destroys the keys, the session keys and the pepper of one name for good, and the marker

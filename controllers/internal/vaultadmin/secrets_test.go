@@ -245,7 +245,7 @@ func TestAdoptedSecrets(t *testing.T) {
 		f.entries["dir/marker"][0].data = []byte(`{"uid":"another","deploymentID":"uid","pepper":"pepper-aaaaaaaaaaaaaaaa","pepperDigest":"` + strings.Repeat("0", 64) + `"}`)
 		f.plant("pepper-aaaaaaaaaaaaaaaa")
 		d := f.deployment("another", false)
-		d.Adopt = false
+		d.AdoptOf = ""
 		if _, err := client.Ensure(t.Context(), d); ProblemOf(err) != Retained || f.status != (Secrets{}) {
 			t.Errorf("%v, recorded %+v", err, f.status)
 		}

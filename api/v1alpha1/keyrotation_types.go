@@ -116,10 +116,22 @@ type KeyRotationStatus struct {
 	// +optional
 	ReencryptJobUID string `json:"reencryptJobUID,omitempty"`
 
+	// reencryptJobDigest is the SHA-256 of that Job's spec as it was created. The Job is not believed
+	// if its spec is another when it completes. Unset: an earlier release created it.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	ReencryptJobDigest string `json:"reencryptJobDigest,omitempty"`
+
 	// verifyJobUID is of the verification Job that this attempt made; no other Job is believed.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	VerifyJobUID string `json:"verifyJobUID,omitempty"`
+
+	// verifyJobDigest is the SHA-256 of that Job's spec as it was created. The Job is not believed if
+	// its spec is another when it completes. Unset: an earlier release created it.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	VerifyJobDigest string `json:"verifyJobDigest,omitempty"`
 
 	// progress of the re-encryption, as its pods report it.
 	// +optional

@@ -196,6 +196,12 @@ type PendingRetirement struct {
 	// +optional
 	JobUID string `json:"jobUID,omitempty"`
 
+	// jobDigest is the SHA-256 of that Job's spec as it was created. The Job is not believed if its
+	// spec is another when it completes. Unset: an earlier release created it.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	JobDigest string `json:"jobDigest,omitempty"`
+
 	// message says what the last attempt found, when it failed.
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
@@ -220,6 +226,12 @@ type Retirement struct {
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	JobUID string `json:"jobUID,omitempty"`
+
+	// jobDigest is the SHA-256 of that Job's spec as it was created. The Job is not believed if its
+	// spec is another when it completes. Unset: an earlier release created it.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	JobDigest string `json:"jobDigest,omitempty"`
 
 	// retryTime is when it is tried again, after it failed.
 	// +optional

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -397,11 +396,12 @@ func TestForgedJobs(t *testing.T) {
 				t.Fatal(err)
 			}
 			made.UID = "made"
-			made.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
+			end(made, batchv1.JobComplete)
 			tc.change(made)
 			now := kr.DeepCopy()
 			now.Status.VerifyJobUID = tc.recorded
-			got, err := ReadOutcome(t.Context(), newWorld(t, &crashtest.Crash{}, made), reconciler(tc.image).verifyJob(now, notes()))
+			w := newWorld(t, &crashtest.Crash{}, made)
+			got, err := ReadOutcome(t.Context(), w, w, reconciler(tc.image).verifyJob(now, notes()))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -409,7 +409,7 @@ func TestForgedJobs(t *testing.T) {
 			if tc.foreign != "" {
 				want = JobForeign
 			}
-			if got.Phase != want || !strings.Contains(got.Message, tc.foreign) || (tc.foreign == "") != (got.UID == "made") {
+			if got.Phase != want || !strings.Contains(got.Message, tc.foreign) || (tc.foreign == "") != (got.Made.UID == "made") {
 				t.Errorf("%+v", got)
 			}
 		})

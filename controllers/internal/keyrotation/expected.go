@@ -8,7 +8,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/controllers/internal/operand"
@@ -20,11 +19,13 @@ type Expected struct {
 	Key client.ObjectKey
 	// Owner controls the Job.
 	Owner client.Object
-	// Recorded is the UID that was written down when the Job was made; empty when the operator died
-	// between the two. Only then is the Job compared with what Build makes, because an operator's
-	// upgrade changes what it would make.
-	Recorded types.UID
-	Build    func() (*batchv1.Job, error)
+	// Recorded is what was recorded when the Job was created; empty if the operator died between the
+	// two. Only then is the Job compared with what Build returns, because an upgrade of the operator
+	// changes that.
+	Recorded MadeJob
+	// Pods is how many pods have to succeed, each of an index of its own.
+	Pods  int32
+	Build func() (*batchv1.Job, error)
 }
 
 // Foreign says why a Job is not the expected one, with what to do; empty: it is.
@@ -32,8 +33,8 @@ func (e Expected) Foreign(job *batchv1.Job) (string, error) {
 	if !metav1.IsControlledBy(job, e.Owner) || job.Labels[operand.LabelManagedBy] != operand.ManagedBy {
 		return fmt.Sprintf("Job %s exists and does not belong to %s: delete it", job.Name, e.Owner.GetName()), nil
 	}
-	if e.Recorded != "" {
-		if job.UID != e.Recorded {
+	if e.Recorded.UID != "" {
+		if job.UID != e.Recorded.UID {
 			return fmt.Sprintf("Job %s is not the one that the operator made, but another of its name: delete it", job.Name), nil
 		}
 		return "", nil
@@ -48,24 +49,28 @@ func (e Expected) Foreign(job *batchv1.Job) (string, error) {
 	return "", nil
 }
 
-// Create makes the Job and gives its UID, to be written down at once. When there is one already that the
-// cache does not show, it says why that is foreign; if it is not, both are empty, and the cache will
-// soon have it.
-func (e Expected) Create(ctx context.Context, writer client.Writer, live client.Reader) (uid types.UID, foreign string, err error) {
+// Create creates the Job and returns what to record about it at once. If there is one already that the
+// cache does not show, it returns why that one is foreign; if it is not, both are empty, and the cache
+// will soon have it.
+func (e Expected) Create(ctx context.Context, writer client.Writer, live client.Reader) (made MadeJob, foreign string, err error) {
 	job, err := e.Build()
 	if err != nil {
-		return "", "", err
+		return MadeJob{}, "", err
 	}
 	err = writer.Create(ctx, job)
+	if err == nil {
+		made, err = madeJob(job)
+		return made, "", err
+	}
 	if !apierrors.IsAlreadyExists(err) {
-		return job.UID, "", err
+		return MadeJob{}, "", err
 	}
 	existing := &batchv1.Job{}
 	if err := live.Get(ctx, e.Key, existing); err != nil {
-		return "", "", err
+		return MadeJob{}, "", err
 	}
 	foreign, err = e.Foreign(existing)
-	return "", foreign, err
+	return MadeJob{}, foreign, err
 }
 
 // Gone says, past the cache, whether there is no Job of the name.
@@ -74,12 +79,18 @@ func (e Expected) Gone(ctx context.Context, live client.Reader) (bool, error) {
 	return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
 }
 
-// ReadOutcome reads a Job and, when it failed, its pods.
-func ReadOutcome(ctx context.Context, reader client.Reader, expected Expected) (JobOutcome, error) {
+// ReadOutcome reads a Job and, if it failed, its pods. What is recorded or believed is read past the
+// cache.
+func ReadOutcome(ctx context.Context, reader, live client.Reader, expected Expected) (JobOutcome, error) {
+	owner := expected.Owner.GetUID()
 	job := &batchv1.Job{}
 	err := reader.Get(ctx, expected.Key, job)
+	if err == nil && (expected.Recorded.UID == "" || Outcome(job, owner, nil).Phase == JobComplete) {
+		job = &batchv1.Job{}
+		err = live.Get(ctx, expected.Key, job)
+	}
 	if apierrors.IsNotFound(err) {
-		return Outcome(nil, expected.Owner.GetUID(), nil), nil
+		return Outcome(nil, owner, nil), nil
 	}
 	if err != nil {
 		return JobOutcome{}, err
@@ -95,7 +106,16 @@ func ReadOutcome(ctx context.Context, reader client.Reader, expected Expected) (
 	if err := reader.List(ctx, pods, client.InNamespace(expected.Key.Namespace), client.MatchingLabels{batchv1.JobNameLabel: expected.Key.Name}); err != nil {
 		return JobOutcome{}, err
 	}
-	outcome := Outcome(job, expected.Owner.GetUID(), pods.Items)
-	outcome.UID = job.UID
-	return outcome, nil
+	outcome := Outcome(job, owner, pods.Items)
+	if outcome.Phase == JobComplete {
+		distrust, err := expected.distrust(job)
+		if err != nil {
+			return JobOutcome{}, err
+		}
+		if distrust != "" {
+			outcome = JobOutcome{Name: job.Name, Phase: JobFailed, Message: distrust}
+		}
+	}
+	outcome.Made, err = madeJob(job)
+	return outcome, err
 }

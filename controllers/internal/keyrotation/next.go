@@ -162,9 +162,9 @@ func step(o observed) decision {
 		}
 	}
 	switch {
-	case o.reencrypt.UID != "" && kr.Status.ReencryptJobUID == "":
+	case o.reencrypt.Made.UID != "" && kr.Status.ReencryptJobUID == "":
 		return decision{action: actionRecordReencryptJob}
-	case o.verify.UID != "" && kr.Status.VerifyJobUID == "":
+	case o.verify.Made.UID != "" && kr.Status.VerifyJobUID == "":
 		return decision{action: actionRecordVerifyJob}
 	case !isTrue(kr, v1alpha1.ConditionReencrypted) && o.reencrypt.Phase == JobAbsent && kr.Status.ReencryptJobUID != "":
 		return decision{action: actionForgetReencryptJob}

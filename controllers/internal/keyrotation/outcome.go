@@ -36,8 +36,8 @@ type JobOutcome struct {
 	Phase JobPhase
 	// Reason and Message of a failure, fit for a condition; of a foreign Job, its Message.
 	Reason, Message string
-	// UID of a Job that is the expected one.
-	UID types.UID
+	// Made identifies a Job that is the expected one.
+	Made MadeJob
 	// Completed is when a complete Job was, by the cluster's clock.
 	Completed *metav1.Time
 }

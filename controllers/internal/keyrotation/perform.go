@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
@@ -79,9 +78,9 @@ func (r *Reconciler) perform(ctx context.Context, o observed, d decision) error 
 	case actionCreateVerify:
 		return r.createJob(ctx, kr, parent, r.verifyJob(kr, parent), recordVerifyJob)
 	case actionRecordReencryptJob:
-		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { recordReencryptJob(s, o.reencrypt.UID) })
+		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { recordReencryptJob(s, o.reencrypt.Made) })
 	case actionRecordVerifyJob:
-		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { recordVerifyJob(s, o.verify.UID) })
+		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { recordVerifyJob(s, o.verify.Made) })
 	case actionForgetReencryptJob:
 		return r.forgetJob(ctx, kr, r.reencryptJob(kr, parent), recordReencryptJob)
 	case actionForgetVerifyJob:
@@ -210,15 +209,15 @@ func (r *Reconciler) rotateKey(ctx context.Context, kr *v1alpha1.KeyRotation, pa
 }
 
 // createJob makes a Job and writes down which one it is.
-func (r *Reconciler) createJob(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, expected Expected, record func(*v1alpha1.KeyRotationStatus, types.UID)) error {
-	uid, foreign, err := expected.Create(ctx, r.Client, r.Live)
+func (r *Reconciler) createJob(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, expected Expected, record func(*v1alpha1.KeyRotationStatus, MadeJob)) error {
+	made, foreign, err := expected.Create(ctx, r.Client, r.Live)
 	switch {
 	case err != nil:
 		return err
 	case foreign != "":
 		return r.fail(ctx, kr, parent, foreignJob(foreign))
-	case uid != "":
-		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { record(s, uid) })
+	case made.UID != "":
+		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { record(s, made) })
 	default:
 		return apierrors.NewConflict(batchv1.Resource("jobs"), expected.Key.Name, fmt.Errorf("the cache does not have it yet"))
 	}
@@ -226,7 +225,7 @@ func (r *Reconciler) createJob(ctx context.Context, kr *v1alpha1.KeyRotation, pa
 
 // forgetJob strikes a Job that somebody has deleted from the record, before another one is made: else an operator that died
 // between making and recording that one would leave one behind that is not the recorded one, and not believed.
-func (r *Reconciler) forgetJob(ctx context.Context, kr *v1alpha1.KeyRotation, expected Expected, record func(*v1alpha1.KeyRotationStatus, types.UID)) error {
+func (r *Reconciler) forgetJob(ctx context.Context, kr *v1alpha1.KeyRotation, expected Expected, record func(*v1alpha1.KeyRotationStatus, MadeJob)) error {
 	gone, err := expected.Gone(ctx, r.Live)
 	if err != nil {
 		return err
@@ -234,14 +233,16 @@ func (r *Reconciler) forgetJob(ctx context.Context, kr *v1alpha1.KeyRotation, ex
 	if !gone {
 		return apierrors.NewConflict(batchv1.Resource("jobs"), expected.Key.Name, fmt.Errorf("the cache does not have it yet"))
 	}
-	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { record(s, "") })
+	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { record(s, MadeJob{}) })
 }
 
-func recordReencryptJob(s *v1alpha1.KeyRotationStatus, uid types.UID) {
-	s.ReencryptJobUID = string(uid)
+func recordReencryptJob(s *v1alpha1.KeyRotationStatus, made MadeJob) {
+	s.ReencryptJobUID, s.ReencryptJobDigest = string(made.UID), made.Digest
 }
 
-func recordVerifyJob(s *v1alpha1.KeyRotationStatus, uid types.UID) { s.VerifyJobUID = string(uid) }
+func recordVerifyJob(s *v1alpha1.KeyRotationStatus, made MadeJob) {
+	s.VerifyJobUID, s.VerifyJobDigest = string(made.UID), made.Digest
+}
 
 // maxRetirements that a SecureNotes can hold.
 const maxRetirements = 64

@@ -161,10 +161,10 @@ func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (obs
 		return o, nil
 	}
 	if kr.Status.ToVersion != nil && hasTurn(kr) {
-		if o.reencrypt, err = ReadOutcome(ctx, r.Client, r.reencryptJob(kr, parent)); err != nil {
+		if o.reencrypt, err = ReadOutcome(ctx, r.Client, r.Live, r.reencryptJob(kr, parent)); err != nil {
 			return o, err
 		}
-		if o.verify, err = ReadOutcome(ctx, r.Client, r.verifyJob(kr, parent)); err != nil {
+		if o.verify, err = ReadOutcome(ctx, r.Client, r.Live, r.verifyJob(kr, parent)); err != nil {
 			return o, err
 		}
 		o.retirementRecorded = retirementRecorded(parent, *kr.Status.ToVersion)
@@ -204,11 +204,13 @@ func (r *Reconciler) same(ctx context.Context, reader client.Reader, kr *v1alpha
 
 // reencryptJob and verifyJob are the Jobs of the current attempt.
 func (r *Reconciler) reencryptJob(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) Expected {
-	return r.expected(kr, parent, operand.ReencryptJobName, kr.Status.ReencryptJobUID, operand.ReencryptJob)
+	recorded := MadeJob{UID: types.UID(kr.Status.ReencryptJobUID), Digest: kr.Status.ReencryptJobDigest}
+	return r.expected(kr, parent, operand.ReencryptJobName, recorded, kr.Status.Shards, operand.ReencryptJob)
 }
 
 func (r *Reconciler) verifyJob(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) Expected {
-	return r.expected(kr, parent, operand.VerifyJobName, kr.Status.VerifyJobUID, operand.VerifyJob)
+	recorded := MadeJob{UID: types.UID(kr.Status.VerifyJobUID), Digest: kr.Status.VerifyJobDigest}
+	return r.expected(kr, parent, operand.VerifyJobName, recorded, 1, operand.VerifyJob)
 }
 
 type (
@@ -216,9 +218,9 @@ type (
 	jobName    func(name string, to int64, attempt int32) string
 )
 
-func (r *Reconciler) expected(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, name jobName, recorded string, build jobBuilder) Expected {
+func (r *Reconciler) expected(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, name jobName, recorded MadeJob, pods int32, build jobBuilder) Expected {
 	key := client.ObjectKey{Namespace: kr.Namespace, Name: name(parent.Name, *kr.Status.ToVersion, kr.Status.Attempt)}
-	return Expected{Key: key, Owner: kr, Recorded: types.UID(recorded), Build: func() (*batchv1.Job, error) {
+	return Expected{Key: key, Owner: kr, Recorded: recorded, Pods: pods, Build: func() (*batchv1.Job, error) {
 		vault, _, err := r.vaultOf(parent)
 		if err != nil {
 			return nil, err

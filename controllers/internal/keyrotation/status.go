@@ -105,7 +105,8 @@ func setFailed(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, d decisi
 func setRetried(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
 	s.LastHandledRetryRequest = kr.Annotations[v1alpha1.AnnotationRetryRequestedAt]
 	s.StartTime, s.CompletionTime, s.Progress = nil, nil, nil
-	s.ReencryptJobUID, s.VerifyJobUID = "", ""
+	recordReencryptJob(s, MadeJob{})
+	recordVerifyJob(s, MadeJob{})
 	s.Attempt++
 	// All Jobs run again: what failed may have been the verification of the one before. Service accounts and
 	// session keys are replaced once.

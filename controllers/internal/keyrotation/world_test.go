@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -285,11 +286,24 @@ func (w *world) endJobs(t *testing.T, kind batchv1.JobConditionType) {
 		if len(job.Status.Conditions) > 0 {
 			continue
 		}
-		job.Status.Conditions = []batchv1.JobCondition{{Type: kind, Status: corev1.ConditionTrue}}
+		end(&job, kind)
 		if err := w.Status().Update(t.Context(), &job); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// end has a Job end, if it completes then with every pod that it asks for.
+func end(job *batchv1.Job, kind batchv1.JobConditionType) {
+	job.Status.Conditions = []batchv1.JobCondition{{Type: kind, Status: corev1.ConditionTrue}}
+	if kind != batchv1.JobComplete {
+		return
+	}
+	var indexes []string
+	for i := range *job.Spec.Completions {
+		indexes = append(indexes, fmt.Sprint(i))
+	}
+	job.Status.Succeeded, job.Status.CompletedIndexes = *job.Spec.Completions, strings.Join(indexes, ",")
 }
 
 // terminatePods plays a pod of each Job that runs, which says why it ends.

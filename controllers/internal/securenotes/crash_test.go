@@ -216,6 +216,7 @@ func (l *life) verify() {
 		}
 		job.Status.CompletionTime = new(metav1.NewTime(l.now))
 		job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
+		job.Status.Succeeded, job.Status.CompletedIndexes = 1, "0"
 		if err := l.Status().Update(l.t.Context(), &job); err != nil {
 			l.t.Fatal(err)
 		}

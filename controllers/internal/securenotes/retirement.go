@@ -27,7 +27,7 @@ func (r *Reconciler) retirement(ctx context.Context, s *scope) error {
 		return r.trim(ctx, s)
 	}
 	verified, err := r.verify(ctx, s, verification{
-		name: operand.RetireJobName(s.sn.Name, entry.ToVersion, max(entry.Attempt, 1)), to: entry.ToVersion, urgent: entry.Urgent, jobUID: &entry.JobUID,
+		name: operand.RetireJobName(s.sn.Name, entry.ToVersion, max(entry.Attempt, 1)), to: entry.ToVersion, urgent: entry.Urgent, jobUID: &entry.JobUID, jobDigest: &entry.JobDigest,
 		failed: func(message string) { r.postpone(s, entry, message) },
 	})
 	if err != nil || !verified {
@@ -84,7 +84,7 @@ func (r *Reconciler) retire(ctx context.Context, s *scope, to int64) error {
 func (r *Reconciler) postpone(s *scope, entry *v1alpha1.PendingRetirement, message string) {
 	entry.Message = fmt.Sprintf("attempt %d: %s", max(entry.Attempt, 1), message)
 	entry.Attempt = max(entry.Attempt, 1) + 1
-	entry.JobUID = ""
+	entry.JobUID, entry.JobDigest = "", ""
 	entry.Due = metav1.NewTime(s.now.Add(retirementRetry))
 	s.wake(retirementRetry)
 	r.Recorder.Eventf(s.sn, nil, corev1.EventTypeWarning, "RetirementFailed", "Retire", "%s", entry.Message)

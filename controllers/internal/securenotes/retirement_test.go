@@ -1,12 +1,17 @@
 package securenotes
 
 import (
+	"strings"
 	"testing"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 )
 
 func TestDueRetirement(t *testing.T) {
@@ -36,5 +41,72 @@ func TestDueRetirement(t *testing.T) {
 				t.Errorf("due is %d, woken after %s; want %d, %s", got, s.requeue, tc.want, tc.wake)
 			}
 		})
+	}
+}
+
+// TestPatchedVerificationRetiresNothing: a Job that was patched to complete without a pod has verified
+// nothing. One that an earlier release recorded is believed if its pod has succeeded.
+func TestPatchedVerificationRetiresNothing(t *testing.T) {
+	for name, tc := range map[string]struct {
+		patched, earlier bool
+		want             int64
+	}{
+		"untouched":                      {false, false, 2},
+		"of an earlier release":          {false, true, 2},
+		"patched":                        {true, false, 0},
+		"of an earlier release, patched": {true, true, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			vault := &fakeVault{}
+			s := healthy(dueAt(2))
+			r := reconciler(t, vault)
+			// Jobs have a UID.
+			r.Client = interceptor.NewClient(fakeClient(t, s.sn.DeepCopy()), (&crashtest.Crash{}).Interceptor(r.Now))
+			r.Live = r.Client
+			if err := r.retirement(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			entry := &s.sn.Status.MasterKey.PendingRetirements[0]
+			if entry.JobUID == "" || len(entry.JobDigest) != 64 {
+				t.Fatalf("recorded: %+v", entry)
+			}
+			if tc.earlier {
+				entry.JobDigest = ""
+			}
+			if tc.patched {
+				patchedToNoPods(t, r)
+			} else {
+				endJob(t, r, batchv1.JobComplete)
+			}
+			if err := r.retirement(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			if vault.floor != tc.want {
+				t.Errorf("the floor is %d, want %d", vault.floor, tc.want)
+			}
+			left := s.sn.Status.MasterKey.PendingRetirements
+			if tc.want == 0 && (len(left) != 1 || !strings.Contains(left[0].Message, "find out who changed it")) {
+				t.Errorf("left: %+v", left)
+			}
+		})
+	}
+}
+
+// patchedToNoPods has the one Job complete at once, as the Job controller has one without completions.
+func patchedToNoPods(t *testing.T, r *Reconciler) {
+	t.Helper()
+	list := &batchv1.JobList{}
+	if err := r.Client.List(t.Context(), list); err != nil || len(list.Items) != 1 {
+		t.Fatalf("%v, %d Jobs", err, len(list.Items))
+	}
+	job := &list.Items[0]
+	job.Spec.Completions, job.Spec.Parallelism = new(int32(0)), new(int32(0))
+	if err := r.Client.Update(t.Context(), job); err != nil {
+		t.Fatal(err)
+	}
+	job.Status.CompletionTime = new(metav1.NewTime(now))
+	job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
+	if err := r.Client.Status().Update(t.Context(), job); err != nil {
+		t.Fatal(err)
 	}
 }

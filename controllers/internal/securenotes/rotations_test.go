@@ -162,6 +162,9 @@ func endJob(t *testing.T, r *Reconciler, kind batchv1.JobConditionType) {
 	job := &list.Items[0]
 	job.Status.CompletionTime = new(metav1.NewTime(now))
 	job.Status.Conditions = []batchv1.JobCondition{{Type: kind, Status: corev1.ConditionTrue}}
+	if kind == batchv1.JobComplete {
+		job.Status.Succeeded, job.Status.CompletedIndexes = 1, "0"
+	}
 	if err := r.Client.Status().Update(t.Context(), job); err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +239,7 @@ func TestRetirementBehindAForeignJob(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tc.meta.Name, tc.meta.Namespace = operand.RetireJobName("notes", 2, 1), "demo"
 			s := healthy(dueAt(2))
-			job, err := verificationJob(s, verification{name: tc.meta.Name, to: 2, jobUID: new(string)}).Build()
+			job, err := verificationJob(s, verification{name: tc.meta.Name, to: 2, jobUID: new(string), jobDigest: new(string)}).Build()
 			if err != nil {
 				t.Fatal(err)
 			}

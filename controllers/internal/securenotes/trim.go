@@ -67,7 +67,7 @@ func (r *Reconciler) trim(ctx context.Context, s *scope) error {
 		return r.removeVerifications(ctx, s, "")
 	}
 	verified, err := r.verify(ctx, s, verification{
-		name: operand.TrimJobName(s.sn.Name, entry.ToVersion, max(entry.Attempt, 1)), to: entry.ToVersion, jobUID: &entry.JobUID,
+		name: operand.TrimJobName(s.sn.Name, entry.ToVersion, max(entry.Attempt, 1)), to: entry.ToVersion, jobUID: &entry.JobUID, jobDigest: &entry.JobDigest,
 		failed: func(message string) { r.postponeTrim(s, entry, message) },
 	})
 	if err != nil || !verified {
@@ -177,7 +177,8 @@ func (r *Reconciler) destroy(ctx context.Context, s *scope, entry *v1alpha1.Reti
 	for _, retirement := range status.Retirements {
 		if retirement.ToVersion > before {
 			// Kept, or not yet due: what was verified now says nothing of then.
-			retirement.Attempt, retirement.JobUID, retirement.RetryTime, retirement.Message = max(retirement.Attempt, 1)+1, "", nil, ""
+			retirement.Attempt, retirement.RetryTime, retirement.Message = max(retirement.Attempt, 1)+1, nil, ""
+			retirement.JobUID, retirement.JobDigest = "", ""
 			left = append(left, retirement)
 		}
 	}
@@ -199,7 +200,7 @@ func (r *Reconciler) postponeTrim(s *scope, entry *v1alpha1.Retirement, message 
 	}
 	entry.Message = fmt.Sprintf("attempt %d: %s", attempt, message)
 	entry.Attempt = attempt + 1
-	entry.JobUID = ""
+	entry.JobUID, entry.JobDigest = "", ""
 	s.wake(retry)
 	r.Recorder.Eventf(s.sn, nil, corev1.EventTypeWarning, "TrimFailed", "Trim", "%s", entry.Message)
 }

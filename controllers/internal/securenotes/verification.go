@@ -27,10 +27,14 @@ type verification struct {
 	to   int64
 	// urgent has the Job make way for nobody.
 	urgent bool
-	// jobUID is where the Job that was made is recorded.
-	jobUID *string
+	// jobUID and jobDigest are where the Job that was created is recorded.
+	jobUID, jobDigest *string
 	// failed records why it came to nothing.
 	failed func(message string)
+}
+
+func (v verification) record(made keyrotation.MadeJob) {
+	*v.jobUID, *v.jobDigest = string(made.UID), made.Digest
 }
 
 // verify goes on with a verification, and says whether it has succeeded. Jobs of others that are over are
@@ -40,12 +44,12 @@ func (r *Reconciler) verify(ctx context.Context, s *scope, v verification) (veri
 		return false, err
 	}
 	expected := verificationJob(s, v)
-	outcome, err := keyrotation.ReadOutcome(ctx, r.Client, expected)
+	outcome, err := keyrotation.ReadOutcome(ctx, r.Client, r.Live, expected)
 	if err != nil {
 		return false, err
 	}
-	if outcome.UID != "" {
-		*v.jobUID = string(outcome.UID)
+	if outcome.Made.UID != "" && *v.jobUID == "" {
+		v.record(outcome.Made)
 	}
 	switch outcome.Phase {
 	case keyrotation.JobAbsent:
@@ -85,7 +89,8 @@ func outdated(completed *metav1.Time, now time.Time) string {
 // package's comment.
 func verificationJob(s *scope, v verification) keyrotation.Expected {
 	key := client.ObjectKey{Namespace: s.sn.Namespace, Name: v.name}
-	return keyrotation.Expected{Key: key, Owner: s.sn, Recorded: types.UID(*v.jobUID), Build: func() (*batchv1.Job, error) {
+	recorded := keyrotation.MadeJob{UID: types.UID(*v.jobUID), Digest: *v.jobDigest}
+	return keyrotation.Expected{Key: key, Owner: s.sn, Recorded: recorded, Pods: 1, Build: func() (*batchv1.Job, error) {
 		return operand.VerifyJob(s.sn, s.env, operand.Work{
 			Owner: metav1.NewControllerRef(s.sn, v1alpha1.GroupVersion.WithKind("SecureNotes")), Name: v.name, ToVersion: v.to,
 			// Only what wraps is at stake: no key may be left under a version that is taken away.
@@ -99,14 +104,14 @@ func (r *Reconciler) createVerification(ctx context.Context, s *scope, v verific
 		v.failed(err.Error())
 		return nil
 	}
-	uid, foreign, err := expected.Create(ctx, r.Client, r.Live)
+	made, foreign, err := expected.Create(ctx, r.Client, r.Live)
 	switch {
 	case err != nil:
 		return err
 	case foreign != "":
 		v.failed(foreign)
-	case uid != "":
-		*v.jobUID = string(uid)
+	case made.UID != "":
+		v.record(made)
 	default:
 		// Its arrival in the cache brings the object back here.
 		s.wake(jitter.Longer(retryInterval))
@@ -119,7 +124,7 @@ func (r *Reconciler) createVerification(ctx context.Context, s *scope, v verific
 func (r *Reconciler) forgetVerification(ctx context.Context, s *scope, v verification, expected keyrotation.Expected) error {
 	gone, err := expected.Gone(ctx, r.Live)
 	if gone {
-		*v.jobUID = ""
+		v.record(keyrotation.MadeJob{})
 	}
 	s.wake(time.Second)
 	return err

@@ -1,0 +1,141 @@
+package keyrotation
+
+import (
+	"strings"
+	"testing"
+
+	batchv1 "k8s.io/api/batch/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/crashtest"
+)
+
+// patched returns a change that somebody with the right to patch Jobs makes.
+func patched(change func(*batchv1.JobSpec)) func(*batchv1.Job) {
+	return func(job *batchv1.Job) { change(&job.Spec) }
+}
+
+func withoutPods(spec *batchv1.JobSpec) {
+	spec.Completions, spec.Parallelism = new(int32(0)), new(int32(0))
+}
+
+// TestPatchedJobs: a Job of the recorded UID that completes is believed only with the spec that it was
+// created with, and if a pod of each index has succeeded.
+func TestPatchedJobs(t *testing.T) {
+	kr := rotation("first", running, from(1), to(2))
+	kr.Status.Strategy, kr.Status.Shards = v1alpha1.StrategyReencrypt, 3
+	for name, tc := range map[string]struct {
+		before  func(*batchv1.Job) // the Job completes
+		after   func(*batchv1.Job)
+		changed bool // since it was created
+		counted bool // all pods, although it is changed
+	}{
+		"untouched":                         {nil, nil, false, false},
+		"suspended":                         {patched(func(s *batchv1.JobSpec) { s.Suspend = new(true) }), nil, false, false},
+		"without pods":                      {patched(withoutPods), nil, true, false},
+		"without pods for a while":          {patched(withoutPods), func(job *batchv1.Job) { job.Spec.Completions, job.Spec.Parallelism = new(int32(3)), new(int32(3)) }, true, false},
+		"fewer pods":                        {patched(func(s *batchv1.JobSpec) { s.Completions, s.Parallelism = new(int32(2)), new(int32(2)) }), nil, true, false},
+		"an index twice":                    {nil, func(job *batchv1.Job) { job.Status.CompletedIndexes = "0-1,1" }, true, false},
+		"an index is missing":               {nil, func(job *batchv1.Job) { job.Status.CompletedIndexes = "0,2" }, true, false},
+		"no index":                          {nil, func(job *batchv1.Job) { job.Status.CompletedIndexes = "" }, true, false},
+		"indexes that cannot be read":       {nil, func(job *batchv1.Job) { job.Status.CompletedIndexes = "0-" }, true, false},
+		"a deadline":                        {patched(func(s *batchv1.JobSpec) { s.ActiveDeadlineSeconds = new(int64(1)) }), nil, true, true},
+		"another argument":                  {patched(func(s *batchv1.JobSpec) { s.Template.Spec.Containers[0].Args = nil }), nil, true, true},
+		"another node, while it was paused": {patched(func(s *batchv1.JobSpec) { s.Template.Spec.NodeSelector = map[string]string{"a": "b"} }), nil, true, true},
+	} {
+		for release, recorded := range map[string]bool{"this release": true, "an earlier release": false} {
+			t.Run(name+", recorded by "+release, func(t *testing.T) {
+				w := newWorld(t, &crashtest.Crash{})
+				r := w.reconciler(nil)
+				job, err := r.reencryptJob(kr, notes()).Build()
+				if err != nil {
+					t.Fatal(err)
+				}
+				job.UID = "made"
+				now := kr.DeepCopy()
+				now.Status.ReencryptJobUID = "made"
+				if recorded {
+					made, err := madeJob(job)
+					if err != nil {
+						t.Fatal(err)
+					}
+					recordReencryptJob(&now.Status, made)
+				}
+				if tc.before != nil {
+					tc.before(job)
+				}
+				end(job, batchv1.JobComplete)
+				if tc.after != nil {
+					tc.after(job)
+				}
+				if err := w.Create(t.Context(), job); err != nil {
+					t.Fatal(err)
+				}
+				r.Environment.Image = "newer" // an upgrade changes what would be built
+				got, err := ReadOutcome(t.Context(), w, w, r.reencryptJob(now, notes()))
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := JobComplete
+				if tc.changed && (recorded || !tc.counted) {
+					want = JobFailed
+				}
+				if got.Phase != want || (want == JobFailed) != strings.Contains(got.Message, "find out who changed it") {
+					t.Errorf("%+v, want %s", got, want)
+				}
+			})
+		}
+	}
+}
+
+// TestPatchedJobEndsNoRotation: Jobs that were patched to complete without a pod are no re-encryption
+// and no verification, and nothing is retired.
+func TestPatchedJobEndsNoRotation(t *testing.T) {
+	for name, genuine := range map[string]int{"the re-encryption": 0, "the verification": 1} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, &crashtest.Crash{}, rotation("first"))
+			for range genuine {
+				w.pass(t, "first")
+				w.endJobs(t, batchv1.JobComplete)
+			}
+			w.pass(t, "first")
+			for _, job := range w.jobs(t) {
+				if len(job.Status.Conditions) > 0 {
+					continue
+				}
+				withoutPods(&job.Spec)
+				if err := w.Update(t.Context(), &job); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.endJobs(t, batchv1.JobComplete)
+			kr := w.pass(t, "first")
+			c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionFailed)
+			if c == nil || c.Reason != v1alpha1.ReasonJobFailed || !strings.Contains(c.Message, "its spec is not the one that it was created with") {
+				t.Errorf("%+v", kr.Status.Conditions)
+			}
+			if key := w.parent(t).Status.MasterKey; key != nil && len(key.PendingRetirements) > 0 {
+				t.Errorf("it retires %+v", key.PendingRetirements)
+			}
+		})
+	}
+}
+
+// TestRecordedByAnEarlierRelease: a rotation whose Jobs an earlier release created goes on to its end.
+func TestRecordedByAnEarlierRelease(t *testing.T) {
+	w := newWorld(t, &crashtest.Crash{}, rotation("first"))
+	forget := func() {
+		kr := w.pass(t, "first")
+		kr.Status.ReencryptJobDigest, kr.Status.VerifyJobDigest = "", ""
+		if err := w.Status().Update(t.Context(), kr); err != nil {
+			t.Fatal(err)
+		}
+		w.endJobs(t, batchv1.JobComplete)
+	}
+	forget()
+	forget()
+	if kr := w.pass(t, "first"); !Complete(kr) {
+		t.Errorf("%+v", kr.Status)
+	}
+}

@@ -88,7 +88,7 @@ func TestEmbeddedDatabase(t *testing.T) {
 			}
 		}
 		// cert-manager leaves a certificate's Secret behind, by design.
-		if len(ours) > 1 || len(ours) == 1 && ours[0] != "secret/small-tls" {
+		if len(ours) > 1 || len(ours) == 1 && ours[0] != "secret/small-securenotes-certificate" {
 			return fmt.Errorf("still there: %s", strings.Join(ours, ", "))
 		}
 		return nil

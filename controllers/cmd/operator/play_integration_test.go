@@ -156,17 +156,23 @@ func (c *cluster) pod(t *testing.T, deployment *appsv1.Deployment, index int) *c
 	return pod
 }
 
-// finishJob plays the Job controller: the Job completes.
+// finishJob plays the Job controller: the Job completes, with a pod of each index.
 func (c *cluster) finishJob(t *testing.T, namespace, name string) *batchv1.Job {
+	t.Helper()
+	indexes := "0"
+	if completions := *c.awaitJob(t, namespace, name).Spec.Completions; completions > 1 {
+		indexes = fmt.Sprintf("0-%d", completions-1)
+	}
+	return c.completeJob(t, namespace, name, indexes)
+}
+
+// completeJob plays the Job controller: pods of these indexes have succeeded.
+func (c *cluster) completeJob(t *testing.T, namespace, name, indexes string) *batchv1.Job {
 	t.Helper()
 	job := c.awaitJob(t, namespace, name)
 	now := metav1.Now()
 	job.Status.StartTime, job.Status.CompletionTime = &now, &now
-	job.Status.Succeeded = *job.Spec.Completions
-	job.Status.CompletedIndexes = "0"
-	if *job.Spec.Completions > 1 {
-		job.Status.CompletedIndexes = fmt.Sprintf("0-%d", *job.Spec.Completions-1)
-	}
+	job.Status.Succeeded, job.Status.CompletedIndexes = *job.Spec.Completions, indexes
 	job.Status.UncountedTerminatedPods = &batchv1.UncountedTerminatedPods{}
 	job.Status.Conditions = []batchv1.JobCondition{
 		{Type: batchv1.JobSuccessCriteriaMet, Status: corev1.ConditionTrue},

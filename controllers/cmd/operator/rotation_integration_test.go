@@ -323,7 +323,42 @@ func testForgedJob(t *testing.T, c *cluster, kr *v1alpha1.KeyRotation) {
 	if err := c.Patch(t.Context(), kr, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)
 	}
-	c.finishJob(t, kr.Namespace, "notes-rotate-v2-2")
-	c.finishJob(t, kr.Namespace, "notes-verify-v2-2")
+	testPatchedJob(t, c, kr)
+}
+
+// testPatchedJob: a Job of the recorded UID that was patched to complete without a pod is not believed.
+// One that was suspended for a while is.
+func testPatchedJob(t *testing.T, c *cluster, kr *v1alpha1.KeyRotation) {
+	patch := func(name string, change func(*batchv1.JobSpec)) {
+		t.Helper()
+		job := c.awaitJob(t, kr.Namespace, name)
+		c.awaitRotation(t, kr, "the record of "+name, func() string {
+			if kr.Status.ReencryptJobUID != string(job.UID) || len(kr.Status.ReencryptJobDigest) != 64 {
+				return fmt.Sprintf("%+v", kr.Status)
+			}
+			return ""
+		})
+		before := job.DeepCopy()
+		change(&job.Spec)
+		if err := c.Patch(t.Context(), job, client.MergeFrom(before)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	patch("notes-rotate-v2-2", func(spec *batchv1.JobSpec) { spec.Completions, spec.Parallelism = new(int32(0)), new(int32(0)) })
+	c.completeJob(t, kr.Namespace, "notes-rotate-v2-2", "")
+	c.awaitState(t, kr, v1alpha1.ConditionFailed)
+	failed := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionFailed)
+	if failed.Reason != v1alpha1.ReasonJobFailed || !strings.Contains(failed.Message, "Job notes-rotate-v2-2 is complete, but its spec is not") {
+		t.Errorf("Failed: %+v", failed)
+	}
+	before := kr.DeepCopy()
+	kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "once more"}
+	if err := c.Patch(t.Context(), kr, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	patch("notes-rotate-v2-3", func(spec *batchv1.JobSpec) { spec.Suspend = new(true) })
+	patch("notes-rotate-v2-3", func(spec *batchv1.JobSpec) { spec.Suspend = new(false) })
+	c.finishJob(t, kr.Namespace, "notes-rotate-v2-3")
+	c.finishJob(t, kr.Namespace, "notes-verify-v2-3")
 	c.awaitState(t, kr, v1alpha1.ReasonComplete)
 }

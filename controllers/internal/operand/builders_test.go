@@ -27,6 +27,7 @@ func environment() Environment {
 	return Environment{
 		Image: "registry.example.com/securenotes:1", PullPolicy: corev1.PullIfNotPresent,
 		ClusterID: "11111111-1111-1111-1111-111111111111", DeploymentID: "22222222-2222-2222-2222-222222222222",
+		CertificateSecret: CertificateSecretName("notes"),
 		Connection: vaultadmin.Connection{
 			Name: "default", Address: "https://vault.example.com:8200", CABundle: "-----BEGIN CERTIFICATE-----\n",
 			AuthMount: "kubernetes", TransitMount: "transit", KVMount: "secret", DatabaseMount: "database", Audience: "vault",
@@ -132,7 +133,7 @@ func TestGolden(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		objects := []any{cm, Deployment(sn, env, ConfigHash(cm)), Service(sn), Certificate(sn), RotationRole(sn), RotationRoleBinding(sn),
+		objects := []any{cm, Deployment(sn, env, ConfigHash(cm)), Service(sn), Certificate(sn, env), RotationRole(sn), RotationRoleBinding(sn),
 			ProgressConfigMap(sn), ReencryptJob(sn, env, work("notes-rotate-v7-1")), VerifyJob(sn, env, work("notes-verify-v7-1"))}
 		for _, account := range ServiceAccounts(sn) {
 			objects = append(objects, account)

@@ -49,6 +49,8 @@ type Environment struct {
 	// Pepper is the entry in Vault with the pepper, and PepperDigest its SHA-256. Empty: that of an
 	// earlier release.
 	Pepper, PepperDigest string
+	// CertificateSecret is the Secret that cert-manager writes.
+	CertificateSecret string
 }
 
 // ConfigMap with the configuration of the API and of the rotation Jobs. Errors: the configuration

@@ -30,7 +30,7 @@ func Deployment(sn *v1alpha1.SecureNotes, env Environment, configHash string) *a
 	spec.TopologySpreadConstraints = spread(sn)
 	spec.InitContainers = []corev1.Container{container(sn, env, MigrateContainer, "migrate", "--config", configDirectory+"/"+apiFile)}
 	spec.Volumes = append(spec.Volumes, corev1.Volume{Name: "tls", VolumeSource: corev1.VolumeSource{
-		Secret: &corev1.SecretVolumeSource{SecretName: TLSSecretName(sn)},
+		Secret: &corev1.SecretVolumeSource{SecretName: TLSSecretName(sn, env)},
 	}})
 	spec.Volumes = append(spec.Volumes, redisVolumes(sn)...)
 	spec.Containers = []corev1.Container{apiContainer(sn, env)}

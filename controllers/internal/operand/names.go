@@ -76,8 +76,16 @@ func overlay(base, extra map[string]string) map[string]string {
 // ConfigMapName holds the configuration files.
 func ConfigMapName(name string) string { return name + "-config" }
 
-// CertificateName is of the Certificate and its Secret.
+// CertificateName is of the Certificate.
 func CertificateName(name string) string { return name + "-tls" }
+
+// CertificateSecretName returns the Secret that cert-manager writes. cert-manager overwrites a Secret
+// of that name, and the operator may not look whether there is one: so nobody else may have such a
+// name. Not even FormerCertificateSecretName of another SecureNotes is one.
+func CertificateSecretName(name string) string { return name + "-securenotes-certificate" }
+
+// FormerCertificateSecretName returns the Secret that an earlier release had cert-manager write.
+func FormerCertificateSecretName(name string) string { return name + "-tls" }
 
 // ClaimName is of the embedded database's volume.
 func ClaimName(name string) string { return name + "-data" }
@@ -128,11 +136,11 @@ func SelectorString(sn client.Object) string {
 }
 
 // TLSSecretName is where the server's certificate is mounted from.
-func TLSSecretName(sn *v1alpha1.SecureNotes) string {
+func TLSSecretName(sn *v1alpha1.SecureNotes, env Environment) string {
 	if ref := sn.Spec.TLS.SecretRef; ref != nil {
 		return ref.Name
 	}
-	return CertificateName(sn.Name)
+	return env.CertificateSecret
 }
 
 // dnsNames of the certificate: what clients use, and the Service's own names.

@@ -42,7 +42,7 @@ func servicePort(name string, port int32) corev1.ServicePort {
 }
 
 // Certificate for cert-manager to issue. Nil when the certificate comes from a Secret.
-func Certificate(sn *v1alpha1.SecureNotes) *certmanagerv1.Certificate {
+func Certificate(sn *v1alpha1.SecureNotes, env Environment) *certmanagerv1.Certificate {
 	wanted := sn.Spec.TLS.CertManager
 	if wanted == nil {
 		return nil
@@ -52,7 +52,7 @@ func Certificate(sn *v1alpha1.SecureNotes) *certmanagerv1.Certificate {
 	return &certmanagerv1.Certificate{
 		ObjectMeta: meta(sn, CertificateName(sn.Name), ComponentAPI),
 		Spec: certmanagerv1.CertificateSpec{
-			SecretName:  CertificateName(sn.Name),
+			SecretName:  env.CertificateSecret,
 			DNSNames:    dnsNames(sn),
 			Duration:    &metav1.Duration{Duration: life},
 			RenewBefore: &metav1.Duration{Duration: renewBefore},

@@ -3,11 +3,14 @@ package securenotes
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
+	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
@@ -21,13 +24,16 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 	if err != nil {
 		return err
 	}
-	desired := operand.Certificate(s.sn)
+	wanted := s.sn.Spec.TLS.CertManager != nil
 	switch {
-	case desired == nil && installed:
+	case !wanted && installed:
 		return r.remove(ctx, s, operand.CertificateName(s.sn.Name), &certmanagerv1.Certificate{})
-	case desired == nil:
+	case !wanted:
 		return nil
 	case !installed:
+		if err := r.secretWithoutCertificate(ctx, s); err != nil {
+			return err
+		}
 		s.certificateFinding = bad(v1alpha1.ReasonCertManagerMissing,
 			"spec.tls.certManager needs cert-manager, which is not installed: install it, or use spec.tls.secretRef")
 		s.wake(jitter.Longer(retryInterval))
@@ -37,7 +43,10 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 		return fmt.Errorf("watch cert-manager: %w", err)
 	}
 	existing := &certmanagerv1.Certificate{}
-	if err := r.apply(ctx, s, desired, existing); err != nil {
+	if err := r.secretOfCertificate(ctx, s, existing); err != nil {
+		return err
+	}
+	if err := r.apply(ctx, s, operand.Certificate(s.sn, s.env), existing); err != nil {
 		return err
 	}
 	s.notAfter = existing.Status.NotAfter
@@ -56,6 +65,59 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 	}
 	s.certificateFinding = bad(v1alpha1.ReasonIssuing, message)
 	return nil
+}
+
+// secretOfCertificate decides which Secret cert-manager writes. Earlier releases had it write NAME-tls,
+// which may be somebody's own. A Certificate of theirs keeps it, because pods have mounted it.
+func (r *Reconciler) secretOfCertificate(ctx context.Context, s *scope, existing *certmanagerv1.Certificate) error {
+	former := operand.FormerCertificateSecretName(s.sn.Name)
+	if recorded := recordedSecret(s.sn); recorded != "" {
+		s.env.CertificateSecret = recorded
+		return nil
+	}
+	err := r.Client.Get(ctx, client.ObjectKey{Namespace: s.sn.Namespace, Name: operand.CertificateName(s.sn.Name)}, existing)
+	if client.IgnoreNotFound(err) != nil {
+		return err
+	}
+	s.env.CertificateSecret = operand.CertificateSecretName(s.sn.Name)
+	// A restored Certificate has no owner.
+	ours := metav1.IsControlledBy(existing, s.sn) ||
+		existing.Labels[operand.LabelManagedBy] == operand.ManagedBy && existing.Labels[operand.LabelInstance] == s.sn.Name
+	if err == nil && ours && existing.Spec.SecretName == former {
+		s.env.CertificateSecret = former
+	}
+	s.certificateSecret = s.env.CertificateSecret
+	return nil
+}
+
+// secretWithoutCertificate has pods go on with the Secret that they have mounted, while cert-manager's
+// kinds are not there and nothing can be written.
+func (r *Reconciler) secretWithoutCertificate(ctx context.Context, s *scope) error {
+	if s.env.CertificateSecret = recordedSecret(s.sn); s.env.CertificateSecret != "" {
+		return nil
+	}
+	existing := &appsv1.Deployment{}
+	err := r.Client.Get(ctx, client.ObjectKeyFromObject(s.sn), existing)
+	if client.IgnoreNotFound(err) != nil {
+		return err
+	}
+	former := operand.FormerCertificateSecretName(s.sn.Name)
+	s.env.CertificateSecret = operand.CertificateSecretName(s.sn.Name)
+	for _, volume := range existing.Spec.Template.Spec.Volumes {
+		if volume.Secret != nil && volume.Secret.SecretName == former && metav1.IsControlledBy(existing, s.sn) {
+			s.env.CertificateSecret = former
+		}
+	}
+	return nil
+}
+
+// recordedSecret returns the Secret that was decided on, or an empty string.
+func recordedSecret(sn *v1alpha1.SecureNotes) string {
+	known := []string{operand.CertificateSecretName(sn.Name), operand.FormerCertificateSecretName(sn.Name)}
+	if status := sn.Status.Certificate; status != nil && slices.Contains(known, status.SecretName) {
+		return status.SecretName
+	}
+	return ""
 }
 
 func (r *Reconciler) certManagerInstalled() (bool, error) {

@@ -138,6 +138,9 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 		s.trouble(bad(v1alpha1.ReasonInvalidResources, err.Error()))
 		return r.asItIs(ctx, s, existing)
 	}
+	if operand.TLSSecretName(s.sn, s.env) == "" {
+		return r.asItIs(ctx, s, existing) // the pods keep the Secret that they have mounted
+	}
 	if err := r.apply(ctx, s, operand.Deployment(s.sn, s.env, s.configHash), existing); err != nil || !metav1.IsControlledBy(existing, s.sn) {
 		return err
 	}

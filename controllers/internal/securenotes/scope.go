@@ -47,9 +47,11 @@ type scope struct {
 	configHash       string
 	deployment       *appsv1.Deployment
 	notAfter         *metav1.Time
-	rotationList     []v1alpha1.KeyRotation
-	nextRotation     *metav1.Time
-	lastRotation     *metav1.Time
+	// certificateSecret is the Secret that cert-manager writes, where it was decided on in this pass.
+	certificateSecret string
+	rotationList      []v1alpha1.KeyRotation
+	nextRotation      *metav1.Time
+	lastRotation      *metav1.Time
 
 	vaultFinding, databaseFinding, certificateFinding, workloadFinding, rotationFinding finding
 	// childTrouble is the first child object that could not be written, or every one that somebody

@@ -1,6 +1,7 @@
 package securenotes
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -43,10 +44,7 @@ func computeStatus(s *scope) v1alpha1.SecureNotesStatus {
 	if s.deployment != nil {
 		status.Replicas, status.ReadyReplicas = s.deployment.Status.Replicas, s.deployment.Status.ReadyReplicas
 	}
-	status.Certificate = nil
-	if s.notAfter != nil {
-		status.Certificate = &v1alpha1.CertificateStatus{NotAfter: s.notAfter}
-	}
+	status.Certificate = certificateStatus(s)
 	setMasterKey(s, &status)
 	for kind, f := range map[string]finding{
 		v1alpha1.ConditionVaultReady:         s.vaultFinding,
@@ -61,6 +59,18 @@ func computeStatus(s *scope) v1alpha1.SecureNotesStatus {
 	// A fixed order, so that the status does not change with the iteration above.
 	slices.SortStableFunc(status.Conditions, func(a, b metav1.Condition) int { return conditionRank(a.Type) - conditionRank(b.Type) })
 	return status
+}
+
+// certificateStatus keeps the Secret that was decided on.
+func certificateStatus(s *scope) *v1alpha1.CertificateStatus {
+	if s.sn.Spec.TLS.CertManager == nil {
+		return nil
+	}
+	now := v1alpha1.CertificateStatus{SecretName: cmp.Or(s.certificateSecret, recordedSecret(s.sn)), NotAfter: s.notAfter}
+	if now == (v1alpha1.CertificateStatus{}) {
+		return nil
+	}
+	return &now
 }
 
 var order = append([]string{v1alpha1.ConditionReady}, append(slices.Clone(summed),

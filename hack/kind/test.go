@@ -143,6 +143,8 @@ func (t *testing) integration(ctx context.Context) error {
 			"SECURENOTES_TEST_POSTGRES="+filepath.Dir(debian.Postgres15),
 			"SECURENOTES_TEST_REDIS="+debian.Redis,
 			"SECURENOTES_TEST_HAPROXY="+debian.HAProxy,
+			"SECURENOTES_TEST_SCHEDULER="+t.tools.Path(toolchain.Scheduler),
+			"SECURENOTES_TEST_HELM="+t.tools.Path(toolchain.Helm),
 		),
 	})
 }

@@ -20,6 +20,10 @@ const (
 	RedisVariable = "SECURENOTES_TEST_REDIS"
 	// HAProxyVariable names the path of the HAProxy binary.
 	HAProxyVariable = "SECURENOTES_TEST_HAPROXY"
+	// SchedulerVariable names the path of kube-scheduler.
+	SchedulerVariable = "SECURENOTES_TEST_SCHEDULER"
+	// HelmVariable names the path of helm.
+	HelmVariable = "SECURENOTES_TEST_HELM"
 )
 
 func binary(t testing.TB, variable string, names ...string) string {

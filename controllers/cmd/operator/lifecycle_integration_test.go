@@ -48,6 +48,7 @@ func TestOperator(t *testing.T) {
 	t.Run("missing key", func(t *testing.T) { testMissingKey(t, c) })
 	t.Run("two operators", func(t *testing.T) { testTwoOperators(t, c) })
 	t.Run("embedded", func(t *testing.T) { testEmbedded(t, c) })
+	t.Run("beside the volume", func(t *testing.T) { testBesideVolume(t, c) })
 	t.Run("deletion", func(t *testing.T) { testDeletion(t, c) })
 	t.Run("recreated namespace", func(t *testing.T) { testRecreatedNamespace(t, c) })
 	t.Run("restored objects", func(t *testing.T) { testRestoredObjects(t, c) })

@@ -27,6 +27,9 @@ func Deployment(sn *v1alpha1.SecureNotes, env Environment, configHash string) *a
 	spec := podSpec(sn, env, APIServiceAccount(sn.Name))
 	spec.TerminationGracePeriodSeconds = new(int64(drainSeconds))
 	spec.Affinity = template.Affinity
+	if IsEmbedded(sn) {
+		spec.Affinity = nearVolume(sn, template.Affinity)
+	}
 	spec.TopologySpreadConstraints = spread(sn)
 	spec.InitContainers = []corev1.Container{container(sn, env, MigrateContainer, "migrate", "--config", configDirectory+"/"+apiFile)}
 	spec.Volumes = append(spec.Volumes, corev1.Volume{Name: "tls", VolumeSource: corev1.VolumeSource{

@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
@@ -91,7 +90,7 @@ func job(sn *v1alpha1.SecureNotes, env Environment, work Work, component string,
 	}
 	spec.Containers = []corev1.Container{c}
 	if IsEmbedded(sn) {
-		spec.Affinity = besideAPI(sn)
+		spec.Affinity = besideVolume(sn)
 	}
 	object := meta(sn, work.Name, component)
 	object.OwnerReferences = []metav1.OwnerReference{*work.Owner}
@@ -140,17 +139,5 @@ func podFailurePolicy() *batchv1.PodFailurePolicy {
 				{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue},
 			},
 		},
-	}}
-}
-
-// besideAPI puts the Job where the embedded database's volume is mounted already.
-func besideAPI(sn client.Object) *corev1.Affinity {
-	return &corev1.Affinity{PodAffinity: &corev1.PodAffinity{
-		PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{
-			Weight: 100,
-			PodAffinityTerm: corev1.PodAffinityTerm{
-				TopologyKey: corev1.LabelHostname, LabelSelector: &metav1.LabelSelector{MatchLabels: Selector(sn)},
-			},
-		}},
 	}}
 }

@@ -45,7 +45,7 @@ var (
 	// ForNodeImage is needed where no registry offers a node image.
 	ForNodeImage = []Program{APIServer, ControllerManager, Scheduler, Proxy, Kubelet, Kubeadm, Kubectl, Etcd, Containerd, Ctr, Shim, CoreDNS}
 	// ForIntegration is what tests start by themselves.
-	ForIntegration = []Program{APIServer, Etcd, Kubectl, Vault}
+	ForIntegration = []Program{APIServer, Etcd, Kubectl, Scheduler, Vault, Helm}
 	// ForDevelopment generates and checks.
 	ForDevelopment = []Program{ControllerGen, Helm, GolangciLint}
 )

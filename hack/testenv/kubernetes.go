@@ -1,0 +1,58 @@
+package testenv
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
+)
+
+// StartScheduler starts the scheduler of Kubernetes until the test ends. It binds the pods of this
+// scheduler name only: others may wait for a node that a test does not have.
+func StartScheduler(t testing.TB, cluster *rest.Config, name string) {
+	t.Helper()
+	dir := t.TempDir()
+	kubeconfig := api.NewConfig()
+	kubeconfig.Clusters[name] = &api.Cluster{Server: cluster.Host, CertificateAuthorityData: cluster.CAData}
+	kubeconfig.AuthInfos[name] = &api.AuthInfo{ClientCertificateData: cluster.CertData, ClientKeyData: cluster.KeyData}
+	kubeconfig.Contexts[name] = &api.Context{Cluster: name, AuthInfo: name}
+	kubeconfig.CurrentContext = name
+	access, configuration := filepath.Join(dir, "kubeconfig"), filepath.Join(dir, "scheduler.yaml")
+	if err := clientcmd.WriteToFile(*kubeconfig, access); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(configuration, fmt.Appendf(nil, `
+apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+clientConnection: {kubeconfig: %q}
+leaderElection: {leaderElect: false}
+profiles: [{schedulerName: %q}]
+`, access, name), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start(t, dir, "kube-scheduler", syscall.SIGTERM, exec.Command(binary(t, SchedulerVariable), "--config", configuration, "--secure-port=0"))
+}
+
+// RenderChart returns what helm makes of a chart with these values, each as NAME=VALUE.
+func RenderChart(t testing.TB, chart, release, namespace string, values ...string) []byte {
+	t.Helper()
+	arguments := []string{"template", release, chart, "--namespace", namespace}
+	for _, value := range values {
+		arguments = append(arguments, "--set", value)
+	}
+	command := exec.Command(binary(t, HelmVariable), arguments...)
+	var failure strings.Builder
+	command.Stderr = &failure
+	out, err := command.Output()
+	if err != nil {
+		t.Fatalf("helm template: %v: %s", err, failure.String())
+	}
+	return out
+}

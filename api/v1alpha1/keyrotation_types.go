@@ -116,8 +116,8 @@ type KeyRotationStatus struct {
 	// +optional
 	ReencryptJobUID string `json:"reencryptJobUID,omitempty"`
 
-	// reencryptJobDigest is the SHA-256 of that Job's spec as it was created. The Job is not believed
-	// if its spec is another when it completes. Unset: an earlier release created it.
+	// reencryptJobDigest is the SHA-256 of that Job's spec as it was created. The Job is not
+	// believed if its spec is another when it completes. Unset: an earlier release created it.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	ReencryptJobDigest string `json:"reencryptJobDigest,omitempty"`
@@ -127,8 +127,8 @@ type KeyRotationStatus struct {
 	// +optional
 	VerifyJobUID string `json:"verifyJobUID,omitempty"`
 
-	// verifyJobDigest is the SHA-256 of that Job's spec as it was created. The Job is not believed if
-	// its spec is another when it completes. Unset: an earlier release created it.
+	// verifyJobDigest is the SHA-256 of that Job's spec as it was created. The Job is not believed
+	// if its spec is another when it completes. Unset: an earlier release created it.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	VerifyJobDigest string `json:"verifyJobDigest,omitempty"`

@@ -245,8 +245,8 @@ type Retirement struct {
 
 // CertificateStatus is the server's certificate.
 type CertificateStatus struct {
-	// secretName is the Secret that cert-manager writes the certificate to. It stays as it is for as
-	// long as spec.tls.certManager is set.
+	// secretName is the Secret that cert-manager writes the certificate to. It stays as it is for
+	// as long as spec.tls.certManager is set.
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	SecretName string `json:"secretName,omitempty"`

@@ -1,5 +1,5 @@
 // Chart generates the parts of charts/securenotes-operator that must not drift from their sources:
-// the CRDs and the RBAC rules from config/, the values schema and the README from values.yaml.
+// the CRDs, the RBAC rules and the admission policies from config/, the values schema and the README from values.yaml.
 //
 // Usage, in the root of the checkout: go run ./hack/chart [--check]. With --check it writes nothing
 // and fails when a file is not what it would write.
@@ -31,6 +31,7 @@ func run(check bool) error {
 		"templates/crds.yaml":            crds,
 		"templates/_rules.tpl":           rules,
 		"templates/aggregate-roles.yaml": aggregateRoles,
+		"templates/policy.yaml":          policy,
 		"values.schema.json":             schema,
 		"README.md":                      readme,
 	}

@@ -25,6 +25,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ default .tag .image.tag }}{{ end }}
 {{- end }}
 
+{{- /* audiences of the tokens that the operand's pods log in to Vault with. */ -}}
+{{- define "securenotes-operator.audiences" -}}
+{{- $audiences := list }}
+{{- range .Values.vaultConnections }}
+{{- $audiences = append $audiences (default "vault" .audience) }}
+{{- end }}
+{{- $audiences | uniq | toJson }}
+{{- end }}
+
 {{- define "securenotes-operator.config" -}}
 apiVersion: config.securenotes.dev/v1alpha1
 kind: OperatorConfig

@@ -18,8 +18,8 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// testBesideVolume has the scheduler of Kubernetes place the Jobs of an embedded database: on the node
-// of the API's pod, even if it is full, and on any other while the API does not run.
+// testBesideVolume has the scheduler of Kubernetes place the Jobs of an embedded database: on the
+// node of the API's pod, even if it is full, and on any other while the API does not run.
 func testBesideVolume(t *testing.T, c *cluster) {
 	const namespace = "beside"
 	c.namespace(t, namespace)

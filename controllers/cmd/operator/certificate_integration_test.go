@@ -17,8 +17,8 @@ import (
 )
 
 // testCertificateSecret: cert-manager overwrites the Secret that it is told, so it must be one that
-// nobody else has. What an earlier release created keeps the Secret that its pods have mounted, also
-// when cert-manager's object is deleted.
+// nobody else has. What an earlier release created keeps the Secret that its pods have mounted,
+// also when cert-manager's object is deleted.
 func testCertificateSecret(t *testing.T, c *cluster) {
 	const namespace = "certificates"
 	c.namespace(t, namespace)

@@ -142,6 +142,7 @@ func startClusterBeside(t *testing.T, vault *testenv.Vault) *cluster {
 	c.namespace(t, operatorNamespace)
 	c.serviceAccount(t, operatorNamespace, operatorAccount)
 	c.grant(t)
+	c.restrict(t)
 	if c.id, err = clusterIDOf(t.Context(), c.Client); err != nil {
 		t.Fatal(err)
 	}
@@ -225,12 +226,7 @@ func (c *cluster) runManager(t *testing.T, config *operatorconfig.Config, wrap t
 	skip := true
 	options.Controller.SkipNameValidation = &skip
 	// With the operator's own rights, so that a verb that config/rbac forgot is found here.
-	configuration := rest.CopyConfig(c.rest)
-	configuration.Impersonate = rest.ImpersonationConfig{
-		UserName: "system:serviceaccount:" + operatorNamespace + ":" + operatorAccount,
-		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + operatorNamespace, "system:authenticated"},
-	}
-	configuration.QPS = -1
+	configuration := c.impersonated()
 	configuration.Wrap(wrap)
 	manager, err := ctrl.NewManager(configuration, options)
 	if err != nil {
@@ -252,6 +248,50 @@ func (c *cluster) runManager(t *testing.T, config *operatorconfig.Config, wrap t
 			t.Errorf("the operator ended: %v", err)
 		}
 	})
+}
+
+// restrict installs the admission policies of the chart.
+func (c *cluster) restrict(t *testing.T) {
+	t.Helper()
+	rendered := testenv.RenderChart(t, "../../../charts/securenotes-operator", operatorAccount, operatorNamespace,
+		"operand.image.tag=test", "vaultConnections.default.address=https://vault.example.com")
+	installed := 0
+	for document := range bytes.SplitSeq(rendered, []byte("\n---\n")) {
+		object := &unstructured.Unstructured{}
+		if err := yaml.Unmarshal(document, &object.Object); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(object.GetKind(), "ValidatingAdmissionPolicy") {
+			continue
+		}
+		if err := c.Create(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+		installed++
+	}
+	if installed != 4 {
+		t.Fatalf("the chart has %d admission policies and bindings", installed)
+	}
+}
+
+// asOperator returns a client with the operator's own rights.
+func (c *cluster) asOperator(t *testing.T) client.Client {
+	t.Helper()
+	own, err := client.New(c.impersonated(), client.Options{Scheme: c.Scheme()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return own
+}
+
+func (c *cluster) impersonated() *rest.Config {
+	configuration := rest.CopyConfig(c.rest)
+	configuration.Impersonate = rest.ImpersonationConfig{
+		UserName: "system:serviceaccount:" + operatorNamespace + ":" + operatorAccount,
+		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + operatorNamespace, "system:authenticated"},
+	}
+	configuration.QPS = -1
+	return configuration
 }
 
 // setUpVault runs vault-setup and tells Vault how to review tokens, which inside a cluster its own

@@ -31,6 +31,7 @@ func TestOperator(t *testing.T) {
 	t.Run("admission", func(t *testing.T) { testAdmission(t, c) })
 	t.Run("set-up can be repeated", func(t *testing.T) { testSetupRepeats(t, c) })
 	t.Run("escapes", func(t *testing.T) { testEscapes(t, c) })
+	t.Run("policy", func(t *testing.T) { testPolicy(t, c) })
 	t.Run("settled", func(t *testing.T) { testSettled(t, c) })
 	t.Run("certificate Secret", func(t *testing.T) { testCertificateSecret(t, c) })
 	t.Run("conditions", func(t *testing.T) { testConditions(t, c) })

@@ -326,8 +326,8 @@ func testForgedJob(t *testing.T, c *cluster, kr *v1alpha1.KeyRotation) {
 	testPatchedJob(t, c, kr)
 }
 
-// testPatchedJob: a Job of the recorded UID that was patched to complete without a pod is not believed.
-// One that was suspended for a while is.
+// testPatchedJob: a Job of the recorded UID that was patched to complete without a pod is not
+// believed. One that was suspended for a while is.
 func testPatchedJob(t *testing.T, c *cluster, kr *v1alpha1.KeyRotation) {
 	patch := func(name string, change func(*batchv1.JobSpec)) {
 		t.Helper()

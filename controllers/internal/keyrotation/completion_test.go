@@ -20,8 +20,8 @@ func withoutPods(spec *batchv1.JobSpec) {
 	spec.Completions, spec.Parallelism = new(int32(0)), new(int32(0))
 }
 
-// TestPatchedJobs: a Job of the recorded UID that completes is believed only with the spec that it was
-// created with, and if a pod of each index has succeeded.
+// TestPatchedJobs: a Job of the recorded UID that completes is believed only with the spec that it
+// was created with, and if a pod of each index has succeeded.
 func TestPatchedJobs(t *testing.T) {
 	kr := rotation("first", running, from(1), to(2))
 	kr.Status.Strategy, kr.Status.Shards = v1alpha1.StrategyReencrypt, 3
@@ -89,8 +89,8 @@ func TestPatchedJobs(t *testing.T) {
 	}
 }
 
-// TestPatchedJobEndsNoRotation: Jobs that were patched to complete without a pod are no re-encryption
-// and no verification, and nothing is retired.
+// TestPatchedJobEndsNoRotation: Jobs that were patched to complete without a pod are no
+// re-encryption and no verification, and nothing is retired.
 func TestPatchedJobEndsNoRotation(t *testing.T) {
 	for name, genuine := range map[string]int{"the re-encryption": 0, "the verification": 1} {
 		t.Run(name, func(t *testing.T) {
@@ -122,7 +122,8 @@ func TestPatchedJobEndsNoRotation(t *testing.T) {
 	}
 }
 
-// TestRecordedByAnEarlierRelease: a rotation whose Jobs an earlier release created goes on to its end.
+// TestRecordedByAnEarlierRelease: a rotation whose Jobs an earlier release created goes on to its
+// end.
 func TestRecordedByAnEarlierRelease(t *testing.T) {
 	w := newWorld(t, &crashtest.Crash{}, rotation("first"))
 	forget := func() {

@@ -19,9 +19,9 @@ type Expected struct {
 	Key client.ObjectKey
 	// Owner controls the Job.
 	Owner client.Object
-	// Recorded is what was recorded when the Job was created; empty if the operator died between the
-	// two. Only then is the Job compared with what Build returns, because an upgrade of the operator
-	// changes that.
+	// Recorded is what was recorded when the Job was created; empty if the operator died between
+	// the two. Only then is the Job compared with what Build returns, because an upgrade of the
+	// operator changes that.
 	Recorded MadeJob
 	// Pods is how many pods have to succeed, each of an index of its own.
 	Pods  int32
@@ -49,9 +49,9 @@ func (e Expected) Foreign(job *batchv1.Job) (string, error) {
 	return "", nil
 }
 
-// Create creates the Job and returns what to record about it at once. If there is one already that the
-// cache does not show, it returns why that one is foreign; if it is not, both are empty, and the cache
-// will soon have it.
+// Create creates the Job and returns what to record about it at once. If there is one already that
+// the cache does not show, it returns why that one is foreign; if it is not, both are empty, and
+// the cache will soon have it.
 func (e Expected) Create(ctx context.Context, writer client.Writer, live client.Reader) (made MadeJob, foreign string, err error) {
 	job, err := e.Build()
 	if err != nil {
@@ -79,8 +79,8 @@ func (e Expected) Gone(ctx context.Context, live client.Reader) (bool, error) {
 	return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
 }
 
-// ReadOutcome reads a Job and, if it failed, its pods. What is recorded or believed is read past the
-// cache.
+// ReadOutcome reads a Job and, if it failed, its pods. What is recorded or believed is read past
+// the cache.
 func ReadOutcome(ctx context.Context, reader, live client.Reader, expected Expected) (JobOutcome, error) {
 	owner := expected.Owner.GetUID()
 	job := &batchv1.Job{}

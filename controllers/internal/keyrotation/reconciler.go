@@ -161,11 +161,16 @@ func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (obs
 		return o, nil
 	}
 	if kr.Status.ToVersion != nil && hasTurn(kr) {
-		if o.reencrypt, err = ReadOutcome(ctx, r.Client, r.Live, r.reencryptJob(kr, parent)); err != nil {
-			return o, err
+		// An end that is recorded is not read again.
+		if !isTrue(kr, v1alpha1.ConditionReencrypted) {
+			if o.reencrypt, err = ReadOutcome(ctx, r.Client, r.Live, r.reencryptJob(kr, parent)); err != nil {
+				return o, err
+			}
 		}
-		if o.verify, err = ReadOutcome(ctx, r.Client, r.Live, r.verifyJob(kr, parent)); err != nil {
-			return o, err
+		if !isTrue(kr, v1alpha1.ConditionVerified) {
+			if o.verify, err = ReadOutcome(ctx, r.Client, r.Live, r.verifyJob(kr, parent)); err != nil {
+				return o, err
+			}
 		}
 		o.retirementRecorded = retirementRecorded(parent, *kr.Status.ToVersion)
 		if compromise(kr) {

@@ -6,7 +6,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// mounting selects every pod of an object. With an embedded database each of them mounts its volume.
+// mounting selects every pod of an object. With an embedded database each of them mounts its
+// volume.
 func mounting(sn client.Object) corev1.PodAffinityTerm {
 	return corev1.PodAffinityTerm{
 		TopologyKey:   corev1.LabelHostname,
@@ -14,17 +15,18 @@ func mounting(sn client.Object) corev1.PodAffinityTerm {
 	}
 }
 
-// besideVolume keeps a Job on the node of the pods that mount the embedded database's volume: one node
-// at a time may do so. A Job matches its own term, and the scheduler lets such a pod go anywhere while
-// no other pod matches, so that it also runs when the API does not.
+// besideVolume keeps a Job on the node of the pods that mount the embedded database's volume: one
+// node at a time may do so. A Job matches its own term, and the scheduler lets such a pod go
+// anywhere while no other pod matches, so that it also runs when the API does not.
 func besideVolume(sn client.Object) *corev1.Affinity {
 	return &corev1.Affinity{PodAffinity: &corev1.PodAffinity{
 		RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{mounting(sn)},
 	}}
 }
 
-// nearVolume adds to what the tenant wishes for that the API starts on the node of a Job that has the
-// embedded database's volume. It is no condition: a Job on a node that is lost must not hold up the API.
+// nearVolume adds to what the tenant wishes for that the API starts on the node of a Job that has
+// the embedded database's volume. It is no condition: a Job on a node that is lost must not hold up
+// the API.
 func nearVolume(sn client.Object, wished *corev1.Affinity) *corev1.Affinity {
 	affinity := wished.DeepCopy()
 	if affinity == nil {

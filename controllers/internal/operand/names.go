@@ -79,9 +79,9 @@ func ConfigMapName(name string) string { return name + "-config" }
 // CertificateName is of the Certificate.
 func CertificateName(name string) string { return name + "-tls" }
 
-// CertificateSecretName returns the Secret that cert-manager writes. cert-manager overwrites a Secret
-// of that name, and the operator may not look whether there is one: so nobody else may have such a
-// name. Not even FormerCertificateSecretName of another SecureNotes is one.
+// CertificateSecretName returns the Secret that cert-manager writes. cert-manager overwrites a
+// Secret of that name, and the operator may not look whether there is one: so nobody else may have
+// such a name. Not even FormerCertificateSecretName of another SecureNotes is one.
 func CertificateSecretName(name string) string { return name + "-securenotes-certificate" }
 
 // FormerCertificateSecretName returns the Secret that an earlier release had cert-manager write.

@@ -43,7 +43,7 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 		return fmt.Errorf("watch cert-manager: %w", err)
 	}
 	existing := &certmanagerv1.Certificate{}
-	if err := r.secretOfCertificate(ctx, s, existing); err != nil {
+	if err := r.secretOfCertificate(ctx, s); err != nil {
 		return err
 	}
 	if err := r.apply(ctx, s, operand.Certificate(s.sn, s.env), existing); err != nil {
@@ -67,15 +67,18 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// secretOfCertificate decides which Secret cert-manager writes. Earlier releases had it write NAME-tls,
-// which may be somebody's own. A Certificate of theirs keeps it, because pods have mounted it.
-func (r *Reconciler) secretOfCertificate(ctx context.Context, s *scope, existing *certmanagerv1.Certificate) error {
+// secretOfCertificate decides which Secret cert-manager writes. Earlier releases had it write
+// NAME-tls, which may be somebody's own. A Certificate of theirs keeps it, because pods have
+// mounted it.
+func (r *Reconciler) secretOfCertificate(ctx context.Context, s *scope) error {
 	former := operand.FormerCertificateSecretName(s.sn.Name)
 	if recorded := recordedSecret(s.sn); recorded != "" {
 		s.env.CertificateSecret = recorded
 		return nil
 	}
-	err := r.Client.Get(ctx, client.ObjectKey{Namespace: s.sn.Namespace, Name: operand.CertificateName(s.sn.Name)}, existing)
+	existing := &certmanagerv1.Certificate{}
+	// Past the cache: this is asked once, and the answer is kept.
+	err := r.Live.Get(ctx, client.ObjectKey{Namespace: s.sn.Namespace, Name: operand.CertificateName(s.sn.Name)}, existing)
 	if client.IgnoreNotFound(err) != nil {
 		return err
 	}
@@ -90,14 +93,14 @@ func (r *Reconciler) secretOfCertificate(ctx context.Context, s *scope, existing
 	return nil
 }
 
-// secretWithoutCertificate has pods go on with the Secret that they have mounted, while cert-manager's
-// kinds are not there and nothing can be written.
+// secretWithoutCertificate has pods go on with the Secret that they have mounted, while
+// cert-manager's kinds are not there and nothing can be written.
 func (r *Reconciler) secretWithoutCertificate(ctx context.Context, s *scope) error {
 	if s.env.CertificateSecret = recordedSecret(s.sn); s.env.CertificateSecret != "" {
 		return nil
 	}
 	existing := &appsv1.Deployment{}
-	err := r.Client.Get(ctx, client.ObjectKeyFromObject(s.sn), existing)
+	err := r.Live.Get(ctx, client.ObjectKeyFromObject(s.sn), existing)
 	if client.IgnoreNotFound(err) != nil {
 		return err
 	}

@@ -44,8 +44,8 @@ func TestDueRetirement(t *testing.T) {
 	}
 }
 
-// TestPatchedVerificationRetiresNothing: a Job that was patched to complete without a pod has verified
-// nothing. One that an earlier release recorded is believed if its pod has succeeded.
+// TestPatchedVerificationRetiresNothing: a Job that was patched to complete without a pod has
+// verified nothing. One that an earlier release recorded is believed if its pod has succeeded.
 func TestPatchedVerificationRetiresNothing(t *testing.T) {
 	for name, tc := range map[string]struct {
 		patched, earlier bool
@@ -92,7 +92,8 @@ func TestPatchedVerificationRetiresNothing(t *testing.T) {
 	}
 }
 
-// patchedToNoPods has the one Job complete at once, as the Job controller has one without completions.
+// patchedToNoPods has the one Job complete at once, as the Job controller has one without
+// completions.
 func patchedToNoPods(t *testing.T, r *Reconciler) {
 	t.Helper()
 	list := &batchv1.JobList{}

@@ -47,7 +47,8 @@ type scope struct {
 	configHash       string
 	deployment       *appsv1.Deployment
 	notAfter         *metav1.Time
-	// certificateSecret is the Secret that cert-manager writes, where it was decided on in this pass.
+	// certificateSecret is the Secret that cert-manager writes, where it was decided on in this
+	// pass.
 	certificateSecret string
 	rotationList      []v1alpha1.KeyRotation
 	nextRotation      *metav1.Time

@@ -12,7 +12,8 @@ const (
 	ConditionVaultReady = "VaultReady"
 
 	// ConditionDatabaseReady (positive) is True when the service has opened its database, at the
-	// right schema and belonging to this object. It says what the service's own pods reported.
+	// right schema and belonging to this object. It says what the service's own pods reported, and
+	// whether the volume of the embedded database is there.
 	ConditionDatabaseReady = "DatabaseReady"
 
 	// ConditionCertificateReady (positive) is True when the TLS certificate is issued and valid.
@@ -104,6 +105,11 @@ const (
 	// ReasonDatabaseRoleMissing is of vaultCredentials.
 	ReasonDatabaseRoleMissing = "DatabaseRoleMissing"
 
+	// ReasonDatabaseLost is of DatabaseReady, and of WorkloadReady while the volume is what is
+	// lost: there has been a database with this object's notes, and it is gone. Nothing is made in
+	// its place.
+	ReasonDatabaseLost = "DatabaseLost"
+
 	// Of CertificateReady.
 	ReasonCertManagerMissing = "CertManagerMissing"
 	ReasonIssuerNotFound     = "IssuerNotFound"
@@ -147,6 +153,12 @@ const (
 	// AnnotationAbandonVault set to "true" on a SecureNotes that is being deleted while its Vault is
 	// gone for good, lets the object go without touching Vault. Whatever the Vault still holds stays.
 	AnnotationAbandonVault = "securenotes.dev/abandon-vault"
+
+	// AnnotationAcceptEmptyDatabase lets, on a SecureNotes with DatabaseReady=False/DatabaseLost,
+	// an empty database take the place of the lost one, once: every account and every note is given
+	// up. Its value is the deployment id; from the second time on, the condition's message says
+	// what follows the id.
+	AnnotationAcceptEmptyDatabase = "securenotes.dev/accept-empty-database"
 
 	// AnnotationRotateRequestedAt asks, on a SecureNotes, for a Routine rotation whenever its value
 	// changes; status.lastHandledRotateRequest echoes it. For GitOps, where a pruned KeyRotation

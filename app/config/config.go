@@ -10,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"sigs.k8s.io/yaml"
@@ -25,6 +27,10 @@ const (
 
 // maxFileSize bounds the configuration file, in bytes.
 const maxFileSize = 1 << 20
+
+// ClaimedFile beside the configuration file says, by being there, that the database has been in
+// use. It is a file of its own because the operator adds it to running pods without a restart.
+const ClaimedFile = "claimed"
 
 // Config configures every subcommand of securenotes that talks to a database or to a key provider.
 type Config struct {
@@ -50,6 +56,10 @@ type Config struct {
 	TrustedProxies []string  `json:"trustedProxies,omitempty"`
 	CORS           CORS      `json:"cors,omitzero"`
 	Log            LogConfig `json:"log,omitzero"`
+
+	// Claimed reports whether ClaimedFile was there: then a database without this deployment's data
+	// is a lost one, and nothing is made in its place.
+	Claimed bool `json:"-"`
 }
 
 // Deployment identifies one set of notes.
@@ -242,8 +252,8 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Load reads and validates the file. Unknown and duplicate fields are errors: a setting that is
-// misspelt must not be silently without effect.
+// Load reads and validates the file, and looks for ClaimedFile beside it. Unknown and duplicate
+// fields are errors: a setting that is misspelt must not be silently without effect.
 func Load(path string) (*Config, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -259,6 +269,12 @@ func Load(path string) (*Config, error) {
 	}
 	c, err := Parse(raw)
 	if err != nil {
+		return nil, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	switch _, err := os.Stat(filepath.Join(filepath.Dir(path), ClaimedFile)); {
+	case err == nil:
+		c.Claimed = true
+	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("configuration %s: %w", path, err)
 	}
 	return c, nil

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +37,30 @@ func TestMarshalledConfigurationIsReadBack(t *testing.T) {
 	want.setDefaults()
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestClaimedFile: the file beside the configuration counts by being there, and is no part of what
+// is written.
+func TestClaimedFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "api.yaml")
+	c := valid()
+	c.Claimed = true
+	raw, err := Marshal(c)
+	if err == nil {
+		err = os.WriteFile(file, raw, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Load(file); err != nil || got.Claimed {
+		t.Errorf("without the file: %v, claimed %t", err, got.Claimed)
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(file), ClaimedFile), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Load(file); err != nil || !got.Claimed {
+		t.Errorf("with the file: %v, claimed %t", err, got.Claimed)
 	}
 }
 

@@ -37,6 +37,7 @@ const (
 	ReasonDatabaseAuthenticationFailed = "DatabaseAuthenticationFailed"
 	ReasonDatabaseLoginMissing         = "DatabaseLoginMissing"
 	ReasonDatabaseMismatch             = "DatabaseMismatch"
+	ReasonDatabaseLost                 = "DatabaseLost"
 	ReasonKeyMismatch                  = "KeyMismatch"
 	ReasonSecretMismatch               = "SecretMismatch"
 	ReasonMigrationFailed              = "MigrationFailed"

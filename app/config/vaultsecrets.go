@@ -33,6 +33,13 @@ type Marker struct {
 	// what another one left. Empty: PepperLeaf, of an earlier release, whose digest was not recorded.
 	Pepper       string `json:"pepper,omitempty"`
 	PepperDigest string `json:"pepperDigest,omitempty"`
+	// Claimed is true from the first pod on that was ready: there is a database with this
+	// deployment's data, and no empty one may take its place. It is here because status does not
+	// outlive the object.
+	Claimed bool `json:"claimed,omitempty"`
+	// EmptyDatabases counts how often somebody has accepted an empty database in the place of a
+	// lost one.
+	EmptyDatabases int `json:"emptyDatabases,omitempty"`
 }
 
 // SessionKeys are the keys of session tokens: Ed25519 to sign (RFC 8037), AES-256 to encrypt

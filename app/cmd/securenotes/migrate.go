@@ -48,9 +48,10 @@ func migrateCommand() *cobra.Command {
 	return command
 }
 
-// migrate is not cut off by the patience: a migration under way is let finish.
+// migrate is not cut off by the patience: a migration under way is let finish. Error:
+// deployment.ErrLost, before anything is changed.
 func migrate(ctx context.Context, c *config.Config, t *trust) (int, error) {
-	db, err := store.Open(ctx, c.Database, t.logins, store.JobTimeout)
+	db, err := openStore(ctx, c, t, store.JobTimeout)
 	if err != nil {
 		return 0, err
 	}
@@ -59,7 +60,11 @@ func migrate(ctx context.Context, c *config.Config, t *trust) (int, error) {
 	if err != nil {
 		return applied, err
 	}
-	if err := deployment.Claim(ctx, db, envelope.NewKeyring(c.Deployment.ID, t.provider), c.Deployment); err != nil {
+	claim := deployment.Claim
+	if c.Claimed {
+		claim = deployment.Check
+	}
+	if err := claim(ctx, db, envelope.NewKeyring(c.Deployment.ID, t.provider), c.Deployment); err != nil {
 		return applied, err
 	}
 	// The API checks its own copy; here, the operator can read what is wrong.

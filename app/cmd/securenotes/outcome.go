@@ -36,6 +36,7 @@ var outcomes = []struct {
 	{store.ErrSecretMissing, config.ReasonDatabaseSecretMissing, config.ExitRetryable},
 	{store.ErrInvalidURI, config.ReasonDatabaseURIInvalid, config.ExitRetryable},
 	{store.ErrAuthentication, config.ReasonDatabaseAuthenticationFailed, config.ExitRetryable},
+	{deployment.ErrLost, config.ReasonDatabaseLost, config.ExitRetryable},
 	{deployment.ErrOtherDeployment, config.ReasonDatabaseMismatch, config.ExitRetryable},
 	{deployment.ErrWrongKey, config.ReasonKeyMismatch, config.ExitRetryable},
 	{deployment.ErrWrongPepper, config.ReasonSecretMismatch, config.ExitRetryable},

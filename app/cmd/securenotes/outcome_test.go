@@ -28,6 +28,7 @@ func TestOutcome(t *testing.T) {
 		"no database URI":       {store.ErrInvalidURI, config.ReasonDatabaseURIInvalid, config.ExitRetryable},
 		"wrong password":        {store.ErrAuthentication, config.ReasonDatabaseAuthenticationFailed, config.ExitRetryable},
 		"database away":         {store.ErrUnavailable, config.ReasonDatabaseUnreachable, config.ExitRetryable},
+		"lost database":         {deployment.Lost(config.Deployment{}, "x"), config.ReasonDatabaseLost, config.ExitRetryable},
 		"other deployment":      {deployment.ErrOtherDeployment, config.ReasonDatabaseMismatch, config.ExitRetryable},
 		"wrong pepper":          {fmt.Errorf("%w: x", deployment.ErrWrongPepper), config.ReasonSecretMismatch, config.ExitRetryable},
 		"planted session keys":  {fmt.Errorf("x: %w", vault.ErrNotRecorded), config.ReasonSecretMismatch, config.ExitRetryable},

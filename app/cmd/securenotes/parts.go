@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/securenotes/securenotes/app/config"
@@ -75,10 +77,29 @@ type data struct {
 	keys  *envelope.Keyring
 }
 
+// openStore opens the database. One that has been in use must still be the deployment's, else the
+// error is deployment.ErrLost, and nothing is made in its place: opening SQLite would make the
+// file.
+func openStore(ctx context.Context, c *config.Config, t *trust, statementTimeout time.Duration) (*store.Store, error) {
+	if file := c.Database.SQLite; c.Claimed && file != nil {
+		if _, err := os.Stat(file.Path); errors.Is(err, fs.ErrNotExist) {
+			return nil, deployment.Lost(c.Deployment, "there is no file "+file.Path)
+		}
+	}
+	db, err := store.Open(ctx, c.Database, t.logins, statementTimeout)
+	if err != nil || !c.Claimed {
+		return db, err
+	}
+	if err := deployment.Find(ctx, db, c.Deployment); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
 // openData opens the database and shows that it is this deployment's, its schema this program's and
 // the master key the right one.
 func openData(ctx context.Context, c *config.Config, t *trust, statementTimeout time.Duration) (*data, error) {
-	db, err := store.Open(ctx, c.Database, t.logins, statementTimeout)
+	db, err := openStore(ctx, c, t, statementTimeout)
 	if err != nil {
 		return nil, err
 	}

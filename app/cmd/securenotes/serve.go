@@ -148,11 +148,16 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 		return err
 	}
 	var api *running
-	err = retry(ctx, func(err error) {
+	starting, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	err = retry(starting, func(err error) {
 		probes.NotReady(err.Error())
 		log.Error("not ready", "error", err.Error())
 	}, func(ctx context.Context) (err error) {
 		api, err = start(ctx, c, trust, lines, registry, log)
+		if errors.Is(err, deployment.ErrLost) {
+			giveUp() // what the process ends with is how the operator learns of it
+		}
 		return err
 	})
 	if err != nil {
@@ -175,7 +180,9 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 			log.Warn("connections were not closed", "error", err.Error())
 		}
 	}()
-	probes.Ready(ctx, readiness(probed.Ping, api.audit.Healthy))
+	serving, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	probes.Ready(ctx, readiness(unlessLost(probed, c.Deployment, stop), api.audit.Healthy))
 	log.Info("ready", "address", listener.Addr().String())
 	go sweep(ctx, background, log)
 	staleness := reencrypt.NewStaleness(background, log)
@@ -191,8 +198,6 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 	served, stopAudit := context.WithCancel(context.WithoutCancel(ctx))
 	var trail sync.WaitGroup
 	trail.Go(func() { api.audit.Run(served) })
-	serving, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
 	go func() {
 		select {
 		case <-api.audit.Broken(): // a new process gets a new reader
@@ -201,8 +206,8 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 		}
 	}()
 	err = server.Serve(serving, listener, api.handler, drain, log)
-	if errors.Is(context.Cause(serving), audit.ErrBroken) {
-		err = errors.Join(err, audit.ErrBroken)
+	if cause := context.Cause(serving); cause != nil && !errors.Is(cause, context.Canceled) {
+		err = errors.Join(err, cause)
 	}
 	stopAudit()
 	trail.Wait()
@@ -216,6 +221,21 @@ func readiness(ping func(context.Context) error, recorded func() error) func(con
 			return err
 		}
 		return ping(ctx)
+	}
+}
+
+// unlessLost is a check that the database answers. It ends the process, with stop, when the
+// database no longer holds the deployment's data, as after it was dropped and created again.
+func unlessLost(db *store.Store, d config.Deployment, stop context.CancelCauseFunc) func(context.Context) error {
+	return func(ctx context.Context) error {
+		err := db.Ping(ctx)
+		if err == nil {
+			err = deployment.Find(ctx, db, d)
+		}
+		if errors.Is(err, deployment.ErrLost) || errors.Is(err, deployment.ErrOtherDeployment) {
+			stop(err)
+		}
+		return err
 	}
 }
 

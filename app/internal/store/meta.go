@@ -33,6 +33,17 @@ func (s *Store) Meta(ctx context.Context) (Meta, error) {
 	return m, err
 }
 
+// DeploymentID reads whose database this is, whatever the version of its schema. Error: ErrNoMeta,
+// also where there is no schema at all.
+func (s *Store) DeploymentID(ctx context.Context) (string, error) {
+	var id string
+	err := s.row(ctx, "SELECT deployment_id FROM meta WHERE id = 1", nil, &id)
+	if errors.Is(err, sql.ErrNoRows) || errors.Is(err, errNoTable) {
+		return "", ErrNoMeta
+	}
+	return id, err
+}
+
 // ClaimMeta makes the database the deployment's, unless it is somebody's already.
 func (s *Store) ClaimMeta(ctx context.Context, m Meta) error {
 	version, err := m.Canary.Wrapped.Version()

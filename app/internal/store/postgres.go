@@ -314,6 +314,8 @@ func classifyState(server *pgconn.PgError) error {
 		return fmt.Errorf("%w: %w", ErrAuthentication, cause)
 	case "3D000": // invalid_catalog_name
 		return fmt.Errorf("%w: %w", ErrUnavailable, cause)
+	case "42P01": // undefined_table
+		return fmt.Errorf("%w: %w", errNoTable, cause)
 	case "23505": // unique_violation
 		switch server.ConstraintName {
 		case "users_username":
@@ -328,7 +330,7 @@ func classifyState(server *pgconn.PgError) error {
 	switch server.Code[:2] {
 	case "08", "53", "57", "25": // connection, resources, operator intervention, read-only
 		return fmt.Errorf("%w: %w", ErrUnavailable, cause)
-	case "42": // undefined table or column
+	case "42": // undefined column, insufficient privilege
 		return fmt.Errorf("%w: %w", ErrSchema, cause)
 	}
 	return cause

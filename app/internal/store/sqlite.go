@@ -241,7 +241,10 @@ func (*sqliteDialect) classify(err error) error {
 			return fmt.Errorf("%w: %w", errRetry, err)
 		}
 	case sqlite3.SQLITE_ERROR:
-		if strings.Contains(text, "no such table") || strings.Contains(text, "no such column") {
+		switch {
+		case strings.Contains(text, "no such table"):
+			return fmt.Errorf("%w: %w", errNoTable, err)
+		case strings.Contains(text, "no such column"):
 			return fmt.Errorf("%w: %w", ErrSchema, err)
 		}
 	}

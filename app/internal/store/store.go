@@ -29,6 +29,9 @@ var (
 	ErrSchema = errors.New("the database schema does not fit this program")
 )
 
+// errNoTable is the ErrSchema of a table that does not exist.
+var errNoTable = fmt.Errorf("%w: a table is missing", ErrSchema)
+
 // errRetry marks errors after which the whole transaction can be tried again.
 var errRetry = errors.New("the transaction must be tried again")
 

@@ -5,6 +5,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -25,8 +26,12 @@ import (
 // FieldManager is the one name that the operator writes under.
 const FieldManager = "securenotes-operator"
 
-// instanceLabel names the SecureNotes that a child belongs to.
-const instanceLabel = "app.kubernetes.io/instance"
+// instanceLabel names the SecureNotes that a child belongs to; ownerLabel does on those that have
+// no owner.
+const (
+	instanceLabel = "app.kubernetes.io/instance"
+	ownerLabel    = "securenotes.dev/instance"
+)
 
 // ConflictError says that an object that we want to make already exists and is not ours.
 type ConflictError struct {
@@ -86,7 +91,8 @@ func (a *Applier) Apply(ctx context.Context, desired, existing client.Object, ow
 	if err != nil {
 		return err
 	}
-	id := group(intent.GetNamespace(), intent.GetLabels()[instanceLabel]) + intent.GetKind() + "/" + intent.GetName()
+	labels := intent.GetLabels()
+	id := group(intent.GetNamespace(), cmp.Or(labels[ownerLabel], labels[instanceLabel])) + intent.GetKind() + "/" + intent.GetName()
 	fingerprint, err := hash(intent)
 	if err != nil {
 		return fmt.Errorf("%s: %w", id, err)

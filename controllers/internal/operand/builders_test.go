@@ -128,6 +128,7 @@ func TestGolden(t *testing.T) {
 			// As after a Compromise.
 			env.SessionKeys, env.SessionKeysDigest = "session-keys-5000000000001", strings.Repeat("5", 64)
 			env.Pepper, env.PepperDigest = "pepper-aaaaaaaaaaaaaaaa", strings.Repeat("a", 64)
+			env.DatabaseClaimed = true
 		}
 		cm, err := ConfigMap(sn, env)
 		if err != nil {
@@ -277,6 +278,7 @@ func TestConfigHash(t *testing.T) {
 		"the life of sessions": {func(sn *v1alpha1.SecureNotes, _ *Environment) { sn.Spec.Auth = &v1alpha1.Auth{TokenTTL: "2h"} }, true},
 		"other session keys":   {func(_ *v1alpha1.SecureNotes, env *Environment) { env.SessionKeys = "session-keys-2" }, true},
 		"another pepper":       {func(_ *v1alpha1.SecureNotes, env *Environment) { env.PepperDigest = strings.Repeat("0", 64) }, true},
+		"a database in use":    {func(_ *v1alpha1.SecureNotes, env *Environment) { env.DatabaseClaimed = true }, false},
 		"Vault's CA":           {func(_ *v1alpha1.SecureNotes, env *Environment) { env.Connection.CABundle = "x" }, true},
 	} {
 		t.Run(name, func(t *testing.T) {

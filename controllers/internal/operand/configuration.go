@@ -51,6 +51,9 @@ type Environment struct {
 	Pepper, PepperDigest string
 	// CertificateSecret is the Secret that cert-manager writes.
 	CertificateSecret string
+	// DatabaseClaimed says that the database has been in use: pods must find it so, and make no
+	// other.
+	DatabaseClaimed bool
 }
 
 // ConfigMap with the configuration of the API and of the rotation Jobs. Errors: the configuration
@@ -68,10 +71,20 @@ func ConfigMap(sn *v1alpha1.SecureNotes, env Environment) (*corev1.ConfigMap, er
 	if env.Connection.CABundle != "" {
 		data[vaultCAFile] = env.Connection.CABundle
 	}
+	if env.DatabaseClaimed {
+		data[config.ClaimedFile] = env.DeploymentID
+	}
 	return &corev1.ConfigMap{ObjectMeta: meta(sn, ConfigMapName(sn.Name), ""), Data: data}, nil
 }
 
-// ConfigHash covers only what the API's pods read, so that nothing else restarts them.
+// DatabaseClaimed reports whether a ConfigMap tells the pods that the database has been in use.
+func DatabaseClaimed(cm *corev1.ConfigMap) bool {
+	_, claimed := cm.Data[config.ClaimedFile]
+	return claimed
+}
+
+// ConfigHash covers only what the API's pods read, so that nothing else restarts them. They read
+// config.ClaimedFile too, but only when they start.
 func ConfigHash(cm *corev1.ConfigMap) string {
 	h := sha256.New()
 	for _, key := range []string{apiFile, vaultCAFile} {

@@ -28,6 +28,10 @@ const (
 	labelName      = "app.kubernetes.io/name"
 	labelPartOf    = "app.kubernetes.io/part-of"
 
+	// LabelOwner is LabelInstance for what must outlive an owner: Argo CD takes whatever has
+	// LabelInstance for its own where it tracks by label, and prunes it.
+	LabelOwner = "securenotes.dev/instance"
+
 	// ManagedBy is the value of LabelManagedBy; the operator's cache holds only objects that have it.
 	ManagedBy = "securenotes-operator"
 	product   = "securenotes"

@@ -91,6 +91,11 @@ func (r *Reconciler) configuration(ctx context.Context, s *scope) error {
 	if !s.connected || !s.keyed {
 		return nil
 	}
+	claimed, err := r.databaseClaimed(ctx, s)
+	if err != nil {
+		return err
+	}
+	s.env.DatabaseClaimed = claimed
 	desired, err := operand.ConfigMap(s.sn, s.env)
 	if err != nil {
 		s.trouble(bad(v1alpha1.ReasonApplyFailed, err.Error()))
@@ -114,13 +119,18 @@ func (r *Reconciler) volume(ctx context.Context, s *scope) error {
 	if desired == nil {
 		return nil
 	}
+	if s.database == nil || s.database.Claimed {
+		if there, err := r.volumeIsThere(ctx, s, desired); err != nil || !there {
+			return err
+		}
+	}
 	return r.applyOwned(ctx, s, desired, &corev1.PersistentVolumeClaim{}, func(existing client.Object) (bool, string) {
 		id := existing.GetAnnotations()[operand.AnnotationDeploymentID]
 		switch id {
 		case s.env.DeploymentID:
 			return true, ""
 		case "":
-			return false, "nobody"
+			return false, "nobody (if it has this SecureNotes's notes, annotate it with " + operand.AnnotationDeploymentID + "=" + s.env.DeploymentID + ")"
 		default:
 			return false, "the notes of another SecureNotes (" + operand.AnnotationDeploymentID + " " + id + ")"
 		}
@@ -130,6 +140,11 @@ func (r *Reconciler) volume(ctx context.Context, s *scope) error {
 // workload is the Deployment. It waits for the keys: a pod without them could only crash.
 func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 	existing := &appsv1.Deployment{}
+	if s.volume != volumeWell {
+		// To replace its pods would end one that may still have the lost volume open.
+		s.workloadFinding = bad(v1alpha1.ReasonDatabaseLost, "is left as it is while the volume of the database is lost: see the condition DatabaseReady")
+		return r.asItIs(ctx, s, existing)
+	}
 	if s.configHash == "" {
 		s.workloadFinding = bad(v1alpha1.ReasonWaitingForVault, "waits for the master key: see the condition VaultReady")
 		return r.asItIs(ctx, s, existing)

@@ -78,6 +78,10 @@ func (v livedVault) Ensure(ctx context.Context, d vaultadmin.Deployment) (vaulta
 	return vaultadmin.DeploymentState{DeploymentID: "uid", Key: v.key, Secrets: secrets}, nil
 }
 
+func (v livedVault) RecordDatabase(context.Context, vaultadmin.Deployment, vaultadmin.DatabaseState, vaultadmin.DatabaseState) error {
+	return nil
+}
+
 func (v livedVault) Shred(context.Context, vaultadmin.Deployment) error { return nil }
 
 func (v livedVault) RaiseMinDecryption(_ context.Context, _ vaultadmin.Deployment, version int64) (before int64, err error) {

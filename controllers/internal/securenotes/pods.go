@@ -24,7 +24,9 @@ func (r *Reconciler) pods(ctx context.Context, s *scope) error {
 		return err
 	}
 	report := readPods(list.Items)
-	s.databaseFinding = databaseFinding(s.sn, report)
+	if !s.databaseFinding.known() {
+		s.databaseFinding = databaseFinding(s.sn, report)
+	}
 	if !s.workloadFinding.known() {
 		s.workloadFinding = workloadFinding(s, report)
 	}
@@ -139,10 +141,15 @@ func databaseFinding(sn *v1alpha1.SecureNotes, report podReport) finding {
 // databaseNextStep says what to do; empty where the message does.
 func databaseNextStep(sn *v1alpha1.SecureNotes, t *config.Termination) string {
 	if operand.IsEmbedded(sn) {
+		if t.Reason == config.ReasonDatabaseLost {
+			return ": restore the file on the volume, or the volume, from a backup"
+		}
 		return ""
 	}
 	ref := sn.Spec.Database.Postgres.URISecretRef
 	switch {
+	case t.Reason == config.ReasonDatabaseLost:
+		return fmt.Sprintf(": restore the database from a backup, correct the URI in Secret %s if it names another one, or give its user the right to see its tables", ref.Name)
 	case t.Reason == config.ReasonDatabaseSecretMissing && strings.Contains(t.Message, "CA file"):
 		return ": create the Secret that spec.database.postgres.caSecretRef names, with the PEM certificates of the database's authority"
 	case t.Reason == config.ReasonDatabaseSecretMissing:

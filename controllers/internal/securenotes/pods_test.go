@@ -74,6 +74,8 @@ func TestDatabaseFinding(t *testing.T) {
 		"what failed before it went well":    {[]corev1.Pod{pod(time.Minute, migrated)}, metav1.ConditionUnknown, v1alpha1.ReasonNotReady},
 		"serve finds another key":            {[]corev1.Pod{pod(time.Minute, serveFails("KeyMismatch"))}, metav1.ConditionFalse, "KeyMismatch"},
 		"Vault is not the database":          {[]corev1.Pod{pod(time.Minute, migrateFails("VaultSealed"))}, metav1.ConditionUnknown, v1alpha1.ReasonProgressing},
+		"the database is empty":              {[]corev1.Pod{pod(time.Minute, migrateFails("DatabaseLost"))}, metav1.ConditionFalse, v1alpha1.ReasonDatabaseLost},
+		"it is lost while the pod serves":    {[]corev1.Pod{pod(time.Minute, serveFails("DatabaseLost"))}, metav1.ConditionFalse, v1alpha1.ReasonDatabaseLost},
 		"a pod that is going says nothing":   {[]corev1.Pod{pod(time.Minute, migrateFails("DatabaseMismatch"), going), pod(time.Hour, answers)}, metav1.ConditionTrue, v1alpha1.ReasonReady},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -26,6 +26,7 @@ type Vault interface {
 	Shred(ctx context.Context, d vaultadmin.Deployment) error
 	RaiseMinDecryption(ctx context.Context, d vaultadmin.Deployment, version int64) (before int64, err error)
 	Trim(ctx context.Context, d vaultadmin.Deployment, version, floor int64) error
+	RecordDatabase(ctx context.Context, d vaultadmin.Deployment, before, after vaultadmin.DatabaseState) error
 }
 
 // Reconciler reconciles SecureNotes.
@@ -84,6 +85,7 @@ func (r *Reconciler) phases() []phase {
 		r.workload,
 		r.disruptionBudget,
 		r.pods,
+		r.database,
 		r.rotations,
 		r.retirement,
 	}

@@ -30,12 +30,18 @@ import (
 type fakeVault struct {
 	floor, trimmed int64
 	refusal        error
+	recorded       []vaultadmin.DatabaseState
 }
 
 func (v *fakeVault) Connection() vaultadmin.Connection { return vaultadmin.Connection{Name: "default"} }
 
 func (v *fakeVault) Ensure(context.Context, vaultadmin.Deployment) (vaultadmin.DeploymentState, error) {
 	return vaultadmin.DeploymentState{}, nil
+}
+
+func (v *fakeVault) RecordDatabase(_ context.Context, _ vaultadmin.Deployment, _, after vaultadmin.DatabaseState) error {
+	v.recorded = append(v.recorded, after)
+	return nil
 }
 
 func (v *fakeVault) Shred(context.Context, vaultadmin.Deployment) error { return nil }

@@ -54,6 +54,11 @@ type scope struct {
 	nextRotation      *metav1.Time
 	lastRotation      *metav1.Time
 
+	// database is what Vault says of it; nil: it could not be asked.
+	database *vaultadmin.DatabaseState
+	// volume is what became of the embedded database's.
+	volume volumeState
+
 	vaultFinding, databaseFinding, certificateFinding, workloadFinding, rotationFinding finding
 	// childTrouble is the first child object that could not be written, or every one that somebody
 	// else's is in the way of, which are the conflicts.

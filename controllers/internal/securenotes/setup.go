@@ -1,6 +1,7 @@
 package securenotes
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -60,7 +61,8 @@ func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
 
 // instance finds the object that a child without owner reference belongs to, by its label.
 func instance(_ context.Context, object client.Object) []reconcile.Request {
-	name := object.GetLabels()[operand.LabelInstance]
+	labels := object.GetLabels()
+	name := cmp.Or(labels[operand.LabelOwner], labels[operand.LabelInstance])
 	if name == "" {
 		return nil
 	}

@@ -72,6 +72,7 @@ func TestComputeStatus(t *testing.T) {
 		"a name is taken":                              {healthy(func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonNameConflict, "x") }), "False", v1alpha1.ReasonNameConflict, "Failed"},
 		"the key is retained":                          {healthy(func(s *scope) { s.vaultFinding = bad(v1alpha1.ReasonKeyRetained, "x") }), "False", v1alpha1.ReasonKeyRetained, "Failed"},
 		"the database is away":                         {healthy(func(s *scope) { s.databaseFinding = bad("DatabaseUnreachable", "x") }), "False", "DatabaseUnreachable", "InProgress"},
+		"the database is lost":                         {healthy(func(s *scope) { s.databaseFinding = bad(v1alpha1.ReasonDatabaseLost, "x") }), "False", v1alpha1.ReasonDatabaseLost, "Failed"},
 		"a failed rotation leaves the service working": {healthy(func(s *scope) { s.rotationFinding = bad(v1alpha1.ReasonRotationFailed, "x") }), "True", "Ready", "Current"},
 		"it is being deleted":                          {healthy(func(s *scope) { s.sn.DeletionTimestamp = &metav1.Time{Time: now} }), "False", v1alpha1.ReasonDeleting, "Terminating"},
 		"it is suspended from the first": {func() *scope {

@@ -89,6 +89,10 @@ func (r *Reconciler) vault(ctx context.Context, s *scope) error {
 		}
 		// Not from what is remembered: a Compromise records others meanwhile.
 		s.use(state.Secrets)
+		if state.AuditKeyReplaced {
+			r.Recorder.Eventf(s.sn, nil, corev1.EventTypeWarning, "AuditKeyReplaced", "Reconcile",
+				"there was no audit key in Vault, and another was made: lines signed before are verified with the public keys that were saved then")
+		}
 		left = jitter.Longer(r.VaultResyncInterval)
 		// The status may have changed with it; one that a cache still shows without is not to be believed.
 		r.vaultChecks.put(s.sn.UID, check{until: s.now.Add(left), inputs: vaultInputs(s.sn, rotations), state: state})
@@ -99,6 +103,7 @@ func (r *Reconciler) vault(ctx context.Context, s *scope) error {
 	}
 	s.wake(left)
 	s.key, s.env.DeploymentID, s.keyed = &state.Key, state.DeploymentID, true
+	s.database = &state.Database
 	s.vaultFinding = good(v1alpha1.ReasonReady, "the master key, session keys and pepper are in Vault")
 	return nil
 }

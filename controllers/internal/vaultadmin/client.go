@@ -134,20 +134,20 @@ func (c *Client) createKey(ctx context.Context, key string) error {
 
 // ensureAuditKey makes the key that signs audit checkpoints if there is none. It protects no data:
 // what an earlier one signed is verified with the public half that was saved.
-func (c *Client) ensureAuditKey(ctx context.Context, key string) error {
+func (c *Client) ensureAuditKey(ctx context.Context, key string) (created bool, err error) {
 	secret, err := c.read(ctx, c.keyPath(key))
 	if err != nil {
-		return err
+		return false, err
 	}
 	if secret == nil {
-		return c.write(ctx, c.keyPath(key), map[string]any{"type": "ed25519", "exportable": false, "allow_plaintext_backup": false})
+		return true, c.write(ctx, c.keyPath(key), map[string]any{"type": "ed25519", "exportable": false, "allow_plaintext_backup": false})
 	}
 	for field, want := range map[string]any{"type": "ed25519", "exportable": false, "allow_plaintext_backup": false} {
 		if got := secret.Data[field]; got != want {
-			return problem(Unsuitable, "the Transit key %s has %s=%v where %v is needed: remove or rename that key in Vault", key, field, got, want)
+			return false, problem(Unsuitable, "the Transit key %s has %s=%v where %v is needed: remove or rename that key in Vault", key, field, got, want)
 		}
 	}
-	return nil
+	return false, nil
 }
 
 // Rotate adds a version to the key. The caller has recorded that it is about to, and has read that

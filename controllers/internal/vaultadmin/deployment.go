@@ -36,6 +36,11 @@ type DeploymentState struct {
 	Key          KeyState
 	// Secrets to be recorded.
 	Secrets Secrets
+	// Database is what the marker says of the database.
+	Database DatabaseState
+	// AuditKeyReplaced says that everything was complete once and the audit key was missing:
+	// another was made.
+	AuditKeyReplaced bool
 }
 
 // Ensure makes what is missing, in an order that a crash cannot spoil: the marker first, so that a
@@ -50,13 +55,16 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	if err != nil {
 		return DeploymentState{}, err
 	}
-	if !d.Established && marker.DeploymentID != d.UID && !d.Adopt && d.AdoptOf == "" {
+	// An adopted key is complete already, and so is one whose database is in use: neither it nor the
+	// pepper may be replaced.
+	complete := marker.DeploymentID != d.UID || marker.Claimed || marker.EmptyDatabases > 0
+	if !d.Established && complete && !d.Adopt && d.AdoptOf == "" {
 		// Whoever has the operator's Vault token can write to the marker of an object that has no keys yet.
-		return DeploymentState{}, problem(Retained, "%s says that this SecureNotes has adopted the Transit key %s (deployment %s), but its spec does not",
+		return DeploymentState{}, problem(Retained, "%s says that there are notes under the Transit key %s (deployment %s), but the status of this SecureNotes does not: "+
+			"restore its status, or set spec.adoptRetainedKey to true to take over what the marker names",
 			c.dataPath(d.Directory, config.MarkerLeaf), d.Key, marker.DeploymentID)
 	}
-	// An adopted key is complete already: neither it nor the pepper may be replaced.
-	established := d.Established || marker.DeploymentID != d.UID
+	established := d.Established || complete
 	if !established {
 		if err := c.createKey(ctx, d.Key); err != nil {
 			return DeploymentState{}, err
@@ -66,7 +74,8 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	if err != nil {
 		return DeploymentState{}, err
 	}
-	if err := c.ensureAuditKey(ctx, d.AuditKey); err != nil {
+	createdAuditKey, err := c.ensureAuditKey(ctx, d.AuditKey)
+	if err != nil {
 		return DeploymentState{}, err
 	}
 	if d.DatabaseRole != "" {
@@ -84,7 +93,10 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	if _, err := c.readEntry(ctx, d.Directory, config.NewSessionKeysEntry(key.Latest+1)); err != nil {
 		return DeploymentState{}, err
 	}
-	return DeploymentState{DeploymentID: marker.DeploymentID, Key: key, Secrets: d.Secrets}, nil
+	return DeploymentState{
+		DeploymentID: marker.DeploymentID, Key: key, Secrets: d.Secrets,
+		Database: databaseState(marker), AuditKeyReplaced: established && createdAuditKey,
+	}, nil
 }
 
 func (c *Client) ensureMarker(ctx context.Context, d Deployment) (config.Marker, error) {
@@ -107,6 +119,8 @@ func (c *Client) ensureMarker(ctx context.Context, d Deployment) (config.Marker,
 		if err := adoptable(d, marker); err != nil {
 			return config.Marker{}, err
 		}
+		// What is adopted comes with its notes: without them, it is not to become an empty service.
+		marker.Claimed = true
 	}
 	marker.UID, marker.NamespaceUID = d.UID, d.NamespaceUID
 	return marker, c.writeMarker(ctx, d.Directory, marker, version)

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"database/sql"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/deployment"
+	"github.com/securenotes/securenotes/app/internal/store"
+)
+
+// localConfig is of a deployment with a master key in a file below dir.
+func localConfig(t *testing.T, dir string, database config.Database) *config.Config {
+	t.Helper()
+	c := &config.Config{
+		APIVersion: config.APIVersion, Kind: config.Kind,
+		Deployment: config.Deployment{ID: "test", Namespace: "ns", Name: "name"},
+		Database:   database,
+		Keys:       config.Keys{Local: &config.Local{File: filepath.Join(dir, "master.key")}},
+		Auth:       config.Auth{Registration: config.RegistrationOpen, TokenTTL: config.Duration(time.Hour), BcryptCost: 12, MinPasswordLength: 8},
+	}
+	if err := c.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// prepare runs what the init container runs.
+func prepare(t *testing.T, c *config.Config, claimed bool) (applied int, err error) {
+	t.Helper()
+	c.Claimed = claimed
+	trust, err := newTrust(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return migrate(t.Context(), c, trust)
+}
+
+// TestLostSQLite: where a database has been in use, none is made in its place, whatever is left of
+// it. The same deployment's database is welcome, also at the schema of an earlier release.
+func TestLostSQLite(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "notes.db")
+	c := localConfig(t, dir, config.Database{SQLite: &config.SQLite{Path: file}})
+	if _, err := prepare(t, c, false); err != nil {
+		t.Fatal(err)
+	}
+	backup, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		spoil   func() error
+		claimed bool
+		want    error
+		size    int64 // of the file afterwards, where nothing may be made; -1: it does not exist
+	}{
+		"it is there":              {func() error { return nil }, true, nil, 0},
+		"an earlier release's":     {func() error { return earlierSchema(file) }, true, nil, 0},
+		"the file is missing":      {func() error { return os.Remove(file) }, true, deployment.ErrLost, -1},
+		"the file is empty":        {func() error { return os.Truncate(file, 0) }, true, deployment.ErrLost, 0},
+		"another deployment's":     {func() error { return statement(file, "UPDATE meta SET deployment_id = 'other'") }, true, deployment.ErrOtherDeployment, 0},
+		"whose meta row is gone":   {func() error { return statement(file, "DELETE FROM meta") }, true, deployment.ErrLost, 0},
+		"none was in use before":   {func() error { return os.Remove(file) }, false, nil, 0},
+		"an empty one is accepted": {func() error { return os.Truncate(file, 0) }, false, nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile(file, backup, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := tc.spoil(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := prepare(t, c, tc.claimed); !errors.Is(err, tc.want) {
+				t.Fatalf("migrate: %v, want %v", err, tc.want)
+			}
+			trust, err := newTrust(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := openData(t.Context(), c, trust, store.RequestTimeout)
+			if !errors.Is(err, tc.want) {
+				t.Errorf("serve: %v, want %v", err, tc.want)
+			}
+			if err == nil {
+				defer d.store.Close()
+			}
+			switch info, err := os.Stat(file); {
+			case tc.size < 0 && !errors.Is(err, fs.ErrNotExist):
+				t.Errorf("a file was made: %v", err)
+			case tc.size == 0 && err != nil:
+				t.Error(err)
+			case name == "the file is empty" && info.Size() > 4096: // the header that opening writes
+				t.Errorf("tables were made: %d bytes", info.Size())
+			}
+		})
+	}
+}
+
+func statement(file string, statements ...string) error {
+	db, err := sql.Open("sqlite", file)
+	if err != nil {
+		return err
+	}
+	for _, s := range statements {
+		if _, errStatement := db.Exec(s); errStatement != nil {
+			err = errors.Join(err, errStatement)
+		}
+	}
+	return errors.Join(err, db.Close())
+}
+
+// earlierSchema takes the newest migration back.
+func earlierSchema(file string) error {
+	return statement(file, "ALTER TABLE meta DROP COLUMN pepper_digest", "DELETE FROM goose_db_version WHERE version_id = 8")
+}

@@ -1,0 +1,138 @@
+package securenotes
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/jitter"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// volumeState is what became of the embedded database's volume.
+type volumeState int
+
+const (
+	// volumeWell: it is there, may be made, or is not needed.
+	volumeWell volumeState = iota
+	// volumeGone: nothing of its name exists.
+	volumeGone
+	// volumeGoing: its name is still taken by what is being deleted, or has nothing behind it.
+	volumeGoing
+)
+
+// databaseClaimed reports whether pods are to find a database that has been in use. While Vault
+// does not say, they are told what they were told before; where nothing says what that was, the
+// safe thing.
+func (r *Reconciler) databaseClaimed(ctx context.Context, s *scope) (bool, error) {
+	if s.database != nil {
+		return s.database.Claimed, nil
+	}
+	existing := &corev1.ConfigMap{}
+	err := r.Client.Get(ctx, client.ObjectKey{Namespace: s.sn.Namespace, Name: operand.ConfigMapName(s.sn.Name)}, existing)
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	return operand.DatabaseClaimed(existing), err
+}
+
+// volumeIsThere reports whether the claim exists and is to stay, and pins desired to it, so that
+// applying desired creates no other. It leaves in the scope what is wrong.
+func (r *Reconciler) volumeIsThere(ctx context.Context, s *scope, desired *corev1.PersistentVolumeClaim) (bool, error) {
+	existing, key := &corev1.PersistentVolumeClaim{}, client.ObjectKeyFromObject(desired)
+	err := r.Client.Get(ctx, key, existing)
+	if apierrors.IsNotFound(err) {
+		err = r.Live.Get(ctx, key, existing)
+	}
+	switch {
+	case apierrors.IsNotFound(err) && s.database == nil:
+		s.wake(jitter.Longer(retryInterval))
+		return false, nil // whether it was ever there is for Vault to say
+	case apierrors.IsNotFound(err):
+		s.lose(volumeGone, fmt.Sprintf("PersistentVolumeClaim %s, which has the notes of deployment %s, is missing: restore it from a backup, under this name and with the annotation %s=%s",
+			key.Name, s.env.DeploymentID, operand.AnnotationDeploymentID, s.env.DeploymentID))
+		return false, nil
+	case err != nil:
+		return false, err
+	case existing.DeletionTimestamp != nil:
+		s.lose(volumeGoing, fmt.Sprintf("PersistentVolumeClaim %s is being deleted, and goes when no pod uses it: set persistentVolumeReclaimPolicy of PersistentVolume %s to Retain now, and export or copy the notes before the pod ends. "+
+			"When it is gone, restore it under this name and with the annotation %s=%s", key.Name, existing.Spec.VolumeName, operand.AnnotationDeploymentID, s.env.DeploymentID))
+		return false, nil
+	case existing.Status.Phase == corev1.ClaimLost:
+		s.lose(volumeGoing, fmt.Sprintf("PersistentVolumeClaim %s has lost its PersistentVolume %s: restore that, or delete the claim and restore it from a backup, under this name and with the annotation %s=%s",
+			key.Name, existing.Spec.VolumeName, operand.AnnotationDeploymentID, s.env.DeploymentID))
+		return false, nil
+	}
+	desired.UID = existing.UID
+	return true, nil
+}
+
+// lose says that the volume is lost. A claim that is put back need not have the labels that are
+// watched.
+func (s *scope) lose(state volumeState, message string) {
+	s.volume, s.databaseFinding = state, bad(v1alpha1.ReasonDatabaseLost, message)
+	s.wake(jitter.Longer(retryInterval))
+}
+
+// database keeps in Vault that there is a database, from the first ready pod on. From then on a
+// database that is lost stays so, until it is restored or somebody accepts an empty one in its
+// place.
+func (r *Reconciler) database(ctx context.Context, s *scope) error {
+	lost := s.databaseFinding.reason == v1alpha1.ReasonDatabaseLost
+	if s.database == nil || s.original.Status.DeploymentID == "" {
+		return nil // what the marker says here, the status must say already
+	}
+	accepted := s.sn.Annotations[v1alpha1.AnnotationAcceptEmptyDatabase] == acceptance(s)
+	next, event := *s.database, [2]string{}
+	switch {
+	case lost && !s.database.Claimed:
+		// What a pod has said before the loss was accepted.
+		s.databaseFinding = unknown(v1alpha1.ReasonProgressing, "an empty database takes the place of the lost one when a pod starts: "+
+			"within five minutes, or at once after `kubectl rollout restart deployment "+s.sn.Name+"`, which pods need that have served before ("+databaseName(s.sn)+")")
+	case lost && accepted && s.volume != volumeGoing:
+		next.Claimed, next.Accepted = false, next.Accepted+1
+		event = [2]string{"EmptyDatabaseAccepted", "an empty database takes the place of the lost one, as the annotation " + v1alpha1.AnnotationAcceptEmptyDatabase + " asks"}
+	case lost:
+		s.databaseFinding.message += fmt.Sprintf(". Nothing is made in its place. To give up every account and note and begin with an empty database, annotate this SecureNotes with %s=%s",
+			v1alpha1.AnnotationAcceptEmptyDatabase, acceptance(s))
+	case s.databaseFinding.status == metav1.ConditionTrue:
+		next.Claimed = true
+		if accepted {
+			// Left there, it would let a later loss pass without a word.
+			next.Accepted++
+			event = [2]string{"AcceptanceUsedUp", "the annotation " + v1alpha1.AnnotationAcceptEmptyDatabase + " had nothing to accept, because the database is there; it holds for no later loss"}
+		}
+	}
+	if next == *s.database {
+		return nil
+	}
+	vault, err := r.connect(s)
+	if err == nil {
+		err = vault.RecordDatabase(ctx, r.deploymentOf(s), *s.database, next)
+	}
+	r.vaultChecks.drop(s.sn.UID)
+	if err != nil {
+		return r.vaultTrouble(ctx, s, err)
+	}
+	if event[0] != "" {
+		r.Recorder.Eventf(s.sn, nil, corev1.EventTypeWarning, event[0], "Reconcile", "%s", event[1])
+	}
+	s.database = &next
+	// The other phases go on from here with the next pass.
+	s.wake(0)
+	return r.configuration(ctx, s)
+}
+
+// acceptance is the value of the annotation that accepts an empty database next: each holds for one
+// loss.
+func acceptance(s *scope) string {
+	if s.database.Accepted == 0 {
+		return s.env.DeploymentID
+	}
+	return fmt.Sprintf("%s/%d", s.env.DeploymentID, s.database.Accepted+1)
+}

@@ -1,0 +1,175 @@
+package securenotes
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/apply"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+func claimOf(changes ...func(*corev1.PersistentVolumeClaim)) *corev1.PersistentVolumeClaim {
+	claim := operand.VolumeClaim(object(), "uid")
+	claim.UID, claim.Spec.VolumeName = "claim-uid", "pv-1"
+	for _, change := range changes {
+		change(claim)
+	}
+	return claim
+}
+
+// TestLostVolume: a claim that is gone, going or without a volume is not made again once there was
+// a database, and the Deployment, whose pod may have it open, is left alone.
+func TestLostVolume(t *testing.T) {
+	for name, tc := range map[string]struct {
+		claim    *corev1.PersistentVolumeClaim
+		database *vaultadmin.DatabaseState
+		says     string // empty: the volume is not lost
+		made     bool
+	}{
+		"in use":               {claimOf(), &vaultadmin.DatabaseState{Claimed: true}, "", true},
+		"gone":                 {nil, &vaultadmin.DatabaseState{Claimed: true}, "is missing: restore it from a backup, under this name and with the annotation securenotes.dev/deployment-id=uid", false},
+		"never in use":         {nil, &vaultadmin.DatabaseState{}, "", true},
+		"gone, Vault is away":  {nil, nil, "", false},
+		"there, Vault is away": {claimOf(), nil, "", true},
+		"going": {claimOf(func(c *corev1.PersistentVolumeClaim) {
+			c.DeletionTimestamp, c.Finalizers = &metav1.Time{Time: now}, []string{"kubernetes.io/pvc-protection"}
+		}), &vaultadmin.DatabaseState{Claimed: true}, "persistentVolumeReclaimPolicy of PersistentVolume pv-1 to Retain now", true},
+		"without a volume": {claimOf(func(c *corev1.PersistentVolumeClaim) { c.Status.Phase = corev1.ClaimLost }),
+			&vaultadmin.DatabaseState{Claimed: true}, "has lost its PersistentVolume pv-1", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var objects []client.Object
+			if tc.claim != nil {
+				objects = append(objects, tc.claim)
+			}
+			r := reconciler(t, &fakeVault{}, objects...)
+			r.Apply = apply.New(r.Client, r.Live)
+			s := healthy(func(s *scope) {
+				s.database, s.databaseFinding, s.workloadFinding, s.configHash, s.deployment = tc.database, finding{}, finding{}, "hash", nil
+			})
+			if err := r.volume(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			if lost := s.databaseFinding.reason == v1alpha1.ReasonDatabaseLost; lost != (tc.says != "") || !strings.Contains(s.databaseFinding.message, tc.says) {
+				t.Errorf("%+v", s.databaseFinding)
+			}
+			err := r.Client.Get(t.Context(), client.ObjectKey{Namespace: "demo", Name: "notes-data"}, &corev1.PersistentVolumeClaim{})
+			if client.IgnoreNotFound(err) != nil || (err == nil) != tc.made {
+				t.Errorf("the claim: %v", err)
+			}
+			if err := r.workload(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			if left := s.deployment == nil; left != (tc.says != "") || left != (s.workloadFinding.reason == v1alpha1.ReasonDatabaseLost) {
+				t.Errorf("the Deployment was left alone: %t; %+v", left, s.workloadFinding)
+			}
+		})
+	}
+}
+
+// TestClaimedDatabase: from the first ready pod on the database counts as in use; what is lost
+// stays lost until somebody accepts that, and each acceptance holds for one loss.
+func TestClaimedDatabase(t *testing.T) {
+	const again = "uid/2"
+	lost, ready := bad(v1alpha1.ReasonDatabaseLost, "it is empty"), good(v1alpha1.ReasonReady, "fine")
+	for name, tc := range map[string]struct {
+		before     vaultadmin.DatabaseState
+		finding    finding
+		annotation string
+		volume     volumeState
+		after      vaultadmin.DatabaseState
+		reason     string
+		says       string
+	}{
+		"no pod yet":              {finding: unknown(v1alpha1.ReasonProgressing, "x"), reason: v1alpha1.ReasonProgressing},
+		"the first pod is ready":  {finding: ready, after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonReady},
+		"it is known":             {before: vaultadmin.DatabaseState{Claimed: true}, finding: ready, after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonReady},
+		"the database is away":    {before: vaultadmin.DatabaseState{Claimed: true}, finding: bad("DatabaseUnreachable", "x"), annotation: "uid", after: vaultadmin.DatabaseState{Claimed: true}, reason: "DatabaseUnreachable"},
+		"lost":                    {before: vaultadmin.DatabaseState{Claimed: true}, finding: lost, after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonDatabaseLost, says: "securenotes.dev/accept-empty-database=uid"},
+		"accepted":                {before: vaultadmin.DatabaseState{Claimed: true}, finding: lost, annotation: "uid", after: vaultadmin.DatabaseState{Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost},
+		"accepted by another id":  {before: vaultadmin.DatabaseState{Claimed: true}, finding: lost, annotation: "true", after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonDatabaseLost},
+		"no pod has tried since":  {before: vaultadmin.DatabaseState{Accepted: 1}, finding: lost, annotation: "uid", after: vaultadmin.DatabaseState{Accepted: 1}, reason: v1alpha1.ReasonProgressing, says: "kubectl rollout restart deployment notes"},
+		"the empty one is in use": {before: vaultadmin.DatabaseState{Accepted: 1}, finding: ready, annotation: "uid", after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonReady},
+		"lost again": {before: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, finding: lost, annotation: "uid",
+			after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost, says: "securenotes.dev/accept-empty-database=" + again},
+		"accepted again": {before: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, finding: lost, annotation: again,
+			after: vaultadmin.DatabaseState{Accepted: 2}, reason: v1alpha1.ReasonDatabaseLost},
+		"accepted before the loss": {before: vaultadmin.DatabaseState{Claimed: true}, finding: ready, annotation: "uid",
+			after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonReady},
+		"the claim is gone and that is accepted": {before: vaultadmin.DatabaseState{Claimed: true}, finding: lost, annotation: "uid", volume: volumeGone,
+			after: vaultadmin.DatabaseState{Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost},
+		"a pod may still have the volume open": {before: vaultadmin.DatabaseState{Claimed: true}, finding: lost, annotation: "uid", volume: volumeGoing,
+			after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonDatabaseLost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			vault := &fakeVault{}
+			r := reconciler(t, vault)
+			s := healthy(func(s *scope) {
+				s.database, s.databaseFinding, s.volume = &tc.before, tc.finding, tc.volume
+				s.sn.Annotations = map[string]string{v1alpha1.AnnotationAcceptEmptyDatabase: tc.annotation}
+				s.keyed = false // the configuration is not what this is about
+			})
+			before := tc.before
+			if err := r.database(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			if changed := len(vault.recorded) == 1; changed != (before != tc.after) || changed && vault.recorded[0] != tc.after || *s.database != tc.after {
+				t.Errorf("recorded %+v, want %+v", vault.recorded, tc.after)
+			}
+			if s.databaseFinding.reason != tc.reason || !strings.Contains(s.databaseFinding.message, tc.says) {
+				t.Errorf("%+v", s.databaseFinding)
+			}
+		})
+	}
+}
+
+// TestStatusIsWrittenBeforeTheMarker: a marker that says more than the status is one of a status that was lost.
+func TestStatusIsWrittenBeforeTheMarker(t *testing.T) {
+	vault := &fakeVault{}
+	s := healthy(func(s *scope) {
+		s.database, s.original.Status.DeploymentID, s.keyed = &vaultadmin.DatabaseState{}, "", false
+	})
+	for _, want := range []int{0, 1} {
+		if err := reconciler(t, vault).database(t.Context(), s); err != nil || len(vault.recorded) != want {
+			t.Errorf("%v, recorded %+v", err, vault.recorded)
+		}
+		s.original.Status.DeploymentID = "uid"
+	}
+}
+
+// TestPodsAreToldOfTheDatabase: while Vault is away, pods are told what they were told before, and
+// the safe thing where nothing says what that was.
+func TestPodsAreToldOfTheDatabase(t *testing.T) {
+	told := func(data map[string]string) *corev1.ConfigMap {
+		return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "demo", Name: "notes-config"}, Data: data}
+	}
+	for name, tc := range map[string]struct {
+		database *vaultadmin.DatabaseState
+		before   *corev1.ConfigMap
+		want     bool
+	}{
+		"in use":                               {&vaultadmin.DatabaseState{Claimed: true}, told(nil), true},
+		"not in use yet":                       {&vaultadmin.DatabaseState{}, told(map[string]string{"claimed": "uid"}), false},
+		"Vault is away, they were told so":     {nil, told(map[string]string{"claimed": "uid"}), true},
+		"Vault is away, they were not told so": {nil, told(nil), false},
+		"Vault is away, nothing is known":      {nil, nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var objects []client.Object
+			if tc.before != nil {
+				objects = append(objects, tc.before)
+			}
+			r := reconciler(t, &fakeVault{}, objects...)
+			got, err := r.databaseClaimed(t.Context(), healthy(func(s *scope) { s.database = tc.database }))
+			if err != nil || got != tc.want {
+				t.Errorf("%t, %v; want %t", got, err, tc.want)
+			}
+		})
+	}
+}

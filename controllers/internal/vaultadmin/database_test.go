@@ -1,0 +1,88 @@
+package vaultadmin
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// TestRecordDatabase: what is recorded leaves the rest of the marker as it is, and is recorded only by
+// whoever knew what was there before.
+func TestRecordDatabase(t *testing.T) {
+	d := Deployment{Directory: "dir", UID: "uid"}
+	f := &fakeVault{}
+	client := f.startEarlier(t)
+	for _, tc := range []struct {
+		step          string
+		before, after DatabaseState
+		want          DatabaseState
+	}{
+		{"the first pod is ready", DatabaseState{}, DatabaseState{Claimed: true}, DatabaseState{Claimed: true}},
+		{"an operator that was stopped before", DatabaseState{}, DatabaseState{Accepted: 1}, DatabaseState{Claimed: true}},
+		{"an empty database is accepted", DatabaseState{Claimed: true}, DatabaseState{Accepted: 1}, DatabaseState{Accepted: 1}},
+	} {
+		if err := client.RecordDatabase(t.Context(), d, tc.before, tc.after); err != nil {
+			t.Fatalf("%s: %v", tc.step, err)
+		}
+		if marker := f.marker(t); databaseState(marker) != tc.want || marker.UID != "uid" || marker.DeploymentID != "uid" {
+			t.Errorf("%s: %+v; want %+v", tc.step, marker, tc.want)
+		}
+	}
+	other := d
+	other.UID = "another"
+	if err := client.RecordDatabase(t.Context(), other, DatabaseState{Accepted: 1}, DatabaseState{}); ProblemOf(err) != Taken {
+		t.Errorf("another object's marker: %v", err)
+	}
+}
+
+// TestAdoptedIsClaimed: what is adopted comes with a database, also where the release that made it kept
+// no record. An object's own marker says so only once a pod was ready.
+func TestAdoptedIsClaimed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		d    Deployment
+		want bool
+	}{
+		"adopted":                        {Deployment{Directory: "dir", UID: "new", NamespaceUID: "namespace", AdoptOf: "uid"}, true},
+		"its own, of the release before": {Deployment{Directory: "dir", UID: "uid", NamespaceUID: "namespace", Established: true}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &fakeVault{}
+			if _, err := f.startEarlier(t).ensureMarker(t.Context(), tc.d); err != nil {
+				t.Fatal(err)
+			}
+			stored := f.marker(t)
+			if stored.Claimed != tc.want || stored.UID != tc.d.UID || stored.DeploymentID != "uid" || stored.NamespaceUID != "namespace" {
+				t.Errorf("%+v", stored)
+			}
+		})
+	}
+}
+
+// TestClaimedIsComplete: the object's status is lost, and a key is, too. What the notes are under is not
+// created again for a deployment that has a database, and what the marker names counts only for an object
+// that asks for it.
+func TestClaimedIsComplete(t *testing.T) {
+	for name, tc := range map[string]struct {
+		lose, adoptOf string
+		want          Problem
+		says          string
+	}{
+		"nothing is asked for":      {"key", "", Retained, "restore its status, or set spec.adoptRetainedKey to true"},
+		"the master key is missing": {"key", "uid", Missing, "Transit key"},
+		"the pepper is missing":     {"dir/pepper", "uid", Missing, "pepper"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &fakeVault{}
+			client := f.startEarlier(t)
+			f.entries["dir/marker"][0].data = json.RawMessage(`{"uid":"uid","deploymentID":"uid","claimed":true}`)
+			delete(f.keys, tc.lose)
+			delete(f.entries, tc.lose)
+			d := f.deployment("uid", false)
+			d.AdoptOf = tc.adoptOf
+			_, err := client.Ensure(t.Context(), d)
+			if ProblemOf(err) != tc.want || !strings.Contains(err.Error(), tc.says) || f.writes != 0 {
+				t.Errorf("%v, after %d writes", err, f.writes)
+			}
+		})
+	}
+}

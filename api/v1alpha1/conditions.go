@@ -134,6 +134,7 @@ const (
 
 	// Of KeyRotation.
 	ReasonQueued              = "Queued"
+	ReasonTooManyRotations    = "TooManyRotations"
 	ReasonSecureNotesNotFound = "SecureNotesNotFound"
 	ReasonSecureNotesNotReady = "SecureNotesNotReady"
 	ReasonRotatingKey         = "RotatingKey"

@@ -11,17 +11,11 @@ import (
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
-	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -112,30 +106,6 @@ func managerOptions(configuration *operatorconfig.Config) (ctrl.Options, error) 
 	return options, nil
 }
 
-// cacheOptions hold only what is ours: the cluster's other pods and ConfigMaps are neither needed
-// nor small.
-func cacheOptions(configuration *operatorconfig.Config) cache.Options {
-	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{operand.LabelManagedBy: operand.ManagedBy})}
-	options := cache.Options{
-		DefaultTransform: cache.TransformStripManagedFields(),
-		ByObject:         map[client.Object]cache.ByObject{},
-	}
-	for _, object := range []client.Object{
-		&appsv1.Deployment{}, &corev1.ConfigMap{}, &corev1.Service{}, &corev1.ServiceAccount{}, &corev1.Pod{},
-		&corev1.PersistentVolumeClaim{}, &batchv1.Job{}, &policyv1.PodDisruptionBudget{}, &rbacv1.Role{}, &rbacv1.RoleBinding{},
-		&certmanagerv1.Certificate{},
-	} {
-		options.ByObject[object] = ours
-	}
-	if len(configuration.WatchNamespaces) > 0 {
-		options.DefaultNamespaces = map[string]cache.Config{}
-		for _, namespace := range configuration.WatchNamespaces {
-			options.DefaultNamespaces[namespace] = cache.Config{}
-		}
-	}
-	return options
-}
-
 // clusterIDFor is the configured id, or the cluster's own.
 func clusterIDFor(ctx context.Context, configuration *operatorconfig.Config, reader client.Reader) (string, error) {
 	if configuration.ClusterID != "" {
@@ -163,6 +133,11 @@ func addControllers(manager ctrl.Manager, configuration *operatorconfig.Config, 
 		}
 		vaults[connection.Name] = vault
 	}
+	// The calls to one Vault never take all of them.
+	workers := len(vaults)*vaultadmin.MaxCalls + 1
+	if err := addInformers(context.Background(), manager.GetCache()); err != nil {
+		return err
+	}
 	environment := operand.Environment{
 		Image:      configuration.OperandImage,
 		PullPolicy: corev1.PullPolicy(configuration.OperandImagePullPolicy),
@@ -179,6 +154,7 @@ func addControllers(manager ctrl.Manager, configuration *operatorconfig.Config, 
 			vault, ok := vaults[name]
 			return vault, ok
 		},
+		Workers:             workers,
 		VaultResyncInterval: time.Duration(configuration.VaultResyncInterval),
 		Environment:         environment,
 		SetupCommand:        setup,
@@ -194,6 +170,7 @@ func addControllers(manager ctrl.Manager, configuration *operatorconfig.Config, 
 			vault, ok := vaults[name]
 			return vault, ok
 		},
+		Workers:      workers,
 		Environment:  environment,
 		SetupCommand: setup,
 		Recorder:     recorder,

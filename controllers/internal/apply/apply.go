@@ -11,8 +11,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"strings"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -57,13 +55,14 @@ type Applier struct {
 	// have may still exist.
 	live client.Reader
 
-	mu      sync.Mutex
-	applied map[string]string
+	mu sync.Mutex
+	// applied holds, by group and id, what was applied last.
+	applied map[string]map[string]string
 }
 
 // New makes an Applier.
 func New(c client.Client, live client.Reader) *Applier {
-	return &Applier{client: c, live: live, applied: map[string]string{}}
+	return &Applier{client: c, live: live, applied: map[string]map[string]string{}}
 }
 
 // Owned says whether an existing object is ours to write to; when it is not, whose it is.
@@ -84,15 +83,20 @@ func ControlledBy(owner client.Object) Owned {
 	}
 }
 
-// Apply makes or updates desired, a typed object. existing receives the object as it is afterwards.
-// Errors: ConflictError when an object of that name is not ours; whatever the API server says.
+// Apply makes or updates desired, a typed object. existing receives the object as it is afterwards; nil
+// if only its metadata is cached. Errors: ConflictError when an object of that name is not ours; whatever the API server says.
 func (a *Applier) Apply(ctx context.Context, desired, existing client.Object, owned Owned) error {
 	intent, err := a.intent(desired)
 	if err != nil {
 		return err
 	}
+	if existing == nil {
+		metadata := &metav1.PartialObjectMetadata{}
+		metadata.SetGroupVersionKind(intent.GroupVersionKind())
+		existing = metadata
+	}
 	labels := intent.GetLabels()
-	id := group(intent.GetNamespace(), cmp.Or(labels[ownerLabel], labels[instanceLabel])) + intent.GetKind() + "/" + intent.GetName()
+	id := childID{group(intent.GetNamespace(), cmp.Or(labels[ownerLabel], labels[instanceLabel])), intent.GetKind() + "/" + intent.GetName()}
 	fingerprint, err := hash(intent)
 	if err != nil {
 		return fmt.Errorf("%s: %w", id, err)
@@ -136,10 +140,15 @@ func (a *Applier) Apply(ctx context.Context, desired, existing client.Object, ow
 func (a *Applier) Forget(namespace, instance string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	maps.DeleteFunc(a.applied, func(id, _ string) bool { return strings.HasPrefix(id, group(namespace, instance)) })
+	delete(a.applied, group(namespace, instance))
 }
 
-func group(namespace, instance string) string { return namespace + "/" + instance + "/" }
+// childID names a child: of which instance, and which.
+type childID struct{ group, child string }
+
+func (id childID) String() string { return id.group + "/" + id.child }
+
+func group(namespace, instance string) string { return namespace + "/" + instance }
 
 func (a *Applier) intent(desired client.Object) (*unstructured.Unstructured, error) {
 	gvk, err := apiutil.GVKForObject(desired, a.client.Scheme())
@@ -186,14 +195,17 @@ func hash(intent *unstructured.Unstructured) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-func (a *Applier) unchanged(id string, existing client.Object, fingerprint string) bool {
+func (a *Applier) unchanged(id childID, existing client.Object, fingerprint string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.applied[id] == string(existing.GetUID())+existing.GetResourceVersion()+fingerprint
+	return a.applied[id.group][id.child] == string(existing.GetUID())+existing.GetResourceVersion()+fingerprint
 }
 
-func (a *Applier) remember(id string, existing client.Object, fingerprint string) {
+func (a *Applier) remember(id childID, existing client.Object, fingerprint string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.applied[id] = string(existing.GetUID()) + existing.GetResourceVersion() + fingerprint
+	if a.applied[id.group] == nil {
+		a.applied[id.group] = map[string]string{}
+	}
+	a.applied[id.group][id.child] = string(existing.GetUID()) + existing.GetResourceVersion() + fingerprint
 }

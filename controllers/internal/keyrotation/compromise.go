@@ -173,7 +173,7 @@ func (r *Reconciler) revokeCredentials(ctx context.Context, kr *v1alpha1.KeyRota
 	if err == nil {
 		return r.record(ctx, kr, parent, v1alpha1.ConditionDatabaseCredentialsReplaced, "every database user that Vault had made is gone; each process has a new one made")
 	}
-	if meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionDatabaseCredentialsReplaced) != nil {
+	if meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionDatabaseCredentialsReplaced) != nil || vaultadmin.ProblemOf(err) == vaultadmin.Busy {
 		return err
 	}
 	message := "the database users that Vault had made are not all gone: " + err.Error() + "; it is tried again at the end"

@@ -80,7 +80,7 @@ func (e Expected) Gone(ctx context.Context, live client.Reader) (bool, error) {
 }
 
 // ReadOutcome reads a Job and, if it failed, its pods. What is recorded or believed is read past
-// the cache.
+// the cache, which does not have the Job's spec.
 func ReadOutcome(ctx context.Context, reader, live client.Reader, expected Expected) (JobOutcome, error) {
 	owner := expected.Owner.GetUID()
 	job := &batchv1.Job{}

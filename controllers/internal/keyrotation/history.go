@@ -91,6 +91,21 @@ func ahead(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation) *v1alpha1.KeyRo
 	return first
 }
 
+// maxQueued is how many rotations of one SecureNotes, and of one reason, wait for their turn or are at work.
+const maxQueued = 20
+
+// queuedBefore returns how many older rotations of kr's reason have not ended. A Compromise is thus never
+// refused because of Routine ones, and what has a place keeps it unless an older one is tried again.
+func queuedBefore(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation) int {
+	count := 0
+	for i := range all {
+		if other := &all[i]; other.UID != kr.UID && !Ended(other) && !restoredEnded(other) && compromise(other) == compromise(kr) && byAge(other, kr) < 0 {
+			count++
+		}
+	}
+	return count
+}
+
 // startedOther gives the first of the rotations that have begun and not ended, kr aside, that is
 // wanted.
 func startedOther(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation, wanted func(other *v1alpha1.KeyRotation) bool) *v1alpha1.KeyRotation {

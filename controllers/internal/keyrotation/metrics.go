@@ -43,7 +43,7 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), listTimeout)
 	defer cancel()
 	list := &v1alpha1.KeyRotationList{}
-	if err := c.reader.List(ctx, list); err != nil {
+	if err := c.reader.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 		metrics <- prometheus.NewInvalidMetric(conflictsTotal, err)
 		return
 	}

@@ -56,6 +56,8 @@ type observed struct {
 	rotation *v1alpha1.KeyRotation
 	// parent is nil when the SecureNotes does not exist.
 	parent *v1alpha1.SecureNotes
+	// queued is how many older rotations of the same reason have not ended.
+	queued int
 	// ahead is the rotation that goes first, nil when it is this one's turn.
 	ahead *v1alpha1.KeyRotation
 	// supersededBy is the Compromise that has begun since, nil when there is none.
@@ -116,6 +118,9 @@ func next(o observed) decision {
 	if restoredEnded(kr) {
 		return decision{action: actionRecordRestored}
 	}
+	if tooMany(o) {
+		return refused(o)
+	}
 	if o.parent.Spec.Suspend != nil && *o.parent.Spec.Suspend {
 		return wait(v1alpha1.ReasonSuspended, "SecureNotes %s is suspended: set its spec.suspend to false to go on", o.parent.Name)
 	}
@@ -145,6 +150,16 @@ func next(o observed) decision {
 		return decision{action: actionStart}
 	}
 	return step(o)
+}
+
+func tooMany(o observed) bool {
+	return !started(o.rotation) && !restoredEnded(o.rotation) && o.queued >= maxQueued
+}
+
+// refused ends a rotation that would lengthen the queue without end.
+func refused(o observed) decision {
+	return fail(v1alpha1.ReasonTooManyRotations, "%d older KeyRotations of SecureNotes %s have not ended: delete those that are not needed, or wait for them",
+		o.queued, o.rotation.Spec.SecureNotesRef.Name)
 }
 
 // step is the heart: a rotation that has its turn.
@@ -282,6 +297,9 @@ func withoutParent(o observed) decision {
 	if started(o.rotation) {
 		return failForGood(v1alpha1.ReasonSecureNotesNotFound,
 			"SecureNotes %s, which this KeyRotation belongs to, is gone: delete this KeyRotation", o.rotation.Spec.SecureNotesRef.Name)
+	}
+	if tooMany(o) {
+		return refused(o)
 	}
 	return wait(v1alpha1.ReasonSecureNotesNotFound, "SecureNotes %s does not exist in this namespace: create it, or delete this KeyRotation", o.rotation.Spec.SecureNotesRef.Name)
 }

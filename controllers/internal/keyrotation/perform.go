@@ -116,7 +116,7 @@ func (r *Reconciler) perform(ctx context.Context, o observed, d decision) error 
 func (r *Reconciler) start(ctx context.Context, kr *v1alpha1.KeyRotation) error {
 	r.starting.Lock()
 	defer r.starting.Unlock()
-	same, err := r.same(ctx, r.Live, kr)
+	same, err := r.same(ctx, kr)
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func strategyOf(kr *v1alpha1.KeyRotation, rotation operand.Rotation) v1alpha1.Ro
 // attempt, and the first time the version that the rotation begins with.
 func (r *Reconciler) recordTurn(ctx context.Context, o observed) error {
 	kr := o.rotation
-	same, err := r.same(ctx, r.Live, kr)
+	same, err := r.same(ctx, kr)
 	if err != nil {
 		return err
 	}
@@ -347,8 +347,23 @@ func (r *Reconciler) patchStatus(ctx context.Context, kr *v1alpha1.KeyRotation, 
 	return err
 }
 
-// patchObject changes the metadata, guarded by the resourceVersion.
+// patchObject changes the metadata, guarded by the resourceVersion. It reads the object past the cache,
+// which does not have the finalizers and owner references of others; a merge patch made without them
+// would remove them.
 func (r *Reconciler) patchObject(ctx context.Context, kr *v1alpha1.KeyRotation, change func() error) error {
+	whole := &v1alpha1.KeyRotation{}
+	err := r.Live.Get(ctx, client.ObjectKeyFromObject(kr), whole)
+	if apierrors.IsNotFound(err) {
+		return change() // gone, and with it what was to be changed
+	}
+	if err != nil {
+		return err
+	}
+	if whole.UID != kr.UID || whole.ResourceVersion != kr.ResourceVersion {
+		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("keyrotations").GroupResource(), kr.Name,
+			fmt.Errorf("it has changed since it was read"))
+	}
+	*kr = *whole
 	before := kr.DeepCopy()
 	if err := change(); err != nil {
 		return err

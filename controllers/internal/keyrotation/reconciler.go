@@ -39,6 +39,8 @@ type Reconciler struct {
 	Live   client.Reader
 	// Vault gives the client of a named connection.
 	Vault func(connection string) (Vault, bool)
+	// Workers is how many rotations are reconciled at once.
+	Workers int
 	// Environment of the operands; connection and deployment id are filled in for each.
 	Environment operand.Environment
 	// SetupCommand is what the Vault administrator runs when a right is missing that the object needs.
@@ -98,7 +100,7 @@ func (r *Reconciler) once(ctx context.Context, kr *v1alpha1.KeyRotation) (again 
 	case actionNone:
 		return false, 0, nil
 	case actionWait:
-		return false, jitter.Longer(r.waitFor(d)), r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+		return false, r.waitFor(d), r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
 			setWaiting(kr, s, d.reason, d.message)
 			if d.reason == v1alpha1.ReasonReencrypting {
 				r.setProgress(ctx, kr, s)
@@ -112,17 +114,24 @@ func (r *Reconciler) once(ctx context.Context, kr *v1alpha1.KeyRotation) (again 
 }
 
 func (r *Reconciler) waitFor(d decision) time.Duration {
-	if isWork(d.reason) {
-		return pollInterval
+	switch {
+	case isWork(d.reason):
+		return jitter.Longer(pollInterval)
+	case d.reason == v1alpha1.ReasonSecureNotesNotFound:
+		return 0 // the SecureNotes is watched
+	default:
+		return jitter.Longer(waitInterval)
 	}
-	return waitInterval
 }
 
 // orWait turns trouble with Vault, which passes, into a condition; other errors go to the work queue.
 func (r *Reconciler) orWait(ctx context.Context, o observed, err error) (bool, time.Duration, error) {
 	problem := vaultadmin.ProblemOf(err)
-	if problem == vaultadmin.Unexpected {
+	switch problem {
+	case vaultadmin.Unexpected:
 		return false, 0, err
+	case vaultadmin.Busy:
+		return false, jitter.Longer(vaultadmin.BusyPause), nil
 	}
 	message := err.Error()
 	if problem == vaultadmin.Denied || problem == vaultadmin.SetupMissing {
@@ -137,8 +146,16 @@ func (r *Reconciler) orWait(ctx context.Context, o observed, err error) (bool, t
 
 func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (observed, error) {
 	o := observed{rotation: kr}
+	var open []v1alpha1.KeyRotation
+	var err error
+	if !Ended(kr) {
+		if open, err = listOpen(ctx, r.Client, kr.Namespace, kr.Spec.SecureNotesRef.Name); err != nil {
+			return o, err
+		}
+		o.queued = queuedBefore(kr, open)
+	}
 	parent := &v1alpha1.SecureNotes{}
-	err := r.Client.Get(ctx, client.ObjectKey{Namespace: kr.Namespace, Name: kr.Spec.SecureNotesRef.Name}, parent)
+	err = r.Client.Get(ctx, client.ObjectKey{Namespace: kr.Namespace, Name: kr.Spec.SecureNotesRef.Name}, parent)
 	if apierrors.IsNotFound(err) {
 		return o, nil
 	}
@@ -149,17 +166,17 @@ func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (obs
 	if Ended(kr) {
 		return o, nil
 	}
-	same, err := r.same(ctx, r.Client, kr)
-	if err != nil {
-		return o, err
-	}
-	o.ahead = ahead(kr, same)
-	o.supersededBy = startedOther(kr, same, func(other *v1alpha1.KeyRotation) bool { return supersedes(other, kr) })
-	o.overtaken = overtaken(kr, parent, same)
-	o.inTheWay = startedOther(kr, same, func(other *v1alpha1.KeyRotation) bool { return supersedes(kr, other) })
+	o.ahead = ahead(kr, open)
+	o.supersededBy = startedOther(kr, open, func(other *v1alpha1.KeyRotation) bool { return supersedes(other, kr) })
+	o.inTheWay = startedOther(kr, open, func(other *v1alpha1.KeyRotation) bool { return supersedes(kr, other) })
 	if !started(kr) || o.supersededBy != nil {
 		return o, nil
 	}
+	same, err := List(ctx, r.Client, kr.Namespace, parent.Name)
+	if err != nil {
+		return o, err
+	}
+	o.overtaken = overtaken(kr, parent, same)
 	if kr.Status.ToVersion != nil && hasTurn(kr) {
 		// An end that is recorded is not read again.
 		if !isTrue(kr, v1alpha1.ConditionReencrypted) {
@@ -192,10 +209,10 @@ func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (obs
 	return o, nil
 }
 
-// same gives the rotations of kr's SecureNotes, as reader sees them.
-func (r *Reconciler) same(ctx context.Context, reader client.Reader, kr *v1alpha1.KeyRotation) ([]v1alpha1.KeyRotation, error) {
+// same returns the rotations of kr's SecureNotes, past the cache.
+func (r *Reconciler) same(ctx context.Context, kr *v1alpha1.KeyRotation) ([]v1alpha1.KeyRotation, error) {
 	list := &v1alpha1.KeyRotationList{}
-	if err := reader.List(ctx, list, client.InNamespace(kr.Namespace)); err != nil {
+	if err := r.Live.List(ctx, list, client.InNamespace(kr.Namespace)); err != nil {
 		return nil, err
 	}
 	var same []v1alpha1.KeyRotation

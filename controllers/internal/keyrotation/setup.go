@@ -15,12 +15,19 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/fairqueue"
 )
 
 // SetupWithManager registers the controller, its watches and its metrics.
 func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
 	if err := manager.Add(exported(r.Client, metrics.Registry)); err != nil {
 		return err
+	}
+	for name, index := range Indexes {
+		// The manager's own context ends the cache; an index needs none.
+		if err := manager.GetFieldIndexer().IndexField(context.Background(), &v1alpha1.KeyRotation{}, name, index); err != nil {
+			return err
+		}
 	}
 	return ctrl.NewControllerManagedBy(manager).
 		Named("keyrotation").
@@ -29,7 +36,8 @@ func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
 		Watches(&v1alpha1.SecureNotes{}, handler.EnqueueRequestsFromMapFunc(r.unended)).
 		Watches(&v1alpha1.KeyRotation{}, handler.EnqueueRequestsFromMapFunc(r.siblings)).
 		WithOptions(controller.Options{
-			MaxConcurrentReconciles: 4,
+			MaxConcurrentReconciles: r.Workers,
+			NewQueue:                fairqueue.New,
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](500*time.Millisecond, time.Minute),
 		}).
 		Complete(r)
@@ -53,14 +61,14 @@ func (r *Reconciler) siblings(ctx context.Context, object client.Object) []recon
 }
 
 func (r *Reconciler) requests(ctx context.Context, namespace, parent, except string) []reconcile.Request {
-	list := &v1alpha1.KeyRotationList{}
-	if err := r.Client.List(ctx, list, client.InNamespace(namespace)); err != nil {
+	list, err := listOpen(ctx, r.Client, namespace, parent)
+	if err != nil {
 		return nil
 	}
 	var requests []reconcile.Request
-	for _, kr := range list.Items {
-		if kr.Spec.SecureNotesRef.Name == parent && kr.Name != except && (!Ended(&kr) || hasFinalizer(&kr) || awaitsRetirement(&kr)) {
-			requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: kr.Name}})
+	for i := range list {
+		if name := list[i].Name; name != except {
+			requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}})
 		}
 	}
 	return requests

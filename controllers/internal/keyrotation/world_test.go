@@ -185,9 +185,12 @@ func newWorld(t *testing.T, c *crashtest.Crash, objects ...client.Object) *world
 	objects = append(objects, parent,
 		&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "notes", Namespace: "ns"}, Spec: appsv1.DeploymentSpec{Template: template}},
 		&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "notes-0", Namespace: "ns", Labels: template.Labels}})
-	w.WithWatch = fake.NewClientBuilder().WithScheme(scheme).
-		WithStatusSubresource(&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &batchv1.Job{}).
-		WithObjects(objects...).Build()
+	builder := fake.NewClientBuilder().WithScheme(scheme).
+		WithStatusSubresource(&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &batchv1.Job{})
+	for name, index := range Indexes {
+		builder = builder.WithIndex(&v1alpha1.KeyRotation{}, name, index)
+	}
+	w.WithWatch = builder.WithObjects(objects...).Build()
 	return w
 }
 

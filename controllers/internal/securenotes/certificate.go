@@ -24,6 +24,11 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 	if err != nil {
 		return err
 	}
+	if installed {
+		if err := r.WatchCertManager(ctx); err != nil {
+			return fmt.Errorf("watch cert-manager: %w", err)
+		}
+	}
 	wanted := s.sn.Spec.TLS.CertManager != nil
 	switch {
 	case !wanted && installed:
@@ -38,9 +43,6 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 			"spec.tls.certManager needs cert-manager, which is not installed: install it, or use spec.tls.secretRef")
 		s.wake(jitter.Longer(retryInterval))
 		return nil
-	}
-	if err := r.WatchCertManager(ctx); err != nil {
-		return fmt.Errorf("watch cert-manager: %w", err)
 	}
 	existing := &certmanagerv1.Certificate{}
 	if err := r.secretOfCertificate(ctx, s); err != nil {

@@ -6,9 +6,7 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -19,7 +17,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// apply writes one child. A refusal that only a person can put right is left in the scope.
+// apply writes one child; existing is nil where only the metadata of its kind is cached. A refusal that
+// only a person can put right is left in the scope.
 func (r *Reconciler) apply(ctx context.Context, s *scope, desired, existing client.Object) error {
 	return r.applyOwned(ctx, s, desired, existing, apply.ControlledBy(s.sn))
 }
@@ -77,12 +76,12 @@ func shorten(message string) string {
 func (r *Reconciler) identities(ctx context.Context, s *scope) error {
 	var errs []error
 	for _, account := range operand.ServiceAccounts(s.sn) {
-		errs = append(errs, r.apply(ctx, s, account, &corev1.ServiceAccount{}))
+		errs = append(errs, r.apply(ctx, s, account, nil))
 	}
 	errs = append(errs,
-		r.apply(ctx, s, operand.ProgressConfigMap(s.sn), &corev1.ConfigMap{}),
-		r.apply(ctx, s, operand.RotationRole(s.sn), &rbacv1.Role{}),
-		r.apply(ctx, s, operand.RotationRoleBinding(s.sn), &rbacv1.RoleBinding{}))
+		r.apply(ctx, s, operand.ProgressConfigMap(s.sn), nil),
+		r.apply(ctx, s, operand.RotationRole(s.sn), nil),
+		r.apply(ctx, s, operand.RotationRoleBinding(s.sn), nil))
 	return errors.Join(errs...)
 }
 
@@ -102,11 +101,11 @@ func (r *Reconciler) configuration(ctx context.Context, s *scope) error {
 		return nil
 	}
 	s.configHash = operand.ConfigHash(desired)
-	return r.apply(ctx, s, desired, &corev1.ConfigMap{})
+	return r.apply(ctx, s, desired, nil)
 }
 
 func (r *Reconciler) service(ctx context.Context, s *scope) error {
-	return r.apply(ctx, s, operand.Service(s.sn), &corev1.Service{})
+	return r.apply(ctx, s, operand.Service(s.sn), nil)
 }
 
 // volume of the embedded database. It belongs to the deployment id that it was made for, not to an
@@ -124,7 +123,7 @@ func (r *Reconciler) volume(ctx context.Context, s *scope) error {
 			return err
 		}
 	}
-	return r.applyOwned(ctx, s, desired, &corev1.PersistentVolumeClaim{}, func(existing client.Object) (bool, string) {
+	return r.applyOwned(ctx, s, desired, nil, func(existing client.Object) (bool, string) {
 		id := existing.GetAnnotations()[operand.AnnotationDeploymentID]
 		switch id {
 		case s.env.DeploymentID:
@@ -175,9 +174,11 @@ func (r *Reconciler) asItIs(ctx context.Context, s *scope, existing *appsv1.Depl
 // disruptionBudget exists only while there is more than one replica.
 func (r *Reconciler) disruptionBudget(ctx context.Context, s *scope) error {
 	if desired := operand.DisruptionBudget(s.sn); desired != nil {
-		return r.apply(ctx, s, desired, &policyv1.PodDisruptionBudget{})
+		return r.apply(ctx, s, desired, nil)
 	}
-	return r.remove(ctx, s, s.sn.Name, &policyv1.PodDisruptionBudget{})
+	existing := &metav1.PartialObjectMetadata{}
+	existing.SetGroupVersionKind(policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"))
+	return r.remove(ctx, s, s.sn.Name, existing)
 }
 
 // remove deletes a child that is no longer wanted, if it is there and ours.

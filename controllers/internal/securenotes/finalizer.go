@@ -27,8 +27,7 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (done bool, err err
 		}
 	}
 	r.vaultChecks.drop(s.sn.UID)
-	controllerutil.RemoveFinalizer(s.sn, v1alpha1.Finalizer)
-	err = r.patchFinalizers(ctx, s.sn, s.original)
+	err = r.patchFinalizers(ctx, s.sn, controllerutil.RemoveFinalizer)
 	if err == nil && s.sn.Spec.DeletionPolicy != v1alpha1.DeletionPolicyDelete && s.sn.Status.DeploymentID != "" {
 		r.keysLeft.Add(1)
 	}

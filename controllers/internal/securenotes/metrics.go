@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
@@ -50,7 +51,7 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	defer cancel()
 	metrics <- prometheus.MustNewConstMetric(keysLeftTotal, prometheus.CounterValue, float64(c.keysLeft.Load()))
 	list := &v1alpha1.SecureNotesList{}
-	if err := c.Client.List(ctx, list); err != nil {
+	if err := c.Client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 		metrics <- prometheus.NewInvalidMetric(retainedKeys, err)
 		return
 	}

@@ -38,6 +38,8 @@ type Reconciler struct {
 	Apply *apply.Applier
 	// Vault gives the client of a named connection.
 	Vault func(connection string) (Vault, bool)
+	// Workers is how many objects are reconciled at once.
+	Workers int
 	// VaultResyncInterval is how often the keys of a settled object are looked at.
 	VaultResyncInterval time.Duration
 	// Environment of the operands; connection and deployment id are filled in for each object.
@@ -111,9 +113,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		}
 	case sn.Spec.Suspend != nil && *sn.Spec.Suspend:
 		s.suspended = true
-	case controllerutil.AddFinalizer(sn, v1alpha1.Finalizer):
+	case !controllerutil.ContainsFinalizer(sn, v1alpha1.Finalizer):
 		// The patch brings the object back here.
-		return ctrl.Result{}, r.patchFinalizers(ctx, sn, s.original)
+		return ctrl.Result{}, r.patchFinalizers(ctx, sn, controllerutil.AddFinalizer)
 	default:
 		err = r.run(ctx, s)
 	}
@@ -138,6 +140,21 @@ func (r *Reconciler) run(ctx context.Context, s *scope) error {
 	return errors.Join(errs...)
 }
 
-func (r *Reconciler) patchFinalizers(ctx context.Context, sn, original *v1alpha1.SecureNotes) error {
-	return client.IgnoreNotFound(r.Client.Patch(ctx, sn, client.MergeFromWithOptions(original, client.MergeFromWithOptimisticLock{})))
+// patchFinalizers changes the finalizer that is ours. It reads the object past the cache, which does not
+// have those of others; a merge patch made without them would remove them. Errors: a conflict if the
+// object has changed since it was cached.
+func (r *Reconciler) patchFinalizers(ctx context.Context, sn *v1alpha1.SecureNotes, change func(client.Object, string) bool) error {
+	whole := &v1alpha1.SecureNotes{}
+	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(sn), whole); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	if whole.UID != sn.UID || whole.ResourceVersion != sn.ResourceVersion {
+		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("securenotes").GroupResource(), sn.Name,
+			errors.New("the cache does not have its newest state yet"))
+	}
+	before := whole.DeepCopy()
+	if !change(whole, v1alpha1.Finalizer) {
+		return nil
+	}
+	return client.IgnoreNotFound(r.Client.Patch(ctx, whole, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})))
 }

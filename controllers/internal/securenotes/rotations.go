@@ -40,18 +40,9 @@ func (r *Reconciler) rotations(ctx context.Context, s *scope) error {
 	return r.scheduled(ctx, s, rotation)
 }
 
+// listRotations returns the cache's own objects; they must not be changed.
 func (r *Reconciler) listRotations(ctx context.Context, sn *v1alpha1.SecureNotes) ([]v1alpha1.KeyRotation, error) {
-	list := &v1alpha1.KeyRotationList{}
-	if err := r.Client.List(ctx, list, client.InNamespace(sn.Namespace)); err != nil {
-		return nil, err
-	}
-	var own []v1alpha1.KeyRotation
-	for _, kr := range list.Items {
-		if kr.Spec.SecureNotesRef.Name == sn.Name {
-			own = append(own, kr)
-		}
-	}
-	return own, nil
+	return keyrotation.List(ctx, r.Client, sn.Namespace, sn.Name)
 }
 
 // requested makes the rotation that the annotation asks for. Its name is made from the annotation's

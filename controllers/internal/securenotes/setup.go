@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
@@ -23,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/fairqueue"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
@@ -36,18 +39,19 @@ func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
 		Named("securenotes").
 		For(&v1alpha1.SecureNotes{}).
 		Owns(&appsv1.Deployment{}).
-		Owns(&corev1.Service{}).
-		Owns(&corev1.ConfigMap{}, ignoreProgress()).
-		Owns(&corev1.ServiceAccount{}).
-		Owns(&rbacv1.Role{}).
-		Owns(&rbacv1.RoleBinding{}).
-		Owns(&policyv1.PodDisruptionBudget{}).
+		Owns(&corev1.Service{}, builder.OnlyMetadata).
+		Owns(&corev1.ConfigMap{}, builder.OnlyMetadata, ignoreProgress()).
+		Owns(&corev1.ServiceAccount{}, builder.OnlyMetadata).
+		Owns(&rbacv1.Role{}, builder.OnlyMetadata).
+		Owns(&rbacv1.RoleBinding{}, builder.OnlyMetadata).
+		Owns(&policyv1.PodDisruptionBudget{}, builder.OnlyMetadata).
 		Owns(&batchv1.Job{}).
-		Watches(&corev1.PersistentVolumeClaim{}, byInstance).
+		Watches(&corev1.PersistentVolumeClaim{}, byInstance, builder.OnlyMetadata).
 		Watches(&corev1.Pod{}, byInstance, apiPods()).
 		Watches(&v1alpha1.KeyRotation{}, handler.EnqueueRequestsFromMapFunc(parent), turningPoints()).
 		WithOptions(controller.Options{
-			MaxConcurrentReconciles: 4,
+			MaxConcurrentReconciles: r.Workers,
+			NewQueue:                fairqueue.New,
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](500*time.Millisecond, time.Minute),
 		}).
 		Build(r)
@@ -88,18 +92,24 @@ type lateWatch struct {
 	started bool
 }
 
-func (w *lateWatch) start(context.Context) error {
+func (w *lateWatch) start(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.started {
 		return nil
 	}
-	cache := w.manager.GetCache()
+	objects := w.manager.GetCache()
+	// The cache refuses to read a kind that it does not have, and the controller asks for one only later.
+	for _, kind := range []client.Object{&certmanagerv1.Certificate{}, &certmanagerv1.Issuer{}, &certmanagerv1.ClusterIssuer{}} {
+		if _, err := objects.GetInformer(ctx, kind, cache.BlockUntilSynced(false)); err != nil {
+			return err
+		}
+	}
 	owned := handler.EnqueueRequestForOwner(w.manager.GetScheme(), w.manager.GetRESTMapper(), &v1alpha1.SecureNotes{}, handler.OnlyControllerOwner())
 	for _, s := range []source.Source{
-		source.Kind[client.Object](cache, &certmanagerv1.Certificate{}, owned),
-		source.Kind[client.Object](cache, &certmanagerv1.Issuer{}, handler.EnqueueRequestsFromMapFunc(w.list)),
-		source.Kind[client.Object](cache, &certmanagerv1.ClusterIssuer{}, handler.EnqueueRequestsFromMapFunc(w.list)),
+		source.Kind[client.Object](objects, &certmanagerv1.Certificate{}, owned),
+		source.Kind[client.Object](objects, &certmanagerv1.Issuer{}, handler.EnqueueRequestsFromMapFunc(w.list)),
+		source.Kind[client.Object](objects, &certmanagerv1.ClusterIssuer{}, handler.EnqueueRequestsFromMapFunc(w.list)),
 	} {
 		if err := w.controller.Watch(s); err != nil {
 			return err

@@ -161,7 +161,7 @@ func (r *Reconciler) destroy(ctx context.Context, s *scope, entry *v1alpha1.Reti
 	}
 	status := s.sn.Status.MasterKey
 	err = vault.Trim(ctx, r.deploymentOf(s), before, status.MinDecryptionFloor)
-	if vaultadmin.ProblemOf(err) == vaultadmin.Taken {
+	if p := vaultadmin.ProblemOf(err); p == vaultadmin.Taken || p == vaultadmin.Busy {
 		return r.vaultTrouble(ctx, s, err)
 	}
 	if err != nil {

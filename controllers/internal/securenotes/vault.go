@@ -187,6 +187,10 @@ func (r *Reconciler) vaultTrouble(ctx context.Context, s *scope, err error) erro
 		return err // of the API server, where something had to be recorded first
 	}
 	problem := vaultadmin.ProblemOf(err)
+	if problem == vaultadmin.Busy {
+		s.wake(jitter.Longer(vaultadmin.BusyPause))
+		return nil
+	}
 	// Whatever was found before is not believed until Vault has been asked again.
 	r.vaultChecks.drop(s.sn.UID)
 	if problem == vaultadmin.Unexpected {

@@ -17,6 +17,8 @@ type Problem string
 const (
 	// Unreachable: no answer, or one that is not Vault's. Retryable.
 	Unreachable Problem = "VaultUnreachable"
+	// Busy: earlier calls are still under way. Nothing is known of Vault; to be tried again soon.
+	Busy Problem = "VaultBusy"
 	// Sealed: Vault answers, sealed or without an active node. Retryable.
 	Sealed Problem = "VaultSealed"
 	// SetupMissing: Vault refuses the operator's login: vault-setup has not run, or not for this

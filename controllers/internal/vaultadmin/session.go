@@ -35,6 +35,7 @@ type session struct {
 	connection Connection
 	client     *api.Client
 	now        func() time.Time
+	gate       *gate
 
 	mu         sync.Mutex
 	token      string
@@ -50,7 +51,7 @@ func newSession(connection Connection, now func() time.Time) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{connection: connection, client: client, now: now}, nil
+	return &session{connection: connection, client: client, now: now, gate: newGate(connection.Address, now)}, nil
 }
 
 // newAPIClient makes a client that takes nothing from the environment: neither VAULT_SKIP_VERIFY,
@@ -100,6 +101,10 @@ func trustedCAs(connection Connection) (*x509.CertPool, error) {
 // call runs do with a token that Vault should accept. If Vault does not, it logs in once more and
 // tries again: a token may have been revoked, or policies changed since it was made.
 func (s *session) call(ctx context.Context, path string, do func(*api.Logical) error) error {
+	return s.gate.pass(ctx, func() error { return s.ungatedCall(ctx, path, do) })
+}
+
+func (s *session) ungatedCall(ctx context.Context, path string, do func(*api.Logical) error) error {
 	for attempt := 0; ; attempt++ {
 		token, err := s.ensureToken(ctx)
 		if err != nil {
@@ -142,17 +147,22 @@ func (s *session) ensureToken(ctx context.Context) (string, error) {
 		return s.token, nil
 	}
 	if s.token != "" && now.Before(s.expiresAt) {
-		if err := s.renew(ctx); err == nil {
+		err := s.renew(ctx)
+		if err == nil {
 			return s.token, nil
 		}
-		// A token that cannot be renewed is replaced.
+		if timedOut(err) {
+			return "", classify(s.connection.Address, "auth/token/renew-self", err)
+		}
+		// A token that Vault does not renew is replaced.
 		s.token = ""
 	}
 	if now.Before(s.retryAt) {
 		return "", s.loginError
 	}
 	if err := s.login(ctx); err != nil {
-		s.loginError, s.retryAt = err, now.Add(jitter.Shorter(loginPause))
+		// From now: the login may have waited for an answer for longer than the pause.
+		s.loginError, s.retryAt = err, s.now().Add(jitter.Shorter(loginPause))
 		return "", err
 	}
 	s.loginError, s.retryAt, s.loggedInAt = nil, time.Time{}, now

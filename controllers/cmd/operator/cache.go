@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/operatorconfig"
+	"github.com/securenotes/securenotes/controllers/internal/slim"
+)
+
+// Of metadataKinds the operator reads nothing but the metadata, so the API server sends nothing else.
+var metadataKinds = []schema.GroupVersionKind{
+	corev1.SchemeGroupVersion.WithKind("ConfigMap"),
+	corev1.SchemeGroupVersion.WithKind("Service"),
+	corev1.SchemeGroupVersion.WithKind("ServiceAccount"),
+	corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"),
+	policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"),
+	rbacv1.SchemeGroupVersion.WithKind("Role"),
+	rbacv1.SchemeGroupVersion.WithKind("RoleBinding"),
+}
+
+func metadataOf(kind schema.GroupVersionKind) client.Object {
+	object := &metav1.PartialObjectMetadata{}
+	object.SetGroupVersionKind(kind)
+	return object
+}
+
+// cacheOptions hold only what is ours, and of that only what is read. A kind that is not listed here
+// cannot be read through the cache by mistake, which would hold all objects of that kind.
+func cacheOptions(configuration *operatorconfig.Config) cache.Options {
+	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{operand.LabelManagedBy: operand.ManagedBy})}
+	options := cache.Options{
+		DefaultTransform:            slim.Transform,
+		ByObject:                    map[client.Object]cache.ByObject{},
+		ReaderFailOnMissingInformer: true,
+	}
+	for _, object := range []client.Object{&appsv1.Deployment{}, &corev1.Pod{}, &batchv1.Job{}, &certmanagerv1.Certificate{}} {
+		options.ByObject[object] = ours
+	}
+	for _, kind := range metadataKinds {
+		options.ByObject[metadataOf(kind)] = ours
+	}
+	if len(configuration.WatchNamespaces) > 0 {
+		options.DefaultNamespaces = map[string]cache.Config{}
+		for _, namespace := range configuration.WatchNamespaces {
+			options.DefaultNamespaces[namespace] = cache.Config{}
+		}
+	}
+	return options
+}
+
+// addInformers has the cache know every kind before a controller starts: the controllers start at once,
+// and each reads what only the other one watches.
+func addInformers(ctx context.Context, objects cache.Cache) error {
+	kinds := []client.Object{&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &appsv1.Deployment{}, &corev1.Pod{}, &batchv1.Job{}}
+	for _, kind := range metadataKinds {
+		kinds = append(kinds, metadataOf(kind))
+	}
+	for _, kind := range kinds {
+		if _, err := objects.GetInformer(ctx, kind, cache.BlockUntilSynced(false)); err != nil {
+			return fmt.Errorf("cache %T: %w", kind, err)
+		}
+	}
+	return nil
+}

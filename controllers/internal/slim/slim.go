@@ -1,0 +1,204 @@
+// Package slim bounds what the operator's cache keeps of an object.
+//
+// Whoever may edit objects in a namespace decides how large they are: up to 1.5 MB each, in their
+// data, annotations, labels, finalizers or owner references. [Transform] keeps what the reconcilers
+// read, and a fixed number of bytes of it. The spec of a SecureNotes is kept whole: its
+// CustomResourceDefinition bounds it.
+//
+// A cached object is therefore incomplete. Patches of maps (labels, annotations) and of the status
+// are safe, because they hold differences only. A merge patch replaces a list as a whole, so whoever
+// changes finalizers or owner references has to read the object past the cache first.
+package slim
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+const (
+	// ownPrefix is what the keys of all annotations begin with that the operator reads.
+	ownPrefix = "securenotes.dev/"
+	// maxText bounds one name, value or message, in bytes. No name or UID of Kubernetes is longer.
+	maxText = 256
+	// maxWords bounds a text that is shown to people, in bytes.
+	maxWords = 4096
+	// maxPairs bounds the labels, and apart from them the annotations, that are kept.
+	maxPairs = 16
+	// maxContainers bounds the containers of a pod whose states are kept.
+	maxContainers = 16
+)
+
+// labelKeys are the labels that the operator reads.
+var labelKeys = append(slices.Collect(maps.Keys(operand.Labels(&v1alpha1.SecureNotes{}, operand.ComponentAPI))),
+	batchv1.JobNameLabel, v1alpha1.LabelScheduled)
+
+// Transform is the cache's transformer. It may be applied twice to the same object.
+func Transform(in any) (any, error) {
+	object, err := meta.Accessor(in)
+	if err != nil {
+		return in, nil // the note of a deletion, which holds an object that was transformed before
+	}
+	stripMetadata(object)
+	switch o := in.(type) {
+	case *corev1.Pod:
+		o.Spec, o.Status = corev1.PodSpec{}, podStatus(&o.Status)
+	case *appsv1.Deployment:
+		template := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Annotations: ownAnnotations(o.Spec.Template.Annotations)}}
+		o.Spec = appsv1.DeploymentSpec{Template: template}
+		o.Status.Conditions = nil
+	case *batchv1.Job:
+		o.Spec, o.Status = batchv1.JobSpec{}, jobStatus(&o.Status)
+	case *certmanagerv1.Certificate:
+		o.Spec = certmanagerv1.CertificateSpec{}
+		o.Status = certmanagerv1.CertificateStatus{NotAfter: o.Status.NotAfter, Conditions: certificateConditions(o.Status.Conditions)}
+	case *certmanagerv1.Issuer:
+		o.Spec, o.Status = certmanagerv1.IssuerSpec{}, issuerStatus(&o.Status)
+	case *certmanagerv1.ClusterIssuer:
+		o.Spec, o.Status = certmanagerv1.IssuerSpec{}, issuerStatus(&o.Status)
+	}
+	return in, nil
+}
+
+func stripMetadata(object metav1.Object) {
+	object.SetManagedFields(nil)
+	object.SetGenerateName("")
+	object.SetLabels(ownLabels(object.GetLabels()))
+	object.SetAnnotations(ownAnnotations(object.GetAnnotations()))
+	object.SetOwnerReferences(controllerOnly(object))
+	var finalizers []string
+	if slices.Contains(object.GetFinalizers(), v1alpha1.Finalizer) {
+		finalizers = []string{v1alpha1.Finalizer}
+	}
+	object.SetFinalizers(finalizers)
+}
+
+func ownLabels(all map[string]string) map[string]string {
+	return pairs(all, func(key string) bool { return slices.Contains(labelKeys, key) })
+}
+
+func ownAnnotations(all map[string]string) map[string]string {
+	return pairs(all, func(key string) bool { return strings.HasPrefix(key, ownPrefix) })
+}
+
+// pairs returns those of all that are wanted, as far as they are within the bounds. A value that is too
+// long is left out rather than cut: a part of it would be another value.
+func pairs(all map[string]string, wanted func(key string) bool) map[string]string {
+	var kept map[string]string
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		if !wanted(key) || len(key) > maxText || len(all[key]) > maxText || len(kept) >= maxPairs {
+			continue
+		}
+		if kept == nil {
+			kept = map[string]string{}
+		}
+		kept[key] = all[key]
+	}
+	return kept
+}
+
+// controllerOnly returns the reference to the controller, which is the only one that is read.
+func controllerOnly(object metav1.Object) []metav1.OwnerReference {
+	controller := metav1.GetControllerOf(object)
+	if controller == nil {
+		return nil
+	}
+	return []metav1.OwnerReference{{
+		APIVersion: short(controller.APIVersion), Kind: short(controller.Kind), Name: short(controller.Name), UID: types.UID(short(string(controller.UID))),
+		Controller: new(true),
+	}}
+}
+
+// short cuts what no object of Kubernetes can be called: the rest is not a name either.
+func short(text string) string { return cut(text, maxText) }
+
+// cut copies, so that the whole text is not kept in memory.
+func cut(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	return strings.ToValidUTF8(strings.Clone(text[:limit]), "")
+}
+
+func podStatus(status *corev1.PodStatus) corev1.PodStatus {
+	kept := corev1.PodStatus{
+		Phase:                 status.Phase,
+		InitContainerStatuses: containerStatuses(status.InitContainerStatuses),
+		ContainerStatuses:     containerStatuses(status.ContainerStatuses),
+	}
+	for _, c := range status.Conditions {
+		if c.Type == corev1.PodReady || c.Type == corev1.PodScheduled {
+			kept.Conditions = append(kept.Conditions, corev1.PodCondition{
+				Type: c.Type, Status: c.Status, Reason: short(c.Reason), Message: cut(c.Message, maxWords),
+			})
+		}
+	}
+	return kept
+}
+
+func containerStatuses(all []corev1.ContainerStatus) []corev1.ContainerStatus {
+	var kept []corev1.ContainerStatus
+	for _, status := range all[:min(len(all), maxContainers)] {
+		kept = append(kept, corev1.ContainerStatus{
+			Name: status.Name, Ready: status.Ready, RestartCount: status.RestartCount,
+			State: containerState(status.State), LastTerminationState: containerState(status.LastTerminationState),
+		})
+	}
+	return kept
+}
+
+func containerState(state corev1.ContainerState) corev1.ContainerState {
+	if w := state.Waiting; w != nil {
+		return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: short(w.Reason)}}
+	}
+	if t := state.Terminated; t != nil {
+		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+			ExitCode: t.ExitCode, Reason: short(t.Reason), Message: cut(t.Message, maxWords), StartedAt: t.StartedAt, FinishedAt: t.FinishedAt,
+		}}
+	}
+	return state
+}
+
+func jobStatus(status *batchv1.JobStatus) batchv1.JobStatus {
+	kept := batchv1.JobStatus{
+		StartTime: status.StartTime, CompletionTime: status.CompletionTime,
+		Active: status.Active, Succeeded: status.Succeeded, Failed: status.Failed,
+	}
+	for _, c := range status.Conditions {
+		if c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed {
+			kept.Conditions = append(kept.Conditions, batchv1.JobCondition{
+				Type: c.Type, Status: c.Status, Reason: short(c.Reason), Message: cut(c.Message, maxWords), LastTransitionTime: c.LastTransitionTime,
+			})
+		}
+	}
+	return kept
+}
+
+func certificateConditions(all []certmanagerv1.CertificateCondition) []certmanagerv1.CertificateCondition {
+	for _, c := range all {
+		if c.Type == certmanagerv1.CertificateConditionReady {
+			return []certmanagerv1.CertificateCondition{{Type: c.Type, Status: c.Status, Reason: short(c.Reason), Message: cut(c.Message, maxWords)}}
+		}
+	}
+	return nil
+}
+
+func issuerStatus(status *certmanagerv1.IssuerStatus) certmanagerv1.IssuerStatus {
+	for _, c := range status.Conditions {
+		if c.Type == certmanagerv1.IssuerConditionReady {
+			return certmanagerv1.IssuerStatus{Conditions: []certmanagerv1.IssuerCondition{{Type: c.Type, Status: c.Status}}}
+		}
+	}
+	return certmanagerv1.IssuerStatus{}
+}

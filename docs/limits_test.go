@@ -17,7 +17,7 @@ import (
 // Where the bounds that a client can meet stand in the code.
 var boundPackages = []string{
 	"../app/internal/httpapi", "../app/internal/ratelimit", "../app/internal/accounts", "../app/internal/notes",
-	"../app/internal/server", "../controllers/internal/operand",
+	"../app/internal/server", "../controllers/internal/operand", "../controllers/internal/keyrotation",
 }
 
 // bound matches the names of constants that bound what a client can have.
@@ -36,6 +36,13 @@ var noBounds = map[string]string{
 	"server.minMemoryLimit": "what the other bounds are derived from",
 	"ratelimit.maxURISize":  "a file of the operator's",
 	"operand.maxTrimAfter":  "a field of SecureNotes",
+
+	"keyrotation.maxSteps":       "the steps of one pass, of which a rotation has fewer",
+	"keyrotation.maxRequest":     "a longer value of an annotation is no request",
+	"keyrotation.maxMessage":     "how much of a pod's own text a condition repeats",
+	"keyrotation.maxRetirements": "a field of the status, of which the newest entry gives way",
+	"keyrotation.maxNotes":       "a count that no shard can reach",
+	"keyrotation.maxSecondsLeft": "an estimate",
 }
 
 // constants are the whole-number constants of a package, by name with the package's.

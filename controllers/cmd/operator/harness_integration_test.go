@@ -55,6 +55,8 @@ type cluster struct {
 	// writes counts what the operator has written since it was last reset.
 	writes *writeCounter
 	config *operatorconfig.Config
+	// manager is the operator's, once it is started.
+	manager ctrl.Manager
 }
 
 type writeCounter struct {
@@ -171,11 +173,25 @@ vaultConnections:
   away:
     address: https://127.0.0.1:1
     tokenFile: %s
-`, operatorNamespace, operatorAccount, freeAddress(t), c.vault.Address, token, string(ca), token))
+  hung:
+    address: https://%s
+    tokenFile: %s
+`, operatorNamespace, operatorAccount, freeAddress(t), c.vault.Address, token, string(ca), token, hungAddress(t), token))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// hungAddress is one that accepts connections and never answers.
+func hungAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	return listener.Addr().String() // the kernel accepts
 }
 
 // freeAddress is one that nobody listens at now.
@@ -213,7 +229,10 @@ func (c *cluster) grant(t *testing.T) {
 func (c *cluster) startOperator(t *testing.T) {
 	t.Helper()
 	ctrl.SetLogger(logr.FromSlogHandler(slog.NewTextHandler(t.Output(), nil)))
-	c.runManager(t, c.config, c.writes.wrap, func(manager ctrl.Manager) ctrl.Manager { return manager })
+	c.runManager(t, c.config, c.writes.wrap, func(manager ctrl.Manager) ctrl.Manager {
+		c.manager = manager
+		return manager
+	})
 }
 
 // runManager runs controllers until the test ends; as gives the manager that they are added to.

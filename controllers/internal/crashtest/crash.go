@@ -9,11 +9,15 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/securenotes/securenotes/controllers/internal/slim"
 )
 
 // ErrCrash is what an operator sees of its own death: nothing after it happens.
@@ -53,9 +57,26 @@ func (c *Crash) Around(write func() error) error {
 func (c *Crash) Restart() { c.dead = false }
 
 // Interceptor does to the fake client what the API server does and that does not: objects have a UID and a time of
-// creation, and are deleted only with the UID that is asked for, which the operator must always say. And it strikes.
+// creation, and are deleted only with the UID that is asked for, which the operator must always say. Reads return what
+// the operator's cache keeps. And it strikes.
 func (c *Crash) Interceptor(now func() time.Time) interceptor.Funcs {
 	return interceptor.Funcs{
+		Get: func(ctx context.Context, w client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			if err := w.Get(ctx, key, o, opts...); err != nil {
+				return err
+			}
+			_, err := slim.Transform(o)
+			return err
+		},
+		List: func(ctx context.Context, w client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			if err := w.List(ctx, list, opts...); err != nil {
+				return err
+			}
+			return meta.EachListItem(list, func(o runtime.Object) error {
+				_, err := slim.Transform(o)
+				return err
+			})
+		},
 		Create: func(ctx context.Context, w client.WithWatch, o client.Object, opts ...client.CreateOption) error {
 			return c.Around(func() error {
 				if o.GetUID() == "" {

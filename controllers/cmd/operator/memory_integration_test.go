@@ -1,0 +1,191 @@
+//go:build integration
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+// testMemory: what somebody with the role edit in a namespace may create there is not held in the operator's memory.
+func testMemory(t *testing.T, c *cluster) {
+	c.namespace(t, "memory")
+	t.Run("large ConfigMaps", func(t *testing.T) { testLargeConfigMaps(t, c) })
+	t.Run("many rotations", func(t *testing.T) { testManyRotations(t, c) })
+}
+
+func testLargeConfigMaps(t *testing.T, c *cluster) {
+	const count, maxGrowth = 40, 8 << 20
+	parent := &v1alpha1.SecureNotes{ObjectMeta: metav1.ObjectMeta{Namespace: "memory", Name: "notes"}}
+	before := heap()
+	data := map[string]string{"data": strings.Repeat("x", 1<<20-1)}
+	annotations := map[string]string{"example.com/large": strings.Repeat("x", 200<<10)}
+	for i := range count {
+		object := &corev1.ConfigMap{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "memory", Name: fmt.Sprintf("large-%d", i), Labels: operand.Labels(parent, ""), Annotations: annotations},
+			Data:       data,
+		}
+		if err := c.Create(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(t, "the ConfigMaps in the cache", func() string {
+		list := &metav1.PartialObjectMetadataList{}
+		list.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("ConfigMapList"))
+		if err := c.manager.GetCache().List(context.Background(), list, client.InNamespace("memory")); err != nil || len(list.Items) != count {
+			return fmt.Sprint(len(list.Items), err)
+		}
+		return ""
+	})
+	growth := int64(heap()) - int64(before)
+	t.Logf("%d ConfigMaps of 1 MiB: the heap grew by %.1f MiB", count, float64(growth)/(1<<20))
+	if growth > maxGrowth {
+		t.Errorf("the heap grew by %d bytes", growth)
+	}
+	if err := c.DeleteAllOf(t.Context(), &corev1.ConfigMap{}, client.InNamespace("memory"), client.MatchingLabels(operand.Labels(parent, ""))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// heap is how much is in use, once what is not is freed.
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}
+
+// testManyRotations: what a reconciliation costs does not depend on how many rotations have ended.
+func testManyRotations(t *testing.T, c *cluster) {
+	const count, bound = 600, 2 * time.Millisecond
+	var wait sync.WaitGroup
+	failed := make(chan error, count)
+	for worker := range 8 {
+		wait.Go(func() {
+			for i := worker; i < count; i += 8 {
+				failed <- c.endedRotation(t.Context(), fmt.Sprintf("ended-%d", i))
+			}
+		})
+	}
+	wait.Wait()
+	close(failed)
+	for err := range failed {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	queued := &v1alpha1.KeyRotation{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "memory", Name: "queued"},
+		Spec:       v1alpha1.KeyRotationSpec{SecureNotesRef: v1alpha1.LocalObjectReference{Name: "notes"}, Reason: v1alpha1.RotationRoutine},
+	}
+	if err := c.Create(t.Context(), queued); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the rotations in the cache", func() string {
+		list := &v1alpha1.KeyRotationList{}
+		if err := c.manager.GetCache().List(context.Background(), list, client.InNamespace("memory")); err != nil {
+			return err.Error()
+		}
+		ended := 0
+		for i := range list.Items {
+			if keyrotation.Ended(&list.Items[i]) {
+				ended++
+			}
+		}
+		if ended != count || len(list.Items) != count+1 {
+			return fmt.Sprintf("%d of %d have ended", ended, len(list.Items))
+		}
+		return ""
+	})
+	r := &keyrotation.Reconciler{
+		Client: c.manager.GetClient(), Live: c.manager.GetAPIReader(), Recorder: events.NewFakeRecorder(100), Now: time.Now,
+		Vault:        func(string) (keyrotation.Vault, bool) { return nil, false },
+		SetupCommand: func(vaultadmin.Connection, *v1alpha1.SecureNotes) string { return "" },
+	}
+	fastest := time.Hour
+	for range 50 {
+		began := time.Now()
+		if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(queued)}); err != nil {
+			t.Fatal(err)
+		}
+		fastest = min(fastest, time.Since(began))
+	}
+	t.Logf("a reconciliation beside %d rotations that have ended takes %s", count, fastest)
+	if fastest > bound {
+		t.Errorf("a reconciliation takes %s", fastest)
+	}
+}
+
+// endedRotation creates a rotation of a SecureNotes that does not exist, as one of a SecureNotes that had been deleted.
+func (c *cluster) endedRotation(ctx context.Context, name string) error {
+	kr := &v1alpha1.KeyRotation{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "memory", Name: name},
+		Spec:       v1alpha1.KeyRotationSpec{SecureNotesRef: v1alpha1.LocalObjectReference{Name: "notes"}, Reason: v1alpha1.RotationRoutine},
+	}
+	if err := c.Create(ctx, kr); err != nil {
+		return err
+	}
+	before := kr.DeepCopy()
+	kr.Status.FromVersion, kr.Status.ToVersion = new(int64(1)), new(int64(2))
+	for _, kind := range []string{v1alpha1.ConditionReencrypted, v1alpha1.ConditionVerified, v1alpha1.ConditionComplete} {
+		meta.SetStatusCondition(&kr.Status.Conditions, metav1.Condition{
+			Type: kind, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonComplete, Message: "rotated from version 1 to 2, everything is at version 2 or above",
+		})
+	}
+	// Without the guard: the operator may have said already that it waits.
+	return c.Status().Patch(ctx, kr, client.MergeFrom(before))
+}
+
+// hungObjects are more than all workers together get through in a minute if each waits for Vault's answer.
+const hungObjects = 40
+
+// testHungVault: while many objects wait for a Vault that never answers, those of another Vault go on.
+func testHungVault(t *testing.T, c *cluster) {
+	c.namespace(t, "hung")
+	c.namespace(t, "beside")
+	for i := range hungObjects {
+		sn := postgresNotes("hung", fmt.Sprintf("notes-%d", i))
+		sn.Spec.VaultConnection = "hung"
+		if err := c.Create(t.Context(), sn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	if err := c.Create(t.Context(), postgresNotes("beside", "notes")); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitCondition(t, "beside", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	t.Logf("beside %d objects of a hung Vault it took %s", hungObjects, time.Since(began).Round(time.Millisecond))
+}
+
+// testHungVaultIsToldOf: each object says what it waits for, and all can be deleted.
+func testHungVaultIsToldOf(t *testing.T, c *cluster) {
+	var errs []error
+	for i := range hungObjects {
+		name := fmt.Sprintf("notes-%d", i)
+		c.awaitCondition(t, "hung", name, v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonVaultUnreachable)
+		errs = append(errs, c.Delete(t.Context(), &v1alpha1.SecureNotes{ObjectMeta: metav1.ObjectMeta{Namespace: "hung", Name: name}}))
+	}
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,150 @@
+package vaultadmin
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+// soon bounds how long a call may take that has nothing to wait for, far below requestTimeout.
+const soon = 5 * time.Second
+
+// readKey returns the problem of a call that has to be answered soon.
+func readKey(t *testing.T, ctx context.Context, client *Client) Problem {
+	t.Helper()
+	began := time.Now()
+	_, err := client.ReadKey(ctx, "key")
+	if took := time.Since(began); took > soon {
+		t.Errorf("the call took %s: %v", took, err)
+	}
+	if err == nil {
+		return ""
+	}
+	return ProblemOf(err)
+}
+
+// await waits for a condition that only other goroutines can bring about.
+func await(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not yet", what)
+		}
+	}
+}
+
+// begin makes a call that waits until Vault answers or the returned function ends it.
+func begin(t *testing.T, client *Client) (end func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = client.ReadKey(ctx, "key")
+	}()
+	return func() { cancel(); <-done }
+}
+
+// TestCallsAreBounded: a Vault that has just stopped to answer holds MaxCalls workers at the most; who
+// comes then is told soon, and another Vault goes on.
+func TestCallsAreBounded(t *testing.T) {
+	vault, _, client := start(t)
+	if got := readKey(t, t.Context(), client); got != "" {
+		t.Fatal(got)
+	}
+	vault.mu.Lock() // it accepts, and answers nobody
+	for range MaxCalls {
+		defer begin(t, client)()
+	}
+	defer vault.mu.Unlock()
+	await(t, "calls under way", func() bool { return len(client.session.gate.places) == MaxCalls })
+	if got := readKey(t, t.Context(), client); got != Busy {
+		t.Errorf("one more call: %q", got)
+	}
+	_, _, other := start(t)
+	if got := readKey(t, t.Context(), other); got != "" {
+		t.Errorf("another Vault: %q", got)
+	}
+}
+
+// TestHungVaultIsLeftAlone: after a call that was not answered in time the others fail at once, but for one at a
+// time that finds out, after a pause, whether Vault answers again.
+func TestHungVaultIsLeftAlone(t *testing.T) {
+	vault, clock, client := start(t)
+	if got := readKey(t, t.Context(), client); got != "" {
+		t.Fatal(got)
+	}
+	impatient := func() context.Context {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	vault.mu.Lock()
+	if got := readKey(t, impatient(), client); got != Unreachable {
+		t.Fatalf("not answered in time: %q", got)
+	}
+	if got := readKey(t, t.Context(), client); got != Unreachable || len(client.session.gate.places) != 0 {
+		t.Errorf("within the pause: %q", got)
+	}
+	clock.now = clock.now.Add(hungPause)
+	end := begin(t, client)
+	await(t, "the call that finds out", func() bool { return len(client.session.gate.places) == 1 })
+	if got := readKey(t, t.Context(), client); got != Unreachable {
+		t.Errorf("beside the one that finds out: %q", got)
+	}
+	end()
+	if got := readKey(t, impatient(), client); got != Unreachable {
+		t.Fatalf("after it was given up: %q", got)
+	}
+	vault.mu.Unlock()
+	if got := readKey(t, t.Context(), client); got != Unreachable {
+		t.Errorf("within the second pause: %q", got)
+	}
+	clock.now = clock.now.Add(hungPause)
+	for range 3 {
+		if got := readKey(t, t.Context(), client); got != "" {
+			t.Errorf("once it answers again: %q", got)
+		}
+	}
+}
+
+// TestOneSlowCall: a call that takes too long while Vault answers others says nothing about Vault.
+func TestOneSlowCall(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	g := newGate("https://vault", func() time.Time { return now })
+	slow := g.pass(t.Context(), func() error {
+		now = now.Add(time.Second)
+		if err := g.pass(t.Context(), func() error { return nil }); err != nil {
+			t.Error(err)
+		}
+		return classify("https://vault", "slow", context.DeadlineExceeded)
+	})
+	if ProblemOf(slow) != Unreachable {
+		t.Errorf("the slow call: %v", slow)
+	}
+	if err := g.pass(t.Context(), func() error { return nil }); err != nil {
+		t.Errorf("the next call: %v", err)
+	}
+}
+
+// TestHungRenewal: a Vault that does not answer the renewal is not asked for a login as well.
+func TestHungRenewal(t *testing.T) {
+	vault, clock, client := start(t)
+	if got := readKey(t, t.Context(), client); got != "" {
+		t.Fatal(got)
+	}
+	clock.now = clock.now.Add(11 * time.Minute)
+	vault.mu.Lock()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if got := readKey(t, ctx, client); got != Unreachable {
+		t.Fatalf("not answered in time: %q", got)
+	}
+	vault.mu.Unlock()
+	clock.now = clock.now.Add(hungPause)
+	got := readKey(t, t.Context(), client)
+	vault.mu.Lock()
+	defer vault.mu.Unlock()
+	if got != "" || vault.logins != 1 {
+		t.Errorf("%q, %d logins", got, vault.logins)
+	}
+}

@@ -166,8 +166,11 @@ var quantityPattern = regexp.MustCompile(`^[0-9]{1,12}(\.[0-9]{1,3})?(m|k|M|G|T|
 
 // CheckResources says which of spec.resources cannot be read. Admission has checked the notation; this
 // is for an object that was stored under an older schema. No pod is to be started with others than
-// those that were asked for.
+// those that were asked for. It also refuses a pod template that is too large.
 func CheckResources(sn *v1alpha1.SecureNotes) error {
+	if err := checkScheduling(sn); err != nil {
+		return err
+	}
 	_, err := readResources(sn)
 	return err
 }

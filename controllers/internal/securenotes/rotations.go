@@ -111,7 +111,8 @@ func (r *Reconciler) createRotation(ctx context.Context, s *scope, kr *v1alpha1.
 	return false, nil
 }
 
-// rotationHealth says how the rotations are doing, and when the newest one completed.
+// rotationHealth says how the rotations are doing, and when the newest one completed: a copy, because the
+// rotations are the cache's own and the answer to a patch is decoded into the status.
 func rotationHealth(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) (finding, *metav1.Time) {
 	var running, newest *v1alpha1.KeyRotation
 	var last *metav1.Time
@@ -135,11 +136,11 @@ func rotationHealth(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) (find
 	}
 	switch {
 	case running != nil:
-		return good(v1alpha1.ReasonRotating, "KeyRotation "+running.Name+" is at work"), last
+		return good(v1alpha1.ReasonRotating, "KeyRotation "+running.Name+" is at work"), last.DeepCopy()
 	case newest != nil && keyrotation.Failed(newest):
-		return bad(v1alpha1.ReasonRotationFailed, "KeyRotation "+newest.Name+" has failed: see its conditions"), last
+		return bad(v1alpha1.ReasonRotationFailed, "KeyRotation "+newest.Name+" has failed: see its conditions"), last.DeepCopy()
 	default:
-		return good(v1alpha1.ReasonIdle, "no rotation is at work"), last
+		return good(v1alpha1.ReasonIdle, "no rotation is at work"), last.DeepCopy()
 	}
 }
 

@@ -2,8 +2,8 @@
 //
 // Whoever may edit objects in a namespace decides how large they are: up to 1.5 MB each, in their
 // data, annotations, labels, finalizers or owner references. [Transform] keeps what the reconcilers
-// read, and a fixed number of bytes of it. The spec of a SecureNotes is kept whole: its
-// CustomResourceDefinition bounds it.
+// read, and a fixed number of bytes of it. The spec of a SecureNotes is kept whole, except for what its
+// CustomResourceDefinition cannot bound; see [operand.DropOversized].
 //
 // A cached object is therefore incomplete. Patches of maps (labels, annotations) and of the status
 // are safe, because they hold differences only. A merge patch replaces a list as a whole, so whoever
@@ -52,6 +52,8 @@ func Transform(in any) (any, error) {
 	}
 	stripMetadata(object)
 	switch o := in.(type) {
+	case *v1alpha1.SecureNotes:
+		operand.DropOversized(o)
 	case *corev1.Pod:
 		o.Spec, o.Status = corev1.PodSpec{}, podStatus(&o.Status)
 	case *appsv1.Deployment:

@@ -12,8 +12,9 @@ import (
 // Protocol Buffers encoding. Admission cannot: their types are Kubernetes', which bounds nothing in them.
 const maxScheduling = 16 << 10
 
-// annotationOversized marks a cached object of which DropOversized has taken something away.
-const annotationOversized = "securenotes.dev/oversized"
+// annotationOversized marks a cached object of which DropOversized has taken something away. The API server
+// accepts no such key, so nobody else can set it.
+const annotationOversized = "securenotes.dev/!oversized"
 
 // DropOversized takes out of a cached object what is too large to keep. CheckResources refuses the object then,
 // so that no pod is started without it.

@@ -122,7 +122,8 @@ func (w *lateWatch) start(ctx context.Context) error {
 // ofIssuer gives the objects that refer to an issuer.
 func (r *Reconciler) ofIssuer(ctx context.Context, issuer client.Object) []reconcile.Request {
 	list := &v1alpha1.SecureNotesList{}
-	if err := r.Client.List(ctx, list, client.InNamespace(issuer.GetNamespace())); err != nil {
+	// Of a ClusterIssuer these are all: they are read, and not copied.
+	if err := r.Client.List(ctx, list, client.InNamespace(issuer.GetNamespace()), client.UnsafeDisableDeepCopy); err != nil {
 		return nil
 	}
 	var requests []reconcile.Request

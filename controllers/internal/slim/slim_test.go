@@ -44,6 +44,9 @@ func metadata() metav1.ObjectMeta {
 // inflate makes everything large that somebody may write.
 func inflate(m *metav1.ObjectMeta) {
 	m.Labels, m.Annotations = maps.Clone(m.Labels), maps.Clone(m.Annotations)
+	if m.Labels == nil {
+		m.Labels, m.Annotations = map[string]string{}, map[string]string{}
+	}
 	m.GenerateName = megabyte
 	for i := range 10_000 {
 		m.Labels[fmt.Sprintf("somebody/%d", i)] = "value"
@@ -169,6 +172,21 @@ func TestTransform(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// TestOversizedStaysMarked: annotations of others do not displace the mark of what was dropped.
+func TestOversizedStaysMarked(t *testing.T) {
+	sn := parent()
+	sn.Spec.PodTemplate = &v1alpha1.PodTemplate{Tolerations: []corev1.Toleration{{Key: megabyte}}}
+	inflate(&sn.ObjectMeta)
+	for range 2 {
+		if _, err := Transform(sn); err != nil {
+			t.Fatal(err)
+		}
+		if sn.Spec.PodTemplate.Tolerations != nil || operand.CheckResources(sn) == nil {
+			t.Errorf("%+v", sn)
+		}
 	}
 }
 

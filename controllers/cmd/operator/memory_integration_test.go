@@ -33,7 +33,7 @@ func testMemory(t *testing.T, c *cluster) {
 }
 
 func testLargeConfigMaps(t *testing.T, c *cluster) {
-	const count, maxGrowth = 40, 8 << 20
+	const count, maxGrowth = 20, 8 << 20
 	parent := &v1alpha1.SecureNotes{ObjectMeta: metav1.ObjectMeta{Namespace: "memory", Name: "notes"}}
 	before := heap()
 	data := map[string]string{"data": strings.Repeat("x", 1<<20-1)}

@@ -109,25 +109,31 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	case sn.DeletionTimestamp != nil:
 		var done bool
 		if done, err = r.finalize(ctx, s); done {
-			return ctrl.Result{}, err
+			return result(0, err)
 		}
 	case sn.Spec.Suspend != nil && *sn.Spec.Suspend:
 		s.suspended = true
 	case !controllerutil.ContainsFinalizer(sn, v1alpha1.Finalizer):
 		// The patch brings the object back here.
-		return ctrl.Result{}, r.patchFinalizers(ctx, sn, controllerutil.AddFinalizer)
+		return result(0, r.patchFinalizers(ctx, sn, controllerutil.AddFinalizer))
 	default:
 		err = r.run(ctx, s)
 	}
 	// Even a pass that failed says what it found.
-	err = errors.Join(err, r.patchStatus(ctx, s))
-	if apierrors.IsConflict(err) {
+	return result(s.requeue, errors.Join(err, r.patchStatus(ctx, s)))
+}
+
+// result is the end of a pass that asked for another one after requeue. A conflict means that the cache is
+// behind: the pass is repeated soon.
+func result(requeue time.Duration, err error) (ctrl.Result, error) {
+	switch {
+	case apierrors.IsConflict(err):
 		return ctrl.Result{RequeueAfter: jitter.Longer(time.Second)}, nil
-	}
-	if err != nil {
+	case err != nil:
 		return ctrl.Result{}, err
+	default:
+		return ctrl.Result{RequeueAfter: requeue}, nil
 	}
-	return ctrl.Result{RequeueAfter: s.requeue}, nil
 }
 
 func (r *Reconciler) run(ctx context.Context, s *scope) error {

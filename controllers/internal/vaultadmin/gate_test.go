@@ -2,6 +2,7 @@ package vaultadmin
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 )
@@ -33,6 +34,15 @@ func await(t *testing.T, what string, holds func() bool) {
 	}
 }
 
+// hang has Vault accept requests and answer none, until the returned function is called or the test ends.
+func hang(t *testing.T, vault *server) (answer func()) {
+	t.Helper()
+	vault.mu.Lock()
+	answer = sync.OnceFunc(vault.mu.Unlock)
+	t.Cleanup(answer)
+	return answer
+}
+
 // begin makes a call that waits until Vault answers or the returned function ends it.
 func begin(t *testing.T, client *Client) (end func()) {
 	ctx, cancel := context.WithCancel(t.Context())
@@ -51,11 +61,10 @@ func TestCallsAreBounded(t *testing.T) {
 	if got := readKey(t, t.Context(), client); got != "" {
 		t.Fatal(got)
 	}
-	vault.mu.Lock() // it accepts, and answers nobody
+	hang(t, vault)
 	for range MaxCalls {
 		defer begin(t, client)()
 	}
-	defer vault.mu.Unlock()
 	await(t, "calls under way", func() bool { return len(client.session.gate.places) == MaxCalls })
 	if got := readKey(t, t.Context(), client); got != Busy {
 		t.Errorf("one more call: %q", got)
@@ -78,7 +87,7 @@ func TestHungVaultIsLeftAlone(t *testing.T) {
 		t.Cleanup(cancel)
 		return ctx
 	}
-	vault.mu.Lock()
+	answer := hang(t, vault)
 	if got := readKey(t, impatient(), client); got != Unreachable {
 		t.Fatalf("not answered in time: %q", got)
 	}
@@ -95,7 +104,7 @@ func TestHungVaultIsLeftAlone(t *testing.T) {
 	if got := readKey(t, impatient(), client); got != Unreachable {
 		t.Fatalf("after it was given up: %q", got)
 	}
-	vault.mu.Unlock()
+	answer()
 	if got := readKey(t, t.Context(), client); got != Unreachable {
 		t.Errorf("within the second pause: %q", got)
 	}
@@ -133,13 +142,13 @@ func TestHungRenewal(t *testing.T) {
 		t.Fatal(got)
 	}
 	clock.now = clock.now.Add(11 * time.Minute)
-	vault.mu.Lock()
+	answer := hang(t, vault)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if got := readKey(t, ctx, client); got != Unreachable {
 		t.Fatalf("not answered in time: %q", got)
 	}
-	vault.mu.Unlock()
+	answer()
 	clock.now = clock.now.Add(hungPause)
 	got := readKey(t, t.Context(), client)
 	vault.mu.Lock()

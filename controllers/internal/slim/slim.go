@@ -19,9 +19,9 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
@@ -46,8 +46,8 @@ var labelKeys = append(slices.Collect(maps.Keys(operand.Labels(&v1alpha1.SecureN
 
 // Transform is the cache's transformer. It may be applied twice to the same object.
 func Transform(in any) (any, error) {
-	object, err := meta.Accessor(in)
-	if err != nil {
+	object, ok := in.(client.Object)
+	if !ok {
 		return in, nil // the note of a deletion, which holds an object that was transformed before
 	}
 	stripMetadata(object)

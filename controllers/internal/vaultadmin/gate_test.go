@@ -11,7 +11,7 @@ import (
 const soon = 5 * time.Second
 
 // readKey returns the problem of a call that has to be answered soon.
-func readKey(t *testing.T, ctx context.Context, client *Client) Problem {
+func readKey(ctx context.Context, t *testing.T, client *Client) Problem {
 	t.Helper()
 	began := time.Now()
 	_, err := client.ReadKey(ctx, "key")
@@ -58,7 +58,7 @@ func begin(t *testing.T, client *Client) (end func()) {
 // comes then is told soon, and another Vault goes on.
 func TestCallsAreBounded(t *testing.T) {
 	vault, _, client := start(t)
-	if got := readKey(t, t.Context(), client); got != "" {
+	if got := readKey(t.Context(), t, client); got != "" {
 		t.Fatal(got)
 	}
 	hang(t, vault)
@@ -66,11 +66,11 @@ func TestCallsAreBounded(t *testing.T) {
 		defer begin(t, client)()
 	}
 	await(t, "calls under way", func() bool { return len(client.session.gate.places) == MaxCalls })
-	if got := readKey(t, t.Context(), client); got != Busy {
+	if got := readKey(t.Context(), t, client); got != Busy {
 		t.Errorf("one more call: %q", got)
 	}
 	_, _, other := start(t)
-	if got := readKey(t, t.Context(), other); got != "" {
+	if got := readKey(t.Context(), t, other); got != "" {
 		t.Errorf("another Vault: %q", got)
 	}
 }
@@ -79,7 +79,7 @@ func TestCallsAreBounded(t *testing.T) {
 // time that finds out, after a pause, whether Vault answers again.
 func TestHungVaultIsLeftAlone(t *testing.T) {
 	vault, clock, client := start(t)
-	if got := readKey(t, t.Context(), client); got != "" {
+	if got := readKey(t.Context(), t, client); got != "" {
 		t.Fatal(got)
 	}
 	impatient := func() context.Context {
@@ -88,29 +88,29 @@ func TestHungVaultIsLeftAlone(t *testing.T) {
 		return ctx
 	}
 	answer := hang(t, vault)
-	if got := readKey(t, impatient(), client); got != Unreachable {
+	if got := readKey(impatient(), t, client); got != Unreachable {
 		t.Fatalf("not answered in time: %q", got)
 	}
-	if got := readKey(t, t.Context(), client); got != Unreachable || len(client.session.gate.places) != 0 {
+	if got := readKey(t.Context(), t, client); got != Unreachable || len(client.session.gate.places) != 0 {
 		t.Errorf("within the pause: %q", got)
 	}
 	clock.now = clock.now.Add(hungPause)
 	end := begin(t, client)
 	await(t, "the call that finds out", func() bool { return len(client.session.gate.places) == 1 })
-	if got := readKey(t, t.Context(), client); got != Unreachable {
+	if got := readKey(t.Context(), t, client); got != Unreachable {
 		t.Errorf("beside the one that finds out: %q", got)
 	}
 	end()
-	if got := readKey(t, impatient(), client); got != Unreachable {
+	if got := readKey(impatient(), t, client); got != Unreachable {
 		t.Fatalf("after it was given up: %q", got)
 	}
 	answer()
-	if got := readKey(t, t.Context(), client); got != Unreachable {
+	if got := readKey(t.Context(), t, client); got != Unreachable {
 		t.Errorf("within the second pause: %q", got)
 	}
 	clock.now = clock.now.Add(hungPause)
 	for range 3 {
-		if got := readKey(t, t.Context(), client); got != "" {
+		if got := readKey(t.Context(), t, client); got != "" {
 			t.Errorf("once it answers again: %q", got)
 		}
 	}
@@ -138,19 +138,19 @@ func TestOneSlowCall(t *testing.T) {
 // TestHungRenewal: a Vault that does not answer the renewal is not asked for a login as well.
 func TestHungRenewal(t *testing.T) {
 	vault, clock, client := start(t)
-	if got := readKey(t, t.Context(), client); got != "" {
+	if got := readKey(t.Context(), t, client); got != "" {
 		t.Fatal(got)
 	}
 	clock.now = clock.now.Add(11 * time.Minute)
 	answer := hang(t, vault)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if got := readKey(t, ctx, client); got != Unreachable {
+	if got := readKey(ctx, t, client); got != Unreachable {
 		t.Fatalf("not answered in time: %q", got)
 	}
 	answer()
 	clock.now = clock.now.Add(hungPause)
-	got := readKey(t, t.Context(), client)
+	got := readKey(t.Context(), t, client)
 	vault.mu.Lock()
 	defer vault.mu.Unlock()
 	if got != "" || vault.logins != 1 {

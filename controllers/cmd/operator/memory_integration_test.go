@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
@@ -30,6 +31,7 @@ func testMemory(t *testing.T, c *cluster) {
 	c.namespace(t, "memory")
 	t.Run("large ConfigMaps", func(t *testing.T) { testLargeConfigMaps(t, c) })
 	t.Run("many rotations", func(t *testing.T) { testManyRotations(t, c) })
+	t.Run("watched namespaces", func(t *testing.T) { testWatchedNamespaces(t, c) })
 }
 
 func testLargeConfigMaps(t *testing.T, c *cluster) {
@@ -62,6 +64,53 @@ func testLargeConfigMaps(t *testing.T, c *cluster) {
 	}
 	if err := c.DeleteAllOf(t.Context(), &corev1.ConfigMap{}, client.InNamespace("memory"), client.MatchingLabels(operand.Labels(parent, ""))); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// testWatchedNamespaces: with watchNamespaces the cache holds the same, of these namespaces alone, and no kind that is not
+// listed.
+func testWatchedNamespaces(t *testing.T, c *cluster) {
+	config := *c.config
+	config.WatchNamespaces = []string{"memory"}
+	options := cacheOptions(&config)
+	options.Scheme = c.Scheme()
+	objects, err := cache.New(c.rest, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := addInformers(t.Context(), objects); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { ended <- objects.Start(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	labels := operand.Labels(&v1alpha1.SecureNotes{ObjectMeta: metav1.ObjectMeta{Name: "watched"}}, "")
+	c.namespace(t, "beside")
+	for _, namespace := range []string{"memory", "beside"} {
+		object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "watched", Labels: labels}}
+		if err := c.Create(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(t, "the ConfigMap of the watched namespace", func() string {
+		return text(objects.Get(context.Background(), client.ObjectKey{Namespace: "memory", Name: "watched"}, metadataOf(corev1.SchemeGroupVersion.WithKind("ConfigMap"))))
+	})
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("ConfigMapList"))
+	if err := objects.List(t.Context(), list, client.MatchingLabels(labels)); err != nil || len(list.Items) != 1 {
+		t.Errorf("%d ConfigMaps, %v", len(list.Items), err)
+	}
+	for _, unlisted := range []client.ObjectList{&corev1.ConfigMapList{}, &corev1.SecretList{}} {
+		notCached := &cache.ErrResourceNotCached{}
+		if err := objects.List(t.Context(), unlisted, client.InNamespace("memory")); !errors.As(err, &notCached) {
+			t.Errorf("%T: %v", unlisted, err)
+		}
 	}
 }
 

@@ -159,6 +159,7 @@ func TestOthersMetadataStays(t *testing.T) {
 			t.Errorf("%s: %+v", step.name, got.ObjectMeta)
 		}
 		got.Finalizers = slices.DeleteFunc(got.Finalizers, func(f string) bool { return f == v1alpha1.Finalizer })
+		unsetEnded(got)
 		got.OwnerReferences = slices.DeleteFunc(got.OwnerReferences, func(o metav1.OwnerReference) bool { return o.Controller != nil && *o.Controller })
 		for what, pair := range map[string][2]any{
 			"finalizers": {want.Finalizers, got.Finalizers}, "labels": {want.Labels, got.Labels},
@@ -167,6 +168,22 @@ func TestOthersMetadataStays(t *testing.T) {
 			if diff := cmp.Diff(pair[0], pair[1]); diff != "" {
 				t.Errorf("%s, %s: %s", step.name, what, diff)
 			}
+		}
+	}
+}
+
+// TestRestoredRotationsHaveNoPlace: those that had ended before a backup put them back without their status are not
+// refused, and keep no place from a new one.
+func TestRestoredRotationsHaveNoPlace(t *testing.T) {
+	var objects []client.Object
+	for i := range maxQueued + 1 {
+		objects = append(objects, rotation(fmt.Sprintf("r%02d", i), setEnded, bornAt(int64(i))))
+	}
+	objects = append(objects, rotation("new", bornAt(1000)))
+	w := newWorld(t, &crashtest.Crash{}, objects...)
+	for _, object := range slices.Backward(objects) {
+		if got := w.pass(t, object.GetName()).Status.State; got == v1alpha1.ConditionFailed {
+			t.Errorf("%s is refused", object.GetName())
 		}
 	}
 }

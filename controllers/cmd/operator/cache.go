@@ -22,7 +22,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/slim"
 )
 
-// Of metadataKinds the operator reads nothing but the metadata, so the API server sends nothing else.
+// Of metadataKinds the operator reads nothing but the metadata, so the API server sends nothing
+// else.
 var metadataKinds = []schema.GroupVersionKind{
 	corev1.SchemeGroupVersion.WithKind("ConfigMap"),
 	corev1.SchemeGroupVersion.WithKind("Service"),
@@ -39,8 +40,8 @@ func metadataOf(kind schema.GroupVersionKind) client.Object {
 	return object
 }
 
-// cacheOptions hold only what is ours, and of that only what is read. A kind that is not listed here
-// cannot be read through the cache by mistake, which would hold all objects of that kind.
+// cacheOptions hold only what is ours, and of that only what is read. A kind that is not listed
+// here cannot be read through the cache by mistake, which would hold all objects of that kind.
 func cacheOptions(configuration *operatorconfig.Config) cache.Options {
 	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{operand.LabelManagedBy: operand.ManagedBy})}
 	options := cache.Options{
@@ -63,8 +64,8 @@ func cacheOptions(configuration *operatorconfig.Config) cache.Options {
 	return options
 }
 
-// addInformers has the cache know every kind before a controller starts: the controllers start at once,
-// and each reads what only the other one watches.
+// addInformers has the cache know every kind before a controller starts: the controllers start at
+// once, and each reads what only the other one watches.
 func addInformers(ctx context.Context, objects cache.Cache) error {
 	kinds := []client.Object{&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &appsv1.Deployment{}, &corev1.Pod{}, &batchv1.Job{}}
 	for _, kind := range metadataKinds {

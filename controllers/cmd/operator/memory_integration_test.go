@@ -26,7 +26,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// testMemory: what somebody with the role edit in a namespace may create there is not held in the operator's memory.
+// testMemory: what somebody with the role edit in a namespace may create there is not held in the
+// operator's memory.
 func testMemory(t *testing.T, c *cluster) {
 	c.namespace(t, "memory")
 	t.Run("large ConfigMaps", func(t *testing.T) { testLargeConfigMaps(t, c) })
@@ -67,8 +68,8 @@ func testLargeConfigMaps(t *testing.T, c *cluster) {
 	}
 }
 
-// testWatchedNamespaces: with watchNamespaces the cache holds the same, of these namespaces alone, and no kind that is not
-// listed.
+// testWatchedNamespaces: with watchNamespaces the cache holds the same, of these namespaces alone,
+// and no kind that is not listed.
 func testWatchedNamespaces(t *testing.T, c *cluster) {
 	config := *c.config
 	config.WatchNamespaces = []string{"memory"}
@@ -194,7 +195,8 @@ func testManyRotations(t *testing.T, c *cluster) {
 	}
 }
 
-// leastCost returns the least time and allocations of many tries: the operator is at work beside them.
+// leastCost returns the least time and allocations of many tries: the operator is at work beside
+// them.
 func leastCost(t *testing.T, do func() error) (took time.Duration, allocations uint64) {
 	t.Helper()
 	took, allocations = time.Hour, 1<<60
@@ -230,10 +232,12 @@ func (c *cluster) endedRotation(ctx context.Context, name string) error {
 	return c.Status().Patch(ctx, kr, client.MergeFrom(before))
 }
 
-// hungObjects are more than all workers together get through in a minute if each waits for Vault's answer.
+// hungObjects are more than all workers together get through in a minute if each waits for Vault's
+// answer.
 const hungObjects = 40
 
-// testHungVault: while many objects wait for a Vault that never answers, those of another Vault go on.
+// testHungVault: while many objects wait for a Vault that never answers, those of another Vault go
+// on.
 func testHungVault(t *testing.T, c *cluster) {
 	c.namespace(t, "hung")
 	c.namespace(t, "beside")

@@ -83,8 +83,9 @@ func ControlledBy(owner client.Object) Owned {
 	}
 }
 
-// Apply makes or updates desired, a typed object. existing receives the object as it is afterwards; nil
-// if only its metadata is cached. Errors: ConflictError when an object of that name is not ours; whatever the API server says.
+// Apply makes or updates desired, a typed object. existing receives the object as it is afterwards;
+// nil if only its metadata is cached. Errors: ConflictError when an object of that name is not
+// ours; whatever the API server says.
 func (a *Applier) Apply(ctx context.Context, desired, existing client.Object, owned Owned) error {
 	intent, err := a.intent(desired)
 	if err != nil {

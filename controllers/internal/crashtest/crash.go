@@ -56,9 +56,9 @@ func (c *Crash) Around(write func() error) error {
 // Restart has another operator take over.
 func (c *Crash) Restart() { c.dead = false }
 
-// Interceptor does to the fake client what the API server does and that does not: objects have a UID and a time of
-// creation, and are deleted only with the UID that is asked for, which the operator must always say. Reads return what
-// the operator's cache keeps. And it strikes.
+// Interceptor does to the fake client what the API server does and that does not: objects have a
+// UID and a time of creation, and are deleted only with the UID that is asked for, which the
+// operator must always say. Reads return what the operator's cache keeps. And it strikes.
 func (c *Crash) Interceptor(now func() time.Time) interceptor.Funcs {
 	return interceptor.Funcs{
 		Get: func(ctx context.Context, w client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {

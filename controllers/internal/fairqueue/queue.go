@@ -1,5 +1,5 @@
-// Package fairqueue has the namespaces take turns in a controller's work queue, so that one with very
-// many objects, or events, does not delay those of others.
+// Package fairqueue has the namespaces take turns in a controller's work queue, so that one with
+// very many objects, or events, does not delay those of others.
 package fairqueue
 
 import (
@@ -18,8 +18,8 @@ func New(name string, limiter workqueue.TypedRateLimiter[reconcile.Request]) wor
 	})
 }
 
-// turns keeps the requests of each namespace in their order, and the namespaces in the order of their
-// turns. The work queue calls it under its own lock, and pushes no request twice.
+// turns keeps the requests of each namespace in their order, and the namespaces in the order of
+// their turns. The work queue calls it under its own lock, and pushes no request twice.
 type turns struct {
 	waiting map[string][]reconcile.Request
 	// order holds the namespaces that have requests, the next one first.

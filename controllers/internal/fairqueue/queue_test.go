@@ -15,8 +15,8 @@ func request(namespace string, n int) reconcile.Request {
 	return reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: fmt.Sprint(n)}}
 }
 
-// TestNamespacesTakeTurns: a request is next but one, however many another namespace has queued before it,
-// and those of one namespace keep their order.
+// TestNamespacesTakeTurns: a request is next but one, however many another namespace has queued
+// before it, and those of one namespace keep their order.
 func TestNamespacesTakeTurns(t *testing.T) {
 	queue := New("", workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](time.Second, time.Minute))
 	defer queue.ShutDown()
@@ -45,8 +45,8 @@ func TestNamespacesTakeTurns(t *testing.T) {
 	}
 }
 
-// TestLateRequestsTakeTurns: requests that were to come later are ordered when they come, not when they were
-// asked for.
+// TestLateRequestsTakeTurns: requests that were to come later are ordered when they come, not when
+// they were asked for.
 func TestLateRequestsTakeTurns(t *testing.T) {
 	queue := New("", workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](time.Millisecond, time.Millisecond))
 	defer queue.ShutDown()

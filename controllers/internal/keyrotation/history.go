@@ -91,11 +91,13 @@ func ahead(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation) *v1alpha1.KeyRo
 	return first
 }
 
-// maxQueued is how many rotations of one SecureNotes, and of one reason, wait for their turn or are at work.
+// maxQueued is how many rotations of one SecureNotes, and of one reason, wait for their turn or are
+// at work.
 const maxQueued = 20
 
-// queuedBefore returns how many older rotations of kr's reason have not ended. A Compromise is thus never
-// refused because of Routine ones, and what has a place keeps it unless an older one is tried again.
+// queuedBefore returns how many older rotations of kr's reason have not ended. A Compromise is thus
+// never refused because of Routine ones, and what has a place keeps it unless an older one is tried
+// again.
 func queuedBefore(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation) int {
 	count := 0
 	for i := range all {

@@ -8,9 +8,9 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// The indexes of the cached KeyRotations: by their SecureNotes, and of these the ones that a reconciler
-// still has to do with. There may be many that have ended, and they are never deleted by the operator
-// unless the schedule made them.
+// The indexes of the cached KeyRotations: by their SecureNotes, and of these the ones that a
+// reconciler still has to do with. There may be many that have ended, and they are never deleted by
+// the operator unless the schedule made them.
 const (
 	parentIndex = "spec.secureNotesRef.name"
 	openIndex   = "open"
@@ -34,13 +34,14 @@ var Indexes = map[string]client.IndexerFunc{
 	},
 }
 
-// isOpen reports whether a rotation has not ended, or has yet to let its object go or to report a retirement.
+// isOpen reports whether a rotation has not ended, or has yet to let its object go or to report a
+// retirement.
 func isOpen(kr *v1alpha1.KeyRotation) bool {
 	return !Ended(kr) || hasFinalizer(kr) || awaitsRetirement(kr)
 }
 
-// List returns the rotations of a SecureNotes from the cache. They are the cache's own, not copies, and
-// must not be changed.
+// List returns the rotations of a SecureNotes from the cache. They are the cache's own, not copies,
+// and must not be changed.
 func List(ctx context.Context, cache client.Reader, namespace, parent string) ([]v1alpha1.KeyRotation, error) {
 	return listBy(ctx, cache, parentIndex, namespace, parent)
 }

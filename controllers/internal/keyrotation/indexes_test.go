@@ -20,8 +20,8 @@ func bornAt(second int64) func(*v1alpha1.KeyRotation) {
 	return func(kr *v1alpha1.KeyRotation) { kr.CreationTimestamp = metav1.Unix(second, 0) }
 }
 
-// TestOpenIndex: a reconciler looks at those alone that have something left to do, of one SecureNotes of one
-// namespace.
+// TestOpenIndex: a reconciler looks at those alone that have something left to do, of one
+// SecureNotes of one namespace.
 func TestOpenIndex(t *testing.T) {
 	condition := func(kind string) func(*v1alpha1.KeyRotation) {
 		return func(kr *v1alpha1.KeyRotation) {
@@ -60,8 +60,9 @@ func names(list []v1alpha1.KeyRotation) []string {
 	return names
 }
 
-// TestQueueIsBounded: of very many rotations the oldest wait for their turn, and the others end with a reason. A
-// Compromise is not refused for them, nor is one that is tried again once there is room.
+// TestQueueIsBounded: of very many rotations the oldest wait for their turn, and the others end
+// with a reason. A Compromise is not refused for them, nor is one that is tried again once there is
+// room.
 func TestQueueIsBounded(t *testing.T) {
 	var objects []client.Object
 	for i := range maxQueued + 3 {
@@ -110,8 +111,8 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 }
 
-// TestOrphansAreBounded: so are rotations of a SecureNotes that does not exist, and none of them is looked at again
-// before something changes.
+// TestOrphansAreBounded: so are rotations of a SecureNotes that does not exist, and none of them is
+// looked at again before something changes.
 func TestOrphansAreBounded(t *testing.T) {
 	var objects []client.Object
 	orphan := func(kr *v1alpha1.KeyRotation) { kr.Spec.SecureNotesRef.Name = "missing" }
@@ -130,8 +131,8 @@ func TestOrphansAreBounded(t *testing.T) {
 	}
 }
 
-// TestOthersMetadataStays: the cache does not have what others wrote into the metadata, and no patch of the operator's
-// removes it.
+// TestOthersMetadataStays: the cache does not have what others wrote into the metadata, and no
+// patch of the operator's removes it.
 func TestOthersMetadataStays(t *testing.T) {
 	kr := rotation("first", func(kr *v1alpha1.KeyRotation) {
 		kr.Finalizers = []string{"example.com/somebody"}
@@ -172,8 +173,8 @@ func TestOthersMetadataStays(t *testing.T) {
 	}
 }
 
-// TestRestoredRotationsHaveNoPlace: those that had ended before a backup put them back without their status are not
-// refused, and keep no place from a new one.
+// TestRestoredRotationsHaveNoPlace: those that had ended before a backup put them back without
+// their status are not refused, and keep no place from a new one.
 func TestRestoredRotationsHaveNoPlace(t *testing.T) {
 	var objects []client.Object
 	for i := range maxQueued + 1 {

@@ -347,9 +347,9 @@ func (r *Reconciler) patchStatus(ctx context.Context, kr *v1alpha1.KeyRotation, 
 	return err
 }
 
-// patchObject changes the metadata, guarded by the resourceVersion. It reads the object past the cache,
-// which does not have the finalizers and owner references of others; a merge patch made without them
-// would remove them.
+// patchObject changes the metadata, guarded by the resourceVersion. It reads the object past the
+// cache, which does not have the finalizers and owner references of others; a merge patch made
+// without them would remove them.
 func (r *Reconciler) patchObject(ctx context.Context, kr *v1alpha1.KeyRotation, change func() error) error {
 	whole := &v1alpha1.KeyRotation{}
 	err := r.Live.Get(ctx, client.ObjectKeyFromObject(kr), whole)

@@ -119,8 +119,8 @@ func setRetried(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
 }
 
 // setProgress sums what the Job's pods reported. A report that cannot be read is no progress, and
-// never stops a rotation. It is read past the cache, which holds no data of ConfigMaps; the API server
-// bounds it to 1 MiB.
+// never stops a rotation. It is read past the cache, which holds no data of ConfigMaps; the API
+// server bounds it to 1 MiB.
 func (r *Reconciler) setProgress(ctx context.Context, kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
 	name := kr.Spec.SecureNotesRef.Name
 	reports := &corev1.ConfigMap{}

@@ -8,16 +8,17 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// maxScheduling bounds affinity, tolerations and topologySpreadConstraints together, in bytes of their
-// Protocol Buffers encoding. Admission cannot: their types are Kubernetes', which bounds nothing in them.
+// maxScheduling bounds affinity, tolerations and topologySpreadConstraints together, in bytes of
+// their Protocol Buffers encoding. Admission cannot: their types are Kubernetes', which bounds
+// nothing in them.
 const maxScheduling = 16 << 10
 
-// annotationOversized marks a cached object of which DropOversized has taken something away. The API server
-// accepts no such key, so nobody else can set it.
+// annotationOversized marks a cached object of which DropOversized has taken something away. The
+// API server accepts no such key, so nobody else can set it.
 const annotationOversized = "securenotes.dev/!oversized"
 
-// DropOversized takes out of a cached object what is too large to keep. CheckResources refuses the object then,
-// so that no pod is started without it.
+// DropOversized takes out of a cached object what is too large to keep. CheckResources refuses the
+// object then, so that no pod is started without it.
 func DropOversized(sn *v1alpha1.SecureNotes) {
 	if !oversized(sn) {
 		return

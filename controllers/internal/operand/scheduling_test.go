@@ -9,7 +9,8 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// TestOversizedTemplates: what is too large for the cache is dropped there, and no pod is started with the rest.
+// TestOversizedTemplates: what is too large for the cache is dropped there, and no pod is started
+// with the rest.
 func TestOversizedTemplates(t *testing.T) {
 	large := strings.Repeat("x", maxScheduling)
 	for name, tc := range map[string]struct {

@@ -17,8 +17,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// apply writes one child; existing is nil where only the metadata of its kind is cached. A refusal that
-// only a person can put right is left in the scope.
+// apply writes one child; existing is nil where only the metadata of its kind is cached. A refusal
+// that only a person can put right is left in the scope.
 func (r *Reconciler) apply(ctx context.Context, s *scope, desired, existing client.Object) error {
 	return r.applyOwned(ctx, s, desired, existing, apply.ControlledBy(s.sn))
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 )
 
-// TestOthersFinalizersStay: the cache does not have the finalizers of others, and neither adding nor removing the
-// operator's own removes them.
+// TestOthersFinalizersStay: the cache does not have the finalizers of others, and neither adding
+// nor removing the operator's own removes them.
 func TestOthersFinalizersStay(t *testing.T) {
 	const others = "example.com/somebody"
 	l := newLife(t, &crashtest.Crash{})

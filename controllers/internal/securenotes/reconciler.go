@@ -123,8 +123,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	return result(s.requeue, errors.Join(err, r.patchStatus(ctx, s)))
 }
 
-// result is the end of a pass that asked for another one after requeue. A conflict means that the cache is
-// behind: the pass is repeated soon.
+// result is the end of a pass that asked for another one after requeue. A conflict means that the
+// cache is behind: the pass is repeated soon.
 func result(requeue time.Duration, err error) (ctrl.Result, error) {
 	switch {
 	case apierrors.IsConflict(err):
@@ -146,9 +146,9 @@ func (r *Reconciler) run(ctx context.Context, s *scope) error {
 	return errors.Join(errs...)
 }
 
-// patchFinalizers changes the finalizer that is ours. It reads the object past the cache, which does not
-// have those of others; a merge patch made without them would remove them. Errors: a conflict if the
-// object has changed since it was cached.
+// patchFinalizers changes the finalizer that is ours. It reads the object past the cache, which
+// does not have those of others; a merge patch made without them would remove them. Errors: a
+// conflict if the object has changed since it was cached.
 func (r *Reconciler) patchFinalizers(ctx context.Context, sn *v1alpha1.SecureNotes, change func(client.Object, string) bool) error {
 	whole := &v1alpha1.SecureNotes{}
 	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(sn), whole); err != nil {

@@ -111,8 +111,8 @@ func (r *Reconciler) createRotation(ctx context.Context, s *scope, kr *v1alpha1.
 	return false, nil
 }
 
-// rotationHealth says how the rotations are doing, and when the newest one completed: a copy, because the
-// rotations are the cache's own and the answer to a patch is decoded into the status.
+// rotationHealth says how the rotations are doing, and when the newest one completed: a copy,
+// because the rotations are the cache's own and the answer to a patch is decoded into the status.
 func rotationHealth(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) (finding, *metav1.Time) {
 	var running, newest *v1alpha1.KeyRotation
 	var last *metav1.Time

@@ -99,7 +99,8 @@ func (w *lateWatch) start(ctx context.Context) error {
 		return nil
 	}
 	objects := w.manager.GetCache()
-	// The cache refuses to read a kind that it does not have, and the controller asks for one only later.
+	// The cache refuses to read a kind that it does not have, and the controller asks for one only
+	// later.
 	for _, kind := range []client.Object{&certmanagerv1.Certificate{}, &certmanagerv1.Issuer{}, &certmanagerv1.ClusterIssuer{}} {
 		if _, err := objects.GetInformer(ctx, kind, cache.BlockUntilSynced(false)); err != nil {
 			return err

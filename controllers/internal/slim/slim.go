@@ -2,12 +2,12 @@
 //
 // Whoever may edit objects in a namespace decides how large they are: up to 1.5 MB each, in their
 // data, annotations, labels, finalizers or owner references. [Transform] keeps what the reconcilers
-// read, and a fixed number of bytes of it. The spec of a SecureNotes is kept whole, except for what its
-// CustomResourceDefinition cannot bound; see [operand.DropOversized].
+// read, and a fixed number of bytes of it. The spec of a SecureNotes is kept whole, except for what
+// its CustomResourceDefinition cannot bound; see [operand.DropOversized].
 //
 // A cached object is therefore incomplete. Patches of maps (labels, annotations) and of the status
-// are safe, because they hold differences only. A merge patch replaces a list as a whole, so whoever
-// changes finalizers or owner references has to read the object past the cache first.
+// are safe, because they hold differences only. A merge patch replaces a list as a whole, so
+// whoever changes finalizers or owner references has to read the object past the cache first.
 package slim
 
 import (
@@ -94,8 +94,8 @@ func ownAnnotations(all map[string]string) map[string]string {
 	return pairs(all, func(key string) bool { return strings.HasPrefix(key, ownPrefix) })
 }
 
-// pairs returns those of all that are wanted, as far as they are within the bounds. A value that is too
-// long is left out rather than cut: a part of it would be another value.
+// pairs returns those of all that are wanted, as far as they are within the bounds. A value that is
+// too long is left out rather than cut: a part of it would be another value.
 func pairs(all map[string]string, wanted func(key string) bool) map[string]string {
 	var kept map[string]string
 	for _, key := range slices.Sorted(maps.Keys(all)) {

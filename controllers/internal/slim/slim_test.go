@@ -190,7 +190,8 @@ func TestOversizedStaysMarked(t *testing.T) {
 	}
 }
 
-// TestTransformCuts: a name that no object can have is no longer kept whole, and is not taken for another one.
+// TestTransformCuts: a name that no object can have is no longer kept whole, and is not taken for
+// another one.
 func TestTransformCuts(t *testing.T) {
 	object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{
 		{APIVersion: "v1", Kind: megabyte, Name: megabyte, UID: types.UID("parent" + megabyte), Controller: new(true)},

@@ -9,20 +9,22 @@ import (
 )
 
 const (
-	// MaxCalls is how many calls to one Vault are under way at once. A process with more workers than
-	// that for each Vault always has one left for the others.
+	// MaxCalls is how many calls to one Vault are under way at once. A process with more workers
+	// than that for each Vault always has one left for the others.
 	MaxCalls = 3
 	// BusyPause is when to come back after [Busy].
 	BusyPause = time.Second
-	// gateWait is how long a call waits for others to end. Those of a Vault that answers take milliseconds.
+	// gateWait is how long a call waits for others to end. Those of a Vault that answers take
+	// milliseconds.
 	gateWait = 500 * time.Millisecond
 	// hungPause is how long a Vault that did not answer in time is left alone. It is longer than
 	// loginPause, so that the next call is not answered by what the login remembers.
 	hungPause = 6 * time.Second
 )
 
-// gate keeps a Vault that does not answer from occupying every worker of the operator. After a call that
-// timed out, calls fail at once, but for a single one at a time that finds out whether Vault answers again.
+// gate keeps a Vault that does not answer from occupying every worker of the operator. After a call
+// that timed out, calls fail at once, but for a single one at a time that finds out whether Vault
+// answers again.
 type gate struct {
 	address string
 	now     func() time.Time

@@ -34,7 +34,8 @@ func await(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// hang has Vault accept requests and answer none, until the returned function is called or the test ends.
+// hang has Vault accept requests and answer none, until the returned function is called or the test
+// ends.
 func hang(t *testing.T, vault *server) (answer func()) {
 	t.Helper()
 	vault.mu.Lock()
@@ -54,8 +55,8 @@ func begin(t *testing.T, client *Client) (end func()) {
 	return func() { cancel(); <-done }
 }
 
-// TestCallsAreBounded: a Vault that has just stopped to answer holds MaxCalls workers at the most; who
-// comes then is told soon, and another Vault goes on.
+// TestCallsAreBounded: a Vault that has just stopped to answer holds MaxCalls workers at the most;
+// who comes then is told soon, and another Vault goes on.
 func TestCallsAreBounded(t *testing.T) {
 	vault, _, client := start(t)
 	if got := readKey(t.Context(), t, client); got != "" {
@@ -75,8 +76,8 @@ func TestCallsAreBounded(t *testing.T) {
 	}
 }
 
-// TestHungVaultIsLeftAlone: after a call that was not answered in time the others fail at once, but for one at a
-// time that finds out, after a pause, whether Vault answers again.
+// TestHungVaultIsLeftAlone: after a call that was not answered in time the others fail at once, but
+// for one at a time that finds out, after a pause, whether Vault answers again.
 func TestHungVaultIsLeftAlone(t *testing.T) {
 	vault, clock, client := start(t)
 	if got := readKey(t.Context(), t, client); got != "" {

@@ -43,6 +43,7 @@ var noBounds = map[string]string{
 	"keyrotation.maxRetirements": "a field of the status, of which the newest entry gives way",
 	"keyrotation.maxNotes":       "a count that no shard can reach",
 	"keyrotation.maxSecondsLeft": "an estimate",
+	"keyrotation.maxConflicts":   "how often a record is tried again that another one has overtaken",
 }
 
 // constants are the whole-number constants of a package, by name with the package's.

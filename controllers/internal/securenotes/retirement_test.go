@@ -61,8 +61,8 @@ func TestPatchedVerificationRetiresNothing(t *testing.T) {
 			s := healthy(dueAt(2))
 			r := reconciler(t, vault)
 			// Jobs have a UID.
-			r.Client = interceptor.NewClient(fakeClient(t, s.sn.DeepCopy()), (&crashtest.Crash{}).Interceptor(r.Now))
-			r.Live = r.Client
+			world := fakeClient(t, s.sn.DeepCopy())
+			r.Client, r.Live = interceptor.NewClient(world, (&crashtest.Crash{}).Interceptor(r.Now)), world
 			if err := r.retirement(t.Context(), s); err != nil {
 				t.Fatal(err)
 			}
@@ -97,7 +97,8 @@ func TestPatchedVerificationRetiresNothing(t *testing.T) {
 func patchedToNoPods(t *testing.T, r *Reconciler) {
 	t.Helper()
 	list := &batchv1.JobList{}
-	if err := r.Client.List(t.Context(), list); err != nil || len(list.Items) != 1 {
+	// Past the cache, which has no spec.
+	if err := r.Live.List(t.Context(), list); err != nil || len(list.Items) != 1 {
 		t.Fatalf("%v, %d Jobs", err, len(list.Items))
 	}
 	job := &list.Items[0]

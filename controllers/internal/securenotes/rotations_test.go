@@ -167,7 +167,7 @@ func dueAt(to int64) func(*scope) {
 func endJob(t *testing.T, r *Reconciler, kind batchv1.JobConditionType) {
 	t.Helper()
 	list := &batchv1.JobList{}
-	if err := r.Client.List(t.Context(), list); err != nil || len(list.Items) != 1 {
+	if err := r.Live.List(t.Context(), list); err != nil || len(list.Items) != 1 {
 		t.Fatalf("%v, %d Jobs", err, len(list.Items))
 	}
 	job := &list.Items[0]

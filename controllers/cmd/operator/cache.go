@@ -28,7 +28,6 @@ var metadataKinds = []schema.GroupVersionKind{
 	corev1.SchemeGroupVersion.WithKind("ConfigMap"),
 	corev1.SchemeGroupVersion.WithKind("Service"),
 	corev1.SchemeGroupVersion.WithKind("ServiceAccount"),
-	corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"),
 	policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"),
 	rbacv1.SchemeGroupVersion.WithKind("Role"),
 	rbacv1.SchemeGroupVersion.WithKind("RoleBinding"),
@@ -49,7 +48,9 @@ func cacheOptions(configuration *operatorconfig.Config) cache.Options {
 		ByObject:                    map[client.Object]cache.ByObject{},
 		ReaderFailOnMissingInformer: true,
 	}
-	for _, object := range []client.Object{&appsv1.Deployment{}, &corev1.Pod{}, &batchv1.Job{}, &certmanagerv1.Certificate{}} {
+	for _, object := range []client.Object{
+		&appsv1.Deployment{}, &corev1.Pod{}, &batchv1.Job{}, &corev1.PersistentVolumeClaim{}, &certmanagerv1.Certificate{},
+	} {
 		options.ByObject[object] = ours
 	}
 	for _, kind := range metadataKinds {
@@ -67,7 +68,9 @@ func cacheOptions(configuration *operatorconfig.Config) cache.Options {
 // addInformers has the cache know every kind before a controller starts: the controllers start at
 // once, and each reads what only the other one watches.
 func addInformers(ctx context.Context, objects cache.Cache) error {
-	kinds := []client.Object{&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &appsv1.Deployment{}, &corev1.Pod{}, &batchv1.Job{}}
+	kinds := []client.Object{
+		&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &appsv1.Deployment{}, &corev1.Pod{}, &batchv1.Job{}, &corev1.PersistentVolumeClaim{},
+	}
 	for _, kind := range metadataKinds {
 		kinds = append(kinds, metadataOf(kind))
 	}

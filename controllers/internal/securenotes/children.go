@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -123,7 +124,7 @@ func (r *Reconciler) volume(ctx context.Context, s *scope) error {
 			return err
 		}
 	}
-	return r.applyOwned(ctx, s, desired, nil, func(existing client.Object) (bool, string) {
+	return r.applyOwned(ctx, s, desired, &corev1.PersistentVolumeClaim{}, func(existing client.Object) (bool, string) {
 		id := existing.GetAnnotations()[operand.AnnotationDeploymentID]
 		switch id {
 		case s.env.DeploymentID:

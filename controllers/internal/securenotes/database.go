@@ -34,7 +34,7 @@ func (r *Reconciler) databaseClaimed(ctx context.Context, s *scope) (bool, error
 		return s.database.Claimed, nil
 	}
 	existing := &corev1.ConfigMap{}
-	err := r.Client.Get(ctx, client.ObjectKey{Namespace: s.sn.Namespace, Name: operand.ConfigMapName(s.sn.Name)}, existing)
+	err := r.Live.Get(ctx, client.ObjectKey{Namespace: s.sn.Namespace, Name: operand.ConfigMapName(s.sn.Name)}, existing)
 	if apierrors.IsNotFound(err) {
 		return true, nil
 	}

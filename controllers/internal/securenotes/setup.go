@@ -46,7 +46,7 @@ func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
 		Owns(&rbacv1.RoleBinding{}, builder.OnlyMetadata).
 		Owns(&policyv1.PodDisruptionBudget{}, builder.OnlyMetadata).
 		Owns(&batchv1.Job{}).
-		Watches(&corev1.PersistentVolumeClaim{}, byInstance, builder.OnlyMetadata).
+		Watches(&corev1.PersistentVolumeClaim{}, byInstance).
 		Watches(&corev1.Pod{}, byInstance, apiPods()).
 		Watches(&v1alpha1.KeyRotation{}, handler.EnqueueRequestsFromMapFunc(parent), turningPoints()).
 		WithOptions(controller.Options{

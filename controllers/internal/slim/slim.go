@@ -42,7 +42,7 @@ const (
 
 // labelKeys are the labels that the operator reads.
 var labelKeys = append(slices.Collect(maps.Keys(operand.Labels(&v1alpha1.SecureNotes{}, operand.ComponentAPI))),
-	batchv1.JobNameLabel, v1alpha1.LabelScheduled)
+	batchv1.JobNameLabel, v1alpha1.LabelScheduled, operand.LabelOwner)
 
 // Transform is the cache's transformer. It may be applied twice to the same object.
 func Transform(in any) (any, error) {
@@ -62,6 +62,9 @@ func Transform(in any) (any, error) {
 		o.Status.Conditions = nil
 	case *batchv1.Job:
 		o.Spec, o.Status = batchv1.JobSpec{}, jobStatus(&o.Status)
+	case *corev1.PersistentVolumeClaim:
+		o.Spec = corev1.PersistentVolumeClaimSpec{VolumeName: short(o.Spec.VolumeName)}
+		o.Status = corev1.PersistentVolumeClaimStatus{Phase: o.Status.Phase}
 	case *certmanagerv1.Certificate:
 		o.Spec = certmanagerv1.CertificateSpec{}
 		o.Status = certmanagerv1.CertificateStatus{NotAfter: o.Status.NotAfter, Conditions: certificateConditions(o.Status.Conditions)}

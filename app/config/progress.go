@@ -35,6 +35,8 @@ const (
 	ReasonDatabaseUnreachable          = "DatabaseUnreachable"
 	ReasonDatabaseURIInvalid           = "DatabaseURIInvalid"
 	ReasonDatabaseAuthenticationFailed = "DatabaseAuthenticationFailed"
+	ReasonDatabasePermissionDenied     = "DatabasePermissionDenied"
+	ReasonDatabaseRefused              = "DatabaseRefused"
 	ReasonDatabaseLoginMissing         = "DatabaseLoginMissing"
 	ReasonDatabaseMismatch             = "DatabaseMismatch"
 	ReasonDatabaseLost                 = "DatabaseLost"

@@ -106,14 +106,14 @@ func (t *testing) withRaceDetector(ctx context.Context, suite string, args ...st
 }
 
 // integration runs the tests against a real API server, a real Vault, a real PostgreSQL, a real
-// Redis and a real HAProxy, which they start by themselves.
+// PgBouncer, a real Redis and a real HAProxy, which they start by themselves.
 func (t *testing) integration(ctx context.Context) error {
-	if missing := debian.Missing(debian.Postgres15, debian.Redis, debian.HAProxy); len(missing) > 0 {
+	if missing := debian.Missing(debian.Postgres15, debian.PgBouncer, debian.Redis, debian.HAProxy); len(missing) > 0 {
 		if ok, why := debian.CanInstall(); !ok {
 			t.notRun = append(t.notRun, "integration: Debian packages "+strings.Join(missing, " ")+" are missing and "+why)
 			return nil
 		}
-		if err := debian.Ensure(ctx, t.Say, debian.Postgres15, debian.Redis, debian.HAProxy); err != nil {
+		if err := debian.Ensure(ctx, t.Say, debian.Postgres15, debian.PgBouncer, debian.Redis, debian.HAProxy); err != nil {
 			return err
 		}
 	}
@@ -145,6 +145,7 @@ func (t *testing) integration(ctx context.Context) error {
 			"SECURENOTES_TEST_HAPROXY="+debian.HAProxy,
 			"SECURENOTES_TEST_SCHEDULER="+t.tools.Path(toolchain.Scheduler),
 			"SECURENOTES_TEST_HELM="+t.tools.Path(toolchain.Helm),
+			"SECURENOTES_TEST_PGBOUNCER="+debian.PgBouncer,
 		),
 	})
 }

@@ -1,5 +1,5 @@
 // Package testenv starts the real servers that tests talk to: HashiCorp Vault, PostgreSQL and Redis, each
-// on loopback with TLS, and HAProxy, in a directory of the test's own, ended when the test ends.
+// on loopback with TLS, PgBouncer and HAProxy, in a directory of the test's own, ended when the test ends.
 //
 // The binaries are found by environment variables that `make test` sets. A test that needs one that
 // is not there fails and says so: it never passes without having run.
@@ -24,6 +24,8 @@ const (
 	SchedulerVariable = "SECURENOTES_TEST_SCHEDULER"
 	// HelmVariable names the path of helm.
 	HelmVariable = "SECURENOTES_TEST_HELM"
+	// PgBouncerVariable names the path of the PgBouncer binary.
+	PgBouncerVariable = "SECURENOTES_TEST_PGBOUNCER"
 )
 
 func binary(t testing.TB, variable string, names ...string) string {

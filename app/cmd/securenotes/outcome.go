@@ -47,7 +47,9 @@ var outcomes = []struct {
 	{vault.ErrUnavailable, config.ReasonVaultUnreachable, config.ExitRetryable},
 	{vault.ErrDenied, config.ReasonVaultDenied, config.ExitRetryable},
 	{envelope.ErrRefused, config.ReasonKeyMismatch, config.ExitRetryable},
+	{store.ErrPermission, config.ReasonDatabasePermissionDenied, config.ExitRetryable},
 	{store.ErrSchema, config.ReasonMigrationFailed, config.ExitRetryable},
+	{store.ErrRefused, config.ReasonDatabaseRefused, config.ExitRetryable},
 	{store.ErrUnavailable, config.ReasonDatabaseUnreachable, config.ExitRetryable},
 }
 

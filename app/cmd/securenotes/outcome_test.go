@@ -27,6 +27,8 @@ func TestOutcome(t *testing.T) {
 		"no database secret":    {store.ErrSecretMissing, config.ReasonDatabaseSecretMissing, config.ExitRetryable},
 		"no database URI":       {store.ErrInvalidURI, config.ReasonDatabaseURIInvalid, config.ExitRetryable},
 		"wrong password":        {store.ErrAuthentication, config.ReasonDatabaseAuthenticationFailed, config.ExitRetryable},
+		"database refuses":      {store.ErrRefused, config.ReasonDatabaseRefused, config.ExitRetryable},
+		"no right in database":  {store.ErrPermission, config.ReasonDatabasePermissionDenied, config.ExitRetryable},
 		"database away":         {store.ErrUnavailable, config.ReasonDatabaseUnreachable, config.ExitRetryable},
 		"lost database":         {deployment.Lost(config.Deployment{}, "x"), config.ReasonDatabaseLost, config.ExitRetryable},
 		"other deployment":      {deployment.ErrOtherDeployment, config.ReasonDatabaseMismatch, config.ExitRetryable},

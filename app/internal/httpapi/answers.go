@@ -66,6 +66,7 @@ var answers = []struct {
 	{envelope.ErrDenied, http.StatusServiceUnavailable, "The key service is unavailable, try again later"},
 	{store.ErrUnavailable, http.StatusServiceUnavailable, "The database is unavailable, try again later"},
 	{store.ErrAuthentication, http.StatusServiceUnavailable, "The database is unavailable, try again later"},
+	{store.ErrPermission, http.StatusServiceUnavailable, "The database is unavailable, try again later"},
 	{ratelimit.ErrUnavailable, http.StatusServiceUnavailable, "Logins are unavailable, try again later"},
 	{errBusy, http.StatusServiceUnavailable, busy},
 	{audit.ErrUnavailable, http.StatusServiceUnavailable, "The audit log cannot be written, try again later"},
@@ -124,7 +125,7 @@ func (h *handlers) failWith(c *gin.Context, err error) {
 // about.
 func away(err error) bool {
 	for _, e := range []error{
-		store.ErrUnavailable, store.ErrAuthentication, envelope.ErrUnavailable, envelope.ErrDenied,
+		store.ErrUnavailable, store.ErrAuthentication, store.ErrPermission, envelope.ErrUnavailable, envelope.ErrDenied,
 		ratelimit.ErrUnavailable, audit.ErrUnavailable, accounts.ErrFenced, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, e) {

@@ -119,3 +119,23 @@ func OwnersKeysQuery(tables []SealedTable) string {
 	where, _ := postgres{}.oneOf("k.owner", nil)
 	return rotationKeysQuery(tables, where+ownersKeysOrder)
 }
+
+// Pooled reports whether a connection was found to lead to a pooler.
+func (s *Store) Pooled(ctx context.Context) (pooled bool, err error) {
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	err = conn.Raw(func(driverConn any) error {
+		_, pooled = driverConn.(*pooledConn)
+		return nil
+	})
+	return pooled, err
+}
+
+// Returning runs a statement that returns a row with one number.
+func (s *Store) Returning(ctx context.Context, statement string) error {
+	var n int
+	return s.row(ctx, statement, nil, &n)
+}

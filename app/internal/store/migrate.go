@@ -8,7 +8,6 @@ import (
 	"io/fs"
 
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 )
 
 //go:embed migrations
@@ -20,6 +19,13 @@ func (s *Store) Migrate(ctx context.Context) (int, error) {
 	provider, err := s.goose()
 	if err != nil {
 		return 0, err
+	}
+	if p, ok := s.dialect.(postgres); ok {
+		release, err := p.lockMigrations(ctx, s)
+		if err != nil {
+			return 0, fmt.Errorf("migrate: %w", err)
+		}
+		defer release()
 	}
 	results, err := provider.Up(ctx)
 	if err != nil {
@@ -53,16 +59,11 @@ func (s *Store) goose() (*goose.Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
 	kind := goose.DialectSQLite3 // one writer at a time is lock enough
 	if _, ok := s.dialect.(postgres); ok {
-		locker, err := lock.NewPostgresSessionLocker()
-		if err != nil {
-			return nil, err
-		}
-		kind, options = goose.DialectPostgres, append(options, goose.WithSessionLocker(locker))
+		kind = goose.DialectPostgres // Migrate holds the lock
 	}
-	provider, err := goose.NewProvider(kind, s.db, files, options...)
+	provider, err := goose.NewProvider(kind, s.db, files, goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return nil, fmt.Errorf("migrations: %w", err)
 	}

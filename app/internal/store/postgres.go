@@ -8,11 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net"
 	"net/url"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -35,22 +33,24 @@ func openPostgres(ctx context.Context, c config.Postgres, logins Logins, stateme
 	if err != nil {
 		return nil, err
 	}
-	pool := func(size int, parameters map[string]string) *sql.DB {
-		return postgresPool(postgresConnector{logins: logins, settings: func() (*pgx.ConnConfig, error) {
-			settings, err := postgresSettings(c)
-			if err == nil {
-				settings.RuntimeParams["statement_timeout"] = strconv.FormatInt(statementTimeout.Milliseconds(), 10)
-				settings.RuntimeParams["application_name"] = applicationName(statementTimeout)
-				maps.Copy(settings.RuntimeParams, parameters)
-			}
-			return settings, err
-		}}, size)
+	pool := func(size int, application string, lockTimeout time.Duration) *sql.DB {
+		return postgresPool(postgresConnector{
+			logins: logins, session: sessionSettings{statementTimeout: statementTimeout, lockTimeout: lockTimeout},
+			settings: func() (*pgx.ConnConfig, error) {
+				settings, err := postgresSettings(c)
+				if err == nil {
+					settings.RuntimeParams["application_name"] = application
+				}
+				return settings, err
+			},
+		}, size)
 	}
-	s := newStore(pool(c.MaxConnections-createBatches.Parallel-backgrounds, nil), postgres{
+	application := applicationName(statementTimeout)
+	s := newStore(pool(c.MaxConnections-createBatches.Parallel-backgrounds, application, lockTimeout), postgres{
 		// Many wait for each of these transactions: one that has to wait for a lock gives up, and its
 		// notes are created singly.
-		creates: pool(createBatches.Parallel, map[string]string{"lock_timeout": "100"}),
-		own:     func() *sql.DB { return pool(1, map[string]string{"application_name": backgroundApplication}) },
+		creates: pool(createBatches.Parallel, application, 100*time.Millisecond),
+		own:     func() *sql.DB { return pool(1, backgroundApplication, lockTimeout) },
 	})
 	if err := s.Ping(ctx); err != nil {
 		_ = s.Close()
@@ -128,25 +128,10 @@ func postgresSettings(c config.Postgres) (*pgx.ConnConfig, error) {
 	settings.ConnectTimeout = 5 * time.Second
 	// A server that takes no writes may be one that was the primary: what it says of sessions is out of date.
 	settings.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
-	settings.AfterConnect = awaitCommits
-	for name, value := range map[string]string{
-		"lock_timeout": "5000",
-		// What a Job or a metric counts must not take all of the server's processors from users at once.
-		"max_parallel_workers_per_gather": "0",
-		// No transaction of ours waits for anything but the database: one that is idle for so long is of a process
-		// that stalls, and its locks must not hold up a rotation.
-		"idle_in_transaction_session_timeout": "5000",
-	} {
-		settings.RuntimeParams[name] = value
+	for _, name := range sessionSettingNames {
+		delete(settings.RuntimeParams, name)
 	}
 	return settings, nil
-}
-
-// awaitCommits insists that what is answered is on the disk, whatever the database's or the role's default is, or becomes: a
-// note that was accepted, and the move of a key whose old version is about to stop decrypting. Settings other than off stay.
-func awaitCommits(ctx context.Context, conn *pgconn.PgConn) error {
-	_, err := conn.Exec(ctx, "SELECT set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false)").ReadAll()
-	return err
 }
 
 // namesLogin says whether a URI says who to log in as, or is not of the form of which that can be said.
@@ -304,18 +289,16 @@ func (postgres) classify(err error) error {
 // classifyState sorts by SQLSTATE (PostgreSQL documentation, appendix A). The server's detail is
 // left out: it quotes values.
 func classifyState(server *pgconn.PgError) error {
-	cause := fmt.Errorf("%s (SQLSTATE %s)", server.Message, server.Code)
+	cause := withAdvice(server)
 	switch server.Code {
 	case "40001", "40P01", "55P03": // serialization_failure, deadlock_detected, lock_not_available
 		return fmt.Errorf("%w: %w", errRetry, cause)
 	case fencedState:
 		return fmt.Errorf("%w: %w", accounts.ErrFenced, cause)
-	case "28000", "28P01":
-		return fmt.Errorf("%w: %w", ErrAuthentication, cause)
-	case "3D000": // invalid_catalog_name
-		return fmt.Errorf("%w: %w", ErrUnavailable, cause)
 	case "42P01": // undefined_table
 		return fmt.Errorf("%w: %w", errNoTable, cause)
+	case "42501": // insufficient_privilege
+		return fmt.Errorf("%w: %w", ErrPermission, cause)
 	case "23505": // unique_violation
 		switch server.ConstraintName {
 		case "users_username":
@@ -328,9 +311,13 @@ func classifyState(server *pgconn.PgError) error {
 		return fmt.Errorf("%w: %w", errStillNeeded, cause)
 	}
 	switch server.Code[:2] {
-	case "08", "53", "57", "25": // connection, resources, operator intervention, read-only
+	case "28": // authorization
+		return fmt.Errorf("%w: %w", ErrAuthentication, cause)
+	case "08", "3D", "53": // connection, database name, resources
+		return fmt.Errorf("%w: %w", ErrRefused, cause)
+	case "57", "25": // operator intervention, read-only
 		return fmt.Errorf("%w: %w", ErrUnavailable, cause)
-	case "42": // undefined column, insufficient privilege
+	case "42": // undefined column
 		return fmt.Errorf("%w: %w", ErrSchema, cause)
 	}
 	return cause

@@ -20,7 +20,8 @@ type postgresConnector struct {
 	// changed.
 	settings func() (*pgx.ConnConfig, error)
 	// logins says who to log in as; nil: the settings do.
-	logins Logins
+	logins  Logins
+	session sessionSettings
 }
 
 // Driver implements driver.Connector.
@@ -55,16 +56,26 @@ func (c postgresConnector) Connect(ctx context.Context) (driver.Conn, error) {
 }
 
 func (c postgresConnector) connect(ctx context.Context, settings pgx.ConnConfig) (driver.Conn, error) {
-	return stdlib.GetConnector(settings, stdlib.OptionResetSession(func(ctx context.Context, conn *pgx.Conn) error {
-		return c.reusable(ctx, conn, settings.User)
+	pooled := false
+	settings.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) (err error) {
+		pooled, err = c.session.apply(ctx, conn)
+		return err
+	}
+	conn, err := stdlib.GetConnector(settings, stdlib.OptionResetSession(func(ctx context.Context, conn *pgx.Conn) error {
+		return c.reusable(ctx, conn, settings.User, pooled)
 	})).Connect(ctx)
+	if err != nil || !pooled {
+		return conn, err
+	}
+	return &pooledConn{conn: conn.(*stdlib.Conn), begin: c.session.begin()}, nil
 }
 
 // reusable ends a connection to a server that takes no more writes, and one whose login is no longer the one of now:
 // it will be revoked.
-func (c postgresConnector) reusable(ctx context.Context, conn *pgx.Conn, as string) error {
-	// The server reports both with its answers (PostgreSQL 14 and later).
-	if conn.PgConn().ParameterStatus("in_hot_standby") == "on" || conn.PgConn().ParameterStatus("default_transaction_read_only") == "on" {
+func (c postgresConnector) reusable(ctx context.Context, conn *pgx.Conn, as string, pooled bool) error {
+	// The server reports both with its answers (PostgreSQL 14 and later). A pooler may report what
+	// was true of another server connection; each transaction asks instead.
+	if !pooled && (conn.PgConn().ParameterStatus("in_hot_standby") == "on" || conn.PgConn().ParameterStatus("default_transaction_read_only") == "on") {
 		return driver.ErrBadConn
 	}
 	if c.logins != nil && c.logins.Replaced(ctx, as) {

@@ -19,6 +19,10 @@ import (
 var (
 	// ErrUnavailable means that the database cannot be asked now; trying again later may help.
 	ErrUnavailable = errors.New("the database is unavailable")
+	// ErrRefused is ErrUnavailable where the server, or a pooler before it, answers and says why not.
+	ErrRefused = fmt.Errorf("%w: it answers, but refuses the service", ErrUnavailable)
+	// ErrPermission means that the database user lacks a right.
+	ErrPermission = errors.New("the database user lacks a right")
 	// ErrAuthentication means that the database refuses the user or the password.
 	ErrAuthentication = errors.New("the database refuses the login")
 	// ErrSecretMissing means that the file with the connection URI is not there.

@@ -4,10 +4,13 @@ package debian
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/securenotes/securenotes/hack/kind/internal/proc"
@@ -25,6 +28,7 @@ var packages = map[string]string{
 	Postgres15:                           "postgresql-15",
 	Redis:                                "redis-tools",
 	HAProxy:                              "haproxy",
+	PgBouncer:                            "pgbouncer",
 	"gcc":                                "gcc",
 	"git":                                "git",
 	"/usr/include/stdio.h":               "libc6-dev",
@@ -41,6 +45,9 @@ const Redis = "/usr/bin/redis-check-rdb"
 // HAProxy is the proxy's path; Debian keeps it out of a plain user's PATH. With systemd the package
 // also starts a server, whose default configuration opens no port.
 const HAProxy = "/usr/sbin/haproxy"
+
+// PgBouncer is the pooler's path.
+const PgBouncer = "/usr/sbin/pgbouncer"
 
 // Missing returns the packages that would provide those of the programs that are not there.
 func Missing(programs ...string) []string {
@@ -90,11 +97,13 @@ func Ensure(ctx context.Context, say func(string, ...any), programs ...string) e
 		return fmt.Errorf("missing Debian packages %s, and %s; install them, then try again", strings.Join(missing, " "), why)
 	}
 	say("installing Debian packages: %s (they stay when the cluster goes)", strings.Join(missing, " "))
-	undo, err := quietPostgres(missing)
-	if err != nil {
-		return err
+	for _, quiet := range []func([]string) (func(), error){quietPostgres, quietPgBouncer} {
+		undo, err := quiet(missing)
+		defer undo()
+		if err != nil {
+			return err
+		}
 	}
-	defer undo()
 	env := []string{"DEBIAN_FRONTEND=noninteractive"}
 	// An installation that was killed half-way has to be finished before the next one may start.
 	if err := proc.New("dpkg", "--configure", "-a").WithEnv(env...).Run(ctx); err != nil {
@@ -126,4 +135,32 @@ func quietPostgres(installing []string) (undo func(), err error) {
 		return func() { _ = os.Remove(dropIn) }, nil
 	}
 	return undo, nil
+}
+
+// quietPgBouncer keeps Debian's pgbouncer package from starting a pooler, now and, with systemd, at
+// each boot: only the program is wanted.
+func quietPgBouncer(installing []string) (undo func(), err error) {
+	undo = func() {}
+	if !slices.Contains(installing, "pgbouncer") {
+		return undo, nil
+	}
+	const unit = "/etc/systemd/system/pgbouncer.service"
+	if err := os.MkdirAll(filepath.Dir(unit), 0o755); err != nil {
+		return undo, err
+	}
+	if err := os.Symlink("/dev/null", unit); err != nil && !errors.Is(err, fs.ErrExist) {
+		return undo, err
+	}
+	// invoke-rc.d asks this program whether it may start a service; 101 forbids it.
+	const policy = "/usr/sbin/policy-rc.d"
+	f, err := os.OpenFile(policy, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		return undo, nil // the machine has a policy of its own, as container images do
+	}
+	if err != nil {
+		return undo, err
+	}
+	undo = func() { _ = os.Remove(policy) }
+	_, err = f.WriteString("#!/bin/sh\nexit 101\n")
+	return undo, errors.Join(err, f.Close())
 }

@@ -1,0 +1,223 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+// rollbackTimeout bounds a rollback, which has no context of its own.
+const rollbackTimeout = 5 * time.Second
+
+// pooledConn is a connection to a pooler that may give each transaction another server connection,
+// as PgBouncer does in transaction pooling. It prepares no statements and leaves no setting behind:
+// every transaction, also that of a single statement, begins by making the settings.
+type pooledConn struct {
+	conn *stdlib.Conn
+	// begin is the settings' begin.
+	begin string
+	// open is set while a transaction of BeginTx lasts.
+	open bool
+}
+
+var (
+	_ driver.ExecerContext     = (*pooledConn)(nil)
+	_ driver.QueryerContext    = (*pooledConn)(nil)
+	_ driver.ConnBeginTx       = (*pooledConn)(nil)
+	_ driver.SessionResetter   = (*pooledConn)(nil)
+	_ driver.Validator         = (*pooledConn)(nil)
+	_ driver.NamedValueChecker = (*pooledConn)(nil)
+)
+
+// Prepare implements driver.Conn.
+func (*pooledConn) Prepare(string) (driver.Stmt, error) {
+	return nil, errors.New("a pooled connection prepares no statements")
+}
+
+// Close implements driver.Conn.
+func (c *pooledConn) Close() error { return c.conn.Close() }
+
+// ResetSession implements driver.SessionResetter.
+func (c *pooledConn) ResetSession(ctx context.Context) error { return c.conn.ResetSession(ctx) }
+
+// IsValid implements driver.Validator.
+func (c *pooledConn) IsValid() bool { return !c.conn.Conn().IsClosed() }
+
+// CheckNamedValue implements driver.NamedValueChecker.
+func (c *pooledConn) CheckNamedValue(value *driver.NamedValue) error {
+	return c.conn.CheckNamedValue(value)
+}
+
+// Begin implements driver.Conn.
+func (c *pooledConn) Begin() (driver.Tx, error) {
+	return c.BeginTx(context.Background(), driver.TxOptions{})
+}
+
+// BeginTx implements driver.ConnBeginTx.
+func (c *pooledConn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
+	isolation := sql.IsolationLevel(options.Isolation)
+	if options.ReadOnly || isolation != sql.LevelDefault && isolation != sql.LevelReadCommitted {
+		return nil, fmt.Errorf("a pooled connection has no transactions of isolation %s, read-only %t", isolation, options.ReadOnly)
+	}
+	if err := c.start(ctx); err != nil {
+		return nil, err
+	}
+	c.open = true
+	return pooledTx{ctx, c}, nil
+}
+
+// ExecContext implements driver.ExecerContext.
+func (c *pooledConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if c.open || needsNoTransaction(query) {
+		return c.conn.ExecContext(ctx, query, unprepared(args))
+	}
+	if err := c.start(ctx); err != nil {
+		return nil, err
+	}
+	result, err := c.conn.ExecContext(ctx, query, unprepared(args))
+	if err != nil {
+		c.rollback()
+		return nil, err
+	}
+	return result, c.commit(ctx)
+}
+
+// QueryContext implements driver.QueryerContext.
+func (c *pooledConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if c.open {
+		return c.conn.QueryContext(ctx, query, unprepared(args))
+	}
+	if err := c.start(ctx); err != nil {
+		return nil, err
+	}
+	rows, err := c.conn.QueryContext(ctx, query, unprepared(args))
+	if err != nil {
+		c.rollback()
+		return nil, err
+	}
+	return &pooledRows{Rows: rows, ctx: ctx, conn: c}, nil
+}
+
+// start begins a transaction. Nothing has been done when it fails, so that database/sql may try
+// another connection: driver.ErrBadConn.
+func (c *pooledConn) start(ctx context.Context) error {
+	results, err := c.conn.Conn().PgConn().Exec(ctx, c.begin).ReadAll()
+	if err == nil {
+		row := results[len(results)-1].Rows[0]
+		if string(row[len(row)-1]) == "off" {
+			return nil
+		}
+		err = driver.ErrBadConn // the server takes no writes
+	}
+	_ = c.Close()
+	var server *pgconn.PgError
+	if ctx.Err() != nil || errors.As(err, &server) && !strings.HasPrefix(server.Code, "57") {
+		return err
+	}
+	return driver.ErrBadConn // the pooler or the server has ended the connection
+}
+
+// commit ends a transaction; on an error it may have been committed or not.
+func (c *pooledConn) commit(ctx context.Context) error {
+	conn := c.conn.Conn().PgConn()
+	results, err := conn.Exec(ctx, "COMMIT").ReadAll()
+	if err == nil && results[0].CommandTag.String() != "COMMIT" {
+		err = pgx.ErrTxCommitRollback
+	}
+	if conn.TxStatus() != 'I' {
+		_ = c.Close()
+	}
+	return err
+}
+
+// rollback undoes a transaction, or ends the connection, which undoes it as well.
+func (c *pooledConn) rollback() {
+	conn := c.conn.Conn().PgConn()
+	if conn.IsClosed() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), rollbackTimeout)
+	defer cancel()
+	if _, err := conn.Exec(ctx, "ROLLBACK").ReadAll(); err != nil {
+		_ = c.Close()
+	}
+}
+
+// needsNoTransaction reports whether PostgreSQL refuses the statement within a transaction.
+// Migrations build indexes so.
+func needsNoTransaction(query string) bool { return strings.Contains(query, " CONCURRENTLY ") }
+
+// unprepared has pgx ask for a statement's types once for each connection, and send the statement's
+// text each time.
+func unprepared(args []driver.NamedValue) []driver.NamedValue {
+	return append([]driver.NamedValue{{Value: pgx.QueryExecModeCacheDescribe}}, args...)
+}
+
+// pooledTx is a transaction of BeginTx.
+type pooledTx struct {
+	ctx  context.Context
+	conn *pooledConn
+}
+
+// Commit implements driver.Tx.
+func (t pooledTx) Commit() error {
+	t.conn.open = false
+	return t.conn.commit(t.ctx)
+}
+
+// Rollback implements driver.Tx.
+func (t pooledTx) Rollback() error {
+	t.conn.open = false
+	t.conn.rollback()
+	return nil
+}
+
+// pooledRows are the rows of a single statement. They end only once its transaction is committed,
+// because an INSERT with RETURNING is answered for when they end.
+type pooledRows struct {
+	driver.Rows
+	ctx   context.Context
+	conn  *pooledConn
+	ended bool
+}
+
+// Next implements driver.Rows.
+func (r *pooledRows) Next(row []driver.Value) error {
+	err := r.Rows.Next(row)
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	if err = r.end(err); err != nil {
+		return err
+	}
+	return io.EOF
+}
+
+// Close implements driver.Rows.
+func (r *pooledRows) Close() error { return r.end(r.Rows.Close()) }
+
+// end ends the transaction, with what went wrong so far.
+func (r *pooledRows) end(err error) error {
+	switch {
+	case r.ended:
+		return err
+	case err != nil:
+		r.conn.rollback()
+	default:
+		err = r.conn.commit(r.ctx)
+	}
+	r.ended = true
+	return err
+}

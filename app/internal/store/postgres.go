@@ -310,9 +310,10 @@ func classifyState(server *pgconn.PgError) error {
 	case "23503": // foreign_key_violation
 		return fmt.Errorf("%w: %w", errStillNeeded, cause)
 	}
-	switch server.Code[:2] {
-	case "28": // authorization
+	if isLoginRefusal(server) {
 		return fmt.Errorf("%w: %w", ErrAuthentication, cause)
+	}
+	switch server.Code[:2] {
 	case "08", "3D", "53": // connection, database name, resources
 		return fmt.Errorf("%w: %w", ErrRefused, cause)
 	case "57", "25": // operator intervention, read-only

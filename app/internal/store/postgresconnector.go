@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -84,8 +85,14 @@ func (c postgresConnector) reusable(ctx context.Context, conn *pgx.Conn, as stri
 	return nil
 }
 
-// refusesLogin says whether the server refuses the user or the password.
+// refusesLogin reports whether the server, or a pooler, refuses the user or the password.
 func refusesLogin(err error) bool {
 	var server *pgconn.PgError
-	return errors.As(err, &server) && (server.Code == "28000" || server.Code == "28P01")
+	return errors.As(err, &server) && isLoginRefusal(server)
+}
+
+// isLoginRefusal also knows PgBouncer, which answers 08P01 to most.
+func isLoginRefusal(server *pgconn.PgError) bool {
+	return server.Code[:2] == "28" || server.Code == "08P01" &&
+		(strings.Contains(server.Message, "authentication failed") || strings.Contains(server.Message, "no such user"))
 }

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
@@ -105,6 +106,25 @@ func TestWorkloadFindingTellsTheTrouble(t *testing.T) {
 			got := workloadFinding(healthy(), readPods([]corev1.Pod{tc.pod}))
 			if got.reason != tc.reason || !strings.Contains(got.message, tc.want) {
 				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+// TestDatabaseNextStep checks that a condition does not add its own advice to that of the service.
+func TestDatabaseNextStep(t *testing.T) {
+	sn := object()
+	sn.Spec.Database = &v1alpha1.Database{Postgres: &v1alpha1.Postgres{URISecretRef: v1alpha1.SecretKeyReference{Name: "database", Key: "uri"}}}
+	for name, tc := range map[string]struct{ reason, message, want string }{
+		"no answer":        {config.ReasonDatabaseUnreachable, "connection refused", ": check the host and the port in the Secret, and that the pods can reach them"},
+		"too many clients": {config.ReasonDatabaseRefused, "too many connections (SQLSTATE 53300): raise max_connections", ""},
+		"no right":         {config.ReasonDatabasePermissionDenied, "permission denied for schema public (SQLSTATE 42501): run GRANT", ""},
+		"wrong password":   {config.ReasonDatabaseAuthenticationFailed, "password authentication failed (SQLSTATE 28P01)", ": correct the user or the password in the Secret"},
+		"no LOGIN":         {config.ReasonDatabaseAuthenticationFailed, "not permitted to log in (SQLSTATE 28000): run ALTER ROLE", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := databaseNextStep(sn, &config.Termination{Reason: tc.reason, Message: tc.message}); got != tc.want {
+				t.Errorf("%q, want %q", got, tc.want)
 			}
 		})
 	}

@@ -15,6 +15,7 @@ import (
 // TestServerErrorsSayWhatToDo provokes what PostgreSQL and PgBouncer refuse. The error says why, and
 // what to do next.
 func TestServerErrorsSayWhatToDo(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartPostgres(t)
 	notes := server.CreateDatabase(t, "notes")
 	server.Execute(t,

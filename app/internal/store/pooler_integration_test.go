@@ -64,6 +64,7 @@ func behindPgBouncer(t *testing.T, mode string) (*store.Store, *testenv.PgBounce
 // TestBehindPgBouncer has several processes of the service migrate a database, serve and rotate keys
 // through PgBouncer.
 func TestBehindPgBouncer(t *testing.T) {
+	t.Parallel()
 	for mode, size := range poolSizes {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
@@ -231,6 +232,7 @@ func rotate(t *testing.T, db *store.Store, users []fixture) {
 
 // TestPoolersAreFound checks that a connection is taken for pooled behind PgBouncer, and only there.
 func TestPoolersAreFound(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartPostgres(t)
 	link := testenv.NewLink(t, server.Host())
 	cases := map[string]struct {
@@ -306,6 +308,7 @@ func eachServerConnection(t *testing.T, pooler *testenv.PgBouncer, statement str
 // TestPooledSettingsStayApart checks that neither the service nor another client of PgBouncer changes
 // settings of the other's transactions.
 func TestPooledSettingsStayApart(t *testing.T) {
+	t.Parallel()
 	db, pooler, _ := behindPgBouncer(t, "transaction")
 	user := newUser(t, db, "alice", 1)
 	var requests sync.WaitGroup
@@ -336,6 +339,7 @@ func TestPooledSettingsStayApart(t *testing.T) {
 
 // TestPooledCommitsAreAwaited is TestCommitsAreAwaited for the defaults of a database behind PgBouncer.
 func TestPooledCommitsAreAwaited(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartPostgres(t)
 	pooler := testenv.StartPgBouncer(t, server, "transaction", 4)
 	for set, want := range map[string]string{"off": "on", "on": "on", "remote_apply": "remote_apply"} {
@@ -356,6 +360,7 @@ func TestPooledCommitsAreAwaited(t *testing.T) {
 // TestFailedCommitIsAnError checks that a statement behind PgBouncer is not answered before its
 // transaction is committed.
 func TestFailedCommitIsAnError(t *testing.T) {
+	t.Parallel()
 	db, _, server := behindPgBouncer(t, "transaction")
 	if _, err := connect(t, server.URI("notes")).Exec(ctx, "CREATE TABLE late (n integer UNIQUE DEFERRABLE INITIALLY DEFERRED)"); err != nil {
 		t.Fatal(err)
@@ -382,6 +387,7 @@ func TestFailedCommitIsAnError(t *testing.T) {
 
 // TestPgBouncerRestarts checks that no note that was answered for is lost when PgBouncer restarts.
 func TestPgBouncerRestarts(t *testing.T) {
+	t.Parallel()
 	db, pooler, _ := behindPgBouncer(t, "transaction")
 	user := newUser(t, db, "alice", 1)
 	var (
@@ -429,6 +435,7 @@ func TestPgBouncerRestarts(t *testing.T) {
 
 // TestPooledReadOnlyServer checks that a server behind PgBouncer that takes no writes is not asked.
 func TestPooledReadOnlyServer(t *testing.T) {
+	t.Parallel()
 	db, _, server := behindPgBouncer(t, "transaction")
 	user := newUser(t, db, "alice", 1)
 	kept := user.sealedNote()

@@ -2,12 +2,17 @@ package apply
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/util/csaupgrade"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 )
 
 // restored reports whether existing looks like the child desired as a tool such as Velero restores
@@ -37,6 +42,9 @@ func (a *Applier) adopt(ctx context.Context, desired, existing client.Object, ow
 	if ours, owner := owned(existing); ours || !restored(existing, desired) {
 		return ours, owner, nil
 	}
+	if err := a.retrack(ctx, desired, existing); err != nil {
+		return false, "", err
+	}
 	managers := sets.New[string]()
 	fields := existing.GetManagedFields()
 	for i := range fields {
@@ -51,4 +59,42 @@ func (a *Applier) adopt(ctx context.Context, desired, existing client.Object, ow
 		return err == nil, "", err
 	}
 	return true, "", a.client.Patch(ctx, existing, client.RawPatch(types.JSONPatchType, patch))
+}
+
+// beforeFirstApply is the manager that the API server gives every field that has none when an object
+// is applied for the first time (k8s.io/apimachinery, managedfields).
+const beforeFirstApply = "before-first-apply"
+
+// retrack has the API server write anew who manages which field, and reads the object again.
+// Whoever made the object may have written its managedFields: a field that they leave out would
+// stay for ever.
+func (a *Applier) retrack(ctx context.Context, desired, existing client.Object) error {
+	reset, err := json.Marshal([]map[string]any{
+		{"op": "test", "path": "/metadata/resourceVersion", "value": existing.GetResourceVersion()},
+		{"op": "add", "path": "/metadata/managedFields", "value": []any{map[string]any{}}},
+	})
+	if err != nil {
+		return err
+	}
+	if err := a.client.Patch(ctx, existing, client.RawPatch(types.JSONPatchType, reset)); err != nil {
+		return err
+	}
+	gvk, err := apiutil.GVKForObject(desired, a.client.Scheme())
+	if err != nil {
+		return err
+	}
+	nothing := &unstructured.Unstructured{}
+	nothing.SetGroupVersionKind(gvk)
+	nothing.SetNamespace(desired.GetNamespace())
+	nothing.SetName(desired.GetName())
+	if err := a.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(nothing), client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
+		return err
+	}
+	if err := a.live.Get(ctx, client.ObjectKeyFromObject(desired), existing); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(existing.GetManagedFields(), func(f metav1.ManagedFieldsEntry) bool { return f.Manager == beforeFirstApply }) {
+		return errors.New("who manages its fields was changed meanwhile")
+	}
+	return nil
 }

@@ -33,6 +33,10 @@ func child(labels map[string]string, uid types.UID) *corev1.ConfigMap {
 	return cm
 }
 
+// wrongFields leave out the data.
+const wrongFields = `[{"manager": "somebody", "operation": "Update", "apiVersion": "v1", "time": "2026-01-01T00:00:00Z", "fieldsType": "FieldsV1",
+	"fieldsV1": {"f:metadata": {"f:labels": {"f:app.kubernetes.io/instance": {}}}}}]`
+
 // TestRestoredChildren: what a backup tool puts back is adopted, and nothing stays of it that is not
 // the operator's. What only looks like it is left alone.
 func TestRestoredChildren(t *testing.T) {
@@ -41,19 +45,29 @@ func TestRestoredChildren(t *testing.T) {
 	for name, tc := range map[string]struct {
 		existing *corev1.ConfigMap
 		adopted  bool
+		// fields replaces the managedFields of the child, as whoever planted it may do.
+		fields string
 	}{
-		"restored":                {child(labels("notes"), ""), true},
-		"with a label of a tool":  {child(marked, ""), true},
-		"of another instance":     {child(labels("other"), ""), false},
-		"with a label too few":    {child(map[string]string{instanceLabel: "notes"}, ""), false},
-		"with an owner":           {child(labels("notes"), "other"), false},
-		"nobody's, without label": {child(nil, ""), false},
+		"restored":                   {child(labels("notes"), ""), true, ""},
+		"restored, of no managers":   {child(labels("notes"), ""), true, `[{}]`},
+		"restored, of wrong manager": {child(labels("notes"), ""), true, wrongFields},
+		"with a label of a tool":     {child(marked, ""), true, ""},
+		"of another instance":        {child(labels("other"), ""), false, ""},
+		"with a label too few":       {child(map[string]string{instanceLabel: "notes"}, ""), false, ""},
+		"with an owner":              {child(labels("notes"), "other"), false, ""},
+		"nobody's, without label":    {child(nil, ""), false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.existing.Data = map[string]string{"planted": "x"}
 			world := fake.NewClientBuilder().WithScheme(scheme.Scheme).WithReturnManagedFields().Build()
 			if err := world.Create(t.Context(), tc.existing, client.FieldOwner("somebody")); err != nil {
 				t.Fatal(err)
+			}
+			if tc.fields != "" {
+				patch := `[{"op": "replace", "path": "/metadata/managedFields", "value": ` + tc.fields + `}]`
+				if err := world.Patch(t.Context(), tc.existing, client.RawPatch(types.JSONPatchType, []byte(patch))); err != nil {
+					t.Fatal(err)
+				}
 			}
 			desired := child(labels("notes"), "owner-uid")
 			desired.Data = map[string]string{"own": "y"}

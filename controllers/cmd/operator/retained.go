@@ -134,6 +134,9 @@ const (
 	stateObjectGone         = "SecureNotes gone"
 	stateObjectRecreated    = "SecureNotes recreated"
 	stateNoMarker           = "no readable marker"
+	// stateMarkerDiffers: whoever has the operator's Vault token can write to the marker, so that it
+	// does not decide alone whether keys are in use.
+	stateMarkerDiffers = "in use, but the marker names another"
 )
 
 func (r *retained) list(ctx context.Context, out io.Writer) error {
@@ -168,9 +171,6 @@ func (r *retained) list(ctx context.Context, out io.Writer) error {
 
 // state is of the SecureNotes that the marker names, as the cluster has it now.
 func (r *retained) state(ctx context.Context, kept vaultadmin.Kept) (string, error) {
-	if kept.Marker.UID == "" {
-		return stateNoMarker, nil
-	}
 	sn := &v1alpha1.SecureNotes{}
 	err := r.cluster.Get(ctx, client.ObjectKey{Namespace: kept.Namespace, Name: kept.Name}, sn)
 	// A cluster without the kind has no object of it.
@@ -178,8 +178,13 @@ func (r *retained) state(ctx context.Context, kept vaultadmin.Kept) (string, err
 	if err != nil && !apierrors.IsNotFound(err) && !meta.IsNoMatchError(err) {
 		return "", fmt.Errorf("read SecureNotes %s/%s: %w", kept.Namespace, kept.Name, err)
 	}
-	if exists && string(sn.UID) == kept.Marker.UID {
+	switch {
+	case exists && string(sn.UID) == kept.Marker.UID:
 		return stateInUse, nil
+	case exists && sn.Status.DeploymentID != "":
+		return stateMarkerDiffers, nil
+	case kept.Marker.UID == "":
+		return stateNoMarker, nil
 	}
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
@@ -211,7 +216,7 @@ func (r *retained) shred(ctx context.Context, in io.Reader, out io.Writer, names
 	if err != nil {
 		return err
 	}
-	if state == stateInUse {
+	if state == stateInUse || state == stateMarkerDiffers {
 		return fmt.Errorf("SecureNotes %s/%s uses these keys: delete it first, with deletionPolicy Delete to have them destroyed with it", namespace, name)
 	}
 	fmt.Fprintf(out, "%s/%s, uid %s: %s.\nEvery note of it becomes unreadable for good, also in backups of its database.\n", namespace, name, uid, state)

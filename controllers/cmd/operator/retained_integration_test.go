@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"maps"
 	"strings"
 	"testing"
 
@@ -217,6 +218,27 @@ func testShred(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	}
 	if err := shred(uid, uid+"\n"); err == nil || !strings.Contains(err.Error(), "uses these keys") {
 		t.Errorf("keys in use: %v", err)
+	}
+	// Whoever has the operator's Vault token can write to the marker.
+	marker := c.vault.Client(t).KVv2("secret")
+	path := config.KVPath(c.id, sn.Namespace, sn.Name) + "/" + config.MarkerLeaf
+	before, err := marker.Get(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := maps.Clone(before.Data)
+	forged["uid"], forged["namespaceUID"] = "forged", "forged"
+	if _, err := marker.Put(t.Context(), path, forged); err != nil {
+		t.Fatal(err)
+	}
+	if line := c.listed(t, sn.Namespace, sn.Name); line != "forged in use, but the marker names another" {
+		t.Errorf("listed: %q", line)
+	}
+	if err := shred("forged", "forged\n"); err == nil || !strings.Contains(err.Error(), "uses these keys") || !c.keyExists(t, key) {
+		t.Errorf("keys in use, under a forged marker: %v", err)
+	}
+	if _, err := marker.Put(t.Context(), path, before.Data); err != nil {
+		t.Fatal(err)
 	}
 	c.deleted(t, sn)
 	if err := shred(uid, "yes\n"); err == nil || !strings.Contains(err.Error(), "nothing was destroyed") {

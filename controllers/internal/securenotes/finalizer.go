@@ -52,6 +52,13 @@ func (r *Reconciler) shred(ctx context.Context, s *scope) (bool, error) {
 	if err == nil {
 		err = vault.Shred(ctx, r.deploymentOf(s))
 	}
+	if vaultadmin.ProblemOf(err) == vaultadmin.Taken {
+		if s.sn.Status.DeploymentID != "" {
+			r.Recorder.Eventf(s.sn, nil, corev1.EventTypeWarning, "KeysLeft", "Delete", "the keys were left in Vault: %s", err)
+			r.keysLeft.Add(1)
+		}
+		return true, nil
+	}
 	if err == nil {
 		return true, nil
 	}

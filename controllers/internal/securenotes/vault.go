@@ -134,11 +134,11 @@ func (r *Reconciler) deploymentOf(s *scope) vaultadmin.Deployment {
 		AuditKey:    config.AuditKeyName(s.env.ClusterID, sn.Namespace, sn.Name),
 		Directory:   config.KVPath(s.env.ClusterID, sn.Namespace, sn.Name),
 		UID:         string(sn.UID),
-		Established: sn.Status.DeploymentID != "",
-		Secrets:     s.secrets,
-		Record:      func(ctx context.Context, secrets vaultadmin.Secrets) error { return r.recordSecrets(ctx, s, secrets) },
-		Adopt:       sn.Spec.AdoptRetainedKey != nil && *sn.Spec.AdoptRetainedKey,
-		AdoptOf:     sn.Spec.AdoptRetainedKeyOf,
+		Established: sn.Status.DeploymentID != "", DeploymentID: sn.Status.DeploymentID,
+		Secrets: s.secrets,
+		Record:  func(ctx context.Context, secrets vaultadmin.Secrets) error { return r.recordSecrets(ctx, s, secrets) },
+		Adopt:   sn.Spec.AdoptRetainedKey != nil && *sn.Spec.AdoptRetainedKey,
+		AdoptOf: sn.Spec.AdoptRetainedKeyOf,
 	}
 	if operand.UsesVaultCredentials(sn) {
 		d.DatabaseRole = config.DatabaseRoleName(s.env.ClusterID, sn.Namespace, sn.Name)

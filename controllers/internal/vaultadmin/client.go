@@ -71,6 +71,12 @@ type KeyState struct {
 	MinAvailable int64
 }
 
+// Types of Transit keys.
+const (
+	masterKeyType = "aes256-gcm96"
+	auditKeyType  = "ed25519"
+)
+
 func (c *Client) keyPath(key string) string {
 	return c.session.connection.TransitMount + "/keys/" + key
 }
@@ -104,7 +110,7 @@ func (c *Client) ReadKey(ctx context.Context, key string) (KeyState, error) {
 // less protected than promised.
 func suitable(key string, data map[string]any) error {
 	for field, want := range map[string]any{
-		"type": "aes256-gcm96", "derived": true, "exportable": false, "allow_plaintext_backup": false, "supports_encryption": true,
+		"type": masterKeyType, "derived": true, "exportable": false, "allow_plaintext_backup": false, "supports_encryption": true,
 	} {
 		if got := data[field]; got != want {
 			return problem(Unsuitable, "the Transit key %s has %s=%v where %v is needed: remove or rename that key in Vault", key, field, got, want)
@@ -128,7 +134,7 @@ func integer(data map[string]any, field string) (int64, error) {
 // createKey makes the key if there is none. Vault leaves an existing key as it is.
 func (c *Client) createKey(ctx context.Context, key string) error {
 	return c.write(ctx, c.keyPath(key), map[string]any{
-		"type": "aes256-gcm96", "derived": true, "exportable": false, "allow_plaintext_backup": false,
+		"type": masterKeyType, "derived": true, "exportable": false, "allow_plaintext_backup": false,
 	})
 }
 
@@ -140,9 +146,9 @@ func (c *Client) ensureAuditKey(ctx context.Context, key string) (created bool, 
 		return false, err
 	}
 	if secret == nil {
-		return true, c.write(ctx, c.keyPath(key), map[string]any{"type": "ed25519", "exportable": false, "allow_plaintext_backup": false})
+		return true, c.write(ctx, c.keyPath(key), map[string]any{"type": auditKeyType, "exportable": false, "allow_plaintext_backup": false})
 	}
-	for field, want := range map[string]any{"type": "ed25519", "exportable": false, "allow_plaintext_backup": false} {
+	for field, want := range map[string]any{"type": auditKeyType, "exportable": false, "allow_plaintext_backup": false} {
 		if got := secret.Data[field]; got != want {
 			return false, problem(Unsuitable, "the Transit key %s has %s=%v where %v is needed: remove or rename that key in Vault", key, field, got, want)
 		}
@@ -201,11 +207,14 @@ func (c *Client) Trim(ctx context.Context, d Deployment, version, floor int64) e
 	return c.write(ctx, c.keyPath(d.Key)+"/trim", map[string]any{"min_available_version": version})
 }
 
-// shredKey destroys the key for good.
-func (c *Client) shredKey(ctx context.Context, key string) error {
+// shredKey destroys the key for good, if it is of the kind. Error: Unsuitable.
+func (c *Client) shredKey(ctx context.Context, key, kind string) error {
 	secret, err := c.read(ctx, c.keyPath(key))
 	if err != nil || secret == nil {
 		return err
+	}
+	if got := secret.Data["type"]; got != kind {
+		return problem(Unsuitable, "the Transit key %s has type=%v where %s is expected: it is not what this operator made, and is not destroyed", key, got, kind)
 	}
 	if err := c.write(ctx, c.keyPath(key)+"/config", map[string]any{"deletion_allowed": true}); err != nil {
 		return err

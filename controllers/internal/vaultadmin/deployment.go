@@ -16,6 +16,8 @@ type Deployment struct {
 	// Established says that everything was complete once: then nothing is made anew, because a new
 	// master key could open nothing and a new pepper would kill every password.
 	Established bool
+	// DeploymentID is what the object's status records. Empty: it is not established.
+	DeploymentID string
 	// Secrets are what the object's status records of the session keys and the pepper, and Record records
 	// others in their place. It fails when the status has changed meanwhile.
 	Secrets Secrets
@@ -54,6 +56,11 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	marker, err := c.ensureMarker(ctx, d)
 	if err != nil {
 		return DeploymentState{}, err
+	}
+	if d.DeploymentID != "" && d.DeploymentID != marker.DeploymentID {
+		return DeploymentState{}, problem(Unsuitable, "%s says that the notes are of deployment %s, but the status of this SecureNotes says %s: "+
+			"somebody has written to it, so have the Vault administrator restore an earlier version of it",
+			c.dataPath(d.Directory, config.MarkerLeaf), marker.DeploymentID, d.DeploymentID)
 	}
 	// An adopted key is complete already, and so is one whose database is in use: neither it nor the
 	// pepper may be replaced.
@@ -140,19 +147,24 @@ func (c *Client) firstMarker(ctx context.Context, d Deployment) (config.Marker, 
 }
 
 // Shred destroys the key, the session keys and the pepper for good, the marker last, so that a
-// shredding that was interrupted can be gone on with. What belongs to another object is left alone.
+// shredding that was interrupted can be gone on with. Errors: Taken, when everything belongs to another
+// object, and is left alone; Missing, when the marker is and the key is not.
 func (c *Client) Shred(ctx context.Context, d Deployment) error {
 	marker, version, err := c.readMarker(ctx, d.Directory)
 	if err != nil {
 		return err
 	}
-	if version == 0 || marker.UID != d.UID {
-		return nil
+	if version == 0 {
+		return c.shredded(ctx, d)
 	}
-	for _, key := range []string{d.Key, d.AuditKey} {
-		if err := c.shredKey(ctx, key); err != nil {
-			return err
-		}
+	if marker.UID != d.UID {
+		return taken(d, marker)
+	}
+	if err := c.shredKey(ctx, d.Key, masterKeyType); err != nil {
+		return err
+	}
+	if err := c.shredKey(ctx, d.AuditKey, auditKeyType); err != nil {
+		return err
 	}
 	leaves := append(sessionKeysEntries(marker, d.Secrets.SessionKeys.Entry, d.Secrets.NextSessionKeys.Entry), config.PepperLeaf)
 	for _, pepper := range []string{marker.Pepper, d.Secrets.Pepper.Entry} {
@@ -166,4 +178,16 @@ func (c *Client) Shred(ctx context.Context, d Deployment) error {
 		}
 	}
 	return c.delete(ctx, c.metadataPath(d.Directory, config.MarkerLeaf))
+}
+
+// shredded returns an error if there is no marker although nothing was shredded.
+func (c *Client) shredded(ctx context.Context, d Deployment) error {
+	if !d.Established {
+		return nil
+	}
+	secret, err := c.read(ctx, c.keyPath(d.Key))
+	if err == nil && secret != nil {
+		return problem(Missing, "%s is not in Vault at %s, but the Transit key %s is", c.dataPath(d.Directory, config.MarkerLeaf), c.session.connection.Address, d.Key)
+	}
+	return err
 }

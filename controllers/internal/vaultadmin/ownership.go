@@ -33,10 +33,14 @@ func adoptable(d Deployment, marker config.Marker) error {
 const askForUID = "to take it over together with its notes, set spec.adoptRetainedKeyOf to the uid of that SecureNotes, " +
 	"which the Vault administrator reads with `operator retained list`; or have it destroyed with `operator retained shred`"
 
-// taken says that another object has adopted the keys of d.
+// taken says that another object has adopted the keys of d. Its UID is shown as [adoptable] does.
 func taken(d Deployment, marker config.Marker) error {
-	return problem(Taken, "the Transit key %s now belongs to another SecureNotes (uid %s), which has adopted it with spec.adoptRetainedKeyOf: "+
-		"nothing in Vault is changed for this one; if it is no longer needed, delete it with deletionPolicy Retain", d.Key, marker.UID)
+	uid := ""
+	if marker.NamespaceUID != "" && marker.NamespaceUID == d.NamespaceUID {
+		uid = " (uid " + marker.UID + ")"
+	}
+	return problem(Taken, "the Transit key %s belongs to another SecureNotes%s: nothing in Vault is changed for this one. "+
+		"If the other has adopted it with spec.adoptRetainedKeyOf and this one is no longer needed, delete this one with deletionPolicy Retain", d.Key, uid)
 }
 
 // ownMarker reads the marker and its KV version. Everything that changes a key reads it first,

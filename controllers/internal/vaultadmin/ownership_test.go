@@ -29,6 +29,7 @@ func TestAdoption(t *testing.T) {
 		"by another UID":                      {marker, Deployment{NamespaceUID: "ns", AdoptOf: "other"}, Retained, "other", "old-uid"},
 		"by another UID, whatever else is so": {marker, Deployment{NamespaceUID: "ns", AdoptOf: "other", Adopt: true}, Retained, "other", "old-uid"},
 		"established":                         {marker, Deployment{NamespaceUID: "ns", Established: true, Adopt: true}, Taken, "old-uid", ""},
+		"established, in another namespace":   {marker, Deployment{NamespaceUID: "ns-2", Established: true}, Taken, "another SecureNotes", "old-uid"},
 		"established, by UID":                 {marker, Deployment{NamespaceUID: "ns", Established: true, AdoptOf: "old-uid"}, Taken, "old-uid", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -88,24 +89,43 @@ func TestTakenKeysAreLeftAlone(t *testing.T) {
 		"trim":                 func() error { return client.Trim(t.Context(), d, 2, 2) },
 		"revoke":               func() error { return client.RevokeDatabaseCredentials(t.Context(), d) },
 		"replace session keys": func() error { return client.ReplaceSessionKeys(t.Context(), d, 2) },
+		"shred":                func() error { return client.Shred(t.Context(), d) },
 		"delete session keys":  func() error { return client.DeleteOtherSessionKeys(t.Context(), d) },
 	} {
 		if err := do(); ProblemOf(err) != Taken {
 			t.Errorf("%s: %v, want %s", name, err, Taken)
 		}
 	}
-	if err := client.Shred(t.Context(), d); err != nil {
-		t.Errorf("shred: %v", err)
-	}
 	if f.writes != 0 {
 		t.Errorf("%d writes", f.writes)
+	}
+}
+
+// TestForgedDeployment: whoever can write to the marker cannot have an object that has keys take
+// another deployment's notes for its own, nor have its keys stay when they are to be destroyed.
+func TestForgedDeployment(t *testing.T) {
+	f := &fakeVault{}
+	client := f.startEarlier(t)
+	d := f.deployment("uid", true)
+	f.entries["dir/marker"][0].data = json.RawMessage(`{"uid":"uid","namespaceUID":"ns","deploymentID":"forged"}`)
+	d.NamespaceUID, d.DeploymentID = "ns", "first"
+	if _, err := client.Ensure(t.Context(), d); ProblemOf(err) != Unsuitable || !strings.Contains(err.Error(), "forged") || f.writes != 0 {
+		t.Errorf("another deployment: %v, %d writes", err, f.writes)
+	}
+	delete(f.entries, "dir/marker")
+	if err := client.Shred(t.Context(), d); ProblemOf(err) != Missing || f.writes != 0 {
+		t.Errorf("shred without a marker: %v, %d writes", err, f.writes)
+	}
+	clear(f.keys)
+	if err := client.Shred(t.Context(), d); err != nil {
+		t.Errorf("shred that had removed everything: %v", err)
 	}
 }
 
 func TestValidateClusterID(t *testing.T) {
 	for id, want := range map[string]bool{
 		"11111111-1111-1111-1111-111111111111": true, "production": true, "a": true,
-		"": false, "Production": false, "a.b": false, "a/b": false, "-a": false, "a-": false, "a_b": false, "*": false, strings.Repeat("a", 64): false,
+		"": false, "Production": false, "a.b": false, "a/b": false, "-a": false, "a-": false, "a_b": false, "audit-production": false, "backup-a": false, "audits": true, "*": false, strings.Repeat("a", 64): false,
 	} {
 		if err := ValidateClusterID(id); (err == nil) != want {
 			t.Errorf("%q: %v", id, err)

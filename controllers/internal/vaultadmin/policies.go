@@ -36,7 +36,8 @@ type Policy struct {
 }
 
 // policyName has the auth mount in it, because a policy's templates name the mount: a second mount
-// for the same cluster must not take the first one's policies away. Two mounts never give one name.
+// for the same cluster must not take the first one's policies away. Two mounts, or two clusters, never
+// give one name.
 func (s Setup) policyName(part string) string {
 	var mount strings.Builder
 	for _, r := range s.AuthMount {
@@ -44,7 +45,8 @@ func (s Setup) policyName(part string) string {
 		case r == '/':
 			// A dash would make a/b and a-b one.
 			r = '.'
-		case r == '.', r == '_':
+		case r == '.', r == '_', r == '-':
+			// A bare dash ends the cluster id, which may have dashes of its own.
 			mount.WriteByte('_')
 		case unicode.IsUpper(r):
 			// Vault takes policy names in lower case, mounts as they are.

@@ -60,7 +60,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestPolicyNamesOfMounts: two auth mounts never share a policy.
+// TestPolicyNamesOfMounts: two auth mounts never share a policy, nor do two clusters.
 func TestPolicyNamesOfMounts(t *testing.T) {
 	seen := map[string]string{}
 	for _, mount := range []string{"a/b", "a-b", "a--b", "a/-b", "a-/b", "a/b/c", "a-b-c", "a/b-c", "a-b/c", "a.b", "a_.b", "A", "a", "_a", "__a", "_A", "kubernetes"} {
@@ -69,5 +69,16 @@ func TestPolicyNamesOfMounts(t *testing.T) {
 			t.Errorf("%s and %s both have the policy %s", mount, other, name)
 		}
 		seen[name] = mount
+	}
+	for _, setup := range []Setup{
+		{ClusterID: "eu", AuthMount: "kube-prod"}, {ClusterID: "eu-kube", AuthMount: "prod"}, {ClusterID: "eu-kube-prod", AuthMount: "a"},
+		{ClusterID: "11111111", AuthMount: "1111-1111-1111-111111111111-kubernetes"},
+		{ClusterID: "11111111-1111-1111-1111-111111111111", AuthMount: "kubernetes"},
+	} {
+		name := setup.policyName("api")
+		if other, taken := seen[name]; taken {
+			t.Errorf("%+v and %s both have the policy %s", setup, other, name)
+		}
+		seen[name] = setup.ClusterID + " at " + setup.AuthMount
 	}
 }

@@ -111,6 +111,12 @@ type KeyRotationStatus struct {
 	// +optional
 	ReplacedServiceAccounts []ReplacedServiceAccount `json:"replacedServiceAccounts,omitempty"`
 
+	// replacedSessionKeys is the entry in Vault of the session keys that a Compromise replaces, and
+	// destroys. It is written once, before they are replaced.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	ReplacedSessionKeys string `json:"replacedSessionKeys,omitempty"`
+
 	// reencryptJobUID is of the re-encryption Job that this attempt made; no other Job is believed.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional

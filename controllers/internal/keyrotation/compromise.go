@@ -1,6 +1,7 @@
 package keyrotation
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -113,6 +114,14 @@ func (r *Reconciler) replaceSessionKeys(ctx context.Context, kr *v1alpha1.KeyRot
 	if err != nil {
 		return err
 	}
+	// Not only the marker names what is to be destroyed: whoever has the operator's Vault token can write
+	// to it.
+	if kr.Status.ReplacedSessionKeys == "" {
+		entry := cmp.Or(current.Status.SessionKeys, config.SessionKeysLeaf)
+		if err := r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { s.ReplacedSessionKeys = entry }); err != nil {
+			return err
+		}
+	}
 	keys := r.keysOf(current)
 	keys.Record = func(ctx context.Context, secrets vaultadmin.Secrets) error {
 		current, err = r.recordSecrets(ctx, current, secrets)
@@ -156,7 +165,7 @@ func (r *Reconciler) deleteOldSessionKeys(ctx context.Context, kr *v1alpha1.KeyR
 	if err != nil {
 		return err
 	}
-	if err := vault.DeleteOtherSessionKeys(ctx, r.keysOf(parent)); err != nil {
+	if err := vault.DeleteOtherSessionKeys(ctx, r.keysOf(parent), kr.Status.ReplacedSessionKeys); err != nil {
 		return err
 	}
 	return r.record(ctx, kr, parent, v1alpha1.ConditionSessionKeysReplaced,

@@ -64,9 +64,9 @@ func (v stalledVault) ReplaceSessionKeys(ctx context.Context, d vaultadmin.Deplo
 	return v.fakeVault.ReplaceSessionKeys(ctx, d, version)
 }
 
-func (v stalledVault) DeleteOtherSessionKeys(ctx context.Context, d vaultadmin.Deployment) error {
+func (v stalledVault) DeleteOtherSessionKeys(ctx context.Context, d vaultadmin.Deployment, replaced string) error {
 	v.stall.here()
-	return v.fakeVault.DeleteOtherSessionKeys(ctx, d)
+	return v.fakeVault.DeleteOtherSessionKeys(ctx, d, replaced)
 }
 
 func (v stalledVault) RevokeDatabaseCredentials(ctx context.Context, d vaultadmin.Deployment) error {

@@ -29,7 +29,7 @@ type Vault interface {
 	RaiseMinEncryption(ctx context.Context, d vaultadmin.Deployment, version int64) error
 	ReplaceSessionKeys(ctx context.Context, d vaultadmin.Deployment, version int64) error
 	RevokeDatabaseCredentials(ctx context.Context, d vaultadmin.Deployment) error
-	DeleteOtherSessionKeys(ctx context.Context, d vaultadmin.Deployment) error
+	DeleteOtherSessionKeys(ctx context.Context, d vaultadmin.Deployment, replaced string) error
 }
 
 // Reconciler carries out KeyRotations.

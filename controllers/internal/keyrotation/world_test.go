@@ -136,7 +136,10 @@ func (v *fakeVault) RevokeDatabaseCredentials(context.Context, vaultadmin.Deploy
 	return v.crash.Around(func() error { v.revoked++; return nil })
 }
 
-func (v *fakeVault) DeleteOtherSessionKeys(_ context.Context, d vaultadmin.Deployment) error {
+func (v *fakeVault) DeleteOtherSessionKeys(_ context.Context, d vaultadmin.Deployment, replaced string) error {
+	if replaced == "" && d.Secrets.SessionKeys.Digest != "" { // an earlier release records neither
+		return errors.New("what was replaced is not recorded")
+	}
 	if err := v.answers("DeleteOtherSessionKeys"); err != nil {
 		return err
 	}

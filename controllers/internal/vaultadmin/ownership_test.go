@@ -90,7 +90,7 @@ func TestTakenKeysAreLeftAlone(t *testing.T) {
 		"revoke":               func() error { return client.RevokeDatabaseCredentials(t.Context(), d) },
 		"replace session keys": func() error { return client.ReplaceSessionKeys(t.Context(), d, 2) },
 		"shred":                func() error { return client.Shred(t.Context(), d) },
-		"delete session keys":  func() error { return client.DeleteOtherSessionKeys(t.Context(), d) },
+		"delete session keys":  func() error { return client.DeleteOtherSessionKeys(t.Context(), d, "") },
 	} {
 		if err := do(); ProblemOf(err) != Taken {
 			t.Errorf("%s: %v, want %s", name, err, Taken)

@@ -148,7 +148,7 @@ func TestPlantedSessionKeys(t *testing.T) {
 			if !established {
 				return
 			}
-			if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true)); err != nil {
+			if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true), ""); err != nil {
 				t.Fatal(err)
 			}
 			for _, leaf := range append(raced, "session-keys") {
@@ -182,7 +182,7 @@ func TestEarlierRelease(t *testing.T) {
 	if err := client.ReplaceSessionKeys(t.Context(), f.deployment("uid", true), 3); err != nil || f.writes != 0 {
 		t.Errorf("%v, %d writes", err, f.writes)
 	}
-	if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true)); err != nil {
+	if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true), ""); err != nil {
 		t.Error(err)
 	}
 	if got := strings.Join(f.usable(), " "); got != "marker pepper session-keys-3" || f.status.SessionKeys != (Secret{Entry: "session-keys-3"}) {
@@ -208,7 +208,7 @@ func TestMarkerProvesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.mustHold(t, f.status.SessionKeys, &config.SessionKeys{})
-	if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true)); err != nil {
+	if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true), ""); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(f.usable(), " "); got != "marker pepper "+f.status.SessionKeys.Entry {
@@ -270,7 +270,7 @@ func TestPoliciesOfBoth(t *testing.T) {
 			if err := client.ReplaceSessionKeys(t.Context(), f.deployment("uid", true), 2); err != nil {
 				t.Fatal(err)
 			}
-			if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true)); err != nil {
+			if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true), ""); err != nil {
 				t.Fatal(err)
 			}
 			if got := strings.Join(f.usable(), " "); got != "marker pepper "+f.status.SessionKeys.Entry {

@@ -26,9 +26,10 @@ func (c *Client) ReplaceSessionKeys(ctx context.Context, d Deployment, version i
 	return c.createSessionKeys(ctx, &d, version)
 }
 
-// DeleteOtherSessionKeys destroys every entry of session keys but the one in use. It can be repeated.
+// DeleteOtherSessionKeys destroys every entry of session keys but the one in use: those that the marker
+// names, and replaced. It can be repeated.
 // Errors: Missing, when those in use are not in Vault; Taken; Denied.
-func (c *Client) DeleteOtherSessionKeys(ctx context.Context, d Deployment) error {
+func (c *Client) DeleteOtherSessionKeys(ctx context.Context, d Deployment, replaced string) error {
 	inUse := d.sessionKeysEntry()
 	marker, version, err := c.ownMarker(ctx, d)
 	if err != nil {
@@ -37,7 +38,7 @@ func (c *Client) DeleteOtherSessionKeys(ctx context.Context, d Deployment) error
 	if err := c.mustBeUsable(ctx, d.Directory, inUse); err != nil {
 		return err
 	}
-	for _, other := range sessionKeysEntries(marker, d.Secrets.NextSessionKeys.Entry) {
+	for _, other := range sessionKeysEntries(marker, d.Secrets.NextSessionKeys.Entry, replaced) {
 		if other == inUse {
 			continue
 		}

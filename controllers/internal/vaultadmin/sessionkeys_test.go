@@ -17,7 +17,7 @@ func TestSessionKeysCrashAnywhere(t *testing.T) {
 		for _, version := range []int64{2, 5} {
 			for _, step := range []func(Deployment) error{
 				func(d Deployment) error { return client.ReplaceSessionKeys(t.Context(), d, version) },
-				func(d Deployment) error { return client.DeleteOtherSessionKeys(t.Context(), d) },
+				func(d Deployment) error { return client.DeleteOtherSessionKeys(t.Context(), d, "") },
 			} {
 				if err := step(f.deployment("uid", true)); err != nil {
 					if f.writes != f.at {
@@ -71,7 +71,7 @@ func TestSessionKeysOfAnother(t *testing.T) {
 	}{
 		"another object's": {func() error { return client.ReplaceSessionKeys(t.Context(), f.deployment("other", true), 2) }, Taken},
 		"nobody's":         {func() error { return client.ReplaceSessionKeys(t.Context(), elsewhere, 2) }, Missing},
-		"not in Vault":     {func() error { return client.DeleteOtherSessionKeys(t.Context(), lost) }, Missing},
+		"not in Vault":     {func() error { return client.DeleteOtherSessionKeys(t.Context(), lost, "") }, Missing},
 	} {
 		if err := tc.do(); ProblemOf(err) != tc.want {
 			t.Errorf("%s: %v, want %s", name, err, tc.want)
@@ -109,7 +109,25 @@ func TestForgedMarker(t *testing.T) {
 	if err := client.ReplaceSessionKeys(t.Context(), f.deployment("uid", true), 2); err != nil {
 		t.Fatal(err)
 	}
-	if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true)); err != nil {
+	if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true), ""); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(f.usable(), " "); got != "marker pepper "+f.status.SessionKeys.Entry {
+		t.Errorf("Vault has %s", got)
+	}
+}
+
+// TestStrippedMarker: whoever can write to the marker cannot keep session keys from being destroyed
+// that a Compromise has replaced.
+func TestStrippedMarker(t *testing.T) {
+	f := &fakeVault{}
+	client := f.startEarlier(t)
+	if err := client.ReplaceSessionKeys(t.Context(), f.deployment("uid", true), 2); err != nil {
+		t.Fatal(err)
+	}
+	marker := f.entries["dir/marker"]
+	marker[len(marker)-1].data = []byte(`{"uid":"uid","deploymentID":"uid","sessionKeys":"` + f.status.SessionKeys.Entry + `"}`)
+	if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true), "session-keys"); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(f.usable(), " "); got != "marker pepper "+f.status.SessionKeys.Entry {

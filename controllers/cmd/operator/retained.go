@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -14,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
@@ -113,7 +115,7 @@ func (f *retainedFlags) open(cmd *cobra.Command) (*retained, error) {
 		return nil, err
 	}
 	return &retained{
-		cluster: cluster, kubeSystem: own,
+		cluster: cluster,
 		archive: vaultadmin.Archive{Client: vault, ClusterID: id, TransitMount: f.transitMount, KVMount: f.kvMount},
 	}, nil
 }
@@ -121,9 +123,7 @@ func (f *retainedFlags) open(cmd *cobra.Command) (*retained, error) {
 // retained compares one cluster with what is in Vault.
 type retained struct {
 	cluster client.Reader
-	// kubeSystem is the UID of that namespace in the cluster.
-	kubeSystem string
-	archive    vaultadmin.Archive
+	archive vaultadmin.Archive
 }
 
 // What has become of the SecureNotes that keys belong to.
@@ -134,6 +134,7 @@ const (
 	stateObjectGone         = "SecureNotes gone"
 	stateObjectRecreated    = "SecureNotes recreated"
 	stateNoMarker           = "no readable marker"
+	stateNoName             = "not a name that the operator gives"
 	// stateMarkerDiffers: whoever has the operator's Vault token can write to the marker, so that it
 	// does not decide alone whether keys are in use.
 	stateMarkerDiffers = "in use, but the marker names another"
@@ -159,7 +160,7 @@ func (r *retained) list(ctx context.Context, out io.Writer) error {
 		if uid == "" {
 			uid = "-"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", kept.Namespace, kept.Name, uid, state)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", plain(kept.Namespace), plain(kept.Name), plain(uid), state)
 		count++
 	}
 	if count == 0 {
@@ -169,8 +170,20 @@ func (r *retained) list(ctx context.Context, out io.Writer) error {
 	return table.Flush()
 }
 
+// plain returns a text for a terminal. Whoever has the operator's Vault token can write to KV what is
+// shown here.
+func plain(text string) string {
+	if quoted := strconv.QuoteToASCII(text); quoted != `"`+text+`"` {
+		return quoted
+	}
+	return text
+}
+
 // state is of the SecureNotes that the marker names, as the cluster has it now.
 func (r *retained) state(ctx context.Context, kept vaultadmin.Kept) (string, error) {
+	if len(validation.IsDNS1123Label(kept.Namespace)) > 0 || len(validation.IsDNS1123Subdomain(kept.Name)) > 0 {
+		return stateNoName, nil
+	}
 	sn := &v1alpha1.SecureNotes{}
 	err := r.cluster.Get(ctx, client.ObjectKey{Namespace: kept.Namespace, Name: kept.Name}, sn)
 	// A cluster without the kind has no object of it.
@@ -220,9 +233,7 @@ func (r *retained) shred(ctx context.Context, in io.Reader, out io.Writer, names
 		return fmt.Errorf("SecureNotes %s/%s uses these keys: delete it first, with deletionPolicy Delete to have them destroyed with it", namespace, name)
 	}
 	fmt.Fprintf(out, "%s/%s, uid %s: %s.\nEvery note of it becomes unreadable for good, also in backups of its database.\n", namespace, name, uid, state)
-	if r.archive.ClusterID != r.kubeSystem {
-		fmt.Fprintf(out, "The cluster id %s is not the UID of kube-system in the cluster of KUBECONFIG: make sure that no other cluster uses these keys.\n", r.archive.ClusterID)
-	}
+	fmt.Fprintf(out, "Only the cluster of KUBECONFIG was asked. A cluster that was rebuilt with the cluster id %s, or another one of this id, may use these keys: ask there first.\n", r.archive.ClusterID)
 	fmt.Fprint(out, "Type the uid to destroy them: ")
 	line, err := bufio.NewReader(in).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {

@@ -119,7 +119,7 @@ func (r *Reconciler) volume(ctx context.Context, s *scope) error {
 	if desired == nil {
 		return nil
 	}
-	if s.database == nil || s.database.Claimed {
+	if s.database == nil || s.claimed() {
 		if there, err := r.volumeIsThere(ctx, s, desired); err != nil || !there {
 			return err
 		}

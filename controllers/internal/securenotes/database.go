@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -26,12 +27,23 @@ const (
 	volumeGoing
 )
 
+// claimed reports whether there is a database that has been in use. What the status has shown counts
+// as well as the marker: Vault may have been away when the first pod was ready, or may have been
+// restored to a state from before.
+func (s *scope) claimed() bool {
+	if s.database.Claimed || s.database.Accepted > 0 {
+		return s.database.Claimed
+	}
+	shown := meta.FindStatusCondition(s.original.Status.Conditions, v1alpha1.ConditionDatabaseReady)
+	return shown != nil && (shown.Status == metav1.ConditionTrue || shown.Reason == v1alpha1.ReasonDatabaseLost)
+}
+
 // databaseClaimed reports whether pods are to find a database that has been in use. While Vault
 // does not say, they are told what they were told before; where nothing says what that was, the
 // safe thing.
 func (r *Reconciler) databaseClaimed(ctx context.Context, s *scope) (bool, error) {
 	if s.database != nil {
-		return s.database.Claimed, nil
+		return s.claimed(), nil
 	}
 	existing := &corev1.ConfigMap{}
 	err := r.Live.Get(ctx, client.ObjectKey{Namespace: s.sn.Namespace, Name: operand.ConfigMapName(s.sn.Name)}, existing)
@@ -90,7 +102,7 @@ func (r *Reconciler) database(ctx context.Context, s *scope) error {
 	accepted := s.sn.Annotations[v1alpha1.AnnotationAcceptEmptyDatabase] == acceptance(s)
 	next, event := *s.database, [2]string{}
 	switch {
-	case lost && !s.database.Claimed:
+	case lost && !s.claimed():
 		// What a pod has said before the loss was accepted.
 		s.databaseFinding = unknown(v1alpha1.ReasonProgressing, "an empty database takes the place of the lost one when a pod starts: "+
 			"within five minutes, or at once after `kubectl rollout restart deployment "+s.sn.Name+"`, which pods need that have served before ("+databaseName(s.sn)+")")

@@ -173,3 +173,55 @@ func TestPodsAreToldOfTheDatabase(t *testing.T) {
 		})
 	}
 }
+
+// TestStatusClaims: a database that the status has shown to be in use, or to be lost, is not replaced,
+// whatever the marker says; one that was given up is.
+func TestStatusClaims(t *testing.T) {
+	for name, tc := range map[string]struct {
+		marker vaultadmin.DatabaseState
+		shown  metav1.Condition
+		want   bool
+	}{
+		"nothing is known":            {vaultadmin.DatabaseState{}, metav1.Condition{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonProgressing}, false},
+		"the marker":                  {vaultadmin.DatabaseState{Claimed: true}, metav1.Condition{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonProgressing}, true},
+		"ready, and Vault was away":   {vaultadmin.DatabaseState{}, metav1.Condition{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonReady}, true},
+		"lost, and Vault is restored": {vaultadmin.DatabaseState{}, metav1.Condition{Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonDatabaseLost}, true},
+		"lost and given up":           {vaultadmin.DatabaseState{Accepted: 1}, metav1.Condition{Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonDatabaseLost}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.shown.Type = v1alpha1.ConditionDatabaseReady
+			s := healthy(func(s *scope) { s.database = &tc.marker })
+			s.original.Status.Conditions = []metav1.Condition{tc.shown}
+			if got := s.claimed(); got != tc.want {
+				t.Errorf("claimed: %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestWordsOfOldPods: what a pod said that has been evicted, or restarted since, tells nothing of the
+// database of now.
+func TestWordsOfOldPods(t *testing.T) {
+	lost := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, Message: `{"reason":"DatabaseLost","message":"it is empty"}`}}
+	for name, tc := range map[string]struct {
+		status corev1.PodStatus
+		heard  bool
+	}{
+		"ended now": {corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{{State: lost}}}, true},
+		"waits to restart": {corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{
+			{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}, LastTerminationState: lost},
+		}}, true},
+		"runs again": {corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{
+			{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}, LastTerminationState: lost},
+		}}, false},
+		"evicted": {corev1.PodStatus{Phase: corev1.PodFailed, ContainerStatuses: []corev1.ContainerStatus{{State: lost}}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.status.InitContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}}}
+			report := readPods([]corev1.Pod{{Status: tc.status}})
+			if got := report.termination != nil && report.termination.Reason == "DatabaseLost"; got != tc.heard {
+				t.Errorf("%+v: heard %v, want %v", report, got, tc.heard)
+			}
+		})
+	}
+}

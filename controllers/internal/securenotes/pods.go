@@ -47,7 +47,10 @@ type podReport struct {
 }
 
 func readPods(pods []corev1.Pod) podReport {
-	pods = slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return p.DeletionTimestamp != nil })
+	// A pod that was evicted stays behind, and what it said last is of long ago.
+	pods = slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool {
+		return p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded
+	})
 	slices.SortFunc(pods, func(a, b corev1.Pod) int {
 		if c := b.CreationTimestamp.Compare(a.CreationTimestamp.Time); c != 0 {
 			return c
@@ -98,7 +101,9 @@ func lastWords(pod *corev1.Pod, migrated bool) *config.Termination {
 			if state == nil || state.ExitCode == 0 {
 				continue
 			}
-			if termination, ok := keyrotation.ReadTermination(state.Message); ok {
+			termination, ok := keyrotation.ReadTermination(state.Message)
+			// A service that runs has found its database when it started.
+			if ok && !(status.State.Running != nil && termination.Reason == config.ReasonDatabaseLost) {
 				return &termination
 			}
 		}

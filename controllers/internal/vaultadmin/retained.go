@@ -124,6 +124,14 @@ func (a Archive) Shred(ctx context.Context, namespace, name, uid string) error {
 	if uid == "" || kept.Marker.UID != uid {
 		return fmt.Errorf("what Vault has of %s/%s does not belong to a SecureNotes of uid %s: nothing was destroyed", namespace, name, uid)
 	}
+	mounts, err := a.Client.Sys().ListMountsWithContext(ctx)
+	if err != nil {
+		return fmt.Errorf("list secrets engines: %w", err)
+	}
+	// Vault answers for a mount that is missing as it does for a key that is.
+	if mount, ok := mounts[a.TransitMount+"/"]; !ok || mount.Type != "transit" {
+		return fmt.Errorf("%s is not a transit secrets engine: name the mount with --transit-mount; nothing was destroyed", a.TransitMount)
+	}
 	for _, key := range []string{config.TransitKeyName(a.ClusterID, namespace, name), config.AuditKeyName(a.ClusterID, namespace, name)} {
 		if err := a.shredKey(ctx, key); err != nil {
 			return err

@@ -30,6 +30,11 @@ func (s Setup) Apply(ctx context.Context, client *api.Client, out io.Writer, dry
 	if err := run.authConfiguration(ctx); err != nil {
 		return err
 	}
+	for _, role := range s.Roles() {
+		if err := run.mustBeOwn(ctx, role); err != nil {
+			return err
+		}
+	}
 	for _, policy := range s.Policies(accessor) {
 		if err := run.policy(ctx, policy); err != nil {
 			return err
@@ -170,6 +175,28 @@ func (r *setupRun) policy(ctx context.Context, policy Policy) error {
 	return r.step("write policy "+policy.Name, func() error {
 		return r.client.Sys().PutPolicyWithContext(ctx, policy.Name, policy.Rules)
 	})
+}
+
+// mustBeOwn refuses a role of another cluster. Its pods log in with that role, and would get the rights
+// of this one.
+func (r *setupRun) mustBeOwn(ctx context.Context, role Role) error {
+	path := "auth/" + r.AuthMount + "/role/" + role.Name
+	secret, err := r.client.Logical().ReadWithContext(ctx, path)
+	if err != nil && !isStatus(err, http.StatusNotFound) {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	if secret == nil {
+		return nil
+	}
+	policies, _ := secret.Data["token_policies"].([]any)
+	for _, policy := range policies {
+		name := fmt.Sprint(policy)
+		if strings.HasPrefix(name, "securenotes-") && !strings.HasPrefix(name, "securenotes-"+r.ClusterID+"-") {
+			return fmt.Errorf("role %s at %s has the policy %s, so the auth mount belongs to another cluster: choose another with --auth-mount; "+
+				"if that cluster is gone, delete the role first with `vault delete %s`", role.Name, r.AuthMount, name, path)
+		}
+	}
+	return nil
 }
 
 func (r *setupRun) role(ctx context.Context, role Role) error {

@@ -20,7 +20,7 @@ var installed = []struct{ value, template string }{
 // policy returns the admission policies that hold the operator to what it does.
 func policy() ([]byte, error) {
 	var text strings.Builder
-	for _, file := range []string{"config/policy/objects.yaml", "config/policy/pods.yaml"} {
+	for _, file := range []string{"config/policy/objects.yaml", "config/policy/pods.yaml", "config/policy/requests.yaml"} {
 		raw, err := os.ReadFile(file)
 		if err != nil {
 			return nil, err

@@ -19,7 +19,7 @@ func TestPolicyOfConfig(t *testing.T) {
 	if err := yaml.Unmarshal(raw, &configuration); err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range []string{"objects.yaml", "pods.yaml"} {
+	for _, file := range []string{"objects.yaml", "pods.yaml", "requests.yaml"} {
 		raw, err := os.ReadFile("../../config/policy/" + file)
 		if err != nil {
 			t.Fatal(err)
@@ -36,7 +36,7 @@ func TestPolicyOfConfig(t *testing.T) {
 	account := "system:serviceaccount:" + text("operatorNamespace") + ":" + text("operatorServiceAccount")
 	for want, times := range map[string]int{
 		`expression: "'` + text("operandImage") + `'"`:             1,
-		"request.userInfo.username == '" + account + "'":           2,
+		"request.userInfo.username == '" + account + "'":           3,
 		"request.namespace != '" + text("operatorNamespace") + "'": 1,
 	} {
 		if got := strings.Count(policy, want); got != times {

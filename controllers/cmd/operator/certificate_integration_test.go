@@ -18,7 +18,7 @@ import (
 
 // testCertificateSecret: cert-manager overwrites the Secret that it is told, so it must be one that
 // nobody else has. What an earlier release created keeps the Secret that its pods have mounted,
-// also when cert-manager's object is deleted.
+// until cert-manager's object is deleted: no new one is written to that Secret.
 func testCertificateSecret(t *testing.T, c *cluster) {
 	const namespace = "certificates"
 	c.namespace(t, namespace)
@@ -74,10 +74,39 @@ func testCertificateSecret(t *testing.T, c *cluster) {
 		if err := c.Delete(t.Context(), former); err != nil {
 			t.Fatal(err)
 		}
-		awaitSecret(t, "old", "old-tls")
-		if now := c.deployment(t, namespace, "old").Generation; now != generation {
-			t.Errorf("the Deployment went from generation %d to %d", generation, now)
+		await(t, "the new Certificate", func() string {
+			again := &certmanagerv1.Certificate{}
+			if err := c.Get(context.Background(), client.ObjectKeyFromObject(former), again); err != nil {
+				return err.Error()
+			}
+			if want := operand.CertificateSecretName("old"); again.Spec.SecretName != want {
+				return fmt.Sprintf("it is in Secret %s, want %s", again.Spec.SecretName, want)
+			}
+			return ""
+		})
+		if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
+			t.Fatal(err)
 		}
+		before = sn.DeepCopy()
+		sn.Spec.Service = &v1alpha1.Service{Annotations: map[string]string{"a": "b"}}
+		if err := c.Patch(t.Context(), sn, client.MergeFrom(before)); err != nil {
+			t.Fatal(err)
+		}
+		changed := sn.Generation
+		await(t, "a whole pass", func() string {
+			if err := c.Get(context.Background(), client.ObjectKeyFromObject(sn), sn); err != nil {
+				return err.Error()
+			}
+			if sn.Status.ObservedGeneration < changed {
+				return fmt.Sprintf("generation %d is observed", sn.Status.ObservedGeneration)
+			}
+			return ""
+		})
+		if now := c.deployment(t, namespace, "old").Generation; now != generation {
+			t.Errorf("the Deployment went from generation %d to %d before the certificate was issued", generation, now)
+		}
+		c.issue(t, namespace, "old")
+		awaitSecret(t, "old", operand.CertificateSecretName("old"))
 	})
 	t.Run("that was somebody's own", func(t *testing.T) {
 		sn := postgresNotes(namespace, "own")

@@ -288,7 +288,7 @@ func (c *cluster) restrict(t *testing.T) {
 		}
 		installed++
 	}
-	if installed != 4 {
+	if installed != 6 {
 		t.Fatalf("the chart has %d admission policies and bindings", installed)
 	}
 }

@@ -12,8 +12,10 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
@@ -45,7 +47,10 @@ func testPolicy(t *testing.T, c *cluster) {
 			s.Service = &v1alpha1.Service{Type: corev1.ServiceTypeLoadBalancer, Annotations: map[string]string{"a": "b"}}
 			s.PodTemplate = &v1alpha1.PodTemplate{
 				Labels: map[string]string{"team": "notes"}, ImagePullSecrets: []v1alpha1.LocalObjectReference{{Name: "pull"}},
+				Annotations: map[string]string{"a": "b"}, PriorityClassName: "high", NodeSelector: map[string]string{"a": "b"},
+				Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 			}
+			s.KeyRotation = &v1alpha1.KeyRotationPolicy{MaxNotesPerSecond: new(int32(10)), Strategy: v1alpha1.StrategyRewrap}
 		},
 	} {
 		sn := postgresNotes(namespace, name)
@@ -72,6 +77,8 @@ func testPolicy(t *testing.T, c *cluster) {
 	}
 	t.Run("escapes", func(t *testing.T) { p.testEscapes(t, variants["postgres"]) })
 	t.Run("others are free", func(t *testing.T) { p.testOthers(t, variants["postgres"]) })
+	t.Run("requests", func(t *testing.T) { p.testRequests(t, variants["postgres"]) })
+	t.Run("changes", func(t *testing.T) { p.testChanges(t, variants["embedded"]) })
 	t.Run("what is not the operator's", func(t *testing.T) { p.testForeign(t, variants["postgres"]) })
 }
 
@@ -112,7 +119,23 @@ func (p *policed) made(t *testing.T, sn *v1alpha1.SecureNotes) []client.Object {
 	for _, name := range []func(string, int64, int32) string{operand.RetireJobName, operand.TrimJobName} {
 		objects = append(objects, operand.VerifyJob(sn, env, work(sn, "SecureNotes", name(sn.Name, 2, 1))))
 	}
-	return append(objects, p.job(sn), operand.VerifyJob(sn, env, work(sn, "KeyRotation", operand.VerifyJobName(sn.Name, 2, 1))))
+	urgent := work(sn, "KeyRotation", operand.ReencryptJobName(sn.Name, 12, 3))
+	urgent.ToVersion, urgent.Urgent, urgent.Strategy = 12, true, v1alpha1.StrategyRewrap
+	plain := work(sn, "KeyRotation", operand.ReencryptJobName(sn.Name, 2, 2))
+	plain.EndSessions = nil
+	check := urgent
+	check.Name = operand.VerifyJobName(sn.Name, 12, 3)
+	return append(objects, p.job(sn), operand.ReencryptJob(sn, env, urgent), operand.ReencryptJob(sn, env, plain),
+		operand.VerifyJob(sn, env, check), operand.VerifyJob(sn, env, work(sn, "KeyRotation", operand.VerifyJobName(sn.Name, 2, 1))),
+		p.rotation(sn, sn.Name+"-req-0123456789"), p.rotation(sn, sn.Name+"-29000000"))
+}
+
+// rotation returns a KeyRotation as the operator creates it.
+func (p *policed) rotation(sn *v1alpha1.SecureNotes, name string) *v1alpha1.KeyRotation {
+	kr := rotationOf(sn, name)
+	kr.Labels = operand.Labels(sn, operand.ComponentRotation)
+	kr.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(sn, v1alpha1.GroupVersion.WithKind("SecureNotes"))}
+	return kr
 }
 
 func work(sn *v1alpha1.SecureNotes, owner, name string) operand.Work {
@@ -125,6 +148,7 @@ func work(sn *v1alpha1.SecureNotes, owner, name string) operand.Work {
 func (p *policed) deployment(sn *v1alpha1.SecureNotes) *appsv1.Deployment {
 	env := p.env
 	env.CertificateSecret, env.SessionKeys = operand.CertificateSecretName(sn.Name), "session-keys-2"
+	env.SessionKeysDigest = "digest"
 	return operand.Deployment(sn, env, "hash")
 }
 
@@ -139,7 +163,7 @@ func (p *policed) awaitPolicies(t *testing.T, sn *v1alpha1.SecureNotes) {
 	job.Spec.Template.Spec.Containers[0].Image = "docker.io/busybox"
 	elsewhere := operand.Service(sn)
 	elsewhere.Namespace = metav1.NamespaceSystem
-	for _, denied := range []client.Object{job, elsewhere} {
+	for _, denied := range []client.Object{job, elsewhere, p.rotation(sn, "other")} {
 		await(t, fmt.Sprintf("the policy for %T", denied), func() string {
 			if err := p.try(context.Background(), denied); err == nil || !strings.Contains(err.Error(), "ValidatingAdmissionPolicy") {
 				return fmt.Sprint("not denied: ", err)
@@ -192,7 +216,30 @@ func (p *policed) testEscapes(t *testing.T, sn *v1alpha1.SecureNotes) {
 		change(&s.Spec)
 		return s
 	}
+	check := func(name func(string, int64, int32) string, change func(*[]string)) client.Object {
+		j := operand.VerifyJob(sn, p.env, work(sn, "SecureNotes", name(sn.Name, 2, 1)))
+		change(&j.Spec.Template.Spec.Containers[0].Args)
+		return j
+	}
+	budget := func(change func(*policyv1.PodDisruptionBudgetSpec)) client.Object {
+		b := operand.DisruptionBudget(sn)
+		change(&b.Spec)
+		return b
+	}
+	claim := func(change func(*corev1.PersistentVolumeClaimSpec)) client.Object {
+		c := operand.VolumeClaim(embeddedNotes(sn), "id")
+		change(&c.Spec)
+		return c
+	}
+	rotation := func(change func(*v1alpha1.KeyRotation)) client.Object {
+		kr := p.rotation(sn, sn.Name+"-29000000")
+		change(kr)
+		return kr
+	}
 	account := operand.ServiceAccounts(sn)[0]
+	const server, mounts, modes, arguments, apiToken, groups, place, hosts, labels, budgets, claims, rotations = "those of a server", "where their program looks for it", "can be executed",
+		"arguments that it gives them", "no token of the API server", "no group of root's", "no node, runtime", "look up host names", "have the labels of their SecureNotes",
+		"hold the API's pods only", "are for new volumes", "may create only KeyRotations"
 	const namespaces, names, owners, image, accounts, node, restricted, volumes = "in the namespaces of Kubernetes", "of the names", "have its label and an owner",
 		"run no image", "service accounts of the SecureNotes", "share what is the node's", "restricted Pod Security Standard", "mount nothing but"
 	for name, tc := range map[string]struct {
@@ -206,7 +253,7 @@ func (p *policed) testEscapes(t *testing.T, sn *v1alpha1.SecureNotes) {
 		"a Deployment in the operator's namespace": {in(operatorNamespace, p.deployment(sn)), "denied"},
 		"a Deployment of another name":             {deployment(func(d *appsv1.Deployment) { d.Name = "coredns" }), names},
 		"a ConfigMap of another name":              {changed(operand.ProgressConfigMap(sn), func(o client.Object) { o.SetName("kube-root-ca.crt") }), names},
-		"a Job of another name":                    {job(func(j *batchv1.Job) { j.Name = "backup" }), names},
+		"a Job of another name":                    {job(func(j *batchv1.Job) { j.Name = "backup-rotate-v2-1" }), names},
 		"a service account of another name":        {changed(account.DeepCopy(), func(o client.Object) { o.SetName("admin") }), names},
 		"a claim of another name":                  {changed(operand.VolumeClaim(embeddedNotes(sn), "id"), func(o client.Object) { o.SetName("postgres") }), names},
 		"nobody's Deployment":                      {deployment(func(d *appsv1.Deployment) { d.OwnerReferences = nil }), owners},
@@ -262,10 +309,130 @@ func (p *policed) testEscapes(t *testing.T, sn *v1alpha1.SecureNotes) {
 		}), "Services lead to"},
 		"a Service of other pods":       {service(func(s *corev1.ServiceSpec) { s.Selector = map[string]string{"app": "payments"} }), "Services lead to"},
 		"a Certificate over a Secret":   {certificate(func(s *certmanagerv1.CertificateSpec) { s.SecretName = "payments" }), "in a Secret of their own"},
-		"a Certificate of an authority": {certificate(func(s *certmanagerv1.CertificateSpec) { s.IsCA = true }), "in a Secret of their own"},
+		"a Certificate of an authority": {certificate(func(s *certmanagerv1.CertificateSpec) { s.IsCA = true }), server},
 		"a Secret that is copied": {certificate(func(s *certmanagerv1.CertificateSpec) {
 			s.SecretTemplate = &certmanagerv1.CertificateSecretTemplate{Annotations: map[string]string{"a": "b"}}
+		}), "no certificate copied"},
+		"a Certificate over the Secret of an earlier release": {certificate(func(s *certmanagerv1.CertificateSpec) {
+			s.SecretName = operand.FormerCertificateSecretName(sn.Name)
 		}), "in a Secret of their own"},
+		"a Certificate of a client": {certificate(func(s *certmanagerv1.CertificateSpec) {
+			s.Usages = append(s.Usages, certmanagerv1.UsageClientAuth)
+		}), server},
+		"a Certificate without usages": {certificate(func(s *certmanagerv1.CertificateSpec) { s.Usages = nil }), server},
+		"a Certificate of administrators": {certificate(func(s *certmanagerv1.CertificateSpec) {
+			s.Subject = &certmanagerv1.X509Subject{Organizations: []string{"system:masters"}}
+		}), server},
+		"a Certificate with a common name":      {certificate(func(s *certmanagerv1.CertificateSpec) { s.CommonName = "admin" }), server},
+		"a Certificate with a literal subject":  {certificate(func(s *certmanagerv1.CertificateSpec) { s.LiteralSubject = "CN=admin" }), server},
+		"a Certificate with an address of mail": {certificate(func(s *certmanagerv1.CertificateSpec) { s.EmailAddresses = []string{"a@example.com"} }), server},
+		"a Certificate with a URI":              {certificate(func(s *certmanagerv1.CertificateSpec) { s.URIs = []string{"spiffe://example.com/x"} }), server},
+		"a Certificate with an IP address":      {certificate(func(s *certmanagerv1.CertificateSpec) { s.IPAddresses = []string{"192.0.2.1"} }), server},
+		"a Certificate with another name": {certificate(func(s *certmanagerv1.CertificateSpec) {
+			s.OtherNames = []certmanagerv1.OtherName{{OID: "1.3.6.1.4.1.311.20.2.3", UTF8Value: "admin@example.com"}}
+		}), server},
+		"a ConfigMap over the program": {container(func(c *corev1.Container) {
+			c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "config", MountPath: "/usr/local/bin"})
+		}), mounts},
+		"a file over the program": {container(func(c *corev1.Container) {
+			c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "config", MountPath: "/usr/local/bin/securenotes", SubPath: "program"})
+		}), mounts},
+		"a Secret over the program": {pod(func(s *corev1.PodSpec) {
+			s.Volumes = append(s.Volumes, corev1.Volume{Name: "x", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "x"}}})
+			s.InitContainers[0].VolumeMounts = append(s.InitContainers[0].VolumeMounts, corev1.VolumeMount{Name: "x", MountPath: "/usr/local/bin"})
+		}), mounts},
+		"a part of a volume":         {container(func(c *corev1.Container) { c.VolumeMounts[0].SubPath = "x" }), mounts},
+		"a part of a volume by name": {container(func(c *corev1.Container) { c.VolumeMounts[0].SubPathExpr = "x" }), mounts},
+		"another working directory":  {container(func(c *corev1.Container) { c.WorkingDir = "/etc/securenotes/config" }), mounts},
+		"programs in a ConfigMap":    {pod(func(s *corev1.PodSpec) { s.Volumes[0].ConfigMap.DefaultMode = new(int32(0o555)) }), modes},
+		"programs among tokens":      {pod(func(s *corev1.PodSpec) { s.Volumes[1].Projected.DefaultMode = new(int32(0o755)) }), modes},
+		"a program in a Secret":      {pod(func(s *corev1.PodSpec) { s.Volumes[2].Secret.Items[0].Mode = new(int32(0o555)) }), modes},
+		"a command of a probe": {container(func(c *corev1.Container) {
+			c.LivenessProbe.ProbeHandler = corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"/etc/securenotes/config/x"}}}
+		}), "no probe executes"},
+		"other arguments":                    {container(func(c *corev1.Container) { c.Args = []string{"operator"} }), arguments},
+		"arguments of an init container":     {pod(func(s *corev1.PodSpec) { s.InitContainers[0].Args[0] = "serve" }), arguments},
+		"another configuration":              {container(func(c *corev1.Container) { c.Args = append(c.Args, "--config", "/etc/securenotes/tls/x") }), arguments},
+		"a Deployment that re-encrypts":      {container(func(c *corev1.Container) { c.Args = p.job(sn).Spec.Template.Spec.Containers[0].Args }), arguments},
+		"a verification that shows help":     {check(operand.RetireJobName, func(args *[]string) { *args = []string{"--help"} }), arguments},
+		"a verification that serves":         {check(operand.VerifyJobName, func(args *[]string) { (*args)[0] = "serve" }), arguments},
+		"a verification of another version":  {check(operand.TrimJobName, func(args *[]string) { (*args)[4] = "1" }), arguments},
+		"a verification of two versions":     {check(operand.RetireJobName, func(args *[]string) { *args = append(*args, "--to-version", "1") }), arguments},
+		"a verification that does not look":  {check(operand.VerifyJobName, func(args *[]string) { *args = append(*args, "--help") }), arguments},
+		"arguments in one":                   {check(operand.VerifyJobName, func(args *[]string) { *args = []string{strings.Join(*args, " ")} }), arguments},
+		"a re-encryption to another version": {job(func(j *batchv1.Job) { j.Spec.Template.Spec.Containers[0].Args[4] = "1" }), arguments},
+		"a re-encryption of one shard":       {job(func(j *batchv1.Job) { j.Spec.Completions, j.Spec.Parallelism = new(int32(1)), new(int32(1)) }), arguments},
+		"an init container of a Job": {job(func(j *batchv1.Job) {
+			s := &j.Spec.Template.Spec
+			s.InitContainers = append(s.InitContainers, *s.Containers[0].DeepCopy())
+			s.InitContainers[0].Name = "x"
+		}), arguments},
+		"the API server's token":             {pod(func(s *corev1.PodSpec) { s.AutomountServiceAccountToken = new(true) }), apiToken},
+		"the API server's token, by default": {pod(func(s *corev1.PodSpec) { s.AutomountServiceAccountToken = nil }), apiToken},
+		"a verification's token of the API server": {changed(operand.VerifyJob(sn, p.env, work(sn, "KeyRotation", operand.VerifyJobName(sn.Name, 2, 1))), func(o client.Object) {
+			o.(*batchv1.Job).Spec.Template.Spec.AutomountServiceAccountToken = new(true)
+		}), apiToken},
+		"root's group":               {pod(func(s *corev1.PodSpec) { s.SecurityContext.RunAsGroup = new(int64(0)) }), groups},
+		"files of root's group":      {pod(func(s *corev1.PodSpec) { s.SecurityContext.FSGroup = new(int64(0)) }), groups},
+		"more groups":                {pod(func(s *corev1.PodSpec) { s.SecurityContext.SupplementalGroups = []int64{6} }), groups},
+		"a container's group":        {container(func(c *corev1.Container) { c.SecurityContext.RunAsGroup = new(int64(0)) }), groups},
+		"processes of one pod":       {pod(func(s *corev1.PodSpec) { s.ShareProcessNamespace = new(true) }), groups},
+		"a node":                     {pod(func(s *corev1.PodSpec) { s.NodeName = "control-plane" }), place},
+		"a runtime":                  {pod(func(s *corev1.PodSpec) { s.RuntimeClassName = new("weak") }), place},
+		"a scheduler":                {pod(func(s *corev1.PodSpec) { s.SchedulerName = "x" }), place},
+		"the users of the node":      {pod(func(s *corev1.PodSpec) { s.HostUsers = new(true) }), place},
+		"the priority of Kubernetes": {pod(func(s *corev1.PodSpec) { s.PriorityClassName = "system-node-critical" }), place},
+		"a device": {pod(func(s *corev1.PodSpec) {
+			s.ResourceClaims = []corev1.PodResourceClaim{{Name: "gpu", ResourceClaimName: new("gpu")}}
+		}), place},
+		"a host name": {pod(func(s *corev1.PodSpec) { s.Hostname = "payments-0" }), hosts},
+		"a domain":    {pod(func(s *corev1.PodSpec) { s.Subdomain = "payments" }), hosts},
+		"addresses of hosts": {pod(func(s *corev1.PodSpec) {
+			s.HostAliases = []corev1.HostAlias{{IP: "192.0.2.1", Hostnames: []string{"vault"}}}
+		}), hosts},
+		"another name server": {pod(func(s *corev1.PodSpec) { s.DNSConfig = &corev1.PodDNSConfig{Nameservers: []string{"192.0.2.1"}} }), hosts},
+		"the node's resolver": {pod(func(s *corev1.PodSpec) { s.DNSPolicy = corev1.DNSDefault }), hosts},
+		"no AppArmor": {deployment(func(d *appsv1.Deployment) {
+			d.Spec.Template.Annotations["container.apparmor.security.beta.kubernetes.io/api"] = "unconfined"
+		}), restricted},
+		"pods of another component": {deployment(func(d *appsv1.Deployment) {
+			d.Spec.Selector.MatchLabels = map[string]string{"app": "payments"}
+			d.Spec.Template.Labels = map[string]string{"app": "payments"}
+		}), labels},
+		"a selector of more pods": {deployment(func(d *appsv1.Deployment) {
+			delete(d.Spec.Selector.MatchLabels, operand.LabelComponent)
+		}), labels},
+		"pods of another instance": {job(func(j *batchv1.Job) { j.Spec.Template.Labels[operand.LabelInstance] = "payments" }), labels},
+		"a Job's pods that serve":  {job(func(j *batchv1.Job) { j.Spec.Template.Labels[operand.LabelComponent] = operand.ComponentAPI }), labels},
+		"a Job of pods of others": {job(func(j *batchv1.Job) {
+			j.Spec.ManualSelector, j.Spec.Selector = new(true), &metav1.LabelSelector{MatchLabels: map[string]string{"app": "payments"}}
+			j.Spec.Template.Labels["app"] = "payments"
+		}), labels},
+		"a Service with a chosen address": {service(func(s *corev1.ServiceSpec) {
+			s.Type, s.LoadBalancerIP = corev1.ServiceTypeLoadBalancer, "192.0.2.9"
+		}), "no address of their own choice"},
+		"a budget of every pod": {budget(func(s *policyv1.PodDisruptionBudgetSpec) {
+			s.Selector, s.MaxUnavailable = &metav1.LabelSelector{}, new(intstr.FromInt32(0))
+		}), budgets},
+		"a budget of pods of others": {budget(func(s *policyv1.PodDisruptionBudgetSpec) {
+			s.Selector.MatchExpressions = []metav1.LabelSelectorRequirement{{Key: "app", Operator: metav1.LabelSelectorOpExists}}
+		}), budgets},
+		"a copy of a volume": {claim(func(s *corev1.PersistentVolumeClaimSpec) {
+			s.DataSource = &corev1.TypedLocalObjectReference{Kind: "PersistentVolumeClaim", Name: "postgres-0"}
+		}), claims},
+		"a copy of a volume, by reference": {claim(func(s *corev1.PersistentVolumeClaimSpec) {
+			s.DataSourceRef = &corev1.TypedObjectReference{Kind: "PersistentVolumeClaim", Name: "postgres-0"}
+		}), claims},
+		"a volume of others":                 {claim(func(s *corev1.PersistentVolumeClaimSpec) { s.VolumeName = "pv-of-others" }), claims},
+		"any volume of others":               {claim(func(s *corev1.PersistentVolumeClaimSpec) { s.Selector = &metav1.LabelSelector{} }), claims},
+		"a KeyRotation of reason Compromise": {rotation(func(kr *v1alpha1.KeyRotation) { kr.Spec.Reason = v1alpha1.RotationCompromise }), rotations},
+		"a KeyRotation of another strategy":  {rotation(func(kr *v1alpha1.KeyRotation) { kr.Spec.Strategy = v1alpha1.StrategyRewrap }), rotations},
+		"a KeyRotation of another name":      {rotation(func(kr *v1alpha1.KeyRotation) { kr.Name = "mine" }), rotations},
+		"a KeyRotation without label":        {rotation(func(kr *v1alpha1.KeyRotation) { kr.Labels = nil }), rotations},
+		"a KeyRotation of nobody":            {rotation(func(kr *v1alpha1.KeyRotation) { kr.OwnerReferences = nil }), rotations},
+		"a KeyRotation that had ended": {rotation(func(kr *v1alpha1.KeyRotation) {
+			kr.Annotations = map[string]string{v1alpha1.AnnotationEnded: kr.Name}
+		}), rotations},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := p.try(t.Context(), tc.object); err == nil || !strings.Contains(err.Error(), tc.want) {

@@ -53,7 +53,12 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 	}
 	s.notAfter = existing.Status.NotAfter
 	ready := certificateCondition(existing)
-	if ready != nil && ready.Status == cmmeta.ConditionTrue {
+	issued := ready != nil && ready.Status == cmmeta.ConditionTrue
+	if recorded := recordedSecret(s.sn); recorded != "" && !issued {
+		// The pods keep the Secret that they have mounted until another one is there.
+		s.env.CertificateSecret, s.certificateSecret = recorded, ""
+	}
+	if issued {
 		s.certificateFinding = good(v1alpha1.ReasonReady, "the certificate is issued")
 		return nil
 	}
@@ -71,15 +76,16 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 
 // secretOfCertificate decides which Secret cert-manager writes. Earlier releases had it write
 // NAME-tls, which may be somebody's own. A Certificate of theirs keeps it, because pods have
-// mounted it.
+// mounted it; a new Certificate never gets it.
 func (r *Reconciler) secretOfCertificate(ctx context.Context, s *scope) error {
 	former := operand.FormerCertificateSecretName(s.sn.Name)
-	if recorded := recordedSecret(s.sn); recorded != "" {
+	recorded := recordedSecret(s.sn)
+	if recorded != "" && recorded != former {
 		s.env.CertificateSecret = recorded
 		return nil
 	}
 	existing := &certmanagerv1.Certificate{}
-	// Past the cache: this is asked once, and the answer is kept.
+	// Past the cache: a Certificate that it does not have yet must not get another Secret.
 	err := r.Live.Get(ctx, client.ObjectKey{Namespace: s.sn.Namespace, Name: operand.CertificateName(s.sn.Name)}, existing)
 	if client.IgnoreNotFound(err) != nil {
 		return err

@@ -1,0 +1,165 @@
+//go:build integration
+
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// testRequests: of what users ask for, the operator changes the metadata that is its own, and
+// nothing by which it would ask for more, or have it deleted.
+func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
+	const foreignFinalizer = "example.com/keep"
+	asked := postgresNotes(sn.Namespace, "asked")
+	asked.Spec.Suspend = new(true)
+	asked.Labels, asked.Annotations = map[string]string{"team": "notes"}, map[string]string{"a": "b"}
+	asked.Finalizers = []string{v1alpha1.Finalizer, foreignFinalizer}
+	deleted := asked.DeepCopy()
+	deleted.Name = "deleted"
+	// Their SecureNotes does not exist, so that the operator that runs here leaves them as they are.
+	manual, scheduled := rotationOf(sn, "manual"), rotationOf(sn, "nowhere-29000000")
+	for _, kr := range []*v1alpha1.KeyRotation{manual, scheduled} {
+		kr.Spec.SecureNotesRef.Name = "nowhere"
+	}
+	scheduled.Labels = map[string]string{v1alpha1.LabelScheduled: "true"}
+	for _, object := range []client.Object{asked, deleted, manual, scheduled} {
+		if err := p.Create(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Delete(t.Context(), deleted); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Get(t.Context(), client.ObjectKeyFromObject(deleted), deleted); err != nil {
+		t.Fatal(err)
+	}
+	owner := func(kind, name string) []metav1.OwnerReference {
+		o := sn.DeepCopy()
+		o.Name, o.UID = name, "00000000-0000-0000-0000-000000000001"
+		return []metav1.OwnerReference{*metav1.NewControllerRef(o, v1alpha1.GroupVersion.WithKind(kind))}
+	}
+	annotated := func(key string) func(client.Object) {
+		return func(o client.Object) {
+			o.SetAnnotations(map[string]string{"a": "b", key: "manual"})
+		}
+	}
+	owned := func(owners []metav1.OwnerReference) func(client.Object) {
+		return func(o client.Object) { o.SetOwnerReferences(owners) }
+	}
+	held := func(finalizers ...string) func(client.Object) {
+		return func(o client.Object) { o.SetFinalizers(finalizers) }
+	}
+	const labels, annotations, owners, finalizers = "may not label", "may not annotate", "no owner", "may not change finalizers"
+	for name, tc := range map[string]struct {
+		object client.Object
+		change func(client.Object)
+		// want is empty where the operator may.
+		want string
+	}{
+		"a finalizer of its own":           {sn, held(v1alpha1.Finalizer), ""},
+		"none, when it is deleted":         {deleted, held(foreignFinalizer), ""},
+		"none, although nobody deleted it": {asked, held(foreignFinalizer), finalizers},
+		"no finalizer of others":           {asked, held(v1alpha1.Finalizer), finalizers},
+		"a finalizer of others":            {asked, held(v1alpha1.Finalizer, foreignFinalizer, "example.com/more"), finalizers},
+		"an owner that is not there":       {asked, owned(owner("SecureNotes", "gone")), owners},
+		"a label":                          {asked, func(o client.Object) { o.SetLabels(map[string]string{"team": "x"}) }, labels},
+		"no label":                         {asked, func(o client.Object) { o.SetLabels(nil) }, labels},
+		"a request to rotate":              {asked, annotated(v1alpha1.AnnotationRotateRequestedAt), annotations},
+		"the loss of its keys":             {asked, annotated(v1alpha1.AnnotationAbandonVault), annotations},
+		"an empty database":                {asked, annotated(v1alpha1.AnnotationAcceptEmptyDatabase), annotations},
+		"an annotation of KeyRotations":    {asked, annotated(v1alpha1.AnnotationEnded), annotations},
+		"no annotation":                    {asked, func(o client.Object) { o.SetAnnotations(nil) }, annotations},
+		"another annotation":               {asked, func(o client.Object) { o.SetAnnotations(map[string]string{"a": "c"}) }, annotations},
+		"a rotation is adopted":            {manual, owned(owner("SecureNotes", "nowhere")), ""},
+		"a rotation of another":            {manual, owned(owner("SecureNotes", "gone")), owners},
+		"a rotation of another kind":       {manual, owned(owner("KeyRotation", "nowhere")), owners},
+		"a rotation is guarded":            {manual, held(v1alpha1.Finalizer), ""},
+		"a rotation is held by others":     {manual, held("example.com/more"), finalizers},
+		"a rotation has ended":             {manual, func(o client.Object) { o.SetAnnotations(map[string]string{v1alpha1.AnnotationEnded: "manual"}) }, ""},
+		"a rotation is retried":            {manual, annotated(v1alpha1.AnnotationRetryRequestedAt), annotations},
+		"a rotation is of the schedule":    {manual, func(o client.Object) { o.SetLabels(map[string]string{v1alpha1.LabelScheduled: "true"}) }, labels},
+	} {
+		t.Run(name, func(t *testing.T) {
+			changed := tc.object.DeepCopyObject().(client.Object)
+			tc.change(changed)
+			p.verdict(t, p.operator.Patch(t.Context(), changed, client.MergeFrom(tc.object), client.DryRunAll), tc.want)
+		})
+	}
+	t.Run("deleted", func(t *testing.T) {
+		p.verdict(t, p.operator.Delete(t.Context(), scheduled, client.DryRunAll), "")
+		p.verdict(t, p.operator.Delete(t.Context(), manual, client.DryRunAll), "only KeyRotations of a schedule")
+	})
+}
+
+// verdict fails if a request was not denied for the reason that is wanted, or denied if none is.
+func (p *policed) verdict(t *testing.T, err error, want string) {
+	t.Helper()
+	if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+		t.Errorf("%v; want it denied with %q", err, want)
+	}
+}
+
+// certified returns a change to the Certificate that the operator makes, in a Secret.
+func (p *policed) certified(sn *v1alpha1.SecureNotes, secret string) func(client.Object) {
+	return func(o client.Object) {
+		o.(*certmanagerv1.Certificate).Spec = operand.Certificate(sn, operand.Environment{CertificateSecret: secret}).Spec
+	}
+}
+
+// testChanges: what the operator may not create, it may not make of its own objects either.
+func (p *policed) testChanges(t *testing.T, sn *v1alpha1.SecureNotes) {
+	planted := operand.ServiceAccounts(sn)[0]
+	planted.OwnerReferences, planted.Annotations = nil, map[string]string{"eks.amazonaws.com/role-arn": "x"}
+	planted.Secrets = []corev1.ObjectReference{{Name: "a"}}
+	planted.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "a"}, {Name: "b"}}
+	claim := operand.VolumeClaim(embeddedNotes(sn), "id")
+	former := operand.Certificate(sn, operand.Environment{CertificateSecret: operand.FormerCertificateSecretName("changed")})
+	former.Name, former.Labels[operand.LabelInstance] = operand.CertificateName("changed"), "changed"
+	former.Spec.IsCA = true
+	for _, object := range []client.Object{planted, claim, former} {
+		if err := p.Create(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, tc := range map[string]struct {
+		object client.Object
+		change func(client.Object)
+		want   string
+	}{
+		"a service account with another Secret for images": {planted, func(o client.Object) {
+			account := o.(*corev1.ServiceAccount)
+			account.ImagePullSecrets = append(account.ImagePullSecrets, corev1.LocalObjectReference{Name: "c"})
+		}, "annotate service accounts"},
+		"a service account with another Secret": {planted, func(o client.Object) {
+			o.(*corev1.ServiceAccount).Secrets = []corev1.ObjectReference{{Name: "b"}}
+		}, "annotate service accounts"},
+		"a service account of another role": {planted, func(o client.Object) {
+			o.SetAnnotations(map[string]string{"eks.amazonaws.com/role-arn": "y"})
+		}, "annotate service accounts"},
+		"a service account without what was planted": {planted, func(o client.Object) {
+			account := o.(*corev1.ServiceAccount)
+			account.Annotations, account.Secrets = nil, nil
+			account.ImagePullSecrets = slices.Delete(account.ImagePullSecrets, 0, 1)
+		}, ""},
+		"a claim of a volume of others":       {claim, func(o client.Object) { o.(*corev1.PersistentVolumeClaim).Spec.VolumeName = "pv-of-others" }, "are for new volumes"},
+		"a Certificate of an earlier release": {former, p.certified(sn, operand.FormerCertificateSecretName("changed")), ""},
+		"a Certificate of this release":       {former, p.certified(sn, operand.CertificateSecretName("changed")), ""},
+		"a Certificate over another Secret":   {former, p.certified(sn, "payments-tls"), "in a Secret of their own"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			changed := tc.object.DeepCopyObject().(client.Object)
+			tc.change(changed)
+			p.verdict(t, p.operator.Patch(t.Context(), changed, client.MergeFrom(tc.object), client.DryRunAll), tc.want)
+		})
+	}
+}

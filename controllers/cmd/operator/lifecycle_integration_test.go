@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -88,6 +89,15 @@ func testSetupRepeats(t *testing.T, c *cluster) {
 		if !strings.Contains(line, "as it should be") && !strings.Contains(line, "exists") && !strings.HasPrefix(line, "Done") {
 			t.Errorf("a second vault-setup changed something: %s", line)
 		}
+	}
+	other := c.setup()
+	other.ClusterID = "other"
+	var printed bytes.Buffer
+	if err := other.Apply(t.Context(), c.vault.Client(t), &printed, false); err == nil || !strings.Contains(err.Error(), "--auth-mount") {
+		t.Errorf("another cluster at the same auth mount: %v", err)
+	}
+	if strings.Contains(printed.String(), "policy") {
+		t.Errorf("it changed something first: %s", printed.String())
 	}
 }
 

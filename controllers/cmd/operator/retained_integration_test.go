@@ -219,7 +219,7 @@ func testShred(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	if err := shred(uid, uid+"\n"); err == nil || !strings.Contains(err.Error(), "uses these keys") {
 		t.Errorf("keys in use: %v", err)
 	}
-	// Whoever has the operator's Vault token can write to the marker.
+	// Whoever has the operator's Vault token can write to markers, and plant others.
 	marker := c.vault.Client(t).KVv2("secret")
 	path := config.KVPath(c.id, sn.Namespace, sn.Name) + "/" + config.MarkerLeaf
 	before, err := marker.Get(t.Context(), path)
@@ -230,6 +230,15 @@ func testShred(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	forged["uid"], forged["namespaceUID"] = "forged", "forged"
 	if _, err := marker.Put(t.Context(), path, forged); err != nil {
 		t.Fatal(err)
+	}
+	escape := map[string]any{"uid": "\x1b[8m\nshop notes forged", "deploymentID": "d"}
+	for _, name := range []string{"a%2fb", "escape"} {
+		if _, err := marker.Put(t.Context(), config.KVRoot(c.id)+"/evil/"+name+"/"+config.MarkerLeaf, escape); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if line := c.listed(t, "evil", "escape"); line != `"\x1b[8m\nshop notes forged" namespace gone` {
+		t.Errorf("listed: %q", line)
 	}
 	if line := c.listed(t, sn.Namespace, sn.Name); line != "forged in use, but the marker names another" {
 		t.Errorf("listed: %q", line)

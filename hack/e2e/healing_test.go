@@ -173,7 +173,7 @@ func TestVaultTrouble(t *testing.T) {
 		t.Fatal(err)
 	}
 	command(t, "", operator, "vault-setup", "--operator-namespace", operatorNamespace, "--operator-service-account", operatorRelease,
-		"--kubernetes-host", "https://kubernetes.default.svc", "--auth-mount", "e2e-"+namespace)
+		"--kubernetes-host", "https://kubernetes.default.svc", "--auth-mount", "e2e-"+namespace, "--allow-shred")
 	t.Cleanup(func() {
 		if err := v.Sys().DisableAuth("e2e-" + namespace); err != nil {
 			t.Error(err)

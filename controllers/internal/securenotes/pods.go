@@ -103,7 +103,7 @@ func lastWords(pod *corev1.Pod, migrated bool) *config.Termination {
 			}
 			termination, ok := keyrotation.ReadTermination(state.Message)
 			// A service that runs has found its database when it started.
-			if ok && !(status.State.Running != nil && termination.Reason == config.ReasonDatabaseLost) {
+			if ok && (status.State.Running == nil || termination.Reason != config.ReasonDatabaseLost) {
 				return &termination
 			}
 		}

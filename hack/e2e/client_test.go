@@ -25,6 +25,8 @@ type notesClient struct {
 	url   string
 	http  *http.Client
 	token string
+	// credentials are of the user that signIn registered.
+	credentials map[string]string
 }
 
 func trusted(t testing.TB, caFile string) *x509.CertPool {
@@ -104,9 +106,14 @@ func (n *notesClient) mustNow(t testing.TB, want int, method, path string, body 
 // signIn registers a new user with the password, and logs in.
 func (n *notesClient) signIn(t testing.TB, password string) {
 	t.Helper()
-	credentials := map[string]string{"username": "user-" + rand.Text()[:12], "password": password}
-	n.must(t, http.StatusCreated, http.MethodPost, "/api/auth/register", credentials)
-	n.token = n.must(t, http.StatusOK, http.MethodPost, "/api/auth/login", credentials)["token"].(string)
+	n.credentials = map[string]string{"username": "user-" + rand.Text()[:12], "password": password}
+	n.must(t, http.StatusCreated, http.MethodPost, "/api/auth/register", n.credentials)
+	n.logIn(t)
+}
+
+func (n *notesClient) logIn(t testing.TB) {
+	t.Helper()
+	n.token = n.must(t, http.StatusOK, http.MethodPost, "/api/auth/login", n.credentials)["token"].(string)
 }
 
 func (n *notesClient) write(t testing.TB, content, title string) string {

@@ -132,6 +132,7 @@ func TestRetainedKeyIsAdopted(t *testing.T) {
 	c.ready(t, again)
 	address, _ = forward(t, namespace, "service/kept", "443")
 	n.url = "https://localhost:" + port(address)
+	n.logIn(t) // session keys are not adopted
 	n.reads(t, notes)
 }
 
@@ -194,6 +195,7 @@ func TestDeletedDuringItsRotation(t *testing.T) {
 	c.ready(t, again)
 	address, _ = forward(t, namespace, "service/halfway", "443")
 	n.url = "https://localhost:" + port(address)
+	n.logIn(t) // session keys are not adopted
 	n.reads(t, notes)
 	second := c.rotate(t, namespace, "halfway", "")
 	eventually(t, 2*time.Minute, "retirement of both older versions", func(ctx context.Context) error {

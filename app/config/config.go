@@ -143,7 +143,8 @@ type Vault struct {
 	// they were replaced. Empty: session-keys. The default is not written out, so that the file of a
 	// deployment whose keys were never replaced, and with it its pods, stays as it is.
 	SessionKeys string `json:"sessionKeys,omitempty"`
-	// SessionKeysDigest is the [SessionKeys.Digest] that the entry must have. Empty: it was not recorded.
+	// SessionKeysDigest is the [SessionKeys.Digest] that the entry must have. Empty: it was not
+	// recorded.
 	SessionKeysDigest string `json:"sessionKeysDigest,omitempty"`
 	// Pepper names the entry of that directory with the pepper. Empty: pepper.
 	Pepper string `json:"pepper,omitempty"`

@@ -64,8 +64,8 @@ func TestClaimedFile(t *testing.T) {
 	}
 }
 
-// TestSessionKeysVersion: a later replacement has a higher version, whatever the names' order as text and
-// whichever release drew the name.
+// TestSessionKeysVersion: a later replacement has a higher version, whatever the names' order as
+// text and whichever release drew the name.
 func TestSessionKeysVersion(t *testing.T) {
 	for entry, want := range map[string]int64{
 		SessionKeysLeaf: 0, "session-keys-9": 9, "session-keys-10": 10,

@@ -30,8 +30,8 @@ func TestSecretsAreMadeAnew(t *testing.T) {
 	}
 }
 
-// TestDigests: the digest outlives the way through Vault, which reorders what it is given, and is of every value.
-// It is pinned, because later releases compare theirs with it.
+// TestDigests: the digest outlives the way through Vault, which reorders what it is given, and is
+// of every value. It is pinned, because later releases compare theirs with it.
 func TestDigests(t *testing.T) {
 	pepper := &Pepper{CurrentID: "b", Peppers: map[string]string{"b": "Qg==", "a": "QQ=="}}
 	keys := &SessionKeys{JWKS: `{"keys":[]}`, SigningKeyID: "s", EncryptionKeyID: "e"}

@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// The leaves of a deployment's KV directory. Values that must stay secret are in entries whose names
-// are recorded before they exist: whoever may create entries could otherwise create them in advance.
+// The leaves of a deployment's KV directory. Values that must stay secret are in entries whose
+// names are recorded before they exist: anyone who may create entries could otherwise create them
+// in advance.
 const (
 	// SessionKeysLeaf is how the names of entries with SessionKeys begin. Earlier releases used it as
 	// the name of the first, and added the version alone for later ones.
@@ -21,12 +22,12 @@ const (
 	MarkerLeaf = "marker"
 )
 
-// randomDigits end the name of an entry of session keys: 12 of them, so that a version of up to seven
-// digits leaves a number of 19.
+// randomDigits end the name of an entry of session keys: 12 of them, so that a version of up to
+// seven digits leaves a number of 19.
 const randomDigits = 1_000_000_000_000
 
-// NewSessionKeysEntry returns a name, which nobody can predict, for session keys that are created while
-// the master key has the given version.
+// NewSessionKeysEntry returns a name, which nobody can predict, for session keys that are created
+// while the master key has the given version.
 func NewSessionKeysEntry(version int64) string {
 	var random [8]byte
 	rand.Read(random[:])
@@ -36,7 +37,8 @@ func NewSessionKeysEntry(version int64) string {
 // NewPepperEntry returns a name for a pepper that nobody can predict.
 func NewPepperEntry() string { return PepperLeaf + "-" + strings.ToLower(rand.Text()[:16]) }
 
-// SessionKeysVersion returns the version in the name of an entry of session keys; 0 where it has none.
+// SessionKeysVersion returns the version in the name of an entry of session keys; 0 where it has
+// none.
 func SessionKeysVersion(entry string) int64 {
 	_, number, _ := strings.Cut(entry, SessionKeysLeaf+"-")
 	n, err := strconv.ParseUint(number, 10, 64)
@@ -55,7 +57,8 @@ var (
 	digest           = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
 
-// IsSessionKeysEntry reports whether entry is a name that session keys can have, of this release or an earlier one.
+// IsSessionKeysEntry reports whether entry is a name that session keys can have, of this release or
+// an earlier one.
 func IsSessionKeysEntry(entry string) bool { return sessionKeysEntry.MatchString(entry) }
 
 // IsPepperEntry reports whether entry is a name that a pepper can have.

@@ -24,13 +24,14 @@ type Marker struct {
 	// it stays when a retained key is adopted by a new object.
 	DeploymentID string `json:"deploymentID"`
 	// SessionKeys and OtherSessionKeys are the entries of session keys that may exist: the operator
-	// cannot list a directory, so an entry is named here before it is created. Which one is in use, only
-	// the status of the SecureNotes says: whoever has the operator's Vault token can write here.
-	// SessionKeys empty: SessionKeysLeaf.
+	// cannot list a directory, so an entry is named here before it is created. Which one is in use,
+	// only the status of the SecureNotes says: anyone who has the operator's Vault token can write
+	// here. SessionKeys empty: SessionKeysLeaf.
 	SessionKeys      string   `json:"sessionKeys,omitempty"`
 	OtherSessionKeys []string `json:"otherSessionKeys,omitempty"`
-	// Pepper is the entry of the pepper, and PepperDigest its [Pepper.Digest], for an object that adopts
-	// what another one left. Empty: PepperLeaf, of an earlier release, whose digest was not recorded.
+	// Pepper is the entry of the pepper, and PepperDigest its [Pepper.Digest], for an object that
+	// adopts what another one left. Empty: PepperLeaf, of an earlier release, whose digest was not
+	// recorded.
 	Pepper       string `json:"pepper,omitempty"`
 	PepperDigest string `json:"pepperDigest,omitempty"`
 	// Claimed is true from the first pod on that was ready: there is a database with this
@@ -90,8 +91,9 @@ func (k *SessionKeys) Digest() (string, error) { return digestOf(k) }
 // Digest returns the SHA-256 of the pepper, in hex. It reveals nothing of it: it is random.
 func (p *Pepper) Digest() (string, error) { return digestOf(p) }
 
-// digestOf hashes what was understood of a value rather than the text it came in, which Vault does not keep.
-// Go writes a struct's fields in their order and a map's keys sorted, so equal values have equal digests.
+// digestOf hashes what was understood of a value rather than the text it came in, which Vault does
+// not keep. Go writes a struct's fields in their order and a map's keys sorted, so equal values
+// have equal digests.
 func digestOf(value any) (string, error) {
 	raw, err := json.Marshal(value)
 	if err != nil {

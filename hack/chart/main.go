@@ -1,5 +1,6 @@
 // Chart generates the parts of charts/securenotes-operator that must not drift from their sources:
-// the CRDs, the RBAC rules and the admission policies from config/, the values schema and the README from values.yaml.
+// the CRDs, the RBAC rules and the admission policies from config/, the values schema and the
+// README from values.yaml.
 //
 // Usage, in the root of the checkout: go run ./hack/chart [--check]. With --check it writes nothing
 // and fails when a file is not what it would write.

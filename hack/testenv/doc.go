@@ -1,5 +1,6 @@
-// Package testenv starts the real servers that tests talk to: HashiCorp Vault, PostgreSQL and Redis, each
-// on loopback with TLS, PgBouncer and HAProxy, in a directory of the test's own, ended when the test ends.
+// Package testenv starts the real servers that tests talk to: HashiCorp Vault, PostgreSQL and
+// Redis, each on loopback with TLS, PgBouncer and HAProxy, in a directory of the test's own, ended
+// when the test ends.
 //
 // The binaries are found by environment variables that `make test` sets. A test that needs one that
 // is not there fails and says so: it never passes without having run.

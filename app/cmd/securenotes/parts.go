@@ -114,8 +114,8 @@ func openData(ctx context.Context, c *config.Config, t *trust, statementTimeout 
 	return d, nil
 }
 
-// retry calls do until it succeeds, fails for good or ctx ends, with a growing pause; complain is told each
-// failure. It returns the last failure.
+// retry calls do until it succeeds, fails for good or ctx ends, with a growing pause; complain is
+// told each failure. It returns the last failure.
 func retry(ctx context.Context, complain func(error), do func(context.Context) error) error {
 	for pause := time.Second; ; pause = min(2*pause, 15*time.Second) {
 		err := do(ctx)
@@ -134,8 +134,8 @@ func retry(ctx context.Context, complain func(error), do func(context.Context) e
 	}
 }
 
-// forGood reports whether err lasts until somebody acts. A process that ends with it leaves the reason where
-// the operator reads it.
+// forGood reports whether err lasts until somebody acts. A process that ends with it leaves the
+// reason where the operator reads it.
 func forGood(err error) bool {
 	return errors.Is(err, vault.ErrNotRecorded) || errors.Is(err, deployment.ErrWrongPepper)
 }

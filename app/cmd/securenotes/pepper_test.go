@@ -19,8 +19,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/vault"
 )
 
-// TestNothingStartsWithAnotherPepper: neither migrate nor the API runs with another pepper than the one that the
-// database's passwords are keyed with, and both do again once that is back.
+// TestNothingStartsWithAnotherPepper: neither migrate nor the API runs with another pepper than the
+// one that the database's passwords are keyed with, and both do again once that is back.
 func TestNothingStartsWithAnotherPepper(t *testing.T) {
 	dir, ctx := t.TempDir(), context.Background()
 	c := &config.Config{
@@ -78,8 +78,8 @@ func TestNothingStartsWithAnotherPepper(t *testing.T) {
 	}
 }
 
-// TestPlantedSecretsEndTheProcess: a planted value does not go away by itself, so nothing is tried again, and the operator
-// can read why the process has ended. Whatever passes is tried again.
+// TestPlantedSecretsEndTheProcess: a planted value does not go away by itself, so nothing is tried
+// again, and the operator can read why the process has ended. Whatever passes is tried again.
 func TestPlantedSecretsEndTheProcess(t *testing.T) {
 	for name, tc := range map[string]struct {
 		err  error

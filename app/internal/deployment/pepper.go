@@ -12,9 +12,9 @@ import (
 // ErrWrongPepper means that the pepper is not the one that the database's passwords are keyed with.
 var ErrWrongPepper = errors.New("the pepper is not the one of this database")
 
-// CheckPepper shows that the pepper is the one that the database has been used with; the first process to
-// ask makes it so. Whoever can put another pepper in its place would know what new passwords are keyed with.
-// Errors: ErrWrongPepper, store.ErrNoMeta.
+// CheckPepper shows that the pepper is the one that the database has been used with; the first
+// process to ask makes it so. Anyone who can put another pepper in its place would know what new
+// passwords are keyed with. Errors: ErrWrongPepper, store.ErrNoMeta.
 func CheckPepper(ctx context.Context, db *store.Store, pepper *config.Pepper) error {
 	digest, err := pepper.Digest()
 	if err != nil {

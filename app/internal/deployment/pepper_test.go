@@ -14,8 +14,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestAnotherPepperIsRefused: the first process that starts on a database of the previous release records the pepper;
-// from then on no other one is used, until it is back.
+// TestAnotherPepperIsRefused: the first process that starts on a database of the previous release
+// records the pepper; from then on no other one is used, until it is back.
 func TestAnotherPepperIsRefused(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		ctx, db := context.Background(), open(t)

@@ -26,8 +26,8 @@ func allowOrigins(origins []string) gin.HandlerFunc {
 		MaxAge:        time.Hour,
 	})
 	return func(c *gin.Context) {
-		// The service's own pages need no permission. cors would compare their origin with the Host header,
-		// which a proxy may have changed; no page can set this header.
+		// The service's own pages need no permission. cors would compare their origin with the Host
+		// header, which a proxy may have changed; no page can set this header.
 		if c.GetHeader("Sec-Fetch-Site") != "same-origin" {
 			answer(c)
 		}

@@ -110,8 +110,8 @@ func TestRedisAway(t *testing.T) {
 	}
 }
 
-// TestRedisSecretsAreReadAgain checks that a new password counts from the next connection on, without
-// a restart.
+// TestRedisSecretsAreReadAgain checks that a new password counts from the next connection on,
+// without a restart.
 func TestRedisSecretsAreReadAgain(t *testing.T) {
 	ctx := context.Background()
 	server := testenv.StartRedis(t)

@@ -12,8 +12,8 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// TestServerErrorsSayWhatToDo provokes what PostgreSQL and PgBouncer refuse. The error says why, and
-// what to do next.
+// TestServerErrorsSayWhatToDo provokes what PostgreSQL and PgBouncer refuse. The error says why,
+// and what to do next.
 func TestServerErrorsSayWhatToDo(t *testing.T) {
 	t.Parallel()
 	server := testenv.StartPostgres(t)

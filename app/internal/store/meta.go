@@ -70,8 +70,8 @@ func (s *Store) ReplaceCanary(ctx context.Context, to int, old, m Meta) error {
 	})
 }
 
-// ClaimPepper records the digest of the pepper in use where none is recorded, and returns the one that is.
-// Error: ErrNoMeta.
+// ClaimPepper records the digest of the pepper in use where none is recorded, and returns the one
+// that is. Error: ErrNoMeta.
 func (s *Store) ClaimPepper(ctx context.Context, digest string) (recorded string, err error) {
 	for _, claim := range []bool{false, true} {
 		if claim {

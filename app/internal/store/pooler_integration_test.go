@@ -61,8 +61,8 @@ func behindPgBouncer(t *testing.T, mode string) (*store.Store, *testenv.PgBounce
 	return db, pooler, server
 }
 
-// TestBehindPgBouncer has several processes of the service migrate a database, serve and rotate keys
-// through PgBouncer.
+// TestBehindPgBouncer has several processes of the service migrate a database, serve and rotate
+// keys through PgBouncer.
 func TestBehindPgBouncer(t *testing.T) {
 	t.Parallel()
 	for mode, size := range poolSizes {
@@ -230,7 +230,8 @@ func rotate(t *testing.T, db *store.Store, users []fixture) {
 	}
 }
 
-// TestPoolersAreFound checks that a connection is taken for pooled behind PgBouncer, and only there.
+// TestPoolersAreFound checks that a connection is taken for pooled behind PgBouncer, and only
+// there.
 func TestPoolersAreFound(t *testing.T) {
 	t.Parallel()
 	server := testenv.StartPostgres(t)
@@ -270,8 +271,8 @@ func TestPoolersAreFound(t *testing.T) {
 	}
 }
 
-// eachServerConnection runs a statement on every server connection that PgBouncer has in transaction
-// pooling, and returns what each answers.
+// eachServerConnection runs a statement on every server connection that PgBouncer has in
+// transaction pooling, and returns what each answers.
 func eachServerConnection(t *testing.T, pooler *testenv.PgBouncer, statement string) (answers []string) {
 	t.Helper()
 	var held []*pgx.Conn
@@ -305,8 +306,8 @@ func eachServerConnection(t *testing.T, pooler *testenv.PgBouncer, statement str
 	return answers
 }
 
-// TestPooledSettingsStayApart checks that neither the service nor another client of PgBouncer changes
-// settings of the other's transactions.
+// TestPooledSettingsStayApart checks that neither the service nor another client of PgBouncer
+// changes settings of the other's transactions.
 func TestPooledSettingsStayApart(t *testing.T) {
 	t.Parallel()
 	db, pooler, _ := behindPgBouncer(t, "transaction")
@@ -337,7 +338,8 @@ func TestPooledSettingsStayApart(t *testing.T) {
 	requests.Wait()
 }
 
-// TestPooledCommitsAreAwaited is TestCommitsAreAwaited for the defaults of a database behind PgBouncer.
+// TestPooledCommitsAreAwaited is TestCommitsAreAwaited for the defaults of a database behind
+// PgBouncer.
 func TestPooledCommitsAreAwaited(t *testing.T) {
 	t.Parallel()
 	server := testenv.StartPostgres(t)

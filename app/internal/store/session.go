@@ -24,12 +24,13 @@ var sessionSettingNames = []string{
 	"synchronous_commit", "statement_timeout", "lock_timeout", "max_parallel_workers_per_gather", "idle_in_transaction_session_timeout",
 }
 
-// set returns the SQL expressions that make the settings. They last until the end of the transaction
-// where local is true.
+// set returns the SQL expressions that make the settings. They last until the end of the
+// transaction where local is true.
 func (s sessionSettings) set(local string) string {
 	values := []string{
-		// What is answered is on the disk, whatever the database's or the role's default is or becomes: an accepted
-		// note, and the move of a key whose old version is about to stop decrypting. Other settings than off stay.
+		// What is answered is on the disk, whatever the database's or the role's default is or becomes:
+		// an accepted note, and the move of a key whose old version is about to stop decrypting. Other
+		// settings than off stay.
 		"coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on')",
 		milliseconds(s.statementTimeout),
 		milliseconds(s.lockTimeout),
@@ -59,8 +60,9 @@ func (s sessionSettings) apply(ctx context.Context, conn *pgconn.PgConn) (pooled
 	return string(results[0].Rows[0][0]) != told, nil
 }
 
-// begin returns the statements that begin a transaction behind a pooler. What another client has set
-// for its session counts for nothing. The last column of the last result is transaction_read_only.
+// begin returns the statements that begin a transaction behind a pooler. What another client has
+// set for its session counts for nothing. The last column of the last result is
+// transaction_read_only.
 func (s sessionSettings) begin() string {
 	return "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path TO DEFAULT; SET LOCAL synchronous_commit TO DEFAULT; " +
 		"SELECT " + s.set("true") + ", current_setting('transaction_read_only')"

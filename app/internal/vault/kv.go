@@ -11,8 +11,8 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// ErrNotRecorded means that an entry holds another value than the one that was recorded before it was
-// created: whoever has put it there knows it.
+// ErrNotRecorded means that an entry holds another value than the one that was recorded before it
+// was created: anyone who has put it there knows it.
 var ErrNotRecorded = errors.New("it is not the value that was recorded")
 
 // SessionKeys reads the deployment's session keys. Error: ErrNotRecorded.

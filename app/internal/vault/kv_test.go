@@ -13,8 +13,8 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// TestPlantedSecretsAreRefused: values in Vault that are not the recorded ones are not used, whoever has put them there.
-// Where an earlier release has recorded none, they are.
+// TestPlantedSecretsAreRefused: values in Vault that are not the recorded ones are not used, anyone
+// who has put them there. Where an earlier release has recorded none, they are.
 func TestPlantedSecretsAreRefused(t *testing.T) {
 	keys, err := config.NewSessionKeys()
 	if err != nil {

@@ -93,7 +93,7 @@ func testCompromise(t *testing.T, c *cluster) {
 		if newKeys == nil || cmp.Equal(newKeys, firstKeys) {
 			t.Error("the new session keys are missing, or the old ones")
 		}
-		// Whoever has planted keys can sign tokens with those, and with no others.
+		// Anyone who has planted keys can sign tokens with those, and with no others.
 		if newKeys["jwks"] == planted.JWKS {
 			t.Errorf("%s holds keys that were planted", entry)
 		}
@@ -147,7 +147,7 @@ func testCompromise(t *testing.T, c *cluster) {
 	})
 	// What docs/key-rotation.md says is not undone, and what to do about it.
 	t.Run("a stolen Vault token", func(t *testing.T) { testStolenVaultToken(t, c, stolen, directory+"/"+entry) })
-	t.Run("lost session keys are not made anew", func(t *testing.T) { testLostSessionKeys(t, c, root, sn, entry) })
+	t.Run("lost session keys are not recreated", func(t *testing.T) { testLostSessionKeys(t, c, root, sn, entry) })
 	t.Run("once more", func(t *testing.T) { testCompromiseAgain(t, c, sn) })
 	t.Run("adopted", func(t *testing.T) { testAdoptedAfterCompromise(t, c, sn) })
 }
@@ -205,8 +205,9 @@ func testCompromiseAgain(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	c.hasValues(t, sn, append(plantedEntries(), "marker", "pepper", entry)...)
 }
 
-// testAdoptedAfterCompromise: an object that adopts what was left behind uses its pepper, but session keys of its own:
-// of those that it finds it cannot know who has put them there. Delete leaves nothing.
+// testAdoptedAfterCompromise: an object that adopts what was left behind uses its pepper, but
+// session keys of its own: of those that it finds it cannot know who has put them there. Delete
+// leaves nothing.
 func testAdoptedAfterCompromise(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	for _, name := range []string{"routine", "urgent", "again"} {
 		if err := c.Delete(t.Context(), rotationOf(sn, name)); err != nil {

@@ -40,7 +40,8 @@ func plantedEntries() (all []string) {
 	return all
 }
 
-// plantSessionKeys has the holder of a stolen token of the operator create entries in advance, with keys that it knows.
+// plantSessionKeys has the holder of a stolen token of the operator create entries in advance, with
+// keys that it knows.
 func (c *cluster) plantSessionKeys(t *testing.T, directory string) *config.SessionKeys {
 	t.Helper()
 	planted, err := config.NewSessionKeys()
@@ -73,7 +74,8 @@ func digestOf(t *testing.T, data map[string]any, into interface{ Digest() (strin
 	return digest
 }
 
-// testPlantedPepper: a pepper that is in Vault before the object was set up stops it, until it is gone.
+// testPlantedPepper: a pepper that is in Vault before the object was set up stops it, until it is
+// gone.
 func testPlantedPepper(t *testing.T, c *cluster) {
 	c.namespace(t, "planted")
 	path := config.KVPath(c.id, "planted", "notes") + "/pepper"
@@ -85,7 +87,7 @@ func testPlantedPepper(t *testing.T, c *cluster) {
 		t.Fatal(err)
 	}
 	message := c.awaitCondition(t, "planted", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyUnsuitable)
-	if !strings.Contains(message, "whoever created it knows the pepper") || !strings.Contains(message, "vault kv metadata delete -mount=secret "+path) {
+	if !strings.Contains(message, "anyone who created it knows the pepper") || !strings.Contains(message, "vault kv metadata delete -mount=secret "+path) {
 		t.Error(message)
 	}
 	if _, err := c.vault.Client(t).Logical().Delete("secret/metadata/" + path); err != nil {
@@ -96,7 +98,8 @@ func testPlantedPepper(t *testing.T, c *cluster) {
 	c.awaitRecorded(t, sn)
 }
 
-// awaitRecorded waits until the object is established, and compares what it records with what Vault has.
+// awaitRecorded waits until the object is established, and compares what it records with what Vault
+// has.
 func (c *cluster) awaitRecorded(t *testing.T, sn *v1alpha1.SecureNotes) {
 	t.Helper()
 	await(t, "what is recorded", func() string {
@@ -121,8 +124,8 @@ func (c *cluster) awaitRecorded(t *testing.T, sn *v1alpha1.SecureNotes) {
 	}
 }
 
-// testAfterShred: what was destroyed stays so, for whoever has the operator's rights. The next object of the name has a
-// pepper of another name.
+// testAfterShred: what was destroyed stays so, for anyone who has the operator's rights. The next
+// object of the name has a pepper of another name.
 func testAfterShred(t *testing.T, c *cluster) {
 	archive := vaultadmin.Archive{Client: c.vault.Client(t), ClusterID: c.id, TransitMount: defaultTransitMount, KVMount: defaultKVMount}
 	all, err := archive.List(t.Context())
@@ -157,8 +160,8 @@ func testAfterShred(t *testing.T, c *cluster) {
 	}
 }
 
-// testWithoutShred: without --allow-shred a stolen token of the operator destroys neither keys nor peppers, and an object
-// whose deletionPolicy is Delete says what is missing.
+// testWithoutShred: without --allow-shred a stolen token of the operator destroys neither keys nor
+// peppers, and an object whose deletionPolicy is Delete says what is missing.
 func testWithoutShred(t *testing.T, c *cluster) {
 	setup := c.setup()
 	setup.AllowShred = false
@@ -221,8 +224,9 @@ func testWithoutShred(t *testing.T, c *cluster) {
 	c.hasValues(t, sn)
 }
 
-// testPreviousRelease: what the previous release left goes on under the policies that it wrote. Nothing restarts, the fixed
-// names stay, a Compromise and a deletion do what they did; what they replace is of this release.
+// testPreviousRelease: what the previous release left goes on under the policies that it wrote.
+// Nothing restarts, the fixed names stay, a Compromise and a deletion do what they did; what they
+// replace is of this release.
 func testPreviousRelease(t *testing.T, c *cluster) {
 	raw, err := os.ReadFile("testdata/previous-policy.hcl")
 	if err != nil {

@@ -114,8 +114,8 @@ func (c *cluster) awaitReady(t *testing.T, namespace, name string) {
 	})
 }
 
-// restart plays the Deployment controller once the operator has named session keys of the version, and returns
-// their entry: the pods of before go, and new ones come.
+// restart plays the Deployment controller once the operator has named session keys of the version,
+// and returns their entry: the previous pods end, and new ones start.
 func (c *cluster) restart(t *testing.T, namespace, name string, version int64) (entry string) {
 	t.Helper()
 	await(t, fmt.Sprintf("a Deployment with session keys of version %d", version), func() string {

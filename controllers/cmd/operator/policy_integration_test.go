@@ -173,7 +173,7 @@ func (p *policed) awaitPolicies(t *testing.T, sn *v1alpha1.SecureNotes) {
 	}
 }
 
-// testEscapes tries what whoever takes the operator over would.
+// testEscapes tries what anyone who takes the operator over would.
 func (p *policed) testEscapes(t *testing.T, sn *v1alpha1.SecureNotes) {
 	deployment := func(change func(*appsv1.Deployment)) client.Object {
 		d := p.deployment(sn)

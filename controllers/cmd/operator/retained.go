@@ -135,8 +135,8 @@ const (
 	stateObjectRecreated    = "SecureNotes recreated"
 	stateNoMarker           = "no readable marker"
 	stateNoName             = "not a name that the operator gives"
-	// stateMarkerDiffers: whoever has the operator's Vault token can write to the marker, so that it
-	// does not decide alone whether keys are in use.
+	// stateMarkerDiffers: anyone who has the operator's Vault token can write to the marker, so that
+	// it does not decide alone whether keys are in use.
 	stateMarkerDiffers = "in use, but the marker names another"
 )
 
@@ -170,8 +170,8 @@ func (r *retained) list(ctx context.Context, out io.Writer) error {
 	return table.Flush()
 }
 
-// plain returns a text for a terminal. Whoever has the operator's Vault token can write to KV what is
-// shown here.
+// plain returns a text for a terminal. Anyone who has the operator's Vault token can write to KV
+// what is shown here.
 func plain(text string) string {
 	if quoted := strconv.QuoteToASCII(text); quoted != `"`+text+`"` {
 		return quoted

@@ -219,7 +219,7 @@ func testShred(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	if err := shred(uid, uid+"\n"); err == nil || !strings.Contains(err.Error(), "uses these keys") {
 		t.Errorf("keys in use: %v", err)
 	}
-	// Whoever has the operator's Vault token can write to markers, and plant others.
+	// Anyone who has the operator's Vault token can write to markers, and plant others.
 	marker := c.vault.Client(t).KVv2("secret")
 	path := config.KVPath(c.id, sn.Namespace, sn.Name) + "/" + config.MarkerLeaf
 	before, err := marker.Get(t.Context(), path)

@@ -61,12 +61,12 @@ func (a *Applier) adopt(ctx context.Context, desired, existing client.Object, ow
 	return true, "", a.client.Patch(ctx, existing, client.RawPatch(types.JSONPatchType, patch))
 }
 
-// beforeFirstApply is the manager that the API server gives every field that has none when an object
-// is applied for the first time (k8s.io/apimachinery, managedfields).
+// beforeFirstApply is the manager that the API server gives every field that has none when an
+// object is applied for the first time (k8s.io/apimachinery, managedfields).
 const beforeFirstApply = "before-first-apply"
 
 // retrack has the API server write anew who manages which field, and reads the object again.
-// Whoever made the object may have written its managedFields: a field that they leave out would
+// Anyone who made the object may have written its managedFields: a field that they leave out would
 // stay for ever.
 func (a *Applier) retrack(ctx context.Context, desired, existing client.Object) error {
 	reset, err := json.Marshal([]map[string]any{

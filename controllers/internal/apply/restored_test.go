@@ -37,15 +37,15 @@ func child(labels map[string]string, uid types.UID) *corev1.ConfigMap {
 const wrongFields = `[{"manager": "somebody", "operation": "Update", "apiVersion": "v1", "time": "2026-01-01T00:00:00Z", "fieldsType": "FieldsV1",
 	"fieldsV1": {"f:metadata": {"f:labels": {"f:app.kubernetes.io/instance": {}}}}}]`
 
-// TestRestoredChildren: what a backup tool puts back is adopted, and nothing stays of it that is not
-// the operator's. What only looks like it is left alone.
+// TestRestoredChildren: what a backup tool puts back is adopted, and nothing stays of it that is
+// not the operator's. What only looks like it is left alone.
 func TestRestoredChildren(t *testing.T) {
 	marked := labels("notes")
 	marked["velero.io/restore-name"] = "monday"
 	for name, tc := range map[string]struct {
 		existing *corev1.ConfigMap
 		adopted  bool
-		// fields replaces the managedFields of the child, as whoever planted it may do.
+		// fields replaces the managedFields of the child, as anyone who planted it may do.
 		fields string
 	}{
 		"restored":                   {child(labels("notes"), ""), true, ""},
@@ -89,7 +89,8 @@ func TestRestoredChildren(t *testing.T) {
 	}
 }
 
-// TestAdoptedChildInAStaleCache: a cache that still has the child without its owner makes no conflict.
+// TestAdoptedChildInAStaleCache: a cache that still has the child without its owner makes no
+// conflict.
 func TestAdoptedChildInAStaleCache(t *testing.T) {
 	world := fake.NewClientBuilder().WithScheme(scheme.Scheme).WithReturnManagedFields().WithObjects(child(labels("notes"), "owner-uid")).Build()
 	behind := interceptor.NewClient(world, interceptor.Funcs{

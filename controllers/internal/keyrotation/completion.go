@@ -39,8 +39,8 @@ func specDigest(job *batchv1.Job) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// distrust returns why a complete Job is not believed, or an empty string. Whoever may patch Jobs
-// can have one of the recorded UID complete without a pod, by setting its completions to 0.
+// distrust returns why a complete Job is not believed, or an empty string. Anyone who may patch
+// Jobs can have one of the recorded UID complete without a pod, by setting its completions to 0.
 func (e Expected) distrust(job *batchv1.Job) (string, error) {
 	digest, err := specDigest(job)
 	if err != nil {

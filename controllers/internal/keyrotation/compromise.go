@@ -46,8 +46,8 @@ func stepOfCompromise(o observed) (d decision, found bool) {
 	}
 }
 
-// hasNewSessionKeys reports whether the SecureNotes uses session keys that were created for this Compromise,
-// by this release or by an earlier one, which drew no digits.
+// hasNewSessionKeys reports whether the SecureNotes uses session keys that were created for this
+// Compromise, by this release or by an earlier one, which drew no digits.
 func hasNewSessionKeys(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) bool {
 	return config.SessionKeysVersion(parent.Status.SessionKeys) == *kr.Status.ToVersion
 }
@@ -99,8 +99,8 @@ func (r *Reconciler) restarted(ctx context.Context, parent *v1alpha1.SecureNotes
 	return operand.Restarted(parent.Status.SessionKeys, deployment, pods.Items), nil
 }
 
-// replaceSessionKeys creates session keys and has the SecureNotes use them. Once the SecureNotes says so they
-// are never created again: what is missing then is reported.
+// replaceSessionKeys creates session keys and has the SecureNotes use them. Once the SecureNotes
+// says so they are never created again: what is missing then is reported.
 func (r *Reconciler) replaceSessionKeys(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {
 	current := &v1alpha1.SecureNotes{}
 	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(parent), current); err != nil {
@@ -114,8 +114,8 @@ func (r *Reconciler) replaceSessionKeys(ctx context.Context, kr *v1alpha1.KeyRot
 	if err != nil {
 		return err
 	}
-	// Not only the marker names what is to be destroyed: whoever has the operator's Vault token can write
-	// to it.
+	// Not only the marker names what is to be destroyed: anyone who has the operator's Vault token can
+	// write to it.
 	if kr.Status.ReplacedSessionKeys == "" {
 		entry := cmp.Or(current.Status.SessionKeys, config.SessionKeysLeaf)
 		if err := r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { s.ReplacedSessionKeys = entry }); err != nil {
@@ -133,8 +133,8 @@ func (r *Reconciler) replaceSessionKeys(ctx context.Context, kr *v1alpha1.KeyRot
 // maxConflicts bounds how often a record is tried again that another writer's has overtaken.
 const maxConflicts = 5
 
-// recordSecrets writes secrets into the status of current in the place of those that it has, whatever else
-// of the status changes meanwhile, and returns the object as it is then.
+// recordSecrets writes secrets into the status of current in the place of those that it has,
+// whatever else of the status changes meanwhile, and returns the object as it is then.
 func (r *Reconciler) recordSecrets(ctx context.Context, current *v1alpha1.SecureNotes, secrets vaultadmin.Secrets) (*v1alpha1.SecureNotes, error) {
 	replaced := secretrecord.Get(&current.Status)
 	for range maxConflicts {

@@ -273,8 +273,8 @@ func TestSessionKeysAreNotRemade(t *testing.T) {
 	}
 }
 
-// TestCompromiseOfEarlierRelease: one that an earlier release began, and whose session keys the SecureNotes uses,
-// ends under their name.
+// TestCompromiseOfEarlierRelease: one that an earlier release began, and whose session keys the
+// SecureNotes uses, ends under their name.
 func TestCompromiseOfEarlierRelease(t *testing.T) {
 	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
 	w.pass(t, "first")
@@ -291,8 +291,8 @@ func TestCompromiseOfEarlierRelease(t *testing.T) {
 	}
 }
 
-// TestOvertakenRecord: whoever records other secrets meanwhile has the session keys of this operator passed over, and
-// whatever else of the status changes does not.
+// TestOvertakenRecord: anyone who records other secrets meanwhile has the session keys of this
+// operator passed over, and whatever else of the status changes does not.
 func TestOvertakenRecord(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*v1alpha1.SecureNotesStatus)

@@ -37,34 +37,38 @@
 //	    in Vault; record SessionKeysReplaced. Only the end waits for it.
 //	7a. After the end, when the SecureNotes has retired the old version: record OldVersionRetired.
 //
-// Why in this order: the version comes first because it takes two calls, and the session keys' name begins with it. The
-// accounts come before everything that is made anew, because whoever stole a token of theirs could log in to
-// Vault with it and take the new session keys and the new owner keys as well; and before the pods restart, so
-// that they restart once, with both. So do the database users, for whom the same is true; each process has
-// another one made as soon as it is refused. But a database that Vault cannot reach must not keep the notes under
-// a key that may have leaked: only the end waits for it. (A Vault token outlives its account; the operator may not revoke it, and
-// docs/key-rotation.md says who can.) The session keys come before the Job, because they are as quick as it is
-// long. The Job must not wait for pods to restart, nor the retirement: pods that cannot start would leave the
-// notes under a key that may have leaked. The old session keys are deleted last, because a pod of before that
-// starts again would find none; until the last of these pods is gone their being in Vault is no loss.
+// Why in this order: the version comes first because it takes two calls, and the session keys' name
+// begins with it. The accounts come before everything that is made anew, because whoever stole a
+// token of theirs could log in to Vault with it and take the new session keys and the new owner
+// keys as well; and before the pods restart, so that they restart once, with both. So do the
+// database users, for whom the same is true; each process has another one made as soon as it is
+// refused. But a database that Vault cannot reach must not keep the notes under a key that may have
+// leaked: only the end waits for it. (A Vault token outlives its account; the operator may not
+// revoke it, and docs/key-rotation.md says who can.) The session keys come before the Job, because
+// they are as quick as it is long. The Job must not wait for pods to restart, nor the retirement:
+// pods that cannot start would leave the notes under a key that may have leaked. The old session
+// keys are deleted last, because a pod of before that starts again would find none; until the last
+// of these pods is gone their being in Vault is no loss.
 //
-// Nothing of it takes effect twice. An account is deleted only if its UID is a recorded one. Session keys are made
-// until the SecureNotes says that some are in use, and not after; what is missing then is reported. An operator that
-// dies between creating and recording them leaves an entry that nobody uses, and that 6a destroys. A retry repeats the Jobs
-// alone, and with them 5a. The pepper is never replaced, because every password would be lost with it.
+// Nothing of it takes effect twice. An account is deleted only if its UID is a recorded one.
+// Session keys are made until the SecureNotes says that some are in use, and not after; what is
+// missing then is reported. An operator that dies between creating and recording them leaves an
+// entry that nobody uses, and that 6a destroys. A retry repeats the Jobs alone, and with them 5a.
+// The pepper is never replaced, because every password would be lost with it.
 //
 // next, a pure function, decides the step from what was observed. The old version still decrypts until
 // its retirement, which is the securenotes package's.
 //
-// Whose word is taken: whoever may create Jobs in the namespace can make one of the right name, with
-// our labels and our owner reference, that completes and did nothing. So the UID of each Job is
-// recorded in the status right after it was made, and only the Job of that UID is believed, whatever
-// image a newer operator would start. Its spec may have been patched since, to need no pod: a digest of the
-// spec that Create returned is recorded with the UID, and the Job is believed if it still has that spec and
-// a pod of each index has succeeded. When the operator died between the two, the Job counts only if
-// its spec is, but for the API server's defaults, the one that the operator would make; then its UID is
-// recorded. One that was deleted before its end is struck from the record, and then made once more. Any
-// other Job of that name fails the rotation with a NameConflict. A Job that an earlier release recorded has
-// no digest: there the pods alone count. What remains: who can create Pods in the
-// namespace can make one that the Job controller counts as the Job's; the namespace is the boundary of trust.
+// Whose word is taken: whoever may create Jobs in the namespace can make one of the right name,
+// with our labels and our owner reference, that completes and did nothing. So the UID of each Job
+// is recorded in the status right after it was made, and only the Job of that UID is believed,
+// whatever image a newer operator would start. Its spec may have been patched since, to need no
+// pod: a digest of the spec that Create returned is recorded with the UID, and the Job is believed
+// if it still has that spec and a pod of each index has succeeded. When the operator died between
+// the two, the Job counts only if its spec is, but for the API server's defaults, the one that the
+// operator would make; then its UID is recorded. One that was deleted before its end is struck from
+// the record, and then made once more. Any other Job of that name fails the rotation with a
+// NameConflict. A Job that an earlier release recorded has no digest: there the pods alone count.
+// What remains: who can create Pods in the namespace can make one that the Job controller counts as
+// the Job's; the namespace is the boundary of trust.
 package keyrotation

@@ -126,11 +126,12 @@ func (w *world) carryOut(t *testing.T, r *Reconciler, passes int) {
 	}
 }
 
-// TestTwoOperators stalls one operator before each of its writes and each of its questions to Vault, with all
-// that it has read and decided, while another one goes on with the same rotation, for a pass or to its end. In the
-// end each Job is there once, and so is the retirement; the key has a version more than it needs only if the first
-// one was stalled at the very call that adds it; and of a Compromise, service accounts were replaced once, and
-// session keys that are in use are the only ones.
+// TestTwoOperators stalls one operator before each of its writes and each of its questions to
+// Vault, with all that it has read and decided, while another one goes on with the same rotation,
+// for a pass or to its end. In the end each Job is there once, and so is the retirement; the key
+// has a version more than it needs only if the first one was stalled at the very call that adds it;
+// and of a Compromise, service accounts were replaced once, and session keys that are in use are
+// the only ones.
 func TestTwoOperators(t *testing.T) {
 	for name, tc := range map[string]struct {
 		changes []func(*v1alpha1.KeyRotation)
@@ -168,9 +169,10 @@ func TestTwoOperators(t *testing.T) {
 func checkReplacedOnce(t *testing.T, w *world) {
 	inUse := secretrecord.Get(&w.parent(t).Status).SessionKeys
 	if w.remade != 2 || !slices.Equal(w.vault.sessionKeys, []string{inUse.Entry}) || inUse != w.vault.newest || !hasNewSessionKeys(w.rotation(t, "first"), w.parent(t)) {
-		t.Errorf("%d service accounts were made anew; Vault has %v, the newest are %+v, in use %+v", w.remade, w.vault.sessionKeys, w.vault.newest, inUse)
+		t.Errorf("%d service accounts were recreated; Vault has %v, the newest are %+v, in use %+v", w.remade, w.vault.sessionKeys, w.vault.newest, inUse)
 	}
-	// One that is stalled between creating and recording them has the other create more, and uses none of them.
+	// One that is stalled between creating and recording them has the other create more, and uses none
+	// of them.
 	if w.vault.made > 2 {
 		t.Errorf("session keys were made %d times", w.vault.made)
 	}

@@ -32,8 +32,8 @@ func setEnded(kr *v1alpha1.KeyRotation) {
 
 func unsetEnded(kr *v1alpha1.KeyRotation) { delete(kr.Annotations, v1alpha1.AnnotationEnded) }
 
-// setRestored ends a restored rotation. It claims no success: whoever may edit the object may have
-// written the annotation.
+// setRestored ends a restored rotation. It claims no success: anyone who may edit the object may
+// have written the annotation.
 func setRestored(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
 	message := fmt.Sprintf("its annotation %s says that this KeyRotation had ended before it was restored from a backup; "+
 		"it does not start again, and what it did is not known: to rotate, create another KeyRotation", v1alpha1.AnnotationEnded)

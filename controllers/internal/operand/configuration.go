@@ -43,8 +43,8 @@ type Environment struct {
 	Connection vaultadmin.Connection
 	// DeploymentID that keys and notes are bound to.
 	DeploymentID string
-	// SessionKeys is the entry in Vault with the session keys in use, and SessionKeysDigest their SHA-256.
-	// Empty: those of an earlier release.
+	// SessionKeys is the entry in Vault with the session keys in use, and SessionKeysDigest their
+	// SHA-256. Empty: those of an earlier release.
 	SessionKeys, SessionKeysDigest string
 	// Pepper is the entry in Vault with the pepper, and PepperDigest its SHA-256. Empty: that of an
 	// earlier release.

@@ -1,5 +1,6 @@
-// Package secretrecord reads and writes what the status of a SecureNotes records about its secrets in Vault.
-// The reconcilers of both kinds write it, each with its own guard against a status that has changed since.
+// Package secretrecord reads and writes what the status of a SecureNotes records about its secrets
+// in Vault. The reconcilers of both kinds write it, each with its own guard against a status that
+// has changed since.
 package secretrecord
 
 import (

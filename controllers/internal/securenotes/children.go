@@ -50,7 +50,7 @@ func (s *scope) trouble(f finding) {
 	}
 }
 
-// conflict adds one more object that is in the way: whoever removes them sees them all at once.
+// conflict adds one more object that is in the way: anyone who removes them sees them all at once.
 func (s *scope) conflict(c *apply.ConflictError) {
 	s.conflicts = append(s.conflicts, c)
 	message := c.Error()

@@ -267,10 +267,11 @@ func (l *life) through(times []string) *life {
 	return l
 }
 
-// TestCrashAnywhere kills the operator before and after each of its writes, in Kubernetes and in Vault. Whatever happens,
-// one rotation is made for each time that is due and for the request, each floor is raised once, after a verification that
-// has completed and not before it is due, so is what was retired long enough ago destroyed, session keys are in use that were recorded before they were created, and
-// nothing is left behind.
+// TestCrashAnywhere kills the operator before and after each of its writes, in Kubernetes and in
+// Vault. Whatever happens, one rotation is made for each time that is due and for the request, each
+// floor is raised once, after a verification that has completed and not before it is due, so is
+// what was retired long enough ago destroyed, session keys are in use that were recorded before
+// they were created, and nothing is left behind.
 func TestCrashAnywhere(t *testing.T) {
 	whole := &crashtest.Crash{}
 	newLife(t, whole).through(days)

@@ -27,9 +27,9 @@ const (
 	volumeGoing
 )
 
-// claimed reports whether there is a database that has been in use. What the status has shown counts
-// as well as the marker: Vault may have been away when the first pod was ready, or may have been
-// restored to a state from before.
+// claimed reports whether there is a database that has been in use. What the status has shown
+// counts as well as the marker: Vault may have been away when the first pod was ready, or may have
+// been restored to a state from before.
 func (s *scope) claimed() bool {
 	if s.database.Claimed || s.database.Accepted > 0 {
 		return s.database.Claimed

@@ -129,7 +129,8 @@ func TestClaimedDatabase(t *testing.T) {
 	}
 }
 
-// TestStatusIsWrittenBeforeTheMarker: a marker that says more than the status is one of a status that was lost.
+// TestStatusIsWrittenBeforeTheMarker: a marker that says more than the status is one of a status
+// that was lost.
 func TestStatusIsWrittenBeforeTheMarker(t *testing.T) {
 	vault := &fakeVault{}
 	s := healthy(func(s *scope) {
@@ -174,8 +175,8 @@ func TestPodsAreToldOfTheDatabase(t *testing.T) {
 	}
 }
 
-// TestStatusClaims: a database that the status has shown to be in use, or to be lost, is not replaced,
-// whatever the marker says; one that was given up is.
+// TestStatusClaims: a database that the status has shown to be in use, or to be lost, is not
+// replaced, whatever the marker says; one that was given up is.
 func TestStatusClaims(t *testing.T) {
 	for name, tc := range map[string]struct {
 		marker vaultadmin.DatabaseState
@@ -199,8 +200,8 @@ func TestStatusClaims(t *testing.T) {
 	}
 }
 
-// TestWordsOfOldPods: what a pod said that has been evicted, or restarted since, tells nothing of the
-// database of now.
+// TestWordsOfOldPods: what a pod said that has been evicted, or restarted since, tells nothing of
+// the database of now.
 func TestWordsOfOldPods(t *testing.T) {
 	lost := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, Message: `{"reason":"DatabaseLost","message":"it is empty"}`}}
 	for name, tc := range map[string]struct {

@@ -30,8 +30,8 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// recordSecrets writes what is about to be created in Vault into the status, unless the object has changed since
-// it was read: another operator may have recorded, or created, secrets since.
+// recordSecrets writes what is about to be created in Vault into the status, unless the object has
+// changed since it was read: another operator may have recorded, or created, secrets since.
 func (r *Reconciler) recordSecrets(ctx context.Context, s *scope, secrets vaultadmin.Secrets) error {
 	updated := s.original.DeepCopy()
 	secretrecord.Set(&updated.Status, secrets)

@@ -94,7 +94,8 @@ func (r *Reconciler) vault(ctx context.Context, s *scope) error {
 				"there was no audit key in Vault, and another was made: lines signed before are verified with the public keys that were saved then")
 		}
 		left = jitter.Longer(r.VaultResyncInterval)
-		// The status may have changed with it; one that a cache still shows without is not to be believed.
+		// The status may have changed with it; one that a cache still shows without is not to be
+		// believed.
 		r.vaultChecks.put(s.sn.UID, check{until: s.now.Add(left), inputs: vaultInputs(s.sn, rotations), state: state})
 	}
 	if known := keyrotation.NewestVersion(s.sn, rotations); state.Key.Latest < known {

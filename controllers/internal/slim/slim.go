@@ -1,13 +1,13 @@
 // Package slim bounds what the operator's cache keeps of an object.
 //
-// Whoever may edit objects in a namespace decides how large they are: up to 1.5 MB each, in their
-// data, annotations, labels, finalizers or owner references. [Transform] keeps what the reconcilers
-// read, and a fixed number of bytes of it. The spec of a SecureNotes is kept whole, except for what
-// its CustomResourceDefinition cannot bound; see [operand.DropOversized].
+// Anyone who may edit objects in a namespace decides how large they are: up to 1.5 MB each, in
+// their data, annotations, labels, finalizers or owner references. [Transform] keeps what the
+// reconcilers read, and a fixed number of bytes of it. The spec of a SecureNotes is kept whole,
+// except for what its CustomResourceDefinition cannot bound; see [operand.DropOversized].
 //
 // A cached object is therefore incomplete. Patches of maps (labels, annotations) and of the status
 // are safe, because they hold differences only. A merge patch replaces a list as a whole, so
-// whoever changes finalizers or owner references has to read the object past the cache first.
+// anyone who changes finalizers or owner references has to read the object past the cache first.
 package slim
 
 import (

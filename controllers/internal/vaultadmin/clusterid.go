@@ -10,8 +10,8 @@ import (
 // lower case.
 var clusterIDPattern = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
-// keyPrefixes stand before the cluster id in the names of Transit keys other than master keys. An id
-// that begins with one would give master keys the names of another cluster's such keys.
+// keyPrefixes stand before the cluster id in the names of Transit keys other than master keys. An
+// id that begins with one would give master keys the names of another cluster's such keys.
 var keyPrefixes = []string{"audit-", "backup-"}
 
 // ValidateClusterID reports what keeps an id out of the names of keys, KV paths and policies.

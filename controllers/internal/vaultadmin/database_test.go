@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestRecordDatabase: what is recorded leaves the rest of the marker as it is, and is recorded only by
-// whoever knew what was there before.
+// TestRecordDatabase: what is recorded leaves the rest of the marker as it is, and is recorded only
+// by anyone who knew what was there before.
 func TestRecordDatabase(t *testing.T) {
 	d := Deployment{Directory: "dir", UID: "uid"}
 	f := &fakeVault{}
@@ -35,8 +35,8 @@ func TestRecordDatabase(t *testing.T) {
 	}
 }
 
-// TestAdoptedIsClaimed: what is adopted comes with a database, also where the release that made it kept
-// no record. An object's own marker says so only once a pod was ready.
+// TestAdoptedIsClaimed: what is adopted comes with a database, also where the release that made it
+// kept no record. An object's own marker says so only once a pod was ready.
 func TestAdoptedIsClaimed(t *testing.T) {
 	for name, tc := range map[string]struct {
 		d    Deployment
@@ -58,9 +58,9 @@ func TestAdoptedIsClaimed(t *testing.T) {
 	}
 }
 
-// TestClaimedIsComplete: the object's status is lost, and a key is, too. What the notes are under is not
-// created again for a deployment that has a database, and what the marker names counts only for an object
-// that asks for it.
+// TestClaimedIsComplete: the object's status is lost, and a key is, too. What the notes are under
+// is not created again for a deployment that has a database, and what the marker names counts only
+// for an object that asks for it.
 func TestClaimedIsComplete(t *testing.T) {
 	for name, tc := range map[string]struct {
 		lose, adoptOf string

@@ -19,7 +19,7 @@ func (c *Client) revocationPath(role string) string {
 }
 
 // RevokeDatabaseCredentials has Vault drop every database user that it has made for d.DatabaseRole,
-// and returns when they are gone. Whoever has use of the role can have new ones made. It can be
+// and returns when they are gone. Anyone who has use of the role can have new ones made. It can be
 // repeated. Errors: RevocationFailed where the database does not do it; Denied where vault-setup
 // ran without DatabaseMount; Taken; connection errors.
 func (c *Client) RevokeDatabaseCredentials(ctx context.Context, d Deployment) error {

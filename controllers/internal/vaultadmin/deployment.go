@@ -18,8 +18,8 @@ type Deployment struct {
 	Established bool
 	// DeploymentID is what the object's status records. Empty: it is not established.
 	DeploymentID string
-	// Secrets are what the object's status records of the session keys and the pepper, and Record records
-	// others in their place. It fails when the status has changed meanwhile.
+	// Secrets are what the object's status records of the session keys and the pepper, and Record
+	// records others in their place. It fails when the status has changed meanwhile.
 	Secrets Secrets
 	Record  func(context.Context, Secrets) error
 	// DatabaseRole is the role of Vault's database engine that makes the logins to the database. Empty: Vault makes none.
@@ -46,8 +46,8 @@ type DeploymentState struct {
 }
 
 // Ensure makes what is missing, in an order that a crash cannot spoil: the marker first, so that a
-// half-made key is known to be ours; the key; pepper and session keys, of which name and digest are recorded
-// before they are created, and which are never overwritten.
+// half-made key is known to be ours; the key; pepper and session keys, of which name and digest are
+// recorded before they are created, and which are never overwritten.
 //
 // Errors: Retained when the key belongs to another object and may not be adopted; Taken when
 // another object has adopted it since; Missing when something that was complete once is not there
@@ -66,7 +66,8 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	// pepper may be replaced.
 	complete := marker.DeploymentID != d.UID || marker.Claimed || marker.EmptyDatabases > 0
 	if !d.Established && complete && !d.Adopt && d.AdoptOf == "" {
-		// Whoever has the operator's Vault token can write to the marker of an object that has no keys yet.
+		// Anyone who has the operator's Vault token can write to the marker of an object that has no keys
+		// yet.
 		return DeploymentState{}, problem(Retained, "%s says that there are notes under the Transit key %s (deployment %s), but the status of this SecureNotes does not: "+
 			"restore its status, or set spec.adoptRetainedKey to true to take over what the marker names",
 			c.dataPath(d.Directory, config.MarkerLeaf), d.Key, marker.DeploymentID)
@@ -147,8 +148,8 @@ func (c *Client) firstMarker(ctx context.Context, d Deployment) (config.Marker, 
 }
 
 // Shred destroys the key, the session keys and the pepper for good, the marker last, so that a
-// shredding that was interrupted can be gone on with. Errors: Taken, when everything belongs to another
-// object, and is left alone; Missing, when the marker is and the key is not.
+// shredding that was interrupted can be gone on with. Errors: Taken, when everything belongs to
+// another object, and is left alone; Missing, when the marker is and the key is not.
 func (c *Client) Shred(ctx context.Context, d Deployment) error {
 	marker, version, err := c.readMarker(ctx, d.Directory)
 	if err != nil {

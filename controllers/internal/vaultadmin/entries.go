@@ -17,7 +17,8 @@ type entry struct {
 	exists bool
 	// usable says that the newest version can be read.
 	usable bool
-	// left are the versions that are not destroyed, those included that were deleted and can be restored.
+	// left are the versions that are not destroyed, those included that were deleted and can be
+	// restored.
 	left []int64
 }
 
@@ -73,9 +74,9 @@ func (c *Client) mustBeUsable(ctx context.Context, directory, leaf string) error
 	return err
 }
 
-// createEntry writes value if nothing was ever written there; created says whether it did. It asks the
-// metadata, before and after, because the operator may create but not update, and a refusal alone would
-// not say which it was. After another error the value may be there.
+// createEntry writes value if nothing was ever written there; created says whether it did. It asks
+// the metadata, before and after, because the operator may create but not update, and a refusal
+// alone would not say which it was. After another error the value may be there.
 func (c *Client) createEntry(ctx context.Context, directory, leaf string, value any) (created bool, err error) {
 	if found, err := c.readEntry(ctx, directory, leaf); err != nil || found.exists {
 		return false, err
@@ -92,8 +93,8 @@ func (c *Client) createEntry(ctx context.Context, directory, leaf string, value 
 	return false, err
 }
 
-// destroyEntry destroys every version of the entry. Its metadata stays: as long as it does, Vault lets nobody
-// with the operator's rights create another value of that name.
+// destroyEntry destroys every version of the entry. Its metadata stays: as long as it does, Vault
+// lets nobody with the operator's rights create another value of that name.
 func (c *Client) destroyEntry(ctx context.Context, directory, leaf string) error {
 	found, err := c.readEntry(ctx, directory, leaf)
 	if err != nil || len(found.left) == 0 {

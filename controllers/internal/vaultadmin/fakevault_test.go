@@ -19,8 +19,8 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// fakeVault plays Vault's KV version 2 and Transit, with the operator's rights, and a status that secrets are
-// recorded in. It fails at one write, to either.
+// fakeVault plays Vault's KV version 2 and Transit, with the operator's rights, and a status that
+// secrets are recorded in. It fails at one write, to either.
 type fakeVault struct {
 	mu      sync.Mutex
 	entries map[string][]*kvVersion

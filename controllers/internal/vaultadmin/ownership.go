@@ -8,7 +8,7 @@ import (
 
 // adoptable reports why the keys of the marker may not be adopted; nil: they may.
 //
-// The UID of the old object is shown only where the namespace is the same one. Whoever gets a
+// The UID of the old object is shown only where the namespace is the same one. Anyone who gets a
 // namespace of a name that was used before must not be handed what it takes to have the keys of
 // that one.
 func adoptable(d Deployment, marker config.Marker) error {

@@ -101,7 +101,7 @@ func TestTakenKeysAreLeftAlone(t *testing.T) {
 	}
 }
 
-// TestForgedDeployment: whoever can write to the marker cannot have an object that has keys take
+// TestForgedDeployment: anyone who can write to the marker cannot have an object that has keys take
 // another deployment's notes for its own, nor have its keys stay when they are to be destroyed.
 func TestForgedDeployment(t *testing.T) {
 	f := &fakeVault{}

@@ -22,8 +22,8 @@ type Setup struct {
 	KubernetesHost, KubernetesCA string
 	// DatabaseMount is where a database secrets engine makes database logins for the notes services. Empty: nowhere.
 	DatabaseMount string
-	// AllowTrim lets the operator destroy versions that no longer decrypt, and AllowShred whole keys and
-	// the pepper.
+	// AllowTrim lets the operator destroy versions that no longer decrypt, and AllowShred whole keys
+	// and the pepper.
 	AllowTrim, AllowShred bool
 }
 
@@ -36,8 +36,8 @@ type Policy struct {
 }
 
 // policyName has the auth mount in it, because a policy's templates name the mount: a second mount
-// for the same cluster must not take the first one's policies away. Two mounts, or two clusters, never
-// give one name.
+// for the same cluster must not take the first one's policies away. Two mounts, or two clusters,
+// never give one name.
 func (s Setup) policyName(part string) string {
 	var mount strings.Builder
 	for _, r := range s.AuthMount {
@@ -129,11 +129,11 @@ func (s Setup) databaseRules(b *strings.Builder, accessor string) {
 		s.DatabaseMount, config.TransitKeyPrefix(s.ClusterID), namespaceTemplate(accessor))
 }
 
-// operatorRules use one rule for a key and everything below it, because Vault lets a glob stand only
-// at the end of a path and prefers the longer prefix: a second rule for ".../config" could not be
-// told apart. The parameters are the wall instead: import, export settings, automatic rotation and the
-// like all need a parameter that is not in the list, so they are denied; so are trim and deletion, unless
-// they were asked for.
+// operatorRules use one rule for a key and everything below it, because Vault lets a glob stand
+// only at the end of a path and prefers the longer prefix: a second rule for ".../config" could not
+// be told apart. The parameters are the wall instead: import, export settings, automatic rotation
+// and the like all need a parameter that is not in the list, so they are denied; so are trim and
+// deletion, unless they were asked for.
 func (s Setup) operatorRules() string {
 	var b strings.Builder
 	capabilities, trim, deletion := `["create", "read", "update"]`, "", ""
@@ -178,9 +178,9 @@ func (s Setup) operatorRules() string {
 	return b.String()
 }
 
-// operatorKVRules let no value be replaced: Vault takes a write for an update as long as there is metadata,
-// and the metadata of a pepper is the administrator's alone to delete. That of session keys the previous
-// release deletes after a Compromise; pods refuse session keys of another digest.
+// operatorKVRules let no value be replaced: Vault takes a write for an update as long as there is
+// metadata, and the metadata of a pepper is the administrator's alone to delete. That of session
+// keys the previous release deletes after a Compromise; pods refuse session keys of another digest.
 func (s Setup) operatorKVRules(b *strings.Builder) {
 	root := config.KVRoot(s.ClusterID)
 	rule := func(kind, leaf, capabilities string) {

@@ -11,12 +11,12 @@ type Secret struct {
 	Entry, Digest string
 }
 
-// Secrets are what the status of a SecureNotes records about the values in KV. A name and a digest are
-// recorded before the value is created, so that an entry which somebody else has created, before or
-// since, is never taken for the operator's: pods refuse a value of another digest.
+// Secrets are what the status of a SecureNotes records about the values in KV. A name and a digest
+// are recorded before the value is created, so that an entry which somebody else has created,
+// before or since, is never taken for the operator's: pods refuse a value of another digest.
 //
-// An earlier release recorded less: an empty Entry is the fixed name of that release, and an empty Digest
-// is one that nobody knows.
+// An earlier release recorded less: an empty Entry is the fixed name of that release, and an empty
+// Digest is one that nobody knows.
 type Secrets struct {
 	// SessionKeys are in use.
 	SessionKeys Secret
@@ -25,8 +25,8 @@ type Secrets struct {
 	Pepper          Secret
 }
 
-// record has the caller record the secrets, and keeps them for what follows. Nothing may be created in Vault
-// unless it succeeds.
+// record has the caller record the secrets, and keeps them for what follows. Nothing may be created
+// in Vault unless it succeeds.
 func (d *Deployment) record(ctx context.Context, secrets Secrets) error {
 	if err := d.Record(ctx, secrets); err != nil {
 		return err
@@ -35,13 +35,13 @@ func (d *Deployment) record(ctx context.Context, secrets Secrets) error {
 	return nil
 }
 
-// maxNames bounds how many names are tried for one value. A second one is needed only if the first was
-// created by somebody else at that moment.
+// maxNames bounds how many names are tried for one value. A second one is needed only if the first
+// was created by somebody else at that moment.
 const maxNames = 4
 
-// ensureSessionKeys returns an error unless the session keys in use are in Vault. An object that is not
-// established has none yet, and one that adopts a key must not take over the session keys that it finds:
-// both get new ones, once.
+// ensureSessionKeys returns an error unless the session keys in use are in Vault. An object that is
+// not established has none yet, and one that adopts a key must not take over the session keys that
+// it finds: both get new ones, once.
 func (c *Client) ensureSessionKeys(ctx context.Context, d *Deployment, version int64) error {
 	inUse := d.Secrets.SessionKeys
 	if d.Established {
@@ -56,9 +56,9 @@ func (c *Client) ensureSessionKeys(ctx context.Context, d *Deployment, version i
 	return c.createSessionKeys(ctx, d, version)
 }
 
-// createSessionKeys creates session keys under a name of their own and has them recorded as in use. If it is
-// killed on the way, the next run creates others: what exists is never adopted. What is left over is named
-// in the marker.
+// createSessionKeys creates session keys under a name of their own and has them recorded as in use.
+// If it is killed on the way, the next run creates others: what exists is never adopted. What is
+// left over is named in the marker.
 func (c *Client) createSessionKeys(ctx context.Context, d *Deployment, version int64) error {
 	keys, err := config.NewSessionKeys()
 	if err != nil {
@@ -98,8 +98,8 @@ func (c *Client) createSessionKeys(ctx context.Context, d *Deployment, version i
 		c.dataPath(d.Directory, next.Entry))
 }
 
-// ensurePepper returns an error unless the recorded pepper is in Vault; the first time, it records and
-// creates one. marker is as it was just read.
+// ensurePepper returns an error unless the recorded pepper is in Vault; the first time, it records
+// and creates one. marker is as it was just read.
 //
 // Errors: Missing; Unsuitable when there is a pepper that the object has not recorded.
 func (c *Client) ensurePepper(ctx context.Context, d *Deployment, marker config.Marker, established bool) error {
@@ -122,7 +122,7 @@ func (c *Client) ensurePepper(ctx context.Context, d *Deployment, marker config.
 	case recorded.Digest != "" && found.usable && recorded == Secret{Entry: marker.Pepper, Digest: marker.PepperDigest}:
 		return nil
 	case recorded.Digest == "" && len(found.left) > 0:
-		return problem(Unsuitable, "%s is in Vault at %s, but status.pepper of this SecureNotes does not record it: whoever created it knows the pepper. "+
+		return problem(Unsuitable, "%s is in Vault at %s, but status.pepper of this SecureNotes does not record it: anyone who created it knows the pepper. "+
 			"If this SecureNotes has served before, restore its status; if not, have the Vault administrator run `vault kv metadata delete -mount=%s %s/%s`",
 			c.dataPath(d.Directory, next.Entry), c.session.connection.Address, c.session.connection.KVMount, d.Directory, next.Entry)
 	case found.exists:

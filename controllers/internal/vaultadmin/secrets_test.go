@@ -24,8 +24,9 @@ func ensure(t *testing.T, f *fakeVault, client *Client, uid string) DeploymentSt
 	}
 }
 
-// TestSetUpCrashAnywhere fails each write of a first set-up in turn, to Vault and to the status, before and
-// after it goes through. What is recorded in the end is what Vault has, and Shred leaves nothing.
+// TestSetUpCrashAnywhere fails each write of a first set-up in turn, to Vault and to the status,
+// before and after it goes through. What is recorded in the end is what Vault has, and Shred leaves
+// nothing.
 func TestSetUpCrashAnywhere(t *testing.T) {
 	setUp := func(t *testing.T, f *fakeVault) *Client {
 		client := f.start(t)
@@ -67,8 +68,8 @@ func TestSetUpCrashAnywhere(t *testing.T) {
 	}
 }
 
-// TestPlantedPepper: a pepper that is there before the object's first record stops it, and one that appears
-// at the moment of the create is passed over.
+// TestPlantedPepper: a pepper that is there before the object's first record stops it, and one that
+// appears at the moment of the create is passed over.
 func TestPlantedPepper(t *testing.T) {
 	t.Run("before", func(t *testing.T) {
 		for name, deleted := range map[string]bool{"live": false, "deleted, and could be restored": true} {
@@ -112,7 +113,8 @@ func TestPlantedPepper(t *testing.T) {
 	})
 }
 
-// TestPlantedSessionKeys: whatever is there before, or appears at the moment of the create, is passed over.
+// TestPlantedSessionKeys: whatever is there before, or appears at the moment of the create, is
+// passed over.
 func TestPlantedSessionKeys(t *testing.T) {
 	for name, established := range map[string]bool{"first set-up": false, "Compromise": true} {
 		t.Run(name, func(t *testing.T) {
@@ -167,8 +169,8 @@ func (f *fakeVault) mustNameAllButPlanted(t *testing.T) {
 	}
 }
 
-// TestEarlierRelease: what an earlier release has left goes on without a write. Its fixed names count as
-// recorded, with digests that nobody knows.
+// TestEarlierRelease: what an earlier release has left goes on without a write. Its fixed names
+// count as recorded, with digests that nobody knows.
 func TestEarlierRelease(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
@@ -197,8 +199,9 @@ func TestEarlierRelease(t *testing.T) {
 	}
 }
 
-// TestMarkerProvesNothing: session keys that only the marker calls in use are not adopted, because whoever has the
-// operator's Vault token can write to it. A Compromise that an earlier release began so creates others.
+// TestMarkerProvesNothing: session keys that only the marker calls in use are not adopted, because
+// anyone who has the operator's Vault token can write to it. A Compromise that an earlier release
+// began so creates others.
 func TestMarkerProvesNothing(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
@@ -216,7 +219,8 @@ func TestMarkerProvesNothing(t *testing.T) {
 	}
 }
 
-// TestAdoptedSecrets: an object that adopts a key uses the pepper that the marker names, and session keys of its own.
+// TestAdoptedSecrets: an object that adopts a key uses the pepper that the marker names, and
+// session keys of its own.
 func TestAdoptedSecrets(t *testing.T) {
 	t.Run("of this release", func(t *testing.T) {
 		f := &fakeVault{}
@@ -260,8 +264,9 @@ func TestAdoptedSecrets(t *testing.T) {
 	})
 }
 
-// TestPoliciesOfBoth: under the policies of an earlier release values are deleted as that does it; under those of
-// this one they are destroyed, and nobody with the operator's rights can put a pepper in their place.
+// TestPoliciesOfBoth: under the policies of an earlier release values are deleted as that does it;
+// under those of this one they are destroyed, and nobody with the operator's rights can put a
+// pepper in their place.
 func TestPoliciesOfBoth(t *testing.T) {
 	for _, older := range []bool{true, false} {
 		t.Run(fmt.Sprintf("older: %t", older), func(t *testing.T) {

@@ -8,11 +8,11 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// ReplaceSessionKeys creates session keys for a version of the master key and has them recorded as in use,
-// unless such are in use already. It can be repeated after a run that was killed.
+// ReplaceSessionKeys creates session keys for a version of the master key and has them recorded as
+// in use, unless such are in use already. It can be repeated after a run that was killed.
 //
-// Error: Unsuitable, when newer session keys are in use: an operator that was stopped before its call must
-// not bring back what has been replaced since.
+// Error: Unsuitable, when newer session keys are in use: an operator that was stopped before its
+// call must not bring back what has been replaced since.
 func (c *Client) ReplaceSessionKeys(ctx context.Context, d Deployment, version int64) error {
 	if _, _, err := c.ownMarker(ctx, d); err != nil {
 		return err
@@ -26,9 +26,9 @@ func (c *Client) ReplaceSessionKeys(ctx context.Context, d Deployment, version i
 	return c.createSessionKeys(ctx, &d, version)
 }
 
-// DeleteOtherSessionKeys destroys every entry of session keys but the one in use: those that the marker
-// names, and replaced. It can be repeated.
-// Errors: Missing, when those in use are not in Vault; Taken; Denied.
+// DeleteOtherSessionKeys destroys every entry of session keys but the one in use: those that the
+// marker names, and replaced. It can be repeated. Errors: Missing, when those in use are not in
+// Vault; Taken; Denied.
 func (c *Client) DeleteOtherSessionKeys(ctx context.Context, d Deployment, replaced string) error {
 	inUse := d.sessionKeysEntry()
 	marker, version, err := c.ownMarker(ctx, d)
@@ -63,8 +63,9 @@ func (c *Client) nameSessionKeys(ctx context.Context, d Deployment, entry string
 	return c.writeMarker(ctx, d.Directory, marker, version)
 }
 
-// sessionKeysEntries are all that may exist, and more that the caller knows of. Of what the marker says,
-// only names of session keys count: whoever can write to it must not have another entry destroyed.
+// sessionKeysEntries are all that may exist, and more that the caller knows of. Of what the marker
+// says, only names of session keys count: anyone who can write to it must not have another entry
+// destroyed.
 func sessionKeysEntries(marker config.Marker, more ...string) []string {
 	all := append([]string{cmp.Or(marker.SessionKeys, config.SessionKeysLeaf)}, marker.OtherSessionKeys...)
 	return slices.DeleteFunc(append(all, more...), func(entry string) bool { return !config.IsSessionKeysEntry(entry) })

@@ -8,9 +8,9 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// TestSessionKeysCrashAnywhere fails each write of two replacements in turn, before and after it goes through,
-// and does again what failed. Whatever happens, the recorded keys are the only ones, with the recorded digest, and
-// what is there was at every moment named in the marker.
+// TestSessionKeysCrashAnywhere fails each write of two replacements in turn, before and after it
+// goes through, and does again what failed. Whatever happens, the recorded keys are the only ones,
+// with the recorded digest, and what is there was at every moment named in the marker.
 func TestSessionKeysCrashAnywhere(t *testing.T) {
 	replace := func(t *testing.T, f *fakeVault) {
 		client := f.startEarlier(t)
@@ -57,7 +57,8 @@ func TestSessionKeysCrashAnywhere(t *testing.T) {
 	}
 }
 
-// TestSessionKeysOfAnother: nothing is done to what is another object's, nor before those in use are in Vault.
+// TestSessionKeysOfAnother: nothing is done to what is another object's, nor before those in use
+// are in Vault.
 func TestSessionKeysOfAnother(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
@@ -101,7 +102,8 @@ func TestSessionKeysAreNeverOlder(t *testing.T) {
 	}
 }
 
-// TestForgedMarker: whoever can write to the marker cannot have the operator destroy anything but session keys.
+// TestForgedMarker: anyone who can write to the marker cannot have the operator destroy anything
+// but session keys.
 func TestForgedMarker(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
@@ -117,8 +119,8 @@ func TestForgedMarker(t *testing.T) {
 	}
 }
 
-// TestStrippedMarker: whoever can write to the marker cannot keep session keys from being destroyed
-// that a Compromise has replaced.
+// TestStrippedMarker: anyone who can write to the marker cannot keep session keys from being
+// destroyed that a Compromise has replaced.
 func TestStrippedMarker(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)

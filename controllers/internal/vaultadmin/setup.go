@@ -177,8 +177,8 @@ func (r *setupRun) policy(ctx context.Context, policy Policy) error {
 	})
 }
 
-// mustBeOwn refuses a role of another cluster. Its pods log in with that role, and would get the rights
-// of this one.
+// mustBeOwn refuses a role of another cluster. Its pods log in with that role, and would get the
+// rights of this one.
 func (r *setupRun) mustBeOwn(ctx context.Context, role Role) error {
 	path := "auth/" + r.AuthMount + "/role/" + role.Name
 	secret, err := r.client.Logical().ReadWithContext(ctx, path)

@@ -256,6 +256,13 @@ func testShred(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	if err := shred("other", "other\n"); err == nil || !strings.Contains(err.Error(), "operator retained list") {
 		t.Errorf("of another UID: %v", err)
 	}
+	_, err = c.retained(t, uid+"\n", "shred", sn.Namespace+"/"+sn.Name, "--uid", uid, "--transit-mount", "none")
+	if err == nil || !strings.Contains(err.Error(), "--transit-mount") {
+		t.Errorf("a mount that does not exist: %v", err)
+	}
+	if kept, err := marker.Get(t.Context(), path); err != nil || kept.Data["uid"] != uid {
+		t.Errorf("after a mount that does not exist: %v, %v", kept, err)
+	}
 	if !c.keyExists(t, key) {
 		t.Fatal("the key is gone")
 	}

@@ -3,13 +3,14 @@
 package main
 
 import (
-	"slices"
+	"fmt"
 	"strings"
 	"testing"
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
@@ -32,7 +33,14 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 		kr.Spec.SecureNotesRef.Name = "nowhere"
 	}
 	scheduled.Labels = map[string]string{v1alpha1.LabelScheduled: "true"}
-	for _, object := range []client.Object{asked, deleted, manual, scheduled} {
+	large, largeRotation := asked.DeepCopy(), manual.DeepCopy()
+	large.Name, large.Finalizers, largeRotation.Name = "large", nil, "large"
+	for i := range 4000 {
+		other := metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: "o", UID: types.UID(fmt.Sprintf("00000000-0000-0000-0000-%012d", i))}
+		large.OwnerReferences = append(large.OwnerReferences, other)
+	}
+	largeRotation.OwnerReferences = large.OwnerReferences
+	for _, object := range []client.Object{asked, deleted, manual, scheduled, large, largeRotation} {
 		if err := p.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
 		}
@@ -85,6 +93,9 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 		"a rotation of another kind":       {manual, owned(owner("KeyRotation", "nowhere")), owners},
 		"a rotation is guarded":            {manual, held(v1alpha1.Finalizer), ""},
 		"a rotation is held by others":     {manual, held("example.com/more"), finalizers},
+		"one of very many owners":          {large, held(v1alpha1.Finalizer), ""},
+		"a rotation of very many owners":   {largeRotation, owned(append(owner("SecureNotes", "nowhere"), largeRotation.OwnerReferences...)), ""},
+		"an owner less":                    {large, owned(large.OwnerReferences[1:]), owners},
 		"a rotation has ended":             {manual, func(o client.Object) { o.SetAnnotations(map[string]string{v1alpha1.AnnotationEnded: "manual"}) }, ""},
 		"a rotation is retried":            {manual, annotated(v1alpha1.AnnotationRetryRequestedAt), annotations},
 		"a rotation is of the schedule":    {manual, func(o client.Object) { o.SetLabels(map[string]string{v1alpha1.LabelScheduled: "true"}) }, labels},
@@ -148,8 +159,7 @@ func (p *policed) testChanges(t *testing.T, sn *v1alpha1.SecureNotes) {
 		}, "annotate service accounts"},
 		"a service account without what was planted": {planted, func(o client.Object) {
 			account := o.(*corev1.ServiceAccount)
-			account.Annotations, account.Secrets = nil, nil
-			account.ImagePullSecrets = slices.Delete(account.ImagePullSecrets, 0, 1)
+			account.Annotations, account.Secrets, account.ImagePullSecrets = nil, nil, nil
 		}, ""},
 		"a claim of a volume of others":       {claim, func(o client.Object) { o.(*corev1.PersistentVolumeClaim).Spec.VolumeName = "pv-of-others" }, "are for new volumes"},
 		"a Certificate of an earlier release": {former, p.certified(sn, operand.FormerCertificateSecretName("changed")), ""},

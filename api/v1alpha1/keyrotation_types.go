@@ -69,6 +69,8 @@ const (
 
 // KeyRotationStatus is how far a rotation has come. Each step is recorded here before it is acted
 // on, so that an operator that starts anew goes on where the last one stopped.
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.fromVersion) || has(self.fromVersion) && self.fromVersion == oldSelf.fromVersion",message="fromVersion is written once"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.toVersion) || has(self.toVersion) && self.toVersion == oldSelf.toVersion",message="toVersion is written once"
 type KeyRotationStatus struct {
 	// observedGeneration is the generation of the spec that the rest is about.
 	// +optional
@@ -82,12 +84,10 @@ type KeyRotationStatus struct {
 	State string `json:"state,omitempty"`
 
 	// fromVersion of the key when the rotation began. It is written once.
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="fromVersion is written once"
 	// +optional
 	FromVersion *int64 `json:"fromVersion,omitempty"`
 
 	// toVersion is the version that everything is moved to, or above. It is written once.
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="toVersion is written once"
 	// +optional
 	ToVersion *int64 `json:"toVersion,omitempty"`
 

@@ -26,6 +26,13 @@ type SecureNotesStatus struct {
 	// +optional
 	Selector string `json:"selector,omitempty"`
 
+	// volumeSize is the size of the embedded database's volume; spec.database.embedded.storage.size
+	// cannot be lowered below it. Unset: there is no volume yet.
+	// +kubebuilder:validation:Pattern=`^[0-9]{1,18}(Ki|Mi|Gi|Ti|Pi)?$`
+	// +kubebuilder:validation:MaxLength=20
+	// +optional
+	VolumeSize string `json:"volumeSize,omitempty"`
+
 	// deploymentID is what every key and note is bound to: the UID of the object that the master key
 	// was made for. It is set once the keys in Vault are complete; from then on the operator never
 	// makes a missing one anew.

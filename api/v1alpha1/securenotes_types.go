@@ -21,6 +21,7 @@ import (
 // +kubebuilder:printcolumn:name="Next rotation",type=string,format=date-time,JSONPath=`.status.masterKey.nextRotationTime`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name must be at most 40 characters, start with a letter, and have only lower-case letters, digits and dashes: the names of the service's own objects are made from it"
+// +kubebuilder:validation:XValidation:rule="quantity((has(self.spec.database) && has(self.spec.database.embedded) && has(self.spec.database.embedded.storage) && has(self.spec.database.embedded.storage.size) ? self.spec.database.embedded.storage.size : '1Gi')).compareTo(quantity((has(oldSelf.spec.database) && has(oldSelf.spec.database.embedded) && has(oldSelf.spec.database.embedded.storage) && has(oldSelf.spec.database.embedded.storage.size) ? oldSelf.spec.database.embedded.storage.size : '1Gi'))) >= 0 || quantity((has(self.spec.database) && has(self.spec.database.embedded) && has(self.spec.database.embedded.storage) && has(self.spec.database.embedded.storage.size) ? self.spec.database.embedded.storage.size : '1Gi')).compareTo(quantity((has(self.status) && has(self.status.volumeSize) ? self.status.volumeSize : '0'))) >= 0",message="database.embedded.storage.size can only grow (1Gi when unset), because a volume cannot shrink: choose at least the size of the volume, which status.volumeSize says"
 type SecureNotes struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional
@@ -41,6 +42,7 @@ type SecureNotes struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.rateLimits) || !has(self.rateLimits.memory) || (has(self.replicas) ? self.replicas == 1 : !(has(self.database) && has(self.database.postgres)))",message="rateLimits.memory is of one process: set replicas to 1, or count in the database (rateLimits.memory unset) or in redis"
 // +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.postgres)) == (has(oldSelf.database) && has(oldSelf.database.postgres))",message="database cannot change between postgres and embedded, because the notes would stay behind in the old one: create another SecureNotes and move the notes through the API"
 // +kubebuilder:validation:XValidation:rule="(has(self.vaultConnection) ? self.vaultConnection : 'default') == (has(oldSelf.vaultConnection) ? oldSelf.vaultConnection : 'default')",message="vaultConnection cannot be changed, because the master key cannot leave its Vault: create another SecureNotes and move the notes through the API"
+// +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.embedded) && has(self.database.embedded.storage) && has(self.database.embedded.storage.storageClassName) ? self.database.embedded.storage.storageClassName : '') == (has(oldSelf.database) && has(oldSelf.database.embedded) && has(oldSelf.database.embedded.storage) && has(oldSelf.database.embedded.storage.storageClassName) ? oldSelf.database.embedded.storage.storageClassName : '')",message="database.embedded.storage.storageClassName cannot be changed: a volume stays in its class"
 type SecureNotesSpec struct {
 	// replicas is how many pods serve the API. Unset: 2 with database.postgres, else 1.
 	// +kubebuilder:validation:Minimum=1
@@ -333,8 +335,6 @@ type Postgres struct {
 type VaultCredentials struct{}
 
 // Embedded says where SQLite lives.
-// +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.storageClassName) ? self.storage.storageClassName : '-') == (has(oldSelf.storage) && has(oldSelf.storage.storageClassName) ? oldSelf.storage.storageClassName : '-')",message="database.embedded.storage.storageClassName cannot be changed: a volume stays in its class"
-// +kubebuilder:validation:XValidation:rule="quantity(has(self.storage) && has(self.storage.size) ? self.storage.size : '1Gi').compareTo(quantity(has(oldSelf.storage) && has(oldSelf.storage.size) ? oldSelf.storage.size : '1Gi')) >= 0",message="database.embedded.storage.size can only grow"
 type Embedded struct {
 	// storage of the volume.
 	// +optional
@@ -344,7 +344,8 @@ type Embedded struct {
 // Storage of a volume. It must be local or block storage: SQLite is not safe on a network file
 // system.
 type Storage struct {
-	// size of the volume, such as 5Gi. It can grow where the storage class allows it. Unset: 1Gi.
+	// size of the volume, such as 5Gi. It can grow where the storage class allows it; where it does
+	// not, it can be set back to the size of the volume, which status.volumeSize says. Unset: 1Gi.
 	// +kubebuilder:validation:MinLength=3
 	// +kubebuilder:validation:MaxLength=8
 	// +kubebuilder:validation:Pattern=`^[1-9][0-9]*(Mi|Gi|Ti)$`

@@ -114,6 +114,7 @@ func testAdmission(t *testing.T, c *cluster) {
 	}
 	t.Run("others still reconcile", func(t *testing.T) { testOthersReconcile(t, c) })
 	t.Run("changes", func(t *testing.T) { testImmutable(t, c) })
+	t.Run("transitions", func(t *testing.T) { testTransitions(t, c) })
 	t.Run("defaults are not written", func(t *testing.T) {
 		object := c.unstructured(t, "SecureNotes", "plain", `{tls: {secretRef: {name: a}}, suspend: true}`)
 		if err := c.Create(t.Context(), object); err != nil {
@@ -159,7 +160,6 @@ func testImmutable(t *testing.T, c *cluster) {
 	}{
 		"other database": {object, `{spec: {database: {embedded: null, postgres: {uriSecretRef: {name: a, key: b}}}}}`, "create another SecureNotes and move the notes"},
 		"other Vault":    {object, `{spec: {vaultConnection: other}}`, "vaultConnection cannot be changed"},
-		"smaller volume": {object, `{spec: {database: {embedded: {storage: {size: 1Gi}}}}}`, "can only grow"},
 		"other class":    {object, `{spec: {database: {embedded: {storage: {storageClassName: b}}}}}`, "cannot be changed"},
 		"other rotation": {rotation, `{spec: {reason: Compromise}}`, "create another KeyRotation"},
 	} {

@@ -51,6 +51,7 @@ func TestOperator(t *testing.T) {
 	t.Run("missing key", func(t *testing.T) { testMissingKey(t, c) })
 	t.Run("two operators", func(t *testing.T) { testTwoOperators(t, c) })
 	t.Run("embedded", func(t *testing.T) { testEmbedded(t, c) })
+	t.Run("volume size", func(t *testing.T) { testVolumeSize(t, c) })
 	t.Run("beside the volume", func(t *testing.T) { testBesideVolume(t, c) })
 	t.Run("lost volume", func(t *testing.T) { testLostVolume(t, c) })
 	t.Run("lost PostgreSQL", func(t *testing.T) { testLostPostgres(t, c) })

@@ -124,7 +124,13 @@ func (r *Reconciler) volume(ctx context.Context, s *scope) error {
 			return err
 		}
 	}
-	return r.applyOwned(ctx, s, desired, &corev1.PersistentVolumeClaim{}, func(existing client.Object) (bool, string) {
+	existing := &corev1.PersistentVolumeClaim{}
+	if err := client.IgnoreNotFound(r.Client.Get(ctx, client.ObjectKeyFromObject(desired), existing)); err != nil {
+		return err
+	}
+	keepRequest(desired, existing)
+	before := s.childTrouble
+	err := r.applyOwned(ctx, s, desired, existing, func(existing client.Object) (bool, string) {
 		id := existing.GetAnnotations()[operand.AnnotationDeploymentID]
 		switch id {
 		case s.env.DeploymentID:
@@ -135,6 +141,13 @@ func (r *Reconciler) volume(ctx context.Context, s *scope) error {
 			return false, "the notes of another SecureNotes (" + operand.AnnotationDeploymentID + " " + id + ")"
 		}
 	})
+	if s.childTrouble != before && s.childTrouble.reason == v1alpha1.ReasonApplyFailed {
+		s.childTrouble.message += sizeAdvice(desired, existing)
+	}
+	if err == nil && existing.Annotations[operand.AnnotationDeploymentID] == s.env.DeploymentID {
+		s.volumeSize = new(sizeText(volumeSize(existing)))
+	}
+	return err
 }
 
 // workload is the Deployment. It waits for the keys: a pod without them could only crash.

@@ -58,6 +58,8 @@ type scope struct {
 	database *vaultadmin.DatabaseState
 	// volume is what became of the embedded database's.
 	volume volumeState
+	// volumeSize is for the status; nil: the claim was not looked at.
+	volumeSize *string
 
 	vaultFinding, databaseFinding, certificateFinding, workloadFinding, rotationFinding finding
 	// childTrouble is the first child object that could not be written, or every one that somebody

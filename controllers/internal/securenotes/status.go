@@ -45,6 +45,9 @@ func computeStatus(s *scope) v1alpha1.SecureNotesStatus {
 	if s.deployment != nil {
 		status.Replicas, status.ReadyReplicas = s.deployment.Status.Replicas, s.deployment.Status.ReadyReplicas
 	}
+	if s.volumeSize != nil {
+		status.VolumeSize = *s.volumeSize
+	}
 	status.Certificate = certificateStatus(s)
 	setMasterKey(s, &status)
 	for kind, f := range map[string]finding{

@@ -63,8 +63,11 @@ func Transform(in any) (any, error) {
 	case *batchv1.Job:
 		o.Spec, o.Status = batchv1.JobSpec{}, jobStatus(&o.Status)
 	case *corev1.PersistentVolumeClaim:
-		o.Spec = corev1.PersistentVolumeClaimSpec{VolumeName: short(o.Spec.VolumeName)}
-		o.Status = corev1.PersistentVolumeClaimStatus{Phase: o.Status.Phase}
+		o.Spec = corev1.PersistentVolumeClaimSpec{
+			VolumeName: short(o.Spec.VolumeName),
+			Resources:  corev1.VolumeResourceRequirements{Requests: storage(o.Spec.Resources.Requests)},
+		}
+		o.Status = corev1.PersistentVolumeClaimStatus{Phase: o.Status.Phase, Capacity: storage(o.Status.Capacity)}
 	case *certmanagerv1.Certificate:
 		o.Spec = certmanagerv1.CertificateSpec{}
 		o.Status = certmanagerv1.CertificateStatus{NotAfter: o.Status.NotAfter, Conditions: certificateConditions(o.Status.Conditions)}
@@ -87,6 +90,15 @@ func stripMetadata(object metav1.Object) {
 		finalizers = []string{v1alpha1.Finalizer}
 	}
 	object.SetFinalizers(finalizers)
+}
+
+// storage returns the amount of storage alone: others may be of any number.
+func storage(all corev1.ResourceList) corev1.ResourceList {
+	size, ok := all[corev1.ResourceStorage]
+	if !ok {
+		return nil
+	}
+	return corev1.ResourceList{corev1.ResourceStorage: size}
 }
 
 func ownLabels(all map[string]string) map[string]string {

@@ -1,0 +1,54 @@
+package securenotes
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+func TestVolumeSize(t *testing.T) {
+	sized := func(request, capacity string) *corev1.PersistentVolumeClaim {
+		claim := &corev1.PersistentVolumeClaim{}
+		claim.Name, claim.Status.Phase = "notes-data", corev1.ClaimPending
+		if request != "" {
+			claim.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(request)}
+		}
+		if capacity != "" {
+			claim.Status.Phase = corev1.ClaimBound
+			claim.Status.Capacity = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(capacity)}
+		}
+		return claim
+	}
+	for name, tc := range map[string]struct {
+		wanted                string
+		existing              *corev1.PersistentVolumeClaim
+		size, request, advice string
+	}{
+		"no claim yet":                    {"1Gi", &corev1.PersistentVolumeClaim{}, "", "1Gi", ""},
+		"no volume yet":                   {"1Gi", sized("1Gi", ""), "", "1Gi", ""},
+		"lowered before there is one":     {"1Gi", sized("4Ti", ""), "", "1Gi", "notes-data has no volume yet: delete it"},
+		"as it is":                        {"2Gi", sized("2Gi", "2Gi"), "2Gi", "2Gi", ""},
+		"raised":                          {"4Gi", sized("2Gi", "2Gi"), "2Gi", "4Gi", "back to 2Gi"},
+		"raised, in a volume rounded up":  {"4Gi", sized("2Gi", "10Gi"), "2Gi", "4Gi", "back to 2Gi"},
+		"back after a failed expansion":   {"2Gi", sized("4Gi", "2Gi"), "2Gi", "4Gi", ""},
+		"between, after one that failed":  {"3Gi", sized("4Gi", "2Gi"), "2Gi", "3Gi", "back to 2Gi"},
+		"less than the volume":            {"1Gi", sized("2Gi", "2Gi"), "2Gi", "2Gi", ""},
+		"a volume of thousands, not 1024": {"4Gi", sized("2G", "2G"), "1953125Ki", "4Gi", "back to 1953125Ki"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			desired := sized(tc.wanted, "")
+			keepRequest(desired, tc.existing)
+			if got := sizeText(volumeSize(tc.existing)); got != tc.size {
+				t.Errorf("size %q, want %q", got, tc.size)
+			}
+			if got := desired.Spec.Resources.Requests[corev1.ResourceStorage]; got.Cmp(resource.MustParse(tc.request)) != 0 {
+				t.Errorf("request %s, want %s", got.String(), tc.request)
+			}
+			if got := sizeAdvice(desired, tc.existing); (got == "") != (tc.advice == "") || !strings.Contains(got, tc.advice) {
+				t.Errorf("advice %q, want %q", got, tc.advice)
+			}
+		})
+	}
+}

@@ -34,6 +34,10 @@ const (
 	// ConditionStalled (negative, kstatus) is present, and True, only while the operator cannot go
 	// on until somebody changes something.
 	ConditionStalled = "Stalled"
+
+	// ConditionAnnotationIgnored (negative) is present, and True, only while an annotation of the
+	// operator's has a value that it does not understand.
+	ConditionAnnotationIgnored = "AnnotationIgnored"
 )
 
 // Conditions of KeyRotation, besides Reconciling and Stalled, which mean the same as above.
@@ -87,6 +91,9 @@ const (
 	ReasonSuspended   = "Suspended"
 	ReasonDeleting    = "Deleting"
 	ReasonNotReady    = "NotReady"
+
+	// ReasonInvalidValue is of AnnotationIgnored.
+	ReasonInvalidValue = "InvalidValue"
 
 	// Of VaultReady.
 	ReasonUnknownVaultConnection = "UnknownVaultConnection"

@@ -44,7 +44,8 @@ type SecureNotes struct {
 // +kubebuilder:validation:XValidation:rule="(has(self.vaultConnection) ? self.vaultConnection : 'default') == (has(oldSelf.vaultConnection) ? oldSelf.vaultConnection : 'default')",message="vaultConnection cannot be changed, because the master key cannot leave its Vault: create another SecureNotes and move the notes through the API"
 // +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.embedded) && has(self.database.embedded.storage) && has(self.database.embedded.storage.storageClassName) ? self.database.embedded.storage.storageClassName : '') == (has(oldSelf.database) && has(oldSelf.database.embedded) && has(oldSelf.database.embedded.storage) && has(oldSelf.database.embedded.storage.storageClassName) ? oldSelf.database.embedded.storage.storageClassName : '')",message="database.embedded.storage.storageClassName cannot be changed: a volume stays in its class"
 type SecureNotesSpec struct {
-	// replicas is how many pods serve the API. Unset: 2 with database.postgres, else 1.
+	// replicas is how many pods serve the API. Unset: 2 with database.postgres, else 1; the operator
+	// then writes the number here, because the scale subresource, and so an autoscaler, needs one.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	// +optional
@@ -60,12 +61,12 @@ type SecureNotesSpec struct {
 	PodTemplate *PodTemplate `json:"podTemplate,omitempty"`
 
 	// hostnames that clients use; the certificate names them besides the Service's own names, and
-	// status.url uses the first.
+	// status.url uses the first. The list has one owner: server-side apply does not merge it.
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=253
 	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$`
-	// +listType=set
+	// +listType=atomic
 	// +optional
 	Hostnames []string `json:"hostnames,omitempty"`
 

@@ -19,15 +19,7 @@ import (
 func StartScheduler(t testing.TB, cluster *rest.Config, name string) {
 	t.Helper()
 	dir := t.TempDir()
-	kubeconfig := api.NewConfig()
-	kubeconfig.Clusters[name] = &api.Cluster{Server: cluster.Host, CertificateAuthorityData: cluster.CAData}
-	kubeconfig.AuthInfos[name] = &api.AuthInfo{ClientCertificateData: cluster.CertData, ClientKeyData: cluster.KeyData}
-	kubeconfig.Contexts[name] = &api.Context{Cluster: name, AuthInfo: name}
-	kubeconfig.CurrentContext = name
-	access, configuration := filepath.Join(dir, "kubeconfig"), filepath.Join(dir, "scheduler.yaml")
-	if err := clientcmd.WriteToFile(*kubeconfig, access); err != nil {
-		t.Fatal(err)
-	}
+	access, configuration := kubeconfig(t, dir, cluster, name), filepath.Join(dir, "scheduler.yaml")
 	if err := os.WriteFile(configuration, fmt.Appendf(nil, `
 apiVersion: kubescheduler.config.k8s.io/v1
 kind: KubeSchedulerConfiguration
@@ -38,6 +30,29 @@ profiles: [{schedulerName: %q}]
 		t.Fatal(err)
 	}
 	start(t, dir, "kube-scheduler", syscall.SIGTERM, exec.Command(binary(t, SchedulerVariable), "--config", configuration, "--secure-port=0"))
+}
+
+// kubeconfig writes a file by which programs reach the cluster, and returns its path.
+func kubeconfig(t testing.TB, dir string, cluster *rest.Config, name string) string {
+	t.Helper()
+	written := api.NewConfig()
+	written.Clusters[name] = &api.Cluster{Server: cluster.Host, CertificateAuthorityData: cluster.CAData}
+	written.AuthInfos[name] = &api.AuthInfo{ClientCertificateData: cluster.CertData, ClientKeyData: cluster.KeyData}
+	written.Contexts[name] = &api.Context{Cluster: name, AuthInfo: name}
+	written.CurrentContext = name
+	path := filepath.Join(dir, "kubeconfig")
+	if err := clientcmd.WriteToFile(*written, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Helm runs helm against the cluster and returns what it prints, its error included.
+func Helm(t testing.TB, cluster *rest.Config, arguments ...string) (string, error) {
+	t.Helper()
+	arguments = append(arguments, "--kubeconfig", kubeconfig(t, t.TempDir(), cluster, "helm"))
+	out, err := exec.Command(binary(t, HelmVariable), arguments...).CombinedOutput()
+	return string(out), err
 }
 
 // RenderChart returns what helm makes of a chart with these values, each as NAME=VALUE.

@@ -8,21 +8,30 @@
 
 {{- define "securenotes-operator.selector" -}}
 app.kubernetes.io/name: securenotes-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "securenotes-operator.labels" -}}
 {{ include "securenotes-operator.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ include "securenotes-operator.labelValue" .Chart.AppVersion }}
 app.kubernetes.io/part-of: securenotes
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+helm.sh/chart: {{ include "securenotes-operator.labelValue" (printf "%s-%s" .Chart.Name .Chart.Version) }}
+{{- end }}
+
+{{- /* labelValue and tag write what stands behind a + in a version as helm does in registries: with _. */ -}}
+{{- define "securenotes-operator.labelValue" -}}
+{{ . | replace "+" "_" | trunc 63 | trimAll "-._" | quote }}
+{{- end }}
+
+{{- define "securenotes-operator.tag" -}}
+{{ . | replace "+" "_" }}
 {{- end }}
 
 {{- /* image takes a dict of image values and the default tag. */ -}}
 {{- define "securenotes-operator.image" -}}
 {{- with .image.registry }}{{ . }}/{{ end }}{{ .image.repository }}
-{{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ default .tag .image.tag }}{{ end }}
+{{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ default (include "securenotes-operator.tag" .tag) .image.tag }}{{ end }}
 {{- end }}
 
 {{- /* audiences of the tokens that the operand's pods log in to Vault with. */ -}}
@@ -39,8 +48,8 @@ apiVersion: config.securenotes.dev/v1alpha1
 kind: OperatorConfig
 operandImage: {{ include "securenotes-operator.image" (dict "image" .Values.operand.image "tag" .Chart.AppVersion) | quote }}
 operandImagePullPolicy: {{ .Values.operand.image.pullPolicy }}
-operatorNamespace: {{ .Release.Namespace }}
-operatorServiceAccount: {{ include "securenotes-operator.serviceAccount" . }}
+operatorNamespace: {{ .Release.Namespace | quote }}
+operatorServiceAccount: {{ include "securenotes-operator.serviceAccount" . | quote }}
 vaultResyncInterval: {{ .Values.vaultResyncInterval }}
 {{- with .Values.clusterID }}
 clusterID: {{ . | quote }}

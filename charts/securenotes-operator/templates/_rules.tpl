@@ -139,6 +139,7 @@
   resources:
   - keyrotations/finalizers
   - securenotes/finalizers
+  - securenotes/scale
   verbs:
   - update
 - apiGroups:

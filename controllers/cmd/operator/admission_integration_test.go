@@ -114,6 +114,7 @@ func testAdmission(t *testing.T, c *cluster) {
 	}
 	t.Run("others still reconcile", func(t *testing.T) { testOthersReconcile(t, c) })
 	t.Run("changes", func(t *testing.T) { testImmutable(t, c) })
+	t.Run("hostnames of two managers", func(t *testing.T) { testHostnamesOfTwoManagers(t, c) })
 	t.Run("transitions", func(t *testing.T) { testTransitions(t, c) })
 	t.Run("defaults are not written", func(t *testing.T) {
 		object := c.unstructured(t, "SecureNotes", "plain", `{tls: {secretRef: {name: a}}, suspend: true}`)

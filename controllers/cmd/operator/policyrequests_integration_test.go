@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -106,6 +107,17 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 			p.verdict(t, p.operator.Patch(t.Context(), changed, client.MergeFrom(tc.object), client.DryRunAll), tc.want)
 		})
 	}
+	t.Run("scaled", func(t *testing.T) {
+		numbered := postgresNotes(sn.Namespace, "numbered")
+		numbered.Spec.Suspend, numbered.Spec.Replicas = new(true), new(int32(2))
+		if err := p.Create(t.Context(), numbered); err != nil {
+			t.Fatal(err)
+		}
+		for object, want := range map[*v1alpha1.SecureNotes]string{asked: "", numbered: "only where nobody has set them"} {
+			scale := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: object.Name, Namespace: object.Namespace}, Spec: autoscalingv1.ScaleSpec{Replicas: 3}}
+			p.verdict(t, p.operator.SubResource("scale").Update(t.Context(), object.DeepCopy(), client.WithSubResourceBody(scale), client.DryRunAll), want)
+		}
+	})
 	t.Run("deleted", func(t *testing.T) {
 		p.verdict(t, p.operator.Delete(t.Context(), scheduled, client.DryRunAll), "")
 		p.verdict(t, p.operator.Delete(t.Context(), manual, client.DryRunAll), "only KeyRotations of a schedule")

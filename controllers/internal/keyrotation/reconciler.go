@@ -76,6 +76,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err := r.Client.Get(ctx, request.NamespacedName, kr); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	r.warnOfRetry(kr)
 	for range maxSteps {
 		again, after, err := r.once(ctx, kr)
 		if apierrors.IsConflict(err) {

@@ -58,6 +58,9 @@ func (r *Reconciler) announce(s *scope, conditions []metav1.Condition) {
 		if c.Status == metav1.ConditionFalse && c.Reason != v1alpha1.ReasonProgressing && c.Reason != v1alpha1.ReasonIssuing {
 			kind = corev1.EventTypeWarning
 		}
+		if c.Type == v1alpha1.ConditionAnnotationIgnored {
+			kind = corev1.EventTypeWarning
+		}
 		r.Recorder.Eventf(s.sn, nil, kind, c.Reason, "Reconcile", "%s: %s", c.Type, c.Message)
 	}
 }

@@ -120,7 +120,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		err = r.run(ctx, s)
 	}
 	// Even a pass that failed says what it found.
-	return result(s.requeue, errors.Join(err, r.patchStatus(ctx, s)))
+	err = errors.Join(err, r.patchStatus(ctx, s))
+	if sn.DeletionTimestamp == nil && !s.suspended {
+		err = errors.Join(err, r.fillReplicas(ctx, sn))
+	}
+	return result(s.requeue, err)
 }
 
 // result is the end of a pass that asked for another one after requeue. A conflict means that the

@@ -60,6 +60,7 @@ func computeStatus(s *scope) v1alpha1.SecureNotesStatus {
 		setFinding(s.sn, &status, kind, f)
 	}
 	setSummary(s.sn, &status)
+	setAnnotationIgnored(s, &status)
 	// A fixed order, so that the status does not change with the iteration above.
 	slices.SortStableFunc(status.Conditions, func(a, b metav1.Condition) int { return conditionRank(a.Type) - conditionRank(b.Type) })
 	return status
@@ -78,7 +79,7 @@ func certificateStatus(s *scope) *v1alpha1.CertificateStatus {
 }
 
 var order = append([]string{v1alpha1.ConditionReady}, append(slices.Clone(summed),
-	v1alpha1.ConditionKeyRotationHealthy, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled)...)
+	v1alpha1.ConditionKeyRotationHealthy, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled, v1alpha1.ConditionAnnotationIgnored)...)
 
 func conditionRank(kind string) int { return slices.Index(order, kind) }
 

@@ -44,6 +44,10 @@ const (
 var labelKeys = append(slices.Collect(maps.Keys(operand.Labels(&v1alpha1.SecureNotes{}, operand.ComponentAPI))),
 	batchv1.JobNameLabel, v1alpha1.LabelScheduled, operand.LabelOwner)
 
+// requests are the annotations by which users ask for something.
+var requests = []string{v1alpha1.AnnotationRotateRequestedAt, v1alpha1.AnnotationRetryRequestedAt,
+	v1alpha1.AnnotationAbandonVault, v1alpha1.AnnotationAcceptEmptyDatabase}
+
 // Transform is the cache's transformer. It may be applied twice to the same object.
 func Transform(in any) (any, error) {
 	object, ok := in.(client.Object)
@@ -110,17 +114,22 @@ func ownAnnotations(all map[string]string) map[string]string {
 }
 
 // pairs returns those of all that are wanted, as far as they are within the bounds. A value that is
-// too long is left out rather than cut: a part of it would be another value.
+// too long is left out rather than cut: a part of it would be another value. A request is cut: it
+// is still too long then, which is said.
 func pairs(all map[string]string, wanted func(key string) bool) map[string]string {
 	var kept map[string]string
 	for _, key := range slices.Sorted(maps.Keys(all)) {
-		if !wanted(key) || len(key) > maxText || len(all[key]) > maxText || len(kept) >= maxPairs {
+		value := all[key]
+		if slices.Contains(requests, key) {
+			value = short(value)
+		}
+		if !wanted(key) || len(key) > maxText || len(value) > maxText || len(kept) >= maxPairs {
 			continue
 		}
 		if kept == nil {
 			kept = map[string]string{}
 		}
-		kept[key] = all[key]
+		kept[key] = value
 	}
 	return kept
 }

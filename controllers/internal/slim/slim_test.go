@@ -203,3 +203,17 @@ func TestTransformCuts(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestTransformCutsRequests: a request that is too long must not look as if there were none.
+func TestTransformCutsRequests(t *testing.T) {
+	object := &v1alpha1.SecureNotes{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{
+		v1alpha1.AnnotationRotateRequestedAt: megabyte, operand.AnnotationDeploymentID: megabyte,
+	}}}
+	if _, err := Transform(object); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{v1alpha1.AnnotationRotateRequestedAt: megabyte[:maxText]}
+	if !maps.Equal(object.Annotations, want) {
+		t.Errorf("annotations %v, want %v", object.Annotations, want)
+	}
+}

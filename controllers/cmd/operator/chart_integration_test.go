@@ -1,0 +1,88 @@
+//go:build integration
+
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/controllers/internal/operatorconfig"
+	"github.com/securenotes/securenotes/hack/testenv"
+)
+
+// testChart: the API server takes what the chart makes of a version with build metadata, and of
+// names that YAML reads as numbers; and there are ways to install a release beside CRDs that
+// another one has left or still uses.
+func testChart(t *testing.T, c *cluster) {
+	helm := func(arguments ...string) (string, error) { return testenv.Helm(t, c.rest, arguments...) }
+	installed := func(t *testing.T, arguments ...string) {
+		t.Helper()
+		if out, err := helm(append([]string{"install"}, arguments...)...); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		t.Cleanup(func() {
+			if out, err := helm("uninstall", arguments[0], "--namespace", arguments[3]); err != nil {
+				t.Errorf("uninstall: %v: %s", err, out)
+			}
+		})
+	}
+	// Beside the CRDs, and the roles of users, that another release has.
+	beside := []string{"--set", "crds.enabled=false,rbac.aggregateRoles=false"}
+	const chart = "../../../charts/securenotes-operator"
+	t.Run("odd names", func(t *testing.T) {
+		const version, release, namespace, watched = "0.1.0+build.5", "7", "2026", "1e3"
+		dir := t.TempDir()
+		if out, err := helm("package", chart, "--version", version, "--app-version", version, "--destination", dir); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		c.namespace(t, namespace)
+		c.namespace(t, watched)
+		arguments := append([]string{release, filepath.Join(dir, "securenotes-operator-"+version+".tgz"), "--namespace", namespace}, beside...)
+		installed(t, append(arguments, "--set-string", "watchNamespaces={"+watched+"}")...)
+		config := &corev1.ConfigMap{}
+		if err := c.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: release + "-config"}, config); err != nil {
+			t.Fatal(err)
+		}
+		parsed, err := operatorconfig.Parse([]byte(config.Data["config.yaml"]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if parsed.OperatorNamespace != namespace || parsed.OperatorServiceAccount != release {
+			t.Errorf("the operator takes itself for %s/%s", parsed.OperatorNamespace, parsed.OperatorServiceAccount)
+		}
+		deployment := &appsv1.Deployment{}
+		if err := c.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: release}, deployment); err != nil {
+			t.Fatal(err)
+		}
+		for key, value := range deployment.Labels {
+			if problems := validation.IsValidLabelValue(value); len(problems) > 0 {
+				t.Errorf("label %s=%s: %v", key, value, problems)
+			}
+		}
+		for _, image := range []string{deployment.Spec.Template.Spec.Containers[0].Image, parsed.OperandImage} {
+			if !strings.HasSuffix(image, ":0.1.0_build.5") {
+				t.Errorf("image %s, whose tag cannot have a +", image)
+			}
+		}
+	})
+	t.Run("beside CRDs that were kept", func(t *testing.T) {
+		c.namespace(t, "kept")
+		out, err := helm("install", "kept", chart, "--namespace", "kept")
+		if err == nil || !strings.Contains(out, "invalid ownership metadata") {
+			t.Errorf("helm takes over the CRDs unasked: %v: %s", err, out)
+		}
+		if _, err := helm("uninstall", "kept", "--namespace", "kept", "--ignore-not-found"); err != nil {
+			t.Fatal(err)
+		}
+		installed(t, "kept", chart, "--namespace", "kept", "--take-ownership", "--force-conflicts")
+		c.namespace(t, "second")
+		c.namespace(t, "team")
+		installed(t, append([]string{"second", chart, "--namespace", "second", "--set", "watchNamespaces={team}"}, beside...)...)
+	})
+}

@@ -1,0 +1,47 @@
+package securenotes
+
+import (
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
+)
+
+// ignoredAnnotations says which annotations of the operator's have no effect, because of their
+// values, and what the values should be.
+func ignoredAnnotations(s *scope) []string {
+	var ignored []string
+	ignore := func(annotation, want string) {
+		ignored = append(ignored, fmt.Sprintf("%s=%.64q is ignored: %s", annotation, s.sn.Annotations[annotation], want))
+	}
+	if value, set := s.sn.Annotations[v1alpha1.AnnotationAbandonVault]; set && value != "true" && value != "false" {
+		ignore(v1alpha1.AnnotationAbandonVault, `the value must be "true"`)
+	}
+	if keyrotation.TooLong(s.sn.Annotations[v1alpha1.AnnotationRotateRequestedAt]) {
+		ignore(v1alpha1.AnnotationRotateRequestedAt, keyrotation.TooLongAdvice)
+	}
+	value, set := s.sn.Annotations[v1alpha1.AnnotationAcceptEmptyDatabase]
+	switch id := s.env.DeploymentID; {
+	case !set || id == "" || s.database == nil || value == acceptance(s):
+	case s.databaseFinding.reason == v1alpha1.ReasonDatabaseLost:
+		ignore(v1alpha1.AnnotationAcceptEmptyDatabase, fmt.Sprintf("the value must be %q", acceptance(s)))
+	case value != id && !strings.HasPrefix(value, id+"/"): // one that an earlier loss has used up may stay
+		ignore(v1alpha1.AnnotationAcceptEmptyDatabase, "no database is lost, and the value is of no deployment of this object; remove it")
+	}
+	return ignored
+}
+
+// setAnnotationIgnored has the condition present only while an annotation is ignored.
+func setAnnotationIgnored(s *scope, status *v1alpha1.SecureNotesStatus) {
+	ignored := ignoredAnnotations(s)
+	if len(ignored) == 0 {
+		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionAnnotationIgnored)
+		return
+	}
+	setCondition(s.sn, status, v1alpha1.ConditionAnnotationIgnored,
+		finding{metav1.ConditionTrue, v1alpha1.ReasonInvalidValue, strings.Join(ignored, "; ")})
+}

@@ -123,6 +123,7 @@ const (
 	ReasonIssuerNotReady     = "IssuerNotReady"
 	ReasonIssuing            = "Issuing"
 	ReasonFromSecret         = "FromSecret"
+	ReasonHostnameRefused    = "HostnameRefused"
 
 	// Of WorkloadReady.
 	ReasonNameConflict    = "NameConflict"

@@ -42,7 +42,9 @@ type SecureNotes struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.rateLimits) || !has(self.rateLimits.memory) || (has(self.replicas) ? self.replicas == 1 : !(has(self.database) && has(self.database.postgres)))",message="rateLimits.memory is of one process: set replicas to 1, or count in the database (rateLimits.memory unset) or in redis"
 // +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.postgres)) == (has(oldSelf.database) && has(oldSelf.database.postgres))",message="database cannot change between postgres and embedded, because the notes would stay behind in the old one: create another SecureNotes and move the notes through the API"
 // +kubebuilder:validation:XValidation:rule="(has(self.vaultConnection) ? self.vaultConnection : 'default') == (has(oldSelf.vaultConnection) ? oldSelf.vaultConnection : 'default')",message="vaultConnection cannot be changed, because the master key cannot leave its Vault: create another SecureNotes and move the notes through the API"
-// +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.embedded) && has(self.database.embedded.storage) && has(self.database.embedded.storage.storageClassName) ? self.database.embedded.storage.storageClassName : '') == (has(oldSelf.database) && has(oldSelf.database.embedded) && has(oldSelf.database.embedded.storage) && has(oldSelf.database.embedded.storage.storageClassName) ? oldSelf.database.embedded.storage.storageClassName : '')",message="database.embedded.storage.storageClassName cannot be changed: a volume stays in its class"
+// +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.embedded) && has(self.database.embedded.storage) && has(self.database.embedded.storage.storageClassName) ? self.database.embedded.storage.storageClassName : '-') == (has(oldSelf.database) && has(oldSelf.database.embedded) && has(oldSelf.database.embedded.storage) && has(oldSelf.database.embedded.storage.storageClassName) ? oldSelf.database.embedded.storage.storageClassName : '-')",message="database.embedded.storage.storageClassName cannot be changed: a volume stays in its class"
+// +kubebuilder:validation:XValidation:rule="!has(self.tls.certManager) || !has(self.tls.certManager.serviceNames) || self.tls.certManager.serviceNames == 'Include' || has(self.hostnames) && size(self.hostnames) > 0",message="tls.certManager.serviceNames: Exclude leaves the certificate without a name: add one to hostnames"
+// +kubebuilder:validation:XValidation:rule="!has(self.tls.certManager) || !has(self.tls.certManager.commonName) || self.tls.certManager.commonName == 'None' || has(self.hostnames) && self.hostnames.exists(h, h.size() <= 64)",message="tls.certManager.commonName: FirstHostname needs a hostname of 64 characters or fewer: add one, or leave commonName out"
 type SecureNotesSpec struct {
 	// replicas is how many pods serve the API. Unset: 2 with database.postgres, else 1; the operator
 	// then writes the number here, because the scale subresource, and so an autoscaler, needs one.
@@ -61,11 +63,15 @@ type SecureNotesSpec struct {
 	PodTemplate *PodTemplate `json:"podTemplate,omitempty"`
 
 	// hostnames that clients use; the certificate names them besides the Service's own names, and
-	// status.url uses the first. The list has one owner: server-side apply does not merge it.
+	// status.url uses the first. Names of Services in the cluster and IP addresses cannot be among
+	// them. The list has one owner: server-side apply does not merge it.
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=253
 	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$`
+	// +kubebuilder:validation:XValidation:rule="self.all(h, !h.matches('(^|[.])[0-9]+$'))",message="an IP address cannot be one of hostnames, because the certificate names them as DNS names: use a DNS name, or a certificate of your own in tls.secretRef"
+	// +kubebuilder:validation:XValidation:rule="self.all(h, h.contains('.') || h == 'localhost')",message="a name without a dot cannot be one of hostnames, because it may be the Service of another team: write the whole name, such as notes.example.com"
+	// +kubebuilder:validation:XValidation:rule="self.all(h, !h.matches('[.](svc|cluster[.]local)$|^[^.]+[.][^.]+[.](.+[.])?svc[.]'))",message="names of Services in the cluster cannot be hostnames: the certificate has this object's own names, unless tls.certManager.serviceNames excludes them, and may have no others"
 	// +listType=atomic
 	// +optional
 	Hostnames []string `json:"hostnames,omitempty"`
@@ -284,7 +290,42 @@ type CertManager struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5m') && duration(self) <= duration('87600h')",message="renewBefore must be 5m to 87600h"
 	// +optional
 	RenewBefore Duration `json:"renewBefore,omitempty"`
+
+	// serviceNames says whether the certificate has the Service's own names besides hostnames: NAME,
+	// NAME.NAMESPACE, NAME.NAMESPACE.svc and NAME.NAMESPACE.svc.cluster.local. Exclude is for issuers
+	// that refuse such names, as ACME and many corporate authorities do; clients in the cluster then
+	// use a hostname, too. Unset: Include.
+	// +optional
+	ServiceNames ServiceNames `json:"serviceNames,omitempty"`
+
+	// commonName says whether the certificate has a common name, which clients ignore and some issuers
+	// require, such as a role of Vault's PKI engine by default. FirstHostname: the first of hostnames
+	// that has 64 characters or fewer. Unset: None.
+	// +optional
+	CommonName CommonName `json:"commonName,omitempty"`
 }
+
+// ServiceNames says whether a certificate has the Service's own names.
+// +kubebuilder:validation:Enum=Include;Exclude
+type ServiceNames string
+
+const (
+	// ServiceNamesInclude has them beside the hostnames.
+	ServiceNamesInclude ServiceNames = "Include"
+	// ServiceNamesExclude leaves the hostnames alone.
+	ServiceNamesExclude ServiceNames = "Exclude"
+)
+
+// CommonName says which common name a certificate has.
+// +kubebuilder:validation:Enum=None;FirstHostname
+type CommonName string
+
+const (
+	// CommonNameNone is no common name.
+	CommonNameNone CommonName = "None"
+	// CommonNameFirstHostname is the first of the hostnames that is short enough.
+	CommonNameFirstHostname CommonName = "FirstHostname"
+)
 
 // IssuerReference names a cert-manager issuer.
 type IssuerReference struct {

@@ -47,10 +47,10 @@ func crds() ([]byte, error) {
 	return []byte(b.String()), nil
 }
 
-// clusterWide reports whether a rule's resource belongs to no namespace. To RBAC a namespace is in
-// itself: a Role in it can give the right to read it, so only the named kube-system needs more.
-func clusterWide(rule rbacv1.PolicyRule, resource string) bool {
-	return resource == "clusterissuers" || (resource == "namespaces" && len(rule.ResourceNames) > 0)
+// clusterWide reports whether a resource belongs to no namespace. To RBAC a namespace is in itself,
+// but the operator reads others than those that it looks after: a hostname may name one.
+func clusterWide(resource string) bool {
+	return resource == "clusterissuers" || resource == "namespaces"
 }
 
 // rules splits what controller-gen found into the rules that need the whole cluster, those that can be
@@ -74,7 +74,7 @@ func rules() ([]byte, error) {
 			wide, narrow := rule, rule
 			wide.Resources, narrow.Resources = nil, nil
 			for _, resource := range rule.Resources {
-				if clusterWide(rule, resource) {
+				if clusterWide(resource) {
 					wide.Resources = append(wide.Resources, resource)
 				} else {
 					narrow.Resources = append(narrow.Resources, resource)

@@ -2,8 +2,6 @@
 {{- define "securenotes-operator.clusterRules" -}}
 - apiGroups:
   - ""
-  resourceNames:
-  - kube-system
   resources:
   - namespaces
   verbs:
@@ -29,12 +27,6 @@
   - list
   - patch
   - watch
-- apiGroups:
-  - ""
-  resources:
-  - namespaces
-  verbs:
-  - get
 - apiGroups:
   - ""
   resources:

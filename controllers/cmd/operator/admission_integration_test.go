@@ -29,6 +29,18 @@ var hostile = map[string]struct{ spec, want string }{
 	"renewal longer than life":            {`{tls: {certManager: {issuerRef: {name: a}, duration: 2h, renewBefore: 3h}}}`, "renewBefore must be shorter than duration"},
 	"labels of the operator":              {`{tls: {secretRef: {name: a}}, podTemplate: {labels: {app.kubernetes.io/name: x}}}`, "are the operator's: choose another prefix"},
 	"a hostname that is none":             {`{tls: {secretRef: {name: a}}, hostnames: ["a b"]}`, "hostnames[0]"},
+	"an address as a hostname":            {`{tls: {secretRef: {name: a}}, hostnames: [192.0.2.1]}`, "an IP address cannot be one of hostnames"},
+	"an address of another form":          {`{tls: {secretRef: {name: a}}, hostnames: [a.example.com, "10.1"]}`, "an IP address cannot be one of hostnames"},
+	"a hostname without a dot":            {`{tls: {secretRef: {name: a}}, hostnames: [other]}`, "a name without a dot"},
+	"a Service as a hostname":             {`{tls: {secretRef: {name: a}}, hostnames: [a.example.com, other.victim.svc]}`, "names of Services in the cluster cannot be hostnames"},
+	"a Service by its whole name":         {`{tls: {secretRef: {name: a}}, hostnames: [other.victim.svc.cluster.local]}`, "names of Services in the cluster cannot be hostnames"},
+	"a Service of another cluster domain": {`{tls: {secretRef: {name: a}}, hostnames: [other.victim.svc.corp.example.com]}`, "names of Services in the cluster cannot be hostnames"},
+	"a pod of a Service as a hostname":    {`{tls: {secretRef: {name: a}}, hostnames: [pod-0.other.victim.svc]}`, "names of Services in the cluster cannot be hostnames"},
+	"a pod as a hostname":                 {`{tls: {secretRef: {name: a}}, hostnames: [192-0-2-1.victim.pod.cluster.local]}`, "names of Services in the cluster cannot be hostnames"},
+	"a certificate without a name":        {`{tls: {certManager: {issuerRef: {name: a}, serviceNames: Exclude}}}`, "add one to hostnames"},
+	"a common name of no hostname":        {`{tls: {certManager: {issuerRef: {name: a}, commonName: FirstHostname}}}`, "a hostname of 64 characters or fewer"},
+	"a common name that is too long":      {`{hostnames: [` + strings.Repeat("a", 60) + `.example.com], tls: {certManager: {issuerRef: {name: a}, commonName: FirstHostname}}}`, "a hostname of 64 characters or fewer"},
+	"a common name of one's own":          {`{hostnames: [a.example.com], tls: {certManager: {issuerRef: {name: a}, commonName: admin}}}`, "tls.certManager.commonName"},
 	"too many hostnames":                  {`{tls: {secretRef: {name: a}}, hostnames: [a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q]}`, "hostnames"},
 	"a schedule without end":              {`{tls: {secretRef: {name: a}}, keyRotation: {schedule: "` + strings.Repeat("*", 101) + `"}}`, "keyRotation.schedule"},
 	"a rotation that stands still":        {`{tls: {secretRef: {name: a}}, keyRotation: {maxNotesPerSecond: 0}}`, "keyRotation.maxNotesPerSecond"},
@@ -116,6 +128,11 @@ func testAdmission(t *testing.T, c *cluster) {
 	t.Run("changes", func(t *testing.T) { testImmutable(t, c) })
 	t.Run("hostnames of two managers", func(t *testing.T) { testHostnamesOfTwoManagers(t, c) })
 	t.Run("transitions", func(t *testing.T) { testTransitions(t, c) })
+	t.Run("hostnames that may be", func(t *testing.T) {
+		for _, name := range []string{"localhost", "example.com", "notes.example.com", "notes.svc.example.com", "svc.example.com", "1.example.com", "xn--bcher-kva.example"} {
+			judge(t, c.Create(t.Context(), c.unstructured(t, "SecureNotes", "x", `{hostnames: ["`+name+`"], tls: {secretRef: {name: a}}}`), client.DryRunAll), "")
+		}
+	})
 	t.Run("defaults are not written", func(t *testing.T) {
 		object := c.unstructured(t, "SecureNotes", "plain", `{tls: {secretRef: {name: a}}, suspend: true}`)
 		if err := c.Create(t.Context(), object); err != nil {

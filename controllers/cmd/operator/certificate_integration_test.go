@@ -5,6 +5,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
@@ -127,4 +129,61 @@ func testCertificateSecret(t *testing.T, c *cluster) {
 		}
 		awaitSecret(t, "own", "own-securenotes-certificate")
 	})
+}
+
+// testCertificateNames: a certificate has the names that are asked for, and none by which it would
+// answer for a Service of another namespace.
+func testCertificateNames(t *testing.T, c *cluster) {
+	const namespace, victim = "names", "victim"
+	c.namespace(t, namespace)
+	c.namespace(t, victim)
+	own := []string{"NAME", "NAME.names", "NAME.names.svc", "NAME.names.svc.cluster.local"}
+	for name, tc := range map[string]struct {
+		hostnames    []string
+		serviceNames v1alpha1.ServiceNames
+		commonName   v1alpha1.CommonName
+		dnsNames     []string
+		common       string
+		// refused is what the condition says; empty: the certificate is only being issued.
+		refused string
+	}{
+		"plain":    {hostnames: []string{"notes.example.com"}, dnsNames: append([]string{"notes.example.com"}, own...)},
+		"outer":    {hostnames: []string{"notes.example.com"}, serviceNames: v1alpha1.ServiceNamesExclude, dnsNames: []string{"notes.example.com"}},
+		"common":   {hostnames: []string{"notes.example.com"}, commonName: v1alpha1.CommonNameFirstHostname, dnsNames: append([]string{"notes.example.com"}, own...), common: "notes.example.com"},
+		"apex":     {hostnames: []string{"example.com"}, dnsNames: append([]string{"example.com"}, own...)},
+		"foreign":  {hostnames: []string{"other.victim", "notes.example.com"}, dnsNames: append([]string{"notes.example.com"}, own...), refused: "other.victim may be a Service in namespace victim"},
+		"stealing": {hostnames: []string{"other.victim"}, serviceNames: v1alpha1.ServiceNamesExclude, commonName: v1alpha1.CommonNameFirstHostname, dnsNames: own, refused: "other.victim may be a Service in namespace victim"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sn := postgresNotes(namespace, name)
+			sn.Spec.Hostnames = tc.hostnames
+			sn.Spec.TLS.CertManager.ServiceNames, sn.Spec.TLS.CertManager.CommonName = tc.serviceNames, tc.commonName
+			if err := c.Create(t.Context(), sn); err != nil {
+				t.Fatal(err)
+			}
+			var want []string
+			for _, n := range tc.dnsNames {
+				want = append(want, strings.ReplaceAll(n, "NAME", name))
+			}
+			await(t, "the Certificate", func() string {
+				certificate := &certmanagerv1.Certificate{}
+				if err := c.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: operand.CertificateName(name)}, certificate); err != nil {
+					return err.Error()
+				}
+				if !slices.Equal(certificate.Spec.DNSNames, want) || certificate.Spec.CommonName != tc.common {
+					return fmt.Sprintf("names %v, common name %q; want %v, %q", certificate.Spec.DNSNames, certificate.Spec.CommonName, want, tc.common)
+				}
+				return ""
+			})
+			c.issue(t, namespace, name)
+			if tc.refused == "" {
+				c.awaitCondition(t, namespace, name, v1alpha1.ConditionCertificateReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+				return
+			}
+			message := c.awaitCondition(t, namespace, name, v1alpha1.ConditionCertificateReady, metav1.ConditionFalse, v1alpha1.ReasonHostnameRefused)
+			if !strings.Contains(message, tc.refused) {
+				t.Errorf("the condition does not say %q: %s", tc.refused, message)
+			}
+		})
+	}
 }

@@ -36,7 +36,10 @@ func testPolicy(t *testing.T, c *cluster) {
 	variants := map[string]*v1alpha1.SecureNotes{}
 	for name, change := range map[string]func(*v1alpha1.SecureNotesSpec){
 		"postgres": func(*v1alpha1.SecureNotesSpec) {},
-		"embedded": func(s *v1alpha1.SecureNotesSpec) { s.Database = nil },
+		"embedded": func(s *v1alpha1.SecureNotesSpec) {
+			s.Database, s.Hostnames = nil, []string{"notes.example.com", "localhost"}
+			s.TLS.CertManager.CommonName, s.TLS.CertManager.ServiceNames = v1alpha1.CommonNameFirstHostname, v1alpha1.ServiceNamesExclude
+		},
 		"secrets": func(s *v1alpha1.SecureNotesSpec) {
 			s.TLS = v1alpha1.TLS{SecretRef: &v1alpha1.LocalObjectReference{Name: "own-tls"}}
 			s.Database.Postgres.CASecretRef = &v1alpha1.SecretKeyReference{Name: "database-ca", Key: "ca.crt"}
@@ -237,6 +240,7 @@ func (p *policed) testEscapes(t *testing.T, sn *v1alpha1.SecureNotes) {
 		return kr
 	}
 	account := operand.ServiceAccounts(sn)[0]
+	const services = "name no Service but their own"
 	const server, mounts, modes, arguments, apiToken, groups, place, hosts, labels, budgets, claims, rotations = "those of a server", "where their program looks for it", "can be executed",
 		"arguments that it gives them", "no token of the API server", "no group of root's", "no node, runtime", "look up host names", "have the labels of their SecureNotes",
 		"hold the API's pods only", "are for new volumes", "may create only KeyRotations"
@@ -324,6 +328,9 @@ func (p *policed) testEscapes(t *testing.T, sn *v1alpha1.SecureNotes) {
 			s.Subject = &certmanagerv1.X509Subject{Organizations: []string{"system:masters"}}
 		}), server},
 		"a Certificate with a common name":      {certificate(func(s *certmanagerv1.CertificateSpec) { s.CommonName = "admin" }), server},
+		"a Certificate of another Service":      {certificate(func(s *certmanagerv1.CertificateSpec) { s.DNSNames = append(s.DNSNames, "other.victim.svc") }), services},
+		"a Certificate of a Service in short":   {certificate(func(s *certmanagerv1.CertificateSpec) { s.DNSNames = append(s.DNSNames, "other") }), services},
+		"a Certificate of an address as a name": {certificate(func(s *certmanagerv1.CertificateSpec) { s.DNSNames = append(s.DNSNames, "192.0.2.1") }), services},
 		"a Certificate with a literal subject":  {certificate(func(s *certmanagerv1.CertificateSpec) { s.LiteralSubject = "CN=admin" }), server},
 		"a Certificate with an address of mail": {certificate(func(s *certmanagerv1.CertificateSpec) { s.EmailAddresses = []string{"a@example.com"} }), server},
 		"a Certificate with a URI":              {certificate(func(s *certmanagerv1.CertificateSpec) { s.URIs = []string{"spiffe://example.com/x"} }), server},

@@ -51,6 +51,8 @@ type Environment struct {
 	Pepper, PepperDigest string
 	// CertificateSecret is the Secret that cert-manager writes.
 	CertificateSecret string
+	// RefusedHostnames are those that the certificate may not name; see RefuseHostname.
+	RefusedHostnames []string
 	// DatabaseClaimed says that the database has been in use: pods must find it so, and make no
 	// other.
 	DatabaseClaimed bool

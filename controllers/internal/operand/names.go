@@ -3,8 +3,6 @@ package operand
 import (
 	"fmt"
 	"maps"
-	"slices"
-	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -145,16 +143,4 @@ func TLSSecretName(sn *v1alpha1.SecureNotes, env Environment) string {
 		return ref.Name
 	}
 	return env.CertificateSecret
-}
-
-// dnsNames of the certificate: what clients use, and the Service's own names.
-func dnsNames(sn *v1alpha1.SecureNotes) []string {
-	names := append([]string{}, sn.Spec.Hostnames...)
-	host := ServiceHost(sn)
-	for _, name := range []string{sn.Name, strings.TrimSuffix(host, ".svc"), host, host + ".cluster.local"} {
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	return names
 }

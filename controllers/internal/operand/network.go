@@ -53,7 +53,8 @@ func Certificate(sn *v1alpha1.SecureNotes, env Environment) *certmanagerv1.Certi
 		ObjectMeta: meta(sn, CertificateName(sn.Name), ComponentAPI),
 		Spec: certmanagerv1.CertificateSpec{
 			SecretName:  env.CertificateSecret,
-			DNSNames:    dnsNames(sn),
+			CommonName:  commonName(sn, env.RefusedHostnames),
+			DNSNames:    dnsNames(sn, env.RefusedHostnames),
 			Duration:    &metav1.Duration{Duration: life},
 			RenewBefore: &metav1.Duration{Duration: renewBefore},
 			PrivateKey: &certmanagerv1.CertificatePrivateKey{

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -48,6 +50,10 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 	if err := r.secretOfCertificate(ctx, s); err != nil {
 		return err
 	}
+	refused, err := r.refuseHostnames(ctx, s)
+	if err != nil {
+		return err
+	}
 	if err := r.apply(ctx, s, operand.Certificate(s.sn, s.env), existing); err != nil {
 		return err
 	}
@@ -57,6 +63,10 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 	if recorded := recordedSecret(s.sn); recorded != "" && !issued {
 		// The pods keep the Secret that they have mounted until another one is there.
 		s.env.CertificateSecret, s.certificateSecret = recorded, ""
+	}
+	if refused.known() {
+		s.certificateFinding = refused
+		return nil
 	}
 	if issued {
 		s.certificateFinding = good(v1alpha1.ReasonReady, "the certificate is issued")
@@ -72,6 +82,32 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 	}
 	s.certificateFinding = bad(v1alpha1.ReasonIssuing, message)
 	return nil
+}
+
+// refuseHostnames leaves out of the certificate what it may not name, and says so.
+func (r *Reconciler) refuseHostnames(ctx context.Context, s *scope) (finding, error) {
+	var facts []string
+	for _, host := range s.sn.Spec.Hostnames {
+		why, err := operand.RefuseHostname(s.sn, host, func(namespace string) (bool, error) {
+			err := r.Live.Get(ctx, client.ObjectKey{Name: namespace}, &corev1.Namespace{})
+			return err == nil, client.IgnoreNotFound(err)
+		})
+		if apierrors.IsForbidden(err) {
+			why, err = "may be a Service: the operator has no right to look whether there is such a namespace; upgrade its rights with its chart", nil
+		}
+		if err != nil {
+			return finding{}, fmt.Errorf("look for the namespace that hostname %s may name: %w", host, err)
+		}
+		if why != "" {
+			s.env.RefusedHostnames = append(s.env.RefusedHostnames, host)
+			facts = append(facts, host+" "+why)
+		}
+	}
+	if len(facts) == 0 {
+		return finding{}, nil
+	}
+	return bad(v1alpha1.ReasonHostnameRefused, "the certificate does not name these of spec.hostnames: "+strings.Join(facts, "; ")+
+		". Remove them, or use a certificate of your own in spec.tls.secretRef"), nil
 }
 
 // secretOfCertificate decides which Secret cert-manager writes. Earlier releases had it write

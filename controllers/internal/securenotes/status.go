@@ -24,7 +24,7 @@ var summed = []string{
 var stalling = []string{
 	v1alpha1.ReasonUnknownVaultConnection, v1alpha1.ReasonKeyRetained, v1alpha1.ReasonKeyMissing,
 	v1alpha1.ReasonKeyRestored, v1alpha1.ReasonKeyUnsuitable, v1alpha1.ReasonKeyTaken, v1alpha1.ReasonClusterIDChanged, v1alpha1.ReasonNameConflict, v1alpha1.ReasonInvalidResources,
-	v1alpha1.ReasonDatabaseLost,
+	v1alpha1.ReasonDatabaseLost, v1alpha1.ReasonHostnameRefused,
 }
 
 // computeStatus turns what the phases found into the status. It is pure: conditions keep their

@@ -1,0 +1,84 @@
+package operand
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+)
+
+// TestRefuseHostname: what admission refuses is refused here, too, because an object may have been
+// stored before.
+func TestRefuseHostname(t *testing.T) {
+	for host, want := range map[string]string{
+		"notes.example.com":                   "",
+		"localhost":                           "",
+		"example.com":                         "",
+		"notes.svc.example.com":               "",
+		"notes":                               "",
+		"notes.demo":                          "",
+		"notes.demo.svc":                      "",
+		"notes.demo.svc.cluster.local":        "",
+		"other":                               "no dot",
+		"other.demo":                          "in namespace demo",
+		"other.victim":                        "in namespace victim",
+		"other.demo.svc":                      "in the cluster",
+		"notes.victim.svc":                    "in the cluster",
+		"other.victim.svc.cluster.local":      "in the cluster",
+		"other.victim.svc.corp.example.com":   "in the cluster",
+		"pod-0.other.victim.svc":              "in the cluster",
+		"pod-0.other.victim.svc.corp.example": "in the cluster",
+		"192-0-2-1.victim.pod.cluster.local":  "in the cluster",
+		"192.0.2.1":                           "IP address",
+		"10.1":                                "IP address",
+		"3221225985":                          "IP address",
+	} {
+		got, err := RefuseHostname(embedded(), host, func(namespace string) (bool, error) {
+			return namespace == "demo" || namespace == "victim", nil
+		})
+		if err != nil || (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%s: %q, %v; want %q", host, got, err, want)
+		}
+	}
+}
+
+func TestCertificateNames(t *testing.T) {
+	long, own := strings.Repeat("a", 60)+".example.com", []string{"notes", "notes.demo", "notes.demo.svc", "notes.demo.svc.cluster.local"}
+	for name, tc := range map[string]struct {
+		hostnames, refused []string
+		change             func(*v1alpha1.CertManager)
+		names              []string
+		common             string
+	}{
+		"no hostname":        {names: own},
+		"as before":          {hostnames: []string{"b.example.com", "a.example.com"}, names: append([]string{"b.example.com", "a.example.com"}, own...)},
+		"one of its own":     {hostnames: []string{"notes.demo.svc"}, names: []string{"notes.demo.svc", "notes", "notes.demo", "notes.demo.svc.cluster.local"}},
+		"twice the same":     {hostnames: []string{"a.example.com", "a.example.com"}, names: append([]string{"a.example.com"}, own...)},
+		"refused":            {hostnames: []string{"other", "a.example.com"}, refused: []string{"other"}, names: append([]string{"a.example.com"}, own...)},
+		"common name":        {hostnames: []string{long, "a.example.com"}, change: withCommonName, names: append([]string{long, "a.example.com"}, own...), common: "a.example.com"},
+		"no common name":     {hostnames: []string{long}, change: withCommonName, names: append([]string{long}, own...)},
+		"common, refused":    {hostnames: []string{"other", "a.example.com"}, refused: []string{"other"}, change: withCommonName, names: append([]string{"a.example.com"}, own...), common: "a.example.com"},
+		"hostnames only":     {hostnames: []string{"a.example.com"}, change: withoutServices, names: []string{"a.example.com"}},
+		"only refused ones":  {hostnames: []string{"other"}, refused: []string{"other"}, change: withoutServices, names: own},
+		"written out as now": {hostnames: []string{"a.example.com"}, change: writtenOut, names: append([]string{"a.example.com"}, own...)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sn, env := embedded(), environment()
+			sn.Spec.Hostnames, env.RefusedHostnames = tc.hostnames, tc.refused
+			if tc.change != nil {
+				tc.change(sn.Spec.TLS.CertManager)
+			}
+			got := Certificate(sn, env).Spec
+			if !slices.Equal(got.DNSNames, tc.names) || got.CommonName != tc.common {
+				t.Errorf("names %v, common name %q; want %v, %q", got.DNSNames, got.CommonName, tc.names, tc.common)
+			}
+		})
+	}
+}
+
+func withCommonName(c *v1alpha1.CertManager)  { c.CommonName = v1alpha1.CommonNameFirstHostname }
+func withoutServices(c *v1alpha1.CertManager) { c.ServiceNames = v1alpha1.ServiceNamesExclude }
+func writtenOut(c *v1alpha1.CertManager) {
+	c.CommonName, c.ServiceNames = v1alpha1.CommonNameNone, v1alpha1.ServiceNamesInclude
+}

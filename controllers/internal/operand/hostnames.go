@@ -15,8 +15,8 @@ var (
 	inCluster = regexp.MustCompile(`\.(svc|cluster\.local)$|^[^.]+\.[^.]+\.(.+\.)?svc\.`)
 )
 
-// maxCommonName is how long a common name may be, by RFC 5280.
-const maxCommonName = 64
+// commonNameLength is the longest that RFC 5280 allows.
+const commonNameLength = 64
 
 // RefuseHostname says why a certificate may not name a hostname: an issuer that teams share would
 // let one of them answer for a Service of another. Empty: it may. The names of admission are
@@ -74,7 +74,7 @@ func commonName(sn *v1alpha1.SecureNotes, refused []string) string {
 		return ""
 	}
 	for _, name := range sn.Spec.Hostnames {
-		if len(name) <= maxCommonName && !slices.Contains(refused, name) {
+		if len(name) <= commonNameLength && !slices.Contains(refused, name) {
 			return name
 		}
 	}

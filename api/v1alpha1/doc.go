@@ -3,8 +3,8 @@
 //
 // The tenant writes these objects; nothing in them can send a token elsewhere, run other code with
 // the service's rights, or reach another namespace. Every list and string is bounded, because these
-// objects come from people whom the operator does not trust. A default is never written into a
-// spec: an unset field follows the operator's version.
+// objects come from people whom the operator does not trust. A default is not written into a spec:
+// an unset field follows the operator's version. Replicas are the exception, for autoscalers.
 //
 // +kubebuilder:object:generate=true
 // +groupName=securenotes.dev

@@ -67,7 +67,7 @@ func testScale(t *testing.T, c *cluster) {
 	})
 	t.Run("is followed", func(t *testing.T) {
 		scale := c.awaitScale(t, sn, 2)
-		scale.Spec.Replicas = 3
+		scale.Spec.Replicas, scale.ResourceVersion = 3, "" // the operator may write its status meanwhile
 		if err := c.SubResource("scale").Update(t.Context(), sn.DeepCopy(), client.WithSubResourceBody(scale)); err != nil {
 			t.Fatal(err)
 		}
@@ -96,7 +96,7 @@ func testScale(t *testing.T, c *cluster) {
 			t.Fatal(err)
 		}
 		scale := c.awaitScale(t, small, 1)
-		scale.Spec.Replicas = 2
+		scale.Spec.Replicas, scale.ResourceVersion = 2, ""
 		err := c.SubResource("scale").Update(t.Context(), small.DeepCopy(), client.WithSubResourceBody(scale))
 		if err == nil || !strings.Contains(err.Error(), "replicas must be 1 with the embedded database") {
 			t.Errorf("the refusal does not say why: %v", err)

@@ -3,7 +3,6 @@ package securenotes
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -12,16 +11,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/apply"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
 // +kubebuilder:rbac:groups=securenotes.dev,resources=securenotes/scale,verbs=update
 
-// scaleManager is the field manager that writes spec.replicas.
-const scaleManager = "securenotes-operator-scale"
-
 // fillReplicas writes the default into spec.replicas where it is unset: the scale subresource has no
-// answer without it, and autoscalers then fail. A number that is set is never touched.
+// answer without it, and autoscalers then fail. A number that is set is never touched. A write to
+// the scale subresource owns no field, so that users who apply replicas later meet no conflict.
 func (r *Reconciler) fillReplicas(ctx context.Context, sn *v1alpha1.SecureNotes) error {
 	if sn.Spec.Replicas != nil {
 		return nil
@@ -38,7 +36,7 @@ func (r *Reconciler) fillReplicas(ctx context.Context, sn *v1alpha1.SecureNotes)
 		ObjectMeta: metav1.ObjectMeta{Name: live.Name, Namespace: live.Namespace, UID: live.UID, ResourceVersion: live.ResourceVersion},
 		Spec:       autoscalingv1.ScaleSpec{Replicas: operand.Replicas(live)},
 	}
-	err := r.Client.SubResource("scale").Update(ctx, live, client.WithSubResourceBody(scale), client.FieldOwner(scaleManager))
+	err := r.Client.SubResource("scale").Update(ctx, live, client.WithSubResourceBody(scale), client.FieldOwner(apply.FieldManager))
 	if apierrors.IsInvalid(err) {
 		ctrl.LoggerFrom(ctx).Info("spec.replicas stays unset: the object was stored under an earlier schema, and another field of it is not allowed any more", "error", err.Error())
 		return nil
@@ -46,20 +44,5 @@ func (r *Reconciler) fillReplicas(ctx context.Context, sn *v1alpha1.SecureNotes)
 	if err = client.IgnoreNotFound(err); err != nil {
 		return fmt.Errorf("fill in spec.replicas: %w", err)
 	}
-	return r.disownReplicas(ctx, client.ObjectKeyFromObject(live))
-}
-
-// disownReplicas gives up the ownership of spec.replicas: a user who sets it with server-side apply
-// would otherwise be refused for a conflict with the operator.
-func (r *Reconciler) disownReplicas(ctx context.Context, key client.ObjectKey) error {
-	live := &v1alpha1.SecureNotes{}
-	if err := r.Live.Get(ctx, key, live); err != nil {
-		return client.IgnoreNotFound(err)
-	}
-	before := live.DeepCopy()
-	live.ManagedFields = slices.DeleteFunc(live.ManagedFields, func(e metav1.ManagedFieldsEntry) bool { return e.Manager == scaleManager })
-	if len(live.ManagedFields) == len(before.ManagedFields) {
-		return nil
-	}
-	return client.IgnoreNotFound(r.Client.Patch(ctx, live, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})))
+	return nil
 }

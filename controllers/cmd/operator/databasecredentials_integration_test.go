@@ -41,7 +41,9 @@ func testDatabaseCredentials(t *testing.T, c *cluster) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := c.setup().Apply(context.Background(), c.vault.Client(t), io.Discard, false); err != nil {
+		setup := c.setup()
+		setup.Withdraw.Database = true
+		if err := setup.Apply(context.Background(), c.vault.Client(t), io.Discard, false); err != nil {
 			t.Error(err)
 		}
 	})

@@ -313,14 +313,10 @@ func (c *cluster) impersonated() *rest.Config {
 	return configuration
 }
 
-// setUpVault runs vault-setup and tells Vault how to review tokens, which inside a cluster its own
-// service account does.
+// setUpVault runs vault-setup. This Vault is outside the cluster: it is given a token reviewer,
+// unless it has one of this cluster.
 func (c *cluster) setUpVault(t *testing.T) string {
 	t.Helper()
-	var out bytes.Buffer
-	if err := c.setup().Apply(t.Context(), c.vault.Client(t), &out, false); err != nil {
-		t.Fatalf("vault-setup: %v\n%s", err, out.String())
-	}
 	c.serviceAccount(t, operatorNamespace, "vault")
 	binding := &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "vault-token-review"},
@@ -330,12 +326,17 @@ func (c *cluster) setUpVault(t *testing.T) string {
 	if err := c.Create(t.Context(), binding); err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
-	_, err := c.vault.Client(t).Logical().Write("auth/kubernetes/config", map[string]any{
-		"kubernetes_host": c.rest.Host, "kubernetes_ca_cert": string(c.rest.CAData),
-		"token_reviewer_jwt": c.token(t, operatorNamespace, "vault"), "disable_local_ca_jwt": true,
-	})
+	setup, vault := c.setup(), c.vault.Client(t)
+	configured, err := vault.Logical().Read("auth/kubernetes/config")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if configured == nil || configured.Data["kubernetes_host"] != c.rest.Host {
+		setup.TokenReviewerJWT = c.token(t, operatorNamespace, "vault")
+	}
+	var out bytes.Buffer
+	if err := setup.Apply(t.Context(), vault, &out, false); err != nil {
+		t.Fatalf("vault-setup: %v\n%s", err, out.String())
 	}
 	return out.String()
 }

@@ -31,6 +31,7 @@ func TestOperator(t *testing.T) {
 	t.Run("before set-up", func(t *testing.T) { testBeforeSetup(t, c) })
 	t.Run("admission", func(t *testing.T) { testAdmission(t, c) })
 	t.Run("set-up can be repeated", func(t *testing.T) { testSetupRepeats(t, c) })
+	t.Run("set-up takes nothing away", func(t *testing.T) { testSetupTakesNothing(t, c) })
 	t.Run("hung Vault", func(t *testing.T) { testHungVault(t, c) })
 	t.Run("escapes", func(t *testing.T) { testEscapes(t, c) })
 	t.Run("policy", func(t *testing.T) { testPolicy(t, c) })

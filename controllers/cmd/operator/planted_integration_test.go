@@ -164,7 +164,7 @@ func testAfterShred(t *testing.T, c *cluster) {
 // peppers, and an object whose deletionPolicy is Delete says what is missing.
 func testWithoutShred(t *testing.T, c *cluster) {
 	setup := c.setup()
-	setup.AllowShred = false
+	setup.AllowShred, setup.Withdraw.Shred = false, true
 	if err := setup.Apply(t.Context(), c.vault.Client(t), io.Discard, false); err != nil {
 		t.Fatal(err)
 	}

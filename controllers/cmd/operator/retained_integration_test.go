@@ -28,12 +28,18 @@ import (
 // retained is what Vault's administrator runs, with what is typed, and gives what it prints.
 func (c *cluster) retained(t *testing.T, typed string, args ...string) (printed string, err error) {
 	t.Helper()
+	return c.administrator(t, typed, append([]string{"retained", "--cluster-id", c.id}, args...)...)
+}
+
+// administrator runs a command of the operator's program with the environment of Vault's administrator.
+func (c *cluster) administrator(t *testing.T, typed string, args ...string) (printed string, err error) {
+	t.Helper()
 	// Its environment must not be that of the services and operators which the test starts.
-	t.Run("retained "+args[0], func(t *testing.T) { printed, err = c.runRetained(t, typed, args...) })
+	t.Run(args[0], func(t *testing.T) { printed, err = c.runAsAdministrator(t, typed, args...) })
 	return printed, err
 }
 
-func (c *cluster) runRetained(t *testing.T, typed string, args ...string) (string, error) {
+func (c *cluster) runAsAdministrator(t *testing.T, typed string, args ...string) (string, error) {
 	file := filepath.Join(t.TempDir(), "kubeconfig")
 	err := clientcmd.WriteToFile(clientcmdapi.Config{
 		Clusters:       map[string]*clientcmdapi.Cluster{"c": {Server: c.rest.Host, CertificateAuthorityData: c.rest.CAData}},
@@ -51,9 +57,10 @@ func (c *cluster) runRetained(t *testing.T, typed string, args ...string) (strin
 	}
 	var out bytes.Buffer
 	root := command()
-	root.SetArgs(append([]string{"retained", "--cluster-id", c.id}, args...))
+	root.SetArgs(args)
 	root.SetIn(strings.NewReader(typed))
 	root.SetOut(&out)
+	root.SetErr(&out)
 	err = root.ExecuteContext(t.Context())
 	return out.String(), err
 }

@@ -56,7 +56,9 @@ func testTrim(t *testing.T, c *cluster) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := c.setup().Apply(context.Background(), c.vault.Client(t), io.Discard, false); err != nil {
+		setup := c.setup()
+		setup.Withdraw.Trim = true
+		if err := setup.Apply(context.Background(), c.vault.Client(t), io.Discard, false); err != nil {
 			t.Error(err)
 		}
 	})

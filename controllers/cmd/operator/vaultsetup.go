@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"strings"
 
 	"github.com/hashicorp/vault/api"
 	"github.com/spf13/cobra"
@@ -25,19 +27,24 @@ func setupCommand() *cobra.Command {
 	var (
 		setup  vaultadmin.Setup
 		dryRun bool
-		caFile string
+		files  authFiles
 	)
 	cmd := &cobra.Command{
 		Use:   "vault-setup",
 		Short: "Lay down in Vault what the operator and the notes services need",
 		Long: `Enables the auth method and the secrets engines where they are missing, and writes three policies
-and three roles. It is run once for each cluster by the Vault administrator, and can be repeated.
+and three roles. It is run once for each cluster by the Vault administrator, and can be repeated: it
+changes only what was given, and keeps the rest of the auth method's configuration and the rights that an
+earlier run granted. At the end it logs in as the operator, with a token that it requests from the cluster
+in KUBECONFIG, or says why it could not try.
 
 The server and the token come from the environment, as with the vault command: VAULT_ADDR, VAULT_TOKEN,
 VAULT_CACERT, VAULT_NAMESPACE. The running operator cannot write any of this, so it cannot grant itself
 anything.`,
 		Example: `  operator vault-setup --dry-run
-  operator vault-setup --cluster-id "$(kubectl get namespace kube-system -o jsonpath='{.metadata.uid}')"`,
+  operator vault-setup --cluster-id "$(kubectl get namespace kube-system -o jsonpath='{.metadata.uid}')"
+  operator vault-setup --kubernetes-host https://kubernetes.example.com:6443 --kubernetes-ca-file ca.crt \
+    --token-reviewer-jwt-file reviewer.jwt`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if setup.ClusterID == "" {
@@ -50,35 +57,81 @@ anything.`,
 			if err := vaultadmin.ValidateClusterID(setup.ClusterID); err != nil {
 				return fmt.Errorf("--cluster-id: %w", err)
 			}
-			if caFile != "" {
-				raw, err := os.ReadFile(caFile)
-				if err != nil {
-					return fmt.Errorf("--kubernetes-ca-file: %w", err)
-				}
-				setup.KubernetesCA = string(raw)
+			if err := files.read(cmd.InOrStdin(), &setup); err != nil {
+				return err
 			}
-			client, err := administrator()
+			setup.Withdraw = withdrawn(cmd, setup)
+			vault, err := administrator()
 			if err != nil {
 				return err
 			}
-			return setup.Apply(cmd.Context(), client, cmd.OutOrStdout(), dryRun)
+			if err := setup.Apply(cmd.Context(), vault, cmd.OutOrStdout(), dryRun); err != nil || dryRun {
+				return err
+			}
+			return tryLogin(cmd, setup, vault)
 		},
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&dryRun, "dry-run", false, "change nothing; print what would be written")
-	flags.BoolVar(&setup.AllowTrim, "allow-trim", false, "let the operator destroy versions of keys for good, where spec.keyRotation.trim asks for it; without it the right is taken away")
-	flags.BoolVar(&setup.AllowShred, "allow-shred", false, "let the operator destroy whole keys and peppers for good, where spec.deletionPolicy Delete asks for it; without it the right is taken away")
+	flags.BoolVar(&setup.AllowTrim, "allow-trim", false, "let the operator destroy versions of keys for good, where spec.keyRotation.trim asks for it; granted once, the right stays until --allow-trim=false")
+	flags.BoolVar(&setup.AllowShred, "allow-shred", false, "let the operator destroy whole keys and peppers for good, where spec.deletionPolicy Delete asks for it; granted once, the right stays until --allow-shred=false")
 	flags.StringVar(&setup.ClusterID, "cluster-id", "", "clusterID of the operator's chart (default: the UID of the namespace kube-system of the cluster in KUBECONFIG)")
 	flags.StringVar(&setup.OperatorNamespace, "operator-namespace", "securenotes-system", "namespace of the operator")
 	flags.StringVar(&setup.OperatorServiceAccount, "operator-service-account", "securenotes-operator", "service account of the operator")
 	flags.StringVar(&setup.AuthMount, "auth-mount", defaultAuthMount, "mount of the Kubernetes auth method")
 	flags.StringVar(&setup.TransitMount, "transit-mount", defaultTransitMount, "mount of the transit secrets engine")
 	flags.StringVar(&setup.KVMount, "kv-mount", defaultKVMount, "mount of the kv secrets engine, version 2")
-	flags.StringVar(&setup.DatabaseMount, "database-mount", "", "mount of a database secrets engine that makes the notes services' database logins; SecureNotes with database.postgres.vaultCredentials need it")
+	flags.StringVar(&setup.DatabaseMount, "database-mount", "", "mount of a database secrets engine that makes the notes services' database logins; SecureNotes with database.postgres.vaultCredentials need it; given once, it stays until --database-mount= takes the rights away")
 	flags.StringVar(&setup.Audience, "audience", defaultAudience, "audience of service-account tokens")
-	flags.StringVar(&setup.KubernetesHost, "kubernetes-host", "", "URL of the Kubernetes API server as Vault reaches it; writes the auth method's configuration (a Vault in the same cluster uses https://kubernetes.default.svc)")
-	flags.StringVar(&caFile, "kubernetes-ca-file", "", "PEM file with the API server's certificate authority (default: the one in Vault's own pod)")
+	flags.StringVar(&setup.KubernetesHost, "kubernetes-host", "", "URL of the Kubernetes API server as Vault reaches it, for the auth method's configuration (a Vault in the same cluster uses https://kubernetes.default.svc)")
+	flags.StringVar(&files.ca, "kubernetes-ca-file", "", "PEM file with the API server's certificate authority, for the auth method's configuration (default: the one in Vault's own pod)")
+	flags.StringVar(&files.jwt, "token-reviewer-jwt-file", "", "file with the token of a service account that may review tokens, or - for standard input; a Vault outside the cluster needs it (default: the one in Vault's own pod)")
 	return cmd
+}
+
+// authFiles are files with parts of the auth method's configuration.
+type authFiles struct{ ca, jwt string }
+
+// read puts what the files hold into the setup, and checks what goes into the configuration.
+func (f authFiles) read(stdin io.Reader, setup *vaultadmin.Setup) error {
+	if setup.KubernetesHost != "" {
+		if err := vaultadmin.ValidateKubernetesHost(setup.KubernetesHost); err != nil {
+			return fmt.Errorf("--kubernetes-host: %w", err)
+		}
+	}
+	if f.ca != "" {
+		raw, err := os.ReadFile(f.ca)
+		if err != nil {
+			return fmt.Errorf("--kubernetes-ca-file: %w", err)
+		}
+		setup.KubernetesCA = string(raw)
+	}
+	if f.jwt == "" {
+		return nil
+	}
+	read := func() ([]byte, error) { return os.ReadFile(f.jwt) }
+	if f.jwt == "-" {
+		read = func() ([]byte, error) { return io.ReadAll(stdin) }
+	}
+	raw, err := read()
+	if err != nil {
+		return fmt.Errorf("--token-reviewer-jwt-file: %w", err)
+	}
+	setup.TokenReviewerJWT = strings.TrimSpace(string(raw))
+	if err := vaultadmin.ValidateTokenReviewerJWT(setup.TokenReviewerJWT); err != nil {
+		return fmt.Errorf("--token-reviewer-jwt-file: %w", err)
+	}
+	return nil
+}
+
+// withdrawn are the rights whose flags were set to nothing.
+func withdrawn(cmd *cobra.Command, setup vaultadmin.Setup) vaultadmin.Rights {
+	flags := cmd.Flags()
+	return vaultadmin.Rights{
+		Trim:     flags.Changed("allow-trim") && !setup.AllowTrim,
+		Shred:    flags.Changed("allow-shred") && !setup.AllowShred,
+		Database: flags.Changed("database-mount") && setup.DatabaseMount == "",
+	}
 }
 
 // administrator makes the client that the environment describes.

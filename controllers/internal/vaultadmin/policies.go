@@ -18,13 +18,16 @@ type Setup struct {
 	AuthMount, TransitMount, KVMount string
 	// Audience that service-account tokens must have.
 	Audience string
-	// KubernetesHost and KubernetesCA, when set, are written into the auth method's configuration.
-	KubernetesHost, KubernetesCA string
+	// KubernetesHost, KubernetesCA and TokenReviewerJWT, when set, are written into the auth method's
+	// configuration, beside what is there.
+	KubernetesHost, KubernetesCA, TokenReviewerJWT string
 	// DatabaseMount is where a database secrets engine makes database logins for the notes services. Empty: nowhere.
 	DatabaseMount string
 	// AllowTrim lets the operator destroy versions that no longer decrypt, and AllowShred whole keys
 	// and the pepper.
 	AllowTrim, AllowShred bool
+	// Withdraw names the rights that are taken away. Others that an earlier run granted stay.
+	Withdraw Rights
 }
 
 // tokenTTL of every login, in Vault's notation: short, because a stolen token works that long.
@@ -34,6 +37,9 @@ const tokenTTL = "15m"
 type Policy struct {
 	Name, Rules string
 }
+
+// operatorPart is in the name of the operator's policy.
+const operatorPart = "operator"
 
 // policyName has the auth mount in it, because a policy's templates name the mount: a second mount
 // for the same cluster must not take the first one's policies away. Two mounts, or two clusters,
@@ -75,7 +81,7 @@ func (s Setup) Policies(accessor string) []Policy {
 	return []Policy{
 		{s.policyName("api"), s.apiRules(accessor)},
 		{s.policyName("rotation"), s.rotationRules(accessor)},
-		{s.policyName("operator"), s.operatorRules()},
+		{s.policyName(operatorPart), s.operatorRules()},
 	}
 }
 

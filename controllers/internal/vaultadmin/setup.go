@@ -15,9 +15,10 @@ import (
 
 // Apply lays down mounts, policies and roles with the administrator's client, and says each step on
 // out. With dryRun it changes nothing and prints what it would write. It can be repeated: what is
-// already as it should be is left alone.
+// already as it should be is left alone, and what an earlier run granted stays.
 //
-// Errors: a mount of another type in the way; whatever Vault refuses, with the path.
+// Errors: a mount of another type in the way; a mount of another cluster; a change that would make
+// Vault forget its token reviewer; whatever Vault refuses, with the path.
 func (s Setup) Apply(ctx context.Context, client *api.Client, out io.Writer, dryRun bool) error {
 	run := &setupRun{Setup: s, client: client, out: out, dryRun: dryRun}
 	accessor, err := run.authMount(ctx)
@@ -27,15 +28,18 @@ func (s Setup) Apply(ctx context.Context, client *api.Client, out io.Writer, dry
 	if err := run.secretMounts(ctx); err != nil {
 		return err
 	}
-	if err := run.authConfiguration(ctx); err != nil {
-		return err
-	}
 	for _, role := range s.Roles() {
 		if err := run.mustBeOwn(ctx, role); err != nil {
 			return err
 		}
 	}
-	for _, policy := range s.Policies(accessor) {
+	if err := run.authConfiguration(ctx); err != nil {
+		return err
+	}
+	if err := run.keepRights(ctx); err != nil {
+		return err
+	}
+	for _, policy := range run.Policies(accessor) {
 		if err := run.policy(ctx, policy); err != nil {
 			return err
 		}
@@ -132,31 +136,6 @@ func (r *setupRun) secretMounts(ctx context.Context) error {
 	}
 	r.say("secrets engine kv, version 2, at %s: exists", r.KVMount)
 	return nil
-}
-
-func (r *setupRun) authConfiguration(ctx context.Context) error {
-	if r.KubernetesHost == "" {
-		return nil
-	}
-	path := "auth/" + r.AuthMount + "/config"
-	data := map[string]any{"kubernetes_host": r.KubernetesHost}
-	if r.KubernetesCA != "" {
-		data["kubernetes_ca_cert"] = r.KubernetesCA
-	}
-	if !r.dryRun {
-		same, err := r.same(ctx, path, data)
-		if err != nil {
-			return err
-		}
-		if same {
-			r.say("configuration of auth method %s: as it should be", r.AuthMount)
-			return nil
-		}
-	}
-	return r.step("configure auth method "+r.AuthMount+" for "+r.KubernetesHost, func() error {
-		_, err := r.client.Logical().WriteWithContext(ctx, path, data)
-		return err
-	})
 }
 
 func (r *setupRun) policy(ctx context.Context, policy Policy) error {

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+	"github.com/spf13/cobra"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+const (
+	// trialTimeout bounds the questions to the cluster in KUBECONFIG, which may not be reachable.
+	trialTimeout = 15 * time.Second
+	// trialTokenSeconds is the shortest life that the API server gives a token.
+	trialTokenSeconds = 600
+)
+
+// tryLogin logs in to Vault as the operator does. What cannot be tried is a warning; a login that
+// Vault refuses is an error, unless the cluster in KUBECONFIG may be another one than Vault's.
+func tryLogin(cmd *cobra.Command, setup vaultadmin.Setup, vault *api.Client) error {
+	ctx, cancel := context.WithTimeout(cmd.Context(), trialTimeout)
+	defer cancel()
+	warn := func(err error) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "Warning: %v. The condition VaultReady of a SecureNotes says whether the operator can log in.\n", err)
+	}
+	jwt, own, err := operatorToken(ctx, setup)
+	if err != nil {
+		warn(fmt.Errorf("no trial login as the operator was made: %w", err))
+		return nil
+	}
+	if err = setup.TrialLogin(ctx, vault, jwt); err == nil {
+		fmt.Fprintln(cmd.OutOrStdout(), "trial login as the operator: done")
+		return nil
+	}
+	if !own {
+		warn(fmt.Errorf("%w; the cluster in KUBECONFIG may be another one than that with the id %s", err, setup.ClusterID))
+		return nil
+	}
+	return fmt.Errorf("%w\nVault cannot verify tokens of the cluster in KUBECONFIG, or the role does not fit. "+
+		"Check --kubernetes-host and --kubernetes-ca-file; for a Vault outside the cluster, give a token that has not expired, of a "+
+		"service account with the ClusterRole system:auth-delegator, with --token-reviewer-jwt-file", err)
+}
+
+// operatorToken requests a token of the operator's service account. own reports whether the cluster
+// that gave it is known to be that of the cluster id.
+func operatorToken(ctx context.Context, setup vaultadmin.Setup) (jwt string, own bool, err error) {
+	cluster, err := connectCluster()
+	if err != nil {
+		return "", false, err
+	}
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: setup.OperatorNamespace, Name: setup.OperatorServiceAccount}}
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
+		Audiences: []string{setup.Audience}, ExpirationSeconds: new(int64(trialTokenSeconds)),
+	}}
+	if err := cluster.SubResource("token").Create(ctx, account, request); err != nil {
+		return "", false, fmt.Errorf("request a token of the service account %s/%s: %w", account.Namespace, account.Name, err)
+	}
+	if request.Status.Token == "" {
+		return "", false, errors.New("the cluster's answer has no token")
+	}
+	id, err := clusterIDOf(ctx, cluster)
+	return request.Status.Token, err == nil && id == setup.ClusterID, nil
+}

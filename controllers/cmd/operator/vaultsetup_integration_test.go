@@ -1,0 +1,94 @@
+//go:build integration
+
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// testSetupTakesNothing: vault-setup keeps the token reviewer, which Vault does not return and a
+// write without it deletes, the fields of the configuration that are not its own, and the rights
+// that an earlier run granted. Its trial login shows that logins work.
+func testSetupTakesNothing(t *testing.T, c *cluster) {
+	root := c.vault.Client(t).Logical()
+	config := func() map[string]any {
+		t.Helper()
+		secret, err := root.Read("auth/kubernetes/config")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return secret.Data
+	}
+	run := func(t *testing.T, typed string, args ...string) (string, error) {
+		t.Helper()
+		return c.administrator(t, typed, append([]string{"vault-setup", "--cluster-id", c.id,
+			"--operator-namespace", operatorNamespace, "--operator-service-account", operatorAccount}, args...)...)
+	}
+	must := func(t *testing.T, typed, want string, args ...string) {
+		t.Helper()
+		if out, err := run(t, typed, args...); err != nil || !strings.Contains(out, want) {
+			t.Fatalf("vault-setup %v: %v; no %q in\n%s", args, err, want, out)
+		}
+	}
+	const works = "trial login as the operator: done"
+	policy := func() string {
+		t.Helper()
+		rules, err := c.vault.Client(t).Sys().GetPolicy("securenotes-" + c.id + "-kubernetes-operator")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rules
+	}
+
+	t.Run("the same server, written otherwise", func(t *testing.T) {
+		must(t, "", works, "--kubernetes-host", strings.Replace(strings.TrimRight(c.rest.Host, "/"), "https", "HTTPS", 1))
+		if got := config(); got["kubernetes_host"] != c.rest.Host || got["token_reviewer_jwt_set"] != true {
+			t.Errorf("configuration: %v", got)
+		}
+	})
+	t.Run("another server without a token reviewer", func(t *testing.T) {
+		out, err := run(t, "", "--kubernetes-host", "https://other.example.com")
+		if err == nil || !strings.Contains(err.Error(), "--token-reviewer-jwt-file") {
+			t.Errorf("it is not refused: %v\n%s", err, out)
+		}
+		must(t, "", works)
+	})
+	t.Run("a new token reviewer", func(t *testing.T) {
+		// A write of all that a read returns makes Vault forget the JWT.
+		before := config()
+		before["issuer"] = "https://issuer.example.com"
+		if _, err := root.Write("auth/kubernetes/config", before); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := run(t, ""); err == nil || !strings.Contains(err.Error(), "trial login") || config()["token_reviewer_jwt_set"] != false {
+			t.Errorf("Vault cannot review tokens, and vault-setup says: %v\n%s", err, out)
+		}
+		jwt := c.token(t, operatorNamespace, "vault")
+		must(t, jwt+"\n", works, "--token-reviewer-jwt-file", "-")
+		got := config()
+		if got["issuer"] != "https://issuer.example.com" || got["kubernetes_host"] != c.rest.Host {
+			t.Errorf("configuration: %v", got)
+		}
+		if out, err := run(t, "bm8gSldU", "--token-reviewer-jwt-file", "-"); err == nil || strings.Contains(err.Error()+out, "bm8gSldU") {
+			t.Errorf("what is no JWT: %v\n%s", err, out)
+		}
+	})
+	t.Run("rights of an earlier run", func(t *testing.T) {
+		before := policy()
+		must(t, "", works, "--allow-trim", "--database-mount", "database")
+		granted := policy()
+		must(t, "", works)
+		if got := policy(); got != granted || granted == before {
+			t.Errorf("the second run changed\n%s\nto\n%s", granted, got)
+		}
+		must(t, "", works, "--allow-trim=false", "--database-mount=")
+		if got := policy(); got != before {
+			t.Errorf("the rights were not taken away:\n%s", got)
+		}
+	})
+	t.Run("no trial login", func(t *testing.T) {
+		must(t, "", "Warning: no trial login", "--operator-service-account", "not-there")
+		must(t, "", works)
+	})
+}

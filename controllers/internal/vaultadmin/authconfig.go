@@ -1,0 +1,136 @@
+package vaultadmin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/securenotes/securenotes/app/config"
+)
+
+// reviewerSet is the field by which Vault says that it has a token reviewer's JWT. It never
+// returns the JWT itself.
+const reviewerSet = "token_reviewer_jwt_set"
+
+// ValidateKubernetesHost reports what keeps an address from being that of an API server.
+func ValidateKubernetesHost(host string) error {
+	u, err := url.Parse(host)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return errors.New("it must be a URL such as https://kubernetes.example.com:6443")
+	}
+	return nil
+}
+
+// ValidateTokenReviewerJWT reports text that cannot be a JWT, without repeating it.
+func ValidateTokenReviewerJWT(text string) error {
+	if strings.Count(text, ".") != 2 || strings.ContainsAny(text, " \t\r\n") {
+		return errors.New("it is no JWT: three parts with dots between them. " +
+			"In a Secret's YAML the token is in base64: `kubectl create token` and `base64 -d` give it as it is")
+	}
+	return nil
+}
+
+// authConfiguration merges what was given into the configuration of the auth method, and writes
+// nothing when nothing changes.
+func (r *setupRun) authConfiguration(ctx context.Context) error {
+	if r.KubernetesHost == "" && r.KubernetesCA == "" && r.TokenReviewerJWT == "" {
+		return nil
+	}
+	path := "auth/" + r.AuthMount + "/config"
+	var existing map[string]any
+	switch secret, err := r.client.Logical().ReadWithContext(ctx, path); {
+	case err != nil && !isStatus(err, http.StatusNotFound):
+		return fmt.Errorf("read %s: %w", path, err)
+	case secret != nil:
+		existing = secret.Data
+	}
+	data, changed, err := r.mergeAuthConfiguration(existing)
+	if err != nil {
+		return fmt.Errorf("configuration of auth method %s: %w", r.AuthMount, err)
+	}
+	if len(changed) == 0 {
+		r.say("configuration of auth method %s: as it should be", r.AuthMount)
+		return nil
+	}
+	return r.step("configure auth method "+r.AuthMount+": "+strings.Join(changed, ", "), func() error {
+		_, err := r.client.Logical().WriteWithContext(ctx, path, data)
+		return err
+	})
+}
+
+// mergeAuthConfiguration returns what to write, and what it changes. A write replaces the whole
+// configuration, so what was not given is written back as it was. Vault does not return a token
+// reviewer's JWT, and a write without it deletes it: that is refused.
+func (s Setup) mergeAuthConfiguration(existing map[string]any) (data map[string]any, changed []string, err error) {
+	data = maps.Clone(existing)
+	if data == nil {
+		data = map[string]any{}
+	}
+	delete(data, reviewerSet)
+	maps.DeleteFunc(data, func(_ string, value any) bool { return value == nil })
+
+	host, _ := data["kubernetes_host"].(string)
+	if s.KubernetesHost != "" && canonicalHost(s.KubernetesHost) != canonicalHost(host) {
+		data["kubernetes_host"] = s.KubernetesHost
+		changed = append(changed, "kubernetes_host "+s.KubernetesHost)
+		if host != "" {
+			changed[0] += " instead of " + host
+		}
+	}
+	ca, _ := data["kubernetes_ca_cert"].(string)
+	if s.KubernetesCA != "" && strings.TrimSpace(s.KubernetesCA) != strings.TrimSpace(ca) {
+		data["kubernetes_ca_cert"] = s.KubernetesCA
+		changed = append(changed, "kubernetes_ca_cert")
+	}
+	if s.TokenReviewerJWT != "" {
+		data["token_reviewer_jwt"] = s.TokenReviewerJWT
+		changed = append(changed, "token_reviewer_jwt")
+	}
+	if len(changed) == 0 {
+		return nil, nil, nil
+	}
+	if data["kubernetes_host"] == nil {
+		return nil, nil, errors.New("there is none yet: give --kubernetes-host, too")
+	}
+	// Older Vaults do not say whether they have one.
+	if has, said := existing[reviewerSet].(bool); existing != nil && s.TokenReviewerJWT == "" && (has || !said) {
+		return nil, nil, fmt.Errorf("to change %s, give the token reviewer's JWT, too, with --token-reviewer-jwt-file: "+
+			"Vault would forget the one that it has, and every login would fail", strings.Join(changed, ", "))
+	}
+	return data, changed, nil
+}
+
+// canonicalHost is one text for all spellings of an API server's address.
+func canonicalHost(host string) string {
+	u, err := url.Parse(strings.TrimSpace(host))
+	if err != nil || u.Host == "" {
+		return host
+	}
+	name, port := strings.ToLower(u.Hostname()), u.Port()
+	if port == "" {
+		port = map[string]string{"https": "443", "http": "80"}[u.Scheme]
+	}
+	return u.Scheme + "://" + net.JoinHostPort(name, port) + strings.TrimRight(u.Path, "/")
+}
+
+// TrialLogin logs in to Vault with a token of the operator's service account, as the operator does.
+func (s Setup) TrialLogin(ctx context.Context, client *api.Client, jwt string) error {
+	const role = config.RoleOperator
+	secret, err := client.Logical().WriteWithContext(ctx, "auth/"+s.AuthMount+"/login", map[string]any{"role": role, "jwt": jwt})
+	if err != nil {
+		return fmt.Errorf("trial login with the role %s at auth mount %s: %w", role, s.AuthMount, err)
+	}
+	if secret == nil || secret.Auth == nil {
+		return fmt.Errorf("trial login with the role %s at auth mount %s: Vault's answer has no token", role, s.AuthMount)
+	}
+	// Not every administrator may revoke it: then it ends by itself after tokenTTL.
+	_ = client.Auth().Token().RevokeAccessorWithContext(ctx, secret.Auth.Accessor)
+	return nil
+}

@@ -1,0 +1,99 @@
+package vaultadmin
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestAuthConfigurationIsMerged: a write replaces all that is configured, so nothing is written
+// unless something changes, and then with all that was there.
+func TestAuthConfigurationIsMerged(t *testing.T) {
+	const host, jwt = "https://kubernetes.example.com:6443", "aa.bb.cc"
+	// existing is what Vault returns, with the given reviewer.
+	existing := func(reviewer any) map[string]any {
+		return map[string]any{
+			"kubernetes_host": host, "kubernetes_ca_cert": "CA\n", "pem_keys": nil, "issuer": "theirs",
+			"disable_iss_validation": false, "disable_local_ca_jwt": true, reviewerSet: reviewer,
+		}
+	}
+	written := func(change map[string]any) map[string]any {
+		data := map[string]any{
+			"kubernetes_host": host, "kubernetes_ca_cert": "CA\n", "issuer": "theirs", "disable_iss_validation": false, "disable_local_ca_jwt": true,
+		}
+		for field, value := range change {
+			data[field] = value
+		}
+		return data
+	}
+	tests := map[string]struct {
+		setup    Setup
+		existing map[string]any
+		want     map[string]any
+		wantErr  string
+	}{
+		"first":                          {setup: Setup{KubernetesHost: host}, want: map[string]any{"kubernetes_host": host}},
+		"first, without a host":          {setup: Setup{TokenReviewerJWT: jwt}, wantErr: "--kubernetes-host"},
+		"nothing changes":                {setup: Setup{KubernetesHost: host, KubernetesCA: "CA"}, existing: existing(true)},
+		"the host in other letters":      {setup: Setup{KubernetesHost: "HTTPS://Kubernetes.example.com:6443/"}, existing: existing(true)},
+		"the reviewer would be lost":     {setup: Setup{KubernetesHost: "https://other"}, existing: existing(true), wantErr: "--token-reviewer-jwt-file"},
+		"an older Vault does not say":    {setup: Setup{KubernetesCA: "other"}, existing: existing(nil), wantErr: "--token-reviewer-jwt-file"},
+		"the reviewer is Vault's own":    {setup: Setup{KubernetesHost: "https://other"}, existing: existing(false), want: written(map[string]any{"kubernetes_host": "https://other"})},
+		"another CA, and the reviewer":   {setup: Setup{KubernetesCA: "other", TokenReviewerJWT: jwt}, existing: existing(true), want: written(map[string]any{"kubernetes_ca_cert": "other", "token_reviewer_jwt": jwt})},
+		"the reviewer alone":             {setup: Setup{TokenReviewerJWT: jwt}, existing: existing(true), want: written(map[string]any{"token_reviewer_jwt": jwt})},
+		"the reviewer of an older mount": {setup: Setup{TokenReviewerJWT: jwt}, existing: existing(nil), want: written(map[string]any{"token_reviewer_jwt": jwt})},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, changed, err := tc.setup.mergeAuthConfiguration(tc.existing)
+			if tc.wantErr != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.wantErr) {
+					t.Errorf("error %v, want one that names %s", err, tc.wantErr)
+				}
+				return
+			}
+			if diff := cmp.Diff(tc.want, got); err != nil || diff != "" {
+				t.Errorf("error %v, written: %s", err, diff)
+			}
+			if text := strings.Join(changed, " "); (text == "") != (tc.want == nil) || strings.Contains(text, jwt) {
+				t.Errorf("it says that it changes %q", text)
+			}
+		})
+	}
+}
+
+func TestCanonicalHost(t *testing.T) {
+	tests := map[string]struct {
+		a, b string
+		want bool
+	}{
+		"slash":           {"https://a", "https://a/", true},
+		"case":            {"https://a.example", "HTTPS://A.Example", true},
+		"default port":    {"https://a", "https://a:443", true},
+		"plain port":      {"http://a:80", "http://a", true},
+		"IPv6":            {"https://[::1]", "https://[::1]:443/", true},
+		"another port":    {"https://a", "https://a:6443", false},
+		"another scheme":  {"https://a:80", "http://a:80", false},
+		"another path":    {"https://a/k8s/clusters/c-1", "https://a/k8s/clusters/C-1", false},
+		"another cluster": {"https://a", "https://b", false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := canonicalHost(tc.a) == canonicalHost(tc.b); got != tc.want {
+				t.Errorf("%s and %s: %v", tc.a, tc.b, got)
+			}
+		})
+	}
+}
+
+func TestValidateKubernetesHost(t *testing.T) {
+	for host, want := range map[string]bool{
+		"https://kubernetes.default.svc": true, "https://[::1]:6443/": true, "https://rancher/k8s/clusters/c-1": true,
+		"kubernetes.default.svc": false, "kubernetes:6443": false, "https://": false, "ftp://a": false, "https://user:password@a": false, "https://a?b": false,
+	} {
+		if err := ValidateKubernetesHost(host); (err == nil) != want {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+}

@@ -215,8 +215,8 @@ type PodTemplate struct {
 	// +optional
 	Affinity *corev1.Affinity `json:"affinity,omitempty"`
 
-	// topologySpreadConstraints of the pods of the API. Unset: spread over nodes and zones where
-	// possible. An empty list: none.
+	// topologySpreadConstraints of the pods of the API. Unset: the pods are spread over nodes, and over
+	// zones where nodes have them, if possible. An empty list: they are not spread.
 	// +kubebuilder:validation:MaxItems=8
 	// +listType=atomic
 	// +optional

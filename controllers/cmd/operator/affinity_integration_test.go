@@ -23,8 +23,8 @@ import (
 func testBesideVolume(t *testing.T, c *cluster) {
 	const namespace = "beside"
 	c.namespace(t, namespace)
-	c.node(t, "roomy", "4")
-	c.node(t, "full", "200m")
+	c.node(t, "roomy", "4", "")
+	c.node(t, "full", "200m", "")
 	c.boundClaim(t, namespace, operand.ClaimName("notes"))
 	testenv.StartScheduler(t, c.rest, namespace)
 
@@ -42,14 +42,6 @@ func testBesideVolume(t *testing.T, c *cluster) {
 			t.Fatal(err)
 		}
 		return pod
-	}
-	gone := func(t *testing.T, pods ...*corev1.Pod) {
-		t.Helper()
-		for _, pod := range pods {
-			if err := c.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
-				t.Fatal(err)
-			}
-		}
 	}
 	awaitNode := func(t *testing.T, pod *corev1.Pod, want string) {
 		t.Helper()
@@ -70,24 +62,32 @@ func testBesideVolume(t *testing.T, c *cluster) {
 			serving := podOf(t, kind+"-api", api, "full", "100m")
 			fits := podOf(t, kind+"-fits", job.Spec.Template, "", "50m")
 			awaitNode(t, fits, "full")
-			gone(t, serving)
+			c.gone(t, serving)
 			// The other way about: the API starts where a Job has the volume, if it can.
 			returns := podOf(t, kind+"-returns", api, "", "100m")
 			awaitNode(t, returns, "full")
-			gone(t, fits)
+			c.gone(t, fits)
 			waits := podOf(t, kind+"-waits", job.Spec.Template, "", "150m")
 			awaitNode(t, waits, "")
-			gone(t, returns)
+			c.gone(t, returns)
 			awaitNode(t, waits, "roomy")
-			gone(t, waits)
+			c.gone(t, waits)
 		})
 	}
 }
 
-// node makes one that is ready.
-func (c *cluster) node(t *testing.T, name, cpu string) {
+// node makes one that is ready until the test ends, in a zone if zone is not empty.
+func (c *cluster) node(t *testing.T, name, cpu, zone string) {
 	t.Helper()
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name}}}
+	if zone != "" {
+		node.Labels[corev1.LabelTopologyZone] = zone
+	}
+	t.Cleanup(func() {
+		if err := c.Delete(context.Background(), node); err != nil {
+			t.Error(err)
+		}
+	})
 	if err := c.Create(t.Context(), node); err != nil {
 		t.Fatal(err)
 	}

@@ -57,6 +57,7 @@ func TestOperator(t *testing.T) {
 	t.Run("scale", func(t *testing.T) { testScale(t, c) })
 	t.Run("volume size", func(t *testing.T) { testVolumeSize(t, c) })
 	t.Run("beside the volume", func(t *testing.T) { testBesideVolume(t, c) })
+	t.Run("spread", func(t *testing.T) { testSpread(t, c) })
 	t.Run("lost volume", func(t *testing.T) { testLostVolume(t, c) })
 	t.Run("lost PostgreSQL", func(t *testing.T) { testLostPostgres(t, c) })
 	t.Run("lost keys", func(t *testing.T) { testLostKeys(t, c) })

@@ -39,3 +39,22 @@ func nearVolume(sn client.Object, wished *corev1.Affinity) *corev1.Affinity {
 	*preferred = append(*preferred, corev1.WeightedPodAffinityTerm{Weight: 100, PodAffinityTerm: mounting(sn)})
 	return affinity
 }
+
+// apartInZones adds to what the tenant wishes for that the API's pods are in different zones. Where
+// nodes have no zones it does nothing, and it keeps no pod from running.
+func apartInZones(sn client.Object, wished *corev1.Affinity) *corev1.Affinity {
+	affinity := wished.DeepCopy()
+	if affinity == nil {
+		affinity = &corev1.Affinity{}
+	}
+	if affinity.PodAntiAffinity == nil {
+		affinity.PodAntiAffinity = &corev1.PodAntiAffinity{}
+	}
+	preferred := &affinity.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution
+	*preferred = append(*preferred, corev1.WeightedPodAffinityTerm{Weight: 100, PodAffinityTerm: corev1.PodAffinityTerm{
+		TopologyKey:    corev1.LabelTopologyZone,
+		LabelSelector:  &metav1.LabelSelector{MatchLabels: Selector(sn)},
+		MatchLabelKeys: sameRollOut(),
+	}})
+	return affinity
+}

@@ -29,6 +29,8 @@ func Deployment(sn *v1alpha1.SecureNotes, env Environment, configHash string) *a
 	spec.Affinity = template.Affinity
 	if IsEmbedded(sn) {
 		spec.Affinity = nearVolume(sn, template.Affinity)
+	} else if template.TopologySpreadConstraints == nil {
+		spec.Affinity = apartInZones(sn, template.Affinity)
 	}
 	spec.TopologySpreadConstraints = spread(sn)
 	spec.InitContainers = []corev1.Container{container(sn, env, MigrateContainer, "migrate", "--config", configDirectory+"/"+apiFile)}

@@ -1,6 +1,7 @@
 package operand
 
 import (
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -115,19 +116,22 @@ func mounts(sn *v1alpha1.SecureNotes) []corev1.VolumeMount {
 	return all
 }
 
-// spread is the default: over nodes and zones where possible, never at the price of not running.
+// spread returns the constraints that the tenant chose, or by default one over nodes, which never
+// keeps a pod from running. A second one over zones would undo it: the scheduler leaves a node that
+// lacks the label of one constraint out of all of them. See apartInZones.
 func spread(sn *v1alpha1.SecureNotes) []corev1.TopologySpreadConstraint {
 	if chosen := resolvePodTemplate(sn).TopologySpreadConstraints; chosen != nil {
 		return *chosen
 	}
-	var constraints []corev1.TopologySpreadConstraint
-	for _, key := range []string{corev1.LabelHostname, corev1.LabelTopologyZone} {
-		constraints = append(constraints, corev1.TopologySpreadConstraint{
-			MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: corev1.ScheduleAnyway,
-			LabelSelector: &metav1.LabelSelector{MatchLabels: Selector(sn)},
-			// Only pods of the same roll-out count, else an update ends lopsided.
-			MatchLabelKeys: []string{"pod-template-hash"},
-		})
+	if IsEmbedded(sn) {
+		return nil
 	}
-	return constraints
+	return []corev1.TopologySpreadConstraint{{
+		MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway,
+		LabelSelector:  &metav1.LabelSelector{MatchLabels: Selector(sn)},
+		MatchLabelKeys: sameRollOut(),
+	}}
 }
+
+// sameRollOut lets only pods of the same roll-out count, else an update ends lopsided.
+func sameRollOut() []string { return []string{appsv1.DefaultDeploymentUniqueLabelKey} }

@@ -1,6 +1,7 @@
 package operand
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,5 +39,46 @@ func TestOversizedTemplates(t *testing.T) {
 				t.Error("it is still too large")
 			}
 		})
+	}
+}
+
+// TestDefaultSpread: pods are spread over nodes by a constraint and over zones by an affinity,
+// because the scheduler leaves nodes without the label of one constraint out of all constraints.
+// What the tenant chose is kept.
+func TestDefaultSpread(t *testing.T) {
+	chosen := corev1.TopologySpreadConstraint{MaxSkew: 2, TopologyKey: "rack", WhenUnsatisfiable: corev1.DoNotSchedule}
+	wished := &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{
+		PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{Weight: 1, PodAffinityTerm: corev1.PodAffinityTerm{TopologyKey: "rack"}}},
+	}}
+	for name, tc := range map[string]struct {
+		sn            *v1alpha1.SecureNotes
+		template      *v1alpha1.PodTemplate
+		spread, apart []string
+	}{
+		"default":      {postgres(), nil, []string{corev1.LabelHostname}, []string{corev1.LabelTopologyZone}},
+		"own affinity": {postgres(), &v1alpha1.PodTemplate{Affinity: wished}, []string{corev1.LabelHostname}, []string{"rack", corev1.LabelTopologyZone}},
+		"own spread":   {postgres(), &v1alpha1.PodTemplate{TopologySpreadConstraints: &[]corev1.TopologySpreadConstraint{chosen}}, []string{"rack"}, nil},
+		"none":         {postgres(), &v1alpha1.PodTemplate{TopologySpreadConstraints: &[]corev1.TopologySpreadConstraint{}}, nil, nil},
+		"embedded":     {embedded(), nil, nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.sn.Spec.PodTemplate = tc.template
+			template := Deployment(tc.sn, Environment{}, "hash").Spec.Template
+			var spread, apart []string
+			for _, constraint := range template.Spec.TopologySpreadConstraints {
+				spread = append(spread, constraint.TopologyKey)
+			}
+			if affinity := template.Spec.Affinity; affinity != nil && affinity.PodAntiAffinity != nil {
+				for _, term := range affinity.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution {
+					apart = append(apart, term.PodAffinityTerm.TopologyKey)
+				}
+			}
+			if !slices.Equal(spread, tc.spread) || !slices.Equal(apart, tc.apart) {
+				t.Errorf("spread over %v, apart in %v; want %v, %v", spread, apart, tc.spread, tc.apart)
+			}
+		})
+	}
+	if terms := wished.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution; len(terms) != 1 {
+		t.Errorf("the object in the cache was changed: %v", terms)
 	}
 }

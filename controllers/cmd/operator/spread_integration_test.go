@@ -1,0 +1,103 @@
+//go:build integration
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/hack/testenv"
+)
+
+// testSpread has the scheduler of Kubernetes place the API's pods in five roll-outs, one pod after
+// another as the Deployment does. The nodes have unequal room, which draws pods together.
+func testSpread(t *testing.T, c *cluster) {
+	testenv.StartScheduler(t, c.rest, "spread")
+	tests := map[string]struct {
+		// zones of the nodes; empty: the nodes have no such label.
+		zones    []string
+		replicas int
+		topology string
+		want     int
+	}{
+		"nodes without zones": {[]string{"", "", ""}, 3, corev1.LabelHostname, 3},
+		"zones":               {[]string{"a", "a", "a", "b"}, 2, corev1.LabelTopologyZone, 2},
+		"nodes of zones":      {[]string{"a", "a", "b"}, 3, corev1.LabelHostname, 3},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			domain := map[string]string{}
+			for i, zone := range tc.zones {
+				node := fmt.Sprintf("spread-%d", i)
+				c.node(t, node, []string{"16", "4", "2", "2"}[i], zone)
+				domain[node] = node
+				if tc.topology == corev1.LabelTopologyZone {
+					domain[node] = zone
+				}
+			}
+			var serving []*corev1.Pod
+			for rollout := range 5 {
+				var started []*corev1.Pod
+				for i := range tc.replicas {
+					started = append(started, c.scheduled(t, rollout, i))
+					if len(serving) > 0 {
+						c.gone(t, serving[0])
+						serving = serving[1:]
+					}
+				}
+				serving = started
+				domains := map[string]bool{}
+				for _, pod := range serving {
+					domains[domain[pod.Spec.NodeName]] = true
+				}
+				if len(domains) != tc.want {
+					t.Errorf("roll-out %d: the pods are in %v of %s, want %d", rollout, domains, tc.topology, tc.want)
+				}
+			}
+			c.gone(t, serving...)
+		})
+	}
+}
+
+// scheduled is a pod of the API as a roll-out's ReplicaSet makes it, once it has a node.
+func (c *cluster) scheduled(t *testing.T, rollout, index int) *corev1.Pod {
+	t.Helper()
+	const namespace = "spread"
+	c.namespace(t, namespace)
+	sn := postgresNotes(namespace, "notes")
+	sn.UID = "uid"
+	template := operand.Deployment(sn, operand.Environment{Image: "image", PullPolicy: corev1.PullNever, CertificateSecret: "tls"}, "hash").Spec.Template
+	pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
+	pod.Name, pod.Namespace, pod.Spec.SchedulerName = fmt.Sprintf("notes-%d-%d", rollout, index), namespace, "spread"
+	pod.Labels["pod-template-hash"] = fmt.Sprint(rollout)
+	pod.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("400m")}
+	if err := c.Create(t.Context(), pod); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "a node for "+pod.Name, func() string {
+		if err := c.Get(context.Background(), client.ObjectKeyFromObject(pod), pod); err != nil {
+			return err.Error()
+		}
+		if pod.Spec.NodeName == "" {
+			return fmt.Sprint(pod.Status.Conditions)
+		}
+		return ""
+	})
+	return pod
+}
+
+// gone deletes pods, as the kubelet does in the end.
+func (c *cluster) gone(t *testing.T, pods ...*corev1.Pod) {
+	t.Helper()
+	for _, pod := range pods {
+		if err := c.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,28 +1,34 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/accounts"
 	"github.com/securenotes/securenotes/app/internal/deployment"
+	"github.com/securenotes/securenotes/app/internal/store"
 	"github.com/securenotes/securenotes/app/internal/vault"
 )
 
-// TestNothingStartsWithAnotherPepper: neither migrate nor the API runs with another pepper than the
-// one that the database's passwords are keyed with, and both do again once that is back.
-func TestNothingStartsWithAnotherPepper(t *testing.T) {
-	dir, ctx := t.TempDir(), context.Background()
+// localDeployment is the configuration of a service that keeps everything in a directory.
+func localDeployment(t *testing.T, dir string) *config.Config {
+	t.Helper()
 	c := &config.Config{
 		APIVersion: config.APIVersion, Kind: config.Kind,
 		Deployment: config.Deployment{ID: "d1", Namespace: "ns", Name: "notes"},
@@ -33,6 +39,14 @@ func TestNothingStartsWithAnotherPepper(t *testing.T) {
 	if err := c.Complete(); err != nil {
 		t.Fatal(err)
 	}
+	return c
+}
+
+// TestNothingStartsWithAnotherPepper: neither migrate nor the API runs with another pepper than the
+// one that the database's passwords are keyed with, and both do again once that is back.
+func TestNothingStartsWithAnotherPepper(t *testing.T) {
+	dir, ctx := t.TempDir(), context.Background()
+	c := localDeployment(t, dir)
 	attempts := map[string]func(*trust) error{
 		"migrate": func(trusted *trust) error {
 			_, err := migrate(ctx, c, trusted)
@@ -75,6 +89,49 @@ func TestNothingStartsWithAnotherPepper(t *testing.T) {
 		if err := attempt(trusted); err != nil {
 			t.Errorf("%s with its own: %v", name, err)
 		}
+	}
+}
+
+// TestStartFindsLostPeppers: a process that starts says whose passwords it cannot verify, and tells
+// nobody else who that is.
+func TestStartFindsLostPeppers(t *testing.T) {
+	ctx := t.Context()
+	c := localDeployment(t, t.TempDir())
+	trusted, err := newTrust(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := migrate(ctx, c, trusted); err != nil {
+		t.Fatal(err)
+	}
+	d, err := openData(ctx, c, trusted, store.RequestTimeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	user := accounts.User{ID: uuid.NewString(), Username: "alice", PasswordHash: "hash", PepperID: "lost", CreatedAt: time.Now()}
+	key, err := d.keys.Generate(ctx, user.ID)
+	if err := errors.Join(err, d.store.CreateUser(ctx, user, key), d.store.Close()); err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&said, nil))
+	api, err := start(ctx, c, trusted, io.Discard, prometheus.NewRegistry(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer api.close(log)
+	if line := said.String(); !strings.Contains(line, "users cannot log in") || !strings.Contains(line, "pepper=lost users=1") {
+		t.Errorf("the log says: %s", line)
+	}
+	server := httptest.NewServer(api.handler)
+	defer server.Close()
+	answer, err := server.Client().Post(server.URL+"/api/auth/login", "application/json", strings.NewReader(`{"username":"nobody","password":"wrong horse battery"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("the login of an unknown user: %d, want 503", answer.StatusCode)
 	}
 }
 

@@ -290,6 +290,15 @@ func start(ctx context.Context, c *config.Config, t *trust, lines io.Writer, reg
 	if err := deployment.CheckPepper(ctx, d.store, peppers); err != nil {
 		return nil, err
 	}
+	lost, err := deployment.LostPeppers(ctx, d.store, peppers)
+	if err != nil {
+		return nil, err
+	}
+	for id, users := range lost {
+		hasher.PepperLost()
+		log.Error("users cannot log in, because the pepper of their passwords is not in Vault; every login that fails is answered with 503. "+
+			"Restore the database from a backup of its own, and restart the pods", "pepper", id, "users", users)
+	}
 	counters, closeCounters, err := ratelimit.OpenStore(c.RateLimits, c.Deployment.ID, d.store.Limits())
 	if err != nil {
 		return nil, err

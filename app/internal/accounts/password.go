@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 
 	"golang.org/x/crypto/bcrypt"
 
@@ -29,6 +30,8 @@ type Hasher struct {
 	// one does.
 	dummy []byte
 	queue *hashQueue
+	// lost says that a pepper is missing that a user's password needs.
+	lost atomic.Bool
 }
 
 // request is one that needs a password hashed.
@@ -102,8 +105,21 @@ func (h *Hasher) hash(ctx context.Context, r request, user, password string) (ha
 	return string(raw), h.current, nil
 }
 
+// PepperLost has every login that fails end with ErrPepperLost: otherwise the users whose pepper is
+// missing would be told apart from those that do not exist.
+func (h *Hasher) PepperLost() { h.lost.Store(true) }
+
+// loginError returns the error that a failed login ends with.
+func (h *Hasher) loginError(err error) error {
+	if errors.Is(err, ErrInvalidCredentials) && h.lost.Load() {
+		return ErrPepperLost
+	}
+	return err
+}
+
 // verify returns ErrInvalidCredentials unless the password is the user's. For a nil user it does
-// the same work and returns the same error. Errors: also ErrBusy, and those of the request's admit.
+// the same work and returns the same error. Errors: also ErrPepperLost for a user whose pepper is
+// missing, ErrBusy, and those of the request's admit.
 func (h *Hasher) verify(ctx context.Context, r request, user *User, password string) error {
 	leave, err := h.enter(ctx, r)
 	if err != nil {
@@ -120,14 +136,15 @@ func (h *Hasher) verify(ctx context.Context, r request, user *User, password str
 // compare returns ErrInvalidCredentials unless the password is the user's.
 func (h *Hasher) compare(user *User, password string) error {
 	hash, pepper, id := h.dummy, h.current, ""
-	if user != nil {
+	lost := user != nil && h.peppers[user.PepperID] == nil
+	if user != nil && !lost {
 		hash, pepper, id = []byte(user.PasswordHash), user.PepperID, user.ID
-		if h.peppers[pepper] == nil {
-			return fmt.Errorf("password of user %s: pepper %q is not in Vault", user.ID, pepper)
-		}
 	}
 	err := bcrypt.CompareHashAndPassword(hash, h.keyed(id, password, pepper))
 	switch {
+	case lost:
+		h.PepperLost()
+		return fmt.Errorf("password of user %s: %w: %q", user.ID, ErrPepperLost, user.PepperID)
 	case errors.Is(err, bcrypt.ErrMismatchedHashAndPassword), err == nil && user == nil:
 		return ErrInvalidCredentials
 	case err != nil:

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/bcrypt"
 
@@ -61,8 +62,31 @@ func TestPepperIsPartOfTheHash(t *testing.T) {
 	h := newHasher(t)
 	user := hashed(t, h, "correct horse battery")
 	other := newHasher(t)
-	if err := other.verify(context.Background(), login, user, "correct horse battery"); err == nil || errors.Is(err, ErrInvalidCredentials) {
+	if err := other.verify(context.Background(), login, user, "correct horse battery"); !errors.Is(err, ErrPepperLost) || errors.Is(err, ErrInvalidCredentials) {
 		t.Errorf("a missing pepper must not look like a wrong password: %v", err)
+	}
+}
+
+// TestLostPepperCostsAHash: the time of a login does not tell that the user's pepper is missing.
+func TestLostPepperCostsAHash(t *testing.T) {
+	h, err := NewHasher("d1", 10, config.NewPepper())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fastest := func(user *User) time.Duration {
+		least := time.Hour
+		for range 3 {
+			start := time.Now()
+			if err := h.compare(user, "wrong horse battery"); err == nil {
+				t.Fatal("a wrong password is right")
+			}
+			least = min(least, time.Since(start))
+		}
+		return least
+	}
+	unknown, lost := fastest(nil), fastest(&User{ID: "u", PasswordHash: string(h.dummy), PepperID: "lost"})
+	if lost < unknown/2 {
+		t.Errorf("a login without the pepper takes %s, one of an unknown user %s", lost, unknown)
 	}
 }
 

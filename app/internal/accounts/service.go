@@ -198,8 +198,8 @@ type Login struct {
 }
 
 // Login begins a session for a client at the address. Errors: ErrInvalidCredentials, whatever is
-// wrong with them; ErrCodeRequired and ErrInvalidCode, when the password is right; ErrBusy; those
-// of LoginLimits.
+// wrong with them; ErrPepperLost in its place while a pepper is lost; ErrCodeRequired and
+// ErrInvalidCode, when the password is right; ErrBusy; those of LoginLimits.
 func (s *Service) Login(ctx context.Context, address string, c Credentials) (Login, error) {
 	// A name or password that no account can have takes the same way as an unknown one.
 	name, errName := canonicalUsername(c.Username)
@@ -221,7 +221,7 @@ func (s *Service) Login(ctx context.Context, address string, c Credentials) (Log
 	}
 	r := s.attempt(ctx, forLogin, []string{clientaddress.Network(address), digest}, address, digest)
 	if err := s.hasher.verify(ctx, r, user, secret); err != nil {
-		return Login{}, err
+		return Login{}, s.hasher.loginError(err)
 	}
 	login, err := s.begin(ctx, *user, address, c.Code)
 	if err != nil {
@@ -245,7 +245,7 @@ func (s *Service) attempt(ctx context.Context, p purpose, parties []string, addr
 			return err
 		},
 		verified: func(err error) {
-			if errors.Is(err, ErrInvalidCredentials) {
+			if errors.Is(err, ErrInvalidCredentials) || errors.Is(err, ErrPepperLost) {
 				return
 			}
 			if err := ticket.back(ctx); err != nil {

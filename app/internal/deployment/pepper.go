@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/store"
@@ -29,4 +30,12 @@ func CheckPepper(ctx context.Context, db *store.Store, pepper *config.Pepper) er
 			ErrWrongPepper, digest, recorded)
 	}
 	return nil
+}
+
+// LostPeppers returns how many users' passwords need each pepper that is not there, by its id: they
+// cannot log in.
+func LostPeppers(ctx context.Context, db *store.Store, pepper *config.Pepper) (map[string]int64, error) {
+	users, err := db.PeppersInUse(ctx)
+	maps.DeleteFunc(users, func(id string, _ int64) bool { return pepper.Peppers[id] != "" })
+	return users, err
 }

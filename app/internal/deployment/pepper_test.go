@@ -3,11 +3,16 @@ package deployment_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/accounts"
 	"github.com/securenotes/securenotes/app/internal/deployment"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/store"
@@ -55,6 +60,24 @@ func TestAnotherPepperIsRefused(t *testing.T) {
 		}
 		if err := deployment.CheckPepper(ctx, db, planted); !errors.Is(err, deployment.ErrWrongPepper) {
 			t.Errorf("after a rotation: %v", err)
+		}
+	})
+}
+
+// TestLostPeppers: a start counts the users whose pepper is not there.
+func TestLostPeppers(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		db, pepper := open(t), config.NewPepper()
+		for name, id := range map[string]string{"alice": pepper.CurrentID, "bobby": "lost", "carol": "lost", "david": "other"} {
+			user := accounts.User{ID: uuid.NewString(), Username: name, PasswordHash: "hash", PepperID: id, CreatedAt: time.Now()}
+			key := envelope.StoredKey{Owner: user.ID, ID: envelope.NewID(), Wrapped: "vault:v1:AAAA"}
+			if err := db.CreateUser(t.Context(), user, key); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := deployment.LostPeppers(t.Context(), db, pepper)
+		if want := map[string]int64{"lost": 2, "other": 1}; err != nil || !maps.Equal(got, want) {
+			t.Errorf("%v, %v; want %v", got, err, want)
 		}
 	})
 }

@@ -22,6 +22,8 @@
 //
 //   - A value that was moved to another deployment, owner, key, row, field or revision, truncated,
 //     extended or changed in any bit does not open: ErrNotAuthentic.
+//     A whole row that is put back to an earlier revision, its number included, opens: which revision
+//     is the latest, nothing outside the database knows.
 //   - A wrapped key that was moved to another deployment, owner or id does not unwrap.
 //   - Nothing is sealed when the provider is away: there is no fallback.
 //   - A key does not seal more values than its nonces allow.

@@ -23,6 +23,9 @@ const ownShare = "Too many large requests of yours at once, try again later"
 // busy is the message when the requests of all users fill it.
 const busy = "Too many large requests at once, try again later"
 
+// loginsAway is the message when no login can be decided.
+const loginsAway = "Logins are unavailable, try again later"
+
 // retryAfter is what a 503, or a 429 for what is under way, asks a client to wait, in seconds.
 const retryAfter = 5
 
@@ -55,6 +58,7 @@ var answers = []struct {
 	{accounts.ErrRegistrationClosed, http.StatusForbidden, accounts.ErrRegistrationClosed.Error()},
 	{accounts.ErrTooManyAccounts, http.StatusForbidden, accounts.ErrTooManyAccounts.Error()},
 	{accounts.ErrBusy, http.StatusServiceUnavailable, "Too many logins at once, try again later"},
+	{accounts.ErrPepperLost, http.StatusServiceUnavailable, loginsAway},
 	{notes.ErrNotFound, http.StatusNotFound, "Note not found"},
 	{notes.ErrOnceKeyReused, http.StatusUnprocessableEntity, "The Idempotency-Key was used for another note"},
 	{notes.ErrStale, http.StatusPreconditionFailed, "The note was changed meanwhile"},
@@ -67,7 +71,7 @@ var answers = []struct {
 	{store.ErrUnavailable, http.StatusServiceUnavailable, "The database is unavailable, try again later"},
 	{store.ErrAuthentication, http.StatusServiceUnavailable, "The database is unavailable, try again later"},
 	{store.ErrPermission, http.StatusServiceUnavailable, "The database is unavailable, try again later"},
-	{ratelimit.ErrUnavailable, http.StatusServiceUnavailable, "Logins are unavailable, try again later"},
+	{ratelimit.ErrUnavailable, http.StatusServiceUnavailable, loginsAway},
 	{errBusy, http.StatusServiceUnavailable, busy},
 	{audit.ErrUnavailable, http.StatusServiceUnavailable, "The audit log cannot be written, try again later"},
 	{accounts.ErrFenced, http.StatusServiceUnavailable, "A key rotation is beginning, try again later"},
@@ -149,7 +153,8 @@ func beforeProof(err error) bool {
 // afterProof reports whether an error that is not the client's comes only where the session has
 // proved alive.
 func afterProof(err error) bool {
-	return errors.Is(err, errBusy) || errors.Is(err, envelope.ErrNotAuthentic) || errors.Is(err, accounts.ErrBusy)
+	return errors.Is(err, errBusy) || errors.Is(err, envelope.ErrNotAuthentic) || errors.Is(err, accounts.ErrBusy) ||
+		errors.Is(err, accounts.ErrPepperLost)
 }
 
 // failReauthentication is failWith for calls that ask a user who is signed in for the password or a code: a

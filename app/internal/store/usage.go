@@ -34,3 +34,18 @@ func (s *Store) CountUsers(ctx context.Context) (int64, error) {
 	err := s.row(ctx, "SELECT count(*) FROM users", nil, &count)
 	return count, err
 }
+
+// PeppersInUse returns how many users' passwords need each pepper, by its id.
+func (s *Store) PeppersInUse(ctx context.Context) (map[string]int64, error) {
+	users := map[string]int64{}
+	err := s.rows(ctx, s.db, "SELECT pepper_id, count(*) FROM users GROUP BY pepper_id", nil, func(rows *sql.Rows) error {
+		var pepper string
+		var count int64
+		if err := rows.Scan(&pepper, &count); err != nil {
+			return err
+		}
+		users[pepper] = count
+		return nil
+	})
+	return users, err
+}

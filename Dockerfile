@@ -1,9 +1,10 @@
 # Release images: static binaries on an empty base, one target each.
 #   docker build --target securenotes -t securenotes .
 #   docker build --target operator -t securenotes-operator .
+# `make release` writes dist/Dockerfile, in which the base image has its digest, too.
 # `make images` packs the same contents for the test cluster, without a container builder.
 
-FROM --platform=$BUILDPLATFORM golang:1.26-bookworm AS build
+FROM --platform=$BUILDPLATFORM golang:1.26.8-bookworm AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/go/pkg/mod go mod download

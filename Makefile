@@ -141,6 +141,10 @@ verify-generated: ## fail when generated files are not current
 build: ## build both binaries into bin/
 	@mkdir -p $(BIN) && go build -ldflags "-s -w" -o $(BIN)/ ./app/cmd/securenotes ./controllers/cmd/operator
 
+.PHONY: release
+release: $(KIND) ## write dist/: the Dockerfile, its base images pinned by digest where a registry answers, and the packaged chart
+	@rm -rf dist && $(KIND) release && helm=$(HELM) && $$helm package $(CHART) --destination dist
+
 .PHONY: cluster
 cluster: $(KIND) ## bring up the cluster with cert-manager, Vault and PostgreSQL only
 	@exec $(KIND) cluster

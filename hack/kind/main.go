@@ -42,6 +42,7 @@ func rootCommand() *cobra.Command {
 		command("run", "bring everything up and show a client's day and a key rotation", (*app).run),
 		command("cluster", "bring the cluster up with cert-manager, Vault and PostgreSQL, without SecureNotes", (*app).clusterOnly),
 		command("images", "build the two images and put them on the cluster's nodes", (*app).imagesOnly),
+		command("release", "write the Dockerfile of a release, its base images pinned by digest where a registry answers", (*app).releaseFiles),
 		command("down", "remove everything that was started or added", (*app).down),
 		toolsCommand(),
 		testCommand(),

@@ -91,4 +91,14 @@ func testSetupTakesNothing(t *testing.T, c *cluster) {
 		must(t, "", "Warning: no trial login", "--operator-service-account", "not-there")
 		must(t, "", works)
 	})
+	t.Run("another cluster than that of KUBECONFIG", func(t *testing.T) {
+		fresh := []string{"--cluster-id", "fresh", "--auth-mount", "fresh", "--kubernetes-host", "https://other.example.com", "--kubernetes-ca-file", c.vault.CAFile}
+		must(t, "", "would configure auth method fresh: kubernetes_host https://other.example.com", append(fresh, "--dry-run")...)
+		t.Cleanup(func() {
+			if err := c.vault.Client(t).Sys().DisableAuth("fresh"); err != nil {
+				t.Error(err)
+			}
+		})
+		must(t, "", "may be another one than that with the id fresh", fresh...)
+	})
 }

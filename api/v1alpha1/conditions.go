@@ -13,7 +13,8 @@ const (
 
 	// ConditionDatabaseReady (positive) is True when the service has opened its database, at the
 	// right schema and belonging to this object. It says what the service's own pods reported, and
-	// whether the volume of the embedded database is there.
+	// whether the volume of the embedded database is there. Why pods do not come up is said by
+	// WorkloadReady.
 	ConditionDatabaseReady = "DatabaseReady"
 
 	// ConditionCertificateReady (positive) is True when the TLS certificate is issued and valid.
@@ -23,7 +24,7 @@ const (
 	// replicas of the current configuration answer.
 	ConditionWorkloadReady = "WorkloadReady"
 
-	// ConditionKeyRotationHealthy (positive) is False while the newest rotation has failed, the
+	// ConditionKeyRotationHealthy (positive) is False while the newest rotation has failed or does not go on, the
 	// schedule cannot be read, a rotation that is asked for cannot be made, or a version floor of the key is not where this operator put it.
 	ConditionKeyRotationHealthy = "KeyRotationHealthy"
 
@@ -90,7 +91,8 @@ const (
 	ReasonProgressing = "Progressing"
 	ReasonSuspended   = "Suspended"
 	ReasonDeleting    = "Deleting"
-	ReasonNotReady    = "NotReady"
+	// ReasonNotReady is of WorkloadReady: a pod runs and does not serve; and of DatabaseReady then.
+	ReasonNotReady = "NotReady"
 
 	// ReasonInvalidValue is of AnnotationIgnored.
 	ReasonInvalidValue = "InvalidValue"
@@ -124,6 +126,12 @@ const (
 	ReasonIssuing            = "Issuing"
 	ReasonFromSecret         = "FromSecret"
 	ReasonHostnameRefused    = "HostnameRefused"
+	// ReasonIssuanceFailed and ReasonIssuancePending have the words of cert-manager.
+	ReasonIssuanceFailed  = "IssuanceFailed"
+	ReasonIssuancePending = "IssuancePending"
+
+	// ReasonVolumePending is of DatabaseReady: the volume of the embedded database is not provided.
+	ReasonVolumePending = "VolumePending"
 
 	// Of WorkloadReady.
 	ReasonNameConflict    = "NameConflict"
@@ -131,6 +139,23 @@ const (
 	ReasonApplyFailed     = "ApplyFailed"
 	// ReasonInvalidResources is also of KeyRotation.
 	ReasonInvalidResources = "InvalidResources"
+
+	// Of WorkloadReady, and of KeyRotation and KeyRotationHealthy when it is about a Job: why pods do
+	// not come up. Package cause has the list.
+	ReasonQuotaExceeded         = "QuotaExceeded"
+	ReasonPriorityClassNotFound = "PriorityClassNotFound"
+	ReasonOutsideLimitRange     = "OutsideLimitRange"
+	ReasonPodsRefused           = "PodsRefused"
+	ReasonUnschedulable         = "Unschedulable"
+	ReasonImagePullFailed       = "ImagePullFailed"
+	ReasonContainerNotCreated   = "ContainerNotCreated"
+	ReasonOOMKilled             = "OOMKilled"
+	ReasonContainerCrashing     = "ContainerCrashing"
+	ReasonPodNotStarted         = "PodNotStarted"
+	// ReasonSidecarRunning, ReasonJobSuspended and ReasonPodsMissing are of Jobs only.
+	ReasonSidecarRunning = "SidecarRunning"
+	ReasonJobSuspended   = "JobSuspended"
+	ReasonPodsMissing    = "PodsMissing"
 
 	// Of KeyRotationHealthy.
 	ReasonIdle            = "Idle"

@@ -110,7 +110,7 @@ func apiContainer(sn *v1alpha1.SecureNotes, env Environment) corev1.Container {
 	c.VolumeMounts = append(c.VolumeMounts, redisMounts(sn)...)
 	c.Ports = []corev1.ContainerPort{
 		{Name: portHTTPS, ContainerPort: 8443, Protocol: corev1.ProtocolTCP},
-		{Name: portMetrics, ContainerPort: 9090, Protocol: corev1.ProtocolTCP},
+		{Name: portMetrics, ContainerPort: MetricsPort, Protocol: corev1.ProtocolTCP},
 	}
 	c.StartupProbe = probe("/livez", 2, 60)
 	c.LivenessProbe = probe("/livez", 10, 3)

@@ -38,6 +38,8 @@ type Work struct {
 	Shards    int32
 	// Urgent work is not held back, neither by spec.keyRotation.maxNotesPerSecond nor to make way for users.
 	Urgent bool
+	// LeastCPU is what the namespace lets a container ask for at least; see LeastCPU.
+	LeastCPU resource.Quantity
 	// EndSessions, when it is set, ends every session that began then or before.
 	EndSessions *metav1.Time
 }
@@ -86,7 +88,7 @@ func job(sn *v1alpha1.SecureNotes, env Environment, work Work, component string,
 	spec.RestartPolicy = corev1.RestartPolicyNever
 	c := container(sn, env, JobContainer, args...)
 	if !work.Urgent {
-		leaveCPU(sn, c.Resources.Requests)
+		leaveCPU(sn, c.Resources.Requests, work.LeastCPU)
 	}
 	spec.Containers = []corev1.Container{c}
 	if IsEmbedded(sn) {
@@ -116,10 +118,30 @@ func job(sn *v1alpha1.SecureNotes, env Environment, work Work, component string,
 // leaveCPU asks for little CPU. Where pods compete for a processor they get it in proportion to their
 // requests, so that the API's pods go first; a nice value would count among the processes of one pod only.
 // What the tenant asks for is left: the namespace may require it.
-func leaveCPU(sn *v1alpha1.SecureNotes, requests corev1.ResourceList) {
-	if sn.Spec.Resources == nil {
-		requests[corev1.ResourceCPU] = resource.MustParse(backgroundCPU)
+// So is what a LimitRange asks for: no pod would be made with less.
+func leaveCPU(sn *v1alpha1.SecureNotes, requests corev1.ResourceList, least resource.Quantity) {
+	if sn.Spec.Resources != nil {
+		return
 	}
+	request := resource.MustParse(backgroundCPU)
+	if least.Cmp(request) > 0 {
+		request = least
+	}
+	requests[corev1.ResourceCPU] = request
+}
+
+// LeastCPU is the least that the LimitRanges of a namespace let a container, or a pod of one, ask for.
+func LeastCPU(ranges []corev1.LimitRange) resource.Quantity {
+	least := resource.Quantity{}
+	for _, limits := range ranges {
+		for _, item := range limits.Spec.Limits {
+			bound := item.Type == corev1.LimitTypeContainer || item.Type == corev1.LimitTypePod
+			if lowest, ok := item.Min[corev1.ResourceCPU]; ok && bound && lowest.Cmp(least) > 0 {
+				least = lowest
+			}
+		}
+	}
+	return least
 }
 
 // podFailurePolicy ends the Job at once where trying again cannot help, and does not count pods that

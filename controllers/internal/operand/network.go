@@ -30,7 +30,7 @@ func Service(sn *v1alpha1.SecureNotes) *corev1.Service {
 	}
 	service.Annotations = wanted.Annotations
 	if service.Spec.Type == corev1.ServiceTypeClusterIP {
-		service.Spec.Ports = append(service.Spec.Ports, servicePort(portMetrics, 9090))
+		service.Spec.Ports = append(service.Spec.Ports, servicePort(portMetrics, MetricsPort))
 	} else {
 		service.Spec.ExternalTrafficPolicy = orElse(wanted.ExternalTrafficPolicy, corev1.ServiceExternalTrafficPolicyLocal)
 	}

@@ -18,6 +18,9 @@ const (
 
 	portHTTPS   = "https"
 	portMetrics = "metrics"
+
+	// MetricsPort of the API's pods answers /metrics and the probes, without TLS.
+	MetricsPort = 9090
 )
 
 // podSpec is what the API's pods and the Jobs' have in common: the restricted Pod Security Standard,

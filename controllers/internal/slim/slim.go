@@ -36,6 +36,8 @@ const (
 	maxWords = 4096
 	// maxPairs bounds the labels, and apart from them the annotations, that are kept.
 	maxPairs = 16
+	// maxWaiting bounds why a container waits, in bytes.
+	maxWaiting = 1024
 	// maxContainers bounds the containers of a pod whose states are kept.
 	maxContainers = 16
 )
@@ -63,7 +65,7 @@ func Transform(in any) (any, error) {
 	case *appsv1.Deployment:
 		template := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Annotations: ownAnnotations(o.Spec.Template.Annotations)}}
 		o.Spec = appsv1.DeploymentSpec{Template: template}
-		o.Status.Conditions = nil
+		o.Status.Conditions = deploymentConditions(o.Status.Conditions)
 	case *batchv1.Job:
 		o.Spec, o.Status = batchv1.JobSpec{}, jobStatus(&o.Status)
 	case *corev1.PersistentVolumeClaim:
@@ -74,7 +76,9 @@ func Transform(in any) (any, error) {
 		o.Status = corev1.PersistentVolumeClaimStatus{Phase: o.Status.Phase, Capacity: storage(o.Status.Capacity)}
 	case *certmanagerv1.Certificate:
 		o.Spec = certmanagerv1.CertificateSpec{}
-		o.Status = certmanagerv1.CertificateStatus{NotAfter: o.Status.NotAfter, Conditions: certificateConditions(o.Status.Conditions)}
+		o.Status = certmanagerv1.CertificateStatus{
+			NotAfter: o.Status.NotAfter, Revision: o.Status.Revision, Conditions: certificateConditions(o.Status.Conditions),
+		}
 	case *certmanagerv1.Issuer:
 		o.Spec, o.Status = certmanagerv1.IssuerSpec{}, issuerStatus(&o.Status)
 	case *certmanagerv1.ClusterIssuer:
@@ -160,6 +164,8 @@ func cut(text string, limit int) string {
 func podStatus(status *corev1.PodStatus) corev1.PodStatus {
 	kept := corev1.PodStatus{
 		Phase:                 status.Phase,
+		PodIP:                 short(status.PodIP),
+		HostIP:                short(status.HostIP),
 		InitContainerStatuses: containerStatuses(status.InitContainerStatuses),
 		ContainerStatuses:     containerStatuses(status.ContainerStatuses),
 	}
@@ -186,7 +192,7 @@ func containerStatuses(all []corev1.ContainerStatus) []corev1.ContainerStatus {
 
 func containerState(state corev1.ContainerState) corev1.ContainerState {
 	if w := state.Waiting; w != nil {
-		return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: short(w.Reason)}}
+		return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: short(w.Reason), Message: cut(w.Message, maxWaiting)}}
 	}
 	if t := state.Terminated; t != nil {
 		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
@@ -202,7 +208,7 @@ func jobStatus(status *batchv1.JobStatus) batchv1.JobStatus {
 		Active: status.Active, Succeeded: status.Succeeded, Failed: status.Failed,
 	}
 	for _, c := range status.Conditions {
-		if c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed {
+		if c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed || c.Type == batchv1.JobSuspended {
 			kept.Conditions = append(kept.Conditions, batchv1.JobCondition{
 				Type: c.Type, Status: c.Status, Reason: short(c.Reason), Message: cut(c.Message, maxWords), LastTransitionTime: c.LastTransitionTime,
 			})
@@ -211,13 +217,25 @@ func jobStatus(status *batchv1.JobStatus) batchv1.JobStatus {
 	return kept
 }
 
-func certificateConditions(all []certmanagerv1.CertificateCondition) []certmanagerv1.CertificateCondition {
+// deploymentConditions returns the one that says why pods are refused.
+func deploymentConditions(all []appsv1.DeploymentCondition) []appsv1.DeploymentCondition {
 	for _, c := range all {
-		if c.Type == certmanagerv1.CertificateConditionReady {
-			return []certmanagerv1.CertificateCondition{{Type: c.Type, Status: c.Status, Reason: short(c.Reason), Message: cut(c.Message, maxWords)}}
+		if c.Type == appsv1.DeploymentReplicaFailure {
+			return []appsv1.DeploymentCondition{{Type: c.Type, Status: c.Status, Reason: short(c.Reason), Message: cut(c.Message, maxWords)}}
 		}
 	}
 	return nil
+}
+
+func certificateConditions(all []certmanagerv1.CertificateCondition) []certmanagerv1.CertificateCondition {
+	var kept []certmanagerv1.CertificateCondition
+	for _, kind := range []certmanagerv1.CertificateConditionType{certmanagerv1.CertificateConditionReady, certmanagerv1.CertificateConditionIssuing} {
+		i := slices.IndexFunc(all, func(c certmanagerv1.CertificateCondition) bool { return c.Type == kind })
+		if i >= 0 {
+			kept = append(kept, certmanagerv1.CertificateCondition{Type: kind, Status: all[i].Status, Reason: short(all[i].Reason), Message: cut(all[i].Message, maxWords)})
+		}
+	}
+	return kept
 }
 
 func issuerStatus(status *certmanagerv1.IssuerStatus) certmanagerv1.IssuerStatus {

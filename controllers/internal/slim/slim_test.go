@@ -78,22 +78,24 @@ func TestTransform(t *testing.T) {
 			want: &appsv1.Deployment{
 				ObjectMeta: metadata(),
 				Spec:       appsv1.DeploymentSpec{Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{"securenotes.dev/session-keys": "session-keys-2"}}}},
-				Status:     appsv1.DeploymentStatus{ObservedGeneration: 3, Replicas: 2, UpdatedReplicas: 2, ReadyReplicas: 1, AvailableReplicas: 1},
+				Status: appsv1.DeploymentStatus{ObservedGeneration: 3, Replicas: 2, UpdatedReplicas: 2, ReadyReplicas: 1, AvailableReplicas: 1, Conditions: []appsv1.DeploymentCondition{
+					{Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Reason: "FailedCreate", Message: "exceeded quota"},
+				}},
 			},
 			grow: func(o client.Object) {
 				d := o.(*appsv1.Deployment)
 				d.Spec.Template.Annotations["somebody/annotation"] = megabyte
 				d.Spec.Template.Spec.Containers = []corev1.Container{{Name: megabyte}}
-				d.Status.Conditions = []appsv1.DeploymentCondition{{Message: megabyte}}
+				d.Status.Conditions = append([]appsv1.DeploymentCondition{{Message: megabyte}}, d.Status.Conditions...)
 			},
 		},
 		"Pod": {
 			want: &corev1.Pod{ObjectMeta: metadata(), Status: corev1.PodStatus{
-				Phase:                 corev1.PodRunning,
+				Phase: corev1.PodRunning, PodIP: "10.0.0.2", HostIP: "192.0.2.1",
 				Conditions:            []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}, {Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: "no node"}},
 				InitContainerStatuses: []corev1.ContainerStatus{{Name: "migrate", State: terminated}},
 				ContainerStatuses: []corev1.ContainerStatus{{
-					Name: "api", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}, LastTerminationState: terminated,
+					Name: "api", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: "back-off"}}, LastTerminationState: terminated,
 				}},
 			}},
 			grow: func(o client.Object) {
@@ -102,12 +104,12 @@ func TestTransform(t *testing.T) {
 				p.Status.Message = megabyte
 				p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: "somebody's", Message: megabyte})
 				p.Status.ContainerStatuses[0].ImageID = megabyte
-				p.Status.ContainerStatuses[0].State.Waiting.Message = megabyte
+				p.Status.PodIPs = []corev1.PodIP{{IP: megabyte}}
 			},
 		},
 		"Job": {
 			want: &batchv1.Job{ObjectMeta: metadata(), Status: batchv1.JobStatus{
-				CompletionTime: &at, Succeeded: 1, Conditions: []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}},
+				CompletionTime: &at, Succeeded: 1, Conditions: []batchv1.JobCondition{{Type: batchv1.JobSuspended, Status: corev1.ConditionFalse}, {Type: batchv1.JobComplete, Status: corev1.ConditionTrue}},
 			}},
 			grow: func(o client.Object) {
 				j := o.(*batchv1.Job)
@@ -118,7 +120,10 @@ func TestTransform(t *testing.T) {
 		},
 		"Certificate": {
 			want: &certmanagerv1.Certificate{ObjectMeta: metadata(), Status: certmanagerv1.CertificateStatus{
-				NotAfter: &at, Conditions: []certmanagerv1.CertificateCondition{{Type: certmanagerv1.CertificateConditionReady, Status: cmmeta.ConditionFalse, Message: "pending"}},
+				NotAfter: &at, Revision: new(2), Conditions: []certmanagerv1.CertificateCondition{
+					{Type: certmanagerv1.CertificateConditionReady, Status: cmmeta.ConditionFalse, Message: "pending"},
+					{Type: certmanagerv1.CertificateConditionIssuing, Status: cmmeta.ConditionFalse, Message: "denied"},
+				},
 			}},
 			grow: func(o client.Object) {
 				c := o.(*certmanagerv1.Certificate)
@@ -215,5 +220,20 @@ func TestTransformCutsRequests(t *testing.T) {
 	want := map[string]string{v1alpha1.AnnotationRotateRequestedAt: megabyte[:maxText]}
 	if !maps.Equal(object.Annotations, want) {
 		t.Errorf("annotations %v, want %v", object.Annotations, want)
+	}
+}
+
+// TestTransformCutsWords: why a container waits is kept, and bounded.
+func TestTransformCutsWords(t *testing.T) {
+	pod := &corev1.Pod{Status: corev1.PodStatus{
+		PodIP: megabyte, HostIP: megabyte,
+		ContainerStatuses: []corev1.ContainerStatus{{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: megabyte, Message: megabyte}}}},
+	}}
+	if _, err := Transform(pod); err != nil {
+		t.Fatal(err)
+	}
+	w := pod.Status.ContainerStatuses[0].State.Waiting
+	if len(w.Message) != maxWaiting || len(w.Reason)+len(pod.Status.PodIP)+len(pod.Status.HostIP) != 3*maxText {
+		t.Errorf("%d and %d bytes are kept", len(w.Message), len(w.Reason))
 	}
 }

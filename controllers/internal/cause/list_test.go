@@ -1,0 +1,236 @@
+package cause
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+var now = time.Unix(1_800_000_000, 0)
+
+func ago(d time.Duration) metav1.Time { return metav1.NewTime(now.Add(-d)) }
+
+// says is a Look that has these words as the event of an object, and of /readyz.
+func says(reason, words string) Look {
+	return Look{
+		Now: func() time.Time { return now },
+		Events: func(client.Object) []corev1.Event {
+			return []corev1.Event{{Reason: reason, Message: words, LastTimestamp: ago(time.Minute)}}
+		},
+		Readyz: func(*corev1.Pod) string { return words },
+	}
+}
+
+// The words are those of Kubernetes 1.37.
+const (
+	overQuota  = `pods "notes-7c5d-x2bcf" is forbidden: exceeded quota: small, requested: pods=1, used: pods=0, limited: pods=0`
+	noAmount   = `pods "notes-7c5d-x2bcf" is forbidden: failed quota: small: must specify limits.cpu for: api,migrate`
+	noPriority = `pods "notes-7c5d-x2bcf" is forbidden: no PriorityClass with name vip was found`
+	tooLittle  = `pods "notes-rotate-v2-1-0-k2x9d" is forbidden: minimum cpu usage per Container is 50m, but request is 10m`
+	tooMuch    = `pods "notes-7c5d-x2bcf" is forbidden: maximum memory usage per Container is 128Mi, but limit is 256Mi`
+	unsafe     = `pods "notes-7c5d-x2bcf" is forbidden: violates PodSecurity "restricted:latest": privileged (container "mesh" must not set securityContext.privileged=true)`
+	hooked     = `admission webhook "deny.example.com" denied the request: not today`
+)
+
+func deployment(words string) *appsv1.Deployment {
+	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "notes"}}
+	d.Status.Conditions = []appsv1.DeploymentCondition{{Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Reason: "FailedCreate", Message: words}}
+	return d
+}
+
+func job(changes ...func(*batchv1.Job)) *batchv1.Job {
+	j := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "notes-rotate-v2-1", UID: "job", CreationTimestamp: ago(time.Minute)}}
+	for _, change := range changes {
+		change(j)
+	}
+	return j
+}
+
+func pod(changes ...func(*corev1.Pod)) *corev1.Pod {
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "notes-7c5d-x2bcf", CreationTimestamp: ago(time.Minute)}, Status: corev1.PodStatus{Phase: corev1.PodPending}}
+	for _, change := range changes {
+		change(p)
+	}
+	return p
+}
+
+// podOf is a pod of a Job, of an index and an age.
+func podOf(index string, age time.Duration, changes ...func(*corev1.Pod)) corev1.Pod {
+	p := pod(changes...)
+	p.Name, p.CreationTimestamp = "notes-rotate-v2-1-"+index+"-"+age.String(), ago(age)
+	p.OwnerReferences = []metav1.OwnerReference{{Kind: "Job", UID: "job", Controller: new(true)}}
+	return *p
+}
+
+func homeless(words string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: words}}
+	}
+}
+
+func container(name string, state, last corev1.ContainerState) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		status := corev1.ContainerStatus{Name: name, State: state, LastTerminationState: last, RestartCount: 2}
+		if name == operand.MigrateContainer || name == "istio-init" {
+			p.Status.InitContainerStatuses = append(p.Status.InitContainerStatuses, status)
+			return
+		}
+		p.Status.Phase = corev1.PodRunning
+		p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, status)
+	}
+}
+
+func waits(reason, words string) corev1.ContainerState {
+	return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: words}}
+}
+
+func ended(code int32, reason, words string) corev1.ContainerState {
+	return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason, Message: words, FinishedAt: ago(time.Minute)}}
+}
+
+func failed(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }
+
+var (
+	runs    = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	none    = corev1.ContainerState{}
+	sealed  = `{"reason":"VaultSealed","message":"Vault is sealed: unseal it"}`
+	migrate = container(operand.MigrateContainer, ended(0, "Completed", ""), none)
+)
+
+// TestCauses is the table of what can be wrong, and of what a condition then says: the reason, what
+// of the words of others has to be in it, and the next step.
+func TestCauses(t *testing.T) {
+	suspended := func(j *batchv1.Job) {
+		j.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobSuspended, Status: corev1.ConditionTrue}}
+	}
+	hit := map[string]bool{}
+	for name, tc := range map[string]struct {
+		cause              Cause
+		reason, fact, next string
+	}{
+		"a quota":                        {OfDeployment(deployment(overQuota)), v1alpha1.ReasonQuotaExceeded, "exceeded quota: small", "raise the ResourceQuota"},
+		"a quota that asks for amounts":  {OfDeployment(deployment(noAmount)), v1alpha1.ReasonQuotaExceeded, "must specify limits.cpu", "set these amounts in spec.resources"},
+		"a missing priority class":       {OfDeployment(deployment(noPriority)), v1alpha1.ReasonPriorityClassNotFound, "name vip", "create the PriorityClass"},
+		"a LimitRange":                   {OfDeployment(deployment(tooMuch)), v1alpha1.ReasonOutsideLimitRange, "maximum memory usage per Container is 128Mi", "set spec.resources"},
+		"Pod Security":                   {OfDeployment(deployment(unsafe)), v1alpha1.ReasonPodsRefused, `container "mesh"`, "mutating webhooks"},
+		"a webhook":                      {OfDeployment(deployment(hooked)), v1alpha1.ReasonPodsRefused, "not today", "admission webhook or policy"},
+		"a full cluster":                 {OfPod(pod(homeless("0/3 nodes are available: 3 Insufficient cpu.")), Look{}, now), v1alpha1.ReasonUnschedulable, "Insufficient cpu", "add a node, or lower spec.resources"},
+		"a taint":                        {OfPod(pod(homeless("0/3 nodes are available: 3 node(s) had untolerated taint {a: b}.")), Look{}, now), v1alpha1.ReasonUnschedulable, "untolerated taint", "spec.podTemplate"},
+		"a volume":                       {OfPod(pod(homeless("0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.")), Look{}, now), v1alpha1.ReasonUnschedulable, "unbound", "DatabaseReady"},
+		"a gate":                         {OfPod(pod(homeless("Scheduling is blocked due to non-empty scheduling gates")), Look{}, now), v1alpha1.ReasonUnschedulable, "gates", "kubectl describe pod"},
+		"an image":                       {OfPod(pod(container(operand.MigrateContainer, waits("ImagePullBackOff", `Back-off pulling image "x": 401 Unauthorized`), none)), Look{}, now), v1alpha1.ReasonImagePullFailed, "401 Unauthorized", "operand.image"},
+		"a container without its config": {OfPod(pod(migrate, container("api", waits("CreateContainerConfigError", "secret not found"), none)), Look{}, now), v1alpha1.ReasonContainerNotCreated, "secret not found", "kubectl describe pod"},
+		"memory":                         {OfPod(pod(migrate, container("api", waits("CrashLoopBackOff", ""), ended(137, "OOMKilled", ""))), Look{}, now), v1alpha1.ReasonOOMKilled, "container api of pod notes-7c5d-x2bcf", "limits.memory"},
+		"memory of migrate":              {OfPod(pod(container(operand.MigrateContainer, ended(137, "OOMKilled", ""), none)), Look{}, now), v1alpha1.ReasonOOMKilled, "container migrate", "limits.memory"},
+		"the service's last words":       {OfPod(pod(migrate, container("api", waits("CrashLoopBackOff", ""), ended(1, "Error", sealed))), Look{}, now), config.ReasonVaultSealed, "Vault is sealed", "unseal it"},
+		"a crash without words":          {OfPod(pod(migrate, container("api", waits("CrashLoopBackOff", ""), ended(2, "Error", "goroutine 1 [running]"))), Look{}, now), v1alpha1.ReasonContainerCrashing, "exit code 2 (2 restarts)", "kubectl logs --previous"},
+		"an injected init container":     {OfPod(pod(container(operand.MigrateContainer, ended(0, "Completed", ""), ended(1, "Error", sealed)), container("istio-init", waits("CrashLoopBackOff", ""), ended(3, "Error", "")), container("api", waits("PodInitializing", ""), none)), Look{}, now), v1alpha1.ReasonContainerCrashing, "container istio-init of pod notes-7c5d-x2bcf ended with exit code 3", "kubectl logs --previous"},
+		"one of a Job":                   {OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("istio-init", ended(3, "Error", ""), none), container("job", waits("PodInitializing", ""), none))}, Look{}, now), v1alpha1.ReasonContainerCrashing, "container istio-init", "kubectl logs --previous"},
+		"a service beside a sidecar":     {OfPod(pod(migrate, container("istio-init", runs, ended(1, "Error", "")), container("api", waits("CrashLoopBackOff", ""), ended(1, "Error", sealed))), Look{}, now), config.ReasonVaultSealed, "Vault is sealed", "unseal it"},
+		"a Secret that is not there":     {OfPod(pod(), says("FailedMount", `MountVolume.SetUp failed for volume "tls" : secret "own" not found`), now), v1alpha1.ReasonPodNotStarted, `secret "own" not found`, "the kubelet tries again"},
+		"a service that waits":           {OfPod(pod(migrate, container("api", runs, none)), says("", "the audit log cannot be written"), now), v1alpha1.ReasonNotReady, "the audit log cannot be written", "see its log"},
+		"a service that cannot be asked": {OfPod(pod(migrate, container("api", runs, none)), Look{}, now), v1alpha1.ReasonNotReady, "runs, but is not ready", "see its log"},
+		"a service without its database": {OfPod(pod(migrate, container("api", runs, none)), says("", "DatabaseUnreachable: connection refused"), now), config.ReasonDatabaseUnreachable, "connection refused", ""},
+		"a loss that /readyz tells of":   {OfPod(pod(migrate, container("api", runs, none)), says("", "DatabaseLost: empty"), now), v1alpha1.ReasonNotReady, "empty", "see its log"},
+
+		"a Job whose pods are over quota":  {OfJob(job(), 1, nil, says("FailedCreate", "Error creating: "+overQuota), now), v1alpha1.ReasonQuotaExceeded, "the pods of Job notes-rotate-v2-1: exceeded quota", "raise the ResourceQuota"},
+		"a Job below a LimitRange":         {OfJob(job(), 1, nil, says("FailedCreate", "Error creating: "+tooLittle), now), v1alpha1.ReasonOutsideLimitRange, "minimum cpu usage per Container is 50m", "Jobs ask for the same"},
+		"a Job that lacks one pod of two":  {OfJob(job(), 2, []corev1.Pod{podOf("0", time.Minute)}, says("FailedCreate", "Error creating: "+overQuota), now), v1alpha1.ReasonQuotaExceeded, "exceeded quota", "raise"},
+		"a Job that nobody works on":       {OfJob(job(), 1, nil, Look{}, now), v1alpha1.ReasonPodsMissing, "Job notes-rotate-v2-1 has no pod", "kube-controller-manager"},
+		"a suspended Job":                  {OfJob(job(suspended), 1, nil, Look{}, now), v1alpha1.ReasonJobSuspended, "is suspended", "spec.suspend"},
+		"a Job beside a full node":         {OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, homeless("1 node(s) didn't match pod affinity rules."))}, Look{}, now), v1alpha1.ReasonUnschedulable, "affinity rules", "make room on the node of the API's pod"},
+		"a Job whose pod was killed":       {OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(137, "OOMKilled", ""), none), failed)}, Look{}, now), v1alpha1.ReasonOOMKilled, "container job", "limits.memory"},
+		"a Job that is tried again":        {OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(1, "Error", sealed), none), failed)}, Look{}, now), config.ReasonVaultSealed, "Vault is sealed", "unseal"},
+		"a Job whose second index fails":   {OfJob(job(), 2, []corev1.Pod{podOf("0", time.Second, container("job", runs, none)), podOf("1", time.Minute, container("job", ended(1, "Error", sealed), none), failed)}, Look{}, now), config.ReasonVaultSealed, "Vault is sealed", "unseal"},
+		"a Job that a sidecar keeps alive": {OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(0, "Completed", ""), none), container("istio-proxy", runs, none))}, Look{}, now), v1alpha1.ReasonSidecarRunning, "istio-proxy", "restartPolicy Always; then delete the Job"},
+		"a failed pod that sidecars keep":  {OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(1, "Error", sealed), none), container("a", runs, none), container("b", runs, none))}, Look{}, now), v1alpha1.ReasonSidecarRunning, "exit code 1, but a, b of pod", "delete the Job"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			message := tc.cause.String()
+			if tc.cause.Reason != tc.reason || !strings.Contains(message, tc.fact) || !strings.Contains(message, tc.next) {
+				t.Errorf("%s: %s\nwant %s with %q and %q", tc.cause.Reason, message, tc.reason, tc.fact, tc.next)
+			}
+			if strings.Contains(message, "is forbidden") {
+				t.Errorf("a name that is another with each try is in it: %s", message)
+			}
+			hit[tc.cause.Reason+tc.cause.Next] = true
+		})
+	}
+	for _, rule := range list {
+		if rule.next != "" && !hit[rule.reason+rule.next] {
+			t.Errorf("no case shows the cause %s: %s", rule.reason, rule.next)
+		}
+	}
+}
+
+// TestNoCause is the table of what is as it should be, or takes its time.
+func TestNoCause(t *testing.T) {
+	young := pod(homeless("0/3 nodes are available"))
+	young.CreationTimestamp = ago(time.Second)
+	starting := pod(migrate, container("api", runs, none))
+	starting.CreationTimestamp = ago(time.Second)
+	stranger := podOf("0", time.Minute, container("job", ended(1, "Error", sealed), none), failed)
+	stranger.OwnerReferences[0].UID = types.UID("another")
+	for name, got := range map[string]Cause{
+		"a healthy Deployment":                OfDeployment(&appsv1.Deployment{}),
+		"a pod that was made just now":        OfPod(young, Look{}, now),
+		"a pod that starts":                   OfPod(starting, says("", "starting"), now),
+		"a migration that takes long":         OfPod(pod(container(operand.MigrateContainer, runs, none)), says("FailedMount", "of before"), now),
+		"a pod that is being created":         OfPod(pod(), Look{}, now),
+		"a service that has come back":        OfPod(pod(migrate, container("api", runs, ended(1, "Error", `{"reason":"DatabaseLost","message":"x"}`))), Look{}, now.Add(-50*time.Second)),
+		"a Job that was made just now":        OfJob(job(func(j *batchv1.Job) { j.CreationTimestamp = ago(time.Second) }), 1, nil, says("FailedCreate", overQuota), now),
+		"a Job at work":                       OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", runs, none))}, says("FailedCreate", overQuota), now),
+		"a Job whose second try is at work":   OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(1, "Error", sealed), none), failed), podOf("0", time.Second, container("job", runs, none))}, Look{}, now),
+		"a Job beside a sidecar":              OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", runs, none), container("istio-proxy", runs, none))}, Look{}, now),
+		"a Job that one index of two has led": OfJob(job(func(j *batchv1.Job) { j.Status.Succeeded = 1 }), 2, []corev1.Pod{podOf("1", time.Minute, container("job", runs, none))}, says("FailedCreate", overQuota), now),
+		"what a pod of another says":          OfJob(job(func(j *batchv1.Job) { j.Status.Succeeded = 1 }), 1, []corev1.Pod{stranger}, Look{}, now),
+	} {
+		if got.Known() {
+			t.Errorf("%s: %s: %s", name, got.Reason, got)
+		}
+	}
+}
+
+// TestOldEventsAreHistory: what a controller said an hour ago says nothing of now.
+func TestOldEventsAreHistory(t *testing.T) {
+	look := says("FailedCreate", overQuota)
+	look.Now = func() time.Time { return now.Add(time.Hour) }
+	if got := OfJob(job(), 1, nil, look, now); got.Reason != v1alpha1.ReasonPodsMissing {
+		t.Errorf("%s: %s", got.Reason, got)
+	}
+}
+
+// TestWords: what others write is one line of bounded length without secrets.
+func TestWords(t *testing.T) {
+	for name, tc := range map[string]struct{ text, want string }{
+		"lines and colours":        {"a\r\nb\x1b[31mc", "a  b [31mc"},
+		"marks that turn text":     {"a\u202eb\u200bc", "a b c"},
+		"a login in a URI":         {"dial postgres://u:p@ss@host:5432/db?x=y@z", "dial postgres://…@host:5432/db?x=y@z"},
+		"a registry's login":       {`pull "https://robot:s3cret@registry.example.com/v2/"`, `pull "https://…@registry.example.com/v2/"`},
+		"a token of Vault":         {"token hvs.CAESIJx_y-z is bad", "token … is bad"},
+		"a JSON Web Token":         {"Bearer eyJhbGciOi.eyJzdWIi.c2ln rejected", "Bearer … rejected"},
+		"what looks a bit like it": {"hvac://host, keys.a.b and user@host", "hvac://host, keys.a.b and user@host"},
+		"ports of this time":       {"lookup db on 10.96.0.10:53: read udp 10.1.2.3:40123->10.96.0.10:53: timeout, [::1]:5->[::1]:6", "lookup db on 10.96.0.10:53: read udp 10.96.0.10:53: timeout, [::1]:6"},
+		"no text":                  {"a\xffb", "ab"},
+	} {
+		if got := Words(tc.text); got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+	for _, long := range []string{strings.Repeat("ä", 1000), strings.Repeat("x", 100_000), "://" + strings.Repeat("x", 100_000) + "@"} {
+		if got := Words(long); len(got) > maxWords+len("…") || !strings.HasSuffix(got, "…") {
+			t.Errorf("%d bytes of %d", len(got), len(long))
+		}
+	}
+}

@@ -1,0 +1,179 @@
+package cause
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+)
+
+// TestVolumeCauses is the table of a volume; an empty reason: it is as it should be.
+func TestVolumeCauses(t *testing.T) {
+	// event of a claim, the newest first.
+	type event struct{ reason, words string }
+	for name, tc := range map[string]struct {
+		phase              corev1.PersistentVolumeClaimPhase
+		age                time.Duration
+		events             []event
+		reason, fact, next string
+	}{
+		"no class":             {corev1.ClaimPending, time.Minute, []event{{"FailedBinding", "no persistent volumes available for this claim and no storage class is set"}}, v1alpha1.ReasonVolumePending, "no storage class is set", "a default one"},
+		"a missing class":      {corev1.ClaimPending, time.Minute, []event{{"ProvisioningFailed", `storageclass.storage.k8s.io "fast" not found`}}, v1alpha1.ReasonVolumePending, `"fast" not found`, "create that StorageClass"},
+		"a provisioner's word": {corev1.ClaimPending, time.Minute, []event{{"ExternalProvisioning", "Waiting"}, {"ProvisioningFailed", "rpc error: no space"}}, v1alpha1.ReasonVolumePending, "no space", "kubectl describe pvc notes-data"},
+		"no provisioner":       {corev1.ClaimPending, time.Minute, []event{{"ExternalProvisioning", "Waiting for a volume to be created by 'csi.example.com'"}}, v1alpha1.ReasonVolumePending, "csi.example.com", "whether the provisioner"},
+		"a first consumer":     {corev1.ClaimPending, time.Hour, []event{{"WaitForFirstConsumer", "waiting for first consumer to be created before binding"}}, "", "", ""},
+		"a pod without a node": {corev1.ClaimPending, time.Hour, []event{{"WaitForPodScheduled", "waiting for pod notes to be scheduled"}}, "", "", ""},
+		"made just now":        {corev1.ClaimPending, time.Second, []event{{"ProvisioningFailed", "x"}}, "", "", ""},
+		"bound":                {corev1.ClaimBound, time.Hour, []event{{"ProvisioningFailed", "x"}}, "", "", ""},
+		"nothing said":         {corev1.ClaimPending, time.Hour, nil, "", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "notes-data", CreationTimestamp: ago(tc.age)}}
+			claim.Status.Phase = tc.phase
+			look := Look{Now: func() time.Time { return now }, Events: func(client.Object) []corev1.Event {
+				var all []corev1.Event
+				for i, e := range tc.events {
+					all = append(all, corev1.Event{Reason: e.reason, Message: e.words, EventTime: metav1.NewMicroTime(now.Add(-time.Duration(i) * time.Second))})
+				}
+				return all
+			}}
+			got := OfClaim(claim, look, now)
+			if got.Reason != tc.reason || !strings.Contains(got.String(), tc.fact) || !strings.Contains(got.Next, tc.next) {
+				t.Errorf("%s: %s", got.Reason, got)
+			}
+		})
+	}
+}
+
+// TestCertificateCauses is the table of a certificate; an empty reason: cert-manager is at work.
+func TestCertificateCauses(t *testing.T) {
+	issuing := func(reason, words string) *certmanagerv1.Certificate {
+		c := &certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Name: "notes-tls"}}
+		c.Status.Conditions = []certmanagerv1.CertificateCondition{
+			{Type: certmanagerv1.CertificateConditionReady, Status: cmmeta.ConditionFalse, Message: "Issuing certificate as Secret does not exist"},
+			{Type: certmanagerv1.CertificateConditionIssuing, Status: cmmeta.ConditionFalse, Reason: reason, Message: words},
+		}
+		if reason == "" {
+			c.Status.Conditions[1].Status = cmmeta.ConditionTrue
+		}
+		return c
+	}
+	request := func(age time.Duration, conditions ...certmanagerv1.CertificateRequestCondition) *certmanagerv1.CertificateRequest {
+		r := &certmanagerv1.CertificateRequest{ObjectMeta: metav1.ObjectMeta{Name: "notes-tls-1", CreationTimestamp: ago(age)}}
+		r.Status.Conditions = conditions
+		return r
+	}
+	approved := certmanagerv1.CertificateRequestCondition{Type: certmanagerv1.CertificateRequestConditionApproved, Status: cmmeta.ConditionTrue}
+	pending := certmanagerv1.CertificateRequestCondition{Type: certmanagerv1.CertificateRequestConditionReady, Status: cmmeta.ConditionFalse, Reason: certmanagerv1.CertificateRequestReasonPending, Message: "Failed to initialise vault client: permission denied"}
+	denied := certmanagerv1.CertificateRequestCondition{Type: certmanagerv1.CertificateRequestConditionDenied, Status: cmmeta.ConditionTrue, Message: "no policy approved this request"}
+	failed := pending
+	failed.Reason = certmanagerv1.CertificateRequestReasonFailed
+	for name, tc := range map[string]struct {
+		certificate        *certmanagerv1.Certificate
+		request            *certmanagerv1.CertificateRequest
+		reason, fact, next string
+	}{
+		"the Certificate says it":      {issuing("Failed", "The certificate request has failed to complete and will be retried: common name not allowed"), nil, v1alpha1.ReasonIssuanceFailed, "common name not allowed", "cmctl renew notes-tls"},
+		"the request was denied":       {issuing("", ""), request(time.Second, denied), v1alpha1.ReasonIssuanceFailed, "no policy approved", "cmctl renew"},
+		"the request has failed":       {issuing("", ""), request(time.Second, approved, failed), v1alpha1.ReasonIssuanceFailed, "permission denied", "cmctl renew"},
+		"the issuer cannot":            {issuing("", ""), request(time.Minute, approved, pending), v1alpha1.ReasonIssuancePending, "CertificateRequest notes-tls-1 is not issued yet: Failed to initialise vault client: permission denied", "see the issuer"},
+		"nobody approves":              {issuing("", ""), request(time.Minute), v1alpha1.ReasonIssuancePending, "is not approved", "approve it"},
+		"the issuer takes its time":    {issuing("", ""), request(time.Second, approved, pending), "", "", ""},
+		"it is issued, says the issue": {issuing("", ""), request(time.Minute, approved), "", "", ""},
+		"no request yet":               {issuing("", ""), nil, "", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := OfCertificate(tc.certificate, tc.request, now)
+			if got.Reason != tc.reason || !strings.Contains(got.String(), tc.fact) || !strings.Contains(got.Next, tc.next) {
+				t.Errorf("%s: %s", got.Reason, got)
+			}
+		})
+	}
+	if got := RequestName(&certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Name: "notes-tls"}}); got != "notes-tls-1" {
+		t.Error(got)
+	}
+	renewed := &certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Name: "notes-tls"}, Status: certmanagerv1.CertificateStatus{Revision: new(4)}}
+	if got := RequestName(renewed); got != "notes-tls-5" {
+		t.Error(got)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	jobs := batchv1.Resource("jobs")
+	for name, tc := range map[string]struct {
+		err          error
+		reason, next string
+	}{
+		"a quota of Jobs":     {fmt.Errorf("create: %w", apierrors.NewForbidden(jobs, "x", errors.New("exceeded quota: q, requested: count/jobs.batch=1"))), v1alpha1.ReasonQuotaExceeded, "raise the ResourceQuota"},
+		"an admission policy": {apierrors.NewForbidden(jobs, "x", errors.New("ValidatingAdmissionPolicy 'p' denied")), v1alpha1.ReasonApplyFailed, ""},
+		"a field":             {apierrors.NewInvalid(batchv1.SchemeGroupVersion.WithKind("Job").GroupKind(), "x", nil), v1alpha1.ReasonApplyFailed, ""},
+		"a conflict":          {apierrors.NewConflict(jobs, "x", errors.New("x")), "", ""},
+		"no answer":           {errors.New("timeout"), "", ""},
+		"nothing":             {nil, "", ""},
+	} {
+		if got := OfError(tc.err); got.Reason != tc.reason || !strings.Contains(got.Next, tc.next) {
+			t.Errorf("%s: %s: %s", name, got.Reason, got)
+		}
+	}
+}
+
+// TestReadyz: a pod is asked for no more than a line, no longer than a second, and nobody else is.
+func TestReadyz(t *testing.T) {
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
+	defer other.Close()
+	for name, tc := range map[string]struct {
+		handler http.HandlerFunc
+		want    string
+	}{
+		"not ready": {func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = w.Write([]byte("Vault is sealed\n"))
+		}, "Vault is sealed"},
+		"ready": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) }, ""},
+		"elsewhere": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+		}, ""},
+		"without end": {func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			for range 100 {
+				_, _ = w.Write([]byte(strings.Repeat("x", 1000)))
+			}
+		}, strings.Repeat("x", maxReadyz)},
+		"silent": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(tc.handler)
+			defer server.Close()
+			if got := readyz(t.Context(), server.URL); got != tc.want {
+				t.Errorf("%d bytes: %.80s", len(got), got)
+			}
+		})
+	}
+}
+
+// TestAddress: what shares its node's network is the node's, and what is no address of a network is
+// nobody's.
+func TestAddress(t *testing.T) {
+	for ip, want := range map[string]bool{
+		"10.1.2.3": true, "fd00::7": true, "192.0.2.1": false, "": false, "127.0.0.1": false, "169.254.169.254": false, "::1": false, "notes.example.com": false,
+	} {
+		_, got := address(&corev1.Pod{Status: corev1.PodStatus{PodIP: ip, HostIP: "192.0.2.1"}})
+		if got != want {
+			t.Errorf("%q: asked %v, want %v", ip, got, want)
+		}
+	}
+}

@@ -1,0 +1,63 @@
+package cause
+
+import (
+	"encoding/json"
+	"regexp"
+	"strings"
+	"unicode"
+
+	"github.com/securenotes/securenotes/app/config"
+)
+
+// maxWords bounds what is taken over from others, in bytes.
+const maxWords = 800
+
+var (
+	reasonPattern = regexp.MustCompile(`^[A-Z][A-Za-z]{1,60}$`)
+	// local is the near end of a connection, with a port that is another each time: a message that
+	// changes with every look would be a write with every look.
+	local = regexp.MustCompile(`(\[[0-9A-Fa-f:.%]+\]|[0-9.]+):[0-9]+->`)
+	// secrets are what programs are known to put into their errors: the login in a URI, tokens of
+	// Vault, and JSON Web Tokens.
+	secrets = regexp.MustCompile(`://[^\s/]*@|\bhv[sbr]\.[A-Za-z0-9_.-]+|\bey[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`)
+)
+
+// ReadTermination reads a container's termination message. Anyone who runs pods in the namespace can
+// write one, so it is checked and bounded before it becomes a condition.
+func ReadTermination(text string) (config.Termination, bool) {
+	termination := config.Termination{}
+	if len(text) > 4096 || json.Unmarshal([]byte(text), &termination) != nil || !reasonPattern.MatchString(termination.Reason) {
+		return config.Termination{}, false
+	}
+	termination.Message = Words(termination.Message)
+	return termination, true
+}
+
+// Words makes the words of others fit for a condition: one line, bounded, valid text, and without
+// what looks like a secret.
+func Words(text string) string {
+	cut := len(text) > 4*maxWords
+	if cut {
+		text = text[:4*maxWords] // what follows is not worth the search
+	}
+	line := secrets.ReplaceAllStringFunc(text, func(secret string) string {
+		if strings.HasPrefix(secret, "://") {
+			return "://…@"
+		}
+		return "…"
+	})
+	line = local.ReplaceAllString(line, "")
+	line = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(line, ""))
+	if len(line) > maxWords {
+		return strings.ToValidUTF8(line[:maxWords], "") + "…"
+	}
+	if cut {
+		return line + "…"
+	}
+	return line
+}

@@ -1,0 +1,51 @@
+package cause
+
+import (
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/securenotes/securenotes/app/config"
+)
+
+func TestReadTermination(t *testing.T) {
+	long := `{"reason":"Failed","message":"` + strings.Repeat("ä", 900) + `"}`
+	for name, tc := range map[string]struct {
+		text string
+		ok   bool
+	}{
+		"good":                   {`{"reason":"Failed","message":"a\nb"}`, true},
+		"long":                   {long, true},
+		"not JSON":               {`Failed`, false},
+		"reason in words":        {`{"reason":"it failed","message":"x"}`, false},
+		"reason too long":        {`{"reason":"` + strings.Repeat("A", 70) + `","message":"x"}`, false},
+		"longer than is written": {`{"reason":"Failed","message":"` + strings.Repeat("x", 5000) + `"}`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, ok := ReadTermination(tc.text)
+			if ok != tc.ok || strings.ContainsAny(got.Message, "\n\t") || len(got.Message) > maxWords+len("…") {
+				t.Errorf("%v %d %q", ok, len(got.Message), got.Message)
+			}
+		})
+	}
+}
+
+// FuzzReadTermination: what becomes a condition is one line, bounded, and text.
+func FuzzReadTermination(f *testing.F) {
+	f.Add(`{"reason":"Failed","message":"a\nb"}`)
+	f.Add("{\"reason\":\"Failed\",\"message\":\"" + strings.Repeat("ä", 500) + "\xff\"}")
+	f.Fuzz(func(t *testing.T, text string) {
+		got, ok := ReadTermination(text)
+		if !ok {
+			if got != (config.Termination{}) {
+				t.Errorf("refused, and yet %+v", got)
+			}
+			return
+		}
+		if !reasonPattern.MatchString(got.Reason) || len(got.Message) > maxWords+len("…") ||
+			strings.ContainsFunc(got.Message, unicode.IsControl) || !utf8.ValidString(got.Message) {
+			t.Errorf("%+v", got)
+		}
+	})
+}

@@ -63,6 +63,18 @@ func outcome(err error) (config.Termination, int) {
 	return config.Termination{Reason: config.ReasonFailed, Message: bounded(err.Error())}, config.ExitRetryable
 }
 
+// explain returns what /readyz says of an error: its reason comes first, where it has one, so that
+// the operator can show it.
+func explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	if t, _ := outcome(err); t.Reason != config.ReasonFailed {
+		return fmt.Errorf("%s: %w", t.Reason, err)
+	}
+	return err
+}
+
 func bounded(text string) string {
 	if len(text) > maxTermination {
 		return text[:maxTermination]

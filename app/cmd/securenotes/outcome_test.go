@@ -48,6 +48,17 @@ func TestOutcome(t *testing.T) {
 			}
 		})
 	}
+	for name, tc := range map[string]struct {
+		err  error
+		want string
+	}{
+		"with a reason":    {fmt.Errorf("ping: %w", store.ErrUnavailable), "DatabaseUnreachable: ping: " + store.ErrUnavailable.Error()},
+		"without a reason": {errors.New("x"), "x"},
+	} {
+		if got := explain(tc.err); got.Error() != tc.want || !errors.Is(got, tc.err) {
+			t.Errorf("%s: /readyz says %q, want %q", name, got, tc.want)
+		}
+	}
 	long, _ := outcome(errors.New(strings.Repeat("x", 10_000)))
 	if len(long.Message) > maxTermination {
 		t.Errorf("a message of %d bytes", len(long.Message))

@@ -151,7 +151,7 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 	starting, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	err = retry(starting, func(err error) {
-		probes.NotReady(err.Error())
+		probes.NotReady(explain(err).Error())
 		log.Error("not ready", "error", err.Error())
 	}, func(ctx context.Context) (err error) {
 		api, err = start(ctx, c, trust, lines, registry, log)
@@ -214,13 +214,15 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 	return err
 }
 
-// readiness is a check that the database answers and that requests can be recorded.
+// readiness is a check that the database answers and that requests can be recorded. Its errors are
+// what /readyz says.
 func readiness(ping func(context.Context) error, recorded func() error) func(context.Context) error {
 	return func(ctx context.Context) error {
-		if err := recorded(); err != nil {
-			return err
+		err := recorded()
+		if err == nil {
+			err = ping(ctx)
 		}
-		return ping(ctx)
+		return explain(err)
 	}
 }
 

@@ -30,6 +30,13 @@
 - apiGroups:
   - ""
   resources:
+  - events
+  - limitranges
+  verbs:
+  - list
+- apiGroups:
+  - ""
+  resources:
   - persistentvolumeclaims
   - serviceaccounts
   verbs:
@@ -67,6 +74,12 @@
   - get
   - list
   - watch
+- apiGroups:
+  - cert-manager.io
+  resources:
+  - certificaterequests
+  verbs:
+  - get
 - apiGroups:
   - cert-manager.io
   resources:

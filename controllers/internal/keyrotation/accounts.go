@@ -47,8 +47,8 @@ func stepOfAccounts(o observed) decision {
 		}
 	}
 	if missing != "" {
-		return wait(v1alpha1.ReasonRecreatingAccounts,
-			"waits for ServiceAccount %s to be made anew: if it takes long, see whether finalizers keep the old one, and the condition WorkloadReady of SecureNotes %s", missing, o.parent.Name)
+		return waitForWorkload(o.parent, v1alpha1.ReasonRecreatingAccounts,
+			"waits for ServiceAccount "+missing+" to be recreated", "whether finalizers keep the old one")
 	}
 	return decision{action: actionRecordAccountsRecreated}
 }

@@ -3,6 +3,7 @@ package keyrotation
 import (
 	"strings"
 	"testing"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -48,7 +49,7 @@ func TestPatchedJobs(t *testing.T) {
 			t.Run(name+", recorded by "+release, func(t *testing.T) {
 				w := newWorld(t, &crashtest.Crash{})
 				r := w.reconciler(nil)
-				job, err := r.reencryptJob(kr, notes()).Build()
+				job, err := r.reencryptJob(kr, notes()).Build(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -73,7 +74,7 @@ func TestPatchedJobs(t *testing.T) {
 					t.Fatal(err)
 				}
 				r.Environment.Image = "newer" // an upgrade changes what would be built
-				got, err := ReadOutcome(t.Context(), w, w, r.reencryptJob(now, notes()))
+				got, err := ReadOutcome(t.Context(), w, w, r.reencryptJob(now, notes()), time.Unix(1000, 0))
 				if err != nil {
 					t.Fatal(err)
 				}

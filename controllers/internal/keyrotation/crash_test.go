@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -391,7 +392,7 @@ func TestForgedJobs(t *testing.T) {
 		"one that the cache would not show": {"image", "made", func(j *batchv1.Job) { j.Labels = nil }, "does not belong to first"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			made, err := reconciler("image").verifyJob(kr, notes()).Build()
+			made, err := reconciler("image").verifyJob(kr, notes()).Build(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -401,7 +402,7 @@ func TestForgedJobs(t *testing.T) {
 			now := kr.DeepCopy()
 			now.Status.VerifyJobUID = tc.recorded
 			w := newWorld(t, &crashtest.Crash{}, made)
-			got, err := ReadOutcome(t.Context(), w, w, reconciler(tc.image).verifyJob(now, notes()))
+			got, err := ReadOutcome(t.Context(), w, w, reconciler(tc.image).verifyJob(now, notes()), time.Unix(1000, 0))
 			if err != nil {
 				t.Fatal(err)
 			}

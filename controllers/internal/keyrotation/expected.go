@@ -3,13 +3,17 @@ package keyrotation
 import (
 	"context"
 	"fmt"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
@@ -25,11 +29,11 @@ type Expected struct {
 	Recorded MadeJob
 	// Pods is how many pods have to succeed, each of an index of its own.
 	Pods  int32
-	Build func() (*batchv1.Job, error)
+	Build func(context.Context) (*batchv1.Job, error)
 }
 
 // Foreign says why a Job is not the expected one, with what to do; empty: it is.
-func (e Expected) Foreign(job *batchv1.Job) (string, error) {
+func (e Expected) Foreign(ctx context.Context, job *batchv1.Job) (string, error) {
 	if !metav1.IsControlledBy(job, e.Owner) || job.Labels[operand.LabelManagedBy] != operand.ManagedBy {
 		return fmt.Sprintf("Job %s exists and does not belong to %s: delete it", job.Name, e.Owner.GetName()), nil
 	}
@@ -39,7 +43,7 @@ func (e Expected) Foreign(job *batchv1.Job) (string, error) {
 		}
 		return "", nil
 	}
-	built, err := e.Build()
+	built, err := e.Build(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -53,7 +57,7 @@ func (e Expected) Foreign(job *batchv1.Job) (string, error) {
 // the cache does not show, it returns why that one is foreign; if it is not, both are empty, and
 // the cache will soon have it.
 func (e Expected) Create(ctx context.Context, writer client.Writer, live client.Reader) (made MadeJob, foreign string, err error) {
-	job, err := e.Build()
+	job, err := e.Build(ctx)
 	if err != nil {
 		return MadeJob{}, "", err
 	}
@@ -69,7 +73,7 @@ func (e Expected) Create(ctx context.Context, writer client.Writer, live client.
 	if err := live.Get(ctx, e.Key, existing); err != nil {
 		return MadeJob{}, "", err
 	}
-	foreign, err = e.Foreign(existing)
+	foreign, err = e.Foreign(ctx, existing)
 	return MadeJob{}, foreign, err
 }
 
@@ -79,9 +83,21 @@ func (e Expected) Gone(ctx context.Context, live client.Reader) (bool, error) {
 	return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
 }
 
-// ReadOutcome reads a Job and, if it failed, its pods. What is recorded or believed is read past
-// the cache, which does not have the Job's spec.
-func ReadOutcome(ctx context.Context, reader, live client.Reader, expected Expected) (JobOutcome, error) {
+// LeastCPU reads what the namespace of a SecureNotes lets a Job ask for at least.
+func LeastCPU(ctx context.Context, live client.Reader, sn *v1alpha1.SecureNotes) (resource.Quantity, error) {
+	if sn.Spec.Resources != nil {
+		return resource.Quantity{}, nil // what it asks for holds
+	}
+	list := &corev1.LimitRangeList{}
+	if err := live.List(ctx, list, client.InNamespace(sn.Namespace)); err != nil {
+		return resource.Quantity{}, fmt.Errorf("read the LimitRanges of namespace %s: %w", sn.Namespace, err)
+	}
+	return operand.LeastCPU(list.Items), nil
+}
+
+// ReadOutcome reads a Job and its pods. What is recorded or believed is read past the cache, which
+// does not have the Job's spec.
+func ReadOutcome(ctx context.Context, reader, live client.Reader, expected Expected, now time.Time) (JobOutcome, error) {
 	owner := expected.Owner.GetUID()
 	job := &batchv1.Job{}
 	err := reader.Get(ctx, expected.Key, job)
@@ -95,7 +111,7 @@ func ReadOutcome(ctx context.Context, reader, live client.Reader, expected Expec
 	if err != nil {
 		return JobOutcome{}, err
 	}
-	foreign, err := expected.Foreign(job)
+	foreign, err := expected.Foreign(ctx, job)
 	if err != nil {
 		return JobOutcome{}, err
 	}
@@ -115,6 +131,9 @@ func ReadOutcome(ctx context.Context, reader, live client.Reader, expected Expec
 		if distrust != "" {
 			outcome = JobOutcome{Name: job.Name, Phase: JobFailed, Message: distrust}
 		}
+	}
+	if outcome.Phase == JobRunning {
+		outcome.Cause = cause.OfJob(job, expected.Pods, pods.Items, cause.Live(ctx, live, func() time.Time { return now }), now)
 	}
 	outcome.Made, err = madeJob(job)
 	return outcome, err

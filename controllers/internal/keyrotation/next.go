@@ -8,6 +8,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
@@ -78,12 +79,17 @@ type observed struct {
 	// accounts, and whether every pod of the API began with the new session keys.
 	accounts  []account
 	restarted bool
+	// givenUp says that the rotation was deleted long enough ago to go before its end if that does not
+	// come.
+	givenUp bool
 }
 
 // decision is the next step, and what to tell people about it.
 type decision struct {
 	action          action
 	reason, message string
+	// cause is why what is waited for does not come.
+	cause cause.Cause
 	// forGood says of a failure that no retry mends it.
 	forGood bool
 }
@@ -184,18 +190,18 @@ func step(o observed) decision {
 	case !isTrue(kr, v1alpha1.ConditionReencrypted) && o.reencrypt.Phase == JobAbsent && kr.Status.ReencryptJobUID != "":
 		return decision{action: actionForgetReencryptJob}
 	case !isTrue(kr, v1alpha1.ConditionReencrypted):
-		return byJob(o.reencrypt, "re-encryption", v1alpha1.ReasonReencrypting, actionCreateReencrypt, actionRecordReencrypted)
+		return byJob(o, o.reencrypt, "re-encryption", v1alpha1.ReasonReencrypting, actionCreateReencrypt, actionRecordReencrypted)
 	case !isTrue(kr, v1alpha1.ConditionVerified) && o.verify.Phase == JobAbsent && kr.Status.VerifyJobUID != "":
 		return decision{action: actionForgetVerifyJob}
 	case !isTrue(kr, v1alpha1.ConditionVerified):
-		return byJob(o.verify, "verification", v1alpha1.ReasonVerifying, actionCreateVerify, actionRecordVerified)
+		return byJob(o, o.verify, "verification", v1alpha1.ReasonVerifying, actionCreateVerify, actionRecordVerified)
 	case !o.retirementRecorded:
 		return decision{action: actionRecordRetirement}
 	case awaitsRevocation(kr, o.parent):
 		return decision{action: actionRevokeCredentials}
 	case awaitsRestart(kr):
-		return wait(v1alpha1.ReasonRestartingPods,
-			"waits until every pod of the API has restarted with the new session keys: if it takes long, see the condition WorkloadReady of SecureNotes %s, and whether an old pod with the labels of the API does not end, as on a node that is lost", o.parent.Name)
+		return waitForWorkload(o.parent, v1alpha1.ReasonRestartingPods, "waits until every pod of the API has restarted with the new session keys",
+			"whether an old pod with the labels of the API does not end, as on a node that is lost")
 	default:
 		return decision{action: actionComplete}
 	}
@@ -260,7 +266,18 @@ func needsKey(kr *v1alpha1.KeyRotation, reencrypt, verify JobOutcome) bool {
 	return (reencrypt.Phase == JobAbsent || reencrypt.Phase == JobFailed) && !isTrue(kr, v1alpha1.ConditionReencrypted)
 }
 
-func byJob(job JobOutcome, what, running string, create, done action) decision {
+// waitForWorkload waits for what the SecureNotes' own reconciler makes, and repeats why it cannot.
+func waitForWorkload(parent *v1alpha1.SecureNotes, reason, what, see string) decision {
+	c := meta.FindStatusCondition(parent.Status.Conditions, v1alpha1.ConditionWorkloadReady)
+	if c == nil || c.Status != metav1.ConditionFalse || c.Reason == v1alpha1.ReasonProgressing {
+		return wait(reason, "%s: if it takes long, see the condition WorkloadReady of SecureNotes %s, and %s", what, parent.Name, see)
+	}
+	d := wait(reason, "%s: %s", what, c.Message)
+	d.cause = cause.Cause{Reason: c.Reason, Message: c.Message}
+	return d
+}
+
+func byJob(o observed, job JobOutcome, what, running string, create, done action) decision {
 	switch job.Phase {
 	case JobAbsent:
 		return decision{action: create}
@@ -278,8 +295,22 @@ func byJob(job JobOutcome, what, running string, create, done action) decision {
 	case JobForeign:
 		return foreignJob(job.Message)
 	default:
+		if job.Cause.Known() {
+			return hindered(o, job.Cause, running)
+		}
 		return wait(running, "the %s Job is running", what)
 	}
+}
+
+// hindered waits for what does not come for a cause that a person can put right, or ends a rotation
+// that somebody has deleted: it would hold its object for ever.
+func hindered(o observed, c cause.Cause, step string) decision {
+	if o.givenUp {
+		return failForGood(c.Reason, "it was deleted while it could not go on: %s. The old version still decrypts", c)
+	}
+	d := wait(step, "%s. To give this rotation up, delete it", c)
+	d.cause = c
+	return d
 }
 
 func foreignJob(message string) decision {

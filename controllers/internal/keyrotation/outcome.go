@@ -2,18 +2,14 @@ package keyrotation
 
 import (
 	"cmp"
-	"encoding/json"
-	"regexp"
 	"slices"
-	"strings"
-	"unicode"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/cause"
 )
 
 // JobPhase is how far a Job has come.
@@ -36,6 +32,8 @@ type JobOutcome struct {
 	Phase JobPhase
 	// Reason and Message of a failure, fit for a condition; of a foreign Job, its Message.
 	Reason, Message string
+	// Cause is why a running Job does not come to its end; none while it works.
+	Cause cause.Cause
 	// Made identifies a Job that is the expected one.
 	Made MadeJob
 	// Completed is when a complete Job was, by the cluster's clock.
@@ -86,43 +84,13 @@ func failure(job *batchv1.Job, failed batchv1.JobCondition, pods []corev1.Pod) (
 		return a.FinishedAt.Compare(b.FinishedAt.Time)
 	})
 	for _, t := range slices.Backward(ended) {
-		if termination, ok := ReadTermination(t.Message); ok {
+		if termination, ok := cause.ReadTermination(t.Message); ok {
 			return termination.Reason, termination.Message
 		}
 	}
-	words := printable(failed.Message)
+	words := cause.Words(failed.Message)
 	if words == "" {
 		words = "no pod of it says why"
 	}
 	return "", "Job " + job.Name + " failed: " + words + "; see the logs of its pods"
-}
-
-var reasonPattern = regexp.MustCompile(`^[A-Z][A-Za-z]{1,60}$`)
-
-// maxMessage bounds what is taken over from a pod or a Job, in bytes.
-const maxMessage = 800
-
-// ReadTermination reads a container's termination message. Whoever runs pods in the namespace can
-// write one, so it is checked and bounded before it becomes a condition.
-func ReadTermination(text string) (config.Termination, bool) {
-	termination := config.Termination{}
-	if len(text) > 4096 || json.Unmarshal([]byte(text), &termination) != nil || !reasonPattern.MatchString(termination.Reason) {
-		return config.Termination{}, false
-	}
-	termination.Message = printable(termination.Message)
-	return termination, true
-}
-
-// printable makes others' words fit for a condition: one line, bounded.
-func printable(text string) string {
-	line := strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, text)
-	if len(line) > maxMessage {
-		return strings.ToValidUTF8(line[:maxMessage], "") + "…"
-	}
-	return line
 }

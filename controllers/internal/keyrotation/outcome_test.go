@@ -1,7 +1,6 @@
 package keyrotation
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -62,28 +61,6 @@ func TestOutcome(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(tc.want, Outcome(tc.job, "a-uid", tc.pods)); diff != "" {
 				t.Error(diff)
-			}
-		})
-	}
-}
-
-func TestReadTermination(t *testing.T) {
-	long := `{"reason":"Failed","message":"` + strings.Repeat("ä", 900) + `"}`
-	for name, tc := range map[string]struct {
-		text string
-		ok   bool
-	}{
-		"good":                   {`{"reason":"Failed","message":"a\nb"}`, true},
-		"long":                   {long, true},
-		"not JSON":               {`Failed`, false},
-		"reason in words":        {`{"reason":"it failed","message":"x"}`, false},
-		"reason too long":        {`{"reason":"` + strings.Repeat("A", 70) + `","message":"x"}`, false},
-		"longer than is written": {`{"reason":"Failed","message":"` + strings.Repeat("x", 5000) + `"}`, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got, ok := ReadTermination(tc.text)
-			if ok != tc.ok || strings.ContainsAny(got.Message, "\n\t") || len(got.Message) > maxMessage+len("…") {
-				t.Errorf("%v %d %q", ok, len(got.Message), got.Message)
 			}
 		})
 	}

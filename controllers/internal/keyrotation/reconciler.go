@@ -7,7 +7,9 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
@@ -58,6 +61,8 @@ const (
 	pollInterval = 2 * time.Second
 	// waitInterval bounds how long something that is not watched goes unnoticed.
 	waitInterval = 15 * time.Second
+	// giveUpAfter is how long a rotation that was deleted may wait for a Job that cannot go on.
+	giveUpAfter = time.Minute
 	// maxSteps of one pass; a rotation has fewer.
 	maxSteps = 32
 )
@@ -68,6 +73,7 @@ const (
 // +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;delete
+// +kubebuilder:rbac:groups="",resources=events;limitranges,verbs=list
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch
 
 // Reconcile takes as many steps as can be taken now.
@@ -101,12 +107,7 @@ func (r *Reconciler) once(ctx context.Context, kr *v1alpha1.KeyRotation) (again 
 	case actionNone:
 		return false, 0, nil
 	case actionWait:
-		return false, r.waitFor(d), r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
-			setWaiting(kr, s, d.reason, d.message)
-			if d.reason == v1alpha1.ReasonReencrypting {
-				r.setProgress(ctx, kr, s)
-			}
-		})
+		return false, r.waitFor(d), r.wait(ctx, o, d)
 	}
 	if err := r.perform(ctx, o, d); err != nil {
 		return r.orWait(ctx, o, err)
@@ -114,8 +115,28 @@ func (r *Reconciler) once(ctx context.Context, kr *v1alpha1.KeyRotation) (again 
 	return true, 0, nil
 }
 
+// wait records what is waited for. A cause takes the place of the step's own reason, and is told
+// once.
+func (r *Reconciler) wait(ctx context.Context, o observed, d decision) error {
+	kr, reason := o.rotation, d.reason
+	if d.cause.Known() {
+		reason = d.cause.Reason
+		if before := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionReconciling); before == nil || before.Reason != reason {
+			r.event(kr, o.parent, corev1.EventTypeWarning, reason, d.message)
+		}
+	}
+	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+		setWaiting(kr, s, reason, d.message)
+		if d.reason == v1alpha1.ReasonReencrypting {
+			r.setProgress(ctx, kr, s)
+		}
+	})
+}
+
 func (r *Reconciler) waitFor(d decision) time.Duration {
 	switch {
+	case d.cause.Known():
+		return jitter.Longer(waitInterval) // of the Job and the objects that heal it, the Job is watched
 	case isWork(d.reason):
 		return jitter.Longer(pollInterval)
 	case d.reason == v1alpha1.ReasonSecureNotesNotFound:
@@ -125,8 +146,16 @@ func (r *Reconciler) waitFor(d decision) time.Duration {
 	}
 }
 
-// orWait turns trouble with Vault, which passes, into a condition; other errors go to the work queue.
+// orWait turns trouble with Vault, which passes, and what the API server refuses into a condition;
+// other errors go to the work queue.
 func (r *Reconciler) orWait(ctx context.Context, o observed, err error) (bool, time.Duration, error) {
+	if c := cause.OfError(err); c.Known() && !Ended(o.rotation) {
+		d := hindered(o, c, v1alpha1.ReasonProgressing)
+		if d.action == actionFail {
+			return true, 0, r.fail(ctx, o.rotation, o.parent, d)
+		}
+		return false, r.waitFor(d), r.wait(ctx, o, d)
+	}
 	problem := vaultadmin.ProblemOf(err)
 	switch problem {
 	case vaultadmin.Unexpected:
@@ -164,6 +193,7 @@ func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (obs
 		return o, err
 	}
 	o.parent = parent
+	o.givenUp = kr.DeletionTimestamp != nil && r.Now().Sub(kr.DeletionTimestamp.Time) >= giveUpAfter
 	if Ended(kr) {
 		return o, nil
 	}
@@ -181,12 +211,12 @@ func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (obs
 	if kr.Status.ToVersion != nil && hasTurn(kr) {
 		// An end that is recorded is not read again.
 		if !isTrue(kr, v1alpha1.ConditionReencrypted) {
-			if o.reencrypt, err = ReadOutcome(ctx, r.Client, r.Live, r.reencryptJob(kr, parent)); err != nil {
+			if o.reencrypt, err = ReadOutcome(ctx, r.Client, r.Live, r.reencryptJob(kr, parent), r.Now()); err != nil {
 				return o, err
 			}
 		}
 		if !isTrue(kr, v1alpha1.ConditionVerified) {
-			if o.verify, err = ReadOutcome(ctx, r.Client, r.Live, r.verifyJob(kr, parent)); err != nil {
+			if o.verify, err = ReadOutcome(ctx, r.Client, r.Live, r.verifyJob(kr, parent), r.Now()); err != nil {
 				return o, err
 			}
 		}
@@ -243,8 +273,12 @@ type (
 
 func (r *Reconciler) expected(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, name jobName, recorded MadeJob, pods int32, build jobBuilder) Expected {
 	key := client.ObjectKey{Namespace: kr.Namespace, Name: name(parent.Name, *kr.Status.ToVersion, kr.Status.Attempt)}
-	return Expected{Key: key, Owner: kr, Recorded: recorded, Pods: pods, Build: func() (*batchv1.Job, error) {
+	return Expected{Key: key, Owner: kr, Recorded: recorded, Pods: pods, Build: func(ctx context.Context) (*batchv1.Job, error) {
 		vault, _, err := r.vaultOf(parent)
+		if err != nil {
+			return nil, err
+		}
+		least, err := LeastCPU(ctx, r.Live, parent)
 		if err != nil {
 			return nil, err
 		}
@@ -252,7 +286,7 @@ func (r *Reconciler) expected(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureN
 		env.Connection, env.DeploymentID = vault.Connection(), parent.Status.DeploymentID
 		work := operand.Work{
 			Owner: metav1.NewControllerRef(kr, v1alpha1.GroupVersion.WithKind("KeyRotation")), Name: key.Name,
-			ToVersion: *kr.Status.ToVersion, Strategy: kr.Status.Strategy, Shards: kr.Status.Shards,
+			ToVersion: *kr.Status.ToVersion, Strategy: kr.Status.Strategy, Shards: kr.Status.Shards, LeastCPU: least,
 		}
 		if compromise(kr) {
 			work.EndSessions, work.Urgent = kr.Status.StartTime, true

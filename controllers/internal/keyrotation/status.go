@@ -41,6 +41,23 @@ func setWaiting(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, reason,
 	s.State = stateWord(kr, reason)
 }
 
+// onward are the reasons of Reconciling that are no trouble, or are told elsewhere.
+var onward = []string{
+	v1alpha1.ReasonQueued, v1alpha1.ReasonSuspended, v1alpha1.ReasonSecureNotesNotFound, v1alpha1.ReasonSecureNotesNotReady,
+	v1alpha1.ReasonRotatingKey, v1alpha1.ReasonReencrypting, v1alpha1.ReasonVerifying,
+	v1alpha1.ReasonRecreatingAccounts, v1alpha1.ReasonRestartingPods,
+}
+
+// Hindrance returns the condition that says why a rotation that has not ended does not go on; nil:
+// it goes on, or waits for its turn.
+func Hindrance(kr *v1alpha1.KeyRotation) *metav1.Condition {
+	c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionReconciling)
+	if c == nil || slices.Contains(onward, c.Reason) {
+		return nil
+	}
+	return c
+}
+
 func stateWord(kr *v1alpha1.KeyRotation, reason string) string {
 	switch {
 	case isWork(reason):

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
@@ -76,12 +77,32 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 		s.wake(jitter.Longer(retryInterval))
 		return err
 	}
+	s.wake(jitter.Longer(retryInterval)) // CertificateRequests are not watched
+	s.certificateFinding = certificateFinding(cause.OfCertificate(existing, r.certificateRequest(ctx, existing), s.now), ready)
+	return nil
+}
+
+// certificateFinding says why a certificate is not issued, or that cert-manager is at work.
+func certificateFinding(c cause.Cause, ready *certmanagerv1.CertificateCondition) finding {
+	if c.Known() {
+		return bad(c.Reason, c.String())
+	}
 	message := "cert-manager is issuing the certificate"
 	if ready != nil && ready.Message != "" {
-		message += ": " + shorten(ready.Message)
+		message += ": " + cause.Words(ready.Message)
 	}
-	s.certificateFinding = bad(v1alpha1.ReasonIssuing, message)
-	return nil
+	return bad(v1alpha1.ReasonIssuing, message)
+}
+
+// certificateRequest returns the request for the next revision of a certificate; nil if there is
+// none, or it cannot be read: the certificate itself says less then.
+func (r *Reconciler) certificateRequest(ctx context.Context, certificate *certmanagerv1.Certificate) *certmanagerv1.CertificateRequest {
+	request := &certmanagerv1.CertificateRequest{}
+	err := r.Live.Get(ctx, client.ObjectKey{Namespace: certificate.Namespace, Name: cause.RequestName(certificate)}, request)
+	if err != nil || !metav1.IsControlledBy(request, certificate) {
+		return nil
+	}
+	return request
 }
 
 // refuseHostnames leaves out of the certificate what it may not name, and says so.

@@ -4,16 +4,17 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/apply"
+	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
@@ -32,14 +33,13 @@ func (r *Reconciler) applyOwned(ctx context.Context, s *scope, desired, existing
 		s.wake(jitter.Longer(retryInterval))
 		return nil
 	}
-	if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
-		// A field of the spec that only the API server can judge, a quota, or an admission policy.
-		s.trouble(bad(v1alpha1.ReasonApplyFailed, shorten(err.Error())))
+	if c := cause.OfError(err); c.Known() {
+		s.trouble(bad(c.Reason, c.String()))
 		s.wake(jitter.Longer(retryInterval))
 		return nil
 	}
 	if err != nil {
-		s.trouble(unknown(v1alpha1.ReasonApplyFailed, shorten(err.Error())))
+		s.trouble(unknown(v1alpha1.ReasonApplyFailed, cause.Words(err.Error())))
 	}
 	return err
 }
@@ -62,15 +62,6 @@ func (s *scope) conflict(c *apply.ConflictError) {
 		message = strings.Join(facts, "; ") + ": rename or delete them, or give the SecureNotes another name"
 	}
 	s.childTrouble = bad(v1alpha1.ReasonNameConflict, message)
-}
-
-// shorten bounds a message of the API server, in bytes, for a condition.
-func shorten(message string) string {
-	const limit = 1000
-	if len(message) > limit {
-		return message[:limit] + "…"
-	}
-	return message
 }
 
 // identities are what the pods run as, and where rotation Jobs report.
@@ -147,7 +138,19 @@ func (r *Reconciler) volume(ctx context.Context, s *scope) error {
 	if err == nil && existing.Annotations[operand.AnnotationDeploymentID] == s.env.DeploymentID {
 		s.volumeSize = new(sizeText(volumeSize(existing)))
 	}
+	if err == nil && existing.Status.Phase == corev1.ClaimPending {
+		s.wake(jitter.Longer(retryInterval)) // events are not watched
+		s.databaseFinding = claimFinding(existing, cause.Live(ctx, r.Live, r.Now), s.now)
+	}
 	return err
+}
+
+// claimFinding says why the embedded database has no volume; nothing while that takes its time.
+func claimFinding(claim *corev1.PersistentVolumeClaim, look cause.Look, now time.Time) finding {
+	if c := cause.OfClaim(claim, look, now); c.Known() {
+		return bad(c.Reason, c.String())
+	}
+	return finding{}
 }
 
 // workload is the Deployment. It waits for the keys: a pod without them could only crash.

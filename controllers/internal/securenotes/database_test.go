@@ -10,6 +10,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/apply"
+	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
@@ -219,7 +220,7 @@ func TestWordsOfOldPods(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.status.InitContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}}}
-			report := readPods([]corev1.Pod{{Status: tc.status}})
+			report := readPods([]corev1.Pod{{Status: tc.status}}, cause.Look{}, now)
 			if got := report.termination != nil && report.termination.Reason == "DatabaseLost"; got != tc.heard {
 				t.Errorf("%+v: heard %v, want %v", report, got, tc.heard)
 			}

@@ -27,6 +27,7 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (done bool, err err
 		}
 	}
 	r.vaultChecks.drop(s.sn.UID)
+	r.answers.drop(s.sn.UID)
 	err = r.patchFinalizers(ctx, s.sn, controllerutil.RemoveFinalizer)
 	if err == nil && s.sn.Spec.DeletionPolicy != v1alpha1.DeletionPolicyDelete && s.sn.Status.DeploymentID != "" {
 		r.keysLeft.Add(1)

@@ -6,13 +6,15 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
-	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
+	"github.com/securenotes/securenotes/controllers/internal/cause"
+	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
@@ -23,30 +25,41 @@ func (r *Reconciler) pods(ctx context.Context, s *scope) error {
 	if err := r.Client.List(ctx, list, client.InNamespace(s.sn.Namespace), client.MatchingLabels(operand.Selector(s.sn))); err != nil {
 		return err
 	}
-	report := readPods(list.Items)
+	look := cause.Live(ctx, r.Live, r.Now)
+	look.Readyz = r.answers.ask(s.sn.UID, s.now, look.Readyz)
+	report := readPods(list.Items, look, s.now)
+	if s.deployment != nil && report.unready {
+		s.wake(jitter.Longer(retryInterval)) // neither events nor what a pod answers is watched
+	}
+	if s.sn.Spec.TLS.SecretRef != nil {
+		s.certificateFinding = secretFinding(s.sn, report)
+	}
+	s.judge(report)
+	return nil
+}
+
+// judge says of database and workload what the pods do, unless more is known.
+func (s *scope) judge(report podReport) {
 	if !s.databaseFinding.known() {
 		s.databaseFinding = databaseFinding(s.sn, report)
 	}
 	if !s.workloadFinding.known() {
 		s.workloadFinding = workloadFinding(s, report)
 	}
-	if s.sn.Spec.TLS.SecretRef != nil {
-		s.certificateFinding = secretFinding(s.sn, report)
-	}
-	return nil
 }
 
 // podReport is what the newest pods say.
 type podReport struct {
-	// termination is what the newest container that failed said of it; nil: none said anything.
+	// termination is what the service said in the newest pod that is not ready and has words of it.
 	termination *config.Termination
-	// trouble is why the newest pod that does not run does not, in the kubelet's or scheduler's words.
-	trouble string
-	// migrated says that the newest pod has prepared its database; ready, that one pod answers.
-	migrated, ready bool
+	// cause is why the newest pod that is not ready is not.
+	cause cause.Cause
+	// migrated says that the newest pod has prepared its database; ready, that one pod answers; unready,
+	// that none does, or one does not.
+	migrated, ready, unready bool
 }
 
-func readPods(pods []corev1.Pod) podReport {
+func readPods(pods []corev1.Pod, look cause.Look, now time.Time) podReport {
 	// A pod that was evicted stays behind, and what it said last is of long ago.
 	pods = slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool {
 		return p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded
@@ -57,24 +70,25 @@ func readPods(pods []corev1.Pod) podReport {
 		}
 		return cmp.Compare(a.Name, b.Name)
 	})
-	report := podReport{}
+	report := podReport{unready: len(pods) == 0}
 	for i, pod := range pods {
-		migrated := false
-		for _, status := range pod.Status.InitContainerStatuses {
-			migrated = status.State.Terminated != nil && status.State.Terminated.ExitCode == 0
-		}
-		report.migrated = report.migrated || (migrated && i == 0)
+		report.migrated = report.migrated || (i == 0 && prepared(&pod))
 		ready := isReady(&pod)
 		report.ready = report.ready || ready
 		if ready {
 			continue
 		}
+		report.unready = true
 		// An older pod that an update replaces says nothing about the new one.
-		if report.termination == nil {
-			report.termination = lastWords(&pod, migrated)
+		if report.cause.Known() && report.termination != nil {
+			continue
 		}
-		if report.trouble == "" {
-			report.trouble = trouble(&pod)
+		found := cause.OfPod(&pod, look, now)
+		if !report.cause.Known() {
+			report.cause = found
+		}
+		if report.termination == nil {
+			report.termination = found.Said
 		}
 	}
 	return report
@@ -89,40 +103,14 @@ func isReady(pod *corev1.Pod) bool {
 	return false
 }
 
-// lastWords of the container that failed last. Once the database is prepared, what the init
-// container said before is history.
-func lastWords(pod *corev1.Pod, migrated bool) *config.Termination {
-	statuses := pod.Status.ContainerStatuses
-	if !migrated {
-		statuses = pod.Status.InitContainerStatuses
-	}
-	for _, status := range statuses {
-		for _, state := range []*corev1.ContainerStateTerminated{status.State.Terminated, status.LastTerminationState.Terminated} {
-			if state == nil || state.ExitCode == 0 {
-				continue
-			}
-			termination, ok := keyrotation.ReadTermination(state.Message)
-			// A service that runs has found its database when it started.
-			if ok && (status.State.Running == nil || termination.Reason != config.ReasonDatabaseLost) {
-				return &termination
-			}
+// prepared reports whether the pod has prepared its database.
+func prepared(pod *corev1.Pod) bool {
+	for _, status := range pod.Status.InitContainerStatuses {
+		if status.Name == operand.MigrateContainer {
+			return status.State.Terminated != nil && status.State.Terminated.ExitCode == 0
 		}
 	}
-	return nil
-}
-
-func trouble(pod *corev1.Pod) string {
-	for _, condition := range pod.Status.Conditions {
-		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse {
-			return fmt.Sprintf("pod %s cannot be scheduled: %s", pod.Name, shorten(condition.Message))
-		}
-	}
-	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
-		if waiting := status.State.Waiting; waiting != nil && waiting.Reason != "" && waiting.Reason != "PodInitializing" && waiting.Reason != "ContainerCreating" {
-			return fmt.Sprintf("container %s of pod %s waits: %s", status.Name, pod.Name, waiting.Reason)
-		}
-	}
-	return ""
+	return false
 }
 
 // ofDatabase says whether a service's reason is about its database or what is in it.
@@ -195,17 +183,17 @@ func workloadFinding(s *scope, report podReport) finding {
 	if st.ObservedGeneration >= d.Generation && st.UpdatedReplicas == want && st.AvailableReplicas == want && st.Replicas == want {
 		return good(v1alpha1.ReasonReady, fmt.Sprintf("%d of %d replicas answer", st.AvailableReplicas, want))
 	}
-	reason := v1alpha1.ReasonProgressing
 	message := fmt.Sprintf("%d of %d replicas of the current configuration answer", min(st.UpdatedReplicas, st.AvailableReplicas), want)
 	if st.Replicas > want {
 		message += fmt.Sprintf(", %d older ones are still to stop", st.Replicas-want)
 	}
-	if t := report.termination; t != nil {
-		reason, message = t.Reason, message+": "+t.Message
-	} else if report.trouble != "" {
-		message += ": " + report.trouble
+	// What keeps pods from being made is deeper than what ails one that is there.
+	for _, c := range []cause.Cause{cause.OfDeployment(d), report.cause} {
+		if c.Known() {
+			return bad(c.Reason, message+": "+c.String())
+		}
 	}
-	return bad(reason, message)
+	return bad(v1alpha1.ReasonProgressing, message)
 }
 
 func secretFinding(sn *v1alpha1.SecureNotes, report podReport) finding {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
@@ -80,7 +81,7 @@ func TestDatabaseFinding(t *testing.T) {
 		"a pod that is going says nothing":   {[]corev1.Pod{pod(time.Minute, migrateFails("DatabaseMismatch"), going), pod(time.Hour, answers)}, metav1.ConditionTrue, v1alpha1.ReasonReady},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := databaseFinding(object(), readPods(tc.pods))
+			got := databaseFinding(object(), readPods(tc.pods, cause.Look{}, now))
 			if got.status != tc.status || got.reason != tc.reason {
 				t.Errorf("%+v", got)
 			}
@@ -91,19 +92,38 @@ func TestDatabaseFinding(t *testing.T) {
 	}
 }
 
+// TestUnreadyPodsAreLookedAtAgain: neither events nor what a pod answers is watched, nor does a watch
+// tell that a pod has had its time, also while another one answers.
+func TestUnreadyPodsAreLookedAtAgain(t *testing.T) {
+	young := pod(time.Second, serving)
+	for name, tc := range map[string]struct {
+		pods []corev1.Pod
+		want bool
+	}{
+		"none":                        {nil, true},
+		"all answer":                  {[]corev1.Pod{pod(time.Hour, answers)}, false},
+		"a new one beside an old one": {[]corev1.Pod{pod(time.Hour, answers), young}, true},
+		"one that is going":           {[]corev1.Pod{pod(time.Hour, answers), pod(time.Minute, going)}, false},
+	} {
+		if got := readPods(tc.pods, cause.Look{}, now).unready; got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
 func TestWorkloadFindingTellsTheTrouble(t *testing.T) {
 	for name, tc := range map[string]struct {
 		pod          corev1.Pod
 		reason, want string
 	}{
 		"the service's own words": {pod(time.Minute, serveFails("VaultDenied")), "VaultDenied", "words"},
-		"the scheduler's":         {pod(time.Minute, unschedulable), v1alpha1.ReasonProgressing, "no room"},
+		"the scheduler's":         {pod(time.Minute, unschedulable), v1alpha1.ReasonUnschedulable, "no room"},
 		"the kubelet's": {pod(time.Minute, func(p *corev1.Pod) {
 			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "api", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}}}
-		}), v1alpha1.ReasonProgressing, "ImagePullBackOff"},
+		}), v1alpha1.ReasonImagePullFailed, "ImagePullBackOff"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := workloadFinding(healthy(), readPods([]corev1.Pod{tc.pod}))
+			got := workloadFinding(healthy(), readPods([]corev1.Pod{tc.pod}, cause.Look{}, now))
 			if got.reason != tc.reason || !strings.Contains(got.message, tc.want) {
 				t.Errorf("%+v", got)
 			}

@@ -52,6 +52,7 @@ type Reconciler struct {
 	WatchCertManager func(ctx context.Context) error
 
 	vaultChecks checks
+	answers     readyzAnswers
 	// keysLeft counts the objects that were deleted and whose keys stay in Vault.
 	keysLeft atomic.Int64
 }
@@ -65,8 +66,10 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=roles;rolebindings,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=cert-manager.io,resources=certificates,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=cert-manager.io,resources=certificaterequests,verbs=get
 // +kubebuilder:rbac:groups=cert-manager.io,resources=issuers;clusterissuers,verbs=get;list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups="",resources=events,verbs=list
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=securenotes-system,resources=leases,verbs=get;create;update
 // +kubebuilder:rbac:groups="",namespace=securenotes-system,resources=events,verbs=create;patch

@@ -114,7 +114,7 @@ func (r *Reconciler) createRotation(ctx context.Context, s *scope, kr *v1alpha1.
 // rotationHealth says how the rotations are doing, and when the newest one completed: a copy,
 // because the rotations are the cache's own and the answer to a patch is decoded into the status.
 func rotationHealth(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) (finding, *metav1.Time) {
-	var running, newest *v1alpha1.KeyRotation
+	var running, hindered, newest *v1alpha1.KeyRotation
 	var last *metav1.Time
 	if key := sn.Status.MasterKey; key != nil {
 		last = key.LastRotationTime
@@ -124,6 +124,9 @@ func rotationHealth(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) (find
 		switch {
 		case !keyrotation.Ended(kr):
 			running = kr
+			if keyrotation.Hindrance(kr) != nil {
+				hindered = kr
+			}
 			continue
 		case kr.Status.CompletionTime == nil:
 			continue
@@ -135,6 +138,9 @@ func rotationHealth(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) (find
 		}
 	}
 	switch {
+	case hindered != nil:
+		c := keyrotation.Hindrance(hindered)
+		return bad(c.Reason, "KeyRotation "+hindered.Name+" does not go on: "+c.Message), last.DeepCopy()
 	case running != nil:
 		return good(v1alpha1.ReasonRotating, "KeyRotation "+running.Name+" is at work"), last.DeepCopy()
 	case newest != nil && keyrotation.Failed(newest):

@@ -250,7 +250,7 @@ func TestRetirementBehindAForeignJob(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tc.meta.Name, tc.meta.Namespace = operand.RetireJobName("notes", 2, 1), "demo"
 			s := healthy(dueAt(2))
-			job, err := verificationJob(s, verification{name: tc.meta.Name, to: 2, jobUID: new(string), jobDigest: new(string)}).Build()
+			job, err := reconciler(t, &fakeVault{}).verificationJob(s, verification{name: tc.meta.Name, to: 2, jobUID: new(string), jobDigest: new(string)}).Build(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

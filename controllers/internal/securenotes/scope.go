@@ -66,6 +66,8 @@ type scope struct {
 	// else's is in the way of, which are the conflicts.
 	childTrouble finding
 	conflicts    []*apply.ConflictError
+	// jobTrouble is why a verification Job does not come to its end.
+	jobTrouble finding
 }
 
 func newScope(sn *v1alpha1.SecureNotes, env operand.Environment, now time.Time) *scope {

@@ -129,6 +129,9 @@ func rotationFinding(s *scope) finding {
 	if s.rotationFinding.status != metav1.ConditionTrue {
 		return s.rotationFinding
 	}
+	if s.jobTrouble.known() {
+		return s.jobTrouble
+	}
 	if f := floorsAsSet(s); f.known() {
 		return f
 	}
@@ -165,12 +168,8 @@ func setSummary(sn *v1alpha1.SecureNotes, status *v1alpha1.SecureNotesStatus) {
 		setCondition(sn, status, v1alpha1.ConditionReady, bad(v1alpha1.ReasonDeleting, deletionMessage(status)))
 		return
 	}
-	for _, kind := range summed {
-		c := meta.FindStatusCondition(status.Conditions, kind)
-		if c.Status == metav1.ConditionTrue {
-			continue
-		}
-		reason, message := c.Reason, kind+": "+c.Message
+	if c := deepest(status); c != nil {
+		reason, message := c.Reason, c.Type+": "+c.Message
 		setCondition(sn, status, v1alpha1.ConditionReady, finding{c.Status, reason, message})
 		if hindrance = v1alpha1.ConditionReconciling; slices.Contains(stalling, reason) {
 			hindrance = v1alpha1.ConditionStalled
@@ -179,6 +178,20 @@ func setSummary(sn *v1alpha1.SecureNotes, status *v1alpha1.SecureNotesStatus) {
 		return
 	}
 	setCondition(sn, status, v1alpha1.ConditionReady, good(v1alpha1.ReasonReady, "the service answers at "+status.URL))
+}
+
+// deepest returns the condition that says why the service is not ready, nil when it is: the first one
+// that is False, and only else one that is Unknown, because nobody knows of a database whose pods
+// cannot be made.
+func deepest(status *v1alpha1.SecureNotesStatus) *metav1.Condition {
+	for _, is := range []metav1.ConditionStatus{metav1.ConditionFalse, metav1.ConditionUnknown} {
+		for _, kind := range summed {
+			if c := meta.FindStatusCondition(status.Conditions, kind); c.Status == is {
+				return c
+			}
+		}
+	}
+	return nil
 }
 
 // suspend leaves the last known state standing: nothing is looked at. The rotations' health says so,

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
@@ -43,8 +44,8 @@ func (r *Reconciler) verify(ctx context.Context, s *scope, v verification) (veri
 	if err := r.removeVerifications(ctx, s, v.name); err != nil {
 		return false, err
 	}
-	expected := verificationJob(s, v)
-	outcome, err := keyrotation.ReadOutcome(ctx, r.Client, r.Live, expected)
+	expected := r.verificationJob(s, v)
+	outcome, err := keyrotation.ReadOutcome(ctx, r.Client, r.Live, expected, s.now)
 	if err != nil {
 		return false, err
 	}
@@ -66,9 +67,17 @@ func (r *Reconciler) verify(ctx context.Context, s *scope, v verification) (veri
 	case keyrotation.JobFailed, keyrotation.JobForeign:
 		v.failed(outcome.Message)
 	default:
+		s.hindered(outcome.Cause)
 		s.wake(jitter.Longer(retryInterval))
 	}
 	return false, nil
+}
+
+// hindered records what keeps a verification from its end.
+func (s *scope) hindered(c cause.Cause) {
+	if c.Known() {
+		s.jobTrouble = bad(c.Reason, "old key versions wait for a verification: "+c.String())
+	}
 }
 
 // outdated says why a verification that was completed then is not believed now. What it found may have changed: while
@@ -87,14 +96,18 @@ func outdated(completed *metav1.Time, now time.Time) string {
 
 // verificationJob is the Job to be believed. Which one of its name that is, and why, is in the keyrotation
 // package's comment.
-func verificationJob(s *scope, v verification) keyrotation.Expected {
+func (r *Reconciler) verificationJob(s *scope, v verification) keyrotation.Expected {
 	key := client.ObjectKey{Namespace: s.sn.Namespace, Name: v.name}
 	recorded := keyrotation.MadeJob{UID: types.UID(*v.jobUID), Digest: *v.jobDigest}
-	return keyrotation.Expected{Key: key, Owner: s.sn, Recorded: recorded, Pods: 1, Build: func() (*batchv1.Job, error) {
+	return keyrotation.Expected{Key: key, Owner: s.sn, Recorded: recorded, Pods: 1, Build: func(ctx context.Context) (*batchv1.Job, error) {
+		least, err := keyrotation.LeastCPU(ctx, r.Live, s.sn)
+		if err != nil {
+			return nil, err
+		}
 		return operand.VerifyJob(s.sn, s.env, operand.Work{
 			Owner: metav1.NewControllerRef(s.sn, v1alpha1.GroupVersion.WithKind("SecureNotes")), Name: v.name, ToVersion: v.to,
 			// Only what wraps is at stake: no key may be left under a version that is taken away.
-			Strategy: v1alpha1.StrategyRewrap, Urgent: v.urgent,
+			Strategy: v1alpha1.StrategyRewrap, Urgent: v.urgent, LeastCPU: least,
 		}), nil
 	}}
 }
@@ -105,7 +118,10 @@ func (r *Reconciler) createVerification(ctx context.Context, s *scope, v verific
 		return nil
 	}
 	made, foreign, err := expected.Create(ctx, r.Client, r.Live)
-	switch {
+	switch c := cause.OfError(err); {
+	case c.Known():
+		s.hindered(c)
+		s.wake(jitter.Longer(retryInterval))
 	case err != nil:
 		return err
 	case foreign != "":

@@ -1,0 +1,237 @@
+package keyrotation
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/cause"
+	"github.com/securenotes/securenotes/controllers/internal/crashtest"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// warnings are those of an event recorder, emptied.
+func warnings(recorder *events.FakeRecorder) []string {
+	var all []string
+	for {
+		select {
+		case event := <-recorder.Events:
+			if strings.HasPrefix(event, corev1.EventTypeWarning) {
+				all = append(all, event)
+			}
+		default:
+			return all
+		}
+	}
+}
+
+// passOf is a pass of an operator that is told of.
+func passOf(t *testing.T, r *Reconciler, name string) {
+	t.Helper()
+	if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKey{Namespace: "ns", Name: name}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestQuotaRefusesTheJob: a Compromise whose accounts are there already says that a quota refuses
+// its Job, once with an event, and goes on when the quota is raised.
+func TestQuotaRefusesTheJob(t *testing.T) {
+	w := newWorld(t, &crashtest.Crash{}, rotation("a", urgent))
+	recorder := events.NewFakeRecorder(100)
+	r := w.reconciler(recorder)
+	full := true
+	r.Client = interceptor.NewClient(r.Client.(client.WithWatch), interceptor.Funcs{
+		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+			if _, ok := o.(*batchv1.Job); ok && full {
+				return apierrors.NewForbidden(batchv1.Resource("jobs"), o.GetName(), errors.New("exceeded quota: small, requested: count/jobs.batch=1"))
+			}
+			return c.Create(ctx, o, opts...)
+		},
+	})
+	var warned []string
+	for range 4 {
+		passOf(t, r, "a")
+		w.remakeAccounts(t)
+		warned = append(warned, warnings(recorder)...)
+	}
+	kr := w.rotation(t, "a")
+	c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionReconciling)
+	if c == nil || c.Reason != v1alpha1.ReasonQuotaExceeded || !strings.Contains(c.Message, "raise the ResourceQuota") || !strings.Contains(c.Message, "delete it") {
+		t.Errorf("it says %+v", c)
+	}
+	if Hindrance(kr) == nil || kr.Status.State != v1alpha1.ReasonReencrypting {
+		t.Errorf("state %s, conditions %+v", kr.Status.State, kr.Status.Conditions)
+	}
+	if len(warned) != 1 || !strings.Contains(warned[0], v1alpha1.ReasonQuotaExceeded) {
+		t.Errorf("events: %q", warned)
+	}
+	full = false
+	passOf(t, r, "a")
+	if kr := w.rotation(t, "a"); kr.Status.ReencryptJobUID == "" || Hindrance(kr) != nil {
+		t.Errorf("%+v", kr.Status)
+	}
+}
+
+// keepAlive has a sidecar keep a pod of each Job alive, since a minute.
+func (w *world) keepAlive(t *testing.T) {
+	t.Helper()
+	for _, job := range w.jobs(t) {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+			Name: job.Name + "-0-x", Namespace: "ns", Labels: map[string]string{batchv1.JobNameLabel: job.Name},
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(&job, batchv1.SchemeGroupVersion.WithKind("Job"))},
+		}}
+		pod.Status.Phase = corev1.PodRunning
+		pod.Status.ContainerStatuses = []corev1.ContainerStatus{
+			{Name: operand.JobContainer, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{FinishedAt: metav1.NewTime(now().Add(-time.Minute))}}},
+			{Name: "istio-proxy", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
+		}
+		if err := w.Create(t.Context(), pod); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestSidecarKeepsTheJob: a Job that a sidecar keeps from its end is told of, and its KeyRotation can
+// be deleted: it goes a minute later, not at once, because a Job may only be slow to start.
+func TestSidecarKeepsTheJob(t *testing.T) {
+	w := newWorld(t, &crashtest.Crash{}, rotation("a"))
+	recorder := events.NewFakeRecorder(100)
+	r := w.reconciler(recorder)
+	passOf(t, r, "a")
+	w.keepAlive(t)
+	passOf(t, r, "a")
+	passOf(t, r, "a")
+	c := meta.FindStatusCondition(w.rotation(t, "a").Status.Conditions, v1alpha1.ConditionReconciling)
+	if c.Reason != v1alpha1.ReasonSidecarRunning || !strings.Contains(c.Message, "istio-proxy") || !strings.Contains(c.Message, "delete the Job") {
+		t.Errorf("it says %+v", c)
+	}
+	if warned := warnings(recorder); len(warned) != 1 {
+		t.Errorf("events: %q", warned)
+	}
+	if err := w.Delete(t.Context(), w.rotation(t, "a")); err != nil {
+		t.Fatal(err)
+	}
+	// The fake client writes its own clock's time.
+	deleted := w.rotation(t, "a").DeletionTimestamp.Time
+	r.Now = func() time.Time { return deleted.Add(giveUpAfter - time.Second) }
+	passOf(t, r, "a")
+	if !w.exists(t, "a") {
+		t.Fatal("it went at once")
+	}
+	r.Now = func() time.Time { return deleted.Add(giveUpAfter) }
+	passOf(t, r, "a")
+	if w.exists(t, "a") {
+		t.Errorf("it is still there: %+v", w.rotation(t, "a").Status.Conditions)
+	}
+}
+
+// TestHinderedNext: a rotation that is deleted goes to its end as long as its Job does.
+func TestHinderedNext(t *testing.T) {
+	stuck := JobOutcome{Phase: JobRunning, Cause: cause.Cause{Reason: v1alpha1.ReasonUnschedulable, Message: "no node"}}
+	working := JobOutcome{Phase: JobRunning}
+	of := func(changes ...func(*v1alpha1.KeyRotation)) *v1alpha1.KeyRotation {
+		return rotation("a", append([]func(*v1alpha1.KeyRotation){running, from(1), to(2)}, changes...)...)
+	}
+	for name, tc := range map[string]struct {
+		o      observed
+		want   action
+		reason string
+	}{
+		"stuck":                     {observed{rotation: of(), reencrypt: stuck}, actionWait, v1alpha1.ReasonUnschedulable},
+		"stuck at the verification": {observed{rotation: of(with(v1alpha1.ConditionReencrypted)), verify: stuck}, actionWait, v1alpha1.ReasonUnschedulable},
+		"stuck, just deleted":       {observed{rotation: of(deleting), reencrypt: stuck}, actionWait, v1alpha1.ReasonUnschedulable},
+		"stuck, and given up":       {observed{rotation: of(deleting), reencrypt: stuck, givenUp: true}, actionFail, v1alpha1.ReasonUnschedulable},
+		"at work, and deleted":      {observed{rotation: of(deleting), reencrypt: working, givenUp: true}, actionWait, v1alpha1.ReasonReencrypting},
+		"done, and deleted":         {observed{rotation: of(deleting), reencrypt: JobOutcome{Phase: JobComplete, Made: MadeJob{}}, givenUp: true}, actionRecordReencrypted, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.o.parent = notes()
+			got := next(tc.o)
+			reason := got.reason
+			if got.cause.Known() {
+				reason = got.cause.Reason
+			}
+			if got.action != tc.want || reason != tc.reason {
+				t.Errorf("%s %s: %s", got.action, reason, got.message)
+			}
+		})
+	}
+}
+
+// TestCompromiseWaitsForTheWorkload: a Compromise that waits for pods or accounts repeats why these
+// do not come, but is not given up before what it is for is done.
+func TestCompromiseWaitsForTheWorkload(t *testing.T) {
+	of := func(reason string) *v1alpha1.SecureNotes {
+		parent := notes()
+		meta.SetStatusCondition(&parent.Status.Conditions, metav1.Condition{
+			Type: v1alpha1.ConditionWorkloadReady, Status: metav1.ConditionFalse, Reason: reason, Message: "0 of 2: exceeded quota: raise it",
+		})
+		return parent
+	}
+	urgent12 := []func(*v1alpha1.KeyRotation){running, urgent, from(1), to(2), recorded("x", "y"), deleting}
+	for name, tc := range map[string]struct {
+		parent       *v1alpha1.SecureNotes
+		reason, says string
+	}{
+		"refused":   {of(v1alpha1.ReasonQuotaExceeded), v1alpha1.ReasonQuotaExceeded, "to be recreated: 0 of 2: exceeded quota: raise it"},
+		"under way": {of(v1alpha1.ReasonProgressing), "", "see the condition WorkloadReady of SecureNotes notes, and whether finalizers keep the old one"},
+		"unknown":   {notes(), "", "see the condition WorkloadReady of SecureNotes notes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := next(observed{rotation: rotation("a", urgent12...), parent: tc.parent, accounts: accounts("new", ""), givenUp: true})
+			if got.action != actionWait || got.reason != v1alpha1.ReasonRecreatingAccounts || got.cause.Reason != tc.reason || !strings.Contains(got.message, tc.says) {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+// TestJobsFollowALimitRange: the namespace's least amount of CPU takes the place of the little that a
+// Job asks for, because the API server would refuse its pods.
+func TestJobsFollowALimitRange(t *testing.T) {
+	limits := func(kind corev1.LimitType, cpu string) *corev1.LimitRange {
+		return &corev1.LimitRange{
+			ObjectMeta: metav1.ObjectMeta{Name: "limits", Namespace: "ns"},
+			Spec:       corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{Type: kind, Min: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu)}}}},
+		}
+	}
+	elsewhere := limits(corev1.LimitTypeContainer, "70m")
+	elsewhere.Namespace = "other"
+	for name, tc := range map[string]struct {
+		objects []client.Object
+		want    string
+	}{
+		"none":             {nil, "10m"},
+		"of containers":    {[]client.Object{limits(corev1.LimitTypeContainer, "50m")}, "50m"},
+		"of pods":          {[]client.Object{limits(corev1.LimitTypePod, "60m")}, "60m"},
+		"of volumes":       {[]client.Object{limits(corev1.LimitTypePersistentVolumeClaim, "60m")}, "10m"},
+		"below what it is": {[]client.Object{limits(corev1.LimitTypeContainer, "5m")}, "10m"},
+		"elsewhere":        {[]client.Object{elsewhere}, "10m"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, &crashtest.Crash{}, append(tc.objects, rotation("a"))...)
+			w.pass(t, "a")
+			jobs := w.jobs(t)
+			if len(jobs) != 1 {
+				t.Fatalf("%d Jobs", len(jobs))
+			}
+			if got := jobs[0].Spec.Template.Spec.Containers[0].Resources.Requests.Cpu().String(); got != tc.want {
+				t.Errorf("the Job asks for %s, want %s", got, tc.want)
+			}
+		})
+	}
+}

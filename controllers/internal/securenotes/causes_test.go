@@ -1,0 +1,218 @@
+package securenotes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/cause"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// refused is a Deployment whose pods the API server refuses.
+func refused(words string) *appsv1.Deployment {
+	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "notes"}}
+	d.Status.Conditions = []appsv1.DeploymentCondition{{Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Reason: "FailedCreate", Message: words}}
+	return d
+}
+
+func serving(p *corev1.Pod) {
+	migrated(p)
+	p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: operand.APIContainer, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
+}
+
+func outOfMemory(p *corev1.Pod) {
+	p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: operand.MigrateContainer, State: corev1.ContainerState{
+		Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled"},
+	}}}
+}
+
+func answering(words string) cause.Look {
+	return cause.Look{Now: func() time.Time { return now }, Readyz: func(*corev1.Pod) string { return words }}
+}
+
+// TestReadyTellsTheCause is the table of causes, and of what a person then sees: Ready's reason, the
+// condition that it is about, the next step, and a Warning event. The database is named only where
+// it is at fault.
+func TestReadyTellsTheCause(t *testing.T) {
+	pending := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "notes-data", CreationTimestamp: metav1.NewTime(now.Add(-time.Minute))}}
+	pending.Status.Phase = corev1.ClaimPending
+	unprovided := cause.Look{Now: func() time.Time { return now }, Events: func(client.Object) []corev1.Event {
+		return []corev1.Event{{Reason: "ProvisioningFailed", Message: `storageclass.storage.k8s.io "fast" not found`, LastTimestamp: metav1.NewTime(now)}}
+	}}
+	denied := &certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Name: "notes-tls"}, Status: certmanagerv1.CertificateStatus{Conditions: []certmanagerv1.CertificateCondition{
+		{Type: certmanagerv1.CertificateConditionIssuing, Status: cmmeta.ConditionFalse, Reason: "Failed", Message: "the common name is not allowed"},
+	}}}
+	for name, tc := range map[string]struct {
+		deployment            *appsv1.Deployment
+		pods                  []corev1.Pod
+		look                  cause.Look
+		claim                 *corev1.PersistentVolumeClaim
+		certificate           *certmanagerv1.Certificate
+		about, reason, wanted string
+	}{
+		"a quota": {deployment: refused(`pods "x" is forbidden: exceeded quota: small, requested: pods=1, used: pods=0, limited: pods=0`),
+			about: v1alpha1.ConditionWorkloadReady, reason: v1alpha1.ReasonQuotaExceeded, wanted: "raise the ResourceQuota"},
+		"a missing priority class": {deployment: refused(`pods "x" is forbidden: no PriorityClass with name vip was found`),
+			about: v1alpha1.ConditionWorkloadReady, reason: v1alpha1.ReasonPriorityClassNotFound, wanted: "create the PriorityClass"},
+		"a quota, and an old pod without its database": {deployment: refused("exceeded quota"), pods: []corev1.Pod{pod(time.Hour, unschedulable)},
+			about: v1alpha1.ConditionWorkloadReady, reason: v1alpha1.ReasonQuotaExceeded, wanted: "raise the ResourceQuota"},
+		"no room": {pods: []corev1.Pod{pod(time.Minute, unschedulable)},
+			about: v1alpha1.ConditionWorkloadReady, reason: v1alpha1.ReasonUnschedulable, wanted: "kubectl describe pod"},
+		"too little memory": {pods: []corev1.Pod{pod(time.Minute, outOfMemory)},
+			about: v1alpha1.ConditionWorkloadReady, reason: v1alpha1.ReasonOOMKilled, wanted: "raise limits.memory"},
+		"Vault, as the service says": {pods: []corev1.Pod{pod(time.Minute, serveFails("VaultSealed"))},
+			about: v1alpha1.ConditionWorkloadReady, reason: v1alpha1.ReasonVaultSealed, wanted: "words"},
+		"the database, as the service says": {pods: []corev1.Pod{pod(time.Minute, migrateFails("DatabaseUnreachable"))},
+			about: v1alpha1.ConditionDatabaseReady, reason: "DatabaseUnreachable", wanted: "words"},
+		"what /readyz says": {pods: []corev1.Pod{pod(time.Minute, serving)}, look: answering("the audit log cannot be written"),
+			about: v1alpha1.ConditionWorkloadReady, reason: v1alpha1.ReasonNotReady, wanted: "the audit log cannot be written"},
+		"what /readyz says of the database": {pods: []corev1.Pod{pod(time.Minute, serving)}, look: answering("DatabaseUnreachable: connection refused"),
+			about: v1alpha1.ConditionDatabaseReady, reason: "DatabaseUnreachable", wanted: "connection refused"},
+		"a volume": {pods: []corev1.Pod{pod(time.Minute, unschedulable)}, look: unprovided, claim: pending,
+			about: v1alpha1.ConditionDatabaseReady, reason: v1alpha1.ReasonVolumePending, wanted: "create that StorageClass"},
+		"a certificate": {certificate: denied,
+			about: v1alpha1.ConditionCertificateReady, reason: v1alpha1.ReasonIssuanceFailed, wanted: "cmctl renew"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := healthy()
+			if s.deployment = tc.deployment; s.deployment == nil {
+				s.deployment = &appsv1.Deployment{}
+			}
+			s.databaseFinding, s.workloadFinding = finding{}, finding{}
+			if tc.claim != nil {
+				s.databaseFinding = claimFinding(tc.claim, tc.look, now)
+			}
+			if tc.certificate != nil {
+				s.certificateFinding = certificateFinding(cause.OfCertificate(tc.certificate, nil, now), nil)
+			}
+			s.judge(readPods(tc.pods, tc.look, now))
+			s.sn.Status = computeStatus(s)
+
+			ready := meta.FindStatusCondition(s.sn.Status.Conditions, v1alpha1.ConditionReady)
+			if ready.Status != metav1.ConditionFalse || ready.Reason != tc.reason ||
+				!strings.HasPrefix(ready.Message, tc.about+": ") || !strings.Contains(ready.Message, tc.wanted) {
+				t.Errorf("Ready=%s %s: %s", ready.Status, ready.Reason, ready.Message)
+			}
+			r := reconciler(t, &fakeVault{})
+			r.announce(s, s.sn.Status.Conditions)
+			close(r.Recorder.(*events.FakeRecorder).Events)
+			warned := false
+			for event := range r.Recorder.(*events.FakeRecorder).Events {
+				warned = warned || strings.HasPrefix(event, "Warning "+tc.reason+" ") && strings.Contains(event, tc.wanted)
+			}
+			if !warned {
+				t.Errorf("no Warning event says %s", tc.reason)
+			}
+		})
+	}
+}
+
+// TestHinderedRotationIsNotHealthy: a rotation that waits for what a person has to put right is told
+// of where people look, also beside another one that waits for its turn.
+func TestHinderedRotationIsNotHealthy(t *testing.T) {
+	waiting := func(name, reason string) v1alpha1.KeyRotation {
+		return v1alpha1.KeyRotation{
+			ObjectMeta: metav1.ObjectMeta{Name: name},
+			Status: v1alpha1.KeyRotationStatus{Conditions: []metav1.Condition{
+				{Type: v1alpha1.ConditionReconciling, Status: metav1.ConditionTrue, Reason: reason, Message: "words"},
+			}},
+		}
+	}
+	for name, tc := range map[string]struct {
+		list   []v1alpha1.KeyRotation
+		status metav1.ConditionStatus
+		reason string
+	}{
+		"at work":            {[]v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonReencrypting)}, metav1.ConditionTrue, v1alpha1.ReasonRotating},
+		"in the queue":       {[]v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonQueued)}, metav1.ConditionTrue, v1alpha1.ReasonRotating},
+		"new":                {[]v1alpha1.KeyRotation{{ObjectMeta: metav1.ObjectMeta{Name: "a"}}}, metav1.ConditionTrue, v1alpha1.ReasonRotating},
+		"over quota":         {[]v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonQuotaExceeded), waiting("b", v1alpha1.ReasonQueued)}, metav1.ConditionFalse, v1alpha1.ReasonQuotaExceeded},
+		"without its Vault":  {[]v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonVaultSealed)}, metav1.ConditionFalse, v1alpha1.ReasonVaultSealed},
+		"kept by a sidecar":  {[]v1alpha1.KeyRotation{waiting("b", v1alpha1.ReasonQueued), waiting("a", v1alpha1.ReasonSidecarRunning)}, metav1.ConditionFalse, v1alpha1.ReasonSidecarRunning},
+		"before its service": {[]v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonSecureNotesNotReady)}, metav1.ConditionTrue, v1alpha1.ReasonRotating},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, _ := rotationHealth(&v1alpha1.SecureNotes{}, tc.list)
+			if got.status != tc.status || got.reason != tc.reason {
+				t.Errorf("%+v", got)
+			}
+			if got.status == metav1.ConditionFalse && !strings.Contains(got.message, "KeyRotation a does not go on: words") {
+				t.Error(got.message)
+			}
+		})
+	}
+}
+
+// TestPodsAreAskedNowAndThen: one pod of an object is asked in a pass, and not with every pass.
+func TestPodsAreAskedNowAndThen(t *testing.T) {
+	var all readyzAnswers
+	asked := 0
+	readyz := func(*corev1.Pod) string { asked++; return fmt.Sprint("answer ", asked) }
+	first, second := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "1"}}, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "2"}}
+	for i, tc := range []struct {
+		object types.UID
+		after  time.Duration
+		pods   []*corev1.Pod
+		want   string
+	}{
+		{"a", 0, []*corev1.Pod{first, second}, "answer 1,"},
+		{"a", retryInterval - 1, []*corev1.Pod{first}, "answer 1"},
+		{"b", 0, []*corev1.Pod{first}, "answer 2"},
+		{"a", retryInterval, []*corev1.Pod{first}, "answer 3"},
+		{"a", retryInterval, []*corev1.Pod{second}, "answer 4"},
+	} {
+		ask := all.ask(tc.object, now.Add(tc.after), readyz)
+		var got []string
+		for _, pod := range tc.pods {
+			got = append(got, ask(pod))
+		}
+		if strings.Join(got, ",") != tc.want {
+			t.Errorf("pass %d: %q, want %q", i, got, tc.want)
+		}
+	}
+	if all.drop("a"); len(all.last) != 1 {
+		t.Errorf("%d objects are remembered", len(all.last))
+	}
+}
+
+// TestQuotaRefusesAVerification: old versions are kept while their verification cannot run, and
+// the condition says so; the service itself is as it was.
+func TestQuotaRefusesAVerification(t *testing.T) {
+	vault := &fakeVault{}
+	r := reconciler(t, vault)
+	r.Client = interceptor.NewClient(r.Client.(client.WithWatch), interceptor.Funcs{
+		Create: func(context.Context, client.WithWatch, client.Object, ...client.CreateOption) error {
+			return apierrors.NewForbidden(batchv1.Resource("jobs"), "notes-retire-v2-1", errors.New("exceeded quota: small"))
+		},
+	})
+	s := healthy(dueAt(2))
+	if err := r.retirement(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	status := computeStatus(s)
+	rotations := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionKeyRotationHealthy)
+	if rotations.Status != metav1.ConditionFalse || rotations.Reason != v1alpha1.ReasonQuotaExceeded || !strings.Contains(rotations.Message, "raise the ResourceQuota") {
+		t.Errorf("%+v", rotations)
+	}
+	if !meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReady) || vault.floor != 0 || s.requeue == 0 {
+		t.Errorf("floor %d, again in %s: %+v", vault.floor, s.requeue, status.Conditions)
+	}
+}

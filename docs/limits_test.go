@@ -39,7 +39,6 @@ var noBounds = map[string]string{
 
 	"keyrotation.maxSteps":       "the steps of one pass, of which a rotation has fewer",
 	"keyrotation.maxRequest":     "a longer value of an annotation is no request",
-	"keyrotation.maxMessage":     "how much of a pod's own text a condition repeats",
 	"keyrotation.maxRetirements": "a field of the status, of which the newest entry gives way",
 	"keyrotation.maxNotes":       "a count that no shard can reach",
 	"keyrotation.maxSecondsLeft": "an estimate",

@@ -8,9 +8,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// readyzAnswers remember what a pod of each object has last said by /readyz. One pod of an object is asked
-// at a time, and no more than once in a retryInterval: a pod that answers slowly delays nothing else,
-// and one that says something else each time is not a write each time.
+// readyzAnswers remember what a pod of each object has last said by /readyz. One pod of an object
+// is asked in a pass, and no more than once in a retryInterval: a slow one delays little, and one
+// that says something else each time is not a write each time.
 type readyzAnswers struct {
 	mu   sync.Mutex
 	last map[types.UID]readyzAnswer

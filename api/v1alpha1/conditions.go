@@ -24,8 +24,9 @@ const (
 	// replicas of the current configuration answer.
 	ConditionWorkloadReady = "WorkloadReady"
 
-	// ConditionKeyRotationHealthy (positive) is False while the newest rotation has failed or does not go on, the
-	// schedule cannot be read, a rotation that is asked for cannot be made, or a version floor of the key is not where this operator put it.
+	// ConditionKeyRotationHealthy (positive) is False while the newest rotation has failed or does not
+	// go on, the schedule cannot be read, a rotation that is asked for cannot be made, or a version
+	// floor of the key is not where this operator put it.
 	ConditionKeyRotationHealthy = "KeyRotationHealthy"
 
 	// ConditionReconciling (negative, kstatus) is present, and True, only while the operator is

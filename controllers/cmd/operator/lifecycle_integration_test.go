@@ -41,6 +41,8 @@ func TestOperator(t *testing.T) {
 	t.Run("certificate names", func(t *testing.T) { testCertificateNames(t, c) })
 	t.Run("conditions", func(t *testing.T) { testConditions(t, c) })
 	t.Run("causes", func(t *testing.T) { testCauses(t, c) })
+	t.Run("new spec", func(t *testing.T) { testNewSpec(t, c) })
+	t.Run("suspended", func(t *testing.T) { testSuspended(t, c) })
 	t.Run("rotation", func(t *testing.T) { testRotation(t, c) })
 	t.Run("failed rotation", func(t *testing.T) { testFailedRotation(t, c) })
 	t.Run("compromise", func(t *testing.T) { testCompromise(t, c) })

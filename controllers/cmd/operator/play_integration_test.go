@@ -61,9 +61,12 @@ func (c *cluster) issue(t *testing.T, namespace, name string) {
 		err := c.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: operand.CertificateName(name)}, certificate)
 		return text(err)
 	})
-	certificate.Status.Conditions = []certmanagerv1.CertificateCondition{{Type: certmanagerv1.CertificateConditionReady, Status: cmmeta.ConditionTrue}}
+	before := certificate.DeepCopy()
+	certificate.Status.Conditions = []certmanagerv1.CertificateCondition{{
+		Type: certmanagerv1.CertificateConditionReady, Status: cmmeta.ConditionTrue, ObservedGeneration: certificate.Generation,
+	}}
 	certificate.Status.NotAfter = new(metav1.NewTime(time.Now().Add(time.Hour).Truncate(time.Second)))
-	if err := c.Status().Update(t.Context(), certificate); err != nil {
+	if err := c.Status().Patch(t.Context(), certificate, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -55,12 +55,14 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 	if err != nil {
 		return err
 	}
+	refusals := s.refusals
 	if err := r.apply(ctx, s, operand.Certificate(s.sn, s.env), existing); err != nil {
 		return err
 	}
 	s.notAfter = existing.Status.NotAfter
 	ready := certificateCondition(existing)
-	issued := ready != nil && ready.Status == cmmeta.ConditionTrue
+	// Until cert-manager has looked at this spec, it still says what it found for the last one.
+	issued := ready != nil && ready.Status == cmmeta.ConditionTrue && ready.ObservedGeneration >= existing.Generation
 	if recorded := recordedSecret(s.sn); recorded != "" && !issued {
 		// The pods keep the Secret that they have mounted until another one is there.
 		s.env.CertificateSecret, s.certificateSecret = recorded, ""
@@ -68,6 +70,9 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 	if refused.known() {
 		s.certificateFinding = refused
 		return nil
+	}
+	if s.refusals != refusals {
+		return nil // the condition WorkloadReady tells why
 	}
 	if issued {
 		s.certificateFinding = good(v1alpha1.ReasonReady, "the certificate is issued")

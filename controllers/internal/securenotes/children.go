@@ -45,6 +45,7 @@ func (r *Reconciler) applyOwned(ctx context.Context, s *scope, desired, existing
 }
 
 func (s *scope) trouble(f finding) {
+	s.refusals++
 	if !s.childTrouble.known() {
 		s.childTrouble = f
 	}
@@ -52,6 +53,7 @@ func (s *scope) trouble(f finding) {
 
 // conflict adds one more object that is in the way: anyone who removes them sees them all at once.
 func (s *scope) conflict(c *apply.ConflictError) {
+	s.refusals++
 	s.conflicts = append(s.conflicts, c)
 	message := c.Error()
 	if len(s.conflicts) > 1 {
@@ -172,10 +174,12 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 	if operand.TLSSecretName(s.sn, s.env) == "" {
 		return r.asItIs(ctx, s, existing) // the pods keep the Secret that they have mounted
 	}
+	before := s.refusals
 	if err := r.apply(ctx, s, operand.Deployment(s.sn, s.env, s.configHash), existing); err != nil || !metav1.IsControlledBy(existing, s.sn) {
 		return err
 	}
-	s.deployment = existing
+	refused := s.refusals != before
+	s.deployment, s.deployed = existing, !refused
 	return nil
 }
 

@@ -32,7 +32,7 @@ func (r *Reconciler) pods(ctx context.Context, s *scope) error {
 		s.wake(jitter.Longer(retryInterval)) // neither events nor what a pod answers is watched
 	}
 	if s.sn.Spec.TLS.SecretRef != nil {
-		s.certificateFinding = secretFinding(s.sn, report)
+		s.certificateFinding = s.ofThisSpec(secretFinding(s.sn, report))
 	}
 	s.judge(report)
 	return nil
@@ -41,10 +41,10 @@ func (r *Reconciler) pods(ctx context.Context, s *scope) error {
 // judge says of database and workload what the pods do, unless more is known.
 func (s *scope) judge(report podReport) {
 	if !s.databaseFinding.known() {
-		s.databaseFinding = databaseFinding(s.sn, report)
+		s.databaseFinding = s.ofThisSpec(databaseFinding(s.sn, report))
 	}
 	if !s.workloadFinding.known() {
-		s.workloadFinding = workloadFinding(s, report)
+		s.workloadFinding = s.ofThisSpec(workloadFinding(s, report))
 	}
 }
 

@@ -115,6 +115,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		}
 	case sn.Spec.Suspend != nil && *sn.Spec.Suspend:
 		s.suspended = true
+		err = r.observe(ctx, s)
 	case !controllerutil.ContainsFinalizer(sn, v1alpha1.Finalizer):
 		// The patch brings the object back here.
 		return result(0, r.patchFinalizers(ctx, sn, controllerutil.AddFinalizer))

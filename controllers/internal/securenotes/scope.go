@@ -46,7 +46,9 @@ type scope struct {
 	secrets          vaultadmin.Secrets
 	configHash       string
 	deployment       *appsv1.Deployment
-	notAfter         *metav1.Time
+	// deployed says that this pass applied the Deployment, whose spec is thus of this generation.
+	deployed bool
+	notAfter *metav1.Time
 	// certificateSecret is the Secret that cert-manager writes, where it was decided on in this
 	// pass.
 	certificateSecret string
@@ -68,6 +70,8 @@ type scope struct {
 	conflicts    []*apply.ConflictError
 	// jobTrouble is why a verification Job does not come to its end.
 	jobTrouble finding
+	// refusals counts the children that could not be written.
+	refusals int
 }
 
 func newScope(sn *v1alpha1.SecureNotes, env operand.Environment, now time.Time) *scope {

@@ -32,7 +32,7 @@ var stalling = []string{
 func computeStatus(s *scope) v1alpha1.SecureNotesStatus {
 	status := *s.sn.Status.DeepCopy()
 	if s.suspended {
-		suspend(s.sn, &status)
+		suspend(s, &status)
 		return status
 	}
 	status.ObservedGeneration = s.sn.Generation
@@ -61,9 +61,13 @@ func computeStatus(s *scope) v1alpha1.SecureNotesStatus {
 	}
 	setSummary(s.sn, &status)
 	setAnnotationIgnored(s, &status)
-	// A fixed order, so that the status does not change with the iteration above.
-	slices.SortStableFunc(status.Conditions, func(a, b metav1.Condition) int { return conditionRank(a.Type) - conditionRank(b.Type) })
+	sortConditions(&status)
 	return status
+}
+
+// sortConditions gives them a fixed order, whichever was set first.
+func sortConditions(status *v1alpha1.SecureNotesStatus) {
+	slices.SortStableFunc(status.Conditions, func(a, b metav1.Condition) int { return conditionRank(a.Type) - conditionRank(b.Type) })
 }
 
 // certificateStatus keeps the Secret that was decided on.
@@ -177,6 +181,13 @@ func setSummary(sn *v1alpha1.SecureNotes, status *v1alpha1.SecureNotesStatus) {
 		setCondition(sn, status, hindrance, good(reason, message))
 		return
 	}
+	if kind := notLookedAt(sn, status.Conditions); kind != "" {
+		hindrance = v1alpha1.ConditionReconciling
+		message := kind + ": not looked at yet since the spec was changed"
+		setCondition(sn, status, v1alpha1.ConditionReady, unknown(v1alpha1.ReasonProgressing, message))
+		setCondition(sn, status, hindrance, good(v1alpha1.ReasonProgressing, message))
+		return
+	}
 	setCondition(sn, status, v1alpha1.ConditionReady, good(v1alpha1.ReasonReady, "the service answers at "+status.URL))
 }
 
@@ -192,20 +203,6 @@ func deepest(status *v1alpha1.SecureNotesStatus) *metav1.Condition {
 		}
 	}
 	return nil
-}
-
-// suspend leaves the last known state standing: nothing is looked at. The rotations' health says so,
-// because a requested rotation waits, and no other condition would tell why.
-func suspend(sn *v1alpha1.SecureNotes, status *v1alpha1.SecureNotesStatus) {
-	meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionReconciling)
-	meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionStalled)
-	for _, kind := range append([]string{v1alpha1.ConditionReady}, append(slices.Clone(summed), v1alpha1.ConditionKeyRotationHealthy)...) {
-		if meta.FindStatusCondition(status.Conditions, kind) == nil {
-			setCondition(sn, status, kind, unknown(v1alpha1.ReasonSuspended, "spec.suspend is true"))
-		}
-	}
-	setCondition(sn, status, v1alpha1.ConditionKeyRotationHealthy, unknown(v1alpha1.ReasonSuspended,
-		"spec.suspend is true: nothing is changed or looked at, and rotations wait, until it is false"))
 }
 
 // deletionMessage says what the deletion waits for, when it waits for Vault.

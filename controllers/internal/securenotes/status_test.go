@@ -78,8 +78,14 @@ func TestComputeStatus(t *testing.T) {
 		"it is suspended from the first": {func() *scope {
 			s := newScope(object(), operand.Environment{}, now)
 			s.suspended = true
+			s.workloadFinding = suspendedWorkload(s, podReport{})
 			return s
-		}(), "Unknown", v1alpha1.ReasonSuspended, "InProgress"},
+		}(), "False", v1alpha1.ReasonSuspended, "Failed"},
+		"the spec has changed, and Vault was not asked yet": {healthy(func(s *scope) {
+			s.sn.Status = computeStatus(healthy())
+			s.sn.Generation++
+			s.vaultFinding = finding{}
+		}), "Unknown", v1alpha1.ReasonProgressing, "InProgress"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status := computeStatus(tc.scope)
@@ -144,12 +150,40 @@ func TestFloorsMovedByHand(t *testing.T) {
 	}
 }
 
-func TestSuspendKeepsWhatWasKnown(t *testing.T) {
-	first := healthy()
-	s := newScope(object(), operand.Environment{}, now)
-	s.sn.Status, s.sn.Generation, s.suspended = computeStatus(first), 4, true
-	status := computeStatus(s)
-	if !meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReady) || status.ObservedGeneration != 3 {
-		t.Errorf("%+v", status)
+// TestSuspended: what is not looked at keeps the generation that it was found at; what is looked at
+// has the new one.
+func TestSuspended(t *testing.T) {
+	answering := appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 2, UpdatedReplicas: 2, AvailableReplicas: 2}
+	for name, tc := range map[string]struct {
+		deployment    *appsv1.Deployment
+		ready         metav1.ConditionStatus
+		reason, state string
+	}{
+		"it answers":        {&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Generation: 2}, Status: answering}, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "Current"},
+		"it is gone":        {nil, metav1.ConditionFalse, v1alpha1.ReasonSuspended, "Failed"},
+		"it is being ended": {&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &metav1.Time{Time: now}}, Status: answering}, metav1.ConditionFalse, v1alpha1.ReasonSuspended, "Failed"},
+		"no pod answers": {&appsv1.Deployment{Status: appsv1.DeploymentStatus{Replicas: 1, UpdatedReplicas: 1, UnavailableReplicas: 1}},
+			metav1.ConditionFalse, v1alpha1.ReasonProgressing, "InProgress"},
+		"it has none":            {&appsv1.Deployment{}, metav1.ConditionFalse, v1alpha1.ReasonProgressing, "InProgress"},
+		"its change is not seen": {&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Generation: 3}, Status: answering}, metav1.ConditionFalse, v1alpha1.ReasonProgressing, "InProgress"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScope(object(), operand.Environment{}, now)
+			s.sn.Status, s.sn.Generation, s.suspended, s.deployment = computeStatus(healthy()), 4, true, tc.deployment
+			s.workloadFinding = suspendedWorkload(s, podReport{})
+			status := computeStatus(s)
+			ready := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
+			if ready.Status != tc.ready || ready.Reason != tc.reason || ready.ObservedGeneration != 4 || status.ObservedGeneration != 4 {
+				t.Errorf("%+v, status of generation %d", ready, status.ObservedGeneration)
+			}
+			if got := kstatus(s.sn, status); got != tc.state {
+				t.Errorf("kstatus reads %s, want %s", got, tc.state)
+			}
+			for _, kind := range []string{v1alpha1.ConditionVaultReady, v1alpha1.ConditionDatabaseReady, v1alpha1.ConditionCertificateReady} {
+				if c := meta.FindStatusCondition(status.Conditions, kind); c.ObservedGeneration != 3 || c.Status != metav1.ConditionTrue {
+					t.Errorf("%s was not looked at: %+v", kind, c)
+				}
+			}
+		})
 	}
 }

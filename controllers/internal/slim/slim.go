@@ -232,7 +232,9 @@ func certificateConditions(all []certmanagerv1.CertificateCondition) []certmanag
 	for _, kind := range []certmanagerv1.CertificateConditionType{certmanagerv1.CertificateConditionReady, certmanagerv1.CertificateConditionIssuing} {
 		i := slices.IndexFunc(all, func(c certmanagerv1.CertificateCondition) bool { return c.Type == kind })
 		if i >= 0 {
-			kept = append(kept, certmanagerv1.CertificateCondition{Type: kind, Status: all[i].Status, Reason: short(all[i].Reason), Message: cut(all[i].Message, maxWords)})
+			kept = append(kept, certmanagerv1.CertificateCondition{
+				Type: kind, Status: all[i].Status, Reason: short(all[i].Reason), Message: cut(all[i].Message, maxWords), ObservedGeneration: all[i].ObservedGeneration,
+			})
 		}
 	}
 	return kept

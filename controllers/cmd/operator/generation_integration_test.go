@@ -1,0 +1,141 @@
+//go:build integration
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+)
+
+// testNewSpec: a status of a new generation is never Ready before the children of that generation
+// were looked at. `kubectl wait` and Helm end on it.
+func testNewSpec(t *testing.T, c *cluster) {
+	sn := postgresNotes("new-spec", "notes")
+	c.ready(t, sn)
+	watcher, err := client.NewWithWatch(c.rest, client.Options{Scheme: c.Scheme()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name           string
+		change         func(*v1alpha1.SecureNotesSpec)
+		condition, why string
+	}{
+		{"an issuer that is missing", func(spec *v1alpha1.SecureNotesSpec) {
+			spec.TLS.CertManager.IssuerRef.Name = "missing"
+		}, v1alpha1.ConditionCertificateReady, v1alpha1.ReasonIssuerNotFound},
+		{"a Secret that no pod has mounted", func(spec *v1alpha1.SecureNotesSpec) {
+			spec.TLS = v1alpha1.TLS{SecretRef: &v1alpha1.LocalObjectReference{Name: "missing"}}
+		}, v1alpha1.ConditionWorkloadReady, v1alpha1.ReasonProgressing},
+		{"a database that no pod has opened", func(spec *v1alpha1.SecureNotesSpec) {
+			spec.Database.Postgres.URISecretRef.Name = "missing"
+		}, v1alpha1.ConditionWorkloadReady, v1alpha1.ReasonProgressing},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			events, err := watcher.Watch(t.Context(), &v1alpha1.SecureNotesList{}, client.InNamespace("new-spec"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer events.Stop()
+			c.change(t, sn, func() { tc.change(&sn.Spec) })
+			generation := sn.Generation
+			ends, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+			defer cancel()
+			for {
+				var event watch.Event
+				select {
+				case event = <-events.ResultChan():
+				case <-ends.Done():
+					t.Fatalf("%s never became False/%s", tc.condition, tc.why)
+				}
+				now, ok := event.Object.(*v1alpha1.SecureNotes)
+				if !ok || now.Generation < generation {
+					continue
+				}
+				for _, kind := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionCertificateReady, v1alpha1.ConditionDatabaseReady, v1alpha1.ConditionWorkloadReady} {
+					found := meta.FindStatusCondition(now.Status.Conditions, kind)
+					if found.Status == metav1.ConditionTrue && found.ObservedGeneration == generation && concerns(tc.name, kind) {
+						t.Errorf("%s is True for the new generation: %s", kind, found.Message)
+					}
+				}
+				if found := meta.FindStatusCondition(now.Status.Conditions, tc.condition); found.Status == metav1.ConditionFalse && found.Reason == tc.why && found.ObservedGeneration == generation {
+					return
+				}
+			}
+		})
+		if t.Failed() {
+			return
+		}
+		c.change(t, sn, func() { sn.Spec = postgresNotes("new-spec", "notes").Spec })
+		await(t, "Ready again", func() string {
+			c.issue(t, "new-spec", "notes")
+			c.roll(t, "new-spec", "notes")
+			if err := c.Get(context.Background(), client.ObjectKeyFromObject(sn), sn); err != nil {
+				return err.Error()
+			}
+			if ready := meta.FindStatusCondition(sn.Status.Conditions, v1alpha1.ConditionReady); ready.Status != metav1.ConditionTrue || ready.ObservedGeneration < sn.Generation {
+				return fmt.Sprintf("%+v", sn.Status.Conditions)
+			}
+			return ""
+		})
+	}
+}
+
+// concerns reports whether a change of the spec makes a condition something else to look at.
+func concerns(change, kind string) bool {
+	switch kind {
+	case v1alpha1.ConditionCertificateReady:
+		return !strings.Contains(change, "database")
+	case v1alpha1.ConditionDatabaseReady:
+		return strings.Contains(change, "database")
+	case v1alpha1.ConditionWorkloadReady:
+		return !strings.Contains(change, "issuer")
+	}
+	return true
+}
+
+// testSuspended: a suspended object is settled for those who wait for it, and says what has become
+// of its Deployment.
+func testSuspended(t *testing.T, c *cluster) {
+	sn := postgresNotes("suspended", "notes")
+	c.ready(t, sn)
+	c.change(t, sn, func() { sn.Spec.Suspend, sn.Spec.Replicas = new(true), new(int32(3)) })
+	await(t, "a status of the new generation", func() string {
+		if err := c.Get(context.Background(), client.ObjectKeyFromObject(sn), sn); err != nil {
+			return err.Error()
+		}
+		ready := meta.FindStatusCondition(sn.Status.Conditions, v1alpha1.ConditionReady)
+		if sn.Status.ObservedGeneration != sn.Generation || ready.ObservedGeneration != sn.Generation || ready.Status != metav1.ConditionTrue {
+			return fmt.Sprintf("generation %d, status %+v", sn.Generation, sn.Status)
+		}
+		return ""
+	})
+	deployment := c.deployment(t, "suspended", "notes")
+	if n := *deployment.Spec.Replicas; n != 2 {
+		t.Errorf("the Deployment of a suspended object was scaled to %d", n)
+	}
+	if err := c.Delete(t.Context(), deployment); err != nil {
+		t.Fatal(err)
+	}
+	message := c.awaitCondition(t, "suspended", "notes", v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSuspended)
+	if !strings.Contains(message, "Deployment notes does not exist") || !strings.Contains(message, "set it to false") {
+		t.Error(message)
+	}
+	c.awaitCondition(t, "suspended", "notes", v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonSuspended)
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(deployment), &appsv1.Deployment{}); client.IgnoreNotFound(err) != nil || err == nil {
+		t.Errorf("the Deployment of a suspended object was created: %v", err)
+	}
+	c.change(t, sn, func() { sn.Spec.Suspend = nil })
+	c.awaitReady(t, "suspended", "notes")
+}

@@ -1,0 +1,38 @@
+package securenotes
+
+import (
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+)
+
+// A condition with the observedGeneration of a new spec is read as an answer about that spec:
+// `kubectl wait` and Helm end on it. So a finding moves it only after the children of that spec
+// were looked at. A finding that is held back leaves the condition at the generation that it has.
+
+// rolledOut reports whether this pass applied the Deployment and every pod that counts is of its
+// template.
+func (s *scope) rolledOut() bool {
+	d := s.deployment
+	return s.deployed && d != nil && d.Status.ObservedGeneration >= d.Generation && d.Status.UpdatedReplicas == d.Status.Replicas
+}
+
+// ofThisSpec holds back good news that may come from pods of an earlier spec.
+func (s *scope) ofThisSpec(f finding) finding {
+	if f.status == metav1.ConditionTrue && !s.rolledOut() {
+		return finding{}
+	}
+	return f
+}
+
+// notLookedAt returns the first of the conditions that Ready sums up which is still of an earlier
+// generation, or an empty string.
+func notLookedAt(sn *v1alpha1.SecureNotes, conditions []metav1.Condition) string {
+	for _, kind := range summed {
+		if c := meta.FindStatusCondition(conditions, kind); c != nil && c.ObservedGeneration < sn.Generation {
+			return kind
+		}
+	}
+	return ""
+}

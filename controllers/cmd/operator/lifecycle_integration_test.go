@@ -154,6 +154,7 @@ func testSettled(t *testing.T, c *cluster) {
 			return ""
 		})
 	})
+	t.Run("what others write costs nothing", func(t *testing.T) { testOthersWrites(t, c) })
 	t.Run("the Service keeps the addresses of clients", func(t *testing.T) { testTrafficPolicy(t, c, sn) })
 	t.Run("a renewed certificate restarts nothing", func(t *testing.T) {
 		generation := c.deployment(t, "settled", "notes").Generation

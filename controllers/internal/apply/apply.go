@@ -57,12 +57,12 @@ type Applier struct {
 
 	mu sync.Mutex
 	// applied holds, by group and id, what was applied last.
-	applied map[string]map[string]string
+	applied map[string]map[string]applied
 }
 
 // New makes an Applier.
 func New(c client.Client, live client.Reader) *Applier {
-	return &Applier{client: c, live: live, applied: map[string]map[string]string{}}
+	return &Applier{client: c, live: live, applied: map[string]map[string]applied{}}
 }
 
 // Owned says whether an existing object is ours to write to; when it is not, whose it is.
@@ -122,8 +122,10 @@ func (a *Applier) Apply(ctx context.Context, desired, existing client.Object, ow
 		if !ours {
 			return &ConflictError{Kind: intent.GetKind(), Name: intent.GetName(), Owner: owner}
 		}
-		if existing.GetDeletionTimestamp() == nil && a.unchanged(id, existing, fingerprint) {
-			return nil
+		if existing.GetDeletionTimestamp() == nil {
+			if same, err := a.unchanged(ctx, id, intent, existing, fingerprint); err != nil || same {
+				return err
+			}
 		}
 	}
 	if err := a.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(intent),
@@ -194,19 +196,4 @@ func hash(intent *unstructured.Unstructured) (string, error) {
 	}
 	sum := sha256.Sum256(raw)
 	return hex.EncodeToString(sum[:]), nil
-}
-
-func (a *Applier) unchanged(id childID, existing client.Object, fingerprint string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.applied[id.group][id.child] == string(existing.GetUID())+existing.GetResourceVersion()+fingerprint
-}
-
-func (a *Applier) remember(id childID, existing client.Object, fingerprint string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.applied[id.group] == nil {
-		a.applied[id.group] = map[string]string{}
-	}
-	a.applied[id.group][id.child] = string(existing.GetUID()) + existing.GetResourceVersion() + fingerprint
 }

@@ -21,6 +21,23 @@ func ignoreProgress() builder.OwnsOption {
 	}})
 }
 
+// changes leaves out updates in which nothing changed of what the cache keeps; other controllers may
+// write their own part of an object as often as they like. It is for kinds with a generation, which
+// tells of a changed spec that is not cached.
+func changes() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		if e.ObjectOld.GetResourceVersion() == e.ObjectNew.GetResourceVersion() {
+			return true // the cache is being gone through, to find drift
+		}
+		before, ok := e.ObjectOld.DeepCopyObject().(client.Object)
+		if !ok {
+			return true
+		}
+		before.SetResourceVersion(e.ObjectNew.GetResourceVersion())
+		return !equality.Semantic.DeepEqual(before, e.ObjectNew)
+	}}
+}
+
 // apiPods leaves out the pods of Jobs.
 func apiPods() builder.WatchesOption {
 	return builder.WithPredicates(predicate.NewPredicateFuncs(func(object client.Object) bool {

@@ -38,7 +38,7 @@ func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
 	c, err := ctrl.NewControllerManagedBy(manager).
 		Named("securenotes").
 		For(&v1alpha1.SecureNotes{}).
-		Owns(&appsv1.Deployment{}).
+		Owns(&appsv1.Deployment{}, builder.WithPredicates(changes())).
 		Owns(&corev1.Service{}, builder.OnlyMetadata).
 		Owns(&corev1.ConfigMap{}, builder.OnlyMetadata, ignoreProgress()).
 		Owns(&corev1.ServiceAccount{}, builder.OnlyMetadata).
@@ -108,9 +108,9 @@ func (w *lateWatch) start(ctx context.Context) error {
 	}
 	owned := handler.EnqueueRequestForOwner(w.manager.GetScheme(), w.manager.GetRESTMapper(), &v1alpha1.SecureNotes{}, handler.OnlyControllerOwner())
 	for _, s := range []source.Source{
-		source.Kind[client.Object](objects, &certmanagerv1.Certificate{}, owned),
-		source.Kind[client.Object](objects, &certmanagerv1.Issuer{}, handler.EnqueueRequestsFromMapFunc(w.list)),
-		source.Kind[client.Object](objects, &certmanagerv1.ClusterIssuer{}, handler.EnqueueRequestsFromMapFunc(w.list)),
+		source.Kind[client.Object](objects, &certmanagerv1.Certificate{}, owned, changes()),
+		source.Kind[client.Object](objects, &certmanagerv1.Issuer{}, handler.EnqueueRequestsFromMapFunc(w.list), changes()),
+		source.Kind[client.Object](objects, &certmanagerv1.ClusterIssuer{}, handler.EnqueueRequestsFromMapFunc(w.list), changes()),
 	} {
 		if err := w.controller.Watch(s); err != nil {
 			return err

@@ -186,10 +186,9 @@ func (r *Reconciler) revokeCredentials(ctx context.Context, kr *v1alpha1.KeyRota
 		return err
 	}
 	message := "the database users that Vault had made are not all gone: " + err.Error() + "; it is tried again at the end"
-	r.event(kr, parent, corev1.EventTypeWarning, v1alpha1.ReasonRevocationFailed, message)
-	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+	return r.thenTell(r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
 		setCondition(kr, s, v1alpha1.ConditionDatabaseCredentialsReplaced, metav1.ConditionFalse, v1alpha1.ReasonRevocationFailed, message)
-	})
+	}), func() { r.event(kr, parent, corev1.EventTypeWarning, v1alpha1.ReasonRevocationFailed, message) })
 }
 
 func (r *Reconciler) keysOf(parent *v1alpha1.SecureNotes) vaultadmin.Deployment {
@@ -204,20 +203,18 @@ func (r *Reconciler) keysOf(parent *v1alpha1.SecureNotes) vaultadmin.Deployment 
 
 // record sets a condition of a Compromise, and tells of it on both objects.
 func (r *Reconciler) record(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, condition, message string) error {
-	r.tell(kr, parent, condition, message)
-	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+	return r.thenTell(r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
 		setCondition(kr, s, condition, metav1.ConditionTrue, v1alpha1.ReasonComplete, message)
-	})
+	}), func() { r.tell(kr, parent, condition, message) })
 }
 
 // recordRetired tells of the retirement where people look who made the rotation; the SecureNotes has its own
 // event of it. Nothing holds the object any more, so it may be gone.
 func (r *Reconciler) recordRetired(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {
 	message := fmt.Sprintf("key versions below %d no longer decrypt", *kr.Status.ToVersion)
-	r.event(kr, parent, corev1.EventTypeNormal, v1alpha1.ConditionOldVersionRetired, message)
-	return client.IgnoreNotFound(r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+	return client.IgnoreNotFound(r.thenTell(r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
 		setCondition(kr, s, v1alpha1.ConditionOldVersionRetired, metav1.ConditionTrue, v1alpha1.ReasonComplete, message)
-	}))
+	}), func() { r.event(kr, parent, corev1.EventTypeNormal, v1alpha1.ConditionOldVersionRetired, message) }))
 }
 
 func (r *Reconciler) tell(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, reason, message string) {

@@ -86,12 +86,13 @@ func (r *Reconciler) perform(ctx context.Context, o observed, d decision) error 
 	case actionForgetVerifyJob:
 		return r.forgetJob(ctx, kr, r.verifyJob(kr, parent), recordVerifyJob)
 	case actionRecordReencrypted:
-		if compromise(kr) {
-			r.tell(kr, parent, v1alpha1.ConditionSessionsEnded, sessionsEnded(kr))
-		}
-		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+		return r.thenTell(r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
 			r.setProgress(ctx, kr, s)
 			setReencrypted(kr, s)
+		}), func() {
+			if compromise(kr) {
+				r.tell(kr, parent, v1alpha1.ConditionSessionsEnded, sessionsEnded(kr))
+			}
 		})
 	case actionRecordVerified:
 		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
@@ -293,13 +294,14 @@ func (r *Reconciler) due(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes,
 }
 
 func (r *Reconciler) fail(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, d decision) error {
-	r.event(kr, parent, corev1.EventTypeWarning, d.reason, d.message)
-	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { setFailed(kr, s, d, r.Now()) })
+	return r.thenTell(r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { setFailed(kr, s, d, r.Now()) }),
+		func() { r.event(kr, parent, corev1.EventTypeWarning, d.reason, d.message) })
 }
 
 func (r *Reconciler) complete(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {
-	r.event(kr, parent, corev1.EventTypeNormal, v1alpha1.ReasonComplete, fmt.Sprintf("rotated %s to version %d", parent.Name, *kr.Status.ToVersion))
-	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { setComplete(kr, s, r.Now()) })
+	message := fmt.Sprintf("rotated %s to version %d", parent.Name, *kr.Status.ToVersion)
+	return r.thenTell(r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { setComplete(kr, s, r.Now()) }),
+		func() { r.event(kr, parent, corev1.EventTypeNormal, v1alpha1.ReasonComplete, message) })
 }
 
 // withRetirement adds an entry. When the list is full the newest entry gives way: its versions then
@@ -322,6 +324,15 @@ func retirementRecorded(parent *v1alpha1.SecureNotes, to int64) bool {
 		}
 	}
 	return key.MinDecryptionFloor >= to
+}
+
+// thenTell tells of what was written, if it was: a step whose status was not written is taken again,
+// and would be told twice.
+func (r *Reconciler) thenTell(err error, tell func()) error {
+	if err == nil {
+		tell()
+	}
+	return err
 }
 
 func (r *Reconciler) event(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, kind, reason, message string) {

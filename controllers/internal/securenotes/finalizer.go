@@ -29,6 +29,9 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (done bool, err err
 	r.vaultChecks.drop(s.sn.UID)
 	r.answers.drop(s.sn.UID)
 	err = r.patchFinalizers(ctx, s.sn, controllerutil.RemoveFinalizer)
+	if err == nil {
+		r.tell(s)
+	}
 	if err == nil && s.sn.Spec.DeletionPolicy != v1alpha1.DeletionPolicyDelete && s.sn.Status.DeploymentID != "" {
 		r.keysLeft.Add(1)
 	}
@@ -38,7 +41,7 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (done bool, err err
 // shred destroys the keys. With Vault gone for good, an annotation lets the object go without.
 func (r *Reconciler) shred(ctx context.Context, s *scope) (bool, error) {
 	if s.sn.Annotations[v1alpha1.AnnotationAbandonVault] == "true" {
-		r.Recorder.Eventf(s.sn, nil, corev1.EventTypeWarning, "VaultAbandoned", "Delete", "the keys were left in Vault, as the annotation %s asks", v1alpha1.AnnotationAbandonVault)
+		s.warn("VaultAbandoned", "Delete", "the keys were left in Vault, as the annotation "+v1alpha1.AnnotationAbandonVault+" asks")
 		return true, nil
 	}
 	vault, err := r.connect(s)
@@ -55,7 +58,7 @@ func (r *Reconciler) shred(ctx context.Context, s *scope) (bool, error) {
 	}
 	if vaultadmin.ProblemOf(err) == vaultadmin.Taken {
 		if s.sn.Status.DeploymentID != "" {
-			r.Recorder.Eventf(s.sn, nil, corev1.EventTypeWarning, "KeysLeft", "Delete", "the keys were left in Vault: %s", err)
+			s.warn("KeysLeft", "Delete", "the keys were left in Vault: "+err.Error())
 			r.keysLeft.Add(1)
 		}
 		return true, nil

@@ -19,6 +19,7 @@ import (
 func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	status := computeStatus(s)
 	if equality.Semantic.DeepEqual(s.original.Status, status) {
+		r.tell(s)
 		return nil
 	}
 	updated := s.original.DeepCopy()
@@ -26,6 +27,7 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	if err := r.Client.Status().Patch(ctx, updated, client.MergeFromWithOptions(s.original, client.MergeFromWithOptimisticLock{})); err != nil {
 		return client.IgnoreNotFound(err)
 	}
+	r.tell(s)
 	r.announce(s, status.Conditions)
 	return nil
 }

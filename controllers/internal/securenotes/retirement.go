@@ -76,7 +76,7 @@ func (r *Reconciler) retire(ctx context.Context, s *scope, to int64) error {
 	status.MinDecryptionFloor = max(status.MinDecryptionFloor, to)
 	s.key.MinDecryption = max(s.key.MinDecryption, to)
 	r.vaultChecks.drop(s.sn.UID)
-	r.Recorder.Eventf(s.sn, nil, corev1.EventTypeNormal, "VersionsRetired", "Retire", "key versions below %d no longer decrypt", to)
+	s.note(corev1.EventTypeNormal, "VersionsRetired", "Retire", fmt.Sprintf("key versions below %d no longer decrypt", to))
 	return nil
 }
 
@@ -87,5 +87,5 @@ func (r *Reconciler) postpone(s *scope, entry *v1alpha1.PendingRetirement, messa
 	entry.JobUID, entry.JobDigest = "", ""
 	entry.Due = metav1.NewTime(s.now.Add(retirementRetry))
 	s.wake(retirementRetry)
-	r.Recorder.Eventf(s.sn, nil, corev1.EventTypeWarning, "RetirementFailed", "Retire", "%s", entry.Message)
+	s.warn("RetirementFailed", "Retire", entry.Message)
 }

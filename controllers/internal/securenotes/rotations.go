@@ -55,8 +55,8 @@ func (r *Reconciler) requested(ctx context.Context, s *scope) error {
 	}
 	if s.original.Status.DeploymentID == "" {
 		// It was made with the annotation, as an object is that GitOps puts back. Its keys are only being made or adopted.
-		r.Recorder.Eventf(s.sn, nil, corev1.EventTypeNormal, "RotationNotNeeded", "Rotate",
-			"the annotation %s was there before the keys: it asks for a rotation once its value changes", v1alpha1.AnnotationRotateRequestedAt)
+		s.note(corev1.EventTypeNormal, "RotationNotNeeded", "Rotate",
+			"the annotation "+v1alpha1.AnnotationRotateRequestedAt+" was there before the keys: it asks for a rotation once its value changes")
 		s.sn.Status.LastHandledRotateRequest = value
 		return nil
 	}

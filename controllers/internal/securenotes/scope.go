@@ -72,6 +72,8 @@ type scope struct {
 	jobTrouble finding
 	// refusals counts the children that could not be written.
 	refusals int
+	// notes are events that are told once the status is written.
+	notes []note
 }
 
 func newScope(sn *v1alpha1.SecureNotes, env operand.Environment, now time.Time) *scope {

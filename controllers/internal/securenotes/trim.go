@@ -185,7 +185,7 @@ func (r *Reconciler) destroy(ctx context.Context, s *scope, entry *v1alpha1.Reti
 	status.Retirements = left
 	s.key.MinAvailable = max(s.key.MinAvailable, before)
 	r.vaultChecks.drop(s.sn.UID)
-	r.Recorder.Eventf(s.sn, nil, corev1.EventTypeNormal, "VersionsDestroyed", "Trim", "key versions below %d were destroyed in Vault", before)
+	s.note(corev1.EventTypeNormal, "VersionsDestroyed", "Trim", fmt.Sprintf("key versions below %d were destroyed in Vault", before))
 	return nil
 }
 
@@ -202,5 +202,5 @@ func (r *Reconciler) postponeTrim(s *scope, entry *v1alpha1.Retirement, message 
 	entry.Attempt = attempt + 1
 	entry.JobUID, entry.JobDigest = "", ""
 	s.wake(retry)
-	r.Recorder.Eventf(s.sn, nil, corev1.EventTypeWarning, "TrimFailed", "Trim", "%s", entry.Message)
+	s.warn("TrimFailed", "Trim", entry.Message)
 }

@@ -210,6 +210,7 @@ const (
 	// operator writes it, and removes it when the rotation is retried.
 	AnnotationEnded = "securenotes.dev/ended"
 
-	// LabelScheduled marks the KeyRotations that the schedule made; only these are ever pruned.
+	// LabelScheduled marks the KeyRotations that the schedule made, for people to select them by.
+	// What is deleted goes by status.createdBy, which only the operator may write.
 	LabelScheduled = "securenotes.dev/scheduled"
 )

@@ -67,6 +67,16 @@ const (
 	RotationCompromise RotationReason = "Compromise"
 )
 
+// RotationCreator says what had the operator create a rotation.
+type RotationCreator string
+
+const (
+	// CreatedBySchedule is by spec.keyRotation.schedule.
+	CreatedBySchedule RotationCreator = "Schedule"
+	// CreatedByAnnotation is by AnnotationRotateRequestedAt.
+	CreatedByAnnotation RotationCreator = "Annotation"
+)
+
 // KeyRotationStatus is how far a rotation has come. Each step is recorded here before it is acted
 // on, so that an operator that starts anew goes on where the last one stopped.
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.fromVersion) || has(self.fromVersion) && self.fromVersion == oldSelf.fromVersion",message="fromVersion is written once"
@@ -82,6 +92,13 @@ type KeyRotationStatus struct {
 	// +kubebuilder:validation:MaxLength=32
 	// +optional
 	State string `json:"state,omitempty"`
+
+	// createdBy says what had the operator create this rotation: Schedule, or Annotation
+	// (securenotes.dev/rotate-requested-at). Only such rotations count towards, and are deleted by,
+	// spec.keyRotation.historyLimit. Unset: a person created it, or an earlier release.
+	// +kubebuilder:validation:Enum=Schedule;Annotation
+	// +optional
+	CreatedBy RotationCreator `json:"createdBy,omitempty"`
 
 	// fromVersion of the key when the rotation began. It is written once.
 	// +optional

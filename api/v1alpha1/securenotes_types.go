@@ -456,7 +456,9 @@ type KeyRotationPolicy struct {
 	// +optional
 	MaxNotesPerSecond *int32 `json:"maxNotesPerSecond,omitempty"`
 
-	// historyLimit is how many finished rotations that the schedule made are kept. Unset: 5.
+	// historyLimit is how many finished rotations are kept of those that the schedule or the
+	// annotation made, with their Jobs. The operator deletes no rotation that a person created.
+	// Unset: 5.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	// +optional

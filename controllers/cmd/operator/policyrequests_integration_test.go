@@ -33,7 +33,9 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 	for _, kr := range []*v1alpha1.KeyRotation{manual, scheduled} {
 		kr.Spec.SecureNotesRef.Name = "nowhere"
 	}
-	scheduled.Labels = map[string]string{v1alpha1.LabelScheduled: "true"}
+	labelled := rotationOf(sn, "nowhere-29000001")
+	labelled.Spec.SecureNotesRef.Name = "nowhere"
+	labelled.Labels = map[string]string{v1alpha1.LabelScheduled: "true"}
 	large, largeRotation := asked.DeepCopy(), manual.DeepCopy()
 	large.Name, large.Finalizers, largeRotation.Name = "large", nil, "large"
 	for i := range 4000 {
@@ -41,10 +43,15 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 		large.OwnerReferences = append(large.OwnerReferences, other)
 	}
 	largeRotation.OwnerReferences = large.OwnerReferences
-	for _, object := range []client.Object{asked, deleted, manual, scheduled, large, largeRotation} {
+	for _, object := range []client.Object{asked, deleted, manual, scheduled, labelled, large, largeRotation} {
 		if err := p.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
 		}
+	}
+	unmarked := scheduled.DeepCopy()
+	scheduled.Status.CreatedBy = v1alpha1.CreatedBySchedule
+	if err := p.Status().Patch(t.Context(), scheduled, client.MergeFrom(unmarked)); err != nil {
+		t.Fatal(err)
 	}
 	if err := p.Delete(t.Context(), deleted); err != nil {
 		t.Fatal(err)
@@ -121,6 +128,7 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 	t.Run("deleted", func(t *testing.T) {
 		p.verdict(t, p.operator.Delete(t.Context(), scheduled, client.DryRunAll), "")
 		p.verdict(t, p.operator.Delete(t.Context(), manual, client.DryRunAll), "only KeyRotations of a schedule")
+		p.verdict(t, p.operator.Delete(t.Context(), labelled, client.DryRunAll), "only KeyRotations of a schedule")
 	})
 }
 

@@ -45,12 +45,13 @@ func NewestVersion(parent *v1alpha1.SecureNotes, all []v1alpha1.KeyRotation) int
 // Scheduled says whether the schedule made the rotation.
 func Scheduled(kr *v1alpha1.KeyRotation) bool { return kr.Labels[v1alpha1.LabelScheduled] == "true" }
 
-// Prunable gives the rotations beyond the newest limit of those that the schedule made and that have
-// ended. Any other rotation is somebody's own.
+// Prunable returns the ended rotations beyond the newest limit of those that the operator created.
+// It goes by the status, which those who may edit KeyRotations may not write: a label or a name could
+// have another person's rotation deleted.
 func Prunable(all []v1alpha1.KeyRotation, limit int) []v1alpha1.KeyRotation {
 	var candidates []v1alpha1.KeyRotation
 	for _, kr := range all {
-		if Scheduled(&kr) && Ended(&kr) && kr.DeletionTimestamp == nil {
+		if kr.Status.CreatedBy != "" && Ended(&kr) && kr.DeletionTimestamp == nil {
 			candidates = append(candidates, kr)
 		}
 	}

@@ -95,12 +95,19 @@ func TestPlanScheduleRefuses(t *testing.T) {
 	}
 }
 
+// TestPrunable: only what the operator created counts, and is deleted. A label or a name that says so
+// can be written by others, too.
 func TestPrunable(t *testing.T) {
-	scheduled := func(kr *v1alpha1.KeyRotation) { kr.Labels = map[string]string{v1alpha1.LabelScheduled: "true"} }
+	by := func(creator v1alpha1.RotationCreator) func(*v1alpha1.KeyRotation) {
+		return func(kr *v1alpha1.KeyRotation) { kr.Status.CreatedBy = creator }
+	}
+	scheduled, requested := by(v1alpha1.CreatedBySchedule), by(v1alpha1.CreatedByAnnotation)
+	labelled := func(kr *v1alpha1.KeyRotation) { kr.Labels = map[string]string{v1alpha1.LabelScheduled: "true"} }
 	done := with(v1alpha1.ConditionComplete)
 	list := []v1alpha1.KeyRotation{
-		*rotation("a", scheduled, done), *rotation("b", scheduled, done), *rotation("c", scheduled, with(v1alpha1.ConditionFailed)),
-		*rotation("by-hand", done), *rotation("unended", scheduled),
+		*rotation("a", scheduled, done), *rotation("b", requested, done), *rotation("c", scheduled, with(v1alpha1.ConditionFailed)),
+		*rotation("by-hand", done), *rotation("notes-29000000", done, labelled), *rotation("notes-req-0123456789", done, labelled),
+		*rotation("unended", scheduled), *rotation("unended-too", requested),
 	}
 	got := Prunable(list, 1)
 	if len(got) != 2 || got[0].Name != "b" || got[1].Name != "a" {

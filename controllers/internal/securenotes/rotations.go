@@ -19,8 +19,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// rotations makes the KeyRotations that the schedule or an annotation asks for, and prunes those
-// that the schedule made.
+// rotations makes the KeyRotations that the schedule or an annotation asks for, and prunes them.
+// Their Jobs, and the pods of these, go with them: a Job is owned by its rotation.
 func (r *Reconciler) rotations(ctx context.Context, s *scope) error {
 	list, err := r.listRotations(ctx, s.sn)
 	if err != nil {
@@ -62,7 +62,7 @@ func (r *Reconciler) requested(ctx context.Context, s *scope) error {
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%d/%s", s.sn.UID, s.sn.Status.HandledRotateRequests, value))
 	kr := newRotation(s.sn, s.sn.Name+"-req-"+hex.EncodeToString(sum[:])[:10])
-	if made, err := r.createRotation(ctx, s, kr, time.Time{}); err != nil || !made {
+	if made, err := r.createRotation(ctx, s, kr, v1alpha1.CreatedByAnnotation, time.Time{}); err != nil || !made {
 		return err
 	}
 	s.sn.Status.LastHandledRotateRequest = value
@@ -88,9 +88,12 @@ const clockSkew = time.Minute
 // createRotation says whether the rotation is there: made now, or by a pass that died before it could
 // record it. Another one of that name, or one from before it was due, stands for nothing that was
 // asked for: it is reported.
-func (r *Reconciler) createRotation(ctx context.Context, s *scope, kr *v1alpha1.KeyRotation, due time.Time) (made bool, err error) {
+func (r *Reconciler) createRotation(ctx context.Context, s *scope, kr *v1alpha1.KeyRotation, by v1alpha1.RotationCreator, due time.Time) (made bool, err error) {
 	err = r.Client.Create(ctx, kr)
 	if err == nil {
+		if err := r.recordCreator(ctx, kr, by); err != nil {
+			return false, err
+		}
 		r.Recorder.Eventf(s.sn, kr, corev1.EventTypeNormal, "RotationCreated", "Rotate", "created KeyRotation %s", kr.Name)
 		return true, nil
 	}
@@ -103,12 +106,23 @@ func (r *Reconciler) createRotation(ctx context.Context, s *scope, kr *v1alpha1.
 	}
 	if metav1.IsControlledBy(existing, s.sn) && maps.Equal(existing.Labels, kr.Labels) && existing.Spec == kr.Spec &&
 		!existing.CreationTimestamp.Time.Before(due.Add(-clockSkew)) {
-		return true, nil
+		return true, r.recordCreator(ctx, existing, by)
 	}
 	s.rotationFinding = bad(v1alpha1.ReasonNameConflict, fmt.Sprintf(
 		"KeyRotation %s, which a schedule or an annotation asks for, exists already and was made by somebody else: delete it", kr.Name))
 	s.wake(jitter.Longer(retryInterval))
 	return false, nil
+}
+
+// recordCreator writes down in the rotation's status that the operator created it. Only then is the
+// request recorded as handled: a pass that dies between the two comes back here.
+func (r *Reconciler) recordCreator(ctx context.Context, kr *v1alpha1.KeyRotation, by v1alpha1.RotationCreator) error {
+	if kr.Status.CreatedBy == by {
+		return nil
+	}
+	before := kr.DeepCopy()
+	kr.Status.CreatedBy = by
+	return client.IgnoreNotFound(r.Client.Status().Patch(ctx, kr, client.MergeFrom(before)))
 }
 
 // rotationHealth says how the rotations are doing, and when the newest one completed: a copy,

@@ -34,7 +34,7 @@ func (r *Reconciler) scheduled(ctx context.Context, s *scope, rotation operand.R
 	}
 	kr := newRotation(s.sn, fmt.Sprintf("%s-%d", s.sn.Name, plan.Missed.Unix()/60))
 	kr.Labels[v1alpha1.LabelScheduled] = "true"
-	if made, err := r.createRotation(ctx, s, kr, plan.Missed); err != nil || !made {
+	if made, err := r.createRotation(ctx, s, kr, v1alpha1.CreatedBySchedule, plan.Missed); err != nil || !made {
 		return err
 	}
 	s.sn.Status.LastScheduleTime = new(metav1.NewTime(plan.Missed))

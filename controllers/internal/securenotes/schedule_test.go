@@ -13,7 +13,6 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
-	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
 )
 
 // step is a pass at some time, after something has happened.
@@ -194,7 +193,7 @@ func scheduledFor(t *testing.T, r *Reconciler) []string {
 	}
 	var times []string
 	for _, kr := range list.Items {
-		if !keyrotation.Scheduled(&kr) {
+		if kr.Status.CreatedBy != v1alpha1.CreatedBySchedule {
 			continue
 		}
 		minutes, err := time.ParseDuration(strings.TrimPrefix(kr.Name, "notes-") + "m")
@@ -210,7 +209,10 @@ func scheduledFor(t *testing.T, r *Reconciler) []string {
 // TestHistoryLimit: of what the schedule made the newest is kept, whatever else there is, and what is at work is never
 // deleted.
 func TestHistoryLimit(t *testing.T) {
-	r := reconciler(t, &fakeVault{}, newRotation(object(), "by-hand"))
+	byHand := newRotation(object(), "by-hand")
+	byHand.Labels[v1alpha1.LabelScheduled] = "true" // by somebody who would have it deleted
+	byHand.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionComplete, Status: metav1.ConditionTrue}}
+	r := reconciler(t, &fakeVault{}, byHand)
 	sn := object()
 	sn.CreationTimestamp, sn.Generation = metav1.NewTime(moment(t, "Jan 1 00:00")), 1
 	sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Schedule: "0 3 * * *", HistoryLimit: new(int32(1))}
@@ -232,5 +234,33 @@ func TestHistoryLimit(t *testing.T) {
 		if !slices.Contains(made(t, r), "by-hand") {
 			t.Fatal("a rotation that somebody made by hand was pruned")
 		}
+	}
+}
+
+// TestHistoryLimitOfRequests: what the annotation asked for is pruned, too, and not asked for again.
+func TestHistoryLimitOfRequests(t *testing.T) {
+	r := reconciler(t, &fakeVault{}, newRotation(object(), "by-hand"))
+	sn := object()
+	sn.Status.DeploymentID = "uid"
+	sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{HistoryLimit: new(int32(1))}
+	for i, value := range []string{"a", "b", "c", "c"} {
+		sn.Annotations = map[string]string{v1alpha1.AnnotationRotateRequestedAt: value}
+		for range 2 {
+			s := healthy(func(s *scope) { s.sn, s.original = sn, sn })
+			if err := r.rotations(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			complete(t, r, sn)
+		}
+		if names := made(t, r); !slices.Contains(names, "by-hand") || len(names) > 3 {
+			t.Fatalf("request %d: %v", i, names)
+		}
+	}
+	s := healthy(func(s *scope) { s.sn, s.original = sn, sn })
+	if err := r.rotations(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if names := made(t, r); len(names) != 2 || sn.Status.HandledRotateRequests != 3 {
+		t.Errorf("%d requests have left %v, want by-hand and the newest", sn.Status.HandledRotateRequests, names)
 	}
 }

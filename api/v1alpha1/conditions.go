@@ -20,8 +20,8 @@ const (
 	// ConditionCertificateReady (positive) is True when the TLS certificate is issued and valid.
 	ConditionCertificateReady = "CertificateReady"
 
-	// ConditionWorkloadReady (positive) is True when every child object is as it should be and all
-	// replicas of the current configuration answer.
+	// ConditionWorkloadReady (positive) is True when every child object is as it should be, all
+	// replicas of the current configuration answer, and a load balancer has an address.
 	ConditionWorkloadReady = "WorkloadReady"
 
 	// ConditionKeyRotationHealthy (positive) is False while the newest rotation has failed or does not
@@ -138,6 +138,8 @@ const (
 	ReasonNameConflict    = "NameConflict"
 	ReasonWaitingForVault = "WaitingForVault"
 	ReasonApplyFailed     = "ApplyFailed"
+	// ReasonLoadBalancerPending is of a Service of type LoadBalancer without an address.
+	ReasonLoadBalancerPending = "LoadBalancerPending"
 	// ReasonInvalidResources is also of KeyRotation.
 	ReasonInvalidResources = "InvalidResources"
 

@@ -20,7 +20,6 @@
   - ""
   resources:
   - configmaps
-  - services
   verbs:
   - create
   - get
@@ -39,6 +38,7 @@
   resources:
   - persistentvolumeclaims
   - serviceaccounts
+  - services
   verbs:
   - create
   - delete

@@ -156,6 +156,7 @@ func testSettled(t *testing.T, c *cluster) {
 	})
 	t.Run("what others write costs nothing", func(t *testing.T) { testOthersWrites(t, c) })
 	t.Run("the Service keeps the addresses of clients", func(t *testing.T) { testTrafficPolicy(t, c, sn) })
+	t.Run("load balancer", func(t *testing.T) { testLoadBalancer(t, c, sn) })
 	t.Run("a renewed certificate restarts nothing", func(t *testing.T) {
 		generation := c.deployment(t, "settled", "notes").Generation
 		c.issue(t, "settled", "notes")

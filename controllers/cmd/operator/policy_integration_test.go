@@ -107,6 +107,9 @@ func (p *policed) made(t *testing.T, sn *v1alpha1.SecureNotes) []client.Object {
 		t.Fatal(err)
 	}
 	objects := []client.Object{cm, operand.ProgressConfigMap(sn), operand.Service(sn), operand.RotationRole(sn), operand.RotationRoleBinding(sn), p.deployment(sn)}
+	if metrics := operand.MetricsService(sn); metrics != nil {
+		objects = append(objects, metrics)
+	}
 	for _, account := range operand.ServiceAccounts(sn) {
 		objects = append(objects, account)
 	}
@@ -418,6 +421,7 @@ func (p *policed) testEscapes(t *testing.T, sn *v1alpha1.SecureNotes) {
 		"a Service with a chosen address": {service(func(s *corev1.ServiceSpec) {
 			s.Type, s.LoadBalancerIP = corev1.ServiceTypeLoadBalancer, "192.0.2.9"
 		}), "no address of their own choice"},
+		"metrics for the outside world": {service(func(s *corev1.ServiceSpec) { s.Type = corev1.ServiceTypeNodePort }), "metrics inside the cluster only"},
 		"a budget of every pod": {budget(func(s *policyv1.PodDisruptionBudgetSpec) {
 			s.Selector, s.MaxUnavailable = &metav1.LabelSelector{}, new(intstr.FromInt32(0))
 		}), budgets},

@@ -139,6 +139,9 @@ func TestGolden(t *testing.T) {
 		for _, account := range ServiceAccounts(sn) {
 			objects = append(objects, account)
 		}
+		if metrics := MetricsService(sn); metrics != nil {
+			objects = append(objects, metrics)
+		}
 		if claim := VolumeClaim(sn, env.DeploymentID); claim != nil {
 			objects = append(objects, claim)
 		}

@@ -98,10 +98,6 @@ func (r *Reconciler) configuration(ctx context.Context, s *scope) error {
 	return r.apply(ctx, s, desired, nil)
 }
 
-func (r *Reconciler) service(ctx context.Context, s *scope) error {
-	return r.apply(ctx, s, operand.Service(s.sn), nil)
-}
-
 // volume of the embedded database. It belongs to the deployment id that it was made for, not to an
 // owner reference, so that it can outlive the object.
 func (r *Reconciler) volume(ctx context.Context, s *scope) error {

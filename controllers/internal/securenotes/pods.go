@@ -44,7 +44,7 @@ func (s *scope) judge(report podReport) {
 		s.databaseFinding = s.ofThisSpec(databaseFinding(s.sn, report))
 	}
 	if !s.workloadFinding.known() {
-		s.workloadFinding = s.ofThisSpec(workloadFinding(s, report))
+		s.workloadFinding = s.withAddress(s.ofThisSpec(workloadFinding(s, report)))
 	}
 }
 

@@ -64,6 +64,8 @@ type scope struct {
 	volumeSize *string
 
 	vaultFinding, databaseFinding, certificateFinding, workloadFinding, rotationFinding finding
+	// addressFinding is what is wrong with the address of a load balancer.
+	addressFinding finding
 	// childTrouble is the first child object that could not be written, or every one that somebody
 	// else's is in the way of, which are the conflicts.
 	childTrouble finding

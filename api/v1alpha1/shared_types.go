@@ -1,5 +1,7 @@
 package v1alpha1
 
+import "encoding/json"
+
 // Duration is a length of time in hours, minutes and seconds, such as 24h or 1h30m. It is a string
 // with a pattern, because metav1.Duration lets 3d past admission and then breaks the informer's list
 // for every object. Days are not a unit: write 72h.
@@ -8,13 +10,28 @@ package v1alpha1
 // +kubebuilder:validation:Pattern=`^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$`
 type Duration string
 
-// Quantity is an amount of a resource, such as 250m, 0.5 or 64Mi. It is a string with a pattern,
-// because resource.Quantity lets 1e1.5 past admission and then breaks the informer's list for every
-// object, and takes seconds to read an exponent of seven digits. A whole number is quoted: "2".
+// Quantity is an amount of a resource, such as 250m, 0.5 or 64Mi, or a whole number without quotes. A
+// string has a pattern, because resource.Quantity lets 1e1.5 past admission and then breaks the
+// informer's list for every object, and takes seconds to read an exponent of seven digits. A number
+// with a fraction is quoted: "0.5".
+// +kubebuilder:validation:XIntOrString
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=20
 // +kubebuilder:validation:Pattern=`^[0-9]{1,12}(\.[0-9]{1,3})?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$`
+// +kubebuilder:validation:XValidation:rule="type(self) != int || self >= 0 && self <= 999999999999",message="an amount is 0 to 999999999999: write a larger one with a unit, such as 2Ti"
+// +kubebuilder:validation:Type=""
 type Quantity string
+
+// UnmarshalJSON also reads a number. It refuses nothing: what cannot be read as an amount would
+// break the list of every object, and is found when it is used.
+func (q *Quantity) UnmarshalJSON(raw []byte) error {
+	text := ""
+	if err := json.Unmarshal(raw, &text); err != nil {
+		text = string(raw)
+	}
+	*q = Quantity(text)
+	return nil
+}
 
 // LocalObjectReference names an object of the same namespace.
 type LocalObjectReference struct {

@@ -124,6 +124,7 @@ func testAdmission(t *testing.T, c *cluster) {
 			}
 		})
 	}
+	t.Run("quantities", func(t *testing.T) { testQuantities(t, c) })
 	t.Run("others still reconcile", func(t *testing.T) { testOthersReconcile(t, c) })
 	t.Run("changes", func(t *testing.T) { testImmutable(t, c) })
 	t.Run("hostnames of two managers", func(t *testing.T) { testHostnamesOfTwoManagers(t, c) })

@@ -127,6 +127,9 @@ const (
 	ReasonIssuing            = "Issuing"
 	ReasonFromSecret         = "FromSecret"
 	ReasonHostnameRefused    = "HostnameRefused"
+	// ReasonCertificateExpiring is of a certificate that is still valid, and is to be renewed.
+	ReasonCertificateExpiring = "CertificateExpiring"
+	ReasonCertificateExpired  = "CertificateExpired"
 	// ReasonIssuanceFailed and ReasonIssuancePending have the words of cert-manager.
 	ReasonIssuanceFailed  = "IssuanceFailed"
 	ReasonIssuancePending = "IssuancePending"

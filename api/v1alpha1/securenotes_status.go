@@ -258,7 +258,8 @@ type CertificateStatus struct {
 	// +optional
 	SecretName string `json:"secretName,omitempty"`
 
-	// notAfter is when the certificate ends.
+	// notAfter is when the certificate ends. With spec.tls.secretRef it is of the certificate that a
+	// pod serves; unset: no pod could be asked.
 	// +optional
 	NotAfter *metav1.Time `json:"notAfter,omitempty"`
 }

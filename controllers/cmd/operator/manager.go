@@ -26,6 +26,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/operatorconfig"
 	"github.com/securenotes/securenotes/controllers/internal/securenotes"
+	"github.com/securenotes/securenotes/controllers/internal/served"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -160,6 +161,7 @@ func addControllers(manager ctrl.Manager, configuration *operatorconfig.Config, 
 		SetupCommand:        setup,
 		Recorder:            recorder,
 		Now:                 time.Now,
+		Served:              served.Of,
 	}
 	if err := notes.SetupWithManager(manager); err != nil {
 		return fmt.Errorf("controller of SecureNotes: %w", err)

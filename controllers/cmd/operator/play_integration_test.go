@@ -65,7 +65,7 @@ func (c *cluster) issue(t *testing.T, namespace, name string) {
 	certificate.Status.Conditions = []certmanagerv1.CertificateCondition{{
 		Type: certmanagerv1.CertificateConditionReady, Status: cmmeta.ConditionTrue, ObservedGeneration: certificate.Generation,
 	}}
-	certificate.Status.NotAfter = new(metav1.NewTime(time.Now().Add(time.Hour).Truncate(time.Second)))
+	certificate.Status.NotAfter = new(metav1.NewTime(time.Now().Add(90 * 24 * time.Hour).Truncate(time.Second)))
 	if err := c.Status().Patch(t.Context(), certificate, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)
 	}

@@ -47,8 +47,7 @@ func Certificate(sn *v1alpha1.SecureNotes, env Environment) *certmanagerv1.Certi
 	if wanted == nil {
 		return nil
 	}
-	life := duration(wanted.Duration, defaultCertificateLife)
-	renewBefore := duration(wanted.RenewBefore, life/3).Truncate(time.Second)
+	life, renewBefore := certificateLife(wanted), RenewBefore(sn)
 	return &certmanagerv1.Certificate{
 		ObjectMeta: meta(sn, CertificateName(sn.Name), ComponentAPI),
 		Spec: certmanagerv1.CertificateSpec{
@@ -67,6 +66,16 @@ func Certificate(sn *v1alpha1.SecureNotes, env Environment) *certmanagerv1.Certi
 			},
 		},
 	}
+}
+
+func certificateLife(wanted *v1alpha1.CertManager) time.Duration {
+	return duration(wanted.Duration, defaultCertificateLife)
+}
+
+// RenewBefore is how long before its end cert-manager renews the certificate.
+func RenewBefore(sn *v1alpha1.SecureNotes) time.Duration {
+	wanted := sn.Spec.TLS.CertManager
+	return duration(wanted.RenewBefore, certificateLife(wanted)/3).Truncate(time.Second)
 }
 
 // IssuerKind is Issuer or ClusterIssuer.

@@ -75,7 +75,7 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 		return nil // the condition WorkloadReady tells why
 	}
 	if issued {
-		s.certificateFinding = good(v1alpha1.ReasonReady, "the certificate is issued")
+		s.certificateFinding = s.fromIssuer(good(v1alpha1.ReasonReady, "the certificate is issued"))
 		return nil
 	}
 	if s.certificateFinding, err = r.issuer(ctx, s.sn); err != nil || s.certificateFinding.known() {

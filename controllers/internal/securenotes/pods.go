@@ -32,7 +32,7 @@ func (r *Reconciler) pods(ctx context.Context, s *scope) error {
 		s.wake(jitter.Longer(retryInterval)) // neither events nor what a pod answers is watched
 	}
 	if s.sn.Spec.TLS.SecretRef != nil {
-		s.certificateFinding = s.ofThisSpec(secretFinding(s.sn, report))
+		s.certificateFinding = r.fromSecret(ctx, s, list.Items, s.ofThisSpec(secretFinding(s.sn, report)))
 	}
 	s.judge(report)
 	return nil

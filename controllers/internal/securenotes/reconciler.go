@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -16,6 +17,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/apply"
 	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/served"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -50,7 +52,10 @@ type Reconciler struct {
 	Now          func() time.Time
 	// WatchCertManager begins to watch cert-manager's objects, once it is installed.
 	WatchCertManager func(ctx context.Context) error
+	// Served returns how long the certificate is valid that a pod serves.
+	Served func(context.Context, *corev1.Pod) (served.Validity, error)
 
+	served      servedCertificates
 	vaultChecks checks
 	answers     readyzAnswers
 	// keysLeft counts the objects that were deleted and whose keys stay in Vault.

@@ -70,10 +70,17 @@ func sortConditions(status *v1alpha1.SecureNotesStatus) {
 	slices.SortStableFunc(status.Conditions, func(a, b metav1.Condition) int { return conditionRank(a.Type) - conditionRank(b.Type) })
 }
 
-// certificateStatus keeps the Secret that was decided on.
+// certificateStatus keeps the Secret that was decided on; of a Secret of somebody's own, the end of
+// validity that was seen last, until the spec changes.
 func certificateStatus(s *scope) *v1alpha1.CertificateStatus {
 	if s.sn.Spec.TLS.CertManager == nil {
-		return nil
+		if before := s.original.Status.Certificate; before != nil && s.notAfter == nil && s.original.Status.ObservedGeneration == s.sn.Generation {
+			return before.DeepCopy()
+		}
+		if s.notAfter == nil {
+			return nil
+		}
+		return &v1alpha1.CertificateStatus{NotAfter: s.notAfter}
 	}
 	now := v1alpha1.CertificateStatus{SecretName: cmp.Or(s.certificateSecret, recordedSecret(s.sn)), NotAfter: s.notAfter}
 	if now == (v1alpha1.CertificateStatus{}) {

@@ -1,0 +1,107 @@
+package securenotes
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/served"
+)
+
+// TestCertificateFromSecret: the end of a certificate that a Secret holds is shown as a pod serves
+// it, warned of before it comes, and stated when it has come.
+func TestCertificateFromSecret(t *testing.T) {
+	for name, tc := range map[string]struct {
+		life, left time.Duration
+		err        error
+		status     metav1.ConditionStatus
+		reason     string
+		message    string
+		warned     bool
+	}{
+		"long valid":          {90 * 24 * time.Hour, 60 * 24 * time.Hour, nil, metav1.ConditionTrue, v1alpha1.ReasonFromSecret, "Secret tls", false},
+		"soon ends":           {90 * 24 * time.Hour, 13 * 24 * time.Hour, nil, metav1.ConditionTrue, v1alpha1.ReasonCertificateExpiring, "put a renewed one into Secret tls", true},
+		"lives short":         {24 * time.Hour, 5 * time.Hour, nil, metav1.ConditionTrue, v1alpha1.ReasonFromSecret, "Secret tls", false},
+		"lives short, ends":   {24 * time.Hour, 3 * time.Hour, nil, metav1.ConditionTrue, v1alpha1.ReasonCertificateExpiring, "put a renewed one into Secret tls", true},
+		"has ended":           {90 * 24 * time.Hour, -time.Second, nil, metav1.ConditionFalse, v1alpha1.ReasonCertificateExpired, "put a renewed one into Secret tls", true},
+		"the pod is not near": {0, 0, errors.New("timeout"), metav1.ConditionTrue, v1alpha1.ReasonFromSecret, "cannot reach port 8443", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := pod(time.Minute, answers)
+			p.Namespace, p.Labels = "demo", operand.Selector(object())
+			r := reconciler(t, &fakeVault{}, &p)
+			asked := 0
+			end := now.Add(tc.left)
+			r.Served = func(context.Context, *corev1.Pod) (served.Validity, error) {
+				asked++
+				return served.Validity{NotBefore: end.Add(-tc.life), NotAfter: end}, tc.err
+			}
+			var status v1alpha1.SecureNotesStatus
+			for range 2 {
+				s := healthy(func(s *scope) {
+					s.deployment, s.deployed, s.certificateFinding = &appsv1.Deployment{}, true, finding{}
+				})
+				if err := r.pods(t.Context(), s); err != nil {
+					t.Fatal(err)
+				}
+				status = computeStatus(s)
+				r.announce(s, status.Conditions)
+				if s.requeue == 0 || s.requeue > 2*servedHolds {
+					t.Errorf("it is looked at again after %s", s.requeue)
+				}
+			}
+			if asked != 1 {
+				t.Errorf("the pod was asked %d times in two passes", asked)
+			}
+			got := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionCertificateReady)
+			if got.Status != tc.status || got.Reason != tc.reason || !strings.Contains(got.Message, tc.message) {
+				t.Errorf("%+v", got)
+			}
+			if shown := status.Certificate; tc.err == nil && (shown == nil || !shown.NotAfter.Time.Equal(end)) || tc.err != nil && shown != nil {
+				t.Errorf("status.certificate: %+v", shown)
+			}
+			recorder := r.Recorder.(*events.FakeRecorder)
+			close(recorder.Events)
+			warned := false
+			for event := range recorder.Events {
+				warned = warned || strings.HasPrefix(event, "Warning "+tc.reason)
+			}
+			if warned != tc.warned {
+				t.Errorf("warned of by an event: %v, want %v", warned, tc.warned)
+			}
+		})
+	}
+}
+
+// TestCertificateOfIssuer: a renewal that is overdue is told of before the certificate ends.
+func TestCertificateOfIssuer(t *testing.T) {
+	for name, tc := range map[string]struct {
+		left   time.Duration
+		reason string
+	}{
+		"not yet due":   {31 * 24 * time.Hour, v1alpha1.ReasonReady},
+		"it is renewed": {29 * 24 * time.Hour, v1alpha1.ReasonReady},
+		"overdue":       {14 * 24 * time.Hour, v1alpha1.ReasonCertificateExpiring},
+		"it has ended":  {0, v1alpha1.ReasonCertificateExpired},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := healthy(func(s *scope) {
+				s.sn.Spec.TLS = v1alpha1.TLS{CertManager: &v1alpha1.CertManager{IssuerRef: v1alpha1.IssuerReference{Name: "ca"}}}
+				s.notAfter = new(metav1.NewTime(now.Add(tc.left)))
+			})
+			if got := s.fromIssuer(good(v1alpha1.ReasonReady, "fine")); got.reason != tc.reason {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}

@@ -1,0 +1,57 @@
+// Package served reads how long the certificate is valid that a pod of the API serves. The operator
+// may not read Secrets, so it looks at what clients see.
+package served
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+const (
+	port = 8443
+	// timeout bounds connecting and the handshake.
+	timeout = time.Second
+)
+
+// Validity is the time in which a certificate is valid.
+type Validity struct{ NotBefore, NotAfter time.Time }
+
+// Of returns the validity of the certificate that a pod serves. Nothing is sent but the handshake.
+// Errors: the pod has no address of its own, or does not answer.
+func Of(ctx context.Context, pod *corev1.Pod) (Validity, error) {
+	// A pod that shares its node's network, or has an address that is nobody's, is not ours.
+	ip, err := netip.ParseAddr(pod.Status.PodIP)
+	if err != nil || pod.Status.PodIP == pod.Status.HostIP || !ip.Unmap().IsGlobalUnicast() {
+		return Validity{}, fmt.Errorf("pod %s has no address of its own", pod.Name)
+	}
+	return at(ctx, net.JoinHostPort(ip.String(), strconv.Itoa(port)))
+}
+
+func at(ctx context.Context, address string) (Validity, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	dialer := tls.Dialer{Config: &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		//nolint:gosec // the certificate is looked at, not trusted: one that has expired is what is looked for
+		InsecureSkipVerify: true,
+	}}
+	connection, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return Validity{}, err
+	}
+	defer connection.Close()
+	client, ok := connection.(*tls.Conn)
+	if !ok || len(client.ConnectionState().PeerCertificates) == 0 {
+		return Validity{}, errors.New("the pod serves no certificate")
+	}
+	certificate := client.ConnectionState().PeerCertificates[0]
+	return Validity{certificate.NotBefore, certificate.NotAfter}, nil
+}

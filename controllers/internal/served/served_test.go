@@ -1,0 +1,51 @@
+package served
+
+import (
+	"net"
+	"net/http/httptest"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+func TestAt(t *testing.T) {
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	want := server.Certificate()
+	got, err := at(t.Context(), server.Listener.Addr().String())
+	if err != nil || !got.NotAfter.Equal(want.NotAfter) || !got.NotBefore.Equal(want.NotBefore) {
+		t.Errorf("%+v, %v; want %s to %s", got, err, want.NotBefore, want.NotAfter)
+	}
+}
+
+// TestAtGivesUp: a pod that accepts and never answers holds nothing up.
+func TestAtGivesUp(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if got, err := at(t.Context(), listener.Addr().String()); err == nil {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestOnlyPodsAreAsked: no address of a node, or of nobody.
+func TestOnlyPodsAreAsked(t *testing.T) {
+	for name, status := range map[string]corev1.PodStatus{
+		"none":            {},
+		"the node's":      {PodIP: "10.0.0.1", HostIP: "10.0.0.1"},
+		"loopback":        {PodIP: "127.0.0.1"},
+		"mapped loopback": {PodIP: "::ffff:127.0.0.1"},
+		"link-local":      {PodIP: "169.254.169.254"},
+		"multicast":       {PodIP: "224.0.0.1"},
+		"a name":          {PodIP: "vault.example.com"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Of(t.Context(), &corev1.Pod{Status: status})
+			if err == nil || err.Error() != "pod  has no address of its own" {
+				t.Error(err)
+			}
+		})
+	}
+}

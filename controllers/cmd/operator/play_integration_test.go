@@ -110,7 +110,8 @@ func (c *cluster) awaitReady(t *testing.T, namespace, name string) {
 		if err := c.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: name}, sn); err != nil {
 			return err.Error()
 		}
-		if !meta.IsStatusConditionTrue(sn.Status.Conditions, v1alpha1.ConditionReady) {
+		ready := meta.FindStatusCondition(sn.Status.Conditions, v1alpha1.ConditionReady)
+		if ready == nil || ready.Status != metav1.ConditionTrue || ready.ObservedGeneration != sn.Generation {
 			return fmt.Sprintf("%+v", sn.Status.Conditions)
 		}
 		return ""

@@ -112,7 +112,7 @@ func (r *Reconciler) database(ctx context.Context, s *scope) error {
 	case lost:
 		s.databaseFinding.message += fmt.Sprintf(". Nothing is made in its place. To give up every account and note and begin with an empty database, annotate this SecureNotes with %s=%s",
 			v1alpha1.AnnotationAcceptEmptyDatabase, acceptance(s))
-	case s.databaseFinding.status == metav1.ConditionTrue:
+	case s.databaseOpened || s.databaseFinding.status == metav1.ConditionTrue:
 		next.Claimed = true
 		if accepted {
 			// Left there, it would let a later loss pass without a word.

@@ -26,6 +26,13 @@ func (s *scope) ofThisSpec(f finding) finding {
 	return f
 }
 
+// opened holds back that the database is well until pods of this spec say so. That there is one that
+// is in use, and must not be lost, any pod may say.
+func (s *scope) opened(f finding) finding {
+	s.databaseOpened = f.status == metav1.ConditionTrue
+	return s.ofThisSpec(f)
+}
+
 // notLookedAt returns the first of the conditions that Ready sums up which is still of an earlier
 // generation, or an empty string.
 func notLookedAt(sn *v1alpha1.SecureNotes, conditions []metav1.Condition) string {

@@ -41,7 +41,7 @@ func (r *Reconciler) pods(ctx context.Context, s *scope) error {
 // judge says of database and workload what the pods do, unless more is known.
 func (s *scope) judge(report podReport) {
 	if !s.databaseFinding.known() {
-		s.databaseFinding = s.ofThisSpec(databaseFinding(s.sn, report))
+		s.databaseFinding = s.opened(databaseFinding(s.sn, report))
 	}
 	if !s.workloadFinding.known() {
 		s.workloadFinding = s.withAddress(s.ofThisSpec(workloadFinding(s, report)))

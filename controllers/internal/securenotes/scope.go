@@ -46,6 +46,8 @@ type scope struct {
 	secrets          vaultadmin.Secrets
 	configHash       string
 	deployment       *appsv1.Deployment
+	// databaseOpened says that a pod, of whichever spec, has opened its database.
+	databaseOpened bool
 	// deployed says that this pass applied the Deployment, whose spec is thus of this generation.
 	deployed bool
 	notAfter *metav1.Time

@@ -56,6 +56,9 @@ func Prunable(all []v1alpha1.KeyRotation, limit int) []v1alpha1.KeyRotation {
 		}
 	}
 	slices.SortFunc(candidates, func(a, b v1alpha1.KeyRotation) int { return byAge(&b, &a) })
+	if len(candidates) > 0 && Failed(&candidates[0]) {
+		limit = max(limit, 1) // the SecureNotes' condition sends people there
+	}
 	if len(candidates) <= limit {
 		return nil
 	}

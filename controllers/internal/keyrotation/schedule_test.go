@@ -116,4 +116,7 @@ func TestPrunable(t *testing.T) {
 	if got := Prunable(list, 3); got != nil {
 		t.Errorf("within the limit, and yet: %v", got)
 	}
+	if got := Prunable(list, 0); len(got) != 2 {
+		t.Errorf("the newest has failed, and is not to be seen any more: %v", got)
+	}
 }

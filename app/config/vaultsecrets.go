@@ -20,6 +20,10 @@ type Marker struct {
 	// NamespaceUID is of the namespace that this object is in: Vault knows namespaces by their
 	// names only, and one that was deleted and recreated is another one. Empty: not recorded yet.
 	NamespaceUID string `json:"namespaceUID,omitempty"`
+	// ClusterUID is of the namespace kube-system of the cluster that this object is in: a rebuilt
+	// cluster and the one it replaces share the cluster id in the path. Empty: an earlier release
+	// wrote the marker.
+	ClusterUID string `json:"clusterUID,omitempty"`
 	// DeploymentID is the UID of the object that the key was made for; values are bound to it, so
 	// it stays when a retained key is adopted by a new object.
 	DeploymentID string `json:"deploymentID"`

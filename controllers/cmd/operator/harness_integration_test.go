@@ -145,7 +145,7 @@ func startClusterBeside(t *testing.T, vault *testenv.Vault) *cluster {
 	c.serviceAccount(t, operatorNamespace, operatorAccount)
 	c.grant(t)
 	c.restrict(t)
-	if c.id, err = clusterIDOf(t.Context(), c.Client); err != nil {
+	if c.id, err = clusterUID(t.Context(), c.Client); err != nil {
 		t.Fatal(err)
 	}
 	ca, err := os.ReadFile(c.vault.CAFile)
@@ -251,7 +251,7 @@ func (c *cluster) runManager(t *testing.T, config *operatorconfig.Config, wrap t
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := clusterIDFor(t.Context(), config, c.Client)
+	id, err := identify(t.Context(), config, c.Client)
 	if err != nil {
 		t.Fatal(err)
 	}

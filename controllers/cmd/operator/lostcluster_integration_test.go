@@ -57,11 +57,10 @@ func testLostCluster(t *testing.T, c *cluster) {
 	if strings.Contains(message, string(sn.UID)) || !strings.Contains(message, "operator retained list") {
 		t.Error(message)
 	}
-	uid, state, _ := strings.Cut(rebuilt.listed(t, "lost", "notes"), " ")
-	if uid != string(sn.UID) || state != stateNamespaceRecreated {
-		t.Fatalf("listed: %q, %q", uid, state)
+	if got, want := rebuilt.listed(t, "lost", "notes"), string(sn.UID)+" "+c.uid(t)+" "+stateOtherCluster; got != want {
+		t.Fatalf("listed: %q, want %q", got, want)
 	}
-	rebuilt.change(t, again, func() { again.Spec.AdoptRetainedKeyOf = uid })
+	rebuilt.change(t, again, func() { again.Spec.AdoptRetainedKeyOf = string(sn.UID) })
 	rebuilt.issue(t, "lost", "notes")
 	rebuilt.awaitReady(t, "lost", "notes")
 	reading := rebuilt.serve(t, program, postgres, database, again)
@@ -71,6 +70,7 @@ func testLostCluster(t *testing.T, c *cluster) {
 	reading.service.Kill(t)
 
 	t.Run("the first cluster lives", func(t *testing.T) { testDeposed(t, c, sn) })
+	t.Run("the first cluster destroys nothing", func(t *testing.T) { testShredElsewhere(t, c, sn, again, own) })
 	t.Run("without the lost cluster's id", func(t *testing.T) { testChangedClusterID(t, rebuilt, own) })
 }
 
@@ -120,6 +120,35 @@ func testDeposed(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	c.awaitCondition(t, "lost", "notes", v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonKeyTaken)
 	if latest, minDecryption, minEncryption := c.keyVersions(t, sn); latest != "1" || minDecryption != "1" || minEncryption != "0" {
 		t.Errorf("versions: latest %s, decryption %s, encryption %s", latest, minDecryption, minEncryption)
+	}
+}
+
+// testShredElsewhere: the first cluster no longer has an object that uses the keys. They are in use
+// in the rebuilt one, and are neither called retained nor destroyed.
+func testShredElsewhere(t *testing.T, c *cluster, sn, adopting *v1alpha1.SecureNotes, rebuilt string) {
+	c.deleted(t, sn)
+	uid := string(adopting.UID)
+	if got, want := c.listed(t, "lost", "notes"), uid+" "+rebuilt+" "+stateOtherCluster; got != want {
+		t.Errorf("listed: %q, want %q", got, want)
+	}
+	shred := func(typed string, flags ...string) error {
+		_, err := c.retained(t, typed, append([]string{"shred", "lost/notes", "--uid", uid}, flags...)...)
+		return err
+	}
+	for name, tc := range map[string]struct {
+		err  error
+		want string
+	}{
+		"no cluster is named":    {shred(uid + "\n"), "--of-cluster " + rebuilt},
+		"this one is named":      {shred(uid+"\n", "--of-cluster", c.uid(t)), "--of-cluster is " + c.uid(t)},
+		"the other one is named": {shred("no\n", "--of-cluster", rebuilt), "the confirmation is not the uid"},
+	} {
+		if tc.err == nil || !strings.Contains(tc.err.Error(), tc.want) || !strings.Contains(tc.err.Error(), "nothing was destroyed") {
+			t.Errorf("%s: %v; want %q", name, tc.err, tc.want)
+		}
+	}
+	if !c.keyExists(t, config.TransitKeyName(c.id, "lost", "notes")) {
+		t.Error("the key that the rebuilt cluster uses is gone")
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -62,11 +63,11 @@ func run(ctx context.Context, configuration *operatorconfig.Config) error {
 	if err != nil {
 		return fmt.Errorf("start the manager: %w", err)
 	}
-	clusterID, err := clusterIDFor(ctx, configuration, manager.GetAPIReader())
+	cluster, err := identify(ctx, configuration, manager.GetAPIReader())
 	if err != nil {
 		return err
 	}
-	if err := addControllers(manager, configuration, clusterID); err != nil {
+	if err := addControllers(manager, configuration, cluster); err != nil {
 		return err
 	}
 	if err := manager.AddHealthzCheck("ping", healthz.Ping); err != nil {
@@ -107,16 +108,20 @@ func managerOptions(configuration *operatorconfig.Config) (ctrl.Options, error) 
 	return options, nil
 }
 
-// clusterIDFor is the configured id, or the cluster's own.
-func clusterIDFor(ctx context.Context, configuration *operatorconfig.Config, reader client.Reader) (string, error) {
-	if configuration.ClusterID != "" {
-		return configuration.ClusterID, nil
-	}
-	return clusterIDOf(ctx, reader)
+// identity tells clusters apart. id is in the names of what a cluster has in Vault; a cluster that
+// takes the place of a lost one has the lost one's, and a uid of its own.
+type identity struct {
+	id, uid string
 }
 
-// clusterIDOf is the UID of kube-system: as long-lived as the cluster, and different in each.
-func clusterIDOf(ctx context.Context, reader client.Reader) (string, error) {
+// identify returns the configured id, or the cluster's own.
+func identify(ctx context.Context, configuration *operatorconfig.Config, reader client.Reader) (identity, error) {
+	uid, err := clusterUID(ctx, reader)
+	return identity{id: cmp.Or(configuration.ClusterID, uid), uid: uid}, err
+}
+
+// clusterUID returns the UID of kube-system: as long-lived as the cluster, and different in each.
+func clusterUID(ctx context.Context, reader client.Reader) (string, error) {
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
 	if err := reader.Get(ctx, client.ObjectKey{Name: metav1.NamespaceSystem}, namespace); err != nil {
@@ -125,7 +130,7 @@ func clusterIDOf(ctx context.Context, reader client.Reader) (string, error) {
 	return string(namespace.UID), nil
 }
 
-func addControllers(manager ctrl.Manager, configuration *operatorconfig.Config, clusterID string) error {
+func addControllers(manager ctrl.Manager, configuration *operatorconfig.Config, cluster identity) error {
 	vaults := map[string]*vaultadmin.Client{}
 	for _, connection := range configuration.Connections() {
 		vault, err := vaultadmin.NewClient(connection, time.Now)
@@ -142,11 +147,12 @@ func addControllers(manager ctrl.Manager, configuration *operatorconfig.Config, 
 	environment := operand.Environment{
 		Image:      configuration.OperandImage,
 		PullPolicy: corev1.PullPolicy(configuration.OperandImagePullPolicy),
-		ClusterID:  clusterID,
+		ClusterID:  cluster.id,
+		ClusterUID: cluster.uid,
 	}
 	recorder := manager.GetEventRecorder("securenotes-operator")
 	setup := func(c vaultadmin.Connection, sn *v1alpha1.SecureNotes) string {
-		return setupCommandLine(configuration, clusterID, c, sn)
+		return setupCommandLine(configuration, cluster.id, c, sn)
 	}
 	notes := &securenotes.Reconciler{
 		Client: manager.GetClient(), Live: manager.GetAPIReader(),

@@ -63,34 +63,37 @@ func retainedListCommand(flags *retainedFlags) *cobra.Command {
 }
 
 func retainedShredCommand(flags *retainedFlags) *cobra.Command {
-	var uid string
+	request := shredRequest{}
 	cmd := &cobra.Command{
-		Use:   "shred NAMESPACE/NAME --uid UID",
+		Use:   "shred NAMESPACE/NAME --uid UID [--of-cluster UID]",
 		Short: "Destroy the keys of one SecureNotes that is gone, and with them its notes",
 		Long: `Destroys the master key, the audit key, the session keys and the pepper that the SecureNotes of the given
 uid left in Vault. Nothing can read its notes after that: neither the database nor a backup of it.
 
 It asks for the uid once more on standard input before it destroys anything. Keys that a SecureNotes of
-the cluster uses are refused.`,
+the cluster uses are refused. So are keys of another cluster, which may have taken the place of this one
+and use them, unless --of-cluster names it as the list does.`,
 		Example: `  operator retained list
   operator retained shred shop/notes --uid 7d0e4c1a-53d2-4f6e-9d2c-0a1b2c3d4e5f`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			namespace, name, ok := strings.Cut(args[0], "/")
-			if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
+			var ok bool
+			request.namespace, request.name, ok = strings.Cut(args[0], "/")
+			if !ok || request.namespace == "" || request.name == "" || strings.Contains(request.name, "/") {
 				return fmt.Errorf("%q is not NAMESPACE/NAME", args[0])
 			}
-			if uid == "" {
+			if request.uid == "" {
 				return errors.New("--uid is required: `operator retained list` shows it")
 			}
 			r, err := flags.open(cmd)
 			if err != nil {
 				return err
 			}
-			return r.shred(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), namespace, name, uid)
+			return r.shred(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), request)
 		},
 	}
-	cmd.Flags().StringVar(&uid, "uid", "", "uid of the SecureNotes whose keys they are, from the list; required")
+	cmd.Flags().StringVar(&request.uid, "uid", "", "uid of the SecureNotes whose keys they are, from the list; required")
+	cmd.Flags().StringVar(&request.ofCluster, "of-cluster", "", "cluster that the keys belong to, from the list: the UID of its namespace kube-system, or "+clusterUnknown+"; required unless it is this one")
 	return cmd
 }
 
@@ -99,7 +102,7 @@ func (f *retainedFlags) open(cmd *cobra.Command) (*retained, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := clusterIDOf(cmd.Context(), cluster)
+	own, err := clusterUID(cmd.Context(), cluster)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +118,7 @@ func (f *retainedFlags) open(cmd *cobra.Command) (*retained, error) {
 		return nil, err
 	}
 	return &retained{
-		cluster: cluster,
+		cluster: cluster, own: own,
 		archive: vaultadmin.Archive{Client: vault, ClusterID: id, TransitMount: f.transitMount, KVMount: f.kvMount},
 	}, nil
 }
@@ -123,6 +126,8 @@ func (f *retainedFlags) open(cmd *cobra.Command) (*retained, error) {
 // retained compares one cluster with what is in Vault.
 type retained struct {
 	cluster client.Reader
+	// own is the UID of the cluster's namespace kube-system.
+	own     string
 	archive vaultadmin.Archive
 }
 
@@ -138,7 +143,22 @@ const (
 	// stateMarkerDiffers: anyone who has the operator's Vault token can write to the marker, so that
 	// it does not decide alone whether keys are in use.
 	stateMarkerDiffers = "in use, but the marker names another"
+	// stateOtherCluster: whether that one uses the keys cannot be told from here.
+	stateOtherCluster = "of another cluster"
 )
+
+// Clusters that keys belong to, besides those that the list shows by their UID.
+const (
+	clusterThis = "this"
+	// clusterUnknown is of a marker that an earlier release of the operator wrote.
+	clusterUnknown = "unknown"
+)
+
+// standing is what has become of keys.
+type standing struct {
+	// cluster is clusterThis, clusterUnknown, or the UID of another one.
+	cluster, state string
+}
 
 func (r *retained) list(ctx context.Context, out io.Writer) error {
 	all, err := r.archive.List(ctx)
@@ -146,21 +166,21 @@ func (r *retained) list(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "NAMESPACE\tNAME\tUID\tSTATE")
+	fmt.Fprintln(table, "NAMESPACE\tNAME\tUID\tCLUSTER\tSTATE")
 	count := 0
 	for _, kept := range all {
-		state, err := r.state(ctx, kept)
+		found, err := r.standing(ctx, kept)
 		if err != nil {
 			return err
 		}
-		if state == stateInUse {
+		if found.state == stateInUse {
 			continue
 		}
 		uid := kept.Marker.UID
 		if uid == "" {
 			uid = "-"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", plain(kept.Namespace), plain(kept.Name), plain(uid), state)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", plain(kept.Namespace), plain(kept.Name), plain(uid), plain(found.cluster), found.state)
 		count++
 	}
 	if count == 0 {
@@ -179,72 +199,119 @@ func plain(text string) string {
 	return text
 }
 
-// state is of the SecureNotes that the marker names, as the cluster has it now.
-func (r *retained) state(ctx context.Context, kept vaultadmin.Kept) (string, error) {
+// standing of the keys, as the cluster has their SecureNotes now.
+func (r *retained) standing(ctx context.Context, kept vaultadmin.Kept) (standing, error) {
+	found := standing{cluster: clusterUnknown}
+	if kept.Marker.ClusterUID != "" {
+		found.cluster = kept.Marker.ClusterUID
+	}
+	if found.cluster == r.own {
+		found.cluster = clusterThis
+	}
 	if len(validation.IsDNS1123Label(kept.Namespace)) > 0 || len(validation.IsDNS1123Subdomain(kept.Name)) > 0 {
-		return stateNoName, nil
+		found.state = stateNoName
+		return found, nil
 	}
 	sn := &v1alpha1.SecureNotes{}
 	err := r.cluster.Get(ctx, client.ObjectKey{Namespace: kept.Namespace, Name: kept.Name}, sn)
 	// A cluster without the kind has no object of it.
 	exists := err == nil
 	if err != nil && !apierrors.IsNotFound(err) && !meta.IsNoMatchError(err) {
-		return "", fmt.Errorf("read SecureNotes %s/%s: %w", kept.Namespace, kept.Name, err)
+		return standing{}, fmt.Errorf("read SecureNotes %s/%s: %w", kept.Namespace, kept.Name, err)
 	}
 	switch {
 	case exists && string(sn.UID) == kept.Marker.UID:
-		return stateInUse, nil
+		found.state = stateInUse
+		return found, nil
 	case exists && sn.Status.DeploymentID != "":
-		return stateMarkerDiffers, nil
+		found.state = stateMarkerDiffers
+		return found, nil
 	case kept.Marker.UID == "":
-		return stateNoMarker, nil
+		found.state = stateNoMarker
+		return found, nil
+	case found.cluster != clusterThis && found.cluster != clusterUnknown:
+		found.state = stateOtherCluster
+		return found, nil
 	}
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
 	err = r.cluster.Get(ctx, client.ObjectKey{Name: kept.Namespace}, namespace)
 	switch {
 	case apierrors.IsNotFound(err):
-		return stateNamespaceGone, nil
+		found.state = stateNamespaceGone
+		return found, nil
 	case err != nil:
-		return "", fmt.Errorf("read namespace %s: %w", kept.Namespace, err)
-	case kept.Marker.NamespaceUID != "" && string(namespace.UID) != kept.Marker.NamespaceUID:
-		return stateNamespaceRecreated, nil
-	case exists:
-		return stateObjectRecreated, nil
-	default:
-		return stateObjectGone, nil
+		return standing{}, fmt.Errorf("read namespace %s: %w", kept.Namespace, err)
+	case string(namespace.UID) == kept.Marker.NamespaceUID:
+		// No other cluster has this namespace.
+		found.cluster = clusterThis
+	case kept.Marker.NamespaceUID != "":
+		found.state = stateNamespaceRecreated
+		return found, nil
 	}
+	found.state = stateObjectGone
+	if exists {
+		found.state = stateObjectRecreated
+	}
+	return found, nil
 }
 
-func (r *retained) shred(ctx context.Context, in io.Reader, out io.Writer, namespace, name, uid string) error {
-	kept, err := r.archive.Read(ctx, namespace, name)
+// shredRequest is what the command line of shred says.
+type shredRequest struct {
+	namespace, name, uid, ofCluster string
+}
+
+func (r *retained) shred(ctx context.Context, in io.Reader, out io.Writer, request shredRequest) error {
+	kept, err := r.archive.Read(ctx, request.namespace, request.name)
 	if err != nil {
 		return err
 	}
-	if kept.Marker.UID == "" || kept.Marker.UID != uid {
+	if kept.Marker.UID == "" || kept.Marker.UID != request.uid {
 		return fmt.Errorf("what Vault has of %s/%s under the cluster id %s does not belong to a SecureNotes of uid %s: see `operator retained list`",
-			namespace, name, r.archive.ClusterID, uid)
+			request.namespace, request.name, r.archive.ClusterID, request.uid)
 	}
-	state, err := r.state(ctx, kept)
+	found, err := r.standing(ctx, kept)
 	if err != nil {
 		return err
 	}
-	if state == stateInUse || state == stateMarkerDiffers {
-		return fmt.Errorf("SecureNotes %s/%s uses these keys: delete it first, with deletionPolicy Delete to have them destroyed with it", namespace, name)
+	if found.state == stateInUse || found.state == stateMarkerDiffers {
+		return fmt.Errorf("SecureNotes %s/%s uses these keys: delete it first, with deletionPolicy Delete to have them destroyed with it", request.namespace, request.name)
 	}
-	fmt.Fprintf(out, "%s/%s, uid %s: %s.\nEvery note of it becomes unreadable for good, also in backups of its database.\n", namespace, name, uid, state)
-	fmt.Fprintf(out, "Only the cluster of KUBECONFIG was asked. A cluster that was rebuilt with the cluster id %s, or another one of this id, may use these keys: ask there first.\n", r.archive.ClusterID)
+	if err := request.checkCluster(found.cluster, r.archive.ClusterID); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%s/%s, uid %s: %s.\nEvery note of it becomes unreadable for good, also in backups of its database.\n", request.namespace, request.name, request.uid, found.state)
+	if found.cluster != clusterThis {
+		fmt.Fprintf(out, "Only the cluster of KUBECONFIG was asked. Another one of the cluster id %s may use these keys: ask there first.\n", r.archive.ClusterID)
+	}
 	fmt.Fprint(out, "Type the uid to destroy them: ")
 	line, err := bufio.NewReader(in).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read the confirmation: %w", err)
 	}
-	if strings.TrimSpace(line) != uid {
+	if strings.TrimSpace(line) != request.uid {
 		return errors.New("the confirmation is not the uid: nothing was destroyed")
 	}
-	if err := r.archive.Shred(ctx, namespace, name, uid); err != nil {
+	if err := r.archive.Shred(ctx, kept); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "Destroyed: %s/%s has nothing in Vault any more.\n", namespace, name)
+	fmt.Fprintf(out, "Destroyed: %s/%s has nothing in Vault any more.\n", request.namespace, request.name)
 	return nil
+}
+
+// checkCluster refuses keys of a cluster that was not asked whether it uses them, unless the request
+// names that cluster.
+func (s shredRequest) checkCluster(of, clusterID string) error {
+	switch {
+	case s.ofCluster == of, s.ofCluster == "" && of == clusterThis:
+		return nil
+	case s.ofCluster != "":
+		return fmt.Errorf("--of-cluster is %s, but `operator retained list` shows the keys of %s/%s as those of %s: nothing was destroyed", s.ofCluster, s.namespace, s.name, of)
+	case of == clusterUnknown:
+		return fmt.Errorf("the marker of %s/%s does not say which cluster the keys belong to, because an earlier release of the operator wrote it: "+
+			"if no other cluster has the cluster id %s, repeat the command with --of-cluster %s; nothing was destroyed", s.namespace, s.name, clusterID, clusterUnknown)
+	default:
+		return fmt.Errorf("the keys of %s/%s belong to another cluster of the cluster id %s, whose namespace kube-system has the uid %s: "+
+			"run `operator retained list` there; if that cluster is gone for good, repeat the command with --of-cluster %s; nothing was destroyed", s.namespace, s.name, clusterID, of, of)
+	}
 }

@@ -118,21 +118,31 @@ func (c *cluster) recreate(t *testing.T, name string) {
 	c.namespace(t, name)
 }
 
-// forgetNamespace leaves the marker as an earlier release wrote it, and waits until the operator
-// has put it right.
-func (c *cluster) forgetNamespace(t *testing.T, sn *v1alpha1.SecureNotes) {
+// uid of the cluster.
+func (c *cluster) uid(t *testing.T) string {
+	t.Helper()
+	uid, err := clusterUID(t.Context(), c.Client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uid
+}
+
+// asEarlierMarker leaves the marker as an earlier release wrote it, and waits until the operator
+// has added what it did not record.
+func (c *cluster) asEarlierMarker(t *testing.T, sn *v1alpha1.SecureNotes) {
 	t.Helper()
 	kv, path := c.vault.Client(t).KVv2(defaultKVMount), config.KVPath(c.id, sn.Namespace, sn.Name)+"/"+config.MarkerLeaf
 	if _, err := kv.Put(t.Context(), path, map[string]any{"uid": string(sn.UID), "deploymentID": sn.Status.DeploymentID}); err != nil {
 		t.Fatal(err)
 	}
 	c.poke(t, sn, "7h")
-	await(t, "the namespace's UID in the marker", func() string {
+	await(t, "the UIDs of namespace and cluster in the marker", func() string {
 		secret, err := kv.Get(context.Background(), path)
 		if err != nil {
 			return err.Error()
 		}
-		if uid, _ := secret.Data["namespaceUID"].(string); uid == "" || secret.Data["deploymentID"] != sn.Status.DeploymentID {
+		if uid, _ := secret.Data["namespaceUID"].(string); uid == "" || secret.Data["clusterUID"] != c.uid(t) || secret.Data["deploymentID"] != sn.Status.DeploymentID {
 			return fmt.Sprint(secret.Data)
 		}
 		return ""
@@ -146,16 +156,16 @@ func testRecreatedNamespace(t *testing.T, c *cluster) {
 	sn := postgresNotes("again", "notes")
 	c.ready(t, sn)
 	first := string(sn.UID)
-	c.forgetNamespace(t, sn)
+	c.asEarlierMarker(t, sn)
 	if line := c.listed(t, "again", "notes"); line != "" {
 		t.Errorf("keys in use are listed: %s", line)
 	}
 	c.deleted(t, sn)
-	if line := c.listed(t, "again", "notes"); line != first+" SecureNotes gone" {
+	if line := c.listed(t, "again", "notes"); line != first+" this SecureNotes gone" {
 		t.Errorf("listed: %q", line)
 	}
 	c.recreate(t, "again")
-	if line := c.listed(t, "again", "notes"); line != first+" namespace recreated" {
+	if line := c.listed(t, "again", "notes"); line != first+" this namespace recreated" {
 		t.Errorf("listed: %q", line)
 	}
 
@@ -244,10 +254,10 @@ func testShred(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 			t.Fatal(err)
 		}
 	}
-	if line := c.listed(t, "evil", "escape"); line != `"\x1b[8m\nshop notes forged" namespace gone` {
+	if line := c.listed(t, "evil", "escape"); line != `"\x1b[8m\nshop notes forged" unknown namespace gone` {
 		t.Errorf("listed: %q", line)
 	}
-	if line := c.listed(t, sn.Namespace, sn.Name); line != "forged in use, but the marker names another" {
+	if line := c.listed(t, sn.Namespace, sn.Name); line != "forged this in use, but the marker names another" {
 		t.Errorf("listed: %q", line)
 	}
 	if err := shred("forged", "forged\n"); err == nil || !strings.Contains(err.Error(), "uses these keys") || !c.keyExists(t, key) {

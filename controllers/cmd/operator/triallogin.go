@@ -65,6 +65,6 @@ func operatorToken(ctx context.Context, setup vaultadmin.Setup) (jwt string, own
 	if request.Status.Token == "" {
 		return "", false, errors.New("the cluster's answer has no token")
 	}
-	id, err := clusterIDOf(ctx, cluster)
+	id, err := clusterUID(ctx, cluster)
 	return request.Status.Token, err == nil && id == setup.ClusterID, nil
 }

@@ -155,7 +155,7 @@ func askClusterID(cmd *cobra.Command) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("--cluster-id is not set: %w", err)
 	}
-	return clusterIDOf(cmd.Context(), cluster)
+	return clusterUID(cmd.Context(), cluster)
 }
 
 // connectCluster makes a client of the cluster in KUBECONFIG.

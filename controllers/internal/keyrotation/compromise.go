@@ -195,7 +195,8 @@ func (r *Reconciler) keysOf(parent *v1alpha1.SecureNotes) vaultadmin.Deployment 
 	clusterID := r.Environment.ClusterID
 	return vaultadmin.Deployment{
 		Key:       config.TransitKeyName(clusterID, parent.Namespace, parent.Name),
-		Directory: config.KVPath(clusterID, parent.Namespace, parent.Name), UID: string(parent.UID),
+		Directory: config.KVPath(clusterID, parent.Namespace, parent.Name),
+		UID:       string(parent.UID), ClusterUID: r.Environment.ClusterUID,
 		DatabaseRole: config.DatabaseRoleName(clusterID, parent.Namespace, parent.Name),
 		Secrets:      secretrecord.Get(&parent.Status),
 	}

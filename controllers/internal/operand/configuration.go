@@ -39,6 +39,8 @@ type Environment struct {
 	// ClusterID is in the names of keys and KV paths: the operator's clusterID, or the UID of the
 	// namespace kube-system.
 	ClusterID string
+	// ClusterUID is the UID of the namespace kube-system, which no other cluster has.
+	ClusterUID string
 	// Connection to Vault.
 	Connection vaultadmin.Connection
 	// DeploymentID that keys and notes are bound to.

@@ -1,6 +1,7 @@
 package vaultadmin
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -11,8 +12,9 @@ import (
 type Deployment struct {
 	// Key and AuditKey are the Transit keys' names, Directory the KV directory below the mount.
 	Key, AuditKey, Directory string
-	// UID of the SecureNotes object, and NamespaceUID, of its namespace.
-	UID, NamespaceUID string
+	// UID of the SecureNotes object, NamespaceUID, of its namespace, and ClusterUID, of the namespace
+	// kube-system of its cluster.
+	UID, NamespaceUID, ClusterUID string
 	// Established says that everything was complete once: then nothing is made anew, because a new
 	// master key could open nothing and a new pepper would kill every password.
 	Established bool
@@ -116,12 +118,18 @@ func (c *Client) ensureMarker(ctx context.Context, d Deployment) (config.Marker,
 		return config.Marker{}, problem(Missing, "%s is not in Vault at %s", c.dataPath(d.Directory, config.MarkerLeaf), c.session.connection.Address)
 	case version == 0:
 		return c.firstMarker(ctx, d)
-	case marker.UID == d.UID:
-		if marker.NamespaceUID != "" || d.NamespaceUID == "" {
+	case d.owns(marker):
+		// What an earlier release did not record is added once.
+		before := marker
+		marker.NamespaceUID = cmp.Or(marker.NamespaceUID, d.NamespaceUID)
+		if d.Established {
+			marker.ClusterUID = cmp.Or(marker.ClusterUID, d.ClusterUID)
+		}
+		if marker.NamespaceUID == before.NamespaceUID && marker.ClusterUID == before.ClusterUID {
 			return marker, nil
 		}
-		// An operator of an earlier release made it.
-	case d.Established:
+		return marker, c.writeMarker(ctx, d.Directory, marker, version)
+	case d.Established, marker.UID == d.UID:
 		return config.Marker{}, taken(d, marker)
 	default:
 		if err := adoptable(d, marker); err != nil {
@@ -130,7 +138,7 @@ func (c *Client) ensureMarker(ctx context.Context, d Deployment) (config.Marker,
 		// What is adopted comes with its notes: without them, it is not to become an empty service.
 		marker.Claimed = true
 	}
-	marker.UID, marker.NamespaceUID = d.UID, d.NamespaceUID
+	marker.UID, marker.NamespaceUID, marker.ClusterUID = d.UID, d.NamespaceUID, d.ClusterUID
 	return marker, c.writeMarker(ctx, d.Directory, marker, version)
 }
 
@@ -143,7 +151,7 @@ func (c *Client) firstMarker(ctx context.Context, d Deployment) (config.Marker, 
 	} else if ProblemOf(err) != Missing {
 		return config.Marker{}, err
 	}
-	marker := config.Marker{UID: d.UID, NamespaceUID: d.NamespaceUID, DeploymentID: d.UID}
+	marker := config.Marker{UID: d.UID, NamespaceUID: d.NamespaceUID, ClusterUID: d.ClusterUID, DeploymentID: d.UID}
 	return marker, c.writeMarker(ctx, d.Directory, marker, 0)
 }
 
@@ -158,7 +166,7 @@ func (c *Client) Shred(ctx context.Context, d Deployment) error {
 	if version == 0 {
 		return c.shredded(ctx, d)
 	}
-	if marker.UID != d.UID {
+	if !d.owns(marker) {
 		return taken(d, marker)
 	}
 	if err := c.shredKey(ctx, d.Key, masterKeyType); err != nil {

@@ -6,6 +6,11 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
+// owns reports whether the marker names the object, and no cluster but its own.
+func (d Deployment) owns(marker config.Marker) bool {
+	return marker.UID == d.UID && (marker.ClusterUID == "" || marker.ClusterUID == d.ClusterUID)
+}
+
 // adoptable reports why the keys of the marker may not be adopted; nil: they may.
 //
 // The UID of the old object is shown only where the namespace is the same one. Anyone who gets a
@@ -33,8 +38,13 @@ func adoptable(d Deployment, marker config.Marker) error {
 const askForUID = "to take it over together with its notes, set spec.adoptRetainedKeyOf to the uid of that SecureNotes, " +
 	"which the Vault administrator reads with `operator retained list`; or have it destroyed with `operator retained shred`"
 
-// taken says that another object has adopted the keys of d. Its UID is shown as [adoptable] does.
+// taken says that another object has adopted the keys of d, or another cluster has. Its UID is shown
+// as [adoptable] does.
 func taken(d Deployment, marker config.Marker) error {
+	if marker.ClusterUID != "" && marker.ClusterUID != d.ClusterUID {
+		return problem(Taken, "the Transit key %s belongs to a SecureNotes of another cluster: nothing in Vault is changed for this one. "+
+			"If that cluster has taken the place of this one, delete this SecureNotes with deletionPolicy Retain", d.Key)
+	}
 	uid := ""
 	if marker.NamespaceUID != "" && marker.NamespaceUID == d.NamespaceUID {
 		uid = " (uid " + marker.UID + ")"
@@ -53,7 +63,7 @@ func (c *Client) ownMarker(ctx context.Context, d Deployment) (config.Marker, in
 		return config.Marker{}, 0, err
 	case version == 0:
 		return config.Marker{}, 0, problem(Missing, "%s is not in Vault at %s", c.dataPath(d.Directory, config.MarkerLeaf), c.session.connection.Address)
-	case marker.UID != d.UID:
+	case !d.owns(marker):
 		return config.Marker{}, 0, taken(d, marker)
 	}
 	return marker, version, nil

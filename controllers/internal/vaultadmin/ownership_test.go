@@ -76,13 +76,77 @@ func TestMarkerOfAnEarlierRelease(t *testing.T) {
 	}
 }
 
-// TestTakenKeysAreLeftAlone: nothing changes a key, or the database users of its object, once the
-// marker names another.
-func TestTakenKeysAreLeftAlone(t *testing.T) {
+// TestMarkerNamesItsCluster: the first marker and an adopted one name the cluster; that
+// of an earlier release gets it once, from an object that has keys.
+func TestMarkerNamesItsCluster(t *testing.T) {
+	const earlier = `{"uid":"uid","namespaceUID":"ns","deploymentID":"uid"}`
+	for name, tc := range map[string]struct {
+		marker string
+		d      Deployment
+		want   string
+		writes int
+	}{
+		"first":                             {"", Deployment{UID: "uid"}, "cluster", 1},
+		"adopted":                           {`{"uid":"old","namespaceUID":"ns","clusterUID":"lost","deploymentID":"old"}`, Deployment{UID: "uid", AdoptOf: "old"}, "cluster", 1},
+		"of an earlier release":             {earlier, Deployment{UID: "uid", Established: true}, "cluster", 1},
+		"of an earlier release, not set up": {earlier, Deployment{UID: "uid"}, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &fakeVault{}
+			client := f.start(t)
+			if tc.marker != "" {
+				f.entries["dir/marker"] = []*kvVersion{{data: json.RawMessage(tc.marker)}}
+			}
+			tc.d.Directory, tc.d.Key, tc.d.NamespaceUID, tc.d.ClusterUID = "dir", "key", "ns", "cluster"
+			for range 2 {
+				if _, err := client.ensureMarker(t.Context(), tc.d); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := f.marker(t); got.ClusterUID != tc.want || got.UID != "uid" || f.writes != tc.writes {
+				t.Errorf("%+v after %d writes", got, f.writes)
+			}
+		})
+	}
+}
+
+// TestMarkerOfAnotherCluster: an object does not go on with keys that the marker gives to another
+// cluster, whatever UID the marker names and whatever the object asks for.
+func TestMarkerOfAnotherCluster(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
-	d := Deployment{Directory: "dir", Key: "key", DatabaseRole: "key", UID: "deposed"}
+	f.entries["dir/marker"][0].data = json.RawMessage(`{"uid":"uid","namespaceUID":"ns","clusterUID":"rebuilt","deploymentID":"uid"}`)
+	for _, established := range []bool{true, false} {
+		d := f.deployment("uid", established)
+		d.NamespaceUID, d.ClusterUID, d.Adopt = "ns", "first", true
+		if _, err := client.Ensure(t.Context(), d); ProblemOf(err) != Taken || !strings.Contains(err.Error(), "of another cluster") || f.writes != 0 {
+			t.Errorf("established %t: %v, %d writes", established, err, f.writes)
+		}
+	}
+}
+
+// TestTakenKeysAreLeftAlone: nothing changes a key, or the database users of its object, once the
+// marker names another object or another cluster.
+func TestTakenKeysAreLeftAlone(t *testing.T) {
+	for name, marker := range map[string]string{
+		"another object":  `{"uid":"uid","namespaceUID":"ns","clusterUID":"first","deploymentID":"uid"}`,
+		"another cluster": `{"uid":"deposed","namespaceUID":"ns","clusterUID":"rebuilt","deploymentID":"uid"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			testTakenKeysAreLeftAlone(t, marker)
+		})
+	}
+}
+
+func testTakenKeysAreLeftAlone(t *testing.T, marker string) {
+	f := &fakeVault{}
+	client := f.startEarlier(t)
+	f.entries["dir/marker"][0].data = json.RawMessage(marker)
+	d := Deployment{Directory: "dir", Key: "key", DatabaseRole: "key", UID: "deposed", ClusterUID: "first"}
 	for name, do := range map[string]func() error{
+		"record the database": func() error {
+			return client.RecordDatabase(t.Context(), d, DatabaseState{}, DatabaseState{Accepted: 1})
+		},
 		"rotate":               func() error { return client.Rotate(t.Context(), d) },
 		"raise min_encryption": func() error { return client.RaiseMinEncryption(t.Context(), d, 2) },
 		"raise min_decryption": func() error { _, err := client.RaiseMinDecryption(t.Context(), d, 2); return err },

@@ -115,14 +115,16 @@ func (a Archive) left(ctx context.Context, namespace, name string) (bool, error)
 }
 
 // Shred destroys the keys, the session keys and the pepper of one name for good, and the marker
-// last, so that it can be repeated. Error: it belongs to another object than the one of uid.
-func (a Archive) Shred(ctx context.Context, namespace, name, uid string) error {
+// last, so that it can be repeated. Error: it no longer belongs to the object, or the cluster, that
+// wanted names.
+func (a Archive) Shred(ctx context.Context, wanted Kept) error {
+	namespace, name := wanted.Namespace, wanted.Name
 	kept, err := a.Read(ctx, namespace, name)
 	if err != nil {
 		return err
 	}
-	if uid == "" || kept.Marker.UID != uid {
-		return fmt.Errorf("what Vault has of %s/%s does not belong to a SecureNotes of uid %s: nothing was destroyed", namespace, name, uid)
+	if kept.Marker.UID == "" || kept.Marker.UID != wanted.Marker.UID || kept.Marker.ClusterUID != wanted.Marker.ClusterUID {
+		return fmt.Errorf("what Vault has of %s/%s no longer belongs to the SecureNotes of uid %s: nothing was destroyed", namespace, name, wanted.Marker.UID)
 	}
 	mounts, err := a.Client.Sys().ListMountsWithContext(ctx)
 	if err != nil {

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+// TestStanding: keys of another cluster are not called retained, because that one may use them.
+func TestStanding(t *testing.T) {
+	const own, other = "own", "rebuilt"
+	object := func(uid types.UID, deploymentID string) client.Object {
+		return &v1alpha1.SecureNotes{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "notes", UID: uid},
+			Status:     v1alpha1.SecureNotesStatus{DeploymentID: deploymentID},
+		}
+	}
+	marker := func(namespace, cluster string) config.Marker {
+		return config.Marker{UID: "uid", NamespaceUID: namespace, ClusterUID: cluster, DeploymentID: "uid"}
+	}
+	for name, tc := range map[string]struct {
+		marker    config.Marker
+		namespace types.UID // empty: it is gone
+		object    client.Object
+		want      standing
+	}{
+		"in use":                                    {marker("ns", own), "ns", object("uid", "uid"), standing{clusterThis, stateInUse}},
+		"its object is gone":                        {marker("ns", own), "ns", nil, standing{clusterThis, stateObjectGone}},
+		"its object was recreated":                  {marker("ns", own), "ns", object("new", ""), standing{clusterThis, stateObjectRecreated}},
+		"its namespace is gone":                     {marker("ns", own), "", nil, standing{clusterThis, stateNamespaceGone}},
+		"its namespace was recreated":               {marker("ns", own), "ns-2", nil, standing{clusterThis, stateNamespaceRecreated}},
+		"another cluster, without an object":        {marker("ns", other), "ns-2", nil, standing{other, stateOtherCluster}},
+		"another cluster, without the namespace":    {marker("ns", other), "", nil, standing{other, stateOtherCluster}},
+		"another cluster, with a new object":        {marker("ns", other), "ns-2", object("new", ""), standing{other, stateOtherCluster}},
+		"another cluster, with an object with keys": {marker("ns", other), "ns-2", object("new", "uid"), standing{other, stateMarkerDiffers}},
+		"another cluster, says a forged marker":     {marker("ns", other), "ns", object("uid", "uid"), standing{other, stateInUse}},
+		"earlier release, of this namespace":        {marker("ns", ""), "ns", nil, standing{clusterThis, stateObjectGone}},
+		"earlier release, of another namespace":     {marker("ns", ""), "ns-2", nil, standing{clusterUnknown, stateNamespaceRecreated}},
+		"earlier release, namespace gone":           {marker("ns", ""), "", nil, standing{clusterUnknown, stateNamespaceGone}},
+		"earlier release, without a namespace":      {marker("", ""), "ns", nil, standing{clusterUnknown, stateObjectGone}},
+		"no marker":                                 {config.Marker{}, "ns", nil, standing{clusterUnknown, stateNoMarker}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scheme, err := newScheme()
+			if err != nil {
+				t.Fatal(err)
+			}
+			builder := fake.NewClientBuilder().WithScheme(scheme)
+			if tc.namespace != "" {
+				builder.WithObjects(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", UID: tc.namespace}})
+			}
+			if tc.object != nil {
+				builder.WithObjects(tc.object)
+			}
+			r := &retained{cluster: builder.Build(), own: own}
+			got, err := r.standing(t.Context(), vaultadmin.Kept{Namespace: "shop", Name: "notes", Marker: tc.marker})
+			if err != nil || got != tc.want {
+				t.Errorf("%+v, %v; want %+v", got, err, tc.want)
+			}
+		})
+	}
+}
+
+// TestOfCluster: keys that may be another cluster's are destroyed only for a command that names it.
+func TestOfCluster(t *testing.T) {
+	for name, tc := range map[string]struct {
+		flag, of string
+		want     string // empty: it is not refused
+	}{
+		"this cluster":                      {"", clusterThis, ""},
+		"another cluster":                   {"", "rebuilt", "--of-cluster rebuilt"},
+		"another cluster, named":            {"rebuilt", "rebuilt", ""},
+		"another cluster, another named":    {"lost", "rebuilt", "--of-cluster is lost"},
+		"another cluster, named as this":    {clusterThis, "rebuilt", "--of-cluster is this"},
+		"this cluster, another named":       {"rebuilt", clusterThis, "--of-cluster is rebuilt"},
+		"earlier release":                   {"", clusterUnknown, "--of-cluster unknown"},
+		"earlier release, named":            {clusterUnknown, clusterUnknown, ""},
+		"another cluster, named as unknown": {clusterUnknown, "rebuilt", "--of-cluster is unknown"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := shredRequest{namespace: "shop", name: "notes", uid: "uid", ofCluster: tc.flag}.checkCluster(tc.of, "id")
+			if (err == nil) != (tc.want == "") || err != nil && (!strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "nothing was destroyed")) {
+				t.Errorf("%v; want %q", err, tc.want)
+			}
+		})
+	}
+}

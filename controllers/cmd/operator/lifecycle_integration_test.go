@@ -65,6 +65,7 @@ func TestOperator(t *testing.T) {
 	t.Run("lost PostgreSQL", func(t *testing.T) { testLostPostgres(t, c) })
 	t.Run("lost keys", func(t *testing.T) { testLostKeys(t, c) })
 	t.Run("deletion", func(t *testing.T) { testDeletion(t, c) })
+	t.Run("old key", func(t *testing.T) { testOldKey(t, c) })
 	t.Run("recreated namespace", func(t *testing.T) { testRecreatedNamespace(t, c) })
 	t.Run("restored objects", func(t *testing.T) { testRestoredObjects(t, c) })
 	t.Run("hung Vault is told of", func(t *testing.T) { testHungVaultIsToldOf(t, c) })

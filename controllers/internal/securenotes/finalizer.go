@@ -68,7 +68,7 @@ func (r *Reconciler) shred(ctx context.Context, s *scope) (bool, error) {
 		return true, nil
 	}
 	err = r.vaultTrouble(ctx, s, err)
-	s.vaultFinding.message += ". This object is being deleted and its keys are to be destroyed; if that Vault is gone for good, annotate it with " +
+	s.vaultFinding.message += ". This object is being deleted and its keys are to be destroyed; if they are not its own, or that Vault is gone for good, annotate it with " +
 		v1alpha1.AnnotationAbandonVault + "=true to let it go without"
 	return false, err
 }

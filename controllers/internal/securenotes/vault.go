@@ -135,6 +135,7 @@ func (r *Reconciler) deploymentOf(s *scope) vaultadmin.Deployment {
 		AuditKey:    config.AuditKeyName(s.env.ClusterID, sn.Namespace, sn.Name),
 		Directory:   config.KVPath(s.env.ClusterID, sn.Namespace, sn.Name),
 		UID:         string(sn.UID),
+		Created:     sn.CreationTimestamp.Time,
 		ClusterUID:  s.env.ClusterUID,
 		Established: sn.Status.DeploymentID != "", DeploymentID: sn.Status.DeploymentID,
 		Secrets: s.secrets,

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/securenotes/securenotes/app/config"
 )
@@ -15,6 +16,8 @@ type Deployment struct {
 	// UID of the SecureNotes object, NamespaceUID, of its namespace, and ClusterUID, of the namespace
 	// kube-system of its cluster.
 	UID, NamespaceUID, ClusterUID string
+	// Created is when the object was.
+	Created time.Time
 	// Established says that everything was complete once: then nothing is made anew, because a new
 	// master key could open nothing and a new pepper would kill every password.
 	Established bool
@@ -51,7 +54,8 @@ type DeploymentState struct {
 // half-made key is known to be ours; the key; pepper and session keys, of which name and digest are
 // recorded before they are created, and which are never overwritten.
 //
-// Errors: Retained when the key belongs to another object and may not be adopted; Taken when
+// Errors: Retained when the key belongs to another object and may not be adopted, or was created
+// before this one; Taken when
 // another object has adopted it since; Missing when something that was complete once is not there
 // any more; Unsuitable; DatabaseRoleMissing; connection errors; those of d.Record.
 func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, error) {
@@ -64,17 +68,10 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 			"somebody has written to it, so have the Vault administrator restore an earlier version of it",
 			c.dataPath(d.Directory, config.MarkerLeaf), marker.DeploymentID, d.DeploymentID)
 	}
-	// An adopted key is complete already, and so is one whose database is in use: neither it nor the
-	// pepper may be replaced.
-	complete := marker.DeploymentID != d.UID || marker.Claimed || marker.EmptyDatabases > 0
-	if !d.Established && complete && !d.Adopt && d.AdoptOf == "" {
-		// Anyone who has the operator's Vault token can write to the marker of an object that has no keys
-		// yet.
-		return DeploymentState{}, problem(Retained, "%s says that there are notes under the Transit key %s (deployment %s), but the status of this SecureNotes does not: "+
-			"restore its status, or set spec.adoptRetainedKey to true to take over what the marker names",
-			c.dataPath(d.Directory, config.MarkerLeaf), d.Key, marker.DeploymentID)
+	if err := c.mustBeOwn(ctx, d, marker); err != nil {
+		return DeploymentState{}, err
 	}
-	established := d.Established || complete
+	established := d.Established || complete(d, marker)
 	if !established {
 		if err := c.createKey(ctx, d.Key); err != nil {
 			return DeploymentState{}, err
@@ -157,7 +154,8 @@ func (c *Client) firstMarker(ctx context.Context, d Deployment) (config.Marker, 
 
 // Shred destroys the key, the session keys and the pepper for good, the marker last, so that a
 // shredding that was interrupted can be gone on with. Errors: Taken, when everything belongs to
-// another object, and is left alone; Missing, when the marker is and the key is not.
+// another object, and is left alone; Retained, when it may be an earlier object's; Missing, when the
+// marker is and the key is not.
 func (c *Client) Shred(ctx context.Context, d Deployment) error {
 	marker, version, err := c.readMarker(ctx, d.Directory)
 	if err != nil {
@@ -168,6 +166,9 @@ func (c *Client) Shred(ctx context.Context, d Deployment) error {
 	}
 	if !d.owns(marker) {
 		return taken(d, marker)
+	}
+	if err := c.mustBeOwn(ctx, d, marker); err != nil {
+		return err
 	}
 	if err := c.shredKey(ctx, d.Key, masterKeyType); err != nil {
 		return err

@@ -154,6 +154,7 @@ func transitKey(kind string) map[string]any {
 	key := map[string]any{
 		"type": strings.Trim(kind, `"`), "exportable": false, "allow_plaintext_backup": false, "derived": true, "supports_encryption": true,
 		"latest_version": 1, "min_decryption_version": 1, "min_encryption_version": 0, "min_available_version": 0,
+		"keys": map[string]any{"1": time.Now().Unix()},
 	}
 	return key
 }

@@ -63,6 +63,11 @@ type SecureNotesStatus struct {
 	// +optional
 	Pepper *RecordedSecret `json:"pepper,omitempty"`
 
+	// database is what is known of the database. The marker in Vault keeps the same, for when this
+	// status is lost; the later of the two counts, because Vault may have been restored.
+	// +optional
+	Database *DatabaseStatus `json:"database,omitempty"`
+
 	// masterKey as it was last seen in Vault.
 	// +optional
 	MasterKey *MasterKeyStatus `json:"masterKey,omitempty"`
@@ -111,6 +116,18 @@ type RecordedSecret struct {
 	// +kubebuilder:validation:MaxLength=64
 	// +required
 	Digest string `json:"digest,omitempty"`
+}
+
+// DatabaseStatus is what is known of the database.
+type DatabaseStatus struct {
+	// inUse is true from the first pod on that was ready: no empty database may take its place.
+	// +optional
+	InUse bool `json:"inUse,omitempty"`
+
+	// acceptedEmpty counts how often somebody has accepted an empty database in the place of a lost one.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	AcceptedEmpty int64 `json:"acceptedEmpty,omitempty"`
 }
 
 // ObservedSchedule says since when a schedule has been asked for: only times of it after that can be missed.

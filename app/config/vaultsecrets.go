@@ -39,8 +39,8 @@ type Marker struct {
 	Pepper       string `json:"pepper,omitempty"`
 	PepperDigest string `json:"pepperDigest,omitempty"`
 	// Claimed is true from the first pod on that was ready: there is a database with this
-	// deployment's data, and no empty one may take its place. It is here because status does not
-	// outlive the object.
+	// deployment's data, and no empty one may take its place. It is here, besides in the status,
+	// because that does not outlive the object.
 	Claimed bool `json:"claimed,omitempty"`
 	// EmptyDatabases counts how often somebody has accepted an empty database in the place of a
 	// lost one.

@@ -111,24 +111,14 @@ func testLostVolume(t *testing.T, c *cluster) {
 }
 
 // testLostPostgres: what a pod says of a lost database stalls the object, until an empty one is
-// accepted by name.
+// accepted by name, once, also where Vault was restored to a state from before that.
 func testLostPostgres(t *testing.T, c *cluster) {
 	sn := postgresNotes("lostpg", "notes")
 	c.ready(t, sn)
 	c.awaitClaimed(t, sn, true)
 	generation := c.deployment(t, "lostpg", "notes").Generation
-	pod := c.pod(t, c.deployment(t, "lostpg", "notes"), 0)
-	pod.Status.Conditions = nil
-	pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{
-		Name:  operand.MigrateContainer,
-		State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}},
-		LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
-			ExitCode: 1, Message: `{"reason":"DatabaseLost","message":"the database is lost"}`,
-		}},
-	}}
-	if err := c.Status().Update(t.Context(), pod); err != nil {
-		t.Fatal(err)
-	}
+	c.loseDatabase(t, sn)
+	older := c.vault.Snapshot(t)
 	message := c.awaitLost(t, sn, v1alpha1.AnnotationAcceptEmptyDatabase+"="+sn.Status.DeploymentID)
 	if !strings.Contains(message, "restore the database from a backup") || !strings.Contains(message, "Secret database") {
 		t.Error(message)
@@ -140,6 +130,38 @@ func testLostPostgres(t *testing.T, c *cluster) {
 	c.awaitClaimed(t, sn, true)
 	if now := c.deployment(t, "lostpg", "notes").Generation; now != generation {
 		t.Errorf("pods were restarted because of what is recorded: generation %d, then %d", generation, now)
+	}
+
+	// The annotation is still there, and Vault no longer knows that it has been used.
+	c.vault.Restore(t, older)
+	c.poke(t, sn, "2h")
+	await(t, "the restored marker to be put right", func() string {
+		marker := c.entry(t, "secret/data/"+config.KVPath(c.id, sn.Namespace, sn.Name)+"/"+config.MarkerLeaf)
+		if fmt.Sprint(marker["emptyDatabases"]) != "1" || marker["claimed"] != true {
+			return fmt.Sprint(marker)
+		}
+		return ""
+	})
+	c.awaitReady(t, sn.Namespace, sn.Name) // the poke has changed the configuration
+	c.loseDatabase(t, sn)
+	c.awaitLost(t, sn, v1alpha1.AnnotationAcceptEmptyDatabase+"="+sn.Status.DeploymentID+"/2")
+	c.awaitClaimed(t, sn, true)
+}
+
+// loseDatabase plays a pod that finds its database lost.
+func (c *cluster) loseDatabase(t *testing.T, sn *v1alpha1.SecureNotes) {
+	t.Helper()
+	pod := c.pod(t, c.deployment(t, sn.Namespace, sn.Name), 0)
+	pod.Status.Conditions = nil
+	pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{
+		Name:  operand.MigrateContainer,
+		State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}},
+		LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+			ExitCode: 1, Message: `{"reason":"DatabaseLost","message":"the database is lost"}`,
+		}},
+	}}
+	if err := c.Status().Update(t.Context(), pod); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
 // volumeState is what became of the embedded database's volume.
@@ -27,12 +28,34 @@ const (
 	volumeGoing
 )
 
-// claimed reports whether there is a database that has been in use. What the status has shown
-// counts as well as the marker: Vault may have been away when the first pod was ready, or may have
-// been restored to a state from before.
+// knownDatabase is the later of what the marker and the status say: Vault may have been restored to
+// a state from before, and a status may be lost.
+func (s *scope) knownDatabase() vaultadmin.DatabaseState {
+	known := *s.database
+	if recorded := s.sn.Status.Database; recorded != nil {
+		known = known.Later(vaultadmin.DatabaseState{Claimed: recorded.InUse, Accepted: int(recorded.AcceptedEmpty)})
+	}
+	return known
+}
+
+// databaseStatus records what is known, if Vault could be asked.
+func databaseStatus(s *scope) *v1alpha1.DatabaseStatus {
+	if s.database == nil {
+		return s.sn.Status.Database
+	}
+	known := s.knownDatabase()
+	if known == (vaultadmin.DatabaseState{}) {
+		return nil
+	}
+	return &v1alpha1.DatabaseStatus{InUse: known.Claimed, AcceptedEmpty: int64(known.Accepted)}
+}
+
+// claimed reports whether there is a database that has been in use. Where neither the marker nor
+// the status records anything, what the conditions have shown counts: Vault may have been away when
+// the first pod was ready.
 func (s *scope) claimed() bool {
-	if s.database.Claimed || s.database.Accepted > 0 {
-		return s.database.Claimed
+	if known := s.knownDatabase(); known != (vaultadmin.DatabaseState{}) {
+		return known.Claimed
 	}
 	shown := meta.FindStatusCondition(s.original.Status.Conditions, v1alpha1.ConditionDatabaseReady)
 	return shown != nil && (shown.Status == metav1.ConditionTrue || shown.Reason == v1alpha1.ReasonDatabaseLost)
@@ -100,7 +123,7 @@ func (r *Reconciler) database(ctx context.Context, s *scope) error {
 		return nil // what the marker says here, the status must say already
 	}
 	accepted := s.sn.Annotations[v1alpha1.AnnotationAcceptEmptyDatabase] == acceptance(s)
-	next, event := *s.database, [2]string{}
+	next, event := s.knownDatabase(), [2]string{}
 	switch {
 	case lost && !s.claimed():
 		// What a pod has said before the loss was accepted.
@@ -143,8 +166,9 @@ func (r *Reconciler) database(ctx context.Context, s *scope) error {
 // acceptance is the value of the annotation that accepts an empty database next: each holds for one
 // loss.
 func acceptance(s *scope) string {
-	if s.database.Accepted == 0 {
+	accepted := s.knownDatabase().Accepted
+	if accepted == 0 {
 		return s.env.DeploymentID
 	}
-	return fmt.Sprintf("%s/%d", s.env.DeploymentID, s.database.Accepted+1)
+	return fmt.Sprintf("%s/%d", s.env.DeploymentID, accepted+1)
 }

@@ -1,6 +1,7 @@
 package securenotes
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 
@@ -81,6 +82,7 @@ func TestClaimedDatabase(t *testing.T) {
 	lost, ready := bad(v1alpha1.ReasonDatabaseLost, "it is empty"), good(v1alpha1.ReasonReady, "fine")
 	for name, tc := range map[string]struct {
 		before     vaultadmin.DatabaseState
+		status     *v1alpha1.DatabaseStatus
 		finding    finding
 		annotation string
 		volume     volumeState
@@ -107,12 +109,20 @@ func TestClaimedDatabase(t *testing.T) {
 			after: vaultadmin.DatabaseState{Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost},
 		"a pod may still have the volume open": {before: vaultadmin.DatabaseState{Claimed: true}, finding: lost, annotation: "uid", volume: volumeGoing,
 			after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonDatabaseLost},
+		"Vault restored to before the acceptance": {before: vaultadmin.DatabaseState{Claimed: true}, status: &v1alpha1.DatabaseStatus{InUse: true, AcceptedEmpty: 1}, finding: lost, annotation: "uid",
+			after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost, says: "securenotes.dev/accept-empty-database=" + again},
+		"Vault restored to after the acceptance": {before: vaultadmin.DatabaseState{Accepted: 1}, status: &v1alpha1.DatabaseStatus{InUse: true, AcceptedEmpty: 1}, finding: lost, annotation: "uid",
+			after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost, says: "securenotes.dev/accept-empty-database=" + again},
+		"Vault restored to before the first pod": {status: &v1alpha1.DatabaseStatus{InUse: true}, finding: unknown(v1alpha1.ReasonProgressing, "x"),
+			after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonProgressing},
+		"the status is behind": {before: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, status: &v1alpha1.DatabaseStatus{InUse: true}, finding: lost, annotation: "uid",
+			after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost, says: "securenotes.dev/accept-empty-database=" + again},
 	} {
 		t.Run(name, func(t *testing.T) {
 			vault := &fakeVault{}
 			r := reconciler(t, vault)
 			s := healthy(func(s *scope) {
-				s.database, s.databaseFinding, s.volume = &tc.before, tc.finding, tc.volume
+				s.database, s.databaseFinding, s.volume, s.sn.Status.Database = &tc.before, tc.finding, tc.volume, tc.status
 				s.sn.Annotations = map[string]string{v1alpha1.AnnotationAcceptEmptyDatabase: tc.annotation}
 				s.keyed = false // the configuration is not what this is about
 			})
@@ -123,11 +133,21 @@ func TestClaimedDatabase(t *testing.T) {
 			if changed := len(vault.recorded) == 1; changed != (before != tc.after) || changed && vault.recorded[0] != tc.after || *s.database != tc.after {
 				t.Errorf("recorded %+v, want %+v", vault.recorded, tc.after)
 			}
+			if got, want := computeStatus(s).Database, databaseStatusOf(tc.after); !reflect.DeepEqual(got, want) {
+				t.Errorf("the status has %+v, want %+v", got, want)
+			}
 			if s.databaseFinding.reason != tc.reason || !strings.Contains(s.databaseFinding.message, tc.says) {
 				t.Errorf("%+v", s.databaseFinding)
 			}
 		})
 	}
+}
+
+func databaseStatusOf(state vaultadmin.DatabaseState) *v1alpha1.DatabaseStatus {
+	if state == (vaultadmin.DatabaseState{}) {
+		return nil
+	}
+	return &v1alpha1.DatabaseStatus{InUse: state.Claimed, AcceptedEmpty: int64(state.Accepted)}
 }
 
 // TestStatusIsWrittenBeforeTheMarker: a marker that says more than the status is one of a status

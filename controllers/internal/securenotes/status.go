@@ -48,6 +48,7 @@ func computeStatus(s *scope) v1alpha1.SecureNotesStatus {
 	if s.volumeSize != nil {
 		status.VolumeSize = *s.volumeSize
 	}
+	status.Database = databaseStatus(s)
 	status.Certificate = certificateStatus(s)
 	setMasterKey(s, &status)
 	for kind, f := range map[string]finding{

@@ -15,6 +15,19 @@ type DatabaseState struct {
 	Accepted int
 }
 
+// Later returns the later of two states of one database: whenever an empty one is accepted, it is
+// not in use yet.
+func (s DatabaseState) Later(other DatabaseState) DatabaseState {
+	switch {
+	case s.Accepted == other.Accepted:
+		return DatabaseState{Claimed: s.Claimed || other.Claimed, Accepted: s.Accepted}
+	case s.Accepted > other.Accepted:
+		return s
+	default:
+		return other
+	}
+}
+
 func databaseState(marker config.Marker) DatabaseState {
 	return DatabaseState{Claimed: marker.Claimed, Accepted: marker.EmptyDatabases}
 }

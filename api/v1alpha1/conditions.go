@@ -102,10 +102,12 @@ const (
 	ReasonUnknownVaultConnection = "UnknownVaultConnection"
 	ReasonVaultUnreachable       = "VaultUnreachable"
 	ReasonVaultSealed            = "VaultSealed"
-	ReasonSetupMissing           = "SetupMissing"
-	ReasonVaultDenied            = "VaultDenied"
-	ReasonKeyRetained            = "KeyRetained"
-	ReasonKeyMissing             = "KeyMissing"
+	// ReasonSetupMissing is also of DatabaseReady, KeyRotationHealthy, Ready while it is deleted, and
+	// KeyRotation, where vault-setup has not given a right that only they need.
+	ReasonSetupMissing = "SetupMissing"
+	ReasonVaultDenied  = "VaultDenied"
+	ReasonKeyRetained  = "KeyRetained"
+	ReasonKeyMissing   = "KeyMissing"
 	// ReasonKeyRestored is also of KeyRotation.
 	ReasonKeyRestored   = "KeyRestored"
 	ReasonKeyUnsuitable = "KeyUnsuitable"

@@ -261,6 +261,12 @@ type Retirement struct {
 	// +optional
 	RetryTime *metav1.Time `json:"retryTime,omitempty"`
 
+	// reason why the last attempt failed: TrimFailed, or SetupMissing where vault-setup has not given
+	// the right. Unset beside a message: TrimFailed.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	Reason string `json:"reason,omitempty"`
+
 	// message says what the last attempt found, when it failed.
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional

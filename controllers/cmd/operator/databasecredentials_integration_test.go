@@ -31,10 +31,11 @@ func testDatabaseCredentials(t *testing.T, c *cluster) {
 	if err := c.Create(t.Context(), sn); err != nil {
 		t.Fatal(err)
 	}
-	message := c.awaitCondition(t, "dynamic", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonVaultDenied)
+	message := c.awaitCondition(t, "dynamic", "notes", v1alpha1.ConditionDatabaseReady, metav1.ConditionFalse, v1alpha1.ReasonSetupMissing)
 	if !strings.Contains(message, "operator vault-setup --cluster-id "+c.id) || !strings.Contains(message, "--database-mount database") {
 		t.Errorf("the message does not say what to run: %s", message)
 	}
+	c.awaitCondition(t, "dynamic", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 	setup := c.setup()
 	setup.DatabaseMount = "database"
 	if err := setup.Apply(t.Context(), c.vault.Client(t), io.Discard, false); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -203,12 +204,15 @@ func testWithoutShred(t *testing.T, c *cluster) {
 			return err.Error()
 		}
 		for _, condition := range sn.Status.Conditions {
-			if condition.Type == v1alpha1.ConditionReady && strings.Contains(condition.Message, "--allow-shred") {
+			if condition.Type == v1alpha1.ConditionReady && condition.Reason == v1alpha1.ReasonSetupMissing && strings.Contains(condition.Message, "--allow-shred") {
 				return ""
 			}
 		}
 		return fmt.Sprintf("%+v", sn.Status.Conditions)
 	})
+	if !meta.IsStatusConditionTrue(sn.Status.Conditions, v1alpha1.ConditionVaultReady) {
+		t.Errorf("Vault is not ready: %+v", sn.Status.Conditions)
+	}
 	if !c.keyExists(t, key) {
 		t.Error("the key is gone")
 	}

@@ -41,7 +41,7 @@ func testTrim(t *testing.T, c *cluster) {
 	// The administrator has not allowed it.
 	c.rotateAndRetire(t, sn, 2)
 	c.finishJob(t, "trimming", "notes-trim-v2-1")
-	message := c.awaitCondition(t, "trimming", "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionFalse, v1alpha1.ReasonTrimFailed)
+	message := c.awaitCondition(t, "trimming", "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionFalse, v1alpha1.ReasonSetupMissing)
 	if !strings.Contains(message, "operator vault-setup --cluster-id "+c.id) || !strings.Contains(message, "--allow-trim") {
 		t.Errorf("the message does not say what to run: %s", message)
 	}

@@ -185,10 +185,14 @@ func (r *Reconciler) revokeCredentials(ctx context.Context, kr *v1alpha1.KeyRota
 	if meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionDatabaseCredentialsReplaced) != nil || vaultadmin.ProblemOf(err) == vaultadmin.Busy {
 		return err
 	}
-	message := "the database users that Vault had made are not all gone: " + err.Error() + "; it is tried again at the end"
+	reason, step := v1alpha1.ReasonRevocationFailed, ""
+	if vaultadmin.OfFeature(err) {
+		reason, step = v1alpha1.ReasonSetupMissing, r.setupStep(vault, parent)
+	}
+	message := "the database users that Vault had made are not all gone: " + err.Error() + step + "; it is tried again at the end"
 	return r.thenTell(r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
-		setCondition(kr, s, v1alpha1.ConditionDatabaseCredentialsReplaced, metav1.ConditionFalse, v1alpha1.ReasonRevocationFailed, message)
-	}), func() { r.event(kr, parent, corev1.EventTypeWarning, v1alpha1.ReasonRevocationFailed, message) })
+		setCondition(kr, s, v1alpha1.ConditionDatabaseCredentialsReplaced, metav1.ConditionFalse, reason, message)
+	}), func() { r.event(kr, parent, corev1.EventTypeWarning, reason, message) })
 }
 
 func (r *Reconciler) keysOf(parent *v1alpha1.SecureNotes) vaultadmin.Deployment {

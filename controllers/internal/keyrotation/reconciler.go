@@ -166,12 +166,17 @@ func (r *Reconciler) orWait(ctx context.Context, o observed, err error) (bool, t
 	message := err.Error()
 	if problem == vaultadmin.Denied || problem == vaultadmin.SetupMissing {
 		if vault, _, err := r.vaultOf(o.parent); err == nil {
-			message += ": the Vault administrator must run `" + r.SetupCommand(vault.Connection(), o.parent) + "`"
+			message += r.setupStep(vault, o.parent)
 		}
 	}
 	return false, jitter.Longer(waitInterval), r.patchStatus(ctx, o.rotation, func(s *v1alpha1.KeyRotationStatus) {
 		setWaiting(o.rotation, s, string(problem), message)
 	})
+}
+
+// setupStep is what to do about missing rights in Vault.
+func (r *Reconciler) setupStep(vault Vault, parent *v1alpha1.SecureNotes) string {
+	return ": the Vault administrator must run `" + r.SetupCommand(vault.Connection(), parent) + "`"
 }
 
 func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (observed, error) {

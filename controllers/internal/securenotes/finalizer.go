@@ -8,6 +8,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
@@ -67,9 +68,15 @@ func (r *Reconciler) shred(ctx context.Context, s *scope) (bool, error) {
 	if err == nil {
 		return true, nil
 	}
+	const wayOut = "annotate it with " + v1alpha1.AnnotationAbandonVault + "=true to let it go without"
+	if vaultadmin.OfFeature(err) {
+		s.deletionRights = r.rightsMissing(s, err)
+		s.deletionRights.message += "; to leave the keys in Vault, " + wayOut
+		s.wake(jitter.Longer(retryInterval))
+		return false, nil
+	}
 	err = r.vaultTrouble(ctx, s, err)
-	s.vaultFinding.message += ". This object is being deleted and its keys are to be destroyed; if they are not its own, or that Vault is gone for good, annotate it with " +
-		v1alpha1.AnnotationAbandonVault + "=true to let it go without"
+	s.vaultFinding.message += ". This object is being deleted and its keys are to be destroyed; if they are not its own, or that Vault is gone for good, " + wayOut
 	return false, err
 }
 

@@ -65,6 +65,10 @@ type scope struct {
 	// volumeSize is for the status; nil: the claim was not looked at.
 	volumeSize *string
 
+	// databaseRights and deletionRights are rights in Vault that are missing for the database's
+	// logins, and for what the deletion is to destroy. Nothing else needs them.
+	databaseRights, deletionRights finding
+
 	vaultFinding, databaseFinding, certificateFinding, workloadFinding, rotationFinding finding
 	// addressFinding is what is wrong with the address of a load balancer.
 	addressFinding finding

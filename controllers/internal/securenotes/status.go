@@ -53,14 +53,14 @@ func computeStatus(s *scope) v1alpha1.SecureNotesStatus {
 	setMasterKey(s, &status)
 	for kind, f := range map[string]finding{
 		v1alpha1.ConditionVaultReady:         s.vaultFinding,
-		v1alpha1.ConditionDatabaseReady:      s.databaseFinding,
+		v1alpha1.ConditionDatabaseReady:      databaseReady(s),
 		v1alpha1.ConditionCertificateReady:   s.certificateFinding,
 		v1alpha1.ConditionWorkloadReady:      s.workloadFinding,
 		v1alpha1.ConditionKeyRotationHealthy: rotationFinding(s),
 	} {
 		setFinding(s.sn, &status, kind, f)
 	}
-	setSummary(s.sn, &status)
+	setSummary(s, &status)
 	setAnnotationIgnored(s, &status)
 	sortConditions(&status)
 	return status
@@ -158,7 +158,7 @@ func rotationFinding(s *scope) finding {
 		}
 		for _, entry := range key.Retirements {
 			if entry.Message != "" {
-				return bad(v1alpha1.ReasonTrimFailed, fmt.Sprintf("the versions below %d could not be destroyed: %s", entry.ToVersion, entry.Message))
+				return bad(cmp.Or(entry.Reason, v1alpha1.ReasonTrimFailed), fmt.Sprintf("the versions below %d could not be destroyed: %s", entry.ToVersion, entry.Message))
 			}
 		}
 	}
@@ -166,7 +166,8 @@ func rotationFinding(s *scope) finding {
 }
 
 // setSummary sets Ready, and Reconciling or Stalled while true.
-func setSummary(sn *v1alpha1.SecureNotes, status *v1alpha1.SecureNotesStatus) {
+func setSummary(s *scope, status *v1alpha1.SecureNotesStatus) {
+	sn := s.sn
 	hindrance := ""
 	// What stays true keeps the time since when it is.
 	defer func() {
@@ -177,7 +178,7 @@ func setSummary(sn *v1alpha1.SecureNotes, status *v1alpha1.SecureNotesStatus) {
 		}
 	}()
 	if sn.DeletionTimestamp != nil {
-		setCondition(sn, status, v1alpha1.ConditionReady, bad(v1alpha1.ReasonDeleting, deletionMessage(status)))
+		setCondition(sn, status, v1alpha1.ConditionReady, deletionFinding(s, status))
 		return
 	}
 	if c := deepest(status); c != nil {
@@ -213,10 +214,21 @@ func deepest(status *v1alpha1.SecureNotesStatus) *metav1.Condition {
 	return nil
 }
 
-// deletionMessage says what the deletion waits for, when it waits for Vault.
-func deletionMessage(status *v1alpha1.SecureNotesStatus) string {
-	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionVaultReady); c != nil && c.Status == metav1.ConditionFalse {
-		return "is being deleted: " + c.Message
+// databaseReady is what is known of the database, unless Vault may not look after its logins.
+func databaseReady(s *scope) finding {
+	if s.databaseRights.known() && s.databaseFinding.reason != v1alpha1.ReasonDatabaseLost {
+		return s.databaseRights
 	}
-	return "is being deleted"
+	return s.databaseFinding
+}
+
+// deletionFinding says what the deletion waits for, when it waits for Vault.
+func deletionFinding(s *scope, status *v1alpha1.SecureNotesStatus) finding {
+	if s.deletionRights.known() {
+		return bad(s.deletionRights.reason, "is being deleted: "+s.deletionRights.message)
+	}
+	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionVaultReady); c != nil && c.Status == metav1.ConditionFalse {
+		return bad(v1alpha1.ReasonDeleting, "is being deleted: "+c.Message)
+	}
+	return bad(v1alpha1.ReasonDeleting, "is being deleted")
 }

@@ -68,7 +68,7 @@ func (r *Reconciler) trim(ctx context.Context, s *scope) error {
 	}
 	verified, err := r.verify(ctx, s, verification{
 		name: operand.TrimJobName(s.sn.Name, entry.ToVersion, max(entry.Attempt, 1)), to: entry.ToVersion, jobUID: &entry.JobUID, jobDigest: &entry.JobDigest,
-		failed: func(message string) { r.postponeTrim(s, entry, message) },
+		failed: func(message string) { r.postponeTrim(s, entry, bad(v1alpha1.ReasonTrimFailed, message)) },
 	})
 	if err != nil || !verified {
 		return err
@@ -94,7 +94,7 @@ func dueTrim(s *scope) (due *v1alpha1.Retirement, before int64) {
 	policy := trimPolicy(s.sn)
 	for i := range list {
 		if policy == nil || s.now.Before(list[i].Time.Add(operand.TrimAfter(policy))) || below(policy, list[i].ToVersion) <= max(s.key.MinAvailable, 1) {
-			list[i].Message, list[i].RetryTime = "", nil
+			list[i].Reason, list[i].Message, list[i].RetryTime = "", "", nil
 		}
 	}
 	if policy == nil || floorsAsSet(s).known() {
@@ -166,18 +166,19 @@ func (r *Reconciler) destroy(ctx context.Context, s *scope, entry *v1alpha1.Reti
 	}
 	if err != nil {
 		// Nothing is wrong with the service because of this, and if Vault is away, that is found out elsewhere.
-		message := err.Error()
-		if vaultadmin.ProblemOf(err) == vaultadmin.Denied {
-			message = "Vault does not allow it: its administrator must run `" + r.SetupCommand(s.env.Connection, s.sn) + "`, or trim be removed from spec.keyRotation"
+		why := bad(v1alpha1.ReasonTrimFailed, err.Error())
+		if vaultadmin.OfFeature(err) {
+			why = r.rightsMissing(s, err)
+			why.message += ", or trim be removed from spec.keyRotation"
 		}
-		r.postponeTrim(s, entry, message)
+		r.postponeTrim(s, entry, why)
 		return nil
 	}
 	var left []v1alpha1.Retirement
 	for _, retirement := range status.Retirements {
 		if retirement.ToVersion > before {
 			// Kept, or not yet due: what was verified now says nothing of then.
-			retirement.Attempt, retirement.RetryTime, retirement.Message = max(retirement.Attempt, 1)+1, nil, ""
+			retirement.Attempt, retirement.RetryTime, retirement.Reason, retirement.Message = max(retirement.Attempt, 1)+1, nil, "", ""
 			retirement.JobUID, retirement.JobDigest = "", ""
 			left = append(left, retirement)
 		}
@@ -191,14 +192,14 @@ func (r *Reconciler) destroy(ctx context.Context, s *scope, entry *v1alpha1.Reti
 
 // postponeTrim records why nothing was destroyed, and tries it again later with a Job of another name. The older
 // retirements wait, too: what is in the way of one is in the way of all.
-func (r *Reconciler) postponeTrim(s *scope, entry *v1alpha1.Retirement, message string) {
+func (r *Reconciler) postponeTrim(s *scope, entry *v1alpha1.Retirement, why finding) {
 	attempt := max(entry.Attempt, 1)
 	retry := min(trimRetry<<min(attempt-1, 10), maxTrimRetry)
 	list := s.sn.Status.MasterKey.Retirements
 	for i := range list {
 		list[i].RetryTime = new(metav1.NewTime(s.now.Add(retry)))
 	}
-	entry.Message = fmt.Sprintf("attempt %d: %s", attempt, message)
+	entry.Reason, entry.Message = why.reason, fmt.Sprintf("attempt %d: %s", attempt, why.message)
 	entry.Attempt = attempt + 1
 	entry.JobUID, entry.JobDigest = "", ""
 	s.wake(retry)

@@ -94,6 +94,9 @@ func (r *Reconciler) vault(ctx context.Context, s *scope) error {
 				"there was no audit key in Vault, and another was made: lines signed before are verified with the public keys that were saved then")
 		}
 		left = jitter.Longer(r.VaultResyncInterval)
+		if state.DatabaseRights != nil {
+			left = jitter.Longer(retryInterval)
+		}
 		// The status may have changed with it; one that a cache still shows without is not to be
 		// believed.
 		r.vaultChecks.put(s.sn.UID, check{until: s.now.Add(left), inputs: vaultInputs(s.sn, rotations), state: state})
@@ -103,6 +106,9 @@ func (r *Reconciler) vault(ctx context.Context, s *scope) error {
 		return nil
 	}
 	s.wake(left)
+	if state.DatabaseRights != nil {
+		s.databaseRights = r.rightsMissing(s, state.DatabaseRights)
+	}
 	s.key, s.env.DeploymentID, s.keyed = &state.Key, state.DeploymentID, true
 	s.database = &state.Database
 	s.vaultFinding = good(v1alpha1.ReasonReady, "the master key, session keys and pepper are in Vault")
@@ -206,7 +212,7 @@ func (r *Reconciler) vaultTrouble(ctx context.Context, s *scope, err error) erro
 	message := err.Error()
 	switch problem {
 	case vaultadmin.SetupMissing, vaultadmin.Denied:
-		message += ": the Vault administrator must run `" + r.SetupCommand(s.env.Connection, s.sn) + "`"
+		message += r.setupStep(s)
 	case vaultadmin.Unreachable:
 		message += ": check the address in the operator's vaultConnections, and the network; it is tried again"
 	case vaultadmin.Sealed:
@@ -219,6 +225,16 @@ func (r *Reconciler) vaultTrouble(ctx context.Context, s *scope, err error) erro
 	s.vaultFinding = bad(string(problem), message)
 	s.wake(jitter.Longer(retryInterval))
 	return nil
+}
+
+// rightsMissing tells of rights that one feature needs.
+func (r *Reconciler) rightsMissing(s *scope, err error) finding {
+	return bad(string(vaultadmin.ProblemOf(err)), err.Error()+r.setupStep(s))
+}
+
+// setupStep is what to do about missing rights.
+func (r *Reconciler) setupStep(s *scope) string {
+	return ": the Vault administrator must run `" + r.SetupCommand(s.env.Connection, s.sn) + "`"
 }
 
 func unwrapped(err error) error {

@@ -193,7 +193,7 @@ func (c *Client) RaiseMinDecryption(ctx context.Context, d Deployment, version i
 }
 
 // Trim destroys the versions of the key before version, which nothing undoes. floor is the oldest version that is
-// to decrypt. Errors: Unsuitable while an older one decrypts, or one of those to be destroyed encrypts; Denied where
+// to decrypt. Errors: Unsuitable while an older one decrypts, or one of those to be destroyed encrypts; SetupMissing where
 // vault-setup ran without AllowTrim; Taken; connection errors.
 func (c *Client) Trim(ctx context.Context, d Deployment, version, floor int64) error {
 	state, err := c.readOwnKey(ctx, d)
@@ -204,7 +204,7 @@ func (c *Client) Trim(ctx context.Context, d Deployment, version, floor int64) e
 		return problem(Unsuitable, "the Transit key %s has min_decryption_version=%d and min_encryption_version=%d: versions below %d are in use again, and are kept",
 			d.Key, state.MinDecryption, state.MinEncryption, max(version, floor))
 	}
-	return c.write(ctx, c.keyPath(d.Key)+"/trim", map[string]any{"min_available_version": version})
+	return NeededBy("spec.keyRotation.trim", c.write(ctx, c.keyPath(d.Key)+"/trim", map[string]any{"min_available_version": version}))
 }
 
 // shredKey destroys the key for good, if it is of the kind. Error: Unsuitable.

@@ -20,8 +20,8 @@ func (c *Client) revocationPath(role string) string {
 
 // RevokeDatabaseCredentials has Vault drop every database user that it has made for d.DatabaseRole,
 // and returns when they are gone. Anyone who has use of the role can have new ones made. It can be
-// repeated. Errors: RevocationFailed where the database does not do it; Denied where vault-setup
-// ran without DatabaseMount; Taken; connection errors.
+// repeated. Errors: RevocationFailed where the database does not do it; SetupMissing where
+// vault-setup ran without DatabaseMount; Taken; connection errors.
 func (c *Client) RevokeDatabaseCredentials(ctx context.Context, d Deployment) error {
 	if _, _, err := c.ownMarker(ctx, d); err != nil {
 		return err
@@ -34,15 +34,21 @@ func (c *Client) RevokeDatabaseCredentials(ctx context.Context, d Deployment) er
 		return &Error{Problem: RevocationFailed, cause: cause.cause, message: fmt.Sprintf(
 			"Vault at %s answers 400 to PUT %s, as it does when it cannot log in to the database; its log says more", c.session.connection.Address, path)}
 	}
-	return err
+	return NeededBy(vaultCredentials, err)
 }
 
+// vaultCredentials is the feature that needs the rights of DatabaseMount.
+const vaultCredentials = "spec.database.postgres.vaultCredentials"
+
 // checkDatabaseRole says what is missing before it is needed: a Compromise is no time to find out.
+//
+// Errors: SetupMissing where vault-setup ran without DatabaseMount; DatabaseRoleMissing; connection
+// errors.
 func (c *Client) checkDatabaseRole(ctx context.Context, role string) error {
 	path := c.session.connection.DatabaseMount + "/roles/" + role
 	secret, err := c.read(ctx, path)
 	if err != nil {
-		return err
+		return NeededBy(vaultCredentials, err)
 	}
 	if secret == nil {
 		return problem(DatabaseRoleMissing, "Vault at %s has no database role %s", c.session.connection.Address, path)
@@ -50,11 +56,12 @@ func (c *Client) checkDatabaseRole(ctx context.Context, role string) error {
 	revocation := c.revocationPath(role)
 	capabilities, err := c.capabilities(ctx, revocation)
 	if err != nil {
-		return err
+		return NeededBy(vaultCredentials, err)
 	}
 	for _, needed := range []string{"update", "sudo"} {
 		if !slices.Contains(capabilities, needed) {
-			return problem(Denied, "Vault at %s does not give the operator the capability %s on %s", c.session.connection.Address, needed, revocation)
+			return NeededBy(vaultCredentials,
+				problem(Denied, "Vault at %s does not give the operator the capability %s on %s", c.session.connection.Address, needed, revocation))
 		}
 	}
 	return nil

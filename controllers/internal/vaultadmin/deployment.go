@@ -45,6 +45,9 @@ type DeploymentState struct {
 	Secrets Secrets
 	// Database is what the marker says of the database.
 	Database DatabaseState
+	// DatabaseRights is what keeps Vault from looking after the logins of DatabaseRole, which is no
+	// trouble with the keys: SetupMissing, or nil.
+	DatabaseRights error
 	// AuditKeyReplaced says that everything was complete once and the audit key was missing:
 	// another was made.
 	AuditKeyReplaced bool
@@ -85,8 +88,11 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	if err != nil {
 		return DeploymentState{}, err
 	}
+	var databaseRights error
 	if d.DatabaseRole != "" {
-		if err := c.checkDatabaseRole(ctx, d.DatabaseRole); err != nil {
+		if err := c.checkDatabaseRole(ctx, d.DatabaseRole); OfFeature(err) {
+			databaseRights = err
+		} else if err != nil {
 			return DeploymentState{}, err
 		}
 	}
@@ -102,7 +108,7 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	}
 	return DeploymentState{
 		DeploymentID: marker.DeploymentID, Key: key, Secrets: d.Secrets,
-		Database: databaseState(marker), AuditKeyReplaced: established && createdAuditKey,
+		Database: databaseState(marker), DatabaseRights: databaseRights, AuditKeyReplaced: established && createdAuditKey,
 	}, nil
 }
 
@@ -155,7 +161,7 @@ func (c *Client) firstMarker(ctx context.Context, d Deployment) (config.Marker, 
 // Shred destroys the key, the session keys and the pepper for good, the marker last, so that a
 // shredding that was interrupted can be gone on with. Errors: Taken, when everything belongs to
 // another object, and is left alone; Retained, when it may be an earlier object's; Missing, when the
-// marker is and the key is not.
+// marker is and the key is not; SetupMissing, when vault-setup ran without AllowShred.
 func (c *Client) Shred(ctx context.Context, d Deployment) error {
 	marker, version, err := c.readMarker(ctx, d.Directory)
 	if err != nil {
@@ -170,6 +176,10 @@ func (c *Client) Shred(ctx context.Context, d Deployment) error {
 	if err := c.mustBeOwn(ctx, d, marker); err != nil {
 		return err
 	}
+	return NeededBy("deletionPolicy Delete", c.shred(ctx, d, marker))
+}
+
+func (c *Client) shred(ctx context.Context, d Deployment, marker config.Marker) error {
 	if err := c.shredKey(ctx, d.Key, masterKeyType); err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ const (
 	// Sealed: Vault answers, sealed or without an active node. Retryable.
 	Sealed Problem = "VaultSealed"
 	// SetupMissing: Vault refuses the operator's login: vault-setup has not run, or not for this
-	// operator.
+	// operator. Or it has not given a right that one feature alone needs; see [OfFeature].
 	SetupMissing Problem = "SetupMissing"
 	// Denied: the login works, but a right is missing.
 	Denied Problem = "VaultDenied"
@@ -49,9 +49,10 @@ const (
 // Error is what went wrong with Vault. Its text is for people: it names paths and status codes,
 // never tokens or values, and not Vault's own words, which can quote either.
 type Error struct {
-	Problem Problem
-	message string
-	cause   error
+	Problem   Problem
+	message   string
+	cause     error
+	ofFeature bool
 }
 
 func (e *Error) Error() string { return e.message }
@@ -61,6 +62,21 @@ func (e *Error) Unwrap() error { return e.cause }
 
 func problem(p Problem, format string, args ...any) *Error {
 	return &Error{Problem: p, message: fmt.Sprintf(format, args...)}
+}
+
+// NeededBy turns a denied right that only the named feature needs into SetupMissing: vault-setup ran
+// without a flag, or is of an earlier release. Everything else goes on without it.
+func NeededBy(feature string, err error) error {
+	if ProblemOf(err) != Denied {
+		return err
+	}
+	return &Error{Problem: SetupMissing, message: err.Error() + ", which " + feature + " needs", cause: errors.Unwrap(err), ofFeature: true}
+}
+
+// OfFeature reports whether err is of [NeededBy]: Vault is ready all the same.
+func OfFeature(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.ofFeature
 }
 
 // UnknownConnectionError says that the operator's configuration has no connection of that name.

@@ -28,6 +28,8 @@ type fakeVault struct {
 	status  Secrets
 	// olderPolicies allow to delete metadata, and not to destroy versions.
 	olderPolicies bool
+	// denied paths begin like this; empty: none.
+	denied string
 	// beforeWrite is called with each write to a path of KV's data.
 	beforeWrite func(entry string)
 	// at is the write that fails, from 1; 0: none. after says that it goes through all the same.
@@ -70,7 +72,12 @@ func (f *fakeVault) record(_ context.Context, secrets Secrets) error {
 func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	engine, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v1/"), "/")
+	path := strings.TrimPrefix(r.URL.Path, "/v1/")
+	if f.denied != "" && strings.HasPrefix(path, f.denied) {
+		w.WriteHeader(http.StatusForbidden)
+		return
+	}
+	engine, rest, _ := strings.Cut(path, "/")
 	kind, name, _ := strings.Cut(rest, "/")
 	switch {
 	case engine == "auth":
@@ -90,7 +97,7 @@ func (f *fakeVault) read(w http.ResponseWriter, engine, kind, name string) {
 	answer := func(data map[string]any) { _ = json.NewEncoder(w).Encode(map[string]any{"data": data}) }
 	versions := f.entries[name]
 	switch {
-	case engine == "transit" && f.keys[name] != nil:
+	case (engine == "transit" || engine == "database") && f.keys[name] != nil:
 		answer(f.keys[name])
 	case kind == "metadata" && versions != nil:
 		all := map[string]any{}
@@ -245,7 +252,7 @@ func (f *fakeVault) start(t *testing.T) *Client {
 		t.Fatal(err)
 	}
 	client, err := NewClient(Connection{
-		Name: "default", Address: server.URL, AuthMount: "kubernetes", TransitMount: "transit", KVMount: "secret", TokenFile: token,
+		Name: "default", Address: server.URL, AuthMount: "kubernetes", TransitMount: "transit", KVMount: "secret", DatabaseMount: "database", TokenFile: token,
 		CABundle: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
 	}, time.Now)
 	if err != nil {

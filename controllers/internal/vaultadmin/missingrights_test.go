@@ -1,0 +1,48 @@
+package vaultadmin
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestMissingRights: a right that only one feature needs is missed by that feature alone, which
+// says so; one that every object needs is trouble with Vault.
+func TestMissingRights(t *testing.T) {
+	withRole := func(d Deployment) Deployment { d.DatabaseRole = "role"; return d }
+	for name, tc := range map[string]struct {
+		denied  string
+		do      func(*Client, Deployment) error
+		want    Problem
+		feature string // empty: every object needs it
+	}{
+		"shred, the key":      {"transit/keys/key/config", func(c *Client, d Deployment) error { return c.Shred(t.Context(), d) }, SetupMissing, "deletionPolicy Delete"},
+		"shred, the pepper":   {"secret/destroy/dir/pepper", func(c *Client, d Deployment) error { return c.Shred(t.Context(), d) }, SetupMissing, "deletionPolicy Delete"},
+		"trim":                {"transit/keys/key/trim", func(c *Client, d Deployment) error { return c.Trim(t.Context(), d, 1, 0) }, SetupMissing, "spec.keyRotation.trim"},
+		"drop database users": {"sys/leases", func(c *Client, d Deployment) error { return c.RevokeDatabaseCredentials(t.Context(), withRole(d)) }, SetupMissing, "vaultCredentials"},
+		"shred, the marker":   {"secret/data/dir/marker", func(c *Client, d Deployment) error { return c.Shred(t.Context(), d) }, Denied, ""},
+		"rotate":              {"transit/keys/key/rotate", func(c *Client, d Deployment) error { return c.Rotate(t.Context(), d) }, Denied, ""},
+		"set-up":              {"secret/metadata", func(c *Client, d Deployment) error { _, err := c.Ensure(t.Context(), d); return err }, Denied, ""},
+		"log in":              {"auth", func(c *Client, d Deployment) error { return c.Shred(t.Context(), d) }, SetupMissing, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &fakeVault{denied: tc.denied}
+			client := f.startEarlier(t)
+			f.keys["key"]["min_encryption_version"], f.keys["key"]["min_available_version"] = 1, 0
+			err := tc.do(client, f.deployment("uid", true))
+			if ProblemOf(err) != tc.want || OfFeature(err) != (tc.feature != "") || !strings.Contains(err.Error(), tc.feature) {
+				t.Errorf("%v (of a feature: %t); want %s of %q", err, OfFeature(err), tc.want, tc.feature)
+			}
+		})
+	}
+	for name, denied := range map[string]string{"the role": "database/roles", "the capabilities": "sys/capabilities-self"} {
+		t.Run("database logins, "+name, func(t *testing.T) {
+			f := &fakeVault{denied: denied}
+			client := f.startEarlier(t)
+			f.keys["role"] = map[string]any{}
+			state, err := client.Ensure(t.Context(), withRole(f.deployment("uid", true)))
+			if err != nil || state.DeploymentID != "uid" || ProblemOf(state.DatabaseRights) != SetupMissing || !OfFeature(state.DatabaseRights) {
+				t.Errorf("%+v, %v", state, err)
+			}
+		})
+	}
+}

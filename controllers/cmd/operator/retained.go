@@ -180,7 +180,7 @@ func (r *retained) list(ctx context.Context, out io.Writer) error {
 		if uid == "" {
 			uid = "-"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", plain(kept.Namespace), plain(kept.Name), plain(uid), plain(found.cluster), found.state)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", plain(kept.Namespace), plain(kept.Name), uid, found.cluster, found.state)
 		count++
 	}
 	if count == 0 {

@@ -201,6 +201,7 @@ func (r *Reconciler) keysOf(parent *v1alpha1.SecureNotes) vaultadmin.Deployment 
 		Key:       config.TransitKeyName(clusterID, parent.Namespace, parent.Name),
 		Directory: config.KVPath(clusterID, parent.Namespace, parent.Name),
 		UID:       string(parent.UID), ClusterUID: r.Environment.ClusterUID,
+		DeploymentID: parent.Status.DeploymentID,
 		DatabaseRole: config.DatabaseRoleName(clusterID, parent.Namespace, parent.Name),
 		Secrets:      secretrecord.Get(&parent.Status),
 	}

@@ -95,7 +95,7 @@ func TestKeysAreAskedForWithTheNamespace(t *testing.T) {
 	if err := r.vault(t.Context(), newScope(sn, operand.Environment{ClusterID: "cluster"}, now)); err != nil {
 		t.Fatal(err)
 	}
-	if len(vault.deployments) != 1 || vault.deployments[0].NamespaceUID != "demo-uid" || vault.deployments[0].AdoptOf != "old-uid" || vault.deployments[0].Established {
+	if len(vault.deployments) != 1 || vault.deployments[0].NamespaceUID != "demo-uid" || vault.deployments[0].AdoptOf != "old-uid" || vault.deployments[0].DeploymentID != "" {
 		t.Errorf("%+v", vault.deployments)
 	}
 }

@@ -137,17 +137,17 @@ func (r *Reconciler) connect(s *scope) (Vault, error) {
 func (r *Reconciler) deploymentOf(s *scope) vaultadmin.Deployment {
 	sn := s.sn
 	d := vaultadmin.Deployment{
-		Key:         config.TransitKeyName(s.env.ClusterID, sn.Namespace, sn.Name),
-		AuditKey:    config.AuditKeyName(s.env.ClusterID, sn.Namespace, sn.Name),
-		Directory:   config.KVPath(s.env.ClusterID, sn.Namespace, sn.Name),
-		UID:         string(sn.UID),
-		Created:     sn.CreationTimestamp.Time,
-		ClusterUID:  s.env.ClusterUID,
-		Established: sn.Status.DeploymentID != "", DeploymentID: sn.Status.DeploymentID,
-		Secrets: s.secrets,
-		Record:  func(ctx context.Context, secrets vaultadmin.Secrets) error { return r.recordSecrets(ctx, s, secrets) },
-		Adopt:   sn.Spec.AdoptRetainedKey != nil && *sn.Spec.AdoptRetainedKey,
-		AdoptOf: sn.Spec.AdoptRetainedKeyOf,
+		Key:          config.TransitKeyName(s.env.ClusterID, sn.Namespace, sn.Name),
+		AuditKey:     config.AuditKeyName(s.env.ClusterID, sn.Namespace, sn.Name),
+		Directory:    config.KVPath(s.env.ClusterID, sn.Namespace, sn.Name),
+		UID:          string(sn.UID),
+		Created:      sn.CreationTimestamp.Time,
+		ClusterUID:   s.env.ClusterUID,
+		DeploymentID: sn.Status.DeploymentID,
+		Secrets:      s.secrets,
+		Record:       func(ctx context.Context, secrets vaultadmin.Secrets) error { return r.recordSecrets(ctx, s, secrets) },
+		Adopt:        sn.Spec.AdoptRetainedKey != nil && *sn.Spec.AdoptRetainedKey,
+		AdoptOf:      sn.Spec.AdoptRetainedKeyOf,
 	}
 	if operand.UsesVaultCredentials(sn) {
 		d.DatabaseRole = config.DatabaseRoleName(s.env.ClusterID, sn.Namespace, sn.Name)

@@ -237,14 +237,14 @@ func (c *Client) readMarker(ctx context.Context, directory string) (config.Marke
 	if err != nil {
 		return config.Marker{}, 0, err
 	}
-	marker := config.Marker{}
 	raw, err := json.Marshal(secret.Data["data"])
-	if err == nil {
-		err = json.Unmarshal(raw, &marker)
+	if err != nil {
+		return config.Marker{}, 0, problem(Unexpected, "Vault's answer has no marker")
 	}
-	if err != nil || marker.UID == "" || marker.DeploymentID == "" {
-		return config.Marker{}, 0, problem(Unsuitable,
-			"the marker %s in Vault was deleted or damaged: restore its last version that has uid and deploymentID", c.dataPath(directory, config.MarkerLeaf))
+	marker, err := config.ParseMarker(raw)
+	if err != nil {
+		return config.Marker{}, 0, problem(Unsuitable, "the marker %s in Vault was deleted or damaged (%s): have the Vault administrator restore an earlier version of it",
+			c.dataPath(directory, config.MarkerLeaf), err)
 	}
 	return marker, version, nil
 }

@@ -9,7 +9,7 @@ import (
 // TestRecordDatabase: what is recorded leaves the rest of the marker as it is, and is recorded only
 // by anyone who knew what was there before.
 func TestRecordDatabase(t *testing.T) {
-	d := Deployment{Directory: "dir", UID: "uid"}
+	d := Deployment{Directory: "dir", UID: ownUID}
 	f := &fakeVault{}
 	client := f.startEarlier(t)
 	for _, tc := range []struct {
@@ -24,12 +24,12 @@ func TestRecordDatabase(t *testing.T) {
 		if err := client.RecordDatabase(t.Context(), d, tc.before, tc.after); err != nil {
 			t.Fatalf("%s: %v", tc.step, err)
 		}
-		if marker := f.marker(t); databaseState(marker) != tc.want || marker.UID != "uid" || marker.DeploymentID != "uid" {
+		if marker := f.marker(t); databaseState(marker) != tc.want || marker.UID != ownUID || marker.DeploymentID != ownUID {
 			t.Errorf("%s: %+v; want %+v", tc.step, marker, tc.want)
 		}
 	}
 	other := d
-	other.UID = "another"
+	other.UID = anotherUID
 	if err := client.RecordDatabase(t.Context(), other, DatabaseState{Accepted: 1}, DatabaseState{}); ProblemOf(err) != Taken {
 		t.Errorf("another object's marker: %v", err)
 	}
@@ -42,8 +42,8 @@ func TestAdoptedIsClaimed(t *testing.T) {
 		d    Deployment
 		want bool
 	}{
-		"adopted":                        {Deployment{Directory: "dir", UID: "new", NamespaceUID: "namespace", AdoptOf: "uid"}, true},
-		"its own, of the release before": {Deployment{Directory: "dir", UID: "uid", NamespaceUID: "namespace", Established: true}, false},
+		"adopted":                        {Deployment{Directory: "dir", UID: newUID, NamespaceUID: nsUID, AdoptOf: ownUID}, true},
+		"its own, of the release before": {Deployment{Directory: "dir", UID: ownUID, NamespaceUID: nsUID, DeploymentID: ownUID}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fakeVault{}
@@ -51,7 +51,7 @@ func TestAdoptedIsClaimed(t *testing.T) {
 				t.Fatal(err)
 			}
 			stored := f.marker(t)
-			if stored.Claimed != tc.want || stored.UID != tc.d.UID || stored.DeploymentID != "uid" || stored.NamespaceUID != "namespace" {
+			if stored.Claimed != tc.want || stored.UID != tc.d.UID || stored.DeploymentID != ownUID || stored.NamespaceUID != nsUID {
 				t.Errorf("%+v", stored)
 			}
 		})
@@ -68,16 +68,16 @@ func TestClaimedIsComplete(t *testing.T) {
 		says          string
 	}{
 		"nothing is asked for":      {"key", "", Retained, "restore its status, or set spec.adoptRetainedKey to true"},
-		"the master key is missing": {"key", "uid", Missing, "Transit key"},
-		"the pepper is missing":     {"dir/pepper", "uid", Missing, "pepper"},
+		"the master key is missing": {"key", ownUID, Missing, "Transit key"},
+		"the pepper is missing":     {"dir/pepper", ownUID, Missing, "pepper"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fakeVault{}
 			client := f.startEarlier(t)
-			f.entries["dir/marker"][0].data = json.RawMessage(`{"uid":"uid","deploymentID":"uid","claimed":true}`)
+			f.entries["dir/marker"][0].data = json.RawMessage(`{"uid":"` + ownUID + `","deploymentID":"` + ownUID + `","claimed":true}`)
 			delete(f.keys, tc.lose)
 			delete(f.entries, tc.lose)
-			d := f.deployment("uid", false)
+			d := f.deployment(ownUID, false)
 			d.AdoptOf = tc.adoptOf
 			_, err := client.Ensure(t.Context(), d)
 			if ProblemOf(err) != tc.want || !strings.Contains(err.Error(), tc.says) || f.writes != 0 {

@@ -18,10 +18,8 @@ type Deployment struct {
 	UID, NamespaceUID, ClusterUID string
 	// Created is when the object was.
 	Created time.Time
-	// Established says that everything was complete once: then nothing is made anew, because a new
-	// master key could open nothing and a new pepper would kill every password.
-	Established bool
-	// DeploymentID is what the object's status records. Empty: it is not established.
+	// DeploymentID is what the object's status records, once everything is complete. Empty: the object
+	// is not established.
 	DeploymentID string
 	// Secrets are what the object's status records of the session keys and the pepper, and Record
 	// records others in their place. It fails when the status has changed meanwhile.
@@ -35,6 +33,10 @@ type Deployment struct {
 	// cluster.
 	AdoptOf string
 }
+
+// established reports whether everything was complete once: then nothing is created again, because a
+// new master key could open nothing, and no password would match under a new pepper.
+func (d Deployment) established() bool { return d.DeploymentID != "" }
 
 // DeploymentState is what was found.
 type DeploymentState struct {
@@ -66,7 +68,7 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	if err != nil {
 		return DeploymentState{}, err
 	}
-	if d.DeploymentID != "" && d.DeploymentID != marker.DeploymentID {
+	if d.established() && d.DeploymentID != marker.DeploymentID {
 		return DeploymentState{}, problem(Unsuitable, "%s says that the notes are of deployment %s, but the status of this SecureNotes says %s: "+
 			"somebody has written to it, so have the Vault administrator restore an earlier version of it",
 			c.dataPath(d.Directory, config.MarkerLeaf), marker.DeploymentID, d.DeploymentID)
@@ -74,7 +76,7 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	if err := c.mustBeOwn(ctx, d, marker); err != nil {
 		return DeploymentState{}, err
 	}
-	established := d.Established || complete(d, marker)
+	established := d.established() || complete(d, marker)
 	if !established {
 		if err := c.createKey(ctx, d.Key); err != nil {
 			return DeploymentState{}, err
@@ -117,7 +119,7 @@ func (c *Client) ensureMarker(ctx context.Context, d Deployment) (config.Marker,
 	switch {
 	case err != nil:
 		return config.Marker{}, err
-	case version == 0 && d.Established:
+	case version == 0 && d.established():
 		return config.Marker{}, problem(Missing, "%s is not in Vault at %s", c.dataPath(d.Directory, config.MarkerLeaf), c.session.connection.Address)
 	case version == 0:
 		return c.firstMarker(ctx, d)
@@ -125,14 +127,14 @@ func (c *Client) ensureMarker(ctx context.Context, d Deployment) (config.Marker,
 		// What an earlier release did not record is added once.
 		before := marker
 		marker.NamespaceUID = cmp.Or(marker.NamespaceUID, d.NamespaceUID)
-		if d.Established {
+		if d.established() {
 			marker.ClusterUID = cmp.Or(marker.ClusterUID, d.ClusterUID)
 		}
 		if marker.NamespaceUID == before.NamespaceUID && marker.ClusterUID == before.ClusterUID {
 			return marker, nil
 		}
 		return marker, c.writeMarker(ctx, d.Directory, marker, version)
-	case d.Established, marker.UID == d.UID:
+	case d.established(), marker.UID == d.UID:
 		return config.Marker{}, taken(d, marker)
 	default:
 		if err := adoptable(d, marker); err != nil {
@@ -202,7 +204,7 @@ func (c *Client) shred(ctx context.Context, d Deployment, marker config.Marker) 
 
 // shredded returns an error if there is no marker although nothing was shredded.
 func (c *Client) shredded(ctx context.Context, d Deployment) error {
-	if !d.Established {
+	if !d.established() {
 		return nil
 	}
 	secret, err := c.read(ctx, c.keyPath(d.Key))

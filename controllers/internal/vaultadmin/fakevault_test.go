@@ -234,11 +234,30 @@ func (f *fakeVault) mustNameAll(t *testing.T) {
 	}
 }
 
+// UIDs of objects, namespaces and clusters.
+const (
+	ownUID        = "0b1d0000-0000-4000-8000-000000000001"
+	oldUID        = "0b1d0000-0000-4000-8000-000000000002"
+	newUID        = "0b1d0000-0000-4000-8000-000000000003"
+	firstUID      = "0b1d0000-0000-4000-8000-000000000004"
+	anotherUID    = "0b1d0000-0000-4000-8000-000000000005"
+	otherUID      = "0b1d0000-0000-4000-8000-000000000006"
+	deposedUID    = "0b1d0000-0000-4000-8000-000000000007"
+	forgedUID     = "0b1d0000-0000-4000-8000-000000000008"
+	nsUID         = "0b1d0000-0000-4000-8000-000000000009"
+	ns2UID        = "0b1d0000-0000-4000-8000-00000000000a"
+	ownClusterUID = "0b1d0000-0000-4000-8000-00000000000b"
+	rebuiltUID    = "0b1d0000-0000-4000-8000-00000000000c"
+	lostUID       = "0b1d0000-0000-4000-8000-00000000000d"
+)
+
 // deployment is that of the object uid, as an operator reads it.
 func (f *fakeVault) deployment(uid string, established bool) Deployment {
-	return Deployment{
-		Key: "key", AuditKey: "audit", Directory: "dir", UID: uid, Established: established, AdoptOf: "uid", Secrets: f.status, Record: f.record,
+	d := Deployment{Key: "key", AuditKey: "audit", Directory: "dir", UID: uid, AdoptOf: ownUID, Secrets: f.status, Record: f.record}
+	if established {
+		d.DeploymentID = ownUID
 	}
+	return d
 }
 
 // start begins with an empty Vault.
@@ -267,7 +286,7 @@ func (f *fakeVault) startEarlier(t *testing.T) *Client {
 	client := f.start(t)
 	f.keys["key"], f.keys["audit"] = transitKey("aes256-gcm96"), transitKey("ed25519")
 	for leaf, data := range map[string]string{
-		"marker": `{"uid":"uid","deploymentID":"uid"}`, "session-keys": `{"jwks":"old"}`, "pepper": `{"currentID":"old"}`,
+		"marker": `{"uid":"` + ownUID + `","deploymentID":"` + ownUID + `"}`, "session-keys": `{"jwks":"old"}`, "pepper": `{"currentID":"old"}`,
 	} {
 		f.entries["dir/"+leaf] = []*kvVersion{{data: json.RawMessage(data)}}
 	}

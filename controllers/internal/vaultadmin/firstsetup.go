@@ -17,7 +17,7 @@ const clockSkew = 5 * time.Minute
 // it has neither recorded nor asked to adopt.
 func (c *Client) mustBeOwn(ctx context.Context, d Deployment, marker config.Marker) error {
 	switch {
-	case d.Established, d.Adopt:
+	case d.established(), d.Adopt:
 		return nil
 	case complete(d, marker) && d.AdoptOf != "":
 		return nil

@@ -27,10 +27,10 @@ func TestOldKey(t *testing.T) {
 		"without versions":                {want: Retained},
 		"older, but recorded":             {versions: version("1", time.Hour), change: func(d *Deployment) { d.Secrets.NextSessionKeys.Entry = "session-keys-1000000000001" }},
 		"older, to be adopted":            {versions: version("1", time.Hour), change: func(d *Deployment) { d.Adopt = true }},
-		"older, another is to be adopted": {versions: version("1", time.Hour), change: func(d *Deployment) { d.AdoptOf = "other" }, want: Retained},
-		"older, but established":          {versions: version("1", time.Hour), change: func(d *Deployment) { d.Established, d.DeploymentID = true, "uid" }},
-		"of another deployment":           {versions: version("1", -time.Minute), marker: `{"uid":"uid","deploymentID":"first"}`, want: Retained},
-		"of a database in use":            {versions: version("1", -time.Minute), marker: `{"uid":"uid","deploymentID":"uid","claimed":true}`, want: Retained},
+		"older, another is to be adopted": {versions: version("1", time.Hour), change: func(d *Deployment) { d.AdoptOf = otherUID }, want: Retained},
+		"older, but established":          {versions: version("1", time.Hour), change: func(d *Deployment) { d.DeploymentID = ownUID }},
+		"of another deployment":           {versions: version("1", -time.Minute), marker: `{"uid":"` + ownUID + `","deploymentID":"` + firstUID + `"}`, want: Retained},
+		"of a database in use":            {versions: version("1", -time.Minute), marker: `{"uid":"` + ownUID + `","deploymentID":"` + ownUID + `","claimed":true}`, want: Retained},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fakeVault{}
@@ -38,15 +38,15 @@ func TestOldKey(t *testing.T) {
 			f.keys["key"] = transitKey("aes256-gcm96")
 			f.keys["key"]["keys"] = tc.versions
 			if tc.marker == "" {
-				tc.marker = `{"uid":"uid","deploymentID":"uid"}`
+				tc.marker = `{"uid":"` + ownUID + `","deploymentID":"` + ownUID + `"}`
 			}
 			f.entries["dir/marker"] = []*kvVersion{{data: json.RawMessage(tc.marker)}}
-			d := f.deployment("uid", false)
+			d := f.deployment(ownUID, false)
 			d.Created, d.AdoptOf = created, ""
 			if tc.change != nil {
 				tc.change(&d)
 			}
-			if !d.Established {
+			if !d.established() {
 				if _, err := client.Ensure(t.Context(), d); (tc.want != "" || err != nil) && ProblemOf(err) != tc.want {
 					t.Errorf("set-up: %v, want %q", err, tc.want)
 				}

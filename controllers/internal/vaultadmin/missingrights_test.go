@@ -28,7 +28,7 @@ func TestMissingRights(t *testing.T) {
 			f := &fakeVault{denied: tc.denied}
 			client := f.startEarlier(t)
 			f.keys["key"]["min_encryption_version"], f.keys["key"]["min_available_version"] = 1, 0
-			err := tc.do(client, f.deployment("uid", true))
+			err := tc.do(client, f.deployment(ownUID, true))
 			if ProblemOf(err) != tc.want || OfFeature(err) != (tc.feature != "") || !strings.Contains(err.Error(), tc.feature) {
 				t.Errorf("%v (of a feature: %t); want %s of %q", err, OfFeature(err), tc.want, tc.feature)
 			}
@@ -39,8 +39,8 @@ func TestMissingRights(t *testing.T) {
 			f := &fakeVault{denied: denied}
 			client := f.startEarlier(t)
 			f.keys["role"] = map[string]any{}
-			state, err := client.Ensure(t.Context(), withRole(f.deployment("uid", true)))
-			if err != nil || state.DeploymentID != "uid" || ProblemOf(state.DatabaseRights) != SetupMissing || !OfFeature(state.DatabaseRights) {
+			state, err := client.Ensure(t.Context(), withRole(f.deployment(ownUID, true)))
+			if err != nil || state.DeploymentID != ownUID || ProblemOf(state.DatabaseRights) != SetupMissing || !OfFeature(state.DatabaseRights) {
 				t.Errorf("%+v, %v", state, err)
 			}
 		})

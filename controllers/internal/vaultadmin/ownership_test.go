@@ -9,8 +9,8 @@ import (
 // TestAdoption: who may take over the keys of the object old, whose namespace had the UID ns.
 func TestAdoption(t *testing.T) {
 	const (
-		marker  = `{"uid":"old-uid","namespaceUID":"ns","deploymentID":"first"}`
-		earlier = `{"uid":"old-uid","deploymentID":"first"}`
+		marker  = `{"uid":"` + oldUID + `","namespaceUID":"` + nsUID + `","deploymentID":"` + firstUID + `"}`
+		earlier = `{"uid":"` + oldUID + `","deploymentID":"` + firstUID + `"}`
 	)
 	for name, tc := range map[string]struct {
 		marker string
@@ -19,31 +19,31 @@ func TestAdoption(t *testing.T) {
 		// says is what the message must have, silent what it must not have.
 		says, silent string
 	}{
-		"nothing is asked for":                {marker, Deployment{NamespaceUID: "ns"}, Retained, "old-uid", "adoptRetainedKeyOf"},
-		"in the same namespace":               {marker, Deployment{NamespaceUID: "ns", Adopt: true}, "", "", ""},
-		"in a recreated namespace":            {marker, Deployment{NamespaceUID: "ns-2", Adopt: true}, Retained, "spec.adoptRetainedKeyOf", "old-uid"},
-		"in a namespace that is not known":    {marker, Deployment{Adopt: true}, Retained, "spec.adoptRetainedKeyOf", "old-uid"},
-		"of an earlier release":               {earlier, Deployment{NamespaceUID: "ns", Adopt: true}, Retained, "spec.adoptRetainedKeyOf", "old-uid"},
-		"by UID, across namespaces":           {marker, Deployment{NamespaceUID: "ns-2", AdoptOf: "old-uid"}, "", "", ""},
-		"by UID, of an earlier release":       {earlier, Deployment{NamespaceUID: "ns", AdoptOf: "old-uid"}, "", "", ""},
-		"by another UID":                      {marker, Deployment{NamespaceUID: "ns", AdoptOf: "other"}, Retained, "other", "old-uid"},
-		"by another UID, whatever else is so": {marker, Deployment{NamespaceUID: "ns", AdoptOf: "other", Adopt: true}, Retained, "other", "old-uid"},
-		"established":                         {marker, Deployment{NamespaceUID: "ns", Established: true, Adopt: true}, Taken, "old-uid", ""},
-		"established, in another namespace":   {marker, Deployment{NamespaceUID: "ns-2", Established: true}, Taken, "another SecureNotes", "old-uid"},
-		"established, by UID":                 {marker, Deployment{NamespaceUID: "ns", Established: true, AdoptOf: "old-uid"}, Taken, "old-uid", ""},
+		"nothing is asked for":                {marker, Deployment{NamespaceUID: nsUID}, Retained, oldUID, "adoptRetainedKeyOf"},
+		"in the same namespace":               {marker, Deployment{NamespaceUID: nsUID, Adopt: true}, "", "", ""},
+		"in a recreated namespace":            {marker, Deployment{NamespaceUID: ns2UID, Adopt: true}, Retained, "spec.adoptRetainedKeyOf", oldUID},
+		"in a namespace that is not known":    {marker, Deployment{Adopt: true}, Retained, "spec.adoptRetainedKeyOf", oldUID},
+		"of an earlier release":               {earlier, Deployment{NamespaceUID: nsUID, Adopt: true}, Retained, "spec.adoptRetainedKeyOf", oldUID},
+		"by UID, across namespaces":           {marker, Deployment{NamespaceUID: ns2UID, AdoptOf: oldUID}, "", "", ""},
+		"by UID, of an earlier release":       {earlier, Deployment{NamespaceUID: nsUID, AdoptOf: oldUID}, "", "", ""},
+		"by another UID":                      {marker, Deployment{NamespaceUID: nsUID, AdoptOf: otherUID}, Retained, otherUID, oldUID},
+		"by another UID, whatever else is so": {marker, Deployment{NamespaceUID: nsUID, AdoptOf: otherUID, Adopt: true}, Retained, otherUID, oldUID},
+		"established":                         {marker, Deployment{NamespaceUID: nsUID, DeploymentID: firstUID, Adopt: true}, Taken, oldUID, ""},
+		"established, in another namespace":   {marker, Deployment{NamespaceUID: ns2UID, DeploymentID: firstUID}, Taken, "another SecureNotes", oldUID},
+		"established, by UID":                 {marker, Deployment{NamespaceUID: nsUID, DeploymentID: firstUID, AdoptOf: oldUID}, Taken, oldUID, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fakeVault{}
 			client := f.startEarlier(t)
 			f.entries["dir/marker"][0].data = json.RawMessage(tc.marker)
-			tc.d.Directory, tc.d.Key, tc.d.UID = "dir", "key", "new-uid"
+			tc.d.Directory, tc.d.Key, tc.d.UID = "dir", "key", newUID
 			got, err := client.ensureMarker(t.Context(), tc.d)
 			if tc.want == "" {
-				if err != nil || got.UID != "new-uid" || got.NamespaceUID != tc.d.NamespaceUID || got.DeploymentID != "first" {
+				if err != nil || got.UID != newUID || got.NamespaceUID != tc.d.NamespaceUID || got.DeploymentID != firstUID {
 					t.Fatalf("%+v, %v", got, err)
 				}
 				// It works once: the old object, which still lives elsewhere, has lost its keys.
-				old := Deployment{Directory: "dir", Key: "key", UID: "old-uid", NamespaceUID: "ns", Established: true, Adopt: true}
+				old := Deployment{Directory: "dir", Key: "key", UID: oldUID, NamespaceUID: nsUID, DeploymentID: firstUID, Adopt: true}
 				if _, err := client.ensureMarker(t.Context(), old); ProblemOf(err) != Taken {
 					t.Errorf("the old object: %v, want %s", err, Taken)
 				}
@@ -64,14 +64,14 @@ func TestAdoption(t *testing.T) {
 func TestMarkerOfAnEarlierRelease(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
-	f.entries["dir/marker"][0].data = json.RawMessage(`{"uid":"uid","deploymentID":"first","sessionKeys":"session-keys-3"}`)
-	d := Deployment{Directory: "dir", UID: "uid", NamespaceUID: "ns", Established: true}
+	f.entries["dir/marker"][0].data = json.RawMessage(`{"uid":"` + ownUID + `","deploymentID":"` + firstUID + `","sessionKeys":"session-keys-3"}`)
+	d := Deployment{Directory: "dir", UID: ownUID, NamespaceUID: nsUID, DeploymentID: firstUID}
 	for range 2 {
 		if _, err := client.ensureMarker(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := string(f.entries["dir/marker"][1].data); got != `{"deploymentID":"first","namespaceUID":"ns","sessionKeys":"session-keys-3","uid":"uid"}` || f.writes != 1 {
+	if got := string(f.entries["dir/marker"][1].data); got != `{"deploymentID":"`+firstUID+`","namespaceUID":"`+nsUID+`","sessionKeys":"session-keys-3","uid":"`+ownUID+`"}` || f.writes != 1 {
 		t.Errorf("%s after %d writes", got, f.writes)
 	}
 }
@@ -79,17 +79,17 @@ func TestMarkerOfAnEarlierRelease(t *testing.T) {
 // TestMarkerNamesItsCluster: the first marker and an adopted one name the cluster; that
 // of an earlier release gets it once, from an object that has keys.
 func TestMarkerNamesItsCluster(t *testing.T) {
-	const earlier = `{"uid":"uid","namespaceUID":"ns","deploymentID":"uid"}`
+	const earlier = `{"uid":"` + ownUID + `","namespaceUID":"` + nsUID + `","deploymentID":"` + ownUID + `"}`
 	for name, tc := range map[string]struct {
 		marker string
 		d      Deployment
 		want   string
 		writes int
 	}{
-		"first":                             {"", Deployment{UID: "uid"}, "cluster", 1},
-		"adopted":                           {`{"uid":"old","namespaceUID":"ns","clusterUID":"lost","deploymentID":"old"}`, Deployment{UID: "uid", AdoptOf: "old"}, "cluster", 1},
-		"of an earlier release":             {earlier, Deployment{UID: "uid", Established: true}, "cluster", 1},
-		"of an earlier release, not set up": {earlier, Deployment{UID: "uid"}, "", 0},
+		"first":                             {"", Deployment{UID: ownUID}, ownClusterUID, 1},
+		"adopted":                           {`{"uid":"` + oldUID + `","namespaceUID":"` + nsUID + `","clusterUID":"` + lostUID + `","deploymentID":"` + oldUID + `"}`, Deployment{UID: ownUID, AdoptOf: oldUID}, ownClusterUID, 1},
+		"of an earlier release":             {earlier, Deployment{UID: ownUID, DeploymentID: ownUID}, ownClusterUID, 1},
+		"of an earlier release, not set up": {earlier, Deployment{UID: ownUID}, "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fakeVault{}
@@ -97,13 +97,13 @@ func TestMarkerNamesItsCluster(t *testing.T) {
 			if tc.marker != "" {
 				f.entries["dir/marker"] = []*kvVersion{{data: json.RawMessage(tc.marker)}}
 			}
-			tc.d.Directory, tc.d.Key, tc.d.NamespaceUID, tc.d.ClusterUID = "dir", "key", "ns", "cluster"
+			tc.d.Directory, tc.d.Key, tc.d.NamespaceUID, tc.d.ClusterUID = "dir", "key", nsUID, ownClusterUID
 			for range 2 {
 				if _, err := client.ensureMarker(t.Context(), tc.d); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if got := f.marker(t); got.ClusterUID != tc.want || got.UID != "uid" || f.writes != tc.writes {
+			if got := f.marker(t); got.ClusterUID != tc.want || got.UID != ownUID || f.writes != tc.writes {
 				t.Errorf("%+v after %d writes", got, f.writes)
 			}
 		})
@@ -115,10 +115,10 @@ func TestMarkerNamesItsCluster(t *testing.T) {
 func TestMarkerOfAnotherCluster(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
-	f.entries["dir/marker"][0].data = json.RawMessage(`{"uid":"uid","namespaceUID":"ns","clusterUID":"rebuilt","deploymentID":"uid"}`)
+	f.entries["dir/marker"][0].data = json.RawMessage(`{"uid":"` + ownUID + `","namespaceUID":"` + nsUID + `","clusterUID":"` + rebuiltUID + `","deploymentID":"` + ownUID + `"}`)
 	for _, established := range []bool{true, false} {
-		d := f.deployment("uid", established)
-		d.NamespaceUID, d.ClusterUID, d.Adopt = "ns", "first", true
+		d := f.deployment(ownUID, established)
+		d.NamespaceUID, d.ClusterUID, d.Adopt = nsUID, firstUID, true
 		if _, err := client.Ensure(t.Context(), d); ProblemOf(err) != Taken || !strings.Contains(err.Error(), "of another cluster") || f.writes != 0 {
 			t.Errorf("established %t: %v, %d writes", established, err, f.writes)
 		}
@@ -129,8 +129,8 @@ func TestMarkerOfAnotherCluster(t *testing.T) {
 // marker names another object or another cluster.
 func TestTakenKeysAreLeftAlone(t *testing.T) {
 	for name, marker := range map[string]string{
-		"another object":  `{"uid":"uid","namespaceUID":"ns","clusterUID":"first","deploymentID":"uid"}`,
-		"another cluster": `{"uid":"deposed","namespaceUID":"ns","clusterUID":"rebuilt","deploymentID":"uid"}`,
+		"another object":  `{"uid":"` + ownUID + `","namespaceUID":"` + nsUID + `","clusterUID":"` + firstUID + `","deploymentID":"` + ownUID + `"}`,
+		"another cluster": `{"uid":"` + deposedUID + `","namespaceUID":"` + nsUID + `","clusterUID":"` + rebuiltUID + `","deploymentID":"` + ownUID + `"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			testTakenKeysAreLeftAlone(t, marker)
@@ -142,7 +142,7 @@ func testTakenKeysAreLeftAlone(t *testing.T, marker string) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
 	f.entries["dir/marker"][0].data = json.RawMessage(marker)
-	d := Deployment{Directory: "dir", Key: "key", DatabaseRole: "key", UID: "deposed", ClusterUID: "first"}
+	d := Deployment{Directory: "dir", Key: "key", DatabaseRole: "key", UID: deposedUID, ClusterUID: firstUID}
 	for name, do := range map[string]func() error{
 		"record the database": func() error {
 			return client.RecordDatabase(t.Context(), d, DatabaseState{}, DatabaseState{Accepted: 1})
@@ -170,10 +170,10 @@ func testTakenKeysAreLeftAlone(t *testing.T, marker string) {
 func TestForgedDeployment(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
-	d := f.deployment("uid", true)
-	f.entries["dir/marker"][0].data = json.RawMessage(`{"uid":"uid","namespaceUID":"ns","deploymentID":"forged"}`)
-	d.NamespaceUID, d.DeploymentID = "ns", "first"
-	if _, err := client.Ensure(t.Context(), d); ProblemOf(err) != Unsuitable || !strings.Contains(err.Error(), "forged") || f.writes != 0 {
+	d := f.deployment(ownUID, true)
+	f.entries["dir/marker"][0].data = json.RawMessage(`{"uid":"` + ownUID + `","namespaceUID":"` + nsUID + `","deploymentID":"` + forgedUID + `"}`)
+	d.NamespaceUID, d.DeploymentID = nsUID, "first"
+	if _, err := client.Ensure(t.Context(), d); ProblemOf(err) != Unsuitable || !strings.Contains(err.Error(), forgedUID) || f.writes != 0 {
 		t.Errorf("another deployment: %v, %d writes", err, f.writes)
 	}
 	delete(f.entries, "dir/marker")
@@ -183,6 +183,32 @@ func TestForgedDeployment(t *testing.T) {
 	clear(f.keys)
 	if err := client.Shred(t.Context(), d); err != nil {
 		t.Errorf("shred that had removed everything: %v", err)
+	}
+}
+
+// TestDamagedMarker: a marker that does not hold what it must is not acted on, and no text that
+// somebody has put into it is shown.
+func TestDamagedMarker(t *testing.T) {
+	for name, marker := range map[string]string{
+		"a uid that is none":        `{"uid":"call 555-0100","deploymentID":"` + ownUID + `"}`,
+		"a deployment that is none": `{"uid":"` + ownUID + `","deploymentID":"call 555-0100"}`,
+		"a cluster that is none":    `{"uid":"` + ownUID + `","clusterUID":"call 555-0100","deploymentID":"` + ownUID + `"}`,
+	} {
+		for _, established := range []bool{true, false} {
+			f := &fakeVault{}
+			client := f.startEarlier(t)
+			f.entries["dir/marker"][0].data = json.RawMessage(marker)
+			d := f.deployment(ownUID, established)
+			for step, do := range map[string]func() error{
+				"ensure": func() error { _, err := client.Ensure(t.Context(), d); return err },
+				"rotate": func() error { return client.Rotate(t.Context(), d) },
+				"shred":  func() error { return client.Shred(t.Context(), d) },
+			} {
+				if err := do(); ProblemOf(err) != Unsuitable || strings.Contains(err.Error(), "555") || f.writes != 0 {
+					t.Errorf("%s, %s, established %t: %v, %d writes", name, step, established, err, f.writes)
+				}
+			}
+		}
 	}
 }
 

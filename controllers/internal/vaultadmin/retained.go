@@ -76,8 +76,7 @@ func (a Archive) Read(ctx context.Context, namespace, name string) (Kept, error)
 	if err != nil {
 		return Kept{}, fmt.Errorf("read %s: %w", path, err)
 	}
-	marker := config.Marker{}
-	if json.Unmarshal(raw, &marker) == nil {
+	if marker, err := config.ParseMarker(raw); err == nil {
 		kept.Marker = marker
 	}
 	return kept, nil

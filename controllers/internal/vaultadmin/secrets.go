@@ -44,7 +44,7 @@ const maxNames = 4
 // it finds: both get new ones, once.
 func (c *Client) ensureSessionKeys(ctx context.Context, d *Deployment, version int64) error {
 	inUse := d.Secrets.SessionKeys
-	if d.Established {
+	if d.established() {
 		return c.mustBeUsable(ctx, d.Directory, d.sessionKeysEntry())
 	}
 	if inUse.Digest != "" {
@@ -104,7 +104,7 @@ func (c *Client) createSessionKeys(ctx context.Context, d *Deployment, version i
 // Errors: Missing; Unsuitable when there is a pepper that the object has not recorded.
 func (c *Client) ensurePepper(ctx context.Context, d *Deployment, marker config.Marker, established bool) error {
 	if established {
-		if !d.Established {
+		if !d.established() {
 			adopted := Secret{Entry: marker.Pepper, Digest: marker.PepperDigest}
 			if adopted != (Secret{}) && (!config.IsPepperEntry(adopted.Entry) || !config.IsDigest(adopted.Digest)) {
 				return problem(Unsuitable, "the marker %s in Vault names no pepper that can be: restore an earlier version of it", c.dataPath(d.Directory, config.MarkerLeaf))

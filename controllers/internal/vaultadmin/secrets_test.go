@@ -30,7 +30,7 @@ func ensure(t *testing.T, f *fakeVault, client *Client, uid string) DeploymentSt
 func TestSetUpCrashAnywhere(t *testing.T) {
 	setUp := func(t *testing.T, f *fakeVault) *Client {
 		client := f.start(t)
-		if state := ensure(t, f, client, "uid"); state.Secrets != f.status || state.DeploymentID != "uid" {
+		if state := ensure(t, f, client, ownUID); state.Secrets != f.status || state.DeploymentID != ownUID {
 			t.Errorf("%+v, recorded %+v", state, f.status)
 		}
 		f.mustHoldRecorded(t)
@@ -47,10 +47,10 @@ func TestSetUpCrashAnywhere(t *testing.T) {
 				f := &fakeVault{at: at, after: after}
 				client := setUp(t, f)
 				writes := f.writes
-				if state, err := client.Ensure(t.Context(), f.deployment("uid", true)); err != nil || state.Secrets != f.status || f.writes != writes {
+				if state, err := client.Ensure(t.Context(), f.deployment(ownUID, true)); err != nil || state.Secrets != f.status || f.writes != writes {
 					t.Errorf("established: %+v, %v, %d more writes", state, err, f.writes-writes)
 				}
-				if err := client.Shred(t.Context(), f.deployment("uid", true)); err != nil {
+				if err := client.Shred(t.Context(), f.deployment(ownUID, true)); err != nil {
 					t.Fatal(err)
 				}
 				if left := f.usable(); len(left) > 0 || len(f.keys) > 0 {
@@ -58,7 +58,7 @@ func TestSetUpCrashAnywhere(t *testing.T) {
 				}
 				// The next object of that name finds remains of this one.
 				f.status = Secrets{}
-				ensure(t, f, client, "another")
+				ensure(t, f, client, anotherUID)
 				f.mustHoldRecorded(t)
 				if !strings.HasPrefix(f.status.Pepper.Entry, "pepper-") {
 					t.Errorf("the pepper is %s", f.status.Pepper.Entry)
@@ -77,7 +77,7 @@ func TestPlantedPepper(t *testing.T) {
 			client := f.start(t)
 			f.plant("pepper")
 			f.entries["dir/pepper"][0].deleted = deleted
-			_, err := client.Ensure(t.Context(), f.deployment("uid", false))
+			_, err := client.Ensure(t.Context(), f.deployment(ownUID, false))
 			if ProblemOf(err) != Unsuitable || !strings.Contains(err.Error(), "vault kv metadata delete -mount=secret dir/pepper") {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -89,12 +89,12 @@ func TestPlantedPepper(t *testing.T) {
 	t.Run("named in the marker", func(t *testing.T) {
 		f := &fakeVault{}
 		client := f.start(t)
-		if _, err := client.Ensure(t.Context(), f.deployment("uid", false)); err != nil {
+		if _, err := client.Ensure(t.Context(), f.deployment(ownUID, false)); err != nil {
 			t.Fatal(err)
 		}
 		// The status is lost: the marker alone, which others can write to, proves nothing.
 		f.status = Secrets{}
-		if _, err := client.Ensure(t.Context(), f.deployment("uid", false)); ProblemOf(err) != Unsuitable {
+		if _, err := client.Ensure(t.Context(), f.deployment(ownUID, false)); ProblemOf(err) != Unsuitable {
 			t.Errorf("%v", err)
 		}
 	})
@@ -106,7 +106,7 @@ func TestPlantedPepper(t *testing.T) {
 				f.plant("pepper")
 			}
 		}
-		if _, err := client.Ensure(t.Context(), f.deployment("uid", false)); err != nil {
+		if _, err := client.Ensure(t.Context(), f.deployment(ownUID, false)); err != nil {
 			t.Fatal(err)
 		}
 		f.mustHoldRecorded(t)
@@ -138,9 +138,9 @@ func TestPlantedSessionKeys(t *testing.T) {
 			}
 			var err error
 			if established {
-				err = client.ReplaceSessionKeys(t.Context(), f.deployment("uid", true), 2)
+				err = client.ReplaceSessionKeys(t.Context(), f.deployment(ownUID, true), 2)
 			} else {
-				_, err = client.Ensure(t.Context(), f.deployment("uid", false))
+				_, err = client.Ensure(t.Context(), f.deployment(ownUID, false))
 			}
 			if err != nil || len(raced) != 2 || slices.Contains(raced, f.status.SessionKeys.Entry) {
 				t.Fatalf("%v; %v were planted, %+v is in use", err, raced, f.status)
@@ -150,7 +150,7 @@ func TestPlantedSessionKeys(t *testing.T) {
 			if !established {
 				return
 			}
-			if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true), ""); err != nil {
+			if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment(ownUID, true), ""); err != nil {
 				t.Fatal(err)
 			}
 			for _, leaf := range append(raced, "session-keys") {
@@ -174,17 +174,17 @@ func (f *fakeVault) mustNameAllButPlanted(t *testing.T) {
 func TestEarlierRelease(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
-	state, err := client.Ensure(t.Context(), f.deployment("uid", true))
-	if err != nil || state.Secrets != (Secrets{}) || state.DeploymentID != "uid" || f.writes != 0 {
+	state, err := client.Ensure(t.Context(), f.deployment(ownUID, true))
+	if err != nil || state.Secrets != (Secrets{}) || state.DeploymentID != ownUID || f.writes != 0 {
 		t.Errorf("%+v, %v, %d writes", state, err, f.writes)
 	}
 	// A Compromise that it began ends under its name.
 	f.plant("session-keys-3")
 	f.status.SessionKeys.Entry = "session-keys-3"
-	if err := client.ReplaceSessionKeys(t.Context(), f.deployment("uid", true), 3); err != nil || f.writes != 0 {
+	if err := client.ReplaceSessionKeys(t.Context(), f.deployment(ownUID, true), 3); err != nil || f.writes != 0 {
 		t.Errorf("%v, %d writes", err, f.writes)
 	}
-	if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true), ""); err != nil {
+	if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment(ownUID, true), ""); err != nil {
 		t.Error(err)
 	}
 	if got := strings.Join(f.usable(), " "); got != "marker pepper session-keys-3" || f.status.SessionKeys != (Secret{Entry: "session-keys-3"}) {
@@ -192,7 +192,7 @@ func TestEarlierRelease(t *testing.T) {
 	}
 	for leaf := range map[string]bool{"pepper": true, "session-keys-3": true} {
 		f.entries["dir/"+leaf][0].destroyed = true
-		if _, err := client.Ensure(t.Context(), f.deployment("uid", true)); ProblemOf(err) != Missing || !strings.Contains(err.Error(), leaf) {
+		if _, err := client.Ensure(t.Context(), f.deployment(ownUID, true)); ProblemOf(err) != Missing || !strings.Contains(err.Error(), leaf) {
 			t.Errorf("%s was destroyed: %v", leaf, err)
 		}
 		f.entries["dir/"+leaf][0].destroyed = false
@@ -206,12 +206,12 @@ func TestMarkerProvesNothing(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
 	f.plant("session-keys-3")
-	f.entries["dir/marker"][0].data = []byte(`{"uid":"uid","deploymentID":"uid","sessionKeys":"session-keys-3","otherSessionKeys":["session-keys"]}`)
-	if err := client.ReplaceSessionKeys(t.Context(), f.deployment("uid", true), 3); err != nil {
+	f.entries["dir/marker"][0].data = []byte(`{"uid":"` + ownUID + `","deploymentID":"` + ownUID + `","sessionKeys":"session-keys-3","otherSessionKeys":["session-keys"]}`)
+	if err := client.ReplaceSessionKeys(t.Context(), f.deployment(ownUID, true), 3); err != nil {
 		t.Fatal(err)
 	}
 	f.mustHold(t, f.status.SessionKeys, &config.SessionKeys{})
-	if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true), ""); err != nil {
+	if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment(ownUID, true), ""); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(f.usable(), " "); got != "marker pepper "+f.status.SessionKeys.Entry {
@@ -225,19 +225,19 @@ func TestAdoptedSecrets(t *testing.T) {
 	t.Run("of this release", func(t *testing.T) {
 		f := &fakeVault{}
 		client := f.start(t)
-		ensure(t, f, client, "uid")
+		ensure(t, f, client, ownUID)
 		before := f.status
 		f.status = Secrets{}
-		state := ensure(t, f, client, "another")
+		state := ensure(t, f, client, anotherUID)
 		f.mustHoldRecorded(t)
-		if state.DeploymentID != "uid" || f.status.Pepper != before.Pepper || f.status.SessionKeys == before.SessionKeys {
+		if state.DeploymentID != ownUID || f.status.Pepper != before.Pepper || f.status.SessionKeys == before.SessionKeys {
 			t.Errorf("%+v, recorded %+v, before %+v", state, f.status, before)
 		}
 	})
 	t.Run("of an earlier release", func(t *testing.T) {
 		f := &fakeVault{}
 		client := f.startEarlier(t)
-		ensure(t, f, client, "another")
+		ensure(t, f, client, anotherUID)
 		f.mustHold(t, f.status.SessionKeys, &config.SessionKeys{})
 		if f.status.Pepper != (Secret{}) {
 			t.Errorf("recorded %+v", f.status)
@@ -246,9 +246,9 @@ func TestAdoptedSecrets(t *testing.T) {
 	t.Run("without a word of the object's own", func(t *testing.T) {
 		f := &fakeVault{}
 		client := f.startEarlier(t)
-		f.entries["dir/marker"][0].data = []byte(`{"uid":"another","deploymentID":"uid","pepper":"pepper-aaaaaaaaaaaaaaaa","pepperDigest":"` + strings.Repeat("0", 64) + `"}`)
+		f.entries["dir/marker"][0].data = []byte(`{"uid":"` + anotherUID + `","deploymentID":"` + ownUID + `","pepper":"pepper-aaaaaaaaaaaaaaaa","pepperDigest":"` + strings.Repeat("0", 64) + `"}`)
 		f.plant("pepper-aaaaaaaaaaaaaaaa")
-		d := f.deployment("another", false)
+		d := f.deployment(anotherUID, false)
 		d.AdoptOf = ""
 		if _, err := client.Ensure(t.Context(), d); ProblemOf(err) != Retained || f.status != (Secrets{}) {
 			t.Errorf("%v, recorded %+v", err, f.status)
@@ -257,8 +257,8 @@ func TestAdoptedSecrets(t *testing.T) {
 	t.Run("of a marker that was forged", func(t *testing.T) {
 		f := &fakeVault{}
 		client := f.startEarlier(t)
-		f.entries["dir/marker"][0].data = []byte(`{"uid":"uid","deploymentID":"uid","pepper":"../../other/pepper","pepperDigest":""}`)
-		if _, err := client.Ensure(t.Context(), f.deployment("another", false)); ProblemOf(err) != Unsuitable {
+		f.entries["dir/marker"][0].data = []byte(`{"uid":"` + ownUID + `","deploymentID":"` + ownUID + `","pepper":"../../other/pepper","pepperDigest":""}`)
+		if _, err := client.Ensure(t.Context(), f.deployment(anotherUID, false)); ProblemOf(err) != Unsuitable {
 			t.Error(err)
 		}
 	})
@@ -272,16 +272,16 @@ func TestPoliciesOfBoth(t *testing.T) {
 		t.Run(fmt.Sprintf("older: %t", older), func(t *testing.T) {
 			f := &fakeVault{olderPolicies: older}
 			client := f.startEarlier(t)
-			if err := client.ReplaceSessionKeys(t.Context(), f.deployment("uid", true), 2); err != nil {
+			if err := client.ReplaceSessionKeys(t.Context(), f.deployment(ownUID, true), 2); err != nil {
 				t.Fatal(err)
 			}
-			if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true), ""); err != nil {
+			if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment(ownUID, true), ""); err != nil {
 				t.Fatal(err)
 			}
 			if got := strings.Join(f.usable(), " "); got != "marker pepper "+f.status.SessionKeys.Entry {
 				t.Errorf("Vault has %s", got)
 			}
-			if err := client.Shred(t.Context(), f.deployment("uid", true)); err != nil {
+			if err := client.Shred(t.Context(), f.deployment(ownUID, true)); err != nil {
 				t.Fatal(err)
 			}
 			if left := f.usable(); len(left) > 0 || len(f.keys) > 0 {

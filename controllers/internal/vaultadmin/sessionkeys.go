@@ -53,11 +53,17 @@ func (c *Client) DeleteOtherSessionKeys(ctx context.Context, d Deployment, repla
 	return c.writeMarker(ctx, d.Directory, marker, version)
 }
 
-// nameSessionKeys has the marker name an entry that is about to be created.
+// nameSessionKeys has the marker name an entry that is about to be created. Error: Unsuitable when it
+// names too many already.
 func (c *Client) nameSessionKeys(ctx context.Context, d Deployment, entry string) error {
 	marker, version, err := c.ownMarker(ctx, d)
 	if err != nil || slices.Contains(sessionKeysEntries(marker), entry) {
 		return err
+	}
+	if len(marker.OtherSessionKeys) >= config.MaxOtherSessionKeys {
+		return problem(Unsuitable, "the marker %s in Vault names %d entries of session keys that were created and not recorded: find out in the operator's log what keeps it from recording them, "+
+			"then have the Vault administrator destroy those that are not in use, and remove them from otherSessionKeys",
+			c.dataPath(d.Directory, config.MarkerLeaf), len(marker.OtherSessionKeys))
 	}
 	marker.OtherSessionKeys = append(marker.OtherSessionKeys, entry)
 	return c.writeMarker(ctx, d.Directory, marker, version)

@@ -1,6 +1,7 @@
 package vaultadmin
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -19,12 +20,12 @@ func TestSessionKeysCrashAnywhere(t *testing.T) {
 				func(d Deployment) error { return client.ReplaceSessionKeys(t.Context(), d, version) },
 				func(d Deployment) error { return client.DeleteOtherSessionKeys(t.Context(), d, "") },
 			} {
-				if err := step(f.deployment("uid", true)); err != nil {
+				if err := step(f.deployment(ownUID, true)); err != nil {
 					if f.writes != f.at {
 						t.Fatal(err)
 					}
 					f.mustNameAll(t)
-					if err := step(f.deployment("uid", true)); err != nil {
+					if err := step(f.deployment(ownUID, true)); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -62,15 +63,15 @@ func TestSessionKeysCrashAnywhere(t *testing.T) {
 func TestSessionKeysOfAnother(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
-	elsewhere := f.deployment("uid", true)
+	elsewhere := f.deployment(ownUID, true)
 	elsewhere.Directory = "elsewhere"
-	lost := f.deployment("uid", true)
+	lost := f.deployment(ownUID, true)
 	lost.Secrets.SessionKeys.Entry = "session-keys-2"
 	for name, tc := range map[string]struct {
 		do   func() error
 		want Problem
 	}{
-		"another object's": {func() error { return client.ReplaceSessionKeys(t.Context(), f.deployment("other", true), 2) }, Taken},
+		"another object's": {func() error { return client.ReplaceSessionKeys(t.Context(), f.deployment(otherUID, true), 2) }, Taken},
 		"nobody's":         {func() error { return client.ReplaceSessionKeys(t.Context(), elsewhere, 2) }, Missing},
 		"not in Vault":     {func() error { return client.DeleteOtherSessionKeys(t.Context(), lost, "") }, Missing},
 	} {
@@ -87,18 +88,39 @@ func TestSessionKeysOfAnother(t *testing.T) {
 func TestSessionKeysAreNeverOlder(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
-	if err := client.ReplaceSessionKeys(t.Context(), f.deployment("uid", true), 10); err != nil {
+	if err := client.ReplaceSessionKeys(t.Context(), f.deployment(ownUID, true), 10); err != nil {
 		t.Fatal(err)
 	}
 	before := f.writes
-	if err := client.ReplaceSessionKeys(t.Context(), f.deployment("uid", true), 9); ProblemOf(err) != Unsuitable {
+	if err := client.ReplaceSessionKeys(t.Context(), f.deployment(ownUID, true), 9); ProblemOf(err) != Unsuitable {
 		t.Errorf("older session keys: %v, want %s", err, Unsuitable)
 	}
-	if err := client.ReplaceSessionKeys(t.Context(), f.deployment("uid", true), 10); err != nil {
+	if err := client.ReplaceSessionKeys(t.Context(), f.deployment(ownUID, true), 10); err != nil {
 		t.Errorf("the same again: %v", err)
 	}
 	if f.writes != before {
 		t.Errorf("%d writes", f.writes-before)
+	}
+}
+
+// TestTooManySessionKeys: entries whose creation was not recorded do not add up without end.
+func TestTooManySessionKeys(t *testing.T) {
+	f := &fakeVault{}
+	client := f.startEarlier(t)
+	names := make([]string, config.MaxOtherSessionKeys)
+	for i := range names {
+		names[i] = fmt.Sprintf("session-keys-1%012d", i)
+	}
+	full, err := json.Marshal(config.Marker{UID: ownUID, DeploymentID: ownUID, OtherSessionKeys: names})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.entries["dir/marker"][0].data = full
+	if err := client.ReplaceSessionKeys(t.Context(), f.deployment(ownUID, true), 2); ProblemOf(err) != Unsuitable || !strings.Contains(err.Error(), "otherSessionKeys") {
+		t.Errorf("one more: %v", err)
+	}
+	if got := strings.Join(f.usable(), " "); got != "marker pepper session-keys" || f.status.SessionKeys != (Secret{}) {
+		t.Errorf("Vault has %s, recorded %+v", got, f.status)
 	}
 }
 
@@ -107,11 +129,11 @@ func TestSessionKeysAreNeverOlder(t *testing.T) {
 func TestForgedMarker(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
-	f.entries["dir/marker"][0].data = []byte(`{"uid":"uid","deploymentID":"uid","otherSessionKeys":["pepper","../other/session-keys","session-keys-9"]}`)
-	if err := client.ReplaceSessionKeys(t.Context(), f.deployment("uid", true), 2); err != nil {
+	f.entries["dir/marker"][0].data = []byte(`{"uid":"` + ownUID + `","deploymentID":"` + ownUID + `","otherSessionKeys":["pepper","../other/session-keys","session-keys-9"]}`)
+	if err := client.ReplaceSessionKeys(t.Context(), f.deployment(ownUID, true), 2); err != nil {
 		t.Fatal(err)
 	}
-	if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true), ""); err != nil {
+	if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment(ownUID, true), ""); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(f.usable(), " "); got != "marker pepper "+f.status.SessionKeys.Entry {
@@ -124,12 +146,12 @@ func TestForgedMarker(t *testing.T) {
 func TestStrippedMarker(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
-	if err := client.ReplaceSessionKeys(t.Context(), f.deployment("uid", true), 2); err != nil {
+	if err := client.ReplaceSessionKeys(t.Context(), f.deployment(ownUID, true), 2); err != nil {
 		t.Fatal(err)
 	}
 	marker := f.entries["dir/marker"]
-	marker[len(marker)-1].data = []byte(`{"uid":"uid","deploymentID":"uid","sessionKeys":"` + f.status.SessionKeys.Entry + `"}`)
-	if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment("uid", true), "session-keys"); err != nil {
+	marker[len(marker)-1].data = []byte(`{"uid":"` + ownUID + `","deploymentID":"` + ownUID + `","sessionKeys":"` + f.status.SessionKeys.Entry + `"}`)
+	if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment(ownUID, true), "session-keys"); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(f.usable(), " "); got != "marker pepper "+f.status.SessionKeys.Entry {

@@ -60,8 +60,8 @@ func (r *Reconciler) shred(ctx context.Context, s *scope) (bool, error) {
 	}
 	if vaultadmin.ProblemOf(err) == vaultadmin.Taken {
 		if s.sn.Status.DeploymentID != "" {
+			// They are in use elsewhere, and do not count as left behind.
 			s.warn("KeysLeft", "Delete", "the keys were left in Vault: "+err.Error())
-			r.keysLeft.Add(1)
 		}
 		return true, nil
 	}

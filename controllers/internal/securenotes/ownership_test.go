@@ -180,8 +180,13 @@ func TestRetainedKeysAreCounted(t *testing.T) {
 		return sn
 	}
 	kept, destroyed, never := going("kept", "", true), going("destroyed", v1alpha1.DeletionPolicyDelete, true), going("never", "", false)
-	r := askedReconciler(t, &askedVault{}, waiting, kept, destroyed, never)
-	for _, sn := range []*v1alpha1.SecureNotes{kept, destroyed, never} {
+	deposed := going("deposed", v1alpha1.DeletionPolicyDelete, true) // another cluster uses its keys
+	vault := &askedVault{}
+	r := askedReconciler(t, vault, waiting, kept, destroyed, never, deposed)
+	for _, sn := range []*v1alpha1.SecureNotes{kept, destroyed, never, deposed} {
+		if sn == deposed {
+			vault.err = &vaultadmin.Error{Problem: vaultadmin.Taken}
+		}
 		if err := r.Client.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
 			t.Fatal(err)
 		}

@@ -38,7 +38,7 @@ func (c *Client) RevokeDatabaseCredentials(ctx context.Context, d Deployment) er
 }
 
 // vaultCredentials is the feature that needs the rights of DatabaseMount.
-const vaultCredentials = "spec.database.postgres.vaultCredentials"
+const vaultCredentials = "spec.database.postgres.vaultCredentials" //nolint:gosec // the name of a field
 
 // checkDatabaseRole says what is missing before it is needed: a Compromise is no time to find out.
 //

@@ -102,8 +102,8 @@ const (
 	ReasonUnknownVaultConnection = "UnknownVaultConnection"
 	ReasonVaultUnreachable       = "VaultUnreachable"
 	ReasonVaultSealed            = "VaultSealed"
-	// ReasonSetupMissing is also of DatabaseReady, KeyRotationHealthy, Ready while it is deleted, and
-	// KeyRotation, where vault-setup has not given a right that only they need.
+	// ReasonSetupMissing is also of DatabaseReady, KeyRotationHealthy, Ready while it is deleted,
+	// and KeyRotation, where vault-setup has not given a right that only they need.
 	ReasonSetupMissing = "SetupMissing"
 	ReasonVaultDenied  = "VaultDenied"
 	ReasonKeyRetained  = "KeyRetained"

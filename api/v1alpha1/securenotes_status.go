@@ -124,7 +124,8 @@ type DatabaseStatus struct {
 	// +optional
 	InUse bool `json:"inUse,omitempty"`
 
-	// acceptedEmpty counts how often somebody has accepted an empty database in the place of a lost one.
+	// acceptedEmpty counts how often a user has accepted an empty database in the place of a lost
+	// one.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	AcceptedEmpty int64 `json:"acceptedEmpty,omitempty"`
@@ -261,8 +262,8 @@ type Retirement struct {
 	// +optional
 	RetryTime *metav1.Time `json:"retryTime,omitempty"`
 
-	// reason why the last attempt failed: TrimFailed, or SetupMissing where vault-setup has not given
-	// the right. Unset beside a message: TrimFailed.
+	// reason why the last attempt failed: TrimFailed, or SetupMissing where vault-setup has not
+	// given the right. Unset beside a message: TrimFailed.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	Reason string `json:"reason,omitempty"`

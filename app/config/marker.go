@@ -14,8 +14,8 @@ const MaxOtherSessionKeys = 64
 // uid is the form in which the API server draws the UIDs of all objects.
 var uid = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-// ParseMarker reads a marker from JSON. Anyone who has the operator's Vault token can write one, and
-// what it names is shown to people: errors name the field, and never quote it.
+// ParseMarker reads a marker from JSON. Anyone who has the operator's Vault token can write one,
+// and what it names is shown to people: errors name the field, and never quote it.
 func ParseMarker(raw []byte) (Marker, error) {
 	marker := Marker{}
 	if err := json.Unmarshal(raw, &marker); err != nil {

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestParseMarker: a marker that somebody has damaged or forged is refused, by the name of the field
-// and without a word of what it holds.
+// TestParseMarker: a marker that somebody has damaged or forged is refused, by the name of the
+// field and without a word of what it holds.
 func TestParseMarker(t *testing.T) {
 	const id, evil = "7d0e4c1a-53d2-4f6e-9d2c-0a1b2c3d4e5f", `\u001b[8m\nrun this`
 	marker := func(more string) string { return `{"uid":"` + id + `","deploymentID":"` + id + `"` + more + `}` }

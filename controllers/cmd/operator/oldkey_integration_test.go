@@ -20,15 +20,16 @@ import (
 )
 
 // testOldKey: a stolen token of the operator writes a marker that gives a retained key to a new
-// object. The object gets the key only if it asks for an adoption, and its deletion does not destroy
-// it. A key that the operator itself had begun to create is gone on with.
+// object. The object gets the key only if it asks for an adoption, and its deletion does not
+// destroy it. A key that the operator itself had begun to create is gone on with.
 func testOldKey(t *testing.T, c *cluster) {
 	first := postgresNotes("oldkey", "notes")
 	c.ready(t, first)
 	key := config.TransitKeyName(c.id, "oldkey", "notes")
 	c.deleted(t, first)
 	c.ageKey(t, key, 24*time.Hour)
-	// As where the keys of an even earlier object were destroyed: the retained pepper has another name.
+	// As where the keys of an even earlier object were destroyed: the retained pepper has another
+	// name.
 	pepper := "secret/destroy/" + config.KVPath(c.id, "oldkey", "notes") + "/" + config.PepperLeaf
 	if _, err := c.vault.Client(t).Logical().Write(pepper, map[string]any{"versions": []int{1}}); err != nil {
 		t.Fatal(err)

@@ -299,8 +299,8 @@ func (r *retained) shred(ctx context.Context, in io.Reader, out io.Writer, reque
 	return nil
 }
 
-// checkCluster refuses keys of a cluster that was not asked whether it uses them, unless the request
-// names that cluster.
+// checkCluster refuses keys of a cluster that was not asked whether it uses them, unless the
+// request names that cluster.
 func (s shredRequest) checkCluster(of, clusterID string) error {
 	switch {
 	case s.ofCluster == of, s.ofCluster == "" && of == clusterThis:

@@ -77,8 +77,8 @@ func TestMissingRightsAreOfOneFeature(t *testing.T) {
 	}
 }
 
-// TestLostDatabaseIsToldFirst: missing rights hide neither the loss of a database nor that one is in
-// use.
+// TestLostDatabaseIsToldFirst: missing rights hide neither the loss of a database nor that one is
+// in use.
 func TestLostDatabaseIsToldFirst(t *testing.T) {
 	s := healthy(func(s *scope) { s.databaseRights = bad(v1alpha1.ReasonSetupMissing, "x") })
 	if got := databaseReady(s); got.reason != v1alpha1.ReasonSetupMissing || s.databaseFinding.status != metav1.ConditionTrue {

@@ -192,9 +192,10 @@ func (c *Client) RaiseMinDecryption(ctx context.Context, d Deployment, version i
 	return state.MinDecryption, c.write(ctx, c.keyPath(d.Key)+"/config", map[string]any{"min_decryption_version": version})
 }
 
-// Trim destroys the versions of the key before version, which nothing undoes. floor is the oldest version that is
-// to decrypt. Errors: Unsuitable while an older one decrypts, or one of those to be destroyed encrypts; SetupMissing where
-// vault-setup ran without AllowTrim; Taken; connection errors.
+// Trim destroys the versions of the key before version, which nothing undoes. floor is the oldest
+// version that is to decrypt. Errors: Unsuitable while an older one decrypts, or one of those to be
+// destroyed encrypts; SetupMissing where vault-setup ran without AllowTrim; Taken; connection
+// errors.
 func (c *Client) Trim(ctx context.Context, d Deployment, version, floor int64) error {
 	state, err := c.readOwnKey(ctx, d)
 	if err != nil || state.MinAvailable >= version {

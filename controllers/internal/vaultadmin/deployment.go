@@ -13,13 +13,13 @@ import (
 type Deployment struct {
 	// Key and AuditKey are the Transit keys' names, Directory the KV directory below the mount.
 	Key, AuditKey, Directory string
-	// UID of the SecureNotes object, NamespaceUID, of its namespace, and ClusterUID, of the namespace
-	// kube-system of its cluster.
+	// UID of the SecureNotes object, NamespaceUID, of its namespace, and ClusterUID, of the
+	// namespace kube-system of its cluster.
 	UID, NamespaceUID, ClusterUID string
 	// Created is when the object was.
 	Created time.Time
-	// DeploymentID is what the object's status records, once everything is complete. Empty: the object
-	// is not established.
+	// DeploymentID is what the object's status records, once everything is complete. Empty: the
+	// object is not established.
 	DeploymentID string
 	// Secrets are what the object's status records of the session keys and the pepper, and Record
 	// records others in their place. It fails when the status has changed meanwhile.
@@ -34,8 +34,8 @@ type Deployment struct {
 	AdoptOf string
 }
 
-// established reports whether everything was complete once: then nothing is created again, because a
-// new master key could open nothing, and no password would match under a new pepper.
+// established reports whether everything was complete once: then nothing is created again, because
+// a new master key could open nothing, and no password would match under a new pepper.
 func (d Deployment) established() bool { return d.DeploymentID != "" }
 
 // DeploymentState is what was found.
@@ -162,8 +162,8 @@ func (c *Client) firstMarker(ctx context.Context, d Deployment) (config.Marker, 
 
 // Shred destroys the key, the session keys and the pepper for good, the marker last, so that a
 // shredding that was interrupted can be gone on with. Errors: Taken, when everything belongs to
-// another object, and is left alone; Retained, when it may be an earlier object's; Missing, when the
-// marker is and the key is not; SetupMissing, when vault-setup ran without AllowShred.
+// another object, and is left alone; Retained, when it may be an earlier object's; Missing, when
+// the marker is and the key is not; SetupMissing, when vault-setup ran without AllowShred.
 func (c *Client) Shred(ctx context.Context, d Deployment) error {
 	marker, version, err := c.readMarker(ctx, d.Directory)
 	if err != nil {

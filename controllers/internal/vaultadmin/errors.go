@@ -64,8 +64,8 @@ func problem(p Problem, format string, args ...any) *Error {
 	return &Error{Problem: p, message: fmt.Sprintf(format, args...)}
 }
 
-// NeededBy turns a denied right that only the named feature needs into SetupMissing: vault-setup ran
-// without a flag, or is of an earlier release. Everything else goes on without it.
+// NeededBy turns a denied right that only the named feature needs into SetupMissing: vault-setup
+// ran without a flag, or is of an earlier release. Everything else goes on without it.
 func NeededBy(feature string, err error) error {
 	if ProblemOf(err) != Denied {
 		return err

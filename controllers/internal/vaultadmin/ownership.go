@@ -38,8 +38,8 @@ func adoptable(d Deployment, marker config.Marker) error {
 const askForUID = "to take it over together with its notes, set spec.adoptRetainedKeyOf to the uid of that SecureNotes, " +
 	"which the Vault administrator reads with `operator retained list`; or have it destroyed with `operator retained shred`"
 
-// taken says that another object has adopted the keys of d, or another cluster has. Its UID is shown
-// as [adoptable] does.
+// taken says that another object has adopted the keys of d, or another cluster has. Its UID is
+// shown as [adoptable] does.
 func taken(d Deployment, marker config.Marker) error {
 	if marker.ClusterUID != "" && marker.ClusterUID != d.ClusterUID {
 		return problem(Taken, "the Transit key %s belongs to a SecureNotes of another cluster: nothing in Vault is changed for this one. "+

@@ -53,8 +53,8 @@ func (c *Client) DeleteOtherSessionKeys(ctx context.Context, d Deployment, repla
 	return c.writeMarker(ctx, d.Directory, marker, version)
 }
 
-// nameSessionKeys has the marker name an entry that is about to be created. Error: Unsuitable when it
-// names too many already.
+// nameSessionKeys has the marker name an entry that is about to be created. Error: Unsuitable when
+// it names too many already.
 func (c *Client) nameSessionKeys(ctx context.Context, d Deployment, entry string) error {
 	marker, version, err := c.ownMarker(ctx, d)
 	if err != nil || slices.Contains(sessionKeysEntries(marker), entry) {

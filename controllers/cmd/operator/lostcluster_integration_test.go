@@ -123,8 +123,8 @@ func testDeposed(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	}
 }
 
-// testShredElsewhere: the first cluster's object is deleted, and is to have its keys destroyed. They
-// are in use in the rebuilt one, and are neither destroyed nor called retained.
+// testShredElsewhere: the first cluster's object is deleted, and is to have its keys destroyed.
+// They are in use in the rebuilt one, and are neither destroyed nor called retained.
 func testShredElsewhere(t *testing.T, c *cluster, sn, adopting *v1alpha1.SecureNotes, rebuilt string) {
 	c.change(t, sn, func() { sn.Spec.DeletionPolicy = v1alpha1.DeletionPolicyDelete })
 	c.deleted(t, sn)

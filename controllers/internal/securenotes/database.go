@@ -29,14 +29,22 @@ const (
 )
 
 // knownDatabase is the later of what the marker and the status say: Vault may have been restored to
-// a state from before, and a status may be lost.
+// a state from before, and a status may be lost. An acceptance that the status does not have counts
+// only with its annotation: anyone who has the operator's Vault token can write to the marker.
 func (s *scope) knownDatabase() vaultadmin.DatabaseState {
 	known := *s.database
 	if recorded := s.sn.Status.Database; recorded != nil {
-		known = known.Later(vaultadmin.DatabaseState{Claimed: recorded.InUse, Accepted: int(recorded.AcceptedEmpty)})
+		status := vaultadmin.DatabaseState{Claimed: recorded.InUse, Accepted: int(recorded.AcceptedEmpty)}
+		known = known.Later(status)
+		if known.Accepted > status.Accepted && s.annotated() != acceptanceAfter(s.env.DeploymentID, status.Accepted) {
+			known.Claimed = known.Claimed || status.Claimed
+		}
 	}
 	return known
 }
+
+// annotated is the value of the annotation that accepts an empty database.
+func (s *scope) annotated() string { return s.sn.Annotations[v1alpha1.AnnotationAcceptEmptyDatabase] }
 
 // databaseStatus records what is known, if Vault could be asked.
 func databaseStatus(s *scope) *v1alpha1.DatabaseStatus {
@@ -122,7 +130,7 @@ func (r *Reconciler) database(ctx context.Context, s *scope) error {
 	if s.database == nil || s.original.Status.DeploymentID == "" {
 		return nil // what the marker says here, the status must say already
 	}
-	accepted := s.sn.Annotations[v1alpha1.AnnotationAcceptEmptyDatabase] == acceptance(s)
+	accepted := s.annotated() == acceptance(s)
 	next, event := s.knownDatabase(), [2]string{}
 	switch {
 	case lost && !s.claimed():
@@ -163,12 +171,15 @@ func (r *Reconciler) database(ctx context.Context, s *scope) error {
 	return r.configuration(ctx, s)
 }
 
-// acceptance is the value of the annotation that accepts an empty database next: each holds for one
-// loss.
+// acceptance is the value of the annotation that accepts an empty database next.
 func acceptance(s *scope) string {
-	accepted := s.knownDatabase().Accepted
+	return acceptanceAfter(s.env.DeploymentID, s.knownDatabase().Accepted)
+}
+
+// acceptanceAfter is that value once so many were accepted: each holds for one loss.
+func acceptanceAfter(deploymentID string, accepted int) string {
 	if accepted == 0 {
-		return s.env.DeploymentID
+		return deploymentID
 	}
-	return fmt.Sprintf("%s/%d", s.env.DeploymentID, accepted+1)
+	return fmt.Sprintf("%s/%d", deploymentID, accepted+1)
 }

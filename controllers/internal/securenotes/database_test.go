@@ -115,6 +115,10 @@ func TestClaimedDatabase(t *testing.T) {
 			after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost, says: "securenotes.dev/accept-empty-database=" + again},
 		"Vault restored to before the first pod": {status: &v1alpha1.DatabaseStatus{InUse: true}, finding: unknown(v1alpha1.ReasonProgressing, "x"),
 			after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonProgressing},
+		"an acceptance that only the marker has": {before: vaultadmin.DatabaseState{Accepted: 1}, status: &v1alpha1.DatabaseStatus{InUse: true}, finding: lost,
+			after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost, says: "securenotes.dev/accept-empty-database=" + again},
+		"killed before the status had it": {before: vaultadmin.DatabaseState{Accepted: 1}, status: &v1alpha1.DatabaseStatus{InUse: true}, finding: lost, annotation: "uid",
+			after: vaultadmin.DatabaseState{Accepted: 1}, reason: v1alpha1.ReasonProgressing},
 		"the status is behind": {before: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, status: &v1alpha1.DatabaseStatus{InUse: true}, finding: lost, annotation: "uid",
 			after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost, says: "securenotes.dev/accept-empty-database=" + again},
 	} {

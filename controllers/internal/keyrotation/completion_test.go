@@ -1,14 +1,18 @@
 package keyrotation
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 )
 
@@ -139,5 +143,34 @@ func TestRecordedByAnEarlierRelease(t *testing.T) {
 	forget()
 	if kr := w.pass(t, "first"); !Complete(kr) {
 		t.Errorf("%+v", kr.Status)
+	}
+}
+
+// TestFailureIsReadPastTheCache: a Job that the cache has as failed, before it has its pods, has
+// failed for the reason that they give.
+func TestFailureIsReadPastTheCache(t *testing.T) {
+	cache, live := newWorld(t, &crashtest.Crash{}), newWorld(t, &crashtest.Crash{})
+	r := live.reconciler(nil)
+	kr := rotation("first", running, from(1), to(2))
+	kr.Status.VerifyJobUID = "made"
+	job, err := r.verifyJob(kr, notes()).Build(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	job.UID = "made"
+	end(job, batchv1.JobFailed)
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Namespace: job.Namespace, Name: "pod", Labels: map[string]string{batchv1.JobNameLabel: job.Name},
+		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(job, batchv1.SchemeGroupVersion.WithKind("Job"))},
+	}}
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+		ExitCode: config.ExitRetryable, Message: `{"reason":"StaleRows","message":"a note is under version 1"}`,
+	}}}}
+	if err := errors.Join(cache.Create(t.Context(), job.DeepCopy()), live.Create(t.Context(), job), live.Create(t.Context(), pod)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadOutcome(t.Context(), cache, live, r.verifyJob(kr, notes()), time.Unix(1000, 0))
+	if err != nil || got.Phase != JobFailed || got.Reason != "StaleRows" || got.Message != "a note is under version 1" {
+		t.Errorf("%+v, %v", got, err)
 	}
 }

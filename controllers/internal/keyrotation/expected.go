@@ -95,6 +95,10 @@ func LeastCPU(ctx context.Context, live client.Reader, sn *v1alpha1.SecureNotes)
 	return operand.LeastCPU(list.Items), nil
 }
 
+// maxPods bounds the pods of a failed Job that are read past the cache. Anyone may make pods of its
+// label.
+const maxPods = 100
+
 // ReadOutcome reads a Job and its pods. What is recorded or believed is read past the cache, which
 // does not have the Job's spec.
 func ReadOutcome(ctx context.Context, reader, live client.Reader, expected Expected, now time.Time) (JobOutcome, error) {
@@ -119,10 +123,18 @@ func ReadOutcome(ctx context.Context, reader, live client.Reader, expected Expec
 		return JobOutcome{Name: job.Name, Phase: JobForeign, Message: foreign}, nil
 	}
 	pods := &corev1.PodList{}
-	if err := reader.List(ctx, pods, client.InNamespace(expected.Key.Namespace), client.MatchingLabels{batchv1.JobNameLabel: expected.Key.Name}); err != nil {
+	ofJob := []client.ListOption{client.InNamespace(expected.Key.Namespace), client.MatchingLabels{batchv1.JobNameLabel: expected.Key.Name}}
+	if err := reader.List(ctx, pods, ofJob...); err != nil {
 		return JobOutcome{}, err
 	}
 	outcome := Outcome(job, owner, pods.Items)
+	if outcome.Phase == JobFailed && outcome.Reason == "" {
+		// The cache of pods may be behind that of Jobs.
+		if err := live.List(ctx, pods, append(ofJob, client.Limit(maxPods))...); err != nil {
+			return JobOutcome{}, err
+		}
+		outcome = Outcome(job, owner, pods.Items)
+	}
 	if outcome.Phase == JobComplete {
 		distrust, err := expected.distrust(job)
 		if err != nil {

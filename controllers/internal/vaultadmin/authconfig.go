@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"net/http"
 	"net/url"
 	"strings"
 
@@ -37,30 +36,24 @@ func ValidateTokenReviewerJWT(text string) error {
 	return nil
 }
 
-// authConfiguration merges what was given into the configuration of the auth method, and writes
-// nothing when nothing changes.
-func (r *setupRun) authConfiguration(ctx context.Context) error {
+// authChange is what to write to the auth method's configuration, and the words for it. Without
+// words there is nothing to write.
+type authChange struct {
+	data    map[string]any
+	changed []string
+}
+
+// authConfiguration writes what changes in the configuration of the auth method.
+func (r *setupRun) authConfiguration(ctx context.Context, change authChange) error {
 	if r.KubernetesHost == "" && r.KubernetesCA == "" && r.TokenReviewerJWT == "" {
 		return nil
 	}
-	path := "auth/" + r.AuthMount + "/config"
-	var existing map[string]any
-	switch secret, err := r.client.Logical().ReadWithContext(ctx, path); {
-	case err != nil && !isStatus(err, http.StatusNotFound):
-		return fmt.Errorf("read %s: %w", path, err)
-	case secret != nil:
-		existing = secret.Data
-	}
-	data, changed, err := r.mergeAuthConfiguration(existing)
-	if err != nil {
-		return fmt.Errorf("configuration of auth method %s: %w", r.AuthMount, err)
-	}
-	if len(changed) == 0 {
+	if len(change.changed) == 0 {
 		r.say("configuration of auth method %s: as it should be", r.AuthMount)
 		return nil
 	}
-	return r.step("configure auth method "+r.AuthMount+": "+strings.Join(changed, ", "), func() error {
-		_, err := r.client.Logical().WriteWithContext(ctx, path, data)
+	return r.step("configure auth method "+r.AuthMount+": "+strings.Join(change.changed, ", "), func() error {
+		_, err := r.client.Logical().WriteWithContext(ctx, "auth/"+r.AuthMount+"/config", change.data)
 		return err
 	})
 }
@@ -85,7 +78,7 @@ func (s Setup) mergeAuthConfiguration(existing map[string]any) (data map[string]
 		}
 	}
 	ca, _ := data["kubernetes_ca_cert"].(string)
-	if s.KubernetesCA != "" && strings.TrimSpace(s.KubernetesCA) != strings.TrimSpace(ca) {
+	if s.KubernetesCA != "" && !sameCA(s.KubernetesCA, ca) {
 		data["kubernetes_ca_cert"] = s.KubernetesCA
 		changed = append(changed, "kubernetes_ca_cert")
 	}

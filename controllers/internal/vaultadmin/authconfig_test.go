@@ -11,16 +11,17 @@ import (
 // unless something changes, and then with all that was there.
 func TestAuthConfigurationIsMerged(t *testing.T) {
 	const host, jwt = "https://kubernetes.example.com:6443", "aa.bb.cc"
+	ca := authority(t)
 	// existing is what Vault returns, with the given reviewer.
 	existing := func(reviewer any) map[string]any {
 		return map[string]any{
-			"kubernetes_host": host, "kubernetes_ca_cert": "CA\n", "pem_keys": nil, "issuer": "theirs",
+			"kubernetes_host": host, "kubernetes_ca_cert": ca, "pem_keys": nil, "issuer": "theirs",
 			"disable_iss_validation": false, "disable_local_ca_jwt": true, reviewerSet: reviewer,
 		}
 	}
 	written := func(change map[string]any) map[string]any {
 		data := map[string]any{
-			"kubernetes_host": host, "kubernetes_ca_cert": "CA\n", "issuer": "theirs", "disable_iss_validation": false, "disable_local_ca_jwt": true,
+			"kubernetes_host": host, "kubernetes_ca_cert": ca, "issuer": "theirs", "disable_iss_validation": false, "disable_local_ca_jwt": true,
 		}
 		for field, value := range change {
 			data[field] = value
@@ -35,7 +36,7 @@ func TestAuthConfigurationIsMerged(t *testing.T) {
 	}{
 		"first":                          {setup: Setup{KubernetesHost: host}, want: map[string]any{"kubernetes_host": host}},
 		"first, without a host":          {setup: Setup{TokenReviewerJWT: jwt}, wantErr: "--kubernetes-host"},
-		"nothing changes":                {setup: Setup{KubernetesHost: host, KubernetesCA: "CA"}, existing: existing(true)},
+		"nothing changes":                {setup: Setup{KubernetesHost: host, KubernetesCA: "a comment\n" + ca}, existing: existing(true)},
 		"the host in other letters":      {setup: Setup{KubernetesHost: "HTTPS://Kubernetes.example.com:6443/"}, existing: existing(true)},
 		"the reviewer would be lost":     {setup: Setup{KubernetesHost: "https://other"}, existing: existing(true), wantErr: "--token-reviewer-jwt-file"},
 		"an older Vault does not say":    {setup: Setup{KubernetesCA: "other"}, existing: existing(nil), wantErr: "--token-reviewer-jwt-file"},
@@ -95,5 +96,53 @@ func TestValidateKubernetesHost(t *testing.T) {
 		if err := ValidateKubernetesHost(host); (err == nil) != want {
 			t.Errorf("%s: %v", host, err)
 		}
+	}
+}
+
+func TestValidateKubernetesCA(t *testing.T) {
+	ca, other := authority(t), authority(t)
+	key := "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+	tests := map[string]struct {
+		text string
+		want bool
+	}{
+		"a certificate":           {ca, true},
+		"two, with a comment":     {"theirs\n" + ca + "ours\n" + other, true},
+		"empty":                   {"", false},
+		"space only":              {" \n", false},
+		"no PEM":                  {"ca.crt", false},
+		"not a certificate":       {"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", false},
+		"a private key":           {key, false},
+		"a private key beside it": {ca + key, false},
+		"cut off":                 {ca + other[:len(other)-30], false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			err := ValidateKubernetesCA(tc.text)
+			if (err == nil) != tc.want || err != nil && strings.Contains(err.Error(), "AAAA") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestSameCA(t *testing.T) {
+	a, b := authority(t), authority(t)
+	tests := map[string]struct {
+		a, b string
+		want bool
+	}{
+		"line ends":      {a, strings.ReplaceAll(a, "\n", "\r\n"), true},
+		"order":          {a + b, b + a, true},
+		"another":        {a, b, false},
+		"one more":       {a, a + b, false},
+		"no certificate": {"", "", false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := sameCA(tc.a, tc.b); got != tc.want {
+				t.Errorf("got %t", got)
+			}
+		})
 	}
 }

@@ -21,6 +21,8 @@ type Setup struct {
 	// KubernetesHost, KubernetesCA and TokenReviewerJWT, when set, are written into the auth method's
 	// configuration, beside what is there.
 	KubernetesHost, KubernetesCA, TokenReviewerJWT string
+	// ReplaceAPIServer lets the auth mount trust another API server than the one it is configured for.
+	ReplaceAPIServer bool
 	// DatabaseMount is where a database secrets engine makes database logins for the notes services. Empty: nowhere.
 	DatabaseMount string
 	// AllowTrim lets the operator destroy versions that no longer decrypt, and AllowShred whole keys
@@ -45,8 +47,23 @@ const operatorPart = "operator"
 // for the same cluster must not take the first one's policies away. Two mounts, or two clusters,
 // never give one name.
 func (s Setup) policyName(part string) string {
+	return s.policyNameWith(mountInName(s.AuthMount), part)
+}
+
+// ownPolicyNames are the name of this release, and that of the previous one, which left dashes in
+// the mount as they are. At one mount, both are of one cluster only.
+func (s Setup) ownPolicyNames(part string) []string {
+	mount := mountInName(s.AuthMount)
+	return []string{s.policyNameWith(mount, part), s.policyNameWith(strings.ReplaceAll(mount, "_-", "-"), part)}
+}
+
+func (s Setup) policyNameWith(mount, part string) string {
+	return strings.Join([]string{"securenotes", s.ClusterID, mount, part}, "-")
+}
+
+func mountInName(path string) string {
 	var mount strings.Builder
-	for _, r := range s.AuthMount {
+	for _, r := range path {
 		switch {
 		case r == '/':
 			// A dash would make a/b and a-b one.
@@ -61,7 +78,7 @@ func (s Setup) policyName(part string) string {
 		}
 		mount.WriteRune(r)
 	}
-	return strings.Join([]string{"securenotes", s.ClusterID, mount.String(), part}, "-")
+	return mount.String()
 }
 
 // namespaceTemplate is filled by Vault with the namespace of whoever logged in.
@@ -219,12 +236,14 @@ type Role struct {
 	Name string
 	// Parameters as the auth method's API takes them.
 	Parameters map[string]any
+	// ownPolicies are the names that its policy can have if the role is of this cluster.
+	ownPolicies []string
 }
 
 // Roles bound by service-account name and audience.
 func (s Setup) Roles() []Role {
 	role := func(name, part, serviceAccounts, namespaces string) Role {
-		return Role{Name: name, Parameters: map[string]any{
+		return Role{Name: name, ownPolicies: s.ownPolicyNames(part), Parameters: map[string]any{
 			"bound_service_account_names":      []string{serviceAccounts},
 			"bound_service_account_namespaces": []string{namespaces},
 			"audience":                         s.Audience,
@@ -238,6 +257,6 @@ func (s Setup) Roles() []Role {
 	return []Role{
 		role(config.RoleAPI, "api", "*"+config.ServiceAccountAPISuffix, "*"),
 		role(config.RoleRotation, "rotation", "*"+config.ServiceAccountRotationSuffix, "*"),
-		role(config.RoleOperator, "operator", s.OperatorServiceAccount, s.OperatorNamespace),
+		role(config.RoleOperator, operatorPart, s.OperatorServiceAccount, s.OperatorNamespace),
 	}
 }

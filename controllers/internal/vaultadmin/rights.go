@@ -1,8 +1,6 @@
 package vaultadmin
 
 import (
-	"context"
-	"fmt"
 	"regexp"
 	"strings"
 )
@@ -29,13 +27,9 @@ func grantedBy(rules string) (granted Rights, databaseMount string) {
 	return granted, databaseMount
 }
 
-// keepRights keeps what an earlier run granted, unless this one withdraws it.
-func (r *setupRun) keepRights(ctx context.Context) error {
-	name := r.policyName(operatorPart)
-	rules, err := r.client.Sys().GetPolicyWithContext(ctx, name)
-	if err != nil {
-		return fmt.Errorf("read policy %s: %w", name, err)
-	}
+// keepRights keeps what an earlier run granted in the operator's policy, unless this one withdraws
+// it.
+func (r *setupRun) keepRights(rules string) {
 	granted, databaseMount := grantedBy(rules)
 	keep := func(right *bool, granted, withdrawn bool, flag string) {
 		if granted && !withdrawn && !*right {
@@ -49,5 +43,4 @@ func (r *setupRun) keepRights(ctx context.Context) error {
 		r.DatabaseMount = databaseMount
 		r.say("--database-mount %s: kept from an earlier run; --database-mount= takes the right away", databaseMount)
 	}
-	return nil
 }

@@ -17,30 +17,28 @@ import (
 // out. With dryRun it changes nothing and prints what it would write. It can be repeated: what is
 // already as it should be is left alone, and what an earlier run granted stays.
 //
-// Errors: a mount of another type in the way; a mount of another cluster; a change that would make
-// Vault forget its token reviewer; whatever Vault refuses, with the path.
+// Everything that it refuses, it refuses before the first write: a mount of another type; a role, a
+// policy or an auth mount that is not known to be of this cluster; a change that would make Vault
+// forget its token reviewer. Other errors: whatever Vault refuses, with the path.
 func (s Setup) Apply(ctx context.Context, client *api.Client, out io.Writer, dryRun bool) error {
 	run := &setupRun{Setup: s, client: client, out: out, dryRun: dryRun}
-	accessor, err := run.authMount(ctx)
+	found, err := run.examine(ctx)
 	if err != nil {
 		return err
 	}
-	if err := run.secretMounts(ctx); err != nil {
+	accessor, err := run.authMount(ctx, found.auth)
+	if err != nil {
 		return err
 	}
-	for _, role := range s.Roles() {
-		if err := run.mustBeOwn(ctx, role); err != nil {
-			return err
-		}
-	}
-	if err := run.authConfiguration(ctx); err != nil {
+	if err := run.secretMounts(ctx, found); err != nil {
 		return err
 	}
-	if err := run.keepRights(ctx); err != nil {
+	if err := run.authConfiguration(ctx, found.configuration); err != nil {
 		return err
 	}
+	run.keepRights(found.policies[run.policyName(operatorPart)])
 	for _, policy := range run.Policies(accessor) {
-		if err := run.policy(ctx, policy); err != nil {
+		if err := run.policy(ctx, policy, found.policies[policy.Name]); err != nil {
 			return err
 		}
 	}
@@ -79,17 +77,11 @@ func (r *setupRun) step(description string, do func() error) error {
 	return nil
 }
 
-func (r *setupRun) authMount(ctx context.Context) (accessor string, err error) {
-	mounts, err := r.client.Sys().ListAuthWithContext(ctx)
-	if err != nil {
-		return "", fmt.Errorf("list auth methods: %w", err)
-	}
-	if mount, ok := mounts[r.AuthMount+"/"]; ok {
-		if mount.Type != "kubernetes" {
-			return "", fmt.Errorf("auth mount %s is of type %s, not kubernetes: choose another with --auth-mount", r.AuthMount, mount.Type)
-		}
+// authMount enables the auth method unless it exists, and returns its accessor.
+func (r *setupRun) authMount(ctx context.Context, existing *api.AuthMount) (accessor string, err error) {
+	if existing != nil {
 		r.say("auth method kubernetes at %s: exists", r.AuthMount)
-		return mount.Accessor, nil
+		return existing.Accessor, nil
 	}
 	err = r.step("enable auth method kubernetes at "+r.AuthMount, func() error {
 		return r.client.Sys().EnableAuthWithOptionsWithContext(ctx, r.AuthMount, &api.EnableAuthOptions{Type: "kubernetes"})
@@ -100,7 +92,8 @@ func (r *setupRun) authMount(ctx context.Context) (accessor string, err error) {
 	if r.dryRun {
 		return "ACCESSOR", nil
 	}
-	if mounts, err = r.client.Sys().ListAuthWithContext(ctx); err != nil {
+	mounts, err := r.client.Sys().ListAuthWithContext(ctx)
+	if err != nil {
 		return "", fmt.Errorf("list auth methods: %w", err)
 	}
 	mount, ok := mounts[r.AuthMount+"/"]
@@ -110,39 +103,31 @@ func (r *setupRun) authMount(ctx context.Context) (accessor string, err error) {
 	return mount.Accessor, nil
 }
 
-func (r *setupRun) secretMounts(ctx context.Context) error {
-	mounts, err := r.client.Sys().ListMountsWithContext(ctx)
-	if err != nil {
-		return fmt.Errorf("list secrets engines: %w", err)
-	}
-	if mount, ok := mounts[r.TransitMount+"/"]; !ok {
-		err := r.step("enable secrets engine transit at "+r.TransitMount, func() error {
-			return r.client.Sys().MountWithContext(ctx, r.TransitMount, &api.MountInput{Type: "transit"})
+func (r *setupRun) secretMounts(ctx context.Context, found *vaultState) error {
+	for _, engine := range []struct {
+		is    string
+		at    string
+		there bool
+		mount api.MountInput
+	}{
+		{"transit", r.TransitMount, found.transit, api.MountInput{Type: "transit"}},
+		{"kv, version 2,", r.KVMount, found.kv, api.MountInput{Type: "kv", Options: map[string]string{"version": "2"}}},
+	} {
+		if engine.there {
+			r.say("secrets engine %s at %s: exists", engine.is, engine.at)
+			continue
+		}
+		err := r.step("enable secrets engine "+engine.is+" at "+engine.at, func() error {
+			return r.client.Sys().MountWithContext(ctx, engine.at, &engine.mount)
 		})
 		if err != nil {
 			return err
 		}
-	} else if mount.Type != "transit" {
-		return fmt.Errorf("mount %s is of type %s, not transit: choose another with --transit-mount", r.TransitMount, mount.Type)
-	} else {
-		r.say("secrets engine transit at %s: exists", r.TransitMount)
 	}
-	if mount, ok := mounts[r.KVMount+"/"]; !ok {
-		return r.step("enable secrets engine kv, version 2, at "+r.KVMount, func() error {
-			return r.client.Sys().MountWithContext(ctx, r.KVMount, &api.MountInput{Type: "kv", Options: map[string]string{"version": "2"}})
-		})
-	} else if mount.Type != "kv" || mount.Options["version"] != "2" {
-		return fmt.Errorf("mount %s is not kv version 2: choose another with --kv-mount", r.KVMount)
-	}
-	r.say("secrets engine kv, version 2, at %s: exists", r.KVMount)
 	return nil
 }
 
-func (r *setupRun) policy(ctx context.Context, policy Policy) error {
-	existing, err := r.client.Sys().GetPolicyWithContext(ctx, policy.Name)
-	if err != nil {
-		return fmt.Errorf("read policy %s: %w", policy.Name, err)
-	}
+func (r *setupRun) policy(ctx context.Context, policy Policy, existing string) error {
 	if existing == policy.Rules {
 		r.say("policy %s: as it should be", policy.Name)
 		return nil
@@ -154,28 +139,6 @@ func (r *setupRun) policy(ctx context.Context, policy Policy) error {
 	return r.step("write policy "+policy.Name, func() error {
 		return r.client.Sys().PutPolicyWithContext(ctx, policy.Name, policy.Rules)
 	})
-}
-
-// mustBeOwn refuses a role of another cluster. Its pods log in with that role, and would get the
-// rights of this one.
-func (r *setupRun) mustBeOwn(ctx context.Context, role Role) error {
-	path := "auth/" + r.AuthMount + "/role/" + role.Name
-	secret, err := r.client.Logical().ReadWithContext(ctx, path)
-	if err != nil && !isStatus(err, http.StatusNotFound) {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	if secret == nil {
-		return nil
-	}
-	policies, _ := secret.Data["token_policies"].([]any)
-	for _, policy := range policies {
-		name := fmt.Sprint(policy)
-		if strings.HasPrefix(name, "securenotes-") && !strings.HasPrefix(name, "securenotes-"+r.ClusterID+"-") {
-			return fmt.Errorf("role %s at %s has the policy %s, so the auth mount belongs to another cluster: choose another with --auth-mount; "+
-				"if that cluster is gone, delete the role first with `vault delete %s`", role.Name, r.AuthMount, name, path)
-		}
-	}
-	return nil
 }
 
 func (r *setupRun) role(ctx context.Context, role Role) error {

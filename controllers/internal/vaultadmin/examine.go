@@ -1,0 +1,137 @@
+package vaultadmin
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// vaultState is what vault-setup finds before it writes anything.
+type vaultState struct {
+	// auth is nil where the auth method is not enabled.
+	auth        *api.AuthMount
+	transit, kv bool
+	// configuration is what is to be written to the auth method.
+	configuration authChange
+	// policies are the rules by name; those that do not exist are empty.
+	policies map[string]string
+}
+
+// examine reads what is there, and refuses what must not be changed.
+func (r *setupRun) examine(ctx context.Context) (*vaultState, error) {
+	found := &vaultState{policies: map[string]string{}}
+	if err := r.examineMounts(ctx, found); err != nil {
+		return nil, err
+	}
+	known := false
+	for _, role := range r.Roles() {
+		own, err := r.ownRole(ctx, role)
+		if err != nil {
+			return nil, err
+		}
+		known = known || own
+	}
+	// An accessor is not in a policy's name.
+	for _, policy := range r.Policies("") {
+		rules, err := r.ownPolicy(ctx, policy.Name)
+		if err != nil {
+			return nil, err
+		}
+		found.policies[policy.Name] = rules
+	}
+	configured, err := r.read(ctx, "auth/"+r.AuthMount+"/config")
+	if err != nil {
+		return nil, err
+	}
+	if err := r.mustTrustThisCluster(ctx, configured, known); err != nil {
+		return nil, err
+	}
+	if found.configuration.data, found.configuration.changed, err = r.mergeAuthConfiguration(configured); err != nil {
+		return nil, fmt.Errorf("configuration of auth method %s: %w", r.AuthMount, err)
+	}
+	return found, nil
+}
+
+func (r *setupRun) examineMounts(ctx context.Context, found *vaultState) error {
+	methods, err := r.client.Sys().ListAuthWithContext(ctx)
+	if err != nil {
+		return fmt.Errorf("list auth methods: %w", err)
+	}
+	if found.auth = methods[r.AuthMount+"/"]; found.auth != nil && found.auth.Type != "kubernetes" {
+		return fmt.Errorf("auth mount %s is of type %s, not kubernetes: choose another with --auth-mount", r.AuthMount, found.auth.Type)
+	}
+	engines, err := r.client.Sys().ListMountsWithContext(ctx)
+	if err != nil {
+		return fmt.Errorf("list secrets engines: %w", err)
+	}
+	if mount, ok := engines[r.TransitMount+"/"]; ok {
+		if mount.Type != "transit" {
+			return fmt.Errorf("mount %s is of type %s, not transit: choose another with --transit-mount", r.TransitMount, mount.Type)
+		}
+		found.transit = true
+	}
+	if mount, ok := engines[r.KVMount+"/"]; ok {
+		if mount.Type != "kv" || mount.Options["version"] != "2" {
+			return fmt.Errorf("mount %s is not kv version 2: choose another with --kv-mount", r.KVMount)
+		}
+		found.kv = true
+	}
+	return nil
+}
+
+// ownRole reports whether a role exists, and refuses one that vault-setup has not written for this
+// cluster and mount. Pods of another cluster log in with it, and would get this one's rights. Names
+// are compared whole: one cluster's id can be the beginning of another's.
+func (r *setupRun) ownRole(ctx context.Context, role Role) (exists bool, err error) {
+	path := "auth/" + r.AuthMount + "/role/" + role.Name
+	data, err := r.read(ctx, path)
+	if err != nil || data == nil {
+		return false, err
+	}
+	const remedy = "choose another auth mount with --auth-mount; if nothing uses the role any more, delete it first with `vault delete %s`"
+	policies, _ := data["token_policies"].([]any)
+	if len(policies) == 0 {
+		return false, fmt.Errorf("role %s at %s has no policy, so vault-setup has not written it: "+remedy, role.Name, r.AuthMount, path)
+	}
+	for _, policy := range policies {
+		if name := fmt.Sprint(policy); !slices.Contains(role.ownPolicies, name) {
+			return false, fmt.Errorf("role %s at %s has the policy %s, which is not that of cluster %s: "+remedy, role.Name, r.AuthMount, name, r.ClusterID, path)
+		}
+	}
+	return true, nil
+}
+
+// keyInRules finds the cluster ids in the names of Transit keys.
+var keyInRules = regexp.MustCompile(`/sn-(?:audit-|backup-)?([-a-z0-9]+)\.`)
+
+// ownPolicy returns the rules of a policy, and refuses those for keys of another cluster: the
+// previous release's name for one cluster can be this release's for another.
+func (r *setupRun) ownPolicy(ctx context.Context, name string) (rules string, err error) {
+	rules, err = r.client.Sys().GetPolicyWithContext(ctx, name)
+	if err != nil {
+		return "", fmt.Errorf("read policy %s: %w", name, err)
+	}
+	for _, match := range keyInRules.FindAllStringSubmatch(rules, -1) {
+		if match[1] != r.ClusterID {
+			return "", fmt.Errorf("policy %s has rules for keys of cluster %s: choose another auth mount with --auth-mount; "+
+				"if nothing uses the policy any more, delete it first with `vault policy delete %s`", name, match[1], name)
+		}
+	}
+	return rules, nil
+}
+
+// read returns nil where there is nothing.
+func (r *setupRun) read(ctx context.Context, path string) (map[string]any, error) {
+	secret, err := r.client.Logical().ReadWithContext(ctx, path)
+	if err != nil && !isStatus(err, http.StatusNotFound) {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	if secret == nil {
+		return nil, nil
+	}
+	return secret.Data, nil
+}

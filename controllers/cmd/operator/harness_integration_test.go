@@ -332,7 +332,7 @@ func (c *cluster) setUpVault(t *testing.T) string {
 		t.Fatal(err)
 	}
 	if configured == nil || configured.Data["kubernetes_host"] != c.rest.Host {
-		setup.TokenReviewerJWT = c.token(t, operatorNamespace, "vault")
+		setup.TokenReviewerJWT, setup.ReplaceAPIServer = c.token(t, operatorNamespace, "vault"), configured != nil
 	}
 	var out bytes.Buffer
 	if err := setup.Apply(t.Context(), vault, &out, false); err != nil {

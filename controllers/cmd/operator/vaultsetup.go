@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -35,7 +36,7 @@ func setupCommand() *cobra.Command {
 		Long: `Enables the auth method and the secrets engines where they are missing, and writes three policies
 and three roles. It is run once for each cluster by the Vault administrator, and can be repeated: it
 changes only what was given, and keeps the rest of the auth method's configuration and the rights that an
-earlier run granted. At the end it logs in as the operator, with a token that it requests from the cluster
+earlier run granted. It changes nothing in an auth mount that another cluster uses. At the end it logs in as the operator, with a token that it requests from the cluster
 in KUBECONFIG, or says why it could not try.
 
 The server and the token come from the environment, as with the vault command: VAULT_ADDR, VAULT_TOKEN,
@@ -45,8 +46,16 @@ anything.`,
   operator vault-setup --cluster-id "$(kubectl get namespace kube-system -o jsonpath='{.metadata.uid}')"
   operator vault-setup --kubernetes-host https://kubernetes.example.com:6443 --kubernetes-ca-file ca.crt \
     --token-reviewer-jwt-file reviewer.jwt`,
-		Args: cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 { // which may be a token
+				return errors.New("vault-setup takes no arguments, only flags")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := refuseEmpty(cmd); err != nil {
+				return err
+			}
 			if setup.ClusterID == "" {
 				id, err := askClusterID(cmd)
 				if err != nil {
@@ -84,6 +93,7 @@ anything.`,
 	flags.StringVar(&setup.DatabaseMount, "database-mount", "", "mount of a database secrets engine that makes the notes services' database logins; SecureNotes with database.postgres.vaultCredentials need it; given once, it stays until --database-mount= takes the rights away")
 	flags.StringVar(&setup.Audience, "audience", defaultAudience, "audience of service-account tokens")
 	flags.StringVar(&setup.KubernetesHost, "kubernetes-host", "", "URL of the Kubernetes API server as Vault reaches it, for the auth method's configuration (a Vault in the same cluster uses https://kubernetes.default.svc)")
+	flags.BoolVar(&setup.ReplaceAPIServer, "replace-api-server", false, "let the auth mount trust the API server of --kubernetes-host and --kubernetes-ca-file instead of another one or another CA; the accounts of its cluster can then log in with every role of the mount")
 	flags.StringVar(&files.ca, "kubernetes-ca-file", "", "PEM file with the API server's certificate authority, for the auth method's configuration (default: the one in Vault's own pod)")
 	flags.StringVar(&files.jwt, "token-reviewer-jwt-file", "", "file with the token of a service account that may review tokens, or - for standard input; a Vault outside the cluster needs it (default: the one in Vault's own pod)")
 	return cmd
@@ -105,6 +115,9 @@ func (f authFiles) read(stdin io.Reader, setup *vaultadmin.Setup) error {
 			return fmt.Errorf("--kubernetes-ca-file: %w", err)
 		}
 		setup.KubernetesCA = string(raw)
+		if err := vaultadmin.ValidateKubernetesCA(setup.KubernetesCA); err != nil {
+			return fmt.Errorf("--kubernetes-ca-file %s: %w", f.ca, err)
+		}
 	}
 	if f.jwt == "" {
 		return nil
@@ -115,11 +128,29 @@ func (f authFiles) read(stdin io.Reader, setup *vaultadmin.Setup) error {
 	}
 	raw, err := read()
 	if err != nil {
-		return fmt.Errorf("--token-reviewer-jwt-file: %w", err)
+		// The path may be the token itself.
+		if failed, ok := errors.AsType[*fs.PathError](err); ok {
+			err = failed.Err
+		}
+		return fmt.Errorf("--token-reviewer-jwt-file: cannot read the file: %w; give a path, or - for standard input, and not the token itself", err)
 	}
 	setup.TokenReviewerJWT = strings.TrimSpace(string(raw))
 	if err := vaultadmin.ValidateTokenReviewerJWT(setup.TokenReviewerJWT); err != nil {
 		return fmt.Errorf("--token-reviewer-jwt-file: %w", err)
+	}
+	return nil
+}
+
+// refuseEmpty refuses flags that were given without a value, as when a variable of a script is not
+// set: an empty audience, for one, would have Vault accept tokens of any.
+func refuseEmpty(cmd *cobra.Command) error {
+	for _, name := range []string{
+		"cluster-id", "operator-namespace", "operator-service-account", "auth-mount", "transit-mount", "kv-mount", "audience",
+		"kubernetes-host", "kubernetes-ca-file", "token-reviewer-jwt-file",
+	} {
+		if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "" {
+			return fmt.Errorf("--%s is empty: give it a value, or leave it out", name)
+		}
 	}
 	return nil
 }

@@ -3,8 +3,11 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/hashicorp/vault/api"
 )
 
 // testSetupTakesNothing: vault-setup keeps the token reviewer, which Vault does not return and a
@@ -48,7 +51,7 @@ func testSetupTakesNothing(t *testing.T, c *cluster) {
 		}
 	})
 	t.Run("another server without a token reviewer", func(t *testing.T) {
-		out, err := run(t, "", "--kubernetes-host", "https://other.example.com")
+		out, err := run(t, "", "--replace-api-server", "--kubernetes-host", "https://other.example.com")
 		if err == nil || !strings.Contains(err.Error(), "--token-reviewer-jwt-file") {
 			t.Errorf("it is not refused: %v\n%s", err, out)
 		}
@@ -101,4 +104,68 @@ func testSetupTakesNothing(t *testing.T, c *cluster) {
 		})
 		must(t, "", "may be another one than that with the id fresh", fresh...)
 	})
+	t.Run("a mount of another cluster", func(t *testing.T) { testMountOfAnotherCluster(t, c) })
+}
+
+// testMountOfAnotherCluster: an auth mount of another cluster stays as it is, whether that cluster
+// uses SecureNotes under an id that begins with this one's, or does not use them at all.
+func testMountOfAnotherCluster(t *testing.T, c *cluster) {
+	root := c.vault.Client(t)
+	run := func(t *testing.T, args ...string) (string, error) {
+		t.Helper()
+		return c.administrator(t, "", append([]string{"vault-setup", "--cluster-id", "prod", "--operator-namespace", operatorNamespace,
+			"--operator-service-account", operatorAccount, "--auth-mount", "theirs", "--transit-mount", "theirs-transit"}, args...)...)
+	}
+	if err := root.Sys().EnableAuthWithOptions("theirs", &api.EnableAuthOptions{Type: "kubernetes"}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.vault.Client(t).Sys().DisableAuth("theirs"); err != nil {
+			t.Error(err)
+		}
+	})
+	const theirs = "https://theirs.example.com:6443"
+	written := map[string]map[string]any{
+		"auth/theirs/config": {"kubernetes_host": theirs, "kubernetes_ca_cert": string(c.rest.CAData)},
+		"auth/theirs/role/payments": {
+			"bound_service_account_names": "*", "bound_service_account_namespaces": "*", "token_policies": "payments",
+		},
+	}
+	for path, data := range written {
+		if _, err := root.Logical().Write(path, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := func(t *testing.T, want string, args ...string) {
+		t.Helper()
+		out, err := run(t, args...)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("it is not refused: %v\n%s", err, out)
+		}
+		if got, err := root.Logical().Read("auth/theirs/config"); err != nil || got.Data["kubernetes_host"] != theirs {
+			t.Errorf("configuration: %v, %v", got, err)
+		}
+		if mounts, err := root.Sys().ListMounts(); err != nil || mounts["theirs-transit/"] != nil {
+			t.Errorf("a secrets engine was enabled: %v", err)
+		}
+		if got, err := root.Sys().GetPolicy("securenotes-prod-theirs-api"); err != nil || got != "" {
+			t.Errorf("a policy was written: %v", err)
+		}
+	}
+	refused(t, "payments", "--kubernetes-host", c.rest.Host)
+	refused(t, "--kubernetes-host "+theirs)
+	refused(t, "--replace-api-server", "--kubernetes-host", theirs, "--kubernetes-ca-file", c.vault.CAFile)
+
+	role := map[string]any{
+		"bound_service_account_names": "*-securenotes-api", "bound_service_account_namespaces": "*", "token_policies": "securenotes-prod-eu-theirs-api",
+	}
+	const path = "auth/theirs/role/securenotes-api"
+	if _, err := root.Logical().Write(path, role); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, "securenotes-prod-eu-theirs-api", "--kubernetes-host", theirs)
+	refused(t, "securenotes-prod-eu-theirs-api", "--kubernetes-host", c.rest.Host, "--replace-api-server")
+	if got, err := root.Logical().Read(path); err != nil || fmt.Sprint(got.Data["token_policies"]) != "[securenotes-prod-eu-theirs-api]" {
+		t.Errorf("the role: %v, %v", got, err)
+	}
 }

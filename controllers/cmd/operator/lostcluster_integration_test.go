@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -45,6 +46,9 @@ func testLostCluster(t *testing.T, c *cluster) {
 	rebuilt := startClusterBeside(t, c.vault)
 	own := rebuilt.id
 	rebuilt.id, rebuilt.config.ClusterID, rebuilt.config.WatchNamespaces = c.id, c.id, []string{"lost"}
+	if err := rebuilt.setup().Apply(t.Context(), c.vault.Client(t), io.Discard, false); err == nil || !strings.Contains(err.Error(), "--replace-api-server") {
+		t.Errorf("the auth mount trusts the first API server, and vault-setup says: %v", err)
+	}
 	rebuilt.setUpVault(t)
 	rebuilt.runManager(t, rebuilt.config, rebuilt.writes.wrap, func(m ctrl.Manager) ctrl.Manager { return withoutMetrics{m} })
 	again := postgresNotes("lost", "notes")

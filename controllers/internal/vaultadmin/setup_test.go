@@ -220,3 +220,15 @@ func TestOwnPolicyNames(t *testing.T) {
 		t.Errorf("names %v, want %v", got, want)
 	}
 }
+
+// TestRulesEndTheClusterID: no rule for a cluster is also one for a cluster whose id begins with
+// that cluster's.
+func TestRulesEndTheClusterID(t *testing.T) {
+	setup := Setup{ClusterID: "prod", AuthMount: "kubernetes", TransitMount: "transit", KVMount: "secret", DatabaseMount: "database", AllowTrim: true, AllowShred: true}
+	for _, policy := range setup.Policies("a") {
+		ended := strings.Count(policy.Rules, "sn-prod.") + strings.Count(policy.Rules, "sn-audit-prod.") + strings.Count(policy.Rules, "securenotes/prod/")
+		if all := strings.Count(policy.Rules, "prod"); ended == 0 || all != ended {
+			t.Errorf("%s: %d of %d ids are ended:\n%s", policy.Name, ended, all, policy.Rules)
+		}
+	}
+}

@@ -127,6 +127,7 @@ type DatabaseStatus struct {
 	// acceptedEmpty counts how often a user has accepted an empty database in the place of a lost
 	// one.
 	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
 	// +optional
 	AcceptedEmpty int64 `json:"acceptedEmpty,omitempty"`
 }

@@ -17,19 +17,23 @@ func TestParseMarker(t *testing.T) {
 		json string
 		want string // empty: it is a marker
 	}{
-		"of an earlier release":  {marker(""), ""},
-		"whole":                  {marker(`,"namespaceUID":"` + id + `","clusterUID":"` + id + `","claimed":true,"emptyDatabases":2` + names(MaxOtherSessionKeys)), ""},
-		"no JSON":                {`uid`, "JSON"},
-		"deleted":                {`null`, "uid"},
-		"no uid":                 {`{"deploymentID":"` + id + `"}`, "uid"},
-		"no deployment":          {`{"uid":"` + id + `"}`, "deploymentID"},
-		"a text for a uid":       {`{"uid":"` + evil + `","deploymentID":"` + id + `"}`, "uid"},
-		"more than a uid":        {`{"uid":"` + id + `\n","deploymentID":"` + id + `"}`, "uid"},
-		"a deployment's text":    {`{"uid":"` + id + `","deploymentID":"` + evil + `"}`, "deploymentID"},
-		"a namespace's text":     {marker(`,"namespaceUID":"` + evil + `"`), "namespaceUID"},
-		"a cluster's text":       {marker(`,"clusterUID":"` + evil + `"`), "clusterUID"},
-		"too many session keys":  {marker(names(MaxOtherSessionKeys + 1)), "otherSessionKeys"},
-		"fewer than no database": {marker(`,"emptyDatabases":-1`), "emptyDatabases"},
+		"of an earlier release":        {marker(""), ""},
+		"whole":                        {marker(`,"namespaceUID":"` + id + `","clusterUID":"` + id + `","claimed":true,"emptyDatabases":2` + names(MaxOtherSessionKeys)), ""},
+		"no JSON":                      {`uid`, "JSON"},
+		"deleted":                      {`null`, "uid"},
+		"no uid":                       {`{"deploymentID":"` + id + `"}`, "uid"},
+		"no deployment":                {`{"uid":"` + id + `"}`, "deploymentID"},
+		"a text for a uid":             {`{"uid":"` + evil + `","deploymentID":"` + id + `"}`, "uid"},
+		"more than a uid":              {`{"uid":"` + id + `\n","deploymentID":"` + id + `"}`, "uid"},
+		"a deployment's text":          {`{"uid":"` + id + `","deploymentID":"` + evil + `"}`, "deploymentID"},
+		"a namespace's text":           {marker(`,"namespaceUID":"` + evil + `"`), "namespaceUID"},
+		"a cluster's text":             {marker(`,"clusterUID":"` + evil + `"`), "clusterUID"},
+		"too many session keys":        {marker(names(MaxOtherSessionKeys + 1)), "otherSessionKeys"},
+		"fewer than no database":       {marker(`,"emptyDatabases":-1`), "emptyDatabases"},
+		"as many databases as counted": {marker(`,"emptyDatabases":1000000`), ""},
+		"more databases":               {marker(`,"emptyDatabases":1000001`), "emptyDatabases"},
+		"a number that is rounded":     {marker(`,"emptyDatabases":9223372036854774784`), "emptyDatabases"},
+		"no whole number":              {marker(`,"emptyDatabases":1e30`), "JSON"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := ParseMarker([]byte(tc.json))

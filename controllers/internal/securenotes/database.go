@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
@@ -32,15 +33,23 @@ const (
 // a state from before, and a status may be lost. An acceptance that the status does not have counts
 // only with its annotation: anyone who has the operator's Vault token can write to the marker.
 func (s *scope) knownDatabase() vaultadmin.DatabaseState {
-	known := *s.database
+	status := vaultadmin.DatabaseState{}
+	inUse := s.databaseShown()
 	if recorded := s.sn.Status.Database; recorded != nil {
-		status := vaultadmin.DatabaseState{Claimed: recorded.InUse, Accepted: int(recorded.AcceptedEmpty)}
-		known = known.Later(status)
-		if known.Accepted > status.Accepted && s.annotated() != acceptanceAfter(s.env.DeploymentID, status.Accepted) {
-			known.Claimed = known.Claimed || status.Claimed
-		}
+		status = vaultadmin.DatabaseState{Claimed: recorded.InUse, Accepted: int(recorded.AcceptedEmpty)}
+		inUse = status.Claimed
+	}
+	known := s.database.Later(status)
+	if known.Accepted > status.Accepted && s.annotated() != acceptanceAfter(s.env.DeploymentID, status.Accepted) {
+		known.Claimed = known.Claimed || inUse
 	}
 	return known
+}
+
+// databaseShown reports whether the conditions have shown a database, or its loss.
+func (s *scope) databaseShown() bool {
+	shown := meta.FindStatusCondition(s.original.Status.Conditions, v1alpha1.ConditionDatabaseReady)
+	return shown != nil && (shown.Status == metav1.ConditionTrue || shown.Reason == v1alpha1.ReasonDatabaseLost)
 }
 
 // annotated is the value of the annotation that accepts an empty database.
@@ -65,8 +74,7 @@ func (s *scope) claimed() bool {
 	if known := s.knownDatabase(); known != (vaultadmin.DatabaseState{}) {
 		return known.Claimed
 	}
-	shown := meta.FindStatusCondition(s.original.Status.Conditions, v1alpha1.ConditionDatabaseReady)
-	return shown != nil && (shown.Status == metav1.ConditionTrue || shown.Reason == v1alpha1.ReasonDatabaseLost)
+	return s.databaseShown()
 }
 
 // databaseClaimed reports whether pods are to find a database that has been in use. While Vault
@@ -130,7 +138,8 @@ func (r *Reconciler) database(ctx context.Context, s *scope) error {
 	if s.database == nil || s.original.Status.DeploymentID == "" {
 		return nil // what the marker says here, the status must say already
 	}
-	accepted := s.annotated() == acceptance(s)
+	full := s.knownDatabase().Accepted >= config.MaxEmptyDatabases
+	accepted := !full && s.annotated() == acceptance(s)
 	next, event := s.knownDatabase(), [2]string{}
 	switch {
 	case lost && !s.claimed():
@@ -140,6 +149,9 @@ func (r *Reconciler) database(ctx context.Context, s *scope) error {
 	case lost && accepted && s.volume != volumeGoing:
 		next.Claimed, next.Accepted = false, next.Accepted+1
 		event = [2]string{"EmptyDatabaseAccepted", "an empty database takes the place of the lost one, as the annotation " + v1alpha1.AnnotationAcceptEmptyDatabase + " asks"}
+	case lost && full:
+		s.databaseFinding.message += ". Nothing is made in its place, nor can it be accepted as lost: somebody has raised the count of accepted empty databases to its bound, " +
+			"so have the Vault administrator restore an earlier version of the marker, then delete this SecureNotes with deletionPolicy Retain and create it again with spec.adoptRetainedKey"
 	case lost:
 		s.databaseFinding.message += fmt.Sprintf(". Nothing is made in its place. To give up every account and note and begin with an empty database, annotate this SecureNotes with %s=%s",
 			v1alpha1.AnnotationAcceptEmptyDatabase, acceptance(s))

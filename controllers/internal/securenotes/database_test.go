@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/apply"
 	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
@@ -79,6 +80,7 @@ func TestLostVolume(t *testing.T) {
 // stays lost until somebody accepts that, and each acceptance holds for one loss.
 func TestClaimedDatabase(t *testing.T) {
 	const again = "uid/2"
+	full := vaultadmin.DatabaseState{Claimed: true, Accepted: config.MaxEmptyDatabases}
 	lost, ready := bad(v1alpha1.ReasonDatabaseLost, "it is empty"), good(v1alpha1.ReasonReady, "fine")
 	for name, tc := range map[string]struct {
 		before     vaultadmin.DatabaseState
@@ -89,7 +91,10 @@ func TestClaimedDatabase(t *testing.T) {
 		after      vaultadmin.DatabaseState
 		reason     string
 		says       string
+		shown      bool // the conditions have shown the database
 	}{
+		"an acceptance that only the marker of an earlier release's object has": {before: vaultadmin.DatabaseState{Accepted: 1}, shown: true, finding: lost,
+			after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost, says: "securenotes.dev/accept-empty-database=" + again},
 		"no pod yet":              {finding: unknown(v1alpha1.ReasonProgressing, "x"), reason: v1alpha1.ReasonProgressing},
 		"the first pod is ready":  {finding: ready, after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonReady},
 		"it is known":             {before: vaultadmin.DatabaseState{Claimed: true}, finding: ready, after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonReady},
@@ -117,6 +122,10 @@ func TestClaimedDatabase(t *testing.T) {
 			after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonProgressing},
 		"an acceptance that only the marker has": {before: vaultadmin.DatabaseState{Accepted: 1}, status: &v1alpha1.DatabaseStatus{InUse: true}, finding: lost,
 			after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost, says: "securenotes.dev/accept-empty-database=" + again},
+		"many acceptances that only the marker has": {before: vaultadmin.DatabaseState{Accepted: 7}, status: &v1alpha1.DatabaseStatus{InUse: true}, finding: lost,
+			after: vaultadmin.DatabaseState{Claimed: true, Accepted: 7}, reason: v1alpha1.ReasonDatabaseLost, says: "securenotes.dev/accept-empty-database=uid/8"},
+		"lost, and the count is at its bound":   {before: full, finding: lost, annotation: "uid/1000001", after: full, reason: v1alpha1.ReasonDatabaseLost, says: "restore an earlier version of the marker"},
+		"in use, and the count is at its bound": {before: full, finding: ready, annotation: "uid/1000001", after: full, reason: v1alpha1.ReasonReady},
 		"killed before the status had it": {before: vaultadmin.DatabaseState{Accepted: 1}, status: &v1alpha1.DatabaseStatus{InUse: true}, finding: lost, annotation: "uid",
 			after: vaultadmin.DatabaseState{Accepted: 1}, reason: v1alpha1.ReasonProgressing},
 		"the status is behind": {before: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, status: &v1alpha1.DatabaseStatus{InUse: true}, finding: lost, annotation: "uid",
@@ -128,6 +137,9 @@ func TestClaimedDatabase(t *testing.T) {
 			s := healthy(func(s *scope) {
 				s.database, s.databaseFinding, s.volume, s.sn.Status.Database = &tc.before, tc.finding, tc.volume, tc.status
 				s.sn.Annotations = map[string]string{v1alpha1.AnnotationAcceptEmptyDatabase: tc.annotation}
+				if tc.shown {
+					s.original.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionDatabaseReady, Status: metav1.ConditionTrue}}
+				}
 				s.keyed = false // the configuration is not what this is about
 			})
 			before := tc.before
@@ -216,7 +228,10 @@ func TestStatusClaims(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.shown.Type = v1alpha1.ConditionDatabaseReady
-			s := healthy(func(s *scope) { s.database = &tc.marker })
+			s := healthy(func(s *scope) {
+				s.database = &tc.marker
+				s.sn.Annotations = map[string]string{v1alpha1.AnnotationAcceptEmptyDatabase: "uid"}
+			})
 			s.original.Status.Conditions = []metav1.Condition{tc.shown}
 			if got := s.claimed(); got != tc.want {
 				t.Errorf("claimed: %v, want %v", got, tc.want)

@@ -250,8 +250,12 @@ func (c *Client) readMarker(ctx context.Context, directory string) (config.Marke
 	return marker, version, nil
 }
 
-// writeMarker writes the marker if its KV version is still the one given.
+// writeMarker writes the marker if its KV version is still the one given. It refuses one that could
+// not be read back.
 func (c *Client) writeMarker(ctx context.Context, directory string, marker config.Marker, version int64) error {
+	if err := marker.Validate(); err != nil {
+		return problem(Unexpected, "the marker %s is not written, because it would be damaged: %s", c.dataPath(directory, config.MarkerLeaf), err)
+	}
 	return c.writeKV(ctx, directory, config.MarkerLeaf, marker, version)
 }
 

@@ -2,8 +2,11 @@ package vaultadmin
 
 import (
 	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/securenotes/securenotes/app/config"
 )
 
 // TestRecordDatabase: what is recorded leaves the rest of the marker as it is, and is recorded only
@@ -27,6 +30,10 @@ func TestRecordDatabase(t *testing.T) {
 		if marker := f.marker(t); databaseState(marker) != tc.want || marker.UID != ownUID || marker.DeploymentID != ownUID {
 			t.Errorf("%s: %+v; want %+v", tc.step, marker, tc.want)
 		}
+	}
+	before := f.marker(t)
+	if err := client.RecordDatabase(t.Context(), d, DatabaseState{Accepted: 1}, DatabaseState{Accepted: config.MaxEmptyDatabases + 1}); err == nil || !reflect.DeepEqual(f.marker(t), before) {
+		t.Errorf("a marker that could not be read back: %v, %+v", err, f.marker(t))
 	}
 	other := d
 	other.UID = anotherUID

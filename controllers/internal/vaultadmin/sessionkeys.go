@@ -53,14 +53,25 @@ func (c *Client) DeleteOtherSessionKeys(ctx context.Context, d Deployment, repla
 	return c.writeMarker(ctx, d.Directory, marker, version)
 }
 
-// nameSessionKeys has the marker name an entry that is about to be created. Error: Unsuitable when
-// it names too many already.
+// nameSessionKeys has the marker name an entry that is about to be created. Where it names too many
+// already, those that an established object does not use are destroyed: anyone who has the operator's
+// Vault token could hold up a Compromise with them. Error: Unsuitable, of an object that is not.
 func (c *Client) nameSessionKeys(ctx context.Context, d Deployment, entry string) error {
 	marker, version, err := c.ownMarker(ctx, d)
 	if err != nil || slices.Contains(sessionKeysEntries(marker), entry) {
 		return err
 	}
-	if len(marker.OtherSessionKeys) >= config.MaxOtherSessionKeys {
+	if full := len(marker.OtherSessionKeys) >= config.MaxOtherSessionKeys; full && d.established() {
+		others := sessionKeysEntries(config.Marker{}, marker.OtherSessionKeys...)[1:]
+		marker.OtherSessionKeys = nil
+		for _, other := range others {
+			if other == d.sessionKeysEntry() {
+				marker.OtherSessionKeys = []string{other}
+			} else if err := c.destroyEntry(ctx, d.Directory, other); err != nil {
+				return err
+			}
+		}
+	} else if full {
 		return problem(Unsuitable, "the marker %s in Vault names %d entries of session keys that were created and not recorded: find out in the operator's log what keeps it from recording them, "+
 			"then have the Vault administrator destroy those that are not in use, and remove them from otherSessionKeys",
 			c.dataPath(d.Directory, config.MarkerLeaf), len(marker.OtherSessionKeys))

@@ -3,6 +3,7 @@ package vaultadmin
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -103,7 +104,8 @@ func TestSessionKeysAreNeverOlder(t *testing.T) {
 	}
 }
 
-// TestTooManySessionKeys: entries whose creation was not recorded do not add up without end.
+// TestTooManySessionKeys: entries whose creation was not recorded do not add up without end, and
+// names that were planted in the marker do not hold up a Compromise.
 func TestTooManySessionKeys(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
@@ -116,11 +118,20 @@ func TestTooManySessionKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.entries["dir/marker"][0].data = full
-	if err := client.ReplaceSessionKeys(t.Context(), f.deployment(ownUID, true), 2); ProblemOf(err) != Unsuitable || !strings.Contains(err.Error(), "otherSessionKeys") {
-		t.Errorf("one more: %v", err)
+	f.plant(names[0])
+	d := f.deployment(ownUID, false)
+	if err := client.createSessionKeys(t.Context(), &d, 2); ProblemOf(err) != Unsuitable || !strings.Contains(err.Error(), "otherSessionKeys") {
+		t.Errorf("one more of an object that is not established: %v", err)
 	}
-	if got := strings.Join(f.usable(), " "); got != "marker pepper session-keys" || f.status.SessionKeys != (Secret{}) {
+	if got := strings.Join(f.usable(), " "); got != "marker pepper session-keys "+names[0] || f.status.SessionKeys != (Secret{}) {
 		t.Errorf("Vault has %s, recorded %+v", got, f.status)
+	}
+	if err := client.ReplaceSessionKeys(t.Context(), f.deployment(ownUID, true), 2); err != nil {
+		t.Fatal(err)
+	}
+	inUse := f.status.SessionKeys.Entry
+	if got := strings.Join(f.usable(), " "); got != "marker pepper session-keys "+inUse || !slices.Equal(f.marker(t).OtherSessionKeys, []string{inUse}) {
+		t.Errorf("Vault has %s, the marker %+v", got, f.marker(t))
 	}
 }
 

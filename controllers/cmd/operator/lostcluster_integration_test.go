@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/api"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -74,7 +75,7 @@ func testLostCluster(t *testing.T, c *cluster) {
 	reading.service.Kill(t)
 
 	t.Run("the first cluster lives", func(t *testing.T) { testDeposed(t, c, sn) })
-	t.Run("the first cluster destroys nothing", func(t *testing.T) { testShredElsewhere(t, c, sn, again, own) })
+	t.Run("the first cluster destroys nothing", func(t *testing.T) { testShredElsewhere(t, c, sn, again, own, rebuilt.operatorToken(t)) })
 	t.Run("without the lost cluster's id", func(t *testing.T) { testChangedClusterID(t, rebuilt, own) })
 }
 
@@ -129,7 +130,7 @@ func testDeposed(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 
 // testShredElsewhere: the first cluster's object is deleted, and is to have its keys destroyed.
 // They are in use in the rebuilt one, and are neither destroyed nor called retained.
-func testShredElsewhere(t *testing.T, c *cluster, sn, adopting *v1alpha1.SecureNotes, rebuilt string) {
+func testShredElsewhere(t *testing.T, c *cluster, sn, adopting *v1alpha1.SecureNotes, rebuilt string, token *api.Client) {
 	c.change(t, sn, func() { sn.Spec.DeletionPolicy = v1alpha1.DeletionPolicyDelete })
 	c.deleted(t, sn)
 	uid := string(adopting.UID)
@@ -146,14 +147,62 @@ func testShredElsewhere(t *testing.T, c *cluster, sn, adopting *v1alpha1.SecureN
 	}{
 		"no cluster is named":    {shred(uid + "\n"), "--of-cluster " + rebuilt},
 		"this one is named":      {shred(uid+"\n", "--of-cluster", c.uid(t)), "--of-cluster is " + c.uid(t)},
-		"the other one is named": {shred("no\n", "--of-cluster", rebuilt), "the confirmation is not the uid"},
+		"the other one is named": {shred("no\n", "--of-cluster", rebuilt), "the confirmation is not " + uid},
 	} {
 		if tc.err == nil || !strings.Contains(tc.err.Error(), tc.want) || !strings.Contains(tc.err.Error(), "nothing was destroyed") {
 			t.Errorf("%s: %v; want %q", name, tc.err, tc.want)
 		}
 	}
+	testForgedCluster(t, c, token, uid, rebuilt)
+	out, err := c.retained(t, "no\n", "shred", "lost/notes", "--uid", uid, "--of-cluster", clusterUnknown)
+	if err == nil || !strings.Contains(out, "Only the cluster of KUBECONFIG was asked") {
+		t.Errorf("%v\n%s", err, out)
+	}
 	if !c.keyExists(t, config.TransitKeyName(c.id, "lost", "notes")) {
 		t.Error("the key that the rebuilt cluster uses is gone")
+	}
+}
+
+// testForgedCluster: anyone who has the operator's Vault token can have the marker say that the keys
+// are the first cluster's. What it said before counts, and where that is gone, they are nobody's.
+func testForgedCluster(t *testing.T, c *cluster, token *api.Client, uid, rebuilt string) {
+	namespace := &corev1.Namespace{}
+	if err := c.Get(t.Context(), client.ObjectKey{Name: "lost"}, namespace); err != nil {
+		t.Fatal(err)
+	}
+	path := config.KVPath(c.id, "lost", "notes") + "/" + config.MarkerLeaf
+	forged := c.entry(t, "secret/data/"+path)
+	forged["clusterUID"], forged["namespaceUID"] = c.uid(t), string(namespace.UID)
+	forge := func() {
+		if _, err := token.Logical().Write("secret/data/"+path, map[string]any{"data": forged}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct {
+		forge      func()
+		what, want string
+	}{
+		{forge, "written over", rebuilt},
+		{func() {
+			for range 10 { // as many versions as KV keeps
+				forge()
+			}
+		}, "written over until nothing is left", clusterUnknown},
+		{func() {
+			if _, err := token.Logical().Delete("secret/metadata/" + path); err != nil {
+				t.Fatal(err)
+			}
+			forge()
+		}, "created again", clusterUnknown},
+	} {
+		tc.forge()
+		if got, want := c.listed(t, "lost", "notes"), uid+" "+tc.want+" "+stateObjectGone+stateMarkerChanged; got != want {
+			t.Errorf("%s: listed %q, want %q", tc.what, got, want)
+		}
+		_, err := c.retained(t, uid+"\n", "shred", "lost/notes", "--uid", uid)
+		if err == nil || !strings.Contains(err.Error(), "--of-cluster "+tc.want) || !strings.Contains(err.Error(), "which was changed") {
+			t.Errorf("%s: %v", tc.what, err)
+		}
 	}
 }
 

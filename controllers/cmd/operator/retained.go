@@ -2,10 +2,12 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -19,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -65,14 +68,15 @@ func retainedListCommand(flags *retainedFlags) *cobra.Command {
 func retainedShredCommand(flags *retainedFlags) *cobra.Command {
 	request := shredRequest{}
 	cmd := &cobra.Command{
-		Use:   "shred NAMESPACE/NAME --uid UID [--of-cluster UID]",
+		Use:   "shred NAMESPACE/NAME {--uid UID [--of-cluster UID] | --without-marker}",
 		Short: "Destroy the keys of one SecureNotes that is gone, and with them its notes",
 		Long: `Destroys the master key, the audit key, the session keys and the pepper that the SecureNotes of the given
 uid left in Vault. Nothing can read its notes after that: neither the database nor a backup of it.
 
 It asks for the uid once more on standard input before it destroys anything. Keys that a SecureNotes of
 the cluster uses are refused. So are keys of another cluster, which may have taken the place of this one
-and use them, unless --of-cluster names it as the list does.`,
+and use them, unless --of-cluster names it as the list does. It asks no other cluster than that of
+KUBECONFIG.`,
 		Example: `  operator retained list
   operator retained shred shop/notes --uid 7d0e4c1a-53d2-4f6e-9d2c-0a1b2c3d4e5f`,
 		Args: cobra.ExactArgs(1),
@@ -82,8 +86,8 @@ and use them, unless --of-cluster names it as the list does.`,
 			if !ok || request.namespace == "" || request.name == "" || strings.Contains(request.name, "/") {
 				return fmt.Errorf("%q is not NAMESPACE/NAME", args[0])
 			}
-			if request.uid == "" {
-				return errors.New("--uid is required: `operator retained list` shows it")
+			if (request.uid == "") != request.withoutMarker {
+				return errors.New("either --uid, which `operator retained list` shows, or --without-marker is required")
 			}
 			r, err := flags.open(cmd)
 			if err != nil {
@@ -92,8 +96,9 @@ and use them, unless --of-cluster names it as the list does.`,
 			return r.shred(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), request)
 		},
 	}
-	cmd.Flags().StringVar(&request.uid, "uid", "", "uid of the SecureNotes whose keys they are, from the list; required")
+	cmd.Flags().StringVar(&request.uid, "uid", "", "uid of the SecureNotes whose keys they are, from the list")
 	cmd.Flags().StringVar(&request.ofCluster, "of-cluster", "", "cluster that the keys belong to, from the list: the UID of its namespace kube-system, or "+clusterUnknown+"; required unless it is this one")
+	cmd.Flags().BoolVar(&request.withoutMarker, "without-marker", false, "destroy keys that have no marker, so that nothing says whose they are")
 	return cmd
 }
 
@@ -117,10 +122,11 @@ func (f *retainedFlags) open(cmd *cobra.Command) (*retained, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &retained{
-		cluster: cluster, own: own,
-		archive: vaultadmin.Archive{Client: vault, ClusterID: id, TransitMount: f.transitMount, KVMount: f.kvMount},
-	}, nil
+	archive := vaultadmin.Archive{Client: vault, ClusterID: id, TransitMount: f.transitMount, KVMount: f.kvMount}
+	if err := archive.CheckMounts(cmd.Context()); err != nil {
+		return nil, err
+	}
+	return &retained{cluster: cluster, own: own, archive: archive}, nil
 }
 
 // retained compares one cluster with what is in Vault.
@@ -145,12 +151,16 @@ const (
 	stateMarkerDiffers = "in use, but the marker names another"
 	// stateOtherCluster: whether that one uses the keys cannot be told from here.
 	stateOtherCluster = "of another cluster"
+	// stateKeyOnly: whose key it is is not known.
+	stateKeyOnly = "no marker"
+	// stateMarkerChanged follows what the marker says, which may not be what the operator wrote.
+	stateMarkerChanged = ", if the marker is right, which was changed"
 )
 
 // Clusters that keys belong to, besides those that the list shows by their UID.
 const (
 	clusterThis = "this"
-	// clusterUnknown is of a marker that an earlier release of the operator wrote.
+	// clusterUnknown is of a marker that an earlier release of the operator wrote, or that was changed.
 	clusterUnknown = "unknown"
 )
 
@@ -193,14 +203,32 @@ func (r *retained) list(ctx context.Context, out io.Writer) error {
 // plain returns a text for a terminal. Anyone who has the operator's Vault token can write to KV
 // what is shown here.
 func plain(text string) string {
-	if quoted := strconv.QuoteToASCII(text); quoted != `"`+text+`"` {
+	if quoted := strconv.QuoteToASCII(text); quoted != `"`+text+`"` || text == "" || strings.Contains(text, " ") {
 		return quoted
 	}
 	return text
 }
 
-// standing of the keys, as the cluster has their SecureNotes now.
+// standing of the keys, as the cluster has their SecureNotes now. A marker that was changed does not
+// decide that they are of this cluster: where an earlier version names another one, they are that
+// one's.
 func (r *retained) standing(ctx context.Context, kept vaultadmin.Kept) (standing, error) {
+	found, err := r.markedStanding(ctx, kept)
+	if err != nil || !kept.Changed || !slices.Contains([]string{stateNamespaceGone, stateNamespaceRecreated, stateObjectGone, stateObjectRecreated}, found.state) {
+		return found, err
+	}
+	found.cluster, found.state = clusterUnknown, found.state+stateMarkerChanged
+	for _, of := range kept.Clusters {
+		if of != r.own {
+			found.cluster = of
+			break
+		}
+	}
+	return found, nil
+}
+
+// markedStanding believes what the marker says.
+func (r *retained) markedStanding(ctx context.Context, kept vaultadmin.Kept) (standing, error) {
 	found := standing{cluster: clusterUnknown}
 	if kept.Marker.ClusterUID != "" {
 		found.cluster = kept.Marker.ClusterUID
@@ -223,8 +251,11 @@ func (r *retained) standing(ctx context.Context, kept vaultadmin.Kept) (standing
 	case exists && string(sn.UID) == kept.Marker.UID:
 		found.state = stateInUse
 		return found, nil
-	case exists && sn.Status.DeploymentID != "":
+	case exists && sn.Status.DeploymentID != "" && (sn.Status.MasterKey == nil || sn.Status.MasterKey.Name == config.TransitKeyName(r.archive.ClusterID, kept.Namespace, kept.Name)):
 		found.state = stateMarkerDiffers
+		return found, nil
+	case kept.NoMarker:
+		found.state = stateKeyOnly
 		return found, nil
 	case kept.Marker.UID == "":
 		found.state = stateNoMarker
@@ -259,6 +290,15 @@ func (r *retained) standing(ctx context.Context, kept vaultadmin.Kept) (standing
 // shredRequest is what the command line of shred says.
 type shredRequest struct {
 	namespace, name, uid, ofCluster string
+	withoutMarker                   bool
+}
+
+// confirmation is what has to be typed.
+func (s shredRequest) confirmation() string {
+	if s.withoutMarker {
+		return s.namespace + "/" + s.name
+	}
+	return s.uid
 }
 
 func (r *retained) shred(ctx context.Context, in io.Reader, out io.Writer, request shredRequest) error {
@@ -266,9 +306,8 @@ func (r *retained) shred(ctx context.Context, in io.Reader, out io.Writer, reque
 	if err != nil {
 		return err
 	}
-	if kept.Marker.UID == "" || kept.Marker.UID != request.uid {
-		return fmt.Errorf("what Vault has of %s/%s under the cluster id %s does not belong to a SecureNotes of uid %s: see `operator retained list`",
-			request.namespace, request.name, r.archive.ClusterID, request.uid)
+	if err := request.checkMarker(kept, r.archive.ClusterID); err != nil {
+		return err
 	}
 	found, err := r.standing(ctx, kept)
 	if err != nil {
@@ -277,41 +316,59 @@ func (r *retained) shred(ctx context.Context, in io.Reader, out io.Writer, reque
 	if found.state == stateInUse || found.state == stateMarkerDiffers {
 		return fmt.Errorf("SecureNotes %s/%s uses these keys: delete it first, with deletionPolicy Delete to have them destroyed with it", request.namespace, request.name)
 	}
-	if err := request.checkCluster(found.cluster, r.archive.ClusterID); err != nil {
-		return err
+	if !request.withoutMarker {
+		if err := request.checkCluster(found, r.archive.ClusterID); err != nil {
+			return err
+		}
 	}
-	fmt.Fprintf(out, "%s/%s, uid %s: %s.\nEvery note of it becomes unreadable for good, also in backups of its database.\n", request.namespace, request.name, request.uid, found.state)
-	if found.cluster != clusterThis {
-		fmt.Fprintf(out, "Only the cluster of KUBECONFIG was asked. Another one of the cluster id %s may use these keys: ask there first.\n", r.archive.ClusterID)
-	}
-	fmt.Fprint(out, "Type the uid to destroy them: ")
+	fmt.Fprintf(out, "%s/%s, uid %s: %s.\n", request.namespace, request.name, cmp.Or(request.uid, "unknown"), found.state)
+	fmt.Fprintf(out, "Every note of it becomes unreadable for good, also in backups of its database.\n"+
+		"Only the cluster of KUBECONFIG was asked whether it uses these keys. Another cluster of the cluster id %s may use them: ask there first.\n", r.archive.ClusterID)
+	fmt.Fprintf(out, "If no cluster uses them, type %s to destroy them: ", request.confirmation())
 	line, err := bufio.NewReader(in).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read the confirmation: %w", err)
 	}
-	if strings.TrimSpace(line) != request.uid {
-		return errors.New("the confirmation is not the uid: nothing was destroyed")
+	if strings.TrimSpace(line) != request.confirmation() {
+		return fmt.Errorf("the confirmation is not %s: nothing was destroyed", request.confirmation())
 	}
 	if err := r.archive.Shred(ctx, kept); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "Destroyed: %s/%s has nothing in Vault any more.\n", request.namespace, request.name)
+	fmt.Fprintf(out, "Destroyed: the mounts %s and %s have nothing of %s/%s any more.\n", r.archive.TransitMount, r.archive.KVMount, request.namespace, request.name)
 	return nil
+}
+
+// checkMarker refuses keys whose marker does not name the uid of the request, or that have a marker
+// where the request says that there is none.
+func (s shredRequest) checkMarker(kept vaultadmin.Kept, clusterID string) error {
+	switch {
+	case s.withoutMarker && !kept.NoMarker:
+		return fmt.Errorf("%s/%s has a marker: name its uid with --uid in the place of --without-marker, or have the marker restored to an earlier version if it cannot be read; nothing was destroyed", s.namespace, s.name)
+	case s.withoutMarker, kept.Marker.UID != "" && kept.Marker.UID == s.uid:
+		return nil
+	case kept.NoMarker:
+		return fmt.Errorf("the marker of %s/%s under the cluster id %s is missing, so that nothing says whose the keys are: see `operator retained list`; "+
+			"if nobody needs them, repeat the command with --without-marker in the place of --uid; nothing was destroyed", s.namespace, s.name, clusterID)
+	default:
+		return fmt.Errorf("what Vault has of %s/%s under the cluster id %s does not belong to a SecureNotes of uid %s: see `operator retained list`",
+			s.namespace, s.name, clusterID, s.uid)
+	}
 }
 
 // checkCluster refuses keys of a cluster that was not asked whether it uses them, unless the
 // request names that cluster.
-func (s shredRequest) checkCluster(of, clusterID string) error {
-	switch {
+func (s shredRequest) checkCluster(found standing, clusterID string) error {
+	switch of := found.cluster; {
 	case s.ofCluster == of, s.ofCluster == "" && of == clusterThis:
 		return nil
 	case s.ofCluster != "":
 		return fmt.Errorf("--of-cluster is %s, but `operator retained list` shows the keys of %s/%s as those of %s: nothing was destroyed", s.ofCluster, s.namespace, s.name, of)
 	case of == clusterUnknown:
-		return fmt.Errorf("the marker of %s/%s does not say which cluster the keys belong to, because an earlier release of the operator wrote it: "+
-			"if no other cluster has the cluster id %s, repeat the command with --of-cluster %s; nothing was destroyed", s.namespace, s.name, clusterID, clusterUnknown)
+		return fmt.Errorf("which cluster the keys of %s/%s belong to is not known, because an earlier release of the operator wrote the marker or because it was changed (%s): "+
+			"if no other cluster has the cluster id %s, repeat the command with --of-cluster %s; nothing was destroyed", s.namespace, s.name, found.state, clusterID, clusterUnknown)
 	default:
-		return fmt.Errorf("the keys of %s/%s belong to another cluster of the cluster id %s, whose namespace kube-system has the uid %s: "+
-			"run `operator retained list` there; if that cluster is gone for good, repeat the command with --of-cluster %s; nothing was destroyed", s.namespace, s.name, clusterID, of, of)
+		return fmt.Errorf("the keys of %s/%s belong to another cluster of the cluster id %s, whose namespace kube-system has the uid %s (%s): "+
+			"run `operator retained list` there; if that cluster is gone for good, repeat the command with --of-cluster %s; nothing was destroyed", s.namespace, s.name, clusterID, of, found.state, of)
 	}
 }

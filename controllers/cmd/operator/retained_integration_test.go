@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hashicorp/vault/api"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -229,8 +230,8 @@ func testNamespaceRight(t *testing.T, c *cluster) {
 // when it is confirmed.
 func testShred(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	key, uid := config.TransitKeyName(c.id, sn.Namespace, sn.Name), string(sn.UID)
-	shred := func(uid, confirmation string) error {
-		_, err := c.retained(t, confirmation, "shred", sn.Namespace+"/"+sn.Name, "--uid", uid)
+	shred := func(uid, confirmation string, flags ...string) error {
+		_, err := c.retained(t, confirmation, append([]string{"shred", sn.Namespace + "/" + sn.Name, "--uid", uid}, flags...)...)
 		return err
 	}
 	if err := shred(uid, uid+"\n"); err == nil || !strings.Contains(err.Error(), "uses these keys") {
@@ -268,15 +269,31 @@ func testShred(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 		t.Fatal(err)
 	}
 	c.deleted(t, sn)
-	if err := shred(uid, "yes\n"); err == nil || !strings.Contains(err.Error(), "nothing was destroyed") {
+	if got, want := c.listed(t, sn.Namespace, sn.Name), uid+" unknown "+stateObjectGone+stateMarkerChanged; got != want {
+		t.Errorf("listed: %q, want %q", got, want)
+	}
+	if err := shred(uid, uid+"\n"); err == nil || !strings.Contains(err.Error(), "--of-cluster unknown") {
+		t.Errorf("under a marker that was changed: %v", err)
+	}
+	if err := shred(uid, "yes\n", "--of-cluster", clusterUnknown); err == nil || !strings.Contains(err.Error(), "nothing was destroyed") {
 		t.Errorf("without confirmation: %v", err)
 	}
 	if err := shred("other", "other\n"); err == nil || !strings.Contains(err.Error(), "operator retained list") {
 		t.Errorf("of another UID: %v", err)
 	}
-	_, err = c.retained(t, uid+"\n", "shred", sn.Namespace+"/"+sn.Name, "--uid", uid, "--transit-mount", "none")
-	if err == nil || !strings.Contains(err.Error(), "--transit-mount") {
-		t.Errorf("a mount that does not exist: %v", err)
+	if err := c.vault.Client(t).Sys().Mount("transit2", &api.MountInput{Type: "transit"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := shred(uid, uid+"\n", "--of-cluster", clusterUnknown, "--transit-mount", "transit2"); err == nil || !strings.Contains(err.Error(), "--transit-mount") {
+		t.Errorf("a mount that does not have the key: %v", err)
+	}
+	for _, flags := range [][]string{{"--transit-mount", "none"}, {"--kv-mount", "none"}, {"--kv-mount", "transit"}, {"--transit-mount", "secret"}, {"--cluster-id", "typo"}} {
+		if err := shred(uid, uid+"\n", flags...); err == nil || !strings.Contains(err.Error(), "name the mount") && !strings.Contains(err.Error(), "is missing") {
+			t.Errorf("shred %v: %v", flags, err)
+		}
+		if out, err := c.retained(t, "", append([]string{"list"}, flags...)...); err == nil || !strings.Contains(err.Error(), flags[0]) {
+			t.Errorf("list %v: %q, %v", flags, out, err)
+		}
 	}
 	if kept, err := marker.Get(t.Context(), path); err != nil || kept.Data["uid"] != uid {
 		t.Errorf("after a mount that does not exist: %v, %v", kept, err)
@@ -284,11 +301,86 @@ func testShred(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	if !c.keyExists(t, key) {
 		t.Fatal("the key is gone")
 	}
-	if err := shred(uid, uid+"\n"); err != nil {
+	if err := shred(uid, uid+"\n", "--of-cluster", clusterUnknown); err != nil {
 		t.Fatal(err)
 	}
 	secret, err := c.vault.Client(t).Logical().List("secret/metadata/" + config.KVPath(c.id, sn.Namespace, sn.Name))
 	if err != nil || secret != nil || c.keyExists(t, key) || c.keyExists(t, config.AuditKeyName(c.id, sn.Namespace, sn.Name)) {
 		t.Errorf("shred left something: %v %v", secret, err)
+	}
+	t.Run("without a marker", func(t *testing.T) { testShredWithoutMarker(t, c, sn.Namespace) })
+	t.Run("interrupted", func(t *testing.T) { testShredInterrupted(t, c, sn.Namespace) })
+}
+
+// testShredWithoutMarker: a master key whose marker is gone is listed, and destroyed only for a
+// command that says so. Keys of a cluster whose id only begins alike are not listed.
+func testShredWithoutMarker(t *testing.T, c *cluster, namespace string) {
+	root := c.vault.Client(t).Logical()
+	for _, id := range []string{c.id, c.id + "-eu"} {
+		if _, err := root.Write("transit/keys/"+config.TransitKeyName(id, namespace, "left.over"), map[string]any{"type": "aes256-gcm96", "derived": true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := c.retained(t, "", "list")
+	if err != nil || strings.Count(out, "left.over") != 1 {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if line := c.listed(t, namespace, "left.over"); line != "- unknown "+stateKeyOnly {
+		t.Errorf("listed: %q", line)
+	}
+	shred := func(typed string, flags ...string) error {
+		_, err := c.retained(t, typed, append([]string{"shred", namespace + "/left.over"}, flags...)...)
+		return err
+	}
+	const uid = "0b1d0000-0000-4000-8000-000000000002"
+	for _, err := range []error{
+		shred(uid+"\n", "--uid", uid), shred("yes\n", "--without-marker"), shred(uid + "\n"), shred(uid+"\n", "--uid", uid, "--without-marker"),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "--without-marker") && !strings.Contains(err.Error(), "nothing was destroyed") {
+			t.Error(err)
+		}
+	}
+	if !c.keyExists(t, config.TransitKeyName(c.id, namespace, "left.over")) {
+		t.Fatal("the key is gone")
+	}
+	if err := shred(namespace+"/left.over\n", "--without-marker"); err != nil || c.keyExists(t, config.TransitKeyName(c.id, namespace, "left.over")) {
+		t.Errorf("%v, or the key is still there", err)
+	}
+	if !c.keyExists(t, config.TransitKeyName(c.id+"-eu", namespace, "left.over")) {
+		t.Error("the key of another cluster is gone")
+	}
+}
+
+// testShredInterrupted: without a master key, only a shred that was interrupted goes on. A marker
+// that can be read is not taken for none.
+func testShredInterrupted(t *testing.T, c *cluster, namespace string) {
+	const uid = "0b1d0000-0000-4000-8000-000000000003"
+	kv, path := c.vault.Client(t).KVv2("secret"), config.KVPath(c.id, namespace, "half")+"/"+config.MarkerLeaf
+	if _, err := kv.Put(t.Context(), path, map[string]any{"uid": uid, "deploymentID": uid}); err != nil {
+		t.Fatal(err)
+	}
+	shred := func(typed string, flags ...string) (string, error) {
+		return c.retained(t, typed, append([]string{"shred", namespace + "/half"}, flags...)...)
+	}
+	if _, err := shred(namespace+"/half\n", "--without-marker"); err == nil || !strings.Contains(err.Error(), "has a marker") {
+		t.Errorf("as if there were no marker: %v", err)
+	}
+	if _, err := shred(uid+"\n", "--uid", uid, "--of-cluster", clusterUnknown); err == nil || !strings.Contains(err.Error(), "no shred there was interrupted") {
+		t.Errorf("without a master key: %v", err)
+	}
+	root := c.vault.Client(t).Logical()
+	begun := map[string]any{"custom_metadata": map[string]any{"securenotes-shredding": "transit"}}
+	if _, err := c.operatorToken(t).Logical().Write("secret/metadata/"+path, begun); err == nil {
+		t.Error("the operator's token can say that a shred was interrupted")
+	}
+	if _, err := root.Write("secret/metadata/"+path, begun); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := shred(uid+"\n", "--uid", uid, "--of-cluster", clusterUnknown, "--transit-mount", "transit2"); err == nil {
+		t.Error("in another mount than the interrupted one")
+	}
+	out, err := shred(uid+"\n", "--uid", uid, "--of-cluster", clusterUnknown)
+	if secret, errRead := root.Read("secret/metadata/" + path); err != nil || errRead != nil || secret != nil || !strings.Contains(out, "Destroyed: the mounts transit and secret") {
+		t.Errorf("%v, %v; left is %v\n%s", err, errRead, secret, out)
 	}
 }

@@ -24,11 +24,19 @@ func TestStanding(t *testing.T) {
 			Status:     v1alpha1.SecureNotesStatus{DeploymentID: deploymentID},
 		}
 	}
+	keyed := func(name string) client.Object {
+		sn := object("new", "uid").(*v1alpha1.SecureNotes)
+		sn.Status.MasterKey = &v1alpha1.MasterKeyStatus{Name: name}
+		return sn
+	}
+	changed := func(m config.Marker, clusters ...string) vaultadmin.Kept {
+		return vaultadmin.Kept{Marker: m, Changed: true, Clusters: clusters}
+	}
 	marker := func(namespace, cluster string) config.Marker {
 		return config.Marker{UID: "uid", NamespaceUID: namespace, ClusterUID: cluster, DeploymentID: "uid"}
 	}
 	for name, tc := range map[string]struct {
-		marker    config.Marker
+		kept      any       // vaultadmin.Kept or its marker
 		namespace types.UID // empty: it is gone
 		object    client.Object
 		want      standing
@@ -47,7 +55,16 @@ func TestStanding(t *testing.T) {
 		"earlier release, of another namespace":     {marker("ns", ""), "ns-2", nil, standing{clusterUnknown, stateNamespaceRecreated}},
 		"earlier release, namespace gone":           {marker("ns", ""), "", nil, standing{clusterUnknown, stateNamespaceGone}},
 		"earlier release, without a namespace":      {marker("", ""), "ns", nil, standing{clusterUnknown, stateObjectGone}},
-		"no marker":                                 {config.Marker{}, "ns", nil, standing{clusterUnknown, stateNoMarker}},
+		"no readable marker":                        {config.Marker{}, "ns", nil, standing{clusterUnknown, stateNoMarker}},
+		"no marker":                                 {vaultadmin.Kept{NoMarker: true}, "ns", nil, standing{clusterUnknown, stateKeyOnly}},
+		"no marker, in use":                         {vaultadmin.Kept{NoMarker: true}, "ns", object("new", "uid"), standing{clusterUnknown, stateMarkerDiffers}},
+		"changed to this cluster":                   {changed(marker("ns", own), own, other), "ns", nil, standing{other, stateObjectGone + stateMarkerChanged}},
+		"changed to no cluster":                     {changed(marker("ns", ""), other), "ns", nil, standing{other, stateObjectGone + stateMarkerChanged}},
+		"changed to another uid of this cluster":    {changed(marker("ns", own), own, own), "", nil, standing{clusterUnknown, stateNamespaceGone + stateMarkerChanged}},
+		"changed from this cluster to another":      {changed(marker("ns", other), other, own), "ns", nil, standing{other, stateOtherCluster}},
+		"changed, in use":                           {changed(marker("ns", own), own, other), "ns", object("uid", "uid"), standing{clusterThis, stateInUse}},
+		"an object with the key":                    {marker("ns", own), "ns", keyed("sn-id.shop.notes"), standing{clusterThis, stateMarkerDiffers}},
+		"an object with a key under another id":     {marker("ns", own), "ns", keyed("sn-id-2.shop.notes"), standing{clusterThis, stateObjectRecreated}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			scheme, err := newScheme()
@@ -61,8 +78,13 @@ func TestStanding(t *testing.T) {
 			if tc.object != nil {
 				builder.WithObjects(tc.object)
 			}
-			r := &retained{cluster: builder.Build(), own: own}
-			got, err := r.standing(t.Context(), vaultadmin.Kept{Namespace: "shop", Name: "notes", Marker: tc.marker})
+			r := &retained{cluster: builder.Build(), own: own, archive: vaultadmin.Archive{ClusterID: "id"}}
+			kept, ok := tc.kept.(vaultadmin.Kept)
+			if !ok {
+				kept.Marker = tc.kept.(config.Marker)
+			}
+			kept.Namespace, kept.Name = "shop", "notes"
+			got, err := r.standing(t.Context(), kept)
 			if err != nil || got != tc.want {
 				t.Errorf("%+v, %v; want %+v", got, err, tc.want)
 			}
@@ -87,10 +109,22 @@ func TestOfCluster(t *testing.T) {
 		"another cluster, named as unknown": {clusterUnknown, "rebuilt", "--of-cluster is unknown"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := shredRequest{namespace: "shop", name: "notes", uid: "uid", ofCluster: tc.flag}.checkCluster(tc.of, "id")
+			err := shredRequest{namespace: "shop", name: "notes", uid: "uid", ofCluster: tc.flag}.checkCluster(standing{cluster: tc.of}, "id")
 			if (err == nil) != (tc.want == "") || err != nil && (!strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "nothing was destroyed")) {
 				t.Errorf("%v; want %q", err, tc.want)
 			}
 		})
+	}
+}
+
+// TestPlain: a name that is planted in Vault does not fill other columns of the list, nor move the
+// cursor of a terminal.
+func TestPlain(t *testing.T) {
+	for in, want := range map[string]string{
+		"shop": "shop", "": `""`, "notes   uid  this": `"notes   uid  this"`, "a\tb": `"a\tb"`, "\x1b[8m": `"\x1b[8m"`, "a\u00a0b": `"a\u00a0b"`, `"a"`: `"\"a\""`,
+	} {
+		if got := plain(in); got != want {
+			t.Errorf("%q: %s, want %s", in, got, want)
+		}
 	}
 }

@@ -1,10 +1,9 @@
 package vaultadmin
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -22,40 +21,94 @@ type Archive struct {
 	ClusterID, TransitMount, KVMount string
 }
 
-// Kept is what one SecureNotes has, or had, in Vault.
-type Kept struct {
-	Namespace, Name string
-	// Marker says whose it is. Its UID is empty where there is none, or none that can be read.
-	Marker config.Marker
+// CheckMounts returns an error unless both mounts are secrets engines of their kind. Vault answers
+// for a mount that is missing as it does for a mount that has nothing.
+func (a Archive) CheckMounts(ctx context.Context) error {
+	mounts, err := a.Client.Sys().ListMountsWithContext(ctx)
+	if err != nil {
+		return fmt.Errorf("list secrets engines: %w", err)
+	}
+	if mount, ok := mounts[a.TransitMount+"/"]; !ok || mount.Type != "transit" {
+		return fmt.Errorf("%s is not a transit secrets engine: name the mount with --transit-mount", a.TransitMount)
+	}
+	if mount, ok := mounts[a.KVMount+"/"]; !ok || mount.Type != "kv" || mount.Options["version"] != "2" {
+		return fmt.Errorf("%s is not a kv secrets engine of version 2: name the mount with --kv-mount", a.KVMount)
+	}
+	return nil
 }
 
-// List returns everything below the cluster's KV directory, in the order of Vault's listing, by
-// name. It leaves out names of which nothing but the metadata of destroyed values is left, as after
-// deletionPolicy Delete.
+// List returns everything that the cluster has in both mounts, by namespace and name. It leaves out
+// names of which nothing but the metadata of destroyed values is left, as after deletionPolicy
+// Delete. Error: there is nothing at all, as of an id that no cluster has.
 func (a Archive) List(ctx context.Context) ([]Kept, error) {
+	names, err := a.names(ctx)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := a.masterKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(names)+len(keys) == 0 {
+		return nil, fmt.Errorf("neither %s nor %s has anything of the cluster id %s: the cluster has never had a SecureNotes, or everything of it was destroyed, "+
+			"or it has another id (--cluster-id, see `vault list %s/metadata/securenotes`) or other mounts (--transit-mount, --kv-mount)",
+			a.TransitMount, a.KVMount, a.ClusterID, a.KVMount)
+	}
 	var all []Kept
+	for _, name := range names {
+		keys = slices.DeleteFunc(keys, func(key [2]string) bool { return key == name })
+		kept, err := a.Read(ctx, name[0], name[1])
+		if err != nil {
+			return nil, err
+		}
+		if kept.Marker.UID == "" && !kept.hasKey {
+			if left, err := a.left(ctx, name[0], name[1]); err != nil {
+				return nil, err
+			} else if !left {
+				continue
+			}
+		}
+		all = append(all, kept)
+	}
+	for _, key := range keys {
+		all = append(all, Kept{Namespace: key[0], Name: key[1], NoMarker: true, hasKey: true})
+	}
+	slices.SortStableFunc(all, func(a, b Kept) int {
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	})
+	return all, nil
+}
+
+// names are the namespaces and names of the KV directories of the cluster.
+func (a Archive) names(ctx context.Context) ([][2]string, error) {
 	namespaces, err := a.list(ctx, config.KVRoot(a.ClusterID))
 	if err != nil {
 		return nil, err
 	}
+	var all [][2]string
 	for _, namespace := range namespaces {
 		names, err := a.list(ctx, config.KVRoot(a.ClusterID)+"/"+namespace)
 		if err != nil {
 			return nil, err
 		}
 		for _, name := range names {
-			kept, err := a.Read(ctx, namespace, name)
-			if err != nil {
-				return nil, err
-			}
-			if kept.Marker.UID == "" {
-				if left, err := a.left(ctx, namespace, name); err != nil {
-					return nil, err
-				} else if !left {
-					continue
-				}
-			}
-			all = append(all, kept)
+			all = append(all, [2]string{namespace, name})
+		}
+	}
+	return all, nil
+}
+
+// masterKeys are the namespaces and names in the names of the cluster's master keys.
+func (a Archive) masterKeys(ctx context.Context) ([][2]string, error) {
+	keys, err := a.listPath(ctx, a.TransitMount+"/keys")
+	if err != nil {
+		return nil, err
+	}
+	var all [][2]string
+	for _, key := range keys {
+		if rest, ok := strings.CutPrefix(key, config.TransitKeyPrefix(a.ClusterID)); ok {
+			namespace, name, _ := strings.Cut(rest, ".")
+			all = append(all, [2]string{namespace, name})
 		}
 	}
 	return all, nil
@@ -64,34 +117,15 @@ func (a Archive) List(ctx context.Context) ([]Kept, error) {
 // Read returns what there is of one name.
 func (a Archive) Read(ctx context.Context, namespace, name string) (Kept, error) {
 	kept := Kept{Namespace: namespace, Name: name}
-	path := a.KVMount + "/data/" + config.KVPath(a.ClusterID, namespace, name) + "/" + config.MarkerLeaf
-	secret, err := a.Client.Logical().ReadWithContext(ctx, path)
-	if err != nil && !isStatus(err, http.StatusNotFound) {
-		return Kept{}, fmt.Errorf("read %s: %w", path, err)
-	}
-	if secret == nil {
-		return kept, nil
-	}
-	raw, err := json.Marshal(secret.Data["data"])
+	created, err := a.readMasterKey(ctx, &kept)
 	if err != nil {
-		return Kept{}, fmt.Errorf("read %s: %w", path, err)
+		return Kept{}, err
 	}
-	if marker, err := config.ParseMarker(raw); err == nil {
-		kept.Marker = marker
-	}
-	return kept, nil
+	return kept, a.readMarker(ctx, &kept, created)
 }
 
-// left reports whether there is a master key, or a value that can be read or restored, of one name.
+// left reports whether there is a value that can be read or restored, of one name.
 func (a Archive) left(ctx context.Context, namespace, name string) (bool, error) {
-	path := a.TransitMount + "/keys/" + config.TransitKeyName(a.ClusterID, namespace, name)
-	secret, err := a.Client.Logical().ReadWithContext(ctx, path)
-	if err != nil {
-		return false, fmt.Errorf("read %s: %w", path, err)
-	}
-	if secret != nil {
-		return true, nil
-	}
 	directory := config.KVPath(a.ClusterID, namespace, name)
 	leaves, err := a.list(ctx, directory)
 	if err != nil {
@@ -114,31 +148,32 @@ func (a Archive) left(ctx context.Context, namespace, name string) (bool, error)
 }
 
 // Shred destroys the keys, the session keys and the pepper of one name for good, and the marker
-// last, so that it can be repeated. Error: it no longer belongs to the object, or the cluster, that
-// wanted names.
+// last, so that it can be repeated. Errors: what there is of the name is no longer what wanted says;
+// the mount has no master key of the name, and no shred that was interrupted.
 func (a Archive) Shred(ctx context.Context, wanted Kept) error {
 	namespace, name := wanted.Namespace, wanted.Name
 	kept, err := a.Read(ctx, namespace, name)
 	if err != nil {
 		return err
 	}
-	if kept.Marker.UID == "" || kept.Marker.UID != wanted.Marker.UID || kept.Marker.ClusterUID != wanted.Marker.ClusterUID {
-		return fmt.Errorf("what Vault has of %s/%s no longer belongs to the SecureNotes of uid %s: nothing was destroyed", namespace, name, wanted.Marker.UID)
+	if kept.Marker.UID != wanted.Marker.UID || kept.NoMarker != wanted.NoMarker || kept.version != wanted.version {
+		return fmt.Errorf("the marker of %s/%s has changed meanwhile: see `operator retained list`; nothing was destroyed", namespace, name)
 	}
-	mounts, err := a.Client.Sys().ListMountsWithContext(ctx)
-	if err != nil {
-		return fmt.Errorf("list secrets engines: %w", err)
+	key, directory := config.TransitKeyName(a.ClusterID, namespace, name), config.KVPath(a.ClusterID, namespace, name)
+	if !kept.hasKey && kept.shredding != a.TransitMount {
+		return fmt.Errorf("the mount %s has no master key %s, and no shred there was interrupted: name the mount that has it with --transit-mount; "+
+			"if it is destroyed already, delete what is left below %s/%s with `vault kv metadata delete`; nothing was destroyed", a.TransitMount, key, a.KVMount, directory)
 	}
-	// Vault answers for a mount that is missing as it does for a key that is.
-	if mount, ok := mounts[a.TransitMount+"/"]; !ok || mount.Type != "transit" {
-		return fmt.Errorf("%s is not a transit secrets engine: name the mount with --transit-mount; nothing was destroyed", a.TransitMount)
+	if !kept.NoMarker {
+		if err := a.recordShredding(ctx, directory); err != nil {
+			return err
+		}
 	}
-	for _, key := range []string{config.TransitKeyName(a.ClusterID, namespace, name), config.AuditKeyName(a.ClusterID, namespace, name)} {
+	for _, key := range []string{key, config.AuditKeyName(a.ClusterID, namespace, name)} {
 		if err := a.shredKey(ctx, key); err != nil {
 			return err
 		}
 	}
-	directory := config.KVPath(a.ClusterID, namespace, name)
 	leaves, err := a.list(ctx, directory)
 	if err != nil {
 		return err
@@ -171,9 +206,13 @@ func (a Archive) shredKey(ctx context.Context, key string) error {
 	return nil
 }
 
-// list returns the entries of a KV directory, without the slash that marks another directory.
+// list returns the entries of a KV directory.
 func (a Archive) list(ctx context.Context, directory string) ([]string, error) {
-	path := a.KVMount + "/metadata/" + directory
+	return a.listPath(ctx, a.KVMount+"/metadata/"+directory)
+}
+
+// listPath returns what Vault lists, without the slash that marks a directory.
+func (a Archive) listPath(ctx context.Context, path string) ([]string, error) {
 	secret, err := a.Client.Logical().ListWithContext(ctx, path)
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", path, err)

@@ -1,0 +1,134 @@
+package vaultadmin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/securenotes/securenotes/app/config"
+)
+
+// Kept is what one SecureNotes has, or had, in Vault.
+type Kept struct {
+	Namespace, Name string
+	// Marker says whose it is. Its UID is empty where there is none, or none that can be read.
+	Marker config.Marker
+	// NoMarker is true if there is no marker, not even a damaged one.
+	NoMarker bool
+	// Changed is true unless every version of the marker that was ever written names the same
+	// SecureNotes and no other cluster. Anyone who has the operator's Vault token can write to it.
+	Changed bool
+	// Clusters are those that the versions of the marker name, the newest first.
+	Clusters []string
+
+	hasKey bool
+	// version of the marker in KV.
+	version int64
+	// shredding is the transit mount whose key an interrupted shred was about to destroy.
+	shredding string
+}
+
+// customShredding is the field of the marker's custom metadata, which the operator's Vault token
+// has no right to write, that records a shred before it begins.
+const customShredding = "securenotes-shredding"
+
+func (a Archive) recordShredding(ctx context.Context, directory string) error {
+	path := a.KVMount + "/metadata/" + directory + "/" + config.MarkerLeaf
+	_, err := a.Client.Logical().WriteWithContext(ctx, path, map[string]any{"custom_metadata": map[string]any{customShredding: a.TransitMount}})
+	if err != nil {
+		return fmt.Errorf("record in %s that its keys are about to be destroyed: %w; nothing was destroyed", path, err)
+	}
+	return nil
+}
+
+// readMasterKey returns when the oldest version that the key lists was created, or 0.
+func (a Archive) readMasterKey(ctx context.Context, kept *Kept) (created int64, err error) {
+	path := a.TransitMount + "/keys/" + config.TransitKeyName(a.ClusterID, kept.Namespace, kept.Name)
+	secret, err := a.Client.Logical().ReadWithContext(ctx, path)
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", path, err)
+	}
+	if secret == nil {
+		return 0, nil
+	}
+	kept.hasKey = true
+	versions, _ := secret.Data["keys"].(map[string]any)
+	for version := range versions {
+		if at, err := integer(versions, version); err == nil && (created == 0 || at < created) {
+			created = at
+		}
+	}
+	return created, nil
+}
+
+// readMarker reads the marker and what its earlier versions name. The operator writes the marker
+// before it creates the key: an entry that is newer than the key has taken the place of another.
+func (a Archive) readMarker(ctx context.Context, kept *Kept, keyCreated int64) error {
+	leaf := config.KVPath(a.ClusterID, kept.Namespace, kept.Name) + "/" + config.MarkerLeaf
+	path := a.KVMount + "/metadata/" + leaf
+	secret, err := a.Client.Logical().ReadWithContext(ctx, path)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	if secret == nil {
+		kept.NoMarker = true
+		return nil
+	}
+	if kept.version, err = integer(secret.Data, "current_version"); err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	oldest, err := integer(secret.Data, "oldest_version")
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	custom, _ := secret.Data["custom_metadata"].(map[string]any)
+	kept.shredding, _ = custom[customShredding].(string)
+	at, _ := secret.Data["created_time"].(string)
+	created, err := time.Parse(time.RFC3339Nano, at)
+	if err != nil {
+		return fmt.Errorf("read %s: Vault's answer does not say when it was created", path)
+	}
+	kept.Changed = oldest > 1 || keyCreated != 0 && created.Unix() > keyCreated
+	path = a.KVMount + "/data/" + leaf
+	for version := kept.version; version >= max(oldest, 1); version-- {
+		marker, err := a.markerVersion(ctx, path, version)
+		if err != nil {
+			return err
+		}
+		if version == kept.version {
+			kept.Marker = marker
+		}
+		if marker.UID == "" || marker.UID != kept.Marker.UID {
+			kept.Changed = true
+		}
+		if of := marker.ClusterUID; of != "" {
+			kept.Changed = kept.Changed || of != kept.Marker.ClusterUID
+			kept.Clusters = append(kept.Clusters, of)
+		}
+	}
+	return nil
+}
+
+// markerVersion returns one version of a marker; empty: it was deleted, destroyed or is damaged.
+func (a Archive) markerVersion(ctx context.Context, path string, version int64) (config.Marker, error) {
+	secret, err := a.Client.Logical().ReadWithDataWithContext(ctx, path, map[string][]string{"version": {strconv.FormatInt(version, 10)}})
+	if err != nil && !isStatus(err, http.StatusNotFound) {
+		return config.Marker{}, fmt.Errorf("read version %d of %s: %w", version, path, err)
+	}
+	if secret == nil {
+		secret = &api.Secret{}
+	}
+	raw, err := json.Marshal(secret.Data["data"])
+	if err != nil {
+		return config.Marker{}, fmt.Errorf("read version %d of %s: %w", version, path, err)
+	}
+	if marker, err := config.ParseMarker(raw); err == nil {
+		return marker, nil
+	}
+	return config.Marker{}, nil
+}

@@ -129,6 +129,8 @@ const (
 	ReasonIssuing            = "Issuing"
 	ReasonFromSecret         = "FromSecret"
 	ReasonHostnameRefused    = "HostnameRefused"
+	// ReasonHostnameKept is of a certificate that is issued, with a name that a new one would not get.
+	ReasonHostnameKept = "HostnameKept"
 	// ReasonCertificateExpiring is of a certificate that is still valid, and is to be renewed.
 	ReasonCertificateExpiring = "CertificateExpiring"
 	ReasonCertificateExpired  = "CertificateExpired"

@@ -42,7 +42,7 @@ type SecureNotes struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.rateLimits) || !has(self.rateLimits.memory) || (has(self.replicas) ? self.replicas == 1 : !(has(self.database) && has(self.database.postgres)))",message="rateLimits.memory is of one process: set replicas to 1, or count in the database (rateLimits.memory unset) or in redis"
 // +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.postgres)) == (has(oldSelf.database) && has(oldSelf.database.postgres))",message="database cannot change between postgres and embedded, because the notes would stay behind in the old one: create another SecureNotes and move the notes through the API"
 // +kubebuilder:validation:XValidation:rule="(has(self.vaultConnection) ? self.vaultConnection : 'default') == (has(oldSelf.vaultConnection) ? oldSelf.vaultConnection : 'default')",message="vaultConnection cannot be changed, because the master key cannot leave its Vault: create another SecureNotes and move the notes through the API"
-// +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.embedded) && has(self.database.embedded.storage) && has(self.database.embedded.storage.storageClassName) ? self.database.embedded.storage.storageClassName : '-') == (has(oldSelf.database) && has(oldSelf.database.embedded) && has(oldSelf.database.embedded.storage) && has(oldSelf.database.embedded.storage.storageClassName) ? oldSelf.database.embedded.storage.storageClassName : '-')",message="database.embedded.storage.storageClassName cannot be changed: a volume stays in its class"
+// +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.embedded) && has(self.database.embedded.storage) && has(self.database.embedded.storage.storageClassName) ? [self.database.embedded.storage.storageClassName] : []) == (has(oldSelf.database) && has(oldSelf.database.embedded) && has(oldSelf.database.embedded.storage) && has(oldSelf.database.embedded.storage.storageClassName) ? [oldSelf.database.embedded.storage.storageClassName] : [])",message="database.embedded.storage.storageClassName cannot be changed: a volume stays in its class"
 // +kubebuilder:validation:XValidation:rule="!has(self.tls.certManager) || !has(self.tls.certManager.serviceNames) || self.tls.certManager.serviceNames == 'Include' || has(self.hostnames) && size(self.hostnames) > 0",message="tls.certManager.serviceNames: Exclude leaves the certificate without a name: add one to hostnames"
 // +kubebuilder:validation:XValidation:rule="!has(self.tls.certManager) || !has(self.tls.certManager.commonName) || self.tls.certManager.commonName == 'None' || has(self.hostnames) && self.hostnames.exists(h, h.size() <= 64)",message="tls.certManager.commonName: FirstHostname needs a hostname of 64 characters or fewer: add one, or leave commonName out"
 type SecureNotesSpec struct {
@@ -63,7 +63,7 @@ type SecureNotesSpec struct {
 	PodTemplate *PodTemplate `json:"podTemplate,omitempty"`
 
 	// hostnames that clients use; the certificate names them besides the Service's own names, and
-	// status.url uses the first. Names of Services in the cluster and IP addresses cannot be among
+	// status.url uses the first. Names of Services and pods in the cluster and IP addresses cannot be among
 	// them. The list has one owner: server-side apply does not merge it.
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MinLength=1
@@ -71,7 +71,7 @@ type SecureNotesSpec struct {
 	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$`
 	// +kubebuilder:validation:XValidation:rule="self.all(h, !h.matches('(^|[.])[0-9]+$'))",message="an IP address cannot be one of hostnames, because the certificate names them as DNS names: use a DNS name, or a certificate of your own in tls.secretRef"
 	// +kubebuilder:validation:XValidation:rule="self.all(h, h.contains('.') || h == 'localhost')",message="a name without a dot cannot be one of hostnames, because it may be the Service of another team: write the whole name, such as notes.example.com"
-	// +kubebuilder:validation:XValidation:rule="self.all(h, !h.matches('[.](svc|cluster[.]local)$|^[^.]+[.][^.]+[.](.+[.])?svc[.]'))",message="names of Services in the cluster cannot be hostnames: the certificate has this object's own names, unless tls.certManager.serviceNames excludes them, and may have no others"
+	// +kubebuilder:validation:XValidation:rule="self.all(h, !h.matches('(^|[.])cluster[.]local$|[.](svc|pod)$|^[^.]+[.][^.]+[.](.+[.])?svc[.]|^[0-9a-f]*-[0-9a-f-]+[.][^.]+[.]pod[.]'))",message="names of Services and pods in the cluster cannot be hostnames: the certificate has this object's own names, unless tls.certManager.serviceNames excludes them, and may have no others"
 	// +listType=atomic
 	// +optional
 	Hostnames []string `json:"hostnames,omitempty"`
@@ -387,7 +387,8 @@ type Embedded struct {
 // system.
 type Storage struct {
 	// size of the volume, such as 5Gi. It can grow where the storage class allows it; where it does
-	// not, it can be set back to the size of the volume, which status.volumeSize says. Unset: 1Gi.
+	// not, it can be set back to the size of the volume, which status.volumeSize says. While there is
+	// no volume, it can be lowered, too. Unset: 1Gi.
 	// +kubebuilder:validation:MinLength=3
 	// +kubebuilder:validation:MaxLength=8
 	// +kubebuilder:validation:Pattern=`^[1-9][0-9]*(Mi|Gi|Ti)$`

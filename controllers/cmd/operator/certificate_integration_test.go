@@ -137,7 +137,7 @@ func testCertificateNames(t *testing.T, c *cluster) {
 	const namespace, victim = "names", "victim"
 	c.namespace(t, namespace)
 	c.namespace(t, victim)
-	own := []string{"NAME", "NAME.names", "NAME.names.svc", "NAME.names.svc.cluster.local"}
+	own := []string{"NAME.names", "NAME.names.svc", "NAME.names.svc.cluster.local"}
 	for name, tc := range map[string]struct {
 		hostnames    []string
 		serviceNames v1alpha1.ServiceNames
@@ -185,5 +185,41 @@ func testCertificateNames(t *testing.T, c *cluster) {
 				t.Errorf("the condition does not say %q: %s", tc.refused, message)
 			}
 		})
+	}
+	t.Run("kept", func(t *testing.T) { testKeptNames(t, c) })
+}
+
+// testKeptNames: a Certificate keeps the names that it has, though a new one would not get them: the
+// name alone, which earlier releases gave it, and one that a namespace created later may have, too.
+func testKeptNames(t *testing.T, c *cluster) {
+	const namespace, name = "names", "kept"
+	sn := postgresNotes(namespace, name)
+	sn.Spec.Hostnames, sn.Spec.Suspend = []string{"acme.shop"}, new(true)
+	if err := c.Create(t.Context(), sn); err != nil {
+		t.Fatal(err)
+	}
+	former := operand.Certificate(sn, operand.Environment{CertificateSecret: operand.CertificateSecretName(name), CertificateNames: []string{name}})
+	former.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(sn, v1alpha1.GroupVersion.WithKind("SecureNotes"))}
+	want := slices.Clone(former.Spec.DNSNames)
+	if !slices.Contains(want, name) {
+		t.Fatalf("names %v", want)
+	}
+	if err := c.Create(t.Context(), former); err != nil {
+		t.Fatal(err)
+	}
+	c.issue(t, namespace, name)
+	c.namespace(t, "shop")
+	if err := c.Patch(t.Context(), sn, mergePatch(t, `{spec: {suspend: null}}`)); err != nil {
+		t.Fatal(err)
+	}
+	message := c.awaitCondition(t, namespace, name, v1alpha1.ConditionCertificateReady, metav1.ConditionTrue, v1alpha1.ReasonHostnameKept)
+	if !strings.Contains(message, "acme.shop may be a Service in namespace shop") {
+		t.Error(message)
+	}
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(former), former); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(former.Spec.DNSNames, want) {
+		t.Errorf("names %v, want %v", former.Spec.DNSNames, want)
 	}
 }

@@ -3,14 +3,19 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	klabels "k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -36,6 +41,10 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 	labelled := rotationOf(sn, "nowhere-29000001")
 	labelled.Spec.SecureNotesRef.Name = "nowhere"
 	labelled.Labels = map[string]string{v1alpha1.LabelScheduled: "true"}
+	adopted, threeHeld := manual.DeepCopy(), manual.DeepCopy()
+	adopted.Name, threeHeld.Name = "adopted", "held"
+	adopted.OwnerReferences = []metav1.OwnerReference{{APIVersion: v1alpha1.GroupVersion.String(), Kind: "SecureNotes", Name: "nowhere", UID: "00000000-0000-0000-0000-000000000002"}}
+	threeHeld.Finalizers = []string{"example.com/first", v1alpha1.Finalizer, foreignFinalizer}
 	large, largeRotation := asked.DeepCopy(), manual.DeepCopy()
 	large.Name, large.Finalizers, largeRotation.Name = "large", nil, "large"
 	for i := range 4000 {
@@ -43,21 +52,32 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 		large.OwnerReferences = append(large.OwnerReferences, other)
 	}
 	largeRotation.OwnerReferences = large.OwnerReferences
-	for _, object := range []client.Object{asked, deleted, manual, scheduled, labelled, large, largeRotation} {
+	large.Annotations, largeRotation.Annotations = veryManyAnnotations(), veryManyAnnotations()
+	largeDeleted := large.DeepCopy()
+	largeDeleted.Name, largeDeleted.Finalizers = "large-deleted", []string{foreignFinalizer, v1alpha1.Finalizer}
+	for _, object := range []client.Object{asked, deleted, manual, scheduled, labelled, adopted, threeHeld, large, largeRotation, largeDeleted} {
 		if err := p.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
 		}
 	}
+	t.Cleanup(func() {
+		_ = p.Patch(context.Background(), largeDeleted, mergePatch(t, `{metadata: {finalizers: null}}`))
+		for _, object := range []client.Object{large, largeRotation} {
+			_ = p.Delete(context.Background(), object)
+		}
+	})
 	unmarked := scheduled.DeepCopy()
 	scheduled.Status.CreatedBy = v1alpha1.CreatedBySchedule
 	if err := p.Status().Patch(t.Context(), scheduled, client.MergeFrom(unmarked)); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Delete(t.Context(), deleted); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Get(t.Context(), client.ObjectKeyFromObject(deleted), deleted); err != nil {
-		t.Fatal(err)
+	for _, object := range []client.Object{deleted, largeDeleted} {
+		if err := p.Delete(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Get(t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
+			t.Fatal(err)
+		}
 	}
 	owner := func(kind, name string) []metav1.OwnerReference {
 		o := sn.DeepCopy()
@@ -101,12 +121,20 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 		"a rotation of another kind":       {manual, owned(owner("KeyRotation", "nowhere")), owners},
 		"a rotation is guarded":            {manual, held(v1alpha1.Finalizer), ""},
 		"a rotation is held by others":     {manual, held("example.com/more"), finalizers},
-		"one of very many owners":          {large, held(v1alpha1.Finalizer), ""},
-		"a rotation of very many owners":   {largeRotation, owned(append(owner("SecureNotes", "nowhere"), largeRotation.OwnerReferences...)), ""},
-		"an owner less":                    {large, owned(large.OwnerReferences[1:]), owners},
-		"a rotation has ended":             {manual, func(o client.Object) { o.SetAnnotations(map[string]string{v1alpha1.AnnotationEnded: "manual"}) }, ""},
-		"a rotation is retried":            {manual, annotated(v1alpha1.AnnotationRetryRequestedAt), annotations},
-		"a rotation is of the schedule":    {manual, func(o client.Object) { o.SetLabels(map[string]string{v1alpha1.LabelScheduled: "true"}) }, labels},
+		// These have 4,000 owners and 256 KiB of annotations, the most that the API server stores. One look at
+		// each of the annotations takes longer than the whole request of an administrator does.
+		"a large one":                         {large, held(v1alpha1.Finalizer), ""},
+		"none of a large one, when deleted":   {largeDeleted, held(foreignFinalizer), ""},
+		"an owner less":                       {large, owned(large.OwnerReferences[1:]), owners},
+		"a request by a large one":            {large, annotated(v1alpha1.AnnotationRotateRequestedAt), annotations},
+		"a large rotation is adopted":         {largeRotation, owned(append(slices.Clone(largeRotation.OwnerReferences), owner("SecureNotes", "nowhere")...)), ""},
+		"a large rotation of another":         {largeRotation, owned(append(slices.Clone(largeRotation.OwnerReferences), owner("SecureNotes", "gone")...)), owners},
+		"a large rotation is guarded":         {largeRotation, held(v1alpha1.Finalizer), ""},
+		"an owner of its name is replaced":    {adopted, owned(owner("SecureNotes", "nowhere")), ""},
+		"a finalizer from the midst of three": {threeHeld, held("example.com/first", foreignFinalizer), ""},
+		"a rotation has ended":                {manual, func(o client.Object) { o.SetAnnotations(map[string]string{v1alpha1.AnnotationEnded: "manual"}) }, ""},
+		"a rotation is retried":               {manual, annotated(v1alpha1.AnnotationRetryRequestedAt), annotations},
+		"a rotation is of the schedule":       {manual, func(o client.Object) { o.SetLabels(map[string]string{v1alpha1.LabelScheduled: "true"}) }, labels},
 	} {
 		t.Run(name, func(t *testing.T) {
 			changed := tc.object.DeepCopyObject().(client.Object)
@@ -130,6 +158,15 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 		p.verdict(t, p.operator.Delete(t.Context(), manual, client.DryRunAll), "only KeyRotations of a schedule")
 		p.verdict(t, p.operator.Delete(t.Context(), labelled, client.DryRunAll), "only KeyRotations of a schedule")
 	})
+}
+
+// veryManyAnnotations returns as many annotations as fit into the 256 KiB that the API server stores.
+func veryManyAnnotations() map[string]string {
+	all := map[string]string{}
+	for i := range 50_000 {
+		all[fmt.Sprintf("a%x", i)] = ""
+	}
+	return all
 }
 
 // verdict fails if a request was not denied for the reason that is wanted, or denied if none is.
@@ -157,11 +194,20 @@ func (p *policed) testChanges(t *testing.T, sn *v1alpha1.SecureNotes) {
 	former := operand.Certificate(sn, operand.Environment{CertificateSecret: operand.FormerCertificateSecretName("changed")})
 	former.Name, former.Labels[operand.LabelInstance] = operand.CertificateName("changed"), "changed"
 	former.Spec.IsCA = true
-	for _, object := range []client.Object{planted, claim, former} {
+	large, largeWorkload := operand.ServiceAccounts(sn)[1], p.deployment(sn)
+	large.OwnerReferences, large.Annotations = nil, veryManyAnnotations()
+	maps.Copy(largeWorkload.Spec.Template.Annotations, veryManyAnnotations())
+	for _, object := range []client.Object{planted, claim, former, large, largeWorkload} {
 		if err := p.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
 		}
 	}
+	t.Cleanup(func() {
+		for _, object := range []client.Object{large, largeWorkload} {
+			_ = p.Delete(context.Background(), object)
+		}
+	})
+	labelled := func(o client.Object) { o.SetLabels(klabels.Merge(o.GetLabels(), klabels.Set{"team": "notes"})) }
 	for name, tc := range map[string]struct {
 		object client.Object
 		change func(client.Object)
@@ -181,6 +227,24 @@ func (p *policed) testChanges(t *testing.T, sn *v1alpha1.SecureNotes) {
 			account := o.(*corev1.ServiceAccount)
 			account.Annotations, account.Secrets, account.ImagePullSecrets = nil, nil, nil
 		}, ""},
+		"a service account of very many annotations": {large, labelled, ""},
+		"very many annotations and another": {large, func(o client.Object) {
+			o.SetAnnotations(map[string]string{"eks.amazonaws.com/role-arn": "y"})
+		}, "annotate service accounts"},
+		"pods of very many annotations": {largeWorkload, func(o client.Object) {
+			o.(*appsv1.Deployment).Spec.Template.Annotations["securenotes.dev/session-keys"] = "session-keys-3"
+		}, ""},
+		"very many annotations and no AppArmor": {largeWorkload, func(o client.Object) {
+			o.(*appsv1.Deployment).Spec.Template.Annotations = map[string]string{"container.apparmor.security.beta.kubernetes.io/api": "unconfined"}
+		}, "restricted Pod Security Standard"},
+		"very many containers": {largeWorkload, func(o client.Object) {
+			pod := &o.(*appsv1.Deployment).Spec.Template.Spec
+			for i := range 10 {
+				another := pod.Containers[0].DeepCopy()
+				another.Name = fmt.Sprint("c", i)
+				pod.Containers = append(pod.Containers, *another)
+			}
+		}, "no image but the operand's"},
 		"a claim of a volume of others":       {claim, func(o client.Object) { o.(*corev1.PersistentVolumeClaim).Spec.VolumeName = "pv-of-others" }, "are for new volumes"},
 		"a Certificate of an earlier release": {former, p.certified(sn, operand.FormerCertificateSecretName("changed")), ""},
 		"a Certificate of this release":       {former, p.certified(sn, operand.CertificateSecretName("changed")), ""},

@@ -32,6 +32,8 @@ var transitions = map[string]struct{ kind, before, status, change, want string }
 	"storageClassName: database added":         {before: `{}`, change: `{database: {embedded: {storage: {storageClassName: b}}}}`, want: "storageClassName cannot be changed"},
 	"storageClassName: embedded filled":        {before: `{database: {embedded: {}}}`, change: `{database: {embedded: {storage: {storageClassName: b}}}}`, want: "storageClassName cannot be changed"},
 	"storageClassName: storage filled":         {before: `{database: {embedded: {storage: {}}}}`, change: `{database: {embedded: {storage: {storageClassName: b}}}}`, want: "storageClassName cannot be changed"},
+	"storageClassName: a dash added":           {before: `{}`, change: `{database: {embedded: {storage: {storageClassName: "-"}}}}`, want: "storageClassName cannot be changed"},
+	"storageClassName: a dash removed":         {before: `{database: {embedded: {storage: {storageClassName: "-"}}}}`, change: `{database: null}`, want: "storageClassName cannot be changed"},
 	"storageClassName: changed":                {before: `{database: {embedded: {storage: {storageClassName: a}}}}`, change: `{database: {embedded: {storage: {storageClassName: b}}}}`, want: "storageClassName cannot be changed"},
 	"storageClassName: removed":                {before: `{database: {embedded: {storage: {storageClassName: a}}}}`, change: `{database: {embedded: {storage: {storageClassName: null}}}}`, want: "storageClassName cannot be changed"},
 	"storageClassName: storage removed":        {before: `{database: {embedded: {storage: {storageClassName: a}}}}`, change: `{database: {embedded: {storage: null}}}`, want: "storageClassName cannot be changed"},

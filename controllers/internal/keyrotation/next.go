@@ -342,7 +342,7 @@ func released(o observed) decision {
 	if hasFinalizer(kr) {
 		return decision{action: actionRelease}
 	}
-	if Ended(kr) && !markedEnded(kr) && kr.DeletionTimestamp == nil {
+	if Ended(kr) && !markedEnded(kr) && len(kr.Annotations) < maxAnnotations && kr.DeletionTimestamp == nil {
 		return decision{action: actionRecordEnded}
 	}
 	return decision{action: actionNone}

@@ -26,11 +26,24 @@ func restoredEnded(kr *v1alpha1.KeyRotation) bool {
 	return markedEnded(kr) && kr.Status.StartTime == nil && kr.Status.Attempt == 0
 }
 
+// maxAnnotations is how many annotations an object may have for its end to be recorded among them:
+// the policy config/policy/requests.yaml compares no more than these one by one.
+const maxAnnotations = 1000
+
+// setEnded records the end in the annotations, unless there are too many: such an object must still
+// be released.
 func setEnded(kr *v1alpha1.KeyRotation) {
-	metav1.SetMetaDataAnnotation(&kr.ObjectMeta, v1alpha1.AnnotationEnded, kr.Name)
+	if len(kr.Annotations) < maxAnnotations {
+		metav1.SetMetaDataAnnotation(&kr.ObjectMeta, v1alpha1.AnnotationEnded, kr.Name)
+	}
 }
 
-func unsetEnded(kr *v1alpha1.KeyRotation) { delete(kr.Annotations, v1alpha1.AnnotationEnded) }
+// unsetEnded removes the record of the end. A started rotation that keeps it is not held back by it.
+func unsetEnded(kr *v1alpha1.KeyRotation) {
+	if len(kr.Annotations) <= maxAnnotations {
+		delete(kr.Annotations, v1alpha1.AnnotationEnded)
+	}
+}
 
 // setRestored ends a restored rotation. It claims no success: anyone who may edit the object may
 // have written the annotation.

@@ -1,6 +1,7 @@
 package keyrotation
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -85,6 +86,34 @@ func TestEndedRotationsDoNotStartAgain(t *testing.T) {
 			t.Errorf("attempt %d, annotations %v", kr.Status.Attempt, kr.Annotations)
 		}
 	})
+}
+
+// TestEndOfLargeRotation: an end that the admission policy does not let the operator record, because
+// the object has too many annotations, is reached and released all the same.
+func TestEndOfLargeRotation(t *testing.T) {
+	for name, tc := range map[string]struct {
+		annotations int
+		marked      bool
+	}{
+		"as many as may be": {maxAnnotations - 1, true}, "too many": {maxAnnotations, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kr := rotation("first", owned, guarded, from(1), to(2), with(v1alpha1.ConditionComplete))
+			kr.Annotations = map[string]string{}
+			for i := range tc.annotations {
+				kr.Annotations[fmt.Sprint("a", i)] = ""
+			}
+			w := newWorld(t, &crashtest.Crash{}, kr)
+			got := w.pass(t, "first")
+			if hasFinalizer(got) || markedEnded(got) != tc.marked || len(got.Annotations) > maxAnnotations {
+				t.Errorf("finalizers %v, marked %t, %d annotations", got.Finalizers, markedEnded(got), len(got.Annotations))
+			}
+			got.Annotations[v1alpha1.AnnotationEnded] = got.Name
+			if unsetEnded(got); markedEnded(got) == tc.marked {
+				t.Errorf("the record is removed: %t, want %t", !markedEnded(got), tc.marked)
+			}
+		})
+	}
 }
 
 // TestTakenKeyHoldsRotations: while another object has the key, nothing begins and nothing goes on.

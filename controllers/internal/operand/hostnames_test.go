@@ -16,7 +16,15 @@ func TestRefuseHostname(t *testing.T) {
 		"localhost":                           "",
 		"example.com":                         "",
 		"notes.svc.example.com":               "",
-		"notes":                               "",
+		"notes":                               "no dot",
+		"cluster.local":                       "in the cluster",
+		"notcluster.local":                    "",
+		"10-0-0-1.victim.pod":                 "in the cluster",
+		"2001-db8--1.victim.pod":              "in the cluster",
+		"10-0-0-1.victim.pod.corp.example":    "in the cluster",
+		"notes.eu.pod.example.com":            "",
+		"etcd-0.etcd":                         "",
+		"etcd-0.etcd.pod.example.com":         "",
 		"notes.demo":                          "",
 		"notes.demo.svc":                      "",
 		"notes.demo.svc.cluster.local":        "",
@@ -34,7 +42,7 @@ func TestRefuseHostname(t *testing.T) {
 		"10.1":                                "IP address",
 		"3221225985":                          "IP address",
 	} {
-		got, err := RefuseHostname(embedded(), host, func(namespace string) (bool, error) {
+		got, _, err := RefuseHostname(embedded(), host, nil, func(namespace string) (bool, error) {
 			return namespace == "demo" || namespace == "victim", nil
 		})
 		if err != nil || (got == "") != (want == "") || !strings.Contains(got, want) {
@@ -43,17 +51,43 @@ func TestRefuseHostname(t *testing.T) {
 	}
 }
 
+// TestHostnamesOfCertificate: what a Certificate names already, a namespace that is created later
+// does not take away. Names that admission refuses are not kept.
+func TestHostnamesOfCertificate(t *testing.T) {
+	for host, tc := range map[string]struct {
+		why  string
+		kept bool
+	}{
+		"acme.shop":        {"in namespace shop", true},
+		"other.shop":       {"in namespace shop", false},
+		"acme.com":         {"", true},
+		"notes":            {"", false},
+		"other":            {"no dot", false},
+		"other.victim.svc": {"in the cluster", false},
+	} {
+		why, kept, err := RefuseHostname(embedded(), host, []string{"acme.shop", "acme.com", "notes", "other", "other.victim.svc"}, func(namespace string) (bool, error) {
+			return namespace == "shop", nil
+		})
+		if err != nil || (why == "") != (tc.why == "") || !strings.Contains(why, tc.why) || kept != tc.kept {
+			t.Errorf("%s: %q, kept %t, %v; want %q, %t", host, why, kept, err, tc.why, tc.kept)
+		}
+	}
+}
+
 func TestCertificateNames(t *testing.T) {
-	long, own := strings.Repeat("a", 60)+".example.com", []string{"notes", "notes.demo", "notes.demo.svc", "notes.demo.svc.cluster.local"}
+	long, own := strings.Repeat("a", 60)+".example.com", []string{"notes.demo", "notes.demo.svc", "notes.demo.svc.cluster.local"}
 	for name, tc := range map[string]struct {
 		hostnames, refused []string
+		existing           []string
 		change             func(*v1alpha1.CertManager)
 		names              []string
 		common             string
 	}{
 		"no hostname":        {names: own},
+		"of a past release":  {existing: []string{"notes", "notes.demo"}, names: append([]string{"notes"}, own...)},
+		"of others":          {existing: []string{"other", "notes.demo"}, names: own},
 		"as before":          {hostnames: []string{"b.example.com", "a.example.com"}, names: append([]string{"b.example.com", "a.example.com"}, own...)},
-		"one of its own":     {hostnames: []string{"notes.demo.svc"}, names: []string{"notes.demo.svc", "notes", "notes.demo", "notes.demo.svc.cluster.local"}},
+		"one of its own":     {hostnames: []string{"notes.demo.svc"}, names: []string{"notes.demo.svc", "notes.demo", "notes.demo.svc.cluster.local"}},
 		"twice the same":     {hostnames: []string{"a.example.com", "a.example.com"}, names: append([]string{"a.example.com"}, own...)},
 		"refused":            {hostnames: []string{"other", "a.example.com"}, refused: []string{"other"}, names: append([]string{"a.example.com"}, own...)},
 		"common name":        {hostnames: []string{long, "a.example.com"}, change: withCommonName, names: append([]string{long, "a.example.com"}, own...), common: "a.example.com"},
@@ -66,6 +100,7 @@ func TestCertificateNames(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			sn, env := embedded(), environment()
 			sn.Spec.Hostnames, env.RefusedHostnames = tc.hostnames, tc.refused
+			env.CertificateNames = tc.existing
 			if tc.change != nil {
 				tc.change(sn.Spec.TLS.CertManager)
 			}

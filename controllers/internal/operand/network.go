@@ -53,7 +53,7 @@ func Certificate(sn *v1alpha1.SecureNotes, env Environment) *certmanagerv1.Certi
 		Spec: certmanagerv1.CertificateSpec{
 			SecretName:  env.CertificateSecret,
 			CommonName:  commonName(sn, env.RefusedHostnames),
-			DNSNames:    dnsNames(sn, env.RefusedHostnames),
+			DNSNames:    dnsNames(sn, env),
 			Duration:    &metav1.Duration{Duration: life},
 			RenewBefore: &metav1.Duration{Duration: renewBefore},
 			PrivateKey: &certmanagerv1.CertificatePrivateKey{

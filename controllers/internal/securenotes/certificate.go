@@ -51,7 +51,10 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 	if err := r.secretOfCertificate(ctx, s); err != nil {
 		return err
 	}
-	refused, err := r.refuseHostnames(ctx, s)
+	if err := r.namesOfCertificate(ctx, s); err != nil {
+		return err
+	}
+	refused, kept, err := r.refuseHostnames(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -75,7 +78,11 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 		return nil // the condition WorkloadReady tells why
 	}
 	if issued {
-		s.certificateFinding = s.fromIssuer(good(v1alpha1.ReasonReady, "the certificate is issued"))
+		issued := good(v1alpha1.ReasonReady, "the certificate is issued")
+		if kept.known() {
+			issued = kept
+		}
+		s.certificateFinding = s.fromIssuer(issued)
 		return nil
 	}
 	if s.certificateFinding, err = r.issuer(ctx, s.sn); err != nil || s.certificateFinding.known() {
@@ -110,11 +117,28 @@ func (r *Reconciler) certificateRequest(ctx context.Context, certificate *certma
 	return request
 }
 
-// refuseHostnames leaves out of the certificate what it may not name, and says so.
-func (r *Reconciler) refuseHostnames(ctx context.Context, s *scope) (finding, error) {
-	var facts []string
+// namesOfCertificate records the names of the Certificate that exists, which it keeps.
+func (r *Reconciler) namesOfCertificate(ctx context.Context, s *scope) error {
+	existing := &certmanagerv1.Certificate{}
+	err := r.Client.Get(ctx, client.ObjectKey{Namespace: s.sn.Namespace, Name: operand.CertificateName(s.sn.Name)}, existing)
+	if err == nil && ours(existing, s.sn) {
+		s.env.CertificateNames = existing.Spec.DNSNames
+	}
+	return client.IgnoreNotFound(err)
+}
+
+// ours reports whether a Certificate is of the SecureNotes. A restored one has no owner.
+func ours(certificate *certmanagerv1.Certificate, sn *v1alpha1.SecureNotes) bool {
+	return metav1.IsControlledBy(certificate, sn) ||
+		certificate.Labels[operand.LabelManagedBy] == operand.ManagedBy && certificate.Labels[operand.LabelInstance] == sn.Name
+}
+
+// refuseHostnames leaves out of the certificate what it may not name. The findings say which names
+// these are, and which ones are kept although a new Certificate would not get them.
+func (r *Reconciler) refuseHostnames(ctx context.Context, s *scope) (refused, kept finding, err error) {
+	var facts, keeps []string
 	for _, host := range s.sn.Spec.Hostnames {
-		why, err := operand.RefuseHostname(s.sn, host, func(namespace string) (bool, error) {
+		why, keep, err := operand.RefuseHostname(s.sn, host, s.env.CertificateNames, func(namespace string) (bool, error) {
 			err := r.Live.Get(ctx, client.ObjectKey{Name: namespace}, &corev1.Namespace{})
 			return err == nil, client.IgnoreNotFound(err)
 		})
@@ -122,18 +146,25 @@ func (r *Reconciler) refuseHostnames(ctx context.Context, s *scope) (finding, er
 			why, err = "may be a Service: the operator has no right to look whether there is such a namespace; upgrade its rights with its chart", nil
 		}
 		if err != nil {
-			return finding{}, fmt.Errorf("look for the namespace that hostname %s may name: %w", host, err)
+			return finding{}, finding{}, fmt.Errorf("look for the namespace that hostname %s may name: %w", host, err)
 		}
-		if why != "" {
+		switch {
+		case why != "" && keep:
+			keeps = append(keeps, host+" "+why)
+		case why != "":
 			s.env.RefusedHostnames = append(s.env.RefusedHostnames, host)
 			facts = append(facts, host+" "+why)
 		}
 	}
-	if len(facts) == 0 {
-		return finding{}, nil
+	if len(keeps) > 0 {
+		kept = good(v1alpha1.ReasonHostnameKept, "the certificate is issued, and keeps names that a new one would not get: "+strings.Join(keeps, "; ")+
+			". Move clients to a name of three parts or more, and remove these from spec.hostnames")
 	}
-	return bad(v1alpha1.ReasonHostnameRefused, "the certificate does not name these of spec.hostnames: "+strings.Join(facts, "; ")+
-		". Remove them, or use a certificate of your own in spec.tls.secretRef"), nil
+	if len(facts) > 0 {
+		refused = bad(v1alpha1.ReasonHostnameRefused, "the certificate does not name these of spec.hostnames: "+strings.Join(facts, "; ")+
+			". Remove them, or use a certificate of your own in spec.tls.secretRef")
+	}
+	return refused, kept, nil
 }
 
 // secretOfCertificate decides which Secret cert-manager writes. Earlier releases had it write
@@ -153,10 +184,7 @@ func (r *Reconciler) secretOfCertificate(ctx context.Context, s *scope) error {
 		return err
 	}
 	s.env.CertificateSecret = operand.CertificateSecretName(s.sn.Name)
-	// A restored Certificate has no owner.
-	ours := metav1.IsControlledBy(existing, s.sn) ||
-		existing.Labels[operand.LabelManagedBy] == operand.ManagedBy && existing.Labels[operand.LabelInstance] == s.sn.Name
-	if err == nil && ours && existing.Spec.SecretName == former {
+	if err == nil && ours(existing, s.sn) && existing.Spec.SecretName == former {
 		s.env.CertificateSecret = former
 	}
 	s.certificateSecret = s.env.CertificateSecret

@@ -57,7 +57,7 @@ func (r *Reconciler) announce(s *scope, conditions []metav1.Condition) {
 			continue
 		}
 		kind := corev1.EventTypeNormal
-		if c.Reason == v1alpha1.ReasonCertificateExpiring || c.Status == metav1.ConditionFalse && c.Reason != v1alpha1.ReasonProgressing && c.Reason != v1alpha1.ReasonIssuing {
+		if c.Reason == v1alpha1.ReasonCertificateExpiring || c.Reason == v1alpha1.ReasonHostnameKept || c.Status == metav1.ConditionFalse && c.Reason != v1alpha1.ReasonProgressing && c.Reason != v1alpha1.ReasonIssuing {
 			kind = corev1.EventTypeWarning
 		}
 		if c.Type == v1alpha1.ConditionAnnotationIgnored {

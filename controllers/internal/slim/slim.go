@@ -75,7 +75,7 @@ func Transform(in any) (any, error) {
 		}
 		o.Status = corev1.PersistentVolumeClaimStatus{Phase: o.Status.Phase, Capacity: storage(o.Status.Capacity)}
 	case *certmanagerv1.Certificate:
-		o.Spec = certmanagerv1.CertificateSpec{}
+		o.Spec = certmanagerv1.CertificateSpec{DNSNames: shortNames(o.Spec.DNSNames)}
 		o.Status = certmanagerv1.CertificateStatus{
 			NotAfter: o.Status.NotAfter, Revision: o.Status.Revision, Conditions: certificateConditions(o.Status.Conditions),
 		}
@@ -111,6 +111,17 @@ func storage(all corev1.ResourceList) corev1.ResourceList {
 
 func ownLabels(all map[string]string) map[string]string {
 	return pairs(all, func(key string) bool { return slices.Contains(labelKeys, key) })
+}
+
+// shortNames returns the names with one dot or none, which may be Services of other namespaces.
+func shortNames(all []string) []string {
+	var kept []string
+	for _, name := range all {
+		if strings.Count(name, ".") <= 1 && len(name) <= maxText && len(kept) < maxPairs+2 {
+			kept = append(kept, strings.Clone(name))
+		}
+	}
+	return kept
 }
 
 func ownAnnotations(all map[string]string) map[string]string {

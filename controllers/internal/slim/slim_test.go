@@ -119,7 +119,7 @@ func TestTransform(t *testing.T) {
 			},
 		},
 		"Certificate": {
-			want: &certmanagerv1.Certificate{ObjectMeta: metadata(), Status: certmanagerv1.CertificateStatus{
+			want: &certmanagerv1.Certificate{ObjectMeta: metadata(), Spec: certmanagerv1.CertificateSpec{DNSNames: []string{"notes", "notes.demo"}}, Status: certmanagerv1.CertificateStatus{
 				NotAfter: &at, Revision: new(2), Conditions: []certmanagerv1.CertificateCondition{
 					{Type: certmanagerv1.CertificateConditionReady, Status: cmmeta.ConditionFalse, Message: "pending"},
 					{Type: certmanagerv1.CertificateConditionIssuing, Status: cmmeta.ConditionFalse, Message: "denied"},
@@ -127,7 +127,7 @@ func TestTransform(t *testing.T) {
 			}},
 			grow: func(o client.Object) {
 				c := o.(*certmanagerv1.Certificate)
-				c.Spec.DNSNames = []string{megabyte}
+				c.Spec.DNSNames = append(c.Spec.DNSNames, megabyte, "notes.demo.svc")
 				c.Status.Conditions = append(c.Status.Conditions, certmanagerv1.CertificateCondition{Type: "somebody's", Message: megabyte})
 			},
 		},

@@ -216,7 +216,8 @@ const (
 
 	// AnnotationEnded on a KeyRotation holds its name once it has ended. Tools such as Velero
 	// restore metadata without the status: a rotation that had ended must not start again. The
-	// operator writes it, and removes it when the rotation is retried.
+	// operator writes it, and removes it when the rotation is retried. An object that has 1,000
+	// annotations or more does not get it.
 	AnnotationEnded = "securenotes.dev/ended"
 
 	// LabelScheduled marks the KeyRotations that the schedule made, for people to select them by.

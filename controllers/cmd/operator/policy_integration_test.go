@@ -266,8 +266,15 @@ func (p *policed) testEscapes(t *testing.T, sn *v1alpha1.SecureNotes) {
 		"nobody's Deployment":                      {deployment(func(d *appsv1.Deployment) { d.OwnerReferences = nil }), owners},
 		"a Deployment without label":               {deployment(func(d *appsv1.Deployment) { delete(d.Labels, operand.LabelManagedBy) }), owners},
 		"another image":                            {container(func(c *corev1.Container) { c.Image = "docker.io/busybox" }), image},
-		"another image of an init container":       {pod(func(s *corev1.PodSpec) { s.InitContainers[0].Image = "docker.io/busybox" }), image},
-		"another image of a Job":                   {job(func(j *batchv1.Job) { j.Spec.Template.Spec.Containers[0].Image = "docker.io/busybox" }), image},
+		"very many containers": {pod(func(s *corev1.PodSpec) {
+			for i := range 10 {
+				another := s.Containers[0].DeepCopy()
+				another.Name = fmt.Sprint("c", i)
+				s.Containers = append(s.Containers, *another)
+			}
+		}), image},
+		"another image of an init container": {pod(func(s *corev1.PodSpec) { s.InitContainers[0].Image = "docker.io/busybox" }), image},
+		"another image of a Job":             {job(func(j *batchv1.Job) { j.Spec.Template.Spec.Containers[0].Image = "docker.io/busybox" }), image},
 		"a second container": {pod(func(s *corev1.PodSpec) {
 			s.Containers = append(s.Containers, corev1.Container{Name: "x", Image: "docker.io/busybox"})
 		}), image},

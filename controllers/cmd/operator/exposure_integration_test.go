@@ -32,7 +32,7 @@ func testLoadBalancer(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	if ports := service.Spec.Ports; len(ports) != 1 || ports[0].Name != "https" {
 		t.Errorf("a Service that leaves the cluster has the ports %+v", ports)
 	}
-	key := client.ObjectKey{Namespace: sn.Namespace, Name: "notes-metrics"}
+	key := client.ObjectKey{Namespace: sn.Namespace, Name: "notes-securenotes-metrics"}
 	if err := c.Get(t.Context(), key, metrics); err != nil {
 		t.Fatal(err)
 	}

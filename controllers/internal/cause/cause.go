@@ -9,6 +9,9 @@
 package cause
 
 import (
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -68,7 +71,7 @@ func OfPod(pod *corev1.Pod, look Look, now time.Time) Cause {
 // OfJob returns why a Job that has not ended does not come to its end. wanted is how many pods it
 // needs.
 func OfJob(job *batchv1.Job, wanted int32, pods []corev1.Pod, look Look, now time.Time) Cause {
-	own := newest(job, pods)
+	own := newest(job, wanted, pods)
 	e := evidence{now: now, look: look, maker: "Job " + job.Name, job: job}
 	alive := job.Status.Succeeded
 	for _, pod := range own {
@@ -92,20 +95,31 @@ func OfJob(job *batchv1.Job, wanted int32, pods []corev1.Pod, look Look, now tim
 	return Cause{}
 }
 
-// newest returns the newest pod of each index of the Job, in the order of their names.
-func newest(job *batchv1.Job, pods []corev1.Pod) []*corev1.Pod {
-	byIndex := map[string]*corev1.Pod{}
+// newest returns the newest pod of each index of the Job, in the order of the indexes.
+func newest(job *batchv1.Job, wanted int32, pods []corev1.Pod) []*corev1.Pod {
+	byIndex := make([]*corev1.Pod, max(wanted, 0))
 	for i := range pods {
 		pod := &pods[i]
 		if !metav1.IsControlledBy(pod, job) {
 			continue
 		}
-		index := indexOf(job, pod)
+		index, ok := indexOf(job, wanted, pod)
+		if !ok {
+			continue
+		}
 		if other := byIndex[index]; other == nil || other.CreationTimestamp.Before(&pod.CreationTimestamp) {
 			byIndex[index] = pod
 		}
 	}
-	return inOrder(byIndex)
+	return slices.DeleteFunc(byIndex, func(pod *corev1.Pod) bool { return pod == nil })
+}
+
+// indexOf returns the index of a pod of an indexed Job, which its name contains. Others than the Job
+// controller can create pods that the Job controls: one of no index that it has is not its own.
+func indexOf(job *batchv1.Job, wanted int32, pod *corev1.Pod) (index int, ok bool) {
+	text, _, _ := strings.Cut(strings.TrimPrefix(pod.Name, job.Name+"-"), "-")
+	index, err := strconv.Atoi(text)
+	return index, err == nil && index >= 0 && index < int(wanted) && strconv.Itoa(index) == text
 }
 
 // evidence is what the rules of the list look at. They are asked first about what makes the pods,

@@ -2,7 +2,6 @@ package cause
 
 import (
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -283,18 +282,4 @@ func notReady(e *evidence) Cause {
 	default:
 		return Cause{Reason: parts[1], Message: about + ": " + parts[2], Said: &config.Termination{Reason: parts[1], Message: parts[2]}}
 	}
-}
-
-// indexOf is the index of a pod, or the part of its name that stands for it.
-func indexOf(job *batchv1.Job, pod *corev1.Pod) string {
-	index, _, _ := strings.Cut(strings.TrimPrefix(pod.Name, job.Name+"-"), "-")
-	return index
-}
-
-func inOrder(byIndex map[string]*corev1.Pod) []*corev1.Pod {
-	var pods []*corev1.Pod
-	for _, index := range slices.Sorted(maps.Keys(byIndex)) {
-		pods = append(pods, byIndex[index])
-	}
-	return pods
 }

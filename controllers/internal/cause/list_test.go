@@ -219,6 +219,8 @@ func TestWords(t *testing.T) {
 		"a login in a URI":         {"dial postgres://u:p@ss@host:5432/db?x=y@z", "dial postgres://…@host:5432/db?x=y@z"},
 		"a registry's login":       {`pull "https://robot:s3cret@registry.example.com/v2/"`, `pull "https://…@registry.example.com/v2/"`},
 		"a token of Vault":         {"token hvs.CAESIJx_y-z is bad", "token … is bad"},
+		"tokens of Vault's past":   {"s.AbCdEfGhIjKlMnOpQrStUvWx, b.AAAAAQLx_y-zAAAAAQLxyzAAAAAQ and s.AbCdEfGhIjKlMnOpQrStUvWx.ns1 expired", "…, … and … expired"},
+		"shorter words with dots":  {"keys.AbCdEfGhIjKlMnOpQrStUvWx, s.example.com", "keys.AbCdEfGhIjKlMnOpQrStUvWx, s.example.com"},
 		"a JSON Web Token":         {"Bearer eyJhbGciOi.eyJzdWIi.c2ln rejected", "Bearer … rejected"},
 		"what looks a bit like it": {"hvac://host, keys.a.b and user@host", "hvac://host, keys.a.b and user@host"},
 		"ports of this time":       {"lookup db on 10.96.0.10:53: read udp 10.1.2.3:40123->10.96.0.10:53: timeout, [::1]:5->[::1]:6", "lookup db on 10.96.0.10:53: read udp 10.96.0.10:53: timeout, [::1]:6"},

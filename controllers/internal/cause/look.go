@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,7 +29,7 @@ const (
 )
 
 // Look reads what is not cached, when a rule asks for it. What cannot be read is not a cause. The
-// zero value sees nothing.
+// zero value sees nothing. [Memory] bounds how often one is asked.
 type Look struct {
 	// Events returns those about an object that may tell of trouble, in any order.
 	Events func(about client.Object) []corev1.Event
@@ -57,7 +56,7 @@ func Live(ctx context.Context, reader client.Reader, now func() time.Time) Look 
 			return list.Items
 		},
 		Readyz: func(pod *corev1.Pod) string {
-			host, ok := address(pod)
+			host, ok := operand.PodAddress(pod)
 			if !ok {
 				return ""
 			}
@@ -104,16 +103,6 @@ func (l Look) readyz(pod *corev1.Pod) string {
 		return ""
 	}
 	return l.Readyz(pod)
-}
-
-// address is where a pod may be asked. Its IP is the network's word, but a pod that shares its
-// node's network, or claims an address that is nobody's, is not ours.
-func address(pod *corev1.Pod) (string, bool) {
-	ip, err := netip.ParseAddr(pod.Status.PodIP)
-	if err != nil || pod.Status.PodIP == pod.Status.HostIP || !ip.Unmap().IsGlobalUnicast() {
-		return "", false
-	}
-	return ip.String(), true
 }
 
 // prober asks pods and nobody else: it follows no redirect and uses no proxy.

@@ -164,16 +164,3 @@ func TestReadyz(t *testing.T) {
 		})
 	}
 }
-
-// TestAddress: what shares its node's network is the node's, and what is no address of a network is
-// nobody's.
-func TestAddress(t *testing.T) {
-	for ip, want := range map[string]bool{
-		"10.1.2.3": true, "fd00::7": true, "192.0.2.1": false, "": false, "127.0.0.1": false, "169.254.169.254": false, "::1": false, "notes.example.com": false,
-	} {
-		_, got := address(&corev1.Pod{Status: corev1.PodStatus{PodIP: ip, HostIP: "192.0.2.1"}})
-		if got != want {
-			t.Errorf("%q: asked %v, want %v", ip, got, want)
-		}
-	}
-}

@@ -9,8 +9,12 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// maxWords bounds what is taken over from others, in bytes.
-const maxWords = 800
+const (
+	// maxWords bounds what is taken over from others, in bytes.
+	maxWords = 800
+	// maxRead bounds what is searched for it.
+	maxRead = 4 * maxWords
+)
 
 var (
 	reasonPattern = regexp.MustCompile(`^[A-Z][A-Za-z]{1,60}$`)
@@ -18,8 +22,8 @@ var (
 	// changes with every look would be a write with every look.
 	local = regexp.MustCompile(`(\[[0-9A-Fa-f:.%]+\]|[0-9.]+):[0-9]+->`)
 	// secrets are what programs are known to put into their errors: the login in a URI, tokens of
-	// Vault, and JSON Web Tokens.
-	secrets = regexp.MustCompile(`://[^\s/]*@|\bhv[sbr]\.[A-Za-z0-9_.-]+|\bey[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`)
+	// Vault (hvs. since 1.10, s. before), and JSON Web Tokens.
+	secrets = regexp.MustCompile(`://[^\s/]*@|\bhv[sbr]\.[A-Za-z0-9_.-]+|\b[sbr]\.[A-Za-z0-9_-]{24,}(\.[A-Za-z0-9]+)?|\bey[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`)
 )
 
 // ReadTermination reads a container's termination message. Anyone who runs pods in the namespace can
@@ -36,9 +40,9 @@ func ReadTermination(text string) (config.Termination, bool) {
 // Words makes the words of others fit for a condition: one line, bounded, valid text, and without
 // what looks like a secret.
 func Words(text string) string {
-	cut := len(text) > 4*maxWords
+	cut := len(text) > maxRead
 	if cut {
-		text = text[:4*maxWords] // what follows is not worth the search
+		text = text[:maxRead]
 	}
 	line := secrets.ReplaceAllStringFunc(text, func(secret string) string {
 		if strings.HasPrefix(secret, "://") {
@@ -61,3 +65,7 @@ func Words(text string) string {
 	}
 	return line
 }
+
+// readable returns no more of a text than [Words] looks at, which must see that it was longer. It
+// copies, so that the whole text is not kept in memory.
+func readable(text string) string { return strings.Clone(text[:min(len(text), maxRead+1)]) }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 )
 
@@ -78,7 +79,7 @@ func TestPatchedJobs(t *testing.T) {
 					t.Fatal(err)
 				}
 				r.Environment.Image = "newer" // an upgrade changes what would be built
-				got, err := ReadOutcome(t.Context(), w, w, r.reencryptJob(now, notes()), time.Unix(1000, 0))
+				got, err := ReadOutcome(t.Context(), w, w, r.reencryptJob(now, notes()), cause.Look{}, time.Unix(1000, 0))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -169,7 +170,7 @@ func TestFailureIsReadPastTheCache(t *testing.T) {
 	if err := errors.Join(cache.Create(t.Context(), job.DeepCopy()), live.Create(t.Context(), job), live.Create(t.Context(), pod)); err != nil {
 		t.Fatal(err)
 	}
-	got, err := ReadOutcome(t.Context(), cache, live, r.verifyJob(kr, notes()), time.Unix(1000, 0))
+	got, err := ReadOutcome(t.Context(), cache, live, r.verifyJob(kr, notes()), cause.Look{}, time.Unix(1000, 0))
 	if err != nil || got.Phase != JobFailed || got.Reason != "StaleRows" || got.Message != "a note is under version 1" {
 		t.Errorf("%+v, %v", got, err)
 	}

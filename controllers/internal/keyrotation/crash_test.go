@@ -13,6 +13,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 	"github.com/securenotes/securenotes/controllers/internal/secretrecord"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
@@ -402,7 +403,7 @@ func TestForgedJobs(t *testing.T) {
 			now := kr.DeepCopy()
 			now.Status.VerifyJobUID = tc.recorded
 			w := newWorld(t, &crashtest.Crash{}, made)
-			got, err := ReadOutcome(t.Context(), w, w, reconciler(tc.image).verifyJob(now, notes()), time.Unix(1000, 0))
+			got, err := ReadOutcome(t.Context(), w, w, reconciler(tc.image).verifyJob(now, notes()), cause.Look{}, time.Unix(1000, 0))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -100,8 +100,8 @@ func LeastCPU(ctx context.Context, live client.Reader, sn *v1alpha1.SecureNotes)
 const maxPods = 100
 
 // ReadOutcome reads a Job and its pods. What is recorded or believed is read past the cache, which
-// does not have the Job's spec.
-func ReadOutcome(ctx context.Context, reader, live client.Reader, expected Expected, now time.Time) (JobOutcome, error) {
+// does not have the Job's spec. look finds out why it does not come to its end.
+func ReadOutcome(ctx context.Context, reader, live client.Reader, expected Expected, look cause.Look, now time.Time) (JobOutcome, error) {
 	owner := expected.Owner.GetUID()
 	job := &batchv1.Job{}
 	err := reader.Get(ctx, expected.Key, job)
@@ -145,7 +145,7 @@ func ReadOutcome(ctx context.Context, reader, live client.Reader, expected Expec
 		}
 	}
 	if outcome.Phase == JobRunning {
-		outcome.Cause = cause.OfJob(job, expected.Pods, pods.Items, cause.Live(ctx, live, func() time.Time { return now }), now)
+		outcome.Cause = cause.OfJob(job, expected.Pods, pods.Items, look, now)
 	}
 	outcome.Made, err = madeJob(job)
 	return outcome, err

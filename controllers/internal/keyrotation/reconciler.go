@@ -53,6 +53,7 @@ type Reconciler struct {
 
 	// starting keeps two rotations of one SecureNotes from both finding that it is their turn, in this process.
 	starting sync.Mutex
+	looks    cause.Memory
 }
 
 const (
@@ -214,14 +215,15 @@ func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (obs
 	}
 	o.overtaken = overtaken(kr, parent, same)
 	if kr.Status.ToVersion != nil && hasTurn(kr) {
+		look := r.looks.Live(ctx, r.Live, r.Now, kr.UID)
 		// An end that is recorded is not read again.
 		if !isTrue(kr, v1alpha1.ConditionReencrypted) {
-			if o.reencrypt, err = ReadOutcome(ctx, r.Client, r.Live, r.reencryptJob(kr, parent), r.Now()); err != nil {
+			if o.reencrypt, err = ReadOutcome(ctx, r.Client, r.Live, r.reencryptJob(kr, parent), look, r.Now()); err != nil {
 				return o, err
 			}
 		}
 		if !isTrue(kr, v1alpha1.ConditionVerified) {
-			if o.verify, err = ReadOutcome(ctx, r.Client, r.Live, r.verifyJob(kr, parent), r.Now()); err != nil {
+			if o.verify, err = ReadOutcome(ctx, r.Client, r.Live, r.verifyJob(kr, parent), look, r.Now()); err != nil {
 				return o, err
 			}
 		}

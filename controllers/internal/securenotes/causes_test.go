@@ -3,7 +3,6 @@ package securenotes
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +15,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -158,38 +156,6 @@ func TestHinderedRotationIsNotHealthy(t *testing.T) {
 				t.Error(got.message)
 			}
 		})
-	}
-}
-
-// TestPodsAreAskedNowAndThen: one pod of an object is asked in a pass, and not with every pass.
-func TestPodsAreAskedNowAndThen(t *testing.T) {
-	var all readyzAnswers
-	asked := 0
-	readyz := func(*corev1.Pod) string { asked++; return fmt.Sprint("answer ", asked) }
-	first, second := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "1"}}, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "2"}}
-	for i, tc := range []struct {
-		object types.UID
-		after  time.Duration
-		pods   []*corev1.Pod
-		want   string
-	}{
-		{"a", 0, []*corev1.Pod{first, second}, "answer 1,"},
-		{"a", retryInterval - 1, []*corev1.Pod{first}, "answer 1"},
-		{"b", 0, []*corev1.Pod{first}, "answer 2"},
-		{"a", retryInterval, []*corev1.Pod{first}, "answer 3"},
-		{"a", retryInterval, []*corev1.Pod{second}, "answer 4"},
-	} {
-		ask := all.ask(tc.object, now.Add(tc.after), readyz)
-		var got []string
-		for _, pod := range tc.pods {
-			got = append(got, ask(pod))
-		}
-		if strings.Join(got, ",") != tc.want {
-			t.Errorf("pass %d: %q, want %q", i, got, tc.want)
-		}
-	}
-	if all.drop("a"); len(all.last) != 1 {
-		t.Errorf("%d objects are remembered", len(all.last))
 	}
 }
 

@@ -33,6 +33,11 @@ func (r *Reconciler) applyOwned(ctx context.Context, s *scope, desired, existing
 		s.wake(jitter.Longer(retryInterval))
 		return nil
 	}
+	return s.refused(err)
+}
+
+// refused leaves a refusal in the scope, and returns the error that the pass is to be repeated for.
+func (s *scope) refused(err error) error {
 	if c := cause.OfError(err); c.Known() {
 		s.trouble(bad(c.Reason, c.String()))
 		s.wake(jitter.Longer(retryInterval))
@@ -138,7 +143,7 @@ func (r *Reconciler) volume(ctx context.Context, s *scope) error {
 	}
 	if err == nil && existing.Status.Phase == corev1.ClaimPending {
 		s.wake(jitter.Longer(retryInterval)) // events are not watched
-		s.databaseFinding = claimFinding(existing, cause.Live(ctx, r.Live, r.Now), s.now)
+		s.databaseFinding = claimFinding(existing, r.looks.Live(ctx, r.Live, r.Now, s.sn.UID), s.now)
 	}
 	return err
 }

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/apply"
+	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
@@ -21,11 +25,23 @@ func (r *Reconciler) service(ctx context.Context, s *scope) error {
 		err = r.address(ctx, s)
 	}
 	if desired := operand.MetricsService(s.sn); desired != nil {
-		return errors.Join(err, r.apply(ctx, s, desired, nil))
+		return errors.Join(err, r.metricsService(ctx, s, desired))
 	}
 	existing := &metav1.PartialObjectMetadata{}
 	existing.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Service"))
 	return errors.Join(err, r.remove(ctx, s, operand.MetricsServiceName(s.sn.Name), existing))
+}
+
+// metricsService writes the Service of the metrics. The API serves without it, so an object of another
+// owner in its place does not count against Ready.
+func (r *Reconciler) metricsService(ctx context.Context, s *scope, desired *corev1.Service) error {
+	err := r.Apply.Apply(ctx, desired, nil, apply.ControlledBy(s.sn))
+	if conflict, ok := errors.AsType[*apply.ConflictError](err); ok {
+		s.metricsConflict = conflict
+		s.wake(jitter.Longer(retryInterval)) // the other object is not watched
+		return nil
+	}
+	return s.refused(err)
 }
 
 // address looks whether a load balancer has one. It reads past the cache, which has no more of a
@@ -50,5 +66,20 @@ func (s *scope) withAddress(f finding) finding {
 	if f.status == metav1.ConditionTrue && s.addressFinding.known() {
 		return s.addressFinding
 	}
+	return f
+}
+
+// withMetrics adds to a workload that is well that its metrics have no Service, with a Warning event
+// the first time.
+func (s *scope) withMetrics(f finding) finding {
+	if f.status != metav1.ConditionTrue || s.metricsConflict == nil {
+		return f
+	}
+	message := "the metrics have no Service: " + s.metricsConflict.Error()
+	before := meta.FindStatusCondition(s.original.Status.Conditions, v1alpha1.ConditionWorkloadReady)
+	if before == nil || !strings.Contains(before.Message, message) {
+		s.warn(v1alpha1.ReasonNameConflict, "Reconcile", message)
+	}
+	f.message += "; " + message
 	return f
 }

@@ -28,7 +28,6 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (done bool, err err
 		}
 	}
 	r.vaultChecks.drop(s.sn.UID)
-	r.answers.drop(s.sn.UID)
 	r.served.drop(s.sn.UID)
 	err = r.patchFinalizers(ctx, s.sn, controllerutil.RemoveFinalizer)
 	if err == nil {

@@ -25,9 +25,7 @@ func (r *Reconciler) pods(ctx context.Context, s *scope) error {
 	if err := r.Client.List(ctx, list, client.InNamespace(s.sn.Namespace), client.MatchingLabels(operand.Selector(s.sn))); err != nil {
 		return err
 	}
-	look := cause.Live(ctx, r.Live, r.Now)
-	look.Readyz = r.answers.ask(s.sn.UID, s.now, look.Readyz)
-	report := readPods(list.Items, look, s.now)
+	report := readPods(list.Items, r.looks.Live(ctx, r.Live, r.Now, s.sn.UID), s.now)
 	if s.deployment != nil && report.unready {
 		s.wake(jitter.Longer(retryInterval)) // neither events nor what a pod answers is watched
 	}
@@ -44,7 +42,7 @@ func (s *scope) judge(report podReport) {
 		s.databaseFinding = s.opened(databaseFinding(s.sn, report))
 	}
 	if !s.workloadFinding.known() {
-		s.workloadFinding = s.withAddress(s.ofThisSpec(workloadFinding(s, report)))
+		s.workloadFinding = s.withMetrics(s.withAddress(s.ofThisSpec(workloadFinding(s, report))))
 	}
 }
 
@@ -59,6 +57,10 @@ type podReport struct {
 	migrated, ready, unready bool
 }
 
+// maxUnready is how many pods that are not ready are asked why, the newest of them. Anyone may create
+// pods of the service's labels.
+const maxUnready = 10
+
 func readPods(pods []corev1.Pod, look cause.Look, now time.Time) podReport {
 	// A pod that was evicted stays behind, and what it said last is of long ago.
 	pods = slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool {
@@ -71,6 +73,7 @@ func readPods(pods []corev1.Pod, look cause.Look, now time.Time) podReport {
 		return cmp.Compare(a.Name, b.Name)
 	})
 	report := podReport{unready: len(pods) == 0}
+	unready := 0
 	for i, pod := range pods {
 		report.migrated = report.migrated || (i == 0 && prepared(&pod))
 		ready := isReady(&pod)
@@ -79,13 +82,17 @@ func readPods(pods []corev1.Pod, look cause.Look, now time.Time) podReport {
 			continue
 		}
 		report.unready = true
+		unready++
 		// An older pod that an update replaces says nothing about the new one.
-		if report.cause.Known() && report.termination != nil {
+		if report.cause.Known() && report.termination != nil || unready > maxUnready {
 			continue
 		}
 		found := cause.OfPod(&pod, look, now)
 		if !report.cause.Known() {
 			report.cause = found
+		}
+		if report.cause.Known() {
+			look.Events = nil // the service's own words are still looked for; events do not have them
 		}
 		if report.termination == nil {
 			report.termination = found.Said

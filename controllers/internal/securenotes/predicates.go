@@ -1,8 +1,10 @@
 package securenotes
 
 import (
+	"maps"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -38,11 +40,22 @@ func changes() predicate.Predicate {
 	}}
 }
 
-// apiPods leaves out the pods of Jobs.
-func apiPods() builder.WatchesOption {
-	return builder.WithPredicates(predicate.NewPredicateFuncs(func(object client.Object) bool {
+// apiPods leaves out the pods of Jobs, and updates in which nothing changed of what [readPods] and
+// the selector of the pods read: anyone who may annotate a pod could have a pass made each time.
+func apiPods() predicate.Predicate {
+	ofAPI := func(object client.Object) bool {
 		return object.GetLabels()[operand.LabelComponent] == operand.ComponentAPI
-	}))
+	}
+	changed := predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok1 := e.ObjectOld.(*corev1.Pod)
+		after, ok2 := e.ObjectNew.(*corev1.Pod)
+		if !ok1 || !ok2 || before.ResourceVersion == after.ResourceVersion {
+			return true // the cache is being gone through
+		}
+		return (before.DeletionTimestamp == nil) != (after.DeletionTimestamp == nil) ||
+			!maps.Equal(before.Labels, after.Labels) || !equality.Semantic.DeepEqual(before.Status, after.Status)
+	}}
+	return predicate.And(predicate.NewPredicateFuncs(ofAPI), changed)
 }
 
 // turningPoints leaves out the progress of rotations: only a new version, or a condition, matters to

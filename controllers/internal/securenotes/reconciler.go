@@ -15,6 +15,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/apply"
+	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/served"
@@ -57,7 +58,7 @@ type Reconciler struct {
 
 	served      servedCertificates
 	vaultChecks checks
-	answers     readyzAnswers
+	looks       cause.Memory
 	// keysLeft counts the objects that were deleted and whose keys stay in Vault.
 	keysLeft atomic.Int64
 }

@@ -30,7 +30,9 @@ func (r *Reconciler) rotations(ctx context.Context, s *scope) error {
 	s.rotationFinding, s.lastRotation = rotationHealth(s.sn, list)
 	rotation := operand.ResolveRotation(s.sn)
 	for _, kr := range keyrotation.Prunable(list, rotation.HistoryLimit) {
-		if err := r.Client.Delete(ctx, &kr, client.Preconditions{UID: &kr.UID}); client.IgnoreNotFound(err) != nil {
+		// A retry may have been requested, or have begun, that the cache does not have yet.
+		unchanged := client.Preconditions{UID: &kr.UID, ResourceVersion: &kr.ResourceVersion}
+		if err := r.Client.Delete(ctx, &kr, unchanged); client.IgnoreNotFound(err) != nil {
 			return err
 		}
 	}
@@ -177,6 +179,20 @@ func floorsAsSet(s *scope) finding {
 	return bad(v1alpha1.ReasonFloorsChanged, fmt.Sprintf(
 		"min_decryption_version of Transit key %s was %s by hand to %d from %d: set it back in Vault",
 		status.Name, how, s.key.MinDecryption, status.MinDecryptionFloor))
+}
+
+// unfinished reports that a rotation has a new version in use, but that nothing is to retire the old
+// ones: the KeyRotation was deleted before its end. A version that Vault's administrator adds does not
+// count, because only a rotation raises min_encryption_version.
+func unfinished(s *scope) finding {
+	status := s.sn.Status.MasterKey
+	if s.key == nil || status == nil || s.key.MinEncryption <= s.key.MinDecryption || len(status.PendingRetirements) > 0 ||
+		s.rotationFinding.reason != v1alpha1.ReasonIdle {
+		return finding{}
+	}
+	return bad(v1alpha1.ReasonRotationFailed, fmt.Sprintf(
+		"the versions of Transit key %s below %d still decrypt, and no KeyRotation is to retire them, because it was deleted before its end: create another KeyRotation of the same reason",
+		status.Name, s.key.MinEncryption))
 }
 
 // endedBefore orders ended rotations. Times are of whole seconds: of two that ended in the same one, as a

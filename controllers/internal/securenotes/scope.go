@@ -72,6 +72,8 @@ type scope struct {
 	vaultFinding, databaseFinding, certificateFinding, workloadFinding, rotationFinding finding
 	// addressFinding is what is wrong with the address of a load balancer.
 	addressFinding finding
+	// metricsConflict is what has the name of the Service of the metrics.
+	metricsConflict *apply.ConflictError
 	// childTrouble is the first child object that could not be written, or every one that somebody
 	// else's is in the way of, which are the conflicts.
 	childTrouble finding

@@ -47,7 +47,7 @@ func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
 		Owns(&policyv1.PodDisruptionBudget{}, builder.OnlyMetadata).
 		Owns(&batchv1.Job{}).
 		Watches(&corev1.PersistentVolumeClaim{}, byInstance).
-		Watches(&corev1.Pod{}, byInstance, apiPods()).
+		Watches(&corev1.Pod{}, byInstance, builder.WithPredicates(apiPods())).
 		Watches(&v1alpha1.KeyRotation{}, handler.EnqueueRequestsFromMapFunc(parent), turningPoints()).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: r.Workers,

@@ -162,6 +162,9 @@ func rotationFinding(s *scope) finding {
 			}
 		}
 	}
+	if f := unfinished(s); f.known() {
+		return f
+	}
 	return s.rotationFinding
 }
 

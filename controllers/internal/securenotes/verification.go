@@ -45,7 +45,7 @@ func (r *Reconciler) verify(ctx context.Context, s *scope, v verification) (veri
 		return false, err
 	}
 	expected := r.verificationJob(s, v)
-	outcome, err := keyrotation.ReadOutcome(ctx, r.Client, r.Live, expected, s.now)
+	outcome, err := keyrotation.ReadOutcome(ctx, r.Client, r.Live, expected, r.looks.Live(ctx, r.Live, r.Now, s.sn.UID), s.now)
 	if err != nil {
 		return false, err
 	}

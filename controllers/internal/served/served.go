@@ -8,11 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
 const (
@@ -27,12 +28,11 @@ type Validity struct{ NotBefore, NotAfter time.Time }
 // Of returns the validity of the certificate that a pod serves. Nothing is sent but the handshake.
 // Errors: the pod has no address of its own, or does not answer.
 func Of(ctx context.Context, pod *corev1.Pod) (Validity, error) {
-	// A pod that shares its node's network, or has an address that is nobody's, is not ours.
-	ip, err := netip.ParseAddr(pod.Status.PodIP)
-	if err != nil || pod.Status.PodIP == pod.Status.HostIP || !ip.Unmap().IsGlobalUnicast() {
+	address, ok := operand.PodAddress(pod)
+	if !ok {
 		return Validity{}, fmt.Errorf("pod %s has no address of its own", pod.Name)
 	}
-	return at(ctx, net.JoinHostPort(ip.String(), strconv.Itoa(port)))
+	return at(ctx, net.JoinHostPort(address, strconv.Itoa(port)))
 }
 
 func at(ctx context.Context, address string) (Validity, error) {

@@ -104,10 +104,13 @@ func TestPrunable(t *testing.T) {
 	scheduled, requested := by(v1alpha1.CreatedBySchedule), by(v1alpha1.CreatedByAnnotation)
 	labelled := func(kr *v1alpha1.KeyRotation) { kr.Labels = map[string]string{v1alpha1.LabelScheduled: "true"} }
 	done := with(v1alpha1.ConditionComplete)
+	retried := func(kr *v1alpha1.KeyRotation) {
+		kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
+	}
 	list := []v1alpha1.KeyRotation{
 		*rotation("a", scheduled, done), *rotation("b", requested, done), *rotation("c", scheduled, with(v1alpha1.ConditionFailed)),
 		*rotation("by-hand", done), *rotation("notes-29000000", done, labelled), *rotation("notes-req-0123456789", done, labelled),
-		*rotation("unended", scheduled), *rotation("unended-too", requested),
+		*rotation("unended", scheduled), *rotation("unended-too", requested), *rotation("a-retry", scheduled, with(v1alpha1.ConditionFailed), retried),
 	}
 	got := Prunable(list, 1)
 	if len(got) != 2 || got[0].Name != "b" || got[1].Name != "a" {

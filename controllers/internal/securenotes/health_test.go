@@ -1,12 +1,15 @@
 package securenotes
 
 import (
+	"strings"
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
 // TestNewestRotationDecides: a rotation that was superseded in the same second as the one that took over
@@ -27,5 +30,39 @@ func TestNewestRotationDecides(t *testing.T) {
 		if f, _ := rotationHealth(&v1alpha1.SecureNotes{}, list); f.status != metav1.ConditionTrue {
 			t.Errorf("%s first: %+v", list[0].Name, f)
 		}
+	}
+}
+
+// TestUnfinishedRotation: a rotation that is given up after the new version is in use leaves old
+// versions that nothing retires, and that is told. A retirement that is recorded, or a version that
+// Vault's administrator adds, is nothing to tell.
+func TestUnfinishedRotation(t *testing.T) {
+	for name, tc := range map[string]struct {
+		key     vaultadmin.KeyState
+		pending []v1alpha1.PendingRetirement
+		list    []v1alpha1.KeyRotation
+		reason  string
+	}{
+		"given up":                  {vaultadmin.KeyState{Latest: 2, MinEncryption: 2, MinDecryption: 1}, nil, nil, v1alpha1.ReasonRotationFailed},
+		"followed by another":       {vaultadmin.KeyState{Latest: 3, MinEncryption: 2, MinDecryption: 1}, nil, []v1alpha1.KeyRotation{{}}, v1alpha1.ReasonRotating},
+		"complete, kept for a time": {vaultadmin.KeyState{Latest: 2, MinEncryption: 2, MinDecryption: 1}, []v1alpha1.PendingRetirement{{ToVersion: 2, Due: metav1.NewTime(now.Add(time.Hour)), Attempt: 2}}, nil, v1alpha1.ReasonIdle},
+		"complete and retired":      {vaultadmin.KeyState{Latest: 2, MinEncryption: 2, MinDecryption: 2}, nil, nil, v1alpha1.ReasonIdle},
+		"given up before its turn":  {vaultadmin.KeyState{Latest: 2, MinDecryption: 1}, nil, nil, v1alpha1.ReasonIdle},
+		"none yet":                  {vaultadmin.KeyState{Latest: 1, MinDecryption: 1}, nil, nil, v1alpha1.ReasonIdle},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := healthy(func(s *scope) {
+				s.key = &tc.key
+				s.sn.Status.MasterKey = &v1alpha1.MasterKeyStatus{Name: "sn-x.demo.notes", PendingRetirements: tc.pending}
+			})
+			s.rotationFinding, s.lastRotation = rotationHealth(s.sn, tc.list)
+			got := meta.FindStatusCondition(computeStatus(s).Conditions, v1alpha1.ConditionKeyRotationHealthy)
+			if got.Reason != tc.reason || (got.Status == metav1.ConditionTrue) == (tc.reason == v1alpha1.ReasonRotationFailed) {
+				t.Errorf("%s %s: %s", got.Status, got.Reason, got.Message)
+			}
+			if tc.reason == v1alpha1.ReasonRotationFailed && !strings.Contains(got.Message, "sn-x.demo.notes below 2 still decrypt") {
+				t.Error(got.Message)
+			}
+		})
 	}
 }

@@ -1,11 +1,14 @@
 package securenotes
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -234,6 +237,35 @@ func TestHistoryLimit(t *testing.T) {
 		if !slices.Contains(made(t, r), "by-hand") {
 			t.Fatal("a rotation that somebody made by hand was pruned")
 		}
+	}
+}
+
+// TestChangedRotationIsNotPruned: a rotation that has changed since it was cached, as one that is
+// retried, is not pruned.
+func TestChangedRotationIsNotPruned(t *testing.T) {
+	kr := newRotation(object(), "failed")
+	kr.Status.CreatedBy = v1alpha1.CreatedBySchedule
+	kr.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionComplete, Status: metav1.ConditionTrue}}
+	r := reconciler(t, &fakeVault{}, kr)
+	world := r.Client.(client.WithWatch)
+	r.Client = interceptor.NewClient(world, interceptor.Funcs{
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+			err := c.List(ctx, list, options...)
+			// The cache had it before somebody asked for a retry.
+			latest := &v1alpha1.KeyRotation{}
+			if err := c.Get(ctx, client.ObjectKeyFromObject(kr), latest); err != nil {
+				return err
+			}
+			latest.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
+			return errors.Join(err, c.Update(ctx, latest))
+		},
+	})
+	s := healthy(func(s *scope) { s.sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{HistoryLimit: new(int32(0))} })
+	if err := r.rotations(t.Context(), s); !apierrors.IsConflict(err) {
+		t.Errorf("pruning it: %v", err)
+	}
+	if err := world.Get(t.Context(), client.ObjectKeyFromObject(kr), kr); err != nil {
+		t.Error(err)
 	}
 }
 

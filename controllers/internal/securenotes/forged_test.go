@@ -1,0 +1,107 @@
+package securenotes
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+
+	"github.com/securenotes/securenotes/controllers/internal/cause"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// forged are pods that anyone may create: of the API's labels, and never started.
+func forged(count int) []corev1.Pod {
+	pods := make([]corev1.Pod, count)
+	for i := range pods {
+		pods[i] = corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: "demo", Name: fmt.Sprint("forged-", i), UID: types.UID(fmt.Sprint(i)), Labels: operand.Labels(object(), operand.ComponentAPI),
+				CreationTimestamp: metav1.NewTime(now.Add(-time.Hour)),
+			},
+			Status: corev1.PodStatus{Phase: corev1.PodPending},
+		}
+	}
+	return pods
+}
+
+// TestForgedPodsCostLittle: however many pods of the API's labels there are, and however often they
+// bring the object back, few lists of events are made for them in 15 s.
+func TestForgedPodsCostLittle(t *testing.T) {
+	var objects []client.Object
+	for _, pod := range forged(150) {
+		objects = append(objects, &pod)
+	}
+	r := reconciler(t, &fakeVault{}, objects...)
+	lists := 0
+	r.Live = interceptor.NewClient(r.Client.(client.WithWatch), interceptor.Funcs{
+		List: func(_ context.Context, _ client.WithWatch, list client.ObjectList, _ ...client.ListOption) error {
+			if _, ok := list.(*corev1.EventList); ok {
+				lists++
+			}
+			return nil
+		},
+	})
+	for range 10 {
+		s := healthy(func(s *scope) { s.deployment = &appsv1.Deployment{} })
+		if err := r.pods(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if lists == 0 || lists > 3 {
+		t.Errorf("%d lists of events in 10 passes", lists)
+	}
+}
+
+// TestNewestUnreadyPodsAreAsked: of many pods that are not ready the newest are asked why.
+func TestNewestUnreadyPodsAreAsked(t *testing.T) {
+	pods, asked := forged(150), map[types.UID]bool{}
+	pods[149].CreationTimestamp = metav1.NewTime(now.Add(-time.Minute))
+	look := cause.Look{Now: func() time.Time { return now }, Events: func(about client.Object) []corev1.Event {
+		asked[about.GetUID()] = true
+		return nil
+	}}
+	if report := readPods(pods, look, now); !report.unready || len(asked) != maxUnready || !asked["149"] {
+		t.Errorf("%d pods were asked: %v", len(asked), asked)
+	}
+}
+
+// TestPodsThatAreNoPass: an update of a pod is a pass only if something has changed that a pass reads.
+func TestPodsThatAreNoPass(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*corev1.Pod)
+		want   bool
+	}{
+		"an annotation":         {func(p *corev1.Pod) { p.Annotations = map[string]string{"securenotes.dev/x": "1"} }, false},
+		"an owner":              {func(p *corev1.Pod) { p.OwnerReferences = []metav1.OwnerReference{{UID: "x"}} }, false},
+		"its phase":             {func(p *corev1.Pod) { p.Status.Phase = corev1.PodRunning }, true},
+		"a container":           {func(p *corev1.Pod) { p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "api"}} }, true},
+		"its address":           {func(p *corev1.Pod) { p.Status.PodIP = "10.0.0.1" }, true},
+		"its instance":          {func(p *corev1.Pod) { p.Labels[operand.LabelInstance] = "other" }, true},
+		"its component":         {func(p *corev1.Pod) { p.Labels[operand.LabelComponent] = operand.ComponentVerify }, false},
+		"its deletion":          {func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: now} }, true},
+		"nothing, for a resync": {func(p *corev1.Pod) { p.ResourceVersion = "1" }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := forged(1)[0]
+			before.ResourceVersion = "1"
+			after := before.DeepCopy()
+			after.ResourceVersion = "2"
+			tc.change(after)
+			if got := apiPods().Update(event.UpdateEvent{ObjectOld: &before, ObjectNew: after}); got != tc.want {
+				t.Errorf("a pass: %v, want %v", got, tc.want)
+			}
+		})
+	}
+	if pod := forged(1)[0]; !apiPods().Create(event.CreateEvent{Object: &pod}) || !apiPods().Delete(event.DeleteEvent{Object: &pod}) {
+		t.Error("a pod that comes or goes is no pass")
+	}
+}

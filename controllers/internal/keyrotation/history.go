@@ -52,7 +52,8 @@ func Scheduled(kr *v1alpha1.KeyRotation) bool { return kr.Labels[v1alpha1.LabelS
 func Prunable(all []v1alpha1.KeyRotation, limit int) []v1alpha1.KeyRotation {
 	var candidates []v1alpha1.KeyRotation
 	for _, kr := range all {
-		if kr.Status.CreatedBy != "" && Ended(&kr) && !(Failed(&kr) && retryRequested(&kr)) && kr.DeletionTimestamp == nil {
+		retried := Failed(&kr) && retryRequested(&kr)
+		if kr.Status.CreatedBy != "" && Ended(&kr) && !retried && kr.DeletionTimestamp == nil {
 			candidates = append(candidates, kr)
 		}
 	}

@@ -182,8 +182,8 @@ func floorsAsSet(s *scope) finding {
 }
 
 // unfinished reports that a rotation has a new version in use, but that nothing is to retire the old
-// ones: the KeyRotation was deleted before its end. A version that Vault's administrator adds does not
-// count, because only a rotation raises min_encryption_version.
+// ones: the KeyRotation was deleted before its end, or the retirement was lost with an earlier object.
+// A version that Vault's administrator adds does not count: only rotations raise min_encryption_version.
 func unfinished(s *scope) finding {
 	status := s.sn.Status.MasterKey
 	if s.key == nil || status == nil || s.key.MinEncryption <= s.key.MinDecryption || len(status.PendingRetirements) > 0 ||
@@ -191,7 +191,7 @@ func unfinished(s *scope) finding {
 		return finding{}
 	}
 	return bad(v1alpha1.ReasonRotationFailed, fmt.Sprintf(
-		"the versions of Transit key %s below %d still decrypt, and no KeyRotation is to retire them, because it was deleted before its end: create another KeyRotation of the same reason",
+		"the versions of Transit key %s below %d still decrypt, and no retirement of them is recorded, as when a KeyRotation is deleted before its end: create another KeyRotation, of reason Compromise if that one was",
 		status.Name, s.key.MinEncryption))
 }
 

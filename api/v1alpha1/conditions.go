@@ -134,6 +134,10 @@ const (
 	// ReasonCertificateExpiring is of a certificate that is still valid, and is to be renewed.
 	ReasonCertificateExpiring = "CertificateExpiring"
 	ReasonCertificateExpired  = "CertificateExpired"
+	// ReasonCertificateInvalid and ReasonCertificateNameMismatch are of a Secret of the user's own: the
+	// service cannot serve with what it holds, or it does not name all of spec.hostnames.
+	ReasonCertificateInvalid      = "CertificateInvalid"
+	ReasonCertificateNameMismatch = "CertificateNameMismatch"
 	// ReasonIssuanceFailed and ReasonIssuancePending have the words of cert-manager.
 	ReasonIssuanceFailed  = "IssuanceFailed"
 	ReasonIssuancePending = "IssuancePending"

@@ -48,6 +48,7 @@ const (
 	ReasonVaultDenied                  = "VaultDenied"
 	ReasonSuperseded                   = "Superseded"
 	ReasonStaleRows                    = "StaleRows"
+	ReasonCertificateInvalid           = "CertificateInvalid"
 	ReasonFailed                       = "Failed"
 )
 

@@ -11,6 +11,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/deployment"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
+	"github.com/securenotes/securenotes/app/internal/server"
 	"github.com/securenotes/securenotes/app/internal/store"
 	"github.com/securenotes/securenotes/app/internal/vault"
 )
@@ -51,6 +52,7 @@ var outcomes = []struct {
 	{store.ErrSchema, config.ReasonMigrationFailed, config.ExitRetryable},
 	{store.ErrRefused, config.ReasonDatabaseRefused, config.ExitRetryable},
 	{store.ErrUnavailable, config.ReasonDatabaseUnreachable, config.ExitRetryable},
+	{server.ErrCertificate, config.ReasonCertificateInvalid, config.ExitRetryable},
 }
 
 // outcome sorts an error.

@@ -12,6 +12,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/deployment"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
+	"github.com/securenotes/securenotes/app/internal/server"
 	"github.com/securenotes/securenotes/app/internal/store"
 	"github.com/securenotes/securenotes/app/internal/vault"
 )
@@ -39,6 +40,7 @@ func TestOutcome(t *testing.T) {
 		"Vault sealed":          {fmt.Errorf("%w: %w", vault.ErrUnavailable, vault.ErrSealed), config.ReasonVaultSealed, config.ExitRetryable},
 		"Vault away":            {vault.ErrUnavailable, config.ReasonVaultUnreachable, config.ExitRetryable},
 		"Vault denies":          {vault.ErrDenied, config.ReasonVaultDenied, config.ExitRetryable},
+		"bad certificate":       {fmt.Errorf("%w: x", server.ErrCertificate), config.ReasonCertificateInvalid, config.ExitRetryable},
 		"anything else":         {errors.New("x"), config.ReasonFailed, config.ExitRetryable},
 	} {
 		t.Run(name, func(t *testing.T) {

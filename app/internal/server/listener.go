@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -44,12 +45,15 @@ type Listener struct {
 	keepAlive      bool
 }
 
+// ErrCertificate means that the files of the TLS certificate cannot be used.
+var ErrCertificate = errors.New("TLS certificate")
+
 // Listen opens the HTTPS listener: TLS 1.3, HTTP/2, with the certificate read again when its files
 // change. The watch ends with ctx.
 func Listen(ctx context.Context, address, certFile, keyFile string, o Options) (*Listener, error) {
 	watcher, err := certwatcher.New(certFile, keyFile)
 	if err != nil {
-		return nil, fmt.Errorf("TLS certificate: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrCertificate, err)
 	}
 	go func() {
 		if err := watcher.Start(ctx); err != nil {

@@ -202,12 +202,3 @@ func workloadFinding(s *scope, report podReport) finding {
 	}
 	return bad(v1alpha1.ReasonProgressing, message)
 }
-
-func secretFinding(sn *v1alpha1.SecureNotes, report podReport) finding {
-	name := sn.Spec.TLS.SecretRef.Name
-	if report.ready {
-		return good(v1alpha1.ReasonFromSecret, "the service serves with the certificate of Secret "+name)
-	}
-	return unknown(v1alpha1.ReasonFromSecret,
-		"no pod serves yet with the certificate of Secret "+name+": it must exist, with tls.crt and tls.key")
-}

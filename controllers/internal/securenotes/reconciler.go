@@ -54,7 +54,7 @@ type Reconciler struct {
 	// WatchCertManager begins to watch cert-manager's objects, once it is installed.
 	WatchCertManager func(ctx context.Context) error
 	// Served returns how long the certificate is valid that a pod serves.
-	Served func(context.Context, *corev1.Pod) (served.Validity, error)
+	Served func(context.Context, *corev1.Pod) (served.Certificate, error)
 
 	served      servedCertificates
 	vaultChecks checks

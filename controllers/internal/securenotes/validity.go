@@ -21,7 +21,7 @@ const (
 	// lives short is warned of when a sixth of its life is left.
 	longestWarning = 14 * 24 * time.Hour
 	// servedHolds is how long it is believed what a pod serves, and servedRetry, how long where it
-	// soon ends or could not be read.
+	// soon ends, lacks a hostname or could not be read.
 	servedHolds = time.Hour
 	servedRetry = 5 * time.Minute
 )
@@ -36,8 +36,8 @@ type servedCertificate struct {
 	// generation of the spec that names the Secret.
 	generation int64
 	until      time.Time
-	// validity is zero where the pod could not be asked.
-	validity served.Validity
+	// certificate is zero where the pod could not be asked.
+	certificate served.Certificate
 }
 
 func (c *servedCertificates) get(uid types.UID) servedCertificate {
@@ -61,47 +61,51 @@ func (c *servedCertificates) drop(uid types.UID) {
 	delete(c.last, uid)
 }
 
-// fromSecret adds to what is said of a certificate from a Secret how long it is valid, as a pod
-// serves it: the operator may not read the Secret.
+// fromSecret adds to what is said of a certificate from a Secret how long it is valid and whether it
+// names the hostnames, as a pod serves it: the operator may not read the Secret.
 func (r *Reconciler) fromSecret(ctx context.Context, s *scope, pods []corev1.Pod, f finding) finding {
 	if f.status != metav1.ConditionTrue {
 		return f
 	}
 	known := r.served.get(s.sn.UID)
 	if known.generation != s.sn.Generation || !s.now.Before(known.until) {
-		known = servedCertificate{generation: s.sn.Generation, validity: r.look(ctx, pods)}
+		known = servedCertificate{generation: s.sn.Generation, certificate: r.look(ctx, pods)}
 		hold := servedHolds
-		if left := known.validity.NotAfter.Sub(s.now); left < warning(known.validity)+servedHolds {
+		left := known.certificate.NotAfter.Sub(s.now)
+		if left < warning(known.certificate)+servedHolds || len(unnamed(s.sn, known.certificate)) > 0 {
 			hold = servedRetry
 		}
 		known.until = s.now.Add(jitter.Longer(hold))
 		r.served.put(s.sn.UID, known)
 	}
 	s.wake(known.until.Sub(s.now))
-	if known.validity.NotAfter.IsZero() {
+	if known.certificate.NotAfter.IsZero() {
 		f.message += "; how long it is valid is not known, because the operator cannot reach port 8443 of a pod"
 		return f
 	}
-	s.notAfter = new(metav1.NewTime(known.validity.NotAfter))
-	return s.lasting(f, warning(known.validity), "put a renewed one into Secret "+s.sn.Spec.TLS.SecretRef.Name+", which the service reads without a restart")
+	s.notAfter = new(metav1.NewTime(known.certificate.NotAfter))
+	if hosts := unnamed(s.sn, known.certificate); len(hosts) > 0 && s.notAfter.After(s.now) {
+		return nameMismatch(s.sn, known.certificate.DNSNames, hosts)
+	}
+	return s.lasting(f, warning(known.certificate), "put a renewed one into Secret "+s.sn.Spec.TLS.SecretRef.Name+", which the service reads without a restart")
 }
 
 // look asks the first pod that answers.
-func (r *Reconciler) look(ctx context.Context, pods []corev1.Pod) served.Validity {
+func (r *Reconciler) look(ctx context.Context, pods []corev1.Pod) served.Certificate {
 	for i := range pods {
 		if r.Served == nil || pods[i].DeletionTimestamp != nil || !isReady(&pods[i]) {
 			continue
 		}
-		if validity, err := r.Served(ctx, &pods[i]); err == nil {
-			return validity
+		if certificate, err := r.Served(ctx, &pods[i]); err == nil {
+			return certificate
 		}
 		break // one pod that is slow to answer delays a pass, not each of them
 	}
-	return served.Validity{}
+	return served.Certificate{}
 }
 
-func warning(v served.Validity) time.Duration {
-	return min(longestWarning, v.NotAfter.Sub(v.NotBefore)/6)
+func warning(c served.Certificate) time.Duration {
+	return min(longestWarning, c.NotAfter.Sub(c.NotBefore)/6)
 }
 
 // fromIssuer adds to what is said of an issued certificate whether its renewal is overdue: half of

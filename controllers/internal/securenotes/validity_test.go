@@ -42,9 +42,9 @@ func TestCertificateFromSecret(t *testing.T) {
 			r := reconciler(t, &fakeVault{}, &p)
 			asked := 0
 			end := now.Add(tc.left)
-			r.Served = func(context.Context, *corev1.Pod) (served.Validity, error) {
+			r.Served = func(context.Context, *corev1.Pod) (served.Certificate, error) {
 				asked++
-				return served.Validity{NotBefore: end.Add(-tc.life), NotAfter: end}, tc.err
+				return served.Certificate{NotBefore: end.Add(-tc.life), NotAfter: end}, tc.err
 			}
 			var status v1alpha1.SecureNotesStatus
 			for range 2 {
@@ -101,6 +101,51 @@ func TestCertificateOfIssuer(t *testing.T) {
 			})
 			if got := s.fromIssuer(good(v1alpha1.ReasonReady, "fine")); got.reason != tc.reason {
 				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+// TestCertificateNamesTheHostnames: clients refuse a certificate of the user's own that does not name
+// the host, so the service is not ready, and the message has what it names.
+func TestCertificateNamesTheHostnames(t *testing.T) {
+	for name, tc := range map[string]struct {
+		hostnames, named []string
+		reason, want     string
+	}{
+		"it names all":         {[]string{"a.example.com", "b.example.com"}, []string{"b.example.com", "A.example.com"}, v1alpha1.ReasonFromSecret, "Secret tls"},
+		"a wildcard":           {[]string{"a.example.com"}, []string{"*.example.com"}, v1alpha1.ReasonFromSecret, "Secret tls"},
+		"no hostnames":         {nil, []string{"other.example.com"}, v1alpha1.ReasonFromSecret, "Secret tls"},
+		"another name":         {[]string{"a.example.com"}, []string{"other.example.com"}, "CertificateNameMismatch", "the certificate of Secret tls names other.example.com, not a.example.com: put one that names it into the Secret, or correct spec.hostnames"},
+		"one of two":           {[]string{"a.example.com", "b.example.com"}, []string{"a.example.com"}, "CertificateNameMismatch", "names a.example.com, not b.example.com"},
+		"a wildcard too short": {[]string{"a.b.example.com"}, []string{"*.example.com"}, "CertificateNameMismatch", "names *.example.com, not a.b.example.com"},
+		"no name at all":       {[]string{"a.example.com"}, nil, "CertificateNameMismatch", "the certificate of Secret tls has no DNS name, and lacks a.example.com"},
+		"many names":           {[]string{"a.example.com"}, strings.Split("1.x,2.x,3.x,4.x,5.x,6.x", ","), "CertificateNameMismatch", "names 1.x, 2.x, 3.x, 4.x, 5.x and 1 more, not a.example.com"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := pod(time.Minute, answers)
+			p.Namespace, p.Labels = "demo", operand.Selector(object())
+			r := reconciler(t, &fakeVault{}, &p)
+			r.Served = func(context.Context, *corev1.Pod) (served.Certificate, error) {
+				return served.Certificate{NotBefore: now, NotAfter: now.Add(90 * 24 * time.Hour), DNSNames: tc.named}, nil
+			}
+			s := healthy(func(s *scope) {
+				s.deployment, s.deployed, s.certificateFinding = &appsv1.Deployment{}, true, finding{}
+				s.sn.Spec.Hostnames = tc.hostnames
+			})
+			if err := r.pods(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			got := s.certificateFinding
+			if got.reason != tc.reason || !strings.Contains(got.message, tc.want) {
+				t.Errorf("%+v, want %s with %q", got, tc.reason, tc.want)
+			}
+			wrong := tc.reason != v1alpha1.ReasonFromSecret
+			if (got.status == metav1.ConditionFalse) != wrong {
+				t.Errorf("status %s", got.status)
+			}
+			if wrong && s.requeue > 2*servedRetry {
+				t.Errorf("it is looked at again after %s", s.requeue)
 			}
 		})
 	}

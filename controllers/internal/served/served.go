@@ -1,5 +1,5 @@
-// Package served reads how long the certificate is valid that a pod of the API serves. The operator
-// may not read Secrets, so it looks at what clients see.
+// Package served reads how long the certificate is valid that a pod of the API serves, and what it
+// names. The operator may not read Secrets, so it looks at what clients see.
 package served
 
 import (
@@ -22,20 +22,23 @@ const (
 	timeout = time.Second
 )
 
-// Validity is the time in which a certificate is valid.
-type Validity struct{ NotBefore, NotAfter time.Time }
+// Certificate is what clients check of a certificate.
+type Certificate struct {
+	NotBefore, NotAfter time.Time
+	DNSNames            []string
+}
 
-// Of returns the validity of the certificate that a pod serves. Nothing is sent but the handshake.
+// Of returns the certificate that a pod serves. Nothing is sent but the handshake.
 // Errors: the pod has no address of its own, or does not answer.
-func Of(ctx context.Context, pod *corev1.Pod) (Validity, error) {
+func Of(ctx context.Context, pod *corev1.Pod) (Certificate, error) {
 	address, ok := operand.PodAddress(pod)
 	if !ok {
-		return Validity{}, fmt.Errorf("pod %s has no address of its own", pod.Name)
+		return Certificate{}, fmt.Errorf("pod %s has no address of its own", pod.Name)
 	}
 	return at(ctx, net.JoinHostPort(address, strconv.Itoa(port)))
 }
 
-func at(ctx context.Context, address string) (Validity, error) {
+func at(ctx context.Context, address string) (Certificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	dialer := tls.Dialer{Config: &tls.Config{
@@ -45,13 +48,13 @@ func at(ctx context.Context, address string) (Validity, error) {
 	}}
 	connection, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return Validity{}, err
+		return Certificate{}, err
 	}
 	defer connection.Close()
 	client, ok := connection.(*tls.Conn)
 	if !ok || len(client.ConnectionState().PeerCertificates) == 0 {
-		return Validity{}, errors.New("the pod serves no certificate")
+		return Certificate{}, errors.New("the pod serves no certificate")
 	}
 	certificate := client.ConnectionState().PeerCertificates[0]
-	return Validity{certificate.NotBefore, certificate.NotAfter}, nil
+	return Certificate{certificate.NotBefore, certificate.NotAfter, certificate.DNSNames}, nil
 }

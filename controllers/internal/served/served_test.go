@@ -3,6 +3,7 @@ package served
 import (
 	"net"
 	"net/http/httptest"
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,8 +14,8 @@ func TestAt(t *testing.T) {
 	defer server.Close()
 	want := server.Certificate()
 	got, err := at(t.Context(), server.Listener.Addr().String())
-	if err != nil || !got.NotAfter.Equal(want.NotAfter) || !got.NotBefore.Equal(want.NotBefore) {
-		t.Errorf("%+v, %v; want %s to %s", got, err, want.NotBefore, want.NotAfter)
+	if err != nil || !got.NotAfter.Equal(want.NotAfter) || !got.NotBefore.Equal(want.NotBefore) || !slices.Equal(got.DNSNames, want.DNSNames) {
+		t.Errorf("%+v, %v; want %s to %s, %v", got, err, want.NotBefore, want.NotAfter, want.DNSNames)
 	}
 }
 

@@ -1,0 +1,70 @@
+package securenotes
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/cause"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// TestSecretFinding: the pods tell what is wrong with a Secret that the operator may not read.
+func TestSecretFinding(t *testing.T) {
+	ended := func(message string) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			migrated(p)
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{
+				Name:  operand.APIContainer,
+				State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, Message: message}},
+			}}
+		}
+	}
+	mismatch := ended(`{"reason":"CertificateInvalid","message":"TLS certificate: tls: private key does not match public key"}`)
+	pending := func(p *corev1.Pod) { p.Status.Phase = corev1.PodPending }
+	mount := func(words string) cause.Look {
+		return cause.Look{Now: func() time.Time { return now }, Events: func(client.Object) []corev1.Event {
+			return []corev1.Event{{Reason: "FailedMount", Message: words, LastTimestamp: metav1.NewTime(now)}}
+		}}
+	}
+	for name, tc := range map[string]struct {
+		pods   []corev1.Pod
+		look   cause.Look
+		status metav1.ConditionStatus
+		reason string
+		want   string
+	}{
+		"no pod yet":    {nil, cause.Look{}, metav1.ConditionUnknown, v1alpha1.ReasonFromSecret, "must have tls.crt and tls.key"},
+		"a pod answers": {[]corev1.Pod{pod(time.Minute, answers)}, cause.Look{}, metav1.ConditionTrue, v1alpha1.ReasonFromSecret, "Secret tls"},
+		"the key does not match": {
+			[]corev1.Pod{pod(time.Minute, mismatch)}, cause.Look{}, metav1.ConditionFalse, "CertificateInvalid",
+			"Secret tls: TLS certificate: tls: private key does not match public key: put a matching tls.crt and tls.key into it",
+		},
+		"the key does not match, an older pod answers": {
+			[]corev1.Pod{pod(time.Hour, answers), pod(time.Minute, mismatch)}, cause.Look{}, metav1.ConditionFalse, "CertificateInvalid", "Secret tls: ",
+		},
+		"another trouble of the service": {
+			[]corev1.Pod{pod(time.Minute, serveFails("VaultDenied"))}, cause.Look{}, metav1.ConditionUnknown, v1alpha1.ReasonFromSecret, "no pod serves yet",
+		},
+		"the Secret is absent": {
+			[]corev1.Pod{pod(time.Minute, pending)}, mount(`MountVolume.SetUp failed for volume "tls" : secret "tls" not found`),
+			metav1.ConditionFalse, "CertificateInvalid", "Secret tls does not exist: create it, of type kubernetes.io/tls, with tls.crt and tls.key",
+		},
+		"another Secret is absent": {
+			[]corev1.Pod{pod(time.Minute, pending)}, mount(`MountVolume.SetUp failed for volume "database" : secret "database" not found`),
+			metav1.ConditionUnknown, v1alpha1.ReasonFromSecret, "no pod serves yet",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := secretFinding(object(), readPods(tc.pods, tc.look, now))
+			if got.status != tc.status || got.reason != tc.reason || !strings.Contains(got.message, tc.want) {
+				t.Errorf("%+v, want %s %s with %q", got, tc.status, tc.reason, tc.want)
+			}
+		})
+	}
+}

@@ -13,6 +13,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="From",type=integer,JSONPath=`.status.fromVersion`
 // +kubebuilder:printcolumn:name="To",type=integer,JSONPath=`.status.toVersion`
 // +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.state`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.reason`
 // +kubebuilder:printcolumn:name="Percent",type=integer,JSONPath=`.status.progress.percent`
 // +kubebuilder:printcolumn:name="Notes/s",type=integer,JSONPath=`.status.progress.notesPerSecond`
 // +kubebuilder:printcolumn:name="Seconds left",type=integer,JSONPath=`.status.progress.secondsLeft`
@@ -92,6 +93,12 @@ type KeyRotationStatus struct {
 	// +kubebuilder:validation:MaxLength=32
 	// +optional
 	State string `json:"state,omitempty"`
+
+	// reason in a word why it waits or has failed, as the condition Reconciling or Failed says. Unset:
+	// state says it all.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	Reason string `json:"reason,omitempty"`
 
 	// createdBy says what had the operator create this rotation: Schedule, or Annotation
 	// (securenotes.dev/rotate-requested-at). Only such rotations count towards, and are deleted by,

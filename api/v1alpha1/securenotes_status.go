@@ -8,7 +8,7 @@ type SecureNotesStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// url of the API.
+	// url of the API: the first of spec.hostnames that the certificate names, or the Service's own name.
 	// +kubebuilder:validation:MaxLength=300
 	// +optional
 	URL string `json:"url,omitempty"`

@@ -16,6 +16,7 @@ import (
 // +kubebuilder:subresource:scale:specpath=.spec.replicas,statuspath=.status.replicas,selectorpath=.status.selector
 // +kubebuilder:resource:path=securenotes,singular=securenotes,shortName=sn,categories=all
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="URL",type=string,JSONPath=`.status.url`
 // +kubebuilder:printcolumn:name="Key version",type=integer,JSONPath=`.status.masterKey.latestVersion`
 // +kubebuilder:printcolumn:name="Next rotation",type=string,format=date-time,JSONPath=`.status.masterKey.nextRotationTime`
@@ -63,12 +64,13 @@ type SecureNotesSpec struct {
 	PodTemplate *PodTemplate `json:"podTemplate,omitempty"`
 
 	// hostnames that clients use; the certificate names them besides the Service's own names, and
-	// status.url uses the first. Names of Services and pods in the cluster and IP addresses cannot be among
+	// status.url uses the first that it names. Names of Services and pods in the cluster and IP addresses cannot be among
 	// them. The list has one owner: server-side apply does not merge it.
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=253
 	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$`
+	// +kubebuilder:validation:XValidation:rule="self.all(h, !h.matches('[A-Z*]'))",message="hostnames are in lower case and without a wildcard: write each name, such as notes.example.com"
 	// +kubebuilder:validation:XValidation:rule="self.all(h, !h.matches('(^|[.])[0-9]+$'))",message="an IP address cannot be one of hostnames, because the certificate names them as DNS names: use a DNS name, or a certificate of your own in tls.secretRef"
 	// +kubebuilder:validation:XValidation:rule="self.all(h, h.contains('.') || h == 'localhost')",message="a name without a dot cannot be one of hostnames, because it may be the Service of another team: write the whole name, such as notes.example.com"
 	// +kubebuilder:validation:XValidation:rule="self.all(h, !h.matches('(^|[.])cluster[.]local$|[.](svc|pod)$|^[^.]+[.][^.]+[.](.+[.])?svc[.]|^[0-9a-f]*-[0-9a-f-]+[.][^.]+[.]pod[.]'))",message="names of Services and pods in the cluster cannot be hostnames: the certificate has this object's own names, unless tls.certManager.serviceNames excludes them, and may have no others"

@@ -29,6 +29,8 @@ var hostile = map[string]struct{ spec, want string }{
 	"renewal longer than life":            {`{tls: {certManager: {issuerRef: {name: a}, duration: 2h, renewBefore: 3h}}}`, "renewBefore must be shorter than duration"},
 	"labels of the operator":              {`{tls: {secretRef: {name: a}}, podTemplate: {labels: {app.kubernetes.io/name: x}}}`, "are the operator's: choose another prefix"},
 	"a hostname that is none":             {`{tls: {secretRef: {name: a}}, hostnames: ["a b"]}`, "hostnames[0]"},
+	"a hostname in capitals":              {`{tls: {secretRef: {name: a}}, hostnames: [UPPER.example.com]}`, "in lower case and without a wildcard"},
+	"a wildcard as a hostname":            {`{tls: {secretRef: {name: a}}, hostnames: ["*.example.com"]}`, "in lower case and without a wildcard"},
 	"an address as a hostname":            {`{tls: {secretRef: {name: a}}, hostnames: [192.0.2.1]}`, "an IP address cannot be one of hostnames"},
 	"an address of another form":          {`{tls: {secretRef: {name: a}}, hostnames: [a.example.com, "10.1"]}`, "an IP address cannot be one of hostnames"},
 	"a hostname without a dot":            {`{tls: {secretRef: {name: a}}, hostnames: [other]}`, "a name without a dot"},

@@ -347,7 +347,7 @@ func (r *Reconciler) event(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNote
 func (r *Reconciler) patchStatus(ctx context.Context, kr *v1alpha1.KeyRotation, change func(*v1alpha1.KeyRotationStatus)) error {
 	before := kr.DeepCopy()
 	change(&kr.Status)
-	kr.Status.ObservedGeneration = kr.Generation
+	kr.Status.ObservedGeneration, kr.Status.Reason = kr.Generation, reasonOf(&kr.Status)
 	if equalStatus(&before.Status, &kr.Status) {
 		return nil
 	}

@@ -73,6 +73,16 @@ func stateWord(kr *v1alpha1.KeyRotation, reason string) string {
 	}
 }
 
+// reasonOf returns why a rotation waits or has failed; empty where its state says that.
+func reasonOf(s *v1alpha1.KeyRotationStatus) string {
+	for _, kind := range []string{v1alpha1.ConditionFailed, v1alpha1.ConditionReconciling} {
+		if c := meta.FindStatusCondition(s.Conditions, kind); c != nil && c.Status == metav1.ConditionTrue && c.Reason != s.State {
+			return c.Reason
+		}
+	}
+	return ""
+}
+
 // isWork says whether a reason is of a step that is under way, and of which no watch tells when it ends.
 func isWork(reason string) bool {
 	return slices.Contains([]string{

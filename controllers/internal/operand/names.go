@@ -3,6 +3,7 @@ package operand
 import (
 	"fmt"
 	"maps"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -124,10 +125,12 @@ func TrimJobName(name string, to int64, attempt int32) string {
 // ServiceHost is the Service's name within the cluster.
 func ServiceHost(sn client.Object) string { return sn.GetName() + "." + sn.GetNamespace() + ".svc" }
 
-// URL that clients use: the first of the hostnames, or the Service's own.
-func URL(sn *v1alpha1.SecureNotes) string {
-	if len(sn.Spec.Hostnames) > 0 {
-		return "https://" + sn.Spec.Hostnames[0]
+// URL that clients use: the first of the hostnames that is not refused, or the Service's own.
+func URL(sn *v1alpha1.SecureNotes, refused []string) string {
+	for _, host := range sn.Spec.Hostnames {
+		if !slices.Contains(refused, host) {
+			return "https://" + host
+		}
 	}
 	return "https://" + ServiceHost(sn)
 }

@@ -35,8 +35,8 @@ func computeStatus(s *scope) v1alpha1.SecureNotesStatus {
 		suspend(s, &status)
 		return status
 	}
+	status.URL = url(s)
 	status.ObservedGeneration = s.sn.Generation
-	status.URL = operand.URL(s.sn)
 	status.Selector = operand.SelectorString(s.sn)
 	if s.vaultFinding.status == metav1.ConditionTrue {
 		status.DeploymentID = s.env.DeploymentID
@@ -64,6 +64,16 @@ func computeStatus(s *scope) v1alpha1.SecureNotesStatus {
 	setAnnotationIgnored(s, &status)
 	sortConditions(&status)
 	return status
+}
+
+// url is a name that the certificate has. A pass that did not find out which hostnames are refused
+// keeps the one that it finds.
+func url(s *scope) string {
+	before := s.sn.Status
+	if s.sn.Spec.TLS.CertManager != nil && !s.certificateFinding.known() && before.URL != "" && before.ObservedGeneration == s.sn.Generation {
+		return before.URL
+	}
+	return operand.URL(s.sn, s.env.RefusedHostnames)
 }
 
 // sortConditions gives them a fixed order, whichever was set first.

@@ -1,0 +1,45 @@
+package securenotes
+
+import (
+	"testing"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+)
+
+// TestURLIsInTheCertificate: status.url is a name that the certificate has.
+func TestURLIsInTheCertificate(t *testing.T) {
+	for name, tc := range map[string]struct {
+		hostnames, refused []string
+		want               string
+	}{
+		"no hostname":           {nil, nil, "https://notes.demo.svc"},
+		"the first":             {[]string{"a.example.com", "b.example.com"}, nil, "https://a.example.com"},
+		"the first is refused":  {[]string{"a.demo", "b.example.com"}, []string{"a.demo"}, "https://b.example.com"},
+		"a later one is":        {[]string{"a.example.com", "b.demo"}, []string{"b.demo"}, "https://a.example.com"},
+		"every name is refused": {[]string{"a.demo"}, []string{"a.demo"}, "https://notes.demo.svc"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := healthy(func(s *scope) {
+				s.sn.Spec.TLS = v1alpha1.TLS{CertManager: &v1alpha1.CertManager{IssuerRef: v1alpha1.IssuerReference{Name: "ca"}}}
+				s.sn.Spec.Hostnames, s.env.RefusedHostnames = tc.hostnames, tc.refused
+			})
+			if got := computeStatus(s).URL; got != tc.want {
+				t.Errorf("%s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestURLStaysWhileNothingIsKnown: a pass that did not find out which hostnames are refused, as when the
+// API server does not answer, leaves the URL alone.
+func TestURLStaysWhileNothingIsKnown(t *testing.T) {
+	s := healthy(func(s *scope) {
+		s.sn.Spec.TLS = v1alpha1.TLS{CertManager: &v1alpha1.CertManager{IssuerRef: v1alpha1.IssuerReference{Name: "ca"}}}
+		s.sn.Spec.Hostnames, s.sn.Status.URL = []string{"a.demo", "b.example.com"}, "https://b.example.com"
+		s.sn.Status.ObservedGeneration = s.sn.Generation
+		s.certificateFinding = finding{}
+	})
+	if got := computeStatus(s).URL; got != "https://b.example.com" {
+		t.Error(got)
+	}
+}

@@ -66,3 +66,35 @@ func TestUnfinishedRotation(t *testing.T) {
 		})
 	}
 }
+
+// TestFailedRotationIsQuoted: the event on the SecureNotes has the cause, because the KeyRotation may
+// have been deleted, and is gone when the event is read.
+func TestFailedRotationIsQuoted(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*v1alpha1.KeyRotation)
+		want   string
+	}{
+		"failed": {func(*v1alpha1.KeyRotation) {}, "KeyRotation a has failed: no node"},
+		"given up": {
+			func(kr *v1alpha1.KeyRotation) {
+				kr.DeletionTimestamp, kr.Status.FromVersion, kr.Status.ToVersion = new(metav1.Now()), new(int64(1)), new(int64(2))
+			},
+			"KeyRotation a has failed: no node. Some notes may still be under version 1: create another KeyRotation",
+		},
+		"given up at the verification": {
+			func(kr *v1alpha1.KeyRotation) {
+				kr.DeletionTimestamp, kr.Status.FromVersion, kr.Status.ToVersion = new(metav1.Now()), new(int64(1)), new(int64(2))
+				kr.Status.Conditions = append(kr.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionReencrypted, Status: metav1.ConditionTrue})
+			},
+			"KeyRotation a has failed: no node. That no note is under version 1 is not verified: create another KeyRotation",
+		},
+	} {
+		kr := v1alpha1.KeyRotation{ObjectMeta: metav1.ObjectMeta{Name: "a"}}
+		kr.Status.CompletionTime = new(metav1.NewTime(now))
+		kr.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionFailed, Status: metav1.ConditionTrue, Message: "no node"}}
+		tc.change(&kr)
+		if f, _ := rotationHealth(&v1alpha1.SecureNotes{}, []v1alpha1.KeyRotation{kr}); f.reason != v1alpha1.ReasonRotationFailed || f.message != tc.want {
+			t.Errorf("%s: %+v, want %q", name, f, tc.want)
+		}
+	}
+}

@@ -160,8 +160,6 @@ func databaseNextStep(sn *v1alpha1.SecureNotes, t *config.Termination) string {
 		return ": check the host and the port in the Secret, and that the pods can reach them"
 	case t.Reason == config.ReasonDatabaseAuthenticationFailed && operand.UsesVaultCredentials(sn):
 		return ": check the creation_statements of the role in Vault's database engine"
-	case t.Reason == config.ReasonDatabaseAuthenticationFailed && strings.Contains(t.Message, "authentication failed"):
-		return ": correct the user or the password in the Secret"
 	case t.Reason == config.ReasonDatabaseLoginMissing:
 		return ": check the connection and the role in Vault's database engine; docs/database-credentials.md says what they must be"
 	}

@@ -139,7 +139,7 @@ func TestDatabaseNextStep(t *testing.T) {
 		"no answer":        {config.ReasonDatabaseUnreachable, "connection refused", ": check the host and the port in the Secret, and that the pods can reach them"},
 		"too many clients": {config.ReasonDatabaseRefused, "too many connections (SQLSTATE 53300): raise max_connections", ""},
 		"no right":         {config.ReasonDatabasePermissionDenied, "permission denied for schema public (SQLSTATE 42501): run GRANT", ""},
-		"wrong password":   {config.ReasonDatabaseAuthenticationFailed, "password authentication failed (SQLSTATE 28P01)", ": correct the user or the password in the Secret"},
+		"wrong password":   {config.ReasonDatabaseAuthenticationFailed, "password authentication failed (SQLSTATE 28P01): check the user and the password that the service logs in with", ""},
 		"no LOGIN":         {config.ReasonDatabaseAuthenticationFailed, "not permitted to log in (SQLSTATE 28000): run ALTER ROLE", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -160,10 +161,26 @@ func rotationHealth(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) (find
 	case running != nil:
 		return good(v1alpha1.ReasonRotating, "KeyRotation "+running.Name+" is at work"), last.DeepCopy()
 	case newest != nil && keyrotation.Failed(newest):
-		return bad(v1alpha1.ReasonRotationFailed, "KeyRotation "+newest.Name+" has failed: see its conditions"), last.DeepCopy()
+		return bad(v1alpha1.ReasonRotationFailed, failure(newest)), last.DeepCopy()
 	default:
 		return good(v1alpha1.ReasonIdle, "no rotation is at work"), last.DeepCopy()
 	}
+}
+
+// failure quotes why a rotation has failed: one that was given up by its deletion is soon gone, and its
+// conditions with it.
+func failure(kr *v1alpha1.KeyRotation) string {
+	message := "KeyRotation " + kr.Name + " has failed"
+	if c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionFailed); c != nil && c.Message != "" {
+		message += ": " + c.Message
+	}
+	if kr.DeletionTimestamp == nil || kr.Status.FromVersion == nil || kr.Status.ToVersion == nil {
+		return message
+	}
+	if meta.IsStatusConditionTrue(kr.Status.Conditions, v1alpha1.ConditionReencrypted) {
+		return fmt.Sprintf("%s. That no note is under version %d is not verified: create another KeyRotation", message, *kr.Status.FromVersion)
+	}
+	return fmt.Sprintf("%s. Some notes may still be under version %d: create another KeyRotation", message, *kr.Status.FromVersion)
 }
 
 // floorsAsSet reports a version floor that was moved by hand; it is not fought.

@@ -61,7 +61,7 @@ const (
 	ConditionDatabaseCredentialsReplaced = "DatabaseCredentialsReplaced"
 
 	// ConditionSessionKeysReplaced (positive, of a Compromise only) is True when every pod of the API has
-	// started with new session keys, and the old ones are deleted from Vault.
+	// started with new session keys, and the old ones are destroyed in Vault.
 	ConditionSessionKeysReplaced = "SessionKeysReplaced"
 
 	// ConditionSessionsEnded (positive, of a Compromise only) is True when the Job has ended every session

@@ -10,7 +10,7 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// requestPatience is how long an issuer may take before its own words are shown.
+// requestPatience is how long cert-manager, or an issuer, may take for its next step.
 const requestPatience = 30 * time.Second
 
 // RequestName is the name of the CertificateRequest for the next revision of a Certificate, as
@@ -24,8 +24,8 @@ func RequestName(c *certmanagerv1.Certificate) string {
 }
 
 // OfCertificate returns why a certificate is not issued. request is the CertificateRequest for it;
-// nil: there is none, or none was found.
-func OfCertificate(c *certmanagerv1.Certificate, request *certmanagerv1.CertificateRequest, now time.Time) Cause {
+// nil: there is none. asked is since when the SecureNotes has waited for a certificate.
+func OfCertificate(c *certmanagerv1.Certificate, request *certmanagerv1.CertificateRequest, asked, now time.Time) Cause {
 	for _, condition := range c.Status.Conditions {
 		// The Certificate has the words of the request that failed last.
 		if condition.Type == certmanagerv1.CertificateConditionIssuing && condition.Status == cmmeta.ConditionFalse && condition.Message != "" {
@@ -33,7 +33,7 @@ func OfCertificate(c *certmanagerv1.Certificate, request *certmanagerv1.Certific
 		}
 	}
 	if request == nil {
-		return Cause{}
+		return notRequested(c, asked, now)
 	}
 	about, approved := "CertificateRequest "+request.Name, false
 	var ready *certmanagerv1.CertificateRequestCondition
@@ -56,14 +56,49 @@ func OfCertificate(c *certmanagerv1.Certificate, request *certmanagerv1.Certific
 			Reason: v1alpha1.ReasonIssuancePending, Message: about + " is not approved",
 			Next: "approve it, or let cert-manager's approver, or the one that takes its place, approve requests of this namespace",
 		}
-	case late && ready != nil && ready.Status != cmmeta.ConditionTrue && ready.Message != "":
+	case late && ready == nil:
 		return Cause{
-			Reason: v1alpha1.ReasonIssuancePending, Message: about + " is not issued yet: " + Words(ready.Message),
+			Reason: v1alpha1.ReasonIssuancePending, Message: "no controller of the issuer has answered " + about,
+			Next: "see whether the controller of the issuer runs, and whether it handles spec.tls.certManager.issuerRef",
+		}
+	case late && ready.Status != cmmeta.ConditionTrue:
+		message := about + " is not issued yet"
+		if ready.Message != "" {
+			message += ": " + Words(ready.Message)
+		}
+		return Cause{
+			Reason: v1alpha1.ReasonIssuancePending, Message: message,
 			Next: "see the issuer and, with ACME, `kubectl get orders,challenges`",
+		}
+	case late && ready.LastTransitionTime != nil && now.Sub(ready.LastTransitionTime.Time) >= requestPatience:
+		return Cause{
+			Reason: v1alpha1.ReasonIssuancePending, Message: about + " is issued, but cert-manager has not stored the certificate in its Secret",
+			Next: noSecrets,
 		}
 	default:
 		return Cause{}
 	}
+}
+
+// noSecrets is what to look at when cert-manager may not write its Secrets: it says so only in its log.
+const noSecrets = "see whether cert-manager runs, whether a ResourceQuota on secrets refuses the Secret that it needs (`kubectl get resourcequota`), and cert-manager's log"
+
+// notRequested returns why there is no CertificateRequest, once there has been time for one: since
+// the SecureNotes waits, and since cert-manager, if it has looked, began to issue.
+func notRequested(c *certmanagerv1.Certificate, asked, now time.Time) Cause {
+	since := c.CreationTimestamp.Time
+	if asked.After(since) {
+		since = asked
+	}
+	for _, condition := range c.Status.Conditions {
+		if condition.Type == certmanagerv1.CertificateConditionIssuing && condition.LastTransitionTime != nil && condition.LastTransitionTime.After(since) {
+			since = condition.LastTransitionTime.Time
+		}
+	}
+	if now.Sub(since) < requestPatience {
+		return Cause{}
+	}
+	return Cause{Reason: v1alpha1.ReasonIssuancePending, Message: "cert-manager has made no CertificateRequest " + RequestName(c), Next: noSecrets}
 }
 
 func issuanceFailed(c *certmanagerv1.Certificate, message string) Cause {

@@ -61,7 +61,7 @@ func TestVolumeCauses(t *testing.T) {
 // TestCertificateCauses is the table of a certificate; an empty reason: cert-manager is at work.
 func TestCertificateCauses(t *testing.T) {
 	issuing := func(reason, words string) *certmanagerv1.Certificate {
-		c := &certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Name: "notes-tls"}}
+		c := &certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Name: "notes-tls", CreationTimestamp: ago(time.Hour)}}
 		c.Status.Conditions = []certmanagerv1.CertificateCondition{
 			{Type: certmanagerv1.CertificateConditionReady, Status: cmmeta.ConditionFalse, Message: "Issuing certificate as Secret does not exist"},
 			{Type: certmanagerv1.CertificateConditionIssuing, Status: cmmeta.ConditionFalse, Reason: reason, Message: words},
@@ -79,6 +79,19 @@ func TestCertificateCauses(t *testing.T) {
 	approved := certmanagerv1.CertificateRequestCondition{Type: certmanagerv1.CertificateRequestConditionApproved, Status: cmmeta.ConditionTrue}
 	pending := certmanagerv1.CertificateRequestCondition{Type: certmanagerv1.CertificateRequestConditionReady, Status: cmmeta.ConditionFalse, Reason: certmanagerv1.CertificateRequestReasonPending, Message: "Failed to initialise vault client: permission denied"}
 	denied := certmanagerv1.CertificateRequestCondition{Type: certmanagerv1.CertificateRequestConditionDenied, Status: cmmeta.ConditionTrue, Message: "no policy approved this request"}
+	wordless := pending
+	wordless.Message = ""
+	issued := func(age time.Duration) certmanagerv1.CertificateRequestCondition {
+		return certmanagerv1.CertificateRequestCondition{Type: certmanagerv1.CertificateRequestConditionReady, Status: cmmeta.ConditionTrue, LastTransitionTime: new(ago(age))}
+	}
+	// created is a Certificate that cert-manager has not looked at; since is one whose issuance began later.
+	created := func(age time.Duration) *certmanagerv1.Certificate {
+		return &certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Name: "notes-tls", CreationTimestamp: ago(age)}}
+	}
+	since := func(c *certmanagerv1.Certificate, age time.Duration) *certmanagerv1.Certificate {
+		c.Status.Conditions[1].LastTransitionTime = new(ago(age))
+		return c
+	}
 	failed := pending
 	failed.Reason = certmanagerv1.CertificateRequestReasonFailed
 	for name, tc := range map[string]struct {
@@ -92,15 +105,24 @@ func TestCertificateCauses(t *testing.T) {
 		"the issuer cannot":            {issuing("", ""), request(time.Minute, approved, pending), v1alpha1.ReasonIssuancePending, "CertificateRequest notes-tls-1 is not issued yet: Failed to initialise vault client: permission denied", "see the issuer"},
 		"nobody approves":              {issuing("", ""), request(time.Minute), v1alpha1.ReasonIssuancePending, "is not approved", "approve it"},
 		"the issuer takes its time":    {issuing("", ""), request(time.Second, approved, pending), "", "", ""},
-		"it is issued, says the issue": {issuing("", ""), request(time.Minute, approved), "", "", ""},
-		"no request yet":               {issuing("", ""), nil, "", "", ""},
+		"no issuer answers":            {issuing("", ""), request(time.Minute, approved), v1alpha1.ReasonIssuancePending, "no controller of the issuer has answered CertificateRequest notes-tls-1", "whether the controller of the issuer runs"},
+		"the issuer says no word":      {issuing("", ""), request(time.Minute, approved, wordless), v1alpha1.ReasonIssuancePending, "is not issued yet", "see the issuer"},
+		"it is issued, says the issue": {issuing("", ""), request(time.Minute, approved, issued(time.Second)), "", "", ""},
+		"it is issued, and not stored": {issuing("", ""), request(time.Hour, approved, issued(time.Minute)), v1alpha1.ReasonIssuancePending, "is issued, but cert-manager has not stored the certificate", "kubectl get resourcequota"},
+		"no request":                   {issuing("", ""), nil, v1alpha1.ReasonIssuancePending, "cert-manager has made no CertificateRequest notes-tls-1", "a ResourceQuota on secrets refuses the Secret that it needs (`kubectl get resourcequota`)"},
+		"no cert-manager":              {created(time.Minute), nil, v1alpha1.ReasonIssuancePending, "has made no CertificateRequest", "whether cert-manager runs"},
+		"no request yet":               {created(time.Second), nil, "", "", ""},
+		"no request, it is new":        {since(issuing("", ""), time.Second), nil, "", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := OfCertificate(tc.certificate, tc.request, now)
+			got := OfCertificate(tc.certificate, tc.request, ago(time.Minute).Time, now)
 			if got.Reason != tc.reason || !strings.Contains(got.String(), tc.fact) || !strings.Contains(got.Next, tc.next) {
 				t.Errorf("%s: %s", got.Reason, got)
 			}
 		})
+	}
+	if got := OfCertificate(issuing("", ""), nil, now, now); got.Known() {
+		t.Errorf("the wait has begun now: %s", got)
 	}
 	if got := RequestName(&certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Name: "notes-tls"}}); got != "notes-tls-1" {
 		t.Error(got)

@@ -99,7 +99,7 @@ func TestReadyTellsTheCause(t *testing.T) {
 				s.databaseFinding = claimFinding(tc.claim, tc.look, now)
 			}
 			if tc.certificate != nil {
-				s.certificateFinding = certificateFinding(cause.OfCertificate(tc.certificate, nil, now), nil)
+				s.certificateFinding = certificateFinding(cause.OfCertificate(tc.certificate, nil, now, now), nil)
 			}
 			s.judge(readPods(tc.pods, tc.look, now))
 			s.sn.Status = computeStatus(s)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
@@ -90,7 +91,12 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 		return err
 	}
 	s.wake(jitter.Longer(retryInterval)) // CertificateRequests are not watched
-	s.certificateFinding = certificateFinding(cause.OfCertificate(existing, r.certificateRequest(ctx, existing), s.now), ready)
+	request, err := r.certificateRequest(ctx, existing)
+	if err != nil {
+		s.certificateFinding = certificateFinding(cause.Cause{}, ready)
+		return nil // the certificate itself says less, and the request is looked at again soon
+	}
+	s.certificateFinding = certificateFinding(cause.OfCertificate(existing, request, s.withoutCertificate(), s.now), ready)
 	return nil
 }
 
@@ -106,15 +112,24 @@ func certificateFinding(c cause.Cause, ready *certmanagerv1.CertificateCondition
 	return bad(v1alpha1.ReasonIssuing, message)
 }
 
+// withoutCertificate is since when the object has waited for its certificate.
+func (s *scope) withoutCertificate() time.Time {
+	before := meta.FindStatusCondition(s.original.Status.Conditions, v1alpha1.ConditionCertificateReady)
+	if before == nil || before.Status != metav1.ConditionFalse {
+		return s.now
+	}
+	return before.LastTransitionTime.Time
+}
+
 // certificateRequest returns the request for the next revision of a certificate; nil if there is
-// none, or it cannot be read: the certificate itself says less then.
-func (r *Reconciler) certificateRequest(ctx context.Context, certificate *certmanagerv1.Certificate) *certmanagerv1.CertificateRequest {
+// none.
+func (r *Reconciler) certificateRequest(ctx context.Context, certificate *certmanagerv1.Certificate) (*certmanagerv1.CertificateRequest, error) {
 	request := &certmanagerv1.CertificateRequest{}
 	err := r.Live.Get(ctx, client.ObjectKey{Namespace: certificate.Namespace, Name: cause.RequestName(certificate)}, request)
 	if err != nil || !metav1.IsControlledBy(request, certificate) {
-		return nil
+		return nil, client.IgnoreNotFound(err)
 	}
-	return request
+	return request, nil
 }
 
 // namesOfCertificate records the names of the Certificate that exists, which it keeps.

@@ -213,13 +213,22 @@ func setSummary(s *scope, status *v1alpha1.SecureNotesStatus) {
 	setCondition(sn, status, v1alpha1.ConditionReady, good(v1alpha1.ReasonReady, "the service answers at "+status.URL))
 }
 
-// deepest returns the condition that says why the service is not ready, nil when it is: the first one
-// that is False, and only else one that is Unknown, because nobody knows of a database whose pods
-// cannot be made.
+// inProgress are the reasons of a condition that is False and no fault: one that is comes before it.
+var inProgress = []string{v1alpha1.ReasonIssuing, v1alpha1.ReasonProgressing}
+
+// deepest returns the condition that says why the service is not ready, nil when it is: the first
+// fault, else the first that is under way, and only else one that is Unknown, because nobody knows
+// of a database whose pods cannot be made.
 func deepest(status *v1alpha1.SecureNotesStatus) *metav1.Condition {
-	for _, is := range []metav1.ConditionStatus{metav1.ConditionFalse, metav1.ConditionUnknown} {
+	for _, counts := range []func(*metav1.Condition) bool{
+		func(c *metav1.Condition) bool {
+			return c.Status == metav1.ConditionFalse && !slices.Contains(inProgress, c.Reason)
+		},
+		func(c *metav1.Condition) bool { return c.Status == metav1.ConditionFalse },
+		func(c *metav1.Condition) bool { return c.Status == metav1.ConditionUnknown },
+	} {
 		for _, kind := range summed {
-			if c := meta.FindStatusCondition(status.Conditions, kind); c.Status == is {
+			if c := meta.FindStatusCondition(status.Conditions, kind); counts(c) {
 				return c
 			}
 		}

@@ -74,7 +74,16 @@ func TestComputeStatus(t *testing.T) {
 		"the database is away":                         {healthy(func(s *scope) { s.databaseFinding = bad("DatabaseUnreachable", "x") }), "False", "DatabaseUnreachable", "InProgress"},
 		"the database is lost":                         {healthy(func(s *scope) { s.databaseFinding = bad(v1alpha1.ReasonDatabaseLost, "x") }), "False", v1alpha1.ReasonDatabaseLost, "Failed"},
 		"a failed rotation leaves the service working": {healthy(func(s *scope) { s.rotationFinding = bad(v1alpha1.ReasonRotationFailed, "x") }), "True", "Ready", "Current"},
-		"it is being deleted":                          {healthy(func(s *scope) { s.sn.DeletionTimestamp = &metav1.Time{Time: now} }), "False", v1alpha1.ReasonDeleting, "Terminating"},
+		"a quota refuses pods while the certificate is issued": {healthy(func(s *scope) {
+			s.certificateFinding, s.workloadFinding = bad(v1alpha1.ReasonIssuing, "x"), bad(v1alpha1.ReasonQuotaExceeded, "x")
+		}), "False", v1alpha1.ReasonQuotaExceeded, "InProgress"},
+		"a volume is missing while pods start": {healthy(func(s *scope) {
+			s.certificateFinding, s.databaseFinding, s.workloadFinding = bad(v1alpha1.ReasonIssuing, "x"), bad(v1alpha1.ReasonVolumePending, "x"), bad(v1alpha1.ReasonProgressing, "x")
+		}), "False", v1alpha1.ReasonVolumePending, "InProgress"},
+		"everything is under way": {healthy(func(s *scope) {
+			s.certificateFinding, s.workloadFinding = bad(v1alpha1.ReasonIssuing, "x"), bad(v1alpha1.ReasonProgressing, "x")
+		}), "False", v1alpha1.ReasonIssuing, "InProgress"},
+		"it is being deleted": {healthy(func(s *scope) { s.sn.DeletionTimestamp = &metav1.Time{Time: now} }), "False", v1alpha1.ReasonDeleting, "Terminating"},
 		"it is suspended from the first": {func() *scope {
 			s := newScope(object(), operand.Environment{}, now)
 			s.suspended = true

@@ -244,7 +244,8 @@ func certificateConditions(all []certmanagerv1.CertificateCondition) []certmanag
 		i := slices.IndexFunc(all, func(c certmanagerv1.CertificateCondition) bool { return c.Type == kind })
 		if i >= 0 {
 			kept = append(kept, certmanagerv1.CertificateCondition{
-				Type: kind, Status: all[i].Status, Reason: short(all[i].Reason), Message: cut(all[i].Message, maxWords), ObservedGeneration: all[i].ObservedGeneration,
+				Type: kind, Status: all[i].Status, Reason: short(all[i].Reason), Message: cut(all[i].Message, maxWords),
+				ObservedGeneration: all[i].ObservedGeneration, LastTransitionTime: all[i].LastTransitionTime,
 			})
 		}
 	}

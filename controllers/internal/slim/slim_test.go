@@ -122,7 +122,7 @@ func TestTransform(t *testing.T) {
 			want: &certmanagerv1.Certificate{ObjectMeta: metadata(), Spec: certmanagerv1.CertificateSpec{DNSNames: []string{"notes", "notes.demo"}}, Status: certmanagerv1.CertificateStatus{
 				NotAfter: &at, Revision: new(2), Conditions: []certmanagerv1.CertificateCondition{
 					{Type: certmanagerv1.CertificateConditionReady, Status: cmmeta.ConditionFalse, Message: "pending"},
-					{Type: certmanagerv1.CertificateConditionIssuing, Status: cmmeta.ConditionFalse, Message: "denied"},
+					{Type: certmanagerv1.CertificateConditionIssuing, Status: cmmeta.ConditionFalse, Message: "denied", LastTransitionTime: &at},
 				},
 			}},
 			grow: func(o client.Object) {

@@ -107,8 +107,10 @@ func (a *Applier) Apply(ctx context.Context, desired, existing client.Object, ow
 	if apierrors.IsNotFound(err) {
 		err = a.live.Get(ctx, key, existing)
 	}
+	write := "changed"
 	switch {
 	case apierrors.IsNotFound(err):
+		write = "created"
 	case err != nil:
 		return fmt.Errorf("get %s: %w", id, err)
 	default:
@@ -130,7 +132,7 @@ func (a *Applier) Apply(ctx context.Context, desired, existing client.Object, ow
 	}
 	if err := a.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(intent),
 		client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
-		return fmt.Errorf("apply %s: %w", id, err)
+		return fmt.Errorf("%s %s cannot be %s: %w", intent.GetKind(), intent.GetName(), write, err)
 	}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(intent.Object, existing); err != nil {
 		return fmt.Errorf("read back %s: %w", id, err)

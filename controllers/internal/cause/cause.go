@@ -27,6 +27,9 @@ import (
 // kstatus waits as long for the scheduler.
 const patience = 15 * time.Second
 
+// startPatience is how long the service may say that it is starting.
+const startPatience = 30 * time.Second
+
 // jobPatience is how long the Job controller may take to create pods.
 const jobPatience = 5 * time.Second
 

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -51,7 +52,7 @@ var list = []rule{
 	{v1alpha1.ReasonOOMKilled, outOfMemory, "raise limits.memory in spec.resources"},
 	{config.ReasonFailed, said, ""},
 	{v1alpha1.ReasonContainerCrashing, crashing, "see the log of the run before, with `kubectl logs --previous`"},
-	{v1alpha1.ReasonPodNotStarted, notStarted, "put right what it says; the kubelet tries again"},
+	{v1alpha1.ReasonPodNotStarted, notStarted, "correct the cause; the kubelet tries again by itself within about two minutes"},
 	{v1alpha1.ReasonNotReady, notReady, "see its log"},
 }
 
@@ -226,12 +227,16 @@ func notStarted(e *evidence) Cause {
 			return Cause{}
 		}
 	}
-	words := e.look.said(e.pod, "FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox", "NetworkNotReady")
-	if words == "" {
+	event := e.look.latest(e.pod, func(event corev1.Event) bool { return slices.Contains(unstarted, event.Reason) })
+	if event == nil {
 		return Cause{}
 	}
-	return Cause{Message: fmt.Sprintf("pod %s does not start: %s", e.pod.Name, Words(words))}
+	// The time, not the age: a message that changes with every look would be a write with every look.
+	return Cause{Message: fmt.Sprintf("pod %s does not start: %s (event of %s)", e.pod.Name, Words(event.Message), at(*event).UTC().Format(time.RFC3339))}
 }
+
+// unstarted are the reasons of the kubelet's events about what a pod lacks on its node.
+var unstarted = []string{"FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox", "NetworkNotReady"}
 
 // sidecar finds a pod of a Job whose work is done, and which another container keeps alive.
 func sidecar(e *evidence) Cause {
@@ -263,9 +268,17 @@ func notReady(e *evidence) Cause {
 	if e.job != nil || e.pod == nil || !e.late(e.pod.CreationTimestamp) {
 		return Cause{}
 	}
+	since := e.pod.CreationTimestamp
 	for _, status := range e.pod.Status.ContainerStatuses {
-		if status.Name == operand.APIContainer && (status.State.Running == nil || status.Ready) {
+		if status.Name != operand.APIContainer {
+			continue
+		}
+		running := status.State.Running
+		if running == nil || status.Ready || !running.StartedAt.IsZero() && !e.late(running.StartedAt) {
 			return Cause{}
+		}
+		if since.Before(&running.StartedAt) {
+			since = running.StartedAt
 		}
 	}
 	if !initialized(e.pod) || len(e.pod.Status.ContainerStatuses) == 0 {
@@ -275,6 +288,8 @@ func notReady(e *evidence) Cause {
 	words := Words(e.look.readyz(e.pod))
 	parts := answer.FindStringSubmatch(words)
 	switch {
+	case words == "starting" && !older(since, startPatience, e.now):
+		return Cause{}
 	case words == "":
 		return Cause{Message: about}
 	case parts == nil || parts[1] == config.ReasonDatabaseLost:

@@ -99,6 +99,10 @@ func ended(code int32, reason, words string) corev1.ContainerState {
 	return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason, Message: words, FinishedAt: ago(time.Minute)}}
 }
 
+func runsFor(d time.Duration) corev1.ContainerState {
+	return corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: ago(d)}}
+}
+
 func failed(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }
 
 var (
@@ -138,10 +142,11 @@ func TestCauses(t *testing.T) {
 		"an injected init container":     {OfPod(pod(container(operand.MigrateContainer, ended(0, "Completed", ""), ended(1, "Error", sealed)), container("istio-init", waits("CrashLoopBackOff", ""), ended(3, "Error", "")), container("api", waits("PodInitializing", ""), none)), Look{}, now), v1alpha1.ReasonContainerCrashing, "container istio-init of pod notes-7c5d-x2bcf ended with exit code 3", "kubectl logs --previous"},
 		"one of a Job":                   {OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("istio-init", ended(3, "Error", ""), none), container("job", waits("PodInitializing", ""), none))}, Look{}, now), v1alpha1.ReasonContainerCrashing, "container istio-init", "kubectl logs --previous"},
 		"a service beside a sidecar":     {OfPod(pod(migrate, container("istio-init", runs, ended(1, "Error", "")), container("api", waits("CrashLoopBackOff", ""), ended(1, "Error", sealed))), Look{}, now), config.ReasonVaultSealed, "Vault is sealed", "unseal it"},
-		"a Secret that is not there":     {OfPod(pod(), says("FailedMount", `MountVolume.SetUp failed for volume "tls" : secret "own" not found`), now), v1alpha1.ReasonPodNotStarted, `secret "own" not found`, "the kubelet tries again"},
+		"a Secret that is not there":     {OfPod(pod(), says("FailedMount", `MountVolume.SetUp failed for volume "tls" : secret "own" not found`), now), v1alpha1.ReasonPodNotStarted, `secret "own" not found (event of 2027-01-15T07:59:00Z)`, "correct the cause; the kubelet tries again by itself within about two minutes"},
 		"a service that waits":           {OfPod(pod(migrate, container("api", runs, none)), says("", "the audit log cannot be written"), now), v1alpha1.ReasonNotReady, "the audit log cannot be written", "see its log"},
 		"a service that cannot be asked": {OfPod(pod(migrate, container("api", runs, none)), Look{}, now), v1alpha1.ReasonNotReady, "runs, but is not ready", "see its log"},
 		"a service without its database": {OfPod(pod(migrate, container("api", runs, none)), says("", "DatabaseUnreachable: connection refused"), now), config.ReasonDatabaseUnreachable, "connection refused", ""},
+		"a service that never starts":    {OfPod(pod(migrate, container("api", runsFor(30*time.Second), none)), says("", "starting"), now), v1alpha1.ReasonNotReady, "starting", "see its log"},
 		"a loss that /readyz tells of":   {OfPod(pod(migrate, container("api", runs, none)), says("", "DatabaseLost: empty"), now), v1alpha1.ReasonNotReady, "empty", "see its log"},
 
 		"a Job whose pods are over quota":  {OfJob(job(), 1, nil, says("FailedCreate", "Error creating: "+overQuota), now), v1alpha1.ReasonQuotaExceeded, "the pods of Job notes-rotate-v2-1: exceeded quota", "raise the ResourceQuota"},
@@ -187,6 +192,8 @@ func TestNoCause(t *testing.T) {
 		"a pod that was made just now":        OfPod(young, Look{}, now),
 		"a pod that starts":                   OfPod(starting, says("", "starting"), now),
 		"a migration that takes long":         OfPod(pod(container(operand.MigrateContainer, runs, none)), says("FailedMount", "of before"), now),
+		"a service that begins its work":      OfPod(pod(migrate, container("api", runsFor(29*time.Second), none)), says("", "starting"), now),
+		"a container that began late":         OfPod(pod(migrate, container("api", runsFor(time.Second), none)), Look{}, now),
 		"a pod that is being created":         OfPod(pod(), Look{}, now),
 		"a service that has come back":        OfPod(pod(migrate, container("api", runs, ended(1, "Error", `{"reason":"DatabaseLost","message":"x"}`))), Look{}, now.Add(-50*time.Second)),
 		"a Job that was made just now":        OfJob(job(func(j *batchv1.Job) { j.CreationTimestamp = ago(time.Second) }), 1, nil, says("FailedCreate", overQuota), now),

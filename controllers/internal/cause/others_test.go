@@ -135,11 +135,17 @@ func TestCertificateCauses(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	jobs := batchv1.Resource("jobs")
+	services, claims := corev1.Resource("services"), corev1.Resource("persistentvolumeclaims")
 	for name, tc := range map[string]struct {
 		err          error
 		reason, next string
 	}{
-		"a quota of Jobs":     {fmt.Errorf("create: %w", apierrors.NewForbidden(jobs, "x", errors.New("exceeded quota: q, requested: count/jobs.batch=1"))), v1alpha1.ReasonQuotaExceeded, "raise the ResourceQuota"},
+		"a quota of Jobs": {fmt.Errorf("create: %w", apierrors.NewForbidden(jobs, "x", errors.New("exceeded quota: q, requested: count/jobs.batch=1"))), v1alpha1.ReasonQuotaExceeded, "raise the ResourceQuota"},
+		"a quota of node ports": {apierrors.NewForbidden(services, "x", errors.New("exceeded quota: q, requested: services.nodeports=1, used: services.nodeports=0, limited: services.nodeports=0")),
+			v1alpha1.ReasonQuotaExceeded, "free what others use of it, or set spec.service.type to ClusterIP"},
+		"a quota of load balancers": {apierrors.NewForbidden(services, "x", errors.New("exceeded quota: q, requested: services.loadbalancers=1")), v1alpha1.ReasonQuotaExceeded, "spec.service.type"},
+		"a LimitRange of volumes": {apierrors.NewForbidden(claims, "x", errors.New("maximum storage usage per PersistentVolumeClaim is 500Mi, but request is 1Gi")),
+			v1alpha1.ReasonOutsideLimitRange, "set spec.database.embedded.storage.size to a size within the namespace's LimitRange"},
 		"an admission policy": {apierrors.NewForbidden(jobs, "x", errors.New("ValidatingAdmissionPolicy 'p' denied")), v1alpha1.ReasonApplyFailed, ""},
 		"a field":             {apierrors.NewInvalid(batchv1.SchemeGroupVersion.WithKind("Job").GroupKind(), "x", nil), v1alpha1.ReasonApplyFailed, ""},
 		"a conflict":          {apierrors.NewConflict(jobs, "x", errors.New("x")), "", ""},

@@ -1,6 +1,7 @@
 package cause
 
 import (
+	"regexp"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -9,14 +10,24 @@ import (
 )
 
 // OfError returns the cause if the API server has refused an object of the operator's for what only
-// a person can change: a field of the spec, a quota, or an admission policy.
+// a person can change: a field of the spec, a quota, a LimitRange or an admission policy.
 func OfError(err error) Cause {
 	if !apierrors.IsInvalid(err) && !apierrors.IsForbidden(err) {
 		return Cause{}
 	}
-	c := Cause{Reason: v1alpha1.ReasonApplyFailed, Message: Words(err.Error())}
-	if apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota") {
+	words := err.Error()
+	c := Cause{Reason: v1alpha1.ReasonApplyFailed, Message: Words(words)}
+	switch {
+	case !apierrors.IsForbidden(err):
+	case strings.Contains(words, "exceeded quota"):
 		c.Reason, c.Next = v1alpha1.ReasonQuotaExceeded, "raise the ResourceQuota, or free what others use of it"
+		if strings.Contains(words, "services.nodeports") || strings.Contains(words, "services.loadbalancers") {
+			c.Next += ", or set spec.service.type to ClusterIP"
+		}
+	case claimOutsideLimits.MatchString(words):
+		c.Reason, c.Next = v1alpha1.ReasonOutsideLimitRange, "set spec.database.embedded.storage.size to a size within the namespace's LimitRange"
 	}
 	return c
 }
+
+var claimOutsideLimits = regexp.MustCompile(`(minimum|maximum) storage usage per PersistentVolumeClaim`)

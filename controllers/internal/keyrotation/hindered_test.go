@@ -139,6 +139,12 @@ func TestSidecarKeepsTheJob(t *testing.T) {
 	}
 }
 
+func suspended() *v1alpha1.SecureNotes {
+	parent := notes()
+	parent.Spec.Suspend = new(true)
+	return parent
+}
+
 // TestHinderedNext: a rotation that is deleted goes to its end as long as its Job does.
 func TestHinderedNext(t *testing.T) {
 	stuck := JobOutcome{Phase: JobRunning, Cause: cause.Cause{Reason: v1alpha1.ReasonUnschedulable, Message: "no node"}}
@@ -150,22 +156,28 @@ func TestHinderedNext(t *testing.T) {
 		o      observed
 		want   action
 		reason string
+		says   string
 	}{
-		"stuck":                     {observed{rotation: of(), reencrypt: stuck}, actionWait, v1alpha1.ReasonUnschedulable},
-		"stuck at the verification": {observed{rotation: of(with(v1alpha1.ConditionReencrypted)), verify: stuck}, actionWait, v1alpha1.ReasonUnschedulable},
-		"stuck, just deleted":       {observed{rotation: of(deleting), reencrypt: stuck}, actionWait, v1alpha1.ReasonUnschedulable},
-		"stuck, and given up":       {observed{rotation: of(deleting), reencrypt: stuck, givenUp: true}, actionFail, v1alpha1.ReasonUnschedulable},
-		"at work, and deleted":      {observed{rotation: of(deleting), reencrypt: working, givenUp: true}, actionWait, v1alpha1.ReasonReencrypting},
-		"done, and deleted":         {observed{rotation: of(deleting), reencrypt: JobOutcome{Phase: JobComplete, Made: MadeJob{}}, givenUp: true}, actionRecordReencrypted, ""},
+		"stuck":                     {observed{rotation: of(), reencrypt: stuck}, actionWait, v1alpha1.ReasonUnschedulable, "To give this rotation up, delete it"},
+		"stuck at the verification": {observed{rotation: of(with(v1alpha1.ConditionReencrypted)), verify: stuck}, actionWait, v1alpha1.ReasonUnschedulable, "delete it"},
+		"stuck, just deleted":       {observed{rotation: of(deleting), reencrypt: stuck}, actionWait, v1alpha1.ReasonUnschedulable, "no node. This KeyRotation is being deleted, and is given up within a minute"},
+		"stuck, and given up":       {observed{rotation: of(deleting), reencrypt: stuck, givenUp: true}, actionFail, v1alpha1.ReasonUnschedulable, "no node"},
+		"at work, and deleted":      {observed{rotation: of(deleting), reencrypt: working, givenUp: true}, actionWait, v1alpha1.ReasonReencrypting, "the re-encryption Job is running. This KeyRotation is being deleted, and goes to its end first"},
+		"at work":                   {observed{rotation: of(), reencrypt: working}, actionWait, v1alpha1.ReasonReencrypting, "is running"},
+		"suspended, and deleted":    {observed{rotation: of(deleting), parent: suspended()}, actionWait, v1alpha1.ReasonSuspended, "goes to its end first"},
+		"done, and deleted":         {observed{rotation: of(deleting), reencrypt: JobOutcome{Phase: JobComplete, Made: MadeJob{}}, givenUp: true}, actionRecordReencrypted, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tc.o.parent = notes()
+			if tc.o.parent == nil {
+				tc.o.parent = notes()
+			}
 			got := next(tc.o)
 			reason := got.reason
 			if got.cause.Known() {
 				reason = got.cause.Reason
 			}
-			if got.action != tc.want || reason != tc.reason {
+			if got.action != tc.want || reason != tc.reason || !strings.Contains(got.message, tc.says) ||
+				tc.o.rotation.DeletionTimestamp == nil && strings.Contains(got.message, "being deleted") {
 				t.Errorf("%s %s: %s", got.action, reason, got.message)
 			}
 		})
@@ -187,7 +199,7 @@ func TestCompromiseWaitsForTheWorkload(t *testing.T) {
 		parent       *v1alpha1.SecureNotes
 		reason, says string
 	}{
-		"refused":   {of(v1alpha1.ReasonQuotaExceeded), v1alpha1.ReasonQuotaExceeded, "to be recreated: 0 of 2: exceeded quota: raise it"},
+		"refused":   {of(v1alpha1.ReasonQuotaExceeded), v1alpha1.ReasonQuotaExceeded, "to be recreated: 0 of 2: exceeded quota: raise it. This KeyRotation is being deleted, and goes to its end first"},
 		"under way": {of(v1alpha1.ReasonProgressing), "", "see the condition WorkloadReady of SecureNotes notes, and whether finalizers keep the old one"},
 		"unknown":   {notes(), "", "see the condition WorkloadReady of SecureNotes notes"},
 	} {

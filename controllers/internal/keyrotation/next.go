@@ -90,12 +90,30 @@ type decision struct {
 	reason, message string
 	// cause is why what is waited for does not come.
 	cause cause.Cause
+	// mayGiveUp says that a rotation that is deleted does not wait for its end.
+	mayGiveUp bool
 	// forGood says of a failure that no retry mends it.
 	forGood bool
 }
 
 // next decides the one step that comes now.
 func next(o observed) decision {
+	d := decide(o)
+	if d.action == actionWait && !d.mayGiveUp {
+		d.message += deletionNote(o.rotation)
+	}
+	return d
+}
+
+// deletionNote says of a rotation that was deleted, and has begun, why it is still there.
+func deletionNote(kr *v1alpha1.KeyRotation) string {
+	if kr.DeletionTimestamp == nil {
+		return ""
+	}
+	return ". This KeyRotation is being deleted, and goes to its end first"
+}
+
+func decide(o observed) decision {
 	kr := o.rotation
 	if gone(o.parent) {
 		return withoutParent(o)
@@ -308,8 +326,12 @@ func hindered(o observed, c cause.Cause, step string) decision {
 	if o.givenUp {
 		return failForGood(c.Reason, "it was deleted while it could not go on: %s. The old version still decrypts", c)
 	}
-	d := wait(step, "%s. To give this rotation up, delete it", c)
-	d.cause = c
+	note := "To give this rotation up, delete it"
+	if o.rotation.DeletionTimestamp != nil {
+		note = "This KeyRotation is being deleted, and is given up within a minute"
+	}
+	d := wait(step, "%s. %s", c, note)
+	d.cause, d.mayGiveUp = c, true
 	return d
 }
 

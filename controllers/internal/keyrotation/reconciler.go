@@ -171,7 +171,7 @@ func (r *Reconciler) orWait(ctx context.Context, o observed, err error) (bool, t
 		}
 	}
 	return false, jitter.Longer(waitInterval), r.patchStatus(ctx, o.rotation, func(s *v1alpha1.KeyRotationStatus) {
-		setWaiting(o.rotation, s, string(problem), message)
+		setWaiting(o.rotation, s, string(problem), message+deletionNote(o.rotation))
 	})
 }
 

@@ -244,7 +244,7 @@ func (r *Reconciler) certManagerInstalled() (bool, error) {
 	return err == nil, err
 }
 
-// issuer says what is wrong with the issuer, nothing when it is ready.
+// issuer says what is wrong with the issuer; nothing when it is ready.
 func (r *Reconciler) issuer(ctx context.Context, sn *v1alpha1.SecureNotes) (finding, error) {
 	name, kind := sn.Spec.TLS.CertManager.IssuerRef.Name, operand.IssuerKind(sn)
 	var issuer certmanagerv1.GenericIssuer = &certmanagerv1.Issuer{}
@@ -263,12 +263,28 @@ func (r *Reconciler) issuer(ctx context.Context, sn *v1alpha1.SecureNotes) (find
 	if err != nil {
 		return finding{}, err
 	}
-	for _, condition := range issuer.GetStatus().Conditions {
-		if condition.Type == certmanagerv1.IssuerConditionReady && condition.Status == cmmeta.ConditionTrue {
-			return finding{}, nil
-		}
+	return issuerFinding(kind, name, sn.Namespace, issuer.GetStatus()), nil
+}
+
+// issuerFinding quotes what an issuer that is not ready says of itself; nothing when it is ready.
+func issuerFinding(kind, name, namespace string, status *certmanagerv1.IssuerStatus) finding {
+	i := slices.IndexFunc(status.Conditions, func(c certmanagerv1.IssuerCondition) bool { return c.Type == certmanagerv1.IssuerConditionReady })
+	if i < 0 {
+		return bad(v1alpha1.ReasonIssuerNotReady, fmt.Sprintf(
+			"no controller has looked at %s %s yet: see whether cert-manager runs, and whether it supports this kind of issuer", kind, name))
 	}
-	return bad(v1alpha1.ReasonIssuerNotReady, fmt.Sprintf("%s %s is not ready: see its own status", kind, name)), nil
+	ready := status.Conditions[i]
+	if ready.Status == cmmeta.ConditionTrue {
+		return finding{}
+	}
+	message, describe := fmt.Sprintf("%s %s is not ready", kind, name), fmt.Sprintf("kubectl describe %s %s", strings.ToLower(kind), name)
+	if ready.Message != "" {
+		message += ": " + cause.Words(ready.Message)
+	}
+	if kind == certmanagerv1.IssuerKind {
+		describe += " -n " + namespace
+	}
+	return bad(v1alpha1.ReasonIssuerNotReady, message+": see `"+describe+"`")
 }
 
 func certificateCondition(certificate *certmanagerv1.Certificate) *certmanagerv1.CertificateCondition {

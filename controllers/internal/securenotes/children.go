@@ -135,7 +135,7 @@ func (r *Reconciler) volume(ctx context.Context, s *scope) error {
 			return false, "the notes of another SecureNotes (" + operand.AnnotationDeploymentID + " " + id + ")"
 		}
 	})
-	if s.childTrouble != before && s.childTrouble.reason == v1alpha1.ReasonApplyFailed {
+	if s.childTrouble != before && (s.childTrouble.reason == v1alpha1.ReasonApplyFailed || s.childTrouble.reason == v1alpha1.ReasonOutsideLimitRange) {
 		s.childTrouble.message += sizeAdvice(desired, existing)
 	}
 	if err == nil && existing.Annotations[operand.AnnotationDeploymentID] == s.env.DeploymentID {

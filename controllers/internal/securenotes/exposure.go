@@ -55,8 +55,9 @@ func (r *Reconciler) address(ctx context.Context, s *scope) error {
 		return client.IgnoreNotFound(err)
 	}
 	if len(service.Status.LoadBalancer.Ingress) == 0 {
-		s.addressFinding = bad(v1alpha1.ReasonLoadBalancerPending, fmt.Sprintf("Service %s of type LoadBalancer has no address yet: see its events; "+
-			"in a cluster without a load balancer, set spec.service.type to ClusterIP or NodePort", s.sn.Name))
+		s.addressFinding = bad(v1alpha1.ReasonLoadBalancerPending, fmt.Sprintf("Service %s of type LoadBalancer has no address yet. "+
+			"A cluster without a load balancer gives none, and writes no event: set spec.service.type to ClusterIP or NodePort. "+
+			"Otherwise see `kubectl describe service %[1]s`", s.sn.Name))
 	}
 	return nil
 }

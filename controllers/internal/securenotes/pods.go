@@ -8,7 +8,9 @@ import (
 	"strings"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
@@ -188,15 +190,52 @@ func workloadFinding(s *scope, report podReport) finding {
 	if st.ObservedGeneration >= d.Generation && st.UpdatedReplicas == want && st.AvailableReplicas == want && st.Replicas == want {
 		return good(v1alpha1.ReasonReady, fmt.Sprintf("%d of %d replicas answer", st.AvailableReplicas, want))
 	}
-	message := fmt.Sprintf("%d of %d replicas of the current configuration answer", min(st.UpdatedReplicas, st.AvailableReplicas), want)
-	if st.Replicas > want {
-		message += fmt.Sprintf(", %d older ones are still to stop", st.Replicas-want)
-	}
-	// What keeps pods from being made is deeper than what ails one that is there.
-	for _, c := range []cause.Cause{cause.OfDeployment(d), report.cause} {
-		if c.Known() {
-			return bad(c.Reason, message+": "+c.String())
+	message := progress(st, want)
+	if c := cause.OfDeployment(d); c.Known() {
+		// What keeps pods from being made is deeper than what ails one that is there.
+		if c.Reason == v1alpha1.ReasonQuotaExceeded && st.Replicas > st.UpdatedReplicas {
+			message += "; an update needs room for one more pod"
 		}
+		return bad(c.Reason, fmt.Sprintf("%s: %s. Kubernetes tries again within a quarter of an hour, or at once after `kubectl rollout restart deployment %s`",
+			message, c, s.sn.Name))
+	}
+	if wait := s.certificateWait(report.cause); wait != "" {
+		return bad(v1alpha1.ReasonProgressing, message+": "+wait)
+	}
+	if report.cause.Known() {
+		return bad(report.cause.Reason, message+": "+report.cause.String())
 	}
 	return bad(v1alpha1.ReasonProgressing, message)
+}
+
+// progress says how many pods answer. An update takes no old pod away before a new one answers, so
+// those that answer are counted as old ones first.
+func progress(st appsv1.DeploymentStatus, want int32) string {
+	older := max(0, st.Replicas-st.UpdatedReplicas)
+	answering := min(older, st.AvailableReplicas)
+	message := fmt.Sprintf("%d of %d replicas of the current configuration answer", min(want, st.UpdatedReplicas, st.AvailableReplicas-answering), want)
+	switch {
+	case answering == 1:
+		message += ", and 1 of the previous configuration still does"
+	case answering > 1:
+		message += fmt.Sprintf(", and %d of the previous configuration still do", answering)
+	case older > 0:
+		message += fmt.Sprintf(", with %d of the previous configuration still to stop", older)
+	case st.Replicas > want:
+		message += fmt.Sprintf(", with %d more still to stop", st.Replicas-want)
+	}
+	return message
+}
+
+// certificateWait says of pods that lack the Secret of cert-manager's certificate how long they do;
+// empty: that is not what they lack.
+func (s *scope) certificateWait(c cause.Cause) string {
+	secret := operand.TLSSecretName(s.sn, s.env)
+	if s.sn.Spec.TLS.CertManager == nil || c.Reason != v1alpha1.ReasonPodNotStarted || !strings.Contains(c.Message, fmt.Sprintf("secret %q not found", secret)) {
+		return ""
+	}
+	if s.certificateFinding.status == metav1.ConditionTrue {
+		return fmt.Sprintf("%s. Secret %s is there by now: the kubelet tries again within about two minutes", c.Message, secret)
+	}
+	return fmt.Sprintf("pods wait for Secret %s, which cert-manager writes: see the condition CertificateReady", secret)
 }

@@ -131,6 +131,69 @@ func TestWorkloadFindingTellsTheTrouble(t *testing.T) {
 	}
 }
 
+// TestBlockedUpdate: pods of the previous configuration that answer are named, so that an update that a
+// quota blocks does not read as an outage, and so is how to try again at once.
+func TestBlockedUpdate(t *testing.T) {
+	const again = ". Kubernetes tries again within a quarter of an hour, or at once after `kubectl rollout restart deployment notes`"
+	for name, tc := range map[string]struct {
+		replicas, updated, available int32
+		refused, want, not           string
+	}{
+		"an update has no room":    {2, 0, 2, "exceeded quota: small", "0 of 2 replicas of the current configuration answer, and 2 of the previous configuration still do; an update needs room for one more pod: ", "to stop"},
+		"an update is refused":     {2, 0, 2, "violates PodSecurity", "0 of 2 replicas of the current configuration answer, and 2 of the previous configuration still do: ", "room for one more"},
+		"a replica has no room":    {1, 1, 1, "exceeded quota: small", "1 of 2 replicas of the current configuration answer: ", "previous"},
+		"nothing answers":          {0, 0, 0, "exceeded quota: small", "0 of 2 replicas of the current configuration answer: ", "previous"},
+		"an update is under way":   {3, 1, 2, "", "0 of 2 replicas of the current configuration answer, and 2 of the previous configuration still do", "Kubernetes tries"},
+		"fewer are wanted":         {3, 3, 3, "", "2 of 2 replicas of the current configuration answer, with 1 more still to stop", "Kubernetes tries"},
+		"an old one does not end":  {3, 2, 0, "", "0 of 2 replicas of the current configuration answer, with 1 of the previous configuration still to stop", "Kubernetes tries"},
+		"the last ones are ending": {3, 2, 3, "", "2 of 2 replicas of the current configuration answer, and 1 of the previous configuration still does", "Kubernetes tries"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := healthy()
+			s.sn.Spec.Replicas = new(int32(2))
+			s.sn.Spec.Database = &v1alpha1.Database{Postgres: &v1alpha1.Postgres{URISecretRef: v1alpha1.SecretKeyReference{Name: "database", Key: "uri"}}}
+			if s.deployment = refused(tc.refused); tc.refused == "" {
+				s.deployment.Status.Conditions = nil
+			}
+			s.deployment.Status.Replicas, s.deployment.Status.UpdatedReplicas, s.deployment.Status.AvailableReplicas = tc.replicas, tc.updated, tc.available
+			got := workloadFinding(s, podReport{}).message
+			if !strings.HasPrefix(got, tc.want) || strings.Contains(got, tc.not) || strings.HasSuffix(got, again) != (tc.refused != "") {
+				t.Errorf("%s", got)
+			}
+		})
+	}
+}
+
+// TestPodsWaitForTheCertificate: a pod that cannot mount the Secret that cert-manager is to write is
+// no fault of its own, and the kubelet's event outlives the moment at which the Secret comes.
+func TestPodsWaitForTheCertificate(t *testing.T) {
+	missing := func(secret string) podReport {
+		return podReport{unready: true, cause: cause.Cause{Reason: v1alpha1.ReasonPodNotStarted, Next: "next",
+			Message: `pod notes-1 does not start: MountVolume.SetUp failed for volume "tls" : secret "` + secret + `" not found`}}
+	}
+	for name, tc := range map[string]struct {
+		report       podReport
+		certificate  finding
+		reason, want string
+	}{
+		"not issued": {missing("notes-securenotes-certificate"), bad(v1alpha1.ReasonIssuing, "x"), v1alpha1.ReasonProgressing,
+			"pods wait for Secret notes-securenotes-certificate, which cert-manager writes: see the condition CertificateReady"},
+		"issued meanwhile": {missing("notes-securenotes-certificate"), good(v1alpha1.ReasonReady, "x"), v1alpha1.ReasonProgressing,
+			"Secret notes-securenotes-certificate is there by now: the kubelet tries again within about two minutes"},
+		"another Secret": {missing("other"), bad(v1alpha1.ReasonIssuing, "x"), v1alpha1.ReasonPodNotStarted, `secret "other" not found: next`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := healthy()
+			s.sn.Spec.TLS = v1alpha1.TLS{CertManager: &v1alpha1.CertManager{}}
+			s.env.CertificateSecret, s.certificateFinding = "notes-securenotes-certificate", tc.certificate
+			got := workloadFinding(s, tc.report)
+			if got.reason != tc.reason || !strings.HasSuffix(got.message, tc.want) {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
 // TestDatabaseNextStep checks that a condition does not add its own advice to that of the service.
 func TestDatabaseNextStep(t *testing.T) {
 	sn := object()

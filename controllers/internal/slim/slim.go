@@ -255,7 +255,9 @@ func certificateConditions(all []certmanagerv1.CertificateCondition) []certmanag
 func issuerStatus(status *certmanagerv1.IssuerStatus) certmanagerv1.IssuerStatus {
 	for _, c := range status.Conditions {
 		if c.Type == certmanagerv1.IssuerConditionReady {
-			return certmanagerv1.IssuerStatus{Conditions: []certmanagerv1.IssuerCondition{{Type: c.Type, Status: c.Status}}}
+			return certmanagerv1.IssuerStatus{Conditions: []certmanagerv1.IssuerCondition{
+				{Type: c.Type, Status: c.Status, Message: cut(c.Message, maxWords)},
+			}}
 		}
 	}
 	return certmanagerv1.IssuerStatus{}

@@ -133,12 +133,12 @@ func TestTransform(t *testing.T) {
 		},
 		"Issuer": {
 			want: &certmanagerv1.Issuer{ObjectMeta: metadata(), Status: certmanagerv1.IssuerStatus{
-				Conditions: []certmanagerv1.IssuerCondition{{Type: certmanagerv1.IssuerConditionReady, Status: cmmeta.ConditionTrue}},
+				Conditions: []certmanagerv1.IssuerCondition{{Type: certmanagerv1.IssuerConditionReady, Status: cmmeta.ConditionFalse, Message: "sealed"}},
 			}},
 			grow: func(o client.Object) {
 				i := o.(*certmanagerv1.Issuer)
 				i.Spec.SelfSigned = &certmanagerv1.SelfSignedIssuer{CRLDistributionPoints: []string{megabyte}}
-				i.Status.Conditions[0].Message = megabyte
+				i.Status.Conditions = append(i.Status.Conditions, certmanagerv1.IssuerCondition{Type: "somebody's", Message: megabyte})
 			},
 		},
 	} {

@@ -1,0 +1,42 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+)
+
+// TestRefusedWrite: an error says which object could not be created or changed, because it becomes a
+// condition.
+func TestRefusedWrite(t *testing.T) {
+	for name, tc := range map[string]struct {
+		existing []client.Object
+		want     string
+	}{
+		"a new one": {nil, "ConfigMap child cannot be created: "},
+		"its own":   {[]client.Object{child(labels("notes"), "uid")}, "ConfigMap child cannot be changed: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			world := interceptor.NewClient(fake.NewClientBuilder().WithScheme(scheme.Scheme).WithObjects(tc.existing...).Build(), interceptor.Funcs{
+				Apply: func(context.Context, client.WithWatch, runtime.ApplyConfiguration, ...client.ApplyOption) error {
+					return apierrors.NewForbidden(corev1.Resource("configmaps"), "child", errors.New("exceeded quota: small"))
+				},
+			})
+			desired := child(labels("notes"), "uid")
+			desired.Data = map[string]string{"a": "b"}
+			err := New(world, world).Apply(t.Context(), desired, nil, ControlledBy(owner("uid")))
+			if !apierrors.IsForbidden(err) || !strings.HasPrefix(err.Error(), tc.want) {
+				t.Errorf("%v, want %q", err, tc.want)
+			}
+		})
+	}
+}

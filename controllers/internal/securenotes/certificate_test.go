@@ -1,0 +1,42 @@
+package securenotes
+
+import (
+	"testing"
+
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+)
+
+// TestIssuerFinding is the table of what an issuer's own status says; an empty message: it is ready.
+func TestIssuerFinding(t *testing.T) {
+	status := func(is cmmeta.ConditionStatus, message string) *certmanagerv1.IssuerStatus {
+		return &certmanagerv1.IssuerStatus{Conditions: []certmanagerv1.IssuerCondition{
+			{Type: "Other", Status: cmmeta.ConditionFalse, Message: "other"},
+			{Type: certmanagerv1.IssuerConditionReady, Status: is, Message: message},
+		}}
+	}
+	for name, tc := range map[string]struct {
+		kind   string
+		status *certmanagerv1.IssuerStatus
+		want   string
+	}{
+		"ready": {certmanagerv1.IssuerKind, status(cmmeta.ConditionTrue, "fine"), ""},
+		"no status": {certmanagerv1.IssuerKind, &certmanagerv1.IssuerStatus{},
+			"no controller has looked at Issuer denier yet: see whether cert-manager runs, and whether it supports this kind of issuer"},
+		"its own words": {certmanagerv1.IssuerKind, status(cmmeta.ConditionFalse, "Vault is\nsealed"),
+			"Issuer denier is not ready: Vault is sealed: see `kubectl describe issuer denier -n demo`"},
+		"no words": {certmanagerv1.IssuerKind, status(cmmeta.ConditionFalse, ""),
+			"Issuer denier is not ready: see `kubectl describe issuer denier -n demo`"},
+		"of the cluster": {certmanagerv1.ClusterIssuerKind, status(cmmeta.ConditionUnknown, "x"),
+			"ClusterIssuer denier is not ready: x: see `kubectl describe clusterissuer denier`"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := issuerFinding(tc.kind, "denier", "demo", tc.status)
+			if got.message != tc.want || got.known() != (tc.want != "") || got.known() && got.reason != v1alpha1.ReasonIssuerNotReady {
+				t.Errorf("%+v, want %q", got, tc.want)
+			}
+		})
+	}
+}

@@ -173,7 +173,7 @@ func testQuotaOfJobPods(t *testing.T, c *cluster) {
 	c.awaitHindrance(t, kr, v1alpha1.ReasonQuotaExceeded, "the pods of Job notes-rotate-v2-1: exceeded quota: none", "raise the ResourceQuota")
 	c.awaitWarning(t, kr, v1alpha1.ReasonQuotaExceeded)
 	message := c.awaitCondition(t, sn.Namespace, sn.Name, v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionFalse, v1alpha1.ReasonQuotaExceeded)
-	mustTell(t, message, "KeyRotation rotation does not go on", "raise the ResourceQuota")
+	mustTell(t, message, "KeyRotation rotation is blocked: ", "raise the ResourceQuota")
 	c.awaitWarning(t, sn, v1alpha1.ReasonQuotaExceeded)
 	if err := c.Delete(t.Context(), quota); err != nil {
 		t.Fatal(err)

@@ -269,7 +269,7 @@ func testConditions(t *testing.T, c *cluster) {
 			t.Fatal(err)
 		}
 		message := c.awaitCondition(t, "trouble", "conflict", v1alpha1.ConditionWorkloadReady, metav1.ConditionFalse, v1alpha1.ReasonNameConflict)
-		if !strings.Contains(message, "ConfigMap conflict-config already exists and belongs to nobody") {
+		if !strings.Contains(message, "ConfigMap conflict-config already exists and has no owner") {
 			t.Error(message)
 		}
 		if err := c.Get(t.Context(), client.ObjectKeyFromObject(foreign), foreign); err != nil || len(foreign.Data) != 1 || len(foreign.OwnerReferences) != 0 {

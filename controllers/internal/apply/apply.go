@@ -34,7 +34,7 @@ const (
 // ConflictError says that an object that we want to make already exists and is not ours.
 type ConflictError struct {
 	Kind, Name string
-	// Owner describes whose it is.
+	// Owner describes whose it is; empty: it has no owner.
 	Owner string
 }
 
@@ -44,6 +44,9 @@ func (e *ConflictError) Error() string {
 
 // Fact says what is in the way, and not what to do about it.
 func (e *ConflictError) Fact() string {
+	if e.Owner == "" {
+		return fmt.Sprintf("%s %s already exists and has no owner", e.Kind, e.Name)
+	}
 	return fmt.Sprintf("%s %s already exists and belongs to %s", e.Kind, e.Name, e.Owner)
 }
 
@@ -74,7 +77,7 @@ func ControlledBy(owner client.Object) Owned {
 		controller := metav1.GetControllerOf(existing)
 		switch {
 		case controller == nil:
-			return false, "nobody"
+			return false, ""
 		case controller.UID == owner.GetUID():
 			return true, ""
 		default:

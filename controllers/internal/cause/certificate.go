@@ -104,6 +104,6 @@ func notRequested(c *certmanagerv1.Certificate, asked, now time.Time) Cause {
 func issuanceFailed(c *certmanagerv1.Certificate, message string) Cause {
 	return Cause{
 		Reason: v1alpha1.ReasonIssuanceFailed, Message: message,
-		Next: "put that right; cert-manager tries again after an hour or more, or at once after `cmctl renew " + c.Name + "`",
+		Next: "correct the cause; cert-manager tries again after an hour or more, or at once after `cmctl renew " + c.Name + "`",
 	}
 }

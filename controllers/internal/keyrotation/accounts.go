@@ -105,5 +105,5 @@ func accountsRecreated(kr *v1alpha1.KeyRotation) string {
 	for _, before := range kr.Status.ReplacedServiceAccounts {
 		names = append(names, before.Name)
 	}
-	return fmt.Sprintf("ServiceAccounts %s were deleted and made anew: no token of the old ones logs in to Vault any more", strings.Join(names, " and "))
+	return fmt.Sprintf("ServiceAccounts %s were deleted and created again: no token of the old ones logs in to Vault any more", strings.Join(names, " and "))
 }

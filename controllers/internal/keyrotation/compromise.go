@@ -169,7 +169,7 @@ func (r *Reconciler) deleteOldSessionKeys(ctx context.Context, kr *v1alpha1.KeyR
 		return err
 	}
 	return r.record(ctx, kr, parent, v1alpha1.ConditionSessionKeysReplaced,
-		fmt.Sprintf("every pod of the API uses %s, and the previous session keys are destroyed in Vault", parent.Status.SessionKeys))
+		fmt.Sprintf("every pod of the API uses %s, and the former session keys are destroyed in Vault", parent.Status.SessionKeys))
 }
 
 // revokeCredentials has Vault drop the database users that it made. A first try that fails, as while Vault cannot reach

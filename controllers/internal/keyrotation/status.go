@@ -120,7 +120,7 @@ func setFailed(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, d decisi
 	s.CompletionTime = new(metav1.NewTime(now))
 	message := d.message
 	if !d.forGood {
-		message += ". The old version still decrypts; once the cause is put right, retry with the annotation " + v1alpha1.AnnotationRetryRequestedAt
+		message += ". The old version still decrypts; once the cause is corrected, retry with the annotation " + v1alpha1.AnnotationRetryRequestedAt
 	}
 	setCondition(kr, s, v1alpha1.ConditionFailed, metav1.ConditionTrue, d.reason, message)
 	setCondition(kr, s, v1alpha1.ConditionStalled, metav1.ConditionTrue, d.reason, message)

@@ -152,7 +152,7 @@ func TestHinderedRotationIsNotHealthy(t *testing.T) {
 			if got.status != tc.status || got.reason != tc.reason {
 				t.Errorf("%+v", got)
 			}
-			if got.status == metav1.ConditionFalse && !strings.Contains(got.message, "KeyRotation a does not go on: words") {
+			if got.status == metav1.ConditionFalse && !strings.Contains(got.message, "KeyRotation a is blocked: words") {
 				t.Error(got.message)
 			}
 		})

@@ -130,7 +130,7 @@ func (r *Reconciler) volume(ctx context.Context, s *scope) error {
 		case s.env.DeploymentID:
 			return true, ""
 		case "":
-			return false, "nobody (if it has this SecureNotes's notes, annotate it with " + operand.AnnotationDeploymentID + "=" + s.env.DeploymentID + ")"
+			return false, "no SecureNotes (if it has this SecureNotes's notes, annotate it with " + operand.AnnotationDeploymentID + "=" + s.env.DeploymentID + ")"
 		default:
 			return false, "the notes of another SecureNotes (" + operand.AnnotationDeploymentID + " " + id + ")"
 		}

@@ -158,9 +158,9 @@ func TestConflictsAreNamedAtOnce(t *testing.T) {
 	s := healthy()
 	s.trouble(bad(v1alpha1.ReasonApplyFailed, "a quota"))
 	for _, kind := range []string{"ConfigMap", "Service"} {
-		s.conflict(&apply.ConflictError{Kind: kind, Name: "notes", Owner: "nobody"})
+		s.conflict(&apply.ConflictError{Kind: kind, Name: "notes", Owner: ""})
 	}
-	want := "ConfigMap notes already exists and belongs to nobody; Service notes already exists and belongs to nobody: rename or delete them, or give the SecureNotes another name"
+	want := "ConfigMap notes already exists and has no owner; Service notes already exists and has no owner: rename or delete them, or give the SecureNotes another name"
 	if s.childTrouble.reason != v1alpha1.ReasonNameConflict || s.childTrouble.message != want {
 		t.Errorf("%+v", s.childTrouble)
 	}

@@ -157,7 +157,7 @@ func rotationHealth(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) (find
 	switch {
 	case hindered != nil:
 		c := keyrotation.Hindrance(hindered)
-		return bad(c.Reason, "KeyRotation "+hindered.Name+" does not go on: "+c.Message), last.DeepCopy()
+		return bad(c.Reason, "KeyRotation "+hindered.Name+" is blocked: "+c.Message), last.DeepCopy()
 	case running != nil:
 		return good(v1alpha1.ReasonRotating, "KeyRotation "+running.Name+" is at work"), last.DeepCopy()
 	case newest != nil && keyrotation.Failed(newest):

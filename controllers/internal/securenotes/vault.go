@@ -220,7 +220,7 @@ func (r *Reconciler) vaultTrouble(ctx context.Context, s *scope, err error) erro
 	case vaultadmin.DatabaseRoleMissing:
 		message += ": the Vault administrator must make it; docs/database-credentials.md says how"
 	case vaultadmin.Missing:
-		message += ": without it the notes cannot be read, and none is made anew; restore it from a backup of Vault"
+		message += ": without it the notes cannot be read, and none is created in its place; restore it from a backup of Vault"
 	}
 	s.vaultFinding = bad(string(problem), message)
 	s.wake(jitter.Longer(retryInterval))

@@ -91,12 +91,12 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 		return err
 	}
 	s.wake(jitter.Longer(retryInterval)) // CertificateRequests are not watched
-	request, err := r.certificateRequest(ctx, existing)
-	if err != nil {
-		s.certificateFinding = certificateFinding(cause.Cause{}, ready)
-		return nil // the certificate itself says less, and the request is looked at again soon
+	asked := s.withoutCertificate()
+	request, read := r.certificateRequest(ctx, existing)
+	if !read {
+		asked = s.now // it is not known that there is no request
 	}
-	s.certificateFinding = certificateFinding(cause.OfCertificate(existing, request, s.withoutCertificate(), s.now), ready)
+	s.certificateFinding = certificateFinding(cause.OfCertificate(existing, request, asked, s.now), ready)
 	return nil
 }
 
@@ -122,14 +122,14 @@ func (s *scope) withoutCertificate() time.Time {
 }
 
 // certificateRequest returns the request for the next revision of a certificate; nil if there is
-// none.
-func (r *Reconciler) certificateRequest(ctx context.Context, certificate *certmanagerv1.Certificate) (*certmanagerv1.CertificateRequest, error) {
-	request := &certmanagerv1.CertificateRequest{}
+// none, or it cannot be read: the certificate itself says less then.
+func (r *Reconciler) certificateRequest(ctx context.Context, certificate *certmanagerv1.Certificate) (request *certmanagerv1.CertificateRequest, read bool) {
+	request = &certmanagerv1.CertificateRequest{}
 	err := r.Live.Get(ctx, client.ObjectKey{Namespace: certificate.Namespace, Name: cause.RequestName(certificate)}, request)
 	if err != nil || !metav1.IsControlledBy(request, certificate) {
-		return nil, client.IgnoreNotFound(err)
+		return nil, client.IgnoreNotFound(err) == nil
 	}
-	return request, nil
+	return request, true
 }
 
 // namesOfCertificate records the names of the Certificate that exists, which it keeps.

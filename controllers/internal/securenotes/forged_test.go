@@ -14,8 +14,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
+	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
 // forged are pods that anyone may create: of the API's labels, and never started.
@@ -103,5 +105,46 @@ func TestPodsThatAreNoPass(t *testing.T) {
 	}
 	if pod := forged(1)[0]; !apiPods().Create(event.CreateEvent{Object: &pod}) || !apiPods().Delete(event.DeleteEvent{Object: &pod}) {
 		t.Error("a pod that comes or goes is no pass")
+	}
+}
+
+// TestForgedWordsOfPods: what a pod says counts only while the Deployment's status does not show
+// that every replica answers. Nothing is accepted as lost that such a pod calls so.
+func TestForgedWordsOfPods(t *testing.T) {
+	well := appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 1, UpdatedReplicas: 1, AvailableReplicas: 1}
+	for name, tc := range map[string]struct {
+		status appsv1.DeploymentStatus
+		heard  bool
+	}{
+		"every replica answers":                {well, false},
+		"the change is not seen yet":           {appsv1.DeploymentStatus{ObservedGeneration: 1, Replicas: 1, UpdatedReplicas: 1, AvailableReplicas: 1}, true},
+		"the new pod cannot start":             {appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 2, UpdatedReplicas: 1, AvailableReplicas: 1, UnavailableReplicas: 1}, true},
+		"no new pod is there yet":              {appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 1, AvailableReplicas: 1}, true},
+		"the one pod does not answer":          {appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 1, UpdatedReplicas: 1, UnavailableReplicas: 1}, true},
+		"nothing is said of the replicas, yet": {appsv1.DeploymentStatus{}, true},
+	} {
+		for _, reason := range []string{"DatabaseLost", "DatabaseUnreachable", "KeyMismatch", "MigrationFailed", "VaultDenied"} {
+			t.Run(name+"/"+reason, func(t *testing.T) {
+				vault := &fakeVault{}
+				r := reconciler(t, vault)
+				s := healthy(func(s *scope) {
+					s.deployed, s.databaseFinding, s.workloadFinding = true, finding{}, finding{}
+					s.deployment = &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Generation: 2}, Status: tc.status}
+					s.database = &vaultadmin.DatabaseState{Claimed: true}
+					s.sn.Annotations = map[string]string{v1alpha1.AnnotationAcceptEmptyDatabase: "uid"}
+					s.keyed = false // the configuration is not what this is about
+				})
+				s.judge(readPods([]corev1.Pod{pod(time.Hour, answers), pod(time.Minute, serveFails(reason))}, cause.Look{}, now))
+				if got := s.databaseFinding.reason == reason || s.workloadFinding.reason == reason; got != tc.heard {
+					t.Errorf("heard: %v, want %v: database %+v, workload %+v", got, tc.heard, s.databaseFinding, s.workloadFinding)
+				}
+				if err := r.database(t.Context(), s); err != nil {
+					t.Fatal(err)
+				}
+				if got, want := s.database.Claimed, !tc.heard || reason != "DatabaseLost"; got != want {
+					t.Errorf("claimed: %v, want %v", got, want)
+				}
+			})
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
 // A condition with the observedGeneration of a new spec is read as an answer about that spec:
@@ -16,6 +17,16 @@ import (
 func (s *scope) rolledOut() bool {
 	d := s.deployment
 	return s.deployed && d != nil && d.Status.ObservedGeneration >= d.Generation && d.Status.UpdatedReplicas == d.Status.Replicas
+}
+
+// settled reports whether every replica that is wanted is of the Deployment's template and answers,
+// and no other is left.
+func (s *scope) settled() bool {
+	if s.deployment == nil {
+		return false
+	}
+	want, st := operand.Replicas(s.sn), s.deployment.Status
+	return st.ObservedGeneration >= s.deployment.Generation && st.UpdatedReplicas == want && st.AvailableReplicas == want && st.Replicas == want
 }
 
 // ofThisSpec holds back good news that may come from pods of an earlier spec.

@@ -38,8 +38,13 @@ func (r *Reconciler) pods(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// judge says of database and workload what the pods do, unless more is known.
+// judge says of database and workload what the pods do, unless more is known. While the Deployment
+// says that every replica answers, no pod that is not ready is one of them: anyone who may create
+// pods can give one our labels, and have it say anything.
 func (s *scope) judge(report podReport) {
+	if s.settled() {
+		report.termination, report.cause = nil, cause.Cause{}
+	}
 	if !s.databaseFinding.known() {
 		s.databaseFinding = s.opened(databaseFinding(s.sn, report))
 	}
@@ -187,7 +192,7 @@ func workloadFinding(s *scope, report podReport) finding {
 	}
 	want := operand.Replicas(s.sn)
 	st := d.Status
-	if st.ObservedGeneration >= d.Generation && st.UpdatedReplicas == want && st.AvailableReplicas == want && st.Replicas == want {
+	if s.settled() {
 		return good(v1alpha1.ReasonReady, fmt.Sprintf("%d of %d replicas answer", st.AvailableReplicas, want))
 	}
 	message := progress(st, want)

@@ -151,7 +151,8 @@ func testLostPostgres(t *testing.T, c *cluster) {
 // loseDatabase plays a pod that finds its database lost.
 func (c *cluster) loseDatabase(t *testing.T, sn *v1alpha1.SecureNotes) {
 	t.Helper()
-	pod := c.pod(t, c.deployment(t, sn.Namespace, sn.Name), 0)
+	deployment := c.deployment(t, sn.Namespace, sn.Name)
+	pod := c.pod(t, deployment, 0)
 	pod.Status.Conditions = nil
 	pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{
 		Name:  operand.MigrateContainer,
@@ -161,6 +162,13 @@ func (c *cluster) loseDatabase(t *testing.T, sn *v1alpha1.SecureNotes) {
 		}},
 	}}
 	if err := c.Status().Update(t.Context(), pod); err != nil {
+		t.Fatal(err)
+	}
+	before := deployment.DeepCopy()
+	deployment.Status.ReadyReplicas--
+	deployment.Status.AvailableReplicas--
+	deployment.Status.UnavailableReplicas = 1
+	if err := c.Status().Patch(t.Context(), deployment, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -1,6 +1,7 @@
 package securenotes
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -192,6 +193,53 @@ func TestSuspended(t *testing.T) {
 				if c := meta.FindStatusCondition(status.Conditions, kind); c.ObservedGeneration != 3 || c.Status != metav1.ConditionTrue {
 					t.Errorf("%s was not looked at: %+v", kind, c)
 				}
+			}
+		})
+	}
+}
+
+// TestSuspendedKeepsWhatWasWrong: suspending makes nothing ready that was not, and does not make up
+// trouble where a condition is only unknown.
+func TestSuspendedKeepsWhatWasWrong(t *testing.T) {
+	answering := appsv1.DeploymentStatus{Replicas: 1, UpdatedReplicas: 1, AvailableReplicas: 1}
+	for name, tc := range map[string]struct {
+		before       func(*scope)
+		ready        metav1.ConditionStatus
+		reason, kind string
+	}{
+		"all was well":                    {func(*scope) {}, metav1.ConditionTrue, v1alpha1.ReasonSuspended, ""},
+		"the certificate had ended":       {func(s *scope) { s.certificateFinding = bad(v1alpha1.ReasonCertificateExpired, "x") }, metav1.ConditionFalse, v1alpha1.ReasonCertificateExpired, v1alpha1.ConditionCertificateReady},
+		"a hostname was refused":          {func(s *scope) { s.certificateFinding = bad(v1alpha1.ReasonHostnameRefused, "x") }, metav1.ConditionFalse, v1alpha1.ReasonHostnameRefused, v1alpha1.ConditionCertificateReady},
+		"there was no address":            {func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonLoadBalancerPending, "x") }, metav1.ConditionFalse, v1alpha1.ReasonLoadBalancerPending, v1alpha1.ConditionWorkloadReady},
+		"a name was taken":                {func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonNameConflict, "x") }, metav1.ConditionFalse, v1alpha1.ReasonNameConflict, v1alpha1.ConditionWorkloadReady},
+		"pods did not answer, and now do": {func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonProgressing, "x") }, metav1.ConditionTrue, v1alpha1.ReasonSuspended, ""},
+		"the database was lost":           {func(s *scope) { s.databaseFinding = bad(v1alpha1.ReasonDatabaseLost, "x") }, metav1.ConditionFalse, v1alpha1.ReasonDatabaseLost, v1alpha1.ConditionDatabaseReady},
+		"Vault was away, no address": {func(s *scope) {
+			s.vaultFinding, s.workloadFinding = bad(v1alpha1.ReasonVaultSealed, "x"), bad(v1alpha1.ReasonLoadBalancerPending, "x")
+		}, metav1.ConditionFalse, v1alpha1.ReasonVaultSealed, v1alpha1.ConditionVaultReady},
+		"nothing was known of a database": {func(s *scope) { s.databaseFinding = unknown(v1alpha1.ReasonProgressing, "x") }, metav1.ConditionTrue, v1alpha1.ReasonSuspended, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sn := object()
+			for range 2 { // a second pass finds what the first one wrote
+				s := newScope(sn, operand.Environment{}, now)
+				if sn.Status.Conditions == nil {
+					s.sn.Status = computeStatus(healthy(tc.before))
+				}
+				s.suspended, s.deployment = true, &appsv1.Deployment{Status: answering}
+				s.workloadFinding = suspendedWorkload(s, podReport{})
+				sn.Status = computeStatus(s)
+			}
+			ready := meta.FindStatusCondition(sn.Status.Conditions, v1alpha1.ConditionReady)
+			if ready.Status != tc.ready || ready.Reason != tc.reason || !strings.HasPrefix(ready.Message, tc.kind) || !strings.Contains(ready.Message, "spec.suspend") {
+				t.Errorf("%+v", ready)
+			}
+			want := "Current"
+			if tc.ready == metav1.ConditionFalse {
+				want = "Failed"
+			}
+			if got := kstatus(sn, sn.Status); got != want {
+				t.Errorf("kstatus reads %s, want %s", got, want)
 			}
 		})
 	}

@@ -44,9 +44,15 @@ func suspendedWorkload(s *scope, report podReport) finding {
 	return bad(v1alpha1.ReasonProgressing, fmt.Sprintf("%d replicas answer", d.Status.AvailableReplicas))
 }
 
+// unseen are the reasons of a workload's trouble that the state of its pods does not show.
+var unseen = []string{
+	v1alpha1.ReasonLoadBalancerPending, v1alpha1.ReasonNameConflict, v1alpha1.ReasonApplyFailed, v1alpha1.ReasonInvalidResources, v1alpha1.ReasonDatabaseLost,
+}
+
 // suspend sets the status of a suspended object. Only its workload is looked at: the conditions of
 // what is not keep the generation that they were last found at. The rotations' health says that it
-// is suspended, because a requested rotation waits, and no other condition would tell why.
+// is suspended, because a requested rotation waits, and no other condition would tell why. What was
+// wrong before, and is not looked at, may be wrong still: suspending is no way to be ready.
 func suspend(s *scope, status *v1alpha1.SecureNotesStatus) {
 	sn := s.sn
 	status.ObservedGeneration = sn.Generation
@@ -66,9 +72,17 @@ func suspend(s *scope, status *v1alpha1.SecureNotesStatus) {
 	if !workload.known() {
 		workload = unknown(v1alpha1.ReasonUnknown, "spec.suspend is true, and the Deployment could not be read")
 	}
-	setCondition(sn, status, v1alpha1.ConditionWorkloadReady, workload)
+	before := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionWorkloadReady)
+	if kept := before.Status == metav1.ConditionFalse && slices.Contains(unseen, before.Reason); !kept || workload.status != metav1.ConditionTrue {
+		setCondition(sn, status, v1alpha1.ConditionWorkloadReady, workload)
+	}
 	hindrance := ""
-	if workload.status == metav1.ConditionTrue {
+	if c := deepest(status); workload.status == metav1.ConditionTrue && c != nil && c.Status == metav1.ConditionFalse {
+		reason, message := c.Reason, c.Type+": "+c.Message+" (as it was found before spec.suspend was set; nothing is looked at or changed until that is false)"
+		setCondition(sn, status, v1alpha1.ConditionReady, bad(reason, message))
+		hindrance = v1alpha1.ConditionStalled // while it is suspended, no time heals it
+		setCondition(sn, status, hindrance, good(reason, message))
+	} else if workload.status == metav1.ConditionTrue {
 		setCondition(sn, status, v1alpha1.ConditionReady, good(v1alpha1.ReasonSuspended,
 			"the service runs as it was before; changes of the spec are not applied while spec.suspend is true"))
 	} else {

@@ -191,6 +191,7 @@ type PodTemplate struct {
 	// +kubebuilder:validation:MaxProperties=32
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() <= 317 && self[k].size() <= 63)",message="a label key has at most 317 characters and a value at most 63"
 	// +kubebuilder:validation:XValidation:rule="!self.exists(k, k.startsWith('app.kubernetes.io/') || k.startsWith('securenotes.dev/'))",message="labels under app.kubernetes.io/ and securenotes.dev/ are the operator's: choose another prefix"
+	// +kubebuilder:validation:XValidation:rule="!self.exists(k, k == 'job-name' || k == 'controller-uid' || k.startsWith('batch.kubernetes.io/'))",message="the labels job-name and controller-uid, and those under batch.kubernetes.io/, are the Job controller's, which takes no Job that sets them: choose another key"
 	// +optional
 	Labels map[string]string `json:"labels,omitempty"`
 
@@ -227,6 +228,7 @@ type PodTemplate struct {
 	// priorityClassName of the pods.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('system-')",message="classes that begin with system- are for the cluster's own pods, and the operator's policies refuse them: choose a class of your own"
 	// +optional
 	PriorityClassName string `json:"priorityClassName,omitempty"`
 

@@ -2,6 +2,7 @@ package operand
 
 import (
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -76,6 +78,26 @@ func TestCompromiseEndsSessions(t *testing.T) {
 	args := strings.Join(ReencryptJob(embedded(), environment(), work).Spec.Template.Spec.Containers[0].Args, " ")
 	if !strings.HasSuffix(args, " --end-sessions 2026-01-02T03:04:05Z") {
 		t.Errorf("arguments %s", args)
+	}
+}
+
+// TestJobsLeaveOutTheJobControllersLabels: the API server takes no Job whose template sets them.
+func TestJobsLeaveOutTheJobControllersLabels(t *testing.T) {
+	sn := postgres()
+	sn.Spec.PodTemplate = &v1alpha1.PodTemplate{Labels: map[string]string{
+		"team": "notes", "job-name": "x", "controller-uid": "x",
+		batchv1.JobNameLabel: "x", batchv1.ControllerUidLabel: "x", batchv1.JobCompletionIndexAnnotation: "0",
+	}}
+	work := Work{Owner: &metav1.OwnerReference{}, Shards: 1}
+	for _, job := range []*batchv1.Job{ReencryptJob(sn, environment(), work), VerifyJob(sn, environment(), work)} {
+		want := Labels(sn, job.Labels[LabelComponent])
+		want["team"] = "notes"
+		if got := job.Spec.Template.Labels; !maps.Equal(got, want) {
+			t.Errorf("labels %v, want %v", got, want)
+		}
+	}
+	if len(sn.Spec.PodTemplate.Labels) != 6 {
+		t.Errorf("the spec was changed: %v", sn.Spec.PodTemplate.Labels)
 	}
 }
 

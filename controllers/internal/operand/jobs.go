@@ -2,7 +2,9 @@ package operand
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
+	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -106,13 +108,23 @@ func job(sn *v1alpha1.SecureNotes, env Environment, work Work, component string,
 			PodFailurePolicy: podFailurePolicy(),
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{
-					Labels:      overlay(Labels(sn, component), template.Labels),
+					Labels:      overlay(Labels(sn, component), withoutJobLabels(template.Labels)),
 					Annotations: template.Annotations,
 				},
 				Spec: spec,
 			},
 		},
 	}
+}
+
+// withoutJobLabels leaves out what the Job controller sets: the API server takes no Job that does.
+// Objects that were stored before their validation refused such labels may still have them.
+func withoutJobLabels(labels map[string]string) map[string]string {
+	kept := maps.Clone(labels)
+	maps.DeleteFunc(kept, func(key, _ string) bool {
+		return key == "job-name" || key == "controller-uid" || strings.HasPrefix(key, "batch.kubernetes.io/")
+	})
+	return kept
 }
 
 // leaveCPU asks for little CPU. Where pods compete for a processor they get it in proportion to their

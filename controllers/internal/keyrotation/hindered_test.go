@@ -247,3 +247,37 @@ func TestJobsFollowALimitRange(t *testing.T) {
 		})
 	}
 }
+
+// TestDeletedWhileHeld: a started rotation that is deleted while its SecureNotes holds it says what
+// its deletion waits for, and does not go half-way, also when it was deleted long ago.
+func TestDeletedWhileHeld(t *testing.T) {
+	suspended, taken, keyless, amountless := notes(), notes(), notes(), notes()
+	suspended.Spec.Suspend = new(true)
+	taken.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionVaultReady, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonKeyTaken, Message: "words"}}
+	keyless.Status.DeploymentID = ""
+	amountless.Spec.Resources = &v1alpha1.Resources{Limits: map[string]v1alpha1.Quantity{"cpu": "1e1.5"}}
+	for name, tc := range map[string]struct {
+		parent *v1alpha1.SecureNotes
+		reason string
+		says   string
+	}{
+		"suspended":              {suspended, v1alpha1.ReasonSuspended, "set its spec.suspend to false to go on"},
+		"its key is taken":       {taken, v1alpha1.ReasonKeyTaken, "words"},
+		"without a master key":   {keyless, v1alpha1.ReasonSecureNotesNotReady, "VaultReady"},
+		"amounts cannot be read": {amountless, v1alpha1.ReasonInvalidResources, "SecureNotes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const waits = "Its deletion waits for that too"
+			got := next(observed{rotation: rotation("a", running, from(1), to(2), deleting), parent: tc.parent, givenUp: true})
+			if got.action != actionWait || got.reason != tc.reason || !strings.Contains(got.message, tc.says) || !strings.Contains(got.message, waits) {
+				t.Errorf("%+v", got)
+			}
+			if got := next(observed{rotation: rotation("a", running, from(1), to(2)), parent: tc.parent}); strings.Contains(got.message, waits) {
+				t.Errorf("it is not deleted: %s", got.message)
+			}
+			if got := next(observed{rotation: rotation("a", owned, deleting), parent: tc.parent}); got.action == actionWait {
+				t.Errorf("one that has not started waits: %+v", got)
+			}
+		})
+	}
+}

@@ -146,16 +146,16 @@ func decide(o observed) decision {
 		return refused(o)
 	}
 	if o.parent.Spec.Suspend != nil && *o.parent.Spec.Suspend {
-		return wait(v1alpha1.ReasonSuspended, "SecureNotes %s is suspended: set its spec.suspend to false to go on", o.parent.Name)
+		return held(kr, v1alpha1.ReasonSuspended, "SecureNotes %s is suspended: set its spec.suspend to false to go on", o.parent.Name)
 	}
 	if c := meta.FindStatusCondition(o.parent.Status.Conditions, v1alpha1.ConditionVaultReady); c != nil && c.Reason == v1alpha1.ReasonKeyTaken {
-		return wait(v1alpha1.ReasonKeyTaken, "SecureNotes %s: %s", o.parent.Name, c.Message)
+		return held(kr, v1alpha1.ReasonKeyTaken, "SecureNotes %s: %s", o.parent.Name, c.Message)
 	}
 	if o.parent.Status.DeploymentID == "" {
-		return wait(v1alpha1.ReasonSecureNotesNotReady, "SecureNotes %s has no master key yet: see its condition VaultReady", o.parent.Name)
+		return held(kr, v1alpha1.ReasonSecureNotesNotReady, "SecureNotes %s has no master key yet: see its condition VaultReady", o.parent.Name)
 	}
 	if err := operand.CheckResources(o.parent); err != nil {
-		return wait(v1alpha1.ReasonInvalidResources, "SecureNotes %s: %s", o.parent.Name, err)
+		return held(kr, v1alpha1.ReasonInvalidResources, "SecureNotes %s: %s", o.parent.Name, err)
 	}
 	if !started(kr) && o.ahead != nil {
 		return wait(v1alpha1.ReasonQueued, "waits for KeyRotation %s to end", o.ahead.Name)
@@ -374,6 +374,16 @@ func gone(parent *v1alpha1.SecureNotes) bool { return parent == nil || parent.De
 
 func wait(reason, format string, args ...any) decision {
 	return decision{action: actionWait, reason: reason, message: fmt.Sprintf(format, args...)}
+}
+
+// held waits for what somebody does to the SecureNotes. A rotation that has started is not let go
+// meanwhile, though it is deleted: what it has half done, as of a Compromise, would be forgotten.
+func held(kr *v1alpha1.KeyRotation, reason, format string, args ...any) decision {
+	d := wait(reason, format, args...)
+	if kr.DeletionTimestamp != nil {
+		d.message += ". Its deletion waits for that too: it has started, and goes to its end before it is gone"
+	}
+	return d
 }
 
 // fail ends an attempt. Whoever puts the cause right can have it tried again.

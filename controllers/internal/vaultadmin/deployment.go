@@ -60,9 +60,9 @@ type DeploymentState struct {
 // recorded before they are created, and which are never overwritten.
 //
 // Errors: Retained when the key belongs to another object and may not be adopted, or was created
-// before this one; Taken when
-// another object has adopted it since; Missing when something that was complete once is not there
-// any more; Unsuitable; DatabaseRoleMissing; connection errors; those of d.Record.
+// before this one; Taken when another object has adopted it since; Missing when something that was
+// complete once is not there any more; Unsuitable; DatabaseRoleMissing; connection errors; those of
+// d.Record.
 func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, error) {
 	marker, err := c.ensureMarker(ctx, d)
 	if err != nil {
@@ -86,10 +86,6 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	if err != nil {
 		return DeploymentState{}, err
 	}
-	createdAuditKey, err := c.ensureAuditKey(ctx, d.AuditKey)
-	if err != nil {
-		return DeploymentState{}, err
-	}
 	var databaseRights error
 	if d.DatabaseRole != "" {
 		if err := c.checkDatabaseRole(ctx, d.DatabaseRole); OfFeature(err) {
@@ -106,6 +102,11 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	}
 	// Asked for before it is needed: a Compromise is no time to find out that a right is missing.
 	if _, err := c.readEntry(ctx, d.Directory, config.NewSessionKeysEntry(key.Latest+1)); err != nil {
+		return DeploymentState{}, err
+	}
+	// Last, so that a failure of another step does not hide that it was replaced.
+	createdAuditKey, err := c.ensureAuditKey(ctx, d.AuditKey)
+	if err != nil {
 		return DeploymentState{}, err
 	}
 	return DeploymentState{

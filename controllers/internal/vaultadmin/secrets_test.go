@@ -199,6 +199,25 @@ func TestEarlierRelease(t *testing.T) {
 	}
 }
 
+// TestReplacedAuditKeyIsTold: that the audit key was replaced is known once everything else is well,
+// however often something else fails first.
+func TestReplacedAuditKeyIsTold(t *testing.T) {
+	f := &fakeVault{}
+	client := f.startEarlier(t)
+	delete(f.keys, "audit")
+	f.entries["dir/pepper"][0].destroyed = true
+	if _, err := client.Ensure(t.Context(), f.deployment(ownUID, true)); ProblemOf(err) != Missing {
+		t.Fatal(err)
+	}
+	f.entries["dir/pepper"][0].destroyed = false
+	if state, err := client.Ensure(t.Context(), f.deployment(ownUID, true)); err != nil || !state.AuditKeyReplaced {
+		t.Errorf("told %v, %v", state.AuditKeyReplaced, err)
+	}
+	if state, err := client.Ensure(t.Context(), f.deployment(ownUID, true)); err != nil || state.AuditKeyReplaced {
+		t.Errorf("told again %v, %v", state.AuditKeyReplaced, err)
+	}
+}
+
 // TestMarkerProvesNothing: session keys that only the marker calls in use are not adopted, because
 // anyone who has the operator's Vault token can write to it. A Compromise that an earlier release
 // began so creates others.

@@ -154,13 +154,13 @@ const (
 	// stateKeyOnly: whose key it is is not known.
 	stateKeyOnly = "no marker"
 	// stateMarkerChanged follows what the marker says, which may not be what the operator wrote.
-	stateMarkerChanged = ", if the marker is right, which was changed"
+	stateMarkerChanged = ", if the marker is right, which may have been changed"
 )
 
 // Clusters that keys belong to, besides those that the list shows by their UID.
 const (
 	clusterThis = "this"
-	// clusterUnknown is of a marker that an earlier release of the operator wrote, or that was changed.
+	// clusterUnknown is of a marker that an earlier release of the operator wrote, or that may have been changed.
 	clusterUnknown = "unknown"
 )
 
@@ -365,7 +365,7 @@ func (s shredRequest) checkCluster(found standing, clusterID string) error {
 	case s.ofCluster != "":
 		return fmt.Errorf("--of-cluster is %s, but `operator retained list` shows the keys of %s/%s as those of %s: nothing was destroyed", s.ofCluster, s.namespace, s.name, of)
 	case of == clusterUnknown:
-		return fmt.Errorf("which cluster the keys of %s/%s belong to is not known, because an earlier release of the operator wrote the marker or because it was changed (%s): "+
+		return fmt.Errorf("which cluster the keys of %s/%s belong to is not known, because an earlier release of the operator wrote the marker or because the marker may have been changed (%s): "+
 			"if no other cluster has the cluster id %s, repeat the command with --of-cluster %s; nothing was destroyed", s.namespace, s.name, found.state, clusterID, clusterUnknown)
 	default:
 		return fmt.Errorf("the keys of %s/%s belong to another cluster of the cluster id %s, whose namespace kube-system has the uid %s (%s): "+

@@ -21,7 +21,8 @@ type Kept struct {
 	// NoMarker is true if there is no marker, not even a damaged one.
 	NoMarker bool
 	// Changed is true unless every version of the marker that was ever written names the same
-	// SecureNotes and no other cluster. Anyone who has the operator's Vault token can write to it.
+	// SecureNotes and no other cluster, and the marker is known to be older than the key. Anyone who
+	// has the operator's Vault token can write to it.
 	Changed bool
 	// Clusters are those that the versions of the marker name, the newest first.
 	Clusters []string
@@ -46,7 +47,8 @@ func (a Archive) recordShredding(ctx context.Context, directory string) error {
 	return nil
 }
 
-// readMasterKey returns when the oldest version that the key lists was created, or 0.
+// readMasterKey returns when the first version of the key was created, or 0 if Vault does not list
+// it. The time of a later version says nothing: the operator's token can create one.
 func (a Archive) readMasterKey(ctx context.Context, kept *Kept) (created int64, err error) {
 	path := a.TransitMount + "/keys/" + config.TransitKeyName(a.ClusterID, kept.Namespace, kept.Name)
 	secret, err := a.Client.Logical().ReadWithContext(ctx, path)
@@ -58,10 +60,8 @@ func (a Archive) readMasterKey(ctx context.Context, kept *Kept) (created int64, 
 	}
 	kept.hasKey = true
 	versions, _ := secret.Data["keys"].(map[string]any)
-	for version := range versions {
-		if at, err := integer(versions, version); err == nil && (created == 0 || at < created) {
-			created = at
-		}
+	if at, err := integer(versions, "1"); err == nil {
+		created = at
 	}
 	return created, nil
 }
@@ -93,7 +93,7 @@ func (a Archive) readMarker(ctx context.Context, kept *Kept, keyCreated int64) e
 	if err != nil {
 		return fmt.Errorf("read %s: Vault's answer does not say when it was created", path)
 	}
-	kept.Changed = oldest > 1 || keyCreated != 0 && created.Unix() > keyCreated
+	kept.Changed = oldest > 1 || kept.hasKey && (keyCreated == 0 || created.Unix() > keyCreated)
 	path = a.KVMount + "/data/" + leaf
 	for version := kept.version; version >= max(oldest, 1); version-- {
 		marker, err := a.markerVersion(ctx, path, version)

@@ -1,0 +1,53 @@
+package vaultadmin
+
+import (
+	"testing"
+
+	"github.com/securenotes/securenotes/app/config"
+)
+
+// keptVault has one SecureNotes, shop/notes of the cluster id prod, whose marker was created after
+// the first version of its key, at 09:00:00, and before the second.
+func keptVault(versions map[string]any) *setupVault {
+	directory := config.KVPath("prod", "shop", "notes")
+	fake := &setupVault{data: map[string]map[string]any{
+		"secret/metadata/" + directory + "/marker": {
+			"current_version": 1, "oldest_version": 0, "created_time": "2026-01-01T10:00:00Z",
+		},
+		"secret/data/" + directory + "/marker": {
+			"data": map[string]any{"uid": ownUID, "namespaceUID": nsUID, "clusterUID": ownClusterUID, "deploymentID": ownUID},
+		},
+	}}
+	if versions != nil {
+		fake.data["transit/keys/"+config.TransitKeyName("prod", "shop", "notes")] = map[string]any{"keys": versions}
+		fake.data["transit/keys/"+config.AuditKeyName("prod", "shop", "notes")] = map[string]any{"keys": map[string]any{"1": "x"}}
+	}
+	return fake
+}
+
+// TestAgeOfMarker: a marker is taken for that of its key only if the first version of the key shows
+// that it is the older one. Anyone who has the operator's Vault token can rotate the key and raise
+// min_decryption_version, after which Vault lists only newer versions.
+func TestAgeOfMarker(t *testing.T) {
+	const before, after = 1767258000, 1767265200 // 09:00:00 and 11:00:00
+	for name, tc := range map[string]struct {
+		versions map[string]any
+		want     bool
+	}{
+		"older than the key":                   {map[string]any{"1": after}, false},
+		"newer than the key":                   {map[string]any{"1": before, "2": after}, true},
+		"first version is no longer listed":    {map[string]any{"2": after}, true},
+		"no version is listed":                 {map[string]any{}, true},
+		"older than the first of two versions": {map[string]any{"1": after, "2": after + 1}, false},
+		"no key, as of an interrupted shred":   {nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			archive := Archive{Client: keptVault(tc.versions).client(t), ClusterID: "prod", TransitMount: "transit", KVMount: "secret"}
+			kept, err := archive.Read(t.Context(), "shop", "notes")
+			if err != nil || kept.Marker.UID != ownUID || kept.Changed != tc.want {
+				t.Errorf("%+v, %v; want changed %t", kept, err, tc.want)
+			}
+		})
+	}
+}

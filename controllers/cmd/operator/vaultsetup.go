@@ -36,8 +36,10 @@ func setupCommand() *cobra.Command {
 		Long: `Enables the auth method and the secrets engines where they are missing, and writes three policies
 and three roles. It is run once for each cluster by the Vault administrator, and can be repeated: it
 changes only what was given, and keeps the rest of the auth method's configuration and the rights that an
-earlier run granted. It changes nothing in an auth mount that another cluster uses. At the end it logs in as the operator, with a token that it requests from the cluster
-in KUBECONFIG, or says why it could not try.
+earlier run granted. It refuses other mounts, another operator account or another audience than those of
+an earlier run, unless --replace-settings is given. It changes nothing in an auth mount that another
+cluster uses. At the end it logs in as the operator, with a token that it requests from the cluster in
+KUBECONFIG, or says why it could not try.
 
 The server and the token come from the environment, as with the vault command: VAULT_ADDR, VAULT_TOKEN,
 VAULT_CACERT, VAULT_NAMESPACE. The running operator cannot write any of this, so it cannot grant itself
@@ -94,6 +96,7 @@ anything.`,
 	flags.StringVar(&setup.Audience, "audience", defaultAudience, "audience of service-account tokens")
 	flags.StringVar(&setup.KubernetesHost, "kubernetes-host", "", "URL of the Kubernetes API server as Vault reaches it, for the auth method's configuration (a Vault in the same cluster uses https://kubernetes.default.svc)")
 	flags.BoolVar(&setup.ReplaceAPIServer, "replace-api-server", false, "let the auth mount trust the API server of --kubernetes-host and --kubernetes-ca-file instead of another one or another CA; the accounts of its cluster can then log in with every role of the mount")
+	flags.BoolVar(&setup.ReplaceSettings, "replace-settings", false, "replace the mounts, the operator's namespace and service account, and the audience of an earlier run at the same auth mount; SecureNotes that use the earlier ones lose their rights")
 	flags.StringVar(&files.ca, "kubernetes-ca-file", "", "PEM file with the API server's certificate authority, for the auth method's configuration (default: the one in Vault's own pod)")
 	flags.StringVar(&files.jwt, "token-reviewer-jwt-file", "", "file with the token of a service account that may review tokens, or - for standard input; a Vault outside the cluster needs it (default: the one in Vault's own pod)")
 	return cmd

@@ -90,9 +90,21 @@ func testSetupTakesNothing(t *testing.T, c *cluster) {
 			t.Errorf("the rights were not taken away:\n%s", got)
 		}
 	})
-	t.Run("no trial login", func(t *testing.T) {
-		must(t, "", "Warning: no trial login", "--operator-service-account", "not-there")
+	t.Run("other settings", func(t *testing.T) {
+		before := policy()
+		for _, flags := range [][]string{{"--transit-mount", "transit-eu"}, {"--kv-mount", "kv-eu"}, {"--audience", "eu"}, {"--operator-namespace", "eu"}} {
+			if out, err := run(t, "", flags...); err == nil || !strings.Contains(err.Error(), flags[0]+" was ") || !strings.Contains(err.Error(), "--replace-settings") {
+				t.Errorf("vault-setup %v is not refused: %v\n%s", flags, err, out)
+			}
+		}
+		if got := policy(); got != before {
+			t.Errorf("the policy was changed:\n%s", got)
+		}
 		must(t, "", works)
+	})
+	t.Run("no trial login", func(t *testing.T) {
+		must(t, "", "Warning: no trial login", "--operator-service-account", "not-there", "--replace-settings")
+		must(t, "", works, "--replace-settings")
 	})
 	t.Run("another cluster than that of KUBECONFIG", func(t *testing.T) {
 		fresh := []string{"--cluster-id", "fresh", "--auth-mount", "fresh", "--kubernetes-host", "https://other.example.com", "--kubernetes-ca-file", c.vault.CAFile}

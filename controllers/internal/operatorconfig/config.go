@@ -175,7 +175,30 @@ func (c *Config) validate() error {
 	for _, name := range c.ConnectionNames() {
 		c.VaultConnections[name].validate("vaultConnections."+name, name, bad)
 	}
+	c.validateShared(bad)
 	return errors.Join(errs...)
+}
+
+// validateShared refuses connections that share roles in Vault but not the mounts or the audience:
+// vault-setup for one of them would take the rights of the other away.
+func (c *Config) validateShared(bad func(field, format string, args ...any)) {
+	all := c.Connections()
+	for i, one := range all {
+		for _, other := range all[:i] {
+			if !one.SharesRoles(other) {
+				continue
+			}
+			for _, setting := range []struct{ name, one, other string }{
+				{"transitMount", one.TransitMount, other.TransitMount}, {"kvMount", one.KVMount, other.KVMount},
+				{"databaseMount", one.DatabaseMount, other.DatabaseMount}, {"audience", one.Audience, other.Audience},
+			} {
+				if setting.one != setting.other {
+					bad("vaultConnections."+one.Name+"."+setting.name, "is %q, but %q in vaultConnections.%s, which has the same address, namespace and authMount: "+
+						"give one of them another authMount, or both the same %s", setting.one, setting.other, other.Name, setting.name)
+				}
+			}
+		}
+	}
 }
 
 func (v VaultConnection) validate(field, name string, bad func(field, format string, args ...any)) {

@@ -1,5 +1,7 @@
 package vaultadmin
 
+import "strings"
+
 // Connection says where one Vault is and what is mounted where. It comes from the operator's own
 // configuration, never from a tenant's object.
 type Connection struct {
@@ -20,4 +22,11 @@ type Connection struct {
 	Audience string
 	// TokenFile is the operator's own projected token with that audience.
 	TokenFile string
+}
+
+// SharesRoles reports whether both connections log in with the same roles, which vault-setup gives
+// one set of mounts and one audience: those of one auth mount of one Vault.
+func (c Connection) SharesRoles(other Connection) bool {
+	return canonicalHost(c.Address) == canonicalHost(other.Address) && strings.Trim(c.Namespace, "/") == strings.Trim(other.Namespace, "/") &&
+		c.AuthMount == other.AuthMount
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"github.com/hashicorp/vault/api"
+
+	"github.com/securenotes/securenotes/app/config"
 )
 
 // vaultState is what vault-setup finds before it writes anything.
@@ -19,6 +21,8 @@ type vaultState struct {
 	configuration authChange
 	// policies are the rules by name; those that do not exist are empty.
 	policies map[string]string
+	// operatorRules are those that an earlier run gave the operator.
+	operatorRules string
 }
 
 // examine reads what is there, and refuses what must not be changed.
@@ -27,14 +31,18 @@ func (r *setupRun) examine(ctx context.Context) (*vaultState, error) {
 	if err := r.examineMounts(ctx, found); err != nil {
 		return nil, err
 	}
-	known := false
+	known, byRole := false, map[string]earlierRun{}
 	for _, role := range r.Roles() {
-		own, err := r.ownRole(ctx, role)
+		parameters, err := r.ownRole(ctx, role)
 		if err != nil {
 			return nil, err
 		}
-		known = known || own
+		known = known || parameters != nil
+		if byRole[role.Name], err = r.earlier(ctx, role, parameters); err != nil {
+			return nil, err
+		}
 	}
+	found.operatorRules = byRole[config.RoleOperator].rules
 	// An accessor is not in a policy's name.
 	for _, policy := range r.Policies("") {
 		rules, err := r.ownPolicy(ctx, policy.Name)
@@ -42,6 +50,9 @@ func (r *setupRun) examine(ctx context.Context) (*vaultState, error) {
 			return nil, err
 		}
 		found.policies[policy.Name] = rules
+	}
+	if err := r.mustHaveSameSettings(byRole); err != nil {
+		return nil, err
 	}
 	configured, err := r.read(ctx, "auth/"+r.AuthMount+"/config")
 	if err != nil {
@@ -83,30 +94,41 @@ func (r *setupRun) examineMounts(ctx context.Context, found *vaultState) error {
 	return nil
 }
 
-// ownRole reports whether a role exists, and refuses one that vault-setup has not written for this
-// cluster and mount. Pods of another cluster log in with it, and would get this one's rights. Names
+// ownRole returns the parameters of a role, or nil, and refuses one that vault-setup has not written
+// for this cluster and mount. Pods of another cluster log in with it, and would get this one's rights. Names
 // are compared whole: one cluster's id can be the beginning of another's.
-func (r *setupRun) ownRole(ctx context.Context, role Role) (exists bool, err error) {
+func (r *setupRun) ownRole(ctx context.Context, role Role) (map[string]any, error) {
 	path := "auth/" + r.AuthMount + "/role/" + role.Name
 	data, err := r.read(ctx, path)
 	if err != nil || data == nil {
-		return false, err
+		return nil, err
 	}
 	const remedy = "choose another auth mount with --auth-mount; if nothing uses the role any more, delete it first with `vault delete %s`"
-	policies, _ := data["token_policies"].([]any)
+	policies := tokenPolicies(data)
 	if len(policies) == 0 {
-		return false, fmt.Errorf("role %s at %s has no policy, so vault-setup has not written it: "+remedy, role.Name, r.AuthMount, path)
+		return nil, fmt.Errorf("role %s at %s has no policy, so vault-setup has not written it: "+remedy, role.Name, r.AuthMount, path)
 	}
-	for _, policy := range policies {
-		if name := fmt.Sprint(policy); !slices.Contains(role.ownPolicies, name) {
-			return false, fmt.Errorf("role %s at %s has the policy %s, which is not that of cluster %s: "+remedy, role.Name, r.AuthMount, name, r.ClusterID, path)
+	for _, name := range policies {
+		if !slices.Contains(role.ownPolicies, name) {
+			return nil, fmt.Errorf("role %s at %s has the policy %s, which is not that of cluster %s: "+remedy, role.Name, r.AuthMount, name, r.ClusterID, path)
 		}
 	}
-	return true, nil
+	return data, nil
 }
 
-// keyInRules finds the cluster ids in the names of Transit keys.
-var keyInRules = regexp.MustCompile(`/sn-(?:audit-|backup-)?([-a-z0-9]+)\.`)
+// keyInRules finds the cluster ids in the names of keys, which follow the last of these segments: a
+// mount path can have a segment that looks like a name.
+var keyInRules = regexp.MustCompile(`path "[^"]*/(?:keys|encrypt|decrypt|rewrap|sign|verify|hmac|export|creds|roles)/sn-(?:audit-|backup-)?([-a-z0-9]+)\.`)
+
+// otherCluster returns the id of another cluster that the rules are for, or nothing.
+func (s Setup) otherCluster(rules string) string {
+	for _, id := range matches(keyInRules, rules) {
+		if id != s.ClusterID {
+			return id
+		}
+	}
+	return ""
+}
 
 // ownPolicy returns the rules of a policy, and refuses those for keys of another cluster: the
 // previous release's name for one cluster can be this release's for another.
@@ -115,11 +137,9 @@ func (r *setupRun) ownPolicy(ctx context.Context, name string) (rules string, er
 	if err != nil {
 		return "", fmt.Errorf("read policy %s: %w", name, err)
 	}
-	for _, match := range keyInRules.FindAllStringSubmatch(rules, -1) {
-		if match[1] != r.ClusterID {
-			return "", fmt.Errorf("policy %s has rules for keys of cluster %s: choose another auth mount with --auth-mount; "+
-				"if nothing uses the policy any more, delete it first with `vault policy delete %s`", name, match[1], name)
-		}
+	if other := r.otherCluster(rules); other != "" {
+		return "", fmt.Errorf("policy %s has rules for keys of cluster %s: choose another auth mount with --auth-mount; "+
+			"if nothing uses the policy any more, delete it first with `vault policy delete %s`", name, other, name)
 	}
 	return rules, nil
 }

@@ -23,6 +23,9 @@ type Setup struct {
 	KubernetesHost, KubernetesCA, TokenReviewerJWT string
 	// ReplaceAPIServer lets the auth mount trust another API server than the one it is configured for.
 	ReplaceAPIServer bool
+	// ReplaceSettings lets a run replace the mounts, the operator's account and the audience of an
+	// earlier one.
+	ReplaceSettings bool
 	// DatabaseMount is where a database secrets engine makes database logins for the notes services. Empty: nowhere.
 	DatabaseMount string
 	// AllowTrim lets the operator destroy versions that no longer decrypt, and AllowShred whole keys

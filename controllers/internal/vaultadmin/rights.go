@@ -17,8 +17,9 @@ var (
 	databaseRule = regexp.MustCompile(`path "sys/leases/revoke-prefix/([^"]+)/creds/`)
 )
 
-// grantedBy reads the rights from the operator's policy, and the mount of database logins. The previous release let every operator
-// delete keys: only the rule for peppers says that this was asked for.
+// grantedBy reads the rights from the operator's policy, and the mount of database logins. The
+// previous release let every operator delete keys: only the rule for peppers says that this was
+// asked for.
 func grantedBy(rules string) (granted Rights, databaseMount string) {
 	granted = Rights{Trim: strings.Contains(rules, `"min_available_version"`), Shred: shredRule.MatchString(rules)}
 	if match := databaseRule.FindStringSubmatch(rules); match != nil {

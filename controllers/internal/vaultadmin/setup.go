@@ -18,8 +18,8 @@ import (
 // already as it should be is left alone, and what an earlier run granted stays.
 //
 // Everything that it refuses, it refuses before the first write: a mount of another type; a role, a
-// policy or an auth mount that is not known to be of this cluster; a change that would make Vault
-// forget its token reviewer. Other errors: whatever Vault refuses, with the path.
+// policy or an auth mount that is not known to be of this cluster; other settings than those of an
+// earlier run; a change that would make Vault forget its token reviewer. Other errors: whatever Vault refuses, with the path.
 func (s Setup) Apply(ctx context.Context, client *api.Client, out io.Writer, dryRun bool) error {
 	run := &setupRun{Setup: s, client: client, out: out, dryRun: dryRun}
 	found, err := run.examine(ctx)
@@ -36,7 +36,7 @@ func (s Setup) Apply(ctx context.Context, client *api.Client, out io.Writer, dry
 	if err := run.authConfiguration(ctx, found.configuration); err != nil {
 		return err
 	}
-	run.keepRights(found.policies[run.policyName(operatorPart)])
+	run.keepRights(found.operatorRules)
 	for _, policy := range run.Policies(accessor) {
 		if err := run.policy(ctx, policy, found.policies[policy.Name]); err != nil {
 			return err

@@ -51,3 +51,37 @@ func TestAgeOfMarker(t *testing.T) {
 		})
 	}
 }
+
+// TestShredWithoutMarkerCanBeRepeated: wherever it is interrupted, a shred of keys without a marker
+// can be repeated until nothing is left. Nothing but the master key says then that there is
+// something to destroy.
+func TestShredWithoutMarkerCanBeRepeated(t *testing.T) {
+	for at := range 6 {
+		fake := keptVault(map[string]any{"1": 1767258000})
+		directory := config.KVPath("prod", "shop", "notes")
+		delete(fake.data, "secret/metadata/"+directory+"/marker")
+		delete(fake.data, "secret/data/"+directory+"/marker")
+		for _, leaf := range []string{config.PepperLeaf, config.SessionKeysLeaf + "-a"} {
+			fake.data["secret/metadata/"+directory+"/"+leaf] = map[string]any{"current_version": 1}
+		}
+		fake.deletions = at
+		archive := Archive{Client: fake.client(t), ClusterID: "prod", TransitMount: "transit", KVMount: "secret"}
+		shred := func() error {
+			kept, err := archive.Read(t.Context(), "shop", "notes")
+			if err != nil || !kept.NoMarker {
+				t.Fatalf("%+v, %v", kept, err)
+			}
+			return archive.Shred(t.Context(), kept)
+		}
+		err := shred()
+		if (err != nil) != (at > 0) {
+			t.Fatalf("deletion %d fails: %v", at, err)
+		}
+		if err != nil {
+			err = shred()
+		}
+		if err != nil || len(fake.data) > 0 {
+			t.Errorf("repeated after deletion %d: %v; left is %v", at, err, fake.data)
+		}
+	}
+}

@@ -147,8 +147,9 @@ func (a Archive) left(ctx context.Context, namespace, name string) (bool, error)
 	return false, nil
 }
 
-// Shred destroys the keys, the session keys and the pepper of one name for good, and the marker
-// last, so that it can be repeated. Errors: what there is of the name is no longer what wanted says;
+// Shred destroys the keys, the session keys and the pepper of one name for good. It can be repeated:
+// the marker, which records that it began, is destroyed last. Where there is no marker, the master
+// key is the last, without which it does not begin. Errors: what there is of the name is no longer what wanted says;
 // the mount has no master key of the name, and no shred that was interrupted.
 func (a Archive) Shred(ctx context.Context, wanted Kept) error {
 	namespace, name := wanted.Namespace, wanted.Name
@@ -164,16 +165,24 @@ func (a Archive) Shred(ctx context.Context, wanted Kept) error {
 		return fmt.Errorf("the mount %s has no master key %s, and no shred there was interrupted: name the mount that has it with --transit-mount; "+
 			"if it is destroyed already, delete what is left below %s/%s with `vault kv metadata delete`; nothing was destroyed", a.TransitMount, key, a.KVMount, directory)
 	}
+	shredMaster := func() error { return a.shredKey(ctx, key) }
+	shredAudit := func() error { return a.shredKey(ctx, config.AuditKeyName(a.ClusterID, namespace, name)) }
+	shredEntries := func() error { return a.shredEntries(ctx, directory) }
+	steps := []func() error{shredAudit, shredEntries, shredMaster}
 	if !kept.NoMarker {
-		if err := a.recordShredding(ctx, directory); err != nil {
+		record := func() error { return a.recordShredding(ctx, directory) }
+		steps = []func() error{record, shredMaster, shredAudit, shredEntries}
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
 			return err
 		}
 	}
-	for _, key := range []string{key, config.AuditKeyName(a.ClusterID, namespace, name)} {
-		if err := a.shredKey(ctx, key); err != nil {
-			return err
-		}
-	}
+	return nil
+}
+
+// shredEntries destroys what is in a KV directory, the marker last.
+func (a Archive) shredEntries(ctx context.Context, directory string) error {
 	leaves, err := a.list(ctx, directory)
 	if err != nil {
 		return err

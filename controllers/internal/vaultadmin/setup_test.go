@@ -26,6 +26,8 @@ type setupVault struct {
 	// data is by path; mounts of secrets engines and auth methods are below sys.
 	data    map[string]map[string]any
 	written []string
+	// deletions until one fails; 0: none does.
+	deletions int
 }
 
 func (f *setupVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -53,6 +55,15 @@ func (f *setupVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, `{"errors":[]}`, http.StatusNotFound)
 			return
 		}
+	case r.Method == http.MethodDelete:
+		if f.deletions--; f.deletions == 0 {
+			http.Error(w, `{"errors":["interrupted"]}`, http.StatusBadRequest)
+			return
+		}
+		delete(f.data, path)
+		delete(f.data, path+"/config")
+		w.WriteHeader(http.StatusNoContent)
+		return
 	default:
 		f.written = append(f.written, path)
 		body := map[string]any{}

@@ -306,7 +306,7 @@ func (r *retained) shred(ctx context.Context, in io.Reader, out io.Writer, reque
 	if err != nil {
 		return err
 	}
-	if err := request.checkMarker(kept, r.archive.ClusterID); err != nil {
+	if err := request.checkMarker(kept, r.archive); err != nil {
 		return err
 	}
 	found, err := r.standing(ctx, kept)
@@ -341,18 +341,22 @@ func (r *retained) shred(ctx context.Context, in io.Reader, out io.Writer, reque
 
 // checkMarker refuses keys whose marker does not name the uid of the request, or that have a marker
 // where the request says that there is none.
-func (s shredRequest) checkMarker(kept vaultadmin.Kept, clusterID string) error {
+func (s shredRequest) checkMarker(kept vaultadmin.Kept, archive vaultadmin.Archive) error {
 	switch {
+	case !kept.NoMarker && kept.Marker.UID == "":
+		return fmt.Errorf("%s/%s has a marker that cannot be read: have it restored to an earlier version; if no version of it can be read, and no cluster of the cluster id %s needs the keys, "+
+			"delete it with `vault kv metadata delete -mount=%s %s/%s`, and repeat the command with --without-marker in the place of --uid; nothing was destroyed",
+			s.namespace, s.name, archive.ClusterID, archive.KVMount, config.KVPath(archive.ClusterID, s.namespace, s.name), config.MarkerLeaf)
 	case s.withoutMarker && !kept.NoMarker:
-		return fmt.Errorf("%s/%s has a marker: name its uid with --uid in the place of --without-marker, or have the marker restored to an earlier version if it cannot be read; nothing was destroyed", s.namespace, s.name)
+		return fmt.Errorf("%s/%s has a marker: name its uid with --uid in the place of --without-marker; nothing was destroyed", s.namespace, s.name)
 	case s.withoutMarker, kept.Marker.UID != "" && kept.Marker.UID == s.uid:
 		return nil
 	case kept.NoMarker:
 		return fmt.Errorf("the marker of %s/%s under the cluster id %s is missing, so that nothing says whose the keys are: see `operator retained list`; "+
-			"if nobody needs them, repeat the command with --without-marker in the place of --uid; nothing was destroyed", s.namespace, s.name, clusterID)
+			"if nobody needs them, repeat the command with --without-marker in the place of --uid; nothing was destroyed", s.namespace, s.name, archive.ClusterID)
 	default:
 		return fmt.Errorf("what Vault has of %s/%s under the cluster id %s does not belong to a SecureNotes of uid %s: see `operator retained list`",
-			s.namespace, s.name, clusterID, s.uid)
+			s.namespace, s.name, archive.ClusterID, s.uid)
 	}
 }
 

@@ -128,3 +128,40 @@ func TestPlain(t *testing.T) {
 		}
 	}
 }
+
+// TestUnreadableMarker: a marker of which no version can be read does not keep its keys in Vault for
+// good: every refusal names the command that removes it. A marker that can be read is not removed.
+func TestUnreadableMarker(t *testing.T) {
+	archive := vaultadmin.Archive{ClusterID: "prod", TransitMount: "transit", KVMount: "team/kv"}
+	const remove = "vault kv metadata delete -mount=team/kv securenotes/prod/shop/notes/marker"
+	readable, damaged := vaultadmin.Kept{Marker: config.Marker{UID: "uid"}}, vaultadmin.Kept{}
+	for name, tc := range map[string]struct {
+		kept          vaultadmin.Kept
+		uid           string
+		withoutMarker bool
+		want          []string
+		not           string
+	}{
+		"damaged, by uid":             {kept: damaged, uid: "uid", want: []string{"cannot be read", "earlier version", remove, "--without-marker"}},
+		"damaged, without a marker":   {kept: damaged, withoutMarker: true, want: []string{"cannot be read", "earlier version", remove, "--without-marker"}},
+		"readable, without a marker":  {kept: readable, withoutMarker: true, want: []string{"--uid"}, not: "vault kv"},
+		"readable, by another uid":    {kept: readable, uid: "other", want: []string{"does not belong"}, not: "vault kv"},
+		"readable, by uid":            {kept: readable, uid: "uid"},
+		"no marker, without a marker": {kept: vaultadmin.Kept{NoMarker: true}, withoutMarker: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := shredRequest{namespace: "shop", name: "notes", uid: tc.uid, withoutMarker: tc.withoutMarker}.checkMarker(tc.kept, archive)
+			if (err == nil) != (tc.want == nil) {
+				t.Fatal(err)
+			}
+			for _, want := range tc.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%v does not name %q", err, want)
+				}
+			}
+			if err != nil && tc.not != "" && strings.Contains(err.Error(), tc.not) {
+				t.Errorf("%v names %q", err, tc.not)
+			}
+		})
+	}
+}

@@ -24,9 +24,9 @@ const (
 	// replicas of the current configuration answer, and a load balancer has an address.
 	ConditionWorkloadReady = "WorkloadReady"
 
-	// ConditionKeyRotationHealthy (positive) is False while the newest rotation has failed or does not
-	// go on, the schedule cannot be read, a rotation that is asked for cannot be made, or a version
-	// floor of the key is not where this operator put it.
+	// ConditionKeyRotationHealthy (positive) is False while the newest rotation has failed or does
+	// not go on, the schedule cannot be read, a rotation that is asked for cannot be made, or a
+	// version floor of the key is not where this operator put it.
 	ConditionKeyRotationHealthy = "KeyRotationHealthy"
 
 	// ConditionReconciling (negative, kstatus) is present, and True, only while the operator is
@@ -129,13 +129,14 @@ const (
 	ReasonIssuing            = "Issuing"
 	ReasonFromSecret         = "FromSecret"
 	ReasonHostnameRefused    = "HostnameRefused"
-	// ReasonHostnameKept is of a certificate that is issued, with a name that a new one would not get.
+	// ReasonHostnameKept is of a certificate that is issued, with a name that a new one would not
+	// get.
 	ReasonHostnameKept = "HostnameKept"
 	// ReasonCertificateExpiring is of a certificate that is still valid, and is to be renewed.
 	ReasonCertificateExpiring = "CertificateExpiring"
 	ReasonCertificateExpired  = "CertificateExpired"
-	// ReasonCertificateInvalid and ReasonCertificateNameMismatch are of a Secret of the user's own: the
-	// service cannot serve with what it holds, or it does not name all of spec.hostnames.
+	// ReasonCertificateInvalid and ReasonCertificateNameMismatch are of a Secret of the user's own:
+	// the service cannot serve with what it holds, or it does not name all of spec.hostnames.
 	ReasonCertificateInvalid      = "CertificateInvalid"
 	ReasonCertificateNameMismatch = "CertificateNameMismatch"
 	// ReasonIssuanceFailed and ReasonIssuancePending have the words of cert-manager.
@@ -154,8 +155,8 @@ const (
 	// ReasonInvalidResources is also of KeyRotation.
 	ReasonInvalidResources = "InvalidResources"
 
-	// Of WorkloadReady, and of KeyRotation and KeyRotationHealthy when it is about a Job: why pods do
-	// not come up. Package cause has the list.
+	// Of WorkloadReady, and of KeyRotation and KeyRotationHealthy when it is about a Job: why pods
+	// do not come up. Package cause has the list.
 	ReasonQuotaExceeded         = "QuotaExceeded"
 	ReasonPriorityClassNotFound = "PriorityClassNotFound"
 	ReasonOutsideLimitRange     = "OutsideLimitRange"

@@ -94,8 +94,8 @@ type KeyRotationStatus struct {
 	// +optional
 	State string `json:"state,omitempty"`
 
-	// reason in a word why it waits or has failed, as the condition Reconciling or Failed says. Unset:
-	// state says it all.
+	// reason in a word why it waits or has failed, as the condition Reconciling or Failed says.
+	// Unset: state says it all.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	Reason string `json:"reason,omitempty"`

@@ -8,7 +8,8 @@ type SecureNotesStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// url of the API: the first of spec.hostnames that the certificate names, or the Service's own name.
+	// url of the API: the first of spec.hostnames that the certificate names, or the Service's own
+	// name.
 	// +kubebuilder:validation:MaxLength=300
 	// +optional
 	URL string `json:"url,omitempty"`
@@ -283,8 +284,8 @@ type CertificateStatus struct {
 	// +optional
 	SecretName string `json:"secretName,omitempty"`
 
-	// notAfter is when the certificate ends. With spec.tls.secretRef it is of the certificate that a
-	// pod serves; unset: no pod could be asked.
+	// notAfter is when the certificate ends. With spec.tls.secretRef it is of the certificate that
+	// a pod serves; unset: no pod could be asked.
 	// +optional
 	NotAfter *metav1.Time `json:"notAfter,omitempty"`
 }

@@ -47,8 +47,9 @@ type SecureNotes struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.tls.certManager) || !has(self.tls.certManager.serviceNames) || self.tls.certManager.serviceNames == 'Include' || has(self.hostnames) && size(self.hostnames) > 0",message="tls.certManager.serviceNames: Exclude leaves the certificate without a name: add one to hostnames"
 // +kubebuilder:validation:XValidation:rule="!has(self.tls.certManager) || !has(self.tls.certManager.commonName) || self.tls.certManager.commonName == 'None' || has(self.hostnames) && self.hostnames.exists(h, h.size() <= 64)",message="tls.certManager.commonName: FirstHostname needs a hostname of 64 characters or fewer: add one, or leave commonName out"
 type SecureNotesSpec struct {
-	// replicas is how many pods serve the API. Unset: 2 with database.postgres, else 1; the operator
-	// then writes the number here, because the scale subresource, and so an autoscaler, needs one.
+	// replicas is how many pods serve the API. Unset: 2 with database.postgres, else 1; the
+	// operator then writes the number here, because the scale subresource, and so an autoscaler,
+	// needs one.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
 	// +optional
@@ -64,8 +65,8 @@ type SecureNotesSpec struct {
 	PodTemplate *PodTemplate `json:"podTemplate,omitempty"`
 
 	// hostnames that clients use; the certificate names them besides the Service's own names, and
-	// status.url uses the first that it names. Names of Services and pods in the cluster and IP addresses cannot be among
-	// them. The list has one owner: server-side apply does not merge it.
+	// status.url uses the first that it names. Names of Services and pods in the cluster and IP
+	// addresses cannot be among them. The list has one owner: server-side apply does not merge it.
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=253
@@ -218,8 +219,8 @@ type PodTemplate struct {
 	// +optional
 	Affinity *corev1.Affinity `json:"affinity,omitempty"`
 
-	// topologySpreadConstraints of the pods of the API. Unset: the pods are spread over nodes, and over
-	// zones where nodes have them, if possible. An empty list: they are not spread.
+	// topologySpreadConstraints of the pods of the API. Unset: the pods are spread over nodes, and
+	// over zones where nodes have them, if possible. An empty list: they are not spread.
 	// +kubebuilder:validation:MaxItems=8
 	// +listType=atomic
 	// +optional
@@ -295,21 +296,22 @@ type CertManager struct {
 	// +optional
 	RenewBefore Duration `json:"renewBefore,omitempty"`
 
-	// serviceNames says whether the certificate has the Service's own names besides hostnames: NAME,
-	// NAME.NAMESPACE, NAME.NAMESPACE.svc and NAME.NAMESPACE.svc.cluster.local. Exclude is for issuers
-	// that refuse such names, as ACME and many corporate authorities do; clients in the cluster then
-	// use a hostname, too. Unset: Include.
+	// serviceNames adds the Service's own names to the certificate, besides hostnames (Include), or
+	// leaves them out (Exclude). They are NAME.NAMESPACE, NAME.NAMESPACE.svc and
+	// NAME.NAMESPACE.svc.cluster.local; a certificate that already has NAME keeps it. Exclude is
+	// for issuers that refuse such names, as ACME and many corporate authorities do. Clients in the
+	// cluster then use a hostname, too. Unset: Include.
 	// +optional
 	ServiceNames ServiceNames `json:"serviceNames,omitempty"`
 
-	// commonName says whether the certificate has a common name, which clients ignore and some issuers
-	// require, such as a role of Vault's PKI engine by default. FirstHostname: the first of hostnames
-	// that has 64 characters or fewer. Unset: None.
+	// commonName gives the certificate a common name (FirstHostname), or none (None). Clients
+	// ignore it, and some issuers require it, such as a role of Vault's PKI engine by default.
+	// FirstHostname is the first of hostnames that has 64 characters or fewer. Unset: None.
 	// +optional
 	CommonName CommonName `json:"commonName,omitempty"`
 }
 
-// ServiceNames says whether a certificate has the Service's own names.
+// ServiceNames is Include, to have the Service's own names in a certificate, or Exclude.
 // +kubebuilder:validation:Enum=Include;Exclude
 type ServiceNames string
 
@@ -320,7 +322,7 @@ const (
 	ServiceNamesExclude ServiceNames = "Exclude"
 )
 
-// CommonName says which common name a certificate has.
+// CommonName is the common name of a certificate: None or FirstHostname.
 // +kubebuilder:validation:Enum=None;FirstHostname
 type CommonName string
 
@@ -391,8 +393,8 @@ type Embedded struct {
 // system.
 type Storage struct {
 	// size of the volume, such as 5Gi. It can grow where the storage class allows it; where it does
-	// not, it can be set back to the size of the volume, which status.volumeSize says. While there is
-	// no volume, it can be lowered, too. Unset: 1Gi.
+	// not, it can be set back to the size of the volume, which status.volumeSize says. While there
+	// is no volume, it can be lowered, too. Unset: 1Gi.
 	// +kubebuilder:validation:MinLength=3
 	// +kubebuilder:validation:MaxLength=8
 	// +kubebuilder:validation:Pattern=`^[1-9][0-9]*(Mi|Gi|Ti)$`

@@ -10,8 +10,8 @@ import "encoding/json"
 // +kubebuilder:validation:Pattern=`^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$`
 type Duration string
 
-// Quantity is an amount of a resource, such as 250m, 0.5 or 64Mi, or a whole number without quotes. A
-// string has a pattern, because resource.Quantity lets 1e1.5 past admission and then breaks the
+// Quantity is an amount of a resource, such as 250m, 0.5 or 64Mi, or a whole number without quotes.
+// A string has a pattern, because resource.Quantity lets 1e1.5 past admission and then breaks the
 // informer's list for every object, and takes seconds to read an exponent of seven digits. A number
 // with a fraction is quoted: "0.5".
 // +kubebuilder:validation:XIntOrString

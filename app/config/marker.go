@@ -31,7 +31,8 @@ func ParseMarker(raw []byte) (Marker, error) {
 	return marker, nil
 }
 
-// Validate reports what no marker of the operator has. Its errors name the field, and never quote it.
+// Validate reports what no marker of the operator has. Its errors name the field, and never quote
+// it.
 func (marker Marker) Validate() error {
 	for _, field := range []struct {
 		name, value string

@@ -19,8 +19,8 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// TestCauses: what keeps pods from running stands in Ready within a minute, with the next step and a
-// Warning event, and the service comes up when it is put right.
+// TestCauses: what keeps pods from running stands in Ready within a minute, with the next step and
+// a Warning event, and the service comes up when it is put right.
 func TestCauses(t *testing.T) {
 	t.Parallel()
 	c := open(t)

@@ -16,7 +16,8 @@ var (
 	// ErrFenced means that the new owner key was wrapped under a master key version that a rotation has left
 	// behind meanwhile.
 	ErrFenced = errors.New("the owner key is below the rotation fence")
-	// ErrPepperLost means that a login failed while a pepper that some password needs is not in Vault.
+	// ErrPepperLost means that a login failed while a pepper that some password needs is not in
+	// Vault.
 	ErrPepperLost = errors.New("a pepper is not in Vault")
 	// ErrBusy means that too many passwords are being hashed right now.
 	ErrBusy = errors.New("too many logins at once")

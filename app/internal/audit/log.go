@@ -86,8 +86,8 @@ func (l *Log) Broken() <-chan struct{} { return l.out.broken }
 func (l *Log) write(e Event) (queued bool, err error) {
 	w := &entry{record: Record{Event: e}, called: time.Now()}
 	l.waiting.add(w)
-	// Anyone who gets the lock first writes the lines of all who wait. Requests that are ready to add
-	// theirs do so now, because one write costs as much as the rest of a line does.
+	// Anyone who gets the lock first writes the lines of all who wait. Requests that are ready to
+	// add theirs do so now, because one write costs as much as the rest of a line does.
 	runtime.Gosched()
 	l.mu.Lock()
 	defer l.mu.Unlock()

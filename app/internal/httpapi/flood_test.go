@@ -97,8 +97,8 @@ func TestRegistrationFloodLeavesLogins(t *testing.T) {
 		}
 		login := make(chan answer)
 		go func() { login <- s.loginWith(t, "alice", "correct horse battery", "", "192.0.2.2") }()
-		// Once the login waits, it gets the next free place. Until then, registrations get some, but
-		// far fewer than the 16 that waited before it.
+		// Once the login waits, it gets the next free place. Until then, registrations get some,
+		// but far fewer than the 16 that waited before it.
 		release <- struct{}{}
 		for overtook := 0; ; overtook++ {
 			select {

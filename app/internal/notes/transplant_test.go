@@ -51,7 +51,8 @@ func TestTransplantsDoNotOpen(t *testing.T) {
 	if opened, err := note.open(alice); err != nil || !cmp.Equal(opened, text) {
 		t.Fatalf("in its place: %v, %v", opened, err)
 	}
-	// The limit of it: a whole row of an earlier revision is in its place. docs/security.md says so.
+	// The limit of it: a whole row of an earlier revision is in its place. docs/security.md says
+	// so.
 	if opened, err := before.open(alice); err != nil || !cmp.Equal(opened, text) {
 		t.Errorf("a whole row of an earlier revision: %v, %v", opened, err)
 	}

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestListenRefusesABadCertificate: what is wrong with the files is told apart from a port that is taken.
+// TestListenRefusesABadCertificate: what is wrong with the files is told apart from a port that is
+// taken.
 func TestListenRefusesABadCertificate(t *testing.T) {
 	directory := t.TempDir()
 	cert, key := filepath.Join(directory, "tls.crt"), filepath.Join(directory, "tls.key")

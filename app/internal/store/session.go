@@ -28,9 +28,9 @@ var sessionSettingNames = []string{
 // transaction where local is true.
 func (s sessionSettings) set(local string) string {
 	values := []string{
-		// What is answered is on the disk, whatever the database's or the role's default is or becomes:
-		// an accepted note, and the move of a key whose old version is about to stop decrypting. Other
-		// settings than off stay.
+		// What is answered is on the disk, whatever the database's or the role's default is or
+		// becomes: an accepted note, and the move of a key whose old version is about to stop
+		// decrypting. Other settings than off stay.
 		"coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on')",
 		milliseconds(s.statementTimeout),
 		milliseconds(s.lockTimeout),

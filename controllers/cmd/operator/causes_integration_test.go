@@ -252,7 +252,8 @@ func testQuotaOfJobs(t *testing.T, c *cluster) {
 	}
 }
 
-// testLimitRange: the namespace asks for more CPU than a Job does by itself, and its pods are taken.
+// testLimitRange: the namespace asks for more CPU than a Job does by itself, and its pods are
+// taken.
 func testLimitRange(t *testing.T, c *cluster) {
 	sn := postgresNotes("causes-range", "notes")
 	c.namespace(t, sn.Namespace)

@@ -189,8 +189,9 @@ func testCertificateNames(t *testing.T, c *cluster) {
 	t.Run("kept", func(t *testing.T) { testKeptNames(t, c) })
 }
 
-// testKeptNames: a Certificate keeps the names that it has, though a new one would not get them: the
-// name alone, which earlier releases gave it, and one that a namespace created later may have, too.
+// testKeptNames: a Certificate keeps the names that it has, though a new one would not get them:
+// the name alone, which earlier releases gave it, and one that a namespace created later may have,
+// too.
 func testKeptNames(t *testing.T, c *cluster) {
 	const namespace, name = "names", "kept"
 	sn := postgresNotes(namespace, name)

@@ -163,8 +163,9 @@ func testShredElsewhere(t *testing.T, c *cluster, sn, adopting *v1alpha1.SecureN
 	}
 }
 
-// testForgedCluster: anyone who has the operator's Vault token can have the marker say that the keys
-// are the first cluster's. What it said before counts, and where that is gone, they are nobody's.
+// testForgedCluster: anyone who has the operator's Vault token can have the marker say that the
+// keys are the first cluster's. What it said before counts, and where that is gone, they are
+// nobody's.
 func testForgedCluster(t *testing.T, c *cluster, token *api.Client, uid, rebuilt string) {
 	namespace := &corev1.Namespace{}
 	if err := c.Get(t.Context(), client.ObjectKey{Name: "lost"}, namespace); err != nil {

@@ -24,8 +24,8 @@ import (
 // othersWrites is how often something else writes its own part of each child.
 const othersWrites = 30
 
-// testOthersWrites: what others write into a child, its status or an annotation of theirs, makes the
-// operator apply nothing. Drift it puts back, with one write.
+// testOthersWrites: what others write into a child, its status or an annotation of theirs, makes
+// the operator apply nothing. Drift it puts back, with one write.
 func testOthersWrites(t *testing.T, c *cluster) {
 	in := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: "settled", Name: name} }
 	annotate := func(object client.Object, i int) error {

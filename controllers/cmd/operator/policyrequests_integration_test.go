@@ -117,8 +117,9 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 		"a rotation of another kind":       {manual, owned(owner("KeyRotation", "nowhere")), owners},
 		"a rotation is guarded":            {manual, held(v1alpha1.Finalizer), ""},
 		"a rotation is held by others":     {manual, held("example.com/more"), finalizers},
-		// These have 4,000 owners and 256 KiB of annotations, the most that the API server stores. One look at
-		// each of the annotations takes longer than the whole request of an administrator does.
+		// These have 4,000 owners and 256 KiB of annotations, the most that the API server stores.
+		// One look at each of the annotations takes longer than the whole request of an
+		// administrator does.
 		"none of a large one, when deleted": {largeDeleted, held(foreignFinalizer), ""},
 		"an owner less":                     {asked, owned(nil), owners},
 		"a request by a large one":          {largeDeleted, annotated(v1alpha1.AnnotationRotateRequestedAt), annotations},
@@ -156,7 +157,8 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 	})
 }
 
-// veryManyAnnotations returns as many annotations as fit into the 256 KiB that the API server stores.
+// veryManyAnnotations returns as many annotations as fit into the 256 KiB that the API server
+// stores.
 func veryManyAnnotations() map[string]string {
 	all := map[string]string{}
 	for i := range 50_000 {

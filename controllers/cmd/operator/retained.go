@@ -146,8 +146,8 @@ const (
 	stateObjectRecreated    = "SecureNotes recreated"
 	stateNoMarker           = "no readable marker"
 	stateNoName             = "not a name that the operator gives"
-	// stateMarkerDiffers: anyone who has the operator's Vault token can write to the marker, so that
-	// it does not decide alone whether keys are in use.
+	// stateMarkerDiffers: anyone who has the operator's Vault token can write to the marker, so
+	// that it does not decide alone whether keys are in use.
 	stateMarkerDiffers = "in use, but the marker names another"
 	// stateOtherCluster: whether that one uses the keys cannot be told from here.
 	stateOtherCluster = "of another cluster"
@@ -160,7 +160,8 @@ const (
 // Clusters that keys belong to, besides those that the list shows by their UID.
 const (
 	clusterThis = "this"
-	// clusterUnknown is of a marker that an earlier release of the operator wrote, or that may have been changed.
+	// clusterUnknown is of a marker that an earlier release of the operator wrote, or that may have
+	// been changed.
 	clusterUnknown = "unknown"
 )
 
@@ -209,9 +210,9 @@ func plain(text string) string {
 	return text
 }
 
-// standing of the keys, as the cluster has their SecureNotes now. A marker that was changed does not
-// decide that they are of this cluster: where an earlier version names another one, they are that
-// one's.
+// standing of the keys, as the cluster has their SecureNotes now. A marker that was changed does
+// not decide that they are of this cluster: where an earlier version names another one, they are
+// that one's.
 func (r *retained) standing(ctx context.Context, kept vaultadmin.Kept) (standing, error) {
 	found, err := r.markedStanding(ctx, kept)
 	if err != nil || !kept.Changed || !slices.Contains([]string{stateNamespaceGone, stateNamespaceRecreated, stateObjectGone, stateObjectRecreated}, found.state) {

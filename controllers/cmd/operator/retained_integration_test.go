@@ -32,7 +32,8 @@ func (c *cluster) retained(t *testing.T, typed string, args ...string) (printed 
 	return c.administrator(t, typed, append([]string{"retained", "--cluster-id", c.id}, args...)...)
 }
 
-// administrator runs a command of the operator's program with the environment of Vault's administrator.
+// administrator runs a command of the operator's program with the environment of Vault's
+// administrator.
 func (c *cluster) administrator(t *testing.T, typed string, args ...string) (printed string, err error) {
 	t.Helper()
 	// Its environment must not be that of the services and operators which the test starts.

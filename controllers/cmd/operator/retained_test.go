@@ -129,8 +129,9 @@ func TestPlain(t *testing.T) {
 	}
 }
 
-// TestUnreadableMarker: a marker of which no version can be read does not keep its keys in Vault for
-// good: every refusal names the command that removes it. A marker that can be read is not removed.
+// TestUnreadableMarker: a marker of which no version can be read does not keep its keys in Vault
+// for good: every refusal names the command that removes it. A marker that can be read is not
+// removed.
 func TestUnreadableMarker(t *testing.T) {
 	archive := vaultadmin.Archive{ClusterID: "prod", TransitMount: "transit", KVMount: "team/kv"}
 	const remove = "vault kv metadata delete -mount=team/kv securenotes/prod/shop/notes/marker"

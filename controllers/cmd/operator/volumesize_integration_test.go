@@ -31,7 +31,7 @@ func testVolumeSize(t *testing.T, c *cluster) {
 	}
 	for name, tc := range map[string]struct {
 		class, raised string
-		// refused says whether the API server refuses the claim's new size.
+		// refused is true if the API server refuses the claim's new size.
 		refused bool
 		// request is the claim's at the end.
 		request string

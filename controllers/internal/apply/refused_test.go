@@ -15,8 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 )
 
-// TestRefusedWrite: an error says which object could not be created or changed, because it becomes a
-// condition.
+// TestRefusedWrite: an error says which object could not be created or changed, because it becomes
+// a condition.
 func TestRefusedWrite(t *testing.T) {
 	for name, tc := range map[string]struct {
 		existing []client.Object

@@ -22,8 +22,8 @@ func appliedOf(object client.Object, fingerprint string) applied {
 
 // unchanged reports whether to apply intent would change nothing. An object's resourceVersion also
 // changes with its status and with what others write into it, as often as they like. So it only
-// says that the object has to be looked at: by its generation, which counts changes of the spec, and
-// the metadata that is cached, or else by the whole object, read past the cache into existing.
+// says that the object has to be looked at: by its generation, which counts changes of the spec,
+// and the metadata that is cached, or else by the whole object, read past the cache into existing.
 func (a *Applier) unchanged(ctx context.Context, id childID, intent *unstructured.Unstructured, existing client.Object, fingerprint string) (bool, error) {
 	now, last := appliedOf(existing, fingerprint), a.last(id)
 	switch {

@@ -1,7 +1,7 @@
-// Package cause finds out why something that Kubernetes is to make does not come up: pods, Jobs, the
-// certificate, the volume. What is true of each is said in many places: the status of a Deployment,
-// the states of containers, events, other controllers' conditions. A SecureNotes or KeyRotation
-// shows one cause, the deepest, with the next step.
+// Package cause finds out why something that Kubernetes is to make does not come up: pods, Jobs,
+// the certificate, the volume. What is true of each is said in many places: the status of a
+// Deployment, the states of containers, events, other controllers' conditions. A SecureNotes or
+// KeyRotation shows one cause, the deepest, with the next step.
 //
 // The list of causes is in list.go, deepest first. [OfPod], [OfDeployment] and [OfJob] go through
 // it; [OfClaim], [OfCertificate] and [OfError] are for what has no pods. They read nothing but what
@@ -117,8 +117,8 @@ func newest(job *batchv1.Job, wanted int32, pods []corev1.Pod) []*corev1.Pod {
 	return slices.DeleteFunc(byIndex, func(pod *corev1.Pod) bool { return pod == nil })
 }
 
-// indexOf returns the index of a pod of an indexed Job, which its name contains. Others than the Job
-// controller can create pods that the Job controls: one of no index that it has is not its own.
+// indexOf returns the index of a pod of an indexed Job, which its name contains. Others than the
+// Job controller can create pods that the Job controls: one of no index that it has is not its own.
 func indexOf(job *batchv1.Job, wanted int32, pod *corev1.Pod) (index int, ok bool) {
 	text, _, _ := strings.Cut(strings.TrimPrefix(pod.Name, job.Name+"-"), "-")
 	index, err := strconv.Atoi(text)

@@ -80,7 +80,8 @@ func OfCertificate(c *certmanagerv1.Certificate, request *certmanagerv1.Certific
 	}
 }
 
-// noSecrets is what to look at when cert-manager may not write its Secrets: it says so only in its log.
+// noSecrets is what to look at when cert-manager may not write its Secrets: it says so only in its
+// log.
 const noSecrets = "see whether cert-manager runs, whether a ResourceQuota on secrets refuses the Secret that it needs (`kubectl get resourcequota`), and cert-manager's log"
 
 // notRequested returns why there is no CertificateRequest, once there has been time for one: since

@@ -152,8 +152,8 @@ func ends(status corev1.ContainerStatus) []*corev1.ContainerStateTerminated {
 	return all
 }
 
-// failing are the containers that count now: those of the init phase until it is over, but for those
-// that are done, because what they said before is history.
+// failing are the containers that count now: those of the init phase until it is over, but for
+// those that are done, because what they said before is history.
 func failing(pod *corev1.Pod) []corev1.ContainerStatus {
 	if initialized(pod) {
 		return pod.Status.ContainerStatuses
@@ -231,7 +231,8 @@ func notStarted(e *evidence) Cause {
 	if event == nil {
 		return Cause{}
 	}
-	// The time, not the age: a message that changes with every look would be a write with every look.
+	// The time, not the age: a message that changes with every look would be a write with every
+	// look.
 	return Cause{Message: fmt.Sprintf("pod %s does not start: %s (event of %s)", e.pod.Name, Words(event.Message), at(*event).UTC().Format(time.RFC3339))}
 }
 

@@ -191,7 +191,7 @@ func TestNoCause(t *testing.T) {
 		"a healthy Deployment":                OfDeployment(&appsv1.Deployment{}),
 		"a pod that was made just now":        OfPod(young, Look{}, now),
 		"a pod that starts":                   OfPod(starting, says("", "starting"), now),
-		"a migration that takes long":         OfPod(pod(container(operand.MigrateContainer, runs, none)), says("FailedMount", "of before"), now),
+		"a migration that takes long":         OfPod(pod(container(operand.MigrateContainer, runs, none)), says("FailedMount", "an earlier failure"), now),
 		"a service that begins its work":      OfPod(pod(migrate, container("api", runsFor(29*time.Second), none)), says("", "starting"), now),
 		"a container that began late":         OfPod(pod(migrate, container("api", runsFor(time.Second), none)), Look{}, now),
 		"a pod that is being created":         OfPod(pod(), Look{}, now),

@@ -20,8 +20,8 @@ import (
 const (
 	// maxEvents bounds what is read of the events of one object.
 	maxEvents = 100
-	// eventLife is how long an event tells how things are. Controllers repeat what stays wrong, but no
-	// more than once in five minutes.
+	// eventLife is how long an event tells how things are. Controllers repeat what stays wrong, but
+	// no more than once in five minutes.
 	eventLife = 10 * time.Minute
 	// readyzTimeout and maxReadyz bound an answer of /readyz.
 	readyzTimeout = time.Second

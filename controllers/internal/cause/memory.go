@@ -17,8 +17,8 @@ import (
 const (
 	// interval is how long an answer is remembered.
 	interval = 15 * time.Second
-	// maxLists and maxAsked bound, for one owner and interval, the lists of events and the pods that
-	// are asked for /readyz.
+	// maxLists and maxAsked bound, for one owner and interval, the lists of events and the pods
+	// that are asked for /readyz.
 	maxLists, maxAsked = 3, 1
 	// maxReasons bounds the events of one object that are remembered: the newest of each reason.
 	maxReasons = 8
@@ -27,8 +27,8 @@ const (
 // Memory bounds how often the operator looks past its cache. Anyone who may create pods in a
 // namespace decides how many there are to look at, and how often they change.
 //
-// For one owner, a SecureNotes or a KeyRotation, an interval begins with its first question. Until it
-// ends, an answer is remembered, and once the budget is spent, further questions have none.
+// For one owner, a SecureNotes or a KeyRotation, an interval begins with its first question. Until
+// it ends, an answer is remembered, and once the budget is spent, further questions have none.
 type Memory struct {
 	mu     sync.Mutex
 	owners map[types.UID]*answers

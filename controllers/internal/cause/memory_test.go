@@ -33,8 +33,8 @@ func (a *asked) look() Look {
 	}
 }
 
-// TestMemory: what one owner's pods have the operator look at is bounded for an interval, and an answer
-// is remembered that long; another owner has a budget of its own.
+// TestMemory: what one owner's pods have the operator look at is bounded for an interval, and an
+// answer is remembered that long; another owner has a budget of its own.
 func TestMemory(t *testing.T) {
 	memory, source := &Memory{}, &asked{}
 	for i, tc := range []struct {
@@ -73,8 +73,8 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestMemoryIsSmall: of the events of an object the newest of each reason is remembered, and no more of
-// it than is read.
+// TestMemoryIsSmall: of the events of an object the newest of each reason is remembered, and no
+// more of it than is read.
 func TestMemoryIsSmall(t *testing.T) {
 	var all []corev1.Event
 	for i := range 100 {
@@ -96,8 +96,8 @@ func TestMemoryIsSmall(t *testing.T) {
 	}
 }
 
-// TestForgedPodsOfAJob: anyone may create pods that a Job controls. They have the operator look at no
-// more pods than the Job has indexes, and hide no cause.
+// TestForgedPodsOfAJob: anyone may create pods that a Job controls. They have the operator look at
+// no more pods than the Job has indexes, and hide no cause.
 func TestForgedPodsOfAJob(t *testing.T) {
 	genuine := podOf("1", time.Minute, container("job", ended(1, "Error", sealed), none), failed)
 	pods := []corev1.Pod{genuine}

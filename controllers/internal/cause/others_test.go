@@ -84,7 +84,8 @@ func TestCertificateCauses(t *testing.T) {
 	issued := func(age time.Duration) certmanagerv1.CertificateRequestCondition {
 		return certmanagerv1.CertificateRequestCondition{Type: certmanagerv1.CertificateRequestConditionReady, Status: cmmeta.ConditionTrue, LastTransitionTime: new(ago(age))}
 	}
-	// created is a Certificate that cert-manager has not looked at; since is one whose issuance began later.
+	// created is a Certificate that cert-manager has not looked at; since is one whose issuance
+	// began later.
 	created := func(age time.Duration) *certmanagerv1.Certificate {
 		return &certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Name: "notes-tls", CreationTimestamp: ago(age)}}
 	}

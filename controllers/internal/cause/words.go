@@ -26,8 +26,8 @@ var (
 	secrets = regexp.MustCompile(`://[^\s/]*@|\bhv[sbr]\.[A-Za-z0-9_.-]+|\b[sbr]\.[A-Za-z0-9_-]{24,}(\.[A-Za-z0-9]+)?|\bey[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`)
 )
 
-// ReadTermination reads a container's termination message. Anyone who runs pods in the namespace can
-// write one, so it is checked and bounded before it becomes a condition.
+// ReadTermination reads a container's termination message. Anyone who runs pods in the namespace
+// can write one, so it is checked and bounded before it becomes a condition.
 func ReadTermination(text string) (config.Termination, bool) {
 	termination := config.Termination{}
 	if len(text) > 4096 || json.Unmarshal([]byte(text), &termination) != nil || !reasonPattern.MatchString(termination.Reason) {

@@ -114,8 +114,8 @@ func (r *Reconciler) replaceSessionKeys(ctx context.Context, kr *v1alpha1.KeyRot
 	if err != nil {
 		return err
 	}
-	// Not only the marker names what is to be destroyed: anyone who has the operator's Vault token can
-	// write to it.
+	// Not only the marker names what is to be destroyed: anyone who has the operator's Vault token
+	// can write to it.
 	if kr.Status.ReplacedSessionKeys == "" {
 		entry := cmp.Or(current.Status.SessionKeys, config.SessionKeysLeaf)
 		if err := r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { s.ReplacedSessionKeys = entry }); err != nil {

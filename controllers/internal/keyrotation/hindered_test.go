@@ -105,8 +105,8 @@ func (w *world) keepAlive(t *testing.T) {
 	}
 }
 
-// TestSidecarKeepsTheJob: a Job that a sidecar keeps from its end is told of, and its KeyRotation can
-// be deleted: it goes a minute later, not at once, because a Job may only be slow to start.
+// TestSidecarKeepsTheJob: a Job that a sidecar keeps from its end is told of, and its KeyRotation
+// can be deleted: it goes a minute later, not at once, because a Job may only be slow to start.
 func TestSidecarKeepsTheJob(t *testing.T) {
 	w := newWorld(t, &crashtest.Crash{}, rotation("a"))
 	recorder := events.NewFakeRecorder(100)
@@ -212,8 +212,8 @@ func TestCompromiseWaitsForTheWorkload(t *testing.T) {
 	}
 }
 
-// TestJobsFollowALimitRange: the namespace's least amount of CPU takes the place of the little that a
-// Job asks for, because the API server would refuse its pods.
+// TestJobsFollowALimitRange: the namespace's least amount of CPU takes the place of the little that
+// a Job asks for, because the API server would refuse its pods.
 func TestJobsFollowALimitRange(t *testing.T) {
 	limits := func(kind corev1.LimitType, cpu string) *corev1.LimitRange {
 		return &corev1.LimitRange{

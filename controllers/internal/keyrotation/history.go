@@ -45,10 +45,9 @@ func NewestVersion(parent *v1alpha1.SecureNotes, all []v1alpha1.KeyRotation) int
 // Scheduled says whether the schedule made the rotation.
 func Scheduled(kr *v1alpha1.KeyRotation) bool { return kr.Labels[v1alpha1.LabelScheduled] == "true" }
 
-// Prunable returns the ended rotations beyond the newest limit of those that the operator created. One
-// that is to be retried has not ended.
-// It goes by the status, which those who may edit KeyRotations may not write: a label or a name could
-// have another person's rotation deleted.
+// Prunable returns the ended rotations beyond the newest limit of those that the operator created.
+// One that is to be retried has not ended. It goes by the status, which those who may edit
+// KeyRotations may not write: a label or a name could have another person's rotation deleted.
 func Prunable(all []v1alpha1.KeyRotation, limit int) []v1alpha1.KeyRotation {
 	var candidates []v1alpha1.KeyRotation
 	for _, kr := range all {

@@ -9,8 +9,8 @@ import (
 )
 
 // The indexes of the cached KeyRotations: by their SecureNotes, and of these the ones that a
-// reconciler still has to do with. There may be many that have ended: the operator deletes none that
-// a person created.
+// reconciler still has to do with. There may be many that have ended: the operator deletes none
+// that a person created.
 const (
 	parentIndex = "spec.secureNotesRef.name"
 	openIndex   = "open"

@@ -79,8 +79,8 @@ type observed struct {
 	// accounts, and whether every pod of the API began with the new session keys.
 	accounts  []account
 	restarted bool
-	// givenUp says that the rotation was deleted long enough ago to go before its end if that does not
-	// come.
+	// givenUp says that the rotation was deleted long enough ago to go before its end if that does
+	// not come.
 	givenUp bool
 }
 

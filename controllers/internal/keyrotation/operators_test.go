@@ -171,8 +171,8 @@ func checkReplacedOnce(t *testing.T, w *world) {
 	if w.remade != 2 || !slices.Equal(w.vault.sessionKeys, []string{inUse.Entry}) || inUse != w.vault.newest || !hasNewSessionKeys(w.rotation(t, "first"), w.parent(t)) {
 		t.Errorf("%d service accounts were recreated; Vault has %v, the newest are %+v, in use %+v", w.remade, w.vault.sessionKeys, w.vault.newest, inUse)
 	}
-	// One that is stalled between creating and recording them has the other create more, and uses none
-	// of them.
+	// One that is stalled between creating and recording them has the other create more, and uses
+	// none of them.
 	if w.vault.made > 2 {
 		t.Errorf("session keys were made %d times", w.vault.made)
 	}

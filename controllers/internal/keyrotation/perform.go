@@ -326,8 +326,8 @@ func retirementRecorded(parent *v1alpha1.SecureNotes, to int64) bool {
 	return key.MinDecryptionFloor >= to
 }
 
-// thenTell tells of what was written, if it was: a step whose status was not written is taken again,
-// and would be told twice.
+// thenTell tells of what was written, if it was: a step whose status was not written is taken
+// again, and would be told twice.
 func (r *Reconciler) thenTell(err error, tell func()) error {
 	if err == nil {
 		tell()

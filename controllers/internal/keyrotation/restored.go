@@ -38,7 +38,8 @@ func setEnded(kr *v1alpha1.KeyRotation) {
 	}
 }
 
-// unsetEnded removes the record of the end. A started rotation that keeps it is not held back by it.
+// unsetEnded removes the record of the end. A started rotation that keeps it is not held back by
+// it.
 func unsetEnded(kr *v1alpha1.KeyRotation) {
 	if len(kr.Annotations) <= maxAnnotations {
 		delete(kr.Annotations, v1alpha1.AnnotationEnded)

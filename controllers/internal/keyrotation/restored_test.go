@@ -88,8 +88,8 @@ func TestEndedRotationsDoNotStartAgain(t *testing.T) {
 	})
 }
 
-// TestEndOfLargeRotation: an end that the admission policy does not let the operator record, because
-// the object has too many annotations, is reached and released all the same.
+// TestEndOfLargeRotation: an end that the admission policy does not let the operator record,
+// because the object has too many annotations, is reached and released all the same.
 func TestEndOfLargeRotation(t *testing.T) {
 	for name, tc := range map[string]struct {
 		annotations int

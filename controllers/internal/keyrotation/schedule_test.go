@@ -95,8 +95,8 @@ func TestPlanScheduleRefuses(t *testing.T) {
 	}
 }
 
-// TestPrunable: only what the operator created counts, and is deleted. A label or a name that says so
-// can be written by others, too.
+// TestPrunable: only what the operator created counts, and is deleted. A label or a name that says
+// so can be written by others, too.
 func TestPrunable(t *testing.T) {
 	by := func(creator v1alpha1.RotationCreator) func(*v1alpha1.KeyRotation) {
 		return func(kr *v1alpha1.KeyRotation) { kr.Status.CreatedBy = creator }

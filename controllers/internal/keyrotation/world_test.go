@@ -35,8 +35,8 @@ import (
 type fakeVault struct {
 	crash *crashtest.Crash
 	state vaultadmin.KeyState
-	// sessionKeys are the entries that exist; made counts how many were ever made, and newest is the
-	// last of them.
+	// sessionKeys are the entries that exist; made counts how many were ever made, and newest is
+	// the last of them.
 	sessionKeys []string
 	made        int
 	newest      vaultadmin.Secret

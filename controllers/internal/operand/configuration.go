@@ -55,8 +55,8 @@ type Environment struct {
 	CertificateSecret string
 	// RefusedHostnames are those that the certificate may not name; see RefuseHostname.
 	RefusedHostnames []string
-	// CertificateNames are the names that the Certificate has already, as far as they have one dot or
-	// none. Of these, it keeps what a new Certificate does not get.
+	// CertificateNames are the names that the Certificate has already, as far as they have one dot
+	// or none. Of these, it keeps what a new Certificate does not get.
 	CertificateNames []string
 	// DatabaseClaimed says that the database has been in use: pods must find it so, and make no
 	// other.

@@ -19,8 +19,8 @@ var (
 // commonNameLength is the longest that RFC 5280 allows.
 const commonNameLength = 64
 
-// RefuseHostname returns why a certificate may not name a hostname: an issuer that teams share would
-// let one of them answer for a Service of another. Empty: it may. The names of admission are
+// RefuseHostname returns why a certificate may not name a hostname: an issuer that teams share
+// would let one of them answer for a Service of another. Empty: it may. The names of admission are
 // refused here, too, for objects that were stored before. exists reports whether there is a
 // namespace: pods find NAME.NAMESPACE by their search domains. kept reports that the hostname stays
 // nevertheless, because the Certificate that exists, with the names given, has it: a namespace that

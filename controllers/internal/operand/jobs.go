@@ -142,7 +142,8 @@ func leaveCPU(sn *v1alpha1.SecureNotes, requests corev1.ResourceList, least reso
 	requests[corev1.ResourceCPU] = request
 }
 
-// LeastCPU is the least that the LimitRanges of a namespace let a container, or a pod of one, ask for.
+// LeastCPU is the least that the LimitRanges of a namespace let a container, or a pod of one, ask
+// for.
 func LeastCPU(ranges []corev1.LimitRange) resource.Quantity {
 	least := resource.Quantity{}
 	for _, limits := range ranges {

@@ -6,8 +6,8 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// MetricsServiceName is of the Service of the metrics where the API's Service leaves the cluster. People
-// have Services of their own that are called NAME-metrics.
+// MetricsServiceName is of the Service of the metrics where the API's Service leaves the cluster.
+// People have Services of their own that are called NAME-metrics.
 func MetricsServiceName(name string) string { return name + "-securenotes-metrics" }
 
 // MetricsService returns a Service inside the cluster with the plain-HTTP metrics port, which the

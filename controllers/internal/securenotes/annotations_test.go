@@ -15,8 +15,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// TestAnnotationIgnored: a value that the operator does not understand is said in a condition and an
-// event, and one that it does is not.
+// TestAnnotationIgnored: a value that the operator does not understand is said in a condition and
+// an event, and one that it does is not.
 func TestAnnotationIgnored(t *testing.T) {
 	lost := bad(v1alpha1.ReasonDatabaseLost, "gone")
 	for name, tc := range map[string]struct {

@@ -46,9 +46,9 @@ func answering(words string) cause.Look {
 	return cause.Look{Now: func() time.Time { return now }, Readyz: func(*corev1.Pod) string { return words }}
 }
 
-// TestReadyTellsTheCause is the table of causes, and of what a person then sees: Ready's reason, the
-// condition that it is about, the next step, and a Warning event. The database is named only where
-// it is at fault.
+// TestReadyTellsTheCause is the table of causes, and of what a person then sees: Ready's reason,
+// the condition that it is about, the next step, and a Warning event. The database is named only
+// where it is at fault.
 func TestReadyTellsTheCause(t *testing.T) {
 	pending := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "notes-data", CreationTimestamp: metav1.NewTime(now.Add(-time.Minute))}}
 	pending.Status.Phase = corev1.ClaimPending
@@ -123,8 +123,8 @@ func TestReadyTellsTheCause(t *testing.T) {
 	}
 }
 
-// TestHinderedRotationIsNotHealthy: a rotation that waits for what a person has to put right is told
-// of where people look, also beside another one that waits for its turn.
+// TestHinderedRotationIsNotHealthy: a rotation that waits for what a person has to put right is
+// told of where people look, also beside another one that waits for its turn.
 func TestHinderedRotationIsNotHealthy(t *testing.T) {
 	waiting := func(name, reason string) v1alpha1.KeyRotation {
 		return v1alpha1.KeyRotation{

@@ -9,7 +9,8 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// TestIssuerFinding is the table of what an issuer's own status says; an empty message: it is ready.
+// TestIssuerFinding is the table of what an issuer's own status says; an empty message: it is
+// ready.
 func TestIssuerFinding(t *testing.T) {
 	status := func(is cmmeta.ConditionStatus, message string) *certmanagerv1.IssuerStatus {
 		return &certmanagerv1.IssuerStatus{Conditions: []certmanagerv1.IssuerCondition{

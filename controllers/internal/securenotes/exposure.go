@@ -32,8 +32,8 @@ func (r *Reconciler) service(ctx context.Context, s *scope) error {
 	return errors.Join(err, r.remove(ctx, s, operand.MetricsServiceName(s.sn.Name), existing))
 }
 
-// metricsService writes the Service of the metrics. The API serves without it, so an object of another
-// owner in its place does not count against Ready.
+// metricsService writes the Service of the metrics. The API serves without it, so an object of
+// another owner in its place does not count against Ready.
 func (r *Reconciler) metricsService(ctx context.Context, s *scope, desired *corev1.Service) error {
 	err := r.Apply.Apply(ctx, desired, nil, apply.ControlledBy(s.sn))
 	if conflict, ok := errors.AsType[*apply.ConflictError](err); ok {
@@ -70,8 +70,8 @@ func (s *scope) withAddress(f finding) finding {
 	return f
 }
 
-// withMetrics adds to a workload that is well that its metrics have no Service, with a Warning event
-// the first time.
+// withMetrics adds to a workload that is well that its metrics have no Service, with a Warning
+// event the first time.
 func (s *scope) withMetrics(f finding) finding {
 	if f.status != metav1.ConditionTrue || s.metricsConflict == nil {
 		return f

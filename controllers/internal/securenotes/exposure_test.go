@@ -13,8 +13,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// TestMetricsServiceInTheWay: an object in the place of the Service of the metrics is told of, once by
-// an event, and the service is Ready: the API serves without it.
+// TestMetricsServiceInTheWay: an object in the place of the Service of the metrics is told of, once
+// by an event, and the service is Ready: the API serves without it.
 func TestMetricsServiceInTheWay(t *testing.T) {
 	taken := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "demo", Name: operand.MetricsServiceName("notes")}}
 	r := reconciler(t, &fakeVault{}, taken)

@@ -76,7 +76,8 @@ func TestNewestUnreadyPodsAreAsked(t *testing.T) {
 	}
 }
 
-// TestPodsThatAreNoPass: an update of a pod is a pass only if something has changed that a pass reads.
+// TestPodsThatAreNoPass: an update of a pod is a pass only if something has changed that a pass
+// reads.
 func TestPodsThatAreNoPass(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*corev1.Pod)

@@ -37,8 +37,8 @@ func (s *scope) ofThisSpec(f finding) finding {
 	return f
 }
 
-// opened holds back that the database is well until pods of this spec say so. That there is one that
-// is in use, and must not be lost, any pod may say.
+// opened holds back that the database is well until pods of this spec say so. That there is one
+// that is in use, and must not be lost, any pod may say.
 func (s *scope) opened(f finding) finding {
 	s.databaseOpened = f.status == metav1.ConditionTrue
 	return s.ofThisSpec(f)

@@ -67,8 +67,8 @@ func TestUnfinishedRotation(t *testing.T) {
 	}
 }
 
-// TestFailedRotationIsQuoted: the event on the SecureNotes has the cause, because the KeyRotation may
-// have been deleted, and is gone when the event is read.
+// TestFailedRotationIsQuoted: the event on the SecureNotes has the cause, because the KeyRotation
+// may have been deleted, and is gone when the event is read.
 func TestFailedRotationIsQuoted(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*v1alpha1.KeyRotation)

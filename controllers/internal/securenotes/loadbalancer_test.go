@@ -9,8 +9,8 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// TestLoadBalancerPending: a cluster without a load balancer writes no event, so the message does not
-// send people to one first.
+// TestLoadBalancerPending: a cluster without a load balancer writes no event, so the message does
+// not send people to one first.
 func TestLoadBalancerPending(t *testing.T) {
 	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "demo", Name: "notes"}}
 	r := reconciler(t, &fakeVault{}, service)

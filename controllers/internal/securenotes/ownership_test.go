@@ -145,7 +145,7 @@ func TestTakenKeyIsNotReady(t *testing.T) {
 			if ready := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady); ready.Status != metav1.ConditionFalse || ready.Reason != v1alpha1.ReasonKeyTaken {
 				t.Errorf("Ready: %+v", ready)
 			}
-			if _, _, fresh := r.vaultChecks.get(sn.UID, "x", now); fresh {
+			if r.vaultChecks.get(sn.UID).fresh("x", now) {
 				t.Error("what Vault said before is still believed")
 			}
 		})

@@ -59,13 +59,13 @@ type podReport struct {
 	termination *config.Termination
 	// cause is why the newest pod that is not ready is not.
 	cause cause.Cause
-	// migrated says that the newest pod has prepared its database; ready, that one pod answers; unready,
-	// that none does, or one does not.
+	// migrated says that the newest pod has prepared its database; ready, that one pod answers;
+	// unready, that none does, or one does not.
 	migrated, ready, unready bool
 }
 
-// maxUnready is how many pods that are not ready are asked why, the newest of them. Anyone may create
-// pods of the service's labels.
+// maxUnready is how many pods that are not ready are asked why, the newest of them. Anyone may
+// create pods of the service's labels.
 const maxUnready = 10
 
 func readPods(pods []corev1.Pod, look cause.Look, now time.Time) podReport {

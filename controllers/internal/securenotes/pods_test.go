@@ -92,8 +92,8 @@ func TestDatabaseFinding(t *testing.T) {
 	}
 }
 
-// TestUnreadyPodsAreLookedAtAgain: neither events nor what a pod answers is watched, nor does a watch
-// tell that a pod has had its time, also while another one answers.
+// TestUnreadyPodsAreLookedAtAgain: neither events nor what a pod answers is watched, nor does a
+// watch tell that a pod has had its time, also while another one answers.
 func TestUnreadyPodsAreLookedAtAgain(t *testing.T) {
 	young := pod(time.Second, serving)
 	for name, tc := range map[string]struct {
@@ -131,8 +131,8 @@ func TestWorkloadFindingTellsTheTrouble(t *testing.T) {
 	}
 }
 
-// TestBlockedUpdate: pods of the previous configuration that answer are named, so that an update that a
-// quota blocks does not read as an outage, and so is how to try again at once.
+// TestBlockedUpdate: pods of the previous configuration that answer are named, so that an update
+// that a quota blocks does not read as an outage, and so is how to try again at once.
 func TestBlockedUpdate(t *testing.T) {
 	const again = ". Kubernetes tries again within a quarter of an hour, or at once after `kubectl rollout restart deployment notes`"
 	for name, tc := range map[string]struct {
@@ -164,8 +164,8 @@ func TestBlockedUpdate(t *testing.T) {
 	}
 }
 
-// TestPodsWaitForTheCertificate: a pod that cannot mount the Secret that cert-manager is to write is
-// no fault of its own, and the kubelet's event outlives the moment at which the Secret comes.
+// TestPodsWaitForTheCertificate: a pod that cannot mount the Secret that cert-manager is to write
+// is no fault of its own, and the kubelet's event outlives the moment at which the Secret comes.
 func TestPodsWaitForTheCertificate(t *testing.T) {
 	missing := func(secret string) podReport {
 		return podReport{unready: true, cause: cause.Cause{Reason: v1alpha1.ReasonPodNotStarted, Next: "next",

@@ -23,9 +23,9 @@ func ignoreProgress() builder.OwnsOption {
 	}})
 }
 
-// changes leaves out updates in which nothing changed of what the cache keeps; other controllers may
-// write their own part of an object as often as they like. It is for kinds with a generation, which
-// tells of a changed spec that is not cached.
+// changes leaves out updates in which nothing changed of what the cache keeps; other controllers
+// may write their own part of an object as often as they like. It is for kinds with a generation,
+// which tells of a changed spec that is not cached.
 func changes() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		if e.ObjectOld.GetResourceVersion() == e.ObjectNew.GetResourceVersion() {

@@ -56,8 +56,8 @@ type Reconciler struct {
 	// Served returns how long the certificate is valid that a pod serves.
 	Served func(context.Context, *corev1.Pod) (served.Certificate, error)
 
-	served      servedCertificates
-	vaultChecks checks
+	served      perObject[servedCertificate]
+	vaultChecks perObject[check]
 	looks       cause.Memory
 	// keysLeft counts the objects that were deleted and whose keys stay in Vault.
 	keysLeft atomic.Int64

@@ -167,8 +167,8 @@ func rotationHealth(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) (find
 	}
 }
 
-// failure quotes why a rotation has failed: one that was given up by its deletion is soon gone, and its
-// conditions with it.
+// failure quotes why a rotation has failed: one that was given up by its deletion is soon gone, and
+// its conditions with it.
 func failure(kr *v1alpha1.KeyRotation) string {
 	message := "KeyRotation " + kr.Name + " has failed"
 	if c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionFailed); c != nil && c.Message != "" {
@@ -198,9 +198,10 @@ func floorsAsSet(s *scope) finding {
 		status.Name, how, s.key.MinDecryption, status.MinDecryptionFloor))
 }
 
-// unfinished reports that a rotation has a new version in use, but that nothing is to retire the old
-// ones: the KeyRotation was deleted before its end, or the retirement was lost with an earlier object.
-// A version that Vault's administrator adds does not count: only rotations raise min_encryption_version.
+// unfinished reports that a rotation has a new version in use, but that nothing is to retire the
+// old ones: the KeyRotation was deleted before its end, or the retirement was lost with an earlier
+// object. A version that Vault's administrator adds does not count: only rotations raise
+// min_encryption_version.
 func unfinished(s *scope) finding {
 	status := s.sn.Status.MasterKey
 	if s.key == nil || status == nil || s.key.MinEncryption <= s.key.MinDecryption || len(status.PendingRetirements) > 0 ||

@@ -17,9 +17,9 @@ import (
 
 // +kubebuilder:rbac:groups=securenotes.dev,resources=securenotes/scale,verbs=update
 
-// fillReplicas writes the default into spec.replicas where it is unset: the scale subresource has no
-// answer without it, and autoscalers then fail. A number that is set is never touched. A write to
-// the scale subresource owns no field, so that users who apply replicas later meet no conflict.
+// fillReplicas writes the default into spec.replicas where it is unset: the scale subresource has
+// no answer without it, and autoscalers then fail. A number that is set is never touched. A write
+// to the scale subresource owns no field, so that users who apply replicas later meet no conflict.
 func (r *Reconciler) fillReplicas(ctx context.Context, sn *v1alpha1.SecureNotes) error {
 	if sn.Spec.Replicas != nil {
 		return nil

@@ -269,7 +269,8 @@ func TestChangedRotationIsNotPruned(t *testing.T) {
 	}
 }
 
-// TestHistoryLimitOfRequests: what the annotation asked for is pruned, too, and not asked for again.
+// TestHistoryLimitOfRequests: what the annotation asked for is pruned, too, and not asked for
+// again.
 func TestHistoryLimitOfRequests(t *testing.T) {
 	r := reconciler(t, &fakeVault{}, newRotation(object(), "by-hand"))
 	sn := object()

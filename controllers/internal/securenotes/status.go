@@ -213,7 +213,8 @@ func setSummary(s *scope, status *v1alpha1.SecureNotesStatus) {
 	setCondition(sn, status, v1alpha1.ConditionReady, good(v1alpha1.ReasonReady, "the service answers at "+status.URL))
 }
 
-// inProgress are the reasons of a condition that is False and no fault: one that is comes before it.
+// inProgress are the reasons of a condition that is False and no fault: one that is comes before
+// it.
 var inProgress = []string{v1alpha1.ReasonIssuing, v1alpha1.ReasonProgressing}
 
 // deepest returns the condition that says why the service is not ready, nil when it is: the first

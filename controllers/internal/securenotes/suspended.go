@@ -29,7 +29,8 @@ func (r *Reconciler) observe(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// suspendedWorkload says whether what runs answers, whatever the spec asks for now.
+// suspendedWorkload reports whether the pods that run are available. Changes of the spec since the
+// suspension do not count.
 func suspendedWorkload(s *scope, report podReport) finding {
 	d := s.deployment
 	if d == nil || d.DeletionTimestamp != nil {

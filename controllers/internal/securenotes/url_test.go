@@ -30,8 +30,8 @@ func TestURLIsInTheCertificate(t *testing.T) {
 	}
 }
 
-// TestURLStaysWhileNothingIsKnown: a pass that did not find out which hostnames are refused, as when the
-// API server does not answer, leaves the URL alone.
+// TestURLStaysWhileNothingIsKnown: a pass that did not find out which hostnames are refused, as
+// when the API server does not answer, leaves the URL alone.
 func TestURLStaysWhileNothingIsKnown(t *testing.T) {
 	s := healthy(func(s *scope) {
 		s.sn.Spec.TLS = v1alpha1.TLS{CertManager: &v1alpha1.CertManager{IssuerRef: v1alpha1.IssuerReference{Name: "ca"}}}

@@ -3,12 +3,10 @@ package securenotes
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/jitter"
@@ -26,12 +24,7 @@ const (
 	servedRetry = 5 * time.Minute
 )
 
-// servedCertificates remember what the pods of each object serve.
-type servedCertificates struct {
-	mu   sync.Mutex
-	last map[types.UID]servedCertificate
-}
-
+// servedCertificate is what a pod of an object serves.
 type servedCertificate struct {
 	// generation of the spec that names the Secret.
 	generation int64
@@ -40,29 +33,8 @@ type servedCertificate struct {
 	certificate served.Certificate
 }
 
-func (c *servedCertificates) get(uid types.UID) servedCertificate {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.last[uid]
-}
-
-func (c *servedCertificates) put(uid types.UID, entry servedCertificate) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.last == nil {
-		c.last = map[types.UID]servedCertificate{}
-	}
-	c.last[uid] = entry
-}
-
-func (c *servedCertificates) drop(uid types.UID) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.last, uid)
-}
-
-// fromSecret adds to what is said of a certificate from a Secret how long it is valid and whether it
-// names the hostnames, as a pod serves it: the operator may not read the Secret.
+// fromSecret adds to what is said of a certificate from a Secret how long it is valid and whether
+// it names the hostnames, as a pod serves it: the operator may not read the Secret.
 func (r *Reconciler) fromSecret(ctx context.Context, s *scope, pods []corev1.Pod, f finding) finding {
 	if f.status != metav1.ConditionTrue {
 		return f

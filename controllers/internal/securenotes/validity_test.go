@@ -106,8 +106,8 @@ func TestCertificateOfIssuer(t *testing.T) {
 	}
 }
 
-// TestCertificateNamesTheHostnames: clients refuse a certificate of the user's own that does not name
-// the host, so the service is not ready, and the message has what it names.
+// TestCertificateNamesTheHostnames: clients refuse a certificate of the user's own that does not
+// name the host, so the service is not ready, and the message has what it names.
 func TestCertificateNamesTheHostnames(t *testing.T) {
 	for name, tc := range map[string]struct {
 		hostnames, named []string

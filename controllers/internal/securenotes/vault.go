@@ -3,13 +3,11 @@ package securenotes
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -21,13 +19,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// checks remembers when each object's keys were last found to be as they should be, so that an event
-// of a pod does not cost a request to Vault.
-type checks struct {
-	mu   sync.Mutex
-	last map[types.UID]check
-}
-
+// check is when an object's keys were last found to be as they should be, so that an event of a pod
+// does not cost a request to Vault. The zero value is not fresh.
 type check struct {
 	// until is when Vault is to be asked again.
 	until time.Time
@@ -36,29 +29,9 @@ type check struct {
 	state  vaultadmin.DeploymentState
 }
 
-func (c *checks) get(uid types.UID, inputs string, now time.Time) (vaultadmin.DeploymentState, time.Duration, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	entry, ok := c.last[uid]
-	if !ok || entry.inputs != inputs || !now.Before(entry.until) {
-		return vaultadmin.DeploymentState{}, 0, false
-	}
-	return entry.state, entry.until.Sub(now), true
-}
-
-func (c *checks) put(uid types.UID, entry check) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.last == nil {
-		c.last = map[types.UID]check{}
-	}
-	c.last[uid] = entry
-}
-
-func (c *checks) drop(uid types.UID) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.last, uid)
+// fresh reports whether the result still holds for these inputs.
+func (c check) fresh(inputs string, now time.Time) bool {
+	return c.inputs == inputs && now.Before(c.until)
 }
 
 // vault makes sure of the master key, the session keys and the pepper.
@@ -78,8 +51,9 @@ func (r *Reconciler) vault(ctx context.Context, s *scope) error {
 	}
 	s.rotationList = rotations
 	inputs := vaultInputs(s.sn, rotations)
-	state, left, fresh := r.vaultChecks.get(s.sn.UID, inputs, s.now)
-	if !fresh {
+	checked := r.vaultChecks.get(s.sn.UID)
+	state, left := checked.state, checked.until.Sub(s.now)
+	if !checked.fresh(inputs, s.now) {
 		d := r.deploymentOf(s)
 		if d.NamespaceUID, err = r.namespaceUID(ctx, s.sn.Namespace); err != nil {
 			return err

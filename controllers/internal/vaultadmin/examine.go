@@ -94,9 +94,9 @@ func (r *setupRun) examineMounts(ctx context.Context, found *vaultState) error {
 	return nil
 }
 
-// ownRole returns the parameters of a role, or nil, and refuses one that vault-setup has not written
-// for this cluster and mount. Pods of another cluster log in with it, and would get this one's rights. Names
-// are compared whole: one cluster's id can be the beginning of another's.
+// ownRole returns the parameters of a role, or nil, and refuses one that vault-setup has not
+// written for this cluster and mount. Pods of another cluster log in with it, and would get this
+// one's rights. Names are compared whole: one cluster's id can be the beginning of another's.
 func (r *setupRun) ownRole(ctx context.Context, role Role) (map[string]any, error) {
 	path := "auth/" + r.AuthMount + "/role/" + role.Name
 	data, err := r.read(ctx, path)

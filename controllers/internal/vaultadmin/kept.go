@@ -21,8 +21,8 @@ type Kept struct {
 	// NoMarker is true if there is no marker, not even a damaged one.
 	NoMarker bool
 	// Changed is true unless every version of the marker that was ever written names the same
-	// SecureNotes and no other cluster, and the marker is known to be older than the key. Anyone who
-	// has the operator's Vault token can write to it.
+	// SecureNotes and no other cluster, and the marker is known to be older than the key. Anyone
+	// who has the operator's Vault token can write to it.
 	Changed bool
 	// Clusters are those that the versions of the marker name, the newest first.
 	Clusters []string

@@ -18,18 +18,19 @@ type Setup struct {
 	AuthMount, TransitMount, KVMount string
 	// Audience that service-account tokens must have.
 	Audience string
-	// KubernetesHost, KubernetesCA and TokenReviewerJWT, when set, are written into the auth method's
-	// configuration, beside what is there.
+	// KubernetesHost, KubernetesCA and TokenReviewerJWT, when set, are written into the auth
+	// method's configuration, beside what is there.
 	KubernetesHost, KubernetesCA, TokenReviewerJWT string
-	// ReplaceAPIServer lets the auth mount trust another API server than the one it is configured for.
+	// ReplaceAPIServer lets the auth mount trust another API server than the one it is configured
+	// for.
 	ReplaceAPIServer bool
 	// ReplaceSettings lets a run replace the mounts, the operator's account and the audience of an
 	// earlier one.
 	ReplaceSettings bool
 	// DatabaseMount is where a database secrets engine makes database logins for the notes services. Empty: nowhere.
 	DatabaseMount string
-	// AllowTrim lets the operator destroy versions that no longer decrypt, and AllowShred whole keys
-	// and the pepper.
+	// AllowTrim lets the operator destroy versions that no longer decrypt, and AllowShred whole
+	// keys and the pepper.
 	AllowTrim, AllowShred bool
 	// Withdraw names the rights that are taken away. Others that an earlier run granted stay.
 	Withdraw Rights

@@ -147,10 +147,11 @@ func (a Archive) left(ctx context.Context, namespace, name string) (bool, error)
 	return false, nil
 }
 
-// Shred destroys the keys, the session keys and the pepper of one name for good. It can be repeated:
-// the marker, which records that it began, is destroyed last. Where there is no marker, the master
-// key is the last, without which it does not begin. Errors: what there is of the name is no longer what wanted says;
-// the mount has no master key of the name, and no shred that was interrupted.
+// Shred destroys the keys, the session keys and the pepper of one name for good. It can be
+// repeated: the marker, which records that it began, is destroyed last. Where there is no marker,
+// the master key is the last, without which it does not begin. Errors: what there is of the name is
+// no longer what wanted says; the mount has no master key of the name, and no shred that was
+// interrupted.
 func (a Archive) Shred(ctx context.Context, wanted Kept) error {
 	namespace, name := wanted.Namespace, wanted.Name
 	kept, err := a.Read(ctx, namespace, name)

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// TestGrantedRightsAreRead: every combination of rights is read back from the policy that grants it.
+// TestGrantedRightsAreRead: every combination of rights is read back from the policy that grants
+// it.
 func TestGrantedRightsAreRead(t *testing.T) {
 	for _, trim := range []bool{false, true} {
 		for _, shred := range []bool{false, true} {

@@ -199,8 +199,8 @@ func TestEarlierRelease(t *testing.T) {
 	}
 }
 
-// TestReplacedAuditKeyIsTold: that the audit key was replaced is known once everything else is well,
-// however often something else fails first.
+// TestReplacedAuditKeyIsTold: that the audit key was replaced is known once everything else is
+// well, however often something else fails first.
 func TestReplacedAuditKeyIsTold(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)

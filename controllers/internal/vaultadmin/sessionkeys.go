@@ -54,8 +54,9 @@ func (c *Client) DeleteOtherSessionKeys(ctx context.Context, d Deployment, repla
 }
 
 // nameSessionKeys has the marker name an entry that is about to be created. Where it names too many
-// already, those that an established object does not use are destroyed: anyone who has the operator's
-// Vault token could hold up a Compromise with them. Error: Unsuitable, of an object that is not.
+// already, those that an established object does not use are destroyed: anyone who has the
+// operator's Vault token could hold up a Compromise with them. Error: Unsuitable, of an object that
+// is not.
 func (c *Client) nameSessionKeys(ctx context.Context, d Deployment, entry string) error {
 	marker, version, err := c.ownMarker(ctx, d)
 	if err != nil || slices.Contains(sessionKeysEntries(marker), entry) {

@@ -19,7 +19,8 @@ import (
 //
 // Everything that it refuses, it refuses before the first write: a mount of another type; a role, a
 // policy or an auth mount that is not known to be of this cluster; other settings than those of an
-// earlier run; a change that would make Vault forget its token reviewer. Other errors: whatever Vault refuses, with the path.
+// earlier run; a change that would make Vault forget its token reviewer. Other errors: whatever
+// Vault refuses, with the path.
 func (s Setup) Apply(ctx context.Context, client *api.Client, out io.Writer, dryRun bool) error {
 	run := &setupRun{Setup: s, client: client, out: out, dryRun: dryRun}
 	found, err := run.examine(ctx)

@@ -43,7 +43,8 @@ func baseImages(lines []string) []baseImage {
 }
 
 // Pin returns the Dockerfile with the digest of each base image behind its tag, and the images with
-// it. An image that has a digest keeps it. Errors: the registry does not answer, or lacks the image.
+// it. An image that has a digest keeps it. Errors: the registry does not answer, or lacks the
+// image.
 func Pin(ctx context.Context, dockerfile string) (pinned string, images []string, err error) {
 	lines := strings.Split(dockerfile, "\n")
 	for _, image := range baseImages(lines) {

@@ -59,7 +59,8 @@ func TestPin(t *testing.T) {
 	}
 }
 
-// TestBaseImagesAreExact: the Dockerfile names a patch version, so that a build changes only with it.
+// TestBaseImagesAreExact: the Dockerfile names a patch version, so that a build changes only with
+// it.
 func TestBaseImagesAreExact(t *testing.T) {
 	raw, err := os.ReadFile("../../../../Dockerfile")
 	if err != nil {

@@ -12,6 +12,8 @@ export GOWORK := off
 # As in everything that is shipped: what go vet and the linter compile serves builds and tools too. The race detector,
 # which needs cgo, gets it from hack/kind.
 export CGO_ENABLED := 0
+# What is compiled in one checkout serves every other.
+export GOFLAGS := -trimpath -buildvcs=false
 BIN := $(CURDIR)/bin
 KIND := $(BIN)/kind
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,15 +24,18 @@ var errTestsFailed = errors.New("tests failed")
 // testing is one run of some suites and what came of it.
 type testing struct {
 	*app
+	suites  []string // the selected ones
 	flags   []string // for go test, from the command line
 	results []testrun.Result
 	notRun  []string // in sentences
 }
 
-var suites = []struct {
+type suite struct {
 	name string
 	run  func(*testing, context.Context) error
-}{
+}
+
+var suites = []suite{
 	{"unit", (*testing).unit},
 	{"integration", (*testing).integration},
 	{"e2e", (*testing).endToEnd},
@@ -51,17 +55,17 @@ func testCommand() *cobra.Command {
 				args, t.flags = args[:n], args[n:]
 			}
 			for _, name := range args {
-				if !slices.ContainsFunc(suites, func(s struct {
-					name string
-					run  func(*testing, context.Context) error
-				}) bool {
-					return s.name == name
-				}) {
+				if !slices.ContainsFunc(suites, func(s suite) bool { return s.name == name }) {
 					return fmt.Errorf("no suite is called %q", name)
 				}
 			}
 			for _, s := range suites {
-				if len(args) > 0 && !slices.Contains(args, s.name) {
+				if len(args) == 0 || slices.Contains(args, s.name) {
+					t.suites = append(t.suites, s.name)
+				}
+			}
+			for _, s := range suites {
+				if !slices.Contains(t.suites, s.name) {
 					continue
 				}
 				if err := s.run(t, cmd.Context()); err != nil {
@@ -79,12 +83,24 @@ func testCommand() *cobra.Command {
 }
 
 // unit runs every module's tests that need nothing but Go, with the race detector where there is a C
-// compiler for it.
+// compiler for it. A package with integration tests is left to the integration suite where that runs,
+// too: it has the same tests, and more.
 func (t *testing) unit(ctx context.Context) error {
-	args, env := t.withRaceDetector(ctx, "unit", "-timeout", "15m")
-	args = append(append(args, t.flags...), "./...")
-	for _, m := range []struct{ name, dir string }{{"unit", "."}, {"unit (hack/kind)", "hack/kind"}} {
-		if err := t.runSuite(ctx, testrun.Suite{Name: m.name, Dir: filepath.Join(t.layout.Root, m.dir), Args: args, Env: env}); err != nil {
+	args, env := t.withRaceDetector(ctx, "unit", "-count", "1", "-timeout", "15m")
+	args = append(args, t.flags...)
+	packages := []string{"./..."}
+	if slices.Contains(t.suites, "integration") && t.whyNoServers() == "" {
+		all, needServers, err := testrun.Packages(ctx, t.layout.Root, "integration")
+		if err != nil {
+			return err
+		}
+		packages = slices.DeleteFunc(all, func(p string) bool { return slices.Contains(needServers, p) })
+	}
+	for _, s := range []testrun.Suite{
+		{Name: "unit", Dir: t.layout.Root, Args: slices.Concat(args, packages), Env: env},
+		{Name: "unit (hack/kind)", Dir: filepath.Join(t.layout.Root, "hack", "kind"), Args: slices.Concat(args, []string{"./..."}), Env: env},
+	} {
+		if err := t.runSuite(ctx, s); err != nil {
 			return err
 		}
 	}
@@ -105,17 +121,27 @@ func (t *testing) withRaceDetector(ctx context.Context, suite string, args ...st
 	return args, []string{"CGO_ENABLED=0"}
 }
 
+// servers are the Debian files of those servers that integration tests start and that we do not build.
+var servers = []string{debian.Postgres15, debian.PgBouncer, debian.Redis, debian.HAProxy}
+
+// whyNoServers says what keeps the integration suite from running here; empty: nothing.
+func (t *testing) whyNoServers() string {
+	missing := debian.Missing(servers...)
+	if ok, why := debian.CanInstall(); len(missing) > 0 && !ok {
+		return "Debian packages " + strings.Join(missing, " ") + " are missing and " + why
+	}
+	return ""
+}
+
 // integration runs the tests against a real API server, a real Vault, a real PostgreSQL, a real
 // PgBouncer, a real Redis and a real HAProxy, which they start by themselves.
 func (t *testing) integration(ctx context.Context) error {
-	if missing := debian.Missing(debian.Postgres15, debian.PgBouncer, debian.Redis, debian.HAProxy); len(missing) > 0 {
-		if ok, why := debian.CanInstall(); !ok {
-			t.notRun = append(t.notRun, "integration: Debian packages "+strings.Join(missing, " ")+" are missing and "+why)
-			return nil
-		}
-		if err := debian.Ensure(ctx, t.Say, debian.Postgres15, debian.PgBouncer, debian.Redis, debian.HAProxy); err != nil {
-			return err
-		}
+	if why := t.whyNoServers(); why != "" {
+		t.notRun = append(t.notRun, "integration: "+why)
+		return nil
+	}
+	if err := debian.Ensure(ctx, t.Say, servers...); err != nil {
+		return err
 	}
 	var assets string
 	if err := t.Step(ctx, "Tools for integration tests", func(ctx context.Context) (string, error) {
@@ -127,14 +153,14 @@ func (t *testing) integration(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	packages, err := testrun.NeedingServers(ctx, t.layout.Root, "integration")
+	_, packages, err := testrun.Packages(ctx, t.layout.Root, "integration")
 	if err != nil {
 		return err
 	}
 	if len(packages) == 0 {
 		return errors.New("no package's tests start a server under the build tag integration")
 	}
-	args, env := t.withRaceDetector(ctx, "integration", "-tags", "integration", "-timeout", "50m")
+	args, env := t.withRaceDetector(ctx, "integration", "-count", "1", "-tags", "integration", "-timeout", "50m")
 	return t.runSuite(ctx, testrun.Suite{
 		Name: "integration", Dir: t.layout.Root, Tests: true, Args: append(append(args, t.flags...), packages...),
 		Env: append(env,
@@ -206,7 +232,7 @@ func (t *testing) runSuite(ctx context.Context, s testrun.Suite) error {
 	})
 }
 
-// summary prints failures in full, then the counts of each suite, what was not run, and last one
+// summary prints failures in full, then how long the steps took, the counts of each suite, what was not run, and last one
 // line that a machine can read.
 func (t *testing) summary() error {
 	var total testrun.Counts
@@ -216,7 +242,8 @@ func (t *testing) summary() error {
 			t.Title("%s", strings.TrimRight(f.Output, "\n"))
 		}
 	}
-	t.Title("\nTests after %s:", t.Elapsed())
+	t.Table(5 * time.Second)
+	t.Title("\nTests:")
 	for _, r := range t.results {
 		total = total.Add(r.Counts)
 		t.Say("%-18s %s", r.Suite, count(r.Counts))

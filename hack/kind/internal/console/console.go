@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 )
@@ -18,6 +19,13 @@ type Console struct {
 	mu    sync.Mutex
 	out   io.Writer
 	start time.Time
+	steps []timing
+}
+
+// timing is how long a finished step took.
+type timing struct {
+	title string
+	took  time.Duration
 }
 
 // New returns a Console that measures the whole run from now.
@@ -44,6 +52,7 @@ func (c *Console) Step(ctx context.Context, title string, work func(context.Cont
 	stop := c.beat(title, start)
 	note, err := work(ctx)
 	stop()
+	c.keep(title, time.Since(start))
 	if err != nil {
 		c.line("    failed after %s", round(time.Since(start)))
 		return fmt.Errorf("%s: %w", title, err)
@@ -53,6 +62,26 @@ func (c *Console) Step(ctx context.Context, title string, work func(context.Cont
 	}
 	c.line("    done in %s%s", round(time.Since(start)), note)
 	return nil
+}
+
+// Table prints the steps so far that took at least the given time, and the time of the whole run.
+func (c *Console) Table(least time.Duration) {
+	c.mu.Lock()
+	steps := slices.Clone(c.steps)
+	c.mu.Unlock()
+	c.Title("\nSteps of %s or more:", least)
+	for _, s := range steps {
+		if s.took >= least {
+			c.Say("%7s  %s", round(s.took), s.title)
+		}
+	}
+	c.Say("%7s  all", c.Elapsed())
+}
+
+func (c *Console) keep(title string, took time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.steps = append(c.steps, timing{title, took})
 }
 
 // beat prints a sign of life until the returned function is called.

@@ -45,7 +45,7 @@ func (d Deploy) binary(p product) string { return filepath.Join(d.Layout.Root, "
 // Build compiles the two binaries into bin/, as they are in the images: static.
 func (d Deploy) Build(ctx context.Context) (string, error) {
 	for _, p := range []product{service, operator} {
-		cmd := proc.New("go", "build", "-mod=readonly", "-ldflags", "-s -w", "-o", d.binary(p), p.pkg)
+		cmd := proc.New("go", "build", "-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-o", d.binary(p), p.pkg)
 		if err := cmd.In(d.Layout.Root).WithEnv(toolchain.BuildEnv()...).Run(ctx); err != nil {
 			return "", err
 		}

@@ -33,7 +33,7 @@ type Result struct {
 func (s Suite) Run(ctx context.Context, say *console.Console) (Result, error) {
 	c := newCollector(func(p Progress) { s.show(say, p) })
 	cmd := proc.New("go", append([]string{"test", "-json"}, s.Args...)...).In(s.Dir).
-		WithEnv("GOFLAGS=-buildvcs=false -mod=readonly", "GOWORK=off").WithEnv(s.Env...).Exec(ctx)
+		WithEnv(goEnv()...).WithEnv(s.Env...).Exec(ctx)
 	var complaints bytes.Buffer
 	cmd.Stderr = &complaints
 	out, err := cmd.StdoutPipe()

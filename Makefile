@@ -1,7 +1,8 @@
 # SecureNotes. `make` alone lists the targets.
 #
-# Nothing is installed by hand: the tools are pinned in hack/tools, built from Go modules on first
-# use, and kept in ~/.cache/securenotes (SECURENOTES_CACHE moves it).
+# Nothing but Go and Docker is installed by hand: the tools are pinned in hack/tools, built from Go modules
+# on first use, and kept in ~/.cache/securenotes (SECURENOTES_CACHE moves it). Without Docker or without a
+# container registry, see docs/test-cluster.md.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -25,7 +26,7 @@ GOLANGCI_LINT = $(call tool,golangci-lint)
 
 CHART := charts/securenotes-operator
 # Every Go module that is ours; tools that are only pinned have no code to check.
-MODULES := . hack/kind hack/tools/cert-manager hack/tools/coredns hack/tools/volume-provisioner
+MODULES := . hack/kind hack/offline hack/tools/cert-manager hack/tools/coredns hack/tools/volume-provisioner
 # Build tags under which code is checked, so that tests of every suite are.
 TAGS := integration,e2e,bench
 
@@ -156,7 +157,7 @@ images: $(KIND) ## build both images and put them on the cluster's nodes
 	@exec $(KIND) images
 
 .PHONY: tools
-tools: $(KIND) ## build every pinned tool into the cache
+tools: $(KIND) ## build every pinned tool into the cache, also those that only tests and hack/offline need
 	@exec $(KIND) tools
 
 .PHONY: clean

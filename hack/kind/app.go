@@ -1,21 +1,17 @@
 package main
 
 import (
-	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
+	"github.com/securenotes/securenotes/hack/kind/console"
+	"github.com/securenotes/securenotes/hack/kind/docker"
+	"github.com/securenotes/securenotes/hack/kind/imagelock"
+	"github.com/securenotes/securenotes/hack/kind/images"
+	"github.com/securenotes/securenotes/hack/kind/internal/addons"
 	"github.com/securenotes/securenotes/hack/kind/internal/cluster"
-	"github.com/securenotes/securenotes/hack/kind/internal/console"
-	"github.com/securenotes/securenotes/hack/kind/internal/docker"
 	"github.com/securenotes/securenotes/hack/kind/internal/kube"
-	"github.com/securenotes/securenotes/hack/kind/internal/layout"
-	"github.com/securenotes/securenotes/hack/kind/internal/proc"
-	"github.com/securenotes/securenotes/hack/kind/internal/toolchain"
+	"github.com/securenotes/securenotes/hack/kind/layout"
+	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
 // app is what every subcommand starts from.
@@ -23,6 +19,7 @@ type app struct {
 	*console.Console
 	layout layout.Layout
 	tools  *toolchain.Chain
+	lock   imagelock.Lock // of the images that the cluster is made of, once that is decided
 }
 
 func newApp(out io.Writer) (*app, error) {
@@ -39,35 +36,17 @@ func newApp(out io.Writer) (*app, error) {
 }
 
 func (a *app) kube() kube.Client {
-	return kube.Client{Kubectl: a.tools.Path(toolchain.Kubectl), Kubeconfig: a.layout.Kubeconfig()}
+	return kube.Client{Kubectl: a.layout.Program("kubectl"), Kubeconfig: a.layout.Kubeconfig()}
 }
 
 func (a *app) cluster(d docker.Docker) cluster.Cluster {
 	return cluster.Cluster{Say: a.Console, Layout: a.layout, Docker: d, Kind: a.tools.Path(toolchain.Kind), Kube: a.kube()}
 }
 
-// helper builds one of hack/kind's own small commands into the cache and returns its path. The name
-// holds a digest of the source: a running Docker daemon keeps the path of its runtime.
-func (a *app) helper(ctx context.Context, command string) (string, error) {
-	module := filepath.Join(a.layout.Root, "hack", "kind")
-	src, err := os.ReadFile(filepath.Join(module, "cmd", command, "main.go"))
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(src)
-	dir := filepath.Join(a.layout.Cache, command, hex.EncodeToString(sum[:])[:12])
-	path := filepath.Join(dir, command)
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	tmp := fmt.Sprintf("%s.%d", path, os.Getpid())
-	defer func() { _ = os.Remove(tmp) }()
-	if err := proc.New("go", "build", "-mod=readonly", "-ldflags", "-s -w", "-o", tmp, "./cmd/"+command).
-		In(module).WithEnv(toolchain.BuildEnv()...).Run(ctx); err != nil {
-		return "", err
-	}
-	return path, os.Rename(tmp, path)
+func (a *app) puller(d docker.Docker) images.Puller {
+	return images.Puller{Say: a.Say, Cache: a.layout.Pulled(), Docker: d, Lock: a.lock}
+}
+
+func (a *app) addons() addons.Addons {
+	return addons.Addons{Say: a.Say, Layout: a.layout, Kube: a.kube(), Tools: a.tools, Lock: a.lock}
 }

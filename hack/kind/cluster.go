@@ -4,15 +4,11 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/securenotes/securenotes/hack/kind/internal/addons"
-	"github.com/securenotes/securenotes/hack/kind/internal/docker"
-	"github.com/securenotes/securenotes/hack/kind/internal/images"
-	"github.com/securenotes/securenotes/hack/kind/internal/toolchain"
+	"github.com/securenotes/securenotes/hack/kind/docker"
+	"github.com/securenotes/securenotes/hack/kind/imagelock"
+	"github.com/securenotes/securenotes/hack/kind/images"
+	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
-
-func (a *app) addons() addons.Addons {
-	return addons.Addons{Say: a.Say, Layout: a.layout, Kube: a.kube(), Tools: a.tools}
-}
 
 // clusterOnly brings up everything but SecureNotes itself.
 func (a *app) clusterOnly(ctx context.Context) error {
@@ -31,11 +27,18 @@ func (a *app) upWithAddons(ctx context.Context) (docker.Docker, error) {
 	}
 	ad := a.addons()
 	if err := a.Step(ctx, "Images of cert-manager, Vault, PostgreSQL and the volume provisioner", func(ctx context.Context) (string, error) {
-		postgres, err := ad.PostgresImage(ctx)
-		if err != nil {
-			return "", err
+		list := []images.Source{ad.StorageImage()}
+		for _, use := range a.lock.Uses() {
+			if use == imagelock.Node {
+				continue
+			}
+			image, err := a.puller(d).Get(use)
+			if err != nil {
+				return "", err
+			}
+			list = append(list, image)
 		}
-		return a.load(ctx, d, ad.StorageImage(), ad.CertManagerImage(), ad.VaultImage(), postgres)
+		return a.load(ctx, d, list...)
 	}); err != nil {
 		return d, err
 	}
@@ -56,7 +59,7 @@ func (a *app) upWithAddons(ctx context.Context) (docker.Docker, error) {
 }
 
 // load puts images on the nodes that lack them.
-func (a *app) load(ctx context.Context, d docker.Docker, list ...images.Image) (string, error) {
+func (a *app) load(ctx context.Context, d docker.Docker, list ...images.Source) (string, error) {
 	nodes, err := a.cluster(d).Nodes(ctx)
 	if err != nil {
 		return "", err
@@ -65,4 +68,18 @@ func (a *app) load(ctx context.Context, d docker.Docker, list ...images.Image) (
 		return "", fmt.Errorf("there is no cluster; run `make cluster` first")
 	}
 	return images.Loader{Layout: a.layout, Docker: d, Kind: a.tools.Path(toolchain.Kind), Nodes: nodes}.Load(ctx, list...)
+}
+
+// checkCharts has the API server check what upstream's charts would install, also where hack/offline's
+// images run instead.
+func (a *app) checkCharts(ctx context.Context) error {
+	return a.Step(ctx, "Upstream's charts, as the API server sees them", func(ctx context.Context) (string, error) {
+		upstream, err := imagelock.Read(a.upstreamLock())
+		if err != nil {
+			return "", err
+		}
+		ad := a.addons()
+		ad.Lock = upstream
+		return ad.CheckCharts(ctx)
+	})
 }

@@ -2,11 +2,10 @@ package main
 
 import (
 	"context"
-	"os"
 
+	"github.com/securenotes/securenotes/hack/kind/docker"
+	"github.com/securenotes/securenotes/hack/kind/imagelock"
 	"github.com/securenotes/securenotes/hack/kind/internal/cluster"
-	"github.com/securenotes/securenotes/hack/kind/internal/docker"
-	"github.com/securenotes/securenotes/hack/kind/internal/nodeimage"
 )
 
 // down removes what run started or added, in the reverse order, and nothing else. Each part repeats
@@ -15,21 +14,24 @@ func (a *app) down(ctx context.Context) error {
 	if err := a.ours(ctx); err != nil {
 		return err
 	}
+	used := offlineUsed()
 	d, found := docker.Find(ctx)
-	if !found && os.Geteuid() == 0 {
-		var err error
-		nocap := func(ctx context.Context) (string, error) { return a.helper(ctx, "runc-nocap") }
-		if d, found, err = docker.Revive(ctx, a.layout, nocap); err != nil {
+	if !found && used {
+		// The daemon of hack/offline died. It is started again, so that what it left can be removed in order.
+		if err := a.runOffline(ctx, "revive"); err != nil {
 			a.Say("the Docker daemon that was started here died and does not start again: %v", err)
 		}
+		d, found = docker.Find(ctx)
 	}
 	if found {
 		if err := a.Step(ctx, "Cluster", func(ctx context.Context) (string, error) { return a.removeCluster(ctx, d) }); err != nil {
 			return err
 		}
 	}
-	if err := a.Step(ctx, "Docker", docker.Stop); err != nil {
-		return err
+	if used {
+		if err := a.runOffline(ctx, "down"); err != nil {
+			return err
+		}
 	}
 	return a.Step(ctx, "Files", func(context.Context) (string, error) {
 		return "caches stay in " + a.layout.Cache, cluster.RemoveState(a.layout)
@@ -56,7 +58,7 @@ func (a *app) removeCluster(ctx context.Context, d docker.Docker) (string, error
 		return "", err
 	}
 	if !d.Ours {
-		if err := d.RemoveImages(ctx, nodeimage.Repository); err != nil {
+		if err := d.RemoveImages(ctx, imagelock.OfflineNode); err != nil {
 			return "", err
 		}
 	}

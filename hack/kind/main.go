@@ -1,5 +1,9 @@
 // Command kind brings SecureNotes up on a real Kubernetes cluster of this machine, shows it at work,
 // runs the test suites against it, and takes all of it away again. The Makefile calls it.
+//
+// The cluster is made of the images of an image lock. It is upstream's, images.lock.yaml, where a
+// registry answers; elsewhere hack/offline makes the images and a lock of them. Start reading at
+// (*app).up. docs/test-cluster.md describes both ways.
 package main
 
 import (
@@ -42,6 +46,8 @@ func rootCommand() *cobra.Command {
 		command("run", "bring everything up and show a client's day and a key rotation", (*app).run),
 		command("cluster", "bring the cluster up with cert-manager, Vault and PostgreSQL, without SecureNotes", (*app).clusterOnly),
 		command("images", "build the two images and put them on the cluster's nodes", (*app).imagesOnly),
+		command("charts", "have the cluster's API server check upstream's charts, without installing them", (*app).checkCharts),
+		command("lock", "look up the digests of upstream's images and write hack/kind/images.lock.yaml", (*app).fillLock),
 		command("release", "write the Dockerfile of a release, its base images pinned by digest where a registry answers", (*app).releaseFiles),
 		command("down", "remove everything that was started or added", (*app).down),
 		toolsCommand(),

@@ -18,7 +18,7 @@ func (a *app) releaseFiles(ctx context.Context) error {
 			return "", err
 		}
 		dockerfile := string(raw)
-		yes, note := registry.Answers(ctx)
+		yes, note := registry.AnswersHub(ctx)
 		if yes {
 			var images []string
 			if dockerfile, images, err = release.Pin(ctx, dockerfile); err != nil {

@@ -3,13 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"time"
 
+	"github.com/securenotes/securenotes/hack/kind/docker"
 	"github.com/securenotes/securenotes/hack/kind/internal/deploy"
-	"github.com/securenotes/securenotes/hack/kind/internal/docker"
 	"github.com/securenotes/securenotes/hack/kind/internal/kube"
-	"github.com/securenotes/securenotes/hack/kind/internal/toolchain"
 	"github.com/securenotes/securenotes/hack/kind/internal/tour"
 )
 
@@ -121,6 +119,6 @@ Try next:
   kubectl -n %s annotate securenotes %s securenotes.dev/rotate-requested-at=$(date +%%s) --overwrite
   make test     run the test suites against it
   make down     remove all of it`,
-		a.Elapsed(), deploy.URL, a.layout.Kubeconfig(), filepath.Dir(a.tools.Path(toolchain.Kubectl)), deploy.Namespace, deploy.Namespace, deploy.Name,
+		a.Elapsed(), deploy.URL, a.layout.Kubeconfig(), a.layout.Cluster("bin"), deploy.Namespace, deploy.Namespace, deploy.Name,
 		a.layout.CA(), deploy.URL, a.layout.CA(), deploy.URL, deploy.Namespace, deploy.Name)
 }

@@ -13,10 +13,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/securenotes/securenotes/hack/kind/internal/debian"
-	"github.com/securenotes/securenotes/hack/kind/internal/docker"
+	"github.com/securenotes/securenotes/hack/kind/debian"
+	"github.com/securenotes/securenotes/hack/kind/docker"
 	"github.com/securenotes/securenotes/hack/kind/internal/testrun"
-	"github.com/securenotes/securenotes/hack/kind/internal/toolchain"
+	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
 var errTestsFailed = errors.New("tests failed")
@@ -99,6 +99,7 @@ func (t *testing) unit(ctx context.Context) error {
 	for _, s := range []testrun.Suite{
 		{Name: "unit", Dir: t.layout.Root, Args: slices.Concat(args, packages), Env: env},
 		{Name: "unit (hack/kind)", Dir: filepath.Join(t.layout.Root, "hack", "kind"), Args: slices.Concat(args, []string{"./..."}), Env: env},
+		{Name: "unit (hack/offline)", Dir: filepath.Join(t.layout.Root, "hack", "offline"), Args: slices.Concat(args, []string{"./..."}), Env: env},
 	} {
 		if err := t.runSuite(ctx, s); err != nil {
 			return err
@@ -190,6 +191,9 @@ func (t *testing) endToEnd(ctx context.Context) error {
 	if err := t.upWithSample(ctx); err != nil {
 		return err
 	}
+	if err := t.checkCharts(ctx); err != nil {
+		return err
+	}
 	d, ok := docker.Find(ctx)
 	if !ok {
 		return errors.New("the Docker daemon is gone")
@@ -208,15 +212,11 @@ func (t *testing) endToEnd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	path := []string{}
-	for _, p := range []toolchain.Program{toolchain.Kubectl, toolchain.Helm, toolchain.Kind, toolchain.Vault} {
-		path = append(path, filepath.Dir(t.tools.Path(p)))
-	}
 	s := testrun.Suite{
 		Name: "e2e", Dir: t.layout.Root, Tests: true,
 		Args: append(append([]string{"-tags", "e2e", "-count", "1", "-timeout", "40m"}, t.flags...), "./hack/e2e/..."),
 		Env: append(append(strings.Fields(string(env)), d.Env()...),
-			"CGO_ENABLED=0", "SECURENOTES_CLUSTER_DIR="+t.layout.Cluster(), "SECURENOTES_NEXT_IMAGE="+nextRef, "PATH="+strings.Join(append(path, os.Getenv("PATH")), ":")),
+			"CGO_ENABLED=0", "SECURENOTES_CLUSTER_DIR="+t.layout.Cluster(), "SECURENOTES_NEXT_IMAGE="+nextRef, "PATH="+t.layout.Cluster("bin")+":"+os.Getenv("PATH")),
 	}
 	return t.runSuite(ctx, s)
 }

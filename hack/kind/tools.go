@@ -6,13 +6,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/securenotes/securenotes/hack/kind/internal/toolchain"
+	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
 // toolSets are the groups that `tools` builds; `tools NAME...` builds single programs.
 var toolSets = map[string][]toolchain.Program{
 	"cluster":     toolchain.ForCluster,
-	"node":        toolchain.ForNodeImage,
+	"offline":     toolchain.ForOffline,
 	"integration": toolchain.ForIntegration,
 	"development": toolchain.ForDevelopment,
 }
@@ -21,7 +21,7 @@ func toolsCommand() *cobra.Command {
 	var quiet bool
 	cmd := &cobra.Command{
 		Use:   "tools [program or set]...",
-		Short: "build the pinned tools into the cache (default: all; sets: cluster, node, integration, development)",
+		Short: "build the pinned tools into the cache (default: all; sets: cluster, offline, integration, development)",
 	}
 	cmd.Flags().BoolVar(&quiet, "path", false, "print the path of the one program named, building it first")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -38,7 +38,7 @@ func toolsCommand() *cobra.Command {
 		}
 		var wanted []toolchain.Program
 		if len(args) == 0 {
-			args = []string{"integration", "cluster", "node", "development"}
+			args = []string{"integration", "cluster", "offline", "development"}
 		}
 		for _, name := range args {
 			if set, ok := toolSets[name]; ok {

@@ -3,86 +3,134 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 
+	"github.com/securenotes/securenotes/hack/kind/docker"
+	"github.com/securenotes/securenotes/hack/kind/imagelock"
+	"github.com/securenotes/securenotes/hack/kind/images"
 	"github.com/securenotes/securenotes/hack/kind/internal/cluster"
-	"github.com/securenotes/securenotes/hack/kind/internal/docker"
-	"github.com/securenotes/securenotes/hack/kind/internal/nodeimage"
 	"github.com/securenotes/securenotes/hack/kind/internal/registry"
-	"github.com/securenotes/securenotes/hack/kind/internal/toolchain"
+	"github.com/securenotes/securenotes/hack/kind/layout"
+	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
-// up brings Docker and an empty cluster up and returns the daemon it runs in.
+// up brings an empty cluster up and returns the daemon it runs in.
 func (a *app) up(ctx context.Context) (d docker.Docker, err error) {
 	if err := a.ours(ctx); err != nil {
 		return d, err
 	}
-	// Asked before the tools are built, which takes half an hour the first time.
-	if err := docker.Possible(ctx); err != nil {
+	if d, err = a.docker(ctx); err != nil {
 		return d, err
 	}
-	own, err := a.chooseNodeImage(ctx)
+	stop, err := a.chooseImages(ctx)
 	if err != nil {
 		return d, err
 	}
-	if err := a.Step(ctx, "Tools", func(ctx context.Context) (string, error) {
-		wanted := toolchain.ForCluster
-		if own {
-			wanted = append(append([]toolchain.Program{}, toolchain.ForNodeImage...), wanted...)
+	defer stop()
+	if err := a.Step(ctx, "Images to pull", a.puller(d).Pull); err != nil {
+		if !a.lock.Offline {
+			err = fmt.Errorf("%w; SECURENOTES_IMAGES=offline makes the images on this machine instead", err)
 		}
-		return a.tools.Ensure(ctx, wanted...)
-	}); err != nil {
 		return d, err
 	}
-	if err := a.Step(ctx, "Docker", func(ctx context.Context) (note string, err error) {
-		d, note, err = docker.Ensure(ctx, a.layout, a.Say, func(ctx context.Context) (string, error) { return a.helper(ctx, "runc-nocap") })
-		return note, err
-	}); err != nil {
+	stop() // what is pulled stays: the registry of hack/offline is needed no longer
+	node, err := images.NodeRef(a.lock)
+	if err != nil {
 		return d, err
 	}
-	image := ""
-	if own {
-		if err := a.Step(ctx, "Node image", func(ctx context.Context) (note string, err error) {
-			b := nodeimage.Builder{Say: a.Console, Layout: a.layout, Tools: a.tools, Helper: a.helper}
-			image, note, err = b.Ensure(ctx, d)
-			return note, err
-		}); err != nil {
-			return d, err
-		}
+	if err := a.Step(ctx, "Programs", func(ctx context.Context) (string, error) { return a.programs(ctx, d, node) }); err != nil {
+		return d, err
 	}
 	return d, a.Step(ctx, "Cluster", func(ctx context.Context) (string, error) {
-		return a.cluster(d).Ensure(ctx, image, own)
+		return a.cluster(d).Ensure(ctx, node, a.lock.Offline)
 	})
 }
 
-// chooseNodeImage decides between kind's published node image and our own, and says so. A cluster
-// that is there keeps its own, so that a registry that comes and goes does not replace it.
-func (a *app) chooseNodeImage(ctx context.Context) (own bool, err error) {
-	err = a.Step(ctx, "Node image: kind's or our own", func(ctx context.Context) (string, error) {
-		if r, found, err := cluster.ReadRecord(a.layout); err != nil {
-			return "", err
-		} else if found && r.Complete {
-			own = r.Own
-			return "as the cluster that is there: " + nameOf(own), nil
-		}
-		if from := os.Getenv("SECURENOTES_NODE_IMAGE"); from == "own" || from == "kind" {
-			own = from == "own"
-			return "as SECURENOTES_NODE_IMAGE says: " + nameOf(own), nil
-		} else if from != "" {
-			return "", errors.New("SECURENOTES_NODE_IMAGE must be own or kind")
-		}
-		yes, why := registry.Answers(ctx)
-		own = !yes
-		return why + ": " + nameOf(own), nil
-	})
-	return own, err
-}
-
-func nameOf(own bool) string {
-	if own {
-		return "our own node image"
+// docker finds a daemon, or has hack/offline start one.
+func (a *app) docker(ctx context.Context) (d docker.Docker, err error) {
+	if d, ok := docker.Find(ctx); ok {
+		return d, nil
 	}
-	return "kind's official node image"
+	if err := docker.Possible(ctx); err != nil {
+		return d, err
+	}
+	if err := a.runOffline(ctx, "docker"); err != nil {
+		return d, err
+	}
+	d, ok := docker.Find(ctx)
+	if !ok {
+		return d, errors.New("hack/offline started Docker, but no daemon answers")
+	}
+	return d, nil
+}
+
+// chooseImages decides between upstream's images and those of hack/offline, says so, and reads their
+// lock. A cluster that is there keeps its own, so that a registry that comes and goes does not
+// replace it. stop ends the registry that the lock may name.
+func (a *app) chooseImages(ctx context.Context) (stop func(), err error) {
+	stop = func() {}
+	offline := false
+	if err := a.Step(ctx, "Images: upstream's, or made here", func(ctx context.Context) (note string, err error) {
+		if a.lock, err = imagelock.Read(a.upstreamLock()); err != nil {
+			return "", err
+		}
+		offline, note, err = a.wantsOffline(ctx)
+		if offline {
+			return note + ": made here (hack/offline)", err
+		}
+		return note + ": upstream's (hack/kind/images.lock.yaml)", err
+	}); err != nil || !offline {
+		return stop, err
+	}
+	a.lock, stop, err = a.offlineImages(ctx)
+	return stop, err
+}
+
+func (a *app) wantsOffline(ctx context.Context) (offline bool, why string, err error) {
+	if r, found, err := cluster.ReadRecord(a.layout); err != nil {
+		return false, "", err
+	} else if found && r.Complete {
+		return r.Own, "as the cluster that is there", nil
+	}
+	switch from := os.Getenv("SECURENOTES_IMAGES"); from {
+	case "offline", "upstream":
+		return from == "offline", "as SECURENOTES_IMAGES says", nil
+	case "":
+	default:
+		return false, "", errors.New("SECURENOTES_IMAGES must be offline or upstream")
+	}
+	yes, why := registry.Answer(ctx, a.lock)
+	return !yes, why, nil
+}
+
+// programs makes kind, helm and kubectl ready in .cluster/bin. kind and helm are those in PATH, if they
+// have the pinned version, and else built; kubectl comes out of the node image.
+func (a *app) programs(ctx context.Context, d docker.Docker, node string) (note string, err error) {
+	note = a.tools.Adopt(ctx, toolchain.Kind, toolchain.Helm)
+	built, err := a.tools.Ensure(ctx, toolchain.ForCluster...)
+	if err != nil {
+		return "", err
+	}
+	kubectl := filepath.Join(a.layout.Pulled(), "kubectl-"+layout.FileName(node))
+	if _, err := os.Stat(kubectl); err != nil {
+		tmp := kubectl + ".tmp"
+		if err := d.CopyOut(ctx, node, "/usr/bin/kubectl", tmp); err != nil {
+			return "", err
+		}
+		if err := os.Rename(tmp, kubectl); err != nil {
+			return "", err
+		}
+	}
+	for name, path := range map[string]string{
+		"kubectl": kubectl, "kind": a.tools.Path(toolchain.Kind), "helm": a.tools.Path(toolchain.Helm),
+	} {
+		if err := layout.Link(a.layout.Program(name), path); err != nil {
+			return "", err
+		}
+	}
+	return note + built, nil
 }
 
 // ours fails when another checkout's cluster is running on this machine.

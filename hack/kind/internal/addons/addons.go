@@ -9,14 +9,17 @@ import (
 	"fmt"
 	"text/template"
 
-	"github.com/securenotes/securenotes/hack/kind/internal/images"
+	"github.com/securenotes/securenotes/hack/kind/imagelock"
 	"github.com/securenotes/securenotes/hack/kind/internal/kube"
-	"github.com/securenotes/securenotes/hack/kind/internal/layout"
-	"github.com/securenotes/securenotes/hack/kind/internal/toolchain"
+	"github.com/securenotes/securenotes/hack/kind/layout"
+	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
 //go:embed manifests
 var manifests embed.FS
+
+//go:embed charts
+var charts embed.FS
 
 // Addons shares what its parts need.
 type Addons struct {
@@ -24,10 +27,8 @@ type Addons struct {
 	Layout layout.Layout
 	Kube   kube.Client
 	Tools  *toolchain.Chain
+	Lock   imagelock.Lock // of the images that the parts run
 }
-
-// Repositories of the images packed here; the host name keeps them from being looked for anywhere.
-const repository = "securenotes.dev/hack/"
 
 func (a Addons) apply(ctx context.Context, file string, values any) error {
 	t, err := template.New(file).Option("missingkey=error").ParseFS(manifests, "manifests/"+file)
@@ -42,22 +43,10 @@ func (a Addons) apply(ctx context.Context, file string, values any) error {
 }
 
 // applyImage applies a manifest whose only variable is the image it runs.
-func (a Addons) applyImage(ctx context.Context, file string, image images.Image) error {
-	ref, err := image.Ref()
+func (a Addons) applyImage(ctx context.Context, file string, use imagelock.Use) error {
+	image, err := a.Lock.Get(use)
 	if err != nil {
 		return err
 	}
-	return a.apply(ctx, file, map[string]string{"Image": ref})
+	return a.apply(ctx, file, map[string]string{"Image": image.Ref()})
 }
-
-// static packs one program that needs nothing but itself.
-func (a Addons) static(p toolchain.Program, user string) images.Image {
-	path := "/usr/local/bin/" + string(p)
-	return images.Image{
-		Repository: repository + string(p), Entrypoint: []string{path}, User: user,
-		Files: append(images.Users("nonroot", images.NonRoot), images.File{To: path, From: a.Tools.Path(p)}),
-	}
-}
-
-// nonRoot is the user of images that need no other.
-var nonRoot = fmt.Sprintf("%d:%d", images.NonRoot, images.NonRoot)

@@ -10,43 +10,60 @@ import (
 	"strings"
 	"time"
 
-	"github.com/securenotes/securenotes/hack/kind/internal/images"
+	"github.com/securenotes/securenotes/hack/kind/imagelock"
 	"github.com/securenotes/securenotes/hack/kind/internal/kube"
-	"github.com/securenotes/securenotes/hack/kind/internal/layout"
-	"github.com/securenotes/securenotes/hack/kind/internal/proc"
-	"github.com/securenotes/securenotes/hack/kind/internal/toolchain"
+	"github.com/securenotes/securenotes/hack/kind/layout"
+	"github.com/securenotes/securenotes/hack/kind/proc"
+	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
-
-// CertManagerImage runs cert-manager's controllers.
-func (a Addons) CertManagerImage() images.Image { return a.static(toolchain.CertManager, nonRoot) }
 
 // CertManager installs it with a certificate authority of this cluster's own, the ClusterIssuer
 // securenotes-ca, and writes the authority's certificate where clients of this machine find it.
 func (a Addons) CertManager(ctx context.Context) (string, error) {
-	crds, err := a.certManagerCRDs(ctx)
-	if err != nil {
+	install := a.certManagerChart
+	if a.Lock.Offline {
+		install = a.certManagerManifests
+	}
+	if err := install(ctx); err != nil {
 		return "", err
 	}
-	if err := a.Kube.Apply(ctx, crds); err != nil {
-		return "", err
-	}
-	if err := a.Kube.Command("wait", "--for=condition=Established", "--timeout=60s",
-		"crd/certificates.cert-manager.io", "crd/clusterissuers.cert-manager.io").Run(ctx); err != nil {
-		return "", err
-	}
-	if err := a.applyImage(ctx, "cert-manager.yaml", a.CertManagerImage()); err != nil {
-		return "", err
-	}
-	if err := a.Kube.Rollout(ctx, "cert-manager", "deployment/cert-manager", 2*time.Minute); err != nil {
-		return "", err
-	}
-	if err := a.apply(ctx, "issuer.yaml", nil); err != nil {
+	// The webhook of the chart answers a moment after it is ready, when its certificate is known.
+	if err := kube.Until(ctx, time.Minute, time.Second, func(ctx context.Context) error { return a.apply(ctx, "issuer.yaml", nil) }); err != nil {
 		return "", err
 	}
 	if err := a.Kube.WaitFor(ctx, "cert-manager", "clusterissuer/securenotes-ca", "Ready", 2*time.Minute); err != nil {
 		return "", err
 	}
 	return "issuer securenotes-ca", a.writeCA(ctx)
+}
+
+func (a Addons) certManagerChart(ctx context.Context) error {
+	if err := a.apply(ctx, "namespace.yaml", map[string]string{"Name": "cert-manager"}); err != nil {
+		return err
+	}
+	dir, flags, err := a.arguments(ctx, certManagerChart)
+	if err != nil {
+		return err
+	}
+	return a.Install(ctx, "cert-manager", dir, "cert-manager", append(flags, "--wait", "--timeout", "3m")...)
+}
+
+func (a Addons) certManagerManifests(ctx context.Context) error {
+	crds, err := a.certManagerCRDs(ctx)
+	if err != nil {
+		return err
+	}
+	if err := a.Kube.Apply(ctx, crds); err != nil {
+		return err
+	}
+	if err := a.Kube.Command("wait", "--for=condition=Established", "--timeout=60s",
+		"crd/certificates.cert-manager.io", "crd/clusterissuers.cert-manager.io").Run(ctx); err != nil {
+		return err
+	}
+	if err := a.applyImage(ctx, "cert-manager.yaml", imagelock.CertManager); err != nil {
+		return err
+	}
+	return a.Kube.Rollout(ctx, "cert-manager", "deployment/cert-manager", 2*time.Minute)
 }
 
 // certManagerCRDs reads the definitions out of the very module that the controllers are built from.

@@ -4,79 +4,23 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/securenotes/securenotes/hack/kind/internal/debian"
-	"github.com/securenotes/securenotes/hack/kind/internal/images"
+	"github.com/securenotes/securenotes/hack/kind/imagelock"
 )
 
 const (
-	postgresUser = 999
-	postgresHome = "/usr/lib/postgresql/15"
+	postgresHome = "/usr/lib/postgresql/15" // in Debian's packages and in the official image
 	databaseHost = "postgres.postgres.svc"
 )
 
-// postgresPrograms are the server, what its first start takes, and what tests look into it with.
-var postgresPrograms = []string{
-	postgresHome + "/bin/postgres", postgresHome + "/bin/initdb", postgresHome + "/bin/psql",
-	postgresHome + "/bin/pg_dump", postgresHome + "/bin/pg_isready", "/bin/sh", "/bin/rm",
-}
-
-// PostgresImage packs Debian's PostgreSQL: its programs, the libraries they load, and their data.
-func (a Addons) PostgresImage(ctx context.Context) (images.Image, error) {
-	img := images.Image{
-		Repository: repository + "postgres", Entrypoint: []string{postgresHome + "/bin/postgres"},
-		User: fmt.Sprintf("%d:%d", postgresUser, postgresUser), Files: images.Users("postgres", postgresUser),
-	}
-	if err := debian.Ensure(ctx, a.Say, debian.Postgres15); err != nil {
-		return img, err
-	}
-	files, err := images.WithLibraries(ctx, "/", postgresPrograms...)
-	if err != nil {
-		return img, err
-	}
-	img.Files = append(img.Files, files...)
-	for _, dir := range []string{postgresHome + "/lib", "/usr/share/postgresql/15", "/usr/share/zoneinfo"} {
-		err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-			switch {
-			case err != nil:
-				return err
-			case d.IsDir() && (d.Name() == "bitcode" || d.Name() == "man" || d.Name() == "right" || d.Name() == "posix"):
-				return fs.SkipDir // for just-in-time compilation and for people
-			case d.IsDir() || strings.HasPrefix(d.Name(), "llvmjit"):
-				return nil
-			}
-			st, err := os.Stat(p)
-			if errors.Is(err, fs.ErrNotExist) || (err == nil && !st.Mode().IsRegular()) {
-				return nil // a link that leads nowhere, or to a directory
-			}
-			if err != nil {
-				return err
-			}
-			img.Files = append(img.Files, images.File{To: p, From: p, Mode: int64(st.Mode().Perm()) | 0o444})
-			return nil
-		})
-		if err != nil {
-			return img, err
-		}
-	}
-	return img, nil
-}
-
 // Postgres brings a PostgreSQL server up that takes TLS connections only.
 func (a Addons) Postgres(ctx context.Context) (string, error) {
-	image, err := a.PostgresImage(ctx)
-	if err != nil {
-		return "", err
-	}
-	if err := a.applyImage(ctx, "postgres.yaml", image); err != nil {
+	if err := a.applyImage(ctx, "postgres.yaml", imagelock.Postgres); err != nil {
 		return "", err
 	}
 	return "TLS only", a.Kube.Rollout(ctx, "postgres", "statefulset/postgres", 3*time.Minute)

@@ -4,13 +4,15 @@ import (
 	"context"
 	"time"
 
+	"github.com/securenotes/securenotes/hack/kind/images"
 	"github.com/securenotes/securenotes/hack/kind/internal/cluster"
-	"github.com/securenotes/securenotes/hack/kind/internal/images"
-	"github.com/securenotes/securenotes/hack/kind/internal/toolchain"
+	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
 // StorageImage runs the volume provisioner; as root, because it deletes what pods of any user wrote.
-func (a Addons) StorageImage() images.Image { return a.static(toolchain.VolumeProvisioner, "") }
+func (a Addons) StorageImage() images.Image {
+	return images.Static(toolchain.VolumeProvisioner, a.Tools.Path(toolchain.VolumeProvisioner), "")
+}
 
 // Storage makes the class `shared` the default: volumes that follow their pod to any node.
 func (a Addons) Storage(ctx context.Context) (string, error) {

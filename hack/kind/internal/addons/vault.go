@@ -13,14 +13,10 @@ import (
 	"os"
 	"time"
 
-	"github.com/securenotes/securenotes/hack/kind/internal/images"
+	"github.com/securenotes/securenotes/hack/kind/imagelock"
 	"github.com/securenotes/securenotes/hack/kind/internal/kube"
-	"github.com/securenotes/securenotes/hack/kind/internal/layout"
-	"github.com/securenotes/securenotes/hack/kind/internal/toolchain"
+	"github.com/securenotes/securenotes/hack/kind/layout"
 )
-
-// VaultImage runs the Vault server.
-func (a Addons) VaultImage() images.Image { return a.static(toolchain.Vault, nonRoot) }
 
 // vaultKeys is what Vault gives out once, when it is initialised. It stays in the checkout's
 // .cluster directory, readable for its owner only, and in no Kubernetes object.
@@ -48,7 +44,13 @@ func (a Addons) Vault(ctx context.Context) (note string, err error) {
 }
 
 func (a Addons) startVault(ctx context.Context) (note string, err error) {
-	if err := a.applyImage(ctx, "vault.yaml", a.VaultImage()); err != nil {
+	if err := a.apply(ctx, "namespace.yaml", map[string]string{"Name": "vault"}); err != nil {
+		return "", err
+	}
+	if err := a.apply(ctx, "vault-certificate.yaml", nil); err != nil {
+		return "", err
+	}
+	if err := a.installVault(ctx); err != nil {
 		return "", err
 	}
 	if err := a.Kube.WaitFor(ctx, "vault", "certificate/vault-tls", "Ready", 2*time.Minute); err != nil {
@@ -60,6 +62,18 @@ func (a Addons) startVault(ctx context.Context) (note string, err error) {
 	}
 	defer stop()
 	return v.unseal(ctx)
+}
+
+// installVault does not wait: Vault is not ready before it is unsealed.
+func (a Addons) installVault(ctx context.Context) error {
+	if a.Lock.Offline {
+		return a.applyImage(ctx, "vault.yaml", imagelock.Vault)
+	}
+	dir, flags, err := a.arguments(ctx, vaultChart)
+	if err != nil {
+		return err
+	}
+	return a.Install(ctx, "vault", dir, "vault", flags...)
 }
 
 // vault is the server's HTTP API on a port of this machine that is open for this run only.

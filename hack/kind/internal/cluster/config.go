@@ -8,7 +8,7 @@ import (
 	"os"
 	"text/template"
 
-	"github.com/securenotes/securenotes/hack/kind/internal/layout"
+	"github.com/securenotes/securenotes/hack/kind/layout"
 )
 
 // What the outside of the cluster needs to know of the inside.

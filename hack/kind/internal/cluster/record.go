@@ -8,8 +8,8 @@ import (
 	"os"
 	"strings"
 
-	"github.com/securenotes/securenotes/hack/kind/internal/docker"
-	"github.com/securenotes/securenotes/hack/kind/internal/layout"
+	"github.com/securenotes/securenotes/hack/kind/docker"
+	"github.com/securenotes/securenotes/hack/kind/layout"
 )
 
 // Record says which checkout made the cluster, and from what. It is written before kind starts, so

@@ -10,9 +10,7 @@ import (
 
 	"github.com/securenotes/securenotes/hack/kind/internal/cluster"
 	"github.com/securenotes/securenotes/hack/kind/internal/kube"
-	"github.com/securenotes/securenotes/hack/kind/internal/layout"
-	"github.com/securenotes/securenotes/hack/kind/internal/proc"
-	"github.com/securenotes/securenotes/hack/kind/internal/toolchain"
+	"github.com/securenotes/securenotes/hack/kind/layout"
 )
 
 // Operator installs or upgrades the chart and waits until what it installed is ready.
@@ -26,24 +24,10 @@ func (d Deploy) Operator(ctx context.Context) (string, error) {
 		return "", err
 	}
 	chart := filepath.Join(d.Layout.Root, "charts", "securenotes-operator")
-	helm := func(args ...string) *proc.Cmd {
-		return proc.New(d.Tools.Path(toolchain.Helm), append(args, "--namespace", OperatorNamespace, "--kubeconfig", d.Kube.Kubeconfig)...).
-			WithEnv("HELM_CACHE_HOME="+d.Layout.Machine("helm"), "HELM_CONFIG_HOME="+d.Layout.Machine("helm"), "HELM_DATA_HOME="+d.Layout.Machine("helm"))
-	}
-	if err := d.unlockRelease(ctx); err != nil {
+	if err := d.Addons.Install(ctx, Release, chart, OperatorNamespace, "--create-namespace", "--wait", "--timeout", "3m", "--values", path); err != nil {
 		return "", err
 	}
-	if err := helm("upgrade", "--install", Release, chart, "--create-namespace", "--wait", "--timeout", "3m", "--values", path).Run(ctx); err != nil {
-		return "", fmt.Errorf("%w%s", err, d.Kube.Describe(ctx, OperatorNamespace))
-	}
 	return "chart " + Release + " in " + OperatorNamespace, nil
-}
-
-// unlockRelease takes away the mark of an upgrade that was killed: helm refuses every later one with
-// "another operation is in progress". The lock of this machine says that none is.
-func (d Deploy) unlockRelease(ctx context.Context) error {
-	return d.Kube.Command("-n", OperatorNamespace, "delete", "secret", "--ignore-not-found",
-		"--selector", "owner=helm,name="+Release+",status in (pending-install,pending-upgrade,pending-rollback)").Run(ctx)
 }
 
 // Sample applies config/samples and opens the sample's API at a port of this machine.

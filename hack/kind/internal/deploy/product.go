@@ -8,12 +8,12 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/securenotes/securenotes/hack/kind/images"
 	"github.com/securenotes/securenotes/hack/kind/internal/addons"
-	"github.com/securenotes/securenotes/hack/kind/internal/images"
 	"github.com/securenotes/securenotes/hack/kind/internal/kube"
-	"github.com/securenotes/securenotes/hack/kind/internal/layout"
-	"github.com/securenotes/securenotes/hack/kind/internal/proc"
-	"github.com/securenotes/securenotes/hack/kind/internal/toolchain"
+	"github.com/securenotes/securenotes/hack/kind/layout"
+	"github.com/securenotes/securenotes/hack/kind/proc"
+	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
 // Names of the sample and of what it stands in.
@@ -54,8 +54,8 @@ func (d Deploy) Build(ctx context.Context) (string, error) {
 }
 
 // Images of the two binaries, tagged by their content: an unchanged image restarts nothing.
-func (d Deploy) Images() []images.Image {
-	return []images.Image{d.image(service), d.image(operator)}
+func (d Deploy) Images() []images.Source {
+	return []images.Source{d.image(service), d.image(operator)}
 }
 
 // NextRelease is the service's image as a later release would be: another image, which does the same.

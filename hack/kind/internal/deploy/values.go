@@ -5,7 +5,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/securenotes/securenotes/hack/kind/internal/images"
+	"github.com/securenotes/securenotes/hack/kind/images"
 )
 
 // values are what a platform team would write for its cluster. JSON is YAML.

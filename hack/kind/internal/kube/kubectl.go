@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/securenotes/securenotes/hack/kind/internal/proc"
+	"github.com/securenotes/securenotes/hack/kind/proc"
 )
 
 // Client runs kubectl against one cluster.

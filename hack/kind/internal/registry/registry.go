@@ -5,33 +5,57 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
+
+	"github.com/securenotes/securenotes/hack/kind/imagelock"
 )
 
 // patience bounds the question: a machine without a way out must not wait for it.
 const patience = 4 * time.Second
 
-// hub is where kind's node images are published.
-const hub = "https://registry-1.docker.io/v2/"
+// Answer asks every registry of a lock for its API version. Anything but a registry's answer, such as
+// a proxy's refusal or a captive portal's page, counts as none.
+func Answer(ctx context.Context, l imagelock.Lock) (yes bool, why string) {
+	asked := map[string]bool{}
+	for _, use := range l.Uses() {
+		host, _, _ := strings.Cut(l.Images[use].Name, "/")
+		if host == "docker.io" {
+			host = hub
+		}
+		if asked[host] {
+			continue
+		}
+		asked[host] = true
+		if yes, why = answers(ctx, "https://"+host+"/v2/"); !yes {
+			return false, why
+		}
+	}
+	return true, "the registries answer"
+}
 
-// Answers asks Docker Hub for its API version. Anything but a registry's answer, such as a proxy's
-// refusal or a captive portal's page, counts as none.
-func Answers(ctx context.Context) (yes bool, why string) { return answers(ctx, hub) }
+// AnswersHub asks Docker Hub alone.
+func AnswersHub(ctx context.Context) (yes bool, why string) {
+	return answers(ctx, "https://"+hub+"/v2/")
+}
 
-func answers(ctx context.Context, hub string) (yes bool, why string) {
+// hub is where docker.io's images are.
+const hub = "registry-1.docker.io"
+
+func answers(ctx context.Context, url string) (yes bool, why string) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, hub, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return false, err.Error()
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return false, fmt.Sprintf("%s does not answer", hub)
+		return false, fmt.Sprintf("%s does not answer", url)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.Header.Get("Docker-Distribution-Api-Version") == "" {
-		return false, fmt.Sprintf("%s is answered by something that is no registry (%s)", hub, resp.Status)
+		return false, fmt.Sprintf("%s is answered by something that is no registry (%s)", url, resp.Status)
 	}
-	return true, hub + " answers"
+	return true, url + " answers"
 }

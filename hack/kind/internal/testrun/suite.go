@@ -9,8 +9,8 @@ import (
 	"os/exec"
 	"strings"
 
-	"github.com/securenotes/securenotes/hack/kind/internal/console"
-	"github.com/securenotes/securenotes/hack/kind/internal/proc"
+	"github.com/securenotes/securenotes/hack/kind/console"
+	"github.com/securenotes/securenotes/hack/kind/proc"
 )
 
 // Suite is one call of `go test`.

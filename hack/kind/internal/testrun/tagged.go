@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/securenotes/securenotes/hack/kind/internal/proc"
+	"github.com/securenotes/securenotes/hack/kind/proc"
 )
 
 // goEnv makes the tests independent of the caller's workspace and flags. With -trimpath, what was compiled in one

@@ -1,0 +1,166 @@
+// Package debian installs the few things that come from the distribution rather than from Go
+// modules, and says so.
+package debian
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/securenotes/securenotes/hack/kind/proc"
+)
+
+// Packages, by the program whose presence shows that they are installed.
+var packages = map[string]string{
+	"dockerd":                            "docker.io",
+	"docker":                             "docker.io",
+	"runc":                               "runc",
+	"iptables":                           "iptables",
+	"nft":                                "nftables",
+	"ip":                                 "iproute2",
+	"debootstrap":                        "debootstrap",
+	Postgres15:                           "postgresql-15",
+	Redis:                                "redis-tools",
+	HAProxy:                              "haproxy",
+	PgBouncer:                            "pgbouncer",
+	"gcc":                                "gcc",
+	"git":                                "git",
+	"/usr/include/stdio.h":               "libc6-dev",
+	"/etc/ssl/certs/ca-certificates.crt": "ca-certificates",
+}
+
+// Postgres15 is the server's path; Debian keeps it out of PATH.
+const Postgres15 = "/usr/lib/postgresql/15/bin/postgres"
+
+// Redis is the server's program under the name of its checker: the package redis-server has it under its own
+// name, and would start a server.
+const Redis = "/usr/bin/redis-check-rdb"
+
+// HAProxy is the proxy's path; Debian keeps it out of a plain user's PATH. With systemd the package
+// also starts a server, whose default configuration opens no port.
+const HAProxy = "/usr/sbin/haproxy"
+
+// PgBouncer is the pooler's path.
+const PgBouncer = "/usr/sbin/pgbouncer"
+
+// Missing returns the packages that would provide those of the programs that are not there.
+func Missing(programs ...string) []string {
+	var out []string
+	seen := map[string]bool{}
+	for _, p := range programs {
+		if pkg := packages[p]; !Has(p) && !seen[pkg] {
+			seen[pkg] = true
+			out = append(out, pkg)
+		}
+	}
+	return out
+}
+
+// Has tells whether a program, or a file given by its path, is there. Debian keeps administrators'
+// programs in sbin, which the PATH of a plain user or of a CI job often lacks.
+func Has(program string) bool {
+	if filepath.IsAbs(program) {
+		_, err := os.Stat(program)
+		return err == nil
+	}
+	if _, err := exec.LookPath(program); err == nil {
+		return true
+	}
+	_, err := os.Stat(filepath.Join("/usr/sbin", program))
+	return err == nil
+}
+
+// CanInstall tells whether this process may install Debian packages, and if not, why.
+func CanInstall() (bool, string) {
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		return false, "this is no Debian system (no apt-get)"
+	}
+	if os.Geteuid() != 0 {
+		return false, "only root may install packages"
+	}
+	return true, ""
+}
+
+// Ensure installs what the named programs need.
+func Ensure(ctx context.Context, say func(string, ...any), programs ...string) error {
+	missing := Missing(programs...)
+	if len(missing) == 0 {
+		return nil
+	}
+	if ok, why := CanInstall(); !ok {
+		return fmt.Errorf("missing Debian packages %s, and %s; install them, then try again", strings.Join(missing, " "), why)
+	}
+	say("installing Debian packages: %s (they stay when the cluster goes)", strings.Join(missing, " "))
+	for _, quiet := range []func([]string) (func(), error){quietPostgres, quietPgBouncer} {
+		undo, err := quiet(missing)
+		defer undo()
+		if err != nil {
+			return err
+		}
+	}
+	env := []string{"DEBIAN_FRONTEND=noninteractive"}
+	// An installation that was killed half-way has to be finished before the next one may start.
+	if err := proc.New("dpkg", "--configure", "-a").WithEnv(env...).Run(ctx); err != nil {
+		return err
+	}
+	// A fresh machine has no package lists, an old one has stale ones.
+	if err := proc.New("apt-get", "-q", "-o", "DPkg::Lock::Timeout=120", "update").WithEnv(env...).Run(ctx); err != nil {
+		say("apt-get update failed, going on with the lists that are there: %v", err)
+	}
+	args := append([]string{"-q", "-y", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=120", "install"}, missing...)
+	return proc.New("apt-get", args...).WithEnv(env...).Run(ctx)
+}
+
+// quietPostgres keeps Debian's postgresql package from making and starting a database server of its
+// own: only the programs are wanted.
+func quietPostgres(installing []string) (undo func(), err error) {
+	undo = func() {}
+	for _, p := range installing {
+		if !strings.HasPrefix(p, "postgresql") {
+			continue
+		}
+		const dropIn = "/etc/postgresql-common/createcluster.d/securenotes.conf"
+		if err := os.MkdirAll(filepath.Dir(dropIn), 0o755); err != nil {
+			return undo, err
+		}
+		if err := os.WriteFile(dropIn, []byte("create_main_cluster = false\n"), 0o644); err != nil {
+			return undo, err
+		}
+		return func() { _ = os.Remove(dropIn) }, nil
+	}
+	return undo, nil
+}
+
+// quietPgBouncer keeps Debian's pgbouncer package from starting a pooler, now and, with systemd, at
+// each boot: only the program is wanted.
+func quietPgBouncer(installing []string) (undo func(), err error) {
+	undo = func() {}
+	if !slices.Contains(installing, "pgbouncer") {
+		return undo, nil
+	}
+	const unit = "/etc/systemd/system/pgbouncer.service"
+	if err := os.MkdirAll(filepath.Dir(unit), 0o755); err != nil {
+		return undo, err
+	}
+	if err := os.Symlink("/dev/null", unit); err != nil && !errors.Is(err, fs.ErrExist) {
+		return undo, err
+	}
+	// invoke-rc.d asks this program whether it may start a service; 101 forbids it.
+	const policy = "/usr/sbin/policy-rc.d"
+	f, err := os.OpenFile(policy, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		return undo, nil // the machine has a policy of its own, as container images do
+	}
+	if err != nil {
+		return undo, err
+	}
+	undo = func() { _ = os.Remove(policy) }
+	_, err = f.WriteString("#!/bin/sh\nexit 101\n")
+	return undo, errors.Join(err, f.Close())
+}

@@ -1,0 +1,120 @@
+// Package imagelock reads and writes image locks. A lock names every image that a cluster is made of:
+// its name, its tag, and the digest of its bytes. hack/kind/images.lock.yaml is the lock of upstream's
+// images; hack/offline writes one of the images that it makes. What is done with the images does not
+// depend on which of the two it is.
+package imagelock
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/securenotes/securenotes/hack/kind/layout"
+)
+
+// A Use is what an image is for.
+type Use string
+
+// The uses. An offline lock has CertManager in the place of the three images of cert-manager's chart.
+const (
+	Node                  Use = "node"
+	CertManagerController Use = "cert-manager-controller"
+	CertManagerWebhook    Use = "cert-manager-webhook"
+	CertManagerCAInjector Use = "cert-manager-cainjector"
+	CertManager           Use = "cert-manager"
+	Vault                 Use = "vault"
+	Postgres              Use = "postgres"
+)
+
+// OfflineNode is the name of the node images that hack/offline makes.
+const OfflineNode = "securenotes.dev/node"
+
+// UpstreamHeader is the comment above the committed lock.
+const UpstreamHeader = `# The images of upstream that ` + "`make run`" + ` brings up, and the charts of two of them. ` + "`bin/kind lock`" + ` looks
+# up the digests of the tags and writes this file. An empty digest has not been looked up yet: that
+# image is pulled by its tag, and the run says so.
+`
+
+// Lock is the content of one file.
+type Lock struct {
+	// Offline is set in locks that hack/offline writes. Its node image has no pod network of its own,
+	// and the manifests of hack/kind install cert-manager and Vault in the place of their charts.
+	Offline bool `yaml:"offline,omitempty"`
+	// Registry, if set, is asked for the images in the place of the registries in their names.
+	Registry string           `yaml:"registry,omitempty"`
+	Images   map[Use]Image    `yaml:"images"`
+	Charts   map[string]Chart `yaml:"charts,omitempty"`
+}
+
+// Image is one image.
+type Image struct {
+	Name   string `yaml:"name"`
+	Tag    string `yaml:"tag"`
+	Digest string `yaml:"digest"` // empty while nobody has looked it up
+}
+
+// Chart is a Helm chart in a Go module.
+type Chart struct {
+	Module  string `yaml:"module"`
+	Version string `yaml:"version"`
+	Sum     string `yaml:"sum"` // of the module, as in go.sum
+	Path    string `yaml:"path"`
+}
+
+// Ref is the name and the tag.
+func (i Image) Ref() string { return i.Name + ":" + i.Tag }
+
+// Pinned is the name with the digest; with the tag, where there is no digest.
+func (i Image) Pinned() string {
+	if i.Digest == "" {
+		return i.Ref()
+	}
+	return i.Name + "@" + i.Digest
+}
+
+// Get returns the image of one use.
+func (l Lock) Get(use Use) (Image, error) {
+	i, ok := l.Images[use]
+	if !ok {
+		return i, fmt.Errorf("the image lock has no image %q", use)
+	}
+	return i, nil
+}
+
+// Uses lists the lock's images in a fixed order.
+func (l Lock) Uses() []Use { return slices.Sorted(maps.Keys(l.Images)) }
+
+// Read reads a lock, and refuses fields that it does not know.
+func Read(path string) (Lock, error) {
+	var l Lock
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return l, err
+	}
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	d.KnownFields(true)
+	if err := d.Decode(&l); err != nil {
+		return l, fmt.Errorf("image lock %s: %w", path, err)
+	}
+	for _, use := range l.Uses() {
+		if i := l.Images[use]; i.Name == "" || i.Tag == "" {
+			return l, fmt.Errorf("image lock %s: image %q has no name or no tag", path, use)
+		}
+	}
+	return l, nil
+}
+
+// Write replaces a lock; header is a comment above it.
+func (l Lock) Write(path, header string) error {
+	b := bytes.NewBufferString(header)
+	e := yaml.NewEncoder(b)
+	e.SetIndent(2)
+	if err := e.Encode(l); err != nil {
+		return err
+	}
+	return layout.WriteFile(path, b.Bytes(), 0o644)
+}

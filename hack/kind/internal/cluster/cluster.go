@@ -9,11 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/securenotes/securenotes/hack/kind/internal/console"
-	"github.com/securenotes/securenotes/hack/kind/internal/docker"
+	"github.com/securenotes/securenotes/hack/kind/console"
+	"github.com/securenotes/securenotes/hack/kind/docker"
 	"github.com/securenotes/securenotes/hack/kind/internal/kube"
-	"github.com/securenotes/securenotes/hack/kind/internal/layout"
-	"github.com/securenotes/securenotes/hack/kind/internal/proc"
+	"github.com/securenotes/securenotes/hack/kind/layout"
+	"github.com/securenotes/securenotes/hack/kind/proc"
 )
 
 // Cluster is the machine's one kind cluster.
@@ -151,9 +151,13 @@ func (c Cluster) create(ctx context.Context, config string, own bool) error {
 
 // Delete removes the cluster and its volumes, whatever state it is in.
 func (c Cluster) Delete(ctx context.Context) error {
+	image, err := c.image(ctx)
+	if err != nil {
+		return err
+	}
 	// A client that was killed may have left the daemon busy creating a container: it is listed, but
 	// for the moment "no such container" to whoever wants to remove it.
-	return kube.Until(ctx, time.Minute, time.Second, func(ctx context.Context) error {
+	if err := kube.Until(ctx, time.Minute, time.Second, func(ctx context.Context) error {
 		nodes, err := c.Nodes(ctx)
 		if err != nil || len(nodes) == 0 {
 			return err
@@ -166,7 +170,22 @@ func (c Cluster) Delete(ctx context.Context) error {
 			err = fmt.Errorf("node containers are still there: %s", strings.Join(nodes, ", "))
 		}
 		return err
-	})
+	}); err != nil || image == "" {
+		return err
+	}
+	// What pods wrote into volumes belongs to their users: only root may remove it, and the person who
+	// runs this may not be root.
+	return c.Docker.Command("run", "--rm", "--network", "none", "--volume", c.Layout.Machine("volumes")+":"+VolumesInNode,
+		"--entrypoint", "find", image, VolumesInNode, "-mindepth", "1", "-delete").Run(ctx)
+}
+
+// image is the one that the nodes run; empty when there are no nodes.
+func (c Cluster) image(ctx context.Context) (string, error) {
+	nodes, err := c.Nodes(ctx)
+	if err != nil || len(nodes) == 0 {
+		return "", err
+	}
+	return c.Docker.Command("inspect", "--format", "{{.Config.Image}}", nodes[0]).Output(ctx)
 }
 
 // RemoveState removes what this machine keeps of the cluster outside Docker.

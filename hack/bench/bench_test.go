@@ -145,30 +145,29 @@ func TestBench(t *testing.T) {
 	}
 
 	users := make([]string, concurrency)
-	credentials := func(client int) string {
-		return fmt.Sprintf(`{"username":"bench-user-%d","password":"correct horse battery"}`, client)
-	}
+	const password = "correct horse battery"
+	name := func(client int) string { return fmt.Sprintf("bench-user-%d", client) }
 	for client := range users {
-		if _, err := s.call("POST", "/api/auth/register", "", credentials(client), 201); err != nil {
+		if err := s.client.Register(t.Context(), name(client), password); err != nil {
 			t.Fatal(err)
 		}
-		answer, err := s.call("POST", "/api/auth/login", "", credentials(client), 200)
+		login, err := s.client.Login(t.Context(), name(client), password)
 		if err != nil {
 			t.Fatal(err)
 		}
-		users[client] = answer["token"].(string)
+		users[client] = login.Token
 	}
 
 	const hashes = 8
 	start := time.Now()
 	for range hashes {
-		if _, err := bcrypt.GenerateFromPassword([]byte("correct horse battery"), bcryptCost); err != nil {
+		if _, err := bcrypt.GenerateFromPassword([]byte(password), bcryptCost); err != nil {
 			t.Fatal(err)
 		}
 	}
 	oneHash := time.Since(start) / hashes
 	logins, used := ours("login", 2*runtime.NumCPU(), func(client, _ int) error {
-		_, err := s.call("POST", "/api/auth/login", "", credentials(client), 200)
+		_, err := s.client.Login(t.Context(), name(client), password)
 		return err
 	})
 	row("login", logins, "cores / bcrypt", float64(runtime.NumCPU())/oneHash.Seconds(), 0.95, used)

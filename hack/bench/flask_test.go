@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -18,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/securenotes/securenotes/hack/poll"
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
@@ -68,16 +70,13 @@ func flaskReads(t *testing.T, ownServer bool) measured {
 		_ = server.Process.Signal(syscall.SIGTERM)
 		_ = server.Wait()
 	})
-	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			_ = conn.Close()
-			break
+	poll.Eventually(t, time.Minute, "Flask to answer", func(ctx context.Context) error {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		if err != nil {
+			return err
 		}
-		if time.Now().After(end) {
-			t.Fatalf("Flask does not answer: %v", err)
-		}
-	}
+		return conn.Close()
+	})
 	encode := base64.RawURLEncoding.EncodeToString
 	token := encode([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + encode([]byte(`{"username":"alice"}`))
 	mac := hmac.New(sha256.New, []byte(secret))

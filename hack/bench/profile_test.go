@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"context"
 	"fmt"
 	"os/exec"
 	"regexp"
@@ -10,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/securenotes/securenotes/hack/poll"
 )
 
 // where are the functions that divide a request's work, as they stand at the end of a pprof line. They
@@ -41,16 +44,12 @@ func (s *service) profiled(t *testing.T, work func()) string {
 	work()
 	toggle()
 	var top []byte
-	var err error
-	for range 50 { // the file is complete once the profile has ended
-		if top, err = exec.Command("go", "tool", "pprof", "-top", "-cum", "-nodecount", "2000", s.profile).CombinedOutput(); err == nil {
-			break
+	poll.Eventually(t, time.Minute, "the end of the profile, which completes its file", func(ctx context.Context) (err error) {
+		if top, err = exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-cum", "-nodecount", "2000", s.profile).CombinedOutput(); err != nil {
+			return fmt.Errorf("go tool pprof: %w: %s", err, top)
 		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	if err != nil {
-		t.Fatalf("go tool pprof: %v: %s", err, top)
-	}
+		return nil
+	})
 	var out strings.Builder
 	for _, w := range where {
 		line := regexp.MustCompile(`(?m)^.* ([0-9.]+)%\s+\S*` + w.function + `(?: \(inline\))?$`).FindSubmatch(top)

@@ -4,11 +4,6 @@ package bench
 
 import (
 	"bytes"
-	"crypto/tls"
-	"encoding/json"
-	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/securenotes/securenotes/hack/notesclient"
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
@@ -24,7 +20,8 @@ const bcryptCost = 12
 
 // service is the running binary and what it runs on.
 type service struct {
-	client   *http.Client
+	// client is for what costs far more than its client: logins, and what is not measured.
+	client   *notesclient.Client
 	profile  string
 	process  *testenv.Service
 	vault    *testenv.Vault
@@ -45,37 +42,8 @@ func startService(t *testing.T) *service {
 		t.Fatalf("migrate: %v: %s", err, out)
 	}
 	s.process = program.StartService(t, c, "SECURENOTES_PROFILE="+s.profile)
-	s.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: s.process.Pool, ServerName: "localhost"}, MaxIdleConnsPerHost: concurrency,
-		// One connection for each client, as with many clients; HTTP/2 would put all on one.
-		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{},
-	}}
+	s.client = notesclient.New(s.process.URL, notesclient.Options{RootCAs: s.process.Pool, Timeout: time.Minute})
 	return s
-}
-
-// call makes a request and returns the decoded answer, or an error unless it has the status.
-func (s *service) call(method, path, token, body string, want int) (map[string]any, error) {
-	request, err := http.NewRequest(method, s.process.URL+path, strings.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	if token != "" {
-		request.Header.Set("Authorization", "Bearer "+token)
-	}
-	response, err := s.client.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	raw, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, err
-	}
-	if response.StatusCode != want {
-		return nil, fmt.Errorf("%s %s: status %d: %s", method, path, response.StatusCode, raw)
-	}
-	answer := map[string]any{}
-	return answer, json.Unmarshal(raw, &answer)
 }
 
 // usage is the service's processor time so far, and its memory now.

@@ -18,7 +18,7 @@ const timingPairs = 100
 // difference with its confidence interval (paired t, 99 %), beside the spread of the times themselves.
 func TestBenchTiming(t *testing.T) {
 	s := startService(t)
-	if _, err := s.call("POST", "/api/auth/register", "", `{"username":"known-user","password":"correct horse battery"}`, 201); err != nil {
+	if err := s.client.Register(t.Context(), "known-user", "correct horse battery"); err != nil {
 		t.Fatal(err)
 	}
 	c := connect(t, s.process.Address, s.process.Pool)

@@ -4,7 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+
+	"github.com/securenotes/securenotes/hack/notesclient"
 )
+
+// pageLimit is the most notes that the service lists at once.
+const pageLimit = 200
 
 // check reads everything of the user's from every replica: each note is what its history says, and there is
 // none besides. Error: no telling answer.
@@ -23,14 +28,18 @@ func (u *user) check(ctx context.Context) error {
 		there := false
 		for _, replica := range u.load.options.Replicas {
 			least := n.history.BeginRead()
-			a, err := u.get(ctx, replica, "/api/notes/"+n.id)
-			if err != nil {
+			var got *notesclient.Note
+			err := u.ask(ctx, replica, func(ctx context.Context, c *notesclient.Client) (err error) {
+				got, err = c.GetNote(ctx, n.id)
+				return err
+			})
+			if !telling(err) {
 				return err
 			}
-			if !u.given(n, least, a, nil) {
-				u.load.violation("note %s of %s cannot be read: status %d: %s", n.id, u.name, a.status, a.body.Error)
+			if !u.given(n, least, got, err) {
+				u.load.violation("note %s of %s cannot be read: %v", n.id, u.name, err)
 			}
-			there = a.status == http.StatusOK
+			there = err == nil
 		}
 		if listed[n.id] != there {
 			u.load.violation("note %s of %s: listed: %t, there: %t", n.id, u.name, listed[n.id], there)
@@ -43,31 +52,31 @@ func (u *user) check(ctx context.Context) error {
 	return nil
 }
 
-// list gives the ids of the user's notes.
+// list returns the ids of the user's notes.
 func (u *user) list(ctx context.Context) (map[string]bool, error) {
-	ids, cursor := map[string]bool{}, ""
-	for page := 0; page == 0 || cursor != ""; page++ {
-		a, err := u.get(ctx, u.load.replica(u.random), "/api/notes?limit=200&cursor="+cursor)
-		if err == nil && a.status != http.StatusOK {
-			err = fmt.Errorf("list the notes of user %s: status %d: %s", u.name, a.status, a.body.Error)
+	ids, page := map[string]bool{}, &notesclient.Page{}
+	for first := true; first || page.NextCursor != ""; first = false {
+		cursor := page.NextCursor
+		if err := u.ask(ctx, u.load.replica(u.random), func(ctx context.Context, c *notesclient.Client) (err error) {
+			page, err = c.ListNotes(ctx, pageLimit, cursor)
+			return err
+		}); err != nil {
+			return nil, fmt.Errorf("list the notes of user %s: %w", u.name, err)
 		}
-		if err != nil {
-			return nil, err
-		}
-		for _, n := range a.body.Notes {
+		for _, n := range page.Notes {
 			ids[n.ID] = true
 		}
-		cursor = a.body.NextCursor
 	}
 	return ids, nil
 }
 
-// get reads from one replica until its answer tells, and signs in again if it has to.
-func (u *user) get(ctx context.Context, replica Replica, path string) (*answer, error) {
+// ask makes a call in the user's session at one replica until its answer is a telling one, and signs
+// in again if it has to.
+func (u *user) ask(ctx context.Context, replica *notesclient.Client, do call) error {
 	for signedIn := false; ; signedIn = true {
-		a, err := u.load.until(ctx, func() Replica { return replica }, request{method: http.MethodGet, path: path, token: u.session()})
-		if err != nil || a.status != http.StatusUnauthorized || signedIn {
-			return a, err
+		err := u.load.until(ctx, func() *notesclient.Client { return replica.WithToken(u.session()) }, do)
+		if signedIn || notesclient.Status(err) != http.StatusUnauthorized {
+			return err
 		}
 		u.again(ctx)
 	}

@@ -1,99 +1,59 @@
 package chaos
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
-)
 
-// Replica is one way to the service.
-type Replica struct {
-	// URL of the API, without a path.
-	URL string
-	// HTTP verifies the service's certificate.
-	HTTP *http.Client
-}
+	"github.com/securenotes/securenotes/hack/notesclient"
+	"github.com/securenotes/securenotes/hack/poll"
+)
 
 // requestTimeout is longer than the service's own limit.
 const requestTimeout = 25 * time.Second
 
-// maxAnswer bounds an answer's body, in bytes.
-const maxAnswer = 4 << 20
+// call is a request to one replica.
+type call func(ctx context.Context, replica *notesclient.Client) error
 
-// request is one request of one user.
-type request struct {
-	method, path string
-	token        string
-	// ifMatch and idempotencyKey are headers; empty: left out.
-	ifMatch, idempotencyKey string
-	body                    any
-}
-
-// answer is what came back.
-type answer struct {
-	status int
-	etag   string
-	body   struct {
-		ID         string
-		Title      string
-		Content    string
-		Token      string
-		Error      string
-		NextCursor string `json:"next_cursor"`
-		Notes      []struct{ ID string }
-	}
-}
-
-// send makes a request. Error: there was no answer, or none that can be read.
-func (r Replica) send(ctx context.Context, what request) (*answer, error) {
+// send makes a call and notes an answer that the service must never give.
+func (l *Load) send(ctx context.Context, replica *notesclient.Client, do call) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	var body io.Reader
-	if what.body != nil {
-		raw, err := json.Marshal(what.body)
-		if err != nil {
-			return nil, err
-		}
-		body = bytes.NewReader(raw)
+	err := do(ctx, replica)
+	if notesclient.Status(err) == http.StatusInternalServerError {
+		l.violation("%v", err)
 	}
-	out, err := http.NewRequestWithContext(ctx, what.method, r.URL+what.path, body)
-	if err != nil {
-		return nil, err
-	}
-	for name, value := range map[string]string{
-		"If-Match": what.ifMatch, "Idempotency-Key": what.idempotencyKey, "Content-Type": "application/json",
-	} {
-		if value != "" {
-			out.Header.Set(name, value)
-		}
-	}
-	if what.token != "" {
-		out.Header.Set("Authorization", "Bearer "+what.token)
-	}
-	response, err := r.HTTP.Do(out)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	a := &answer{status: response.StatusCode, etag: response.Header.Get("ETag")}
-	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(&a.body); err != nil {
-		return nil, fmt.Errorf("%s %s: status %d: %w", what.method, what.path, a.status, err)
-	}
-	return a, nil
+	return err
 }
 
-// effectOf says what an answer to a write tells about its effect.
-func effectOf(a *answer, err error) effect {
-	switch {
-	case err != nil:
-		return unknown
-	case a.status < 300:
+// until repeats a call, at the replica that is chosen each time, until its answer is a telling one.
+// It returns what the call returned then; [telling] tells it from the error for the end of ctx.
+func (l *Load) until(ctx context.Context, choose func() *notesclient.Client, do call) error {
+	var answer error
+	if err := poll.Until(ctx, func(ctx context.Context) error {
+		if answer = l.send(ctx, choose(), do); telling(answer) {
+			return nil
+		}
+		return answer
+	}); err != nil {
+		return fmt.Errorf("no telling answer: %w", err)
+	}
+	return answer
+}
+
+// telling reports whether an answer tells what the service did: that it is there, or that the same
+// request would be refused again.
+func telling(err error) bool {
+	return effectOf(err) != unknown && notesclient.Status(err) != http.StatusTooManyRequests
+}
+
+// effectOf returns what the answer to a write tells about its effect.
+func effectOf(err error) effect {
+	switch status := notesclient.Status(err); {
+	case err == nil:
 		return acknowledged
-	case a.status < 500:
+	case status >= 400 && status < 500:
 		return refused
 	default:
 		return unknown

@@ -3,17 +3,15 @@
 package chaos_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/securenotes/securenotes/hack/chaos/exhaustion"
+	"github.com/securenotes/securenotes/hack/notesclient"
 )
 
 const (
@@ -55,11 +53,11 @@ func (a *arena) prepareAccounts(database string) {
 	if err := group.Wait(); err != nil {
 		a.Fatal(err)
 	}
-	answer, err := a.call(a.loginClient, http.MethodPost, "/api/notes", a.bystander.Token, map[string]any{"content": "another note"}, http.StatusCreated)
+	changed, err := a.loginClient.WithToken(a.bystander.Token).CreateNote(a.Context(), notesclient.Content{Content: "another note"})
 	if err != nil {
 		a.Fatal(err)
 	}
-	a.changed, _ = answer["id"].(string)
+	a.changed = changed.ID
 	a.fillPages(database)
 	if err := a.endSession(); err != nil {
 		a.Fatal(err)
@@ -67,13 +65,15 @@ func (a *arena) prepareAccounts(database string) {
 }
 
 // endSession leaves the attackers the token of a session that has been logged out.
-func (a *arena) endSession() (err error) {
-	client := a.newClient(attackersAddress, false)
-	defer client.CloseIdleConnections()
-	if a.ended, err = a.login(client, a.attackers[0].Name); err == nil {
-		_, err = a.call(client, http.MethodPost, "/api/auth/logout", a.ended, nil, http.StatusOK)
+func (a *arena) endSession() error {
+	client := a.newClient(attackersAddress, notesclient.Options{})
+	defer client.Close()
+	login, err := client.Login(a.Context(), a.attackers[0].Name, password)
+	if err != nil {
+		return err
 	}
-	return err
+	a.ended = login.Token
+	return client.WithToken(a.ended).Logout(a.Context())
 }
 
 // fillPages copies the listers' notes in the database. The copies cannot be decrypted, and a list
@@ -93,67 +93,25 @@ func (a *arena) fillPages(database string) {
 	}
 }
 
+// newAccount registers a user, who writes some notes. The account's Note is the last one.
 func (a *arena) newAccount(address, name, content string, notes int) (user exhaustion.Account, err error) {
-	client := a.newClient(address, false)
-	defer client.CloseIdleConnections()
-	user.Name, user.Password = name, credentials(name)["password"].(string)
-	if _, err = a.call(client, http.MethodPost, "/api/auth/register", "", credentials(name), http.StatusCreated); err != nil {
+	client := a.newClient(address, notesclient.Options{})
+	defer client.Close()
+	user.Name, user.Password = name, password
+	if err := client.Register(a.Context(), name, password); err != nil {
 		return user, err
 	}
-	if user.Token, err = a.login(client, name); err != nil {
+	login, err := client.Login(a.Context(), name, password)
+	if err != nil {
 		return user, err
 	}
+	user.Token = login.Token
 	for range notes {
-		answer, err := a.call(client, http.MethodPost, "/api/notes", user.Token, map[string]any{"content": content}, http.StatusCreated)
+		note, err := client.WithToken(user.Token).CreateNote(a.Context(), notesclient.Content{Content: content})
 		if err != nil {
 			return user, err
 		}
-		user.Note, _ = answer["id"].(string)
+		user.Note = note.ID
 	}
 	return user, nil
-}
-
-func (a *arena) login(client *http.Client, name string) (token string, err error) {
-	answer, err := a.call(client, http.MethodPost, "/api/auth/login", "", credentials(name), http.StatusOK)
-	token, _ = answer["token"].(string)
-	return token, err
-}
-
-// call is send, and an error unless the status is the one that is wanted.
-func (a *arena) call(client *http.Client, method, path, token string, body map[string]any, want int) (map[string]any, error) {
-	status, answer, err := a.send(a.Context(), client, method, path, token, body)
-	if err == nil && status != want {
-		err = fmt.Errorf("%s %s: status %d, want %d: %v", method, path, status, want, answer)
-	}
-	return answer, err
-}
-
-func (a *arena) send(ctx context.Context, client *http.Client, method, path, token string, body map[string]any) (int, map[string]any, error) {
-	raw, err := json.Marshal(body)
-	if err != nil {
-		return 0, nil, err
-	}
-	if body == nil {
-		raw = nil
-	}
-	request, err := http.NewRequestWithContext(ctx, method, a.service.URL+path, bytes.NewReader(raw))
-	if err != nil {
-		return 0, nil, err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	if token != "" {
-		request.Header.Set("Authorization", "Bearer "+token)
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer response.Body.Close()
-	var answer bytes.Buffer
-	if _, err := answer.ReadFrom(response.Body); err != nil {
-		return 0, nil, err
-	}
-	fields := map[string]any{}
-	_ = json.Unmarshal(answer.Bytes(), &fields) // some answers have no body
-	return response.StatusCode, fields, nil
 }

@@ -4,6 +4,7 @@ package chaos_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"path/filepath"
 	"testing"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/hack/chaos/exhaustion"
+	"github.com/securenotes/securenotes/hack/notesclient"
+	"github.com/securenotes/securenotes/hack/poll"
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
@@ -40,8 +43,8 @@ type arena struct {
 	// changed is the note that the bystander writes to.
 	changed string
 	// readers and loginClient are the bystander's connections.
-	readers     []*http.Client
-	loginClient *http.Client
+	readers     []*notesclient.Client
+	loginClient *notesclient.Client
 	// kills is how many processes the kernel has ended that were reported.
 	kills int64
 }
@@ -70,7 +73,7 @@ func (a *arena) start() {
 	a.service = a.program.StartService(a, a.config)
 	a.checkGoMemoryLimit()
 	a.readers = a.bystanderClients()
-	a.loginClient = a.newClient(bystanderAddress, false)
+	a.loginClient = a.newClient(bystanderAddress, notesclient.Options{})
 }
 
 // ensureRunning replaces a process that a way has ended, or that does not recover from it.
@@ -89,21 +92,13 @@ func (a *arena) ensureRunning() {
 const recoveryTime = 10 * time.Second
 
 func (a *arena) recovers() bool {
-	ctx, cancel := context.WithTimeout(a.Context(), recoveryTime)
-	defer cancel()
-	for !a.probe(ctx, "/readyz") || !a.serves(ctx) {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(100 * time.Millisecond):
+	return poll.Within(a.Context(), recoveryTime, func(ctx context.Context) error {
+		if !a.probe(ctx, "/readyz") {
+			return errors.New("the readiness probe fails")
 		}
-	}
-	return true
-}
-
-func (a *arena) serves(ctx context.Context) bool {
-	status, _, err := a.send(ctx, a.readers[0], http.MethodGet, "/api/notes/"+a.bystander.Note, a.bystander.Token, nil)
-	return err == nil && status == http.StatusOK
+		_, err := a.readers[0].WithToken(a.bystander.Token).GetNote(ctx, a.bystander.Note)
+		return err
+	}) == nil
 }
 
 // checkGoMemoryLimit checks that the Go runtime knows the limit of its group.

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/securenotes/securenotes/hack/notesclient"
 )
 
 const (
@@ -49,10 +51,11 @@ func (r *readings) failures(what string) (found []string) {
 
 // bystanderClients are a client that connects for each request, one that keeps its connections, and
 // one of HTTP/2.
-func (a *arena) bystanderClients() []*http.Client {
-	connects := a.newClient(bystanderAddress, false)
-	connects.Transport.(*http.Transport).DisableKeepAlives = true
-	return []*http.Client{connects, a.newClient(bystanderAddress, false), a.newClient(bystanderAddress, true)}
+func (a *arena) bystanderClients() (clients []*notesclient.Client) {
+	for _, o := range []notesclient.Options{{ConnectionPerRequest: true}, {}, {HTTP2: true}} {
+		clients = append(clients, a.newClient(bystanderAddress, o))
+	}
+	return clients
 }
 
 // observeReads has the bystander read a note all the time. A slow answer delays no other request.
@@ -62,7 +65,10 @@ func (a *arena) observeReads(ctx context.Context) readings {
 		client := a.readers[number%len(a.readers)]
 		number++
 		return func(ctx context.Context) (bool, error) {
-			return a.patient(ctx, client, http.StatusOK, http.MethodGet, "/api/notes/"+a.bystander.Note, a.bystander.Token, nil)
+			return patient(ctx, func() error {
+				_, err := client.WithToken(a.bystander.Token).GetNote(ctx, a.bystander.Note)
+				return err
+			})
 		}
 	})
 }
@@ -76,7 +82,10 @@ func (a *arena) observeWrites(ctx context.Context) readings {
 		content := contents[number%len(contents)]
 		number++
 		return func(ctx context.Context) (bool, error) {
-			return a.patient(ctx, a.readers[1], http.StatusOK, http.MethodPut, "/api/notes/"+a.changed, a.bystander.Token, map[string]any{"content": content})
+			return patient(ctx, func() error {
+				_, err := a.readers[1].WithToken(a.bystander.Token).UpdateNote(ctx, a.changed, notesclient.Content{Content: content}, "")
+				return err
+			})
 		}
 	})
 }
@@ -85,7 +94,10 @@ func (a *arena) observeWrites(ctx context.Context) readings {
 func (a *arena) observeLogins(ctx context.Context) readings {
 	return observe(ctx, loginEvery, func() func(context.Context) (bool, error) {
 		return func(ctx context.Context) (bool, error) {
-			return a.patient(ctx, a.loginClient, http.StatusOK, http.MethodPost, "/api/auth/login", "", credentials(a.visitor.Name))
+			return patient(ctx, func() error {
+				_, err := a.loginClient.Login(ctx, a.visitor.Name, password)
+				return err
+			})
 		}
 	})
 }
@@ -126,24 +138,18 @@ func observe(ctx context.Context, interval time.Duration, next func() func(conte
 	}
 }
 
-// patient sends a request, and once more when it was turned away, as clients do.
-func (a *arena) patient(ctx context.Context, client *http.Client, want int, method, path, token string, body map[string]any) (retried bool, err error) {
-	for ; ; retried = true {
-		status, _, err := a.send(ctx, client, method, path, token, body)
-		switch {
-		case err == nil && status == want:
-			return retried, nil
-		case err == nil && (retried || status != http.StatusServiceUnavailable):
-			return retried, fmt.Errorf("status %d", status)
-		case retried:
-			return retried, err
-		}
-		select {
-		case <-ctx.Done():
-			return true, ctx.Err()
-		case <-time.After(retryAfter):
-		}
+// patient makes a call, and once more when it was turned away, as clients do.
+func patient(ctx context.Context, call func() error) (retried bool, err error) {
+	err = call()
+	if status := notesclient.Status(err); err == nil || status != 0 && status != http.StatusServiceUnavailable {
+		return false, err
 	}
+	select {
+	case <-ctx.Done():
+		return true, ctx.Err()
+	case <-time.After(retryAfter):
+	}
+	return true, call()
 }
 
 // The kubelet's settings, as in the operator's pods.

@@ -4,10 +4,7 @@ package chaos_test
 
 import (
 	"bytes"
-	"crypto/tls"
 	"encoding/json"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/securenotes/securenotes/hack/chaos/exhaustion"
+	"github.com/securenotes/securenotes/hack/notesclient"
 )
 
 // buildCrowd builds the attackers' program without the race detector, which bounds goroutines.
@@ -63,14 +61,8 @@ func (a *arena) startCrowd(ways []string) (end func()) {
 	}
 }
 
-// newClient returns an ordinary client with an address of its own.
-func (a *arena) newClient(address string, http2 bool) *http.Client {
-	protocols := &http.Protocols{}
-	protocols.SetHTTP1(!http2)
-	protocols.SetHTTP2(http2)
-	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
-	return &http.Client{Transport: &http.Transport{
-		DialContext: dialer.DialContext, Protocols: protocols, MaxIdleConnsPerHost: 16,
-		TLSClientConfig: &tls.Config{RootCAs: a.service.Pool, ServerName: "localhost", MinVersion: tls.VersionTLS13},
-	}}
+// newClient returns an ordinary client with an address of its own, and without a session.
+func (a *arena) newClient(address string, o notesclient.Options) *notesclient.Client {
+	o.LocalAddress, o.RootCAs = address, a.service.Pool
+	return notesclient.New(a.service.URL, o)
 }

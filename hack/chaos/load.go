@@ -4,16 +4,17 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/securenotes/securenotes/hack/notesclient"
 )
 
 // Options of a load. Every number is a bound.
 type Options struct {
 	// Replicas are written to and read from in turns.
-	Replicas []Replica
+	Replicas []*notesclient.Client
 	// Seed decides what the users do; not when, because that is the service's answer.
 	Seed uint64
 	// Users have a writer and a reader each, and Notes notes at a time.
@@ -134,29 +135,8 @@ func (l *Load) violation(format string, args ...any) {
 	}
 }
 
-func (l *Load) replica(random *rand.Rand) Replica {
+func (l *Load) replica(random *rand.Rand) *notesclient.Client {
 	return l.options.Replicas[random.IntN(len(l.options.Replicas))]
-}
-
-// until repeats a request, at the replica that is chosen each time, until its answer is one that tells.
-func (l *Load) until(ctx context.Context, choose func() Replica, what request) (*answer, error) {
-	for {
-		a, err := choose().send(ctx, what)
-		if err == nil && a.status < http.StatusInternalServerError && a.status != http.StatusTooManyRequests {
-			return a, nil
-		}
-		if err == nil && a.status == http.StatusInternalServerError {
-			l.violation("%s %s: status 500: %s", what.method, what.path, a.body.Error)
-		}
-		select {
-		case <-ctx.Done():
-			if err == nil {
-				err = fmt.Errorf("status %d: %s", a.status, a.body.Error)
-			}
-			return nil, fmt.Errorf("%s %s: no telling answer: %w", what.method, what.path, err)
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
 }
 
 // newcomer is an account from its registration to its first note.

@@ -4,10 +4,13 @@ package chaos_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/securenotes/securenotes/hack/poll"
 )
 
 // databaseUsers are the logins that Vault made and has not dropped.
@@ -26,26 +29,19 @@ func (w *world) databaseUsers() []string {
 	return users
 }
 
-// await asks every tenth of a second until the answer is yes.
-func (w *world) await(what string, yes func() bool) {
-	w.Helper()
-	for deadline := time.Now().Add(time.Minute); !yes(); time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			w.Fatalf("in vain: %s", what)
-		}
-	}
-}
-
 // TestLoginsAreRenewedUnnoticed: not one request fails while the database logins are renewed, with all that was done
 // with those of before; and none outlives its process for longer than its lease.
 func TestLoginsAreRenewedUnnoticed(t *testing.T) {
 	w := newWorld(t, program(t), seed(t), shape{users: 3, lease: 4 * time.Second})
 	seen := map[string]bool{}
-	w.await("each replica has had four logins", func() bool {
+	poll.Eventually(t, time.Minute, "four logins of each replica", func(context.Context) error {
 		for _, user := range w.databaseUsers() {
 			seen[user] = true
 		}
-		return len(seen) >= 8
+		if len(seen) < 8 {
+			return fmt.Errorf("%d logins were seen", len(seen))
+		}
+		return nil
 	})
 	w.load.End()
 	if failed := w.load.Unanswered(); failed != 0 {
@@ -55,5 +51,10 @@ func TestLoginsAreRenewedUnnoticed(t *testing.T) {
 	for i := range w.replicas {
 		w.replicas[i].service.Kill(t)
 	}
-	w.await("the logins of processes that are gone are dropped", func() bool { return len(w.databaseUsers()) == 0 })
+	poll.Eventually(t, time.Minute, "the end of the logins of processes that have ended", func(context.Context) error {
+		if left := w.databaseUsers(); len(left) > 0 {
+			return fmt.Errorf("%v are left", left)
+		}
+		return nil
+	})
 }

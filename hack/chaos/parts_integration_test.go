@@ -3,9 +3,7 @@
 package chaos_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -17,6 +15,8 @@ import (
 	"time"
 
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/hack/notesclient"
+	"github.com/securenotes/securenotes/hack/poll"
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
@@ -26,14 +26,19 @@ type serving struct {
 	vault     *testenv.Vault
 	vaultLink *testenv.Link
 	service   *testenv.Service
-	client    *http.Client
-	readyz    string
+	// client has no session.
+	client *notesclient.Client
+	readyz string
 	// warm is a user whose key the process has, and of cold users it has none.
 	warm *account
 	cold []*account
 }
 
-type account struct{ name, token, note string }
+// account is a user who has logged in, and one of the user's notes.
+type account struct {
+	*notesclient.Client
+	name, note string
+}
 
 // startServing starts a process on a database, with some users of whose keys it knows nothing.
 func startServing(t *testing.T, v *testenv.Vault, c *config.Config, coldUsers int) *serving {
@@ -51,9 +56,7 @@ func startServing(t *testing.T, v *testenv.Vault, c *config.Config, coldUsers in
 		t.Fatalf("migrate: %v: %s", err, out)
 	}
 	s.service = program.StartService(t, c)
-	s.client = httpClient(s.service.Pool)
-	s.client.Timeout = 40 * time.Second // above the service's own limit
-	t.Cleanup(s.client.CloseIdleConnections)
+	s.client = clientOf(t, s.service)
 	s.warm = s.register("warm")
 	s.warm.note = s.write(s.warm)
 	for i := range coldUsers {
@@ -62,62 +65,44 @@ func startServing(t *testing.T, v *testenv.Vault, c *config.Config, coldUsers in
 	return s
 }
 
-// answer is what came of one request.
-type answer struct {
-	status     int
-	retryAfter string
-	body       map[string]any
-}
-
-func (a answer) String() string {
-	return fmt.Sprintf("status %d, Retry-After %q, %v", a.status, a.retryAfter, a.body)
-}
-
-func (s *serving) ask(who *account, method, path string, body any) (answer, error) {
-	raw, err := json.Marshal(body)
-	if err != nil {
-		return answer{}, err
-	}
-	request, err := http.NewRequestWithContext(context.Background(), method, s.service.URL+path, bytes.NewReader(raw))
-	if err != nil {
-		return answer{}, err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	if who.token != "" {
-		request.Header.Set("Authorization", "Bearer "+who.token)
-	}
-	response, err := s.client.Do(request)
-	if err != nil {
-		return answer{}, err
-	}
-	defer response.Body.Close()
-	a := answer{status: response.StatusCode, retryAfter: response.Header.Get("Retry-After")}
-	if response.Header.Get("Content-Type") == "application/x-ndjson" {
-		return a, nil
-	}
-	return a, json.NewDecoder(response.Body).Decode(&a.body)
-}
-
-func (s *serving) must(who *account, want int, method, path string, body any) answer {
-	s.Helper()
-	a, err := s.ask(who, method, path, body)
-	if err != nil || a.status != want {
-		s.Fatalf("%s %s: %s, %v; want %d", method, path, a, err, want)
-	}
-	return a
-}
-
+// register creates an account and logs it in.
 func (s *serving) register(name string) *account {
 	s.Helper()
-	a := &account{name: name}
-	s.must(a, http.StatusCreated, http.MethodPost, "/api/auth/register", credentials(name))
-	a.token = s.must(a, http.StatusOK, http.MethodPost, "/api/auth/login", credentials(name)).body["token"].(string)
-	return a
+	if err := s.client.Register(s.Context(), name, password); err != nil {
+		s.Fatal(err)
+	}
+	login, err := s.client.Login(s.Context(), name, password)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return &account{Client: s.client.WithToken(login.Token), name: name}
 }
 
 func (s *serving) write(who *account) (id string) {
 	s.Helper()
-	return s.must(who, http.StatusCreated, http.MethodPost, "/api/notes", map[string]any{"content": "by " + who.name}).body["id"].(string)
+	note, err := who.CreateNote(s.Context(), notesclient.Content{Content: "by " + who.name})
+	if err != nil {
+		s.Fatal(err)
+	}
+	return note.ID
+}
+
+// read returns a note's content.
+func (s *serving) read(who *account, id string) string {
+	s.Helper()
+	note, err := who.GetNote(s.Context(), id)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return note.Content.Content
+}
+
+// answers fails the test if a call was not answered as wanted.
+func (s *serving) answers(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatal(err)
+	}
 }
 
 // ready is the status of the readiness probe; 0: it does not answer.
@@ -131,45 +116,54 @@ func (s *serving) ready() int {
 	return response.StatusCode
 }
 
-// call is one of the API.
-type call struct {
-	method, path string
-	body         any
+// request is one of the API, with its body.
+func request(method, path string, body map[string]string) notesclient.Request {
+	if body == nil {
+		return notesclient.Request{Method: method, Path: path}
+	}
+	return notesclient.Request{Method: method, Path: path, Body: body}
 }
 
-// ofDatabase are the calls that need the database, as one makes them who has a note: all but the documents'.
-func ofDatabase(who *account) []call {
-	note := map[string]any{"content": "another"}
-	password := map[string]any{"password": credentials("")["password"]}
-	return []call{
-		{http.MethodPost, "/api/auth/register", credentials("somebody")},
-		{http.MethodPost, "/api/auth/login", credentials(who.name)},
-		{http.MethodPost, "/api/auth/logout", nil},
-		{http.MethodPost, "/api/auth/password", map[string]any{"current_password": password["password"], "new_password": "another horse battery"}},
-		{http.MethodGet, "/api/auth/sessions", nil},
-		{http.MethodDelete, "/api/auth/sessions/" + who.note, password},
-		{http.MethodGet, "/api/auth/totp", nil},
-		{http.MethodPost, "/api/auth/totp", password},
-		{http.MethodDelete, "/api/auth/totp", password},
-		{http.MethodDelete, "/api/account", password},
-		{http.MethodGet, "/api/account/export", nil},
-		{http.MethodPost, "/api/notes", note},
-		{http.MethodGet, "/api/notes", nil},
-		{http.MethodGet, "/api/notes/" + who.note, nil},
-		{http.MethodPut, "/api/notes/" + who.note, note},
-		{http.MethodDelete, "/api/notes/" + who.note, nil},
+func credentials(name string) map[string]string {
+	return map[string]string{"username": name, "password": password}
+}
+
+// ofDatabase returns the requests that need the database, for a user who has a note: all but those for
+// the documents.
+func ofDatabase(who *account) []notesclient.Request {
+	note := map[string]string{"content": "another"}
+	confirmed := map[string]string{"password": password}
+	return []notesclient.Request{
+		request(http.MethodPost, "/api/auth/register", credentials("somebody")),
+		request(http.MethodPost, "/api/auth/login", credentials(who.name)),
+		request(http.MethodPost, "/api/auth/logout", nil),
+		request(http.MethodPost, "/api/auth/password", map[string]string{"current_password": password, "new_password": "another horse battery"}),
+		request(http.MethodGet, "/api/auth/sessions", nil),
+		request(http.MethodDelete, "/api/auth/sessions/"+who.note, confirmed),
+		request(http.MethodGet, "/api/auth/totp", nil),
+		request(http.MethodPost, "/api/auth/totp", confirmed),
+		request(http.MethodDelete, "/api/auth/totp", confirmed),
+		request(http.MethodDelete, "/api/account", confirmed),
+		request(http.MethodGet, "/api/account/export", nil),
+		request(http.MethodPost, "/api/notes", note),
+		request(http.MethodGet, "/api/notes", nil),
+		request(http.MethodGet, "/api/notes/"+who.note, nil),
+		request(http.MethodPut, "/api/notes/"+who.note, note),
+		request(http.MethodDelete, "/api/notes/"+who.note, nil),
 	}
 }
 
-// mustBeUnavailable makes the calls at once and wants each to be answered that it may be tried again later.
-func (s *serving) mustBeUnavailable(who *account, calls []call) {
+// mustBeUnavailable sends the requests at once and wants each to be answered that it may be tried again later.
+func (s *serving) mustBeUnavailable(who *account, requests []notesclient.Request) {
 	s.Helper()
 	var all sync.WaitGroup
-	for _, c := range calls {
+	for _, r := range requests {
 		all.Go(func() {
-			a, err := s.ask(who, c.method, c.path, c.body)
-			if err != nil || a.status != http.StatusServiceUnavailable || a.retryAfter == "" || a.body["error"] == nil {
-				s.Errorf("%s %s: %s, %v; want 503 with Retry-After", c.method, c.path, a, err)
+			a, err := who.Do(s.Context(), r)
+			if err != nil {
+				s.Error(err)
+			} else if a.Status != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || a.Message() == "" {
+				s.Errorf("%s %s: status %d, Retry-After %q, %s; want 503 with Retry-After", r.Method, r.Path, a.Status, a.Header.Get("Retry-After"), a.Body)
 			}
 		})
 	}
@@ -207,29 +201,25 @@ func TestDatabaseFails(t *testing.T) {
 		victim := s.register("victim-" + fault.name)
 		victim.note = s.write(victim)
 		end := fault.begin()
-		eventually(t, fault.name+": readiness to say so", func() error {
+		poll.Eventually(t, time.Minute, fault.name+": readiness to say so", func(context.Context) error {
 			if status := s.ready(); status == http.StatusOK {
 				return fmt.Errorf("it is ready")
 			}
 			return nil
 		})
 		s.mustBeUnavailable(victim, ofDatabase(victim))
-		if a, err := s.ask(&account{}, http.MethodGet, "/api/nothing", nil); err != nil || a.status != http.StatusNotFound {
-			t.Errorf("%s: what needs no database: %s, %v", fault.name, a, err)
+		if a, err := s.client.Do(t.Context(), request(http.MethodGet, "/api/nothing", nil)); err != nil || a.Status != http.StatusNotFound {
+			t.Errorf("%s: what needs no database: %+v, %v", fault.name, a, err)
 		}
 		end()
-		eventually(t, fault.name+": the service to be back", func() error {
+		poll.Eventually(t, time.Minute, fault.name+": the service to be back", func(ctx context.Context) error {
 			if status := s.ready(); status != http.StatusOK {
 				return fmt.Errorf("readiness %d", status)
 			}
-			a, err := s.ask(s.warm, http.MethodGet, "/api/notes", nil)
-			if err != nil || a.status != http.StatusOK {
-				return fmt.Errorf("%s, %w", a, err)
-			}
-			return nil
+			_, err := s.warm.ListNotes(ctx, 0, "")
+			return err
 		})
-		content := s.must(s.warm, http.StatusOK, http.MethodGet, "/api/notes/"+s.warm.note, nil).body["content"]
-		if content != "by warm" {
+		if content := s.read(s.warm, s.warm.note); content != "by warm" {
 			t.Errorf("%s: the note is %q", fault.name, content)
 		}
 		s.write(s.warm)
@@ -262,14 +252,14 @@ func TestFailover(t *testing.T) {
 	}
 	standby.Promote(t)
 	standby.Execute(t, "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
-	eventually(t, "the service to be back", func() error {
+	poll.Eventually(t, time.Minute, "the service to be back", func(context.Context) error {
 		if status := s.ready(); status != http.StatusOK {
 			return fmt.Errorf("readiness %d", status)
 		}
 		return nil
 	})
 	for _, id := range notes {
-		s.must(s.warm, http.StatusOK, http.MethodGet, "/api/notes/"+id, nil)
+		s.read(s.warm, id)
 	}
 	s.write(s.warm)
 	s.register("after")
@@ -315,28 +305,29 @@ func TestVaultFails(t *testing.T) {
 	for i, fault := range faults {
 		pid, cold := s.service.PID(), s.cold[i]
 		fault.while(s, func() {
-			s.mustBeUnavailable(cold, []call{
-				{http.MethodPost, "/api/notes", map[string]any{"content": "sealed by nobody"}},
-				{http.MethodPost, "/api/auth/register", credentials("nobody")},
-				{http.MethodPost, "/api/auth/totp", map[string]any{"password": credentials("")["password"]}},
+			s.mustBeUnavailable(cold, []notesclient.Request{
+				request(http.MethodPost, "/api/notes", map[string]string{"content": "sealed by nobody"}),
+				request(http.MethodPost, "/api/auth/register", credentials("nobody")),
+				request(http.MethodPost, "/api/auth/totp", map[string]string{"password": password}),
 			})
 			note := s.write(s.warm)
-			s.must(s.warm, http.StatusOK, http.MethodGet, "/api/notes/"+note, nil)
-			s.must(s.warm, http.StatusOK, http.MethodPut, "/api/notes/"+note, map[string]any{"content": "changed"})
-			s.must(s.warm, http.StatusOK, http.MethodGet, "/api/account/export", nil)
-			s.must(s.warm, http.StatusOK, http.MethodDelete, "/api/notes/"+note, nil)
-			s.must(cold, http.StatusOK, http.MethodGet, "/api/notes", nil)
-			s.must(&account{}, http.StatusOK, http.MethodPost, "/api/auth/login", credentials("warm"))
+			s.read(s.warm, note)
+			_, err := s.warm.UpdateNote(t.Context(), note, notesclient.Content{Content: "changed"}, "")
+			s.answers(err)
+			_, err = s.warm.ExportAccount(t.Context())
+			s.answers(err)
+			s.answers(s.warm.DeleteNote(t.Context(), note, ""))
+			_, err = cold.ListNotes(t.Context(), 0, "")
+			s.answers(err)
+			_, err = s.client.Login(t.Context(), "warm", password)
+			s.answers(err)
 			if status := s.ready(); status != http.StatusOK {
 				t.Errorf("%s: readiness %d", fault.name, status)
 			}
 		})
-		eventually(t, fault.name+": a cold owner to be served", func() error {
-			a, err := s.ask(cold, http.MethodPost, "/api/notes", map[string]any{"content": "by " + cold.name})
-			if err != nil || a.status != http.StatusCreated {
-				return fmt.Errorf("%s, %w", a, err)
-			}
-			return nil
+		poll.Eventually(t, time.Minute, fault.name+": a cold owner to be served", func(ctx context.Context) error {
+			_, err := cold.CreateNote(ctx, notesclient.Content{Content: "by " + cold.name})
+			return err
 		})
 		if n := w.count("SELECT count(*) FROM users"); n != users {
 			t.Errorf("%s: %d users were stored", fault.name, n-users)
@@ -344,16 +335,5 @@ func TestVaultFails(t *testing.T) {
 		if s.service.PID() != pid || syscall.Kill(pid, 0) != nil {
 			t.Errorf("%s: it is another process", fault.name)
 		}
-	}
-}
-
-func eventually(t *testing.T, what string, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for err := check(); err != nil; err = check() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: %v", what, err)
-		}
-		time.Sleep(50 * time.Millisecond)
 	}
 }

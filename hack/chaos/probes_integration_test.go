@@ -3,11 +3,15 @@
 package chaos_test
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/securenotes/securenotes/hack/poll"
 )
 
 // TestProbesAreNoUsers: a service that nobody uses shows a Job nobody to make way for, however often it is probed, and is
@@ -44,11 +48,12 @@ func TestProbesAreNoUsers(t *testing.T) {
 		return sessions
 	}
 	// The service looks at its database at intervals, however often it is probed.
-	for deadline := time.Now().Add(time.Minute); since("securenotes-background") == 0; time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the service does not look at its database")
+	poll.Eventually(t, time.Minute, "the service to look at its database", func(context.Context) error {
+		if since("securenotes-background") == 0 {
+			return errors.New("no session of its background work is active")
 		}
-	}
+		return nil
+	})
 	if users := since("securenotes"); users != 0 {
 		t.Errorf("%d sessions of users, want none", users)
 	}
@@ -61,18 +66,16 @@ func TestProbesAreNoUsers(t *testing.T) {
 	if _, err := lock.Exec(t.Context(), "LOCK TABLE owner_keys, sessions IN ACCESS EXCLUSIVE MODE"); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+	poll.Eventually(t, 2*time.Minute, "the service's background work to wait for the lock", func(ctx context.Context) error {
 		var waits bool
-		if err := admin.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'securenotes-background' AND wait_event_type = 'Lock')").Scan(&waits); err != nil {
-			t.Fatal(err)
+		if err := admin.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'securenotes-background' AND wait_event_type = 'Lock')").Scan(&waits); err != nil {
+			return err
 		}
-		if waits {
-			break
+		if !waits {
+			return errors.New("no session of it waits")
 		}
-		if time.Now().After(deadline) {
-			t.Fatal("the service has nothing to do for itself")
-		}
-	}
+		return nil
+	})
 	if status := s.ready(); status != http.StatusOK {
 		t.Errorf("status %d while something else of its own waits", status)
 	}

@@ -3,9 +3,7 @@
 package chaos_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +13,8 @@ import (
 	"time"
 
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/hack/notesclient"
+	"github.com/securenotes/securenotes/hack/poll"
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
@@ -35,67 +35,63 @@ func newPeace(t *testing.T) *peace {
 	p := &peace{world: w, notes: map[string]string{}}
 	w.replicas[0].service = w.program.StartService(w, w.replicas[0].config)
 	s := w.replicas[0].service
-	p.must(s, http.StatusCreated, http.MethodPost, "/api/auth/register", credentials("alice"))
-	p.token = p.must(s, http.StatusOK, http.MethodPost, "/api/auth/login", credentials("alice"))["token"].(string)
+	p.register(s, "alice")
+	login, err := clientOf(p, s).Login(p.Context(), "alice", password)
+	if err != nil {
+		p.Fatal(err)
+	}
+	p.token = login.Token
 	for range 3 {
 		p.write(s)
 	}
 	return p
 }
 
-func credentials(name string) map[string]any {
-	return map[string]any{"username": name, "password": "correct horse battery staple"}
+// password is every user's.
+const password = "correct horse battery staple"
+
+// at returns a client of a process in the user's session.
+func (p *peace) at(s *testenv.Service) *notesclient.Client {
+	p.Helper()
+	return clientOf(p, s).WithToken(p.token)
 }
 
-// send gives an answer's status and body.
-func (p *peace) send(s *testenv.Service, method, path string, body any) (int, map[string]any) {
+func (p *peace) register(s *testenv.Service, name string) {
 	p.Helper()
-	raw, err := json.Marshal(body)
-	if err != nil {
+	if err := clientOf(p, s).Register(p.Context(), name, password); err != nil {
 		p.Fatal(err)
 	}
-	request, err := http.NewRequestWithContext(context.Background(), method, s.URL+path, bytes.NewReader(raw))
-	if err != nil {
-		p.Fatal(err)
-	}
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("Authorization", "Bearer "+p.token)
-	client := httpClient(s.Pool)
-	defer client.CloseIdleConnections()
-	response, err := client.Do(request)
-	if err != nil {
-		p.Fatal(err)
-	}
-	defer response.Body.Close()
-	answer := map[string]any{}
-	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
-		p.Fatal(err)
-	}
-	return response.StatusCode, answer
-}
-
-func (p *peace) must(s *testenv.Service, want int, method, path string, body any) map[string]any {
-	p.Helper()
-	status, answer := p.send(s, method, path, body)
-	if status != want {
-		p.Fatalf("%s %s: status %d, want %d: %v", method, path, status, want, answer)
-	}
-	return answer
 }
 
 func (p *peace) write(s *testenv.Service) {
 	p.Helper()
 	content := fmt.Sprintf("note %d", len(p.notes))
-	p.notes[p.must(s, http.StatusCreated, http.MethodPost, "/api/notes", map[string]any{"content": content})["id"].(string)] = content
+	note, err := p.at(s).CreateNote(p.Context(), notesclient.Content{Content: content})
+	if err != nil {
+		p.Fatal(err)
+	}
+	p.notes[note.ID] = content
 }
 
 // mustRead shows that every note reads back.
 func (p *peace) mustRead(s *testenv.Service) {
 	p.Helper()
 	for id, want := range p.notes {
-		if got := p.must(s, http.StatusOK, http.MethodGet, "/api/notes/"+id, nil)["content"]; got != want {
+		note, err := p.at(s).GetNote(p.Context(), id)
+		if err != nil {
+			p.Fatal(err)
+		}
+		if got := note.Content.Content; got != want {
 			p.Errorf("note %s: %q, want %q", id, got, want)
 		}
+	}
+}
+
+// mustFail shows that the service answered that it cannot do something now.
+func (p *peace) mustFail(what string, err error) {
+	p.Helper()
+	if status := notesclient.Status(err); status < http.StatusInternalServerError {
+		p.Errorf("%s: status %d, want one of the 500s: %v", what, status, err)
 	}
 }
 
@@ -111,30 +107,29 @@ func (p *peace) another() *testenv.Service {
 // mustSay waits until the newest process is not ready and says why.
 func (p *peace) mustSay(want string) {
 	p.Helper()
-	said := ""
-	p.until("readiness to say "+want, func() bool {
-		response, err := http.Get(p.unready)
+	poll.Eventually(p, noticed, "readiness to say "+want, func(ctx context.Context) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.unready, nil)
 		if err != nil {
-			said = err.Error()
-			return false
+			return err
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return err
 		}
 		defer response.Body.Close()
-		raw, _ := io.ReadAll(response.Body)
-		said = string(raw)
-		return response.StatusCode == http.StatusServiceUnavailable && strings.Contains(said, want)
-	}, &said)
+		raw, err := io.ReadAll(response.Body)
+		if err != nil {
+			return err
+		}
+		if response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(raw), want) {
+			return fmt.Errorf("status %d: %s", response.StatusCode, raw)
+		}
+		return nil
+	})
 }
 
-func (p *peace) until(what string, condition func() bool, said *string) {
-	p.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for !condition() {
-		if time.Now().After(deadline) {
-			p.Fatalf("waited for %s; it says: %s", what, *said)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
+// noticed bounds how long the service may take to notice what happened behind it.
+const noticed = 30 * time.Second
 
 // work runs a Job to its end.
 func (p *peace) work(args []string) (code int, out string) {
@@ -168,20 +163,16 @@ func TestVaultIsRestored(t *testing.T) {
 	p.mustSay("the master key is not the one of this database")
 	users, keys := p.count("SELECT count(*) FROM users"), p.count("SELECT count(*) FROM owner_keys")
 	for id := range p.notes {
-		if status, answer := p.send(running, http.MethodGet, "/api/notes/"+id, nil); status < 500 {
-			t.Errorf("a note that was moved: status %d, %v", status, answer)
-		}
+		_, err := p.at(running).GetNote(t.Context(), id)
+		p.mustFail("read a note that was moved", err)
 	}
-	if status, answer := p.send(running, http.MethodPost, "/api/notes", map[string]any{"content": "lost?"}); status < 500 {
-		t.Errorf("a new note: status %d, %v", status, answer)
-	}
+	_, err := p.at(running).CreateNote(t.Context(), notesclient.Content{Content: "lost?"})
+	p.mustFail("create a note", err)
 	// Once as it was restored, and once when somebody has added a version by hand, which takes the number of the
 	// lost one: both must be refused, and the second would be unreadable for ever.
 	for _, prepare := range []func(){func() {}, func() { p.key.Rotate(t) }} {
 		prepare()
-		if status, answer := p.send(running, http.MethodPost, "/api/auth/register", credentials("bob")); status < 500 {
-			t.Errorf("a new user: status %d, %v", status, answer)
-		}
+		p.mustFail("register", p.at(running).Register(t.Context(), "bob", password))
 		if u, k := p.count("SELECT count(*) FROM users"), p.count("SELECT count(*) FROM owner_keys"); u != users || k != keys {
 			t.Errorf("%d users and %d keys were stored under a version that will be lost", u-users, k-keys)
 		}
@@ -199,7 +190,7 @@ func TestVaultIsRestored(t *testing.T) {
 		p.mustRead(s)
 		p.write(s)
 	}
-	p.must(running, http.StatusCreated, http.MethodPost, "/api/auth/register", credentials("bob"))
+	p.register(running, "bob")
 }
 
 // backUp keeps the database as it is now, and restore puts that into its place, while the service runs.
@@ -241,7 +232,7 @@ func TestDatabaseIsRestored(t *testing.T) {
 	cold := p.another()
 	cold.Await(t)
 	p.mustRead(cold)
-	p.must(cold, http.StatusCreated, http.MethodPost, "/api/auth/register", credentials("bob"))
+	p.register(cold, "bob")
 	// What the operator starts before it retires a version.
 	if code, out := p.work([]string{"verify", "--strategy", "Rewrap", "--to-version", fmt.Sprint(to)}); code != config.ExitRetryable || !strings.Contains(out, config.ReasonStaleRows) {
 		t.Fatalf("the verification before the retirement ended with %d:\n%s", code, out)
@@ -254,9 +245,7 @@ func TestDatabaseIsRestored(t *testing.T) {
 	p.restore()
 	cold = p.another()
 	p.mustSay("the master key is not the one of this database")
-	if status, answer := p.send(running, http.MethodPost, "/api/auth/register", credentials("carol")); status < 500 {
-		t.Errorf("a new user: status %d, %v", status, answer)
-	}
+	p.mustFail("register", p.at(running).Register(t.Context(), "carol", password))
 	p.allow(p.count("SELECT min(kek_version) FROM owner_keys"))
 	cold.Await(t)
 	p.mustRead(cold)
@@ -277,12 +266,11 @@ func TestDatabaseIsRestored(t *testing.T) {
 // awaitReady waits until a process that was cut off from the database has found it again.
 func (p *peace) awaitReady(s *testenv.Service) {
 	p.Helper()
-	said := ""
-	p.until("the database to be found again", func() bool {
-		status, answer := p.send(s, http.MethodGet, "/api/notes", nil)
-		said = fmt.Sprint(status, answer)
-		return status == http.StatusOK
-	}, &said)
+	c := p.at(s)
+	poll.Eventually(p, noticed, "the database to be found again", func(ctx context.Context) error {
+		_, err := c.ListNotes(ctx, 0, "")
+		return err
+	})
 }
 
 // allow lets Vault decrypt a version that was retired, as its administrator can.
@@ -308,12 +296,12 @@ func TestVaultIsRestoredDuringAJob(t *testing.T) {
 		// The Job has made a canary under the new version, and waits to store it.
 		release := p.lockMeta()
 		running := p.startJob(p.jobs, reencryptArgs(strategy, to)...)
-		said := ""
-		p.until("the Job to wait for the canary's row", func() bool {
-			waiting := p.count("SELECT count(*) FROM pg_stat_activity WHERE datname = 'notes' AND wait_event_type = 'Lock'")
-			said = fmt.Sprint(waiting, " sessions wait")
-			return waiting > 0
-		}, &said)
+		poll.Eventually(t, noticed, "the Job to wait for the canary's row", func(context.Context) error {
+			if p.count("SELECT count(*) FROM pg_stat_activity WHERE datname = 'notes' AND wait_event_type = 'Lock'") == 0 {
+				return errors.New("no session waits")
+			}
+			return nil
+		})
 		p.vault.Restore(t, older)
 		if another := p.key.Rotate(t); another != to {
 			t.Fatalf("the version made by hand is %d, not %d", another, to)

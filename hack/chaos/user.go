@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+
+	"github.com/securenotes/securenotes/hack/notesclient"
 )
 
 // user is one account. Its writer alone writes; notes is read by its reader, too.
@@ -66,24 +68,30 @@ func (u *user) session() string {
 	return u.token
 }
 
-func (u *user) anywhere() Replica { return u.load.replica(u.random) }
+func (u *user) anywhere() *notesclient.Client { return u.load.replica(u.random) }
 
 // register makes the account. A conflict is with itself: an answer was lost.
 func (u *user) register(ctx context.Context) error {
-	a, err := u.load.until(ctx, u.anywhere, request{method: http.MethodPost, path: "/api/auth/register",
-		body: map[string]string{"username": u.name, "password": u.password}})
-	if err == nil && a.status != http.StatusCreated && a.status != http.StatusConflict {
-		err = fmt.Errorf("register: status %d: %s", a.status, a.body.Error)
+	err := u.load.until(ctx, u.anywhere, func(ctx context.Context, c *notesclient.Client) error {
+		return c.Register(ctx, u.name, u.password)
+	})
+	if notesclient.Status(err) == http.StatusConflict {
+		return nil
+	}
+	if err != nil && telling(err) {
 		u.load.violation("%v", err)
 	}
 	return err
 }
 
 func (u *user) signIn(ctx context.Context) error {
-	a, err := u.load.until(ctx, u.anywhere, request{method: http.MethodPost, path: "/api/auth/login",
-		body: map[string]string{"username": u.name, "password": u.password}})
-	if err == nil && a.status != http.StatusOK {
-		err = fmt.Errorf("the registered user %s cannot log in: status %d: %s", u.name, a.status, a.body.Error)
+	var login *notesclient.Login
+	err := u.load.until(ctx, u.anywhere, func(ctx context.Context, c *notesclient.Client) (err error) {
+		login, err = c.Login(ctx, u.name, u.password)
+		return err
+	})
+	if err != nil && telling(err) {
+		err = fmt.Errorf("the registered user %s cannot log in: %w", u.name, err)
 		u.load.violation("%v", err)
 	}
 	if err != nil {
@@ -92,7 +100,7 @@ func (u *user) signIn(ctx context.Context) error {
 	u.load.signIns.Add(1)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.token = a.body.Token
+	u.token = login.Token
 	return nil
 }
 
@@ -104,18 +112,22 @@ func (u *user) again(ctx context.Context) {
 	_ = u.signIn(ctx) // the next request says so, too
 }
 
-// do sends a request of the user's to any replica.
-func (u *user) do(ctx context.Context, random *rand.Rand, what request) (*answer, error) {
-	what.token = u.session()
-	a, err := u.load.replica(random).send(ctx, what)
-	switch {
-	case err != nil:
-	case a.status == http.StatusUnauthorized:
+// do makes a call in the user's session, at any replica.
+func (u *user) do(ctx context.Context, random *rand.Rand, do call) error {
+	err := u.load.send(ctx, u.load.replica(random).WithToken(u.session()), do)
+	if notesclient.Status(err) == http.StatusUnauthorized {
 		u.again(ctx)
-	case a.status == http.StatusInternalServerError:
-		u.load.violation("%s %s: status 500: %s", what.method, what.path, a.body.Error)
 	}
-	return a, err
+	return err
+}
+
+// get reads a note at any replica.
+func (u *user) get(ctx context.Context, random *rand.Rand, n *note) (got *notesclient.Note, err error) {
+	err = u.do(ctx, random, func(ctx context.Context, c *notesclient.Client) (err error) {
+		got, err = c.GetNote(ctx, n.id)
+		return err
+	})
+	return got, err
 }
 
 // write is one step of the writer.
@@ -148,27 +160,31 @@ func (u *user) begin(random *rand.Rand) {
 
 // create sends the pending creation. Its Idempotency-Key lets it be sent again.
 func (u *user) create(ctx context.Context, random *rand.Rand) {
-	c := u.pending
-	a, err := u.do(ctx, random, request{method: http.MethodPost, path: "/api/notes", idempotencyKey: c.key, body: body(c.value)})
+	pending := u.pending
+	var created *notesclient.Note
+	err := u.do(ctx, random, func(ctx context.Context, c *notesclient.Client) (err error) {
+		created, err = c.CreateNoteOnce(ctx, contentOf(pending.value), pending.key)
+		return err
+	})
 	u.load.writes.Add(1)
 	switch {
-	case effectOf(a, err) == acknowledged:
-		c.note.history.Acknowledge(0)
-		c.note.id, c.note.etag = a.body.ID, a.etag
+	case err == nil:
+		pending.note.history.Acknowledge(0)
+		pending.note.id, pending.note.etag = created.ID, created.ETag
 		u.mu.Lock()
-		u.notes = append(u.notes, c.note)
+		u.notes = append(u.notes, pending.note)
 		u.mu.Unlock()
 		u.pending = nil
-	case err == nil && a.status < 500 && a.status != http.StatusTooManyRequests && a.status != http.StatusUnauthorized:
-		u.load.violation("create: status %d: %s", a.status, a.body.Error)
+	case telling(err) && notesclient.Status(err) != http.StatusUnauthorized:
+		u.load.violation("%v", err)
 		u.pending = nil
 	default:
 		u.load.unknowns.Add(1)
 	}
 }
 
-func body(v Value) map[string]string {
-	return map[string]string{"title": v.Title, "content": v.Content}
+func contentOf(v Value) notesclient.Content {
+	return notesclient.Content{Title: v.Title, Content: v.Content}
 }
 
 // change updates or deletes a note, with If-Match or without.
@@ -177,29 +193,33 @@ func (u *user) change(ctx context.Context, random *rand.Rand, n *note) {
 		u.readNote(ctx, random, n)
 		return
 	}
-	what := request{method: http.MethodPut, path: "/api/notes/" + n.id, ifMatch: n.etag}
 	v := value(random)
 	if !n.uncertain && random.IntN(10) == 0 {
-		what.method, v = http.MethodDelete, Value{Gone: true}
-	} else {
-		what.body = body(v)
+		v = Value{Gone: true}
 	}
-	conditional := n.uncertain || random.IntN(3) > 0
+	conditional, ifMatch := n.uncertain || random.IntN(3) > 0, n.etag
 	if !conditional {
-		what.ifMatch = ""
+		ifMatch = ""
 	}
 	number := n.history.Begin(v)
-	a, err := u.do(ctx, random, what)
+	changed := &notesclient.Note{}
+	err := u.do(ctx, random, func(ctx context.Context, c *notesclient.Client) (err error) {
+		if v.Gone {
+			return c.DeleteNote(ctx, n.id, ifMatch)
+		}
+		changed, err = c.UpdateNote(ctx, n.id, contentOf(v), ifMatch)
+		return err
+	})
 	u.load.writes.Add(1)
-	switch effectOf(a, err) {
+	switch effectOf(err) {
 	case acknowledged:
 		n.history.Acknowledge(number)
-		n.etag, n.uncertain, n.closed = a.etag, false, v.Gone
+		n.etag, n.uncertain, n.closed = changed.ETag, false, v.Gone
 	case refused:
 		if err := n.history.Refuse(number); err != nil {
 			u.load.violation("note %s: %v", n.id, err)
 		}
-		if a.status == http.StatusPreconditionFailed && !n.uncertain {
+		if notesclient.Status(err) == http.StatusPreconditionFailed && !n.uncertain {
 			u.load.violation("note %s has another revision than %s, and nobody else has written", n.id, n.etag)
 		}
 		n.etag = ""
@@ -222,20 +242,20 @@ func (u *user) read(ctx context.Context, random *rand.Rand) {
 	}
 	n := from[random.IntN(len(from))]
 	least := n.history.BeginRead()
-	a, err := u.do(ctx, random, request{method: http.MethodGet, path: "/api/notes/" + n.id})
+	got, err := u.get(ctx, random, n)
 	u.load.reads.Add(1)
-	if !u.given(n, least, a, err) {
+	if !u.given(n, least, got, err) {
 		u.load.unanswered.Add(1)
 	}
 }
 
-// given checks the answer to a read, and says whether there was one.
-func (u *user) given(n *note, least int, a *answer, err error) bool {
+// given checks the answer to a read, and reports whether there was one.
+func (u *user) given(n *note, least int, got *notesclient.Note, err error) bool {
 	var v Value
 	switch {
-	case err == nil && a.status == http.StatusOK:
-		v = Value{Title: a.body.Title, Content: a.body.Content}
-	case err == nil && a.status == http.StatusNotFound:
+	case err == nil:
+		v = Value{Title: got.Title, Content: got.Content.Content}
+	case notesclient.Status(err) == http.StatusNotFound:
 		v = Value{Gone: true}
 	default:
 		return false
@@ -249,8 +269,11 @@ func (u *user) given(n *note, least int, a *answer, err error) bool {
 // readNote is a read by the writer, who learns the note's revision by it.
 func (u *user) readNote(ctx context.Context, random *rand.Rand, n *note) {
 	least := n.history.BeginRead()
-	a, err := u.do(ctx, random, request{method: http.MethodGet, path: "/api/notes/" + n.id})
-	if u.given(n, least, a, err) {
-		n.etag, n.closed = a.etag, a.status == http.StatusNotFound
+	got, err := u.get(ctx, random, n)
+	if !u.given(n, least, got, err) {
+		return
+	}
+	if n.closed = got == nil; !n.closed {
+		n.etag = got.ETag
 	}
 }

@@ -5,12 +5,9 @@ package chaos_test
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"net/url"
 	"os/exec"
 	"strconv"
@@ -22,6 +19,7 @@ import (
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/hack/chaos"
+	"github.com/securenotes/securenotes/hack/notesclient"
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
@@ -104,12 +102,12 @@ func newWorld(t testing.TB, program testenv.Program, seed uint64, s shape) *worl
 	w := newServers(t, program, s)
 	w.seed = seed
 	w.jobs.link.Delay(s.jobDelay)
-	var replicas []chaos.Replica
+	var replicas []*notesclient.Client
 	for i := range w.replicas {
 		r := &w.replicas[i]
 		r.way = w.way()
 		r.service = program.StartService(t, r.config)
-		replicas = append(replicas, chaos.Replica{URL: r.service.URL, HTTP: httpClient(r.service.Pool)})
+		replicas = append(replicas, clientOf(t, r.service))
 	}
 	load, err := chaos.Start(t.Context(), chaos.Options{
 		Replicas: replicas, Seed: seed, Users: s.users, Notes: 12, Newcomers: s.newcomers, MaxAccounts: 300, Pause: 2 * time.Millisecond,
@@ -122,10 +120,14 @@ func newWorld(t testing.TB, program testenv.Program, seed uint64, s shape) *worl
 	return w
 }
 
-func httpClient(pool *x509.CertPool) *http.Client {
-	return &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}, MaxIdleConnsPerHost: 16,
-	}}
+// clientTimeout is above the service's own limits, also those while a server behind it is silent.
+const clientTimeout = 40 * time.Second
+
+// clientOf returns a client of one process, without a session.
+func clientOf(t testing.TB, s *testenv.Service) *notesclient.Client {
+	c := notesclient.New(s.URL, notesclient.Options{RootCAs: s.Pool, Timeout: clientTimeout})
+	t.Cleanup(c.Close)
+	return c
 }
 
 func (w *world) way() way {

@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 	"time"
 
@@ -77,10 +76,28 @@ func (r *DatabaseRole) Revoke(t testing.TB) error {
 // sample reads one of the files that docs/database-credentials.md is about.
 func sample(t testing.TB, name string) string {
 	t.Helper()
-	_, here, _, _ := runtime.Caller(0)
-	raw, err := os.ReadFile(filepath.Join(filepath.Dir(here), "..", "..", "config", "samples", "database-credentials", name))
+	raw, err := os.ReadFile(filepath.Join(repository(t), "config", "samples", "database-credentials", name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(raw)
+}
+
+// repository returns the directory of this repository, which is above the one that go test runs a
+// test in. The path of a source file does not tell: builds with -trimpath do not know it.
+func repository(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			t.Fatal("no go.mod above the working directory: run the test with go test, in a checkout")
+		}
+		dir = filepath.Dir(dir)
+	}
 }

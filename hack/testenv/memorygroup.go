@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/securenotes/securenotes/hack/poll"
 )
 
 // cgroups is where Linux mounts the control groups.
@@ -103,13 +106,9 @@ func (g *MemoryGroup) write(file string, value int64) error {
 
 // remove waits for the group's processes: they are gone a moment after they were waited for.
 func (g *MemoryGroup) remove(t testing.TB) {
-	var err error
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if err = os.Remove(g.directory); err == nil {
-			return
-		}
+	if err := poll.Within(context.Background(), 10*time.Second, func(context.Context) error { return os.Remove(g.directory) }); err != nil {
+		t.Errorf("memory limit: %v", err)
 	}
-	t.Errorf("memory limit: %v", err)
 }
 
 // In returns the same program whose runs are members of the group from their first instruction on.

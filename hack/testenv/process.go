@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/securenotes/securenotes/hack/poll"
 )
 
 // startTimeout bounds how long a server may take to answer.
@@ -70,22 +72,15 @@ func (p *process) stop(t testing.TB, signal syscall.Signal) {
 // await polls ready until it is nil, the process ends, or startTimeout is over.
 func (p *process) await(t testing.TB, ready func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := ready(ctx)
-		if err == nil {
-			return
-		}
+	if err := poll.Within(context.Background(), startTimeout, func(ctx context.Context) error {
 		select {
 		case <-p.done:
 			t.Fatalf("%s ended at its start: %s", p.command.Path, p.tail())
-		case <-ctx.Done():
-			t.Fatalf("%s did not answer within %s: %v\n%s", p.command.Path, startTimeout, err, p.tail())
-		case <-tick.C:
+		default:
 		}
+		return ready(ctx)
+	}); err != nil {
+		t.Fatalf("%s does not answer: %v\n%s", p.command.Path, err, p.tail())
 	}
 }
 

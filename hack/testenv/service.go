@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/hack/notesclient"
 )
 
 // Program is the built securenotes binary.
@@ -104,12 +105,11 @@ func (p Program) StartService(t testing.TB, c *config.Config, env ...string) *Se
 // BeginService starts `securenotes serve` and does not wait.
 func (p Program) BeginService(t testing.TB, c *config.Config, env ...string) *Service {
 	t.Helper()
-	ca, err := os.ReadFile(c.TLS.CertFile)
+	pool, err := notesclient.RootCAs(c.TLS.CertFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Service{URL: "https://" + c.Listen, Address: c.Listen, Pool: x509.NewCertPool(), ready: "http://" + c.MetricsListen + "/readyz"}
-	s.Pool.AppendCertsFromPEM(ca)
+	s := &Service{URL: "https://" + c.Listen, Address: c.Listen, Pool: pool, ready: "http://" + c.MetricsListen + "/readyz"}
 	command := p.Command(context.Background(), "serve", "--config", WriteConfig(t, c))
 	command.Env = append(os.Environ(), env...)
 	s.process = start(t, t.TempDir(), "securenotes", syscall.SIGTERM, command)

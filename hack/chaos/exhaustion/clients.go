@@ -6,14 +6,14 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
-	"net/http"
-	"os"
 	"slices"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/securenotes/securenotes/hack/notesclient"
 )
 
 // crowd is the clients of one way.
@@ -32,16 +32,14 @@ const connectionsPerSecond, handshakesPerSecond = 2400, 600
 
 // newCrowd returns the clients of one of several ways.
 func newCrowd(target Target, ways int) (*crowd, error) {
-	ca, err := os.ReadFile(target.CAFile)
+	pool, err := notesclient.RootCAs(target.CAFile)
 	if err != nil {
 		return nil, err
 	}
-	c := &crowd{
-		target: target, accounts: slices.Concat(target.Accounts.Writers, target.Accounts.Listers), pool: x509.NewCertPool(),
+	return &crowd{
+		target: target, accounts: slices.Concat(target.Accounts.Writers, target.Accounts.Listers), pool: pool,
 		connections: rate.NewLimiter(rate.Limit(connectionsPerSecond/ways), 50), handshakes: rate.NewLimiter(rate.Limit(handshakesPerSecond/ways), 50),
-	}
-	c.pool.AppendCertsFromPEM(ca)
-	return c, nil
+	}, nil
 }
 
 // addresses is how many addresses the clients have: no bound by address alone stops them.
@@ -136,15 +134,9 @@ func (c *crowd) tlsConfig(protocol string) *tls.Config {
 	return &tls.Config{RootCAs: c.pool, ServerName: "localhost", MinVersion: tls.VersionTLS13, NextProtos: []string{protocol}}
 }
 
-// newClient returns an ordinary client for the i-th address.
-func (c *crowd) newClient(i int, protocol string) *http.Client {
-	protocols := &http.Protocols{}
-	protocols.SetHTTP1(protocol == http1)
-	protocols.SetHTTP2(protocol == http2)
-	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address(i))}}
-	return &http.Client{Transport: &http.Transport{
-		DialContext: dialer.DialContext, TLSClientConfig: c.tlsConfig(protocol), Protocols: protocols, MaxIdleConnsPerHost: 16,
-	}}
+// options are of an ordinary client for the i-th address.
+func (c *crowd) options(i int, protocol string) notesclient.Options {
+	return notesclient.Options{RootCAs: c.pool, LocalAddress: address(i), HTTP2: protocol == http2}
 }
 
 // untilClosed reads and forgets until the server closes the connection.

@@ -1,9 +1,7 @@
 package exhaustion
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +10,8 @@ import (
 
 	h2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/securenotes/securenotes/hack/notesclient"
 )
 
 const (
@@ -42,7 +42,7 @@ func slowBodies(ctx context.Context, c *crowd) {
 	protocols := []string{http1, http2}
 	c.each(ctx, 400, func(ctx context.Context, i int) error {
 		protocol, u := protocols[i%2], uploads[i/2%len(uploads)]
-		client := c.newClient(i/2, protocol)
+		client := c.options(i/2, protocol).HTTPClient()
 		defer client.CloseIdleConnections()
 		// The body ends with the answer: else the transport would wait for its last byte.
 		unanswered, answered := context.WithCancel(ctx)
@@ -245,40 +245,22 @@ func readSlowly(clients int, wanted func(a Accounts, i int) (path, token string)
 // passwords has one address register and log in with right passwords, as quickly as the service
 // allows.
 func passwords(ctx context.Context, c *crowd) {
-	client := c.newClient(0, http1)
-	defer client.CloseIdleConnections()
+	client := notesclient.New("https://"+c.target.Address, c.options(0, http1))
+	defer client.Close()
 	var done sync.WaitGroup
 	for i := range 64 {
 		done.Go(func() {
+			// Refused or not, another one follows.
 			for n := 0; pause(ctx, 10*time.Millisecond); n++ {
-				path, user := "/api/auth/login", c.account(i)
 				if i%2 == 0 {
-					path, user.Name = "/api/auth/register", fmt.Sprintf("flood-%d-%d-%d", time.Now().UnixNano(), i, n)
+					_ = client.Register(ctx, fmt.Sprintf("flood-%d-%d-%d", time.Now().UnixNano(), i, n), c.account(i).Password)
+				} else {
+					_, _ = client.Login(ctx, c.account(i).Name, c.account(i).Password)
 				}
-				_ = c.sendPassword(ctx, client, path, user) // refused or not, another one follows
 			}
 		})
 	}
 	done.Wait()
-}
-
-func (c *crowd) sendPassword(ctx context.Context, client *http.Client, path string, user Account) error {
-	body, err := json.Marshal(map[string]string{"username": user.Name, "password": user.Password})
-	if err != nil {
-		return err
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+c.target.Address+path, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := client.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	_, err = io.Copy(io.Discard, response.Body)
-	return err
 }
 
 // probeConnections opens connections to the port for probes: idle ones, halves of requests, and

@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"errors"
-	"time"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/securenotes/securenotes/hack/kind/docker"
 	"github.com/securenotes/securenotes/hack/kind/internal/deploy"
-	"github.com/securenotes/securenotes/hack/kind/internal/kube"
-	"github.com/securenotes/securenotes/hack/kind/internal/tour"
+	"github.com/securenotes/securenotes/hack/kind/proc"
+	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
 func (a *app) deploy() deploy.Deploy {
@@ -20,32 +23,30 @@ func (a *app) run(ctx context.Context) error {
 	if err := a.upWithSample(ctx); err != nil {
 		return err
 	}
-	c, err := tour.NewClient(deploy.URL, a.layout.CA())
-	if err != nil {
-		return err
-	}
-	var note tour.Note
-	if err := a.Step(ctx, "A client's day at "+deploy.URL, func(ctx context.Context) (string, error) {
-		// A pod that became Ready a moment ago may not be in every node's Service rules yet.
-		err := kube.Until(ctx, 30*time.Second, time.Second, c.Reachable)
-		if err == nil {
-			note, err = c.FirstDay(ctx, a.Say)
-		}
-		return "certificate verified", err
-	}); err != nil {
-		return err
-	}
-	if err := a.Step(ctx, "Rotation of the master key", func(ctx context.Context) (string, error) {
-		return tour.Rotate(ctx, a.kube(), deploy.Namespace, deploy.Name, a.Say)
-	}); err != nil {
-		return err
-	}
-	if err := a.Step(ctx, "The note after the rotation", func(ctx context.Context) (string, error) {
-		return "", c.Read(ctx, note, a.Say)
-	}); err != nil {
+	if err := a.tour(ctx); err != nil {
 		return err
 	}
 	a.nextSteps()
+	return nil
+}
+
+// tour runs hack/tour, which shows a client's day and a rotation. It is of the root module, as the
+// client of the API that it shares with the tests.
+func (a *app) tour(ctx context.Context) error {
+	program := filepath.Join(a.layout.Root, "bin", "tour")
+	if err := proc.New("go", "build", "-mod=readonly", "-trimpath", "-o", program, "./hack/tour").
+		In(a.layout.Root).WithEnv(toolchain.BuildEnv()...).Run(ctx); err != nil {
+		return err
+	}
+	env, err := os.ReadFile(a.layout.RunEnv())
+	if err != nil {
+		return err
+	}
+	cmd := proc.New(program).WithEnv(strings.Fields(string(env))...).Exec(ctx)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("hack/tour: %w%s", err, a.kube().Describe(ctx, deploy.Namespace))
+	}
 	return nil
 }
 

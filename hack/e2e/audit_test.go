@@ -4,10 +4,8 @@ package e2e
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +14,7 @@ import (
 	"time"
 
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/hack/poll"
 )
 
 // TestAuditLog collects what the pods have logged and verifies it with the key that Vault gives out, as
@@ -23,10 +22,9 @@ import (
 func TestAuditLog(t *testing.T) {
 	c := open(t)
 	c.ready(t, c.sample())
-	n := c.clientAt(t, c.url)
-	n.signIn(t, rand.Text())
-	id := n.write(t, "audited", "")
-	n.must(t, http.StatusOK, http.MethodGet, "/api/notes/"+id, nil)
+	u := signUp(t, c.connect(t, c.url))
+	id := u.write(t, "audited")
+	u.read(t, id)
 
 	secret, err := c.vault(t).Logical().Read("transit/keys/" + config.AuditKeyName(c.clusterID(t), c.namespace, c.name))
 	if err != nil || secret == nil {
@@ -54,7 +52,7 @@ func TestAuditLog(t *testing.T) {
 	}
 
 	collected := ""
-	eventually(t, 2*time.Minute, // one is written every minute
+	poll.Eventually(t, 2*time.Minute, // one is written every minute
 		"a signed checkpoint after the note was read", func(context.Context) error {
 			collected = ""
 			for _, pod := range c.apiPods(t, c.namespace, c.name) {

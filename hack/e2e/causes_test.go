@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/hack/poll"
 )
 
 // TestCauses: what keeps pods from running stands in Ready within a minute, with the next step and
@@ -47,7 +48,7 @@ func TestCauses(t *testing.T) {
 			Spec:       v1alpha1.KeyRotationSpec{SecureNotesRef: v1alpha1.LocalObjectReference{Name: sn.Name}},
 		}
 		c.create(t, kr)
-		eventually(t, time.Minute, "KeyRotation crowded names the quota", func(ctx context.Context) error {
+		poll.Eventually(t, time.Minute, "KeyRotation crowded names the quota", func(ctx context.Context) error {
 			if err := c.Get(ctx, client.ObjectKeyFromObject(kr), kr); err != nil {
 				return err
 			}
@@ -107,7 +108,7 @@ func (c *cluster) create(t testing.TB, object client.Object) {
 // enforced waits until the quota is in force.
 func (c *cluster) enforced(t testing.TB, quota *corev1.ResourceQuota) {
 	t.Helper()
-	eventually(t, time.Minute, "quota "+quota.Name, func(ctx context.Context) error {
+	poll.Eventually(t, time.Minute, "quota "+quota.Name, func(ctx context.Context) error {
 		if err := c.Get(ctx, client.ObjectKeyFromObject(quota), quota); err != nil {
 			return err
 		}
@@ -136,7 +137,7 @@ func (c *cluster) tells(t testing.TB, sn *v1alpha1.SecureNotes, reason string, w
 // warned waits for a Warning event about an object.
 func (c *cluster) warned(t testing.TB, about client.Object, reason string) {
 	t.Helper()
-	eventually(t, 20*time.Second, "a Warning event "+reason, func(ctx context.Context) error {
+	poll.Eventually(t, 20*time.Second, "a Warning event "+reason, func(ctx context.Context) error {
 		list := &corev1.EventList{}
 		err := c.List(ctx, list, client.InNamespace(about.GetNamespace()), client.MatchingFields{
 			"involvedObject.uid": string(about.GetUID()), "type": corev1.EventTypeWarning, "reason": reason,

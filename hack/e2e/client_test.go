@@ -4,136 +4,183 @@ package e2e
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
 	"os/exec"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/securenotes/securenotes/hack/notesclient"
+	"github.com/securenotes/securenotes/hack/poll"
 )
 
-// notesClient is one user of one notes API, who verifies its certificate.
-type notesClient struct {
-	url   string
-	http  *http.Client
-	token string
-	// credentials are of the user that signIn registered.
-	credentials map[string]string
-}
+// requestTimeout bounds one request of a user's.
+const requestTimeout = 20 * time.Second
+
+// patience bounds a call that is repeated: a pod is being replaced, or a limit has been reached.
+const patience = 90 * time.Second
 
 func trusted(t testing.TB, caFile string) *x509.CertPool {
 	t.Helper()
-	raw, err := os.ReadFile(caFile)
+	pool, err := notesclient.RootCAs(caFile)
 	if err != nil {
 		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(raw) {
-		t.Fatalf("%s holds no certificate", caFile)
 	}
 	return pool
 }
 
-func (c *cluster) clientAt(t testing.TB, url string) *notesClient {
+// connect returns a client of a notes API that has a certificate of the cluster's authority.
+func (c *cluster) connect(t testing.TB, url string) *notesclient.Client {
 	t.Helper()
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted(t, c.ca), MinVersion: tls.VersionTLS13}, ForceAttemptHTTP2: true}
-	t.Cleanup(transport.CloseIdleConnections)
-	return &notesClient{url: url, http: &http.Client{Timeout: 20 * time.Second, Transport: transport}}
+	n := notesclient.New(url, notesclient.Options{RootCAs: trusted(t, c.ca), Timeout: requestTimeout, HTTP2: true})
+	t.Cleanup(n.Close)
+	return n
 }
 
-// call makes a request and returns status and decoded body.
-func (n *notesClient) call(method, path string, body any) (int, map[string]any, error) {
-	raw, err := json.Marshal(body)
-	if err != nil {
-		return 0, nil, err
-	}
-	request, err := http.NewRequest(method, n.url+path, bytes.NewReader(raw))
-	if err != nil {
-		return 0, nil, err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	if n.token != "" {
-		request.Header.Set("Authorization", "Bearer "+n.token)
-	}
-	response, err := n.http.Do(request)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer response.Body.Close()
-	answer := map[string]any{}
-	err = json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&answer)
-	return response.StatusCode, answer, err
+// connectTo returns a client of a pod or Service, through a port that is open until the test ends or
+// stop is called.
+func (c *cluster) connectTo(t testing.TB, namespace, target, port string) (n *notesclient.Client, stop func()) {
+	t.Helper()
+	address, stop := forward(t, namespace, target, port)
+	return c.connect(t, "https://localhost:"+address[strings.LastIndexByte(address, ':')+1:]), stop
 }
 
-// must is call that wants one status. A pod that is just being replaced is waited for, and so is the
-// end of a limit, unless that is what is wanted.
-func (n *notesClient) must(t testing.TB, want int, method, path string, body any) map[string]any {
+// user is one user of one notes API.
+type user struct {
+	*notesclient.Client
+	name, password string
+}
+
+// signUp registers a new user, who logs in.
+func signUp(t testing.TB, api *notesclient.Client) *user {
 	t.Helper()
-	var answer map[string]any
-	eventually(t, 90*time.Second, method+" "+path, func(context.Context) error {
-		status, got, err := n.call(method, path, body)
-		if err != nil {
-			return err
+	return signUpWith(t, api, rand.Text())
+}
+
+func signUpWith(t testing.TB, api *notesclient.Client, password string) *user {
+	t.Helper()
+	u := &user{Client: api, name: "user-" + rand.Text()[:12], password: password}
+	patiently(t, func(ctx context.Context) error { return u.Register(ctx, u.name, u.password) })
+	u.logIn(t)
+	return u
+}
+
+// logIn begins a session, which is the user's from then on.
+func (u *user) logIn(t testing.TB) {
+	t.Helper()
+	patiently(t, func(ctx context.Context) error {
+		login, err := u.Login(ctx, u.name, u.password)
+		if err == nil {
+			u.Client = u.WithToken(login.Token)
 		}
-		if answer = got; status == want {
-			return nil
-		}
-		if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
-			return fmt.Errorf("status %d: %v", status, got)
-		}
-		t.Fatalf("%s %s: status %d, want %d: %v", method, path, status, want, got)
-		return nil
+		return err
 	})
-	return answer
 }
 
-// mustNow is one call that wants one status.
-func (n *notesClient) mustNow(t testing.TB, want int, method, path string, body any) {
+// moveTo has the user call another address, in the same session.
+func (u *user) moveTo(api *notesclient.Client) { u.Client = api.WithToken(u.Token()) }
+
+// write creates a note and returns its id.
+func (u *user) write(t testing.TB, content string) (id string) {
 	t.Helper()
-	if status, got, err := n.call(method, path, body); err != nil || status != want {
-		t.Fatalf("%s %s: status %d, want %d: %v %v", method, path, status, want, got, err)
-	}
+	patiently(t, func(ctx context.Context) error {
+		note, err := u.CreateNote(ctx, notesclient.Content{Content: content, Title: "title"})
+		if err == nil {
+			id = note.ID
+		}
+		return err
+	})
+	return id
 }
 
-// signIn registers a new user with the password, and logs in.
-func (n *notesClient) signIn(t testing.TB, password string) {
+// read returns the content of a note.
+func (u *user) read(t testing.TB, id string) (content string) {
 	t.Helper()
-	n.credentials = map[string]string{"username": "user-" + rand.Text()[:12], "password": password}
-	n.must(t, http.StatusCreated, http.MethodPost, "/api/auth/register", n.credentials)
-	n.logIn(t)
-}
-
-func (n *notesClient) logIn(t testing.TB) {
-	t.Helper()
-	n.token = n.must(t, http.StatusOK, http.MethodPost, "/api/auth/login", n.credentials)["token"].(string)
-}
-
-func (n *notesClient) write(t testing.TB, content, title string) string {
-	t.Helper()
-	return n.must(t, http.StatusCreated, http.MethodPost, "/api/notes", map[string]any{"content": content, "title": title})["id"].(string)
+	patiently(t, func(ctx context.Context) error {
+		note, err := u.GetNote(ctx, id)
+		if err == nil {
+			content = note.Content.Content
+		}
+		return err
+	})
+	return content
 }
 
 // reads fails unless every note reads back as it was written.
-func (n *notesClient) reads(t testing.TB, notes map[string]string) {
+func (u *user) reads(t testing.TB, notes map[string]string) {
 	t.Helper()
 	for id, want := range notes {
-		if got := n.must(t, http.StatusOK, http.MethodGet, "/api/notes/"+id, nil)["content"]; got != want {
+		if got := u.read(t, id); got != want {
 			t.Errorf("note %s is %q, want %q", id, got, want)
 		}
 	}
 }
 
+// list is a call that needs a session and nothing else.
+func (u *user) list(ctx context.Context) error {
+	_, err := u.ListNotes(ctx, 0, "")
+	return err
+}
+
+// patiently repeats a call until it succeeds. A pod that is just being replaced is waited for, and
+// so is the end of a limit; any other refusal fails the test.
+func patiently(t testing.TB, call func(context.Context) error) {
+	t.Helper()
+	poll.Eventually(t, patience, "a call", func(ctx context.Context) error {
+		err := call(ctx)
+		if err != nil && !passing(err) {
+			t.Fatal(err)
+		}
+		return err
+	})
+}
+
+// refused repeats a call until it is refused with a status, as patiently does.
+func refused(t testing.TB, want int, call func(context.Context) error) {
+	t.Helper()
+	poll.Eventually(t, patience, fmt.Sprintf("a call to be refused with status %d", want), func(ctx context.Context) error {
+		err := call(ctx)
+		switch {
+		case notesclient.Status(err) == want:
+			return nil
+		case err != nil && passing(err):
+			return err
+		}
+		t.Fatalf("got %v, want status %d", err, want)
+		return nil
+	})
+}
+
+// passing reports whether the same call may succeed a moment later.
+func passing(err error) bool {
+	status := notesclient.Status(err)
+	return status == 0 || status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
+}
+
+// refusedNow makes one call, which must be refused with a status.
+func refusedNow(t testing.TB, want int, call func(context.Context) error) {
+	t.Helper()
+	if err := call(t.Context()); notesclient.Status(err) != want {
+		t.Fatalf("got %v, want status %d", err, want)
+	}
+}
+
+// now makes one call, which must succeed.
+func now(t testing.TB, call func(context.Context) error) {
+	t.Helper()
+	if err := call(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 var forwarding = regexp.MustCompile(`Forwarding from (127\.0\.0\.1:\d+)`)
 
-// forward opens a port of a pod or Service on a free port of loopback until the test ends or close
+// forward opens a port of a pod or Service on a free port of loopback until the test ends or stop
 // is called.
 func forward(t testing.TB, namespace, target, port string) (address string, stop func()) {
 	t.Helper()

@@ -21,11 +21,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/hack/poll"
 )
 
 const (
@@ -37,6 +39,7 @@ const (
 // cluster is the real cluster, as hack/kind left it.
 type cluster struct {
 	client.Client
+	settings *rest.Config
 	// url, ca, namespace and name are of the sample.
 	url, ca, namespace, name string
 	// dir is where hack/kind keeps the cluster's keys.
@@ -66,7 +69,7 @@ func open(t testing.TB) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &cluster{Client: c, url: env("URL"), ca: env("CA"), namespace: env("NAMESPACE"), name: env("NAME"), dir: env("SECURENOTES_CLUSTER_DIR")}
+	return &cluster{Client: c, settings: settings, url: env("URL"), ca: env("CA"), namespace: env("NAMESPACE"), name: env("NAME"), dir: env("SECURENOTES_CLUSTER_DIR")}
 }
 
 // command runs a program with the cluster's environment and returns what it printed.
@@ -93,26 +96,6 @@ func (c *cluster) upgrade(t testing.TB, extra ...string) {
 	args := []string{"upgrade", operatorRelease, "../../charts/securenotes-operator", "--namespace", operatorNamespace, "--wait", "--timeout", "3m",
 		"--values", filepath.Join(c.dir, "values.json")}
 	command(t, "", "helm", append(args, extra...)...)
-}
-
-// eventually polls until check is nil, and fails with its last answer.
-func eventually(t testing.TB, within time.Duration, what string, check func(context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), within)
-	defer cancel()
-	tick := time.NewTicker(500 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := check(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("%s: not within %s: %v", what, within, err)
-		case <-tick.C:
-		}
-	}
 }
 
 // newNamespace makes a namespace of the test's own, with the strictest Pod Security.
@@ -150,7 +133,7 @@ func (c *cluster) remove(t testing.TB, object client.Object) {
 	if err := c.Delete(context.Background(), object); client.IgnoreNotFound(err) != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 2*time.Minute, "deletion of "+object.GetName(), func(ctx context.Context) error {
+	poll.Eventually(t, 2*time.Minute, "deletion of "+object.GetName(), func(ctx context.Context) error {
 		err := c.Get(ctx, client.ObjectKeyFromObject(object), object)
 		if apierrors.IsNotFound(err) {
 			return nil
@@ -180,7 +163,7 @@ func embedded(namespace, name string) *v1alpha1.SecureNotes {
 func (c *cluster) condition(t testing.TB, sn *v1alpha1.SecureNotes, within time.Duration, kind string, status metav1.ConditionStatus, reason string) string {
 	t.Helper()
 	message := ""
-	eventually(t, within, fmt.Sprintf("%s/%s: %s=%s %s", sn.Namespace, sn.Name, kind, status, reason), func(ctx context.Context) error {
+	poll.Eventually(t, within, fmt.Sprintf("%s/%s: %s=%s %s", sn.Namespace, sn.Name, kind, status, reason), func(ctx context.Context) error {
 		if err := c.Get(ctx, client.ObjectKeyFromObject(sn), sn); err != nil {
 			return err
 		}

@@ -4,9 +4,7 @@ package e2e
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -132,12 +130,9 @@ func TestDatabaseCredentials(t *testing.T) {
 	}
 	engine.createRole(t)
 	c.ready(t, sn)
-	address, stop := forward(t, namespace, "service/notes", "443")
-	n := c.clientAt(t, "https://localhost:"+port(address))
-	credentials := map[string]string{"username": "user-" + rand.Text()[:12], "password": rand.Text()}
-	n.must(t, http.StatusCreated, http.MethodPost, "/api/auth/register", credentials)
-	n.token = n.must(t, http.StatusOK, http.MethodPost, "/api/auth/login", credentials)["token"].(string)
-	notes := map[string]string{n.write(t, "before the compromise", "title"): "before the compromise"}
+	service, stop := c.connectTo(t, namespace, "service/notes", "443")
+	u := signUp(t, service)
+	notes := map[string]string{u.write(t, "before the compromise"): "before the compromise"}
 	stop()
 	before := engine.users(t)
 	if len(before) < 2 {
@@ -155,8 +150,8 @@ func TestDatabaseCredentials(t *testing.T) {
 		}
 	}
 	c.ready(t, sn)
-	again, _ := forward(t, namespace, "service/notes", "443")
-	n.url = "https://localhost:" + port(again)
-	n.token = n.must(t, http.StatusOK, http.MethodPost, "/api/auth/login", credentials)["token"].(string)
-	n.reads(t, notes)
+	again, _ := c.connectTo(t, namespace, "service/notes", "443")
+	u.moveTo(again)
+	u.logIn(t)
+	u.reads(t, notes)
 }

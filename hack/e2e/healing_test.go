@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/hack/notesclient"
 )
 
 // Each test here puts one thing wrong, wants a condition that names it and the next step, puts it
@@ -193,20 +194,17 @@ func TestVaultTrouble(t *testing.T) {
 func TestVaultSealed(t *testing.T) {
 	c := open(t)
 	c.ready(t, c.sample())
-	var replicas []*notesClient
+	warm := signUp(t, c.connect(t, c.url))
+	notes := map[string]string{warm.write(t, "readable while Vault is sealed"): "readable while Vault is sealed"}
+	var replicas []*user
 	pods := c.apiPods(t, c.namespace, c.name)
 	for _, pod := range pods {
-		address, _ := forward(t, c.namespace, "pod/"+pod.Name, "8443")
-		replicas = append(replicas, c.clientAt(t, "https://localhost:"+port(address)))
+		replica, _ := c.connectTo(t, c.namespace, "pod/"+pod.Name, "8443")
+		u := &user{Client: replica.WithToken(warm.Token())}
+		u.reads(t, notes) // each replica has the key
+		replicas = append(replicas, u)
 	}
-	warm, cold := c.clientAt(t, c.url), c.clientAt(t, c.url)
-	warm.signIn(t, "correct horse battery")
-	notes := map[string]string{warm.write(t, "readable while Vault is sealed", ""): "readable while Vault is sealed"}
-	for _, replica := range replicas { // each has the key
-		replica.token = warm.token
-		replica.reads(t, notes)
-	}
-	cold.signIn(t, "correct horse battery") // no replica has its key
+	cold := signUp(t, c.connect(t, c.url)) // no replica has its key
 	v := c.vault(t)
 	if err := v.Sys().Seal(); err != nil {
 		t.Fatal(err)
@@ -218,13 +216,19 @@ func TestVaultSealed(t *testing.T) {
 		}
 	})
 	for _, replica := range replicas {
-		replica.mustNow(t, http.StatusOK, http.MethodGet, "/api/notes", nil)
+		now(t, replica.list)
 		for id := range notes {
-			replica.mustNow(t, http.StatusOK, http.MethodGet, "/api/notes/"+id, nil)
+			now(t, func(ctx context.Context) error {
+				_, err := replica.GetNote(ctx, id)
+				return err
+			})
 		}
 	}
-	cold.mustNow(t, http.StatusServiceUnavailable, http.MethodPost, "/api/notes", map[string]any{"content": "not now"})
-	cold.mustNow(t, http.StatusOK, http.MethodGet, "/api/notes", nil)
+	refusedNow(t, http.StatusServiceUnavailable, func(ctx context.Context) error {
+		_, err := cold.CreateNote(ctx, notesclient.Content{Content: "not now"})
+		return err
+	})
+	now(t, cold.list)
 	message := c.condition(t, c.sample(), 4*time.Minute, v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonVaultSealed)
 	if !strings.Contains(strings.ToLower(message), "unseal") {
 		t.Errorf("the message does not say what to do: %s", message)
@@ -233,7 +237,7 @@ func TestVaultSealed(t *testing.T) {
 	sealed = false
 	c.ready(t, c.sample())
 	warm.reads(t, notes)
-	cold.reads(t, map[string]string{cold.write(t, "written when Vault was back", ""): "written when Vault was back"})
+	cold.reads(t, map[string]string{cold.write(t, "written when Vault was back"): "written when Vault was back"})
 	for i, pod := range c.apiPods(t, c.namespace, c.name) {
 		if pod.UID != pods[i].UID || restarts(pod) != restarts(pods[i]) {
 			t.Errorf("pod %s was restarted", pod.Name)

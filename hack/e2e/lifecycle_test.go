@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/hack/poll"
 )
 
 // TestEmbeddedDatabase: the least that a user can write, its pod killed, its key rotated, and then
@@ -32,16 +32,15 @@ func TestEmbeddedDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.ready(t, sn)
-	address, stop := forward(t, namespace, "service/small", "443")
-	n := c.clientAt(t, "https://localhost:"+port(address))
-	n.signIn(t, rand.Text())
-	notes := map[string]string{n.write(t, "kept in SQLite", "title"): "kept in SQLite"}
-	n.reads(t, notes)
+	service, stop := c.connectTo(t, namespace, "service/small", "443")
+	u := signUp(t, service)
+	notes := map[string]string{u.write(t, "kept in SQLite"): "kept in SQLite"}
+	u.reads(t, notes)
 	stop()
 
 	killed := c.apiPods(t, namespace, "small")[0]
 	kubectl(t, "-n", namespace, "delete", "pod", killed.Name, "--grace-period=0", "--force")
-	eventually(t, 2*time.Minute, "another pod to be ready", func(context.Context) error {
+	poll.Eventually(t, 2*time.Minute, "another pod to be ready", func(context.Context) error {
 		for _, pod := range c.apiPods(t, namespace, "small") {
 			if pod.UID != killed.UID && isReady(pod) {
 				return nil
@@ -51,9 +50,9 @@ func TestEmbeddedDatabase(t *testing.T) {
 	})
 	c.ready(t, sn)
 	c.rotate(t, namespace, "small", "")
-	again, _ := forward(t, namespace, "service/small", "443")
-	n.url = "https://localhost:" + port(again)
-	n.reads(t, notes)
+	again, _ := c.connectTo(t, namespace, "service/small", "443")
+	u.moveTo(again)
+	u.reads(t, notes)
 
 	v := c.vault(t)
 	key, kv := c.transitKey(t, namespace, "small"), config.KVPath(c.clusterID(t), namespace, "small")
@@ -78,7 +77,7 @@ func TestEmbeddedDatabase(t *testing.T) {
 	inVault(true)
 	c.remove(t, sn)
 	inVault(false)
-	eventually(t, 2*time.Minute, "children to go", func(context.Context) error {
+	poll.Eventually(t, 2*time.Minute, "children to go", func(context.Context) error {
 		left := kubectl(t, "-n", namespace, "get", "deployment,service,configmap,secret,serviceaccount,job,pod,certificate,role,rolebinding,persistentvolumeclaim,keyrotation",
 			"-o", "name")
 		var ours []string
@@ -95,8 +94,6 @@ func TestEmbeddedDatabase(t *testing.T) {
 	})
 }
 
-func port(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
-
 // TestRetainedKeyIsAdopted: by default a deletion leaves key and data; a new object of the name takes
 // them over only when it says so.
 func TestRetainedKeyIsAdopted(t *testing.T) {
@@ -109,10 +106,9 @@ func TestRetainedKeyIsAdopted(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.ready(t, sn)
-	address, stop := forward(t, namespace, "service/kept", "443")
-	n := c.clientAt(t, "https://localhost:"+port(address))
-	n.signIn(t, rand.Text())
-	notes := map[string]string{n.write(t, "outlives its object", ""): "outlives its object"}
+	service, stop := c.connectTo(t, namespace, "service/kept", "443")
+	u := signUp(t, service)
+	notes := map[string]string{u.write(t, "outlives its object"): "outlives its object"}
 	stop()
 	c.remove(t, sn)
 
@@ -130,10 +126,10 @@ func TestRetainedKeyIsAdopted(t *testing.T) {
 	}
 	kubectl(t, "-n", namespace, "patch", "securenotes", "kept", "--type=merge", "-p", `{"spec":{"adoptRetainedKey":true}}`)
 	c.ready(t, again)
-	address, _ = forward(t, namespace, "service/kept", "443")
-	n.url = "https://localhost:" + port(address)
-	n.logIn(t) // session keys are not adopted
-	n.reads(t, notes)
+	adopted, _ := c.connectTo(t, namespace, "service/kept", "443")
+	u.moveTo(adopted)
+	u.logIn(t) // session keys are not adopted
+	u.reads(t, notes)
 }
 
 // TestDeletedDuringItsRotation: a SecureNotes goes in the middle of a rotation, its key and data stay. Whoever adopts
@@ -149,13 +145,12 @@ func TestDeletedDuringItsRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.ready(t, sn)
-	address, stop := forward(t, namespace, "service/halfway", "443")
-	n := c.clientAt(t, "https://localhost:"+port(address))
-	n.signIn(t, rand.Text())
+	service, stop := c.connectTo(t, namespace, "service/halfway", "443")
+	u := signUp(t, service)
 	notes := map[string]string{}
 	for i := range 90 { // a minute and a half of work
 		content := fmt.Sprintf("note %d", i)
-		notes[n.write(t, content, "")] = content
+		notes[u.write(t, content)] = content
 	}
 	stop()
 	kr := &v1alpha1.KeyRotation{
@@ -165,7 +160,7 @@ func TestDeletedDuringItsRotation(t *testing.T) {
 	if err := c.Create(context.Background(), kr); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 3*time.Minute, "the first notes to be moved", func(ctx context.Context) error {
+	poll.Eventually(t, 3*time.Minute, "the first notes to be moved", func(ctx context.Context) error {
 		if err := c.Get(ctx, client.ObjectKeyFromObject(kr), kr); err != nil {
 			return err
 		}
@@ -178,7 +173,7 @@ func TestDeletedDuringItsRotation(t *testing.T) {
 		t.Fatalf("all notes were moved before the deletion: %+v", kr.Status.Progress)
 	}
 	c.remove(t, sn)
-	eventually(t, 2*time.Minute, "the rotation and its pods to go", func(context.Context) error {
+	poll.Eventually(t, 2*time.Minute, "the rotation and its pods to go", func(context.Context) error {
 		left := kubectl(t, "-n", namespace, "get", "keyrotation,job,pod", "-o", "name")
 		if left != "" {
 			return errors.New(left)
@@ -193,12 +188,12 @@ func TestDeletedDuringItsRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.ready(t, again)
-	address, _ = forward(t, namespace, "service/halfway", "443")
-	n.url = "https://localhost:" + port(address)
-	n.logIn(t) // session keys are not adopted
-	n.reads(t, notes)
+	adopted, _ := c.connectTo(t, namespace, "service/halfway", "443")
+	u.moveTo(adopted)
+	u.logIn(t) // session keys are not adopted
+	u.reads(t, notes)
 	second := c.rotate(t, namespace, "halfway", "")
-	eventually(t, 2*time.Minute, "retirement of both older versions", func(ctx context.Context) error {
+	poll.Eventually(t, 2*time.Minute, "retirement of both older versions", func(ctx context.Context) error {
 		if err := c.Get(ctx, client.ObjectKeyFromObject(again), again); err != nil {
 			return err
 		}
@@ -207,7 +202,7 @@ func TestDeletedDuringItsRotation(t *testing.T) {
 		}
 		return nil
 	})
-	n.reads(t, notes)
+	u.reads(t, notes)
 }
 
 func TestInvalidObjectsAreRefused(t *testing.T) {

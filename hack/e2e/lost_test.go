@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/hack/poll"
 )
 
 // TestLostDatabase: an empty PostgreSQL database in the place of the one with the notes stalls the
@@ -44,10 +44,9 @@ func TestLostDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.ready(t, sn)
-	address, stop := forward(t, namespace, "service/notes", "443")
-	n := c.clientAt(t, "https://localhost:"+port(address))
-	n.signIn(t, rand.Text())
-	notes := map[string]string{n.write(t, "comes back with its database", ""): "comes back with its database"}
+	service, stop := c.connectTo(t, namespace, "service/notes", "443")
+	u := signUp(t, service)
+	notes := map[string]string{u.write(t, "comes back with its database"): "comes back with its database"}
 	stop()
 
 	psql(t, "postgres", fmt.Sprintf(`ALTER DATABASE %[1]s ALLOW_CONNECTIONS false;
@@ -64,9 +63,9 @@ CREATE DATABASE %[1]s OWNER %[1]s;
 	}
 	psql(t, "postgres", fmt.Sprintf("DROP DATABASE %[1]s WITH (FORCE);\nALTER DATABASE %[1]s_kept RENAME TO %[1]s;\nALTER DATABASE %[1]s ALLOW_CONNECTIONS true;\n", name))
 	c.ready(t, sn)
-	address, _ = forward(t, namespace, "service/notes", "443")
-	n.url = "https://localhost:" + port(address)
-	n.reads(t, notes)
+	again, _ := c.connectTo(t, namespace, "service/notes", "443")
+	u.moveTo(again)
+	u.reads(t, notes)
 }
 
 // TestLostVolume: somebody deletes the claim of the embedded database. It is not made again until
@@ -89,7 +88,7 @@ func TestLostVolume(t *testing.T) {
 		}
 		kubectl(t, "-n", namespace, "delete", "pod", pod.Name)
 	}
-	eventually(t, 2*time.Minute, "the claim to be gone, and missed", func(ctx context.Context) error {
+	poll.Eventually(t, 2*time.Minute, "the claim to be gone, and missed", func(ctx context.Context) error {
 		err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: claim}, &corev1.PersistentVolumeClaim{})
 		if err == nil {
 			return errors.New("it is there")

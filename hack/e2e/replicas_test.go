@@ -3,9 +3,12 @@
 package e2e
 
 import (
+	"context"
 	"crypto/rand"
 	"net/http"
 	"testing"
+
+	"github.com/securenotes/securenotes/hack/notesclient"
 )
 
 // TestReplicasAgree asks two replicas by turns: a logout, a revoked session, a changed password and
@@ -17,56 +20,58 @@ func TestReplicasAgree(t *testing.T) {
 	if len(pods) < 2 {
 		t.Fatalf("%d pods, the sample must have 2", len(pods))
 	}
-	var replicas []*notesClient
+	var replicas []*notesclient.Client
 	for _, pod := range pods[:2] {
-		address, _ := forward(t, c.namespace, "pod/"+pod.Name, "8443")
-		replicas = append(replicas, c.clientAt(t, "https://localhost:"+port(address)))
+		replica, _ := c.connectTo(t, c.namespace, "pod/"+pod.Name, "8443")
+		replicas = append(replicas, replica)
 	}
-	a, b := replicas[0], replicas[1]
-	var credentials map[string]string
+	var a, b *user
 	register := func() {
-		credentials = map[string]string{"username": "replica-" + rand.Text()[:10], "password": rand.Text()}
-		a.must(t, http.StatusCreated, http.MethodPost, "/api/auth/register", credentials)
-	}
-	login := func(n *notesClient) string {
-		return n.must(t, http.StatusOK, http.MethodPost, "/api/auth/login", credentials)["token"].(string)
+		t.Helper()
+		a = signUp(t, replicas[0])
+		b = &user{Client: replicas[1].WithToken(a.Token()), name: a.name, password: a.password}
+		patiently(t, b.list)
 	}
 
 	register()
-	a.token = login(a)
-	b.token = a.token
-	b.must(t, http.StatusOK, http.MethodGet, "/api/notes", nil)
-	a.must(t, http.StatusOK, http.MethodDelete, "/api/account", map[string]string{"password": credentials["password"]})
-	b.mustNow(t, http.StatusUnauthorized, http.MethodGet, "/api/notes", nil)
+	patiently(t, func(ctx context.Context) error { return a.DeleteAccount(ctx, a.password) })
+	refusedNow(t, http.StatusUnauthorized, b.list)
+
 	register()
+	patiently(t, a.Logout)
+	refusedNow(t, http.StatusUnauthorized, b.list)
 
-	a.token = login(a)
-	b.token = a.token
-	b.must(t, http.StatusOK, http.MethodGet, "/api/notes", nil)
-	a.must(t, http.StatusOK, http.MethodPost, "/api/auth/logout", nil)
-	b.mustNow(t, http.StatusUnauthorized, http.MethodGet, "/api/notes", nil)
-
-	a.token, b.token = login(a), login(b)
-	for _, session := range a.must(t, http.StatusOK, http.MethodGet, "/api/auth/sessions", nil)["sessions"].([]any) {
-		if s := session.(map[string]any); s["current"] != true {
-			a.must(t, http.StatusOK, http.MethodDelete, "/api/auth/sessions/"+s["id"].(string), map[string]string{"password": credentials["password"]})
+	a.logIn(t)
+	b.logIn(t)
+	var sessions []notesclient.Session
+	patiently(t, func(ctx context.Context) (err error) {
+		sessions, err = a.ListSessions(ctx)
+		return err
+	})
+	for _, session := range sessions {
+		if !session.Current {
+			patiently(t, func(ctx context.Context) error { return a.RevokeSession(ctx, session.ID, a.password) })
 		}
 	}
-	b.mustNow(t, http.StatusUnauthorized, http.MethodGet, "/api/notes", nil)
+	refusedNow(t, http.StatusUnauthorized, b.list)
 
-	b.token = login(b)
+	b.logIn(t)
 	replacement := rand.Text()
-	a.must(t, http.StatusOK, http.MethodPost, "/api/auth/password",
-		map[string]string{"current_password": credentials["password"], "new_password": replacement})
-	b.mustNow(t, http.StatusUnauthorized, http.MethodGet, "/api/notes", nil)
-	credentials["password"] = replacement
-	b.token = login(b)
+	patiently(t, func(ctx context.Context) error { return a.ChangePassword(ctx, a.password, replacement) })
+	refusedNow(t, http.StatusUnauthorized, b.list)
+	a.password, b.password = replacement, replacement
+	b.logIn(t)
 
-	wrong := map[string]string{"username": credentials["username"], "password": "wrong horse battery"}
-	for _, n := range []*notesClient{a, b, a, b, a} {
-		n.must(t, http.StatusUnauthorized, http.MethodPost, "/api/auth/login", wrong)
+	login := func(u *user, password string) func(context.Context) error {
+		return func(ctx context.Context) error {
+			_, err := u.Login(ctx, u.name, password)
+			return err
+		}
 	}
-	for _, n := range []*notesClient{b, a} {
-		n.must(t, http.StatusTooManyRequests, http.MethodPost, "/api/auth/login", credentials)
+	for _, u := range []*user{a, b, a, b, a} {
+		refused(t, http.StatusUnauthorized, login(u, "wrong horse battery"))
+	}
+	for _, u := range []*user{b, a} {
+		refused(t, http.StatusTooManyRequests, login(u, replacement))
 	}
 }

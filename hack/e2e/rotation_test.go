@@ -5,7 +5,6 @@ package e2e
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -24,6 +23,8 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/hack/notesclient"
+	"github.com/securenotes/securenotes/hack/poll"
 )
 
 // rotate makes a KeyRotation and waits until it is complete.
@@ -43,7 +44,7 @@ func (c *cluster) complete(t testing.TB, kr *v1alpha1.KeyRotation) {
 	if err := c.Create(context.Background(), kr); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 5*time.Minute, "KeyRotation "+kr.Name+" to complete", func(ctx context.Context) error {
+	poll.Eventually(t, 5*time.Minute, "KeyRotation "+kr.Name+" to complete", func(ctx context.Context) error {
 		if err := c.Get(ctx, client.ObjectKeyFromObject(kr), kr); err != nil {
 			return err
 		}
@@ -65,12 +66,11 @@ func TestRotation(t *testing.T) {
 func testRotation(t *testing.T, strategy v1alpha1.RotationStrategy) {
 	c := open(t)
 	db, v := c.database(t), c.vault(t)
-	n := c.clientAt(t, c.url)
-	n.signIn(t, rand.Text())
+	u := signUp(t, c.connect(t, c.url))
 	notes := map[string]string{}
 	for i := range 20 {
 		content := fmt.Sprintf("before the rotation %d", i)
-		notes[n.write(t, content, "title")] = content
+		notes[u.write(t, content)] = content
 	}
 	var oldWrapped string
 	if err := db.QueryRow(context.Background(), "SELECT wrapped FROM owner_keys LIMIT 1").Scan(&oldWrapped); err != nil {
@@ -98,12 +98,12 @@ func testRotation(t *testing.T, strategy v1alpha1.RotationStrategy) {
 			case <-time.After(50 * time.Millisecond):
 			}
 			content := fmt.Sprintf("during the rotation %d", i)
-			status, answer, err := n.call(http.MethodPost, "/api/notes", map[string]any{"content": content})
-			if err != nil || status != http.StatusCreated {
-				t.Errorf("a write during the rotation: %d %v %v", status, answer, err)
+			note, err := u.CreateNote(context.Background(), notesclient.Content{Content: content})
+			if err != nil {
+				t.Errorf("a write during the rotation: %v", err)
 				continue
 			}
-			notes[answer["id"].(string)] = content
+			notes[note.ID] = content
 		}
 	})
 	kr := c.rotate(t, c.namespace, c.name, strategy)
@@ -127,7 +127,7 @@ func testRotation(t *testing.T, strategy v1alpha1.RotationStrategy) {
 	}
 
 	sn := c.sample()
-	eventually(t, 2*time.Minute, "retirement of the old version", func(ctx context.Context) error {
+	poll.Eventually(t, 2*time.Minute, "retirement of the old version", func(ctx context.Context) error {
 		if err := c.Get(ctx, client.ObjectKeyFromObject(sn), sn); err != nil {
 			return err
 		}
@@ -139,14 +139,13 @@ func testRotation(t *testing.T, strategy v1alpha1.RotationStrategy) {
 	if err := decrypts(oldWrapped); err == nil || !strings.Contains(err.Error(), "too old") {
 		t.Errorf("Vault still takes the old version: %v", err)
 	}
-	n.reads(t, notes)
+	u.reads(t, notes)
 	c.ready(t, sn)
 
-	// A cold process: new pods know nothing but the new version.
-	kubectl(t, "-n", c.namespace, "rollout", "restart", "deployment", c.name)
-	kubectl(t, "-n", c.namespace, "rollout", "status", "deployment", c.name, "--timeout=3m")
-	n.http.CloseIdleConnections()
-	n.reads(t, notes)
+	// Cold processes: new pods know nothing but the new version.
+	c.killAPIPods(t)
+	u.Close()
+	u.reads(t, notes)
 }
 
 // TestCompromise: after a compromise no session, no session key and no service account of before is of use, the
@@ -154,11 +153,8 @@ func testRotation(t *testing.T, strategy v1alpha1.RotationStrategy) {
 func TestCompromise(t *testing.T) {
 	c := open(t)
 	v := c.vault(t)
-	n := c.clientAt(t, c.url)
-	credentials := map[string]string{"username": "user-" + rand.Text()[:12], "password": rand.Text()}
-	n.must(t, http.StatusCreated, http.MethodPost, "/api/auth/register", credentials)
-	n.token = n.must(t, http.StatusOK, http.MethodPost, "/api/auth/login", credentials)["token"].(string)
-	notes := map[string]string{n.write(t, "before the compromise", "title"): "before the compromise"}
+	u := signUp(t, c.connect(t, c.url))
+	notes := map[string]string{u.write(t, "before the compromise"): "before the compromise"}
 	accounts := c.accountUIDs(t)
 	sn := c.sample()
 	c.ready(t, sn)
@@ -172,10 +168,10 @@ func TestCompromise(t *testing.T) {
 	}
 	c.complete(t, kr)
 
-	n.http.CloseIdleConnections()
-	n.must(t, http.StatusUnauthorized, http.MethodGet, "/api/notes", nil)
-	n.token = n.must(t, http.StatusOK, http.MethodPost, "/api/auth/login", credentials)["token"].(string)
-	n.reads(t, notes)
+	u.Close()
+	refused(t, http.StatusUnauthorized, u.list)
+	u.logIn(t)
+	u.reads(t, notes)
 	for name, uid := range c.accountUIDs(t) {
 		if uid == accounts[name] {
 			t.Errorf("service account %s still has the UID %s", name, uid)
@@ -183,7 +179,7 @@ func TestCompromise(t *testing.T) {
 	}
 	for _, old := range pods {
 		// Its process has ended, but the object may outlive that by a moment.
-		eventually(t, time.Minute, "end of pod "+old.Name+", which began with the session keys of before", func(ctx context.Context) error {
+		poll.Eventually(t, time.Minute, "end of pod "+old.Name+", which began with the session keys of before", func(ctx context.Context) error {
 			if err := c.Get(ctx, client.ObjectKeyFromObject(&old), &corev1.Pod{}); !apierrors.IsNotFound(err) {
 				return errors.Join(errors.New("it is still there"), err)
 			}
@@ -201,7 +197,7 @@ func TestCompromise(t *testing.T) {
 			t.Errorf("%s in Vault: %t, want %t", entry, got, want)
 		}
 	}
-	eventually(t, 2*time.Minute, "retirement of the old version", func(ctx context.Context) error {
+	poll.Eventually(t, 2*time.Minute, "retirement of the old version", func(ctx context.Context) error {
 		if err := c.Get(ctx, client.ObjectKeyFromObject(kr), kr); err != nil {
 			return err
 		}
@@ -210,7 +206,7 @@ func TestCompromise(t *testing.T) {
 		}
 		return nil
 	})
-	n.reads(t, notes)
+	u.reads(t, notes)
 	c.ready(t, sn)
 }
 
@@ -246,7 +242,7 @@ func TestRotationOnRequest(t *testing.T) {
 	before := sn.Status.MasterKey.LatestVersion
 	request := time.Now().UTC().Format(time.RFC3339Nano)
 	kubectl(t, "-n", c.namespace, "annotate", "securenotes", c.name, v1alpha1.AnnotationRotateRequestedAt+"="+request, "--overwrite")
-	eventually(t, 5*time.Minute, "the requested rotation", func(ctx context.Context) error {
+	poll.Eventually(t, 5*time.Minute, "the requested rotation", func(ctx context.Context) error {
 		if err := c.Get(ctx, client.ObjectKeyFromObject(sn), sn); err != nil {
 			return err
 		}

@@ -17,8 +17,14 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/hack/notesclient"
+	"github.com/securenotes/securenotes/hack/poll"
 )
 
 func (c *cluster) sample() *v1alpha1.SecureNotes {
@@ -27,26 +33,34 @@ func (c *cluster) sample() *v1alpha1.SecureNotes {
 
 func TestClientFlow(t *testing.T) {
 	c := open(t)
-	n := c.clientAt(t, c.url)
-	n.signIn(t, rand.Text())
+	u := signUp(t, c.connect(t, c.url))
 	notes := map[string]string{}
 	for i := range 3 {
 		content := fmt.Sprintf("note %d", i)
-		notes[n.write(t, content, "title")] = content
+		notes[u.write(t, content)] = content
 	}
-	n.reads(t, notes)
-	if list := n.must(t, http.StatusOK, http.MethodGet, "/api/notes", nil)["notes"].([]any); len(list) != 3 {
-		t.Errorf("%d notes listed, want 3", len(list))
-	}
-	stranger := c.clientAt(t, c.url)
-	stranger.signIn(t, rand.Text())
+	u.reads(t, notes)
+	patiently(t, func(ctx context.Context) error {
+		page, err := u.ListNotes(ctx, 0, "")
+		if err == nil && len(page.Notes) != 3 {
+			t.Errorf("%d notes listed, want 3", len(page.Notes))
+		}
+		return err
+	})
+	stranger := signUp(t, c.connect(t, c.url))
 	for id := range notes {
-		stranger.must(t, http.StatusNotFound, http.MethodGet, "/api/notes/"+id, nil)
-		n.must(t, http.StatusOK, http.MethodDelete, "/api/notes/"+id, nil)
-		n.must(t, http.StatusNotFound, http.MethodGet, "/api/notes/"+id, nil)
+		get := func(u *user) func(context.Context) error {
+			return func(ctx context.Context) error {
+				_, err := u.GetNote(ctx, id)
+				return err
+			}
+		}
+		refused(t, http.StatusNotFound, get(stranger))
+		patiently(t, func(ctx context.Context) error { return u.DeleteNote(ctx, id, "") })
+		refused(t, http.StatusNotFound, get(u))
 	}
-	n.must(t, http.StatusOK, http.MethodPost, "/api/auth/logout", nil)
-	n.must(t, http.StatusUnauthorized, http.MethodGet, "/api/notes", nil)
+	patiently(t, u.Logout)
+	refused(t, http.StatusUnauthorized, u.list)
 }
 
 func TestTransport(t *testing.T) {
@@ -101,57 +115,72 @@ func TestProcessIsConfined(t *testing.T) {
 
 func TestKilledPodsComeBack(t *testing.T) {
 	c := open(t)
-	n := c.clientAt(t, c.url)
-	n.signIn(t, rand.Text())
-	notes := map[string]string{n.write(t, "outlives its pod", ""): "outlives its pod"}
+	u := signUp(t, c.connect(t, c.url))
+	notes := map[string]string{u.write(t, "outlives its pod"): "outlives its pod"}
+	c.killAPIPods(t)
+	u.Close()
+	u.reads(t, notes)
+	c.ready(t, c.sample())
+}
+
+// killAPIPods kills every pod of the sample's API at once, without warning, and waits until as many
+// others are ready.
+func (c *cluster) killAPIPods(t testing.TB) {
+	t.Helper()
 	pods := c.apiPods(t, c.namespace, c.name)
 	if len(pods) == 0 {
 		t.Fatal("no pods")
 	}
+	killed := map[types.UID]bool{}
+	args := []string{"-n", c.namespace, "delete", "pod", "--grace-period=0", "--force"}
 	for _, pod := range pods {
-		kubectl(t, "-n", c.namespace, "delete", "pod", pod.Name, "--grace-period=0", "--force")
+		killed[pod.UID] = true
+		args = append(args, pod.Name)
 	}
-	eventually(t, 3*time.Minute, "new pods to serve", func(context.Context) error {
-		n.http.CloseIdleConnections()
-		status, _, err := n.call(http.MethodGet, "/api/notes", nil)
-		if err == nil && status != http.StatusOK {
-			err = fmt.Errorf("status %d", status)
+	kubectl(t, args...)
+	poll.Eventually(t, 3*time.Minute, "as many other pods to be ready", func(context.Context) error {
+		ready := 0
+		for _, pod := range c.apiPods(t, c.namespace, c.name) {
+			if !killed[pod.UID] && isReady(pod) {
+				ready++
+			}
 		}
-		return err
+		if ready < len(pods) {
+			return fmt.Errorf("%d of %d are", ready, len(pods))
+		}
+		return nil
 	})
-	n.reads(t, notes)
-	c.ready(t, c.sample())
 }
 
 // TestNoPlaintextAnywhere writes words that nobody else knows and then searches for them, in the forms
 // that they could have been stored in.
 func TestNoPlaintextAnywhere(t *testing.T) {
 	c := open(t)
-	n := c.clientAt(t, c.url)
-	secrets := map[string]string{"content": rand.Text(), "title": rand.Text(), "tag": rand.Text(), "password": rand.Text()}
-	n.signIn(t, secrets["password"])
-	id := n.must(t, http.StatusCreated, http.MethodPost, "/api/notes", map[string]any{
-		"content": secrets["content"], "title": secrets["title"], "tags": []string{secrets["tag"]},
-	})["id"].(string)
-	n.reads(t, map[string]string{id: secrets["content"]})
-	n.call(http.MethodPost, "/api/auth/login", map[string]string{"username": "nobody", "password": secrets["password"]})
-	secrets["token"] = n.token
+	u := signUp(t, c.connect(t, c.url))
+	secrets := map[string]string{"content": rand.Text(), "title": rand.Text(), "tag": rand.Text(), "password": u.password, "token": u.Token()}
+	id := ""
+	patiently(t, func(ctx context.Context) error {
+		note, err := u.CreateNote(ctx, notesclient.Content{Content: secrets["content"], Title: secrets["title"], Tags: []string{secrets["tag"]}})
+		if err == nil {
+			id = note.ID
+		}
+		return err
+	})
+	u.reads(t, map[string]string{id: secrets["content"]})
+	refused(t, http.StatusUnauthorized, func(ctx context.Context) error {
+		_, err := u.Login(ctx, "nobody", u.password)
+		return err
+	})
 
 	haystacks := map[string]string{
 		"a dump of the database": kubectl(t, "-n", "postgres", "exec", "postgres-0", "-c", "postgres", "--",
 			"/usr/lib/postgresql/15/bin/pg_dump", "--host=/var/run/postgresql", "--username=postgres", "notes"),
 		"PostgreSQL's log": kubectl(t, "-n", "postgres", "logs", "postgres-0", "-c", "postgres"),
-		"events":           kubectl(t, "get", "events", "--all-namespaces", "-o", "yaml"),
 	}
 	if !strings.Contains(haystacks["a dump of the database"], id) {
 		t.Fatal("the dump does not hold the note's row: the search would prove nothing")
 	}
-	for _, kind := range strings.Fields(kubectl(t, "api-resources", "--verbs=list", "-o", "name")) {
-		if strings.HasPrefix(kind, "events") {
-			continue
-		}
-		haystacks["objects of "+kind] = kubectl(t, "get", kind, "--all-namespaces", "-o", "yaml", "--ignore-not-found")
-	}
+	c.addObjects(t, haystacks)
 	for _, namespace := range []string{c.namespace, operatorNamespace} {
 		for _, pod := range strings.Fields(kubectl(t, "-n", namespace, "get", "pods", "-o", "name")) {
 			haystacks["the log of "+pod] = kubectl(t, "-n", namespace, "logs", pod, "--all-containers", "--ignore-errors")
@@ -168,5 +197,35 @@ func TestNoPlaintextAnywhere(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// addObjects adds every object of the cluster, as JSON: one text for each kind.
+func (c *cluster) addObjects(t testing.TB, to map[string]string) {
+	t.Helper()
+	kinds, err := discovery.NewDiscoveryClientForConfigOrDie(c.settings).ServerPreferredResources()
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects := dynamic.NewForConfigOrDie(c.settings)
+	for _, group := range discovery.FilteredBy(discovery.SupportsAllVerbs{Verbs: []string{"list"}}, kinds) {
+		version, err := schema.ParseGroupVersion(group.GroupVersion)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kind := range group.APIResources {
+			list, err := objects.Resource(version.WithResource(kind.Name)).List(t.Context(), metav1.ListOptions{})
+			if err != nil {
+				t.Fatalf("list %s: %v", kind.Name, err)
+			}
+			raw, err := list.MarshalJSON()
+			if err != nil {
+				t.Fatal(err)
+			}
+			to["objects of "+kind.Name+"."+version.Group] = string(raw)
+		}
+	}
+	if !strings.Contains(to["objects of secrets."], `"notes-database"`) {
+		t.Fatal("the Secret notes-database is not among the objects: the search would prove nothing")
 	}
 }

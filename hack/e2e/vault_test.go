@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/hack/poll"
 )
 
 // vault is Vault's API with its administrator's token, and what unseals it.
@@ -57,7 +58,7 @@ func (v *vault) unseal(t testing.TB) {
 	if _, err := v.Sys().Unseal(v.unsealKey); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, "Vault to be active", func(ctx context.Context) error {
+	poll.Eventually(t, time.Minute, "Vault to be active", func(ctx context.Context) error {
 		_, err := v.Auth().Token().LookupSelfWithContext(ctx)
 		return err
 	})

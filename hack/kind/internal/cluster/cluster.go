@@ -170,11 +170,10 @@ func (c Cluster) Delete(ctx context.Context) error {
 			err = fmt.Errorf("node containers are still there: %s", strings.Join(nodes, ", "))
 		}
 		return err
-	}); err != nil || image == "" {
+	}); err != nil || image == "" || os.Geteuid() == 0 {
 		return err
 	}
-	// What pods wrote into volumes belongs to their users: only root may remove it, and the person who
-	// runs this may not be root.
+	// What pods wrote into volumes belongs to their users: only root may remove it, as in a container.
 	return c.Docker.Command("run", "--rm", "--network", "none", "--volume", c.Layout.Machine("volumes")+":"+VolumesInNode,
 		"--entrypoint", "find", image, VolumesInNode, "-mindepth", "1", "-delete").Run(ctx)
 }

@@ -26,6 +26,7 @@ type Postgres struct {
 	port       int
 	bin, data  string
 	dir        string
+	settings   []string
 	credential *syscall.Credential
 	server     *process
 }
@@ -34,8 +35,13 @@ type Postgres struct {
 // there is none, nobody: PostgreSQL refuses to run as root.
 func StartPostgres(t testing.TB) *Postgres {
 	t.Helper()
+	return startPostgres(t)
+}
+
+func startPostgres(t testing.TB, settings ...string) *Postgres {
+	t.Helper()
 	initdb := binary(t, PostgresVariable, "initdb")
-	p := &Postgres{bin: filepath.Dir(initdb), port: freePort(t), dir: temporaryDirectory(t)}
+	p := &Postgres{bin: filepath.Dir(initdb), port: freePort(t), dir: temporaryDirectory(t), settings: settings}
 	p.data = filepath.Join(p.dir, "data")
 	certificate := NewCertificate(t, p.dir)
 	p.CAFile = certificate.CertFile
@@ -45,7 +51,7 @@ func StartPostgres(t testing.TB) *Postgres {
 	}
 	p.credential = unprivileged(t, p.dir)
 	initialise := exec.Command(initdb, "-D", p.data, "-U", "postgres", "-A", "scram-sha-256",
-		"--pwfile", passwordFile, "-E", "UTF8", "--locale=C", "--no-instructions")
+		"--pwfile", passwordFile, "-E", "UTF8", "--locale=C", "--no-instructions", "--no-sync")
 	initialise.SysProcAttr = &syscall.SysProcAttr{Credential: p.credential}
 	initialise.Dir = p.dir
 	if out, err := initialise.CombinedOutput(); err != nil {
@@ -58,10 +64,11 @@ func StartPostgres(t testing.TB) *Postgres {
 // Start starts the server again after Stop.
 func (p *Postgres) Start(t testing.TB) {
 	t.Helper()
-	command := exec.Command(filepath.Join(p.bin, "postgres"), "-D", p.data, "-k", p.dir,
+	arguments := append([]string{"-D", p.data, "-k", p.dir,
 		"-p", strconv.Itoa(p.port), "-c", "listen_addresses=127.0.0.1", "-c", "ssl=on",
-		"-c", "ssl_cert_file="+filepath.Join(p.dir, "tls.crt"),
-		"-c", "ssl_key_file="+filepath.Join(p.dir, "tls.key"), "-c", "max_connections=200")
+		"-c", "ssl_cert_file=" + filepath.Join(p.dir, "tls.crt"),
+		"-c", "ssl_key_file=" + filepath.Join(p.dir, "tls.key"), "-c", "max_connections=200"}, p.settings...)
+	command := exec.Command(filepath.Join(p.bin, "postgres"), arguments...)
 	command.SysProcAttr = &syscall.SysProcAttr{Credential: p.credential}
 	command.Dir, command.Env = p.dir, append(os.Environ(), "HOME="+p.dir) // it looks there for certificates when it follows another one
 	p.server = start(t, p.dir, "postgres", syscall.SIGINT, command)
@@ -142,6 +149,15 @@ func (p *Postgres) URI(database string) string {
 func (p *Postgres) CreateDatabase(t testing.TB, name string) string {
 	t.Helper()
 	p.Execute(t, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize())
+	return p.URI(name)
+}
+
+// CopyDatabase makes a copy of a database that nobody is connected to, and returns its URI. The copy
+// is dropped when the test ends.
+func (p *Postgres) CopyDatabase(t testing.TB, template, name string) string {
+	t.Helper()
+	p.Execute(t, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize()+" TEMPLATE "+pgx.Identifier{template}.Sanitize())
+	t.Cleanup(func() { p.Execute(t, "DROP DATABASE "+pgx.Identifier{name}.Sanitize()+" WITH (FORCE)") })
 	return p.URI(name)
 }
 

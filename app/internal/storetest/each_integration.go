@@ -3,32 +3,75 @@
 package storetest
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// Each runs the test on an empty database of a real PostgreSQL server. Without the build tag
-// integration it runs it on SQLite.
+// Main runs the tests of a package and ends the PostgreSQL server that they share. The TestMain of
+// each package that uses Each calls it.
+func Main(m *testing.M) { testenv.Main(m) }
+
+// Each runs the test twice, each time with an empty database: as the subtest sqlite, and as the
+// subtest postgresql on a server that the package's tests share. The two run in parallel, when the
+// test that calls Each has returned. Without the build tag integration there is only sqlite.
 func Each(t *testing.T, test func(t *testing.T, open Open)) {
 	t.Helper()
-	t.Run("PostgreSQL", func(t *testing.T) {
-		server := testenv.StartPostgres(t)
-		test(t, Postgres(t, server, server.CreateDatabase(t, "notes")))
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		test(t, SQLite(t))
+	})
+	t.Run("postgresql", func(t *testing.T) {
+		t.Parallel()
+		test(t, sharedPostgres(t))
 	})
 }
 
-// Postgres is the server's database at the URI.
+// template is the database on the shared server that the others are copies of.
+const template = "migrated"
+
+var (
+	migrateTemplate sync.Once
+	copies          atomic.Int64
+)
+
+// sharedPostgres is a migrated, empty database on the server that the package's tests share.
+func sharedPostgres(t testing.TB) Open {
+	t.Helper()
+	server := testenv.SharedPostgres(t)
+	migrateTemplate.Do(func() {
+		db := postgres(t, server, server.CreateDatabase(t, template))(t)
+		if _, err := db.Migrate(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		// Only a database without connections can be copied.
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return postgres(t, server, server.CopyDatabase(t, template, fmt.Sprintf("notes_%d", copies.Add(1))))
+}
+
+// Postgres is the server's database at the URI, which it migrates.
 func Postgres(t testing.TB, server *testenv.Postgres, uri string) Open {
+	t.Helper()
+	return migrated(t, postgres(t, server, uri))
+}
+
+func postgres(t testing.TB, server *testenv.Postgres, uri string) Open {
 	t.Helper()
 	uriFile := filepath.Join(t.TempDir(), "uri")
 	if err := os.WriteFile(uriFile, []byte(uri), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return migrated(t, opener(config.Database{
+	return opener(config.Database{
 		Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 16},
-	}))
+	})
 }

@@ -2,11 +2,20 @@
 
 package storetest
 
-import "testing"
+import (
+	"os"
+	"testing"
+)
 
-// Each runs the test on an empty SQLite database. With the build tag integration it runs it on
-// PostgreSQL.
+// Main runs the tests of a package. The TestMain of each package that uses Each calls it.
+func Main(m *testing.M) { os.Exit(m.Run()) }
+
+// Each runs the test with an empty database, as the subtest sqlite. With the build tag integration
+// there is a second subtest, postgresql; this build has no PostgreSQL server.
 func Each(t *testing.T, test func(t *testing.T, open Open)) {
 	t.Helper()
-	t.Run("SQLite", func(t *testing.T) { test(t, SQLite(t)) })
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		test(t, SQLite(t))
+	})
 }

@@ -40,25 +40,38 @@ func StartPostgres(t testing.TB) *Postgres {
 
 func startPostgres(t testing.TB, settings ...string) *Postgres {
 	t.Helper()
-	initdb := binary(t, PostgresVariable, "initdb")
-	p := &Postgres{bin: filepath.Dir(initdb), port: freePort(t), dir: temporaryDirectory(t), settings: settings}
+	p := &Postgres{bin: filepath.Dir(binary(t, PostgresVariable, "initdb")), port: freePort(t), dir: temporaryDirectory(t), settings: settings}
 	p.data = filepath.Join(p.dir, "data")
 	certificate := NewCertificate(t, p.dir)
 	p.CAFile = certificate.CertFile
-	passwordFile := filepath.Join(p.dir, "password")
+	p.credential = unprivileged(t, p.dir)
+	newCluster(t, p.dir)
+	p.Start(t)
+	return p
+}
+
+// initialise makes the files of a server in dir/data.
+func initialise(t testing.TB, dir string) {
+	t.Helper()
+	passwordFile := filepath.Join(dir, "password")
 	if err := os.WriteFile(passwordFile, []byte(postgresPassword), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.credential = unprivileged(t, p.dir)
-	initialise := exec.Command(initdb, "-D", p.data, "-U", "postgres", "-A", "scram-sha-256",
+	initdb := exec.Command(binary(t, PostgresVariable, "initdb"), "-D", filepath.Join(dir, "data"), "-U", "postgres", "-A", "scram-sha-256",
 		"--pwfile", passwordFile, "-E", "UTF8", "--locale=C", "--no-instructions", "--no-sync")
-	initialise.SysProcAttr = &syscall.SysProcAttr{Credential: p.credential}
-	initialise.Dir = p.dir
-	if out, err := initialise.CombinedOutput(); err != nil {
+	initdb.SysProcAttr = &syscall.SysProcAttr{Credential: unprivileged(t, dir)}
+	initdb.Dir = dir
+	if out, err := initdb.CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v: %s", err, out)
 	}
-	p.Start(t)
-	return p
+}
+
+// copyTree copies a directory with its owners and modes.
+func copyTree(t testing.TB, from, to string) {
+	t.Helper()
+	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
+		t.Fatalf("cp -a %s %s: %v: %s", from, to, err, out)
+	}
 }
 
 // Start starts the server again after Stop.

@@ -1,26 +1,23 @@
 package testenv
 
 import (
-	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
 )
 
-// shared holds the servers that the tests of one binary share.
+// shared is what the tests of one binary share.
 var shared struct {
-	sync.Mutex
 	// running is true while Main runs the tests.
 	running  bool
-	cleanups []func()
-	postgres sharedServer[*Postgres]
-}
+	postgres sharedValue[*Postgres]
+	// cluster is the directory of a PostgreSQL server that has not been started yet.
+	cluster sharedValue[string]
 
-// sharedServer is started by the first test that asks for it.
-type sharedServer[S any] struct {
-	asked, started bool
-	server         S
+	sync.Mutex
+	cleanups []func()
 }
 
 // Main runs the tests of a package and then ends the servers that they shared. The TestMain of a
@@ -38,39 +35,55 @@ func Main(m *testing.M) {
 // disk. A test has a database of its own on it, and changes neither settings nor roles.
 func SharedPostgres(t testing.TB) *Postgres {
 	t.Helper()
-	return share(t, &shared.postgres, func(t testing.TB) *Postgres { return startPostgres(t, "-c", "fsync=off") })
-}
-
-func share[S any](t testing.TB, s *sharedServer[S], start func(testing.TB) S) S {
-	t.Helper()
-	shared.Lock()
-	defer shared.Unlock()
 	if !shared.running {
 		t.Fatal("this package's tests share servers: its TestMain must call testenv.Main, which ends them")
 	}
-	if !s.asked {
-		s.asked = true
-		s.server = start(outliving{t})
-		s.started = true
-	}
-	if !s.started {
-		t.Fatal("the shared server did not start: see the first test that asked for it")
-	}
-	return s.server
+	return shared.postgres.get(t, func(t testing.TB) *Postgres { return startPostgres(t, "-c", "fsync=off") })
 }
 
-// outliving is a test whose cleanups and directories last until the test binary ends.
+// newCluster fills dir/data with the files of a server that has not been started. Where Main ends
+// what is shared, they are made once and copied.
+func newCluster(t testing.TB, dir string) {
+	t.Helper()
+	if !shared.running {
+		initialise(t, dir)
+		return
+	}
+	cluster := shared.cluster.get(t, func(t testing.TB) string {
+		dir := temporaryDirectory(t)
+		initialise(t, dir)
+		return filepath.Join(dir, "data")
+	})
+	copyTree(t, cluster, filepath.Join(dir, "data"))
+}
+
+// sharedValue is made by the first test that asks for it.
+type sharedValue[V any] struct {
+	sync.Mutex
+	asked, made bool
+	value       V
+}
+
+func (s *sharedValue[V]) get(t testing.TB, make func(testing.TB) V) V {
+	t.Helper()
+	s.Lock()
+	defer s.Unlock()
+	if !s.asked {
+		s.asked = true
+		s.value = make(outliving{t})
+		s.made = true
+	}
+	if !s.made {
+		t.Fatal("a server for all tests could not be made: see the first test that needed it")
+	}
+	return s.value
+}
+
+// outliving is a test whose cleanups wait until the test binary ends.
 type outliving struct{ testing.TB }
 
-// Cleanup is called while shared is locked.
-func (outliving) Cleanup(f func()) { shared.cleanups = append(shared.cleanups, f) }
-
-func (o outliving) TempDir() string {
-	o.Helper()
-	dir, err := os.MkdirTemp("", "sn-shared-")
-	if err != nil {
-		o.Fatal(fmt.Errorf("directory of a shared server: %w", err))
-	}
-	o.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
+func (outliving) Cleanup(f func()) {
+	shared.Lock()
+	defer shared.Unlock()
+	shared.cleanups = append(shared.cleanups, f)
 }

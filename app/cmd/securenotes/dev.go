@@ -29,13 +29,23 @@ const devWarning = `
 
 // serveDev serves from one directory: SQLite, a local key file, a self-signed certificate.
 func serveDev(ctx context.Context, o devOptions) error {
-	if err := os.MkdirAll(o.data, 0o700); err != nil {
-		return fmt.Errorf("--data: %w", err)
-	}
-	in := func(name string) string { return filepath.Join(o.data, name) }
-	if err := ensureDevCertificate(o.data, time.Now()); err != nil {
+	c, err := devDirectory(o)
+	if err != nil {
 		return err
 	}
+	return serveDirectory(ctx, c, o.data)
+}
+
+// devDirectory creates the directory with a certificate, and returns the configuration of a service
+// that keeps everything in it.
+func devDirectory(o devOptions) (*config.Config, error) {
+	if err := os.MkdirAll(o.data, 0o700); err != nil {
+		return nil, fmt.Errorf("--data: %w", err)
+	}
+	if err := ensureDevCertificate(o.data, time.Now()); err != nil {
+		return nil, err
+	}
+	in := func(name string) string { return filepath.Join(o.data, name) }
 	c := &config.Config{
 		APIVersion: config.APIVersion, Kind: config.Kind,
 		Deployment: config.Deployment{ID: "dev", Namespace: "dev", Name: "dev"},
@@ -49,8 +59,13 @@ func serveDev(ctx context.Context, o devOptions) error {
 		},
 	}
 	if err := c.Complete(); err != nil {
-		return fmt.Errorf("%w: %w", errConfiguration, err)
+		return nil, fmt.Errorf("%w: %w", errConfiguration, err)
 	}
+	return c, nil
+}
+
+// serveDirectory migrates the database, prints how to register, and serves.
+func serveDirectory(ctx context.Context, c *config.Config, directory string) error {
 	trust, err := newTrust(ctx, c)
 	if err != nil {
 		return err
@@ -63,7 +78,7 @@ func serveDev(ctx context.Context, o devOptions) error {
   curl --cacert %[2]s https://%[1]s/api/auth/register -H 'Content-Type: application/json' \
     -d '{"username":"alice","password":"correct horse battery"}'
 
-`, o.listen, in("ca.crt"))
+`, c.Listen, filepath.Join(directory, "ca.crt"))
 	return serve(ctx, c, 0, newLog(c.Log, os.Stderr))
 }
 

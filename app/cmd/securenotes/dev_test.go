@@ -15,12 +15,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/securenotes/securenotes/app/config"
 )
 
-// devServer runs serve --dev over a directory until stop is called.
+// devServer serves a directory as serve --dev does until stop is called.
 func devServer(t *testing.T, dir string) (client *http.Client, url string, stop func()) {
 	t.Helper()
-	client, url, cancel, ended := startDev(t, dir)
+	client, url, cancel, ended := startDev(t, dir, serveCheaply)
 	return client, url, func() {
 		cancel()
 		if code := <-ended; code != 0 {
@@ -29,8 +33,29 @@ func devServer(t *testing.T, dir string) (client *http.Client, url string, stop 
 	}
 }
 
-// startDev starts serve --dev, and returns how to end it and what tells its exit code.
-func startDev(t *testing.T, dir string) (client *http.Client, url string, cancel func(), ended <-chan int) {
+// serveCommandLine is the command serve --dev itself.
+func serveCommandLine(ctx context.Context, address, dir string) int {
+	return run(ctx, []string{"serve", "--dev", "--listen", address, "--data", dir})
+}
+
+// serveCheaply is serve --dev with passwords that are cheap to hash.
+func serveCheaply(ctx context.Context, address, dir string) int {
+	c, err := devDirectory(devOptions{listen: address, data: dir})
+	if err != nil {
+		return conclude(err)
+	}
+	return conclude(serveDirectory(ctx, cheapHashes(c), dir))
+}
+
+// cheapHashes lowers the cost of bcrypt below what a configuration may say. Under the race detector
+// a hash of the least cost that is allowed takes seconds.
+func cheapHashes(c *config.Config) *config.Config {
+	c.Auth.BcryptCost = bcrypt.MinCost
+	return c
+}
+
+// startDev serves a directory, and returns how to end it and what tells its exit code.
+func startDev(t *testing.T, dir string, serving func(ctx context.Context, address, dir string) int) (client *http.Client, url string, cancel func(), ended <-chan int) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -40,7 +65,7 @@ func startDev(t *testing.T, dir string) (client *http.Client, url string, cancel
 	listener.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	code := make(chan int, 1)
-	go func() { code <- run(ctx, []string{"serve", "--dev", "--listen", address, "--data", dir}) }()
+	go func() { code <- serving(ctx, address, dir) }()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
 		if ca, err := os.ReadFile(filepath.Join(dir, "ca.crt")); err == nil {
@@ -83,7 +108,7 @@ func post(t *testing.T, client *http.Client, url, token, body string) map[string
 	return answer
 }
 
-// TestDevServer: notes outlive the process, and the directory holds no word of them.
+// TestDevServer checks that notes outlive the process, and that the directory holds no word of them.
 func TestDevServer(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	client, url, stop := devServer(t, dir)
@@ -109,8 +134,7 @@ func TestDevServer(t *testing.T) {
 		t.Error(err)
 	}
 
-	client, url, stop = devServer(t, dir)
-	defer stop()
+	client, url, cancel, ended := startDev(t, dir, serveCommandLine)
 	request, err := http.NewRequest(http.MethodGet, url+"/api/notes/"+id, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -124,6 +148,21 @@ func TestDevServer(t *testing.T) {
 	raw, err := io.ReadAll(response.Body)
 	if err != nil || !bytes.Contains(raw, []byte("My secret note")) {
 		t.Errorf("after a restart: %d %s %v", response.StatusCode, raw, err)
+	}
+	cancel()
+	if code := <-ended; code != 0 {
+		t.Errorf("serve --dev ended with %d", code)
+	}
+}
+
+// TestDevPasswordsAreCostly checks the cost of hashes, which other tests lower.
+func TestDevPasswordsAreCostly(t *testing.T) {
+	c, err := devDirectory(devOptions{listen: "127.0.0.1:0", data: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := c.Auth.BcryptCost, 12; got != want {
+		t.Errorf("bcrypt has cost %d, want %d", got, want)
 	}
 }
 

@@ -27,7 +27,7 @@ func localConfig(t *testing.T, dir string, database config.Database) *config.Con
 	if err := c.Complete(); err != nil {
 		t.Fatal(err)
 	}
-	return c
+	return cheapHashes(c)
 }
 
 // prepare runs what the init container runs.

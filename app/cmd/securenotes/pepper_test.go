@@ -39,7 +39,7 @@ func localDeployment(t *testing.T, dir string) *config.Config {
 	if err := c.Complete(); err != nil {
 		t.Fatal(err)
 	}
-	return c
+	return cheapHashes(c)
 }
 
 // TestNothingStartsWithAnotherPepper: neither migrate nor the API runs with another pepper than the

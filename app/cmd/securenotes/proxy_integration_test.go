@@ -45,6 +45,7 @@ func serveBehindProxy(t *testing.T) *proxied {
 	if err := c.Complete(); err != nil {
 		t.Fatal(err)
 	}
+	cheapHashes(c)
 	trust, err := newTrust(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)

@@ -47,7 +47,7 @@ func devNotes(t *testing.T, notes int) (dir, file string, c *config.Config) {
 	if err := os.WriteFile(file, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return dir, file, c
+	return dir, file, cheapHashes(c)
 }
 
 func rotateLocal(t *testing.T, dir string) int {

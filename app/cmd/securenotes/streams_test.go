@@ -121,7 +121,7 @@ func TestServiceEndsWithoutAReader(t *testing.T) {
 	go func() { _, _ = io.Copy(io.Discard, read) }()
 	before := os.Stdout
 	os.Stdout = write
-	client, url, cancel, ended := startDev(t, filepath.Join(t.TempDir(), "data"))
+	client, url, cancel, ended := startDev(t, filepath.Join(t.TempDir(), "data"), serveCheaply)
 	os.Stdout = before
 	defer cancel()
 	defer write.Close()

@@ -17,11 +17,11 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// linkedPostgres is a migrated database, its URI, and how Jobs open it: through the link.
+// linkedPostgres is a migrated database on the shared server, its URI, and how Jobs open it: through
+// the link.
 func linkedPostgres(t *testing.T) (direct string, link *testenv.Link, open storetest.Open) {
 	t.Helper()
-	server := testenv.StartPostgres(t)
-	direct = server.CreateDatabase(t, "notes")
+	server, direct := storetest.SharedDatabase(t)
 	uri, err := url.Parse(direct)
 	if err != nil {
 		t.Fatal(err)

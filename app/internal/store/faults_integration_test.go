@@ -21,14 +21,33 @@ import (
 	"github.com/securenotes/securenotes/app/internal/notes"
 	"github.com/securenotes/securenotes/app/internal/sessions"
 	"github.com/securenotes/securenotes/app/internal/store"
+	"github.com/securenotes/securenotes/app/internal/storetest"
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// linked is a migrated store behind a link, and the server.
-func linked(t *testing.T) (*store.Store, *testenv.Link, *testenv.Postgres) {
+// linked is a migrated store behind a link, and the URI of its database, on the shared server.
+func linked(t *testing.T) (db *store.Store, l *testenv.Link, direct string) {
+	t.Helper()
+	server, direct := storetest.SharedDatabase(t)
+	db, l = behindLink(t, server, direct)
+	return db, l, direct
+}
+
+// onOwnServer is a migrated store on a server that the test may stop and set up as it likes.
+func onOwnServer(t *testing.T) (*store.Store, *testenv.Postgres) {
 	t.Helper()
 	server := testenv.StartPostgres(t)
-	uri, err := url.Parse(server.CreateDatabase(t, "notes"))
+	db, _ := behindLink(t, server, server.CreateDatabase(t, "notes"))
+	if _, err := db.Migrate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return db, server
+}
+
+// behindLink opens a database of the server through a link.
+func behindLink(t *testing.T, server *testenv.Postgres, direct string) (*store.Store, *testenv.Link) {
+	t.Helper()
+	uri, err := url.Parse(direct)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,10 +62,7 @@ func linked(t *testing.T) (*store.Store, *testenv.Link, *testenv.Postgres) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	if _, err := db.Migrate(ctx); err != nil {
-		t.Fatal(err)
-	}
-	return db, l, server
+	return db, l
 }
 
 // TestOneRoundTrip: what a note's request asks of the database, its session's proof included, is one question.
@@ -161,9 +177,9 @@ func TestAnswerOfAChangeIsLost(t *testing.T) {
 // TestAnswerIsLostAndTheKeyReplaced: a creation that was committed is known for one, although the key that it was
 // sealed with is no longer active and the session has ended.
 func TestAnswerIsLostAndTheKeyReplaced(t *testing.T) {
-	db, l, server := linked(t)
+	db, l, direct := linked(t)
 	user := newUser(t, db, "alice", 1)
-	admin, err := pgx.Connect(ctx, server.URI("notes"))
+	admin, err := pgx.Connect(ctx, direct)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +261,7 @@ func TestAnswerOfAnAccountsChangeIsLost(t *testing.T) {
 // TestReadOnlyServer: a server that takes no writes, such as one that was the primary before a failover, is
 // not asked any more, not even what it would still answer; when it takes writes again the service goes on.
 func TestReadOnlyServer(t *testing.T) {
-	db, _, server := linked(t)
+	db, server := onOwnServer(t)
 	user := newUser(t, db, "alice", 1)
 	kept := user.sealedNote()
 	if err := db.CreateNote(ctx, user.id, now, kept); err != nil {
@@ -290,7 +306,7 @@ func TestReadOnlyServer(t *testing.T) {
 
 // TestServerCrashes: of the notes that were answered while the server crashed and came back, none is lost.
 func TestServerCrashes(t *testing.T) {
-	db, _, server := linked(t)
+	db, server := onOwnServer(t)
 	user := newUser(t, db, "alice", 1)
 	var (
 		mu       sync.Mutex
@@ -367,9 +383,9 @@ func TestSlowServer(t *testing.T) {
 // TestOneUsersLockHoldsUpNobodyElse: while the notes of one user wait for a lock on the user's key, those of others
 // are created, although concurrent creations share transactions.
 func TestOneUsersLockHoldsUpNobodyElse(t *testing.T) {
-	db, _, server := linked(t)
+	db, _, direct := linked(t)
 	alice, bob := newUser(t, db, "alice", 1), newUser(t, db, "bob", 1)
-	locker, err := pgx.Connect(ctx, server.URI("notes"))
+	locker, err := pgx.Connect(ctx, direct)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -386,14 +402,14 @@ func TestOneUsersLockHoldsUpNobodyElse(t *testing.T) {
 	for range held {
 		go func() { blocked <- db.CreateNote(ctx, alice.id, now, alice.sealedNote()) }()
 	}
-	watcher, err := pgx.Connect(ctx, server.URI("notes")) // a transaction sees the sessions of its beginning only
+	watcher, err := pgx.Connect(ctx, direct) // a transaction sees the sessions of its beginning only
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer watcher.Close(ctx)
 	until(t, "her notes wait for the lock", func() bool {
 		var waiting int
-		err := watcher.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").Scan(&waiting)
+		err := watcher.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()").Scan(&waiting)
 		return err == nil && waiting == held
 	})
 	others := make(chan error, 100)

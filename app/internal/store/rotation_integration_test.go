@@ -13,14 +13,13 @@ import (
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/store"
-	"github.com/securenotes/securenotes/hack/testenv"
+	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
 // postgres is a migrated database, opened as a Job does, and a plain connection to it.
 func postgres(t *testing.T) (*store.Store, *pgx.Conn, string) {
 	t.Helper()
-	server := testenv.StartPostgres(t)
-	uri := server.CreateDatabase(t, "notes")
+	server, uri := storetest.SharedDatabase(t)
 	uriFile := filepath.Join(t.TempDir(), "uri")
 	if err := os.WriteFile(uriFile, []byte(uri), 0o600); err != nil {
 		t.Fatal(err)
@@ -30,9 +29,6 @@ func postgres(t *testing.T) (*store.Store, *pgx.Conn, string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	if _, err := db.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	return db, connect(t, uri), uri
 }
 
@@ -134,7 +130,7 @@ func TestRaiseIsNotPassedBy(t *testing.T) {
 		t.Helper()
 		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 			waiting := 0
-			if err := watch.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").Scan(&waiting); err != nil {
+			if err := watch.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()").Scan(&waiting); err != nil {
 				t.Fatal(err)
 			}
 			if waiting == want {

@@ -12,14 +12,13 @@ import (
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/store"
-	"github.com/securenotes/securenotes/hack/testenv"
+	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
 // TestUsersAtWork: a session of the API counts while it carries out a statement and for a while after that, a Job's or a
 // stranger's does not, nor one over which the API works for itself.
 func TestUsersAtWork(t *testing.T) {
-	server := testenv.StartPostgres(t)
-	uri := server.CreateDatabase(t, "notes")
+	server, uri := storetest.SharedDatabase(t)
 	uriFile := filepath.Join(t.TempDir(), "uri")
 	if err := os.WriteFile(uriFile, []byte(uri), 0o600); err != nil {
 		t.Fatal(err)
@@ -33,16 +32,13 @@ func TestUsersAtWork(t *testing.T) {
 		return db
 	}
 	job, sister, user := open(store.JobTimeout), open(store.JobTimeout), open(store.RequestTimeout)
-	if _, err := job.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	locker, err := pgx.Connect(t.Context(), uri)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer locker.Close(t.Context())
 	waiting := func() (sessions int) {
-		if err := locker.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").Scan(&sessions); err != nil {
+		if err := locker.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()").Scan(&sessions); err != nil {
 			t.Fatal(err)
 		}
 		return sessions

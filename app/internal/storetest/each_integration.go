@@ -30,7 +30,8 @@ func Each(t *testing.T, test func(t *testing.T, open Open)) {
 	})
 	t.Run("postgresql", func(t *testing.T) {
 		t.Parallel()
-		test(t, sharedPostgres(t))
+		server, uri := SharedDatabase(t)
+		test(t, postgres(t, server, uri))
 	})
 }
 
@@ -42,10 +43,11 @@ var (
 	copies          atomic.Int64
 )
 
-// sharedPostgres is a migrated, empty database on the server that the package's tests share.
-func sharedPostgres(t testing.TB) Open {
+// SharedDatabase returns the server that the package's tests share, and the URI of a migrated, empty
+// database on it. See [testenv.SharedPostgres] for what a test may do with it.
+func SharedDatabase(t testing.TB) (server *testenv.Postgres, uri string) {
 	t.Helper()
-	server := testenv.SharedPostgres(t)
+	server = testenv.SharedPostgres(t)
 	migrateTemplate.Do(func() {
 		db := postgres(t, server, server.CreateDatabase(t, template))(t)
 		if _, err := db.Migrate(context.Background()); err != nil {
@@ -56,7 +58,7 @@ func sharedPostgres(t testing.TB) Open {
 			t.Fatal(err)
 		}
 	})
-	return postgres(t, server, server.CopyDatabase(t, template, fmt.Sprintf("notes_%d", copies.Add(1))))
+	return server, server.CopyDatabase(t, template, fmt.Sprintf("notes_%d", copies.Add(1)))
 }
 
 // Postgres is the server's database at the URI, which it migrates.

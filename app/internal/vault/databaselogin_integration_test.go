@@ -106,6 +106,7 @@ func (l *logins) users() (n int) {
 
 // TestDatabaseLogin: one login is used until half of its lease is over, or until the database refuses it.
 func TestDatabaseLogin(t *testing.T) {
+	t.Parallel()
 	l := newLogins(t)
 	first := l.current()
 	if again := l.current(); again != first || l.users() != 1 {
@@ -141,6 +142,7 @@ func TestDatabaseLogin(t *testing.T) {
 
 // TestDatabaseLoginOutlivesVault: while Vault does not answer the login stays, and no longer than its lease.
 func TestDatabaseLoginOutlivesVault(t *testing.T) {
+	t.Parallel()
 	l := newLogins(t)
 	first := l.current()
 	l.vault.Seal(t)
@@ -162,6 +164,7 @@ func TestDatabaseLoginOutlivesVault(t *testing.T) {
 // TestDatabaseLoginFollowsTheToken: Vault drops a login with the token that it was made with, so another token needs
 // another login; and a token that nobody else uses is kept alive.
 func TestDatabaseLoginFollowsTheToken(t *testing.T) {
+	t.Parallel()
 	l := newLogins(t)
 	first := l.current()
 	token := l.session.client.Token()
@@ -213,6 +216,7 @@ func TestTokenIsReplacedInTime(t *testing.T) {
 
 // TestDatabaseLoginDoesNotInherit: who waits for a login does not fail because whoever asked first gave up.
 func TestDatabaseLoginDoesNotInherit(t *testing.T) {
+	t.Parallel()
 	l := newLogins(t)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -265,6 +269,7 @@ func TestVaultDoesNotAnswer(t *testing.T) {
 
 // TestNoDatabaseLogin: each cause is told, and no secret.
 func TestNoDatabaseLogin(t *testing.T) {
+	t.Parallel()
 	l := newLogins(t)
 	administrator := l.vault.Client(t)
 	if err := administrator.Sys().PutPolicy("api", `path "+/creds/*" { capabilities = ["read"] }`); err != nil {

@@ -34,6 +34,7 @@ func (l *logins) admin() *pgx.Conn {
 // TestThiefOfALogin: whatever somebody does with a database login, of config/samples/database-credentials, it neither
 // outlives its revocation, nor keeps others from being revoked, nor gives Vault's rights to the thief.
 func TestThiefOfALogin(t *testing.T) {
+	t.Parallel()
 	l := newLogins(t)
 	user, password, err := l.login.Current(t.Context())
 	if err != nil {
@@ -95,6 +96,7 @@ func TestThiefOfALogin(t *testing.T) {
 // TestSessionsOfDroppedUsersEnd: one that began while its user was dropped ends, at the latest, when the next login is
 // made.
 func TestSessionsOfDroppedUsersEnd(t *testing.T) {
+	t.Parallel()
 	l := newLogins(t)
 	user, password, err := l.login.Current(t.Context())
 	if err != nil {

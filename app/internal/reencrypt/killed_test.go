@@ -42,26 +42,34 @@ func (c *commits) die(n int64) {
 // TestJobDiesBeforeAnyCommit: whichever commit of SQLite a Job does not live to make, the next one finishes the work.
 // Every rotation leaves one key for each user, so that none is orphaned, and every note opens.
 //
-// Of a Compromise the sessions of before are gone, too. Many users and notes have it die between batches of rows, of
-// owners, and of keys that are deleted.
+// After a Compromise the earlier sessions are gone, too. Many notes and users have the Job die between batches of rows
+// and of keys that are deleted, and many more users, most of whom have nothing to be moved, between batches of owners.
 func TestJobDiesBeforeAnyCommit(t *testing.T) {
 	for name, tc := range map[string]struct {
 		strategy         reencrypt.Strategy
 		users, notesEach int
 		// more notes of the first user.
-		more       int
+		more int
+		// bare users have a key, and nothing that is sealed with it.
+		bare       int
 		compromise bool
+		// least is how many Jobs must die.
+		least int64
 	}{
-		"Reencrypt":                  {strategy: reencrypt.Reencrypt, users: 2, notesEach: 3},
-		"Rewrap":                     {strategy: reencrypt.Rewrap, users: 2, notesEach: 3},
-		"Reencrypt, a compromise":    {strategy: reencrypt.Reencrypt, users: 2, notesEach: 1, compromise: true},
-		"Reencrypt, several batches": {strategy: reencrypt.Reencrypt, users: 55, notesEach: 0, more: 105},
+		"Reencrypt":                           {strategy: reencrypt.Reencrypt, users: 2, notesEach: 3, least: 8},
+		"Rewrap":                              {strategy: reencrypt.Rewrap, users: 2, notesEach: 3, least: 3},
+		"Reencrypt, a compromise":             {strategy: reencrypt.Reencrypt, users: 2, notesEach: 1, compromise: true, least: 9},
+		"Reencrypt, batches of rows and keys": {strategy: reencrypt.Reencrypt, users: 18, more: 105, least: 20},
+		"Reencrypt, batches of owners":        {strategy: reencrypt.Reencrypt, users: 2, bare: 53, least: 8},
 	} {
 		t.Run(name, func(t *testing.T) {
 			strategy := tc.strategy
 			w := newWorld(t, storetest.SQLite(t), tc.users, tc.notesEach)
 			for i := range tc.more {
 				w.addNote(t, w.api(), w.users[0], fmt.Sprintf("another note %d", i))
+			}
+			for range tc.bare {
+				w.addBareUser(t)
 			}
 			t.Cleanup(func() { sqliteCommits.die(0) })
 			died := int64(0)
@@ -92,8 +100,8 @@ func TestJobDiesBeforeAnyCommit(t *testing.T) {
 					t.Fatalf("after a death before commit %d: %d keys for %d users, %v", n, report.Keys, len(w.users), err)
 				}
 			}
-			if died < 3 {
-				t.Errorf("only %d Jobs died", died)
+			if died < tc.least {
+				t.Errorf("%d Jobs died, want at least %d", died, tc.least)
 			}
 			t.Logf("%d Jobs died", died)
 		})

@@ -43,6 +43,8 @@ type world struct {
 type user struct {
 	id    sessions.Identity
 	notes map[string]string
+	// bare users have no second factor.
+	bare bool
 }
 
 func newWorld(t *testing.T, open storetest.Open, users, notesEach int) *world {
@@ -73,7 +75,16 @@ func (w *world) api() *notes.Service {
 
 func (w *world) addUser(t testing.TB) *user {
 	t.Helper()
-	u := &user{id: sessions.Identity{Owner: uuid.NewString(), Session: uuid.NewString()}, notes: map[string]string{}}
+	u, key := w.addBareUser(t)
+	u.bare = false
+	w.proposeSecondFactor(t, u, key)
+	return u
+}
+
+// addBareUser adds a user who has a key, and nothing that is sealed with it.
+func (w *world) addBareUser(t testing.TB) (*user, envelope.StoredKey) {
+	t.Helper()
+	u := &user{bare: true, id: sessions.Identity{Owner: uuid.NewString(), Session: uuid.NewString()}, notes: map[string]string{}}
 	key, err := w.keys.Generate(ctx, u.id.Owner)
 	if err != nil {
 		t.Fatal(err)
@@ -83,9 +94,8 @@ func (w *world) addUser(t testing.TB) *user {
 		t.Fatal(err)
 	}
 	w.addSession(t, account, u.id.Session, time.Now())
-	w.proposeSecondFactor(t, u, key)
 	w.users = append(w.users, u)
-	return u
+	return u, key
 }
 
 func (w *world) addSession(t testing.TB, account accounts.User, id string, began time.Time) {
@@ -216,21 +226,28 @@ func (w *world) mustHold(t *testing.T, strategy reencrypt.Strategy, to int) {
 				t.Errorf("note %s: %+v, %v; want %q", id, n, err, want)
 			}
 		}
-		factor, stored, err := w.db.SecondFactor(ctx, u.id.Owner)
-		if err != nil {
-			t.Fatal(err)
-		}
-		key, err := w.keys.Unwrap(ctx, stored)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if seed, err := key.Open(seedPlace(factor.ID), factor.Seed); err != nil || string(seed) != "seed of "+u.id.Owner {
-			t.Errorf("second factor: %q, %v", seed, err)
+		if !u.bare {
+			w.mustHaveSecondFactor(t, u)
 		}
 		list, err := api.List(ctx, u.id, "", 1000)
 		if err != nil || len(list) != len(u.notes) {
 			t.Errorf("%d notes listed, %v; want %d", len(list), err, len(u.notes))
 		}
+	}
+}
+
+func (w *world) mustHaveSecondFactor(t *testing.T, u *user) {
+	t.Helper()
+	factor, stored, err := w.db.SecondFactor(ctx, u.id.Owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := w.keys.Unwrap(ctx, stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seed, err := key.Open(seedPlace(factor.ID), factor.Seed); err != nil || string(seed) != "seed of "+u.id.Owner {
+		t.Errorf("second factor: %q, %v", seed, err)
 	}
 }
 

@@ -126,6 +126,7 @@ func (w *world) finish() {
 // TestUnderFire rotates again and again while users write through two replicas and everything is killed,
 // sealed, crashed, revoked or delayed, and each database login lasts for seconds: every acknowledged write is there, and every deleted note stays deleted.
 func TestUnderFire(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, program(t), seed(t), shape{users: 3, newcomers: 2, jobDelay: time.Millisecond, lease: 6 * time.Second, holdEvery: 2})
 	for begun := time.Now(); time.Since(begun) < duration(t) && !w.violated(); {
 		if stuck := w.round(); stuck != "" {
@@ -150,6 +151,7 @@ const mutantRounds = 15
 // TestMutants takes away what keeps notes from being lost, one part after another, and shows that the same
 // test finds it.
 func TestMutants(t *testing.T) {
+	t.Parallel()
 	for name, mutant := range map[string]struct {
 		shape shape
 		flags func(testing.TB) []string
@@ -162,6 +164,7 @@ func TestMutants(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			binary := program(t)
 			if mutant.flags != nil {
 				binary = testenv.BuildProgram(t, t.TempDir(), mutant.flags(t)...)

@@ -3,8 +3,11 @@
 package chaos_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
+	"runtime"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -18,7 +21,17 @@ var built struct {
 	program   *testenv.Program
 }
 
+// atOnce is how many tests run at a time: most of their time they wait for what fails and comes back.
+const atOnce = 4
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
+		if err := parallel.Value.Set(strconv.Itoa(max(atOnce, runtime.GOMAXPROCS(0)))); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	directory, err := os.MkdirTemp("", "sn-chaos-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -104,7 +104,7 @@ func TestNewEntries(t *testing.T) {
 
 // TestSessionKeysEntry: a file that was written before session keys could be replaced names the first.
 func TestSessionKeysEntry(t *testing.T) {
-	for _, tc := range []struct{ written, entry string }{{"", SessionKeysLeaf}, {"session-keys-7", "session-keys-7"}} {
+	for _, tc := range []struct{ written, entry string }{{entry: SessionKeysLeaf}, {written: "session-keys-7", entry: "session-keys-7"}} {
 		c := valid()
 		c.Keys.Vault.SessionKeys = tc.written
 		raw, err := Marshal(c)

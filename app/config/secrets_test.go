@@ -39,8 +39,8 @@ func TestDigests(t *testing.T) {
 		digest func() (string, error)
 		want   string
 	}{
-		"pepper":       {pepper.Digest, "47bca15a71dec213cf9a0b2a116cb216ac5f86cccd2eaaf75ad23cedf6907348"},
-		"session keys": {keys.Digest, "e29a8fbc905c9e62a5863af947f0908bdec26960a91121915f04d75e0755d150"},
+		"pepper":       {digest: pepper.Digest, want: "47bca15a71dec213cf9a0b2a116cb216ac5f86cccd2eaaf75ad23cedf6907348"},
+		"session keys": {digest: keys.Digest, want: "e29a8fbc905c9e62a5863af947f0908bdec26960a91121915f04d75e0755d150"},
 	} {
 		if got, err := tc.digest(); err != nil || got != tc.want || !IsDigest(got) {
 			t.Errorf("%s: %s, %v", name, got, err)

@@ -57,13 +57,13 @@ func TestAuditVerifyReport(t *testing.T) {
 		want   []string
 		failed bool
 	}{
-		"signed": {chain(3, true), []string{"5 audit lines in 1 chains are as they were written; 1 signatures verified\n"}, false},
-		"signed and open": {chain(3, true) + chain(5, false), []string{
+		"signed": {log: chain(3, true), want: []string{"5 audit lines in 1 chains are as they were written; 1 signatures verified\n"}},
+		"signed and open": {log: chain(3, true) + chain(5, false), want: []string{
 			"5 of 11 audit lines in 2 chains are as they were written; 1 signatures verified\n",
 			"6 lines of 1 open chains, from 20", "are not signed: they may be forged, or others may be missing after them\n",
-		}, false},
-		"only open":         {chain(5, false), []string{"0 of 6 audit lines in 1 chains are as they were written; 0 signatures verified\n6 lines"}, false},
-		"too many unsigned": {chain(2000, false), nil, true},
+		}},
+		"only open":         {log: chain(5, false), want: []string{"0 of 6 audit lines in 1 chains are as they were written; 0 signatures verified\n6 lines"}},
+		"too many unsigned": {log: chain(2000, false), want: nil, failed: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "service.log")

@@ -183,7 +183,7 @@ func TestDevCertificateIsRenewed(t *testing.T) {
 	for _, tc := range []struct {
 		after   time.Duration
 		renewed bool
-	}{{time.Hour, false}, {devCertificateLife - time.Hour, true}} {
+	}{{after: time.Hour}, {after: devCertificateLife - time.Hour, renewed: true}} {
 		if err := ensureDevCertificate(dir, start.Add(tc.after)); err != nil {
 			t.Fatal(err)
 		}

@@ -60,14 +60,14 @@ func TestLostSQLite(t *testing.T) {
 		want    error
 		size    int64 // of the file afterwards, where nothing may be made; -1: it does not exist
 	}{
-		"it is there":              {func() error { return nil }, true, nil, 0},
-		"an earlier release's":     {func() error { return earlierSchema(file) }, true, nil, 0},
-		"the file is missing":      {func() error { return os.Remove(file) }, true, deployment.ErrLost, -1},
-		"the file is empty":        {func() error { return os.Truncate(file, 0) }, true, deployment.ErrLost, 0},
-		"another deployment's":     {func() error { return statement(file, "UPDATE meta SET deployment_id = 'other'") }, true, deployment.ErrOtherDeployment, 0},
-		"whose meta row is gone":   {func() error { return statement(file, "DELETE FROM meta") }, true, deployment.ErrLost, 0},
-		"none was in use before":   {func() error { return os.Remove(file) }, false, nil, 0},
-		"an empty one is accepted": {func() error { return os.Truncate(file, 0) }, false, nil, 0},
+		"it is there":              {spoil: func() error { return nil }, claimed: true, want: nil},
+		"an earlier release's":     {spoil: func() error { return earlierSchema(file) }, claimed: true, want: nil},
+		"the file is missing":      {spoil: func() error { return os.Remove(file) }, claimed: true, want: deployment.ErrLost, size: -1},
+		"the file is empty":        {spoil: func() error { return os.Truncate(file, 0) }, claimed: true, want: deployment.ErrLost},
+		"another deployment's":     {spoil: func() error { return statement(file, "UPDATE meta SET deployment_id = 'other'") }, claimed: true, want: deployment.ErrOtherDeployment},
+		"whose meta row is gone":   {spoil: func() error { return statement(file, "DELETE FROM meta") }, claimed: true, want: deployment.ErrLost},
+		"none was in use before":   {spoil: func() error { return os.Remove(file) }, want: nil},
+		"an empty one is accepted": {spoil: func() error { return os.Truncate(file, 0) }, want: nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := os.WriteFile(file, backup, 0o600); err != nil {

@@ -23,25 +23,25 @@ func TestOutcome(t *testing.T) {
 		reason string
 		exit   int
 	}{
-		"wrong configuration":   {fmt.Errorf("%w: x", errConfiguration), config.ReasonConfigInvalid, config.ExitConfiguration},
-		"newer rotation":        {fmt.Errorf("owner o: %w", store.ErrSuperseded), config.ReasonSuperseded, config.ExitSuperseded},
-		"no database secret":    {store.ErrSecretMissing, config.ReasonDatabaseSecretMissing, config.ExitRetryable},
-		"no database URI":       {store.ErrInvalidURI, config.ReasonDatabaseURIInvalid, config.ExitRetryable},
-		"wrong password":        {store.ErrAuthentication, config.ReasonDatabaseAuthenticationFailed, config.ExitRetryable},
-		"database refuses":      {store.ErrRefused, config.ReasonDatabaseRefused, config.ExitRetryable},
-		"no right in database":  {store.ErrPermission, config.ReasonDatabasePermissionDenied, config.ExitRetryable},
-		"database away":         {store.ErrUnavailable, config.ReasonDatabaseUnreachable, config.ExitRetryable},
-		"lost database":         {deployment.Lost(config.Deployment{}, "x"), config.ReasonDatabaseLost, config.ExitRetryable},
-		"other deployment":      {deployment.ErrOtherDeployment, config.ReasonDatabaseMismatch, config.ExitRetryable},
-		"wrong pepper":          {fmt.Errorf("%w: x", deployment.ErrWrongPepper), config.ReasonSecretMismatch, config.ExitRetryable},
-		"planted session keys":  {fmt.Errorf("x: %w", vault.ErrNotRecorded), config.ReasonSecretMismatch, config.ExitRetryable},
-		"wrong master key":      {fmt.Errorf("%w: %w", deployment.ErrWrongKey, envelope.ErrRefused), config.ReasonKeyMismatch, config.ExitRetryable},
-		"something left behind": {reencrypt.ErrStaleRows, config.ReasonStaleRows, config.ExitRetryable},
-		"Vault sealed":          {fmt.Errorf("%w: %w", vault.ErrUnavailable, vault.ErrSealed), config.ReasonVaultSealed, config.ExitRetryable},
-		"Vault away":            {vault.ErrUnavailable, config.ReasonVaultUnreachable, config.ExitRetryable},
-		"Vault denies":          {vault.ErrDenied, config.ReasonVaultDenied, config.ExitRetryable},
-		"bad certificate":       {fmt.Errorf("%w: x", server.ErrCertificate), config.ReasonCertificateInvalid, config.ExitRetryable},
-		"anything else":         {errors.New("x"), config.ReasonFailed, config.ExitRetryable},
+		"wrong configuration":   {err: fmt.Errorf("%w: x", errConfiguration), reason: config.ReasonConfigInvalid, exit: config.ExitConfiguration},
+		"newer rotation":        {err: fmt.Errorf("owner o: %w", store.ErrSuperseded), reason: config.ReasonSuperseded, exit: config.ExitSuperseded},
+		"no database secret":    {err: store.ErrSecretMissing, reason: config.ReasonDatabaseSecretMissing, exit: config.ExitRetryable},
+		"no database URI":       {err: store.ErrInvalidURI, reason: config.ReasonDatabaseURIInvalid, exit: config.ExitRetryable},
+		"wrong password":        {err: store.ErrAuthentication, reason: config.ReasonDatabaseAuthenticationFailed, exit: config.ExitRetryable},
+		"database refuses":      {err: store.ErrRefused, reason: config.ReasonDatabaseRefused, exit: config.ExitRetryable},
+		"no right in database":  {err: store.ErrPermission, reason: config.ReasonDatabasePermissionDenied, exit: config.ExitRetryable},
+		"database away":         {err: store.ErrUnavailable, reason: config.ReasonDatabaseUnreachable, exit: config.ExitRetryable},
+		"lost database":         {err: deployment.Lost(config.Deployment{}, "x"), reason: config.ReasonDatabaseLost, exit: config.ExitRetryable},
+		"other deployment":      {err: deployment.ErrOtherDeployment, reason: config.ReasonDatabaseMismatch, exit: config.ExitRetryable},
+		"wrong pepper":          {err: fmt.Errorf("%w: x", deployment.ErrWrongPepper), reason: config.ReasonSecretMismatch, exit: config.ExitRetryable},
+		"planted session keys":  {err: fmt.Errorf("x: %w", vault.ErrNotRecorded), reason: config.ReasonSecretMismatch, exit: config.ExitRetryable},
+		"wrong master key":      {err: fmt.Errorf("%w: %w", deployment.ErrWrongKey, envelope.ErrRefused), reason: config.ReasonKeyMismatch, exit: config.ExitRetryable},
+		"something left behind": {err: reencrypt.ErrStaleRows, reason: config.ReasonStaleRows, exit: config.ExitRetryable},
+		"Vault sealed":          {err: fmt.Errorf("%w: %w", vault.ErrUnavailable, vault.ErrSealed), reason: config.ReasonVaultSealed, exit: config.ExitRetryable},
+		"Vault away":            {err: vault.ErrUnavailable, reason: config.ReasonVaultUnreachable, exit: config.ExitRetryable},
+		"Vault denies":          {err: vault.ErrDenied, reason: config.ReasonVaultDenied, exit: config.ExitRetryable},
+		"bad certificate":       {err: fmt.Errorf("%w: x", server.ErrCertificate), reason: config.ReasonCertificateInvalid, exit: config.ExitRetryable},
+		"anything else":         {err: errors.New("x"), reason: config.ReasonFailed, exit: config.ExitRetryable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			termination, exit := outcome(tc.err)
@@ -54,8 +54,8 @@ func TestOutcome(t *testing.T) {
 		err  error
 		want string
 	}{
-		"with a reason":    {fmt.Errorf("ping: %w", store.ErrUnavailable), "DatabaseUnreachable: ping: " + store.ErrUnavailable.Error()},
-		"without a reason": {errors.New("x"), "x"},
+		"with a reason":    {err: fmt.Errorf("ping: %w", store.ErrUnavailable), want: "DatabaseUnreachable: ping: " + store.ErrUnavailable.Error()},
+		"without a reason": {err: errors.New("x"), want: "x"},
 	} {
 		if got := explain(tc.err); got.Error() != tc.want || !errors.Is(got, tc.err) {
 			t.Errorf("%s: /readyz says %q, want %q", name, got, tc.want)

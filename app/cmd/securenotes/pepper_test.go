@@ -142,9 +142,9 @@ func TestPlantedSecretsEndTheProcess(t *testing.T) {
 		err  error
 		want int
 	}{
-		"planted session keys": {fmt.Errorf("x: %w", vault.ErrNotRecorded), 1},
-		"planted pepper":       {fmt.Errorf("x: %w", deployment.ErrWrongPepper), 1},
-		"a sealed Vault":       {vault.ErrSealed, 2},
+		"planted session keys": {err: fmt.Errorf("x: %w", vault.ErrNotRecorded), want: 1},
+		"planted pepper":       {err: fmt.Errorf("x: %w", deployment.ErrWrongPepper), want: 1},
+		"a sealed Vault":       {err: vault.ErrSealed, want: 2},
 	} {
 		ctx, cancel := context.WithCancel(context.Background())
 		calls := 0

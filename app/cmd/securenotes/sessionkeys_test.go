@@ -29,9 +29,9 @@ func TestSessionKeysOfTheCommandLine(t *testing.T) {
 		return c
 	}
 	for name, tc := range map[string]struct{ entry, digest, wantEntry, wantDigest string }{
-		"nothing is said":                       {"", "", "session-keys-2", older},
-		"an entry and its digest":               {"session-keys-3000000000001", newer, "session-keys-3000000000001", newer},
-		"an entry that an earlier release made": {"session-keys-3", "", "session-keys-3", ""},
+		"nothing is said":                       {wantEntry: "session-keys-2", wantDigest: older},
+		"an entry and its digest":               {entry: "session-keys-3000000000001", digest: newer, wantEntry: "session-keys-3000000000001", wantDigest: newer},
+		"an entry that an earlier release made": {entry: "session-keys-3", wantEntry: "session-keys-3", wantDigest: ""},
 	} {
 		c := file()
 		err := useSessionKeys(c, tc.entry, tc.digest)

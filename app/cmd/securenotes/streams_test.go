@@ -148,9 +148,9 @@ func TestServiceEndsWithoutAReader(t *testing.T) {
 func TestReadiness(t *testing.T) {
 	broken := errors.New("broken")
 	for name, tc := range map[string]struct{ database, log, want error }{
-		"well":     {nil, nil, nil},
-		"database": {broken, nil, broken},
-		"log":      {nil, broken, broken},
+		"well":     {want: nil},
+		"database": {database: broken, want: broken},
+		"log":      {log: broken, want: broken},
 	} {
 		check := readiness(func(context.Context) error { return tc.database }, func() error { return tc.log })
 		if err := check(t.Context()); !errors.Is(err, tc.want) {

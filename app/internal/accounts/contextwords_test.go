@@ -10,13 +10,13 @@ func TestPasswordsOfContextWords(t *testing.T) {
 		username, password string
 		refused            bool
 	}{
-		{"alice", "alice in a well", true},
-		{"alice", "MyNameIsAlice!", true},
-		{"ärger", "viel ÄRGER hier", true},
-		{"alice", "SecureNotes 2026", true},
-		{"bob", "bob and a horse", false}, // too short to be more than chance
-		{"alice", "alic e in a well", false},
-		{"securenotes", "secure notes of mine", false},
+		{username: "alice", password: "alice in a well", refused: true},
+		{username: "alice", password: "MyNameIsAlice!", refused: true},
+		{username: "ärger", password: "viel ÄRGER hier", refused: true},
+		{username: "alice", password: "SecureNotes 2026", refused: true},
+		{username: "bob", password: "bob and a horse"}, // too short to be more than chance
+		{username: "alice", password: "alic e in a well"},
+		{username: "securenotes", password: "secure notes of mine"},
 	} {
 		err := checkContextWords(tc.password, tc.username)
 		var invalid *InvalidError

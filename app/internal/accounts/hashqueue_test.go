@@ -61,16 +61,16 @@ func TestHashQueueIsFair(t *testing.T) {
 		want     []string
 	}{
 		"of one client, as they came": {
-			[]request{login("a"), login("a"), login("a")}, []string{"a", "a", "a"},
+			requests: []request{login("a"), login("a"), login("a")}, want: []string{"a", "a", "a"},
 		},
 		"of clients, in turn": {
-			[]request{login("a"), login("a"), login("a"), login("b"), login("b"), login("c")}, []string{"a", "b", "c", "a", "b", "a"},
+			requests: []request{login("a"), login("a"), login("a"), login("b"), login("b"), login("c")}, want: []string{"a", "b", "c", "a", "b", "a"},
 		},
 		"of one account at many addresses, as of one": {
-			[]request{login("a", "u"), login("b", "u"), login("c", "u"), login("d", "v")}, []string{"a", "d", "b", "c"},
+			requests: []request{login("a", "u"), login("b", "u"), login("c", "u"), login("d", "v")}, want: []string{"a", "d", "b", "c"},
 		},
 		"of purposes, in turn": {
-			[]request{registration("x"), registration("y"), registration("z"), again("u"), login("a")}, []string{"x", "u", "a", "y", "z"},
+			requests: []request{registration("x"), registration("y"), registration("z"), again("u"), login("a")}, want: []string{"x", "u", "a", "y", "z"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -108,9 +108,9 @@ func TestCutAmongLines(t *testing.T) {
 		limit         func(lineSize int) int
 		whole, queued int
 	}{
-		"within a line":   {func(size int) int { return size + size/2 }, 1, 2},
-		"between lines":   {func(size int) int { return 2 * size }, 2, 3},
-		"in the last one": {func(size int) int { return 4*size - 1 }, 3, 4},
+		"within a line":   {limit: func(size int) int { return size + size/2 }, whole: 1, queued: 2},
+		"between lines":   {limit: func(size int) int { return 2 * size }, whole: 2, queued: 3},
+		"in the last one": {limit: func(size int) int { return 4*size - 1 }, whole: 3, queued: 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := &recorder{}

@@ -72,25 +72,25 @@ func TestTampering(t *testing.T) {
 		change func([]string) []string
 		line   int
 	}{
-		"edited":                     {func(l []string) []string { return edit(l, 3) }, 4},
-		"edited first line":          {func(l []string) []string { l[0] = strings.Replace(l[0], `"d1"`, `"d2"`, 1); return l }, 1},
-		"edited before a checkpoint": {func(l []string) []string { return edit(l, 5) }, 6},
-		"edited checkpoint":          {func(l []string) []string { l[6] = strings.Replace(l[6], `"time":"2`, `"time":"1`, 1); return l }, 7},
-		"edited before the end":      {func(l []string) []string { return edit(l, 11) }, 12},
-		"edited far apart":           {func(l []string) []string { return edit(l, 3, 9) }, 4},
-		"edited last line":           {func(l []string) []string { l[12] = strings.Replace(l[12], "end", "END", 1); return l }, 13},
-		"field added":                {func(l []string) []string { l[3] = strings.Replace(l[3], "{", `{"x":1,`, 1); return l }, 4},
-		"dropped":                    {func(l []string) []string { return append(l[:3:3], l[4:]...) }, 4},
-		"dropped start":              {func(l []string) []string { return l[1:] }, 1},
-		"reordered":                  {func(l []string) []string { l[3], l[4] = l[4], l[3]; return l }, 4},
-		"repeated":                   {func(l []string) []string { return append(l[:4:4], l[3:]...) }, 5},
-		"cut off":                    {func(l []string) []string { return l[:9] }, 9},
-		"cut in the middle":          {func(l []string) []string { l[8] = l[8][:40]; return l[:9] }, 9},
-		"signature replaced":         {func(l []string) []string { l[6] = strings.Replace(l[6], "vault:v1:", "vault:v1:AAAA", 1); return l }, 7},
-		"signature removed": {func(l []string) []string {
+		"edited":                     {change: func(l []string) []string { return edit(l, 3) }, line: 4},
+		"edited first line":          {change: func(l []string) []string { l[0] = strings.Replace(l[0], `"d1"`, `"d2"`, 1); return l }, line: 1},
+		"edited before a checkpoint": {change: func(l []string) []string { return edit(l, 5) }, line: 6},
+		"edited checkpoint":          {change: func(l []string) []string { l[6] = strings.Replace(l[6], `"time":"2`, `"time":"1`, 1); return l }, line: 7},
+		"edited before the end":      {change: func(l []string) []string { return edit(l, 11) }, line: 12},
+		"edited far apart":           {change: func(l []string) []string { return edit(l, 3, 9) }, line: 4},
+		"edited last line":           {change: func(l []string) []string { l[12] = strings.Replace(l[12], "end", "END", 1); return l }, line: 13},
+		"field added":                {change: func(l []string) []string { l[3] = strings.Replace(l[3], "{", `{"x":1,`, 1); return l }, line: 4},
+		"dropped":                    {change: func(l []string) []string { return append(l[:3:3], l[4:]...) }, line: 4},
+		"dropped start":              {change: func(l []string) []string { return l[1:] }, line: 1},
+		"reordered":                  {change: func(l []string) []string { l[3], l[4] = l[4], l[3]; return l }, line: 4},
+		"repeated":                   {change: func(l []string) []string { return append(l[:4:4], l[3:]...) }, line: 5},
+		"cut off":                    {change: func(l []string) []string { return l[:9] }, line: 9},
+		"cut in the middle":          {change: func(l []string) []string { l[8] = l[8][:40]; return l[:9] }, line: 9},
+		"signature replaced":         {change: func(l []string) []string { l[6] = strings.Replace(l[6], "vault:v1:", "vault:v1:AAAA", 1); return l }, line: 7},
+		"signature removed": {change: func(l []string) []string {
 			l[6] = l[6][:strings.Index(l[6], `,"signature"`)] + "}\n"
 			return l
-		}, 7},
+		}, line: 7},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Verify(strings.NewReader(strings.Join(tc.change(written(t, signer)), "")), keys, false)

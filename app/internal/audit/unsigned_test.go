@@ -44,28 +44,28 @@ func TestUnsignedTail(t *testing.T) {
 		line int
 		want Summary
 	}{
-		"hours without a signature": {func(c *clocked) { c.add(20_000, 0, 16*time.Hour/20_000, read) }, 1, Summary{}},
-		"hours, then a signature": {func(c *clocked) { c.add(20_000, 0, 16*time.Hour/20_000, read); c.checkpoint() }, 0,
-			Summary{Lines: 20_003, Checkpoints: 2, Unsigned: 1}},
-		"hours after a signature":        {func(c *clocked) { c.checkpoint(); c.add(200, 0, time.Minute, read) }, 5, Summary{}},
-		"as many lines as are accepted":  {func(c *clocked) { c.add(most, 0, 0, read) }, 0, Summary{Lines: most + 2, Checkpoints: 1, Unsigned: most + 1}},
-		"one line more":                  {func(c *clocked) { c.add(most+1, 0, 0, read) }, 3, Summary{}},
-		"as long a span as is accepted":  {func(c *clocked) { c.add(2, 0, longest, read) }, 0, Summary{Lines: 4, Checkpoints: 1, Unsigned: 3}},
-		"a longer span":                  {func(c *clocked) { c.add(2, 0, longest+1, read) }, 3, Summary{}},
-		"a span that is hidden inside":   {func(c *clocked) { c.add(1, 0, 0, read); c.add(1, time.Hour, 0, read); c.add(1, 0, 0, read) }, 3, Summary{}},
-		"a span before the last line":    {func(c *clocked) { c.add(1, 0, 0, read); c.add(1, -time.Hour, 0, read) }, 3, Summary{}},
-		"an event after hours of idling": {func(c *clocked) { c.add(1, 3*time.Hour, 0, read) }, 0, Summary{Lines: 3, Checkpoints: 1, Unsigned: 2}},
-		"signed, idle, signed, idle": {func(c *clocked) {
+		"hours without a signature": {write: func(c *clocked) { c.add(20_000, 0, 16*time.Hour/20_000, read) }, line: 1, want: Summary{}},
+		"hours, then a signature": {write: func(c *clocked) { c.add(20_000, 0, 16*time.Hour/20_000, read); c.checkpoint() },
+			want: Summary{Lines: 20_003, Checkpoints: 2, Unsigned: 1}},
+		"hours after a signature":        {write: func(c *clocked) { c.checkpoint(); c.add(200, 0, time.Minute, read) }, line: 5, want: Summary{}},
+		"as many lines as are accepted":  {write: func(c *clocked) { c.add(most, 0, 0, read) }, want: Summary{Lines: most + 2, Checkpoints: 1, Unsigned: most + 1}},
+		"one line more":                  {write: func(c *clocked) { c.add(most+1, 0, 0, read) }, line: 3, want: Summary{}},
+		"as long a span as is accepted":  {write: func(c *clocked) { c.add(2, 0, longest, read) }, want: Summary{Lines: 4, Checkpoints: 1, Unsigned: 3}},
+		"a longer span":                  {write: func(c *clocked) { c.add(2, 0, longest+1, read) }, line: 3, want: Summary{}},
+		"a span that is hidden inside":   {write: func(c *clocked) { c.add(1, 0, 0, read); c.add(1, time.Hour, 0, read); c.add(1, 0, 0, read) }, line: 3, want: Summary{}},
+		"a span before the last line":    {write: func(c *clocked) { c.add(1, 0, 0, read); c.add(1, -time.Hour, 0, read) }, line: 3, want: Summary{}},
+		"an event after hours of idling": {write: func(c *clocked) { c.add(1, 3*time.Hour, 0, read) }, want: Summary{Lines: 3, Checkpoints: 1, Unsigned: 2}},
+		"signed, idle, signed, idle": {write: func(c *clocked) {
 			for i := range 3 {
 				c.add(1, time.Duration(i)*time.Hour, 0, read)
 				c.checkpoint()
 			}
-		}, 0, Summary{Lines: 8, Checkpoints: 4, Unsigned: 1}},
-		"as many events and summaries of refusals as a minute has": {func(c *clocked) {
+		}, want: Summary{Lines: 8, Checkpoints: 4, Unsigned: 1}},
+		"as many events and summaries of refusals as a minute has": {write: func(c *clocked) {
 			c.add(checkpointLines-1, 0, 0, read)
 			c.add(maxRefusals+1, time.Minute, 0, summary)
-		}, 0, Summary{Lines: checkpointLines + maxRefusals + 2, Checkpoints: 1, Unsigned: checkpointLines + maxRefusals + 1}},
-		"more summaries of refusals than two minutes have": {func(c *clocked) { c.add(2*maxRefusals+3, 0, 0, summary) }, 3, Summary{}},
+		}, want: Summary{Lines: checkpointLines + maxRefusals + 2, Checkpoints: 1, Unsigned: checkpointLines + maxRefusals + 1}},
+		"more summaries of refusals than two minutes have": {write: func(c *clocked) { c.add(2*maxRefusals+3, 0, 0, summary) }, line: 3, want: Summary{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			signer, keys := newSigner(t)
@@ -136,28 +136,28 @@ func TestDisguisedLine(t *testing.T) {
 		line   string
 		edited bool
 	}{
-		"space after the key":      {`{"audit" :2,"action":"note.read"}`, true},
-		"space before the key":     {`{ "audit":2,"action":"note.read"}`, true},
-		"space before the line":    {` {"audit":2,"action":"note.read"}`, true},
-		"both":                     {"\t{ \"audit\" : 2}", true},
-		"escaped":                  {`{"\u0061udit":2,"action":"note.read"}`, true},
-		"upper case":               {`{"AUDIT":2}`, true},
-		"upper case and escaped":   {`{"\u0041udit":2}`, true},
-		"not the first key":        {`{"action":"note.read","Audit":2}`, true},
-		"twice":                    {`{"Audit":2,"Audit":3}`, true},
-		"behind another object":    {`{"level":"INFO"} {"\u0061udit":2}`, true},
-		"behind a byte order mark": {"\ufeff" + `{"\u0061udit":2}`, true},
-		"behind a time":            {`2026-01-02T03:04:05Z {"Audit":2}`, true},
-		"of another program":       {`{"kind":"Event","audit":true}`, true},
-		"service's log":            {`{"time":"2026-01-02T03:04:05Z","level":"INFO","msg":"the audit log is written again","audits":1}`, false},
-		"behind a brace":           {`{{ "audit" :2}`, true},
-		"behind text in braces":    {`[I] {x} { "audit" :2}`, true},
-		"in another object":        {`{"stream":"stdout","log":{ "audit" :2}}`, true},
-		"quoted by a collector":    {`{"stream":"stdout","log":"{\"audit\":2}"}`, true},
-		"quoted and escaped":       {`{"log":"{\"\\u0061udit\":2}"}`, true},
-		"another value":            {`{"level":"INFO","component":"audit","msg":"audit: {2}"}`, false},
-		"text":                     {`audit: {2}`, false},
-		"nothing":                  {``, false},
+		"space after the key":      {line: `{"audit" :2,"action":"note.read"}`, edited: true},
+		"space before the key":     {line: `{ "audit":2,"action":"note.read"}`, edited: true},
+		"space before the line":    {line: ` {"audit":2,"action":"note.read"}`, edited: true},
+		"both":                     {line: "\t{ \"audit\" : 2}", edited: true},
+		"escaped":                  {line: `{"\u0061udit":2,"action":"note.read"}`, edited: true},
+		"upper case":               {line: `{"AUDIT":2}`, edited: true},
+		"upper case and escaped":   {line: `{"\u0041udit":2}`, edited: true},
+		"not the first key":        {line: `{"action":"note.read","Audit":2}`, edited: true},
+		"twice":                    {line: `{"Audit":2,"Audit":3}`, edited: true},
+		"behind another object":    {line: `{"level":"INFO"} {"\u0061udit":2}`, edited: true},
+		"behind a byte order mark": {line: "\ufeff" + `{"\u0061udit":2}`, edited: true},
+		"behind a time":            {line: `2026-01-02T03:04:05Z {"Audit":2}`, edited: true},
+		"of another program":       {line: `{"kind":"Event","audit":true}`, edited: true},
+		"service's log":            {line: `{"time":"2026-01-02T03:04:05Z","level":"INFO","msg":"the audit log is written again","audits":1}`},
+		"behind a brace":           {line: `{{ "audit" :2}`, edited: true},
+		"behind text in braces":    {line: `[I] {x} { "audit" :2}`, edited: true},
+		"in another object":        {line: `{"stream":"stdout","log":{ "audit" :2}}`, edited: true},
+		"quoted by a collector":    {line: `{"stream":"stdout","log":"{\"audit\":2}"}`, edited: true},
+		"quoted and escaped":       {line: `{"log":"{\"\\u0061udit\":2}"}`, edited: true},
+		"another value":            {line: `{"level":"INFO","component":"audit","msg":"audit: {2}"}`},
+		"text":                     {line: `audit: {2}`},
+		"nothing":                  {line: ``},
 	} {
 		t.Run(name, func(t *testing.T) {
 			signer, keys := newSigner(t)

@@ -35,22 +35,22 @@ func TestVersions(t *testing.T) {
 		line int
 		want Summary
 	}{
-		"version 1":           {func(a, _ []string) []string { return a }, 0, Summary{Chains: 1, Lines: 6, Checkpoints: 2}},
-		"one after the other": {func(a, b []string) []string { return append(append(a, "\n"), b...) }, 0, Summary{Chains: 2, Lines: 19, Checkpoints: 4}},
-		"version 2 first":     {func(a, b []string) []string { return append(append(b, "\n"), a...) }, 0, Summary{Chains: 2, Lines: 19, Checkpoints: 4}},
-		"interleaved":         {interleaved, 0, Summary{Chains: 2, Lines: 19, Checkpoints: 4}},
-		"version 1 edited": {func(a, b []string) []string {
+		"version 1":           {log: func(a, _ []string) []string { return a }, want: Summary{Chains: 1, Lines: 6, Checkpoints: 2}},
+		"one after the other": {log: func(a, b []string) []string { return append(append(a, "\n"), b...) }, want: Summary{Chains: 2, Lines: 19, Checkpoints: 4}},
+		"version 2 first":     {log: func(a, b []string) []string { return append(append(b, "\n"), a...) }, want: Summary{Chains: 2, Lines: 19, Checkpoints: 4}},
+		"interleaved":         {log: interleaved, want: Summary{Chains: 2, Lines: 19, Checkpoints: 4}},
+		"version 1 edited": {log: func(a, b []string) []string {
 			a[2] = strings.Replace(a[2], `"u"`, `"v"`, 1)
 			return append(append(a, "\n"), b...)
-		}, 3, Summary{}},
-		"version 2 edited":          {func(a, b []string) []string { return append(append(a, "\n"), edit(b, 3)...) }, 10, Summary{}},
-		"version of one line":       {func(a, _ []string) []string { a[4] = strings.Replace(a[4], `"audit":1`, `"audit":2`, 1); return a }, 5, Summary{}},
-		"version of all lines":      {func(a, _ []string) []string { return replaced(a, `"audit":1`, `"audit":2`) }, 2, Summary{}},
-		"older than it is":          {func(_, b []string) []string { return replaced(b, `"audit":2`, `"audit":1`) }, 1, Summary{}},
-		"field of the other":        {func(a, _ []string) []string { return replaced(a, "username_sha256", "username_digest") }, 2, Summary{}},
-		"version that is unknown":   {func(_, b []string) []string { return replaced(b, `"audit":2`, `"audit":3`) }, 1, Summary{}},
-		"version 1 without a start": {func(a, _ []string) []string { return a[1:] }, 1, Summary{}},
-		"version 1 cut off":         {func(a, _ []string) []string { return a[:5] }, 5, Summary{}},
+		}, line: 3, want: Summary{}},
+		"version 2 edited":          {log: func(a, b []string) []string { return append(append(a, "\n"), edit(b, 3)...) }, line: 10, want: Summary{}},
+		"version of one line":       {log: func(a, _ []string) []string { a[4] = strings.Replace(a[4], `"audit":1`, `"audit":2`, 1); return a }, line: 5, want: Summary{}},
+		"version of all lines":      {log: func(a, _ []string) []string { return replaced(a, `"audit":1`, `"audit":2`) }, line: 2, want: Summary{}},
+		"older than it is":          {log: func(_, b []string) []string { return replaced(b, `"audit":2`, `"audit":1`) }, line: 1, want: Summary{}},
+		"field of the other":        {log: func(a, _ []string) []string { return replaced(a, "username_sha256", "username_digest") }, line: 2, want: Summary{}},
+		"version that is unknown":   {log: func(_, b []string) []string { return replaced(b, `"audit":2`, `"audit":3`) }, line: 1, want: Summary{}},
+		"version 1 without a start": {log: func(a, _ []string) []string { return a[1:] }, line: 1, want: Summary{}},
+		"version 1 cut off":         {log: func(a, _ []string) []string { return a[:5] }, line: 5, want: Summary{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			first, keys := version1(t)

@@ -41,7 +41,7 @@ func TestAnotherPepperIsRefused(t *testing.T) {
 			name   string
 			pepper *config.Pepper
 			want   error
-		}{{"first", own, nil}, {"again", own, nil}, {"planted", planted, deployment.ErrWrongPepper}, {"restored", own, nil}} {
+		}{{name: "first", pepper: own, want: nil}, {name: "again", pepper: own, want: nil}, {name: "planted", pepper: planted, want: deployment.ErrWrongPepper}, {name: "restored", pepper: own, want: nil}} {
 			err := deployment.CheckPepper(ctx, db, step.pepper)
 			if !errors.Is(err, step.want) {
 				t.Errorf("%s: %v, want %v", step.name, err, step.want)

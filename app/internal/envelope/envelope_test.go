@@ -35,14 +35,14 @@ func TestSealedValueOpensOnlyInItsPlace(t *testing.T) {
 		ref   KeyRef
 		place Place
 	}{
-		"another deployment":                {KeyRef{"d2", "o1", "k1"}, home},
-		"another owner":                     {KeyRef{"d1", "o2", "k1"}, home},
-		"another key id":                    {KeyRef{"d1", "o1", "k2"}, home},
-		"another kind":                      {homeRef, Place{"totp", "row-1", "content", 3}},
-		"another row":                       {homeRef, Place{"notes", "row-2", "content", 3}},
-		"another field":                     {homeRef, Place{"notes", "row-1", "title", 3}},
-		"another revision":                  {homeRef, Place{"notes", "row-1", "content", 4}},
-		"fields whose joined text is equal": {homeRef, Place{"notes", "row-1c", "ontent", 3}},
+		"another deployment":                {ref: KeyRef{"d2", "o1", "k1"}, place: home},
+		"another owner":                     {ref: KeyRef{"d1", "o2", "k1"}, place: home},
+		"another key id":                    {ref: KeyRef{"d1", "o1", "k2"}, place: home},
+		"another kind":                      {ref: homeRef, place: Place{"totp", "row-1", "content", 3}},
+		"another row":                       {ref: homeRef, place: Place{"notes", "row-2", "content", 3}},
+		"another field":                     {ref: homeRef, place: Place{"notes", "row-1", "title", 3}},
+		"another revision":                  {ref: homeRef, place: Place{"notes", "row-1", "content", 4}},
+		"fields whose joined text is equal": {ref: homeRef, place: Place{"notes", "row-1c", "ontent", 3}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			// The same key bytes: only the associated data differs.
@@ -149,11 +149,11 @@ func testWrappedKeyIsBoundToItsPlace(t *testing.T, p rotatable) {
 		deployment string
 		stored     StoredKey
 	}{
-		"another deployment": {"d2", stored},
-		"another owner":      {"d1", StoredKey{"o2", stored.ID, stored.Wrapped}},
-		"another key id":     {"d1", StoredKey{"o1", NewID(), stored.Wrapped}},
-		"another version":    {"d1", StoredKey{"o1", stored.ID, Wrapped(strings.Replace(string(stored.Wrapped), ":v1:", ":v2:", 1))}},
-		"changed":            {"d1", StoredKey{"o1", stored.ID, stored.Wrapped[:len(stored.Wrapped)-4] + "AAA="}},
+		"another deployment": {deployment: "d2", stored: stored},
+		"another owner":      {deployment: "d1", stored: StoredKey{"o2", stored.ID, stored.Wrapped}},
+		"another key id":     {deployment: "d1", stored: StoredKey{"o1", NewID(), stored.Wrapped}},
+		"another version":    {deployment: "d1", stored: StoredKey{"o1", stored.ID, Wrapped(strings.Replace(string(stored.Wrapped), ":v1:", ":v2:", 1))}},
+		"changed":            {deployment: "d1", stored: StoredKey{"o1", stored.ID, stored.Wrapped[:len(stored.Wrapped)-4] + "AAA="}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			keyring := NewKeyring(other.deployment, p)

@@ -73,16 +73,16 @@ func TestAnswersToABatch(t *testing.T) {
 		body   string
 		want   error
 	}{
-		"nothing":                {http.StatusOK, "", nil},
-		"no JSON":                {http.StatusOK, key, nil},
-		"no results":             {http.StatusOK, `{"data":{}}`, nil},
-		"a result too few":       {http.StatusOK, `{"data":{"batch_results":[{"plaintext":"` + key + `"}]}}`, nil},
-		"no base64":              {http.StatusOK, `{"data":{"batch_results":[{"plaintext":"` + key + `"},{"plaintext":"-"}]}}`, nil},
-		"without an end":         {http.StatusOK, strings.Repeat(" ", maxBatchAnswer+2*maxItemAnswer), nil},
-		"refused as a whole":     {http.StatusBadRequest, `{"errors":["encryption key not found"]}`, ErrRefused},
-		"refused, with a result": {http.StatusBadRequest, `{"data":{"batch_results":[{"error":"no"},{"plaintext":"` + key + `"}]}}`, ErrRefused},
-		"denied":                 {http.StatusForbidden, `{"errors":["permission denied"]}`, ErrDenied},
-		"broken":                 {http.StatusInternalServerError, `{"data":{"batch_results":[{"error":"no"},{"error":"no"}]}}`, ErrUnavailable},
+		"nothing":                {status: http.StatusOK, want: nil},
+		"no JSON":                {status: http.StatusOK, body: key, want: nil},
+		"no results":             {status: http.StatusOK, body: `{"data":{}}`, want: nil},
+		"a result too few":       {status: http.StatusOK, body: `{"data":{"batch_results":[{"plaintext":"` + key + `"}]}}`, want: nil},
+		"no base64":              {status: http.StatusOK, body: `{"data":{"batch_results":[{"plaintext":"` + key + `"},{"plaintext":"-"}]}}`, want: nil},
+		"without an end":         {status: http.StatusOK, body: strings.Repeat(" ", maxBatchAnswer+2*maxItemAnswer), want: nil},
+		"refused as a whole":     {status: http.StatusBadRequest, body: `{"errors":["encryption key not found"]}`, want: ErrRefused},
+		"refused, with a result": {status: http.StatusBadRequest, body: `{"data":{"batch_results":[{"error":"no"},{"plaintext":"` + key + `"}]}}`, want: ErrRefused},
+		"denied":                 {status: http.StatusForbidden, body: `{"errors":["permission denied"]}`, want: ErrDenied},
+		"broken":                 {status: http.StatusInternalServerError, body: `{"data":{"batch_results":[{"error":"no"},{"error":"no"}]}}`, want: ErrUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := scriptedVault(t, func(w http.ResponseWriter, _ *http.Request) {

@@ -126,13 +126,13 @@ func TestMemoryOf(t *testing.T) {
 		value any
 		size  int
 	}{
-		"flat":               {&flat{}, 20},
-		"in a wrapper":       {wrapper{&flat{}}, 20},
-		"with a pointer":     {&pointing{}, 0},
-		"no pointer at all":  {flat{}, 0},
-		"nil":                {(*flat)(nil), 0},
-		"an untyped nothing": {nil, 0},
-		"a string":           {strings.Repeat("n", 3), 0},
+		"flat":               {value: &flat{}, size: 20},
+		"in a wrapper":       {value: wrapper{&flat{}}, size: 20},
+		"with a pointer":     {value: &pointing{}},
+		"no pointer at all":  {value: flat{}},
+		"nil":                {value: (*flat)(nil)},
+		"an untyped nothing": {},
+		"a string":           {value: strings.Repeat("n", 3)},
 	} {
 		if got := memoryOf(tc.value); len(got) != tc.size {
 			t.Errorf("%s: %d bytes, want %d", name, len(got), tc.size)

@@ -96,13 +96,13 @@ func TestDeadTokenLeavesItsUser(t *testing.T) {
 		method, path, body string
 		status             int
 	}{
-		"read":          {"GET", "/api/notes", "", 401},
-		"write":         {"POST", "/api/notes", `{"content":"x"}`, 401},
-		"logout":        {"POST", "/api/auth/logout", "", 401},
-		"broken body":   {"POST", "/api/notes", `{`, 400},
-		"invalid note":  {"POST", "/api/notes", `{"content":""}`, 400},
-		"no id":         {"GET", "/api/notes/7", "", 404},
-		"no such limit": {"GET", "/api/notes?limit=0", "", 400},
+		"read":          {method: "GET", path: "/api/notes", status: 401},
+		"write":         {method: "POST", path: "/api/notes", body: `{"content":"x"}`, status: 401},
+		"logout":        {method: "POST", path: "/api/auth/logout", status: 401},
+		"broken body":   {method: "POST", path: "/api/notes", body: `{`, status: 400},
+		"invalid note":  {method: "POST", path: "/api/notes", body: `{"content":""}`, status: 400},
+		"no id":         {method: "GET", path: "/api/notes/7", status: 404},
+		"no such limit": {method: "GET", path: "/api/notes?limit=0", status: 400},
 	} {
 		t.Run(name, func(t *testing.T) {
 			storetest.Each(t, func(t *testing.T, open storetest.Open) {
@@ -130,7 +130,7 @@ func TestForwardedPortsShareNoCounter(t *testing.T) {
 		s.signIn(t, "alice")
 		right := strings.Replace(wrong, "wrong", "correct", 1)
 		for _, tc := range []struct{ attacker, other string }{
-			{"203.0.113.5:%", "203.0.113.6:1"}, {"[2001:db8::1]:%", "[2001:db8:1::1]:1"},
+			{attacker: "203.0.113.5:%", other: "203.0.113.6:1"}, {attacker: "[2001:db8::1]:%", other: "[2001:db8:1::1]:1"},
 		} {
 			for _, port := range []string{"1", "2", "3", "4", "5"} {
 				from := strings.Replace(tc.attacker, "%", port, 1)
@@ -150,9 +150,9 @@ func TestHiddenClientsAreReported(t *testing.T) {
 		address string
 		want    int
 	}{
-		"a node":               {"10.0.0.1", 1},
-		"an office":            {"203.0.113.5", 0},
-		"a proxy that says no": {"unknown", 0}, // 127.0.0.1 is not private: it is this machine
+		"a node":               {address: "10.0.0.1", want: 1},
+		"an office":            {address: "203.0.113.5", want: 0},
+		"a proxy that says no": {address: "unknown", want: 0}, // 127.0.0.1 is not private: it is this machine
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newService(t, storetest.SQLite(t), true)
@@ -191,23 +191,23 @@ func TestBodies(t *testing.T) {
 		token := s.signIn(t, "alice")
 		const other = "The request body is not the JSON object that is expected here"
 		for what, tc := range map[string]struct{ body, message string }{
-			"unknown field":   {`{"content":"x","owner":"y"}`, "Field owner is not known here"},
-			"duplicate":       {`{"content":"x","content":"y"}`, "Field content is given twice"},
-			"number":          {`{"content":7}`, "Field content has the wrong type"},
-			"tag of a number": {`{"content":"x","tags":["a",7]}`, "Field tags.1 has the wrong type"},
-			"case":            {`{"Content":"x"}`, "Field Content is not known here"},
-			"array":           {`["content"]`, other},
-			"trailing object": {`{"content":"x"}{}`, "There is data after the JSON object"},
-			"trailing text":   {`{"content":"x"} x`, "There is data after the JSON object"},
-			"cut off":         {`{"content":"x"`, other},
-			"cut off in text": {`{"content":"x`, "Field content is not valid JSON"},
-			"no value":        {`{"tags":["a",]}`, "Field tags is not valid JSON"},
-			"invalid UTF-8":   {"{\"content\":\"\xff\"}", "Field content is not valid JSON"},
-			"lone surrogate":  {`{"content":"\ud800"}`, "Field content is not valid JSON"},
-			"null":            {`null`, "Invalid note content"},
-			"deep":            {strings.Repeat(`{"a":`, 100_000), "Field a is not known here"},
-			"deep arrays":     {`{"tags":` + strings.Repeat(`[`, 100_000), "Field tags is nested too deeply"},
-			"deep text":       {`{"title":` + strings.Repeat(`[`, 100_000), "Field title is nested too deeply"},
+			"unknown field":   {body: `{"content":"x","owner":"y"}`, message: "Field owner is not known here"},
+			"duplicate":       {body: `{"content":"x","content":"y"}`, message: "Field content is given twice"},
+			"number":          {body: `{"content":7}`, message: "Field content has the wrong type"},
+			"tag of a number": {body: `{"content":"x","tags":["a",7]}`, message: "Field tags.1 has the wrong type"},
+			"case":            {body: `{"Content":"x"}`, message: "Field Content is not known here"},
+			"array":           {body: `["content"]`, message: other},
+			"trailing object": {body: `{"content":"x"}{}`, message: "There is data after the JSON object"},
+			"trailing text":   {body: `{"content":"x"} x`, message: "There is data after the JSON object"},
+			"cut off":         {body: `{"content":"x"`, message: other},
+			"cut off in text": {body: `{"content":"x`, message: "Field content is not valid JSON"},
+			"no value":        {body: `{"tags":["a",]}`, message: "Field tags is not valid JSON"},
+			"invalid UTF-8":   {body: "{\"content\":\"\xff\"}", message: "Field content is not valid JSON"},
+			"lone surrogate":  {body: `{"content":"\ud800"}`, message: "Field content is not valid JSON"},
+			"null":            {body: `null`, message: "Invalid note content"},
+			"deep":            {body: strings.Repeat(`{"a":`, 100_000), message: "Field a is not known here"},
+			"deep arrays":     {body: `{"tags":` + strings.Repeat(`[`, 100_000), message: "Field tags is nested too deeply"},
+			"deep text":       {body: `{"title":` + strings.Repeat(`[`, 100_000), message: "Field title is nested too deeply"},
 		} {
 			s.call(t, "POST", "/api/notes", token, tc.body).want(t, what, 400, tc.message)
 		}
@@ -266,9 +266,9 @@ func TestForeignPagesAreRefused(t *testing.T) {
 			address string
 			origins []string
 		}{
-			"no origin is allowed":  {"192.0.2.1", nil},
-			"one is":                {"192.0.2.2", []string{"https://app.example.com"}},
-			"one is, with its port": {"192.0.2.3", []string{"https://app.example.com:443"}},
+			"no origin is allowed":  {address: "192.0.2.1"},
+			"one is":                {address: "192.0.2.2", origins: []string{"https://app.example.com"}},
+			"one is, with its port": {address: "192.0.2.3", origins: []string{"https://app.example.com:443"}},
 		} {
 			t.Run(what, func(t *testing.T) {
 				origins := tc.origins

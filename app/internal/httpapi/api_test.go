@@ -309,21 +309,21 @@ func TestAccounts(t *testing.T) {
 			status     int
 			message    string
 		}{
-			"short username":   {"register", `{"username":"al","password":"longenough"}`, 400, "Username must be at least 3 characters"},
-			"short password":   {"register", `{"username":"bob","password":"short"}`, 400, "Password must be at least 8 characters"},
-			"spaces and 64":    {"register", `{"username":" ` + strings.Repeat("x", 64) + `","password":"longenough"}`, 400, "Username must be at most 64 characters"},
-			"long password":    {"register", `{"username":"bob","password":"` + strings.Repeat("x", 257) + `"}`, 400, "Password must be at most 256 characters"},
-			"name taken":       {"register", `{"username":"Alice","password":"longenough"}`, 409, "Username already exists"},
-			"no body":          {"register", ``, 400, "The request body is not the JSON object that is expected here"},
-			"no object":        {"register", `[]`, 400, ""},
-			"wrong type":       {"register", `{"username":7,"password":"longenough"}`, 400, "Field username has the wrong type"},
-			"unknown field":    {"register", `{"username":"bob","password":"longenough","admin":true}`, 400, ""},
-			"trailing data":    {"register", `{"username":"bob","password":"longenough"} {}`, 400, ""},
-			"wrong password":   {"login", `{"username":"alice","password":"wrong horse battery"}`, 401, "Invalid credentials"},
-			"unknown user":     {"login", `{"username":"nobody","password":"correct horse battery"}`, 401, "Invalid credentials"},
-			"impossible user":  {"login", `{"username":"a b","password":"correct horse battery"}`, 401, "Invalid credentials"},
-			"no password":      {"login", `{"username":"alice"}`, 400, "Missing credentials"},
-			"body over bounds": {"login", `{"username":"` + strings.Repeat("x", 9_000) + `"}`, 413, "The request body is too large"},
+			"short username":   {path: "register", body: `{"username":"al","password":"longenough"}`, status: 400, message: "Username must be at least 3 characters"},
+			"short password":   {path: "register", body: `{"username":"bob","password":"short"}`, status: 400, message: "Password must be at least 8 characters"},
+			"spaces and 64":    {path: "register", body: `{"username":" ` + strings.Repeat("x", 64) + `","password":"longenough"}`, status: 400, message: "Username must be at most 64 characters"},
+			"long password":    {path: "register", body: `{"username":"bob","password":"` + strings.Repeat("x", 257) + `"}`, status: 400, message: "Password must be at most 256 characters"},
+			"name taken":       {path: "register", body: `{"username":"Alice","password":"longenough"}`, status: 409, message: "Username already exists"},
+			"no body":          {path: "register", body: ``, status: 400, message: "The request body is not the JSON object that is expected here"},
+			"no object":        {path: "register", body: `[]`, status: 400},
+			"wrong type":       {path: "register", body: `{"username":7,"password":"longenough"}`, status: 400, message: "Field username has the wrong type"},
+			"unknown field":    {path: "register", body: `{"username":"bob","password":"longenough","admin":true}`, status: 400},
+			"trailing data":    {path: "register", body: `{"username":"bob","password":"longenough"} {}`, status: 400},
+			"wrong password":   {path: "login", body: `{"username":"alice","password":"wrong horse battery"}`, status: 401, message: "Invalid credentials"},
+			"unknown user":     {path: "login", body: `{"username":"nobody","password":"correct horse battery"}`, status: 401, message: "Invalid credentials"},
+			"impossible user":  {path: "login", body: `{"username":"a b","password":"correct horse battery"}`, status: 401, message: "Invalid credentials"},
+			"no password":      {path: "login", body: `{"username":"alice"}`, status: 400, message: "Missing credentials"},
+			"body over bounds": {path: "login", body: `{"username":"` + strings.Repeat("x", 9_000) + `"}`, status: 413, message: "The request body is too large"},
 		} {
 			t.Run(what, func(t *testing.T) {
 				s.call(t, "POST", "/api/auth/"+tc.path, "", tc.body).want(t, what, tc.status, tc.message)
@@ -467,21 +467,21 @@ func TestIfMatch(t *testing.T) {
 			lines  []string
 			status int
 		}{
-			"no header":             {nil, 200},
-			"any":                   {[]string{"*"}, 200},
-			"the revision":          {[]string{`"2"`}, 200},
-			"the one before":        {[]string{`"1"`}, 412},
-			"a list":                {[]string{`"1", "2"`}, 200},
-			"a list without it":     {[]string{`"1", "3"`}, 412},
-			"several lines":         {[]string{`"1"`, `"2"`}, 200},
-			"a foreign tag, and it": {[]string{`"abc,def"`, `"2"`}, 200},
-			"with a sign":           {[]string{`"+2"`}, 412},
-			"with a zero":           {[]string{`"02"`}, 412},
-			"weak":                  {[]string{`W/"2"`}, 412},
-			"without quotes":        {[]string{`2`}, 412},
-			"any, in a list":        {[]string{`*`, `"2"`}, 412},
-			"no tag":                {[]string{``}, 412},
-			"a damaged list":        {[]string{`"2", 3`}, 412},
+			"no header":             {status: 200},
+			"any":                   {lines: []string{"*"}, status: 200},
+			"the revision":          {lines: []string{`"2"`}, status: 200},
+			"the one before":        {lines: []string{`"1"`}, status: 412},
+			"a list":                {lines: []string{`"1", "2"`}, status: 200},
+			"a list without it":     {lines: []string{`"1", "3"`}, status: 412},
+			"several lines":         {lines: []string{`"1"`, `"2"`}, status: 200},
+			"a foreign tag, and it": {lines: []string{`"abc,def"`, `"2"`}, status: 200},
+			"with a sign":           {lines: []string{`"+2"`}, status: 412},
+			"with a zero":           {lines: []string{`"02"`}, status: 412},
+			"weak":                  {lines: []string{`W/"2"`}, status: 412},
+			"without quotes":        {lines: []string{`2`}, status: 412},
+			"any, in a list":        {lines: []string{`*`, `"2"`}, status: 412},
+			"no tag":                {lines: []string{``}, status: 412},
+			"a damaged list":        {lines: []string{`"2", 3`}, status: 412},
 		} {
 			t.Run(name, func(t *testing.T) {
 				path := "/api/notes/" + s.call(t, "POST", "/api/notes", alice, `{"content":"1"}`).body["id"].(string)
@@ -523,14 +523,14 @@ func TestNoteLimits(t *testing.T) {
 		// Four bytes a character: the limit is of characters.
 		s.call(t, "POST", "/api/notes", token, note(map[string]any{"content": strings.Repeat("𝄞", 100_000)})).want(t, "100,000 characters", 201, "")
 		for what, tc := range map[string]struct{ body, message string }{
-			"blank":         {note(map[string]any{"content": " \n\t"}), "Invalid note content"},
-			"none":          {`{}`, "Invalid note content"},
-			"too long":      {note(map[string]any{"content": strings.Repeat("x", 100_001)}), "Invalid note content"},
-			"long title":    {note(map[string]any{"content": "x", "title": strings.Repeat("x", 201)}), "Invalid note title"},
-			"many tags":     {note(map[string]any{"content": "x", "tags": strings.Split(strings.Repeat("x", 21), "")}), "Invalid note tags"},
-			"blank tag":     {note(map[string]any{"content": "x", "tags": []string{" "}}), "Invalid note tags"},
-			"content of 7":  {`{"content":7}`, "Field content has the wrong type"},
-			"unknown field": {`{"content":"x","owner":"y"}`, ""},
+			"blank":         {body: note(map[string]any{"content": " \n\t"}), message: "Invalid note content"},
+			"none":          {body: `{}`, message: "Invalid note content"},
+			"too long":      {body: note(map[string]any{"content": strings.Repeat("x", 100_001)}), message: "Invalid note content"},
+			"long title":    {body: note(map[string]any{"content": "x", "title": strings.Repeat("x", 201)}), message: "Invalid note title"},
+			"many tags":     {body: note(map[string]any{"content": "x", "tags": strings.Split(strings.Repeat("x", 21), "")}), message: "Invalid note tags"},
+			"blank tag":     {body: note(map[string]any{"content": "x", "tags": []string{" "}}), message: "Invalid note tags"},
+			"content of 7":  {body: `{"content":7}`, message: "Field content has the wrong type"},
+			"unknown field": {body: `{"content":"x","owner":"y"}`},
 		} {
 			s.call(t, "POST", "/api/notes", token, tc.body).want(t, what, 400, tc.message)
 		}

@@ -33,54 +33,54 @@ func TestHeldAnswers(t *testing.T) {
 		body         string
 		recorded     string
 	}{
-		"body": {"GET", "/api/notes", func(c *gin.Context) { c.String(200, "x") }, 200, "1", "x", "success 200"},
-		"body in parts": {"GET", "/api/notes", func(c *gin.Context) {
+		"body": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) { c.String(200, "x") }, status: 200, length: "1", body: "x", recorded: "success 200"},
+		"body in parts": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) {
 			_, _ = c.Writer.WriteString("a")
 			c.Writer.Flush()
 			_, _ = c.Writer.Write([]byte("b"))
 			c.Status(500) // too late, as ever
-		}, 200, "2", "ab", "success 200"},
-		"nothing":      {"GET", "/api/notes", func(*gin.Context) {}, 200, "0", "", "success 200"},
-		"no content":   {"GET", "/api/notes", func(c *gin.Context) { c.AbortWithStatus(204) }, 204, "", "", "success 204"},
-		"not modified": {"GET", "/api/notes", func(c *gin.Context) { c.Status(304) }, 304, "", "", "success 304"},
-		"HEAD":         {"HEAD", "/head", func(c *gin.Context) { c.String(200, "xyz") }, 200, "3", "", ""},
-		"error":        {"GET", "/api/notes", func(c *gin.Context) { fail(c, 403, "No") }, 403, "any", `"error":"No"`, "denied 403"},
-		"panic":        {"GET", "/api/notes", func(*gin.Context) { panic("secret") }, 500, "any", "Internal server error", "error 500"},
-		"panic after a part": {"GET", "/api/notes", func(c *gin.Context) {
+		}, status: 200, length: "2", body: "ab", recorded: "success 200"},
+		"nothing":      {method: "GET", path: "/api/notes", handler: func(*gin.Context) {}, status: 200, length: "0", recorded: "success 200"},
+		"no content":   {method: "GET", path: "/api/notes", handler: func(c *gin.Context) { c.AbortWithStatus(204) }, status: 204, recorded: "success 204"},
+		"not modified": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) { c.Status(304) }, status: 304, recorded: "success 304"},
+		"HEAD":         {method: "HEAD", path: "/head", handler: func(c *gin.Context) { c.String(200, "xyz") }, status: 200, length: "3"},
+		"error":        {method: "GET", path: "/api/notes", handler: func(c *gin.Context) { fail(c, 403, "No") }, status: 403, length: "any", body: `"error":"No"`, recorded: "denied 403"},
+		"panic":        {method: "GET", path: "/api/notes", handler: func(*gin.Context) { panic("secret") }, status: 500, length: "any", body: "Internal server error", recorded: "error 500"},
+		"panic after a part": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) {
 			setETag(c, 1)
 			c.String(201, "part")
 			panic("secret")
-		}, 500, "any", "Internal server error", "error 500"},
-		"streamed": {"GET", "/api/notes", func(c *gin.Context) {
+		}, status: 500, length: "any", body: "Internal server error", recorded: "error 500"},
+		"streamed": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) {
 			a := c.Writer.(*heldAnswer)
 			if err := a.stream(); err != nil {
 				panic(err)
 			}
 			_, _ = c.Writer.WriteString("part")
 			a.notes, a.whole = 7, true
-		}, 200, "any", "part", "intent 0, success 200 7 4"},
-		"panic in a stream": {"GET", "/api/notes", func(c *gin.Context) {
+		}, status: 200, length: "any", body: "part", recorded: "intent 0, success 200 7 4"},
+		"panic in a stream": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) {
 			if err := c.Writer.(*heldAnswer).stream(); err != nil {
 				panic(err)
 			}
 			_, _ = c.Writer.WriteString("part")
 			panic("secret")
-		}, 200, "any", "part", "intent 0, incomplete 200 0 4"},
-		"write": {"POST", "/api/notes", func(c *gin.Context) {
+		}, status: 200, length: "any", body: "part", recorded: "intent 0, incomplete 200 0 4"},
+		"write": {method: "POST", path: "/api/notes", handler: func(c *gin.Context) {
 			if _, _, err := intend(c.Request.Context(), "u", "o"); err != nil {
 				panic(err)
 			}
 			c.String(201, "x")
-		}, 201, "1", "x", "intent 0, success 201"},
-		"write that was refused": {"POST", "/api/notes", func(c *gin.Context) { fail(c, 400, "No") }, 400, "any", "No", "denied 400"},
-		"write without intent":   {"POST", "/api/notes", func(c *gin.Context) { c.String(201, "x") }, 500, "any", "Internal server error", "error 500"},
-		"change in a read": {"GET", "/api/notes", func(c *gin.Context) {
+		}, status: 201, length: "1", body: "x", recorded: "intent 0, success 201"},
+		"write that was refused": {method: "POST", path: "/api/notes", handler: func(c *gin.Context) { fail(c, 400, "No") }, status: 400, length: "any", body: "No", recorded: "denied 400"},
+		"write without intent":   {method: "POST", path: "/api/notes", handler: func(c *gin.Context) { c.String(201, "x") }, status: 500, length: "any", body: "Internal server error", recorded: "error 500"},
+		"change in a read": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) {
 			if _, _, err := intend(c.Request.Context(), "u", "o"); err == nil {
 				c.String(200, "changed")
 				return
 			}
 			fail(c, 500, "No")
-		}, 500, "any", "No", "error 500"},
+		}, status: 500, length: "any", body: "No", recorded: "error 500"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			gin.SetMode(gin.ReleaseMode)

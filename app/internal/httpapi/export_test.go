@@ -175,8 +175,8 @@ func TestExportFromASilentDatabase(t *testing.T) {
 		// lines that arrive all the same.
 		lines int
 	}{
-		"first page":  {1, http.StatusServiceUnavailable, 0},
-		"second page": {2, http.StatusOK, 21},
+		"first page":  {silent: 1, status: http.StatusServiceUnavailable},
+		"second page": {silent: 2, status: http.StatusOK, lines: 21},
 	} {
 		t.Run(name, func(t *testing.T) {
 			storetest.Each(t, func(t *testing.T, open storetest.Open) {

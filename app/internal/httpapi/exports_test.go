@@ -28,21 +28,21 @@ func TestExportsMakeRoom(t *testing.T) {
 		err error
 	}{
 		"the slowest": {
-			[]holder{{"a", old, 100}, {"a", older, 100}, {"b", old, 200}, {"b", old, 200}}, "c", 1, nil},
+			holders: []holder{{"a", old, 100}, {"a", older, 100}, {"b", old, 200}, {"b", old, 200}}, user: "c", cut: 1},
 		"of who has the most": {
-			[]holder{{"b", old, 0}, {"a", old, 200}, {"a", old, 100}, {"c", old, 0}}, "d", 2, nil},
+			holders: []holder{{"b", old, 0}, {"a", old, 200}, {"a", old, 100}, {"c", old, 0}}, user: "d", cut: 2},
 		"of several who have as many": {
-			[]holder{{"a", old, 100}, {"b", old, 400}, {"c", old, 50}, {"d", old, 300}}, "e", 2, nil},
+			holders: []holder{{"a", old, 100}, {"b", old, 400}, {"c", old, 50}, {"d", old, 300}}, user: "e", cut: 2},
 		"that has had its term": {
-			[]holder{{"a", exportTerm, 0}, {"a", exportTerm / 2, 0}, {"b", old, 200}, {"c", 0, 0}}, "d", 2, nil},
+			holders: []holder{{"a", exportTerm, 0}, {"a", exportTerm / 2, 0}, {"b", old, 200}, {"c", 0, 0}}, user: "d", cut: 2},
 		"of a user who has more": {
-			[]holder{{"a", old, 100}, {"a", old, 50}, {"b", old, 0}, {"c", old, 0}}, "b", 1, nil},
+			holders: []holder{{"a", old, 100}, {"a", old, 50}, {"b", old, 0}, {"c", old, 0}}, user: "b", cut: 1},
 		"none has had its term": {
-			[]holder{{"a", exportTerm, 0}, {"a", 0, 0}, {"b", exportTerm, 0}, {"b", 0, 0}}, "c", -1, errBusy},
+			holders: []holder{{"a", exportTerm, 0}, {"a", 0, 0}, {"b", exportTerm, 0}, {"b", 0, 0}}, user: "c", cut: -1, err: errBusy},
 		"nobody has more": {
-			[]holder{{"a", old, 0}, {"b", old, 0}, {"c", old, 0}, {"d", old, 0}}, "a", -1, errBusy},
+			holders: []holder{{"a", old, 0}, {"b", old, 0}, {"c", old, 0}, {"d", old, 0}}, user: "a", cut: -1, err: errBusy},
 		"the own share": {
-			[]holder{{"a", old, 0}, {"a", old, 0}, {"b", old, 0}, {"b", old, 0}}, "a", -1, errOwnShare},
+			holders: []holder{{"a", old, 0}, {"a", old, 0}, {"b", old, 0}, {"b", old, 0}}, user: "a", cut: -1, err: errOwnShare},
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := time.Now()

@@ -109,8 +109,8 @@ func BenchmarkHandler(b *testing.B) {
 		name, method, path, body string
 		status                   int
 	}{
-		{"create", "POST", "/api/notes", `{"content":"` + strings.Repeat("x", 1024) + `"}`, http.StatusCreated},
-		{"read", "GET", "/api/notes/" + uuid.NewString(), "", http.StatusOK},
+		{name: "create", method: "POST", path: "/api/notes", body: `{"content":"` + strings.Repeat("x", 1024) + `"}`, status: http.StatusCreated},
+		{name: "read", method: "GET", path: "/api/notes/" + uuid.NewString(), status: http.StatusOK},
 	} {
 		call := func() {
 			request := httptest.NewRequest(tc.method, tc.path, strings.NewReader(tc.body))

@@ -24,7 +24,7 @@ func TestLostPepperTellsNothing(t *testing.T) {
 		if err := s.db.RehashPassword(t.Context(), alice.PasswordHash, alice); err != nil {
 			t.Fatal(err)
 		}
-		logins := []struct{ username, password string }{{"alice", right}, {"alice", wrong}, {"bobby", wrong}, {"nobody", right}}
+		logins := []struct{ username, password string }{{username: "alice", password: right}, {username: "alice", password: wrong}, {username: "bobby", password: wrong}, {username: "nobody", password: right}}
 		for i, login := range logins {
 			address := fmt.Sprintf("198.51.100.%d", i)
 			for range 5 {

@@ -14,10 +14,10 @@ func TestRoom(t *testing.T) {
 		large int
 		err   error
 	}{
-		"small":                      {[]int{1, smallSize - 1}, 0, nil},
-		"over the edge":              {[]int{smallSize - 1, 2}, 1, nil},
-		"large":                      {[]int{smallSize + 100}, 100, nil},
-		"one byte more than a share": {[]int{smallSize + 100, 1}, 100, errOwnShare},
+		"small":                      {takes: []int{1, smallSize - 1}},
+		"over the edge":              {takes: []int{smallSize - 1, 2}, large: 1},
+		"large":                      {takes: []int{smallSize + 100}, large: 100},
+		"one byte more than a share": {takes: []int{smallSize + 100, 1}, large: 100, err: errOwnShare},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPool(1000, 100)

@@ -28,8 +28,8 @@ func TestBodiesHaveADeadline(t *testing.T) {
 		size int
 		want []time.Duration
 	}{
-		"small": {100, []time.Duration{bodyGrace}},
-		"large": {2*bodyStep + 1, []time.Duration{bodyGrace, bodyGrace + 8*time.Second, bodyGrace + 16*time.Second}},
+		"small": {size: 100, want: []time.Duration{bodyGrace}},
+		"large": {size: 2*bodyStep + 1, want: []time.Duration{bodyGrace, bodyGrace + 8*time.Second, bodyGrace + 16*time.Second}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := &deadlines{ResponseRecorder: httptest.NewRecorder()}

@@ -22,12 +22,12 @@ func TestPoolMakesRoom(t *testing.T) {
 		// cut is the index of who is cut off; -1: nobody.
 		cut int
 	}{
-		"the longest":                 {[]holder{{"a", 5, old, true}, {"a", 5, 2 * old, true}}, "another", 1},
-		"of who holds the most":       {[]holder{{"a", 4, 2 * old, true}, {"b", 6, old, true}}, "another", 1},
-		"that waits for a client":     {[]holder{{"a", 5, 2 * old, false}, {"a", 5, old, true}}, "another", 1},
-		"of a user with a full share": {[]holder{{"b", 1, 2 * old, true}, {"a", 8, old, true}}, "a", 1},
-		"none waits for a client":     {[]holder{{"a", 5, old, false}, {"b", 5, old, false}}, "another", -1},
-		"the first to be impatient":   {[]holder{{"a", 5, 0, true}, {"a", 5, patience / 2, true}}, "another", 1},
+		"the longest":                 {holders: []holder{{"a", 5, old, true}, {"a", 5, 2 * old, true}}, asks: "another", cut: 1},
+		"of who holds the most":       {holders: []holder{{"a", 4, 2 * old, true}, {"b", 6, old, true}}, asks: "another", cut: 1},
+		"that waits for a client":     {holders: []holder{{"a", 5, 2 * old, false}, {"a", 5, old, true}}, asks: "another", cut: 1},
+		"of a user with a full share": {holders: []holder{{"b", 1, 2 * old, true}, {"a", 8, old, true}}, asks: "a", cut: 1},
+		"none waits for a client":     {holders: []holder{{"a", 5, old, false}, {"b", 5, old, false}}, asks: "another", cut: -1},
+		"the first to be impatient":   {holders: []holder{{"a", 5, 0, true}, {"a", 5, patience / 2, true}}, asks: "another", cut: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPool(10, 10)

@@ -125,8 +125,8 @@ func TestNothingIsCommittedWithoutIntent(t *testing.T) {
 				allow   func(string) bool
 				changed bool
 			}{
-				"no line":                 {none, false},
-				"the line of intent only": {func(line string) bool { return strings.Contains(line, `"outcome":"intent"`) }, true},
+				"no line":                 {allow: none},
+				"the line of intent only": {allow: func(line string) bool { return strings.Contains(line, `"outcome":"intent"`) }, changed: true},
 			} {
 				t.Run(method+" "+path+" "+what, func(t *testing.T) {
 					file := filepath.Join(t.TempDir(), "notes.db")
@@ -317,8 +317,8 @@ func TestExportIsRecorded(t *testing.T) {
 		outcome string
 		notes   int
 	}{
-		"whole":   {0, "success", 41},
-		"cut off": {3, "incomplete", 40},
+		"whole":   {outcome: "success", notes: 41},
+		"cut off": {broken: 3, outcome: "incomplete", notes: 40},
 	} {
 		t.Run(name, func(t *testing.T) {
 			storetest.Each(t, func(t *testing.T, open storetest.Open) {

@@ -38,13 +38,13 @@ func TestRefusalsCostFewLines(t *testing.T) {
 			method, path, body, token, origin string
 			audited                           bool
 		}{
-			{"GET", "/api/notes", "", "", "", true},
-			{"GET", "/api/notes", "", token, "", true},
-			{"POST", "/api/auth/login", `{"username":"alice","password":"wrong horse battery"}`, "", "", true},
-			{"POST", "/api/auth/login", `{}`, "", "https://evil.example.com", true},
-			{"GET", "/api/nothing", "", "", "", false},
-			{"PATCH", "/api/notes", "", "", "", false},
-			{"OPTIONS", "/api/notes", "", "", "https://evil.example.com", false},
+			{method: "GET", path: "/api/notes", audited: true},
+			{method: "GET", path: "/api/notes", token: token, audited: true},
+			{method: "POST", path: "/api/auth/login", body: `{"username":"alice","password":"wrong horse battery"}`, audited: true},
+			{method: "POST", path: "/api/auth/login", body: `{}`, origin: "https://evil.example.com", audited: true},
+			{method: "GET", path: "/api/nothing"},
+			{method: "PATCH", path: "/api/notes"},
+			{method: "OPTIONS", path: "/api/notes", origin: "https://evil.example.com"},
 		} {
 			for i := range times * addresses {
 				request := httptest.NewRequest(tc.method, tc.path, strings.NewReader(tc.body))

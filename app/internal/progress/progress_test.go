@@ -79,12 +79,12 @@ func TestLeft(t *testing.T) {
 		left     time.Duration
 		known    bool
 	}{
-		"half":       {Snapshot{Done: 50, Total: 100, PerSecond: 10}, 5 * time.Second, true},
-		"rounded up": {Snapshot{Done: 0, Total: 10, PerSecond: 3}, 4 * time.Second, true},
-		"slow":       {Snapshot{Done: 0, Total: 90, PerSecond: 0.25}, 6 * time.Minute, true},
-		"done":       {Snapshot{Done: 100, Total: 100}, 0, true},
-		"stopped":    {Snapshot{Done: 50, Total: 100}, 0, false},
-		"for ever":   {Snapshot{Done: 0, Total: 1 << 40, PerSecond: 1}, 0, false},
+		"half":       {snapshot: Snapshot{Done: 50, Total: 100, PerSecond: 10}, left: 5 * time.Second, known: true},
+		"rounded up": {snapshot: Snapshot{Done: 0, Total: 10, PerSecond: 3}, left: 4 * time.Second, known: true},
+		"slow":       {snapshot: Snapshot{Done: 0, Total: 90, PerSecond: 0.25}, left: 6 * time.Minute, known: true},
+		"done":       {snapshot: Snapshot{Done: 100, Total: 100}, known: true},
+		"stopped":    {snapshot: Snapshot{Done: 50, Total: 100}},
+		"for ever":   {snapshot: Snapshot{Done: 0, Total: 1 << 40, PerSecond: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if left, known := tc.snapshot.Left(); known != tc.known || known && left != tc.left {
@@ -101,18 +101,18 @@ func TestWhoIsWatching(t *testing.T) {
 		state     State
 		bar, line string
 	}{
-		"at work": {Snapshot{Done: 250, Total: 1000, PerSecond: 5}, Working,
-			"\r[##########..............................]  25 %  250 of 1000 rows, 5/s, 2m30s left\x1b[K",
-			`msg="in progress" percent=25 rows=250 of=1000 per_second=5 left=2m30s`},
-		"stopped": {Snapshot{Done: 250, Total: 1000}, Working,
-			"\r[##########..............................]  25 %  250 of 1000 rows, 0/s\x1b[K",
-			`msg="in progress" percent=25 rows=250 of=1000 per_second=0`},
-		"at the end": {Snapshot{Done: 1000, Total: 1000, PerSecond: 5}, Done,
-			"\r[########################################] 100 %  1000 of 1000 rows, 5/s\x1b[K\n",
-			`msg=done percent=100 rows=1000 of=1000 per_second=5`},
-		"at an error": {Snapshot{Done: 250, Total: 1000, PerSecond: 5}, Stopped,
-			"\r[##########..............................]  25 %  250 of 1000 rows, 5/s\x1b[K\n",
-			`msg=stopped percent=25 rows=250 of=1000 per_second=5`},
+		"at work": {snapshot: Snapshot{Done: 250, Total: 1000, PerSecond: 5}, state: Working,
+			bar:  "\r[##########..............................]  25 %  250 of 1000 rows, 5/s, 2m30s left\x1b[K",
+			line: `msg="in progress" percent=25 rows=250 of=1000 per_second=5 left=2m30s`},
+		"stopped": {snapshot: Snapshot{Done: 250, Total: 1000}, state: Working,
+			bar:  "\r[##########..............................]  25 %  250 of 1000 rows, 0/s\x1b[K",
+			line: `msg="in progress" percent=25 rows=250 of=1000 per_second=0`},
+		"at the end": {snapshot: Snapshot{Done: 1000, Total: 1000, PerSecond: 5}, state: Done,
+			bar:  "\r[########################################] 100 %  1000 of 1000 rows, 5/s\x1b[K\n",
+			line: `msg=done percent=100 rows=1000 of=1000 per_second=5`},
+		"at an error": {snapshot: Snapshot{Done: 250, Total: 1000, PerSecond: 5}, state: Stopped,
+			bar:  "\r[##########..............................]  25 %  250 of 1000 rows, 5/s\x1b[K\n",
+			line: `msg=stopped percent=25 rows=250 of=1000 per_second=5`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var terminal, log bytes.Buffer

@@ -106,11 +106,11 @@ func TestRegistrations(t *testing.T) {
 		giveBack bool
 		limited  bool
 	}{
-		{"192.0.2.1", false, false},
-		{"192.0.2.1", true, false}, // created no account
-		{"192.0.2.1", false, false},
-		{"192.0.2.1", false, true},
-		{"192.0.2.2", false, false},
+		{address: "192.0.2.1"},
+		{address: "192.0.2.1", giveBack: true}, // created no account
+		{address: "192.0.2.1"},
+		{address: "192.0.2.1", limited: true},
+		{address: "192.0.2.2"},
 	} {
 		giveBack, err := l.TakeRegistration(ctx, tc.address)
 		if got := isLimited(t, err); got != tc.limited {

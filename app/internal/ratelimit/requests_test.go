@@ -106,17 +106,17 @@ func TestRequestsOfASession(t *testing.T) {
 		next    request
 		limited bool
 	}{
-		"as many as are allowed":            {[]request{{"s", here, Proved}, {"s", here, Proved}}, request{"s", here, Proved}, false},
-		"one more of the session":           {[]request{{"s", here, Proved}, {"s", here, Proved}, {"s", here, Proved}}, request{"s", here, Proved}, true},
-		"another session of the user":       {[]request{{"s", here, Proved}, {"s", here, Proved}, {"s", here, Proved}}, request{"r", there, Proved}, false},
-		"one more of the user":              {[]request{{"s", here, Proved}, {"s", here, Proved}, {"s", here, Proved}, {"r", here, Proved}}, request{"r", there, Proved}, true},
-		"a dead session":                    {[]request{dead, dead, dead, dead}, request{"s", here, Unproved}, true},
-		"a live one beside it":              {[]request{dead, dead, dead, dead}, request{"r", here, Proved}, false},
-		"the dead one from another address": {[]request{dead, dead, dead, dead}, request{"s", there, Unproved}, false},
-		"one that has proved alive since":   {[]request{dead, {"s", here, Proved}, {"r", here, Unproved}, {"q", here, Unproved}}, request{"s", here, Proved}, false},
-		"one that is wrong now and then":    {[]request{dead, dead, {"r", here, Unproved}}, request{"s", here, Proved}, false},
-		"what was wrong counts in the end":  {[]request{dead, dead, {"s", here, Proved}}, request{"s", here, Proved}, true},
-		"a database that was away":          {[]request{{"s", here, Unknown}, {"s", here, Unknown}, {"s", here, Unknown}}, request{"s", here, Proved}, false},
+		"as many as are allowed":            {before: []request{{"s", here, Proved}, {"s", here, Proved}}, next: request{"s", here, Proved}},
+		"one more of the session":           {before: []request{{"s", here, Proved}, {"s", here, Proved}, {"s", here, Proved}}, next: request{"s", here, Proved}, limited: true},
+		"another session of the user":       {before: []request{{"s", here, Proved}, {"s", here, Proved}, {"s", here, Proved}}, next: request{"r", there, Proved}},
+		"one more of the user":              {before: []request{{"s", here, Proved}, {"s", here, Proved}, {"s", here, Proved}, {"r", here, Proved}}, next: request{"r", there, Proved}, limited: true},
+		"a dead session":                    {before: []request{dead, dead, dead, dead}, next: request{"s", here, Unproved}, limited: true},
+		"a live one beside it":              {before: []request{dead, dead, dead, dead}, next: request{"r", here, Proved}},
+		"the dead one from another address": {before: []request{dead, dead, dead, dead}, next: request{"s", there, Unproved}},
+		"one that has proved alive since":   {before: []request{dead, {"s", here, Proved}, {"r", here, Unproved}, {"q", here, Unproved}}, next: request{"s", here, Proved}},
+		"one that is wrong now and then":    {before: []request{dead, dead, {"r", here, Unproved}}, next: request{"s", here, Proved}},
+		"what was wrong counts in the end":  {before: []request{dead, dead, {"s", here, Proved}}, next: request{"s", here, Proved}, limited: true},
+		"a database that was away":          {before: []request{{"s", here, Unknown}, {"s", here, Unknown}, {"s", here, Unknown}}, next: request{"s", here, Proved}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := NewRequests(limit)

@@ -30,12 +30,12 @@ func TestBrake(t *testing.T) {
 		batch     int
 		took      time.Duration
 	}{
-		"less than a row a second": {0.5, 30, 1, time.Minute},
-		"a share of a small limit": {10.0 / 3, 200, 3, time.Minute},
-		"a limit below a batch":    {10, 600, 10, time.Minute},
-		"a limit above a batch":    {1000, 60_000, rowBatch, time.Minute},
-		"the highest":              {1_000_000, 60_000_000, rowBatch, time.Minute},
-		"none":                     {0, 60_000_000, rowBatch, 0},
+		"less than a row a second": {perSecond: 0.5, rows: 30, batch: 1, took: time.Minute},
+		"a share of a small limit": {perSecond: 10.0 / 3, rows: 200, batch: 3, took: time.Minute},
+		"a limit below a batch":    {perSecond: 10, rows: 600, batch: 10, took: time.Minute},
+		"a limit above a batch":    {perSecond: 1000, rows: 60_000, batch: rowBatch, took: time.Minute},
+		"the highest":              {perSecond: 1_000_000, rows: 60_000_000, batch: rowBatch, took: time.Minute},
+		"none":                     {rows: 60_000_000, batch: rowBatch},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -88,12 +88,12 @@ func TestMakingWay(t *testing.T) {
 		users func(context.Context) (int, error)
 		works float64
 	}{
-		"nobody":         {sessions(0), 1},
-		"an urgent Job":  {nil, 1},
-		"one":            {sessions(1), 1.0 / 14},
-		"two":            {sessions(2), 1.0 / 27},
-		"many":           {sessions(1000), 1.0 / 40},
-		"nobody can say": {unsupported, 0.5},
+		"nobody":         {users: sessions(0), works: 1},
+		"an urgent Job":  {works: 1},
+		"one":            {users: sessions(1), works: 1.0 / 14},
+		"two":            {users: sessions(2), works: 1.0 / 27},
+		"many":           {users: sessions(1000), works: 1.0 / 40},
+		"nobody can say": {users: unsupported, works: 0.5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -132,7 +132,7 @@ func TestUsersComeAndGo(t *testing.T) {
 			for _, tc := range []struct {
 				users, batch int
 				rest         time.Duration
-			}{{0, rowBatch, 0}, {2, politeBatch, 26 * 5 * time.Millisecond}} {
+			}{{batch: rowBatch}, {users: 2, batch: politeBatch, rest: 26 * 5 * time.Millisecond}} {
 				users = tc.users
 				time.Sleep(sampleInterval)
 				pause() // looks
@@ -150,7 +150,7 @@ func TestTurns(t *testing.T) {
 		users int
 		most  int32
 		took  time.Duration
-	}{"beside users": {1, 1, maxWorkers * 10 * 14 * 2 * time.Millisecond}, "alone": {0, maxWorkers, 10 * 2 * time.Millisecond}} {
+	}{"beside users": {users: 1, most: 1, took: maxWorkers * 10 * 14 * 2 * time.Millisecond}, "alone": {most: maxWorkers, took: 10 * 2 * time.Millisecond}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPace(0, sessions(tc.users))
@@ -364,10 +364,10 @@ func TestPauseEnds(t *testing.T) {
 		pace func() *pace
 		want error
 	}{
-		"in the brake":    {func() *pace { return newPace(0.001, nil) }, context.Canceled},
-		"while it rests":  {func() *pace { return newPace(0, sessions(1000)) }, context.Canceled},
-		"without reason":  {func() *pace { return newPace(0, sessions(0)) }, context.Canceled},
-		"database's away": {func() *pace { return newPace(0, func(context.Context) (int, error) { return 0, away }) }, away},
+		"in the brake":    {pace: func() *pace { return newPace(0.001, nil) }, want: context.Canceled},
+		"while it rests":  {pace: func() *pace { return newPace(0, sessions(1000)) }, want: context.Canceled},
+		"without reason":  {pace: func() *pace { return newPace(0, sessions(0)) }, want: context.Canceled},
+		"database's away": {pace: func() *pace { return newPace(0, func(context.Context) (int, error) { return 0, away }) }, want: away},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -343,8 +343,8 @@ func TestBusyConnectionsGiveWay(t *testing.T) {
 		busy []string
 		age  time.Duration
 	}{
-		"of few addresses":           {[]string{"127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.2", "127.0.0.2"}, 0},
-		"one of each of many others": {[]string{"127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5", "127.0.0.6", "127.0.0.7"}, equalGrace},
+		"of few addresses":           {busy: []string{"127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.2", "127.0.0.2"}},
+		"one of each of many others": {busy: []string{"127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5", "127.0.0.6", "127.0.0.7"}, age: equalGrace},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -563,7 +563,7 @@ func TestOrdinaryClientsLoseNothing(t *testing.T) {
 		path           string
 		sent, received int64
 		times          int
-	}{{"/", 0, 0, 100}, {"/upload", 1_400_000, 0, 2}, {"/export", 0, 9_000_000, 2}} {
+	}{{path: "/", times: 100}, {path: "/upload", sent: 1_400_000, times: 2}, {path: "/export", received: 9_000_000, times: 2}} {
 		var group sync.WaitGroup
 		for range tc.times {
 			group.Go(func() {

@@ -64,10 +64,10 @@ func TestReadinessIsLookedUpInTheBackground(t *testing.T) {
 			after   time.Duration
 			status  int
 		}{
-			{"the database is away", 2 * lookInterval, http.StatusServiceUnavailable},
-			{"", 2 * lookInterval, http.StatusOK},
-			{"hang", 2*lookInterval + lookTimeout, http.StatusServiceUnavailable},
-			{"", 2*lookInterval + lookTimeout, http.StatusOK},
+			{failure: "the database is away", after: 2 * lookInterval, status: http.StatusServiceUnavailable},
+			{after: 2 * lookInterval, status: http.StatusOK},
+			{failure: "hang", after: 2*lookInterval + lookTimeout, status: http.StatusServiceUnavailable},
+			{after: 2*lookInterval + lookTimeout, status: http.StatusOK},
 		} {
 			failure.Store(tc.failure)
 			time.Sleep(tc.after)

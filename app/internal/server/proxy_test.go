@@ -61,21 +61,21 @@ func TestProxyHeader(t *testing.T) {
 		// want is the address that is seen, without the port; empty: the connection fails.
 		want string
 	}{
-		"version 1":             {"127.0.0.9", header(t, 1, proxyproto.PROXY, "203.0.113.5:51234"), "203.0.113.5"},
-		"version 1 IPv6":        {"127.0.0.9", header(t, 1, proxyproto.PROXY, "[2001:db8::7]:51234"), "2001:db8::7"},
-		"version 2":             {"127.0.0.9", header(t, 2, proxyproto.PROXY, "203.0.113.5:51234"), "203.0.113.5"},
-		"version 2 IPv6":        {"127.0.1.7", header(t, 2, proxyproto.PROXY, "[2001:db8::7]:51234"), "2001:db8::7"},
-		"version 1 unknown":     {"127.0.0.9", "PROXY UNKNOWN\r\n", "127.0.0.9"},
-		"version 2 local":       {"127.0.0.9", header(t, 2, proxyproto.LOCAL, "203.0.113.5:51234"), "127.0.0.9"},
-		"no header":             {"127.0.0.9", "", "127.0.0.9"},
-		"untrusted":             {"127.0.0.8", "", "127.0.0.8"},
-		"untrusted version 1":   {"127.0.0.8", header(t, 1, proxyproto.PROXY, "203.0.113.5:51234"), ""},
-		"untrusted version 2":   {"127.0.0.8", header(t, 2, proxyproto.PROXY, "203.0.113.5:51234"), ""},
-		"damaged version 1":     {"127.0.0.9", "PROXY TCP4 nonsense\r\n", ""},
-		"damaged version 2":     {"127.0.0.9", "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x02\x00\x00", ""},
-		"the beginning of one":  {"127.0.0.9", "PROXX", ""},
-		"two headers":           {"127.0.0.9", strings.Repeat(header(t, 1, proxyproto.PROXY, "203.0.113.5:51234"), 2), ""},
-		"an address, no number": {"127.0.0.9", "PROXY TCP4 example.com 127.0.0.1 1 1\r\n", ""},
+		"version 1":             {peer: "127.0.0.9", begin: header(t, 1, proxyproto.PROXY, "203.0.113.5:51234"), want: "203.0.113.5"},
+		"version 1 IPv6":        {peer: "127.0.0.9", begin: header(t, 1, proxyproto.PROXY, "[2001:db8::7]:51234"), want: "2001:db8::7"},
+		"version 2":             {peer: "127.0.0.9", begin: header(t, 2, proxyproto.PROXY, "203.0.113.5:51234"), want: "203.0.113.5"},
+		"version 2 IPv6":        {peer: "127.0.1.7", begin: header(t, 2, proxyproto.PROXY, "[2001:db8::7]:51234"), want: "2001:db8::7"},
+		"version 1 unknown":     {peer: "127.0.0.9", begin: "PROXY UNKNOWN\r\n", want: "127.0.0.9"},
+		"version 2 local":       {peer: "127.0.0.9", begin: header(t, 2, proxyproto.LOCAL, "203.0.113.5:51234"), want: "127.0.0.9"},
+		"no header":             {peer: "127.0.0.9", want: "127.0.0.9"},
+		"untrusted":             {peer: "127.0.0.8", want: "127.0.0.8"},
+		"untrusted version 1":   {peer: "127.0.0.8", begin: header(t, 1, proxyproto.PROXY, "203.0.113.5:51234"), want: ""},
+		"untrusted version 2":   {peer: "127.0.0.8", begin: header(t, 2, proxyproto.PROXY, "203.0.113.5:51234"), want: ""},
+		"damaged version 1":     {peer: "127.0.0.9", begin: "PROXY TCP4 nonsense\r\n", want: ""},
+		"damaged version 2":     {peer: "127.0.0.9", begin: "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x02\x00\x00", want: ""},
+		"the beginning of one":  {peer: "127.0.0.9", begin: "PROXX", want: ""},
+		"two headers":           {peer: "127.0.0.9", begin: strings.Repeat(header(t, 1, proxyproto.PROXY, "203.0.113.5:51234"), 2), want: ""},
+		"an address, no number": {peer: "127.0.0.9", begin: "PROXY TCP4 example.com 127.0.0.1 1 1\r\n", want: ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			response, err := b.proxied(t, tc.peer, tc.begin).Get("https://" + b.address)

@@ -44,9 +44,9 @@ func TestLargeHeaderIsRefused(t *testing.T) {
 		path, header string
 		status       int
 	}{
-		"small":         {"/", "x", http.StatusNotFound},
-		"large header":  {"/", large, http.StatusRequestHeaderFieldsTooLarge},
-		"large address": {"/?q=" + large, "x", http.StatusRequestHeaderFieldsTooLarge},
+		"small":         {path: "/", header: "x", status: http.StatusNotFound},
+		"large header":  {path: "/", header: large, status: http.StatusRequestHeaderFieldsTooLarge},
+		"large address": {path: "/?q=" + large, header: "x", status: http.StatusRequestHeaderFieldsTooLarge},
 	} {
 		request, err := http.NewRequest(http.MethodGet, "http://"+address+tc.path, nil)
 		if err != nil {

@@ -39,16 +39,16 @@ func TestServerErrorsSayWhatToDo(t *testing.T) {
 		kind        error
 		cause, next string
 	}{
-		"startup parameter": {transaction.URI("notes") + "&search_path=notes", transaction.CAFile, store.ErrRefused, "unsupported startup parameter: search_path (SQLSTATE 08P01)", "take search_path out of the connection URI, or list it in PgBouncer's ignore_startup_parameters"},
-		"statement pooling": {statement.URI("notes"), statement.CAFile, store.ErrRefused, "SQLSTATE 08P01", "pool_mode"},
-		"unknown user":      {strings.Replace(transaction.URI("notes"), "//postgres:", "//nobody:", 1), transaction.CAFile, store.ErrAuthentication, "SASL authentication failed (SQLSTATE 08P01)", "auth_query"},
-		"wrong password":    {as("app", "wrong", "notes"), server.CAFile, store.ErrAuthentication, `password authentication failed for user "app" (SQLSTATE 28P01)`, "check the user and the password"},
-		"no login":          {as("barred", "test-only", "notes"), server.CAFile, store.ErrAuthentication, "not permitted to log in (SQLSTATE 28000)", "run ALTER ROLE USER LOGIN"},
-		"no database":       {as("app", "test-only", "nothing"), server.CAFile, store.ErrRefused, `database "nothing" does not exist (SQLSTATE 3D000)`, "create the database"},
-		"database closed":   {as("app", "test-only", "closed"), server.CAFile, store.ErrPermission, `permission denied for database "closed" (SQLSTATE 42501)`, `run GRANT CONNECT ON DATABASE "closed" TO USER`},
-		"schema closed":     {as("app", "test-only", "notes"), server.CAFile, store.ErrPermission, "permission denied for schema public (SQLSTATE 42501)", "run GRANT USAGE, CREATE ON SCHEMA public TO USER"},
-		"role is busy":      {as("busy", "test-only", "notes"), server.CAFile, store.ErrRefused, `too many connections for role "busy" (SQLSTATE 53300)`, `run ALTER ROLE "busy" CONNECTION LIMIT`},
-		"database is busy":  {as("app", "test-only", "small"), server.CAFile, store.ErrRefused, `too many connections for database "small" (SQLSTATE 53300)`, `run ALTER DATABASE "small" CONNECTION LIMIT`},
+		"startup parameter": {uri: transaction.URI("notes") + "&search_path=notes", caFile: transaction.CAFile, kind: store.ErrRefused, cause: "unsupported startup parameter: search_path (SQLSTATE 08P01)", next: "take search_path out of the connection URI, or list it in PgBouncer's ignore_startup_parameters"},
+		"statement pooling": {uri: statement.URI("notes"), caFile: statement.CAFile, kind: store.ErrRefused, cause: "SQLSTATE 08P01", next: "pool_mode"},
+		"unknown user":      {uri: strings.Replace(transaction.URI("notes"), "//postgres:", "//nobody:", 1), caFile: transaction.CAFile, kind: store.ErrAuthentication, cause: "SASL authentication failed (SQLSTATE 08P01)", next: "auth_query"},
+		"wrong password":    {uri: as("app", "wrong", "notes"), caFile: server.CAFile, kind: store.ErrAuthentication, cause: `password authentication failed for user "app" (SQLSTATE 28P01)`, next: "check the user and the password"},
+		"no login":          {uri: as("barred", "test-only", "notes"), caFile: server.CAFile, kind: store.ErrAuthentication, cause: "not permitted to log in (SQLSTATE 28000)", next: "run ALTER ROLE USER LOGIN"},
+		"no database":       {uri: as("app", "test-only", "nothing"), caFile: server.CAFile, kind: store.ErrRefused, cause: `database "nothing" does not exist (SQLSTATE 3D000)`, next: "create the database"},
+		"database closed":   {uri: as("app", "test-only", "closed"), caFile: server.CAFile, kind: store.ErrPermission, cause: `permission denied for database "closed" (SQLSTATE 42501)`, next: `run GRANT CONNECT ON DATABASE "closed" TO USER`},
+		"schema closed":     {uri: as("app", "test-only", "notes"), caFile: server.CAFile, kind: store.ErrPermission, cause: "permission denied for schema public (SQLSTATE 42501)", next: "run GRANT USAGE, CREATE ON SCHEMA public TO USER"},
+		"role is busy":      {uri: as("busy", "test-only", "notes"), caFile: server.CAFile, kind: store.ErrRefused, cause: `too many connections for role "busy" (SQLSTATE 53300)`, next: `run ALTER ROLE "busy" CONNECTION LIMIT`},
+		"database is busy":  {uri: as("app", "test-only", "small"), caFile: server.CAFile, kind: store.ErrRefused, cause: `too many connections for database "small" (SQLSTATE 53300)`, next: `run ALTER DATABASE "small" CONNECTION LIMIT`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := migrate(tc.uri, tc.caFile)

@@ -76,14 +76,14 @@ func TestOneRoundTrip(t *testing.T) {
 			what string
 			do   func() error
 		}{
-			{"create", func() error { return db.CreateNote(ctx, user.id, now, n) }},
-			{"read", func() error { _, _, err := db.Note(ctx, user.id, now, n.ID); return err }},
-			{"list", func() error { _, err := db.Notes(ctx, user.id, now, "", 50); return err }},
-			{"update", func() error {
+			{what: "create", do: func() error { return db.CreateNote(ctx, user.id, now, n) }},
+			{what: "read", do: func() error { _, _, err := db.Note(ctx, user.id, now, n.ID); return err }},
+			{what: "list", do: func() error { _, err := db.Notes(ctx, user.id, now, "", 50); return err }},
+			{what: "update", do: func() error {
 				n.Revision = 2
 				return mustBeDone(db.UpdateNote(ctx, user.id, now, n))
 			}},
-			{"delete", func() error { return mustBeDone(db.DeleteNote(ctx, user.id, now, n.ID, 2)) }},
+			{what: "delete", do: func() error { return mustBeDone(db.DeleteNote(ctx, user.id, now, n.ID, 2)) }},
 		} {
 			before := l.Answers()
 			if err := step.do(); err != nil {

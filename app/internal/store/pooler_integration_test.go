@@ -240,8 +240,8 @@ func TestPoolersAreFound(t *testing.T) {
 		uri, caFile string
 		want        bool
 	}{
-		"direct":    {server.URI("postgres"), server.CAFile, false},
-		"forwarded": {"postgres://postgres:test-only@" + link.Address() + "/postgres", server.CAFile, false},
+		"direct":    {uri: server.URI("postgres"), caFile: server.CAFile, want: false},
+		"forwarded": {uri: "postgres://postgres:test-only@" + link.Address() + "/postgres", caFile: server.CAFile, want: false},
 	}
 	for mode := range poolSizes {
 		pooler := testenv.StartPgBouncer(t, server, mode, 8)

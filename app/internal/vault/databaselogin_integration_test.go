@@ -284,11 +284,11 @@ func TestNoDatabaseLogin(t *testing.T) {
 		want        error
 		says        string
 	}{
-		"no role":     {config.VaultCredentials{Mount: "database", Role: "nobody"}, nil, ErrNoDatabaseLogin, "unknown role: nobody"},
-		"no mount":    {config.VaultCredentials{Mount: "nowhere", Role: "role"}, nil, ErrNoDatabaseLogin, "nowhere/creds/role"},
-		"other mount": {config.VaultCredentials{Mount: "other", Role: "role"}, nil, ErrNoDatabaseLogin, "no database engine answers"},
-		"no right":    {config.VaultCredentials{Mount: "a/b", Role: "role"}, nil, ErrDenied, "HTTP 403"},
-		"no database": {l.role.Credentials, func() { l.postgres.Stop(t) }, ErrNoDatabaseLogin, "cannot log in to the database"},
+		"no role":     {credentials: config.VaultCredentials{Mount: "database", Role: "nobody"}, want: ErrNoDatabaseLogin, says: "unknown role: nobody"},
+		"no mount":    {credentials: config.VaultCredentials{Mount: "nowhere", Role: "role"}, want: ErrNoDatabaseLogin, says: "nowhere/creds/role"},
+		"other mount": {credentials: config.VaultCredentials{Mount: "other", Role: "role"}, want: ErrNoDatabaseLogin, says: "no database engine answers"},
+		"no right":    {credentials: config.VaultCredentials{Mount: "a/b", Role: "role"}, want: ErrDenied, says: "HTTP 403"},
+		"no database": {credentials: l.role.Credentials, before: func() { l.postgres.Stop(t) }, want: ErrNoDatabaseLogin, says: "cannot log in to the database"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if tc.before != nil {

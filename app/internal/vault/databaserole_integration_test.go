@@ -50,16 +50,16 @@ func TestThiefOfALogin(t *testing.T) {
 		allowed bool
 	}{
 		// A trap for Vault's own statements, which may make roles of any kind.
-		{`CREATE FUNCTION public.pg_terminate_backend(integer, bigint) RETURNS boolean LANGUAGE plpgsql AS $$
-			BEGIN CREATE ROLE backdoor LOGIN CREATEROLE IN ROLE pg_execute_server_program; RETURN true; END $$`, true},
-		{`CREATE FUNCTION public.pg_terminate_backend(integer) RETURNS boolean LANGUAGE plpgsql AS $$
-			BEGIN CREATE ROLE backdoor LOGIN CREATEROLE IN ROLE pg_execute_server_program; RETURN true; END $$`, true},
-		{`ALTER DATABASE notes SET search_path = public, pg_catalog`, false},
-		{`ALTER DATABASE notes SET default_transaction_read_only = on`, false},
-		{`CREATE ROLE another LOGIN`, false},
-		{`ALTER ROLE "` + user + `" VALID UNTIL 'infinity'`, false},
+		{sql: `CREATE FUNCTION public.pg_terminate_backend(integer, bigint) RETURNS boolean LANGUAGE plpgsql AS $$
+			BEGIN CREATE ROLE backdoor LOGIN CREATEROLE IN ROLE pg_execute_server_program; RETURN true; END $$`, allowed: true},
+		{sql: `CREATE FUNCTION public.pg_terminate_backend(integer) RETURNS boolean LANGUAGE plpgsql AS $$
+			BEGIN CREATE ROLE backdoor LOGIN CREATEROLE IN ROLE pg_execute_server_program; RETURN true; END $$`, allowed: true},
+		{sql: `ALTER DATABASE notes SET search_path = public, pg_catalog`},
+		{sql: `ALTER DATABASE notes SET default_transaction_read_only = on`},
+		{sql: `CREATE ROLE another LOGIN`},
+		{sql: `ALTER ROLE "` + user + `" VALID UNTIL 'infinity'`},
 		// A role that owns something cannot be dropped.
-		{`RESET ROLE; CREATE TABLE public.mine (x int)`, true},
+		{sql: `RESET ROLE; CREATE TABLE public.mine (x int)`, allowed: true},
 	} {
 		if _, err := thief.Exec(t.Context(), attempt.sql); (err == nil) != attempt.allowed {
 			t.Errorf("%s: %v", attempt.sql, err)

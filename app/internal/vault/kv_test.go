@@ -46,13 +46,13 @@ func TestPlantedSecretsAreRefused(t *testing.T) {
 		c    config.Vault
 		want error
 	}{
-		"those recorded": {config.Vault{
+		"those recorded": {c: config.Vault{
 			SessionKeys: "session-keys-1000000000001", SessionKeysDigest: keysDigest, Pepper: "pepper-aaaaaaaaaaaaaaaa", PepperDigest: pepperDigest,
-		}, nil},
-		"the fixed names":           {config.Vault{SessionKeysDigest: keysDigest, PepperDigest: pepperDigest}, nil},
-		"those of earlier releases": {config.Vault{}, nil},
-		"others":                    {config.Vault{SessionKeysDigest: other, PepperDigest: other}, ErrNotRecorded},
-		"none":                      {config.Vault{SessionKeys: "session-keys-9", Pepper: "pepper-bbbbbbbbbbbbbbbb"}, ErrNotFound},
+		}, want: nil},
+		"the fixed names":           {c: config.Vault{SessionKeysDigest: keysDigest, PepperDigest: pepperDigest}, want: nil},
+		"those of earlier releases": {c: config.Vault{}, want: nil},
+		"others":                    {c: config.Vault{SessionKeysDigest: other, PepperDigest: other}, want: ErrNotRecorded},
+		"none":                      {c: config.Vault{SessionKeys: "session-keys-9", Pepper: "pepper-bbbbbbbbbbbbbbbb"}, want: ErrNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := tc.c

@@ -24,9 +24,9 @@ func TestRedirects(t *testing.T) {
 		// first and second are how often the servers that are redirected to are asked.
 		first, second int32
 	}{
-		"to https":        {true, false, 1, 0},
-		"to https and on": {true, true, 1, 0},
-		"to plain http":   {false, false, 0, 0},
+		"to https":        {secure: true, first: 1},
+		"to https and on": {secure: true, again: true, first: 1},
+		"to plain http":   {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var first, second atomic.Int32

@@ -34,8 +34,10 @@ func linkedPostgres(t *testing.T) (direct string, link *testenv.Link, open store
 // TestServerCrashesAfterTheJob: a Job that has succeeded has left nothing to be lost, though it does not wait for the
 // disk with each batch. The old version of the master key may be gone by then.
 func TestServerCrashesAfterTheJob(t *testing.T) {
+	t.Parallel()
 	for _, strategy := range []reencrypt.Strategy{reencrypt.Reencrypt, reencrypt.Rewrap} {
 		t.Run(string(strategy), func(t *testing.T) {
+			t.Parallel()
 			server := testenv.StartPostgres(t)
 			open := storetest.Postgres(t, server, server.CreateDatabase(t, "notes"))
 			w := newWorld(t, open, 3, 20)
@@ -54,8 +56,10 @@ func TestServerCrashesAfterTheJob(t *testing.T) {
 // TestStandbyIsAwayDuringAJob: a commit that waits for a standby server is seen when the client that waits is killed, and yet
 // is lost when the standby takes over. No verification may succeed before the standby has what it saw.
 func TestStandbyIsAwayDuringAJob(t *testing.T) {
+	t.Parallel()
 	for _, strategy := range []reencrypt.Strategy{reencrypt.Reencrypt, reencrypt.Rewrap} {
 		t.Run(string(strategy), func(t *testing.T) {
+			t.Parallel()
 			server := testenv.StartPostgres(t)
 			open := storetest.Postgres(t, server, server.CreateDatabase(t, "notes"))
 			w := newWorld(t, open, 3, 20)
@@ -109,6 +113,7 @@ func TestStandbyIsAwayDuringAJob(t *testing.T) {
 // included, the next one finishes the work. Every rotation of the test leaves the same number of keys, so that
 // none is orphaned, and every note opens.
 func TestJobIsKilledAfterAnyStatement(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		strategy   reencrypt.Strategy
 		compromise bool
@@ -118,6 +123,7 @@ func TestJobIsKilledAfterAnyStatement(t *testing.T) {
 		"Reencrypt, a compromise": {strategy: reencrypt.Reencrypt, compromise: true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			strategy := tc.strategy
 			_, link, open := linkedPostgres(t)
 			w := newWorld(t, open, 2, 3)

@@ -608,7 +608,7 @@ func testKeyProviderAway(t *testing.T, open storetest.Open, cause error) {
 // TestKeyProviderSlow: who waits for a key is told so in time, and others are served meanwhile.
 func TestKeyProviderSlow(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
-		s := newService(t, open, true, func(s *httpapi.Service) { s.RequestTimeout = 300 * time.Millisecond })
+		s := newService(t, open, true, func(s *httpapi.Service) { s.RequestTimeout = time.Second })
 		warm, cold := s.signIn(t, "alice"), s.signIn(t, "bob")
 		id := s.call(t, "POST", "/api/notes", warm, `{"content":"mine"}`).body["id"].(string)
 		s.provider.slow = make(chan struct{})

@@ -131,13 +131,13 @@ func (w *world) stolen(t *testing.T, began time.Time) (mustBeEnded func()) {
 }
 
 // attempts gives the Job, to be carried out as often as it takes, and what holds after it: of a Compromise, that the
-// sessions of a minute ago are ended.
+// sessions of an hour ago are ended.
 func (w *world) attempts(t *testing.T, strategy reencrypt.Strategy, to int, compromise bool) (work func() error, mustHold func()) {
 	t.Helper()
 	var ending time.Time
 	mustHold = func() {}
 	if compromise {
-		ending = time.Now().Add(-time.Minute)
+		ending = time.Now().Add(-time.Hour)
 		mustHold = w.stolen(t, ending)
 	}
 	return func() error {
@@ -435,7 +435,7 @@ func TestOlderRotationStops(t *testing.T) {
 func TestSessionsEnd(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		w := newWorld(t, open, 3, 1)
-		began := time.Now().Add(-time.Minute)
+		began := time.Now().Add(-time.Hour)
 		mustBeEnded := w.stolen(t, began)
 		to := w.rotate(t)
 		for range 2 {

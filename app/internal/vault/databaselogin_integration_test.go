@@ -231,6 +231,7 @@ func TestDatabaseLoginDoesNotInherit(t *testing.T) {
 
 // TestVaultDoesNotAnswer: whoever has a connection does not wait for Vault, nor does who has a login.
 func TestVaultDoesNotAnswer(t *testing.T) {
+	t.Parallel()
 	l := newLogins(t)
 	address, err := url.Parse(l.vault.Address)
 	if err != nil {

@@ -82,6 +82,7 @@ func (s *sharedValue[V]) get(t testing.TB, make func(testing.TB) V) V {
 // outliving is a test whose cleanups wait until the test binary ends.
 type outliving struct{ testing.TB }
 
+// Cleanup has f called when the test binary ends.
 func (outliving) Cleanup(f func()) {
 	shared.Lock()
 	defer shared.Unlock()

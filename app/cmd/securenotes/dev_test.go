@@ -66,7 +66,7 @@ func startDev(t *testing.T, dir string, serving func(ctx context.Context, addres
 	ctx, cancel := context.WithCancel(context.Background())
 	code := make(chan int, 1)
 	go func() { code <- serving(ctx, address, dir) }()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		if ca, err := os.ReadFile(filepath.Join(dir, "ca.crt")); err == nil {
 			pool := x509.NewCertPool()

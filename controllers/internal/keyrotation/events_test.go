@@ -24,7 +24,7 @@ func TestEachEventComesOnce(t *testing.T) {
 	recorder := events.NewFakeRecorder(100)
 	r := w.reconciler(recorder)
 	patches := 0
-	r.Client = interceptor.NewClient(w.WithWatch, interceptor.Funcs{
+	r.Client = interceptor.NewClient(w.APIServer, interceptor.Funcs{
 		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
 			if patches++; patches%2 == 1 {
 				return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("keyrotations").GroupResource(), o.GetName(), errors.New("it has changed"))

@@ -15,9 +15,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 )
 
 func series(registry *prometheus.Registry) []string {
@@ -49,11 +49,7 @@ func TestMetrics(t *testing.T) {
 		rotation("other", began("a", "diary", 100, 3)),
 		rotation("new", began("b", "notes", 100, 0), func(kr *v1alpha1.KeyRotation) { kr.Status.Progress = nil }),
 	}
-	known, err := scheme()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cache := fake.NewClientBuilder().WithScheme(known).WithObjects(objects...).Build()
+	cache := crashtest.NewAPIServer(t, nil, objects...)
 	registry := prometheus.NewRegistry()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

@@ -127,7 +127,7 @@ func (w *world) pausing(t *testing.T, pause func()) *Reconciler {
 		t.Error("the operator's client cannot be wrapped")
 		return r
 	}
-	r.Live = interceptor.NewClient(w.WithWatch, interceptor.Funcs{
+	r.Live = interceptor.NewClient(w.APIServer, interceptor.Funcs{
 		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 			pause()
 			return c.List(ctx, list, opts...)

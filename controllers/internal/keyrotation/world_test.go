@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,12 +16,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
@@ -153,7 +150,7 @@ func now() time.Time { return time.Unix(5000, 0) }
 
 // world is an API server and a Vault, without anybody at work but those whose part a test plays.
 type world struct {
-	client.WithWatch
+	*crashtest.APIServer
 	crash *crashtest.Crash
 	vault *fakeVault
 	// jobAccounts are the UIDs of the rotation's service account when each Job was made.
@@ -162,18 +159,8 @@ type world struct {
 	remade int
 }
 
-// scheme has only what a rotation touches, and is made once: with every write the fake client goes through all of it.
-var scheme = sync.OnceValues(func() (*runtime.Scheme, error) {
-	s := runtime.NewScheme()
-	return s, errors.Join(corev1.AddToScheme(s), appsv1.AddToScheme(s), batchv1.AddToScheme(s), v1alpha1.AddToScheme(s))
-})
-
 func newWorld(t *testing.T, c *crashtest.Crash, objects ...client.Object) *world {
 	t.Helper()
-	scheme, err := scheme()
-	if err != nil {
-		t.Fatal(err)
-	}
 	w := &world{crash: c, vault: &fakeVault{
 		crash: c, state: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}, sessionKeys: []string{config.SessionKeysLeaf},
 	}}
@@ -188,12 +175,7 @@ func newWorld(t *testing.T, c *crashtest.Crash, objects ...client.Object) *world
 	objects = append(objects, parent,
 		&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "notes", Namespace: "ns"}, Spec: appsv1.DeploymentSpec{Template: template}},
 		&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "notes-0", Namespace: "ns", Labels: template.Labels}})
-	builder := fake.NewClientBuilder().WithScheme(scheme).
-		WithStatusSubresource(&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &batchv1.Job{})
-	for name, index := range Indexes {
-		builder = builder.WithIndex(&v1alpha1.KeyRotation{}, name, index)
-	}
-	w.WithWatch = builder.WithObjects(objects...).Build()
+	w.APIServer = crashtest.NewAPIServer(t, Indexes, objects...)
 	return w
 }
 
@@ -201,7 +183,7 @@ func newWorld(t *testing.T, c *crashtest.Crash, objects ...client.Object) *world
 func (w *world) reconciler(recorder events.EventRecorder) *Reconciler {
 	w.crash.Restart()
 	return &Reconciler{
-		Client: interceptor.NewClient(w.WithWatch, w.interceptor()), Live: w.WithWatch, Recorder: recorder,
+		Client: interceptor.NewClient(w.APIServer, w.interceptor()), Live: w.APIServer, Recorder: recorder,
 		Vault:        func(string) (Vault, bool) { return w.vault, true },
 		Environment:  operand.Environment{Image: "image", PullPolicy: corev1.PullIfNotPresent, ClusterID: "cluster"},
 		SetupCommand: func(vaultadmin.Connection, *v1alpha1.SecureNotes) string { return "operator vault-setup" },

@@ -28,7 +28,7 @@ import (
 // life is some days of a SecureNotes, its API server and its Vault. Whoever else has a part in it, the test plays.
 type life struct {
 	t *testing.T
-	client.WithWatch
+	*crashtest.APIServer
 	crash *crashtest.Crash
 	now   time.Time
 	key   vaultadmin.KeyState
@@ -48,7 +48,7 @@ func newLife(t *testing.T, c *crashtest.Crash) *life {
 	sn := object()
 	sn.Generation, sn.CreationTimestamp = 1, metav1.NewTime(moment(t, "Jan 1 00:00"))
 	sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Schedule: "0 3 * * *", HistoryLimit: new(int32(1)), Trim: &v1alpha1.Trim{After: "48h"}}
-	return &life{t: t, crash: c, created: map[string]string{}, key: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}, WithWatch: fakeClient(t, sn)}
+	return &life{t: t, crash: c, created: map[string]string{}, key: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}, APIServer: crashtest.NewAPIServer(t, keyrotation.Indexes, sn)}
 }
 
 // livedVault is the operator's Vault. It looks at each of the two things that nothing undoes.
@@ -166,7 +166,7 @@ func (l *life) operator() *Reconciler {
 		return err
 	}
 	return &Reconciler{
-		Client: interceptor.NewClient(l.WithWatch, funcs), Live: l.WithWatch, Recorder: events.NewFakeRecorder(100), Now: func() time.Time { return l.now },
+		Client: interceptor.NewClient(l.APIServer, funcs), Live: l.APIServer, Recorder: events.NewFakeRecorder(100), Now: func() time.Time { return l.now },
 		Vault: func(string) (Vault, bool) { return livedVault{l}, true }, VaultResyncInterval: 10 * time.Minute,
 		Environment: operand.Environment{ClusterID: "cluster", Image: "image"},
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
-	"github.com/securenotes/securenotes/controllers/internal/apply"
 	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
@@ -51,8 +50,7 @@ func TestLostVolume(t *testing.T) {
 			if tc.claim != nil {
 				objects = append(objects, tc.claim)
 			}
-			r := reconciler(t, &fakeVault{}, objects...)
-			r.Apply = apply.New(r.Client, r.Live)
+			r := applyingReconciler(t, &fakeVault{}, objects...)
 			s := healthy(func(s *scope) {
 				s.database, s.databaseFinding, s.workloadFinding, s.configHash, s.deployment = tc.database, finding{}, finding{}, "hash", nil
 			})

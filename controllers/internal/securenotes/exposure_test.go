@@ -17,8 +17,7 @@ import (
 // by an event, and the service is Ready: the API serves without it.
 func TestMetricsServiceInTheWay(t *testing.T) {
 	taken := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "demo", Name: operand.MetricsServiceName("notes")}}
-	r := reconciler(t, &fakeVault{}, taken)
-	r.Apply = apply.New(r.Client, r.Live)
+	r := applyingReconciler(t, &fakeVault{}, taken)
 	var before v1alpha1.SecureNotesStatus
 	for pass, warnings := range []int{1, 0} {
 		s := healthy(func(s *scope) { s.sn.Spec.Service = &v1alpha1.Service{Type: corev1.ServiceTypeNodePort} })

@@ -18,6 +18,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/apply"
+	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
@@ -105,7 +106,7 @@ func TestKeysAreAskedForWithTheNamespace(t *testing.T) {
 func TestRightsOfAnEarlierRelease(t *testing.T) {
 	vault := &askedVault{}
 	r := askedReconciler(t, vault)
-	r.Live = interceptor.NewClient(fakeClient(t), interceptor.Funcs{
+	r.Live = interceptor.NewClient(crashtest.NewAPIServer(t, nil), interceptor.Funcs{
 		Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
 			return apierrors.NewForbidden(corev1.Resource("namespaces"), "demo", nil)
 		},

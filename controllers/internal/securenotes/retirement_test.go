@@ -12,6 +12,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
+	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
 )
 
 func TestDueRetirement(t *testing.T) {
@@ -61,7 +62,7 @@ func TestPatchedVerificationRetiresNothing(t *testing.T) {
 			s := healthy(dueAt(2))
 			r := reconciler(t, vault)
 			// Jobs have a UID.
-			world := fakeClient(t, s.sn.DeepCopy())
+			world := crashtest.NewAPIServer(t, keyrotation.Indexes, s.sn.DeepCopy())
 			r.Client, r.Live = interceptor.NewClient(world, (&crashtest.Crash{}).Interceptor(r.Now)), world
 			if err := r.retirement(t.Context(), s); err != nil {
 				t.Fatal(err)

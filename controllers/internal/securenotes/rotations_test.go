@@ -2,27 +2,25 @@ package securenotes
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/apply"
+	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
@@ -62,31 +60,26 @@ func (v *fakeVault) Trim(_ context.Context, _ vaultadmin.Deployment, version, _ 
 
 func reconciler(t *testing.T, vault *fakeVault, objects ...client.Object) *Reconciler {
 	t.Helper()
-	world := fakeClient(t, objects...)
+	return reconcilerOf(crashtest.NewAPIServer(t, keyrotation.Indexes, objects...), vault)
+}
+
+// applyingReconciler returns a reconciler whose API server also does server-side apply.
+func applyingReconciler(t *testing.T, vault *fakeVault, objects ...client.Object) *Reconciler {
+	t.Helper()
+	scheme, err := crashtest.Scheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := reconcilerOf(fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build(), vault)
+	r.Apply = apply.New(r.Client, r.Live)
+	return r
+}
+
+func reconcilerOf(world client.Client, vault *fakeVault) *Reconciler {
 	return &Reconciler{
 		Client: world, Live: world, Recorder: events.NewFakeRecorder(100), Now: func() time.Time { return now },
 		Vault: func(string) (Vault, bool) { return vault, true },
 	}
-}
-
-// scheme has only what these tests touch, and is made once: with every write the fake client goes through all of it.
-var scheme = sync.OnceValues(func() (*runtime.Scheme, error) {
-	s := runtime.NewScheme()
-	return s, errors.Join(corev1.AddToScheme(s), appsv1.AddToScheme(s), batchv1.AddToScheme(s), v1alpha1.AddToScheme(s))
-})
-
-func fakeClient(t *testing.T, objects ...client.Object) client.WithWatch {
-	t.Helper()
-	scheme, err := scheme()
-	if err != nil {
-		t.Fatal(err)
-	}
-	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
-		WithStatusSubresource(&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &batchv1.Job{})
-	for name, index := range keyrotation.Indexes {
-		builder = builder.WithIndex(&v1alpha1.KeyRotation{}, name, index)
-	}
-	return builder.Build()
 }
 
 func made(t *testing.T, r *Reconciler) []string {

@@ -79,9 +79,10 @@ func newAPIServer(scheme *runtime.Scheme, indexes map[string]client.IndexerFunc,
 func (s *APIServer) Fork(t *testing.T) *APIServer {
 	t.Helper()
 	tracker := newTracker(s.scheme)
-	for listKind := range s.scheme.AllKnownTypes() {
-		kind := listKind.GroupVersion().WithKind(strings.TrimSuffix(listKind.Kind, "List"))
-		if kind == listKind || !s.scheme.Recognizes(kind) {
+	known := s.scheme.AllKnownTypes()
+	for kind, goType := range known {
+		_, listed := known[kind.GroupVersion().WithKind(kind.Kind+"List")]
+		if !listed || !reflect.PointerTo(goType).Implements(reflect.TypeFor[client.Object]()) {
 			continue
 		}
 		list, err := s.objects.List(resource(kind), kind, metav1.NamespaceAll)

@@ -1,7 +1,6 @@
 package keyrotation
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -19,103 +18,117 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// drive runs a rotation to its end, starting the operator anew after a crash, and playing everybody else.
+// drive runs a rotation to its end, with a new operator in each pass, and plays everybody else.
 func drive(t *testing.T, c *crashtest.Crash, changes ...func(*v1alpha1.KeyRotation)) *world {
 	t.Helper()
-	return newWorld(t, c, rotation("first", changes...)).drive(t, func() bool { return false })
+	return newWorld(t, c, rotation("first", changes...)).drive(t)
 }
 
-// drive plays everybody, but lets no Job end in a pass in which disturb says that it has disturbed one.
-func (w *world) drive(t *testing.T, disturb func() bool) *world {
+func (w *world) drive(t *testing.T) *world {
 	t.Helper()
-	for range 40 {
-		kr := w.pass(t, "first")
-		if !disturb() {
-			w.endJobs(t, batchv1.JobComplete)
-		}
-		w.remakeAccounts(t)
-		w.restart(t)
-		if Ended(kr) && !hasFinalizer(kr) && !awaitsRetirement(kr) {
-			break
-		}
-		if compromise(kr) && Ended(kr) {
-			w.retire(t)
-		}
+	for w.play(t) {
 	}
 	return w
+}
+
+// play plays one pass and everybody else after it, and reports whether the rotation goes on. No Job ends after a pass
+// in which somebody has deleted one.
+func (w *world) play(t *testing.T) bool {
+	t.Helper()
+	kr := w.pass(t, "first")
+	if !w.deleteJob(t) {
+		w.endJobs(t, batchv1.JobComplete)
+	}
+	w.remakeAccounts(t)
+	w.restart(t)
+	if Ended(kr) && !hasFinalizer(kr) && !awaitsRetirement(kr) {
+		return false
+	}
+	if compromise(kr) && Ended(kr) {
+		w.retire(t)
+	}
+	w.passes++
+	return w.passes < 40
+}
+
+// deleteJob deletes a Job that has not been deleted before, and reports whether there was one.
+func (w *world) deleteJob(t *testing.T) bool {
+	t.Helper()
+	if w.deleted == nil {
+		return false
+	}
+	for _, job := range w.jobs(t) {
+		if !w.deleted[job.Name] {
+			w.deleted[job.Name] = true
+			if err := w.Delete(t.Context(), &job); err != nil {
+				t.Fatal(err)
+			}
+			return true
+		}
+	}
+	return false
+}
+
+func wholeRotation(deleted map[string]bool, changes ...func(*v1alpha1.KeyRotation)) crashtest.Story[*world] {
+	return crashtest.Story[*world]{
+		Begin: func(t *testing.T, c *crashtest.Crash) *world {
+			w := newWorld(t, c, rotation("first", changes...))
+			w.deleted = deleted
+			return w
+		},
+		Fork: func(t *testing.T, w *world, c *crashtest.Crash) *world { return w.fork(t, c) },
+		Pass: func(t *testing.T, w *world) bool { return w.play(t) },
+	}
 }
 
 // TestCrashAnywhere kills the operator before and after each of its writes. Whatever happens, the
 // rotation ends, the key has one version more, each Job ran once, and the retirement is noted once; of a
 // Compromise, service accounts and session keys were replaced once, before the first Job.
 func TestCrashAnywhere(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		changes []func(*v1alpha1.KeyRotation)
 		writes  int
 		check   func(*testing.T, *world)
 	}{
-		"routine":    {nil, 10, checkRoutine},
-		"compromise": {[]func(*v1alpha1.KeyRotation){urgent}, 21, checkCompromise},
+		"routine":    {writes: 10, check: checkRoutine},
+		"compromise": {changes: []func(*v1alpha1.KeyRotation){urgent}, writes: 21, check: checkCompromise},
 	} {
-		whole := &crashtest.Crash{}
-		drive(t, whole, tc.changes...)
-		if whole.Count < tc.writes {
-			t.Fatalf("%s has only %d writes", name, whole.Count)
-		}
-		for at := 1; at <= whole.Count; at++ {
-			for _, after := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s, write %d, went through %t", name, at, after), func(t *testing.T) {
-					w := drive(t, &crashtest.Crash{At: at, After: after}, tc.changes...)
-					kr, jobs := w.rotation(t, "first"), w.jobs(t)
-					if !Complete(kr) || *kr.Status.FromVersion != 1 || *kr.Status.ToVersion != 2 || kr.Status.Attempt != 1 {
-						t.Errorf("status: %+v", kr.Status)
-					}
-					if key := w.vault.state; key.Latest != 2 || key.MinEncryption != 2 || key.MinDecryption != 1 {
-						t.Errorf("key: %+v", key)
-					}
-					if len(jobs) != 2 || string(jobs[0].UID) != kr.Status.ReencryptJobUID || string(jobs[1].UID) != kr.Status.VerifyJobUID {
-						t.Errorf("%d Jobs, recorded %q and %q", len(jobs), kr.Status.ReencryptJobUID, kr.Status.VerifyJobUID)
-					}
-					tc.check(t, w)
-				})
-			}
-		}
+		t.Run(name, func(t *testing.T) {
+			wholeRotation(nil, tc.changes...).Everywhere(t, tc.writes, func(t *testing.T, w *world) {
+				checkEnd(t, w)
+				if kr := w.rotation(t, "first"); *kr.Status.FromVersion != 1 {
+					t.Errorf("the rotation is from version %d, want 1", *kr.Status.FromVersion)
+				}
+				if key := w.vault.state; key.MinEncryption != 2 || key.MinDecryption != 1 {
+					t.Errorf("key is %+v, want encryption from version 2 and decryption from version 1", key)
+				}
+				tc.check(t, w)
+			})
+		})
 	}
 }
 
-// TestDeletedJobs: somebody deletes each Job once before its end. It is made once more, wherever the operator dies.
+// TestDeletedJobs: somebody deletes each Job once before its end. It is recreated once, wherever the operator dies.
 func TestDeletedJobs(t *testing.T) {
-	carryOut := func(t *testing.T, c *crashtest.Crash) *world {
-		w := newWorld(t, c, rotation("first"))
-		deleted := map[string]bool{}
-		return w.drive(t, func() bool {
-			for _, job := range w.jobs(t) {
-				if !deleted[job.Name] {
-					deleted[job.Name] = true
-					if err := w.Delete(t.Context(), &job); err != nil {
-						t.Fatal(err)
-					}
-					return true
-				}
-			}
-			return false
-		})
-	}
-	whole := &crashtest.Crash{}
-	carryOut(t, whole)
-	for at := 0; at <= whole.Count; at++ {
-		for _, after := range []bool{false, true} {
-			t.Run(fmt.Sprintf("write %d, went through %t", at, after), func(t *testing.T) {
-				w := carryOut(t, &crashtest.Crash{At: at, After: after})
-				kr, jobs := w.rotation(t, "first"), w.jobs(t)
-				if !Complete(kr) || *kr.Status.ToVersion != 2 || kr.Status.Attempt != 1 || w.vault.state.Latest != 2 {
-					t.Errorf("status: %+v", kr.Status)
-				}
-				if len(jobs) != 2 || string(jobs[0].UID) != kr.Status.ReencryptJobUID || string(jobs[1].UID) != kr.Status.VerifyJobUID {
-					t.Errorf("%d Jobs, recorded %q and %q", len(jobs), kr.Status.ReencryptJobUID, kr.Status.VerifyJobUID)
-				}
-			})
+	t.Parallel()
+	wholeRotation(map[string]bool{}).Everywhere(t, 10, func(t *testing.T, w *world) {
+		checkEnd(t, w)
+		if got, want := len(w.deleted), 2; got != want {
+			t.Errorf("%d Jobs were deleted, want %d", got, want)
 		}
+	})
+}
+
+// checkEnd checks what every rotation from version 1 to 2 leaves behind.
+func checkEnd(t *testing.T, w *world) {
+	t.Helper()
+	kr, jobs := w.rotation(t, "first"), w.jobs(t)
+	if !Complete(kr) || *kr.Status.ToVersion != 2 || kr.Status.Attempt != 1 || w.vault.state.Latest != 2 {
+		t.Fatalf("Vault's latest version is %d, status is %+v; want the first attempt to have completed at version 2", w.vault.state.Latest, kr.Status)
+	}
+	if len(jobs) != 2 || string(jobs[0].UID) != kr.Status.ReencryptJobUID || string(jobs[1].UID) != kr.Status.VerifyJobUID {
+		t.Errorf("there are %d Jobs, want the 2 that are recorded as %q and %q", len(jobs), kr.Status.ReencryptJobUID, kr.Status.VerifyJobUID)
 	}
 }
 
@@ -286,7 +299,7 @@ func TestCompromiseOfEarlierRelease(t *testing.T) {
 	if err := w.Status().Update(t.Context(), parent); err != nil {
 		t.Fatal(err)
 	}
-	w.drive(t, func() bool { return false })
+	w.drive(t)
 	kr := w.rotation(t, "first")
 	if got := strings.Join(w.vault.sessionKeys, " "); !Complete(kr) || got != "session-keys-2" || w.vault.made != 0 || w.parent(t).Status.SessionKeys != got {
 		t.Errorf("%+v; Vault has %s, %d made", kr.Status, got, w.vault.made)

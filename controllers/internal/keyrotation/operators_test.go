@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -133,34 +134,38 @@ func (w *world) carryOut(t *testing.T, r *Reconciler, passes int) {
 // and of a Compromise, service accounts were replaced once, and session keys that are in use are
 // the only ones.
 func TestTwoOperators(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		changes []func(*v1alpha1.KeyRotation)
 		steps   int
 		passes  []int
 		check   func(*testing.T, *world)
 	}{
-		"routine":    {nil, 15, []int{1, 2, 40}, func(*testing.T, *world) {}},
-		"compromise": {[]func(*v1alpha1.KeyRotation){urgent}, 25, []int{1, 40}, checkReplacedOnce},
+		"routine":    {steps: 15, passes: []int{1, 2, 40}, check: func(*testing.T, *world) {}},
+		"compromise": {changes: []func(*v1alpha1.KeyRotation){urgent}, steps: 25, passes: []int{1, 40}, check: checkReplacedOnce},
 	} {
 		whole := &stall{}
 		twoOperators(t, whole, 0, tc.changes...)
 		if whole.count < tc.steps {
-			t.Fatalf("%s has only %d steps", name, whole.count)
+			t.Fatalf("%s has only %d steps, want at least %d", name, whole.count, tc.steps)
 		}
-		extra := 0
-		for at := 1; at <= whole.count; at++ {
-			for _, passes := range tc.passes {
-				t.Run(fmt.Sprintf("%s, step %d, %d passes", name, at, passes), func(t *testing.T) {
-					w := twoOperators(t, &stall{at: at}, passes, tc.changes...)
-					if w.vault.state.Latest == 3 {
-						extra++
-					}
-					tc.check(t, w)
-				})
+		var extra atomic.Int64
+		t.Run(name, func(t *testing.T) {
+			for at := 1; at <= whole.count; at++ {
+				for _, passes := range tc.passes {
+					t.Run(fmt.Sprintf("step %d, %d passes", at, passes), func(t *testing.T) {
+						t.Parallel()
+						w := twoOperators(t, &stall{at: at}, passes, tc.changes...)
+						if w.vault.state.Latest == 3 {
+							extra.Add(1)
+						}
+						tc.check(t, w)
+					})
+				}
 			}
-		}
+		})
 		// Else no operator was ever held between the decision to rotate and the rotation.
-		if extra == 0 {
+		if extra.Load() == 0 {
 			t.Errorf("%s: the operators never met at the rotation of the key", name)
 		}
 	}

@@ -47,6 +47,7 @@ func TestTurn(t *testing.T) {
 		// The late one comes and lists, records its start, lists, and records its turn; so does the early one from its start on.
 		for _, order := range interleavings(4, 3) {
 			t.Run(name+", "+order, func(t *testing.T) {
+				t.Parallel()
 				w := newWorld(t, &crashtest.Crash{}, tc.early.DeepCopy())
 				w.vault.state.Latest = tc.latest
 				operators := map[rune]*coroutine{'L': w.atOnce(t, tc.late.DeepCopy()), 'e': w.atOnce(t, tc.early.DeepCopy())}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -155,8 +156,23 @@ type world struct {
 	vault *fakeVault
 	// jobAccounts are the UIDs of the rotation's service account when each Job was made.
 	jobAccounts []types.UID
-	// remade counts the service accounts that were made anew.
+	// remade counts the service accounts that were recreated.
 	remade int
+	// deleted are the Jobs that somebody has deleted before their end, once each; nil: nobody does so.
+	deleted map[string]bool
+	// passes were played by play.
+	passes int
+}
+
+// fork returns a copy of the world, in which c counts and strikes.
+func (w *world) fork(t *testing.T, c *crashtest.Crash) *world {
+	t.Helper()
+	vault := *w.vault
+	vault.crash, vault.sessionKeys = c, slices.Clone(w.vault.sessionKeys)
+	fork := *w
+	fork.APIServer, fork.crash, fork.vault = w.Fork(t), c, &vault
+	fork.jobAccounts, fork.deleted = slices.Clone(w.jobAccounts), maps.Clone(w.deleted)
+	return &fork
 }
 
 func newWorld(t *testing.T, c *crashtest.Crash, objects ...client.Object) *world {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -41,6 +42,9 @@ type life struct {
 	created map[string]string
 	// deleted are the Jobs that somebody has deleted before their end, once each; nil: nobody does so.
 	deleted map[string]bool
+	// times are those that play has still to go through; passes were played at the first of them.
+	times  []string
+	passes int
 }
 
 func newLife(t *testing.T, c *crashtest.Crash) *life {
@@ -49,6 +53,16 @@ func newLife(t *testing.T, c *crashtest.Crash) *life {
 	sn.Generation, sn.CreationTimestamp = 1, metav1.NewTime(moment(t, "Jan 1 00:00"))
 	sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Schedule: "0 3 * * *", HistoryLimit: new(int32(1)), Trim: &v1alpha1.Trim{After: "48h"}}
 	return &life{t: t, crash: c, created: map[string]string{}, key: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}, APIServer: crashtest.NewAPIServer(t, keyrotation.Indexes, sn)}
+}
+
+// fork returns a copy of the life for another test, in which c counts and strikes.
+func (l *life) fork(t *testing.T, c *crashtest.Crash) *life {
+	t.Helper()
+	fork := *l
+	fork.t, fork.APIServer, fork.crash = t, l.Fork(t), c
+	fork.made, fork.floors, fork.trims = slices.Clone(l.made), slices.Clone(l.floors), slices.Clone(l.trims)
+	fork.created, fork.deleted = maps.Clone(l.created), maps.Clone(l.deleted)
+	return &fork
 }
 
 // livedVault is the operator's Vault. It looks at each of the two things that nothing undoes.
@@ -241,30 +255,37 @@ var days = []string{
 	"Jan 1 00:01", "Jan 1 03:00", "Jan 1 03:30", "Jan 1 04:05", "Jan 1 04:35", "Jan 2 03:00", "Jan 2 04:05", "Jan 4 05:00", "Jan 4 06:05", "Jan 4 07:00",
 }
 
-// through lives through these times.
-func (l *life) through(times []string) *life {
-	t := l.t
-	t.Helper()
-	for _, at := range times {
-		l.now = moment(t, at)
-		if at == "Jan 1 03:30" {
-			l.request()
-		}
-		settled := false
-		for range 12 {
-			before := l.crash.Count
-			l.pass()
-			if settled = l.crash.Count == before; settled {
-				break
-			}
-			l.rotate()
-			l.verify()
-		}
-		if !settled {
-			t.Fatalf("%s: writes without end", at)
-		}
+// play plays one pass, and everybody else if the operator has written, and reports whether any time is left.
+func (l *life) play() bool {
+	at := l.times[0]
+	l.now = moment(l.t, at)
+	if at == "Jan 1 03:30" && l.passes == 0 {
+		l.request()
 	}
-	return l
+	before := l.crash.Count
+	l.pass()
+	if l.crash.Count == before {
+		l.times, l.passes = l.times[1:], 0
+		return len(l.times) > 0
+	}
+	l.rotate()
+	l.verify()
+	if l.passes++; l.passes == 12 {
+		l.t.Fatalf("%s: writes without end", at)
+	}
+	return true
+}
+
+func lifeThrough(times []string, deleted map[string]bool) crashtest.Story[*life] {
+	return crashtest.Story[*life]{
+		Begin: func(t *testing.T, c *crashtest.Crash) *life {
+			l := newLife(t, c)
+			l.times, l.deleted = times, deleted
+			return l
+		},
+		Fork: func(t *testing.T, l *life, c *crashtest.Crash) *life { return l.fork(t, c) },
+		Pass: func(_ *testing.T, l *life) bool { return l.play() },
+	}
 }
 
 // TestCrashAnywhere kills the operator before and after each of its writes, in Kubernetes and in
@@ -273,68 +294,48 @@ func (l *life) through(times []string) *life {
 // what was retired long enough ago destroyed, session keys are in use that were recorded before
 // they were created, and nothing is left behind.
 func TestCrashAnywhere(t *testing.T) {
-	whole := &crashtest.Crash{}
-	newLife(t, whole).through(days)
-	if whole.Count < 35 {
-		t.Fatalf("these days have only %d writes", whole.Count)
-	}
-	for at := 0; at <= whole.Count; at++ {
-		for _, after := range []bool{false, true} {
-			t.Run(fmt.Sprintf("write %d, went through %t", at, after), func(t *testing.T) {
-				l := newLife(t, &crashtest.Crash{At: at, After: after}).through(days)
-				requested := slices.DeleteFunc(slices.Clone(l.made), func(name string) bool { return !strings.HasPrefix(name, "notes-req-") })
-				if len(l.made) != 4 || len(requested) != 1 {
-					t.Errorf("made %v, want one for each of three days, and one that was asked for", l.made)
-				}
-				if left := scheduledFor(t, l.operator()); len(l.rotations()) != 1 || !slices.Equal(left, []string{"Jan 4 03:00"}) {
-					t.Errorf("%d rotations are left, of the schedule those for %v", len(l.rotations()), left)
-				}
-				if !slices.Equal(l.floors, []int64{2, 3, 4, 5}) || !slices.Equal(l.trims, []int64{4}) {
-					t.Errorf("the floor was raised to %v, and what is before %v was destroyed", l.floors, l.trims)
-				}
-				if jobs := l.jobs(); len(jobs) != 0 {
-					t.Errorf("%d Jobs are left, the first is %s", len(jobs), jobs[0].Name)
-				}
-				status := l.object().Status
-				key := status.MasterKey
-				if len(key.PendingRetirements) != 0 || key.MinDecryptionFloor != 5 || key.MinAvailableVersion != 4 || len(key.Retirements) != 1 || key.Retirements[0].ToVersion != 5 {
-					t.Errorf("%+v", key)
-				}
-				if status.LastHandledRotateRequest != "now" || status.HandledRotateRequests != 1 || !status.LastScheduleTime.Time.Equal(moment(t, "Jan 4 03:00")) {
-					t.Errorf("%+v", status)
-				}
-				secrets := secretrecord.Get(&status)
-				if digest, created := l.created[secrets.SessionKeys.Entry]; !created || digest != secrets.SessionKeys.Digest || secrets.NextSessionKeys != (vaultadmin.Secret{}) || len(l.created) > 2 {
-					t.Errorf("recorded %+v; %v were created", secrets, l.created)
-				}
-				before := l.crash.Count
-				l.pass()
-				if l.crash.Count != before {
-					t.Errorf("%d writes when all is done", l.crash.Count-before)
-				}
-			})
+	t.Parallel()
+	lifeThrough(days, nil).Everywhere(t, 35, func(t *testing.T, l *life) {
+		requested := slices.DeleteFunc(slices.Clone(l.made), func(name string) bool { return !strings.HasPrefix(name, "notes-req-") })
+		if len(l.made) != 4 || len(requested) != 1 {
+			t.Errorf("made %v, want one for each of three days, and one that was asked for", l.made)
 		}
-	}
+		if left := scheduledFor(t, l.operator()); len(l.rotations()) != 1 || !slices.Equal(left, []string{"Jan 4 03:00"}) {
+			t.Errorf("%d rotations are left, of the schedule those for %v", len(l.rotations()), left)
+		}
+		if !slices.Equal(l.floors, []int64{2, 3, 4, 5}) || !slices.Equal(l.trims, []int64{4}) {
+			t.Errorf("the floor was raised to %v, and what is before %v was destroyed", l.floors, l.trims)
+		}
+		if jobs := l.jobs(); len(jobs) != 0 {
+			t.Errorf("%d Jobs are left, the first is %s", len(jobs), jobs[0].Name)
+		}
+		status := l.object().Status
+		key := status.MasterKey
+		if len(key.PendingRetirements) != 0 || key.MinDecryptionFloor != 5 || key.MinAvailableVersion != 4 || len(key.Retirements) != 1 || key.Retirements[0].ToVersion != 5 {
+			t.Errorf("%+v", key)
+		}
+		if status.LastHandledRotateRequest != "now" || status.HandledRotateRequests != 1 || !status.LastScheduleTime.Time.Equal(moment(t, "Jan 4 03:00")) {
+			t.Errorf("%+v", status)
+		}
+		secrets := secretrecord.Get(&status)
+		if digest, created := l.created[secrets.SessionKeys.Entry]; !created || digest != secrets.SessionKeys.Digest || secrets.NextSessionKeys != (vaultadmin.Secret{}) || len(l.created) > 2 {
+			t.Errorf("recorded %+v; %v were created", secrets, l.created)
+		}
+		before := l.crash.Count
+		l.pass()
+		if l.crash.Count != before {
+			t.Errorf("%d writes when all is done", l.crash.Count-before)
+		}
+	})
 }
 
-// TestDeletedVerifications: somebody deletes the Job of a retirement before its end. It is made once more, wherever the
+// TestDeletedVerifications: somebody deletes the Job of a retirement before its end. It is recreated once, wherever the
 // operator dies, and nothing is postponed.
 func TestDeletedVerifications(t *testing.T) {
-	carryOut := func(t *testing.T, c *crashtest.Crash) *life {
-		l := newLife(t, c)
-		l.deleted = map[string]bool{}
-		return l.through(days[:4])
-	}
-	whole := &crashtest.Crash{}
-	carryOut(t, whole)
-	for at := 0; at <= whole.Count; at++ {
-		for _, after := range []bool{false, true} {
-			t.Run(fmt.Sprintf("write %d, went through %t", at, after), func(t *testing.T) {
-				l := carryOut(t, &crashtest.Crash{At: at, After: after})
-				if len(l.deleted) != 1 || !slices.Equal(l.floors, []int64{2}) || len(l.jobs()) != 0 {
-					t.Errorf("deleted %v; the floor was raised to %v; %d Jobs are left", l.deleted, l.floors, len(l.jobs()))
-				}
-			})
+	t.Parallel()
+	lifeThrough(days[:4], map[string]bool{}).Everywhere(t, 10, func(t *testing.T, l *life) {
+		if len(l.deleted) != 1 || !slices.Equal(l.floors, []int64{2}) || len(l.jobs()) != 0 {
+			t.Errorf("deleted %v, the floor was raised to %v, %d Jobs are left; want 1 deleted, [2], and no Job", l.deleted, l.floors, len(l.jobs()))
 		}
-	}
+	})
 }

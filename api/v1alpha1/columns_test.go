@@ -10,6 +10,7 @@ import (
 
 // TestColumnsHaveTheReason: kubectl get shows why an object is not ready, or a rotation blocked.
 func TestColumnsHaveTheReason(t *testing.T) {
+	t.Parallel()
 	for kind, want := range map[string]string{
 		"securenotes":  `.status.conditions[?(@.type=="Ready")].reason`,
 		"keyrotations": ".status.reason",

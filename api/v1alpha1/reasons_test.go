@@ -12,6 +12,7 @@ import (
 
 // TestReasonsAreExplained: docs/troubleshooting.md says that it is the whole list.
 func TestReasonsAreExplained(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile("../../docs/troubleshooting.md")
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 // TestRefusedWrite: an error says which object could not be created or changed, because it becomes
 // a condition.
 func TestRefusedWrite(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		existing []client.Object
 		want     string

@@ -40,6 +40,7 @@ const wrongFields = `[{"manager": "somebody", "operation": "Update", "apiVersion
 // TestRestoredChildren: what a backup tool puts back is adopted, and nothing stays of it that is
 // not the operator's. What only looks like it is left alone.
 func TestRestoredChildren(t *testing.T) {
+	t.Parallel()
 	marked := labels("notes")
 	marked["velero.io/restore-name"] = "monday"
 	for name, tc := range map[string]struct {
@@ -92,6 +93,7 @@ func TestRestoredChildren(t *testing.T) {
 // TestAdoptedChildInAStaleCache: a cache that still has the child without its owner makes no
 // conflict.
 func TestAdoptedChildInAStaleCache(t *testing.T) {
+	t.Parallel()
 	world := fake.NewClientBuilder().WithScheme(scheme.Scheme).WithReturnManagedFields().WithObjects(child(labels("notes"), "owner-uid")).Build()
 	behind := interceptor.NewClient(world, interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, opts ...client.GetOption) error {

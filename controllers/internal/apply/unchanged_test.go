@@ -3,6 +3,7 @@ package apply
 import "testing"
 
 func TestHolds(t *testing.T) {
+	t.Parallel()
 	type m = map[string]any
 	for name, tc := range map[string]struct {
 		whole, intent any

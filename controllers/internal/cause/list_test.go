@@ -115,6 +115,7 @@ var (
 // TestCauses is the table of what can be wrong, and of what a condition then says: the reason, what
 // of the words of others has to be in it, and the next step.
 func TestCauses(t *testing.T) {
+	t.Parallel()
 	suspended := func(j *batchv1.Job) {
 		j.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobSuspended, Status: corev1.ConditionTrue}}
 	}
@@ -181,6 +182,7 @@ func TestCauses(t *testing.T) {
 
 // TestNoCause is the table of what is as it should be, or takes its time.
 func TestNoCause(t *testing.T) {
+	t.Parallel()
 	young := pod(homeless("0/3 nodes are available"))
 	young.CreationTimestamp = ago(time.Second)
 	starting := pod(migrate, container("api", runs, none))
@@ -211,6 +213,7 @@ func TestNoCause(t *testing.T) {
 
 // TestOldEventsAreHistory: what a controller said an hour ago says nothing of now.
 func TestOldEventsAreHistory(t *testing.T) {
+	t.Parallel()
 	look := says("FailedCreate", overQuota)
 	look.Now = func() time.Time { return now.Add(time.Hour) }
 	if got := OfJob(job(), 1, nil, look, now); got.Reason != v1alpha1.ReasonPodsMissing {
@@ -220,6 +223,7 @@ func TestOldEventsAreHistory(t *testing.T) {
 
 // TestWords: what others write is one line of bounded length without secrets.
 func TestWords(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct{ text, want string }{
 		"lines and colours":        {"a\r\nb\x1b[31mc", "a  b [31mc"},
 		"marks that turn text":     {"a\u202eb\u200bc", "a b c"},

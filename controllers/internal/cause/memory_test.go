@@ -36,6 +36,7 @@ func (a *asked) look() Look {
 // TestMemory: what one owner's pods have the operator look at is bounded for an interval, and an
 // answer is remembered that long; another owner has a budget of its own.
 func TestMemory(t *testing.T) {
+	t.Parallel()
 	memory, source := &Memory{}, &asked{}
 	for i, tc := range []struct {
 		owner          types.UID
@@ -76,6 +77,7 @@ func TestMemory(t *testing.T) {
 // TestMemoryIsSmall: of the events of an object the newest of each reason is remembered, and no
 // more of it than is read.
 func TestMemoryIsSmall(t *testing.T) {
+	t.Parallel()
 	var all []corev1.Event
 	for i := range 100 {
 		all = append(all, corev1.Event{
@@ -99,6 +101,7 @@ func TestMemoryIsSmall(t *testing.T) {
 // TestForgedPodsOfAJob: anyone may create pods that a Job controls. They have the operator look at
 // no more pods than the Job has indexes, and hide no cause.
 func TestForgedPodsOfAJob(t *testing.T) {
+	t.Parallel()
 	genuine := podOf("1", time.Minute, container("job", ended(1, "Error", sealed), none), failed)
 	pods := []corev1.Pod{genuine}
 	for _, index := range []string{"x", "", "2", "-1", "+1", "01", "1x", "99999999999999999999"} {

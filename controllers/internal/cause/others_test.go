@@ -22,6 +22,7 @@ import (
 
 // TestVolumeCauses is the table of a volume; an empty reason: it is as it should be.
 func TestVolumeCauses(t *testing.T) {
+	t.Parallel()
 	// event of a claim, the newest first.
 	type event struct{ reason, words string }
 	for name, tc := range map[string]struct {
@@ -60,6 +61,7 @@ func TestVolumeCauses(t *testing.T) {
 
 // TestCertificateCauses is the table of a certificate; an empty reason: cert-manager is at work.
 func TestCertificateCauses(t *testing.T) {
+	t.Parallel()
 	issuing := func(reason, words string) *certmanagerv1.Certificate {
 		c := &certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Name: "notes-tls", CreationTimestamp: ago(time.Hour)}}
 		c.Status.Conditions = []certmanagerv1.CertificateCondition{
@@ -135,6 +137,7 @@ func TestCertificateCauses(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	jobs := batchv1.Resource("jobs")
 	services, claims := corev1.Resource("services"), corev1.Resource("persistentvolumeclaims")
 	for name, tc := range map[string]struct {
@@ -161,6 +164,7 @@ func TestRefusals(t *testing.T) {
 
 // TestReadyz: a pod is asked for no more than a line, no longer than a second, and nobody else is.
 func TestReadyz(t *testing.T) {
+	t.Parallel()
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
 	defer other.Close()
 	for name, tc := range map[string]struct {

@@ -10,6 +10,7 @@ import (
 )
 
 func TestReadTermination(t *testing.T) {
+	t.Parallel()
 	long := `{"reason":"Failed","message":"` + strings.Repeat("ä", 900) + `"}`
 	for name, tc := range map[string]struct {
 		text string

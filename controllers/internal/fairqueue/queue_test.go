@@ -18,6 +18,7 @@ func request(namespace string, n int) reconcile.Request {
 // TestNamespacesTakeTurns: a request is next but one, however many another namespace has queued
 // before it, and those of one namespace keep their order.
 func TestNamespacesTakeTurns(t *testing.T) {
+	t.Parallel()
 	queue := New("", workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](time.Second, time.Minute))
 	defer queue.ShutDown()
 	for n := range 10_000 {
@@ -48,6 +49,7 @@ func TestNamespacesTakeTurns(t *testing.T) {
 // TestLateRequestsTakeTurns: requests that were to come later are ordered when they come, not when
 // they were asked for.
 func TestLateRequestsTakeTurns(t *testing.T) {
+	t.Parallel()
 	queue := New("", workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](time.Millisecond, time.Millisecond))
 	defer queue.ShutDown()
 	for n := range 100 {

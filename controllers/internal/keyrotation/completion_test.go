@@ -29,6 +29,7 @@ func withoutPods(spec *batchv1.JobSpec) {
 // TestPatchedJobs: a Job of the recorded UID that completes is believed only with the spec that it
 // was created with, and if a pod of each index has succeeded.
 func TestPatchedJobs(t *testing.T) {
+	t.Parallel()
 	kr := rotation("first", running, from(1), to(2))
 	kr.Status.Strategy, kr.Status.Shards = v1alpha1.StrategyReencrypt, 3
 	for name, tc := range map[string]struct {
@@ -98,6 +99,7 @@ func TestPatchedJobs(t *testing.T) {
 // TestPatchedJobEndsNoRotation: Jobs that were patched to complete without a pod are no
 // re-encryption and no verification, and nothing is retired.
 func TestPatchedJobEndsNoRotation(t *testing.T) {
+	t.Parallel()
 	for name, genuine := range map[string]int{"the re-encryption": 0, "the verification": 1} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, &crashtest.Crash{}, rotation("first"))
@@ -131,6 +133,7 @@ func TestPatchedJobEndsNoRotation(t *testing.T) {
 // TestRecordedByAnEarlierRelease: a rotation whose Jobs an earlier release created goes on to its
 // end.
 func TestRecordedByAnEarlierRelease(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first"))
 	forget := func() {
 		kr := w.pass(t, "first")
@@ -150,6 +153,7 @@ func TestRecordedByAnEarlierRelease(t *testing.T) {
 // TestFailureIsReadPastTheCache: a Job that the cache has as failed, before it has its pods, has
 // failed for the reason that they give.
 func TestFailureIsReadPastTheCache(t *testing.T) {
+	t.Parallel()
 	cache, live := newWorld(t, &crashtest.Crash{}), newWorld(t, &crashtest.Crash{})
 	r := live.reconciler(nil)
 	kr := rotation("first", running, from(1), to(2))

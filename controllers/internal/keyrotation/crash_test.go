@@ -176,6 +176,7 @@ func checkCompromise(t *testing.T, w *world) {
 // TestCompromiseTakesOver: a Compromise does not wait for a Routine rotation at work. That one ends,
 // saying which one took over, before the Compromise takes a version of its own.
 func TestCompromiseTakesOver(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first"))
 	if first := w.pass(t, "first"); first.Status.State != v1alpha1.ReasonReencrypting {
 		t.Fatalf("%+v", first.Status)
@@ -206,6 +207,7 @@ func TestCompromiseTakesOver(t *testing.T) {
 // TestRestartHoldsNothingUp: pods that do not restart keep a Compromise from being complete, but neither the
 // Jobs nor the retirement wait for them, and the session keys of before stay while a pod may need them.
 func TestRestartHoldsNothingUp(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
 	for range 4 {
 		w.pass(t, "first")
@@ -228,6 +230,7 @@ func TestRestartHoldsNothingUp(t *testing.T) {
 // TestRevocationHoldsNothingUp: database users that Vault cannot drop keep a Compromise from being complete, and
 // nothing else: what is left is said, and done as soon as it can be.
 func TestRevocationHoldsNothingUp(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
 	w.vault.unrevoked = &vaultadmin.Error{Problem: vaultadmin.Unreachable}
 	for range 4 {
@@ -255,6 +258,7 @@ func TestRevocationHoldsNothingUp(t *testing.T) {
 
 // TestOtherCredentialsAreNotRevoked: where Vault makes no database users there are none to drop.
 func TestOtherCredentialsAreNotRevoked(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
 	parent := w.parent(t)
 	parent.Spec.Database.Postgres.VaultCredentials = nil
@@ -276,6 +280,7 @@ func TestOtherCredentialsAreNotRevoked(t *testing.T) {
 // TestSessionKeysAreNotRemade: a cache that does not show yet that the new session keys are in use does not have
 // them made a second time, even if they are lost.
 func TestSessionKeysAreNotRemade(t *testing.T) {
+	t.Parallel()
 	kr := rotation("first", running, urgent, from(1), to(2))
 	w := newWorld(t, &crashtest.Crash{}, kr)
 	recorded := w.parent(t)
@@ -291,6 +296,7 @@ func TestSessionKeysAreNotRemade(t *testing.T) {
 // TestCompromiseOfEarlierRelease: one that an earlier release began, and whose session keys the
 // SecureNotes uses, ends under their name.
 func TestCompromiseOfEarlierRelease(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
 	w.pass(t, "first")
 	w.vault.sessionKeys = append(w.vault.sessionKeys, "session-keys-2")
@@ -309,6 +315,7 @@ func TestCompromiseOfEarlierRelease(t *testing.T) {
 // TestOvertakenRecord: anyone who records other secrets meanwhile has the session keys of this
 // operator passed over, and whatever else of the status changes does not.
 func TestOvertakenRecord(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		change func(*v1alpha1.SecureNotesStatus)
 		lost   bool
@@ -341,6 +348,7 @@ func TestOvertakenRecord(t *testing.T) {
 
 // TestMissingRight: an operator that is newer than the rights in Vault says what is to be run.
 func TestMissingRight(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
 	w.vault.refusal = &vaultadmin.Error{Problem: vaultadmin.Denied}
 	w.pass(t, "first")
@@ -355,6 +363,7 @@ func TestMissingRight(t *testing.T) {
 // TestRetryReplacesNothing: a Compromise that is tried again runs its Jobs again, and ends the sessions that
 // have begun since, but has replaced service accounts and session keys already.
 func TestRetryReplacesNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
 	w.pass(t, "first")
 	w.remakeAccounts(t)
@@ -383,6 +392,7 @@ func TestRetryReplacesNothing(t *testing.T) {
 
 // TestForgedJobs: a Job of the right name, labels and owner is believed only if the operator made it.
 func TestForgedJobs(t *testing.T) {
+	t.Parallel()
 	kr := rotation("first", running, from(1), to(2))
 	kr.Status.Strategy = v1alpha1.StrategyReencrypt
 	reconciler := func(image string) *Reconciler {

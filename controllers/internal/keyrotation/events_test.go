@@ -20,6 +20,7 @@ import (
 // TestEachEventComesOnce: the cache is behind at every second status that a Compromise writes, so
 // that the step is taken again; no event of it comes again.
 func TestEachEventComesOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("urgent", urgent))
 	recorder := events.NewFakeRecorder(100)
 	r := w.reconciler(recorder)

@@ -50,6 +50,7 @@ func passOf(t *testing.T, r *Reconciler, name string) {
 // TestQuotaRefusesTheJob: a Compromise whose accounts are there already says that a quota refuses
 // its Job, once with an event, and goes on when the quota is raised.
 func TestQuotaRefusesTheJob(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("a", urgent))
 	recorder := events.NewFakeRecorder(100)
 	r := w.reconciler(recorder)
@@ -108,6 +109,7 @@ func (w *world) keepAlive(t *testing.T) {
 // TestSidecarKeepsTheJob: a Job that a sidecar keeps from its end is told of, and its KeyRotation
 // can be deleted: it goes a minute later, not at once, because a Job may only be slow to start.
 func TestSidecarKeepsTheJob(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("a"))
 	recorder := events.NewFakeRecorder(100)
 	r := w.reconciler(recorder)
@@ -147,6 +149,7 @@ func suspended() *v1alpha1.SecureNotes {
 
 // TestHinderedNext: a rotation that is deleted goes to its end as long as its Job does.
 func TestHinderedNext(t *testing.T) {
+	t.Parallel()
 	stuck := JobOutcome{Phase: JobRunning, Cause: cause.Cause{Reason: v1alpha1.ReasonUnschedulable, Message: "no node"}}
 	working := JobOutcome{Phase: JobRunning}
 	of := func(changes ...func(*v1alpha1.KeyRotation)) *v1alpha1.KeyRotation {
@@ -187,6 +190,7 @@ func TestHinderedNext(t *testing.T) {
 // TestCompromiseWaitsForTheWorkload: a Compromise that waits for pods or accounts repeats why these
 // do not come, but is not given up before what it is for is done.
 func TestCompromiseWaitsForTheWorkload(t *testing.T) {
+	t.Parallel()
 	of := func(reason string) *v1alpha1.SecureNotes {
 		parent := notes()
 		meta.SetStatusCondition(&parent.Status.Conditions, metav1.Condition{
@@ -215,6 +219,7 @@ func TestCompromiseWaitsForTheWorkload(t *testing.T) {
 // TestJobsFollowALimitRange: the namespace's least amount of CPU takes the place of the little that
 // a Job asks for, because the API server would refuse its pods.
 func TestJobsFollowALimitRange(t *testing.T) {
+	t.Parallel()
 	limits := func(kind corev1.LimitType, cpu string) *corev1.LimitRange {
 		return &corev1.LimitRange{
 			ObjectMeta: metav1.ObjectMeta{Name: "limits", Namespace: "ns"},
@@ -251,6 +256,7 @@ func TestJobsFollowALimitRange(t *testing.T) {
 // TestDeletedWhileHeld: a started rotation that is deleted while its SecureNotes holds it says what
 // its deletion waits for, and does not go half-way, also when it was deleted long ago.
 func TestDeletedWhileHeld(t *testing.T) {
+	t.Parallel()
 	suspended, taken, keyless, amountless := notes(), notes(), notes(), notes()
 	suspended.Spec.Suspend = new(true)
 	taken.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionVaultReady, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonKeyTaken, Message: "words"}}

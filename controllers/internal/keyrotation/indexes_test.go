@@ -23,6 +23,7 @@ func bornAt(second int64) func(*v1alpha1.KeyRotation) {
 // TestOpenIndex: a reconciler looks at those alone that have something left to do, of one
 // SecureNotes of one namespace.
 func TestOpenIndex(t *testing.T) {
+	t.Parallel()
 	condition := func(kind string) func(*v1alpha1.KeyRotation) {
 		return func(kr *v1alpha1.KeyRotation) {
 			setCondition(kr, &kr.Status, kind, metav1.ConditionTrue, v1alpha1.ReasonComplete, "")
@@ -64,6 +65,7 @@ func names(list []v1alpha1.KeyRotation) []string {
 // with a reason. A Compromise is not refused for them, nor is one that is tried again once there is
 // room.
 func TestQueueIsBounded(t *testing.T) {
+	t.Parallel()
 	var objects []client.Object
 	for i := range maxQueued + 3 {
 		objects = append(objects, rotation(fmt.Sprintf("r%02d", i), bornAt(int64(i))))
@@ -114,6 +116,7 @@ func TestQueueIsBounded(t *testing.T) {
 // TestOrphansAreBounded: so are rotations of a SecureNotes that does not exist, and none of them is
 // looked at again before something changes.
 func TestOrphansAreBounded(t *testing.T) {
+	t.Parallel()
 	var objects []client.Object
 	orphan := func(kr *v1alpha1.KeyRotation) { kr.Spec.SecureNotesRef.Name = "missing" }
 	for i := range maxQueued + 1 {
@@ -134,6 +137,7 @@ func TestOrphansAreBounded(t *testing.T) {
 // TestOthersMetadataStays: the cache does not have what others wrote into the metadata, and no
 // patch of the operator's removes it.
 func TestOthersMetadataStays(t *testing.T) {
+	t.Parallel()
 	kr := rotation("first", func(kr *v1alpha1.KeyRotation) {
 		kr.Finalizers = []string{"example.com/somebody"}
 		kr.Labels = map[string]string{"example.com/label": "value"}
@@ -176,6 +180,7 @@ func TestOthersMetadataStays(t *testing.T) {
 // TestRestoredRotationsHaveNoPlace: those that had ended before a backup put them back without
 // their status are not refused, and keep no place from a new one.
 func TestRestoredRotationsHaveNoPlace(t *testing.T) {
+	t.Parallel()
 	var objects []client.Object
 	for i := range maxQueued + 1 {
 		objects = append(objects, rotation(fmt.Sprintf("r%02d", i), setEnded, bornAt(int64(i))))

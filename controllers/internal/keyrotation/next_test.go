@@ -101,6 +101,7 @@ func retiredTo(version int64) *v1alpha1.SecureNotes {
 }
 
 func TestNext(t *testing.T) {
+	t.Parallel()
 	running12 := []func(*v1alpha1.KeyRotation){running, from(1), to(2)}
 	suspended := notes()
 	suspended.Spec.Suspend = new(true)
@@ -229,6 +230,7 @@ func TestNext(t *testing.T) {
 // TestOvertaken: a rotation that is tried again after a newer one of the same object has nothing left to do, whether or
 // not it had come to a version of its own. A version that was made by hand is nobody's.
 func TestOvertaken(t *testing.T) {
+	t.Parallel()
 	of := func(uid types.UID) func(*v1alpha1.KeyRotation) {
 		return func(kr *v1alpha1.KeyRotation) {
 			owner := notes()
@@ -282,6 +284,7 @@ func TestOvertaken(t *testing.T) {
 
 // TestRetryIsToldOfWhereItHelps: nobody is sent to try again what cannot come to anything.
 func TestRetryIsToldOfWhereItHelps(t *testing.T) {
+	t.Parallel()
 	at12 := rotation("a", running, from(1), to(2))
 	anew := notes()
 	anew.UID = "newer-uid"
@@ -311,6 +314,7 @@ func TestRetryIsToldOfWhereItHelps(t *testing.T) {
 }
 
 func TestAhead(t *testing.T) {
+	t.Parallel()
 	at := func(seconds int64) func(*v1alpha1.KeyRotation) {
 		return func(kr *v1alpha1.KeyRotation) { kr.CreationTimestamp = metav1.NewTime(time.Unix(seconds, 0)) }
 	}
@@ -352,6 +356,7 @@ func TestAhead(t *testing.T) {
 // TestDue: a retirement covers every older version, so none but a Compromise's comes before one that
 // was promised.
 func TestDue(t *testing.T) {
+	t.Parallel()
 	now := time.Unix(5000, 0)
 	entry := func(in time.Duration) v1alpha1.PendingRetirement {
 		return v1alpha1.PendingRetirement{ToVersion: 2, Due: metav1.NewTime(now.Add(in))}
@@ -379,6 +384,7 @@ func TestDue(t *testing.T) {
 
 // TestFullRetirements: the entry that gives way is covered by the one that takes its place.
 func TestFullRetirements(t *testing.T) {
+	t.Parallel()
 	var list []v1alpha1.PendingRetirement
 	for version := range int64(maxRetirements + 3) {
 		list = withRetirement(list, v1alpha1.PendingRetirement{ToVersion: version + 2, Due: metav1.Unix(version, 0)})

@@ -13,6 +13,7 @@ import (
 )
 
 func TestOutcome(t *testing.T) {
+	t.Parallel()
 	controller := true
 	ref := func(uid string) []metav1.OwnerReference {
 		return []metav1.OwnerReference{{UID: "a-uid", Controller: &controller, Kind: uid}}
@@ -67,6 +68,7 @@ func TestOutcome(t *testing.T) {
 }
 
 func TestSumProgress(t *testing.T) {
+	t.Parallel()
 	seconds := func(n int64) *int64 { return &n }
 	for name, tc := range map[string]struct {
 		data map[string]string

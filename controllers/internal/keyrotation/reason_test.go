@@ -10,6 +10,7 @@ import (
 
 // TestStatusReason: one word says why a rotation waits or has failed, and none while it works.
 func TestStatusReason(t *testing.T) {
+	t.Parallel()
 	condition := func(kind, reason string) []metav1.Condition {
 		return []metav1.Condition{
 			{Type: v1alpha1.ConditionReencrypted, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonProgressing},

@@ -16,6 +16,7 @@ import (
 
 // TestIgnoredRetryIsSaid: a retry whose value is too long is a Warning event.
 func TestIgnoredRetryIsSaid(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		value string
 		want  bool

@@ -30,6 +30,7 @@ func (w *world) restore(t *testing.T, kr *v1alpha1.KeyRotation, name string) {
 // TestEndedRotationsDoNotStartAgain: a rotation that had ended is restored without its status. No
 // version is made, and it does not pass for one that is complete.
 func TestEndedRotationsDoNotStartAgain(t *testing.T) {
+	t.Parallel()
 	for name, changes := range map[string][]func(*v1alpha1.KeyRotation){"routine": nil, "compromise": {urgent}} {
 		t.Run(name, func(t *testing.T) {
 			w := drive(t, &crashtest.Crash{}, changes...)
@@ -91,6 +92,7 @@ func TestEndedRotationsDoNotStartAgain(t *testing.T) {
 // TestEndOfLargeRotation: an end that the admission policy does not let the operator record,
 // because the object has too many annotations, is reached and released all the same.
 func TestEndOfLargeRotation(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		annotations int
 		marked      bool
@@ -118,6 +120,7 @@ func TestEndOfLargeRotation(t *testing.T) {
 
 // TestTakenKeyHoldsRotations: while another object has the key, nothing begins and nothing goes on.
 func TestTakenKeyHoldsRotations(t *testing.T) {
+	t.Parallel()
 	taken := notes()
 	taken.Status.Conditions = []metav1.Condition{{
 		Type: v1alpha1.ConditionVaultReady, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonKeyTaken, Message: "it belongs to another",
@@ -134,6 +137,7 @@ func TestTakenKeyHoldsRotations(t *testing.T) {
 // TestClusterIDChangeHoldsRotations: under another cluster id than the key's nothing is asked of
 // Vault.
 func TestClusterIDChangeHoldsRotations(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first"))
 	parent := w.parent(t)
 	parent.Status.MasterKey = &v1alpha1.MasterKeyStatus{Name: "sn-lost.ns.notes", LatestVersion: 1}

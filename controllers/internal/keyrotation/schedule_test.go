@@ -19,6 +19,7 @@ func clock(t *testing.T, text string) time.Time {
 }
 
 func TestPlanSchedule(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct{ schedule, zone, since, now, missed, next string }{
 		"nothing missed":                     {"0 3 1 * *", "Etc/UTC", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z", "", "2026-02-01T03:00:00Z"},
 		"just due":                           {"0 3 1 * *", "Etc/UTC", "2026-01-02T00:00:00Z", "2026-02-01T03:00:00Z", "2026-02-01T03:00:00Z", "2026-03-01T03:00:00Z"},
@@ -58,6 +59,7 @@ func TestPlanSchedule(t *testing.T) {
 
 // TestOnceADay: whatever the clocks do, a daily schedule comes once on each day, ten years long.
 func TestOnceADay(t *testing.T) {
+	t.Parallel()
 	for _, zone := range []string{"Etc/UTC", "Europe/Berlin", "America/New_York", "America/Santiago", "Africa/Casablanca", "Asia/Gaza", "Australia/Lord_Howe", "Pacific/Apia"} {
 		for _, minute := range []string{"0 0", "30 0", "0 2", "30 2", "59 2", "0 3"} {
 			t.Run(zone+" "+minute, func(t *testing.T) {
@@ -79,6 +81,7 @@ func TestOnceADay(t *testing.T) {
 }
 
 func TestPlanScheduleRefuses(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct{ schedule, zone, want string }{
 		"no schedule at all":   {"whenever", "Etc/UTC", "spec.keyRotation.schedule"},
 		"a zone in the words":  {"TZ=Asia/Tokyo 0 3 * * *", "Etc/UTC", "spec.keyRotation.timeZone"},
@@ -98,6 +101,7 @@ func TestPlanScheduleRefuses(t *testing.T) {
 // TestPrunable: only what the operator created counts, and is deleted. A label or a name that says
 // so can be written by others, too.
 func TestPrunable(t *testing.T) {
+	t.Parallel()
 	by := func(creator v1alpha1.RotationCreator) func(*v1alpha1.KeyRotation) {
 		return func(kr *v1alpha1.KeyRotation) { kr.Status.CreatedBy = creator }
 	}

@@ -132,6 +132,7 @@ func (s *story) retry(name string) {
 
 // TestSequences holds whole rotations to what people have reviewed: whoever changes an order sees it.
 func TestSequences(t *testing.T) {
+	t.Parallel()
 	for name, tell := range stories {
 		t.Run(name, func(t *testing.T) {
 			s := &story{t: t, world: newWorld(t, &crashtest.Crash{}), conditions: map[string]map[string]string{}}

@@ -23,6 +23,7 @@ import (
 // interleaved in every order until both could be certain of their turn. Never are two certain, and soon one is, while the
 // other waits in the queue or has ended as superseded.
 func TestTurn(t *testing.T) {
+	t.Parallel()
 	queued := func(name string, changes ...func(*v1alpha1.KeyRotation)) *v1alpha1.KeyRotation {
 		return rotation(name, append([]func(*v1alpha1.KeyRotation){owned, guarded}, changes...)...)
 	}
@@ -173,6 +174,7 @@ func (w *world) oneTurn(t *testing.T) bool {
 // TestVersionMadeMeanwhile: a rotation does not begin with the version that was the latest when it looked, where another one
 // has made a newer one since and ended.
 func TestVersionMadeMeanwhile(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("urgent", owned, guarded, urgent))
 	r := w.reconciler(events.NewFakeRecorder(100))
 	kr := w.rotation(t, "urgent")

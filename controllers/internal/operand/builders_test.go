@@ -73,6 +73,7 @@ func postgres() *v1alpha1.SecureNotes {
 }
 
 func TestCompromiseEndsSessions(t *testing.T) {
+	t.Parallel()
 	began := metav1.NewTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 	work := Work{Owner: &metav1.OwnerReference{}, Name: "notes-rotate-v7-1", ToVersion: 7, Strategy: v1alpha1.StrategyReencrypt, Shards: 1, EndSessions: &began}
 	args := strings.Join(ReencryptJob(embedded(), environment(), work).Spec.Template.Spec.Containers[0].Args, " ")
@@ -83,6 +84,7 @@ func TestCompromiseEndsSessions(t *testing.T) {
 
 // TestJobsLeaveOutTheJobControllersLabels: the API server takes no Job whose template sets them.
 func TestJobsLeaveOutTheJobControllersLabels(t *testing.T) {
+	t.Parallel()
 	sn := postgres()
 	sn.Spec.PodTemplate = &v1alpha1.PodTemplate{Labels: map[string]string{
 		"team": "notes", "job-name": "x", "controller-uid": "x",
@@ -104,6 +106,7 @@ func TestJobsLeaveOutTheJobControllersLabels(t *testing.T) {
 // TestUrgentWorkIsNotHeldBack: neither by the brake nor by a small share of the processors; and a tenant's own
 // requests hold for every Job.
 func TestUrgentWorkIsNotHeldBack(t *testing.T) {
+	t.Parallel()
 	asks := postgres()
 	asks.Spec.Resources = &v1alpha1.Resources{Requests: map[string]v1alpha1.Quantity{"cpu": "2"}}
 	for name, tc := range map[string]struct {
@@ -137,6 +140,7 @@ func TestUrgentWorkIsNotHeldBack(t *testing.T) {
 
 // TestGolden holds every builder to the objects that people have reviewed.
 func TestGolden(t *testing.T) {
+	t.Parallel()
 	env := environment()
 	work := func(name string) Work {
 		return Work{
@@ -177,6 +181,7 @@ func TestGolden(t *testing.T) {
 // TestServiceKeepsClientAddresses: what is reached from outside keeps the addresses of clients,
 // unless the spec says otherwise. The API server refuses the field on a Service of type ClusterIP.
 func TestServiceKeepsClientAddresses(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		service *v1alpha1.Service
 		want    corev1.ServiceExternalTrafficPolicy
@@ -228,6 +233,7 @@ func golden(t *testing.T, file string, objects []any) {
 
 // TestPodsAreRestricted checks every pod against the restricted Pod Security Standard, version 1.31.
 func TestPodsAreRestricted(t *testing.T) {
+	t.Parallel()
 	env := environment()
 	owner := metav1.NewControllerRef(embedded(), v1alpha1.GroupVersion.WithKind("KeyRotation"))
 	for name, sn := range map[string]*v1alpha1.SecureNotes{"embedded": embedded(), "postgres": postgres()} {
@@ -269,6 +275,7 @@ func restricted(t *testing.T, spec corev1.PodSpec, apiToken bool) {
 }
 
 func TestConfigurationIsWhatTheServiceReads(t *testing.T) {
+	t.Parallel()
 	for name, sn := range map[string]*v1alpha1.SecureNotes{"embedded": embedded(), "postgres": postgres()} {
 		t.Run(name, func(t *testing.T) {
 			cm, err := ConfigMap(sn, environment())
@@ -289,6 +296,7 @@ func TestConfigurationIsWhatTheServiceReads(t *testing.T) {
 }
 
 func TestConfigHash(t *testing.T) {
+	t.Parallel()
 	base, err := ConfigMap(postgres(), environment())
 	if err != nil {
 		t.Fatal(err)
@@ -322,6 +330,7 @@ func TestConfigHash(t *testing.T) {
 
 // TestRestarted: only when neither a pod nor what makes pods has other session keys.
 func TestRestarted(t *testing.T) {
+	t.Parallel()
 	env := environment()
 	env.SessionKeys = "session-keys-2"
 	renewed := Deployment(postgres(), env, "hash")
@@ -353,6 +362,7 @@ func TestRestarted(t *testing.T) {
 }
 
 func TestDefaults(t *testing.T) {
+	t.Parallel()
 	sn := embedded()
 	if got := Replicas(sn); got != 1 {
 		t.Errorf("embedded: %d replicas", got)
@@ -373,6 +383,7 @@ func TestDefaults(t *testing.T) {
 
 // TestCheckResources: what admission refuses is refused here too, quickly, and never built.
 func TestCheckResources(t *testing.T) {
+	t.Parallel()
 	for text, ok := range map[v1alpha1.Quantity]bool{
 		"250m": true, "0.5": true, "64Mi": true, "2": true, "999999999999.999Pi": true,
 		"": false, "1e1.5": false, "1e99999999999999999999": false, "1000000000000000000001e9999999": false, "-1": false, "1 Gi": false, "much": false,
@@ -397,6 +408,7 @@ func TestCheckResources(t *testing.T) {
 
 // TestQuotaOfAnySize: a size that admission would refuse stops nothing.
 func TestQuotaOfAnySize(t *testing.T) {
+	t.Parallel()
 	for size, want := range map[string]int64{"": 512 << 20, "2Gi": 2 << 30, "1e99999999999999999999": 512 << 20, "-1Mi": 512 << 20} {
 		sn := embedded()
 		sn.Spec.Quotas = &v1alpha1.Quotas{Bytes: size}
@@ -408,6 +420,7 @@ func TestQuotaOfAnySize(t *testing.T) {
 
 // TestClaimOfAnySize: a size that was stored under an older schema stops nothing.
 func TestClaimOfAnySize(t *testing.T) {
+	t.Parallel()
 	sn := embedded()
 	sn.Spec.Database = &v1alpha1.Database{Embedded: &v1alpha1.Embedded{Storage: &v1alpha1.Storage{Size: "1e99999999999999999999"}}}
 	if got := VolumeClaim(sn, "id").Spec.Resources.Requests.Storage().String(); got != defaultStorageSize {

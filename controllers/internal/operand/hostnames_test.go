@@ -11,6 +11,7 @@ import (
 // TestRefuseHostname: what admission refuses is refused here, too, because an object may have been
 // stored before.
 func TestRefuseHostname(t *testing.T) {
+	t.Parallel()
 	for host, want := range map[string]string{
 		"notes.example.com":                   "",
 		"localhost":                           "",
@@ -54,6 +55,7 @@ func TestRefuseHostname(t *testing.T) {
 // TestHostnamesOfCertificate: what a Certificate names already, a namespace that is created later
 // does not take away. Names that admission refuses are not kept.
 func TestHostnamesOfCertificate(t *testing.T) {
+	t.Parallel()
 	for host, tc := range map[string]struct {
 		why  string
 		kept bool
@@ -75,6 +77,7 @@ func TestHostnamesOfCertificate(t *testing.T) {
 }
 
 func TestCertificateNames(t *testing.T) {
+	t.Parallel()
 	long, own := strings.Repeat("a", 60)+".example.com", []string{"notes.demo", "notes.demo.svc", "notes.demo.svc.cluster.local"}
 	for name, tc := range map[string]struct {
 		hostnames, refused []string

@@ -8,6 +8,7 @@ import (
 
 // TestPodAddress: the operator asks neither nodes nor itself, whatever a pod's status says.
 func TestPodAddress(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		ip   string
 		want bool

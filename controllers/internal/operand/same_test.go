@@ -32,6 +32,7 @@ func defaulted(job *batchv1.Job) {
 }
 
 func TestDifference(t *testing.T) {
+	t.Parallel()
 	pod := func(change func(*corev1.PodSpec)) func(*batchv1.Job) {
 		return func(job *batchv1.Job) { change(&job.Spec.Template.Spec) }
 	}

@@ -13,6 +13,7 @@ import (
 // TestOversizedTemplates: what is too large for the cache is dropped there, and no pod is started
 // with the rest.
 func TestOversizedTemplates(t *testing.T) {
+	t.Parallel()
 	large := strings.Repeat("x", maxScheduling)
 	for name, tc := range map[string]struct {
 		template *v1alpha1.PodTemplate
@@ -46,6 +47,7 @@ func TestOversizedTemplates(t *testing.T) {
 // because the scheduler leaves nodes without the label of one constraint out of all constraints.
 // What the tenant chose is kept.
 func TestDefaultSpread(t *testing.T) {
+	t.Parallel()
 	chosen := corev1.TopologySpreadConstraint{MaxSkew: 2, TopologyKey: "rack", WhenUnsatisfiable: corev1.DoNotSchedule}
 	wished := &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{
 		PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{Weight: 1, PodAffinityTerm: corev1.PodAffinityTerm{TopologyKey: "rack"}}},

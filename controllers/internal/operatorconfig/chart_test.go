@@ -103,6 +103,7 @@ var bounds = map[string]struct {
 // the operator's configuration. Only whether the bytes of a caBundle are a certificate is beyond a
 // schema.
 func TestWhatTheChartPassesStartsTheOperator(t *testing.T) {
+	t.Parallel()
 	compiler := jsonschema.NewCompiler()
 	schema, err := compiler.Compile(chart + "values.schema.json")
 	if err != nil {

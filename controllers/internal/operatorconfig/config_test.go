@@ -19,6 +19,7 @@ vaultConnections:
 `
 
 func TestParse(t *testing.T) {
+	t.Parallel()
 	c, err := Parse([]byte(valid))
 	if err != nil {
 		t.Fatal(err)
@@ -30,6 +31,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestParseNamesTheWrongField(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct{ old, new, want string }{
 		"misspelt field":        {"operandImage:", "operandimagee:", "operandimagee"},
 		"plain http":            {"https://", "http://", "vaultConnections.default.address"},

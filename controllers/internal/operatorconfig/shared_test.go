@@ -8,6 +8,7 @@ import (
 // TestSharedAuthMount: two connections that log in with the same roles have the same mounts and
 // audience, however their address is written.
 func TestSharedAuthMount(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct{ second, want string }{
 		"the same":                        {`{address: "https://vault.vault.svc:8200"}`, ""},
 		"another transit mount":           {`{address: "https://vault.vault.svc:8200", transitMount: transit-eu}`, "vaultConnections.eu.transitMount"},

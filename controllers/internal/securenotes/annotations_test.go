@@ -18,6 +18,7 @@ import (
 // TestAnnotationIgnored: a value that the operator does not understand is said in a condition and
 // an event, and one that it does is not.
 func TestAnnotationIgnored(t *testing.T) {
+	t.Parallel()
 	lost := bad(v1alpha1.ReasonDatabaseLost, "gone")
 	for name, tc := range map[string]struct {
 		annotation, value string

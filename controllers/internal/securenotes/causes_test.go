@@ -50,6 +50,7 @@ func answering(words string) cause.Look {
 // the condition that it is about, the next step, and a Warning event. The database is named only
 // where it is at fault.
 func TestReadyTellsTheCause(t *testing.T) {
+	t.Parallel()
 	pending := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "notes-data", CreationTimestamp: metav1.NewTime(now.Add(-time.Minute))}}
 	pending.Status.Phase = corev1.ClaimPending
 	unprovided := cause.Look{Now: func() time.Time { return now }, Events: func(client.Object) []corev1.Event {
@@ -126,6 +127,7 @@ func TestReadyTellsTheCause(t *testing.T) {
 // TestHinderedRotationIsNotHealthy: a rotation that waits for what a person has to put right is
 // told of where people look, also beside another one that waits for its turn.
 func TestHinderedRotationIsNotHealthy(t *testing.T) {
+	t.Parallel()
 	waiting := func(name, reason string) v1alpha1.KeyRotation {
 		return v1alpha1.KeyRotation{
 			ObjectMeta: metav1.ObjectMeta{Name: name},
@@ -162,6 +164,7 @@ func TestHinderedRotationIsNotHealthy(t *testing.T) {
 // TestQuotaRefusesAVerification: old versions are kept while their verification cannot run, and
 // the condition says so; the service itself is as it was.
 func TestQuotaRefusesAVerification(t *testing.T) {
+	t.Parallel()
 	vault := &fakeVault{}
 	r := reconciler(t, vault)
 	r.Client = interceptor.NewClient(r.Client.(client.WithWatch), interceptor.Funcs{

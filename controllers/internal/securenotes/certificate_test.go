@@ -12,6 +12,7 @@ import (
 // TestIssuerFinding is the table of what an issuer's own status says; an empty message: it is
 // ready.
 func TestIssuerFinding(t *testing.T) {
+	t.Parallel()
 	status := func(is cmmeta.ConditionStatus, message string) *certmanagerv1.IssuerStatus {
 		return &certmanagerv1.IssuerStatus{Conditions: []certmanagerv1.IssuerCondition{
 			{Type: "Other", Status: cmmeta.ConditionFalse, Message: "other"},

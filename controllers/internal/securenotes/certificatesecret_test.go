@@ -16,6 +16,7 @@ import (
 
 // TestSecretFinding: the pods tell what is wrong with a Secret that the operator may not read.
 func TestSecretFinding(t *testing.T) {
+	t.Parallel()
 	ended := func(message string) func(*corev1.Pod) {
 		return func(p *corev1.Pod) {
 			migrated(p)

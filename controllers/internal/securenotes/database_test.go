@@ -28,6 +28,7 @@ func claimOf(changes ...func(*corev1.PersistentVolumeClaim)) *corev1.PersistentV
 // TestLostVolume: a claim that is gone, going or without a volume is not made again once there was
 // a database, and the Deployment, whose pod may have it open, is left alone.
 func TestLostVolume(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		claim    *corev1.PersistentVolumeClaim
 		database *vaultadmin.DatabaseState
@@ -77,6 +78,7 @@ func TestLostVolume(t *testing.T) {
 // TestClaimedDatabase: from the first ready pod on the database counts as in use; what is lost
 // stays lost until somebody accepts that, and each acceptance holds for one loss.
 func TestClaimedDatabase(t *testing.T) {
+	t.Parallel()
 	const again = "uid/2"
 	full := vaultadmin.DatabaseState{Claimed: true, Accepted: config.MaxEmptyDatabases}
 	lost, ready := bad(v1alpha1.ReasonDatabaseLost, "it is empty"), good(v1alpha1.ReasonReady, "fine")
@@ -167,6 +169,7 @@ func databaseStatusOf(state vaultadmin.DatabaseState) *v1alpha1.DatabaseStatus {
 // TestStatusIsWrittenBeforeTheMarker: a marker that says more than the status is one of a status
 // that was lost.
 func TestStatusIsWrittenBeforeTheMarker(t *testing.T) {
+	t.Parallel()
 	vault := &fakeVault{}
 	s := healthy(func(s *scope) {
 		s.database, s.original.Status.DeploymentID, s.keyed = &vaultadmin.DatabaseState{}, "", false
@@ -182,6 +185,7 @@ func TestStatusIsWrittenBeforeTheMarker(t *testing.T) {
 // TestPodsAreToldOfTheDatabase: while Vault is away, pods are told what they were told before, and
 // the safe thing where nothing says what that was.
 func TestPodsAreToldOfTheDatabase(t *testing.T) {
+	t.Parallel()
 	told := func(data map[string]string) *corev1.ConfigMap {
 		return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "demo", Name: "notes-config"}, Data: data}
 	}
@@ -213,6 +217,7 @@ func TestPodsAreToldOfTheDatabase(t *testing.T) {
 // TestStatusClaims: a database that the status has shown to be in use, or to be lost, is not
 // replaced, whatever the marker says; one that was given up is.
 func TestStatusClaims(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		marker vaultadmin.DatabaseState
 		shown  metav1.Condition
@@ -241,6 +246,7 @@ func TestStatusClaims(t *testing.T) {
 // TestWordsOfOldPods: what a pod said that has been evicted, or restarted since, tells nothing of
 // the database of now.
 func TestWordsOfOldPods(t *testing.T) {
+	t.Parallel()
 	lost := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, Message: `{"reason":"DatabaseLost","message":"it is empty"}`}}
 	for name, tc := range map[string]struct {
 		status corev1.PodStatus

@@ -16,6 +16,7 @@ import (
 // TestMetricsServiceInTheWay: an object in the place of the Service of the metrics is told of, once
 // by an event, and the service is Ready: the API serves without it.
 func TestMetricsServiceInTheWay(t *testing.T) {
+	t.Parallel()
 	taken := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "demo", Name: operand.MetricsServiceName("notes")}}
 	r := applyingReconciler(t, &fakeVault{}, taken)
 	var before v1alpha1.SecureNotesStatus

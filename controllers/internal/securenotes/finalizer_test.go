@@ -14,6 +14,7 @@ import (
 // TestOthersFinalizersStay: the cache does not have the finalizers of others, and neither adding
 // nor removing the operator's own removes them.
 func TestOthersFinalizersStay(t *testing.T) {
+	t.Parallel()
 	const others = "example.com/somebody"
 	l := newLife(t, &crashtest.Crash{})
 	sn := l.object()

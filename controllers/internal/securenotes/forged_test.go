@@ -38,6 +38,7 @@ func forged(count int) []corev1.Pod {
 // TestForgedPodsCostLittle: however many pods of the API's labels there are, and however often they
 // bring the object back, few lists of events are made for them in 15 s.
 func TestForgedPodsCostLittle(t *testing.T) {
+	t.Parallel()
 	var objects []client.Object
 	for _, pod := range forged(150) {
 		objects = append(objects, &pod)
@@ -65,6 +66,7 @@ func TestForgedPodsCostLittle(t *testing.T) {
 
 // TestNewestUnreadyPodsAreAsked: of many pods that are not ready the newest are asked why.
 func TestNewestUnreadyPodsAreAsked(t *testing.T) {
+	t.Parallel()
 	pods, asked := forged(150), map[types.UID]bool{}
 	pods[149].CreationTimestamp = metav1.NewTime(now.Add(-time.Minute))
 	look := cause.Look{Now: func() time.Time { return now }, Events: func(about client.Object) []corev1.Event {
@@ -79,6 +81,7 @@ func TestNewestUnreadyPodsAreAsked(t *testing.T) {
 // TestPodsThatAreNoPass: an update of a pod is a pass only if something has changed that a pass
 // reads.
 func TestPodsThatAreNoPass(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		change func(*corev1.Pod)
 		want   bool
@@ -112,6 +115,7 @@ func TestPodsThatAreNoPass(t *testing.T) {
 // TestForgedWordsOfPods: what a pod says counts only while the Deployment's status does not show
 // that every replica answers. Nothing is accepted as lost that such a pod calls so.
 func TestForgedWordsOfPods(t *testing.T) {
+	t.Parallel()
 	well := appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 1, UpdatedReplicas: 1, AvailableReplicas: 1}
 	for name, tc := range map[string]struct {
 		status appsv1.DeploymentStatus

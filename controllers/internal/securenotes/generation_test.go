@@ -9,6 +9,7 @@ import (
 
 // TestGoodNewsIsOfThisSpec: pods of an earlier template say nothing good about this one.
 func TestGoodNewsIsOfThisSpec(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		generation, observed int64
 		replicas, updated    int32

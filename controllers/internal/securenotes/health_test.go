@@ -15,6 +15,7 @@ import (
 // TestNewestRotationDecides: a rotation that was superseded in the same second as the one that took over
 // ended does not make the service look unhealthy, whatever their names.
 func TestNewestRotationDecides(t *testing.T) {
+	t.Parallel()
 	at := metav1.NewTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 	ended := func(name, condition string, to int64) v1alpha1.KeyRotation {
 		return v1alpha1.KeyRotation{
@@ -37,6 +38,7 @@ func TestNewestRotationDecides(t *testing.T) {
 // versions that nothing retires, and that is told. A retirement that is recorded, or a version that
 // Vault's administrator adds, is nothing to tell.
 func TestUnfinishedRotation(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		key     vaultadmin.KeyState
 		pending []v1alpha1.PendingRetirement
@@ -70,6 +72,7 @@ func TestUnfinishedRotation(t *testing.T) {
 // TestFailedRotationIsQuoted: the event on the SecureNotes has the cause, because the KeyRotation
 // may have been deleted, and is gone when the event is read.
 func TestFailedRotationIsQuoted(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		change func(*v1alpha1.KeyRotation)
 		want   string

@@ -12,6 +12,7 @@ import (
 // TestLoadBalancerPending: a cluster without a load balancer writes no event, so the message does
 // not send people to one first.
 func TestLoadBalancerPending(t *testing.T) {
+	t.Parallel()
 	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "demo", Name: "notes"}}
 	r := reconciler(t, &fakeVault{}, service)
 	s := healthy(func(s *scope) { s.sn.Spec.Service = &v1alpha1.Service{Type: corev1.ServiceTypeLoadBalancer} })

@@ -57,6 +57,7 @@ func askedReconciler(t *testing.T, vault Vault, objects ...client.Object) *Recon
 // TestChangedClusterIDIsRefused: the operator's cluster id is not the one that the key was made
 // under. Vault is not asked, the pods keep their configuration, and the message names both.
 func TestChangedClusterIDIsRefused(t *testing.T) {
+	t.Parallel()
 	vault := &askedVault{}
 	r := askedReconciler(t, vault)
 	sn := object()
@@ -89,6 +90,7 @@ func TestChangedClusterIDIsRefused(t *testing.T) {
 // TestKeysAreAskedForWithTheNamespace: Vault's marker is compared with the UID of the namespace, as
 // the API server has it.
 func TestKeysAreAskedForWithTheNamespace(t *testing.T) {
+	t.Parallel()
 	vault := &askedVault{}
 	r := askedReconciler(t, vault, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "demo", UID: "demo-uid"}})
 	sn := object()
@@ -104,6 +106,7 @@ func TestKeysAreAskedForWithTheNamespace(t *testing.T) {
 // TestRightsOfAnEarlierRelease: an operator that may not read namespaces goes on, with a UID that
 // fits no marker.
 func TestRightsOfAnEarlierRelease(t *testing.T) {
+	t.Parallel()
 	vault := &askedVault{}
 	r := askedReconciler(t, vault)
 	r.Live = interceptor.NewClient(crashtest.NewAPIServer(t, nil), interceptor.Funcs{
@@ -123,6 +126,7 @@ func TestRightsOfAnEarlierRelease(t *testing.T) {
 // TestTakenKeyIsNotReady: whichever call finds that the key is another's by now, Ready says so, and
 // goes on saying so: what Vault said before is not believed any more.
 func TestTakenKeyIsNotReady(t *testing.T) {
+	t.Parallel()
 	taken := &vaultadmin.Error{Problem: vaultadmin.Taken}
 	for name, find := range map[string]func(*Reconciler, *scope) error{
 		"ensure": func(r *Reconciler, s *scope) error { return r.vault(t.Context(), s) },
@@ -156,6 +160,7 @@ func TestTakenKeyIsNotReady(t *testing.T) {
 // TestConflictsAreNamedAtOnce: every object that is in the way is in one message, also after
 // another trouble.
 func TestConflictsAreNamedAtOnce(t *testing.T) {
+	t.Parallel()
 	s := healthy()
 	s.trouble(bad(v1alpha1.ReasonApplyFailed, "a quota"))
 	for _, kind := range []string{"ConfigMap", "Service"} {
@@ -169,6 +174,7 @@ func TestConflictsAreNamedAtOnce(t *testing.T) {
 
 // TestRetainedKeysAreCounted: objects that found another's keys, and those that left theirs.
 func TestRetainedKeysAreCounted(t *testing.T) {
+	t.Parallel()
 	waiting := object()
 	waiting.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionVaultReady, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonKeyRetained}}
 	going := func(name string, policy v1alpha1.DeletionPolicy, established bool) *v1alpha1.SecureNotes {

@@ -64,6 +64,7 @@ func unschedulable(p *corev1.Pod) {
 func going(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: now} }
 
 func TestDatabaseFinding(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		pods   []corev1.Pod
 		status metav1.ConditionStatus
@@ -95,6 +96,7 @@ func TestDatabaseFinding(t *testing.T) {
 // TestUnreadyPodsAreLookedAtAgain: neither events nor what a pod answers is watched, nor does a
 // watch tell that a pod has had its time, also while another one answers.
 func TestUnreadyPodsAreLookedAtAgain(t *testing.T) {
+	t.Parallel()
 	young := pod(time.Second, serving)
 	for name, tc := range map[string]struct {
 		pods []corev1.Pod
@@ -112,6 +114,7 @@ func TestUnreadyPodsAreLookedAtAgain(t *testing.T) {
 }
 
 func TestWorkloadFindingTellsTheTrouble(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		pod          corev1.Pod
 		reason, want string
@@ -134,6 +137,7 @@ func TestWorkloadFindingTellsTheTrouble(t *testing.T) {
 // TestBlockedUpdate: pods of the previous configuration that answer are named, so that an update
 // that a quota blocks does not read as an outage, and so is how to try again at once.
 func TestBlockedUpdate(t *testing.T) {
+	t.Parallel()
 	const again = ". Kubernetes tries again within a quarter of an hour, or at once after `kubectl rollout restart deployment notes`"
 	for name, tc := range map[string]struct {
 		replicas, updated, available int32
@@ -167,6 +171,7 @@ func TestBlockedUpdate(t *testing.T) {
 // TestPodsWaitForTheCertificate: a pod that cannot mount the Secret that cert-manager is to write
 // is no fault of its own, and the kubelet's event outlives the moment at which the Secret comes.
 func TestPodsWaitForTheCertificate(t *testing.T) {
+	t.Parallel()
 	missing := func(secret string) podReport {
 		return podReport{unready: true, cause: cause.Cause{Reason: v1alpha1.ReasonPodNotStarted, Next: "next",
 			Message: `pod notes-1 does not start: MountVolume.SetUp failed for volume "tls" : secret "` + secret + `" not found`}}
@@ -196,6 +201,7 @@ func TestPodsWaitForTheCertificate(t *testing.T) {
 
 // TestDatabaseNextStep checks that a condition does not add its own advice to that of the service.
 func TestDatabaseNextStep(t *testing.T) {
+	t.Parallel()
 	sn := object()
 	sn.Spec.Database = &v1alpha1.Database{Postgres: &v1alpha1.Postgres{URISecretRef: v1alpha1.SecretKeyReference{Name: "database", Key: "uri"}}}
 	for name, tc := range map[string]struct{ reason, message, want string }{

@@ -16,6 +16,7 @@ import (
 )
 
 func TestDueRetirement(t *testing.T) {
+	t.Parallel()
 	entry := func(to int64, in time.Duration) v1alpha1.PendingRetirement {
 		return v1alpha1.PendingRetirement{ToVersion: to, Due: metav1.NewTime(now.Add(in))}
 	}
@@ -48,6 +49,7 @@ func TestDueRetirement(t *testing.T) {
 // TestPatchedVerificationRetiresNothing: a Job that was patched to complete without a pod has
 // verified nothing. One that an earlier release recorded is believed if its pod has succeeded.
 func TestPatchedVerificationRetiresNothing(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		patched, earlier bool
 		want             int64

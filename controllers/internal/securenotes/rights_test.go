@@ -28,6 +28,7 @@ func (v *narrowVault) Ensure(context.Context, vaultadmin.Deployment) (vaultadmin
 // TestMissingRightsAreOfOneFeature: what Vault's policies do not give is missed by the feature that
 // needs it, which shows the command. Vault is ready all the same, and so is whatever works.
 func TestMissingRightsAreOfOneFeature(t *testing.T) {
+	t.Parallel()
 	missing := vaultadmin.NeededBy("a feature", &vaultadmin.Error{Problem: vaultadmin.Denied})
 	working := vaultadmin.DeploymentState{DeploymentID: "first", Key: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}}
 	for name, tc := range map[string]struct {
@@ -80,6 +81,7 @@ func TestMissingRightsAreOfOneFeature(t *testing.T) {
 // TestLostDatabaseIsToldFirst: missing rights hide neither the loss of a database nor that one is
 // in use.
 func TestLostDatabaseIsToldFirst(t *testing.T) {
+	t.Parallel()
 	s := healthy(func(s *scope) { s.databaseRights = bad(v1alpha1.ReasonSetupMissing, "x") })
 	if got := databaseReady(s); got.reason != v1alpha1.ReasonSetupMissing || s.databaseFinding.status != metav1.ConditionTrue {
 		t.Errorf("%+v, %+v", got, s.databaseFinding)

@@ -104,6 +104,7 @@ func daily(s *scope) {
 // TestScheduleMakesOne: of the times that were missed one is caught up, and an operator that dies
 // before it recorded that makes none twice.
 func TestScheduleMakesOne(t *testing.T) {
+	t.Parallel()
 	r := reconciler(t, &fakeVault{})
 	for range 2 {
 		s := healthy(daily)
@@ -120,6 +121,7 @@ func TestScheduleMakesOne(t *testing.T) {
 }
 
 func TestScheduleWaits(t *testing.T) {
+	t.Parallel()
 	unended := &v1alpha1.KeyRotation{
 		ObjectMeta: metav1.ObjectMeta{Name: "running", Namespace: "demo", Labels: map[string]string{v1alpha1.LabelScheduled: "true"}},
 		Spec:       v1alpha1.KeyRotationSpec{SecureNotesRef: v1alpha1.LocalObjectReference{Name: "notes"}},
@@ -176,6 +178,7 @@ func endJob(t *testing.T, r *Reconciler, kind batchv1.JobConditionType) {
 
 // TestRetirementVerifiesFirst: the floor is raised only by a verification of its own that succeeded.
 func TestRetirementVerifiesFirst(t *testing.T) {
+	t.Parallel()
 	vault := &fakeVault{}
 	r := reconciler(t, vault)
 	s := healthy(dueAt(2))
@@ -201,6 +204,7 @@ func TestRetirementVerifiesFirst(t *testing.T) {
 }
 
 func TestRetirementThatFailsIsPostponed(t *testing.T) {
+	t.Parallel()
 	vault := &fakeVault{}
 	r := reconciler(t, vault)
 	s := healthy(dueAt(2))
@@ -224,6 +228,7 @@ func TestRetirementThatFailsIsPostponed(t *testing.T) {
 // TestRetirementBehindAForeignJob: a Job that the cache cannot show is named and waited for, not run
 // against every second.
 func TestRetirementBehindAForeignJob(t *testing.T) {
+	t.Parallel()
 	ours := metav1.NewControllerRef(object(), v1alpha1.GroupVersion.WithKind("SecureNotes"))
 	asMade := func(*batchv1.Job) {}
 	theirs := metav1.NewControllerRef(&v1alpha1.SecureNotes{ObjectMeta: metav1.ObjectMeta{Name: "other", UID: "other-uid"}}, v1alpha1.GroupVersion.WithKind("SecureNotes"))
@@ -284,6 +289,7 @@ func asking(value string, handled int64, last string) func(*scope) {
 // TestRequestsMakeOneEach: a value that is used again asks again; a pass that died before it recorded
 // the request makes none twice.
 func TestRequestsMakeOneEach(t *testing.T) {
+	t.Parallel()
 	r := reconciler(t, &fakeVault{})
 	handled, last := int64(0), ""
 	for i, value := range []string{"1", "2", "1", "1"} {
@@ -312,6 +318,7 @@ func TestRequestsMakeOneEach(t *testing.T) {
 // TestRequestOfBefore: an object that is made with the annotation, as one that GitOps puts back, is not rotated before it
 // has its keys, nor once it has them, until the value changes.
 func TestRequestOfBefore(t *testing.T) {
+	t.Parallel()
 	r := reconciler(t, &fakeVault{})
 	sn := object()
 	for _, step := range []struct {
@@ -338,6 +345,7 @@ func TestRequestOfBefore(t *testing.T) {
 // TestRotationOfTheSameName: an object that only has the name of the rotation that is due does not
 // stand for it.
 func TestRotationOfTheSameName(t *testing.T) {
+	t.Parallel()
 	due := now.UTC().Truncate(24 * time.Hour)
 	good := func() *v1alpha1.KeyRotation {
 		kr := newRotation(object(), fmt.Sprintf("notes-%d", due.Unix()/60))
@@ -381,6 +389,7 @@ func TestRotationOfTheSameName(t *testing.T) {
 // TestResourcesThatCannotBeRead start no pod: the Deployment is left as it is, and the retirement's Job
 // waits.
 func TestResourcesThatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	r := reconciler(t, &fakeVault{})
 	s := healthy(dueAt(2), func(s *scope) {
 		s.configHash, s.deployment = "hash", nil

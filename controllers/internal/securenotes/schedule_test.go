@@ -84,6 +84,7 @@ func earlier(t *testing.T, last, next string) func(*testing.T, *Reconciler, *v1a
 // TestSchedule: a time of the schedule is missed only if the schedule was as it is when it came. Each step is taken by a
 // pass that dies before it can record anything, then by two more.
 func TestSchedule(t *testing.T) {
+	t.Parallel()
 	const monthly = "0 3 1 * *"
 	for name, tc := range map[string]struct {
 		created string
@@ -212,6 +213,7 @@ func scheduledFor(t *testing.T, r *Reconciler) []string {
 // TestHistoryLimit: of what the schedule made the newest is kept, whatever else there is, and what is at work is never
 // deleted.
 func TestHistoryLimit(t *testing.T) {
+	t.Parallel()
 	byHand := newRotation(object(), "by-hand")
 	byHand.Labels[v1alpha1.LabelScheduled] = "true" // by somebody who would have it deleted
 	byHand.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionComplete, Status: metav1.ConditionTrue}}
@@ -243,6 +245,7 @@ func TestHistoryLimit(t *testing.T) {
 // TestChangedRotationIsNotPruned: a rotation that has changed since it was cached, as one that is
 // retried, is not pruned.
 func TestChangedRotationIsNotPruned(t *testing.T) {
+	t.Parallel()
 	kr := newRotation(object(), "failed")
 	kr.Status.CreatedBy = v1alpha1.CreatedBySchedule
 	kr.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionComplete, Status: metav1.ConditionTrue}}
@@ -272,6 +275,7 @@ func TestChangedRotationIsNotPruned(t *testing.T) {
 // TestHistoryLimitOfRequests: what the annotation asked for is pruned, too, and not asked for
 // again.
 func TestHistoryLimitOfRequests(t *testing.T) {
+	t.Parallel()
 	r := reconciler(t, &fakeVault{}, newRotation(object(), "by-hand"))
 	sn := object()
 	sn.Status.DeploymentID = "uid"

@@ -32,6 +32,7 @@ func (v *recordingVault) Ensure(ctx context.Context, d vaultadmin.Deployment) (v
 // TestNothingIsCreatedUnrecorded: a cache that is behind shows an object with keys as one without.
 // Nothing is recorded, so nothing is created, and it is tried again. It is no trouble with Vault.
 func TestNothingIsCreatedUnrecorded(t *testing.T) {
+	t.Parallel()
 	for name, behind := range map[string]bool{"current": false, "behind": true} {
 		t.Run(name, func(t *testing.T) {
 			vault := &recordingVault{}

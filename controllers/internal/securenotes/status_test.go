@@ -61,6 +61,7 @@ func kstatus(sn *v1alpha1.SecureNotes, status v1alpha1.SecureNotesStatus) string
 }
 
 func TestComputeStatus(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		scope         *scope
 		ready, reason string
@@ -118,6 +119,7 @@ func TestComputeStatus(t *testing.T) {
 // TestStatusSettles: the same findings on the status that they gave change nothing, transition times
 // included.
 func TestStatusSettles(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(*scope){
 		"all is well":       func(*scope) {},
 		"it is tried again": func(s *scope) { s.vaultFinding = bad(v1alpha1.ReasonVaultSealed, "x") },
@@ -137,6 +139,7 @@ func TestStatusSettles(t *testing.T) {
 }
 
 func TestFloorsMovedByHand(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		found, set int64
 		status     metav1.ConditionStatus
@@ -163,6 +166,7 @@ func TestFloorsMovedByHand(t *testing.T) {
 // TestSuspended: what is not looked at keeps the generation that it was found at; what is looked at
 // has the new one.
 func TestSuspended(t *testing.T) {
+	t.Parallel()
 	answering := appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 2, UpdatedReplicas: 2, AvailableReplicas: 2}
 	for name, tc := range map[string]struct {
 		deployment    *appsv1.Deployment
@@ -201,6 +205,7 @@ func TestSuspended(t *testing.T) {
 // TestSuspendedKeepsWhatWasWrong: suspending makes nothing ready that was not, and does not make up
 // trouble where a condition is only unknown.
 func TestSuspendedKeepsWhatWasWrong(t *testing.T) {
+	t.Parallel()
 	answering := appsv1.DeploymentStatus{Replicas: 1, UpdatedReplicas: 1, AvailableReplicas: 1}
 	for name, tc := range map[string]struct {
 		before       func(*scope)

@@ -38,6 +38,7 @@ func keepFrom(version int64) func(*scope) {
 }
 
 func TestDueTrim(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		changes   []func(*scope)
 		entry, to int64
@@ -77,6 +78,7 @@ func TestDueTrim(t *testing.T) {
 // TestTrimVerifiesFirst: versions are destroyed only after a verification of its own, and a pass that died before
 // it could record that is made up for by the next.
 func TestTrimVerifiesFirst(t *testing.T) {
+	t.Parallel()
 	vault := &fakeVault{}
 	s := healthy(retiredAgo(2, 3, 4))
 	r := reconciler(t, vault, s.sn.DeepCopy())
@@ -111,6 +113,7 @@ func TestTrimVerifiesFirst(t *testing.T) {
 // TestOldVerificationIsNotBelieved: since it was made the object may have been suspended and a database restored, and
 // the operator's clock alone decides nothing.
 func TestOldVerificationIsNotBelieved(t *testing.T) {
+	t.Parallel()
 	for name, later := range map[string]time.Duration{"an hour ago": time.Hour, "in an hour": -time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			vault := &fakeVault{}
@@ -151,6 +154,7 @@ func TestOldVerificationIsNotBelieved(t *testing.T) {
 // TestTimeBeginsAnewForWhatDecryptedAgain: an administrator let old versions decrypt, for a database that was restored;
 // what was made of it since needs them for as long as any.
 func TestTimeBeginsAnewForWhatDecryptedAgain(t *testing.T) {
+	t.Parallel()
 	lowered := healthy(retiredAgo(2, 3, 4), func(s *scope) { s.key.MinDecryption = 2 })
 	if err := reconciler(t, &fakeVault{}).retirement(t.Context(), lowered); err != nil {
 		t.Fatal(err)
@@ -188,6 +192,7 @@ func dueAgain(to int64) func(*scope) {
 
 // TestVaultRestoredToBeforeATrim: what was destroyed is there again, and is destroyed again in its time.
 func TestVaultRestoredToBeforeATrim(t *testing.T) {
+	t.Parallel()
 	s := healthy(retiredAgo(4), func(s *scope) { s.sn.Status.MasterKey.MinAvailableVersion = 3 })
 	if err := reconciler(t, &fakeVault{}).retirement(t.Context(), s); err != nil {
 		t.Fatal(err)
@@ -199,6 +204,7 @@ func TestVaultRestoredToBeforeATrim(t *testing.T) {
 
 // TestTrimThatIsNotWantedAnyMore: the object in the cache still asks for it.
 func TestTrimThatIsNotWantedAnyMore(t *testing.T) {
+	t.Parallel()
 	vault := &fakeVault{}
 	s := healthy(retiredAgo(2, 3))
 	changed := s.sn.DeepCopy()
@@ -217,6 +223,7 @@ func TestTrimThatIsNotWantedAnyMore(t *testing.T) {
 }
 
 func TestTrimThatFailsIsPostponed(t *testing.T) {
+	t.Parallel()
 	refused := errors.New("no")
 	for name, tc := range map[string]struct {
 		end     batchv1.JobConditionType
@@ -263,6 +270,7 @@ func TestTrimThatFailsIsPostponed(t *testing.T) {
 
 // TestKeptInVain: a version that was destroyed cannot be kept.
 func TestKeptInVain(t *testing.T) {
+	t.Parallel()
 	s := healthy(retiredAgo(4), keepFrom(2), func(s *scope) { s.key.MinAvailable = 3 })
 	if f := rotationFinding(s); f.reason != v1alpha1.ReasonTrimFailed || !strings.Contains(f.message, "keepFromVersion is 2") {
 		t.Errorf("%+v", f)
@@ -271,6 +279,7 @@ func TestKeptInVain(t *testing.T) {
 
 // TestRetirementsAreBounded: however often the key is rotated, each version goes in its time or not much later.
 func TestRetirementsAreBounded(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct{ every, after, latest time.Duration }{
 		"weekly":     {168 * time.Hour, 8760 * time.Hour, 8760 * time.Hour},
 		"daily":      {24 * time.Hour, 2160 * time.Hour, 3240 * time.Hour},

@@ -8,6 +8,7 @@ import (
 
 // TestURLIsInTheCertificate: status.url is a name that the certificate has.
 func TestURLIsInTheCertificate(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		hostnames, refused []string
 		want               string
@@ -33,6 +34,7 @@ func TestURLIsInTheCertificate(t *testing.T) {
 // TestURLStaysWhileNothingIsKnown: a pass that did not find out which hostnames are refused, as
 // when the API server does not answer, leaves the URL alone.
 func TestURLStaysWhileNothingIsKnown(t *testing.T) {
+	t.Parallel()
 	s := healthy(func(s *scope) {
 		s.sn.Spec.TLS = v1alpha1.TLS{CertManager: &v1alpha1.CertManager{IssuerRef: v1alpha1.IssuerReference{Name: "ca"}}}
 		s.sn.Spec.Hostnames, s.sn.Status.URL = []string{"a.demo", "b.example.com"}, "https://b.example.com"

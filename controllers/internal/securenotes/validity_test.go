@@ -21,6 +21,7 @@ import (
 // TestCertificateFromSecret: the end of a certificate that a Secret holds is shown as a pod serves
 // it, warned of before it comes, and stated when it has come.
 func TestCertificateFromSecret(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		life, left time.Duration
 		err        error
@@ -85,6 +86,7 @@ func TestCertificateFromSecret(t *testing.T) {
 
 // TestCertificateOfIssuer: a renewal that is overdue is told of before the certificate ends.
 func TestCertificateOfIssuer(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		left   time.Duration
 		reason string
@@ -109,6 +111,7 @@ func TestCertificateOfIssuer(t *testing.T) {
 // TestCertificateNamesTheHostnames: clients refuse a certificate of the user's own that does not
 // name the host, so the service is not ready, and the message has what it names.
 func TestCertificateNamesTheHostnames(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		hostnames, named []string
 		reason, want     string

@@ -9,6 +9,7 @@ import (
 )
 
 func TestVolumeSize(t *testing.T) {
+	t.Parallel()
 	sized := func(request, capacity string) *corev1.PersistentVolumeClaim {
 		claim := &corev1.PersistentVolumeClaim{}
 		claim.Name, claim.Status.Phase = "notes-data", corev1.ClaimPending

@@ -10,6 +10,7 @@ import (
 )
 
 func TestAt(t *testing.T) {
+	t.Parallel()
 	server := httptest.NewTLSServer(nil)
 	defer server.Close()
 	want := server.Certificate()
@@ -21,6 +22,7 @@ func TestAt(t *testing.T) {
 
 // TestAtGivesUp: a pod that accepts and never answers holds nothing up.
 func TestAtGivesUp(t *testing.T) {
+	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -33,6 +35,7 @@ func TestAtGivesUp(t *testing.T) {
 
 // TestOnlyPodsAreAsked: without an address of a pod nothing is asked.
 func TestOnlyPodsAreAsked(t *testing.T) {
+	t.Parallel()
 	_, err := Of(t.Context(), &corev1.Pod{Status: corev1.PodStatus{PodIP: "127.0.0.1"}})
 	if err == nil || err.Error() != "pod  has no address of its own" {
 		t.Error(err)

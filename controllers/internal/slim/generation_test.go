@@ -9,6 +9,7 @@ import (
 // TestCertificateKeepsItsGeneration: without it, what cert-manager found for the last spec would
 // pass for what it finds for this one.
 func TestCertificateKeepsItsGeneration(t *testing.T) {
+	t.Parallel()
 	certificate := &certmanagerv1.Certificate{}
 	certificate.Generation = 4
 	certificate.Status.Conditions = []certmanagerv1.CertificateCondition{{Type: certmanagerv1.CertificateConditionReady, ObservedGeneration: 3}}

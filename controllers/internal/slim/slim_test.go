@@ -61,6 +61,7 @@ func inflate(m *metav1.ObjectMeta) {
 
 // TestTransform: what the operator reads is kept of every kind, and nothing that makes it large.
 func TestTransform(t *testing.T) {
+	t.Parallel()
 	at := metav1.Time{Time: time.Unix(300, 0)}
 	terminated := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 3, Message: `{"reason":"KeyMismatch"}`, FinishedAt: at}}
 	for name, tc := range map[string]struct {
@@ -182,6 +183,7 @@ func TestTransform(t *testing.T) {
 
 // TestOversizedStaysMarked: annotations of others do not displace the mark of what was dropped.
 func TestOversizedStaysMarked(t *testing.T) {
+	t.Parallel()
 	sn := parent()
 	sn.Spec.PodTemplate = &v1alpha1.PodTemplate{Tolerations: []corev1.Toleration{{Key: megabyte}}}
 	inflate(&sn.ObjectMeta)
@@ -198,6 +200,7 @@ func TestOversizedStaysMarked(t *testing.T) {
 // TestTransformCuts: a name that no object can have is no longer kept whole, and is not taken for
 // another one.
 func TestTransformCuts(t *testing.T) {
+	t.Parallel()
 	object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{
 		{APIVersion: "v1", Kind: megabyte, Name: megabyte, UID: types.UID("parent" + megabyte), Controller: new(true)},
 	}}}
@@ -211,6 +214,7 @@ func TestTransformCuts(t *testing.T) {
 
 // TestTransformCutsRequests: a request that is too long must not look as if there were none.
 func TestTransformCutsRequests(t *testing.T) {
+	t.Parallel()
 	object := &v1alpha1.SecureNotes{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{
 		v1alpha1.AnnotationRotateRequestedAt: megabyte, operand.AnnotationDeploymentID: megabyte,
 	}}}
@@ -225,6 +229,7 @@ func TestTransformCutsRequests(t *testing.T) {
 
 // TestTransformCutsWords: why a container waits is kept, and bounded.
 func TestTransformCutsWords(t *testing.T) {
+	t.Parallel()
 	pod := &corev1.Pod{Status: corev1.PodStatus{
 		PodIP: megabyte, HostIP: megabyte,
 		ContainerStatuses: []corev1.ContainerStatus{{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: megabyte, Message: megabyte}}}},

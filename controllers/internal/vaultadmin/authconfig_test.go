@@ -10,6 +10,7 @@ import (
 // TestAuthConfigurationIsMerged: a write replaces all that is configured, so nothing is written
 // unless something changes, and then with all that was there.
 func TestAuthConfigurationIsMerged(t *testing.T) {
+	t.Parallel()
 	const host, jwt = "https://kubernetes.example.com:6443", "aa.bb.cc"
 	ca := authority(t)
 	// existing is what Vault returns, with the given reviewer.
@@ -65,6 +66,7 @@ func TestAuthConfigurationIsMerged(t *testing.T) {
 }
 
 func TestCanonicalHost(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct {
 		a, b string
 		want bool
@@ -89,6 +91,7 @@ func TestCanonicalHost(t *testing.T) {
 }
 
 func TestValidateKubernetesHost(t *testing.T) {
+	t.Parallel()
 	for host, want := range map[string]bool{
 		"https://kubernetes.default.svc": true, "https://[::1]:6443/": true, "https://rancher/k8s/clusters/c-1": true,
 		"kubernetes.default.svc": false, "kubernetes:6443": false, "https://": false, "ftp://a": false, "https://user:password@a": false, "https://a?b": false,
@@ -100,6 +103,7 @@ func TestValidateKubernetesHost(t *testing.T) {
 }
 
 func TestValidateKubernetesCA(t *testing.T) {
+	t.Parallel()
 	ca, other := authority(t), authority(t)
 	key := "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
 	tests := map[string]struct {
@@ -127,6 +131,7 @@ func TestValidateKubernetesCA(t *testing.T) {
 }
 
 func TestSameCA(t *testing.T) {
+	t.Parallel()
 	a, b := authority(t), authority(t)
 	tests := map[string]struct {
 		a, b string

@@ -101,12 +101,12 @@ func TestRender(t *testing.T) {
 
 func TestRenderRefuses(t *testing.T) {
 	for what, tc := range map[string]struct{ document, message string }{
-		"no document":      {"openapi: [", ""},
-		"choice of types":  {string(sample(`{oneOf: [{type: string}, {type: integer}]}`)), "oneOf"},
-		"field of choices": {string(sample(`{type: object, properties: {a: {anyOf: [{type: string}]}}}`)), "field a"},
-		"unlisted tag":     {strings.Replace(string(sample(`{type: object}`)), "[{name: Things}]", "[{name: Others}]", 1), "tags"},
-		"endless schema": {strings.Replace(string(sample(`{$ref: "#/components/schemas/Inner"}`)),
-			`deep: {type: [string, "null"]}`, `deep: {$ref: "#/components/schemas/Inner"}`, 1), "contains itself"},
+		"no document":      {document: "openapi: ["},
+		"choice of types":  {document: string(sample(`{oneOf: [{type: string}, {type: integer}]}`)), message: "oneOf"},
+		"field of choices": {document: string(sample(`{type: object, properties: {a: {anyOf: [{type: string}]}}}`)), message: "field a"},
+		"unlisted tag":     {document: strings.Replace(string(sample(`{type: object}`)), "[{name: Things}]", "[{name: Others}]", 1), message: "tags"},
+		"endless schema": {document: strings.Replace(string(sample(`{$ref: "#/components/schemas/Inner"}`)),
+			`deep: {type: [string, "null"]}`, `deep: {$ref: "#/components/schemas/Inner"}`, 1), message: "contains itself"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			if _, err := render([]byte(tc.document)); err == nil || !strings.Contains(err.Error(), tc.message) {

@@ -23,8 +23,8 @@ func TestRefusedWrite(t *testing.T) {
 		existing []client.Object
 		want     string
 	}{
-		"a new one": {nil, "ConfigMap child cannot be created: "},
-		"its own":   {[]client.Object{child(labels("notes"), "uid")}, "ConfigMap child cannot be changed: "},
+		"a new one": {want: "ConfigMap child cannot be created: "},
+		"its own":   {existing: []client.Object{child(labels("notes"), "uid")}, want: "ConfigMap child cannot be changed: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			world := interceptor.NewClient(fake.NewClientBuilder().WithScheme(scheme.Scheme).WithObjects(tc.existing...).Build(), interceptor.Funcs{

@@ -49,14 +49,14 @@ func TestRestoredChildren(t *testing.T) {
 		// fields replaces the managedFields of the child, as anyone who planted it may do.
 		fields string
 	}{
-		"restored":                   {child(labels("notes"), ""), true, ""},
-		"restored, of no managers":   {child(labels("notes"), ""), true, `[{}]`},
-		"restored, of wrong manager": {child(labels("notes"), ""), true, wrongFields},
-		"with a label of a tool":     {child(marked, ""), true, ""},
-		"of another instance":        {child(labels("other"), ""), false, ""},
-		"with a label too few":       {child(map[string]string{instanceLabel: "notes"}, ""), false, ""},
-		"with an owner":              {child(labels("notes"), "other"), false, ""},
-		"nobody's, without label":    {child(nil, ""), false, ""},
+		"restored":                   {existing: child(labels("notes"), ""), adopted: true},
+		"restored, of no managers":   {existing: child(labels("notes"), ""), adopted: true, fields: `[{}]`},
+		"restored, of wrong manager": {existing: child(labels("notes"), ""), adopted: true, fields: wrongFields},
+		"with a label of a tool":     {existing: child(marked, ""), adopted: true},
+		"of another instance":        {existing: child(labels("other"), "")},
+		"with a label too few":       {existing: child(map[string]string{instanceLabel: "notes"}, "")},
+		"with an owner":              {existing: child(labels("notes"), "other")},
+		"nobody's, without label":    {existing: child(nil, "")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.existing.Data = map[string]string{"planted": "x"}

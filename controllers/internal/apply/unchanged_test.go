@@ -9,17 +9,17 @@ func TestHolds(t *testing.T) {
 		whole, intent any
 		want          bool
 	}{
-		"the same":                         {m{"a": int64(1)}, m{"a": int64(1)}, true},
-		"a field of another":               {m{"a": int64(1), "b": "theirs"}, m{"a": int64(1)}, true},
-		"another value":                    {m{"a": int64(2)}, m{"a": int64(1)}, false},
-		"a field that is missing":          {m{}, m{"a": int64(1)}, false},
-		"an empty field that is not kept":  {m{}, m{"a": m{}, "b": []any{}}, true},
-		"a default within an element":      {m{"a": []any{m{"n": "x", "p": "TCP"}}}, m{"a": []any{m{"n": "x"}}}, true},
-		"one element more":                 {m{"a": []any{"x", "y"}}, m{"a": []any{"x"}}, false},
-		"one element less":                 {m{"a": []any{"x"}}, m{"a": []any{"x", "y"}}, false},
-		"the elements in another order":    {m{"a": []any{"y", "x"}}, m{"a": []any{"x", "y"}}, false},
-		"a list in the place of a map":     {m{"a": []any{}}, m{"a": m{"b": "c"}}, false},
-		"a number that is another's float": {m{"a": 1.5}, m{"a": int64(1)}, false},
+		"the same":                         {whole: m{"a": int64(1)}, intent: m{"a": int64(1)}, want: true},
+		"a field of another":               {whole: m{"a": int64(1), "b": "theirs"}, intent: m{"a": int64(1)}, want: true},
+		"another value":                    {whole: m{"a": int64(2)}, intent: m{"a": int64(1)}, want: false},
+		"a field that is missing":          {whole: m{}, intent: m{"a": int64(1)}, want: false},
+		"an empty field that is not kept":  {whole: m{}, intent: m{"a": m{}, "b": []any{}}, want: true},
+		"a default within an element":      {whole: m{"a": []any{m{"n": "x", "p": "TCP"}}}, intent: m{"a": []any{m{"n": "x"}}}, want: true},
+		"one element more":                 {whole: m{"a": []any{"x", "y"}}, intent: m{"a": []any{"x"}}, want: false},
+		"one element less":                 {whole: m{"a": []any{"x"}}, intent: m{"a": []any{"x", "y"}}, want: false},
+		"the elements in another order":    {whole: m{"a": []any{"y", "x"}}, intent: m{"a": []any{"x", "y"}}, want: false},
+		"a list in the place of a map":     {whole: m{"a": []any{}}, intent: m{"a": m{"b": "c"}}, want: false},
+		"a number that is another's float": {whole: m{"a": 1.5}, intent: m{"a": int64(1)}, want: false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := holds(tc.whole, tc.intent); got != tc.want {

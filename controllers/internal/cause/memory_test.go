@@ -44,10 +44,10 @@ func TestMemory(t *testing.T) {
 		pods           string
 		events, readyz string
 	}{
-		{"a", 0, "1 2 3 4 5", "1 2 3 - -", "1 - - - -"},
-		{"a", interval - 1, "5 3 1", "- 3 1", "- - 1"},
-		{"b", interval - 1, "1", "4", "2"},
-		{"a", interval, "5 1", "5 6", "3 -"},
+		{owner: "a", pods: "1 2 3 4 5", events: "1 2 3 - -", readyz: "1 - - - -"},
+		{owner: "a", after: interval - 1, pods: "5 3 1", events: "- 3 1", readyz: "- - 1"},
+		{owner: "b", after: interval - 1, pods: "1", events: "4", readyz: "2"},
+		{owner: "a", after: interval, pods: "5 1", events: "5 6", readyz: "3 -"},
 	} {
 		source.now = now.Add(tc.after)
 		look := memory.Bound(tc.owner, source.look())

@@ -31,15 +31,15 @@ func TestVolumeCauses(t *testing.T) {
 		events             []event
 		reason, fact, next string
 	}{
-		"no class":             {corev1.ClaimPending, time.Minute, []event{{"FailedBinding", "no persistent volumes available for this claim and no storage class is set"}}, v1alpha1.ReasonVolumePending, "no storage class is set", "a default one"},
-		"a missing class":      {corev1.ClaimPending, time.Minute, []event{{"ProvisioningFailed", `storageclass.storage.k8s.io "fast" not found`}}, v1alpha1.ReasonVolumePending, `"fast" not found`, "create that StorageClass"},
-		"a provisioner's word": {corev1.ClaimPending, time.Minute, []event{{"ExternalProvisioning", "Waiting"}, {"ProvisioningFailed", "rpc error: no space"}}, v1alpha1.ReasonVolumePending, "no space", "kubectl describe pvc notes-data"},
-		"no provisioner":       {corev1.ClaimPending, time.Minute, []event{{"ExternalProvisioning", "Waiting for a volume to be created by 'csi.example.com'"}}, v1alpha1.ReasonVolumePending, "csi.example.com", "whether the provisioner"},
-		"a first consumer":     {corev1.ClaimPending, time.Hour, []event{{"WaitForFirstConsumer", "waiting for first consumer to be created before binding"}}, "", "", ""},
-		"a pod without a node": {corev1.ClaimPending, time.Hour, []event{{"WaitForPodScheduled", "waiting for pod notes to be scheduled"}}, "", "", ""},
-		"made just now":        {corev1.ClaimPending, time.Second, []event{{"ProvisioningFailed", "x"}}, "", "", ""},
-		"bound":                {corev1.ClaimBound, time.Hour, []event{{"ProvisioningFailed", "x"}}, "", "", ""},
-		"nothing said":         {corev1.ClaimPending, time.Hour, nil, "", "", ""},
+		"no class":             {phase: corev1.ClaimPending, age: time.Minute, events: []event{{reason: "FailedBinding", words: "no persistent volumes available for this claim and no storage class is set"}}, reason: v1alpha1.ReasonVolumePending, fact: "no storage class is set", next: "a default one"},
+		"a missing class":      {phase: corev1.ClaimPending, age: time.Minute, events: []event{{reason: "ProvisioningFailed", words: `storageclass.storage.k8s.io "fast" not found`}}, reason: v1alpha1.ReasonVolumePending, fact: `"fast" not found`, next: "create that StorageClass"},
+		"a provisioner's word": {phase: corev1.ClaimPending, age: time.Minute, events: []event{{reason: "ExternalProvisioning", words: "Waiting"}, {reason: "ProvisioningFailed", words: "rpc error: no space"}}, reason: v1alpha1.ReasonVolumePending, fact: "no space", next: "kubectl describe pvc notes-data"},
+		"no provisioner":       {phase: corev1.ClaimPending, age: time.Minute, events: []event{{reason: "ExternalProvisioning", words: "Waiting for a volume to be created by 'csi.example.com'"}}, reason: v1alpha1.ReasonVolumePending, fact: "csi.example.com", next: "whether the provisioner"},
+		"a first consumer":     {phase: corev1.ClaimPending, age: time.Hour, events: []event{{reason: "WaitForFirstConsumer", words: "waiting for first consumer to be created before binding"}}},
+		"a pod without a node": {phase: corev1.ClaimPending, age: time.Hour, events: []event{{reason: "WaitForPodScheduled", words: "waiting for pod notes to be scheduled"}}},
+		"made just now":        {phase: corev1.ClaimPending, age: time.Second, events: []event{{reason: "ProvisioningFailed", words: "x"}}},
+		"bound":                {phase: corev1.ClaimBound, age: time.Hour, events: []event{{reason: "ProvisioningFailed", words: "x"}}},
+		"nothing said":         {phase: corev1.ClaimPending, age: time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "notes-data", CreationTimestamp: ago(tc.age)}}
@@ -102,20 +102,20 @@ func TestCertificateCauses(t *testing.T) {
 		request            *certmanagerv1.CertificateRequest
 		reason, fact, next string
 	}{
-		"the Certificate says it":      {issuing("Failed", "The certificate request has failed to complete and will be retried: common name not allowed"), nil, v1alpha1.ReasonIssuanceFailed, "common name not allowed", "cmctl renew notes-tls"},
-		"the request was denied":       {issuing("", ""), request(time.Second, denied), v1alpha1.ReasonIssuanceFailed, "no policy approved", "cmctl renew"},
-		"the request has failed":       {issuing("", ""), request(time.Second, approved, failed), v1alpha1.ReasonIssuanceFailed, "permission denied", "cmctl renew"},
-		"the issuer cannot":            {issuing("", ""), request(time.Minute, approved, pending), v1alpha1.ReasonIssuancePending, "CertificateRequest notes-tls-1 is not issued yet: Failed to initialise vault client: permission denied", "see the issuer"},
-		"nobody approves":              {issuing("", ""), request(time.Minute), v1alpha1.ReasonIssuancePending, "is not approved", "approve it"},
-		"the issuer takes its time":    {issuing("", ""), request(time.Second, approved, pending), "", "", ""},
-		"no issuer answers":            {issuing("", ""), request(time.Minute, approved), v1alpha1.ReasonIssuancePending, "no controller of the issuer has answered CertificateRequest notes-tls-1", "whether the controller of the issuer runs"},
-		"the issuer says no word":      {issuing("", ""), request(time.Minute, approved, wordless), v1alpha1.ReasonIssuancePending, "is not issued yet", "see the issuer"},
-		"it is issued, says the issue": {issuing("", ""), request(time.Minute, approved, issued(time.Second)), "", "", ""},
-		"it is issued, and not stored": {issuing("", ""), request(time.Hour, approved, issued(time.Minute)), v1alpha1.ReasonIssuancePending, "is issued, but cert-manager has not stored the certificate", "kubectl get resourcequota"},
-		"no request":                   {issuing("", ""), nil, v1alpha1.ReasonIssuancePending, "cert-manager has made no CertificateRequest notes-tls-1", "a ResourceQuota on secrets refuses the Secret that it needs (`kubectl get resourcequota`)"},
-		"no cert-manager":              {created(time.Minute), nil, v1alpha1.ReasonIssuancePending, "has made no CertificateRequest", "whether cert-manager runs"},
-		"no request yet":               {created(time.Second), nil, "", "", ""},
-		"no request, it is new":        {since(issuing("", ""), time.Second), nil, "", "", ""},
+		"the Certificate says it":      {certificate: issuing("Failed", "The certificate request has failed to complete and will be retried: common name not allowed"), reason: v1alpha1.ReasonIssuanceFailed, fact: "common name not allowed", next: "cmctl renew notes-tls"},
+		"the request was denied":       {certificate: issuing("", ""), request: request(time.Second, denied), reason: v1alpha1.ReasonIssuanceFailed, fact: "no policy approved", next: "cmctl renew"},
+		"the request has failed":       {certificate: issuing("", ""), request: request(time.Second, approved, failed), reason: v1alpha1.ReasonIssuanceFailed, fact: "permission denied", next: "cmctl renew"},
+		"the issuer cannot":            {certificate: issuing("", ""), request: request(time.Minute, approved, pending), reason: v1alpha1.ReasonIssuancePending, fact: "CertificateRequest notes-tls-1 is not issued yet: Failed to initialise vault client: permission denied", next: "see the issuer"},
+		"nobody approves":              {certificate: issuing("", ""), request: request(time.Minute), reason: v1alpha1.ReasonIssuancePending, fact: "is not approved", next: "approve it"},
+		"the issuer takes its time":    {certificate: issuing("", ""), request: request(time.Second, approved, pending)},
+		"no issuer answers":            {certificate: issuing("", ""), request: request(time.Minute, approved), reason: v1alpha1.ReasonIssuancePending, fact: "no controller of the issuer has answered CertificateRequest notes-tls-1", next: "whether the controller of the issuer runs"},
+		"the issuer says no word":      {certificate: issuing("", ""), request: request(time.Minute, approved, wordless), reason: v1alpha1.ReasonIssuancePending, fact: "is not issued yet", next: "see the issuer"},
+		"it is issued, says the issue": {certificate: issuing("", ""), request: request(time.Minute, approved, issued(time.Second))},
+		"it is issued, and not stored": {certificate: issuing("", ""), request: request(time.Hour, approved, issued(time.Minute)), reason: v1alpha1.ReasonIssuancePending, fact: "is issued, but cert-manager has not stored the certificate", next: "kubectl get resourcequota"},
+		"no request":                   {certificate: issuing("", ""), reason: v1alpha1.ReasonIssuancePending, fact: "cert-manager has made no CertificateRequest notes-tls-1", next: "a ResourceQuota on secrets refuses the Secret that it needs (`kubectl get resourcequota`)"},
+		"no cert-manager":              {certificate: created(time.Minute), reason: v1alpha1.ReasonIssuancePending, fact: "has made no CertificateRequest", next: "whether cert-manager runs"},
+		"no request yet":               {certificate: created(time.Second)},
+		"no request, it is new":        {certificate: since(issuing("", ""), time.Second)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := OfCertificate(tc.certificate, tc.request, ago(time.Minute).Time, now)
@@ -144,17 +144,17 @@ func TestRefusals(t *testing.T) {
 		err          error
 		reason, next string
 	}{
-		"a quota of Jobs": {fmt.Errorf("create: %w", apierrors.NewForbidden(jobs, "x", errors.New("exceeded quota: q, requested: count/jobs.batch=1"))), v1alpha1.ReasonQuotaExceeded, "raise the ResourceQuota"},
-		"a quota of node ports": {apierrors.NewForbidden(services, "x", errors.New("exceeded quota: q, requested: services.nodeports=1, used: services.nodeports=0, limited: services.nodeports=0")),
-			v1alpha1.ReasonQuotaExceeded, "free what others use of it, or set spec.service.type to ClusterIP"},
-		"a quota of load balancers": {apierrors.NewForbidden(services, "x", errors.New("exceeded quota: q, requested: services.loadbalancers=1")), v1alpha1.ReasonQuotaExceeded, "spec.service.type"},
-		"a LimitRange of volumes": {apierrors.NewForbidden(claims, "x", errors.New("maximum storage usage per PersistentVolumeClaim is 500Mi, but request is 1Gi")),
-			v1alpha1.ReasonOutsideLimitRange, "set spec.database.embedded.storage.size to a size within the namespace's LimitRange"},
-		"an admission policy": {apierrors.NewForbidden(jobs, "x", errors.New("ValidatingAdmissionPolicy 'p' denied")), v1alpha1.ReasonApplyFailed, ""},
-		"a field":             {apierrors.NewInvalid(batchv1.SchemeGroupVersion.WithKind("Job").GroupKind(), "x", nil), v1alpha1.ReasonApplyFailed, ""},
-		"a conflict":          {apierrors.NewConflict(jobs, "x", errors.New("x")), "", ""},
-		"no answer":           {errors.New("timeout"), "", ""},
-		"nothing":             {nil, "", ""},
+		"a quota of Jobs": {err: fmt.Errorf("create: %w", apierrors.NewForbidden(jobs, "x", errors.New("exceeded quota: q, requested: count/jobs.batch=1"))), reason: v1alpha1.ReasonQuotaExceeded, next: "raise the ResourceQuota"},
+		"a quota of node ports": {err: apierrors.NewForbidden(services, "x", errors.New("exceeded quota: q, requested: services.nodeports=1, used: services.nodeports=0, limited: services.nodeports=0")),
+			reason: v1alpha1.ReasonQuotaExceeded, next: "free what others use of it, or set spec.service.type to ClusterIP"},
+		"a quota of load balancers": {err: apierrors.NewForbidden(services, "x", errors.New("exceeded quota: q, requested: services.loadbalancers=1")), reason: v1alpha1.ReasonQuotaExceeded, next: "spec.service.type"},
+		"a LimitRange of volumes": {err: apierrors.NewForbidden(claims, "x", errors.New("maximum storage usage per PersistentVolumeClaim is 500Mi, but request is 1Gi")),
+			reason: v1alpha1.ReasonOutsideLimitRange, next: "set spec.database.embedded.storage.size to a size within the namespace's LimitRange"},
+		"an admission policy": {err: apierrors.NewForbidden(jobs, "x", errors.New("ValidatingAdmissionPolicy 'p' denied")), reason: v1alpha1.ReasonApplyFailed},
+		"a field":             {err: apierrors.NewInvalid(batchv1.SchemeGroupVersion.WithKind("Job").GroupKind(), "x", nil), reason: v1alpha1.ReasonApplyFailed},
+		"a conflict":          {err: apierrors.NewConflict(jobs, "x", errors.New("x"))},
+		"no answer":           {err: errors.New("timeout")},
+		"nothing":             {err: nil, reason: "", next: ""},
 	} {
 		if got := OfError(tc.err); got.Reason != tc.reason || !strings.Contains(got.Next, tc.next) {
 			t.Errorf("%s: %s: %s", name, got.Reason, got)
@@ -171,21 +171,21 @@ func TestReadyz(t *testing.T) {
 		handler http.HandlerFunc
 		want    string
 	}{
-		"not ready": {func(w http.ResponseWriter, _ *http.Request) {
+		"not ready": {handler: func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			_, _ = w.Write([]byte("Vault is sealed\n"))
-		}, "Vault is sealed"},
-		"ready": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) }, ""},
-		"elsewhere": {func(w http.ResponseWriter, r *http.Request) {
+		}, want: "Vault is sealed"},
+		"ready": {handler: func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) }, want: ""},
+		"elsewhere": {handler: func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
-		}, ""},
-		"without end": {func(w http.ResponseWriter, _ *http.Request) {
+		}, want: ""},
+		"without end": {handler: func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			for range 100 {
 				_, _ = w.Write([]byte(strings.Repeat("x", 1000)))
 			}
-		}, strings.Repeat("x", maxReadyz)},
-		"silent": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, ""},
+		}, want: strings.Repeat("x", maxReadyz)},
+		"silent": {handler: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, want: ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -16,12 +16,12 @@ func TestReadTermination(t *testing.T) {
 		text string
 		ok   bool
 	}{
-		"good":                   {`{"reason":"Failed","message":"a\nb"}`, true},
-		"long":                   {long, true},
-		"not JSON":               {`Failed`, false},
-		"reason in words":        {`{"reason":"it failed","message":"x"}`, false},
-		"reason too long":        {`{"reason":"` + strings.Repeat("A", 70) + `","message":"x"}`, false},
-		"longer than is written": {`{"reason":"Failed","message":"` + strings.Repeat("x", 5000) + `"}`, false},
+		"good":                   {text: `{"reason":"Failed","message":"a\nb"}`, ok: true},
+		"long":                   {text: long, ok: true},
+		"not JSON":               {text: `Failed`},
+		"reason in words":        {text: `{"reason":"it failed","message":"x"}`},
+		"reason too long":        {text: `{"reason":"` + strings.Repeat("A", 70) + `","message":"x"}`},
+		"longer than is written": {text: `{"reason":"Failed","message":"` + strings.Repeat("x", 5000) + `"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, ok := ReadTermination(tc.text)

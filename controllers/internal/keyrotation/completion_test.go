@@ -38,18 +38,18 @@ func TestPatchedJobs(t *testing.T) {
 		changed bool // since it was created
 		counted bool // all pods, although it is changed
 	}{
-		"untouched":                         {nil, nil, false, false},
-		"suspended":                         {patched(func(s *batchv1.JobSpec) { s.Suspend = new(true) }), nil, false, false},
-		"without pods":                      {patched(withoutPods), nil, true, false},
-		"without pods for a while":          {patched(withoutPods), func(job *batchv1.Job) { job.Spec.Completions, job.Spec.Parallelism = new(int32(3)), new(int32(3)) }, true, false},
-		"fewer pods":                        {patched(func(s *batchv1.JobSpec) { s.Completions, s.Parallelism = new(int32(2)), new(int32(2)) }), nil, true, false},
-		"an index twice":                    {nil, func(job *batchv1.Job) { job.Status.CompletedIndexes = "0-1,1" }, true, false},
-		"an index is missing":               {nil, func(job *batchv1.Job) { job.Status.CompletedIndexes = "0,2" }, true, false},
-		"no index":                          {nil, func(job *batchv1.Job) { job.Status.CompletedIndexes = "" }, true, false},
-		"indexes that cannot be read":       {nil, func(job *batchv1.Job) { job.Status.CompletedIndexes = "0-" }, true, false},
-		"a deadline":                        {patched(func(s *batchv1.JobSpec) { s.ActiveDeadlineSeconds = new(int64(1)) }), nil, true, true},
-		"another argument":                  {patched(func(s *batchv1.JobSpec) { s.Template.Spec.Containers[0].Args = nil }), nil, true, true},
-		"another node, while it was paused": {patched(func(s *batchv1.JobSpec) { s.Template.Spec.NodeSelector = map[string]string{"a": "b"} }), nil, true, true},
+		"untouched":                         {before: nil, after: nil, changed: false, counted: false},
+		"suspended":                         {before: patched(func(s *batchv1.JobSpec) { s.Suspend = new(true) })},
+		"without pods":                      {before: patched(withoutPods), changed: true},
+		"without pods for a while":          {before: patched(withoutPods), after: func(job *batchv1.Job) { job.Spec.Completions, job.Spec.Parallelism = new(int32(3)), new(int32(3)) }, changed: true},
+		"fewer pods":                        {before: patched(func(s *batchv1.JobSpec) { s.Completions, s.Parallelism = new(int32(2)), new(int32(2)) }), changed: true},
+		"an index twice":                    {after: func(job *batchv1.Job) { job.Status.CompletedIndexes = "0-1,1" }, changed: true},
+		"an index is missing":               {after: func(job *batchv1.Job) { job.Status.CompletedIndexes = "0,2" }, changed: true},
+		"no index":                          {after: func(job *batchv1.Job) { job.Status.CompletedIndexes = "" }, changed: true},
+		"indexes that cannot be read":       {after: func(job *batchv1.Job) { job.Status.CompletedIndexes = "0-" }, changed: true},
+		"a deadline":                        {before: patched(func(s *batchv1.JobSpec) { s.ActiveDeadlineSeconds = new(int64(1)) }), changed: true, counted: true},
+		"another argument":                  {before: patched(func(s *batchv1.JobSpec) { s.Template.Spec.Containers[0].Args = nil }), changed: true, counted: true},
+		"another node, while it was paused": {before: patched(func(s *batchv1.JobSpec) { s.Template.Spec.NodeSelector = map[string]string{"a": "b"} }), changed: true, counted: true},
 	} {
 		for release, recorded := range map[string]bool{"this release": true, "an earlier release": false} {
 			t.Run(name+", recorded by "+release, func(t *testing.T) {

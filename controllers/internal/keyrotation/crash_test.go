@@ -320,11 +320,11 @@ func TestOvertakenRecord(t *testing.T) {
 		change func(*v1alpha1.SecureNotesStatus)
 		lost   bool
 	}{
-		"another's status":       {func(s *v1alpha1.SecureNotesStatus) { s.URL = "https://notes" }, false},
-		"another's session keys": {func(s *v1alpha1.SecureNotesStatus) { s.SessionKeys = "session-keys-3" }, true},
-		"another's record": {func(s *v1alpha1.SecureNotesStatus) {
+		"another's status":       {change: func(s *v1alpha1.SecureNotesStatus) { s.URL = "https://notes" }},
+		"another's session keys": {change: func(s *v1alpha1.SecureNotesStatus) { s.SessionKeys = "session-keys-3" }, lost: true},
+		"another's record": {change: func(s *v1alpha1.SecureNotesStatus) {
 			s.NextSessionKeys = &v1alpha1.RecordedSecret{Entry: "session-keys-2000000000009", Digest: "other"}
-		}, true},
+		}, lost: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, &crashtest.Crash{})
@@ -405,15 +405,15 @@ func TestForgedJobs(t *testing.T) {
 		change          func(*batchv1.Job)
 		foreign         string
 	}{
-		"the one that was made":             {"image", "made", func(*batchv1.Job) {}, ""},
-		"made by the operator before":       {"newer", "made", func(*batchv1.Job) {}, ""},
-		"made, and not recorded":            {"image", "", func(*batchv1.Job) {}, ""},
-		"another one of the name":           {"image", "made", func(j *batchv1.Job) { j.UID = "forged" }, "another of its name"},
-		"not recorded, of another image":    {"image", "", func(j *batchv1.Job) { j.Spec.Template.Spec.Containers[0].Image = "true" }, "its image"},
-		"not recorded, of another command":  {"image", "", func(j *batchv1.Job) { j.Spec.Template.Spec.Containers[0].Command = []string{"true"} }, "its command"},
-		"not recorded, and somebody else's": {"image", "", func(j *batchv1.Job) { j.OwnerReferences[0].UID = "b" }, "does not belong to first"},
-		"recorded, but given away":          {"image", "made", func(j *batchv1.Job) { j.OwnerReferences = nil }, "does not belong to first"},
-		"one that the cache would not show": {"image", "made", func(j *batchv1.Job) { j.Labels = nil }, "does not belong to first"},
+		"the one that was made":             {image: "image", recorded: "made", change: func(*batchv1.Job) {}},
+		"made by the operator before":       {image: "newer", recorded: "made", change: func(*batchv1.Job) {}},
+		"made, and not recorded":            {image: "image", change: func(*batchv1.Job) {}},
+		"another one of the name":           {image: "image", recorded: "made", change: func(j *batchv1.Job) { j.UID = "forged" }, foreign: "another of its name"},
+		"not recorded, of another image":    {image: "image", change: func(j *batchv1.Job) { j.Spec.Template.Spec.Containers[0].Image = "true" }, foreign: "its image"},
+		"not recorded, of another command":  {image: "image", change: func(j *batchv1.Job) { j.Spec.Template.Spec.Containers[0].Command = []string{"true"} }, foreign: "its command"},
+		"not recorded, and somebody else's": {image: "image", change: func(j *batchv1.Job) { j.OwnerReferences[0].UID = "b" }, foreign: "does not belong to first"},
+		"recorded, but given away":          {image: "image", recorded: "made", change: func(j *batchv1.Job) { j.OwnerReferences = nil }, foreign: "does not belong to first"},
+		"one that the cache would not show": {image: "image", recorded: "made", change: func(j *batchv1.Job) { j.Labels = nil }, foreign: "does not belong to first"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			made, err := reconciler("image").verifyJob(kr, notes()).Build(t.Context())

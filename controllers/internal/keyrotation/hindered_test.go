@@ -161,14 +161,14 @@ func TestHinderedNext(t *testing.T) {
 		reason string
 		says   string
 	}{
-		"stuck":                     {observed{rotation: of(), reencrypt: stuck}, actionWait, v1alpha1.ReasonUnschedulable, "To give this rotation up, delete it"},
-		"stuck at the verification": {observed{rotation: of(with(v1alpha1.ConditionReencrypted)), verify: stuck}, actionWait, v1alpha1.ReasonUnschedulable, "delete it"},
-		"stuck, just deleted":       {observed{rotation: of(deleting), reencrypt: stuck}, actionWait, v1alpha1.ReasonUnschedulable, "no node. This KeyRotation is being deleted, and is given up within a minute"},
-		"stuck, and given up":       {observed{rotation: of(deleting), reencrypt: stuck, givenUp: true}, actionFail, v1alpha1.ReasonUnschedulable, "no node"},
-		"at work, and deleted":      {observed{rotation: of(deleting), reencrypt: working, givenUp: true}, actionWait, v1alpha1.ReasonReencrypting, "the re-encryption Job is running. This KeyRotation is being deleted, and goes to its end first"},
-		"at work":                   {observed{rotation: of(), reencrypt: working}, actionWait, v1alpha1.ReasonReencrypting, "is running"},
-		"suspended, and deleted":    {observed{rotation: of(deleting), parent: suspended()}, actionWait, v1alpha1.ReasonSuspended, "goes to its end first"},
-		"done, and deleted":         {observed{rotation: of(deleting), reencrypt: JobOutcome{Phase: JobComplete, Made: MadeJob{}}, givenUp: true}, actionRecordReencrypted, "", ""},
+		"stuck":                     {o: observed{rotation: of(), reencrypt: stuck}, want: actionWait, reason: v1alpha1.ReasonUnschedulable, says: "To give this rotation up, delete it"},
+		"stuck at the verification": {o: observed{rotation: of(with(v1alpha1.ConditionReencrypted)), verify: stuck}, want: actionWait, reason: v1alpha1.ReasonUnschedulable, says: "delete it"},
+		"stuck, just deleted":       {o: observed{rotation: of(deleting), reencrypt: stuck}, want: actionWait, reason: v1alpha1.ReasonUnschedulable, says: "no node. This KeyRotation is being deleted, and is given up within a minute"},
+		"stuck, and given up":       {o: observed{rotation: of(deleting), reencrypt: stuck, givenUp: true}, want: actionFail, reason: v1alpha1.ReasonUnschedulable, says: "no node"},
+		"at work, and deleted":      {o: observed{rotation: of(deleting), reencrypt: working, givenUp: true}, want: actionWait, reason: v1alpha1.ReasonReencrypting, says: "the re-encryption Job is running. This KeyRotation is being deleted, and goes to its end first"},
+		"at work":                   {o: observed{rotation: of(), reencrypt: working}, want: actionWait, reason: v1alpha1.ReasonReencrypting, says: "is running"},
+		"suspended, and deleted":    {o: observed{rotation: of(deleting), parent: suspended()}, want: actionWait, reason: v1alpha1.ReasonSuspended, says: "goes to its end first"},
+		"done, and deleted":         {o: observed{rotation: of(deleting), reencrypt: JobOutcome{Phase: JobComplete, Made: MadeJob{}}, givenUp: true}, want: actionRecordReencrypted},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if tc.o.parent == nil {
@@ -203,9 +203,9 @@ func TestCompromiseWaitsForTheWorkload(t *testing.T) {
 		parent       *v1alpha1.SecureNotes
 		reason, says string
 	}{
-		"refused":   {of(v1alpha1.ReasonQuotaExceeded), v1alpha1.ReasonQuotaExceeded, "to be recreated: 0 of 2: exceeded quota: raise it. This KeyRotation is being deleted, and goes to its end first"},
-		"under way": {of(v1alpha1.ReasonProgressing), "", "see the condition WorkloadReady of SecureNotes notes, and whether finalizers keep the old one"},
-		"unknown":   {notes(), "", "see the condition WorkloadReady of SecureNotes notes"},
+		"refused":   {parent: of(v1alpha1.ReasonQuotaExceeded), reason: v1alpha1.ReasonQuotaExceeded, says: "to be recreated: 0 of 2: exceeded quota: raise it. This KeyRotation is being deleted, and goes to its end first"},
+		"under way": {parent: of(v1alpha1.ReasonProgressing), says: "see the condition WorkloadReady of SecureNotes notes, and whether finalizers keep the old one"},
+		"unknown":   {parent: notes(), says: "see the condition WorkloadReady of SecureNotes notes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := next(observed{rotation: rotation("a", urgent12...), parent: tc.parent, accounts: accounts("new", ""), givenUp: true})
@@ -232,12 +232,12 @@ func TestJobsFollowALimitRange(t *testing.T) {
 		objects []client.Object
 		want    string
 	}{
-		"none":             {nil, "10m"},
-		"of containers":    {[]client.Object{limits(corev1.LimitTypeContainer, "50m")}, "50m"},
-		"of pods":          {[]client.Object{limits(corev1.LimitTypePod, "60m")}, "60m"},
-		"of volumes":       {[]client.Object{limits(corev1.LimitTypePersistentVolumeClaim, "60m")}, "10m"},
-		"below what it is": {[]client.Object{limits(corev1.LimitTypeContainer, "5m")}, "10m"},
-		"elsewhere":        {[]client.Object{elsewhere}, "10m"},
+		"none":             {want: "10m"},
+		"of containers":    {objects: []client.Object{limits(corev1.LimitTypeContainer, "50m")}, want: "50m"},
+		"of pods":          {objects: []client.Object{limits(corev1.LimitTypePod, "60m")}, want: "60m"},
+		"of volumes":       {objects: []client.Object{limits(corev1.LimitTypePersistentVolumeClaim, "60m")}, want: "10m"},
+		"below what it is": {objects: []client.Object{limits(corev1.LimitTypeContainer, "5m")}, want: "10m"},
+		"elsewhere":        {objects: []client.Object{elsewhere}, want: "10m"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, &crashtest.Crash{}, append(tc.objects, rotation("a"))...)
@@ -267,10 +267,10 @@ func TestDeletedWhileHeld(t *testing.T) {
 		reason string
 		says   string
 	}{
-		"suspended":              {suspended, v1alpha1.ReasonSuspended, "set its spec.suspend to false to go on"},
-		"its key is taken":       {taken, v1alpha1.ReasonKeyTaken, "words"},
-		"without a master key":   {keyless, v1alpha1.ReasonSecureNotesNotReady, "VaultReady"},
-		"amounts cannot be read": {amountless, v1alpha1.ReasonInvalidResources, "SecureNotes"},
+		"suspended":              {parent: suspended, reason: v1alpha1.ReasonSuspended, says: "set its spec.suspend to false to go on"},
+		"its key is taken":       {parent: taken, reason: v1alpha1.ReasonKeyTaken, says: "words"},
+		"without a master key":   {parent: keyless, reason: v1alpha1.ReasonSecureNotesNotReady, says: "VaultReady"},
+		"amounts cannot be read": {parent: amountless, reason: v1alpha1.ReasonInvalidResources, says: "SecureNotes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			const waits = "Its deletion waits for that too"

@@ -152,11 +152,11 @@ func TestOthersMetadataStays(t *testing.T) {
 		// guarded says that the operator's own finalizer is there afterwards.
 		guarded bool
 	}{
-		{"begun", func() { w.pass(t, "first") }, true},
-		{"ended", func() {
+		{name: "begun", do: func() { w.pass(t, "first") }, guarded: true},
+		{name: "ended", do: func() {
 			w.endJobs(t, "Failed")
 			w.pass(t, "first")
-		}, false},
+		}, guarded: false},
 	} {
 		step.do()
 		got := w.rotation(t, "first")

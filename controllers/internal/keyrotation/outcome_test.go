@@ -47,17 +47,17 @@ func TestOutcome(t *testing.T) {
 		pods []corev1.Pod
 		want JobOutcome
 	}{
-		"none":                       {nil, nil, JobOutcome{Phase: JobAbsent}},
-		"running":                    {job(""), nil, JobOutcome{Name: "job", Phase: JobRunning}},
-		"complete":                   {job(batchv1.JobComplete), nil, JobOutcome{Name: "job", Phase: JobComplete}},
-		"complete, but a stranger's": {stranger, nil, JobOutcome{Name: "job", Phase: JobForeign}},
-		"complete, but nobody's":     {alone, nil, JobOutcome{Name: "job", Phase: JobForeign}},
-		"failed with a word":         {job(batchv1.JobFailed), []corev1.Pod{pod("", 1, `{"reason":"StaleRows","message":"3 rows"}`)}, JobOutcome{Name: "job", Phase: JobFailed, Reason: "StaleRows", Message: "3 rows"}},
-		"superseded outweighs": {job(batchv1.JobFailed), []corev1.Pod{
+		"none":                       {want: JobOutcome{Phase: JobAbsent}},
+		"running":                    {job: job(""), want: JobOutcome{Name: "job", Phase: JobRunning}},
+		"complete":                   {job: job(batchv1.JobComplete), want: JobOutcome{Name: "job", Phase: JobComplete}},
+		"complete, but a stranger's": {job: stranger, want: JobOutcome{Name: "job", Phase: JobForeign}},
+		"complete, but nobody's":     {job: alone, want: JobOutcome{Name: "job", Phase: JobForeign}},
+		"failed with a word":         {job: job(batchv1.JobFailed), pods: []corev1.Pod{pod("", 1, `{"reason":"StaleRows","message":"3 rows"}`)}, want: JobOutcome{Name: "job", Phase: JobFailed, Reason: "StaleRows", Message: "3 rows"}},
+		"superseded outweighs": {job: job(batchv1.JobFailed), pods: []corev1.Pod{
 			pod("", config.ExitSuperseded, `{"reason":"Superseded","message":"by 4"}`), pod("", 1, `{"reason":"Failed","message":"x"}`),
-		}, JobOutcome{Name: "job", Phase: JobFailed, Reason: "Superseded", Message: "by 4"}},
-		"a pod of another":  {job(batchv1.JobFailed), []corev1.Pod{forged}, JobOutcome{Name: "job", Phase: JobFailed, Reason: "", Message: "Job job failed: no pod of it says why; see the logs of its pods"}},
-		"the pods are gone": {spent, nil, JobOutcome{Name: "job", Phase: JobFailed, Message: "Job job failed: Job has reached the specified backoff limit; see the logs of its pods"}},
+		}, want: JobOutcome{Name: "job", Phase: JobFailed, Reason: "Superseded", Message: "by 4"}},
+		"a pod of another":  {job: job(batchv1.JobFailed), pods: []corev1.Pod{forged}, want: JobOutcome{Name: "job", Phase: JobFailed, Reason: "", Message: "Job job failed: no pod of it says why; see the logs of its pods"}},
+		"the pods are gone": {job: spent, want: JobOutcome{Name: "job", Phase: JobFailed, Message: "Job job failed: Job has reached the specified backoff limit; see the logs of its pods"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(tc.want, Outcome(tc.job, "a-uid", tc.pods)); diff != "" {
@@ -74,16 +74,16 @@ func TestSumProgress(t *testing.T) {
 		data map[string]string
 		want *v1alpha1.RotationProgress
 	}{
-		"nothing reported":   {nil, nil},
-		"another Job's":      {map[string]string{"shard-0": `{"job":"old","notesTotal":5}`}, nil},
-		"not JSON":           {map[string]string{"shard-0": `boo`}, nil},
-		"a shard too many":   {map[string]string{"shard-2": `{"job":"job","notesTotal":5}`}, nil},
-		"summed":             {map[string]string{"shard-0": `{"job":"job","notesDone":5,"notesTotal":10,"notesPerSecond":1,"conflicts":4}`, "shard-1": `{"job":"job","notesDone":0,"notesTotal":10,"notesPerSecond":2,"conflicts":5}`}, &v1alpha1.RotationProgress{NotesDone: 5, NotesTotal: 20, Percent: 25, NotesPerSecond: 3, SecondsLeft: seconds(5), Conflicts: 9}},
-		"slow":               {map[string]string{"shard-0": `{"job":"job","notesDone":5,"notesTotal":10,"notesPerSecond":0.25}`}, &v1alpha1.RotationProgress{NotesDone: 5, NotesTotal: 10, Percent: 50, SecondsLeft: seconds(20)}},
-		"stopped":            {map[string]string{"shard-0": `{"job":"job","notesDone":5,"notesTotal":10,"notesPerSecond":1e-300}`}, &v1alpha1.RotationProgress{NotesDone: 5, NotesTotal: 10, Percent: 50}},
-		"more done than all": {map[string]string{"shard-0": `{"job":"job","notesDone":50,"notesTotal":10}`}, &v1alpha1.RotationProgress{NotesDone: 10, NotesTotal: 10, Percent: 100, SecondsLeft: seconds(0)}},
-		"negative":           {map[string]string{"shard-0": `{"job":"job","notesDone":-5,"notesTotal":-10,"notesPerSecond":-1,"conflicts":-1}`}, &v1alpha1.RotationProgress{SecondsLeft: seconds(0)}},
-		"enough to overflow": {map[string]string{"shard-0": `{"job":"job","notesDone":1,"notesTotal":9223372036854775807,"conflicts":9223372036854775807}`, "shard-1": `{"job":"job","notesTotal":9223372036854775807,"conflicts":9223372036854775807}`}, &v1alpha1.RotationProgress{NotesDone: 1, NotesTotal: 2 * maxNotes, Conflicts: 2 * maxNotes}},
+		"nothing reported":   {data: nil, want: nil},
+		"another Job's":      {data: map[string]string{"shard-0": `{"job":"old","notesTotal":5}`}, want: nil},
+		"not JSON":           {data: map[string]string{"shard-0": `boo`}, want: nil},
+		"a shard too many":   {data: map[string]string{"shard-2": `{"job":"job","notesTotal":5}`}, want: nil},
+		"summed":             {data: map[string]string{"shard-0": `{"job":"job","notesDone":5,"notesTotal":10,"notesPerSecond":1,"conflicts":4}`, "shard-1": `{"job":"job","notesDone":0,"notesTotal":10,"notesPerSecond":2,"conflicts":5}`}, want: &v1alpha1.RotationProgress{NotesDone: 5, NotesTotal: 20, Percent: 25, NotesPerSecond: 3, SecondsLeft: seconds(5), Conflicts: 9}},
+		"slow":               {data: map[string]string{"shard-0": `{"job":"job","notesDone":5,"notesTotal":10,"notesPerSecond":0.25}`}, want: &v1alpha1.RotationProgress{NotesDone: 5, NotesTotal: 10, Percent: 50, SecondsLeft: seconds(20)}},
+		"stopped":            {data: map[string]string{"shard-0": `{"job":"job","notesDone":5,"notesTotal":10,"notesPerSecond":1e-300}`}, want: &v1alpha1.RotationProgress{NotesDone: 5, NotesTotal: 10, Percent: 50}},
+		"more done than all": {data: map[string]string{"shard-0": `{"job":"job","notesDone":50,"notesTotal":10}`}, want: &v1alpha1.RotationProgress{NotesDone: 10, NotesTotal: 10, Percent: 100, SecondsLeft: seconds(0)}},
+		"negative":           {data: map[string]string{"shard-0": `{"job":"job","notesDone":-5,"notesTotal":-10,"notesPerSecond":-1,"conflicts":-1}`}, want: &v1alpha1.RotationProgress{SecondsLeft: seconds(0)}},
+		"enough to overflow": {data: map[string]string{"shard-0": `{"job":"job","notesDone":1,"notesTotal":9223372036854775807,"conflicts":9223372036854775807}`, "shard-1": `{"job":"job","notesTotal":9223372036854775807,"conflicts":9223372036854775807}`}, want: &v1alpha1.RotationProgress{NotesDone: 1, NotesTotal: 2 * maxNotes, Conflicts: 2 * maxNotes}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(tc.want, sumProgress(tc.data, "job", 2)); diff != "" {

@@ -22,13 +22,13 @@ func TestStatusReason(t *testing.T) {
 		conditions []metav1.Condition
 		want       string
 	}{
-		"new":                       {"", nil, ""},
-		"works":                     {"Reencrypting", condition(v1alpha1.ConditionReconciling, "Reencrypting"), ""},
-		"a quota refuses the Job":   {"Reencrypting", condition(v1alpha1.ConditionReconciling, "QuotaExceeded"), "QuotaExceeded"},
-		"waits for the SecureNotes": {"Queued", condition(v1alpha1.ConditionReconciling, "SecureNotesNotReady"), "SecureNotesNotReady"},
-		"waits for its turn":        {"Queued", condition(v1alpha1.ConditionReconciling, "Queued"), ""},
-		"failed":                    {"Failed", condition(v1alpha1.ConditionFailed, "StaleRows"), "StaleRows"},
-		"complete":                  {"Complete", condition(v1alpha1.ConditionComplete, "Complete"), ""},
+		"new":                       {state: "", conditions: nil, want: ""},
+		"works":                     {state: "Reencrypting", conditions: condition(v1alpha1.ConditionReconciling, "Reencrypting"), want: ""},
+		"a quota refuses the Job":   {state: "Reencrypting", conditions: condition(v1alpha1.ConditionReconciling, "QuotaExceeded"), want: "QuotaExceeded"},
+		"waits for the SecureNotes": {state: "Queued", conditions: condition(v1alpha1.ConditionReconciling, "SecureNotesNotReady"), want: "SecureNotesNotReady"},
+		"waits for its turn":        {state: "Queued", conditions: condition(v1alpha1.ConditionReconciling, "Queued"), want: ""},
+		"failed":                    {state: "Failed", conditions: condition(v1alpha1.ConditionFailed, "StaleRows"), want: "StaleRows"},
+		"complete":                  {state: "Complete", conditions: condition(v1alpha1.ConditionComplete, "Complete"), want: ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := reasonOf(&v1alpha1.KeyRotationStatus{State: tc.state, Conditions: tc.conditions}); got != tc.want {

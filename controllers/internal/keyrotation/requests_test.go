@@ -21,8 +21,8 @@ func TestIgnoredRetryIsSaid(t *testing.T) {
 		value string
 		want  bool
 	}{
-		"as long as it may be": {strings.Repeat("x", maxRequest), false},
-		"too long":             {strings.Repeat("x", maxRequest+1), true},
+		"as long as it may be": {value: strings.Repeat("x", maxRequest), want: false},
+		"too long":             {value: strings.Repeat("x", maxRequest+1), want: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			kr := rotation("first", func(kr *v1alpha1.KeyRotation) {

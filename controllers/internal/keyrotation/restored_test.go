@@ -97,7 +97,7 @@ func TestEndOfLargeRotation(t *testing.T) {
 		annotations int
 		marked      bool
 	}{
-		"as many as may be": {maxAnnotations - 1, true}, "too many": {maxAnnotations, false},
+		"as many as may be": {annotations: maxAnnotations - 1, marked: true}, "too many": {annotations: maxAnnotations},
 	} {
 		t.Run(name, func(t *testing.T) {
 			kr := rotation("first", owned, guarded, from(1), to(2), with(v1alpha1.ConditionComplete))

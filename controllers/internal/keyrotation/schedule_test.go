@@ -21,26 +21,26 @@ func clock(t *testing.T, text string) time.Time {
 func TestPlanSchedule(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ schedule, zone, since, now, missed, next string }{
-		"nothing missed":                     {"0 3 1 * *", "Etc/UTC", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z", "", "2026-02-01T03:00:00Z"},
-		"just due":                           {"0 3 1 * *", "Etc/UTC", "2026-01-02T00:00:00Z", "2026-02-01T03:00:00Z", "2026-02-01T03:00:00Z", "2026-03-01T03:00:00Z"},
-		"many missed, one caught up":         {"0 3 * * *", "Etc/UTC", "2026-01-01T00:00:00Z", "2026-03-01T12:00:00Z", "2026-03-01T03:00:00Z", "2026-03-02T03:00:00Z"},
-		"every minute, after a year":         {"* * * * *", "Etc/UTC", "2025-01-01T00:00:00Z", "2026-01-01T00:00:30Z", "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"},
-		"once a year, after three":           {"@yearly", "Etc/UTC", "2022-06-01T00:00:00Z", "2025-06-01T00:00:00Z", "2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z"},
-		"in a time zone":                     {"0 3 * * *", "Europe/Berlin", "2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z", "", "2026-01-01T02:00:00Z"},
-		"left out in spring, for it":         {"30 2 29 3 *", "Europe/Berlin", "2026-01-01T00:00:00Z", "2026-03-29T01:00:00Z", "2026-03-29T01:00:00Z", "2027-03-29T00:30:00Z"},
-		"left out in spring, to come":        {"30 2 * * *", "Europe/Berlin", "2026-03-28T02:00:00Z", "2026-03-28T02:00:00Z", "", "2026-03-29T01:00:00Z"},
-		"left out in spring, acted on":       {"30 2 * * *", "Europe/Berlin", "2026-03-29T01:00:00Z", "2026-03-29T02:00:00Z", "", "2026-03-30T00:30:00Z"},
-		"several left out in spring are one": {"*/20 2 * * *", "Europe/Berlin", "2026-03-29T01:00:00Z", "2026-03-29T01:00:00Z", "", "2026-03-30T00:00:00Z"},
-		"shown twice in autumn, to come":     {"30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", "2026-10-24T12:00:00Z", "", "2026-10-25T00:30:00Z"},
-		"shown twice in autumn, acted on":    {"30 2 * * *", "Europe/Berlin", "2026-10-25T00:30:00Z", "2026-10-25T01:45:00Z", "", "2026-10-26T01:30:00Z"},
-		"shown twice in autumn, missed":      {"30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", "2026-10-25T12:00:00Z", "2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"},
-		"shown twice in autumn, every hour":  {"0 * * * *", "Europe/Berlin", "2026-10-25T00:00:00Z", "2026-10-25T01:30:00Z", "", "2026-10-25T02:00:00Z"},
-		"asked in the second hour of autumn": {"50 2 * * *", "Europe/Berlin", "2026-10-25T01:10:00Z", "2026-10-25T01:10:00Z", "", "2026-10-26T01:50:00Z"},
-		"midnight left out":                  {"@daily", "America/Santiago", "2026-09-05T12:00:00Z", "2026-09-05T12:00:00Z", "", "2026-09-06T04:00:00Z"},
-		"half an hour left out":              {"15 2 4 10 *", "Australia/Lord_Howe", "2026-01-01T00:00:00Z", "2026-10-03T15:30:00Z", "2026-10-03T15:30:00Z", "2027-10-03T15:15:00Z"},
-		"half an hour shown twice":           {"45 1 5 4 *", "Australia/Lord_Howe", "2026-01-01T00:00:00Z", "2026-04-05T00:00:00Z", "2026-04-04T14:45:00Z", "2027-04-04T15:15:00Z"},
-		"a day left out":                     {"0 3 30 12 *", "Pacific/Apia", "2011-01-01T00:00:00Z", "2011-12-30T10:00:00Z", "2011-12-30T10:00:00Z", "2012-12-29T13:00:00Z"},
-		"the time already acted on":          {"0 3 * * *", "Etc/UTC", "2026-01-01T03:00:00Z", "2026-01-01T04:00:00Z", "", "2026-01-02T03:00:00Z"},
+		"nothing missed":                     {schedule: "0 3 1 * *", zone: "Etc/UTC", since: "2026-01-02T00:00:00Z", now: "2026-01-03T00:00:00Z", next: "2026-02-01T03:00:00Z"},
+		"just due":                           {schedule: "0 3 1 * *", zone: "Etc/UTC", since: "2026-01-02T00:00:00Z", now: "2026-02-01T03:00:00Z", missed: "2026-02-01T03:00:00Z", next: "2026-03-01T03:00:00Z"},
+		"many missed, one caught up":         {schedule: "0 3 * * *", zone: "Etc/UTC", since: "2026-01-01T00:00:00Z", now: "2026-03-01T12:00:00Z", missed: "2026-03-01T03:00:00Z", next: "2026-03-02T03:00:00Z"},
+		"every minute, after a year":         {schedule: "* * * * *", zone: "Etc/UTC", since: "2025-01-01T00:00:00Z", now: "2026-01-01T00:00:30Z", missed: "2026-01-01T00:00:00Z", next: "2026-01-01T00:01:00Z"},
+		"once a year, after three":           {schedule: "@yearly", zone: "Etc/UTC", since: "2022-06-01T00:00:00Z", now: "2025-06-01T00:00:00Z", missed: "2025-01-01T00:00:00Z", next: "2026-01-01T00:00:00Z"},
+		"in a time zone":                     {schedule: "0 3 * * *", zone: "Europe/Berlin", since: "2026-01-01T00:00:00Z", now: "2026-01-01T01:00:00Z", next: "2026-01-01T02:00:00Z"},
+		"left out in spring, for it":         {schedule: "30 2 29 3 *", zone: "Europe/Berlin", since: "2026-01-01T00:00:00Z", now: "2026-03-29T01:00:00Z", missed: "2026-03-29T01:00:00Z", next: "2027-03-29T00:30:00Z"},
+		"left out in spring, to come":        {schedule: "30 2 * * *", zone: "Europe/Berlin", since: "2026-03-28T02:00:00Z", now: "2026-03-28T02:00:00Z", next: "2026-03-29T01:00:00Z"},
+		"left out in spring, acted on":       {schedule: "30 2 * * *", zone: "Europe/Berlin", since: "2026-03-29T01:00:00Z", now: "2026-03-29T02:00:00Z", next: "2026-03-30T00:30:00Z"},
+		"several left out in spring are one": {schedule: "*/20 2 * * *", zone: "Europe/Berlin", since: "2026-03-29T01:00:00Z", now: "2026-03-29T01:00:00Z", next: "2026-03-30T00:00:00Z"},
+		"shown twice in autumn, to come":     {schedule: "30 2 * * *", zone: "Europe/Berlin", since: "2026-10-24T12:00:00Z", now: "2026-10-24T12:00:00Z", next: "2026-10-25T00:30:00Z"},
+		"shown twice in autumn, acted on":    {schedule: "30 2 * * *", zone: "Europe/Berlin", since: "2026-10-25T00:30:00Z", now: "2026-10-25T01:45:00Z", next: "2026-10-26T01:30:00Z"},
+		"shown twice in autumn, missed":      {schedule: "30 2 * * *", zone: "Europe/Berlin", since: "2026-10-24T12:00:00Z", now: "2026-10-25T12:00:00Z", missed: "2026-10-25T00:30:00Z", next: "2026-10-26T01:30:00Z"},
+		"shown twice in autumn, every hour":  {schedule: "0 * * * *", zone: "Europe/Berlin", since: "2026-10-25T00:00:00Z", now: "2026-10-25T01:30:00Z", next: "2026-10-25T02:00:00Z"},
+		"asked in the second hour of autumn": {schedule: "50 2 * * *", zone: "Europe/Berlin", since: "2026-10-25T01:10:00Z", now: "2026-10-25T01:10:00Z", next: "2026-10-26T01:50:00Z"},
+		"midnight left out":                  {schedule: "@daily", zone: "America/Santiago", since: "2026-09-05T12:00:00Z", now: "2026-09-05T12:00:00Z", next: "2026-09-06T04:00:00Z"},
+		"half an hour left out":              {schedule: "15 2 4 10 *", zone: "Australia/Lord_Howe", since: "2026-01-01T00:00:00Z", now: "2026-10-03T15:30:00Z", missed: "2026-10-03T15:30:00Z", next: "2027-10-03T15:15:00Z"},
+		"half an hour shown twice":           {schedule: "45 1 5 4 *", zone: "Australia/Lord_Howe", since: "2026-01-01T00:00:00Z", now: "2026-04-05T00:00:00Z", missed: "2026-04-04T14:45:00Z", next: "2027-04-04T15:15:00Z"},
+		"a day left out":                     {schedule: "0 3 30 12 *", zone: "Pacific/Apia", since: "2011-01-01T00:00:00Z", now: "2011-12-30T10:00:00Z", missed: "2011-12-30T10:00:00Z", next: "2012-12-29T13:00:00Z"},
+		"the time already acted on":          {schedule: "0 3 * * *", zone: "Etc/UTC", since: "2026-01-01T03:00:00Z", now: "2026-01-01T04:00:00Z", next: "2026-01-02T03:00:00Z"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			plan, err := PlanSchedule(operand.Rotation{Schedule: tc.schedule, TimeZone: tc.zone}, clock(t, tc.since), clock(t, tc.now))
@@ -83,11 +83,11 @@ func TestOnceADay(t *testing.T) {
 func TestPlanScheduleRefuses(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ schedule, zone, want string }{
-		"no schedule at all":   {"whenever", "Etc/UTC", "spec.keyRotation.schedule"},
-		"a zone in the words":  {"TZ=Asia/Tokyo 0 3 * * *", "Etc/UTC", "spec.keyRotation.timeZone"},
-		"every second":         {"@every 1s", "Etc/UTC", "@every"},
-		"a zone that is none":  {"@daily", "Moon/Base", "spec.keyRotation.timeZone"},
-		"a date that never is": {"0 0 30 2 *", "Etc/UTC", "never comes"},
+		"no schedule at all":   {schedule: "whenever", zone: "Etc/UTC", want: "spec.keyRotation.schedule"},
+		"a zone in the words":  {schedule: "TZ=Asia/Tokyo 0 3 * * *", zone: "Etc/UTC", want: "spec.keyRotation.timeZone"},
+		"every second":         {schedule: "@every 1s", zone: "Etc/UTC", want: "@every"},
+		"a zone that is none":  {schedule: "@daily", zone: "Moon/Base", want: "spec.keyRotation.timeZone"},
+		"a date that never is": {schedule: "0 0 30 2 *", zone: "Etc/UTC", want: "never comes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := PlanSchedule(operand.Rotation{Schedule: tc.schedule, TimeZone: tc.zone}, time.Unix(0, 0), time.Unix(1e9, 0))

@@ -37,13 +37,13 @@ func TestTurn(t *testing.T) {
 		late, early *v1alpha1.KeyRotation
 		latest      int64
 	}{
-		"one that goes first":                {queued("first"), queued("second"), 1},
-		"a retry that goes first":            {queued("first", from(1), to(2), retried), queued("second"), 2},
-		"the retry of one that made nothing": {queued("first", from(1), retried), queued("second"), 1},
-		"a Compromise":                       {queued("urgent", urgent), queued("second"), 1},
-		"a newer Compromise":                 {queued("urgent", urgent), queued("second", urgent), 1},
-		"the retry of a Compromise":          {queued("first", urgent, from(1), to(2), retried), queued("second"), 2},
-		"the retry of an older Compromise":   {queued("first", urgent, from(1), to(2), retried), queued("second", urgent), 2},
+		"one that goes first":                {late: queued("first"), early: queued("second"), latest: 1},
+		"a retry that goes first":            {late: queued("first", from(1), to(2), retried), early: queued("second"), latest: 2},
+		"the retry of one that made nothing": {late: queued("first", from(1), retried), early: queued("second"), latest: 1},
+		"a Compromise":                       {late: queued("urgent", urgent), early: queued("second"), latest: 1},
+		"a newer Compromise":                 {late: queued("urgent", urgent), early: queued("second", urgent), latest: 1},
+		"the retry of a Compromise":          {late: queued("first", urgent, from(1), to(2), retried), early: queued("second"), latest: 2},
+		"the retry of an older Compromise":   {late: queued("first", urgent, from(1), to(2), retried), early: queued("second", urgent), latest: 2},
 	} {
 		// The late one comes and lists, records its start, lists, and records its turn; so does the early one from its start on.
 		for _, order := range interleavings(4, 3) {

@@ -115,11 +115,11 @@ func TestUrgentWorkIsNotHeldBack(t *testing.T) {
 		says, silent string
 		cpu          string
 	}{
-		"routine":                 {postgres(), false, "--max-notes-per-second=5000", "--urgent", "10m"},
-		"urgent":                  {postgres(), true, "--urgent", "--max-notes-per-second", "100m"},
-		"routine, with requests":  {asks, false, "--max-notes-per-second=5000", "--urgent", "2"},
-		"urgent, with requests":   {asks, true, "--urgent", "--max-notes-per-second", "2"},
-		"routine without a limit": {embedded(), false, "--strategy", "--max-notes-per-second", "10m"},
+		"routine":                 {sn: postgres(), says: "--max-notes-per-second=5000", silent: "--urgent", cpu: "10m"},
+		"urgent":                  {sn: postgres(), urgent: true, says: "--urgent", silent: "--max-notes-per-second", cpu: "100m"},
+		"routine, with requests":  {sn: asks, says: "--max-notes-per-second=5000", silent: "--urgent", cpu: "2"},
+		"urgent, with requests":   {sn: asks, urgent: true, says: "--urgent", silent: "--max-notes-per-second", cpu: "2"},
+		"routine without a limit": {sn: embedded(), says: "--strategy", silent: "--max-notes-per-second", cpu: "10m"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			work := Work{Owner: &metav1.OwnerReference{}, Shards: 1, Urgent: tc.urgent}
@@ -186,14 +186,14 @@ func TestServiceKeepsClientAddresses(t *testing.T) {
 		service *v1alpha1.Service
 		want    corev1.ServiceExternalTrafficPolicy
 	}{
-		"unset":                    {nil, ""},
-		"type unset":               {&v1alpha1.Service{}, ""},
-		"ClusterIP":                {&v1alpha1.Service{Type: corev1.ServiceTypeClusterIP}, ""},
-		"NodePort":                 {&v1alpha1.Service{Type: corev1.ServiceTypeNodePort}, "Local"},
-		"LoadBalancer":             {&v1alpha1.Service{Type: corev1.ServiceTypeLoadBalancer}, "Local"},
-		"NodePort, Cluster":        {&v1alpha1.Service{Type: corev1.ServiceTypeNodePort, ExternalTrafficPolicy: "Cluster"}, "Cluster"},
-		"LoadBalancer, Cluster":    {&v1alpha1.Service{Type: corev1.ServiceTypeLoadBalancer, ExternalTrafficPolicy: "Cluster"}, "Cluster"},
-		"LoadBalancer, said twice": {&v1alpha1.Service{Type: corev1.ServiceTypeLoadBalancer, ExternalTrafficPolicy: "Local"}, "Local"},
+		"unset":                    {service: nil, want: ""},
+		"type unset":               {service: &v1alpha1.Service{}, want: ""},
+		"ClusterIP":                {service: &v1alpha1.Service{Type: corev1.ServiceTypeClusterIP}, want: ""},
+		"NodePort":                 {service: &v1alpha1.Service{Type: corev1.ServiceTypeNodePort}, want: "Local"},
+		"LoadBalancer":             {service: &v1alpha1.Service{Type: corev1.ServiceTypeLoadBalancer}, want: "Local"},
+		"NodePort, Cluster":        {service: &v1alpha1.Service{Type: corev1.ServiceTypeNodePort, ExternalTrafficPolicy: "Cluster"}, want: "Cluster"},
+		"LoadBalancer, Cluster":    {service: &v1alpha1.Service{Type: corev1.ServiceTypeLoadBalancer, ExternalTrafficPolicy: "Cluster"}, want: "Cluster"},
+		"LoadBalancer, said twice": {service: &v1alpha1.Service{Type: corev1.ServiceTypeLoadBalancer, ExternalTrafficPolicy: "Local"}, want: "Local"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sn := embedded()
@@ -305,14 +305,14 @@ func TestConfigHash(t *testing.T) {
 		change  func(*v1alpha1.SecureNotes, *Environment)
 		changes bool
 	}{
-		"a schedule":           {func(sn *v1alpha1.SecureNotes, _ *Environment) { sn.Spec.KeyRotation.Schedule = "@daily" }, false},
-		"replicas":             {func(sn *v1alpha1.SecureNotes, _ *Environment) { sn.Spec.Replicas = new(int32(9)) }, false},
-		"a hostname":           {func(sn *v1alpha1.SecureNotes, _ *Environment) { sn.Spec.Hostnames = nil }, false},
-		"the life of sessions": {func(sn *v1alpha1.SecureNotes, _ *Environment) { sn.Spec.Auth = &v1alpha1.Auth{TokenTTL: "2h"} }, true},
-		"other session keys":   {func(_ *v1alpha1.SecureNotes, env *Environment) { env.SessionKeys = "session-keys-2" }, true},
-		"another pepper":       {func(_ *v1alpha1.SecureNotes, env *Environment) { env.PepperDigest = strings.Repeat("0", 64) }, true},
-		"a database in use":    {func(_ *v1alpha1.SecureNotes, env *Environment) { env.DatabaseClaimed = true }, false},
-		"Vault's CA":           {func(_ *v1alpha1.SecureNotes, env *Environment) { env.Connection.CABundle = "x" }, true},
+		"a schedule":           {change: func(sn *v1alpha1.SecureNotes, _ *Environment) { sn.Spec.KeyRotation.Schedule = "@daily" }},
+		"replicas":             {change: func(sn *v1alpha1.SecureNotes, _ *Environment) { sn.Spec.Replicas = new(int32(9)) }},
+		"a hostname":           {change: func(sn *v1alpha1.SecureNotes, _ *Environment) { sn.Spec.Hostnames = nil }},
+		"the life of sessions": {change: func(sn *v1alpha1.SecureNotes, _ *Environment) { sn.Spec.Auth = &v1alpha1.Auth{TokenTTL: "2h"} }, changes: true},
+		"other session keys":   {change: func(_ *v1alpha1.SecureNotes, env *Environment) { env.SessionKeys = "session-keys-2" }, changes: true},
+		"another pepper":       {change: func(_ *v1alpha1.SecureNotes, env *Environment) { env.PepperDigest = strings.Repeat("0", 64) }, changes: true},
+		"a database in use":    {change: func(_ *v1alpha1.SecureNotes, env *Environment) { env.DatabaseClaimed = true }},
+		"Vault's CA":           {change: func(_ *v1alpha1.SecureNotes, env *Environment) { env.Connection.CABundle = "x" }, changes: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sn, env := postgres(), environment()
@@ -345,13 +345,13 @@ func TestRestarted(t *testing.T) {
 		pods       []corev1.Pod
 		want       bool
 	}{
-		"all pods are new":                       {renewed, []corev1.Pod{pod(renewed, corev1.PodRunning), pod(renewed, corev1.PodPending)}, true},
-		"an old one still runs":                  {renewed, []corev1.Pod{pod(renewed, corev1.PodRunning), pod(before, corev1.PodRunning)}, false},
-		"an old one has ended":                   {renewed, []corev1.Pod{pod(before, corev1.PodFailed), pod(before, corev1.PodSucceeded)}, true},
-		"the Deployment would make old ones":     {before, nil, false},
-		"the Deployment's change is not at work": {unseen, []corev1.Pod{pod(renewed, corev1.PodRunning)}, false},
-		"there is no Deployment":                 {nil, nil, true},
-		"there is none, but a pod of it":         {nil, []corev1.Pod{pod(before, corev1.PodRunning)}, false},
+		"all pods are new":                       {deployment: renewed, pods: []corev1.Pod{pod(renewed, corev1.PodRunning), pod(renewed, corev1.PodPending)}, want: true},
+		"an old one still runs":                  {deployment: renewed, pods: []corev1.Pod{pod(renewed, corev1.PodRunning), pod(before, corev1.PodRunning)}, want: false},
+		"an old one has ended":                   {deployment: renewed, pods: []corev1.Pod{pod(before, corev1.PodFailed), pod(before, corev1.PodSucceeded)}, want: true},
+		"the Deployment would make old ones":     {deployment: before, want: false},
+		"the Deployment's change is not at work": {deployment: unseen, pods: []corev1.Pod{pod(renewed, corev1.PodRunning)}, want: false},
+		"there is no Deployment":                 {want: true},
+		"there is none, but a pod of it":         {pods: []corev1.Pod{pod(before, corev1.PodRunning)}, want: false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := Restarted("session-keys-2", tc.deployment, tc.pods); got != tc.want {

@@ -60,12 +60,12 @@ func TestHostnamesOfCertificate(t *testing.T) {
 		why  string
 		kept bool
 	}{
-		"acme.shop":        {"in namespace shop", true},
-		"other.shop":       {"in namespace shop", false},
-		"acme.com":         {"", true},
-		"notes":            {"", false},
-		"other":            {"no dot", false},
-		"other.victim.svc": {"in the cluster", false},
+		"acme.shop":        {why: "in namespace shop", kept: true},
+		"other.shop":       {why: "in namespace shop"},
+		"acme.com":         {kept: true},
+		"notes":            {why: "", kept: false},
+		"other":            {why: "no dot"},
+		"other.victim.svc": {why: "in the cluster"},
 	} {
 		why, kept, err := RefuseHostname(embedded(), host, []string{"acme.shop", "acme.com", "notes", "other", "other.victim.svc"}, func(namespace string) (bool, error) {
 			return namespace == "shop", nil

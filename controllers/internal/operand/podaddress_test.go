@@ -13,16 +13,16 @@ func TestPodAddress(t *testing.T) {
 		ip   string
 		want bool
 	}{
-		"IPv4":            {"10.1.2.3", true},
-		"IPv6":            {"fd00::7", true},
-		"none":            {"", false},
-		"the node's":      {"192.0.2.1", false},
-		"loopback":        {"127.0.0.1", false},
-		"loopback of v6":  {"::1", false},
-		"mapped loopback": {"::ffff:127.0.0.1", false},
-		"link-local":      {"169.254.169.254", false},
-		"multicast":       {"224.0.0.1", false},
-		"a name":          {"vault.example.com", false},
+		"IPv4":            {ip: "10.1.2.3", want: true},
+		"IPv6":            {ip: "fd00::7", want: true},
+		"none":            {ip: "", want: false},
+		"the node's":      {ip: "192.0.2.1", want: false},
+		"loopback":        {ip: "127.0.0.1", want: false},
+		"loopback of v6":  {ip: "::1", want: false},
+		"mapped loopback": {ip: "::ffff:127.0.0.1", want: false},
+		"link-local":      {ip: "169.254.169.254", want: false},
+		"multicast":       {ip: "224.0.0.1", want: false},
+		"a name":          {ip: "vault.example.com", want: false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, ok := PodAddress(&corev1.Pod{Status: corev1.PodStatus{PodIP: tc.ip, HostIP: "192.0.2.1"}})

@@ -19,11 +19,11 @@ func TestOversizedTemplates(t *testing.T) {
 		template *v1alpha1.PodTemplate
 		refused  bool
 	}{
-		"none":              {nil, false},
-		"small":             {&v1alpha1.PodTemplate{Tolerations: []corev1.Toleration{{Key: "key"}}, TopologySpreadConstraints: &[]corev1.TopologySpreadConstraint{}}, false},
-		"large affinity":    {&v1alpha1.PodTemplate{Affinity: &corev1.Affinity{PodAffinity: &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{TopologyKey: large}}}}}, true},
-		"large tolerations": {&v1alpha1.PodTemplate{Tolerations: []corev1.Toleration{{Key: large[1:]}, {Key: "key"}}}, true},
-		"large constraints": {&v1alpha1.PodTemplate{TopologySpreadConstraints: &[]corev1.TopologySpreadConstraint{{TopologyKey: large}}}, true},
+		"none":              {template: nil, refused: false},
+		"small":             {template: &v1alpha1.PodTemplate{Tolerations: []corev1.Toleration{{Key: "key"}}, TopologySpreadConstraints: &[]corev1.TopologySpreadConstraint{}}},
+		"large affinity":    {template: &v1alpha1.PodTemplate{Affinity: &corev1.Affinity{PodAffinity: &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{TopologyKey: large}}}}}, refused: true},
+		"large tolerations": {template: &v1alpha1.PodTemplate{Tolerations: []corev1.Toleration{{Key: large[1:]}, {Key: "key"}}}, refused: true},
+		"large constraints": {template: &v1alpha1.PodTemplate{TopologySpreadConstraints: &[]corev1.TopologySpreadConstraint{{TopologyKey: large}}}, refused: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sn := &v1alpha1.SecureNotes{Spec: v1alpha1.SecureNotesSpec{PodTemplate: tc.template}}
@@ -57,11 +57,11 @@ func TestDefaultSpread(t *testing.T) {
 		template      *v1alpha1.PodTemplate
 		spread, apart []string
 	}{
-		"default":      {postgres(), nil, []string{corev1.LabelHostname}, []string{corev1.LabelTopologyZone}},
-		"own affinity": {postgres(), &v1alpha1.PodTemplate{Affinity: wished}, []string{corev1.LabelHostname}, []string{"rack", corev1.LabelTopologyZone}},
-		"own spread":   {postgres(), &v1alpha1.PodTemplate{TopologySpreadConstraints: &[]corev1.TopologySpreadConstraint{chosen}}, []string{"rack"}, nil},
-		"none":         {postgres(), &v1alpha1.PodTemplate{TopologySpreadConstraints: &[]corev1.TopologySpreadConstraint{}}, nil, nil},
-		"embedded":     {embedded(), nil, nil, nil},
+		"default":      {sn: postgres(), spread: []string{corev1.LabelHostname}, apart: []string{corev1.LabelTopologyZone}},
+		"own affinity": {sn: postgres(), template: &v1alpha1.PodTemplate{Affinity: wished}, spread: []string{corev1.LabelHostname}, apart: []string{"rack", corev1.LabelTopologyZone}},
+		"own spread":   {sn: postgres(), template: &v1alpha1.PodTemplate{TopologySpreadConstraints: &[]corev1.TopologySpreadConstraint{chosen}}, spread: []string{"rack"}},
+		"none":         {sn: postgres(), template: &v1alpha1.PodTemplate{TopologySpreadConstraints: &[]corev1.TopologySpreadConstraint{}}},
+		"embedded":     {sn: embedded()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.sn.Spec.PodTemplate = tc.template

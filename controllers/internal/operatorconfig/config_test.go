@@ -33,13 +33,13 @@ func TestParse(t *testing.T) {
 func TestParseNamesTheWrongField(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ old, new, want string }{
-		"misspelt field":        {"operandImage:", "operandimagee:", "operandimagee"},
-		"plain http":            {"https://", "http://", "vaultConnections.default.address"},
-		"bad CA":                {`:8200"}`, `:8200", caBundle: "x"}`, "vaultConnections.default.caBundle"},
-		"mount with a slash":    {`:8200"}`, `:8200", kvMount: "secret/"}`, "vaultConnections.default.kvMount"},
-		"resync too often":      {"kind:", "vaultResyncInterval: 1s\nkind:", "vaultResyncInterval"},
-		"cluster id with a dot": {"kind:", "clusterID: a.b\nkind:", "clusterID"},
-		"namespace with a dot":  {"kind:", "watchNamespaces: [a.b]\nkind:", "watchNamespaces[0]"},
+		"misspelt field":        {old: "operandImage:", new: "operandimagee:", want: "operandimagee"},
+		"plain http":            {old: "https://", new: "http://", want: "vaultConnections.default.address"},
+		"bad CA":                {old: `:8200"}`, new: `:8200", caBundle: "x"}`, want: "vaultConnections.default.caBundle"},
+		"mount with a slash":    {old: `:8200"}`, new: `:8200", kvMount: "secret/"}`, want: "vaultConnections.default.kvMount"},
+		"resync too often":      {old: "kind:", new: "vaultResyncInterval: 1s\nkind:", want: "vaultResyncInterval"},
+		"cluster id with a dot": {old: "kind:", new: "clusterID: a.b\nkind:", want: "clusterID"},
+		"namespace with a dot":  {old: "kind:", new: "watchNamespaces: [a.b]\nkind:", want: "watchNamespaces[0]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Parse([]byte(strings.Replace(valid, tc.old, tc.new, 1)))

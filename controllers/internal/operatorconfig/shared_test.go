@@ -10,15 +10,15 @@ import (
 func TestSharedAuthMount(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ second, want string }{
-		"the same":                        {`{address: "https://vault.vault.svc:8200"}`, ""},
-		"another transit mount":           {`{address: "https://vault.vault.svc:8200", transitMount: transit-eu}`, "vaultConnections.eu.transitMount"},
-		"another kv mount":                {`{address: "https://VAULT.vault.svc:8200/", kvMount: kv}`, "vaultConnections.eu.kvMount"},
-		"another database mount":          {`{address: "https://vault.vault.svc:8200", databaseMount: db}`, "vaultConnections.eu.databaseMount"},
-		"another audience":                {`{address: "https://vault.vault.svc:8200", audience: eu}`, "vaultConnections.eu.audience"},
-		"the defaults, written out":       {`{address: "https://vault.vault.svc:8200", transitMount: transit, audience: vault}`, ""},
-		"another mount of the auth":       {`{address: "https://vault.vault.svc:8200", transitMount: transit-eu, authMount: eu}`, ""},
-		"another Vault":                   {`{address: "https://vault.eu.svc:8200", transitMount: transit-eu}`, ""},
-		"another namespace of that Vault": {`{address: "https://vault.vault.svc:8200", transitMount: transit-eu, namespace: eu}`, ""},
+		"the same":                        {second: `{address: "https://vault.vault.svc:8200"}`, want: ""},
+		"another transit mount":           {second: `{address: "https://vault.vault.svc:8200", transitMount: transit-eu}`, want: "vaultConnections.eu.transitMount"},
+		"another kv mount":                {second: `{address: "https://VAULT.vault.svc:8200/", kvMount: kv}`, want: "vaultConnections.eu.kvMount"},
+		"another database mount":          {second: `{address: "https://vault.vault.svc:8200", databaseMount: db}`, want: "vaultConnections.eu.databaseMount"},
+		"another audience":                {second: `{address: "https://vault.vault.svc:8200", audience: eu}`, want: "vaultConnections.eu.audience"},
+		"the defaults, written out":       {second: `{address: "https://vault.vault.svc:8200", transitMount: transit, audience: vault}`, want: ""},
+		"another mount of the auth":       {second: `{address: "https://vault.vault.svc:8200", transitMount: transit-eu, authMount: eu}`, want: ""},
+		"another Vault":                   {second: `{address: "https://vault.eu.svc:8200", transitMount: transit-eu}`, want: ""},
+		"another namespace of that Vault": {second: `{address: "https://vault.vault.svc:8200", transitMount: transit-eu, namespace: eu}`, want: ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Parse([]byte(valid + "  eu: " + tc.second + "\n"))

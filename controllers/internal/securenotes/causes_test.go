@@ -141,13 +141,13 @@ func TestHinderedRotationIsNotHealthy(t *testing.T) {
 		status metav1.ConditionStatus
 		reason string
 	}{
-		"at work":            {[]v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonReencrypting)}, metav1.ConditionTrue, v1alpha1.ReasonRotating},
-		"in the queue":       {[]v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonQueued)}, metav1.ConditionTrue, v1alpha1.ReasonRotating},
-		"new":                {[]v1alpha1.KeyRotation{{ObjectMeta: metav1.ObjectMeta{Name: "a"}}}, metav1.ConditionTrue, v1alpha1.ReasonRotating},
-		"over quota":         {[]v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonQuotaExceeded), waiting("b", v1alpha1.ReasonQueued)}, metav1.ConditionFalse, v1alpha1.ReasonQuotaExceeded},
-		"without its Vault":  {[]v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonVaultSealed)}, metav1.ConditionFalse, v1alpha1.ReasonVaultSealed},
-		"kept by a sidecar":  {[]v1alpha1.KeyRotation{waiting("b", v1alpha1.ReasonQueued), waiting("a", v1alpha1.ReasonSidecarRunning)}, metav1.ConditionFalse, v1alpha1.ReasonSidecarRunning},
-		"before its service": {[]v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonSecureNotesNotReady)}, metav1.ConditionTrue, v1alpha1.ReasonRotating},
+		"at work":            {list: []v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonReencrypting)}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonRotating},
+		"in the queue":       {list: []v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonQueued)}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonRotating},
+		"new":                {list: []v1alpha1.KeyRotation{{ObjectMeta: metav1.ObjectMeta{Name: "a"}}}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonRotating},
+		"over quota":         {list: []v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonQuotaExceeded), waiting("b", v1alpha1.ReasonQueued)}, status: metav1.ConditionFalse, reason: v1alpha1.ReasonQuotaExceeded},
+		"without its Vault":  {list: []v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonVaultSealed)}, status: metav1.ConditionFalse, reason: v1alpha1.ReasonVaultSealed},
+		"kept by a sidecar":  {list: []v1alpha1.KeyRotation{waiting("b", v1alpha1.ReasonQueued), waiting("a", v1alpha1.ReasonSidecarRunning)}, status: metav1.ConditionFalse, reason: v1alpha1.ReasonSidecarRunning},
+		"before its service": {list: []v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonSecureNotesNotReady)}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonRotating},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, _ := rotationHealth(&v1alpha1.SecureNotes{}, tc.list)

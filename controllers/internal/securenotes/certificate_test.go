@@ -24,15 +24,15 @@ func TestIssuerFinding(t *testing.T) {
 		status *certmanagerv1.IssuerStatus
 		want   string
 	}{
-		"ready": {certmanagerv1.IssuerKind, status(cmmeta.ConditionTrue, "fine"), ""},
-		"no status": {certmanagerv1.IssuerKind, &certmanagerv1.IssuerStatus{},
-			"no controller has looked at Issuer denier yet: see whether cert-manager runs, and whether it supports this kind of issuer"},
-		"its own words": {certmanagerv1.IssuerKind, status(cmmeta.ConditionFalse, "Vault is\nsealed"),
-			"Issuer denier is not ready: Vault is sealed: see `kubectl describe issuer denier -n demo`"},
-		"no words": {certmanagerv1.IssuerKind, status(cmmeta.ConditionFalse, ""),
-			"Issuer denier is not ready: see `kubectl describe issuer denier -n demo`"},
-		"of the cluster": {certmanagerv1.ClusterIssuerKind, status(cmmeta.ConditionUnknown, "x"),
-			"ClusterIssuer denier is not ready: x: see `kubectl describe clusterissuer denier`"},
+		"ready": {kind: certmanagerv1.IssuerKind, status: status(cmmeta.ConditionTrue, "fine"), want: ""},
+		"no status": {kind: certmanagerv1.IssuerKind, status: &certmanagerv1.IssuerStatus{},
+			want: "no controller has looked at Issuer denier yet: see whether cert-manager runs, and whether it supports this kind of issuer"},
+		"its own words": {kind: certmanagerv1.IssuerKind, status: status(cmmeta.ConditionFalse, "Vault is\nsealed"),
+			want: "Issuer denier is not ready: Vault is sealed: see `kubectl describe issuer denier -n demo`"},
+		"no words": {kind: certmanagerv1.IssuerKind, status: status(cmmeta.ConditionFalse, ""),
+			want: "Issuer denier is not ready: see `kubectl describe issuer denier -n demo`"},
+		"of the cluster": {kind: certmanagerv1.ClusterIssuerKind, status: status(cmmeta.ConditionUnknown, "x"),
+			want: "ClusterIssuer denier is not ready: x: see `kubectl describe clusterissuer denier`"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := issuerFinding(tc.kind, "denier", "demo", tc.status)

@@ -40,25 +40,25 @@ func TestSecretFinding(t *testing.T) {
 		reason string
 		want   string
 	}{
-		"no pod yet":    {nil, cause.Look{}, metav1.ConditionUnknown, v1alpha1.ReasonFromSecret, "must have tls.crt and tls.key"},
-		"a pod answers": {[]corev1.Pod{pod(time.Minute, answers)}, cause.Look{}, metav1.ConditionTrue, v1alpha1.ReasonFromSecret, "Secret tls"},
+		"no pod yet":    {look: cause.Look{}, status: metav1.ConditionUnknown, reason: v1alpha1.ReasonFromSecret, want: "must have tls.crt and tls.key"},
+		"a pod answers": {pods: []corev1.Pod{pod(time.Minute, answers)}, look: cause.Look{}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonFromSecret, want: "Secret tls"},
 		"the key does not match": {
-			[]corev1.Pod{pod(time.Minute, mismatch)}, cause.Look{}, metav1.ConditionFalse, "CertificateInvalid",
-			"Secret tls: TLS certificate: tls: private key does not match public key: put a matching tls.crt and tls.key into it",
+			pods: []corev1.Pod{pod(time.Minute, mismatch)}, look: cause.Look{}, status: metav1.ConditionFalse, reason: "CertificateInvalid",
+			want: "Secret tls: TLS certificate: tls: private key does not match public key: put a matching tls.crt and tls.key into it",
 		},
 		"the key does not match, an older pod answers": {
-			[]corev1.Pod{pod(time.Hour, answers), pod(time.Minute, mismatch)}, cause.Look{}, metav1.ConditionFalse, "CertificateInvalid", "Secret tls: ",
+			pods: []corev1.Pod{pod(time.Hour, answers), pod(time.Minute, mismatch)}, look: cause.Look{}, status: metav1.ConditionFalse, reason: "CertificateInvalid", want: "Secret tls: ",
 		},
 		"another trouble of the service": {
-			[]corev1.Pod{pod(time.Minute, serveFails("VaultDenied"))}, cause.Look{}, metav1.ConditionUnknown, v1alpha1.ReasonFromSecret, "no pod serves yet",
+			pods: []corev1.Pod{pod(time.Minute, serveFails("VaultDenied"))}, look: cause.Look{}, status: metav1.ConditionUnknown, reason: v1alpha1.ReasonFromSecret, want: "no pod serves yet",
 		},
 		"the Secret is absent": {
-			[]corev1.Pod{pod(time.Minute, pending)}, mount(`MountVolume.SetUp failed for volume "tls" : secret "tls" not found`),
-			metav1.ConditionFalse, "CertificateInvalid", "Secret tls does not exist: create it, of type kubernetes.io/tls, with tls.crt and tls.key",
+			pods: []corev1.Pod{pod(time.Minute, pending)}, look: mount(`MountVolume.SetUp failed for volume "tls" : secret "tls" not found`),
+			status: metav1.ConditionFalse, reason: "CertificateInvalid", want: "Secret tls does not exist: create it, of type kubernetes.io/tls, with tls.crt and tls.key",
 		},
 		"another Secret is absent": {
-			[]corev1.Pod{pod(time.Minute, pending)}, mount(`MountVolume.SetUp failed for volume "database" : secret "database" not found`),
-			metav1.ConditionUnknown, v1alpha1.ReasonFromSecret, "no pod serves yet",
+			pods: []corev1.Pod{pod(time.Minute, pending)}, look: mount(`MountVolume.SetUp failed for volume "database" : secret "database" not found`),
+			status: metav1.ConditionUnknown, reason: v1alpha1.ReasonFromSecret, want: "no pod serves yet",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

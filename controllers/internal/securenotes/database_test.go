@@ -35,16 +35,16 @@ func TestLostVolume(t *testing.T) {
 		says     string // empty: the volume is not lost
 		made     bool
 	}{
-		"in use":               {claimOf(), &vaultadmin.DatabaseState{Claimed: true}, "", true},
-		"gone":                 {nil, &vaultadmin.DatabaseState{Claimed: true}, "is missing: restore it from a backup, under this name and with the annotation securenotes.dev/deployment-id=uid", false},
-		"never in use":         {nil, &vaultadmin.DatabaseState{}, "", true},
-		"gone, Vault is away":  {nil, nil, "", false},
-		"there, Vault is away": {claimOf(), nil, "", true},
-		"going": {claimOf(func(c *corev1.PersistentVolumeClaim) {
+		"in use":               {claim: claimOf(), database: &vaultadmin.DatabaseState{Claimed: true}, made: true},
+		"gone":                 {database: &vaultadmin.DatabaseState{Claimed: true}, says: "is missing: restore it from a backup, under this name and with the annotation securenotes.dev/deployment-id=uid"},
+		"never in use":         {database: &vaultadmin.DatabaseState{}, made: true},
+		"gone, Vault is away":  {claim: nil, database: nil, says: "", made: false},
+		"there, Vault is away": {claim: claimOf(), made: true},
+		"going": {claim: claimOf(func(c *corev1.PersistentVolumeClaim) {
 			c.DeletionTimestamp, c.Finalizers = &metav1.Time{Time: now}, []string{"kubernetes.io/pvc-protection"}
-		}), &vaultadmin.DatabaseState{Claimed: true}, "persistentVolumeReclaimPolicy of PersistentVolume pv-1 to Retain now", true},
-		"without a volume": {claimOf(func(c *corev1.PersistentVolumeClaim) { c.Status.Phase = corev1.ClaimLost }),
-			&vaultadmin.DatabaseState{Claimed: true}, "has lost its PersistentVolume pv-1", true},
+		}), database: &vaultadmin.DatabaseState{Claimed: true}, says: "persistentVolumeReclaimPolicy of PersistentVolume pv-1 to Retain now", made: true},
+		"without a volume": {claim: claimOf(func(c *corev1.PersistentVolumeClaim) { c.Status.Phase = corev1.ClaimLost }),
+			database: &vaultadmin.DatabaseState{Claimed: true}, says: "has lost its PersistentVolume pv-1", made: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var objects []client.Object
@@ -194,11 +194,11 @@ func TestPodsAreToldOfTheDatabase(t *testing.T) {
 		before   *corev1.ConfigMap
 		want     bool
 	}{
-		"in use":                               {&vaultadmin.DatabaseState{Claimed: true}, told(nil), true},
-		"not in use yet":                       {&vaultadmin.DatabaseState{}, told(map[string]string{"claimed": "uid"}), false},
-		"Vault is away, they were told so":     {nil, told(map[string]string{"claimed": "uid"}), true},
-		"Vault is away, they were not told so": {nil, told(nil), false},
-		"Vault is away, nothing is known":      {nil, nil, true},
+		"in use":                               {database: &vaultadmin.DatabaseState{Claimed: true}, before: told(nil), want: true},
+		"not in use yet":                       {database: &vaultadmin.DatabaseState{}, before: told(map[string]string{"claimed": "uid"}), want: false},
+		"Vault is away, they were told so":     {before: told(map[string]string{"claimed": "uid"}), want: true},
+		"Vault is away, they were not told so": {before: told(nil), want: false},
+		"Vault is away, nothing is known":      {want: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var objects []client.Object
@@ -223,11 +223,11 @@ func TestStatusClaims(t *testing.T) {
 		shown  metav1.Condition
 		want   bool
 	}{
-		"nothing is known":            {vaultadmin.DatabaseState{}, metav1.Condition{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonProgressing}, false},
-		"the marker":                  {vaultadmin.DatabaseState{Claimed: true}, metav1.Condition{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonProgressing}, true},
-		"ready, and Vault was away":   {vaultadmin.DatabaseState{}, metav1.Condition{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonReady}, true},
-		"lost, and Vault is restored": {vaultadmin.DatabaseState{}, metav1.Condition{Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonDatabaseLost}, true},
-		"lost and given up":           {vaultadmin.DatabaseState{Accepted: 1}, metav1.Condition{Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonDatabaseLost}, false},
+		"nothing is known":            {marker: vaultadmin.DatabaseState{}, shown: metav1.Condition{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonProgressing}, want: false},
+		"the marker":                  {marker: vaultadmin.DatabaseState{Claimed: true}, shown: metav1.Condition{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonProgressing}, want: true},
+		"ready, and Vault was away":   {marker: vaultadmin.DatabaseState{}, shown: metav1.Condition{Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonReady}, want: true},
+		"lost, and Vault is restored": {marker: vaultadmin.DatabaseState{}, shown: metav1.Condition{Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonDatabaseLost}, want: true},
+		"lost and given up":           {marker: vaultadmin.DatabaseState{Accepted: 1}, shown: metav1.Condition{Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonDatabaseLost}, want: false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.shown.Type = v1alpha1.ConditionDatabaseReady
@@ -252,14 +252,14 @@ func TestWordsOfOldPods(t *testing.T) {
 		status corev1.PodStatus
 		heard  bool
 	}{
-		"ended now": {corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{{State: lost}}}, true},
-		"waits to restart": {corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{
+		"ended now": {status: corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{{State: lost}}}, heard: true},
+		"waits to restart": {status: corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{
 			{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}, LastTerminationState: lost},
-		}}, true},
-		"runs again": {corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{
+		}}, heard: true},
+		"runs again": {status: corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{
 			{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}, LastTerminationState: lost},
-		}}, false},
-		"evicted": {corev1.PodStatus{Phase: corev1.PodFailed, ContainerStatuses: []corev1.ContainerStatus{{State: lost}}}, false},
+		}}, heard: false},
+		"evicted": {status: corev1.PodStatus{Phase: corev1.PodFailed, ContainerStatuses: []corev1.ContainerStatus{{State: lost}}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.status.InitContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}}}

@@ -86,15 +86,15 @@ func TestPodsThatAreNoPass(t *testing.T) {
 		change func(*corev1.Pod)
 		want   bool
 	}{
-		"an annotation":         {func(p *corev1.Pod) { p.Annotations = map[string]string{"securenotes.dev/x": "1"} }, false},
-		"an owner":              {func(p *corev1.Pod) { p.OwnerReferences = []metav1.OwnerReference{{UID: "x"}} }, false},
-		"its phase":             {func(p *corev1.Pod) { p.Status.Phase = corev1.PodRunning }, true},
-		"a container":           {func(p *corev1.Pod) { p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "api"}} }, true},
-		"its address":           {func(p *corev1.Pod) { p.Status.PodIP = "10.0.0.1" }, true},
-		"its instance":          {func(p *corev1.Pod) { p.Labels[operand.LabelInstance] = "other" }, true},
-		"its component":         {func(p *corev1.Pod) { p.Labels[operand.LabelComponent] = operand.ComponentVerify }, false},
-		"its deletion":          {func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: now} }, true},
-		"nothing, for a resync": {func(p *corev1.Pod) { p.ResourceVersion = "1" }, true},
+		"an annotation":         {change: func(p *corev1.Pod) { p.Annotations = map[string]string{"securenotes.dev/x": "1"} }, want: false},
+		"an owner":              {change: func(p *corev1.Pod) { p.OwnerReferences = []metav1.OwnerReference{{UID: "x"}} }, want: false},
+		"its phase":             {change: func(p *corev1.Pod) { p.Status.Phase = corev1.PodRunning }, want: true},
+		"a container":           {change: func(p *corev1.Pod) { p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "api"}} }, want: true},
+		"its address":           {change: func(p *corev1.Pod) { p.Status.PodIP = "10.0.0.1" }, want: true},
+		"its instance":          {change: func(p *corev1.Pod) { p.Labels[operand.LabelInstance] = "other" }, want: true},
+		"its component":         {change: func(p *corev1.Pod) { p.Labels[operand.LabelComponent] = operand.ComponentVerify }, want: false},
+		"its deletion":          {change: func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: now} }, want: true},
+		"nothing, for a resync": {change: func(p *corev1.Pod) { p.ResourceVersion = "1" }, want: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := forged(1)[0]
@@ -121,12 +121,12 @@ func TestForgedWordsOfPods(t *testing.T) {
 		status appsv1.DeploymentStatus
 		heard  bool
 	}{
-		"every replica answers":                {well, false},
-		"the change is not seen yet":           {appsv1.DeploymentStatus{ObservedGeneration: 1, Replicas: 1, UpdatedReplicas: 1, AvailableReplicas: 1}, true},
-		"the new pod cannot start":             {appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 2, UpdatedReplicas: 1, AvailableReplicas: 1, UnavailableReplicas: 1}, true},
-		"no new pod is there yet":              {appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 1, AvailableReplicas: 1}, true},
-		"the one pod does not answer":          {appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 1, UpdatedReplicas: 1, UnavailableReplicas: 1}, true},
-		"nothing is said of the replicas, yet": {appsv1.DeploymentStatus{}, true},
+		"every replica answers":                {status: well},
+		"the change is not seen yet":           {status: appsv1.DeploymentStatus{ObservedGeneration: 1, Replicas: 1, UpdatedReplicas: 1, AvailableReplicas: 1}, heard: true},
+		"the new pod cannot start":             {status: appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 2, UpdatedReplicas: 1, AvailableReplicas: 1, UnavailableReplicas: 1}, heard: true},
+		"no new pod is there yet":              {status: appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 1, AvailableReplicas: 1}, heard: true},
+		"the one pod does not answer":          {status: appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 1, UpdatedReplicas: 1, UnavailableReplicas: 1}, heard: true},
+		"nothing is said of the replicas, yet": {status: appsv1.DeploymentStatus{}, heard: true},
 	} {
 		for _, reason := range []string{"DatabaseLost", "DatabaseUnreachable", "KeyMismatch", "MigrationFailed", "VaultDenied"} {
 			t.Run(name+"/"+reason, func(t *testing.T) {

@@ -15,10 +15,10 @@ func TestGoodNewsIsOfThisSpec(t *testing.T) {
 		replicas, updated    int32
 		deployed, held       bool
 	}{
-		"every pod is new":                    {2, 2, 2, 2, true, false},
-		"one pod is of the earlier template":  {2, 2, 3, 2, true, true},
-		"the change has not been seen":        {2, 1, 2, 2, true, true},
-		"the Deployment could not be applied": {2, 2, 2, 2, false, true},
+		"every pod is new":                    {generation: 2, observed: 2, replicas: 2, updated: 2, deployed: true},
+		"one pod is of the earlier template":  {generation: 2, observed: 2, replicas: 3, updated: 2, deployed: true, held: true},
+		"the change has not been seen":        {generation: 2, observed: 1, replicas: 2, updated: 2, deployed: true, held: true},
+		"the Deployment could not be applied": {generation: 2, observed: 2, replicas: 2, updated: 2, held: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := healthy()

@@ -45,12 +45,12 @@ func TestUnfinishedRotation(t *testing.T) {
 		list    []v1alpha1.KeyRotation
 		reason  string
 	}{
-		"given up":                  {vaultadmin.KeyState{Latest: 2, MinEncryption: 2, MinDecryption: 1}, nil, nil, v1alpha1.ReasonRotationFailed},
-		"followed by another":       {vaultadmin.KeyState{Latest: 3, MinEncryption: 2, MinDecryption: 1}, nil, []v1alpha1.KeyRotation{{}}, v1alpha1.ReasonRotating},
-		"complete, kept for a time": {vaultadmin.KeyState{Latest: 2, MinEncryption: 2, MinDecryption: 1}, []v1alpha1.PendingRetirement{{ToVersion: 2, Due: metav1.NewTime(now.Add(time.Hour)), Attempt: 2}}, nil, v1alpha1.ReasonIdle},
-		"complete and retired":      {vaultadmin.KeyState{Latest: 2, MinEncryption: 2, MinDecryption: 2}, nil, nil, v1alpha1.ReasonIdle},
-		"given up before its turn":  {vaultadmin.KeyState{Latest: 2, MinDecryption: 1}, nil, nil, v1alpha1.ReasonIdle},
-		"none yet":                  {vaultadmin.KeyState{Latest: 1, MinDecryption: 1}, nil, nil, v1alpha1.ReasonIdle},
+		"given up":                  {key: vaultadmin.KeyState{Latest: 2, MinEncryption: 2, MinDecryption: 1}, reason: v1alpha1.ReasonRotationFailed},
+		"followed by another":       {key: vaultadmin.KeyState{Latest: 3, MinEncryption: 2, MinDecryption: 1}, list: []v1alpha1.KeyRotation{{}}, reason: v1alpha1.ReasonRotating},
+		"complete, kept for a time": {key: vaultadmin.KeyState{Latest: 2, MinEncryption: 2, MinDecryption: 1}, pending: []v1alpha1.PendingRetirement{{ToVersion: 2, Due: metav1.NewTime(now.Add(time.Hour)), Attempt: 2}}, reason: v1alpha1.ReasonIdle},
+		"complete and retired":      {key: vaultadmin.KeyState{Latest: 2, MinEncryption: 2, MinDecryption: 2}, reason: v1alpha1.ReasonIdle},
+		"given up before its turn":  {key: vaultadmin.KeyState{Latest: 2, MinDecryption: 1}, reason: v1alpha1.ReasonIdle},
+		"none yet":                  {key: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}, reason: v1alpha1.ReasonIdle},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := healthy(func(s *scope) {
@@ -77,19 +77,19 @@ func TestFailedRotationIsQuoted(t *testing.T) {
 		change func(*v1alpha1.KeyRotation)
 		want   string
 	}{
-		"failed": {func(*v1alpha1.KeyRotation) {}, "KeyRotation a has failed: no node"},
+		"failed": {change: func(*v1alpha1.KeyRotation) {}, want: "KeyRotation a has failed: no node"},
 		"given up": {
-			func(kr *v1alpha1.KeyRotation) {
+			change: func(kr *v1alpha1.KeyRotation) {
 				kr.DeletionTimestamp, kr.Status.FromVersion, kr.Status.ToVersion = new(metav1.Now()), new(int64(1)), new(int64(2))
 			},
-			"KeyRotation a has failed: no node. Some notes may still be under version 1: create another KeyRotation",
+			want: "KeyRotation a has failed: no node. Some notes may still be under version 1: create another KeyRotation",
 		},
 		"given up at the verification": {
-			func(kr *v1alpha1.KeyRotation) {
+			change: func(kr *v1alpha1.KeyRotation) {
 				kr.DeletionTimestamp, kr.Status.FromVersion, kr.Status.ToVersion = new(metav1.Now()), new(int64(1)), new(int64(2))
 				kr.Status.Conditions = append(kr.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionReencrypted, Status: metav1.ConditionTrue})
 			},
-			"KeyRotation a has failed: no node. That no note is under version 1 is not verified: create another KeyRotation",
+			want: "KeyRotation a has failed: no node. That no note is under version 1 is not verified: create another KeyRotation",
 		},
 	} {
 		kr := v1alpha1.KeyRotation{ObjectMeta: metav1.ObjectMeta{Name: "a"}}

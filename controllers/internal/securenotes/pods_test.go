@@ -70,16 +70,16 @@ func TestDatabaseFinding(t *testing.T) {
 		status metav1.ConditionStatus
 		reason string
 	}{
-		"no pod":                             {nil, metav1.ConditionUnknown, v1alpha1.ReasonProgressing},
-		"a pod answers":                      {[]corev1.Pod{pod(time.Minute, answers)}, metav1.ConditionTrue, v1alpha1.ReasonReady},
-		"migrate cannot connect":             {[]corev1.Pod{pod(time.Minute, migrateFails("DatabaseUnreachable"))}, metav1.ConditionFalse, "DatabaseUnreachable"},
-		"the new pod cannot, the old serves": {[]corev1.Pod{pod(time.Hour, answers), pod(time.Minute, migrateFails("DatabaseMismatch"))}, metav1.ConditionFalse, "DatabaseMismatch"},
-		"what failed before it went well":    {[]corev1.Pod{pod(time.Minute, migrated)}, metav1.ConditionUnknown, v1alpha1.ReasonNotReady},
-		"serve finds another key":            {[]corev1.Pod{pod(time.Minute, serveFails("KeyMismatch"))}, metav1.ConditionFalse, "KeyMismatch"},
-		"Vault is not the database":          {[]corev1.Pod{pod(time.Minute, migrateFails("VaultSealed"))}, metav1.ConditionUnknown, v1alpha1.ReasonProgressing},
-		"the database is empty":              {[]corev1.Pod{pod(time.Minute, migrateFails("DatabaseLost"))}, metav1.ConditionFalse, v1alpha1.ReasonDatabaseLost},
-		"it is lost while the pod serves":    {[]corev1.Pod{pod(time.Minute, serveFails("DatabaseLost"))}, metav1.ConditionFalse, v1alpha1.ReasonDatabaseLost},
-		"a pod that is going says nothing":   {[]corev1.Pod{pod(time.Minute, migrateFails("DatabaseMismatch"), going), pod(time.Hour, answers)}, metav1.ConditionTrue, v1alpha1.ReasonReady},
+		"no pod":                             {status: metav1.ConditionUnknown, reason: v1alpha1.ReasonProgressing},
+		"a pod answers":                      {pods: []corev1.Pod{pod(time.Minute, answers)}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonReady},
+		"migrate cannot connect":             {pods: []corev1.Pod{pod(time.Minute, migrateFails("DatabaseUnreachable"))}, status: metav1.ConditionFalse, reason: "DatabaseUnreachable"},
+		"the new pod cannot, the old serves": {pods: []corev1.Pod{pod(time.Hour, answers), pod(time.Minute, migrateFails("DatabaseMismatch"))}, status: metav1.ConditionFalse, reason: "DatabaseMismatch"},
+		"what failed before it went well":    {pods: []corev1.Pod{pod(time.Minute, migrated)}, status: metav1.ConditionUnknown, reason: v1alpha1.ReasonNotReady},
+		"serve finds another key":            {pods: []corev1.Pod{pod(time.Minute, serveFails("KeyMismatch"))}, status: metav1.ConditionFalse, reason: "KeyMismatch"},
+		"Vault is not the database":          {pods: []corev1.Pod{pod(time.Minute, migrateFails("VaultSealed"))}, status: metav1.ConditionUnknown, reason: v1alpha1.ReasonProgressing},
+		"the database is empty":              {pods: []corev1.Pod{pod(time.Minute, migrateFails("DatabaseLost"))}, status: metav1.ConditionFalse, reason: v1alpha1.ReasonDatabaseLost},
+		"it is lost while the pod serves":    {pods: []corev1.Pod{pod(time.Minute, serveFails("DatabaseLost"))}, status: metav1.ConditionFalse, reason: v1alpha1.ReasonDatabaseLost},
+		"a pod that is going says nothing":   {pods: []corev1.Pod{pod(time.Minute, migrateFails("DatabaseMismatch"), going), pod(time.Hour, answers)}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonReady},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := databaseFinding(object(), readPods(tc.pods, cause.Look{}, now))
@@ -102,10 +102,10 @@ func TestUnreadyPodsAreLookedAtAgain(t *testing.T) {
 		pods []corev1.Pod
 		want bool
 	}{
-		"none":                        {nil, true},
-		"all answer":                  {[]corev1.Pod{pod(time.Hour, answers)}, false},
-		"a new one beside an old one": {[]corev1.Pod{pod(time.Hour, answers), young}, true},
-		"one that is going":           {[]corev1.Pod{pod(time.Hour, answers), pod(time.Minute, going)}, false},
+		"none":                        {want: true},
+		"all answer":                  {pods: []corev1.Pod{pod(time.Hour, answers)}, want: false},
+		"a new one beside an old one": {pods: []corev1.Pod{pod(time.Hour, answers), young}, want: true},
+		"one that is going":           {pods: []corev1.Pod{pod(time.Hour, answers), pod(time.Minute, going)}, want: false},
 	} {
 		if got := readPods(tc.pods, cause.Look{}, now).unready; got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
@@ -119,11 +119,11 @@ func TestWorkloadFindingTellsTheTrouble(t *testing.T) {
 		pod          corev1.Pod
 		reason, want string
 	}{
-		"the service's own words": {pod(time.Minute, serveFails("VaultDenied")), "VaultDenied", "words"},
-		"the scheduler's":         {pod(time.Minute, unschedulable), v1alpha1.ReasonUnschedulable, "no room"},
-		"the kubelet's": {pod(time.Minute, func(p *corev1.Pod) {
+		"the service's own words": {pod: pod(time.Minute, serveFails("VaultDenied")), reason: "VaultDenied", want: "words"},
+		"the scheduler's":         {pod: pod(time.Minute, unschedulable), reason: v1alpha1.ReasonUnschedulable, want: "no room"},
+		"the kubelet's": {pod: pod(time.Minute, func(p *corev1.Pod) {
 			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "api", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}}}
-		}), v1alpha1.ReasonImagePullFailed, "ImagePullBackOff"},
+		}), reason: v1alpha1.ReasonImagePullFailed, want: "ImagePullBackOff"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := workloadFinding(healthy(), readPods([]corev1.Pod{tc.pod}, cause.Look{}, now))
@@ -143,14 +143,14 @@ func TestBlockedUpdate(t *testing.T) {
 		replicas, updated, available int32
 		refused, want, not           string
 	}{
-		"an update has no room":    {2, 0, 2, "exceeded quota: small", "0 of 2 replicas of the current configuration answer, and 2 of the previous configuration still do; an update needs room for one more pod: ", "to stop"},
-		"an update is refused":     {2, 0, 2, "violates PodSecurity", "0 of 2 replicas of the current configuration answer, and 2 of the previous configuration still do: ", "room for one more"},
-		"a replica has no room":    {1, 1, 1, "exceeded quota: small", "1 of 2 replicas of the current configuration answer: ", "previous"},
-		"nothing answers":          {0, 0, 0, "exceeded quota: small", "0 of 2 replicas of the current configuration answer: ", "previous"},
-		"an update is under way":   {3, 1, 2, "", "0 of 2 replicas of the current configuration answer, and 2 of the previous configuration still do", "Kubernetes tries"},
-		"fewer are wanted":         {3, 3, 3, "", "2 of 2 replicas of the current configuration answer, with 1 more still to stop", "Kubernetes tries"},
-		"an old one does not end":  {3, 2, 0, "", "0 of 2 replicas of the current configuration answer, with 1 of the previous configuration still to stop", "Kubernetes tries"},
-		"the last ones are ending": {3, 2, 3, "", "2 of 2 replicas of the current configuration answer, and 1 of the previous configuration still does", "Kubernetes tries"},
+		"an update has no room":    {replicas: 2, available: 2, refused: "exceeded quota: small", want: "0 of 2 replicas of the current configuration answer, and 2 of the previous configuration still do; an update needs room for one more pod: ", not: "to stop"},
+		"an update is refused":     {replicas: 2, available: 2, refused: "violates PodSecurity", want: "0 of 2 replicas of the current configuration answer, and 2 of the previous configuration still do: ", not: "room for one more"},
+		"a replica has no room":    {replicas: 1, updated: 1, available: 1, refused: "exceeded quota: small", want: "1 of 2 replicas of the current configuration answer: ", not: "previous"},
+		"nothing answers":          {refused: "exceeded quota: small", want: "0 of 2 replicas of the current configuration answer: ", not: "previous"},
+		"an update is under way":   {replicas: 3, updated: 1, available: 2, want: "0 of 2 replicas of the current configuration answer, and 2 of the previous configuration still do", not: "Kubernetes tries"},
+		"fewer are wanted":         {replicas: 3, updated: 3, available: 3, want: "2 of 2 replicas of the current configuration answer, with 1 more still to stop", not: "Kubernetes tries"},
+		"an old one does not end":  {replicas: 3, updated: 2, want: "0 of 2 replicas of the current configuration answer, with 1 of the previous configuration still to stop", not: "Kubernetes tries"},
+		"the last ones are ending": {replicas: 3, updated: 2, available: 3, want: "2 of 2 replicas of the current configuration answer, and 1 of the previous configuration still does", not: "Kubernetes tries"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := healthy()
@@ -181,11 +181,11 @@ func TestPodsWaitForTheCertificate(t *testing.T) {
 		certificate  finding
 		reason, want string
 	}{
-		"not issued": {missing("notes-securenotes-certificate"), bad(v1alpha1.ReasonIssuing, "x"), v1alpha1.ReasonProgressing,
-			"pods wait for Secret notes-securenotes-certificate, which cert-manager writes: see the condition CertificateReady"},
-		"issued meanwhile": {missing("notes-securenotes-certificate"), good(v1alpha1.ReasonReady, "x"), v1alpha1.ReasonProgressing,
-			"Secret notes-securenotes-certificate is there by now: the kubelet tries again within about two minutes"},
-		"another Secret": {missing("other"), bad(v1alpha1.ReasonIssuing, "x"), v1alpha1.ReasonPodNotStarted, `secret "other" not found: next`},
+		"not issued": {report: missing("notes-securenotes-certificate"), certificate: bad(v1alpha1.ReasonIssuing, "x"), reason: v1alpha1.ReasonProgressing,
+			want: "pods wait for Secret notes-securenotes-certificate, which cert-manager writes: see the condition CertificateReady"},
+		"issued meanwhile": {report: missing("notes-securenotes-certificate"), certificate: good(v1alpha1.ReasonReady, "x"), reason: v1alpha1.ReasonProgressing,
+			want: "Secret notes-securenotes-certificate is there by now: the kubelet tries again within about two minutes"},
+		"another Secret": {report: missing("other"), certificate: bad(v1alpha1.ReasonIssuing, "x"), reason: v1alpha1.ReasonPodNotStarted, want: `secret "other" not found: next`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := healthy()
@@ -205,11 +205,11 @@ func TestDatabaseNextStep(t *testing.T) {
 	sn := object()
 	sn.Spec.Database = &v1alpha1.Database{Postgres: &v1alpha1.Postgres{URISecretRef: v1alpha1.SecretKeyReference{Name: "database", Key: "uri"}}}
 	for name, tc := range map[string]struct{ reason, message, want string }{
-		"no answer":        {config.ReasonDatabaseUnreachable, "connection refused", ": check the host and the port in the Secret, and that the pods can reach them"},
-		"too many clients": {config.ReasonDatabaseRefused, "too many connections (SQLSTATE 53300): raise max_connections", ""},
-		"no right":         {config.ReasonDatabasePermissionDenied, "permission denied for schema public (SQLSTATE 42501): run GRANT", ""},
-		"wrong password":   {config.ReasonDatabaseAuthenticationFailed, "password authentication failed (SQLSTATE 28P01): check the user and the password that the service logs in with", ""},
-		"no LOGIN":         {config.ReasonDatabaseAuthenticationFailed, "not permitted to log in (SQLSTATE 28000): run ALTER ROLE", ""},
+		"no answer":        {reason: config.ReasonDatabaseUnreachable, message: "connection refused", want: ": check the host and the port in the Secret, and that the pods can reach them"},
+		"too many clients": {reason: config.ReasonDatabaseRefused, message: "too many connections (SQLSTATE 53300): raise max_connections", want: ""},
+		"no right":         {reason: config.ReasonDatabasePermissionDenied, message: "permission denied for schema public (SQLSTATE 42501): run GRANT", want: ""},
+		"wrong password":   {reason: config.ReasonDatabaseAuthenticationFailed, message: "password authentication failed (SQLSTATE 28P01): check the user and the password that the service logs in with", want: ""},
+		"no LOGIN":         {reason: config.ReasonDatabaseAuthenticationFailed, message: "not permitted to log in (SQLSTATE 28000): run ALTER ROLE", want: ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := databaseNextStep(sn, &config.Termination{Reason: tc.reason, Message: tc.message}); got != tc.want {

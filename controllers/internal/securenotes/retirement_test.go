@@ -25,12 +25,12 @@ func TestDueRetirement(t *testing.T) {
 		want int64
 		wake time.Duration
 	}{
-		"none":                               {nil, 0, 0},
-		"not yet":                            {[]v1alpha1.PendingRetirement{entry(2, time.Hour)}, 0, time.Hour},
-		"now":                                {[]v1alpha1.PendingRetirement{entry(2, 0)}, 2, 0},
-		"the newest covers the older":        {[]v1alpha1.PendingRetirement{entry(2, -time.Hour), entry(4, 0), entry(3, -time.Minute)}, 4, 0},
-		"a newer one that is not due waits":  {[]v1alpha1.PendingRetirement{entry(2, 0), entry(3, time.Minute)}, 2, time.Minute},
-		"a compromise overtakes a long wait": {[]v1alpha1.PendingRetirement{entry(2, 720*time.Hour), entry(3, 0)}, 3, 720 * time.Hour},
+		"none":                               {list: nil, want: 0, wake: 0},
+		"not yet":                            {list: []v1alpha1.PendingRetirement{entry(2, time.Hour)}, want: 0, wake: time.Hour},
+		"now":                                {list: []v1alpha1.PendingRetirement{entry(2, 0)}, want: 2},
+		"the newest covers the older":        {list: []v1alpha1.PendingRetirement{entry(2, -time.Hour), entry(4, 0), entry(3, -time.Minute)}, want: 4},
+		"a newer one that is not due waits":  {list: []v1alpha1.PendingRetirement{entry(2, 0), entry(3, time.Minute)}, want: 2, wake: time.Minute},
+		"a compromise overtakes a long wait": {list: []v1alpha1.PendingRetirement{entry(2, 720*time.Hour), entry(3, 0)}, want: 3, wake: 720 * time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := healthy()
@@ -54,10 +54,10 @@ func TestPatchedVerificationRetiresNothing(t *testing.T) {
 		patched, earlier bool
 		want             int64
 	}{
-		"untouched":                      {false, false, 2},
-		"of an earlier release":          {false, true, 2},
-		"patched":                        {true, false, 0},
-		"of an earlier release, patched": {true, true, 0},
+		"untouched":                      {want: 2},
+		"of an earlier release":          {earlier: true, want: 2},
+		"patched":                        {patched: true, want: 0},
+		"of an earlier release, patched": {patched: true, earlier: true, want: 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			vault := &fakeVault{}

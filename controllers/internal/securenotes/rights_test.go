@@ -35,23 +35,23 @@ func TestMissingRightsAreOfOneFeature(t *testing.T) {
 		do        func(*Reconciler, *narrowVault, *scope) error
 		condition string
 	}{
-		"database logins": {func(r *Reconciler, v *narrowVault, s *scope) error {
+		"database logins": {do: func(r *Reconciler, v *narrowVault, s *scope) error {
 			v.state.DatabaseRights = missing
 			return errors.Join(r.vault(t.Context(), s), r.pods(t.Context(), s))
-		}, v1alpha1.ConditionDatabaseReady},
-		"deletion": {func(r *Reconciler, v *narrowVault, s *scope) error {
+		}, condition: v1alpha1.ConditionDatabaseReady},
+		"deletion": {do: func(r *Reconciler, v *narrowVault, s *scope) error {
 			v.err = missing
 			s.sn.DeletionTimestamp, s.sn.Finalizers, s.sn.Spec.DeletionPolicy = new(metav1.NewTime(now)), []string{v1alpha1.Finalizer}, v1alpha1.DeletionPolicyDelete
 			_, err := r.finalize(t.Context(), s)
 			return err
-		}, v1alpha1.ConditionReady},
-		"trim": {func(r *Reconciler, v *narrowVault, s *scope) error {
+		}, condition: v1alpha1.ConditionReady},
+		"trim": {do: func(r *Reconciler, v *narrowVault, s *scope) error {
 			v.err = missing
 			s.key = &vaultadmin.KeyState{Latest: 2, MinDecryption: 1}
 			s.rotationFinding = good(v1alpha1.ReasonIdle, "x")
 			s.sn.Status.MasterKey.Retirements = []v1alpha1.Retirement{{ToVersion: 2, JobUID: "job"}}
 			return r.destroy(t.Context(), s, &s.sn.Status.MasterKey.Retirements[0], 2)
-		}, v1alpha1.ConditionKeyRotationHealthy},
+		}, condition: v1alpha1.ConditionKeyRotationHealthy},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sn := object()

@@ -131,11 +131,11 @@ func TestScheduleWaits(t *testing.T) {
 		objects []client.Object
 		want    int
 	}{
-		"while suspended":              {func(s *scope) { daily(s); s.sn.Spec.KeyRotation.Suspend = new(true) }, nil, 0},
-		"while the last one runs":      {daily, []client.Object{unended}, 1},
-		"until there is a master key":  {func(s *scope) { daily(s); s.keyed = false }, nil, 0},
-		"until the next time":          {func(s *scope) { daily(s); s.sn.Status.LastScheduleTime = &metav1.Time{Time: now} }, nil, 0},
-		"with a schedule that is none": {func(s *scope) { daily(s); s.sn.Spec.KeyRotation.Schedule = "x" }, nil, 0},
+		"while suspended":              {change: func(s *scope) { daily(s); s.sn.Spec.KeyRotation.Suspend = new(true) }, want: 0},
+		"while the last one runs":      {change: daily, objects: []client.Object{unended}, want: 1},
+		"until there is a master key":  {change: func(s *scope) { daily(s); s.keyed = false }, want: 0},
+		"until the next time":          {change: func(s *scope) { daily(s); s.sn.Status.LastScheduleTime = &metav1.Time{Time: now} }, want: 0},
+		"with a schedule that is none": {change: func(s *scope) { daily(s); s.sn.Spec.KeyRotation.Schedule = "x" }, want: 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := reconciler(t, &fakeVault{}, tc.objects...)
@@ -238,12 +238,12 @@ func TestRetirementBehindAForeignJob(t *testing.T) {
 		attempt int32
 		wake    time.Duration
 	}{
-		"nobody's":           {metav1.ObjectMeta{}, asMade, 2, retirementRetry},
-		"somebody else's":    {metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*theirs}, Labels: operand.Labels(object(), operand.ComponentVerify)}, asMade, 2, retirementRetry},
-		"without our labels": {metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}}, asMade, 2, retirementRetry},
-		"of the last pass":   {metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}, Labels: operand.Labels(object(), operand.ComponentVerify)}, asMade, 1, retryInterval},
-		"that does nothing": {metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}, Labels: operand.Labels(object(), operand.ComponentVerify)},
-			func(job *batchv1.Job) { job.Spec.Template.Spec.Containers[0].Command = []string{"true"} }, 2, retirementRetry},
+		"nobody's":           {meta: metav1.ObjectMeta{}, change: asMade, attempt: 2, wake: retirementRetry},
+		"somebody else's":    {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*theirs}, Labels: operand.Labels(object(), operand.ComponentVerify)}, change: asMade, attempt: 2, wake: retirementRetry},
+		"without our labels": {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}}, change: asMade, attempt: 2, wake: retirementRetry},
+		"of the last pass":   {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}, Labels: operand.Labels(object(), operand.ComponentVerify)}, change: asMade, attempt: 1, wake: retryInterval},
+		"that does nothing": {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}, Labels: operand.Labels(object(), operand.ComponentVerify)},
+			change: func(job *batchv1.Job) { job.Spec.Template.Spec.Containers[0].Command = []string{"true"} }, attempt: 2, wake: retirementRetry},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.meta.Name, tc.meta.Namespace = operand.RetireJobName("notes", 2, 1), "demo"
@@ -325,7 +325,7 @@ func TestRequestOfBefore(t *testing.T) {
 		value, deployment string
 		keyed             bool
 		made              int
-	}{{"1", "", false, 0}, {"1", "", true, 0}, {"1", "uid", true, 0}, {"2", "uid", true, 1}} {
+	}{{value: "1"}, {value: "1", keyed: true}, {value: "1", deployment: "uid", keyed: true}, {value: "2", deployment: "uid", keyed: true, made: 1}} {
 		sn.Status.DeploymentID = step.deployment
 		s := healthy(asking(step.value, 0, sn.Status.LastHandledRotateRequest), func(s *scope) {
 			s.original.Status.DeploymentID, s.keyed = step.deployment, step.keyed
@@ -357,14 +357,14 @@ func TestRotationOfTheSameName(t *testing.T) {
 		change func(*v1alpha1.KeyRotation)
 		taken  bool
 	}{
-		"made by a pass that died":   {func(*v1alpha1.KeyRotation) {}, true},
-		"by a clock that is behind":  {func(kr *v1alpha1.KeyRotation) { kr.CreationTimestamp = metav1.NewTime(due.Add(-time.Second)) }, true},
-		"made long before it is due": {func(kr *v1alpha1.KeyRotation) { kr.CreationTimestamp = metav1.NewTime(due.Add(-time.Hour)) }, false},
-		"nobody's":                   {func(kr *v1alpha1.KeyRotation) { kr.OwnerReferences = nil }, false},
-		"another object's":           {func(kr *v1alpha1.KeyRotation) { kr.OwnerReferences[0].UID = "other" }, false},
-		"made by hand":               {func(kr *v1alpha1.KeyRotation) { kr.Labels = nil }, false},
-		"of another SecureNotes":     {func(kr *v1alpha1.KeyRotation) { kr.Spec.SecureNotesRef.Name = "other" }, false},
-		"a lesser rotation":          {func(kr *v1alpha1.KeyRotation) { kr.Spec.Strategy = v1alpha1.StrategyRewrap }, false},
+		"made by a pass that died":   {change: func(*v1alpha1.KeyRotation) {}, taken: true},
+		"by a clock that is behind":  {change: func(kr *v1alpha1.KeyRotation) { kr.CreationTimestamp = metav1.NewTime(due.Add(-time.Second)) }, taken: true},
+		"made long before it is due": {change: func(kr *v1alpha1.KeyRotation) { kr.CreationTimestamp = metav1.NewTime(due.Add(-time.Hour)) }},
+		"nobody's":                   {change: func(kr *v1alpha1.KeyRotation) { kr.OwnerReferences = nil }},
+		"another object's":           {change: func(kr *v1alpha1.KeyRotation) { kr.OwnerReferences[0].UID = "other" }},
+		"made by hand":               {change: func(kr *v1alpha1.KeyRotation) { kr.Labels = nil }},
+		"of another SecureNotes":     {change: func(kr *v1alpha1.KeyRotation) { kr.Spec.SecureNotesRef.Name = "other" }},
+		"a lesser rotation":          {change: func(kr *v1alpha1.KeyRotation) { kr.Spec.Strategy = v1alpha1.StrategyRewrap }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			existing := good()

@@ -90,64 +90,64 @@ func TestSchedule(t *testing.T) {
 		created string
 		steps   []step
 	}{
-		"of an object that was created with it": {monthly, []step{
-			{"Jan 1 02:59", nil, ""}, {"Jan 1 03:00", nil, "Jan 1 03:00"},
+		"of an object that was created with it": {created: monthly, steps: []step{
+			{at: "Jan 1 02:59", want: ""}, {at: "Jan 1 03:00", want: "Jan 1 03:00"},
 		}},
-		"of an object that was looked at late": {monthly, []step{{"Mar 20 12:00", nil, "Mar 1 03:00"}}},
-		"set later": {"", []step{
-			{"Jan 1 00:01", nil, ""},
-			{"Mar 20 12:00", policy(schedule(monthly)), ""}, {"Apr 1 03:00", nil, "Apr 1 03:00"},
+		"of an object that was looked at late": {created: monthly, steps: []step{{at: "Mar 20 12:00", want: "Mar 1 03:00"}}},
+		"set later": {created: "", steps: []step{
+			{at: "Jan 1 00:01", want: ""},
+			{at: "Mar 20 12:00", happen: policy(schedule(monthly)), want: ""}, {at: "Apr 1 03:00", want: "Apr 1 03:00"},
 		}},
-		"set before anybody looked at the object": {"", []step{{"Mar 20 12:00", policy(schedule(monthly)), ""}}},
-		"changed": {"0 3 25 * *", []step{
-			{"Jan 1 00:01", nil, ""},
-			{"Jan 20 12:00", policy(schedule("0 3 10 * *")), ""}, {"Feb 10 03:00", nil, "Feb 10 03:00"},
+		"set before anybody looked at the object": {steps: []step{{at: "Mar 20 12:00", happen: policy(schedule(monthly)), want: ""}}},
+		"changed": {created: "0 3 25 * *", steps: []step{
+			{at: "Jan 1 00:01", want: ""},
+			{at: "Jan 20 12:00", happen: policy(schedule("0 3 10 * *")), want: ""}, {at: "Feb 10 03:00", want: "Feb 10 03:00"},
 		}},
-		"changed once it has run": {monthly, []step{
-			{"Feb 1 03:00", nil, "Feb 1 03:00"}, {"Feb 1 04:00", complete, "Feb 1 03:00"},
-			{"Feb 20 12:00", policy(schedule("0 3 10 * *")), "Feb 1 03:00"}, {"Mar 10 03:00", nil, "Feb 1 03:00, Mar 10 03:00"},
+		"changed once it has run": {created: monthly, steps: []step{
+			{at: "Feb 1 03:00", want: "Feb 1 03:00"}, {at: "Feb 1 04:00", happen: complete, want: "Feb 1 03:00"},
+			{at: "Feb 20 12:00", happen: policy(schedule("0 3 10 * *")), want: "Feb 1 03:00"}, {at: "Mar 10 03:00", want: "Feb 1 03:00, Mar 10 03:00"},
 		}},
-		"of another time zone": {"0 3 * * *", []step{
-			{"Jan 1 00:01", nil, ""},
+		"of another time zone": {created: "0 3 * * *", steps: []step{
+			{at: "Jan 1 00:01", want: ""},
 			// It is 04:00 there: 03:00 has come since the object was created.
-			{"Jan 1 02:00", policy(zone("Africa/Cairo")), ""}, {"Jan 2 01:00", nil, "Jan 2 01:00"},
+			{at: "Jan 1 02:00", happen: policy(zone("Africa/Cairo")), want: ""}, {at: "Jan 2 01:00", want: "Jan 2 01:00"},
 		}},
-		"the default time zone by name": {monthly, []step{
-			{"Jan 1 00:01", nil, ""}, {"Feb 1 03:00", policy(zone("Etc/UTC")), "Feb 1 03:00"},
+		"the default time zone by name": {created: monthly, steps: []step{
+			{at: "Jan 1 00:01", want: ""}, {at: "Feb 1 03:00", happen: policy(zone("Etc/UTC")), want: "Feb 1 03:00"},
 		}},
-		"removed, and set again": {monthly, []step{
-			{"Feb 1 03:00", nil, "Feb 1 03:00"}, {"Feb 1 04:00", complete, "Feb 1 03:00"},
-			{"Feb 2 00:00", policy(schedule("")), "Feb 1 03:00"},
-			{"Apr 20 12:00", policy(schedule(monthly)), "Feb 1 03:00"}, {"May 1 03:00", nil, "Feb 1 03:00, May 1 03:00"},
+		"removed, and set again": {created: monthly, steps: []step{
+			{at: "Feb 1 03:00", want: "Feb 1 03:00"}, {at: "Feb 1 04:00", happen: complete, want: "Feb 1 03:00"},
+			{at: "Feb 2 00:00", happen: policy(schedule("")), want: "Feb 1 03:00"},
+			{at: "Apr 20 12:00", happen: policy(schedule(monthly)), want: "Feb 1 03:00"}, {at: "May 1 03:00", want: "Feb 1 03:00, May 1 03:00"},
 		}},
-		"wrong at first": {"whenever", []step{
-			{"Jan 1 00:01", nil, ""}, {"Mar 20 12:00", policy(schedule(monthly)), ""}, {"Apr 1 03:00", nil, "Apr 1 03:00"},
+		"wrong at first": {created: "whenever", steps: []step{
+			{at: "Jan 1 00:01", want: ""}, {at: "Mar 20 12:00", happen: policy(schedule(monthly)), want: ""}, {at: "Apr 1 03:00", want: "Apr 1 03:00"},
 		}},
-		"suspended: caught up once": {monthly, []step{
-			{"Jan 1 00:01", policy(paused(true)), ""}, {"Apr 20 12:00", nil, ""},
-			{"Apr 20 12:01", policy(paused(false)), "Apr 1 03:00"}, {"Apr 20 12:30", complete, "Apr 1 03:00"},
+		"suspended: caught up once": {created: monthly, steps: []step{
+			{at: "Jan 1 00:01", happen: policy(paused(true)), want: ""}, {at: "Apr 20 12:00", want: ""},
+			{at: "Apr 20 12:01", happen: policy(paused(false)), want: "Apr 1 03:00"}, {at: "Apr 20 12:30", happen: complete, want: "Apr 1 03:00"},
 		}},
-		"changed while suspended": {monthly, []step{
-			{"Jan 1 00:01", policy(paused(true)), ""}, {"Apr 20 12:00", policy(schedule("0 3 10 * *")), ""},
-			{"Apr 20 12:01", policy(paused(false)), ""}, {"May 10 03:00", nil, "May 10 03:00"},
+		"changed while suspended": {created: monthly, steps: []step{
+			{at: "Jan 1 00:01", happen: policy(paused(true)), want: ""}, {at: "Apr 20 12:00", happen: policy(schedule("0 3 10 * *")), want: ""},
+			{at: "Apr 20 12:01", happen: policy(paused(false)), want: ""}, {at: "May 10 03:00", want: "May 10 03:00"},
 		}},
-		"a time that comes while its rotation is at work": {"0 3 * * *", []step{
-			{"Jan 1 03:00", nil, "Jan 1 03:00"}, {"Jan 4 12:00", nil, "Jan 1 03:00"},
-			{"Jan 4 12:01", complete, "Jan 1 03:00, Jan 4 03:00"},
+		"a time that comes while its rotation is at work": {created: "0 3 * * *", steps: []step{
+			{at: "Jan 1 03:00", want: "Jan 1 03:00"}, {at: "Jan 4 12:00", want: "Jan 1 03:00"},
+			{at: "Jan 4 12:01", happen: complete, want: "Jan 1 03:00, Jan 4 03:00"},
 		}},
-		"changed while its rotation is at work": {"0 3 * * *", []step{
-			{"Jan 1 03:00", nil, "Jan 1 03:00"}, {"Jan 1 04:00", policy(schedule("0 2 * * *")), "Jan 1 03:00"},
-			{"Jan 1 05:00", complete, "Jan 1 03:00"}, {"Jan 2 02:00", nil, "Jan 1 03:00, Jan 2 02:00"},
+		"changed while its rotation is at work": {created: "0 3 * * *", steps: []step{
+			{at: "Jan 1 03:00", want: "Jan 1 03:00"}, {at: "Jan 1 04:00", happen: policy(schedule("0 2 * * *")), want: "Jan 1 03:00"},
+			{at: "Jan 1 05:00", happen: complete, want: "Jan 1 03:00"}, {at: "Jan 2 02:00", want: "Jan 1 03:00, Jan 2 02:00"},
 		}},
-		"changed while its rotation is at work, for longer": {"0 3 * * *", []step{
-			{"Jan 1 03:00", nil, "Jan 1 03:00"}, {"Jan 1 04:00", policy(schedule("0 2 * * *")), "Jan 1 03:00"},
-			{"Jan 3 05:00", nil, "Jan 1 03:00"}, {"Jan 3 05:01", complete, "Jan 1 03:00, Jan 3 02:00"},
+		"changed while its rotation is at work, for longer": {created: "0 3 * * *", steps: []step{
+			{at: "Jan 1 03:00", want: "Jan 1 03:00"}, {at: "Jan 1 04:00", happen: policy(schedule("0 2 * * *")), want: "Jan 1 03:00"},
+			{at: "Jan 3 05:00", want: "Jan 1 03:00"}, {at: "Jan 3 05:01", happen: complete, want: "Jan 1 03:00, Jan 3 02:00"},
 		}},
-		"an earlier operator's, nothing missed":         {monthly, []step{{"Feb 20 12:00", earlier(t, "Feb 1 03:00", "Mar 1 03:00"), ""}}},
-		"an earlier operator's, missed between the two": {monthly, []step{{"Mar 1 03:10", earlier(t, "Feb 1 03:00", "Mar 1 03:00"), "Mar 1 03:00"}}},
-		"an earlier operator's, the first time":         {monthly, []step{{"Feb 1 03:10", earlier(t, "", "Feb 1 03:00"), "Feb 1 03:00"}}},
-		"an earlier operator's, changed with the new one's": {monthly, []step{
-			{"Feb 20 12:00", earlier(t, "Feb 1 03:00", "Mar 1 03:00"), ""}, {"Feb 20 12:01", policy(schedule("0 3 10 * *")), ""}, {"Mar 10 03:00", nil, "Mar 10 03:00"},
+		"an earlier operator's, nothing missed":         {created: monthly, steps: []step{{at: "Feb 20 12:00", happen: earlier(t, "Feb 1 03:00", "Mar 1 03:00"), want: ""}}},
+		"an earlier operator's, missed between the two": {created: monthly, steps: []step{{at: "Mar 1 03:10", happen: earlier(t, "Feb 1 03:00", "Mar 1 03:00"), want: "Mar 1 03:00"}}},
+		"an earlier operator's, the first time":         {created: monthly, steps: []step{{at: "Feb 1 03:10", happen: earlier(t, "", "Feb 1 03:00"), want: "Feb 1 03:00"}}},
+		"an earlier operator's, changed with the new one's": {created: monthly, steps: []step{
+			{at: "Feb 20 12:00", happen: earlier(t, "Feb 1 03:00", "Mar 1 03:00"), want: ""}, {at: "Feb 20 12:01", happen: policy(schedule("0 3 10 * *")), want: ""}, {at: "Mar 10 03:00", want: "Mar 10 03:00"},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -222,9 +222,9 @@ func TestHistoryLimit(t *testing.T) {
 	sn.CreationTimestamp, sn.Generation = metav1.NewTime(moment(t, "Jan 1 00:00")), 1
 	sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Schedule: "0 3 * * *", HistoryLimit: new(int32(1))}
 	for _, step := range []step{
-		{"Jan 1 03:00", nil, "Jan 1 03:00"}, {"Jan 1 04:00", complete, "Jan 1 03:00"},
-		{"Jan 2 03:00", nil, "Jan 1 03:00, Jan 2 03:00"}, {"Jan 2 04:00", complete, "Jan 2 03:00"},
-		{"Jan 3 03:00", nil, "Jan 2 03:00, Jan 3 03:00"}, {"Jan 3 04:00", complete, "Jan 3 03:00"},
+		{at: "Jan 1 03:00", want: "Jan 1 03:00"}, {at: "Jan 1 04:00", happen: complete, want: "Jan 1 03:00"},
+		{at: "Jan 2 03:00", want: "Jan 1 03:00, Jan 2 03:00"}, {at: "Jan 2 04:00", happen: complete, want: "Jan 2 03:00"},
+		{at: "Jan 3 03:00", want: "Jan 2 03:00, Jan 3 03:00"}, {at: "Jan 3 04:00", happen: complete, want: "Jan 3 03:00"},
 	} {
 		if step.happen != nil {
 			step.happen(t, r, sn)

@@ -67,36 +67,36 @@ func TestComputeStatus(t *testing.T) {
 		ready, reason string
 		kstatus       string
 	}{
-		"all is well":                                  {healthy(), "True", "Ready", "Current"},
-		"nothing is known yet":                         {newScope(object(), operand.Environment{}, now), "Unknown", v1alpha1.ReasonUnknown, "InProgress"},
-		"Vault is sealed":                              {healthy(func(s *scope) { s.vaultFinding = bad(v1alpha1.ReasonVaultSealed, "x") }), "False", v1alpha1.ReasonVaultSealed, "InProgress"},
-		"set-up is missing":                            {healthy(func(s *scope) { s.vaultFinding = bad(v1alpha1.ReasonSetupMissing, "x") }), "False", v1alpha1.ReasonSetupMissing, "InProgress"},
-		"a name is taken":                              {healthy(func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonNameConflict, "x") }), "False", v1alpha1.ReasonNameConflict, "Failed"},
-		"the key is retained":                          {healthy(func(s *scope) { s.vaultFinding = bad(v1alpha1.ReasonKeyRetained, "x") }), "False", v1alpha1.ReasonKeyRetained, "Failed"},
-		"the database is away":                         {healthy(func(s *scope) { s.databaseFinding = bad("DatabaseUnreachable", "x") }), "False", "DatabaseUnreachable", "InProgress"},
-		"the database is lost":                         {healthy(func(s *scope) { s.databaseFinding = bad(v1alpha1.ReasonDatabaseLost, "x") }), "False", v1alpha1.ReasonDatabaseLost, "Failed"},
-		"a failed rotation leaves the service working": {healthy(func(s *scope) { s.rotationFinding = bad(v1alpha1.ReasonRotationFailed, "x") }), "True", "Ready", "Current"},
-		"a quota refuses pods while the certificate is issued": {healthy(func(s *scope) {
+		"all is well":                                  {scope: healthy(), ready: "True", reason: "Ready", kstatus: "Current"},
+		"nothing is known yet":                         {scope: newScope(object(), operand.Environment{}, now), ready: "Unknown", reason: v1alpha1.ReasonUnknown, kstatus: "InProgress"},
+		"Vault is sealed":                              {scope: healthy(func(s *scope) { s.vaultFinding = bad(v1alpha1.ReasonVaultSealed, "x") }), ready: "False", reason: v1alpha1.ReasonVaultSealed, kstatus: "InProgress"},
+		"set-up is missing":                            {scope: healthy(func(s *scope) { s.vaultFinding = bad(v1alpha1.ReasonSetupMissing, "x") }), ready: "False", reason: v1alpha1.ReasonSetupMissing, kstatus: "InProgress"},
+		"a name is taken":                              {scope: healthy(func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonNameConflict, "x") }), ready: "False", reason: v1alpha1.ReasonNameConflict, kstatus: "Failed"},
+		"the key is retained":                          {scope: healthy(func(s *scope) { s.vaultFinding = bad(v1alpha1.ReasonKeyRetained, "x") }), ready: "False", reason: v1alpha1.ReasonKeyRetained, kstatus: "Failed"},
+		"the database is away":                         {scope: healthy(func(s *scope) { s.databaseFinding = bad("DatabaseUnreachable", "x") }), ready: "False", reason: "DatabaseUnreachable", kstatus: "InProgress"},
+		"the database is lost":                         {scope: healthy(func(s *scope) { s.databaseFinding = bad(v1alpha1.ReasonDatabaseLost, "x") }), ready: "False", reason: v1alpha1.ReasonDatabaseLost, kstatus: "Failed"},
+		"a failed rotation leaves the service working": {scope: healthy(func(s *scope) { s.rotationFinding = bad(v1alpha1.ReasonRotationFailed, "x") }), ready: "True", reason: "Ready", kstatus: "Current"},
+		"a quota refuses pods while the certificate is issued": {scope: healthy(func(s *scope) {
 			s.certificateFinding, s.workloadFinding = bad(v1alpha1.ReasonIssuing, "x"), bad(v1alpha1.ReasonQuotaExceeded, "x")
-		}), "False", v1alpha1.ReasonQuotaExceeded, "InProgress"},
-		"a volume is missing while pods start": {healthy(func(s *scope) {
+		}), ready: "False", reason: v1alpha1.ReasonQuotaExceeded, kstatus: "InProgress"},
+		"a volume is missing while pods start": {scope: healthy(func(s *scope) {
 			s.certificateFinding, s.databaseFinding, s.workloadFinding = bad(v1alpha1.ReasonIssuing, "x"), bad(v1alpha1.ReasonVolumePending, "x"), bad(v1alpha1.ReasonProgressing, "x")
-		}), "False", v1alpha1.ReasonVolumePending, "InProgress"},
-		"everything is under way": {healthy(func(s *scope) {
+		}), ready: "False", reason: v1alpha1.ReasonVolumePending, kstatus: "InProgress"},
+		"everything is under way": {scope: healthy(func(s *scope) {
 			s.certificateFinding, s.workloadFinding = bad(v1alpha1.ReasonIssuing, "x"), bad(v1alpha1.ReasonProgressing, "x")
-		}), "False", v1alpha1.ReasonIssuing, "InProgress"},
-		"it is being deleted": {healthy(func(s *scope) { s.sn.DeletionTimestamp = &metav1.Time{Time: now} }), "False", v1alpha1.ReasonDeleting, "Terminating"},
-		"it is suspended from the first": {func() *scope {
+		}), ready: "False", reason: v1alpha1.ReasonIssuing, kstatus: "InProgress"},
+		"it is being deleted": {scope: healthy(func(s *scope) { s.sn.DeletionTimestamp = &metav1.Time{Time: now} }), ready: "False", reason: v1alpha1.ReasonDeleting, kstatus: "Terminating"},
+		"it is suspended from the first": {scope: func() *scope {
 			s := newScope(object(), operand.Environment{}, now)
 			s.suspended = true
 			s.workloadFinding = suspendedWorkload(s, podReport{})
 			return s
-		}(), "False", v1alpha1.ReasonSuspended, "Failed"},
-		"the spec has changed, and Vault was not asked yet": {healthy(func(s *scope) {
+		}(), ready: "False", reason: v1alpha1.ReasonSuspended, kstatus: "Failed"},
+		"the spec has changed, and Vault was not asked yet": {scope: healthy(func(s *scope) {
 			s.sn.Status = computeStatus(healthy())
 			s.sn.Generation++
 			s.vaultFinding = finding{}
-		}), "Unknown", v1alpha1.ReasonProgressing, "InProgress"},
+		}), ready: "Unknown", reason: v1alpha1.ReasonProgressing, kstatus: "InProgress"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status := computeStatus(tc.scope)
@@ -144,8 +144,8 @@ func TestFloorsMovedByHand(t *testing.T) {
 		found, set int64
 		status     metav1.ConditionStatus
 	}{
-		"as set": {2, 2, metav1.ConditionTrue}, "lowered": {1, 2, metav1.ConditionFalse},
-		"raised": {3, 2, metav1.ConditionFalse}, "never set": {1, 0, metav1.ConditionTrue},
+		"as set": {found: 2, set: 2, status: metav1.ConditionTrue}, "lowered": {found: 1, set: 2, status: metav1.ConditionFalse},
+		"raised": {found: 3, set: 2, status: metav1.ConditionFalse}, "never set": {found: 1, status: metav1.ConditionTrue},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := healthy(func(s *scope) {
@@ -173,13 +173,13 @@ func TestSuspended(t *testing.T) {
 		ready         metav1.ConditionStatus
 		reason, state string
 	}{
-		"it answers":        {&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Generation: 2}, Status: answering}, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "Current"},
-		"it is gone":        {nil, metav1.ConditionFalse, v1alpha1.ReasonSuspended, "Failed"},
-		"it is being ended": {&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &metav1.Time{Time: now}}, Status: answering}, metav1.ConditionFalse, v1alpha1.ReasonSuspended, "Failed"},
-		"no pod answers": {&appsv1.Deployment{Status: appsv1.DeploymentStatus{Replicas: 1, UpdatedReplicas: 1, UnavailableReplicas: 1}},
-			metav1.ConditionFalse, v1alpha1.ReasonProgressing, "InProgress"},
-		"it has none":            {&appsv1.Deployment{}, metav1.ConditionFalse, v1alpha1.ReasonProgressing, "InProgress"},
-		"its change is not seen": {&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Generation: 3}, Status: answering}, metav1.ConditionFalse, v1alpha1.ReasonProgressing, "InProgress"},
+		"it answers":        {deployment: &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Generation: 2}, Status: answering}, ready: metav1.ConditionTrue, reason: v1alpha1.ReasonSuspended, state: "Current"},
+		"it is gone":        {ready: metav1.ConditionFalse, reason: v1alpha1.ReasonSuspended, state: "Failed"},
+		"it is being ended": {deployment: &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &metav1.Time{Time: now}}, Status: answering}, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonSuspended, state: "Failed"},
+		"no pod answers": {deployment: &appsv1.Deployment{Status: appsv1.DeploymentStatus{Replicas: 1, UpdatedReplicas: 1, UnavailableReplicas: 1}},
+			ready: metav1.ConditionFalse, reason: v1alpha1.ReasonProgressing, state: "InProgress"},
+		"it has none":            {deployment: &appsv1.Deployment{}, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonProgressing, state: "InProgress"},
+		"its change is not seen": {deployment: &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Generation: 3}, Status: answering}, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonProgressing, state: "InProgress"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScope(object(), operand.Environment{}, now)
@@ -212,17 +212,17 @@ func TestSuspendedKeepsWhatWasWrong(t *testing.T) {
 		ready        metav1.ConditionStatus
 		reason, kind string
 	}{
-		"all was well":                    {func(*scope) {}, metav1.ConditionTrue, v1alpha1.ReasonSuspended, ""},
-		"the certificate had ended":       {func(s *scope) { s.certificateFinding = bad(v1alpha1.ReasonCertificateExpired, "x") }, metav1.ConditionFalse, v1alpha1.ReasonCertificateExpired, v1alpha1.ConditionCertificateReady},
-		"a hostname was refused":          {func(s *scope) { s.certificateFinding = bad(v1alpha1.ReasonHostnameRefused, "x") }, metav1.ConditionFalse, v1alpha1.ReasonHostnameRefused, v1alpha1.ConditionCertificateReady},
-		"there was no address":            {func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonLoadBalancerPending, "x") }, metav1.ConditionFalse, v1alpha1.ReasonLoadBalancerPending, v1alpha1.ConditionWorkloadReady},
-		"a name was taken":                {func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonNameConflict, "x") }, metav1.ConditionFalse, v1alpha1.ReasonNameConflict, v1alpha1.ConditionWorkloadReady},
-		"pods did not answer, and now do": {func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonProgressing, "x") }, metav1.ConditionTrue, v1alpha1.ReasonSuspended, ""},
-		"the database was lost":           {func(s *scope) { s.databaseFinding = bad(v1alpha1.ReasonDatabaseLost, "x") }, metav1.ConditionFalse, v1alpha1.ReasonDatabaseLost, v1alpha1.ConditionDatabaseReady},
-		"Vault was away, no address": {func(s *scope) {
+		"all was well":                    {before: func(*scope) {}, ready: metav1.ConditionTrue, reason: v1alpha1.ReasonSuspended},
+		"the certificate had ended":       {before: func(s *scope) { s.certificateFinding = bad(v1alpha1.ReasonCertificateExpired, "x") }, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonCertificateExpired, kind: v1alpha1.ConditionCertificateReady},
+		"a hostname was refused":          {before: func(s *scope) { s.certificateFinding = bad(v1alpha1.ReasonHostnameRefused, "x") }, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonHostnameRefused, kind: v1alpha1.ConditionCertificateReady},
+		"there was no address":            {before: func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonLoadBalancerPending, "x") }, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonLoadBalancerPending, kind: v1alpha1.ConditionWorkloadReady},
+		"a name was taken":                {before: func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonNameConflict, "x") }, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonNameConflict, kind: v1alpha1.ConditionWorkloadReady},
+		"pods did not answer, and now do": {before: func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonProgressing, "x") }, ready: metav1.ConditionTrue, reason: v1alpha1.ReasonSuspended},
+		"the database was lost":           {before: func(s *scope) { s.databaseFinding = bad(v1alpha1.ReasonDatabaseLost, "x") }, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonDatabaseLost, kind: v1alpha1.ConditionDatabaseReady},
+		"Vault was away, no address": {before: func(s *scope) {
 			s.vaultFinding, s.workloadFinding = bad(v1alpha1.ReasonVaultSealed, "x"), bad(v1alpha1.ReasonLoadBalancerPending, "x")
-		}, metav1.ConditionFalse, v1alpha1.ReasonVaultSealed, v1alpha1.ConditionVaultReady},
-		"nothing was known of a database": {func(s *scope) { s.databaseFinding = unknown(v1alpha1.ReasonProgressing, "x") }, metav1.ConditionTrue, v1alpha1.ReasonSuspended, ""},
+		}, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonVaultSealed, kind: v1alpha1.ConditionVaultReady},
+		"nothing was known of a database": {before: func(s *scope) { s.databaseFinding = unknown(v1alpha1.ReasonProgressing, "x") }, ready: metav1.ConditionTrue, reason: v1alpha1.ReasonSuspended},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sn := object()

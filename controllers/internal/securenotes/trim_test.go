@@ -44,22 +44,22 @@ func TestDueTrim(t *testing.T) {
 		entry, to int64
 		wake      time.Duration
 	}{
-		"nothing was retired":           {[]func(*scope){func(s *scope) { retiredAgo(2)(s); s.sn.Status.MasterKey.Retirements = nil }}, 0, 0, 0},
-		"not asked for":                 {[]func(*scope){retiredAgo(2, 3), func(s *scope) { s.sn.Spec.KeyRotation.Trim = nil }}, 0, 0, 0},
-		"not yet":                       {[]func(*scope){retiredAgo(2)}, 0, 0, 24 * time.Hour},
-		"one of two":                    {[]func(*scope){retiredAgo(2, 3)}, 2, 2, 24 * time.Hour},
-		"the newest covers the older":   {[]func(*scope){retiredAgo(2, 3, 4, 5)}, 4, 4, 24 * time.Hour},
-		"at once":                       {[]func(*scope){retiredAgo(2), after("0s")}, 2, 2, 0},
-		"a time that cannot be read":    {[]func(*scope){retiredAgo(2), after("soon")}, 0, 0, 87576 * time.Hour},
-		"a backup needs the versions":   {[]func(*scope){retiredAgo(3, 4), keepFrom(1)}, 0, 0, 24 * time.Hour},
-		"a backup needs some of them":   {[]func(*scope){retiredAgo(3, 4), keepFrom(2)}, 3, 2, 24 * time.Hour},
-		"a backup needs newer ones":     {[]func(*scope){retiredAgo(3, 4), keepFrom(9)}, 3, 3, 24 * time.Hour},
-		"what is older is destroyed":    {[]func(*scope){retiredAgo(3, 4), func(s *scope) { s.key.MinAvailable = 3 }}, 0, 0, 24 * time.Hour},
-		"the floor was lowered by hand": {[]func(*scope){retiredAgo(2, 3), func(s *scope) { s.key.MinDecryption = 1 }}, 0, 0, 0},
-		"a rotation is at work":         {[]func(*scope){retiredAgo(2, 3), func(s *scope) { s.rotationList = make([]v1alpha1.KeyRotation, 1) }}, 0, 0, 0},
-		"the last attempt has just failed": {[]func(*scope){retiredAgo(2), after("0s"), func(s *scope) {
+		"nothing was retired":           {changes: []func(*scope){func(s *scope) { retiredAgo(2)(s); s.sn.Status.MasterKey.Retirements = nil }}},
+		"not asked for":                 {changes: []func(*scope){retiredAgo(2, 3), func(s *scope) { s.sn.Spec.KeyRotation.Trim = nil }}},
+		"not yet":                       {changes: []func(*scope){retiredAgo(2)}, wake: 24 * time.Hour},
+		"one of two":                    {changes: []func(*scope){retiredAgo(2, 3)}, entry: 2, to: 2, wake: 24 * time.Hour},
+		"the newest covers the older":   {changes: []func(*scope){retiredAgo(2, 3, 4, 5)}, entry: 4, to: 4, wake: 24 * time.Hour},
+		"at once":                       {changes: []func(*scope){retiredAgo(2), after("0s")}, entry: 2, to: 2},
+		"a time that cannot be read":    {changes: []func(*scope){retiredAgo(2), after("soon")}, wake: 87576 * time.Hour},
+		"a backup needs the versions":   {changes: []func(*scope){retiredAgo(3, 4), keepFrom(1)}, wake: 24 * time.Hour},
+		"a backup needs some of them":   {changes: []func(*scope){retiredAgo(3, 4), keepFrom(2)}, entry: 3, to: 2, wake: 24 * time.Hour},
+		"a backup needs newer ones":     {changes: []func(*scope){retiredAgo(3, 4), keepFrom(9)}, entry: 3, to: 3, wake: 24 * time.Hour},
+		"what is older is destroyed":    {changes: []func(*scope){retiredAgo(3, 4), func(s *scope) { s.key.MinAvailable = 3 }}, wake: 24 * time.Hour},
+		"the floor was lowered by hand": {changes: []func(*scope){retiredAgo(2, 3), func(s *scope) { s.key.MinDecryption = 1 }}},
+		"a rotation is at work":         {changes: []func(*scope){retiredAgo(2, 3), func(s *scope) { s.rotationList = make([]v1alpha1.KeyRotation, 1) }}},
+		"the last attempt has just failed": {changes: []func(*scope){retiredAgo(2), after("0s"), func(s *scope) {
 			s.sn.Status.MasterKey.Retirements[0].RetryTime = new(metav1.NewTime(now.Add(time.Minute)))
-		}}, 0, 0, time.Minute},
+		}}, entry: 0, to: 0, wake: time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := healthy(tc.changes...)
@@ -228,7 +228,7 @@ func TestTrimThatFailsIsPostponed(t *testing.T) {
 	for name, tc := range map[string]struct {
 		end     batchv1.JobConditionType
 		refusal error
-	}{"the verification fails": {batchv1.JobFailed, nil}, "Vault refuses": {batchv1.JobComplete, refused}} {
+	}{"the verification fails": {end: batchv1.JobFailed}, "Vault refuses": {end: batchv1.JobComplete, refusal: refused}} {
 		t.Run(name, func(t *testing.T) {
 			vault := &fakeVault{refusal: tc.refusal}
 			s := healthy(retiredAgo(2, 3, 4))
@@ -281,9 +281,9 @@ func TestKeptInVain(t *testing.T) {
 func TestRetirementsAreBounded(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ every, after, latest time.Duration }{
-		"weekly":     {168 * time.Hour, 8760 * time.Hour, 8760 * time.Hour},
-		"daily":      {24 * time.Hour, 2160 * time.Hour, 3240 * time.Hour},
-		"every hour": {time.Hour, 2160 * time.Hour, 4320 * time.Hour},
+		"weekly":     {every: 168 * time.Hour, after: 8760 * time.Hour, latest: 8760 * time.Hour},
+		"daily":      {every: 24 * time.Hour, after: 2160 * time.Hour, latest: 3240 * time.Hour},
+		"every hour": {every: time.Hour, after: 2160 * time.Hour, latest: 4320 * time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var list []v1alpha1.Retirement

@@ -13,11 +13,11 @@ func TestURLIsInTheCertificate(t *testing.T) {
 		hostnames, refused []string
 		want               string
 	}{
-		"no hostname":           {nil, nil, "https://notes.demo.svc"},
-		"the first":             {[]string{"a.example.com", "b.example.com"}, nil, "https://a.example.com"},
-		"the first is refused":  {[]string{"a.demo", "b.example.com"}, []string{"a.demo"}, "https://b.example.com"},
-		"a later one is":        {[]string{"a.example.com", "b.demo"}, []string{"b.demo"}, "https://a.example.com"},
-		"every name is refused": {[]string{"a.demo"}, []string{"a.demo"}, "https://notes.demo.svc"},
+		"no hostname":           {want: "https://notes.demo.svc"},
+		"the first":             {hostnames: []string{"a.example.com", "b.example.com"}, want: "https://a.example.com"},
+		"the first is refused":  {hostnames: []string{"a.demo", "b.example.com"}, refused: []string{"a.demo"}, want: "https://b.example.com"},
+		"a later one is":        {hostnames: []string{"a.example.com", "b.demo"}, refused: []string{"b.demo"}, want: "https://a.example.com"},
+		"every name is refused": {hostnames: []string{"a.demo"}, refused: []string{"a.demo"}, want: "https://notes.demo.svc"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := healthy(func(s *scope) {

@@ -30,12 +30,12 @@ func TestCertificateFromSecret(t *testing.T) {
 		message    string
 		warned     bool
 	}{
-		"long valid":          {90 * 24 * time.Hour, 60 * 24 * time.Hour, nil, metav1.ConditionTrue, v1alpha1.ReasonFromSecret, "Secret tls", false},
-		"soon ends":           {90 * 24 * time.Hour, 13 * 24 * time.Hour, nil, metav1.ConditionTrue, v1alpha1.ReasonCertificateExpiring, "put a renewed one into Secret tls", true},
-		"lives short":         {24 * time.Hour, 5 * time.Hour, nil, metav1.ConditionTrue, v1alpha1.ReasonFromSecret, "Secret tls", false},
-		"lives short, ends":   {24 * time.Hour, 3 * time.Hour, nil, metav1.ConditionTrue, v1alpha1.ReasonCertificateExpiring, "put a renewed one into Secret tls", true},
-		"has ended":           {90 * 24 * time.Hour, -time.Second, nil, metav1.ConditionFalse, v1alpha1.ReasonCertificateExpired, "put a renewed one into Secret tls", true},
-		"the pod is not near": {0, 0, errors.New("timeout"), metav1.ConditionTrue, v1alpha1.ReasonFromSecret, "cannot reach port 8443", false},
+		"long valid":          {life: 90 * 24 * time.Hour, left: 60 * 24 * time.Hour, status: metav1.ConditionTrue, reason: v1alpha1.ReasonFromSecret, message: "Secret tls"},
+		"soon ends":           {life: 90 * 24 * time.Hour, left: 13 * 24 * time.Hour, status: metav1.ConditionTrue, reason: v1alpha1.ReasonCertificateExpiring, message: "put a renewed one into Secret tls", warned: true},
+		"lives short":         {life: 24 * time.Hour, left: 5 * time.Hour, status: metav1.ConditionTrue, reason: v1alpha1.ReasonFromSecret, message: "Secret tls"},
+		"lives short, ends":   {life: 24 * time.Hour, left: 3 * time.Hour, status: metav1.ConditionTrue, reason: v1alpha1.ReasonCertificateExpiring, message: "put a renewed one into Secret tls", warned: true},
+		"has ended":           {life: 90 * 24 * time.Hour, left: -time.Second, status: metav1.ConditionFalse, reason: v1alpha1.ReasonCertificateExpired, message: "put a renewed one into Secret tls", warned: true},
+		"the pod is not near": {err: errors.New("timeout"), status: metav1.ConditionTrue, reason: v1alpha1.ReasonFromSecret, message: "cannot reach port 8443"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := pod(time.Minute, answers)
@@ -91,10 +91,10 @@ func TestCertificateOfIssuer(t *testing.T) {
 		left   time.Duration
 		reason string
 	}{
-		"not yet due":   {31 * 24 * time.Hour, v1alpha1.ReasonReady},
-		"it is renewed": {29 * 24 * time.Hour, v1alpha1.ReasonReady},
-		"overdue":       {14 * 24 * time.Hour, v1alpha1.ReasonCertificateExpiring},
-		"it has ended":  {0, v1alpha1.ReasonCertificateExpired},
+		"not yet due":   {left: 31 * 24 * time.Hour, reason: v1alpha1.ReasonReady},
+		"it is renewed": {left: 29 * 24 * time.Hour, reason: v1alpha1.ReasonReady},
+		"overdue":       {left: 14 * 24 * time.Hour, reason: v1alpha1.ReasonCertificateExpiring},
+		"it has ended":  {reason: v1alpha1.ReasonCertificateExpired},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := healthy(func(s *scope) {
@@ -116,14 +116,14 @@ func TestCertificateNamesTheHostnames(t *testing.T) {
 		hostnames, named []string
 		reason, want     string
 	}{
-		"it names all":         {[]string{"a.example.com", "b.example.com"}, []string{"b.example.com", "A.example.com"}, v1alpha1.ReasonFromSecret, "Secret tls"},
-		"a wildcard":           {[]string{"a.example.com"}, []string{"*.example.com"}, v1alpha1.ReasonFromSecret, "Secret tls"},
-		"no hostnames":         {nil, []string{"other.example.com"}, v1alpha1.ReasonFromSecret, "Secret tls"},
-		"another name":         {[]string{"a.example.com"}, []string{"other.example.com"}, "CertificateNameMismatch", "the certificate of Secret tls names other.example.com, not a.example.com: put one that names it into the Secret, or correct spec.hostnames"},
-		"one of two":           {[]string{"a.example.com", "b.example.com"}, []string{"a.example.com"}, "CertificateNameMismatch", "names a.example.com, not b.example.com"},
-		"a wildcard too short": {[]string{"a.b.example.com"}, []string{"*.example.com"}, "CertificateNameMismatch", "names *.example.com, not a.b.example.com"},
-		"no name at all":       {[]string{"a.example.com"}, nil, "CertificateNameMismatch", "the certificate of Secret tls has no DNS name, and lacks a.example.com"},
-		"many names":           {[]string{"a.example.com"}, strings.Split("1.x,2.x,3.x,4.x,5.x,6.x", ","), "CertificateNameMismatch", "names 1.x, 2.x, 3.x, 4.x, 5.x and 1 more, not a.example.com"},
+		"it names all":         {hostnames: []string{"a.example.com", "b.example.com"}, named: []string{"b.example.com", "A.example.com"}, reason: v1alpha1.ReasonFromSecret, want: "Secret tls"},
+		"a wildcard":           {hostnames: []string{"a.example.com"}, named: []string{"*.example.com"}, reason: v1alpha1.ReasonFromSecret, want: "Secret tls"},
+		"no hostnames":         {named: []string{"other.example.com"}, reason: v1alpha1.ReasonFromSecret, want: "Secret tls"},
+		"another name":         {hostnames: []string{"a.example.com"}, named: []string{"other.example.com"}, reason: "CertificateNameMismatch", want: "the certificate of Secret tls names other.example.com, not a.example.com: put one that names it into the Secret, or correct spec.hostnames"},
+		"one of two":           {hostnames: []string{"a.example.com", "b.example.com"}, named: []string{"a.example.com"}, reason: "CertificateNameMismatch", want: "names a.example.com, not b.example.com"},
+		"a wildcard too short": {hostnames: []string{"a.b.example.com"}, named: []string{"*.example.com"}, reason: "CertificateNameMismatch", want: "names *.example.com, not a.b.example.com"},
+		"no name at all":       {hostnames: []string{"a.example.com"}, reason: "CertificateNameMismatch", want: "the certificate of Secret tls has no DNS name, and lacks a.example.com"},
+		"many names":           {hostnames: []string{"a.example.com"}, named: strings.Split("1.x,2.x,3.x,4.x,5.x,6.x", ","), reason: "CertificateNameMismatch", want: "names 1.x, 2.x, 3.x, 4.x, 5.x and 1 more, not a.example.com"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := pod(time.Minute, answers)

@@ -27,16 +27,16 @@ func TestVolumeSize(t *testing.T) {
 		existing              *corev1.PersistentVolumeClaim
 		size, request, advice string
 	}{
-		"no claim yet":                    {"1Gi", &corev1.PersistentVolumeClaim{}, "", "1Gi", ""},
-		"no volume yet":                   {"1Gi", sized("1Gi", ""), "", "1Gi", ""},
-		"lowered before there is one":     {"1Gi", sized("4Ti", ""), "", "1Gi", "notes-data has no volume yet: delete it"},
-		"as it is":                        {"2Gi", sized("2Gi", "2Gi"), "2Gi", "2Gi", ""},
-		"raised":                          {"4Gi", sized("2Gi", "2Gi"), "2Gi", "4Gi", "back to 2Gi"},
-		"raised, in a volume rounded up":  {"4Gi", sized("2Gi", "10Gi"), "2Gi", "4Gi", "back to 2Gi"},
-		"back after a failed expansion":   {"2Gi", sized("4Gi", "2Gi"), "2Gi", "4Gi", ""},
-		"between, after one that failed":  {"3Gi", sized("4Gi", "2Gi"), "2Gi", "3Gi", "back to 2Gi"},
-		"less than the volume":            {"1Gi", sized("2Gi", "2Gi"), "2Gi", "2Gi", ""},
-		"a volume of thousands, not 1024": {"4Gi", sized("2G", "2G"), "1953125Ki", "4Gi", "back to 1953125Ki"},
+		"no claim yet":                    {wanted: "1Gi", existing: &corev1.PersistentVolumeClaim{}, request: "1Gi"},
+		"no volume yet":                   {wanted: "1Gi", existing: sized("1Gi", ""), request: "1Gi"},
+		"lowered before there is one":     {wanted: "1Gi", existing: sized("4Ti", ""), request: "1Gi", advice: "notes-data has no volume yet: delete it"},
+		"as it is":                        {wanted: "2Gi", existing: sized("2Gi", "2Gi"), size: "2Gi", request: "2Gi"},
+		"raised":                          {wanted: "4Gi", existing: sized("2Gi", "2Gi"), size: "2Gi", request: "4Gi", advice: "back to 2Gi"},
+		"raised, in a volume rounded up":  {wanted: "4Gi", existing: sized("2Gi", "10Gi"), size: "2Gi", request: "4Gi", advice: "back to 2Gi"},
+		"back after a failed expansion":   {wanted: "2Gi", existing: sized("4Gi", "2Gi"), size: "2Gi", request: "4Gi"},
+		"between, after one that failed":  {wanted: "3Gi", existing: sized("4Gi", "2Gi"), size: "2Gi", request: "3Gi", advice: "back to 2Gi"},
+		"less than the volume":            {wanted: "1Gi", existing: sized("2Gi", "2Gi"), size: "2Gi", request: "2Gi"},
+		"a volume of thousands, not 1024": {wanted: "4Gi", existing: sized("2G", "2G"), size: "1953125Ki", request: "4Gi", advice: "back to 1953125Ki"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			desired := sized(tc.wanted, "")

@@ -71,15 +71,15 @@ func TestCanonicalHost(t *testing.T) {
 		a, b string
 		want bool
 	}{
-		"slash":           {"https://a", "https://a/", true},
-		"case":            {"https://a.example", "HTTPS://A.Example", true},
-		"default port":    {"https://a", "https://a:443", true},
-		"plain port":      {"http://a:80", "http://a", true},
-		"IPv6":            {"https://[::1]", "https://[::1]:443/", true},
-		"another port":    {"https://a", "https://a:6443", false},
-		"another scheme":  {"https://a:80", "http://a:80", false},
-		"another path":    {"https://a/k8s/clusters/c-1", "https://a/k8s/clusters/C-1", false},
-		"another cluster": {"https://a", "https://b", false},
+		"slash":           {a: "https://a", b: "https://a/", want: true},
+		"case":            {a: "https://a.example", b: "HTTPS://A.Example", want: true},
+		"default port":    {a: "https://a", b: "https://a:443", want: true},
+		"plain port":      {a: "http://a:80", b: "http://a", want: true},
+		"IPv6":            {a: "https://[::1]", b: "https://[::1]:443/", want: true},
+		"another port":    {a: "https://a", b: "https://a:6443", want: false},
+		"another scheme":  {a: "https://a:80", b: "http://a:80", want: false},
+		"another path":    {a: "https://a/k8s/clusters/c-1", b: "https://a/k8s/clusters/C-1", want: false},
+		"another cluster": {a: "https://a", b: "https://b", want: false},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -110,15 +110,15 @@ func TestValidateKubernetesCA(t *testing.T) {
 		text string
 		want bool
 	}{
-		"a certificate":           {ca, true},
-		"two, with a comment":     {"theirs\n" + ca + "ours\n" + other, true},
-		"empty":                   {"", false},
-		"space only":              {" \n", false},
-		"no PEM":                  {"ca.crt", false},
-		"not a certificate":       {"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", false},
-		"a private key":           {key, false},
-		"a private key beside it": {ca + key, false},
-		"cut off":                 {ca + other[:len(other)-30], false},
+		"a certificate":           {text: ca, want: true},
+		"two, with a comment":     {text: "theirs\n" + ca + "ours\n" + other, want: true},
+		"empty":                   {text: "", want: false},
+		"space only":              {text: " \n", want: false},
+		"no PEM":                  {text: "ca.crt", want: false},
+		"not a certificate":       {text: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", want: false},
+		"a private key":           {text: key, want: false},
+		"a private key beside it": {text: ca + key, want: false},
+		"cut off":                 {text: ca + other[:len(other)-30], want: false},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -137,11 +137,11 @@ func TestSameCA(t *testing.T) {
 		a, b string
 		want bool
 	}{
-		"line ends":      {a, strings.ReplaceAll(a, "\n", "\r\n"), true},
-		"order":          {a + b, b + a, true},
-		"another":        {a, b, false},
-		"one more":       {a, a + b, false},
-		"no certificate": {"", "", false},
+		"line ends":      {a: a, b: strings.ReplaceAll(a, "\n", "\r\n"), want: true},
+		"order":          {a: a + b, b: b + a, want: true},
+		"another":        {a: a, b: b, want: false},
+		"one more":       {a: a, b: a + b, want: false},
+		"no certificate": {a: "", b: "", want: false},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -21,9 +21,9 @@ func TestRecordDatabase(t *testing.T) {
 		before, after DatabaseState
 		want          DatabaseState
 	}{
-		{"the first pod is ready", DatabaseState{}, DatabaseState{Claimed: true}, DatabaseState{Claimed: true}},
-		{"an operator that was stopped before", DatabaseState{}, DatabaseState{Accepted: 1}, DatabaseState{Claimed: true}},
-		{"an empty database is accepted", DatabaseState{Claimed: true}, DatabaseState{Accepted: 1}, DatabaseState{Accepted: 1}},
+		{step: "the first pod is ready", before: DatabaseState{}, after: DatabaseState{Claimed: true}, want: DatabaseState{Claimed: true}},
+		{step: "an operator that was stopped before", before: DatabaseState{}, after: DatabaseState{Accepted: 1}, want: DatabaseState{Claimed: true}},
+		{step: "an empty database is accepted", before: DatabaseState{Claimed: true}, after: DatabaseState{Accepted: 1}, want: DatabaseState{Accepted: 1}},
 	} {
 		if err := client.RecordDatabase(t.Context(), d, tc.before, tc.after); err != nil {
 			t.Fatalf("%s: %v", tc.step, err)
@@ -51,8 +51,8 @@ func TestAdoptedIsClaimed(t *testing.T) {
 		d    Deployment
 		want bool
 	}{
-		"adopted":                        {Deployment{Directory: "dir", UID: newUID, NamespaceUID: nsUID, AdoptOf: ownUID}, true},
-		"its own, of the release before": {Deployment{Directory: "dir", UID: ownUID, NamespaceUID: nsUID, DeploymentID: ownUID}, false},
+		"adopted":                        {d: Deployment{Directory: "dir", UID: newUID, NamespaceUID: nsUID, AdoptOf: ownUID}, want: true},
+		"its own, of the release before": {d: Deployment{Directory: "dir", UID: ownUID, NamespaceUID: nsUID, DeploymentID: ownUID}, want: false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fakeVault{}
@@ -77,9 +77,9 @@ func TestClaimedIsComplete(t *testing.T) {
 		want          Problem
 		says          string
 	}{
-		"nothing is asked for":      {"key", "", Retained, "restore its status, or set spec.adoptRetainedKey to true"},
-		"the master key is missing": {"key", ownUID, Missing, "Transit key"},
-		"the pepper is missing":     {"dir/pepper", ownUID, Missing, "pepper"},
+		"nothing is asked for":      {lose: "key", want: Retained, says: "restore its status, or set spec.adoptRetainedKey to true"},
+		"the master key is missing": {lose: "key", adoptOf: ownUID, want: Missing, says: "Transit key"},
+		"the pepper is missing":     {lose: "dir/pepper", adoptOf: ownUID, want: Missing, says: "pepper"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fakeVault{}

@@ -35,12 +35,12 @@ func TestAgeOfMarker(t *testing.T) {
 		versions map[string]any
 		want     bool
 	}{
-		"older than the key":                   {map[string]any{"1": after}, false},
-		"newer than the key":                   {map[string]any{"1": before, "2": after}, true},
-		"first version is no longer listed":    {map[string]any{"2": after}, true},
-		"no version is listed":                 {map[string]any{}, true},
-		"older than the first of two versions": {map[string]any{"1": after, "2": after + 1}, false},
-		"no key, as of an interrupted shred":   {nil, false},
+		"older than the key":                   {versions: map[string]any{"1": after}, want: false},
+		"newer than the key":                   {versions: map[string]any{"1": before, "2": after}, want: true},
+		"first version is no longer listed":    {versions: map[string]any{"2": after}, want: true},
+		"no version is listed":                 {versions: map[string]any{}, want: true},
+		"older than the first of two versions": {versions: map[string]any{"1": after, "2": after + 1}, want: false},
+		"no key, as of an interrupted shred":   {versions: nil, want: false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -16,14 +16,14 @@ func TestMissingRights(t *testing.T) {
 		want    Problem
 		feature string // empty: every object needs it
 	}{
-		"shred, the key":      {"transit/keys/key/config", func(c *Client, d Deployment) error { return c.Shred(t.Context(), d) }, SetupMissing, "deletionPolicy Delete"},
-		"shred, the pepper":   {"secret/destroy/dir/pepper", func(c *Client, d Deployment) error { return c.Shred(t.Context(), d) }, SetupMissing, "deletionPolicy Delete"},
-		"trim":                {"transit/keys/key/trim", func(c *Client, d Deployment) error { return c.Trim(t.Context(), d, 1, 0) }, SetupMissing, "spec.keyRotation.trim"},
-		"drop database users": {"sys/leases", func(c *Client, d Deployment) error { return c.RevokeDatabaseCredentials(t.Context(), withRole(d)) }, SetupMissing, "vaultCredentials"},
-		"shred, the marker":   {"secret/data/dir/marker", func(c *Client, d Deployment) error { return c.Shred(t.Context(), d) }, Denied, ""},
-		"rotate":              {"transit/keys/key/rotate", func(c *Client, d Deployment) error { return c.Rotate(t.Context(), d) }, Denied, ""},
-		"set-up":              {"secret/metadata", func(c *Client, d Deployment) error { _, err := c.Ensure(t.Context(), d); return err }, Denied, ""},
-		"log in":              {"auth", func(c *Client, d Deployment) error { return c.Shred(t.Context(), d) }, SetupMissing, ""},
+		"shred, the key":      {denied: "transit/keys/key/config", do: func(c *Client, d Deployment) error { return c.Shred(t.Context(), d) }, want: SetupMissing, feature: "deletionPolicy Delete"},
+		"shred, the pepper":   {denied: "secret/destroy/dir/pepper", do: func(c *Client, d Deployment) error { return c.Shred(t.Context(), d) }, want: SetupMissing, feature: "deletionPolicy Delete"},
+		"trim":                {denied: "transit/keys/key/trim", do: func(c *Client, d Deployment) error { return c.Trim(t.Context(), d, 1, 0) }, want: SetupMissing, feature: "spec.keyRotation.trim"},
+		"drop database users": {denied: "sys/leases", do: func(c *Client, d Deployment) error { return c.RevokeDatabaseCredentials(t.Context(), withRole(d)) }, want: SetupMissing, feature: "vaultCredentials"},
+		"shred, the marker":   {denied: "secret/data/dir/marker", do: func(c *Client, d Deployment) error { return c.Shred(t.Context(), d) }, want: Denied},
+		"rotate":              {denied: "transit/keys/key/rotate", do: func(c *Client, d Deployment) error { return c.Rotate(t.Context(), d) }, want: Denied},
+		"set-up":              {denied: "secret/metadata", do: func(c *Client, d Deployment) error { _, err := c.Ensure(t.Context(), d); return err }, want: Denied},
+		"log in":              {denied: "auth", do: func(c *Client, d Deployment) error { return c.Shred(t.Context(), d) }, want: SetupMissing},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fakeVault{denied: tc.denied}

@@ -20,18 +20,18 @@ func TestAdoption(t *testing.T) {
 		// says is what the message must have, silent what it must not have.
 		says, silent string
 	}{
-		"nothing is asked for":                {marker, Deployment{NamespaceUID: nsUID}, Retained, oldUID, "adoptRetainedKeyOf"},
-		"in the same namespace":               {marker, Deployment{NamespaceUID: nsUID, Adopt: true}, "", "", ""},
-		"in a recreated namespace":            {marker, Deployment{NamespaceUID: ns2UID, Adopt: true}, Retained, "spec.adoptRetainedKeyOf", oldUID},
-		"in a namespace that is not known":    {marker, Deployment{Adopt: true}, Retained, "spec.adoptRetainedKeyOf", oldUID},
-		"of an earlier release":               {earlier, Deployment{NamespaceUID: nsUID, Adopt: true}, Retained, "spec.adoptRetainedKeyOf", oldUID},
-		"by UID, across namespaces":           {marker, Deployment{NamespaceUID: ns2UID, AdoptOf: oldUID}, "", "", ""},
-		"by UID, of an earlier release":       {earlier, Deployment{NamespaceUID: nsUID, AdoptOf: oldUID}, "", "", ""},
-		"by another UID":                      {marker, Deployment{NamespaceUID: nsUID, AdoptOf: otherUID}, Retained, otherUID, oldUID},
-		"by another UID, whatever else is so": {marker, Deployment{NamespaceUID: nsUID, AdoptOf: otherUID, Adopt: true}, Retained, otherUID, oldUID},
-		"established":                         {marker, Deployment{NamespaceUID: nsUID, DeploymentID: firstUID, Adopt: true}, Taken, oldUID, ""},
-		"established, in another namespace":   {marker, Deployment{NamespaceUID: ns2UID, DeploymentID: firstUID}, Taken, "another SecureNotes", oldUID},
-		"established, by UID":                 {marker, Deployment{NamespaceUID: nsUID, DeploymentID: firstUID, AdoptOf: oldUID}, Taken, oldUID, ""},
+		"nothing is asked for":                {marker: marker, d: Deployment{NamespaceUID: nsUID}, want: Retained, says: oldUID, silent: "adoptRetainedKeyOf"},
+		"in the same namespace":               {marker: marker, d: Deployment{NamespaceUID: nsUID, Adopt: true}, want: ""},
+		"in a recreated namespace":            {marker: marker, d: Deployment{NamespaceUID: ns2UID, Adopt: true}, want: Retained, says: "spec.adoptRetainedKeyOf", silent: oldUID},
+		"in a namespace that is not known":    {marker: marker, d: Deployment{Adopt: true}, want: Retained, says: "spec.adoptRetainedKeyOf", silent: oldUID},
+		"of an earlier release":               {marker: earlier, d: Deployment{NamespaceUID: nsUID, Adopt: true}, want: Retained, says: "spec.adoptRetainedKeyOf", silent: oldUID},
+		"by UID, across namespaces":           {marker: marker, d: Deployment{NamespaceUID: ns2UID, AdoptOf: oldUID}, want: ""},
+		"by UID, of an earlier release":       {marker: earlier, d: Deployment{NamespaceUID: nsUID, AdoptOf: oldUID}, want: ""},
+		"by another UID":                      {marker: marker, d: Deployment{NamespaceUID: nsUID, AdoptOf: otherUID}, want: Retained, says: otherUID, silent: oldUID},
+		"by another UID, whatever else is so": {marker: marker, d: Deployment{NamespaceUID: nsUID, AdoptOf: otherUID, Adopt: true}, want: Retained, says: otherUID, silent: oldUID},
+		"established":                         {marker: marker, d: Deployment{NamespaceUID: nsUID, DeploymentID: firstUID, Adopt: true}, want: Taken, says: oldUID},
+		"established, in another namespace":   {marker: marker, d: Deployment{NamespaceUID: ns2UID, DeploymentID: firstUID}, want: Taken, says: "another SecureNotes", silent: oldUID},
+		"established, by UID":                 {marker: marker, d: Deployment{NamespaceUID: nsUID, DeploymentID: firstUID, AdoptOf: oldUID}, want: Taken, says: oldUID},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fakeVault{}
@@ -89,10 +89,10 @@ func TestMarkerNamesItsCluster(t *testing.T) {
 		want   string
 		writes int
 	}{
-		"first":                             {"", Deployment{UID: ownUID}, ownClusterUID, 1},
-		"adopted":                           {`{"uid":"` + oldUID + `","namespaceUID":"` + nsUID + `","clusterUID":"` + lostUID + `","deploymentID":"` + oldUID + `"}`, Deployment{UID: ownUID, AdoptOf: oldUID}, ownClusterUID, 1},
-		"of an earlier release":             {earlier, Deployment{UID: ownUID, DeploymentID: ownUID}, ownClusterUID, 1},
-		"of an earlier release, not set up": {earlier, Deployment{UID: ownUID}, "", 0},
+		"first":                             {d: Deployment{UID: ownUID}, want: ownClusterUID, writes: 1},
+		"adopted":                           {marker: `{"uid":"` + oldUID + `","namespaceUID":"` + nsUID + `","clusterUID":"` + lostUID + `","deploymentID":"` + oldUID + `"}`, d: Deployment{UID: ownUID, AdoptOf: oldUID}, want: ownClusterUID, writes: 1},
+		"of an earlier release":             {marker: earlier, d: Deployment{UID: ownUID, DeploymentID: ownUID}, want: ownClusterUID, writes: 1},
+		"of an earlier release, not set up": {marker: earlier, d: Deployment{UID: ownUID}, want: ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fakeVault{}

@@ -132,14 +132,14 @@ func TestProblems(t *testing.T) {
 		// logins for three calls in a row: a refusal is remembered for a while.
 		logins int
 	}{
-		"no such role":  {http.StatusBadRequest, 0, SetupMissing, 1},
-		"not let in":    {http.StatusForbidden, 0, SetupMissing, 1},
-		"no such mount": {http.StatusNotFound, 0, SetupMissing, 1},
-		"sealed":        {http.StatusServiceUnavailable, 0, Unreachable, 1},
-		"sealed later":  {0, http.StatusServiceUnavailable, Sealed, 1},
-		"broken":        {0, http.StatusInternalServerError, Unreachable, 1},
-		"denied":        {0, http.StatusForbidden, Denied, 1},
-		"odd":           {0, http.StatusTeapot, Unexpected, 1},
+		"no such role":  {refuse: http.StatusBadRequest, want: SetupMissing, logins: 1},
+		"not let in":    {refuse: http.StatusForbidden, want: SetupMissing, logins: 1},
+		"no such mount": {refuse: http.StatusNotFound, want: SetupMissing, logins: 1},
+		"sealed":        {refuse: http.StatusServiceUnavailable, want: Unreachable, logins: 1},
+		"sealed later":  {status: http.StatusServiceUnavailable, want: Sealed, logins: 1},
+		"broken":        {status: http.StatusInternalServerError, want: Unreachable, logins: 1},
+		"denied":        {status: http.StatusForbidden, want: Denied, logins: 1},
+		"odd":           {status: http.StatusTeapot, want: Unexpected, logins: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _, client := start(t)

@@ -74,9 +74,9 @@ func TestSessionKeysOfAnother(t *testing.T) {
 		do   func() error
 		want Problem
 	}{
-		"another object's": {func() error { return client.ReplaceSessionKeys(t.Context(), f.deployment(otherUID, true), 2) }, Taken},
-		"nobody's":         {func() error { return client.ReplaceSessionKeys(t.Context(), elsewhere, 2) }, Missing},
-		"not in Vault":     {func() error { return client.DeleteOtherSessionKeys(t.Context(), lost, "") }, Missing},
+		"another object's": {do: func() error { return client.ReplaceSessionKeys(t.Context(), f.deployment(otherUID, true), 2) }, want: Taken},
+		"nobody's":         {do: func() error { return client.ReplaceSessionKeys(t.Context(), elsewhere, 2) }, want: Missing},
+		"not in Vault":     {do: func() error { return client.DeleteOtherSessionKeys(t.Context(), lost, "") }, want: Missing},
 	} {
 		if err := tc.do(); ProblemOf(err) != tc.want {
 			t.Errorf("%s: %v, want %s", name, err, tc.want)

@@ -36,7 +36,7 @@ func TestRefusedWrite(t *testing.T) {
 			desired.Data = map[string]string{"a": "b"}
 			err := New(world, world).Apply(t.Context(), desired, nil, ControlledBy(owner("uid")))
 			if !apierrors.IsForbidden(err) || !strings.HasPrefix(err.Error(), tc.want) {
-				t.Errorf("%v, want %q", err, tc.want)
+				t.Errorf("error %v, want %q", err, tc.want)
 			}
 		})
 	}

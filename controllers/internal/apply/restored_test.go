@@ -79,7 +79,7 @@ func TestRestoredChildren(t *testing.T) {
 			}
 			if !tc.adopted {
 				if conflict, ok := errors.AsType[*ConflictError](err); !ok || got.ResourceVersion != tc.existing.ResourceVersion {
-					t.Errorf("%v, %v; the object: %+v", conflict, err, got)
+					t.Errorf("got conflict %v of error %v, want one; the object is %+v, want it unchanged", conflict, err, got)
 				}
 				return
 			}

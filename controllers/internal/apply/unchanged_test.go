@@ -23,7 +23,7 @@ func TestHolds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := holds(tc.whole, tc.intent); got != tc.want {
-				t.Errorf("%v, want %v", got, tc.want)
+				t.Errorf("got %t, want %t", got, tc.want)
 			}
 		})
 	}

@@ -26,7 +26,7 @@ func TestReadTermination(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got, ok := ReadTermination(tc.text)
 			if ok != tc.ok || strings.ContainsAny(got.Message, "\n\t") || len(got.Message) > maxWords+len("…") {
-				t.Errorf("%v %d %q", ok, len(got.Message), got.Message)
+				t.Errorf("got %t and %d bytes %q, want %t and at most %d bytes on one line", ok, len(got.Message), got.Message, tc.ok, maxWords+len("…"))
 			}
 		})
 	}
@@ -46,7 +46,7 @@ func FuzzReadTermination(f *testing.F) {
 		}
 		if !reasonPattern.MatchString(got.Reason) || len(got.Message) > maxWords+len("…") ||
 			strings.ContainsFunc(got.Message, unicode.IsControl) || !utf8.ValidString(got.Message) {
-			t.Errorf("%+v", got)
+			t.Errorf("got %+v, want valid text of bounded length without control characters", got)
 		}
 	})
 }

@@ -65,6 +65,6 @@ func TestLateRequestsTakeTurns(t *testing.T) {
 	first, _ := queue.Get()
 	second, _ := queue.Get()
 	if first.Namespace != "busy" || second.Namespace != "calm" {
-		t.Errorf("%v, %v", first, second)
+		t.Errorf("got %v and then %v, want one of busy and then one of calm", first, second)
 	}
 }

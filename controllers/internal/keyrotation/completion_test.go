@@ -89,7 +89,7 @@ func TestPatchedJobs(t *testing.T) {
 					want = JobFailed
 				}
 				if got.Phase != want || (want == JobFailed) != strings.Contains(got.Message, "find out who changed it") {
-					t.Errorf("%+v, want %s", got, want)
+					t.Errorf("got %+v, want phase %s, and what to do if it has failed", got, want)
 				}
 			})
 		}
@@ -121,7 +121,7 @@ func TestPatchedJobEndsNoRotation(t *testing.T) {
 			kr := w.pass(t, "first")
 			c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionFailed)
 			if c == nil || c.Reason != v1alpha1.ReasonJobFailed || !strings.Contains(c.Message, "its spec is not the one that it was created with") {
-				t.Errorf("%+v", kr.Status.Conditions)
+				t.Errorf("got %+v, want %s because the spec differs", kr.Status.Conditions, v1alpha1.ReasonJobFailed)
 			}
 			if key := w.parent(t).Status.MasterKey; key != nil && len(key.PendingRetirements) > 0 {
 				t.Errorf("it retires %+v", key.PendingRetirements)
@@ -146,7 +146,7 @@ func TestRecordedByAnEarlierRelease(t *testing.T) {
 	forget()
 	forget()
 	if kr := w.pass(t, "first"); !Complete(kr) {
-		t.Errorf("%+v", kr.Status)
+		t.Errorf("got %+v, want it complete", kr.Status)
 	}
 }
 
@@ -176,6 +176,6 @@ func TestFailureIsReadPastTheCache(t *testing.T) {
 	}
 	got, err := ReadOutcome(t.Context(), cache, live, r.verifyJob(kr, notes()), cause.Look{}, time.Unix(1000, 0))
 	if err != nil || got.Phase != JobFailed || got.Reason != "StaleRows" || got.Message != "a note is under version 1" {
-		t.Errorf("%+v, %v", got, err)
+		t.Errorf("got %+v and error %v, want it failed with StaleRows and the pod's message", got, err)
 	}
 }

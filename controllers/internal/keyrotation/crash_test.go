@@ -169,7 +169,7 @@ func checkCompromise(t *testing.T, w *world) {
 		t.Errorf("Vault has %s, made %d times; the SecureNotes records %+v", got, w.vault.made, recorded)
 	}
 	if config.SessionKeysVersion(recorded.SessionKeys.Entry) != 2 || recorded.NextSessionKeys != (vaultadmin.Secret{}) {
-		t.Errorf("recorded: %+v", recorded)
+		t.Errorf("recorded %+v, want session keys of version 2 in use and none to come next", recorded)
 	}
 }
 
@@ -190,7 +190,7 @@ func TestCompromiseTakesOver(t *testing.T) {
 	first := w.pass(t, "first")
 	failed := meta.FindStatusCondition(first.Status.Conditions, v1alpha1.ConditionFailed)
 	if failed == nil || failed.Reason != config.ReasonSuperseded || !strings.Contains(failed.Message, "KeyRotation second") || strings.Contains(failed.Message, "retry") {
-		t.Errorf("%+v", failed)
+		t.Errorf("got %+v, want %s by KeyRotation second, without a retry", failed, config.ReasonSuperseded)
 	}
 	w.pass(t, "second")
 	w.remakeAccounts(t)
@@ -200,7 +200,7 @@ func TestCompromiseTakesOver(t *testing.T) {
 	w.pass(t, "second")
 	w.endJobs(t, batchv1.JobComplete)
 	if second := w.pass(t, "second"); !Complete(second) || *second.Status.FromVersion != 2 || *second.Status.ToVersion != 3 {
-		t.Errorf("%+v", second.Status)
+		t.Errorf("got %+v, want it complete from version 2 to 3", second.Status)
 	}
 }
 
@@ -216,7 +216,7 @@ func TestRestartHoldsNothingUp(t *testing.T) {
 	}
 	kr := w.pass(t, "first")
 	if Complete(kr) || kr.Status.State != v1alpha1.ReasonRestartingPods || !isTrue(kr, v1alpha1.ConditionVerified) || !retirementRecorded(w.parent(t), 2) {
-		t.Errorf("%+v", kr.Status)
+		t.Errorf("got %+v, want it verified, its retirement recorded, and state %s", kr.Status, v1alpha1.ReasonRestartingPods)
 	}
 	if got := strings.Join(w.vault.sessionKeys, " "); got != "session-keys session-keys-2000000000001" {
 		t.Errorf("Vault has %s", got)
@@ -242,10 +242,10 @@ func TestRevocationHoldsNothingUp(t *testing.T) {
 	kr := w.pass(t, "first")
 	c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionDatabaseCredentialsReplaced)
 	if c == nil || c.Status != metav1.ConditionFalse || c.Reason != v1alpha1.ReasonRevocationFailed {
-		t.Errorf("%+v", c)
+		t.Errorf("got %+v, want False and %s", c, v1alpha1.ReasonRevocationFailed)
 	}
 	if Complete(kr) || !isTrue(kr, v1alpha1.ConditionVerified) || !isTrue(kr, v1alpha1.ConditionSessionKeysReplaced) || !retirementRecorded(w.parent(t), 2) {
-		t.Errorf("%+v", kr.Status)
+		t.Errorf("got %+v, want everything done but the revocation", kr.Status)
 	}
 	if c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionReconciling); c == nil || c.Reason != v1alpha1.ReasonVaultUnreachable {
 		t.Errorf("what it waits for: %+v", c)
@@ -289,7 +289,7 @@ func TestSessionKeysAreNotRemade(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := w.reconciler(nil).replaceSessionKeys(t.Context(), kr, notes()); !apierrors.IsConflict(err) || w.vault.made != 0 {
-		t.Errorf("%v, %d session keys made", err, w.vault.made)
+		t.Errorf("error %v with %d session keys made, want a conflict and none", err, w.vault.made)
 	}
 }
 
@@ -337,10 +337,10 @@ func TestOvertakenRecord(t *testing.T) {
 			wanted := vaultadmin.Secrets{NextSessionKeys: vaultadmin.Secret{Entry: "session-keys-2000000000001", Digest: "own"}}
 			_, err := w.reconciler(nil).recordSecrets(t.Context(), current, wanted)
 			if apierrors.IsConflict(err) != tc.lost || (err == nil) == tc.lost {
-				t.Errorf("%v", err)
+				t.Errorf("error %v, want a conflict only if the record is lost: %t", err, tc.lost)
 			}
 			if got := secretrecord.Get(&w.parent(t).Status); (got == wanted) == tc.lost {
-				t.Errorf("recorded: %+v", got)
+				t.Errorf("recorded %+v, want %+v unless the record is lost: %t", got, wanted, tc.lost)
 			}
 		})
 	}
@@ -356,7 +356,7 @@ func TestMissingRight(t *testing.T) {
 	kr := w.pass(t, "first")
 	c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionReconciling)
 	if c == nil || c.Reason != v1alpha1.ReasonVaultDenied || !strings.Contains(c.Message, "the Vault administrator must run `operator vault-setup`") {
-		t.Errorf("%+v", c)
+		t.Errorf("got %+v, want %s with the command to run", c, v1alpha1.ReasonVaultDenied)
 	}
 }
 
@@ -379,7 +379,7 @@ func TestRetryReplacesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if kr = w.pass(t, "first"); isTrue(kr, v1alpha1.ConditionSessionsEnded) || kr.Status.State != v1alpha1.ReasonReencrypting {
-		t.Errorf("%+v", kr.Status)
+		t.Errorf("got %+v, want sessions not ended yet and state %s", kr.Status, v1alpha1.ReasonReencrypting)
 	}
 	for range 2 {
 		w.endJobs(t, batchv1.JobComplete)
@@ -435,7 +435,7 @@ func TestForgedJobs(t *testing.T) {
 				want = JobForeign
 			}
 			if got.Phase != want || !strings.Contains(got.Message, tc.foreign) || (tc.foreign == "") != (got.Made.UID == "made") {
-				t.Errorf("%+v", got)
+				t.Errorf("got %+v, want phase %s and %q", got, want, tc.foreign)
 			}
 		})
 	}

@@ -50,7 +50,7 @@ func FuzzSumProgress(f *testing.F) {
 		}
 		if sum.NotesDone < 0 || sum.NotesDone > sum.NotesTotal || sum.Percent < 0 || sum.Percent > 100 || sum.Conflicts < 0 ||
 			sum.NotesPerSecond < 0 || sum.SecondsLeft != nil && (*sum.SecondsLeft < 0 || *sum.SecondsLeft > maxSecondsLeft) {
-			t.Errorf("%+v", *sum)
+			t.Errorf("got %+v, want every number within its bounds", *sum)
 		}
 	})
 }

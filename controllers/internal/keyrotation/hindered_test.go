@@ -83,7 +83,7 @@ func TestQuotaRefusesTheJob(t *testing.T) {
 	full = false
 	passOf(t, r, "a")
 	if kr := w.rotation(t, "a"); kr.Status.ReencryptJobUID == "" || Hindrance(kr) != nil {
-		t.Errorf("%+v", kr.Status)
+		t.Errorf("got %+v, want a Job and no hindrance", kr.Status)
 	}
 }
 
@@ -210,7 +210,7 @@ func TestCompromiseWaitsForTheWorkload(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got := next(observed{rotation: rotation("a", urgent12...), parent: tc.parent, accounts: accounts("new", ""), givenUp: true})
 			if got.action != actionWait || got.reason != v1alpha1.ReasonRecreatingAccounts || got.cause.Reason != tc.reason || !strings.Contains(got.message, tc.says) {
-				t.Errorf("%+v", got)
+				t.Errorf("got %+v, want it to wait with %s for %s: %q", got, v1alpha1.ReasonRecreatingAccounts, tc.reason, tc.says)
 			}
 		})
 	}
@@ -276,7 +276,7 @@ func TestDeletedWhileHeld(t *testing.T) {
 			const waits = "Its deletion waits for that too"
 			got := next(observed{rotation: rotation("a", running, from(1), to(2), deleting), parent: tc.parent, givenUp: true})
 			if got.action != actionWait || got.reason != tc.reason || !strings.Contains(got.message, tc.says) || !strings.Contains(got.message, waits) {
-				t.Errorf("%+v", got)
+				t.Errorf("got %+v, want it to wait with %s: %q and %q", got, tc.reason, tc.says, waits)
 			}
 			if got := next(observed{rotation: rotation("a", running, from(1), to(2)), parent: tc.parent}); strings.Contains(got.message, waits) {
 				t.Errorf("it is not deleted: %s", got.message)

@@ -270,7 +270,7 @@ func TestOvertaken(t *testing.T) {
 				}
 				found := overtaken(kr, tc.parent, all)
 				if (found == "") != (tc.want == "") || !strings.Contains(found, tc.want) {
-					t.Errorf("%q, want %q", found, tc.want)
+					t.Errorf("got %q, want %q", found, tc.want)
 				}
 				// Vault has a version more, whoever made it.
 				d := next(observed{rotation: kr, parent: tc.parent, overtaken: found, key: key(4, 4), accounts: accounts("x", "y")})

@@ -199,10 +199,10 @@ func twoOperators(t *testing.T, s *stall, passes int, changes ...func(*v1alpha1.
 	kr, parent, jobs := w.rotation(t, "first"), w.parent(t), w.jobs(t)
 	key := w.vault.state
 	if !Complete(kr) || hasFinalizer(kr) || *kr.Status.FromVersion != 1 || *kr.Status.ToVersion < 2 || *kr.Status.ToVersion > key.Latest || kr.Status.Attempt != 1 {
-		t.Errorf("status: %+v", kr.Status)
+		t.Errorf("got status %+v, want the first attempt complete from version 1 to at most %d", kr.Status, key.Latest)
 	}
 	if most := map[bool]int64{false: 2, true: 3}[s.rotating]; key.Latest > most || key.MinEncryption != *kr.Status.ToVersion || key.MinDecryption != 1 {
-		t.Errorf("key: %+v", key)
+		t.Errorf("got key %+v, want at most version %d, encryption from version %d, decryption from 1", key, most, *kr.Status.ToVersion)
 	}
 	if n := len(jobs); n != 2 || string(jobs[0].UID) != kr.Status.ReencryptJobUID || string(jobs[1].UID) != kr.Status.VerifyJobUID {
 		t.Errorf("%d Jobs, recorded %q and %q", n, kr.Status.ReencryptJobUID, kr.Status.VerifyJobUID)

@@ -32,7 +32,7 @@ func TestStatusReason(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := reasonOf(&v1alpha1.KeyRotationStatus{State: tc.state, Conditions: tc.conditions}); got != tc.want {
-				t.Errorf("%q, want %q", got, tc.want)
+				t.Errorf("got %q, want %q", got, tc.want)
 			}
 		})
 	}

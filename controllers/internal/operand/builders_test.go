@@ -400,7 +400,7 @@ func TestCheckResources(t *testing.T) {
 				t.Errorf("the limit is %s", limit)
 			}
 			if !ok && (!strings.Contains(err.Error(), `spec.resources.limits of "cpu"`) || got.Memory().IsZero()) {
-				t.Errorf("%v, %v", err, got)
+				t.Errorf("got %v and error %v, want memory, and an error that names the limit of cpu", got, err)
 			}
 		})
 	}

@@ -27,7 +27,7 @@ func TestPodAddress(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got, ok := PodAddress(&corev1.Pod{Status: corev1.PodStatus{PodIP: tc.ip, HostIP: "192.0.2.1"}})
 			if ok != tc.want || ok && got != tc.ip {
-				t.Errorf("%q %v, want %v", got, ok, tc.want)
+				t.Errorf("got %q, %t; want %q, %t", got, ok, tc.ip, tc.want)
 			}
 		})
 	}

@@ -152,7 +152,7 @@ func TestHinderedRotationIsNotHealthy(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got, _ := rotationHealth(&v1alpha1.SecureNotes{}, tc.list)
 			if got.status != tc.status || got.reason != tc.reason {
-				t.Errorf("%+v", got)
+				t.Errorf("got %+v, want %s %s", got, tc.status, tc.reason)
 			}
 			if got.status == metav1.ConditionFalse && !strings.Contains(got.message, "KeyRotation a is blocked: words") {
 				t.Error(got.message)
@@ -179,7 +179,7 @@ func TestQuotaRefusesAVerification(t *testing.T) {
 	status := computeStatus(s)
 	rotations := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionKeyRotationHealthy)
 	if rotations.Status != metav1.ConditionFalse || rotations.Reason != v1alpha1.ReasonQuotaExceeded || !strings.Contains(rotations.Message, "raise the ResourceQuota") {
-		t.Errorf("%+v", rotations)
+		t.Errorf("got %+v, want False and %s with what to do", rotations, v1alpha1.ReasonQuotaExceeded)
 	}
 	if !meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReady) || vault.floor != 0 || s.requeue == 0 {
 		t.Errorf("floor %d, again in %s: %+v", vault.floor, s.requeue, status.Conditions)

@@ -37,7 +37,7 @@ func TestIssuerFinding(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got := issuerFinding(tc.kind, "denier", "demo", tc.status)
 			if got.message != tc.want || got.known() != (tc.want != "") || got.known() && got.reason != v1alpha1.ReasonIssuerNotReady {
-				t.Errorf("%+v, want %q", got, tc.want)
+				t.Errorf("got %+v, want %q", got, tc.want)
 			}
 		})
 	}

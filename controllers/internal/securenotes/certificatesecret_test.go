@@ -64,7 +64,7 @@ func TestSecretFinding(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got := secretFinding(object(), readPods(tc.pods, tc.look, now))
 			if got.status != tc.status || got.reason != tc.reason || !strings.Contains(got.message, tc.want) {
-				t.Errorf("%+v, want %s %s with %q", got, tc.status, tc.reason, tc.want)
+				t.Errorf("got %+v, want %s %s with %q", got, tc.status, tc.reason, tc.want)
 			}
 		})
 	}

@@ -312,14 +312,14 @@ func TestCrashAnywhere(t *testing.T) {
 		status := l.object().Status
 		key := status.MasterKey
 		if len(key.PendingRetirements) != 0 || key.MinDecryptionFloor != 5 || key.MinAvailableVersion != 4 || len(key.Retirements) != 1 || key.Retirements[0].ToVersion != 5 {
-			t.Errorf("%+v", key)
+			t.Errorf("got master key %+v, want floor 5, version 4 the first available, and the retirement of version 5 alone", key)
 		}
 		if status.LastHandledRotateRequest != "now" || status.HandledRotateRequests != 1 || !status.LastScheduleTime.Time.Equal(moment(t, "Jan 4 03:00")) {
-			t.Errorf("%+v", status)
+			t.Errorf("got status %+v, want one handled request, now, and Jan 4 03:00 as the last time of the schedule", status)
 		}
 		secrets := secretrecord.Get(&status)
 		if digest, created := l.created[secrets.SessionKeys.Entry]; !created || digest != secrets.SessionKeys.Digest || secrets.NextSessionKeys != (vaultadmin.Secret{}) || len(l.created) > 2 {
-			t.Errorf("recorded %+v; %v were created", secrets, l.created)
+			t.Errorf("recorded %+v, want none of the %v that were created to come next, and one in use", secrets, l.created)
 		}
 		before := l.crash.Count
 		l.pass()

@@ -59,7 +59,7 @@ func TestLostVolume(t *testing.T) {
 				t.Fatal(err)
 			}
 			if lost := s.databaseFinding.reason == v1alpha1.ReasonDatabaseLost; lost != (tc.says != "") || !strings.Contains(s.databaseFinding.message, tc.says) {
-				t.Errorf("%+v", s.databaseFinding)
+				t.Errorf("got %+v, want the database to be lost only if it says so: %q", s.databaseFinding, tc.says)
 			}
 			err := r.Client.Get(t.Context(), client.ObjectKey{Namespace: "demo", Name: "notes-data"}, &corev1.PersistentVolumeClaim{})
 			if client.IgnoreNotFound(err) != nil || (err == nil) != tc.made {
@@ -153,7 +153,7 @@ func TestClaimedDatabase(t *testing.T) {
 				t.Errorf("the status has %+v, want %+v", got, want)
 			}
 			if s.databaseFinding.reason != tc.reason || !strings.Contains(s.databaseFinding.message, tc.says) {
-				t.Errorf("%+v", s.databaseFinding)
+				t.Errorf("got %+v, want %s with %q", s.databaseFinding, tc.reason, tc.says)
 			}
 		})
 	}
@@ -208,7 +208,7 @@ func TestPodsAreToldOfTheDatabase(t *testing.T) {
 			r := reconciler(t, &fakeVault{}, objects...)
 			got, err := r.databaseClaimed(t.Context(), healthy(func(s *scope) { s.database = tc.database }))
 			if err != nil || got != tc.want {
-				t.Errorf("%t, %v; want %t", got, err, tc.want)
+				t.Errorf("got %t and error %v, want %t", got, err, tc.want)
 			}
 		})
 	}

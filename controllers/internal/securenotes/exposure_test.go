@@ -30,10 +30,10 @@ func TestMetricsServiceInTheWay(t *testing.T) {
 		before = computeStatus(s)
 		workload := meta.FindStatusCondition(before.Conditions, v1alpha1.ConditionWorkloadReady)
 		if workload.Status != metav1.ConditionTrue || !strings.Contains(workload.Message, "Service notes-securenotes-metrics already exists") {
-			t.Errorf("%+v", workload)
+			t.Errorf("condition %+v, want True and a word about the Service", workload)
 		}
 		if !meta.IsStatusConditionTrue(before.Conditions, v1alpha1.ConditionReady) || meta.FindStatusCondition(before.Conditions, v1alpha1.ConditionStalled) != nil {
-			t.Errorf("%+v", before.Conditions)
+			t.Errorf("conditions %+v, want Ready True and no Stalled", before.Conditions)
 		}
 		if len(s.notes) != warnings || s.requeue == 0 {
 			t.Errorf("pass %d: events %+v, again in %s", pass, s.notes, s.requeue)

@@ -60,7 +60,7 @@ func TestUnfinishedRotation(t *testing.T) {
 			s.rotationFinding, s.lastRotation = rotationHealth(s.sn, tc.list)
 			got := meta.FindStatusCondition(computeStatus(s).Conditions, v1alpha1.ConditionKeyRotationHealthy)
 			if got.Reason != tc.reason || (got.Status == metav1.ConditionTrue) == (tc.reason == v1alpha1.ReasonRotationFailed) {
-				t.Errorf("%s %s: %s", got.Status, got.Reason, got.Message)
+				t.Errorf("got %s %s: %s; want reason %s, and False only for %s", got.Status, got.Reason, got.Message, tc.reason, v1alpha1.ReasonRotationFailed)
 			}
 			if tc.reason == v1alpha1.ReasonRotationFailed && !strings.Contains(got.Message, "sn-x.demo.notes below 2 still decrypt") {
 				t.Error(got.Message)

@@ -99,7 +99,7 @@ func TestKeysAreAskedForWithTheNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(vault.deployments) != 1 || vault.deployments[0].NamespaceUID != "demo-uid" || vault.deployments[0].AdoptOf != "old-uid" || vault.deployments[0].DeploymentID != "" {
-		t.Errorf("%+v", vault.deployments)
+		t.Errorf("got %+v, want one deployment of namespace demo-uid that adopts old-uid", vault.deployments)
 	}
 }
 
@@ -168,7 +168,7 @@ func TestConflictsAreNamedAtOnce(t *testing.T) {
 	}
 	want := "ConfigMap notes already exists and has no owner; Service notes already exists and has no owner: rename or delete them, or give the SecureNotes another name"
 	if s.childTrouble.reason != v1alpha1.ReasonNameConflict || s.childTrouble.message != want {
-		t.Errorf("%+v", s.childTrouble)
+		t.Errorf("got %+v, want %s with %q", s.childTrouble, v1alpha1.ReasonNameConflict, want)
 	}
 }
 

@@ -84,7 +84,7 @@ func TestDatabaseFinding(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got := databaseFinding(object(), readPods(tc.pods, cause.Look{}, now))
 			if got.status != tc.status || got.reason != tc.reason {
-				t.Errorf("%+v", got)
+				t.Errorf("got %+v, want %s %s", got, tc.status, tc.reason)
 			}
 			if got.status != metav1.ConditionTrue && !strings.Contains(got.message, "PersistentVolumeClaim notes-data") {
 				t.Errorf("the message does not name the database: %s", got.message)
@@ -128,7 +128,7 @@ func TestWorkloadFindingTellsTheTrouble(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got := workloadFinding(healthy(), readPods([]corev1.Pod{tc.pod}, cause.Look{}, now))
 			if got.reason != tc.reason || !strings.Contains(got.message, tc.want) {
-				t.Errorf("%+v", got)
+				t.Errorf("got %+v, want %s with %q", got, tc.reason, tc.want)
 			}
 		})
 	}
@@ -162,7 +162,7 @@ func TestBlockedUpdate(t *testing.T) {
 			s.deployment.Status.Replicas, s.deployment.Status.UpdatedReplicas, s.deployment.Status.AvailableReplicas = tc.replicas, tc.updated, tc.available
 			got := workloadFinding(s, podReport{}).message
 			if !strings.HasPrefix(got, tc.want) || strings.Contains(got, tc.not) || strings.HasSuffix(got, again) != (tc.refused != "") {
-				t.Errorf("%s", got)
+				t.Errorf("got %q, want prefix %q, without %q, and suffix %q only if refused: %q", got, tc.want, tc.not, again, tc.refused)
 			}
 		})
 	}
@@ -193,7 +193,7 @@ func TestPodsWaitForTheCertificate(t *testing.T) {
 			s.env.CertificateSecret, s.certificateFinding = "notes-securenotes-certificate", tc.certificate
 			got := workloadFinding(s, tc.report)
 			if got.reason != tc.reason || !strings.HasSuffix(got.message, tc.want) {
-				t.Errorf("%+v", got)
+				t.Errorf("got %+v, want %s and suffix %q", got, tc.reason, tc.want)
 			}
 		})
 	}
@@ -213,7 +213,7 @@ func TestDatabaseNextStep(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := databaseNextStep(sn, &config.Termination{Reason: tc.reason, Message: tc.message}); got != tc.want {
-				t.Errorf("%q, want %q", got, tc.want)
+				t.Errorf("got %q, want %q", got, tc.want)
 			}
 		})
 	}

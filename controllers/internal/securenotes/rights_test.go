@@ -84,10 +84,10 @@ func TestLostDatabaseIsToldFirst(t *testing.T) {
 	t.Parallel()
 	s := healthy(func(s *scope) { s.databaseRights = bad(v1alpha1.ReasonSetupMissing, "x") })
 	if got := databaseReady(s); got.reason != v1alpha1.ReasonSetupMissing || s.databaseFinding.status != metav1.ConditionTrue {
-		t.Errorf("%+v, %+v", got, s.databaseFinding)
+		t.Errorf("got %+v with finding %+v, want %s with a finding that is True", got, s.databaseFinding, v1alpha1.ReasonSetupMissing)
 	}
 	s.databaseFinding = bad(v1alpha1.ReasonDatabaseLost, "it is empty")
 	if got := databaseReady(s); got.reason != v1alpha1.ReasonDatabaseLost {
-		t.Errorf("%+v", got)
+		t.Errorf("got %+v, want %s", got, v1alpha1.ReasonDatabaseLost)
 	}
 }

@@ -221,7 +221,7 @@ func TestRetirementThatFailsIsPostponed(t *testing.T) {
 	}
 	status := computeStatus(s)
 	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionKeyRotationHealthy); c.Status != metav1.ConditionFalse {
-		t.Errorf("%+v", c)
+		t.Errorf("got %+v, want False", c)
 	}
 }
 
@@ -380,7 +380,7 @@ func TestRotationOfTheSameName(t *testing.T) {
 				t.Errorf("taken is %t", taken)
 			}
 			if !tc.taken && (s.rotationFinding.reason != v1alpha1.ReasonNameConflict || !strings.Contains(s.rotationFinding.message, existing.Name)) {
-				t.Errorf("%+v", s.rotationFinding)
+				t.Errorf("got %+v, want %s that names %s", s.rotationFinding, v1alpha1.ReasonNameConflict, existing.Name)
 			}
 		})
 	}
@@ -402,13 +402,13 @@ func TestResourcesThatCannotBeRead(t *testing.T) {
 		}
 	}
 	if s.childTrouble.reason != v1alpha1.ReasonInvalidResources || !strings.Contains(s.childTrouble.message, `spec.resources.limits of "cpu"`) {
-		t.Errorf("%+v", s.childTrouble)
+		t.Errorf("got %+v, want %s that names the limit of cpu", s.childTrouble, v1alpha1.ReasonInvalidResources)
 	}
 	jobs := &batchv1.JobList{}
 	if err := r.Client.List(t.Context(), jobs); err != nil || len(jobs.Items) != 0 {
-		t.Errorf("%v, %d Jobs", err, len(jobs.Items))
+		t.Errorf("error %v with %d Jobs, want none", err, len(jobs.Items))
 	}
 	if entry := s.sn.Status.MasterKey.PendingRetirements[0]; entry.Attempt != 2 || !strings.Contains(entry.Message, "spec.resources") {
-		t.Errorf("%+v", entry)
+		t.Errorf("got %+v, want a second attempt that names spec.resources", entry)
 	}
 }

@@ -53,10 +53,10 @@ func TestNothingIsCreatedUnrecorded(t *testing.T) {
 			s := newScope(read, operand.Environment{ClusterID: "cluster"}, now)
 			err := r.vault(t.Context(), s)
 			if apierrors.IsConflict(err) != behind || (err == nil) == behind || vault.created != map[bool]int{false: 1, true: 0}[behind] {
-				t.Errorf("%v, %d created", err, vault.created)
+				t.Errorf("error %v with %d created, want a conflict and none, or no error and 1; behind: %t", err, vault.created, behind)
 			}
 			if s.vaultFinding.known() == behind {
-				t.Errorf("%+v", s.vaultFinding)
+				t.Errorf("got finding %+v, want one only if the cache is current; behind: %t", s.vaultFinding, behind)
 			}
 			if err := r.Live.Get(t.Context(), client.ObjectKeyFromObject(read), other); err != nil {
 				t.Fatal(err)

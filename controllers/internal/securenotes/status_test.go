@@ -154,7 +154,7 @@ func TestFloorsMovedByHand(t *testing.T) {
 			})
 			status := computeStatus(s)
 			if got := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionKeyRotationHealthy); got.Status != tc.status {
-				t.Errorf("%+v", got)
+				t.Errorf("got %+v, want %s", got, tc.status)
 			}
 			if tc.set != 0 && status.MasterKey.MinDecryptionFloor != tc.set {
 				t.Errorf("the floor that we set became %d", status.MasterKey.MinDecryptionFloor)
@@ -237,7 +237,7 @@ func TestSuspendedKeepsWhatWasWrong(t *testing.T) {
 			}
 			ready := meta.FindStatusCondition(sn.Status.Conditions, v1alpha1.ConditionReady)
 			if ready.Status != tc.ready || ready.Reason != tc.reason || !strings.HasPrefix(ready.Message, tc.kind) || !strings.Contains(ready.Message, "spec.suspend") {
-				t.Errorf("%+v", ready)
+				t.Errorf("got %+v, want %s %s that begins with %q and names spec.suspend", ready, tc.ready, tc.reason, tc.kind)
 			}
 			want := "Current"
 			if tc.ready == metav1.ConditionFalse {

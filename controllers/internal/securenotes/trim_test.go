@@ -105,7 +105,7 @@ func TestTrimVerifiesFirst(t *testing.T) {
 			t.Errorf("versions below %d were destroyed; %+v", vault.trimmed, key)
 		}
 		if f := rotationFinding(pass); f.status != metav1.ConditionTrue {
-			t.Errorf("%+v", f)
+			t.Errorf("got %+v, want True", f)
 		}
 	}
 }
@@ -198,7 +198,7 @@ func TestVaultRestoredToBeforeATrim(t *testing.T) {
 		t.Fatal(err)
 	}
 	if list := s.sn.Status.MasterKey.Retirements; len(list) != 2 || list[0].ToVersion != 3 || !list[0].Time.Time.Equal(now) {
-		t.Errorf("%+v", list)
+		t.Errorf("got retirements %+v, want 2, of which version 3 at %s comes first", list, now)
 	}
 }
 
@@ -244,14 +244,14 @@ func TestTrimThatFailsIsPostponed(t *testing.T) {
 			}
 			entry := s.sn.Status.MasterKey.Retirements[1]
 			if vault.trimmed != 0 || entry.Attempt != 2 || !entry.RetryTime.After(now) || !strings.HasPrefix(entry.Message, "attempt 1: ") {
-				t.Errorf("%d, %+v", vault.trimmed, entry)
+				t.Errorf("trimmed to %d with %+v, want nothing trimmed and a second attempt later", vault.trimmed, entry)
 			}
 			jobs := &batchv1.JobList{}
 			if err := r.Client.List(t.Context(), jobs); err != nil || len(jobs.Items) > 0 {
 				t.Errorf("%d Jobs, %v", len(jobs.Items), err)
 			}
 			if f := rotationFinding(s); f.reason != v1alpha1.ReasonTrimFailed || !strings.Contains(f.message, "below 3") {
-				t.Errorf("%+v", f)
+				t.Errorf("got %+v, want %s with %q", f, v1alpha1.ReasonTrimFailed, "below 3")
 			}
 			if s.vaultFinding.status != metav1.ConditionTrue {
 				t.Errorf("Vault: %+v", s.vaultFinding)
@@ -262,7 +262,7 @@ func TestTrimThatFailsIsPostponed(t *testing.T) {
 				t.Fatal(err)
 			}
 			if f := rotationFinding(s); f.status != metav1.ConditionTrue {
-				t.Errorf("%+v", f)
+				t.Errorf("got %+v, want True", f)
 			}
 		})
 	}
@@ -273,7 +273,7 @@ func TestKeptInVain(t *testing.T) {
 	t.Parallel()
 	s := healthy(retiredAgo(4), keepFrom(2), func(s *scope) { s.key.MinAvailable = 3 })
 	if f := rotationFinding(s); f.reason != v1alpha1.ReasonTrimFailed || !strings.Contains(f.message, "keepFromVersion is 2") {
-		t.Errorf("%+v", f)
+		t.Errorf("got %+v, want %s with %q", f, v1alpha1.ReasonTrimFailed, "keepFromVersion is 2")
 	}
 }
 

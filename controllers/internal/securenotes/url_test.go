@@ -25,7 +25,7 @@ func TestURLIsInTheCertificate(t *testing.T) {
 				s.sn.Spec.Hostnames, s.env.RefusedHostnames = tc.hostnames, tc.refused
 			})
 			if got := computeStatus(s).URL; got != tc.want {
-				t.Errorf("%s, want %s", got, tc.want)
+				t.Errorf("got %q, want %q", got, tc.want)
 			}
 		})
 	}

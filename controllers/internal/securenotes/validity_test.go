@@ -66,7 +66,7 @@ func TestCertificateFromSecret(t *testing.T) {
 			}
 			got := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionCertificateReady)
 			if got.Status != tc.status || got.Reason != tc.reason || !strings.Contains(got.Message, tc.message) {
-				t.Errorf("%+v", got)
+				t.Errorf("got %+v, want %s %s with %q", got, tc.status, tc.reason, tc.message)
 			}
 			if shown := status.Certificate; tc.err == nil && (shown == nil || !shown.NotAfter.Time.Equal(end)) || tc.err != nil && shown != nil {
 				t.Errorf("status.certificate: %+v", shown)
@@ -102,7 +102,7 @@ func TestCertificateOfIssuer(t *testing.T) {
 				s.notAfter = new(metav1.NewTime(now.Add(tc.left)))
 			})
 			if got := s.fromIssuer(good(v1alpha1.ReasonReady, "fine")); got.reason != tc.reason {
-				t.Errorf("%+v", got)
+				t.Errorf("got %+v, want reason %s", got, tc.reason)
 			}
 		})
 	}
@@ -141,11 +141,11 @@ func TestCertificateNamesTheHostnames(t *testing.T) {
 			}
 			got := s.certificateFinding
 			if got.reason != tc.reason || !strings.Contains(got.message, tc.want) {
-				t.Errorf("%+v, want %s with %q", got, tc.reason, tc.want)
+				t.Errorf("got %+v, want %s with %q", got, tc.reason, tc.want)
 			}
 			wrong := tc.reason != v1alpha1.ReasonFromSecret
 			if (got.status == metav1.ConditionFalse) != wrong {
-				t.Errorf("status %s", got.status)
+				t.Errorf("got status %s, want False only if it is wrong: %t", got.status, wrong)
 			}
 			if wrong && s.requeue > 2*servedRetry {
 				t.Errorf("it is looked at again after %s", s.requeue)

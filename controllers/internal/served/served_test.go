@@ -16,7 +16,7 @@ func TestAt(t *testing.T) {
 	want := server.Certificate()
 	got, err := at(t.Context(), server.Listener.Addr().String())
 	if err != nil || !got.NotAfter.Equal(want.NotAfter) || !got.NotBefore.Equal(want.NotBefore) || !slices.Equal(got.DNSNames, want.DNSNames) {
-		t.Errorf("%+v, %v; want %s to %s, %v", got, err, want.NotBefore, want.NotAfter, want.DNSNames)
+		t.Errorf("got %+v and error %v, want %s to %s for %v", got, err, want.NotBefore, want.NotAfter, want.DNSNames)
 	}
 }
 
@@ -29,7 +29,7 @@ func TestAtGivesUp(t *testing.T) {
 	}
 	defer listener.Close()
 	if got, err := at(t.Context(), listener.Addr().String()); err == nil {
-		t.Errorf("%+v", got)
+		t.Errorf("got %+v, want an error", got)
 	}
 }
 

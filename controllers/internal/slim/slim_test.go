@@ -192,7 +192,7 @@ func TestOversizedStaysMarked(t *testing.T) {
 			t.Fatal(err)
 		}
 		if sn.Spec.PodTemplate.Tolerations != nil || operand.CheckResources(sn) == nil {
-			t.Errorf("%+v", sn)
+			t.Errorf("got %+v, want no tolerations, and resources that are refused", sn)
 		}
 	}
 }
@@ -208,7 +208,7 @@ func TestTransformCuts(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := metav1.GetControllerOf(object); got == nil || len(got.Kind)+len(got.Name)+len(got.UID) != 3*maxText || metav1.IsControlledBy(object, parent()) {
-		t.Errorf("%+v", got)
+		t.Errorf("got owner %+v, want one cut to %d bytes a field that is not the parent", got, maxText)
 	}
 }
 

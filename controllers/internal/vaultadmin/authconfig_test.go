@@ -56,7 +56,7 @@ func TestAuthConfigurationIsMerged(t *testing.T) {
 				return
 			}
 			if diff := cmp.Diff(tc.want, got); err != nil || diff != "" {
-				t.Errorf("error %v, written: %s", err, diff)
+				t.Errorf("error %v, written (-want +got): %s", err, diff)
 			}
 			if text := strings.Join(changed, " "); (text == "") != (tc.want == nil) || strings.Contains(text, jwt) {
 				t.Errorf("it says that it changes %q", text)
@@ -124,7 +124,7 @@ func TestValidateKubernetesCA(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			err := ValidateKubernetesCA(tc.text)
 			if (err == nil) != tc.want || err != nil && strings.Contains(err.Error(), "AAAA") {
-				t.Errorf("got %v", err)
+				t.Errorf("error %v, want none that has the certificate's bytes, and one only if it is unsuitable: %t", err, !tc.want)
 			}
 		})
 	}
@@ -146,7 +146,7 @@ func TestSameCA(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			if got := sameCA(tc.a, tc.b); got != tc.want {
-				t.Errorf("got %t", got)
+				t.Errorf("got %t, want %t", got, tc.want)
 			}
 		})
 	}

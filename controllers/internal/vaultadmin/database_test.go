@@ -61,7 +61,7 @@ func TestAdoptedIsClaimed(t *testing.T) {
 			}
 			stored := f.marker(t)
 			if stored.Claimed != tc.want || stored.UID != tc.d.UID || stored.DeploymentID != ownUID || stored.NamespaceUID != nsUID {
-				t.Errorf("%+v", stored)
+				t.Errorf("stored %+v, want claimed %t and UID %s of this deployment", stored, tc.want, tc.d.UID)
 			}
 		})
 	}

@@ -159,6 +159,6 @@ func TestHungRenewal(t *testing.T) {
 	vault.mu.Lock()
 	defer vault.mu.Unlock()
 	if got != "" || vault.logins != 1 {
-		t.Errorf("%q, %d logins", got, vault.logins)
+		t.Errorf("got %q after %d logins, want nothing after 1", got, vault.logins)
 	}
 }

@@ -47,7 +47,7 @@ func TestAgeOfMarker(t *testing.T) {
 			archive := Archive{Client: keptVault(tc.versions).client(t), ClusterID: "prod", TransitMount: "transit", KVMount: "secret"}
 			kept, err := archive.Read(t.Context(), "shop", "notes")
 			if err != nil || kept.Marker.UID != ownUID || kept.Changed != tc.want {
-				t.Errorf("%+v, %v; want changed %t", kept, err, tc.want)
+				t.Errorf("got %+v and error %v, want changed %t", kept, err, tc.want)
 			}
 		})
 	}

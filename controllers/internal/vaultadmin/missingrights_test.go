@@ -42,7 +42,7 @@ func TestMissingRights(t *testing.T) {
 			f.keys["role"] = map[string]any{}
 			state, err := client.Ensure(t.Context(), withRole(f.deployment(ownUID, true)))
 			if err != nil || state.DeploymentID != ownUID || ProblemOf(state.DatabaseRights) != SetupMissing || !OfFeature(state.DatabaseRights) {
-				t.Errorf("%+v, %v", state, err)
+				t.Errorf("got %+v and error %v, want the deployment with %s of its database's rights", state, err, SetupMissing)
 			}
 		})
 	}

@@ -51,7 +51,7 @@ func TestAdoption(t *testing.T) {
 				return
 			}
 			if ProblemOf(err) != tc.want || !strings.Contains(err.Error(), tc.says) || (tc.silent != "" && strings.Contains(err.Error(), tc.silent)) {
-				t.Errorf("%v; want %s with %q and without %q", err, tc.want, tc.says, tc.silent)
+				t.Errorf("error %v, want %s with %q and without %q", err, tc.want, tc.says, tc.silent)
 			}
 			if f.writes != 0 {
 				t.Errorf("%d writes", f.writes)

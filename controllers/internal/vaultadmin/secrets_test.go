@@ -97,7 +97,7 @@ func TestPlantedPepper(t *testing.T) {
 		// The status is lost: the marker alone, which others can write to, proves nothing.
 		f.status = Secrets{}
 		if _, err := client.Ensure(t.Context(), f.deployment(ownUID, false)); ProblemOf(err) != Unsuitable {
-			t.Errorf("%v", err)
+			t.Errorf("error %v, want %s", err, Unsuitable)
 		}
 	})
 	t.Run("at the moment of the create", func(t *testing.T) {
@@ -180,13 +180,13 @@ func TestEarlierRelease(t *testing.T) {
 	client := f.startEarlier(t)
 	state, err := client.Ensure(t.Context(), f.deployment(ownUID, true))
 	if err != nil || state.Secrets != (Secrets{}) || state.DeploymentID != ownUID || f.writes != 0 {
-		t.Errorf("%+v, %v, %d writes", state, err, f.writes)
+		t.Errorf("got %+v and error %v after %d writes, want no secrets and no write", state, err, f.writes)
 	}
 	// A Compromise that it began ends under its name.
 	f.plant("session-keys-3")
 	f.status.SessionKeys.Entry = "session-keys-3"
 	if err := client.ReplaceSessionKeys(t.Context(), f.deployment(ownUID, true), 3); err != nil || f.writes != 0 {
-		t.Errorf("%v, %d writes", err, f.writes)
+		t.Errorf("error %v after %d writes, want none of either", err, f.writes)
 	}
 	if err := client.DeleteOtherSessionKeys(t.Context(), f.deployment(ownUID, true), ""); err != nil {
 		t.Error(err)
@@ -266,7 +266,7 @@ func TestAdoptedSecrets(t *testing.T) {
 		ensure(t, f, client, anotherUID)
 		f.mustHold(t, f.status.SessionKeys, &config.SessionKeys{})
 		if f.status.Pepper != (Secret{}) {
-			t.Errorf("recorded %+v", f.status)
+			t.Errorf("recorded %+v, want no pepper", f.status)
 		}
 	})
 	t.Run("without a word of the object's own", func(t *testing.T) {

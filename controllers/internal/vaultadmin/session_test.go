@@ -91,7 +91,7 @@ func TestOneLogin(t *testing.T) {
 	for range 20 {
 		wait.Go(func() {
 			if state, err := client.ReadKey(t.Context(), "key"); err != nil || state.Latest != 3 {
-				t.Errorf("%+v %v", state, err)
+				t.Errorf("got %+v and error %v, want latest version 3", state, err)
 			}
 		})
 	}
@@ -120,7 +120,7 @@ func TestLoginAgainWhenRevoked(t *testing.T) {
 	s.mu.Unlock()
 	c.now = c.now.Add(time.Minute)
 	if _, err := client.ReadKey(t.Context(), "key"); err != nil || s.logins != 2 {
-		t.Errorf("%v, %d logins", err, s.logins)
+		t.Errorf("error %v after %d logins, want none after 2", err, s.logins)
 	}
 }
 

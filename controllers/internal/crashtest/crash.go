@@ -1,5 +1,6 @@
-// Package crashtest kills an operator at any of its writes, for tests. A test lets a story run once and counts the writes,
-// then tells it once for each of them with an operator that dies there, and holds all to the same end.
+// Package crashtest kills an operator at any of its writes, for tests. A [Story] is played once to count the writes.
+// It is then played with an operator that dies before, and with one that dies after, each write, and must end the
+// same. An [APIServer] stands in for Kubernetes; a [Crash] counts the writes and strikes.
 package crashtest
 
 import (
@@ -20,22 +21,22 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/slim"
 )
 
-// ErrCrash is what an operator sees of its own death: nothing after it happens.
+// ErrCrash is returned for the write that an operator dies at and for every later one.
 var ErrCrash = errors.New("crash")
 
-// Crash counts everything that the operator changes, in Kubernetes and in Vault, and strikes at one.
+// Crash counts the operator's writes, to Kubernetes and to Vault, and kills it at one of them.
 type Crash struct {
-	// At is the write that is struck, from 1; 0: none.
+	// At is the number of the write that is struck; the first is 1. With 0 none is.
 	At int
-	// After says that the struck write goes through and only its answer is lost.
+	// After has the struck write go through, so that only its answer is lost.
 	After bool
-	// Count of the writes so far.
+	// Count is the number of writes so far.
 	Count int
 
 	dead bool
 }
 
-// Around does a write unless the operator dies before it, or is dead. Errors: that of the write, or ErrCrash.
+// Around does a write unless the operator is dead or dies before it. It returns the write's error or [ErrCrash].
 func (c *Crash) Around(write func() error) error {
 	if c.dead {
 		return ErrCrash
@@ -53,12 +54,11 @@ func (c *Crash) Around(write func() error) error {
 	return ErrCrash
 }
 
-// Restart has another operator take over.
+// Restart lets another operator take over.
 func (c *Crash) Restart() { c.dead = false }
 
-// Interceptor does to the fake client what the API server does and that does not: objects have a
-// UID and a time of creation, and are deleted only with the UID that is asked for, which the
-// operator must always say. Reads return what the operator's cache keeps. And it strikes.
+// Interceptor adds what a fake client lacks: created objects get a UID and a creation time, and a deletion must name
+// the object's UID. Reads return what the operator's cache keeps. Every write goes through [Crash.Around].
 func (c *Crash) Interceptor(now func() time.Time) interceptor.Funcs {
 	return interceptor.Funcs{
 		Get: func(ctx context.Context, w client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {

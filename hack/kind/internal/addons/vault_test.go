@@ -12,10 +12,10 @@ func TestKeysNeverKept(t *testing.T) {
 	for name, tc := range map[string]struct {
 		mark, kept, want bool
 	}{
-		"before the first run":            {false, false, false},
-		"killed before the keys are kept": {true, false, true},
-		"killed with the keys kept":       {true, true, false},
-		"initialised":                     {false, true, false},
+		"before the first run":            {mark: false, kept: false, want: false},
+		"killed before the keys are kept": {mark: true, want: true},
+		"killed with the keys kept":       {mark: true, kept: true, want: false},
+		"initialised":                     {kept: true, want: false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			keys := filepath.Join(t.TempDir(), "keys.json")

@@ -27,11 +27,11 @@ func TestAnswers(t *testing.T) {
 		yes bool
 		why string
 	}{
-		"open registry":       {serve(http.StatusOK, "Docker-Distribution-Api-Version"), true, "answers"},
-		"registry with login": {serve(http.StatusUnauthorized, "Docker-Distribution-Api-Version"), true, "answers"},
-		"proxy that refuses":  {serve(http.StatusForbidden, ""), false, "no registry"},
-		"captive portal":      {serve(http.StatusOK, ""), false, "no registry"},
-		"nobody":              {gone.URL + "/v2/", false, "does not answer"},
+		"open registry":       {url: serve(http.StatusOK, "Docker-Distribution-Api-Version"), yes: true, why: "answers"},
+		"registry with login": {url: serve(http.StatusUnauthorized, "Docker-Distribution-Api-Version"), yes: true, why: "answers"},
+		"proxy that refuses":  {url: serve(http.StatusForbidden, ""), why: "no registry"},
+		"captive portal":      {url: serve(http.StatusOK, ""), why: "no registry"},
+		"nobody":              {url: gone.URL + "/v2/", why: "does not answer"},
 	} {
 		if yes, why := answers(context.Background(), tc.url); yes != tc.yes || !strings.Contains(why, tc.why) {
 			t.Errorf("%s: %v, %q; want %v, %q", name, yes, why, tc.yes, tc.why)

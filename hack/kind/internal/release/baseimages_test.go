@@ -38,13 +38,13 @@ func TestPin(t *testing.T) {
 	}
 	pinned := base + "@" + digest.String()
 	tests := map[string]struct{ dockerfile, want, wantErr string }{
-		"a tag":             {"FROM " + base + "\nRUN true\n", "FROM " + pinned + "\nRUN true\n", ""},
-		"with a platform":   {"FROM --platform=$BUILDPLATFORM " + base + " AS build\nFROM scratch\n", "FROM --platform=$BUILDPLATFORM " + pinned + " AS build\nFROM scratch\n", ""},
-		"stages":            {"FROM scratch AS base\nFROM base AS one\nfrom one as two\n", "FROM scratch AS base\nFROM base AS one\nfrom one as two\n", ""},
-		"a digest":          {"FROM " + pinned + "\n", "FROM " + pinned + "\n", ""},
-		"another tag":       {"FROM " + host + "/library/golang:9.9.9\n", "", "golang:9.9.9"},
-		"no tag":            {"RUN true\nFROM " + host + "/library/golang\n", "", "line 2"},
-		"a comment, a COPY": {"# FROM nowhere:1\nCOPY --from=build /a /a\n", "# FROM nowhere:1\nCOPY --from=build /a /a\n", ""},
+		"a tag":             {dockerfile: "FROM " + base + "\nRUN true\n", want: "FROM " + pinned + "\nRUN true\n"},
+		"with a platform":   {dockerfile: "FROM --platform=$BUILDPLATFORM " + base + " AS build\nFROM scratch\n", want: "FROM --platform=$BUILDPLATFORM " + pinned + " AS build\nFROM scratch\n"},
+		"stages":            {dockerfile: "FROM scratch AS base\nFROM base AS one\nfrom one as two\n", want: "FROM scratch AS base\nFROM base AS one\nfrom one as two\n"},
+		"a digest":          {dockerfile: "FROM " + pinned + "\n", want: "FROM " + pinned + "\n"},
+		"another tag":       {dockerfile: "FROM " + host + "/library/golang:9.9.9\n", wantErr: "golang:9.9.9"},
+		"no tag":            {dockerfile: "RUN true\nFROM " + host + "/library/golang\n", wantErr: "line 2"},
+		"a comment, a COPY": {dockerfile: "# FROM nowhere:1\nCOPY --from=build /a /a\n", want: "# FROM nowhere:1\nCOPY --from=build /a /a\n"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

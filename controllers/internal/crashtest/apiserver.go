@@ -278,6 +278,7 @@ func (s *APIServer) writeStatus(o, changed, stored client.Object) error {
 // normalized keeps what JSON keeps of an object, as an API server does, so that a read is a copy.
 type normalized struct{ clienttesting.ObjectTracker }
 
+// Add implements clienttesting.ObjectTracker.
 func (n normalized) Add(o runtime.Object) error {
 	o, err := normalize(o)
 	if err != nil {
@@ -286,6 +287,7 @@ func (n normalized) Add(o runtime.Object) error {
 	return n.ObjectTracker.Add(o)
 }
 
+// Create implements clienttesting.ObjectTracker.
 func (n normalized) Create(r schema.GroupVersionResource, o runtime.Object, namespace string, opts ...metav1.CreateOptions) error {
 	o, err := normalize(o)
 	if err != nil {
@@ -294,6 +296,7 @@ func (n normalized) Create(r schema.GroupVersionResource, o runtime.Object, name
 	return n.ObjectTracker.Create(r, o, namespace, opts...)
 }
 
+// Update implements clienttesting.ObjectTracker.
 func (n normalized) Update(r schema.GroupVersionResource, o runtime.Object, namespace string, opts ...metav1.UpdateOptions) error {
 	o, err := normalize(o)
 	if err != nil {

@@ -10,7 +10,6 @@ import (
 // TestAuthConfigurationIsMerged: a write replaces all that is configured, so nothing is written
 // unless something changes, and then with all that was there.
 func TestAuthConfigurationIsMerged(t *testing.T) {
-	t.Parallel()
 	const host, jwt = "https://kubernetes.example.com:6443", "aa.bb.cc"
 	ca := authority(t)
 	// existing is what Vault returns, with the given reviewer.
@@ -66,7 +65,6 @@ func TestAuthConfigurationIsMerged(t *testing.T) {
 }
 
 func TestCanonicalHost(t *testing.T) {
-	t.Parallel()
 	tests := map[string]struct {
 		a, b string
 		want bool
@@ -91,7 +89,6 @@ func TestCanonicalHost(t *testing.T) {
 }
 
 func TestValidateKubernetesHost(t *testing.T) {
-	t.Parallel()
 	for host, want := range map[string]bool{
 		"https://kubernetes.default.svc": true, "https://[::1]:6443/": true, "https://rancher/k8s/clusters/c-1": true,
 		"kubernetes.default.svc": false, "kubernetes:6443": false, "https://": false, "ftp://a": false, "https://user:password@a": false, "https://a?b": false,
@@ -103,7 +100,6 @@ func TestValidateKubernetesHost(t *testing.T) {
 }
 
 func TestValidateKubernetesCA(t *testing.T) {
-	t.Parallel()
 	ca, other := authority(t), authority(t)
 	key := "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
 	tests := map[string]struct {
@@ -131,7 +127,6 @@ func TestValidateKubernetesCA(t *testing.T) {
 }
 
 func TestSameCA(t *testing.T) {
-	t.Parallel()
 	a, b := authority(t), authority(t)
 	tests := map[string]struct {
 		a, b string

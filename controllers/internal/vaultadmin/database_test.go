@@ -12,7 +12,6 @@ import (
 // TestRecordDatabase: what is recorded leaves the rest of the marker as it is, and is recorded only
 // by anyone who knew what was there before.
 func TestRecordDatabase(t *testing.T) {
-	t.Parallel()
 	d := Deployment{Directory: "dir", UID: ownUID}
 	f := &fakeVault{}
 	client := f.startEarlier(t)
@@ -46,7 +45,6 @@ func TestRecordDatabase(t *testing.T) {
 // TestAdoptedIsClaimed: what is adopted comes with a database, also where the release that made it
 // kept no record. An object's own marker says so only once a pod was ready.
 func TestAdoptedIsClaimed(t *testing.T) {
-	t.Parallel()
 	for name, tc := range map[string]struct {
 		d    Deployment
 		want bool
@@ -71,7 +69,6 @@ func TestAdoptedIsClaimed(t *testing.T) {
 // is not created again for a deployment that has a database, and what the marker names counts only
 // for an object that asks for it.
 func TestClaimedIsComplete(t *testing.T) {
-	t.Parallel()
 	for name, tc := range map[string]struct {
 		lose, adoptOf string
 		want          Problem

@@ -10,7 +10,6 @@ import (
 // deletion destroys none, whatever the marker says. What it may itself have begun to create, and
 // what it asks to adopt, it goes on with.
 func TestOldKey(t *testing.T) {
-	t.Parallel()
 	created := time.Unix(1_800_000_000, 0)
 	version := func(number string, age time.Duration) map[string]any {
 		return map[string]any{number: created.Add(-age).Unix()}

@@ -58,7 +58,6 @@ func begin(t *testing.T, client *Client) (end func()) {
 // TestCallsAreBounded: a Vault that has just stopped to answer holds MaxCalls workers at the most;
 // who comes then is told soon, and another Vault goes on.
 func TestCallsAreBounded(t *testing.T) {
-	t.Parallel()
 	vault, _, client := start(t)
 	if got := readKey(t.Context(), t, client); got != "" {
 		t.Fatal(got)
@@ -80,7 +79,6 @@ func TestCallsAreBounded(t *testing.T) {
 // TestHungVaultIsLeftAlone: after a call that was not answered in time the others fail at once, but
 // for one at a time that finds out, after a pause, whether Vault answers again.
 func TestHungVaultIsLeftAlone(t *testing.T) {
-	t.Parallel()
 	vault, clock, client := start(t)
 	if got := readKey(t.Context(), t, client); got != "" {
 		t.Fatal(got)
@@ -121,7 +119,6 @@ func TestHungVaultIsLeftAlone(t *testing.T) {
 
 // TestOneSlowCall: a call that takes too long while Vault answers others says nothing about Vault.
 func TestOneSlowCall(t *testing.T) {
-	t.Parallel()
 	now := time.Unix(1_800_000_000, 0)
 	g := newGate("https://vault", func() time.Time { return now })
 	slow := g.pass(t.Context(), func() error {
@@ -141,7 +138,6 @@ func TestOneSlowCall(t *testing.T) {
 
 // TestHungRenewal: a Vault that does not answer the renewal is not asked for a login as well.
 func TestHungRenewal(t *testing.T) {
-	t.Parallel()
 	vault, clock, client := start(t)
 	if got := readKey(t.Context(), t, client); got != "" {
 		t.Fatal(got)

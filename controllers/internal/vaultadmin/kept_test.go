@@ -29,7 +29,6 @@ func keptVault(versions map[string]any) *setupVault {
 // that it is the older one. Anyone who has the operator's Vault token can rotate the key and raise
 // min_decryption_version, after which Vault lists only newer versions.
 func TestAgeOfMarker(t *testing.T) {
-	t.Parallel()
 	const before, after = 1767258000, 1767265200 // 09:00:00 and 11:00:00
 	for name, tc := range map[string]struct {
 		versions map[string]any
@@ -57,7 +56,6 @@ func TestAgeOfMarker(t *testing.T) {
 // can be repeated until nothing is left. Nothing but the master key says then that there is
 // something to destroy.
 func TestShredWithoutMarkerCanBeRepeated(t *testing.T) {
-	t.Parallel()
 	for at := range 6 {
 		fake := keptVault(map[string]any{"1": 1767258000})
 		directory := config.KVPath("prod", "shop", "notes")

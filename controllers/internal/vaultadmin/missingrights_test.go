@@ -8,7 +8,6 @@ import (
 // TestMissingRights: a right that only one feature needs is missed by that feature alone, which
 // says so; one that every object needs is trouble with Vault.
 func TestMissingRights(t *testing.T) {
-	t.Parallel()
 	withRole := func(d Deployment) Deployment { d.DatabaseRole = "role"; return d }
 	for name, tc := range map[string]struct {
 		denied  string

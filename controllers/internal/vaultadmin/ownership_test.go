@@ -8,7 +8,6 @@ import (
 
 // TestAdoption: who may take over the keys of the object old, whose namespace had the UID ns.
 func TestAdoption(t *testing.T) {
-	t.Parallel()
 	const (
 		marker  = `{"uid":"` + oldUID + `","namespaceUID":"` + nsUID + `","deploymentID":"` + firstUID + `"}`
 		earlier = `{"uid":"` + oldUID + `","deploymentID":"` + firstUID + `"}`
@@ -63,7 +62,6 @@ func TestAdoption(t *testing.T) {
 // TestMarkerOfAnEarlierRelease: its object gets the namespace's UID into it, and nothing else of it
 // changes.
 func TestMarkerOfAnEarlierRelease(t *testing.T) {
-	t.Parallel()
 	f := &fakeVault{}
 	client := f.startEarlier(t)
 	f.entries["dir/marker"][0].data = json.RawMessage(`{"uid":"` + ownUID + `","deploymentID":"` + firstUID + `","sessionKeys":"session-keys-3"}`)
@@ -81,7 +79,6 @@ func TestMarkerOfAnEarlierRelease(t *testing.T) {
 // TestMarkerNamesItsCluster: the first marker and an adopted one name the cluster; that
 // of an earlier release gets it once, from an object that has keys.
 func TestMarkerNamesItsCluster(t *testing.T) {
-	t.Parallel()
 	const earlier = `{"uid":"` + ownUID + `","namespaceUID":"` + nsUID + `","deploymentID":"` + ownUID + `"}`
 	for name, tc := range map[string]struct {
 		marker string
@@ -116,7 +113,6 @@ func TestMarkerNamesItsCluster(t *testing.T) {
 // TestMarkerOfAnotherCluster: an object does not go on with keys that the marker gives to another
 // cluster, whatever UID the marker names and whatever the object asks for.
 func TestMarkerOfAnotherCluster(t *testing.T) {
-	t.Parallel()
 	f := &fakeVault{}
 	client := f.startEarlier(t)
 	f.entries["dir/marker"][0].data = json.RawMessage(`{"uid":"` + ownUID + `","namespaceUID":"` + nsUID + `","clusterUID":"` + rebuiltUID + `","deploymentID":"` + ownUID + `"}`)
@@ -132,7 +128,6 @@ func TestMarkerOfAnotherCluster(t *testing.T) {
 // TestTakenKeysAreLeftAlone: nothing changes a key, or the database users of its object, once the
 // marker names another object or another cluster.
 func TestTakenKeysAreLeftAlone(t *testing.T) {
-	t.Parallel()
 	for name, marker := range map[string]string{
 		"another object":  `{"uid":"` + ownUID + `","namespaceUID":"` + nsUID + `","clusterUID":"` + firstUID + `","deploymentID":"` + ownUID + `"}`,
 		"another cluster": `{"uid":"` + deposedUID + `","namespaceUID":"` + nsUID + `","clusterUID":"` + rebuiltUID + `","deploymentID":"` + ownUID + `"}`,
@@ -173,7 +168,6 @@ func testTakenKeysAreLeftAlone(t *testing.T, marker string) {
 // TestForgedDeployment: anyone who can write to the marker cannot have an object that has keys take
 // another deployment's notes for its own, nor have its keys stay when they are to be destroyed.
 func TestForgedDeployment(t *testing.T) {
-	t.Parallel()
 	f := &fakeVault{}
 	client := f.startEarlier(t)
 	d := f.deployment(ownUID, true)
@@ -195,7 +189,6 @@ func TestForgedDeployment(t *testing.T) {
 // TestDamagedMarker: a marker that does not hold what it must is not acted on, and no text that
 // somebody has put into it is shown.
 func TestDamagedMarker(t *testing.T) {
-	t.Parallel()
 	for name, marker := range map[string]string{
 		"a uid that is none":        `{"uid":"call 555-0100","deploymentID":"` + ownUID + `"}`,
 		"a deployment that is none": `{"uid":"` + ownUID + `","deploymentID":"call 555-0100"}`,
@@ -220,7 +213,6 @@ func TestDamagedMarker(t *testing.T) {
 }
 
 func TestValidateClusterID(t *testing.T) {
-	t.Parallel()
 	for id, want := range map[string]bool{
 		"11111111-1111-1111-1111-111111111111": true, "production": true, "a": true,
 		"": false, "Production": false, "a.b": false, "a/b": false, "-a": false, "a-": false, "a_b": false, "audit-production": false, "backup-a": false, "audits": true, "*": false, strings.Repeat("a", 64): false,

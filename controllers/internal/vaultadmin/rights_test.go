@@ -8,7 +8,6 @@ import (
 // TestGrantedRightsAreRead: every combination of rights is read back from the policy that grants
 // it.
 func TestGrantedRightsAreRead(t *testing.T) {
-	t.Parallel()
 	for _, trim := range []bool{false, true} {
 		for _, shred := range []bool{false, true} {
 			for _, mount := range []string{"", "database", "teams/a-database"} {
@@ -31,7 +30,6 @@ func TestGrantedRightsAreRead(t *testing.T) {
 // TestPreviousReleaseGrantsNoShred: the previous release gave every operator the right to delete
 // keys; that nobody asked for it, set-up of this release takes it away.
 func TestPreviousReleaseGrantsNoShred(t *testing.T) {
-	t.Parallel()
 	rules, err := os.ReadFile("../../cmd/operator/testdata/previous-policy.hcl")
 	if err != nil {
 		t.Fatal(err)

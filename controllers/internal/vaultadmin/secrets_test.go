@@ -28,7 +28,6 @@ func ensure(t *testing.T, f *fakeVault, client *Client, uid string) DeploymentSt
 // before and after it goes through. What is recorded in the end is what Vault has, and Shred leaves
 // nothing.
 func TestSetUpCrashAnywhere(t *testing.T) {
-	t.Parallel()
 	setUp := func(t *testing.T, f *fakeVault) *Client {
 		client := f.start(t)
 		if state := ensure(t, f, client, ownUID); state.Secrets != f.status || state.DeploymentID != ownUID {
@@ -72,7 +71,6 @@ func TestSetUpCrashAnywhere(t *testing.T) {
 // TestPlantedPepper: a pepper that is there before the object's first record stops it, and one that
 // appears at the moment of the create is passed over.
 func TestPlantedPepper(t *testing.T) {
-	t.Parallel()
 	t.Run("before", func(t *testing.T) {
 		for name, deleted := range map[string]bool{"live": false, "deleted, and could be restored": true} {
 			f := &fakeVault{}
@@ -118,7 +116,6 @@ func TestPlantedPepper(t *testing.T) {
 // TestPlantedSessionKeys: whatever is there before, or appears at the moment of the create, is
 // passed over.
 func TestPlantedSessionKeys(t *testing.T) {
-	t.Parallel()
 	for name, established := range map[string]bool{"first set-up": false, "Compromise": true} {
 		t.Run(name, func(t *testing.T) {
 			f := &fakeVault{}
@@ -175,7 +172,6 @@ func (f *fakeVault) mustNameAllButPlanted(t *testing.T) {
 // TestEarlierRelease: what an earlier release has left goes on without a write. Its fixed names
 // count as recorded, with digests that nobody knows.
 func TestEarlierRelease(t *testing.T) {
-	t.Parallel()
 	f := &fakeVault{}
 	client := f.startEarlier(t)
 	state, err := client.Ensure(t.Context(), f.deployment(ownUID, true))
@@ -206,7 +202,6 @@ func TestEarlierRelease(t *testing.T) {
 // TestReplacedAuditKeyIsTold: that the audit key was replaced is known once everything else is
 // well, however often something else fails first.
 func TestReplacedAuditKeyIsTold(t *testing.T) {
-	t.Parallel()
 	f := &fakeVault{}
 	client := f.startEarlier(t)
 	delete(f.keys, "audit")
@@ -227,7 +222,6 @@ func TestReplacedAuditKeyIsTold(t *testing.T) {
 // anyone who has the operator's Vault token can write to it. A Compromise that an earlier release
 // began so creates others.
 func TestMarkerProvesNothing(t *testing.T) {
-	t.Parallel()
 	f := &fakeVault{}
 	client := f.startEarlier(t)
 	f.plant("session-keys-3")
@@ -247,7 +241,6 @@ func TestMarkerProvesNothing(t *testing.T) {
 // TestAdoptedSecrets: an object that adopts a key uses the pepper that the marker names, and
 // session keys of its own.
 func TestAdoptedSecrets(t *testing.T) {
-	t.Parallel()
 	t.Run("of this release", func(t *testing.T) {
 		f := &fakeVault{}
 		client := f.start(t)
@@ -294,7 +287,6 @@ func TestAdoptedSecrets(t *testing.T) {
 // under those of this one they are destroyed, and nobody with the operator's rights can put a
 // pepper in their place.
 func TestPoliciesOfBoth(t *testing.T) {
-	t.Parallel()
 	for _, older := range []bool{true, false} {
 		t.Run(fmt.Sprintf("older: %t", older), func(t *testing.T) {
 			f := &fakeVault{olderPolicies: older}

@@ -85,7 +85,6 @@ func start(t *testing.T) (*server, *clock, *Client) {
 }
 
 func TestOneLogin(t *testing.T) {
-	t.Parallel()
 	s, c, client := start(t)
 	var wait sync.WaitGroup
 	for range 20 {
@@ -110,7 +109,6 @@ func TestOneLogin(t *testing.T) {
 }
 
 func TestLoginAgainWhenRevoked(t *testing.T) {
-	t.Parallel()
 	s, c, client := start(t)
 	if _, err := client.ReadKey(t.Context(), "key"); err != nil {
 		t.Fatal(err)
@@ -125,7 +123,6 @@ func TestLoginAgainWhenRevoked(t *testing.T) {
 }
 
 func TestProblems(t *testing.T) {
-	t.Parallel()
 	for name, tc := range map[string]struct {
 		refuse, status int
 		want           Problem
@@ -192,7 +189,6 @@ func TestEnvironmentIsNotRead(t *testing.T) {
 }
 
 func TestOldTLSIsRefused(t *testing.T) {
-	t.Parallel()
 	s := &server{}
 	httpServer := httptest.NewUnstartedServer(s)
 	httpServer.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}

@@ -14,7 +14,6 @@ import (
 // goes through, and does again what failed. Whatever happens, the recorded keys are the only ones,
 // with the recorded digest, and what is there was at every moment named in the marker.
 func TestSessionKeysCrashAnywhere(t *testing.T) {
-	t.Parallel()
 	replace := func(t *testing.T, f *fakeVault) {
 		client := f.startEarlier(t)
 		for _, version := range []int64{2, 5} {
@@ -63,7 +62,6 @@ func TestSessionKeysCrashAnywhere(t *testing.T) {
 // TestSessionKeysOfAnother: nothing is done to what is another object's, nor before those in use
 // are in Vault.
 func TestSessionKeysOfAnother(t *testing.T) {
-	t.Parallel()
 	f := &fakeVault{}
 	client := f.startEarlier(t)
 	elsewhere := f.deployment(ownUID, true)
@@ -89,7 +87,6 @@ func TestSessionKeysOfAnother(t *testing.T) {
 
 // TestSessionKeysAreNeverOlder: whoever was stopped before a replacement that another has followed changes nothing.
 func TestSessionKeysAreNeverOlder(t *testing.T) {
-	t.Parallel()
 	f := &fakeVault{}
 	client := f.startEarlier(t)
 	if err := client.ReplaceSessionKeys(t.Context(), f.deployment(ownUID, true), 10); err != nil {
@@ -110,7 +107,6 @@ func TestSessionKeysAreNeverOlder(t *testing.T) {
 // TestTooManySessionKeys: entries whose creation was not recorded do not add up without end, and
 // names that were planted in the marker do not hold up a Compromise.
 func TestTooManySessionKeys(t *testing.T) {
-	t.Parallel()
 	f := &fakeVault{}
 	client := f.startEarlier(t)
 	names := make([]string, config.MaxOtherSessionKeys)
@@ -142,7 +138,6 @@ func TestTooManySessionKeys(t *testing.T) {
 // TestForgedMarker: anyone who can write to the marker cannot have the operator destroy anything
 // but session keys.
 func TestForgedMarker(t *testing.T) {
-	t.Parallel()
 	f := &fakeVault{}
 	client := f.startEarlier(t)
 	f.entries["dir/marker"][0].data = []byte(`{"uid":"` + ownUID + `","deploymentID":"` + ownUID + `","otherSessionKeys":["pepper","../other/session-keys","session-keys-9"]}`)
@@ -160,7 +155,6 @@ func TestForgedMarker(t *testing.T) {
 // TestStrippedMarker: anyone who can write to the marker cannot keep session keys from being
 // destroyed that a Compromise has replaced.
 func TestStrippedMarker(t *testing.T) {
-	t.Parallel()
 	f := &fakeVault{}
 	client := f.startEarlier(t)
 	if err := client.ReplaceSessionKeys(t.Context(), f.deployment(ownUID, true), 2); err != nil {

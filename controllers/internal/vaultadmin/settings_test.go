@@ -44,7 +44,6 @@ func laidDownSetup() Setup {
 // TestRightsUnderThePreviousName: the first run of this release keeps what the policy of the
 // previous release's name grants, and takes nothing from the policy of another cluster.
 func TestRightsUnderThePreviousName(t *testing.T) {
-	t.Parallel()
 	granting := laidDownSetup()
 	granting.AllowTrim, granting.AllowShred, granting.DatabaseMount = true, true, "database"
 	const name = "sys/policies/acl/securenotes-prod-kube_-eu-operator"
@@ -93,7 +92,6 @@ func TestRightsUnderThePreviousName(t *testing.T) {
 // TestOtherSettingsAreRefused: a run does not replace the mounts, the operator's account or the
 // audience of an earlier one, unless it is told to.
 func TestOtherSettingsAreRefused(t *testing.T) {
-	t.Parallel()
 	for name, tc := range map[string]struct {
 		change  func(*Setup)
 		earlier func(*Setup)

@@ -108,7 +108,6 @@ func authority(t *testing.T) string {
 // TestSetupRefuses: what vault-setup refuses, it refuses before the first write, in a Vault where
 // the secrets engines are missing; and it takes only what is known to be of its own cluster.
 func TestSetupRefuses(t *testing.T) {
-	t.Parallel()
 	const host = "https://theirs.example.com:6443"
 	ca, otherCA := authority(t), authority(t)
 	role := func(policies ...any) map[string]any { return map[string]any{"token_policies": policies} }
@@ -215,7 +214,6 @@ func TestSetupRefuses(t *testing.T) {
 // TestOwnPolicyNames: at one auth mount, no name of a policy, of this release or the previous one,
 // is of two clusters.
 func TestOwnPolicyNames(t *testing.T) {
-	t.Parallel()
 	ids := []string{"a", "b", "a-a", "a-b", "b-a", "a-a-b", "a-b-a", "a--b", "a-b-b"}
 	for _, mount := range []string{"a", "b", "a-b", "b-a", "a-a-b", "a/b", "a-", "-a", "-", "a_-b", "_a", "a-b_", "A-b"} {
 		owner := map[string]string{}
@@ -237,7 +235,6 @@ func TestOwnPolicyNames(t *testing.T) {
 // TestRulesEndTheClusterID: no rule for a cluster is also one for a cluster whose id begins with
 // that cluster's.
 func TestRulesEndTheClusterID(t *testing.T) {
-	t.Parallel()
 	setup := Setup{ClusterID: "prod", AuthMount: "kubernetes", TransitMount: "transit", KVMount: "secret", DatabaseMount: "database", AllowTrim: true, AllowShred: true}
 	for _, policy := range setup.Policies("a") {
 		ended := strings.Count(policy.Rules, "sn-prod.") + strings.Count(policy.Rules, "sn-audit-prod.") + strings.Count(policy.Rules, "securenotes/prod/")

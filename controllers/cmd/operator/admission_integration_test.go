@@ -94,7 +94,7 @@ var hostile = map[string]struct{ spec, want string }{
 	"a size in no unit":                   {`{tls: {secretRef: {name: a}}, database: {embedded: {storage: {size: "1"}}}}`, "storage.size"},
 }
 
-func (c *cluster) unstructured(t *testing.T, kind, name, spec string) *unstructured.Unstructured {
+func unstructuredOf(t *testing.T, namespace, kind, name, spec string) *unstructured.Unstructured {
 	t.Helper()
 	object := map[string]any{}
 	if err := yaml.Unmarshal([]byte(spec), &object); err != nil {
@@ -102,15 +102,16 @@ func (c *cluster) unstructured(t *testing.T, kind, name, spec string) *unstructu
 	}
 	return &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "securenotes.dev/v1alpha1", "kind": kind,
-		"metadata": map[string]any{"namespace": "hostile", "name": name}, "spec": object,
+		"metadata": map[string]any{"namespace": namespace, "name": name}, "spec": object,
 	}}
 }
 
-func testAdmission(t *testing.T, c *cluster) {
-	c.namespace(t, "hostile")
+func TestAdmission(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
 	for name, tc := range hostile {
 		t.Run(name, func(t *testing.T) {
-			object := c.unstructured(t, "SecureNotes", "x", tc.spec)
+			object := unstructuredOf(t, namespace, "SecureNotes", "x", tc.spec)
 			err := c.Create(t.Context(), object)
 			if err == nil {
 				// What got past must not break the list for those that follow.
@@ -127,24 +128,21 @@ func testAdmission(t *testing.T, c *cluster) {
 		"a name with a dot":             {"a.b", "only lower-case letters"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := c.Create(t.Context(), c.unstructured(t, "SecureNotes", tc.name, `{tls: {secretRef: {name: a}}}`))
+			err := c.Create(t.Context(), unstructuredOf(t, namespace, "SecureNotes", tc.name, `{tls: {secretRef: {name: a}}}`))
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("the refusal does not say %q: %v", tc.want, err)
 			}
 		})
 	}
-	t.Run("quantities", func(t *testing.T) { testQuantities(t, c) })
-	t.Run("others still reconcile", func(t *testing.T) { testOthersReconcile(t, c) })
-	t.Run("changes", func(t *testing.T) { testImmutable(t, c) })
-	t.Run("hostnames of two managers", func(t *testing.T) { testHostnamesOfTwoManagers(t, c) })
-	t.Run("transitions", func(t *testing.T) { testTransitions(t, c) })
+	t.Run("others still reconcile", func(t *testing.T) { testOthersReconcile(t, c, namespace) })
+	t.Run("changes", func(t *testing.T) { testImmutable(t, c, namespace) })
 	t.Run("hostnames that may be", func(t *testing.T) {
 		for _, name := range []string{"localhost", "example.com", "notes.example.com", "notes.svc.example.com", "svc.example.com", "1.example.com", "xn--bcher-kva.example"} {
-			judge(t, c.Create(t.Context(), c.unstructured(t, "SecureNotes", "x", `{hostnames: ["`+name+`"], tls: {secretRef: {name: a}}}`), client.DryRunAll), "")
+			judge(t, c.Create(t.Context(), unstructuredOf(t, namespace, "SecureNotes", "x", `{hostnames: ["`+name+`"], tls: {secretRef: {name: a}}}`), client.DryRunAll), "")
 		}
 	})
 	t.Run("defaults are not written", func(t *testing.T) {
-		object := c.unstructured(t, "SecureNotes", "plain", `{tls: {secretRef: {name: a}}, suspend: true}`)
+		object := unstructuredOf(t, namespace, "SecureNotes", "plain", `{tls: {secretRef: {name: a}}, suspend: true}`)
 		if err := c.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
 		}
@@ -156,10 +154,10 @@ func testAdmission(t *testing.T, c *cluster) {
 
 // testOthersReconcile: after all of that, and next to an object whose amounts are as odd as admission
 // lets them be, everything can still be listed and a new object is reconciled.
-func testOthersReconcile(t *testing.T, c *cluster) {
-	odd := c.unstructured(t, "SecureNotes", "odd", `{tls: {secretRef: {name: a}}, vaultConnection: away,
+func testOthersReconcile(t *testing.T, c *cluster, namespace string) {
+	odd := unstructuredOf(t, namespace, "SecureNotes", "odd", `{tls: {secretRef: {name: a}}, vaultConnection: away,
 		resources: {requests: {cpu: "0.001m", a b: "999999999999.999Pi"}, limits: {memory: "000000000000"}}}`)
-	other := c.unstructured(t, "SecureNotes", "other", `{tls: {secretRef: {name: a}}, vaultConnection: away}`)
+	other := unstructuredOf(t, namespace, "SecureNotes", "other", `{tls: {secretRef: {name: a}}, vaultConnection: away}`)
 	for _, object := range []client.Object{odd, other} {
 		if err := c.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
@@ -170,13 +168,13 @@ func testOthersReconcile(t *testing.T, c *cluster) {
 		t.Errorf("the list is broken: %v", err)
 	}
 	for _, name := range []string{"odd", "other"} {
-		c.awaitCondition(t, "hostile", name, v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonVaultUnreachable)
+		c.awaitCondition(t, namespace, name, v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonVaultUnreachable)
 	}
 }
 
-func testImmutable(t *testing.T, c *cluster) {
-	object := c.unstructured(t, "SecureNotes", "fixed", `{suspend: true, tls: {secretRef: {name: a}}, database: {embedded: {storage: {size: 2Gi}}}}`)
-	rotation := c.unstructured(t, "KeyRotation", "fixed", `{secureNotesRef: {name: nobody}}`)
+func testImmutable(t *testing.T, c *cluster, namespace string) {
+	object := unstructuredOf(t, namespace, "SecureNotes", "fixed", `{suspend: true, tls: {secretRef: {name: a}}, database: {embedded: {storage: {size: 2Gi}}}}`)
+	rotation := unstructuredOf(t, namespace, "KeyRotation", "fixed", `{secureNotesRef: {name: nobody}}`)
 	for _, o := range []client.Object{object, rotation} {
 		if err := c.Create(t.Context(), o); err != nil {
 			t.Fatal(err)
@@ -203,7 +201,7 @@ func testImmutable(t *testing.T, c *cluster) {
 		})
 	}
 	t.Run("compromise that rewraps", func(t *testing.T) {
-		err := c.Create(t.Context(), c.unstructured(t, "KeyRotation", "x", `{secureNotesRef: {name: a}, reason: Compromise, strategy: Rewrap}`))
+		err := c.Create(t.Context(), unstructuredOf(t, namespace, "KeyRotation", "x", `{secureNotesRef: {name: a}, reason: Compromise, strategy: Rewrap}`))
 		if err == nil || !strings.Contains(err.Error(), "set strategy to Reencrypt") {
 			t.Errorf("the refusal does not say what to do: %v", err)
 		}

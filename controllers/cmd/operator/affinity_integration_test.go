@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -18,11 +19,13 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// testBesideVolume has the scheduler of Kubernetes place the Jobs of an embedded database: on the
+// TestJobsBesideVolume has the scheduler of Kubernetes place the Jobs of an embedded database: on the
 // node of the API's pod, even if it is full, and on any other while the API does not run.
-func testBesideVolume(t *testing.T, c *cluster) {
-	const namespace = "beside"
-	c.namespace(t, namespace)
+func TestJobsBesideVolume(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	nodes.Lock()
+	t.Cleanup(nodes.Unlock)
 	c.node(t, "roomy", "4", "")
 	c.node(t, "full", "200m", "")
 	c.boundClaim(t, namespace, operand.ClaimName("notes"))
@@ -75,6 +78,9 @@ func testBesideVolume(t *testing.T, c *cluster) {
 		})
 	}
 }
+
+// nodes is held by the one test whose scheduler sees the cluster's nodes.
+var nodes sync.Mutex
 
 // node makes one that is ready until the test ends, in a zone if zone is not empty.
 func (c *cluster) node(t *testing.T, name, cpu, zone string) {

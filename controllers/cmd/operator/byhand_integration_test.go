@@ -9,10 +9,12 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// testVersionsByHand: Vault's administrator adds a version while nothing is at work, and one while a Job runs. Neither is
+// TestVersionsByHand: Vault's administrator adds a version while nothing is at work, and one while a Job runs. Neither is
 // lost or fought, and the rotation that comes after goes beyond it.
-func testVersionsByHand(t *testing.T, c *cluster) {
-	sn := postgresNotes("byhand", "notes")
+func TestVersionsByHand(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	sn := postgresNotes(namespace, "notes")
 	c.ready(t, sn)
 	adds := func() {
 		t.Helper()
@@ -27,10 +29,10 @@ func testVersionsByHand(t *testing.T, c *cluster) {
 	c.mustBeFromTo(t, first, 2, 3)
 
 	adds()
-	c.finishJob(t, "byhand", "notes-rotate-v3-1")
-	c.finishJob(t, "byhand", "notes-verify-v3-1")
+	c.finishJob(t, namespace, "notes-rotate-v3-1")
+	c.finishJob(t, namespace, "notes-verify-v3-1")
 	c.awaitState(t, first, v1alpha1.ReasonComplete)
-	c.finishJob(t, "byhand", "notes-retire-v3-1")
+	c.finishJob(t, namespace, "notes-retire-v3-1")
 	await(t, "the retirement", func() string {
 		if _, minDecryption, _ := c.keyVersions(t, sn); minDecryption != "3" {
 			return "min_decryption_version is " + minDecryption
@@ -44,8 +46,8 @@ func testVersionsByHand(t *testing.T, c *cluster) {
 	second := rotationOf(sn, "second")
 	c.rotating(t, second)
 	c.mustBeFromTo(t, second, 4, 5)
-	c.finishJob(t, "byhand", "notes-rotate-v5-1")
-	c.finishJob(t, "byhand", "notes-verify-v5-1")
+	c.finishJob(t, namespace, "notes-rotate-v5-1")
+	c.finishJob(t, namespace, "notes-verify-v5-1")
 	c.awaitState(t, second, v1alpha1.ReasonComplete)
 }
 

@@ -23,19 +23,9 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// testCauses: what the API server and other controllers say of pods, Jobs and the certificate is in
-// the conditions, with the next step and a Warning event. The API server's words are real; tests
-// write them where the controllers that do not run here would.
-func testCauses(t *testing.T, c *cluster) {
-	t.Run("parts", func(t *testing.T) {
-		t.Run("quota", func(t *testing.T) { t.Parallel(); testQuotaOfPods(t, c) })
-		t.Run("priority class", func(t *testing.T) { t.Parallel(); testMissingPriorityClass(t, c) })
-		t.Run("quota of a Job's pods", func(t *testing.T) { t.Parallel(); testQuotaOfJobPods(t, c) })
-		t.Run("quota of Jobs", func(t *testing.T) { t.Parallel(); testQuotaOfJobs(t, c) })
-		t.Run("LimitRange", func(t *testing.T) { t.Parallel(); testLimitRange(t, c) })
-		t.Run("certificate", func(t *testing.T) { t.Parallel(); testCertificateCauses(t, c) })
-	})
-}
+// These tests show that what the API server and other controllers say of pods, Jobs and the
+// certificate is in the conditions, with the next step and a Warning event. The API server's words
+// are real; tests write them where the controllers that do not run here would.
 
 // quota allows none of what it names, and plays the controller that says so.
 func (c *cluster) quota(t *testing.T, namespace string, of corev1.ResourceName) *corev1.ResourceQuota {
@@ -120,8 +110,10 @@ func mustTell(t *testing.T, message string, wanted ...string) {
 	}
 }
 
-func testQuotaOfPods(t *testing.T, c *cluster) {
-	sn := postgresNotes("causes-quota", "notes")
+func TestQuotaOfPods(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	sn := postgresNotes(namespace, "notes")
 	c.namespace(t, sn.Namespace)
 	quota := c.quota(t, sn.Namespace, corev1.ResourcePods)
 	if err := c.Create(t.Context(), sn); err != nil {
@@ -138,8 +130,10 @@ func testQuotaOfPods(t *testing.T, c *cluster) {
 	c.awaitReady(t, sn.Namespace, sn.Name)
 }
 
-func testMissingPriorityClass(t *testing.T, c *cluster) {
-	sn := postgresNotes("causes-priority", "notes")
+func TestMissingPriorityClass(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	sn := postgresNotes(namespace, "notes")
 	sn.Spec.PodTemplate = &v1alpha1.PodTemplate{PriorityClassName: "vip"}
 	c.namespace(t, sn.Namespace)
 	if err := c.Create(t.Context(), sn); err != nil {
@@ -152,9 +146,11 @@ func testMissingPriorityClass(t *testing.T, c *cluster) {
 	c.awaitWarning(t, sn, v1alpha1.ReasonPriorityClassNotFound)
 }
 
-// testQuotaOfJobPods: of a Job nothing but an event says that its pods are refused.
-func testQuotaOfJobPods(t *testing.T, c *cluster) {
-	sn := postgresNotes("causes-job", "notes")
+// TestQuotaOfJobPods: of a Job nothing but an event says that its pods are refused.
+func TestQuotaOfJobPods(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	sn := postgresNotes(namespace, "notes")
 	c.ready(t, sn)
 	kr := rotationOf(sn, "rotation")
 	c.rotating(t, kr)
@@ -221,9 +217,11 @@ func (c *cluster) awaitHindrance(t *testing.T, kr *v1alpha1.KeyRotation, reason 
 	})
 }
 
-// testQuotaOfJobs: a Compromise has its new accounts, and no Job.
-func testQuotaOfJobs(t *testing.T, c *cluster) {
-	sn := postgresNotes("causes-jobs", "notes")
+// TestQuotaOfJobs: a Compromise has its new accounts, and no Job.
+func TestQuotaOfJobs(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	sn := postgresNotes(namespace, "notes")
 	c.ready(t, sn)
 	quota := c.quota(t, sn.Namespace, "count/jobs.batch")
 	// The API server learns of the quota by its own watch.
@@ -252,10 +250,12 @@ func testQuotaOfJobs(t *testing.T, c *cluster) {
 	}
 }
 
-// testLimitRange: the namespace asks for more CPU than a Job does by itself, and its pods are
+// TestNamespaceLimitRange: the namespace asks for more CPU than a Job does by itself, and its pods are
 // taken.
-func testLimitRange(t *testing.T, c *cluster) {
-	sn := postgresNotes("causes-range", "notes")
+func TestNamespaceLimitRange(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	sn := postgresNotes(namespace, "notes")
 	c.namespace(t, sn.Namespace)
 	limits := &corev1.LimitRange{
 		ObjectMeta: metav1.ObjectMeta{Namespace: sn.Namespace, Name: "limits"},
@@ -278,8 +278,10 @@ func testLimitRange(t *testing.T, c *cluster) {
 	}
 }
 
-func testCertificateCauses(t *testing.T, c *cluster) {
-	sn := postgresNotes("causes-certificate", "notes")
+func TestIssuanceFails(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	sn := postgresNotes(namespace, "notes")
 	c.namespace(t, sn.Namespace)
 	if err := c.Create(t.Context(), sn); err != nil {
 		t.Fatal(err)

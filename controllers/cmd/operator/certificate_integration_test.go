@@ -18,11 +18,12 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// testCertificateSecret: cert-manager overwrites the Secret that it is told, so it must be one that
+// TestCertificateSecret: cert-manager overwrites the Secret that it is told, so it must be one that
 // nobody else has. What an earlier release created keeps the Secret that its pods have mounted,
 // until cert-manager's object is deleted: no new one is written to that Secret.
-func testCertificateSecret(t *testing.T, c *cluster) {
-	const namespace = "certificates"
+func TestCertificateSecret(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
 	c.namespace(t, namespace)
 	awaitSecret := func(t *testing.T, name, want string) {
 		t.Helper()
@@ -131,13 +132,13 @@ func testCertificateSecret(t *testing.T, c *cluster) {
 	})
 }
 
-// testCertificateNames: a certificate has the names that are asked for, and none by which it would
+// TestIssuedNames: a certificate has the names that are asked for, and none by which it would
 // answer for a Service of another namespace.
-func testCertificateNames(t *testing.T, c *cluster) {
-	const namespace, victim = "names", "victim"
-	c.namespace(t, namespace)
-	c.namespace(t, victim)
-	own := []string{"NAME.names", "NAME.names.svc", "NAME.names.svc.cluster.local"}
+func TestIssuedNames(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	c.namespace(t, "victim")
+	own := []string{"NAME." + namespace, "NAME." + namespace + ".svc", "NAME." + namespace + ".svc.cluster.local"}
 	for name, tc := range map[string]struct {
 		hostnames    []string
 		serviceNames v1alpha1.ServiceNames
@@ -186,14 +187,14 @@ func testCertificateNames(t *testing.T, c *cluster) {
 			}
 		})
 	}
-	t.Run("kept", func(t *testing.T) { testKeptNames(t, c) })
+	t.Run("kept", func(t *testing.T) { testKeptNames(t, c, namespace) })
 }
 
 // testKeptNames: a Certificate keeps the names that it has, though a new one would not get them:
 // the name alone, which earlier releases gave it, and one that a namespace created later may have,
 // too.
-func testKeptNames(t *testing.T, c *cluster) {
-	const namespace, name = "names", "kept"
+func testKeptNames(t *testing.T, c *cluster, namespace string) {
+	const name = "kept"
 	sn := postgresNotes(namespace, name)
 	sn.Spec.Hostnames, sn.Spec.Suspend = []string{"acme.shop"}, new(true)
 	if err := c.Create(t.Context(), sn); err != nil {

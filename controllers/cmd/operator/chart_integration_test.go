@@ -3,12 +3,15 @@
 package main
 
 import (
+	"context"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -16,10 +19,12 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// testChart: the API server takes what the chart makes of a version with build metadata, and of
+// TestChart: the API server takes what the chart makes of a version with build metadata, and of
 // names that YAML reads as numbers; and there are ways to install a release beside CRDs that
 // another one has left or still uses.
-func testChart(t *testing.T, c *cluster) {
+func TestChart(t *testing.T) {
+	t.Parallel()
+	c, _ := shared(t)
 	helm := func(arguments ...string) (string, error) { return testenv.Helm(t, c.rest, arguments...) }
 	installed := func(t *testing.T, arguments ...string) {
 		t.Helper()
@@ -72,6 +77,7 @@ func testChart(t *testing.T, c *cluster) {
 		}
 	})
 	t.Run("beside CRDs that were kept", func(t *testing.T) {
+		t.Cleanup(func() { c.disown(t) })
 		c.namespace(t, "kept")
 		out, err := helm("install", "kept", chart, "--namespace", "kept")
 		if err == nil || !strings.Contains(out, "invalid ownership metadata") {
@@ -85,4 +91,16 @@ func testChart(t *testing.T, c *cluster) {
 		c.namespace(t, "team")
 		installed(t, append([]string{"second", chart, "--namespace", "second", "--set", "watchNamespaces={team}"}, beside...)...)
 	})
+}
+
+// disown takes from the CRDs what says that they are of a release of the chart.
+func (c *cluster) disown(t *testing.T) {
+	for _, name := range []string{"securenotes.securenotes.dev", "keyrotations.securenotes.dev"} {
+		crd := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		crd.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"})
+		patch := mergePatch(t, `{metadata: {labels: {app.kubernetes.io/managed-by: null}, annotations: {meta.helm.sh/release-name: null, meta.helm.sh/release-namespace: null}}}`)
+		if err := c.Patch(context.Background(), crd, patch); err != nil {
+			t.Error(err)
+		}
+	}
 }

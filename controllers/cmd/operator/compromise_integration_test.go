@@ -23,23 +23,25 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// testCompromise: a Compromise takes over from a Routine rotation whose Job is at work, and leaves nothing in
+// TestCompromiseTakesOver: a Compromise takes over from a Routine rotation whose Job is at work, and leaves nothing in
 // use that was there before, the pepper aside.
-func testCompromise(t *testing.T, c *cluster) {
-	sn := postgresNotes("urgent", "notes")
+func TestCompromiseTakesOver(t *testing.T) {
+	t.Parallel()
+	c, namespace := apart(t, apartOptions{})
+	sn := postgresNotes(namespace, "notes")
 	c.ready(t, sn)
 	routine, urgent := rotationOf(sn, "routine"), rotationOf(sn, "urgent")
 	if err := c.Create(t.Context(), routine); err != nil {
 		t.Fatal(err)
 	}
-	c.awaitJob(t, "urgent", "notes-rotate-v2-1")
+	c.awaitJob(t, namespace, "notes-rotate-v2-1")
 	root := c.vault.Client(t).Logical()
-	directory := "secret/data/" + config.KVPath(c.id, "urgent", "notes")
+	directory := "secret/data/" + config.KVPath(c.id, namespace, "notes")
 	first := sn.Status.SessionKeys
 	pepper, firstKeys := c.entry(t, directory+"/pepper"), c.entry(t, directory+"/"+first)
 	planted := c.plantSessionKeys(t, directory)
 	accounts := c.accountUIDs(t, sn)
-	stolen, err := c.login(t, config.RoleAPI, "urgent", operand.APIServiceAccount("notes"), "vault")
+	stolen, err := c.login(t, config.RoleAPI, namespace, operand.APIServiceAccount("notes"), "vault")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +49,7 @@ func testCompromise(t *testing.T, c *cluster) {
 	for role, account := range map[string]string{
 		config.RoleAPI: operand.APIServiceAccount("notes"), config.RoleRotation: operand.RotationServiceAccount("notes"),
 	} {
-		tokens[role] = c.token(t, "urgent", account, "vault")
+		tokens[role] = c.token(t, namespace, account, "vault")
 	}
 
 	urgent.Spec.Reason = v1alpha1.RotationCompromise
@@ -60,14 +62,14 @@ func testCompromise(t *testing.T, c *cluster) {
 		t.Errorf("Failed: %+v", failed)
 	}
 	// The Job does not wait for pods; what they may need is still there.
-	c.finishJob(t, "urgent", "notes-rotate-v3-1")
+	c.finishJob(t, namespace, "notes-rotate-v3-1")
 	if c.entry(t, directory+"/"+first) == nil {
 		t.Error("the session keys of before went while a pod could need them")
 	}
-	entry := c.restart(t, "urgent", "notes", 3)
-	c.finishJob(t, "urgent", "notes-verify-v3-1")
+	entry := c.restart(t, namespace, "notes", 3)
+	c.finishJob(t, namespace, "notes-verify-v3-1")
 	c.awaitState(t, urgent, v1alpha1.ReasonComplete)
-	if retire := c.finishJob(t, "urgent", "notes-retire-v3-1"); !slices.Contains(retire.Spec.Template.Spec.Containers[0].Args, "--urgent") {
+	if retire := c.finishJob(t, namespace, "notes-retire-v3-1"); !slices.Contains(retire.Spec.Template.Spec.Containers[0].Args, "--urgent") {
 		t.Errorf("the retirement makes way: %s", retire.Spec.Template.Spec.Containers[0].Args)
 	}
 	c.awaitRotation(t, urgent, "every condition", func() string {
@@ -80,7 +82,7 @@ func testCompromise(t *testing.T, c *cluster) {
 		}
 		return ""
 	})
-	c.awaitCondition(t, "urgent", "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionTrue, v1alpha1.ReasonIdle)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionTrue, v1alpha1.ReasonIdle)
 	if _, minDecryption, _ := c.keyVersions(t, sn); minDecryption != "3" {
 		t.Errorf("min_decryption_version is %s", minDecryption)
 	}
@@ -101,7 +103,7 @@ func testCompromise(t *testing.T, c *cluster) {
 			t.Error("the pepper was replaced")
 		}
 		cm := &corev1.ConfigMap{}
-		if err := c.Get(t.Context(), client.ObjectKey{Namespace: "urgent", Name: operand.ConfigMapName("notes")}, cm); err != nil {
+		if err := c.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: operand.ConfigMapName("notes")}, cm); err != nil {
 			t.Fatal(err)
 		}
 		read, err := config.Parse([]byte(cm.Data["api.yaml"]))
@@ -124,11 +126,11 @@ func testCompromise(t *testing.T, c *cluster) {
 		for role, token := range tokens {
 			client := c.vault.Client(t)
 			client.ClearToken()
-			if _, err := client.Logical().Write("auth/kubernetes/login", map[string]any{"role": role, "jwt": token}); !refused(err) {
+			if _, err := client.Logical().Write("auth/"+c.authMount+"/login", map[string]any{"role": role, "jwt": token}); !refused(err) {
 				t.Errorf("role %s: a token of the old service account is not refused: %v", role, err)
 			}
 		}
-		anew, err := c.login(t, config.RoleAPI, "urgent", operand.APIServiceAccount("notes"), "vault")
+		anew, err := c.login(t, config.RoleAPI, namespace, operand.APIServiceAccount("notes"), "vault")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,11 +141,11 @@ func testCompromise(t *testing.T, c *cluster) {
 	t.Run("events", func(t *testing.T) {
 		for _, kind := range []string{"KeyRotation", "SecureNotes"} {
 			for _, reason := range []string{"ServiceAccountsRecreated", "SessionKeysReplaced", "SessionsEnded"} {
-				c.awaitEvent(t, "urgent", kind, reason)
+				c.awaitEvent(t, namespace, kind, reason)
 			}
 		}
-		c.awaitEvent(t, "urgent", "KeyRotation", "OldVersionRetired")
-		c.awaitEvent(t, "urgent", "SecureNotes", "VersionsRetired")
+		c.awaitEvent(t, namespace, "KeyRotation", "OldVersionRetired")
+		c.awaitEvent(t, namespace, "SecureNotes", "VersionsRetired")
 	})
 	// What docs/key-rotation.md says is not undone, and what to do about it.
 	t.Run("a stolen Vault token", func(t *testing.T) { testStolenVaultToken(t, c, stolen, directory+"/"+entry) })
@@ -160,7 +162,7 @@ func testStolenVaultToken(t *testing.T, c *cluster, stolen *api.Client, path str
 	if _, err := stolen.Logical().Read(path); err != nil {
 		t.Errorf("read: %v", err)
 	}
-	if err := c.vault.Client(t).Sys().RevokePrefix("auth/kubernetes/login"); err != nil {
+	if err := c.vault.Client(t).Sys().RevokePrefix("auth/" + c.authMount + "/login"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := stolen.Logical().Read(path); !refused(err) {

@@ -22,46 +22,46 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// testDatabaseCredentials: with vaultCredentials Vault makes the database logins, nobody gets more of it than the own
+// TestVaultCredentials: with vaultCredentials Vault makes the database logins, nobody gets more of it than the own
 // ones, and a Compromise has them all dropped, if need be as soon as the database can be reached again.
-func testDatabaseCredentials(t *testing.T, c *cluster) {
-	sn := postgresNotes("dynamic", "notes")
+func TestVaultCredentials(t *testing.T) {
+	t.Parallel()
+	c, namespace := apart(t, apartOptions{})
+	sn := postgresNotes(namespace, "notes")
 	sn.Spec.Database.Postgres.VaultCredentials = &v1alpha1.VaultCredentials{}
 	c.namespace(t, sn.Namespace)
 	if err := c.Create(t.Context(), sn); err != nil {
 		t.Fatal(err)
 	}
-	message := c.awaitCondition(t, "dynamic", "notes", v1alpha1.ConditionDatabaseReady, metav1.ConditionFalse, v1alpha1.ReasonSetupMissing)
+	message := c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionDatabaseReady, metav1.ConditionFalse, v1alpha1.ReasonSetupMissing)
 	if !strings.Contains(message, "operator vault-setup --cluster-id "+c.id) || !strings.Contains(message, "--database-mount database") {
 		t.Errorf("the message does not say what to run: %s", message)
 	}
-	c.awaitCondition(t, "dynamic", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 	setup := c.setup()
 	setup.DatabaseMount = "database"
 	if err := setup.Apply(t.Context(), c.vault.Client(t), io.Discard, false); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		setup := c.setup()
-		setup.Withdraw.Database = true
-		if err := setup.Apply(context.Background(), c.vault.Client(t), io.Discard, false); err != nil {
-			t.Error(err)
-		}
-	})
-	role := config.DatabaseRoleName(c.id, "dynamic", "notes")
+	role := config.DatabaseRoleName(c.id, namespace, "notes")
 	c.poke(t, sn, "2h")
-	message = c.awaitCondition(t, "dynamic", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonDatabaseRoleMissing)
+	message = c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonDatabaseRoleMissing)
 	if !strings.Contains(message, "database/roles/"+role) {
 		t.Errorf("the message does not name the role: %s", message)
 	}
 	postgres := testenv.StartPostgres(t)
+	t.Cleanup(func() {
+		if err := c.vault.Client(t).Sys().Unmount("database"); err != nil {
+			t.Error(err)
+		}
+	})
 	c.vault.CreateDatabaseRole(t, postgres, role, time.Hour)
 	c.poke(t, sn, "3h")
-	c.issue(t, "dynamic", "notes")
-	c.awaitReady(t, "dynamic", "notes")
+	c.issue(t, namespace, "notes")
+	c.awaitReady(t, namespace, "notes")
 
 	cm := &corev1.ConfigMap{}
-	if err := c.Get(t.Context(), client.ObjectKey{Namespace: "dynamic", Name: operand.ConfigMapName("notes")}, cm); err != nil {
+	if err := c.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: operand.ConfigMapName("notes")}, cm); err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range []string{"api.yaml", "rotation.yaml"} {
@@ -70,12 +70,12 @@ func testDatabaseCredentials(t *testing.T, c *cluster) {
 			t.Errorf("%s: %v: %s", file, err, cm.Data[file])
 		}
 	}
-	t.Run("escapes", func(t *testing.T) { testDatabaseEscapes(t, c, role) })
+	t.Run("escapes", func(t *testing.T) { testDatabaseEscapes(t, c, namespace, role) })
 	t.Run("compromise", func(t *testing.T) {
-		c.makeDatabaseLogin(t, role)
+		c.makeDatabaseLogin(t, namespace, role)
 		kr := c.compromise(t, sn, "first", 2)
-		c.awaitEvent(t, "dynamic", "KeyRotation", "DatabaseCredentialsReplaced")
-		c.awaitEvent(t, "dynamic", "SecureNotes", "DatabaseCredentialsReplaced")
+		c.awaitEvent(t, namespace, "KeyRotation", "DatabaseCredentialsReplaced")
+		c.awaitEvent(t, namespace, "SecureNotes", "DatabaseCredentialsReplaced")
 		if users := databaseUsers(t, postgres); users != 0 {
 			t.Errorf("%d database users of before are left", users)
 		}
@@ -83,7 +83,7 @@ func testDatabaseCredentials(t *testing.T, c *cluster) {
 		c.awaitReplaced(t, kr, 2)
 	})
 	t.Run("compromise without the database", func(t *testing.T) {
-		c.makeDatabaseLogin(t, role)
+		c.makeDatabaseLogin(t, namespace, role)
 		postgres.Stop(t)
 		kr := c.compromise(t, sn, "second", 3)
 		c.awaitRotation(t, kr, "the failed revocation", func() string {
@@ -93,7 +93,7 @@ func testDatabaseCredentials(t *testing.T, c *cluster) {
 			}
 			return ""
 		})
-		c.awaitEvent(t, "dynamic", "KeyRotation", v1alpha1.ReasonRevocationFailed)
+		c.awaitEvent(t, namespace, "KeyRotation", v1alpha1.ReasonRevocationFailed)
 		c.finishWork(t, kr, 3)
 		c.awaitRotation(t, kr, "what it waits for", func() string {
 			waits := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionReconciling)
@@ -111,8 +111,8 @@ func testDatabaseCredentials(t *testing.T, c *cluster) {
 }
 
 // testDatabaseEscapes tries what each identity must not be able to do with the database engine.
-func testDatabaseEscapes(t *testing.T, c *cluster, role string) {
-	other := config.DatabaseRoleName("00000000-0000-0000-0000-000000000000", "dynamic", "notes")
+func testDatabaseEscapes(t *testing.T, c *cluster, namespace, role string) {
+	other := config.DatabaseRoleName("00000000-0000-0000-0000-000000000000", namespace, "notes")
 	credentials := attempt{"read", "database/creds/" + role, nil}
 	forAll := []attempt{
 		{"read", "database/config/notes", nil},
@@ -121,7 +121,7 @@ func testDatabaseEscapes(t *testing.T, c *cluster, role string) {
 		{"read", "database/creds/" + other, nil},
 		{"write", "sys/leases/revoke-prefix/database/creds/" + other, nil},
 		{"write", "sys/leases/revoke-prefix/database", nil},
-		{"write", "sys/leases/revoke-prefix/auth/kubernetes/login", nil},
+		{"write", "sys/leases/revoke-prefix/auth/" + c.authMount + "/login", nil},
 		{"write", "sys/leases/revoke-force/database/creds/" + role, nil},
 		{"list", "sys/leases/lookup/database/creds/" + role, nil},
 	}
@@ -131,8 +131,8 @@ func testDatabaseEscapes(t *testing.T, c *cluster, role string) {
 		refused, allowed         []attempt
 	}{
 		"operator":                 {config.RoleOperator, operatorNamespace, operatorAccount, []attempt{credentials}, []attempt{revoke}},
-		"api":                      {config.RoleAPI, "dynamic", "notes" + config.ServiceAccountAPISuffix, []attempt{revoke}, []attempt{credentials}},
-		"rotation":                 {config.RoleRotation, "dynamic", "notes" + config.ServiceAccountRotationSuffix, []attempt{revoke}, []attempt{credentials}},
+		"api":                      {config.RoleAPI, namespace, "notes" + config.ServiceAccountAPISuffix, []attempt{revoke}, []attempt{credentials}},
+		"rotation":                 {config.RoleRotation, namespace, "notes" + config.ServiceAccountRotationSuffix, []attempt{revoke}, []attempt{credentials}},
 		"api of another namespace": {config.RoleAPI, "stranger", "notes" + config.ServiceAccountAPISuffix, []attempt{credentials, revoke}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -155,13 +155,13 @@ func testDatabaseEscapes(t *testing.T, c *cluster, role string) {
 }
 
 // makeDatabaseLogin has a login made, as a pod of the API does.
-func (c *cluster) makeDatabaseLogin(t *testing.T, role string) {
+func (c *cluster) makeDatabaseLogin(t *testing.T, namespace, role string) {
 	t.Helper()
 	await(t, "the service account", func() string {
 		account := &corev1.ServiceAccount{}
-		return text(c.Get(context.Background(), client.ObjectKey{Namespace: "dynamic", Name: operand.APIServiceAccount("notes")}, account))
+		return text(c.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: operand.APIServiceAccount("notes")}, account))
 	})
-	pod, err := c.login(t, config.RoleAPI, "dynamic", operand.APIServiceAccount("notes"), "vault")
+	pod, err := c.login(t, config.RoleAPI, namespace, operand.APIServiceAccount("notes"), "vault")
 	if err != nil {
 		t.Fatal(err)
 	}

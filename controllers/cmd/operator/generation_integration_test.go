@@ -18,10 +18,12 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// testNewSpec: a status of a new generation is never Ready before the children of that generation
+// TestNewSpec: a status of a new generation is never Ready before the children of that generation
 // were looked at. `kubectl wait` and Helm end on it.
-func testNewSpec(t *testing.T, c *cluster) {
-	sn := postgresNotes("new-spec", "notes")
+func TestNewSpec(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	sn := postgresNotes(namespace, "notes")
 	c.ready(t, sn)
 	watcher, err := client.NewWithWatch(c.rest, client.Options{Scheme: c.Scheme()})
 	if err != nil {
@@ -43,7 +45,7 @@ func testNewSpec(t *testing.T, c *cluster) {
 		}, v1alpha1.ConditionWorkloadReady, v1alpha1.ReasonProgressing},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			events, err := watcher.Watch(t.Context(), &v1alpha1.SecureNotesList{}, client.InNamespace("new-spec"))
+			events, err := watcher.Watch(t.Context(), &v1alpha1.SecureNotesList{}, client.InNamespace(namespace))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -77,10 +79,10 @@ func testNewSpec(t *testing.T, c *cluster) {
 		if t.Failed() {
 			return
 		}
-		c.change(t, sn, func() { sn.Spec = postgresNotes("new-spec", "notes").Spec })
+		c.change(t, sn, func() { sn.Spec = postgresNotes(namespace, "notes").Spec })
 		await(t, "Ready again", func() string {
-			c.issue(t, "new-spec", "notes")
-			c.roll(t, "new-spec", "notes")
+			c.issue(t, namespace, "notes")
+			c.roll(t, namespace, "notes")
 			if err := c.Get(context.Background(), client.ObjectKeyFromObject(sn), sn); err != nil {
 				return err.Error()
 			}
@@ -105,10 +107,12 @@ func concerns(change, kind string) bool {
 	return true
 }
 
-// testSuspended: a suspended object is settled for those who wait for it, and says what has become
+// TestSuspendedObject: a suspended object is settled for those who wait for it, and says what has become
 // of its Deployment.
-func testSuspended(t *testing.T, c *cluster) {
-	sn := postgresNotes("suspended", "notes")
+func TestSuspendedObject(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	sn := postgresNotes(namespace, "notes")
 	c.ready(t, sn)
 	c.change(t, sn, func() { sn.Spec.Suspend, sn.Spec.Replicas = new(true), new(int32(3)) })
 	await(t, "a status of the new generation", func() string {
@@ -121,21 +125,21 @@ func testSuspended(t *testing.T, c *cluster) {
 		}
 		return ""
 	})
-	deployment := c.deployment(t, "suspended", "notes")
+	deployment := c.deployment(t, namespace, "notes")
 	if n := *deployment.Spec.Replicas; n != 2 {
 		t.Errorf("the Deployment of a suspended object was scaled to %d", n)
 	}
 	if err := c.Delete(t.Context(), deployment); err != nil {
 		t.Fatal(err)
 	}
-	message := c.awaitCondition(t, "suspended", "notes", v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSuspended)
+	message := c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSuspended)
 	if !strings.Contains(message, "Deployment notes does not exist") || !strings.Contains(message, "set it to false") {
 		t.Error(message)
 	}
-	c.awaitCondition(t, "suspended", "notes", v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonSuspended)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonSuspended)
 	if err := c.Get(t.Context(), client.ObjectKeyFromObject(deployment), &appsv1.Deployment{}); client.IgnoreNotFound(err) != nil || err == nil {
 		t.Errorf("the Deployment of a suspended object was created: %v", err)
 	}
 	c.change(t, sn, func() { sn.Spec.Suspend = nil })
-	c.awaitReady(t, "suspended", "notes")
+	c.awaitReady(t, namespace, "notes")
 }

@@ -1,39 +1,52 @@
 //go:build integration
 
+// The integration tests of the operator, each of which runs alone:
+//
+//	make test-integration ARGS="-run '^TestTrim$'"
+//
+// What is shared: one API server with its etcd, one Vault that vault-setup has set up, and one
+// operator in this process. They start with the first test that asks for them, and end in TestMain.
+// No kubelet and no other controller runs: tests play their parts (play_integration_test.go).
+//
+// How a test gets its namespace: shared(t) returns the cluster and a namespace of the test's own.
+// A test that changes what others rely on (the set-up of Vault, Vault itself) or that needs another
+// configuration calls apart(t, ...) instead, and gets an operator, an auth mount or a Vault of its
+// own, and namespaces that the shared operator leaves alone (apart_integration_test.go).
+//
+// Tests call t.Parallel, so that their waits overlap. Two kinds do not: those that run a command of
+// the operator's program, which reads environment variables, and those that measure memory.
 package main
 
 import (
 	"bytes"
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/go-logr/logr"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/transport"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/yaml"
 
-	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/operatorconfig"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 	"github.com/securenotes/securenotes/hack/testenv"
@@ -42,77 +55,74 @@ import (
 const (
 	operatorNamespace = "securenotes-system"
 	operatorAccount   = "securenotes-operator"
+	// testsAtOnce is how many tests run at the same time unless -parallel says otherwise: they wait
+	// more than they work.
+	testsAtOnce = "8"
 )
 
-// cluster is an API server with its etcd, a Vault that trusts it, and the operator between them. No
-// kubelet and no other controller runs: tests play their parts.
+// lasting is the testing.TB of what tests share.
+var lasting = &fixture{}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", testsAtOnce); err != nil {
+			panic(err)
+		}
+	}
+	ctrl.SetLogger(logr.FromSlogHandler(slog.NewTextHandler(operatorLogs, nil)))
+	code := m.Run()
+	lasting.end()
+	if err := lasting.failure(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// cluster is an API server, a Vault that trusts it, and the operator between them.
 type cluster struct {
 	client.Client
 	rest  *rest.Config
 	kube  *kubernetes.Clientset
 	vault *testenv.Vault
-	id    string
-	// writes counts what the operator has written since it was last reset.
+	// id is the cluster id in the names of what the operator has in Vault, and authMount where it
+	// and its pods log in.
+	id, authMount string
+	// writes are those of the operator.
 	writes *writeCounter
 	config *operatorconfig.Config
 	// manager is the operator's, once it is started.
 	manager ctrl.Manager
 }
 
-type writeCounter struct {
-	mu   sync.Mutex
-	seen []string
-	also transport.WrapperFunc
-}
+var startShared = sync.OnceValues(func() (c *cluster, err error) {
+	ended := make(chan struct{})
+	go func() { // which t.Fatal ends
+		defer close(ended)
+		c = startCluster(lasting, testenv.StartVault(lasting))
+		c.setUpVault(lasting)
+		c.runSharedOperator(lasting)
+	}()
+	<-ended
+	return c, lasting.failure()
+})
 
-// beside puts another wrapper around what follows; nil takes it away.
-func (w *writeCounter) beside(also transport.WrapperFunc) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.also = also
-}
-
-func (w *writeCounter) around(next http.RoundTripper) http.RoundTripper {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.also == nil {
-		return next
-	}
-	return w.also(next)
-}
-
-func (w *writeCounter) wrap(next http.RoundTripper) http.RoundTripper {
-	return roundTripper(func(request *http.Request) (*http.Response, error) {
-		// Leases are how leaders are elected, events are what is told: neither is an object's state.
-		if request.Method != http.MethodGet && !strings.Contains(request.URL.Path, "/leases") && !strings.Contains(request.URL.Path, "/events") {
-			w.mu.Lock()
-			w.seen = append(w.seen, request.Method+" "+request.URL.Path)
-			w.mu.Unlock()
-		}
-		return w.around(next).RoundTrip(request)
-	})
-}
-
-func (w *writeCounter) take() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	seen := w.seen
-	w.seen = nil
-	return seen
-}
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
-
-// startCluster starts the API server and Vault; Vault is not set up yet.
-func startCluster(t *testing.T) *cluster {
+// shared returns the cluster that tests share, with its operator running and Vault set up, and a
+// new namespace for this test alone.
+func shared(t *testing.T) (*cluster, string) {
 	t.Helper()
-	return startClusterBeside(t, testenv.StartVault(t))
+	c, err := startShared()
+	if err != nil {
+		t.Fatalf("start the shared servers: %v", err)
+	}
+	return c, c.newNamespace(t)
 }
 
-// startClusterBeside starts an API server beside a Vault that may be another cluster's, too.
-func startClusterBeside(t *testing.T, vault *testenv.Vault) *cluster {
+// startCluster starts an API server beside a Vault, and writes a configuration of the operator.
+func startCluster(t testing.TB, vault *testenv.Vault) *cluster {
 	t.Helper()
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
 		t.Fatal("KUBEBUILDER_ASSETS is not set: run these tests with `make test-integration`, which starts the real servers")
@@ -134,7 +144,7 @@ func startClusterBeside(t *testing.T, vault *testenv.Vault) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{rest: configuration, vault: vault, writes: &writeCounter{}}
+	c := &cluster{rest: configuration, vault: vault, authMount: defaultAuthMount, writes: &writeCounter{}}
 	if c.Client, err = client.New(configuration, client.Options{Scheme: scheme}); err != nil {
 		t.Fatal(err)
 	}
@@ -148,15 +158,24 @@ func startClusterBeside(t *testing.T, vault *testenv.Vault) *cluster {
 	if c.id, err = clusterUID(t.Context(), c.Client); err != nil {
 		t.Fatal(err)
 	}
+	c.config = c.configuration(t, nil)
+	return c
+}
+
+// configuration returns that of an operator of the cluster. Besides its Vault and those of
+// connections, by their addresses, there is the connection "away" to a Vault that does not exist.
+// Metrics are served at an address that is free now.
+func (c *cluster) configuration(t testing.TB, connections map[string]string) *operatorconfig.Config {
+	t.Helper()
 	ca, err := os.ReadFile(c.vault.CAFile)
 	if err != nil {
 		t.Fatal(err)
 	}
 	token := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(token, []byte(c.token(t, operatorNamespace, operatorAccount, "vault")), 0o600); err != nil {
+	if err := os.WriteFile(token, []byte(c.token(t, operatorNamespace, operatorAccount, defaultAudience)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.config, err = operatorconfig.Parse(fmt.Appendf(nil, `
+	text := fmt.Appendf(nil, `
 apiVersion: config.securenotes.dev/v1alpha1
 kind: OperatorConfig
 operandImage: securenotes.dev/securenotes:test
@@ -168,45 +187,25 @@ leaderElection: false
 vaultConnections:
   default:
     address: %s
+    authMount: %s
     tokenFile: %s
     caBundle: %q
   away:
     address: https://127.0.0.1:1
     tokenFile: %s
-  hung:
-    address: https://%s
-    tokenFile: %s
-`, operatorNamespace, operatorAccount, freeAddress(t), c.vault.Address, token, string(ca), token, hungAddress(t), token))
+`, operatorNamespace, operatorAccount, testenv.FreeAddress(t), c.vault.Address, c.authMount, token, string(ca), token)
+	for name, address := range connections {
+		text = fmt.Appendf(text, "  %s: {address: %q, tokenFile: %q}\n", name, address, token)
+	}
+	config, err := operatorconfig.Parse(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c
-}
-
-// hungAddress is one that accepts connections and never answers.
-func hungAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = listener.Close() })
-	return listener.Addr().String() // the kernel accepts
-}
-
-// freeAddress is one that nobody listens at now.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
+	return config
 }
 
 // grant gives the operator the rights of config/rbac.
-func (c *cluster) grant(t *testing.T) {
+func (c *cluster) grant(t testing.TB) {
 	t.Helper()
 	for _, file := range []string{"role.yaml", "role_binding.yaml"} {
 		raw, err := os.ReadFile(filepath.Join("../../../config/rbac", file))
@@ -225,52 +224,8 @@ func (c *cluster) grant(t *testing.T) {
 	}
 }
 
-// startOperator runs the operator's controllers in this process.
-func (c *cluster) startOperator(t *testing.T) {
-	t.Helper()
-	ctrl.SetLogger(logr.FromSlogHandler(slog.NewTextHandler(t.Output(), nil)))
-	c.runManager(t, c.config, c.writes.wrap, func(manager ctrl.Manager) ctrl.Manager {
-		c.manager = manager
-		return manager
-	})
-}
-
-// runManager runs controllers until the test ends; as gives the manager that they are added to.
-func (c *cluster) runManager(t *testing.T, config *operatorconfig.Config, wrap transport.WrapperFunc, as func(ctrl.Manager) ctrl.Manager) {
-	t.Helper()
-	options, err := managerOptions(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	skip := true
-	options.Controller.SkipNameValidation = &skip
-	// With the operator's own rights, so that a verb that config/rbac forgot is found here.
-	configuration := c.impersonated()
-	configuration.Wrap(wrap)
-	manager, err := ctrl.NewManager(configuration, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := identify(t.Context(), config, c.Client)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := addControllers(as(manager), config, id); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- manager.Start(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("the operator ended: %v", err)
-		}
-	})
-}
-
 // restrict installs the admission policies of the chart.
-func (c *cluster) restrict(t *testing.T) {
+func (c *cluster) restrict(t testing.TB) {
 	t.Helper()
 	rendered := testenv.RenderChart(t, "../../../charts/securenotes-operator", operatorAccount, operatorNamespace,
 		"operand.image.tag=test", "vaultConnections.default.address=https://vault.example.com")
@@ -315,7 +270,7 @@ func (c *cluster) impersonated() *rest.Config {
 
 // setUpVault runs vault-setup. This Vault is outside the cluster: it is given a token reviewer,
 // unless it has one of this cluster.
-func (c *cluster) setUpVault(t *testing.T) string {
+func (c *cluster) setUpVault(t testing.TB) string {
 	t.Helper()
 	c.serviceAccount(t, operatorNamespace, "vault")
 	binding := &rbacv1.ClusterRoleBinding{
@@ -327,7 +282,7 @@ func (c *cluster) setUpVault(t *testing.T) string {
 		t.Fatal(err)
 	}
 	setup, vault := c.setup(), c.vault.Client(t)
-	configured, err := vault.Logical().Read("auth/kubernetes/config")
+	configured, err := vault.Logical().Read("auth/" + c.authMount + "/config")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,19 +299,37 @@ func (c *cluster) setUpVault(t *testing.T) string {
 func (c *cluster) setup() vaultadmin.Setup {
 	return vaultadmin.Setup{
 		ClusterID: c.id, OperatorNamespace: operatorNamespace, OperatorServiceAccount: operatorAccount,
-		AuthMount: defaultAuthMount, TransitMount: defaultTransitMount, KVMount: defaultKVMount, Audience: defaultAudience,
+		AuthMount: c.authMount, TransitMount: defaultTransitMount, KVMount: defaultKVMount, Audience: defaultAudience,
 		KubernetesHost: c.rest.Host, KubernetesCA: string(c.rest.CAData), AllowShred: true,
 	}
 }
 
-func (c *cluster) namespace(t *testing.T, name string) {
+var (
+	capital    = regexp.MustCompile(`[A-Z]`)
+	namespaces counter
+)
+
+// newNamespace creates a namespace that is named after the test. Where the test fails, it prints
+// what the operator has logged about it.
+func (c *cluster) newNamespace(t *testing.T) string {
+	t.Helper()
+	test, _, _ := strings.Cut(strings.TrimPrefix(t.Name(), "Test"), "/")
+	words := strings.TrimPrefix(capital.ReplaceAllString(test, "-$0"), "-")
+	name := fmt.Sprintf("%s-%d", strings.ToLower(words), namespaces.next())
+	c.namespace(t, name)
+	operatorLogs.showIfFailed(t, name)
+	return name
+}
+
+// namespace creates a namespace unless it exists.
+func (c *cluster) namespace(t testing.TB, name string) {
 	t.Helper()
 	if err := c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
 }
 
-func (c *cluster) serviceAccount(t *testing.T, namespace, name string) {
+func (c *cluster) serviceAccount(t testing.TB, namespace, name string) {
 	t.Helper()
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 	if err := c.Create(t.Context(), account); err != nil && !apierrors.IsAlreadyExists(err) {
@@ -364,8 +337,8 @@ func (c *cluster) serviceAccount(t *testing.T, namespace, name string) {
 	}
 }
 
-// token of a service account, as the kubelet projects it.
-func (c *cluster) token(t *testing.T, namespace, name string, audiences ...string) string {
+// token returns one of a service account, as the kubelet projects it.
+func (c *cluster) token(t testing.TB, namespace, name string, audiences ...string) string {
 	t.Helper()
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: audiences}}
 	answer, err := c.kube.CoreV1().ServiceAccounts(namespace).CreateToken(t.Context(), name, request, metav1.CreateOptions{})
@@ -375,46 +348,77 @@ func (c *cluster) token(t *testing.T, namespace, name string, audiences ...strin
 	return answer.Status.Token
 }
 
-// await polls until check has nothing to say any more.
-func await(t *testing.T, what string, check func() string) {
-	t.Helper()
-	deadline := time.Now().Add(40 * time.Second)
-	for {
-		wrong := check()
-		if wrong == "" {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: %s", what, wrong)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-}
-
-// awaitCondition waits for a condition of a SecureNotes and gives its message.
-func (c *cluster) awaitCondition(t *testing.T, namespace, name, kind string, status metav1.ConditionStatus, reason string) string {
-	t.Helper()
-	message := ""
-	await(t, fmt.Sprintf("%s/%s %s=%s/%s", namespace, name, kind, status, reason), func() string {
-		sn := &v1alpha1.SecureNotes{}
-		if err := c.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: name}, sn); err != nil {
-			return err.Error()
-		}
-		condition := meta.FindStatusCondition(sn.Status.Conditions, kind)
-		if condition == nil || condition.Status != status || condition.Reason != reason {
-			return fmt.Sprintf("%+v", sn.Status.Conditions)
-		}
-		message = condition.Message
-		return ""
-	})
-	return message
-}
-
-func certManagerCRDs(t *testing.T) string {
+func certManagerCRDs(t testing.TB) string {
 	t.Helper()
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/cert-manager/cert-manager").Output()
 	if err != nil {
 		t.Fatalf("find cert-manager's CRDs: %v", err)
 	}
 	return filepath.Join(strings.TrimSpace(string(out)), "deploy", "crds")
+}
+
+// fixture is a testing.TB that lasts as long as the package's tests. A method that it does not
+// have is not to be called: it panics.
+type fixture struct {
+	testing.TB
+
+	mu       sync.Mutex
+	cleanups []func()
+	errs     []error
+}
+
+func (f *fixture) Helper() {}
+
+func (f *fixture) Context() context.Context { return context.Background() }
+
+func (f *fixture) Cleanup(do func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cleanups = append(f.cleanups, do)
+}
+
+func (f *fixture) TempDir() string {
+	dir, err := os.MkdirTemp("", "securenotes-operator-")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+func (f *fixture) Error(args ...any) { f.fail(errors.New(fmt.Sprint(args...))) }
+
+func (f *fixture) Errorf(format string, args ...any) { f.fail(fmt.Errorf(format, args...)) }
+
+// Fatal ends the goroutine, which is not a test's.
+func (f *fixture) Fatal(args ...any) {
+	f.Error(args...)
+	runtime.Goexit()
+}
+
+func (f *fixture) Fatalf(format string, args ...any) {
+	f.Errorf(format, args...)
+	runtime.Goexit()
+}
+
+func (f *fixture) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.errs = append(f.errs, err)
+}
+
+func (f *fixture) failure() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return errors.Join(f.errs...)
+}
+
+// end undoes what was started, the latest first.
+func (f *fixture) end() {
+	for len(f.cleanups) > 0 {
+		last := len(f.cleanups) - 1
+		do := f.cleanups[last]
+		f.cleanups = f.cleanups[:last]
+		do()
+	}
 }

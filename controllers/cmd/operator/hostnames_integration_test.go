@@ -14,10 +14,11 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// testHostnamesOfTwoManagers: the first hostname is the public name, so the list belongs to one
+// TestHostnamesOfTwoManagers: the first hostname is the public name, so the list belongs to one
 // manager: another one's hostnames must not be merged into it unnoticed.
-func testHostnamesOfTwoManagers(t *testing.T, c *cluster) {
-	const namespace = "hostile"
+func TestHostnamesOfTwoManagers(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
 	c.namespace(t, namespace)
 	apply := func(manager string, hostnames ...any) error {
 		intent := &unstructured.Unstructured{Object: map[string]any{

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,77 +22,30 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// TestOperator starts one API server and one Vault for all of its parts; each part has a namespace
-// of its own.
-func TestOperator(t *testing.T) {
-	c := startCluster(t)
-	c.startOperator(t)
-	t.Run("before set-up", func(t *testing.T) { testBeforeSetup(t, c) })
-	t.Run("admission", func(t *testing.T) { testAdmission(t, c) })
-	t.Run("set-up can be repeated", func(t *testing.T) { testSetupRepeats(t, c) })
-	t.Run("set-up takes nothing away", func(t *testing.T) { testSetupTakesNothing(t, c) })
-	t.Run("hung Vault", func(t *testing.T) { testHungVault(t, c) })
-	t.Run("escapes", func(t *testing.T) { testEscapes(t, c) })
-	t.Run("policy", func(t *testing.T) { testPolicy(t, c) })
-	t.Run("chart", func(t *testing.T) { testChart(t, c) })
-	t.Run("settled", func(t *testing.T) { testSettled(t, c) })
-	t.Run("certificate Secret", func(t *testing.T) { testCertificateSecret(t, c) })
-	t.Run("certificate names", func(t *testing.T) { testCertificateNames(t, c) })
-	t.Run("conditions", func(t *testing.T) { testConditions(t, c) })
-	t.Run("causes", func(t *testing.T) { testCauses(t, c) })
-	t.Run("new spec", func(t *testing.T) { testNewSpec(t, c) })
-	t.Run("suspended", func(t *testing.T) { testSuspended(t, c) })
-	t.Run("rotation", func(t *testing.T) { testRotation(t, c) })
-	t.Run("failed rotation", func(t *testing.T) { testFailedRotation(t, c) })
-	t.Run("compromise", func(t *testing.T) { testCompromise(t, c) })
-	t.Run("previous release", func(t *testing.T) { testPreviousRelease(t, c) })
-	t.Run("planted pepper", func(t *testing.T) { testPlantedPepper(t, c) })
-	t.Run("database credentials", func(t *testing.T) { testDatabaseCredentials(t, c) })
-	t.Run("trim", func(t *testing.T) { testTrim(t, c) })
-	t.Run("requests", func(t *testing.T) { testRequests(t, c) })
-	t.Run("removed rotation", func(t *testing.T) { testRemovedRotation(t, c) })
-	t.Run("request of before", func(t *testing.T) { testRequestOfBefore(t, c) })
-	t.Run("versions by hand", func(t *testing.T) { testVersionsByHand(t, c) })
-	t.Run("missing key", func(t *testing.T) { testMissingKey(t, c) })
-	t.Run("two operators", func(t *testing.T) { testTwoOperators(t, c) })
-	t.Run("embedded", func(t *testing.T) { testEmbedded(t, c) })
-	t.Run("scale", func(t *testing.T) { testScale(t, c) })
-	t.Run("volume size", func(t *testing.T) { testVolumeSize(t, c) })
-	t.Run("beside the volume", func(t *testing.T) { testBesideVolume(t, c) })
-	t.Run("spread", func(t *testing.T) { testSpread(t, c) })
-	t.Run("lost volume", func(t *testing.T) { testLostVolume(t, c) })
-	t.Run("lost PostgreSQL", func(t *testing.T) { testLostPostgres(t, c) })
-	t.Run("lost keys", func(t *testing.T) { testLostKeys(t, c) })
-	t.Run("deletion", func(t *testing.T) { testDeletion(t, c) })
-	t.Run("old key", func(t *testing.T) { testOldKey(t, c) })
-	t.Run("recreated namespace", func(t *testing.T) { testRecreatedNamespace(t, c) })
-	t.Run("restored objects", func(t *testing.T) { testRestoredObjects(t, c) })
-	t.Run("hung Vault is told of", func(t *testing.T) { testHungVaultIsToldOf(t, c) })
-	t.Run("memory", func(t *testing.T) { testMemory(t, c) })
-	t.Run("restored Vault", func(t *testing.T) { testRestoredVault(t, c) })
-	t.Run("sealed", func(t *testing.T) { testSealed(t, c) })
-	t.Run("lost cluster", func(t *testing.T) { testLostCluster(t, c) })
-}
-
-// testBeforeSetup: a Vault without set-up is a condition with the command to run; it heals once the
-// command has run. The object stays for the parts that follow.
-func testBeforeSetup(t *testing.T, c *cluster) {
-	c.namespace(t, "early")
-	sn := postgresNotes("early", "notes")
+// TestBeforeSetup: a Vault without set-up is a condition with the command to run; it heals once the
+// command has run.
+func TestBeforeSetup(t *testing.T) {
+	t.Parallel()
+	c, namespace := apart(t, apartOptions{ownVault: true, notSetUp: true})
+	sn := postgresNotes(namespace, "notes")
 	if err := c.Create(t.Context(), sn); err != nil {
 		t.Fatal(err)
 	}
-	message := c.awaitCondition(t, "early", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonSetupMissing)
+	message := c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonSetupMissing)
 	if want := "operator vault-setup --cluster-id " + c.id; !strings.Contains(message, want) {
 		t.Errorf("the condition does not show the command %q: %s", want, message)
 	}
-	c.awaitCondition(t, "early", "notes", v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSetupMissing)
-	c.awaitCondition(t, "early", "notes", v1alpha1.ConditionWorkloadReady, metav1.ConditionFalse, v1alpha1.ReasonWaitingForVault)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSetupMissing)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionWorkloadReady, metav1.ConditionFalse, v1alpha1.ReasonWaitingForVault)
 	c.setUpVault(t)
-	c.awaitCondition(t, "early", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 }
 
-func testSetupRepeats(t *testing.T, c *cluster) {
+// TestSetupCanBeRepeated: a second vault-setup changes nothing, and one of another cluster at the same
+// auth mount is refused before it changes anything.
+func TestSetupCanBeRepeated(t *testing.T) {
+	t.Parallel()
+	c, _ := shared(t)
 	out := c.setUpVault(t)
 	for line := range strings.SplitSeq(strings.TrimSpace(out), "\n") {
 		if !strings.Contains(line, "as it should be") && !strings.Contains(line, "exists") && !strings.HasPrefix(line, "Done") {
@@ -111,15 +63,20 @@ func testSetupRepeats(t *testing.T, c *cluster) {
 	}
 }
 
-// testSettled: a settled object costs no write, and what somebody changes is put back.
-func testSettled(t *testing.T, c *cluster) {
-	sn := postgresNotes("settled", "notes")
+// TestSettled: a settled object costs no write, and what somebody changes is put back.
+func TestSettled(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	sn := postgresNotes(namespace, "notes")
 	c.ready(t, sn)
-	if sn.Status.DeploymentID != string(sn.UID) || sn.Status.MasterKey.LatestVersion != 1 || sn.Status.URL != "https://notes.settled.svc" {
+	if sn.Status.DeploymentID != string(sn.UID) || sn.Status.MasterKey.LatestVersion != 1 || sn.Status.URL != "https://notes."+namespace+".svc" {
 		t.Errorf("status: %+v", sn.Status)
 	}
-	time.Sleep(2 * time.Second)
-	c.writes.take()
+	// What the operator still has to say of the last steps.
+	for quiet := false; !quiet; {
+		c.writes.take(namespace)
+		quiet = consistently(2*time.Second, func() bool { return len(c.writes.seenIn(namespace)) == 0 })
+	}
 	// Whatever wakes the operator must not make it write: here, an annotation that is nobody's.
 	for i := range 3 {
 		before := sn.DeepCopy()
@@ -127,15 +84,13 @@ func testSettled(t *testing.T, c *cluster) {
 		if err := c.Patch(t.Context(), sn, client.MergeFrom(before)); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(500 * time.Millisecond)
-	}
-	writes := slices.DeleteFunc(c.writes.take(), func(w string) bool { return !strings.Contains(w, "/settled/") })
-	if len(writes) > 0 {
-		t.Errorf("a settled object cost writes: %v", writes)
+		if !consistently(500*time.Millisecond, func() bool { return len(c.writes.seenIn(namespace)) == 0 }) {
+			t.Errorf("a settled object cost writes: %v", c.writes.take(namespace))
+		}
 	}
 	t.Run("drift is put back", func(t *testing.T) {
 		service := &corev1.Service{}
-		key := client.ObjectKey{Namespace: "settled", Name: "notes"}
+		key := client.ObjectKey{Namespace: namespace, Name: "notes"}
 		if err := c.Get(t.Context(), key, service); err != nil {
 			t.Fatal(err)
 		}
@@ -155,15 +110,14 @@ func testSettled(t *testing.T, c *cluster) {
 			return ""
 		})
 	})
-	t.Run("what others write costs nothing", func(t *testing.T) { testOthersWrites(t, c) })
+	t.Run("what others write costs nothing", func(t *testing.T) { testOthersWrites(t, c, namespace) })
 	t.Run("the Service keeps the addresses of clients", func(t *testing.T) { testTrafficPolicy(t, c, sn) })
 	t.Run("load balancer", func(t *testing.T) { testLoadBalancer(t, c, sn) })
 	t.Run("a renewed certificate restarts nothing", func(t *testing.T) {
-		generation := c.deployment(t, "settled", "notes").Generation
-		c.issue(t, "settled", "notes")
-		time.Sleep(time.Second)
-		if now := c.deployment(t, "settled", "notes").Generation; now != generation {
-			t.Errorf("the Deployment went from generation %d to %d", generation, now)
+		generation := c.deployment(t, namespace, "notes").Generation
+		c.issue(t, namespace, "notes")
+		if !consistently(time.Second, func() bool { return c.deployment(t, namespace, "notes").Generation == generation }) {
+			t.Errorf("the Deployment went from generation %d to %d", generation, c.deployment(t, namespace, "notes").Generation)
 		}
 	})
 }
@@ -223,52 +177,53 @@ func (c *cluster) deployment(t *testing.T, namespace, name string) *appsv1.Deplo
 	return deployment
 }
 
-// testConditions: each trouble names the thing and heals by itself.
-func testConditions(t *testing.T, c *cluster) {
-	c.namespace(t, "trouble")
+// TestConditions: each trouble names the thing and heals by itself.
+func TestConditions(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
 	t.Run("missing issuer", func(t *testing.T) {
-		sn := postgresNotes("trouble", "issuer")
+		sn := postgresNotes(namespace, "issuer")
 		sn.Spec.TLS.CertManager.IssuerRef = v1alpha1.IssuerReference{Name: "nobody", Kind: "ClusterIssuer"}
 		if err := c.Create(t.Context(), sn); err != nil {
 			t.Fatal(err)
 		}
-		message := c.awaitCondition(t, "trouble", "issuer", v1alpha1.ConditionCertificateReady, metav1.ConditionFalse, v1alpha1.ReasonIssuerNotFound)
+		message := c.awaitCondition(t, namespace, "issuer", v1alpha1.ConditionCertificateReady, metav1.ConditionFalse, v1alpha1.ReasonIssuerNotFound)
 		if !strings.Contains(message, "ClusterIssuer nobody does not exist: create it, or change spec.tls.certManager.issuerRef") {
 			t.Error(message)
 		}
 	})
 	t.Run("unknown Vault connection", func(t *testing.T) {
-		sn := postgresNotes("trouble", "connection")
+		sn := postgresNotes(namespace, "connection")
 		sn.Spec.VaultConnection = "elsewhere"
 		if err := c.Create(t.Context(), sn); err != nil {
 			t.Fatal(err)
 		}
-		message := c.awaitCondition(t, "trouble", "connection", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonUnknownVaultConnection)
+		message := c.awaitCondition(t, namespace, "connection", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonUnknownVaultConnection)
 		if !strings.Contains(message, `"elsewhere"`) || !strings.Contains(message, "vaultConnections") {
 			t.Error(message)
 		}
-		c.awaitCondition(t, "trouble", "connection", v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonUnknownVaultConnection)
+		c.awaitCondition(t, namespace, "connection", v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonUnknownVaultConnection)
 	})
 	t.Run("unreachable Vault", func(t *testing.T) {
-		sn := postgresNotes("trouble", "away")
+		sn := postgresNotes(namespace, "away")
 		sn.Spec.VaultConnection = "away"
 		if err := c.Create(t.Context(), sn); err != nil {
 			t.Fatal(err)
 		}
-		message := c.awaitCondition(t, "trouble", "away", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonVaultUnreachable)
+		message := c.awaitCondition(t, namespace, "away", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonVaultUnreachable)
 		if !strings.Contains(message, "https://127.0.0.1:1") {
 			t.Error(message)
 		}
 	})
 	t.Run("name conflict", func(t *testing.T) {
-		foreign := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "trouble", Name: "conflict-config"}, Data: map[string]string{"a": "b"}}
+		foreign := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "conflict-config"}, Data: map[string]string{"a": "b"}}
 		if err := c.Create(t.Context(), foreign); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Create(t.Context(), postgresNotes("trouble", "conflict")); err != nil {
+		if err := c.Create(t.Context(), postgresNotes(namespace, "conflict")); err != nil {
 			t.Fatal(err)
 		}
-		message := c.awaitCondition(t, "trouble", "conflict", v1alpha1.ConditionWorkloadReady, metav1.ConditionFalse, v1alpha1.ReasonNameConflict)
+		message := c.awaitCondition(t, namespace, "conflict", v1alpha1.ConditionWorkloadReady, metav1.ConditionFalse, v1alpha1.ReasonNameConflict)
 		if !strings.Contains(message, "ConfigMap conflict-config already exists and has no owner") {
 			t.Error(message)
 		}
@@ -288,40 +243,40 @@ func testConditions(t *testing.T, c *cluster) {
 			return ""
 		})
 	})
-	t.Run("database", func(t *testing.T) { testDatabaseTrouble(t, c) })
+	t.Run("database", func(t *testing.T) { testDatabaseTrouble(t, c, namespace) })
 	t.Run("pods that the API server refuses", func(t *testing.T) {
-		sn := postgresNotes("trouble", "refused")
+		sn := postgresNotes(namespace, "refused")
 		sn.Spec.PodTemplate = &v1alpha1.PodTemplate{Labels: map[string]string{"team": "no spaces allowed"}}
 		if err := c.Create(t.Context(), sn); err != nil {
 			t.Fatal(err)
 		}
-		message := c.awaitCondition(t, "trouble", "refused", v1alpha1.ConditionWorkloadReady, metav1.ConditionFalse, v1alpha1.ReasonApplyFailed)
+		message := c.awaitCondition(t, namespace, "refused", v1alpha1.ConditionWorkloadReady, metav1.ConditionFalse, v1alpha1.ReasonApplyFailed)
 		if !strings.Contains(message, "Deployment") || !strings.Contains(message, "spec.template") {
 			t.Error(message)
 		}
 	})
 	t.Run("schedule", func(t *testing.T) {
-		sn := postgresNotes("trouble", "schedule")
+		sn := postgresNotes(namespace, "schedule")
 		sn.Spec.KeyRotation.Schedule = "whenever"
 		if err := c.Create(t.Context(), sn); err != nil {
 			t.Fatal(err)
 		}
-		message := c.awaitCondition(t, "trouble", "schedule", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionFalse, v1alpha1.ReasonInvalidSchedule)
+		message := c.awaitCondition(t, namespace, "schedule", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionFalse, v1alpha1.ReasonInvalidSchedule)
 		if !strings.Contains(message, "spec.keyRotation.schedule") {
 			t.Error(message)
 		}
 	})
 }
 
-func testDatabaseTrouble(t *testing.T, c *cluster) {
-	if err := c.Create(t.Context(), postgresNotes("trouble", "database")); err != nil {
+func testDatabaseTrouble(t *testing.T, c *cluster, namespace string) {
+	if err := c.Create(t.Context(), postgresNotes(namespace, "database")); err != nil {
 		t.Fatal(err)
 	}
-	c.issue(t, "trouble", "database")
+	c.issue(t, namespace, "database")
 	var deployment *appsv1.Deployment
 	await(t, "the Deployment", func() string {
 		deployment = &appsv1.Deployment{}
-		return text(c.Get(context.Background(), client.ObjectKey{Namespace: "trouble", Name: "database"}, deployment))
+		return text(c.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: "database"}, deployment))
 	})
 	pod := c.pod(t, deployment, 0)
 	pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{
@@ -334,30 +289,32 @@ func testDatabaseTrouble(t *testing.T, c *cluster) {
 	if err := c.Status().Update(t.Context(), pod); err != nil {
 		t.Fatal(err)
 	}
-	message := c.awaitCondition(t, "trouble", "database", v1alpha1.ConditionDatabaseReady, metav1.ConditionFalse, config.ReasonDatabaseUnreachable)
+	message := c.awaitCondition(t, namespace, "database", v1alpha1.ConditionDatabaseReady, metav1.ConditionFalse, config.ReasonDatabaseUnreachable)
 	if !strings.Contains(message, "db.example.com") || !strings.Contains(message, "Secret database, key uri") {
 		t.Error(message)
 	}
-	c.awaitReady(t, "trouble", "database")
+	c.awaitReady(t, namespace, "database")
 }
 
-// testDeletion: Retain keeps the keys, which only adoption gives back; Delete shreds them; a Vault
+// TestDeletion: Retain keeps the keys, which only adoption gives back; Delete shreds them; a Vault
 // that is gone keeps no object for ever.
-func testDeletion(t *testing.T, c *cluster) {
-	sn := postgresNotes("going", "notes")
+func TestDeletion(t *testing.T) {
+	t.Parallel()
+	c, namespace := apart(t, apartOptions{clusterID: "deletion"})
+	sn := postgresNotes(namespace, "notes")
 	c.ready(t, sn)
-	key := config.TransitKeyName(c.id, "going", "notes")
+	key := config.TransitKeyName(c.id, namespace, "notes")
 	c.deleted(t, sn)
 	if !c.keyExists(t, key) {
 		t.Fatal("Retain did not keep the key")
 	}
 	first := sn.Status.DeploymentID
 
-	again := postgresNotes("going", "notes")
+	again := postgresNotes(namespace, "notes")
 	if err := c.Create(t.Context(), again); err != nil {
 		t.Fatal(err)
 	}
-	message := c.awaitCondition(t, "going", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRetained)
+	message := c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRetained)
 	if !strings.Contains(message, "spec.adoptRetainedKey") {
 		t.Error(message)
 	}
@@ -369,7 +326,7 @@ func testDeletion(t *testing.T, c *cluster) {
 	if err := c.Patch(t.Context(), again, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)
 	}
-	c.awaitCondition(t, "going", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 	await(t, "deploymentID", func() string {
 		if err := c.Get(context.Background(), client.ObjectKeyFromObject(again), again); err != nil {
 			return err.Error()
@@ -384,14 +341,14 @@ func testDeletion(t *testing.T, c *cluster) {
 		t.Error("Delete did not destroy the key")
 	}
 	c.hasValues(t, again)
-	t.Run("the next of the name", func(t *testing.T) { testAfterShred(t, c) })
+	t.Run("the next of the name", func(t *testing.T) { testAfterShred(t, c, namespace) })
 
-	gone := postgresNotes("going", "abandoned")
+	gone := postgresNotes(namespace, "abandoned")
 	gone.Spec.VaultConnection, gone.Spec.DeletionPolicy = "away", v1alpha1.DeletionPolicyDelete
 	if err := c.Create(t.Context(), gone); err != nil {
 		t.Fatal(err)
 	}
-	c.awaitCondition(t, "going", "abandoned", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonVaultUnreachable)
+	c.awaitCondition(t, namespace, "abandoned", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonVaultUnreachable)
 	if err := c.Delete(t.Context(), gone); err != nil {
 		t.Fatal(err)
 	}
@@ -413,22 +370,24 @@ func testDeletion(t *testing.T, c *cluster) {
 	c.awaitGone(t, gone)
 }
 
-// testEmbedded: the volume outlives the object with Retain, a new object gets it only by adoption,
+// TestEmbedded: the volume outlives the object with Retain, a new object gets it only by adoption,
 // and Delete deletes it.
-func testEmbedded(t *testing.T, c *cluster) {
+func TestEmbedded(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
 	small := func() *v1alpha1.SecureNotes {
-		sn := postgresNotes("small", "notes")
+		sn := postgresNotes(namespace, "notes")
 		sn.Spec.Database = nil
 		return sn
 	}
 	sn := small()
 	c.ready(t, sn)
 	claim := &corev1.PersistentVolumeClaim{}
-	key := client.ObjectKey{Namespace: "small", Name: operand.ClaimName("notes")}
+	key := client.ObjectKey{Namespace: namespace, Name: operand.ClaimName("notes")}
 	if err := c.Get(t.Context(), key, claim); err != nil || len(claim.OwnerReferences) != 0 {
 		t.Fatalf("%v, owners %v", err, claim.OwnerReferences)
 	}
-	if d := c.deployment(t, "small", "notes"); *d.Spec.Replicas != 1 || d.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
+	if d := c.deployment(t, namespace, "notes"); *d.Spec.Replicas != 1 || d.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
 		t.Errorf("Deployment: %+v", d.Spec)
 	}
 	c.deleted(t, sn)
@@ -487,10 +446,11 @@ func (c *cluster) keyExists(t *testing.T, key string) bool {
 	return secret != nil
 }
 
-// testSealed: a sealed Vault is a condition, the service is left alone, and it heals. It is one of
-// the last parts, because every object is affected.
-func testSealed(t *testing.T, c *cluster) {
-	sn := postgresNotes("sealed", "notes")
+// TestSealedVault: a sealed Vault is a condition, the service is left alone, and it heals.
+func TestSealedVault(t *testing.T) {
+	t.Parallel()
+	c, namespace := apart(t, apartOptions{ownVault: true})
+	sn := postgresNotes(namespace, "notes")
 	c.ready(t, sn)
 	c.vault.Seal(t)
 	before := sn.DeepCopy()
@@ -499,13 +459,13 @@ func testSealed(t *testing.T, c *cluster) {
 	if err := c.Patch(t.Context(), sn, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)
 	}
-	message := c.awaitCondition(t, "sealed", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonVaultSealed)
+	message := c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonVaultSealed)
 	if !strings.Contains(message, "is sealed") {
 		t.Error(message)
 	}
 	await(t, "the configuration to change all the same", func() string {
 		cm := &corev1.ConfigMap{}
-		if err := c.Get(context.Background(), client.ObjectKey{Namespace: "sealed", Name: "notes-config"}, cm); err != nil {
+		if err := c.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: "notes-config"}, cm); err != nil {
 			return err.Error()
 		}
 		if !strings.Contains(cm.Data["api.yaml"], "tokenTTL: 2h") {
@@ -514,5 +474,5 @@ func testSealed(t *testing.T, c *cluster) {
 		return ""
 	})
 	c.vault.Unseal(t)
-	c.awaitCondition(t, "sealed", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 }

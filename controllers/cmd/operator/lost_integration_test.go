@@ -23,13 +23,15 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// testLostVolume: the claim of the embedded database is not taken for a tool's own. Once a pod was
+// TestLostClaim: the claim of the embedded database is not taken for a tool's own. Once a pod was
 // ready, a claim that goes is not made again: not while it goes, not when it is gone, and not for
 // an object that adopts the key. A restored claim is welcome, and an empty one is made once for
 // each time that it is accepted by name.
-func testLostVolume(t *testing.T, c *cluster) {
+func TestLostClaim(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
 	object := func() *v1alpha1.SecureNotes {
-		sn := postgresNotes("lostvolume", "notes")
+		sn := postgresNotes(namespace, "notes")
 		sn.Spec.Database = nil
 		return sn
 	}
@@ -39,7 +41,7 @@ func testLostVolume(t *testing.T, c *cluster) {
 	c.awaitClaimed(t, sn, true)
 
 	c.asReleaseBefore(t, sn)
-	generation := c.deployment(t, "lostvolume", "notes").Generation
+	generation := c.deployment(t, namespace, "notes").Generation
 	claim := c.claim(t, sn)
 	for key, want := range map[string]string{
 		"argocd.argoproj.io/sync-options": "Prune=false,Delete=false", "helm.sh/resource-policy": "keep", "kustomize.toolkit.fluxcd.io/prune": "disabled",
@@ -59,7 +61,7 @@ func testLostVolume(t *testing.T, c *cluster) {
 	c.poke(t, sn, "3h") // which would replace the pod that still has the volume
 	c.letGo(t, claim)
 	c.awaitLost(t, sn, "is missing")
-	if now := c.deployment(t, "lostvolume", "notes").Generation; now != generation {
+	if now := c.deployment(t, namespace, "notes").Generation; now != generation {
 		t.Errorf("the Deployment went from generation %d to %d", generation, now)
 	}
 	c.mustHaveNoClaim(t, sn)
@@ -73,14 +75,14 @@ func testLostVolume(t *testing.T, c *cluster) {
 	c.mustHaveNoClaim(t, sn)
 
 	restored := &corev1.PersistentVolumeClaim{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "lostvolume", Name: claim.Name, Annotations: map[string]string{operand.AnnotationDeploymentID: id}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: claim.Name, Annotations: map[string]string{operand.AnnotationDeploymentID: id}},
 		Spec:       corev1.PersistentVolumeClaimSpec{AccessModes: claim.Spec.AccessModes, Resources: claim.Spec.Resources},
 	}
 	if err := c.Create(t.Context(), restored); err != nil {
 		t.Fatal(err)
 	}
 	c.poke(t, sn, "4h") // a claim without labels is not watched, and is looked at a little later
-	c.awaitReady(t, "lostvolume", "notes")
+	c.awaitReady(t, namespace, "notes")
 
 	// Lost for good, and accepted as lost; then lost once more.
 	c.loseClaim(t, sn)
@@ -90,7 +92,7 @@ func testLostVolume(t *testing.T, c *cluster) {
 	await(t, "another claim", func() string {
 		return text(c.Get(context.Background(), client.ObjectKeyFromObject(claim), &corev1.PersistentVolumeClaim{}))
 	})
-	c.awaitReady(t, "lostvolume", "notes")
+	c.awaitReady(t, namespace, "notes")
 	c.awaitClaimed(t, sn, true)
 	c.loseClaim(t, sn)
 	c.awaitLost(t, sn, v1alpha1.AnnotationAcceptEmptyDatabase+"="+id+"/2")
@@ -110,13 +112,15 @@ func testLostVolume(t *testing.T, c *cluster) {
 	}
 }
 
-// testLostPostgres: what a pod says of a lost database stalls the object, until an empty one is
+// TestLostDatabase: what a pod says of a lost database stalls the object, until an empty one is
 // accepted by name, once, also where Vault was restored to a state from before that.
-func testLostPostgres(t *testing.T, c *cluster) {
-	sn := postgresNotes("lostpg", "notes")
+func TestLostDatabase(t *testing.T) {
+	t.Parallel()
+	c, namespace := apart(t, apartOptions{ownVault: true})
+	sn := postgresNotes(namespace, "notes")
 	c.ready(t, sn)
 	c.awaitClaimed(t, sn, true)
-	generation := c.deployment(t, "lostpg", "notes").Generation
+	generation := c.deployment(t, namespace, "notes").Generation
 	c.loseDatabase(t, sn)
 	older := c.vault.Snapshot(t)
 	message := c.awaitLost(t, sn, v1alpha1.AnnotationAcceptEmptyDatabase+"="+sn.Status.DeploymentID)
@@ -125,10 +129,10 @@ func testLostPostgres(t *testing.T, c *cluster) {
 	}
 	c.accept(t, sn, sn.Status.DeploymentID)
 	c.awaitClaimed(t, sn, false)
-	c.awaitCondition(t, "lostpg", "notes", v1alpha1.ConditionDatabaseReady, metav1.ConditionUnknown, v1alpha1.ReasonProgressing)
-	c.awaitReady(t, "lostpg", "notes")
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionDatabaseReady, metav1.ConditionUnknown, v1alpha1.ReasonProgressing)
+	c.awaitReady(t, namespace, "notes")
 	c.awaitClaimed(t, sn, true)
-	if now := c.deployment(t, "lostpg", "notes").Generation; now != generation {
+	if now := c.deployment(t, namespace, "notes").Generation; now != generation {
 		t.Errorf("pods were restarted because of what is recorded: generation %d, then %d", generation, now)
 	}
 
@@ -173,10 +177,12 @@ func (c *cluster) loseDatabase(t *testing.T, sn *v1alpha1.SecureNotes) {
 	}
 }
 
-// testLostKeys: the pepper is not made again for a database in use, also where the object's status
+// TestLostKeys: the pepper is not made again for a database in use, also where the object's status
 // was lost. The audit key is, and an event says so.
-func testLostKeys(t *testing.T, c *cluster) {
-	sn := postgresNotes("lostkeys", "notes")
+func TestLostKeys(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	sn := postgresNotes(namespace, "notes")
 	c.ready(t, sn)
 	c.awaitClaimed(t, sn, true)
 	id := sn.Status.DeploymentID
@@ -195,12 +201,12 @@ func testLostKeys(t *testing.T, c *cluster) {
 		t.Fatal(err)
 	}
 	c.poke(t, sn, "2h")
-	message := c.awaitCondition(t, "lostkeys", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRetained)
+	message := c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRetained)
 	if !strings.Contains(message, "restore its status, or set spec.adoptRetainedKey to true") {
 		t.Error(message)
 	}
 	c.change(t, sn, func() { sn.Spec.AdoptRetainedKey = new(true) })
-	c.awaitCondition(t, "lostkeys", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyMissing)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyMissing)
 	if made, err := kv.Get(t.Context(), path); err == nil {
 		t.Fatalf("a pepper was made in the place of the lost one: version %d", made.VersionMetadata.Version)
 	}
@@ -216,10 +222,10 @@ func testLostKeys(t *testing.T, c *cluster) {
 		t.Fatal(err)
 	}
 	c.poke(t, sn, "3h")
-	c.awaitReady(t, "lostkeys", "notes")
+	c.awaitReady(t, namespace, "notes")
 	await(t, "the event of the audit key", func() string {
 		list := &eventsv1.EventList{}
-		if err := c.List(context.Background(), list, client.InNamespace("lostkeys")); err != nil {
+		if err := c.List(context.Background(), list, client.InNamespace(namespace)); err != nil {
 			return err.Error()
 		}
 		for _, event := range list.Items {

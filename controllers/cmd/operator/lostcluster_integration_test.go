@@ -19,7 +19,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
@@ -30,44 +29,46 @@ import (
 
 // testLostCluster walks docs/lost-cluster.md: a second API server beside the same Vault and the
 // same PostgreSQL reads a note that was written under the first. The first is not really lost, as
-// when somebody takes it for lost: it changes nothing in Vault any more. It is the last part,
-// because Vault trusts the second API server from then on.
-func testLostCluster(t *testing.T, c *cluster) {
+// when somebody takes it for lost: it changes nothing in Vault any more.
+func TestLostCluster(t *testing.T) {
+	c, namespace := apart(t, apartOptions{})
 	postgres := testenv.StartPostgres(t)
-	database := postgres.CreateDatabase(t, "lost")
+	database := postgres.CreateDatabase(t, namespace)
 	program := testenv.BuildProgram(t, t.TempDir())
 
-	sn := postgresNotes("lost", "notes")
+	sn := postgresNotes(namespace, "notes")
 	sn.Spec.KeyRotation.RetainOldVersionFor = "24h"
 	c.ready(t, sn)
 	writing := c.serve(t, program, postgres, database, sn)
 	note := writing.post(t, "/api/notes", http.StatusCreated, map[string]any{"content": "written under the first"})["id"].(string)
 	writing.service.Kill(t)
 
-	rebuilt := startClusterBeside(t, c.vault)
+	rebuilt := startCluster(t, c.vault)
 	own := rebuilt.id
-	rebuilt.id, rebuilt.config.ClusterID, rebuilt.config.WatchNamespaces = c.id, c.id, []string{"lost"}
+	rebuilt.id, rebuilt.authMount = c.id, c.authMount
+	rebuilt.config = rebuilt.configuration(t, nil)
+	rebuilt.config.ClusterID, rebuilt.config.WatchNamespaces = c.id, []string{namespace}
 	if err := rebuilt.setup().Apply(t.Context(), c.vault.Client(t), io.Discard, false); err == nil || !strings.Contains(err.Error(), "--replace-api-server") {
 		t.Errorf("the auth mount trusts the first API server, and vault-setup says: %v", err)
 	}
 	rebuilt.setUpVault(t)
-	rebuilt.runManager(t, rebuilt.config, rebuilt.writes.wrap, func(m ctrl.Manager) ctrl.Manager { return withoutMetrics{m} })
-	again := postgresNotes("lost", "notes")
+	rebuilt.runOperator(t, rebuilt.config, rebuilt.writes.wrap)
+	again := postgresNotes(namespace, "notes")
 	again.Spec.AdoptRetainedKey = new(true) // as it was in the lost cluster's manifests
-	rebuilt.namespace(t, "lost")
+	rebuilt.namespace(t, namespace)
 	if err := rebuilt.Create(t.Context(), again); err != nil {
 		t.Fatal(err)
 	}
-	message := rebuilt.awaitCondition(t, "lost", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRetained)
+	message := rebuilt.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRetained)
 	if strings.Contains(message, string(sn.UID)) || !strings.Contains(message, "operator retained list") {
 		t.Error(message)
 	}
-	if got, want := rebuilt.listed(t, "lost", "notes"), string(sn.UID)+" "+c.uid(t)+" "+stateOtherCluster; got != want {
+	if got, want := rebuilt.listed(t, namespace, "notes"), string(sn.UID)+" "+c.uid(t)+" "+stateOtherCluster; got != want {
 		t.Fatalf("listed: %q, want %q", got, want)
 	}
 	rebuilt.change(t, again, func() { again.Spec.AdoptRetainedKeyOf = string(sn.UID) })
-	rebuilt.issue(t, "lost", "notes")
-	rebuilt.awaitReady(t, "lost", "notes")
+	rebuilt.issue(t, namespace, "notes")
+	rebuilt.awaitReady(t, namespace, "notes")
 	reading := rebuilt.serve(t, program, postgres, database, again)
 	if got := reading.send(t, http.MethodGet, "/api/notes/"+note, http.StatusOK, nil)["content"]; got != "written under the first" {
 		t.Errorf("the note reads %v", got)
@@ -97,8 +98,8 @@ func testChangedClusterID(t *testing.T, c *cluster, own string) {
 	}
 	c.change(t, sn, func() { sn.Spec.Suspend = nil })
 	without := *c.config
-	without.ClusterID, without.WatchNamespaces, without.MetricsBindAddress = "", []string{"forgotten"}, "0"
-	c.runManager(t, &without, c.writes.wrap, func(m ctrl.Manager) ctrl.Manager { return withoutMetrics{m} })
+	without.ClusterID, without.WatchNamespaces = "", []string{"forgotten"}
+	c.runOperator(t, &without, c.writes.wrap)
 	message := c.awaitCondition(t, "forgotten", "notes", v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonClusterIDChanged)
 	if !strings.Contains(message, key) || !strings.Contains(message, config.TransitKeyPrefix(own)) {
 		t.Error(message)
@@ -122,7 +123,7 @@ func testDeposed(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 		}
 		return ""
 	})
-	c.awaitCondition(t, "lost", "notes", v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonKeyTaken)
+	c.awaitCondition(t, sn.Namespace, "notes", v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonKeyTaken)
 	if latest, minDecryption, minEncryption := c.keyVersions(t, sn); latest != "1" || minDecryption != "1" || minEncryption != "0" {
 		t.Errorf("versions: latest %s, decryption %s, encryption %s", latest, minDecryption, minEncryption)
 	}
@@ -134,11 +135,11 @@ func testShredElsewhere(t *testing.T, c *cluster, sn, adopting *v1alpha1.SecureN
 	c.change(t, sn, func() { sn.Spec.DeletionPolicy = v1alpha1.DeletionPolicyDelete })
 	c.deleted(t, sn)
 	uid := string(adopting.UID)
-	if got, want := c.listed(t, "lost", "notes"), uid+" "+rebuilt+" "+stateOtherCluster; got != want {
+	if got, want := c.listed(t, sn.Namespace, "notes"), uid+" "+rebuilt+" "+stateOtherCluster; got != want {
 		t.Errorf("listed: %q, want %q", got, want)
 	}
 	shred := func(typed string, flags ...string) error {
-		_, err := c.retained(t, typed, append([]string{"shred", "lost/notes", "--uid", uid}, flags...)...)
+		_, err := c.retained(t, typed, append([]string{"shred", sn.Namespace + "/notes", "--uid", uid}, flags...)...)
 		return err
 	}
 	for name, tc := range map[string]struct {
@@ -153,12 +154,12 @@ func testShredElsewhere(t *testing.T, c *cluster, sn, adopting *v1alpha1.SecureN
 			t.Errorf("%s: %v; want %q", name, tc.err, tc.want)
 		}
 	}
-	testForgedCluster(t, c, token, uid, rebuilt)
-	out, err := c.retained(t, "no\n", "shred", "lost/notes", "--uid", uid, "--of-cluster", clusterUnknown)
+	testForgedCluster(t, c, sn.Namespace, token, uid, rebuilt)
+	out, err := c.retained(t, "no\n", "shred", sn.Namespace+"/notes", "--uid", uid, "--of-cluster", clusterUnknown)
 	if err == nil || !strings.Contains(out, "Only the cluster of KUBECONFIG was asked") {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if !c.keyExists(t, config.TransitKeyName(c.id, "lost", "notes")) {
+	if !c.keyExists(t, config.TransitKeyName(c.id, sn.Namespace, "notes")) {
 		t.Error("the key that the rebuilt cluster uses is gone")
 	}
 }
@@ -166,14 +167,14 @@ func testShredElsewhere(t *testing.T, c *cluster, sn, adopting *v1alpha1.SecureN
 // testForgedCluster: anyone who has the operator's Vault token can have the marker say that the
 // keys are the first cluster's. What it said before counts, and where that is gone, they are
 // nobody's.
-func testForgedCluster(t *testing.T, c *cluster, token *api.Client, uid, rebuilt string) {
-	namespace := &corev1.Namespace{}
-	if err := c.Get(t.Context(), client.ObjectKey{Name: "lost"}, namespace); err != nil {
+func testForgedCluster(t *testing.T, c *cluster, namespace string, token *api.Client, uid, rebuilt string) {
+	current := &corev1.Namespace{}
+	if err := c.Get(t.Context(), client.ObjectKey{Name: namespace}, current); err != nil {
 		t.Fatal(err)
 	}
-	path := config.KVPath(c.id, "lost", "notes") + "/" + config.MarkerLeaf
+	path := config.KVPath(c.id, namespace, "notes") + "/" + config.MarkerLeaf
 	forged := c.entry(t, "secret/data/"+path)
-	forged["clusterUID"], forged["namespaceUID"] = c.uid(t), string(namespace.UID)
+	forged["clusterUID"], forged["namespaceUID"] = c.uid(t), string(current.UID)
 	forge := func() {
 		if _, err := token.Logical().Write("secret/data/"+path, map[string]any{"data": forged}); err != nil {
 			t.Fatal(err)
@@ -197,10 +198,10 @@ func testForgedCluster(t *testing.T, c *cluster, token *api.Client, uid, rebuilt
 		}, "created again", clusterUnknown},
 	} {
 		tc.forge()
-		if got, want := c.listed(t, "lost", "notes"), uid+" "+tc.want+" "+stateObjectGone+stateMarkerChanged; got != want {
+		if got, want := c.listed(t, namespace, "notes"), uid+" "+tc.want+" "+stateObjectGone+stateMarkerChanged; got != want {
 			t.Errorf("%s: listed %q, want %q", tc.what, got, want)
 		}
-		_, err := c.retained(t, uid+"\n", "shred", "lost/notes", "--uid", uid)
+		_, err := c.retained(t, uid+"\n", "shred", namespace+"/notes", "--uid", uid)
 		if err == nil || !strings.Contains(err.Error(), "--of-cluster "+tc.want) || !strings.Contains(err.Error(), "which may have been changed") {
 			t.Errorf("%s: %v", tc.what, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"runtime"
 	"strings"
 	"sync"
@@ -26,24 +27,24 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// testMemory: what somebody with the role edit in a namespace may create there is not held in the
+// TestCacheMemory: what somebody with the role edit in a namespace may create there is not held in the
 // operator's memory.
-func testMemory(t *testing.T, c *cluster) {
-	c.namespace(t, "memory")
-	t.Run("large ConfigMaps", func(t *testing.T) { testLargeConfigMaps(t, c) })
-	t.Run("many rotations", func(t *testing.T) { testManyRotations(t, c) })
-	t.Run("watched namespaces", func(t *testing.T) { testWatchedNamespaces(t, c) })
+func TestCacheMemory(t *testing.T) {
+	c, namespace := shared(t)
+	t.Run("large ConfigMaps", func(t *testing.T) { testLargeConfigMaps(t, c, namespace) })
+	t.Run("many rotations", func(t *testing.T) { testManyRotations(t, c, namespace) })
+	t.Run("watched namespaces", func(t *testing.T) { testWatchedNamespaces(t, c, namespace) })
 }
 
-func testLargeConfigMaps(t *testing.T, c *cluster) {
+func testLargeConfigMaps(t *testing.T, c *cluster, namespace string) {
 	const count, maxGrowth = 20, 8 << 20
-	parent := &v1alpha1.SecureNotes{ObjectMeta: metav1.ObjectMeta{Namespace: "memory", Name: "notes"}}
+	parent := &v1alpha1.SecureNotes{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "notes"}}
 	before := heap()
 	data := map[string]string{"data": strings.Repeat("x", 1<<20-1)}
 	annotations := map[string]string{"example.com/large": strings.Repeat("x", 200<<10)}
 	for i := range count {
 		object := &corev1.ConfigMap{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "memory", Name: fmt.Sprintf("large-%d", i), Labels: operand.Labels(parent, ""), Annotations: annotations},
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("large-%d", i), Labels: operand.Labels(parent, ""), Annotations: annotations},
 			Data:       data,
 		}
 		if err := c.Create(t.Context(), object); err != nil {
@@ -53,7 +54,7 @@ func testLargeConfigMaps(t *testing.T, c *cluster) {
 	await(t, "the ConfigMaps in the cache", func() string {
 		list := &metav1.PartialObjectMetadataList{}
 		list.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("ConfigMapList"))
-		if err := c.manager.GetCache().List(context.Background(), list, client.InNamespace("memory")); err != nil || len(list.Items) != count {
+		if err := c.manager.GetCache().List(context.Background(), list, client.InNamespace(namespace)); err != nil || len(list.Items) != count {
 			return fmt.Sprint(len(list.Items), err)
 		}
 		return ""
@@ -63,16 +64,16 @@ func testLargeConfigMaps(t *testing.T, c *cluster) {
 	if growth > maxGrowth {
 		t.Errorf("the heap grew by %d bytes", growth)
 	}
-	if err := c.DeleteAllOf(t.Context(), &corev1.ConfigMap{}, client.InNamespace("memory"), client.MatchingLabels(operand.Labels(parent, ""))); err != nil {
+	if err := c.DeleteAllOf(t.Context(), &corev1.ConfigMap{}, client.InNamespace(namespace), client.MatchingLabels(operand.Labels(parent, ""))); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // testWatchedNamespaces: with watchNamespaces the cache holds the same, of these namespaces alone,
 // and no kind that is not listed.
-func testWatchedNamespaces(t *testing.T, c *cluster) {
+func testWatchedNamespaces(t *testing.T, c *cluster, namespace string) {
 	config := *c.config
-	config.WatchNamespaces = []string{"memory"}
+	config.WatchNamespaces = []string{namespace}
 	options := cacheOptions(&config)
 	options.Scheme = c.Scheme()
 	objects, err := cache.New(c.rest, options)
@@ -92,15 +93,14 @@ func testWatchedNamespaces(t *testing.T, c *cluster) {
 		}
 	}()
 	labels := operand.Labels(&v1alpha1.SecureNotes{ObjectMeta: metav1.ObjectMeta{Name: "watched"}}, "")
-	c.namespace(t, "beside")
-	for _, namespace := range []string{"memory", "beside"} {
-		object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "watched", Labels: labels}}
+	for _, in := range []string{namespace, c.newNamespace(t)} {
+		object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: in, Name: "watched", Labels: labels}}
 		if err := c.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
 		}
 	}
 	await(t, "the ConfigMap of the watched namespace", func() string {
-		return text(objects.Get(context.Background(), client.ObjectKey{Namespace: "memory", Name: "watched"}, metadataOf(corev1.SchemeGroupVersion.WithKind("ConfigMap"))))
+		return text(objects.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: "watched"}, metadataOf(corev1.SchemeGroupVersion.WithKind("ConfigMap"))))
 	})
 	list := &metav1.PartialObjectMetadataList{}
 	list.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("ConfigMapList"))
@@ -109,7 +109,7 @@ func testWatchedNamespaces(t *testing.T, c *cluster) {
 	}
 	for _, unlisted := range []client.ObjectList{&corev1.ConfigMapList{}, &corev1.SecretList{}} {
 		notCached := &cache.ErrResourceNotCached{}
-		if err := objects.List(t.Context(), unlisted, client.InNamespace("memory")); !errors.As(err, &notCached) {
+		if err := objects.List(t.Context(), unlisted, client.InNamespace(namespace)); !errors.As(err, &notCached) {
 			t.Errorf("%T: %v", unlisted, err)
 		}
 	}
@@ -125,9 +125,9 @@ func heap() uint64 {
 }
 
 // testManyRotations: what a reconciliation costs does not depend on how many rotations have ended.
-func testManyRotations(t *testing.T, c *cluster) {
+func testManyRotations(t *testing.T, c *cluster, namespace string) {
 	const count = 200
-	sn := postgresNotes("memory", "notes")
+	sn := postgresNotes(namespace, "notes")
 	sn.Spec.VaultConnection = "away"
 	if err := c.Create(t.Context(), sn); err != nil {
 		t.Fatal(err)
@@ -137,7 +137,7 @@ func testManyRotations(t *testing.T, c *cluster) {
 	for worker := range 8 {
 		wait.Go(func() {
 			for i := worker; i < count; i += 8 {
-				failed <- c.endedRotation(t.Context(), fmt.Sprintf("ended-%d", i))
+				failed <- c.endedRotation(t.Context(), namespace, fmt.Sprintf("ended-%d", i))
 			}
 		})
 	}
@@ -155,7 +155,7 @@ func testManyRotations(t *testing.T, c *cluster) {
 	c.awaitState(t, queued, v1alpha1.ReasonQueued)
 	await(t, "the rotations in the cache", func() string {
 		list := &v1alpha1.KeyRotationList{}
-		if err := c.manager.GetCache().List(context.Background(), list, client.InNamespace("memory")); err != nil {
+		if err := c.manager.GetCache().List(context.Background(), list, client.InNamespace(namespace)); err != nil {
 			return err.Error()
 		}
 		ended := 0
@@ -180,7 +180,7 @@ func testManyRotations(t *testing.T, c *cluster) {
 			return err
 		},
 		"the list for their SecureNotes": func() error {
-			_, err := keyrotation.List(t.Context(), c.manager.GetClient(), "memory", "notes")
+			_, err := keyrotation.List(t.Context(), c.manager.GetClient(), namespace, "notes")
 			return err
 		},
 	} {
@@ -216,8 +216,8 @@ func leastCost(t *testing.T, do func() error) (took time.Duration, allocations u
 }
 
 // endedRotation creates a rotation that has ended.
-func (c *cluster) endedRotation(ctx context.Context, name string) error {
-	kr := rotationOf(postgresNotes("memory", "notes"), name)
+func (c *cluster) endedRotation(ctx context.Context, namespace, name string) error {
+	kr := rotationOf(postgresNotes(namespace, "notes"), name)
 	if err := c.Create(ctx, kr); err != nil {
 		return err
 	}
@@ -236,35 +236,46 @@ func (c *cluster) endedRotation(ctx context.Context, name string) error {
 // answer.
 const hungObjects = 40
 
-// testHungVault: while many objects wait for a Vault that never answers, those of another Vault go
-// on.
-func testHungVault(t *testing.T, c *cluster) {
-	c.namespace(t, "hung")
-	c.namespace(t, "beside")
+// TestHungVault: while many objects wait for a Vault that never answers, those of another Vault go
+// on. Each object says what it waits for, and all can be deleted.
+func TestHungVault(t *testing.T) {
+	t.Parallel()
+	c, namespace := apart(t, apartOptions{connections: map[string]string{"hung": "https://" + hungAddress(t)}, noOperator: true})
+	beside := c.newApartNamespace(t)
+	c.config.WatchNamespaces = append(c.config.WatchNamespaces, beside)
+	c.runOperator(t, c.config, c.writes.wrap)
 	for i := range hungObjects {
-		sn := postgresNotes("hung", fmt.Sprintf("notes-%d", i))
+		sn := postgresNotes(namespace, fmt.Sprintf("notes-%d", i))
 		sn.Spec.VaultConnection = "hung"
 		if err := c.Create(t.Context(), sn); err != nil {
 			t.Fatal(err)
 		}
 	}
 	began := time.Now()
-	if err := c.Create(t.Context(), postgresNotes("beside", "notes")); err != nil {
+	if err := c.Create(t.Context(), postgresNotes(beside, "notes")); err != nil {
 		t.Fatal(err)
 	}
-	c.awaitCondition(t, "beside", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	c.awaitCondition(t, beside, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 	t.Logf("beside %d objects of a hung Vault it took %s", hungObjects, time.Since(began).Round(time.Millisecond))
-}
 
-// testHungVaultIsToldOf: each object says what it waits for, and all can be deleted.
-func testHungVaultIsToldOf(t *testing.T, c *cluster) {
 	var errs []error
 	for i := range hungObjects {
 		name := fmt.Sprintf("notes-%d", i)
-		c.awaitCondition(t, "hung", name, v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonVaultUnreachable)
-		errs = append(errs, c.Delete(t.Context(), &v1alpha1.SecureNotes{ObjectMeta: metav1.ObjectMeta{Namespace: "hung", Name: name}}))
+		c.awaitCondition(t, namespace, name, v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonVaultUnreachable)
+		errs = append(errs, c.Delete(t.Context(), &v1alpha1.SecureNotes{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}))
 	}
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// hungAddress returns one that accepts connections and never answers.
+func hungAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	return listener.Addr().String() // the kernel accepts
 }

@@ -16,10 +16,12 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// testMissingKey: the master key is deleted in Vault. Nothing is made in its place, by the SecureNotes or by a rotation,
+// TestMissingKey: the master key is deleted in Vault. Nothing is made in its place, by the SecureNotes or by a rotation,
 // and all goes on once a snapshot that has it is restored.
-func testMissingKey(t *testing.T, c *cluster) {
-	sn := postgresNotes("missing", "notes")
+func TestMissingKey(t *testing.T) {
+	t.Parallel()
+	c, namespace := apart(t, apartOptions{ownVault: true})
+	sn := postgresNotes(namespace, "notes")
 	c.ready(t, sn)
 	key := config.TransitKeyName(c.id, sn.Namespace, sn.Name)
 	snapshot := c.vault.Snapshot(t)
@@ -32,11 +34,11 @@ func testMissingKey(t *testing.T, c *cluster) {
 	}
 
 	c.poke(t, sn, "3h")
-	message := c.awaitCondition(t, "missing", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyMissing)
+	message := c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyMissing)
 	if !strings.Contains(message, key) || !strings.Contains(message, "restore it from a backup of Vault") {
 		t.Error(message)
 	}
-	c.awaitCondition(t, "missing", "notes", v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonKeyMissing)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonKeyMissing)
 	kr := rotationOf(sn, "first")
 	if err := c.Create(t.Context(), kr); err != nil {
 		t.Fatal(err)
@@ -64,10 +66,10 @@ func testMissingKey(t *testing.T, c *cluster) {
 	}
 
 	c.vault.Restore(t, snapshot)
-	c.awaitCondition(t, "missing", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 	c.awaitState(t, kr, v1alpha1.ReasonReencrypting)
 	c.mustBeFromTo(t, kr, 1, 2)
-	c.finishJob(t, "missing", "notes-rotate-v2-1")
-	c.finishJob(t, "missing", "notes-verify-v2-1")
+	c.finishJob(t, namespace, "notes-rotate-v2-1")
+	c.finishJob(t, namespace, "notes-verify-v2-1")
 	c.awaitState(t, kr, v1alpha1.ReasonComplete)
 }

@@ -19,35 +19,37 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// testOldKey: a stolen token of the operator writes a marker that gives a retained key to a new
+// TestOldKeyIsRefused: a stolen token of the operator writes a marker that gives a retained key to a new
 // object. The object gets the key only if it asks for an adoption, and its deletion does not
 // destroy it. A key that the operator itself had begun to create is gone on with.
-func testOldKey(t *testing.T, c *cluster) {
-	first := postgresNotes("oldkey", "notes")
+func TestOldKeyIsRefused(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	first := postgresNotes(namespace, "notes")
 	c.ready(t, first)
-	key := config.TransitKeyName(c.id, "oldkey", "notes")
+	key := config.TransitKeyName(c.id, namespace, "notes")
 	c.deleted(t, first)
 	c.ageKey(t, key, 24*time.Hour)
 	// As where the keys of an even earlier object were destroyed: the retained pepper has another
 	// name.
-	pepper := "secret/destroy/" + config.KVPath(c.id, "oldkey", "notes") + "/" + config.PepperLeaf
+	pepper := "secret/destroy/" + config.KVPath(c.id, namespace, "notes") + "/" + config.PepperLeaf
 	if _, err := c.vault.Client(t).Logical().Write(pepper, map[string]any{"versions": []int{1}}); err != nil {
 		t.Fatal(err)
 	}
 
-	next := postgresNotes("oldkey", "notes")
+	next := postgresNotes(namespace, "notes")
 	next.Spec.DeletionPolicy = v1alpha1.DeletionPolicyDelete
 	if err := c.Create(t.Context(), next); err != nil {
 		t.Fatal(err)
 	}
-	c.awaitCondition(t, "oldkey", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRetained)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRetained)
 	marker := map[string]any{"data": map[string]any{"uid": next.UID, "deploymentID": next.UID, "clusterUID": c.uid(t)}}
-	if _, err := c.operatorToken(t).Logical().Write("secret/data/"+config.KVPath(c.id, "oldkey", "notes")+"/"+config.MarkerLeaf, marker); err != nil {
+	if _, err := c.operatorToken(t).Logical().Write("secret/data/"+config.KVPath(c.id, namespace, "notes")+"/"+config.MarkerLeaf, marker); err != nil {
 		t.Fatal(err)
 	}
 	c.poke(t, next, "2h")
 	await(t, "the old key to be refused", func() string {
-		message := c.awaitCondition(t, "oldkey", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRetained)
+		message := c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRetained)
 		if !strings.Contains(message, key+" was created before this SecureNotes") {
 			return message
 		}
@@ -72,23 +74,23 @@ func testOldKey(t *testing.T, c *cluster) {
 	if !c.keyExists(t, key) {
 		t.Error("the retained key was destroyed")
 	}
-	t.Run("begun by a run that crashed", func(t *testing.T) { testBegunKey(t, c) })
+	t.Run("begun by a run that crashed", func(t *testing.T) { testBegunKey(t, c, namespace) })
 }
 
 // testBegunKey: the operator was killed after it had created the key, and before it recorded
 // anything.
-func testBegunKey(t *testing.T, c *cluster) {
-	sn := postgresNotes("oldkey", "begun")
+func testBegunKey(t *testing.T, c *cluster, namespace string) {
+	sn := postgresNotes(namespace, "begun")
 	sn.Spec.Suspend = new(true)
 	if err := c.Create(t.Context(), sn); err != nil {
 		t.Fatal(err)
 	}
 	c.writeMarker(t, sn, config.Marker{UID: string(sn.UID), ClusterUID: c.uid(t), DeploymentID: string(sn.UID)})
-	if _, err := c.vault.Client(t).Logical().Write("transit/keys/"+config.TransitKeyName(c.id, "oldkey", "begun"), map[string]any{"derived": true}); err != nil {
+	if _, err := c.vault.Client(t).Logical().Write("transit/keys/"+config.TransitKeyName(c.id, namespace, "begun"), map[string]any{"derived": true}); err != nil {
 		t.Fatal(err)
 	}
 	c.change(t, sn, func() { sn.Spec.Suspend = nil })
-	c.awaitCondition(t, "oldkey", "begun", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	c.awaitCondition(t, namespace, "begun", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 }
 
 // ageKey has Vault hold the key as one that was created so long ago.

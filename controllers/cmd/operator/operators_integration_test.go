@@ -13,24 +13,11 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
-
-// withoutMetrics is a manager whose controllers serve no metrics: they are registered once in a process, and a
-// test has two operators in one.
-type withoutMetrics struct{ ctrl.Manager }
-
-func (m withoutMetrics) Add(runnable manager.Runnable) error {
-	if _, metrics := runnable.(manager.RunnableFunc); metrics {
-		return nil
-	}
-	return m.Manager.Add(runnable)
-}
 
 // abreast lets two operators change the KeyRotations of one namespace only together, so that both have read and
 // decided before either has written. One that stays away is waited for no longer than patience.
@@ -82,16 +69,15 @@ func (a *abreast) times() int {
 	return a.met
 }
 
-// testTwoOperators: two operators, neither of which is elected, carry out the same rotation at once. It costs one
+// TestOperatorsAbreast: two operators, neither of which is elected, carry out the same rotation at once. It costs one
 // extra version at the most, each Job is made once, and the retirement is recorded once.
-func testTwoOperators(t *testing.T, c *cluster) {
-	const namespace = "doubled"
+func TestOperatorsAbreast(t *testing.T) {
+	t.Parallel()
+	c, namespace := apart(t, apartOptions{noOperator: true})
 	pair := &abreast{namespace: namespace, patience: 300 * time.Millisecond}
-	c.writes.beside(pair.wrap)
-	defer c.writes.beside(nil)
-	second := *c.config
-	second.MetricsBindAddress = "0"
-	c.runManager(t, &second, pair.wrap, func(m ctrl.Manager) ctrl.Manager { return withoutMetrics{m} })
+	for range 2 {
+		c.runOperator(t, c.config, pair.wrap)
+	}
 
 	sn := postgresNotes(namespace, "notes")
 	sn.Spec.KeyRotation.RetainOldVersionFor = "24h"

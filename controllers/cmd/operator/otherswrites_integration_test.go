@@ -26,8 +26,8 @@ const othersWrites = 30
 
 // testOthersWrites: what others write into a child, its status or an annotation of theirs, makes
 // the operator apply nothing. Drift it puts back, with one write.
-func testOthersWrites(t *testing.T, c *cluster) {
-	in := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: "settled", Name: name} }
+func testOthersWrites(t *testing.T, c *cluster, namespace string) {
+	in := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: namespace, Name: name} }
 	annotate := func(object client.Object, i int) error {
 		before := object.DeepCopyObject().(client.Object)
 		metav1.SetMetaDataAnnotation(metaOf(object), "example.com/theirs", fmt.Sprint(i))
@@ -62,7 +62,7 @@ func testOthersWrites(t *testing.T, c *cluster) {
 		if err := c.Get(t.Context(), key, tc.child); err != nil {
 			t.Fatal(err)
 		}
-		c.writes.take()
+		c.writes.take(namespace)
 		for i := range othersWrites {
 			if err := tc.theirs(tc.child, i+1); err != nil {
 				t.Fatal(err)
@@ -86,7 +86,7 @@ func testOthersWrites(t *testing.T, c *cluster) {
 			}
 			return ""
 		})
-		writes := slices.DeleteFunc(c.writes.take(), func(w string) bool { return !strings.HasSuffix(w, "/settled/"+path) })
+		writes := slices.DeleteFunc(c.writes.take(namespace), func(w string) bool { return !strings.HasSuffix(w, "/"+namespace+"/"+path) })
 		if len(writes) != 1 {
 			t.Errorf("%d writes of others and one drift of %s cost %d writes, want 1", othersWrites, path, len(writes))
 		}

@@ -75,19 +75,20 @@ func digestOf(t *testing.T, data map[string]any, into interface{ Digest() (strin
 	return digest
 }
 
-// testPlantedPepper: a pepper that is in Vault before the object was set up stops it, until it is
+// TestPepperPlantedInVault: a pepper that is in Vault before the object was set up stops it, until it is
 // gone.
-func testPlantedPepper(t *testing.T, c *cluster) {
-	c.namespace(t, "planted")
-	path := config.KVPath(c.id, "planted", "notes") + "/pepper"
+func TestPepperPlantedInVault(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	path := config.KVPath(c.id, namespace, "notes") + "/pepper"
 	if _, err := c.operatorToken(t).Logical().Write("secret/data/"+path, map[string]any{"data": config.NewPepper()}); err != nil {
 		t.Fatal(err)
 	}
-	sn := postgresNotes("planted", "notes")
+	sn := postgresNotes(namespace, "notes")
 	if err := c.Create(t.Context(), sn); err != nil {
 		t.Fatal(err)
 	}
-	message := c.awaitCondition(t, "planted", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyUnsuitable)
+	message := c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyUnsuitable)
 	if !strings.Contains(message, "anyone who created it knows the pepper") || !strings.Contains(message, "vault kv metadata delete -mount=secret "+path) {
 		t.Error(message)
 	}
@@ -95,7 +96,7 @@ func testPlantedPepper(t *testing.T, c *cluster) {
 		t.Fatal(err)
 	}
 	c.poke(t, sn, "2h")
-	c.awaitCondition(t, "planted", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 	c.awaitRecorded(t, sn)
 }
 
@@ -127,69 +128,64 @@ func (c *cluster) awaitRecorded(t *testing.T, sn *v1alpha1.SecureNotes) {
 
 // testAfterShred: what was destroyed stays so, for anyone who has the operator's rights. The next
 // object of the name has a pepper of another name.
-func testAfterShred(t *testing.T, c *cluster) {
+func testAfterShred(t *testing.T, c *cluster, namespace string) {
 	archive := vaultadmin.Archive{Client: c.vault.Client(t), ClusterID: c.id, TransitMount: defaultTransitMount, KVMount: defaultKVMount}
 	all, err := archive.List(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, kept := range all {
-		if kept.Namespace == "going" && kept.Name == "notes" {
+		if kept.Namespace == namespace && kept.Name == "notes" {
 			t.Errorf("what was destroyed counts as retained: %+v", kept)
 		}
 	}
-	path := "secret/data/" + config.KVPath(c.id, "going", "notes") + "/pepper"
+	path := "secret/data/" + config.KVPath(c.id, namespace, "notes") + "/pepper"
 	planted := map[string]any{"data": config.NewPepper(), "options": map[string]any{"cas": 0}}
 	if _, err := c.operatorToken(t).Logical().Write(path, planted); !refused(err) {
 		t.Errorf("a pepper in the place of a destroyed one: %v", err)
 	}
-	next := postgresNotes("going", "notes")
+	next := postgresNotes(namespace, "notes")
 	if err := c.Create(t.Context(), next); err != nil {
 		t.Fatal(err)
 	}
-	c.awaitCondition(t, "going", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 	c.awaitRecorded(t, next)
 	if !strings.HasPrefix(next.Status.Pepper.Entry, "pepper-") {
 		t.Errorf("the pepper is %s", next.Status.Pepper.Entry)
 	}
-	pod, err := c.login(t, config.RoleAPI, "going", operand.APIServiceAccount("notes"), "vault")
+	pod, err := c.login(t, config.RoleAPI, namespace, operand.APIServiceAccount("notes"), "vault")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := pod.Logical().Read("secret/data/" + config.KVPath(c.id, "going", "notes") + "/" + next.Status.Pepper.Entry); err != nil {
+	if _, err := pod.Logical().Read("secret/data/" + config.KVPath(c.id, namespace, "notes") + "/" + next.Status.Pepper.Entry); err != nil {
 		t.Errorf("the API cannot read it: %v", err)
 	}
 }
 
-// testWithoutShred: without --allow-shred a stolen token of the operator destroys neither keys nor
+// TestWithoutRightToShred: without --allow-shred a stolen token of the operator destroys neither keys nor
 // peppers, and an object whose deletionPolicy is Delete says what is missing.
-func testWithoutShred(t *testing.T, c *cluster) {
+func TestWithoutRightToShred(t *testing.T) {
+	t.Parallel()
+	c, namespace := apart(t, apartOptions{})
 	setup := c.setup()
 	setup.AllowShred, setup.Withdraw.Shred = false, true
 	if err := setup.Apply(t.Context(), c.vault.Client(t), io.Discard, false); err != nil {
 		t.Fatal(err)
 	}
-	allow := func() {
-		if err := c.setup().Apply(context.Background(), c.vault.Client(t), io.Discard, false); err != nil {
-			t.Error(err)
-		}
-	}
-	t.Cleanup(allow)
-	c.namespace(t, "kept")
-	sn := postgresNotes("kept", "notes")
+	sn := postgresNotes(namespace, "notes")
 	sn.Spec.DeletionPolicy = v1alpha1.DeletionPolicyDelete
 	if err := c.Create(t.Context(), sn); err != nil {
 		t.Fatal(err)
 	}
 	// Only the deletion needs the right.
-	c.awaitCondition(t, "kept", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 	c.awaitRecorded(t, sn)
-	stolen, key := c.operatorToken(t), config.TransitKeyName(c.id, "kept", "notes")
-	path := config.KVPath(c.id, "kept", "notes")
+	stolen, key := c.operatorToken(t), config.TransitKeyName(c.id, namespace, "notes")
+	path := config.KVPath(c.id, namespace, "notes")
 	for _, a := range []attempt{
 		{"write", "transit/keys/" + key + "/config", map[string]any{"deletion_allowed": true}},
 		{"delete", "transit/keys/" + key, nil},
-		{"write", "transit/keys/" + config.AuditKeyName(c.id, "kept", "notes") + "/config", map[string]any{"deletion_allowed": true}},
+		{"write", "transit/keys/" + config.AuditKeyName(c.id, namespace, "notes") + "/config", map[string]any{"deletion_allowed": true}},
 		{"write", "secret/destroy/" + path + "/pepper", map[string]any{"versions": []int{1}}},
 	} {
 		if err := a.run(stolen); !refused(err) {
@@ -217,7 +213,9 @@ func testWithoutShred(t *testing.T, c *cluster) {
 		t.Error("the key is gone")
 	}
 	c.hasValues(t, sn, "marker", "pepper", sn.Status.SessionKeys)
-	allow()
+	if err := c.setup().Apply(t.Context(), c.vault.Client(t), io.Discard, false); err != nil {
+		t.Fatal(err)
+	}
 	// It is tried again within seconds; a change brings it forward.
 	before := sn.DeepCopy()
 	sn.Labels = map[string]string{"example.com/poke": "1"}
@@ -228,30 +226,27 @@ func testWithoutShred(t *testing.T, c *cluster) {
 	c.hasValues(t, sn)
 }
 
-// testPreviousRelease: what the previous release left goes on under the policies that it wrote.
+// TestPreviousRelease: what the previous release left goes on under the policies that it wrote.
 // Nothing restarts, the fixed names stay, a Compromise and a deletion do what they did; what they
 // replace is of this release.
-func testPreviousRelease(t *testing.T, c *cluster) {
+func TestPreviousRelease(t *testing.T) {
+	t.Parallel()
+	c, namespace := apart(t, apartOptions{})
 	raw, err := os.ReadFile("testdata/previous-policy.hcl")
 	if err != nil {
 		t.Fatal(err)
 	}
 	root := c.vault.Client(t)
-	policy := "securenotes-" + c.id + "-kubernetes-operator"
+	policy := "securenotes-" + c.id + "-" + c.authMount + "-operator"
 	if err := root.Sys().PutPolicy(policy, strings.ReplaceAll(string(raw), "CLUSTER", c.id)); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := c.setup().Apply(context.Background(), c.vault.Client(t), io.Discard, false); err != nil {
-			t.Error(err)
-		}
-	})
-	sn := postgresNotes("previous", "notes")
+	sn := postgresNotes(namespace, "notes")
 	sn.Spec.DeletionPolicy = v1alpha1.DeletionPolicyDelete
 	c.ready(t, sn)
 
 	// As the previous release has left it: fixed names, and no digests.
-	path := config.KVPath(c.id, "previous", "notes")
+	path := config.KVPath(c.id, namespace, "notes")
 	keys, err := config.NewSessionKeys()
 	if err != nil {
 		t.Fatal(err)
@@ -272,7 +267,7 @@ func testPreviousRelease(t *testing.T, c *cluster) {
 	c.poke(t, sn, "3h")
 	await(t, "the configuration of the previous release", func() string {
 		cm := &corev1.ConfigMap{}
-		if err := c.Get(context.Background(), client.ObjectKey{Namespace: "previous", Name: operand.ConfigMapName("notes")}, cm); err != nil {
+		if err := c.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: operand.ConfigMapName("notes")}, cm); err != nil {
 			return err.Error()
 		}
 		if text := cm.Data["api.yaml"]; !strings.Contains(text, "tokenTTL: 3h") || strings.Contains(text, "igest") || strings.Contains(text, "pepper") || strings.Contains(text, "sessionKeys") {
@@ -280,16 +275,16 @@ func testPreviousRelease(t *testing.T, c *cluster) {
 		}
 		return ""
 	})
-	c.awaitReady(t, "previous", "notes")
+	c.awaitReady(t, namespace, "notes")
 
 	kr := rotationOf(sn, "urgent")
 	kr.Spec.Reason = v1alpha1.RotationCompromise
 	if err := c.Create(t.Context(), kr); err != nil {
 		t.Fatal(err)
 	}
-	entry := c.restart(t, "previous", "notes", 2)
-	c.finishJob(t, "previous", "notes-rotate-v2-1")
-	c.finishJob(t, "previous", "notes-verify-v2-1")
+	entry := c.restart(t, namespace, "notes", 2)
+	c.finishJob(t, namespace, "notes-rotate-v2-1")
+	c.finishJob(t, namespace, "notes-verify-v2-1")
 	c.awaitState(t, kr, v1alpha1.ReasonComplete)
 	c.hasValues(t, sn, "marker", "pepper", entry)
 	if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
@@ -304,7 +299,7 @@ func testPreviousRelease(t *testing.T, c *cluster) {
 	}
 	c.deleted(t, sn)
 	c.hasValues(t, sn)
-	if c.keyExists(t, config.TransitKeyName(c.id, "previous", "notes")) {
+	if c.keyExists(t, config.TransitKeyName(c.id, namespace, "notes")) {
 		t.Error("the key is still there")
 	}
 }

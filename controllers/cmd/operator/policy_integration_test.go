@@ -23,11 +23,11 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// testPolicy: the admission policies of the chart let the operator make what its builders return,
-// and nothing else that its RBAC allows. All other parts run under them, too.
-func testPolicy(t *testing.T, c *cluster) {
-	const namespace = "policy"
-	c.namespace(t, namespace)
+// TestAdmissionPolicies: the admission policies of the chart let the operator make what its builders return,
+// and nothing else that its RBAC allows. All other tests run under them, too.
+func TestAdmissionPolicies(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
 	c.namespace(t, "of-others")
 	p := &policed{cluster: c, operator: c.asOperator(t), env: operand.Environment{
 		Image: c.config.OperandImage, ClusterID: c.id, DeploymentID: "id", Connection: vaultadmin.Connection{

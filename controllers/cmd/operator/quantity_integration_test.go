@@ -12,9 +12,11 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// testQuantities: resources are written as in a Pod, whole numbers without quotes.
-func testQuantities(t *testing.T, c *cluster) {
-	object := c.unstructured(t, "SecureNotes", "whole", `{tls: {secretRef: {name: a}}, suspend: true,
+// TestQuantities: resources are written as in a Pod, whole numbers without quotes.
+func TestQuantities(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	object := unstructuredOf(t, namespace, "SecureNotes", "whole", `{tls: {secretRef: {name: a}}, suspend: true,
 		resources: {requests: {cpu: 1, memory: 67108864}, limits: {cpu: "2", memory: 1Gi}}}`)
 	if err := c.Create(t.Context(), object); err != nil {
 		t.Fatal(err)
@@ -28,7 +30,7 @@ func testQuantities(t *testing.T, c *cluster) {
 		t.Errorf("requests of %d CPU and %d bytes", cpu, memory)
 	}
 	for _, amount := range []string{"-1", "1000000000000", "0.5", "true"} {
-		err := c.Create(t.Context(), c.unstructured(t, "SecureNotes", "odd-amount", `{tls: {secretRef: {name: a}}, suspend: true, resources: {limits: {cpu: `+amount+`}}}`))
+		err := c.Create(t.Context(), unstructuredOf(t, namespace, "SecureNotes", "odd-amount", `{tls: {secretRef: {name: a}}, suspend: true, resources: {limits: {cpu: `+amount+`}}}`))
 		if err == nil || !strings.Contains(err.Error(), "spec.resources.limits") {
 			t.Errorf("%s passed admission: %v", amount, err)
 		}

@@ -16,10 +16,12 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// testRemovedRotation: a KeyRotation that is deleted while its Job runs goes to its end and then is gone, also when the
+// TestRemovedRotation: a KeyRotation that is deleted while its Job runs goes to its end and then is gone, also when the
 // garbage collector takes the Job first, and one that is applied again under the same name is another rotation.
-func testRemovedRotation(t *testing.T, c *cluster) {
-	sn := postgresNotes("removed", "notes")
+func TestRemovedRotation(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	sn := postgresNotes(namespace, "notes")
 	sn.Spec.KeyRotation.RetainOldVersionFor = "24h"
 	c.ready(t, sn)
 
@@ -28,9 +30,9 @@ func testRemovedRotation(t *testing.T, c *cluster) {
 	if err := c.Delete(t.Context(), kr); err != nil {
 		t.Fatal(err)
 	}
-	c.finishJob(t, "removed", "notes-rotate-v2-1")
+	c.finishJob(t, namespace, "notes-rotate-v2-1")
 	c.awaitState(t, kr, v1alpha1.ReasonVerifying)
-	c.finishJob(t, "removed", "notes-verify-v2-1")
+	c.finishJob(t, namespace, "notes-verify-v2-1")
 	c.awaitGone(t, kr)
 	c.mustPend(t, sn, 2)
 
@@ -40,7 +42,7 @@ func testRemovedRotation(t *testing.T, c *cluster) {
 		t.Fatal(err)
 	}
 	// No garbage collector runs here.
-	job := c.awaitJob(t, "removed", "notes-rotate-v3-1")
+	job := c.awaitJob(t, namespace, "notes-rotate-v3-1")
 	if err := c.Delete(t.Context(), job, client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
 		t.Fatal(err)
 	}
@@ -54,8 +56,8 @@ func testRemovedRotation(t *testing.T, c *cluster) {
 		}
 		return ""
 	})
-	c.finishJob(t, "removed", "notes-rotate-v3-1")
-	c.finishJob(t, "removed", "notes-verify-v3-1")
+	c.finishJob(t, namespace, "notes-rotate-v3-1")
+	c.finishJob(t, namespace, "notes-verify-v3-1")
 	c.awaitState(t, foreground, v1alpha1.ReasonComplete)
 	c.collected(t, foreground)
 	c.mustPend(t, sn, 3)
@@ -63,8 +65,8 @@ func testRemovedRotation(t *testing.T, c *cluster) {
 	// What GitOps prunes and puts back is a rotation again.
 	back := rotationOf(sn, "first")
 	c.rotating(t, back)
-	c.finishJob(t, "removed", "notes-rotate-v4-1")
-	c.finishJob(t, "removed", "notes-verify-v4-1")
+	c.finishJob(t, namespace, "notes-rotate-v4-1")
+	c.finishJob(t, namespace, "notes-verify-v4-1")
 	c.awaitState(t, back, v1alpha1.ReasonComplete)
 	if *back.Status.FromVersion != 3 || *back.Status.ToVersion != 4 {
 		t.Errorf("%+v", back.Status)
@@ -113,11 +115,13 @@ func (c *cluster) mustPend(t *testing.T, sn *v1alpha1.SecureNotes, to int64) {
 	}
 }
 
-// testRequestOfBefore: a SecureNotes that is made with the annotation, or put back with it, is not rotated, until its
+// TestRequestInManifest: a SecureNotes that is made with the annotation, or put back with it, is not rotated, until its
 // value changes.
-func testRequestOfBefore(t *testing.T, c *cluster) {
+func TestRequestInManifest(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
 	requested := func() *v1alpha1.SecureNotes {
-		sn := postgresNotes("putback", "notes")
+		sn := postgresNotes(namespace, "notes")
 		sn.Annotations = map[string]string{v1alpha1.AnnotationRotateRequestedAt: "2026-01-01"}
 		sn.Spec.AdoptRetainedKey = new(true)
 		return sn
@@ -129,7 +133,7 @@ func testRequestOfBefore(t *testing.T, c *cluster) {
 			t.Errorf("%+v", sn.Status)
 		}
 		list := &v1alpha1.KeyRotationList{}
-		if err := c.List(t.Context(), list, client.InNamespace("putback")); err != nil || len(list.Items) != 0 {
+		if err := c.List(t.Context(), list, client.InNamespace(namespace)); err != nil || len(list.Items) != 0 {
 			t.Errorf("%v, %d rotations", err, len(list.Items))
 		}
 		c.deleted(t, sn)
@@ -141,5 +145,5 @@ func testRequestOfBefore(t *testing.T, c *cluster) {
 	if err := c.Patch(t.Context(), sn, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)
 	}
-	c.awaitJob(t, "putback", operand.ReencryptJobName("notes", 2, 1))
+	c.awaitJob(t, namespace, operand.ReencryptJobName("notes", 2, 1))
 }

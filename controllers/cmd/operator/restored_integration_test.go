@@ -16,11 +16,13 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// testRestoredVault: Vault is restored to a state from before the key's newest version, once in the middle of a
+// TestRestoredVault: Vault is restored to a state from before the key's newest version, once in the middle of a
 // rotation and once before its retirement. Nothing is retired, no version is made in the place of the lost one, and
 // all goes on where it was once the newer state is back.
-func testRestoredVault(t *testing.T, c *cluster) {
-	sn := postgresNotes("restored", "notes")
+func TestRestoredVault(t *testing.T) {
+	t.Parallel()
+	c, namespace := apart(t, apartOptions{ownVault: true})
+	sn := postgresNotes(namespace, "notes")
 	c.ready(t, sn)
 	older := c.vault.Snapshot(t)
 	first := rotationOf(sn, "first")
@@ -32,13 +34,13 @@ func testRestoredVault(t *testing.T, c *cluster) {
 
 	c.vault.Restore(t, older)
 	// What a Job says that finds a canary under a version that Vault does not have.
-	c.failJob(t, "restored", "notes-rotate-v2-1", config.ExitRetryable, `{"reason":"KeyMismatch","message":"the master key is not the one of this database"}`)
+	c.failJob(t, namespace, "notes-rotate-v2-1", config.ExitRetryable, `{"reason":"KeyMismatch","message":"the master key is not the one of this database"}`)
 	c.mustBeRestored(t, first)
-	message := c.awaitCondition(t, "restored", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRestored)
+	message := c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRestored)
 	if !strings.Contains(message, "version is 1, but there was a version 2") || !strings.Contains(message, "restore the newer one") {
 		t.Error(message)
 	}
-	c.awaitCondition(t, "restored", "notes", v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonKeyRestored)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonKeyRestored)
 	second := rotationOf(sn, "second")
 	if err := c.Create(t.Context(), second); err != nil {
 		t.Fatal(err)
@@ -50,22 +52,22 @@ func testRestoredVault(t *testing.T, c *cluster) {
 
 	c.vault.Restore(t, newer)
 	c.poke(t, sn, "3h")
-	c.awaitCondition(t, "restored", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 	before := first.DeepCopy()
 	first.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
 	if err := c.Patch(t.Context(), first, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)
 	}
-	c.finishJob(t, "restored", "notes-rotate-v2-2")
-	c.finishJob(t, "restored", "notes-verify-v2-2")
+	c.finishJob(t, namespace, "notes-rotate-v2-2")
+	c.finishJob(t, namespace, "notes-verify-v2-2")
 	c.awaitState(t, first, v1alpha1.ReasonComplete)
 
 	// The verification before the retirement is at work.
-	c.awaitJob(t, "restored", "notes-retire-v2-1")
+	c.awaitJob(t, namespace, "notes-retire-v2-1")
 	c.vault.Restore(t, older)
-	c.finishJob(t, "restored", "notes-retire-v2-1")
+	c.finishJob(t, namespace, "notes-retire-v2-1")
 	c.poke(t, sn, "4h")
-	c.awaitCondition(t, "restored", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRestored)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRestored)
 	if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
 		t.Fatal(err)
 	}

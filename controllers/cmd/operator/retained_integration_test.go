@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -151,59 +152,80 @@ func (c *cluster) asEarlierMarker(t *testing.T, sn *v1alpha1.SecureNotes) {
 	})
 }
 
-// testRecreatedNamespace: a namespace that is deleted and recreated does not get the keys of the
+// TestRetainedKeys: a namespace that is deleted and recreated does not get the keys of the
 // old one by asking for them: only the UID of the old object, which Vault's administrator sees,
 // gives them.
-func testRecreatedNamespace(t *testing.T, c *cluster) {
-	sn := postgresNotes("again", "notes")
+func TestRetainedKeys(t *testing.T) {
+	c, namespace := shared(t)
+	sn := postgresNotes(namespace, "notes")
 	c.ready(t, sn)
 	first := string(sn.UID)
 	c.asEarlierMarker(t, sn)
-	if line := c.listed(t, "again", "notes"); line != "" {
+	if line := c.listed(t, namespace, "notes"); line != "" {
 		t.Errorf("keys in use are listed: %s", line)
 	}
 	c.deleted(t, sn)
-	if line := c.listed(t, "again", "notes"); line != first+" this SecureNotes gone" {
+	if line := c.listed(t, namespace, "notes"); line != first+" this SecureNotes gone" {
 		t.Errorf("listed: %q", line)
 	}
-	c.recreate(t, "again")
-	if line := c.listed(t, "again", "notes"); line != first+" this namespace recreated" {
+	c.recreate(t, namespace)
+	if line := c.listed(t, namespace, "notes"); line != first+" this namespace recreated" {
 		t.Errorf("listed: %q", line)
 	}
 
-	stranger := postgresNotes("again", "notes")
+	stranger := postgresNotes(namespace, "notes")
 	stranger.Spec.AdoptRetainedKey = new(true)
 	if err := c.Create(t.Context(), stranger); err != nil {
 		t.Fatal(err)
 	}
-	message := c.awaitCondition(t, "again", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRetained)
+	message := c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRetained)
 	if strings.Contains(message, first) || !strings.Contains(message, "spec.adoptRetainedKeyOf") || !strings.Contains(message, "operator retained list") {
 		t.Error(message)
 	}
 	await(t, "the metric", func() string {
-		if text := c.metrics(); !strings.Contains(text, "\nsecurenotes_retained_keys 1\n") {
-			return "no securenotes_retained_keys 1 in " + text
+		want := fmt.Sprintf("\nsecurenotes_retained_keys %d\n", c.foundRetained(t))
+		if text := c.metrics(); !strings.Contains(text, want) {
+			return fmt.Sprintf("no %q in %s", want, text)
 		}
 		return ""
 	})
 	c.change(t, stranger, func() { stranger.Spec.AdoptRetainedKeyOf = first })
-	c.awaitCondition(t, "again", "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 	if err := c.Get(t.Context(), client.ObjectKeyFromObject(stranger), stranger); err != nil || stranger.Status.DeploymentID != first {
 		t.Errorf("%v; the deployment id is %s, not the first object's %s", err, stranger.Status.DeploymentID, first)
 	}
-	t.Run("reading one namespace", func(t *testing.T) { testNamespaceRight(t, c) })
+	t.Run("reading one namespace", func(t *testing.T) { testNamespaceRight(t, c, namespace) })
 	t.Run("shred", func(t *testing.T) { testShred(t, c, stranger) })
+}
+
+// foundRetained counts the objects of all tests that found keys of another one, which is one at
+// least.
+func (c *cluster) foundRetained(t *testing.T) (count int) {
+	t.Helper()
+	list := &v1alpha1.SecureNotesList{}
+	if err := c.List(t.Context(), list); err != nil {
+		t.Fatal(err)
+	}
+	for _, sn := range list.Items {
+		if found := meta.FindStatusCondition(sn.Status.Conditions, v1alpha1.ConditionVaultReady); found != nil && found.Reason == v1alpha1.ReasonKeyRetained {
+			count++
+		}
+	}
+	if count == 0 {
+		t.Error("no object has found keys of another one")
+	}
+	return count
 }
 
 // testNamespaceRight: with watchNamespaces the chart gives the right to read a namespace in a Role
 // of its own, which is enough for this one and gives no other.
-func testNamespaceRight(t *testing.T, c *cluster) {
+func testNamespaceRight(t *testing.T, c *cluster, namespace string) {
 	role := &rbacv1.Role{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "again", Name: "reads-namespace"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "reads-namespace"},
 		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: []string{"get"}}},
 	}
 	binding := &rbacv1.RoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "again", Name: "reads-namespace"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "reads-namespace"},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role.Name},
 		Subjects:   []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: "narrow"}},
 	}
@@ -219,10 +241,10 @@ func testNamespaceRight(t *testing.T, c *cluster) {
 		t.Fatal(err)
 	}
 	await(t, "the right to read the namespace", func() string {
-		_, err := narrow.CoreV1().Namespaces().Get(context.Background(), "again", metav1.GetOptions{})
+		_, err := narrow.CoreV1().Namespaces().Get(context.Background(), namespace, metav1.GetOptions{})
 		return text(err)
 	})
-	if _, err := narrow.CoreV1().Namespaces().Get(t.Context(), "early", metav1.GetOptions{}); !apierrors.IsForbidden(err) {
+	if _, err := narrow.CoreV1().Namespaces().Get(t.Context(), metav1.NamespaceSystem, metav1.GetOptions{}); !apierrors.IsForbidden(err) {
 		t.Errorf("another namespace: %v", err)
 	}
 }
@@ -256,6 +278,11 @@ func testShred(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 		if _, err := marker.Put(t.Context(), config.KVRoot(c.id)+"/evil/"+name+"/"+config.MarkerLeaf, escape); err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() {
+			if err := marker.DeleteMetadata(context.Background(), config.KVRoot(c.id)+"/evil/"+name+"/"+config.MarkerLeaf); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 	if line := c.listed(t, "evil", "escape"); line != "- unknown "+stateNoMarker {
 		t.Errorf("listed: %q", line)
@@ -285,6 +312,11 @@ func testShred(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	if err := c.vault.Client(t).Sys().Mount("transit2", &api.MountInput{Type: "transit"}); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := c.vault.Client(t).Sys().Unmount("transit2"); err != nil {
+			t.Error(err)
+		}
+	})
 	if err := shred(uid, uid+"\n", "--of-cluster", clusterUnknown, "--transit-mount", "transit2"); err == nil || !strings.Contains(err.Error(), "--transit-mount") {
 		t.Errorf("a mount that does not have the key: %v", err)
 	}

@@ -60,16 +60,18 @@ func (c *cluster) keyVersions(t *testing.T, sn *v1alpha1.SecureNotes) (latest, m
 	return number("latest_version"), number("min_decryption_version"), number("min_encryption_version")
 }
 
-// testRotation: a rotation from beginning to end, with the next one waiting for its turn.
-func testRotation(t *testing.T, c *cluster) {
-	sn := postgresNotes("rotating", "notes")
+// TestWholeRotation: a rotation from beginning to end, with the next one waiting for its turn.
+func TestWholeRotation(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	sn := postgresNotes(namespace, "notes")
 	sn.Spec.KeyRotation.Parallelism, sn.Spec.KeyRotation.MaxNotesPerSecond = new(int32(2)), new(int32(300))
 	c.ready(t, sn)
 	kr := rotationOf(sn, "first")
 	if err := c.Create(t.Context(), kr); err != nil {
 		t.Fatal(err)
 	}
-	job := c.awaitJob(t, "rotating", "notes-rotate-v2-1")
+	job := c.awaitJob(t, namespace, "notes-rotate-v2-1")
 	if args := strings.Join(job.Spec.Template.Spec.Containers[0].Args, " "); !strings.Contains(args, "--shards=2") || !strings.Contains(args, "--max-notes-per-second=300") {
 		t.Errorf("the Job's arguments: %s", args)
 	}
@@ -85,9 +87,9 @@ func testRotation(t *testing.T, c *cluster) {
 		t.Errorf("the Job belongs to %+v", job.OwnerReferences)
 	}
 	t.Run("progress", func(t *testing.T) { testProgress(t, c, sn, kr) })
-	c.finishJob(t, "rotating", "notes-rotate-v2-1")
+	c.finishJob(t, namespace, "notes-rotate-v2-1")
 	c.awaitState(t, kr, v1alpha1.ReasonVerifying)
-	c.finishJob(t, "rotating", "notes-verify-v2-1")
+	c.finishJob(t, namespace, "notes-verify-v2-1")
 	c.awaitState(t, kr, v1alpha1.ReasonComplete)
 	if *kr.Status.FromVersion != 1 || *kr.Status.ToVersion != 2 || kr.Status.Progress.Percent != 100 || len(kr.Finalizers) != 0 {
 		await(t, "the finalizer", func() string {
@@ -98,7 +100,7 @@ func testRotation(t *testing.T, c *cluster) {
 		})
 	}
 	// Retained for 0s: due at once, verified once more, then Vault refuses the old version.
-	if retire := c.finishJob(t, "rotating", "notes-retire-v2-1"); slices.Contains(retire.Spec.Template.Spec.Containers[0].Args, "--urgent") {
+	if retire := c.finishJob(t, namespace, "notes-retire-v2-1"); slices.Contains(retire.Spec.Template.Spec.Containers[0].Args, "--urgent") {
 		t.Errorf("a routine retirement makes way for nobody: %s", retire.Spec.Template.Spec.Containers[0].Args)
 	}
 	await(t, "the retirement", func() string {
@@ -114,8 +116,8 @@ func testRotation(t *testing.T, c *cluster) {
 		t.Errorf("min_decryption_version is %s", minDecryption)
 	}
 	c.awaitState(t, second, v1alpha1.ReasonReencrypting)
-	c.finishJob(t, "rotating", "notes-rotate-v3-1")
-	c.finishJob(t, "rotating", "notes-verify-v3-1")
+	c.finishJob(t, namespace, "notes-rotate-v3-1")
+	c.finishJob(t, namespace, "notes-verify-v3-1")
 	c.awaitState(t, second, v1alpha1.ReasonComplete)
 	if latest, _, _ := c.keyVersions(t, sn); latest != "3" {
 		t.Errorf("two rotations made the latest version %s", latest)
@@ -143,7 +145,7 @@ func testProgress(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes, kr *v1alph
 		return ""
 	})
 	await(t, "the metrics", func() string {
-		const want = "\nsecurenotes_rotation_conflicts_total{name=\"notes\",namespace=\"rotating\"} 7\n"
+		want := fmt.Sprintf("\nsecurenotes_rotation_conflicts_total{name=\"notes\",namespace=%q} 7\n", sn.Namespace)
 		if text := c.metrics(); !strings.Contains(text, want) {
 			return fmt.Sprintf("no %q in %s", want, text)
 		}
@@ -190,22 +192,24 @@ func (c *cluster) printed(t *testing.T, kr *v1alpha1.KeyRotation, want map[strin
 	}
 }
 
-// testFailedRotation: a failure says why, the old version still decrypts, and a retry goes on.
-func testFailedRotation(t *testing.T, c *cluster) {
-	sn := postgresNotes("failing", "notes")
+// TestFailedRotation: a failure says why, the old version still decrypts, and a retry goes on.
+func TestFailedRotation(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	sn := postgresNotes(namespace, "notes")
 	c.ready(t, sn)
 	kr := rotationOf(sn, "first")
 	kr.Spec.Reason = v1alpha1.RotationCompromise
 	if err := c.Create(t.Context(), kr); err != nil {
 		t.Fatal(err)
 	}
-	c.failJob(t, "failing", "notes-rotate-v2-1", config.ExitConfiguration, `{"reason":"DatabaseMismatch","message":"the database belongs to another deployment"}`)
+	c.failJob(t, namespace, "notes-rotate-v2-1", config.ExitConfiguration, `{"reason":"DatabaseMismatch","message":"the database belongs to another deployment"}`)
 	c.awaitState(t, kr, v1alpha1.ConditionFailed)
 	stalled := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionStalled)
 	if stalled == nil || stalled.Reason != config.ReasonDatabaseMismatch || !strings.Contains(stalled.Message, "another deployment") || !strings.Contains(stalled.Message, v1alpha1.AnnotationRetryRequestedAt) {
 		t.Errorf("Stalled: %+v", stalled)
 	}
-	c.awaitCondition(t, "failing", "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionFalse, v1alpha1.ReasonRotationFailed)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionFalse, v1alpha1.ReasonRotationFailed)
 	if _, minDecryption, _ := c.keyVersions(t, sn); minDecryption != "1" {
 		t.Errorf("after a failure min_decryption_version is %s", minDecryption)
 	}
@@ -214,9 +218,9 @@ func testFailedRotation(t *testing.T, c *cluster) {
 	if err := c.Patch(t.Context(), kr, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)
 	}
-	c.restart(t, "failing", "notes", 2)
-	c.finishJob(t, "failing", "notes-rotate-v2-2")
-	c.finishJob(t, "failing", "notes-verify-v2-2")
+	c.restart(t, namespace, "notes", 2)
+	c.finishJob(t, namespace, "notes-rotate-v2-2")
+	c.finishJob(t, namespace, "notes-verify-v2-2")
 	c.awaitState(t, kr, v1alpha1.ReasonComplete)
 	if kr.Status.Attempt != 2 || kr.Status.LastHandledRetryRequest != "now" {
 		t.Errorf("status: %+v", kr.Status)
@@ -224,19 +228,21 @@ func testFailedRotation(t *testing.T, c *cluster) {
 	if latest, _, _ := c.keyVersions(t, sn); latest != "2" {
 		t.Errorf("a retry made the latest version %s", latest)
 	}
-	c.awaitCondition(t, "failing", "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionTrue, v1alpha1.ReasonIdle)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionTrue, v1alpha1.ReasonIdle)
 }
 
-// testRequests: the annotation rotates once for each value.
-func testRequests(t *testing.T, c *cluster) {
-	sn := postgresNotes("asking", "notes")
+// TestRequests: the annotation rotates once for each value.
+func TestRequests(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	sn := postgresNotes(namespace, "notes")
 	c.ready(t, sn)
 	before := sn.DeepCopy()
 	sn.Annotations = map[string]string{v1alpha1.AnnotationRotateRequestedAt: "2026-01-01"}
 	if err := c.Patch(t.Context(), sn, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)
 	}
-	c.awaitJob(t, "asking", "notes-rotate-v2-1")
+	c.awaitJob(t, namespace, "notes-rotate-v2-1")
 	await(t, "the echo", func() string {
 		if err := c.Get(context.Background(), client.ObjectKeyFromObject(sn), sn); err != nil {
 			return err.Error()
@@ -247,7 +253,7 @@ func testRequests(t *testing.T, c *cluster) {
 		return ""
 	})
 	list := &v1alpha1.KeyRotationList{}
-	if err := c.List(t.Context(), list, client.InNamespace("asking")); err != nil || len(list.Items) != 1 {
+	if err := c.List(t.Context(), list, client.InNamespace(namespace)); err != nil || len(list.Items) != 1 {
 		t.Fatalf("%v: %d rotations", err, len(list.Items))
 	}
 	kr := &list.Items[0]
@@ -270,7 +276,7 @@ func testRequests(t *testing.T, c *cluster) {
 				return ""
 			})
 		}
-		if err := c.List(t.Context(), list, client.InNamespace("asking")); err != nil || len(list.Items) != 3 {
+		if err := c.List(t.Context(), list, client.InNamespace(namespace)); err != nil || len(list.Items) != 3 {
 			t.Errorf("%v: %d rotations", err, len(list.Items))
 		}
 	})

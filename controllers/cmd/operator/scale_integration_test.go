@@ -18,10 +18,11 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// testScale: an autoscaler reads and writes the scale subresource, also of an object that does not
+// TestScale: an autoscaler reads and writes the scale subresource, also of an object that does not
 // say how many replicas it wants, and the operator follows it.
-func testScale(t *testing.T, c *cluster) {
-	const namespace = "scale"
+func TestScale(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
 	sn := postgresNotes(namespace, "notes")
 	c.ready(t, sn)
 	t.Run("is read as an autoscaler does", func(t *testing.T) {

@@ -15,10 +15,14 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// testSpread has the scheduler of Kubernetes place the API's pods in five roll-outs, one pod after
+// TestSpread has the scheduler of Kubernetes place the API's pods in five roll-outs, one pod after
 // another as the Deployment does. The nodes have unequal room, which draws pods together.
-func testSpread(t *testing.T, c *cluster) {
-	testenv.StartScheduler(t, c.rest, "spread")
+func TestSpread(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	nodes.Lock()
+	t.Cleanup(nodes.Unlock)
+	testenv.StartScheduler(t, c.rest, namespace)
 	tests := map[string]struct {
 		// zones of the nodes; empty: the nodes have no such label.
 		zones    []string
@@ -45,7 +49,7 @@ func testSpread(t *testing.T, c *cluster) {
 			for rollout := range 5 {
 				var started []*corev1.Pod
 				for i := range tc.replicas {
-					started = append(started, c.scheduled(t, rollout, i))
+					started = append(started, c.scheduled(t, namespace, rollout, i))
 					if len(serving) > 0 {
 						c.gone(t, serving[0])
 						serving = serving[1:]
@@ -66,15 +70,13 @@ func testSpread(t *testing.T, c *cluster) {
 }
 
 // scheduled is a pod of the API as a roll-out's ReplicaSet makes it, once it has a node.
-func (c *cluster) scheduled(t *testing.T, rollout, index int) *corev1.Pod {
+func (c *cluster) scheduled(t *testing.T, namespace string, rollout, index int) *corev1.Pod {
 	t.Helper()
-	const namespace = "spread"
-	c.namespace(t, namespace)
 	sn := postgresNotes(namespace, "notes")
 	sn.UID = "uid"
 	template := operand.Deployment(sn, operand.Environment{Image: "image", PullPolicy: corev1.PullNever, CertificateSecret: "tls"}, "hash").Spec.Template
 	pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
-	pod.Name, pod.Namespace, pod.Spec.SchedulerName = fmt.Sprintf("notes-%d-%d", rollout, index), namespace, "spread"
+	pod.Name, pod.Namespace, pod.Spec.SchedulerName = fmt.Sprintf("notes-%d-%d", rollout, index), namespace, namespace
 	pod.Labels["pod-template-hash"] = fmt.Sprint(rollout)
 	pod.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("400m")}
 	if err := c.Create(t.Context(), pod); err != nil {

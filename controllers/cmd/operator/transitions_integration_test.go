@@ -72,12 +72,13 @@ var statusTransitions = map[string]struct{ before, change, want string }{
 	"toVersion: kept":            {`{fromVersion: 1, toVersion: 2}`, `{attempt: 2}`, ""},
 }
 
-func testTransitions(t *testing.T, c *cluster) {
-	c.namespace(t, "hostile")
+func TestTransitions(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
 	number := 0
 	object := func(t *testing.T, kind, spec string) *unstructured.Unstructured {
 		number++
-		o := c.unstructured(t, kind, fmt.Sprintf("transition-%d", number), spec)
+		o := unstructuredOf(t, namespace, kind, fmt.Sprintf("transition-%d", number), spec)
 		if kind == "SecureNotes" {
 			for path, value := range map[string]any{"suspend": true, "tls": map[string]any{"secretRef": map[string]any{"name": "a"}}} {
 				if err := unstructured.SetNestedField(o.Object, value, "spec", path); err != nil {

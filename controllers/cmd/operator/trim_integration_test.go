@@ -18,10 +18,12 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// testTrim: old versions are destroyed only where both the object and Vault's administrator allow it, after a
+// TestTrim: old versions are destroyed only where both the object and Vault's administrator allow it, after a
 // verification of its own, not beyond what a backup needs, and not while a floor is lowered. Then nobody gets them back.
-func testTrim(t *testing.T, c *cluster) {
-	sn := postgresNotes("trimming", "notes")
+func TestTrim(t *testing.T) {
+	t.Parallel()
+	c, namespace := apart(t, apartOptions{})
+	sn := postgresNotes(namespace, "notes")
 	sn.Spec.KeyRotation.Trim = &v1alpha1.Trim{After: "0s"}
 	c.ready(t, sn)
 	root := c.vault.Client(t).Logical()
@@ -40,12 +42,12 @@ func testTrim(t *testing.T, c *cluster) {
 
 	// The administrator has not allowed it.
 	c.rotateAndRetire(t, sn, 2)
-	c.finishJob(t, "trimming", "notes-trim-v2-1")
-	message := c.awaitCondition(t, "trimming", "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionFalse, v1alpha1.ReasonSetupMissing)
+	c.finishJob(t, namespace, "notes-trim-v2-1")
+	message := c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionFalse, v1alpha1.ReasonSetupMissing)
 	if !strings.Contains(message, "operator vault-setup --cluster-id "+c.id) || !strings.Contains(message, "--allow-trim") {
 		t.Errorf("the message does not say what to run: %s", message)
 	}
-	c.awaitCondition(t, "trimming", "notes", v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 	if least := c.minAvailable(t, key); least != "0" {
 		t.Fatalf("min_available_version is %s", least)
 	}
@@ -55,16 +57,9 @@ func testTrim(t *testing.T, c *cluster) {
 	if err := setup.Apply(t.Context(), c.vault.Client(t), io.Discard, false); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		setup := c.setup()
-		setup.Withdraw.Trim = true
-		if err := setup.Apply(context.Background(), c.vault.Client(t), io.Discard, false); err != nil {
-			t.Error(err)
-		}
-	})
 	// A verification that finds something under an old version keeps it.
 	c.rotateAndRetire(t, sn, 3)
-	c.failJob(t, "trimming", "notes-trim-v3-1", config.ExitRetryable, `{"reason":"StaleRows","message":"an owner key is under version 1"}`)
+	c.failJob(t, namespace, "notes-trim-v3-1", config.ExitRetryable, `{"reason":"StaleRows","message":"an owner key is under version 1"}`)
 	await(t, "the failed verification", func() string {
 		if err := c.Get(context.Background(), client.ObjectKeyFromObject(sn), sn); err != nil {
 			return err.Error()
@@ -82,7 +77,7 @@ func testTrim(t *testing.T, c *cluster) {
 	// One that finds nothing lets them go, those before the version that a backup needs.
 	c.setTrim(t, sn, &v1alpha1.Trim{After: "0s", KeepFromVersion: new(int64(3))})
 	c.rotateAndRetire(t, sn, 4)
-	first := c.finishJob(t, "trimming", "notes-trim-v4-1")
+	first := c.finishJob(t, namespace, "notes-trim-v4-1")
 	c.awaitTrimmed(t, sn, 3, 1)
 	if least := c.minAvailable(t, key); least != "3" {
 		t.Errorf("min_available_version is %s", least)
@@ -99,7 +94,7 @@ func testTrim(t *testing.T, c *cluster) {
 		t.Fatal(err)
 	}
 	c.setTrim(t, sn, &v1alpha1.Trim{After: "0s"})
-	c.awaitCondition(t, "trimming", "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionFalse, v1alpha1.ReasonFloorsChanged)
+	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionFalse, v1alpha1.ReasonFloorsChanged)
 	if name := c.trimJob(t, first); name != "" {
 		t.Errorf("a verification was begun: %s", name)
 	}
@@ -115,9 +110,9 @@ func testTrim(t *testing.T, c *cluster) {
 		}
 		return ""
 	})
-	c.finishJob(t, "trimming", second)
+	c.finishJob(t, namespace, second)
 	c.awaitTrimmed(t, sn, 4, 0)
-	c.awaitEvent(t, "trimming", "SecureNotes", "VersionsDestroyed")
+	c.awaitEvent(t, namespace, "SecureNotes", "VersionsDestroyed")
 }
 
 // trimJob is the name of a verification for a trim other than the one given; empty: there is none.

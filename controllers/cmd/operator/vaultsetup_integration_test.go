@@ -10,14 +10,15 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// testSetupTakesNothing: vault-setup keeps the token reviewer, which Vault does not return and a
+// TestSetupTakesNothingAway: vault-setup keeps the token reviewer, which Vault does not return and a
 // write without it deletes, the fields of the configuration that are not its own, and the rights
 // that an earlier run granted. Its trial login shows that logins work.
-func testSetupTakesNothing(t *testing.T, c *cluster) {
+func TestSetupTakesNothingAway(t *testing.T) {
+	c, _ := apart(t, apartOptions{noOperator: true})
 	root := c.vault.Client(t).Logical()
 	config := func() map[string]any {
 		t.Helper()
-		secret, err := root.Read("auth/kubernetes/config")
+		secret, err := root.Read("auth/" + c.authMount + "/config")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -25,7 +26,7 @@ func testSetupTakesNothing(t *testing.T, c *cluster) {
 	}
 	run := func(t *testing.T, typed string, args ...string) (string, error) {
 		t.Helper()
-		return c.administrator(t, typed, append([]string{"vault-setup", "--cluster-id", c.id,
+		return c.administrator(t, typed, append([]string{"vault-setup", "--cluster-id", c.id, "--auth-mount", c.authMount,
 			"--operator-namespace", operatorNamespace, "--operator-service-account", operatorAccount}, args...)...)
 	}
 	must := func(t *testing.T, typed, want string, args ...string) {
@@ -37,7 +38,7 @@ func testSetupTakesNothing(t *testing.T, c *cluster) {
 	const works = "trial login as the operator: done"
 	policy := func() string {
 		t.Helper()
-		rules, err := c.vault.Client(t).Sys().GetPolicy("securenotes-" + c.id + "-kubernetes-operator")
+		rules, err := c.vault.Client(t).Sys().GetPolicy("securenotes-" + c.id + "-" + c.authMount + "-operator")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +62,7 @@ func testSetupTakesNothing(t *testing.T, c *cluster) {
 		// A write of all that a read returns makes Vault forget the JWT.
 		before := config()
 		before["issuer"] = "https://issuer.example.com"
-		if _, err := root.Write("auth/kubernetes/config", before); err != nil {
+		if _, err := root.Write("auth/"+c.authMount+"/config", before); err != nil {
 			t.Fatal(err)
 		}
 		if out, err := run(t, ""); err == nil || !strings.Contains(err.Error(), "trial login") || config()["token_reviewer_jwt_set"] != false {

@@ -70,16 +70,18 @@ func asRestored(object client.Object) client.Object {
 	return restored
 }
 
-// testRestoredObjects: children come back without owners, a rotation that had ended without its
+// TestRestoredObjects: children come back without owners, a rotation that had ended without its
 // status. Nobody has to delete anything, nothing of the backup that is not the operator's stays,
 // and the key is not rotated again.
-func testRestoredObjects(t *testing.T, c *cluster) {
-	sn := postgresNotes("velero", "notes")
+func TestRestoredObjects(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
+	sn := postgresNotes(namespace, "notes")
 	c.ready(t, sn)
 	kr := rotationOf(sn, "first")
 	c.rotating(t, kr)
-	c.finishJob(t, "velero", "notes-rotate-v2-1")
-	c.finishJob(t, "velero", "notes-verify-v2-1")
+	c.finishJob(t, namespace, "notes-rotate-v2-1")
+	c.finishJob(t, namespace, "notes-verify-v2-1")
 	c.awaitState(t, kr, v1alpha1.ReasonComplete)
 	c.awaitRotation(t, kr, "the record of its end", func() string {
 		if kr.Annotations[v1alpha1.AnnotationEnded] != "first" || len(kr.Finalizers) > 0 {
@@ -87,7 +89,7 @@ func testRestoredObjects(t *testing.T, c *cluster) {
 		}
 		return ""
 	})
-	backup := append(c.children(t, "velero", "notes"), kr.DeepCopy())
+	backup := append(c.children(t, namespace, "notes"), kr.DeepCopy())
 	if err := c.Delete(t.Context(), kr); err != nil {
 		t.Fatal(err)
 	}
@@ -97,38 +99,38 @@ func testRestoredObjects(t *testing.T, c *cluster) {
 			t.Fatal(err)
 		}
 	}
-	again := postgresNotes("velero", "notes")
+	again := postgresNotes(namespace, "notes")
 	again.Spec.AdoptRetainedKey = new(true)
 	c.ready(t, again)
 
-	for _, child := range c.children(t, "velero", "notes") {
+	for _, child := range c.children(t, namespace, "notes") {
 		if !metav1.IsControlledBy(child, again) {
 			t.Errorf("%T %s has the owners %v", child, child.GetName(), child.GetOwnerReferences())
 		}
 	}
-	if containers := c.deployment(t, "velero", "notes").Spec.Template.Spec.Containers; len(containers) != 1 {
+	if containers := c.deployment(t, namespace, "notes").Spec.Template.Spec.Containers; len(containers) != 1 {
 		t.Errorf("%d containers", len(containers))
 	}
 	progress := &corev1.ConfigMap{}
-	if err := c.Get(t.Context(), client.ObjectKey{Namespace: "velero", Name: operand.ProgressName("notes")}, progress); err != nil || progress.Data["stale"] != "" {
+	if err := c.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: operand.ProgressName("notes")}, progress); err != nil || progress.Data["stale"] != "" {
 		t.Errorf("%v, data %v", err, progress.Data)
 	}
 	c.awaitState(t, kr, v1alpha1.ConditionRestored)
 	if latest, _, _ := c.keyVersions(t, again); latest != "2" {
 		t.Errorf("the key's latest version is %s", latest)
 	}
-	t.Run("conflicts", func(t *testing.T) { testConflicts(t, c) })
+	t.Run("conflicts", func(t *testing.T) { testConflicts(t, c, namespace) })
 }
 
 // testConflicts: objects that only look like the operator's are left alone, and named all at once.
-func testConflicts(t *testing.T, c *cluster) {
-	sn := postgresNotes("velero", "other")
+func testConflicts(t *testing.T, c *cluster, namespace string) {
+	sn := postgresNotes(namespace, "other")
 	labels := operand.Labels(sn, "")
 	labels[operand.LabelInstance] = "somebody"
 	owner := []metav1.OwnerReference{{APIVersion: "v1", Kind: "Secret", Name: "owner", UID: "owner-uid"}}
 	foreign := []client.Object{
-		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "velero", Name: "other-config", Labels: labels}},
-		&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "velero", Name: "other", Labels: operand.Labels(sn, ""), OwnerReferences: owner},
+		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "other-config", Labels: labels}},
+		&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "other", Labels: operand.Labels(sn, ""), OwnerReferences: owner},
 			Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 1}}}},
 	}
 	for _, object := range foreign {
@@ -140,7 +142,7 @@ func testConflicts(t *testing.T, c *cluster) {
 		t.Fatal(err)
 	}
 	await(t, "both conflicts in one condition", func() string {
-		message := c.awaitCondition(t, "velero", "other", v1alpha1.ConditionWorkloadReady, metav1.ConditionFalse, v1alpha1.ReasonNameConflict)
+		message := c.awaitCondition(t, namespace, "other", v1alpha1.ConditionWorkloadReady, metav1.ConditionFalse, v1alpha1.ReasonNameConflict)
 		if !strings.Contains(message, "ConfigMap other-config") || !strings.Contains(message, "Service other") {
 			return message
 		}

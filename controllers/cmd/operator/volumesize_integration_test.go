@@ -18,10 +18,11 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// testVolumeSize: a size that the volume cannot have can be taken back, whether the storage class
+// TestVolumeResize: a size that the volume cannot have can be taken back, whether the storage class
 // refuses to expand at all or the expansion fails.
-func testVolumeSize(t *testing.T, c *cluster) {
-	const namespace = "sizes"
+func TestVolumeResize(t *testing.T) {
+	t.Parallel()
+	c, namespace := shared(t)
 	for name, expands := range map[string]bool{"fixed": false, "growing": true} {
 		class := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Provisioner: "example.com/test", AllowVolumeExpansion: &expands}
 		if err := c.Create(t.Context(), class); err != nil {

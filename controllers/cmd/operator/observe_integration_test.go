@@ -1,0 +1,157 @@
+//go:build integration
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+)
+
+// counter counts from 1.
+type counter struct{ atomic.Int64 }
+
+func (c *counter) next() int { return int(c.Add(1)) }
+
+// await polls until check has nothing to say any more.
+func await(t *testing.T, what string, check func() string) {
+	t.Helper()
+	deadline := time.Now().Add(40 * time.Second)
+	for {
+		wrong := check()
+		if wrong == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: %s", what, wrong)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// consistently reports whether something holds for as long as this.
+func consistently(long time.Duration, holds func() bool) bool {
+	end := time.After(long)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if !holds() {
+				return false
+			}
+		case <-end:
+			return holds()
+		}
+	}
+}
+
+// awaitCondition waits for a condition of a SecureNotes and returns its message.
+func (c *cluster) awaitCondition(t *testing.T, namespace, name, kind string, status metav1.ConditionStatus, reason string) string {
+	t.Helper()
+	message := ""
+	await(t, fmt.Sprintf("%s/%s %s=%s/%s", namespace, name, kind, status, reason), func() string {
+		sn := &v1alpha1.SecureNotes{}
+		if err := c.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: name}, sn); err != nil {
+			return err.Error()
+		}
+		condition := meta.FindStatusCondition(sn.Status.Conditions, kind)
+		if condition == nil || condition.Status != status || condition.Reason != reason {
+			return fmt.Sprintf("%+v", sn.Status.Conditions)
+		}
+		message = condition.Message
+		return ""
+	})
+	return message
+}
+
+// writeCounter records what an operator writes.
+type writeCounter struct {
+	mu   sync.Mutex
+	seen []string
+}
+
+func (w *writeCounter) wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(request *http.Request) (*http.Response, error) {
+		// Leases are how leaders are elected, events are what is told: neither is an object's state.
+		if request.Method != http.MethodGet && !strings.Contains(request.URL.Path, "/leases") && !strings.Contains(request.URL.Path, "/events") {
+			w.mu.Lock()
+			w.seen = append(w.seen, request.Method+" "+request.URL.Path)
+			w.mu.Unlock()
+		}
+		return next.RoundTrip(request)
+	})
+}
+
+// take returns the writes to a namespace, and forgets them.
+func (w *writeCounter) take(namespace string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	taken := w.in(namespace)
+	w.seen = slices.DeleteFunc(w.seen, func(write string) bool { return slices.Contains(taken, write) })
+	return taken
+}
+
+// seenIn returns the writes to a namespace since they were last taken.
+func (w *writeCounter) seenIn(namespace string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.in(namespace)
+}
+
+func (w *writeCounter) in(namespace string) (writes []string) {
+	for _, write := range w.seen {
+		if strings.Contains(write, "/namespaces/"+namespace+"/") {
+			writes = append(writes, write)
+		}
+	}
+	return writes
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
+
+// operatorLogs hold what the operators of all tests log.
+var operatorLogs = &logs{}
+
+type logs struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+// Write takes one line.
+func (l *logs) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, string(line))
+	return len(line), nil
+}
+
+// showIfFailed prints the lines about a namespace when the test has failed.
+func (l *logs) showIfFailed(t *testing.T, namespace string) {
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, line := range l.lines {
+			if strings.Contains(line, " namespace="+namespace+" ") {
+				t.Log(strings.TrimSpace(line))
+			}
+		}
+	})
+}

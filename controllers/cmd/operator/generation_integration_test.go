@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -52,7 +51,7 @@ func TestNewSpec(t *testing.T) {
 			defer events.Stop()
 			c.change(t, sn, func() { tc.change(&sn.Spec) })
 			generation := sn.Generation
-			ends, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+			ends, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			for {
 				var event watch.Event

@@ -13,8 +13,9 @@
 // configuration calls apart(t, ...) instead, and gets an operator, an auth mount or a Vault of its
 // own, and namespaces that the shared operator leaves alone (apart_integration_test.go).
 //
-// Tests call t.Parallel, so that their waits overlap. Two kinds do not: those that run a command of
-// the operator's program, which reads environment variables, and those that measure memory.
+// Tests call t.Parallel, so that their waits overlap. Those do not that run a command of the
+// operator's program, which reads environment variables, that measure memory, or that keep the API
+// server busy with large objects.
 package main
 
 import (
@@ -294,6 +295,17 @@ func (c *cluster) setUpVault(t testing.TB) string {
 		t.Fatalf("vault-setup: %v\n%s", err, out.String())
 	}
 	return out.String()
+}
+
+// operatorPolicy returns the name and the rules of the operator's policy in Vault.
+func (c *cluster) operatorPolicy(t *testing.T) (name, rules string) {
+	t.Helper()
+	name = "securenotes-" + c.id + "-" + c.authMount + "-operator"
+	rules, err := c.vault.Client(t).Sys().GetPolicy(name)
+	if err != nil || rules == "" {
+		t.Fatalf("policy %s: %q, %v", name, rules, err)
+	}
+	return name, rules
 }
 
 func (c *cluster) setup() vaultadmin.Setup {

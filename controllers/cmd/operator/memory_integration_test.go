@@ -256,7 +256,11 @@ func TestHungVault(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.awaitCondition(t, beside, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
-	t.Logf("beside %d objects of a hung Vault it took %s", hungObjects, time.Since(began).Round(time.Millisecond))
+	took := time.Since(began).Round(time.Millisecond)
+	t.Logf("beside %d objects of a hung Vault it took %s", hungObjects, took)
+	if took > 40*time.Second {
+		t.Errorf("objects of another Vault wait %s for the hung one", took)
+	}
 
 	var errs []error
 	for i := range hungObjects {

@@ -25,19 +25,22 @@ type counter struct{ atomic.Int64 }
 
 func (c *counter) next() int { return int(c.Add(1)) }
 
+// patience is how long a test waits for one thing, while others run beside it.
+const patience = 90 * time.Second
+
 // await polls until check has nothing to say any more.
 func await(t *testing.T, what string, check func() string) {
 	t.Helper()
-	deadline := time.Now().Add(40 * time.Second)
-	for {
+	deadline := time.Now().Add(patience)
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
 		wrong := check()
 		if wrong == "" {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: %s", what, wrong)
+			t.Fatalf("%s: not within %s: %s", what, patience, wrong)
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(pause)
 	}
 }
 

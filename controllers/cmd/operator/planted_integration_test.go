@@ -237,7 +237,7 @@ func TestPreviousRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	root := c.vault.Client(t)
-	policy := "securenotes-" + c.id + "-" + c.authMount + "-operator"
+	policy, _ := c.operatorPolicy(t)
 	if err := root.Sys().PutPolicy(policy, strings.ReplaceAll(string(raw), "CLUSTER", c.id)); err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -86,17 +87,24 @@ func (c *cluster) roll(t *testing.T, namespace, name string) {
 			}
 			return "the pod of an older template goes"
 		}
+		before := pod.DeepCopy()
 		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 		pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{
 			Name: operand.MigrateContainer, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 0}},
 		}}
-		if err := c.Status().Update(context.Background(), pod); err != nil {
-			return err.Error()
+		if !equality.Semantic.DeepEqual(pod.Status, before.Status) {
+			if err := c.Status().Update(context.Background(), pod); err != nil {
+				return err.Error()
+			}
 		}
 		n := *deployment.Spec.Replicas
-		deployment.Status = appsv1.DeploymentStatus{
+		rolled := appsv1.DeploymentStatus{
 			ObservedGeneration: deployment.Generation, Replicas: n, UpdatedReplicas: n, ReadyReplicas: n, AvailableReplicas: n,
 		}
+		if equality.Semantic.DeepEqual(deployment.Status, rolled) {
+			return ""
+		}
+		deployment.Status = rolled
 		return text(c.Status().Update(context.Background(), deployment)) // a conflict: the operator has changed it meanwhile
 	})
 }
@@ -151,10 +159,15 @@ func (c *cluster) pod(t *testing.T, deployment *appsv1.Deployment, index int) *c
 		},
 		Spec: *deployment.Spec.Template.Spec.DeepCopy(),
 	}
-	if err := client.IgnoreAlreadyExists(c.Create(t.Context(), pod)); err != nil {
-		t.Fatal(err)
+	existing := &corev1.Pod{}
+	err := c.Get(t.Context(), client.ObjectKeyFromObject(pod), existing)
+	if err == nil {
+		return existing
 	}
-	if err := c.Get(t.Context(), client.ObjectKeyFromObject(pod), pod); err != nil {
+	if client.IgnoreNotFound(err) == nil {
+		err = c.Create(t.Context(), pod)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	return pod

@@ -26,7 +26,6 @@ import (
 // TestAdmissionPolicies: the admission policies of the chart let the operator make what its builders return,
 // and nothing else that its RBAC allows. All other tests run under them, too.
 func TestAdmissionPolicies(t *testing.T) {
-	t.Parallel()
 	c, namespace := shared(t)
 	c.namespace(t, "of-others")
 	p := &policed{cluster: c, operator: c.asOperator(t), env: operand.Environment{

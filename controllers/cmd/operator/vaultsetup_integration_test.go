@@ -38,10 +38,7 @@ func TestSetupTakesNothingAway(t *testing.T) {
 	const works = "trial login as the operator: done"
 	policy := func() string {
 		t.Helper()
-		rules, err := c.vault.Client(t).Sys().GetPolicy("securenotes-" + c.id + "-" + c.authMount + "-operator")
-		if err != nil {
-			t.Fatal(err)
-		}
+		_, rules := c.operatorPolicy(t)
 		return rules
 	}
 

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/transport"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -92,7 +92,8 @@ func (c *cluster) runSharedOperator(t testing.TB) {
 		others = append(others, fields.OneTermNotEqualSelector("metadata.namespace", apartNamespace(n+1)))
 	}
 	c.runManager(t, c.config, c.writes.wrap, func(options *ctrl.Options) {
-		options.Cache.DefaultNamespaces = map[string]cache.Config{metav1.NamespaceAll: {FieldSelector: fields.AndSelectors(others...)}}
+		options.Cache.DefaultFieldSelector = fields.AndSelectors(others...)
+		options.Cache.ByObject[&certmanagerv1.ClusterIssuer{}] = cache.ByObject{Field: fields.Everything()} // it has no namespace
 	}, func(manager ctrl.Manager) ctrl.Manager {
 		c.manager = manager
 		return manager

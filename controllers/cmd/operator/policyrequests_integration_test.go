@@ -47,16 +47,20 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 	threeHeld.Finalizers = []string{"example.com/first", v1alpha1.Finalizer, foreignFinalizer}
 	largeDeleted, largeRotation := deleted.DeepCopy(), manual.DeepCopy()
 	largeDeleted.Name, largeRotation.Name = "large", "large"
-	largeDeleted.Annotations, largeRotation.Annotations = veryManyAnnotations(), veryManyAnnotations()
-	for i := range 4000 {
-		other := metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: "o", UID: types.UID(fmt.Sprintf("00000000-0000-0000-0000-%012d", i))}
-		largeRotation.OwnerReferences = append(largeRotation.OwnerReferences, other)
-	}
-	largeDeleted.OwnerReferences = largeRotation.OwnerReferences
 	for _, object := range []client.Object{asked, deleted, manual, scheduled, labelled, adopted, threeHeld, largeRotation, largeDeleted} {
 		if err := p.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
 		}
+	}
+	var many []metav1.OwnerReference
+	for i := range 4000 {
+		many = append(many, metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: "o", UID: types.UID(fmt.Sprintf("00000000-0000-0000-0000-%012d", i))})
+	}
+	for _, object := range []client.Object{largeRotation, largeDeleted} {
+		p.enlarge(t, object, func() {
+			object.SetAnnotations(veryManyAnnotations())
+			object.SetOwnerReferences(many)
+		})
 	}
 	t.Cleanup(func() {
 		_ = p.Patch(context.Background(), largeDeleted, mergePatch(t, `{metadata: {finalizers: null}}`))
@@ -167,6 +171,18 @@ func veryManyAnnotations() map[string]string {
 	return all
 }
 
+// enlarge changes an object, and ends the bookkeeping of who owns which of its fields. For so many
+// fields this takes the API server far longer than the admission that is tested.
+func (p *policed) enlarge(t *testing.T, object client.Object, change func()) {
+	t.Helper()
+	before := object.DeepCopyObject().(client.Object)
+	change()
+	object.SetManagedFields([]metav1.ManagedFieldsEntry{{}})
+	if err := p.Patch(t.Context(), object, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // verdict fails if a request was not denied for the reason that is wanted, or denied if none is.
 func (p *policed) verdict(t *testing.T, err error, want string) {
 	t.Helper()
@@ -193,13 +209,14 @@ func (p *policed) testChanges(t *testing.T, sn *v1alpha1.SecureNotes) {
 	former.Name, former.Labels[operand.LabelInstance] = operand.CertificateName("changed"), "changed"
 	former.Spec.IsCA = true
 	large, largeWorkload := operand.ServiceAccounts(sn)[1], p.deployment(sn)
-	large.OwnerReferences, large.Annotations = nil, veryManyAnnotations()
-	maps.Copy(largeWorkload.Spec.Template.Annotations, veryManyAnnotations())
+	large.OwnerReferences = nil
 	for _, object := range []client.Object{planted, claim, former, large, largeWorkload} {
 		if err := p.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
 		}
 	}
+	p.enlarge(t, large, func() { large.Annotations = veryManyAnnotations() })
+	p.enlarge(t, largeWorkload, func() { maps.Copy(largeWorkload.Spec.Template.Annotations, veryManyAnnotations()) })
 	t.Cleanup(func() {
 		for _, object := range []client.Object{large, largeWorkload} {
 			_ = p.Delete(context.Background(), object)

@@ -183,10 +183,10 @@ func TestEscapes(t *testing.T) {
 
 func testLogins(t *testing.T, c *cluster, namespace string) {
 	for name, tc := range map[string]struct{ role, namespace, account, audience string }{
-		"operator's role with another account":   {config.RoleOperator, operatorNamespace, "default-x", "vault"},
-		"operator's role from another namespace": {config.RoleOperator, "stranger", operatorAccount, "vault"},
-		"api's role with rotation's account":     {config.RoleAPI, namespace, "notes" + config.ServiceAccountRotationSuffix, "vault"},
-		"a token for the API server":             {config.RoleAPI, namespace, "notes" + config.ServiceAccountAPISuffix, "https://kubernetes.default.svc"},
+		"operator's role with another account":   {role: config.RoleOperator, namespace: operatorNamespace, account: "default-x", audience: "vault"},
+		"operator's role from another namespace": {role: config.RoleOperator, namespace: "stranger", account: operatorAccount, audience: "vault"},
+		"api's role with rotation's account":     {role: config.RoleAPI, namespace: namespace, account: "notes" + config.ServiceAccountRotationSuffix, audience: "vault"},
+		"a token for the API server":             {role: config.RoleAPI, namespace: namespace, account: "notes" + config.ServiceAccountAPISuffix, audience: "https://kubernetes.default.svc"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := c.login(t, tc.role, tc.namespace, tc.account, tc.audience); err == nil || strings.Contains(err.Error(), "500") {

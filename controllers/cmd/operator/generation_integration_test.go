@@ -33,15 +33,15 @@ func TestNewSpec(t *testing.T) {
 		change         func(*v1alpha1.SecureNotesSpec)
 		condition, why string
 	}{
-		{"an issuer that is missing", func(spec *v1alpha1.SecureNotesSpec) {
+		{name: "an issuer that is missing", change: func(spec *v1alpha1.SecureNotesSpec) {
 			spec.TLS.CertManager.IssuerRef.Name = "missing"
-		}, v1alpha1.ConditionCertificateReady, v1alpha1.ReasonIssuerNotFound},
-		{"a Secret that no pod has mounted", func(spec *v1alpha1.SecureNotesSpec) {
+		}, condition: v1alpha1.ConditionCertificateReady, why: v1alpha1.ReasonIssuerNotFound},
+		{name: "a Secret that no pod has mounted", change: func(spec *v1alpha1.SecureNotesSpec) {
 			spec.TLS = v1alpha1.TLS{SecretRef: &v1alpha1.LocalObjectReference{Name: "missing"}}
-		}, v1alpha1.ConditionWorkloadReady, v1alpha1.ReasonProgressing},
-		{"a database that no pod has opened", func(spec *v1alpha1.SecureNotesSpec) {
+		}, condition: v1alpha1.ConditionWorkloadReady, why: v1alpha1.ReasonProgressing},
+		{name: "a database that no pod has opened", change: func(spec *v1alpha1.SecureNotesSpec) {
 			spec.Database.Postgres.URISecretRef.Name = "missing"
-		}, v1alpha1.ConditionWorkloadReady, v1alpha1.ReasonProgressing},
+		}, condition: v1alpha1.ConditionWorkloadReady, why: v1alpha1.ReasonProgressing},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			events, err := watcher.Watch(t.Context(), &v1alpha1.SecureNotesList{}, client.InNamespace(namespace))

@@ -73,10 +73,13 @@ func TestSettled(t *testing.T) {
 		t.Errorf("status: %+v", sn.Status)
 	}
 	// What the operator still has to say of the last steps.
-	for quiet := false; !quiet; {
+	await(t, "the operator to write nothing for a while", func() string {
 		c.writes.take(namespace)
-		quiet = consistently(2*time.Second, func() bool { return len(c.writes.seenIn(namespace)) == 0 })
-	}
+		if !consistently(2*time.Second, func() bool { return len(c.writes.seenIn(namespace)) == 0 }) {
+			return fmt.Sprint(c.writes.seenIn(namespace))
+		}
+		return ""
+	})
 	// Whatever wakes the operator must not make it write: here, an annotation that is nobody's.
 	for i := range 3 {
 		before := sn.DeepCopy()
@@ -143,9 +146,9 @@ func testTrafficPolicy(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 		wanted *v1alpha1.Service
 		want   corev1.ServiceExternalTrafficPolicy
 	}{
-		{"a load balancer", &v1alpha1.Service{Type: corev1.ServiceTypeLoadBalancer}, "Local"},
-		{"a load balancer on every node", &v1alpha1.Service{Type: corev1.ServiceTypeLoadBalancer, ExternalTrafficPolicy: "Cluster"}, "Cluster"},
-		{"a port of the nodes", &v1alpha1.Service{Type: corev1.ServiceTypeNodePort}, "Local"},
+		{step: "a load balancer", wanted: &v1alpha1.Service{Type: corev1.ServiceTypeLoadBalancer}, want: "Local"},
+		{step: "a load balancer on every node", wanted: &v1alpha1.Service{Type: corev1.ServiceTypeLoadBalancer, ExternalTrafficPolicy: "Cluster"}, want: "Cluster"},
+		{step: "a port of the nodes", wanted: &v1alpha1.Service{Type: corev1.ServiceTypeNodePort}, want: "Local"},
 	} {
 		before := sn.DeepCopy()
 		sn.Spec.Service = tc.wanted

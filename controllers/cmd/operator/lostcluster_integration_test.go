@@ -184,18 +184,18 @@ func testForgedCluster(t *testing.T, c *cluster, namespace string, token *api.Cl
 		forge      func()
 		what, want string
 	}{
-		{forge, "written over", rebuilt},
-		{func() {
+		{forge: forge, what: "written over", want: rebuilt},
+		{what: "written over until nothing is left", forge: func() {
 			for range 10 { // as many versions as KV keeps
 				forge()
 			}
-		}, "written over until nothing is left", clusterUnknown},
-		{func() {
+		}, want: clusterUnknown},
+		{what: "created again", forge: func() {
 			if _, err := token.Logical().Delete("secret/metadata/" + path); err != nil {
 				t.Fatal(err)
 			}
 			forge()
-		}, "created again", clusterUnknown},
+		}, want: clusterUnknown},
 	} {
 		tc.forge()
 		if got, want := c.listed(t, namespace, "notes"), uid+" "+tc.want+" "+stateObjectGone+stateMarkerChanged; got != want {

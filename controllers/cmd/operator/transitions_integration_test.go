@@ -62,14 +62,14 @@ var transitions = map[string]struct{ kind, before, status, change, want string }
 
 // statusTransitions are those of the status of a KeyRotation, which is written once.
 var statusTransitions = map[string]struct{ before, change, want string }{
-	"fromVersion: first written": {`{}`, `{fromVersion: 1}`, ""},
-	"fromVersion: changed":       {`{fromVersion: 1}`, `{fromVersion: 2}`, "fromVersion is written once"},
-	"fromVersion: removed":       {`{fromVersion: 1}`, `{fromVersion: null}`, "fromVersion is written once"},
-	"fromVersion: all removed":   {`{fromVersion: 1}`, `null`, "fromVersion is written once"},
-	"fromVersion: kept":          {`{fromVersion: 1}`, `{toVersion: 2}`, ""},
-	"toVersion: changed":         {`{toVersion: 2}`, `{toVersion: 3}`, "toVersion is written once"},
-	"toVersion: removed":         {`{toVersion: 2}`, `{toVersion: null}`, "toVersion is written once"},
-	"toVersion: kept":            {`{fromVersion: 1, toVersion: 2}`, `{attempt: 2}`, ""},
+	"fromVersion: first written": {before: `{}`, change: `{fromVersion: 1}`, want: ""},
+	"fromVersion: changed":       {before: `{fromVersion: 1}`, change: `{fromVersion: 2}`, want: "fromVersion is written once"},
+	"fromVersion: removed":       {before: `{fromVersion: 1}`, change: `{fromVersion: null}`, want: "fromVersion is written once"},
+	"fromVersion: all removed":   {before: `{fromVersion: 1}`, change: `null`, want: "fromVersion is written once"},
+	"fromVersion: kept":          {before: `{fromVersion: 1}`, change: `{toVersion: 2}`, want: ""},
+	"toVersion: changed":         {before: `{toVersion: 2}`, change: `{toVersion: 3}`, want: "toVersion is written once"},
+	"toVersion: removed":         {before: `{toVersion: 2}`, change: `{toVersion: null}`, want: "toVersion is written once"},
+	"toVersion: kept":            {before: `{fromVersion: 1, toVersion: 2}`, change: `{attempt: 2}`, want: ""},
 }
 
 func TestTransitions(t *testing.T) {

@@ -19,8 +19,8 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// TestJobsBesideVolume has the scheduler of Kubernetes place the Jobs of an embedded database: on the
-// node of the API's pod, even if it is full, and on any other while the API does not run.
+// TestJobsBesideVolume has the scheduler of Kubernetes place the Jobs of an embedded database: on
+// the node of the API's pod, even if it is full, and on any other while the API does not run.
 func TestJobsBesideVolume(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)

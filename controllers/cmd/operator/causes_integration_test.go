@@ -250,8 +250,8 @@ func TestQuotaOfJobs(t *testing.T) {
 	}
 }
 
-// TestNamespaceLimitRange: the namespace asks for more CPU than a Job does by itself, and its pods are
-// taken.
+// TestNamespaceLimitRange: the namespace asks for more CPU than a Job does by itself, and its pods
+// are taken.
 func TestNamespaceLimitRange(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)

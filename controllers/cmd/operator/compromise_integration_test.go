@@ -23,8 +23,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// TestCompromiseTakesOver: a Compromise takes over from a Routine rotation whose Job is at work, and leaves nothing in
-// use that was there before, the pepper aside.
+// TestCompromiseTakesOver: a Compromise takes over from a Routine rotation whose Job is at work,
+// and leaves nothing in use that was there before, the pepper aside.
 func TestCompromiseTakesOver(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{})

@@ -22,8 +22,9 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// TestVaultCredentials: with vaultCredentials Vault makes the database logins, nobody gets more of it than the own
-// ones, and a Compromise has them all dropped, if need be as soon as the database can be reached again.
+// TestVaultCredentials: with vaultCredentials Vault makes the database logins, nobody gets more of
+// it than the own ones, and a Compromise has them all dropped, if need be as soon as the database
+// can be reached again.
 func TestVaultCredentials(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{})

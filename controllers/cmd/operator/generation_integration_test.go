@@ -106,8 +106,8 @@ func concerns(change, kind string) bool {
 	return true
 }
 
-// TestSuspendedObject: a suspended object is settled for those who wait for it, and says what has become
-// of its Deployment.
+// TestSuspendedObject: a suspended object is settled for those who wait for it, and says what has
+// become of its Deployment.
 func TestSuspendedObject(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)

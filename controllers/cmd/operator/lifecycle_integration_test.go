@@ -41,8 +41,8 @@ func TestBeforeSetup(t *testing.T) {
 	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 }
 
-// TestSetupCanBeRepeated: a second vault-setup changes nothing, and one of another cluster at the same
-// auth mount is refused before it changes anything.
+// TestSetupCanBeRepeated: a second vault-setup changes nothing, and one of another cluster at the
+// same auth mount is refused before it changes anything.
 func TestSetupCanBeRepeated(t *testing.T) {
 	t.Parallel()
 	c, _ := shared(t)

@@ -27,8 +27,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// TestCacheMemory: what somebody with the role edit in a namespace may create there is not held in the
-// operator's memory.
+// TestCacheMemory: what a user with the role edit in a namespace may create there is not held in
+// the operator's memory.
 func TestCacheMemory(t *testing.T) {
 	c, namespace := shared(t)
 	t.Run("large ConfigMaps", func(t *testing.T) { testLargeConfigMaps(t, c, namespace) })

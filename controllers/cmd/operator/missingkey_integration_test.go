@@ -16,8 +16,8 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// TestMissingKey: the master key is deleted in Vault. Nothing is made in its place, by the SecureNotes or by a rotation,
-// and all goes on once a snapshot that has it is restored.
+// TestMissingKey: the master key is deleted in Vault. Nothing is made in its place, by the
+// SecureNotes or by a rotation, and all goes on once a snapshot that has it is restored.
 func TestMissingKey(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{ownVault: true})

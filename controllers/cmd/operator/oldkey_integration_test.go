@@ -19,8 +19,8 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// TestOldKeyIsRefused: a stolen token of the operator writes a marker that gives a retained key to a new
-// object. The object gets the key only if it asks for an adoption, and its deletion does not
+// TestOldKeyIsRefused: a stolen token of the operator writes a marker that gives a retained key to
+// a new object. The object gets the key only if it asks for an adoption, and its deletion does not
 // destroy it. A key that the operator itself had begun to create is gone on with.
 func TestOldKeyIsRefused(t *testing.T) {
 	t.Parallel()

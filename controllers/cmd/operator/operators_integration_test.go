@@ -69,8 +69,9 @@ func (a *abreast) times() int {
 	return a.met
 }
 
-// TestOperatorsAbreast: two operators, neither of which is elected, carry out the same rotation at once. It costs one
-// extra version at the most, each Job is made once, and the retirement is recorded once.
+// TestOperatorsAbreast: two operators, neither of which is elected, carry out the same rotation at
+// once. It costs one extra version at the most, each Job is made once, and the retirement is
+// recorded once.
 func TestOperatorsAbreast(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{noOperator: true})

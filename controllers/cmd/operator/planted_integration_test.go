@@ -75,8 +75,8 @@ func digestOf(t *testing.T, data map[string]any, into interface{ Digest() (strin
 	return digest
 }
 
-// TestPepperPlantedInVault: a pepper that is in Vault before the object was set up stops it, until it is
-// gone.
+// TestPepperPlantedInVault: a pepper that is in Vault before the object was set up stops it, until
+// it is gone.
 func TestPepperPlantedInVault(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -162,8 +162,8 @@ func testAfterShred(t *testing.T, c *cluster, namespace string) {
 	}
 }
 
-// TestWithoutRightToShred: without --allow-shred a stolen token of the operator destroys neither keys nor
-// peppers, and an object whose deletionPolicy is Delete says what is missing.
+// TestWithoutRightToShred: without --allow-shred a stolen token of the operator destroys neither
+// keys nor peppers, and an object whose deletionPolicy is Delete says what is missing.
 func TestWithoutRightToShred(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{})

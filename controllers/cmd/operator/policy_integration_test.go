@@ -23,8 +23,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// TestAdmissionPolicies: the admission policies of the chart let the operator make what its builders return,
-// and nothing else that its RBAC allows. All other tests run under them, too.
+// TestAdmissionPolicies: the admission policies of the chart let the operator make what its
+// builders return, and nothing else that its RBAC allows. All other tests run under them, too.
 func TestAdmissionPolicies(t *testing.T) {
 	c, namespace := shared(t)
 	c.namespace(t, "of-others")

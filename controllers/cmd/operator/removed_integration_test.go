@@ -16,8 +16,9 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// TestRemovedRotation: a KeyRotation that is deleted while its Job runs goes to its end and then is gone, also when the
-// garbage collector takes the Job first, and one that is applied again under the same name is another rotation.
+// TestRemovedRotation: a KeyRotation that is deleted while its Job runs goes to its end and then is
+// gone, also when the garbage collector takes the Job first, and one that is applied again under
+// the same name is another rotation.
 func TestRemovedRotation(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -115,8 +116,8 @@ func (c *cluster) mustPend(t *testing.T, sn *v1alpha1.SecureNotes, to int64) {
 	}
 }
 
-// TestRequestInManifest: a SecureNotes that is made with the annotation, or put back with it, is not rotated, until its
-// value changes.
+// TestRequestInManifest: a SecureNotes that is made with the annotation, or put back with it, is
+// not rotated, until its value changes.
 func TestRequestInManifest(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)

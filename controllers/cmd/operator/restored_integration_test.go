@@ -16,9 +16,9 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// TestRestoredVault: Vault is restored to a state from before the key's newest version, once in the middle of a
-// rotation and once before its retirement. Nothing is retired, no version is made in the place of the lost one, and
-// all goes on where it was once the newer state is back.
+// TestRestoredVault: Vault is restored to a state from before the key's newest version, once in the
+// middle of a rotation and once before its retirement. Nothing is retired, no version is made in
+// the place of the lost one, and all goes on where it was once the newer state is back.
 func TestRestoredVault(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{ownVault: true})

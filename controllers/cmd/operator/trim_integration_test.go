@@ -18,8 +18,9 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// TestTrim: old versions are destroyed only where both the object and Vault's administrator allow it, after a
-// verification of its own, not beyond what a backup needs, and not while a floor is lowered. Then nobody gets them back.
+// TestTrim: old versions are destroyed only where both the object and Vault's administrator allow
+// it, after a verification of its own, not beyond what a backup needs, and not while a floor is
+// lowered. Then nobody gets them back.
 func TestTrim(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{})

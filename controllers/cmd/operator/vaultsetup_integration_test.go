@@ -10,8 +10,8 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// TestSetupTakesNothingAway: vault-setup keeps the token reviewer, which Vault does not return and a
-// write without it deletes, the fields of the configuration that are not its own, and the rights
+// TestSetupTakesNothingAway: vault-setup keeps the token reviewer, which Vault does not return and
+// a write without it deletes, the fields of the configuration that are not its own, and the rights
 // that an earlier run granted. Its trial login shows that logins work.
 func TestSetupTakesNothingAway(t *testing.T) {
 	c, _ := apart(t, apartOptions{noOperator: true})

@@ -2,7 +2,7 @@
 
 // The integration tests of the operator, each of which runs alone:
 //
-//	make test-integration ARGS="-run '^TestTrim$'"
+//	make test-integration ARGS="-run '^TestTrim$$'"
 //
 // What is shared: one API server with its etcd, one Vault that vault-setup has set up, and one
 // operator in this process. They start with the first test that asks for them, and end in TestMain.

@@ -5,19 +5,23 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 )
 
-// TestPolicyOfConfig: config/policy repeats what config/manager says, because kustomize cannot fill
-// in a part of an expression.
+// TestPolicyOfConfig checks that config/policy names the service account of config/rbac, because
+// kustomize cannot fill in a part of an expression.
 func TestPolicyOfConfig(t *testing.T) {
-	configuration, policy := map[string]any{}, ""
-	raw, err := os.ReadFile("../../config/manager/config.yaml")
+	raw, err := os.ReadFile("../../config/rbac/service_account.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := yaml.Unmarshal(raw, &configuration); err != nil {
+	account, policy := corev1.ServiceAccount{}, ""
+	if err := yaml.UnmarshalStrict(raw, &account); err != nil {
 		t.Fatal(err)
+	}
+	if account.Namespace == "" || account.Name == "" {
+		t.Fatalf("config/rbac/service_account.yaml names %q in namespace %q", account.Name, account.Namespace)
 	}
 	for _, file := range []string{"objects.yaml", "pods.yaml", "requests.yaml"} {
 		raw, err := os.ReadFile("../../config/policy/" + file)
@@ -26,18 +30,10 @@ func TestPolicyOfConfig(t *testing.T) {
 		}
 		policy += string(raw)
 	}
-	text := func(key string) string {
-		value, ok := configuration[key].(string)
-		if !ok {
-			t.Fatalf("config/manager/config.yaml has no %s", key)
-		}
-		return value
-	}
-	account := "system:serviceaccount:" + text("operatorNamespace") + ":" + text("operatorServiceAccount")
 	for want, times := range map[string]int{
-		`expression: "'` + text("operandImage") + `'"`:             1,
-		"request.userInfo.username == '" + account + "'":           3,
-		"request.namespace != '" + text("operatorNamespace") + "'": 1,
+		`expression: "'securenotes.dev/securenotes:dev'"`:                                                     1,
+		"request.userInfo.username == 'system:serviceaccount:" + account.Namespace + ":" + account.Name + "'": 3,
+		"request.namespace != '" + account.Namespace + "'":                                                    1,
 	} {
 		if got := strings.Count(policy, want); got != times {
 			t.Errorf("config/policy has %d times %s, want %d", got, want, times)

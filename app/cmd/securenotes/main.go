@@ -9,6 +9,8 @@ import (
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
+
+	"github.com/securenotes/securenotes/app/config"
 )
 
 func main() {
@@ -21,13 +23,19 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) int {
+	root := command()
+	root.SetArgs(args)
+	return conclude(root.ExecuteContext(ctx))
+}
+
+func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "securenotes",
 		Short:         "An HTTPS service for encrypted notes, and the Jobs that keep them encrypted",
+		Version:       config.Version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
 	root.AddCommand(serveCommand(), migrateCommand(), reencryptCommand(), verifyCommand(), auditCommand())
-	root.SetArgs(args)
-	return conclude(root.ExecuteContext(ctx))
+	return root
 }

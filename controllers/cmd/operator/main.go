@@ -13,6 +13,8 @@ import (
 	_ "time/tzdata"
 
 	"github.com/spf13/cobra"
+
+	"github.com/securenotes/securenotes/app/config"
 )
 
 func main() {
@@ -29,6 +31,7 @@ func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "operator",
 		Short:         "Runs SecureNotes on Kubernetes",
+		Version:       config.Version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

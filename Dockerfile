@@ -1,7 +1,7 @@
 # Release images: static binaries on an empty base, one target each.
 #   docker build --target securenotes -t securenotes .
 #   docker build --target operator -t securenotes-operator .
-# `make release` writes dist/Dockerfile, in which the base image has its digest, too.
+# `make release` writes dist/Dockerfile, which has the version, and the digest of the base image.
 # `make images` packs the same contents for the test cluster, without a container builder.
 
 FROM --platform=$BUILDPLATFORM golang:1.26.8-bookworm AS build
@@ -13,9 +13,10 @@ COPY app ./app
 COPY controllers ./controllers
 ARG TARGETOS=linux
 ARG TARGETARCH
+ARG VERSION=devel
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -mod=readonly -trimpath -buildvcs=false -ldflags "-s -w" -o /out/ ./app/cmd/securenotes ./controllers/cmd/operator
+    go build -mod=readonly -trimpath -buildvcs=false -ldflags "-s -w -X github.com/securenotes/securenotes/app/config.version=$VERSION" -o /out/ ./app/cmd/securenotes ./controllers/cmd/operator
 # A user by name: many programs and policies look one up.
 RUN printf 'root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n' > /out/passwd && \
     printf 'root:x:0:\nnonroot:x:65532:\n' > /out/group

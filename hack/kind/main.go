@@ -48,7 +48,6 @@ func rootCommand() *cobra.Command {
 		command("images", "build the two images and put them on the cluster's nodes", (*app).imagesOnly),
 		command("charts", "have the cluster's API server check upstream's charts, without installing them", (*app).checkCharts),
 		command("lock", "look up the digests of upstream's images and write hack/kind/images.lock.yaml", (*app).fillLock),
-		command("release", "write the Dockerfile of a release, its base images pinned by digest where a registry answers", (*app).releaseFiles),
 		command("down", "remove everything that was started or added", (*app).down),
 		toolsCommand(),
 		testCommand(),

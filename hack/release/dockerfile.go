@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+)
+
+// patience bounds the question for a digest: a machine without a way out must not wait for it.
+const patience = 10 * time.Second
+
+// versionArgument is the Dockerfile's line that takes the version.
+const versionArgument = "\nARG VERSION=devel\n"
+
+// dockerfile writes the Dockerfile for those who build the images themselves, with the version and
+// the digest of each base image. Where the registry cannot be reached, the images keep their tags.
+func (r *release) dockerfile(ctx context.Context, _ string) error {
+	raw, err := os.ReadFile(filepath.Join(r.root, "Dockerfile"))
+	if err != nil {
+		return err
+	}
+	text := string(raw)
+	if strings.Count(text, versionArgument) != 1 {
+		return fmt.Errorf("the Dockerfile must have the line %q once", strings.TrimSpace(versionArgument))
+	}
+	text = strings.Replace(text, versionArgument, "\nARG VERSION="+r.version+"\n", 1)
+	ask, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	pinned, images, err := pin(ask, text)
+	var unreachable net.Error
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, &unreachable), errors.Is(err, context.DeadlineExceeded):
+		if err := r.say("Dockerfile: base images keep their tags, without a digest: %v", err); err != nil {
+			return err
+		}
+		pinned = text
+	case err != nil:
+		return err
+	default:
+		if err := r.say("Dockerfile: %s", strings.Join(images, ", ")); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(r.file("Dockerfile"), []byte(pinned), 0o644)
+}
+
+// goImage matches the tag of the image that the Dockerfile builds in.
+var goImage = regexp.MustCompile(`^golang:(\d+\.\d+\.\d+)-`)
+
+// goVersion is the Go that the Dockerfile builds with, in the form of GOTOOLCHAIN.
+func goVersion(root string) (string, error) {
+	raw, err := os.ReadFile(filepath.Join(root, "Dockerfile"))
+	if err != nil {
+		return "", err
+	}
+	for _, image := range baseImages(strings.Split(string(raw), "\n")) {
+		if match := goImage.FindStringSubmatch(image.name); match != nil {
+			return "go" + match[1], nil
+		}
+	}
+	return "", errors.New("the Dockerfile builds on no image golang:VERSION-...")
+}
+
+// baseImage is a FROM line of a Dockerfile that names an image of a registry.
+type baseImage struct {
+	// line counts from 0, and field from 0 within the line.
+	line, field int
+	name        string
+}
+
+// baseImages lists the images that a Dockerfile builds on, without scratch and its own stages.
+func baseImages(lines []string) []baseImage {
+	var images []baseImage
+	stages := []string{"scratch"}
+	for i, line := range lines {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || !strings.EqualFold(fields[0], "FROM") {
+			continue
+		}
+		at := slices.IndexFunc(fields[1:], func(field string) bool { return !strings.HasPrefix(field, "--") }) + 1
+		if at == 0 {
+			continue
+		}
+		if image := fields[at]; !slices.Contains(stages, image) {
+			images = append(images, baseImage{line: i, field: at, name: image})
+		}
+		if len(fields) > at+2 && strings.EqualFold(fields[at+1], "AS") {
+			stages = append(stages, fields[at+2])
+		}
+	}
+	return images
+}
+
+// pin returns the Dockerfile with the digest of each base image behind its tag, and the images with
+// it. An image that has a digest keeps it. Errors: the registry does not answer, or lacks the
+// image.
+func pin(ctx context.Context, dockerfile string) (pinned string, images []string, err error) {
+	lines := strings.Split(dockerfile, "\n")
+	for _, image := range baseImages(lines) {
+		if !strings.Contains(image.name, "@") {
+			reference, err := exactTag(image.name)
+			if err != nil {
+				return "", nil, fmt.Errorf("line %d of the Dockerfile: %w", image.line+1, err)
+			}
+			found, err := remote.Head(reference, remote.WithContext(ctx))
+			if err != nil {
+				return "", nil, fmt.Errorf("digest of the base image %s: %w", image.name, err)
+			}
+			fields := strings.Fields(lines[image.line])
+			fields[image.field] = image.name + "@" + found.Digest.String()
+			lines[image.line] = strings.Join(fields, " ")
+			image.name = fields[image.field]
+		}
+		images = append(images, image.name)
+	}
+	return strings.Join(lines, "\n"), images, nil
+}
+
+// exactTag parses an image's name, which may leave out the registry, as Docker does, but not the tag.
+func exactTag(image string) (name.Tag, error) {
+	tag, err := name.NewTag(image)
+	if err == nil && !strings.HasSuffix(image, ":"+tag.TagStr()) {
+		err = fmt.Errorf("the base image %s needs an exact tag", image)
+	}
+	return tag, err
+}

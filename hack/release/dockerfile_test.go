@@ -1,0 +1,172 @@
+package main
+
+import (
+	"io"
+	"log"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+)
+
+// TestPin asks a registry for the digests, and fails rather than leave an image without one.
+func TestPin(t *testing.T) {
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "http://")
+	base := host + "/library/golang:1.2.3-bookworm"
+	tag, err := name.NewTag(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	index, err := random.Index(64, 1, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.WriteIndex(tag, index); err != nil {
+		t.Fatal(err)
+	}
+	digest, err := index.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pinned := base + "@" + digest.String()
+	tests := map[string]struct{ dockerfile, want, wantErr string }{
+		"a tag":             {"FROM " + base + "\nRUN true\n", "FROM " + pinned + "\nRUN true\n", ""},
+		"with a platform":   {"FROM --platform=$BUILDPLATFORM " + base + " AS build\nFROM scratch\n", "FROM --platform=$BUILDPLATFORM " + pinned + " AS build\nFROM scratch\n", ""},
+		"stages":            {"FROM scratch AS base\nFROM base AS one\nfrom one as two\n", "FROM scratch AS base\nFROM base AS one\nfrom one as two\n", ""},
+		"a digest":          {"FROM " + pinned + "\n", "FROM " + pinned + "\n", ""},
+		"another tag":       {"FROM " + host + "/library/golang:9.9.9\n", "", "golang:9.9.9"},
+		"no tag":            {"RUN true\nFROM " + host + "/library/golang\n", "", "line 2"},
+		"a comment, a COPY": {"# FROM nowhere:1\nCOPY --from=build /a /a\n", "# FROM nowhere:1\nCOPY --from=build /a /a\n", ""},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, _, err := pin(t.Context(), tc.dockerfile)
+			if tc.wantErr == "" && err != nil || tc.wantErr != "" && (err == nil || !strings.Contains(err.Error(), tc.wantErr)) {
+				t.Fatalf("error %v, want %q", err, tc.wantErr)
+			}
+			if got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestBaseImagesAreExact: the Dockerfile names a patch version, so that a build changes only with
+// it.
+func TestBaseImagesAreExact(t *testing.T) {
+	raw, err := os.ReadFile("../../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	images := baseImages(strings.Split(string(raw), "\n"))
+	if len(images) == 0 {
+		t.Error("no base image was found")
+	}
+	exact := regexp.MustCompile(`:\d+\.\d+\.\d+(-[a-z0-9.]+)?(@sha256:[0-9a-f]{64})?$`)
+	for _, image := range images {
+		if !exact.MatchString(image.name) {
+			t.Errorf("%s has no exact patch version", image.name)
+		}
+	}
+}
+
+func TestExactTag(t *testing.T) {
+	tests := map[string]struct{ want, wantErr string }{
+		"golang:1.26.8-bookworm":             {want: "index.docker.io/library/golang:1.26.8-bookworm"},
+		"registry.example.com:5000/go:1.2.3": {want: "registry.example.com:5000/go:1.2.3"},
+		"registry.example.com:5000/go":       {wantErr: "needs an exact tag"},
+		"golang":                             {wantErr: "needs an exact tag"},
+	}
+	for image, tc := range tests {
+		t.Run(image, func(t *testing.T) {
+			got, err := exactTag(image)
+			if tc.wantErr != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.wantErr) {
+					t.Fatalf("error %v, want %q", err, tc.wantErr)
+				}
+				return
+			}
+			if err != nil || got.Name() != tc.want {
+				t.Errorf("got %s, error %v, want %s", got.Name(), err, tc.want)
+			}
+		})
+	}
+}
+
+// TestDockerfile: the release's Dockerfile has the version and, where a registry answers, the digest of
+// its base image. An image that the registry lacks is an error, a registry that is away is not.
+func TestDockerfile(t *testing.T) {
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "http://")
+	away := httptest.NewServer(nil)
+	nowhere := strings.TrimPrefix(away.URL, "http://")
+	away.Close()
+	tag, err := name.NewTag(host + "/golang:1.2.3-bookworm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	index, err := random.Index(64, 1, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.WriteIndex(tag, index); err != nil {
+		t.Fatal(err)
+	}
+	digest, err := index.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct{ from, want, wantLog, wantErr string }{
+		"a registry":            {host + "/golang:1.2.3-bookworm", host + "/golang:1.2.3-bookworm@" + digest.String(), digest.String(), ""},
+		"no registry":           {nowhere + "/golang:1.2.3-bookworm", nowhere + "/golang:1.2.3-bookworm", "keep their tags", ""},
+		"a registry without it": {host + "/golang:9.9.9-bookworm", "", "", "golang:9.9.9-bookworm"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			var said strings.Builder
+			r := &release{root: t.TempDir(), out: t.TempDir(), version: "1.2.3", log: &said}
+			dockerfile := func(from, version string) string { return "FROM " + from + "\nARG VERSION=" + version + "\nRUN true\n" }
+			if err := os.WriteFile(filepath.Join(r.root, "Dockerfile"), []byte(dockerfile(tc.from, "devel")), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			err := r.dockerfile(t.Context(), "")
+			if tc.wantErr != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.wantErr) {
+					t.Fatalf("error %v, want %q", err, tc.wantErr)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := read(t, r.out, "Dockerfile"), dockerfile(tc.want, "1.2.3"); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			if !strings.Contains(said.String(), tc.wantLog) {
+				t.Errorf("said %q, want %q", said.String(), tc.wantLog)
+			}
+		})
+	}
+}
+
+// TestDockerfileTakesTheVersion: the Dockerfile of the checkout has the argument that a release sets, and
+// sets the variable with it that a release's binaries have.
+func TestDockerfileTakesTheVersion(t *testing.T) {
+	dockerfile := read(t, "../..", "Dockerfile")
+	if got := strings.Count(dockerfile, versionArgument); got != 1 {
+		t.Errorf("%d times %q, want once", got, versionArgument)
+	}
+	if want := "-X " + versionVariable + "=$VERSION"; !strings.Contains(dockerfile, want) {
+		t.Errorf("the Dockerfile does not build with %s", want)
+	}
+}

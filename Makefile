@@ -26,7 +26,7 @@ GOLANGCI_LINT = $(call tool,golangci-lint)
 
 CHART := charts/securenotes-operator
 # Every Go module that is ours; tools that are only pinned have no code to check.
-MODULES := . hack/kind hack/offline hack/tools/cert-manager hack/tools/coredns hack/tools/volume-provisioner
+MODULES := . hack/kind hack/offline hack/release hack/tools/cert-manager hack/tools/coredns hack/tools/volume-provisioner hack/tools/vulncheck
 # Build tags under which code is checked, so that tests of every suite are.
 TAGS := integration,e2e,bench
 
@@ -68,10 +68,10 @@ test-e2e: $(KIND) ## run the end-to-end tests on the real cluster; ARGS="-run ..
 	@exec $(KIND) test e2e $(if $(ARGS),-- $(ARGS))
 
 .PHONY: test-full
-test-full: ## run every test, rotate under fire for ten minutes (SECURENOTES_CHAOS_DURATION, SECURENOTES_CHAOS_SEED), try to exhaust a replica for a minute in each way (SECURENOTES_EXHAUSTION_DURATION), and fuzz
+test-full: ## run every test, rotate under fire for ten minutes (SECURENOTES_CHAOS_DURATION, SECURENOTES_CHAOS_SEED), try to exhaust a replica for a minute in each way (SECURENOTES_EXHAUSTION_DURATION), fuzz, and build a release twice
 	@SECURENOTES_CHAOS_DURATION=$${SECURENOTES_CHAOS_DURATION:-10m} \
 	  SECURENOTES_EXHAUSTION_DURATION=$${SECURENOTES_EXHAUSTION_DURATION:-60s} $(MAKE) test
-	@$(MAKE) fuzz bench-rotation
+	@$(MAKE) fuzz bench-rotation verify-release
 
 # How long each fuzz target runs; what make test runs of them is their seeds.
 FUZZTIME ?= 10s
@@ -117,6 +117,10 @@ lint: $(KIND) ## run golangci-lint
 	@linter=$(GOLANGCI_LINT); for m in $(MODULES); do echo "golangci-lint: $$m"; \
 	  (cd $$m && $$linter run --config $(CURDIR)/.golangci.yml --build-tags $(TAGS) ./...); done
 
+.PHONY: vulncheck
+vulncheck: ## look for known vulnerabilities in every module of ours; needs https://vuln.go.dev, or GOVULNDB
+	@mkdir -p $(BIN) && (cd hack/tools/vulncheck && go build -o $(BIN)/vulncheck .) && exec $(BIN)/vulncheck $(MODULES)
+
 .PHONY: chart-lint
 chart-lint: $(KIND) ## check the chart, its values schema, and that it renders
 	@helm=$(HELM); $$helm lint --strict $(CHART) && $$helm template release $(CHART) --namespace somewhere >/dev/null && echo "$(CHART) renders"
@@ -144,9 +148,21 @@ verify-generated: ## fail when generated files are not current
 build: ## build both binaries into bin/
 	@mkdir -p $(BIN) && go build -ldflags "-s -w" -o $(BIN)/ ./app/cmd/securenotes ./controllers/cmd/operator
 
+# All times in a release are that of the commit, so that two builds of it are equal.
+release verify-release: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
+
 .PHONY: release
-release: $(KIND) ## write dist/: the Dockerfile, its base images pinned by digest where a registry answers, and the packaged chart
-	@rm -rf dist && $(KIND) release && helm=$(HELM) && $$helm package $(CHART) --destination dist
+release: $(KIND) ## write dist/: images for amd64 and arm64, SBOMs, chart, CRDs, checksums; VERSION=0.1.0, else the chart's
+	@rm -rf dist && helm=$(HELM) && cd hack/release && go run . -helm $$helm -version "$(VERSION)"
+
+.PHONY: verify-release
+verify-release: ## build the release twice, the second time in another folder and from nothing, and compare
+	@copy=$$(mktemp -d); trap 'rm -rf "$$copy"' EXIT; mkdir "$$copy/checkout"; \
+	git ls-files -z --cached --others --exclude-standard | tar --null -T - -c | tar -x -C "$$copy/checkout"; \
+	$(MAKE) release; \
+	GOCACHE=$$copy/cache $(MAKE) -C "$$copy/checkout" release; \
+	diff dist/SHA256SUMS "$$copy/checkout/dist/SHA256SUMS"; \
+	(cd dist && sha256sum --check --strict SHA256SUMS); echo "both builds are equal"
 
 .PHONY: cluster
 cluster: $(KIND) ## bring up the cluster with cert-manager, Vault and PostgreSQL only

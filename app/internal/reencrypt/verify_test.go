@@ -2,6 +2,7 @@ package reencrypt_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,12 +48,14 @@ func TestVerificationOpensEveryValue(t *testing.T) {
 	})
 }
 
-// damageLast changes a bit of the last value of the owner's last note.
+// damageLast changes a bit of the last value of the owner's last note that is not empty: a column that
+// a later migration added is empty in the notes of this test.
 func (w *world) damageLast(t *testing.T, to int, owner string) {
 	t.Helper()
 	w.change(t, to, owner, func(rows []store.SealedRow) []store.SealedRow {
 		last := rows[len(rows)-1:]
-		value := last[0].Values[len(last[0].Values)-1]
+		values := slices.DeleteFunc(slices.Clone(last[0].Values), func(v []byte) bool { return len(v) == 0 })
+		value := values[len(values)-1]
 		value[len(value)-1] ^= 1
 		return last
 	})

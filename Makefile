@@ -63,6 +63,14 @@ test-unit: $(KIND) ## run the tests that need nothing but Go
 test-integration: $(KIND) ## run the tests against a real API server, Vault and PostgreSQL; ARGS="-run ..."
 	@exec $(KIND) test integration $(if $(ARGS),-- $(ARGS))
 
+.PHONY: test-env
+test-env: $(KIND) ## print what integration tests read, to run some with go test: eval "$(make test-env)"
+	@printf 'export %s\n' GOWORK=off CGO_ENABLED=0 GOFLAGS=-trimpath \
+	  KUBEBUILDER_ASSETS=$$(dirname $(call tool,kube-apiserver)) TEST_ASSET_ETCD=$(call tool,etcd) TEST_ASSET_KUBECTL=$(call tool,kubectl) \
+	  SECURENOTES_TEST_SCHEDULER=$(call tool,kube-scheduler) SECURENOTES_TEST_VAULT=$(call tool,vault) SECURENOTES_TEST_HELM=$(call tool,helm) \
+	  SECURENOTES_TEST_POSTGRES=/usr/lib/postgresql/15/bin SECURENOTES_TEST_PGBOUNCER=/usr/sbin/pgbouncer \
+	  SECURENOTES_TEST_REDIS=/usr/bin/redis-check-rdb SECURENOTES_TEST_HAPROXY=/usr/sbin/haproxy
+
 .PHONY: test-e2e
 test-e2e: $(KIND) ## run the end-to-end tests on the real cluster; ARGS="-run ..."
 	@exec $(KIND) test e2e $(if $(ARGS),-- $(ARGS))

@@ -3,12 +3,14 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"sigs.k8s.io/yaml"
 )
 
-// TestKustomizations checks that kubectl can apply each folder of config/ that has a kustomization.
+// TestKustomizations checks that kubectl can apply each folder of config/ that has a kustomization, and
+// that none of its files was forgotten. The samples are a choice.
 func TestKustomizations(t *testing.T) {
 	paths, err := filepath.Glob("../../config/*/kustomization.yaml")
 	if err != nil {
@@ -33,6 +35,23 @@ func TestKustomizations(t *testing.T) {
 			}
 			if kustomization.Kind != "Kustomization" || len(kustomization.Resources) == 0 {
 				t.Errorf("kind %q with %d resources, want a Kustomization with resources", kustomization.Kind, len(kustomization.Resources))
+			}
+			files, err := filepath.Glob(filepath.Join(filepath.Dir(path), "*.yaml"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			bases, err := filepath.Glob(filepath.Join(filepath.Dir(path), "bases", "*.yaml"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, file := range append(files, bases...) {
+				name, err := filepath.Rel(filepath.Dir(path), file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if name != "kustomization.yaml" && filepath.Base(filepath.Dir(path)) != "samples" && !slices.Contains(kustomization.Resources, name) {
+					t.Errorf("%s is not among the resources", name)
+				}
 			}
 			for _, resource := range kustomization.Resources {
 				if _, err := os.Stat(filepath.Join(filepath.Dir(path), resource)); err != nil {

@@ -87,7 +87,7 @@ func (r *release) write(ctx context.Context) error {
 	if err := writeChecksums(r.out); err != nil {
 		return err
 	}
-	return r.say("%s: release %s", r.out, r.version)
+	return r.say("release %s is in %s", r.version, filepath.Clean(r.out))
 }
 
 func (r *release) say(format string, args ...any) error {

@@ -39,13 +39,13 @@ func TestPin(t *testing.T) {
 	}
 	pinned := base + "@" + digest.String()
 	tests := map[string]struct{ dockerfile, want, wantErr string }{
-		"a tag":             {"FROM " + base + "\nRUN true\n", "FROM " + pinned + "\nRUN true\n", ""},
-		"with a platform":   {"FROM --platform=$BUILDPLATFORM " + base + " AS build\nFROM scratch\n", "FROM --platform=$BUILDPLATFORM " + pinned + " AS build\nFROM scratch\n", ""},
-		"stages":            {"FROM scratch AS base\nFROM base AS one\nfrom one as two\n", "FROM scratch AS base\nFROM base AS one\nfrom one as two\n", ""},
-		"a digest":          {"FROM " + pinned + "\n", "FROM " + pinned + "\n", ""},
-		"another tag":       {"FROM " + host + "/library/golang:9.9.9\n", "", "golang:9.9.9"},
-		"no tag":            {"RUN true\nFROM " + host + "/library/golang\n", "", "line 2"},
-		"a comment, a COPY": {"# FROM nowhere:1\nCOPY --from=build /a /a\n", "# FROM nowhere:1\nCOPY --from=build /a /a\n", ""},
+		"a tag":             {dockerfile: "FROM " + base + "\nRUN true\n", want: "FROM " + pinned + "\nRUN true\n"},
+		"with a platform":   {dockerfile: "FROM --platform=$BUILDPLATFORM " + base + " AS build\nFROM scratch\n", want: "FROM --platform=$BUILDPLATFORM " + pinned + " AS build\nFROM scratch\n"},
+		"stages":            {dockerfile: "FROM scratch AS base\nFROM base AS one\nfrom one as two\n", want: "FROM scratch AS base\nFROM base AS one\nfrom one as two\n"},
+		"a digest":          {dockerfile: "FROM " + pinned + "\n", want: "FROM " + pinned + "\n"},
+		"another tag":       {dockerfile: "FROM " + host + "/library/golang:9.9.9\n", wantErr: "golang:9.9.9"},
+		"no tag":            {dockerfile: "RUN true\nFROM " + host + "/library/golang\n", wantErr: "line 2"},
+		"a comment, a COPY": {dockerfile: "# FROM nowhere:1\nCOPY --from=build /a /a\n", want: "# FROM nowhere:1\nCOPY --from=build /a /a\n"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -127,9 +127,9 @@ func TestDockerfile(t *testing.T) {
 		t.Fatal(err)
 	}
 	tests := map[string]struct{ from, want, wantLog, wantErr string }{
-		"a registry":            {host + "/golang:1.2.3-bookworm", host + "/golang:1.2.3-bookworm@" + digest.String(), digest.String(), ""},
-		"no registry":           {nowhere + "/golang:1.2.3-bookworm", nowhere + "/golang:1.2.3-bookworm", "keep their tags", ""},
-		"a registry without it": {host + "/golang:9.9.9-bookworm", "", "", "golang:9.9.9-bookworm"},
+		"a registry":            {from: host + "/golang:1.2.3-bookworm", want: host + "/golang:1.2.3-bookworm@" + digest.String(), wantLog: digest.String()},
+		"no registry":           {from: nowhere + "/golang:1.2.3-bookworm", want: nowhere + "/golang:1.2.3-bookworm", wantLog: "keep their tags"},
+		"a registry without it": {from: host + "/golang:9.9.9-bookworm", wantErr: "golang:9.9.9-bookworm"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

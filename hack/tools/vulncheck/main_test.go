@@ -41,11 +41,11 @@ func TestVulncheck(t *testing.T) {
 		wantExit int
 		want     []string // in the error or in the output
 	}{
-		"a vulnerability":                  {database(t, "ToUpper"), exitVulnerable, []string{"GO-2026-0001", "main.go", "known vulnerabilities"}},
-		"one that is not called":           {database(t, "Repeat"), 0, []string{"vulncheck: testdata/module"}},
-		"no server":                        {away.URL, exitUnreachable, []string{away.URL, "nothing was checked", "GOVULNDB"}},
-		"a server that has something else": {noDatabase.URL, exitUnreachable, []string{noDatabase.URL, "404", "nothing was checked"}},
-		"no local copy":                    {"file://" + t.TempDir(), exitUnreachable, []string{"db.json", "nothing was checked", "GOVULNDB"}},
+		"a vulnerability":                  {database: database(t, "ToUpper"), wantExit: exitVulnerable, want: []string{"GO-2026-0001", "main.go", "known vulnerabilities"}},
+		"one that is not called":           {database: database(t, "Repeat"), wantExit: 0, want: []string{"vulncheck: testdata/module"}},
+		"no server":                        {database: away.URL, wantExit: exitUnreachable, want: []string{away.URL, "nothing was checked", "GOVULNDB"}},
+		"a server that has something else": {database: noDatabase.URL, wantExit: exitUnreachable, want: []string{noDatabase.URL, "404", "nothing was checked"}},
+		"no local copy":                    {database: "file://" + t.TempDir(), wantExit: exitUnreachable, want: []string{"db.json", "nothing was checked", "GOVULNDB"}},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

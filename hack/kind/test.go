@@ -19,6 +19,9 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
+// releaseModule has integration tests in a module of its own.
+const releaseModule = "hack/release"
+
 var errTestsFailed = errors.New("tests failed")
 
 // testing is one run of some suites and what came of it.
@@ -89,18 +92,20 @@ func (t *testing) unit(ctx context.Context) error {
 	args, env := t.withRaceDetector(ctx, "unit", "-count", "1", "-timeout", "15m")
 	args = append(args, t.flags...)
 	packages := []string{"./..."}
+	modules := []string{"hack/kind", "hack/offline", "hack/tools/vulncheck", releaseModule}
 	if slices.Contains(t.suites, "integration") && t.whyNoServers() == "" {
 		all, needServers, err := testrun.Packages(ctx, t.layout.Root, "integration")
 		if err != nil {
 			return err
 		}
 		packages = slices.DeleteFunc(all, func(p string) bool { return slices.Contains(needServers, p) })
+		modules = slices.DeleteFunc(modules, func(m string) bool { return m == releaseModule })
 	}
-	for _, s := range []testrun.Suite{
-		{Name: "unit", Dir: t.layout.Root, Args: slices.Concat(args, packages), Env: env},
-		{Name: "unit (hack/kind)", Dir: filepath.Join(t.layout.Root, "hack", "kind"), Args: slices.Concat(args, []string{"./..."}), Env: env},
-		{Name: "unit (hack/offline)", Dir: filepath.Join(t.layout.Root, "hack", "offline"), Args: slices.Concat(args, []string{"./..."}), Env: env},
-	} {
+	if err := t.runSuite(ctx, testrun.Suite{Name: "unit", Dir: t.layout.Root, Args: slices.Concat(args, packages), Env: env}); err != nil {
+		return err
+	}
+	for _, m := range modules {
+		s := testrun.Suite{Name: "unit (" + m + ")", Dir: filepath.Join(t.layout.Root, m), Args: slices.Concat(args, []string{"./..."}), Env: env}
 		if err := t.runSuite(ctx, s); err != nil {
 			return err
 		}
@@ -162,18 +167,24 @@ func (t *testing) integration(ctx context.Context) error {
 		return errors.New("no package's tests start a server under the build tag integration")
 	}
 	args, env := t.withRaceDetector(ctx, "integration", "-count", "1", "-tags", "integration", "-timeout", "50m")
+	args, env = append(args, t.flags...), append(env,
+		"KUBEBUILDER_ASSETS="+assets,
+		"SECURENOTES_TEST_VAULT="+t.tools.Path(toolchain.Vault),
+		"SECURENOTES_TEST_POSTGRES="+filepath.Dir(debian.Postgres15),
+		"SECURENOTES_TEST_REDIS="+debian.Redis,
+		"SECURENOTES_TEST_HAPROXY="+debian.HAProxy,
+		"SECURENOTES_TEST_SCHEDULER="+t.tools.Path(toolchain.Scheduler),
+		"SECURENOTES_TEST_HELM="+t.tools.Path(toolchain.Helm),
+		"SECURENOTES_TEST_PGBOUNCER="+debian.PgBouncer,
+	)
+	if err := t.runSuite(ctx, testrun.Suite{
+		Name: "integration", Dir: t.layout.Root, Tests: true, Args: slices.Concat(args, packages), Env: env,
+	}); err != nil {
+		return err
+	}
 	return t.runSuite(ctx, testrun.Suite{
-		Name: "integration", Dir: t.layout.Root, Tests: true, Args: append(append(args, t.flags...), packages...),
-		Env: append(env,
-			"KUBEBUILDER_ASSETS="+assets,
-			"SECURENOTES_TEST_VAULT="+t.tools.Path(toolchain.Vault),
-			"SECURENOTES_TEST_POSTGRES="+filepath.Dir(debian.Postgres15),
-			"SECURENOTES_TEST_REDIS="+debian.Redis,
-			"SECURENOTES_TEST_HAPROXY="+debian.HAProxy,
-			"SECURENOTES_TEST_SCHEDULER="+t.tools.Path(toolchain.Scheduler),
-			"SECURENOTES_TEST_HELM="+t.tools.Path(toolchain.Helm),
-			"SECURENOTES_TEST_PGBOUNCER="+debian.PgBouncer,
-		),
+		Name: "integration (" + releaseModule + ")", Dir: filepath.Join(t.layout.Root, releaseModule), Tests: true,
+		Args: slices.Concat(args, []string{"./..."}), Env: env,
 	})
 }
 
@@ -246,7 +257,7 @@ func (t *testing) summary() error {
 	t.Title("\nTests:")
 	for _, r := range t.results {
 		total = total.Add(r.Counts)
-		t.Say("%-18s %s", r.Suite, count(r.Counts))
+		t.Say("%-28s %s", r.Suite, count(r.Counts))
 	}
 	for _, n := range t.notRun {
 		t.Title("NOT RUN: %s", n)

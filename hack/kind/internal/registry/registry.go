@@ -34,11 +34,6 @@ func Answer(ctx context.Context, l imagelock.Lock) (yes bool, why string) {
 	return true, "the registries answer"
 }
 
-// AnswersHub asks Docker Hub alone.
-func AnswersHub(ctx context.Context) (yes bool, why string) {
-	return answers(ctx, "https://"+hub+"/v2/")
-}
-
 // hub is where docker.io's images are.
 const hub = "registry-1.docker.io"
 

@@ -20,6 +20,7 @@ import (
 // TestAuditLog collects what the pods have logged and verifies it with the key that Vault gives out, as
 // docs/audit.md says; then it changes one line.
 func TestAuditLog(t *testing.T) {
+	t.Parallel() // it waits for the next checkpoint, and disturbs nobody
 	c := open(t)
 	c.ready(t, c.sample())
 	u := signUp(t, c.connect(t, c.url))

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/hack/poll"
 )
 
 // counter counts from 1.
@@ -28,20 +30,15 @@ func (c *counter) next() int { return int(c.Add(1)) }
 // patience is how long a test waits for one thing, while others run beside it.
 const patience = 90 * time.Second
 
-// await polls until check has nothing to say any more.
+// await waits until check has nothing to say any more.
 func await(t *testing.T, what string, check func() string) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
-		wrong := check()
-		if wrong == "" {
-			return
+	poll.Eventually(t, patience, what, func(context.Context) error {
+		if wrong := check(); wrong != "" {
+			return errors.New(wrong)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s: %s", what, patience, wrong)
-		}
-		time.Sleep(pause)
-	}
+		return nil
+	})
 }
 
 // consistently reports whether something holds for as long as this.

@@ -15,9 +15,9 @@ import (
 	"testing"
 )
 
-// connection is one client's connection, HTTP/1.1 over TLS 1.3. It costs little, as pgbench does: what is
-// measured is the service, on processors that it shares with its clients. The client of hack/notesclient
-// would take several times the processor time of it.
+// connection is one client's connection, HTTP/1.1 over TLS 1.3. It costs little, as pgbench does:
+// what is measured is the service, on processors that it shares with its clients. The client of
+// hack/notesclient would take several times the processor time of it.
 type connection struct {
 	conn   *tls.Conn
 	reader *textproto.Reader

@@ -70,8 +70,8 @@ func (u *user) list(ctx context.Context) (map[string]bool, error) {
 	return ids, nil
 }
 
-// ask makes a call in the user's session at one replica until its answer is a telling one, and signs
-// in again if it has to.
+// ask makes a call in the user's session at one replica until its answer is a telling one, and
+// signs in again if it has to.
 func (u *user) ask(ctx context.Context, replica *notesclient.Client, do call) error {
 	for signedIn := false; ; signedIn = true {
 		err := u.load.until(ctx, func() *notesclient.Client { return replica.WithToken(u.session()) }, do)

@@ -21,7 +21,8 @@ var built struct {
 	program   *testenv.Program
 }
 
-// atOnce is how many tests run at a time: most of their time they wait for what fails and comes back.
+// atOnce is how many tests run at a time: most of their time they wait for what fails and comes
+// back.
 const atOnce = 4
 
 func TestMain(m *testing.M) {

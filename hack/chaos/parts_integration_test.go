@@ -128,8 +128,8 @@ func credentials(name string) map[string]string {
 	return map[string]string{"username": name, "password": password}
 }
 
-// ofDatabase returns the requests that need the database, for a user who has a note: all but those for
-// the documents.
+// ofDatabase returns the requests that need the database, for a user who has a note: all but those
+// for the documents.
 func ofDatabase(who *account) []notesclient.Request {
 	note := map[string]string{"content": "another"}
 	confirmed := map[string]string{"password": password}
@@ -153,7 +153,8 @@ func ofDatabase(who *account) []notesclient.Request {
 	}
 }
 
-// mustBeUnavailable sends the requests at once and wants each to be answered that it may be tried again later.
+// mustBeUnavailable sends the requests at once and wants each to be answered that it may be tried
+// again later.
 func (s *serving) mustBeUnavailable(who *account, requests []notesclient.Request) {
 	s.Helper()
 	var all sync.WaitGroup

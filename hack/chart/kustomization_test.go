@@ -9,8 +9,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// TestKustomizations checks that kubectl can apply each folder of config/ that has a kustomization, and
-// that none of its files was forgotten. The samples are a choice.
+// TestKustomizations checks that kubectl can apply each folder of config/ that has a kustomization,
+// and that none of its files was forgotten. The samples are a choice.
 func TestKustomizations(t *testing.T) {
 	paths, err := filepath.Glob("../../config/*/kustomization.yaml")
 	if err != nil {

@@ -42,8 +42,8 @@ func (c *cluster) connect(t testing.TB, url string) *notesclient.Client {
 	return n
 }
 
-// connectTo returns a client of a pod or Service, through a port that is open until the test ends or
-// stop is called.
+// connectTo returns a client of a pod or Service, through a port that is open until the test ends
+// or stop is called.
 func (c *cluster) connectTo(t testing.TB, namespace, target, port string) (n *notesclient.Client, stop func()) {
 	t.Helper()
 	address, stop := forward(t, namespace, target, port)

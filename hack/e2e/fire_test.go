@@ -108,11 +108,12 @@ var faults = []fault{
 	}},
 }
 
-// TestUnderFire rotates the sample's key in each of three ways while users write, and pods, the operator and
-// the database are killed and Vault is sealed at random, each at least once: every acknowledged write is there at
-// the end, every deleted note stays deleted, and nothing is left under an old version. The environment variables
-// SECURENOTES_CHAOS_DURATION and SECURENOTES_CHAOS_SEED make it longer or another one. TestUnderFire in
-// hack/chaos does the same to processes, many times as often.
+// TestUnderFire rotates the sample's key in each of three ways while users write, and pods, the
+// operator and the database are killed and Vault is sealed at random, each at least once: every
+// acknowledged write is there at the end, every deleted note stays deleted, and nothing is left
+// under an old version. The environment variables SECURENOTES_CHAOS_DURATION and
+// SECURENOTES_CHAOS_SEED make it longer or another one. TestUnderFire in hack/chaos does the same
+// to processes, many times as often.
 func TestUnderFire(t *testing.T) {
 	c := open(t)
 	c.ready(t, c.sample())

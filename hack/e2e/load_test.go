@@ -233,8 +233,8 @@ func TestCertificateRenewalUnderLoad(t *testing.T) {
 	}
 }
 
-// renewCertificate has cert-manager issue another certificate for the sample, and its pods' kubelets
-// fetch it.
+// renewCertificate has cert-manager issue another certificate for the sample, and its pods'
+// kubelets fetch it.
 func (c *cluster) renewCertificate(t testing.TB) {
 	t.Helper()
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace}}
@@ -256,7 +256,8 @@ func (c *cluster) renewCertificate(t testing.TB) {
 		}
 		return nil
 	})
-	// By itself a kubelet looks at a Secret once a minute or so. It does so at once for a pod that changes.
+	// By itself a kubelet looks at a Secret once a minute or so. It does so at once for a pod that
+	// changes.
 	for _, pod := range c.apiPods(t, c.namespace, c.name) {
 		old := pod.DeepCopy()
 		metav1.SetMetaDataAnnotation(&pod.ObjectMeta, "example.com/certificate", secret.ResourceVersion)
@@ -274,8 +275,8 @@ func restarts(pod corev1.Pod) int32 {
 	return n
 }
 
-// kills is how many pods are killed under load. There are two: each is killed several times, and while
-// both start again the service is away.
+// kills is how many pods are killed under load. There are two: each is killed several times, and
+// while both start again the service is away.
 const kills = 8
 
 // TestKilledInALoop kills pods without warning, one after another, while users write: whatever was

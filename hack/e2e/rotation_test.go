@@ -179,7 +179,7 @@ func TestCompromise(t *testing.T) {
 	}
 	for _, old := range pods {
 		// Its process has ended, but the object may outlive that by a moment.
-		poll.Eventually(t, time.Minute, "end of pod "+old.Name+", which began with the session keys of before", func(ctx context.Context) error {
+		poll.Eventually(t, time.Minute, "end of pod "+old.Name+", which began with the previous session keys", func(ctx context.Context) error {
 			if err := c.Get(ctx, client.ObjectKeyFromObject(&old), &corev1.Pod{}); !apierrors.IsNotFound(err) {
 				return errors.Join(errors.New("it is still there"), err)
 			}

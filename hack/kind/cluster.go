@@ -70,8 +70,8 @@ func (a *app) load(ctx context.Context, d docker.Docker, list ...images.Source) 
 	return images.Loader{Layout: a.layout, Docker: d, Kind: a.tools.Path(toolchain.Kind), Nodes: nodes}.Load(ctx, list...)
 }
 
-// checkCharts has the API server check what upstream's charts would install, also where hack/offline's
-// images run instead.
+// checkCharts has the API server check what upstream's charts would install, also where
+// hack/offline's images run instead.
 func (a *app) checkCharts(ctx context.Context) error {
 	return a.Step(ctx, "Upstream's charts, as the API server sees them", func(ctx context.Context) (string, error) {
 		upstream, err := imagelock.Read(a.upstreamLock())

@@ -17,7 +17,8 @@ func (a *app) down(ctx context.Context) error {
 	used := offlineUsed()
 	d, found := docker.Find(ctx)
 	if !found && used {
-		// The daemon of hack/offline died. It is started again, so that what it left can be removed in order.
+		// The daemon of hack/offline died. It is started again, so that what it left can be removed
+		// in order.
 		if err := a.runOffline(ctx, "revive"); err != nil {
 			a.Say("the Docker daemon that was started here died and does not start again: %v", err)
 		}

@@ -85,9 +85,9 @@ func testCommand() *cobra.Command {
 	}
 }
 
-// unit runs every module's tests that need nothing but Go, with the race detector where there is a C
-// compiler for it. A package with integration tests is left to the integration suite where that runs,
-// too: it has the same tests, and more.
+// unit runs every module's tests that need nothing but Go, with the race detector where there is a
+// C compiler for it. A package with integration tests is left to the integration suite where that
+// runs, too: it has the same tests, and more.
 func (t *testing) unit(ctx context.Context) error {
 	args, env := t.withRaceDetector(ctx, "unit", "-count", "1", "-timeout", "15m")
 	args = append(args, t.flags...)
@@ -127,7 +127,8 @@ func (t *testing) withRaceDetector(ctx context.Context, suite string, args ...st
 	return args, []string{"CGO_ENABLED=0"}
 }
 
-// servers are the Debian files of those servers that integration tests start and that we do not build.
+// servers are the Debian files of those servers that integration tests start and that we do not
+// build.
 var servers = []string{debian.Postgres15, debian.PgBouncer, debian.Redis, debian.HAProxy}
 
 // whyNoServers says what keeps the integration suite from running here; empty: nothing.
@@ -243,8 +244,8 @@ func (t *testing) runSuite(ctx context.Context, s testrun.Suite) error {
 	})
 }
 
-// summary prints failures in full, then how long the steps took, the counts of each suite, what was not run, and last one
-// line that a machine can read.
+// summary prints failures in full, then how long the steps took, the counts of each suite, what was
+// not run, and last one line that a machine can read.
 func (t *testing) summary() error {
 	var total testrun.Counts
 	for _, r := range t.results {

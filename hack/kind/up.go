@@ -66,9 +66,9 @@ func (a *app) docker(ctx context.Context) (d docker.Docker, err error) {
 	return d, nil
 }
 
-// chooseImages decides between upstream's images and those of hack/offline, says so, and reads their
-// lock. A cluster that is there keeps its own, so that a registry that comes and goes does not
-// replace it. stop ends the registry that the lock may name.
+// chooseImages decides between upstream's images and those of hack/offline, says so, and reads
+// their lock. A cluster that is there keeps its own, so that a registry that comes and goes does
+// not replace it. stop ends the registry that the lock may name.
 func (a *app) chooseImages(ctx context.Context) (stop func(), err error) {
 	stop = func() {}
 	offline := false
@@ -105,8 +105,8 @@ func (a *app) wantsOffline(ctx context.Context) (offline bool, why string, err e
 	return !yes, why, nil
 }
 
-// programs makes kind, helm and kubectl ready in .cluster/bin. kind and helm are those in PATH, if they
-// have the pinned version, and else built; kubectl comes out of the node image.
+// programs makes kind, helm and kubectl ready in .cluster/bin. kind and helm are those in PATH, if
+// they have the pinned version, and else built; kubectl comes out of the node image.
 func (a *app) programs(ctx context.Context, d docker.Docker, node string) (note string, err error) {
 	note = a.tools.Adopt(ctx, toolchain.Kind, toolchain.Helm)
 	built, err := a.tools.Ensure(ctx, toolchain.ForCluster...)

@@ -116,7 +116,8 @@ func TestCalls(t *testing.T) {
 	}
 }
 
-// TestOnlyTheServiceRefuses: an answer that is not the service's does not tell what the service did.
+// TestOnlyTheServiceRefuses: an answer that is not the service's does not tell what the service
+// did.
 func TestOnlyTheServiceRefuses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status int

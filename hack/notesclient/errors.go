@@ -21,8 +21,8 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("%s %s: status %d: %s", e.Method, e.Path, e.Status, e.Message)
 }
 
-// newStatusError returns a StatusError for an answer of the service. An answer of another form, such
-// as one of a proxy, says nothing about what the service did: it is an ordinary error.
+// newStatusError returns a StatusError for an answer of the service. An answer of another form,
+// such as one of a proxy, says nothing about what the service did: it is an ordinary error.
 func newStatusError(r Request, a *Answer) error {
 	e := &StatusError{Method: r.Method, Path: r.Path, Status: a.Status, RetryAfter: a.Header.Get("Retry-After")}
 	var body map[string]any

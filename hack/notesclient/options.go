@@ -18,8 +18,8 @@ type Options struct {
 	Timeout time.Duration
 	// HTTP2 uses HTTP/2 instead of HTTP/1.1.
 	HTTP2 bool
-	// ConnectionPerRequest opens a connection for each request: behind a load balancer, each goes to
-	// a replica of its own.
+	// ConnectionPerRequest opens a connection for each request: behind a load balancer, each goes
+	// to a replica of its own.
 	ConnectionPerRequest bool
 	// LocalAddress is the IP address that connections come from; empty: the system chooses.
 	LocalAddress string

@@ -67,8 +67,8 @@ func (a *app) images(ctx context.Context) error {
 	return registry.Stop()
 }
 
-// ingredients builds programs and fetches Debian at the same time: the one needs processors, the other
-// the network.
+// ingredients builds programs and fetches Debian at the same time: the one needs processors, the
+// other the network.
 func (a *app) ingredients(ctx context.Context) (note string, err error) {
 	var fetching sync.WaitGroup
 	var fetched error

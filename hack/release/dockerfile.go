@@ -128,7 +128,8 @@ func pin(ctx context.Context, dockerfile string) (pinned string, images []string
 	return strings.Join(lines, "\n"), images, nil
 }
 
-// exactTag parses an image's name, which may leave out the registry, as Docker does, but not the tag.
+// exactTag parses an image's name, which may leave out the registry, as Docker does, but not the
+// tag.
 func exactTag(image string) (name.Tag, error) {
 	tag, err := name.NewTag(image)
 	if err == nil && !strings.HasSuffix(image, ":"+tag.TagStr()) {

@@ -16,13 +16,10 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
-// TestPin asks a registry for the digests, and fails rather than leave an image without one.
-func TestPin(t *testing.T) {
-	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
-	defer server.Close()
-	host := strings.TrimPrefix(server.URL, "http://")
-	base := host + "/library/golang:1.2.3-bookworm"
-	tag, err := name.NewTag(base)
+// pushIndex pushes an image index of random bytes and returns its digest.
+func pushIndex(t *testing.T, ref string) string {
+	t.Helper()
+	tag, err := name.NewTag(ref)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +34,17 @@ func TestPin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pinned := base + "@" + digest.String()
+	return digest.String()
+}
+
+// TestPin asks a registry for the digests, and fails rather than leave an image without one.
+func TestPin(t *testing.T) {
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "http://")
+	base := host + "/library/golang:1.2.3-bookworm"
+	digest := pushIndex(t, base)
+	pinned := base + "@" + digest
 	tests := map[string]struct{ dockerfile, want, wantErr string }{
 		"a tag":             {dockerfile: "FROM " + base + "\nRUN true\n", want: "FROM " + pinned + "\nRUN true\n"},
 		"with a platform":   {dockerfile: "FROM --platform=$BUILDPLATFORM " + base + " AS build\nFROM scratch\n", want: "FROM --platform=$BUILDPLATFORM " + pinned + " AS build\nFROM scratch\n"},
@@ -102,8 +109,9 @@ func TestExactTag(t *testing.T) {
 	}
 }
 
-// TestDockerfile: the release's Dockerfile has the version and, where a registry answers, the digest of
-// its base image. An image that the registry lacks is an error, a registry that is away is not.
+// TestDockerfile: the release's Dockerfile has the version and, where a registry answers, the
+// digest of its base image. An image that the registry lacks is an error, a registry that is away
+// is not.
 func TestDockerfile(t *testing.T) {
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	defer server.Close()
@@ -111,23 +119,9 @@ func TestDockerfile(t *testing.T) {
 	away := httptest.NewServer(nil)
 	nowhere := strings.TrimPrefix(away.URL, "http://")
 	away.Close()
-	tag, err := name.NewTag(host + "/golang:1.2.3-bookworm")
-	if err != nil {
-		t.Fatal(err)
-	}
-	index, err := random.Index(64, 1, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := remote.WriteIndex(tag, index); err != nil {
-		t.Fatal(err)
-	}
-	digest, err := index.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
+	digest := pushIndex(t, host+"/golang:1.2.3-bookworm")
 	tests := map[string]struct{ from, want, wantLog, wantErr string }{
-		"a registry":            {from: host + "/golang:1.2.3-bookworm", want: host + "/golang:1.2.3-bookworm@" + digest.String(), wantLog: digest.String()},
+		"a registry":            {from: host + "/golang:1.2.3-bookworm", want: host + "/golang:1.2.3-bookworm@" + digest, wantLog: digest},
 		"no registry":           {from: nowhere + "/golang:1.2.3-bookworm", want: nowhere + "/golang:1.2.3-bookworm", wantLog: "keep their tags"},
 		"a registry without it": {from: host + "/golang:9.9.9-bookworm", wantErr: "golang:9.9.9-bookworm"},
 	}
@@ -159,8 +153,8 @@ func TestDockerfile(t *testing.T) {
 	}
 }
 
-// TestDockerfileTakesTheVersion: the Dockerfile of the checkout has the argument that a release sets, and
-// sets the variable with it that a release's binaries have.
+// TestDockerfileTakesTheVersion: the Dockerfile of the checkout has the argument that a release
+// sets, and sets the variable with it that a release's binaries have.
 func TestDockerfileTakesTheVersion(t *testing.T) {
 	dockerfile := read(t, "../..", "Dockerfile")
 	if got := strings.Count(dockerfile, versionArgument); got != 1 {

@@ -40,7 +40,8 @@ func baseFiles() []entry {
 	}
 }
 
-// imageIndex packs one binary for each architecture. images are those in the index, by architecture.
+// imageIndex packs one binary for each architecture. images are those in the index, by
+// architecture.
 func imageIndex(p program, binaries map[string]string, version string, created time.Time) (index v1.ImageIndex, images map[string]v1.Image, err error) {
 	base, err := layer(created, baseFiles()...)
 	if err != nil {

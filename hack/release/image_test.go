@@ -57,8 +57,8 @@ func stages(t *testing.T) map[string]stage {
 	return found
 }
 
-// TestImagesAreThoseOfTheDockerfile: both ways to build an image put the same files into it, and run
-// the same program as the same user.
+// TestImagesAreThoseOfTheDockerfile: both ways to build an image put the same files into it, and
+// run the same program as the same user.
 func TestImagesAreThoseOfTheDockerfile(t *testing.T) {
 	dockerfile := stages(t)
 	binaries := given(t)

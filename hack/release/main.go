@@ -1,6 +1,6 @@
 // Release writes the files of a release: both programs as images for linux/amd64 and linux/arm64,
-// an SBOM of each, the chart, the CRDs, the Dockerfile, the images' digests, and checksums of it all.
-// Two runs on the same commit write the same bytes; docs/releasing.md says how to check that.
+// an SBOM of each, the chart, the CRDs, the Dockerfile, the images' digests, and checksums of it
+// all. Two runs on the same commit write the same bytes; docs/releasing.md says how to check that.
 //
 // Usage, through the Makefile: make release [VERSION=0.1.0]
 package main
@@ -97,7 +97,8 @@ func (r *release) say(format string, args ...any) error {
 
 func (r *release) file(name string) string { return filepath.Join(r.out, name) }
 
-// images builds both programs for each platform, and writes the images, their SBOMs and their digests.
+// images builds both programs for each platform, and writes the images, their SBOMs and their
+// digests.
 func (r *release) images(ctx context.Context, work string) error {
 	compiler, err := goVersion(r.root)
 	if err != nil {

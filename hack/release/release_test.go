@@ -116,8 +116,8 @@ func TestChecksumsVerify(t *testing.T) {
 	}
 }
 
-// TestArchive pushes an archive to a registry and pulls it from there for each platform, as its user
-// does, and compares with digests.txt.
+// TestArchive pushes an archive to a registry and pulls it from there for each platform, as its
+// user does, and compares with digests.txt.
 func TestArchive(t *testing.T) {
 	binaries := given(t)
 	dir := packed(t, binaries)

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
-// rootsModule has Mozilla's root certificates. They are pinned by go.sum, while those of a machine or
-// of a base image change with its packages, and with them the image's digest.
+// rootsModule has Mozilla's root certificates. They are pinned by go.sum, while those of a machine
+// or of a base image change with its packages, and with them the image's digest.
 const rootsModule = "golang.org/x/crypto/x509roots/fallback"
 
 // roots are the root certificates in PEM. A root that Mozilla trusts only for certificates issued

@@ -1,7 +1,7 @@
 // Package testenv starts the real servers that tests talk to: HashiCorp Vault, PostgreSQL and
 // Redis, each on loopback with TLS, PgBouncer and HAProxy, in a directory of the test's own, ended
-// when the test ends. A package whose TestMain calls Main can also have one PostgreSQL server for all
-// its tests, see SharedPostgres.
+// when the test ends. A package whose TestMain calls Main can also have one PostgreSQL server for
+// all its tests, see SharedPostgres.
 //
 // The binaries are found by environment variables that `make test` sets. A test that needs one that
 // is not there fails and says so: it never passes without having run.

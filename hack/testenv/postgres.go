@@ -165,8 +165,8 @@ func (p *Postgres) CreateDatabase(t testing.TB, name string) string {
 	return p.URI(name)
 }
 
-// CopyDatabase makes a copy of a database that nobody is connected to, and returns its URI. The copy
-// is dropped when the test ends.
+// CopyDatabase makes a copy of a database that nobody is connected to, and returns its URI. The
+// copy is dropped when the test ends.
 func (p *Postgres) CopyDatabase(t testing.TB, template, name string) string {
 	t.Helper()
 	p.Execute(t, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize()+" TEMPLATE "+pgx.Identifier{template}.Sanitize())

@@ -1,5 +1,5 @@
-// Package upgrade knows the release before this tree, from which upgrade tests and comparisons of the
-// API start. A commit stands for it, because a clone need not have tags.
+// Package upgrade knows the release before this tree, from which upgrade tests and comparisons of
+// the API start. A commit stands for it, because a clone need not have tags.
 package upgrade
 
 import (
@@ -29,7 +29,8 @@ var (
 	commitForm  = regexp.MustCompile(`^[0-9a-f]{40}$`)
 )
 
-// Previous reads hack/upgrade/PREVIOUS of a checkout. Errors: ErrPending, with the version filled in.
+// Previous reads hack/upgrade/PREVIOUS of a checkout. Errors: ErrPending, with the version filled
+// in.
 func Previous(root string) (Release, error) {
 	raw, err := os.ReadFile(filepath.Join(root, "hack", "upgrade", "PREVIOUS"))
 	if err != nil {

@@ -108,7 +108,8 @@ func post(t *testing.T, client *http.Client, url, token, body string) map[string
 	return answer
 }
 
-// TestDevServer checks that notes outlive the process, and that the directory holds no word of them.
+// TestDevServer checks that notes outlive the process, and that the directory holds no word of
+// them.
 func TestDevServer(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	client, url, stop := devServer(t, dir)

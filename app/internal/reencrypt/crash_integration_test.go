@@ -17,8 +17,8 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// linkedPostgres is a migrated database on the shared server, its URI, and how Jobs open it: through
-// the link.
+// linkedPostgres is a migrated database on the shared server, its URI, and how Jobs open it:
+// through the link.
 func linkedPostgres(t *testing.T) (direct string, link *testenv.Link, open storetest.Open) {
 	t.Helper()
 	server, direct := storetest.SharedDatabase(t)

@@ -42,8 +42,9 @@ func (c *commits) die(n int64) {
 // TestJobDiesBeforeAnyCommit: whichever commit of SQLite a Job does not live to make, the next one finishes the work.
 // Every rotation leaves one key for each user, so that none is orphaned, and every note opens.
 //
-// After a Compromise the earlier sessions are gone, too. Many notes and users have the Job die between batches of rows
-// and of keys that are deleted, and many more users, most of whom have nothing to be moved, between batches of owners.
+// After a Compromise the earlier sessions are gone, too. Many notes and users have the Job die
+// between batches of rows and of keys that are deleted, and many more users, most of whom have
+// nothing to be moved, between batches of owners.
 func TestJobDiesBeforeAnyCommit(t *testing.T) {
 	for name, tc := range map[string]struct {
 		strategy         reencrypt.Strategy

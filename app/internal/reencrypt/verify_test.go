@@ -48,8 +48,8 @@ func TestVerificationOpensEveryValue(t *testing.T) {
 	})
 }
 
-// damageLast changes a bit of the last value of the owner's last note that is not empty: a column that
-// a later migration added is empty in the notes of this test.
+// damageLast changes a bit of the last value of the owner's last note that is not empty: a column
+// that a later migration added is empty in the notes of this test.
 func (w *world) damageLast(t *testing.T, to int, owner string) {
 	t.Helper()
 	w.change(t, to, owner, func(rows []store.SealedRow) []store.SealedRow {

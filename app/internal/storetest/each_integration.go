@@ -43,8 +43,8 @@ var (
 	copies          atomic.Int64
 )
 
-// SharedDatabase returns the server that the package's tests share, and the URI of a migrated, empty
-// database on it. See [testenv.SharedPostgres] for what a test may do with it.
+// SharedDatabase returns the server that the package's tests share, and the URI of a migrated,
+// empty database on it. See [testenv.SharedPostgres] for what a test may do with it.
 func SharedDatabase(t testing.TB) (server *testenv.Postgres, uri string) {
 	t.Helper()
 	server = testenv.SharedPostgres(t)

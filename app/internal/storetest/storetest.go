@@ -40,8 +40,8 @@ var migratedFile struct {
 	content []byte
 }
 
-// migratedSQLite is the file of a migrated, empty database. To migrate takes longer than most tests,
-// so it is done once.
+// migratedSQLite is the file of a migrated, empty database. To migrate takes longer than most
+// tests, so it is done once.
 func migratedSQLite(t testing.TB) []byte {
 	t.Helper()
 	migratedFile.Lock()

@@ -85,7 +85,8 @@ type writeCounter struct {
 
 func (w *writeCounter) wrap(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(request *http.Request) (*http.Response, error) {
-		// Leases are how leaders are elected, events are what is told: neither is an object's state.
+		// Leases are how leaders are elected, events are what is told: neither is an object's
+		// state.
 		if request.Method != http.MethodGet && !strings.Contains(request.URL.Path, "/leases") && !strings.Contains(request.URL.Path, "/events") {
 			w.mu.Lock()
 			w.seen = append(w.seen, request.Method+" "+request.URL.Path)

@@ -39,8 +39,9 @@ var Scheme = sync.OnceValues(func() (*runtime.Scheme, error) {
 	return s, errors.Join(corev1.AddToScheme(s), appsv1.AddToScheme(s), batchv1.AddToScheme(s), v1alpha1.AddToScheme(s))
 })
 
-// APIServer is controller-runtime's fake client with two differences. It can be forked. And it keeps no managed
-// fields and needs few JSON conversions for reads and for writes of a status, of which a crash test makes thousands.
+// APIServer is controller-runtime's fake client with two differences. It can be forked. And it
+// keeps no managed fields and needs few JSON conversions for reads and for writes of a status, of
+// which a crash test makes thousands.
 type APIServer struct {
 	fakeClient
 	objects normalized

@@ -65,7 +65,8 @@ func everything(t *testing.T, c client.Client) []any {
 	return []any{rotations.Items, pods.Items, accounts.Items}
 }
 
-// TestAPIServer does the same to an APIServer and to controller-runtime's fake client, and wants the same of both.
+// TestAPIServer does the same to an APIServer and to controller-runtime's fake client, and wants
+// the same of both.
 func TestAPIServer(t *testing.T) {
 	t.Parallel()
 	locked := client.MergeFromWithOptimisticLock{}

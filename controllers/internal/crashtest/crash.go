@@ -1,6 +1,7 @@
-// Package crashtest kills an operator at any of its writes, for tests. A [Story] is played once to count the writes.
-// It is then played with an operator that dies before, and with one that dies after, each write, and must end the
-// same. An [APIServer] stands in for Kubernetes; a [Crash] counts the writes and strikes.
+// Package crashtest kills an operator at any of its writes, for tests. A [Story] is played once to
+// count the writes. It is then played with an operator that dies before, and with one that dies
+// after, each write, and must end the same. An [APIServer] stands in for Kubernetes; a [Crash]
+// counts the writes and strikes.
 package crashtest
 
 import (
@@ -36,7 +37,8 @@ type Crash struct {
 	dead bool
 }
 
-// Around does a write unless the operator is dead or dies before it. It returns the write's error or [ErrCrash].
+// Around does a write unless the operator is dead or dies before it. It returns the write's error
+// or [ErrCrash].
 func (c *Crash) Around(write func() error) error {
 	if c.dead {
 		return ErrCrash
@@ -57,8 +59,9 @@ func (c *Crash) Around(write func() error) error {
 // Restart lets another operator take over.
 func (c *Crash) Restart() { c.dead = false }
 
-// Interceptor adds what a fake client lacks: created objects get a UID and a creation time, and a deletion must name
-// the object's UID. Reads return what the operator's cache keeps. Every write goes through [Crash.Around].
+// Interceptor adds what a fake client lacks: created objects get a UID and a creation time, and a
+// deletion must name the object's UID. Reads return what the operator's cache keeps. Every write
+// goes through [Crash.Around].
 func (c *Crash) Interceptor(now func() time.Time) interceptor.Funcs {
 	return interceptor.Funcs{
 		Get: func(ctx context.Context, w client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {

@@ -11,7 +11,8 @@ type Story[W any] struct {
 	Begin func(t *testing.T, c *Crash) W
 	// Fork returns a copy of a world, in which c counts and strikes.
 	Fork func(t *testing.T, world W, c *Crash) W
-	// Pass plays one pass and reports whether another follows. What the operator remembers must not outlive it.
+	// Pass plays one pass and reports whether another follows. What the operator remembers must not
+	// outlive it.
 	Pass func(t *testing.T, world W) bool
 }
 
@@ -21,8 +22,9 @@ type chapter[W any] struct {
 	before int
 }
 
-// Everywhere plays the story to its end without a crash, and then with one before and one after each write. All must
-// pass check. A crash run starts with the pass that contains its write: what came before is the same in every run.
+// Everywhere plays the story to its end without a crash, and then with one before and one after
+// each write. All must pass check. A crash run starts with the pass that contains its write: what
+// came before is the same in every run.
 func (s Story[W]) Everywhere(t *testing.T, leastWrites int, check func(*testing.T, W)) {
 	t.Helper()
 	c := &Crash{}

@@ -31,8 +31,8 @@ func (w *world) drive(t *testing.T) *world {
 	return w
 }
 
-// play plays one pass and everybody else after it, and reports whether the rotation goes on. No Job ends after a pass
-// in which somebody has deleted one.
+// play plays one pass and everybody else after it, and reports whether the rotation goes on. No Job
+// ends after a pass in which somebody has deleted one.
 func (w *world) play(t *testing.T) bool {
 	t.Helper()
 	kr := w.pass(t, "first")
@@ -109,7 +109,8 @@ func TestCrashAnywhere(t *testing.T) {
 	}
 }
 
-// TestDeletedJobs: somebody deletes each Job once before its end. It is recreated once, wherever the operator dies.
+// TestDeletedJobs: somebody deletes each Job once before its end. It is recreated once, wherever
+// the operator dies.
 func TestDeletedJobs(t *testing.T) {
 	t.Parallel()
 	wholeRotation(map[string]bool{}).Everywhere(t, 10, func(t *testing.T, w *world) {
@@ -405,15 +406,15 @@ func TestForgedJobs(t *testing.T) {
 		change          func(*batchv1.Job)
 		foreign         string
 	}{
-		"the one that was made":             {image: "image", recorded: "made", change: func(*batchv1.Job) {}},
-		"made by the operator before":       {image: "newer", recorded: "made", change: func(*batchv1.Job) {}},
-		"made, and not recorded":            {image: "image", change: func(*batchv1.Job) {}},
-		"another one of the name":           {image: "image", recorded: "made", change: func(j *batchv1.Job) { j.UID = "forged" }, foreign: "another of its name"},
-		"not recorded, of another image":    {image: "image", change: func(j *batchv1.Job) { j.Spec.Template.Spec.Containers[0].Image = "true" }, foreign: "its image"},
-		"not recorded, of another command":  {image: "image", change: func(j *batchv1.Job) { j.Spec.Template.Spec.Containers[0].Command = []string{"true"} }, foreign: "its command"},
-		"not recorded, and somebody else's": {image: "image", change: func(j *batchv1.Job) { j.OwnerReferences[0].UID = "b" }, foreign: "does not belong to first"},
-		"recorded, but given away":          {image: "image", recorded: "made", change: func(j *batchv1.Job) { j.OwnerReferences = nil }, foreign: "does not belong to first"},
-		"one that the cache would not show": {image: "image", recorded: "made", change: func(j *batchv1.Job) { j.Labels = nil }, foreign: "does not belong to first"},
+		"the one that was made":              {image: "image", recorded: "made", change: func(*batchv1.Job) {}},
+		"made by the operator before":        {image: "newer", recorded: "made", change: func(*batchv1.Job) {}},
+		"made, and not recorded":             {image: "image", change: func(*batchv1.Job) {}},
+		"another one of the name":            {image: "image", recorded: "made", change: func(j *batchv1.Job) { j.UID = "forged" }, foreign: "another of its name"},
+		"not recorded, of another image":     {image: "image", change: func(j *batchv1.Job) { j.Spec.Template.Spec.Containers[0].Image = "true" }, foreign: "its image"},
+		"not recorded, of another command":   {image: "image", change: func(j *batchv1.Job) { j.Spec.Template.Spec.Containers[0].Command = []string{"true"} }, foreign: "its command"},
+		"not recorded, and of another owner": {image: "image", change: func(j *batchv1.Job) { j.OwnerReferences[0].UID = "b" }, foreign: "does not belong to first"},
+		"recorded, but given away":           {image: "image", recorded: "made", change: func(j *batchv1.Job) { j.OwnerReferences = nil }, foreign: "does not belong to first"},
+		"one that the cache would not show":  {image: "image", recorded: "made", change: func(j *batchv1.Job) { j.Labels = nil }, foreign: "does not belong to first"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			made, err := reconciler("image").verifyJob(kr, notes()).Build(t.Context())

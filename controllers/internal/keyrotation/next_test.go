@@ -148,7 +148,7 @@ func TestNext(t *testing.T) {
 		"a deleted one that runs gives way too":               {o: observed{rotation: rotation("a", append(running12, deleting)...), parent: notes(), supersededBy: rotation("b", running, urgent)}, want: actionFail, reason: config.ReasonSuperseded},
 		"a compromise takes no version before that":           {o: observed{rotation: rotation("a", running, urgent), parent: notes(), inTheWay: rotation("b", running), key: key(1, 0)}, want: actionWait, reason: v1alpha1.ReasonRotatingKey},
 		"another object's can never be adopted":               {o: observed{rotation: rotation("a", anothers), parent: notes()}, want: actionFail, reason: v1alpha1.ReasonNameConflict},
-		"one whose SecureNotes was made anew neither":         {o: observed{rotation: rotation("a", owned), parent: anew}, want: actionFail, reason: v1alpha1.ReasonNameConflict},
+		"one whose SecureNotes was recreated neither":         {o: observed{rotation: rotation("a", owned), parent: anew}, want: actionFail, reason: v1alpha1.ReasonNameConflict},
 		"the finalizer comes before the start":                {o: observed{rotation: rotation("a", owned), parent: notes()}, want: actionGuard},
 		"the start is recorded":                               {o: observed{rotation: rotation("a", owned, guarded), parent: notes()}, want: actionStart},
 		"a queued one that is deleted is let go":              {o: observed{rotation: rotation("a", owned, guarded, deleting), parent: notes()}, want: actionRelease},
@@ -183,7 +183,7 @@ func TestNext(t *testing.T) {
 		"a compromise records the accounts before all else": {o: observed{rotation: rotation("a", urgent12...), parent: notes(), accounts: accounts("x", "y"), reencrypt: absent}, want: actionRecordAccounts},
 		"a compromise deletes those of a recorded UID":      {o: observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: accounts("new", "y"), reencrypt: absent}, want: actionDeleteAccounts},
 		"a compromise waits for an account to go":           {o: observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: goingAccounts, reencrypt: absent}, want: actionWait, reason: v1alpha1.ReasonRecreatingAccounts},
-		"a compromise waits for an account to be made anew": {o: observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: accounts("new", ""), reencrypt: absent}, want: actionWait, reason: v1alpha1.ReasonRecreatingAccounts},
+		"a compromise waits for an account to be recreated": {o: observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: accounts("new", ""), reencrypt: absent}, want: actionWait, reason: v1alpha1.ReasonRecreatingAccounts},
 		"an account that was missing is only waited for":    {o: observed{rotation: rotation("a", append(urgent12, recorded("x", ""))...), parent: notes(), accounts: accounts("new", "any"), reencrypt: absent}, want: actionRecordAccountsRecreated},
 		"both accounts are new":                             {o: observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: accounts("new", "newer"), reencrypt: absent}, want: actionRecordAccountsRecreated},
 		"another object's account is not deleted":           {o: observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: strangers, reencrypt: absent}, want: actionFail, reason: v1alpha1.ReasonNameConflict},
@@ -293,7 +293,7 @@ func TestRetryIsToldOfWhereItHelps(t *testing.T) {
 		want bool
 	}{
 		"its SecureNotes is gone":            {o: observed{rotation: at12}, want: false},
-		"its SecureNotes was made anew":      {o: observed{rotation: at12, parent: anew}, want: false},
+		"its SecureNotes was recreated":      {o: observed{rotation: at12, parent: anew}, want: false},
 		"a Compromise has taken over":        {o: observed{rotation: at12, parent: notes(), supersededBy: rotation("b", running, urgent)}, want: false},
 		"another has made a newer version":   {o: observed{rotation: at12, parent: notes(), overtaken: "KeyRotation b"}, want: false},
 		"its Job was stopped by a newer one": {o: observed{rotation: at12, parent: notes(), reencrypt: JobOutcome{Phase: JobFailed, Reason: config.ReasonSuperseded}}, want: false},

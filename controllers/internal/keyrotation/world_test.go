@@ -158,7 +158,8 @@ type world struct {
 	jobAccounts []types.UID
 	// remade counts the service accounts that were recreated.
 	remade int
-	// deleted are the Jobs that somebody has deleted before their end, once each; nil: nobody does so.
+	// deleted are the Jobs that somebody has deleted before their end, once each; nil: nobody does
+	// so.
 	deleted map[string]bool
 	// passes were played by play.
 	passes int

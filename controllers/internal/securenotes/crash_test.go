@@ -255,7 +255,8 @@ var days = []string{
 	"Jan 1 00:01", "Jan 1 03:00", "Jan 1 03:30", "Jan 1 04:05", "Jan 1 04:35", "Jan 2 03:00", "Jan 2 04:05", "Jan 4 05:00", "Jan 4 06:05", "Jan 4 07:00",
 }
 
-// play plays one pass, and everybody else if the operator has written, and reports whether any time is left.
+// play plays one pass, and everybody else if the operator has written, and reports whether any time
+// is left.
 func (l *life) play() bool {
 	at := l.times[0]
 	l.now = moment(l.t, at)
@@ -329,8 +330,8 @@ func TestCrashAnywhere(t *testing.T) {
 	})
 }
 
-// TestDeletedVerifications: somebody deletes the Job of a retirement before its end. It is recreated once, wherever the
-// operator dies, and nothing is postponed.
+// TestDeletedVerifications: somebody deletes the Job of a retirement before its end. It is
+// recreated once, wherever the operator dies, and nothing is postponed.
 func TestDeletedVerifications(t *testing.T) {
 	t.Parallel()
 	lifeThrough(days[:4], map[string]bool{}).Everywhere(t, 10, func(t *testing.T, l *life) {

@@ -239,7 +239,7 @@ func TestRetirementBehindAForeignJob(t *testing.T) {
 		wake    time.Duration
 	}{
 		"nobody's":           {meta: metav1.ObjectMeta{}, change: asMade, attempt: 2, wake: retirementRetry},
-		"somebody else's":    {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*theirs}, Labels: operand.Labels(object(), operand.ComponentVerify)}, change: asMade, attempt: 2, wake: retirementRetry},
+		"of another owner":   {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*theirs}, Labels: operand.Labels(object(), operand.ComponentVerify)}, change: asMade, attempt: 2, wake: retirementRetry},
 		"without our labels": {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}}, change: asMade, attempt: 2, wake: retirementRetry},
 		"of the last pass":   {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}, Labels: operand.Labels(object(), operand.ComponentVerify)}, change: asMade, attempt: 1, wake: retryInterval},
 		"that does nothing": {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}, Labels: operand.Labels(object(), operand.ComponentVerify)},

@@ -1,4 +1,5 @@
-// Package docker finds a Docker daemon and works with it. hack/offline starts one where none answers.
+// Package docker finds a Docker daemon and works with it. hack/offline starts one where none
+// answers.
 package docker
 
 import (

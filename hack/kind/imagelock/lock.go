@@ -1,7 +1,7 @@
-// Package imagelock reads and writes image locks. A lock names every image that a cluster is made of:
-// its name, its tag, and the digest of its bytes. hack/kind/images.lock.yaml is the lock of upstream's
-// images; hack/offline writes one of the images that it makes. What is done with the images does not
-// depend on which of the two it is.
+// Package imagelock reads and writes image locks. A lock names every image that a cluster is made
+// of: its name, its tag, and the digest of its bytes. hack/kind/images.lock.yaml is the lock of
+// upstream's images; hack/offline writes one of the images that it makes. What is done with the
+// images does not depend on which of the two it is.
 package imagelock
 
 import (
@@ -19,7 +19,8 @@ import (
 // A Use is what an image is for.
 type Use string
 
-// The uses. An offline lock has CertManager in the place of the three images of cert-manager's chart.
+// The uses. An offline lock has CertManager in the place of the three images of cert-manager's
+// chart.
 const (
 	Node                  Use = "node"
 	CertManagerController Use = "cert-manager-controller"
@@ -41,8 +42,9 @@ const UpstreamHeader = `# The images of upstream that ` + "`make run`" + ` bring
 
 // Lock is the content of one file.
 type Lock struct {
-	// Offline is set in locks that hack/offline writes. Its node image has no pod network of its own,
-	// and the manifests of hack/kind install cert-manager and Vault in the place of their charts.
+	// Offline is set in locks that hack/offline writes. Its node image has no pod network of its
+	// own, and the manifests of hack/kind install cert-manager and Vault in the place of their
+	// charts.
 	Offline bool `yaml:"offline,omitempty"`
 	// Registry, if set, is asked for the images in the place of the registries in their names.
 	Registry string           `yaml:"registry,omitempty"`

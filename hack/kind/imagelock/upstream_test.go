@@ -34,9 +34,9 @@ func TestLockIsAsWritten(t *testing.T) {
 	}
 }
 
-// TestBothWaysRunTheSameVersions: upstream's images are of the versions that hack/tools builds, so that
-// what passes the tests on one passes them on the other. kind publishes a node image for one patch
-// release of each minor version.
+// TestBothWaysRunTheSameVersions: upstream's images are of the versions that hack/tools builds, so
+// that what passes the tests on one passes them on the other. kind publishes a node image for one
+// patch release of each minor version.
 func TestBothWaysRunTheSameVersions(t *testing.T) {
 	lock, err := Read(lockPath)
 	if err != nil {

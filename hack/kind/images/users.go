@@ -7,7 +7,8 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
-// Repository begins the names of the images that are packed from hack/tools; nothing answers at this host name.
+// Repository begins the names of the images that are packed from hack/tools; nothing answers at
+// this host name.
 const Repository = "securenotes.dev/hack/"
 
 // Static packs one program that needs nothing but itself. user is uid:gid; empty means root.

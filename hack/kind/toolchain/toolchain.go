@@ -47,8 +47,8 @@ func (c *Chain) Path(p Program) string {
 	return filepath.Join(c.tools[p].home, string(p))
 }
 
-// Adopt takes those of the programs that are in PATH in their pinned version, so that they need not be
-// built. Each has to print its version when it is called with `version`.
+// Adopt takes those of the programs that are in PATH in their pinned version, so that they need not
+// be built. Each has to print its version when it is called with `version`.
 func (c *Chain) Adopt(ctx context.Context, programs ...Program) (note string) {
 	for _, p := range programs {
 		if _, err := os.Stat(c.Path(p)); err == nil {
@@ -169,7 +169,8 @@ func (c *Chain) build(ctx context.Context, programs []Program) error {
 	return nil
 }
 
-// removeLeftovers removes what builds that were killed have left: what is hidden and older than any build takes.
+// removeLeftovers removes what builds that were killed have left: what is hidden and older than any
+// build takes.
 func removeLeftovers(home string) {
 	entries, err := os.ReadDir(home)
 	if err != nil {
@@ -185,7 +186,8 @@ func removeLeftovers(home string) {
 // BuildEnv makes builds static and independent of the caller's workspace and flags.
 func BuildEnv() []string { return []string{"CGO_ENABLED=0", "GOFLAGS=-buildvcs=false", "GOWORK=off"} }
 
-// LinkEnvtest gathers what controller-runtime's envtest starts in one directory, its KUBEBUILDER_ASSETS.
+// LinkEnvtest gathers what controller-runtime's envtest starts in one directory, its
+// KUBEBUILDER_ASSETS.
 func (c *Chain) LinkEnvtest() (string, error) {
 	dir := filepath.Join(c.cache, "envtest", c.Version(APIServer))
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -3,8 +3,9 @@
 //
 // Usage: vulncheck DIRECTORY...
 //
-// GOVULNDB is the address of the vulnerability database, https://vuln.go.dev by default. Exit codes:
-// 0 no known vulnerability, 3 vulnerabilities, 4 the database cannot be reached, 1 anything else.
+// GOVULNDB is the address of the vulnerability database, https://vuln.go.dev by default. Exit
+// codes: 0 no known vulnerability, 3 vulnerabilities, 4 the database cannot be reached, 1 anything
+// else.
 package main
 
 import (

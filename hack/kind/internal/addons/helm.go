@@ -22,8 +22,8 @@ func (a Addons) helm(args ...string) *proc.Cmd {
 
 // Install installs or upgrades a chart.
 func (a Addons) Install(ctx context.Context, release, chart, namespace string, args ...string) error {
-	// helm refuses every upgrade after one that was killed, with "another operation is in progress". The
-	// lock of this machine says that none is.
+	// helm refuses every upgrade after one that was killed, with "another operation is in
+	// progress". The lock of this machine says that none is.
 	if err := a.Kube.Command("-n", namespace, "delete", "secret", "--ignore-not-found", "--selector",
 		"owner=helm,name="+release+",status in (pending-install,pending-upgrade,pending-rollback)").Run(ctx); err != nil {
 		return err
@@ -95,8 +95,8 @@ func (a Addons) chartDir(ctx context.Context, name string) (string, error) {
 // checkNamespace is where the charts are checked.
 const checkNamespace = "chart-check"
 
-// CheckCharts renders upstream's charts and has the API server look at every object of them, without
-// creating any, in a namespace that warns of pods that the strictest Pod Security refuses.
+// CheckCharts renders upstream's charts and has the API server look at every object of them,
+// without creating any, in a namespace that warns of pods that the strictest Pod Security refuses.
 func (a Addons) CheckCharts(ctx context.Context) (note string, err error) {
 	defer func() {
 		err := a.Kube.Command("delete", "namespace", checkNamespace, "--ignore-not-found", "--wait=false").Run(context.WithoutCancel(ctx))
@@ -123,7 +123,8 @@ metadata:
 		if err != nil {
 			return "", err
 		}
-		// The names are those of what runs here, so the dry run must not take its fields for conflicts.
+		// The names are those of what runs here, so the dry run must not take its fields for
+		// conflicts.
 		out, err := a.Kube.Command("apply", "--dry-run=server", "--server-side", "--force-conflicts", "--warnings-as-errors",
 			"--field-manager", "chart-check", "-o", "name", "-f", "-").WithStdin(strings.NewReader(rendered)).Output(ctx)
 		if err != nil {

@@ -173,7 +173,8 @@ func (c Cluster) Delete(ctx context.Context) error {
 	}); err != nil || image == "" || os.Geteuid() == 0 {
 		return err
 	}
-	// What pods wrote into volumes belongs to their users: only root may remove it, as in a container.
+	// What pods wrote into volumes belongs to their users: only root may remove it, as in a
+	// container.
 	return c.Docker.Command("run", "--rm", "--network", "none", "--volume", c.Layout.Machine("volumes")+":"+VolumesInNode,
 		"--entrypoint", "find", image, VolumesInNode, "-mindepth", "1", "-delete").Run(ctx)
 }

@@ -14,8 +14,8 @@ import (
 // patience bounds the question: a machine without a way out must not wait for it.
 const patience = 4 * time.Second
 
-// Answer asks every registry of a lock for its API version. Anything but a registry's answer, such as
-// a proxy's refusal or a captive portal's page, counts as none.
+// Answer asks every registry of a lock for its API version. Anything but a registry's answer, such
+// as a proxy's refusal or a captive portal's page, counts as none.
 func Answer(ctx context.Context, l imagelock.Lock) (yes bool, why string) {
 	asked := map[string]bool{}
 	for _, use := range l.Uses() {

@@ -8,15 +8,16 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/proc"
 )
 
-// goEnv makes the tests independent of the caller's workspace and flags. With -trimpath, what was compiled in one
-// checkout serves every other.
+// goEnv makes the tests independent of the caller's workspace and flags. With -trimpath, what was
+// compiled in one checkout serves every other.
 func goEnv() []string {
 	return []string{"GOFLAGS=-buildvcs=false -mod=readonly -trimpath", "GOWORK=off"}
 }
 
-// Packages returns the packages of a module, and those of them whose tests start real servers under the build tag:
-// they depend on the package that starts servers, directly or through helpers of their own. A suite that is written
-// once and runs on every database is in such a package without a tagged file of its own.
+// Packages returns the packages of a module, and those of them whose tests start real servers under
+// the build tag: they depend on the package that starts servers, directly or through helpers of
+// their own. A suite that is written once and runs on every database is in such a package without a
+// tagged file of its own.
 func Packages(ctx context.Context, dir, tag string) (all, needServers []string, err error) {
 	const starter = "/hack/testenv"
 	out, err := proc.New("go", "list", "-test", "-tags", tag, "-f", `{{.ImportPath}} {{join .Deps " "}}`, "./...").

@@ -1,5 +1,5 @@
-// Package daemon starts a Docker daemon where none answers, and takes back everything that it did to
-// the machine.
+// Package daemon starts a Docker daemon where none answers, and takes back everything that it did
+// to the machine.
 package daemon
 
 import (

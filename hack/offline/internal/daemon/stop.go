@@ -20,8 +20,9 @@ import (
 	"github.com/securenotes/securenotes/hack/offline/internal/firewall"
 )
 
-// Revive starts the daemon that an earlier run started and that died since, so that what it left can
-// be removed in an orderly way. Where there is no such daemon, or another one answers, it does nothing.
+// Revive starts the daemon that an earlier run started and that died since, so that what it left
+// can be removed in an orderly way. Where there is no such daemon, or another one answers, it does
+// nothing.
 func Revive(ctx context.Context, l layout.Layout, nocap func(context.Context) (string, error)) (note string, err error) {
 	if _, err := readRecord(); errors.Is(err, os.ErrNotExist) {
 		return "none was started here", nil

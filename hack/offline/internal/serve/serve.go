@@ -55,7 +55,7 @@ func Start(images []store.Image) (*Server, error) {
 // Stop ends the registry.
 func (s *Server) Stop() error { return s.server.Close() }
 
-// blobs reads from the images' directories; whoever pulls verifies the digests.
+// blobs reads from the images' directories. The client that pulls verifies the digests.
 type blobs []store.Image
 
 func (b blobs) find(h v1.Hash) (string, fs.FileInfo, error) {

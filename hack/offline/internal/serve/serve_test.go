@@ -47,7 +47,8 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// TestStoreKeepsWholeImages: one whose making fails leaves nothing, and a new tag replaces the old one.
+// TestStoreKeepsWholeImages: one whose making fails leaves nothing, and a new tag replaces the old
+// one.
 func TestStoreKeepsWholeImages(t *testing.T) {
 	dir := t.TempDir()
 	kept := store.Store{Dir: dir}

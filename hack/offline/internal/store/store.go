@@ -1,5 +1,5 @@
-// Package store keeps the images that were made in the cache, each as an OCI layout of its own. Blobs
-// are not compressed: they never leave this machine.
+// Package store keeps the images that were made in the cache, each as an OCI layout of its own.
+// Blobs are not compressed: they never leave this machine.
 package store
 
 import (

@@ -163,7 +163,7 @@ func (u *user) create(ctx context.Context, random *rand.Rand) {
 	pending := u.pending
 	var created *notesclient.Note
 	err := u.do(ctx, random, func(ctx context.Context, c *notesclient.Client) (err error) {
-		created, err = c.CreateNoteOnce(ctx, contentOf(pending.value), pending.key)
+		created, err = c.CreateNoteIdempotent(ctx, contentOf(pending.value), pending.key)
 		return err
 	})
 	u.load.writes.Add(1)

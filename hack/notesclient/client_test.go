@@ -81,7 +81,7 @@ func TestCalls(t *testing.T) {
 			return c.CreateNote(ctx, content)
 		}, seen{request: "POST /api/notes", body: `{"content":"text","title":"about"}`}, stored},
 		"create a note once": {201, `{"id":"1"}`, func(ctx context.Context, c *notesclient.Client) (any, error) {
-			return c.CreateNoteOnce(ctx, content, "key")
+			return c.CreateNoteIdempotent(ctx, content, "key")
 		}, seen{request: "POST /api/notes", body: `{"content":"text","title":"about"}`, key: "key"}, stored},
 		"get a note": {200, note, func(ctx context.Context, c *notesclient.Client) (any, error) {
 			return c.GetNote(ctx, "1")

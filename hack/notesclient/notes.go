@@ -24,11 +24,11 @@ type Note struct {
 
 // CreateNote creates a note.
 func (c *Client) CreateNote(ctx context.Context, content Content) (*Note, error) {
-	return c.CreateNoteOnce(ctx, content, "")
+	return c.CreateNoteIdempotent(ctx, content, "")
 }
 
-// CreateNoteOnce creates a note unless a request with the same key has done so.
-func (c *Client) CreateNoteOnce(ctx context.Context, content Content, idempotencyKey string) (*Note, error) {
+// CreateNoteIdempotent creates a note unless a request with the same key has done so.
+func (c *Client) CreateNoteIdempotent(ctx context.Context, content Content, idempotencyKey string) (*Note, error) {
 	r := Request{Method: http.MethodPost, Path: "/api/notes", Body: content, IdempotencyKey: idempotencyKey}
 	return c.note(ctx, r, http.StatusCreated, Note{Content: content})
 }

@@ -42,8 +42,8 @@ var (
 	ErrNotAuthentic = errors.New("the sealed value is not authentic for its place")
 	// ErrUnavailable means that the key provider cannot be asked now; trying again later may help.
 	ErrUnavailable = errors.New("the key provider is unavailable")
-	// ErrSealed means that the key provider answers, but is sealed. It is also ErrUnavailable.
-	ErrSealed = errors.New("the key provider is sealed")
+	// ErrVaultSealed means that Vault answers, but is sealed. Such an error is also ErrUnavailable.
+	ErrVaultSealed = errors.New("the key provider is sealed")
 	// ErrDenied means that the key provider refuses this identity.
 	ErrDenied = errors.New("the key provider denies access")
 	// ErrRefused means that the provider does not unwrap this: another master key, another context, or a

@@ -3,7 +3,7 @@ package envelope
 import "context"
 
 // KeyProvider holds the master key. Implementations are safe for concurrent use, bound every call
-// in time, and return errors that are one of ErrUnavailable, ErrSealed, ErrDenied and ErrRefused.
+// in time, and return errors that are one of ErrUnavailable, ErrVaultSealed, ErrDenied and ErrRefused.
 type KeyProvider interface {
 	// Wrap encrypts each raw key under the latest version of the master key. It does not keep them.
 	Wrap(ctx context.Context, items []RawItem) ([]WrapResult, error)

@@ -46,8 +46,8 @@ func TestVaultSealedAndBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.Seal(t)
-	if _, err := keyring.Unwrap(ctx, stored); !errors.Is(err, ErrUnavailable) || !errors.Is(err, ErrSealed) {
-		t.Errorf("sealed: %v, want ErrUnavailable and ErrSealed", err)
+	if _, err := keyring.Unwrap(ctx, stored); !errors.Is(err, ErrUnavailable) || !errors.Is(err, ErrVaultSealed) {
+		t.Errorf("sealed: %v, want ErrUnavailable and ErrVaultSealed", err)
 	}
 	server.Unseal(t)
 	if _, err := keyring.Unwrap(ctx, stored); err != nil {

@@ -99,7 +99,7 @@ func providerError(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, vault.ErrSealed):
-		return fmt.Errorf("%w: %w: %w", ErrUnavailable, ErrSealed, err)
+		return fmt.Errorf("%w: %w: %w", ErrUnavailable, ErrVaultSealed, err)
 	case errors.Is(err, vault.ErrUnavailable):
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	case errors.Is(err, vault.ErrDenied):

@@ -60,7 +60,7 @@ var answers = []struct {
 	{accounts.ErrBusy, http.StatusServiceUnavailable, "Too many logins at once, try again later"},
 	{accounts.ErrPepperLost, http.StatusServiceUnavailable, loginsAway},
 	{notes.ErrNotFound, http.StatusNotFound, "Note not found"},
-	{notes.ErrOnceKeyReused, http.StatusUnprocessableEntity, "The Idempotency-Key was used for another note"},
+	{notes.ErrIdempotencyKeyReused, http.StatusUnprocessableEntity, "The Idempotency-Key was used for another note"},
 	{notes.ErrStale, http.StatusPreconditionFailed, "The note was changed meanwhile"},
 	{notes.ErrInvalidContent, http.StatusBadRequest, notes.ErrInvalidContent.Error()},
 	{notes.ErrInvalidTitle, http.StatusBadRequest, notes.ErrInvalidTitle.Error()},

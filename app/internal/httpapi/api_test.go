@@ -121,8 +121,8 @@ func (c *counters) CodeAccepted(ctx context.Context, address, user string) error
 // idempotency keys otherwise than it is told to.
 type pages struct {
 	*store.Store
-	// once, when it is not nil, changes an idempotency key before it is stored.
-	once func(*notes.OnceKey)
+	// idempotencyKey, when it is not nil, changes an idempotency key before it is stored.
+	idempotencyKey func(*notes.IdempotencyKey)
 	// wait, when it is not nil, is called with the id of the last note of the page before.
 	wait func(ctx context.Context, before string) error
 	// updating, when it is not nil, is called before a note is replaced.
@@ -136,11 +136,11 @@ func (p *pages) UpdateNote(ctx context.Context, id sessions.Identity, now time.T
 	return p.Store.UpdateNote(ctx, id, now, n)
 }
 
-func (p *pages) CreateNoteOnce(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed, key notes.OnceKey) (notes.First, error) {
-	if p.once != nil {
-		p.once(&key)
+func (p *pages) CreateNoteIdempotent(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed, key notes.IdempotencyKey) (notes.First, error) {
+	if p.idempotencyKey != nil {
+		p.idempotencyKey(&key)
 	}
-	return p.Store.CreateNoteOnce(ctx, id, now, n, key)
+	return p.Store.CreateNoteIdempotent(ctx, id, now, n, key)
 }
 
 func (p *pages) SealedNotes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]notes.Sealed, []envelope.StoredKey, error) {
@@ -575,7 +575,7 @@ func TestListPages(t *testing.T) {
 // TestKeyProviderAway: a cached key serves, everything else is 503, and nothing is stored.
 func TestKeyProviderAway(t *testing.T) {
 	for name, cause := range map[string]error{
-		"unavailable": envelope.ErrUnavailable, "sealed": errors.Join(envelope.ErrUnavailable, envelope.ErrSealed), "denied": envelope.ErrDenied,
+		"unavailable": envelope.ErrUnavailable, "sealed": errors.Join(envelope.ErrUnavailable, envelope.ErrVaultSealed), "denied": envelope.ErrDenied,
 	} {
 		t.Run(name, func(t *testing.T) {
 			storetest.Each(t, func(t *testing.T, open storetest.Open) { testKeyProviderAway(t, open, cause) })

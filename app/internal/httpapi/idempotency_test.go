@@ -114,20 +114,20 @@ func TestIdempotencyKeyIsOfOneRequest(t *testing.T) {
 	remove := func(t *testing.T, s *service, token, path string) {
 		s.call(t, "DELETE", path, token, "").want(t, "delete", 200, "")
 	}
-	previousRelease := func(key *notes.OnceKey) { key.Request, key.Pepper = "", "" }
+	previousRelease := func(key *notes.IdempotencyKey) { key.Request, key.Pepper = "", "" }
 	cases := map[string]struct {
 		// stored changes how the first request's key is stored.
-		stored      func(*notes.OnceKey)
+		stored      func(*notes.IdempotencyKey)
 		since       func(t *testing.T, s *service, token, path string)
 		same, other string
 	}{
 		"unchanged":       {same: replayed, other: refused},
 		"changed":         {since: change, same: replayed, other: refused},
 		"deleted":         {since: remove, same: replayed, other: refused},
-		"expired":         {stored: func(key *notes.OnceKey) { key.Expires = time.Now() }, same: created, other: created},
-		"pepper replaced": {stored: func(key *notes.OnceKey) { key.Pepper = "before" }, same: created, other: created},
+		"expired":         {stored: func(key *notes.IdempotencyKey) { key.Expires = time.Now() }, same: created, other: created},
+		"pepper replaced": {stored: func(key *notes.IdempotencyKey) { key.Pepper = "before" }, same: created, other: created},
 		"pepper replaced, deleted": {
-			stored: func(key *notes.OnceKey) { key.Pepper = "before" }, since: remove, same: created, other: created,
+			stored: func(key *notes.IdempotencyKey) { key.Pepper = "before" }, since: remove, same: created, other: created,
 		},
 		// What the previous release stored is compared as it compares.
 		"previous release":          {stored: previousRelease, same: replayed, other: refused},
@@ -153,9 +153,9 @@ func TestIdempotencyKeyIsOfOneRequest(t *testing.T) {
 					return a, created
 				}
 				begin := func(key string) answer {
-					s.pages.once = tc.stored
+					s.pages.idempotencyKey = tc.stored
 					a, outcome := send(key, first)
-					s.pages.once = nil
+					s.pages.idempotencyKey = nil
 					if outcome != created {
 						t.Fatalf("the first request was %s", outcome)
 					}

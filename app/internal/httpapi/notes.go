@@ -89,7 +89,7 @@ func (h *handlers) createNote(c *gin.Context) {
 	if key, given := idempotencyKey(c); !given {
 		note, err = h.Notes.Create(c.Request.Context(), identity(c), body.text())
 	} else if key != "" {
-		note, repeated, err = h.Notes.CreateOnce(c.Request.Context(), identity(c), key, body.text())
+		note, repeated, err = h.Notes.CreateIdempotent(c.Request.Context(), identity(c), key, body.text())
 	} else {
 		return
 	}

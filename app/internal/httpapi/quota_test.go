@@ -82,7 +82,7 @@ func TestQuotaOfBytes(t *testing.T) {
 func TestQuotaOfIdempotencyKeys(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
-		s := newServiceWithin(t, open, config.Quotas{Accounts: 10, Notes: 100, Bytes: 3*notes.OnceKeyBytes + 100}, true)
+		s := newServiceWithin(t, open, config.Quotas{Accounts: 10, Notes: 100, Bytes: 3*notes.IdempotencyKeyBytes + 100}, true)
 		token := s.signIn(t, "alice")
 		create := func(key string) answer {
 			return s.call(t, "POST", "/api/notes", token, `{"content":"x"}`, "Idempotency-Key", key)

@@ -122,18 +122,18 @@ func (s recordedNotes) CreateNote(ctx context.Context, id sessions.Identity, now
 	return s.Store.CreateNote(ctx, id, now, n)
 }
 
-// CreateNoteOnce implements notes.Store.
-func (s recordedNotes) CreateNoteOnce(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed, key notes.OnceKey) (notes.First, error) {
+// CreateNoteIdempotent implements notes.Store.
+func (s recordedNotes) CreateNoteIdempotent(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed, key notes.IdempotencyKey) (notes.First, error) {
 	ctx, done, err := intend(ctx, id.Owner, n.ID)
 	if err != nil {
 		return notes.First{}, err
 	}
 	defer done()
-	return s.Store.CreateNoteOnce(ctx, id, now, n, key)
+	return s.Store.CreateNoteIdempotent(ctx, id, now, n, key)
 }
 
 // FirstNote implements notes.Store. It commits nothing, but its note is the answer to a creation.
-func (s recordedNotes) FirstNote(ctx context.Context, id sessions.Identity, now time.Time, key notes.OnceKey) (notes.First, bool, error) {
+func (s recordedNotes) FirstNote(ctx context.Context, id sessions.Identity, now time.Time, key notes.IdempotencyKey) (notes.First, bool, error) {
 	first, found, err := s.Store.FirstNote(ctx, id, now, key)
 	if err != nil || !found {
 		return first, found, err

@@ -25,7 +25,7 @@ const (
 // Usage is what a user has stored, or may store.
 type Usage struct {
 	Notes int64
-	// Bytes of content, title and tags as they are stored, which is sealed, and OnceKeyBytes for each
+	// Bytes of content, title and tags as they are stored, which is sealed, and IdempotencyKeyBytes for each
 	// idempotency key.
 	Bytes int64
 }

@@ -19,9 +19,9 @@ const maxOvertaken = 5
 // Store is what notes need of the database. Each method proves the session; see package store.
 type Store interface {
 	CreateNote(context.Context, sessions.Identity, time.Time, Sealed) error
-	CreateNoteOnce(context.Context, sessions.Identity, time.Time, Sealed, OnceKey) (First, error)
+	CreateNoteIdempotent(context.Context, sessions.Identity, time.Time, Sealed, IdempotencyKey) (First, error)
 	// FirstNote returns what was created under an idempotency key, and whether the key is in use.
-	FirstNote(context.Context, sessions.Identity, time.Time, OnceKey) (_ First, found bool, _ error)
+	FirstNote(context.Context, sessions.Identity, time.Time, IdempotencyKey) (_ First, found bool, _ error)
 	ActiveKey(context.Context, sessions.Identity, time.Time) (envelope.StoredKey, error)
 	Note(ctx context.Context, id sessions.Identity, now time.Time, note string) (Sealed, envelope.StoredKey, error)
 	Notes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]Summary, error)

@@ -13,11 +13,11 @@ const countPage = 100
 
 // stalenessCount is what is counted, and how.
 type stalenessCount struct {
-	store  *store.Store
-	tables []store.SealedTable
-	owners store.OwnerRange
-	age    store.Age
-	to     int
+	store     *store.Store
+	tables    []store.SealedTable
+	owners    store.OwnerRange
+	staleness store.Staleness
+	to        int
 	// page is of how many owners the rows are counted at once, and pause follows each page.
 	page  func() int
 	pause func() error
@@ -30,7 +30,7 @@ func (c stalenessCount) run(ctx context.Context) (map[int]int64, error) {
 	counts := map[int]int64{}
 	after := ""
 	for {
-		page, err := c.store.StaleOwners(ctx, c.owners, c.age, c.to, after, c.page())
+		page, err := c.store.StaleOwners(ctx, c.owners, c.staleness, c.to, after, c.page())
 		if err != nil {
 			return nil, fmt.Errorf("find the owners of stale keys: %w", err)
 		}
@@ -39,7 +39,7 @@ func (c stalenessCount) run(ctx context.Context) (map[int]int64, error) {
 		}
 		after = page[len(page)-1]
 		for _, table := range c.tables {
-			rows, err := c.store.CountStaleRows(ctx, table, page, c.age, c.to)
+			rows, err := c.store.CountStaleRows(ctx, table, page, c.staleness, c.to)
 			if err != nil {
 				return nil, fmt.Errorf("count the rows of %s: %w", table.Name, err)
 			}

@@ -38,7 +38,7 @@ func (j *Job) prepare(ctx context.Context, to chan<- task) error {
 		if err := stride.begin(ctx); err != nil {
 			return err
 		}
-		owners, err := j.Store.StaleOwners(ctx, j.Range, j.Strategy.age(), j.To, after, ownerPage)
+		owners, err := j.Store.StaleOwners(ctx, j.Range, j.Strategy.staleness(), j.To, after, ownerPage)
 		if err != nil || len(owners) == 0 {
 			return err
 		}
@@ -122,7 +122,7 @@ func (j *Job) tasks(keys []store.RotationKey, opened []envelope.UnwrappedKey) ([
 			tasks = append(tasks, task{owner: key.Owner})
 		}
 		t := &tasks[len(tasks)-1]
-		stale := key.BornVersion < j.To
+		stale := key.CreatedVersion < j.To
 		if !key.Active && !stale {
 			continue // of this rotation, and replaced since
 		}

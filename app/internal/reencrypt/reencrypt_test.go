@@ -585,7 +585,7 @@ func TestDamageHoldsUpNobodyElse(t *testing.T) {
 		if err := w.job(reencrypt.Reencrypt, to).Run(ctx); !errors.Is(err, envelope.ErrNotAuthentic) || !strings.Contains(err.Error(), owner) {
 			t.Errorf("error %v, want ErrNotAuthentic of owner %s", err, owner)
 		}
-		if stale, err := w.db.CountStaleKeys(ctx, store.ByBirth, to); stale != 1 || err != nil {
+		if stale, err := w.db.CountStaleKeys(ctx, store.StaleByCreation, to); stale != 1 || err != nil {
 			t.Errorf("%d stale keys, %v; want the damaged note's alone", stale, err)
 		}
 		left, _, err := w.db.SealedRows(ctx, table, owner, key, "", 10)

@@ -34,12 +34,12 @@ func ParseStrategy(name string) (Strategy, error) {
 	return "", fmt.Errorf("strategy %q: must be %s or %s", name, Reencrypt, Rewrap)
 }
 
-// age is which keys the strategy calls stale.
-func (s Strategy) age() store.Age {
+// staleness returns what makes an owner key stale for the strategy.
+func (s Strategy) staleness() store.Staleness {
 	if s == Rewrap {
-		return store.ByWrapping
+		return store.StaleByWrapping
 	}
-	return store.ByBirth
+	return store.StaleByCreation
 }
 
 const (
@@ -145,7 +145,7 @@ func (j *Job) Run(ctx context.Context) error {
 func (j *Job) count(ctx context.Context) error {
 	stride := j.pace.stride()
 	counts, err := stalenessCount{
-		store: j.Store, tables: j.tables, owners: j.Range, age: j.Strategy.age(), to: j.To,
+		store: j.Store, tables: j.tables, owners: j.Range, staleness: j.Strategy.staleness(), to: j.To,
 		page:  func() int { return j.pace.owners(countPage) },
 		pause: func() error { return stride.pause(ctx, 0) },
 	}.run(ctx)
@@ -220,7 +220,7 @@ func (j *Job) rewrapKeys(ctx context.Context) error {
 	stride := j.pace.stride()
 	var after envelope.StoredKey
 	for {
-		page, err := j.Store.StaleKeys(ctx, j.Range, j.Strategy.age(), j.To, after, j.pace.keyPage())
+		page, err := j.Store.StaleKeys(ctx, j.Range, j.Strategy.staleness(), j.To, after, j.pace.keyPage())
 		if err != nil || len(page) == 0 {
 			return err
 		}

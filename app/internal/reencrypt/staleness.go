@@ -92,7 +92,7 @@ func (s *Staleness) count(ctx context.Context) (map[int]int64, error) {
 	}
 	asked := time.Now()
 	return stalenessCount{
-		store: s.store, tables: tables, owners: store.OwnerRange{From: boundary(0, 1)}, age: store.ByWrapping, to: fence,
+		store: s.store, tables: tables, owners: store.OwnerRange{From: boundary(0, 1)}, staleness: store.StaleByWrapping, to: fence,
 		page: func() int { return politeKeys },
 		pause: func() error {
 			if err := sleep(ctx, sampleRest*time.Since(asked)); err != nil {

@@ -56,7 +56,7 @@ func (v *Verification) Run(ctx context.Context) (Report, error) {
 	if fence < v.To {
 		return report, fmt.Errorf("%w: the fence stands at version %d, below %d, so older keys can still be written", ErrStaleRows, fence, v.To)
 	}
-	if v.keys, err = v.Store.CountStaleKeys(ctx, store.ByWrapping, maxVersion); err != nil {
+	if v.keys, err = v.Store.CountStaleKeys(ctx, store.StaleByWrapping, maxVersion); err != nil {
 		return report, err
 	}
 	for _, column := range wrapped {
@@ -64,7 +64,7 @@ func (v *Verification) Run(ctx context.Context) (Report, error) {
 			return report, err
 		}
 	}
-	stale, err := v.Store.CountStaleKeys(ctx, v.Strategy.age(), v.To)
+	stale, err := v.Store.CountStaleKeys(ctx, v.Strategy.staleness(), v.To)
 	if err != nil {
 		return report, err
 	}

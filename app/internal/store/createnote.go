@@ -90,9 +90,9 @@ func (s *Store) createNoteIn(ctx context.Context, q queryer, id sessions.Identit
 // errKeyUsed undoes a transaction whose idempotency key turned out to be used.
 var errKeyUsed = errors.New("the idempotency key is used")
 
-// CreateNoteOnce is CreateNote under an idempotency key, which lasts until expires. When the key is
+// CreateNoteIdempotent is CreateNote under an idempotency key, which lasts until expires. When the key is
 // in use, it stores nothing and returns what was created then.
-func (s *Store) CreateNoteOnce(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed, key notes.OnceKey) (notes.First, error) {
+func (s *Store) CreateNoteIdempotent(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed, key notes.IdempotencyKey) (notes.First, error) {
 	err := s.untilKnown(ctx, s.noteExists(ctx, id, n.ID), func() error {
 		return s.transact(ctx, func(tx queryer) error {
 			// A digest under another pepper cannot be compared with: the key is free again.
@@ -126,7 +126,7 @@ func (s *Store) CreateNoteOnce(ctx context.Context, id sessions.Identity, now ti
 
 // FirstNote returns what was created under an idempotency key, and whether the key is in use.
 // Errors: sessions.ErrInvalid.
-func (s *Store) FirstNote(ctx context.Context, id sessions.Identity, now time.Time, key notes.OnceKey) (first notes.First, found bool, err error) {
+func (s *Store) FirstNote(ctx context.Context, id sessions.Identity, now time.Time, key notes.IdempotencyKey) (first notes.First, found bool, err error) {
 	var note, request sql.NullString
 	var created sql.NullInt64
 	err = s.row(ctx, `SELECT i.note, i.created_at, i.request FROM sessions s LEFT JOIN idempotency_keys i

@@ -85,7 +85,7 @@ func TestDeletedAccountLeavesNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := written.CreateOnce(ctx, id, "a key", notes.Text{Content: "a note"}); err != nil {
+			if _, _, err := written.CreateIdempotent(ctx, id, "a key", notes.Text{Content: "a note"}); err != nil {
 				t.Fatal(err)
 			}
 			if !secondFactor {

@@ -118,7 +118,7 @@ func TestAnswerIsLost(t *testing.T) {
 				return errors.Join(db.CreateTogether(ctx, now, []store.Creation{{Identity: user.id, Note: other}, {Identity: user.id, Note: n}})...)
 			},
 			"once": func(n notes.Sealed) error {
-				_, err := db.CreateNoteOnce(ctx, user.id, now, n, notes.OnceKey{Digest: n.ID + n.ID[:28], Request: "request", Pepper: "pepper", Expires: now.Add(time.Hour)})
+				_, err := db.CreateNoteIdempotent(ctx, user.id, now, n, notes.IdempotencyKey{Digest: n.ID + n.ID[:28], Request: "request", Pepper: "pepper", Expires: now.Add(time.Hour)})
 				return err
 			},
 		} {

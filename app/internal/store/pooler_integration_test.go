@@ -137,9 +137,9 @@ func exercise(t *testing.T, user fixture) {
 		t.Errorf("create again: %v, want ErrExists", err)
 	}
 	once, again := user.sealedNote(), user.sealedNote()
-	key := notes.OnceKey{Digest: once.ID + once.ID[:28], Request: "request", Pepper: "pepper", Expires: now.Add(time.Hour)}
+	key := notes.IdempotencyKey{Digest: once.ID + once.ID[:28], Request: "request", Pepper: "pepper", Expires: now.Add(time.Hour)}
 	for _, n := range []notes.Sealed{once, again} {
-		if first, err := user.CreateNoteOnce(ctx, user.id, now, n, key); err != nil || first.ID != once.ID {
+		if first, err := user.CreateNoteIdempotent(ctx, user.id, now, n, key); err != nil || first.ID != once.ID {
 			t.Errorf("create once: %+v, %v", first, err)
 		}
 	}
@@ -191,7 +191,7 @@ func rotate(t *testing.T, db *store.Store, users []fixture) {
 	if err := db.RaiseFence(ctx, 2); err != nil {
 		t.Fatal(err)
 	}
-	owners, err := db.StaleOwners(ctx, store.OwnerRange{From: "00000000-0000-0000-0000-000000000000"}, store.ByBirth, 2, "", 10)
+	owners, err := db.StaleOwners(ctx, store.OwnerRange{From: "00000000-0000-0000-0000-000000000000"}, store.StaleByCreation, 2, "", 10)
 	if err != nil || len(owners) != len(users) {
 		t.Fatalf("%d stale owners, %v; want %d", len(owners), err, len(users))
 	}

@@ -67,12 +67,12 @@ var sessionCalls = map[string]struct {
 	"CreateNote": {call: func(s *subject, at time.Time) (bool, error) {
 		return only(s.CreateNote(ctx, s.id, at, s.sealedNote()))
 	}, refused: envelope.ErrKeyNotActive},
-	"CreateNoteOnce": {call: func(s *subject, at time.Time) (bool, error) {
-		_, err := s.CreateNoteOnce(ctx, s.id, at, s.sealedNote(), notes.OnceKey{Digest: strings.Repeat("d", 64), Expires: at.Add(time.Hour)})
+	"CreateNoteIdempotent": {call: func(s *subject, at time.Time) (bool, error) {
+		_, err := s.CreateNoteIdempotent(ctx, s.id, at, s.sealedNote(), notes.IdempotencyKey{Digest: strings.Repeat("d", 64), Expires: at.Add(time.Hour)})
 		return only(err)
 	}, refused: envelope.ErrKeyNotActive},
 	"FirstNote": {call: func(s *subject, at time.Time) (bool, error) {
-		_, _, err := s.FirstNote(ctx, s.id, at, notes.OnceKey{Digest: strings.Repeat("d", 64)})
+		_, _, err := s.FirstNote(ctx, s.id, at, notes.IdempotencyKey{Digest: strings.Repeat("d", 64)})
 		return only(err)
 	}, refused: sessions.ErrInvalid},
 	"Usage": {call: func(s *subject, at time.Time) (bool, error) {

@@ -102,14 +102,16 @@ func (s *Store) EndSessions(ctx context.Context, to int, began time.Time) (int64
 	return ended, err
 }
 
-// Age is what makes an owner key stale.
-type Age string
+// Staleness selects which version of the master key decides whether an owner key is stale. Its value
+// is the column that holds that version.
+type Staleness string
 
 const (
-	// ByWrapping calls a key stale when its wrapping is older than the version. For Rewrap.
-	ByWrapping Age = "kek_version"
-	// ByBirth calls a key stale when its bytes are older than the version. For Reencrypt.
-	ByBirth Age = "born_version"
+	// StaleByWrapping: the key is wrapped under an older version. Rewrap replaces the wrapping.
+	StaleByWrapping Staleness = "kek_version"
+	// StaleByCreation: the key was created under an older version, even if it has been rewrapped
+	// since. Reencrypt replaces the key.
+	StaleByCreation Staleness = "born_version"
 )
 
 // OwnerRange is a range of owner ids, From inclusive and To exclusive, as UUID text; an empty To
@@ -131,18 +133,20 @@ func (r OwnerRange) condition(after string) (string, []any) {
 // RotationKey is an owner key as a rotation sees it.
 type RotationKey struct {
 	envelope.StoredKey
-	KEKVersion, BornVersion int
-	Active                  bool
+	// KEKVersion is the master key version that the key is wrapped under, and CreatedVersion the
+	// one that it was created under.
+	KEKVersion, CreatedVersion int
+	Active                     bool
 	// Needed says of each table that was asked for whether it has rows that are sealed with the key.
 	Needed []bool
 }
 
 // StaleOwners returns up to limit owners of the range, in order, after the one given, with at least
 // one stale key.
-func (s *Store) StaleOwners(ctx context.Context, r OwnerRange, age Age, to int, after string, limit int) ([]string, error) {
+func (s *Store) StaleOwners(ctx context.Context, r OwnerRange, by Staleness, to int, after string, limit int) ([]string, error) {
 	where, args := r.condition(after)
 	n := len(args)
-	query := fmt.Sprintf("SELECT DISTINCT owner FROM owner_keys WHERE %s AND %s < $%d ORDER BY owner LIMIT $%d", where, age, n+1, n+2)
+	query := fmt.Sprintf("SELECT DISTINCT owner FROM owner_keys WHERE %s AND %s < $%d ORDER BY owner LIMIT $%d", where, by, n+1, n+2)
 	var owners []string
 	err := s.rows(ctx, s.db, query, append(args, to, limit), func(rows *sql.Rows) error {
 		var owner string
@@ -166,10 +170,10 @@ const ownersKeysOrder = " ORDER BY owner, id"
 
 // StaleKeys returns up to limit stale keys of the range, in order, after the one given. Whole owners
 // are not kept together.
-func (s *Store) StaleKeys(ctx context.Context, r OwnerRange, age Age, to int, after envelope.StoredKey, limit int) ([]RotationKey, error) {
+func (s *Store) StaleKeys(ctx context.Context, r OwnerRange, by Staleness, to int, after envelope.StoredKey, limit int) ([]RotationKey, error) {
 	where, args := r.condition("")
 	n := len(args)
-	where += fmt.Sprintf(" AND %s < $%d", age, n+1)
+	where += fmt.Sprintf(" AND %s < $%d", by, n+1)
 	args = append(args, to)
 	if after.Owner != "" {
 		where += fmt.Sprintf(" AND (owner, id) > ($%d, $%d)", n+2, n+3)
@@ -192,7 +196,7 @@ func (s *Store) rotationKeys(ctx context.Context, tables []SealedTable, where st
 	err := s.rows(ctx, s.db, rotationKeysQuery(tables, where), args, func(rows *sql.Rows) error {
 		key := RotationKey{Needed: make([]bool, len(tables))}
 		var state string
-		into := []any{&key.Owner, &key.ID, (*string)(&key.Wrapped), &key.KEKVersion, &key.BornVersion, &state}
+		into := []any{&key.Owner, &key.ID, (*string)(&key.Wrapped), &key.KEKVersion, &key.CreatedVersion, &state}
 		for i := range key.Needed {
 			into = append(into, &key.Needed[i])
 		}

@@ -17,11 +17,11 @@ func (s *Store) OldestVersion(ctx context.Context) (int, error) {
 
 // CountStaleRows counts the rows of a table that are sealed with the owners' stale keys, by the version of the key; also
 // none, for a version that only keys have. Its time goes by how many rows these owners have.
-func (s *Store) CountStaleRows(ctx context.Context, t SealedTable, owners []string, age Age, to int) (map[int]int64, error) {
+func (s *Store) CountStaleRows(ctx context.Context, t SealedTable, owners []string, by Staleness, to int) (map[int]int64, error) {
 	where, parameter := s.dialect.oneOf("k.owner", owners)
 	counts := map[int]int64{}
 	err := s.rows(ctx, s.db, fmt.Sprintf(`SELECT k.%[1]s, count(t.id) FROM owner_keys k LEFT JOIN %[2]s t ON t.owner = k.owner AND t.key_id = k.id
-		WHERE %[3]s AND k.%[1]s < $2 GROUP BY k.%[1]s`, age, t.Name, where), []any{parameter, to}, func(rows *sql.Rows) error {
+		WHERE %[3]s AND k.%[1]s < $2 GROUP BY k.%[1]s`, by, t.Name, where), []any{parameter, to}, func(rows *sql.Rows) error {
 		var version int
 		var count int64
 		err := rows.Scan(&version, &count)
@@ -32,8 +32,8 @@ func (s *Store) CountStaleRows(ctx context.Context, t SealedTable, owners []stri
 }
 
 // CountStaleKeys counts stale owner keys.
-func (s *Store) CountStaleKeys(ctx context.Context, age Age, to int) (int64, error) {
+func (s *Store) CountStaleKeys(ctx context.Context, by Staleness, to int) (int64, error) {
 	var count int64
-	err := s.row(ctx, "SELECT count(*) FROM owner_keys WHERE "+string(age)+" < $1", []any{to}, &count)
+	err := s.row(ctx, "SELECT count(*) FROM owner_keys WHERE "+string(by)+" < $1", []any{to}, &count)
 	return count, err
 }

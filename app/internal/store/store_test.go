@@ -300,7 +300,7 @@ func TestActiveKeyIsReplacedOnce(t *testing.T) {
 		}
 		for _, key := range keys {
 			if key.Active == (key.ID == f.key.ID) {
-				t.Errorf("key born under %d: active %t", key.BornVersion, key.Active)
+				t.Errorf("key created under version %d: active %t", key.CreatedVersion, key.Active)
 			}
 		}
 		if err := db.CreateNote(ctx, f.id, now, f.sealedNote()); !errors.Is(err, envelope.ErrKeyNotActive) {

@@ -24,7 +24,7 @@ func (s *Store) Usage(ctx context.Context, id sessions.Identity, now time.Time) 
 	if errors.Is(err, sql.ErrNoRows) {
 		err = sessions.ErrInvalid
 	}
-	used.Bytes += keys * notes.OnceKeyBytes
+	used.Bytes += keys * notes.IdempotencyKeyBytes
 	return used, err
 }
 

@@ -41,16 +41,16 @@ func TestUsage(t *testing.T) {
 		}
 		mustUse("one note", notes.Usage{Notes: 1, Bytes: 30})
 		for i, user := range []fixture{alice, alice, bob} {
-			key := notes.OnceKey{Digest: strings.Repeat(strconv.Itoa(i), 64), Request: "r", Pepper: "p", Expires: now.Add(time.Hour)}
+			key := notes.IdempotencyKey{Digest: strings.Repeat(strconv.Itoa(i), 64), Request: "r", Pepper: "p", Expires: now.Add(time.Hour)}
 			n := user.sealedNote()
-			if _, err := db.CreateNoteOnce(ctx, user.id, now, n, key); err != nil {
+			if _, err := db.CreateNoteIdempotent(ctx, user.id, now, n, key); err != nil {
 				t.Fatal(err)
 			}
 			if done, err := db.DeleteNote(ctx, user.id, now, n.ID, 0); !done || err != nil {
 				t.Fatalf("delete: %t, %v", done, err)
 			}
 		}
-		mustUse("two keys whose notes are deleted", notes.Usage{Notes: 1, Bytes: 30 + 2*notes.OnceKeyBytes})
+		mustUse("two keys whose notes are deleted", notes.Usage{Notes: 1, Bytes: 30 + 2*notes.IdempotencyKeyBytes})
 		if n, err := db.DeleteExpiredIdempotencyKeys(ctx, now.Add(time.Hour), 10); n != 3 || err != nil {
 			t.Fatalf("%d keys are deleted, %v", n, err)
 		}

@@ -106,10 +106,10 @@ func runsFor(d time.Duration) corev1.ContainerState {
 func failed(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }
 
 var (
-	runs    = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
-	none    = corev1.ContainerState{}
-	sealed  = `{"reason":"VaultSealed","message":"Vault is sealed: unseal it"}`
-	migrate = container(operand.MigrateContainer, ended(0, "Completed", ""), none)
+	runs        = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	none        = corev1.ContainerState{}
+	vaultSealed = `{"reason":"VaultSealed","message":"Vault is sealed: unseal it"}`
+	migrate     = container(operand.MigrateContainer, ended(0, "Completed", ""), none)
 )
 
 // TestCauses is the table of what can be wrong, and of what a condition then says: the reason, what
@@ -138,11 +138,11 @@ func TestCauses(t *testing.T) {
 		"a container without its config": {cause: OfPod(pod(migrate, container("api", waits("CreateContainerConfigError", "secret not found"), none)), Look{}, now), reason: v1alpha1.ReasonContainerNotCreated, fact: "secret not found", next: "kubectl describe pod"},
 		"memory":                         {cause: OfPod(pod(migrate, container("api", waits("CrashLoopBackOff", ""), ended(137, "OOMKilled", ""))), Look{}, now), reason: v1alpha1.ReasonOOMKilled, fact: "container api of pod notes-7c5d-x2bcf", next: "limits.memory"},
 		"memory of migrate":              {cause: OfPod(pod(container(operand.MigrateContainer, ended(137, "OOMKilled", ""), none)), Look{}, now), reason: v1alpha1.ReasonOOMKilled, fact: "container migrate", next: "limits.memory"},
-		"the service's last words":       {cause: OfPod(pod(migrate, container("api", waits("CrashLoopBackOff", ""), ended(1, "Error", sealed))), Look{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal it"},
+		"the service's last words":       {cause: OfPod(pod(migrate, container("api", waits("CrashLoopBackOff", ""), ended(1, "Error", vaultSealed))), Look{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal it"},
 		"a crash without words":          {cause: OfPod(pod(migrate, container("api", waits("CrashLoopBackOff", ""), ended(2, "Error", "goroutine 1 [running]"))), Look{}, now), reason: v1alpha1.ReasonContainerCrashing, fact: "exit code 2 (2 restarts)", next: "kubectl logs --previous"},
-		"an injected init container":     {cause: OfPod(pod(container(operand.MigrateContainer, ended(0, "Completed", ""), ended(1, "Error", sealed)), container("istio-init", waits("CrashLoopBackOff", ""), ended(3, "Error", "")), container("api", waits("PodInitializing", ""), none)), Look{}, now), reason: v1alpha1.ReasonContainerCrashing, fact: "container istio-init of pod notes-7c5d-x2bcf ended with exit code 3", next: "kubectl logs --previous"},
+		"an injected init container":     {cause: OfPod(pod(container(operand.MigrateContainer, ended(0, "Completed", ""), ended(1, "Error", vaultSealed)), container("istio-init", waits("CrashLoopBackOff", ""), ended(3, "Error", "")), container("api", waits("PodInitializing", ""), none)), Look{}, now), reason: v1alpha1.ReasonContainerCrashing, fact: "container istio-init of pod notes-7c5d-x2bcf ended with exit code 3", next: "kubectl logs --previous"},
 		"one of a Job":                   {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("istio-init", ended(3, "Error", ""), none), container("job", waits("PodInitializing", ""), none))}, Look{}, now), reason: v1alpha1.ReasonContainerCrashing, fact: "container istio-init", next: "kubectl logs --previous"},
-		"a service beside a sidecar":     {cause: OfPod(pod(migrate, container("istio-init", runs, ended(1, "Error", "")), container("api", waits("CrashLoopBackOff", ""), ended(1, "Error", sealed))), Look{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal it"},
+		"a service beside a sidecar":     {cause: OfPod(pod(migrate, container("istio-init", runs, ended(1, "Error", "")), container("api", waits("CrashLoopBackOff", ""), ended(1, "Error", vaultSealed))), Look{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal it"},
 		"a Secret that is not there":     {cause: OfPod(pod(), says("FailedMount", `MountVolume.SetUp failed for volume "tls" : secret "own" not found`), now), reason: v1alpha1.ReasonPodNotStarted, fact: `secret "own" not found (event of 2027-01-15T07:59:00Z)`, next: "correct the cause; the kubelet tries again by itself within about two minutes"},
 		"a service that waits":           {cause: OfPod(pod(migrate, container("api", runs, none)), says("", "the audit log cannot be written"), now), reason: v1alpha1.ReasonNotReady, fact: "the audit log cannot be written", next: "see its log"},
 		"a service that cannot be asked": {cause: OfPod(pod(migrate, container("api", runs, none)), Look{}, now), reason: v1alpha1.ReasonNotReady, fact: "runs, but is not ready", next: "see its log"},
@@ -157,10 +157,10 @@ func TestCauses(t *testing.T) {
 		"a suspended Job":                  {cause: OfJob(job(suspended), 1, nil, Look{}, now), reason: v1alpha1.ReasonJobSuspended, fact: "is suspended", next: "spec.suspend"},
 		"a Job beside a full node":         {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, homeless("1 node(s) didn't match pod affinity rules."))}, Look{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "affinity rules", next: "make room on the node of the API's pod"},
 		"a Job whose pod was killed":       {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(137, "OOMKilled", ""), none), failed)}, Look{}, now), reason: v1alpha1.ReasonOOMKilled, fact: "container job", next: "limits.memory"},
-		"a Job that is tried again":        {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(1, "Error", sealed), none), failed)}, Look{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal"},
-		"a Job whose second index fails":   {cause: OfJob(job(), 2, []corev1.Pod{podOf("0", time.Second, container("job", runs, none)), podOf("1", time.Minute, container("job", ended(1, "Error", sealed), none), failed)}, Look{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal"},
+		"a Job that is tried again":        {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(1, "Error", vaultSealed), none), failed)}, Look{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal"},
+		"a Job whose second index fails":   {cause: OfJob(job(), 2, []corev1.Pod{podOf("0", time.Second, container("job", runs, none)), podOf("1", time.Minute, container("job", ended(1, "Error", vaultSealed), none), failed)}, Look{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal"},
 		"a Job that a sidecar keeps alive": {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(0, "Completed", ""), none), container("istio-proxy", runs, none))}, Look{}, now), reason: v1alpha1.ReasonSidecarRunning, fact: "istio-proxy", next: "restartPolicy Always; then delete the Job"},
-		"a failed pod that sidecars keep":  {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(1, "Error", sealed), none), container("a", runs, none), container("b", runs, none))}, Look{}, now), reason: v1alpha1.ReasonSidecarRunning, fact: "exit code 1, but a, b of pod", next: "delete the Job"},
+		"a failed pod that sidecars keep":  {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(1, "Error", vaultSealed), none), container("a", runs, none), container("b", runs, none))}, Look{}, now), reason: v1alpha1.ReasonSidecarRunning, fact: "exit code 1, but a, b of pod", next: "delete the Job"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			message := tc.cause.String()
@@ -187,7 +187,7 @@ func TestNoCause(t *testing.T) {
 	young.CreationTimestamp = ago(time.Second)
 	starting := pod(migrate, container("api", runs, none))
 	starting.CreationTimestamp = ago(time.Second)
-	stranger := podOf("0", time.Minute, container("job", ended(1, "Error", sealed), none), failed)
+	stranger := podOf("0", time.Minute, container("job", ended(1, "Error", vaultSealed), none), failed)
 	stranger.OwnerReferences[0].UID = types.UID("another")
 	for name, got := range map[string]Cause{
 		"a healthy Deployment":                OfDeployment(&appsv1.Deployment{}),
@@ -200,7 +200,7 @@ func TestNoCause(t *testing.T) {
 		"a service that has come back":        OfPod(pod(migrate, container("api", runs, ended(1, "Error", `{"reason":"DatabaseLost","message":"x"}`))), Look{}, now.Add(-50*time.Second)),
 		"a Job that was made just now":        OfJob(job(func(j *batchv1.Job) { j.CreationTimestamp = ago(time.Second) }), 1, nil, says("FailedCreate", overQuota), now),
 		"a Job at work":                       OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", runs, none))}, says("FailedCreate", overQuota), now),
-		"a Job whose second try is at work":   OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(1, "Error", sealed), none), failed), podOf("0", time.Second, container("job", runs, none))}, Look{}, now),
+		"a Job whose second try is at work":   OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(1, "Error", vaultSealed), none), failed), podOf("0", time.Second, container("job", runs, none))}, Look{}, now),
 		"a Job beside a sidecar":              OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", runs, none), container("istio-proxy", runs, none))}, Look{}, now),
 		"a Job that one index of two has led": OfJob(job(func(j *batchv1.Job) { j.Status.Succeeded = 1 }), 2, []corev1.Pod{podOf("1", time.Minute, container("job", runs, none))}, says("FailedCreate", overQuota), now),
 		"what a pod of another says":          OfJob(job(func(j *batchv1.Job) { j.Status.Succeeded = 1 }), 1, []corev1.Pod{stranger}, Look{}, now),

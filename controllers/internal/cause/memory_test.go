@@ -102,7 +102,7 @@ func TestMemoryIsSmall(t *testing.T) {
 // no more pods than the Job has indexes, and hide no cause.
 func TestForgedPodsOfAJob(t *testing.T) {
 	t.Parallel()
-	genuine := podOf("1", time.Minute, container("job", ended(1, "Error", sealed), none), failed)
+	genuine := podOf("1", time.Minute, container("job", ended(1, "Error", vaultSealed), none), failed)
 	pods := []corev1.Pod{genuine}
 	for _, index := range []string{"x", "", "2", "-1", "+1", "01", "1x", "99999999999999999999"} {
 		pods = append(pods, podOf(index, time.Second))

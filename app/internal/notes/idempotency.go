@@ -12,18 +12,18 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// onceFor is how long a creation that is sent again is recognized.
-const onceFor = 24 * time.Hour
+// idempotencyKeyLifetime is how long a creation that is sent again is recognized.
+const idempotencyKeyLifetime = 24 * time.Hour
 
-// OnceKeyBytes is how many bytes of a quota an idempotency key takes until it has expired and is
+// IdempotencyKeyBytes is how many bytes of a quota an idempotency key takes until it has expired and is
 // deleted: more than its row and the entries of its indexes take in the database.
-const OnceKeyBytes = 512
+const IdempotencyKeyBytes = 512
 
-// ErrOnceKeyReused means that the idempotency key was used for another note.
-var ErrOnceKeyReused = errors.New("the idempotency key was used for another note")
+// ErrIdempotencyKeyReused means that the idempotency key was used for another note.
+var ErrIdempotencyKeyReused = errors.New("the idempotency key was used for another note")
 
-// OnceKey is an idempotency key as it is stored.
-type OnceKey struct {
+// IdempotencyKey is an idempotency key as it is stored.
+type IdempotencyKey struct {
 	// Digest is SHA-256 of the client's key, in hex.
 	Digest string
 	// Request is the keyed digest of the request, and Pepper the id of the pepper that its key is
@@ -40,23 +40,23 @@ type First struct {
 	Request string
 }
 
-// CreateOnce is Create under a client's idempotency key: when the same client sends the same again,
+// CreateIdempotent is Create under a client's idempotency key: when the same client sends the same again,
 // the note of the first time is returned, and repeated is true, whatever has become of that note
-// since. Errors: ErrOnceKeyReused, and those of Create.
-func (s *Service) CreateOnce(ctx context.Context, id sessions.Identity, key string, text Text) (_ Note, repeated bool, err error) {
+// since. Errors: ErrIdempotencyKeyReused, and those of Create.
+func (s *Service) CreateIdempotent(ctx context.Context, id sessions.Identity, key string, text Text) (_ Note, repeated bool, err error) {
 	digest := sha256.Sum256([]byte(key))
-	once := OnceKey{Digest: hex.EncodeToString(digest[:]), Request: s.requestDigest(id.Owner, key, text), Pepper: s.requests.Pepper}
+	record := IdempotencyKey{Digest: hex.EncodeToString(digest[:]), Request: s.requestDigest(id.Owner, key, text), Pepper: s.requests.Pepper}
 	var first First
-	n, err := s.create(ctx, id, text, OnceKeyBytes, func(n Sealed) (bool, error) {
-		once.Expires = n.CreatedAt.Add(onceFor)
+	n, err := s.create(ctx, id, text, IdempotencyKeyBytes, func(n Sealed) (bool, error) {
+		record.Expires = n.CreatedAt.Add(idempotencyKeyLifetime)
 		var err error
-		first, err = s.store.CreateNoteOnce(ctx, id, s.now(), n, once)
+		first, err = s.store.CreateNoteIdempotent(ctx, id, s.now(), n, record)
 		return first.ID == n.ID, err
 	})
 	var full *QuotaError
 	if errors.As(err, &full) {
 		// The first request may have created the note that has reached the limit.
-		used, found, errFirst := s.store.FirstNote(ctx, id, s.now(), once)
+		used, found, errFirst := s.store.FirstNote(ctx, id, s.now(), record)
 		if found || errFirst != nil {
 			first, err = used, errFirst
 		}
@@ -64,7 +64,7 @@ func (s *Service) CreateOnce(ctx context.Context, id sessions.Identity, key stri
 	if err != nil || first.ID == n.ID {
 		return n, false, err
 	}
-	same := first.Request == once.Request
+	same := first.Request == record.Request
 	if first.Request == "" {
 		same, err = s.sameAsNote(ctx, id, first.ID, text)
 	}
@@ -72,7 +72,7 @@ func (s *Service) CreateOnce(ctx context.Context, id sessions.Identity, key stri
 	case err != nil:
 		return Note{}, false, err
 	case !same:
-		return Note{}, false, ErrOnceKeyReused
+		return Note{}, false, ErrIdempotencyKeyReused
 	}
 	return Note{Text: text, ID: first.ID, Revision: 1, CreatedAt: first.CreatedAt, UpdatedAt: first.CreatedAt}, true, nil
 }

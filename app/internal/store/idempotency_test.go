@@ -10,21 +10,21 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestOnceKeyIsReplacedOnce: of many requests at the same moment that find a key which has ended,
+// TestIdempotencyKeyIsReplacedOnce: of many requests at the same moment that find a key which has ended,
 // one creates a note and the others are told of it; a key that has not ended stays as it is.
-func TestOnceKeyIsReplacedOnce(t *testing.T) {
+func TestIdempotencyKeyIsReplacedOnce(t *testing.T) {
 	later := now.Add(time.Hour)
 	cases := map[string]struct {
-		old notes.OnceKey
+		old notes.IdempotencyKey
 		// created is how many notes there are in the end, and request what is stored with the key.
 		created int
 		request string
 	}{
 		"no key":           {created: 1, request: "new"},
-		"expired":          {old: notes.OnceKey{Request: "old", Pepper: "p1", Expires: now}, created: 2, request: "new"},
-		"another pepper":   {old: notes.OnceKey{Request: "old", Pepper: "p0", Expires: later}, created: 2, request: "new"},
-		"in use":           {old: notes.OnceKey{Request: "old", Pepper: "p1", Expires: later}, created: 1, request: "old"},
-		"previous release": {old: notes.OnceKey{Expires: later}, created: 1, request: ""},
+		"expired":          {old: notes.IdempotencyKey{Request: "old", Pepper: "p1", Expires: now}, created: 2, request: "new"},
+		"another pepper":   {old: notes.IdempotencyKey{Request: "old", Pepper: "p0", Expires: later}, created: 2, request: "new"},
+		"in use":           {old: notes.IdempotencyKey{Request: "old", Pepper: "p1", Expires: later}, created: 1, request: "old"},
+		"previous release": {old: notes.IdempotencyKey{Expires: later}, created: 1, request: ""},
 	}
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		db := open(t)
@@ -34,17 +34,17 @@ func TestOnceKeyIsReplacedOnce(t *testing.T) {
 				digest := strings.Repeat("d", 64)
 				if !tc.old.Expires.IsZero() {
 					tc.old.Digest = digest
-					if _, err := db.CreateNoteOnce(ctx, user.id, now.Add(-time.Hour), user.sealedNote(), tc.old); err != nil {
+					if _, err := db.CreateNoteIdempotent(ctx, user.id, now.Add(-time.Hour), user.sealedNote(), tc.old); err != nil {
 						t.Fatal(err)
 					}
 				}
-				key := notes.OnceKey{Digest: digest, Request: "new", Pepper: "p1", Expires: later}
+				key := notes.IdempotencyKey{Digest: digest, Request: "new", Pepper: "p1", Expires: later}
 				firsts := make([]notes.First, 10)
 				var requests sync.WaitGroup
 				for i := range firsts {
 					requests.Go(func() {
 						var err error
-						if firsts[i], err = db.CreateNoteOnce(ctx, user.id, now, user.sealedNote(), key); err != nil {
+						if firsts[i], err = db.CreateNoteIdempotent(ctx, user.id, now, user.sealedNote(), key); err != nil {
 							t.Error(err)
 						}
 					})

@@ -18,6 +18,7 @@ import (
 var boundPackages = []string{
 	"../app/internal/httpapi", "../app/internal/ratelimit", "../app/internal/accounts", "../app/internal/notes",
 	"../app/internal/server", "../controllers/internal/operand", "../controllers/internal/keyrotation",
+	"../controllers/internal/rotations", "../controllers/internal/trustedjob",
 }
 
 // bound matches the names of constants that bound what a client can have.
@@ -37,9 +38,9 @@ var noBounds = map[string]string{
 	"ratelimit.maxURISize":  "a file of the operator's",
 	"operand.maxTrimAfter":  "a field of SecureNotes",
 
+	"rotations.maxRequest": "a longer value of an annotation is no request",
+
 	"keyrotation.maxSteps":       "the steps of one pass, of which a rotation has fewer",
-	"keyrotation.maxRequest":     "a longer value of an annotation is no request",
-	"keyrotation.maxRetirements": "a field of the status, of which the newest entry gives way",
 	"keyrotation.maxNotes":       "a count that no shard can reach",
 	"keyrotation.maxSecondsLeft": "an estimate",
 	"keyrotation.maxConflicts":   "how often a record is tried again that another one has overtaken",

@@ -24,6 +24,7 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -160,7 +161,7 @@ func testManyRotations(t *testing.T, c *cluster, namespace string) {
 		}
 		ended := 0
 		for i := range list.Items {
-			if keyrotation.Ended(&list.Items[i]) {
+			if rotations.Ended(&list.Items[i]) {
 				ended++
 			}
 		}
@@ -180,7 +181,7 @@ func testManyRotations(t *testing.T, c *cluster, namespace string) {
 			return err
 		},
 		"the list for their SecureNotes": func() error {
-			_, err := keyrotation.List(t.Context(), c.manager.GetClient(), namespace, "notes")
+			_, err := rotations.List(t.Context(), c.manager.GetClient(), namespace, "notes")
 			return err
 		},
 	} {

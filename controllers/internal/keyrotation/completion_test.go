@@ -15,6 +15,8 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
+	"github.com/securenotes/securenotes/controllers/internal/trustedjob"
 )
 
 // patched returns a change that somebody with the right to patch Jobs makes.
@@ -63,7 +65,7 @@ func TestPatchedJobs(t *testing.T) {
 				now := kr.DeepCopy()
 				now.Status.ReencryptJobUID = "made"
 				if recorded {
-					made, err := madeJob(job)
+					made, err := trustedjob.Identify(job)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -80,15 +82,15 @@ func TestPatchedJobs(t *testing.T) {
 					t.Fatal(err)
 				}
 				r.Environment.Image = "newer" // an upgrade changes what would be built
-				got, err := ReadOutcome(t.Context(), w, w, r.reencryptJob(now, notes()), cause.Look{}, time.Unix(1000, 0))
+				got, err := r.reencryptJob(now, notes()).Read(t.Context(), w, w, cause.Look{}, time.Unix(1000, 0))
 				if err != nil {
 					t.Fatal(err)
 				}
-				want := JobComplete
+				want := trustedjob.Complete
 				if tc.changed && (recorded || !tc.counted) {
-					want = JobFailed
+					want = trustedjob.Failed
 				}
-				if got.Phase != want || (want == JobFailed) != strings.Contains(got.Message, "find out who changed it") {
+				if got.Phase != want || (want == trustedjob.Failed) != strings.Contains(got.Message, "find out who changed it") {
 					t.Errorf("got %+v, want phase %s, and what to do if it has failed", got, want)
 				}
 			})
@@ -145,7 +147,7 @@ func TestRecordedByAnEarlierRelease(t *testing.T) {
 	}
 	forget()
 	forget()
-	if kr := w.pass(t, "first"); !Complete(kr) {
+	if kr := w.pass(t, "first"); !rotations.Complete(kr) {
 		t.Errorf("got %+v, want it complete", kr.Status)
 	}
 }
@@ -174,8 +176,8 @@ func TestFailureIsReadPastTheCache(t *testing.T) {
 	if err := errors.Join(cache.Create(t.Context(), job.DeepCopy()), live.Create(t.Context(), job), live.Create(t.Context(), pod)); err != nil {
 		t.Fatal(err)
 	}
-	got, err := ReadOutcome(t.Context(), cache, live, r.verifyJob(kr, notes()), cause.Look{}, time.Unix(1000, 0))
-	if err != nil || got.Phase != JobFailed || got.Reason != "StaleRows" || got.Message != "a note is under version 1" {
+	got, err := r.verifyJob(kr, notes()).Read(t.Context(), cache, live, cause.Look{}, time.Unix(1000, 0))
+	if err != nil || got.Phase != trustedjob.Failed || got.Reason != "StaleRows" || got.Message != "a note is under version 1" {
 		t.Errorf("got %+v and error %v, want it failed with StaleRows and the pod's message", got, err)
 	}
 }

@@ -16,7 +16,9 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/secretrecord"
+	"github.com/securenotes/securenotes/controllers/internal/stalecache"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -31,11 +33,11 @@ var compromised = []string{
 func stepOfCompromise(o observed) (d decision, found bool) {
 	kr := o.rotation
 	switch {
-	case !isTrue(kr, v1alpha1.ConditionServiceAccountsRecreated):
+	case !rotations.IsTrue(kr, v1alpha1.ConditionServiceAccountsRecreated):
 		return stepOfAccounts(o), true
 	case awaitsRevocation(kr, o.parent) && meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionDatabaseCredentialsReplaced) == nil:
 		return decision{action: actionRevokeCredentials}, true
-	case isTrue(kr, v1alpha1.ConditionSessionKeysReplaced):
+	case rotations.IsTrue(kr, v1alpha1.ConditionSessionKeysReplaced):
 		return decision{}, false
 	case !hasNewSessionKeys(kr, o.parent):
 		return decision{action: actionReplaceSessionKeys}, true
@@ -54,28 +56,18 @@ func hasNewSessionKeys(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) b
 
 // awaitsRestart says whether pods may still run that began with the session keys of before.
 func awaitsRestart(kr *v1alpha1.KeyRotation) bool {
-	return compromise(kr) && !isTrue(kr, v1alpha1.ConditionSessionKeysReplaced)
+	return rotations.Compromise(kr) && !rotations.IsTrue(kr, v1alpha1.ConditionSessionKeysReplaced)
 }
 
 // awaitsRevocation says whether database users may still live that Vault made before.
 func awaitsRevocation(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) bool {
-	return compromise(kr) && operand.UsesVaultCredentials(parent) && !isTrue(kr, v1alpha1.ConditionDatabaseCredentialsReplaced)
-}
-
-// awaitsRetirement says whether a Compromise that is complete has yet to tell of the retirement, which comes
-// after it: whatever is retired is verified once more.
-func awaitsRetirement(kr *v1alpha1.KeyRotation) bool {
-	return compromise(kr) && Complete(kr) && !isTrue(kr, v1alpha1.ConditionOldVersionRetired)
-}
-
-func retired(parent *v1alpha1.SecureNotes, to int64) bool {
-	return parent.Status.MasterKey != nil && parent.Status.MasterKey.MinDecryptionFloor >= to
+	return rotations.Compromise(kr) && operand.UsesVaultCredentials(parent) && !rotations.IsTrue(kr, v1alpha1.ConditionDatabaseCredentialsReplaced)
 }
 
 func (r *Reconciler) observeCompromise(ctx context.Context, o *observed) (err error) {
 	kr, parent := o.rotation, o.parent
 	switch {
-	case !isTrue(kr, v1alpha1.ConditionServiceAccountsRecreated):
+	case !rotations.IsTrue(kr, v1alpha1.ConditionServiceAccountsRecreated):
 		o.accounts, err = r.readAccounts(ctx, parent)
 	case awaitsRestart(kr) && hasNewSessionKeys(kr, parent):
 		o.restarted, err = r.restarted(ctx, parent)
@@ -107,8 +99,7 @@ func (r *Reconciler) replaceSessionKeys(ctx context.Context, kr *v1alpha1.KeyRot
 		return err
 	}
 	if current.UID != parent.UID || gone(current) || hasNewSessionKeys(kr, current) {
-		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("securenotes").GroupResource(), parent.Name,
-			fmt.Errorf("the cache does not have its newest state yet"))
+		return stalecache.New("SecureNotes", parent.Name, "it has changed since it was read")
 	}
 	vault, _, err := r.vaultOf(parent)
 	if err != nil {
@@ -156,8 +147,7 @@ func (r *Reconciler) recordSecrets(ctx context.Context, current *v1alpha1.Secure
 		}
 		current = latest
 	}
-	return current, apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("securenotes").GroupResource(), current.Name,
-		fmt.Errorf("its status changes all the time"))
+	return current, stalecache.New("SecureNotes", current.Name, fmt.Sprintf("its status has changed %d times while it was being written", maxConflicts))
 }
 
 func (r *Reconciler) deleteOldSessionKeys(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -14,7 +13,11 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
+	"github.com/securenotes/securenotes/controllers/internal/retirement"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/secretrecord"
+	"github.com/securenotes/securenotes/controllers/internal/stalecache"
+	"github.com/securenotes/securenotes/controllers/internal/trustedjob"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -41,10 +44,10 @@ func (w *world) play(t *testing.T) bool {
 	}
 	w.remakeAccounts(t)
 	w.restart(t)
-	if Ended(kr) && !hasFinalizer(kr) && !awaitsRetirement(kr) {
+	if rotations.Ended(kr) && !rotations.HasFinalizer(kr) && !rotations.AwaitsRetirement(kr) {
 		return false
 	}
-	if compromise(kr) && Ended(kr) {
+	if rotations.Compromise(kr) && rotations.Ended(kr) {
 		w.retire(t)
 	}
 	w.passes++
@@ -125,7 +128,7 @@ func TestDeletedJobs(t *testing.T) {
 func checkEnd(t *testing.T, w *world) {
 	t.Helper()
 	kr, jobs := w.rotation(t, "first"), w.jobs(t)
-	if !Complete(kr) || *kr.Status.ToVersion != 2 || kr.Status.Attempt != 1 || w.vault.state.Latest != 2 {
+	if !rotations.Complete(kr) || *kr.Status.ToVersion != 2 || kr.Status.Attempt != 1 || w.vault.state.Latest != 2 {
 		t.Fatalf("Vault's latest version is %d, status is %+v; want the first attempt to have completed at version 2", w.vault.state.Latest, kr.Status)
 	}
 	if len(jobs) != 2 || string(jobs[0].UID) != kr.Status.ReencryptJobUID || string(jobs[1].UID) != kr.Status.VerifyJobUID {
@@ -146,11 +149,11 @@ func checkRoutine(t *testing.T, w *world) {
 func checkCompromise(t *testing.T, w *world) {
 	kr, parent := w.rotation(t, "first"), w.parent(t)
 	for _, kind := range compromised {
-		if !isTrue(kr, kind) {
+		if !rotations.IsTrue(kr, kind) {
 			t.Errorf("%s is not True", kind)
 		}
 	}
-	if !isTrue(kr, v1alpha1.ConditionDatabaseCredentialsReplaced) || w.vault.revoked == 0 {
+	if !rotations.IsTrue(kr, v1alpha1.ConditionDatabaseCredentialsReplaced) || w.vault.revoked == 0 {
 		t.Errorf("database credentials were revoked %d times: %+v", w.vault.revoked, kr.Status.Conditions)
 	}
 	if key := parent.Status.MasterKey; len(key.PendingRetirements) != 0 || key.MinDecryptionFloor != 2 {
@@ -185,7 +188,7 @@ func TestCompromiseTakesOver(t *testing.T) {
 	if err := w.Create(t.Context(), rotation("second", urgent)); err != nil {
 		t.Fatal(err)
 	}
-	if second := w.pass(t, "second"); !started(second) || second.Status.FromVersion != nil {
+	if second := w.pass(t, "second"); !rotations.Started(second) || second.Status.FromVersion != nil {
 		t.Errorf("the Compromise has not begun, or has a version already: %+v", second.Status)
 	}
 	first := w.pass(t, "first")
@@ -200,7 +203,7 @@ func TestCompromiseTakesOver(t *testing.T) {
 	w.endJobs(t, batchv1.JobComplete)
 	w.pass(t, "second")
 	w.endJobs(t, batchv1.JobComplete)
-	if second := w.pass(t, "second"); !Complete(second) || *second.Status.FromVersion != 2 || *second.Status.ToVersion != 3 {
+	if second := w.pass(t, "second"); !rotations.Complete(second) || *second.Status.FromVersion != 2 || *second.Status.ToVersion != 3 {
 		t.Errorf("got %+v, want it complete from version 2 to 3", second.Status)
 	}
 }
@@ -216,14 +219,14 @@ func TestRestartHoldsNothingUp(t *testing.T) {
 		w.endJobs(t, batchv1.JobComplete)
 	}
 	kr := w.pass(t, "first")
-	if Complete(kr) || kr.Status.State != v1alpha1.ReasonRestartingPods || !isTrue(kr, v1alpha1.ConditionVerified) || !retirementRecorded(w.parent(t), 2) {
+	if rotations.Complete(kr) || kr.Status.State != v1alpha1.ReasonRestartingPods || !rotations.IsTrue(kr, v1alpha1.ConditionVerified) || !retirement.Recorded(w.parent(t).Status.MasterKey, 2) {
 		t.Errorf("got %+v, want it verified, its retirement recorded, and state %s", kr.Status, v1alpha1.ReasonRestartingPods)
 	}
 	if got := strings.Join(w.vault.sessionKeys, " "); got != "session-keys session-keys-2000000000001" {
 		t.Errorf("Vault has %s", got)
 	}
 	w.restart(t)
-	if kr = w.pass(t, "first"); !Complete(kr) || len(w.vault.sessionKeys) != 1 {
+	if kr = w.pass(t, "first"); !rotations.Complete(kr) || len(w.vault.sessionKeys) != 1 {
 		t.Errorf("%+v, Vault has %v", kr.Status, w.vault.sessionKeys)
 	}
 }
@@ -245,14 +248,14 @@ func TestRevocationHoldsNothingUp(t *testing.T) {
 	if c == nil || c.Status != metav1.ConditionFalse || c.Reason != v1alpha1.ReasonRevocationFailed {
 		t.Errorf("got %+v, want False and %s", c, v1alpha1.ReasonRevocationFailed)
 	}
-	if Complete(kr) || !isTrue(kr, v1alpha1.ConditionVerified) || !isTrue(kr, v1alpha1.ConditionSessionKeysReplaced) || !retirementRecorded(w.parent(t), 2) {
+	if rotations.Complete(kr) || !rotations.IsTrue(kr, v1alpha1.ConditionVerified) || !rotations.IsTrue(kr, v1alpha1.ConditionSessionKeysReplaced) || !retirement.Recorded(w.parent(t).Status.MasterKey, 2) {
 		t.Errorf("got %+v, want everything done but the revocation", kr.Status)
 	}
 	if c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionReconciling); c == nil || c.Reason != v1alpha1.ReasonVaultUnreachable {
 		t.Errorf("what it waits for: %+v", c)
 	}
 	w.vault.unrevoked = nil
-	if kr = w.pass(t, "first"); !Complete(kr) || w.vault.revoked != 1 || !isTrue(kr, v1alpha1.ConditionDatabaseCredentialsReplaced) {
+	if kr = w.pass(t, "first"); !rotations.Complete(kr) || w.vault.revoked != 1 || !rotations.IsTrue(kr, v1alpha1.ConditionDatabaseCredentialsReplaced) {
 		t.Errorf("%+v, revoked %d times", kr.Status, w.vault.revoked)
 	}
 }
@@ -273,7 +276,7 @@ func TestOtherCredentialsAreNotRevoked(t *testing.T) {
 		w.endJobs(t, batchv1.JobComplete)
 	}
 	kr := w.rotation(t, "first")
-	if !Complete(kr) || w.vault.revoked != 0 || meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionDatabaseCredentialsReplaced) != nil {
+	if !rotations.Complete(kr) || w.vault.revoked != 0 || meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionDatabaseCredentialsReplaced) != nil {
 		t.Errorf("revoked %d times: %+v", w.vault.revoked, kr.Status)
 	}
 }
@@ -289,8 +292,8 @@ func TestSessionKeysAreNotRemade(t *testing.T) {
 	if err := w.Status().Update(t.Context(), recorded); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.reconciler(nil).replaceSessionKeys(t.Context(), kr, notes()); !apierrors.IsConflict(err) || w.vault.made != 0 {
-		t.Errorf("error %v with %d session keys made, want a conflict and none", err, w.vault.made)
+	if err := w.reconciler(nil).replaceSessionKeys(t.Context(), kr, notes()); !stalecache.Is(err) || w.vault.made != 0 {
+		t.Errorf("error %v with %d session keys made, want a stale cache and none", err, w.vault.made)
 	}
 }
 
@@ -308,7 +311,7 @@ func TestCompromiseOfEarlierRelease(t *testing.T) {
 	}
 	w.drive(t)
 	kr := w.rotation(t, "first")
-	if got := strings.Join(w.vault.sessionKeys, " "); !Complete(kr) || got != "session-keys-2" || w.vault.made != 0 || w.parent(t).Status.SessionKeys != got {
+	if got := strings.Join(w.vault.sessionKeys, " "); !rotations.Complete(kr) || got != "session-keys-2" || w.vault.made != 0 || w.parent(t).Status.SessionKeys != got {
 		t.Errorf("%+v; Vault has %s, %d made", kr.Status, got, w.vault.made)
 	}
 }
@@ -337,8 +340,8 @@ func TestOvertakenRecord(t *testing.T) {
 			}
 			wanted := vaultadmin.Secrets{NextSessionKeys: vaultadmin.Secret{Entry: "session-keys-2000000000001", Digest: "own"}}
 			_, err := w.reconciler(nil).recordSecrets(t.Context(), current, wanted)
-			if apierrors.IsConflict(err) != tc.lost || (err == nil) == tc.lost {
-				t.Errorf("error %v, want a conflict only if the record is lost: %t", err, tc.lost)
+			if stalecache.Is(err) != tc.lost || (err == nil) == tc.lost {
+				t.Errorf("error %v, want a stale cache only if the record is lost: %t", err, tc.lost)
 			}
 			if got := secretrecord.Get(&w.parent(t).Status); (got == wanted) == tc.lost {
 				t.Errorf("recorded %+v, want %+v unless the record is lost: %t", got, wanted, tc.lost)
@@ -372,21 +375,21 @@ func TestRetryReplacesNothing(t *testing.T) {
 	w.restart(t)
 	w.endJobs(t, batchv1.JobFailed)
 	kr := w.pass(t, "first")
-	if !Failed(kr) || !isTrue(kr, v1alpha1.ConditionSessionKeysReplaced) {
+	if !rotations.Failed(kr) || !rotations.IsTrue(kr, v1alpha1.ConditionSessionKeysReplaced) {
 		t.Fatalf("%+v", kr.Status)
 	}
 	kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
 	if err := w.Update(t.Context(), kr); err != nil {
 		t.Fatal(err)
 	}
-	if kr = w.pass(t, "first"); isTrue(kr, v1alpha1.ConditionSessionsEnded) || kr.Status.State != v1alpha1.ReasonReencrypting {
+	if kr = w.pass(t, "first"); rotations.IsTrue(kr, v1alpha1.ConditionSessionsEnded) || kr.Status.State != v1alpha1.ReasonReencrypting {
 		t.Errorf("got %+v, want sessions not ended yet and state %s", kr.Status, v1alpha1.ReasonReencrypting)
 	}
 	for range 2 {
 		w.endJobs(t, batchv1.JobComplete)
 		kr = w.pass(t, "first")
 	}
-	if !Complete(kr) || kr.Status.Attempt != 2 || w.remade != 2 || w.vault.made != 1 {
+	if !rotations.Complete(kr) || kr.Status.Attempt != 2 || w.remade != 2 || w.vault.made != 1 {
 		t.Errorf("%+v; %d service accounts and %d session keys were made", kr.Status, w.remade, w.vault.made)
 	}
 }
@@ -409,7 +412,7 @@ func TestForgedJobs(t *testing.T) {
 		"the one that was made":              {image: "image", recorded: "made", change: func(*batchv1.Job) {}},
 		"made by the operator before":        {image: "newer", recorded: "made", change: func(*batchv1.Job) {}},
 		"made, and not recorded":             {image: "image", change: func(*batchv1.Job) {}},
-		"another one of the name":            {image: "image", recorded: "made", change: func(j *batchv1.Job) { j.UID = "forged" }, foreign: "another of its name"},
+		"another one of the name":            {image: "image", recorded: "made", change: func(j *batchv1.Job) { j.UID = "forged" }, foreign: "another of the same name"},
 		"not recorded, of another image":     {image: "image", change: func(j *batchv1.Job) { j.Spec.Template.Spec.Containers[0].Image = "true" }, foreign: "its image"},
 		"not recorded, of another command":   {image: "image", change: func(j *batchv1.Job) { j.Spec.Template.Spec.Containers[0].Command = []string{"true"} }, foreign: "its command"},
 		"not recorded, and of another owner": {image: "image", change: func(j *batchv1.Job) { j.OwnerReferences[0].UID = "b" }, foreign: "does not belong to first"},
@@ -427,15 +430,15 @@ func TestForgedJobs(t *testing.T) {
 			now := kr.DeepCopy()
 			now.Status.VerifyJobUID = tc.recorded
 			w := newWorld(t, &crashtest.Crash{}, made)
-			got, err := ReadOutcome(t.Context(), w, w, reconciler(tc.image).verifyJob(now, notes()), cause.Look{}, time.Unix(1000, 0))
+			got, err := reconciler(tc.image).verifyJob(now, notes()).Read(t.Context(), w, w, cause.Look{}, time.Unix(1000, 0))
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := JobComplete
+			want := trustedjob.Complete
 			if tc.foreign != "" {
-				want = JobForeign
+				want = trustedjob.Foreign
 			}
-			if got.Phase != want || !strings.Contains(got.Message, tc.foreign) || (tc.foreign == "") != (got.Made.UID == "made") {
+			if got.Phase != want || !strings.Contains(got.Message, tc.foreign) || (tc.foreign == "") != (got.Identity.UID == "made") {
 				t.Errorf("got %+v, want phase %s and %q", got, want, tc.foreign)
 			}
 		})

@@ -59,16 +59,5 @@
 // next, a pure function, decides the step from what was observed. The old version still decrypts until
 // its retirement, which is the securenotes package's.
 //
-// Whose word is taken: whoever may create Jobs in the namespace can make one of the right name,
-// with our labels and our owner reference, that completes and did nothing. So the UID of each Job
-// is recorded in the status right after it was made, and only the Job of that UID is believed,
-// whatever image a newer operator would start. Its spec may have been patched since, to need no
-// pod: a digest of the spec that Create returned is recorded with the UID, and the Job is believed
-// if it still has that spec and a pod of each index has succeeded. When the operator died between
-// the two, the Job counts only if its spec is, but for the API server's defaults, the one that the
-// operator would make; then its UID is recorded. One that was deleted before its end is struck from
-// the record, and then made once more. Any other Job of that name fails the rotation with a
-// NameConflict. A Job that an earlier release recorded has no digest: there the pods alone count.
-// What remains: who can create Pods in the namespace can make one that the Job controller counts as
-// the Job's; the namespace is the boundary of trust.
+// Which Jobs are believed is decided by package trustedjob.
 package keyrotation

@@ -15,6 +15,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
 
 // TestEachEventComesOnce: the cache is behind at every second status that a Compromise writes, so
@@ -33,7 +34,7 @@ func TestEachEventComesOnce(t *testing.T) {
 			return c.SubResource(sub).Patch(ctx, o, p, opts...)
 		},
 	})
-	for pass := 0; !isTrue(w.rotation(t, "urgent"), v1alpha1.ConditionOldVersionRetired); pass++ {
+	for pass := 0; !rotations.IsTrue(w.rotation(t, "urgent"), v1alpha1.ConditionOldVersionRetired); pass++ {
 		if pass == 100 {
 			t.Fatalf("it never ends: %+v", w.rotation(t, "urgent").Status)
 		}

@@ -22,6 +22,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
+	"github.com/securenotes/securenotes/controllers/internal/trustedjob"
 )
 
 // warnings are those of an event recorder, emptied.
@@ -74,7 +76,7 @@ func TestQuotaRefusesTheJob(t *testing.T) {
 	if c == nil || c.Reason != v1alpha1.ReasonQuotaExceeded || !strings.Contains(c.Message, "raise the ResourceQuota") || !strings.Contains(c.Message, "delete it") {
 		t.Errorf("it says %+v", c)
 	}
-	if Hindrance(kr) == nil || kr.Status.State != v1alpha1.ReasonReencrypting {
+	if rotations.Blocked(kr) == nil || kr.Status.State != v1alpha1.ReasonReencrypting {
 		t.Errorf("state %s, conditions %+v", kr.Status.State, kr.Status.Conditions)
 	}
 	if len(warned) != 1 || !strings.Contains(warned[0], v1alpha1.ReasonQuotaExceeded) {
@@ -82,7 +84,7 @@ func TestQuotaRefusesTheJob(t *testing.T) {
 	}
 	full = false
 	passOf(t, r, "a")
-	if kr := w.rotation(t, "a"); kr.Status.ReencryptJobUID == "" || Hindrance(kr) != nil {
+	if kr := w.rotation(t, "a"); kr.Status.ReencryptJobUID == "" || rotations.Blocked(kr) != nil {
 		t.Errorf("got %+v, want a Job and no hindrance", kr.Status)
 	}
 }
@@ -150,8 +152,8 @@ func suspended() *v1alpha1.SecureNotes {
 // TestHinderedNext: a rotation that is deleted goes to its end as long as its Job does.
 func TestHinderedNext(t *testing.T) {
 	t.Parallel()
-	stuck := JobOutcome{Phase: JobRunning, Cause: cause.Cause{Reason: v1alpha1.ReasonUnschedulable, Message: "no node"}}
-	working := JobOutcome{Phase: JobRunning}
+	stuck := trustedjob.Outcome{Phase: trustedjob.Running, Cause: cause.Cause{Reason: v1alpha1.ReasonUnschedulable, Message: "no node"}}
+	working := trustedjob.Outcome{Phase: trustedjob.Running}
 	of := func(changes ...func(*v1alpha1.KeyRotation)) *v1alpha1.KeyRotation {
 		return rotation("a", append([]func(*v1alpha1.KeyRotation){running, from(1), to(2)}, changes...)...)
 	}
@@ -168,7 +170,7 @@ func TestHinderedNext(t *testing.T) {
 		"at work, and deleted":      {o: observed{rotation: of(deleting), reencrypt: working, givenUp: true}, want: actionWait, reason: v1alpha1.ReasonReencrypting, says: "the re-encryption Job is running. This KeyRotation is being deleted, and goes to its end first"},
 		"at work":                   {o: observed{rotation: of(), reencrypt: working}, want: actionWait, reason: v1alpha1.ReasonReencrypting, says: "is running"},
 		"suspended, and deleted":    {o: observed{rotation: of(deleting), parent: suspended()}, want: actionWait, reason: v1alpha1.ReasonSuspended, says: "goes to its end first"},
-		"done, and deleted":         {o: observed{rotation: of(deleting), reencrypt: JobOutcome{Phase: JobComplete, Made: MadeJob{}}, givenUp: true}, want: actionRecordReencrypted},
+		"done, and deleted":         {o: observed{rotation: of(deleting), reencrypt: trustedjob.Outcome{Phase: trustedjob.Complete, Identity: trustedjob.Identity{}}, givenUp: true}, want: actionRecordReencrypted},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if tc.o.parent == nil {

@@ -1,78 +1,14 @@
 package keyrotation
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/retirement"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
-
-// Ended reports whether a rotation is Complete or Failed, or had ended before it was restored from
-// a backup.
-func Ended(kr *v1alpha1.KeyRotation) bool {
-	return Complete(kr) || Failed(kr) || isTrue(kr, v1alpha1.ConditionRestored)
-}
-
-// Complete says whether a rotation ended well.
-func Complete(kr *v1alpha1.KeyRotation) bool {
-	return meta.IsStatusConditionTrue(kr.Status.Conditions, v1alpha1.ConditionComplete)
-}
-
-// Failed says whether a rotation ended without success.
-func Failed(kr *v1alpha1.KeyRotation) bool {
-	return meta.IsStatusConditionTrue(kr.Status.Conditions, v1alpha1.ConditionFailed)
-}
-
-// NewestVersion is the newest version of the master key that was ever seen: by the SecureNotes, or made by one of
-// its rotations. Those of another object that had its name are none of its.
-func NewestVersion(parent *v1alpha1.SecureNotes, all []v1alpha1.KeyRotation) int64 {
-	newest := int64(0)
-	if key := parent.Status.MasterKey; key != nil {
-		newest = max(key.LatestVersion, key.MinDecryptionFloor)
-	}
-	for i := range all {
-		if to := all[i].Status.ToVersion; to != nil && metav1.IsControlledBy(&all[i], parent) {
-			newest = max(newest, *to)
-		}
-	}
-	return newest
-}
-
-// Scheduled says whether the schedule made the rotation.
-func Scheduled(kr *v1alpha1.KeyRotation) bool { return kr.Labels[v1alpha1.LabelScheduled] == "true" }
-
-// Prunable returns the ended rotations beyond the newest limit of those that the operator created.
-// One that is to be retried has not ended. It goes by the status, which those who may edit
-// KeyRotations may not write: a label or a name could have another person's rotation deleted.
-func Prunable(all []v1alpha1.KeyRotation, limit int) []v1alpha1.KeyRotation {
-	var candidates []v1alpha1.KeyRotation
-	for _, kr := range all {
-		retried := Failed(&kr) && retryRequested(&kr)
-		if kr.Status.CreatedBy != "" && Ended(&kr) && !retried && kr.DeletionTimestamp == nil {
-			candidates = append(candidates, kr)
-		}
-	}
-	slices.SortFunc(candidates, func(a, b v1alpha1.KeyRotation) int { return byAge(&b, &a) })
-	if len(candidates) > 0 && Failed(&candidates[0]) {
-		limit = max(limit, 1) // the SecureNotes' condition sends people there
-	}
-	if len(candidates) <= limit {
-		return nil
-	}
-	return candidates[limit:]
-}
-
-// byAge orders the oldest first; the name decides between those of one second.
-func byAge(a, b *v1alpha1.KeyRotation) int {
-	if c := a.CreationTimestamp.Compare(b.CreationTimestamp.Time); c != 0 {
-		return c
-	}
-	return cmp.Compare(a.Name, b.Name)
-}
 
 // ahead gives the rotation that must end before kr may begin; nil when it is kr's turn. all are of
 // one SecureNotes. A Compromise does not wait for one that has begun, but for a newer Compromise: it supersedes it.
@@ -80,10 +16,10 @@ func ahead(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation) *v1alpha1.KeyRo
 	var first *v1alpha1.KeyRotation
 	for i := range all {
 		other := &all[i]
-		if other.UID == kr.UID || Ended(other) {
+		if other.UID == kr.UID || rotations.Ended(other) {
 			continue
 		}
-		if started(other) {
+		if rotations.Started(other) {
 			if supersedes(kr, other) {
 				continue
 			}
@@ -106,7 +42,7 @@ const maxQueued = 20
 func queuedBefore(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation) int {
 	count := 0
 	for i := range all {
-		if other := &all[i]; other.UID != kr.UID && !Ended(other) && !restoredEnded(other) && compromise(other) == compromise(kr) && byAge(other, kr) < 0 {
+		if other := &all[i]; other.UID != kr.UID && !rotations.Ended(other) && !restoredEnded(other) && rotations.Compromise(other) == rotations.Compromise(kr) && rotations.ByAge(other, kr) < 0 {
 			count++
 		}
 	}
@@ -117,7 +53,7 @@ func queuedBefore(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation) int {
 // wanted.
 func startedOther(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation, wanted func(other *v1alpha1.KeyRotation) bool) *v1alpha1.KeyRotation {
 	for i := range all {
-		if other := &all[i]; other.UID != kr.UID && started(other) && !Ended(other) && wanted(other) {
+		if other := &all[i]; other.UID != kr.UID && rotations.Started(other) && !rotations.Ended(other) && wanted(other) {
 			return other
 		}
 	}
@@ -147,7 +83,7 @@ func turnOf(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation) (yieldTo, wait
 // it does all that the older one does, and what that waits for must not keep it from beginning. A Compromise that is
 // tried again has a version already, which may be older than b's: it waits.
 func supersedes(a, b *v1alpha1.KeyRotation) bool {
-	return compromise(a) && a.Status.FromVersion == nil && (!compromise(b) || byAge(b, a) < 0)
+	return rotations.Compromise(a) && a.Status.FromVersion == nil && (!rotations.Compromise(b) || rotations.ByAge(b, a) < 0)
 }
 
 // overtaken says what has made a newer version than kr, which is tried again; empty when nothing has. A kr that came to no
@@ -165,31 +101,26 @@ func overtaken(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, all []v1a
 	for i := range all {
 		if to := all[i].Status.ToVersion; to != nil && *to > *own && metav1.IsControlledBy(&all[i], parent) {
 			instead := "create another to rotate again"
-			if Failed(&all[i]) {
+			if rotations.Failed(&all[i]) {
 				instead = "retry that one, or create another"
 			}
 			return fmt.Sprintf("KeyRotation %s has made version %d since: %s", all[i].Name, *to, instead)
 		}
 	}
-	if retirementRecorded(parent, *own+1) {
+	if retirement.Recorded(parent.Status.MasterKey, *own+1) {
 		return fmt.Sprintf("a KeyRotation that is gone has made a version above %d since: create another to rotate again", *own)
 	}
 	return ""
 }
 
-func compromise(kr *v1alpha1.KeyRotation) bool { return kr.Spec.Reason == v1alpha1.RotationCompromise }
-
 func before(a, b *v1alpha1.KeyRotation) bool {
-	if compromise(a) != compromise(b) {
-		return compromise(a)
+	if rotations.Compromise(a) != rotations.Compromise(b) {
+		return rotations.Compromise(a)
 	}
-	return byAge(a, b) < 0
+	return rotations.ByAge(a, b) < 0
 }
-
-// started says whether a rotation has said that it begins. It has its turn only once hasTurn says so.
-func started(kr *v1alpha1.KeyRotation) bool { return kr.Status.StartTime != nil }
 
 // hasTurn says whether it is certain that no other rotation is at work; see recordTurn.
 func hasTurn(kr *v1alpha1.KeyRotation) bool {
-	return started(kr) && kr.Status.Shards > 0 && kr.Status.FromVersion != nil
+	return rotations.Started(kr) && kr.Status.Shards > 0 && kr.Status.FromVersion != nil
 }

@@ -14,42 +14,11 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
 
 func bornAt(second int64) func(*v1alpha1.KeyRotation) {
 	return func(kr *v1alpha1.KeyRotation) { kr.CreationTimestamp = metav1.Unix(second, 0) }
-}
-
-// TestOpenIndex: a reconciler looks at those alone that have something left to do, of one
-// SecureNotes of one namespace.
-func TestOpenIndex(t *testing.T) {
-	t.Parallel()
-	condition := func(kind string) func(*v1alpha1.KeyRotation) {
-		return func(kr *v1alpha1.KeyRotation) {
-			setCondition(kr, &kr.Status, kind, metav1.ConditionTrue, v1alpha1.ReasonComplete, "")
-		}
-	}
-	w := newWorld(t, &crashtest.Crash{},
-		rotation("queued"), rotation("running", running), rotation("complete", condition(v1alpha1.ConditionComplete)),
-		rotation("failed", condition(v1alpha1.ConditionFailed)), rotation("guarded", guarded, condition(v1alpha1.ConditionComplete)),
-		rotation("unretired", urgent, condition(v1alpha1.ConditionComplete)),
-		rotation("retired", urgent, condition(v1alpha1.ConditionComplete), condition(v1alpha1.ConditionOldVersionRetired)),
-		rotation("diary", func(kr *v1alpha1.KeyRotation) { kr.Spec.SecureNotesRef.Name = "diary" }),
-		rotation("elsewhere", func(kr *v1alpha1.KeyRotation) { kr.Namespace = "elsewhere" }))
-	open, err := listOpen(t.Context(), w, "ns", "notes")
-	if err != nil {
-		t.Fatal(err)
-	}
-	all, err := List(t.Context(), w, "ns", "notes")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff([]string{"guarded", "queued", "running", "unretired"}, names(open)); diff != "" {
-		t.Error(diff)
-	}
-	if diff := cmp.Diff([]string{"complete", "failed", "guarded", "queued", "retired", "running", "unretired"}, names(all)); diff != "" {
-		t.Error(diff)
-	}
 }
 
 func names(list []v1alpha1.KeyRotation) []string {
@@ -160,7 +129,7 @@ func TestOthersMetadataStays(t *testing.T) {
 	} {
 		step.do()
 		got := w.rotation(t, "first")
-		if hasFinalizer(got) != step.guarded || !metav1.IsControlledBy(got, notes()) {
+		if rotations.HasFinalizer(got) != step.guarded || !metav1.IsControlledBy(got, notes()) {
 			t.Errorf("%s: %+v", step.name, got.ObjectMeta)
 		}
 		got.Finalizers = slices.DeleteFunc(got.Finalizers, func(f string) bool { return f == v1alpha1.Finalizer })

@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
 
 // listTimeout bounds the reading of the cache for a scrape.
@@ -51,7 +52,7 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	for i := range list.Items {
 		kr := &list.Items[i]
 		key := client.ObjectKey{Namespace: kr.Namespace, Name: kr.Spec.SecureNotesRef.Name}
-		if before := newest[key]; started(kr) && (before == nil || before.Status.StartTime.Before(kr.Status.StartTime)) {
+		if before := newest[key]; rotations.Started(kr) && (before == nil || before.Status.StartTime.Before(kr.Status.StartTime)) {
 			newest[key] = kr
 		}
 	}

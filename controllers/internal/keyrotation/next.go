@@ -10,6 +10,9 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/retirement"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
+	"github.com/securenotes/securenotes/controllers/internal/trustedjob"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -72,7 +75,7 @@ type observed struct {
 	// newest is the newest version of the key that was ever seen.
 	newest int64
 	// reencrypt and verify are the Jobs of the current attempt.
-	reencrypt, verify JobOutcome
+	reencrypt, verify trustedjob.Outcome
 	// retirementRecorded says that the SecureNotes knows of the retirement.
 	retirementRecorded bool
 	// accounts and restarted are of a Compromise, and known where its next step depends on them: the service
@@ -118,19 +121,19 @@ func decide(o observed) decision {
 	if gone(o.parent) {
 		return withoutParent(o)
 	}
-	if Failed(kr) {
-		if retryRequested(kr) && kr.DeletionTimestamp == nil {
+	if rotations.Failed(kr) {
+		if rotations.RetryRequested(kr) && kr.DeletionTimestamp == nil {
 			return decision{action: actionRetry}
 		}
 		return released(o)
 	}
-	if Complete(kr) {
-		if !hasFinalizer(kr) && awaitsRetirement(kr) && retired(o.parent, *kr.Status.ToVersion) {
+	if rotations.Complete(kr) {
+		if !rotations.HasFinalizer(kr) && rotations.AwaitsRetirement(kr) && retirement.Done(o.parent.Status.MasterKey, *kr.Status.ToVersion) {
 			return decision{action: actionRecordRetired}
 		}
 		return released(o)
 	}
-	if kr.DeletionTimestamp != nil && !started(kr) || isTrue(kr, v1alpha1.ConditionRestored) {
+	if kr.DeletionTimestamp != nil && !rotations.Started(kr) || rotations.IsTrue(kr, v1alpha1.ConditionRestored) {
 		return released(o)
 	}
 	if controller := metav1.GetControllerOf(kr); controller == nil {
@@ -157,27 +160,27 @@ func decide(o observed) decision {
 	if err := operand.CheckResources(o.parent); err != nil {
 		return held(kr, v1alpha1.ReasonInvalidResources, "SecureNotes %s: %s", o.parent.Name, err)
 	}
-	if !started(kr) && o.ahead != nil {
+	if !rotations.Started(kr) && o.ahead != nil {
 		return wait(v1alpha1.ReasonQueued, "waits for KeyRotation %s to end", o.ahead.Name)
 	}
-	if started(kr) && o.supersededBy != nil {
+	if rotations.Started(kr) && o.supersededBy != nil {
 		return failForGood(config.ReasonSuperseded, "KeyRotation %s, of reason Compromise, has taken over and moves everything to a newer version", o.supersededBy.Name)
 	}
-	if started(kr) && o.overtaken != "" {
+	if rotations.Started(kr) && o.overtaken != "" {
 		// Its session keys, too, are older than those in use.
 		return failForGood(config.ReasonSuperseded, "%s", o.overtaken)
 	}
-	if !hasFinalizer(kr) {
+	if !rotations.HasFinalizer(kr) {
 		return decision{action: actionGuard}
 	}
-	if !started(kr) {
+	if !rotations.Started(kr) {
 		return decision{action: actionStart}
 	}
 	return step(o)
 }
 
 func tooMany(o observed) bool {
-	return !started(o.rotation) && !restoredEnded(o.rotation) && o.queued >= maxQueued
+	return !rotations.Started(o.rotation) && !restoredEnded(o.rotation) && o.queued >= maxQueued
 }
 
 // refused ends a rotation that would lengthen the queue without end.
@@ -195,23 +198,23 @@ func step(o observed) decision {
 	if d, found := stepOfKey(o); found {
 		return d
 	}
-	if compromise(kr) {
+	if rotations.Compromise(kr) {
 		if d, found := stepOfCompromise(o); found {
 			return d
 		}
 	}
 	switch {
-	case o.reencrypt.Made.UID != "" && kr.Status.ReencryptJobUID == "":
+	case o.reencrypt.Identity.Known() && kr.Status.ReencryptJobUID == "":
 		return decision{action: actionRecordReencryptJob}
-	case o.verify.Made.UID != "" && kr.Status.VerifyJobUID == "":
+	case o.verify.Identity.Known() && kr.Status.VerifyJobUID == "":
 		return decision{action: actionRecordVerifyJob}
-	case !isTrue(kr, v1alpha1.ConditionReencrypted) && o.reencrypt.Phase == JobAbsent && kr.Status.ReencryptJobUID != "":
+	case !rotations.IsTrue(kr, v1alpha1.ConditionReencrypted) && o.reencrypt.Phase == trustedjob.Absent && kr.Status.ReencryptJobUID != "":
 		return decision{action: actionForgetReencryptJob}
-	case !isTrue(kr, v1alpha1.ConditionReencrypted):
+	case !rotations.IsTrue(kr, v1alpha1.ConditionReencrypted):
 		return byJob(o, o.reencrypt, "re-encryption", v1alpha1.ReasonReencrypting, actionCreateReencrypt, actionRecordReencrypted)
-	case !isTrue(kr, v1alpha1.ConditionVerified) && o.verify.Phase == JobAbsent && kr.Status.VerifyJobUID != "":
+	case !rotations.IsTrue(kr, v1alpha1.ConditionVerified) && o.verify.Phase == trustedjob.Absent && kr.Status.VerifyJobUID != "":
 		return decision{action: actionForgetVerifyJob}
-	case !isTrue(kr, v1alpha1.ConditionVerified):
+	case !rotations.IsTrue(kr, v1alpha1.ConditionVerified):
 		return byJob(o, o.verify, "verification", v1alpha1.ReasonVerifying, actionCreateVerify, actionRecordVerified)
 	case !o.retirementRecorded:
 		return decision{action: actionRecordRetirement}
@@ -265,23 +268,20 @@ func stepOfKey(o observed) (d decision, found bool) {
 // restored is the end of a rotation that finds fewer versions than there were. A version made now would have
 // the number of one that the database may use, and open nothing that is under it: none is made.
 func restored(latest, known int64) decision {
-	return fail(v1alpha1.ReasonKeyRestored, "the key's latest version is %d, but there was a version %d: %s", latest, known, RestoreVault)
+	return fail(v1alpha1.ReasonKeyRestored, "the key's latest version is %d, but there was a version %d: %s", latest, known, rotations.RestoreVaultAdvice)
 }
-
-// RestoreVault is what to do when Vault has fewer versions of a key than there were.
-const RestoreVault = "Vault was restored to an earlier state; restore the newer one, because no version made in its place opens what is under the lost one"
 
 // needsKey says whether the next step depends on the key's versions: not while Jobs are at work,
 // when Vault would be asked every other second for nothing. A Job that failed may have found that Vault
 // was restored to an earlier state.
-func needsKey(kr *v1alpha1.KeyRotation, reencrypt, verify JobOutcome) bool {
-	if !started(kr) || Ended(kr) {
+func needsKey(kr *v1alpha1.KeyRotation, reencrypt, verify trustedjob.Outcome) bool {
+	if !rotations.Started(kr) || rotations.Ended(kr) {
 		return false
 	}
-	if kr.Status.ToVersion == nil || verify.Phase == JobFailed {
+	if kr.Status.ToVersion == nil || verify.Phase == trustedjob.Failed {
 		return true
 	}
-	return (reencrypt.Phase == JobAbsent || reencrypt.Phase == JobFailed) && !isTrue(kr, v1alpha1.ConditionReencrypted)
+	return (reencrypt.Phase == trustedjob.Absent || reencrypt.Phase == trustedjob.Failed) && !rotations.IsTrue(kr, v1alpha1.ConditionReencrypted)
 }
 
 // waitForWorkload waits for what the SecureNotes' own reconciler makes, and repeats why it cannot.
@@ -295,13 +295,13 @@ func waitForWorkload(parent *v1alpha1.SecureNotes, reason, what, see string) dec
 	return d
 }
 
-func byJob(o observed, job JobOutcome, what, running string, create, done action) decision {
+func byJob(o observed, job trustedjob.Outcome, what, running string, create, done action) decision {
 	switch job.Phase {
-	case JobAbsent:
+	case trustedjob.Absent:
 		return decision{action: create}
-	case JobComplete:
+	case trustedjob.Complete:
 		return decision{action: done}
-	case JobFailed:
+	case trustedjob.Failed:
 		reason := job.Reason
 		if reason == "" {
 			reason = v1alpha1.ReasonJobFailed
@@ -310,7 +310,7 @@ func byJob(o observed, job JobOutcome, what, running string, create, done action
 			return failForGood(reason, "%s", job.Message)
 		}
 		return fail(reason, "%s", job.Message)
-	case JobForeign:
+	case trustedjob.Foreign:
 		return foreignJob(job.Message)
 	default:
 		if job.Cause.Known() {
@@ -344,10 +344,10 @@ func withoutParent(o observed) decision {
 	if o.rotation.DeletionTimestamp != nil || o.parent != nil {
 		return released(o)
 	}
-	if Ended(o.rotation) {
+	if rotations.Ended(o.rotation) {
 		return released(o)
 	}
-	if started(o.rotation) {
+	if rotations.Started(o.rotation) {
 		return failForGood(v1alpha1.ReasonSecureNotesNotFound,
 			"SecureNotes %s, which this KeyRotation belongs to, is gone: delete this KeyRotation", o.rotation.Spec.SecureNotesRef.Name)
 	}
@@ -361,10 +361,10 @@ func withoutParent(o observed) decision {
 // then there is nothing left to do.
 func released(o observed) decision {
 	kr := o.rotation
-	if hasFinalizer(kr) {
+	if rotations.HasFinalizer(kr) {
 		return decision{action: actionRelease}
 	}
-	if Ended(kr) && !markedEnded(kr) && len(kr.Annotations) < maxAnnotations && kr.DeletionTimestamp == nil {
+	if rotations.Ended(kr) && !markedEnded(kr) && len(kr.Annotations) < maxAnnotations && kr.DeletionTimestamp == nil {
 		return decision{action: actionRecordEnded}
 	}
 	return decision{action: actionNone}

@@ -14,6 +14,7 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/trustedjob"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -125,7 +126,7 @@ func TestNext(t *testing.T) {
 	recreated := slices.Clip(append(withAccounts, with(v1alpha1.ConditionDatabaseCredentialsReplaced)))
 	verified := slices.Clip(append(recreated, with(v1alpha1.ConditionReencrypted), with(v1alpha1.ConditionVerified)))
 	ended := slices.Clip([]func(*v1alpha1.KeyRotation){urgent, from(1), to(2), with(v1alpha1.ConditionComplete), setEnded})
-	absent := JobOutcome{Phase: JobAbsent}
+	absent := trustedjob.Outcome{Phase: trustedjob.Absent}
 	goingAccounts, strangers := accounts("x", "new"), accounts("new", "new")
 	goingAccounts[0].going, strangers[1].owned = true, false
 
@@ -160,22 +161,22 @@ func TestNext(t *testing.T) {
 		"a Vault restored from before it began is noticed":    {o: observed{rotation: rotation("a", running, from(3)), parent: notes(), key: key(2, 0)}, want: actionFail, reason: v1alpha1.ReasonKeyRestored},
 		"a Vault restored from before its version is noticed": {o: observed{rotation: rotation("a", running, from(1), to(3)), parent: notes(), key: key(2, 0)}, want: actionFail, reason: v1alpha1.ReasonKeyRestored},
 		"no version is made in the place of a lost one":       {o: observed{rotation: rotation("a", running), parent: notes(), key: key(2, 0), newest: 3}, want: actionFail, reason: v1alpha1.ReasonKeyRestored},
-		"a Job that failed because Vault was restored":        {o: observed{rotation: rotation("a", running12...), parent: notes(), key: key(1, 0), newest: 2, reencrypt: JobOutcome{Phase: JobFailed, Reason: "KeyMismatch"}}, want: actionFail, reason: v1alpha1.ReasonKeyRestored},
-		"the floor of encryption comes before the Job":        {o: observed{rotation: rotation("a", running12...), parent: notes(), key: key(2, 0), reencrypt: JobOutcome{Phase: JobAbsent}}, want: actionRaiseMinEncryption},
-		"a higher floor is left":                              {o: observed{rotation: rotation("a", running12...), parent: notes(), key: key(3, 3), reencrypt: JobOutcome{Phase: JobAbsent}}, want: actionCreateReencrypt},
-		"the Job runs":                                        {o: observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: JobOutcome{Phase: JobRunning}}, want: actionWait, reason: v1alpha1.ReasonReencrypting},
-		"a Job that failed says why":                          {o: observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: JobOutcome{Phase: JobFailed, Reason: "Superseded"}}, want: actionFail, reason: "Superseded"},
-		"a Job that failed without a word":                    {o: observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: JobOutcome{Phase: JobFailed}}, want: actionFail, reason: v1alpha1.ReasonJobFailed},
-		"a stranger's Job is not believed":                    {o: observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: JobOutcome{Phase: JobForeign}}, want: actionFail, reason: v1alpha1.ReasonNameConflict},
-		"the Job's end is recorded":                           {o: observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: JobOutcome{Phase: JobComplete}}, want: actionRecordReencrypted},
+		"a Job that failed because Vault was restored":        {o: observed{rotation: rotation("a", running12...), parent: notes(), key: key(1, 0), newest: 2, reencrypt: trustedjob.Outcome{Phase: trustedjob.Failed, Reason: "KeyMismatch"}}, want: actionFail, reason: v1alpha1.ReasonKeyRestored},
+		"the floor of encryption comes before the Job":        {o: observed{rotation: rotation("a", running12...), parent: notes(), key: key(2, 0), reencrypt: trustedjob.Outcome{Phase: trustedjob.Absent}}, want: actionRaiseMinEncryption},
+		"a higher floor is left":                              {o: observed{rotation: rotation("a", running12...), parent: notes(), key: key(3, 3), reencrypt: trustedjob.Outcome{Phase: trustedjob.Absent}}, want: actionCreateReencrypt},
+		"the Job runs":                                        {o: observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Running}}, want: actionWait, reason: v1alpha1.ReasonReencrypting},
+		"a Job that failed says why":                          {o: observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Failed, Reason: "Superseded"}}, want: actionFail, reason: "Superseded"},
+		"a Job that failed without a word":                    {o: observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Failed}}, want: actionFail, reason: v1alpha1.ReasonJobFailed},
+		"a stranger's Job is not believed":                    {o: observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Foreign}}, want: actionFail, reason: v1alpha1.ReasonNameConflict},
+		"the Job's end is recorded":                           {o: observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Complete}}, want: actionRecordReencrypted},
 		"a Job that was deleted after its end does not run again": {o: observed{rotation: rotation("a", append(running12, with(v1alpha1.ConditionReencrypted))...), parent: notes(),
-			reencrypt: JobOutcome{Phase: JobAbsent}, verify: JobOutcome{Phase: JobAbsent}}, want: actionCreateVerify, reason: ""},
+			reencrypt: trustedjob.Outcome{Phase: trustedjob.Absent}, verify: trustedjob.Outcome{Phase: trustedjob.Absent}}, want: actionCreateVerify, reason: ""},
 		"a Job that was deleted before its end is forgotten": {o: observed{rotation: rotation("a", append(running12, func(kr *v1alpha1.KeyRotation) { kr.Status.ReencryptJobUID = "x" })...),
-			parent: notes(), key: key(2, 2), reencrypt: JobOutcome{Phase: JobAbsent}}, want: actionForgetReencryptJob, reason: ""},
+			parent: notes(), key: key(2, 2), reencrypt: trustedjob.Outcome{Phase: trustedjob.Absent}}, want: actionForgetReencryptJob, reason: ""},
 		"so is a verification": {o: observed{rotation: rotation("a", append(running12, with(v1alpha1.ConditionReencrypted), func(kr *v1alpha1.KeyRotation) { kr.Status.VerifyJobUID = "x" })...),
-			parent: notes(), verify: JobOutcome{Phase: JobAbsent}}, want: actionForgetVerifyJob, reason: ""},
+			parent: notes(), verify: trustedjob.Outcome{Phase: trustedjob.Absent}}, want: actionForgetVerifyJob, reason: ""},
 		"the verification is recorded": {o: observed{rotation: rotation("a", append(running12, with(v1alpha1.ConditionReencrypted))...), parent: notes(),
-			verify: JobOutcome{Phase: JobComplete}}, want: actionRecordVerified, reason: ""},
+			verify: trustedjob.Outcome{Phase: trustedjob.Complete}}, want: actionRecordVerified, reason: ""},
 		"the retirement comes before the end": {o: observed{rotation: rotation("a", append(running12, with(v1alpha1.ConditionReencrypted), with(v1alpha1.ConditionVerified))...), parent: notes()},
 			want: actionRecordRetirement, reason: ""},
 		"the end": {o: observed{rotation: rotation("a", append(running12, with(v1alpha1.ConditionReencrypted), with(v1alpha1.ConditionVerified))...), parent: notes(), retirementRecorded: true},
@@ -194,8 +195,8 @@ func TestNext(t *testing.T) {
 		"session keys come after the accounts":         {o: observed{rotation: rotation("a", recreated...), parent: notes(), reencrypt: absent}, want: actionReplaceSessionKeys},
 		"session keys of another version are replaced": {o: observed{rotation: rotation("a", recreated...), parent: using("session-keys-1"), reencrypt: absent}, want: actionReplaceSessionKeys},
 		"the Job does not wait for the pods":           {o: observed{rotation: rotation("a", recreated...), parent: using("session-keys-2"), reencrypt: absent}, want: actionCreateReencrypt},
-		"once they have restarted the old keys go":     {o: observed{rotation: rotation("a", recreated...), parent: using("session-keys-2"), restarted: true, reencrypt: JobOutcome{Phase: JobRunning}}, want: actionDeleteOldSessionKeys},
-		"session keys are replaced once":               {o: observed{rotation: rotation("a", append(recreated, with(v1alpha1.ConditionSessionKeysReplaced))...), parent: using("session-keys-9"), reencrypt: JobOutcome{Phase: JobRunning}}, want: actionWait, reason: v1alpha1.ReasonReencrypting},
+		"once they have restarted the old keys go":     {o: observed{rotation: rotation("a", recreated...), parent: using("session-keys-2"), restarted: true, reencrypt: trustedjob.Outcome{Phase: trustedjob.Running}}, want: actionDeleteOldSessionKeys},
+		"session keys are replaced once":               {o: observed{rotation: rotation("a", append(recreated, with(v1alpha1.ConditionSessionKeysReplaced))...), parent: using("session-keys-9"), reencrypt: trustedjob.Outcome{Phase: trustedjob.Running}}, want: actionWait, reason: v1alpha1.ReasonReencrypting},
 		"the retirement does not wait for the pods":    {o: observed{rotation: rotation("a", verified...), parent: using("session-keys-2")}, want: actionRecordRetirement},
 		"the end waits for the pods":                   {o: observed{rotation: rotation("a", verified...), parent: using("session-keys-2"), retirementRecorded: true}, want: actionWait, reason: v1alpha1.ReasonRestartingPods},
 		"the end of a compromise":                      {o: observed{rotation: rotation("a", append(verified, with(v1alpha1.ConditionSessionKeysReplaced))...), parent: using("session-keys-2"), retirementRecorded: true}, want: actionComplete},
@@ -203,7 +204,7 @@ func TestNext(t *testing.T) {
 		"a retirement to come is not told":             {o: observed{rotation: rotation("a", ended...), parent: retiredTo(1)}, want: actionNone},
 		"it is told once":                              {o: observed{rotation: rotation("a", append(ended, with(v1alpha1.ConditionOldVersionRetired))...), parent: retiredTo(2)}, want: actionNone},
 		"a routine one does not tell":                  {o: observed{rotation: rotation("a", from(1), to(2), with(v1alpha1.ConditionComplete), setEnded), parent: retiredTo(2)}, want: actionNone},
-		"a deleted one that runs goes on to its end":   {o: observed{rotation: rotation("a", append(running12, deleting)...), parent: notes(), reencrypt: JobOutcome{Phase: JobComplete}}, want: actionRecordReencrypted},
+		"a deleted one that runs goes on to its end":   {o: observed{rotation: rotation("a", append(running12, deleting)...), parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Complete}}, want: actionRecordReencrypted},
 		"a complete one is let go":                     {o: observed{rotation: rotation("a", running, with(v1alpha1.ConditionComplete)), parent: notes()}, want: actionRelease},
 		"a failed one is let go":                       {o: observed{rotation: rotation("a", running, with(v1alpha1.ConditionFailed)), parent: notes()}, want: actionRelease},
 		"a failed one rests":                           {o: observed{rotation: rotation("a", with(v1alpha1.ConditionFailed), setEnded), parent: notes()}, want: actionNone},
@@ -296,9 +297,9 @@ func TestRetryIsToldOfWhereItHelps(t *testing.T) {
 		"its SecureNotes was recreated":      {o: observed{rotation: at12, parent: anew}, want: false},
 		"a Compromise has taken over":        {o: observed{rotation: at12, parent: notes(), supersededBy: rotation("b", running, urgent)}, want: false},
 		"another has made a newer version":   {o: observed{rotation: at12, parent: notes(), overtaken: "KeyRotation b"}, want: false},
-		"its Job was stopped by a newer one": {o: observed{rotation: at12, parent: notes(), reencrypt: JobOutcome{Phase: JobFailed, Reason: config.ReasonSuperseded}}, want: false},
-		"its Job failed":                     {o: observed{rotation: at12, parent: notes(), reencrypt: JobOutcome{Phase: JobFailed}}, want: true},
-		"a Job of its name is in the way":    {o: observed{rotation: at12, parent: notes(), reencrypt: JobOutcome{Phase: JobForeign}}, want: true},
+		"its Job was stopped by a newer one": {o: observed{rotation: at12, parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Failed, Reason: config.ReasonSuperseded}}, want: false},
+		"its Job failed":                     {o: observed{rotation: at12, parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Failed}}, want: true},
+		"a Job of its name is in the way":    {o: observed{rotation: at12, parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Foreign}}, want: true},
 		"Vault was restored":                 {o: observed{rotation: at12, parent: notes(), key: key(1, 0)}, want: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -379,18 +380,5 @@ func TestDue(t *testing.T) {
 				t.Errorf("due in %s, want %s", got, tc.want)
 			}
 		})
-	}
-}
-
-// TestFullRetirements: the entry that gives way is covered by the one that takes its place.
-func TestFullRetirements(t *testing.T) {
-	t.Parallel()
-	var list []v1alpha1.PendingRetirement
-	for version := range int64(maxRetirements + 3) {
-		list = withRetirement(list, v1alpha1.PendingRetirement{ToVersion: version + 2, Due: metav1.Unix(version, 0)})
-	}
-	last := list[len(list)-1]
-	if len(list) != maxRetirements || last.ToVersion != maxRetirements+4 || last.Due.Unix() != maxRetirements+2 {
-		t.Errorf("%d entries, the last %+v", len(list), last)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/secretrecord"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
@@ -121,7 +122,7 @@ func (w *world) carryOut(t *testing.T, r *Reconciler, passes int) {
 		w.endJobs(t, batchv1.JobComplete)
 		w.remakeAccounts(t)
 		w.restart(t)
-		if kr := w.rotation(t, "first"); Ended(kr) && !hasFinalizer(kr) {
+		if kr := w.rotation(t, "first"); rotations.Ended(kr) && !rotations.HasFinalizer(kr) {
 			return
 		}
 	}
@@ -198,7 +199,7 @@ func twoOperators(t *testing.T, s *stall, passes int, changes ...func(*v1alpha1.
 	w.carryOut(t, w.stalling(t, s), 40)
 	kr, parent, jobs := w.rotation(t, "first"), w.parent(t), w.jobs(t)
 	key := w.vault.state
-	if !Complete(kr) || hasFinalizer(kr) || *kr.Status.FromVersion != 1 || *kr.Status.ToVersion < 2 || *kr.Status.ToVersion > key.Latest || kr.Status.Attempt != 1 {
+	if !rotations.Complete(kr) || rotations.HasFinalizer(kr) || *kr.Status.FromVersion != 1 || *kr.Status.ToVersion < 2 || *kr.Status.ToVersion > key.Latest || kr.Status.Attempt != 1 {
 		t.Errorf("got status %+v, want the first attempt complete from version 1 to at most %d", kr.Status, key.Latest)
 	}
 	if most := map[bool]int64{false: 2, true: 3}[s.rotating]; key.Latest > most || key.MinEncryption != *kr.Status.ToVersion || key.MinDecryption != 1 {

@@ -2,10 +2,10 @@ package keyrotation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -15,6 +15,10 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/retirement"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
+	"github.com/securenotes/securenotes/controllers/internal/stalecache"
+	"github.com/securenotes/securenotes/controllers/internal/trustedjob"
 )
 
 // perform takes the step that was decided.
@@ -33,7 +37,7 @@ func (r *Reconciler) perform(ctx context.Context, o observed, d decision) error 
 	case actionRelease:
 		return r.patchObject(ctx, kr, func() error {
 			controllerutil.RemoveFinalizer(kr, v1alpha1.Finalizer)
-			if Ended(kr) {
+			if rotations.Ended(kr) {
 				setEnded(kr)
 			}
 			return nil
@@ -78,9 +82,9 @@ func (r *Reconciler) perform(ctx context.Context, o observed, d decision) error 
 	case actionCreateVerify:
 		return r.createJob(ctx, kr, parent, r.verifyJob(kr, parent), recordVerifyJob)
 	case actionRecordReencryptJob:
-		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { recordReencryptJob(s, o.reencrypt.Made) })
+		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { recordReencryptJob(s, o.reencrypt.Identity) })
 	case actionRecordVerifyJob:
-		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { recordVerifyJob(s, o.verify.Made) })
+		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { recordVerifyJob(s, o.verify.Identity) })
 	case actionForgetReencryptJob:
 		return r.forgetJob(ctx, kr, r.reencryptJob(kr, parent), recordReencryptJob)
 	case actionForgetVerifyJob:
@@ -90,7 +94,7 @@ func (r *Reconciler) perform(ctx context.Context, o observed, d decision) error 
 			r.setProgress(ctx, kr, s)
 			setReencrypted(kr, s)
 		}), func() {
-			if compromise(kr) {
+			if rotations.Compromise(kr) {
 				r.tell(kr, parent, v1alpha1.ConditionSessionsEnded, sessionsEnded(kr))
 			}
 		})
@@ -140,7 +144,7 @@ func (r *Reconciler) start(ctx context.Context, kr *v1alpha1.KeyRotation) error 
 
 func strategyOf(kr *v1alpha1.KeyRotation, rotation operand.Rotation) v1alpha1.RotationStrategy {
 	switch {
-	case compromise(kr):
+	case rotations.Compromise(kr):
 		return v1alpha1.StrategyReencrypt
 	case kr.Spec.Strategy != "":
 		return kr.Spec.Strategy
@@ -166,14 +170,11 @@ func (r *Reconciler) recordTurn(ctx context.Context, o observed) error {
 			setWaiting(kr, s, v1alpha1.ReasonQueued, "waits for KeyRotation "+yieldTo.Name+" to end")
 		})
 	case waitFor != nil:
-		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("keyrotations").GroupResource(), waitFor.Name,
-			fmt.Errorf("it has neither ended nor given its turn back"))
+		return stalecache.New("KeyRotation", waitFor.Name, "it has neither ended nor yielded its turn")
 	case overtaken(kr, o.parent, same) != "":
-		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("keyrotations").GroupResource(), kr.Name,
-			fmt.Errorf("the cache does not have what has overtaken it yet"))
-	case kr.Status.FromVersion == nil && NewestVersion(o.parent, same) > o.key.Latest:
-		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("keyrotations").GroupResource(), kr.Name,
-			fmt.Errorf("the key has a newer version than when it was read, or Vault was restored"))
+		return stalecache.New("KeyRotation", kr.Name, "another rotation has added a newer version")
+	case kr.Status.FromVersion == nil && rotations.NewestVersion(o.parent, same) > o.key.Latest:
+		return stalecache.New("KeyRotation", kr.Name, "the key has a newer version than when it was read, or Vault was restored")
 	}
 	rotation := operand.ResolveRotation(o.parent)
 	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
@@ -194,9 +195,8 @@ func (r *Reconciler) rotateKey(ctx context.Context, kr *v1alpha1.KeyRotation, pa
 	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(kr), recorded); err != nil {
 		return err
 	}
-	if recorded.UID != kr.UID || Ended(recorded) || recorded.Status.ToVersion != nil || recorded.Status.FromVersion == nil || *recorded.Status.FromVersion != *kr.Status.FromVersion {
-		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("keyrotations").GroupResource(), kr.Name,
-			fmt.Errorf("it has gone on since it was read"))
+	if recorded.UID != kr.UID || rotations.Ended(recorded) || recorded.Status.ToVersion != nil || recorded.Status.FromVersion == nil || *recorded.Status.FromVersion != *kr.Status.FromVersion {
+		return stalecache.New("KeyRotation", kr.Name, "it has changed since it was read")
 	}
 	vault, key, err := r.vaultOf(parent)
 	if err != nil {
@@ -209,44 +209,39 @@ func (r *Reconciler) rotateKey(ctx context.Context, kr *v1alpha1.KeyRotation, pa
 	return vault.Rotate(ctx, r.keysOf(parent))
 }
 
-// createJob makes a Job and writes down which one it is.
-func (r *Reconciler) createJob(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, expected Expected, record func(*v1alpha1.KeyRotationStatus, MadeJob)) error {
-	made, foreign, err := expected.Create(ctx, r.Client, r.Live)
-	switch {
-	case err != nil:
-		return err
-	case foreign != "":
-		return r.fail(ctx, kr, parent, foreignJob(foreign))
-	case made.UID != "":
-		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { record(s, made) })
-	default:
-		return apierrors.NewConflict(batchv1.Resource("jobs"), expected.Key.Name, fmt.Errorf("the cache does not have it yet"))
+// createJob creates a Job and records its identity.
+func (r *Reconciler) createJob(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, expected trustedjob.Expected, record func(*v1alpha1.KeyRotationStatus, trustedjob.Identity)) error {
+	created, err := expected.Create(ctx, r.Client, r.Live)
+	if foreign, ok := errors.AsType[*trustedjob.ForeignError](err); ok {
+		return r.fail(ctx, kr, parent, foreignJob(foreign.Error()))
 	}
+	if err != nil {
+		return err
+	}
+	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { record(s, created) })
 }
 
-// forgetJob strikes a Job that somebody has deleted from the record, before another one is made: else an operator that died
-// between making and recording that one would leave one behind that is not the recorded one, and not believed.
-func (r *Reconciler) forgetJob(ctx context.Context, kr *v1alpha1.KeyRotation, expected Expected, record func(*v1alpha1.KeyRotationStatus, MadeJob)) error {
+// forgetJob clears the record of a Job that somebody has deleted, before another one is created. If
+// the operator died between creating and recording that one, it would not be the recorded one, and
+// not be believed.
+func (r *Reconciler) forgetJob(ctx context.Context, kr *v1alpha1.KeyRotation, expected trustedjob.Expected, record func(*v1alpha1.KeyRotationStatus, trustedjob.Identity)) error {
 	gone, err := expected.Gone(ctx, r.Live)
 	if err != nil {
 		return err
 	}
 	if !gone {
-		return apierrors.NewConflict(batchv1.Resource("jobs"), expected.Key.Name, fmt.Errorf("the cache does not have it yet"))
+		return stalecache.New("Job", expected.Key.Name, "it exists")
 	}
-	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { record(s, MadeJob{}) })
+	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { record(s, trustedjob.Identity{}) })
 }
 
-func recordReencryptJob(s *v1alpha1.KeyRotationStatus, made MadeJob) {
+func recordReencryptJob(s *v1alpha1.KeyRotationStatus, made trustedjob.Identity) {
 	s.ReencryptJobUID, s.ReencryptJobDigest = string(made.UID), made.Digest
 }
 
-func recordVerifyJob(s *v1alpha1.KeyRotationStatus, made MadeJob) {
+func recordVerifyJob(s *v1alpha1.KeyRotationStatus, made trustedjob.Identity) {
 	s.VerifyJobUID, s.VerifyJobDigest = string(made.UID), made.Digest
 }
-
-// maxRetirements that a SecureNotes can hold.
-const maxRetirements = 64
 
 // recordRetirement tells the SecureNotes when the old version is to stop decrypting.
 func (r *Reconciler) recordRetirement(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {
@@ -254,17 +249,16 @@ func (r *Reconciler) recordRetirement(ctx context.Context, kr *v1alpha1.KeyRotat
 	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(parent), current); err != nil {
 		return err
 	}
-	if retirementRecorded(current, *kr.Status.ToVersion) {
-		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("securenotes").GroupResource(), parent.Name,
-			fmt.Errorf("the cache does not have its retirement yet"))
+	if retirement.Recorded(current.Status.MasterKey, *kr.Status.ToVersion) {
+		return stalecache.New("SecureNotes", parent.Name, "its retirement is recorded already")
 	}
 	before := current.DeepCopy()
 	if current.Status.MasterKey == nil {
 		current.Status.MasterKey = &v1alpha1.MasterKeyStatus{}
 	}
 	list := current.Status.MasterKey.PendingRetirements
-	current.Status.MasterKey.PendingRetirements = withRetirement(list, v1alpha1.PendingRetirement{
-		ToVersion: *kr.Status.ToVersion, Due: metav1.NewTime(r.due(kr, parent, list)), Urgent: compromise(kr), Attempt: 1,
+	current.Status.MasterKey.PendingRetirements = retirement.Add(list, v1alpha1.PendingRetirement{
+		ToVersion: *kr.Status.ToVersion, Due: metav1.NewTime(r.due(kr, parent, list)), Urgent: rotations.Compromise(kr), Attempt: 1,
 	})
 	if err := r.Client.Status().Patch(ctx, current, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return err
@@ -277,20 +271,13 @@ func (r *Reconciler) recordRetirement(ctx context.Context, kr *v1alpha1.KeyRotat
 	return r.complete(ctx, kr, current)
 }
 
-// due is when the old version is to stop decrypting. A retirement covers every older version, so a
-// Routine one is no earlier than any that was promised before, should retainOldVersionFor have become
-// shorter; a Compromise does not wait.
+// due is when the old version is to stop decrypting. A Compromise does not wait. A Routine one is due
+// no earlier than a pending retirement, even if retainOldVersionFor has become shorter.
 func (r *Reconciler) due(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, list []v1alpha1.PendingRetirement) time.Time {
-	if compromise(kr) {
+	if rotations.Compromise(kr) {
 		return r.Now()
 	}
-	due := r.Now().Add(operand.ResolveRotation(parent).RetainOldVersionFor)
-	for _, entry := range list {
-		if entry.Due.After(due) {
-			due = entry.Due.Time
-		}
-	}
-	return due
+	return retirement.NotBefore(list, r.Now().Add(operand.ResolveRotation(parent).RetainOldVersionFor))
 }
 
 func (r *Reconciler) fail(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, d decision) error {
@@ -302,28 +289,6 @@ func (r *Reconciler) complete(ctx context.Context, kr *v1alpha1.KeyRotation, par
 	message := fmt.Sprintf("rotated %s to version %d", parent.Name, *kr.Status.ToVersion)
 	return r.thenTell(r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { setComplete(kr, s, r.Now()) }),
 		func() { r.event(kr, parent, corev1.EventTypeNormal, v1alpha1.ReasonComplete, message) })
-}
-
-// withRetirement adds an entry. When the list is full the newest entry gives way: its versions then
-// stay readable for longer, never shorter, than promised.
-func withRetirement(list []v1alpha1.PendingRetirement, entry v1alpha1.PendingRetirement) []v1alpha1.PendingRetirement {
-	if len(list) >= maxRetirements {
-		list = list[:maxRetirements-1]
-	}
-	return append(list, entry)
-}
-
-func retirementRecorded(parent *v1alpha1.SecureNotes, to int64) bool {
-	key := parent.Status.MasterKey
-	if key == nil {
-		return false
-	}
-	for _, entry := range key.PendingRetirements {
-		if entry.ToVersion >= to {
-			return true
-		}
-	}
-	return key.MinDecryptionFloor >= to
 }
 
 // thenTell tells of what was written, if it was: a step whose status was not written is taken
@@ -371,8 +336,7 @@ func (r *Reconciler) patchObject(ctx context.Context, kr *v1alpha1.KeyRotation, 
 		return err
 	}
 	if whole.UID != kr.UID || whole.ResourceVersion != kr.ResourceVersion {
-		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("keyrotations").GroupResource(), kr.Name,
-			fmt.Errorf("it has changed since it was read"))
+		return stalecache.New("KeyRotation", kr.Name, "it has changed since it was read")
 	}
 	*kr = *whole
 	before := kr.DeepCopy()

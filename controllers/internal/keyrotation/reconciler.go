@@ -21,6 +21,10 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/retirement"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
+	"github.com/securenotes/securenotes/controllers/internal/stalecache"
+	"github.com/securenotes/securenotes/controllers/internal/trustedjob"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -86,9 +90,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	r.warnOfRetry(kr)
 	for range maxSteps {
 		again, after, err := r.once(ctx, kr)
-		if apierrors.IsConflict(err) {
-			// The cache is behind what was written last.
-			return ctrl.Result{RequeueAfter: jitter.Longer(time.Second)}, nil
+		if stalecache.Is(err) {
+			return ctrl.Result{RequeueAfter: stalecache.RequeueAfter()}, nil
 		}
 		if err != nil || !again {
 			return ctrl.Result{RequeueAfter: after}, err
@@ -150,7 +153,7 @@ func (r *Reconciler) waitFor(d decision) time.Duration {
 // orWait turns trouble with Vault, which passes, and what the API server refuses into a condition;
 // other errors go to the work queue.
 func (r *Reconciler) orWait(ctx context.Context, o observed, err error) (bool, time.Duration, error) {
-	if c := cause.OfError(err); c.Known() && !Ended(o.rotation) {
+	if c := cause.OfError(err); c.Known() && !rotations.Ended(o.rotation) {
 		d := hindered(o, c, v1alpha1.ReasonProgressing)
 		if d.action == actionFail {
 			return true, 0, r.fail(ctx, o.rotation, o.parent, d)
@@ -184,8 +187,8 @@ func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (obs
 	o := observed{rotation: kr}
 	var open []v1alpha1.KeyRotation
 	var err error
-	if !Ended(kr) {
-		if open, err = listOpen(ctx, r.Client, kr.Namespace, kr.Spec.SecureNotesRef.Name); err != nil {
+	if !rotations.Ended(kr) {
+		if open, err = rotations.ListOpen(ctx, r.Client, kr.Namespace, kr.Spec.SecureNotesRef.Name); err != nil {
 			return o, err
 		}
 		o.queued = queuedBefore(kr, open)
@@ -200,16 +203,16 @@ func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (obs
 	}
 	o.parent = parent
 	o.givenUp = kr.DeletionTimestamp != nil && r.Now().Sub(kr.DeletionTimestamp.Time) >= giveUpAfter
-	if Ended(kr) {
+	if rotations.Ended(kr) {
 		return o, nil
 	}
 	o.ahead = ahead(kr, open)
 	o.supersededBy = startedOther(kr, open, func(other *v1alpha1.KeyRotation) bool { return supersedes(other, kr) })
 	o.inTheWay = startedOther(kr, open, func(other *v1alpha1.KeyRotation) bool { return supersedes(kr, other) })
-	if !started(kr) || o.supersededBy != nil {
+	if !rotations.Started(kr) || o.supersededBy != nil {
 		return o, nil
 	}
-	same, err := List(ctx, r.Client, kr.Namespace, parent.Name)
+	same, err := rotations.List(ctx, r.Client, kr.Namespace, parent.Name)
 	if err != nil {
 		return o, err
 	}
@@ -217,18 +220,18 @@ func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (obs
 	if kr.Status.ToVersion != nil && hasTurn(kr) {
 		look := r.looks.Live(ctx, r.Live, r.Now, kr.UID)
 		// An end that is recorded is not read again.
-		if !isTrue(kr, v1alpha1.ConditionReencrypted) {
-			if o.reencrypt, err = ReadOutcome(ctx, r.Client, r.Live, r.reencryptJob(kr, parent), look, r.Now()); err != nil {
+		if !rotations.IsTrue(kr, v1alpha1.ConditionReencrypted) {
+			if o.reencrypt, err = r.reencryptJob(kr, parent).Read(ctx, r.Client, r.Live, look, r.Now()); err != nil {
 				return o, err
 			}
 		}
-		if !isTrue(kr, v1alpha1.ConditionVerified) {
-			if o.verify, err = ReadOutcome(ctx, r.Client, r.Live, r.verifyJob(kr, parent), look, r.Now()); err != nil {
+		if !rotations.IsTrue(kr, v1alpha1.ConditionVerified) {
+			if o.verify, err = r.verifyJob(kr, parent).Read(ctx, r.Client, r.Live, look, r.Now()); err != nil {
 				return o, err
 			}
 		}
-		o.retirementRecorded = retirementRecorded(parent, *kr.Status.ToVersion)
-		if compromise(kr) {
+		o.retirementRecorded = retirement.Recorded(parent.Status.MasterKey, *kr.Status.ToVersion)
+		if rotations.Compromise(kr) {
 			if err := r.observeCompromise(ctx, &o); err != nil {
 				return o, err
 			}
@@ -236,13 +239,13 @@ func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (obs
 	}
 	if needsKey(kr, o.reencrypt, o.verify) {
 		key, err := r.readKey(ctx, parent)
-		if failed := o.reencrypt.Phase == JobFailed || o.verify.Phase == JobFailed; err != nil && failed {
+		if failed := o.reencrypt.Phase == trustedjob.Failed || o.verify.Phase == trustedjob.Failed; err != nil && failed {
 			return o, nil // what the Job said has to do
 		}
 		if err != nil {
 			return o, err
 		}
-		o.key, o.newest = &key, NewestVersion(parent, same)
+		o.key, o.newest = &key, rotations.NewestVersion(parent, same)
 	}
 	return o, nil
 }
@@ -263,13 +266,13 @@ func (r *Reconciler) same(ctx context.Context, kr *v1alpha1.KeyRotation) ([]v1al
 }
 
 // reencryptJob and verifyJob are the Jobs of the current attempt.
-func (r *Reconciler) reencryptJob(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) Expected {
-	recorded := MadeJob{UID: types.UID(kr.Status.ReencryptJobUID), Digest: kr.Status.ReencryptJobDigest}
+func (r *Reconciler) reencryptJob(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) trustedjob.Expected {
+	recorded := trustedjob.Identity{UID: types.UID(kr.Status.ReencryptJobUID), Digest: kr.Status.ReencryptJobDigest}
 	return r.expected(kr, parent, operand.ReencryptJobName, recorded, kr.Status.Shards, operand.ReencryptJob)
 }
 
-func (r *Reconciler) verifyJob(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) Expected {
-	recorded := MadeJob{UID: types.UID(kr.Status.VerifyJobUID), Digest: kr.Status.VerifyJobDigest}
+func (r *Reconciler) verifyJob(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) trustedjob.Expected {
+	recorded := trustedjob.Identity{UID: types.UID(kr.Status.VerifyJobUID), Digest: kr.Status.VerifyJobDigest}
 	return r.expected(kr, parent, operand.VerifyJobName, recorded, 1, operand.VerifyJob)
 }
 
@@ -278,14 +281,14 @@ type (
 	jobName    func(name string, to int64, attempt int32) string
 )
 
-func (r *Reconciler) expected(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, name jobName, recorded MadeJob, pods int32, build jobBuilder) Expected {
+func (r *Reconciler) expected(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, name jobName, recorded trustedjob.Identity, pods int32, build jobBuilder) trustedjob.Expected {
 	key := client.ObjectKey{Namespace: kr.Namespace, Name: name(parent.Name, *kr.Status.ToVersion, kr.Status.Attempt)}
-	return Expected{Key: key, Owner: kr, Recorded: recorded, Pods: pods, Build: func(ctx context.Context) (*batchv1.Job, error) {
+	return trustedjob.Expected{Key: key, Owner: kr, Recorded: recorded, Pods: pods, Build: func(ctx context.Context) (*batchv1.Job, error) {
 		vault, _, err := r.vaultOf(parent)
 		if err != nil {
 			return nil, err
 		}
-		least, err := LeastCPU(ctx, r.Live, parent)
+		least, err := trustedjob.LeastCPU(ctx, r.Live, parent)
 		if err != nil {
 			return nil, err
 		}
@@ -295,7 +298,7 @@ func (r *Reconciler) expected(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureN
 			Owner: metav1.NewControllerRef(kr, v1alpha1.GroupVersion.WithKind("KeyRotation")), Name: key.Name,
 			ToVersion: *kr.Status.ToVersion, Strategy: kr.Status.Strategy, Shards: kr.Status.Shards, LeastCPU: least,
 		}
-		if compromise(kr) {
+		if rotations.Compromise(kr) {
 			work.EndSessions, work.Urgent = kr.Status.StartTime, true
 		}
 		return build(parent, env, work), nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
 
 // TestIgnoredRetryIsSaid: a retry whose value is too long is a Warning event.
@@ -21,8 +22,8 @@ func TestIgnoredRetryIsSaid(t *testing.T) {
 		value string
 		want  bool
 	}{
-		"as long as it may be": {value: strings.Repeat("x", maxRequest), want: false},
-		"too long":             {value: strings.Repeat("x", maxRequest+1), want: true},
+		"as long as it may be": {value: strings.Repeat("x", 64), want: false},
+		"too long":             {value: strings.Repeat("x", 65), want: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			kr := rotation("first", func(kr *v1alpha1.KeyRotation) {
@@ -37,7 +38,7 @@ func TestIgnoredRetryIsSaid(t *testing.T) {
 			close(recorder.Events)
 			got := false
 			for event := range recorder.Events {
-				got = got || strings.HasPrefix(event, "Warning AnnotationIgnored") && strings.Contains(event, TooLongAdvice)
+				got = got || strings.HasPrefix(event, "Warning AnnotationIgnored") && strings.Contains(event, rotations.TooLongAdvice)
 			}
 			if got != tc.want {
 				t.Errorf("a warning: %v, want %v", got, tc.want)

@@ -9,12 +9,6 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// WaitsFor reports whether a rotation waits for the given reason.
-func WaitsFor(kr *v1alpha1.KeyRotation, reason string) bool {
-	c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionReconciling)
-	return c != nil && c.Reason == reason
-}
-
 // markedEnded reports whether the annotation says that the rotation has ended. It holds the
 // rotation's own name, so that a copy under another name is a new rotation.
 func markedEnded(kr *v1alpha1.KeyRotation) bool {

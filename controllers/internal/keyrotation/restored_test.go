@@ -10,6 +10,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
 
 // restore puts a rotation back as Velero does: without status, owner and finalizer of the old
@@ -36,14 +37,14 @@ func TestEndedRotationsDoNotStartAgain(t *testing.T) {
 			w := drive(t, &crashtest.Crash{}, changes...)
 			w.restore(t, w.rotation(t, "first"), "first")
 			kr := w.pass(t, "first")
-			if w.vault.state.Latest != 2 || len(w.jobs(t)) != 2 || started(kr) {
+			if w.vault.state.Latest != 2 || len(w.jobs(t)) != 2 || rotations.Started(kr) {
 				t.Errorf("it has started again: version %d, %d Jobs", w.vault.state.Latest, len(w.jobs(t)))
 			}
 			restored := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionRestored)
 			if restored == nil || restored.Status != metav1.ConditionTrue || !strings.Contains(restored.Message, "create another KeyRotation") {
 				t.Errorf("Restored: %+v", restored)
 			}
-			if !Ended(kr) || Complete(kr) || Failed(kr) || kr.Status.State != "Restored" || !metav1.IsControlledBy(kr, notes()) {
+			if !rotations.Ended(kr) || rotations.Complete(kr) || rotations.Failed(kr) || kr.Status.State != "Restored" || !metav1.IsControlledBy(kr, notes()) {
 				t.Errorf("state %s, owners %v, %+v", kr.Status.State, kr.OwnerReferences, kr.Status.Conditions)
 			}
 			before := w.crash.Count
@@ -55,7 +56,7 @@ func TestEndedRotationsDoNotStartAgain(t *testing.T) {
 	t.Run("a copy under another name is a rotation of its own", func(t *testing.T) {
 		w := drive(t, &crashtest.Crash{})
 		w.restore(t, w.rotation(t, "first"), "copy")
-		if kr := w.pass(t, "copy"); !started(kr) || w.vault.state.Latest != 3 {
+		if kr := w.pass(t, "copy"); !rotations.Started(kr) || w.vault.state.Latest != 3 {
 			t.Errorf("%+v, version %d", kr.Status, w.vault.state.Latest)
 		}
 	})
@@ -63,11 +64,11 @@ func TestEndedRotationsDoNotStartAgain(t *testing.T) {
 		ended := rotation("first", owned, from(1), to(2), with(v1alpha1.ConditionComplete))
 		w := newWorld(t, &crashtest.Crash{}, ended)
 		kr := w.pass(t, "first")
-		if !markedEnded(kr) || !Complete(kr) {
+		if !markedEnded(kr) || !rotations.Complete(kr) {
 			t.Fatalf("annotations %v", kr.Annotations)
 		}
 		w.restore(t, kr, "first")
-		if kr := w.pass(t, "first"); !isTrue(kr, v1alpha1.ConditionRestored) || w.vault.state.Latest != 1 {
+		if kr := w.pass(t, "first"); !rotations.IsTrue(kr, v1alpha1.ConditionRestored) || w.vault.state.Latest != 1 {
 			t.Errorf("%+v, version %d", kr.Status, w.vault.state.Latest)
 		}
 	})
@@ -76,7 +77,7 @@ func TestEndedRotationsDoNotStartAgain(t *testing.T) {
 		w.pass(t, "first")
 		w.endJobs(t, "Failed")
 		kr := w.pass(t, "first")
-		if !Failed(kr) || !markedEnded(kr) {
+		if !rotations.Failed(kr) || !markedEnded(kr) {
 			t.Fatalf("%+v, annotations %v", kr.Status, kr.Annotations)
 		}
 		kr.Annotations[v1alpha1.AnnotationRetryRequestedAt] = "now"
@@ -107,7 +108,7 @@ func TestEndOfLargeRotation(t *testing.T) {
 			}
 			w := newWorld(t, &crashtest.Crash{}, kr)
 			got := w.pass(t, "first")
-			if hasFinalizer(got) || markedEnded(got) != tc.marked || len(got.Annotations) > maxAnnotations {
+			if rotations.HasFinalizer(got) || markedEnded(got) != tc.marked || len(got.Annotations) > maxAnnotations {
 				t.Errorf("finalizers %v, marked %t, %d annotations", got.Finalizers, markedEnded(got), len(got.Annotations))
 			}
 			got.Annotations[v1alpha1.AnnotationEnded] = got.Name

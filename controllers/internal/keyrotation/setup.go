@@ -16,6 +16,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/fairqueue"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
 
 // SetupWithManager registers the controller, its watches and its metrics.
@@ -23,7 +24,7 @@ func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
 	if err := manager.Add(exported(r.Client, metrics.Registry)); err != nil {
 		return err
 	}
-	for name, index := range Indexes {
+	for name, index := range rotations.Indexes {
 		// The manager's own context ends the cache; an index needs none.
 		if err := manager.GetFieldIndexer().IndexField(context.Background(), &v1alpha1.KeyRotation{}, name, index); err != nil {
 			return err
@@ -53,15 +54,15 @@ func (r *Reconciler) unended(ctx context.Context, object client.Object) []reconc
 // and a Compromise that begins supersedes the one at work.
 func (r *Reconciler) siblings(ctx context.Context, object client.Object) []reconcile.Request {
 	kr, ok := object.(*v1alpha1.KeyRotation)
-	begins := ok && started(kr) && compromise(kr)
-	if !ok || (!Ended(kr) && !begins) {
+	begins := ok && rotations.Started(kr) && rotations.Compromise(kr)
+	if !ok || (!rotations.Ended(kr) && !begins) {
 		return nil
 	}
 	return r.requests(ctx, kr.Namespace, kr.Spec.SecureNotesRef.Name, kr.Name)
 }
 
 func (r *Reconciler) requests(ctx context.Context, namespace, parent, except string) []reconcile.Request {
-	list, err := listOpen(ctx, r.Client, namespace, parent)
+	list, err := rotations.ListOpen(ctx, r.Client, namespace, parent)
 	if err != nil {
 		return nil
 	}

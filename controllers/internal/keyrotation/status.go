@@ -14,6 +14,8 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
+	"github.com/securenotes/securenotes/controllers/internal/trustedjob"
 )
 
 func setCondition(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, kind string, status metav1.ConditionStatus, reason, message string) {
@@ -25,7 +27,7 @@ func setCondition(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, kind 
 // setInitial has every step's condition present from the first pass.
 func setInitial(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
 	kinds := []string{v1alpha1.ConditionReencrypted, v1alpha1.ConditionVerified, v1alpha1.ConditionComplete}
-	if compromise(kr) {
+	if rotations.Compromise(kr) {
 		kinds = append(kinds, compromised...)
 	}
 	for _, kind := range kinds {
@@ -41,23 +43,6 @@ func setWaiting(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, reason,
 	s.State = stateWord(kr, reason)
 }
 
-// onward are the reasons of Reconciling that are no trouble, or are told elsewhere.
-var onward = []string{
-	v1alpha1.ReasonQueued, v1alpha1.ReasonSuspended, v1alpha1.ReasonSecureNotesNotFound, v1alpha1.ReasonSecureNotesNotReady,
-	v1alpha1.ReasonRotatingKey, v1alpha1.ReasonReencrypting, v1alpha1.ReasonVerifying,
-	v1alpha1.ReasonRecreatingAccounts, v1alpha1.ReasonRestartingPods,
-}
-
-// Hindrance returns the condition that says why a rotation that has not ended does not go on; nil:
-// it goes on, or waits for its turn.
-func Hindrance(kr *v1alpha1.KeyRotation) *metav1.Condition {
-	c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionReconciling)
-	if c == nil || slices.Contains(onward, c.Reason) {
-		return nil
-	}
-	return c
-}
-
 func stateWord(kr *v1alpha1.KeyRotation, reason string) string {
 	switch {
 	case isWork(reason):
@@ -66,7 +51,7 @@ func stateWord(kr *v1alpha1.KeyRotation, reason string) string {
 		return v1alpha1.ReasonQueued
 	case kr.Status.ToVersion == nil:
 		return v1alpha1.ReasonRotatingKey
-	case isTrue(kr, v1alpha1.ConditionReencrypted):
+	case rotations.IsTrue(kr, v1alpha1.ConditionReencrypted):
 		return v1alpha1.ReasonVerifying
 	default:
 		return v1alpha1.ReasonReencrypting
@@ -99,7 +84,7 @@ func setReencrypted(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
 	s.Progress.NotesPerSecond, s.Progress.SecondsLeft = 0, new(int64(0))
 	setCondition(kr, s, v1alpha1.ConditionReencrypted, metav1.ConditionTrue, v1alpha1.ReasonComplete,
 		fmt.Sprintf("everything is at version %d or above", *s.ToVersion))
-	if compromise(kr) {
+	if rotations.Compromise(kr) {
 		setCondition(kr, s, v1alpha1.ConditionSessionsEnded, metav1.ConditionTrue, v1alpha1.ReasonComplete, sessionsEnded(kr))
 	}
 	setWaiting(kr, s, v1alpha1.ReasonVerifying, "starts the verification Job")
@@ -132,8 +117,8 @@ func setFailed(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, d decisi
 func setRetried(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
 	s.LastHandledRetryRequest = kr.Annotations[v1alpha1.AnnotationRetryRequestedAt]
 	s.StartTime, s.CompletionTime, s.Progress = nil, nil, nil
-	recordReencryptJob(s, MadeJob{})
-	recordVerifyJob(s, MadeJob{})
+	recordReencryptJob(s, trustedjob.Identity{})
+	recordVerifyJob(s, trustedjob.Identity{})
 	s.Attempt++
 	// All Jobs run again: what failed may have been the verification of the one before. Service accounts and
 	// session keys are replaced once.

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -17,6 +16,8 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
+	"github.com/securenotes/securenotes/controllers/internal/stalecache"
 )
 
 // TestTurn: two operators begin two rotations of one SecureNotes at once, their reads past the cache and their writes
@@ -156,12 +157,12 @@ func (w *world) oneTurn(t *testing.T) bool {
 	for _, kr := range list.Items {
 		failed := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionFailed)
 		switch {
-		case failed != nil && failed.Reason != config.ReasonSuperseded && !retryRequested(&kr):
+		case failed != nil && failed.Reason != config.ReasonSuperseded && !rotations.RetryRequested(&kr):
 			t.Errorf("%s has failed: %s", kr.Name, failed.Message)
-		case Ended(&kr):
+		case rotations.Ended(&kr):
 		case hasTurn(&kr):
 			certain++
-		case started(&kr):
+		case rotations.Started(&kr):
 			open++
 		}
 	}
@@ -199,8 +200,8 @@ func TestVersionMadeMeanwhile(t *testing.T) {
 	if err := w.Status().Update(t.Context(), created); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.recordTurn(t.Context(), o); !apierrors.IsConflict(err) {
-		t.Errorf("error %v, want a conflict", err)
+	if err := r.recordTurn(t.Context(), o); !stalecache.Is(err) {
+		t.Errorf("error %v, want a stale cache", err)
 	}
 	if recorded := w.rotation(t, "urgent").Status.FromVersion; recorded != nil {
 		t.Errorf("it begins with version %d", *recorded)

@@ -27,6 +27,7 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -192,7 +193,7 @@ func newWorld(t *testing.T, c *crashtest.Crash, objects ...client.Object) *world
 	objects = append(objects, parent,
 		&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "notes", Namespace: "ns"}, Spec: appsv1.DeploymentSpec{Template: template}},
 		&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "notes-0", Namespace: "ns", Labels: template.Labels}})
-	w.APIServer = crashtest.NewAPIServer(t, Indexes, objects...)
+	w.APIServer = crashtest.NewAPIServer(t, rotations.Indexes, objects...)
 	return w
 }
 

@@ -8,7 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
-	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
 
 // ignoredAnnotations says which annotations of the operator's have no effect, because of their
@@ -21,8 +21,8 @@ func ignoredAnnotations(s *scope) []string {
 	if value, set := s.sn.Annotations[v1alpha1.AnnotationAbandonVault]; set && value != "true" && value != "false" {
 		ignore(v1alpha1.AnnotationAbandonVault, `the value must be "true"`)
 	}
-	if keyrotation.TooLong(s.sn.Annotations[v1alpha1.AnnotationRotateRequestedAt]) {
-		ignore(v1alpha1.AnnotationRotateRequestedAt, keyrotation.TooLongAdvice)
+	if rotations.TooLong(s.sn.Annotations[v1alpha1.AnnotationRotateRequestedAt]) {
+		ignore(v1alpha1.AnnotationRotateRequestedAt, rotations.TooLongAdvice)
 	}
 	value, set := s.sn.Annotations[v1alpha1.AnnotationAcceptEmptyDatabase]
 	switch id := s.env.DeploymentID; {

@@ -20,8 +20,8 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
-	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/secretrecord"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
@@ -52,7 +52,7 @@ func newLife(t *testing.T, c *crashtest.Crash) *life {
 	sn := object()
 	sn.Generation, sn.CreationTimestamp = 1, metav1.NewTime(moment(t, "Jan 1 00:00"))
 	sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Schedule: "0 3 * * *", HistoryLimit: new(int32(1)), Trim: &v1alpha1.Trim{After: "48h"}}
-	return &life{t: t, crash: c, created: map[string]string{}, key: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}, APIServer: crashtest.NewAPIServer(t, keyrotation.Indexes, sn)}
+	return &life{t: t, crash: c, created: map[string]string{}, key: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}, APIServer: crashtest.NewAPIServer(t, rotations.Indexes, sn)}
 }
 
 // fork returns a copy of the life for another test, in which c counts and strikes.
@@ -205,7 +205,7 @@ func (l *life) pass() {
 // rotate plays the controller of KeyRotations, and has the old version retired an hour later.
 func (l *life) rotate() {
 	for _, kr := range l.rotations() {
-		if keyrotation.Ended(&kr) {
+		if rotations.Ended(&kr) {
 			continue
 		}
 		l.key.Latest++

@@ -16,9 +16,9 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/apply"
 	"github.com/securenotes/securenotes/controllers/internal/cause"
-	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/served"
+	"github.com/securenotes/securenotes/controllers/internal/stalecache"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -137,12 +137,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	return result(s.requeue, err)
 }
 
-// result is the end of a pass that asked for another one after requeue. A conflict means that the
-// cache is behind: the pass is repeated soon.
+// result returns the result of a pass that asked for another one after requeue. A pass whose cache
+// was behind is repeated soon.
 func result(requeue time.Duration, err error) (ctrl.Result, error) {
 	switch {
-	case apierrors.IsConflict(err):
-		return ctrl.Result{RequeueAfter: jitter.Longer(time.Second)}, nil
+	case stalecache.Is(err):
+		return ctrl.Result{RequeueAfter: stalecache.RequeueAfter()}, nil
 	case err != nil:
 		return ctrl.Result{}, err
 	default:
@@ -162,15 +162,14 @@ func (r *Reconciler) run(ctx context.Context, s *scope) error {
 
 // patchFinalizers changes the finalizer that is ours. It reads the object past the cache, which
 // does not have those of others; a merge patch made without them would remove them. Errors: a
-// conflict if the object has changed since it was cached.
+// [stalecache.Error] if the object has changed since it was cached.
 func (r *Reconciler) patchFinalizers(ctx context.Context, sn *v1alpha1.SecureNotes, change func(client.Object, string) bool) error {
 	whole := &v1alpha1.SecureNotes{}
 	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(sn), whole); err != nil {
 		return client.IgnoreNotFound(err)
 	}
 	if whole.UID != sn.UID || whole.ResourceVersion != sn.ResourceVersion {
-		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("securenotes").GroupResource(), sn.Name,
-			errors.New("the cache does not have its newest state yet"))
+		return stalecache.New("SecureNotes", sn.Name, "it has changed since it was read")
 	}
 	before := whole.DeepCopy()
 	if !change(whole, v1alpha1.Finalizer) {

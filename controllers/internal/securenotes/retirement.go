@@ -6,14 +6,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/retirement"
 )
-
-// retirementRetry is how long a retirement that failed waits.
-const retirementRetry = 15 * time.Minute
 
 // retirement has the old versions whose time has come stop decrypting: everything is verified once
 // more, in a fresh process, and only then is min_decryption_version raised. It is the only code that
@@ -22,7 +19,10 @@ func (r *Reconciler) retirement(ctx context.Context, s *scope) error {
 	if s.key == nil || s.sn.Status.MasterKey == nil || !s.connected || !s.keyed {
 		return nil
 	}
-	entry := dueRetirement(s)
+	entry, wait := retirement.Due(s.sn.Status.MasterKey.PendingRetirements, s.now)
+	if wait > 0 {
+		s.wake(wait)
+	}
 	if entry == nil {
 		return r.trim(ctx, s)
 	}
@@ -36,21 +36,6 @@ func (r *Reconciler) retirement(ctx context.Context, s *scope) error {
 	// The Job goes with the next pass, once it is recorded that nothing is left to be done.
 	s.wake(time.Second)
 	return r.retire(ctx, s, entry.ToVersion)
-}
-
-// dueRetirement gives the newest entry whose time has come: it covers every older one. It also asks
-// to be woken for the next.
-func dueRetirement(s *scope) *v1alpha1.PendingRetirement {
-	var due *v1alpha1.PendingRetirement
-	list := s.sn.Status.MasterKey.PendingRetirements
-	for i := range list {
-		if left := list[i].Due.Sub(s.now); left > 0 {
-			s.wake(left)
-		} else if due == nil || list[i].ToVersion > due.ToVersion {
-			due = &list[i]
-		}
-	}
-	return due
 }
 
 // retire raises the floor and strikes off every entry that it covers.
@@ -71,8 +56,8 @@ func (r *Reconciler) retire(ctx context.Context, s *scope, to int64) error {
 		}
 	}
 	status.PendingRetirements = left
-	decryptedAgain(status.Retirements, floor, s.now)
-	status.Retirements = withRetirement(status.Retirements, to, s.now)
+	retirement.Restart(status.Retirements, floor, s.now)
+	status.Retirements = retirement.AddPast(status.Retirements, to, s.now)
 	status.MinDecryptionFloor = max(status.MinDecryptionFloor, to)
 	s.key.MinDecryption = max(s.key.MinDecryption, to)
 	r.vaultChecks.drop(s.sn.UID)
@@ -80,12 +65,8 @@ func (r *Reconciler) retire(ctx context.Context, s *scope, to int64) error {
 	return nil
 }
 
-// postpone records why a retirement did not happen, and tries it again later under another name.
+// postpone records why a retirement did not happen, and when it is tried again.
 func (r *Reconciler) postpone(s *scope, entry *v1alpha1.PendingRetirement, message string) {
-	entry.Message = fmt.Sprintf("attempt %d: %s", max(entry.Attempt, 1), message)
-	entry.Attempt = max(entry.Attempt, 1) + 1
-	entry.JobUID, entry.JobDigest = "", ""
-	entry.Due = metav1.NewTime(s.now.Add(retirementRetry))
-	s.wake(retirementRetry)
+	s.wake(retirement.Postpone(entry, s.now, message))
 	s.warn("RetirementFailed", "Retire", entry.Message)
 }

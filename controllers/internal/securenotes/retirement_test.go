@@ -3,48 +3,15 @@ package securenotes
 import (
 	"strings"
 	"testing"
-	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
-	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
-	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
-
-func TestDueRetirement(t *testing.T) {
-	t.Parallel()
-	entry := func(to int64, in time.Duration) v1alpha1.PendingRetirement {
-		return v1alpha1.PendingRetirement{ToVersion: to, Due: metav1.NewTime(now.Add(in))}
-	}
-	for name, tc := range map[string]struct {
-		list []v1alpha1.PendingRetirement
-		want int64
-		wake time.Duration
-	}{
-		"none":                               {list: nil, want: 0, wake: 0},
-		"not yet":                            {list: []v1alpha1.PendingRetirement{entry(2, time.Hour)}, want: 0, wake: time.Hour},
-		"now":                                {list: []v1alpha1.PendingRetirement{entry(2, 0)}, want: 2},
-		"the newest covers the older":        {list: []v1alpha1.PendingRetirement{entry(2, -time.Hour), entry(4, 0), entry(3, -time.Minute)}, want: 4},
-		"a newer one that is not due waits":  {list: []v1alpha1.PendingRetirement{entry(2, 0), entry(3, time.Minute)}, want: 2, wake: time.Minute},
-		"a compromise overtakes a long wait": {list: []v1alpha1.PendingRetirement{entry(2, 720*time.Hour), entry(3, 0)}, want: 3, wake: 720 * time.Hour},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := healthy()
-			s.sn.Status.MasterKey = &v1alpha1.MasterKeyStatus{PendingRetirements: tc.list}
-			got := int64(0)
-			if due := dueRetirement(s); due != nil {
-				got = due.ToVersion
-			}
-			if got != tc.want || s.requeue != tc.wake {
-				t.Errorf("due is %d, woken after %s; want %d, %s", got, s.requeue, tc.want, tc.wake)
-			}
-		})
-	}
-}
 
 // TestPatchedVerificationRetiresNothing: a Job that was patched to complete without a pod has
 // verified nothing. One that an earlier release recorded is believed if its pod has succeeded.
@@ -64,7 +31,7 @@ func TestPatchedVerificationRetiresNothing(t *testing.T) {
 			s := healthy(dueAt(2))
 			r := reconciler(t, vault)
 			// Jobs have a UID.
-			world := crashtest.NewAPIServer(t, keyrotation.Indexes, s.sn.DeepCopy())
+			world := crashtest.NewAPIServer(t, rotations.Indexes, s.sn.DeepCopy())
 			r.Client, r.Live = interceptor.NewClient(world, (&crashtest.Crash{}).Interceptor(r.Now)), world
 			if err := r.retirement(t.Context(), s); err != nil {
 				t.Fatal(err)

@@ -16,8 +16,8 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/jitter"
-	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
 
 // rotations makes the KeyRotations that the schedule or an annotation asks for, and prunes them.
@@ -30,7 +30,7 @@ func (r *Reconciler) rotations(ctx context.Context, s *scope) error {
 	s.rotationList = list
 	s.rotationFinding, s.lastRotation = rotationHealth(s.sn, list)
 	rotation := operand.ResolveRotation(s.sn)
-	for _, kr := range keyrotation.Prunable(list, rotation.HistoryLimit) {
+	for _, kr := range rotations.Prunable(list, rotation.HistoryLimit) {
 		// A retry may have been requested, or have begun, that the cache does not have yet.
 		unchanged := client.Preconditions{UID: &kr.UID, ResourceVersion: &kr.ResourceVersion}
 		if err := r.Client.Delete(ctx, &kr, unchanged); client.IgnoreNotFound(err) != nil {
@@ -45,14 +45,14 @@ func (r *Reconciler) rotations(ctx context.Context, s *scope) error {
 
 // listRotations returns the cache's own objects; they must not be changed.
 func (r *Reconciler) listRotations(ctx context.Context, sn *v1alpha1.SecureNotes) ([]v1alpha1.KeyRotation, error) {
-	return keyrotation.List(ctx, r.Client, sn.Namespace, sn.Name)
+	return rotations.List(ctx, r.Client, sn.Namespace, sn.Name)
 }
 
 // requested makes the rotation that the annotation asks for. Its name is made from the annotation's
 // value and from how many requests were handled before, so that a pass that is repeated makes none
 // twice, and a value that is used again makes another.
 func (r *Reconciler) requested(ctx context.Context, s *scope) error {
-	value, requested := keyrotation.Requested(s.sn.Annotations, v1alpha1.AnnotationRotateRequestedAt, s.sn.Status.LastHandledRotateRequest)
+	value, requested := rotations.Requested(s.sn.Annotations, v1alpha1.AnnotationRotateRequestedAt, s.sn.Status.LastHandledRotateRequest)
 	if !requested {
 		return nil
 	}
@@ -139,15 +139,15 @@ func rotationHealth(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) (find
 	for i := range list {
 		kr := &list[i]
 		switch {
-		case !keyrotation.Ended(kr):
+		case !rotations.Ended(kr):
 			running = kr
-			if keyrotation.Hindrance(kr) != nil {
+			if rotations.Blocked(kr) != nil {
 				hindered = kr
 			}
 			continue
 		case kr.Status.CompletionTime == nil:
 			continue
-		case keyrotation.Complete(kr) && (last == nil || last.Before(kr.Status.CompletionTime)):
+		case rotations.Complete(kr) && (last == nil || last.Before(kr.Status.CompletionTime)):
 			last = kr.Status.CompletionTime
 		}
 		if newest == nil || endedBefore(newest, kr) {
@@ -156,11 +156,11 @@ func rotationHealth(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) (find
 	}
 	switch {
 	case hindered != nil:
-		c := keyrotation.Hindrance(hindered)
+		c := rotations.Blocked(hindered)
 		return bad(c.Reason, "KeyRotation "+hindered.Name+" is blocked: "+c.Message), last.DeepCopy()
 	case running != nil:
 		return good(v1alpha1.ReasonRotating, "KeyRotation "+running.Name+" is at work"), last.DeepCopy()
-	case newest != nil && keyrotation.Failed(newest):
+	case newest != nil && rotations.Failed(newest):
 		return bad(v1alpha1.ReasonRotationFailed, failure(newest)), last.DeepCopy()
 	default:
 		return good(v1alpha1.ReasonIdle, "no rotation is at work"), last.DeepCopy()

@@ -21,8 +21,9 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/apply"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
-	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/retirement"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -60,7 +61,7 @@ func (v *fakeVault) Trim(_ context.Context, _ vaultadmin.Deployment, version, _ 
 
 func reconciler(t *testing.T, vault *fakeVault, objects ...client.Object) *Reconciler {
 	t.Helper()
-	return reconcilerOf(crashtest.NewAPIServer(t, keyrotation.Indexes, objects...), vault)
+	return reconcilerOf(crashtest.NewAPIServer(t, rotations.Indexes, objects...), vault)
 }
 
 // applyingReconciler returns a reconciler whose API server also does server-side apply.
@@ -238,12 +239,12 @@ func TestRetirementBehindAForeignJob(t *testing.T) {
 		attempt int32
 		wake    time.Duration
 	}{
-		"nobody's":           {meta: metav1.ObjectMeta{}, change: asMade, attempt: 2, wake: retirementRetry},
-		"of another owner":   {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*theirs}, Labels: operand.Labels(object(), operand.ComponentVerify)}, change: asMade, attempt: 2, wake: retirementRetry},
-		"without our labels": {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}}, change: asMade, attempt: 2, wake: retirementRetry},
+		"nobody's":           {meta: metav1.ObjectMeta{}, change: asMade, attempt: 2, wake: retirement.Retry},
+		"of another owner":   {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*theirs}, Labels: operand.Labels(object(), operand.ComponentVerify)}, change: asMade, attempt: 2, wake: retirement.Retry},
+		"without our labels": {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}}, change: asMade, attempt: 2, wake: retirement.Retry},
 		"of the last pass":   {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}, Labels: operand.Labels(object(), operand.ComponentVerify)}, change: asMade, attempt: 1, wake: retryInterval},
 		"that does nothing": {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}, Labels: operand.Labels(object(), operand.ComponentVerify)},
-			change: func(job *batchv1.Job) { job.Spec.Template.Spec.Containers[0].Command = []string{"true"} }, attempt: 2, wake: retirementRetry},
+			change: func(job *batchv1.Job) { job.Spec.Template.Spec.Containers[0].Command = []string{"true"} }, attempt: 2, wake: retirement.Retry},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.meta.Name, tc.meta.Namespace = operand.RetireJobName("notes", 2, 1), "demo"

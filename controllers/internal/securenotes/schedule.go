@@ -8,8 +8,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
-	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
+	"github.com/securenotes/securenotes/controllers/internal/schedule"
 )
 
 // scheduled makes the rotation that is due. Its name is made from the due time, so that a pass that
@@ -19,7 +20,7 @@ func (r *Reconciler) scheduled(ctx context.Context, s *scope, rotation operand.R
 	if rotation.Schedule == "" {
 		return nil
 	}
-	plan, err := keyrotation.PlanSchedule(rotation, since, s.now)
+	plan, err := schedule.New(rotation, since, s.now)
 	if err != nil {
 		s.rotationFinding = bad(v1alpha1.ReasonInvalidSchedule, err.Error())
 		return nil
@@ -44,7 +45,7 @@ func (r *Reconciler) scheduled(ctx context.Context, s *scope, rotation operand.R
 // scheduledUnended keeps a schedule that is faster than its rotations from piling them up.
 func scheduledUnended(list []v1alpha1.KeyRotation) bool {
 	for _, kr := range list {
-		if keyrotation.Scheduled(&kr) && !keyrotation.Ended(&kr) {
+		if rotations.Scheduled(&kr) && !rotations.Ended(&kr) {
 			return true
 		}
 	}

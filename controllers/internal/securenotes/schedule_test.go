@@ -43,7 +43,7 @@ func policy(change func(*v1alpha1.KeyRotationPolicy)) func(*testing.T, *Reconcil
 	}
 }
 
-func schedule(text string) func(*v1alpha1.KeyRotationPolicy) {
+func withSchedule(text string) func(*v1alpha1.KeyRotationPolicy) {
 	return func(p *v1alpha1.KeyRotationPolicy) { p.Schedule = text }
 }
 
@@ -96,16 +96,16 @@ func TestSchedule(t *testing.T) {
 		"of an object that was looked at late": {created: monthly, steps: []step{{at: "Mar 20 12:00", want: "Mar 1 03:00"}}},
 		"set later": {created: "", steps: []step{
 			{at: "Jan 1 00:01", want: ""},
-			{at: "Mar 20 12:00", happen: policy(schedule(monthly)), want: ""}, {at: "Apr 1 03:00", want: "Apr 1 03:00"},
+			{at: "Mar 20 12:00", happen: policy(withSchedule(monthly)), want: ""}, {at: "Apr 1 03:00", want: "Apr 1 03:00"},
 		}},
-		"set before anybody looked at the object": {steps: []step{{at: "Mar 20 12:00", happen: policy(schedule(monthly)), want: ""}}},
+		"set before anybody looked at the object": {steps: []step{{at: "Mar 20 12:00", happen: policy(withSchedule(monthly)), want: ""}}},
 		"changed": {created: "0 3 25 * *", steps: []step{
 			{at: "Jan 1 00:01", want: ""},
-			{at: "Jan 20 12:00", happen: policy(schedule("0 3 10 * *")), want: ""}, {at: "Feb 10 03:00", want: "Feb 10 03:00"},
+			{at: "Jan 20 12:00", happen: policy(withSchedule("0 3 10 * *")), want: ""}, {at: "Feb 10 03:00", want: "Feb 10 03:00"},
 		}},
 		"changed once it has run": {created: monthly, steps: []step{
 			{at: "Feb 1 03:00", want: "Feb 1 03:00"}, {at: "Feb 1 04:00", happen: complete, want: "Feb 1 03:00"},
-			{at: "Feb 20 12:00", happen: policy(schedule("0 3 10 * *")), want: "Feb 1 03:00"}, {at: "Mar 10 03:00", want: "Feb 1 03:00, Mar 10 03:00"},
+			{at: "Feb 20 12:00", happen: policy(withSchedule("0 3 10 * *")), want: "Feb 1 03:00"}, {at: "Mar 10 03:00", want: "Feb 1 03:00, Mar 10 03:00"},
 		}},
 		"of another time zone": {created: "0 3 * * *", steps: []step{
 			{at: "Jan 1 00:01", want: ""},
@@ -117,18 +117,18 @@ func TestSchedule(t *testing.T) {
 		}},
 		"removed, and set again": {created: monthly, steps: []step{
 			{at: "Feb 1 03:00", want: "Feb 1 03:00"}, {at: "Feb 1 04:00", happen: complete, want: "Feb 1 03:00"},
-			{at: "Feb 2 00:00", happen: policy(schedule("")), want: "Feb 1 03:00"},
-			{at: "Apr 20 12:00", happen: policy(schedule(monthly)), want: "Feb 1 03:00"}, {at: "May 1 03:00", want: "Feb 1 03:00, May 1 03:00"},
+			{at: "Feb 2 00:00", happen: policy(withSchedule("")), want: "Feb 1 03:00"},
+			{at: "Apr 20 12:00", happen: policy(withSchedule(monthly)), want: "Feb 1 03:00"}, {at: "May 1 03:00", want: "Feb 1 03:00, May 1 03:00"},
 		}},
 		"wrong at first": {created: "whenever", steps: []step{
-			{at: "Jan 1 00:01", want: ""}, {at: "Mar 20 12:00", happen: policy(schedule(monthly)), want: ""}, {at: "Apr 1 03:00", want: "Apr 1 03:00"},
+			{at: "Jan 1 00:01", want: ""}, {at: "Mar 20 12:00", happen: policy(withSchedule(monthly)), want: ""}, {at: "Apr 1 03:00", want: "Apr 1 03:00"},
 		}},
 		"suspended: caught up once": {created: monthly, steps: []step{
 			{at: "Jan 1 00:01", happen: policy(paused(true)), want: ""}, {at: "Apr 20 12:00", want: ""},
 			{at: "Apr 20 12:01", happen: policy(paused(false)), want: "Apr 1 03:00"}, {at: "Apr 20 12:30", happen: complete, want: "Apr 1 03:00"},
 		}},
 		"changed while suspended": {created: monthly, steps: []step{
-			{at: "Jan 1 00:01", happen: policy(paused(true)), want: ""}, {at: "Apr 20 12:00", happen: policy(schedule("0 3 10 * *")), want: ""},
+			{at: "Jan 1 00:01", happen: policy(paused(true)), want: ""}, {at: "Apr 20 12:00", happen: policy(withSchedule("0 3 10 * *")), want: ""},
 			{at: "Apr 20 12:01", happen: policy(paused(false)), want: ""}, {at: "May 10 03:00", want: "May 10 03:00"},
 		}},
 		"a time that comes while its rotation is at work": {created: "0 3 * * *", steps: []step{
@@ -136,18 +136,18 @@ func TestSchedule(t *testing.T) {
 			{at: "Jan 4 12:01", happen: complete, want: "Jan 1 03:00, Jan 4 03:00"},
 		}},
 		"changed while its rotation is at work": {created: "0 3 * * *", steps: []step{
-			{at: "Jan 1 03:00", want: "Jan 1 03:00"}, {at: "Jan 1 04:00", happen: policy(schedule("0 2 * * *")), want: "Jan 1 03:00"},
+			{at: "Jan 1 03:00", want: "Jan 1 03:00"}, {at: "Jan 1 04:00", happen: policy(withSchedule("0 2 * * *")), want: "Jan 1 03:00"},
 			{at: "Jan 1 05:00", happen: complete, want: "Jan 1 03:00"}, {at: "Jan 2 02:00", want: "Jan 1 03:00, Jan 2 02:00"},
 		}},
 		"changed while its rotation is at work, for longer": {created: "0 3 * * *", steps: []step{
-			{at: "Jan 1 03:00", want: "Jan 1 03:00"}, {at: "Jan 1 04:00", happen: policy(schedule("0 2 * * *")), want: "Jan 1 03:00"},
+			{at: "Jan 1 03:00", want: "Jan 1 03:00"}, {at: "Jan 1 04:00", happen: policy(withSchedule("0 2 * * *")), want: "Jan 1 03:00"},
 			{at: "Jan 3 05:00", want: "Jan 1 03:00"}, {at: "Jan 3 05:01", happen: complete, want: "Jan 1 03:00, Jan 3 02:00"},
 		}},
 		"an earlier operator's, nothing missed":         {created: monthly, steps: []step{{at: "Feb 20 12:00", happen: earlier(t, "Feb 1 03:00", "Mar 1 03:00"), want: ""}}},
 		"an earlier operator's, missed between the two": {created: monthly, steps: []step{{at: "Mar 1 03:10", happen: earlier(t, "Feb 1 03:00", "Mar 1 03:00"), want: "Mar 1 03:00"}}},
 		"an earlier operator's, the first time":         {created: monthly, steps: []step{{at: "Feb 1 03:10", happen: earlier(t, "", "Feb 1 03:00"), want: "Feb 1 03:00"}}},
 		"an earlier operator's, changed with the new one's": {created: monthly, steps: []step{
-			{at: "Feb 20 12:00", happen: earlier(t, "Feb 1 03:00", "Mar 1 03:00"), want: ""}, {at: "Feb 20 12:01", happen: policy(schedule("0 3 10 * *")), want: ""}, {at: "Mar 10 03:00", want: "Mar 10 03:00"},
+			{at: "Feb 20 12:00", happen: earlier(t, "Feb 1 03:00", "Mar 1 03:00"), want: ""}, {at: "Feb 20 12:01", happen: policy(withSchedule("0 3 10 * *")), want: ""}, {at: "Mar 10 03:00", want: "Mar 10 03:00"},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,61 +1,20 @@
 package securenotes
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/jitter"
-	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/retirement"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
-
-const (
-	// maxRetirements that are remembered, each until what is older is destroyed.
-	maxRetirements = 64
-	// trimRetry is how long a trim that failed waits the first time, and maxTrimRetry how long at the most. Nothing
-	// is urgent about it, and each attempt unwraps every owner's key.
-	trimRetry, maxTrimRetry = time.Hour, 24 * time.Hour
-)
-
-// withRetirement adds the retirement of every version before to, unless it is there. When there are too many, the one
-// that another followed soonest goes, the latest of these: the other one covers it, a little later.
-func withRetirement(list []v1alpha1.Retirement, to int64, now time.Time) []v1alpha1.Retirement {
-	if slices.ContainsFunc(list, func(r v1alpha1.Retirement) bool { return r.ToVersion == to }) {
-		return list
-	}
-	list = append(slices.Clone(list), v1alpha1.Retirement{ToVersion: to, Time: metav1.NewTime(now)})
-	slices.SortFunc(list, func(a, b v1alpha1.Retirement) int { return cmp.Compare(a.ToVersion, b.ToVersion) })
-	if len(list) <= maxRetirements {
-		return list
-	}
-	covered := 0
-	for i := range list[:len(list)-1] {
-		if list[i+1].Time.Sub(list[i].Time.Time) <= list[covered+1].Time.Sub(list[covered].Time.Time) {
-			covered = i
-		}
-	}
-	return slices.Delete(list, covered, covered+1)
-}
-
-// decryptedAgain has the time begin anew of every version that decrypts, or did until now, although it was retired:
-// whoever lowered the floor has restored something, and what is made of it, backups included, is under that version.
-func decryptedAgain(list []v1alpha1.Retirement, floor int64, now time.Time) {
-	for i := range list {
-		// A status that changes with every pass would be a pass without end.
-		if list[i].ToVersion > floor && now.Sub(list[i].Time.Time) > time.Minute {
-			list[i].Time = metav1.NewTime(now)
-		}
-	}
-}
 
 // trim has the versions destroyed that spec.keyRotation.trim gives up: once more after everything was verified, for
 // a database that was restored may need them, and never while a floor was lowered by hand or a rotation is at work,
@@ -81,10 +40,10 @@ func followVault(s *scope) {
 	status := s.sn.Status.MasterKey
 	if s.key.MinAvailable < status.MinAvailableVersion {
 		// Vault was restored to a time at which it still had what was destroyed since.
-		status.Retirements = withRetirement(status.Retirements, status.MinAvailableVersion, s.now)
+		status.Retirements = retirement.AddPast(status.Retirements, status.MinAvailableVersion, s.now)
 	}
 	status.Retirements = slices.DeleteFunc(status.Retirements, func(r v1alpha1.Retirement) bool { return r.ToVersion <= s.key.MinAvailable })
-	decryptedAgain(status.Retirements, s.key.MinDecryption, s.now)
+	retirement.Restart(status.Retirements, s.key.MinDecryption, s.now)
 }
 
 // dueTrim gives the newest retirement that is old enough, and the version before which all is to be destroyed: 0
@@ -100,19 +59,12 @@ func dueTrim(s *scope) (due *v1alpha1.Retirement, before int64) {
 	if policy == nil || floorsAsSet(s).known() {
 		return nil, 0
 	}
-	if slices.ContainsFunc(s.rotationList, func(kr v1alpha1.KeyRotation) bool { return !keyrotation.Ended(&kr) }) {
+	if slices.ContainsFunc(s.rotationList, func(kr v1alpha1.KeyRotation) bool { return !rotations.Ended(&kr) }) {
 		return nil, 0 // its end brings the object back here
 	}
-	for i := range list {
-		at := list[i].Time.Add(operand.TrimAfter(policy))
-		if retry := list[i].RetryTime; retry != nil && retry.After(at) {
-			at = retry.Time
-		}
-		if left := at.Sub(s.now); left > 0 {
-			s.wake(left)
-		} else if below(policy, list[i].ToVersion) > max(s.key.MinAvailable, 1) && (due == nil || list[i].ToVersion > due.ToVersion) {
-			due = &list[i]
-		}
+	due, wait := retirement.DueTrim(list, s.now, operand.TrimAfter(policy), func(to int64) bool { return below(policy, to) > max(s.key.MinAvailable, 1) })
+	if wait > 0 {
+		s.wake(wait)
 	}
 	if due == nil {
 		return nil, 0
@@ -175,12 +127,12 @@ func (r *Reconciler) destroy(ctx context.Context, s *scope, entry *v1alpha1.Reti
 		return nil
 	}
 	var left []v1alpha1.Retirement
-	for _, retirement := range status.Retirements {
-		if retirement.ToVersion > before {
+	for _, past := range status.Retirements {
+		if past.ToVersion > before {
 			// Kept, or not yet due: what was verified now says nothing of then.
-			retirement.Attempt, retirement.RetryTime, retirement.Reason, retirement.Message = max(retirement.Attempt, 1)+1, nil, "", ""
-			retirement.JobUID, retirement.JobDigest = "", ""
-			left = append(left, retirement)
+			past.Attempt, past.RetryTime, past.Reason, past.Message = max(past.Attempt, 1)+1, nil, "", ""
+			past.JobUID, past.JobDigest = "", ""
+			left = append(left, past)
 		}
 	}
 	status.Retirements = left
@@ -190,18 +142,8 @@ func (r *Reconciler) destroy(ctx context.Context, s *scope, entry *v1alpha1.Reti
 	return nil
 }
 
-// postponeTrim records why nothing was destroyed, and tries it again later with a Job of another name. The older
-// retirements wait, too: what is in the way of one is in the way of all.
+// postponeTrim records why nothing was destroyed, and when it is tried again.
 func (r *Reconciler) postponeTrim(s *scope, entry *v1alpha1.Retirement, why finding) {
-	attempt := max(entry.Attempt, 1)
-	retry := min(trimRetry<<min(attempt-1, 10), maxTrimRetry)
-	list := s.sn.Status.MasterKey.Retirements
-	for i := range list {
-		list[i].RetryTime = new(metav1.NewTime(s.now.Add(retry)))
-	}
-	entry.Reason, entry.Message = why.reason, fmt.Sprintf("attempt %d: %s", attempt, why.message)
-	entry.Attempt = attempt + 1
-	entry.JobUID, entry.JobDigest = "", ""
-	s.wake(retry)
+	s.wake(retirement.PostponeTrim(s.sn.Status.MasterKey.Retirements, entry, s.now, why.reason, why.message))
 	s.warn("TrimFailed", "Trim", entry.Message)
 }

@@ -165,7 +165,7 @@ func TestTimeBeginsAnewForWhatDecryptedAgain(t *testing.T) {
 		if err := r.retirement(t.Context(), retired); err != nil {
 			t.Fatal(err)
 		}
-		if retired.requeue > 0 && len(retired.sn.Status.MasterKey.PendingRetirements) > 0 {
+		if len(retired.sn.Status.MasterKey.PendingRetirements) > 0 {
 			endJob(t, r, batchv1.JobComplete)
 		}
 	}
@@ -274,33 +274,5 @@ func TestKeptInVain(t *testing.T) {
 	s := healthy(retiredAgo(4), keepFrom(2), func(s *scope) { s.key.MinAvailable = 3 })
 	if f := rotationFinding(s); f.reason != v1alpha1.ReasonTrimFailed || !strings.Contains(f.message, "keepFromVersion is 2") {
 		t.Errorf("got %+v, want %s with %q", f, v1alpha1.ReasonTrimFailed, "keepFromVersion is 2")
-	}
-}
-
-// TestRetirementsAreBounded: however often the key is rotated, each version goes in its time or not much later.
-func TestRetirementsAreBounded(t *testing.T) {
-	t.Parallel()
-	for name, tc := range map[string]struct{ every, after, latest time.Duration }{
-		"weekly":     {every: 168 * time.Hour, after: 8760 * time.Hour, latest: 8760 * time.Hour},
-		"daily":      {every: 24 * time.Hour, after: 2160 * time.Hour, latest: 3240 * time.Hour},
-		"every hour": {every: time.Hour, after: 2160 * time.Hour, latest: 4320 * time.Hour},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var list []v1alpha1.Retirement
-			destroyed := int64(0) // every version up to this one is
-			for to := int64(2); to < 4000; to++ {
-				at := now.Add(time.Duration(to) * tc.every) // the time of version to-1, which is retired
-				list = withRetirement(withRetirement(list, to, at), to, at)
-				if len(list) > maxRetirements || list[len(list)-1].ToVersion != to {
-					t.Fatalf("%d retirements: %+v", len(list), list)
-				}
-				for at.Sub(list[0].Time.Time) >= tc.after {
-					destroyed, list = list[0].ToVersion-1, list[1:]
-				}
-				if since := time.Duration(to-destroyed-2) * tc.every; since > tc.latest {
-					t.Fatalf("version %d was retired %s ago and is still there", destroyed+1, since)
-				}
-			}
-		})
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/jitter"
-	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -45,12 +45,12 @@ func (r *Reconciler) vault(ctx context.Context, s *scope) error {
 	if err != nil {
 		return r.vaultTrouble(ctx, s, err)
 	}
-	rotations, err := r.listRotations(ctx, s.sn)
+	list, err := r.listRotations(ctx, s.sn)
 	if err != nil {
 		return err
 	}
-	s.rotationList = rotations
-	inputs := vaultInputs(s.sn, rotations)
+	s.rotationList = list
+	inputs := vaultInputs(s.sn, list)
 	checked := r.vaultChecks.get(s.sn.UID)
 	state, left := checked.state, checked.until.Sub(s.now)
 	if !checked.fresh(inputs, s.now) {
@@ -73,9 +73,9 @@ func (r *Reconciler) vault(ctx context.Context, s *scope) error {
 		}
 		// The status may have changed with it; one that a cache still shows without is not to be
 		// believed.
-		r.vaultChecks.put(s.sn.UID, check{until: s.now.Add(left), inputs: vaultInputs(s.sn, rotations), state: state})
+		r.vaultChecks.put(s.sn.UID, check{until: s.now.Add(left), inputs: vaultInputs(s.sn, list), state: state})
 	}
-	if known := keyrotation.NewestVersion(s.sn, rotations); state.Key.Latest < known {
+	if known := rotations.NewestVersion(s.sn, list); state.Key.Latest < known {
 		r.keyRestored(s, state.Key.Latest, known)
 		return nil
 	}
@@ -93,7 +93,7 @@ func (r *Reconciler) vault(ctx context.Context, s *scope) error {
 // says now is not taken over: the status keeps the newest version that was seen.
 func (r *Reconciler) keyRestored(s *scope, latest, known int64) {
 	r.vaultChecks.drop(s.sn.UID)
-	s.vaultFinding = bad(v1alpha1.ReasonKeyRestored, fmt.Sprintf("the master key's latest version is %d, but there was a version %d: %s", latest, known, keyrotation.RestoreVault))
+	s.vaultFinding = bad(v1alpha1.ReasonKeyRestored, fmt.Sprintf("the master key's latest version is %d, but there was a version %d: %s", latest, known, rotations.RestoreVaultAdvice))
 	s.wake(jitter.Longer(retryInterval))
 }
 
@@ -148,10 +148,10 @@ func (r *Reconciler) namespaceUID(ctx context.Context, name string) (string, err
 }
 
 // vaultInputs changes when the key must have changed, or when another answer may be had.
-func vaultInputs(sn *v1alpha1.SecureNotes, rotations []v1alpha1.KeyRotation) string {
+func vaultInputs(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) string {
 	newest, floor, ended := int64(0), int64(0), 0
-	for _, kr := range rotations {
-		if keyrotation.Ended(&kr) || keyrotation.WaitsFor(&kr, v1alpha1.ReasonKeyTaken) {
+	for _, kr := range list {
+		if rotations.Ended(&kr) || rotations.WaitsFor(&kr, v1alpha1.ReasonKeyTaken) {
 			ended++ // for a reason that may lie in Vault
 		}
 		if kr.Status.ToVersion != nil {

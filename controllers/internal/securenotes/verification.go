@@ -2,6 +2,7 @@ package securenotes
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -13,8 +14,9 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/jitter"
-	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/stalecache"
+	"github.com/securenotes/securenotes/controllers/internal/trustedjob"
 )
 
 // verificationHolds is how long a verification is believed.
@@ -34,8 +36,8 @@ type verification struct {
 	failed func(message string)
 }
 
-func (v verification) record(made keyrotation.MadeJob) {
-	*v.jobUID, *v.jobDigest = string(made.UID), made.Digest
+func (v verification) record(job trustedjob.Identity) {
+	*v.jobUID, *v.jobDigest = string(job.UID), job.Digest
 }
 
 // verify goes on with a verification, and says whether it has succeeded. Jobs of others that are over are
@@ -45,26 +47,26 @@ func (r *Reconciler) verify(ctx context.Context, s *scope, v verification) (veri
 		return false, err
 	}
 	expected := r.verificationJob(s, v)
-	outcome, err := keyrotation.ReadOutcome(ctx, r.Client, r.Live, expected, r.looks.Live(ctx, r.Live, r.Now, s.sn.UID), s.now)
+	outcome, err := expected.Read(ctx, r.Client, r.Live, r.looks.Live(ctx, r.Live, r.Now, s.sn.UID), s.now)
 	if err != nil {
 		return false, err
 	}
-	if outcome.Made.UID != "" && *v.jobUID == "" {
-		v.record(outcome.Made)
+	if outcome.Identity.Known() && *v.jobUID == "" {
+		v.record(outcome.Identity)
 	}
 	switch outcome.Phase {
-	case keyrotation.JobAbsent:
+	case trustedjob.Absent:
 		if *v.jobUID != "" {
 			return false, r.forgetVerification(ctx, s, v, expected)
 		}
 		return false, r.createVerification(ctx, s, v, expected)
-	case keyrotation.JobComplete:
+	case trustedjob.Complete:
 		if trouble := outdated(outcome.Completed, s.now); trouble != "" {
 			v.failed(trouble)
 			return false, nil
 		}
 		return true, nil
-	case keyrotation.JobFailed, keyrotation.JobForeign:
+	case trustedjob.Failed, trustedjob.Foreign:
 		v.failed(outcome.Message)
 	default:
 		s.hindered(outcome.Cause)
@@ -94,13 +96,12 @@ func outdated(completed *metav1.Time, now time.Time) string {
 		completed.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 }
 
-// verificationJob is the Job to be believed. Which one of its name that is, and why, is in the keyrotation
-// package's comment.
-func (r *Reconciler) verificationJob(s *scope, v verification) keyrotation.Expected {
+// verificationJob returns the Job that is believed; see package trustedjob.
+func (r *Reconciler) verificationJob(s *scope, v verification) trustedjob.Expected {
 	key := client.ObjectKey{Namespace: s.sn.Namespace, Name: v.name}
-	recorded := keyrotation.MadeJob{UID: types.UID(*v.jobUID), Digest: *v.jobDigest}
-	return keyrotation.Expected{Key: key, Owner: s.sn, Recorded: recorded, Pods: 1, Build: func(ctx context.Context) (*batchv1.Job, error) {
-		least, err := keyrotation.LeastCPU(ctx, r.Live, s.sn)
+	recorded := trustedjob.Identity{UID: types.UID(*v.jobUID), Digest: *v.jobDigest}
+	return trustedjob.Expected{Key: key, Owner: s.sn, Recorded: recorded, Pods: 1, Build: func(ctx context.Context) (*batchv1.Job, error) {
+		least, err := trustedjob.LeastCPU(ctx, r.Live, s.sn)
 		if err != nil {
 			return nil, err
 		}
@@ -112,35 +113,37 @@ func (r *Reconciler) verificationJob(s *scope, v verification) keyrotation.Expec
 	}}
 }
 
-func (r *Reconciler) createVerification(ctx context.Context, s *scope, v verification, expected keyrotation.Expected) error {
+func (r *Reconciler) createVerification(ctx context.Context, s *scope, v verification, expected trustedjob.Expected) error {
 	if err := operand.CheckResources(s.sn); err != nil {
 		v.failed(err.Error())
 		return nil
 	}
-	made, foreign, err := expected.Create(ctx, r.Client, r.Live)
+	created, err := expected.Create(ctx, r.Client, r.Live)
+	if foreign, ok := errors.AsType[*trustedjob.ForeignError](err); ok {
+		v.failed(foreign.Error())
+		return nil
+	}
 	switch c := cause.OfError(err); {
 	case c.Known():
 		s.hindered(c)
 		s.wake(jitter.Longer(retryInterval))
+	case stalecache.Is(err):
+		// The Job's arrival in the cache brings the object back here.
+		s.wake(jitter.Longer(retryInterval))
 	case err != nil:
 		return err
-	case foreign != "":
-		v.failed(foreign)
-	case made.UID != "":
-		v.record(made)
 	default:
-		// Its arrival in the cache brings the object back here.
-		s.wake(jitter.Longer(retryInterval))
+		v.record(created)
 	}
 	return nil
 }
 
 // forgetVerification strikes a Job that somebody has deleted from the record. Another one is made with the next pass, when
 // that is recorded: else the Job of an operator that died then would not be the recorded one, and not be believed.
-func (r *Reconciler) forgetVerification(ctx context.Context, s *scope, v verification, expected keyrotation.Expected) error {
+func (r *Reconciler) forgetVerification(ctx context.Context, s *scope, v verification, expected trustedjob.Expected) error {
 	gone, err := expected.Gone(ctx, r.Live)
 	if gone {
-		v.record(keyrotation.MadeJob{})
+		v.record(trustedjob.Identity{})
 	}
 	s.wake(time.Second)
 	return err

@@ -1,4 +1,4 @@
-package keyrotation
+package trustedjob
 
 import (
 	"cmp"
@@ -12,41 +12,42 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/cause"
 )
 
-// JobPhase is how far a Job has come.
-type JobPhase string
+// Phase is how far a Job has come.
+type Phase string
 
 // The phases of a Job.
 const (
-	JobAbsent   JobPhase = "Absent"
-	JobRunning  JobPhase = "Running"
-	JobComplete JobPhase = "Complete"
-	JobFailed   JobPhase = "Failed"
-	// JobForeign is a Job of the right name that is not the one that was made; see Expected.
-	JobForeign JobPhase = "Foreign"
+	Absent   Phase = "Absent"
+	Running  Phase = "Running"
+	Complete Phase = "Complete"
+	Failed   Phase = "Failed"
+	// Foreign is a Job of the expected name that is not the [Expected] one.
+	Foreign Phase = "Foreign"
 )
 
-// JobOutcome is a Job's phase and, when it failed, why.
-type JobOutcome struct {
-	// Name of the Job; empty when it is absent.
+// Outcome is a Job's phase and, if it failed, why.
+type Outcome struct {
+	// Name of the Job; empty if it is absent.
 	Name  string
-	Phase JobPhase
-	// Reason and Message of a failure, fit for a condition; of a foreign Job, its Message.
+	Phase Phase
+	// Reason and Message of a failure, fit for a condition. A foreign Job has a Message alone.
 	Reason, Message string
-	// Cause is why a running Job does not come to its end; none while it works.
+	// Cause is why a running Job does not complete; none while it works.
 	Cause cause.Cause
-	// Made identifies a Job that is the expected one.
-	Made MadeJob
-	// Completed is when a complete Job was, by the cluster's clock.
+	// Identity of the Job, if it is the expected one.
+	Identity Identity
+	// Completed is the completion time of a complete Job, by the cluster's clock.
 	Completed *metav1.Time
 }
 
-// Outcome reads a Job, nil when there is none. owner is the UID that must control it.
-func Outcome(job *batchv1.Job, owner types.UID, pods []corev1.Pod) JobOutcome {
+// outcomeOf returns the outcome of a Job, which is nil if there is none. owner is the UID that must
+// control it.
+func outcomeOf(job *batchv1.Job, owner types.UID, pods []corev1.Pod) Outcome {
 	if job == nil {
-		return JobOutcome{Phase: JobAbsent}
+		return Outcome{Phase: Absent}
 	}
 	if controller := metav1.GetControllerOf(job); controller == nil || controller.UID != owner {
-		return JobOutcome{Name: job.Name, Phase: JobForeign}
+		return Outcome{Name: job.Name, Phase: Foreign}
 	}
 	for _, condition := range job.Status.Conditions {
 		if condition.Status != corev1.ConditionTrue {
@@ -54,16 +55,17 @@ func Outcome(job *batchv1.Job, owner types.UID, pods []corev1.Pod) JobOutcome {
 		}
 		switch condition.Type {
 		case batchv1.JobComplete:
-			return JobOutcome{Name: job.Name, Phase: JobComplete, Completed: job.Status.CompletionTime}
+			return Outcome{Name: job.Name, Phase: Complete, Completed: job.Status.CompletionTime}
 		case batchv1.JobFailed:
 			reason, message := failure(job, condition, pods)
-			return JobOutcome{Name: job.Name, Phase: JobFailed, Reason: reason, Message: message}
+			return Outcome{Name: job.Name, Phase: Failed, Reason: reason, Message: message}
 		}
 	}
-	return JobOutcome{Name: job.Name, Phase: JobRunning}
+	return Outcome{Name: job.Name, Phase: Running}
 }
 
-// failure takes the words of the pod that failed last; without any, those of the Job's condition.
+// failure returns the reason and message of the pod that failed last. If no pod has any, the message
+// is that of the Job's condition.
 func failure(job *batchv1.Job, failed batchv1.JobCondition, pods []corev1.Pod) (reason, message string) {
 	var ended []*corev1.ContainerStateTerminated
 	for i := range pods {
@@ -76,7 +78,7 @@ func failure(job *batchv1.Job, failed batchv1.JobCondition, pods []corev1.Pod) (
 			}
 		}
 	}
-	// A pod that was superseded says why all others stopped too.
+	// If one pod was superseded, that is why the others stopped too.
 	slices.SortFunc(ended, func(a, b *corev1.ContainerStateTerminated) int {
 		if c := cmp.Compare(a.ExitCode, b.ExitCode); c != 0 {
 			return c

@@ -1,4 +1,4 @@
-package keyrotation
+package trustedjob
 
 import (
 	"crypto/sha256"
@@ -12,18 +12,21 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// MadeJob identifies a Job that the operator created.
-type MadeJob struct {
+// Identity identifies a Job that the operator created.
+type Identity struct {
 	UID types.UID
-	// Digest of the Job's spec as it was created. It is empty if an earlier release created the
+	// Digest is of the Job's spec as it was created. It is empty if an earlier release created the
 	// Job.
 	Digest string
 }
 
-// madeJob returns what to record about a Job that the API server has just returned.
-func madeJob(job *batchv1.Job) (MadeJob, error) {
+// Known reports whether a Job is identified.
+func (i Identity) Known() bool { return i.UID != "" }
+
+// Identify returns the identity of a Job that the API server has just returned.
+func Identify(job *batchv1.Job) (Identity, error) {
 	digest, err := specDigest(job)
-	return MadeJob{UID: job.UID, Digest: digest}, err
+	return Identity{UID: job.UID, Digest: digest}, err
 }
 
 // specDigest returns the SHA-256 of a Job's spec with the API server's defaults. It leaves out
@@ -39,21 +42,29 @@ func specDigest(job *batchv1.Job) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// distrust returns why a complete Job is not believed, or an empty string. Anyone who may patch
-// Jobs can have one of the recorded UID complete without a pod, by setting its completions to 0.
-func (e Expected) distrust(job *batchv1.Job) (string, error) {
+// tamperedError says that a complete Job is not believed.
+type tamperedError struct{ job, why string }
+
+func (e *tamperedError) Error() string {
+	return fmt.Sprintf("Job %s is complete, but %s: find out who changed it", e.job, e.why)
+}
+
+// checkComplete returns a [tamperedError] for a complete Job that is not believed. Anyone who may
+// patch Jobs can have the Job of the recorded UID complete without a pod, by setting its completions
+// to 0.
+func (e Expected) checkComplete(job *batchv1.Job) error {
 	digest, err := specDigest(job)
 	if err != nil {
-		return "", err
+		return err
 	}
 	if e.Recorded.Digest != "" && digest != e.Recorded.Digest {
-		return fmt.Sprintf("Job %s is complete, but its spec is not the one that it was created with: find out who changed it", job.Name), nil
+		return &tamperedError{job.Name, "its spec is not the one that it was created with"}
 	}
 	completions := job.Spec.Completions
 	if e.Pods < 1 || completions == nil || *completions != e.Pods || job.Status.Succeeded != e.Pods || !allIndexes(job.Status.CompletedIndexes, e.Pods) {
-		return fmt.Sprintf("Job %s is complete, but not all of its %d pods have succeeded: find out who changed it", job.Name, e.Pods), nil
+		return &tamperedError{job.Name, fmt.Sprintf("not all of its %d pods have succeeded", e.Pods)}
 	}
-	return "", nil
+	return nil
 }
 
 // allIndexes reports whether completed, such as "0-2,3", lists each index below pods once.

@@ -1,11 +1,10 @@
-package keyrotation
+package schedule
 
 import (
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
@@ -43,7 +42,7 @@ func TestPlanSchedule(t *testing.T) {
 		"the time already acted on":          {schedule: "0 3 * * *", zone: "Etc/UTC", since: "2026-01-01T03:00:00Z", now: "2026-01-01T04:00:00Z", next: "2026-01-02T03:00:00Z"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			plan, err := PlanSchedule(operand.Rotation{Schedule: tc.schedule, TimeZone: tc.zone}, clock(t, tc.since), clock(t, tc.now))
+			plan, err := New(operand.Rotation{Schedule: tc.schedule, TimeZone: tc.zone}, clock(t, tc.since), clock(t, tc.now))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,40 +89,10 @@ func TestPlanScheduleRefuses(t *testing.T) {
 		"a date that never is": {schedule: "0 0 30 2 *", zone: "Etc/UTC", want: "never comes"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := PlanSchedule(operand.Rotation{Schedule: tc.schedule, TimeZone: tc.zone}, time.Unix(0, 0), time.Unix(1e9, 0))
+			_, err := New(operand.Rotation{Schedule: tc.schedule, TimeZone: tc.zone}, time.Unix(0, 0), time.Unix(1e9, 0))
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("the error does not name %q: %v", tc.want, err)
 			}
 		})
-	}
-}
-
-// TestPrunable: only what the operator created counts, and is deleted. A label or a name that says
-// so can be written by others, too.
-func TestPrunable(t *testing.T) {
-	t.Parallel()
-	by := func(creator v1alpha1.RotationCreator) func(*v1alpha1.KeyRotation) {
-		return func(kr *v1alpha1.KeyRotation) { kr.Status.CreatedBy = creator }
-	}
-	scheduled, requested := by(v1alpha1.CreatedBySchedule), by(v1alpha1.CreatedByAnnotation)
-	labelled := func(kr *v1alpha1.KeyRotation) { kr.Labels = map[string]string{v1alpha1.LabelScheduled: "true"} }
-	done := with(v1alpha1.ConditionComplete)
-	retried := func(kr *v1alpha1.KeyRotation) {
-		kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
-	}
-	list := []v1alpha1.KeyRotation{
-		*rotation("a", scheduled, done), *rotation("b", requested, done), *rotation("c", scheduled, with(v1alpha1.ConditionFailed)),
-		*rotation("by-hand", done), *rotation("notes-29000000", done, labelled), *rotation("notes-req-0123456789", done, labelled),
-		*rotation("unended", scheduled), *rotation("unended-too", requested), *rotation("a-retry", scheduled, with(v1alpha1.ConditionFailed), retried),
-	}
-	got := Prunable(list, 1)
-	if len(got) != 2 || got[0].Name != "b" || got[1].Name != "a" {
-		t.Errorf("prunable: %v", got)
-	}
-	if got := Prunable(list, 3); got != nil {
-		t.Errorf("within the limit, and yet: %v", got)
-	}
-	if got := Prunable(list, 0); len(got) != 2 {
-		t.Errorf("the newest has failed, and is not to be seen any more: %v", got)
 	}
 }

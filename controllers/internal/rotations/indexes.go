@@ -1,4 +1,4 @@
-package keyrotation
+package rotations
 
 import (
 	"context"
@@ -8,15 +8,14 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// The indexes of the cached KeyRotations: by their SecureNotes, and of these the ones that a
-// reconciler still has to do with. There may be many that have ended: the operator deletes none
-// that a person created.
+// The cached KeyRotations are indexed by their SecureNotes, all of them and those that are open. Many
+// may have ended: the operator deletes none that a person created.
 const (
 	parentIndex = "spec.secureNotesRef.name"
 	openIndex   = "open"
 )
 
-// Indexes are what the cache that is handed to [List] and [Reconciler] needs.
+// Indexes are the indexes of the cache that [List] and [ListOpen] need.
 var Indexes = map[string]client.IndexerFunc{
 	parentIndex: func(object client.Object) []string {
 		kr, ok := object.(*v1alpha1.KeyRotation)
@@ -34,20 +33,21 @@ var Indexes = map[string]client.IndexerFunc{
 	},
 }
 
-// isOpen reports whether a rotation has not ended, or has yet to let its object go or to report a
-// retirement.
+// isOpen reports whether a reconciler still has something to do for a rotation: it has not ended, has
+// the finalizer, or has yet to record a retirement.
 func isOpen(kr *v1alpha1.KeyRotation) bool {
-	return !Ended(kr) || hasFinalizer(kr) || awaitsRetirement(kr)
+	return !Ended(kr) || HasFinalizer(kr) || AwaitsRetirement(kr)
 }
 
-// List returns the rotations of a SecureNotes from the cache. They are the cache's own, not copies,
-// and must not be changed.
+// List returns the rotations of a SecureNotes from the cache. They are the cache's own objects and
+// must not be changed.
 func List(ctx context.Context, cache client.Reader, namespace, parent string) ([]v1alpha1.KeyRotation, error) {
 	return listBy(ctx, cache, parentIndex, namespace, parent)
 }
 
-// listOpen returns those of them that are open.
-func listOpen(ctx context.Context, cache client.Reader, namespace, parent string) ([]v1alpha1.KeyRotation, error) {
+// ListOpen is as [List], but returns only the rotations that a reconciler still has something to do
+// for.
+func ListOpen(ctx context.Context, cache client.Reader, namespace, parent string) ([]v1alpha1.KeyRotation, error) {
 	return listBy(ctx, cache, openIndex, namespace, parent)
 }
 

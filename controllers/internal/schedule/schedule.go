@@ -1,4 +1,5 @@
-package keyrotation
+// Package schedule reads the cron schedule of a SecureNotes' key rotations.
+package schedule
 
 import (
 	"errors"
@@ -13,20 +14,20 @@ import (
 
 // Plan is what a schedule asks for.
 type Plan struct {
-	// Missed is the newest time that has passed without a rotation; zero: none. Earlier ones are
-	// not caught up.
+	// Missed is the newest time that has passed without a rotation. It is zero if there is none.
+	// Earlier missed times are not caught up.
 	Missed time.Time
-	// Next is the next time to come.
+	// Next is the next time in the future.
 	Next time.Time
 }
 
-// windows in which the newest missed time is looked for, so that a schedule of every minute after a
-// year's pause is not walked minute by minute.
+// windows are searched for the newest missed time, the shortest first. A schedule of every minute
+// is thus not walked minute by minute after a year's pause.
 var windows = []time.Duration{time.Hour, 24 * time.Hour, 31 * 24 * time.Hour, 366 * 24 * time.Hour, 10 * 366 * 24 * time.Hour}
 
-// PlanSchedule reads the schedule. since is the last time that was acted on. Errors: a schedule or
-// time zone that cannot be read, naming the field.
-func PlanSchedule(rotation operand.Rotation, since, now time.Time) (Plan, error) {
+// New returns the plan of a schedule at now. since is the last scheduled time that was handled. An
+// error names the field that cannot be read.
+func New(rotation operand.Rotation, since, now time.Time) (Plan, error) {
 	schedule, location, err := parse(rotation)
 	if err != nil {
 		return Plan{}, err
@@ -51,42 +52,43 @@ func PlanSchedule(rotation operand.Rotation, since, now time.Time) (Plan, error)
 	return plan, nil
 }
 
-// wallClock reads a schedule as the clock on the wall shows it, which is how people mean it. A time that the clock leaves
-// out, when it is put forward, comes at the first instant after the gap: else "30 2 29 3 *" would be left out for a year.
-// One that it shows twice, when it is put back, comes the first time only. The cron library, given the location, would leave
-// out the one and give the other twice.
+// wallClock evaluates a schedule in the local time of a location. A time inside a daylight saving
+// gap runs at the first instant after the gap. Otherwise "30 2 29 3 *" would be skipped for a year.
+// A time that occurs twice runs the first time only. The cron library, given the location, would
+// skip the one and run the other twice.
 type wallClock struct {
 	schedule cron.Schedule
 	location *time.Location
 }
 
-// next is the first time of the schedule after t; zero: there is none.
+// next returns the first time of the schedule after t, or the zero time if there is none.
 func (c wallClock) next(t time.Time) time.Time {
-	for wall := c.shown(t); ; {
+	for wall := c.localTime(t); ; {
 		if wall = c.schedule.Next(wall); wall.IsZero() {
 			return time.Time{}
 		}
-		if at := c.firstShown(wall); at.After(t) {
+		if at := c.firstInstant(wall); at.After(t) {
 			return at
 		}
 	}
 }
 
-// shown is what the clock shows at t, as a time of UTC, where there is a time for everything.
-func (c wallClock) shown(t time.Time) time.Time {
+// localTime returns the local time at t as a time of UTC, which has no gaps.
+func (c wallClock) localTime(t time.Time) time.Time {
 	local := t.In(c.location)
 	return time.Date(local.Year(), local.Month(), local.Day(), local.Hour(), local.Minute(), local.Second(), local.Nanosecond(), time.UTC)
 }
 
-// firstShown is the first instant at which the clock shows wall or, where it leaves that out, more.
-func (c wallClock) firstShown(wall time.Time) time.Time {
+// firstInstant returns the first instant whose local time is wall, or the end of the gap that wall
+// falls into.
+func (c wallClock) firstInstant(wall time.Time) time.Time {
 	at := time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), wall.Second(), wall.Nanosecond(), c.location)
 	begin, end := at.ZoneBounds()
-	// Of what is left out Go gives an instant on either side of the gap; of what is shown twice, either one.
-	switch shown := c.shown(at); {
-	case shown.Before(wall):
+	// For a time in a gap Go returns an instant on either side; for a time that occurs twice, either.
+	switch local := c.localTime(at); {
+	case local.Before(wall):
 		return end
-	case shown.After(wall):
+	case local.After(wall):
 		return begin
 	case !begin.IsZero():
 		_, offset := begin.Add(-time.Nanosecond).Zone()

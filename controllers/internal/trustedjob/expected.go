@@ -1,0 +1,157 @@
+package trustedjob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/cause"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/stalecache"
+)
+
+// Expected describes the Job that is believed.
+type Expected struct {
+	Key client.ObjectKey
+	// Owner controls the Job.
+	Owner client.Object
+	// Recorded is the identity that was recorded when the Job was created. It is empty if the
+	// operator died before it could record it. Only then is the Job compared with what Build returns,
+	// because an upgrade of the operator changes that.
+	Recorded Identity
+	// Pods is how many pods have to succeed, each of an index of its own.
+	Pods  int32
+	Build func(context.Context) (*batchv1.Job, error)
+}
+
+// ForeignError says that a Job has the expected name but is not the expected Job.
+type ForeignError struct{ job, why string }
+
+func (e *ForeignError) Error() string { return fmt.Sprintf("Job %s %s: delete it", e.job, e.why) }
+
+// check returns a [ForeignError] for a Job that is not the expected one.
+func (e Expected) check(ctx context.Context, job *batchv1.Job) error {
+	if !metav1.IsControlledBy(job, e.Owner) || job.Labels[operand.LabelManagedBy] != operand.ManagedBy {
+		return &ForeignError{job.Name, "exists and does not belong to " + e.Owner.GetName()}
+	}
+	if e.Recorded.Known() {
+		if job.UID != e.Recorded.UID {
+			return &ForeignError{job.Name, "is not the one that the operator created, but another of the same name"}
+		}
+		return nil
+	}
+	built, err := e.Build(ctx)
+	if err != nil {
+		return err
+	}
+	if difference := operand.Difference(built, job); difference != "" {
+		return &ForeignError{job.Name, "is not as the operator creates it, but differs in its " + difference}
+	}
+	return nil
+}
+
+// Create creates the Job and returns its identity, which the caller records at once. If there is a
+// Job of that name already, the error is a [ForeignError] or, if it is the expected Job, a
+// [stalecache.Error].
+func (e Expected) Create(ctx context.Context, writer client.Writer, live client.Reader) (Identity, error) {
+	job, err := e.Build(ctx)
+	if err != nil {
+		return Identity{}, err
+	}
+	err = writer.Create(ctx, job)
+	if err == nil {
+		return Identify(job)
+	}
+	if !apierrors.IsAlreadyExists(err) {
+		return Identity{}, err
+	}
+	existing := &batchv1.Job{}
+	if err := live.Get(ctx, e.Key, existing); err != nil {
+		return Identity{}, err
+	}
+	if err := e.check(ctx, existing); err != nil {
+		return Identity{}, err
+	}
+	return Identity{}, stalecache.New("Job", e.Key.Name, "it exists")
+}
+
+// Gone reports, past the cache, whether there is no Job of the name.
+func (e Expected) Gone(ctx context.Context, live client.Reader) (bool, error) {
+	err := live.Get(ctx, e.Key, &batchv1.Job{})
+	return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
+}
+
+// LeastCPU returns the least CPU that a Job in the namespace of a SecureNotes may request.
+func LeastCPU(ctx context.Context, live client.Reader, sn *v1alpha1.SecureNotes) (resource.Quantity, error) {
+	if sn.Spec.Resources != nil {
+		return resource.Quantity{}, nil // the spec decides
+	}
+	list := &corev1.LimitRangeList{}
+	if err := live.List(ctx, list, client.InNamespace(sn.Namespace)); err != nil {
+		return resource.Quantity{}, fmt.Errorf("read the LimitRanges of namespace %s: %w", sn.Namespace, err)
+	}
+	return operand.LeastCPU(list.Items), nil
+}
+
+// maxPods bounds the pods of a failed Job that are read past the cache. Anyone may create pods with
+// its label.
+const maxPods = 100
+
+// Read returns the outcome of the expected Job. A Job whose identity is to be recorded, and one that
+// is complete, is read past the cache, which does not have the Job's spec. look finds out why a
+// running Job does not complete.
+func (e Expected) Read(ctx context.Context, reader, live client.Reader, look cause.Look, now time.Time) (Outcome, error) {
+	owner := e.Owner.GetUID()
+	job := &batchv1.Job{}
+	err := reader.Get(ctx, e.Key, job)
+	if err == nil && (!e.Recorded.Known() || outcomeOf(job, owner, nil).Phase == Complete) {
+		job = &batchv1.Job{}
+		err = live.Get(ctx, e.Key, job)
+	}
+	if apierrors.IsNotFound(err) {
+		return outcomeOf(nil, owner, nil), nil
+	}
+	if err != nil {
+		return Outcome{}, err
+	}
+	if err := e.check(ctx, job); err != nil {
+		if foreign, ok := errors.AsType[*ForeignError](err); ok {
+			return Outcome{Name: job.Name, Phase: Foreign, Message: foreign.Error()}, nil
+		}
+		return Outcome{}, err
+	}
+	pods := &corev1.PodList{}
+	ofJob := []client.ListOption{client.InNamespace(e.Key.Namespace), client.MatchingLabels{batchv1.JobNameLabel: e.Key.Name}}
+	if err := reader.List(ctx, pods, ofJob...); err != nil {
+		return Outcome{}, err
+	}
+	outcome := outcomeOf(job, owner, pods.Items)
+	switch {
+	case outcome.Phase == Running:
+		outcome.Cause = cause.OfJob(job, e.Pods, pods.Items, look, now)
+	case outcome.Phase == Failed && outcome.Reason == "":
+		// The cache of pods may be behind the cache of Jobs.
+		if err := live.List(ctx, pods, append(ofJob, client.Limit(maxPods))...); err != nil {
+			return Outcome{}, err
+		}
+		outcome = outcomeOf(job, owner, pods.Items)
+	case outcome.Phase == Complete:
+		err := e.checkComplete(job)
+		if tampered, ok := errors.AsType[*tamperedError](err); ok {
+			outcome = Outcome{Name: job.Name, Phase: Failed, Message: tampered.Error()}
+		} else if err != nil {
+			return Outcome{}, err
+		}
+	}
+	outcome.Identity, err = Identify(job)
+	return outcome, err
+}

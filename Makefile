@@ -65,7 +65,7 @@ test-integration: $(KIND) ## run the tests against a real API server, Vault and 
 
 .PHONY: test-env
 test-env: $(KIND) ## print what integration tests read, to run some with go test: eval "$(make test-env)"
-	@printf 'export %s\n' GOWORK=off CGO_ENABLED=0 GOFLAGS=-trimpath \
+	@printf 'export %s\n' GOWORK=off CGO_ENABLED=0 'GOFLAGS="$(GOFLAGS)"' \
 	  KUBEBUILDER_ASSETS=$$(dirname $(call tool,kube-apiserver)) TEST_ASSET_ETCD=$(call tool,etcd) TEST_ASSET_KUBECTL=$(call tool,kubectl) \
 	  SECURENOTES_TEST_SCHEDULER=$(call tool,kube-scheduler) SECURENOTES_TEST_VAULT=$(call tool,vault) SECURENOTES_TEST_HELM=$(call tool,helm) \
 	  SECURENOTES_TEST_POSTGRES=/usr/lib/postgresql/15/bin SECURENOTES_TEST_PGBOUNCER=/usr/sbin/pgbouncer \

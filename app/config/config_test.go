@@ -1,8 +1,13 @@
 package config
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -254,4 +259,51 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("parsed, but not valid: %v", err)
 		}
 	})
+}
+
+// TestEveryFieldIsRead finds fields that the file may have and that the service ignores.
+func TestEveryFieldIsRead(t *testing.T) {
+	read := map[string]bool{}
+	for _, root := range []string{"../cmd", "../internal"} {
+		err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+			if err != nil {
+				return err
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				if selector, ok := n.(*ast.SelectorExpr); ok {
+					read[selector.Sel.Name] = true
+				}
+				return true
+			})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Load itself reads these two.
+	read["APIVersion"], read["Kind"] = true, true
+	for _, field := range unread(reflect.TypeFor[Config](), read) {
+		t.Errorf("nothing in app/cmd or app/internal reads the field %s of the configuration", field)
+	}
+}
+
+func unread(kind reflect.Type, read map[string]bool) (fields []string) {
+	for kind.Kind() == reflect.Pointer {
+		kind = kind.Elem()
+	}
+	if kind.Kind() != reflect.Struct || kind.PkgPath() != reflect.TypeFor[Config]().PkgPath() {
+		return nil
+	}
+	for field := range kind.Fields() {
+		if !read[field.Name] {
+			fields = append(fields, kind.Name()+"."+field.Name)
+		}
+		fields = append(fields, unread(field.Type, read)...)
+	}
+	return fields
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"io/fs"
@@ -8,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/pressly/goose/v3"
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/deployment"
@@ -61,7 +64,7 @@ func TestLostSQLite(t *testing.T) {
 		size    int64 // of the file afterwards, where nothing may be made; -1: it does not exist
 	}{
 		"it is there":              {spoil: func() error { return nil }, claimed: true, want: nil},
-		"an earlier release's":     {spoil: func() error { return earlierSchema(file) }, claimed: true, want: nil},
+		"an earlier release's":     {spoil: func() error { return earlierSchema(t.Context(), file) }, claimed: true, want: nil},
 		"the file is missing":      {spoil: func() error { return os.Remove(file) }, claimed: true, want: deployment.ErrLost, size: -1},
 		"the file is empty":        {spoil: func() error { return os.Truncate(file, 0) }, claimed: true, want: deployment.ErrLost},
 		"another deployment's":     {spoil: func() error { return statement(file, "UPDATE meta SET deployment_id = 'other'") }, claimed: true, want: deployment.ErrOtherDeployment},
@@ -107,6 +110,7 @@ func statement(file string, statements ...string) error {
 	if err != nil {
 		return err
 	}
+	db.SetMaxOpenConns(1) // what one statement attaches, the next one uses
 	for _, s := range statements {
 		if _, errStatement := db.Exec(s); errStatement != nil {
 			err = errors.Join(err, errStatement)
@@ -115,7 +119,26 @@ func statement(file string, statements ...string) error {
 	return errors.Join(err, db.Close())
 }
 
-// earlierSchema takes the newest migration back.
-func earlierSchema(file string) error {
-	return statement(file, "ALTER TABLE meta DROP COLUMN pepper_digest", "DELETE FROM goose_db_version WHERE version_id = 8")
+// earlierSchema replaces the database by one that an earlier release has prepared, of the same
+// deployment: it has the first seven migrations only.
+func earlierSchema(ctx context.Context, file string) error {
+	const earlier = 7
+	if err := os.Rename(file, file+".now"); err != nil {
+		return err
+	}
+	db, err := sql.Open("sqlite", file)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	migrations := os.DirFS(filepath.Join("..", "..", "internal", "store", "migrations", "sqlite"))
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, migrations, goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return err
+	}
+	if _, err := provider.UpTo(ctx, earlier); err != nil {
+		return err
+	}
+	const columns = "id, deployment_id, belongs_to, canary_id, canary_version, canary_wrapped, canary"
+	return statement(file, "ATTACH '"+file+".now' AS now", "INSERT INTO meta ("+columns+") SELECT "+columns+" FROM now.meta")
 }

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -29,6 +30,11 @@ func TestCreationsTogether(t *testing.T) {
 		}
 		full := creation(alice.id, alice.key.ID)
 		full.Note.Tags = sealedBytes('g')
+		for field, value := range reflect.ValueOf(full.Note).Fields() {
+			if value.IsZero() {
+				t.Fatalf("the full note has no %s, so nothing shows that it is stored: set it", field.Name)
+			}
+		}
 		bare := creation(bob.id, bob.key.ID)
 		bare.Note.Title = nil
 		list := []store.Creation{
@@ -56,9 +62,11 @@ func TestCreationsTogether(t *testing.T) {
 				}
 				continue
 			}
-			if err != nil || key.ID != c.Note.KeyID || got.Revision != 1 || !got.CreatedAt.Equal(now) || string(got.Content) != string(c.Note.Content) ||
-				(got.Title == nil) != (c.Note.Title == nil) || (got.Tags == nil) != (c.Note.Tags == nil) {
-				t.Errorf("note %d: %+v, %v", i, got, err)
+			if err != nil || key.ID != c.Note.KeyID {
+				t.Errorf("note %d: key %s, error %v; want key %s", i, key.ID, err, c.Note.KeyID)
+			}
+			if diff := cmp.Diff(c.Note, got); diff != "" {
+				t.Errorf("note %d (-want +got):\n%s", i, diff)
 			}
 		}
 		// One that breaks the whole statement: the others are stored all the same.

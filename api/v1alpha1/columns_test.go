@@ -8,7 +8,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// TestColumnsHaveTheReason: kubectl get shows why an object is not ready, or a rotation blocked.
+// TestColumnsHaveTheReason checks that kubectl get shows why an object is not ready or a rotation
+// is blocked.
 func TestColumnsHaveTheReason(t *testing.T) {
 	t.Parallel()
 	for kind, want := range map[string]string{

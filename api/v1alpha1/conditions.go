@@ -1,231 +1,347 @@
 package v1alpha1
 
-// Conditions of SecureNotes. Each is present from the first pass, Unknown until known, unless its
-// comment says otherwise. Positive polarity: True is good.
+// Conditions of SecureNotes. A condition with positive polarity is True in the normal state. It is
+// present from the first reconciliation, as Unknown until the operator knows better. A condition
+// with negative polarity is True in the abnormal state and present only while it is True.
 const (
-	// ConditionReady (positive) sums up: True when every condition below that has positive polarity
-	// is True, KeyRotationHealthy aside, for a failed rotation leaves the service working.
+	// ConditionReady summarizes the conditions of the service. It is True when VaultReady,
+	// DatabaseReady, CertificateReady and WorkloadReady are True. KeyRotationHealthy does not
+	// count, because the service works after a failed rotation. Otherwise Ready has the reason of
+	// the condition that explains the problem best.
+	// Polarity: positive.
 	ConditionReady = "Ready"
 
-	// ConditionVaultReady (positive) is True when the operator last found the master key, the
-	// session keys and the pepper in Vault as they should be.
+	// ConditionVaultReady indicates whether the master key, the session keys and the pepper are in
+	// Vault as expected. If True, the operator has found them there.
+	// Polarity: positive.
 	ConditionVaultReady = "VaultReady"
 
-	// ConditionDatabaseReady (positive) is True when the service has opened its database, at the
-	// right schema and belonging to this object. It says what the service's own pods reported, and
-	// whether the volume of the embedded database is there. Why pods do not come up is said by
-	// WorkloadReady.
+	// ConditionDatabaseReady indicates whether the service can use its database. If True, the
+	// service has opened it, it has the right schema, and it belongs to this object. The source is
+	// what the API pods report, and for the embedded database its volume. WorkloadReady tells why
+	// pods do not start.
+	// Polarity: positive.
 	ConditionDatabaseReady = "DatabaseReady"
 
-	// ConditionCertificateReady (positive) is True when the TLS certificate is issued and valid.
+	// ConditionCertificateReady indicates whether the TLS certificate is issued and valid.
+	// Polarity: positive.
 	ConditionCertificateReady = "CertificateReady"
 
-	// ConditionWorkloadReady (positive) is True when every child object is as it should be, all
-	// replicas of the current configuration answer, and a load balancer has an address.
+	// ConditionWorkloadReady indicates whether the API runs. If True, every child object is up to
+	// date, all replicas of the current configuration are ready, and a load balancer has an
+	// address.
+	// Polarity: positive.
 	ConditionWorkloadReady = "WorkloadReady"
 
-	// ConditionKeyRotationHealthy (positive) is False while the newest rotation has failed or does
-	// not go on, the schedule cannot be read, a rotation that is asked for cannot be made, or a
-	// version floor of the key is not where this operator put it.
+	// ConditionKeyRotationHealthy indicates whether rotations of the master key work. It is False
+	// if the newest rotation has failed or is blocked, the schedule is invalid, a requested
+	// rotation cannot be created, or someone has changed a version floor of the key in Vault.
+	// Polarity: positive.
 	ConditionKeyRotationHealthy = "KeyRotationHealthy"
 
-	// ConditionReconciling (negative, kstatus) is present, and True, only while the operator is
-	// working towards the spec.
+	// ConditionReconciling indicates that the operator is working towards the spec, or retrying. It
+	// is a condition of kstatus. KeyRotations have it, too.
+	// Polarity: negative.
 	ConditionReconciling = "Reconciling"
 
-	// ConditionStalled (negative, kstatus) is present, and True, only while the operator cannot go
-	// on until somebody changes something.
+	// ConditionStalled indicates that the operator cannot continue until a person changes
+	// something. It is a condition of kstatus. KeyRotations have it, too.
+	// Polarity: negative.
 	ConditionStalled = "Stalled"
 
-	// ConditionAnnotationIgnored (negative) is present, and True, only while an annotation of the
-	// operator's has a value that it does not understand.
+	// ConditionAnnotationIgnored indicates that an annotation of the operator has an invalid value
+	// and therefore no effect.
+	// Polarity: negative.
 	ConditionAnnotationIgnored = "AnnotationIgnored"
 )
 
-// Conditions of KeyRotation, besides Reconciling and Stalled, which mean the same as above.
+// Conditions of KeyRotation, in addition to Reconciling and Stalled. Those with positive polarity
+// are present from the first reconciliation, as False until their step is done.
 const (
-	// ConditionReencrypted (positive) is True when the Job that moves every key, and for Reencrypt
-	// every note, to the new version has completed.
+	// ConditionReencrypted indicates whether the re-encryption is done. If True, the Job has moved
+	// every owner key, and with Reencrypt every note, to the new version.
+	// Polarity: positive.
 	ConditionReencrypted = "Reencrypted"
 
-	// ConditionVerified (positive) is True when a fresh process has found nothing below the new
-	// version and every key usable.
+	// ConditionVerified indicates whether the result is verified. If True, a separate process has
+	// found nothing under an older version and every owner key usable.
+	// Polarity: positive.
 	ConditionVerified = "Verified"
 
-	// ConditionServiceAccountsRecreated (positive, of a Compromise only) is True when the service accounts
-	// were deleted and made anew, so that no token of the old ones logs in to Vault any more.
+	// ConditionServiceAccountsRecreated indicates whether the service accounts were deleted and
+	// recreated. If True, tokens of the previous ones can no longer log in to Vault. Only a
+	// rotation of reason Compromise has it.
+	// Polarity: positive.
 	ConditionServiceAccountsRecreated = "ServiceAccountsRecreated"
 
-	// ConditionDatabaseCredentialsReplaced (positive, of a Compromise with database.postgres.vaultCredentials
-	// only) is True when Vault has dropped every database user that it had made for the SecureNotes.
+	// ConditionDatabaseCredentialsReplaced indicates whether Vault has dropped every database user
+	// that it had created for the SecureNotes. Only a rotation of reason Compromise has it, and
+	// only if database.postgres.vaultCredentials is set.
+	// Polarity: positive.
 	ConditionDatabaseCredentialsReplaced = "DatabaseCredentialsReplaced"
 
-	// ConditionSessionKeysReplaced (positive, of a Compromise only) is True when every pod of the API has
-	// started with new session keys, and the old ones are destroyed in Vault.
+	// ConditionSessionKeysReplaced indicates whether the session keys are replaced. If True, every
+	// API pod uses new ones, and the previous ones are destroyed in Vault. Only a rotation of
+	// reason Compromise has it.
+	// Polarity: positive.
 	ConditionSessionKeysReplaced = "SessionKeysReplaced"
 
-	// ConditionSessionsEnded (positive, of a Compromise only) is True when the Job has ended every session
-	// that began before.
+	// ConditionSessionsEnded indicates whether the Job has ended every session that began before
+	// the rotation. Only a rotation of reason Compromise has it.
+	// Polarity: positive.
 	ConditionSessionsEnded = "SessionsEnded"
 
-	// ConditionOldVersionRetired (positive, of a Compromise only) is True when Vault refuses the old
-	// version. It follows Complete, for what is retired is verified once more.
+	// ConditionOldVersionRetired indicates whether Vault refuses to decrypt with the previous
+	// version. It becomes True after Complete, because everything is verified once more before the
+	// retirement. Only a rotation of reason Compromise has it.
+	// Polarity: positive.
 	ConditionOldVersionRetired = "OldVersionRetired"
 
-	// ConditionComplete (positive) is True at the end of a rotation that succeeded. It stays.
+	// ConditionComplete indicates whether the rotation has succeeded. Once True, it stays True.
+	// Polarity: positive.
 	ConditionComplete = "Complete"
 
-	// ConditionRestored (negative) is present, and True, on a KeyRotation that had ended before it
-	// was restored from a backup without its status; see AnnotationEnded. It does not start again.
+	// ConditionRestored indicates that a backup restored the KeyRotation without its status, after
+	// it had ended; see [AnnotationEnded]. The rotation does not start again.
+	// Polarity: negative.
 	ConditionRestored = "Restored"
 
-	// ConditionFailed (negative) is present, and True, while a rotation has ended without success.
-	// The old version still decrypts; see AnnotationRetryRequestedAt.
+	// ConditionFailed indicates that the rotation has ended without success. The previous version
+	// can still decrypt. [AnnotationRetryRequestedAt] starts another attempt.
+	// Polarity: negative.
 	ConditionFailed = "Failed"
 )
 
-// Reasons of conditions. A reason from the service's own termination message, such as
-// DatabaseUnreachable, is passed on as it is.
+// Reasons of several conditions. The service reports further reasons in its termination messages
+// and by /readyz, such as DatabaseUnreachable. The operator copies these into conditions.
 const (
-	ReasonReady       = "Ready"
-	ReasonUnknown     = "NotYetKnown"
+	// ReasonReady signals that the service is ready.
+	ReasonReady = "Ready"
+	// ReasonUnknown signals that the operator does not know the state yet.
+	ReasonUnknown = "NotYetKnown"
+	// ReasonProgressing signals that a change is under way.
 	ReasonProgressing = "Progressing"
-	ReasonSuspended   = "Suspended"
-	ReasonDeleting    = "Deleting"
-	// ReasonNotReady is of WorkloadReady: a pod runs and does not serve; and of DatabaseReady then.
+	// ReasonSuspended signals that spec.suspend is true.
+	ReasonSuspended = "Suspended"
+	// ReasonDeleting signals that the object is being deleted.
+	ReasonDeleting = "Deleting"
+	// ReasonNotReady signals that a pod runs but does not serve. It is a reason of WorkloadReady,
+	// and then of DatabaseReady.
 	ReasonNotReady = "NotReady"
+)
 
-	// ReasonInvalidValue is of AnnotationIgnored.
+// Reasons of AnnotationIgnored.
+const (
+	// ReasonInvalidValue signals that the value of an annotation is invalid.
 	ReasonInvalidValue = "InvalidValue"
+)
 
-	// Of VaultReady.
+// Reasons of VaultReady.
+const (
+	// ReasonUnknownVaultConnection signals that spec.vaultConnection names no Vault of the
+	// operator.
 	ReasonUnknownVaultConnection = "UnknownVaultConnection"
-	ReasonVaultUnreachable       = "VaultUnreachable"
-	ReasonVaultSealed            = "VaultSealed"
-	// ReasonSetupMissing is also of DatabaseReady, KeyRotationHealthy, Ready while it is deleted,
-	// and KeyRotation, where vault-setup has not given a right that only they need.
+	// ReasonVaultUnreachable signals that Vault does not answer.
+	ReasonVaultUnreachable = "VaultUnreachable"
+	// ReasonVaultSealed signals that Vault is sealed and must be unsealed.
+	ReasonVaultSealed = "VaultSealed"
+	// ReasonSetupMissing signals that the operator cannot log in to Vault before the administrator
+	// runs vault-setup. It is also a reason of DatabaseReady, KeyRotationHealthy, KeyRotation and,
+	// while the object is being deleted, Ready: vault-setup has then not granted a right that one
+	// feature needs.
 	ReasonSetupMissing = "SetupMissing"
-	ReasonVaultDenied  = "VaultDenied"
-	ReasonKeyRetained  = "KeyRetained"
-	ReasonKeyMissing   = "KeyMissing"
-	// ReasonKeyRestored is also of KeyRotation.
-	ReasonKeyRestored   = "KeyRestored"
+	// ReasonVaultDenied signals that the operator can log in but lacks a right that every object
+	// needs.
+	ReasonVaultDenied = "VaultDenied"
+	// ReasonKeyRetained signals that a deleted SecureNotes of this name has left its master key.
+	ReasonKeyRetained = "KeyRetained"
+	// ReasonKeyMissing signals that the master key, the session keys or the pepper is gone from
+	// Vault.
+	ReasonKeyMissing = "KeyMissing"
+	// ReasonKeyRestored signals that Vault was restored to a state in which the master key lacks a
+	// version. It is also a reason of KeyRotation.
+	ReasonKeyRestored = "KeyRestored"
+	// ReasonKeyUnsuitable signals that a key or a pepper in Vault is not one that the operator
+	// created for this object.
 	ReasonKeyUnsuitable = "KeyUnsuitable"
-	// ReasonKeyTaken and ReasonClusterIDChanged are also of KeyRotation.
-	ReasonKeyTaken         = "KeyTaken"
+	// ReasonKeyTaken signals that another SecureNotes has adopted the master key. It is also a
+	// reason of KeyRotation.
+	ReasonKeyTaken = "KeyTaken"
+	// ReasonClusterIDChanged signals that the master key was created under another cluster ID. It
+	// is also a reason of KeyRotation.
 	ReasonClusterIDChanged = "ClusterIDChanged"
-	// ReasonDatabaseRoleMissing is of vaultCredentials.
+	// ReasonDatabaseRoleMissing signals that Vault has no database role for vaultCredentials.
 	ReasonDatabaseRoleMissing = "DatabaseRoleMissing"
+)
 
-	// ReasonDatabaseLost is of DatabaseReady, and of WorkloadReady while the volume is what is
-	// lost: there has been a database with this object's notes, and it is gone. Nothing is made in
-	// its place.
+// Reasons of DatabaseReady.
+const (
+	// ReasonDatabaseLost signals that the database with the notes is gone. The operator creates no
+	// other in its place. It is also a reason of WorkloadReady if the volume is gone.
 	ReasonDatabaseLost = "DatabaseLost"
-
-	// Of CertificateReady.
-	ReasonCertManagerMissing = "CertManagerMissing"
-	ReasonIssuerNotFound     = "IssuerNotFound"
-	ReasonIssuerNotReady     = "IssuerNotReady"
-	ReasonIssuing            = "Issuing"
-	ReasonFromSecret         = "FromSecret"
-	ReasonHostnameRefused    = "HostnameRefused"
-	// ReasonHostnameKept is of a certificate that is issued, with a name that a new one would not
-	// get.
-	ReasonHostnameKept = "HostnameKept"
-	// ReasonCertificateExpiring is of a certificate that is still valid, and is to be renewed.
-	ReasonCertificateExpiring = "CertificateExpiring"
-	ReasonCertificateExpired  = "CertificateExpired"
-	// ReasonCertificateInvalid and ReasonCertificateNameMismatch are of a Secret of the user's own:
-	// the service cannot serve with what it holds, or it does not name all of spec.hostnames.
-	ReasonCertificateInvalid      = "CertificateInvalid"
-	ReasonCertificateNameMismatch = "CertificateNameMismatch"
-	// ReasonIssuanceFailed and ReasonIssuancePending have the words of cert-manager.
-	ReasonIssuanceFailed  = "IssuanceFailed"
-	ReasonIssuancePending = "IssuancePending"
-
-	// ReasonVolumePending is of DatabaseReady: the volume of the embedded database is not provided.
+	// ReasonVolumePending signals that the embedded database has no volume yet.
 	ReasonVolumePending = "VolumePending"
+)
 
-	// Of WorkloadReady.
-	ReasonNameConflict    = "NameConflict"
+// Reasons of CertificateReady.
+const (
+	// ReasonCertManagerMissing signals that cert-manager is not installed.
+	ReasonCertManagerMissing = "CertManagerMissing"
+	// ReasonIssuerNotFound signals that the issuer does not exist.
+	ReasonIssuerNotFound = "IssuerNotFound"
+	// ReasonIssuerNotReady signals that the issuer is not ready.
+	ReasonIssuerNotReady = "IssuerNotReady"
+	// ReasonIssuing signals that cert-manager is issuing the certificate.
+	ReasonIssuing = "Issuing"
+	// ReasonIssuancePending signals that cert-manager or the issuer makes no progress. The message
+	// quotes cert-manager.
+	ReasonIssuancePending = "IssuancePending"
+	// ReasonIssuanceFailed signals that the certificate was refused. The message quotes
+	// cert-manager.
+	ReasonIssuanceFailed = "IssuanceFailed"
+	// ReasonFromSecret signals that the certificate comes from spec.tls.secretRef.
+	ReasonFromSecret = "FromSecret"
+	// ReasonHostnameRefused signals that the certificate omits a hostname, because the hostname may
+	// be a Service of another namespace or is an IP address.
+	ReasonHostnameRefused = "HostnameRefused"
+	// ReasonHostnameKept signals that the certificate is issued and includes a hostname that a new
+	// certificate would omit.
+	ReasonHostnameKept = "HostnameKept"
+	// ReasonCertificateExpiring signals that the certificate is valid, but its renewal is overdue.
+	ReasonCertificateExpiring = "CertificateExpiring"
+	// ReasonCertificateExpired signals that the certificate has expired.
+	ReasonCertificateExpired = "CertificateExpired"
+	// ReasonCertificateInvalid signals that the service cannot use the certificate in
+	// spec.tls.secretRef.
+	ReasonCertificateInvalid = "CertificateInvalid"
+	// ReasonCertificateNameMismatch signals that the certificate in spec.tls.secretRef does not
+	// include all of spec.hostnames.
+	ReasonCertificateNameMismatch = "CertificateNameMismatch"
+)
+
+// Reasons of WorkloadReady.
+const (
+	// ReasonNameConflict signals that an object with a name that the operator needs has another
+	// owner.
+	ReasonNameConflict = "NameConflict"
+	// ReasonWaitingForVault signals that nothing is started before the keys exist in Vault.
 	ReasonWaitingForVault = "WaitingForVault"
-	ReasonApplyFailed     = "ApplyFailed"
-	// ReasonLoadBalancerPending is of a Service of type LoadBalancer without an address.
+	// ReasonApplyFailed signals that the API server refuses an object of the operator.
+	ReasonApplyFailed = "ApplyFailed"
+	// ReasonLoadBalancerPending signals that a Service of type LoadBalancer has no address yet.
 	ReasonLoadBalancerPending = "LoadBalancerPending"
-	// ReasonInvalidResources is also of KeyRotation.
+	// ReasonInvalidResources signals that spec.resources or spec.podTemplate cannot be used. It is
+	// also a reason of KeyRotation.
 	ReasonInvalidResources = "InvalidResources"
+)
 
-	// Of WorkloadReady, and of KeyRotation and KeyRotationHealthy when it is about a Job: why pods
-	// do not come up. Package cause has the list.
-	ReasonQuotaExceeded         = "QuotaExceeded"
+// Reasons why pods do not become ready. WorkloadReady has them, and KeyRotation and
+// KeyRotationHealthy if the pods are those of a Job. Package cause finds them.
+const (
+	// ReasonQuotaExceeded signals that a ResourceQuota refuses the pods or another object.
+	ReasonQuotaExceeded = "QuotaExceeded"
+	// ReasonPriorityClassNotFound signals that spec.podTemplate.priorityClassName does not exist.
 	ReasonPriorityClassNotFound = "PriorityClassNotFound"
-	ReasonOutsideLimitRange     = "OutsideLimitRange"
-	ReasonPodsRefused           = "PodsRefused"
-	ReasonUnschedulable         = "Unschedulable"
-	ReasonImagePullFailed       = "ImagePullFailed"
-	ReasonContainerNotCreated   = "ContainerNotCreated"
-	ReasonOOMKilled             = "OOMKilled"
-	ReasonContainerCrashing     = "ContainerCrashing"
-	ReasonPodNotStarted         = "PodNotStarted"
-	// ReasonSidecarRunning, ReasonJobSuspended and ReasonPodsMissing are of Jobs only.
+	// ReasonOutsideLimitRange signals that the pods, or the claim of the embedded database, request
+	// an amount that a LimitRange does not allow.
+	ReasonOutsideLimitRange = "OutsideLimitRange"
+	// ReasonPodsRefused signals that Pod Security, a webhook or a policy refuses the pods.
+	ReasonPodsRefused = "PodsRefused"
+	// ReasonUnschedulable signals that the scheduler finds no node for a pod.
+	ReasonUnschedulable = "Unschedulable"
+	// ReasonImagePullFailed signals that the image cannot be pulled.
+	ReasonImagePullFailed = "ImagePullFailed"
+	// ReasonContainerNotCreated signals that the kubelet cannot create a container.
+	ReasonContainerNotCreated = "ContainerNotCreated"
+	// ReasonOOMKilled signals that a container used more memory than its limit.
+	ReasonOOMKilled = "OOMKilled"
+	// ReasonContainerCrashing signals that a container exits without reporting a reason.
+	ReasonContainerCrashing = "ContainerCrashing"
+	// ReasonPodNotStarted signals that a volume, a Secret or the network is missing on the node.
+	ReasonPodNotStarted = "PodNotStarted"
+	// ReasonSidecarRunning signals that an injected container keeps the pod of a Job running after
+	// the work is done.
 	ReasonSidecarRunning = "SidecarRunning"
-	ReasonJobSuspended   = "JobSuspended"
-	ReasonPodsMissing    = "PodsMissing"
+	// ReasonJobSuspended signals that something has suspended the Job.
+	ReasonJobSuspended = "JobSuspended"
+	// ReasonPodsMissing signals that a Job has no pod and no event tells why.
+	ReasonPodsMissing = "PodsMissing"
+)
 
-	// Of KeyRotationHealthy.
-	ReasonIdle            = "Idle"
-	ReasonRotating        = "Rotating"
+// Reasons of KeyRotationHealthy. It also has the reasons of a KeyRotation that is blocked.
+const (
+	// ReasonIdle signals that no rotation is running.
+	ReasonIdle = "Idle"
+	// ReasonRotating signals that a rotation is running.
+	ReasonRotating = "Rotating"
+	// ReasonInvalidSchedule signals that the schedule or the time zone is invalid.
 	ReasonInvalidSchedule = "InvalidSchedule"
-	ReasonRotationFailed  = "RotationFailed"
-	ReasonFloorsChanged   = "FloorsChanged"
-	ReasonTrimFailed      = "TrimFailed"
+	// ReasonRotationFailed signals that the newest rotation failed, or that old versions can still
+	// decrypt and no retirement is planned.
+	ReasonRotationFailed = "RotationFailed"
+	// ReasonFloorsChanged signals that someone has changed a version floor of the key in Vault.
+	ReasonFloorsChanged = "FloorsChanged"
+	// ReasonTrimFailed signals that old versions of the key could not be destroyed.
+	ReasonTrimFailed = "TrimFailed"
+)
 
-	// Of KeyRotation.
-	ReasonQueued              = "Queued"
-	ReasonTooManyRotations    = "TooManyRotations"
+// Reasons of the conditions of a KeyRotation.
+const (
+	// ReasonQueued signals that the rotation waits for another one.
+	ReasonQueued = "Queued"
+	// ReasonTooManyRotations signals that too many older rotations have not ended.
+	ReasonTooManyRotations = "TooManyRotations"
+	// ReasonSecureNotesNotFound signals that the SecureNotes does not exist.
 	ReasonSecureNotesNotFound = "SecureNotesNotFound"
+	// ReasonSecureNotesNotReady signals that the SecureNotes has no master key yet.
 	ReasonSecureNotesNotReady = "SecureNotesNotReady"
-	ReasonRotatingKey         = "RotatingKey"
-	ReasonReencrypting        = "Reencrypting"
-	ReasonVerifying           = "Verifying"
-	ReasonRecreatingAccounts  = "RecreatingAccounts"
-	ReasonRestartingPods      = "RestartingPods"
-	ReasonRevocationFailed    = "RevocationFailed"
-	ReasonComplete            = "Complete"
-	ReasonJobFailed           = "JobFailed"
+	// ReasonRotatingKey signals that a version is being added to the master key.
+	ReasonRotatingKey = "RotatingKey"
+	// ReasonReencrypting signals that the re-encryption Job is running.
+	ReasonReencrypting = "Reencrypting"
+	// ReasonVerifying signals that the verification Job is running.
+	ReasonVerifying = "Verifying"
+	// ReasonRecreatingAccounts signals that the service accounts are being recreated.
+	ReasonRecreatingAccounts = "RecreatingAccounts"
+	// ReasonRestartingPods signals that the API pods are restarting with new session keys.
+	ReasonRestartingPods = "RestartingPods"
+	// ReasonRevocationFailed signals that Vault could not drop every database user.
+	ReasonRevocationFailed = "RevocationFailed"
+	// ReasonComplete signals that a step, or the whole rotation, is done.
+	ReasonComplete = "Complete"
+	// ReasonJobFailed signals that a Job failed and its pods reported no reason.
+	ReasonJobFailed = "JobFailed"
 )
 
 const (
-	// Finalizer guards what a SecureNotes keeps outside the cluster, and a rotation that has begun.
+	// Finalizer protects what a SecureNotes has in Vault, and a KeyRotation that has started.
 	Finalizer = "securenotes.dev/finalizer"
 
-	// AnnotationAbandonVault set to "true" on a SecureNotes that is being deleted while its Vault is
-	// gone for good, lets the object go without touching Vault. Whatever the Vault still holds stays.
+	// AnnotationAbandonVault with the value "true" lets a SecureNotes be deleted without its Vault.
+	// It is for a Vault that is gone for good. What that Vault holds stays there.
 	AnnotationAbandonVault = "securenotes.dev/abandon-vault"
 
-	// AnnotationAcceptEmptyDatabase lets, on a SecureNotes with DatabaseReady=False/DatabaseLost,
-	// an empty database take the place of the lost one, once: every account and every note is given
-	// up. Its value is the deployment id; from the second time on, the condition's message says
-	// what follows the id.
+	// AnnotationAcceptEmptyDatabase lets a SecureNotes with DatabaseReady=False/DatabaseLost start
+	// with an empty database, once. Every account and every note is given up. The value is the
+	// deployment ID. From the second time on, the condition's message shows the value to use.
 	AnnotationAcceptEmptyDatabase = "securenotes.dev/accept-empty-database"
 
-	// AnnotationRotateRequestedAt asks, on a SecureNotes, for a Routine rotation whenever its value
-	// changes; status.lastHandledRotateRequest echoes it. For GitOps, where a pruned KeyRotation
-	// object would come back and rotate again. A value that was there before the keys were made or
-	// adopted, as on a SecureNotes that GitOps puts back, asks for nothing. At most 64 characters.
+	// AnnotationRotateRequestedAt requests a Routine rotation of a SecureNotes whenever its value
+	// changes. The value has at most 64 characters; status.lastHandledRotateRequest repeats it. It
+	// is for GitOps, where a KeyRotation object that is pruned and created again would rotate
+	// again. A value from before the keys were created or adopted requests nothing.
 	AnnotationRotateRequestedAt = "securenotes.dev/rotate-requested-at"
 
-	// AnnotationRetryRequestedAt tries, on a failed KeyRotation, once more whenever its value changes;
-	// status.lastHandledRetryRequest echoes it. At most 64 characters.
+	// AnnotationRetryRequestedAt retries a failed KeyRotation whenever its value changes. The value
+	// has at most 64 characters; status.lastHandledRetryRequest repeats it.
 	AnnotationRetryRequestedAt = "securenotes.dev/retry-requested-at"
 
-	// AnnotationEnded on a KeyRotation holds its name once it has ended. Tools such as Velero
-	// restore metadata without the status: a rotation that had ended must not start again. The
-	// operator writes it, and removes it when the rotation is retried. An object that has 1,000
-	// annotations or more does not get it.
+	// AnnotationEnded holds the name of a KeyRotation that has ended. Backup tools such as Velero
+	// restore metadata without the status, and an ended rotation must not start again. The operator
+	// sets the annotation, removes it on a retry, and skips objects with 1,000 or more annotations.
 	AnnotationEnded = "securenotes.dev/ended"
 
-	// LabelScheduled marks the KeyRotations that the schedule made, for people to select them by.
-	// What is deleted goes by status.createdBy, which only the operator may write.
+	// LabelScheduled marks the KeyRotations that the schedule created, so that people can select
+	// them. Deletion of old rotations uses status.createdBy, which only the operator may write.
 	LabelScheduled = "securenotes.dev/scheduled"
 )

@@ -1,10 +1,12 @@
-// Package v1alpha1 holds the kinds of the group securenotes.dev: SecureNotes, a notes service with
-// its master key in Vault, and KeyRotation, one rotation of that key.
+// Package v1alpha1 contains the kinds of the API group securenotes.dev: [SecureNotes], a notes
+// service with its master key in Vault, and [KeyRotation], one rotation of that key.
 //
-// The tenant writes these objects; nothing in them can send a token elsewhere, run other code with
-// the service's rights, or reach another namespace. Every list and string is bounded, because these
-// objects come from people whom the operator does not trust. A default is not written into a spec:
-// an unset field follows the operator's version. Replicas are the exception, for autoscalers.
+// Tenants write these objects, and the operator does not trust tenants. No field can send a token
+// elsewhere, run other code with the service's rights, or reach another namespace. Every list and
+// string is bounded.
+//
+// Defaults are not written to the spec, so an unset field follows the version of the operator.
+// spec.replicas is the exception, because autoscalers need a number there.
 //
 // +kubebuilder:object:generate=true
 // +groupName=securenotes.dev
@@ -16,10 +18,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// GroupVersion is of every kind of this package.
+// GroupVersion is the group and version of the kinds in this package.
 var GroupVersion = schema.GroupVersion{Group: "securenotes.dev", Version: "v1alpha1"}
 
-// AddToScheme registers the kinds.
+// AddToScheme registers the kinds with a scheme.
 func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion, &SecureNotes{}, &SecureNotesList{}, &KeyRotation{}, &KeyRotationList{})
 	metav1.AddToGroupVersion(s, GroupVersion)

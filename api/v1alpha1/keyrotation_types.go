@@ -2,8 +2,8 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// KeyRotation is one rotation of the master key of one SecureNotes: a new version of the key, every
-// note moved to it while users keep writing, and the old version retired.
+// KeyRotation rotates the master key of one SecureNotes once. It adds a new version of the key,
+// moves every note to it while users keep writing, and then retires the previous version.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -26,161 +26,175 @@ type KeyRotation struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is what is wanted. It cannot be changed.
+	// spec is the rotation that is requested. It cannot be changed.
 	// +required
 	Spec KeyRotationSpec `json:"spec,omitzero"`
 
-	// status is how far it has come.
+	// status is the progress of the rotation.
 	// +kubebuilder:default={"observedGeneration":-1}
 	// +optional
 	Status KeyRotationStatus `json:"status,omitempty,omitzero"`
 }
 
-// KeyRotationSpec is what is wanted.
+// KeyRotationSpec is the rotation that is requested.
 // +kubebuilder:validation:XValidation:rule="self == oldSelf",message="the spec of a KeyRotation cannot be changed: create another KeyRotation"
-// +kubebuilder:validation:XValidation:rule="!has(self.reason) || self.reason != 'Compromise' || !has(self.strategy) || self.strategy == 'Reencrypt'",message="reason Compromise needs strategy Reencrypt, because Rewrap would leave the notes under keys that may have leaked: set strategy to Reencrypt or leave it out"
+// +kubebuilder:validation:XValidation:rule="!has(self.reason) || self.reason != 'Compromise' || !has(self.strategy) || self.strategy == 'Reencrypt'",message="reason Compromise needs strategy Reencrypt, because Rewrap would leave the notes under keys that may have leaked: set strategy to Reencrypt or remove it"
 type KeyRotationSpec struct {
-	// secureNotesRef names the SecureNotes, of the same namespace.
+	// secureNotesRef names the SecureNotes in the same namespace whose master key is rotated.
 	// +required
 	SecureNotesRef LocalObjectReference `json:"secureNotesRef,omitzero"`
 
-	// reason is Routine, or Compromise when a key may have leaked: then the service accounts are made anew,
-	// the session keys replaced, every session that began before ends, every note is re-encrypted, and the
-	// old version is retired as soon as that is verified.
-	// Unset: Routine.
+	// reason is Routine, or Compromise if a key may have leaked. Compromise recreates the service
+	// accounts, replaces the session keys, ends every existing session, and re-encrypts every note.
+	// It then retires the previous version as soon as the result is verified. Defaults to Routine.
 	// +kubebuilder:validation:Enum=Routine;Compromise
 	// +optional
 	Reason RotationReason `json:"reason,omitempty"`
 
-	// strategy of this rotation. Unset: spec.keyRotation.strategy of the SecureNotes, or Reencrypt for
-	// Compromise.
+	// strategy is the strategy of this rotation. Reencrypt gives each user a new owner key and
+	// encrypts every note again with it. Rewrap only wraps the existing owner keys with the new
+	// version of the master key. Compromise requires Reencrypt. If unset, it is
+	// spec.keyRotation.strategy of the SecureNotes, or Reencrypt for Compromise.
 	// +optional
 	Strategy RotationStrategy `json:"strategy,omitempty"`
 }
 
-// RotationReason says why the key is rotated.
+// RotationReason is why the key is rotated.
 type RotationReason string
 
 const (
-	// RotationRoutine is by schedule or policy.
+	// RotationRoutine is a rotation by schedule or on request.
 	RotationRoutine RotationReason = "Routine"
-	// RotationCompromise is because a key may have leaked.
+	// RotationCompromise is a rotation because a key may have leaked.
 	RotationCompromise RotationReason = "Compromise"
 )
 
-// RotationCreator says what had the operator create a rotation.
+// RotationCreator is what made the operator create a rotation.
 type RotationCreator string
 
 const (
-	// CreatedBySchedule is by spec.keyRotation.schedule.
+	// CreatedBySchedule means spec.keyRotation.schedule.
 	CreatedBySchedule RotationCreator = "Schedule"
-	// CreatedByAnnotation is by AnnotationRotateRequestedAt.
+	// CreatedByAnnotation means [AnnotationRotateRequestedAt].
 	CreatedByAnnotation RotationCreator = "Annotation"
 )
 
-// KeyRotationStatus is how far a rotation has come. Each step is recorded here before it is acted
-// on, so that an operator that starts anew goes on where the last one stopped.
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.fromVersion) || has(self.fromVersion) && self.fromVersion == oldSelf.fromVersion",message="fromVersion is written once"
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.toVersion) || has(self.toVersion) && self.toVersion == oldSelf.toVersion",message="toVersion is written once"
+// KeyRotationStatus is the progress of a rotation. Each step is recorded here before it is carried
+// out, so that a restarted operator continues where the previous one stopped.
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.fromVersion) || has(self.fromVersion) && self.fromVersion == oldSelf.fromVersion",message="fromVersion cannot be changed once it is set"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.toVersion) || has(self.toVersion) && self.toVersion == oldSelf.toVersion",message="toVersion cannot be changed once it is set"
 type KeyRotationStatus struct {
-	// observedGeneration is the generation of the spec that the rest is about.
+	// observedGeneration is the generation of the spec that this status describes.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// state in a word, for people: Queued, RotatingKey, Reencrypting, Verifying, Complete or
-	// Failed; of a Compromise also RecreatingAccounts and RestartingPods. Restored: it had ended
-	// before it was restored from a backup without its status, and does not start again.
+	// state summarizes the progress in one word: Queued, RotatingKey, Reencrypting, Verifying,
+	// Complete or Failed. A Compromise also has RecreatingAccounts and RestartingPods. Restored
+	// means that the rotation had ended when a backup restored it without its status. It does not
+	// start again.
 	// +kubebuilder:validation:MaxLength=32
 	// +optional
 	State string `json:"state,omitempty"`
 
-	// reason in a word why it waits or has failed, as the condition Reconciling or Failed says.
-	// Unset: state says it all.
+	// reason is why the rotation waits or has failed. It is the reason of the condition Reconciling
+	// or Failed. If unset, state tells enough.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	Reason string `json:"reason,omitempty"`
 
-	// createdBy says what had the operator create this rotation: Schedule, or Annotation
-	// (securenotes.dev/rotate-requested-at). Only such rotations count towards, and are deleted by,
-	// spec.keyRotation.historyLimit. Unset: a person created it, or an earlier release.
+	// createdBy is what made the operator create this rotation: Schedule, or Annotation
+	// (securenotes.dev/rotate-requested-at). Only these rotations count towards
+	// spec.keyRotation.historyLimit of the SecureNotes and are deleted when they exceed it. Unset
+	// if a person or an earlier release created the rotation.
 	// +kubebuilder:validation:Enum=Schedule;Annotation
 	// +optional
 	CreatedBy RotationCreator `json:"createdBy,omitempty"`
 
-	// fromVersion of the key when the rotation began. It is written once.
+	// fromVersion is the latest version of the key when the rotation started. It is set once.
 	// +optional
 	FromVersion *int64 `json:"fromVersion,omitempty"`
 
-	// toVersion is the version that everything is moved to, or above. It is written once.
+	// toVersion is the version that everything is moved to. What is already under a newer version
+	// stays there. It is set once.
 	// +optional
 	ToVersion *int64 `json:"toVersion,omitempty"`
 
-	// strategy, decided with the first turn.
+	// strategy is the strategy of this rotation. It is set when the rotation first starts.
 	// +optional
 	Strategy RotationStrategy `json:"strategy,omitempty"`
 
-	// shards is how many pods share the work, decided when it is certain that the attempt has its turn. Unset: it is not.
+	// shards is the number of pods that share the work of this attempt. It is set once it is
+	// certain that the attempt is the next to run.
 	// +optional
 	Shards int32 `json:"shards,omitempty"`
 
-	// attempt counts from 1; a retry after a failure adds one.
+	// attempt is the number of the current attempt, starting at 1. Each retry after a failure adds
+	// 1.
 	// +optional
 	Attempt int32 `json:"attempt,omitempty"`
 
-	// replacedServiceAccounts are those that a Compromise found, and deletes. They are written once, before
-	// the first is deleted.
+	// replacedServiceAccounts are the service accounts that a Compromise found and deletes. They
+	// are recorded once, before the first is deleted.
 	// +kubebuilder:validation:MaxItems=4
 	// +listType=map
 	// +listMapKey=name
 	// +optional
 	ReplacedServiceAccounts []ReplacedServiceAccount `json:"replacedServiceAccounts,omitempty"`
 
-	// replacedSessionKeys is the entry in Vault of the session keys that a Compromise replaces, and
-	// destroys. It is written once, before they are replaced.
+	// replacedSessionKeys is the Vault entry of the session keys that a Compromise replaces and
+	// destroys. It is recorded once, before they are replaced.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	ReplacedSessionKeys string `json:"replacedSessionKeys,omitempty"`
 
-	// reencryptJobUID is of the re-encryption Job that this attempt made; no other Job is believed.
+	// reencryptJobUID is the UID of the re-encryption Job that this attempt created. The operator
+	// trusts no other Job.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	ReencryptJobUID string `json:"reencryptJobUID,omitempty"`
 
-	// reencryptJobDigest is the SHA-256 of that Job's spec as it was created. The Job is not
-	// believed if its spec is another when it completes. Unset: an earlier release created it.
+	// reencryptJobDigest is the SHA-256 of the spec of the re-encryption Job when the Job was
+	// created. If the spec differs when the Job completes, the operator does not trust the Job.
+	// Unset if an earlier release created the Job.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	ReencryptJobDigest string `json:"reencryptJobDigest,omitempty"`
 
-	// verifyJobUID is of the verification Job that this attempt made; no other Job is believed.
+	// verifyJobUID is the UID of the verification Job that this attempt created. The operator
+	// trusts no other Job.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	VerifyJobUID string `json:"verifyJobUID,omitempty"`
 
-	// verifyJobDigest is the SHA-256 of that Job's spec as it was created. The Job is not believed
-	// if its spec is another when it completes. Unset: an earlier release created it.
+	// verifyJobDigest is the SHA-256 of the spec of the verification Job when the Job was created.
+	// If the spec differs when the Job completes, the operator does not trust the Job. Unset if an
+	// earlier release created the Job.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	VerifyJobDigest string `json:"verifyJobDigest,omitempty"`
 
-	// progress of the re-encryption, as its pods report it.
+	// progress is the progress of the re-encryption as its pods report it.
 	// +optional
 	Progress *RotationProgress `json:"progress,omitempty"`
 
-	// startTime is when the attempt began. Unset: it waits for its turn.
+	// startTime is when the current attempt started. Unset while it is queued.
 	// +optional
 	StartTime *metav1.Time `json:"startTime,omitempty"`
 
-	// completionTime is when it ended, Complete or Failed.
+	// completionTime is when the rotation ended, Complete or Failed.
 	// +optional
 	CompletionTime *metav1.Time `json:"completionTime,omitempty"`
 
-	// lastHandledRetryRequest echoes the annotation securenotes.dev/retry-requested-at.
+	// lastHandledRetryRequest is the value of the annotation securenotes.dev/retry-requested-at
+	// that the operator last handled.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	LastHandledRetryRequest string `json:"lastHandledRetryRequest,omitempty"`
 
-	// conditions; each is documented at its Condition constant.
+	// conditions are the observed conditions of the rotation. Reencrypted, Verified and Complete
+	// become True one after the other. A Compromise has more of them: ServiceAccountsRecreated,
+	// DatabaseCredentialsReplaced, SessionKeysReplaced, SessionsEnded and OldVersionRetired.
+	// Reconciling, Failed and Restored are present only while they are True.
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=map
 	// +listMapKey=type
@@ -188,47 +202,51 @@ type KeyRotationStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
-// ReplacedServiceAccount is a ServiceAccount as it was before a Compromise.
+// ReplacedServiceAccount identifies a ServiceAccount that a Compromise replaces.
 type ReplacedServiceAccount struct {
-	// name of the ServiceAccount.
+	// name is the name of the ServiceAccount.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +required
 	Name string `json:"name,omitempty"`
 
-	// uid that it had. Unset: there was none of that name.
+	// uid is the UID of the ServiceAccount before it was replaced. Unset if none of that name
+	// existed.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	UID string `json:"uid,omitempty"`
 }
 
-// RotationProgress is the sum of what the pods report. It counts sealed rows: notes, and the seeds of second
-// factors, which are few. For Rewrap, which leaves the rows alone, it counts the rows under the keys.
+// RotationProgress is the sum of what the pods report. It counts encrypted rows: notes, and the few
+// secrets of second factors. With Rewrap, which rewrites no row, it counts the rows under the owner
+// keys that are wrapped again.
 type RotationProgress struct {
-	// notesDone is how many rows are done, and notesTotal of how many: those that were under an older key when
-	// the pods began, and what users have written under one since. A pod that takes over from one that was
-	// killed counts what that has left.
+	// notesDone is the number of rows that are done. If a pod takes over from one that was killed,
+	// it counts what the killed pod left.
 	// +optional
 	NotesDone int64 `json:"notesDone"`
 
-	// notesTotal is how many rows there are to do; see notesDone.
+	// notesTotal is the number of rows to move: those that were under an older key when the pods
+	// started, and those that users have since written under an older key.
 	// +optional
 	NotesTotal int64 `json:"notesTotal"`
 
-	// percent of the rows done, 0 to 100.
+	// percent is the percentage of the rows that are done, from 0 to 100.
 	// +optional
 	Percent int32 `json:"percent"`
 
-	// notesPerSecond is how many rows were done in a second, over the last half minute.
+	// notesPerSecond is the number of rows per second, on average over the last 30 seconds.
 	// +optional
 	NotesPerSecond int64 `json:"notesPerSecond,omitempty"`
 
-	// secondsLeft at that speed. Unset: not known.
+	// secondsLeft is the estimated time to the end in seconds, at the speed in notesPerSecond.
+	// Unset if it is not known.
 	// +optional
 	SecondsLeft *int64 `json:"secondsLeft,omitempty"`
 
-	// conflicts is how often a row, or for Rewrap a key, was left as it is because somebody else changed it
-	// after it was read: a user, whose write counts, or another pod of this rotation. Nothing is lost by one.
+	// conflicts is how often a row, or with Rewrap an owner key, was left unchanged because a user
+	// or another pod of this rotation changed it after it was read. Nothing is lost: that other
+	// change counts.
 	// +optional
 	Conflicts int64 `json:"conflicts,omitempty"`
 }

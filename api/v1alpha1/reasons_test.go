@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestReasonsAreExplained: docs/troubleshooting.md says that it is the whole list.
+// TestReasonsAreExplained checks that docs/troubleshooting.md explains every reason, as it claims.
 func TestReasonsAreExplained(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/troubleshooting.md")

@@ -2,100 +2,105 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// SecureNotesStatus is what the operator last saw.
+// SecureNotesStatus is the state that the operator last observed.
 type SecureNotesStatus struct {
-	// observedGeneration is the generation of the spec that the rest is about.
+	// observedGeneration is the generation of the spec that this status describes.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// url of the API: the first of spec.hostnames that the certificate names, or the Service's own
-	// name.
+	// url is the address of the API. It has the first of spec.hostnames that the certificate
+	// includes, or else the name of the Service.
 	// +kubebuilder:validation:MaxLength=300
 	// +optional
 	URL string `json:"url,omitempty"`
 
-	// replicas is how many pods of the API exist.
+	// replicas is the number of API pods that exist.
 	// +optional
 	Replicas int32 `json:"replicas,omitempty"`
 
-	// readyReplicas is how many of them answer.
+	// readyReplicas is the number of API pods that are ready.
 	// +optional
 	ReadyReplicas int32 `json:"readyReplicas,omitempty"`
 
-	// selector of the pods, for the scale subresource.
+	// selector is the label selector of the API pods, for the scale subresource.
 	// +kubebuilder:validation:MaxLength=500
 	// +optional
 	Selector string `json:"selector,omitempty"`
 
-	// volumeSize is the size of the embedded database's volume; spec.database.embedded.storage.size
-	// cannot be lowered below it. Unset: there is no volume yet.
+	// volumeSize is the size of the embedded database's volume. spec.database.embedded.storage.size
+	// cannot be lower. Unset while no volume exists.
 	// +kubebuilder:validation:Pattern=`^[0-9]{1,18}(Ki|Mi|Gi|Ti|Pi)?$`
 	// +kubebuilder:validation:MaxLength=20
 	// +optional
 	VolumeSize string `json:"volumeSize,omitempty"`
 
-	// deploymentID is what every key and note is bound to: the UID of the object that the master key
-	// was made for. It is set once the keys in Vault are complete; from then on the operator never
-	// makes a missing one anew.
+	// deploymentID identifies the deployment that every key and note is bound to. It is the UID of
+	// the SecureNotes that the master key was created for. It is set once the keys in Vault are
+	// complete. From then on, the operator does not recreate a missing key.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	DeploymentID string `json:"deploymentID,omitempty"`
 
-	// sessionKeys names the entry in Vault with the session keys in use. A Compromise replaces them by
-	// another entry; nothing else ever does. Unset: session-keys.
+	// sessionKeys is the Vault entry of the current session keys. Only a KeyRotation of reason
+	// Compromise replaces them, by another entry. If unset, it is session-keys.
 	// +kubebuilder:validation:Pattern=`^session-keys(-[1-9][0-9]{0,18})?$`
 	// +kubebuilder:validation:MaxLength=32
 	// +optional
 	SessionKeys string `json:"sessionKeys,omitempty"`
 
-	// sessionKeysDigest is the SHA-256 of the session keys in use; pods accept no others. Unset: an
-	// earlier release created them.
+	// sessionKeysDigest is the SHA-256 of the current session keys. Pods accept no others. Unset if
+	// an earlier release created them.
 	// +kubebuilder:validation:Pattern=`^[0-9a-f]{64}$`
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	SessionKeysDigest string `json:"sessionKeysDigest,omitempty"`
 
-	// nextSessionKeys are session keys that are being created in Vault.
+	// nextSessionKeys are the session keys that the operator is creating in Vault.
 	// +optional
 	NextSessionKeys *RecordedSecret `json:"nextSessionKeys,omitempty"`
 
-	// pepper names the entry in Vault with the pepper of passwords; pods accept no other. Unset: it is
-	// the entry pepper, which an earlier release created.
+	// pepper is the Vault entry of the pepper that protects passwords. Pods accept no other. If
+	// unset, it is the entry pepper, which an earlier release created.
 	// +optional
 	Pepper *RecordedSecret `json:"pepper,omitempty"`
 
-	// database is what is known of the database. The marker in Vault keeps the same, for when this
-	// status is lost; the later of the two counts, because Vault may have been restored.
+	// database is what the operator has recorded about the database. A marker in Vault holds the
+	// same, in case this status is lost. The later of the two counts, because Vault may have been
+	// restored.
 	// +optional
 	Database *DatabaseStatus `json:"database,omitempty"`
 
-	// masterKey as it was last seen in Vault.
+	// masterKey is the master key as last seen in Vault.
 	// +optional
 	MasterKey *MasterKeyStatus `json:"masterKey,omitempty"`
 
-	// certificate of the server.
+	// certificate is the server's certificate.
 	// +optional
 	Certificate *CertificateStatus `json:"certificate,omitempty"`
 
-	// observedSchedule is the schedule as it was last seen, and since when it has been so.
+	// observedSchedule is the rotation schedule that the operator last saw.
 	// +optional
 	ObservedSchedule *ObservedSchedule `json:"observedSchedule,omitempty"`
 
-	// lastScheduleTime is the time of the schedule that was last acted on.
+	// lastScheduleTime is the last scheduled time that the operator handled.
 	// +optional
 	LastScheduleTime *metav1.Time `json:"lastScheduleTime,omitempty"`
 
-	// lastHandledRotateRequest echoes the annotation securenotes.dev/rotate-requested-at.
+	// lastHandledRotateRequest is the value of the annotation securenotes.dev/rotate-requested-at
+	// that the operator last handled.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	LastHandledRotateRequest string `json:"lastHandledRotateRequest,omitempty"`
 
-	// handledRotateRequests counts the values of that annotation that were handled, so that a value
-	// that is used again asks for another rotation.
+	// handledRotateRequests is the number of values of the annotation
+	// securenotes.dev/rotate-requested-at that the operator has handled. It lets a value that is
+	// used again request another rotation.
 	// +optional
 	HandledRotateRequests int64 `json:"handledRotateRequests,omitempty"`
 
-	// conditions; each is documented at its Condition constant.
+	// conditions are the observed conditions of the service. Ready is the summary of VaultReady,
+	// DatabaseReady, CertificateReady and WorkloadReady. KeyRotationHealthy tells about rotations.
+	// Reconciling, Stalled and AnnotationIgnored are present only while they are True.
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=map
 	// +listMapKey=type
@@ -103,10 +108,10 @@ type SecureNotesStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
-// RecordedSecret is what is recorded of a value in Vault before the operator creates it: an entry with
-// another value is somebody else's.
+// RecordedSecret identifies a secret in Vault. The operator records it before it creates the entry,
+// so that it can tell whether someone else created the entry.
 type RecordedSecret struct {
-	// entry is its name in the SecureNotes' directory.
+	// entry is the name of the entry in the Vault directory of the SecureNotes.
 	// +kubebuilder:validation:Pattern=`^(session-keys-[1-9][0-9]{0,18}|pepper(-[a-z2-7]{16})?)$`
 	// +kubebuilder:validation:MaxLength=32
 	// +required
@@ -119,60 +124,63 @@ type RecordedSecret struct {
 	Digest string `json:"digest,omitempty"`
 }
 
-// DatabaseStatus is what is known of the database.
+// DatabaseStatus is what the operator has recorded about the database.
 type DatabaseStatus struct {
-	// inUse is true from the first pod on that was ready: no empty database may take its place.
+	// inUse is true once a pod has been ready. From then on, an empty database is an error.
 	// +optional
 	InUse bool `json:"inUse,omitempty"`
 
-	// acceptedEmpty counts how often a user has accepted an empty database in the place of a lost
-	// one.
+	// acceptedEmpty is how often a user has accepted an empty database in place of a lost one.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	// +optional
 	AcceptedEmpty int64 `json:"acceptedEmpty,omitempty"`
 }
 
-// ObservedSchedule says since when a schedule has been asked for: only times of it after that can be missed.
+// ObservedSchedule is the rotation schedule that the operator last saw. Only times after since can
+// be missed.
 type ObservedSchedule struct {
-	// schedule is spec.keyRotation.schedule. Unset: there was none.
+	// schedule is spec.keyRotation.schedule. Unset if the spec has none.
 	// +kubebuilder:validation:MaxLength=100
 	// +optional
 	Schedule string `json:"schedule,omitempty"`
 
-	// timeZone of the schedule.
+	// timeZone is the time zone of the schedule.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	// +required
 	TimeZone string `json:"timeZone,omitempty"`
 
-	// since is when the schedule was first seen to be so; of one that an earlier operator has acted on, the time of that;
-	// of one that the object was made with, the object's creation.
+	// since is when the operator first saw this schedule and time zone. If the object was created
+	// with them, it is the object's creation time. If an earlier release has already acted on the
+	// schedule, it is the time of that.
 	// +required
 	Since metav1.Time `json:"since,omitzero"`
 }
 
-// MasterKeyStatus is the master key as it was last seen in Vault.
+// MasterKeyStatus is the master key as last seen in Vault.
 type MasterKeyStatus struct {
-	// name of the Transit key.
+	// name is the name of the Transit key.
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	Name string `json:"name,omitempty"`
 
-	// latestVersion of the key.
+	// latestVersion is the latest version of the key.
 	// +optional
 	LatestVersion int64 `json:"latestVersion,omitempty"`
 
-	// minDecryptionVersion is the oldest version that still decrypts.
+	// minDecryptionVersion is the oldest version that can decrypt.
 	// +optional
 	MinDecryptionVersion int64 `json:"minDecryptionVersion,omitempty"`
 
-	// minDecryptionFloor is the highest floor that this operator has set; a lower one in Vault was
-	// lowered by hand, and is reported, not fought.
+	// minDecryptionFloor is the highest minDecryptionVersion that this operator has set. If Vault
+	// has a lower one, someone has lowered it. The operator reports that with the reason
+	// FloorsChanged and does not raise it again.
 	// +optional
 	MinDecryptionFloor int64 `json:"minDecryptionFloor,omitempty"`
 
-	// minAvailableVersion is the oldest version that Vault still has; 0: none was destroyed.
+	// minAvailableVersion is the oldest version that exists in Vault. It is 0 if none has been
+	// destroyed.
 	// +optional
 	MinAvailableVersion int64 `json:"minAvailableVersion,omitempty"`
 
@@ -180,19 +188,20 @@ type MasterKeyStatus struct {
 	// +optional
 	LastRotationTime *metav1.Time `json:"lastRotationTime,omitempty"`
 
-	// nextRotationTime is when the schedule rotates next.
+	// nextRotationTime is the next scheduled rotation.
 	// +optional
 	NextRotationTime *metav1.Time `json:"nextRotationTime,omitempty"`
 
-	// pendingRetirements are old versions that still decrypt, and when they are to stop.
+	// pendingRetirements are the planned retirements of old versions, at most 64. Until then, the
+	// old versions can decrypt.
 	// +kubebuilder:validation:MaxItems=64
 	// +listType=map
 	// +listMapKey=toVersion
 	// +optional
 	PendingRetirements []PendingRetirement `json:"pendingRetirements,omitempty"`
 
-	// retirements are the newest versions before which nothing decrypts any more, and since when, as long as
-	// what is older was not destroyed; see spec.keyRotation.trim.
+	// retirements are the newest retirements whose older versions still exist in Vault, at most 64.
+	// See spec.keyRotation.trim.
 	// +kubebuilder:validation:MaxItems=64
 	// +listType=map
 	// +listMapKey=toVersion
@@ -200,77 +209,83 @@ type MasterKeyStatus struct {
 	Retirements []Retirement `json:"retirements,omitempty"`
 }
 
-// PendingRetirement says when every version older than ToVersion stops decrypting.
+// PendingRetirement plans when every version older than ToVersion stops decrypting.
 type PendingRetirement struct {
-	// toVersion becomes the oldest version that decrypts.
+	// toVersion is the oldest version that can decrypt after the retirement.
 	// +required
 	ToVersion int64 `json:"toVersion,omitempty"`
 
-	// due is when; everything is verified once more before.
+	// due is when the old versions stop decrypting. Everything is verified once more before that.
 	// +required
 	Due metav1.Time `json:"due,omitzero"`
 
-	// urgent is true after a compromise: the verification does not make way for users.
+	// urgent is true after a Compromise. The verification then does not yield to the users'
+	// requests.
 	// +optional
 	Urgent bool `json:"urgent,omitempty"`
 
-	// attempt counts the verifications before this retirement, from 1.
+	// attempt is the number of the current verification before this retirement, starting at 1.
 	// +optional
 	Attempt int32 `json:"attempt,omitempty"`
 
-	// jobUID is of the verification Job that this attempt made; no other Job is believed.
+	// jobUID is the UID of the verification Job that this attempt created. The operator trusts no
+	// other Job.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	JobUID string `json:"jobUID,omitempty"`
 
-	// jobDigest is the SHA-256 of that Job's spec as it was created. The Job is not believed if its
-	// spec is another when it completes. Unset: an earlier release created it.
+	// jobDigest is the SHA-256 of the spec of the verification Job when the Job was created. If the
+	// spec differs when the Job completes, the operator does not trust the Job. Unset if an earlier
+	// release created the Job.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	JobDigest string `json:"jobDigest,omitempty"`
 
-	// message says what the last attempt found, when it failed.
+	// message is why the last attempt failed.
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Message string `json:"message,omitempty"`
 }
 
-// Retirement says since when every version older than ToVersion no longer decrypts.
+// Retirement records when every version older than ToVersion stopped decrypting.
 type Retirement struct {
-	// toVersion is the oldest version that decrypts.
+	// toVersion is the oldest version that can decrypt since the retirement.
 	// +required
 	ToVersion int64 `json:"toVersion,omitempty"`
 
-	// time of the retirement.
+	// time is when the old versions stopped decrypting.
 	// +required
 	Time metav1.Time `json:"time,omitzero"`
 
-	// attempt counts the verifications before older versions are destroyed, from 1.
+	// attempt is the number of the current verification before the old versions are destroyed,
+	// starting at 1.
 	// +optional
 	Attempt int32 `json:"attempt,omitempty"`
 
-	// jobUID is of the verification Job that this attempt made; no other Job is believed.
+	// jobUID is the UID of the verification Job that this attempt created. The operator trusts no
+	// other Job.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	JobUID string `json:"jobUID,omitempty"`
 
-	// jobDigest is the SHA-256 of that Job's spec as it was created. The Job is not believed if its
-	// spec is another when it completes. Unset: an earlier release created it.
+	// jobDigest is the SHA-256 of the spec of the verification Job when the Job was created. If the
+	// spec differs when the Job completes, the operator does not trust the Job. Unset if an earlier
+	// release created the Job.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	JobDigest string `json:"jobDigest,omitempty"`
 
-	// retryTime is when it is tried again, after it failed.
+	// retryTime is when the operator tries again after a failure.
 	// +optional
 	RetryTime *metav1.Time `json:"retryTime,omitempty"`
 
-	// reason why the last attempt failed: TrimFailed, or SetupMissing where vault-setup has not
-	// given the right. Unset beside a message: TrimFailed.
+	// reason is why the last attempt failed: TrimFailed, or SetupMissing if the Vault administrator
+	// has not granted the right with vault-setup. Unset with a message means TrimFailed.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	Reason string `json:"reason,omitempty"`
 
-	// message says what the last attempt found, when it failed.
+	// message is why the last attempt failed, in words.
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Message string `json:"message,omitempty"`
@@ -278,14 +293,14 @@ type Retirement struct {
 
 // CertificateStatus is the server's certificate.
 type CertificateStatus struct {
-	// secretName is the Secret that cert-manager writes the certificate to. It stays as it is for
-	// as long as spec.tls.certManager is set.
+	// secretName is the Secret that cert-manager writes the certificate to. It does not change
+	// while spec.tls.certManager is set.
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	SecretName string `json:"secretName,omitempty"`
 
-	// notAfter is when the certificate ends. With spec.tls.secretRef it is of the certificate that
-	// a pod serves; unset: no pod could be asked.
+	// notAfter is when the certificate expires. With spec.tls.secretRef, it is the expiry of the
+	// certificate that a pod serves, and unset if no pod could be asked.
 	// +optional
 	NotAfter *metav1.Time `json:"notAfter,omitempty"`
 }

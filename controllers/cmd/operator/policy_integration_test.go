@@ -242,12 +242,29 @@ func (p *policed) testEscapes(t *testing.T, sn *v1alpha1.SecureNotes) {
 		return kr
 	}
 	account := operand.ServiceAccounts(sn)[0]
-	const services = "name no Service but their own"
-	const server, mounts, modes, arguments, apiToken, groups, place, hosts, labels, budgets, claims, rotations = "those of a server", "where their program looks for it", "can be executed",
-		"arguments that it gives them", "no token of the API server", "no group of root's", "no node, runtime", "look up host names", "have the labels of their SecureNotes",
-		"hold the API's pods only", "are for new volumes", "may create only KeyRotations"
-	const namespaces, names, owners, image, accounts, node, restricted, volumes = "in the namespaces of Kubernetes", "of the names", "have its label and an owner",
-		"run no image", "service accounts of the SecureNotes", "share what is the node's", "restricted Pod Security Standard", "mount nothing but"
+	const (
+		namespaces = "in its own namespace or in namespaces that start with kube-"
+		names      = "only objects with its own names"
+		owners     = "must have the label app.kubernetes.io/managed-by=securenotes-operator and a controller"
+		image      = "must use the operand image"
+		accounts   = "serviceAccountName must be NAME-securenotes-api"
+		node       = "namespace of the node"
+		restricted = "restricted Pod Security Standard"
+		volumes    = "volumes may only be Secrets"
+		mounts     = "must mount each volume where the program reads it"
+		modes      = "can be executed"
+		arguments  = "args must be those that the operator sets"
+		apiToken   = "automountServiceAccountToken must be false"
+		groups     = "may not have the group 0"
+		place      = "may not have nodeName, runtimeClassName"
+		hosts      = "may not change their host name or DNS settings"
+		labels     = "pods must have the labels of their SecureNotes"
+		server     = "must be server certificates"
+		services   = "may not include the Service of another"
+		budgets    = "must select the API pods only"
+		claims     = "must be for new volumes"
+		rotations  = "may create only KeyRotations"
+	)
 	for name, tc := range map[string]struct {
 		object client.Object
 		want   string
@@ -307,28 +324,28 @@ func (p *policed) testEscapes(t *testing.T, sn *v1alpha1.SecureNotes) {
 		"a token of the API server":         {volume(token("")), volumes},
 		"a token of a cloud":                {volume(token("sts.amazonaws.com")), volumes},
 		"a projected Secret":                {volume(corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{Secret: &corev1.SecretProjection{LocalObjectReference: corev1.LocalObjectReference{Name: "x"}}}}}}), volumes},
-		"rights of a cloud":                 {changed(account.DeepCopy(), func(o client.Object) { o.SetAnnotations(map[string]string{"eks.amazonaws.com/role-arn": "x"}) }), "annotate service accounts"},
-		"a Role with more rights":           {changed(operand.RotationRole(sn), func(o client.Object) { o.(*rbacv1.Role).Rules[0].ResourceNames = nil }), "give no right"},
+		"rights of a cloud":                 {changed(account.DeepCopy(), func(o client.Object) { o.SetAnnotations(map[string]string{"eks.amazonaws.com/role-arn": "x"}) }), "may not add any to a ServiceAccount"},
+		"a Role with more rights":           {changed(operand.RotationRole(sn), func(o client.Object) { o.(*rbacv1.Role).Rules[0].ResourceNames = nil }), "may grant only get and patch"},
 		"a Role for Jobs": {changed(operand.RotationRole(sn), func(o client.Object) {
 			o.(*rbacv1.Role).Rules = []rbacv1.PolicyRule{{APIGroups: []string{"batch"}, Resources: []string{"jobs"}, Verbs: []string{"create"}}}
-		}), "give no right"},
-		"rights for somebody": {changed(operand.RotationRoleBinding(sn), func(o client.Object) { o.(*rbacv1.RoleBinding).Subjects[0].Name = "somebody" }), "give rights to no service account"},
+		}), "may grant only get and patch"},
+		"rights for somebody": {changed(operand.RotationRoleBinding(sn), func(o client.Object) { o.(*rbacv1.RoleBinding).Subjects[0].Name = "somebody" }), "may grant rights only to the ServiceAccount"},
 		"rights for everybody": {changed(operand.RotationRoleBinding(sn), func(o client.Object) {
 			o.(*rbacv1.RoleBinding).Subjects = []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "Group", Name: "system:authenticated"}}
-		}), "give rights to no service account"},
-		"a Service with an address of others": {service(func(s *corev1.ServiceSpec) { s.ExternalIPs = []string{"192.0.2.1"} }), "Services lead to"},
+		}), "may grant rights only to the ServiceAccount"},
+		"a Service with an address of others": {service(func(s *corev1.ServiceSpec) { s.ExternalIPs = []string{"192.0.2.1"} }), "must select the API pods, and may not have externalIPs"},
 		"a Service by another name": {service(func(s *corev1.ServiceSpec) {
 			s.Type, s.ExternalName, s.Selector = corev1.ServiceTypeExternalName, "example.com", nil
-		}), "Services lead to"},
-		"a Service of other pods":       {service(func(s *corev1.ServiceSpec) { s.Selector = map[string]string{"app": "payments"} }), "Services lead to"},
-		"a Certificate over a Secret":   {certificate(func(s *certmanagerv1.CertificateSpec) { s.SecretName = "payments" }), "in a Secret of their own"},
+		}), "must select the API pods, and may not have externalIPs"},
+		"a Service of other pods":       {service(func(s *corev1.ServiceSpec) { s.Selector = map[string]string{"app": "payments"} }), "must select the API pods, and may not have externalIPs"},
+		"a Certificate over a Secret":   {certificate(func(s *certmanagerv1.CertificateSpec) { s.SecretName = "payments" }), "must use the Secret NAME-securenotes-certificate"},
 		"a Certificate of an authority": {certificate(func(s *certmanagerv1.CertificateSpec) { s.IsCA = true }), server},
 		"a Secret that is copied": {certificate(func(s *certmanagerv1.CertificateSpec) {
 			s.SecretTemplate = &certmanagerv1.CertificateSecretTemplate{Annotations: map[string]string{"a": "b"}}
-		}), "no certificate copied"},
+		}), "which copy the private key"},
 		"a Certificate over the Secret of an earlier release": {certificate(func(s *certmanagerv1.CertificateSpec) {
 			s.SecretName = operand.FormerCertificateSecretName(sn.Name)
-		}), "in a Secret of their own"},
+		}), "must use the Secret NAME-securenotes-certificate"},
 		"a Certificate of a client": {certificate(func(s *certmanagerv1.CertificateSpec) {
 			s.Usages = append(s.Usages, certmanagerv1.UsageClientAuth)
 		}), server},
@@ -368,7 +385,7 @@ func (p *policed) testEscapes(t *testing.T, sn *v1alpha1.SecureNotes) {
 		"a program in a Secret":      {pod(func(s *corev1.PodSpec) { s.Volumes[2].Secret.Items[0].Mode = new(int32(0o555)) }), modes},
 		"a command of a probe": {container(func(c *corev1.Container) {
 			c.LivenessProbe.ProbeHandler = corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"/etc/securenotes/config/x"}}}
-		}), "no probe executes"},
+		}), "probes may not use exec"},
 		"other arguments":                    {container(func(c *corev1.Container) { c.Args = []string{"operator"} }), arguments},
 		"arguments of an init container":     {pod(func(s *corev1.PodSpec) { s.InitContainers[0].Args[0] = "serve" }), arguments},
 		"another configuration":              {container(func(c *corev1.Container) { c.Args = append(c.Args, "--config", "/etc/securenotes/tls/x") }), arguments},
@@ -429,8 +446,8 @@ func (p *policed) testEscapes(t *testing.T, sn *v1alpha1.SecureNotes) {
 		}), labels},
 		"a Service with a chosen address": {service(func(s *corev1.ServiceSpec) {
 			s.Type, s.LoadBalancerIP = corev1.ServiceTypeLoadBalancer, "192.0.2.9"
-		}), "no address of their own choice"},
-		"metrics for the outside world": {service(func(s *corev1.ServiceSpec) { s.Type = corev1.ServiceTypeNodePort }), "metrics inside the cluster only"},
+		}), "may not request an address"},
+		"metrics for the outside world": {service(func(s *corev1.ServiceSpec) { s.Type = corev1.ServiceTypeNodePort }), "metrics stay inside the cluster"},
 		"a budget of every pod": {budget(func(s *policyv1.PodDisruptionBudgetSpec) {
 			s.Selector, s.MaxUnavailable = &metav1.LabelSelector{}, new(intstr.FromInt32(0))
 		}), budgets},
@@ -514,10 +531,10 @@ func (p *policed) testForeign(t *testing.T, sn *v1alpha1.SecureNotes) {
 		err  error
 		want string
 	}{
-		"a Deployment is taken over":      {patch(taken, foreign), "may not change or delete what is not its own"},
-		"a service account is deleted":    {p.operator.Delete(t.Context(), account, client.DryRunAll), "of the names"},
-		"a claim is deleted":              {p.operator.Delete(t.Context(), claim, client.DryRunAll), "may not change or delete what is not its own"},
-		"a SecureNotes is asked for more": {patch(asked, sn), "may not change what a SecureNotes asks for"},
+		"a Deployment is taken over":      {patch(taken, foreign), "may not change or delete an object of others"},
+		"a service account is deleted":    {p.operator.Delete(t.Context(), account, client.DryRunAll), "only objects with its own names"},
+		"a claim is deleted":              {p.operator.Delete(t.Context(), claim, client.DryRunAll), "may not change or delete an object of others"},
+		"a SecureNotes is asked for more": {patch(asked, sn), "may not change the spec of a SecureNotes"},
 	} {
 		if tc.err == nil || !strings.Contains(tc.err.Error(), tc.want) {
 			t.Errorf("%s: not denied with %q: %v", name, tc.want, tc.err)
@@ -565,7 +582,7 @@ func (p *policed) testRestored(t *testing.T, sn *v1alpha1.SecureNotes) {
 	}
 	changed := deployment.DeepCopy()
 	changed.Spec.Template.Spec.Containers[1].Args = []string{"more"}
-	if err := p.operator.Patch(t.Context(), changed, client.MergeFrom(deployment), client.DryRunAll); err == nil || !strings.Contains(err.Error(), "run no image") {
+	if err := p.operator.Patch(t.Context(), changed, client.MergeFrom(deployment), client.DryRunAll); err == nil || !strings.Contains(err.Error(), "must use the operand image") {
 		t.Errorf("a stranger's container is changed: %v", err)
 	}
 }

@@ -95,7 +95,7 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 	held := func(finalizers ...string) func(client.Object) {
 		return func(o client.Object) { o.SetFinalizers(finalizers) }
 	}
-	const labels, annotations, owners, finalizers = "may not label", "may not annotate", "no owner", "may not change finalizers"
+	const labels, annotations, owners, finalizers = "may not change metadata.labels", "may not change metadata.annotations", "may not change metadata.ownerReferences", "may not change metadata.finalizers"
 	for name, tc := range map[string]struct {
 		object client.Object
 		change func(client.Object)
@@ -149,15 +149,15 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 		if err := p.Create(t.Context(), numbered); err != nil {
 			t.Fatal(err)
 		}
-		for object, want := range map[*v1alpha1.SecureNotes]string{asked: "", numbered: "only where nobody has set them"} {
+		for object, want := range map[*v1alpha1.SecureNotes]string{asked: "", numbered: "only while it is unset"} {
 			scale := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: object.Name, Namespace: object.Namespace}, Spec: autoscalingv1.ScaleSpec{Replicas: 3}}
 			p.verdict(t, p.operator.SubResource("scale").Update(t.Context(), object.DeepCopy(), client.WithSubResourceBody(scale), client.DryRunAll), want)
 		}
 	})
 	t.Run("deleted", func(t *testing.T) {
 		p.verdict(t, p.operator.Delete(t.Context(), scheduled, client.DryRunAll), "")
-		p.verdict(t, p.operator.Delete(t.Context(), manual, client.DryRunAll), "only KeyRotations of a schedule")
-		p.verdict(t, p.operator.Delete(t.Context(), labelled, client.DryRunAll), "only KeyRotations of a schedule")
+		p.verdict(t, p.operator.Delete(t.Context(), manual, client.DryRunAll), "only KeyRotations that it created")
+		p.verdict(t, p.operator.Delete(t.Context(), labelled, client.DryRunAll), "only KeyRotations that it created")
 	})
 }
 
@@ -231,13 +231,13 @@ func (p *policed) testChanges(t *testing.T, sn *v1alpha1.SecureNotes) {
 		"a service account with another Secret for images": {planted, func(o client.Object) {
 			account := o.(*corev1.ServiceAccount)
 			account.ImagePullSecrets = append(account.ImagePullSecrets, corev1.LocalObjectReference{Name: "c"})
-		}, "annotate service accounts"},
+		}, "may not add any to a ServiceAccount"},
 		"a service account with another Secret": {planted, func(o client.Object) {
 			o.(*corev1.ServiceAccount).Secrets = []corev1.ObjectReference{{Name: "b"}}
-		}, "annotate service accounts"},
+		}, "may not add any to a ServiceAccount"},
 		"a service account of another role": {planted, func(o client.Object) {
 			o.SetAnnotations(map[string]string{"eks.amazonaws.com/role-arn": "y"})
-		}, "annotate service accounts"},
+		}, "may not add any to a ServiceAccount"},
 		"a service account without what was planted": {planted, func(o client.Object) {
 			account := o.(*corev1.ServiceAccount)
 			account.Annotations, account.Secrets, account.ImagePullSecrets = nil, nil, nil
@@ -246,10 +246,10 @@ func (p *policed) testChanges(t *testing.T, sn *v1alpha1.SecureNotes) {
 		"pods of very many annotations": {largeWorkload, func(o client.Object) {
 			o.(*appsv1.Deployment).Spec.Template.Annotations["securenotes.dev/session-keys"] = "session-keys-3"
 		}, ""},
-		"a claim of a volume of others":       {claim, func(o client.Object) { o.(*corev1.PersistentVolumeClaim).Spec.VolumeName = "pv-of-others" }, "are for new volumes"},
+		"a claim of a volume of others":       {claim, func(o client.Object) { o.(*corev1.PersistentVolumeClaim).Spec.VolumeName = "pv-of-others" }, "must be for new volumes"},
 		"a Certificate of an earlier release": {former, p.certified(sn, operand.FormerCertificateSecretName("changed")), ""},
 		"a Certificate of this release":       {former, p.certified(sn, operand.CertificateSecretName("changed")), ""},
-		"a Certificate over another Secret":   {former, p.certified(sn, "payments-tls"), "in a Secret of their own"},
+		"a Certificate over another Secret":   {former, p.certified(sn, "payments-tls"), "must use the Secret NAME-securenotes-certificate"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			changed := tc.object.DeepCopyObject().(client.Object)

@@ -63,12 +63,12 @@ var transitions = map[string]struct{ kind, before, status, change, want string }
 // statusTransitions are those of the status of a KeyRotation, which is written once.
 var statusTransitions = map[string]struct{ before, change, want string }{
 	"fromVersion: first written": {before: `{}`, change: `{fromVersion: 1}`, want: ""},
-	"fromVersion: changed":       {before: `{fromVersion: 1}`, change: `{fromVersion: 2}`, want: "fromVersion is written once"},
-	"fromVersion: removed":       {before: `{fromVersion: 1}`, change: `{fromVersion: null}`, want: "fromVersion is written once"},
-	"fromVersion: all removed":   {before: `{fromVersion: 1}`, change: `null`, want: "fromVersion is written once"},
+	"fromVersion: changed":       {before: `{fromVersion: 1}`, change: `{fromVersion: 2}`, want: "fromVersion cannot be changed"},
+	"fromVersion: removed":       {before: `{fromVersion: 1}`, change: `{fromVersion: null}`, want: "fromVersion cannot be changed"},
+	"fromVersion: all removed":   {before: `{fromVersion: 1}`, change: `null`, want: "fromVersion cannot be changed"},
 	"fromVersion: kept":          {before: `{fromVersion: 1}`, change: `{toVersion: 2}`, want: ""},
-	"toVersion: changed":         {before: `{toVersion: 2}`, change: `{toVersion: 3}`, want: "toVersion is written once"},
-	"toVersion: removed":         {before: `{toVersion: 2}`, change: `{toVersion: null}`, want: "toVersion is written once"},
+	"toVersion: changed":         {before: `{toVersion: 2}`, change: `{toVersion: 3}`, want: "toVersion cannot be changed"},
+	"toVersion: removed":         {before: `{toVersion: 2}`, change: `{toVersion: null}`, want: "toVersion cannot be changed"},
 	"toVersion: kept":            {before: `{fromVersion: 1, toVersion: 2}`, change: `{attempt: 2}`, want: ""},
 }
 

@@ -19,7 +19,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ include "securenotes-operator.labelValue" (printf "%s-%s" .Chart.Name .Chart.Version) }}
 {{- end }}
 
-{{- /* labelValue and tag write what stands behind a + in a version as helm does in registries: with _. */ -}}
+{{- /* labelValue and tag replace + in a version by _, as helm does in registries. */ -}}
 {{- define "securenotes-operator.labelValue" -}}
 {{ . | replace "+" "_" | trunc 63 | trimAll "-._" | quote }}
 {{- end }}
@@ -28,13 +28,13 @@ helm.sh/chart: {{ include "securenotes-operator.labelValue" (printf "%s-%s" .Cha
 {{ . | replace "+" "_" }}
 {{- end }}
 
-{{- /* image takes a dict of image values and the default tag. */ -}}
+{{- /* image returns the reference of an image. It takes a dict of the image values and the default tag. */ -}}
 {{- define "securenotes-operator.image" -}}
 {{- with .image.registry }}{{ . }}/{{ end }}{{ .image.repository }}
 {{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ default (include "securenotes-operator.tag" .tag) .image.tag }}{{ end }}
 {{- end }}
 
-{{- /* audiences of the tokens that the operand's pods log in to Vault with. */ -}}
+{{- /* audiences returns the audiences of the tokens that the operand's pods log in to Vault with. */ -}}
 {{- define "securenotes-operator.audiences" -}}
 {{- $audiences := list }}
 {{- range .Values.vaultConnections }}

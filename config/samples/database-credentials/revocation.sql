@@ -7,8 +7,8 @@ BEGIN
   BEGIN
     DROP ROLE "{{name}}";
   EXCEPTION WHEN dependent_objects_still_exist THEN
-    RAISE WARNING 'role % is kept, without rights: it owns something', '{{name}}';
+    RAISE WARNING 'role % is kept without rights, because it owns objects', '{{name}}';
   END;
 EXCEPTION WHEN undefined_object THEN
-  NULL; -- it was dropped before
+  NULL; -- the role was dropped earlier
 END $$;

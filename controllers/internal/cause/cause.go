@@ -1,11 +1,12 @@
-// Package cause finds out why something that Kubernetes is to make does not come up: pods, Jobs,
-// the certificate, the volume. What is true of each is said in many places: the status of a
-// Deployment, the states of containers, events, other controllers' conditions. A SecureNotes or
-// KeyRotation shows one cause, the deepest, with the next step.
+// Package cause finds out why pods, a Job, a certificate or a volume does not become ready.
 //
-// The list of causes is in list.go, deepest first. [OfPod], [OfDeployment] and [OfJob] go through
-// it; [OfClaim], [OfCertificate] and [OfError] are for what has no pods. They read nothing but what
-// they are given, and [Look] where that does not say enough.
+// Kubernetes reports the reasons in many places: the status of a Deployment, the states of
+// containers, events, and conditions of other controllers. A SecureNotes or KeyRotation shows only
+// one of them, the root cause, with the next step.
+//
+// Start with the rules in list.go, which are ordered from the root cause outwards. [OfPod],
+// [OfDeployment] and [OfJob] apply them. [OfClaim], [OfCertificate] and [OfError] are for objects
+// without pods. All of them are pure, except that they use a [Look] for what is not cached.
 package cause
 
 import (
@@ -23,44 +24,44 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// patience is how long a pod may take to be scheduled, started and ready before it is asked why.
-// kstatus waits as long for the scheduler.
-const patience = 15 * time.Second
+const (
+	// podGrace is how long a pod may take to be scheduled, started and ready. kstatus gives the
+	// scheduler as long.
+	podGrace = 15 * time.Second
+	// startGrace is how long the service may report that it is starting.
+	startGrace = 30 * time.Second
+	// jobGrace is how long the Job controller may take to create pods.
+	jobGrace = 5 * time.Second
+)
 
-// startPatience is how long the service may say that it is starting.
-const startPatience = 30 * time.Second
-
-// jobPatience is how long the Job controller may take to create pods.
-const jobPatience = 5 * time.Second
-
-// Cause is why something does not come up. The zero value: no cause is known.
+// Cause is why something does not become ready. The zero value means that no cause is known.
 type Cause struct {
-	// Reason of a condition.
+	// Reason is the reason of the condition.
 	Reason string
-	// Message says what is wrong, with which object.
+	// Message tells what is wrong with which object.
 	Message string
-	// Next is what to do; empty where the message says that.
+	// Next is what to do. It is empty if the message tells that.
 	Next string
-	// Said is what the service itself said, where that is the cause.
+	// Said is what the service itself reported, if that is the cause.
 	Said *config.Termination
 }
 
 // Known reports whether there is a cause.
 func (c Cause) Known() bool { return c.Reason != "" }
 
-// String is the message of a condition.
+// String returns the message of a condition: what is wrong, and the next step.
 func (c Cause) String() string {
 	if c.Next == "" {
 		return c.Message
 	}
-	return c.Message + ": " + c.Next
+	return strings.TrimSuffix(c.Message, ".") + ": " + c.Next
 }
 
 // OfDeployment returns why the Deployment controller can create no pod.
 func OfDeployment(d *appsv1.Deployment) Cause {
 	for _, condition := range d.Status.Conditions {
 		if condition.Type == appsv1.DeploymentReplicaFailure && condition.Status == corev1.ConditionTrue {
-			return find(evidence{maker: "Deployment " + d.Name, refused: condition.Message})
+			return find(evidence{creator: "Deployment " + d.Name, refusal: condition.Message})
 		}
 	}
 	return Cause{}
@@ -71,26 +72,26 @@ func OfPod(pod *corev1.Pod, look Look, now time.Time) Cause {
 	return find(evidence{now: now, look: look, pod: pod})
 }
 
-// OfJob returns why a Job that has not ended does not come to its end. wanted is how many pods it
-// needs.
+// OfJob returns why a Job that has not ended makes no progress. wanted is the number of pods that
+// it needs.
 func OfJob(job *batchv1.Job, wanted int32, pods []corev1.Pod, look Look, now time.Time) Cause {
-	own := newest(job, wanted, pods)
-	e := evidence{now: now, look: look, maker: "Job " + job.Name, job: job}
-	alive := job.Status.Succeeded
+	own := newestPods(job, wanted, pods)
+	e := evidence{now: now, look: look, creator: "Job " + job.Name, job: job}
+	counted := job.Status.Succeeded
 	for _, pod := range own {
 		if pod.Status.Phase != corev1.PodFailed && pod.Status.Phase != corev1.PodSucceeded {
-			alive++
+			counted++
 		}
 	}
-	if alive < wanted && older(job.CreationTimestamp, jobPatience, now) {
-		e.refused = look.said(job, "FailedCreate")
-		e.podless = len(own) == 0 && e.late(job.CreationTimestamp)
+	if counted < wanted && olderThan(job.CreationTimestamp, jobGrace, now) {
+		e.refusal = look.message(job, "FailedCreate")
+		e.noPods = len(own) == 0 && e.overdue(job.CreationTimestamp)
 	}
 	if c := find(e); c.Known() {
 		return c
 	}
 	for _, pod := range own {
-		e := evidence{now: now, look: look, maker: e.maker, job: job, pod: pod}
+		e := evidence{now: now, look: look, creator: e.creator, job: job, pod: pod}
 		if c := find(e); c.Known() {
 			return c
 		}
@@ -98,15 +99,15 @@ func OfJob(job *batchv1.Job, wanted int32, pods []corev1.Pod, look Look, now tim
 	return Cause{}
 }
 
-// newest returns the newest pod of each index of the Job, in the order of the indexes.
-func newest(job *batchv1.Job, wanted int32, pods []corev1.Pod) []*corev1.Pod {
+// newestPods returns the newest pod of each index of the Job, in the order of the indexes.
+func newestPods(job *batchv1.Job, wanted int32, pods []corev1.Pod) []*corev1.Pod {
 	byIndex := make([]*corev1.Pod, max(wanted, 0))
 	for i := range pods {
 		pod := &pods[i]
 		if !metav1.IsControlledBy(pod, job) {
 			continue
 		}
-		index, ok := indexOf(job, wanted, pod)
+		index, ok := podIndex(job, wanted, pod)
 		if !ok {
 			continue
 		}
@@ -117,38 +118,40 @@ func newest(job *batchv1.Job, wanted int32, pods []corev1.Pod) []*corev1.Pod {
 	return slices.DeleteFunc(byIndex, func(pod *corev1.Pod) bool { return pod == nil })
 }
 
-// indexOf returns the index of a pod of an indexed Job, which its name contains. Others than the
-// Job controller can create pods that the Job controls: one of no index that it has is not its own.
-func indexOf(job *batchv1.Job, wanted int32, pod *corev1.Pod) (index int, ok bool) {
+// podIndex returns the index of a pod of an indexed Job, which is part of the pod's name. Anyone
+// who may create pods can create one that names the Job as its controller. A pod without a valid
+// index is therefore ignored.
+func podIndex(job *batchv1.Job, wanted int32, pod *corev1.Pod) (index int, ok bool) {
 	text, _, _ := strings.Cut(strings.TrimPrefix(pod.Name, job.Name+"-"), "-")
 	index, err := strconv.Atoi(text)
 	return index, err == nil && index >= 0 && index < int(wanted) && strconv.Itoa(index) == text
 }
 
-// evidence is what the rules of the list look at. They are asked first about what makes the pods,
-// and then about each pod.
+// evidence is the input of the rules. They are applied first without a pod, to the creator of the
+// pods, and then to each pod.
 type evidence struct {
 	now  time.Time
 	look Look
-	// maker is what makes the pods, as in "Job NAME".
-	maker string
-	// refused is what the API server said when it refused a pod.
-	refused string
-	// job is set if the pods are a Job's; podless, if it is late and has none.
-	job     *batchv1.Job
-	podless bool
-	pod     *corev1.Pod
+	// creator is the object that creates the pods, such as "Job NAME".
+	creator string
+	// refusal is the API server's message when it refused a pod.
+	refusal string
+	// job is set if the pods belong to a Job. noPods is true if it should have pods by now.
+	job    *batchv1.Job
+	noPods bool
+	pod    *corev1.Pod
 }
 
-func (e *evidence) late(since metav1.Time) bool { return older(since, patience, e.now) }
+// overdue reports whether what began at since has had more than its grace period.
+func (e *evidence) overdue(since metav1.Time) bool { return olderThan(since, podGrace, e.now) }
 
-func older(since metav1.Time, than time.Duration, now time.Time) bool {
+func olderThan(since metav1.Time, than time.Duration, now time.Time) bool {
 	return !since.IsZero() && now.Sub(since.Time) >= than
 }
 
-// find returns the first cause of the list that the evidence shows.
+// find returns the cause of the first rule that applies to the evidence.
 func find(e evidence) Cause {
-	for _, rule := range list {
+	for _, rule := range rules {
 		c := rule.find(&e)
 		if c.Message == "" {
 			continue
@@ -164,21 +167,21 @@ func find(e evidence) Cause {
 	return Cause{}
 }
 
-// initialized reports whether no init container is still to do its work or fails at it. One that
-// runs beside the others, as injected ones may, has done it.
+// initialized reports whether the migration has succeeded and no init container has failed. An init
+// container that runs beside the others, as an injected one may, has not failed.
 func initialized(pod *corev1.Pod) bool {
 	for _, status := range pod.Status.InitContainerStatuses {
-		all := ends(status)
+		all := terminations(status)
 		if status.State.Running == nil && len(all) > 0 && all[0].ExitCode != 0 {
 			return false
 		}
-		if status.Name == operand.MigrateContainer && !done(status) {
+		if status.Name == operand.MigrateContainer && !succeeded(status) {
 			return false
 		}
 	}
 	return true
 }
 
-func done(status corev1.ContainerStatus) bool {
+func succeeded(status corev1.ContainerStatus) bool {
 	return status.State.Terminated != nil && status.State.Terminated.ExitCode == 0
 }

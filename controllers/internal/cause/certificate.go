@@ -10,11 +10,12 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// requestPatience is how long cert-manager, or an issuer, may take for its next step.
-const requestPatience = 30 * time.Second
+// requestGrace is how long cert-manager or an issuer may take for its next step.
+const requestGrace = 30 * time.Second
 
-// RequestName is the name of the CertificateRequest for the next revision of a Certificate, as
-// cert-manager makes it. Ours are short enough for it to be whole.
+// RequestName returns the name that cert-manager gives the CertificateRequest for the next revision
+// of a Certificate. It shortens long names, but those of the operator's Certificates are short
+// enough.
 func RequestName(c *certmanagerv1.Certificate) string {
 	next := 1
 	if c.Status.Revision != nil {
@@ -23,11 +24,11 @@ func RequestName(c *certmanagerv1.Certificate) string {
 	return fmt.Sprintf("%s-%d", c.Name, next)
 }
 
-// OfCertificate returns why a certificate is not issued. request is the CertificateRequest for it;
-// nil: there is none. asked is since when the SecureNotes has waited for a certificate.
+// OfCertificate returns why a certificate is not issued. request is its CertificateRequest, or nil
+// if none exists. asked is when the SecureNotes started to wait for the certificate.
 func OfCertificate(c *certmanagerv1.Certificate, request *certmanagerv1.CertificateRequest, asked, now time.Time) Cause {
 	for _, condition := range c.Status.Conditions {
-		// The Certificate has the words of the request that failed last.
+		// The Certificate repeats the message of the request that failed last.
 		if condition.Type == certmanagerv1.CertificateConditionIssuing && condition.Status == cmmeta.ConditionFalse && condition.Message != "" {
 			return issuanceFailed(c, fmt.Sprintf("Certificate %s: %s: %s", c.Name, Words(condition.Reason), Words(condition.Message)))
 		}
@@ -48,18 +49,18 @@ func OfCertificate(c *certmanagerv1.Certificate, request *certmanagerv1.Certific
 			return issuanceFailed(c, fmt.Sprintf("%s: %s: %s", about, condition.Type, Words(condition.Message)))
 		}
 	}
-	switch late := now.Sub(request.CreationTimestamp.Time) >= requestPatience; {
+	switch late := now.Sub(request.CreationTimestamp.Time) >= requestGrace; {
 	case ready != nil && ready.Reason == certmanagerv1.CertificateRequestReasonFailed:
 		return issuanceFailed(c, about+": "+Words(ready.Message))
 	case late && !approved:
 		return Cause{
 			Reason: v1alpha1.ReasonIssuancePending, Message: about + " is not approved",
-			Next: "approve it, or let cert-manager's approver, or the one that takes its place, approve requests of this namespace",
+			Next: "approve it, or configure the approver of cert-manager, or the one that replaces it, to approve requests of this namespace",
 		}
 	case late && ready == nil:
 		return Cause{
 			Reason: v1alpha1.ReasonIssuancePending, Message: "no controller of the issuer has answered " + about,
-			Next: "see whether the controller of the issuer runs, and whether it handles spec.tls.certManager.issuerRef",
+			Next: "check whether the controller of the issuer runs, and whether it handles spec.tls.certManager.issuerRef",
 		}
 	case late && ready.Status != cmmeta.ConditionTrue:
 		message := about + " is not issued yet"
@@ -68,24 +69,24 @@ func OfCertificate(c *certmanagerv1.Certificate, request *certmanagerv1.Certific
 		}
 		return Cause{
 			Reason: v1alpha1.ReasonIssuancePending, Message: message,
-			Next: "see the issuer and, with ACME, `kubectl get orders,challenges`",
+			Next: "see the issuer, and with ACME also `kubectl get orders,challenges`",
 		}
-	case late && ready.LastTransitionTime != nil && now.Sub(ready.LastTransitionTime.Time) >= requestPatience:
+	case late && ready.LastTransitionTime != nil && now.Sub(ready.LastTransitionTime.Time) >= requestGrace:
 		return Cause{
 			Reason: v1alpha1.ReasonIssuancePending, Message: about + " is issued, but cert-manager has not stored the certificate in its Secret",
-			Next: noSecrets,
+			Next: checkSecrets,
 		}
 	default:
 		return Cause{}
 	}
 }
 
-// noSecrets is what to look at when cert-manager may not write its Secrets: it says so only in its
-// log.
-const noSecrets = "see whether cert-manager runs, whether a ResourceQuota on secrets refuses the Secret that it needs (`kubectl get resourcequota`), and cert-manager's log"
+// checkSecrets is what to do if cert-manager may be unable to write Secrets, which it reports only
+// in its log.
+const checkSecrets = "check whether cert-manager runs, whether a ResourceQuota on secrets refuses the Secret that it needs (`kubectl get resourcequota`), and the log of cert-manager"
 
-// notRequested returns why there is no CertificateRequest, once there has been time for one: since
-// the SecureNotes waits, and since cert-manager, if it has looked, began to issue.
+// notRequested returns a cause if no CertificateRequest exists after the grace period. The period
+// starts when the SecureNotes started to wait or cert-manager started to issue, whichever is later.
 func notRequested(c *certmanagerv1.Certificate, asked, now time.Time) Cause {
 	since := c.CreationTimestamp.Time
 	if asked.After(since) {
@@ -96,15 +97,15 @@ func notRequested(c *certmanagerv1.Certificate, asked, now time.Time) Cause {
 			since = condition.LastTransitionTime.Time
 		}
 	}
-	if now.Sub(since) < requestPatience {
+	if now.Sub(since) < requestGrace {
 		return Cause{}
 	}
-	return Cause{Reason: v1alpha1.ReasonIssuancePending, Message: "cert-manager has made no CertificateRequest " + RequestName(c), Next: noSecrets}
+	return Cause{Reason: v1alpha1.ReasonIssuancePending, Message: "cert-manager has created no CertificateRequest " + RequestName(c), Next: checkSecrets}
 }
 
 func issuanceFailed(c *certmanagerv1.Certificate, message string) Cause {
 	return Cause{
 		Reason: v1alpha1.ReasonIssuanceFailed, Message: message,
-		Next: "correct the cause; cert-manager tries again after an hour or more, or at once after `cmctl renew " + c.Name + "`",
+		Next: "correct the cause; cert-manager retries after an hour or more, or at once after `cmctl renew " + c.Name + "`",
 	}
 }

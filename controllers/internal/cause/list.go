@@ -15,45 +15,46 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// rule is one cause.
+// rule finds one cause.
 type rule struct {
-	// reason and next are those of the cause, where find does not say others.
+	// reason and next are those of the cause, unless find returns others.
 	reason string
-	// find returns a cause with a message if the evidence shows it.
+	// find returns a cause with a message if the rule applies to the evidence.
 	find func(e *evidence) Cause
 	next string
 }
 
-// list has every cause that pods do not come up, deepest first: what refuses pods, what keeps them
-// from a node, from an image, from running, and at last what keeps them from being ready. Of two
-// rows with one reason the more special one comes first. docs/troubleshooting.md has the same list.
-var list = []rule{
-	{v1alpha1.ReasonJobSuspended, suspended, "set its spec.suspend to false, or see the queue that has suspended it"},
-	{v1alpha1.ReasonQuotaExceeded, refused(`must specify (limits|requests)`), "set these amounts in spec.resources of the SecureNotes, or have a LimitRange give the namespace defaults"},
-	{v1alpha1.ReasonQuotaExceeded, refused(`exceeded quota`), "raise the ResourceQuota, free what others use of it, or lower spec.resources or spec.replicas"},
-	{v1alpha1.ReasonPriorityClassNotFound, refused(`no PriorityClass with name`), "create the PriorityClass, or correct spec.podTemplate.priorityClassName"},
-	{v1alpha1.ReasonOutsideLimitRange, refused(`(minimum|maximum) [\w./-]+ usage per|max limit to request ratio`), "set spec.resources of the SecureNotes to amounts within the namespace's LimitRange; Jobs ask for the same"},
-	{v1alpha1.ReasonPodsRefused, refused(`violates PodSecurity`), "something adds to the pods what their namespace forbids, because the operator's keep to the restricted standard: see the mutating webhooks"},
-	{v1alpha1.ReasonPodsRefused, refused(`.`), "change what refuses it: an admission webhook or policy, or the namespace"},
-	{v1alpha1.ReasonPodsMissing, missing, "see its events; without any, see whether kube-controller-manager runs"},
+// rules are ordered from the root cause outwards: a pod is refused, gets no node, no image, does
+// not run, and finally does not become ready. Of two rules with the same reason, the more specific
+// one comes first. docs/troubleshooting.md has the same order.
+var rules = []rule{
+	{v1alpha1.ReasonJobSuspended, suspended, "set its spec.suspend to false, or check the queue that suspended it"},
+	{v1alpha1.ReasonQuotaExceeded, refused(`must specify (limits|requests)`), "set these amounts in spec.resources of the SecureNotes, or add a LimitRange with defaults to the namespace"},
+	{v1alpha1.ReasonQuotaExceeded, refused(`exceeded quota`), "raise the ResourceQuota or free some of it, or lower spec.resources or spec.replicas of the SecureNotes"},
+	{v1alpha1.ReasonPriorityClassNotFound, refused(`no PriorityClass with name`), "create the PriorityClass, or correct spec.podTemplate.priorityClassName of the SecureNotes"},
+	{v1alpha1.ReasonOutsideLimitRange, refused(`(minimum|maximum) [\w./-]+ usage per|max limit to request ratio`), "set spec.resources of the SecureNotes to amounts that the LimitRange of the namespace allows; Jobs request the same amounts"},
+	{v1alpha1.ReasonPodsRefused, refused(`violates PodSecurity`), "check the mutating webhooks: one of them adds what the namespace forbids, because the operator's own pods meet the restricted standard"},
+	{v1alpha1.ReasonPodsRefused, refused(`.`), "correct the admission webhook, the policy or the namespace that refuses them"},
+	{v1alpha1.ReasonPodsMissing, missing, "check the events of the Job, and whether kube-controller-manager runs"},
 
 	{v1alpha1.ReasonUnschedulable, unscheduled(`unbound immediate PersistentVolumeClaims|unbound PersistentVolumeClaim`), "see the condition DatabaseReady, and `kubectl describe pvc`"},
-	{v1alpha1.ReasonUnschedulable, jobUnscheduled(`pod affinity rules`), "make room on the node of the API's pod, because the volume can be mounted on one node only"},
-	{v1alpha1.ReasonUnschedulable, unscheduled(`untolerated taint|node affinity/selector`), "correct spec.podTemplate (nodeSelector, affinity, tolerations), add a node that fits, or lower spec.resources if it is also about room"},
-	{v1alpha1.ReasonUnschedulable, unscheduled(`Insufficient `), "add a node, or lower spec.resources"},
+	{v1alpha1.ReasonUnschedulable, jobUnscheduled(`pod affinity rules`), "free resources on the node of the API pod, because the volume can be mounted on one node only"},
+	{v1alpha1.ReasonUnschedulable, unscheduled(`untolerated taint|node affinity/selector`), "correct nodeSelector, affinity or tolerations in spec.podTemplate of the SecureNotes, add a matching node, or lower spec.resources if the message also reports insufficient resources"},
+	{v1alpha1.ReasonUnschedulable, unscheduled(`Insufficient `), "add a node, or lower spec.resources of the SecureNotes"},
 	{v1alpha1.ReasonUnschedulable, unscheduled(`.`), "see `kubectl describe pod`"},
 
 	{v1alpha1.ReasonImagePullFailed, waiting("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "RegistryUnavailable", "ImageInspectError"),
-		"correct operand.image in the operator's chart, or give the pods a login with spec.podTemplate.imagePullSecrets"},
+		"correct operand.image in the values of the operator's chart, or add credentials with spec.podTemplate.imagePullSecrets of the SecureNotes"},
 	{v1alpha1.ReasonContainerNotCreated, waiting("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreCreateHookError", "PreStartHookError", "PostStartHookError"),
 		"see `kubectl describe pod`"},
-	// Its container has ended, but the pod has not: nothing is tried again.
-	{v1alpha1.ReasonSidecarRunning, sidecar, "have the injector leave the pods out, by a label or an annotation in spec.podTemplate, or add its container as an init container with restartPolicy Always; then delete the Job, and the operator creates another"},
-	{v1alpha1.ReasonOOMKilled, outOfMemory, "raise limits.memory in spec.resources"},
-	{config.ReasonFailed, said, ""},
-	{v1alpha1.ReasonContainerCrashing, crashing, "see the log of the run before, with `kubectl logs --previous`"},
-	{v1alpha1.ReasonPodNotStarted, notStarted, "correct the cause; the kubelet tries again by itself within about two minutes"},
-	{v1alpha1.ReasonNotReady, notReady, "see its log"},
+	// This rule comes before the next two: while the pod runs, the Job does not retry a failed
+	// container.
+	{v1alpha1.ReasonSidecarRunning, sidecar, "exclude the pods from the injector with a label or annotation in spec.podTemplate of the SecureNotes, or let it add an init container with restartPolicy Always; then delete the Job, and the operator creates another"},
+	{v1alpha1.ReasonOOMKilled, outOfMemory, "raise limits.memory in spec.resources of the SecureNotes"},
+	{config.ReasonFailed, reported, ""},
+	{v1alpha1.ReasonContainerCrashing, crashing, "see the log of the previous run with `kubectl logs --previous`"},
+	{v1alpha1.ReasonPodNotStarted, notStarted, "correct the cause; the kubelet retries within about two minutes"},
+	{v1alpha1.ReasonNotReady, notReady, "see the log of the pod"},
 }
 
 func suspended(e *evidence) Cause {
@@ -62,42 +63,42 @@ func suspended(e *evidence) Cause {
 	}
 	for _, condition := range e.job.Status.Conditions {
 		if condition.Type == batchv1.JobSuspended && condition.Status == corev1.ConditionTrue {
-			return Cause{Message: e.maker + " is suspended"}
+			return Cause{Message: e.creator + " is suspended"}
 		}
 	}
 	return Cause{}
 }
 
-// refusal is what comes before the words that matter: the name of a pod is another with each try.
-var refusal = regexp.MustCompile(`^(Error creating: |\(combined from similar events\): )*(pods? "[^"]*" is forbidden: )?`)
+// refusalPrefix is the part of a refusal that changes with each attempt, such as the pod's name.
+var refusalPrefix = regexp.MustCompile(`^(Error creating: |\(combined from similar events\): )*(pods? "[^"]*" is forbidden: )?`)
 
-// refused finds a pod that the API server did not take, with words that match.
+// refused finds a pod that the API server refused with a message that matches pattern.
 func refused(pattern string) func(*evidence) Cause {
-	words := regexp.MustCompile(pattern)
+	matcher := regexp.MustCompile(pattern)
 	return func(e *evidence) Cause {
-		if e.pod != nil || !words.MatchString(e.refused) {
+		if e.pod != nil || !matcher.MatchString(e.refusal) {
 			return Cause{}
 		}
-		return Cause{Message: "the API server refuses the pods of " + e.maker + ": " + Words(refusal.ReplaceAllString(e.refused, ""))}
+		return Cause{Message: "the API server refuses the pods of " + e.creator + ": " + Words(refusalPrefix.ReplaceAllString(e.refusal, ""))}
 	}
 }
 
 func missing(e *evidence) Cause {
-	if e.pod != nil || !e.podless {
+	if e.pod != nil || !e.noPods {
 		return Cause{}
 	}
-	return Cause{Message: e.maker + " has no pod, and nothing says why"}
+	return Cause{Message: e.creator + " has no pod, and no event tells why"}
 }
 
-// unscheduled finds a pod that the scheduler has no node for.
+// unscheduled finds a pod that has no node, with a message of the scheduler that matches pattern.
 func unscheduled(pattern string) func(*evidence) Cause {
-	words := regexp.MustCompile(pattern)
+	matcher := regexp.MustCompile(pattern)
 	return func(e *evidence) Cause {
-		if e.pod == nil || !e.late(e.pod.CreationTimestamp) {
+		if e.pod == nil || !e.overdue(e.pod.CreationTimestamp) {
 			return Cause{}
 		}
 		for _, condition := range e.pod.Status.Conditions {
-			if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse && words.MatchString(condition.Message) {
+			if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse && matcher.MatchString(condition.Message) {
 				return Cause{Message: fmt.Sprintf("pod %s cannot be scheduled: %s", e.pod.Name, Words(condition.Message))}
 			}
 		}
@@ -105,17 +106,18 @@ func unscheduled(pattern string) func(*evidence) Cause {
 	}
 }
 
+// jobUnscheduled is unscheduled for the pods of Jobs only.
 func jobUnscheduled(pattern string) func(*evidence) Cause {
-	ofAny := unscheduled(pattern)
+	unscheduledPod := unscheduled(pattern)
 	return func(e *evidence) Cause {
 		if e.job == nil {
 			return Cause{}
 		}
-		return ofAny(e)
+		return unscheduledPod(e)
 	}
 }
 
-// containers are those of a pod in the order in which they start.
+// containers returns the containers of a pod in the order in which they start.
 func containers(pod *corev1.Pod) []corev1.ContainerStatus {
 	return slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses)
 }
@@ -131,7 +133,7 @@ func waiting(reasons ...string) func(*evidence) Cause {
 			if w == nil || !slices.Contains(reasons, w.Reason) {
 				continue
 			}
-			message := fmt.Sprintf("container %s of pod %s waits: %s", status.Name, e.pod.Name, w.Reason)
+			message := fmt.Sprintf("container %s of pod %s cannot start: %s", status.Name, e.pod.Name, w.Reason)
 			if w.Message != "" {
 				message += ": " + Words(w.Message)
 			}
@@ -141,8 +143,8 @@ func waiting(reasons ...string) func(*evidence) Cause {
 	}
 }
 
-// ends are how a container ended last, and before that.
-func ends(status corev1.ContainerStatus) []*corev1.ContainerStateTerminated {
+// terminations returns the last two terminations of a container, the newest first.
+func terminations(status corev1.ContainerStatus) []*corev1.ContainerStateTerminated {
 	var all []*corev1.ContainerStateTerminated
 	for _, state := range []*corev1.ContainerStateTerminated{status.State.Terminated, status.LastTerminationState.Terminated} {
 		if state != nil {
@@ -152,21 +154,22 @@ func ends(status corev1.ContainerStatus) []*corev1.ContainerStateTerminated {
 	return all
 }
 
-// failing are the containers that count now: those of the init phase until it is over, but for
-// those that are done, because what they said before is history.
-func failing(pod *corev1.Pod) []corev1.ContainerStatus {
+// relevant returns the containers that can explain the current state of a pod. In the init phase,
+// these are the init containers that have not succeeded; earlier failures of the others are
+// outdated.
+func relevant(pod *corev1.Pod) []corev1.ContainerStatus {
 	if initialized(pod) {
 		return pod.Status.ContainerStatuses
 	}
-	return slices.DeleteFunc(slices.Clone(pod.Status.InitContainerStatuses), done)
+	return slices.DeleteFunc(slices.Clone(pod.Status.InitContainerStatuses), succeeded)
 }
 
 func outOfMemory(e *evidence) Cause {
 	if e.pod == nil {
 		return Cause{}
 	}
-	for _, status := range failing(e.pod) {
-		if all := ends(status); len(all) > 0 && all[0].Reason == "OOMKilled" {
+	for _, status := range relevant(e.pod) {
+		if all := terminations(status); len(all) > 0 && all[0].Reason == "OOMKilled" {
 			return Cause{Message: fmt.Sprintf("container %s of pod %s was killed because it used more memory than its limit (%s)", status.Name, e.pod.Name, restarts(status))}
 		}
 	}
@@ -180,18 +183,18 @@ func restarts(status corev1.ContainerStatus) string {
 	return fmt.Sprintf("%d restarts", status.RestartCount)
 }
 
-// said finds the service's own words, which it leaves when it ends.
-func said(e *evidence) Cause {
+// reported finds the reason that the service itself left in its termination message.
+func reported(e *evidence) Cause {
 	if e.pod == nil {
 		return Cause{}
 	}
-	for _, status := range failing(e.pod) {
-		for _, state := range ends(status) {
+	for _, status := range relevant(e.pod) {
+		for _, state := range terminations(status) {
 			if state.ExitCode == 0 {
 				continue
 			}
 			termination, ok := ReadTermination(state.Message)
-			// A service that runs has found its database when it started.
+			// A running service found its database when it started, so an earlier loss is outdated.
 			if ok && (status.State.Running == nil || termination.Reason != config.ReasonDatabaseLost) {
 				return Cause{Reason: termination.Reason, Message: termination.Message, Said: &termination}
 			}
@@ -200,14 +203,14 @@ func said(e *evidence) Cause {
 	return Cause{}
 }
 
-// crashing finds a container that ends and leaves no words. Those of other programs are not shown,
-// because they may be the end of a log.
+// crashing finds a container that failed without reporting a reason. Termination messages of other
+// programs are not shown, because they may be the end of a log, with secrets.
 func crashing(e *evidence) Cause {
 	if e.pod == nil {
 		return Cause{}
 	}
-	for _, status := range failing(e.pod) {
-		all := ends(status)
+	for _, status := range relevant(e.pod) {
+		all := terminations(status)
 		if len(all) == 0 || all[0].ExitCode == 0 || status.State.Running != nil {
 			continue
 		}
@@ -216,10 +219,9 @@ func crashing(e *evidence) Cause {
 	return Cause{}
 }
 
-// notStarted finds a pod that has a node, and there a volume, a network or a sandbox that it cannot
-// get.
+// notStarted finds a pod that has a node, but no volume, network or sandbox there.
 func notStarted(e *evidence) Cause {
-	if e.pod == nil || !e.late(e.pod.CreationTimestamp) || e.pod.Status.Phase != corev1.PodPending {
+	if e.pod == nil || !e.overdue(e.pod.CreationTimestamp) || e.pod.Status.Phase != corev1.PodPending {
 		return Cause{}
 	}
 	for _, status := range containers(e.pod) {
@@ -227,19 +229,19 @@ func notStarted(e *evidence) Cause {
 			return Cause{}
 		}
 	}
-	event := e.look.latest(e.pod, func(event corev1.Event) bool { return slices.Contains(unstarted, event.Reason) })
+	event := e.look.latest(e.pod, func(event corev1.Event) bool { return slices.Contains(startFailures, event.Reason) })
 	if event == nil {
 		return Cause{}
 	}
-	// The time, not the age: a message that changes with every look would be a write with every
-	// look.
-	return Cause{Message: fmt.Sprintf("pod %s does not start: %s (event of %s)", e.pod.Name, Words(event.Message), at(*event).UTC().Format(time.RFC3339))}
+	// The message has the time of the event instead of its age: each change of a message is a
+	// write.
+	return Cause{Message: fmt.Sprintf("pod %s does not start: %s (event of %s)", e.pod.Name, Words(event.Message), lastSeen(*event).UTC().Format(time.RFC3339))}
 }
 
-// unstarted are the reasons of the kubelet's events about what a pod lacks on its node.
-var unstarted = []string{"FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox", "NetworkNotReady"}
+// startFailures are the reasons of the kubelet's events about what a pod lacks on its node.
+var startFailures = []string{"FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox", "NetworkNotReady"}
 
-// sidecar finds a pod of a Job whose work is done, and which another container keeps alive.
+// sidecar finds a pod of a Job whose work has ended and that another container keeps running.
 func sidecar(e *evidence) Cause {
 	if e.job == nil || e.pod == nil {
 		return Cause{}
@@ -254,19 +256,19 @@ func sidecar(e *evidence) Cause {
 			others = append(others, status.Name)
 		}
 	}
-	if work == nil || !e.late(work.FinishedAt) || len(others) == 0 {
+	if work == nil || !e.overdue(work.FinishedAt) || len(others) == 0 {
 		return Cause{}
 	}
-	return Cause{Message: fmt.Sprintf("the container of %s has ended with exit code %d, but %s of pod %s still runs, so the Job does not end",
-		e.maker, work.ExitCode, strings.Join(others, ", "), e.pod.Name)}
+	return Cause{Message: fmt.Sprintf("the container of %s has ended with exit code %d, but other containers of pod %s still run (%s), so the Job does not end",
+		e.creator, work.ExitCode, e.pod.Name, strings.Join(others, ", "))}
 }
 
-// answer is what /readyz says where the service has a reason for it.
-var answer = regexp.MustCompile(`^([A-Z][A-Za-z]{1,60}): (.+)$`)
+// readyzReason matches an answer of /readyz that starts with a reason.
+var readyzReason = regexp.MustCompile(`^([A-Z][A-Za-z]{1,60}): (.+)$`)
 
-// notReady finds a pod of the API that runs and says by /readyz why it does not serve.
+// notReady finds an API pod that runs but is not ready, and asks its /readyz for the reason.
 func notReady(e *evidence) Cause {
-	if e.job != nil || e.pod == nil || !e.late(e.pod.CreationTimestamp) {
+	if e.job != nil || e.pod == nil || !e.overdue(e.pod.CreationTimestamp) {
 		return Cause{}
 	}
 	since := e.pod.CreationTimestamp
@@ -275,7 +277,7 @@ func notReady(e *evidence) Cause {
 			continue
 		}
 		running := status.State.Running
-		if running == nil || status.Ready || !running.StartedAt.IsZero() && !e.late(running.StartedAt) {
+		if running == nil || status.Ready || !running.StartedAt.IsZero() && !e.overdue(running.StartedAt) {
 			return Cause{}
 		}
 		if since.Before(&running.StartedAt) {
@@ -285,16 +287,16 @@ func notReady(e *evidence) Cause {
 	if !initialized(e.pod) || len(e.pod.Status.ContainerStatuses) == 0 {
 		return Cause{}
 	}
-	about := "pod " + e.pod.Name + " runs, but is not ready"
-	words := Words(e.look.readyz(e.pod))
-	parts := answer.FindStringSubmatch(words)
+	about := "pod " + e.pod.Name + " runs but is not ready"
+	answer := Words(e.look.readyz(e.pod))
+	parts := readyzReason.FindStringSubmatch(answer)
 	switch {
-	case words == "starting" && !older(since, startPatience, e.now):
+	case answer == "starting" && !olderThan(since, startGrace, e.now):
 		return Cause{}
-	case words == "":
+	case answer == "":
 		return Cause{Message: about}
 	case parts == nil || parts[1] == config.ReasonDatabaseLost:
-		return Cause{Message: about + ": " + words}
+		return Cause{Message: about + ": " + answer}
 	default:
 		return Cause{Reason: parts[1], Message: about + ": " + parts[2], Said: &config.Termination{Reason: parts[1], Message: parts[2]}}
 	}

@@ -21,18 +21,19 @@ var now = time.Unix(1_800_000_000, 0)
 
 func ago(d time.Duration) metav1.Time { return metav1.NewTime(now.Add(-d)) }
 
-// says is a Look that has these words as the event of an object, and of /readyz.
-func says(reason, words string) Look {
+// lookWith returns a Look with this message as the event of every object, and as the answer of
+// /readyz.
+func lookWith(reason, message string) Look {
 	return Look{
 		Now: func() time.Time { return now },
 		Events: func(client.Object) []corev1.Event {
-			return []corev1.Event{{Reason: reason, Message: words, LastTimestamp: ago(time.Minute)}}
+			return []corev1.Event{{Reason: reason, Message: message, LastTimestamp: ago(time.Minute)}}
 		},
-		Readyz: func(*corev1.Pod) string { return words },
+		Readyz: func(*corev1.Pod) string { return message },
 	}
 }
 
-// The words are those of Kubernetes 1.37.
+// Messages of Kubernetes 1.37.
 const (
 	overQuota  = `pods "notes-7c5d-x2bcf" is forbidden: exceeded quota: small, requested: pods=1, used: pods=0, limited: pods=0`
 	noAmount   = `pods "notes-7c5d-x2bcf" is forbidden: failed quota: small: must specify limits.cpu for: api,migrate`
@@ -65,7 +66,7 @@ func pod(changes ...func(*corev1.Pod)) *corev1.Pod {
 	return p
 }
 
-// podOf is a pod of a Job, of an index and an age.
+// podOf returns a pod of the Job with this index and age.
 func podOf(index string, age time.Duration, changes ...func(*corev1.Pod)) corev1.Pod {
 	p := pod(changes...)
 	p.Name, p.CreationTimestamp = "notes-rotate-v2-1-"+index+"-"+age.String(), ago(age)
@@ -73,9 +74,9 @@ func podOf(index string, age time.Duration, changes ...func(*corev1.Pod)) corev1
 	return *p
 }
 
-func homeless(words string) func(*corev1.Pod) {
+func withoutNode(message string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
-		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: words}}
+		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: message}}
 	}
 }
 
@@ -112,8 +113,8 @@ var (
 	migrate     = container(operand.MigrateContainer, ended(0, "Completed", ""), none)
 )
 
-// TestCauses is the table of what can be wrong, and of what a condition then says: the reason, what
-// of the words of others has to be in it, and the next step.
+// TestCauses has each cause, and what the condition then shows: the reason, a part of the quoted
+// message, and the next step.
 func TestCauses(t *testing.T) {
 	t.Parallel()
 	suspended := func(j *batchv1.Job) {
@@ -129,38 +130,38 @@ func TestCauses(t *testing.T) {
 		"a missing priority class":       {cause: OfDeployment(deployment(noPriority)), reason: v1alpha1.ReasonPriorityClassNotFound, fact: "name vip", next: "create the PriorityClass"},
 		"a LimitRange":                   {cause: OfDeployment(deployment(tooMuch)), reason: v1alpha1.ReasonOutsideLimitRange, fact: "maximum memory usage per Container is 128Mi", next: "set spec.resources"},
 		"Pod Security":                   {cause: OfDeployment(deployment(unsafe)), reason: v1alpha1.ReasonPodsRefused, fact: `container "mesh"`, next: "mutating webhooks"},
-		"a webhook":                      {cause: OfDeployment(deployment(hooked)), reason: v1alpha1.ReasonPodsRefused, fact: "not today", next: "admission webhook or policy"},
-		"a full cluster":                 {cause: OfPod(pod(homeless("0/3 nodes are available: 3 Insufficient cpu.")), Look{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "Insufficient cpu", next: "add a node, or lower spec.resources"},
-		"a taint":                        {cause: OfPod(pod(homeless("0/3 nodes are available: 3 node(s) had untolerated taint {a: b}.")), Look{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "untolerated taint", next: "spec.podTemplate"},
-		"a volume":                       {cause: OfPod(pod(homeless("0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.")), Look{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "unbound", next: "DatabaseReady"},
-		"a gate":                         {cause: OfPod(pod(homeless("Scheduling is blocked due to non-empty scheduling gates")), Look{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "gates", next: "kubectl describe pod"},
+		"a webhook":                      {cause: OfDeployment(deployment(hooked)), reason: v1alpha1.ReasonPodsRefused, fact: "not today", next: "correct the admission webhook, the policy or the namespace"},
+		"a full cluster":                 {cause: OfPod(pod(withoutNode("0/3 nodes are available: 3 Insufficient cpu.")), Look{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "3 Insufficient cpu: add", next: "add a node, or lower spec.resources"},
+		"a taint":                        {cause: OfPod(pod(withoutNode("0/3 nodes are available: 3 node(s) had untolerated taint {a: b}.")), Look{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "untolerated taint", next: "spec.podTemplate"},
+		"a volume":                       {cause: OfPod(pod(withoutNode("0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.")), Look{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "unbound", next: "DatabaseReady"},
+		"a gate":                         {cause: OfPod(pod(withoutNode("Scheduling is blocked due to non-empty scheduling gates")), Look{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "gates", next: "kubectl describe pod"},
 		"an image":                       {cause: OfPod(pod(container(operand.MigrateContainer, waits("ImagePullBackOff", `Back-off pulling image "x": 401 Unauthorized`), none)), Look{}, now), reason: v1alpha1.ReasonImagePullFailed, fact: "401 Unauthorized", next: "operand.image"},
 		"a container without its config": {cause: OfPod(pod(migrate, container("api", waits("CreateContainerConfigError", "secret not found"), none)), Look{}, now), reason: v1alpha1.ReasonContainerNotCreated, fact: "secret not found", next: "kubectl describe pod"},
 		"memory":                         {cause: OfPod(pod(migrate, container("api", waits("CrashLoopBackOff", ""), ended(137, "OOMKilled", ""))), Look{}, now), reason: v1alpha1.ReasonOOMKilled, fact: "container api of pod notes-7c5d-x2bcf", next: "limits.memory"},
 		"memory of migrate":              {cause: OfPod(pod(container(operand.MigrateContainer, ended(137, "OOMKilled", ""), none)), Look{}, now), reason: v1alpha1.ReasonOOMKilled, fact: "container migrate", next: "limits.memory"},
-		"the service's last words":       {cause: OfPod(pod(migrate, container("api", waits("CrashLoopBackOff", ""), ended(1, "Error", vaultSealed))), Look{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal it"},
-		"a crash without words":          {cause: OfPod(pod(migrate, container("api", waits("CrashLoopBackOff", ""), ended(2, "Error", "goroutine 1 [running]"))), Look{}, now), reason: v1alpha1.ReasonContainerCrashing, fact: "exit code 2 (2 restarts)", next: "kubectl logs --previous"},
+		"the service's own reason":       {cause: OfPod(pod(migrate, container("api", waits("CrashLoopBackOff", ""), ended(1, "Error", vaultSealed))), Look{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal it"},
+		"a crash without a reason":       {cause: OfPod(pod(migrate, container("api", waits("CrashLoopBackOff", ""), ended(2, "Error", "goroutine 1 [running]"))), Look{}, now), reason: v1alpha1.ReasonContainerCrashing, fact: "exit code 2 (2 restarts)", next: "kubectl logs --previous"},
 		"an injected init container":     {cause: OfPod(pod(container(operand.MigrateContainer, ended(0, "Completed", ""), ended(1, "Error", vaultSealed)), container("istio-init", waits("CrashLoopBackOff", ""), ended(3, "Error", "")), container("api", waits("PodInitializing", ""), none)), Look{}, now), reason: v1alpha1.ReasonContainerCrashing, fact: "container istio-init of pod notes-7c5d-x2bcf ended with exit code 3", next: "kubectl logs --previous"},
 		"one of a Job":                   {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("istio-init", ended(3, "Error", ""), none), container("job", waits("PodInitializing", ""), none))}, Look{}, now), reason: v1alpha1.ReasonContainerCrashing, fact: "container istio-init", next: "kubectl logs --previous"},
 		"a service beside a sidecar":     {cause: OfPod(pod(migrate, container("istio-init", runs, ended(1, "Error", "")), container("api", waits("CrashLoopBackOff", ""), ended(1, "Error", vaultSealed))), Look{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal it"},
-		"a Secret that is not there":     {cause: OfPod(pod(), says("FailedMount", `MountVolume.SetUp failed for volume "tls" : secret "own" not found`), now), reason: v1alpha1.ReasonPodNotStarted, fact: `secret "own" not found (event of 2027-01-15T07:59:00Z)`, next: "correct the cause; the kubelet tries again by itself within about two minutes"},
-		"a service that waits":           {cause: OfPod(pod(migrate, container("api", runs, none)), says("", "the audit log cannot be written"), now), reason: v1alpha1.ReasonNotReady, fact: "the audit log cannot be written", next: "see its log"},
-		"a service that cannot be asked": {cause: OfPod(pod(migrate, container("api", runs, none)), Look{}, now), reason: v1alpha1.ReasonNotReady, fact: "runs, but is not ready", next: "see its log"},
-		"a service without its database": {cause: OfPod(pod(migrate, container("api", runs, none)), says("", "DatabaseUnreachable: connection refused"), now), reason: config.ReasonDatabaseUnreachable, fact: "connection refused"},
-		"a service that never starts":    {cause: OfPod(pod(migrate, container("api", runsFor(30*time.Second), none)), says("", "starting"), now), reason: v1alpha1.ReasonNotReady, fact: "starting", next: "see its log"},
-		"a loss that /readyz tells of":   {cause: OfPod(pod(migrate, container("api", runs, none)), says("", "DatabaseLost: empty"), now), reason: v1alpha1.ReasonNotReady, fact: "empty", next: "see its log"},
+		"a Secret that is not there":     {cause: OfPod(pod(), lookWith("FailedMount", `MountVolume.SetUp failed for volume "tls" : secret "own" not found`), now), reason: v1alpha1.ReasonPodNotStarted, fact: `secret "own" not found (event of 2027-01-15T07:59:00Z)`, next: "correct the cause; the kubelet retries within about two minutes"},
+		"a service that waits":           {cause: OfPod(pod(migrate, container("api", runs, none)), lookWith("", "the audit log cannot be written"), now), reason: v1alpha1.ReasonNotReady, fact: "the audit log cannot be written", next: "see the log of the pod"},
+		"a service that cannot be asked": {cause: OfPod(pod(migrate, container("api", runs, none)), Look{}, now), reason: v1alpha1.ReasonNotReady, fact: "runs but is not ready", next: "see the log of the pod"},
+		"a service without its database": {cause: OfPod(pod(migrate, container("api", runs, none)), lookWith("", "DatabaseUnreachable: connection refused"), now), reason: config.ReasonDatabaseUnreachable, fact: "connection refused"},
+		"a service that never starts":    {cause: OfPod(pod(migrate, container("api", runsFor(30*time.Second), none)), lookWith("", "starting"), now), reason: v1alpha1.ReasonNotReady, fact: "starting", next: "see the log of the pod"},
+		"a loss that /readyz reports":    {cause: OfPod(pod(migrate, container("api", runs, none)), lookWith("", "DatabaseLost: empty"), now), reason: v1alpha1.ReasonNotReady, fact: "empty", next: "see the log of the pod"},
 
-		"a Job whose pods are over quota":  {cause: OfJob(job(), 1, nil, says("FailedCreate", "Error creating: "+overQuota), now), reason: v1alpha1.ReasonQuotaExceeded, fact: "the pods of Job notes-rotate-v2-1: exceeded quota", next: "raise the ResourceQuota"},
-		"a Job below a LimitRange":         {cause: OfJob(job(), 1, nil, says("FailedCreate", "Error creating: "+tooLittle), now), reason: v1alpha1.ReasonOutsideLimitRange, fact: "minimum cpu usage per Container is 50m", next: "Jobs ask for the same"},
-		"a Job that lacks one pod of two":  {cause: OfJob(job(), 2, []corev1.Pod{podOf("0", time.Minute)}, says("FailedCreate", "Error creating: "+overQuota), now), reason: v1alpha1.ReasonQuotaExceeded, fact: "exceeded quota", next: "raise"},
-		"a Job that nobody works on":       {cause: OfJob(job(), 1, nil, Look{}, now), reason: v1alpha1.ReasonPodsMissing, fact: "Job notes-rotate-v2-1 has no pod", next: "kube-controller-manager"},
+		"a Job whose pods are over quota":  {cause: OfJob(job(), 1, nil, lookWith("FailedCreate", "Error creating: "+overQuota), now), reason: v1alpha1.ReasonQuotaExceeded, fact: "the pods of Job notes-rotate-v2-1: exceeded quota", next: "raise the ResourceQuota"},
+		"a Job below a LimitRange":         {cause: OfJob(job(), 1, nil, lookWith("FailedCreate", "Error creating: "+tooLittle), now), reason: v1alpha1.ReasonOutsideLimitRange, fact: "minimum cpu usage per Container is 50m", next: "Jobs request the same amounts"},
+		"a Job that lacks one pod of two":  {cause: OfJob(job(), 2, []corev1.Pod{podOf("0", time.Minute)}, lookWith("FailedCreate", "Error creating: "+overQuota), now), reason: v1alpha1.ReasonQuotaExceeded, fact: "exceeded quota", next: "raise"},
+		"a Job without any event":          {cause: OfJob(job(), 1, nil, Look{}, now), reason: v1alpha1.ReasonPodsMissing, fact: "Job notes-rotate-v2-1 has no pod", next: "kube-controller-manager"},
 		"a suspended Job":                  {cause: OfJob(job(suspended), 1, nil, Look{}, now), reason: v1alpha1.ReasonJobSuspended, fact: "is suspended", next: "spec.suspend"},
-		"a Job beside a full node":         {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, homeless("1 node(s) didn't match pod affinity rules."))}, Look{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "affinity rules", next: "make room on the node of the API's pod"},
+		"a Job beside a full node":         {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, withoutNode("1 node(s) didn't match pod affinity rules."))}, Look{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "affinity rules", next: "free resources on the node of the API pod"},
 		"a Job whose pod was killed":       {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(137, "OOMKilled", ""), none), failed)}, Look{}, now), reason: v1alpha1.ReasonOOMKilled, fact: "container job", next: "limits.memory"},
 		"a Job that is tried again":        {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(1, "Error", vaultSealed), none), failed)}, Look{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal"},
 		"a Job whose second index fails":   {cause: OfJob(job(), 2, []corev1.Pod{podOf("0", time.Second, container("job", runs, none)), podOf("1", time.Minute, container("job", ended(1, "Error", vaultSealed), none), failed)}, Look{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal"},
 		"a Job that a sidecar keeps alive": {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(0, "Completed", ""), none), container("istio-proxy", runs, none))}, Look{}, now), reason: v1alpha1.ReasonSidecarRunning, fact: "istio-proxy", next: "restartPolicy Always; then delete the Job"},
-		"a failed pod that sidecars keep":  {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(1, "Error", vaultSealed), none), container("a", runs, none), container("b", runs, none))}, Look{}, now), reason: v1alpha1.ReasonSidecarRunning, fact: "exit code 1, but a, b of pod", next: "delete the Job"},
+		"a failed pod that sidecars keep":  {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(1, "Error", vaultSealed), none), container("a", runs, none), container("b", runs, none))}, Look{}, now), reason: v1alpha1.ReasonSidecarRunning, fact: "exit code 1, but other containers of pod notes-rotate-v2-1-0-1m0s still run (a, b)", next: "delete the Job"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			message := tc.cause.String()
@@ -168,22 +169,22 @@ func TestCauses(t *testing.T) {
 				t.Errorf("%s: %s\nwant %s with %q and %q", tc.cause.Reason, message, tc.reason, tc.fact, tc.next)
 			}
 			if strings.Contains(message, "is forbidden") {
-				t.Errorf("a name that is another with each try is in it: %s", message)
+				t.Errorf("the message has a name that changes with each attempt: %s", message)
 			}
 			hit[tc.cause.Reason+tc.cause.Next] = true
 		})
 	}
-	for _, rule := range list {
+	for _, rule := range rules {
 		if rule.next != "" && !hit[rule.reason+rule.next] {
 			t.Errorf("no case shows the cause %s: %s", rule.reason, rule.next)
 		}
 	}
 }
 
-// TestNoCause is the table of what is as it should be, or takes its time.
+// TestNoCause has states that are no problem, or that may still resolve themselves.
 func TestNoCause(t *testing.T) {
 	t.Parallel()
-	young := pod(homeless("0/3 nodes are available"))
+	young := pod(withoutNode("0/3 nodes are available"))
 	young.CreationTimestamp = ago(time.Second)
 	starting := pod(migrate, container("api", runs, none))
 	starting.CreationTimestamp = ago(time.Second)
@@ -191,19 +192,19 @@ func TestNoCause(t *testing.T) {
 	stranger.OwnerReferences[0].UID = types.UID("another")
 	for name, got := range map[string]Cause{
 		"a healthy Deployment":                OfDeployment(&appsv1.Deployment{}),
-		"a pod that was made just now":        OfPod(young, Look{}, now),
-		"a pod that starts":                   OfPod(starting, says("", "starting"), now),
-		"a migration that takes long":         OfPod(pod(container(operand.MigrateContainer, runs, none)), says("FailedMount", "an earlier failure"), now),
-		"a service that begins its work":      OfPod(pod(migrate, container("api", runsFor(29*time.Second), none)), says("", "starting"), now),
+		"a pod that was created just now":     OfPod(young, Look{}, now),
+		"a pod that starts":                   OfPod(starting, lookWith("", "starting"), now),
+		"a migration that takes long":         OfPod(pod(container(operand.MigrateContainer, runs, none)), lookWith("FailedMount", "an earlier failure"), now),
+		"a service that begins its work":      OfPod(pod(migrate, container("api", runsFor(29*time.Second), none)), lookWith("", "starting"), now),
 		"a container that began late":         OfPod(pod(migrate, container("api", runsFor(time.Second), none)), Look{}, now),
 		"a pod that is being created":         OfPod(pod(), Look{}, now),
 		"a service that has come back":        OfPod(pod(migrate, container("api", runs, ended(1, "Error", `{"reason":"DatabaseLost","message":"x"}`))), Look{}, now.Add(-50*time.Second)),
-		"a Job that was made just now":        OfJob(job(func(j *batchv1.Job) { j.CreationTimestamp = ago(time.Second) }), 1, nil, says("FailedCreate", overQuota), now),
-		"a Job at work":                       OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", runs, none))}, says("FailedCreate", overQuota), now),
+		"a Job that was created just now":     OfJob(job(func(j *batchv1.Job) { j.CreationTimestamp = ago(time.Second) }), 1, nil, lookWith("FailedCreate", overQuota), now),
+		"a Job at work":                       OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", runs, none))}, lookWith("FailedCreate", overQuota), now),
 		"a Job whose second try is at work":   OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(1, "Error", vaultSealed), none), failed), podOf("0", time.Second, container("job", runs, none))}, Look{}, now),
 		"a Job beside a sidecar":              OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", runs, none), container("istio-proxy", runs, none))}, Look{}, now),
-		"a Job that one index of two has led": OfJob(job(func(j *batchv1.Job) { j.Status.Succeeded = 1 }), 2, []corev1.Pod{podOf("1", time.Minute, container("job", runs, none))}, says("FailedCreate", overQuota), now),
-		"what a pod of another says":          OfJob(job(func(j *batchv1.Job) { j.Status.Succeeded = 1 }), 1, []corev1.Pod{stranger}, Look{}, now),
+		"a Job that one index of two has led": OfJob(job(func(j *batchv1.Job) { j.Status.Succeeded = 1 }), 2, []corev1.Pod{podOf("1", time.Minute, container("job", runs, none))}, lookWith("FailedCreate", overQuota), now),
+		"a message of a forged pod":           OfJob(job(func(j *batchv1.Job) { j.Status.Succeeded = 1 }), 1, []corev1.Pod{stranger}, Look{}, now),
 	} {
 		if got.Known() {
 			t.Errorf("%s: %s: %s", name, got.Reason, got)
@@ -211,17 +212,17 @@ func TestNoCause(t *testing.T) {
 	}
 }
 
-// TestOldEventsAreHistory: what a controller said an hour ago says nothing of now.
+// TestOldEventsAreHistory checks that an event from an hour ago is ignored.
 func TestOldEventsAreHistory(t *testing.T) {
 	t.Parallel()
-	look := says("FailedCreate", overQuota)
+	look := lookWith("FailedCreate", overQuota)
 	look.Now = func() time.Time { return now.Add(time.Hour) }
 	if got := OfJob(job(), 1, nil, look, now); got.Reason != v1alpha1.ReasonPodsMissing {
 		t.Errorf("%s: %s", got.Reason, got)
 	}
 }
 
-// TestWords: what others write is one line of bounded length without secrets.
+// TestWords checks that a quoted message becomes one line of bounded length without secrets.
 func TestWords(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ text, want string }{
@@ -242,7 +243,7 @@ func TestWords(t *testing.T) {
 		}
 	}
 	for _, long := range []string{strings.Repeat("ä", 1000), strings.Repeat("x", 100_000), "://" + strings.Repeat("x", 100_000) + "@"} {
-		if got := Words(long); len(got) > maxWords+len("…") || !strings.HasSuffix(got, "…") {
+		if got := Words(long); len(got) > maxMessage+len("…") || !strings.HasSuffix(got, "…") {
 			t.Errorf("%d bytes of %d", len(got), len(long))
 		}
 	}

@@ -18,28 +18,28 @@ import (
 )
 
 const (
-	// maxEvents bounds what is read of the events of one object.
+	// maxEvents is the number of events of one object that are read.
 	maxEvents = 100
-	// eventLife is how long an event tells how things are. Controllers repeat what stays wrong, but
-	// no more than once in five minutes.
-	eventLife = 10 * time.Minute
-	// readyzTimeout and maxReadyz bound an answer of /readyz.
+	// maxEventAge is how old an event may be to describe the current state. Controllers repeat
+	// events about lasting problems, but at most every five minutes.
+	maxEventAge = 10 * time.Minute
+	// readyzTimeout and maxReadyz limit the duration and the size of an answer of /readyz.
 	readyzTimeout = time.Second
 	maxReadyz     = 2048
 )
 
-// Look reads what is not cached, when a rule asks for it. What cannot be read is not a cause. The
-// zero value sees nothing. [Memory] bounds how often one is asked.
+// Look reads what is not cached, when a rule needs it. A read that fails is ignored. The zero value
+// returns nothing. [Memory] limits how often a Look is used.
 type Look struct {
-	// Events returns those about an object that may tell of trouble, in any order.
+	// Events returns the events about an object that may report problems, in any order.
 	Events func(about client.Object) []corev1.Event
-	// Readyz returns what a pod answers that is not ready; empty if it cannot be asked.
+	// Readyz returns the answer of a pod that is not ready, or nothing if the pod cannot be asked.
 	Readyz func(pod *corev1.Pod) string
-	// Now is the operator's clock.
+	// Now is the clock of the operator.
 	Now func() time.Time
 }
 
-// Live looks past the cache.
+// Live returns a Look that reads from the API server and the pods.
 func Live(ctx context.Context, reader client.Reader, now func() time.Time) Look {
 	return Look{
 		Now: now,
@@ -47,7 +47,7 @@ func Live(ctx context.Context, reader client.Reader, now func() time.Time) Look 
 			list := &corev1.EventList{}
 			fields := client.MatchingFields{"involvedObject.uid": string(about.GetUID())}
 			if _, ok := about.(*corev1.PersistentVolumeClaim); !ok {
-				fields["type"] = corev1.EventTypeWarning // those of a claim are not all warnings
+				fields["type"] = corev1.EventTypeWarning // some useful events of a claim are not warnings
 			}
 			err := reader.List(ctx, list, client.InNamespace(about.GetNamespace()), client.Limit(maxEvents), fields)
 			if err != nil {
@@ -65,23 +65,23 @@ func Live(ctx context.Context, reader client.Reader, now func() time.Time) Look 
 	}
 }
 
-// latest returns the newest event about an object that is young enough to tell how it is now, of
-// the reasons that count; nil: there is none.
-func (l Look) latest(about client.Object, counts func(corev1.Event) bool) *corev1.Event {
+// latest returns the newest event about an object that match accepts and that is not too old, or
+// nil.
+func (l Look) latest(about client.Object, match func(corev1.Event) bool) *corev1.Event {
 	if l.Events == nil {
 		return nil
 	}
 	var newest *corev1.Event
 	for _, event := range l.Events(about) {
-		if counts(event) && l.Now().Sub(at(event)) <= eventLife && (newest == nil || at(*newest).Before(at(event))) {
+		if match(event) && l.Now().Sub(lastSeen(event)) <= maxEventAge && (newest == nil || lastSeen(*newest).Before(lastSeen(event))) {
 			newest = &event
 		}
 	}
 	return newest
 }
 
-// said returns the words of the latest warning of one of the reasons.
-func (l Look) said(about client.Object, reasons ...string) string {
+// message returns the message of the latest event with one of the reasons.
+func (l Look) message(about client.Object, reasons ...string) string {
 	event := l.latest(about, func(e corev1.Event) bool { return slices.Contains(reasons, e.Reason) })
 	if event == nil {
 		return ""
@@ -89,8 +89,8 @@ func (l Look) said(about client.Object, reasons ...string) string {
 	return event.Message
 }
 
-// at is when an event was last seen; old and new recorders write different fields.
-func at(event corev1.Event) time.Time {
+// lastSeen returns when an event last occurred. Old and new recorders write different fields.
+func lastSeen(event corev1.Event) time.Time {
 	times := []time.Time{event.CreationTimestamp.Time, event.FirstTimestamp.Time, event.LastTimestamp.Time, event.EventTime.Time}
 	if event.Series != nil {
 		times = append(times, event.Series.LastObservedTime.Time)
@@ -105,14 +105,14 @@ func (l Look) readyz(pod *corev1.Pod) string {
 	return l.Readyz(pod)
 }
 
-// prober asks pods and nobody else: it follows no redirect and uses no proxy.
+// prober sends requests only to pods: it follows no redirects and uses no proxy.
 var prober = &http.Client{
 	Timeout:       readyzTimeout,
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	Transport:     &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: 16 << 10},
 }
 
-// readyz returns why a service is not ready, in its own words.
+// readyz returns the answer of a service that is not ready.
 func readyz(ctx context.Context, url string) string {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

@@ -16,13 +16,13 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// asked is a Look that counts its questions, and answers with their number.
-type asked struct {
+// countingLook is a Look that counts its requests and answers with their number.
+type countingLook struct {
 	now            time.Time
 	events, readyz int
 }
 
-func (a *asked) look() Look {
+func (a *countingLook) look() Look {
 	return Look{
 		Now: func() time.Time { return a.now },
 		Events: func(client.Object) []corev1.Event {
@@ -33,11 +33,11 @@ func (a *asked) look() Look {
 	}
 }
 
-// TestMemory: what one owner's pods have the operator look at is bounded for an interval, and an
-// answer is remembered that long; another owner has a budget of its own.
+// TestMemory checks that the requests for one owner are limited in an interval, that answers are
+// cached that long, and that another owner has its own budget.
 func TestMemory(t *testing.T) {
 	t.Parallel()
-	memory, source := &Memory{}, &asked{}
+	memory, source := &Memory{}, &countingLook{}
 	for i, tc := range []struct {
 		owner          types.UID
 		after          time.Duration
@@ -54,7 +54,7 @@ func TestMemory(t *testing.T) {
 		var events, readyz []string
 		for _, uid := range strings.Fields(tc.pods) {
 			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: types.UID(uid)}}
-			for list, answer := range map[*[]string]string{&events: look.said(pod, "FailedMount"), &readyz: look.readyz(pod)} {
+			for list, answer := range map[*[]string]string{&events: look.message(pod, "FailedMount"), &readyz: look.readyz(pod)} {
 				if answer == "" {
 					answer = "-"
 				}
@@ -69,13 +69,13 @@ func TestMemory(t *testing.T) {
 		}
 	}
 	source.now = now.Add(3 * interval)
-	if memory.Bound("c", source.look()).said(pod(), "FailedMount"); len(memory.owners) != 1 {
-		t.Errorf("%d owners are remembered, whose intervals have ended", len(memory.owners)-1)
+	if memory.Bound("c", source.look()).message(pod(), "FailedMount"); len(memory.owners) != 1 {
+		t.Errorf("%d owners whose intervals have ended are still cached", len(memory.owners)-1)
 	}
 }
 
-// TestMemoryIsSmall: of the events of an object the newest of each reason is remembered, and no
-// more of it than is read.
+// TestMemoryIsSmall checks that only the newest event of each reason of an object is cached, and
+// only the fields that are used.
 func TestMemoryIsSmall(t *testing.T) {
 	t.Parallel()
 	var all []corev1.Event
@@ -87,19 +87,19 @@ func TestMemoryIsSmall(t *testing.T) {
 	}
 	all = append(all, corev1.Event{Reason: "Old", LastTimestamp: ago(time.Hour)})
 	slices.Reverse(all)
-	got := digest(all, now)
+	got := condense(all, now)
 	if len(got) != maxReasons || got[0].Reason != "R0" || !got[0].LastTimestamp.Equal(new(ago(0))) || got[7].Reason != "R7" {
 		t.Errorf("%d events, the first %s of %s", len(got), got[0].Reason, got[0].LastTimestamp)
 	}
 	for _, event := range got {
-		if event.Annotations != nil || len(event.Message) > maxRead+1 || Words(event.Message) != Words(all[0].Message+all[1].Message) {
+		if event.Annotations != nil || len(event.Message) > maxInput+1 || Words(event.Message) != Words(all[0].Message+all[1].Message) {
 			t.Errorf("%d bytes of a message: %.20s", len(event.Message), Words(event.Message))
 		}
 	}
 }
 
-// TestForgedPodsOfAJob: anyone may create pods that a Job controls. They have the operator look at
-// no more pods than the Job has indexes, and hide no cause.
+// TestForgedPodsOfAJob checks that pods that someone else created with a Job as controller hide no
+// cause, and do not make the operator read more pods than the Job has indexes.
 func TestForgedPodsOfAJob(t *testing.T) {
 	t.Parallel()
 	genuine := podOf("1", time.Minute, container("job", ended(1, "Error", vaultSealed), none), failed)
@@ -111,15 +111,15 @@ func TestForgedPodsOfAJob(t *testing.T) {
 	for i := range 300 {
 		pods = append(pods, podOf(fmt.Sprintf("f%d", i), time.Minute))
 	}
-	source := &asked{now: now}
+	source := &countingLook{now: now}
 	silent := source.look()
 	count := silent.Events
 	silent.Events = func(about client.Object) []corev1.Event { count(about); return nil }
 	if got := OfJob(job(), 2, pods, silent, now); got.Reason != v1alpha1.ReasonVaultSealed || source.events > 3 {
 		t.Errorf("%d lists of events: %s: %s", source.events, got.Reason, got)
 	}
-	if got := newest(job(), 2, pods); len(got) != 1 || got[0].Name != genuine.Name {
-		t.Errorf("%d pods are looked at", len(got))
+	if got := newestPods(job(), 2, pods); len(got) != 1 || got[0].Name != genuine.Name {
+		t.Errorf("got %d pods, want only the genuine one", len(got))
 	}
 	if got := OfJob(&batchv1.Job{}, -1, pods, Look{}, now); got.Known() {
 		t.Errorf("a Job of no pods: %s", got)

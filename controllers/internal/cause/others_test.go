@@ -20,10 +20,10 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// TestVolumeCauses is the table of a volume; an empty reason: it is as it should be.
+// TestVolumeCauses has the causes of a claim without a volume. An empty reason means no problem.
 func TestVolumeCauses(t *testing.T) {
 	t.Parallel()
-	// event of a claim, the newest first.
+	// event is an event of a claim. The newest comes first.
 	type event struct{ reason, words string }
 	for name, tc := range map[string]struct {
 		phase              corev1.PersistentVolumeClaimPhase
@@ -33,13 +33,13 @@ func TestVolumeCauses(t *testing.T) {
 	}{
 		"no class":             {phase: corev1.ClaimPending, age: time.Minute, events: []event{{reason: "FailedBinding", words: "no persistent volumes available for this claim and no storage class is set"}}, reason: v1alpha1.ReasonVolumePending, fact: "no storage class is set", next: "a default one"},
 		"a missing class":      {phase: corev1.ClaimPending, age: time.Minute, events: []event{{reason: "ProvisioningFailed", words: `storageclass.storage.k8s.io "fast" not found`}}, reason: v1alpha1.ReasonVolumePending, fact: `"fast" not found`, next: "create that StorageClass"},
-		"a provisioner's word": {phase: corev1.ClaimPending, age: time.Minute, events: []event{{reason: "ExternalProvisioning", words: "Waiting"}, {reason: "ProvisioningFailed", words: "rpc error: no space"}}, reason: v1alpha1.ReasonVolumePending, fact: "no space", next: "kubectl describe pvc notes-data"},
+		"a provisioner fails":  {phase: corev1.ClaimPending, age: time.Minute, events: []event{{reason: "ExternalProvisioning", words: "Waiting"}, {reason: "ProvisioningFailed", words: "rpc error: no space"}}, reason: v1alpha1.ReasonVolumePending, fact: "no space", next: "kubectl describe pvc notes-data"},
 		"no provisioner":       {phase: corev1.ClaimPending, age: time.Minute, events: []event{{reason: "ExternalProvisioning", words: "Waiting for a volume to be created by 'csi.example.com'"}}, reason: v1alpha1.ReasonVolumePending, fact: "csi.example.com", next: "whether the provisioner"},
 		"a first consumer":     {phase: corev1.ClaimPending, age: time.Hour, events: []event{{reason: "WaitForFirstConsumer", words: "waiting for first consumer to be created before binding"}}},
 		"a pod without a node": {phase: corev1.ClaimPending, age: time.Hour, events: []event{{reason: "WaitForPodScheduled", words: "waiting for pod notes to be scheduled"}}},
-		"made just now":        {phase: corev1.ClaimPending, age: time.Second, events: []event{{reason: "ProvisioningFailed", words: "x"}}},
+		"created just now":     {phase: corev1.ClaimPending, age: time.Second, events: []event{{reason: "ProvisioningFailed", words: "x"}}},
 		"bound":                {phase: corev1.ClaimBound, age: time.Hour, events: []event{{reason: "ProvisioningFailed", words: "x"}}},
-		"nothing said":         {phase: corev1.ClaimPending, age: time.Hour},
+		"no event":             {phase: corev1.ClaimPending, age: time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "notes-data", CreationTimestamp: ago(tc.age)}}
@@ -59,7 +59,8 @@ func TestVolumeCauses(t *testing.T) {
 	}
 }
 
-// TestCertificateCauses is the table of a certificate; an empty reason: cert-manager is at work.
+// TestCertificateCauses has the causes of a certificate that is not issued. An empty reason means
+// that cert-manager is still working.
 func TestCertificateCauses(t *testing.T) {
 	t.Parallel()
 	issuing := func(reason, words string) *certmanagerv1.Certificate {
@@ -86,8 +87,7 @@ func TestCertificateCauses(t *testing.T) {
 	issued := func(age time.Duration) certmanagerv1.CertificateRequestCondition {
 		return certmanagerv1.CertificateRequestCondition{Type: certmanagerv1.CertificateRequestConditionReady, Status: cmmeta.ConditionTrue, LastTransitionTime: new(ago(age))}
 	}
-	// created is a Certificate that cert-manager has not looked at; since is one whose issuance
-	// began later.
+	// created returns a Certificate without a status. since sets when its issuance started.
 	created := func(age time.Duration) *certmanagerv1.Certificate {
 		return &certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Name: "notes-tls", CreationTimestamp: ago(age)}}
 	}
@@ -102,18 +102,18 @@ func TestCertificateCauses(t *testing.T) {
 		request            *certmanagerv1.CertificateRequest
 		reason, fact, next string
 	}{
-		"the Certificate says it":      {certificate: issuing("Failed", "The certificate request has failed to complete and will be retried: common name not allowed"), reason: v1alpha1.ReasonIssuanceFailed, fact: "common name not allowed", next: "cmctl renew notes-tls"},
+		"the Certificate tells it":     {certificate: issuing("Failed", "The certificate request has failed to complete and will be retried: common name not allowed"), reason: v1alpha1.ReasonIssuanceFailed, fact: "common name not allowed", next: "cmctl renew notes-tls"},
 		"the request was denied":       {certificate: issuing("", ""), request: request(time.Second, denied), reason: v1alpha1.ReasonIssuanceFailed, fact: "no policy approved", next: "cmctl renew"},
 		"the request has failed":       {certificate: issuing("", ""), request: request(time.Second, approved, failed), reason: v1alpha1.ReasonIssuanceFailed, fact: "permission denied", next: "cmctl renew"},
 		"the issuer cannot":            {certificate: issuing("", ""), request: request(time.Minute, approved, pending), reason: v1alpha1.ReasonIssuancePending, fact: "CertificateRequest notes-tls-1 is not issued yet: Failed to initialise vault client: permission denied", next: "see the issuer"},
-		"nobody approves":              {certificate: issuing("", ""), request: request(time.Minute), reason: v1alpha1.ReasonIssuancePending, fact: "is not approved", next: "approve it"},
+		"no one approves":              {certificate: issuing("", ""), request: request(time.Minute), reason: v1alpha1.ReasonIssuancePending, fact: "is not approved", next: "approve it"},
 		"the issuer takes its time":    {certificate: issuing("", ""), request: request(time.Second, approved, pending)},
 		"no issuer answers":            {certificate: issuing("", ""), request: request(time.Minute, approved), reason: v1alpha1.ReasonIssuancePending, fact: "no controller of the issuer has answered CertificateRequest notes-tls-1", next: "whether the controller of the issuer runs"},
-		"the issuer says no word":      {certificate: issuing("", ""), request: request(time.Minute, approved, wordless), reason: v1alpha1.ReasonIssuancePending, fact: "is not issued yet", next: "see the issuer"},
-		"it is issued, says the issue": {certificate: issuing("", ""), request: request(time.Minute, approved, issued(time.Second))},
+		"the issuer gives no message":  {certificate: issuing("", ""), request: request(time.Minute, approved, wordless), reason: v1alpha1.ReasonIssuancePending, fact: "is not issued yet", next: "see the issuer"},
+		"it was issued just now":       {certificate: issuing("", ""), request: request(time.Minute, approved, issued(time.Second))},
 		"it is issued, and not stored": {certificate: issuing("", ""), request: request(time.Hour, approved, issued(time.Minute)), reason: v1alpha1.ReasonIssuancePending, fact: "is issued, but cert-manager has not stored the certificate", next: "kubectl get resourcequota"},
-		"no request":                   {certificate: issuing("", ""), reason: v1alpha1.ReasonIssuancePending, fact: "cert-manager has made no CertificateRequest notes-tls-1", next: "a ResourceQuota on secrets refuses the Secret that it needs (`kubectl get resourcequota`)"},
-		"no cert-manager":              {certificate: created(time.Minute), reason: v1alpha1.ReasonIssuancePending, fact: "has made no CertificateRequest", next: "whether cert-manager runs"},
+		"no request":                   {certificate: issuing("", ""), reason: v1alpha1.ReasonIssuancePending, fact: "cert-manager has created no CertificateRequest notes-tls-1", next: "a ResourceQuota on secrets refuses the Secret that it needs (`kubectl get resourcequota`)"},
+		"no cert-manager":              {certificate: created(time.Minute), reason: v1alpha1.ReasonIssuancePending, fact: "has created no CertificateRequest", next: "whether cert-manager runs"},
 		"no request yet":               {certificate: created(time.Second)},
 		"no request, it is new":        {certificate: since(issuing("", ""), time.Second)},
 	} {
@@ -146,10 +146,10 @@ func TestRefusals(t *testing.T) {
 	}{
 		"a quota of Jobs": {err: fmt.Errorf("create: %w", apierrors.NewForbidden(jobs, "x", errors.New("exceeded quota: q, requested: count/jobs.batch=1"))), reason: v1alpha1.ReasonQuotaExceeded, next: "raise the ResourceQuota"},
 		"a quota of node ports": {err: apierrors.NewForbidden(services, "x", errors.New("exceeded quota: q, requested: services.nodeports=1, used: services.nodeports=0, limited: services.nodeports=0")),
-			reason: v1alpha1.ReasonQuotaExceeded, next: "free what others use of it, or set spec.service.type to ClusterIP"},
+			reason: v1alpha1.ReasonQuotaExceeded, next: "free some of it, or set spec.service.type to ClusterIP"},
 		"a quota of load balancers": {err: apierrors.NewForbidden(services, "x", errors.New("exceeded quota: q, requested: services.loadbalancers=1")), reason: v1alpha1.ReasonQuotaExceeded, next: "spec.service.type"},
 		"a LimitRange of volumes": {err: apierrors.NewForbidden(claims, "x", errors.New("maximum storage usage per PersistentVolumeClaim is 500Mi, but request is 1Gi")),
-			reason: v1alpha1.ReasonOutsideLimitRange, next: "set spec.database.embedded.storage.size to a size within the namespace's LimitRange"},
+			reason: v1alpha1.ReasonOutsideLimitRange, next: "set spec.database.embedded.storage.size to a size that the LimitRange of the namespace allows"},
 		"an admission policy": {err: apierrors.NewForbidden(jobs, "x", errors.New("ValidatingAdmissionPolicy 'p' denied")), reason: v1alpha1.ReasonApplyFailed},
 		"a field":             {err: apierrors.NewInvalid(batchv1.SchemeGroupVersion.WithKind("Job").GroupKind(), "x", nil), reason: v1alpha1.ReasonApplyFailed},
 		"a conflict":          {err: apierrors.NewConflict(jobs, "x", errors.New("x"))},
@@ -162,7 +162,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestReadyz: a pod is asked for no more than a line, no longer than a second, and nobody else is.
+// TestReadyz checks that an answer of /readyz is limited in size and time, and that redirects are
+// not followed.
 func TestReadyz(t *testing.T) {
 	t.Parallel()
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))

@@ -10,24 +10,24 @@ import (
 )
 
 const (
-	// maxWords bounds what is taken over from others, in bytes.
-	maxWords = 800
-	// maxRead bounds what is searched for it.
-	maxRead = 4 * maxWords
+	// maxMessage is the maximum length of a quoted message, in bytes.
+	maxMessage = 800
+	// maxInput is how much of a message is read, in bytes.
+	maxInput = 4 * maxMessage
 )
 
 var (
 	reasonPattern = regexp.MustCompile(`^[A-Z][A-Za-z]{1,60}$`)
-	// local is the near end of a connection, with a port that is another each time: a message that
-	// changes with every look would be a write with every look.
-	local = regexp.MustCompile(`(\[[0-9A-Fa-f:.%]+\]|[0-9.]+):[0-9]+->`)
-	// secrets are what programs are known to put into their errors: the login in a URI, tokens of
-	// Vault (hvs. since 1.10, s. before), and JSON Web Tokens.
+	// localAddress is the local address of a connection. Its port changes each time, and each
+	// change of a message is a write.
+	localAddress = regexp.MustCompile(`(\[[0-9A-Fa-f:.%]+\]|[0-9.]+):[0-9]+->`)
+	// secrets matches what programs are known to write to their errors: credentials in a URI, Vault
+	// tokens (hvs. since 1.10, s. before), and JSON Web Tokens.
 	secrets = regexp.MustCompile(`://[^\s/]*@|\bhv[sbr]\.[A-Za-z0-9_.-]+|\b[sbr]\.[A-Za-z0-9_-]{24,}(\.[A-Za-z0-9]+)?|\bey[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`)
 )
 
-// ReadTermination reads a container's termination message. Anyone who runs pods in the namespace
-// can write one, so it is checked and bounded before it becomes a condition.
+// ReadTermination parses the termination message of a container. Anyone who runs pods in the
+// namespace can write one, so it is validated and bounded before it becomes a condition.
 func ReadTermination(text string) (config.Termination, bool) {
 	termination := config.Termination{}
 	if len(text) > 4096 || json.Unmarshal([]byte(text), &termination) != nil || !reasonPattern.MatchString(termination.Reason) {
@@ -37,12 +37,12 @@ func ReadTermination(text string) (config.Termination, bool) {
 	return termination, true
 }
 
-// Words makes the words of others fit for a condition: one line, bounded, valid text, and without
-// what looks like a secret.
+// Words makes a message of another program fit for a condition: one line of valid UTF-8, bounded,
+// and without what looks like a secret.
 func Words(text string) string {
-	cut := len(text) > maxRead
+	cut := len(text) > maxInput
 	if cut {
-		text = text[:maxRead]
+		text = text[:maxInput]
 	}
 	line := secrets.ReplaceAllStringFunc(text, func(secret string) string {
 		if strings.HasPrefix(secret, "://") {
@@ -50,15 +50,15 @@ func Words(text string) string {
 		}
 		return "…"
 	})
-	line = local.ReplaceAllString(line, "")
+	line = localAddress.ReplaceAllString(line, "")
 	line = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar {
 			return ' '
 		}
 		return r
 	}, strings.ToValidUTF8(line, ""))
-	if len(line) > maxWords {
-		return strings.ToValidUTF8(line[:maxWords], "") + "…"
+	if len(line) > maxMessage {
+		return strings.ToValidUTF8(line[:maxMessage], "") + "…"
 	}
 	if cut {
 		return line + "…"
@@ -66,6 +66,6 @@ func Words(text string) string {
 	return line
 }
 
-// readable returns no more of a text than [Words] looks at, which must see that it was longer. It
-// copies, so that the whole text is not kept in memory.
-func readable(text string) string { return strings.Clone(text[:min(len(text), maxRead+1)]) }
+// truncate returns the part of a text that [Words] reads, and one byte more, so that Words sees
+// that the text was longer. It copies, so that the whole text is not kept in memory.
+func truncate(text string) string { return strings.Clone(text[:min(len(text), maxInput+1)]) }

@@ -25,14 +25,15 @@ func TestReadTermination(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, ok := ReadTermination(tc.text)
-			if ok != tc.ok || strings.ContainsAny(got.Message, "\n\t") || len(got.Message) > maxWords+len("…") {
-				t.Errorf("got %t and %d bytes %q, want %t and at most %d bytes on one line", ok, len(got.Message), got.Message, tc.ok, maxWords+len("…"))
+			if ok != tc.ok || strings.ContainsAny(got.Message, "\n\t") || len(got.Message) > maxMessage+len("…") {
+				t.Errorf("got %t and %d bytes %q, want %t and at most %d bytes on one line", ok, len(got.Message), got.Message, tc.ok, maxMessage+len("…"))
 			}
 		})
 	}
 }
 
-// FuzzReadTermination: what becomes a condition is one line, bounded, and text.
+// FuzzReadTermination checks that what becomes a condition is one line of valid text in bounded
+// size.
 func FuzzReadTermination(f *testing.F) {
 	f.Add(`{"reason":"Failed","message":"a\nb"}`)
 	f.Add("{\"reason\":\"Failed\",\"message\":\"" + strings.Repeat("ä", 500) + "\xff\"}")
@@ -44,7 +45,7 @@ func FuzzReadTermination(f *testing.F) {
 			}
 			return
 		}
-		if !reasonPattern.MatchString(got.Reason) || len(got.Message) > maxWords+len("…") ||
+		if !reasonPattern.MatchString(got.Reason) || len(got.Message) > maxMessage+len("…") ||
 			strings.ContainsFunc(got.Message, unicode.IsControl) || !utf8.ValidString(got.Message) {
 			t.Errorf("got %+v, want valid text of bounded length without control characters", got)
 		}

@@ -25,6 +25,8 @@ import (
 // +kubebuilder:validation:XValidation:rule="quantity((has(self.spec.database) && has(self.spec.database.embedded) && has(self.spec.database.embedded.storage) && has(self.spec.database.embedded.storage.size) ? self.spec.database.embedded.storage.size : '1Gi')).compareTo(quantity((has(oldSelf.spec.database) && has(oldSelf.spec.database.embedded) && has(oldSelf.spec.database.embedded.storage) && has(oldSelf.spec.database.embedded.storage.size) ? oldSelf.spec.database.embedded.storage.size : '1Gi'))) >= 0 || quantity((has(self.spec.database) && has(self.spec.database.embedded) && has(self.spec.database.embedded.storage) && has(self.spec.database.embedded.storage.size) ? self.spec.database.embedded.storage.size : '1Gi')).compareTo(quantity((has(self.status) && has(self.status.volumeSize) ? self.status.volumeSize : '0'))) >= 0",message="database.embedded.storage.size can only grow (1Gi when unset), because a volume cannot shrink: set it to status.volumeSize or more"
 type SecureNotes struct {
 	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the standard metadata of an object.
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 

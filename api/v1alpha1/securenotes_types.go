@@ -169,7 +169,7 @@ type SecureNotesSpec struct {
 	// +optional
 	AdoptRetainedKeyOf string `json:"adoptRetainedKeyOf,omitempty"`
 
-	// suspend stops the operator from changing anything for this object until the object is
+	// suspend stops the operator from changing anything for this object, except when the object is
 	// deleted. The service keeps running. Rotations that have started wait. Defaults to false.
 	// +optional
 	Suspend *bool `json:"suspend,omitempty"`
@@ -307,13 +307,14 @@ type CertManager struct {
 	// +required
 	IssuerRef IssuerReference `json:"issuerRef,omitzero"`
 
-	// duration is the lifetime of the certificate, from 1h to 87600h. Defaults to 2160h (90 days).
+	// duration is the lifetime of the certificate, from 1h to 87600h, in hours, minutes and
+	// seconds. Defaults to 2160h (90 days).
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1h') && duration(self) <= duration('87600h')",message="duration must be 1h to 87600h"
 	// +optional
 	Duration Duration `json:"duration,omitempty"`
 
-	// renewBefore is how long before it expires the certificate is renewed, at least 5m and less
-	// than duration. Defaults to a third of duration.
+	// renewBefore is how long before it expires the certificate is renewed, in hours, minutes and
+	// seconds. It is at least 5m and less than duration. Defaults to a third of duration.
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5m') && duration(self) <= duration('87600h')",message="renewBefore must be 5m to 87600h"
 	// +optional
 	RenewBefore Duration `json:"renewBefore,omitempty"`
@@ -463,8 +464,9 @@ type KeyRotationPolicy struct {
 	Strategy RotationStrategy `json:"strategy,omitempty"`
 
 	// retainOldVersionFor is how long the previous version of the key can still decrypt after a
-	// rotation, from 0s to 87600h. It should be at least the age of the oldest database backup that
-	// you may restore. A rotation of reason Compromise ignores it. Defaults to 720h (30 days).
+	// rotation, from 0s to 87600h, in hours, minutes and seconds. It should be at least the age of
+	// the oldest database backup that you may restore. A rotation of reason Compromise ignores it.
+	// Defaults to 720h (30 days).
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('87600h')",message="retainOldVersionFor must be 0s to 87600h"
 	// +optional
 	RetainOldVersionFor Duration `json:"retainOldVersionFor,omitempty"`
@@ -511,7 +513,8 @@ type KeyRotationPolicy struct {
 // Trim determines when versions of the master key are destroyed.
 type Trim struct {
 	// after is how long a version must have been unable to decrypt before it is destroyed, from 0s
-	// to 87600h. It should be at least as long as you keep any backup of the database.
+	// to 87600h, in hours, minutes and seconds. It should be at least as long as you keep any
+	// backup of the database.
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('87600h')",message="after must be 0s to 87600h"
 	// +required
 	After Duration `json:"after,omitempty"`
@@ -532,7 +535,8 @@ type Auth struct {
 	// +optional
 	Registration string `json:"registration,omitempty"`
 
-	// tokenTTL is the lifetime of a session, from 5m to 720h. Defaults to 1h.
+	// tokenTTL is the lifetime of a session, from 5m to 720h, in hours, minutes and seconds.
+	// Defaults to 1h.
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5m') && duration(self) <= duration('720h')",message="tokenTTL must be 5m to 720h"
 	// +optional
 	TokenTTL Duration `json:"tokenTTL,omitempty"`

@@ -28,13 +28,13 @@ helm.sh/chart: {{ include "securenotes-operator.labelValue" (printf "%s-%s" .Cha
 {{ . | replace "+" "_" }}
 {{- end }}
 
-{{- /* image returns the reference of an image. It takes a dict of the image values and the default tag. */ -}}
+{{- /* image returns an image reference. It takes a dict of the image values and the default tag. */ -}}
 {{- define "securenotes-operator.image" -}}
 {{- with .image.registry }}{{ . }}/{{ end }}{{ .image.repository }}
 {{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ default (include "securenotes-operator.tag" .tag) .image.tag }}{{ end }}
 {{- end }}
 
-{{- /* audiences returns the audiences of the tokens that the operand's pods log in to Vault with. */ -}}
+{{- /* audiences returns the audiences of the operand's tokens for Vault. */ -}}
 {{- define "securenotes-operator.audiences" -}}
 {{- $audiences := list }}
 {{- range .Values.vaultConnections }}

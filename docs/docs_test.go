@@ -1,4 +1,5 @@
-// Package docs_test holds the documents to the code: a test that a document names as evidence exists.
+// Package docs_test checks the documents against the code: links lead somewhere, named tests exist,
+// and documented limits are those of the code.
 package docs_test
 
 import (
@@ -13,11 +14,13 @@ import (
 var (
 	declared = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
 	named    = regexp.MustCompile("`((?:Test|Fuzz)\\w+)`")
-	// requirement is a row of docs/asvs.md: id, level, what is asked, state, evidence or reason.
+	// document matches the end of a link to a page, or to a section of it.
+	document = regexp.MustCompile(`\.md(#[a-z0-9-]+)?\)`)
+	// requirement is a row of docs/asvs.md: id, level, requirement, state, evidence or reason.
 	requirement = regexp.MustCompile(`^\| (V\d+\.\d+\.\d+) \| ([12]) \| [^|]+ \| (holds|partly|no) \| ([^|]+) \|$`)
 )
 
-// testsOf finds every test of the repository, of every suite and module.
+// testsOf returns the names of all tests of the repository, in every suite and module.
 func testsOf(t *testing.T, root string) map[string]bool {
 	t.Helper()
 	found := map[string]bool{}
@@ -52,7 +55,7 @@ func TestNamedTestsExist(t *testing.T) {
 		}
 		matches := named.FindAllSubmatch(raw, -1)
 		if len(matches) == 0 {
-			t.Errorf("%s names no test: has its form changed?", document)
+			t.Errorf("%s names no test: has its format changed?", document)
 		}
 		for _, match := range matches {
 			if !tests[string(match[1])] {
@@ -62,8 +65,8 @@ func TestNamedTestsExist(t *testing.T) {
 	}
 }
 
-// TestRequirementsAreShown: what docs/asvs.md says holds, a test or a document shows, and nothing of it is said to
-// have none; and no requirement stands there twice.
+// TestRequirementsAreShown checks that every requirement of docs/asvs.md that holds names a test or
+// a document as evidence, and that no requirement is listed twice.
 func TestRequirementsAreShown(t *testing.T) {
 	raw, err := os.ReadFile("asvs.md")
 	if err != nil {
@@ -77,20 +80,20 @@ func TestRequirementsAreShown(t *testing.T) {
 		}
 		row := requirement.FindStringSubmatch(line)
 		if row == nil {
-			t.Errorf("not a row of id, level, what is asked, state and evidence: %s", line)
+			t.Errorf("not a row of id, level, requirement, state and evidence: %s", line)
 			continue
 		}
 		id, state, evidence := row[1], row[3], row[4]
 		if seen[id] {
-			t.Errorf("%s stands there twice", id)
+			t.Errorf("%s is listed twice", id)
 		}
 		seen[id] = true
-		shown := named.MatchString(evidence) || strings.Contains(evidence, ".md)")
+		shown := named.MatchString(evidence) || document.MatchString(evidence)
 		if state == "holds" && (!shown || strings.Contains(evidence, "no test")) {
-			t.Errorf("%s holds, but nothing shows it: %s", id, evidence)
+			t.Errorf("%s holds, but has no evidence: %s", id, evidence)
 		}
 	}
 	if len(seen) < 100 {
-		t.Errorf("only %d requirements: has the form of the table changed?", len(seen))
+		t.Errorf("only %d requirements: has the format of the table changed?", len(seen))
 	}
 }

@@ -14,45 +14,46 @@ import (
 	"time"
 )
 
-// Where the bounds that a client can meet stand in the code.
+// boundPackages are the packages whose constants limit what a client can do.
 var boundPackages = []string{
 	"../app/internal/httpapi", "../app/internal/ratelimit", "../app/internal/accounts", "../app/internal/notes",
 	"../app/internal/server", "../controllers/internal/operand", "../controllers/internal/keyrotation",
 	"../controllers/internal/rotations", "../controllers/internal/trustedjob",
 }
 
-// bound matches the names of constants that bound what a client can have.
+// bound matches the names of constants that limit a client.
 var bound = regexp.MustCompile(`^([mM]ax|min|least)[A-Z]|Per(Second|Minute|Hour|Period|Day)$`)
 
-// noBounds are constants with such names that no client meets, and why.
+// noBounds are constants with such a name that limit no client, and the reason.
 var noBounds = map[string]string{
-	"accounts.maxFenced":    "how often a registration starts again when a rotation overtakes it",
-	"notes.maxOvertaken":    "how often an update starts again when another one overtakes it",
-	"notes.maxCounted":      "how many users' counts are kept",
-	"httpapi.maxFieldName":  "how much of a client's own text an error repeats",
-	"httpapi.MaxMemory":     "the sum of others",
-	"httpapi.maxPooled":     "which buffers are used again",
-	"httpapi.maxFailures":   "lines of the log",
-	"httpapi.maxAddresses":  "a warning of the log",
-	"server.minMemoryLimit": "what the other bounds are derived from",
-	"ratelimit.maxURISize":  "a file of the operator's",
+	"accounts.maxFenced":    "how often a registration restarts when a rotation changes the key meanwhile",
+	"notes.maxOvertaken":    "how often an update restarts when another one changes the note meanwhile",
+	"notes.maxCounted":      "how many users' counts are cached",
+	"httpapi.maxFieldName":  "how much of a client's own text an error quotes",
+	"httpapi.MaxMemory":     "the sum of other limits",
+	"httpapi.maxPooled":     "which buffers are reused",
+	"httpapi.maxFailures":   "limits lines of the log",
+	"httpapi.maxAddresses":  "limits a warning in the log",
+	"server.minMemoryLimit": "the other limits are derived from it",
+	"ratelimit.maxURISize":  "limits a file of the operator",
 	"operand.maxTrimAfter":  "a field of SecureNotes",
 
-	"rotations.maxRequest": "a longer value of an annotation is no request",
+	"rotations.maxRequest": "the operator ignores a longer annotation",
 
-	"keyrotation.maxSteps":       "the steps of one pass, of which a rotation has fewer",
+	"keyrotation.maxSteps":       "limits the steps of one pass; a rotation has fewer",
 	"keyrotation.maxNotes":       "a count that no shard can reach",
 	"keyrotation.maxSecondsLeft": "an estimate",
-	"keyrotation.maxConflicts":   "how often a record is tried again that another one has overtaken",
+	"keyrotation.maxConflicts":   "how often a write to the status is retried after a conflict",
 }
 
-// constants are the whole-number constants of a package, by name with the package's.
+// constants are the constants of a package, by name.
 type constants struct {
 	values map[string]constant.Value
 	exprs  map[string]ast.Expr
 }
 
-// readConstants reads those of a folder's files, without tests.
+// readConstants adds the integer constants of the files in folder to all, named PACKAGE.CONSTANT. It
+// ignores test files.
 func readConstants(t *testing.T, folder string, all map[string]constant.Value) {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(folder, "*.go"))
@@ -94,7 +95,7 @@ func readConstants(t *testing.T, folder string, all map[string]constant.Value) {
 	}
 }
 
-// mebibytes reads a quantity such as 512Mi.
+// mebibytes parses a quantity such as 512Mi.
 func mebibytes(text string) constant.Value {
 	digits, isQuantity := strings.CutSuffix(text, "Mi")
 	n, err := strconv.ParseInt(digits, 10, 64)
@@ -104,8 +105,7 @@ func mebibytes(text string) constant.Value {
 	return constant.MakeInt64(n << 20)
 }
 
-// eval evaluates what the code has: numbers, other constants of the package, units of time, and
-// arithmetic.
+// eval evaluates numbers, other constants of the package, units of time, and arithmetic.
 func (c constants) eval(expr ast.Expr) constant.Value {
 	switch e := expr.(type) {
 	case *ast.BasicLit:
@@ -132,7 +132,7 @@ func (c constants) eval(expr ast.Expr) constant.Value {
 		}
 		op := e.Op
 		if op == token.QUO {
-			op = token.QUO_ASSIGN // of whole numbers
+			op = token.QUO_ASSIGN // go/constant's integer division
 		}
 		return constant.BinaryOp(x, op, y)
 	}
@@ -142,7 +142,7 @@ func (c constants) eval(expr ast.Expr) constant.Value {
 // amount matches a number and its unit.
 var amount = regexp.MustCompile(`^([0-9][0-9,]*)(?: (KiB|MiB|s|min|h|days))?\b`)
 
-// parseAmount returns what a cell of the table says, in bytes, in nanoseconds, or as it is.
+// parseAmount parses a cell of the table: a size to bytes, a duration to nanoseconds, else the number.
 func parseAmount(cell string) (constant.Value, bool) {
 	found := amount.FindStringSubmatch(cell)
 	if found == nil {
@@ -158,7 +158,7 @@ func parseAmount(cell string) (constant.Value, bool) {
 	return constant.MakeInt64(n * unit), true
 }
 
-// TestLimitsAreThoseOfTheCode: docs/limits.md names every bound, with the value that the code has.
+// TestLimitsAreThoseOfTheCode checks that docs/limits.md lists every limit, with the value of the code.
 func TestLimitsAreThoseOfTheCode(t *testing.T) {
 	raw, err := os.ReadFile("limits.md")
 	if err != nil {
@@ -171,12 +171,12 @@ func TestLimitsAreThoseOfTheCode(t *testing.T) {
 	named := map[string]bool{}
 	for _, line := range strings.Split(string(raw), "\n") {
 		cells := strings.Split(line, "|")
-		if len(cells) != 8 { // six, and what stands before the first and after the last
+		if len(cells) != 8 { // six cells, and the empty text before the first and after the last
 			continue
 		}
 		name := strings.Trim(cells[6], " `")
 		if !strings.Contains(name, ".") {
-			continue // the table's head
+			continue // the header row
 		}
 		named[name] = true
 		want, known := code[name]
@@ -196,10 +196,10 @@ func TestLimitsAreThoseOfTheCode(t *testing.T) {
 	}
 	for name := range noBounds {
 		if _, known := code[name]; !known {
-			t.Errorf("%s is an exception that the code does not have", name)
+			t.Errorf("the exception %s is no constant of the code", name)
 		}
 	}
 	if len(named) < 20 {
-		t.Errorf("only %d rows", len(named))
+		t.Errorf("only %d rows: has the format of the tables changed?", len(named))
 	}
 }

@@ -16,7 +16,7 @@ var (
 	codeBlock  = regexp.MustCompile("(?ms)^ *```sh\n(.*?)^ *```$|`([^`\n]+)`")
 )
 
-// pages are all documents of the repository that people read.
+// pages returns the text of all Markdown documents of the repository, by path.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -27,7 +27,7 @@ func pages(t *testing.T) map[string]string {
 		if name := entry.Name(); entry.IsDir() && path != ".." && (strings.HasPrefix(name, ".") || name == "bin" || name == "dist" || name == "node_modules") {
 			return fs.SkipDir
 		}
-		if filepath.Ext(path) == ".md" && path != "../hack/chart/readme.md" { // a template
+		if filepath.Ext(path) == ".md" && path != "../hack/chart/readme.md" { // readme.md is a template
 			raw, err := os.ReadFile(path)
 			found[path] = string(raw)
 			return err
@@ -43,7 +43,7 @@ func pages(t *testing.T) map[string]string {
 	return found
 }
 
-// anchors are the names that GitHub gives to the headings of a page.
+// anchors returns the anchors that GitHub generates for the headings of a page.
 func anchors(page string) map[string]bool {
 	found := map[string]bool{}
 	for line := range strings.Lines(page) {
@@ -63,7 +63,7 @@ func anchors(page string) map[string]bool {
 	return found
 }
 
-// TestLinks: a link to a file of the repository, or to a heading, leads somewhere.
+// TestLinks checks that links to files of the repository, and to their headings, have a target.
 func TestLinks(t *testing.T) {
 	all := pages(t)
 	for path, page := range all {
@@ -87,7 +87,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestMakeTargetsExist: what a document tells its reader to run with make is a target.
+// TestMakeTargetsExist checks that every make command in a document names an existing target.
 func TestMakeTargetsExist(t *testing.T) {
 	raw, err := os.ReadFile("../Makefile")
 	if err != nil {
@@ -103,12 +103,12 @@ func TestMakeTargetsExist(t *testing.T) {
 			for _, match := range makeTarget.FindAllStringSubmatch(code[1]+code[2], -1) {
 				used++
 				if !targets[match[1]] {
-					t.Errorf("%s: make %s is no target", path, match[1])
+					t.Errorf("%s: make has no target %s", path, match[1])
 				}
 			}
 		}
 	}
 	if used < 20 {
-		t.Errorf("only %d uses of make: has their form changed?", used)
+		t.Errorf("only %d make commands: has their format changed?", used)
 	}
 }

@@ -13,15 +13,15 @@ import (
 	"testing"
 )
 
-// What docs/asvs.md says that the service does nowhere, its source shows.
+// These tests check the source for things that, according to docs/asvs.md, the service never does.
 
-// source is a file of the service.
+// source is a parsed file of the service.
 type source struct {
 	path string
 	*ast.File
 }
 
-// service reads the service's files, without tests.
+// service parses the service's files, without its tests.
 func service(t *testing.T) []source {
 	t.Helper()
 	var files []source
@@ -42,7 +42,7 @@ func service(t *testing.T) []source {
 	return files
 }
 
-// imported are the paths that the file imports.
+// imported returns the paths that the file imports.
 func (s source) imported(t *testing.T) []string {
 	t.Helper()
 	var paths []string
@@ -56,7 +56,7 @@ func (s source) imported(t *testing.T) []string {
 	return paths
 }
 
-// calls visits each call of a function, by its name and, where it has one, its package.
+// calls calls visit for each function call, with the function's name and, if any, its package.
 func (s source) calls(visit func(name string, call *ast.CallExpr)) {
 	ast.Inspect(s.File, func(node ast.Node) bool {
 		call, ok := node.(*ast.CallExpr)
@@ -75,7 +75,8 @@ func (s source) calls(visit func(name string, call *ast.CallExpr)) {
 	})
 }
 
-// TestServiceStartsNoProgram: so that no input can become a part of a command.
+// TestServiceStartsNoProgram checks that the service starts no program, so that no input can become
+// part of a command.
 func TestServiceStartsNoProgram(t *testing.T) {
 	for _, file := range service(t) {
 		for _, path := range file.imported(t) {
@@ -92,11 +93,11 @@ func TestServiceStartsNoProgram(t *testing.T) {
 	}
 }
 
-// TestFormatsAreConstant: what is formatted is never the format.
+// TestFormatsAreConstant checks that every format string is a literal, and never input.
 func TestFormatsAreConstant(t *testing.T) {
 	place := map[string]int{
 		"fmt.Errorf": 0, "fmt.Sprintf": 0, "fmt.Printf": 0, "fmt.Fprintf": 1, "fmt.Appendf": 1, "log.Printf": 0, "log.Fatalf": 0,
-		"bad": 1, // the configuration's, which hands its format on
+		"bad": 1, // of app/config, which passes its format on
 	}
 	formats := 0
 	for _, file := range service(t) {
@@ -109,7 +110,7 @@ func TestFormatsAreConstant(t *testing.T) {
 				return
 			}
 			if formats++; !literal(call.Args[at]) {
-				t.Errorf("%s: the format of a %s is not a literal", file.path, name)
+				t.Errorf("%s: the format of a call of %s is not a literal", file.path, name)
 			}
 		})
 	}
@@ -118,7 +119,7 @@ func TestFormatsAreConstant(t *testing.T) {
 	}
 }
 
-// literal says whether the expression is a text, or several put together.
+// literal reports whether the expression is a string literal, or a concatenation.
 func literal(e ast.Expr) bool {
 	switch e := e.(type) {
 	case *ast.BasicLit:
@@ -129,15 +130,16 @@ func literal(e ast.Expr) bool {
 	return false
 }
 
-// TestServiceCallsNobodyElse: only these packages of ours have a client of anything, each of one thing.
+// TestServiceCallsNobodyElse checks that only these packages contain network clients, each for one
+// kind of server.
 func TestServiceCallsNobodyElse(t *testing.T) {
 	clients := map[string][]string{
-		"github.com/hashicorp/vault/api": {"app/internal/vault", "app/internal/envelope"}, // which gets its client from vault
+		"github.com/hashicorp/vault/api": {"app/internal/vault", "app/internal/envelope"}, // envelope gets its client from vault
 		"github.com/jackc/pgx":           {"app/internal/store"},
 		"github.com/redis/go-redis":      {"app/internal/ratelimit"},
 		"k8s.io/client-go":               {"app/internal/progress"},
 	}
-	// Whoever uses one of these can call anybody.
+	// Code that uses one of these can call any server.
 	anybody := map[string][]string{
 		"http.Client": {"app/internal/vault"}, "http.DefaultTransport": {"app/internal/vault"}, "http.Transport": {"app/internal/vault"},
 		"http.DefaultClient": nil, "http.Get": nil, "http.Head": nil, "http.Post": nil, "http.PostForm": nil,
@@ -169,7 +171,7 @@ func TestServiceCallsNobodyElse(t *testing.T) {
 	}
 }
 
-// TestRandomnessIsCryptographic: but for the jitter of renewals.
+// TestRandomnessIsCryptographic checks that only the jitter of renewals uses math/rand.
 func TestRandomnessIsCryptographic(t *testing.T) {
 	for _, file := range service(t) {
 		for _, path := range file.imported(t) {
@@ -180,7 +182,8 @@ func TestRandomnessIsCryptographic(t *testing.T) {
 	}
 }
 
-// TestImagesHoldNoSource: a released image begins empty and gets, of what was built, these files.
+// TestImagesHoldNoSource checks that a released image starts empty, and that only these built files are
+// copied into it.
 func TestImagesHoldNoSource(t *testing.T) {
 	raw, err := os.ReadFile("../Dockerfile")
 	if err != nil {
@@ -195,7 +198,7 @@ func TestImagesHoldNoSource(t *testing.T) {
 		case words[0] == "FROM":
 			stage = words[len(words)-1]
 			if from := words[1]; stage != "build" && from != "scratch" && from != "base" {
-				t.Errorf("image %s begins with %s", stage, from)
+				t.Errorf("image %s is based on %s", stage, from)
 			}
 		case stage == "build":
 		case words[0] == "ADD", words[0] == "RUN":
@@ -207,7 +210,7 @@ func TestImagesHoldNoSource(t *testing.T) {
 			for _, file := range words[2 : len(words)-1] {
 				copied++
 				if !slices.Contains(wanted, file) {
-					t.Errorf("image %s holds %s", stage, file)
+					t.Errorf("image %s contains %s", stage, file)
 				}
 			}
 		}

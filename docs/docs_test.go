@@ -14,8 +14,8 @@ import (
 var (
 	declared = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
 	named    = regexp.MustCompile("`((?:Test|Fuzz)\\w+)`")
-	// document matches the end of a link to a page, or to a section of it.
-	document = regexp.MustCompile(`\.md(#[a-z0-9-]+)?\)`)
+	// docLink matches the end of a link to a page, or to a section of it.
+	docLink = regexp.MustCompile(`\.md(#[a-z0-9-]+)?\)`)
 	// requirement is a row of docs/asvs.md: id, level, requirement, state, evidence or reason.
 	requirement = regexp.MustCompile(`^\| (V\d+\.\d+\.\d+) \| ([12]) \| [^|]+ \| (holds|partly|no) \| ([^|]+) \|$`)
 )
@@ -88,7 +88,7 @@ func TestRequirementsAreShown(t *testing.T) {
 			t.Errorf("%s is listed twice", id)
 		}
 		seen[id] = true
-		shown := named.MatchString(evidence) || document.MatchString(evidence)
+		shown := named.MatchString(evidence) || docLink.MatchString(evidence)
 		if state == "holds" && (!shown || strings.Contains(evidence, "no test")) {
 			t.Errorf("%s holds, but has no evidence: %s", id, evidence)
 		}

@@ -52,8 +52,8 @@ type constants struct {
 	exprs  map[string]ast.Expr
 }
 
-// readConstants adds the integer constants of the files in folder to all, named PACKAGE.CONSTANT. It
-// ignores test files.
+// readConstants adds the integer constants of the files in folder to all, named PACKAGE.CONSTANT.
+// It ignores test files.
 func readConstants(t *testing.T, folder string, all map[string]constant.Value) {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(folder, "*.go"))
@@ -142,7 +142,8 @@ func (c constants) eval(expr ast.Expr) constant.Value {
 // amount matches a number and its unit.
 var amount = regexp.MustCompile(`^([0-9][0-9,]*)(?: (KiB|MiB|s|min|h|days))?\b`)
 
-// parseAmount parses a cell of the table: a size to bytes, a duration to nanoseconds, else the number.
+// parseAmount parses a cell of the table: a size to bytes, a duration to nanoseconds, else the
+// number.
 func parseAmount(cell string) (constant.Value, bool) {
 	found := amount.FindStringSubmatch(cell)
 	if found == nil {
@@ -158,7 +159,8 @@ func parseAmount(cell string) (constant.Value, bool) {
 	return constant.MakeInt64(n * unit), true
 }
 
-// TestLimitsAreThoseOfTheCode checks that docs/limits.md lists every limit, with the value of the code.
+// TestLimitsAreThoseOfTheCode checks that docs/limits.md lists every limit, with the value of the
+// code.
 func TestLimitsAreThoseOfTheCode(t *testing.T) {
 	raw, err := os.ReadFile("limits.md")
 	if err != nil {

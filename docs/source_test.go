@@ -182,8 +182,8 @@ func TestRandomnessIsCryptographic(t *testing.T) {
 	}
 }
 
-// TestImagesHoldNoSource checks that a released image starts empty, and that only these built files are
-// copied into it.
+// TestImagesHoldNoSource checks that a released image starts empty, and that only these built files
+// are copied into it.
 func TestImagesHoldNoSource(t *testing.T) {
 	raw, err := os.ReadFile("../Dockerfile")
 	if err != nil {

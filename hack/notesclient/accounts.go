@@ -12,7 +12,7 @@ type credentials struct {
 	Password string `json:"password"`
 }
 
-// confirmation is the body of calls that want the password again.
+// confirmation is the body of calls that require the password again.
 type confirmation struct {
 	Password string `json:"password"`
 }
@@ -29,7 +29,7 @@ type Login struct {
 	ExpiresAt time.Time `json:"expires_at"`
 }
 
-// Login begins a session. [Client.WithToken] returns a client for it.
+// Login starts a session. [Client.WithToken] returns a client for it.
 func (c *Client) Login(ctx context.Context, username, password string) (*Login, error) {
 	l := &Login{}
 	if _, err := c.call(ctx, Request{Method: http.MethodPost, Path: "/api/auth/login", Body: credentials{username, password}}, http.StatusOK, l); err != nil {
@@ -72,13 +72,13 @@ func (c *Client) RevokeSession(ctx context.Context, id, password string) error {
 	return err
 }
 
-// DeleteAccount deletes the account and everything of it.
+// DeleteAccount deletes the account and all its data.
 func (c *Client) DeleteAccount(ctx context.Context, password string) error {
 	_, err := c.call(ctx, Request{Method: http.MethodDelete, Path: "/api/account", Body: confirmation{password}}, http.StatusOK, nil)
 	return err
 }
 
-// ExportAccount returns the account's export, one JSON object a line.
+// ExportAccount returns the account's export, one JSON object per line.
 func (c *Client) ExportAccount(ctx context.Context) ([]byte, error) {
 	a, err := c.call(ctx, Request{Method: http.MethodGet, Path: "/api/account/export"}, http.StatusOK, nil)
 	if err != nil {

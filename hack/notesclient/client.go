@@ -1,8 +1,8 @@
 // Package notesclient is the client of the notes API that this repository's tests and tools share.
 //
 // Each call of the API is a method of [Client]. A call that the service refuses returns a
-// [StatusError]; [Status] reads the status code from any error. [Client.Do] sends a request that no
-// method makes, and returns the answer whatever its status is.
+// [StatusError]; [Status] reads the status code from any error. [Client.Do] sends any other request,
+// and returns the answer whatever its status is.
 package notesclient
 
 import (
@@ -17,13 +17,14 @@ import (
 // maxAnswer bounds the body of an answer, in bytes.
 const maxAnswer = 16 << 20
 
-// Client calls the API of one service, as one user or as none. It is safe for concurrent use.
+// Client calls the API of one service, with or without a user's session. It is safe for concurrent
+// use.
 type Client struct {
 	url, token string
 	http       *http.Client
 }
 
-// New returns a client without a session. URL is the service's, without a path.
+// New returns a client without a session. url is the service's URL, without a path.
 func New(url string, o Options) *Client {
 	return &Client{url: url, http: o.HTTPClient()}
 }
@@ -33,18 +34,18 @@ func (c *Client) WithToken(token string) *Client {
 	return &Client{url: c.url, token: token, http: c.http}
 }
 
-// Token returns the session's token; empty: there is no session.
+// Token returns the session's token, or "" if there is no session.
 func (c *Client) Token() string { return c.token }
 
-// Close closes the connections that no request uses, also those of clients that share them.
+// Close closes idle connections, including those that other clients share.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Request is one request of the API.
 type Request struct {
 	Method, Path string
-	// Body is sent as JSON; nil: none.
+	// Body is sent as JSON, unless it is nil.
 	Body any
-	// IfMatch and IdempotencyKey are headers; empty: left out.
+	// IfMatch and IdempotencyKey are headers, which are omitted if empty.
 	IfMatch, IdempotencyKey string
 }
 
@@ -55,15 +56,15 @@ type Answer struct {
 	Body   []byte
 }
 
-// Message returns the error that the body names; empty: it names none.
+// Message returns the error text in the body, or "" if there is none.
 func (a *Answer) Message() string {
 	var body struct{ Error string }
-	_ = json.Unmarshal(a.Body, &body) // a body of another form names no error
+	_ = json.Unmarshal(a.Body, &body) // a body in another format has no error text
 	return body.Error
 }
 
 // Do sends a request and returns the answer, whatever its status is. An error means that there was
-// no answer, or only a part of one.
+// no complete answer.
 func (c *Client) Do(ctx context.Context, r Request) (*Answer, error) {
 	var body io.Reader
 	if r.Body != nil {
@@ -101,7 +102,8 @@ func (c *Client) Do(ctx context.Context, r Request) (*Answer, error) {
 	return a, nil
 }
 
-// call sends a request, wants the status of a success, and decodes the answer unless into is nil.
+// call sends a request, returns a [StatusError] unless the status is want, and decodes the answer
+// into into, unless that is nil.
 func (c *Client) call(ctx context.Context, r Request, want int, into any) (*Answer, error) {
 	a, err := c.Do(ctx, r)
 	if err != nil {

@@ -13,10 +13,10 @@ import (
 	"github.com/securenotes/securenotes/hack/notesclient"
 )
 
-// seen is what a service receives of a request.
+// seen is a request as the service receives it.
 type seen struct{ request, body, token, ifMatch, key string }
 
-// serve starts a service that gives every request one answer, and returns a client of it.
+// serve starts a service that gives the same answer to every request, and returns a client for it.
 func serve(t *testing.T, o notesclient.Options, status int, header map[string]string, answer string) (*notesclient.Client, *seen) {
 	t.Helper()
 	got := &seen{}
@@ -116,8 +116,8 @@ func TestCalls(t *testing.T) {
 	}
 }
 
-// TestOnlyTheServiceRefuses: an answer that is not the service's does not tell what the service
-// did.
+// TestOnlyTheServiceRefuses checks that only an answer of the service becomes a StatusError: an
+// answer of a proxy does not say what the service did.
 func TestOnlyTheServiceRefuses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status int
@@ -170,7 +170,7 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestBodies: Do sends no body unless there is one, and reads the message of an error.
+// TestBodies checks that Do sends a body only if there is one, and reads the message of an error.
 func TestBodies(t *testing.T) {
 	c, sent := serve(t, notesclient.Options{}, http.StatusTeapot, nil, `{"error":"a teapot"}`)
 	a, err := c.Do(t.Context(), notesclient.Request{Method: http.MethodPut, Path: "/x", Body: json.RawMessage(`{"a":1}`)})

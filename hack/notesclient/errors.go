@@ -6,14 +6,14 @@ import (
 	"fmt"
 )
 
-// StatusError is a refusal by the service.
+// StatusError is an error answer of the service.
 type StatusError struct {
 	Method, Path string
 	// Status is the HTTP status code.
 	Status int
-	// Message is the sentence of the answer.
+	// Message is the error text of the answer.
 	Message string
-	// RetryAfter is the header of this name; empty: there is none.
+	// RetryAfter is the header Retry-After, or "" if there is none.
 	RetryAfter string
 }
 
@@ -21,8 +21,9 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("%s %s: status %d: %s", e.Method, e.Path, e.Status, e.Message)
 }
 
-// newStatusError returns a StatusError for an answer of the service. An answer of another form,
-// such as one of a proxy, says nothing about what the service did: it is an ordinary error.
+// newStatusError returns a StatusError for an answer of the service. For an answer in another
+// format, such as that of a proxy, it returns an ordinary error: such an answer does not say what the
+// service did.
 func newStatusError(r Request, a *Answer) error {
 	e := &StatusError{Method: r.Method, Path: r.Path, Status: a.Status, RetryAfter: a.Header.Get("Retry-After")}
 	var body map[string]any

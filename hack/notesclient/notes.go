@@ -7,18 +7,18 @@ import (
 	"net/url"
 )
 
-// Content is what a user writes into a note.
+// Content is the text that a user writes into a note.
 type Content struct {
 	Content string   `json:"content"`
 	Title   string   `json:"title,omitempty"`
 	Tags    []string `json:"tags,omitempty"`
 }
 
-// Note is a note as it is stored.
+// Note is a stored note.
 type Note struct {
 	ID string `json:"id"`
 	Content
-	// ETag is of the note's revision.
+	// ETag identifies the note's revision.
 	ETag string `json:"-"`
 }
 
@@ -27,7 +27,8 @@ func (c *Client) CreateNote(ctx context.Context, content Content) (*Note, error)
 	return c.CreateNoteIdempotent(ctx, content, "")
 }
 
-// CreateNoteIdempotent creates a note unless a request with the same key has done so.
+// CreateNoteIdempotent creates a note unless an earlier request with the same idempotency key has
+// done so.
 func (c *Client) CreateNoteIdempotent(ctx context.Context, content Content, idempotencyKey string) (*Note, error) {
 	r := Request{Method: http.MethodPost, Path: "/api/notes", Body: content, IdempotencyKey: idempotencyKey}
 	return c.note(ctx, r, http.StatusCreated, Note{Content: content})
@@ -38,7 +39,7 @@ func (c *Client) GetNote(ctx context.Context, id string) (*Note, error) {
 	return c.note(ctx, Request{Method: http.MethodGet, Path: notePath(id)}, http.StatusOK, Note{})
 }
 
-// UpdateNote replaces a note. ifMatch is the ETag of the revision to replace; empty: any.
+// UpdateNote replaces a note. ifMatch is the ETag of the revision to replace; empty means any.
 func (c *Client) UpdateNote(ctx context.Context, id string, content Content, ifMatch string) (*Note, error) {
 	r := Request{Method: http.MethodPut, Path: notePath(id), Body: content, IfMatch: ifMatch}
 	return c.note(ctx, r, http.StatusOK, Note{Content: content})
@@ -50,7 +51,8 @@ func (c *Client) DeleteNote(ctx context.Context, id, ifMatch string) error {
 	return err
 }
 
-// note sends a request that is answered with a part of a note; n is the rest of it.
+// note sends a request whose answer contains a part of a note, and decodes it into n, which has the
+// other part.
 func (c *Client) note(ctx context.Context, r Request, want int, n Note) (*Note, error) {
 	a, err := c.call(ctx, r, want, &n)
 	if err != nil {
@@ -65,7 +67,7 @@ func notePath(id string) string { return "/api/notes/" + url.PathEscape(id) }
 // Page is one page of the list of notes.
 type Page struct {
 	Notes []Listed `json:"notes"`
-	// NextCursor is for the next page; empty: this is the last one.
+	// NextCursor is the cursor of the next page, or "" on the last page.
 	NextCursor string `json:"next_cursor"`
 }
 
@@ -74,8 +76,8 @@ type Listed struct {
 	ID string `json:"id"`
 }
 
-// ListNotes returns a page of the user's notes. A limit of 0 is the service's default; an empty
-// cursor is the first page.
+// ListNotes returns a page of the user's notes. A limit of 0 means the service's default, and an
+// empty cursor the first page.
 func (c *Client) ListNotes(ctx context.Context, limit int, cursor string) (*Page, error) {
 	query := url.Values{}
 	if limit > 0 {

@@ -10,25 +10,25 @@ import (
 	"time"
 )
 
-// Options say how a client connects. Each connection is of TLS 1.3.
+// Options define how a client connects. Every connection uses TLS 1.3.
 type Options struct {
-	// RootCAs verify the service's certificate; nil: those of the system.
+	// RootCAs verify the service's certificate. If nil, the system's CAs do.
 	RootCAs *x509.CertPool
-	// Timeout bounds a request with its answer; 0: the request's context does.
+	// Timeout bounds a request and its answer. If 0, only the request's context does.
 	Timeout time.Duration
 	// HTTP2 uses HTTP/2 instead of HTTP/1.1.
 	HTTP2 bool
-	// ConnectionPerRequest opens a connection for each request: behind a load balancer, each goes
-	// to a replica of its own.
+	// ConnectionPerRequest opens a connection for each request, so that a load balancer chooses a
+	// replica for each.
 	ConnectionPerRequest bool
-	// LocalAddress is the IP address that connections come from; empty: the system chooses.
+	// LocalAddress is the source IP address of connections. If empty, the system chooses it.
 	LocalAddress string
 }
 
-// idleConnections is how many connections of HTTP/1.1 are kept between requests.
+// idleConnections is how many HTTP/1.1 connections are kept open between requests.
 const idleConnections = 16
 
-// HTTPClient returns an HTTP client that connects as the options say.
+// HTTPClient returns an HTTP client with these options.
 func (o Options) HTTPClient() *http.Client {
 	protocols := &http.Protocols{}
 	protocols.SetHTTP1(!o.HTTP2)
@@ -51,7 +51,7 @@ func RootCAs(file string) (*x509.CertPool, error) {
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(raw) {
-		return nil, fmt.Errorf("%s holds no certificate", file)
+		return nil, fmt.Errorf("%s contains no certificate", file)
 	}
 	return pool, nil
 }

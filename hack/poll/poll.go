@@ -1,7 +1,8 @@
-// Package poll waits for a condition, for tests and for the tools that show the service at work.
+// Package poll waits until a condition holds, for tests and for the tools that demonstrate the
+// service.
 //
-// A condition returns nil when it holds, and otherwise an error that says what is not yet so. The
-// last one is in the failure.
+// A condition returns nil when it holds, and otherwise an error that says what is still missing.
+// The failure contains the last error.
 package poll
 
 import (
@@ -11,8 +12,8 @@ import (
 	"time"
 )
 
-// The pause between two checks grows from first to longest: most waits are short, and a long one
-// must not take the processor from what it waits for.
+// The pause between two checks grows from first to longest: most waits are short, and the checks of
+// a long wait must not slow down what it waits for.
 const first, longest = 10 * time.Millisecond, 200 * time.Millisecond
 
 // Until checks the condition until it holds or the context ends. It checks at least once.
@@ -23,7 +24,7 @@ func Until(ctx context.Context, condition func(context.Context) error) error {
 		if err == nil {
 			return nil
 		}
-		// A check that the context has cut off tells less than the one before it.
+		// The error of a check that the context has cut off says less than the previous one.
 		if last == nil || ctx.Err() == nil {
 			last = err
 		}
@@ -35,7 +36,7 @@ func Until(ctx context.Context, condition func(context.Context) error) error {
 	}
 }
 
-// Within is [Until] for at most so long.
+// Within is [Until] with a limit of time.
 func Within(ctx context.Context, limit time.Duration, condition func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

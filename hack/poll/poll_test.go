@@ -26,13 +26,13 @@ func notYet(n int) func(context.Context) error {
 func TestUntil(t *testing.T) {
 	for name, tc := range map[string]struct {
 		condition func(context.Context) error
-		want      string // of the error; empty: none
+		want      string // part of the error; empty: no error
 		wantIn    time.Duration
 	}{
-		"it holds at once":      {condition: notYet(1)},
-		"it holds later":        {condition: notYet(3), wantIn: 30 * time.Millisecond},
-		"it never holds":        {condition: func(context.Context) error { return errors.New("no pod is ready") }, want: "no pod is ready", wantIn: time.Minute},
-		"the last check is cut": {condition: cutOff(3), want: "check 2 of 3", wantIn: time.Minute},
+		"it holds at once":          {condition: notYet(1)},
+		"it holds later":            {condition: notYet(3), wantIn: 30 * time.Millisecond},
+		"it never holds":            {condition: func(context.Context) error { return errors.New("no pod is ready") }, want: "no pod is ready", wantIn: time.Minute},
+		"the last check is cut off": {condition: cutOff(3), want: "check 2 of 3", wantIn: time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -61,7 +61,7 @@ func cutOff(n int) func(context.Context) error {
 	}
 }
 
-// TestUntilLooksOften shows that a long wait is noticed a fifth of a second after its end.
+// TestUntilLooksOften shows that the end of a long wait is noticed within a fifth of a second.
 func TestUntilLooksOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begun := time.Now()

@@ -54,7 +54,7 @@ func NewCertificate(t testing.TB, dir string) *Certificate {
 	c := &Certificate{CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key"), Pool: x509.NewCertPool()}
 	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	c.Pool.AppendCertsFromPEM(certPEM)
-	// Renamed into place, the certificate last, as a renewal does it.
+	// Files are renamed into place, the certificate last, as a renewal does.
 	for _, f := range []struct {
 		path string
 		raw  []byte

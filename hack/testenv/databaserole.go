@@ -14,7 +14,7 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// databaseMount is where a test's Vault has its database engine.
+// databaseMount is where a test's Vault mounts its database engine.
 const databaseMount = "database"
 
 // DatabaseRole is a role of the database engine of a test's Vault.
@@ -23,8 +23,8 @@ type DatabaseRole struct {
 	vault       *Vault
 }
 
-// CreateDatabaseRole has Vault make logins to the database "notes" of the server, which is made, as
-// config/samples/database-credentials has it. Each lasts for the lease.
+// CreateDatabaseRole creates the database "notes" on the server, and configures Vault to create
+// logins to it as config/samples/database-credentials does. Each login lasts for the lease.
 func (v *Vault) CreateDatabaseRole(t testing.TB, p *Postgres, role string, lease time.Duration) *DatabaseRole {
 	t.Helper()
 	uri, err := url.Parse(p.CreateDatabase(t, "notes"))
@@ -66,14 +66,14 @@ func (v *Vault) CreateDatabaseRole(t testing.TB, p *Postgres, role string, lease
 	return &DatabaseRole{vault: v, Credentials: config.VaultCredentials{Mount: databaseMount, Role: role}}
 }
 
-// Revoke drops every login that was made, as the operator does after a compromise.
+// Revoke drops every login that Vault has created, as the operator does after a compromise.
 func (r *DatabaseRole) Revoke(t testing.TB) error {
 	t.Helper()
 	_, err := r.vault.Client(t).Logical().Write("sys/leases/revoke-prefix/"+databaseMount+"/creds/"+r.Credentials.Role, map[string]any{"sync": true})
 	return err
 }
 
-// sample reads one of the files that docs/database-credentials.md is about.
+// sample reads one of the files that docs/database-credentials.md explains.
 func sample(t testing.TB, name string) string {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join(repository(t), "config", "samples", "database-credentials", name))
@@ -83,8 +83,8 @@ func sample(t testing.TB, name string) string {
 	return string(raw)
 }
 
-// repository returns the directory of this repository, which is above the one that go test runs a
-// test in. The path of a source file does not tell: builds with -trimpath do not know it.
+// repository returns the root directory of this repository: the first one above the test's working
+// directory that has a go.mod. Paths of source files do not help, because of -trimpath.
 func repository(t testing.TB) string {
 	t.Helper()
 	dir, err := os.Getwd()

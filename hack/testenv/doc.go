@@ -1,10 +1,10 @@
-// Package testenv starts the real servers that tests talk to: HashiCorp Vault, PostgreSQL and
-// Redis, each on loopback with TLS, PgBouncer and HAProxy, in a directory of the test's own, ended
-// when the test ends. A package whose TestMain calls Main can also have one PostgreSQL server for
-// all its tests, see SharedPostgres.
+// Package testenv starts the real servers that tests need: HashiCorp Vault, PostgreSQL and Redis
+// with TLS, PgBouncer and HAProxy. Each listens on loopback, has its files in a directory of the
+// test, and ends when the test ends. A package whose TestMain calls [Main] can share one PostgreSQL
+// server among all its tests: see [SharedPostgres].
 //
-// The binaries are found by environment variables that `make test` sets. A test that needs one that
-// is not there fails and says so: it never passes without having run.
+// Environment variables, which `make test` sets, name the binaries. If a binary is missing, the test
+// fails with a message: it never passes without having run.
 package testenv
 
 import (

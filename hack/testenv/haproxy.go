@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// StartHAProxy starts an HAProxy that passes TCP connections on to a server and names their client
-// in the PROXY protocol, version 2. It connects from 127.0.0.1, and returns its own address,
-// host:port.
+// StartHAProxy starts an HAProxy that forwards TCP connections to a server and sends the client's
+// address in the PROXY protocol, version 2. HAProxy connects from 127.0.0.1. StartHAProxy returns
+// the address that HAProxy listens on, host:port.
 func StartHAProxy(t testing.TB, server string) string {
 	t.Helper()
 	address := FreeAddress(t)

@@ -14,8 +14,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd/api"
 )
 
-// StartScheduler starts the scheduler of Kubernetes until the test ends. It binds the pods of this
-// scheduler name only: others may wait for a node that a test does not have.
+// StartScheduler runs kube-scheduler until the test ends. It schedules only pods with this scheduler
+// name, because other pods may wait for a node that a test does not have.
 func StartScheduler(t testing.TB, cluster *rest.Config, name string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -32,7 +32,7 @@ profiles: [{schedulerName: %q}]
 	start(t, dir, "kube-scheduler", syscall.SIGTERM, exec.Command(binary(t, SchedulerVariable), "--config", configuration, "--secure-port=0"))
 }
 
-// kubeconfig writes a file by which programs reach the cluster, and returns its path.
+// kubeconfig writes a kubeconfig for the cluster and returns its path.
 func kubeconfig(t testing.TB, dir string, cluster *rest.Config, name string) string {
 	t.Helper()
 	written := api.NewConfig()
@@ -47,7 +47,7 @@ func kubeconfig(t testing.TB, dir string, cluster *rest.Config, name string) str
 	return path
 }
 
-// Helm runs helm against the cluster and returns what it prints, its error included.
+// Helm runs helm against the cluster and returns its output, standard error included.
 func Helm(t testing.TB, cluster *rest.Config, arguments ...string) (string, error) {
 	t.Helper()
 	arguments = append(arguments, "--kubeconfig", kubeconfig(t, t.TempDir(), cluster, "helm"))
@@ -55,7 +55,8 @@ func Helm(t testing.TB, cluster *rest.Config, arguments ...string) (string, erro
 	return string(out), err
 }
 
-// RenderChart returns what helm makes of a chart with these values, each as NAME=VALUE.
+// RenderChart returns the manifests that helm renders from a chart with values of the form
+// NAME=VALUE.
 func RenderChart(t testing.TB, chart, release, namespace string, values ...string) []byte {
 	t.Helper()
 	arguments := []string{"template", release, chart, "--namespace", namespace}

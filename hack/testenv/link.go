@@ -7,20 +7,20 @@ import (
 	"time"
 )
 
-// Link is the network between a program and a server of a test. It carries bytes until it is told to lose an
-// answer, as when the program is killed or the network breaks after the server has done what it was asked, or
-// to hold all requests or answers back.
+// Link is the network between a program and a server of a test. It can lose an answer, as if the
+// program was killed or the network failed after the server had done its work. It can also hold back
+// or delay requests and answers.
 type Link struct {
 	listener net.Listener
 	target   string
 	lose     atomic.Int64
 	answers  atomic.Int64
-	// requests and held are gates that the two directions wait at while they are closed.
+	// requests and held are gates for the two directions, which wait while their gate is closed.
 	requests, held gate
 	delay          atomic.Int64
 }
 
-// NewLink carries connections to target until the test ends.
+// NewLink returns a link that forwards connections to target until the test ends.
 func NewLink(t testing.TB, target string) *Link {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -41,16 +41,18 @@ func NewLink(t testing.TB, target string) *Link {
 	return l
 }
 
-// Address is where the link is entered, host:port.
+// Address returns the address that the link listens on, host:port.
 func (l *Link) Address() string { return l.listener.Addr().String() }
 
-// LoseAnswer lets the n-th answer from now on be lost, and its connection with it; 0: none.
+// LoseAnswer makes the link lose the n-th answer from now on, and its connection. With 0 it loses
+// none.
 func (l *Link) LoseAnswer(n int) { l.lose.Store(int64(n)) }
 
-// Lost says whether the answer that was to be lost is.
+// Lost reports whether the link has lost the answer that [Link.LoseAnswer] chose.
 func (l *Link) Lost() bool { return l.lose.Load() <= 0 }
 
-// Answers is how many answers the server has given: with one request at a time, how many round trips it took.
+// Answers returns how many answers the server has sent. With one request at a time, this is the
+// number of round trips.
 func (l *Link) Answers() int64 { return l.answers.Load() }
 
 // Hold holds answers back until release is called.
@@ -59,7 +61,7 @@ func (l *Link) Hold() (release func()) { return l.held.close() }
 // HoldRequests keeps requests from the server until release is called.
 func (l *Link) HoldRequests() (release func()) { return l.requests.close() }
 
-// Delay lets every answer take so much longer.
+// Delay delays every answer.
 func (l *Link) Delay(by time.Duration) { l.delay.Store(int64(by)) }
 
 // gate is open until it is closed.

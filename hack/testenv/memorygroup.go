@@ -18,8 +18,8 @@ import (
 // cgroups is where Linux mounts the control groups.
 const cgroups = "/sys/fs/cgroup"
 
-// MemoryGroup is a control group (cgroup v1 or v2) with a memory limit and without swap, as a
-// container has one.
+// MemoryGroup is a control group (cgroup v1 or v2) with a memory limit and without swap, like that
+// of a container.
 type MemoryGroup struct {
 	// Limit is in bytes.
 	Limit int64
@@ -28,8 +28,8 @@ type MemoryGroup struct {
 	v2        bool
 }
 
-// NewMemoryGroup creates a group that is removed when the test ends. The test is skipped where the
-// machine does not allow that: it takes root and a memory controller.
+// NewMemoryGroup creates a group that is removed when the test ends. It skips the test if the
+// machine does not allow that: it needs root and a memory controller.
 func NewMemoryGroup(t testing.TB, limit int64) *MemoryGroup {
 	t.Helper()
 	g := &MemoryGroup{Limit: limit}
@@ -38,14 +38,14 @@ func NewMemoryGroup(t testing.TB, limit int64) *MemoryGroup {
 		g.directory, err = os.MkdirTemp(parent, "securenotes-test-")
 	}
 	if errors.Is(err, os.ErrPermission) || errors.Is(err, errNoMemoryController) || errors.Is(err, syscall.EROFS) {
-		t.Skipf("no memory limit for a process can be set on this machine: %v", err)
+		t.Skipf("this machine does not allow a memory limit for a process: %v", err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { g.remove(t) })
 	files := []string{"memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.kmem.tcp.limit_in_bytes"}
-	values := []int64{limit, limit, 1 << 40} // cgroup v1 counts sockets only where they have a limit
+	values := []int64{limit, limit, 1 << 40} // cgroup v1 counts sockets only if they have a limit
 	if g.v2 {
 		files, values = []string{"memory.max", "memory.swap.max"}, []int64{limit, 0}
 	}
@@ -66,7 +66,7 @@ func (g *MemoryGroup) parent() (string, error) {
 		return own(filepath.Join(cgroups, "memory"), ":memory:"), nil
 	}
 	g.v2 = true
-	// A v2 group that has processes cannot have children with controllers: one of its ancestors can.
+	// A v2 group that has processes cannot have children with controllers, but an ancestor can.
 	for directory := own(cgroups, "0::"); ; directory = filepath.Dir(directory) {
 		raw, err := os.ReadFile(filepath.Join(directory, "cgroup.subtree_control"))
 		if err == nil && strings.Contains(" "+strings.TrimSpace(string(raw))+" ", " memory ") {
@@ -78,7 +78,7 @@ func (g *MemoryGroup) parent() (string, error) {
 	}
 }
 
-// own returns the directory of this process's group below a mount, or the mount if it is not
+// own returns the directory of this process's group below mount, or mount itself if the group is not
 // visible there.
 func own(mount, hierarchy string) string {
 	raw, err := os.ReadFile("/proc/self/cgroup")
@@ -104,37 +104,38 @@ func (g *MemoryGroup) write(file string, value int64) error {
 	return os.WriteFile(filepath.Join(g.directory, file), []byte(strconv.FormatInt(value, 10)), 0o600)
 }
 
-// remove waits for the group's processes: they are gone a moment after they were waited for.
+// remove removes the group. It retries, because processes leave the group a moment after they end.
 func (g *MemoryGroup) remove(t testing.TB) {
 	if err := poll.Within(context.Background(), 10*time.Second, func(context.Context) error { return os.Remove(g.directory) }); err != nil {
 		t.Errorf("memory limit: %v", err)
 	}
 }
 
-// In returns the same program whose runs are members of the group from their first instruction on.
+// In returns the same program, whose runs belong to the group from their first instruction on.
 func (p Program) In(g *MemoryGroup) Program {
 	p.group = g
 	return p
 }
 
-// wrap has a shell join the group before it becomes the program; the process keeps its id.
+// wrap returns a shell command that joins the group and then becomes the program; the process keeps
+// its id.
 func (g *MemoryGroup) wrap(command []string) []string {
 	join := fmt.Sprintf("echo $$ > %s && exec \"$@\"", filepath.Join(g.directory, "cgroup.procs"))
 	return append([]string{"/bin/sh", "-c", join, "sh"}, command...)
 }
 
-// MemoryUse is what the processes of a group hold, in bytes.
+// MemoryUse is the memory that the processes of a group use, in bytes.
 type MemoryUse struct {
-	// Anonymous is heap and stacks.
+	// Anonymous is the memory of heap and stacks.
 	Anonymous int64
-	// Sockets is what the kernel buffers for TCP. It counts against the limit in cgroup v2.
+	// Sockets is the kernel's buffers for TCP. In cgroup v2 it counts against the limit.
 	Sockets int64
 }
 
-// Total is what no reclaim can free.
+// Total returns the memory that the kernel cannot reclaim.
 func (u MemoryUse) Total() int64 { return u.Anonymous + u.Sockets }
 
-// Use returns what the group holds now.
+// Use returns the memory that the group uses now.
 func (g *MemoryGroup) Use() (u MemoryUse, err error) {
 	if g.v2 {
 		if u.Anonymous, err = g.counter("memory.stat", "anon"); err == nil {
@@ -155,7 +156,7 @@ func (g *MemoryGroup) Use() (u MemoryUse, err error) {
 	return u, err
 }
 
-// Kills returns how many processes of the group the kernel has ended for want of memory.
+// Kills returns how many processes of the group the kernel has killed because of the memory limit.
 func (g *MemoryGroup) Kills() (int64, error) {
 	if g.v2 {
 		return g.counter("memory.events", "oom_kill")
@@ -163,7 +164,7 @@ func (g *MemoryGroup) Kills() (int64, error) {
 	return g.counter("memory.oom_control", "oom_kill")
 }
 
-// counter reads one line, name and number, of a file of the group.
+// counter returns the number on the line that begins with name, from a file of the group.
 func (g *MemoryGroup) counter(file, name string) (int64, error) {
 	raw, err := os.ReadFile(filepath.Join(g.directory, file))
 	if err != nil {
@@ -174,5 +175,5 @@ func (g *MemoryGroup) counter(file, name string) (int64, error) {
 			return strconv.ParseInt(text, 10, 64)
 		}
 	}
-	return 0, fmt.Errorf("%s of %s does not tell %s", file, g.directory, name)
+	return 0, fmt.Errorf("file %s of control group %s has no counter %s", file, g.directory, name)
 }

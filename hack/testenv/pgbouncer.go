@@ -23,8 +23,8 @@ type PgBouncer struct {
 	pooler       *process
 }
 
-// StartPgBouncer starts a PgBouncer in front of a server. The pool mode is session, transaction or
-// statement; the pool size is how many server connections each database and user has.
+// StartPgBouncer starts a PgBouncer in front of a server. poolMode is session, transaction or
+// statement; poolSize is the number of server connections for each database and user.
 func StartPgBouncer(t testing.TB, server *Postgres, poolMode string, poolSize int) *PgBouncer {
 	t.Helper()
 	p := &PgBouncer{address: FreeAddress(t), dir: temporaryDirectory(t)}
@@ -61,7 +61,7 @@ max_client_conn = 200
 	return p
 }
 
-// Start starts it again after Stop.
+// Start restarts PgBouncer after Stop.
 func (p *PgBouncer) Start(t testing.TB) {
 	t.Helper()
 	command := exec.Command(binary(t, PgBouncerVariable), "--quiet", filepath.Join(p.dir, "pgbouncer.ini"))
@@ -77,13 +77,13 @@ func (p *PgBouncer) Start(t testing.TB) {
 	})
 }
 
-// Stop ends it at once; its clients are cut off.
+// Stop ends PgBouncer at once and disconnects its clients.
 func (p *PgBouncer) Stop(t testing.TB) {
 	t.Helper()
 	p.pooler.stop(t, syscall.SIGTERM)
 }
 
-// URI is a connection URI for a database of the server, verified by CAFile.
+// URI returns a connection URI for a database of the server, verified by CAFile.
 func (p *PgBouncer) URI(database string) string {
 	return fmt.Sprintf("postgres://postgres:%s@%s/%s?sslmode=verify-full&sslrootcert=%s", postgresPassword, p.address, database, p.CAFile)
 }

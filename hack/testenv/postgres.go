@@ -15,7 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// postgresPassword is of the superuser of a server that listens on loopback for one test.
+// postgresPassword is the superuser's password of a server that listens on loopback for one test.
 const postgresPassword = "test-only"
 
 // Postgres is a running PostgreSQL server with TLS and durable commits.
@@ -31,8 +31,8 @@ type Postgres struct {
 	server     *process
 }
 
-// StartPostgres initialises and starts a server. As root it runs as the user postgres or, where
-// there is none, nobody: PostgreSQL refuses to run as root.
+// StartPostgres initialises and starts a server. PostgreSQL refuses to run as root, so a test that
+// runs as root starts it as the user postgres or, if that does not exist, nobody.
 func StartPostgres(t testing.TB) *Postgres {
 	t.Helper()
 	return startPostgres(t)
@@ -50,7 +50,7 @@ func startPostgres(t testing.TB, settings ...string) *Postgres {
 	return p
 }
 
-// initialise makes the files of a server in dir/data.
+// initialise creates the files of a server in dir/data.
 func initialise(t testing.TB, dir string) {
 	t.Helper()
 	passwordFile := filepath.Join(dir, "password")
@@ -74,7 +74,7 @@ func copyTree(t testing.TB, from, to string) {
 	}
 }
 
-// Start starts the server again after Stop.
+// Start restarts the server after Stop.
 func (p *Postgres) Start(t testing.TB) {
 	t.Helper()
 	arguments := append([]string{"-D", p.data, "-k", p.dir,
@@ -83,7 +83,7 @@ func (p *Postgres) Start(t testing.TB) {
 		"-c", "ssl_key_file=" + filepath.Join(p.dir, "tls.key"), "-c", "max_connections=200"}, p.settings...)
 	command := exec.Command(filepath.Join(p.bin, "postgres"), arguments...)
 	command.SysProcAttr = &syscall.SysProcAttr{Credential: p.credential}
-	command.Dir, command.Env = p.dir, append(os.Environ(), "HOME="+p.dir) // it looks there for certificates when it follows another one
+	command.Dir, command.Env = p.dir, append(os.Environ(), "HOME="+p.dir) // a standby looks for certificates in HOME
 	p.server = start(t, p.dir, "postgres", syscall.SIGINT, command)
 	p.server.await(t, func(ctx context.Context) error {
 		conn, err := pgx.Connect(ctx, p.URI("postgres"))
@@ -94,8 +94,8 @@ func (p *Postgres) Start(t testing.TB) {
 	})
 }
 
-// StartStandby starts another server that follows this one, which from then on answers no commit before the other has
-// it, too.
+// StartStandby starts a standby of this server. From then on this server answers a commit only after
+// the standby has it, too.
 func (p *Postgres) StartStandby(t testing.TB) *Postgres {
 	t.Helper()
 	standby := &Postgres{CAFile: p.CAFile, bin: p.bin, port: freePort(t), dir: temporaryDirectory(t)}
@@ -122,7 +122,7 @@ func (p *Postgres) StartStandby(t testing.TB) *Postgres {
 	return standby
 }
 
-// Promote makes a standby a server that takes writes.
+// Promote promotes a standby to a server that accepts writes.
 func (p *Postgres) Promote(t testing.TB) {
 	t.Helper()
 	p.Execute(t, "SELECT pg_promote()")
@@ -144,7 +144,7 @@ func (p *Postgres) Execute(t testing.TB, statements ...string) {
 	}
 }
 
-// Host is where the server listens, host:port.
+// Host returns the address that the server listens on, host:port.
 func (p *Postgres) Host() string { return fmt.Sprintf("127.0.0.1:%d", p.port) }
 
 // Stop stops the server at once, as a crash would (SIGQUIT: no checkpoint, clients cut off).
@@ -153,19 +153,19 @@ func (p *Postgres) Stop(t testing.TB) {
 	p.server.stop(t, syscall.SIGQUIT)
 }
 
-// URI is a connection URI for a database of the server, verified by CAFile.
+// URI returns a connection URI for a database of the server, verified by CAFile.
 func (p *Postgres) URI(database string) string {
 	return fmt.Sprintf("postgres://postgres:%s@%s/%s?sslmode=verify-full&sslrootcert=%s", postgresPassword, p.Host(), database, p.CAFile)
 }
 
-// CreateDatabase makes an empty database and returns its URI.
+// CreateDatabase creates an empty database and returns its URI.
 func (p *Postgres) CreateDatabase(t testing.TB, name string) string {
 	t.Helper()
 	p.Execute(t, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize())
 	return p.URI(name)
 }
 
-// CopyDatabase makes a copy of a database that nobody is connected to, and returns its URI. The
+// CopyDatabase copies a database to which no client is connected, and returns the copy's URI. The
 // copy is dropped when the test ends.
 func (p *Postgres) CopyDatabase(t testing.TB, template, name string) string {
 	t.Helper()
@@ -174,8 +174,8 @@ func (p *Postgres) CopyDatabase(t testing.TB, template, name string) string {
 	return p.URI(name)
 }
 
-// temporaryDirectory is not t.TempDir, because another user must be able to reach it, and because
-// a socket's path may have 107 bytes at the most.
+// temporaryDirectory replaces t.TempDir, because another user must be able to access the directory,
+// and because the path of a socket may have at most 107 bytes.
 func temporaryDirectory(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sn-pg-")
@@ -186,8 +186,8 @@ func temporaryDirectory(t testing.TB) string {
 	return dir
 }
 
-// unprivileged gives dir to a user who is not root, and returns how to run as that user; nil when
-// the test does not run as root.
+// unprivileged makes a user other than root the owner of dir, and returns that user's credentials.
+// It returns nil if the test does not run as root.
 func unprivileged(t testing.TB, dir string) *syscall.Credential {
 	t.Helper()
 	if os.Getuid() != 0 {

@@ -26,8 +26,8 @@ type process struct {
 	log     string
 }
 
-// start runs command with its output in dir/NAME.log. The server dies with the test binary, even if
-// that is killed (Pdeathsig).
+// start runs command with its output in dir/NAME.log. The server ends with the test binary, even if
+// the binary is killed (Pdeathsig).
 func start(t testing.TB, dir, name string, signal syscall.Signal, command *exec.Cmd) *process {
 	t.Helper()
 	p := &process{command: command, done: make(chan struct{}), log: filepath.Join(dir, name+".log")}
@@ -52,7 +52,7 @@ func start(t testing.TB, dir, name string, signal syscall.Signal, command *exec.
 	return p
 }
 
-// stop signals the server and waits; a server that does not end in 20 s is killed.
+// stop sends the signal to the server and waits. It kills a server that does not end within 20 s.
 func (p *process) stop(t testing.TB, signal syscall.Signal) {
 	t.Helper()
 	select {
@@ -69,13 +69,13 @@ func (p *process) stop(t testing.TB, signal syscall.Signal) {
 	}
 }
 
-// await polls ready until it is nil, the process ends, or startTimeout is over.
+// await calls ready until it returns nil, the process ends, or startTimeout is over.
 func (p *process) await(t testing.TB, ready func(context.Context) error) {
 	t.Helper()
 	if err := poll.Within(context.Background(), startTimeout, func(ctx context.Context) error {
 		select {
 		case <-p.done:
-			t.Fatalf("%s ended at its start: %s", p.command.Path, p.tail())
+			t.Fatalf("%s ended when it started: %s", p.command.Path, p.tail())
 		default:
 		}
 		return ready(ctx)
@@ -97,14 +97,14 @@ func (p *process) tail() string {
 	return string(raw)
 }
 
-// FreeAddress is a free port of loopback, as host:port; see freePort.
+// FreeAddress returns a free port of loopback, as host:port; see freePort.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
 }
 
-// freePort is a port of loopback that is free now. It is below those that the kernel gives to outgoing
-// connections, of which a test makes many: one of them could take the port before the server does.
+// freePort returns a port of loopback that is free now. It is below the ports that the kernel assigns
+// to outgoing connections: a test opens many, and one could take the port before the server does.
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 1000 {

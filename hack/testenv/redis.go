@@ -13,10 +13,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// redisPassword is of a server that listens on loopback for one test.
+// redisPassword is the password of a server that listens on loopback for one test.
 const redisPassword = "test-only"
 
-// Redis is a running Redis server that takes TLS connections only.
+// Redis is a running Redis server that accepts only TLS connections.
 type Redis struct {
 	// CAFile verifies its certificate.
 	CAFile string
@@ -29,7 +29,7 @@ type Redis struct {
 	server      *process
 }
 
-// StartRedis starts a server that keeps nothing on disk.
+// StartRedis starts a server that stores nothing on disk.
 func StartRedis(t testing.TB) *Redis {
 	t.Helper()
 	r := &Redis{dir: t.TempDir(), port: freePort(t)}
@@ -40,14 +40,14 @@ func StartRedis(t testing.TB) *Redis {
 	return r
 }
 
-// Start starts the server again after Stop.
+// Start restarts the server after Stop.
 func (r *Redis) Start(t testing.TB) {
 	t.Helper()
 	command := exec.Command(binary(t, RedisVariable), "--port", "0", "--bind", "127.0.0.1", "--tls-port", strconv.Itoa(r.port),
 		"--tls-cert-file", r.certificate.CertFile, "--tls-key-file", r.certificate.KeyFile, "--tls-ca-cert-file", r.CAFile,
 		"--tls-auth-clients", "no", "--requirepass", redisPassword, "--save", "", "--dir", r.dir)
-	// Debian's redis-tools has the server's program under the name of its checker, and the package that has it
-	// under its own would start a server; the name that it is called by decides what it does.
+	// The program acts according to the name that it is called by. Debian's redis-tools contains it under
+	// another name, and the package that has it as redis-server would start a system service.
 	command.Args[0] = "redis-server"
 	r.server = start(t, r.dir, "redis", syscall.SIGTERM, command)
 	client := r.client()
@@ -55,7 +55,7 @@ func (r *Redis) Start(t testing.TB) {
 	r.server.await(t, func(ctx context.Context) error { return client.Ping(ctx).Err() })
 }
 
-// Stop ends the server, and what it has counted is gone.
+// Stop ends the server, which loses all its counters.
 func (r *Redis) Stop(t testing.TB) {
 	t.Helper()
 	r.server.stop(t, syscall.SIGTERM)
@@ -68,8 +68,8 @@ func (r *Redis) client() *redis.Client {
 	})
 }
 
-// ChangePassword gives the server another password, ends all connections, and returns the URI with
-// the new one.
+// ChangePassword sets another password, closes all connections, and returns the URI with the new
+// password.
 func (r *Redis) ChangePassword(t testing.TB) (uri string) {
 	t.Helper()
 	client := r.client()

@@ -20,11 +20,11 @@ import (
 // Program is the built securenotes binary.
 type Program struct {
 	path string
-	// group is the one that its runs are members of; nil: the test's own.
+	// group is the control group of its runs; nil: that of the test.
 	group *MemoryGroup
 }
 
-// BuildProgram builds the binary into a directory; flags are for go build.
+// BuildProgram builds the binary into directory, with flags of go build.
 func BuildProgram(t testing.TB, directory string, flags ...string) Program {
 	t.Helper()
 	p := Program{path: filepath.Join(directory, "securenotes")}
@@ -36,7 +36,7 @@ func BuildProgram(t testing.TB, directory string, flags ...string) Program {
 	return p
 }
 
-// Command is one run of the binary, which ends with the test binary.
+// Command returns a command that runs the binary, and that ends with the test binary.
 func (p Program) Command(ctx context.Context, args ...string) *exec.Cmd {
 	line := append([]string{p.path}, args...)
 	if p.group != nil {
@@ -47,8 +47,8 @@ func (p Program) Command(ctx context.Context, args ...string) *exec.Cmd {
 	return command
 }
 
-// ServiceConfig is the configuration of a service on a database and a key of the test's, with a certificate
-// and free ports of loopback; its file is for the binary's --config.
+// ServiceConfig returns the configuration of a service that uses a database and a key of the test,
+// with a certificate and free ports of loopback. [WriteConfig] writes it for the flag --config.
 func ServiceConfig(t testing.TB, databaseURI, databaseCA string, key *TransitKey) *config.Config {
 	t.Helper()
 	dir := t.TempDir()
@@ -85,7 +85,7 @@ func WriteConfig(t testing.TB, c *config.Config) string {
 
 // Service is a process that serves the API.
 type Service struct {
-	// URL of the API, and Address, its host:port.
+	// URL is that of the API, and Address its host:port.
 	URL, Address string
 	// Pool trusts its certificate.
 	Pool *x509.CertPool
@@ -94,7 +94,8 @@ type Service struct {
 	ready   string
 }
 
-// StartService starts `securenotes serve` and waits until it is ready. The environment is the test's and env.
+// StartService starts `securenotes serve` and waits until it is ready. Its environment is that of
+// the test, plus env.
 func (p Program) StartService(t testing.TB, c *config.Config, env ...string) *Service {
 	t.Helper()
 	s := p.BeginService(t, c, env...)
@@ -102,7 +103,7 @@ func (p Program) StartService(t testing.TB, c *config.Config, env ...string) *Se
 	return s
 }
 
-// BeginService starts `securenotes serve` and does not wait.
+// BeginService starts `securenotes serve` without waiting until it is ready.
 func (p Program) BeginService(t testing.TB, c *config.Config, env ...string) *Service {
 	t.Helper()
 	pool, err := notesclient.RootCAs(c.TLS.CertFile)
@@ -136,7 +137,7 @@ func (s *Service) Await(t testing.TB) {
 	})
 }
 
-// PID of the process.
+// PID returns the process id.
 func (s *Service) PID() int { return s.process.command.Process.Pid }
 
 // Ended reports whether the process has ended.
@@ -149,7 +150,7 @@ func (s *Service) Ended() bool {
 	}
 }
 
-// Signal sends the process a signal.
+// Signal sends a signal to the process.
 func (s *Service) Signal(t testing.TB, signal os.Signal) {
 	t.Helper()
 	if err := s.process.command.Process.Signal(signal); err != nil {
@@ -157,13 +158,13 @@ func (s *Service) Signal(t testing.TB, signal os.Signal) {
 	}
 }
 
-// Kill ends the process without warning.
+// Kill kills the process.
 func (s *Service) Kill(t testing.TB) {
 	t.Helper()
 	s.process.stop(t, syscall.SIGKILL)
 }
 
-// StoreSecrets leaves in Vault what the operator does for a SecureNotes.
+// StoreSecrets stores the secrets in Vault that the operator stores for a SecureNotes.
 func (k *TransitKey) StoreSecrets(t testing.TB) {
 	t.Helper()
 	keys, err := config.NewSessionKeys()

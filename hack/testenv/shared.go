@@ -20,8 +20,8 @@ var shared struct {
 	cleanups []func()
 }
 
-// Main runs the tests of a package and then ends the servers that they shared. The TestMain of a
-// package with shared servers calls it.
+// Main runs the tests of a package and then ends the servers that they shared. A package with shared
+// servers calls it in its TestMain.
 func Main(m *testing.M) {
 	shared.running = true
 	code := m.Run()
@@ -31,18 +31,18 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// SharedPostgres returns a server for all tests of the binary, whose commits do not wait for the
-// disk. A test has a database of its own on it, and changes neither settings nor roles.
+// SharedPostgres returns a server for all tests of the binary. Its commits do not wait for the disk.
+// Each test must use a database of its own, and must not change settings or roles.
 func SharedPostgres(t testing.TB) *Postgres {
 	t.Helper()
 	if !shared.running {
-		t.Fatal("this package's tests share servers: its TestMain must call testenv.Main, which ends them")
+		t.Fatal("the tests of this package share servers: its TestMain must call testenv.Main, which ends them")
 	}
 	return shared.postgres.get(t, func(t testing.TB) *Postgres { return startPostgres(t, "-c", "fsync=off") })
 }
 
-// newCluster fills dir/data with the files of a server that has not been started. Where Main ends
-// what is shared, they are made once and copied.
+// newCluster creates the files of a server in dir/data. If Main runs the tests, they are created
+// once and then copied.
 func newCluster(t testing.TB, dir string) {
 	t.Helper()
 	if !shared.running {
@@ -57,7 +57,7 @@ func newCluster(t testing.TB, dir string) {
 	copyTree(t, cluster, filepath.Join(dir, "data"))
 }
 
-// sharedValue is made by the first test that asks for it.
+// sharedValue is a value that the first test that needs it creates.
 type sharedValue[V any] struct {
 	sync.Mutex
 	asked, made bool
@@ -74,7 +74,7 @@ func (s *sharedValue[V]) get(t testing.TB, make func(testing.TB) V) V {
 		s.made = true
 	}
 	if !s.made {
-		t.Fatal("a server for all tests could not be made: see the first test that needed it")
+		t.Fatal("the shared server could not be started: see the first test that needed it")
 	}
 	return s.value
 }
@@ -82,7 +82,7 @@ func (s *sharedValue[V]) get(t testing.TB, make func(testing.TB) V) V {
 // outliving is a test whose cleanups wait until the test binary ends.
 type outliving struct{ testing.TB }
 
-// Cleanup has f called when the test binary ends.
+// Cleanup registers f to be called when the test binary ends.
 func (outliving) Cleanup(f func()) {
 	shared.Lock()
 	defer shared.Unlock()

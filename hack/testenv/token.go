@@ -12,10 +12,10 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 )
 
-// audience is what a test's token is for, as a projected service-account token's is "vault".
+// audience is the audience of a test's token, as of a projected service-account token for Vault.
 const audience = "vault"
 
-// signedToken is a JWT in the place of a service-account token, and the PEM key that verifies it.
+// signedToken returns a JWT that replaces a service-account token, and the PEM key that verifies it.
 func signedToken(t testing.TB) (token, publicKey string) {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(rand.Reader)

@@ -11,16 +11,16 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// TransitKey is a master key in a test's Vault, and an identity with just the service's rights on it.
+// TransitKey is a master key in a test's Vault, and an identity that has only the service's rights.
 type TransitKey struct {
-	// Config logs in as the service does, with a JWT in a file; through the auth method jwt and not
-	// kubernetes, because there is no cluster to review tokens here.
+	// Config logs in as the service does, with a JWT in a file. It uses the auth method jwt instead of
+	// kubernetes, because no cluster can review tokens.
 	Config config.Vault
 
 	vault *Vault
 }
 
-// CreateTransitKey mounts what the service needs and makes one derived key.
+// CreateTransitKey mounts the engines that the service needs and creates one derived key.
 func (v *Vault) CreateTransitKey(t testing.TB) *TransitKey {
 	t.Helper()
 	client := v.Client(t)
@@ -67,7 +67,7 @@ func (v *Vault) CreateTransitKey(t testing.TB) *TransitKey {
 	return key
 }
 
-// Rotate adds a version, and lets nothing be encrypted under an older one, as the operator does.
+// Rotate adds a version and forbids encryption under older ones, as the operator does.
 func (k *TransitKey) Rotate(t testing.TB) int {
 	t.Helper()
 	client := k.vault.Client(t)
@@ -91,7 +91,7 @@ func (k *TransitKey) Rotate(t testing.TB) int {
 	return latest
 }
 
-// Retire lets nothing be decrypted under a version below least.
+// Retire forbids decryption under versions below least.
 func (k *TransitKey) Retire(t testing.TB, least int) {
 	t.Helper()
 	path := k.Config.TransitMount + "/keys/" + k.Config.TransitKey + "/config"

@@ -23,10 +23,10 @@ type Vault struct {
 	RootToken string
 
 	unsealKey string
-	// data is its storage, and configuration the file that it was started with.
+	// data is the directory of its storage, and configuration its configuration file.
 	data, configuration string
 	server              *process
-	// test is the one that started it, and whose end is the server's.
+	// test is the test that started the server. The server ends with it.
 	test testing.TB
 }
 
@@ -66,7 +66,7 @@ log_level     = "warn"
 	return v
 }
 
-// serve starts the server, which is sealed then.
+// serve starts the server, which is sealed after the start.
 func (v *Vault) serve(t testing.TB) {
 	t.Helper()
 	v.server = start(v.test, filepath.Dir(v.configuration), "vault", syscall.SIGTERM, exec.Command(binary(t, VaultVariable), "server", "-config", v.configuration))
@@ -77,7 +77,7 @@ func (v *Vault) serve(t testing.TB) {
 	})
 }
 
-// Snapshot is all that a Vault held at one time.
+// Snapshot is the whole storage of a Vault at one time.
 type Snapshot struct{ dir string }
 
 // Snapshot stops the server, copies its storage, and starts it again.
@@ -88,7 +88,7 @@ func (v *Vault) Snapshot(t testing.TB) Snapshot {
 	return s
 }
 
-// Restore puts a snapshot into the place of all that the server holds, as an administrator does with a backup.
+// Restore replaces the server's whole storage with a snapshot, as an administrator restores a backup.
 func (v *Vault) Restore(t testing.TB, s Snapshot) {
 	t.Helper()
 	v.stopped(t, func() error {
@@ -99,7 +99,7 @@ func (v *Vault) Restore(t testing.TB, s Snapshot) {
 	})
 }
 
-// WhileStopped does something while nobody answers at the server's address.
+// WhileStopped calls do while the server is stopped, so that nothing answers at its address.
 func (v *Vault) WhileStopped(t testing.TB, do func()) {
 	t.Helper()
 	v.stopped(t, func() error {
@@ -108,7 +108,7 @@ func (v *Vault) WhileStopped(t testing.TB, do func()) {
 	})
 }
 
-// stopped does something while the server is stopped, and starts and unseals it again.
+// stopped calls do while the server is stopped, and then starts and unseals the server again.
 func (v *Vault) stopped(t testing.TB, do func() error) {
 	t.Helper()
 	v.server.stop(t, syscall.SIGTERM)
@@ -119,7 +119,7 @@ func (v *Vault) stopped(t testing.TB, do func() error) {
 	v.Unseal(t)
 }
 
-// Client is a client with the root token.
+// Client returns a client with the root token.
 func (v *Vault) Client(t testing.TB) *api.Client {
 	t.Helper()
 	client := v.client(t)
@@ -144,7 +144,7 @@ func (v *Vault) Unseal(t testing.TB) {
 		t.Fatalf("vault unseal: %v", err)
 	}
 	if status.Sealed {
-		t.Fatal("vault unseal: it is still sealed")
+		t.Fatal("vault unseal: the server is still sealed")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()

@@ -1,6 +1,6 @@
-// Command tour does with a SecureNotes on a cluster what the project is for: as a client, write and
-// read notes over HTTPS; as an administrator, rotate the master key; and read the notes again. It
-// prints each step. `make run` runs it, with the variables that hack/kind writes into run.env.
+// Command tour demonstrates a SecureNotes on a cluster: as a client it writes and reads notes over
+// HTTPS, as an administrator it rotates the master key, and then it reads the notes again. It prints
+// each step. `make run` runs it, with the variables that hack/kind writes into run.env.
 package main
 
 import (
@@ -23,7 +23,7 @@ func main() {
 	}
 }
 
-// requestTimeout bounds a request of the client's.
+// requestTimeout bounds one request of the client.
 const requestTimeout = 20 * time.Second
 
 func run(ctx context.Context) error {
@@ -44,9 +44,9 @@ func run(ctx context.Context) error {
 		title string
 		work  func(context.Context) (note string, err error)
 	}{
-		{"A client's day at " + env["URL"], v.firstDay},
-		{"Rotation of the master key", r.rotate},
-		{"The note after the rotation", v.read},
+		{"Write and read notes at " + env["URL"], v.firstDay},
+		{"Rotate the master key", r.rotate},
+		{"Read the note after the rotation", v.read},
 	} {
 		if err := step(ctx, s.title, s.work); err != nil {
 			return err
@@ -65,7 +65,7 @@ func environment(names ...string) (map[string]string, error) {
 	return values, nil
 }
 
-// step does one piece of work under a title and prints how long it took.
+// step runs work, and prints the title and how long it took.
 func step(ctx context.Context, title string, work func(context.Context) (note string, err error)) error {
 	begun := time.Now()
 	fmt.Println("==> " + title)
@@ -82,5 +82,5 @@ func step(ctx context.Context, title string, work func(context.Context) (note st
 	return nil
 }
 
-// say prints one line of detail.
+// say prints one indented line.
 func say(format string, args ...any) { fmt.Printf("    "+format+"\n", args...) }

@@ -18,8 +18,8 @@ import (
 	"github.com/securenotes/securenotes/hack/poll"
 )
 
-// patience is how long a rotation of a handful of notes may take on a busy machine.
-const patience = 5 * time.Minute
+// rotationTimeout bounds a rotation of a few notes on a busy machine.
+const rotationTimeout = 5 * time.Minute
 
 // rotator rotates the master key of one SecureNotes.
 type rotator struct {
@@ -28,7 +28,7 @@ type rotator struct {
 }
 
 func newRotator(kubeconfig, namespace, name string) (*rotator, error) {
-	log.SetLogger(logr.Discard()) // controller-runtime complains about a logger that was never set
+	log.SetLogger(logr.Discard()) // controller-runtime warns if no logger is set
 	settings, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func newRotator(kubeconfig, namespace, name string) (*rotator, error) {
 	return &rotator{Client: c, namespace: namespace, name: name}, err
 }
 
-// rotate creates a KeyRotation and follows it to its end.
+// rotate creates a KeyRotation and waits until it ends.
 func (r *rotator) rotate(ctx context.Context) (string, error) {
 	kr := &v1alpha1.KeyRotation{
 		ObjectMeta: metav1.ObjectMeta{Namespace: r.namespace, GenerateName: r.name + "-"},
@@ -52,7 +52,7 @@ func (r *rotator) rotate(ctx context.Context) (string, error) {
 	}
 	say("KeyRotation %s created", kr.Name)
 	last := ""
-	if err := poll.Within(ctx, patience, func(ctx context.Context) error {
+	if err := poll.Within(ctx, rotationTimeout, func(ctx context.Context) error {
 		if err := r.Get(ctx, client.ObjectKeyFromObject(kr), kr); err != nil {
 			return err
 		}

@@ -15,7 +15,7 @@ func TestProgress(t *testing.T) {
 		"not seen yet": {v1alpha1.KeyRotationStatus{}, "waiting for the operator"},
 		"queued":       {v1alpha1.KeyRotationStatus{State: "Queued"}, "Queued"},
 		"rotating":     {v1alpha1.KeyRotationStatus{State: "RotatingKey", FromVersion: &from}, "RotatingKey, from version 3"},
-		"at work": {v1alpha1.KeyRotationStatus{State: "Reencrypting", FromVersion: &from, ToVersion: &to,
+		"in progress": {v1alpha1.KeyRotationStatus{State: "Reencrypting", FromVersion: &from, ToVersion: &to,
 			Progress: &v1alpha1.RotationProgress{NotesDone: 1, NotesTotal: 4, Percent: 25}},
 			"Reencrypting, from version 3 to 4, 1 of 4 notes (25 %)"},
 	} {

@@ -11,22 +11,22 @@ import (
 	"github.com/securenotes/securenotes/hack/poll"
 )
 
-// visitor is one user of the notes API.
+// visitor is a user of the notes API.
 type visitor struct {
 	client *notesclient.Client
-	// id and content are of the note that the visitor wrote.
+	// id and content are those of the note that the visitor wrote.
 	id, content string
 }
 
-// reachable bounds the wait for a service whose pods have just become ready: the rules of its
+// reachTimeout bounds the wait for a service whose pods have just become ready: the rules of its
 // Service may not be on every node yet.
-const reachable = 30 * time.Second
+const reachTimeout = 30 * time.Second
 
 // firstDay registers a user, logs in, and writes, lists and reads a note.
 func (v *visitor) firstDay(ctx context.Context) (string, error) {
-	if err := poll.Within(ctx, reachable, func(ctx context.Context) error {
+	if err := poll.Within(ctx, reachTimeout, func(ctx context.Context) error {
 		if _, err := v.client.ListNotes(ctx, 0, ""); notesclient.Status(err) != http.StatusUnauthorized {
-			return fmt.Errorf("a list without a session is not answered with status 401: %w", err)
+			return fmt.Errorf("listing notes without a session did not return status 401: %w", err)
 		}
 		return nil
 	}); err != nil {
@@ -55,7 +55,7 @@ func (v *visitor) firstDay(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if len(page.Notes) != 1 || page.Notes[0].ID != v.id {
-		return "", fmt.Errorf("the list holds %d notes, not the one that was created", len(page.Notes))
+		return "", fmt.Errorf("the list has %d notes instead of only the one that was created", len(page.Notes))
 	}
 	say("GET  /api/notes         -> 200  1 note")
 	_, err = v.read(ctx)
@@ -69,7 +69,7 @@ func (v *visitor) read(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if note.Content.Content != v.content {
-		return "", fmt.Errorf("note %s does not read as it was written", v.id)
+		return "", fmt.Errorf("note %s has other content than what was written", v.id)
 	}
 	say("GET  /api/notes/{id}    -> 200  %q", v.content)
 	return "", nil

@@ -16,8 +16,8 @@ func TestParse(t *testing.T) {
 	}{
 		"a release":     {text: "# why\nversion: 0.1.0\ncommit: \"" + hash + "\"\n", want: Release{"0.1.0", hash}},
 		"pending":       {text: "version: 0.1.0\ncommit: pending\n", want: Release{Version: "0.1.0"}, wantErr: ErrPending.Error()},
-		"no commit":     {text: "version: 0.1.0\n", wantErr: "whole hash"},
-		"a short hash":  {text: "version: 0.1.0\ncommit: \"0123456\"\n", wantErr: "whole hash"},
+		"no commit":     {text: "version: 0.1.0\n", wantErr: "full hash"},
+		"a short hash":  {text: "version: 0.1.0\ncommit: \"0123456\"\n", wantErr: "full hash"},
 		"a tag":         {text: "version: v0.1.0\ncommit: \"" + hash + "\"\n", wantErr: "such as 0.1.0"},
 		"another field": {text: "version: 0.1.0\ncommit: \"" + hash + "\"\ndate: today\n", wantErr: "unknown field"},
 		"an empty file": {text: "", wantErr: "such as 0.1.0"},
@@ -58,7 +58,7 @@ func TestPrevious(t *testing.T) {
 		out, err := exec.CommandContext(t.Context(), "git", append([]string{"-C", root}, args...)...).CombinedOutput()
 		return string(out), err
 	}
-	// An archive of the source has no history, and a shallow clone not all of it.
+	// An archive of the source has no history, and a shallow clone has only a part of it.
 	if shallow, err := git("rev-parse", "--is-shallow-repository"); err != nil || strings.TrimSpace(shallow) != "false" {
 		return
 	}

@@ -17,10 +17,10 @@ import (
 	"github.com/securenotes/securenotes/hack/poll"
 )
 
-// TestAuditLog collects what the pods have logged and verifies it with the key that Vault gives out, as
-// docs/audit.md says; then it changes one line.
+// TestAuditLog collects the pods' log and verifies it with the public key from Vault, as
+// docs/audit.md describes. Then it changes one line.
 func TestAuditLog(t *testing.T) {
-	t.Parallel() // it waits for the next checkpoint, and disturbs nobody
+	t.Parallel() // it only waits for the next checkpoint
 	c := open(t)
 	c.ready(t, c.sample())
 	u := signUp(t, c.connect(t, c.url))
@@ -53,7 +53,7 @@ func TestAuditLog(t *testing.T) {
 	}
 
 	collected := ""
-	poll.Eventually(t, 2*time.Minute, // one is written every minute
+	poll.Eventually(t, 2*time.Minute, // a checkpoint is written every minute
 		"a signed checkpoint after the note was read", func(context.Context) error {
 			collected = ""
 			for _, pod := range c.apiPods(t, c.namespace, c.name) {
@@ -67,10 +67,10 @@ func TestAuditLog(t *testing.T) {
 			return nil
 		})
 	if out, err := verify(collected); err != nil {
-		t.Fatalf("the log as it is: %v: %s", err, out)
+		t.Fatalf("verify the unchanged log: %v: %s", err, out)
 	}
 	changed := strings.Replace(collected, `"object":"`+id, `"object":"f`+id[1:], 1)
 	if out, err := verify(changed); err == nil || !strings.Contains(out, "edited") {
-		t.Errorf("a changed line was not found: %v: %s", err, out)
+		t.Errorf("the changed line was not found: %v: %s", err, out)
 	}
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/securenotes/securenotes/hack/poll"
 )
 
-// TestCauses: what keeps pods from running stands in Ready within a minute, with the next step and
-// a Warning event, and the service comes up when it is put right.
+// TestCauses checks that Ready shows within a minute what prevents pods from running, with the next
+// step and a Warning event, and that the service starts when the cause is corrected.
 func TestCauses(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -31,12 +31,12 @@ func TestCauses(t *testing.T) {
 		quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "small"}}
 		quota.Spec.Hard = corev1.ResourceList{corev1.ResourcePods: resource.MustParse("0")}
 		c.create(t, quota)
-		c.enforced(t, quota)
+		c.awaitQuota(t, quota)
 		sn := embedded(namespace, "notes")
 		c.create(t, sn)
-		c.tells(t, sn, v1alpha1.ReasonQuotaExceeded, "exceeded quota: small", "raise the ResourceQuota")
+		c.awaitCause(t, sn, v1alpha1.ReasonQuotaExceeded, "exceeded quota: small", "raise the ResourceQuota")
 
-		// Room for the service, and none for a rotation.
+		// The quota suffices for the service, but not for a rotation.
 		before := quota.DeepCopy()
 		quota.Spec.Hard[corev1.ResourcePods] = resource.MustParse("1")
 		if err := c.Patch(context.Background(), quota, client.MergeFrom(before)); err != nil {
@@ -58,7 +58,7 @@ func TestCauses(t *testing.T) {
 			}
 			return nil
 		})
-		c.warned(t, kr, v1alpha1.ReasonQuotaExceeded)
+		c.awaitWarning(t, kr, v1alpha1.ReasonQuotaExceeded)
 		c.condition(t, sn, time.Minute, v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionFalse, v1alpha1.ReasonQuotaExceeded)
 		c.remove(t, kr)
 	})
@@ -68,7 +68,7 @@ func TestCauses(t *testing.T) {
 		sn := embedded(namespace, "notes")
 		sn.Spec.PodTemplate = &v1alpha1.PodTemplate{PriorityClassName: namespace}
 		c.create(t, sn)
-		c.tells(t, sn, v1alpha1.ReasonPriorityClassNotFound, "no PriorityClass with name "+namespace, "create the PriorityClass")
+		c.awaitCause(t, sn, v1alpha1.ReasonPriorityClassNotFound, "no PriorityClass with name "+namespace, "create the PriorityClass")
 		class := &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: namespace}, Value: 1}
 		c.create(t, class)
 		t.Cleanup(func() {
@@ -85,9 +85,9 @@ func TestCauses(t *testing.T) {
 		sn := embedded(namespace, "notes")
 		sn.Spec.RateLimits = &v1alpha1.RateLimits{Redis: &v1alpha1.RedisStore{URISecretRef: v1alpha1.SecretKeyReference{Name: "redis", Key: "uri"}}}
 		c.create(t, sn)
-		message := c.tells(t, sn, v1alpha1.ReasonNotReady, "Redis at nowhere.invalid:6379")
+		message := c.awaitCause(t, sn, v1alpha1.ReasonNotReady, "Redis at nowhere.invalid:6379")
 		if strings.Contains(message, "a-redis-password") {
-			t.Errorf("the message holds the password: %s", message)
+			t.Errorf("the message contains the password: %s", message)
 		}
 		before := sn.DeepCopy()
 		sn.Spec.RateLimits = nil
@@ -105,8 +105,8 @@ func (c *cluster) create(t testing.TB, object client.Object) {
 	}
 }
 
-// enforced waits until the quota is in force.
-func (c *cluster) enforced(t testing.TB, quota *corev1.ResourceQuota) {
+// awaitQuota waits until the quota is in force.
+func (c *cluster) awaitQuota(t testing.TB, quota *corev1.ResourceQuota) {
 	t.Helper()
 	poll.Eventually(t, time.Minute, "quota "+quota.Name, func(ctx context.Context) error {
 		if err := c.Get(ctx, client.ObjectKeyFromObject(quota), quota); err != nil {
@@ -119,23 +119,23 @@ func (c *cluster) enforced(t testing.TB, quota *corev1.ResourceQuota) {
 	})
 }
 
-// tells waits until Ready is False for a reason of the workload, for a minute from when the
-// certificate is there, and returns its message.
-func (c *cluster) tells(t testing.TB, sn *v1alpha1.SecureNotes, reason string, wanted ...string) string {
+// awaitCause waits until Ready is False for a reason of the workload, and returns its message. It
+// waits for at most a minute after the certificate exists.
+func (c *cluster) awaitCause(t testing.TB, sn *v1alpha1.SecureNotes, reason string, wanted ...string) string {
 	t.Helper()
 	c.condition(t, sn, 2*time.Minute, v1alpha1.ConditionCertificateReady, metav1.ConditionTrue, "")
 	message := c.condition(t, sn, time.Minute, v1alpha1.ConditionReady, metav1.ConditionFalse, reason)
 	for _, part := range append(wanted, v1alpha1.ConditionWorkloadReady+": ") {
 		if !strings.Contains(message, part) {
-			t.Errorf("it does not say %q: %s", part, message)
+			t.Errorf("the message does not contain %q: %s", part, message)
 		}
 	}
-	c.warned(t, sn, reason)
+	c.awaitWarning(t, sn, reason)
 	return message
 }
 
-// warned waits for a Warning event about an object.
-func (c *cluster) warned(t testing.TB, about client.Object, reason string) {
+// awaitWarning waits for a Warning event about an object.
+func (c *cluster) awaitWarning(t testing.TB, about client.Object, reason string) {
 	t.Helper()
 	poll.Eventually(t, 20*time.Second, "a Warning event "+reason, func(ctx context.Context) error {
 		list := &corev1.EventList{}
@@ -143,7 +143,7 @@ func (c *cluster) warned(t testing.TB, about client.Object, reason string) {
 			"involvedObject.uid": string(about.GetUID()), "type": corev1.EventTypeWarning, "reason": reason,
 		})
 		if err == nil && len(list.Items) == 0 {
-			err = fmt.Errorf("there is none")
+			err = fmt.Errorf("there is no such event")
 		}
 		return err
 	})

@@ -36,13 +36,13 @@ const (
 	issuer            = "securenotes-ca"
 )
 
-// cluster is the real cluster, as hack/kind left it.
+// cluster is the real cluster that hack/kind has created.
 type cluster struct {
 	client.Client
 	settings *rest.Config
-	// url, ca, namespace and name are of the sample.
+	// url, ca, namespace and name are those of the sample.
 	url, ca, namespace, name string
-	// dir is where hack/kind keeps the cluster's keys.
+	// dir is the directory in which hack/kind stores the cluster's keys.
 	dir string
 }
 
@@ -51,7 +51,7 @@ func open(t testing.TB) *cluster {
 	env := func(name string) string {
 		value := os.Getenv(name)
 		if value == "" {
-			t.Fatalf("%s is not set: run these tests with `make test-e2e`, which brings the cluster up", name)
+			t.Fatalf("%s is not set: run these tests with `make test-e2e`, which creates the cluster", name)
 		}
 		return value
 	}
@@ -60,8 +60,8 @@ func open(t testing.TB) *cluster {
 		t.Fatal(err)
 	}
 	settings.QPS, settings.Burst = 50, 100
-	log.SetLogger(logr.Discard()) // the client complains when nobody does
-	scheme := runtime.NewScheme() // of its own: tests run beside each other
+	log.SetLogger(logr.Discard()) // the client warns if no logger is set
+	scheme := runtime.NewScheme() // a separate one, because tests run in parallel
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func kubectl(t testing.TB, args ...string) string {
 	return command(t, "", "kubectl", args...)
 }
 
-// upgrade installs the operator's chart as it is in this checkout, with further flags for helm.
+// upgrade installs the operator's chart from this checkout, with additional flags for helm.
 func (c *cluster) upgrade(t testing.TB, extra ...string) {
 	t.Helper()
 	args := []string{"upgrade", operatorRelease, "../../charts/securenotes-operator", "--namespace", operatorNamespace, "--wait", "--timeout", "3m",
@@ -98,7 +98,7 @@ func (c *cluster) upgrade(t testing.TB, extra ...string) {
 	command(t, "", "helm", append(args, extra...)...)
 }
 
-// newNamespace makes a namespace of the test's own, with the strictest Pod Security.
+// newNamespace creates a namespace for the test, with the strictest Pod Security Standard.
 func (c *cluster) newNamespace(t testing.TB) string {
 	t.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
@@ -112,7 +112,7 @@ func (c *cluster) newNamespace(t testing.TB) string {
 		if t.Failed() {
 			t.Logf("events of %s:\n%s", ns.Name, kubectl(t, "-n", ns.Name, "get", "events", "--sort-by=.lastTimestamp"))
 		}
-		// Objects first: their finalizer needs the namespace's other objects.
+		// Delete the SecureNotes first: their finalizer needs other objects of the namespace.
 		list := &v1alpha1.SecureNotesList{}
 		if err := c.List(context.Background(), list, client.InNamespace(ns.Name)); err != nil {
 			t.Error(err)
@@ -139,13 +139,13 @@ func (c *cluster) remove(t testing.TB, object client.Object) {
 			return nil
 		}
 		if err == nil {
-			err = fmt.Errorf("it is still there, finalizers %v", object.GetFinalizers())
+			err = fmt.Errorf("it still exists, with finalizers %v", object.GetFinalizers())
 		}
 		return err
 	})
 }
 
-// embedded is a SecureNotes with its own SQLite database: the least that runs.
+// embedded returns a minimal SecureNotes, with an SQLite database.
 func embedded(namespace, name string) *v1alpha1.SecureNotes {
 	return &v1alpha1.SecureNotes{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
@@ -159,7 +159,7 @@ func embedded(namespace, name string) *v1alpha1.SecureNotes {
 	}
 }
 
-// condition waits until a condition has a status and a reason, and returns its message.
+// condition waits until a condition has the status and the reason, and returns its message.
 func (c *cluster) condition(t testing.TB, sn *v1alpha1.SecureNotes, within time.Duration, kind string, status metav1.ConditionStatus, reason string) string {
 	t.Helper()
 	message := ""
@@ -190,7 +190,7 @@ func describe(conditions []metav1.Condition) string {
 	return strings.Join(lines, "")
 }
 
-// apiPods are the running pods of a SecureNotes' API.
+// apiPods returns the running pods of a SecureNotes' API.
 func (c *cluster) apiPods(t testing.TB, namespace, name string) []corev1.Pod {
 	t.Helper()
 	list := &corev1.PodList{}

@@ -23,7 +23,7 @@ func (c *cluster) database(t testing.TB) *pgx.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The certificate is for the Service's name; the connection goes through a port of this machine.
+	// The certificate is for the Service's name, but the connection uses a forwarded port.
 	local, err := pgx.ParseConfig("postgres://" + address)
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +37,7 @@ func (c *cluster) database(t testing.TB) *pgx.Conn {
 	return conn
 }
 
-// count returns one number.
+// count returns the number that a query selects.
 func count(t testing.TB, db *pgx.Conn, query string, args ...any) int64 {
 	t.Helper()
 	var n int64

@@ -20,14 +20,16 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// databaseEngine is one PostgreSQL database for which Vault makes logins, as docs/database-credentials.md has it.
+// databaseEngine is a PostgreSQL database for which Vault creates logins, as described in
+// docs/database-credentials.md.
 type databaseEngine struct {
 	*vault
-	// name is of the database and of the role that owns it, and role the engine's.
+	// name is the name of the database and of the role that owns it. role is the engine's role.
 	name, role string
 }
 
-// prepare makes the database and its roles, and tells Vault of it; the engine has no role yet.
+// prepare creates the database and its roles, and configures Vault's connection to it. The engine
+// has no role yet.
 func (e *databaseEngine) prepare(t testing.TB, authority string) {
 	t.Helper()
 	psql(t, "postgres", "CREATE DATABASE "+e.name)
@@ -49,7 +51,7 @@ func (e *databaseEngine) prepare(t testing.TB, authority string) {
 	e.write(t, "rotate-root/"+e.name, nil)
 }
 
-// createRole lets logins be made, which last for an hour.
+// createRole creates the engine's role, so that Vault can create logins. Each lasts for an hour.
 func (e *databaseEngine) createRole(t testing.TB) {
 	t.Helper()
 	e.write(t, "roles/"+e.role, map[string]any{
@@ -58,7 +60,8 @@ func (e *databaseEngine) createRole(t testing.TB) {
 	})
 }
 
-// remove takes everything back, once nobody asks for logins any more.
+// remove removes everything that prepare and createRole have created. No process may request logins
+// any more.
 func (e *databaseEngine) remove(t testing.TB) {
 	t.Helper()
 	if _, err := e.Logical().Write("sys/leases/revoke-prefix/database/creds/"+e.role, map[string]any{"sync": true}); err != nil {
@@ -79,7 +82,7 @@ func (e *databaseEngine) write(t testing.TB, path string, data map[string]any) {
 	}
 }
 
-// sample is one of the files for a database "notes", for this one.
+// sample returns one of the sample files, with the name of this database in place of "notes".
 func (e *databaseEngine) sample(t testing.TB, file string) string {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join("..", "..", "config", "samples", "database-credentials", file))
@@ -89,15 +92,15 @@ func (e *databaseEngine) sample(t testing.TB, file string) string {
 	return strings.NewReplacer("notes", e.name, "vault", e.name+"_vault").Replace(string(raw))
 }
 
-// users are the logins that Vault made and has not dropped.
+// users returns the logins that Vault has created and not dropped.
 func (e *databaseEngine) users(t testing.TB) []string {
 	t.Helper()
 	return strings.Fields(psql(t, e.name, fmt.Sprintf(
 		"SELECT m.rolname FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member JOIN pg_roles g ON g.oid = a.roleid WHERE g.rolname = '%s' AND m.rolname LIKE 'v-%%'", e.name)))
 }
 
-// TestDatabaseCredentials: a service whose database logins are made by Vault comes up as soon as Vault can make them,
-// and has others after a compromise, while those of before are gone.
+// TestDatabaseCredentials checks that a service with vaultCredentials starts as soon as Vault can
+// create logins. After a Compromise it has new logins, and the previous ones are gone.
 func TestDatabaseCredentials(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -136,7 +139,7 @@ func TestDatabaseCredentials(t *testing.T) {
 	stop()
 	before := engine.users(t)
 	if len(before) < 2 {
-		t.Errorf("two replicas have only the logins %v", before)
+		t.Errorf("two replicas share the logins %v", before)
 	}
 
 	c.complete(t, &v1alpha1.KeyRotation{
@@ -146,12 +149,12 @@ func TestDatabaseCredentials(t *testing.T) {
 	after := " " + strings.Join(engine.users(t), " ") + " "
 	for _, user := range before {
 		if strings.Contains(after, " "+user+" ") {
-			t.Errorf("%s is a login of before the compromise", user)
+			t.Errorf("login %s from before the compromise still exists", user)
 		}
 	}
 	c.ready(t, sn)
 	again, _ := c.connectTo(t, namespace, "service/notes", "443")
 	u.moveTo(again)
 	u.logIn(t)
-	u.reads(t, notes)
+	u.mustRead(t, notes)
 }

@@ -1,7 +1,7 @@
-// Package e2e tests the whole of SecureNotes from outside, on the real cluster that `make run` brings
-// up: real kubelets, Vault, cert-manager and PostgreSQL. Its tests have the build tag e2e;
-// `make test-e2e` brings the cluster up and runs them.
+// Package e2e tests SecureNotes from outside, on the real cluster that `make run` creates: with
+// real kubelets, Vault, cert-manager and PostgreSQL. Its tests have the build tag e2e. `make
+// test-e2e` creates the cluster and runs them.
 //
-// Tests that change shared parts (the sample, the operator's Helm release, Vault's seal) run one after
-// another; the others have a namespace of their own and run beside each other.
+// Tests that change shared parts (the sample, the operator's Helm release, Vault's seal) run one
+// after another. The others use a namespace of their own and run in parallel.
 package e2e

@@ -26,7 +26,7 @@ import (
 	"github.com/securenotes/securenotes/hack/poll"
 )
 
-// environment reads a variable that makes the test longer or another one.
+// environment returns the parsed value of an environment variable, or otherwise if it is not set.
 func environment[T any](t testing.TB, name string, otherwise T, parse func(string) (T, error)) T {
 	t.Helper()
 	text := os.Getenv(name)
@@ -40,36 +40,36 @@ func environment[T any](t testing.TB, name string, otherwise T, parse func(strin
 	return value
 }
 
-// fire is everything failing under a rotation.
+// fire injects faults during rotations.
 type fire struct {
 	*cluster
-	t      testing.TB
-	vault  *vault
-	random *rand.Rand
-	struck map[string]int
-	// dealt are the faults that are still to strike before each strikes once more.
-	dealt []fault
+	t        testing.TB
+	vault    *vault
+	random   *rand.Rand
+	injected map[string]int
+	// remaining are the faults that have not occurred in the current round.
+	remaining []fault
 }
 
 // fault is one thing that goes wrong.
 type fault struct {
 	name   string
-	strike func(f *fire)
+	inject func(f *fire)
 }
 
-// next strikes with a fault at random. Each strikes once before one strikes again.
+// next injects a random fault. Each fault occurs once before any occurs again.
 func (f *fire) next() {
-	if len(f.dealt) == 0 {
-		f.dealt = slices.Clone(faults)
-		f.random.Shuffle(len(f.dealt), func(i, j int) { f.dealt[i], f.dealt[j] = f.dealt[j], f.dealt[i] })
+	if len(f.remaining) == 0 {
+		f.remaining = slices.Clone(faults)
+		f.random.Shuffle(len(f.remaining), func(i, j int) { f.remaining[i], f.remaining[j] = f.remaining[j], f.remaining[i] })
 	}
-	dealt := f.dealt[0]
-	f.dealt = f.dealt[1:]
-	f.struck[dealt.name]++
-	dealt.strike(f)
+	chosen := f.remaining[0]
+	f.remaining = f.remaining[1:]
+	f.injected[chosen.name]++
+	chosen.inject(f)
 }
 
-// deletePod kills one of the pods with the labels, at random, after so many seconds' warning.
+// deletePod deletes a random pod with the labels. warning is its grace period in seconds.
 func (f *fire) deletePod(namespace string, labels client.MatchingLabels, warning int64) {
 	f.t.Helper()
 	pods := &corev1.PodList{}
@@ -96,7 +96,8 @@ var faults = []fault{
 		f.deletePod(operatorNamespace, client.MatchingLabels{"app.kubernetes.io/name": "securenotes-operator"}, 0)
 	}},
 	{"the database is killed", func(f *fire) {
-		// Without warning Kubernetes would start the next one beside it, on the same files: no database survives that.
+		// Without a grace period Kubernetes would start the next pod while the old one still writes
+		// to the same files, which would destroy the database.
 		f.deletePod("postgres", nil, 1)
 	}},
 	{"Vault is sealed", func(f *fire) {
@@ -108,24 +109,26 @@ var faults = []fault{
 	}},
 }
 
-// TestUnderFire rotates the sample's key in each of three ways while users write, and pods, the
-// operator and the database are killed and Vault is sealed at random, each at least once: every
-// acknowledged write is there at the end, every deleted note stays deleted, and nothing is left
-// under an old version. The environment variables SECURENOTES_CHAOS_DURATION and
-// SECURENOTES_CHAOS_SEED make it longer or another one. TestUnderFire in hack/chaos does the same
-// to processes, many times as often.
+// TestUnderFire rotates the sample's key in each of three ways while users write. Meanwhile it
+// kills pods, the operator and the database and seals Vault, in random order and each at least
+// once. At the end every acknowledged write must exist, every deleted note must stay deleted, and
+// nothing may be left under an old version.
+//
+// The environment variable SECURENOTES_CHAOS_DURATION makes the test longer, and
+// SECURENOTES_CHAOS_SEED chooses another order. TestUnderFire in hack/chaos does the same with
+// processes, many times as often.
 func TestUnderFire(t *testing.T) {
 	c := open(t)
 	c.ready(t, c.sample())
 	seed := environment(t, "SECURENOTES_CHAOS_SEED", 1, func(s string) (uint64, error) { return strconv.ParseUint(s, 10, 64) })
 	least := environment(t, "SECURENOTES_CHAOS_DURATION", 0, time.ParseDuration)
-	f := &fire{cluster: c, t: t, vault: c.vault(t), random: rand.New(rand.NewPCG(seed, 0)), struck: map[string]int{}}
+	f := &fire{cluster: c, t: t, vault: c.vault(t), random: rand.New(rand.NewPCG(seed, 0)), injected: map[string]int{}}
 
-	// A connection for each request: each goes to a pod of its own.
+	// Each request uses a new connection, so that requests reach all pods.
 	load, err := chaos.Start(t.Context(), chaos.Options{
 		Replicas: []*notesclient.Client{notesclient.New(c.url, notesclient.Options{RootCAs: trusted(t, c.ca), ConnectionPerRequest: true})},
 		Seed:     seed, Users: 3, Notes: 20, Newcomers: 1, MaxAccounts: 200,
-		Pause:       200 * time.Millisecond, // two of a user's, below the limit of requests a minute
+		Pause:       200 * time.Millisecond, // for two clients of a user, below the limit of requests per minute
 		SessionsEnd: true,
 	})
 	if err != nil {
@@ -133,7 +136,7 @@ func TestUnderFire(t *testing.T) {
 	}
 	t.Cleanup(load.End)
 	rotations := 0
-	for begun := time.Now(); rotations < 3 || len(f.struck) < len(faults) || time.Since(begun) < least; rotations++ {
+	for begun := time.Now(); rotations < 3 || len(f.injected) < len(faults) || time.Since(begun) < least; rotations++ {
 		f.rotateUnderFire(rotations)
 		if _, all := load.Violations(); all > 0 {
 			break
@@ -141,19 +144,19 @@ func TestUnderFire(t *testing.T) {
 	}
 	load.End()
 	c.ready(t, c.sample())
-	f.settle()
+	f.awaitRetirement()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	if err := load.Check(ctx); err != nil {
 		t.Error(err)
 	}
-	t.Logf("seed %d: %d rotations; %s; %v", seed, rotations, load, f.struck)
+	t.Logf("seed %d: %d rotations; %s; %v", seed, rotations, load, f.injected)
 	if kept, all := load.Violations(); all > 0 {
 		t.Errorf("seed %d: %d violations:\n%s", seed, all, strings.Join(kept, "\n"))
 	}
 }
 
-// rotateUnderFire carries out one rotation, in the n-th way, while two faults strike.
+// rotateUnderFire runs one rotation, in the n-th way, and injects two faults.
 func (f *fire) rotateUnderFire(n int) {
 	f.t.Helper()
 	kr := &v1alpha1.KeyRotation{
@@ -188,8 +191,8 @@ func (f *fire) rotateUnderFire(n int) {
 	})
 }
 
-// settle waits until the last old version is retired, and shows that nothing is under it.
-func (f *fire) settle() {
+// awaitRetirement waits until the last old version is retired, and checks that no data is under it.
+func (f *fire) awaitRetirement() {
 	f.t.Helper()
 	sn := f.sample()
 	poll.Eventually(f.t, 5*time.Minute, "the retirement of every old version", func(ctx context.Context) error {

@@ -22,8 +22,8 @@ import (
 	"github.com/securenotes/securenotes/hack/notesclient"
 )
 
-// Each test here puts one thing wrong, wants a condition that names it and the next step, puts it
-// right, and wants the object to heal without being touched.
+// Each test in this file causes one fault, checks that a condition names it and the next step,
+// corrects the fault, and checks that the object recovers by itself.
 
 func TestMissingIssuer(t *testing.T) {
 	t.Parallel()
@@ -43,7 +43,7 @@ func TestMissingIssuer(t *testing.T) {
 	c.ready(t, sn)
 }
 
-// psql carries out SQL as the database's superuser, and returns what it printed.
+// psql runs SQL as the database's superuser, and returns the output.
 func psql(t testing.TB, database, sql string) string {
 	t.Helper()
 	return command(t, sql, "kubectl", "-n", "postgres", "exec", "-i", "postgres-0", "-c", "postgres", "--",
@@ -51,7 +51,7 @@ func psql(t testing.TB, database, sql string) string {
 		"--quiet", "--no-psqlrc", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1")
 }
 
-// newDatabase makes an empty PostgreSQL database with a role of its own, and returns its URI.
+// newDatabase creates an empty PostgreSQL database with its own role, and returns its URI.
 func newDatabase(t testing.TB, name, password string) string {
 	t.Helper()
 	psql(t, "postgres", fmt.Sprintf("CREATE ROLE %[1]s LOGIN PASSWORD '%[2]s';\nCREATE DATABASE %[1]s OWNER %[1]s;\n", name, password))
@@ -62,8 +62,8 @@ func newDatabase(t testing.TB, name, password string) string {
 	return uri.String()
 }
 
-// TestDatabaseTrouble shows each thing that can be wrong with a database's URI by its name, and that the
-// service comes up by itself once that is put right.
+// TestDatabaseTrouble checks that the condition names each fault that a database's URI can have,
+// and that the service starts by itself once the fault is corrected.
 func TestDatabaseTrouble(t *testing.T) {
 	t.Parallel()
 	const password = "a-fine-password"
@@ -108,7 +108,7 @@ func TestDatabaseTrouble(t *testing.T) {
 				t.Errorf("the message does not name %q: %s", trouble.names, message)
 			}
 			if strings.Contains(message, "-password") {
-				t.Errorf("the message holds the password: %s", message)
+				t.Errorf("the message contains the password: %s", message)
 			}
 			c.putSecret(t, namespace, "database", "uri", uri)
 			c.ready(t, sn)
@@ -116,7 +116,7 @@ func TestDatabaseTrouble(t *testing.T) {
 	}
 }
 
-// putSecret creates or replaces a Secret of one entry.
+// putSecret creates or replaces a Secret with one entry.
 func (c *cluster) putSecret(t testing.TB, namespace, name, key, value string) {
 	t.Helper()
 	object := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
@@ -133,8 +133,8 @@ func (c *cluster) putSecret(t testing.TB, namespace, name, key, value string) {
 	}
 }
 
-// TestVaultTrouble adds connections to the operator's configuration that do not work, and objects
-// that use them.
+// TestVaultTrouble adds broken connections to the operator's configuration, and objects that use
+// them.
 func TestVaultTrouble(t *testing.T) {
 	c := open(t)
 	namespace := c.newNamespace(t)
@@ -165,7 +165,8 @@ func TestVaultTrouble(t *testing.T) {
 		}
 	}
 
-	// Vault's administrator does what the condition says, the platform team corrects the values.
+	// Vault's administrator follows the condition's advice, and the platform team corrects the
+	// values.
 	t.Setenv("VAULT_ADDR", v.address)
 	t.Setenv("VAULT_TOKEN", v.token)
 	t.Setenv("VAULT_CACERT", c.ca)
@@ -185,7 +186,7 @@ func TestVaultTrouble(t *testing.T) {
 	for name := range wrong {
 		c.ready(t, embedded(namespace, name))
 	}
-	for name := range wrong { // all of them before the first is waited for
+	for name := range wrong { // correct all before waiting for the first
 		if err := c.Delete(t.Context(), embedded(namespace, name)); err != nil {
 			t.Fatal(err)
 		}
@@ -195,8 +196,8 @@ func TestVaultTrouble(t *testing.T) {
 	}
 }
 
-// TestVaultSealed: the sample says so, keeps serving what it has the keys for and nothing else, and heals without a
-// restart.
+// TestVaultSealed checks that the sample reports a sealed Vault, serves only users whose keys it
+// has cached, and recovers without a restart.
 func TestVaultSealed(t *testing.T) {
 	c := open(t)
 	c.ready(t, c.sample())
@@ -207,10 +208,10 @@ func TestVaultSealed(t *testing.T) {
 	for _, pod := range pods {
 		replica, _ := c.connectTo(t, c.namespace, "pod/"+pod.Name, "8443")
 		u := &user{Client: replica.WithToken(warm.Token())}
-		u.reads(t, notes) // each replica has the key
+		u.mustRead(t, notes) // now each replica has the key
 		replicas = append(replicas, u)
 	}
-	cold := signUp(t, c.connect(t, c.url)) // no replica has its key
+	cold := signUp(t, c.connect(t, c.url)) // no replica has this user's key
 	v := c.vault(t)
 	if err := v.Sys().Seal(); err != nil {
 		t.Fatal(err)
@@ -222,19 +223,19 @@ func TestVaultSealed(t *testing.T) {
 		}
 	})
 	for _, replica := range replicas {
-		now(t, replica.list)
+		mustSucceed(t, replica.list)
 		for id := range notes {
-			now(t, func(ctx context.Context) error {
+			mustSucceed(t, func(ctx context.Context) error {
 				_, err := replica.GetNote(ctx, id)
 				return err
 			})
 		}
 	}
-	refusedNow(t, http.StatusServiceUnavailable, func(ctx context.Context) error {
+	mustBeRefused(t, http.StatusServiceUnavailable, func(ctx context.Context) error {
 		_, err := cold.CreateNote(ctx, notesclient.Content{Content: "not now"})
 		return err
 	})
-	now(t, cold.list)
+	mustSucceed(t, cold.list)
 	message := c.condition(t, c.sample(), 4*time.Minute, v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonVaultSealed)
 	if !strings.Contains(strings.ToLower(message), "unseal") {
 		t.Errorf("the message does not say what to do: %s", message)
@@ -242,8 +243,8 @@ func TestVaultSealed(t *testing.T) {
 	v.unseal(t)
 	sealed = false
 	c.ready(t, c.sample())
-	warm.reads(t, notes)
-	cold.reads(t, map[string]string{cold.write(t, "written when Vault was back"): "written when Vault was back"})
+	warm.mustRead(t, notes)
+	cold.mustRead(t, map[string]string{cold.write(t, "written when Vault was back"): "written when Vault was back"})
 	for i, pod := range c.apiPods(t, c.namespace, c.name) {
 		if pod.UID != pods[i].UID || restarts(pod) != restarts(pods[i]) {
 			t.Errorf("pod %s was restarted", pod.Name)

@@ -20,8 +20,8 @@ import (
 	"github.com/securenotes/securenotes/hack/poll"
 )
 
-// TestEmbeddedDatabase: the least that a user can write, its pod killed, its key rotated, and then
-// deleted with everything that it had.
+// TestEmbeddedDatabase creates a minimal object, kills its pod, rotates its key, and then deletes
+// it together with all its data.
 func TestEmbeddedDatabase(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -35,7 +35,7 @@ func TestEmbeddedDatabase(t *testing.T) {
 	service, stop := c.connectTo(t, namespace, "service/small", "443")
 	u := signUp(t, service)
 	notes := map[string]string{u.write(t, "kept in SQLite"): "kept in SQLite"}
-	u.reads(t, notes)
+	u.mustRead(t, notes)
 	stop()
 
 	killed := c.apiPods(t, namespace, "small")[0]
@@ -52,7 +52,7 @@ func TestEmbeddedDatabase(t *testing.T) {
 	c.rotate(t, namespace, "small", "")
 	again, _ := c.connectTo(t, namespace, "service/small", "443")
 	u.moveTo(again)
-	u.reads(t, notes)
+	u.mustRead(t, notes)
 
 	v := c.vault(t)
 	key, kv := c.transitKey(t, namespace, "small"), config.KVPath(c.clusterID(t), namespace, "small")
@@ -88,14 +88,14 @@ func TestEmbeddedDatabase(t *testing.T) {
 		}
 		// cert-manager leaves a certificate's Secret behind, by design.
 		if len(ours) > 1 || len(ours) == 1 && ours[0] != "secret/small-securenotes-certificate" {
-			return fmt.Errorf("still there: %s", strings.Join(ours, ", "))
+			return fmt.Errorf("these objects still exist: %s", strings.Join(ours, ", "))
 		}
 		return nil
 	})
 }
 
-// TestRetainedKeyIsAdopted: by default a deletion leaves key and data; a new object of the name takes
-// them over only when it says so.
+// TestRetainedKeyIsAdopted checks that a deletion keeps key and data by default, and that a new
+// object of the same name adopts them only on request.
 func TestRetainedKeyIsAdopted(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -129,11 +129,11 @@ func TestRetainedKeyIsAdopted(t *testing.T) {
 	adopted, _ := c.connectTo(t, namespace, "service/kept", "443")
 	u.moveTo(adopted)
 	u.logIn(t) // session keys are not adopted
-	u.reads(t, notes)
+	u.mustRead(t, notes)
 }
 
-// TestDeletedDuringItsRotation: a SecureNotes goes in the middle of a rotation, its key and data stay. Whoever adopts
-// them finds every note, and another rotation finishes the work.
+// TestDeletedDuringItsRotation deletes a SecureNotes in the middle of a rotation. Key and data
+// stay. An object that adopts them has every note, and another rotation completes the work.
 func TestDeletedDuringItsRotation(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -191,7 +191,7 @@ func TestDeletedDuringItsRotation(t *testing.T) {
 	adopted, _ := c.connectTo(t, namespace, "service/halfway", "443")
 	u.moveTo(adopted)
 	u.logIn(t) // session keys are not adopted
-	u.reads(t, notes)
+	u.mustRead(t, notes)
 	second := c.rotate(t, namespace, "halfway", "")
 	poll.Eventually(t, 2*time.Minute, "retirement of both older versions", func(ctx context.Context) error {
 		if err := c.Get(ctx, client.ObjectKeyFromObject(again), again); err != nil {
@@ -202,7 +202,7 @@ func TestDeletedDuringItsRotation(t *testing.T) {
 		}
 		return nil
 	})
-	u.reads(t, notes)
+	u.mustRead(t, notes)
 }
 
 func TestInvalidObjectsAreRefused(t *testing.T) {

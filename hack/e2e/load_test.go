@@ -24,25 +24,26 @@ import (
 	"github.com/securenotes/securenotes/hack/poll"
 )
 
-// load is some users of the sample who write and read all the time, bounded in rate and number.
+// load is a number of users of the sample who constantly write and read, at a limited rate.
 type load struct {
 	users []*loadUser
 	stop  chan struct{}
 	done  sync.WaitGroup
-	// failed counts requests that were not answered as they should be; the first few are kept.
+	// failed counts requests with a wrong answer. The first few errors are kept.
 	failed atomic.Int64
 	mu     sync.Mutex
 	kept   []string
 }
 
-// loadUser knows which of the user's notes were acknowledged, and what was tried besides.
+// loadUser records which of the user's notes were acknowledged, and which others the user tried to
+// write.
 type loadUser struct {
 	*user
 	acknowledged map[string]string // id to content
 	tried        map[string]bool   // content
 }
 
-// startLoad begins with each user signed in.
+// startLoad signs in all users and starts the load.
 func (c *cluster) startLoad(t testing.TB, users int) *load {
 	t.Helper()
 	l := &load{stop: make(chan struct{})}
@@ -55,7 +56,7 @@ func (c *cluster) startLoad(t testing.TB, users int) *load {
 				select {
 				case <-l.stop:
 					return
-				case <-time.After(150 * time.Millisecond): // below the limit of requests a minute
+				case <-time.After(150 * time.Millisecond): // stays below the limit of requests per minute
 				}
 				l.step(u, i)
 			}
@@ -92,7 +93,7 @@ func (l *load) fail(err error) {
 	}
 }
 
-// end stops the users and waits for them; it can be called twice.
+// end stops the users and waits until they have stopped. It can be called twice.
 func (l *load) end() {
 	select {
 	case <-l.stop:
@@ -102,7 +103,7 @@ func (l *load) end() {
 	l.done.Wait()
 }
 
-// noFailures ends the load and fails if one request did.
+// noFailures ends the load and fails the test if a request failed.
 func (l *load) noFailures(t testing.TB) {
 	t.Helper()
 	l.end()
@@ -116,19 +117,19 @@ func (l *load) noFailures(t testing.TB) {
 	}
 }
 
-// everyNoteIsThere ends the load and shows that every acknowledged note reads back, and that no note
-// is there twice or out of nowhere.
+// everyNoteIsThere ends the load and checks that every acknowledged note can be read, and that no
+// note is duplicated or was never written.
 func (l *load) everyNoteIsThere(t testing.TB) {
 	t.Helper()
 	l.end()
 	for _, u := range l.users {
 		if len(u.acknowledged) == 0 {
-			t.Error("a user of the load has written nothing")
+			t.Error("a user of the load has written no note")
 		}
 		seen, page := map[string]bool{}, &notesclient.Page{}
 		for first := true; first || page.NextCursor != ""; first = false {
 			cursor := page.NextCursor
-			patiently(t, func(ctx context.Context) error {
+			retry(t, func(ctx context.Context) error {
 				got, err := u.ListNotes(ctx, 200, cursor)
 				if err == nil {
 					page = got
@@ -138,7 +139,7 @@ func (l *load) everyNoteIsThere(t testing.TB) {
 			for _, listed := range page.Notes {
 				content := u.read(t, listed.ID)
 				if seen[content] || !u.tried[content] {
-					t.Errorf("note %s is there twice, or was never written: %q", listed.ID, content)
+					t.Errorf("note %s is a duplicate, or was never written: %q", listed.ID, content)
 				}
 				if want, ok := u.acknowledged[listed.ID]; ok && want != content {
 					t.Errorf("note %s is %q, want %q", listed.ID, content, want)
@@ -153,8 +154,8 @@ func (l *load) everyNoteIsThere(t testing.TB) {
 	}
 }
 
-// TestRollingUpdateUnderLoad has the platform team upgrade to the next release's image, and roll back, while users
-// write: not one request may fail.
+// TestRollingUpdateUnderLoad upgrades to the next release's image, and rolls back, while users
+// write. No request may fail.
 func TestRollingUpdateUnderLoad(t *testing.T) {
 	c := open(t)
 	c.ready(t, c.sample())
@@ -192,8 +193,8 @@ func TestRollingUpdateUnderLoad(t *testing.T) {
 	c.ready(t, c.sample())
 }
 
-// TestCertificateRenewalUnderLoad: the new certificate is served without a restart and without a
-// failed request.
+// TestCertificateRenewalUnderLoad checks that the service uses a renewed certificate without a
+// restart and without a failed request.
 func TestCertificateRenewalUnderLoad(t *testing.T) {
 	c := open(t)
 	c.ready(t, c.sample())
@@ -220,7 +221,7 @@ func TestCertificateRenewalUnderLoad(t *testing.T) {
 		poll.Eventually(t, 4*time.Minute, "pod "+pod.Name+" to serve the new certificate", func(context.Context) error {
 			got, err := serial(pod.Name)
 			if err == nil && got.Cmp(before) == 0 {
-				err = fmt.Errorf("it serves the certificate %s", got)
+				err = fmt.Errorf("the service still uses the certificate %s", got)
 			}
 			return err
 		})
@@ -233,8 +234,8 @@ func TestCertificateRenewalUnderLoad(t *testing.T) {
 	}
 }
 
-// renewCertificate has cert-manager issue another certificate for the sample, and its pods'
-// kubelets fetch it.
+// renewCertificate makes cert-manager issue another certificate for the sample, and makes the
+// kubelets of its pods fetch it.
 func (c *cluster) renewCertificate(t testing.TB) {
 	t.Helper()
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace}}
@@ -243,7 +244,7 @@ func (c *cluster) renewCertificate(t testing.TB) {
 		t.Fatal(err)
 	}
 	before := secret.ResourceVersion
-	// What `cmctl renew` does.
+	// This is what `cmctl renew` does.
 	patch := fmt.Sprintf(`[{"op":"add","path":"/status/conditions/-","value":{"type":"Issuing","status":"True","reason":"ManuallyTriggered","message":"test","lastTransitionTime":%q}}]`,
 		time.Now().UTC().Format(time.RFC3339))
 	kubectl(t, "-n", c.namespace, "patch", "certificate", c.name+"-tls", "--subresource=status", "--type=json", "-p", patch)
@@ -256,8 +257,7 @@ func (c *cluster) renewCertificate(t testing.TB) {
 		}
 		return nil
 	})
-	// By itself a kubelet looks at a Secret once a minute or so. It does so at once for a pod that
-	// changes.
+	// A kubelet checks a Secret about once a minute, but at once for a pod that changes.
 	for _, pod := range c.apiPods(t, c.namespace, c.name) {
 		old := pod.DeepCopy()
 		metav1.SetMetaDataAnnotation(&pod.ObjectMeta, "example.com/certificate", secret.ResourceVersion)
@@ -275,12 +275,12 @@ func restarts(pod corev1.Pod) int32 {
 	return n
 }
 
-// kills is how many pods are killed under load. There are two: each is killed several times, and
-// while both start again the service is away.
+// kills is how many pods are killed under load. The service has two: each is killed several times,
+// and while both restart the service is down.
 const kills = 8
 
-// TestKilledInALoop kills pods without warning, one after another, while users write: whatever was
-// acknowledged is there, and nothing is there twice.
+// TestKilledInALoop kills pods without a grace period, one after another, while users write. Every
+// acknowledged note must exist, and none may be duplicated.
 func TestKilledInALoop(t *testing.T) {
 	c := open(t)
 	c.ready(t, c.sample())

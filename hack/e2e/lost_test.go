@@ -19,8 +19,8 @@ import (
 	"github.com/securenotes/securenotes/hack/poll"
 )
 
-// TestLostDatabase: an empty PostgreSQL database in the place of the one with the notes stalls the
-// service, also while it runs, until the right one is back.
+// TestLostDatabase checks that the service stalls, even while it runs, when an empty PostgreSQL
+// database replaces the one with the notes, and until the right one is back.
 func TestLostDatabase(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -56,20 +56,20 @@ CREATE DATABASE %[1]s OWNER %[1]s;
 `, name))
 	message := c.condition(t, sn, 3*time.Minute, v1alpha1.ConditionDatabaseReady, metav1.ConditionFalse, v1alpha1.ReasonDatabaseLost)
 	if !strings.Contains(message, v1alpha1.AnnotationAcceptEmptyDatabase+"="+sn.Status.DeploymentID) {
-		t.Errorf("the message does not name the way out: %s", message)
+		t.Errorf("the message does not say what to do: %s", message)
 	}
 	if tables := psql(t, name, "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public';\n"); strings.TrimSpace(tables) != "0" {
-		t.Errorf("%s tables were made in the place of the lost ones", tables)
+		t.Errorf("%s tables were created in place of the lost ones", tables)
 	}
 	psql(t, "postgres", fmt.Sprintf("DROP DATABASE %[1]s WITH (FORCE);\nALTER DATABASE %[1]s_kept RENAME TO %[1]s;\nALTER DATABASE %[1]s ALLOW_CONNECTIONS true;\n", name))
 	c.ready(t, sn)
 	again, _ := c.connectTo(t, namespace, "service/notes", "443")
 	u.moveTo(again)
-	u.reads(t, notes)
+	u.mustRead(t, notes)
 }
 
-// TestLostVolume: somebody deletes the claim of the embedded database. It is not made again until
-// an empty database is accepted.
+// TestLostVolume deletes the claim of the embedded database. The operator must not recreate it
+// until an empty database is accepted.
 func TestLostVolume(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -91,7 +91,7 @@ func TestLostVolume(t *testing.T) {
 	poll.Eventually(t, 2*time.Minute, "the claim to be gone, and missed", func(ctx context.Context) error {
 		err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: claim}, &corev1.PersistentVolumeClaim{})
 		if err == nil {
-			return errors.New("it is there")
+			return errors.New("it still exists")
 		}
 		if !apierrors.IsNotFound(err) {
 			return err

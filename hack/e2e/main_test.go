@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// parallel is how many tests with a namespace of their own run at once, unless -parallel says
-// otherwise. They wait more than they work, and a small machine has two processors.
+// parallel is the default of -parallel: how many tests with a namespace of their own run at once.
+// They mostly wait, and a small machine has two processors.
 const parallel = "3"
 
 func TestMain(m *testing.M) {

@@ -11,14 +11,15 @@ import (
 	"github.com/securenotes/securenotes/hack/notesclient"
 )
 
-// TestReplicasAgree asks two replicas by turns: a logout, a revoked session, a changed password and
-// the limit of failed logins, and an account's deletion hold on the other one with the very next request.
+// TestReplicasAgree calls two replicas alternately. A logout, a revoked session, a changed
+// password, the limit of failed logins and the deletion of an account take effect on the other
+// replica with the next request.
 func TestReplicasAgree(t *testing.T) {
 	c := open(t)
 	c.ready(t, c.sample())
 	pods := c.apiPods(t, c.namespace, c.name)
 	if len(pods) < 2 {
-		t.Fatalf("%d pods, the sample must have 2", len(pods))
+		t.Fatalf("the sample has %d pods, want 2", len(pods))
 	}
 	var replicas []*notesclient.Client
 	for _, pod := range pods[:2] {
@@ -30,35 +31,35 @@ func TestReplicasAgree(t *testing.T) {
 		t.Helper()
 		a = signUp(t, replicas[0])
 		b = &user{Client: replicas[1].WithToken(a.Token()), name: a.name, password: a.password}
-		patiently(t, b.list)
+		retry(t, b.list)
 	}
 
 	register()
-	patiently(t, func(ctx context.Context) error { return a.DeleteAccount(ctx, a.password) })
-	refusedNow(t, http.StatusUnauthorized, b.list)
+	retry(t, func(ctx context.Context) error { return a.DeleteAccount(ctx, a.password) })
+	mustBeRefused(t, http.StatusUnauthorized, b.list)
 
 	register()
-	patiently(t, a.Logout)
-	refusedNow(t, http.StatusUnauthorized, b.list)
+	retry(t, a.Logout)
+	mustBeRefused(t, http.StatusUnauthorized, b.list)
 
 	a.logIn(t)
 	b.logIn(t)
 	var sessions []notesclient.Session
-	patiently(t, func(ctx context.Context) (err error) {
+	retry(t, func(ctx context.Context) (err error) {
 		sessions, err = a.ListSessions(ctx)
 		return err
 	})
 	for _, session := range sessions {
 		if !session.Current {
-			patiently(t, func(ctx context.Context) error { return a.RevokeSession(ctx, session.ID, a.password) })
+			retry(t, func(ctx context.Context) error { return a.RevokeSession(ctx, session.ID, a.password) })
 		}
 	}
-	refusedNow(t, http.StatusUnauthorized, b.list)
+	mustBeRefused(t, http.StatusUnauthorized, b.list)
 
 	b.logIn(t)
 	replacement := rand.Text()
-	patiently(t, func(ctx context.Context) error { return a.ChangePassword(ctx, a.password, replacement) })
-	refusedNow(t, http.StatusUnauthorized, b.list)
+	retry(t, func(ctx context.Context) error { return a.ChangePassword(ctx, a.password, replacement) })
+	mustBeRefused(t, http.StatusUnauthorized, b.list)
 	a.password, b.password = replacement, replacement
 	b.logIn(t)
 
@@ -69,9 +70,9 @@ func TestReplicasAgree(t *testing.T) {
 		}
 	}
 	for _, u := range []*user{a, b, a, b, a} {
-		refused(t, http.StatusUnauthorized, login(u, "wrong horse battery"))
+		eventuallyRefused(t, http.StatusUnauthorized, login(u, "wrong horse battery"))
 	}
 	for _, u := range []*user{b, a} {
-		refused(t, http.StatusTooManyRequests, login(u, replacement))
+		eventuallyRefused(t, http.StatusTooManyRequests, login(u, replacement))
 	}
 }

@@ -27,7 +27,7 @@ import (
 	"github.com/securenotes/securenotes/hack/poll"
 )
 
-// rotate makes a KeyRotation and waits until it is complete.
+// rotate creates a KeyRotation and waits until it is complete.
 func (c *cluster) rotate(t testing.TB, namespace, name string, strategy v1alpha1.RotationStrategy) *v1alpha1.KeyRotation {
 	t.Helper()
 	kr := &v1alpha1.KeyRotation{
@@ -38,7 +38,7 @@ func (c *cluster) rotate(t testing.TB, namespace, name string, strategy v1alpha1
 	return kr
 }
 
-// complete makes the KeyRotation and waits until it is complete.
+// complete creates the KeyRotation and waits until it is complete.
 func (c *cluster) complete(t testing.TB, kr *v1alpha1.KeyRotation) {
 	t.Helper()
 	if err := c.Create(context.Background(), kr); err != nil {
@@ -55,8 +55,8 @@ func (c *cluster) complete(t testing.TB, kr *v1alpha1.KeyRotation) {
 	})
 }
 
-// TestRotation rotates the sample's master key while a client writes, and shows that the old version
-// is of no use to anybody afterwards.
+// TestRotation rotates the sample's master key while a client writes, and checks that Vault refuses
+// the old version afterwards.
 func TestRotation(t *testing.T) {
 	for _, strategy := range []v1alpha1.RotationStrategy{v1alpha1.StrategyReencrypt, v1alpha1.StrategyRewrap} {
 		t.Run(string(strategy), func(t *testing.T) { testRotation(t, strategy) })
@@ -78,14 +78,15 @@ func testRotation(t *testing.T, strategy v1alpha1.RotationStrategy) {
 	}
 	key := c.transitKey(t, c.namespace, c.name)
 	decrypts := func(wrapped string) error {
-		// With a wrong context, so that an accepted version is told apart by another error.
+		// The context is wrong, so that an accepted version causes another error than a refused
+		// one.
 		_, err := v.Logical().Write(strings.Replace(key, "transit/keys/", "transit/decrypt/", 1), map[string]any{
 			"ciphertext": wrapped, "context": "d3Jvbmc=",
 		})
 		return err
 	}
 	if err := decrypts(oldWrapped); err == nil || strings.Contains(err.Error(), "too old") {
-		t.Fatalf("before the rotation: %v; the version should be accepted and the context not", err)
+		t.Fatalf("before the rotation: %v; Vault should accept the version but not the context", err)
 	}
 
 	stop := make(chan struct{})
@@ -119,7 +120,7 @@ func testRotation(t *testing.T, strategy v1alpha1.RotationStrategy) {
 	}
 	if strategy == v1alpha1.StrategyReencrypt {
 		if stale := count(t, db, "SELECT count(*) FROM owner_keys WHERE born_version < $1 OR state <> 'active'", to); stale != 0 {
-			t.Errorf("%d owner keys are older than version %d or left over", stale, to)
+			t.Errorf("%d owner keys are older than version %d, or inactive", stale, to)
 		}
 	}
 	if stale := count(t, db, "SELECT count(*) FROM meta WHERE canary_version < $1", to); stale != 0 {
@@ -137,19 +138,20 @@ func testRotation(t *testing.T, strategy v1alpha1.RotationStrategy) {
 		return nil
 	})
 	if err := decrypts(oldWrapped); err == nil || !strings.Contains(err.Error(), "too old") {
-		t.Errorf("Vault still takes the old version: %v", err)
+		t.Errorf("Vault still accepts the old version: %v", err)
 	}
-	u.reads(t, notes)
+	u.mustRead(t, notes)
 	c.ready(t, sn)
 
-	// Cold processes: new pods know nothing but the new version.
+	// New pods have no cached keys.
 	c.killAPIPods(t)
 	u.Close()
-	u.reads(t, notes)
+	u.mustRead(t, notes)
 }
 
-// TestCompromise: after a compromise no session, no session key and no service account of before is of use, the
-// old version of the master key is refused, and users who log in again find all their notes.
+// TestCompromise checks that after a Compromise earlier sessions, session keys and service accounts
+// are invalid, that Vault refuses the old version of the master key, and that users who log in
+// again have all their notes.
 func TestCompromise(t *testing.T) {
 	c := open(t)
 	v := c.vault(t)
@@ -169,19 +171,19 @@ func TestCompromise(t *testing.T) {
 	c.complete(t, kr)
 
 	u.Close()
-	refused(t, http.StatusUnauthorized, u.list)
+	eventuallyRefused(t, http.StatusUnauthorized, u.list)
 	u.logIn(t)
-	u.reads(t, notes)
+	u.mustRead(t, notes)
 	for name, uid := range c.accountUIDs(t) {
 		if uid == accounts[name] {
 			t.Errorf("service account %s still has the UID %s", name, uid)
 		}
 	}
 	for _, old := range pods {
-		// Its process has ended, but the object may outlive that by a moment.
+		// The pod's process has ended, but its object may exist a moment longer.
 		poll.Eventually(t, time.Minute, "end of pod "+old.Name+", which began with the previous session keys", func(ctx context.Context) error {
 			if err := c.Get(ctx, client.ObjectKeyFromObject(&old), &corev1.Pod{}); !apierrors.IsNotFound(err) {
-				return errors.Join(errors.New("it is still there"), err)
+				return errors.Join(errors.New("it still exists"), err)
 			}
 			return nil
 		})
@@ -206,7 +208,7 @@ func TestCompromise(t *testing.T) {
 		}
 		return nil
 	})
-	u.reads(t, notes)
+	u.mustRead(t, notes)
 	c.ready(t, sn)
 }
 
@@ -220,7 +222,7 @@ func hasValue(t testing.TB, v *api.Client, path string) bool {
 	return secret != nil && secret.Data["data"] != nil
 }
 
-// accountUIDs of the sample's service accounts.
+// accountUIDs returns the UIDs of the sample's service accounts.
 func (c *cluster) accountUIDs(t testing.TB) map[string]types.UID {
 	t.Helper()
 	uids := map[string]types.UID{}
@@ -234,7 +236,8 @@ func (c *cluster) accountUIDs(t testing.TB) map[string]types.UID {
 	return uids
 }
 
-// TestRotationOnRequest: the annotation for GitOps, echoed in status.
+// TestRotationOnRequest checks that the annotation for GitOps starts a rotation, and that the
+// status repeats its value.
 func TestRotationOnRequest(t *testing.T) {
 	c := open(t)
 	sn := c.sample()

@@ -39,8 +39,8 @@ func TestClientFlow(t *testing.T) {
 		content := fmt.Sprintf("note %d", i)
 		notes[u.write(t, content)] = content
 	}
-	u.reads(t, notes)
-	patiently(t, func(ctx context.Context) error {
+	u.mustRead(t, notes)
+	retry(t, func(ctx context.Context) error {
 		page, err := u.ListNotes(ctx, 0, "")
 		if err == nil && len(page.Notes) != 3 {
 			t.Errorf("%d notes listed, want 3", len(page.Notes))
@@ -55,21 +55,21 @@ func TestClientFlow(t *testing.T) {
 				return err
 			}
 		}
-		refused(t, http.StatusNotFound, get(stranger))
-		patiently(t, func(ctx context.Context) error { return u.DeleteNote(ctx, id, "") })
-		refused(t, http.StatusNotFound, get(u))
+		eventuallyRefused(t, http.StatusNotFound, get(stranger))
+		retry(t, func(ctx context.Context) error { return u.DeleteNote(ctx, id, "") })
+		eventuallyRefused(t, http.StatusNotFound, get(u))
 	}
-	patiently(t, u.Logout)
-	refused(t, http.StatusUnauthorized, u.list)
+	retry(t, u.Logout)
+	eventuallyRefused(t, http.StatusUnauthorized, u.list)
 }
 
 func TestTransport(t *testing.T) {
 	c := open(t)
 	address := strings.TrimPrefix(c.url, "https://")
 	for name, settings := range map[string]*tls.Config{
-		"an authority that is not trusted": {},
-		"another server name":              {RootCAs: trusted(t, c.ca), ServerName: "other.example"},
-		"TLS 1.2":                          {RootCAs: trusted(t, c.ca), MaxVersion: tls.VersionTLS12},
+		"an untrusted CA":     {},
+		"another server name": {RootCAs: trusted(t, c.ca), ServerName: "other.example"},
+		"TLS 1.2":             {RootCAs: trusted(t, c.ca), MaxVersion: tls.VersionTLS12},
 	} {
 		if conn, err := tls.Dial("tcp", address, settings); err == nil {
 			_ = conn.Close()
@@ -86,7 +86,7 @@ func TestTransport(t *testing.T) {
 	_ = conn.Close()
 }
 
-// TestProcessIsConfined looks at the running process from its node, not at what its pod asks for.
+// TestProcessIsConfined inspects the running process on its node, instead of the spec of its pod.
 func TestProcessIsConfined(t *testing.T) {
 	c := open(t)
 	for _, pod := range c.apiPods(t, c.namespace, c.name) {
@@ -107,7 +107,7 @@ func TestProcessIsConfined(t *testing.T) {
 			"read-only root file system": ` / \S+ ro[, ]`,
 		} {
 			if !regexp.MustCompile(pattern).Match(out) {
-				t.Errorf("pod %s: %s: not so:\n%s", pod.Name, what, out)
+				t.Errorf("pod %s: %s: this is not the case:\n%s", pod.Name, what, out)
 			}
 		}
 	}
@@ -119,12 +119,12 @@ func TestKilledPodsComeBack(t *testing.T) {
 	notes := map[string]string{u.write(t, "outlives its pod"): "outlives its pod"}
 	c.killAPIPods(t)
 	u.Close()
-	u.reads(t, notes)
+	u.mustRead(t, notes)
 	c.ready(t, c.sample())
 }
 
-// killAPIPods kills every pod of the sample's API at once, without warning, and waits until as many
-// others are ready.
+// killAPIPods kills every pod of the sample's API at once, without a grace period, and waits until
+// as many new pods are ready.
 func (c *cluster) killAPIPods(t testing.TB) {
 	t.Helper()
 	pods := c.apiPods(t, c.namespace, c.name)
@@ -146,28 +146,28 @@ func (c *cluster) killAPIPods(t testing.TB) {
 			}
 		}
 		if ready < len(pods) {
-			return fmt.Errorf("%d of %d are", ready, len(pods))
+			return fmt.Errorf("%d of %d are ready", ready, len(pods))
 		}
 		return nil
 	})
 }
 
-// TestNoPlaintextAnywhere writes words that nobody else knows and then searches for them, in the forms
-// that they could have been stored in.
+// TestNoPlaintextAnywhere writes random words and then searches for them everywhere, in every form
+// in which they could have been stored.
 func TestNoPlaintextAnywhere(t *testing.T) {
 	c := open(t)
 	u := signUp(t, c.connect(t, c.url))
 	secrets := map[string]string{"content": rand.Text(), "title": rand.Text(), "tag": rand.Text(), "password": u.password, "token": u.Token()}
 	id := ""
-	patiently(t, func(ctx context.Context) error {
+	retry(t, func(ctx context.Context) error {
 		note, err := u.CreateNote(ctx, notesclient.Content{Content: secrets["content"], Title: secrets["title"], Tags: []string{secrets["tag"]}})
 		if err == nil {
 			id = note.ID
 		}
 		return err
 	})
-	u.reads(t, map[string]string{id: secrets["content"]})
-	refused(t, http.StatusUnauthorized, func(ctx context.Context) error {
+	u.mustRead(t, map[string]string{id: secrets["content"]})
+	eventuallyRefused(t, http.StatusUnauthorized, func(ctx context.Context) error {
 		_, err := u.Login(ctx, "nobody", u.password)
 		return err
 	})
@@ -178,7 +178,7 @@ func TestNoPlaintextAnywhere(t *testing.T) {
 		"PostgreSQL's log": kubectl(t, "-n", "postgres", "logs", "postgres-0", "-c", "postgres"),
 	}
 	if !strings.Contains(haystacks["a dump of the database"], id) {
-		t.Fatal("the dump does not hold the note's row: the search would prove nothing")
+		t.Fatal("the dump does not contain the note's row: the search would prove nothing")
 	}
 	c.addObjects(t, haystacks)
 	for _, namespace := range []string{c.namespace, operatorNamespace} {
@@ -193,14 +193,14 @@ func TestNoPlaintextAnywhere(t *testing.T) {
 				"in base64": strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(secret)), "="),
 			} {
 				if strings.Contains(text, needle) {
-					t.Errorf("%s holds the %s, %s", where, what, form)
+					t.Errorf("%s contains the %s, %s", where, what, form)
 				}
 			}
 		}
 	}
 }
 
-// addObjects adds every object of the cluster, as JSON: one text for each kind.
+// addObjects adds every object of the cluster as JSON, one text for each kind.
 func (c *cluster) addObjects(t testing.TB, to map[string]string) {
 	t.Helper()
 	kinds, err := discovery.NewDiscoveryClientForConfigOrDie(c.settings).ServerPreferredResources()

@@ -14,8 +14,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestDefaultSpread rolls three pods out five times over the three nodes, which have no zones, with
-// the scheduling that the operator gave to the sample's Deployment. Each node has one every time.
+// TestDefaultSpread rolls out three pods five times over the three nodes, which have no zones, with
+// the scheduling that the operator sets in the sample's Deployment. Each time every node must have
+// one.
 func TestDefaultSpread(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -23,7 +24,8 @@ func TestDefaultSpread(t *testing.T) {
 	if err := c.Get(t.Context(), client.ObjectKey{Namespace: c.namespace, Name: c.name}, sample); err != nil {
 		t.Fatal(err)
 	}
-	// Labels and scheduling are the sample's; the program only waits, so that a roll-out is short.
+	// Labels and scheduling are those of the sample. The program only waits, so that a roll-out is
+	// short.
 	template := sample.Spec.Template
 	template.Spec.Containers = []corev1.Container{{
 		Name: "pause", Image: c.pauseImage(t), ImagePullPolicy: corev1.PullNever, SecurityContext: template.Spec.Containers[0].SecurityContext,

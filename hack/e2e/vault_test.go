@@ -18,7 +18,7 @@ import (
 	"github.com/securenotes/securenotes/hack/poll"
 )
 
-// vault is Vault's API with its administrator's token, and what unseals it.
+// vault is a client of Vault with its administrator's token, and the key that unseals it.
 type vault struct {
 	*api.Client
 	unsealKey string
@@ -73,7 +73,7 @@ func (c *cluster) clusterID(t testing.TB) string {
 	return string(ns.UID)
 }
 
-// transitKey is the path of a SecureNotes' master key.
+// transitKey returns the path of a SecureNotes' master key.
 func (c *cluster) transitKey(t testing.TB, namespace, name string) string {
 	t.Helper()
 	return "transit/keys/" + config.TransitKeyName(c.clusterID(t), namespace, name)

@@ -1,8 +1,8 @@
 // Package notesclient is the client of the notes API that this repository's tests and tools share.
 //
 // Each call of the API is a method of [Client]. A call that the service refuses returns a
-// [StatusError]; [Status] reads the status code from any error. [Client.Do] sends any other request,
-// and returns the answer whatever its status is.
+// [StatusError]; [Status] reads the status code from any error. [Client.Do] sends any other
+// request, and returns the answer whatever its status is.
 package notesclient
 
 import (

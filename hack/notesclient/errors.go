@@ -22,8 +22,8 @@ func (e *StatusError) Error() string {
 }
 
 // newStatusError returns a StatusError for an answer of the service. For an answer in another
-// format, such as that of a proxy, it returns an ordinary error: such an answer does not say what the
-// service did.
+// format, such as that of a proxy, it returns an ordinary error: such an answer does not say what
+// the service did.
 func newStatusError(r Request, a *Answer) error {
 	e := &StatusError{Method: r.Method, Path: r.Path, Status: a.Status, RetryAfter: a.Header.Get("Retry-After")}
 	var body map[string]any

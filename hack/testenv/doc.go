@@ -3,8 +3,8 @@
 // test, and ends when the test ends. A package whose TestMain calls [Main] can share one PostgreSQL
 // server among all its tests: see [SharedPostgres].
 //
-// Environment variables, which `make test` sets, name the binaries. If a binary is missing, the test
-// fails with a message: it never passes without having run.
+// Environment variables, which `make test` sets, name the binaries. If a binary is missing, the
+// test fails with a message: it never passes without having run.
 package testenv
 
 import (

@@ -14,8 +14,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd/api"
 )
 
-// StartScheduler runs kube-scheduler until the test ends. It schedules only pods with this scheduler
-// name, because other pods may wait for a node that a test does not have.
+// StartScheduler runs kube-scheduler until the test ends. It schedules only pods with this
+// scheduler name, because other pods may wait for a node that a test does not have.
 func StartScheduler(t testing.TB, cluster *rest.Config, name string) {
 	t.Helper()
 	dir := t.TempDir()

@@ -8,8 +8,8 @@ import (
 )
 
 // Link is the network between a program and a server of a test. It can lose an answer, as if the
-// program was killed or the network failed after the server had done its work. It can also hold back
-// or delay requests and answers.
+// program was killed or the network failed after the server had done its work. It can also hold
+// back or delay requests and answers.
 type Link struct {
 	listener net.Listener
 	target   string

@@ -50,7 +50,8 @@ func NewMemoryGroup(t testing.TB, limit int64) *MemoryGroup {
 		files, values = []string{"memory.max", "memory.swap.max"}, []int64{limit, 0}
 	}
 	for i, file := range files {
-		// A kernel without swap accounting, or without socket accounting, lacks all files but the first.
+		// A kernel without swap accounting, or without socket accounting, lacks all files but the
+		// first.
 		if err := g.write(file, values[i]); err != nil && (i == 0 || !errors.Is(err, os.ErrNotExist)) {
 			t.Fatalf("memory limit: %v", err)
 		}
@@ -78,8 +79,8 @@ func (g *MemoryGroup) parent() (string, error) {
 	}
 }
 
-// own returns the directory of this process's group below mount, or mount itself if the group is not
-// visible there.
+// own returns the directory of this process's group below mount, or mount itself if the group is
+// not visible there.
 func own(mount, hierarchy string) string {
 	raw, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {

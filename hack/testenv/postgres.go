@@ -94,8 +94,8 @@ func (p *Postgres) Start(t testing.TB) {
 	})
 }
 
-// StartStandby starts a standby of this server. From then on this server answers a commit only after
-// the standby has it, too.
+// StartStandby starts a standby of this server. From then on this server answers a commit only
+// after the standby has it, too.
 func (p *Postgres) StartStandby(t testing.TB) *Postgres {
 	t.Helper()
 	standby := &Postgres{CAFile: p.CAFile, bin: p.bin, port: freePort(t), dir: temporaryDirectory(t)}

@@ -103,8 +103,9 @@ func FreeAddress(t testing.TB) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
 }
 
-// freePort returns a port of loopback that is free now. It is below the ports that the kernel assigns
-// to outgoing connections: a test opens many, and one could take the port before the server does.
+// freePort returns a port of loopback that is free now. It is below the ports that the kernel
+// assigns to outgoing connections: a test opens many, and one could take the port before the server
+// does.
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 1000 {

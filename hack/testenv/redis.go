@@ -46,8 +46,8 @@ func (r *Redis) Start(t testing.TB) {
 	command := exec.Command(binary(t, RedisVariable), "--port", "0", "--bind", "127.0.0.1", "--tls-port", strconv.Itoa(r.port),
 		"--tls-cert-file", r.certificate.CertFile, "--tls-key-file", r.certificate.KeyFile, "--tls-ca-cert-file", r.CAFile,
 		"--tls-auth-clients", "no", "--requirepass", redisPassword, "--save", "", "--dir", r.dir)
-	// The program acts according to the name that it is called by. Debian's redis-tools contains it under
-	// another name, and the package that has it as redis-server would start a system service.
+	// The program acts according to the name that it is called by. Debian's redis-tools contains it
+	// under another name, and the package that has it as redis-server would start a system service.
 	command.Args[0] = "redis-server"
 	r.server = start(t, r.dir, "redis", syscall.SIGTERM, command)
 	client := r.client()

@@ -20,8 +20,8 @@ var shared struct {
 	cleanups []func()
 }
 
-// Main runs the tests of a package and then ends the servers that they shared. A package with shared
-// servers calls it in its TestMain.
+// Main runs the tests of a package and then ends the servers that they shared. A package with
+// shared servers calls it in its TestMain.
 func Main(m *testing.M) {
 	shared.running = true
 	code := m.Run()
@@ -31,8 +31,8 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// SharedPostgres returns a server for all tests of the binary. Its commits do not wait for the disk.
-// Each test must use a database of its own, and must not change settings or roles.
+// SharedPostgres returns a server for all tests of the binary. Its commits do not wait for the
+// disk. Each test must use a database of its own, and must not change settings or roles.
 func SharedPostgres(t testing.TB) *Postgres {
 	t.Helper()
 	if !shared.running {

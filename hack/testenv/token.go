@@ -15,7 +15,8 @@ import (
 // audience is the audience of a test's token, as of a projected service-account token for Vault.
 const audience = "vault"
 
-// signedToken returns a JWT that replaces a service-account token, and the PEM key that verifies it.
+// signedToken returns a JWT that replaces a service-account token, and the PEM key that verifies
+// it.
 func signedToken(t testing.TB) (token, publicKey string) {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(rand.Reader)

@@ -13,8 +13,8 @@ import (
 
 // TransitKey is a master key in a test's Vault, and an identity that has only the service's rights.
 type TransitKey struct {
-	// Config logs in as the service does, with a JWT in a file. It uses the auth method jwt instead of
-	// kubernetes, because no cluster can review tokens.
+	// Config logs in as the service does, with a JWT in a file. It uses the auth method jwt instead
+	// of kubernetes, because no cluster can review tokens.
 	Config config.Vault
 
 	vault *Vault

@@ -88,7 +88,8 @@ func (v *Vault) Snapshot(t testing.TB) Snapshot {
 	return s
 }
 
-// Restore replaces the server's whole storage with a snapshot, as an administrator restores a backup.
+// Restore replaces the server's whole storage with a snapshot, as an administrator restores a
+// backup.
 func (v *Vault) Restore(t testing.TB, s Snapshot) {
 	t.Helper()
 	v.stopped(t, func() error {

@@ -1,6 +1,6 @@
 // Command tour demonstrates a SecureNotes on a cluster: as a client it writes and reads notes over
-// HTTPS, as an administrator it rotates the master key, and then it reads the notes again. It prints
-// each step. `make run` runs it, with the variables that hack/kind writes into run.env.
+// HTTPS, as an administrator it rotates the master key, and then it reads the notes again. It
+// prints each step. `make run` runs it, with the variables that hack/kind writes into run.env.
 package main
 
 import (

@@ -25,28 +25,28 @@ import (
 )
 
 const (
-	// concurrency is how many clients ask at once, of the service and of its peers alike.
+	// concurrency is the number of concurrent clients of the service and of each peer.
 	concurrency = 16
-	// period is how long each measurement takes.
+	// period is the duration of each measurement.
 	period = 8 * time.Second
-	// noteSize is of a note's content, in bytes.
+	// noteSize is the size of a note's content, in bytes.
 	noteSize = 1024
 )
 
-// measured is one measurement: how often work was done in a second, and how long one took.
+// measured is one measurement: the operations per second, and how long an operation took.
 type measured struct {
 	rate     float64
 	p50, p99 time.Duration
 }
 
-// use is what a measurement took of the machine.
+// use is the machine's resources that a measurement used.
 type use struct {
 	service, clients, elapsed time.Duration
-	// memory of the service, resident, in MiB.
+	// memory is the service's resident memory, in MiB.
 	memory int64
 }
 
-// ownTime is the processor time of this process, the clients, so far.
+// ownTime returns the processor time that this process, which runs the clients, has used so far.
 func ownTime(t *testing.T) time.Duration {
 	t.Helper()
 	var usage syscall.Rusage
@@ -56,7 +56,7 @@ func ownTime(t *testing.T) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// measure has clients do work for the period, after a tenth of it to warm up.
+// measure runs work in concurrent clients for the period, after a warm-up of a tenth of it.
 func measure(t *testing.T, clients int, work func(client, i int) error) measured {
 	t.Helper()
 	run := func(period time.Duration) (took []time.Duration, elapsed time.Duration) {
@@ -94,7 +94,7 @@ func measure(t *testing.T, clients int, work func(client, i int) error) measured
 	}
 }
 
-// pgbench runs a script of PostgreSQL's own load generator at the same concurrency.
+// pgbench runs a script with PostgreSQL's own load generator, with the same concurrency.
 func (s *service) pgbench(t *testing.T, script string) float64 {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "script.sql")
@@ -230,7 +230,7 @@ func TestBench(t *testing.T) {
 		concurrency, period, noteSize, runtime.NumCPU(), table.String(), profiles.String())
 }
 
-// anyNote is some owner with an active key and a note under it.
+// anyNote returns an owner with an active key, and a note under that key.
 func (s *service) anyNote(t *testing.T) (owner, key, id string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), s.uri)

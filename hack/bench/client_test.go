@@ -15,9 +15,9 @@ import (
 	"testing"
 )
 
-// connection is one client's connection, HTTP/1.1 over TLS 1.3. It costs little, as pgbench does:
-// what is measured is the service, on processors that it shares with its clients. The client of
-// hack/notesclient would take several times the processor time of it.
+// connection is a client's connection, HTTP/1.1 over TLS 1.3. Like pgbench it uses little processor
+// time, because the service shares the processors with its clients. The client of hack/notesclient
+// would use several times as much.
 type connection struct {
 	conn   *tls.Conn
 	reader *textproto.Reader
@@ -42,7 +42,7 @@ func dial(address string, pool *x509.CertPool) (*connection, error) {
 	return &connection{conn: conn, reader: textproto.NewReader(bufio.NewReader(conn))}, nil
 }
 
-// request is the bytes of a request, made once.
+// request returns the bytes of a request.
 func request(method, path, token, body string) []byte {
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\nContent-Type: application/json\r\n", method, path, len(body))
@@ -53,8 +53,8 @@ func request(method, path, token, body string) []byte {
 	return out.Bytes()
 }
 
-// do sends a request and returns the answer's body, which is valid until the next call, or an error unless
-// it has the status.
+// do sends a request and returns the body of the answer, which is valid until the next call. It
+// returns an error if the status is not want.
 func (c *connection) do(request []byte, want int) ([]byte, error) {
 	if _, err := c.conn.Write(request); err != nil {
 		return nil, err

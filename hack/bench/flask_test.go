@@ -23,11 +23,11 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// flaskPrograms are what the peer in Flask runs on: Debian packages gunicorn, python3-flask, python3-jwt and
-// python3-cryptography.
+// flaskPrograms are the programs that the Flask peer needs, from the Debian packages gunicorn,
+// python3-flask, python3-jwt and python3-cryptography.
 var flaskPrograms = []string{"/usr/bin/gunicorn", "/usr/lib/python3/dist-packages/flask", "/usr/lib/python3/dist-packages/jwt"}
 
-// flaskInstalled says whether the peers in Flask can be measured.
+// flaskInstalled reports whether the Flask peers can be measured.
 func flaskInstalled() bool {
 	for _, program := range flaskPrograms {
 		if _, err := os.Stat(program); err != nil {
@@ -37,8 +37,8 @@ func flaskInstalled() bool {
 	return true
 }
 
-// flaskReads measures reading a note from a service in Flask with TLS: under gunicorn with a worker for each
-// processor, or in Flask's own server, which closes the connection after each answer.
+// flaskReads measures reading a note from a Flask service with TLS: under gunicorn with a worker
+// for each processor, or with Flask's own server, which closes the connection after each answer.
 func flaskReads(t *testing.T, ownServer bool) measured {
 	t.Helper()
 	key := make([]byte, 32)

@@ -15,8 +15,8 @@ import (
 	"github.com/securenotes/securenotes/hack/poll"
 )
 
-// where are the functions that divide a request's work, as they stand at the end of a pprof line. They
-// overlap: one that calls another has its share, too.
+// where are the functions by which the profile is summarized, as they appear at the end of a pprof
+// line. They overlap: the time of a function includes that of the functions that it calls.
 var where = []struct{ what, function string }{
 	{"HTTP, all of it", `net/http\.\(\*conn\)\.serve`},
 	{"handlers", `httpapi\.\(\*handlers\)\.(?:createNote|getNote|login)`},
@@ -36,7 +36,7 @@ var where = []struct{ what, function string }{
 	{"allocation", `runtime\.mallocgc`},
 }
 
-// profiled says where the service's processor time goes while work runs.
+// profiled runs work and returns a summary of where the service spends its processor time.
 func (s *service) profiled(t *testing.T, work func()) string {
 	t.Helper()
 	toggle := func() { s.process.Signal(t, syscall.SIGUSR1) }

@@ -15,12 +15,13 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// bcryptCost is production's least.
+// bcryptCost is the minimum cost in production.
 const bcryptCost = 12
 
-// service is the running binary and what it runs on.
+// service is the running binary and its servers.
 type service struct {
-	// client is for what costs far more than its client: logins, and what is not measured.
+	// client is for logins, whose cost far exceeds that of the client, and for calls that are not
+	// measured.
 	client   *notesclient.Client
 	profile  string
 	process  *testenv.Service
@@ -46,7 +47,7 @@ func startService(t *testing.T) *service {
 	return s
 }
 
-// usage is the service's processor time so far, and its memory now.
+// usage returns the service's processor time so far, and its current memory.
 func (s *service) usage(t *testing.T) (cpu time.Duration, residentMiB int64) {
 	t.Helper()
 	proc := "/proc/" + strconv.Itoa(s.process.PID())

@@ -13,9 +13,10 @@ import (
 // timingPairs is how many logins of each kind are compared.
 const timingPairs = 100
 
-// TestBenchTiming asks whether the time of a failed login tells if the user exists. Logins of a known and of
-// an unknown user take turns, so that whatever else the machine does falls on both alike. It prints the
-// difference with its confidence interval (paired t, 99 %), beside the spread of the times themselves.
+// TestBenchTiming measures whether the time of a failed login reveals that the user exists. Logins
+// of a known and an unknown user alternate, so that other load on the machine affects both equally.
+// It prints the difference with its confidence interval (paired t, 99 %), and the spread of the
+// times.
 func TestBenchTiming(t *testing.T) {
 	s := startService(t)
 	if err := s.client.Register(t.Context(), "known-user", "correct horse battery"); err != nil {
@@ -33,7 +34,8 @@ func TestBenchTiming(t *testing.T) {
 	login("known-user") // the first one opens connections
 	known, unknown, difference := make([]float64, timingPairs), make([]float64, timingPairs), make([]float64, timingPairs)
 	for i := range timingPairs {
-		// Which one comes first changes, too, and no name is the one before: a name has a limit of its own.
+		// The order alternates, too. Each unknown name is new, because failed logins are limited by
+		// name.
 		if i%2 == 0 {
 			known[i], unknown[i] = login("known-user"), login(fmt.Sprintf("nobody-%d", i))
 		} else {

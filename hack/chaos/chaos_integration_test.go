@@ -17,7 +17,7 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// Environment variables that make the test longer or another one.
+// Environment variables that set the duration and the seed of the test.
 const (
 	durationVariable = "SECURENOTES_CHAOS_DURATION"
 	seedVariable     = "SECURENOTES_CHAOS_SEED"
@@ -49,8 +49,8 @@ func seed(t testing.TB) uint64 {
 	return n
 }
 
-// round is one rotation from Vault to the retirement of the old version, with everything failing on the way.
-// It says what cannot be put right by trying again.
+// round runs one rotation, from the new version in Vault to the retirement of the old one, while
+// faults occur. It returns a problem that a retry cannot solve, or "".
 func (w *world) round() (stuck string) {
 	w.Helper()
 	w.random = w.dice(uint64(w.rotations) << 8)
@@ -58,19 +58,19 @@ func (w *world) round() (stuck string) {
 	if w.random.IntN(3) == 0 {
 		strategy = "Rewrap"
 	}
-	// A replica that has wrapped keys under the old version, and commits them when all is over.
+	// A replica has wrapped keys under the old version, and commits them only after the rotation.
 	wakeUp := func() {}
 	if every := w.shape.holdEvery; every > 0 && w.rotations%every == 0 {
 		w.held = w.another()
 		wakeUp = w.hold(w.held.link.HoldRequests)
-		time.Sleep(700 * time.Millisecond) // registrations go as far as they can
+		time.Sleep(700 * time.Millisecond) // registrations proceed as far as they can
 	}
 	defer func() {
 		wakeUp()
 		w.held = nil
 	}()
 
-	// A Job of the rotation before that has got no further than its first answer.
+	// A Job of the previous rotation that has got only its first answer.
 	var asleep *job
 	rouse := func() {}
 	if previous := w.rotations; previous > 0 && w.random.IntN(2) == 0 {
@@ -98,7 +98,7 @@ func (w *world) round() (stuck string) {
 	return ""
 }
 
-// finish ends the load, rotates once more in peace, and looks at everything.
+// finish ends the load, rotates once more without faults, and checks everything.
 func (w *world) finish() {
 	w.Helper()
 	w.load.End()
@@ -112,7 +112,7 @@ func (w *world) finish() {
 	w.key.Retire(w, to)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	w.say("every note is read")
+	w.say("reading every note")
 	if err := w.load.Check(ctx); err != nil {
 		w.Fatal(err)
 	}
@@ -123,8 +123,9 @@ func (w *world) finish() {
 	w.Logf("%d rotations; %s; faults: %v", w.rotations, w.load, w.faults)
 }
 
-// TestUnderFire rotates again and again while users write through two replicas and everything is killed,
-// sealed, crashed, revoked or delayed, and each database login lasts for seconds: every acknowledged write is there, and every deleted note stays deleted.
+// TestUnderFire rotates repeatedly while users write through two replicas. Meanwhile it kills,
+// seals, crashes, revokes or delays everything, and each database login lasts only for seconds.
+// Every acknowledged write must exist, and every deleted note must stay deleted.
 func TestUnderFire(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, program(t), seed(t), shape{users: 3, newcomers: 2, jobDelay: time.Millisecond, lease: 6 * time.Second, holdEvery: 2})
@@ -148,8 +149,8 @@ func (w *world) report() {
 // mutantRounds is how long a mutant may survive.
 const mutantRounds = 15
 
-// TestMutants takes away what keeps notes from being lost, one part after another, and shows that the same
-// test finds it.
+// TestMutants removes the parts that prevent the loss of notes, one at a time, and checks that the
+// same test detects each removal.
 func TestMutants(t *testing.T) {
 	t.Parallel()
 	for name, mutant := range map[string]struct {
@@ -176,10 +177,10 @@ func TestMutants(t *testing.T) {
 					continue
 				}
 				if !w.violated() && !strings.Contains(stuck, config.ReasonKeyMismatch) && !strings.Contains(stuck, config.ReasonStaleRows) {
-					t.Fatalf("the rotation is stuck for another reason: %s", stuck)
+					t.Fatalf("the rotation failed for another reason: %s", stuck)
 				}
 				kept, all := w.load.Violations()
-				t.Logf("found after %d rotations: %d violations: %s %s", w.rotations, all, strings.Join(kept, "\n"), stuck)
+				t.Logf("detected after %d rotations: %d violations: %s %s", w.rotations, all, strings.Join(kept, "\n"), stuck)
 				return
 			}
 			t.Errorf("the mutant survived %d rotations; %s; faults: %v", w.rotations, w.load, w.faults)
@@ -187,7 +188,8 @@ func TestMutants(t *testing.T) {
 	}
 }
 
-// overlay is the flag of go build that replaces one text, which must be there once, in one file of the project.
+// overlay returns the flag of go build that replaces one text in one file of the project. The file
+// must contain the text exactly once.
 func overlay(t testing.TB, file, old, changed string) []string {
 	t.Helper()
 	root, err := filepath.Abs("../..")
@@ -200,7 +202,7 @@ func overlay(t testing.TB, file, old, changed string) []string {
 		t.Fatal(err)
 	}
 	if n := strings.Count(string(source), old); n != 1 {
-		t.Fatalf("%s has %q %d times, not once: the mutation must be brought up to date", file, old, n)
+		t.Fatalf("%s contains %q %d times, want once: update the mutation", file, old, n)
 	}
 	mutated := filepath.Join(t.TempDir(), "mutated.go")
 	if err := os.WriteFile(mutated, []byte(strings.Replace(string(source), old, changed, 1)), 0o600); err != nil {

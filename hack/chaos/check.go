@@ -8,15 +8,15 @@ import (
 	"github.com/securenotes/securenotes/hack/notesclient"
 )
 
-// pageLimit is the most notes that the service lists at once.
+// pageLimit is the maximum number of notes on a page of the list.
 const pageLimit = 200
 
-// check reads everything of the user's from every replica: each note is what its history says, and there is
-// none besides. Error: no telling answer.
+// check reads all notes of the user from every replica, and compares them with their histories. It
+// returns an error if it got no conclusive answer.
 func (u *user) check(ctx context.Context) error {
 	for u.pending != nil {
 		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("a creation of user %s: no telling answer: %w", u.name, err)
+			return fmt.Errorf("a creation of user %s: no conclusive answer: %w", u.name, err)
 		}
 		u.create(ctx, u.random)
 	}
@@ -33,7 +33,7 @@ func (u *user) check(ctx context.Context) error {
 				got, err = c.GetNote(ctx, n.id)
 				return err
 			})
-			if !telling(err) {
+			if !conclusive(err) {
 				return err
 			}
 			if !u.given(n, least, got, err) {
@@ -70,8 +70,8 @@ func (u *user) list(ctx context.Context) (map[string]bool, error) {
 	return ids, nil
 }
 
-// ask makes a call in the user's session at one replica until its answer is a telling one, and
-// signs in again if it has to.
+// ask repeats a call to one replica in the user's session until the answer is conclusive. It signs
+// in again if necessary.
 func (u *user) ask(ctx context.Context, replica *notesclient.Client, do call) error {
 	for signedIn := false; ; signedIn = true {
 		err := u.load.until(ctx, func() *notesclient.Client { return replica.WithToken(u.session()) }, do)

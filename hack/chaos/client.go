@@ -10,13 +10,14 @@ import (
 	"github.com/securenotes/securenotes/hack/poll"
 )
 
-// requestTimeout is longer than the service's own limit.
+// requestTimeout is longer than the service's own timeout.
 const requestTimeout = 25 * time.Second
 
 // call is a request to one replica.
 type call func(ctx context.Context, replica *notesclient.Client) error
 
-// send makes a call and notes an answer that the service must never give.
+// send makes a call, and records a violation if the service gives an answer that it must never
+// give.
 func (l *Load) send(ctx context.Context, replica *notesclient.Client, do call) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -27,28 +28,28 @@ func (l *Load) send(ctx context.Context, replica *notesclient.Client, do call) e
 	return err
 }
 
-// until repeats a call, at the replica that is chosen each time, until its answer is a telling one.
-// It returns what the call returned then; [telling] tells it from the error for the end of ctx.
+// until repeats a call, to the replica that choose returns, until the answer is conclusive, and
+// returns the call's error. If ctx ends first, it returns an error that is not [conclusive].
 func (l *Load) until(ctx context.Context, choose func() *notesclient.Client, do call) error {
 	var answer error
 	if err := poll.Until(ctx, func(ctx context.Context) error {
-		if answer = l.send(ctx, choose(), do); telling(answer) {
+		if answer = l.send(ctx, choose(), do); conclusive(answer) {
 			return nil
 		}
 		return answer
 	}); err != nil {
-		return fmt.Errorf("no telling answer: %w", err)
+		return fmt.Errorf("no conclusive answer: %w", err)
 	}
 	return answer
 }
 
-// telling reports whether an answer tells what the service did: that it is there, or that the same
-// request would be refused again.
-func telling(err error) bool {
+// conclusive reports whether an answer shows what the service did: success, or a refusal that the
+// same request would get again.
+func conclusive(err error) bool {
 	return effectOf(err) != unknown && notesclient.Status(err) != http.StatusTooManyRequests
 }
 
-// effectOf returns what the answer to a write tells about its effect.
+// effectOf returns the effect of a write that follows from its answer.
 func effectOf(err error) effect {
 	switch status := notesclient.Status(err); {
 	case err == nil:

@@ -1,12 +1,16 @@
-// Package chaos shows that nothing is lost while everything fails: users write and read through several
-// replicas, and each note's history decides whether an answer can be true.
+// Package chaos checks that no note is lost while parts of the system fail. Users write and read
+// notes through several replicas, and the history of each note decides whether an answer can be
+// true.
 //
-// Each note has one writer, who begins a write only when the one before has ended, and any number of readers.
-// That keeps the check simple and exact: a read may give any write from the last one that was known to be in
-// place when the read began to the last one that had begun when it ended, and no other. A write ends as
-// acknowledged, as refused, which means that it has no effect ever, or as unknown, when its answer was lost;
-// after an unknown write the writer goes on only in ways that no late effect of it can undo.
+// Each note has one writer and any number of readers. The writer starts a write only after the
+// previous one has ended, which keeps the check simple and exact: a read must return one of the
+// writes between two limits. The first is the last write that was known to be stored when the read
+// began. The second is the last write that had begun when the read ended.
 //
-// Beside that, TestExhaustion shows that clients cannot exhaust a replica; see the package
+// A write ends as acknowledged, as refused, which means that it never has an effect, or as unknown,
+// if its answer was lost. After an unknown write the writer uses only operations that a late effect
+// of that write cannot undo.
+//
+// In addition, TestExhaustion checks that clients cannot exhaust a replica: see the package
 // exhaustion below this one.
 package chaos

@@ -15,15 +15,17 @@ import (
 )
 
 const (
-	// attackersAddress is the one that attackers register from.
+	// attackersAddress is the address that attackers register from.
 	attackersAddress = "127.0.0.10"
-	// writers is how many accounts of attackers have notes of the largest size, to read and to export.
+	// writers is how many accounts of attackers have notes of the maximum size, to read and to
+	// export.
 	writers, largeNotes = 8, 3
-	// listers have small notes, a full page each.
+	// listers is how many accounts have a full page of small notes, and listed the size of that
+	// page.
 	listers, listed = 4, 200
 )
 
-// largeNote has the most characters that a note may have, in the most bytes: 400 KB.
+// largeNote is a note of the maximum length, with the maximum bytes per character: 400 KB.
 var largeNote = strings.Repeat("\U0001F512", 100_000)
 
 // prepareAccounts registers the attackers and the bystander, and writes their notes.
@@ -31,7 +33,7 @@ func (a *arena) prepareAccounts(database string) {
 	a.Helper()
 	a.attackers = make([]exhaustion.Account, writers+listers)
 	var group errgroup.Group
-	group.SetLimit(2) // few passwords are hashed at a time
+	group.SetLimit(2) // the service hashes few passwords at a time
 	for i := range a.attackers {
 		group.Go(func() (err error) {
 			content, count := largeNote, largeNotes
@@ -64,7 +66,7 @@ func (a *arena) prepareAccounts(database string) {
 	}
 }
 
-// endSession leaves the attackers the token of a session that has been logged out.
+// endSession gives the attackers the token of a session that has ended.
 func (a *arena) endSession() error {
 	client := a.newClient(attackersAddress, notesclient.Options{})
 	defer client.Close()
@@ -76,7 +78,7 @@ func (a *arena) endSession() error {
 	return client.WithToken(a.ended).Logout(a.Context())
 }
 
-// fillPages copies the listers' notes in the database. The copies cannot be decrypted, and a list
+// fillPages copies the listers' notes in the database. The copies cannot be decrypted, but a list
 // decrypts nothing.
 func (a *arena) fillPages(database string) {
 	a.Helper()
@@ -93,7 +95,7 @@ func (a *arena) fillPages(database string) {
 	}
 }
 
-// newAccount registers a user, who writes some notes. The account's Note is the last one.
+// newAccount registers a user, who writes some notes. The account's Note is the last of them.
 func (a *arena) newAccount(address, name, content string, notes int) (user exhaustion.Account, err error) {
 	client := a.newClient(address, notesclient.Options{})
 	defer client.Close()

@@ -20,11 +20,11 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// podMemory is the limit of the operator's pods, in bytes.
+// podMemory is the memory limit that the operator gives to pods, in bytes.
 const podMemory = 256 << 20
 
-// arena is a replica with the memory of a pod, its attackers' accounts, and a user who attacks
-// nobody.
+// arena is a replica with the memory limit of a pod, the attackers' accounts, and the bystander, an
+// ordinary user.
 type arena struct {
 	*testing.T
 	config  *config.Config
@@ -37,19 +37,20 @@ type arena struct {
 	attackers []exhaustion.Account
 	ended     string
 	bystander exhaustion.Account
-	// visitor is who logs in beside the bystander: so many logins end sessions, and must not end the
-	// bystander's.
+	// visitor is the user of the login measurements. It is not the bystander, because so many
+	// logins end older sessions of their user.
 	visitor exhaustion.Account
-	// changed is the note that the bystander writes to.
+	// changed is the id of the note that the bystander changes.
 	changed string
 	// readers and loginClient are the bystander's connections.
 	readers     []*notesclient.Client
 	loginClient *notesclient.Client
-	// kills is how many processes the kernel has ended that were reported.
+	// kills is how many processes killed by the kernel have been reported.
 	kills int64
 }
 
-// newArena starts a service as it is deployed: default limits, and the memory limit of the pod.
+// newArena starts a service with the settings of a deployment: default limits, and the memory limit
+// of the pod.
 func newArena(t *testing.T) *arena {
 	t.Helper()
 	a := &arena{T: t, memory: testenv.NewMemoryGroup(t, podMemory)}
@@ -76,7 +77,8 @@ func (a *arena) start() {
 	a.loginClient = a.newClient(bystanderAddress, notesclient.Options{})
 }
 
-// ensureRunning replaces a process that a way has ended, or that does not recover from it.
+// ensureRunning replaces a process that has ended during an attack, or that does not recover from
+// it.
 func (a *arena) ensureRunning() {
 	a.Helper()
 	if !a.service.Ended() && a.recovers() {
@@ -101,7 +103,7 @@ func (a *arena) recovers() bool {
 	}) == nil
 }
 
-// checkGoMemoryLimit checks that the Go runtime knows the limit of its group.
+// checkGoMemoryLimit checks that the Go runtime uses the limit of its control group.
 func (a *arena) checkGoMemoryLimit() {
 	a.Helper()
 	if limit := a.metric("go_gc_gomemlimit_bytes"); limit <= 0 || limit >= podMemory {
@@ -109,12 +111,12 @@ func (a *arena) checkGoMemoryLimit() {
 	}
 }
 
-// refused is how many connections and requests the service has refused because a bound was reached.
+// refused returns how many connections and requests the service has refused because of a limit.
 func (a *arena) refused() float64 {
 	return a.metric("securenotes_connections_closed_total") + a.metric("securenotes_requests_refused_total")
 }
 
-// metric returns the sum of a metric over its labels; 0 where there is none.
+// metric returns the sum of a metric over its labels, or 0 if there is none.
 func (a *arena) metric(name string) (sum float64) {
 	a.Helper()
 	ctx, cancel := context.WithTimeout(a.Context(), recoveryTime)
@@ -125,7 +127,7 @@ func (a *arena) metric(name string) (sum float64) {
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return 0 // the probes say so, too
+		return 0 // the probes report this, too
 	}
 	defer response.Body.Close()
 	parser := expfmt.NewTextParser(model.UTF8Validation)

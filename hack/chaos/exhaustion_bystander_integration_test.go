@@ -21,13 +21,13 @@ const (
 	readEvery  = 90 * time.Millisecond
 	writeEvery = 500 * time.Millisecond
 	loginEvery = time.Second
-	// patience is how long the bystander waits for an answer.
-	patience = 10 * time.Second
-	// retryAfter is how long it waits after it was turned away, once.
+	// answerTimeout is how long the bystander waits for an answer.
+	answerTimeout = 10 * time.Second
+	// retryAfter is how long it waits before it retries a refused request, once.
 	retryAfter = 100 * time.Millisecond
 )
 
-// readings are the bystander's requests.
+// readings are the results of the bystander's requests.
 type readings struct {
 	latencies       []time.Duration
 	retried, failed int
@@ -49,8 +49,8 @@ func (r *readings) failures(what string) (found []string) {
 	return found
 }
 
-// bystanderClients are a client that connects for each request, one that keeps its connections, and
-// one of HTTP/2.
+// bystanderClients returns a client that opens a connection for each request, one that keeps its
+// connections, and one that uses HTTP/2.
 func (a *arena) bystanderClients() (clients []*notesclient.Client) {
 	for _, o := range []notesclient.Options{{ConnectionPerRequest: true}, {}, {HTTP2: true}} {
 		clients = append(clients, a.newClient(bystanderAddress, o))
@@ -58,7 +58,7 @@ func (a *arena) bystanderClients() (clients []*notesclient.Client) {
 	return clients
 }
 
-// observeReads has the bystander read a note all the time. A slow answer delays no other request.
+// observeReads makes the bystander read a note constantly. A slow answer delays no other request.
 func (a *arena) observeReads(ctx context.Context) readings {
 	number := 0
 	return observe(ctx, readEvery, func() func(context.Context) (bool, error) {
@@ -73,8 +73,8 @@ func (a *arena) observeReads(ctx context.Context) readings {
 	})
 }
 
-// observeWrites has the bystander change another note now and then, to a small one and to a large
-// one by turns.
+// observeWrites makes the bystander change another note from time to time, alternately to a small
+// and a large one.
 func (a *arena) observeWrites(ctx context.Context) readings {
 	contents := []string{"a change", largeNote}
 	number := 0
@@ -90,7 +90,7 @@ func (a *arena) observeWrites(ctx context.Context) readings {
 	})
 }
 
-// observeLogins has the visitor log in now and then.
+// observeLogins makes the visitor log in from time to time.
 func (a *arena) observeLogins(ctx context.Context) readings {
 	return observe(ctx, loginEvery, func() func(context.Context) (bool, error) {
 		return func(ctx context.Context) (bool, error) {
@@ -102,8 +102,7 @@ func (a *arena) observeLogins(ctx context.Context) readings {
 	})
 }
 
-// observe begins a request in each interval until ctx ends, and waits for the answers of all of
-// them.
+// observe starts a request in each interval until ctx ends, and waits for all answers.
 func observe(ctx context.Context, interval time.Duration, next func() func(context.Context) (retried bool, err error)) (r readings) {
 	var (
 		mu   sync.Mutex
@@ -120,7 +119,7 @@ func observe(ctx context.Context, interval time.Duration, next func() func(conte
 		}
 		request := next()
 		done.Go(func() {
-			waiting, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+			waiting, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
 			defer cancel()
 			begun := time.Now()
 			retried, err := request(waiting)
@@ -138,7 +137,7 @@ func observe(ctx context.Context, interval time.Duration, next func() func(conte
 	}
 }
 
-// patient makes a call, and once more when it was turned away, as clients do.
+// patient makes a call, and retries it once if it was refused, as clients do.
 func patient(ctx context.Context, call func() error) (retried bool, err error) {
 	err = call()
 	if status := notesclient.Status(err); err == nil || status != 0 && status != http.StatusServiceUnavailable {
@@ -152,13 +151,13 @@ func patient(ctx context.Context, call func() error) (retried bool, err error) {
 	return true, call()
 }
 
-// The kubelet's settings, as in the operator's pods.
+// These are the kubelet's settings for the pods that the operator creates.
 const (
 	probeEvery, probeTimeout = time.Second, time.Second
 	probeThreshold           = 3
 )
 
-// probeReport is the longest row of failures of each probe.
+// probeReport is the largest number of successive failures of each probe.
 type probeReport map[string]int
 
 func (p probeReport) failures() (found []string) {
@@ -171,7 +170,7 @@ func (p probeReport) failures() (found []string) {
 	return found
 }
 
-// observeProbes probes as the kubelet does: each time on a new connection.
+// observeProbes calls the probes as the kubelet does, each time on a new connection.
 func (a *arena) observeProbes(ctx context.Context) probeReport {
 	report, row := probeReport{}, map[string]int{}
 	tick := time.NewTicker(probeEvery)
@@ -209,8 +208,7 @@ func (a *arena) probe(ctx context.Context, path string) bool {
 	return response.StatusCode == http.StatusOK
 }
 
-// observeMemory returns the most that the process held at once, and what of that were socket
-// buffers.
+// observeMemory returns the peak memory of the process, and how much of it were socket buffers.
 func (a *arena) observeMemory(ctx context.Context) (peak, sockets int64) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -231,7 +229,7 @@ func (a *arena) observeMemory(ctx context.Context) (peak, sockets int64) {
 	}
 }
 
-// memoryFailures counts socket buffers, too: in cgroup v2 they are part of what the limit is for.
+// memoryFailures includes socket buffers, which count against the limit in cgroup v2.
 func (a *arena) memoryFailures(peak int64) (found []string) {
 	kills, err := a.memory.Kills()
 	if err != nil {
@@ -244,7 +242,7 @@ func (a *arena) memoryFailures(peak int64) (found []string) {
 		found = append(found, "the process has ended")
 	}
 	if peak > a.memory.Limit {
-		found = append(found, fmt.Sprintf("the process held %d MiB with its sockets' buffers", peak>>20))
+		found = append(found, fmt.Sprintf("the process used %d MiB, socket buffers included", peak>>20))
 	}
 	return found
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/securenotes/securenotes/hack/notesclient"
 )
 
-// buildCrowd builds the attackers' program without the race detector, which bounds goroutines.
+// buildCrowd builds the attackers' program without the race detector, which limits goroutines.
 func buildCrowd(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "crowd")
@@ -27,8 +27,8 @@ func buildCrowd(t *testing.T) string {
 	return path
 }
 
-// startCrowd lets attackers loose until end is called. They leave processor time to others, because
-// their machines are not the replica's.
+// startCrowd runs the attackers until end is called. They have a low priority, because real
+// attackers do not use the replica's processors.
 func (a *arena) startCrowd(ways []string) (end func()) {
 	a.Helper()
 	target, err := json.Marshal(exhaustion.Target{
@@ -52,7 +52,7 @@ func (a *arena) startCrowd(ways []string) (end func()) {
 		select {
 		case err := <-ended:
 			if len(ways) > 0 {
-				a.Fatalf("the attackers ended before their time: %v: %s", err, out.String())
+				a.Fatalf("the attackers' program ended early: %v: %s", err, out.String())
 			}
 		default:
 			_ = command.Process.Kill()
@@ -61,7 +61,7 @@ func (a *arena) startCrowd(ways []string) (end func()) {
 	}
 }
 
-// newClient returns an ordinary client with an address of its own, and without a session.
+// newClient returns an ordinary client that uses the address, without a session.
 func (a *arena) newClient(address string, o notesclient.Options) *notesclient.Client {
 	o.LocalAddress, o.RootCAs = address, a.service.Pool
 	return notesclient.New(a.service.URL, o)

@@ -16,18 +16,20 @@ import (
 	"github.com/securenotes/securenotes/hack/chaos/exhaustion"
 )
 
-// exhaustionVariable says how long each way is tried, and all of them at once.
+// exhaustionVariable names the variable with the duration of each attack, and of all attacks at
+// once.
 const exhaustionVariable = "SECURENOTES_EXHAUSTION_DURATION"
 
-// The short form is for every run of the tests.
+// These are the short durations, which every run of the tests uses.
 const (
 	shortEach = 2 * time.Second
 	shortAll  = 6 * time.Second
 )
 
-// TestExhaustion shows that no client can take a replica from the others: whatever a crowd of
-// clients does, one way at a time or all ways at once, the process keeps within the memory of a
-// pod, the kubelet's probes pass, and another user from another address reads notes as before.
+// TestExhaustion checks that no client can make a replica unusable for others. Many clients attack
+// it, in one way at a time and in all ways at once. Meanwhile the process must stay within the
+// memory limit of a pod, the kubelet's probes must pass, and another user with another address must
+// be able to read notes as before.
 func TestExhaustion(t *testing.T) {
 	each, all := exhaustionDurations(t)
 	a := newArena(t)
@@ -61,14 +63,13 @@ func exhaustionDurations(t *testing.T) (each, all time.Duration) {
 	return d, d
 }
 
-// trial is what came of one way.
+// trial is the result of one attack.
 type trial struct {
 	name           string
 	reads          readings
 	writes, logins readings
 	refused        float64
-	// peak is the most memory that the process held, in bytes, and sockets the part of it that was
-	// buffers of TCP.
+	// peak is the peak memory of the process in bytes, and sockets the part of it in TCP buffers.
 	peak, sockets int64
 	violations    []string
 }
@@ -76,7 +77,7 @@ type trial struct {
 // maxLatency bounds the 99th percentile of another user's reads.
 const maxLatency = time.Second
 
-// try lets clients exhaust the replica while another user works and the kubelet probes.
+// try runs attacks on the replica while another user works and the kubelet's probes are called.
 func (a *arena) try(name string, d time.Duration, ways ...string) trial {
 	a.Helper()
 	a.ensureRunning()

@@ -5,18 +5,18 @@ import (
 	"sync"
 )
 
-// Value is what a note is at a moment.
+// Value is the state of a note at one moment.
 type Value struct {
 	Title, Content string
-	// Gone says that there is no such note.
+	// Gone is true if the note does not exist.
 	Gone bool
 }
 
-// effect is what is known of a write.
+// effect is what is known about a write.
 type effect int
 
 const (
-	// unknown: it has not been answered, or its answer was lost.
+	// unknown means that the write has not been answered, or that its answer was lost.
 	unknown effect = iota
 	acknowledged
 	refused
@@ -27,19 +27,20 @@ func (e effect) String() string { return [...]string{"unknown", "acknowledged", 
 type write struct {
 	Value
 	effect effect
-	// seen says that a read gave it.
+	// seen is true if a read returned it.
 	seen bool
 }
 
-// History is what one writer did to one note. Every write's value is another, but that of deletions. It is safe for concurrent use.
+// History is the list of writes of one writer to one note. All writes have different values, except
+// deletions. It is safe for concurrent use.
 type History struct {
 	mu     sync.Mutex
 	writes []write
-	// least is the first write that a read which begins now may give: it is known to be in place.
+	// least is the oldest write that a read may return if it begins now: it is known to be stored.
 	least int
 }
 
-// Begin notes a write that is about to be sent, and returns its number.
+// Begin records a write that is about to be sent, and returns its number.
 func (h *History) Begin(v Value) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -47,7 +48,7 @@ func (h *History) Begin(v Value) int {
 	return len(h.writes) - 1
 }
 
-// Acknowledge notes that a write is in place.
+// Acknowledge records that a write is stored.
 func (h *History) Acknowledge(n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -55,7 +56,8 @@ func (h *History) Acknowledge(n int) {
 	h.least = max(h.least, n)
 }
 
-// Refuse notes that a write has no effect, now or later. Error: a read has given it already.
+// Refuse records that a write never has an effect. It returns an error if a read has already
+// returned that write.
 func (h *History) Refuse(n int) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -66,24 +68,24 @@ func (h *History) Refuse(n int) error {
 	return nil
 }
 
-// BeginRead is to be called before a read is sent; its result is for EndRead.
+// BeginRead must be called before a read is sent. Pass its result to EndRead.
 func (h *History) BeginRead() (least int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.least
 }
 
-// EndRead checks what a read gave. Error: it cannot have been so.
+// EndRead checks the result of a read, and returns an error if it cannot be true.
 func (h *History) EndRead(least int, v Value) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	refusal := fmt.Errorf("%s was read, which nobody wrote", short(v))
+	refusal := fmt.Errorf("a read returned %s, which was never written", short(v))
 	for n := len(h.writes) - 1; n >= 0; n-- {
 		w := &h.writes[n]
 		switch {
 		case w.Value != v:
 		case w.effect == refused:
-			refusal = fmt.Errorf("write %d, which was refused, was read: %s", n, short(v))
+			refusal = fmt.Errorf("a read returned write %d, which was refused: %s", n, short(v))
 		case n < least:
 			refusal = fmt.Errorf("write %d was read after write %d (%s, of %d) was in place: %s, not %s",
 				n, least, h.writes[least].effect, len(h.writes), short(v), short(h.writes[least].Value))

@@ -9,7 +9,8 @@ func mustHold(t *testing.T, err error) {
 	}
 }
 
-// TestHistory: what can be is accepted, and what cannot be is found.
+// TestHistory checks that a possible result of a read is accepted, and that an impossible one is
+// reported.
 func TestHistory(t *testing.T) {
 	a, b, c, gone := Value{Content: "a"}, Value{Content: "b"}, Value{Content: "c"}, Value{Gone: true}
 	written := func() *History {
@@ -22,15 +23,15 @@ func TestHistory(t *testing.T) {
 		refuse bool
 	}{
 		"the last write": {do: func(h *History) error { return h.EndRead(h.BeginRead(), a) }},
-		"a write that nobody answered yet": {do: func(h *History) error {
+		"a write that has no answer yet": {do: func(h *History) error {
 			h.Begin(b)
 			return h.EndRead(h.BeginRead(), b)
 		}},
-		"the write before one that nobody answered yet": {do: func(h *History) error {
+		"the write before one that has no answer yet": {do: func(h *History) error {
 			h.Begin(b)
 			return h.EndRead(h.BeginRead(), a)
 		}},
-		"the write before, when the read began earlier": {do: func(h *History) error {
+		"the previous write, if the read began earlier": {do: func(h *History) error {
 			least := h.BeginRead()
 			h.Acknowledge(h.Begin(b))
 			return h.EndRead(least, a)
@@ -39,7 +40,7 @@ func TestHistory(t *testing.T) {
 			h.Acknowledge(h.Begin(b))
 			return h.EndRead(h.BeginRead(), a)
 		}},
-		"a write that is gone again after it was read": {refuse: true, do: func(h *History) error {
+		"a write that disappears after it was read": {refuse: true, do: func(h *History) error {
 			h.Begin(b)
 			mustHold(t, h.EndRead(h.BeginRead(), b))
 			return h.EndRead(h.BeginRead(), a)
@@ -54,11 +55,11 @@ func TestHistory(t *testing.T) {
 			return h.Refuse(n)
 		}},
 		"a lost note": {refuse: true, do: func(h *History) error { return h.EndRead(h.BeginRead(), gone) }},
-		"a deleted note that is back": {refuse: true, do: func(h *History) error {
+		"a deleted note that reappears": {refuse: true, do: func(h *History) error {
 			h.Acknowledge(h.Begin(gone))
 			return h.EndRead(h.BeginRead(), a)
 		}},
-		"a deletion that nobody answered": {do: func(h *History) error {
+		"a deletion that has no answer": {do: func(h *History) error {
 			h.Begin(gone)
 			return h.EndRead(h.BeginRead(), gone)
 		}},

@@ -11,26 +11,27 @@ import (
 	"github.com/securenotes/securenotes/hack/notesclient"
 )
 
-// Options of a load. Every number is a bound.
+// Options are the options of a load. Every number is a limit.
 type Options struct {
-	// Replicas are written to and read from in turns.
+	// Replicas are the replicas that the users call.
 	Replicas []*notesclient.Client
-	// Seed decides what the users do; not when, because that is the service's answer.
+	// Seed decides what the users do, but not when, because that depends on the service's answers.
 	Seed uint64
-	// Users have a writer and a reader each, and Notes notes at a time.
+	// Users is the number of users, each with a writer, a reader, and up to Notes notes at a time.
 	Users, Notes int
-	// Newcomers are how many register, write a note and read it, again and again, up to MaxAccounts.
+	// Newcomers is how many clients repeatedly register, write a note and read it, until there are
+	// MaxAccounts accounts.
 	Newcomers, MaxAccounts int
-	// Pause between two requests of a writer or reader.
+	// Pause is the time between two requests of a writer or reader.
 	Pause time.Duration
-	// SessionsEnd says that sessions may end during the load: then users sign in again.
+	// SessionsEnd allows sessions to end during the load: then users sign in again.
 	SessionsEnd bool
 }
 
-// maxViolations are kept; more are only counted.
+// maxViolations is how many violations are kept; further ones are only counted.
 const maxViolations = 20
 
-// Load is users at work.
+// Load is a number of users who write and read notes.
 type Load struct {
 	options Options
 	users   []*user
@@ -45,7 +46,7 @@ type Load struct {
 	writes, unknowns, reads, unanswered, signIns atomic.Int64
 }
 
-// Start signs the users in and has them begin. Error: one of them cannot sign in.
+// Start signs in the users and starts them. It returns an error if one of them cannot sign in.
 func Start(ctx context.Context, o Options) (*Load, error) {
 	l := &Load{options: o, stop: make(chan struct{})}
 	for i := range o.Users {
@@ -70,7 +71,7 @@ func Start(ctx context.Context, o Options) (*Load, error) {
 	return l, nil
 }
 
-// repeat does something in a goroutine of its own until the load ends.
+// repeat calls do in a new goroutine until the load ends.
 func (l *Load) repeat(random *rand.Rand, do func(context.Context, *rand.Rand)) {
 	l.done.Go(func() {
 		for {
@@ -84,7 +85,7 @@ func (l *Load) repeat(random *rand.Rand, do func(context.Context, *rand.Rand)) {
 	})
 }
 
-// End stops the users and waits for what they have begun. It can be called twice.
+// End stops the users and waits until their requests have ended. It can be called twice.
 func (l *Load) End() {
 	l.mu.Lock()
 	select {
@@ -96,8 +97,8 @@ func (l *Load) End() {
 	l.done.Wait()
 }
 
-// Check ends the load and reads every note from every replica, which must all be up. Error: a request was
-// not answered in time. What cannot be true is among the Violations.
+// Check ends the load and reads every note from every replica, which must all run. It returns an
+// error if a request was not answered in time. Impossible results are added to the Violations.
 func (l *Load) Check(ctx context.Context) error {
 	l.End()
 	for _, u := range append(l.users, l.newcomers...) {
@@ -108,21 +109,22 @@ func (l *Load) Check(ctx context.Context) error {
 	return nil
 }
 
-// Violations are what cannot be if no write is ever lost or undone; at most 20 of them, and how many there are.
+// Violations returns the results that are impossible if no write was lost or undone: at most 20 of
+// them, and their total number.
 func (l *Load) Violations() (kept []string, all int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return append([]string(nil), l.violations...), l.violated
 }
 
-// Unanswered is how many requests had no telling answer so far, writes and reads.
+// Unanswered returns how many writes and reads had no conclusive answer so far.
 func (l *Load) Unanswered() int64 { return l.unknowns.Load() + l.unanswered.Load() }
 
-// String says how much was done.
+// String summarizes the load.
 func (l *Load) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return fmt.Sprintf("%d writes, %d of them without a telling answer; %d reads, %d unanswered; %d accounts; %d sessions",
+	return fmt.Sprintf("%d writes, %d of them without a conclusive answer; %d reads, %d unanswered; %d accounts; %d sessions",
 		l.writes.Load(), l.unknowns.Load(), l.reads.Load(), l.unanswered.Load(), len(l.users)+len(l.newcomers), l.signIns.Load())
 }
 
@@ -139,7 +141,7 @@ func (l *Load) replica(random *rand.Rand) *notesclient.Client {
 	return l.options.Replicas[random.IntN(len(l.options.Replicas))]
 }
 
-// newcomer is an account from its registration to its first note.
+// newcomer registers an account and writes its first note.
 func (l *Load) newcomer(ctx context.Context, random *rand.Rand) {
 	l.mu.Lock()
 	full := len(l.newcomers) >= l.options.MaxAccounts

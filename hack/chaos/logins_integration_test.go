@@ -13,7 +13,7 @@ import (
 	"github.com/securenotes/securenotes/hack/poll"
 )
 
-// databaseUsers are the logins that Vault made and has not dropped.
+// databaseUsers returns the logins that Vault has created and not dropped.
 func (w *world) databaseUsers() []string {
 	w.Helper()
 	conn := w.connect()
@@ -29,8 +29,8 @@ func (w *world) databaseUsers() []string {
 	return users
 }
 
-// TestLoginsAreRenewedUnnoticed: not one request fails while the database logins are renewed, with all that was done
-// with those of before; and none outlives its process for longer than its lease.
+// TestLoginsAreRenewedUnnoticed checks that no request fails while processes replace their database
+// logins, and that no login outlives its process for longer than its lease.
 func TestLoginsAreRenewedUnnoticed(t *testing.T) {
 	w := newWorld(t, program(t), seed(t), shape{users: 3, lease: 4 * time.Second})
 	seen := map[string]bool{}
@@ -39,7 +39,7 @@ func TestLoginsAreRenewedUnnoticed(t *testing.T) {
 			seen[user] = true
 		}
 		if len(seen) < 8 {
-			return fmt.Errorf("%d logins were seen", len(seen))
+			return fmt.Errorf("only %d logins have been used", len(seen))
 		}
 		return nil
 	})
@@ -53,7 +53,7 @@ func TestLoginsAreRenewedUnnoticed(t *testing.T) {
 	}
 	poll.Eventually(t, time.Minute, "the end of the logins of processes that have ended", func(context.Context) error {
 		if left := w.databaseUsers(); len(left) > 0 {
-			return fmt.Errorf("%v are left", left)
+			return fmt.Errorf("the logins %v still exist", left)
 		}
 		return nil
 	})

@@ -14,21 +14,21 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// built is the service's binary, which is built once for all tests that do not change it.
+// built is the service's binary, built once for all tests that do not modify it.
 var built struct {
 	sync.Mutex
 	directory string
 	program   *testenv.Program
 }
 
-// atOnce is how many tests run at a time: most of their time they wait for what fails and comes
-// back.
-const atOnce = 4
+// parallelTests is how many tests run at a time. They mostly wait for servers that fail and
+// recover.
+const parallelTests = 4
 
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
-		if err := parallel.Value.Set(strconv.Itoa(max(atOnce, runtime.GOMAXPROCS(0)))); err != nil {
+		if err := parallel.Value.Set(strconv.Itoa(max(parallelTests, runtime.GOMAXPROCS(0)))); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

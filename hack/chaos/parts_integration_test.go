@@ -20,7 +20,7 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// serving is one process of the service, whose database and Vault fail in turn.
+// serving is one process of the service, whose database and Vault are made to fail.
 type serving struct {
 	*testing.T
 	vault     *testenv.Vault
@@ -29,7 +29,7 @@ type serving struct {
 	// client has no session.
 	client *notesclient.Client
 	readyz string
-	// warm is a user whose key the process has, and of cold users it has none.
+	// warm is a user whose key the process has cached. It has no keys of cold users.
 	warm *account
 	cold []*account
 }
@@ -40,7 +40,7 @@ type account struct {
 	name, note string
 }
 
-// startServing starts a process on a database, with some users of whose keys it knows nothing.
+// startServing starts a process on a database, with some users whose keys it has not cached.
 func startServing(t *testing.T, v *testenv.Vault, c *config.Config, coldUsers int) *serving {
 	t.Helper()
 	address, err := url.Parse(c.Keys.Vault.Address)
@@ -97,7 +97,7 @@ func (s *serving) read(who *account, id string) string {
 	return note.Content.Content
 }
 
-// answers fails the test if a call was not answered as wanted.
+// answers fails the test if a call returned an error.
 func (s *serving) answers(err error) {
 	s.Helper()
 	if err != nil {
@@ -105,7 +105,7 @@ func (s *serving) answers(err error) {
 	}
 }
 
-// ready is the status of the readiness probe; 0: it does not answer.
+// ready returns the status of the readiness probe, or 0 if it does not answer.
 func (s *serving) ready() int {
 	client := http.Client{Timeout: 10 * time.Second}
 	response, err := client.Get(s.readyz)
@@ -116,7 +116,7 @@ func (s *serving) ready() int {
 	return response.StatusCode
 }
 
-// request is one of the API, with its body.
+// request returns a request of the API.
 func request(method, path string, body map[string]string) notesclient.Request {
 	if body == nil {
 		return notesclient.Request{Method: method, Path: path}
@@ -128,8 +128,8 @@ func credentials(name string) map[string]string {
 	return map[string]string{"username": name, "password": password}
 }
 
-// ofDatabase returns the requests that need the database, for a user who has a note: all but those
-// for the documents.
+// ofDatabase returns the requests that need the database, for a user who has a note: all except
+// those for the API's description.
 func ofDatabase(who *account) []notesclient.Request {
 	note := map[string]string{"content": "another"}
 	confirmed := map[string]string{"password": password}
@@ -153,8 +153,7 @@ func ofDatabase(who *account) []notesclient.Request {
 	}
 }
 
-// mustBeUnavailable sends the requests at once and wants each to be answered that it may be tried
-// again later.
+// mustBeUnavailable sends the requests concurrently. Each must get 503 with Retry-After.
 func (s *serving) mustBeUnavailable(who *account, requests []notesclient.Request) {
 	s.Helper()
 	var all sync.WaitGroup
@@ -171,14 +170,14 @@ func (s *serving) mustBeUnavailable(who *account, requests []notesclient.Request
 	all.Wait()
 }
 
-// TestDatabaseFails: whatever is the matter with the database, each call that needs it is answered 503 with
-// Retry-After, readiness says so, nothing has changed, and the same process goes on when it is over.
+// TestDatabaseFails checks each fault of the database: every call that needs the database gets 503
+// with Retry-After, readiness reports the fault, nothing is changed, and the same process recovers.
 func TestDatabaseFails(t *testing.T) {
 	t.Parallel()
 	w := newServers(t, program(t), shape{})
 	way := w.way()
 	s := startServing(t, w.vault, way.config, 0)
-	// A connection that is idle learns of it with the answer to its next statement; a failover ends it.
+	// An idle connection notices this with its next statement; a failover closes it.
 	readOnly := func(on string) {
 		w.postgres.Execute(t, "ALTER SYSTEM SET default_transaction_read_only = "+on, "SELECT pg_reload_conf()",
 			"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'notes'")
@@ -198,19 +197,20 @@ func TestDatabaseFails(t *testing.T) {
 		}},
 	} {
 		pid := s.service.PID()
-		// What is given up may be carried out all the same, later: also the deletion of the account.
+		// A request that the client gave up may still be executed later, even the deletion of the
+		// account.
 		victim := s.register("victim-" + fault.name)
 		victim.note = s.write(victim)
 		end := fault.begin()
 		poll.Eventually(t, time.Minute, fault.name+": readiness to say so", func(context.Context) error {
 			if status := s.ready(); status == http.StatusOK {
-				return fmt.Errorf("it is ready")
+				return fmt.Errorf("the service is still ready")
 			}
 			return nil
 		})
 		s.mustBeUnavailable(victim, ofDatabase(victim))
 		if a, err := s.client.Do(t.Context(), request(http.MethodGet, "/api/nothing", nil)); err != nil || a.Status != http.StatusNotFound {
-			t.Errorf("%s: what needs no database: %+v, %v", fault.name, a, err)
+			t.Errorf("%s: a call that needs no database: %+v, %v", fault.name, a, err)
 		}
 		end()
 		poll.Eventually(t, time.Minute, fault.name+": the service to be back", func(ctx context.Context) error {
@@ -221,7 +221,7 @@ func TestDatabaseFails(t *testing.T) {
 			return err
 		})
 		if content := s.read(s.warm, s.warm.note); content != "by warm" {
-			t.Errorf("%s: the note is %q", fault.name, content)
+			t.Errorf("%s: the note has changed to %q", fault.name, content)
 		}
 		s.write(s.warm)
 		if s.service.PID() != pid || syscall.Kill(pid, 0) != nil {
@@ -230,8 +230,8 @@ func TestDatabaseFails(t *testing.T) {
 	}
 }
 
-// TestFailover: the database fails over to its standby. Until that takes writes each call is answered 503; then the same
-// process goes on there, with every note that was acknowledged.
+// TestFailover makes the database fail over to its standby. Until the standby accepts writes, each
+// call gets 503. Then the same process continues there, with every acknowledged note.
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	w := newServers(t, program(t), shape{})
@@ -266,8 +266,9 @@ func TestFailover(t *testing.T) {
 	s.register("after")
 }
 
-// TestVaultFails: whatever is the matter with Vault, who needs it is answered 503 with Retry-After and everybody else is
-// served; readiness, which is about all users, does not change; and the same process goes on when it is over.
+// TestVaultFails checks each fault of Vault: a call that needs Vault gets 503 with Retry-After, and
+// all others are served. Readiness, which is about all users, does not change, and the same process
+// recovers.
 func TestVaultFails(t *testing.T) {
 	t.Parallel()
 	w := newServers(t, program(t), shape{})

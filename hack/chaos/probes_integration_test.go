@@ -14,8 +14,8 @@ import (
 	"github.com/securenotes/securenotes/hack/poll"
 )
 
-// TestProbesAreNoUsers: a service that nobody uses shows a Job nobody to make way for, however often it is probed, and is
-// ready while what it does for itself waits for a lock.
+// TestProbesAreNoUsers checks that a service without users looks idle to a Job, however often it is
+// probed, and that the service stays ready while its own background work waits for a lock.
 func TestProbesAreNoUsers(t *testing.T) {
 	t.Parallel()
 	w := newServers(t, program(t), shape{})
@@ -47,8 +47,8 @@ func TestProbesAreNoUsers(t *testing.T) {
 		}
 		return sessions
 	}
-	// The service looks at its database at intervals, however often it is probed.
-	poll.Eventually(t, time.Minute, "the service to look at its database", func(context.Context) error {
+	// The service checks its database at intervals, however often it is probed.
+	poll.Eventually(t, time.Minute, "the service to check its database", func(context.Context) error {
 		if since("securenotes-background") == 0 {
 			return errors.New("no session of its background work is active")
 		}
@@ -57,7 +57,7 @@ func TestProbesAreNoUsers(t *testing.T) {
 	if users := since("securenotes"); users != 0 {
 		t.Errorf("%d sessions of users, want none", users)
 	}
-	// The metrics are read, or the sweep comes, within a minute.
+	// Within a minute the metrics are read, or expired rows are deleted.
 	lock, err := locker.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -72,11 +72,11 @@ func TestProbesAreNoUsers(t *testing.T) {
 			return err
 		}
 		if !waits {
-			return errors.New("no session of it waits")
+			return errors.New("no session of the service waits")
 		}
 		return nil
 	})
 	if status := s.ready(); status != http.StatusOK {
-		t.Errorf("status %d while something else of its own waits", status)
+		t.Errorf("status %d while background work waits", status)
 	}
 }

@@ -18,13 +18,13 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// peace is a world without load and faults, in which a Vault or a database is restored to an earlier state. Its
-// user has notes that must be readable at its end.
+// peace is a world without load and faults, in which Vault or the database is restored to an
+// earlier state. Its user has notes that must be readable at the end.
 type peace struct {
 	*world
 	token string
 	notes map[string]string
-	// unready is where the newest process says why it is not ready.
+	// unready is the URL at which the newest process reports why it is not ready.
 	unready string
 }
 
@@ -47,7 +47,7 @@ func newPeace(t *testing.T) *peace {
 	return p
 }
 
-// password is every user's.
+// password is the password of every user.
 const password = "correct horse battery staple"
 
 // at returns a client of a process in the user's session.
@@ -73,7 +73,7 @@ func (p *peace) write(s *testenv.Service) {
 	p.notes[note.ID] = content
 }
 
-// mustRead shows that every note reads back.
+// mustRead checks that every note can be read.
 func (p *peace) mustRead(s *testenv.Service) {
 	p.Helper()
 	for id, want := range p.notes {
@@ -87,15 +87,15 @@ func (p *peace) mustRead(s *testenv.Service) {
 	}
 }
 
-// mustFail shows that the service answered that it cannot do something now.
+// mustFail checks that the service answered with a server error.
 func (p *peace) mustFail(what string, err error) {
 	p.Helper()
 	if status := notesclient.Status(err); status < http.StatusInternalServerError {
-		p.Errorf("%s: status %d, want one of the 500s: %v", what, status, err)
+		p.Errorf("%s: status %d, want 500 or above: %v", what, status, err)
 	}
 }
 
-// another is a new process, whose cache is cold; it need not become ready.
+// another starts a process, whose cache is empty. The process need not become ready.
 func (p *peace) another() *testenv.Service {
 	p.Helper()
 	c := p.way().config
@@ -104,10 +104,10 @@ func (p *peace) another() *testenv.Service {
 	return s
 }
 
-// mustSay waits until the newest process is not ready and says why.
+// mustSay waits until the newest process is not ready and reports the reason want.
 func (p *peace) mustSay(want string) {
 	p.Helper()
-	poll.Eventually(p, noticed, "readiness to say "+want, func(ctx context.Context) error {
+	poll.Eventually(p, noticeTimeout, "readiness to say "+want, func(ctx context.Context) error {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.unready, nil)
 		if err != nil {
 			return err
@@ -128,10 +128,10 @@ func (p *peace) mustSay(want string) {
 	})
 }
 
-// noticed bounds how long the service may take to notice what happened behind it.
-const noticed = 30 * time.Second
+// noticeTimeout bounds how long the service may take to notice a restore.
+const noticeTimeout = 30 * time.Second
 
-// work runs a Job to its end.
+// work runs a Job until it ends.
 func (p *peace) work(args []string) (code int, out string) {
 	p.Helper()
 	j := p.startJob(p.jobs, args...)
@@ -146,9 +146,9 @@ func (p *peace) mustWork(args []string) {
 	}
 }
 
-// TestVaultIsRestored: Vault is restored to a state from before the version that everything was moved to. What was
-// moved cannot be read, and nothing new is accepted that could not be read later; once the newer state is back,
-// everything is as it was.
+// TestVaultIsRestored restores Vault to a state that lacks the version to which all data was moved.
+// The service cannot read that data, and must accept no data that it could not read later. Once the
+// newer state is back, everything is as before.
 func TestVaultIsRestored(t *testing.T) {
 	t.Parallel()
 	p := newPeace(t)
@@ -168,8 +168,9 @@ func TestVaultIsRestored(t *testing.T) {
 	}
 	_, err := p.at(running).CreateNote(t.Context(), notesclient.Content{Content: "lost?"})
 	p.mustFail("create a note", err)
-	// Once as it was restored, and once when somebody has added a version by hand, which takes the number of the
-	// lost one: both must be refused, and the second would be unreadable for ever.
+	// First with the restored key, then after somebody has added a version by hand, which gets the
+	// number of the lost one. The service must refuse both; data under the second would be
+	// unreadable for good.
 	for _, prepare := range []func(){func() {}, func() { p.key.Rotate(t) }} {
 		prepare()
 		p.mustFail("register", p.at(running).Register(t.Context(), "bob", password))
@@ -177,7 +178,7 @@ func TestVaultIsRestored(t *testing.T) {
 			t.Errorf("%d users and %d keys were stored under a version that will be lost", u-users, k-keys)
 		}
 	}
-	// The Job waits: what it would verify is not lost.
+	// The Job waits, because the data that it would verify is not lost.
 	verification := p.startJob(p.jobs, verifyArgs("Reencrypt", to)...)
 
 	p.vault.Restore(t, newer)
@@ -193,7 +194,8 @@ func TestVaultIsRestored(t *testing.T) {
 	p.register(running, "bob")
 }
 
-// backUp keeps the database as it is now, and restore puts that into its place, while the service runs.
+// backUp copies the database, and restore replaces the database with that copy while the service
+// runs.
 func (p *peace) backUp() {
 	p.Helper()
 	p.administer("ALTER DATABASE notes ALLOW_CONNECTIONS false",
@@ -211,8 +213,8 @@ func (p *peace) administer(statements ...string) {
 	p.postgres.Execute(p, statements...)
 }
 
-// TestDatabaseIsRestored: the database is restored to before a rotation, first while the old version still
-// decrypts, then after it was retired. What docs/key-rotation.md says to do is done to the letter.
+// TestDatabaseIsRestored restores the database to a time before a rotation, first while the old
+// version still decrypts, then after it was retired. It follows docs/key-rotation.md exactly.
 func TestDatabaseIsRestored(t *testing.T) {
 	t.Parallel()
 	p := newPeace(t)
@@ -233,7 +235,7 @@ func TestDatabaseIsRestored(t *testing.T) {
 	cold.Await(t)
 	p.mustRead(cold)
 	p.register(cold, "bob")
-	// What the operator starts before it retires a version.
+	// This is the verification that the operator starts before it retires a version.
 	if code, out := p.work([]string{"verify", "--strategy", "Rewrap", "--to-version", fmt.Sprint(to)}); code != config.ExitRetryable || !strings.Contains(out, config.ReasonStaleRows) {
 		t.Fatalf("the verification before the retirement ended with %d:\n%s", code, out)
 	}
@@ -263,17 +265,17 @@ func TestDatabaseIsRestored(t *testing.T) {
 	}
 }
 
-// awaitReady waits until a process that was cut off from the database has found it again.
+// awaitReady waits until a process that had lost its database is ready again.
 func (p *peace) awaitReady(s *testenv.Service) {
 	p.Helper()
 	c := p.at(s)
-	poll.Eventually(p, noticed, "the database to be found again", func(ctx context.Context) error {
+	poll.Eventually(p, noticeTimeout, "the database to be found again", func(ctx context.Context) error {
 		_, err := c.ListNotes(ctx, 0, "")
 		return err
 	})
 }
 
-// allow lets Vault decrypt a version that was retired, as its administrator can.
+// allow makes Vault decrypt a retired version again, as its administrator can.
 func (p *peace) allow(version int) {
 	p.Helper()
 	path := p.key.Config.TransitMount + "/keys/" + p.key.Config.TransitKey + "/config"
@@ -282,9 +284,9 @@ func (p *peace) allow(version int) {
 	}
 }
 
-// TestVaultIsRestoredDuringAJob: Vault is restored to before the rotation's version while its Job is at work, and
-// somebody adds a version by hand, which takes the number of the lost one. The Job puts nothing under that one, which
-// would be lost when the newer state is back.
+// TestVaultIsRestoredDuringAJob restores Vault to a state before the rotation's version while its
+// Job works. Somebody then adds a version by hand, which gets the number of the lost one. The Job
+// must wrap nothing under that version, because it would be lost when the newer state is back.
 func TestVaultIsRestoredDuringAJob(t *testing.T) {
 	t.Parallel()
 	p := newPeace(t)
@@ -293,10 +295,10 @@ func TestVaultIsRestoredDuringAJob(t *testing.T) {
 		to := p.key.Rotate(t)
 		newer := p.vault.Snapshot(t)
 
-		// The Job has made a canary under the new version, and waits to store it.
+		// The Job has created a canary under the new version, and waits to store it.
 		release := p.lockMeta()
 		running := p.startJob(p.jobs, reencryptArgs(strategy, to)...)
-		poll.Eventually(t, noticed, "the Job to wait for the canary's row", func(context.Context) error {
+		poll.Eventually(t, noticeTimeout, "the Job to wait for the canary's row", func(context.Context) error {
 			if p.count("SELECT count(*) FROM pg_stat_activity WHERE datname = 'notes' AND wait_event_type = 'Lock'") == 0 {
 				return errors.New("no session waits")
 			}
@@ -304,7 +306,7 @@ func TestVaultIsRestoredDuringAJob(t *testing.T) {
 		})
 		p.vault.Restore(t, older)
 		if another := p.key.Rotate(t); another != to {
-			t.Fatalf("the version made by hand is %d, not %d", another, to)
+			t.Fatalf("the version added by hand is %d, want %d", another, to)
 		}
 		release()
 		if code := p.exit(running); code != config.ExitRetryable || !strings.Contains(running.out.String(), config.ReasonKeyMismatch) {
@@ -323,7 +325,7 @@ func TestVaultIsRestoredDuringAJob(t *testing.T) {
 	}
 }
 
-// lockMeta keeps everybody from writing the row with the canary until release is called.
+// lockMeta locks the row with the canary against writes until release is called.
 func (p *peace) lockMeta() (release func()) {
 	p.Helper()
 	ctx := context.Background()

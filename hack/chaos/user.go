@@ -11,18 +11,18 @@ import (
 	"github.com/securenotes/securenotes/hack/notesclient"
 )
 
-// user is one account. Its writer alone writes; notes is read by its reader, too.
+// user is one account. Only its writer writes; its reader also reads notes.
 type user struct {
 	load           *Load
 	random         *rand.Rand
 	name, password string
 
-	// pending is a creation whose answer was lost: it is sent again until it is known.
+	// pending is a creation whose answer was lost: it is repeated until its effect is known.
 	pending *creation
 
 	mu    sync.Mutex
 	token string
-	// notes are all that there ever were, open those that are written to.
+	// notes are all notes that the user has ever had, and open those that the user still changes.
 	notes, open []*note
 }
 
@@ -32,15 +32,18 @@ type creation struct {
 	note  *note
 }
 
-// note is one note as its writer knows it.
+// note is a note and what its writer knows about it.
 type note struct {
 	id      string
 	history *History
-	// etag of the revision that the next write is to replace; empty: to be read first.
+	// etag identifies the revision that the next write replaces. If empty, the note has to be read
+	// first.
 	etag string
-	// uncertain says that a write with If-Match may take effect yet. A later one that is acknowledged settles it.
+	// uncertain is true while a write with If-Match may still take effect. A later acknowledged
+	// write ends this.
 	uncertain bool
-	// closed says that nothing more is written: it is deleted, or a write without If-Match may take effect yet.
+	// closed is true if the note is not changed any more: it is deleted, or a write without
+	// If-Match may still take effect.
 	closed bool
 }
 
@@ -49,14 +52,15 @@ func newUser(l *Load, seed uint64, i int) *user {
 	return &user{load: l, random: random, name: accountName(random), password: password(random)}
 }
 
-// Names are random whatever the seed: a run may follow another one on the same service.
+// accountName returns a random name that does not depend on the seed, because another run may
+// follow on the same service.
 func accountName(*rand.Rand) string { return fmt.Sprintf("user-%x", rand.Uint64()) }
 
 func password(random *rand.Rand) string {
 	return fmt.Sprintf("%x-%x", random.Uint64(), random.Uint64())
 }
 
-// value is content of 1 to 4,000 characters, unlike any other, with a title that goes with it.
+// value returns a unique content of 1 to 4,000 characters, with a title that belongs to it.
 func value(random *rand.Rand) Value {
 	name := fmt.Sprintf("%016x%016x", random.Uint64(), rand.Uint64())
 	return Value{Title: "title of " + name, Content: name + strings.Repeat("·", random.IntN(2000))}
@@ -70,7 +74,8 @@ func (u *user) session() string {
 
 func (u *user) anywhere() *notesclient.Client { return u.load.replica(u.random) }
 
-// register makes the account. A conflict is with itself: an answer was lost.
+// register creates the account. A conflict means that an earlier attempt succeeded and its answer
+// was lost.
 func (u *user) register(ctx context.Context) error {
 	err := u.load.until(ctx, u.anywhere, func(ctx context.Context, c *notesclient.Client) error {
 		return c.Register(ctx, u.name, u.password)
@@ -78,7 +83,7 @@ func (u *user) register(ctx context.Context) error {
 	if notesclient.Status(err) == http.StatusConflict {
 		return nil
 	}
-	if err != nil && telling(err) {
+	if err != nil && conclusive(err) {
 		u.load.violation("%v", err)
 	}
 	return err
@@ -90,7 +95,7 @@ func (u *user) signIn(ctx context.Context) error {
 		login, err = c.Login(ctx, u.name, u.password)
 		return err
 	})
-	if err != nil && telling(err) {
+	if err != nil && conclusive(err) {
 		err = fmt.Errorf("the registered user %s cannot log in: %w", u.name, err)
 		u.load.violation("%v", err)
 	}
@@ -109,10 +114,10 @@ func (u *user) again(ctx context.Context) {
 	if !u.load.options.SessionsEnd {
 		u.load.violation("a session of user %s has ended", u.name)
 	}
-	_ = u.signIn(ctx) // the next request says so, too
+	_ = u.signIn(ctx) // the next request reports an error, too
 }
 
-// do makes a call in the user's session, at any replica.
+// do makes a call to a random replica in the user's session.
 func (u *user) do(ctx context.Context, random *rand.Rand, do call) error {
 	err := u.load.send(ctx, u.load.replica(random).WithToken(u.session()), do)
 	if notesclient.Status(err) == http.StatusUnauthorized {
@@ -121,7 +126,7 @@ func (u *user) do(ctx context.Context, random *rand.Rand, do call) error {
 	return err
 }
 
-// get reads a note at any replica.
+// get reads a note from a random replica.
 func (u *user) get(ctx context.Context, random *rand.Rand, n *note) (got *notesclient.Note, err error) {
 	err = u.do(ctx, random, func(ctx context.Context, c *notesclient.Client) (err error) {
 		got, err = c.GetNote(ctx, n.id)
@@ -158,7 +163,7 @@ func (u *user) begin(random *rand.Rand) {
 	u.pending.note.history.Begin(v)
 }
 
-// create sends the pending creation. Its Idempotency-Key lets it be sent again.
+// create sends the pending creation. Its Idempotency-Key makes it safe to repeat.
 func (u *user) create(ctx context.Context, random *rand.Rand) {
 	pending := u.pending
 	var created *notesclient.Note
@@ -175,7 +180,7 @@ func (u *user) create(ctx context.Context, random *rand.Rand) {
 		u.notes = append(u.notes, pending.note)
 		u.mu.Unlock()
 		u.pending = nil
-	case telling(err) && notesclient.Status(err) != http.StatusUnauthorized:
+	case conclusive(err) && notesclient.Status(err) != http.StatusUnauthorized:
 		u.load.violation("%v", err)
 		u.pending = nil
 	default:
@@ -229,7 +234,8 @@ func (u *user) change(ctx context.Context, random *rand.Rand, n *note) {
 	}
 }
 
-// read is one step of the reader: mostly of notes that are being written, the deleted ones now and then.
+// read is one step of the reader. It mostly reads notes that are being changed, and sometimes
+// deleted ones.
 func (u *user) read(ctx context.Context, random *rand.Rand) {
 	u.mu.Lock()
 	from := u.open
@@ -249,7 +255,7 @@ func (u *user) read(ctx context.Context, random *rand.Rand) {
 	}
 }
 
-// given checks the answer to a read, and reports whether there was one.
+// given checks the answer to a read, and reports whether the read was answered.
 func (u *user) given(n *note, least int, got *notesclient.Note, err error) bool {
 	var v Value
 	switch {
@@ -266,7 +272,7 @@ func (u *user) given(n *note, least int, got *notesclient.Note, err error) bool 
 	return true
 }
 
-// readNote is a read by the writer, who learns the note's revision by it.
+// readNote reads a note for its writer, who needs the note's revision.
 func (u *user) readNote(ctx context.Context, random *rand.Rand, n *note) {
 	least := n.history.BeginRead()
 	got, err := u.get(ctx, random, n)

@@ -23,8 +23,8 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// world is two replicas of the service, and rotation Jobs, each with a link of its own to one PostgreSQL, and
-// one Vault: all real processes, and each can be killed.
+// world is two replicas of the service, rotation Jobs, one PostgreSQL and one Vault. Replicas and
+// Jobs have separate links to PostgreSQL. All are real processes, and each can be killed.
 type world struct {
 	testing.TB
 	shape    shape
@@ -33,24 +33,25 @@ type world struct {
 	vault    *testenv.Vault
 	key      *testenv.TransitKey
 	database string
-	// logins are made by Vault; nil: every process logs in as the superuser.
+	// logins is the role with which Vault creates logins. If nil, every process logs in as the
+	// superuser.
 	logins   *testenv.DatabaseRole
 	replicas [2]replica
-	// held is the replica that hears nothing of the database for a whole rotation; nil: none.
+	// held is the replica that gets no answers of the database for a whole rotation; nil: none.
 	held *replica
 	// holding is how many links are held for a whole rotation.
 	holding int
-	// jobs and sleeper are the ways of Jobs to the database.
+	// jobs and sleeper are the routes of Jobs to the database.
 	jobs, sleeper way
 	seed          uint64
-	// random is of what is going on now; see dice.
+	// random is the source for the current activity; see dice.
 	random    *rand.Rand
 	load      *chaos.Load
 	rotations int
 	faults    map[string]int
 }
 
-// way is a link and the configuration that leads through it.
+// way is a link, and the configuration that uses it.
 type way struct {
 	link   *testenv.Link
 	config *config.Config
@@ -62,20 +63,20 @@ type replica struct {
 	service *testenv.Service
 }
 
-// shape is what a world is like.
+// shape are the options of a world.
 type shape struct {
 	users, newcomers int
-	// jobDelay is how much later a Job hears the database's answers.
+	// jobDelay is the delay of the database's answers to Jobs.
 	jobDelay time.Duration
-	// lease is how long the database logins last that Vault makes; 0: it makes none.
+	// lease is the lease of the database logins that Vault creates; 0: Vault creates none.
 	lease time.Duration
-	// holdEvery so many rotations a replica is kept from the database; 0: never.
+	// holdEvery is after how many rotations a replica is disconnected from the database; 0: never.
 	holdEvery int
 	// prepare changes the database.
 	prepare func(*world)
 }
 
-// newServers is a world without replicas and load.
+// newServers returns a world without replicas and load.
 func newServers(t testing.TB, program testenv.Program, s shape) *world {
 	t.Helper()
 	w := &world{TB: t, shape: s, program: program, postgres: testenv.StartPostgres(t), vault: testenv.StartVault(t), faults: map[string]int{}}
@@ -120,7 +121,8 @@ func newWorld(t testing.TB, program testenv.Program, seed uint64, s shape) *worl
 	return w
 }
 
-// clientTimeout is above the service's own limits, also those while a server behind it is silent.
+// clientTimeout exceeds the service's own timeouts, including those for a server that does not
+// answer.
 const clientTimeout = 40 * time.Second
 
 // clientOf returns a client of one process, without a session.
@@ -177,12 +179,12 @@ func (w *world) connect() *pgx.Conn {
 	return conn
 }
 
-// say writes what happens into the test's log, which is shown when it fails.
+// say logs an action. The log is shown if the test fails.
 func (w *world) say(format string, args ...any) {
 	w.Logf(time.Now().UTC().Format("15:04:05.000 ")+format, args...)
 }
 
-// violated says whether something was found that cannot be.
+// violated reports whether an impossible result was found.
 func (w *world) violated() bool {
 	_, all := w.load.Violations()
 	return all > 0
@@ -209,12 +211,12 @@ func (w *world) startJob(through way, args ...string) *job {
 
 func (j *job) kill() { _ = j.command.Process.Kill() }
 
-// exit waits for a Job's end and gives its exit code, -1 when it was killed.
+// exit waits until a Job ends and returns its exit code, or -1 if it was killed.
 func (w *world) exit(j *job) int {
 	w.Helper()
 	select {
 	case err := <-j.done:
-		j.done <- err // for who asks again
+		j.done <- err // for another call of exit
 		if failed, ok := errors.AsType[*exec.ExitError](err); ok {
 			return failed.ExitCode()
 		}
@@ -223,15 +225,15 @@ func (w *world) exit(j *job) int {
 		}
 		return 0
 	case <-time.After(2 * time.Minute):
-		w.Fatalf("a Job does not end: %v\n%s", j.command.Args, j.out.String())
+		w.Fatalf("the Job does not end: %v\n%s", j.command.Args, j.out.String())
 		return 0
 	}
 }
 
 func (j *job) ended() bool { return len(j.done) > 0 }
 
-// reencryptArgs has the Job make way for nobody: users who never pause would make each rotation a long one, and
-// it is the number of rotations that counts.
+// reencryptArgs returns arguments of a Job that does not give way to users. Users who never pause
+// would make each rotation long, but the test needs many rotations.
 func reencryptArgs(strategy string, to int) []string {
 	return []string{"reencrypt", "--urgent", "--strategy", strategy, "--to-version", strconv.Itoa(to)}
 }
@@ -240,13 +242,13 @@ func verifyArgs(strategy string, to int) []string {
 	return []string{"verify", "--all", "--strategy", strategy, "--to-version", strconv.Itoa(to)}
 }
 
-// fault is one thing that goes wrong, and is over when it returns.
+// fault is a fault that is over when its function returns.
 type fault struct {
 	name   string
 	strike func(w *world, running *job)
 }
 
-// hold closes a link, in one direction, until release is called, once.
+// hold closes one direction of a link until release is called. release must be called once.
 func (w *world) hold(direction func() (release func())) (release func()) {
 	open := direction()
 	w.holding++
@@ -256,11 +258,12 @@ func (w *world) hold(direction func() (release func())) (release func()) {
 	})
 }
 
-// dice are thrown for one thing, named by a number. What falls depends on that and on the seed, and not on how often
-// others were thrown before, which is a matter of time.
+// dice returns a random source for the decision with a number. Its values depend only on that
+// number and on the seed, and not on how many random values were used before, which depends on
+// timing.
 func (w *world) dice(number uint64) *rand.Rand { return rand.New(rand.NewPCG(w.seed, number)) }
 
-// another is a replica that faults may strike now.
+// another returns a replica that faults may affect now.
 func (w *world) another() *replica {
 	for {
 		if r := &w.replicas[w.random.IntN(len(w.replicas))]; r != w.held {
@@ -269,7 +272,7 @@ func (w *world) another() *replica {
 	}
 }
 
-// pause lets a fault last for a random time.
+// pause waits for a random time, which is the duration of a fault.
 func (w *world) pause(from, to time.Duration) {
 	time.Sleep(from + time.Duration(w.random.Int64N(int64(to-from))))
 }
@@ -299,7 +302,7 @@ var faults = []fault{
 	}},
 	{"the database crashes", func(w *world, _ *job) {
 		if w.holding > 0 {
-			return // it would wait for the clients that cannot hear it
+			return // the process would wait for clients that do not receive its answers
 		}
 		w.postgres.Stop(w)
 		w.postgres.Start(w)
@@ -321,7 +324,7 @@ var faults = []fault{
 	}},
 }
 
-// strikeAt lets some faults happen one after another while a Job runs.
+// strikeAt causes some faults, one after another, while a Job runs.
 func (w *world) strikeAt(running *job, number uint64) {
 	w.random = w.dice(number)
 	for range w.random.IntN(3) {
@@ -336,11 +339,11 @@ func (w *world) strikeAt(running *job, number uint64) {
 	}
 }
 
-// faultyAttempts is how many times a Job is struck at; the next ones have to succeed.
+// faultyAttempts is how many runs of a Job are disturbed by faults; the next ones have to succeed.
 const faultyAttempts = 5
 
-// untilDone runs a Job, with faults, again and again until one succeeds, as the Job controller does. It gives
-// the last one's output, and false when none of them did.
+// untilDone runs a Job, with faults, until a run succeeds, as the Job controller does. It returns
+// the output of the last run, and false if no run succeeded.
 func (w *world) untilDone(args []string) (string, bool) {
 	w.Helper()
 	number := uint64(w.rotations) << 8

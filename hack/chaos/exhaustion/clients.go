@@ -16,21 +16,22 @@ import (
 	"github.com/securenotes/securenotes/hack/notesclient"
 )
 
-// crowd is the clients of one way.
+// crowd are the clients of one attack.
 type crowd struct {
 	target Target
-	// accounts are all of the target's.
+	// accounts are all accounts of the target.
 	accounts []Account
 	pool     *x509.CertPool
-	// connections and handshakes bound how often the clients connect, and how often with TLS: what
-	// they can hold is tried, and a test's machine has no time for more.
+	// connections and handshakes limit how often the clients connect, and how often with TLS. The
+	// attacks test what connections can hold; a test machine has no processor time for more of
+	// them.
 	connections, handshakes *rate.Limiter
 }
 
-// A second's connections, and handshakes of TLS, of all ways that are tried at once.
+// These are the connections and TLS handshakes per second of all concurrent attacks together.
 const connectionsPerSecond, handshakesPerSecond = 2400, 600
 
-// newCrowd returns the clients of one of several ways.
+// newCrowd returns the clients of one of several concurrent attacks.
 func newCrowd(target Target, ways int) (*crowd, error) {
 	pool, err := notesclient.RootCAs(target.CAFile)
 	if err != nil {
@@ -42,14 +43,15 @@ func newCrowd(target Target, ways int) (*crowd, error) {
 	}, nil
 }
 
-// addresses is how many addresses the clients have: no bound by address alone stops them.
+// addresses is how many addresses the clients have, so that limits by address alone do not stop
+// them.
 const addresses = 8
 
 func address(i int) string { return fmt.Sprintf("127.0.0.%d", 10+i%addresses) }
 
 func (c *crowd) account(i int) Account { return c.accounts[i%len(c.accounts)] }
 
-// each keeps n clients at work until ctx ends. A client that is refused or cut off comes again.
+// each runs n clients until ctx ends. A client that is refused or disconnected starts again.
 func (c *crowd) each(ctx context.Context, n int, client func(ctx context.Context, i int) error) {
 	var done sync.WaitGroup
 	for i := range n {
@@ -64,7 +66,7 @@ func (c *crowd) each(ctx context.Context, n int, client func(ctx context.Context
 	done.Wait()
 }
 
-// pause waits, and reports whether ctx goes on.
+// pause waits for d, and reports whether ctx is still active.
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
@@ -92,17 +94,17 @@ func (c *crowd) dial(ctx context.Context, i int, to string, receiveBuffer int) (
 	if err != nil {
 		return nil, err
 	}
-	_ = conn.(*net.TCPConn).SetLinger(0) // leaves no socket behind in TIME_WAIT
+	_ = conn.(*net.TCPConn).SetLinger(0) // leaves no socket in TIME_WAIT
 	return &ending{Conn: conn, stop: context.AfterFunc(ctx, func() { _ = conn.Close() })}, nil
 }
 
-// ending is a connection that a context ends.
+// ending is a connection that is closed when a context ends.
 type ending struct {
 	net.Conn
 	stop func() bool
 }
 
-// Close closes the connection, which the context forgets.
+// Close closes the connection and detaches it from the context.
 func (e *ending) Close() error {
 	e.stop()
 	return e.Conn.Close()
@@ -134,12 +136,12 @@ func (c *crowd) tlsConfig(protocol string) *tls.Config {
 	return &tls.Config{RootCAs: c.pool, ServerName: "localhost", MinVersion: tls.VersionTLS13, NextProtos: []string{protocol}}
 }
 
-// options are of an ordinary client for the i-th address.
+// options returns the options of an ordinary client with the i-th address.
 func (c *crowd) options(i int, protocol string) notesclient.Options {
 	return notesclient.Options{RootCAs: c.pool, LocalAddress: address(i), HTTP2: protocol == http2}
 }
 
-// untilClosed reads and forgets until the server closes the connection.
+// untilClosed reads and discards data until the server closes the connection.
 func untilClosed(conn net.Conn) error {
 	buffer := make([]byte, 512)
 	for {
@@ -149,7 +151,7 @@ func untilClosed(conn net.Conn) error {
 	}
 }
 
-// drip writes a piece every so often until the server closes the connection.
+// drip calls write at intervals until the server closes the connection.
 func drip(ctx context.Context, conn net.Conn, every time.Duration, write func() error) error {
 	closed := make(chan error, 1)
 	go func() { closed <- untilClosed(conn) }()

@@ -13,16 +13,16 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// session is a connection of HTTP/2 whose client writes the frames itself.
+// session is an HTTP/2 connection whose client writes the frames itself.
 type session struct {
 	net.Conn
 	*h2.Framer
 
-	mu     sync.Mutex // of what is written
+	mu     sync.Mutex // guards writes
 	stream uint32
 }
 
-// dialHTTP2 connects and sends the client's preface. Close is the caller's.
+// dialHTTP2 connects and sends the client's preface. The caller must close the session.
 func (c *crowd) dialHTTP2(ctx context.Context, i int, settings ...h2.Setting) (*session, error) {
 	conn, err := c.dialTLS(ctx, i, http2, 0)
 	if err != nil {
@@ -40,7 +40,7 @@ func (c *crowd) dialHTTP2(ctx context.Context, i int, settings ...h2.Setting) (*
 	return s, nil
 }
 
-// open begins a request. The caller holds mu where others write, too.
+// open starts a request. The caller must hold mu if others write, too.
 func (s *session) open(endHeaders, endStream bool, fields ...hpack.HeaderField) (stream uint32, err error) {
 	stream = s.stream
 	s.stream += 2
@@ -49,13 +49,13 @@ func (s *session) open(endHeaders, endStream bool, fields ...hpack.HeaderField) 
 	})
 }
 
-// block encodes without the dynamic table, so that each block is complete.
+// block encodes fields without the dynamic table, so that each block is self-contained.
 func block(fields []hpack.HeaderField) []byte {
 	var out bytes.Buffer
 	encoder := hpack.NewEncoder(&out)
 	encoder.SetMaxDynamicTableSize(0)
 	for _, f := range fields {
-		_ = encoder.WriteField(f) // a buffer takes everything
+		_ = encoder.WriteField(f) // writing to a buffer cannot fail
 	}
 	return out.Bytes()
 }
@@ -70,10 +70,10 @@ func request(method, path, token string) []hpack.HeaderField {
 	return fields
 }
 
-// unknownFrame is a type that no RFC defines: a server must read such frames and ignore them.
+// unknownFrame is a frame type that no RFC defines. A server must read and ignore such frames.
 const unknownFrame = 0xfe
 
-// largeFrames announces a frame and sends all of it but the last byte.
+// largeFrames announces a frame and sends all of it except the last byte.
 func largeFrames(length uint32, clients int) func(context.Context, *crowd) {
 	frame := make([]byte, 9+length-1)
 	binary.BigEndian.PutUint32(frame, length<<8|unknownFrame)
@@ -92,7 +92,7 @@ func largeFrames(length uint32, clients int) func(context.Context, *crowd) {
 	}
 }
 
-// unread requests are answered with something that has to be kept while the client takes nothing.
+// unread returns a request whose answer the server has to keep while the client does not read it.
 func (c *crowd) unread(i int) []hpack.HeaderField {
 	lister := c.target.Accounts.Listers[i%len(c.target.Accounts.Listers)]
 	writer := c.target.Accounts.Writers[i%len(c.target.Accounts.Writers)]
@@ -104,11 +104,11 @@ func (c *crowd) unread(i int) []hpack.HeaderField {
 	return requests[i/addresses%len(requests)]
 }
 
-// streams is how many requests of one connection wait for a window. A server that allows fewer
-// resets the others.
+// streams is how many requests of one connection wait for a flow-control window. A server that
+// allows fewer resets the others.
 const streams = 250
 
-// closedWindows asks for answers and has no window for them.
+// closedWindows requests answers with a flow-control window of zero.
 func closedWindows(ctx context.Context, c *crowd) {
 	c.each(ctx, 96, func(ctx context.Context, i int) error {
 		s, err := c.dialHTTP2(ctx, i, h2.Setting{ID: h2.SettingInitialWindowSize, Val: 0})
@@ -123,7 +123,7 @@ func closedWindows(ctx context.Context, c *crowd) {
 	})
 }
 
-// keepOpen keeps n streams open, and opens at most so many a second.
+// keepOpen keeps n streams open, and opens at most perSecond of them a second.
 func (s *session) keepOpen(ctx context.Context, n int, perSecond rate.Limit, open func() error) error {
 	places := make(chan struct{}, n)
 	for range n {
@@ -152,7 +152,7 @@ func (s *session) keepOpen(ctx context.Context, n int, perSecond rate.Limit, ope
 	}
 }
 
-// read gives a place for each stream that the server has ended, until the connection is closed.
+// read adds a place for each stream that the server has ended, until the connection is closed.
 func (s *session) read(places chan<- struct{}) error {
 	for {
 		frame, err := s.ReadFrame()
@@ -178,13 +178,13 @@ func (s *session) read(places chan<- struct{}) error {
 		if ended {
 			select {
 			case places <- struct{}{}:
-			default: // it was never taken
+			default: // the place was never taken
 			}
 		}
 	}
 }
 
-// frameFloods have the server answer, or forget, as much as possible.
+// frameFloods sends frames that make the server answer, or discard, as much as possible.
 func frameFloods(ctx context.Context, c *crowd) {
 	reset := func(s *session) error {
 		stream, err := s.open(true, true, request("GET", "/api/openapi.yaml", "")...)
@@ -197,7 +197,7 @@ func frameFloods(ctx context.Context, c *crowd) {
 	settings := func(s *session) error {
 		return s.WriteSettings(h2.Setting{ID: h2.SettingInitialWindowSize, Val: 1 << 16})
 	}
-	// Those who read nothing leave the answers to the server's buffers.
+	// If a client reads nothing, the answers stay in the server's buffers.
 	floods := []struct {
 		write func(*session) error
 		reads bool

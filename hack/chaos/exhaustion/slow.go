@@ -15,20 +15,19 @@ import (
 )
 
 const (
-	// largestBody is about what the API accepts for a note, in bytes; smallBody what it accepts for
-	// credentials.
+	// largestBody is about the maximum body of a note, and smallBody that of credentials, in bytes.
 	largestBody, smallBody = 1_390_000, 8_000
-	// headerRoom is below what the API accepts for a header, in bytes.
+	// headerRoom is less than the maximum size of a header, in bytes.
 	headerRoom = 7 << 10
 )
 
-// slowBodies announces bodies, and never sends the last byte. They are of many sizes, so that small
-// ones fill what large ones leave.
+// slowBodies announces bodies, and never sends the last byte. They have many sizes, so that small
+// ones fill the memory that large ones leave.
 func slowBodies(ctx context.Context, c *crowd) {
 	type upload struct {
 		path, token, field string
 		length             int
-		// trickled bodies come byte by byte.
+		// trickled bodies are sent byte by byte.
 		trickled bool
 	}
 	var uploads []upload
@@ -44,7 +43,8 @@ func slowBodies(ctx context.Context, c *crowd) {
 		protocol, u := protocols[i%2], uploads[i/2%len(uploads)]
 		client := c.options(i/2, protocol).HTTPClient()
 		defer client.CloseIdleConnections()
-		// The body ends with the answer: else the transport would wait for its last byte.
+		// The body ends when the answer arrives; otherwise the transport would wait for its last
+		// byte.
 		unanswered, answered := context.WithCancel(ctx)
 		defer answered()
 		body := &heldBody{ctx: unanswered, start: `{"` + u.field + `":"`, left: u.length - 1, trickled: u.trickled}
@@ -66,10 +66,11 @@ func slowBodies(ctx context.Context, c *crowd) {
 	})
 }
 
-// heldBody is the beginning of a JSON object whose end never comes.
+// heldBody is a JSON object whose end is never sent.
 type heldBody struct {
 	ctx context.Context
-	// start is not sent yet; left is how many bytes are still to come with it.
+	// start is the part that is still to be sent, and left the number of bytes that follow, start
+	// included.
 	start    string
 	left     int
 	trickled bool
@@ -99,7 +100,7 @@ func (b *heldBody) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// slowHeaders sends headers of many small fields that never end, or whose request never does.
+// slowHeaders sends headers with many small fields, which never end, or whose request never ends.
 func slowHeaders(ctx context.Context, c *crowd) {
 	clients := []func(context.Context, int) error{c.slowHeader1, c.slowHeader2, c.manyHeaders2}
 	c.each(ctx, 500*len(clients), func(ctx context.Context, i int) error { return clients[i%len(clients)](ctx, i) })
@@ -139,8 +140,8 @@ func (c *crowd) slowHeader2(ctx context.Context, i int) error {
 	})
 }
 
-// manyHeaders2 keeps requests open that have a header as large as is accepted, and no end of a
-// body.
+// manyHeaders2 keeps requests open that have a header of the maximum size, and a body that never
+// ends.
 func (c *crowd) manyHeaders2(ctx context.Context, i int) error {
 	s, err := c.dialHTTP2(ctx, i)
 	if err != nil {
@@ -157,8 +158,8 @@ func (c *crowd) manyHeaders2(ctx context.Context, i int) error {
 	})
 }
 
-// smallFields are as many as count for so many bytes of a header (RFC 9113, section 6.5.2: 32 bytes
-// and the texts).
+// smallFields returns as many small fields as fit into a header of the given size. A field counts
+// 32 bytes more than its text (RFC 9113, section 6.5.2).
 func smallFields(bytes int) (fields []hpack.HeaderField) {
 	for n := 0; bytes > 0; n++ {
 		f := hpack.HeaderField{Name: fmt.Sprintf("a%d", n), Value: "b"}
@@ -168,7 +169,7 @@ func smallFields(bytes int) (fields []hpack.HeaderField) {
 	return fields
 }
 
-// idleConnections makes a request with each connection, and then nothing.
+// idleConnections sends one request on each connection, and then nothing.
 func idleConnections(ctx context.Context, c *crowd) {
 	c.each(ctx, 6000, func(ctx context.Context, i int) error {
 		if i%2 == 0 {
@@ -194,7 +195,7 @@ func idleConnections(ctx context.Context, c *crowd) {
 	})
 }
 
-// unfinishedHandshakes sends a ClientHello of the largest size, all of it but its end.
+// unfinishedHandshakes sends a ClientHello of the maximum size, except its end.
 func unfinishedHandshakes(ctx context.Context, c *crowd) {
 	const record, message = 16 << 10, 65_500
 	hello := append([]byte{1, 0, message >> 8, message & 0xff}, make([]byte, message-1)...)
@@ -218,7 +219,7 @@ func unfinishedHandshakes(ctx context.Context, c *crowd) {
 	})
 }
 
-// readSlowly asks for something and takes some bytes of the answer each second.
+// readSlowly sends a request and reads a few bytes of the answer each second.
 func readSlowly(clients int, wanted func(a Accounts, i int) (path, token string)) func(context.Context, *crowd) {
 	return func(ctx context.Context, c *crowd) {
 		c.each(ctx, clients, func(ctx context.Context, i int) error {
@@ -242,7 +243,7 @@ func readSlowly(clients int, wanted func(a Accounts, i int) (path, token string)
 	}
 }
 
-// passwords has one address register and log in with right passwords, as quickly as the service
+// passwords registers and logs in from one address with correct passwords, as fast as the service
 // allows.
 func passwords(ctx context.Context, c *crowd) {
 	client := notesclient.New("https://"+c.target.Address, c.options(0, http1))
@@ -250,7 +251,7 @@ func passwords(ctx context.Context, c *crowd) {
 	var done sync.WaitGroup
 	for i := range 64 {
 		done.Go(func() {
-			// Refused or not, another one follows.
+			// The next one follows, whether this one was refused or not.
 			for n := 0; pause(ctx, 10*time.Millisecond); n++ {
 				if i%2 == 0 {
 					_ = client.Register(ctx, fmt.Sprintf("flood-%d-%d-%d", time.Now().UnixNano(), i, n), c.account(i).Password)
@@ -263,8 +264,8 @@ func passwords(ctx context.Context, c *crowd) {
 	done.Wait()
 }
 
-// probeConnections opens connections to the port for probes: idle ones, halves of requests, and
-// requests.
+// probeConnections opens connections to the port for probes: idle ones, ones with incomplete
+// requests, and ones with complete requests.
 func probeConnections(ctx context.Context, c *crowd) {
 	c.each(ctx, 4000, func(ctx context.Context, i int) error {
 		conn, err := c.dial(ctx, i, c.target.Probes, 0)

@@ -1,9 +1,9 @@
-// Package exhaustion is the ways in which clients try to exhaust a replica of the service: each
-// opens as many connections as it has use for, from several addresses and with several accounts,
-// and makes the replica hold as much for them as it can.
+// Package exhaustion has the attacks with which clients try to exhaust a replica of the service.
+// Each attack opens as many connections as it needs, from several addresses and with several
+// accounts, and makes the replica use as much memory for them as possible.
 //
-// The clients run in a process of their own, the command crowd, so that what they cost is not
-// measured as if the service did. [Ways] is the list; TestExhaustion in hack/chaos tries each.
+// The clients run in a separate process, the command crowd, so that their own cost is not measured
+// as that of the service. [Ways] lists the attacks; TestExhaustion in hack/chaos runs each.
 package exhaustion
 
 import (
@@ -13,14 +13,14 @@ import (
 	"sync"
 )
 
-// Way is one way of exhausting a replica.
+// Way is one attack that tries to exhaust a replica.
 type Way struct {
 	Name string
-	// attack runs until ctx ends, whatever the replica does.
+	// attack runs until ctx ends, whatever the replica answers.
 	attack func(ctx context.Context, t *crowd)
 }
 
-// Ways are all ways that are known. Together they open more connections than a replica can hold.
+// Ways are all known attacks. Together they open more connections than a replica can hold.
 var Ways = []Way{
 	{"frames of 1 MiB, unfinished", largeFrames(1<<20, 400)},
 	{"frames of 16 KiB, unfinished", largeFrames(16<<10, 2000)},
@@ -44,25 +44,25 @@ var Ways = []Way{
 	{"connections for probes", probeConnections},
 }
 
-// listPath is a page of the most notes.
+// listPath requests a page of the maximum size.
 const listPath = "/api/notes?limit=200"
 
-// Accounts are those of the attackers.
+// Accounts are the accounts of the attackers.
 type Accounts struct {
-	// Writers have notes of the largest size, and Listers a full page of notes.
+	// Writers have notes of the maximum size, and Listers a full page of notes.
 	Writers, Listers []Account
-	// EndedToken is of a session that has been logged out.
+	// EndedToken is the token of a session that has ended.
 	EndedToken string
 }
 
 // Account is a user who has logged in.
 type Account struct {
 	Name, Password, Token string
-	// Note is the id of one of its notes.
+	// Note is the id of one of the user's notes.
 	Note string
 }
 
-// Target is the replica to exhaust.
+// Target is the replica to attack.
 type Target struct {
 	// Address is the host:port of the API, and Probes that of probes and metrics.
 	Address, Probes string
@@ -71,14 +71,14 @@ type Target struct {
 	Accounts Accounts
 }
 
-// Attack tries the ways with the names given, all at once, until ctx ends.
+// Attack runs the named attacks, all at once, until ctx ends.
 func Attack(ctx context.Context, target Target, names []string) error {
 	var done sync.WaitGroup
 	defer done.Wait()
 	for _, name := range names {
 		i := slices.IndexFunc(Ways, func(w Way) bool { return w.Name == name })
 		if i < 0 {
-			return fmt.Errorf("no way is called %q", name)
+			return fmt.Errorf("there is no attack named %q", name)
 		}
 		c, err := newCrowd(target, len(names))
 		if err != nil {

@@ -1,5 +1,5 @@
-// Command crowd exhausts a replica until it is ended: its arguments are the names of the ways, and
-// its standard input is the target as JSON.
+// Command crowd attacks a replica until it is ended. Its arguments are the names of the attacks,
+// and it reads the target as JSON from standard input.
 package main
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/securenotes/securenotes/hack/chaos/exhaustion"
 )
 
-// sockets is how many connections all ways together may have open.
+// sockets is how many connections all attacks together may have open.
 const sockets = 20_000
 
 func main() {

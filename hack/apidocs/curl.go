@@ -10,8 +10,8 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// curl is a command that makes the call, with what it must have and no more. URL, CA and TOKEN are as in
-// the README; other variables are the path's parameters.
+// curl returns a command that makes the call with only the required parameters. URL, CA and TOKEN
+// are those of the README; other variables are parameters of the path.
 func curl(method, path string, token bool, parameters openapi3.Parameters, requestBody *openapi3.RequestBodyRef) (string, error) {
 	var query, headers []string
 	for _, ref := range parameters {
@@ -54,8 +54,8 @@ func shellName(name string) string {
 	return strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }
 
-// exampleOf is a JSON value that the schema allows: its own example, or one that shows by its field's
-// name what to put there. Of an object it has the required members.
+// exampleOf returns a JSON value that the schema allows: the schema's own example, or one derived
+// from the field's name. An object gets only the required members.
 func exampleOf(ref *openapi3.SchemaRef, name string) (string, error) {
 	s := ref.Value
 	for _, given := range append(slices.Clone(s.Examples), s.Example, s.Const, s.Default) {
@@ -94,5 +94,5 @@ func exampleOf(ref *openapi3.SchemaRef, name string) (string, error) {
 		}
 		return "0", nil
 	}
-	return "", fmt.Errorf("%s has no type: give it one, or an example", name)
+	return "", fmt.Errorf("the schema of %s has no type: add a type, or an example", name)
 }

@@ -12,18 +12,18 @@ import (
 	"golang.org/x/text/message"
 )
 
-// field is a member of an object, a parameter or a header. A member's name is its path: sessions[].id is
-// the id of each of the sessions.
+// field is a member of an object, a parameter or a header. The name of a member is its path:
+// sessions[].id is the id of each session.
 type field struct {
 	Name, Type, Limits, Description string
-	// In says where a parameter is.
+	// In is the location of a parameter.
 	In       string
 	Required bool
 }
 
 const schemaPrefix = "#/components/schemas/"
 
-// schemaName is the name of the object that ref points to, or empty.
+// schemaName returns the name of the object that ref points to, or "".
 func schemaName(ref *openapi3.SchemaRef) string {
 	if name, ok := strings.CutPrefix(ref.Ref, schemaPrefix); ok && ref.Value.Type.Is(openapi3.TypeObject) {
 		return name
@@ -31,17 +31,17 @@ func schemaName(ref *openapi3.SchemaRef) string {
 	return ""
 }
 
-// fields lists the members of an object, and of the objects in it, each after its own.
+// fields lists the members of an object. The members of an inner object follow that object.
 func fields(ref *openapi3.SchemaRef) ([]field, error) {
 	return appendFields(nil, "", ref, 0)
 }
 
-// maxDepth ends on schemas that contain themselves.
+// maxDepth limits schemas that contain themselves.
 const maxDepth = 8
 
 func appendFields(rows []field, prefix string, ref *openapi3.SchemaRef, depth int) ([]field, error) {
 	if depth > maxDepth {
-		return nil, fmt.Errorf("%s is nested more than %d deep: the page cannot show a schema that contains itself", prefix, maxDepth)
+		return nil, fmt.Errorf("field %s is nested more than %d levels deep: the page cannot show a schema that contains itself", prefix, maxDepth)
 	}
 	if ref.Value.Type.Includes(openapi3.TypeArray) && ref.Value.Items != nil {
 		return appendFields(rows, prefix+"[]", ref.Value.Items, depth+1)
@@ -64,14 +64,14 @@ func appendFields(rows []field, prefix string, ref *openapi3.SchemaRef, depth in
 	return rows, nil
 }
 
-// describe says in words which values a schema allows.
+// describe describes in words which values a schema allows.
 func describe(ref *openapi3.SchemaRef) (kind, limits string, err error) {
 	if ref == nil {
-		return "", "", errors.New("the schema is missing: say at least its type")
+		return "", "", errors.New("the schema is missing: add at least its type")
 	}
 	s := ref.Value
 	if len(s.OneOf)+len(s.AnyOf)+len(s.AllOf) > 0 || s.Not != nil {
-		return "", "", errors.New("oneOf, anyOf, allOf and not are not shown by hack/apidocs: write the schema without, or teach fields.go")
+		return "", "", errors.New("hack/apidocs does not support oneOf, anyOf, allOf and not: write the schema without them, or extend fields.go")
 	}
 	var parts []string
 	kinds := slices.DeleteFunc(slices.Clone(s.Type.Slice()), func(k string) bool { return k == openapi3.TypeNull })

@@ -1,6 +1,6 @@
-// Apidocs generates the page that the API serves at /docs from the API's description, so that the two
-// cannot drift apart. The page is static and loads nothing but its stylesheet: the security headers allow
-// no more, and a reader with a screen reader or without scripts misses nothing.
+// Apidocs generates the page that the API serves at /docs from the API's description, so that the
+// two cannot drift apart. The page is static and loads only its stylesheet, because the security
+// headers allow no more. It works with screen readers and without scripts.
 //
 // Usage, in the root of the checkout: go run ./hack/apidocs
 package main

@@ -10,16 +10,16 @@ import (
 
 type operation struct {
 	ID, Anchor, Method, Path, Summary, Description string
-	// Token says whether the call needs one.
+	// Token is true if the call needs a token.
 	Token      bool
 	Parameters []field
-	// Body is nil when the call takes none.
+	// Body is nil if the call has no body.
 	Body    *body
 	Answers []answer
 	Curl    string
 }
 
-// body is what a request or an answer holds: fields, or a link to a named schema.
+// body is the content of a request or an answer: fields, or a link to a named schema.
 type body struct {
 	MediaType, Type, Schema, SchemaAnchor string
 	Fields                                []field
@@ -93,7 +93,8 @@ func newAnswer(status string, response *openapi3.Response) (answer, error) {
 	return result, err
 }
 
-// newBody shows the first media type: the API has one for each body. No content is no body.
+// newBody returns the first media type, because the API has only one for each body. It returns nil
+// if there is no content.
 func newBody(content openapi3.Content) (*body, error) {
 	if len(content) == 0 {
 		return nil, nil

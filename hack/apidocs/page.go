@@ -10,7 +10,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// page is what the template shows, in the order of the document.
+// page is the content of the template, in the order of the document.
 type page struct {
 	Title, Version, Description string
 	Security                    []security
@@ -34,7 +34,7 @@ type schema struct {
 
 func newPage(raw []byte) (*page, error) {
 	loader := openapi3.NewLoader()
-	// Maps have no order, but positions in the file do.
+	// Maps have no order, so use the positions in the file.
 	loader.IncludeOrigin = true
 	doc, err := loader.LoadFromData(raw)
 	if err != nil {
@@ -45,7 +45,7 @@ func newPage(raw []byte) (*page, error) {
 	}
 	p := &page{Title: doc.Info.Title, Version: doc.Info.Version, Description: doc.Info.Description}
 	if doc.Components == nil {
-		return nil, errors.New("components is missing: the page needs at least a security scheme")
+		return nil, errors.New("the document has no components: the page needs at least a security scheme")
 	}
 	for _, name := range sortedKeys(doc.Components.SecuritySchemes) {
 		s := doc.Components.SecuritySchemes[name].Value
@@ -73,7 +73,7 @@ func groups(doc *openapi3.T) ([]group, error) {
 			}
 			of := slices.IndexFunc(all, func(g group) bool { return slices.Contains(operations[method].Tags, g.Name) })
 			if of < 0 {
-				return nil, fmt.Errorf("%s %s: none of its tags is listed in tags: give it one that is", method, path)
+				return nil, fmt.Errorf("%s %s: none of its tags is in the document's list of tags: add one that is", method, path)
 			}
 			all[of].Operations = append(all[of].Operations, o)
 		}
@@ -81,7 +81,7 @@ func groups(doc *openapi3.T) ([]group, error) {
 	return all, nil
 }
 
-// schemas are the named objects. Other named schemas are shown where they are used.
+// schemas returns the named objects. The page shows other named schemas where they are used.
 func schemas(named openapi3.Schemas) ([]schema, error) {
 	var all []schema
 	for _, name := range sortedKeys(named) {
@@ -97,7 +97,7 @@ func schemas(named openapi3.Schemas) ([]schema, error) {
 	return all, nil
 }
 
-// anchor is an id that no other kind of thing on the page has.
+// anchor returns an id for a name that is unique among the kinds of elements on the page.
 func anchor(kind, name string) string {
 	return kind + "-" + strings.ReplaceAll(strings.ToLower(name), " ", "-")
 }

@@ -11,7 +11,7 @@ import (
 //go:embed page.html.tmpl
 var layout string
 
-// render returns the page of an OpenAPI document: the same bytes for the same document.
+// render returns the page of an OpenAPI document. The same document always gives the same bytes.
 func render(raw []byte) ([]byte, error) {
 	p, err := newPage(raw)
 	if err != nil {
@@ -28,8 +28,8 @@ func render(raw []byte) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// span is a piece of a description: the document's text is CommonMark, of which it uses paragraphs and
-// code.
+// span is a part of a description. Descriptions are CommonMark, of which they use only paragraphs
+// and code.
 type span struct {
 	Text string
 	Code bool

@@ -22,7 +22,7 @@ func TestPageIsCurrent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(html, checkoutFile(t, target)) {
-		t.Errorf("%s is not what %s gives: run `make generate`", target, source)
+		t.Errorf("%s differs from the page for %s: run `make generate`", target, source)
 	}
 }
 
@@ -32,19 +32,19 @@ func TestRenderIsDeterministic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Maps are iterated in another order each time.
+	// The iteration order of maps changes each time.
 	for range 20 {
 		again, err := render(raw)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(first, again) {
-			t.Fatal("the same document gave two pages")
+			t.Fatal("the same document gave two different pages")
 		}
 	}
 }
 
-// sample is a document with one operation, whose request body has the schema.
+// sample returns a document with one operation, whose request body has the schema.
 func sample(schema string) []byte {
 	return []byte(`
 openapi: 3.1.0
@@ -91,7 +91,7 @@ func TestRender(t *testing.T) {
 		`-d &#39;{&#34;b&#34;: &#34;it&#39;\&#39;&#39;s&#34;, &#34;a&#34;: 7}&#39;`,
 	} {
 		if !strings.Contains(page, want) {
-			t.Errorf("the page does not have %s", want)
+			t.Errorf("the page does not contain %s", want)
 		}
 	}
 	if strings.Index(page, "<code>z</code>") > strings.Index(page, "<code>a</code>") {

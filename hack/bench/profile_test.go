@@ -15,8 +15,8 @@ import (
 	"github.com/securenotes/securenotes/hack/poll"
 )
 
-// where are the functions by which the profile is summarized, as they appear at the end of a pprof
-// line. They overlap: the time of a function includes that of the functions that it calls.
+// where lists the functions that the summary of a profile shows, by the end of their pprof line.
+// They overlap: the time of a function includes that of the functions that it calls.
 var where = []struct{ what, function string }{
 	{"HTTP, all of it", `net/http\.\(\*conn\)\.serve`},
 	{"handlers", `httpapi\.\(\*handlers\)\.(?:createNote|getNote|login)`},

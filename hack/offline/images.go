@@ -21,7 +21,8 @@ import (
 
 const lockHeader = "# Written by hack/offline at each run: what it has made, and where it served it.\n"
 
-// images makes what is not in the cache yet, writes its lock, and serves it until ctx ends.
+// images builds the images that are not in the cache, writes their lock, and serves them until ctx
+// ends.
 func (a *app) images(ctx context.Context) error {
 	if err := a.Step(ctx, "Programs of the images, and Debian", a.ingredients); err != nil {
 		return err
@@ -39,7 +40,7 @@ func (a *app) images(ctx context.Context) error {
 			r := recipes[use]
 			image, found, err := kept.Ensure(ctx, r)
 			if err != nil {
-				return "", fmt.Errorf("make %s: %w", r.Ref(), err)
+				return "", fmt.Errorf("build image %s: %w", r.Ref(), err)
 			}
 			if !found {
 				made++
@@ -47,7 +48,7 @@ func (a *app) images(ctx context.Context) error {
 			served = append(served, image)
 			lock.Images[use] = imagelock.Image{Name: r.Name, Tag: r.Tag, Digest: image.Digest.String()}
 		}
-		return fmt.Sprintf("%d made, %d were there", made, len(recipes)-made), nil
+		return fmt.Sprintf("%d built, %d from the cache", made, len(recipes)-made), nil
 	}); err != nil {
 		return err
 	}
@@ -67,8 +68,8 @@ func (a *app) images(ctx context.Context) error {
 	return registry.Stop()
 }
 
-// ingredients builds programs and fetches Debian at the same time: the one needs processors, the
-// other the network.
+// ingredients builds programs and fetches Debian packages at the same time: the former needs
+// processors, the latter the network.
 func (a *app) ingredients(ctx context.Context) (note string, err error) {
 	var fetching sync.WaitGroup
 	var fetched error
@@ -95,7 +96,7 @@ func (a *app) node() nodeimage.Builder {
 func (a *app) recipes(ctx context.Context) (map[imagelock.Use]store.Recipe, error) {
 	nonRoot := fmt.Sprintf("%d:%d", images.NonRoot, images.NonRoot)
 	vault := images.Image{
-		// Where the official image has it: the manifest names one path for both.
+		// The same path as in the official image, because the manifest has one path for both.
 		Repository: images.Repository + "vault", User: nonRoot,
 		Files: append(images.Users("vault", images.NonRoot), images.File{To: "/bin/vault", From: a.tools.Path(toolchain.Vault)}),
 	}

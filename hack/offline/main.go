@@ -1,7 +1,7 @@
-// Command offline does what `make run` needs on a machine without Docker or without a container
-// registry: it starts Docker, makes the images of the cluster from Go modules and Debian packages,
-// and serves them from a registry on the loopback interface. hack/kind calls it, holds the
-// machine's lock while it runs, and does everything else.
+// Command offline supports `make run` on a machine without Docker or without a container registry.
+// It starts Docker, builds the images of the cluster from Go modules and Debian packages, and
+// serves them from a registry on the loopback interface. hack/kind calls it, holds the machine's
+// lock while it runs, and does everything else.
 package main
 
 import (
@@ -65,7 +65,7 @@ func command(use, short string, work func(*app, context.Context) error) *cobra.C
 	}}
 }
 
-// app is what every subcommand starts from.
+// app is the common state of all subcommands.
 type app struct {
 	*console.Console
 	layout layout.Layout
@@ -90,7 +90,8 @@ func (a *app) down(ctx context.Context) error { return a.Step(ctx, "Docker", dae
 func (a *app) nocap(ctx context.Context) (string, error) { return a.helper(ctx, "runc-nocap") }
 
 // helper builds one of hack/offline's own small commands into the cache and returns its path. The
-// name holds a digest of the source: a running Docker daemon keeps the path of its runtime.
+// name contains a digest of the source, because a running Docker daemon keeps the path of its
+// runtime.
 func (a *app) helper(ctx context.Context, command string) (string, error) {
 	module := filepath.Join(a.layout.Root, "hack", "offline")
 	src, err := os.ReadFile(filepath.Join(module, "cmd", command, "main.go"))

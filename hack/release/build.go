@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 )
 
-// program is one of the two that are released.
+// program is one of the two released programs.
 type program struct {
 	binary, pkg, image, title string
 }
@@ -29,8 +29,8 @@ type buildOptions struct {
 // versionVariable is set at link time; see app/config/version.go.
 const versionVariable = "github.com/securenotes/securenotes/app/config.version"
 
-// build compiles a program as the Dockerfile does, with the same Go, and returns the binary's path.
-// Settings of the caller's environment that would change the bytes are overridden.
+// build compiles a program as the Dockerfile does, with the same version of Go, and returns the
+// binary's path. It overrides settings of the caller's environment that would change the bytes.
 func build(ctx context.Context, o buildOptions, p program) (string, error) {
 	binary, err := filepath.Abs(filepath.Join(o.dir, p.binary))
 	if err != nil {

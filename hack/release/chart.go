@@ -25,7 +25,7 @@ func (r *release) chart(ctx context.Context, work string) error {
 	}
 	packaged, err := os.ReadFile(filepath.Join(work, name))
 	if err != nil {
-		return fmt.Errorf("helm package wrote no %s: %w", name, err)
+		return fmt.Errorf("helm package did not write %s: %w", name, err)
 	}
 	same, err := withTime(packaged, r.time)
 	if err != nil {
@@ -34,8 +34,8 @@ func (r *release) chart(ctx context.Context, work string) error {
 	return os.WriteFile(r.file(name), same, 0o644)
 }
 
-// withTime returns a packaged chart in which every file has the same time; helm gives each the time
-// that it has in the checkout.
+// withTime returns the packaged chart with the same time for every file. helm uses the times of the
+// checkout.
 func withTime(packaged []byte, created time.Time) ([]byte, error) {
 	unzipped, err := gzip.NewReader(bytes.NewReader(packaged))
 	if err != nil {
@@ -43,7 +43,7 @@ func withTime(packaged []byte, created time.Time) ([]byte, error) {
 	}
 	var out bytes.Buffer
 	zipped := gzip.NewWriter(&out)
-	// By these helm recognizes its own archives.
+	// helm recognizes its own archives by these fields.
 	zipped.Extra, zipped.Comment = unzipped.Extra, unzipped.Comment
 	from, to := tar.NewReader(unzipped), tar.NewWriter(zipped)
 	for {
@@ -70,7 +70,7 @@ func withTime(packaged []byte, created time.Time) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// crds writes all CRDs into one file, for those who install them apart from the chart.
+// crds writes all CRDs into one file, so that they can be installed separately from the chart.
 func (r *release) crds(context.Context, string) error {
 	paths, err := filepath.Glob(filepath.Join(r.root, "config/crd/bases/*.yaml"))
 	if err != nil {

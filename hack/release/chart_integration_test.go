@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// TestChart packages the chart twice with helm, with the files' times changed between, reads it as
-// helm does, and renders it.
+// TestChart packages the chart twice, with different file times, reads it as helm does, and renders
+// it.
 func TestChart(t *testing.T) {
 	helm := os.Getenv("SECURENOTES_TEST_HELM")
 	if helm == "" {
@@ -66,7 +66,7 @@ func TestChart(t *testing.T) {
 		`app.kubernetes.io/version: "1.2.3-rc.4_build"`, "securenotes.dev/securenotes-operator:1.2.3-rc.4_build", "securenotes.dev/securenotes:1.2.3-rc.4_build",
 	} {
 		if !strings.Contains(string(out), want) {
-			t.Errorf("the rendered chart has no %s", want)
+			t.Errorf("the rendered chart does not contain %s", want)
 		}
 	}
 }

@@ -8,7 +8,8 @@ import (
 	"path/filepath"
 )
 
-// writeChecksums writes SHA256SUMS, in the form of sha256sum, over all other files of a directory.
+// writeChecksums writes the checksums of all files of a directory to SHA256SUMS, in the format of
+// sha256sum.
 func writeChecksums(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -16,14 +16,14 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
-// patience bounds the question for a digest: a machine without a way out must not wait for it.
-const patience = 10 * time.Second
+// digestTimeout bounds the request for a digest, for machines that cannot reach a registry.
+const digestTimeout = 10 * time.Second
 
 // versionArgument is the Dockerfile's line that takes the version.
 const versionArgument = "\nARG VERSION=devel\n"
 
-// dockerfile writes the Dockerfile for those who build the images themselves, with the version and
-// the digest of each base image. Where the registry cannot be reached, the images keep their tags.
+// dockerfile writes a Dockerfile with the version and the digest of each base image, for building
+// the images with Docker. If no registry can be reached, the base images keep only their tags.
 func (r *release) dockerfile(ctx context.Context, _ string) error {
 	raw, err := os.ReadFile(filepath.Join(r.root, "Dockerfile"))
 	if err != nil {
@@ -31,10 +31,10 @@ func (r *release) dockerfile(ctx context.Context, _ string) error {
 	}
 	text := string(raw)
 	if strings.Count(text, versionArgument) != 1 {
-		return fmt.Errorf("the Dockerfile must have the line %q once", strings.TrimSpace(versionArgument))
+		return fmt.Errorf("the Dockerfile must contain the line %q exactly once", strings.TrimSpace(versionArgument))
 	}
 	text = strings.Replace(text, versionArgument, "\nARG VERSION="+r.version+"\n", 1)
-	ask, cancel := context.WithTimeout(ctx, patience)
+	ask, cancel := context.WithTimeout(ctx, digestTimeout)
 	defer cancel()
 	pinned, images, err := pin(ask, text)
 	var unreachable net.Error
@@ -59,7 +59,7 @@ func (r *release) dockerfile(ctx context.Context, _ string) error {
 // goImage matches the tag of the image that the Dockerfile builds in.
 var goImage = regexp.MustCompile(`^golang:(\d+\.\d+\.\d+)-`)
 
-// goVersion is the Go that the Dockerfile builds with, in the form of GOTOOLCHAIN.
+// goVersion returns the version of Go that the Dockerfile uses, in the format of GOTOOLCHAIN.
 func goVersion(root string) (string, error) {
 	raw, err := os.ReadFile(filepath.Join(root, "Dockerfile"))
 	if err != nil {
@@ -70,17 +70,17 @@ func goVersion(root string) (string, error) {
 			return "go" + match[1], nil
 		}
 	}
-	return "", errors.New("the Dockerfile builds on no image golang:VERSION-...")
+	return "", errors.New("the Dockerfile uses no base image golang:VERSION-...")
 }
 
-// baseImage is a FROM line of a Dockerfile that names an image of a registry.
+// baseImage is an image of a registry in a FROM line of a Dockerfile.
 type baseImage struct {
-	// line counts from 0, and field from 0 within the line.
+	// line and field are zero-based indexes; field is that within the line.
 	line, field int
 	name        string
 }
 
-// baseImages lists the images that a Dockerfile builds on, without scratch and its own stages.
+// baseImages returns the base images of a Dockerfile, without scratch and its own stages.
 func baseImages(lines []string) []baseImage {
 	var images []baseImage
 	stages := []string{"scratch"}
@@ -103,9 +103,9 @@ func baseImages(lines []string) []baseImage {
 	return images
 }
 
-// pin returns the Dockerfile with the digest of each base image behind its tag, and the images with
-// it. An image that has a digest keeps it. Errors: the registry does not answer, or lacks the
-// image.
+// pin adds the digest to the tag of each base image, and returns the changed Dockerfile and the
+// images. An image that has a digest keeps it. pin fails if the registry does not answer, or does
+// not have an image.
 func pin(ctx context.Context, dockerfile string) (pinned string, images []string, err error) {
 	lines := strings.Split(dockerfile, "\n")
 	for _, image := range baseImages(lines) {
@@ -128,8 +128,7 @@ func pin(ctx context.Context, dockerfile string) (pinned string, images []string
 	return strings.Join(lines, "\n"), images, nil
 }
 
-// exactTag parses an image's name, which may leave out the registry, as Docker does, but not the
-// tag.
+// exactTag parses an image's name, which may omit the registry, as Docker allows, but not the tag.
 func exactTag(image string) (name.Tag, error) {
 	tag, err := name.NewTag(image)
 	if err == nil && !strings.HasSuffix(image, ":"+tag.TagStr()) {

@@ -37,7 +37,7 @@ func pushIndex(t *testing.T, ref string) string {
 	return digest.String()
 }
 
-// TestPin asks a registry for the digests, and fails rather than leave an image without one.
+// TestPin checks that pin gets the digests from a registry, and fails if it cannot get one.
 func TestPin(t *testing.T) {
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	defer server.Close()
@@ -67,8 +67,8 @@ func TestPin(t *testing.T) {
 	}
 }
 
-// TestBaseImagesAreExact: the Dockerfile names a patch version, so that a build changes only with
-// it.
+// TestBaseImagesAreExact checks that the Dockerfile names a patch version, so that a build changes
+// only when the Dockerfile does.
 func TestBaseImagesAreExact(t *testing.T) {
 	raw, err := os.ReadFile("../../Dockerfile")
 	if err != nil {
@@ -109,9 +109,9 @@ func TestExactTag(t *testing.T) {
 	}
 }
 
-// TestDockerfile: the release's Dockerfile has the version and, where a registry answers, the
-// digest of its base image. An image that the registry lacks is an error, a registry that is away
-// is not.
+// TestDockerfile checks that the release's Dockerfile has the version and, if a registry answers,
+// the digest of its base image. An image that the registry does not have is an error; an
+// unreachable registry is not.
 func TestDockerfile(t *testing.T) {
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	defer server.Close()
@@ -147,18 +147,18 @@ func TestDockerfile(t *testing.T) {
 				t.Errorf("got %q, want %q", got, want)
 			}
 			if !strings.Contains(said.String(), tc.wantLog) {
-				t.Errorf("said %q, want %q", said.String(), tc.wantLog)
+				t.Errorf("logged %q, want %q", said.String(), tc.wantLog)
 			}
 		})
 	}
 }
 
-// TestDockerfileTakesTheVersion: the Dockerfile of the checkout has the argument that a release
-// sets, and sets the variable with it that a release's binaries have.
+// TestDockerfileTakesTheVersion checks that the checkout's Dockerfile has the argument that a
+// release sets, and passes it to the variable that a release's binaries have.
 func TestDockerfileTakesTheVersion(t *testing.T) {
 	dockerfile := read(t, "../..", "Dockerfile")
 	if got := strings.Count(dockerfile, versionArgument); got != 1 {
-		t.Errorf("%d times %q, want once", got, versionArgument)
+		t.Errorf("got %d times %q, want once", got, versionArgument)
 	}
 	if want := "-X " + versionVariable + "=$VERSION"; !strings.Contains(dockerfile, want) {
 		t.Errorf("the Dockerfile does not build with %s", want)

@@ -17,7 +17,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// The base of the Dockerfile's images: TestImagesAreThoseOfTheDockerfile compares.
+// These are the base of the images, as in the Dockerfile: TestImagesAreThoseOfTheDockerfile
+// compares both.
 const (
 	user      = "65532:65532"
 	passwd    = "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n"
@@ -40,8 +41,8 @@ func baseFiles() []entry {
 	}
 }
 
-// imageIndex packs one binary for each architecture. images are those in the index, by
-// architecture.
+// imageIndex packs one binary for each architecture into an image index. images are the index's
+// images by architecture.
 func imageIndex(p program, binaries map[string]string, version string, created time.Time) (index v1.ImageIndex, images map[string]v1.Image, err error) {
 	base, err := layer(created, baseFiles()...)
 	if err != nil {
@@ -95,8 +96,8 @@ func platformImage(p program, architecture, version string, created time.Time, l
 	return image, nil
 }
 
-// layer is a compressed tar file of entries, which are in the order of their paths, and of the
-// directories that they are in.
+// layer returns a compressed tar file of entries and of their directories. The entries must be
+// sorted by path.
 func layer(created time.Time, entries ...entry) (v1.Layer, error) {
 	var compressed bytes.Buffer
 	zipped := gzip.NewWriter(&compressed)

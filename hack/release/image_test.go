@@ -10,14 +10,14 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// stage is what a stage of the Dockerfile says about its image.
+// stage is what a stage of the Dockerfile defines for its image.
 type stage struct {
 	from, user string
 	files      []string
 	entrypoint string
 }
 
-// stages reads the last stages of the Dockerfile, which copy, but do not run, anything.
+// stages parses the last stages of the Dockerfile, which only copy files.
 func stages(t *testing.T) map[string]stage {
 	t.Helper()
 	raw, err := os.ReadFile("../../Dockerfile")
@@ -57,8 +57,8 @@ func stages(t *testing.T) map[string]stage {
 	return found
 }
 
-// TestImagesAreThoseOfTheDockerfile: both ways to build an image put the same files into it, and
-// run the same program as the same user.
+// TestImagesAreThoseOfTheDockerfile checks that both ways to build an image give it the same files,
+// the same program and the same user.
 func TestImagesAreThoseOfTheDockerfile(t *testing.T) {
 	dockerfile := stages(t)
 	binaries := given(t)
@@ -80,7 +80,7 @@ func TestImagesAreThoseOfTheDockerfile(t *testing.T) {
 	}
 	for name, text := range map[string]string{"passwd": passwd, "group": group} {
 		if printed := "printf '" + strings.ReplaceAll(text, "\n", `\n`) + "' > /out/" + name; !strings.Contains(string(raw), printed) {
-			t.Errorf("the Dockerfile writes another %s: it has no %s", name, printed)
+			t.Errorf("the Dockerfile writes another file %s: it does not contain %s", name, printed)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 // Release writes the files of a release: both programs as images for linux/amd64 and linux/arm64,
-// an SBOM of each, the chart, the CRDs, the Dockerfile, the images' digests, and checksums of it
-// all. Two runs on the same commit write the same bytes; docs/releasing.md says how to check that.
+// an SBOM of each image, the chart, the CRDs, the Dockerfile, the images' digests, and checksums of
+// all files. Two runs on the same commit write the same bytes; docs/releasing.md says how to check
+// that.
 //
 // Usage, through the Makefile: make release [VERSION=0.1.0]
 package main
@@ -56,7 +57,7 @@ func run(ctx context.Context, args []string, log io.Writer) error {
 	return r.write(ctx)
 }
 
-// release is what all steps need to know.
+// release has the parameters of all steps.
 type release struct {
 	root, out, version, helm string
 	// time is the creation time of everything in the release.
@@ -71,7 +72,7 @@ func (r *release) write(ctx context.Context) error {
 	if entries, err := os.ReadDir(r.out); err != nil {
 		return err
 	} else if len(entries) > 0 {
-		return fmt.Errorf("%s is not empty: remove it, or name another directory with -out", r.out)
+		return fmt.Errorf("directory %s is not empty: remove it, or set another directory with -out", r.out)
 	}
 	work, err := os.MkdirTemp("", "securenotes-release-*")
 	if err != nil {
@@ -83,7 +84,7 @@ func (r *release) write(ctx context.Context) error {
 			return err
 		}
 	}
-	// Last: a directory with SHA256SUMS is a whole release.
+	// The checksums come last: a directory with SHA256SUMS is a complete release.
 	if err := writeChecksums(r.out); err != nil {
 		return err
 	}
@@ -104,7 +105,7 @@ func (r *release) images(ctx context.Context, work string) error {
 	if err != nil {
 		return err
 	}
-	if err := r.say("images: built on an empty base with the CA certificates of %s, not on the Dockerfile's Debian ones", rootsModule); err != nil {
+	if err := r.say("images: built on an empty base with the CA certificates of %s instead of Debian's in the Dockerfile", rootsModule); err != nil {
 		return err
 	}
 	var digests []byte

@@ -22,7 +22,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
-// given are binaries for both architectures: one small program, and the architectures differ by a
+// given returns binaries for both architectures: a small program, which differs between them by one
 // byte at its end.
 func given(t *testing.T) map[string]string {
 	t.Helper()
@@ -67,7 +67,7 @@ func packed(t *testing.T, binaries map[string]string) (dir string) {
 	return r.out
 }
 
-// TestTwoRunsAreEqual packs the same binaries twice, and others once.
+// TestTwoRunsAreEqual packs the same binaries twice, and different ones once.
 func TestTwoRunsAreEqual(t *testing.T) {
 	binaries := given(t)
 	first, second := read(t, packed(t, binaries), "SHA256SUMS"), read(t, packed(t, binaries), "SHA256SUMS")
@@ -88,7 +88,7 @@ func TestTwoRunsAreEqual(t *testing.T) {
 	}
 }
 
-// TestChecksumsVerify has sha256sum check the files, also after one was changed.
+// TestChecksumsVerify checks the files with sha256sum, before and after one of them is changed.
 func TestChecksumsVerify(t *testing.T) {
 	dir := packed(t, given(t))
 	verify := func() (string, error) {
@@ -116,8 +116,8 @@ func TestChecksumsVerify(t *testing.T) {
 	}
 }
 
-// TestArchive pushes an archive to a registry and pulls it from there for each platform, as its
-// user does, and compares with digests.txt.
+// TestArchive pushes an archive to a registry, pulls it for each platform, as a user does, and
+// compares the digests with digests.txt.
 func TestArchive(t *testing.T) {
 	binaries := given(t)
 	dir := packed(t, binaries)
@@ -170,11 +170,11 @@ func checkImage(t *testing.T, image v1.Image, architecture, binary string) {
 	}
 	got, want := files(t, image)["usr/local/bin/securenotes"], read(t, filepath.Dir(binary), filepath.Base(binary))
 	if string(got) != want {
-		t.Errorf("%s: the image holds another program", architecture)
+		t.Errorf("%s: the image contains another program", architecture)
 	}
 }
 
-// files are the regular files of an image, by path.
+// files returns the regular files of an image, by path.
 func files(t *testing.T, image v1.Image) map[string][]byte {
 	t.Helper()
 	found := map[string][]byte{}
@@ -193,7 +193,7 @@ func files(t *testing.T, image v1.Image) map[string][]byte {
 	return found
 }
 
-// unpacked reads the one image index of an OCI archive, and the annotations of its descriptor.
+// unpacked returns the only image index of an OCI archive, and the annotations of its descriptor.
 func unpacked(t *testing.T, archive string) (v1.ImageIndex, map[string]string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -257,7 +257,8 @@ func read(t *testing.T, dir, name string) string {
 	return string(raw)
 }
 
-// TestOutputMustBeEmpty: what lies in the directory already would be signed for by SHA256SUMS.
+// TestOutputMustBeEmpty checks that a release refuses a directory with files, because SHA256SUMS
+// would include them.
 func TestOutputMustBeEmpty(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "left"), nil, 0o644); err != nil {

@@ -7,12 +7,12 @@ import (
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
-// rootsModule has Mozilla's root certificates. They are pinned by go.sum, while those of a machine
-// or of a base image change with its packages, and with them the image's digest.
+// rootsModule contains Mozilla's root certificates. go.sum pins them. The certificates of a machine
+// or of a base image would change with its packages, and so would the image's digest.
 const rootsModule = "golang.org/x/crypto/x509roots/fallback"
 
-// roots are the root certificates in PEM. A root that Mozilla trusts only for certificates issued
-// before some date is left out, because PEM cannot say so.
+// roots returns the root certificates in PEM. It omits roots that Mozilla trusts only for
+// certificates issued before some date, because PEM cannot express that.
 func roots() []byte {
 	var b bytes.Buffer
 	for root := range bundle.Roots() {

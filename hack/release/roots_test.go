@@ -8,7 +8,7 @@ import (
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
-// TestRoots: the bundle has every root without a constraint, and none with one.
+// TestRoots checks that the bundle contains every root without a constraint, and none with one.
 func TestRoots(t *testing.T) {
 	want := map[string]bool{}
 	constrained := 0
@@ -31,7 +31,7 @@ func TestRoots(t *testing.T) {
 		}
 		got++
 		if !want[string(block.Bytes)] {
-			t.Error("a root that has a constraint, or none of the module's")
+			t.Error("the bundle contains a root that has a constraint, or that is not in the module")
 		}
 		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
 			t.Error(err)

@@ -15,9 +15,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// imageSBOM is the CycloneDX document of one platform's image: the program with its SHA-256, every
-// module that was linked into it, Go's standard library, and the module of the CA certificates.
-// The modules are those that Go recorded in the binary itself.
+// imageSBOM returns the CycloneDX document of one platform's image. It lists the program with its
+// SHA-256, every linked module, Go's standard library, and the module of the CA certificates. The
+// linked modules are those that Go recorded in the binary.
 func imageSBOM(p program, binary, version, architecture string, digest v1.Hash, created time.Time) ([]byte, error) {
 	info, err := buildinfo.ReadFile(binary)
 	if err != nil {
@@ -59,7 +59,7 @@ func imageSBOM(p program, binary, version, architecture string, digest v1.Hash, 
 		{Ref: binaryComponent.BOMRef, Dependencies: &needs},
 	}
 	var out bytes.Buffer
-	// Scanners read 1.6; not all of them read later versions.
+	// All scanners read version 1.6, but not all read later versions.
 	err = cdx.NewBOMEncoder(&out, cdx.BOMFileFormatJSON).SetPretty(true).EncodeVersion(bom, cdx.SpecVersion1_6)
 	return out.Bytes(), err
 }
@@ -70,10 +70,10 @@ func moduleComponent(m *debug.Module) (cdx.Component, error) {
 	}
 	purl := "pkg:golang/" + m.Path + "@" + url.PathEscape(m.Version)
 	c := cdx.Component{BOMRef: purl, Type: cdx.ComponentTypeLibrary, Name: m.Path, Version: m.Version, Scope: cdx.ScopeRequired, PackageURL: purl}
-	if m.Sum == "" { // the standard library has none
+	if m.Sum == "" { // the standard library has no checksum
 		return c, nil
 	}
-	// Go's h1 is a SHA-256 of the list of the module's files with theirs.
+	// Go's h1 is the SHA-256 of a list of the module's files and their SHA-256.
 	sum, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(m.Sum, "h1:"))
 	if err != nil {
 		return c, fmt.Errorf("checksum of module %s: %w", m.Path, err)
@@ -82,7 +82,7 @@ func moduleComponent(m *debug.Module) (cdx.Component, error) {
 	return c, nil
 }
 
-// certificatesModule is the module of [roots], as it is linked into this program.
+// certificatesModule returns the module of [roots] that is linked into this program.
 func certificatesModule() *debug.Module {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, m := range info.Deps {

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/mod/modfile"
 )
 
-// TestPrograms builds both programs for this machine, as a release does, and looks at what they
-// print as their version and at their SBOMs.
+// TestPrograms builds both programs for this machine, as a release does, and checks the versions
+// that they print, and their SBOMs.
 func TestPrograms(t *testing.T) {
 	const version = "1.2.3-rc.4"
 	compiler, err := goVersion("../..")
@@ -59,7 +59,7 @@ func TestPrograms(t *testing.T) {
 	}
 }
 
-// checkModules compares an SBOM with what Go says it links, and with go.mod.
+// checkModules compares an SBOM with the modules that Go links, and with go.mod.
 func checkModules(t *testing.T, p program, sbom []byte) {
 	t.Helper()
 	var bom cdx.BOM
@@ -103,7 +103,7 @@ func checkModules(t *testing.T, p program, sbom []byte) {
 	}
 }
 
-// bomSchema is CycloneDX's own schema, which its library has beside its code.
+// bomSchema returns CycloneDX's schema, which is part of its library's module.
 func bomSchema(t *testing.T) *jsonschema.Schema {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/CycloneDX/cyclonedx-go").Output()

@@ -18,16 +18,16 @@ const chartDir = "charts/securenotes-operator"
 func checkVersion(version string) error {
 	plain, _, _ := strings.Cut(version, "+")
 	if v := "v" + version; !semver.IsValid(v) || semver.Canonical(v) != "v"+plain {
-		return fmt.Errorf("version %q: must be a full semantic version without a leading v, such as 0.1.0 or 0.2.0-rc.1", version)
+		return fmt.Errorf("version %q must be a full semantic version without a leading v, such as 0.1.0 or 0.2.0-rc.1", version)
 	}
 	return nil
 }
 
-// imageTag is the version with the one character that tags do not allow written as helm and the
-// chart write it.
+// imageTag returns the version with + replaced by _, because tags do not allow +. helm and the
+// chart do the same.
 func imageTag(version string) string { return strings.ReplaceAll(version, "+", "_") }
 
-// chartVersion is the version that the checkout's chart has.
+// chartVersion returns the version of the chart in the checkout.
 func chartVersion(root string) (string, error) {
 	path := filepath.Join(root, chartDir, "Chart.yaml")
 	raw, err := os.ReadFile(path)
@@ -50,7 +50,8 @@ func parseChart(raw []byte) (meta chartMeta, err error) {
 	return meta, yaml.Unmarshal(raw, &meta)
 }
 
-// sourceDate reads SOURCE_DATE_EPOCH (reproducible-builds.org); unset is 1970.
+// sourceDate parses SOURCE_DATE_EPOCH (reproducible-builds.org). If it is empty, the date is in
+// 1970.
 func sourceDate(epoch string) (time.Time, error) {
 	if epoch == "" {
 		return time.Unix(0, 0).UTC(), nil

@@ -1,5 +1,5 @@
-// Package daemon starts a Docker daemon where none answers, and takes back everything that it did
-// to the machine.
+// Package daemon starts a Docker daemon if none answers, and later reverts all its changes to the
+// machine.
 package daemon
 
 import (
@@ -34,9 +34,10 @@ var (
 	logPath    = filepath.Join(layout.RunDir, "dockerd.log")
 )
 
-// record is written before the daemon starts, so that a run killed at any instant can be undone.
+// record is written before the daemon starts, so that a run that is killed at any time can be
+// undone.
 type record struct {
-	Boot   string            `json:"boot"` // a reboot took away everything but this file
+	Boot   string            `json:"boot"` // after a reboot only this file is left
 	Before firewall.Snapshot `json:"before"`
 	Daemon proc.Identity     `json:"daemon"`
 	Data   string            `json:"data"`
@@ -81,7 +82,7 @@ func Ensure(ctx context.Context, l layout.Layout, say func(string, ...any), noca
 	if err := debian.Ensure(ctx, say, "dockerd", "docker", "runc", "iptables", "nft", "ip"); err != nil {
 		return "", err
 	}
-	// Installing the package starts the daemon where systemd runs.
+	// With systemd, installing the package starts the daemon.
 	if _, ok := docker.Find(ctx); ok {
 		return "started by the package just installed", nil
 	}
@@ -92,11 +93,11 @@ func start(ctx context.Context, l layout.Layout, nocap func(context.Context) (st
 	r, err := readRecord()
 	switch {
 	case err == nil:
-		// An earlier daemon died; the first snapshot is still the true "before". What it left
-		// running, the new one finds through the same directories and ends by itself. Its pid file
-		// would keep the new one from starting.
+		// An earlier daemon died, so the first snapshot is still the original state. The new daemon
+		// uses the same directories, and finds and ends the processes that the earlier one left.
+		// But the earlier one's pid file would prevent its start.
 		if r.Daemon.Alive() {
-			return fmt.Errorf("dockerd (process %d), which an earlier run started, runs but does not answer; see %s", r.Daemon.PID, logPath)
+			return fmt.Errorf("dockerd (process %d) of an earlier run does not answer; see %s", r.Daemon.PID, logPath)
 		}
 		for _, path := range []string{pidPath, filepath.Join(execRoot, "containerd", "containerd.pid")} {
 			if err := dropStalePID(path); err != nil {
@@ -127,7 +128,7 @@ func start(ctx context.Context, l layout.Layout, nocap func(context.Context) (st
 	defer func() { _ = log.Close() }()
 	cmd := exec.Command(lookSbin("dockerd"), args...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it outlives this run, and Ctrl-C
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // dockerd outlives this run, and Ctrl-C
 	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start dockerd: %w", err)
@@ -149,7 +150,7 @@ func start(ctx context.Context, l layout.Layout, nocap func(context.Context) (st
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case err := <-exited:
-			return fmt.Errorf("dockerd ended (%w); its last words are in %s", err, logPath)
+			return fmt.Errorf("dockerd ended (%w); see its log %s", err, logPath)
 		case <-deadline:
 			return fmt.Errorf("dockerd does not answer within 60 s; see %s", logPath)
 		case <-time.After(300 * time.Millisecond):
@@ -158,8 +159,8 @@ func start(ctx context.Context, l layout.Layout, nocap func(context.Context) (st
 	return nil
 }
 
-// dropStalePID removes a pid file whose process has ended. dockerd itself only asks whether the
-// number is in use, and takes a process that nobody has waited for, or another one, for its own.
+// dropStalePID removes a pid file whose process has ended. dockerd itself only checks whether the
+// number is in use, so it mistakes a zombie, or another process, for a running daemon.
 func dropStalePID(path string) error {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -178,14 +179,14 @@ func dropStalePID(path string) error {
 
 func daemonArgs(ctx context.Context, l layout.Layout, nocap func(context.Context) (string, error)) ([]string, error) {
 	config := filepath.Join(layout.RunDir, "daemon.json")
-	// Its own empty file: the machine's /etc/docker/daemon.json is for the machine's own daemon.
+	// An empty file, because the machine's /etc/docker/daemon.json is for the machine's own daemon.
 	if err := layout.WriteFile(config, []byte("{}\n"), 0o600); err != nil {
 		return nil, err
 	}
 	args := []string{
 		"--config-file", config, "--data-root", l.DockerData(), "--exec-root", execRoot,
 		"--host", "unix://" + docker.Socket, "--pidfile", pidPath,
-		"--cgroup-parent", cgroup, "--bridge", "none", // no docker0: the cluster has a network of its own
+		"--cgroup-parent", cgroup, "--bridge", "none", // no docker0, because the cluster has its own network
 	}
 	if granted, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, unix.CAP_SYS_RESOURCE, 0, 0, 0); err == nil && granted == 0 {
 		path, err := nocap(ctx)

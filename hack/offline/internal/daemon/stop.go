@@ -20,9 +20,9 @@ import (
 	"github.com/securenotes/securenotes/hack/offline/internal/firewall"
 )
 
-// Revive starts the daemon that an earlier run started and that died since, so that what it left
-// can be removed in an orderly way. Where there is no such daemon, or another one answers, it does
-// nothing.
+// Revive restarts a daemon that an earlier run started and that has died since, so that its
+// leftovers can be removed in order. It does nothing if there was no such daemon, or if another one
+// answers.
 func Revive(ctx context.Context, l layout.Layout, nocap func(context.Context) (string, error)) (note string, err error) {
 	if _, err := readRecord(); errors.Is(err, os.ErrNotExist) {
 		return "none was started here", nil
@@ -33,8 +33,9 @@ func Revive(ctx context.Context, l layout.Layout, nocap func(context.Context) (s
 	return "started again", start(ctx, l, nocap)
 }
 
-// Stop ends the daemon that we started, if any, and takes back what it did to the machine: packet
-// filter, switches, bridge, mounts, control groups. The data root stays: it is a cache.
+// Stop ends the daemon that we started, if any, and reverts its changes to the machine: packet
+// filter, forwarding switches, bridge, mounts and control groups. The data root stays, because it
+// is a cache.
 func Stop(ctx context.Context) (note string, err error) {
 	r, err := readRecord()
 	if errors.Is(err, os.ErrNotExist) {
@@ -63,19 +64,20 @@ func Stop(ctx context.Context) (note string, err error) {
 	if err := removeCgroups(); err != nil {
 		return "", err
 	}
-	// The record goes last: until then a killed teardown can be repeated.
-	return "daemon, rules, mounts and control groups are gone", os.RemoveAll(layout.RunDir)
+	// The record is removed last, so that an interrupted teardown can be repeated.
+	return "daemon, rules, mounts and control groups removed", os.RemoveAll(layout.RunDir)
 }
 
-// endLeftovers ends the recorded daemon and what it started, and unmounts what they mounted.
+// endLeftovers ends the recorded daemon and the processes that it started, and removes their
+// mounts.
 func endLeftovers(r record) error {
 	if r.Daemon.PID != 0 {
 		if err := r.Daemon.Stop(60 * time.Second); err != nil {
 			return fmt.Errorf("stop dockerd: %w", err)
 		}
 	}
-	// A daemon that was killed leaves its containerd and its shims behind. They are known by our
-	// own directory on their command line.
+	// A killed daemon leaves its containerd and its shims. Their command lines contain our
+	// directory.
 	for _, id := range append(processesUnder(execRoot), processesInCgroup()...) {
 		if err := id.Stop(10 * time.Second); err != nil {
 			return err
@@ -84,7 +86,7 @@ func endLeftovers(r record) error {
 	return unmountUnder(execRoot, r.Data)
 }
 
-// processesUnder finds processes of which an argument lies below dir.
+// processesUnder returns processes with an argument that is a path below dir.
 func processesUnder(dir string) []proc.Identity {
 	entries, _ := os.ReadDir("/proc")
 	var out []proc.Identity
@@ -106,12 +108,12 @@ func processesUnder(dir string) []proc.Identity {
 	return out
 }
 
-// processesInCgroup finds what still runs in containers of ours.
+// processesInCgroup returns the processes that still run in our containers.
 func processesInCgroup() []proc.Identity {
 	var out []proc.Identity
 	for _, root := range cgroupRoots() {
 		_ = filepath.WalkDir(root, func(p string, e fs.DirEntry, err error) error {
-			// A group that goes while we look has no process left.
+			// A group that disappears meanwhile has no process left.
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
@@ -132,7 +134,7 @@ func processesInCgroup() []proc.Identity {
 	return out
 }
 
-// cgroupRoots are the places of our control group: version 1 has one per controller.
+// cgroupRoots returns the directories of our control group: cgroup v1 has one per controller.
 func cgroupRoots() []string {
 	roots, _ := filepath.Glob("/sys/fs/cgroup/*" + cgroup)
 	return append(roots, "/sys/fs/cgroup"+cgroup)
@@ -149,7 +151,7 @@ func unmountUnder(dirs ...string) error {
 			points = append(points, f[4])
 		}
 	}
-	slices.Reverse(points) // later mounts lie on earlier ones
+	slices.Reverse(points) // later mounts may be on top of earlier ones
 	for _, p := range points {
 		for _, d := range dirs {
 			// dockerd also mounts its data root on itself.
@@ -164,8 +166,8 @@ func unmountUnder(dirs ...string) error {
 	return nil
 }
 
-// removeCgroups removes our control group from every hierarchy. A group can only be removed when it
-// is empty, so this cannot end anything.
+// removeCgroups removes our control group from every hierarchy. Only an empty group can be removed,
+// so this ends no process.
 func removeCgroups() error {
 	for _, root := range cgroupRoots() {
 		var dirs []string

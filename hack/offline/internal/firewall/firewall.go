@@ -1,5 +1,5 @@
-// Package firewall remembers a machine's packet filter before Docker changes it, and afterwards
-// takes away what Docker added and nothing else. It never flushes.
+// Package firewall records a machine's packet filter before Docker changes it, and afterwards
+// removes only what Docker added. It never flushes the filter.
 package firewall
 
 import (
@@ -13,20 +13,20 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/proc"
 )
 
-// Snapshot is the packet filter and the forwarding switches at one moment.
+// Snapshot is the state of the packet filter and the forwarding switches at one moment.
 type Snapshot struct {
 	Saved     map[string]string `json:"saved"` // by program: iptables, ip6tables
 	NftTables []string          `json:"nftTables"`
 	Sysctls   map[string]string `json:"sysctls"` // by path below /proc/sys
 }
 
-// families are the filters that Docker writes to, each with the name that nft gives to it.
+// families are the filters that Docker changes, each with its name in nft.
 var families = map[string]string{"iptables": "ip", "ip6tables": "ip6"}
 
-// switches that Docker turns on.
+// switches are the kernel settings that Docker turns on.
 var switches = []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv6/conf/default/forwarding"}
 
-// Take reads the present state.
+// Take returns the current state.
 func Take(ctx context.Context) (Snapshot, error) {
 	s := Snapshot{Saved: map[string]string{}, Sysctls: map[string]string{}}
 	for program := range families {
@@ -46,11 +46,11 @@ func Take(ctx context.Context) (Snapshot, error) {
 	return s, err
 }
 
-// Marks tell which rules are Docker's work for us: words that occur in them.
+// Marks are words that identify the rules that Docker has added for us.
 type Marks []string
 
-// Restore removes the rules and chains that are there now, were not there in the snapshot, and bear
-// one of the marks; then the chains and tables left empty; then sets policies and switches back.
+// Restore removes the rules and chains that have one of the marks and are not in the snapshot. Then
+// it removes empty chains and tables, and restores policies and switches.
 func (s Snapshot) Restore(ctx context.Context, marks Marks) error {
 	for program, family := range families {
 		now, err := proc.New(program + "-save").Output(ctx)
@@ -59,7 +59,7 @@ func (s Snapshot) Restore(ctx context.Context, marks Marks) error {
 		}
 		for _, c := range undo(parse(s.Saved[program]), parse(now), marks) {
 			if err := proc.New(program, append([]string{"-w", "10"}, c...)...).Run(ctx); err != nil {
-				return fmt.Errorf("take back a packet filter rule: %w", err)
+				return fmt.Errorf("remove a packet filter rule: %w", err)
 			}
 		}
 		if err := s.dropEmptyTables(ctx, family); err != nil {
@@ -76,7 +76,8 @@ func (s Snapshot) Restore(ctx context.Context, marks Marks) error {
 	return nil
 }
 
-// dropEmptyTables removes nft tables that iptables made for Docker's rules and that hold none now.
+// dropEmptyTables removes nft tables that iptables created for Docker's rules and that are now
+// empty.
 func (s Snapshot) dropEmptyTables(ctx context.Context, family string) error {
 	now, err := nftTables(ctx)
 	if err != nil {
@@ -101,7 +102,8 @@ func (s Snapshot) dropEmptyTables(ctx context.Context, family string) error {
 	return nil
 }
 
-// nftTables lists "family name" pairs; none where nft is not installed, as there is then no table to drop.
+// nftTables returns "family name" pairs. It returns none if nft is not installed, because then
+// there are no tables to remove.
 func nftTables(ctx context.Context) ([]string, error) {
 	out, err := proc.New("nft", "-j", "list", "tables").Output(ctx)
 	if err != nil {

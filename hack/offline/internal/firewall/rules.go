@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// table is one table of iptables-save's output.
+// table is one table in the output of iptables-save.
 type table struct {
 	policies map[string]string // built-in chain to its policy
 	chains   []string          // user-defined
@@ -44,8 +44,8 @@ func parse(saved string) map[string]table {
 	return tables
 }
 
-// undo lists the iptables arguments that lead from now back to before, for what bears a mark. A rule
-// that stood there twice before is kept twice: counts matter, not presence.
+// undo returns the iptables arguments that restore the state before from the state now, for rules
+// and chains with a mark. It compares counts: a rule that existed twice before is kept twice.
 func undo(before, now map[string]table, marks Marks) [][]string {
 	var out [][]string
 	for _, name := range slices.Sorted(maps.Keys(now)) {
@@ -87,7 +87,8 @@ func (m Marks) on(s string) bool {
 	return slices.ContainsFunc(m, func(mark string) bool { return strings.Contains(s, mark) })
 }
 
-// words splits a line as iptables-save quotes it: double quotes around a value, backslash inside.
+// words splits a line with the quoting of iptables-save: double quotes around a value, and
+// backslashes inside it.
 func words(line string) []string {
 	var (
 		out    []string

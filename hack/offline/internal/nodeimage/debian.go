@@ -14,17 +14,17 @@ import (
 
 const suite = "bookworm"
 
-// packages of the node: what kubelet, kube-proxy, kubeadm and kind call.
+// packages are the node's packages: the programs that kubelet, kube-proxy, kubeadm and kind call.
 const packages = "systemd,systemd-sysv,iproute2,iptables,nftables,conntrack,ethtool,socat,kmod,procps,hostname," +
 	"ca-certificates,runc,containernetworking-plugins,libseccomp2"
 
-// debianArchive is the Debian root file system of the cache.
+// debianArchive returns the path of the Debian root file system in the cache.
 func (b Builder) debianArchive() string {
 	sum := sha256.Sum256([]byte(suite + packages))
 	return filepath.Join(b.Layout.Cache, "debian", suite+"-"+hex.EncodeToString(sum[:])[:12]+".tar")
 }
 
-// FetchDebian puts a Debian root file system into the cache, unless it is there.
+// FetchDebian stores a Debian root file system in the cache, unless it is already there.
 func (b Builder) FetchDebian(ctx context.Context) error {
 	archive := b.debianArchive()
 	if _, err := os.Stat(archive); err == nil {
@@ -44,7 +44,7 @@ func (b Builder) FetchDebian(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(root) }()
-	if err := os.Chmod(root, 0o755); err != nil { // it becomes the root directory of the nodes
+	if err := os.Chmod(root, 0o755); err != nil { // root becomes the root directory of the nodes
 		return err
 	}
 	b.Say.Say("fetching Debian %s with debootstrap", suite)
@@ -68,7 +68,7 @@ func (b Builder) FetchDebian(ctx context.Context) error {
 	return os.Rename(tmp, archive)
 }
 
-// unpackDebian lays the Debian root file system down.
+// unpackDebian unpacks the Debian root file system into root.
 func (b Builder) unpackDebian(ctx context.Context, root string) error {
 	if err := b.FetchDebian(ctx); err != nil {
 		return err

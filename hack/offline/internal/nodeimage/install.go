@@ -9,7 +9,7 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
-// install puts programs, units and settings where kind and kubeadm look for them.
+// install copies programs, units and settings to the paths that kind and kubeadm expect.
 func (b Builder) install(ctx context.Context, root string) error {
 	at := func(p string) string { return filepath.Join(root, p) }
 	for _, dir := range []string{"opt/cni", "kind/manifests", "etc/cni/net.d", "etc/containerd", "etc/securenotes", "etc/systemd/system/multi-user.target.wants"} {
@@ -62,7 +62,7 @@ func (b Builder) install(ctx context.Context, root string) error {
 			return err
 		}
 	}
-	// kind reads the version from here; the machine id must be each node's own.
+	// kind reads the version from this file. Each node must have its own machine id.
 	if err := os.WriteFile(at("kind/version"), []byte(b.Tools.Version(toolchain.Kubelet)), 0o644); err != nil {
 		return err
 	}

@@ -1,6 +1,6 @@
-// Package nodeimage makes a kind node image out of Debian and the programs of hack/tools, for
-// machines where no registry offers one. The control plane's images are already in its containerd,
-// so a cluster starts without pulling anything.
+// Package nodeimage builds a kind node image from Debian and the programs of hack/tools, for
+// machines that reach no registry. The containerd of the node image already contains the control
+// plane's images, so a cluster starts without pulling anything.
 package nodeimage
 
 import (
@@ -24,13 +24,13 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
-// recipe changes when the steps below change in a way that the files and tools do not show.
+// recipe must change when the steps below change but files and tools do not.
 const recipe = "1"
 
 //go:embed files
 var files embed.FS
 
-// Builder makes the image.
+// Builder builds the image.
 type Builder struct {
 	Say    *console.Console
 	Layout layout.Layout
@@ -38,12 +38,12 @@ type Builder struct {
 	Helper func(ctx context.Context, command string) (string, error) // builds one of hack/offline's own commands
 }
 
-// Tag names the image by all that goes into it.
+// Tag returns a tag that depends on everything that goes into the image.
 func (b Builder) Tag() (string, error) {
 	h := sha256.New()
 	_, _ = fmt.Fprintln(h, recipe, suite, packages)
 	for _, p := range toolchain.ForNodeImage {
-		_, _ = fmt.Fprintln(h, b.Tools.Path(p)) // the path holds the tool's own digest
+		_, _ = fmt.Fprintln(h, b.Tools.Path(p)) // the path contains the tool's digest
 	}
 	err := fs.WalkDir(files, ".", func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -66,7 +66,7 @@ func (b Builder) Tag() (string, error) {
 	return b.Tools.Version(toolchain.Kubelet) + "-" + hex.EncodeToString(h.Sum(nil))[:12], nil
 }
 
-// Make makes the image in an empty directory.
+// Make builds the image in an empty directory.
 func (b Builder) Make(ctx context.Context, work string) (v1.Image, error) {
 	if err := b.needsRoot(); err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func (b Builder) Make(ctx context.Context, work string) (v1.Image, error) {
 
 func (b Builder) needsRoot() error {
 	if os.Geteuid() != 0 {
-		return errors.New("a node image of our own takes root (it unpacks a Debian system); run this as root, or where a registry with kindest/node answers")
+		return errors.New("building a node image needs root, because it unpacks a Debian system: run this as root, or on a machine that reaches a registry with kindest/node")
 	}
 	return nil
 }

@@ -15,8 +15,8 @@ import (
 
 const registry = "registry.k8s.io/"
 
-// preload imports the images that kubeadm expects into the root file system's containerd store,
-// with a containerd that runs here for that moment.
+// preload imports the images that kubeadm expects into the containerd store of the root file
+// system. For this it runs a temporary containerd.
 func (b Builder) preload(ctx context.Context, root, work string) error {
 	list, err := b.controlPlane(ctx, root)
 	if err != nil {
@@ -28,7 +28,7 @@ func (b Builder) preload(ctx context.Context, root, work string) error {
 	}
 	defer func() { _ = os.Remove(archive) }()
 
-	// The socket's path is limited to 108 bytes; the cache's may be longer.
+	// The path of a socket is limited to 108 bytes, and the cache's path may be longer.
 	run, err := os.MkdirTemp("", "snode")
 	if err != nil {
 		return err
@@ -59,7 +59,7 @@ disabled_plugins = ["io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime
 		return err
 	}
 	defer func() {
-		cancel() // sends SIGTERM; its store is closed in order
+		cancel() // sends SIGTERM, so that containerd closes its store properly
 		_ = server.Wait()
 		_ = log.Close()
 	}()
@@ -78,7 +78,8 @@ disabled_plugins = ["io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime
 	return ctr("images", "import", archive).Run(ctx)
 }
 
-// controlPlane lists what `kubeadm config images list` lists, each a static binary on an empty base.
+// controlPlane returns the images that `kubeadm config images list` lists, each a static binary on
+// an empty base.
 func (b Builder) controlPlane(ctx context.Context, root string) ([]images.Image, error) {
 	wanted, err := proc.New(b.Tools.Path(toolchain.Kubeadm), "config", "images", "list",
 		"--kubernetes-version", b.Tools.Version(toolchain.Kubeadm)).Output(ctx)
@@ -109,7 +110,7 @@ func (b Builder) controlPlane(ctx context.Context, root string) ([]images.Image,
 		case "kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd":
 			img.Files = []images.File{{To: "/usr/local/bin/" + program, From: b.Tools.Path(toolchain.Program(program))}}
 		default:
-			return nil, fmt.Errorf("kubeadm asks for an image that this project does not know how to make: %s", ref)
+			return nil, fmt.Errorf("kubeadm needs image %s, which hack/offline cannot build: extend controlPlane", ref)
 		}
 		list = append(list, img)
 	}

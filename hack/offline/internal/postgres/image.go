@@ -1,5 +1,5 @@
-// Package postgres packs Debian's PostgreSQL into an image whose programs lie where those of the
-// official image do, so that one manifest runs both.
+// Package postgres packs Debian's PostgreSQL into an image with the same paths as the official
+// image, so that one manifest works for both.
 package postgres
 
 import (
@@ -20,13 +20,13 @@ const (
 	home = "/usr/lib/postgresql/15"
 )
 
-// programs are the server, what its first start takes, and what tests look into it with.
+// programs are the server, the programs that its first start needs, and the clients that tests use.
 var programs = []string{
 	home + "/bin/postgres", home + "/bin/initdb", home + "/bin/psql",
 	home + "/bin/pg_dump", home + "/bin/pg_isready", "/bin/sh", "/bin/rm",
 }
 
-// Image packs Debian's PostgreSQL: its programs, the libraries they load, and their data.
+// Image packs Debian's PostgreSQL: its programs, their libraries, and their data.
 func Image(ctx context.Context, say func(string, ...any)) (images.Image, error) {
 	img := images.Image{
 		Repository: images.Repository + "postgres", Entrypoint: []string{home + "/bin/postgres"},
@@ -46,13 +46,13 @@ func Image(ctx context.Context, say func(string, ...any)) (images.Image, error) 
 			case err != nil:
 				return err
 			case d.IsDir() && (d.Name() == "bitcode" || d.Name() == "man" || d.Name() == "right" || d.Name() == "posix"):
-				return fs.SkipDir // for just-in-time compilation and for people
+				return fs.SkipDir // files for just-in-time compilation, and documentation
 			case d.IsDir() || strings.HasPrefix(d.Name(), "llvmjit"):
 				return nil
 			}
 			st, err := os.Stat(p)
 			if errors.Is(err, fs.ErrNotExist) || (err == nil && !st.Mode().IsRegular()) {
-				return nil // a link that leads nowhere, or to a directory
+				return nil // a broken link, or a link to a directory
 			}
 			if err != nil {
 				return err

@@ -28,7 +28,7 @@ type Server struct {
 	server  *http.Server
 }
 
-// Start serves images, each without the host in its name, on a free port.
+// Start serves images on a free port. Their names have no host.
 func Start(images []store.Image) (*Server, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -43,7 +43,7 @@ func Start(images []store.Image) (*Server, error) {
 		_, path, _ := strings.Cut(image.Ref(), "/")
 		tag, err := name.NewTag(s.Address + "/" + path)
 		if err == nil {
-			err = remote.Put(tag, image) // its blobs are served from the store
+			err = remote.Put(tag, image) // the blobs are served from the store
 		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("serve %s: %w", image.Ref(), err), s.Stop())
@@ -55,7 +55,7 @@ func Start(images []store.Image) (*Server, error) {
 // Stop ends the registry.
 func (s *Server) Stop() error { return s.server.Close() }
 
-// blobs reads from the images' directories. The client that pulls verifies the digests.
+// blobs reads blobs from the images' directories. The pulling client verifies the digests.
 type blobs []store.Image
 
 func (b blobs) find(h v1.Hash) (string, fs.FileInfo, error) {

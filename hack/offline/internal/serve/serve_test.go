@@ -14,7 +14,7 @@ import (
 	"github.com/securenotes/securenotes/hack/offline/internal/store"
 )
 
-// TestServe pulls an image that the store has made, as hack/kind does, and finds it made once.
+// TestServe pulls an image of the store, as hack/kind does, and checks that it is built only once.
 func TestServe(t *testing.T) {
 	made := 0
 	recipe := store.Recipe{Name: "example.com/hack/vault", Tag: "1.2", Make: func(_ context.Context, dir string) (v1.Image, error) {
@@ -43,12 +43,12 @@ func TestServe(t *testing.T) {
 		}
 	}
 	if made != 1 {
-		t.Errorf("made %d times, want once", made)
+		t.Errorf("built %d times, want once", made)
 	}
 }
 
-// TestStoreKeepsWholeImages: one whose making fails leaves nothing, and a new tag replaces the old
-// one.
+// TestStoreKeepsWholeImages checks that a failed build leaves nothing, and that a new tag replaces
+// the old one.
 func TestStoreKeepsWholeImages(t *testing.T) {
 	dir := t.TempDir()
 	kept := store.Store{Dir: dir}
@@ -83,7 +83,7 @@ func TestStoreKeepsWholeImages(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got = append(got, hidden...); len(got) != len(step.want) || len(got) == 1 && got[0] != filepath.Join(dir, step.want[0]) {
-				t.Errorf("the store holds %v, want %v", got, step.want)
+				t.Errorf("the store contains %v, want %v", got, step.want)
 			}
 		})
 	}

@@ -1,5 +1,5 @@
-// Package store keeps the images that were made in the cache, each as an OCI layout of its own.
-// Blobs are not compressed: they never leave this machine.
+// Package store keeps built images in the cache, each as a separate OCI layout. Blobs are not
+// compressed, because they never leave this machine.
 package store
 
 import (
@@ -16,25 +16,25 @@ import (
 // Store is a directory with one directory for each image's name, and in it one for each tag.
 type Store struct{ Dir string }
 
-// Recipe says how an image is made. The tag changes with all that goes into it.
+// Recipe defines how an image is built. The tag changes with everything that goes into the image.
 type Recipe struct {
 	Name, Tag string
-	Make      func(ctx context.Context, dir string) (v1.Image, error) // dir is for its files, while it is used
+	Make      func(ctx context.Context, dir string) (v1.Image, error) // dir is for files that are needed while the image is used
 }
 
-// Ref is the name and the tag.
+// Ref returns the name and the tag.
 func (r Recipe) Ref() string { return r.Name + ":" + r.Tag }
 
-// Image is an image that was made.
+// Image is a built image.
 type Image struct {
 	Recipe
 	v1.Image
 	Digest v1.Hash
-	Dir    string // of its OCI layout
+	Dir    string // the directory of its OCI layout
 }
 
-// Ensure returns an image of the store, and makes it first if it is not there. Images of the same
-// name that were made from other things are removed then.
+// Ensure returns an image of the store. If it is not there, Ensure builds it, and removes other
+// images of the same name.
 func (s Store) Ensure(ctx context.Context, r Recipe) (image Image, found bool, err error) {
 	name := filepath.Join(s.Dir, filepath.Base(r.Name))
 	dir := filepath.Join(name, r.Tag)
@@ -54,7 +54,8 @@ func (s Store) Ensure(ctx context.Context, r Recipe) (image Image, found bool, e
 	if err != nil {
 		return Image{}, false, err
 	}
-	// Written beside its place and renamed: what is there is whole, whenever a run is killed.
+	// The image is written to another directory and renamed, so that it is complete even if a run
+	// is killed.
 	whole := filepath.Join(work, "oci")
 	path, err := layout.Write(whole, empty.Index)
 	if err != nil {
@@ -86,12 +87,12 @@ func open(dir string, r Recipe) (Image, error) {
 		return Image{}, err
 	}
 	if len(manifest.Manifests) != 1 {
-		return Image{}, fmt.Errorf("%s holds %d images; remove it, it is made again", dir, len(manifest.Manifests))
+		return Image{}, fmt.Errorf("directory %s contains %d images instead of one: remove it, and the image is built again", dir, len(manifest.Manifests))
 	}
 	digest := manifest.Manifests[0].Digest
 	image, err := index.Image(digest)
 	return Image{Recipe: r, Image: image, Digest: digest, Dir: dir}, err
 }
 
-// Blob is the path of a blob of the image.
+// Blob returns the path of a blob of the image.
 func (i Image) Blob(h v1.Hash) string { return filepath.Join(i.Dir, "blobs", h.Algorithm, h.Hex) }

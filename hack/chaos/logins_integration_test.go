@@ -51,7 +51,7 @@ func TestLoginsAreRenewedUnnoticed(t *testing.T) {
 	for i := range w.replicas {
 		w.replicas[i].service.Kill(t)
 	}
-	poll.Eventually(t, time.Minute, "the end of the logins of processes that have ended", func(context.Context) error {
+	poll.Eventually(t, time.Minute, "the logins of ended processes to be dropped", func(context.Context) error {
 		if left := w.databaseUsers(); len(left) > 0 {
 			return fmt.Errorf("the logins %v still exist", left)
 		}

@@ -202,7 +202,7 @@ func TestDatabaseFails(t *testing.T) {
 		victim := s.register("victim-" + fault.name)
 		victim.note = s.write(victim)
 		end := fault.begin()
-		poll.Eventually(t, time.Minute, fault.name+": readiness to say so", func(context.Context) error {
+		poll.Eventually(t, time.Minute, fault.name+": readiness to report it", func(context.Context) error {
 			if status := s.ready(); status == http.StatusOK {
 				return fmt.Errorf("the service is still ready")
 			}
@@ -213,7 +213,7 @@ func TestDatabaseFails(t *testing.T) {
 			t.Errorf("%s: a call that needs no database: %+v, %v", fault.name, a, err)
 		}
 		end()
-		poll.Eventually(t, time.Minute, fault.name+": the service to be back", func(ctx context.Context) error {
+		poll.Eventually(t, time.Minute, fault.name+": the service to recover", func(ctx context.Context) error {
 			if status := s.ready(); status != http.StatusOK {
 				return fmt.Errorf("readiness %d", status)
 			}
@@ -253,7 +253,7 @@ func TestFailover(t *testing.T) {
 	}
 	standby.Promote(t)
 	standby.Execute(t, "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
-	poll.Eventually(t, time.Minute, "the service to be back", func(context.Context) error {
+	poll.Eventually(t, time.Minute, "the service to recover", func(context.Context) error {
 		if status := s.ready(); status != http.StatusOK {
 			return fmt.Errorf("readiness %d", status)
 		}

@@ -107,7 +107,7 @@ func (p *peace) another() *testenv.Service {
 // mustSay waits until the newest process is not ready and reports the reason want.
 func (p *peace) mustSay(want string) {
 	p.Helper()
-	poll.Eventually(p, noticeTimeout, "readiness to say "+want, func(ctx context.Context) error {
+	poll.Eventually(p, noticeTimeout, "readiness to report "+want, func(ctx context.Context) error {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.unready, nil)
 		if err != nil {
 			return err
@@ -269,7 +269,7 @@ func TestDatabaseIsRestored(t *testing.T) {
 func (p *peace) awaitReady(s *testenv.Service) {
 	p.Helper()
 	c := p.at(s)
-	poll.Eventually(p, noticeTimeout, "the database to be found again", func(ctx context.Context) error {
+	poll.Eventually(p, noticeTimeout, "the service to reconnect to the database", func(ctx context.Context) error {
 		_, err := c.ListNotes(ctx, 0, "")
 		return err
 	})

@@ -279,12 +279,12 @@ func (w *world) pause(from, to time.Duration) {
 
 var faults = []fault{
 	{"a Job is killed", func(_ *world, running *job) { running.kill() }},
-	{"a Job hears nothing of the database", func(w *world, _ *job) {
+	{"a Job gets no answers from the database", func(w *world, _ *job) {
 		release := w.jobs.link.Hold()
 		defer release()
 		w.pause(20*time.Millisecond, 200*time.Millisecond)
 	}},
-	{"a replica hears nothing of the database", func(w *world, _ *job) {
+	{"a replica gets no answers from the database", func(w *world, _ *job) {
 		release := w.another().link.Hold()
 		defer release()
 		w.pause(100*time.Millisecond, time.Second)

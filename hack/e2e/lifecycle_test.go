@@ -77,7 +77,7 @@ func TestEmbeddedDatabase(t *testing.T) {
 	inVault(true)
 	c.remove(t, sn)
 	inVault(false)
-	poll.Eventually(t, 2*time.Minute, "children to go", func(context.Context) error {
+	poll.Eventually(t, 2*time.Minute, "children to be deleted", func(context.Context) error {
 		left := kubectl(t, "-n", namespace, "get", "deployment,service,configmap,secret,serviceaccount,job,pod,certificate,role,rolebinding,persistentvolumeclaim,keyrotation",
 			"-o", "name")
 		var ours []string
@@ -173,7 +173,7 @@ func TestDeletedDuringItsRotation(t *testing.T) {
 		t.Fatalf("all notes were moved before the deletion: %+v", kr.Status.Progress)
 	}
 	c.remove(t, sn)
-	poll.Eventually(t, 2*time.Minute, "the rotation and its pods to go", func(context.Context) error {
+	poll.Eventually(t, 2*time.Minute, "the rotation and its pods to be deleted", func(context.Context) error {
 		left := kubectl(t, "-n", namespace, "get", "keyrotation,job,pod", "-o", "name")
 		if left != "" {
 			return errors.New(left)

@@ -286,7 +286,7 @@ func TestKilledInALoop(t *testing.T) {
 	c.ready(t, c.sample())
 	l := c.startLoad(t, 4)
 	for range kills {
-		poll.Eventually(t, 2*time.Minute, "a pod to kill that serves", func(context.Context) error {
+		poll.Eventually(t, 2*time.Minute, "a serving pod to kill", func(context.Context) error {
 			for _, pod := range c.apiPods(t, c.namespace, c.name) {
 				if isReady(pod) {
 					kubectl(t, "-n", c.namespace, "delete", "pod", pod.Name, "--grace-period=0", "--force")

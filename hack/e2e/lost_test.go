@@ -88,7 +88,7 @@ func TestLostVolume(t *testing.T) {
 		}
 		kubectl(t, "-n", namespace, "delete", "pod", pod.Name)
 	}
-	poll.Eventually(t, 2*time.Minute, "the claim to be gone, and missed", func(ctx context.Context) error {
+	poll.Eventually(t, 2*time.Minute, "the claim to be gone and reported as lost", func(ctx context.Context) error {
 		err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: claim}, &corev1.PersistentVolumeClaim{})
 		if err == nil {
 			return errors.New("it still exists")

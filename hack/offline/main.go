@@ -80,7 +80,7 @@ func (a *app) docker(ctx context.Context) error {
 }
 
 func (a *app) revive(ctx context.Context) error {
-	return a.Step(ctx, "Docker, to take it down in order", func(ctx context.Context) (string, error) {
+	return a.Step(ctx, "Docker, to remove it in order", func(ctx context.Context) (string, error) {
 		return daemon.Revive(ctx, a.layout, a.nocap)
 	})
 }

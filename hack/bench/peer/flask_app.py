@@ -1,5 +1,5 @@
-"""A notes service in Flask, of the shape that tutorials give: notes in a dictionary, AES-GCM under one
-master key, a JWT for a session. It is what reading a note is measured against, not an example to follow."""
+"""A notes service in Flask as in tutorials: notes in a dictionary, AES-GCM with one master key, and a JWT
+as session. The benchmark compares reading a note with it. It is not an example to follow."""
 
 import base64
 import functools
@@ -46,5 +46,5 @@ def get_note(note_id):
 
 
 if __name__ == "__main__":
-    # Flask's own server, as tutorials start it: a connection for each request.
+    # Flask's own server, as tutorials start it, with a new connection for each request.
     app.run(host="127.0.0.1", port=int(os.environ["PEER_PORT"]), ssl_context=(os.environ["PEER_CERT"], os.environ["PEER_KEY_FILE"]))

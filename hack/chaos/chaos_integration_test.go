@@ -161,7 +161,7 @@ func TestMutants(t *testing.T) {
 			w.execute("DROP TRIGGER owner_keys_fence ON owner_keys")
 		}}},
 		"without the compare-and-set": {shape: shape{users: 4, jobDelay: 20 * time.Millisecond}, flags: func(t testing.TB) []string {
-			return overlay(t, "app/internal/store/postgresrotation.go", " AND t.key_id IS NOT DISTINCT FROM $3 AND t.revision = b.revision", " AND $3 <> '' AND b.revision > 0")
+			return overlay(t, "app/internal/store/postgres_rotation.go", " AND t.key_id IS NOT DISTINCT FROM $3 AND t.revision = b.revision", " AND $3 <> '' AND b.revision > 0")
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {

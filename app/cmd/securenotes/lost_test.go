@@ -86,7 +86,7 @@ func TestLostSQLite(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d, err := openData(t.Context(), c, trust, store.RequestTimeout)
+			d, err := openData(t.Context(), c, trust, store.RoleAPI)
 			if !errors.Is(err, tc.want) {
 				t.Errorf("serve: %v, want %v", err, tc.want)
 			}

@@ -51,7 +51,7 @@ func migrateCommand() *cobra.Command {
 // migrate is not cut off by the patience: a migration under way is let finish. Error:
 // deployment.ErrLost, before anything is changed.
 func migrate(ctx context.Context, c *config.Config, t *trust) (int, error) {
-	db, err := openStore(ctx, c, t, store.JobTimeout)
+	db, err := openStore(ctx, c, t, store.RoleJob)
 	if err != nil {
 		return 0, err
 	}
@@ -60,11 +60,13 @@ func migrate(ctx context.Context, c *config.Config, t *trust) (int, error) {
 	if err != nil {
 		return applied, err
 	}
-	claim := deployment.Claim
+	keys := envelope.NewKeyring(c.Deployment.ID, t.provider)
 	if c.Claimed {
-		claim = deployment.Check
+		err = deployment.Check(ctx, db, keys, c.Deployment)
+	} else {
+		err = deployment.Claim(ctx, db, keys, c.Deployment)
 	}
-	if err := claim(ctx, db, envelope.NewKeyring(c.Deployment.ID, t.provider), c.Deployment); err != nil {
+	if err != nil {
 		return applied, err
 	}
 	// The API checks its own copy; here, the operator can read what is wrong.

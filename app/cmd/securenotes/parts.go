@@ -73,24 +73,24 @@ func newTrust(ctx context.Context, c *config.Config) (*trust, error) {
 
 // data is an open database and the guarded keyring for it.
 type data struct {
-	store *store.Store
+	store store.Store
 	keys  *envelope.Keyring
 }
 
 // openStore opens the database. One that has been in use must still be the deployment's, else the
 // error is deployment.ErrLost, and nothing is made in its place: opening SQLite would make the
 // file.
-func openStore(ctx context.Context, c *config.Config, t *trust, statementTimeout time.Duration) (*store.Store, error) {
+func openStore(ctx context.Context, c *config.Config, t *trust, role store.Role) (store.Store, error) {
 	if file := c.Database.SQLite; c.Claimed && file != nil {
 		if _, err := os.Stat(file.Path); errors.Is(err, fs.ErrNotExist) {
 			return nil, deployment.Lost(c.Deployment, "there is no file "+file.Path)
 		}
 	}
-	db, err := store.Open(ctx, c.Database, t.logins, statementTimeout)
+	db, err := store.Open(ctx, c.Database, t.logins, role)
 	if err != nil || !c.Claimed {
 		return db, err
 	}
-	if err := deployment.Find(ctx, db, c.Deployment); err != nil {
+	if err := deployment.CheckID(ctx, db, c.Deployment); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
@@ -98,8 +98,8 @@ func openStore(ctx context.Context, c *config.Config, t *trust, statementTimeout
 
 // openData opens the database and shows that it is this deployment's, its schema this program's and
 // the master key the right one.
-func openData(ctx context.Context, c *config.Config, t *trust, statementTimeout time.Duration) (*data, error) {
-	db, err := openStore(ctx, c, t, statementTimeout)
+func openData(ctx context.Context, c *config.Config, t *trust, role store.Role) (*data, error) {
+	db, err := openStore(ctx, c, t, role)
 	if err != nil {
 		return nil, err
 	}

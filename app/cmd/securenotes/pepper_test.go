@@ -104,7 +104,7 @@ func TestStartFindsLostPeppers(t *testing.T) {
 	if _, err := migrate(ctx, c, trusted); err != nil {
 		t.Fatal(err)
 	}
-	d, err := openData(ctx, c, trusted, store.RequestTimeout)
+	d, err := openData(ctx, c, trusted, store.RoleAPI)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,7 +65,7 @@ func openForRotation(ctx context.Context, c *config.Config) (*data, error) {
 	defer cancel()
 	var d *data
 	err = retry(patience, func(err error) { log.Warn("cannot begin yet", "error", err.Error()) }, func(context.Context) error {
-		d, err = openData(ctx, c, trust, store.JobTimeout)
+		d, err = openData(ctx, c, trust, store.RoleJob)
 		return err
 	})
 	return d, err

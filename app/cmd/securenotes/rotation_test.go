@@ -102,7 +102,7 @@ func TestRotationByHand(t *testing.T) {
 // damageLastNote changes a bit of the content of the last of the only user's notes.
 func damageLastNote(t *testing.T, c *config.Config) {
 	t.Helper()
-	db, err := store.Open(t.Context(), c.Database, nil, store.JobTimeout)
+	db, err := store.Open(t.Context(), c.Database, nil, store.RoleJob)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func damageLastNote(t *testing.T, c *config.Config) {
 // TestMetricsOfARotation scrapes a service whose rotation has begun and not gone on.
 func TestMetricsOfARotation(t *testing.T) {
 	dir, _, c := devNotes(t, 3)
-	db, err := store.Open(t.Context(), c.Database, nil, store.JobTimeout)
+	db, err := store.Open(t.Context(), c.Database, nil, store.RoleJob)
 	if err != nil {
 		t.Fatal(err)
 	}

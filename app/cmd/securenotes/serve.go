@@ -228,11 +228,11 @@ func readiness(ping func(context.Context) error, recorded func() error) func(con
 
 // unlessLost is a check that the database answers. It ends the process, with stop, when the
 // database no longer holds the deployment's data, as after it was dropped and created again.
-func unlessLost(db *store.Store, d config.Deployment, stop context.CancelCauseFunc) func(context.Context) error {
+func unlessLost(db store.Store, d config.Deployment, stop context.CancelCauseFunc) func(context.Context) error {
 	return func(ctx context.Context) error {
 		err := db.Ping(ctx)
 		if err == nil {
-			err = deployment.Find(ctx, db, d)
+			err = deployment.CheckID(ctx, db, d)
 		}
 		if errors.Is(err, deployment.ErrLost) || errors.Is(err, deployment.ErrOtherDeployment) {
 			stop(err)
@@ -243,7 +243,7 @@ func unlessLost(db *store.Store, d config.Deployment, stop context.CancelCauseFu
 
 // running is the API once all that it needs has answered.
 type running struct {
-	store         *store.Store
+	store         store.Store
 	closeCounters func() error
 	handler       http.Handler
 	audit         *audit.Log
@@ -280,7 +280,7 @@ func start(ctx context.Context, c *config.Config, t *trust, lines io.Writer, reg
 	if err != nil {
 		return nil, err
 	}
-	d, err := openData(ctx, c, t, store.RequestTimeout)
+	d, err := openData(ctx, c, t, store.RoleAPI)
 	if err != nil {
 		return nil, err
 	}
@@ -336,7 +336,7 @@ func start(ctx context.Context, c *config.Config, t *trust, lines io.Writer, reg
 }
 
 // sweep deletes expired sessions, idempotency keys and counters. They are without effect already; this is for the space.
-func sweep(ctx context.Context, db *store.Store, log *slog.Logger) {
+func sweep(ctx context.Context, db store.Store, log *slog.Logger) {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
 	for {

@@ -19,6 +19,17 @@ var (
 	ErrWrongKey = errors.New("the master key is not the one of this database")
 )
 
+// MetaReader reads which deployment a database belongs to. See [store.Deployment].
+type MetaReader interface {
+	Meta(context.Context) (store.Meta, error)
+}
+
+// MetaStore also claims a database for a deployment. See [store.Deployment].
+type MetaStore interface {
+	MetaReader
+	ClaimMeta(context.Context, store.Meta) error
+}
+
 const (
 	// canaryOwner stands in a canary's context where an owner key has its owner; no UUID, so no
 	// owner's.
@@ -30,7 +41,7 @@ var canaryPlace = envelope.Place{Kind: "meta", Row: "1", Field: "canary", Revisi
 
 // Claim initialises the database for the deployment, or shows that it is the deployment's already
 // and that the master key is the right one. Errors: ErrOtherDeployment, ErrWrongKey.
-func Claim(ctx context.Context, db *store.Store, keys *envelope.Keyring, d config.Deployment) error {
+func Claim(ctx context.Context, db MetaStore, keys *envelope.Keyring, d config.Deployment) error {
 	err := Check(ctx, db, keys, d)
 	if !errors.Is(err, store.ErrNoMeta) {
 		return err
@@ -49,7 +60,7 @@ func Claim(ctx context.Context, db *store.Store, keys *envelope.Keyring, d confi
 
 // Check shows that the database is the deployment's and that the master key opens its canary.
 // Errors: store.ErrNoMeta, ErrOtherDeployment, ErrWrongKey.
-func Check(ctx context.Context, db *store.Store, keys *envelope.Keyring, d config.Deployment) error {
+func Check(ctx context.Context, db MetaReader, keys *envelope.Keyring, d config.Deployment) error {
 	meta, err := db.Meta(ctx)
 	if err != nil {
 		return err

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/securenotes/securenotes/app/internal/envelope"
-	"github.com/securenotes/securenotes/app/internal/store"
 )
 
 // GuardedKeyring is the keyring of a process that runs for a while: what it has wrapped is given out only when the
@@ -12,13 +11,13 @@ import (
 // state since the process started, and a version may have been added there by hand. It has the number of a version
 // that was lost, so that the fence lets it pass, and what is wrapped under it opens no more when the newer Vault is
 // back. What the canary cannot tell apart are two versions above its own: a rotation moves it first.
-func GuardedKeyring(id string, provider envelope.KeyProvider, db *store.Store) *envelope.Keyring {
+func GuardedKeyring(id string, provider envelope.KeyProvider, db MetaReader) *envelope.Keyring {
 	return envelope.NewKeyring(id, guarded{KeyProvider: provider, store: db, keys: envelope.NewKeyring(id, provider)})
 }
 
 type guarded struct {
 	envelope.KeyProvider
-	store *store.Store
+	store MetaReader
 	// keys are of the same provider.
 	keys *envelope.Keyring
 }

@@ -7,16 +7,21 @@ import (
 	"maps"
 
 	"github.com/securenotes/securenotes/app/config"
-	"github.com/securenotes/securenotes/app/internal/store"
 )
 
 // ErrWrongPepper means that the pepper is not the one that the database's passwords are keyed with.
 var ErrWrongPepper = errors.New("the pepper is not the one of this database")
 
+// PepperStore records which pepper a database is used with. See [store.Deployment].
+type PepperStore interface {
+	ClaimPepper(ctx context.Context, digest string) (recorded string, err error)
+	PeppersInUse(context.Context) (map[string]int64, error)
+}
+
 // CheckPepper shows that the pepper is the one that the database has been used with; the first
 // process to ask makes it so. Anyone who can put another pepper in its place would know what new
 // passwords are keyed with. Errors: ErrWrongPepper, store.ErrNoMeta.
-func CheckPepper(ctx context.Context, db *store.Store, pepper *config.Pepper) error {
+func CheckPepper(ctx context.Context, db PepperStore, pepper *config.Pepper) error {
 	digest, err := pepper.Digest()
 	if err != nil {
 		return err
@@ -34,7 +39,7 @@ func CheckPepper(ctx context.Context, db *store.Store, pepper *config.Pepper) er
 
 // LostPeppers returns how many users' passwords need each pepper that is not there, by its id: they
 // cannot log in.
-func LostPeppers(ctx context.Context, db *store.Store, pepper *config.Pepper) (map[string]int64, error) {
+func LostPeppers(ctx context.Context, db PepperStore, pepper *config.Pepper) (map[string]int64, error) {
 	users, err := db.PeppersInUse(ctx)
 	maps.DeleteFunc(users, func(id string, _ int64) bool { return pepper.Peppers[id] != "" })
 	return users, err

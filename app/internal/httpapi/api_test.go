@@ -38,7 +38,7 @@ type service struct {
 	*httptest.Server
 	log      *bytes.Buffer
 	trail    *bytes.Buffer
-	db       *store.Store
+	db       store.Store
 	provider *outage
 	limits   *counters
 	pages    *pages
@@ -120,7 +120,7 @@ func (c *counters) CodeAccepted(ctx context.Context, address, user string) error
 // pages is a store that can be made to wait before it reads a page of an export, and to store
 // idempotency keys otherwise than it is told to.
 type pages struct {
-	*store.Store
+	store.Store
 	// idempotencyKey, when it is not nil, changes an idempotency key before it is stored.
 	idempotencyKey func(*notes.IdempotencyKey)
 	// wait, when it is not nil, is called with the id of the last note of the page before.

@@ -13,7 +13,7 @@ const countPage = 100
 
 // stalenessCount is what is counted, and how.
 type stalenessCount struct {
-	store     *store.Store
+	store     staleCounter
 	tables    []store.SealedTable
 	owners    store.OwnerRange
 	staleness store.Staleness

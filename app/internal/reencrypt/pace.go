@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
-
-	"github.com/securenotes/securenotes/app/internal/store"
 )
 
 // How a Job makes way for users. It and they compete for the processors and the disk of the database, so it
@@ -21,11 +19,11 @@ const (
 	// of the API that is at work; maxRest is the most, so that the work goes on in any case.
 	restPerSession, maxRest = 13.0, 39.0
 	// rowBatch is how many rows are sealed again in one transaction: few enough that their values, at most 400 KiB
-	// each, fit in memory and that row locks are short. politeBatch is as many while users are at work: few enough
+	// each, fit in memory and that row locks are short. busyBatch is as many while users are at work: few enough
 	// that who comes upon them hardly waits, and more than a few, because each transaction has its price.
-	rowBatch, politeBatch = 100, 16
-	// politeKeys is how many owners, or keys of theirs, have their turn at once while users are at work.
-	politeKeys = 8
+	rowBatch, busyBatch = 100, 16
+	// busyKeys is how many owners, or keys of theirs, have their turn at once while users are at work.
+	busyKeys = 8
 	// keyBatch is how many keys a worker deletes in one transaction.
 	keyBatch = 16
 	// longestRest bounds one rest: work that took longer was mostly waiting, for Vault or for a lock.
@@ -40,7 +38,7 @@ const (
 	recently = 250 * time.Millisecond
 )
 
-// pace holds the workers of a Job back between their transactions.
+// pace hasTurn the workers of a Job back between their transactions.
 type pace struct {
 	// limit is the brake; nil: none.
 	limit *rate.Limiter
@@ -69,35 +67,35 @@ func newPace(perSecond float64, usersAtWork func(context.Context) (int, error)) 
 }
 
 // usersAtWork is what a pace asks the database, or nothing when the work is urgent.
-func usersAtWork(db *store.Store, urgent bool) func(context.Context) (int, error) {
+func usersAtWork(db userCounter, urgent bool) func(context.Context) (int, error) {
 	if urgent {
 		return nil
 	}
 	return func(ctx context.Context) (int, error) { return db.UsersAtWork(ctx, recently) }
 }
 
-// stride is the pace of one worker. One goroutine uses it.
-type stride struct {
+// throttle is the pace of one worker. One goroutine uses it.
+type throttle struct {
 	*pace
 	// resumed is when the work began that the next pause is for, and begun says that begin has set it.
 	resumed time.Time
 	begun   bool
-	// holds says that the worker has the turn.
-	holds bool
+	// hasTurn says that the worker has the turn.
+	hasTurn bool
 }
 
-// stride begins with work that starts now.
-func (p *pace) stride() *stride { return &stride{pace: p, resumed: time.Now()} }
+// throttle begins with work that starts now.
+func (p *pace) throttle() *throttle { return &throttle{pace: p, resumed: time.Now()} }
 
 // batch is how many rows are to be written in one transaction.
-func (p *pace) batch() int { return p.braked(rowBatch, politeBatch) }
+func (p *pace) batchSize() int { return p.limited(rowBatch, busyBatch) }
 
 // keyPage is how many keys are to be given to the key provider in one call, and to be written in one transaction.
-func (p *pace) keyPage() int { return p.braked(keyPage, politeKeys) }
+func (p *pace) keyPageSize() int { return p.limited(keyPage, busyKeys) }
 
-// braked is n, or what is polite while users are at work, and no more than the brake lets through in a second, so that
+// limited is n, or what is polite while users are at work, and no more than the brake lets through in a second, so that
 // a low limit makes small steps rather than long stops.
-func (p *pace) braked(n, polite int) int {
+func (p *pace) limited(n, polite int) int {
 	if p.busy.Load() {
 		n = polite
 	}
@@ -108,15 +106,15 @@ func (p *pace) braked(n, polite int) int {
 }
 
 // owners is how many of n owners are to have their turn at once.
-func (p *pace) owners(n int) int {
+func (p *pace) ownersPerPage(n int) int {
 	if p.busy.Load() {
-		return politeKeys
+		return busyKeys
 	}
 	return n
 }
 
 // keys is how many keys are to be deleted in one transaction.
-func (p *pace) keys() int {
+func (p *pace) keysPerDelete() int {
 	if p.busy.Load() {
 		return 1
 	}
@@ -126,12 +124,12 @@ func (p *pace) keys() int {
 // begin says that work begins now: what went by since the last pause was waiting. Beside users the worker first waits for
 // its turn; it must not wait for another worker before it pauses or ends. Until then, to begin again does nothing. Error:
 // that of ctx.
-func (s *stride) begin(ctx context.Context) error {
+func (s *throttle) begin(ctx context.Context) error {
 	if s.begun {
 		return nil
 	}
 	if s.busy.Load() {
-		if err := s.take(ctx); err != nil {
+		if err := s.takeTurn(ctx); err != nil {
 			return err
 		}
 	}
@@ -139,13 +137,13 @@ func (s *stride) begin(ctx context.Context) error {
 	return nil
 }
 
-func (s *stride) take(ctx context.Context) error {
-	if s.holds {
+func (s *throttle) takeTurn(ctx context.Context) error {
+	if s.hasTurn {
 		return nil
 	}
 	select {
 	case s.turn <- struct{}{}:
-		s.holds = true
+		s.hasTurn = true
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -153,23 +151,23 @@ func (s *stride) take(ctx context.Context) error {
 }
 
 // end gives the turn to the next worker.
-func (s *stride) end() {
+func (s *throttle) end() {
 	s.begun = false
-	if s.holds {
+	if s.hasTurn {
 		<-s.turn
-		s.holds = false
+		s.hasTurn = false
 	}
 }
 
 // pause follows a transaction that wrote so many rows. Error: that of ctx, or of the look whether users are at work.
-func (s *stride) pause(ctx context.Context, rows int) error {
+func (s *throttle) pause(ctx context.Context, rows int) error {
 	worked := time.Since(s.resumed)
-	if err := s.take(ctx); err != nil {
+	if err := s.takeTurn(ctx); err != nil {
 		return err
 	}
 	defer s.end()
 	// Who had to wait for others, most of which was their rest, has rested with them: all have come upon users at once.
-	if err := s.makeWay(ctx, worked, time.Since(s.resumed)-worked); err != nil {
+	if err := s.yield(ctx, worked, time.Since(s.resumed)-worked); err != nil {
 		return err
 	}
 	if s.limit != nil {
@@ -184,8 +182,8 @@ func (s *stride) pause(ctx context.Context, rows int) error {
 	return nil
 }
 
-// makeWay rests in proportion to the work and to how many users are at work, less what was rested already.
-func (p *pace) makeWay(ctx context.Context, worked, rested time.Duration) error {
+// yield rests in proportion to the work and to how many users are at work, less what was rested already.
+func (p *pace) yield(ctx context.Context, worked, rested time.Duration) error {
 	if p.usersAtWork == nil {
 		return nil
 	}

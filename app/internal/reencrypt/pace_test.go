@@ -39,8 +39,8 @@ func TestBrake(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := newPace(tc.perSecond, nil).stride()
-				if batch := p.batch(); batch != tc.batch {
+				p := newPace(tc.perSecond, nil).throttle()
+				if batch := p.batchSize(); batch != tc.batch {
 					t.Errorf("batches of %d, want %d", batch, tc.batch)
 				}
 				var longest time.Duration
@@ -69,7 +69,7 @@ func TestBrake(t *testing.T) {
 // through, only later.
 func TestBatchAboveTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPace(10, nil).stride()
+		p := newPace(10, nil).throttle()
 		took := elapsed(func() {
 			if err := p.pause(t.Context(), 100); err != nil {
 				t.Fatal(err)
@@ -97,7 +97,7 @@ func TestMakingWay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := newPace(0, tc.users).stride()
+				p := newPace(0, tc.users).throttle()
 				const batch = 5 * time.Millisecond
 				took := elapsed(func() {
 					for range 1000 {
@@ -119,7 +119,7 @@ func TestMakingWay(t *testing.T) {
 func TestUsersComeAndGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		users := 0
-		p := newPace(0, func(context.Context) (int, error) { return users, nil }).stride()
+		p := newPace(0, func(context.Context) (int, error) { return users, nil }).throttle()
 		pause := func() time.Duration {
 			time.Sleep(5 * time.Millisecond)
 			return elapsed(func() {
@@ -132,12 +132,12 @@ func TestUsersComeAndGo(t *testing.T) {
 			for _, tc := range []struct {
 				users, batch int
 				rest         time.Duration
-			}{{batch: rowBatch}, {users: 2, batch: politeBatch, rest: 26 * 5 * time.Millisecond}} {
+			}{{batch: rowBatch}, {users: 2, batch: busyBatch, rest: 26 * 5 * time.Millisecond}} {
 				users = tc.users
 				time.Sleep(sampleInterval)
 				pause() // looks
-				if took := pause(); took != tc.rest || p.batch() != tc.batch {
-					t.Errorf("beside %d users it rested for %s, want %s, and the next batch is of %d, want %d", users, took, tc.rest, p.batch(), tc.batch)
+				if took := pause(); took != tc.rest || p.batchSize() != tc.batch {
+					t.Errorf("beside %d users it rested for %s, want %s, and the next batch is of %d, want %d", users, took, tc.rest, p.batchSize(), tc.batch)
 				}
 			}
 		}
@@ -154,7 +154,7 @@ func TestTurns(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPace(0, sessions(tc.users))
-				if err := p.stride().pause(t.Context(), 0); err != nil { // looks
+				if err := p.throttle().pause(t.Context(), 0); err != nil { // looks
 					t.Fatal(err)
 				}
 				var working, most atomic.Int32
@@ -162,7 +162,7 @@ func TestTurns(t *testing.T) {
 				begun := time.Now()
 				for range maxWorkers {
 					all.Go(func() {
-						s := p.stride()
+						s := p.throttle()
 						defer s.end()
 						for range 10 {
 							if err := s.begin(t.Context()); err != nil {
@@ -202,7 +202,7 @@ func TestTurns(t *testing.T) {
 func TestTurnIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPace(0, sessions(1))
-		first, second, third := p.stride(), p.stride(), p.stride()
+		first, second, third := p.throttle(), p.throttle(), p.throttle()
 		if err := first.begin(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -226,7 +226,7 @@ func TestTurnIsGivenUp(t *testing.T) {
 func TestWaitingForAnotherIsNotWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPace(0, sessions(1))
-		other, s := p.stride(), p.stride()
+		other, s := p.throttle(), p.throttle()
 		if err := other.begin(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -258,7 +258,7 @@ func TestUsersCome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		users := 0
 		p := newPace(0, func(context.Context) (int, error) { return users, nil })
-		if err := p.stride().pause(t.Context(), 0); err != nil {
+		if err := p.throttle().pause(t.Context(), 0); err != nil {
 			t.Fatal(err)
 		}
 		users = 1
@@ -266,7 +266,7 @@ func TestUsersCome(t *testing.T) {
 		took := elapsed(func() {
 			for range maxWorkers {
 				all.Go(func() {
-					s := p.stride()
+					s := p.throttle()
 					if err := s.begin(t.Context()); err != nil {
 						t.Error(err)
 					}
@@ -287,7 +287,7 @@ func TestUsersCome(t *testing.T) {
 // TestWaitingIsNotWork: a Job that waited for Vault does not rest for that.
 func TestWaitingIsNotWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPace(0, sessions(1000)).stride()
+		p := newPace(0, sessions(1000)).throttle()
 		time.Sleep(10 * time.Minute)
 		if took := elapsed(func() {
 			if err := p.pause(t.Context(), 1); err != nil {
@@ -303,7 +303,7 @@ func TestWaitingIsNotWork(t *testing.T) {
 func TestLooksAreFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		looks := 0
-		p := newPace(0, func(context.Context) (int, error) { looks++; return 0, nil }).stride()
+		p := newPace(0, func(context.Context) (int, error) { looks++; return 0, nil }).throttle()
 		took := elapsed(func() {
 			for range 1000 {
 				time.Sleep(time.Millisecond)
@@ -321,14 +321,14 @@ func TestLooksAreFew(t *testing.T) {
 // TestBeginningIsPolite: until a Job knows better it works as beside users, and then does not hold back any more.
 func TestBeginningIsPolite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPace(0, sessions(0)).stride()
-		if batch := p.batch(); batch != politeBatch {
+		p := newPace(0, sessions(0)).throttle()
+		if batch := p.batchSize(); batch != busyBatch {
 			t.Errorf("the first batch is of %d", batch)
 		}
 		took := elapsed(func() {
-			for p.batch() != rowBatch {
+			for p.batchSize() != rowBatch {
 				time.Sleep(time.Millisecond)
-				if err := p.pause(t.Context(), politeBatch); err != nil {
+				if err := p.pause(t.Context(), busyBatch); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -342,7 +342,7 @@ func TestBeginningIsPolite(t *testing.T) {
 // TestRestAndBrakeAreOne: what a Job rested counts for the brake, too.
 func TestRestAndBrakeAreOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPace(1, func(context.Context) (int, error) { return 0, errors.ErrUnsupported }).stride()
+		p := newPace(1, func(context.Context) (int, error) { return 0, errors.ErrUnsupported }).throttle()
 		took := elapsed(func() {
 			for range 60 {
 				time.Sleep(400 * time.Millisecond)
@@ -372,7 +372,7 @@ func TestPauseEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
-				p := tc.pace().stride()
+				p := tc.pace().throttle()
 				time.Sleep(time.Minute)
 				time.AfterFunc(time.Second, cancel)
 				var err error

@@ -31,11 +31,11 @@ type retiring struct {
 // prepare gives the owners with at least one stale key, in order, fresh active keys, and hands them to the workers. It
 // asks the key provider out of turn: one call for the hundreds of notes that keep the workers in turns for a while.
 func (j *Job) prepare(ctx context.Context, to chan<- task) error {
-	stride := j.pace.stride()
-	defer stride.end()
+	throttle := j.pace.throttle()
+	defer throttle.end()
 	after := ""
 	for {
-		if err := stride.begin(ctx); err != nil {
+		if err := throttle.begin(ctx); err != nil {
 			return err
 		}
 		owners, err := j.Store.StaleOwners(ctx, j.Range, j.Strategy.staleness(), j.To, after, ownerPage)
@@ -43,24 +43,24 @@ func (j *Job) prepare(ctx context.Context, to chan<- task) error {
 			return err
 		}
 		after = owners[len(owners)-1]
-		if err := stride.pause(ctx, 0); err != nil {
+		if err := throttle.pause(ctx, 0); err != nil {
 			return err
 		}
 		for len(owners) > 0 {
-			some := owners[:min(len(owners), j.pace.owners(ownersAhead))]
+			some := owners[:min(len(owners), j.pace.ownersPerPage(ownersAhead))]
 			owners = owners[len(some):]
 			fresh, err := j.generate(ctx, some)
 			if err != nil {
 				return err
 			}
-			if err := stride.begin(ctx); err != nil {
+			if err := throttle.begin(ctx); err != nil {
 				return err
 			}
 			keys, err := j.activate(ctx, fresh, some)
 			if err != nil {
 				return err
 			}
-			if err := stride.pause(ctx, 0); err != nil {
+			if err := throttle.pause(ctx, 0); err != nil {
 				return err
 			}
 			tasks, err := j.open(ctx, keys)
@@ -127,7 +127,7 @@ func (j *Job) tasks(keys []store.RotationKey, opened []envelope.UnwrappedKey) ([
 			continue // of this rotation, and replaced since
 		}
 		if err := opened[i].Err; err != nil {
-			if err := j.passOver("owner "+key.Owner, err); err != nil {
+			if err := j.skipDamaged("owner "+key.Owner, err); err != nil {
 				return nil, err
 			}
 			continue

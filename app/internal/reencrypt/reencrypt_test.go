@@ -32,7 +32,7 @@ var ctx = context.Background()
 // world is one deployment: a database, a master key that the test rotates, and users with notes.
 type world struct {
 	open     storetest.Open
-	db       *store.Store
+	db       store.Store
 	keyFile  string
 	provider *envelope.Local
 	keys     *envelope.Keyring

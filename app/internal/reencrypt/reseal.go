@@ -24,16 +24,16 @@ func (j *Job) reencryptOwners(ctx context.Context) error {
 	})
 	for range min(maxWorkers, j.Store.Writers()) {
 		group.Go(func() error {
-			w := worker{Job: j, stride: j.pace.stride()}
-			defer w.stride.end()
+			w := worker{Job: j, throttle: j.pace.throttle()}
+			defer w.throttle.end()
 			for t := range tasks {
-				if err := w.stride.begin(ctx); err != nil {
+				if err := w.throttle.begin(ctx); err != nil {
 					return err
 				}
 				if err := w.move(ctx, t); err != nil {
 					return err
 				}
-				if err := w.stride.pause(ctx, 0); err != nil { // the owner's keys are work, too
+				if err := w.throttle.pause(ctx, 0); err != nil { // the owner's keys are work, too
 					return err
 				}
 			}
@@ -46,7 +46,7 @@ func (j *Job) reencryptOwners(ctx context.Context) error {
 // worker moves one owner after another.
 type worker struct {
 	*Job
-	stride *stride
+	throttle *throttle
 	// moved are keys from which everything was moved, and which are to be deleted.
 	moved []moved
 }
@@ -60,7 +60,7 @@ type moved struct {
 // move moves everything of an owner to the active key.
 func (w *worker) move(ctx context.Context, t task) error {
 	for _, old := range t.from {
-		sound, err := w.walkTables(ctx, old, t.to, old.needed)
+		sound, err := w.resealTables(ctx, old, t.to, old.needed)
 		if err != nil {
 			return fmt.Errorf("owner %s: %w", t.owner, err)
 		}
@@ -68,7 +68,7 @@ func (w *worker) move(ctx context.Context, t task) error {
 			w.moved = append(w.moved, moved{old, t.to})
 		}
 	}
-	if len(w.moved) < w.pace.keys() {
+	if len(w.moved) < w.pace.keysPerDelete() {
 		return nil
 	}
 	return w.deleteMoved(ctx)
@@ -80,7 +80,7 @@ func (w *worker) deleteMoved(ctx context.Context) error {
 	if len(w.moved) == 0 {
 		return nil
 	}
-	if err := w.stride.begin(ctx); err != nil {
+	if err := w.throttle.begin(ctx); err != nil {
 		return err
 	}
 	keys := make([]envelope.StoredKey, len(w.moved))
@@ -90,7 +90,7 @@ func (w *worker) deleteMoved(ctx context.Context) error {
 	deleted, err := w.Store.DeleteRetiredKeys(ctx, w.To, keys)
 	if err == nil && !deleted {
 		for _, old := range w.moved {
-			if err = w.moveAgain(ctx, old); err != nil {
+			if err = w.retryMove(ctx, old); err != nil {
 				break
 			}
 		}
@@ -99,14 +99,14 @@ func (w *worker) deleteMoved(ctx context.Context) error {
 	return err
 }
 
-// moveAgain walks a key's tables until it can be deleted.
-func (w *worker) moveAgain(ctx context.Context, old moved) error {
+// retryMove walks a key's tables until it can be deleted.
+func (w *worker) retryMove(ctx context.Context, old moved) error {
 	for range maxPasses {
-		sound, err := w.walkTables(ctx, old.retiring, old.to, nil)
+		sound, err := w.resealTables(ctx, old.retiring, old.to, nil)
 		if err != nil || !sound {
 			return err
 		}
-		if err := w.stride.begin(ctx); err != nil {
+		if err := w.throttle.begin(ctx); err != nil {
 			return err
 		}
 		deleted, err := w.Store.DeleteRetiredKeys(ctx, w.To, []envelope.StoredKey{old.stored})
@@ -118,15 +118,15 @@ func (w *worker) moveAgain(ctx context.Context, old moved) error {
 	return fmt.Errorf("owner key %s is still in use after %d passes", old.stored.ID, maxPasses)
 }
 
-// walkTables seals everything again that is sealed with the old key, in the tables that need it; nil: in all. It says
+// resealTables seals everything again that is sealed with the old key, in the tables that need it; nil: in all. It says
 // whether all of it opened.
-func (w *worker) walkTables(ctx context.Context, old retiring, to *envelope.OwnerKey, needed []bool) (sound bool, err error) {
+func (w *worker) resealTables(ctx context.Context, old retiring, to *envelope.OwnerKey, needed []bool) (sound bool, err error) {
 	sound = true
 	for i, table := range w.tables {
 		if needed != nil && !needed[i] {
 			continue
 		}
-		all, err := w.walk(ctx, table, old.stored.Owner, old.key, to)
+		all, err := w.resealTable(ctx, table, old.stored.Owner, old.key, to)
 		if err != nil {
 			return false, fmt.Errorf("table %s: %w", table.Name, err)
 		}
@@ -136,14 +136,14 @@ func (w *worker) walkTables(ctx context.Context, old retiring, to *envelope.Owne
 }
 
 // walk seals one table's rows again in batches, in the order of their ids. It says whether all of them opened.
-func (w *worker) walk(ctx context.Context, table store.SealedTable, owner string, from, to *envelope.OwnerKey) (all bool, err error) {
+func (w *worker) resealTable(ctx context.Context, table store.SealedTable, owner string, from, to *envelope.OwnerKey) (all bool, err error) {
 	after := ""
 	all = true
 	for {
-		if err := w.stride.begin(ctx); err != nil {
+		if err := w.throttle.begin(ctx); err != nil {
 			return false, err
 		}
-		rows, more, err := w.Store.SealedRows(ctx, table, owner, from.ID(), after, w.stride.batch())
+		rows, more, err := w.Store.SealedRows(ctx, table, owner, from.ID(), after, w.throttle.batchSize())
 		if err != nil || len(rows) == 0 {
 			return all, err
 		}
@@ -156,7 +156,7 @@ func (w *worker) walk(ctx context.Context, table store.SealedTable, owner string
 				continue
 			}
 			all = false
-			if err := w.passOver(fmt.Sprintf("owner %s, table %s", owner, table.Name), err); err != nil {
+			if err := w.skipDamaged(fmt.Sprintf("owner %s, table %s", owner, table.Name), err); err != nil {
 				return false, err
 			}
 		}
@@ -164,9 +164,9 @@ func (w *worker) walk(ctx context.Context, table store.SealedTable, owner string
 		if err != nil {
 			return false, err
 		}
-		w.report(written)
-		w.conflict(int64(len(sound)) - written)
-		if err := w.stride.pause(ctx, len(sound)); err != nil {
+		w.addDone(written)
+		w.addConflicts(int64(len(sound)) - written)
+		if err := w.throttle.pause(ctx, len(sound)); err != nil {
 			return false, err
 		}
 		if !more {

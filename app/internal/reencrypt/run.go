@@ -55,7 +55,7 @@ var ErrWrongVersion = errors.New("the key provider wraps under an older version 
 
 // Job is one shard's part of one rotation.
 type Job struct {
-	Store *store.Store
+	Store JobStore
 	// Keys are guarded: see deployment.GuardedKeyring.
 	Keys     *envelope.Keyring
 	Strategy Strategy
@@ -91,10 +91,10 @@ type Job struct {
 // maxDamaged bounds how many failures the Job's error names.
 const maxDamaged = 10
 
-// passOver notes a failure that is one owner's alone, a value that does not open or a key that does
+// skipDamaged notes a failure that is one owner's alone, a value that does not open or a key that does
 // not unwrap, and lets the Job go on: damage in one row must not keep everybody else's notes under a
 // version that was compromised. It returns the errors that are everybody's.
-func (j *Job) passOver(what string, err error) error {
+func (j *Job) skipDamaged(what string, err error) error {
 	if err == nil || !errors.Is(err, envelope.ErrNotAuthentic) && !errors.Is(err, envelope.ErrRefused) {
 		return err
 	}
@@ -143,11 +143,11 @@ func (j *Job) Run(ctx context.Context) error {
 }
 
 func (j *Job) count(ctx context.Context) error {
-	stride := j.pace.stride()
+	throttle := j.pace.throttle()
 	counts, err := stalenessCount{
 		store: j.Store, tables: j.tables, owners: j.Range, staleness: j.Strategy.staleness(), to: j.To,
-		page:  func() int { return j.pace.owners(countPage) },
-		pause: func() error { return stride.pause(ctx, 0) },
+		page:  func() int { return j.pace.ownersPerPage(countPage) },
+		pause: func() error { return throttle.pause(ctx, 0) },
 	}.run(ctx)
 	if err != nil {
 		return err
@@ -155,11 +155,11 @@ func (j *Job) count(ctx context.Context) error {
 	for _, rows := range counts {
 		j.total += rows
 	}
-	j.report(0)
+	j.addDone(0)
 	return nil
 }
 
-func (j *Job) report(more int64) {
+func (j *Job) addDone(more int64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.done += more
@@ -169,7 +169,7 @@ func (j *Job) report(more int64) {
 }
 
 // conflict notes that so many rows or keys had changed since they were read.
-func (j *Job) conflict(more int64) {
+func (j *Job) addConflicts(more int64) {
 	if more <= 0 {
 		return
 	}
@@ -217,10 +217,10 @@ func (j *Job) checkVersion(w envelope.Wrapped) error {
 // rewrapKeys walks the stale keys in order, fewer at a time while users are at work: they have the processors to share
 // with Vault, too. A key that was replaced meanwhile is no longer stale.
 func (j *Job) rewrapKeys(ctx context.Context) error {
-	stride := j.pace.stride()
+	throttle := j.pace.throttle()
 	var after envelope.StoredKey
 	for {
-		page, err := j.Store.StaleKeys(ctx, j.Range, j.Strategy.staleness(), j.To, after, j.pace.keyPage())
+		page, err := j.Store.StaleKeys(ctx, j.Range, j.Strategy.staleness(), j.To, after, j.pace.keyPageSize())
 		if err != nil || len(page) == 0 {
 			return err
 		}
@@ -235,7 +235,7 @@ func (j *Job) rewrapKeys(ctx context.Context) error {
 		moved := make([]store.Rewrapped, 0, len(page))
 		for i, result := range results {
 			if result.Err != nil {
-				if err := j.passOver(fmt.Sprintf("rewrap owner key %s of owner %s", page[i].ID, page[i].Owner), result.Err); err != nil {
+				if err := j.skipDamaged(fmt.Sprintf("rewrap owner key %s of owner %s", page[i].ID, page[i].Owner), result.Err); err != nil {
 					return err
 				}
 				continue
@@ -249,24 +249,24 @@ func (j *Job) rewrapKeys(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("replace the wrappings of %d owner keys: %w", len(moved), err)
 		}
-		j.conflict(int64(len(moved)) - replaced)
-		if err := stride.pause(ctx, len(moved)); err != nil {
+		j.addConflicts(int64(len(moved)) - replaced)
+		if err := throttle.pause(ctx, len(moved)); err != nil {
 			return err
 		}
-		rows, err := j.rowsOf(ctx, moved)
+		rows, err := j.countRows(ctx, moved)
 		if err != nil {
 			return err
 		}
-		j.report(rows)
-		if err := stride.pause(ctx, 0); err != nil {
+		j.addDone(rows)
+		if err := throttle.pause(ctx, 0); err != nil {
 			return err
 		}
 		after = stored[len(stored)-1]
 	}
 }
 
-// rowsOf counts what the rewrapped keys protect, for the progress.
-func (j *Job) rowsOf(ctx context.Context, keys []store.Rewrapped) (int64, error) {
+// countRows counts what the rewrapped keys protect, for the progress.
+func (j *Job) countRows(ctx context.Context, keys []store.Rewrapped) (int64, error) {
 	owners := make([]string, len(keys))
 	for i, key := range keys {
 		owners[i] = key.Owner

@@ -79,7 +79,7 @@ func newBench(t *testing.T, program testenv.Program, count int) *bench {
 // fill makes the notes as the service would, but for the requests.
 func (b *bench) fill() {
 	b.Helper()
-	db, err := store.Open(ctx, b.config.Database, nil, store.JobTimeout)
+	db, err := store.Open(ctx, b.config.Database, nil, store.RoleJob)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -39,7 +39,7 @@ var (
 // Staleness tells Prometheus what is still under older versions of the master key. It reads the database now
 // and then, not when it is scraped: whoever can scrape must not be able to make work.
 type Staleness struct {
-	store *store.Store
+	store StalenessStore
 	log   *slog.Logger
 
 	mu sync.Mutex
@@ -52,7 +52,7 @@ type Staleness struct {
 }
 
 // NewStaleness shows nothing before Run has read it.
-func NewStaleness(db *store.Store, log *slog.Logger) *Staleness {
+func NewStaleness(db StalenessStore, log *slog.Logger) *Staleness {
 	return &Staleness{store: db, log: log}
 }
 
@@ -93,7 +93,7 @@ func (s *Staleness) count(ctx context.Context) (map[int]int64, error) {
 	asked := time.Now()
 	return stalenessCount{
 		store: s.store, tables: tables, owners: store.OwnerRange{From: boundary(0, 1)}, staleness: store.StaleByWrapping, to: fence,
-		page: func() int { return politeKeys },
+		page: func() int { return busyKeys },
 		pause: func() error {
 			if err := sleep(ctx, sampleRest*time.Since(asked)); err != nil {
 				return err

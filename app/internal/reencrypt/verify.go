@@ -16,7 +16,7 @@ var ErrStaleRows = errors.New("something is still under an older master key vers
 // Verification shows that a rotation is complete, from the database and the key provider alone: it
 // must run in a process of its own, whose cache is cold.
 type Verification struct {
-	Store    *store.Store
+	Store    VerificationStore
 	Keys     *envelope.Keyring
 	Strategy Strategy
 	// To is the version that nothing may be below.
@@ -29,7 +29,7 @@ type Verification struct {
 	Progress func(done, total int64)
 
 	tables []store.SealedTable
-	stride *stride
+	throttle *throttle
 	// keys is how many owner keys there are.
 	keys int64
 }
@@ -48,7 +48,7 @@ func (v *Verification) Run(ctx context.Context) (Report, error) {
 	if err != nil {
 		return report, err
 	}
-	v.tables, v.stride = tables, newPace(0, usersAtWork(v.Store, v.Urgent)).stride()
+	v.tables, v.throttle = tables, newPace(0, usersAtWork(v.Store, v.Urgent)).throttle()
 	fence, err := v.Store.Fence(ctx)
 	if err != nil {
 		return report, err
@@ -120,7 +120,7 @@ func (v *Verification) countRowsWithoutKey(ctx context.Context, table store.Seal
 			return 0, err
 		}
 		total += rows
-		if err := v.stride.pause(ctx, 0); err != nil {
+		if err := v.throttle.pause(ctx, 0); err != nil {
 			return 0, err
 		}
 	}
@@ -144,7 +144,7 @@ func (v *Verification) checkWrapped(ctx context.Context, column store.WrappedCol
 func (v *Verification) checkKeys(ctx context.Context, report *Report) error {
 	var after envelope.StoredKey
 	for {
-		page, err := v.Store.AllKeys(ctx, after, v.stride.keyPage())
+		page, err := v.Store.AllKeys(ctx, after, v.throttle.keyPageSize())
 		if err != nil || len(page) == 0 {
 			return err
 		}
@@ -203,7 +203,7 @@ func (v *Verification) openValues(ctx context.Context, stored envelope.StoredKey
 				}
 				after = row.ID
 			}
-			if err := v.stride.pause(ctx, 0); err != nil {
+			if err := v.throttle.pause(ctx, 0); err != nil {
 				return opened, err
 			}
 			if !v.All || !more {

@@ -28,7 +28,7 @@ func TestServerErrorsSayWhatToDo(t *testing.T) {
 		return "postgres://" + url.UserPassword(user, password).String() + "@" + server.Host() + "/" + database
 	}
 	migrate := func(uri, caFile string) error {
-		db, err := open(t, uri, caFile, store.JobTimeout)
+		db, err := open(t, uri, caFile, store.RoleJob)
 		if err == nil {
 			_, err = db.Migrate(ctx)
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/pepper"
 	"github.com/securenotes/securenotes/app/internal/ratelimit"
 	"github.com/securenotes/securenotes/app/internal/sessions"
+	"github.com/securenotes/securenotes/app/internal/store"
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
@@ -67,7 +68,7 @@ func TestDeletedAccountLeavesNothing(t *testing.T) {
 		}
 		rows := func(owner string) map[string]int {
 			t.Helper()
-			counts, err := db.RowsOf(ctx, owner)
+			counts, err := store.Internals(db).RowsOf(ctx, owner)
 			if err != nil {
 				t.Fatal(err)
 			}

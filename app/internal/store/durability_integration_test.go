@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/securenotes/securenotes/app/internal/store"
 	"github.com/securenotes/securenotes/app/internal/storetest"
 	"github.com/securenotes/securenotes/hack/testenv"
 )
@@ -18,7 +19,7 @@ func TestCommitsAreAwaited(t *testing.T) {
 	for set, want := range map[string]string{"off": "on", "on": "on", "remote_apply": "remote_apply"} {
 		t.Run(set, func(t *testing.T) {
 			server.Execute(t, "ALTER DATABASE notes SET synchronous_commit = "+set)
-			if got, err := open(t).Setting(t.Context(), "synchronous_commit"); err != nil || got != want {
+			if got, err := store.Internals(open(t)).Setting(t.Context(), "synchronous_commit"); err != nil || got != want {
 				t.Errorf("synchronous_commit is %q, %v; want %q", got, err, want)
 			}
 		})
@@ -39,7 +40,7 @@ func TestCommitsAreAwaited(t *testing.T) {
 				t.Fatal("a connection that is not ours did not take the new setting over")
 			}
 		}
-		if got, err := db.Setting(t.Context(), "synchronous_commit"); err != nil || got != "on" {
+		if got, err := store.Internals(db).Setting(t.Context(), "synchronous_commit"); err != nil || got != "on" {
 			t.Errorf("synchronous_commit is %q, %v; want on", got, err)
 		}
 	})

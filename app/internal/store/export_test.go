@@ -6,20 +6,26 @@ import (
 	"errors"
 	"time"
 
+	"github.com/securenotes/securenotes/app/internal/batch"
 	"github.com/securenotes/securenotes/app/internal/notes"
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// Execute runs a statement as it is written.
-func (s *Store) Execute(ctx context.Context, statement string, args ...any) error {
-	_, err := s.exec(ctx, statement, args...)
+// Internals gives access to what is not part of Store.
+func Internals(db Store) *core { return db.(interface{ internals() *core }).internals() }
+
+func (c *core) internals() *core { return c }
+
+// Execute runs a statement.
+func (c *core) Execute(ctx context.Context, statement string, args ...any) error {
+	_, err := c.exec(ctx, statement, args...)
 	return err
 }
 
-// ColumnTypes gives the declared type of each column, by TABLE.COLUMN.
-func (s *Store) ColumnTypes(ctx context.Context) (map[string]string, error) {
+// ColumnTypes returns the declared type of each column, by TABLE.COLUMN.
+func (c *core) ColumnTypes(ctx context.Context) (map[string]string, error) {
 	types := map[string]string{}
-	err := s.rows(ctx, s.db, s.dialect.columnTypes(), nil, func(rows *sql.Rows) error {
+	err := c.rows(ctx, c.dialect.columnTypes(), nil, func(rows *sql.Rows) error {
 		var table, column, kind string
 		err := rows.Scan(&table, &column, &kind)
 		types[table+"."+column] = kind
@@ -34,16 +40,23 @@ type Creation struct {
 	Note     notes.Sealed
 }
 
-// CreateTogether creates notes as requests do that come at the same moment.
-func (s *Store) CreateTogether(ctx context.Context, now time.Time, list []Creation) []error {
+// joiner joins the requests that come at the same time.
+type joiner interface {
+	createNotes(context.Context, []creation) []batch.Result[struct{}]
+	createAlone(context.Context, creation) error
+	readNotes(context.Context, []reading) []batch.Result[readNote]
+}
+
+// CreateTogether creates notes as concurrent requests do.
+func CreateTogether(ctx context.Context, db Store, now time.Time, list []Creation) []error {
 	joined := make([]creation, len(list))
 	for i, c := range list {
 		joined[i] = creation{c.Identity, now, c.Note}
 	}
 	errs := make([]error, len(list))
-	for i, result := range s.createNotes(ctx, joined) {
-		if errs[i] = result.Err; errors.Is(result.Err, errAlone) {
-			errs[i] = s.createAlone(ctx, joined[i])
+	for i, result := range db.(joiner).createNotes(ctx, joined) {
+		if errs[i] = result.Err; errors.Is(result.Err, errRunAlone) {
+			errs[i] = db.(joiner).createAlone(ctx, joined[i])
 		}
 	}
 	return errs
@@ -55,24 +68,23 @@ type Reading struct {
 	Note     string
 }
 
-// ReadTogether reads notes as requests do that come at the same moment.
-func (s *Store) ReadTogether(ctx context.Context, now time.Time, list []Reading) ([]notes.Sealed, []error) {
+// ReadTogether reads notes as concurrent requests do.
+func ReadTogether(ctx context.Context, db Store, now time.Time, list []Reading) ([]notes.Sealed, []error) {
 	joined := make([]reading, len(list))
 	for i, r := range list {
 		joined[i] = reading{r.Identity, now, r.Note}
 	}
 	found, errs := make([]notes.Sealed, len(list)), make([]error, len(list))
-	for i, result := range s.readNotes(ctx, joined) {
+	for i, result := range db.(joiner).readNotes(ctx, joined) {
 		found[i], errs[i] = result.Value.note, result.Err
 	}
 	return found, errs
 }
 
-// RowsOf counts what the database has of a user, by table: in every table that has a column owner, among the users,
-// and among the counters.
-func (s *Store) RowsOf(ctx context.Context, owner string) (map[string]int, error) {
+// RowsOf counts a user's rows by table: in every table with a column owner, in users and in limits.
+func (c *core) RowsOf(ctx context.Context, owner string) (map[string]int, error) {
 	conditions := map[string]string{"users": "id = $1", "limits": "key LIKE '%' || $1 || '%'"}
-	err := s.rows(ctx, s.db, s.dialect.columnTypes(), nil, func(rows *sql.Rows) error {
+	err := c.rows(ctx, c.dialect.columnTypes(), nil, func(rows *sql.Rows) error {
 		var table, column, kind string
 		err := rows.Scan(&table, &column, &kind)
 		if column == "owner" {
@@ -86,7 +98,7 @@ func (s *Store) RowsOf(ctx context.Context, owner string) (map[string]int, error
 	counts := map[string]int{}
 	for table, condition := range conditions {
 		var count int
-		if err := s.row(ctx, "SELECT count(*) FROM "+table+" WHERE "+condition, []any{owner}, &count); err != nil {
+		if err := c.row(ctx, "SELECT count(*) FROM "+table+" WHERE "+condition, []any{owner}, &count); err != nil {
 			return nil, err
 		}
 		counts[table] = count
@@ -94,35 +106,35 @@ func (s *Store) RowsOf(ctx context.Context, owner string) (map[string]int, error
 	return counts, nil
 }
 
-// Setting gives a setting of PostgreSQL.
-func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
-	err = s.row(ctx, "SELECT current_setting($1)", []any{name}, &value)
+// Setting returns a setting of PostgreSQL.
+func (c *core) Setting(ctx context.Context, name string) (value string, err error) {
+	err = c.row(ctx, "SELECT current_setting($1)", []any{name}, &value)
 	return value, err
 }
 
-// The statements that a rotation sends to PostgreSQL most often.
+// The most frequent statements of a rotation on PostgreSQL.
 var (
-	ReplaceActiveKeysStatement = underFence(awaited, replaceActiveKeysStatement)
-	DeleteRetiredKeysStatement = underFence(awaited, deleteRetiredKeysStatement)
+	ReplaceActiveKeysStatement = underFence(syncCommit, replaceActiveKeysStatement)
+	DeleteRetiredKeysStatement = underFence(syncCommit, deleteRetiredKeysStatement)
 )
 
-// ReplaceSealedStatement is what ReplaceSealed sends to PostgreSQL.
+// ReplaceSealedStatement returns the statement of ReplaceSealed on PostgreSQL.
 func ReplaceSealedStatement(t SealedTable) string {
-	return underFence(unawaited, replaceSealedStatement(t))
+	return underFence(asyncCommit, replaceSealedStatement(t))
 }
 
-// SealedRowsQuery is what SealedRows asks.
+// SealedRowsQuery returns the query of SealedRows.
 func SealedRowsQuery(t SealedTable) string { return sealedRowsQuery(t) }
 
-// OwnersKeysQuery is what OwnersKeys asks PostgreSQL.
+// OwnersKeysQuery returns the query of OwnersKeys on PostgreSQL.
 func OwnersKeysQuery(tables []SealedTable) string {
-	where, _ := postgres{}.oneOf("k.owner", nil)
+	where, _ := postgresDialect{}.oneOf("k.owner", nil)
 	return rotationKeysQuery(tables, where+ownersKeysOrder)
 }
 
-// Pooled reports whether a connection was found to lead to a pooler.
-func (s *Store) Pooled(ctx context.Context) (pooled bool, err error) {
-	conn, err := s.db.Conn(ctx)
+// Pooled reports whether a connection leads to a pooler.
+func (c *core) Pooled(ctx context.Context) (pooled bool, err error) {
+	conn, err := c.db.Conn(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -134,8 +146,8 @@ func (s *Store) Pooled(ctx context.Context) (pooled bool, err error) {
 	return pooled, err
 }
 
-// Returning runs a statement that returns a row with one number.
-func (s *Store) Returning(ctx context.Context, statement string) error {
+// Returning runs a statement that returns one number.
+func (c *core) Returning(ctx context.Context, statement string) error {
 	var n int
-	return s.row(ctx, statement, nil, &n)
+	return c.row(ctx, statement, nil, &n)
 }

@@ -26,7 +26,7 @@ import (
 )
 
 // linked is a migrated store behind a link, and the URI of its database, on the shared server.
-func linked(t *testing.T) (db *store.Store, l *testenv.Link, direct string) {
+func linked(t *testing.T) (db store.Store, l *testenv.Link, direct string) {
 	t.Helper()
 	server, direct := storetest.SharedDatabase(t)
 	db, l = behindLink(t, server, direct)
@@ -34,7 +34,7 @@ func linked(t *testing.T) (db *store.Store, l *testenv.Link, direct string) {
 }
 
 // onOwnServer is a migrated store on a server that the test may stop and set up as it likes.
-func onOwnServer(t *testing.T) (*store.Store, *testenv.Postgres) {
+func onOwnServer(t *testing.T) (store.Store, *testenv.Postgres) {
 	t.Helper()
 	server := testenv.StartPostgres(t)
 	db, _ := behindLink(t, server, server.CreateDatabase(t, "notes"))
@@ -45,7 +45,7 @@ func onOwnServer(t *testing.T) (*store.Store, *testenv.Postgres) {
 }
 
 // behindLink opens a database of the server through a link.
-func behindLink(t *testing.T, server *testenv.Postgres, direct string) (*store.Store, *testenv.Link) {
+func behindLink(t *testing.T, server *testenv.Postgres, direct string) (store.Store, *testenv.Link) {
 	t.Helper()
 	uri, err := url.Parse(direct)
 	if err != nil {
@@ -57,7 +57,7 @@ func behindLink(t *testing.T, server *testenv.Postgres, direct string) (*store.S
 	if err := os.WriteFile(uriFile, []byte(uri.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Open(ctx, config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, nil, store.RequestTimeout)
+	db, err := store.Open(ctx, config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, nil, store.RoleAPI)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestAnswerIsLost(t *testing.T) {
 			"together": func(n notes.Sealed) error {
 				other := user.sealedNote()
 				count++
-				return errors.Join(db.CreateTogether(ctx, now, []store.Creation{{Identity: user.id, Note: other}, {Identity: user.id, Note: n}})...)
+				return errors.Join(store.CreateTogether(ctx, db, now, []store.Creation{{Identity: user.id, Note: other}, {Identity: user.id, Note: n}})...)
 			},
 			"once": func(n notes.Sealed) error {
 				_, err := db.CreateNoteIdempotent(ctx, user.id, now, n, notes.IdempotencyKey{Digest: n.ID + n.ID[:28], Request: "request", Pepper: "pepper", Expires: now.Add(time.Hour)})

@@ -21,10 +21,11 @@ import (
 // was refused is not, and with space again writing goes on without a restart.
 func TestFullDisk(t *testing.T) {
 	ctx := context.Background()
-	s, err := Open(ctx, config.Database{SQLite: &config.SQLite{Path: filepath.Join(t.TempDir(), "notes.db")}}, nil, RequestTimeout)
+	opened, err := Open(ctx, config.Database{SQLite: &config.SQLite{Path: filepath.Join(t.TempDir(), "notes.db")}}, nil, RoleAPI)
 	if err != nil {
 		t.Fatal(err)
 	}
+	s := opened.(*sqliteStore)
 	defer s.Close()
 	s.db.SetMaxOpenConns(1) // the limit below is of one connection
 	if _, err := s.Migrate(ctx); err != nil {

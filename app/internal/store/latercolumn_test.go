@@ -15,6 +15,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
 	"github.com/securenotes/securenotes/app/internal/sessions"
+	"github.com/securenotes/securenotes/app/internal/store"
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
@@ -25,7 +26,7 @@ func TestLaterColumnsAreRotated(t *testing.T) {
 		db := open(t)
 		execute := func(statement string, args ...any) {
 			t.Helper()
-			if err := db.Execute(ctx, statement, args...); err != nil {
+			if err := store.Internals(db).Execute(ctx, statement, args...); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -104,7 +105,7 @@ func TestLaterColumnsAreRotated(t *testing.T) {
 func TestSealedTableSaysWithWhichKey(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		db := open(t)
-		if err := db.Execute(ctx, "CREATE TABLE drawings (owner uuid, id uuid, picture sealed_blob, PRIMARY KEY (owner, id))"); err != nil {
+		if err := store.Internals(db).Execute(ctx, "CREATE TABLE drawings (owner uuid, id uuid, picture sealed_blob, PRIMARY KEY (owner, id))"); err != nil {
 			t.Fatal(err)
 		}
 		if _, _, err := db.SealedColumns(ctx); err == nil || !strings.Contains(err.Error(), "table drawings has sealed values but no column key_id") {

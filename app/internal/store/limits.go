@@ -10,28 +10,28 @@ import (
 	"github.com/ulule/limiter/v3/drivers/store/common"
 )
 
-// Limits is a limiter.Store over the database, so that limits hold over all replicas.
+// Limits is a limiter.Store in the database, so that all replicas share the counters.
 type Limits struct {
-	store *Store
-	now   func() time.Time
+	core *core
+	now  func() time.Time
 }
 
 var _ limiter.Store = (*Limits)(nil)
 
-// Limits returns the limiter.Store over this database.
-func (s *Store) Limits() *Limits { return &Limits{store: s, now: time.Now} }
+// Limits implements Administration.
+func (c *core) Limits() *Limits { return &Limits{core: c, now: time.Now} }
 
-// Get counts one and returns the state.
+// Get adds one and returns the state.
 func (l *Limits) Get(ctx context.Context, key string, rate limiter.Rate) (limiter.Context, error) {
 	return l.Increment(ctx, key, 1, rate)
 }
 
-// Increment adds count and returns the state. A period begins with the first count after the one
-// before has ended.
+// Increment adds count and returns the state. A period begins with the first count after the previous
+// period has ended.
 func (l *Limits) Increment(ctx context.Context, key string, count int64, rate limiter.Rate) (limiter.Context, error) {
 	now := l.now()
 	var total, expires int64
-	err := l.store.row(ctx, `INSERT INTO limits (key, count, expires_at) VALUES ($1, $2, $3)
+	err := l.core.row(ctx, `INSERT INTO limits (key, count, expires_at) VALUES ($1, $2, $3)
 		ON CONFLICT (key) DO UPDATE SET
 			count = CASE WHEN limits.expires_at <= $4 THEN excluded.count ELSE limits.count + excluded.count END,
 			expires_at = CASE WHEN limits.expires_at <= $4 THEN excluded.expires_at ELSE limits.expires_at END
@@ -43,11 +43,11 @@ func (l *Limits) Increment(ctx context.Context, key string, count int64, rate li
 	return common.GetContextFromState(now, rate, fromMicros(expires), total), nil
 }
 
-// Peek returns the state and counts nothing.
+// Peek returns the state without counting.
 func (l *Limits) Peek(ctx context.Context, key string, rate limiter.Rate) (limiter.Context, error) {
 	now := l.now()
 	var total, expires int64
-	err := l.store.row(ctx, "SELECT count, expires_at FROM limits WHERE key = $1 AND expires_at > $2",
+	err := l.core.row(ctx, "SELECT count, expires_at FROM limits WHERE key = $1 AND expires_at > $2",
 		[]any{key, micros(now)}, &total, &expires)
 	if errors.Is(err, sql.ErrNoRows) {
 		return common.GetContextFromState(now, rate, now.Add(rate.Period), 0), nil
@@ -58,23 +58,23 @@ func (l *Limits) Peek(ctx context.Context, key string, rate limiter.Rate) (limit
 	return common.GetContextFromState(now, rate, fromMicros(expires), total), nil
 }
 
-// Reset forgets what was counted.
+// Reset deletes the counter.
 func (l *Limits) Reset(ctx context.Context, key string, rate limiter.Rate) (limiter.Context, error) {
 	now := l.now()
-	if _, err := l.store.exec(ctx, "DELETE FROM limits WHERE key = $1", key); err != nil {
+	if _, err := l.core.exec(ctx, "DELETE FROM limits WHERE key = $1", key); err != nil {
 		return limiter.Context{}, err
 	}
 	return common.GetContextFromState(now, rate, now.Add(rate.Period), 0), nil
 }
 
-// DeletePrefix forgets what was counted under the keys that begin with the prefix.
+// DeletePrefix deletes the counters of all keys that begin with the prefix.
 func (l *Limits) DeletePrefix(ctx context.Context, prefix string) error {
-	_, err := l.store.exec(ctx, "DELETE FROM limits WHERE substr(key, 1, length(CAST($1 AS text))) = $1", prefix)
+	_, err := l.core.exec(ctx, "DELETE FROM limits WHERE substr(key, 1, length(CAST($1 AS text))) = $1", prefix)
 	return err
 }
 
-// DeleteExpired removes at most limit counters whose period has ended, and returns how many.
+// DeleteExpired removes up to limit counters whose period has ended, and returns how many.
 func (l *Limits) DeleteExpired(ctx context.Context, limit int) (int64, error) {
-	return l.store.exec(ctx, `DELETE FROM limits WHERE key IN
+	return l.core.exec(ctx, `DELETE FROM limits WHERE key IN
 		(SELECT key FROM limits WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)`, micros(l.now()), limit)
 }

@@ -104,7 +104,7 @@ func sessionsOf(t *testing.T, conn *pgx.Conn, user string) (n int) {
 func TestLoginsChange(t *testing.T) {
 	admin, c := otherLogins(t)
 	logins := &changing{user: "a"}
-	db, err := store.Open(t.Context(), c, logins, store.RequestTimeout)
+	db, err := store.Open(t.Context(), c, logins, store.RoleAPI)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func TestURINamesNoLogin(t *testing.T) {
 		if err := os.WriteFile(c.Postgres.URIFile, []byte(uri), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := store.Open(t.Context(), c, &changing{user: "a"}, store.RequestTimeout); !errors.Is(err, store.ErrInvalidURI) || !strings.Contains(err.Error(), "without user and password") {
+		if _, err := store.Open(t.Context(), c, &changing{user: "a"}, store.RoleAPI); !errors.Is(err, store.ErrInvalidURI) || !strings.Contains(err.Error(), "without user and password") {
 			t.Errorf("%s: %v", uri, err)
 		}
 	}
@@ -170,12 +170,12 @@ func TestURINamesNoLogin(t *testing.T) {
 // that for nobody at work.
 func TestUsersOfOtherLogins(t *testing.T) {
 	admin, c := otherLogins(t)
-	api, err := store.Open(t.Context(), c, &changing{user: "a"}, store.RequestTimeout)
+	api, err := store.Open(t.Context(), c, &changing{user: "a"}, store.RoleAPI)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer api.Close()
-	job, err := store.Open(t.Context(), c, &changing{user: "b"}, store.JobTimeout)
+	job, err := store.Open(t.Context(), c, &changing{user: "b"}, store.RoleJob)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,24 +8,21 @@ import (
 	"github.com/securenotes/securenotes/app/internal/envelope"
 )
 
-// Meta says whose database this is.
+// Meta is which deployment a database belongs to.
 type Meta struct {
 	DeploymentID string
-	// BelongsTo is namespace/name of the SecureNotes object.
+	// BelongsTo is the SecureNotes object as namespace/name.
 	BelongsTo string
-	// Canary is a key of its own under the master key, and Sealed a known value under it: whoever
-	// can open it has the right master key.
+	// Canary is a key under the master key, and Sealed a known value under that key. A master key
+	// that opens both is the right one.
 	Canary envelope.StoredKey
 	Sealed []byte
 }
 
-// ErrNoMeta means that the database has not been initialised.
-var ErrNoMeta = errors.New("the database belongs to no deployment yet")
-
-// Meta reads whose database this is, or ErrNoMeta.
-func (s *Store) Meta(ctx context.Context) (Meta, error) {
+// Meta implements Deployment.
+func (c *core) Meta(ctx context.Context) (Meta, error) {
 	m := Meta{}
-	err := s.row(ctx, "SELECT deployment_id, belongs_to, canary_id, canary_wrapped, canary FROM meta WHERE id = 1", nil,
+	err := c.row(ctx, "SELECT deployment_id, belongs_to, canary_id, canary_wrapped, canary FROM meta WHERE id = 1", nil,
 		&m.DeploymentID, &m.BelongsTo, &m.Canary.ID, (*string)(&m.Canary.Wrapped), &m.Sealed)
 	if errors.Is(err, sql.ErrNoRows) {
 		return m, ErrNoMeta
@@ -33,55 +30,53 @@ func (s *Store) Meta(ctx context.Context) (Meta, error) {
 	return m, err
 }
 
-// DeploymentID reads whose database this is, whatever the version of its schema. Error: ErrNoMeta,
-// also where there is no schema at all.
-func (s *Store) DeploymentID(ctx context.Context) (string, error) {
+// DeploymentID implements Deployment.
+func (c *core) DeploymentID(ctx context.Context) (string, error) {
 	var id string
-	err := s.row(ctx, "SELECT deployment_id FROM meta WHERE id = 1", nil, &id)
+	err := c.row(ctx, "SELECT deployment_id FROM meta WHERE id = 1", nil, &id)
 	if errors.Is(err, sql.ErrNoRows) || errors.Is(err, errNoTable) {
 		return "", ErrNoMeta
 	}
 	return id, err
 }
 
-// ClaimMeta makes the database the deployment's, unless it is somebody's already.
-func (s *Store) ClaimMeta(ctx context.Context, m Meta) error {
+// ClaimMeta implements Deployment.
+func (c *core) ClaimMeta(ctx context.Context, m Meta) error {
 	version, err := m.Canary.Wrapped.Version()
 	if err != nil {
 		return err
 	}
-	_, err = s.exec(ctx, `INSERT INTO meta (id, deployment_id, belongs_to, canary_id, canary_version, canary_wrapped, canary)
+	_, err = c.exec(ctx, `INSERT INTO meta (id, deployment_id, belongs_to, canary_id, canary_version, canary_wrapped, canary)
 		VALUES (1, $1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING`,
 		m.DeploymentID, m.BelongsTo, m.Canary.ID, version, string(m.Canary.Wrapped), m.Sealed)
 	return err
 }
 
-// ReplaceCanary puts a new canary in the old one's place, if the old one is still there.
-func (s *Store) ReplaceCanary(ctx context.Context, to int, old, m Meta) error {
+// ReplaceCanary implements Rotation.
+func (c *core) ReplaceCanary(ctx context.Context, to int, old, m Meta) error {
 	version, err := m.Canary.Wrapped.Version()
 	if err != nil {
 		return err
 	}
-	return s.inRotation(ctx, to, func(tx queryer) error {
-		_, err := s.execIn(ctx, tx, `UPDATE meta SET canary_id = $1, canary_version = $2, canary_wrapped = $3, canary = $4
+	return c.inRotation(ctx, to, func(tx queryer) error {
+		_, err := c.execIn(ctx, tx, `UPDATE meta SET canary_id = $1, canary_version = $2, canary_wrapped = $3, canary = $4
 			WHERE id = 1 AND canary_wrapped = $5`,
 			m.Canary.ID, version, string(m.Canary.Wrapped), m.Sealed, string(old.Canary.Wrapped))
 		return err
 	})
 }
 
-// ClaimPepper records the digest of the pepper in use where none is recorded, and returns the one
-// that is. Error: ErrNoMeta.
-func (s *Store) ClaimPepper(ctx context.Context, digest string) (recorded string, err error) {
+// ClaimPepper implements Deployment.
+func (c *core) ClaimPepper(ctx context.Context, digest string) (recorded string, err error) {
 	for _, claim := range []bool{false, true} {
 		if claim {
-			// Another process may be first: then its digest is the one that is read.
-			if _, err := s.exec(ctx, "UPDATE meta SET pepper_digest = $1 WHERE id = 1 AND pepper_digest IS NULL", digest); err != nil {
+			// Another process may be first. Then its digest is read below.
+			if _, err := c.exec(ctx, "UPDATE meta SET pepper_digest = $1 WHERE id = 1 AND pepper_digest IS NULL", digest); err != nil {
 				return "", err
 			}
 		}
 		var found sql.NullString
-		err = s.row(ctx, "SELECT pepper_digest FROM meta WHERE id = 1", nil, &found)
+		err = c.row(ctx, "SELECT pepper_digest FROM meta WHERE id = 1", nil, &found)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			return "", ErrNoMeta

@@ -11,16 +11,13 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// Every statement here proves the session itself, so that a request is one round trip and a
-// revoked session is without effect from the moment its row is gone.
-
-// lastID is above every note's id.
+// lastID sorts after every note's id.
 const lastID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
-// ActiveKey returns the owner's active key. Errors: sessions.ErrInvalid.
-func (s *Store) ActiveKey(ctx context.Context, id sessions.Identity, now time.Time) (envelope.StoredKey, error) {
+// ActiveKey returns the owner's active key. Error: sessions.ErrInvalid.
+func (c *core) ActiveKey(ctx context.Context, id sessions.Identity, now time.Time) (envelope.StoredKey, error) {
 	key := envelope.StoredKey{Owner: id.Owner}
-	err := s.row(ctx, `SELECT k.id, k.wrapped FROM sessions s JOIN owner_keys k ON k.owner = s.owner AND k.state = 'active'
+	err := c.row(ctx, `SELECT k.id, k.wrapped FROM sessions s JOIN owner_keys k ON k.owner = s.owner AND k.state = 'active'
 		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $3`,
 		[]any{id.Owner, id.Session, micros(now)}, &key.ID, (*string)(&key.Wrapped))
 	if errors.Is(err, sql.ErrNoRows) {
@@ -29,16 +26,16 @@ func (s *Store) ActiveKey(ctx context.Context, id sessions.Identity, now time.Ti
 	return key, err
 }
 
-// Notes lists the owner's notes from newest to oldest, those before the id given; empty: from the
-// newest. Errors: sessions.ErrInvalid.
-func (s *Store) Notes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]notes.Summary, error) {
+// Notes returns the owner's notes before the given id, newest first. An empty id is that of no
+// note: the list begins with the newest. Error: sessions.ErrInvalid.
+func (c *core) Notes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]notes.Summary, error) {
 	if before == "" {
 		before = lastID
 	}
 	var list []notes.Summary
 	live := false
-	// The session's row is there even when no note is.
-	err := s.rows(ctx, s.db, `SELECT n.id, n.created_at, n.updated_at
+	// A live session without notes still has one row.
+	err := c.rows(ctx, `SELECT n.id, n.created_at, n.updated_at
 		FROM sessions s LEFT JOIN notes n ON n.owner = s.owner AND n.id < $3
 		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $4 ORDER BY n.id DESC LIMIT $5`,
 		[]any{id.Owner, id.Session, before, micros(now), limit}, func(rows *sql.Rows) error {
@@ -59,9 +56,9 @@ func (s *Store) Notes(ctx context.Context, id sessions.Identity, now time.Time, 
 	return list, err
 }
 
-// SealedNotes is Notes with all that is stored of each, and the key that each is sealed with. It returns no
-// more than about maxBatchBytes, and one note at least, if there is one.
-func (s *Store) SealedNotes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]notes.Sealed, []envelope.StoredKey, error) {
+// SealedNotes returns the same notes as Notes, sealed, and the key of each. It returns about
+// maxBatchBytes at most, but at least one note if there is one.
+func (c *core) SealedNotes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]notes.Sealed, []envelope.StoredKey, error) {
 	if before == "" {
 		before = lastID
 	}
@@ -71,7 +68,7 @@ func (s *Store) SealedNotes(ctx context.Context, id sessions.Identity, now time.
 		live bool
 		size int
 	)
-	err := s.rows(ctx, s.db, `SELECT n.id, n.key_id, n.revision, n.content, n.title, n.tags, n.created_at, n.updated_at, k.wrapped
+	err := c.rows(ctx, `SELECT n.id, n.key_id, n.revision, n.content, n.title, n.tags, n.created_at, n.updated_at, k.wrapped
 		FROM sessions s
 		LEFT JOIN notes n ON n.owner = s.owner AND n.id < $3
 		LEFT JOIN owner_keys k ON k.owner = n.owner AND k.id = n.key_id
@@ -105,19 +102,19 @@ func (s *Store) SealedNotes(ctx context.Context, id sessions.Identity, now time.
 	return list, keys, err
 }
 
-// UpdateNote replaces a note if it still has the revision before n's, the session lives and the key
-// is active. It reports whether it did; the caller finds out why not.
-func (s *Store) UpdateNote(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed) (done bool, err error) {
-	// A rotation changes neither revision nor time.
-	written := s.exists(ctx, "SELECT count(*) FROM notes WHERE owner = $1 AND id = $2 AND revision = $3 AND updated_at = $4",
+// UpdateNote replaces a note, if the note's revision is the one before n's, the session is live and
+// the key is active. It reports whether it did. The caller finds out why not.
+func (c *core) UpdateNote(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed) (done bool, err error) {
+	// A rotation changes neither the revision nor the time.
+	written := c.exists(ctx, "SELECT count(*) FROM notes WHERE owner = $1 AND id = $2 AND revision = $3 AND updated_at = $4",
 		id.Owner, n.ID, n.Revision, micros(n.UpdatedAt))
-	err = s.untilKnown(ctx, written, func() error {
-		changed, err := s.exec(ctx, `UPDATE notes SET key_id = $4, revision = $5, content = $6, title = $7, tags = $8, updated_at = $9
+	err = c.untilKnown(ctx, written, func() error {
+		changed, err := c.exec(ctx, `UPDATE notes SET key_id = $4, revision = $5, content = $6, title = $7, tags = $8, updated_at = $9
 			WHERE owner = $1 AND id = $3 AND revision + 1 = $5
 			  AND EXISTS (SELECT 1 FROM sessions s WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $10)
 			  AND EXISTS (SELECT 1 FROM owner_keys k WHERE k.owner = $1 AND k.id = $4 AND k.state = 'active')`,
 			id.Owner, id.Session, n.ID, n.KeyID, n.Revision, n.Content, n.Title, n.Tags, micros(n.UpdatedAt), micros(now))
-		if err == nil && changed == 0 || errors.Is(err, errStillNeeded) {
+		if err == nil && changed == 0 || errors.Is(err, errForeignKey) {
 			err = errNothingDone
 		}
 		return err
@@ -125,14 +122,14 @@ func (s *Store) UpdateNote(ctx context.Context, id sessions.Identity, now time.T
 	return err == nil, ifDone(err)
 }
 
-// DeleteNote removes a note without decrypting it, if its revision is the one given; 0: whatever it
-// is. It reports whether it did; the caller finds out why not.
-func (s *Store) DeleteNote(ctx context.Context, id sessions.Identity, now time.Time, note string, revision int64) (done bool, err error) {
-	// Whether the attempt before or another request removed it makes no difference.
-	gone := s.exists(ctx, `SELECT count(*) FROM sessions s LEFT JOIN notes n ON n.owner = s.owner AND n.id = $3
+// DeleteNote deletes a note without decrypting it, if its revision is the given one. Revision 0
+// matches every revision. It reports whether it did. The caller finds out why not.
+func (c *core) DeleteNote(ctx context.Context, id sessions.Identity, now time.Time, note string, revision int64) (done bool, err error) {
+	// It makes no difference whether an earlier attempt or another request deleted the note.
+	gone := c.exists(ctx, `SELECT count(*) FROM sessions s LEFT JOIN notes n ON n.owner = s.owner AND n.id = $3
 		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $4 AND n.id IS NULL`, id.Owner, id.Session, note, micros(now))
-	err = s.untilKnown(ctx, gone, func() error {
-		changed, err := s.exec(ctx, `DELETE FROM notes WHERE owner = $1 AND id = $3 AND (revision = $4 OR $4 = 0)
+	err = c.untilKnown(ctx, gone, func() error {
+		changed, err := c.exec(ctx, `DELETE FROM notes WHERE owner = $1 AND id = $3 AND (revision = $4 OR $4 = 0)
 			AND EXISTS (SELECT 1 FROM sessions s WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $5)`,
 			id.Owner, id.Session, note, revision, micros(now))
 		if err == nil && changed == 0 {
@@ -143,10 +140,10 @@ func (s *Store) DeleteNote(ctx context.Context, id sessions.Identity, now time.T
 	return err == nil, ifDone(err)
 }
 
-// errNothingDone is a write that found nothing to change.
+// errNothingDone means that a write found nothing to change.
 var errNothingDone = errors.New("nothing was changed")
 
-// ifDone is the error of a write, when finding nothing to change is none.
+// ifDone returns the error of a write for which finding nothing to change is no error.
 func ifDone(err error) error {
 	if errors.Is(err, errNothingDone) {
 		return nil

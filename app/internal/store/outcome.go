@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// untilKnown repeats a write whose outcome is not known because the connection was lost: it may have been
-// committed, and the client must not be told otherwise. done asks whether it was; the server may still be at it
-// when it is asked first, so that a repetition that fails asks again.
-func (s *Store) untilKnown(ctx context.Context, done func() (bool, error), do func() error) error {
-	err := do()
+// untilKnown repeats a write whose outcome is unknown because the connection was lost. The write may
+// have been committed, and then the client must not be told that it failed. committed checks for
+// that. The server may still be working when it is first asked, so a failed repetition asks again.
+func (c *core) untilKnown(ctx context.Context, committed func() (bool, error), write func() error) error {
+	err := write()
 	for _, pause := range []time.Duration{100 * time.Millisecond, 400 * time.Millisecond, time.Second} {
 		if !errors.Is(err, ErrUnavailable) {
 			return err
@@ -20,30 +20,30 @@ func (s *Store) untilKnown(ctx context.Context, done func() (bool, error), do fu
 			return err
 		case <-time.After(pause):
 		}
-		if known, errDone := done(); known || errDone != nil {
-			err = errDone
+		if known, errCheck := committed(); known || errCheck != nil {
+			err = errCheck
 			continue
 		}
-		if err = do(); err == nil || errors.Is(err, ErrUnavailable) {
+		if err = write(); err == nil || errors.Is(err, ErrUnavailable) {
 			continue
 		}
-		if known, errDone := done(); known && errDone == nil {
+		if known, errCheck := committed(); known && errCheck == nil {
 			return nil
 		}
 	}
 	return err
 }
 
-// transactUntilKnown is transact for a transaction whose outcome done tells.
-func (s *Store) transactUntilKnown(ctx context.Context, done func() (bool, error), do func(queryer) error) error {
-	return s.untilKnown(ctx, done, func() error { return s.transact(ctx, do) })
+// transactUntilKnown is transact, with committed as in untilKnown.
+func (c *core) transactUntilKnown(ctx context.Context, committed func() (bool, error), do func(queryer) error) error {
+	return c.untilKnown(ctx, committed, func() error { return c.transact(ctx, do) })
 }
 
-// exists is a question for untilKnown: whether a count is above zero.
-func (s *Store) exists(ctx context.Context, query string, args ...any) func() (bool, error) {
+// exists returns a check for untilKnown: it reports whether the query counts at least one row.
+func (c *core) exists(ctx context.Context, query string, args ...any) func() (bool, error) {
 	return func() (bool, error) {
 		var n int
-		err := s.row(ctx, query, args, &n)
+		err := c.row(ctx, query, args, &n)
 		return n > 0, err
 	}
 }

@@ -28,13 +28,13 @@ import (
 var poolSizes = map[string]int{"session": 50, "transaction": 4}
 
 // open opens a database as a process of the service does.
-func open(t *testing.T, uri, caFile string, timeout time.Duration) (*store.Store, error) {
+func open(t *testing.T, uri, caFile string, role store.Role) (store.Store, error) {
 	t.Helper()
 	uriFile := filepath.Join(t.TempDir(), "uri")
 	if err := os.WriteFile(uriFile, []byte(uri), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Open(ctx, config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: caFile, MaxConnections: 8}}, nil, timeout)
+	db, err := store.Open(ctx, config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: caFile, MaxConnections: 8}}, nil, role)
 	if err == nil {
 		t.Cleanup(func() { _ = db.Close() })
 	}
@@ -42,11 +42,11 @@ func open(t *testing.T, uri, caFile string, timeout time.Duration) (*store.Store
 }
 
 // behindPgBouncer returns a migrated database behind PgBouncer.
-func behindPgBouncer(t *testing.T, mode string) (*store.Store, *testenv.PgBouncer, *testenv.Postgres) {
+func behindPgBouncer(t *testing.T, mode string) (store.Store, *testenv.PgBouncer, *testenv.Postgres) {
 	t.Helper()
 	server := testenv.StartPostgres(t)
 	uri := server.CreateDatabase(t, "notes")
-	if db, err := open(t, uri, server.CAFile, store.JobTimeout); err != nil {
+	if db, err := open(t, uri, server.CAFile, store.RoleJob); err != nil {
 		t.Fatal(err)
 	} else if _, err := db.Migrate(ctx); err != nil {
 		t.Fatal(err)
@@ -54,7 +54,7 @@ func behindPgBouncer(t *testing.T, mode string) (*store.Store, *testenv.PgBounce
 		t.Fatal(err)
 	}
 	pooler := testenv.StartPgBouncer(t, server, mode, poolSizes[mode])
-	db, err := open(t, pooler.URI("notes"), pooler.CAFile, store.RequestTimeout)
+	db, err := open(t, pooler.URI("notes"), pooler.CAFile, store.RoleAPI)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,10 +72,10 @@ func TestBehindPgBouncer(t *testing.T) {
 			direct := server.CreateDatabase(t, "notes")
 			pooler := testenv.StartPgBouncer(t, server, mode, size)
 			applied := make(chan int, 3)
-			dbs := make([]*store.Store, cap(applied))
+			dbs := make([]store.Store, cap(applied))
 			var processes sync.WaitGroup
 			for i := range dbs {
-				db, err := open(t, pooler.URI("notes"), pooler.CAFile, store.RequestTimeout)
+				db, err := open(t, pooler.URI("notes"), pooler.CAFile, store.RoleAPI)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -115,7 +115,7 @@ func TestBehindPgBouncer(t *testing.T) {
 			if connections > size {
 				t.Errorf("%d server connections, want %d at most", connections, size)
 			}
-			job, err := open(t, pooler.URI("notes"), pooler.CAFile, store.JobTimeout)
+			job, err := open(t, pooler.URI("notes"), pooler.CAFile, store.RoleJob)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -159,7 +159,7 @@ func exercise(t *testing.T, user fixture) {
 }
 
 // seesUserAtWork has a user's statement wait for a lock, and the Job see it.
-func seesUserAtWork(t *testing.T, job, user *store.Store, locker *pgx.Conn) {
+func seesUserAtWork(t *testing.T, job, user store.Store, locker *pgx.Conn) {
 	t.Helper()
 	lock, err := locker.Begin(ctx)
 	if err != nil {
@@ -186,7 +186,7 @@ func seesUserAtWork(t *testing.T, job, user *store.Store, locker *pgx.Conn) {
 }
 
 // rotate replaces the users' keys as a rotation does.
-func rotate(t *testing.T, db *store.Store, users []fixture) {
+func rotate(t *testing.T, db store.Store, users []fixture) {
 	t.Helper()
 	if err := db.RaiseFence(ctx, 2); err != nil {
 		t.Fatal(err)
@@ -252,18 +252,18 @@ func TestPoolersAreFound(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			db, err := open(t, tc.uri, tc.caFile, store.RequestTimeout)
+			db, err := open(t, tc.uri, tc.caFile, store.RoleAPI)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, err := db.Pooled(ctx); got != tc.want || err != nil {
+			if got, err := store.Internals(db).Pooled(ctx); got != tc.want || err != nil {
 				t.Errorf("pooled: %t, %v; want %t", got, err, tc.want)
 			}
 			for setting, want := range map[string]string{
 				"synchronous_commit": "on", "statement_timeout": "30s", "lock_timeout": "5s",
 				"idle_in_transaction_session_timeout": "5s", "max_parallel_workers_per_gather": "0",
 			} {
-				if got, err := db.Setting(ctx, setting); got != want || err != nil {
+				if got, err := store.Internals(db).Setting(ctx, setting); got != want || err != nil {
 					t.Errorf("%s is %q, %v; want %q", setting, got, err, want)
 				}
 			}
@@ -327,7 +327,7 @@ func TestPooledSettingsStayApart(t *testing.T) {
 	eachServerConnection(t, pooler, "SET synchronous_commit = off; SET search_path = elsewhere; SET default_transaction_isolation = serializable; SET lock_timeout = 1")
 	for setting, want := range map[string]string{"synchronous_commit": "on", "search_path": `"$user", public`, "transaction_isolation": "read committed", "lock_timeout": "5s"} {
 		for range 8 {
-			if got, err := db.Setting(ctx, setting); got != want || err != nil {
+			if got, err := store.Internals(db).Setting(ctx, setting); got != want || err != nil {
 				t.Errorf("%s is %q, %v; want %q", setting, got, err, want)
 			}
 		}
@@ -348,11 +348,11 @@ func TestPooledCommitsAreAwaited(t *testing.T) {
 		t.Run(set, func(t *testing.T) {
 			server.CreateDatabase(t, set)
 			server.Execute(t, `ALTER DATABASE "`+set+`" SET synchronous_commit = `+set)
-			db, err := open(t, pooler.URI(set), pooler.CAFile, store.RequestTimeout)
+			db, err := open(t, pooler.URI(set), pooler.CAFile, store.RoleAPI)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, err := db.Setting(ctx, "synchronous_commit"); got != want || err != nil {
+			if got, err := store.Internals(db).Setting(ctx, "synchronous_commit"); got != want || err != nil {
 				t.Errorf("synchronous_commit is %q, %v; want %q", got, err, want)
 			}
 		})
@@ -368,21 +368,21 @@ func TestFailedCommitIsAnError(t *testing.T) {
 		t.Fatal(err)
 	}
 	const duplicates = "INSERT INTO late VALUES (1), (1)"
-	if err := db.Execute(ctx, duplicates); err == nil {
+	if err := store.Internals(db).Execute(ctx, duplicates); err == nil {
 		t.Error("Exec: no error")
 	}
-	if err := db.Returning(ctx, duplicates+" RETURNING n"); err == nil {
+	if err := store.Internals(db).Returning(ctx, duplicates+" RETURNING n"); err == nil {
 		t.Error("Query: no error")
 	}
-	if err := db.Returning(ctx, "INSERT INTO late VALUES (2) RETURNING n"); err != nil {
+	if err := store.Internals(db).Returning(ctx, "INSERT INTO late VALUES (2) RETURNING n"); err != nil {
 		t.Error(err)
 	}
 	for _, constant := range []string{"SELECT 1/0", "SELECT count(*) FROM nothing"} {
-		if err := db.Returning(ctx, constant); err == nil {
+		if err := store.Internals(db).Returning(ctx, constant); err == nil {
 			t.Errorf("%s: no error", constant)
 		}
 	}
-	if err := db.Returning(ctx, "SELECT count(*) FROM late HAVING count(*) = 1"); err != nil {
+	if err := store.Internals(db).Returning(ctx, "SELECT count(*) FROM late HAVING count(*) = 1"); err != nil {
 		t.Errorf("the row that was committed is not there alone: %v", err)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/securenotes/securenotes/app/internal/batch"
@@ -13,55 +12,39 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// readBatches bounds the reads that share a statement: notes of up to 400 KiB each are in memory at once.
-var readBatches = batch.Options{Most: 16, Parallel: 4, Timeout: RequestTimeout}
+// readBatches bounds the reads that share a statement: their notes, of up to 400 KiB each, are in memory
+// at the same time.
+var readBatches = batch.Options{Most: 16, Parallel: 4, Timeout: requestTimeout}
 
-// reading is a note that is to be read.
+// reading is a note to read.
 type reading struct {
 	id   sessions.Identity
 	now  time.Time
 	note string
 }
 
-// readNote is a note as it was read, and the key that it is sealed with.
+// readNote is a note and the key that it is sealed with.
 type readNote struct {
 	note notes.Sealed
 	key  envelope.StoredKey
 }
 
-// Note returns a sealed note and the key it is sealed with. Errors: sessions.ErrInvalid,
+// Note returns a note and the key that it is sealed with. Errors: sessions.ErrInvalid,
 // notes.ErrNotFound.
-func (s *Store) Note(ctx context.Context, id sessions.Identity, now time.Time, note string) (notes.Sealed, envelope.StoredKey, error) {
+func (c *core) Note(ctx context.Context, id sessions.Identity, now time.Time, note string) (notes.Sealed, envelope.StoredKey, error) {
 	r := reading{id, now, note}
-	read, err := s.reads.Do(ctx, r)
-	if errors.Is(err, errAlone) {
-		alone := s.selectNote(ctx, r)
+	read, err := c.reads.Do(ctx, r)
+	if errors.Is(err, errRunAlone) {
+		alone := c.selectNote(ctx, r)
 		read, err = alone.Value, alone.Err
 	}
 	return read.note, read.key, err
 }
 
-// readNotes reads notes of concurrent requests with one statement. When it fails each is tried on its own,
-// so that a bad one harms no other.
-func (s *Store) readNotes(ctx context.Context, list []reading) []batch.Result[readNote] {
-	if len(list) == 1 {
-		return []batch.Result[readNote]{s.selectNote(ctx, list[0])}
-	}
-	results, err := s.dialect.selectNotes(ctx, s, list)
-	if err != nil {
-		if !errors.Is(err, ErrUnavailable) {
-			err = fmt.Errorf("%w: %w", errAlone, err)
-		}
-		for i := range results {
-			results[i] = batch.Result[readNote]{Err: err}
-		}
-	}
-	return results
-}
-
-func (s *Store) selectNote(ctx context.Context, r reading) batch.Result[readNote] {
+// selectNote reads one note.
+func (c *core) selectNote(ctx context.Context, r reading) batch.Result[readNote] {
 	var row noteRow
-	err := s.row(ctx, `SELECT `+noteColumns+` FROM sessions s
+	err := c.row(ctx, `SELECT `+noteColumns+` FROM sessions s
 		LEFT JOIN notes n ON n.owner = s.owner AND n.id = $3
 		LEFT JOIN owner_keys k ON k.owner = n.owner AND k.id = n.key_id
 		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $4`,
@@ -75,19 +58,23 @@ func (s *Store) selectNote(ctx context.Context, r reading) batch.Result[readNote
 	return row.result(r)
 }
 
-// noteColumns are what noteRow reads; all are NULL when the session lives and there is no such note.
+// noteColumns are the columns of a noteRow. All are NULL if the session is live and the note does not
+// exist.
 const noteColumns = "n.key_id, n.revision, n.content, n.title, n.tags, n.created_at, n.updated_at, k.wrapped"
 
+// noteRow is a row of noteColumns.
 type noteRow struct {
 	keyID, wrapped             sql.NullString
 	revision, created, updated sql.NullInt64
 	content, title, tags       []byte
 }
 
+// into returns where to scan noteColumns.
 func (row *noteRow) into() []any {
 	return []any{&row.keyID, &row.revision, &row.content, &row.title, &row.tags, &row.created, &row.updated, &row.wrapped}
 }
 
+// result returns the note of the row.
 func (row *noteRow) result(r reading) batch.Result[readNote] {
 	if !row.keyID.Valid {
 		return batch.Result[readNote]{Err: notes.ErrNotFound}

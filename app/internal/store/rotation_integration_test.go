@@ -17,14 +17,14 @@ import (
 )
 
 // postgres is a migrated database, opened as a Job does, and a plain connection to it.
-func postgres(t *testing.T) (*store.Store, *pgx.Conn, string) {
+func postgres(t *testing.T) (store.Store, *pgx.Conn, string) {
 	t.Helper()
 	server, uri := storetest.SharedDatabase(t)
 	uriFile := filepath.Join(t.TempDir(), "uri")
 	if err := os.WriteFile(uriFile, []byte(uri), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Open(t.Context(), config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, nil, store.JobTimeout)
+	db, err := store.Open(t.Context(), config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, nil, store.RoleJob)
 	if err != nil {
 		t.Fatal(err)
 	}

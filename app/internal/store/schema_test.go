@@ -3,6 +3,7 @@ package store_test
 import (
 	"testing"
 
+	"github.com/securenotes/securenotes/app/internal/store"
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
@@ -10,7 +11,7 @@ import (
 // would pass it over.
 func TestBytesAreMarked(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
-		columns, err := open(t).ColumnTypes(ctx)
+		columns, err := store.Internals(open(t)).ColumnTypes(ctx)
 		if err != nil || len(columns) < 20 {
 			t.Fatalf("%d columns, %v", len(columns), err)
 		}

@@ -54,7 +54,7 @@ func TestChangedSecretsAreRead(t *testing.T) {
 	}
 	password("first")
 	ca(server.CAFile)
-	db, err := store.Open(t.Context(), config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: caFile, MaxConnections: 8}}, nil, store.RequestTimeout)
+	db, err := store.Open(t.Context(), config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: caFile, MaxConnections: 8}}, nil, store.RoleAPI)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,252 +1,203 @@
-// Package store keeps the notes service's data, in PostgreSQL or in SQLite, behind one type: the
-// same statements, the same guarantees. It is the only package that knows SQL.
+// Package store keeps the data of the notes service in PostgreSQL or in SQLite. It is the only
+// package that knows SQL.
+//
+// [Store] is everything that the service asks of its database, and [Open] opens one. Consumers
+// declare the part of it that they need. Start reading with core.go: [core] is what the databases
+// share, and its methods are the operations whose SQL is the same on both. postgresStore, in the
+// files postgres*.go, and sqliteStore, in the files sqlite*.go, embed it and implement the rest.
+//
+// Every statement on behalf of a session checks in the statement itself that the session is live. So
+// a request is one round trip, and a revoked session has no effect once its row is gone.
 package store
 
 import (
 	"context"
-	"database/sql"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/accounts"
-	"github.com/securenotes/securenotes/app/internal/batch"
 	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/notes"
 )
 
-// Errors that callers tell apart with errors.Is, besides those of the domain packages.
-var (
-	// ErrUnavailable means that the database cannot be asked now; trying again later may help.
-	ErrUnavailable = errors.New("the database is unavailable")
-	// ErrRefused is ErrUnavailable where the server, or a pooler before it, answers and says why not.
-	ErrRefused = fmt.Errorf("%w: it answers, but refuses the service", ErrUnavailable)
-	// ErrPermission means that the database user lacks a right.
-	ErrPermission = errors.New("the database user lacks a right")
-	// ErrAuthentication means that the database refuses the user or the password.
-	ErrAuthentication = errors.New("the database refuses the login")
-	// ErrSecretMissing means that the file with the connection URI is not there.
-	ErrSecretMissing = errors.New("the database URI is missing")
-	// ErrInvalidURI means that the connection URI cannot be used.
-	ErrInvalidURI = errors.New("the database URI is not valid")
-	// ErrSchema means that the schema is not the one that this program needs.
-	ErrSchema = errors.New("the database schema does not fit this program")
-)
-
-// errNoTable is the ErrSchema of a table that does not exist.
-var errNoTable = fmt.Errorf("%w: a table is missing", ErrSchema)
-
-// errRetry marks errors after which the whole transaction can be tried again.
-var errRetry = errors.New("the transaction must be tried again")
-
-// maxAttempts bounds how often a transaction is tried again.
-const maxAttempts = 8
-
-// Store is a database. It is safe for concurrent use.
-type Store struct {
-	db      *sql.DB
-	dialect dialect
-	// borrowed says that db is another Store's.
-	borrowed bool
-	creates  *batch.Group[creation, struct{}]
-	reads    *batch.Group[reading, readNote]
+// Store is a database. It is safe for concurrent use. Its operations return the errors of this
+// package and of the domain packages.
+type Store interface {
+	accounts.Store
+	notes.Store
+	envelope.KeyRows
+	Administration
+	Deployment
+	Rotation
 }
 
-// newStore is the store over an open database.
-func newStore(db *sql.DB, d dialect) *Store {
-	s := &Store{db: db, dialect: d}
-	s.creates = batch.New(createBatches, creation.size, s.createNotes)
-	s.reads = batch.New(readBatches, nil, s.readNotes)
-	return s
+// Administration is what a process does with the database as a whole.
+type Administration interface {
+	// Migrate brings the schema to this program's version and returns how many migrations it applied.
+	// One process migrates at a time. Migrations only go forward, and each leaves the previous release
+	// able to work.
+	Migrate(context.Context) (int, error)
+	// CheckSchema returns ErrSchema unless every migration that this program knows has been applied.
+	CheckSchema(context.Context) error
+	// Ping returns nil if the database answers and takes writes. After a failover the previous
+	// PostgreSQL primary may still answer, with stale data. SQLite on a full disk counts as available.
+	Ping(context.Context) error
+	// Background returns the same database over one connection of its own, for work that the API does
+	// for itself: a Job must not mistake it for users. Close it before this Store.
+	Background() Store
+	// Close closes all connections except those of Background.
+	Close() error
+	// Limits returns the rate limit counters in this database.
+	Limits() *Limits
+	// DeleteExpiredSessions removes up to limit sessions that expired before now, and returns how many.
+	DeleteExpiredSessions(ctx context.Context, now time.Time, limit int) (int64, error)
+	// DeleteExpiredIdempotencyKeys removes up to limit keys that expired before now, and returns how many.
+	DeleteExpiredIdempotencyKeys(ctx context.Context, now time.Time, limit int) (int64, error)
 }
 
-// dialect is what differs between the databases.
-type dialect interface {
-	// rebind turns $1 into the database's own placeholder.
-	rebind(query string) string
-	// classify turns the driver's errors into this package's, the domain's, or errRetry.
-	classify(err error) error
-	// insertUser stores a user and the first owner key, which is wrapped under the version, or nothing.
-	insertUser(ctx context.Context, s *Store, user accounts.User, key envelope.StoredKey, version int) error
-	// insertNotes stores notes in one transaction of its own and returns the ids of those whose session lives
-	// and whose key is active. On an error none is known to be stored. It does not wait long for a lock.
-	insertNotes(ctx context.Context, s *Store, list []creation) (stored map[string]bool, err error)
-	// selectNotes reads many notes; the results are in the order of list, also beside an error, which is of
-	// all of them.
-	selectNotes(ctx context.Context, s *Store, list []reading) ([]batch.Result[readNote], error)
-	// queueForFence keeps those who come later and read the fence behind the transaction that raises it.
-	queueForFence(ctx context.Context, s *Store, tx queryer) error
-	// replaceSealed is ReplaceSealed, but for an account that was deleted.
-	replaceSealed(ctx context.Context, s *Store, to int, t SealedTable, owner, oldKey, newKey string, batch []SealedRow) (int64, error)
-	// replaceActiveKeys is ReplaceActiveKeys; each key is wrapped under the version of the same place.
-	replaceActiveKeys(ctx context.Context, s *Store, to int, keys []envelope.StoredKey, versions []int, now time.Time) error
-	// replaceWrappings is ReplaceWrappings; each new wrapping is under the version of the same place.
-	replaceWrappings(ctx context.Context, s *Store, to int, keys []Rewrapped, versions []int) (int64, error)
-	// deleteRetiredKeys is DeleteRetiredKeys. Error: errStillNeeded.
-	deleteRetiredKeys(ctx context.Context, s *Store, to int, keys []envelope.StoredKey) error
-	// usersAtWork is UsersAtWork.
-	usersAtWork(ctx context.Context, s *Store, recently time.Duration) (int, error)
-	// ping shows that the database answers.
-	ping(ctx context.Context, s *Store) error
-	// oneOf is a condition that the column has one of the values, and the parameter $1 of the query.
-	oneOf(column string, values []string) (condition string, parameter any)
-	// lockShared is appended to a SELECT whose rows must not change until the transaction ends.
-	lockShared() string
-	// lockExclusive is appended to a SELECT whose rows no other transaction may lock.
-	lockExclusive() string
-	// writers is how many transactions can write at the same time.
-	writers(s *Store) int
-	// columnTypes lists table, column and declared type of every column of the schema.
-	columnTypes() string
-	// background is Background.
-	background(s *Store) *Store
-	// close closes what the dialect has opened besides the database.
-	close() error
-	// migrations is the directory of the dialect's migrations.
-	migrations() string
+// Deployment is what ties a database to its deployment.
+type Deployment interface {
+	// Meta returns which deployment the database belongs to. Error: ErrNoMeta.
+	Meta(context.Context) (Meta, error)
+	// DeploymentID returns the id of Meta, whatever the version of the schema. Error: ErrNoMeta, also
+	// where there is no schema.
+	DeploymentID(context.Context) (string, error)
+	// ClaimMeta makes the database the deployment's, unless a deployment has claimed it.
+	ClaimMeta(context.Context, Meta) error
+	// ClaimPepper records the digest of the pepper in use unless one is recorded, and returns the
+	// recorded one. Error: ErrNoMeta.
+	ClaimPepper(ctx context.Context, digest string) (recorded string, err error)
+	// PeppersInUse returns, by the id of each pepper, how many users' passwords need it.
+	PeppersInUse(context.Context) (map[string]int64, error)
 }
 
-// How long one statement may take on PostgreSQL: a user's request is not worth a minute, a migration
-// or a rotation that walks a large table is worth hours.
+// Rotation is what a key rotation to a master key version does. The methods that write take that
+// version as to, and write nothing unless the fence is exactly at it. Errors: ErrSuperseded,
+// ErrFenceTooLow.
+type Rotation interface {
+	// Fence returns the lowest master key version that an owner key may be wrapped under.
+	Fence(context.Context) (int, error)
+	// RaiseFence raises the fence to a version. It never lowers it.
+	RaiseFence(ctx context.Context, to int) error
+	// EndSessions ends every session that began at the given time or before, and returns how many.
+	EndSessions(ctx context.Context, to int, began time.Time) (int64, error)
+	// ReplaceCanary replaces the canary, if it is still the old one.
+	ReplaceCanary(ctx context.Context, to int, old, renewed Meta) error
+	// ReplaceActiveKeys makes each key its owner's active key in place of a stale one, which becomes
+	// retiring, all in one transaction. It skips owners without a stale active key, whom another process
+	// of the rotation has handled, and deleted accounts. The keys must be sorted by owner, one for each.
+	ReplaceActiveKeys(ctx context.Context, to int, keys []envelope.StoredKey, now time.Time) error
+	// ReplaceSealed writes rows that were sealed again with the new key, each only if its key and
+	// revision are still those that were read: a user's write in between wins. It returns how many rows
+	// it wrote.
+	ReplaceSealed(ctx context.Context, to int, t SealedTable, owner, oldKey, newKey string, batch []SealedRow) (int64, error)
+	// ReplaceWrappings replaces the wrappings of keys, each only if it is still the one that was read,
+	// in one transaction. It returns how many it replaced.
+	ReplaceWrappings(ctx context.Context, to int, keys []Rewrapped) (int64, error)
+	// DeleteRetiredKeys deletes retiring keys. If something is still sealed with one of them it deletes
+	// none and reports false: the foreign key decides, not an earlier count.
+	DeleteRetiredKeys(ctx context.Context, to int, keys []envelope.StoredKey) (bool, error)
+	// Flush returns once everything that the caller has read is on disk, and on the standby servers
+	// that the database waits for.
+	Flush(context.Context) error
+
+	// SealedColumns returns every table with sealed values and every column with wrapped keys. It reads
+	// the schema, so that a rotation cannot miss a column that a later migration adds. Error: ErrSchema,
+	// when a table with sealed values lacks the columns that tell which key they are sealed with.
+	SealedColumns(context.Context) ([]SealedTable, []WrappedColumn, error)
+	// StaleOwners returns up to limit owners of the range with a stale key, sorted, after the given one.
+	StaleOwners(ctx context.Context, r OwnerRange, by Staleness, to int, after string, limit int) ([]string, error)
+	// OwnersKeys returns all keys of the owners, sorted, and which of the tables need each.
+	OwnersKeys(ctx context.Context, owners []string, tables []SealedTable) ([]RotationKey, error)
+	// StaleKeys returns up to limit stale keys of the range, sorted, after the given one. It may split
+	// the keys of one owner between two calls.
+	StaleKeys(ctx context.Context, r OwnerRange, by Staleness, to int, after envelope.StoredKey, limit int) ([]RotationKey, error)
+	// AllKeys returns up to limit owner keys, sorted, after the given one.
+	AllKeys(ctx context.Context, after envelope.StoredKey, limit int) ([]RotationKey, error)
+	// SealedRows returns up to limit rows, and about maxBatchBytes, that are sealed with the key, sorted,
+	// after the given id. It reports whether there may be more.
+	SealedRows(ctx context.Context, t SealedTable, owner, key, after string, limit int) (rows []SealedRow, more bool, err error)
+	// WrappedValues calls visit with every value of a wrapped column.
+	WrappedValues(ctx context.Context, c WrappedColumn, visit func(string) error) error
+
+	// OldestVersion returns the oldest master key version that an owner key or the canary is wrapped
+	// under; 0 in an empty database.
+	OldestVersion(context.Context) (int, error)
+	// CountStaleKeys counts the stale owner keys.
+	CountStaleKeys(ctx context.Context, by Staleness, to int) (int64, error)
+	// CountStaleRows counts the rows of a table that are sealed with the owners' stale keys, by the
+	// version of the key. A version that only keys without rows have counts 0. The time that it takes
+	// depends on how many rows these owners have.
+	CountStaleRows(ctx context.Context, t SealedTable, owners []string, by Staleness, to int) (map[int]int64, error)
+	// CountRowsByKey counts the owners' sealed rows of a table, by the id of their key.
+	CountRowsByKey(ctx context.Context, t SealedTable, owners []string) (map[string]int64, error)
+	// CountRowsWithoutKey counts the rows of a table, of the owners in the range, whose key does not
+	// exist. A range without a beginning includes the rows without an owner. It is 0 where the table has
+	// a foreign key.
+	CountRowsWithoutKey(ctx context.Context, t SealedTable, r OwnerRange) (int64, error)
+
+	// Writers returns how many transactions can write at the same time.
+	Writers() int
+	// UsersAtWork counts the API's sessions that execute a statement for a user now, or did so recently:
+	// those that a Job should yield to. It returns errors.ErrUnsupported with SQLite, and where
+	// PostgreSQL hides other logins' sessions: it shows them to the login that the sessions have, which
+	// is the Job's own, and to members of pg_read_all_stats.
+	UsersAtWork(ctx context.Context, recently time.Duration) (int, error)
+}
+
+// Role is what a process does with the database. Its value is the application_name of the process's
+// connections to PostgreSQL: a Job yields to sessions of RoleAPI only, not to other Jobs, to probes, to
+// a vacuum or to a backup.
+type Role string
+
+// The roles.
 const (
-	RequestTimeout = 30 * time.Second
-	JobTimeout     = 6 * time.Hour
+	// RoleAPI serves users. A statement may take requestTimeout.
+	RoleAPI Role = "securenotes"
+	// RoleJob works through the whole database, as a migration, a rotation and a verification do. A
+	// statement may take jobTimeout.
+	RoleJob Role = "securenotes-job"
+
+	// roleBackground is the API's work for itself; see [Administration].
+	roleBackground Role = "securenotes-background"
 )
 
-// Logins gives who to log in to PostgreSQL as, where that changes with time.
+// How long PostgreSQL lets one statement take. A user's request is not worth a minute. A migration or
+// a rotation that walks a large table is worth hours.
+const (
+	requestTimeout = 30 * time.Second
+	jobTimeout     = 6 * time.Hour
+)
+
+// statementTimeout returns how long a statement of the role may take.
+func (r Role) statementTimeout() time.Duration {
+	if r == RoleJob {
+		return jobTimeout
+	}
+	return requestTimeout
+}
+
+// Logins provides credentials for PostgreSQL that change over time.
 type Logins interface {
-	// Current is the user and the password of now. It may take its time.
+	// Current returns the current user and password. It may block.
 	Current(ctx context.Context) (user, password string, err error)
-	// Replaced says whether another user is to be logged in as now. It is asked for each request, and does not wait.
+	// Replaced reports whether the user's credentials have been replaced. It is called for each request
+	// and does not block.
 	Replaced(ctx context.Context, user string) bool
-	// Refused is told that the server refuses the user.
+	// Refused is called when the server rejects the user's credentials.
 	Refused(user string)
 }
 
-// Open connects to the database that the configuration names, as whom logins says: nil with SQLite, and where the URI
-// says so. A statement may take statementTimeout. It answers within 10 s.
-func Open(ctx context.Context, c config.Database, logins Logins, statementTimeout time.Duration) (*Store, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+// openTimeout bounds Open.
+const openTimeout = 10 * time.Second
+
+// Open connects to the configured database in a role. logins is nil with SQLite, and where the
+// connection URI contains the credentials.
+func Open(ctx context.Context, c config.Database, logins Logins, role Role) (Store, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	if c.Postgres != nil {
-		return openPostgres(ctx, *c.Postgres, logins, statementTimeout)
+		return openPostgres(ctx, *c.Postgres, logins, role)
 	}
 	return openSQLite(ctx, *c.SQLite)
 }
-
-// backgrounds is for how many calls of Background, each of one connection, a process leaves room.
-const backgrounds = 2
-
-// Background is the same database over one connection of its own, for what the API does for itself: a Job must not take
-// it for users. It is to be closed, before s.
-func (s *Store) Background() *Store { return s.dialect.background(s) }
-
-// Close closes all connections but those of Background.
-func (s *Store) Close() error {
-	if s.borrowed {
-		return nil
-	}
-	return errors.Join(s.dialect.close(), s.db.Close())
-}
-
-// Ping shows that the database answers, and that a PostgreSQL server takes writes: after a failover the old
-// one may still answer, with what was true before. A SQLite file on a full disk is still read.
-func (s *Store) Ping(ctx context.Context) error { return s.dialect.ping(ctx, s) }
-
-// queryer is a database or a transaction.
-type queryer interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
-// exec runs one statement as a transaction of its own and returns how many rows it changed.
-func (s *Store) exec(ctx context.Context, query string, args ...any) (int64, error) {
-	var changed int64
-	err := s.again(ctx, func() (err error) {
-		changed, err = s.execIn(ctx, s.db, query, args...)
-		return err
-	})
-	return changed, err
-}
-
-func (s *Store) execIn(ctx context.Context, q queryer, query string, args ...any) (int64, error) {
-	result, err := q.ExecContext(ctx, s.dialect.rebind(query), args...)
-	if err != nil {
-		return 0, s.dialect.classify(err)
-	}
-	return result.RowsAffected()
-}
-
-// row reads one row; sql.ErrNoRows stays as it is.
-func (s *Store) row(ctx context.Context, query string, args []any, into ...any) error {
-	return s.rowIn(ctx, s.db, query, args, into...)
-}
-
-func (s *Store) rowIn(ctx context.Context, q queryer, query string, args []any, into ...any) error {
-	err := q.QueryRowContext(ctx, s.dialect.rebind(query), args...).Scan(into...)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return s.dialect.classify(err)
-	}
-	return err
-}
-
-// rows calls scan for each row.
-func (s *Store) rows(ctx context.Context, q queryer, query string, args []any, scan func(*sql.Rows) error) error {
-	rows, err := q.QueryContext(ctx, s.dialect.rebind(query), args...)
-	if err != nil {
-		return s.dialect.classify(err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return s.dialect.classify(err)
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return s.dialect.classify(err)
-	}
-	return nil
-}
-
-// transact runs do in a transaction and commits it, again as a whole where that can help.
-func (s *Store) transact(ctx context.Context, do func(queryer) error) error {
-	return s.again(ctx, func() error { return s.once(ctx, do) })
-}
-
-// again repeats what a deadlock, a serialization failure or a lock that was not to be had has undone:
-// these leave nothing behind.
-func (s *Store) again(ctx context.Context, do func() error) error {
-	var err error
-	for attempt := range maxAttempts {
-		if err = do(); !errors.Is(err, errRetry) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Duration(1<<attempt) * 5 * time.Millisecond):
-		}
-	}
-	return fmt.Errorf("%w: gave up after %d attempts: %w", ErrUnavailable, maxAttempts, err)
-}
-
-func (s *Store) once(ctx context.Context, do func(queryer) error) error {
-	tx, err := s.db.BeginTx(ctx, nil)
-	if err != nil {
-		return s.dialect.classify(err)
-	}
-	defer tx.Rollback() // after a commit it does nothing
-	if err := do(tx); err != nil {
-		return err
-	}
-	return s.dialect.classify(tx.Commit())
-}
-
-// nullable stores an empty text as NULL.
-func nullable(text string) sql.NullString { return sql.NullString{String: text, Valid: text != ""} }
-
-// micros is how times are stored.
-func micros(t time.Time) int64 { return t.UnixMicro() }
-
-func fromMicros(us int64) time.Time { return time.UnixMicro(us).UTC() }

@@ -40,13 +40,13 @@ func sealedBytes(fill byte) []byte {
 }
 
 type fixture struct {
-	*store.Store
+	store.Store
 	id  sessions.Identity
 	key envelope.StoredKey
 }
 
 // newUser registers a user whose key is under a version, and signs in.
-func newUser(t testing.TB, db *store.Store, name string, version int) fixture {
+func newUser(t testing.TB, db store.Store, name string, version int) fixture {
 	t.Helper()
 	owner := uuid.NewString()
 	f := fixture{Store: db, key: envelope.StoredKey{Owner: owner, ID: envelope.NewID(), Wrapped: wrappedAt(version)}}

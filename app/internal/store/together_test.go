@@ -53,7 +53,7 @@ func TestCreationsTogether(t *testing.T) {
 				}
 			}
 		}
-		mustBe("together", want, db.CreateTogether(ctx, now, list))
+		mustBe("together", want, store.CreateTogether(ctx, db, now, list))
 		for i, c := range list {
 			got, key, err := db.Note(ctx, c.Identity, now, c.Note.ID)
 			if want[i] != nil {
@@ -71,7 +71,7 @@ func TestCreationsTogether(t *testing.T) {
 		}
 		// One that breaks the whole statement: the others are stored all the same.
 		again := []store.Creation{creation(alice.id, alice.key.ID), full, creation(bob.id, bob.key.ID)}
-		mustBe("with one that exists", []error{nil, notes.ErrExists, nil}, db.CreateTogether(ctx, now, again))
+		mustBe("with one that exists", []error{nil, notes.ErrExists, nil}, store.CreateTogether(ctx, db, now, again))
 	})
 }
 
@@ -90,7 +90,7 @@ func TestReadsTogether(t *testing.T) {
 		ended := sessions.Identity{Owner: alice.id.Owner, Session: bob.id.Session}
 		list := []store.Reading{{bob.id, his.ID}, {alice.id, hers.ID}, {bob.id, hers.ID}, {ended, hers.ID}, {alice.id, uuid.NewString()}, {alice.id, hers.ID}}
 		want := []error{nil, nil, notes.ErrNotFound, sessions.ErrInvalid, notes.ErrNotFound, nil}
-		got, errs := db.ReadTogether(ctx, now, list)
+		got, errs := store.ReadTogether(ctx, db, now, list)
 		for i := range list {
 			if !errors.Is(errs[i], want[i]) {
 				t.Errorf("read %d: %v, want %v", i, errs[i], want[i])
@@ -101,7 +101,7 @@ func TestReadsTogether(t *testing.T) {
 				t.Errorf("read %d:\n%s", i, diff)
 			}
 		}
-		if _, errs := db.ReadTogether(ctx, now.Add(time.Hour), list); !errors.Is(errs[0], sessions.ErrInvalid) {
+		if _, errs := store.ReadTogether(ctx, db, now.Add(time.Hour), list); !errors.Is(errs[0], sessions.ErrInvalid) {
 			t.Errorf("after the session has expired: %v", errs[0])
 		}
 	})

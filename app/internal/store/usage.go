@@ -10,12 +10,13 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// Usage counts the owner's notes, and the bytes that they and the owner's idempotency keys take.
-// Neither database reads the sealed values for it, only their lengths. Errors: sessions.ErrInvalid.
-func (s *Store) Usage(ctx context.Context, id sessions.Identity, now time.Time) (notes.Usage, error) {
+// Usage returns the number of the owner's notes, and the bytes that the notes and the owner's
+// idempotency keys take. Both databases read only the lengths of the sealed values. Error:
+// sessions.ErrInvalid.
+func (c *core) Usage(ctx context.Context, id sessions.Identity, now time.Time) (notes.Usage, error) {
 	var used notes.Usage
 	var keys int64
-	err := s.row(ctx, `SELECT count(n.id), coalesce(sum(octet_length(n.content)
+	err := c.row(ctx, `SELECT count(n.id), coalesce(sum(octet_length(n.content)
 			+ coalesce(octet_length(n.title), 0) + coalesce(octet_length(n.tags), 0)), 0),
 			(SELECT count(*) FROM idempotency_keys WHERE owner = $1)
 		FROM sessions s LEFT JOIN notes n ON n.owner = s.owner
@@ -28,17 +29,17 @@ func (s *Store) Usage(ctx context.Context, id sessions.Identity, now time.Time) 
 	return used, err
 }
 
-// CountUsers returns how many accounts there are.
-func (s *Store) CountUsers(ctx context.Context) (int64, error) {
+// CountUsers returns the number of accounts.
+func (c *core) CountUsers(ctx context.Context) (int64, error) {
 	var count int64
-	err := s.row(ctx, "SELECT count(*) FROM users", nil, &count)
+	err := c.row(ctx, "SELECT count(*) FROM users", nil, &count)
 	return count, err
 }
 
-// PeppersInUse returns how many users' passwords need each pepper, by its id.
-func (s *Store) PeppersInUse(ctx context.Context) (map[string]int64, error) {
+// PeppersInUse implements Deployment.
+func (c *core) PeppersInUse(ctx context.Context) (map[string]int64, error) {
 	users := map[string]int64{}
-	err := s.rows(ctx, s.db, "SELECT pepper_id, count(*) FROM users GROUP BY pepper_id", nil, func(rows *sql.Rows) error {
+	err := c.rows(ctx, "SELECT pepper_id, count(*) FROM users GROUP BY pepper_id", nil, func(rows *sql.Rows) error {
 		var pepper string
 		var count int64
 		if err := rows.Scan(&pepper, &count); err != nil {

@@ -23,15 +23,15 @@ func TestUsersAtWork(t *testing.T) {
 	if err := os.WriteFile(uriFile, []byte(uri), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	open := func(timeout time.Duration) *store.Store {
-		db, err := store.Open(t.Context(), config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, nil, timeout)
+	open := func(role store.Role) store.Store {
+		db, err := store.Open(t.Context(), config.Database{Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 8}}, nil, role)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = db.Close() })
 		return db
 	}
-	job, sister, user := open(store.JobTimeout), open(store.JobTimeout), open(store.RequestTimeout)
+	job, sister, user := open(store.RoleJob), open(store.RoleJob), open(store.RoleAPI)
 	locker, err := pgx.Connect(t.Context(), uri)
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +62,7 @@ func TestUsersAtWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 2)
-	for i, db := range []*store.Store{sister, user} {
+	for i, db := range []store.Store{sister, user} {
 		go func() { _, err := db.Fence(t.Context()); ended <- err }()
 		for deadline := time.Now().Add(4 * time.Second); waiting() != i+1; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {

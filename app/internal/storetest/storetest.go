@@ -14,7 +14,7 @@ import (
 )
 
 // Open returns another connection pool to the same database, as another process would have.
-type Open func(t testing.TB) *store.Store
+type Open func(t testing.TB) store.Store
 
 // SQLite is an empty SQLite database under every build tag, for tests that no server is fast enough for.
 func SQLite(t testing.TB) Open {
@@ -67,9 +67,9 @@ func migratedSQLite(t testing.TB) []byte {
 }
 
 func opener(c config.Database) Open {
-	return func(t testing.TB) *store.Store {
+	return func(t testing.TB) store.Store {
 		t.Helper()
-		db, err := store.Open(context.Background(), c, nil, store.RequestTimeout)
+		db, err := store.Open(context.Background(), c, nil, store.RoleAPI)
 		if err != nil {
 			t.Fatal(err)
 		}

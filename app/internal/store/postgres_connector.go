@@ -12,15 +12,14 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// errNoLogin means that nobody says who to log in as.
+// errNoLogin means that Logins has no credentials.
 var errNoLogin = errors.New("no database login")
 
-// postgresConnector makes the connections of a pool.
+// postgresConnector opens the connections of a pool.
 type postgresConnector struct {
-	// settings are read for each connection, because the Secrets that hold the URI and the CA may have
-	// changed.
+	// settings is called for each connection, because the Secrets with the URI and the CA may change.
 	settings func() (*pgx.ConnConfig, error)
-	// logins says who to log in as; nil: the settings do.
+	// logins provides the credentials. If it is nil the settings contain them.
 	logins  Logins
 	session sessionSettings
 }
@@ -28,8 +27,8 @@ type postgresConnector struct {
 // Driver implements driver.Connector.
 func (postgresConnector) Driver() driver.Driver { return stdlib.GetDefaultDriver() }
 
-// Connect implements driver.Connector. It logs in as whom it is at the moment, and as the next one where the server
-// refuses that one: it may have been revoked since.
+// Connect implements driver.Connector. It uses the current credentials of logins. If the server rejects
+// them, because they have just been revoked, it retries once with the next ones.
 func (c postgresConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	current, err := c.settings()
 	if err != nil {
@@ -56,6 +55,7 @@ func (c postgresConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 }
 
+// connect opens one connection and makes the session's settings.
 func (c postgresConnector) connect(ctx context.Context, settings pgx.ConnConfig) (driver.Conn, error) {
 	pooled := false
 	settings.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) (err error) {
@@ -71,27 +71,28 @@ func (c postgresConnector) connect(ctx context.Context, settings pgx.ConnConfig)
 	return &pooledConn{conn: conn.(*stdlib.Conn), begin: c.session.begin()}, nil
 }
 
-// reusable ends a connection to a server that takes no more writes, and one whose login is no longer the one of now:
-// it will be revoked.
-func (c postgresConnector) reusable(ctx context.Context, conn *pgx.Conn, as string, pooled bool) error {
-	// The server reports both with its answers (PostgreSQL 14 and later). A pooler may report what
-	// was true of another server connection; each transaction asks instead.
+// reusable returns driver.ErrBadConn, which ends the connection, if the server no longer takes writes or
+// if the user's credentials have been replaced and will be revoked.
+func (c postgresConnector) reusable(ctx context.Context, conn *pgx.Conn, user string, pooled bool) error {
+	// The server reports both settings with its answers (PostgreSQL 14 and later). A pooler may report
+	// those of another server connection, so there each transaction asks instead.
 	if !pooled && (conn.PgConn().ParameterStatus("in_hot_standby") == "on" || conn.PgConn().ParameterStatus("default_transaction_read_only") == "on") {
 		return driver.ErrBadConn
 	}
-	if c.logins != nil && c.logins.Replaced(ctx, as) {
+	if c.logins != nil && c.logins.Replaced(ctx, user) {
 		return driver.ErrBadConn
 	}
 	return nil
 }
 
-// refusesLogin reports whether the server, or a pooler, refuses the user or the password.
+// refusesLogin reports whether the server, or a pooler, rejects the user or the password.
 func refusesLogin(err error) bool {
-	var server *pgconn.PgError
-	return errors.As(err, &server) && isLoginRefusal(server)
+	server, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && isLoginRefusal(server)
 }
 
-// isLoginRefusal also knows PgBouncer, which answers 08P01 to most.
+// isLoginRefusal reports whether an answer rejects the user or the password. PgBouncer uses the SQLSTATE
+// 08P01 for most of its own answers.
 func isLoginRefusal(server *pgconn.PgError) bool {
 	return server.Code[:2] == "28" || server.Code == "08P01" &&
 		(strings.Contains(server.Message, "authentication failed") || strings.Contains(server.Message, "no such user"))

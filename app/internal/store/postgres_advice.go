@@ -8,9 +8,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// advice is what to do about an answer of PostgreSQL or of PgBouncer, by the beginning of the
-// SQLSTATE and a part of the message; the first that fits. OBJECT is what follows that part in the
-// message. Most answers of PgBouncer itself are 08P01.
+// advice is what to do next about an error of PostgreSQL or PgBouncer. The first entry counts whose state
+// is a prefix of the SQLSTATE and whose message is part of the error's message. OBJECT stands for the
+// text after that part. PgBouncer uses the SQLSTATE 08P01 for most of its own errors.
 var advice = []struct{ state, message, next string }{
 	{"08P01", "unsupported startup parameter: ", "take OBJECT out of the connection URI, or list it in PgBouncer's ignore_startup_parameters"},
 	{"08P01", "transaction blocks not allowed", "set PgBouncer's pool_mode to transaction or session"},
@@ -39,7 +39,7 @@ var advice = []struct{ state, message, next string }{
 	{"53", "", "raise the limit that the server names"},
 }
 
-// withAdvice returns the server's message, its SQLSTATE and what to do next.
+// withAdvice returns an error with the server's message, its SQLSTATE and what to do next.
 func withAdvice(server *pgconn.PgError) error {
 	cause := fmt.Sprintf("%s (SQLSTATE %s)", server.Message, server.Code)
 	for _, a := range advice {

@@ -18,14 +18,14 @@ import (
 // rollbackTimeout bounds a rollback, which has no context of its own.
 const rollbackTimeout = 5 * time.Second
 
-// pooledConn is a connection to a pooler that may give each transaction another server connection,
-// as PgBouncer does in transaction pooling. It prepares no statements and leaves no setting behind:
-// every transaction, also that of a single statement, begins by making the settings.
+// pooledConn is a connection to a pooler that may run each transaction on another server connection, as
+// PgBouncer does with pool_mode transaction. It prepares no statements and leaves no settings behind:
+// every transaction, even that of a single statement, begins by making the settings.
 type pooledConn struct {
 	conn *stdlib.Conn
-	// begin is the settings' begin.
+	// begin is the result of sessionSettings.begin.
 	begin string
-	// open is set while a transaction of BeginTx lasts.
+	// open is true while a transaction of BeginTx is open.
 	open bool
 }
 
@@ -107,8 +107,8 @@ func (c *pooledConn) QueryContext(ctx context.Context, query string, args []driv
 	return &pooledRows{Rows: rows, ctx: ctx, conn: c}, nil
 }
 
-// start begins a transaction. Nothing has been done when it fails, so that database/sql may try
-// another connection: driver.ErrBadConn.
+// start begins a transaction. When it fails nothing has been done, so it may return driver.ErrBadConn,
+// which makes database/sql try another connection.
 func (c *pooledConn) start(ctx context.Context) error {
 	results, err := c.conn.Conn().PgConn().Exec(ctx, c.begin).ReadAll()
 	if err == nil {
@@ -119,14 +119,14 @@ func (c *pooledConn) start(ctx context.Context) error {
 		err = driver.ErrBadConn // the server takes no writes
 	}
 	_ = c.Close()
-	var server *pgconn.PgError
-	if ctx.Err() != nil || errors.As(err, &server) && !strings.HasPrefix(server.Code, "57") {
+	server, answered := errors.AsType[*pgconn.PgError](err)
+	if ctx.Err() != nil || answered && !strings.HasPrefix(server.Code, "57") {
 		return err
 	}
 	return driver.ErrBadConn // the pooler or the server has ended the connection
 }
 
-// commit ends a transaction; on an error it may have been committed or not.
+// commit commits a transaction. After an error it is unknown whether the transaction was committed.
 func (c *pooledConn) commit(ctx context.Context) error {
 	conn := c.conn.Conn().PgConn()
 	results, err := conn.Exec(ctx, "COMMIT").ReadAll()
@@ -139,7 +139,7 @@ func (c *pooledConn) commit(ctx context.Context) error {
 	return err
 }
 
-// rollback undoes a transaction, or ends the connection, which undoes it as well.
+// rollback rolls a transaction back, or closes the connection, which has the same effect.
 func (c *pooledConn) rollback() {
 	conn := c.conn.Conn().PgConn()
 	if conn.IsClosed() {
@@ -152,12 +152,12 @@ func (c *pooledConn) rollback() {
 	}
 }
 
-// needsNoTransaction reports whether PostgreSQL refuses the statement within a transaction.
-// Migrations build indexes so.
+// needsNoTransaction reports whether PostgreSQL rejects the statement in a transaction. Migrations build
+// indexes with such statements.
 func needsNoTransaction(query string) bool { return strings.Contains(query, " CONCURRENTLY ") }
 
-// unprepared has pgx ask for a statement's types once for each connection, and send the statement's
-// text each time.
+// unprepared makes pgx describe a statement once per connection, and send its text each time instead of
+// preparing it.
 func unprepared(args []driver.NamedValue) []driver.NamedValue {
 	return append([]driver.NamedValue{{Value: pgx.QueryExecModeCacheDescribe}}, args...)
 }
@@ -181,8 +181,8 @@ func (t pooledTx) Rollback() error {
 	return nil
 }
 
-// pooledRows are the rows of a single statement. They end only once its transaction is committed,
-// because an INSERT with RETURNING is answered for when they end.
+// pooledRows are the rows of a single statement. They end only once its transaction is committed: when
+// the rows of an INSERT with RETURNING end, the caller takes the row as stored.
 type pooledRows struct {
 	driver.Rows
 	ctx   context.Context
@@ -208,7 +208,7 @@ func (r *pooledRows) Next(row []driver.Value) error {
 // Close implements driver.Rows.
 func (r *pooledRows) Close() error { return r.end(r.Rows.Close()) }
 
-// end ends the transaction, with what went wrong so far.
+// end commits the transaction, or rolls it back if err is not nil.
 func (r *pooledRows) end(err error) error {
 	switch {
 	case r.ended:

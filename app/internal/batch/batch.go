@@ -1,5 +1,6 @@
-// Package batch joins calls that come while others are under way into one: the busier it is, the
-// fewer round trips each call needs, and a call that comes alone waits for nobody.
+// Package batch joins concurrent calls into one. Calls that arrive while others are under way share
+// the next one, so that a busy service needs fewer round trips per call, and a single call does not
+// wait.
 package batch
 
 import (
@@ -30,23 +31,24 @@ type Group[In, Out any] struct {
 
 // Options bound a Group.
 type Options struct {
-	// Most is how many calls are joined at the most, and MostWeight how much they weigh together; 0: no matter
-	// how much. A call that weighs more than that is made alone.
+	// Most is how many calls are joined at most. MostWeight bounds the sum of their weights; 0
+	// means no bound. A call with a larger weight is made alone.
 	Most, MostWeight int
-	// Parallel is how many joined calls are under way at the most.
+	// Parallel is how many joined calls are under way at most.
 	Parallel int
 	// Timeout bounds each joined call.
 	Timeout time.Duration
 }
 
+// call is one call of Do.
 type call[In, Out any] struct {
 	ctx  context.Context
 	in   In
 	done chan Result[Out]
 }
 
-// New returns a group whose joined calls are made by do, which returns a result for each of its
-// inputs, in their order. weigh says what an input weighs; nil: nothing.
+// New returns a group that makes its joined calls with do, which returns a result for each input,
+// in order. weigh returns the weight of an input. If it is nil every input weighs nothing.
 func New[In, Out any](o Options, weigh func(In) int, do func(context.Context, []In) []Result[Out]) *Group[In, Out] {
 	if weigh == nil {
 		weigh = func(In) int { return 0 }
@@ -54,8 +56,8 @@ func New[In, Out any](o Options, weigh func(In) int, do func(context.Context, []
 	return &Group[In, Out]{do: do, weigh: weigh, options: o}
 }
 
-// Do makes one call, alone or joined with others. When ctx ends it returns at once; a call that is under
-// way then goes on, because others may be part of it.
+// Do makes one call, alone or joined with others. It returns when ctx ends. A call under way
+// continues, because other callers may share it.
 func (g *Group[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 	c := &call[In, Out]{ctx: ctx, in: in, done: make(chan Result[Out], 1)}
 	g.mu.Lock()
@@ -75,7 +77,7 @@ func (g *Group[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 	}
 }
 
-// leave forgets a call that is not under way: what it holds must not outlive its request.
+// leave removes a call that is not under way, so that its input does not outlive its request.
 func (g *Group[In, Out]) leave(c *call[In, Out]) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -84,7 +86,7 @@ func (g *Group[In, Out]) leave(c *call[In, Out]) {
 	}
 }
 
-// run makes joined calls until nobody waits.
+// run makes joined calls until no call waits.
 func (g *Group[In, Out]) run() {
 	for {
 		calls := g.next()
@@ -95,7 +97,7 @@ func (g *Group[In, Out]) run() {
 		for i, c := range calls {
 			inputs[i] = c.in
 		}
-		// The values of the first caller's context, such as a trace, and nobody's end.
+		// Keep the values of the first caller's context, such as a trace, but no caller's deadline.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(calls[0].ctx), g.options.Timeout)
 		results := g.call(ctx, inputs)
 		cancel()
@@ -105,17 +107,18 @@ func (g *Group[In, Out]) run() {
 	}
 }
 
-// PanicError is what the callers get when a joined call panics: it runs in no request's goroutine, so that
-// nothing else would keep the process alive.
+// PanicError is what the callers get if a joined call panics. The call runs in no request's
+// goroutine, so no request's handler would recover the panic.
 type PanicError struct {
-	// Type is of the panic's value; the value itself may hold what must not be logged.
+	// Type is the type of the panic's value. The value itself may contain secrets.
 	Type string
-	// Stack is where it panicked.
+	// Stack is the stack of the panic.
 	Stack string
 }
 
 func (e *PanicError) Error() string { return "panic of type " + e.Type + "\n" + e.Stack }
 
+// call calls do and turns a panic into the error of every input.
 func (g *Group[In, Out]) call(ctx context.Context, inputs []In) (results []Result[Out]) {
 	defer func() {
 		if value := recover(); value != nil {
@@ -128,7 +131,8 @@ func (g *Group[In, Out]) call(ctx context.Context, inputs []In) (results []Resul
 	return g.do(ctx, inputs)
 }
 
-// next takes those who wait, without those who have gone; with none left, the caller is to end.
+// next returns the next calls to join, without those whose context has ended. If there are none the
+// caller must end.
 func (g *Group[In, Out]) next() []*call[In, Out] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -152,7 +156,7 @@ func (g *Group[In, Out]) next() []*call[In, Out] {
 	return calls
 }
 
-// Waiting is how many calls are not under way yet.
+// Waiting returns how many calls are not under way yet.
 func (g *Group[In, Out]) Waiting() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/batch"
 )
 
-// recorder doubles its inputs, fails odd ones, and can be held up.
+// recorder doubles its inputs, fails odd ones, and can block.
 type recorder struct {
 	mu    sync.Mutex
 	sizes []int
@@ -52,7 +52,7 @@ func TestCallsAreJoined(t *testing.T) {
 		}
 	}
 	callers.Go(func() { call(0) })
-	<-r.began // one is under way; the rest has to wait
+	<-r.began // one call is under way; the others wait
 	for n := 1; n <= 25; n++ {
 		callers.Go(func() { call(n) })
 	}
@@ -120,19 +120,19 @@ func TestCallerThatGoesDoesNotEndTheOthers(t *testing.T) {
 	var callers sync.WaitGroup
 	callers.Go(func() {
 		if _, err := g.Do(ctx, 2); !errors.Is(err, context.Canceled) {
-			t.Errorf("the one who went: %v", err)
+			t.Errorf("the cancelled caller: %v", err)
 		}
 	})
 	<-r.began
 	callers.Go(func() {
 		if got, err := g.Do(context.Background(), 4); got != 8 || err != nil {
-			t.Errorf("the one who stayed: %d, %v", got, err)
+			t.Errorf("the other caller: %d, %v", got, err)
 		}
 	})
 	gone, hangUp := context.WithCancel(context.Background())
 	callers.Go(func() {
 		if _, err := g.Do(gone, 6); !errors.Is(err, context.Canceled) {
-			t.Errorf("the one who went while waiting: %v", err)
+			t.Errorf("the caller that was cancelled while waiting: %v", err)
 		}
 	})
 	for g.Waiting() < 2 {
@@ -140,7 +140,7 @@ func TestCallerThatGoesDoesNotEndTheOthers(t *testing.T) {
 	}
 	cancel()
 	hangUp()
-	for g.Waiting() > 1 { // who goes while waiting leaves nothing behind
+	for g.Waiting() > 1 { // a cancelled call is removed from the queue
 		time.Sleep(time.Millisecond)
 	}
 	close(r.gate)
@@ -150,7 +150,8 @@ func TestCallerThatGoesDoesNotEndTheOthers(t *testing.T) {
 	}
 }
 
-// TestLeaderThatGoesDoesNotEndTheJoinedCall: the first of those who share a call, whose context it has the values of.
+// TestLeaderThatGoesDoesNotEndTheJoinedCall cancels the first caller of a joined call, from whose
+// context the call has its values.
 func TestLeaderThatGoesDoesNotEndTheJoinedCall(t *testing.T) {
 	began, goOn := make(chan int), make(chan struct{})
 	g := batch.New(batch.Options{Most: 10, Parallel: 1, Timeout: time.Minute}, nil, func(ctx context.Context, in []int) []batch.Result[int] {

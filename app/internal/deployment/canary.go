@@ -1,5 +1,5 @@
-// Package deployment ties a database to its deployment and master key: a process that was pointed
-// at another deployment's database, or at the wrong key, must find out before it serves.
+// Package deployment ties a database to its deployment and master key. A process that uses another
+// deployment's database, or the wrong key, finds out before it serves.
 package deployment
 
 import (
@@ -31,15 +31,15 @@ type MetaStore interface {
 }
 
 const (
-	// canaryOwner stands in a canary's context where an owner key has its owner; no UUID, so no
-	// owner's.
+	// canaryOwner is the owner in the context of a canary's key. It is not a UUID, so no user has
+	// it.
 	canaryOwner = "canary"
 	canaryText  = "securenotes canary"
 )
 
 var canaryPlace = envelope.Place{Kind: "meta", Row: "1", Field: "canary", Revision: 1}
 
-// Claim initialises the database for the deployment, or shows that it is the deployment's already
+// Claim initialises the database for the deployment, or checks that it is already the deployment's
 // and that the master key is the right one. Errors: ErrOtherDeployment, ErrWrongKey.
 func Claim(ctx context.Context, db MetaStore, keys *envelope.Keyring, d config.Deployment) error {
 	err := Check(ctx, db, keys, d)
@@ -58,7 +58,7 @@ func Claim(ctx context.Context, db MetaStore, keys *envelope.Keyring, d config.D
 	return Check(ctx, db, keys, d)
 }
 
-// Check shows that the database is the deployment's and that the master key opens its canary.
+// Check checks that the database is the deployment's and that the master key opens its canary.
 // Errors: store.ErrNoMeta, ErrOtherDeployment, ErrWrongKey.
 func Check(ctx context.Context, db MetaReader, keys *envelope.Keyring, d config.Deployment) error {
 	meta, err := db.Meta(ctx)
@@ -66,13 +66,14 @@ func Check(ctx context.Context, db MetaReader, keys *envelope.Keyring, d config.
 		return err
 	}
 	if meta.DeploymentID != d.ID {
-		return fmt.Errorf("%w: it is of %s (deployment %s), this is %s/%s (deployment %s): correct the database URI",
+		return fmt.Errorf("%w: it belongs to %s (deployment %s), but this is %s/%s (deployment %s): correct the database URI",
 			ErrOtherDeployment, meta.BelongsTo, meta.DeploymentID, d.Namespace, d.Name, d.ID)
 	}
 	return OpenCanary(ctx, keys, meta)
 }
 
-// NewCanary makes a canary under the latest master key version; the rest of the Meta is empty.
+// NewCanary returns a Meta with a new canary under the latest master key version. The other fields
+// are empty.
 func NewCanary(ctx context.Context, keys *envelope.Keyring) (store.Meta, error) {
 	stored, err := keys.Generate(ctx, canaryOwner)
 	if err != nil {
@@ -85,7 +86,7 @@ func NewCanary(ctx context.Context, keys *envelope.Keyring) (store.Meta, error) 
 	return store.Meta{Canary: stored, Sealed: key.Seal(canaryPlace, []byte(canaryText))}, nil
 }
 
-// OpenCanary shows that the master key opens the canary, else ErrWrongKey.
+// OpenCanary returns ErrWrongKey unless the master key opens the canary.
 func OpenCanary(ctx context.Context, keys *envelope.Keyring, meta store.Meta) error {
 	meta.Canary.Owner = canaryOwner
 	key, err := keys.Unwrap(ctx, meta.Canary)
@@ -93,7 +94,7 @@ func OpenCanary(ctx context.Context, keys *envelope.Keyring, meta store.Meta) er
 		_, err = key.Open(canaryPlace, meta.Sealed)
 	}
 	if errors.Is(err, envelope.ErrRefused) || errors.Is(err, envelope.ErrNotAuthentic) {
-		return fmt.Errorf("%w: restore the database and the Vault key of the same time, or correct one of them: %w", ErrWrongKey, err)
+		return fmt.Errorf("%w: restore the database and the Vault key from the same point in time, or correct the one that is wrong: %w", ErrWrongKey, err)
 	}
 	return err
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// ErrWrongPepper means that the pepper is not the one that the database's passwords are keyed with.
+// ErrWrongPepper means that the database's passwords are keyed with another pepper.
 var ErrWrongPepper = errors.New("the pepper is not the one of this database")
 
 // PepperStore records which pepper a database is used with. See [store.Deployment].
@@ -18,9 +18,9 @@ type PepperStore interface {
 	PeppersInUse(context.Context) (map[string]int64, error)
 }
 
-// CheckPepper shows that the pepper is the one that the database has been used with; the first
-// process to ask makes it so. Anyone who can put another pepper in its place would know what new
-// passwords are keyed with. Errors: ErrWrongPepper, store.ErrNoMeta.
+// CheckPepper checks that the database has been used with this pepper. The first process records
+// it. Otherwise anyone who can replace the pepper would know the key of new passwords. Errors:
+// ErrWrongPepper, store.ErrNoMeta.
 func CheckPepper(ctx context.Context, db PepperStore, pepper *config.Pepper) error {
 	digest, err := pepper.Digest()
 	if err != nil {
@@ -31,14 +31,14 @@ func CheckPepper(ctx context.Context, db PepperStore, pepper *config.Pepper) err
 		return err
 	}
 	if recorded != digest {
-		return fmt.Errorf("%w (SHA-256 %s, the database says %s): somebody has replaced it in Vault, or this is the database of another one; restore the pepper from a backup of Vault",
+		return fmt.Errorf("%w (SHA-256 %s, recorded %s): the pepper has been replaced in Vault, or the database belongs to another deployment: restore the pepper from a backup of Vault, or correct the database URI",
 			ErrWrongPepper, digest, recorded)
 	}
 	return nil
 }
 
-// LostPeppers returns how many users' passwords need each pepper that is not there, by its id: they
-// cannot log in.
+// LostPeppers returns, by the id of each missing pepper, how many users' passwords need it. These
+// users cannot log in.
 func LostPeppers(ctx context.Context, db PepperStore, pepper *config.Pepper) (map[string]int64, error) {
 	users, err := db.PeppersInUse(ctx)
 	maps.DeleteFunc(users, func(id string, _ int64) bool { return pepper.Peppers[id] != "" })

@@ -19,21 +19,21 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestAnotherPepperIsRefused: the first process that starts on a database of the previous release
-// records the pepper; from then on no other one is used, until it is back.
+// TestAnotherPepperIsRefused checks that the first process on a database of the previous release
+// records the pepper, and that no other pepper is accepted afterwards.
 func TestAnotherPepperIsRefused(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		ctx, db := context.Background(), open(t)
 		own, planted := config.NewPepper(), config.NewPepper()
 		if err := deployment.CheckPepper(ctx, db, own); !errors.Is(err, store.ErrNoMeta) {
-			t.Errorf("a database of nobody: %v", err)
+			t.Errorf("a database of no deployment: %v, want ErrNoMeta", err)
 		}
 		local, err := envelope.OpenLocal(filepath.Join(t.TempDir(), "master.key"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		d := config.Deployment{ID: "d1", Namespace: "ns", Name: "notes"}
-		// The row is as the previous release writes it.
+		// The row is like one of the previous release.
 		if err := deployment.Claim(ctx, db, envelope.NewKeyring(d.ID, local), d); err != nil {
 			t.Fatal(err)
 		}
@@ -50,7 +50,7 @@ func TestAnotherPepperIsRefused(t *testing.T) {
 				t.Errorf("%s: %v", step.name, err)
 			}
 		}
-		// A rotation leaves it as it is.
+		// A rotation does not change it.
 		meta, err := db.Meta(ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -64,7 +64,7 @@ func TestAnotherPepperIsRefused(t *testing.T) {
 	})
 }
 
-// TestLostPeppers: a start counts the users whose pepper is not there.
+// TestLostPeppers checks that users are counted by their missing pepper.
 func TestLostPeppers(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		db, pepper := open(t), config.NewPepper()

@@ -11,7 +11,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
 )
 
-// TestUserOvertakesTheJob: a note that its user deletes after the Job has read it is a conflict, and no more.
+// TestUserOvertakesTheJob checks that a note that its user deletes after the Job has read it counts
+// as one conflict and does no other harm.
 func TestUserOvertakesTheJob(t *testing.T) {
 	uri, _, open := linkedPostgres(t)
 	w := newWorld(t, open, 1, 3)
@@ -22,7 +23,8 @@ func TestUserOvertakesTheJob(t *testing.T) {
 	}
 	delete(w.users[0].notes, note)
 
-	// The user's deletion is under way: the Job still reads the note, and waits for it to write.
+	// The user's deletion is not committed yet: the Job still reads the note, and waits for the
+	// deletion before it can write.
 	user, err := pgx.Connect(ctx, uri)
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +57,7 @@ func TestUserOvertakesTheJob(t *testing.T) {
 	w.mustHold(t, reencrypt.Reencrypt, to)
 }
 
-// awaitWaiting waits until one session waits for a lock, with a statement in which the text is.
+// awaitWaiting waits until one session waits for a lock with a statement that contains the text.
 func awaitWaiting(t *testing.T, uri, text string) {
 	t.Helper()
 	watch, err := pgx.Connect(ctx, uri)
@@ -77,8 +79,9 @@ func awaitWaiting(t *testing.T, uri, text string) {
 	}
 }
 
-// TestRowsTurnUpUnderARetiringKey: a note that was sealed with the old key, and is committed after the Job has found
-// nothing left under that, is moved as well; and the keys of the others, which were to be deleted with that one, go.
+// TestRowsTurnUpUnderARetiringKey commits a note that was sealed with the old key after the Job has
+// found nothing left under that key. The Job must move the note as well, and delete the other keys
+// of the same batch.
 func TestRowsTurnUpUnderARetiringKey(t *testing.T) {
 	uri, _, open := linkedPostgres(t)
 	w := newWorld(t, open, 3, 1)

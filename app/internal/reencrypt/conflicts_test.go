@@ -10,7 +10,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// overtakenProvider has something else happen before the first rewrapping is answered.
+// overtakenProvider calls overtake before it answers the first Rewrap.
 type overtakenProvider struct {
 	envelope.KeyProvider
 	once     sync.Once
@@ -22,7 +22,8 @@ func (p *overtakenProvider) Rewrap(ctx context.Context, items []envelope.Wrapped
 	return p.KeyProvider.Rewrap(ctx, items)
 }
 
-// TestConflictsAreCounted: a Job that was overtaken by another says for how many keys; one that was not, none.
+// TestConflictsAreCounted checks that a Job reports the keys that another Job has replaced first,
+// and that the other Job reports none.
 func TestConflictsAreCounted(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		w := newWorld(t, open, 3, 2)
@@ -41,7 +42,7 @@ func TestConflictsAreCounted(t *testing.T) {
 			t.Fatal(err)
 		}
 		if slow != 3 || fast != 0 {
-			t.Errorf("%d conflicts of the Job that was overtaken, want 3; %d of the other, want none", slow, fast)
+			t.Errorf("%d conflicts of the slower Job, want 3; %d of the faster one, want none", slow, fast)
 		}
 		w.mustHold(t, reencrypt.Rewrap, to)
 	})

@@ -7,25 +7,26 @@ import (
 	"github.com/securenotes/securenotes/app/internal/store"
 )
 
-// countPage is of how many owners the rows are counted at once where there is nobody to make way for: a few
-// milliseconds of the database's time.
+// countPage is for how many owners one statement counts rows while the database is idle: a few
+// milliseconds of its time.
 const countPage = 100
 
-// stalenessCount is what is counted, and how.
+// stalenessCount is a count of the sealed rows under stale keys.
 type stalenessCount struct {
 	store     staleCounter
 	tables    []store.SealedTable
 	owners    store.OwnerRange
 	staleness store.Staleness
 	to        int
-	// page is of how many owners the rows are counted at once, and pause follows each page.
+	// page returns for how many owners the next statement counts rows. pause runs after each
+	// statement.
 	page  func() int
 	pause func() error
 }
 
-// run counts the sealed rows of the owners under stale keys, by the version of their key: one statement that counted a
-// million rows would take a processor of the database from its users for a second. What changes meanwhile may be
-// counted or not.
+// run counts the sealed rows of the owners under stale keys, by the version of their key. It counts
+// in pages, because one statement over a million rows would occupy a processor of the database for
+// a second. A row that changes during the count may be counted or not.
 func (c stalenessCount) run(ctx context.Context) (map[int]int64, error) {
 	counts := map[int]int64{}
 	after := ""

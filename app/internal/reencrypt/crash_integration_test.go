@@ -17,8 +17,8 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// linkedPostgres is a migrated database on the shared server, its URI, and how Jobs open it:
-// through the link.
+// linkedPostgres returns the URI of a migrated database on the shared server, and how to open it
+// through a link that can fail.
 func linkedPostgres(t *testing.T) (direct string, link *testenv.Link, open storetest.Open) {
 	t.Helper()
 	server, direct := storetest.SharedDatabase(t)
@@ -31,8 +31,9 @@ func linkedPostgres(t *testing.T) (direct string, link *testenv.Link, open store
 	return direct, link, storetest.Postgres(t, server, uri.String())
 }
 
-// TestServerCrashesAfterTheJob: a Job that has succeeded has left nothing to be lost, though it does not wait for the
-// disk with each batch. The old version of the master key may be gone by then.
+// TestServerCrashesAfterTheJob checks that a crash of the server loses nothing of a Job that has
+// succeeded, although the Job does not wait for the disk with each batch. The old master key
+// version may be retired by then.
 func TestServerCrashesAfterTheJob(t *testing.T) {
 	t.Parallel()
 	for _, strategy := range []reencrypt.Strategy{reencrypt.Reencrypt, reencrypt.Rewrap} {
@@ -53,8 +54,9 @@ func TestServerCrashesAfterTheJob(t *testing.T) {
 	}
 }
 
-// TestStandbyIsAwayDuringAJob: a commit that waits for a standby server is seen when the client that waits is killed, and yet
-// is lost when the standby takes over. No verification may succeed before the standby has what it saw.
+// TestStandbyIsAwayDuringAJob kills the client of a commit that waits for a standby server. The
+// commit is then visible, but lost when the standby takes over. No verification may succeed before
+// the standby has what the verification saw.
 func TestStandbyIsAwayDuringAJob(t *testing.T) {
 	t.Parallel()
 	for _, strategy := range []reencrypt.Strategy{reencrypt.Reencrypt, reencrypt.Rewrap} {
@@ -65,13 +67,14 @@ func TestStandbyIsAwayDuringAJob(t *testing.T) {
 			w := newWorld(t, open, 3, 20)
 			standby := server.StartStandby(t)
 			to := w.rotate(t)
-			goes := sync.OnceFunc(func() { standby.Stop(t) })
+			stopStandby := sync.OnceFunc(func() { standby.Stop(t) })
 			attempt := func(ctx context.Context) error {
 				job := w.job(strategy, to)
 				job.Progress = func(done, _ int64) {
-					// Where keys are made, they wait for the standby each time: it goes when they are there.
+					// Reencrypt waits for the standby when it creates keys, so the standby stops
+					// only after that.
 					if done > 0 || strategy == reencrypt.Rewrap {
-						goes()
+						stopStandby()
 					}
 				}
 				return job.Run(ctx)
@@ -94,8 +97,8 @@ func TestStandbyIsAwayDuringAJob(t *testing.T) {
 				_, err := w.verification(strategy, to).Run(ctx)
 				return err
 			})
-			if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "keep what was verified") {
-				t.Fatalf("verified what the standby does not have: %v", err)
+			if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "make the verified data durable") {
+				t.Fatalf("the verification of what the standby does not have: %v", err)
 			}
 			standby.Start(t)
 			if _, err := w.verification(strategy, to).Run(ctx); err != nil {
@@ -109,9 +112,9 @@ func TestStandbyIsAwayDuringAJob(t *testing.T) {
 	}
 }
 
-// TestJobIsKilledAfterAnyStatement: whichever answer of PostgreSQL a Job does not live to hear, a commit's
-// included, the next one finishes the work. Every rotation of the test leaves the same number of keys, so that
-// none is orphaned, and every note opens.
+// TestJobIsKilledAfterAnyStatement kills a Job before each answer of PostgreSQL in turn, including
+// those to a commit. The next Job must finish the work. Every rotation leaves the same number of
+// keys, so none is orphaned, and every note opens.
 func TestJobIsKilledAfterAnyStatement(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -1,28 +1,32 @@
-// Package reencrypt is the work of a key rotation: it moves every owner key, and with it every
-// sealed value, to a new version of the master key, while users keep writing; and it verifies that
-// nothing is left behind.
+// Package reencrypt does the work of a key rotation: a [Job] moves every owner key, and with it
+// every sealed value, to a new version of the master key while users keep writing, and a
+// [Verification] checks that nothing is left under an older version. A process may be killed at any
+// instant. The next one finds the remaining work in the database, not in notes of an earlier run,
+// so that a second process does nothing twice. Start reading at [Job.Run].
 //
-// The order of writes is what makes it safe to kill at any instant:
+// # The order of writes
 //
-//  1. The fence is raised. From its commit on, no owner key can be written under an older version,
-//     by anyone, however late its transaction commits.
-//  2. For each owner with a stale key, Reencrypt inserts a new key and makes it the active one, those of
-//     many owners in one transaction; a crash leaves each with either the old or the new active key.
-//  3. The new keys are read back from their committed rows and unwrapped. Nothing is ever sealed with
-//     bytes that only this process has.
-//  4. Every row sealed with the old key is opened, sealed with the new one, and written only if its
-//     key and revision are still the ones that were read: a user's write in between wins.
-//  5. The old keys are deleted, several in one transaction. While one row still needs one of them, the
-//     foreign key refuses, and step 4 is repeated for each of them.
+//  1. The Job raises the fence. From that commit on, no process can write an owner key under an
+//     older version, however late its transaction commits.
+//  2. For each owner with a stale key, Reencrypt inserts a new key and makes it the active one, for
+//     many owners in one transaction. A crash leaves each owner with either the old or the new
+//     active key.
+//  3. The Job reads the new keys back from their committed rows and unwraps them. It never seals
+//     with key bytes that only this process has.
+//  4. The Job opens every row that is sealed with the old key, seals it with the new one, and
+//     writes it only if its key and revision are still those that it read: a user's write in
+//     between wins.
+//  5. The Job deletes the old keys, several in one transaction. While a row still needs one of
+//     them, the foreign key rejects the deletion, and the Job repeats step 4 for each of them.
 //
-// Step 4 alone does not wait until what it commits is on the disk: a crash of PostgreSQL may undo it, and then finds the
-// old keys where they were. Step 5 waits, and with it, because the log has one order, for all that came before. A wait that
-// is cut off, as with a standby server away, leaves a commit that is seen and may yet be lost: so the verification ends
-// with one of its own.
+// Rewrap keeps the keys and replaces their wrappings, for a page of keys in one transaction, each
+// only if the wrapping is still the one that was read.
 //
-// Rewrap keeps the keys and replaces their wrappings, those of a page of keys in one transaction, each only if the old one
-// is still there.
+// # Durability
 //
-// The work is what the database says is stale, not what an earlier run noted as done: a second run,
-// or a second process at the same time, does what is left and nothing twice.
+// Only step 4 does not wait until its commits are on disk. A crash of PostgreSQL may undo them, and
+// then the old keys still exist. Step 5 waits, and because the log has one order, it waits for
+// everything before it as well. If the wait of a commit is interrupted, for example while a standby
+// server is down, the commit is visible but may still be lost. Therefore the verification ends with
+// a wait of its own.
 package reencrypt

@@ -11,11 +11,12 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// commits counts the commits of every SQLite database, and refuses all of them from one on: to what the database
-// holds that is the same as the death of the process at any moment between that one and the one before.
+// commits counts the commits of every SQLite database and rejects all of them from refusedFrom on.
+// For the database this is the same as the death of the process at any moment between that commit
+// and the previous one.
 type commits struct{ seen, refusedFrom atomic.Int64 }
 
-// The hook holds for connections that are opened later, so it is there before any test.
+// The hook applies to connections that are opened later, so it is registered before any test.
 var sqliteCommits = watchCommits()
 
 func watchCommits() *commits {
@@ -33,25 +34,26 @@ func watchCommits() *commits {
 	return c
 }
 
-// die makes commit n from now, and those after it, come to nothing; 0 lets all live.
+// die rejects commit n, counted from now, and all later ones. With 0 all succeed.
 func (c *commits) die(n int64) {
 	c.seen.Store(0)
 	c.refusedFrom.Store(n)
 }
 
-// TestJobDiesBeforeAnyCommit: whichever commit of SQLite a Job does not live to make, the next one finishes the work.
-// Every rotation leaves one key for each user, so that none is orphaned, and every note opens.
+// TestJobDiesBeforeAnyCommit kills a Job before each commit of SQLite in turn. The next Job must
+// finish the work. Every rotation leaves one key for each user, so none is orphaned, and every note
+// opens.
 //
-// After a Compromise the earlier sessions are gone, too. Many notes and users have the Job die
-// between batches of rows and of keys that are deleted, and many more users, most of whom have
-// nothing to be moved, between batches of owners.
+// After a Compromise the earlier sessions must be gone. With many notes and users the Job dies
+// between batches of rows and between batches of deleted keys. With many more users, most of whom
+// have no rows, it dies between batches of owners.
 func TestJobDiesBeforeAnyCommit(t *testing.T) {
 	for name, tc := range map[string]struct {
 		strategy         reencrypt.Strategy
 		users, notesEach int
-		// more notes of the first user.
+		// more is how many further notes the first user has.
 		more int
-		// bare users have a key, and nothing that is sealed with it.
+		// bare is how many users have a key, but nothing that is sealed with it.
 		bare       int
 		compromise bool
 		// least is how many Jobs must die.
@@ -89,7 +91,7 @@ func TestJobDiesBeforeAnyCommit(t *testing.T) {
 					break
 				}
 				if err == nil {
-					t.Fatalf("the Job had success without commit %d", n)
+					t.Fatalf("the Job succeeded without commit %d", n)
 				}
 				died++
 				if err := work(); err != nil {

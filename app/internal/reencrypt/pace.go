@@ -10,53 +10,55 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// How a Job makes way for users. It and they compete for the processors and the disk of the database, so it
-// works in short transactions and rests between them, for longer the more there is to make way for. Its own
-// statements are no measure of that: under a steady load they have never been faster. `make bench-rotation`
-// measures what it does to the users and to the rotation.
+// How a Job yields to users, who share the database's processors and disk: it works in short
+// transactions and rests between them, longer with more users. `make bench-rotation` measures the
+// effect on users and on the rotation.
 const (
-	// restPerSession is how long a Job rests, as a multiple of the time that it has worked, for each session
-	// of the API that is at work; maxRest is the most, so that the work goes on in any case.
+	// restPerSession is how long a Job rests for each API session that is at work, as a multiple of
+	// the time that the Job has worked. maxRest bounds that multiple, so that the Job makes
+	// progress in any case.
 	restPerSession, maxRest = 13.0, 39.0
-	// rowBatch is how many rows are sealed again in one transaction: few enough that their values, at most 400 KiB
-	// each, fit in memory and that row locks are short. busyBatch is as many while users are at work: few enough
-	// that who comes upon them hardly waits, and more than a few, because each transaction has its price.
+	// rowBatch is how many rows one transaction seals again: few enough that their values, of up to
+	// 400 KiB each, fit in memory. busyBatch is the same while users are at work: few enough that a
+	// user hardly waits for a row lock, and enough to spread the cost of a transaction.
 	rowBatch, busyBatch = 100, 16
-	// busyKeys is how many owners, or keys of theirs, have their turn at once while users are at work.
+	// busyKeys is how many owners, or owner keys, one step handles while users are at work.
 	busyKeys = 8
 	// keyBatch is how many keys a worker deletes in one transaction.
 	keyBatch = 16
-	// longestRest bounds one rest: work that took longer was mostly waiting, for Vault or for a lock.
+	// longestRest bounds one rest. Work that took longer was mostly waiting, for Vault or for a
+	// lock.
 	longestRest = 3 * time.Second
-	// unknownRest is the rest where nobody can say whether users are at work.
+	// unknownRest is the multiple if the database cannot tell whether users are at work.
 	unknownRest = 1.0
-	// sampleInterval is how often a Job looks whether users are at work: often enough to make way within a fraction of a
-	// second, seldom enough to cost next to nothing.
+	// sampleInterval is how often a Job counts the users at work: often enough to yield within a
+	// fraction of a second, and rarely enough to cost almost nothing.
 	sampleInterval = 100 * time.Millisecond
-	// recently is for how long a session counts after its last statement: users are in the database for a small part of
-	// their time only, and most looks at a single instant would find nobody.
+	// recently is how long a session counts after its last statement. Users spend little of their
+	// time in the database, so a count of a single instant would mostly find nobody.
 	recently = 250 * time.Millisecond
 )
 
-// pace hasTurn the workers of a Job back between their transactions.
+// pace makes the workers of a Job pause between their transactions.
 type pace struct {
-	// limit is the brake; nil: none.
+	// limit bounds the rows per second. It is nil if there is no limit.
 	limit *rate.Limiter
-	// usersAtWork counts the sessions to make way for; nil: the Job makes way for nobody.
+	// usersAtWork counts the sessions to yield to. It is nil if the Job yields to nobody.
 	usersAtWork func(context.Context) (int, error)
 
-	// turn is taken by who pauses, and beside users by who works, so that all workers together do no more beside users
-	// than one would. It guards rest and sampled.
+	// turn is held while pausing, and also while working if users are active. So all workers
+	// together load the database no more than one would. It guards rest and sampled.
 	turn chan struct{}
-	// busy says that users are at work, or that nobody can say.
+	// busy is true while users are at work, or if that is unknown.
 	busy atomic.Bool
-	// rest is the multiple of its work that a Job rests for, and sampled when the users were last counted for it.
+	// rest is the current multiple of the work that a Job rests for. sampled is when users were
+	// last counted.
 	rest    float64
 	sampled time.Time
 }
 
-// newPace makes a pace; perSecond is how many rows may be written; 0: any number. It begins as if users were at work:
-// the first look shows whether they are, and comes too late for those whom a Job has come upon.
+// newPace returns a pace that lets perSecond rows through; 0 is no limit. It assumes that users are
+// at work until the first count, which comes too late for users whom the Job has already delayed.
 func newPace(perSecond float64, usersAtWork func(context.Context) (int, error)) *pace {
 	p := &pace{usersAtWork: usersAtWork, turn: make(chan struct{}, 1)}
 	p.busy.Store(usersAtWork != nil)
@@ -66,7 +68,7 @@ func newPace(perSecond float64, usersAtWork func(context.Context) (int, error)) 
 	return p
 }
 
-// usersAtWork is what a pace asks the database, or nothing when the work is urgent.
+// usersAtWork returns how a pace counts users, or nil if the work is urgent.
 func usersAtWork(db userCounter, urgent bool) func(context.Context) (int, error) {
 	if urgent {
 		return nil
@@ -74,30 +76,32 @@ func usersAtWork(db userCounter, urgent bool) func(context.Context) (int, error)
 	return func(ctx context.Context) (int, error) { return db.UsersAtWork(ctx, recently) }
 }
 
-// throttle is the pace of one worker. One goroutine uses it.
+// throttle is the pace of one worker. Only one goroutine may use it.
 type throttle struct {
 	*pace
-	// resumed is when the work began that the next pause is for, and begun says that begin has set it.
+	// resumed is when the work began that the next pause is for. begun is true once begin has set
+	// it.
 	resumed time.Time
 	begun   bool
-	// hasTurn says that the worker has the turn.
+	// hasTurn is true while the worker holds the turn.
 	hasTurn bool
 }
 
-// throttle begins with work that starts now.
+// throttle returns the throttle of a worker whose work starts now.
 func (p *pace) throttle() *throttle { return &throttle{pace: p, resumed: time.Now()} }
 
-// batch is how many rows are to be written in one transaction.
+// batchSize returns how many rows to write in one transaction.
 func (p *pace) batchSize() int { return p.limited(rowBatch, busyBatch) }
 
-// keyPage is how many keys are to be given to the key provider in one call, and to be written in one transaction.
+// keyPageSize returns how many keys to send to the key provider in one call and to write in one
+// transaction.
 func (p *pace) keyPageSize() int { return p.limited(keyPage, busyKeys) }
 
-// limited is n, or what is polite while users are at work, and no more than the brake lets through in a second, so that
-// a low limit makes small steps rather than long stops.
-func (p *pace) limited(n, polite int) int {
+// limited returns n, or busy while users are at work, but not more than the limit lets through in a
+// second. So a low limit leads to small steps instead of long stops.
+func (p *pace) limited(n, busy int) int {
 	if p.busy.Load() {
-		n = polite
+		n = busy
 	}
 	if p.limit != nil {
 		n = min(n, p.limit.Burst())
@@ -105,7 +109,7 @@ func (p *pace) limited(n, polite int) int {
 	return n
 }
 
-// owners is how many of n owners are to have their turn at once.
+// ownersPerPage returns how many of n owners to handle in one step.
 func (p *pace) ownersPerPage(n int) int {
 	if p.busy.Load() {
 		return busyKeys
@@ -113,7 +117,7 @@ func (p *pace) ownersPerPage(n int) int {
 	return n
 }
 
-// keys is how many keys are to be deleted in one transaction.
+// keysPerDelete returns how many keys to delete in one transaction.
 func (p *pace) keysPerDelete() int {
 	if p.busy.Load() {
 		return 1
@@ -121,9 +125,9 @@ func (p *pace) keysPerDelete() int {
 	return keyBatch
 }
 
-// begin says that work begins now: what went by since the last pause was waiting. Beside users the worker first waits for
-// its turn; it must not wait for another worker before it pauses or ends. Until then, to begin again does nothing. Error:
-// that of ctx.
+// begin marks the start of work: the time since the last pause was waiting. While users are at work
+// it first waits for the turn, so the worker must not wait for another worker until it pauses or
+// ends. A second call before that does nothing. It returns the error of ctx.
 func (s *throttle) begin(ctx context.Context) error {
 	if s.begun {
 		return nil
@@ -137,6 +141,7 @@ func (s *throttle) begin(ctx context.Context) error {
 	return nil
 }
 
+// takeTurn waits for the turn, unless the worker holds it. It returns the error of ctx.
 func (s *throttle) takeTurn(ctx context.Context) error {
 	if s.hasTurn {
 		return nil
@@ -150,7 +155,7 @@ func (s *throttle) takeTurn(ctx context.Context) error {
 	}
 }
 
-// end gives the turn to the next worker.
+// end releases the turn.
 func (s *throttle) end() {
 	s.begun = false
 	if s.hasTurn {
@@ -159,22 +164,24 @@ func (s *throttle) end() {
 	}
 }
 
-// pause follows a transaction that wrote so many rows. Error: that of ctx, or of the look whether users are at work.
+// pause follows a transaction that wrote the given number of rows. It returns the error of ctx, or
+// that of counting the users.
 func (s *throttle) pause(ctx context.Context, rows int) error {
 	worked := time.Since(s.resumed)
 	if err := s.takeTurn(ctx); err != nil {
 		return err
 	}
 	defer s.end()
-	// Who had to wait for others, most of which was their rest, has rested with them: all have come upon users at once.
+	// Time spent waiting for other workers, most of which was their rest, counts as rest: all of
+	// them found users at the same time.
 	if err := s.yield(ctx, worked, time.Since(s.resumed)-worked); err != nil {
 		return err
 	}
 	if s.limit != nil {
-		// In parts, because the limiter lets no more through at once than its burst.
+		// In parts, because the limiter never lets more through than its burst.
 		for left := rows; left > 0; left -= s.limit.Burst() {
 			if err := s.limit.WaitN(ctx, min(left, s.limit.Burst())); err != nil {
-				return fmt.Errorf("brake: %w", err)
+				return fmt.Errorf("limit the rows per second: %w", err)
 			}
 		}
 	}
@@ -182,7 +189,8 @@ func (s *throttle) pause(ctx context.Context, rows int) error {
 	return nil
 }
 
-// yield rests in proportion to the work and to how many users are at work, less what was rested already.
+// yield rests in proportion to the work and to the number of users at work. It subtracts what the
+// worker has already rested.
 func (p *pace) yield(ctx context.Context, worked, rested time.Duration) error {
 	if p.usersAtWork == nil {
 		return nil
@@ -194,7 +202,7 @@ func (p *pace) yield(ctx context.Context, worked, rested time.Duration) error {
 		case errors.Is(err, errors.ErrUnsupported):
 			users, p.rest = 1, unknownRest
 		case err != nil:
-			return fmt.Errorf("look whether users are at work: %w", err)
+			return fmt.Errorf("count the users at work: %w", err)
 		default:
 			p.rest = min(float64(users)*restPerSession, maxRest)
 		}
@@ -204,6 +212,7 @@ func (p *pace) yield(ctx context.Context, worked, rested time.Duration) error {
 	return sleep(ctx, min(time.Duration(float64(worked)*p.rest), longestRest)-rested)
 }
 
+// sleep waits for d. It returns the error of ctx.
 func sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return ctx.Err()

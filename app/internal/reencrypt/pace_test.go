@@ -10,19 +10,20 @@ import (
 	"time"
 )
 
-// sessions is a database in which so many are at work.
+// sessions returns a count of n users at work.
 func sessions(n int) func(context.Context) (int, error) {
 	return func(context.Context) (int, error) { return n, nil }
 }
 
-// elapsed is how long the clock of the test says that do takes.
+// elapsed returns how long do takes by the test's clock.
 func elapsed(do func()) time.Duration {
 	begun := time.Now()
 	do()
 	return time.Since(begun)
 }
 
-// TestBrake: whatever the limit and the batches, the rows are written at that speed and not in long stops.
+// TestBrake checks that rows are written at the limit, whatever it and the batch size are, and
+// without long stops.
 func TestBrake(t *testing.T) {
 	for name, tc := range map[string]struct {
 		perSecond float64
@@ -41,7 +42,7 @@ func TestBrake(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPace(tc.perSecond, nil).throttle()
 				if batch := p.batchSize(); batch != tc.batch {
-					t.Errorf("batches of %d, want %d", batch, tc.batch)
+					t.Errorf("batches of %d rows, want %d", batch, tc.batch)
 				}
 				var longest time.Duration
 				took := elapsed(func() {
@@ -53,20 +54,20 @@ func TestBrake(t *testing.T) {
 						}))
 					}
 				})
-				// The first batch is free.
+				// The limiter lets the first batch through at once.
 				if slack := 2*time.Second + tc.took/50; took > tc.took+slack || took < tc.took-slack {
 					t.Errorf("%d rows took %s, want %s", tc.rows, took, tc.took)
 				}
 				if longest > 2*time.Second {
-					t.Errorf("a stop of %s", longest)
+					t.Errorf("a stop of %s, want at most 2 s", longest)
 				}
 			})
 		})
 	}
 }
 
-// TestBatchAboveTheLimit: rows that came together, such as a batch that was read under another limit, are let
-// through, only later.
+// TestBatchAboveTheLimit checks that a batch above the limit, such as one that was read under
+// another limit, is delayed but let through.
 func TestBatchAboveTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPace(10, nil).throttle()
@@ -75,25 +76,25 @@ func TestBatchAboveTheLimit(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
-		if took != 9*time.Second { // ten are free at the beginning
+		if took != 9*time.Second { // the limiter lets ten through at once
 			t.Errorf("100 rows at 10 a second took %s", took)
 		}
 	})
 }
 
-// TestMakingWay: how much of its time a Job works, by how many users are at work.
+// TestMakingWay checks which part of the time a Job works, by the number of users at work.
 func TestMakingWay(t *testing.T) {
 	unsupported := func(context.Context) (int, error) { return 0, errors.ErrUnsupported }
 	for name, tc := range map[string]struct {
 		users func(context.Context) (int, error)
 		works float64
 	}{
-		"nobody":         {users: sessions(0), works: 1},
-		"an urgent Job":  {works: 1},
-		"one":            {users: sessions(1), works: 1.0 / 14},
-		"two":            {users: sessions(2), works: 1.0 / 27},
-		"many":           {users: sessions(1000), works: 1.0 / 40},
-		"nobody can say": {users: unsupported, works: 0.5},
+		"nobody":        {users: sessions(0), works: 1},
+		"an urgent Job": {works: 1},
+		"one":           {users: sessions(1), works: 1.0 / 14},
+		"two":           {users: sessions(2), works: 1.0 / 27},
+		"many":          {users: sessions(1000), works: 1.0 / 40},
+		"unknown":       {users: unsupported, works: 0.5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -115,7 +116,8 @@ func TestMakingWay(t *testing.T) {
 	}
 }
 
-// TestUsersComeAndGo: a Job makes way for users as soon as it has seen them, and no longer than it sees them.
+// TestUsersComeAndGo checks that a Job yields as soon as it has seen users, and only as long as it
+// sees them.
 func TestUsersComeAndGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		users := 0
@@ -135,26 +137,27 @@ func TestUsersComeAndGo(t *testing.T) {
 			}{{batch: rowBatch}, {users: 2, batch: busyBatch, rest: 26 * 5 * time.Millisecond}} {
 				users = tc.users
 				time.Sleep(sampleInterval)
-				pause() // looks
+				pause() // counts the users
 				if took := pause(); took != tc.rest || p.batchSize() != tc.batch {
-					t.Errorf("beside %d users it rested for %s, want %s, and the next batch is of %d, want %d", users, took, tc.rest, p.batchSize(), tc.batch)
+					t.Errorf("with %d users at work it rested for %s, want %s, and the next batch has %d rows, want %d", users, took, tc.rest, p.batchSize(), tc.batch)
 				}
 			}
 		}
 	})
 }
 
-// TestTurns: beside users one worker works at a time, and the others wait for it and for its rest; otherwise all do.
+// TestTurns checks that one worker works at a time while users are at work, and that the others
+// wait for its work and its rest. Otherwise all work.
 func TestTurns(t *testing.T) {
 	for name, tc := range map[string]struct {
 		users int
 		most  int32
 		took  time.Duration
-	}{"beside users": {users: 1, most: 1, took: maxWorkers * 10 * 14 * 2 * time.Millisecond}, "alone": {most: maxWorkers, took: 10 * 2 * time.Millisecond}} {
+	}{"with users": {users: 1, most: 1, took: maxWorkers * 10 * 14 * 2 * time.Millisecond}, "without users": {most: maxWorkers, took: 10 * 2 * time.Millisecond}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newPace(0, sessions(tc.users))
-				if err := p.throttle().pause(t.Context(), 0); err != nil { // looks
+				if err := p.throttle().pause(t.Context(), 0); err != nil { // counts the users
 					t.Fatal(err)
 				}
 				var working, most atomic.Int32
@@ -174,7 +177,7 @@ func TestTurns(t *testing.T) {
 								m = most.Load()
 							}
 							time.Sleep(time.Millisecond)
-							if err := s.begin(t.Context()); err != nil { // once more in the same turn
+							if err := s.begin(t.Context()); err != nil { // again, while it holds the turn
 								t.Error(err)
 							}
 							time.Sleep(time.Millisecond)
@@ -198,7 +201,8 @@ func TestTurns(t *testing.T) {
 	}
 }
 
-// TestTurnIsGivenUp: a worker that ends, or that is told to stop while it waits for its turn, keeps no other waiting.
+// TestTurnIsGivenUp checks that a worker that ends, or is cancelled while it waits for the turn,
+// does not block another one.
 func TestTurnIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPace(0, sessions(1))
@@ -222,7 +226,8 @@ func TestTurnIsGivenUp(t *testing.T) {
 	})
 }
 
-// TestWaitingForAnotherIsNotWork: what a worker waited for a task, or for its turn, it does not rest for.
+// TestWaitingForAnotherIsNotWork checks that a worker does not rest for the time that it waited for
+// a task or the turn.
 func TestWaitingForAnotherIsNotWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPace(0, sessions(1))
@@ -237,10 +242,10 @@ func TestWaitingForAnotherIsNotWork(t *testing.T) {
 				t.Fatal(err)
 			}
 		}); took != 10*time.Second {
-			t.Errorf("it had its turn after %s", took)
+			t.Errorf("it got the turn after %s", took)
 		}
 		time.Sleep(10 * time.Millisecond)
-		if err := s.begin(t.Context()); err != nil { // which is not where the work began
+		if err := s.begin(t.Context()); err != nil { // does not restart the work
 			t.Fatal(err)
 		}
 		if took := elapsed(func() {
@@ -253,7 +258,8 @@ func TestWaitingForAnotherIsNotWork(t *testing.T) {
 	})
 }
 
-// TestUsersCome: workers that come upon users all at once rest at the same time, and not one after another.
+// TestUsersCome checks that workers that find users at the same time rest at the same time and not
+// one after another.
 func TestUsersCome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		users := 0
@@ -284,7 +290,7 @@ func TestUsersCome(t *testing.T) {
 	})
 }
 
-// TestWaitingIsNotWork: a Job that waited for Vault does not rest for that.
+// TestWaitingIsNotWork checks that a Job does not rest for the time that it waited for Vault.
 func TestWaitingIsNotWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPace(0, sessions(1000)).throttle()
@@ -299,11 +305,11 @@ func TestWaitingIsNotWork(t *testing.T) {
 	})
 }
 
-// TestLooksAreFew: short transactions are not each followed by a question to the database.
+// TestLooksAreFew checks that a Job does not count the users after each short transaction.
 func TestLooksAreFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		looks := 0
-		p := newPace(0, func(context.Context) (int, error) { looks++; return 0, nil }).throttle()
+		counts := 0
+		p := newPace(0, func(context.Context) (int, error) { counts++; return 0, nil }).throttle()
 		took := elapsed(func() {
 			for range 1000 {
 				time.Sleep(time.Millisecond)
@@ -312,18 +318,19 @@ func TestLooksAreFew(t *testing.T) {
 				}
 			}
 		})
-		if most := int(took / sampleInterval); looks == 0 || looks > most+1 {
-			t.Errorf("%d looks in %s", looks, took)
+		if most := int(took / sampleInterval); counts == 0 || counts > most+1 {
+			t.Errorf("the users were counted %d times in %s", counts, took)
 		}
 	})
 }
 
-// TestBeginningIsPolite: until a Job knows better it works as beside users, and then does not hold back any more.
+// TestBeginningIsPolite checks that a Job starts as if users were at work, and stops that once it
+// has counted none.
 func TestBeginningIsPolite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPace(0, sessions(0)).throttle()
 		if batch := p.batchSize(); batch != busyBatch {
-			t.Errorf("the first batch is of %d", batch)
+			t.Errorf("the first batch has %d rows", batch)
 		}
 		took := elapsed(func() {
 			for p.batchSize() != rowBatch {
@@ -334,12 +341,12 @@ func TestBeginningIsPolite(t *testing.T) {
 			}
 		})
 		if took > 100*time.Millisecond {
-			t.Errorf("it held back for %s", took)
+			t.Errorf("it yielded for %s", took)
 		}
 	})
 }
 
-// TestRestAndBrakeAreOne: what a Job rested counts for the brake, too.
+// TestRestAndBrakeAreOne checks that the limit takes into account how long a Job has rested.
 func TestRestAndBrakeAreOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPace(1, func(context.Context) (int, error) { return 0, errors.ErrUnsupported }).throttle()
@@ -357,14 +364,15 @@ func TestRestAndBrakeAreOne(t *testing.T) {
 	})
 }
 
-// TestPauseEnds: a Job that is told to stop does not wait, and one whose database is away says so.
+// TestPauseEnds checks that a pause ends when the Job is cancelled, and that it returns the
+// database's error.
 func TestPauseEnds(t *testing.T) {
 	away := errors.New("away")
 	for name, tc := range map[string]struct {
 		pace func() *pace
 		want error
 	}{
-		"in the brake":    {pace: func() *pace { return newPace(0.001, nil) }, want: context.Canceled},
+		"limited":         {pace: func() *pace { return newPace(0.001, nil) }, want: context.Canceled},
 		"while it rests":  {pace: func() *pace { return newPace(0, sessions(1000)) }, want: context.Canceled},
 		"without reason":  {pace: func() *pace { return newPace(0, sessions(0)) }, want: context.Canceled},
 		"database's away": {pace: func() *pace { return newPace(0, func(context.Context) (int, error) { return 0, away }) }, want: away},

@@ -2,8 +2,8 @@ package reencrypt
 
 import "testing"
 
-// TestCountingParts: the parts are one after another, without a gap and without an end on either side, and no more than
-// are worth their while.
+// TestCountingParts checks that the parts cover everything without a gap, and that there are not
+// too many.
 func TestCountingParts(t *testing.T) {
 	for keys, want := range map[int64]int{0: 2, 99: 2, 100: 3, 1000: 12, 6200: 64, 1_000_000_000: 64} {
 		parts := countingParts(keys)

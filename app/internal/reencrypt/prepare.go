@@ -10,26 +10,28 @@ import (
 	"github.com/securenotes/securenotes/app/internal/store"
 )
 
-// ownersAhead is how many owners are prepared at a time, with one call of the key provider each for the new keys and
-// for all that they have, and how many wait for a worker at the most.
+// ownersAhead is how many owners are prepared together, with one call of the key provider for their
+// new keys and one for their existing keys. It also bounds how many owners wait for a worker.
 const ownersAhead = 50
 
-// task is an owner with a fresh active key, and the stale keys from which everything is to be moved to it.
+// task is an owner with a new active key, and the stale keys whose rows must move to it.
 type task struct {
 	owner string
 	to    *envelope.OwnerKey
 	from  []retiring
 }
 
-// retiring is a stale key, and says of each table whether rows needed it when it began to retire.
+// retiring is a stale key. needed reports for each table whether rows were sealed with the key when
+// it began to retire.
 type retiring struct {
 	stored envelope.StoredKey
 	key    *envelope.OwnerKey
 	needed []bool
 }
 
-// prepare gives the owners with at least one stale key, in order, fresh active keys, and hands them to the workers. It
-// asks the key provider out of turn: one call for the hundreds of notes that keep the workers in turns for a while.
+// prepare gives each owner with a stale key a new active key, in order, and passes the owners to
+// the workers. It calls the key provider without holding the turn: one call is for the hundreds of
+// notes that keep the workers busy for a while.
 func (j *Job) prepare(ctx context.Context, to chan<- task) error {
 	throttle := j.pace.throttle()
 	defer throttle.end()
@@ -78,7 +80,7 @@ func (j *Job) prepare(ctx context.Context, to chan<- task) error {
 	}
 }
 
-// generate has the key provider make a key for each of the owners.
+// generate makes the key provider create a key for each owner.
 func (j *Job) generate(ctx context.Context, owners []string) ([]envelope.StoredKey, error) {
 	fresh, err := j.Keys.GenerateAll(ctx, owners)
 	if err != nil {
@@ -92,16 +94,17 @@ func (j *Job) generate(ctx context.Context, owners []string) ([]envelope.StoredK
 	return fresh, nil
 }
 
-// activate makes sure that the owners' active keys are fresh, and returns all of their keys.
+// activate replaces the owners' stale active keys by the new ones and returns all keys of the
+// owners.
 func (j *Job) activate(ctx context.Context, fresh []envelope.StoredKey, owners []string) ([]store.RotationKey, error) {
 	if err := j.Store.ReplaceActiveKeys(ctx, j.To, fresh, time.Now()); err != nil {
 		return nil, fmt.Errorf("activate new owner keys: %w", err)
 	}
-	// Read back: another process may have been first, and only a committed key may seal.
+	// Read the keys back: another process may have been first, and only a committed key may seal.
 	return j.Store.OwnersKeys(ctx, owners, j.tables)
 }
 
-// open has the key provider open the keys.
+// open unwraps the keys and sorts them into tasks.
 func (j *Job) open(ctx context.Context, keys []store.RotationKey) ([]task, error) {
 	stored := make([]envelope.StoredKey, len(keys))
 	for i, key := range keys {
@@ -114,7 +117,7 @@ func (j *Job) open(ctx context.Context, keys []store.RotationKey) ([]task, error
 	return j.tasks(keys, opened)
 }
 
-// tasks sorts the keys, which are in the order of their owners. What does not open is passed over.
+// tasks sorts the keys, which are in the order of their owners. It skips keys that do not unwrap.
 func (j *Job) tasks(keys []store.RotationKey, opened []envelope.UnwrappedKey) ([]task, error) {
 	var tasks []task
 	for i, key := range keys {
@@ -124,7 +127,7 @@ func (j *Job) tasks(keys []store.RotationKey, opened []envelope.UnwrappedKey) ([
 		t := &tasks[len(tasks)-1]
 		stale := key.CreatedVersion < j.To
 		if !key.Active && !stale {
-			continue // of this rotation, and replaced since
+			continue // created by this rotation, and already replaced
 		}
 		if err := opened[i].Err; err != nil {
 			if err := j.skipDamaged("owner "+key.Owner, err); err != nil {

@@ -39,7 +39,7 @@ type world struct {
 	users    []*user
 }
 
-// user is a signed-in user and what each of the user's notes must read back as.
+// user is a signed-in user with the expected content of each note.
 type user struct {
 	id    sessions.Identity
 	notes map[string]string
@@ -68,7 +68,7 @@ func newWorld(t *testing.T, open storetest.Open, users, notesEach int) *world {
 	return w
 }
 
-// api is an API process: its cache is its own.
+// api returns an API process with a key cache of its own.
 func (w *world) api() *notes.Service {
 	return notes.NewService(w.db, envelope.NewCache(w.keys, w.db), &pepper.Key{}, notes.Usage{Notes: 1_000_000, Bytes: 1 << 40})
 }
@@ -81,7 +81,7 @@ func (w *world) addUser(t testing.TB) *user {
 	return u
 }
 
-// addBareUser adds a user who has a key, and nothing that is sealed with it.
+// addBareUser adds a user with a key, but nothing that is sealed with it.
 func (w *world) addBareUser(t testing.TB) (*user, envelope.StoredKey) {
 	t.Helper()
 	u := &user{bare: true, id: sessions.Identity{Owner: uuid.NewString(), Session: uuid.NewString()}, notes: map[string]string{}}
@@ -108,7 +108,8 @@ func (w *world) addSession(t testing.TB, account accounts.User, id string, began
 	}
 }
 
-// stolen signs every user in at the time given, and checks later that none of these sessions is left.
+// stolen signs every user in at the given time. mustBeEnded checks that none of these sessions is
+// left.
 func (w *world) stolen(t *testing.T, began time.Time) (mustBeEnded func()) {
 	t.Helper()
 	var list []sessions.Identity
@@ -124,14 +125,14 @@ func (w *world) stolen(t *testing.T, began time.Time) (mustBeEnded func()) {
 		t.Helper()
 		for _, id := range list {
 			if _, err := w.api().List(ctx, id, "", 1); !errors.Is(err, sessions.ErrInvalid) {
-				t.Errorf("a session of before: %v", err)
+				t.Errorf("a session from before the compromise: %v, want sessions.ErrInvalid", err)
 			}
 		}
 	}
 }
 
-// attempts gives the Job, to be carried out as often as it takes, and what holds after it: of a Compromise, that the
-// sessions of an hour ago are ended.
+// attempts returns the Job, which can be run repeatedly, and a check for afterwards: after a
+// Compromise, the sessions of an hour ago must be ended.
 func (w *world) attempts(t *testing.T, strategy reencrypt.Strategy, to int, compromise bool) (work func() error, mustHold func()) {
 	t.Helper()
 	var ending time.Time
@@ -147,12 +148,12 @@ func (w *world) attempts(t *testing.T, strategy reencrypt.Strategy, to int, comp
 	}, mustHold
 }
 
-// seedPlace is where the seed of a second factor belongs.
+// seedPlace returns the place of the seed of a second factor.
 func seedPlace(factor string) envelope.Place {
 	return envelope.Place{Kind: "second_factors", Row: factor, Field: "seed", Revision: 1}
 }
 
-// proposeSecondFactor gives the user a sealed value in another table than notes.
+// proposeSecondFactor gives the user a sealed value in a table other than notes.
 func (w *world) proposeSecondFactor(t testing.TB, u *user, stored envelope.StoredKey) {
 	t.Helper()
 	key, err := w.keys.Unwrap(ctx, stored)
@@ -184,7 +185,7 @@ func (w *world) job(strategy reencrypt.Strategy, to int) *reencrypt.Job {
 	return &reencrypt.Job{
 		Store: w.db, Keys: w.keys, Strategy: strategy, To: to, Range: whole,
 		Progress: func(int64, int64) {}, Log: slog.New(slog.DiscardHandler),
-		// Here the Job's own sessions are told apart from users' by nothing.
+		// Nothing distinguishes the Job's sessions from users' in these tests.
 		Urgent: true,
 	}
 }
@@ -204,8 +205,8 @@ func (w *world) rotate(t testing.TB) int {
 	return to
 }
 
-// mustHold shows, with a cold cache and only the newest master key version, that every note reads
-// back, and that nothing is left over.
+// mustHold checks, with an empty cache and only the newest master key version, that every note
+// opens and that nothing is left over.
 func (w *world) mustHold(t *testing.T, strategy reencrypt.Strategy, to int) {
 	t.Helper()
 	report, err := w.verification(strategy, to).Run(ctx)
@@ -261,7 +262,7 @@ func eachStrategy(t *testing.T, test func(t *testing.T, open storetest.Open, str
 
 func TestRotation(t *testing.T) {
 	eachStrategy(t, func(t *testing.T, open storetest.Open, strategy reencrypt.Strategy) {
-		w := newWorld(t, open, 3, 130) // more than one batch each
+		w := newWorld(t, open, 3, 130) // more than one batch for each user
 		warm := w.api()
 		for _, u := range w.users {
 			w.addNote(t, warm, u, "warms the cache")
@@ -280,7 +281,7 @@ func TestRotation(t *testing.T) {
 		if done != 3*132 || total != done {
 			t.Errorf("progress ended at %d of %d, want %d", done, total, 3*132)
 		}
-		// An API process whose cache is from before the rotation goes on without a restart.
+		// An API process with a cache from before the rotation continues without a restart.
 		for _, u := range w.users {
 			w.addNote(t, warm, u, "written by a stale process")
 		}
@@ -291,7 +292,7 @@ func TestRotation(t *testing.T) {
 	})
 }
 
-// failingProvider fails one call: the n-th.
+// failingProvider fails the n-th call.
 type failingProvider struct {
 	envelope.KeyProvider
 	failAt int32
@@ -328,8 +329,8 @@ func (p *failingProvider) Rewrap(ctx context.Context, items []envelope.WrappedIt
 	return p.KeyProvider.Rewrap(ctx, items)
 }
 
-// TestRotationSurvivesAFailureAtEveryKeyCall stops the Job at each call of the key provider in turn,
-// which lies between every two database effects of an owner, and runs it again.
+// TestRotationSurvivesAFailureAtEveryKeyCall stops the Job at each call of the key provider in
+// turn, which lies between every two writes for an owner, and runs it again.
 func TestRotationSurvivesAFailureAtEveryKeyCall(t *testing.T) {
 	eachStrategy(t, func(t *testing.T, open storetest.Open, strategy reencrypt.Strategy) {
 		w := newWorld(t, open, 3, 3)
@@ -357,8 +358,8 @@ func TestRotationSurvivesAFailureAtEveryKeyCall(t *testing.T) {
 	})
 }
 
-// TestRotationWhileUsersWrite: two Jobs of the same shard at once, and writers with caches of their
-// own that create, change and delete.
+// TestRotationWhileUsersWrite runs two Jobs of the same shard at the same time, while writers with
+// their own caches create, change and delete notes.
 func TestRotationWhileUsersWrite(t *testing.T) {
 	eachStrategy(t, func(t *testing.T, open storetest.Open, strategy reencrypt.Strategy) {
 		w := newWorld(t, open, 4, 20)
@@ -400,7 +401,7 @@ func TestRotationWhileUsersWrite(t *testing.T) {
 	})
 }
 
-// change updates the note, and every third time deletes it.
+// change updates the note, or deletes it every third time.
 func change(t testing.TB, api *notes.Service, u *user, id string, i int) {
 	if i%3 == 0 {
 		if err := api.Delete(ctx, u.id, id, 0); err != nil {
@@ -431,7 +432,8 @@ func TestOlderRotationStops(t *testing.T) {
 	})
 }
 
-// TestSessionsEnd: those of before a compromise, and no later one, however often the Job runs.
+// TestSessionsEnd checks that sessions from before a compromise end, and no later one, however
+// often the Job runs.
 func TestSessionsEnd(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		w := newWorld(t, open, 3, 1)
@@ -446,7 +448,7 @@ func TestSessionsEnd(t *testing.T) {
 			}
 		}
 		mustBeEnded()
-		w.mustHold(t, reencrypt.Reencrypt, to) // with the sessions of after
+		w.mustHold(t, reencrypt.Reencrypt, to) // with the later sessions
 	})
 }
 
@@ -485,12 +487,12 @@ func TestRewrappedKeysAreStaleForReencrypt(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := w.verification(reencrypt.Reencrypt, to).Run(ctx); !errors.Is(err, reencrypt.ErrStaleRows) {
-			t.Errorf("the keys' bytes are as old as before: %v", err)
+			t.Errorf("Rewrap keeps the keys, but the verification of Reencrypt returned %v", err)
 		}
 	})
 }
 
-// damage changes one of the owner's rows, and returns where.
+// damage changes a value in one of the owner's rows and returns its table and key.
 func (w *world) damage(t *testing.T, to int, owner string) (table store.SealedTable, keyID string) {
 	t.Helper()
 	return w.change(t, to, owner, func(rows []store.SealedRow) []store.SealedRow {
@@ -499,7 +501,7 @@ func (w *world) damage(t *testing.T, to int, owner string) (table store.SealedTa
 	})
 }
 
-// change writes those of the owner's rows in the first table that damage has changed and returns.
+// change writes the rows of the owner in the first table that damage returns.
 func (w *world) change(t *testing.T, to int, owner string, damage func([]store.SealedRow) []store.SealedRow) (table store.SealedTable, keyID string) {
 	t.Helper()
 	tables, _, err := w.db.SealedColumns(ctx)
@@ -522,7 +524,7 @@ func (w *world) change(t *testing.T, to int, owner string, damage func([]store.S
 	return tables[0], key
 }
 
-// TestVerificationFindsDamage: what the counts cannot see, opening does.
+// TestVerificationFindsDamage checks that opening values finds damage that the counts cannot see.
 func TestVerificationFindsDamage(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		w := newWorld(t, open, 2, 1)
@@ -570,8 +572,8 @@ func TestAnotherDeploymentOrKeyIsRefused(t *testing.T) {
 	})
 }
 
-// TestDamageHoldsUpNobodyElse: one note that does not open stays behind with its key, everything else is
-// moved, and the Job says what is damaged.
+// TestDamageHoldsUpNobodyElse checks that a note that does not open keeps its key, that everything
+// else moves, and that the Job's error names what is damaged.
 func TestDamageHoldsUpNobodyElse(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		w := newWorld(t, open, 5, 3)

@@ -14,7 +14,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// replaced is a key provider that another one takes the place of with one of its calls.
+// replaced is a key provider whose calls go to another provider from a given call on.
 type replaced struct {
 	genuine, other envelope.KeyProvider
 	from           int32
@@ -40,7 +40,8 @@ func (p *replaced) Rewrap(ctx context.Context, items []envelope.WrappedItem) ([]
 	return p.now().Rewrap(ctx, items)
 }
 
-// restored is the master key as it was before its newest version, with another version of the same number.
+// restored returns the master key as it was before its newest version, with a different version of
+// the same number.
 func (w *world) restored(t *testing.T, older []byte) envelope.KeyProvider {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "restored.key")
@@ -57,9 +58,9 @@ func (w *world) restored(t *testing.T, older []byte) envelope.KeyProvider {
 	return other
 }
 
-// TestMasterKeyIsReplacedAtAnyCall: at each call of the key provider in turn, the master key is restored to before the
-// rotation's version and given another version of its number. When the genuine one is back, a Job finishes the
-// work: nothing that was there had been put under the other one.
+// TestMasterKeyIsReplacedAtAnyCall restores the master key to before the rotation's version, and
+// gives it a different version of that number, at each call of the key provider in turn. Once the
+// genuine key is back, a Job must finish the work: nothing may have moved to the other key.
 func TestMasterKeyIsReplacedAtAnyCall(t *testing.T) {
 	eachStrategy(t, func(t *testing.T, open storetest.Open, strategy reencrypt.Strategy) {
 		w := newWorld(t, open, 3, 3)
@@ -71,7 +72,7 @@ func TestMasterKeyIsReplacedAtAnyCall(t *testing.T) {
 				t.Fatal(err)
 			}
 			to := w.rotate(t)
-			// From here on the database says which version of that number is the genuine one.
+			// From here on the database knows which version of that number is the genuine one.
 			first := w.job(strategy, to)
 			first.Range = nobody
 			if err := first.Run(ctx); err != nil {

@@ -10,11 +10,11 @@ import (
 	"github.com/securenotes/securenotes/app/internal/store"
 )
 
-// maxWorkers is how many owners one process moves at a time: enough that Vault, the processor and the database's
-// disk all have something to do, few enough that their batches fit in a Job's memory.
+// maxWorkers is how many owners one process handles at a time: enough to keep Vault, the processor
+// and the database's disk busy, and few enough that their batches fit in a Job's memory.
 const maxWorkers = 8
 
-// reencryptOwners gives every owner with a stale key fresh ones, several owners at a time.
+// reencryptOwners replaces the stale keys of all owners, several owners at a time.
 func (j *Job) reencryptOwners(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	tasks := make(chan task, ownersAhead)
@@ -33,7 +33,7 @@ func (j *Job) reencryptOwners(ctx context.Context) error {
 				if err := w.move(ctx, t); err != nil {
 					return err
 				}
-				if err := w.throttle.pause(ctx, 0); err != nil { // the owner's keys are work, too
+				if err := w.throttle.pause(ctx, 0); err != nil { // reading the owner's keys is work, too
 					return err
 				}
 			}
@@ -43,28 +43,28 @@ func (j *Job) reencryptOwners(ctx context.Context) error {
 	return group.Wait()
 }
 
-// worker moves one owner after another.
+// worker handles one owner after another.
 type worker struct {
 	*Job
 	throttle *throttle
-	// moved are keys from which everything was moved, and which are to be deleted.
+	// moved are the keys that no row needs any more and that are to be deleted.
 	moved []moved
 }
 
-// moved is a stale key from which everything was moved, and the key to which it was.
+// moved is a stale key whose rows have moved to another key.
 type moved struct {
 	retiring
 	to *envelope.OwnerKey
 }
 
-// move moves everything of an owner to the active key.
+// move moves all rows of an owner to the active key.
 func (w *worker) move(ctx context.Context, t task) error {
 	for _, old := range t.from {
-		sound, err := w.resealTables(ctx, old, t.to, old.needed)
+		intact, err := w.resealTables(ctx, old, t.to, old.needed)
 		if err != nil {
 			return fmt.Errorf("owner %s: %w", t.owner, err)
 		}
-		if sound { // a damaged row keeps its key
+		if intact { // a damaged row still needs its key
 			w.moved = append(w.moved, moved{old, t.to})
 		}
 	}
@@ -74,8 +74,8 @@ func (w *worker) move(ctx context.Context, t task) error {
 	return w.deleteMoved(ctx)
 }
 
-// deleteMoved deletes the keys from which everything was moved. Where rows have turned up under one of them, all are
-// walked again singly.
+// deleteMoved deletes the keys in moved. If rows have appeared under one of them, it retries each
+// key on its own.
 func (w *worker) deleteMoved(ctx context.Context) error {
 	if len(w.moved) == 0 {
 		return nil
@@ -99,11 +99,11 @@ func (w *worker) deleteMoved(ctx context.Context) error {
 	return err
 }
 
-// retryMove walks a key's tables until it can be deleted.
+// retryMove moves the rows of a key until the key can be deleted.
 func (w *worker) retryMove(ctx context.Context, old moved) error {
 	for range maxPasses {
-		sound, err := w.resealTables(ctx, old.retiring, old.to, nil)
-		if err != nil || !sound {
+		intact, err := w.resealTables(ctx, old.retiring, old.to, nil)
+		if err != nil || !intact {
 			return err
 		}
 		if err := w.throttle.begin(ctx); err != nil {
@@ -113,15 +113,15 @@ func (w *worker) retryMove(ctx context.Context, old moved) error {
 		if err != nil || deleted {
 			return err
 		}
-		w.Log.Debug("rows turned up under a retiring key: walking again", "owner", old.stored.Owner, "key", old.stored.ID)
+		w.Log.Debug("rows appeared under a retiring key: moving them", "owner", old.stored.Owner, "key", old.stored.ID)
 	}
-	return fmt.Errorf("owner key %s is still in use after %d passes", old.stored.ID, maxPasses)
+	return fmt.Errorf("owner key %s is still in use after %d passes: run the Job again", old.stored.ID, maxPasses)
 }
 
-// resealTables seals everything again that is sealed with the old key, in the tables that need it; nil: in all. It says
-// whether all of it opened.
-func (w *worker) resealTables(ctx context.Context, old retiring, to *envelope.OwnerKey, needed []bool) (sound bool, err error) {
-	sound = true
+// resealTables seals again all rows that are sealed with the old key, in the tables that need it.
+// If needed is nil it looks in all tables. It reports whether every row opened.
+func (w *worker) resealTables(ctx context.Context, old retiring, to *envelope.OwnerKey, needed []bool) (intact bool, err error) {
+	intact = true
 	for i, table := range w.tables {
 		if needed != nil && !needed[i] {
 			continue
@@ -130,12 +130,13 @@ func (w *worker) resealTables(ctx context.Context, old retiring, to *envelope.Ow
 		if err != nil {
 			return false, fmt.Errorf("table %s: %w", table.Name, err)
 		}
-		sound = sound && all
+		intact = intact && all
 	}
-	return sound, nil
+	return intact, nil
 }
 
-// walk seals one table's rows again in batches, in the order of their ids. It says whether all of them opened.
+// resealTable seals one table's rows again in batches, in the order of their ids. It reports
+// whether every row opened.
 func (w *worker) resealTable(ctx context.Context, table store.SealedTable, owner string, from, to *envelope.OwnerKey) (all bool, err error) {
 	after := ""
 	all = true
@@ -148,11 +149,11 @@ func (w *worker) resealTable(ctx context.Context, table store.SealedTable, owner
 			return all, err
 		}
 		after = rows[len(rows)-1].ID
-		sound := rows[:0]
+		intact := rows[:0]
 		for _, row := range rows {
 			err := reseal(table, row, from, to)
 			if err == nil {
-				sound = append(sound, row)
+				intact = append(intact, row)
 				continue
 			}
 			all = false
@@ -160,13 +161,13 @@ func (w *worker) resealTable(ctx context.Context, table store.SealedTable, owner
 				return false, err
 			}
 		}
-		written, err := w.Store.ReplaceSealed(ctx, w.To, table, owner, from.ID(), to.ID(), sound)
+		written, err := w.Store.ReplaceSealed(ctx, w.To, table, owner, from.ID(), to.ID(), intact)
 		if err != nil {
 			return false, err
 		}
 		w.addDone(written)
-		w.addConflicts(int64(len(sound)) - written)
-		if err := w.throttle.pause(ctx, len(sound)); err != nil {
+		w.addConflicts(int64(len(intact)) - written)
+		if err := w.throttle.pause(ctx, len(intact)); err != nil {
 			return false, err
 		}
 		if !more {
@@ -175,7 +176,7 @@ func (w *worker) resealTable(ctx context.Context, table store.SealedTable, owner
 	}
 }
 
-// reseal replaces the row's values by the same ones under the other key.
+// reseal replaces the row's values by the same values under the other key.
 func reseal(table store.SealedTable, row store.SealedRow, from, to *envelope.OwnerKey) error {
 	for i, column := range table.Columns {
 		if row.Values[i] == nil {

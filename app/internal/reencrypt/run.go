@@ -19,13 +19,13 @@ type Strategy string
 
 // The strategies.
 const (
-	// Reencrypt makes new owner keys and seals every value again.
+	// Reencrypt creates new owner keys and seals every value again.
 	Reencrypt Strategy = "Reencrypt"
-	// Rewrap keeps owner keys and values, and wraps the keys again.
+	// Rewrap keeps the owner keys and the values, and wraps the keys again.
 	Rewrap Strategy = "Rewrap"
 )
 
-// ParseStrategy reads a strategy's name.
+// ParseStrategy parses the name of a strategy.
 func ParseStrategy(name string) (Strategy, error) {
 	switch s := Strategy(name); s {
 	case Reencrypt, Rewrap:
@@ -43,63 +43,64 @@ func (s Strategy) staleness() store.Staleness {
 }
 
 const (
-	// ownerPage and keyPage are how many owners and keys are read at once.
+	// ownerPage and keyPage are how many owners and keys one statement reads.
 	ownerPage, keyPage = 500, 100
-	// maxPasses bounds how often an owner's rows are walked because new ones turned up under a key
-	// that is retiring. A writer that still has the old key finds out with its next write.
+	// maxPasses bounds how often an owner's rows are moved again because new ones appeared under a
+	// retiring key. A writer that still uses the old key is told so at its next write.
 	maxPasses = 100
 )
 
-// ErrWrongVersion means that the key provider wraps under a version other than the rotation's.
+// ErrWrongVersion means that the key provider wraps under an older version than the rotation's.
 var ErrWrongVersion = errors.New("the key provider wraps under an older version than the rotation's")
 
 // Job is one shard's part of one rotation.
 type Job struct {
 	Store JobStore
-	// Keys are guarded: see deployment.GuardedKeyring.
+	// Keys are guarded; see deployment.GuardedKeyring.
 	Keys     *envelope.Keyring
 	Strategy Strategy
-	// To is the master key version that everything is moved to.
+	// To is the master key version that everything moves to.
 	To int
-	// Range is the shard's owners.
+	// Range is the owners of the shard.
 	Range store.OwnerRange
-	// EndSessions, when it is not zero, ends the sessions that began then or before: after a compromise whoever
-	// stole one must not go on with it.
+	// EndSessions, if it is not zero, ends the sessions that began at that time or before: after a
+	// compromise, a stolen session must not continue.
 	EndSessions time.Time
-	// MaxPerSecond is how many rows this shard may write in a second; 0: any number.
+	// MaxPerSecond is how many rows this shard may write per second; 0 is no limit.
 	MaxPerSecond float64
-	// Urgent has the Job make way for nobody.
+	// Urgent makes the Job yield to nobody.
 	Urgent bool
-	// Progress is told how many of how many rows are done; it must not block.
+	// Progress is called with the number of rows that are done and the total. It must not block.
 	Progress func(done, total int64)
-	// Conflicts, when it is set, is told how many rows or keys were left alone so far because they had changed
-	// since they were read: by a user, whose write counts, or by another process of the rotation.
+	// Conflicts, if it is set, is called with the number of rows and keys so far that the Job left
+	// alone because they had changed since it read them: by a user, whose write wins, or by another
+	// process of the rotation.
 	Conflicts func(total int64)
 	Log       *slog.Logger
 
 	pace   *pace
 	tables []store.SealedTable
 
-	// mu guards what follows.
+	// mu guards the fields below.
 	mu          sync.Mutex
 	done, total int64
 	conflicts   int64
-	// damaged are what could not be moved, for the Job's error at the end.
+	// damaged are the failures that the Job skipped. They are its error at the end.
 	damaged []error
 }
 
 // maxDamaged bounds how many failures the Job's error names.
 const maxDamaged = 10
 
-// skipDamaged notes a failure that is one owner's alone, a value that does not open or a key that does
-// not unwrap, and lets the Job go on: damage in one row must not keep everybody else's notes under a
-// version that was compromised. It returns the errors that are everybody's.
+// skipDamaged records a failure that concerns one owner, a value that does not open or a key that
+// does not unwrap, and returns nil so that the Job continues: one damaged row must not keep all
+// other notes under a compromised version. It returns every other error.
 func (j *Job) skipDamaged(what string, err error) error {
 	if err == nil || !errors.Is(err, envelope.ErrNotAuthentic) && !errors.Is(err, envelope.ErrRefused) {
 		return err
 	}
 	err = fmt.Errorf("%s: %w", what, err)
-	j.Log.Error("passed over", "error", err.Error())
+	j.Log.Error("skipped damaged data", "error", err.Error())
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if len(j.damaged) < maxDamaged {
@@ -108,8 +109,9 @@ func (j *Job) skipDamaged(what string, err error) error {
 	return nil
 }
 
-// Run does what is left of the shard's work. What is damaged is passed over and is the error at the
-// end. Errors: store.ErrSuperseded when a newer rotation has begun; everything else can be tried again.
+// Run does what is left of the shard's work. It skips what is damaged and returns that as its error
+// at the end. Errors: store.ErrSuperseded if a newer rotation has begun. Every other error can be
+// retried.
 func (j *Job) Run(ctx context.Context) error {
 	if err := j.Store.RaiseFence(ctx, j.To); err != nil {
 		return fmt.Errorf("raise the fence to version %d: %w", j.To, err)
@@ -142,6 +144,7 @@ func (j *Job) Run(ctx context.Context) error {
 	return errors.Join(j.damaged...)
 }
 
+// count counts the rows to move, for the progress.
 func (j *Job) count(ctx context.Context) error {
 	throttle := j.pace.throttle()
 	counts, err := stalenessCount{
@@ -159,16 +162,17 @@ func (j *Job) count(ctx context.Context) error {
 	return nil
 }
 
+// addDone adds to the rows that are done and reports the progress.
 func (j *Job) addDone(more int64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.done += more
-	// Users may have written more under keys that were stale when the rows were counted.
+	// Users may have written more rows under stale keys since the rows were counted.
 	j.total = max(j.total, j.done)
 	j.Progress(j.done, j.total)
 }
 
-// conflict notes that so many rows or keys had changed since they were read.
+// addConflicts records that rows or keys had changed since they were read.
 func (j *Job) addConflicts(more int64) {
 	if more <= 0 {
 		return
@@ -181,8 +185,9 @@ func (j *Job) addConflicts(more int64) {
 	}
 }
 
-// renewCanary comes before any key is wrapped, in every shard: only a canary that is under the new version tells whether
-// the version that keys are wrapped under is still the one that this rotation made.
+// renewCanary replaces the canary before the Job wraps any key, in every shard. Only a canary under
+// the new version shows whether the version that keys are wrapped under is still the one that this
+// rotation created.
 func (j *Job) renewCanary(ctx context.Context) error {
 	old, err := j.Store.Meta(ctx)
 	if err != nil {
@@ -205,7 +210,7 @@ func (j *Job) renewCanary(ctx context.Context) error {
 	return j.Store.ReplaceCanary(ctx, j.To, old, renewed)
 }
 
-// checkVersion refuses a wrapping that the fence would refuse, with a better message.
+// checkVersion rejects a wrapping that the fence would reject, with a better message.
 func (j *Job) checkVersion(w envelope.Wrapped) error {
 	version, err := w.Version()
 	if err == nil && version < j.To {
@@ -214,8 +219,9 @@ func (j *Job) checkVersion(w envelope.Wrapped) error {
 	return err
 }
 
-// rewrapKeys walks the stale keys in order, fewer at a time while users are at work: they have the processors to share
-// with Vault, too. A key that was replaced meanwhile is no longer stale.
+// rewrapKeys wraps the stale keys again, in order. It takes fewer at a time while users are at
+// work, who compete with Vault for the processors. A key that another process has replaced is no
+// longer stale.
 func (j *Job) rewrapKeys(ctx context.Context) error {
 	throttle := j.pace.throttle()
 	var after envelope.StoredKey
@@ -265,7 +271,7 @@ func (j *Job) rewrapKeys(ctx context.Context) error {
 	}
 }
 
-// countRows counts what the rewrapped keys protect, for the progress.
+// countRows counts the rows that the rewrapped keys protect, for the progress.
 func (j *Job) countRows(ctx context.Context, keys []store.Rewrapped) (int64, error) {
 	owners := make([]string, len(keys))
 	for i, key := range keys {

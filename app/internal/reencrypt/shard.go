@@ -12,8 +12,8 @@ import (
 // MaxShards bounds how many processes share one rotation.
 const MaxShards = 64
 
-// Shard is one of count equal parts of the owners: owner ids are random UUIDs, so that equal ranges
-// hold about equally many.
+// Shard returns one of count parts of the owners. Owner ids are random UUIDs, so equal ranges of
+// ids have about equally many owners.
 func Shard(index, count int) (store.OwnerRange, error) {
 	if count < 1 || count > MaxShards || index < 0 || index >= count {
 		return store.OwnerRange{}, fmt.Errorf("shard %d of %d: the count must be 1 to %d, the index 0 to count-1", index, count, MaxShards)
@@ -25,6 +25,7 @@ func Shard(index, count int) (store.OwnerRange, error) {
 	return r, nil
 }
 
+// boundary returns the first owner id of a part.
 func boundary(index, count int) string {
 	at := new(big.Int).Lsh(big.NewInt(int64(index)), 128)
 	at.Div(at, big.NewInt(int64(count)))

@@ -35,14 +35,15 @@ import (
 )
 
 const (
-	// notesVariable makes the measurement smaller.
+	// notesVariable overrides the number of notes, for a shorter measurement.
 	notesVariable = "SECURENOTES_BENCH_NOTES"
-	// notesPerOwner and benchNoteSize are of the measured notes; a size is in bytes.
+	// notesPerOwner and benchNoteSize describe the measured notes. The size is in bytes.
 	notesPerOwner, benchNoteSize = 100, 1024
-	// users ask all the time, with a pause between two requests.
+	// benchUsers send requests continuously, with a pause between two of them.
 	benchUsers, userPause = 4, 5 * time.Millisecond
-	// watch is for how long users' latency is measured, in each of so many rounds: one is too few, because of what else
-	// goes on below a virtual machine. A Job finds out about users in the time of arrival, which is not measured.
+	// watch is how long users' latency is measured in each of the rounds. One round is too few,
+	// because other load on the host of a virtual machine varies. A Job notices users during
+	// arrival, which is not measured.
 	watch, rounds, arrival = 10 * time.Second, 5, time.Second
 )
 
@@ -55,7 +56,7 @@ type bench struct {
 	key      *testenv.TransitKey
 	config   *config.Config
 	file     string
-	// audit is Vault's own log, in which its calls are counted.
+	// audit is Vault's audit log, from which its calls are counted.
 	audit   string
 	version int
 	notes   int
@@ -76,7 +77,7 @@ func newBench(t *testing.T, program testenv.Program, count int) *bench {
 	return b
 }
 
-// fill makes the notes as the service would, but for the requests.
+// fill stores the notes as the service would, but without requests.
 func (b *bench) fill() {
 	b.Helper()
 	db, err := store.Open(ctx, b.config.Database, nil, store.RoleJob)
@@ -148,7 +149,8 @@ func (b *bench) execute(conn *pgx.Conn, sql string) {
 	}
 }
 
-// update is the peer: one statement that rewrites every note and sets its key, on a copy of the database.
+// update measures the baseline on a copy of the database: one statement that rewrites every note
+// and sets its key.
 func (b *bench) update() time.Duration {
 	b.Helper()
 	admin := b.connect("postgres")
@@ -169,13 +171,13 @@ func (b *bench) update() time.Duration {
 	return took
 }
 
-// rotation is what one rotation took.
+// rotation is the cost of one rotation.
 type rotation struct {
 	took time.Duration
-	// memory is the most that the Job had resident, in MiB, and processor its time.
+	// memory is the Job's maximum resident set in MiB, and processor its processor time.
 	memory    int64
 	processor time.Duration
-	// calls of Vault's master key.
+	// calls is the number of calls of Vault's master key.
 	calls int
 }
 
@@ -198,22 +200,23 @@ func (b *bench) rotate(strategy string, flags ...string) rotation {
 	}
 }
 
-// compared is what users' latency is without and beside a rotation, measured in turns, because the machine's speed
-// drifts: one of each in each round.
+// compared is users' latency without and during a rotation. The two alternate in each round,
+// because the speed of the machine drifts.
 type compared struct {
-	strategy       string
-	alone, besides []time.Duration
-	// requests beside the rotation, of all rounds.
+	strategy      string
+	alone, during []time.Duration
+	// requests is how many requests ran during the rotation, in all rounds.
 	requests int
-	// speed of the rotation beside users, in notes per second, of each round.
+	// speed is how many notes per second the rotation moved while users were at work, in each
+	// round.
 	speed []float64
 }
 
-// ratio is the median of the rounds'.
+// ratio returns the median of the rounds' ratios.
 func (c compared) ratio() float64 {
 	ratios := make([]float64, len(c.alone))
 	for i := range ratios {
-		ratios[i] = c.besides[i].Seconds() / c.alone[i].Seconds()
+		ratios[i] = c.during[i].Seconds() / c.alone[i].Seconds()
 	}
 	return median(ratios)
 }
@@ -229,20 +232,20 @@ func (b *bench) compare(s *testenv.Service, tokens []string, strategy string) co
 	admin := b.connect("notes")
 	defer admin.Close(ctx)
 	for range rounds {
-		// What an earlier rotation has left to be cleared up is not this one's.
+		// Exclude the cleanup that an earlier rotation has left.
 		b.execute(admin, "VACUUM (ANALYZE)")
 		b.execute(admin, "CHECKPOINT")
-		syscall.Sync() // nor is what the system has yet to write
+		syscall.Sync() // and the writes that the system has yet to make
 		alone, _ := b.users(s, tokens, watch)
-		besides, requests, speed := b.beside(s, tokens, strategy, admin)
-		c.alone, c.besides, c.requests, c.speed = append(c.alone, alone), append(c.besides, besides), c.requests+requests, append(c.speed, speed)
+		during, requests, speed := b.usersDuring(s, tokens, strategy, admin)
+		c.alone, c.during, c.requests, c.speed = append(c.alone, alone), append(c.during, during), c.requests+requests, append(c.speed, speed)
 	}
 	return c
 }
 
-// beside gives users' latency while a Job that moves notes makes way for them, which is not done when they have ended, and
-// how many notes it moves in a second.
-func (b *bench) beside(s *testenv.Service, tokens []string, strategy string, admin *pgx.Conn) (p99 time.Duration, requests int, speed float64) {
+// usersDuring measures users' latency during a Job that is still moving notes when they stop, and
+// how many notes per second the Job moves.
+func (b *bench) usersDuring(s *testenv.Service, tokens []string, strategy string, admin *pgx.Conn) (p99 time.Duration, requests int, speed float64) {
 	b.Helper()
 	job := b.begin(strategy)
 	ended := make(chan error, 1)
@@ -262,7 +265,7 @@ func (b *bench) beside(s *testenv.Service, tokens []string, strategy string, adm
 	p99, requests = b.users(s, tokens, watch)
 	select {
 	case err := <-ended:
-		b.Fatalf("%s ended before its users' latency was known: %v: %s", strategy, err, job.Stderr)
+		b.Fatalf("%s ended before the latency was measured: %v: %s", strategy, err, job.Stderr)
 	default:
 	}
 	if err := job.Process.Kill(); err != nil {
@@ -272,7 +275,7 @@ func (b *bench) beside(s *testenv.Service, tokens []string, strategy string, adm
 	return p99, requests, b.speed(job, begun)
 }
 
-// speed is how many notes a Job moved in a second since then, by what it has logged.
+// speed returns how many notes per second a Job has moved since then, from its log.
 func (b *bench) speed(job *exec.Cmd, begun time.Time) float64 {
 	b.Helper()
 	type progress struct {
@@ -290,7 +293,7 @@ func (b *bench) speed(job *exec.Cmd, begun time.Time) float64 {
 		}
 	}
 	if len(lines) < 2 {
-		b.Fatalf("the Job says too little: %s", job.Stderr)
+		b.Fatalf("the Job logged too little progress: %s", job.Stderr)
 	}
 	first, last := lines[0], lines[len(lines)-1]
 	return (*last.Rows - *first.Rows) / last.Time.Sub(first.Time).Seconds()
@@ -308,7 +311,7 @@ func (b *bench) begin(strategy string, flags ...string) *exec.Cmd {
 	return job
 }
 
-// users write and read for a while, and give the latency that all but one in a hundred requests stayed below.
+// users writes and reads notes for a while and returns the 99th percentile of the latency.
 func (b *bench) users(s *testenv.Service, tokens []string, watch time.Duration) (p99 time.Duration, requests int) {
 	b.Helper()
 	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.Pool}, MaxIdleConnsPerHost: benchUsers}}
@@ -393,7 +396,7 @@ func (b *bench) signIn(s *testenv.Service) (tokens []string) {
 	return tokens
 }
 
-// vaultCalls counts what Vault was asked to do with the master key so far, from its own audit log.
+// vaultCalls counts the uses of the master key so far, from Vault's audit log.
 func (b *bench) vaultCalls() (calls int) {
 	b.Helper()
 	file, err := os.Open(b.audit)
@@ -415,8 +418,8 @@ func (b *bench) vaultCalls() (calls int) {
 	return calls
 }
 
-// TestBenchRotation measures a rotation of many notes against one UPDATE of the same rows, its memory against
-// that of a hundredth of the notes, and what users notice of it.
+// TestBenchRotation measures a rotation of many notes against one UPDATE of the same rows, its
+// memory against that for a hundredth of the notes, and its effect on users.
 func TestBenchRotation(t *testing.T) {
 	count := 1_000_000
 	if text := os.Getenv(notesVariable); text != "" {
@@ -435,8 +438,8 @@ func TestBenchRotation(t *testing.T) {
 	rewrapped := b.rotate("Rewrap", "--urgent")
 	service := program.StartService(t, b.config)
 	tokens := b.signIn(service)
-	b.users(service, tokens, watch) // warm
-	beside := []compared{b.compare(service, tokens, "Reencrypt"), b.compare(service, tokens, "Rewrap")}
+	b.users(service, tokens, watch) // warm up
+	results := []compared{b.compare(service, tokens, "Reencrypt"), b.compare(service, tokens, "Rewrap")}
 
 	fmt.Printf("\n%d notes of %d bytes of %d owners; Job, PostgreSQL, Vault and users share this machine\n", count, benchNoteSize, count/notesPerOwner)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
@@ -457,16 +460,16 @@ func TestBenchRotation(t *testing.T) {
 	if err := w.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(w, "\nusers' p99\twithout\tbeside it\tratio\tgoal\trequests beside it\tnotes/s beside them\n")
-	for _, c := range beside {
-		fmt.Fprintf(w, "routine %s\t%s\t%s\t%.2f\t1.25\t%d\t%.0f\n", c.strategy, milliseconds(c.alone), milliseconds(c.besides), c.ratio(), c.requests, median(c.speed))
+	fmt.Fprintf(w, "\nusers' p99\twithout\tduring it\tratio\tgoal\trequests during it\tnotes/s with users\n")
+	for _, c := range results {
+		fmt.Fprintf(w, "routine %s\t%s\t%s\t%.2f\t1.25\t%d\t%.0f\n", c.strategy, milliseconds(c.alone), milliseconds(c.during), c.ratio(), c.requests, median(c.speed))
 	}
 	if err := w.Flush(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// milliseconds of each round.
+// milliseconds returns the durations of the rounds as text.
 func milliseconds(list []time.Duration) string {
 	var text []string
 	for _, d := range list {

@@ -15,48 +15,50 @@ import (
 )
 
 const (
-	// sampleEvery is how often the database is asked, and sampleRest for how many times as long as an answer took it
-	// is left alone before the next question, so that counting a million rows takes no more of its time than counting a
-	// thousand.
+	// sampleEvery is how often the database is asked. After each answer it is left alone for
+	// sampleRest times as long as the answer took, so that counting a million rows takes no larger
+	// share of its time than counting a thousand.
 	sampleEvery, sampleRest = time.Minute, 50
-	// countTimeout bounds one count: of a million owners, at 5 ms for eight of them, it takes nine hours.
+	// countTimeout bounds one count. For a million owners, at 5 ms for eight of them, a count takes
+	// nine hours.
 	countTimeout = 12 * time.Hour
-	// maxVersions bounds how many versions have a series of their own; the newer ones share one.
+	// maxVersions bounds how many versions have a series of their own. The newer ones share one.
 	maxVersions = 16
-	// newerVersions is the label of those.
+	// newerVersions is the label of the shared series.
 	newerVersions = "newer"
 )
 
 var (
 	staleRows = prometheus.NewDesc("securenotes_stale_rows",
-		"Sealed rows (notes, and seeds of second factors) under a master key version that a rotation has yet to move them from, by that version. Every replica shows the same: take the maximum, not the sum.",
+		"Sealed rows (notes and seeds of second factors) that a rotation has yet to move from an older master key version, by that version. Every replica exports the same number: take the maximum, not the sum.",
 		[]string{"version"}, nil)
 	oldestVersion = prometheus.NewDesc("securenotes_oldest_master_key_version",
-		"Oldest version of the master key that something in the database is under. Every replica shows the same.",
+		"Oldest master key version that a key in the database is wrapped under. Every replica exports the same number.",
 		nil, nil)
 )
 
-// Staleness tells Prometheus what is still under older versions of the master key. It reads the database now
-// and then, not when it is scraped: whoever can scrape must not be able to make work.
+// Staleness exports what is still under older versions of the master key. It reads the database at
+// intervals and not when it is scraped: a client that can scrape must not be able to cause work.
 type Staleness struct {
 	store StalenessStore
 	log   *slog.Logger
 
 	mu sync.Mutex
-	// oldest is the oldest version that an owner key or the canary is wrapped under, 0 in an empty database; nil when
-	// that could not be read: no number is better than an old one.
+	// oldest is the oldest version that an owner key or the canary is wrapped under; 0 in an empty
+	// database. It is nil if it could not be read: no number is better than an outdated one.
 	oldest *int
-	// rows counts sealed rows by the version of their key, for the versions below the fence that an owner key
-	// still had when they were counted: a rotation had yet to move them. nil when they could not be counted.
+	// rows counts sealed rows by the version of their key, for the versions below the fence that an
+	// owner key had when they were counted: the rotation has yet to move them. It is nil if they
+	// could not be counted.
 	rows map[int]int64
 }
 
-// NewStaleness shows nothing before Run has read it.
+// NewStaleness returns a collector without metrics. Run reads them.
 func NewStaleness(db StalenessStore, log *slog.Logger) *Staleness {
 	return &Staleness{store: db, log: log}
 }
 
-// Run reads the database again and again until ctx ends.
+// Run reads the database at intervals until ctx ends.
 func (s *Staleness) Run(ctx context.Context) {
 	for {
 		begun := time.Now()
@@ -67,7 +69,7 @@ func (s *Staleness) Run(ctx context.Context) {
 		}
 		s.mu.Unlock()
 		if err != nil && ctx.Err() == nil {
-			s.log.Warn("stale rows were not counted: the metrics are left out until the next time", "error", err.Error())
+			s.log.Warn("stale rows were not counted: their metrics are omitted until the next count", "error", err.Error())
 		}
 		if sleep(ctx, max(sampleEvery-time.Since(begun), sampleEvery/2)) != nil {
 			return
@@ -75,7 +77,8 @@ func (s *Staleness) Run(ctx context.Context) {
 	}
 }
 
-// count reads the oldest version, again after each page, because counting many rows takes its time.
+// count counts the stale rows by version. It reads the oldest version again after each page,
+// because counting many rows takes long.
 func (s *Staleness) count(ctx context.Context) (map[int]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, countTimeout)
 	defer cancel()
@@ -124,7 +127,7 @@ func (s *Staleness) Describe(descriptions chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (s *Staleness) Collect(metrics chan<- prometheus.Metric) {
 	s.mu.Lock()
-	oldest, rows := s.oldest, s.rows // neither is written to any more
+	oldest, rows := s.oldest, s.rows // nothing writes to either any more
 	s.mu.Unlock()
 	gauge := func(description *prometheus.Desc, value int64, labels ...string) {
 		metrics <- prometheus.MustNewConstMetric(description, prometheus.GaugeValue, float64(value), labels...)

@@ -20,7 +20,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// scraped is what Prometheus reads of the product's own metrics, without the comments.
+// scraped returns the metrics that Prometheus reads, without comments.
 func scraped(t *testing.T, registry *prometheus.Registry) string {
 	t.Helper()
 	answer := httptest.NewRecorder()
@@ -38,7 +38,8 @@ func scraped(t *testing.T, registry *prometheus.Registry) string {
 	return strings.Join(lines, "; ")
 }
 
-// sampled is what is served of the database as it is now: want, unless that takes too long.
+// sampled returns the metrics of the database as it is now. It waits until they are want, but not
+// for long.
 func (w *world) sampled(t *testing.T, want string) string {
 	t.Helper()
 	registry := prometheus.NewRegistry()
@@ -61,7 +62,7 @@ func (w *world) sampled(t *testing.T, want string) string {
 	}
 }
 
-// after is the next id, so that a range of one owner can be written.
+// after returns the next id, which ends the range of a single owner.
 func after(owner string) string {
 	id := uuid.MustParse(owner)
 	n := new(big.Int).SetBytes(id[:])
@@ -69,10 +70,11 @@ func after(owner string) string {
 	return id.String()
 }
 
-// TestStaleRowsAreServed: from the first rotation's fence to its end, the metrics count what is left.
+// TestStaleRowsAreServed checks that the metrics count what is left, from the first rotation's
+// fence to its end.
 func TestStaleRowsAreServed(t *testing.T) {
 	eachStrategy(t, func(t *testing.T, open storetest.Open, strategy reencrypt.Strategy) {
-		w := newWorld(t, open, 3, 4) // five rows each: the second factor is one
+		w := newWorld(t, open, 3, 4) // five rows each, including the second factor
 		expect := func(when, want string) {
 			t.Helper()
 			if got := w.sampled(t, want); got != want {
@@ -99,16 +101,17 @@ func TestStaleRowsAreServed(t *testing.T) {
 	})
 }
 
-// TestNumbersThatAreNotKnown are left out rather than shown as they once were.
+// TestNumbersThatAreNotKnown checks that a metric that cannot be read is omitted instead of keeping
+// its last value.
 func TestNumbersThatAreNotKnown(t *testing.T) {
 	w := newWorld(t, storetest.SQLite(t), 1, 1)
 	if err := w.db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	said := make(chan string, 1)
+	logged := make(chan string, 1)
 	log := slog.New(slog.NewTextHandler(writer(func(line []byte) {
 		select {
-		case said <- string(line):
+		case logged <- string(line):
 		default:
 		}
 	}), nil))
@@ -122,7 +125,7 @@ func TestNumbersThatAreNotKnown(t *testing.T) {
 		staleness.Run(ctx)
 	}()
 	defer func() { cancel(); <-ended }()
-	if line := <-said; !strings.Contains(line, "stale rows were not counted") {
+	if line := <-logged; !strings.Contains(line, "stale rows were not counted") {
 		t.Errorf("log: %s", line)
 	}
 	if got := scraped(t, registry); got != "" {

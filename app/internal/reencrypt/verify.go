@@ -10,38 +10,39 @@ import (
 	"github.com/securenotes/securenotes/app/internal/store"
 )
 
-// ErrStaleRows means that something is still under an older version of the master key.
-var ErrStaleRows = errors.New("something is still under an older master key version")
+// ErrStaleRows means that data is still under an older version of the master key.
+var ErrStaleRows = errors.New("data is still under an older master key version")
 
-// Verification shows that a rotation is complete, from the database and the key provider alone: it
-// must run in a process of its own, whose cache is cold.
+// Verification checks that a rotation is complete, using only the database and the key provider. It
+// must run in a process of its own, whose key cache is empty.
 type Verification struct {
 	Store    VerificationStore
 	Keys     *envelope.Keyring
 	Strategy Strategy
-	// To is the version that nothing may be below.
+	// To is the lowest version that anything may be under.
 	To int
-	// All opens every value; otherwise one value under each owner key.
+	// All opens every value. Without it one value of each table is opened under each owner key.
 	All bool
-	// Urgent has the Verification make way for nobody.
+	// Urgent makes the Verification yield to nobody.
 	Urgent bool
-	// Progress is told how many owner keys of how many are verified; it must not block.
+	// Progress is called with the number of verified owner keys and the total. It must not block.
 	Progress func(done, total int64)
 
-	tables []store.SealedTable
+	tables   []store.SealedTable
 	throttle *throttle
-	// keys is how many owner keys there are.
+	// keys is the number of owner keys.
 	keys int64
 }
 
-// Report is what a Verification saw.
+// Report is what a Verification checked.
 type Report struct {
-	// Keys and Values are how many unwrapped and opened.
+	// Keys and Values are how many keys were unwrapped and values opened.
 	Keys, Values int64
 }
 
-// Run verifies. Errors: ErrStaleRows, envelope.ErrNotAuthentic and envelope.ErrRefused mean that
-// the older version must not be retired; others that the verification could not be done.
+// Run verifies. The errors ErrStaleRows, envelope.ErrNotAuthentic and envelope.ErrRefused mean that
+// the older version must not be retired. Any other error means that the verification could not be
+// completed.
 func (v *Verification) Run(ctx context.Context) (Report, error) {
 	var report Report
 	tables, wrapped, err := v.Store.SealedColumns(ctx)
@@ -49,12 +50,8 @@ func (v *Verification) Run(ctx context.Context) (Report, error) {
 		return report, err
 	}
 	v.tables, v.throttle = tables, newPace(0, usersAtWork(v.Store, v.Urgent)).throttle()
-	fence, err := v.Store.Fence(ctx)
-	if err != nil {
+	if err := v.checkFence(ctx); err != nil {
 		return report, err
-	}
-	if fence < v.To {
-		return report, fmt.Errorf("%w: the fence stands at version %d, below %d, so older keys can still be written", ErrStaleRows, fence, v.To)
 	}
 	if v.keys, err = v.Store.CountStaleKeys(ctx, store.StaleByWrapping, maxVersion); err != nil {
 		return report, err
@@ -64,22 +61,11 @@ func (v *Verification) Run(ctx context.Context) (Report, error) {
 			return report, err
 		}
 	}
-	stale, err := v.Store.CountStaleKeys(ctx, v.Strategy.staleness(), v.To)
-	if err != nil {
+	if err := v.checkStaleKeys(ctx); err != nil {
 		return report, err
 	}
-	if stale > 0 {
-		return report, fmt.Errorf("%w: %d owner keys are below version %d", ErrStaleRows, stale, v.To)
-	}
-	// Every key there is is fresh: what is sealed with none of them is under whatever there was before.
-	for _, table := range tables {
-		rows, err := v.countRowsWithoutKey(ctx, table)
-		if err != nil {
-			return report, err
-		}
-		if rows > 0 {
-			return report, fmt.Errorf("%w: %d rows of %s are sealed with owner keys that are not there", ErrStaleRows, rows, table.Name)
-		}
+	if err := v.checkRowsWithoutKey(ctx); err != nil {
+		return report, err
 	}
 	meta, err := v.Store.Meta(ctx)
 	if err != nil {
@@ -91,18 +77,52 @@ func (v *Verification) Run(ctx context.Context) (Report, error) {
 	if err := v.checkKeys(ctx, &report); err != nil {
 		return report, err
 	}
-	// What is seen and not there yet must not decide that an old version can go.
+	// Data that is visible but not yet durable must not justify retiring an old version.
 	if err := v.Store.Flush(ctx); err != nil {
-		return report, fmt.Errorf("have the database keep what was verified: %w", err)
+		return report, fmt.Errorf("make the verified data durable: %w", err)
 	}
 	return report, nil
 }
 
-// minParts and maxParts are in how many parts the rows of a table are counted, and keysPerPart how many owner keys make
-// another part worth its while.
+// checkFence returns ErrStaleRows if older keys can still be written.
+func (v *Verification) checkFence(ctx context.Context) error {
+	fence, err := v.Store.Fence(ctx)
+	if err == nil && fence < v.To {
+		err = fmt.Errorf("%w: the fence is at version %d, below %d, so older keys can still be written", ErrStaleRows, fence, v.To)
+	}
+	return err
+}
+
+// checkStaleKeys returns ErrStaleRows if the rotation has left a stale owner key.
+func (v *Verification) checkStaleKeys(ctx context.Context) error {
+	stale, err := v.Store.CountStaleKeys(ctx, v.Strategy.staleness(), v.To)
+	if err == nil && stale > 0 {
+		err = fmt.Errorf("%w: %d owner keys are below version %d", ErrStaleRows, stale, v.To)
+	}
+	return err
+}
+
+// checkRowsWithoutKey returns ErrStaleRows if the key of a row does not exist. All existing keys
+// are fresh, but such a row may be under any older version.
+func (v *Verification) checkRowsWithoutKey(ctx context.Context) error {
+	for _, table := range v.tables {
+		rows, err := v.countRowsWithoutKey(ctx, table)
+		if err != nil {
+			return err
+		}
+		if rows > 0 {
+			return fmt.Errorf("%w: %d rows of %s are sealed with owner keys that do not exist", ErrStaleRows, rows, table.Name)
+		}
+	}
+	return nil
+}
+
+// minParts and maxParts bound in how many parts the rows of a table are counted. keysPerPart owner
+// keys justify one more part.
 const minParts, maxParts, keysPerPart = 2, 64, 100
 
-// countingParts cover whatever a row has for its owner: the first has no beginning, the last no end.
+// countingParts returns ranges that cover every row, whatever its owner: the first has no
+// beginning, the last no end.
 func countingParts(keys int64) []store.OwnerRange {
 	parts := make([]store.OwnerRange, min(maxParts, minParts+keys/keysPerPart))
 	for i := 1; i < len(parts); i++ {
@@ -112,6 +132,7 @@ func countingParts(keys int64) []store.OwnerRange {
 	return parts
 }
 
+// countRowsWithoutKey counts the rows of a table whose key does not exist.
 func (v *Verification) countRowsWithoutKey(ctx context.Context, table store.SealedTable) (int64, error) {
 	var total int64
 	for _, part := range countingParts(v.keys) {
@@ -127,6 +148,7 @@ func (v *Verification) countRowsWithoutKey(ctx context.Context, table store.Seal
 	return total, nil
 }
 
+// checkWrapped returns ErrStaleRows if a key in the column is wrapped under an older version.
 func (v *Verification) checkWrapped(ctx context.Context, column store.WrappedColumn) error {
 	return v.Store.WrappedValues(ctx, column, func(value string) error {
 		version, err := envelope.Wrapped(value).Version()
@@ -140,7 +162,7 @@ func (v *Verification) checkWrapped(ctx context.Context, column store.WrappedCol
 	})
 }
 
-// checkKeys unwraps every owner key and opens what is under it.
+// checkKeys unwraps every owner key and opens values under it.
 func (v *Verification) checkKeys(ctx context.Context, report *Report) error {
 	var after envelope.StoredKey
 	for {
@@ -172,9 +194,10 @@ func (v *Verification) checkKeys(ctx context.Context, report *Report) error {
 	}
 }
 
-// maxVersion is above any version: counting what is below it counts all.
+// maxVersion is above every version: counting the keys below it counts all keys.
 const maxVersion = 1<<31 - 1
 
+// openValues opens the values that are sealed with the key and returns how many it opened.
 func (v *Verification) openValues(ctx context.Context, stored envelope.StoredKey, key *envelope.OwnerKey) (int64, error) {
 	var opened int64
 	limit := 1

@@ -12,11 +12,12 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestVerificationOpensEveryValue: all of them with All, and else one row of each table under each key. Damage
-// in a user's last row, in its last column, thus shows with All only.
+// TestVerificationOpensEveryValue checks that All opens every value, and that without it one row of
+// each table is opened under each key. So only All finds damage in the last column of a user's last
+// row.
 func TestVerificationOpensEveryValue(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
-		const users, notesEach, large = 2, 230, 7 // three batches of many, and large ones that fill two by their size
+		const users, notesEach, large = 2, 230, 7 // three batches by number, and two by size
 		w := newWorld(t, open, users, notesEach)
 		for range large {
 			w.addNote(t, w.api(), w.users[0], strings.Repeat("ü", 100_000))
@@ -48,8 +49,8 @@ func TestVerificationOpensEveryValue(t *testing.T) {
 	})
 }
 
-// damageLast changes a bit of the last value of the owner's last note that is not empty: a column
-// that a later migration added is empty in the notes of this test.
+// damageLast changes a bit in the last non-empty value of the owner's last note. A column that a
+// later migration added is empty in this test.
 func (w *world) damageLast(t *testing.T, to int, owner string) {
 	t.Helper()
 	w.change(t, to, owner, func(rows []store.SealedRow) []store.SealedRow {

@@ -13,14 +13,14 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 )
 
-// parts are what a token is made of.
+// parts are the parts of a token.
 type parts struct {
 	sign       jose.SigningKey
 	seal       jose.Recipient
 	encryption jose.ContentEncryption
-	// innerType, outerType and content are of the headers; empty: none.
+	// innerType, outerType and content are header values. An empty value is left out.
 	innerType, outerType, content jose.ContentType
-	// embed puts the signing key into the header.
+	// embed includes the signing key in the header.
 	embed  bool
 	claims jwt.Claims
 }
@@ -60,8 +60,9 @@ func (p parts) token(t *testing.T) string {
 	return token
 }
 
-// TestTokenForAnotherUse: whoever had the encryption key still needs the signing key itself, and a token that was
-// signed for somebody else, for another purpose or in another way is of no use here, with whichever of our keys.
+// TestTokenForAnotherUse checks that the encryption key does not replace the signing key, and that
+// a token for another audience or purpose, or in another format, is rejected, whichever of the
+// deployment's keys it uses.
 func TestTokenForAnotherUse(t *testing.T) {
 	keys := newKeys(t)
 	codec, session := newCodec(t, "d1", keys), newSession()
@@ -85,30 +86,30 @@ func TestTokenForAnotherUse(t *testing.T) {
 	for name, change := range map[string]func(*parts){
 		"genuine": nil,
 
-		"for another audience":     func(p *parts) { p.claims.Audience = jwt.Audience{"another-api"} },
-		"for no audience":          func(p *parts) { p.claims.Audience = nil },
-		"of another issuer":        func(p *parts) { p.claims.Issuer = "securenotes:d2" },
-		"of no issuer":             func(p *parts) { p.claims.Issuer = "" },
-		"without an expiry":        func(p *parts) { p.claims.Expiry = nil },
-		"without a session":        func(p *parts) { p.claims.ID = "" },
-		"without a user":           func(p *parts) { p.claims.Subject = "" },
-		"expired":                  func(p *parts) { p.claims.Expiry = jwt.NewNumericDate(time.Now().Add(-time.Minute)) },
-		"of the general type":      func(p *parts) { p.innerType, p.outerType = "JWT", "JWT" },
-		"of another type":          func(p *parts) { p.innerType = "at+jwt" },
-		"of another type, outside": func(p *parts) { p.outerType = "at+jwt" },
-		"of the type in capitals":  func(p *parts) { p.innerType = "SECURENOTES-SESSION+JWT" },
-		"of no type":               func(p *parts) { p.innerType = "" },
-		"of no type, outside":      func(p *parts) { p.outerType = "" },
-		"of other content":         func(p *parts) { p.content = "text/plain" },
-		"of no content":            func(p *parts) { p.content = "" },
+		"for another audience":      func(p *parts) { p.claims.Audience = jwt.Audience{"another-api"} },
+		"for no audience":           func(p *parts) { p.claims.Audience = nil },
+		"from another issuer":       func(p *parts) { p.claims.Issuer = "securenotes:d2" },
+		"from no issuer":            func(p *parts) { p.claims.Issuer = "" },
+		"without an expiry":         func(p *parts) { p.claims.Expiry = nil },
+		"without a session":         func(p *parts) { p.claims.ID = "" },
+		"without a user":            func(p *parts) { p.claims.Subject = "" },
+		"expired":                   func(p *parts) { p.claims.Expiry = jwt.NewNumericDate(time.Now().Add(-time.Minute)) },
+		"with the generic type":     func(p *parts) { p.innerType, p.outerType = "JWT", "JWT" },
+		"with another type":         func(p *parts) { p.innerType = "at+jwt" },
+		"with another outer type":   func(p *parts) { p.outerType = "at+jwt" },
+		"with the type in capitals": func(p *parts) { p.innerType = "SECURENOTES-SESSION+JWT" },
+		"without a type":            func(p *parts) { p.innerType = "" },
+		"without an outer type":     func(p *parts) { p.outerType = "" },
+		"with other content":        func(p *parts) { p.content = "text/plain" },
+		"without content":           func(p *parts) { p.content = "" },
 
-		"a key of its own in its header": func(p *parts) {
+		"with its own key in the header": func(p *parts) {
 			p.embed = true
 			p.sign.Key = jose.JSONWebKey{Key: stranger, KeyID: keys.SigningKeyID, Use: "sig"}
 		},
-		"the key's name, not the key": func(p *parts) { p.sign.Key = jose.JSONWebKey{Key: stranger, KeyID: keys.SigningKeyID} },
-		"a name of no key":            func(p *parts) { p.sign.Key = jose.JSONWebKey{Key: signing.Key, KeyID: "another"} },
-		"no name of a key":            func(p *parts) { p.sign.Key = signing.Key },
+		"with the key's id but another key": func(p *parts) { p.sign.Key = jose.JSONWebKey{Key: stranger, KeyID: keys.SigningKeyID} },
+		"with an unknown key id":            func(p *parts) { p.sign.Key = jose.JSONWebKey{Key: signing.Key, KeyID: "another"} },
+		"without a key id":                  func(p *parts) { p.sign.Key = signing.Key },
 		"signed with ES256": func(p *parts) {
 			p.sign = jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: curve, KeyID: keys.SigningKeyID}}
 		},
@@ -123,7 +124,7 @@ func TestTokenForAnotherUse(t *testing.T) {
 		"encrypted for a password": func(p *parts) {
 			p.seal = jose.Recipient{Algorithm: jose.PBES2_HS256_A128KW, Key: raw, KeyID: keys.EncryptionKeyID}
 		},
-		"encrypted under the signing key's name": func(p *parts) {
+		"encrypted under the signing key's id": func(p *parts) {
 			p.seal.Key = jose.JSONWebKey{Key: raw, KeyID: keys.SigningKeyID}
 		},
 	} {
@@ -138,7 +139,7 @@ func TestTokenForAnotherUse(t *testing.T) {
 			}
 			identity, err := codec.Decode(p.token(t))
 			if change == nil && (err != nil || identity != session.Identity) || change != nil && !errors.Is(err, ErrInvalid) {
-				t.Errorf("%v, %v", identity, err)
+				t.Errorf("identity %v, error %v", identity, err)
 			}
 		})
 	}

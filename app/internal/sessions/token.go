@@ -14,34 +14,35 @@ import (
 )
 
 const (
-	// audience is who a token is for.
+	// audience is the recipient that a token names.
 	audience = "securenotes-api"
-	// tokenType says what a token is, in both headers (RFC 8725, section 3.11): no other JWT that were ever signed with
-	// the same keys could pass for one.
+	// tokenType is the type in both headers (RFC 8725, section 3.11). It keeps other JWTs that
+	// might ever be signed with the same keys from being accepted as session tokens.
 	tokenType = "securenotes-session+jwt"
-	// MaxToken bounds a token, in bytes; ours are about 700.
+	// MaxToken bounds a token, in bytes. Real tokens have about 700.
 	MaxToken = 4096
-	// leeway is how far replicas' clocks may differ.
+	// leeway is how far the clocks of replicas may differ.
 	leeway = 30 * time.Second
-	// decodedSize bounds how many tokens a Codec remembers, about 300 bytes each.
+	// decodedSize bounds how many tokens a Codec caches, at about 300 bytes each.
 	decodedSize = 16_384
 )
 
-// Codec writes and reads session tokens: a JWT signed with EdDSA (RFC 8037) inside a JWE encrypted
-// directly with A256GCM (RFC 7518). No other algorithm is accepted (RFC 8725, section 3.1).
+// Codec encodes and decodes session tokens: a JWT signed with EdDSA (RFC 8037) inside a JWE
+// encrypted directly with A256GCM (RFC 7518). It accepts no other algorithm (RFC 8725, section
+// 3.1).
 type Codec struct {
 	issuer string
 	keys   *jose.JSONWebKeySet
 	signer jose.Signer
 	sealer jose.Encrypter
-	// decoded remembers the claims of tokens that were authentic, by the token's digest: a client sends the
-	// same one with each request, and its signature costs more than the rest of a short request. What the
-	// claims say is checked each time, and whether the session lives is not for the token to say.
+	// decoded caches the claims of authentic tokens by the token's digest: a client sends the same
+	// token with each request, and verifying it costs more than the rest of a short request. Each
+	// request still checks the times in the claims, and the session's row in the database.
 	decoded *lru.Cache[[sha256.Size]byte, jwt.Claims]
 	now     func() time.Time
 }
 
-// NewCodec returns a codec whose tokens belong to one deployment.
+// NewCodec returns the codec for the tokens of one deployment.
 func NewCodec(deployment string, keys *config.SessionKeys) (*Codec, error) {
 	set, err := keys.KeySet()
 	if err != nil {
@@ -64,7 +65,7 @@ func NewCodec(deployment string, keys *config.SessionKeys) (*Codec, error) {
 	return &Codec{issuer: "securenotes:" + deployment, keys: set, signer: signer, sealer: sealer, decoded: decoded, now: time.Now}, nil
 }
 
-// Encode writes the session's token.
+// Encode returns the session's token.
 func (c *Codec) Encode(s Session) (string, error) {
 	token, err := jwt.SignedAndEncrypted(c.signer, c.sealer).Claims(jwt.Claims{
 		Issuer: c.issuer, Audience: jwt.Audience{audience}, Subject: s.Owner, ID: s.Identity.Session,
@@ -77,7 +78,8 @@ func (c *Codec) Encode(s Session) (string, error) {
 	return token, nil
 }
 
-// Decode reads a token, or returns ErrInvalid. It does not know whether the session still lives.
+// Decode returns the identity in a token, or ErrInvalid. It does not check whether the session is
+// live.
 func (c *Codec) Decode(token string) (Identity, error) {
 	if len(token) > MaxToken {
 		return Identity{}, ErrInvalid
@@ -101,7 +103,7 @@ func (c *Codec) Decode(token string) (Identity, error) {
 	return Identity{Owner: known.Subject, Session: known.ID}, nil
 }
 
-// open returns the claims of a token that is signed and encrypted with our keys.
+// open returns the claims of a token that is signed and encrypted with the codec's keys.
 func (c *Codec) open(token string) (jwt.Claims, error) {
 	nested, err := jwt.ParseSignedAndEncrypted(token, []jose.KeyAlgorithm{jose.DIRECT},
 		[]jose.ContentEncryption{jose.A256GCM}, []jose.SignatureAlgorithm{jose.EdDSA})
@@ -127,8 +129,8 @@ func (c *Codec) open(token string) (jwt.Claims, error) {
 	return claims, nil
 }
 
-// key finds the key that the header of a token of ours names, for one use only: a key for encryption must
-// never verify a signature.
+// key returns the key that a token's header names, if the key is for this use: an encryption key
+// must never verify a signature.
 func (c *Codec) key(headers []jose.Header, use string) *jose.JSONWebKey {
 	if len(headers) != 1 || headers[0].ExtraHeaders[jose.HeaderType] != tokenType {
 		return nil

@@ -54,7 +54,7 @@ func TestTokenIsReadBack(t *testing.T) {
 	}
 }
 
-// TestRememberedTokenExpires: a token that was decoded before is held to its times like any other.
+// TestRememberedTokenExpires checks the times of a token that is in the cache.
 func TestRememberedTokenExpires(t *testing.T) {
 	codec, session := newCodec(t, "d1", newKeys(t)), newSession()
 	token, err := codec.Encode(session)
@@ -159,7 +159,7 @@ func signedOnly(t testing.TB, keys *config.SessionKeys, s Session) string {
 	return token
 }
 
-// nested encrypts, with the genuine key, a token that is signed in a way of the test's.
+// nested encrypts a token with the genuine key, signed in a way that the test chooses.
 func nested(t testing.TB, keys *config.SessionKeys, s Session, sign func(*jose.JSONWebKeySet) jose.SigningKey) string {
 	t.Helper()
 	set, err := keys.KeySet()
@@ -191,7 +191,8 @@ func FuzzDecode(f *testing.F) {
 	f.Add(genuine)
 	f.Add("a.b.c.d.e")
 	f.Fuzz(func(t *testing.T, token string) {
-		// base64url leaves unused bits at an end, so that other texts can be the same token.
+		// The last character of base64url has unused bits, so a different text can be the same
+		// token.
 		if identity, err := codec.Decode(token); err == nil && identity != session.Identity {
 			t.Errorf("accepted a forgery as %v: %q", identity, token)
 		}

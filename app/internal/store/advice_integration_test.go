@@ -12,7 +12,7 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// TestServerErrorsSayWhatToDo provokes what PostgreSQL and PgBouncer refuse. The error says why,
+// TestServerErrorsSayWhatToDo provokes errors of PostgreSQL and PgBouncer. Each error must say why,
 // and what to do next.
 func TestServerErrorsSayWhatToDo(t *testing.T) {
 	t.Parallel()

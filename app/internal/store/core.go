@@ -16,13 +16,13 @@ import (
 const maxAttempts = 8
 
 // core is what the two databases share: the connection pool, placeholders, error classification,
-// retries and transactions. Its exported methods, in the other files, are the operations whose SQL is
-// the same on both. [postgresStore] and [sqliteStore] embed it and add the rest of [Store].
+// retries and transactions. Its exported methods, in the other files, are the operations whose SQL
+// is the same on both. [postgresStore] and [sqliteStore] embed it and add the rest of [Store].
 type core struct {
 	db      *sql.DB
 	dialect dialect
-	// creates and reads join the concurrent requests that create or read one note. The database that
-	// embeds the core sets both.
+	// creates and reads join the concurrent requests that create or read one note. The database
+	// that embeds the core sets both.
 	creates *batch.Group[creation, struct{}]
 	reads   *batch.Group[reading, readNote]
 }
@@ -37,7 +37,8 @@ type dialect interface {
 	lockShared() string
 	// lockExclusive is appended to a SELECT whose rows no other transaction may lock.
 	lockExclusive() string
-	// oneOf returns the condition that the column has one of the values, and the query's parameter $1.
+	// oneOf returns the condition that the column has one of the values, and the query's parameter
+	// $1.
 	oneOf(column string, values []string) (condition string, parameter any)
 	// columnTypes is the query for the table, name and declared type of every column of the schema.
 	columnTypes() string
@@ -103,7 +104,8 @@ func (c *core) rows(ctx context.Context, query string, args []any, scan func(*sq
 	return nil
 }
 
-// transact runs do in a transaction and commits it. It retries the whole transaction where that helps.
+// transact runs do in a transaction and commits it. It retries the whole transaction where that
+// helps.
 func (c *core) transact(ctx context.Context, do func(queryer) error) error {
 	return c.retry(ctx, func() error { return c.transactOnce(ctx, do) })
 }

@@ -17,9 +17,9 @@ const insertNote = `INSERT INTO notes (owner, id, key_id, revision, content, tit
 	FROM sessions s JOIN owner_keys k ON k.owner = s.owner AND k.id = $4 AND k.state = 'active'
 	WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $10`
 
-// CreateNote stores a note if the session is live and the key that it is sealed with is active. When it
-// returns nil the note is committed. Errors: envelope.ErrKeyNotActive, also when the session has ended,
-// and notes.ErrExists.
+// CreateNote stores a note if the session is live and the key that it is sealed with is active.
+// When it returns nil the note is committed. Errors: envelope.ErrKeyNotActive, also when the
+// session has ended, and notes.ErrExists.
 func (c *core) CreateNote(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed) error {
 	return c.untilKnown(ctx, c.noteExists(ctx, id, n.ID), func() error {
 		one := creation{id, now, n}
@@ -31,15 +31,15 @@ func (c *core) CreateNote(ctx context.Context, id sessions.Identity, now time.Ti
 	})
 }
 
-// noteExists returns a check for untilKnown. A note's id is random, so a note with that id is the one
-// that was to be created.
+// noteExists returns a check for untilKnown. A note's id is random, so a note with that id is the
+// one that was to be created.
 func (c *core) noteExists(ctx context.Context, id sessions.Identity, note string) func() (bool, error) {
 	return c.exists(ctx, "SELECT count(*) FROM notes WHERE owner = $1 AND id = $2", id.Owner, note)
 }
 
-// createBatches bounds the creations that share a transaction, by number and by bytes: a note may have
-// 400 KiB. While one batch waits for the disk the next one is prepared. The timeout is shorter than
-// that of a request, which leaves time to find out whether the batch was committed.
+// createBatches bounds the creations that share a transaction, by number and by bytes: a note may
+// have 400 KiB. While one batch waits for the disk the next one is prepared. The timeout is shorter
+// than that of a request, which leaves time to find out whether the batch was committed.
 var createBatches = batch.Options{Most: 64, MostWeight: 4 << 20, Parallel: 2, Timeout: 10 * time.Second}
 
 // creation is a note to create.
@@ -52,9 +52,9 @@ type creation struct {
 // size returns the weight of the creation in a batch.
 func (c creation) size() int { return len(c.note.Content) + len(c.note.Title) + len(c.note.Tags) }
 
-// creationResults returns the result of each creation of a batch: stored holds the ids of the committed
-// notes, and err is that of the whole transaction. After an error each creation is tried on its own, so
-// that one bad note harms no other.
+// creationResults returns the result of each creation of a batch: stored holds the ids of the
+// committed notes, and err is that of the whole transaction. After an error each creation is tried
+// on its own, so that one bad note harms no other.
 func creationResults(list []creation, stored map[string]bool, err error) []batch.Result[struct{}] {
 	results := make([]batch.Result[struct{}], len(list))
 	for i, c := range list {
@@ -78,7 +78,8 @@ func (c *core) createAlone(ctx context.Context, one creation) error {
 func (c *core) createNoteIn(ctx context.Context, q queryer, id sessions.Identity, now time.Time, n notes.Sealed) error {
 	changed, err := c.execIn(ctx, q, insertNote, id.Owner, id.Session, n.ID, n.KeyID, n.Revision,
 		n.Content, n.Title, n.Tags, micros(n.CreatedAt), micros(now))
-	// errForeignKey: the key was deleted between the statement's snapshot and its foreign-key check.
+	// errForeignKey: the key was deleted between the statement's snapshot and its foreign-key
+	// check.
 	if errors.Is(err, errForeignKey) || err == nil && changed == 0 {
 		return envelope.ErrKeyNotActive
 	}

@@ -21,7 +21,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// awayProvider is a key provider that can be away.
+// awayProvider is a key provider that can become unavailable.
 type awayProvider struct {
 	envelope.KeyProvider
 	away bool
@@ -34,7 +34,8 @@ func (p *awayProvider) Unwrap(ctx context.Context, items []envelope.WrappedItem)
 	return p.KeyProvider.Unwrap(ctx, items)
 }
 
-// TestDeletedAccountLeavesNothing: in no table, also of what was only counted, and whoever was away meanwhile.
+// TestDeletedAccountLeavesNothing checks that a deleted account has no row in any table, rate
+// limits included, even if the key provider was unavailable.
 func TestDeletedAccountLeavesNothing(t *testing.T) {
 	const password = "correct horse battery"
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
@@ -53,7 +54,7 @@ func TestDeletedAccountLeavesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Each replica has a cache of its own; a new one has no keys.
+		// Each replica has its own cache. That of a new replica is empty.
 		newReplica := func() (*accounts.Service, *notes.Service) {
 			cache := envelope.NewCache(envelope.NewKeyring("d1", provider), db)
 			return accounts.NewService(db, cache, hasher, usernames, ratelimit.NewLogins(db.Limits(), ratelimit.Rates{FailedLogins: 100, Registrations: 100}), accounts.Options{
@@ -74,8 +75,8 @@ func TestDeletedAccountLeavesNothing(t *testing.T) {
 			}
 			return counts
 		}
-		// newUser has two sessions and a note, and with a second factor the most that a user can have. It returns
-		// a recovery code, too.
+		// newUser returns a user with two sessions, a note and, with a second factor, every kind of
+		// row that a user can have. It also returns a recovery code.
 		newUser := func(username string, secondFactor bool) (sessions.Identity, string) {
 			t.Helper()
 			service, written := newReplica()
@@ -118,7 +119,7 @@ func TestDeletedAccountLeavesNothing(t *testing.T) {
 		kept := rows(other.Owner)
 		for table, n := range kept {
 			if n == 0 {
-				t.Errorf("the test puts nothing into %s: teach it", table)
+				t.Errorf("the test stores no row in %s: extend it", table)
 			}
 		}
 		for name, secondFactor := range map[string]bool{"without-second-factor": false, "with-second-factor": true} {

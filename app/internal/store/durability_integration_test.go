@@ -11,7 +11,8 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// TestCommitsAreAwaited: whatever the database's default is, and whatever the server's becomes under a connection.
+// TestCommitsAreAwaited checks that commits wait for the disk, whatever the default of the database
+// is and even if the server's default changes during a connection.
 func TestCommitsAreAwaited(t *testing.T) {
 	server := testenv.StartPostgres(t)
 	uri := server.CreateDatabase(t, "notes")

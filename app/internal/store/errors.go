@@ -9,8 +9,8 @@ import (
 var (
 	// ErrUnavailable means that the database does not answer at the moment. A retry may help.
 	ErrUnavailable = errors.New("the database is unavailable")
-	// ErrRefused is an ErrUnavailable where the server, or a pooler in front of it, answers and says
-	// why it refuses the connection.
+	// ErrRefused is an ErrUnavailable where the server, or a pooler in front of it, answers and
+	// says why it refuses the connection.
 	ErrRefused = fmt.Errorf("%w: it answers, but refuses the service", ErrUnavailable)
 	// ErrPermission means that the database user lacks a privilege.
 	ErrPermission = errors.New("the database user lacks a right")
@@ -24,8 +24,8 @@ var (
 	ErrSchema = errors.New("the database schema does not fit this program")
 	// ErrNoMeta means that no deployment has claimed the database yet.
 	ErrNoMeta = errors.New("the database belongs to no deployment yet")
-	// ErrSuperseded means that the fence is above the version of the calling rotation. A newer rotation
-	// has begun and the caller must stop.
+	// ErrSuperseded means that the fence is above the version of the calling rotation. A newer
+	// rotation has begun and the caller must stop.
 	ErrSuperseded = errors.New("a newer key rotation has begun")
 	// ErrFenceTooLow means that the fence is below the version of the calling rotation, which must
 	// raise it first.
@@ -37,11 +37,11 @@ var (
 	// errNoTable is the ErrSchema of a table that does not exist.
 	errNoTable = fmt.Errorf("%w: a table is missing", ErrSchema)
 	// errRetry marks an error after which the whole transaction can be retried.
-	errRetry = errors.New("the transaction must be tried again")
-	// errForeignKey means that rows are still sealed with the owner key that a statement deletes, or
-	// that the owner key that a statement refers to has been deleted.
-	errForeignKey = errors.New("foreign key")
+	errRetry = errors.New("the transaction must be retried")
+	// errForeignKey means that rows are still sealed with the owner key that a statement deletes,
+	// or that the owner key that a statement refers to has been deleted.
+	errForeignKey = errors.New("foreign key violation")
 	// errRunAlone makes a caller repeat its part of a failed batch on its own, so that it does not
 	// fail because of another caller's part.
-	errRunAlone = errors.New("the call must be made alone")
+	errRunAlone = errors.New("the call must be repeated on its own")
 )

@@ -40,7 +40,7 @@ type Creation struct {
 	Note     notes.Sealed
 }
 
-// joiner joins the requests that come at the same time.
+// joiner is the part of a database that joins concurrent requests.
 type joiner interface {
 	createNotes(context.Context, []creation) []batch.Result[struct{}]
 	createAlone(context.Context, creation) error

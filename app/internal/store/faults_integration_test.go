@@ -25,7 +25,7 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// linked is a migrated store behind a link, and the URI of its database, on the shared server.
+// linked returns a migrated store behind a link, and the URI of its database on the shared server.
 func linked(t *testing.T) (db store.Store, l *testenv.Link, direct string) {
 	t.Helper()
 	server, direct := storetest.SharedDatabase(t)
@@ -33,7 +33,7 @@ func linked(t *testing.T) (db store.Store, l *testenv.Link, direct string) {
 	return db, l, direct
 }
 
-// onOwnServer is a migrated store on a server that the test may stop and set up as it likes.
+// onOwnServer returns a migrated store on a server that the test may stop and reconfigure.
 func onOwnServer(t *testing.T) (store.Store, *testenv.Postgres) {
 	t.Helper()
 	server := testenv.StartPostgres(t)
@@ -65,7 +65,8 @@ func behindLink(t *testing.T, server *testenv.Postgres, direct string) (store.St
 	return db, l
 }
 
-// TestOneRoundTrip: what a note's request asks of the database, its session's proof included, is one question.
+// TestOneRoundTrip checks that the request for a note needs one round trip, including the check of
+// its session.
 func TestOneRoundTrip(t *testing.T) {
 	db, l, _ := linked(t)
 	user := newUser(t, db, "alice", 1)
@@ -103,8 +104,9 @@ func mustBeDone(done bool, err error) error {
 	return err
 }
 
-// TestAnswerIsLost: whichever answer of the database is lost while a note is created, the commit's included,
-// the note is there once and the caller learns so.
+// TestAnswerIsLost loses each answer of the database during the creation of a note in turn,
+// including that to the commit. The note must exist once, and the caller must be told that it was
+// created.
 func TestAnswerIsLost(t *testing.T) {
 	db, l, _ := linked(t)
 	user := newUser(t, db, "alice", 1)
@@ -123,7 +125,7 @@ func TestAnswerIsLost(t *testing.T) {
 			},
 		} {
 			if name == "together" && lost > 0 {
-				continue // it is CreateNote that repeats
+				continue // only CreateNote repeats
 			}
 			n := user.sealedNote()
 			l.LoseAnswer(lost)
@@ -134,7 +136,7 @@ func TestAnswerIsLost(t *testing.T) {
 			}
 			count++
 			if _, _, err := db.Note(ctx, user.id, now, n.ID); err != nil {
-				t.Errorf("%s, answer %d lost: the note is not there: %v", name, lost, err)
+				t.Errorf("%s, answer %d lost: the note does not exist: %v", name, lost, err)
 			}
 		}
 	}
@@ -143,7 +145,7 @@ func TestAnswerIsLost(t *testing.T) {
 	}
 }
 
-// TestAnswerOfAChangeIsLost: the same for an update and a deletion.
+// TestAnswerOfAChangeIsLost does the same for an update and a deletion.
 func TestAnswerOfAChangeIsLost(t *testing.T) {
 	db, l, _ := linked(t)
 	user := newUser(t, db, "alice", 1)
@@ -174,8 +176,8 @@ func TestAnswerOfAChangeIsLost(t *testing.T) {
 	}
 }
 
-// TestAnswerIsLostAndTheKeyReplaced: a creation that was committed is known for one, although the key that it was
-// sealed with is no longer active and the session has ended.
+// TestAnswerIsLostAndTheKeyReplaced checks that a committed creation is recognized even if its key
+// is no longer active and its session has ended.
 func TestAnswerIsLostAndTheKeyReplaced(t *testing.T) {
 	db, l, direct := linked(t)
 	user := newUser(t, db, "alice", 1)
@@ -203,8 +205,8 @@ func TestAnswerIsLostAndTheKeyReplaced(t *testing.T) {
 	}
 }
 
-// TestAnswerOfAnAccountsChangeIsLost: a login, a confirmation of a second factor, a change of the password and a
-// deletion that were committed are known for that.
+// TestAnswerOfAnAccountsChangeIsLost checks that a committed login, confirmation of a second
+// factor, password change and deletion are recognized.
 func TestAnswerOfAnAccountsChangeIsLost(t *testing.T) {
 	db, l, _ := linked(t)
 	for lost := range 12 {
@@ -244,7 +246,7 @@ func TestAnswerOfAnAccountsChangeIsLost(t *testing.T) {
 		}
 		do("delete", func() error {
 			err := db.DeleteUser(ctx, id, now, account, accounts.Proof{Step: 3})
-			if errors.Is(err, store.ErrUnavailable) { // before it had begun: then the account must be there
+			if errors.Is(err, store.ErrUnavailable) { // lost before the deletion began: the account must exist
 				if _, err := db.UserBySession(ctx, id, now); err != nil {
 					return err
 				}
@@ -258,8 +260,9 @@ func TestAnswerOfAnAccountsChangeIsLost(t *testing.T) {
 	}
 }
 
-// TestReadOnlyServer: a server that takes no writes, such as one that was the primary before a failover, is
-// not asked any more, not even what it would still answer; when it takes writes again the service goes on.
+// TestReadOnlyServer checks that the service does not use a server that takes no writes, such as a
+// previous primary after a failover, not even for reads, and that it continues once the server
+// takes writes again.
 func TestReadOnlyServer(t *testing.T) {
 	db, server := onOwnServer(t)
 	user := newUser(t, db, "alice", 1)
@@ -304,7 +307,7 @@ func TestReadOnlyServer(t *testing.T) {
 	}
 }
 
-// TestServerCrashes: of the notes that were answered while the server crashed and came back, none is lost.
+// TestServerCrashes checks that no acknowledged note is lost when the server crashes and recovers.
 func TestServerCrashes(t *testing.T) {
 	db, server := onOwnServer(t)
 	user := newUser(t, db, "alice", 1)
@@ -351,8 +354,8 @@ func TestServerCrashes(t *testing.T) {
 	}
 }
 
-// TestSlowServer: who waits for an answer that does not come gets an error in time, and is no hindrance to
-// others afterwards.
+// TestSlowServer checks that a caller whose answer does not arrive gets an error in time and does
+// not block later callers.
 func TestSlowServer(t *testing.T) {
 	db, l, _ := linked(t)
 	user := newUser(t, db, "alice", 1)
@@ -380,8 +383,8 @@ func TestSlowServer(t *testing.T) {
 	}
 }
 
-// TestOneUsersLockHoldsUpNobodyElse: while the notes of one user wait for a lock on the user's key, those of others
-// are created, although concurrent creations share transactions.
+// TestOneUsersLockHoldsUpNobodyElse checks that other users' notes are created while the notes of
+// one user wait for a lock on the user's key, although concurrent creations share transactions.
 func TestOneUsersLockHoldsUpNobodyElse(t *testing.T) {
 	db, _, direct := linked(t)
 	alice, bob := newUser(t, db, "alice", 1), newUser(t, db, "bob", 1)
@@ -397,12 +400,12 @@ func TestOneUsersLockHoldsUpNobodyElse(t *testing.T) {
 	if _, err := lock.Exec(ctx, "SELECT 1 FROM owner_keys WHERE owner = $1 FOR UPDATE", alice.id.Owner); err != nil {
 		t.Fatal(err)
 	}
-	const held = 3 // of a pool of six connections
+	const held = 3 // the pool has six connections
 	blocked := make(chan error, held)
 	for range held {
 		go func() { blocked <- db.CreateNote(ctx, alice.id, now, alice.sealedNote()) }()
 	}
-	watcher, err := pgx.Connect(ctx, direct) // a transaction sees the sessions of its beginning only
+	watcher, err := pgx.Connect(ctx, direct) // a transaction sees only the sessions that existed when it began
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -433,12 +436,12 @@ func TestOneUsersLockHoldsUpNobodyElse(t *testing.T) {
 	}
 	for range held {
 		if err := <-blocked; err != nil {
-			t.Errorf("her note, once the lock is gone: %v", err)
+			t.Errorf("her note, after the lock is released: %v", err)
 		}
 	}
 }
 
-// until waits for a condition.
+// until waits until a condition is true.
 func until(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {

@@ -21,7 +21,7 @@ func (c *core) raiseFence(ctx context.Context, to int, lock func(queryer) error)
 		return err
 	}
 	if fence >= to {
-		return mustStandAt(fence, to)
+		return mustBeAt(fence, to)
 	}
 	return c.transact(ctx, func(tx queryer) error {
 		if err := lock(tx); err != nil {
@@ -35,8 +35,8 @@ func (c *core) raiseFence(ctx context.Context, to int, lock func(queryer) error)
 	})
 }
 
-// inRotation runs do in a transaction that holds the fence at exactly to. So a stalled Job that resumes
-// after a newer rotation has begun can commit nothing.
+// inRotation runs do in a transaction that holds the fence at exactly to. So a stalled Job that
+// resumes after a newer rotation has begun can commit nothing.
 func (c *core) inRotation(ctx context.Context, to int, do func(queryer) error) error {
 	return c.transact(ctx, func(tx queryer) error {
 		if err := c.checkFence(ctx, tx, to); err != nil {
@@ -52,12 +52,12 @@ func (c *core) checkFence(ctx context.Context, tx queryer, to int) error {
 	if err := c.rowIn(ctx, tx, "SELECT min_kek_version FROM fence WHERE id = 1"+c.dialect.lockShared(), nil, &fence); err != nil {
 		return err
 	}
-	return mustStandAt(fence, to)
+	return mustBeAt(fence, to)
 }
 
-// Flush implements Rotation. A commit that waits for the disk and the standby servers becomes visible
-// early if its wait is interrupted, because a client disconnects or the server restarts. The row lock
-// makes this transaction write to the log, so that its own commit waits for everything before it.
+// Flush implements Rotation. A commit whose wait for the disk or a standby server is interrupted is
+// visible early. The row lock makes this transaction write to the log, so that its own commit waits
+// for everything before it.
 func (c *core) Flush(ctx context.Context) error {
 	return c.transact(ctx, func(tx queryer) error {
 		var fence int
@@ -65,13 +65,14 @@ func (c *core) Flush(ctx context.Context) error {
 	})
 }
 
-// mustStandAt returns ErrSuperseded or ErrFenceTooLow unless the fence is at the rotation's version.
-func mustStandAt(fence, to int) error {
+// mustBeAt returns ErrSuperseded or ErrFenceTooLow unless the fence is at the rotation's
+// version.
+func mustBeAt(fence, to int) error {
 	switch {
 	case fence > to:
-		return fmt.Errorf("%w: the fence stands at version %d, this rotation is to %d", ErrSuperseded, fence, to)
+		return fmt.Errorf("%w: the fence is at version %d, this rotation is to %d", ErrSuperseded, fence, to)
 	case fence < to:
-		return fmt.Errorf("%w: it stands at version %d, this rotation is to %d", ErrFenceTooLow, fence, to)
+		return fmt.Errorf("%w: it is at version %d, this rotation is to %d", ErrFenceTooLow, fence, to)
 	}
 	return nil
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// TestFullDisk: SQLite's own error for a full disk is an outage, not a loss: what was answered is there, what
-// was refused is not, and with space again writing goes on without a restart.
+// TestFullDisk checks that SQLite's error for a full disk is an outage and not a loss: acknowledged
+// notes exist, rejected ones do not, and writes succeed without a restart once there is space.
 func TestFullDisk(t *testing.T) {
 	ctx := context.Background()
 	opened, err := Open(ctx, config.Database{SQLite: &config.SQLite{Path: filepath.Join(t.TempDir(), "notes.db")}}, nil, RoleAPI)
@@ -27,7 +27,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	s := opened.(*sqliteStore)
 	defer s.Close()
-	s.db.SetMaxOpenConns(1) // the limit below is of one connection
+	s.db.SetMaxOpenConns(1) // the limit below applies to one connection
 	if _, err := s.Migrate(ctx); err != nil {
 		t.Fatal(err)
 	}

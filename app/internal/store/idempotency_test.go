@@ -10,13 +10,14 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestIdempotencyKeyIsReplacedOnce: of many requests at the same moment that find a key which has ended,
-// one creates a note and the others are told of it; a key that has not ended stays as it is.
+// TestIdempotencyKeyIsReplacedOnce checks that of many concurrent requests with an idempotency key
+// that has expired, one creates a note and the others get that note. A key that has not expired is
+// unchanged.
 func TestIdempotencyKeyIsReplacedOnce(t *testing.T) {
 	later := now.Add(time.Hour)
 	cases := map[string]struct {
 		old notes.IdempotencyKey
-		// created is how many notes there are in the end, and request what is stored with the key.
+		// created is the number of notes at the end, and request what is stored with the key.
 		created int
 		request string
 	}{
@@ -52,11 +53,11 @@ func TestIdempotencyKeyIsReplacedOnce(t *testing.T) {
 				requests.Wait()
 				for _, first := range firsts {
 					if first.Request != tc.request || first.ID != firsts[0].ID {
-						t.Errorf("a request was told of %+v, want %q and the same note as of %+v", first, tc.request, firsts[0])
+						t.Errorf("a request got %+v, want request %q and the same note as %+v", first, tc.request, firsts[0])
 					}
 				}
 				if first, found, err := db.FirstNote(ctx, user.id, now, key); err != nil || !found || first != firsts[0] {
-					t.Errorf("the key is of %+v, %t, %v; want %+v", first, found, err, firsts[0])
+					t.Errorf("the key belongs to %+v, %t, %v; want %+v", first, found, err, firsts[0])
 				}
 				if list, err := db.Notes(ctx, user.id, now, "", 100); err != nil || len(list) != tc.created {
 					t.Errorf("%d notes, %v; want %d", len(list), err, tc.created)

@@ -19,8 +19,9 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestLaterColumnsAreRotated: a migration of tomorrow adds a sealed column, a table of sealed values that has no
-// foreign key, and a column of wrapped keys. No code knows them, and nothing of them is forgotten.
+// TestLaterColumnsAreRotated simulates a future migration that adds a sealed column, a table of
+// sealed values without a foreign key, and a column of wrapped keys. A rotation must handle all of
+// them without knowing them.
 func TestLaterColumnsAreRotated(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		db := open(t)
@@ -91,17 +92,18 @@ func TestLaterColumnsAreRotated(t *testing.T) {
 
 		execute("UPDATE users SET device_key = $1", string(old.Wrapped))
 		if _, err := verify(); !errors.Is(err, reencrypt.ErrStaleRows) || !strings.Contains(err.Error(), "users.device_key") {
-			t.Errorf("a wrapped key of before: %v", err)
+			t.Errorf("an old wrapped key: %v", err)
 		}
 		execute("UPDATE users SET device_key = NULL")
 		execute("INSERT INTO drawings VALUES ($1, $2, $3, 1, $4)", id.Owner, uuid.NewString(), old.ID, sealedBytes(1))
 		if _, err := verify(); !errors.Is(err, reencrypt.ErrStaleRows) || !strings.Contains(err.Error(), "drawings") {
-			t.Errorf("a drawing whose key is gone: %v", err)
+			t.Errorf("a drawing whose key does not exist: %v", err)
 		}
 	})
 }
 
-// TestSealedTableSaysWithWhichKey: a table of sealed values that does not is refused, rather than passed over.
+// TestSealedTableSaysWithWhichKey checks that a table with sealed values but without the columns
+// that name their key is an error instead of being ignored.
 func TestSealedTableSaysWithWhichKey(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		db := open(t)

@@ -26,8 +26,8 @@ func (l *Limits) Get(ctx context.Context, key string, rate limiter.Rate) (limite
 	return l.Increment(ctx, key, 1, rate)
 }
 
-// Increment adds count and returns the state. A period begins with the first count after the previous
-// period has ended.
+// Increment adds count and returns the state. A period begins with the first count after the
+// previous period has ended.
 func (l *Limits) Increment(ctx context.Context, key string, count int64, rate limiter.Rate) (limiter.Context, error) {
 	now := l.now()
 	var total, expires int64

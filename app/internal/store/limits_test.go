@@ -10,7 +10,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestLimitsHoldOverReplicas counts through two pools, as two replicas do.
+// TestLimitsHoldOverReplicas counts through two pools, like two replicas.
 func TestLimitsHoldOverReplicas(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		rate := limiter.Rate{Period: time.Minute, Limit: 50}
@@ -31,7 +31,7 @@ func TestLimitsHoldOverReplicas(t *testing.T) {
 			t.Errorf("after 50 of 50: %+v, %v", state, err)
 		}
 		if state, err := limits.Get(ctx, "k", rate); err != nil || !state.Reached {
-			t.Errorf("the one after: %+v, %v", state, err)
+			t.Errorf("the count after that: %+v, %v", state, err)
 		}
 		if state, err := limits.Peek(ctx, "other", rate); err != nil || state.Remaining != 50 {
 			t.Errorf("another key: %+v, %v", state, err)
@@ -48,7 +48,7 @@ func TestLimitsHoldOverReplicas(t *testing.T) {
 func TestLimitsBeginAgainAfterTheirPeriod(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		limits := open(t).Limits()
-		ended := limiter.Rate{Period: -time.Minute, Limit: 1} // a period that is over as it begins
+		ended := limiter.Rate{Period: -time.Minute, Limit: 1} // a period that has ended when it begins
 		if _, err := limits.Increment(ctx, "k", 1, ended); err != nil {
 			t.Fatal(err)
 		}

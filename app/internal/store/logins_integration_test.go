@@ -19,12 +19,12 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// changing is who to log in as: whom the test says.
+// changing provides the credentials that the test sets.
 type changing struct {
 	mu      sync.Mutex
 	user    string
 	refused []string
-	// next is who follows one that is refused.
+	// next is the user after one that the server has rejected.
 	next string
 	err  error
 }
@@ -56,7 +56,8 @@ func (c *changing) become(user string, err error) {
 	c.user, c.err = user, err
 }
 
-// otherLogins is a database whose tables belong to the role notes, of which the users a and b are members.
+// otherLogins returns a database whose tables belong to the role notes. The users a and b are
+// members of that role.
 func otherLogins(t *testing.T) (*pgx.Conn, config.Database) {
 	t.Helper()
 	server := testenv.StartPostgres(t)
@@ -99,8 +100,9 @@ func sessionsOf(t *testing.T, conn *pgx.Conn, user string) (n int) {
 	return n
 }
 
-// TestLoginsChange: connections follow the login of the moment; one that the server refuses is reported and
-// replaced at once; and while nobody knows the next one, the connections of before do.
+// TestLoginsChange checks that connections use the current credentials, and that credentials that
+// the server rejects are reported and replaced at once. While there are no new credentials,
+// existing connections continue.
 func TestLoginsChange(t *testing.T) {
 	admin, c := otherLogins(t)
 	logins := &changing{user: "a"}
@@ -123,7 +125,7 @@ func TestLoginsChange(t *testing.T) {
 	logins.become("b", nil)
 	ping()
 	if a, b := sessionsOf(t, admin, "a"), sessionsOf(t, admin, "b"); a != 0 || b == 0 {
-		t.Errorf("%d sessions of the login of before, %d of the one of now", a, b)
+		t.Errorf("%d sessions of the previous login, %d of the current one", a, b)
 	}
 	execute(t, admin, `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'b'`)
 	execute(t, admin, `DROP ROLE b`)
@@ -143,7 +145,8 @@ func TestLoginsChange(t *testing.T) {
 	}
 }
 
-// TestURINamesNoLogin: a user or a password in the URI would be without effect, or worse.
+// TestURINamesNoLogin checks that a user or a password in the URI is rejected when Vault provides
+// them.
 func TestURINamesNoLogin(t *testing.T) {
 	_, c := otherLogins(t)
 	raw, err := os.ReadFile(c.Postgres.URIFile)
@@ -166,8 +169,8 @@ func TestURINamesNoLogin(t *testing.T) {
 	}
 }
 
-// TestUsersOfOtherLogins: what sessions of another login do is hidden from a Job but for a grant. It must not take
-// that for nobody at work.
+// TestUsersOfOtherLogins checks that a Job does not take other logins' sessions, which PostgreSQL
+// hides from it without a grant, for an idle database.
 func TestUsersOfOtherLogins(t *testing.T) {
 	admin, c := otherLogins(t)
 	api, err := store.Open(t.Context(), c, &changing{user: "a"}, store.RoleAPI)

@@ -84,5 +84,5 @@ func (c *core) ClaimPepper(ctx context.Context, digest string) (recorded string,
 			return found.String, err
 		}
 	}
-	return "", errors.New("the digest of the pepper was erased from the database again")
+	return "", errors.New("claim the pepper: another process has erased its digest from the database: start again")
 }

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// untilKnown repeats a write whose outcome is unknown because the connection was lost. The write may
-// have been committed, and then the client must not be told that it failed. committed checks for
-// that. The server may still be working when it is first asked, so a failed repetition asks again.
+// untilKnown repeats a write whose outcome is unknown because the connection was lost, unless
+// committed reports that the write was committed. The server may still be executing the write when
+// committed is first called, so a failed repetition calls it again.
 func (c *core) untilKnown(ctx context.Context, committed func() (bool, error), write func() error) error {
 	err := write()
 	for _, pause := range []time.Duration{100 * time.Millisecond, 400 * time.Millisecond, time.Second} {

@@ -23,8 +23,9 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// poolSizes are PgBouncer's server connections by pool mode. In transaction pooling they are fewer
-// than the connections of one process; in session pooling each connection of the service takes one.
+// poolSizes are the numbers of PgBouncer's server connections by pool mode. In transaction pooling
+// there are fewer than one process has connections. In session pooling each connection of the
+// service takes one.
 var poolSizes = map[string]int{"session": 50, "transaction": 4}
 
 // open opens a database as a process of the service does.
@@ -125,7 +126,7 @@ func TestBehindPgBouncer(t *testing.T) {
 	}
 }
 
-// exercise does what requests do.
+// exercise sends the statements of requests.
 func exercise(t *testing.T, user fixture) {
 	t.Helper()
 	n := user.sealedNote()
@@ -158,7 +159,7 @@ func exercise(t *testing.T, user fixture) {
 	}
 }
 
-// seesUserAtWork has a user's statement wait for a lock, and the Job see it.
+// seesUserAtWork makes a user's statement wait for a lock, and checks that the Job sees it.
 func seesUserAtWork(t *testing.T, job, user store.Store, locker *pgx.Conn) {
 	t.Helper()
 	lock, err := locker.Begin(ctx)
@@ -230,7 +231,7 @@ func rotate(t *testing.T, db store.Store, users []fixture) {
 	}
 }
 
-// TestPoolersAreFound checks that a connection is taken for pooled behind PgBouncer, and only
+// TestPoolersAreFound checks that a connection is recognized as pooled behind PgBouncer, and only
 // there.
 func TestPoolersAreFound(t *testing.T) {
 	t.Parallel()
@@ -359,7 +360,7 @@ func TestPooledCommitsAreAwaited(t *testing.T) {
 	}
 }
 
-// TestFailedCommitIsAnError checks that a statement behind PgBouncer is not answered before its
+// TestFailedCommitIsAnError checks that a statement behind PgBouncer does not return before its
 // transaction is committed.
 func TestFailedCommitIsAnError(t *testing.T) {
 	t.Parallel()
@@ -383,11 +384,11 @@ func TestFailedCommitIsAnError(t *testing.T) {
 		}
 	}
 	if err := store.Internals(db).Returning(ctx, "SELECT count(*) FROM late HAVING count(*) = 1"); err != nil {
-		t.Errorf("the row that was committed is not there alone: %v", err)
+		t.Errorf("the committed row is not the only one: %v", err)
 	}
 }
 
-// TestPgBouncerRestarts checks that no note that was answered for is lost when PgBouncer restarts.
+// TestPgBouncerRestarts checks that no acknowledged note is lost when PgBouncer restarts.
 func TestPgBouncerRestarts(t *testing.T) {
 	t.Parallel()
 	db, pooler, _ := behindPgBouncer(t, "transaction")
@@ -435,7 +436,8 @@ func TestPgBouncerRestarts(t *testing.T) {
 	}
 }
 
-// TestPooledReadOnlyServer checks that a server behind PgBouncer that takes no writes is not asked.
+// TestPooledReadOnlyServer checks that the service does not use a server behind PgBouncer that
+// takes no writes.
 func TestPooledReadOnlyServer(t *testing.T) {
 	t.Parallel()
 	db, _, server := behindPgBouncer(t, "transaction")

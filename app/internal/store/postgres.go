@@ -28,8 +28,8 @@ var _ Store = (*postgresStore)(nil)
 const (
 	// maxBackgrounds is how many calls of Background, each with one connection, a process makes.
 	maxBackgrounds = 2
-	// lockTimeout is how long a statement waits for a lock. Many requests wait for each transaction of
-	// joined creations, so such a transaction gives up sooner, and its notes are created singly.
+	// lockTimeout is how long a statement waits for a lock. Many requests wait for each transaction
+	// of joined creations, so such a transaction gives up sooner, and its notes are created singly.
 	lockTimeout, createLockTimeout = 5 * time.Second, 100 * time.Millisecond
 )
 

@@ -8,9 +8,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// advice is what to do next about an error of PostgreSQL or PgBouncer. The first entry counts whose state
-// is a prefix of the SQLSTATE and whose message is part of the error's message. OBJECT stands for the
-// text after that part. PgBouncer uses the SQLSTATE 08P01 for most of its own errors.
+// advice is what to do next about an error of PostgreSQL or PgBouncer. The first entry counts whose
+// state is a prefix of the SQLSTATE and whose message is part of the error's message. OBJECT stands
+// for the text after that part. PgBouncer uses the SQLSTATE 08P01 for most of its own errors.
 var advice = []struct{ state, message, next string }{
 	{"08P01", "unsupported startup parameter: ", "take OBJECT out of the connection URI, or list it in PgBouncer's ignore_startup_parameters"},
 	{"08P01", "transaction blocks not allowed", "set PgBouncer's pool_mode to transaction or session"},

@@ -17,7 +17,8 @@ var errNoLogin = errors.New("no database login")
 
 // postgresConnector opens the connections of a pool.
 type postgresConnector struct {
-	// settings is called for each connection, because the Secrets with the URI and the CA may change.
+	// settings is called for each connection, because the Secrets with the URI and the CA may
+	// change.
 	settings func() (*pgx.ConnConfig, error)
 	// logins provides the credentials. If it is nil the settings contain them.
 	logins  Logins
@@ -27,8 +28,8 @@ type postgresConnector struct {
 // Driver implements driver.Connector.
 func (postgresConnector) Driver() driver.Driver { return stdlib.GetDefaultDriver() }
 
-// Connect implements driver.Connector. It uses the current credentials of logins. If the server rejects
-// them, because they have just been revoked, it retries once with the next ones.
+// Connect implements driver.Connector. It uses the current credentials of logins. If the server
+// rejects them, because they have just been revoked, it retries once with the next ones.
 func (c postgresConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	current, err := c.settings()
 	if err != nil {
@@ -71,11 +72,11 @@ func (c postgresConnector) connect(ctx context.Context, settings pgx.ConnConfig)
 	return &pooledConn{conn: conn.(*stdlib.Conn), begin: c.session.begin()}, nil
 }
 
-// reusable returns driver.ErrBadConn, which ends the connection, if the server no longer takes writes or
-// if the user's credentials have been replaced and will be revoked.
+// reusable returns driver.ErrBadConn, which ends the connection, if the server no longer takes
+// writes or if the user's credentials have been replaced and will be revoked.
 func (c postgresConnector) reusable(ctx context.Context, conn *pgx.Conn, user string, pooled bool) error {
-	// The server reports both settings with its answers (PostgreSQL 14 and later). A pooler may report
-	// those of another server connection, so there each transaction asks instead.
+	// The server reports both settings with its answers (PostgreSQL 14 and later). A pooler may
+	// report those of another server connection, so there each transaction asks instead.
 	if !pooled && (conn.PgConn().ParameterStatus("in_hot_standby") == "on" || conn.PgConn().ParameterStatus("default_transaction_read_only") == "on") {
 		return driver.ErrBadConn
 	}
@@ -91,8 +92,8 @@ func refusesLogin(err error) bool {
 	return ok && isLoginRefusal(server)
 }
 
-// isLoginRefusal reports whether an answer rejects the user or the password. PgBouncer uses the SQLSTATE
-// 08P01 for most of its own answers.
+// isLoginRefusal reports whether an answer rejects the user or the password. PgBouncer uses the
+// SQLSTATE 08P01 for most of its own answers.
 func isLoginRefusal(server *pgconn.PgError) bool {
 	return server.Code[:2] == "28" || server.Code == "08P01" &&
 		(strings.Contains(server.Message, "authentication failed") || strings.Contains(server.Message, "no such user"))

@@ -43,8 +43,8 @@ func isConnectionLoss(err error) bool {
 		errors.Is(err, driver.ErrBadConn) || strings.Contains(err.Error(), "conn closed") // pgx has no other sign of it
 }
 
-// classifyState classifies a server's error by its SQLSTATE (PostgreSQL documentation, appendix A). It
-// omits the error's detail, which quotes values.
+// classifyState classifies a server's error by its SQLSTATE (PostgreSQL documentation, appendix A).
+// It omits the error's detail, which quotes values.
 func classifyState(server *pgconn.PgError) error {
 	cause := withAdvice(server)
 	switch server.Code {
@@ -81,7 +81,8 @@ func classifyState(server *pgconn.PgError) error {
 	return cause
 }
 
-// innermost returns the text of the innermost error. The errors around it quote connection settings.
+// innermost returns the text of the innermost error. The errors around it quote connection
+// settings.
 func innermost(err error) string {
 	for {
 		inner := errors.Unwrap(err)

@@ -29,9 +29,9 @@ func (s *postgresStore) Migrate(ctx context.Context) (int, error) {
 	return s.migrate(ctx, provider)
 }
 
-// lockMigrations keeps other processes from migrating until release is called. A transaction holds the
-// lock, because behind a pooler each transaction may run in another session. The lock's id is goose's:
-// previous releases take the same lock for their session.
+// lockMigrations keeps other processes from migrating until release is called. A transaction holds
+// the lock, because behind a pooler each transaction may run in another session. The lock's id is
+// goose's: previous releases take the same lock for their session.
 func (s *postgresStore) lockMigrations(ctx context.Context) (release func(), err error) {
 	for end := time.Now().Add(migrationWait); ; {
 		tx, err := s.tryMigrationLock(ctx)
@@ -52,8 +52,8 @@ func (s *postgresStore) lockMigrations(ctx context.Context) (release func(), err
 	}
 }
 
-// tryMigrationLock returns a transaction that holds the lock, or nil. It does not wait for the lock: a
-// waiting transaction holds a snapshot, which would block CREATE INDEX CONCURRENTLY.
+// tryMigrationLock returns a transaction that holds the lock, or nil. It does not wait for the
+// lock: a waiting transaction holds a snapshot, which would block CREATE INDEX CONCURRENTLY.
 func (s *postgresStore) tryMigrationLock(ctx context.Context) (tx *sql.Tx, err error) {
 	tx, err = s.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// CreateUser stores a user and the user's first owner key, or neither. It is one statement, so that no
-// process that stalls between two statements holds the fence, which the key's trigger locks, and so
-// blocks a rotation. Errors: accounts.ErrUsernameTaken, accounts.ErrFenced.
+// CreateUser stores a user and the user's first owner key, or neither. It is one statement, so that
+// no process that stalls between two statements holds the fence, which the key's trigger locks, and
+// so blocks a rotation. Errors: accounts.ErrUsernameTaken, accounts.ErrFenced.
 func (s *postgresStore) CreateUser(ctx context.Context, user accounts.User, key envelope.StoredKey) error {
 	version, err := key.Wrapped.Version()
 	if err != nil {
@@ -37,9 +37,9 @@ func (s *postgresStore) createNotes(ctx context.Context, list []creation) []batc
 	return creationResults(list, stored, err)
 }
 
-// insertNotes returns the ids of the notes that it stored. It uses one statement for all notes, and the
-// cheaper plain statement for a single note. Owners are sorted, so that two such statements do not
-// deadlock on the foreign keys.
+// insertNotes returns the ids of the notes that it stored. It uses one statement for all notes, and
+// the cheaper plain statement for a single note. Owners are sorted, so that two such statements do
+// not deadlock on the foreign keys.
 func (s *postgresStore) insertNotes(ctx context.Context, list []creation) (map[string]bool, error) {
 	n := len(list)
 	if n == 1 {
@@ -79,8 +79,8 @@ func (s *postgresStore) insertNotes(ctx context.Context, list []creation) (map[s
 	return stored, s.dialect.classify(rows.Err())
 }
 
-// readNotes reads the notes of concurrent requests with one statement. After an error each note is read
-// on its own, so that one bad row harms no other request.
+// readNotes reads the notes of concurrent requests with one statement. After an error each note is
+// read on its own, so that one bad row harms no other request.
 func (s *postgresStore) readNotes(ctx context.Context, list []reading) []batch.Result[readNote] {
 	if len(list) == 1 {
 		return []batch.Result[readNote]{s.selectNote(ctx, list[0])}

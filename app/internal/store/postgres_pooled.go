@@ -18,9 +18,9 @@ import (
 // rollbackTimeout bounds a rollback, which has no context of its own.
 const rollbackTimeout = 5 * time.Second
 
-// pooledConn is a connection to a pooler that may run each transaction on another server connection, as
-// PgBouncer does with pool_mode transaction. It prepares no statements and leaves no settings behind:
-// every transaction, even that of a single statement, begins by making the settings.
+// pooledConn is a connection to a pooler that may run each transaction on another server
+// connection, as PgBouncer does in transaction pooling. It prepares no statements and leaves no
+// settings behind: every transaction, even of a single statement, begins by making the settings.
 type pooledConn struct {
 	conn *stdlib.Conn
 	// begin is the result of sessionSettings.begin.
@@ -107,8 +107,8 @@ func (c *pooledConn) QueryContext(ctx context.Context, query string, args []driv
 	return &pooledRows{Rows: rows, ctx: ctx, conn: c}, nil
 }
 
-// start begins a transaction. When it fails nothing has been done, so it may return driver.ErrBadConn,
-// which makes database/sql try another connection.
+// start begins a transaction. When it fails nothing has been done, so it may return
+// driver.ErrBadConn, which makes database/sql try another connection.
 func (c *pooledConn) start(ctx context.Context) error {
 	results, err := c.conn.Conn().PgConn().Exec(ctx, c.begin).ReadAll()
 	if err == nil {
@@ -152,12 +152,12 @@ func (c *pooledConn) rollback() {
 	}
 }
 
-// needsNoTransaction reports whether PostgreSQL rejects the statement in a transaction. Migrations build
-// indexes with such statements.
+// needsNoTransaction reports whether PostgreSQL rejects the statement in a transaction. Migrations
+// build indexes with such statements.
 func needsNoTransaction(query string) bool { return strings.Contains(query, " CONCURRENTLY ") }
 
-// unprepared makes pgx describe a statement once per connection, and send its text each time instead of
-// preparing it.
+// unprepared makes pgx describe a statement once per connection, and send its text each time
+// instead of preparing it.
 func unprepared(args []driver.NamedValue) []driver.NamedValue {
 	return append([]driver.NamedValue{{Value: pgx.QueryExecModeCacheDescribe}}, args...)
 }
@@ -181,8 +181,8 @@ func (t pooledTx) Rollback() error {
 	return nil
 }
 
-// pooledRows are the rows of a single statement. They end only once its transaction is committed: when
-// the rows of an INSERT with RETURNING end, the caller takes the row as stored.
+// pooledRows are the rows of a single statement. They end only once its transaction is committed:
+// when the rows of an INSERT with RETURNING end, the caller takes the row as stored.
 type pooledRows struct {
 	driver.Rows
 	ctx   context.Context

@@ -10,8 +10,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/envelope"
 )
 
-// RaiseFence implements Rotation. It locks the table, because a transaction that shares the row's lock
-// overtakes one that waits to write the row: an older rotation with many workers could delay a
+// RaiseFence implements Rotation. It locks the table, because a transaction that shares the row's
+// lock overtakes one that waits to write the row: an older rotation with many workers could delay a
 // Compromise for long.
 func (s *postgresStore) RaiseFence(ctx context.Context, to int) error {
 	return s.raiseFence(ctx, to, func(tx queryer) error {
@@ -20,17 +20,17 @@ func (s *postgresStore) RaiseFence(ctx context.Context, to int) error {
 	})
 }
 
-// fenced runs the common table expressions of one statement as a transaction that holds the fence, like
-// core.inRotation in one round trip. It returns how many rows the last expression, named done, has. In
-// the statement $1 is the rotation's version. Each expression that writes joins standing, the locked
-// fence, and writes nothing unless standing.at = $1.
+// fenced runs one statement as a transaction that holds the fence, like core.inRotation in one
+// round trip. It returns the number of rows of the last of its expressions, done. $1 is the
+// rotation's version. An expression that writes must join standing, the locked fence, with
+// standing.at = $1.
 func (s *postgresStore) fenced(ctx context.Context, to int, commit commitMode, expressions string, args ...any) (done int64, err error) {
 	err = s.retry(ctx, func() error {
 		var fence int
 		if err := s.row(ctx, underFence(commit, expressions), append([]any{to}, args...), &fence, &done); err != nil {
 			return err
 		}
-		return mustStandAt(fence, to)
+		return mustBeAt(fence, to)
 	})
 	return done, err
 }
@@ -39,12 +39,12 @@ func (s *postgresStore) fenced(ctx context.Context, to int, commit commitMode, e
 type commitMode string
 
 const (
-	// syncCommit: when the statement returns, it is on disk and on the standby servers that the database
-	// waits for.
+	// syncCommit: when the statement returns, it is on disk and on the standby servers that the
+	// database waits for.
 	syncCommit commitMode = ""
 	// asyncCommit: a crash may undo the statement until a later syncCommit returns, which makes it
-	// durable because the log has one order. This is safe for what a rotation moves: it is needed only
-	// once the key that it was moved from is deleted, with a syncCommit.
+	// durable because the log has one order. This is safe for what a rotation moves: it is needed
+	// only once the key that it was moved from is deleted, with a syncCommit.
 	asyncCommit commitMode = ", set_config('synchronous_commit', 'off', true)"
 )
 
@@ -71,10 +71,9 @@ func (s *postgresStore) ReplaceSealed(ctx context.Context, to int, t SealedTable
 	return written(s.fenced(ctx, to, asyncCommit, replaceSealedStatement(t), args...))
 }
 
-// replaceSealedStatement finds each row by its primary key. The planner multiplies the selectivities of
-// the owner and the key, although one implies the other, so it expects a single row and would scan all
-// rows of the old key for each row of the batch. OFFSET hides the batch from it, and IS NOT DISTINCT FROM
-// keeps it from the index of keys.
+// replaceSealedStatement finds each row by its primary key. The planner would scan all rows of the
+// old key for each row of the batch, because it expects a single row. OFFSET hides the batch from
+// it, and IS NOT DISTINCT FROM cannot use the index of keys.
 func replaceSealedStatement(t SealedTable) string {
 	set, arrays := make([]string, len(t.Columns)), make([]string, len(t.Columns))
 	for c, column := range t.Columns {
@@ -92,8 +91,8 @@ func replaceSealedStatement(t SealedTable) string {
 		)`
 }
 
-// ReplaceActiveKeys implements Rotation. It locks the users' rows in order: a user's row exists as long
-// as the account, and writes of notes do not lock it.
+// ReplaceActiveKeys implements Rotation. It locks the users' rows in order: a user's row exists as
+// long as the account, and writes of notes do not lock it.
 func (s *postgresStore) ReplaceActiveKeys(ctx context.Context, to int, keys []envelope.StoredKey, now time.Time) error {
 	versions, err := keyVersions(keys)
 	if err != nil {

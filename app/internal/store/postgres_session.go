@@ -21,20 +21,20 @@ var sessionSettingNames = []string{
 	"synchronous_commit", "statement_timeout", "lock_timeout", "max_parallel_workers_per_gather", "idle_in_transaction_session_timeout",
 }
 
-// set returns the SQL expressions that make the settings. If the SQL expression local is true they last
-// until the end of the transaction.
+// set returns the SQL expressions that make the settings. If the SQL expression local is true they
+// last until the end of the transaction.
 func (s sessionSettings) set(local string) string {
 	values := []string{
-		// An acknowledged write must be on disk, whatever the default of the database or the role is:
-		// an accepted note, and the move of a key whose old version will soon stop decrypting. Every
-		// setting other than off stays.
+		// An acknowledged write must be on disk, whatever the default of the database or the role
+		// is: an accepted note, and the move of a key whose old version will soon stop decrypting.
+		// Every setting other than off stays.
 		"coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on')",
 		milliseconds(s.statementTimeout),
 		milliseconds(s.lockTimeout),
 		// The counts of a Job or a metric must not take all of the server's processors from users.
 		"'0'",
-		// A transaction waits only for the database. One that is idle for this long belongs to a stalled
-		// process, and its locks must not block a rotation.
+		// A transaction waits only for the database. One that is idle for this long belongs to a
+		// stalled process, and its locks must not block a rotation.
 		"'5000'",
 	}
 	for i, name := range sessionSettingNames {
@@ -46,9 +46,10 @@ func (s sessionSettings) set(local string) string {
 // milliseconds returns a duration as the text of a setting.
 func milliseconds(d time.Duration) string { return fmt.Sprintf("'%d'", d.Milliseconds()) }
 
-// apply makes the settings for a new connection, and reports whether the connection leads to a pooler:
-// then the server process that answers is not the one that the connection was told. Behind a pooler
-// other clients may use the same server connection, so there the settings end with the transaction.
+// apply makes the settings for a new connection, and reports whether the connection leads to a
+// pooler: then the server process that answers is not the one that the connection was told. Behind
+// a pooler other clients may use the same server connection, so there the settings end with the
+// transaction.
 func (s sessionSettings) apply(ctx context.Context, conn *pgconn.PgConn) (pooled bool, err error) {
 	told := strconv.FormatUint(uint64(conn.PID()), 10)
 	results, err := conn.Exec(ctx, "SELECT pg_backend_pid(), "+s.set("pg_backend_pid() <> "+told)).ReadAll()

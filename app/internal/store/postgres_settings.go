@@ -21,8 +21,8 @@ import (
 const maxURISize = 4096
 
 // postgresSettings reads the connection URI and the CA. It insists on TLS with the server's name
-// verified, whatever sslmode the URI asks for. A weaker mode, or pgx's plain-text fallback, would send
-// the password to anyone who answers.
+// verified, whatever sslmode the URI asks for. A weaker mode, or pgx's plain-text fallback, would
+// send the password to anyone who answers.
 func postgresSettings(c config.Postgres) (*pgx.ConnConfig, error) {
 	settings, err := parseURI(c)
 	if err != nil {
@@ -56,7 +56,8 @@ func parseURI(c config.Postgres) (*pgx.ConnConfig, error) {
 	}
 	settings, err := pgx.ParseConfig(uri)
 	if err != nil {
-		// pgx's error quotes the URI, without the password as far as pgx can tell. Ours quotes nothing.
+		// pgx's error quotes the URI, without the password as far as pgx can tell. Ours quotes
+		// nothing.
 		return nil, fmt.Errorf("%w: %s is not a PostgreSQL connection URI such as postgres://USER:PASSWORD@HOST:5432/DATABASE", ErrInvalidURI, c.URIFile)
 	}
 	if c.VaultCredentials != nil && mayContainLogin(uri) {
@@ -77,8 +78,8 @@ func readSecret(path, kind string) ([]byte, error) {
 	return content, nil
 }
 
-// trustedRoots returns the CA that the server's certificate must be from: that of the configuration, that
-// of the URI, or nil for those of the system.
+// trustedRoots returns the CA that the server's certificate must be from: that of the
+// configuration, that of the URI, or nil for those of the system.
 func trustedRoots(c config.Postgres, settings *pgx.ConnConfig) (*x509.CertPool, error) {
 	if c.CAFile == "" {
 		if settings.TLSConfig == nil {
@@ -97,7 +98,8 @@ func trustedRoots(c config.Postgres, settings *pgx.ConnConfig) (*x509.CertPool, 
 	return pool, nil
 }
 
-// verifyServers makes every host of the settings one that is verified, and removes the plain-text ones.
+// verifyServers makes every host of the settings one that is verified, and removes the plain-text
+// ones.
 func verifyServers(settings *pgx.ConnConfig, roots *x509.CertPool) error {
 	verified := func(host string) *tls.Config {
 		return &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host, RootCAs: roots}
@@ -120,8 +122,8 @@ func verifyServers(settings *pgx.ConnConfig, roots *x509.CertPool) error {
 	return nil
 }
 
-// mayContainLogin reports whether a URI contains a user or a password, or has a form in which that cannot
-// be ruled out.
+// mayContainLogin reports whether a URI contains a user or a password, or has a form in which that
+// cannot be ruled out.
 func mayContainLogin(uri string) bool {
 	u, err := url.Parse(uri)
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.User != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// TestDatabaseIsAlwaysVerified: whatever the URI asks for, the connection is TLS to a server whose
-// certificate and name are verified, or there is none.
+// TestDatabaseIsAlwaysVerified checks that, whatever the URI asks for, every connection uses TLS
+// and verifies the server's certificate and name.
 func TestDatabaseIsAlwaysVerified(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "uri")
 	for uri, ok := range map[string]bool{

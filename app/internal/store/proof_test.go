@@ -18,7 +18,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// subject is a user with a note, and with a second factor as far as a call needs one.
+// subject is a user with a note and, if the call needs one, a second factor.
 type subject struct {
 	fixture
 	note   notes.Sealed
@@ -57,8 +57,9 @@ func (s *subject) user() accounts.User {
 	return accounts.User{ID: s.id.Owner, PasswordHash: "hash", PepperID: "pepper"}
 }
 
-// sessionCalls are all methods of the store that are given a session: each asked to do what it does when the
-// session lives. refused is its error when the session has ended; nil when it then says that nothing was done.
+// sessionCalls are all methods of the store that take a session. Each call succeeds if the session
+// is live. refused is its error if the session has ended, or nil if the call then reports that it
+// did nothing.
 var sessionCalls = map[string]struct {
 	proposed, confirmed bool
 	call                func(s *subject, at time.Time) (done bool, err error)
@@ -141,10 +142,10 @@ var sessionCalls = map[string]struct {
 	}, refused: sessions.ErrInvalid},
 }
 
-// only is the result of a call that either does what it was asked to or returns an error.
+// only returns the result of a call that either succeeds or returns an error.
 func only(err error) (bool, error) { return err == nil, err }
 
-// TestEveryCallProvesTheSession: from the moment that a session has ended, no call does anything for it.
+// TestEveryCallProvesTheSession checks that no call has an effect for a session that has ended.
 func TestEveryCallProvesTheSession(t *testing.T) {
 	methods := reflect.TypeFor[store.Store]()
 	for i := range methods.NumMethod() {
@@ -175,7 +176,7 @@ func TestEveryCallProvesTheSession(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				alive := newSubject(t, db, tc.proposed, tc.confirmed)
 				if done, err := tc.call(alive, now); !done || err != nil {
-					t.Fatalf("a session that lives: %t, %v", done, err)
+					t.Fatalf("a live session: %t, %v", done, err)
 				}
 				for how, end := range ended {
 					s := newSubject(t, db, tc.proposed, tc.confirmed)
@@ -185,7 +186,7 @@ func TestEveryCallProvesTheSession(t *testing.T) {
 						t.Errorf("%s: %t, %v, want %v", how, done, err, tc.refused)
 					}
 					if diff := cmp.Diff(before, contents(t, s)); diff != "" {
-						t.Errorf("%s: something was changed:\n%s", how, diff)
+						t.Errorf("%s: the database has changed:\n%s", how, diff)
 					}
 				}
 			})
@@ -193,7 +194,7 @@ func TestEveryCallProvesTheSession(t *testing.T) {
 	})
 }
 
-// contents are what the database has of a user, as far as a call may change it.
+// contents returns what the database has of a user, as far as a call may change it.
 func contents(t *testing.T, s *subject) []any {
 	t.Helper()
 	rows, err := store.Internals(s.Store).RowsOf(ctx, s.id.Owner)

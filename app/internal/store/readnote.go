@@ -12,8 +12,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// readBatches bounds the reads that share a statement: their notes, of up to 400 KiB each, are in memory
-// at the same time.
+// readBatches bounds the reads that share a statement: their notes, of up to 400 KiB each, are in
+// memory at the same time.
 var readBatches = batch.Options{Most: 16, Parallel: 4, Timeout: requestTimeout}
 
 // reading is a note to read.
@@ -58,8 +58,8 @@ func (c *core) selectNote(ctx context.Context, r reading) batch.Result[readNote]
 	return row.result(r)
 }
 
-// noteColumns are the columns of a noteRow. All are NULL if the session is live and the note does not
-// exist.
+// noteColumns are the columns of a noteRow. All are NULL if the session is live and the note does
+// not exist.
 const noteColumns = "n.key_id, n.revision, n.content, n.title, n.tags, n.created_at, n.updated_at, k.wrapped"
 
 // noteRow is a row of noteColumns.

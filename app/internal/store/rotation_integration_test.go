@@ -16,7 +16,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// postgres is a migrated database, opened as a Job does, and a plain connection to it.
+// postgres returns a migrated database, opened in the role of a Job, and a plain connection to it.
 func postgres(t *testing.T) (store.Store, *pgx.Conn, string) {
 	t.Helper()
 	server, uri := storetest.SharedDatabase(t)
@@ -42,8 +42,8 @@ func connect(t *testing.T, uri string) *pgx.Conn {
 	return conn
 }
 
-// TestBatchesGoByTheirIDs: whether PostgreSQL plans for the values or for any, a batch costs what its rows and keys
-// cost, however many others there are, of the same key or in all.
+// TestBatchesGoByTheirIDs checks that the cost of a batch depends only on its own rows and keys,
+// with generic and with custom plans, however many other rows the key or the table has.
 func TestBatchesGoByTheirIDs(t *testing.T) {
 	db, conn, _ := postgres(t)
 	tables, _, err := db.SealedColumns(t.Context())
@@ -113,8 +113,8 @@ func TestBatchesGoByTheirIDs(t *testing.T) {
 	}
 }
 
-// TestRaiseIsNotPassedBy: who reads the fence after a rotation has asked to raise it waits behind it, so that an older
-// rotation cannot hold a Compromise up by being busy.
+// TestRaiseIsNotPassedBy checks that a transaction that reads the fence after a rotation has asked
+// to raise it waits for that rotation, so that a busy older rotation cannot delay a Compromise.
 func TestRaiseIsNotPassedBy(t *testing.T) {
 	db, first, uri := postgres(t)
 	const share = "SELECT min_kek_version FROM fence WHERE id = 1 FOR SHARE"

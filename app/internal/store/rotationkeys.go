@@ -10,8 +10,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/envelope"
 )
 
-// Staleness selects which version of the master key decides whether an owner key is stale. Its value
-// is the column that holds that version.
+// Staleness selects which version of the master key decides whether an owner key is stale. Its
+// value is the column that holds that version.
 type Staleness string
 
 const (
@@ -22,8 +22,8 @@ const (
 	StaleByCreation Staleness = "born_version"
 )
 
-// OwnerRange is a range of owner ids as UUID text, from From inclusive to To exclusive. A range with
-// an empty To has no end.
+// OwnerRange is a range of owner ids as UUID text, from From inclusive to To exclusive. A range
+// with an empty To has no end.
 type OwnerRange struct{ From, To string }
 
 // condition returns the range in SQL, over the parameters $1 and, if the range has an end, $2. It
@@ -46,7 +46,8 @@ type RotationKey struct {
 	// one that it was created under.
 	KEKVersion, CreatedVersion int
 	Active                     bool
-	// Needed reports, for each table that the caller named, whether rows of it are sealed with the key.
+	// Needed reports, for each table that the caller named, whether rows of it are sealed with the
+	// key.
 	Needed []bool
 }
 
@@ -118,8 +119,8 @@ func (c *core) rotationKeys(ctx context.Context, tables []SealedTable, where str
 	return keys, err
 }
 
-// rotationKeysQuery selects one row of each table instead of using EXISTS, for which PostgreSQL may read
-// the whole table.
+// rotationKeysQuery selects one row of each table instead of using EXISTS, for which PostgreSQL may
+// read the whole table.
 func rotationKeysQuery(tables []SealedTable, where string) string {
 	var needed strings.Builder
 	for _, t := range tables {

@@ -7,8 +7,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestBytesAreMarked: a migration that adds a column of bytes must say that it is sealed, or rotations
-// would pass it over.
+// TestBytesAreMarked checks that every column of bytes is declared as sealed. A rotation ignores a
+// column that is not.
 func TestBytesAreMarked(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		columns, err := store.Internals(open(t)).ColumnTypes(ctx)

@@ -23,12 +23,13 @@ func TestSealsAreCounted(t *testing.T) {
 		}
 		gone := envelope.StoredKey{Owner: alice.id.Owner, ID: envelope.NewID()}
 		if _, err := db.CountSeals(ctx, gone, 1); !errors.Is(err, envelope.ErrKeyNotActive) {
-			t.Errorf("a key that is not there: %v, want ErrKeyNotActive", err)
+			t.Errorf("a key that does not exist: %v, want ErrKeyNotActive", err)
 		}
 	})
 }
 
-// TestKeyIsSucceeded: once, by a key that the fence lets pass, and only while it is the active one.
+// TestKeyIsSucceeded checks that a key is replaced once, only while it is the active one, and only
+// by a key that the fence accepts.
 func TestKeyIsSucceeded(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		db := open(t)
@@ -54,18 +55,18 @@ func TestKeyIsSucceeded(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustBeActive(second)
-		// Another process found out at the same moment.
+		// Another process replaces the key at the same time.
 		if err := db.SucceedKey(ctx, f.key, next(2), now); err != nil {
 			t.Fatal(err)
 		}
 		mustBeActive(second)
 		keys, err := db.OwnersKeys(ctx, []string{f.id.Owner}, nil)
 		if err != nil || len(keys) != 2 {
-			t.Errorf("%d keys, %v; want the one that retires and the active one", len(keys), err)
+			t.Errorf("%d keys, %v; want the retiring key and the active one", len(keys), err)
 		}
 		gone := envelope.StoredKey{Owner: "00000000-0000-4000-8000-000000000000", ID: envelope.NewID(), Wrapped: wrappedAt(2)}
 		if err := db.SucceedKey(ctx, gone, gone, now); err != nil {
-			t.Errorf("of an account that is gone: %v", err)
+			t.Errorf("of a deleted account: %v", err)
 		}
 	})
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// TestChangedSecretsAreRead checks that a new password and a new CA count from the next connection
-// on, without a restart.
+// TestChangedSecretsAreRead checks that new connections use a new password and a new CA without a
+// restart.
 func TestChangedSecretsAreRead(t *testing.T) {
 	server := testenv.StartPostgres(t)
 	uri, err := url.Parse(server.CreateDatabase(t, "notes"))

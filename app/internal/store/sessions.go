@@ -10,10 +10,9 @@ import (
 )
 
 // CreateSession creates a session, if the user's password hash and second factor are still those
-// that were verified. So no session with an old password survives its change, and none without the
-// second factor survives its confirmation. It consumes the proof and ends the user's oldest
-// sessions beyond accounts.MaxSessions. Errors: accounts.ErrInvalidCredentials,
-// accounts.ErrInvalidCode.
+// that were verified: a change of either ends the earlier sessions, so none may begin after it. It
+// consumes the proof and ends the oldest sessions beyond accounts.MaxSessions. Errors:
+// accounts.ErrInvalidCredentials, accounts.ErrInvalidCode.
 func (c *core) CreateSession(ctx context.Context, session sessions.Session, user accounts.User, proof accounts.Proof) error {
 	begun := c.exists(ctx, "SELECT count(*) FROM sessions WHERE owner = $1 AND id = $2", session.Owner, session.Identity.Session)
 	return c.transactUntilKnown(ctx, begun, func(tx queryer) error {

@@ -68,7 +68,8 @@ func newSQLiteStore(db *sql.DB, d dialect) *sqliteStore {
 	return s
 }
 
-// Background implements Administration. SQLite has no sessions to tell apart, so it shares the pool.
+// Background implements Administration. SQLite has no sessions to tell apart, so it shares the
+// pool.
 func (s *sqliteStore) Background() Store {
 	background := newSQLiteStore(s.db, s.dialect)
 	background.borrowed = true

@@ -23,7 +23,8 @@ func (s *sqliteStore) CreateUser(ctx context.Context, user accounts.User, key en
 	})
 }
 
-// createNotes creates the notes of concurrent requests in one transaction, which waits for the disk once.
+// createNotes creates the notes of concurrent requests in one transaction, which waits for the disk
+// once.
 func (s *sqliteStore) createNotes(ctx context.Context, list []creation) []batch.Result[struct{}] {
 	stored := make(map[string]bool, len(list))
 	err := s.transactOnce(ctx, func(tx queryer) error {
@@ -39,7 +40,8 @@ func (s *sqliteStore) createNotes(ctx context.Context, list []creation) []batch.
 	return creationResults(list, stored, err)
 }
 
-// readNotes reads one note after another: SQLite is in this process, so there is no round trip to save.
+// readNotes reads one note after another: SQLite is in this process, so there is no round trip to
+// save.
 func (s *sqliteStore) readNotes(ctx context.Context, list []reading) []batch.Result[readNote] {
 	results := make([]batch.Result[readNote], len(list))
 	for i, r := range list {

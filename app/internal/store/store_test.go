@@ -24,12 +24,13 @@ var (
 	now = time.Date(2026, 1, 2, 3, 4, 5, 678000, time.UTC)
 )
 
-// wrappedAt is a wrapping that looks as the provider's does; the store never opens it.
+// wrappedAt returns a wrapping in the provider's format. The store never unwraps it.
 func wrappedAt(version int) envelope.Wrapped {
 	return envelope.Wrapped(fmt.Sprintf("vault:v%d:c2VhbGVk", version))
 }
 
-// sealedBytes looks like a sealed value: a format byte and at least a nonce and a tag.
+// sealedBytes returns bytes in the format of a sealed value: a format byte and at least a nonce and
+// a tag.
 func sealedBytes(fill byte) []byte {
 	b := make([]byte, envelope.Overhead+8)
 	b[0] = 1
@@ -45,7 +46,7 @@ type fixture struct {
 	key envelope.StoredKey
 }
 
-// newUser registers a user whose key is under a version, and signs in.
+// newUser creates a user whose key is under the given version, and a session.
 func newUser(t testing.TB, db store.Store, name string, version int) fixture {
 	t.Helper()
 	owner := uuid.NewString()
@@ -88,7 +89,7 @@ func TestUsers(t *testing.T) {
 	})
 }
 
-// TestNoDefaultAccounts: no migration makes one.
+// TestNoDefaultAccounts checks that no migration creates an account.
 func TestNoDefaultAccounts(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		if n, err := open(t).CountUsers(ctx); n != 0 || err != nil {
@@ -211,14 +212,15 @@ func TestFence(t *testing.T) {
 		if err := db.CreateUser(ctx, late, key); err != nil {
 			t.Errorf("a key at the fence: %v", err)
 		}
-		// Notes do not touch the fence.
+		// Writes of notes do not lock the fence.
 		if err := db.CreateNote(ctx, before.id, now, before.sealedNote()); err != nil {
 			t.Errorf("a note under a key below the fence: %v", err)
 		}
 	})
 }
 
-// TestOldRotationCanDoNothing: every write of a Job whose fence was overtaken is refused.
+// TestOldRotationCanDoNothing checks that every write of a Job fails once the fence is above its
+// version.
 func TestOldRotationCanDoNothing(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		db := open(t)
@@ -255,7 +257,8 @@ func TestOldRotationCanDoNothing(t *testing.T) {
 	})
 }
 
-// TestRevisionOfAnySize: a revision that no note has is none, and no error, however large it is.
+// TestRevisionOfAnySize checks that an unknown revision, however large, matches no note and is no
+// error.
 func TestRevisionOfAnySize(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		db := open(t)
@@ -335,7 +338,7 @@ func TestRetiringKeyGoesOnlyWhenNothingNeedsIt(t *testing.T) {
 		if err != nil || len(rows) != 1 {
 			t.Fatalf("%d rows, %v", len(rows), err)
 		}
-		// A user's write in between: the revision is another one.
+		// A user's write in between has changed the revision.
 		stale := rows[0]
 		stale.Revision++
 		if written, err := db.ReplaceSealed(ctx, 2, tables[0], f.id.Owner, f.key.ID, fresh.ID, []store.SealedRow{stale}); written != 0 || err != nil {
@@ -415,8 +418,9 @@ func TestSealedColumnsAreFoundInTheSchema(t *testing.T) {
 	})
 }
 
-// TestLoginDoesNotOvertakeASecondFactor: a login that read the user before the factor was confirmed begins no
-// session, and none that it began before is left; a password change and a deletion change nothing.
+// TestLoginDoesNotOvertakeASecondFactor checks that a login that read the user before the factor
+// was confirmed creates no session, that no session from before is left, and that a password change
+// and a deletion do nothing.
 func TestLoginDoesNotOvertakeASecondFactor(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		db := open(t)
@@ -443,13 +447,13 @@ func TestLoginDoesNotOvertakeASecondFactor(t *testing.T) {
 			t.Errorf("%d sessions after the confirmation, %v: want the one that confirmed", len(live), err)
 		}
 		if err := login(user, accounts.Proof{}); !errors.Is(err, accounts.ErrInvalidCredentials) {
-			t.Errorf("a login that read the user before: %v", err)
+			t.Errorf("a login that read the user before the confirmation: %v", err)
 		}
 		if err := db.ReplacePassword(ctx, f.id, now, user.PasswordHash, user, accounts.Proof{}); !errors.Is(err, accounts.ErrInvalidCredentials) {
-			t.Errorf("a password change that read the user before: %v", err)
+			t.Errorf("a password change that read the user before the confirmation: %v", err)
 		}
 		if err := db.DeleteUser(ctx, f.id, now, user, accounts.Proof{}); !errors.Is(err, sessions.ErrInvalid) {
-			t.Errorf("a deletion that read the user before: %v", err)
+			t.Errorf("a deletion that read the user before the confirmation: %v", err)
 		}
 		if err := db.ConfirmSecondFactor(ctx, f.id, now, factor.ID, accounts.Proof{Step: 8}, nil); !errors.Is(err, accounts.ErrSecondFactorExists) {
 			t.Errorf("confirmed twice: %v", err)
@@ -471,7 +475,8 @@ func TestLoginDoesNotOvertakeASecondFactor(t *testing.T) {
 	})
 }
 
-// TestBatchIsBoundedByBytes: a hundred large notes at once would take more memory than a Job has.
+// TestBatchIsBoundedByBytes checks that a batch of large notes is bounded: a hundred would take
+// more memory than a Job has.
 func TestBatchIsBoundedByBytes(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		db := open(t)
@@ -505,7 +510,8 @@ func TestBatchIsBoundedByBytes(t *testing.T) {
 	})
 }
 
-// TestAccountIsDeletedDuringARotation: what the Job has read of it is no longer to be written.
+// TestAccountIsDeletedDuringARotation checks that a Job cannot write rows that it read before their
+// account was deleted.
 func TestAccountIsDeletedDuringARotation(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		db := open(t)

@@ -17,8 +17,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestCreationsTogether: notes that share a transaction are each held to their own session and key, and none
-// fails for another's sake.
+// TestCreationsTogether checks that notes that share a transaction each need their own session and
+// key, and that none fails because of another.
 func TestCreationsTogether(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		db := open(t)
@@ -69,13 +69,13 @@ func TestCreationsTogether(t *testing.T) {
 				t.Errorf("note %d (-want +got):\n%s", i, diff)
 			}
 		}
-		// One that breaks the whole statement: the others are stored all the same.
+		// One note fails the whole statement. The others must be stored.
 		again := []store.Creation{creation(alice.id, alice.key.ID), full, creation(bob.id, bob.key.ID)}
 		mustBe("with one that exists", []error{nil, notes.ErrExists, nil}, store.CreateTogether(ctx, db, now, again))
 	})
 }
 
-// TestReadsTogether: of reads that share a statement each is of its own session and owner.
+// TestReadsTogether checks that reads that share a statement each need their own session and owner.
 func TestReadsTogether(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		db := open(t)
@@ -107,7 +107,7 @@ func TestReadsTogether(t *testing.T) {
 	})
 }
 
-// TestConcurrentCreations: each of many requests at once has its note stored.
+// TestConcurrentCreations checks that the note of each of many concurrent requests is stored.
 func TestConcurrentCreations(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		db := open(t)

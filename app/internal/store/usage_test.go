@@ -10,8 +10,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestUsage: every stored byte of the owner's notes counts, and each of the owner's idempotency
-// keys until it is deleted; nothing of another's counts.
+// TestUsage checks that every stored byte of the owner's notes counts, and each of the owner's
+// idempotency keys until it is deleted, and that nothing of another owner counts.
 func TestUsage(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		db := open(t)

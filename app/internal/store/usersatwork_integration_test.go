@@ -15,8 +15,9 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestUsersAtWork: a session of the API counts while it carries out a statement and for a while after that, a Job's or a
-// stranger's does not, nor one over which the API works for itself.
+// TestUsersAtWork checks that an API session counts while it executes a statement and for a while
+// afterwards, and that sessions of Jobs, of other programs and of the API's background work do not
+// count.
 func TestUsersAtWork(t *testing.T) {
 	server, uri := storetest.SharedDatabase(t)
 	uriFile := filepath.Join(t.TempDir(), "uri")
@@ -53,7 +54,7 @@ func TestUsersAtWork(t *testing.T) {
 	if n := atWork(0); n != 0 {
 		t.Errorf("%d users at work, but there are none", n)
 	}
-	// Whoever reads the fence now is at work until the lock is gone.
+	// A statement that reads the fence runs until the lock is released.
 	lock, err := locker.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -15,12 +15,12 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// Main runs the tests of a package and ends the PostgreSQL server that they share. The TestMain of
+// Main runs the tests of a package and stops the PostgreSQL server that they share. The TestMain of
 // each package that uses Each calls it.
 func Main(m *testing.M) { testenv.Main(m) }
 
 // Each runs the test twice, each time with an empty database: as the subtest sqlite, and as the
-// subtest postgresql on a server that the package's tests share. The two run in parallel, when the
+// subtest postgresql on a server that the package's tests share. The two run in parallel once the
 // test that calls Each has returned. Without the build tag integration there is only sqlite.
 func Each(t *testing.T, test func(t *testing.T, open Open)) {
 	t.Helper()
@@ -35,7 +35,7 @@ func Each(t *testing.T, test func(t *testing.T, open Open)) {
 	})
 }
 
-// template is the database on the shared server that the others are copies of.
+// template is the database on the shared server that the others are copied from.
 const template = "migrated"
 
 var (
@@ -61,7 +61,7 @@ func SharedDatabase(t testing.TB) (server *testenv.Postgres, uri string) {
 	return server, server.CopyDatabase(t, template, fmt.Sprintf("notes_%d", copies.Add(1)))
 }
 
-// Postgres is the server's database at the URI, which it migrates.
+// Postgres migrates the server's database at the URI.
 func Postgres(t testing.TB, server *testenv.Postgres, uri string) Open {
 	t.Helper()
 	return migrated(t, postgres(t, server, uri))

@@ -11,7 +11,7 @@ import (
 func Main(m *testing.M) { os.Exit(m.Run()) }
 
 // Each runs the test with an empty database, as the subtest sqlite. With the build tag integration
-// there is a second subtest, postgresql; this build has no PostgreSQL server.
+// there is a second subtest, postgresql. This build has no PostgreSQL server.
 func Each(t *testing.T, test func(t *testing.T, open Open)) {
 	t.Helper()
 	t.Run("sqlite", func(t *testing.T) {

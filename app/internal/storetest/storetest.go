@@ -1,5 +1,5 @@
-// Package storetest opens migrated, empty databases for tests, of every kind that the service
-// supports: the same test runs on each.
+// Package storetest opens migrated, empty databases for tests. [Each] runs a test on every kind of
+// database that the service supports.
 package storetest
 
 import (
@@ -13,16 +13,17 @@ import (
 	"github.com/securenotes/securenotes/app/internal/store"
 )
 
-// Open returns another connection pool to the same database, as another process would have.
+// Open opens another connection pool to the same database, as another process would.
 type Open func(t testing.TB) store.Store
 
-// SQLite is an empty SQLite database under every build tag, for tests that no server is fast enough for.
+// SQLite returns an empty SQLite database under every build tag, for tests that would be too slow
+// with a server.
 func SQLite(t testing.TB) Open {
 	t.Helper()
 	return SQLiteAt(t, filepath.Join(t.TempDir(), "notes.db"))
 }
 
-// SQLiteAt is SQLite in the file given, which need not exist.
+// SQLiteAt is SQLite with the given file, which need not exist.
 func SQLiteAt(t testing.TB, path string) Open {
 	t.Helper()
 	open := opener(config.Database{SQLite: &config.SQLite{Path: path}})
@@ -35,13 +36,14 @@ func SQLiteAt(t testing.TB, path string) Open {
 	return open
 }
 
+// migratedFile is the result of migratedSQLite.
 var migratedFile struct {
 	sync.Mutex
 	content []byte
 }
 
-// migratedSQLite is the file of a migrated, empty database. To migrate takes longer than most
-// tests, so it is done once.
+// migratedSQLite returns the content of a migrated, empty database file. A migration takes longer
+// than most tests, so it runs once.
 func migratedSQLite(t testing.TB) []byte {
 	t.Helper()
 	migratedFile.Lock()
@@ -54,7 +56,7 @@ func migratedSQLite(t testing.TB) []byte {
 	if _, err := db.Migrate(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	// The last connection to close writes the log into the file.
+	// Closing the last connection writes the write-ahead log into the file.
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -66,6 +68,7 @@ func migratedSQLite(t testing.TB) []byte {
 	return content
 }
 
+// opener returns how to open the configured database.
 func opener(c config.Database) Open {
 	return func(t testing.TB) store.Store {
 		t.Helper()
@@ -78,6 +81,7 @@ func opener(c config.Database) Open {
 	}
 }
 
+// migrated migrates the database.
 func migrated(t testing.TB, open Open) Open {
 	t.Helper()
 	if _, err := open(t).Migrate(context.Background()); err != nil {

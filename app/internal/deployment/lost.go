@@ -18,16 +18,16 @@ func Lost(d config.Deployment, found string) error {
 	return fmt.Errorf("%w: %s/%s (deployment %s) has used a database, and %s", ErrLost, d.Namespace, d.Name, d.ID, found)
 }
 
-// DeploymentIDReader reads the id of the deployment that a database belongs to. See
+// IDReader reads the id of the deployment that a database belongs to. See
 // [store.Deployment].
-type DeploymentIDReader interface {
+type IDReader interface {
 	DeploymentID(context.Context) (string, error)
 }
 
 // CheckID checks that the database contains the deployment's data, without the master key and
 // whatever the version of the schema. Errors: ErrLost if it belongs to no deployment,
 // ErrOtherDeployment.
-func CheckID(ctx context.Context, db DeploymentIDReader, d config.Deployment) error {
+func CheckID(ctx context.Context, db IDReader, d config.Deployment) error {
 	id, err := db.DeploymentID(ctx)
 	switch {
 	case errors.Is(err, store.ErrNoMeta):

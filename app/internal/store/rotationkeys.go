@@ -15,10 +15,11 @@ import (
 type Staleness string
 
 const (
-	// StaleByWrapping: the key is wrapped under an older version. Rewrap replaces the wrapping.
+	// StaleByWrapping means that the key is wrapped under an older version. Rewrap replaces the
+	// wrapping.
 	StaleByWrapping Staleness = "kek_version"
-	// StaleByCreation: the key was created under an older version, even if it has been rewrapped
-	// since. Reencrypt replaces the key.
+	// StaleByCreation means that the key was created under an older version, even if it has been
+	// rewrapped since. Reencrypt replaces the key.
 	StaleByCreation Staleness = "born_version"
 )
 

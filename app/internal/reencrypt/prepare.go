@@ -51,21 +51,7 @@ func (j *Job) prepare(ctx context.Context, to chan<- task) error {
 		for len(owners) > 0 {
 			some := owners[:min(len(owners), j.pace.ownersPerPage(ownersAhead))]
 			owners = owners[len(some):]
-			fresh, err := j.generate(ctx, some)
-			if err != nil {
-				return err
-			}
-			if err := throttle.begin(ctx); err != nil {
-				return err
-			}
-			keys, err := j.activate(ctx, fresh, some)
-			if err != nil {
-				return err
-			}
-			if err := throttle.pause(ctx, 0); err != nil {
-				return err
-			}
-			tasks, err := j.open(ctx, keys)
+			tasks, err := j.prepareOwners(ctx, throttle, some)
 			if err != nil {
 				return err
 			}
@@ -78,6 +64,26 @@ func (j *Job) prepare(ctx context.Context, to chan<- task) error {
 			}
 		}
 	}
+}
+
+// prepareOwners gives the owners new active keys and returns their tasks. It holds the turn only
+// while it uses the database.
+func (j *Job) prepareOwners(ctx context.Context, throttle *throttle, owners []string) ([]task, error) {
+	fresh, err := j.generate(ctx, owners)
+	if err != nil {
+		return nil, err
+	}
+	if err := throttle.begin(ctx); err != nil {
+		return nil, err
+	}
+	keys, err := j.activate(ctx, fresh, owners)
+	if err != nil {
+		return nil, err
+	}
+	if err := throttle.pause(ctx, 0); err != nil {
+		return nil, err
+	}
+	return j.open(ctx, keys)
 }
 
 // generate makes the key provider create a key for each owner.

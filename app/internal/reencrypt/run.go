@@ -230,26 +230,9 @@ func (j *Job) rewrapKeys(ctx context.Context) error {
 		if err != nil || len(page) == 0 {
 			return err
 		}
-		stored := make([]envelope.StoredKey, len(page))
-		for i, key := range page {
-			stored[i] = key.StoredKey
-		}
-		results, err := j.Keys.Rewrap(ctx, stored)
+		moved, err := j.rewrap(ctx, page)
 		if err != nil {
 			return err
-		}
-		moved := make([]store.Rewrapped, 0, len(page))
-		for i, result := range results {
-			if result.Err != nil {
-				if err := j.skipDamaged(fmt.Sprintf("rewrap owner key %s of owner %s", page[i].ID, page[i].Owner), result.Err); err != nil {
-					return err
-				}
-				continue
-			}
-			if err := j.checkVersion(result.Wrapped); err != nil {
-				return err
-			}
-			moved = append(moved, store.Rewrapped{StoredKey: stored[i], New: result.Wrapped})
 		}
 		replaced, err := j.Store.ReplaceWrappings(ctx, j.To, moved)
 		if err != nil {
@@ -267,8 +250,34 @@ func (j *Job) rewrapKeys(ctx context.Context) error {
 		if err := throttle.pause(ctx, 0); err != nil {
 			return err
 		}
-		after = stored[len(stored)-1]
+		after = page[len(page)-1].StoredKey
 	}
+}
+
+// rewrap makes the key provider wrap the keys again. It skips keys that do not unwrap.
+func (j *Job) rewrap(ctx context.Context, page []store.RotationKey) ([]store.Rewrapped, error) {
+	stored := make([]envelope.StoredKey, len(page))
+	for i, key := range page {
+		stored[i] = key.StoredKey
+	}
+	results, err := j.Keys.Rewrap(ctx, stored)
+	if err != nil {
+		return nil, err
+	}
+	moved := make([]store.Rewrapped, 0, len(page))
+	for i, result := range results {
+		if result.Err != nil {
+			if err := j.skipDamaged(fmt.Sprintf("rewrap owner key %s of owner %s", stored[i].ID, stored[i].Owner), result.Err); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err := j.checkVersion(result.Wrapped); err != nil {
+			return nil, err
+		}
+		moved = append(moved, store.Rewrapped{StoredKey: stored[i], New: result.Wrapped})
+	}
+	return moved, nil
 }
 
 // countRows counts the rows that the rewrapped keys protect, for the progress.

@@ -17,7 +17,25 @@ var errKeyUsed = errors.New("the idempotency key is used")
 // CreateNoteIdempotent is CreateNote under an idempotency key. If the key is in use, it stores
 // nothing and returns what was created under it.
 func (c *core) CreateNoteIdempotent(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed, key notes.IdempotencyKey) (notes.First, error) {
-	err := c.untilKnown(ctx, c.noteExists(ctx, id, n.ID), func() error {
+	var created notes.First
+	err := c.retry(ctx, func() error {
+		created = notes.First{ID: n.ID, CreatedAt: n.CreatedAt, Request: key.Request}
+		err := c.createUnderKey(ctx, id, now, n, key)
+		if !errors.Is(err, errKeyUsed) {
+			return err
+		}
+		var found bool
+		if created, found, err = c.FirstNote(ctx, id, now, key); err == nil && !found {
+			err = fmt.Errorf("%w: the idempotency key has just expired, so it is free again", errRetry)
+		}
+		return err
+	})
+	return created, err
+}
+
+// createUnderKey stores a note and its idempotency key, or neither and errKeyUsed.
+func (c *core) createUnderKey(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed, key notes.IdempotencyKey) error {
+	return c.untilKnown(ctx, c.noteExists(ctx, id, n.ID), func() error {
 		return c.transact(ctx, func(tx queryer) error {
 			// A digest under another pepper cannot be compared, so its key is free again.
 			_, err := c.execIn(ctx, tx, "DELETE FROM idempotency_keys WHERE owner = $1 AND key = $2 AND (expires_at <= $3 OR pepper_id <> $4)",
@@ -38,14 +56,6 @@ func (c *core) CreateNoteIdempotent(ctx context.Context, id sessions.Identity, n
 			return err
 		})
 	})
-	if !errors.Is(err, errKeyUsed) {
-		return notes.First{ID: n.ID, CreatedAt: n.CreatedAt, Request: key.Request}, err
-	}
-	first, found, err := c.FirstNote(ctx, id, now, key)
-	if err == nil && !found {
-		err = fmt.Errorf("%w: the idempotency key has just expired", ErrUnavailable)
-	}
-	return first, err
 }
 
 // FirstNote returns what was created under an idempotency key, and whether the key is in use.

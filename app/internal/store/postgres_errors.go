@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -40,7 +39,7 @@ func isConnectionLoss(err error) bool {
 	_, network := errors.AsType[net.Error](err)
 	return connect || network || pgconn.SafeToRetry(err) || pgconn.Timeout(err) ||
 		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, driver.ErrBadConn) || strings.Contains(err.Error(), "conn closed") // pgx has no other sign of it
+		errors.Is(err, driver.ErrBadConn) || errors.Is(err, pgconn.ErrConnClosed)
 }
 
 // classifyState classifies a server's error by its SQLSTATE (PostgreSQL documentation, appendix A).

@@ -33,53 +33,73 @@ var plainName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
 
 // SealedColumns implements Rotation.
 func (c *core) SealedColumns(ctx context.Context) ([]SealedTable, []WrappedColumn, error) {
-	var (
-		order   []string
-		columns = map[string][]string{}
-		sealed  = map[string][]string{}
-		wrapped []WrappedColumn
-	)
-	err := c.rows(ctx, c.dialect.columnTypes(), nil, func(rows *sql.Rows) error {
-		var table, column, kind string
-		if err := rows.Scan(&table, &column, &kind); err != nil {
-			return err
-		}
-		if columns[table] == nil {
-			order = append(order, table)
-		}
-		columns[table] = append(columns[table], column)
-		switch kind {
-		case sealedType:
-			sealed[table] = append(sealed[table], column)
-		case wrappedType:
-			wrapped = append(wrapped, WrappedColumn{table, column})
-		}
-		return nil
-	})
+	schema, err := c.schema(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("enumerate sealed columns: %w", err)
 	}
 	var tables []SealedTable
-	for _, name := range order {
-		if len(sealed[name]) == 0 || name == metaTable {
+	var wrapped []WrappedColumn
+	for _, t := range schema {
+		for _, column := range t.wrapped {
+			wrapped = append(wrapped, WrappedColumn{t.name, column})
+		}
+		if len(t.sealed) == 0 || t.name == metaTable {
 			continue
 		}
-		for _, needed := range []string{"owner", "id", "key_id", "revision"} {
-			if !slices.Contains(columns[name], needed) {
-				return nil, nil, fmt.Errorf("%w: table %s has sealed values but no column %s", ErrSchema, name, needed)
-			}
+		if err := t.checkSealed(); err != nil {
+			return nil, nil, err
 		}
-		for _, column := range append([]string{name}, sealed[name]...) {
-			if !plainName.MatchString(column) {
-				return nil, nil, fmt.Errorf("%w: %q is not a plain name", ErrSchema, column)
-			}
-		}
-		tables = append(tables, SealedTable{Name: name, Columns: sealed[name]})
+		tables = append(tables, SealedTable{Name: t.name, Columns: t.sealed})
 	}
 	if len(tables) == 0 || len(wrapped) == 0 {
 		return nil, nil, fmt.Errorf("%w: no sealed columns found", ErrSchema)
 	}
 	return tables, wrapped, nil
+}
+
+// tableSchema is the columns of a table: all, those with sealed values and those with wrapped keys.
+type tableSchema struct {
+	name                     string
+	columns, sealed, wrapped []string
+}
+
+// schema returns all tables, in the order of their names.
+func (c *core) schema(ctx context.Context) ([]*tableSchema, error) {
+	var tables []*tableSchema
+	err := c.rows(ctx, c.dialect.columnTypes(), nil, func(rows *sql.Rows) error {
+		var table, column, kind string
+		if err := rows.Scan(&table, &column, &kind); err != nil {
+			return err
+		}
+		if len(tables) == 0 || tables[len(tables)-1].name != table {
+			tables = append(tables, &tableSchema{name: table})
+		}
+		t := tables[len(tables)-1]
+		t.columns = append(t.columns, column)
+		switch kind {
+		case sealedType:
+			t.sealed = append(t.sealed, column)
+		case wrappedType:
+			t.wrapped = append(t.wrapped, column)
+		}
+		return nil
+	})
+	return tables, err
+}
+
+// checkSealed returns ErrSchema unless the table's rows tell which key they are sealed with.
+func (t *tableSchema) checkSealed() error {
+	for _, needed := range []string{"owner", "id", "key_id", "revision"} {
+		if !slices.Contains(t.columns, needed) {
+			return fmt.Errorf("%w: table %s has sealed values but no column %s", ErrSchema, t.name, needed)
+		}
+	}
+	for _, name := range append([]string{t.name}, t.sealed...) {
+		if !plainName.MatchString(name) {
+			return fmt.Errorf("%w: %q is not a plain name", ErrSchema, name)
+		}
+	}
+	return nil
 }
 
 // SealedRow is the sealed values of one row, in the order of the table's columns. The value of a

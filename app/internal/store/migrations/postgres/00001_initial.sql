@@ -1,6 +1,6 @@
--- Times are microseconds since 1970 UTC, in both databases alike.
--- The domains sealed_blob and wrapped_text mark every column that holds a sealed value or a wrapped
--- key: verification finds the columns by these types, so that a later one cannot be forgotten.
+-- Times are microseconds since 1970 UTC, in both databases.
+-- The domains sealed_blob and wrapped_text mark every column with sealed values or wrapped keys.
+-- Rotation and verification find the columns by these types, so they include later columns.
 
 -- +goose Up
 CREATE DOMAIN sealed_blob AS bytea CHECK (length(VALUE) >= 29 AND get_byte(VALUE, 0) = 1);
@@ -71,9 +71,9 @@ CREATE TABLE notes (
 );
 CREATE INDEX notes_owner_key ON notes (owner, key_id);
 
--- The fence: no owner key may be written under a master key version below it. FOR SHARE, because a
--- plain read would let an old wrapping commit after the fence was raised. A key below the fence may
--- still be marked as retiring: that is how it goes.
+-- The fence: no owner key may be written under a master key version below it. FOR SHARE, because with
+-- a plain read an old wrapping could be committed after the fence was raised. A key below the fence
+-- may still be marked as retiring, so that it can be deleted.
 -- +goose StatementBegin
 CREATE FUNCTION owner_keys_fence() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE

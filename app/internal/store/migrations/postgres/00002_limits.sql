@@ -1,4 +1,4 @@
--- Counters of failed logins, over all replicas.
+-- Counters of rate limits, shared by all replicas.
 
 -- +goose Up
 CREATE TABLE limits (

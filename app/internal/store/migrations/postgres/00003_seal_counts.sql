@@ -1,5 +1,5 @@
--- How many values an owner key may have sealed: processes set blocks of seals aside here before they
--- use them. A key is replaced before it has sealed too many (NIST SP 800-38D, section 8.3).
+-- How many values an owner key may have sealed. Processes reserve blocks of seals here before they use
+-- them. A key is replaced before it seals too many values (NIST SP 800-38D, section 8.3).
 
 -- +goose Up
 CREATE TABLE owner_key_seals (

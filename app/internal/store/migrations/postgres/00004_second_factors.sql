@@ -1,6 +1,6 @@
--- users.second_factor is the second factor that the user has confirmed; a row of second_factors that it
--- does not name is proposed only. A login names what it found there, so that it cannot overtake a
--- confirmation.
+-- users.second_factor is the second factor that the user has confirmed. Any other row of
+-- second_factors is only a proposal. A login compares users.second_factor with what it read, so that
+-- it fails if a factor was confirmed in between.
 
 -- +goose Up
 ALTER TABLE users ADD COLUMN second_factor uuid;

@@ -1,4 +1,4 @@
--- Requests that a client may send again: which note each made. The key is a digest of the client's.
+-- Requests that a client may retry, and the note that each created. The key is a digest of the client's.
 
 -- +goose Up
 CREATE TABLE idempotency_keys (

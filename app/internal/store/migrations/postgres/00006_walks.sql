@@ -1,5 +1,6 @@
--- A rotation walks the notes under a key by their ids: with the id in the index, a batch reads its rows and no others,
--- however many are left. Built beside users' writes, and again when an earlier try was broken off.
+-- A rotation reads the notes under a key in the order of their ids. With the id in the index, a batch
+-- reads only its own rows, however many are left. The index is built while users write, and again if
+-- an earlier attempt was interrupted.
 
 -- +goose NO TRANSACTION
 -- +goose Up

@@ -1,5 +1,5 @@
--- The SHA-256 of the pepper that the passwords of this database are keyed with, so that no process uses another one. NULL:
--- no process of this release has started yet.
+-- The SHA-256 of the pepper that keys the passwords of this database, so that no process uses another
+-- one. It is NULL until a process of this release has started.
 
 -- +goose Up
 ALTER TABLE meta ADD COLUMN pepper_digest text CHECK (length(pepper_digest) = 64);

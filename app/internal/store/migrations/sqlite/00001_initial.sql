@@ -1,5 +1,5 @@
 -- The same schema as PostgreSQL's; see there. The type names SEALED_BLOB and WRAPPED_TEXT have the
--- affinities BLOB and TEXT, and mark the columns for verification.
+-- affinities BLOB and TEXT, and mark the columns for rotation and verification.
 
 -- +goose Up
 CREATE TABLE fence (
@@ -83,7 +83,7 @@ BEGIN
     SELECT RAISE(ABORT, 'securenotes: fence');
 END;
 -- +goose StatementEnd
--- Foreign keys are a setting of each connection in SQLite; this holds even where one forgot it.
+-- SQLite enforces foreign keys only if a connection enables them. This trigger always applies.
 -- +goose StatementBegin
 CREATE TRIGGER owner_keys_still_needed BEFORE DELETE ON owner_keys
 WHEN EXISTS (SELECT 1 FROM notes WHERE notes.owner = OLD.owner AND notes.key_id = OLD.id)

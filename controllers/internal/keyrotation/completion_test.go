@@ -57,7 +57,7 @@ func TestPatchedJobs(t *testing.T) {
 			t.Run(name+", recorded by "+release, func(t *testing.T) {
 				w := newWorld(t, &crashtest.Crash{})
 				r := w.reconciler(nil)
-				job, err := r.reencryptJob(kr, notes()).Build(t.Context())
+				job, err := reencryption.expected(r, kr, notes()).Build(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -69,7 +69,7 @@ func TestPatchedJobs(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					recordReencryptJob(&now.Status, made)
+					now.Status.ReencryptJobUID, now.Status.ReencryptJobDigest = string(made.UID), made.Digest
 				}
 				if tc.before != nil {
 					tc.before(job)
@@ -82,7 +82,7 @@ func TestPatchedJobs(t *testing.T) {
 					t.Fatal(err)
 				}
 				r.Environment.Image = "newer" // an upgrade changes what would be built
-				got, err := r.reencryptJob(now, notes()).Read(t.Context(), w, w, cause.Look{}, time.Unix(1000, 0))
+				got, err := reencryption.expected(r, now, notes()).Read(t.Context(), w, w, cause.Look{}, time.Unix(1000, 0))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -160,7 +160,7 @@ func TestFailureIsReadPastTheCache(t *testing.T) {
 	r := live.reconciler(nil)
 	kr := rotation("first", running, from(1), to(2))
 	kr.Status.VerifyJobUID = "made"
-	job, err := r.verifyJob(kr, notes()).Build(t.Context())
+	job, err := verification.expected(r, kr, notes()).Build(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestFailureIsReadPastTheCache(t *testing.T) {
 	if err := errors.Join(cache.Create(t.Context(), job.DeepCopy()), live.Create(t.Context(), job), live.Create(t.Context(), pod)); err != nil {
 		t.Fatal(err)
 	}
-	got, err := r.verifyJob(kr, notes()).Read(t.Context(), cache, live, cause.Look{}, time.Unix(1000, 0))
+	got, err := verification.expected(r, kr, notes()).Read(t.Context(), cache, live, cause.Look{}, time.Unix(1000, 0))
 	if err != nil || got.Phase != trustedjob.Failed || got.Reason != "StaleRows" || got.Message != "a note is under version 1" {
 		t.Errorf("got %+v and error %v, want it failed with StaleRows and the pod's message", got, err)
 	}

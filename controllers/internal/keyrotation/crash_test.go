@@ -85,8 +85,8 @@ func wholeRotation(deleted map[string]bool, changes ...func(*v1alpha1.KeyRotatio
 }
 
 // TestCrashAnywhere kills the operator before and after each of its writes. Whatever happens, the
-// rotation ends, the key has one version more, each Job ran once, and the retirement is noted once; of a
-// Compromise, service accounts and session keys were replaced once, before the first Job.
+// rotation ends, the key has one version more, each Job ran once, and the retirement is noted once;
+// of a Compromise, service accounts and session keys were replaced once, before the first Job.
 func TestCrashAnywhere(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -167,7 +167,8 @@ func checkCompromise(t *testing.T, w *world) {
 			t.Errorf("a Job was made for the service account %s", uid)
 		}
 	}
-	// One that was killed between creating and recording them leaves others, which are never adopted.
+	// One that was killed between creating and recording them leaves others, which are never
+	// adopted.
 	recorded := secretrecord.Get(&parent.Status)
 	if got := strings.Join(w.vault.sessionKeys, " "); got != recorded.SessionKeys.Entry || w.vault.made > 2 || recorded.SessionKeys != w.vault.newest {
 		t.Errorf("Vault has %s, made %d times; the SecureNotes records %+v", got, w.vault.made, recorded)
@@ -177,8 +178,8 @@ func checkCompromise(t *testing.T, w *world) {
 	}
 }
 
-// TestCompromiseTakesOver: a Compromise does not wait for a Routine rotation at work. That one ends,
-// saying which one took over, before the Compromise takes a version of its own.
+// TestCompromiseTakesOver: a Compromise does not wait for a Routine rotation at work. That one
+// ends, saying which one took over, before the Compromise takes a version of its own.
 func TestCompromiseTakesOver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first"))
@@ -208,8 +209,9 @@ func TestCompromiseTakesOver(t *testing.T) {
 	}
 }
 
-// TestRestartHoldsNothingUp: pods that do not restart keep a Compromise from being complete, but neither the
-// Jobs nor the retirement wait for them, and the session keys of before stay while a pod may need them.
+// TestRestartHoldsNothingUp: pods that do not restart keep a Compromise from being complete, but
+// neither the Jobs nor the retirement wait for them, and the session keys of before stay while a
+// pod may need them.
 func TestRestartHoldsNothingUp(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
@@ -231,8 +233,8 @@ func TestRestartHoldsNothingUp(t *testing.T) {
 	}
 }
 
-// TestRevocationHoldsNothingUp: database users that Vault cannot drop keep a Compromise from being complete, and
-// nothing else: what is left is said, and done as soon as it can be.
+// TestRevocationHoldsNothingUp: database users that Vault cannot drop keep a Compromise from being
+// complete, and nothing else: what is left is said, and done as soon as it can be.
 func TestRevocationHoldsNothingUp(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
@@ -281,8 +283,8 @@ func TestOtherCredentialsAreNotRevoked(t *testing.T) {
 	}
 }
 
-// TestSessionKeysAreNotRemade: a cache that does not show yet that the new session keys are in use does not have
-// them made a second time, even if they are lost.
+// TestSessionKeysAreNotRemade: a cache that does not show yet that the new session keys are in use
+// does not have them made a second time, even if they are lost.
 func TestSessionKeysAreNotRemade(t *testing.T) {
 	t.Parallel()
 	kr := rotation("first", running, urgent, from(1), to(2))
@@ -364,8 +366,8 @@ func TestMissingRight(t *testing.T) {
 	}
 }
 
-// TestRetryReplacesNothing: a Compromise that is tried again runs its Jobs again, and ends the sessions that
-// have begun since, but has replaced service accounts and session keys already.
+// TestRetryReplacesNothing: a Compromise that is tried again runs its Jobs again, and ends the
+// sessions that have begun since, but has replaced service accounts and session keys already.
 func TestRetryReplacesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
@@ -394,7 +396,8 @@ func TestRetryReplacesNothing(t *testing.T) {
 	}
 }
 
-// TestForgedJobs: a Job of the right name, labels and owner is believed only if the operator made it.
+// TestForgedJobs: a Job of the right name, labels and owner is believed only if the operator made
+// it.
 func TestForgedJobs(t *testing.T) {
 	t.Parallel()
 	kr := rotation("first", running, from(1), to(2))
@@ -420,7 +423,7 @@ func TestForgedJobs(t *testing.T) {
 		"one that the cache would not show":  {image: "image", recorded: "made", change: func(j *batchv1.Job) { j.Labels = nil }, foreign: "does not belong to first"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			made, err := reconciler("image").verifyJob(kr, notes()).Build(t.Context())
+			made, err := verification.expected(reconciler("image"), kr, notes()).Build(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -430,7 +433,7 @@ func TestForgedJobs(t *testing.T) {
 			now := kr.DeepCopy()
 			now.Status.VerifyJobUID = tc.recorded
 			w := newWorld(t, &crashtest.Crash{}, made)
-			got, err := reconciler(tc.image).verifyJob(now, notes()).Read(t.Context(), w, w, cause.Look{}, time.Unix(1000, 0))
+			got, err := verification.expected(reconciler(tc.image), now, notes()).Read(t.Context(), w, w, cause.Look{}, time.Unix(1000, 0))
 			if err != nil {
 				t.Fatal(err)
 			}

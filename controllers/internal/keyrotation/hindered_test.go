@@ -131,12 +131,12 @@ func TestSidecarKeepsTheJob(t *testing.T) {
 	}
 	// The fake client writes its own clock's time.
 	deleted := w.rotation(t, "a").DeletionTimestamp.Time
-	r.Now = func() time.Time { return deleted.Add(giveUpAfter - time.Second) }
+	r.Now = func() time.Time { return deleted.Add(abandonAfter - time.Second) }
 	passOf(t, r, "a")
 	if !w.exists(t, "a") {
 		t.Fatal("it went at once")
 	}
-	r.Now = func() time.Time { return deleted.Add(giveUpAfter) }
+	r.Now = func() time.Time { return deleted.Add(abandonAfter) }
 	passOf(t, r, "a")
 	if w.exists(t, "a") {
 		t.Errorf("it is still there: %+v", w.rotation(t, "a").Status.Conditions)
@@ -159,24 +159,24 @@ func TestHinderedNext(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		o      observed
-		want   action
+		want   string
 		reason string
 		says   string
 	}{
-		"stuck":                     {o: observed{rotation: of(), reencrypt: stuck}, want: actionWait, reason: v1alpha1.ReasonUnschedulable, says: "To give this rotation up, delete it"},
-		"stuck at the verification": {o: observed{rotation: of(with(v1alpha1.ConditionReencrypted)), verify: stuck}, want: actionWait, reason: v1alpha1.ReasonUnschedulable, says: "delete it"},
-		"stuck, just deleted":       {o: observed{rotation: of(deleting), reencrypt: stuck}, want: actionWait, reason: v1alpha1.ReasonUnschedulable, says: "no node. This KeyRotation is being deleted, and is given up within a minute"},
-		"stuck, and given up":       {o: observed{rotation: of(deleting), reencrypt: stuck, givenUp: true}, want: actionFail, reason: v1alpha1.ReasonUnschedulable, says: "no node"},
-		"at work, and deleted":      {o: observed{rotation: of(deleting), reencrypt: working, givenUp: true}, want: actionWait, reason: v1alpha1.ReasonReencrypting, says: "the re-encryption Job is running. This KeyRotation is being deleted, and goes to its end first"},
-		"at work":                   {o: observed{rotation: of(), reencrypt: working}, want: actionWait, reason: v1alpha1.ReasonReencrypting, says: "is running"},
-		"suspended, and deleted":    {o: observed{rotation: of(deleting), parent: suspended()}, want: actionWait, reason: v1alpha1.ReasonSuspended, says: "goes to its end first"},
-		"done, and deleted":         {o: observed{rotation: of(deleting), reencrypt: trustedjob.Outcome{Phase: trustedjob.Complete, Identity: trustedjob.Identity{}}, givenUp: true}, want: actionRecordReencrypted},
+		"stuck":                     {o: observed{rotation: of(), reencrypt: stuck}, want: "Wait", reason: v1alpha1.ReasonUnschedulable, says: "To abandon this rotation, delete it"},
+		"stuck at the verification": {o: observed{rotation: of(with(v1alpha1.ConditionReencrypted)), verify: stuck}, want: "Wait", reason: v1alpha1.ReasonUnschedulable, says: "delete it"},
+		"stuck, just deleted":       {o: observed{rotation: of(deleting), reencrypt: stuck}, want: "Wait", reason: v1alpha1.ReasonUnschedulable, says: "no node. This KeyRotation is being deleted, and is abandoned within a minute"},
+		"stuck, and given up":       {o: observed{rotation: of(deleting), reencrypt: stuck, abandoned: true}, want: "Fail", reason: v1alpha1.ReasonUnschedulable, says: "no node"},
+		"at work, and deleted":      {o: observed{rotation: of(deleting), reencrypt: working, abandoned: true}, want: "Wait", reason: v1alpha1.ReasonReencrypting, says: "the re-encryption Job is running. This KeyRotation is being deleted: because it has started, it completes or fails first"},
+		"at work":                   {o: observed{rotation: of(), reencrypt: working}, want: "Wait", reason: v1alpha1.ReasonReencrypting, says: "is running"},
+		"suspended, and deleted":    {o: observed{rotation: of(deleting), parent: suspended()}, want: "Wait", reason: v1alpha1.ReasonSuspended, says: "it completes or fails first"},
+		"done, and deleted":         {o: observed{rotation: of(deleting), reencrypt: trustedjob.Outcome{Phase: trustedjob.Complete, Identity: trustedjob.Identity{}}, abandoned: true}, want: "RecordReencrypted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if tc.o.parent == nil {
 				tc.o.parent = notes()
 			}
-			got := next(tc.o)
+			got := decide(tc.o)
 			reason := got.reason
 			if got.cause.Known() {
 				reason = got.cause.Reason
@@ -205,13 +205,13 @@ func TestCompromiseWaitsForTheWorkload(t *testing.T) {
 		parent       *v1alpha1.SecureNotes
 		reason, says string
 	}{
-		"refused":   {parent: of(v1alpha1.ReasonQuotaExceeded), reason: v1alpha1.ReasonQuotaExceeded, says: "to be recreated: 0 of 2: exceeded quota: raise it. This KeyRotation is being deleted, and goes to its end first"},
-		"under way": {parent: of(v1alpha1.ReasonProgressing), says: "see the condition WorkloadReady of SecureNotes notes, and whether finalizers keep the old one"},
+		"refused":   {parent: of(v1alpha1.ReasonQuotaExceeded), reason: v1alpha1.ReasonQuotaExceeded, says: "to be recreated: 0 of 2: exceeded quota: raise it. This KeyRotation is being deleted: because it has started, it completes or fails first"},
+		"under way": {parent: of(v1alpha1.ReasonProgressing), says: "see the condition WorkloadReady of SecureNotes notes, and check whether finalizers keep the old one"},
 		"unknown":   {parent: notes(), says: "see the condition WorkloadReady of SecureNotes notes"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := next(observed{rotation: rotation("a", urgent12...), parent: tc.parent, accounts: accounts("new", ""), givenUp: true})
-			if got.action != actionWait || got.reason != v1alpha1.ReasonRecreatingAccounts || got.cause.Reason != tc.reason || !strings.Contains(got.message, tc.says) {
+			got := decide(observed{rotation: rotation("a", urgent12...), parent: tc.parent, accounts: accounts("new", ""), abandoned: true})
+			if got.action != "Wait" || got.reason != v1alpha1.ReasonRecreatingAccounts || got.cause.Reason != tc.reason || !strings.Contains(got.message, tc.says) {
 				t.Errorf("got %+v, want it to wait with %s for %s: %q", got, v1alpha1.ReasonRecreatingAccounts, tc.reason, tc.says)
 			}
 		})
@@ -269,21 +269,21 @@ func TestDeletedWhileHeld(t *testing.T) {
 		reason string
 		says   string
 	}{
-		"suspended":              {parent: suspended, reason: v1alpha1.ReasonSuspended, says: "set its spec.suspend to false to go on"},
+		"suspended":              {parent: suspended, reason: v1alpha1.ReasonSuspended, says: "set its spec.suspend to false to continue"},
 		"its key is taken":       {parent: taken, reason: v1alpha1.ReasonKeyTaken, says: "words"},
 		"without a master key":   {parent: keyless, reason: v1alpha1.ReasonSecureNotesNotReady, says: "VaultReady"},
 		"amounts cannot be read": {parent: amountless, reason: v1alpha1.ReasonInvalidResources, says: "SecureNotes"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			const waits = "Its deletion waits for that too"
-			got := next(observed{rotation: rotation("a", running, from(1), to(2), deleting), parent: tc.parent, givenUp: true})
-			if got.action != actionWait || got.reason != tc.reason || !strings.Contains(got.message, tc.says) || !strings.Contains(got.message, waits) {
+			const waits = "because it has started, it completes or fails first"
+			got := decide(observed{rotation: rotation("a", running, from(1), to(2), deleting), parent: tc.parent, abandoned: true})
+			if got.action != "Wait" || got.reason != tc.reason || !strings.Contains(got.message, tc.says) || !strings.Contains(got.message, waits) {
 				t.Errorf("got %+v, want it to wait with %s: %q and %q", got, tc.reason, tc.says, waits)
 			}
-			if got := next(observed{rotation: rotation("a", running, from(1), to(2)), parent: tc.parent}); strings.Contains(got.message, waits) {
+			if got := decide(observed{rotation: rotation("a", running, from(1), to(2)), parent: tc.parent}); strings.Contains(got.message, waits) {
 				t.Errorf("it is not deleted: %s", got.message)
 			}
-			if got := next(observed{rotation: rotation("a", owned, deleting), parent: tc.parent}); got.action == actionWait {
+			if got := decide(observed{rotation: rotation("a", owned, deleting), parent: tc.parent}); got.action == "Wait" {
 				t.Errorf("one that has not started waits: %+v", got)
 			}
 		})

@@ -133,7 +133,7 @@ func TestOthersMetadataStays(t *testing.T) {
 			t.Errorf("%s: %+v", step.name, got.ObjectMeta)
 		}
 		got.Finalizers = slices.DeleteFunc(got.Finalizers, func(f string) bool { return f == v1alpha1.Finalizer })
-		unsetEnded(got)
+		unmarkEnded(got)
 		got.OwnerReferences = slices.DeleteFunc(got.OwnerReferences, func(o metav1.OwnerReference) bool { return o.Controller != nil && *o.Controller })
 		for what, pair := range map[string][2]any{
 			"finalizers": {want.Finalizers, got.Finalizers}, "labels": {want.Labels, got.Labels},
@@ -152,7 +152,7 @@ func TestRestoredRotationsHaveNoPlace(t *testing.T) {
 	t.Parallel()
 	var objects []client.Object
 	for i := range maxQueued + 1 {
-		objects = append(objects, rotation(fmt.Sprintf("r%02d", i), setEnded, bornAt(int64(i))))
+		objects = append(objects, rotation(fmt.Sprintf("r%02d", i), markEnded, bornAt(int64(i))))
 	}
 	objects = append(objects, rotation("new", bornAt(1000)))
 	w := newWorld(t, &crashtest.Crash{}, objects...)

@@ -19,11 +19,12 @@ var conflictsTotal = prometheus.NewDesc("securenotes_rotation_conflicts_total",
 	"Rows and keys that the newest rotation of the SecureNotes left alone, because somebody had changed them since they were read.",
 	[]string{"namespace", "name"}, nil)
 
-// collector shows what is in the cache when it is scraped: an object that is gone has no series, and there is
-// one for each SecureNotes, however many rotations are kept.
+// collector shows what is in the cache when it is scraped: an object that is gone has no series,
+// and there is one for each SecureNotes, however many rotations are kept.
 type collector struct{ reader client.Reader }
 
-// exported serves the metrics for as long as this process leads: another one would show the same again.
+// exported serves the metrics for as long as this process leads: another one would show the same
+// again.
 func exported(reader client.Reader, registry prometheus.Registerer) manager.RunnableFunc {
 	return func(ctx context.Context) error {
 		c := collector{reader}

@@ -33,8 +33,8 @@ func series(registry *prometheus.Registry) []string {
 	return lines
 }
 
-// TestMetrics: one series for each SecureNotes that has been rotated, of its newest rotation, for as long as
-// the objects are there and the process leads.
+// TestMetrics: one series for each SecureNotes that has been rotated, of its newest rotation, for
+// as long as the objects are there and the process leads.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	began := func(namespace, parent string, second, conflicts int64) func(*v1alpha1.KeyRotation) {

@@ -1,6 +1,7 @@
 package keyrotation
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -85,7 +86,7 @@ func accounts(api, rotation types.UID) []account {
 }
 
 func recorded(api, rotation types.UID) func(*v1alpha1.KeyRotation) {
-	return func(kr *v1alpha1.KeyRotation) { recordAccounts(&kr.Status, accounts(api, rotation)) }
+	return func(kr *v1alpha1.KeyRotation) { setReplacedAccounts(&kr.Status, accounts(api, rotation)) }
 }
 
 // using is the SecureNotes with these session keys.
@@ -99,6 +100,21 @@ func retiredTo(version int64) *v1alpha1.SecureNotes {
 	sn := notes()
 	sn.Status.MasterKey = &v1alpha1.MasterKeyStatus{MinDecryptionFloor: version}
 	return sn
+}
+
+// decided is what next decides, with the action as the golden files print it: the name of the step
+// that is taken, or the verdict.
+type decided struct {
+	decision
+	action string
+}
+
+func decide(o observed) decided {
+	s, d := next(o)
+	if d.verdict != take {
+		return decided{d, string(d.verdict)}
+	}
+	return decided{d, s.name}
 }
 
 func TestNext(t *testing.T) {
@@ -125,111 +141,112 @@ func TestNext(t *testing.T) {
 	}))
 	recreated := slices.Clip(append(withAccounts, with(v1alpha1.ConditionDatabaseCredentialsReplaced)))
 	verified := slices.Clip(append(recreated, with(v1alpha1.ConditionReencrypted), with(v1alpha1.ConditionVerified)))
-	ended := slices.Clip([]func(*v1alpha1.KeyRotation){urgent, from(1), to(2), with(v1alpha1.ConditionComplete), setEnded})
+	ended := slices.Clip([]func(*v1alpha1.KeyRotation){urgent, from(1), to(2), with(v1alpha1.ConditionComplete), markEnded})
 	absent := trustedjob.Outcome{Phase: trustedjob.Absent}
 	goingAccounts, strangers := accounts("x", "new"), accounts("new", "new")
-	goingAccounts[0].going, strangers[1].owned = true, false
+	goingAccounts[0].deleting, strangers[1].owned = true, false
 
 	for name, tc := range map[string]struct {
 		o      observed
-		want   action
+		want   string
 		reason string
 	}{
-		"without a SecureNotes it waits":                      {o: observed{rotation: rotation("a")}, want: actionWait, reason: v1alpha1.ReasonSecureNotesNotFound},
-		"a running one whose SecureNotes is gone fails":       {o: observed{rotation: rotation("a", running)}, want: actionFail, reason: v1alpha1.ReasonSecureNotesNotFound},
-		"a deleted one whose SecureNotes is gone is let go":   {o: observed{rotation: rotation("a", running, deleting)}, want: actionRelease},
-		"a SecureNotes that is going lets it go":              {o: observed{rotation: rotation("a", running), parent: goingParent}, want: actionRelease},
-		"a new one is adopted":                                {o: observed{rotation: rotation("a"), parent: notes()}, want: actionAdopt},
-		"a suspended SecureNotes holds it":                    {o: observed{rotation: rotation("a", running), parent: suspended}, want: actionWait, reason: v1alpha1.ReasonSuspended},
-		"without a master key it waits":                       {o: observed{rotation: rotation("a", owned), parent: keyless}, want: actionWait, reason: v1alpha1.ReasonSecureNotesNotReady},
-		"with resources that cannot be read it waits":         {o: observed{rotation: rotation("a", running), parent: amountless, key: key(1, 0)}, want: actionWait, reason: v1alpha1.ReasonInvalidResources},
-		"it waits for its turn":                               {o: observed{rotation: rotation("a", owned), parent: notes(), ahead: rotation("b")}, want: actionWait, reason: v1alpha1.ReasonQueued},
-		"a running one does not give way":                     {o: observed{rotation: rotation("a", running), parent: notes(), ahead: rotation("b"), key: key(1, 0)}, want: actionRecordFrom},
-		"a running one gives way to a compromise":             {o: observed{rotation: rotation("a", running12...), parent: notes(), supersededBy: rotation("b", running, urgent)}, want: actionFail, reason: config.ReasonSuperseded},
-		"a deleted one that runs gives way too":               {o: observed{rotation: rotation("a", append(running12, deleting)...), parent: notes(), supersededBy: rotation("b", running, urgent)}, want: actionFail, reason: config.ReasonSuperseded},
-		"a compromise takes no version before that":           {o: observed{rotation: rotation("a", running, urgent), parent: notes(), inTheWay: rotation("b", running), key: key(1, 0)}, want: actionWait, reason: v1alpha1.ReasonRotatingKey},
-		"another object's can never be adopted":               {o: observed{rotation: rotation("a", anothers), parent: notes()}, want: actionFail, reason: v1alpha1.ReasonNameConflict},
-		"one whose SecureNotes was recreated neither":         {o: observed{rotation: rotation("a", owned), parent: anew}, want: actionFail, reason: v1alpha1.ReasonNameConflict},
-		"the finalizer comes before the start":                {o: observed{rotation: rotation("a", owned), parent: notes()}, want: actionGuard},
-		"the start is recorded":                               {o: observed{rotation: rotation("a", owned, guarded), parent: notes()}, want: actionStart},
-		"a queued one that is deleted is let go":              {o: observed{rotation: rotation("a", owned, guarded, deleting), parent: notes()}, want: actionRelease},
-		"fromVersion comes before the rotation":               {o: observed{rotation: rotation("a", running), parent: notes(), key: key(1, 0)}, want: actionRecordFrom},
-		"a retry makes certain of its turn before anything":   {o: observed{rotation: rotation("a", append(running12, func(kr *v1alpha1.KeyRotation) { kr.Status.Shards = 0 })...), parent: notes()}, want: actionRecordTurn},
-		"the key is rotated while it is still the old one":    {o: observed{rotation: rotation("a", running, from(1)), parent: notes(), key: key(1, 0)}, want: actionRotateKey},
-		"a rotation that went through is not repeated":        {o: observed{rotation: rotation("a", running, from(1)), parent: notes(), key: key(2, 0)}, want: actionRecordTo},
-		"an extra version by hand is taken":                   {o: observed{rotation: rotation("a", running, from(1)), parent: notes(), key: key(5, 0)}, want: actionRecordTo},
-		"a Vault restored from before it began is noticed":    {o: observed{rotation: rotation("a", running, from(3)), parent: notes(), key: key(2, 0)}, want: actionFail, reason: v1alpha1.ReasonKeyRestored},
-		"a Vault restored from before its version is noticed": {o: observed{rotation: rotation("a", running, from(1), to(3)), parent: notes(), key: key(2, 0)}, want: actionFail, reason: v1alpha1.ReasonKeyRestored},
-		"no version is made in the place of a lost one":       {o: observed{rotation: rotation("a", running), parent: notes(), key: key(2, 0), newest: 3}, want: actionFail, reason: v1alpha1.ReasonKeyRestored},
-		"a Job that failed because Vault was restored":        {o: observed{rotation: rotation("a", running12...), parent: notes(), key: key(1, 0), newest: 2, reencrypt: trustedjob.Outcome{Phase: trustedjob.Failed, Reason: "KeyMismatch"}}, want: actionFail, reason: v1alpha1.ReasonKeyRestored},
-		"the floor of encryption comes before the Job":        {o: observed{rotation: rotation("a", running12...), parent: notes(), key: key(2, 0), reencrypt: trustedjob.Outcome{Phase: trustedjob.Absent}}, want: actionRaiseMinEncryption},
-		"a higher floor is left":                              {o: observed{rotation: rotation("a", running12...), parent: notes(), key: key(3, 3), reencrypt: trustedjob.Outcome{Phase: trustedjob.Absent}}, want: actionCreateReencrypt},
-		"the Job runs":                                        {o: observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Running}}, want: actionWait, reason: v1alpha1.ReasonReencrypting},
-		"a Job that failed says why":                          {o: observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Failed, Reason: "Superseded"}}, want: actionFail, reason: "Superseded"},
-		"a Job that failed without a word":                    {o: observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Failed}}, want: actionFail, reason: v1alpha1.ReasonJobFailed},
-		"a stranger's Job is not believed":                    {o: observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Foreign}}, want: actionFail, reason: v1alpha1.ReasonNameConflict},
-		"the Job's end is recorded":                           {o: observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Complete}}, want: actionRecordReencrypted},
+		"without a SecureNotes it waits":                      {o: observed{rotation: rotation("a")}, want: "Wait", reason: v1alpha1.ReasonSecureNotesNotFound},
+		"a running one whose SecureNotes is gone fails":       {o: observed{rotation: rotation("a", running)}, want: "Fail", reason: v1alpha1.ReasonSecureNotesNotFound},
+		"a deleted one whose SecureNotes is gone is let go":   {o: observed{rotation: rotation("a", running, deleting)}, want: "Release"},
+		"a SecureNotes that is going lets it go":              {o: observed{rotation: rotation("a", running), parent: goingParent}, want: "Release"},
+		"a new one is adopted":                                {o: observed{rotation: rotation("a"), parent: notes()}, want: "Adopt"},
+		"a suspended SecureNotes holds it":                    {o: observed{rotation: rotation("a", running), parent: suspended}, want: "Wait", reason: v1alpha1.ReasonSuspended},
+		"without a master key it waits":                       {o: observed{rotation: rotation("a", owned), parent: keyless}, want: "Wait", reason: v1alpha1.ReasonSecureNotesNotReady},
+		"with resources that cannot be read it waits":         {o: observed{rotation: rotation("a", running), parent: amountless, key: key(1, 0)}, want: "Wait", reason: v1alpha1.ReasonInvalidResources},
+		"it waits for its turn":                               {o: observed{rotation: rotation("a", owned), parent: notes(), ahead: rotation("b")}, want: "Wait", reason: v1alpha1.ReasonQueued},
+		"a running one does not give way":                     {o: observed{rotation: rotation("a", running), parent: notes(), ahead: rotation("b"), key: key(1, 0)}, want: "RecordFrom"},
+		"a running one gives way to a compromise":             {o: observed{rotation: rotation("a", running12...), parent: notes(), supersededBy: rotation("b", running, urgent)}, want: "Fail", reason: config.ReasonSuperseded},
+		"a deleted one that runs gives way too":               {o: observed{rotation: rotation("a", append(running12, deleting)...), parent: notes(), supersededBy: rotation("b", running, urgent)}, want: "Fail", reason: config.ReasonSuperseded},
+		"a compromise takes no version before that":           {o: observed{rotation: rotation("a", running, urgent), parent: notes(), superseded: rotation("b", running), key: key(1, 0)}, want: "Wait", reason: v1alpha1.ReasonRotatingKey},
+		"another object's can never be adopted":               {o: observed{rotation: rotation("a", anothers), parent: notes()}, want: "Fail", reason: v1alpha1.ReasonNameConflict},
+		"one whose SecureNotes was recreated neither":         {o: observed{rotation: rotation("a", owned), parent: anew}, want: "Fail", reason: v1alpha1.ReasonNameConflict},
+		"the finalizer comes before the start":                {o: observed{rotation: rotation("a", owned), parent: notes()}, want: "Guard"},
+		"the start is recorded":                               {o: observed{rotation: rotation("a", owned, guarded), parent: notes()}, want: "Start"},
+		"a queued one that is deleted is let go":              {o: observed{rotation: rotation("a", owned, guarded, deleting), parent: notes()}, want: "Release"},
+		"fromVersion comes before the rotation":               {o: observed{rotation: rotation("a", running), parent: notes(), key: key(1, 0)}, want: "RecordFrom"},
+		"a retry makes certain of its turn before anything":   {o: observed{rotation: rotation("a", append(running12, func(kr *v1alpha1.KeyRotation) { kr.Status.Shards = 0 })...), parent: notes()}, want: "RecordTurn"},
+		"the key is rotated while it is still the old one":    {o: observed{rotation: rotation("a", running, from(1)), parent: notes(), key: key(1, 0)}, want: "RotateKey"},
+		"a rotation that went through is not repeated":        {o: observed{rotation: rotation("a", running, from(1)), parent: notes(), key: key(2, 0)}, want: "RecordTo"},
+		"an extra version by hand is taken":                   {o: observed{rotation: rotation("a", running, from(1)), parent: notes(), key: key(5, 0)}, want: "RecordTo"},
+		"a Vault restored from before it began is noticed":    {o: observed{rotation: rotation("a", running, from(3)), parent: notes(), key: key(2, 0)}, want: "Fail", reason: v1alpha1.ReasonKeyRestored},
+		"a Vault restored from before its version is noticed": {o: observed{rotation: rotation("a", running, from(1), to(3)), parent: notes(), key: key(2, 0)}, want: "Fail", reason: v1alpha1.ReasonKeyRestored},
+		"no version is made in the place of a lost one":       {o: observed{rotation: rotation("a", running), parent: notes(), key: key(2, 0), newest: 3}, want: "Fail", reason: v1alpha1.ReasonKeyRestored},
+		"a Job that failed because Vault was restored":        {o: observed{rotation: rotation("a", running12...), parent: notes(), key: key(1, 0), newest: 2, reencrypt: trustedjob.Outcome{Phase: trustedjob.Failed, Reason: "KeyMismatch"}}, want: "Fail", reason: v1alpha1.ReasonKeyRestored},
+		"the floor of encryption comes before the Job":        {o: observed{rotation: rotation("a", running12...), parent: notes(), key: key(2, 0), reencrypt: trustedjob.Outcome{Phase: trustedjob.Absent}}, want: "RaiseMinEncryption"},
+		"a higher floor is left":                              {o: observed{rotation: rotation("a", running12...), parent: notes(), key: key(3, 3), reencrypt: trustedjob.Outcome{Phase: trustedjob.Absent}}, want: "CreateReencrypt"},
+		"the Job runs":                                        {o: observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Running}}, want: "Wait", reason: v1alpha1.ReasonReencrypting},
+		"a Job that failed says why":                          {o: observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Failed, Reason: "Superseded"}}, want: "Fail", reason: "Superseded"},
+		"a Job that failed without a word":                    {o: observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Failed}}, want: "Fail", reason: v1alpha1.ReasonJobFailed},
+		"a stranger's Job is not believed":                    {o: observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Foreign}}, want: "Fail", reason: v1alpha1.ReasonNameConflict},
+		"the Job's end is recorded":                           {o: observed{rotation: rotation("a", running12...), parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Complete}}, want: "RecordReencrypted"},
 		"a Job that was deleted after its end does not run again": {o: observed{rotation: rotation("a", append(running12, with(v1alpha1.ConditionReencrypted))...), parent: notes(),
-			reencrypt: trustedjob.Outcome{Phase: trustedjob.Absent}, verify: trustedjob.Outcome{Phase: trustedjob.Absent}}, want: actionCreateVerify, reason: ""},
+			reencrypt: trustedjob.Outcome{Phase: trustedjob.Absent}, verify: trustedjob.Outcome{Phase: trustedjob.Absent}}, want: "CreateVerify", reason: ""},
 		"a Job that was deleted before its end is forgotten": {o: observed{rotation: rotation("a", append(running12, func(kr *v1alpha1.KeyRotation) { kr.Status.ReencryptJobUID = "x" })...),
-			parent: notes(), key: key(2, 2), reencrypt: trustedjob.Outcome{Phase: trustedjob.Absent}}, want: actionForgetReencryptJob, reason: ""},
+			parent: notes(), key: key(2, 2), reencrypt: trustedjob.Outcome{Phase: trustedjob.Absent}}, want: "ForgetReencryptJob", reason: ""},
 		"so is a verification": {o: observed{rotation: rotation("a", append(running12, with(v1alpha1.ConditionReencrypted), func(kr *v1alpha1.KeyRotation) { kr.Status.VerifyJobUID = "x" })...),
-			parent: notes(), verify: trustedjob.Outcome{Phase: trustedjob.Absent}}, want: actionForgetVerifyJob, reason: ""},
+			parent: notes(), verify: trustedjob.Outcome{Phase: trustedjob.Absent}}, want: "ForgetVerifyJob", reason: ""},
 		"the verification is recorded": {o: observed{rotation: rotation("a", append(running12, with(v1alpha1.ConditionReencrypted))...), parent: notes(),
-			verify: trustedjob.Outcome{Phase: trustedjob.Complete}}, want: actionRecordVerified, reason: ""},
+			verify: trustedjob.Outcome{Phase: trustedjob.Complete}}, want: "RecordVerified", reason: ""},
 		"the retirement comes before the end": {o: observed{rotation: rotation("a", append(running12, with(v1alpha1.ConditionReencrypted), with(v1alpha1.ConditionVerified))...), parent: notes()},
-			want: actionRecordRetirement, reason: ""},
+			want: "RecordRetirement", reason: ""},
 		"the end": {o: observed{rotation: rotation("a", append(running12, with(v1alpha1.ConditionReencrypted), with(v1alpha1.ConditionVerified))...), parent: notes(), retirementRecorded: true},
-			want: actionComplete, reason: ""},
-		"a compromise records the accounts before all else": {o: observed{rotation: rotation("a", urgent12...), parent: notes(), accounts: accounts("x", "y"), reencrypt: absent}, want: actionRecordAccounts},
-		"a compromise deletes those of a recorded UID":      {o: observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: accounts("new", "y"), reencrypt: absent}, want: actionDeleteAccounts},
-		"a compromise waits for an account to go":           {o: observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: goingAccounts, reencrypt: absent}, want: actionWait, reason: v1alpha1.ReasonRecreatingAccounts},
-		"a compromise waits for an account to be recreated": {o: observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: accounts("new", ""), reencrypt: absent}, want: actionWait, reason: v1alpha1.ReasonRecreatingAccounts},
-		"an account that was missing is only waited for":    {o: observed{rotation: rotation("a", append(urgent12, recorded("x", ""))...), parent: notes(), accounts: accounts("new", "any"), reencrypt: absent}, want: actionRecordAccountsRecreated},
-		"both accounts are new":                             {o: observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: accounts("new", "newer"), reencrypt: absent}, want: actionRecordAccountsRecreated},
-		"another object's account is not deleted":           {o: observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: strangers, reencrypt: absent}, want: actionFail, reason: v1alpha1.ReasonNameConflict},
-		"database credentials come after the accounts":      {o: observed{rotation: rotation("a", withAccounts...), parent: notes(), reencrypt: absent}, want: actionRevokeCredentials},
-		"those that could not be revoked are left at first": {o: observed{rotation: rotation("a", unrevoked...), parent: notes(), reencrypt: absent}, want: actionReplaceSessionKeys},
+			want: "Complete", reason: ""},
+		"a compromise records the accounts before all else": {o: observed{rotation: rotation("a", urgent12...), parent: notes(), accounts: accounts("x", "y"), reencrypt: absent}, want: "RecordAccounts"},
+		"a compromise deletes those of a recorded UID":      {o: observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: accounts("new", "y"), reencrypt: absent}, want: "DeleteAccounts"},
+		"a compromise waits for an account to go":           {o: observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: goingAccounts, reencrypt: absent}, want: "Wait", reason: v1alpha1.ReasonRecreatingAccounts},
+		"a compromise waits for an account to be recreated": {o: observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: accounts("new", ""), reencrypt: absent}, want: "Wait", reason: v1alpha1.ReasonRecreatingAccounts},
+		"an account that was missing is only waited for":    {o: observed{rotation: rotation("a", append(urgent12, recorded("x", ""))...), parent: notes(), accounts: accounts("new", "any"), reencrypt: absent}, want: "RecordAccountsRecreated"},
+		"both accounts are new":                             {o: observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: accounts("new", "newer"), reencrypt: absent}, want: "RecordAccountsRecreated"},
+		"another object's account is not deleted":           {o: observed{rotation: rotation("a", append(urgent12, recorded("x", "y"))...), parent: notes(), accounts: strangers, reencrypt: absent}, want: "Fail", reason: v1alpha1.ReasonNameConflict},
+		"database credentials come after the accounts":      {o: observed{rotation: rotation("a", withAccounts...), parent: notes(), reencrypt: absent}, want: "RevokeDatabaseCredentials"},
+		"those that could not be revoked are left at first": {o: observed{rotation: rotation("a", unrevoked...), parent: notes(), reencrypt: absent}, want: "ReplaceSessionKeys"},
 		"they are revoked at the end": {o: observed{rotation: rotation("a", append(unrevoked, with(v1alpha1.ConditionReencrypted), with(v1alpha1.ConditionVerified))...),
-			parent: using("session-keys-2"), retirementRecorded: true}, want: actionRevokeCredentials, reason: ""},
-		"session keys come after the accounts":         {o: observed{rotation: rotation("a", recreated...), parent: notes(), reencrypt: absent}, want: actionReplaceSessionKeys},
-		"session keys of another version are replaced": {o: observed{rotation: rotation("a", recreated...), parent: using("session-keys-1"), reencrypt: absent}, want: actionReplaceSessionKeys},
-		"the Job does not wait for the pods":           {o: observed{rotation: rotation("a", recreated...), parent: using("session-keys-2"), reencrypt: absent}, want: actionCreateReencrypt},
-		"once they have restarted the old keys go":     {o: observed{rotation: rotation("a", recreated...), parent: using("session-keys-2"), restarted: true, reencrypt: trustedjob.Outcome{Phase: trustedjob.Running}}, want: actionDeleteOldSessionKeys},
-		"session keys are replaced once":               {o: observed{rotation: rotation("a", append(recreated, with(v1alpha1.ConditionSessionKeysReplaced))...), parent: using("session-keys-9"), reencrypt: trustedjob.Outcome{Phase: trustedjob.Running}}, want: actionWait, reason: v1alpha1.ReasonReencrypting},
-		"the retirement does not wait for the pods":    {o: observed{rotation: rotation("a", verified...), parent: using("session-keys-2")}, want: actionRecordRetirement},
-		"the end waits for the pods":                   {o: observed{rotation: rotation("a", verified...), parent: using("session-keys-2"), retirementRecorded: true}, want: actionWait, reason: v1alpha1.ReasonRestartingPods},
-		"the end of a compromise":                      {o: observed{rotation: rotation("a", append(verified, with(v1alpha1.ConditionSessionKeysReplaced))...), parent: using("session-keys-2"), retirementRecorded: true}, want: actionComplete},
-		"the retirement is told after the end":         {o: observed{rotation: rotation("a", ended...), parent: retiredTo(2)}, want: actionRecordRetired},
-		"a retirement to come is not told":             {o: observed{rotation: rotation("a", ended...), parent: retiredTo(1)}, want: actionNone},
-		"it is told once":                              {o: observed{rotation: rotation("a", append(ended, with(v1alpha1.ConditionOldVersionRetired))...), parent: retiredTo(2)}, want: actionNone},
-		"a routine one does not tell":                  {o: observed{rotation: rotation("a", from(1), to(2), with(v1alpha1.ConditionComplete), setEnded), parent: retiredTo(2)}, want: actionNone},
-		"a deleted one that runs goes on to its end":   {o: observed{rotation: rotation("a", append(running12, deleting)...), parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Complete}}, want: actionRecordReencrypted},
-		"a complete one is let go":                     {o: observed{rotation: rotation("a", running, with(v1alpha1.ConditionComplete)), parent: notes()}, want: actionRelease},
-		"a failed one is let go":                       {o: observed{rotation: rotation("a", running, with(v1alpha1.ConditionFailed)), parent: notes()}, want: actionRelease},
-		"a failed one rests":                           {o: observed{rotation: rotation("a", with(v1alpha1.ConditionFailed), setEnded), parent: notes()}, want: actionNone},
-		"an end is recorded in the metadata":           {o: observed{rotation: rotation("a", with(v1alpha1.ConditionFailed)), parent: notes()}, want: actionRecordEnded},
+			parent: using("session-keys-2"), retirementRecorded: true}, want: "RevokeDatabaseCredentials", reason: ""},
+		"session keys come after the accounts":         {o: observed{rotation: rotation("a", recreated...), parent: notes(), reencrypt: absent}, want: "ReplaceSessionKeys"},
+		"session keys of another version are replaced": {o: observed{rotation: rotation("a", recreated...), parent: using("session-keys-1"), reencrypt: absent}, want: "ReplaceSessionKeys"},
+		"the Job does not wait for the pods":           {o: observed{rotation: rotation("a", recreated...), parent: using("session-keys-2"), reencrypt: absent}, want: "CreateReencrypt"},
+		"once they have restarted the old keys go":     {o: observed{rotation: rotation("a", recreated...), parent: using("session-keys-2"), restarted: true, reencrypt: trustedjob.Outcome{Phase: trustedjob.Running}}, want: "DeleteOldSessionKeys"},
+		"session keys are replaced once":               {o: observed{rotation: rotation("a", append(recreated, with(v1alpha1.ConditionSessionKeysReplaced))...), parent: using("session-keys-9"), reencrypt: trustedjob.Outcome{Phase: trustedjob.Running}}, want: "Wait", reason: v1alpha1.ReasonReencrypting},
+		"the retirement does not wait for the pods":    {o: observed{rotation: rotation("a", verified...), parent: using("session-keys-2")}, want: "RecordRetirement"},
+		"the end waits for the pods":                   {o: observed{rotation: rotation("a", verified...), parent: using("session-keys-2"), retirementRecorded: true}, want: "Wait", reason: v1alpha1.ReasonRestartingPods},
+		"the end of a compromise":                      {o: observed{rotation: rotation("a", append(verified, with(v1alpha1.ConditionSessionKeysReplaced))...), parent: using("session-keys-2"), retirementRecorded: true}, want: "Complete"},
+		"the retirement is told after the end":         {o: observed{rotation: rotation("a", ended...), parent: retiredTo(2)}, want: "RecordRetired"},
+		"a retirement to come is not told":             {o: observed{rotation: rotation("a", ended...), parent: retiredTo(1)}, want: "None"},
+		"it is told once":                              {o: observed{rotation: rotation("a", append(ended, with(v1alpha1.ConditionOldVersionRetired))...), parent: retiredTo(2)}, want: "None"},
+		"a routine one does not tell":                  {o: observed{rotation: rotation("a", from(1), to(2), with(v1alpha1.ConditionComplete), markEnded), parent: retiredTo(2)}, want: "None"},
+		"a deleted one that runs goes on to its end":   {o: observed{rotation: rotation("a", append(running12, deleting)...), parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Complete}}, want: "RecordReencrypted"},
+		"a complete one is let go":                     {o: observed{rotation: rotation("a", running, with(v1alpha1.ConditionComplete)), parent: notes()}, want: "Release"},
+		"a failed one is let go":                       {o: observed{rotation: rotation("a", running, with(v1alpha1.ConditionFailed)), parent: notes()}, want: "Release"},
+		"a failed one rests":                           {o: observed{rotation: rotation("a", with(v1alpha1.ConditionFailed), markEnded), parent: notes()}, want: "None"},
+		"an end is recorded in the metadata":           {o: observed{rotation: rotation("a", with(v1alpha1.ConditionFailed)), parent: notes()}, want: "RecordEnded"},
 		"a failed one is retried": {o: observed{rotation: rotation("a", with(v1alpha1.ConditionFailed), func(kr *v1alpha1.KeyRotation) {
 			kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
-		}), parent: notes()}, want: actionRetry, reason: ""},
+		}), parent: notes()}, want: "Retry", reason: ""},
 		"a retry that was handled is not repeated": {o: observed{rotation: rotation("a", with(v1alpha1.ConditionFailed), func(kr *v1alpha1.KeyRotation) {
 			kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
 			kr.Status.LastHandledRetryRequest = "now"
-		}, setEnded), parent: notes()}, want: actionNone, reason: ""},
+		}, markEnded), parent: notes()}, want: "None", reason: ""},
 		"a request of any length is none": {o: observed{rotation: rotation("a", with(v1alpha1.ConditionFailed), func(kr *v1alpha1.KeyRotation) {
 			kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: strings.Repeat("x", 65)}
-		}, setEnded), parent: notes()}, want: actionNone, reason: ""},
+		}, markEnded), parent: notes()}, want: "None", reason: ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := next(tc.o); got.action != tc.want || (tc.reason != "" && got.reason != tc.reason) {
+			if got := decide(tc.o); got.action != tc.want || (tc.reason != "" && got.reason != tc.reason) {
 				t.Errorf("next is %s (%s %s), want %s (%s)", got.action, got.reason, got.message, tc.want, tc.reason)
 			}
 		})
 	}
 }
 
-// TestOvertaken: a rotation that is tried again after a newer one of the same object has nothing left to do, whether or
-// not it had come to a version of its own. A version that was made by hand is nobody's.
+// TestOvertaken: a rotation that is tried again after a newer one of the same object has nothing
+// left to do, whether or not it had come to a version of its own. A version that was made by hand
+// is nobody's.
 func TestOvertaken(t *testing.T) {
 	t.Parallel()
 	of := func(uid types.UID) func(*v1alpha1.KeyRotation) {
@@ -248,15 +265,15 @@ func TestOvertaken(t *testing.T) {
 		other   *v1alpha1.KeyRotation
 		want    string
 	}{
-		"a newer version":              {retried: second, parent: notes(), other: rotation("b", of("notes-uid"), from(2), to(3)), want: "KeyRotation b has made version 3"},
+		"a newer version":              {retried: second, parent: notes(), other: rotation("b", of("notes-uid"), from(2), to(3)), want: "KeyRotation b has added version 3"},
 		"an older version":             {retried: second, parent: notes(), other: rotation("b", of("notes-uid"), from(0), to(1)), want: ""},
 		"no version yet":               {retried: second, parent: notes(), other: rotation("b", of("notes-uid"), running, from(2)), want: ""},
 		"another object's rotation":    {retried: second, parent: notes(), other: rotation("b", of("other"), from(2), to(3)), want: ""},
 		"its own retirement":           {retried: second, parent: pending, want: ""},
-		"a newer one that is gone":     {retried: second, parent: retiredTo(3), want: "a KeyRotation that is gone"},
-		"it came to no version":        {retried: rotation("a", running, from(1)), parent: notes(), other: rotation("b", of("notes-uid"), from(1), to(2)), want: "KeyRotation b has made version 2"},
+		"a newer one that is gone":     {retried: second, parent: retiredTo(3), want: "a KeyRotation that no longer exists"},
+		"it came to no version":        {retried: rotation("a", running, from(1)), parent: notes(), other: rotation("b", of("notes-uid"), from(1), to(2)), want: "KeyRotation b has added version 2"},
 		"none either, the other older": {retried: rotation("a", running, from(1)), parent: notes(), other: rotation("b", of("notes-uid"), from(0), to(1)), want: ""},
-		"none, the other is gone":      {retried: rotation("a", running, from(1)), parent: pending, want: "a KeyRotation that is gone"},
+		"none, the other is gone":      {retried: rotation("a", running, from(1)), parent: pending, want: "a KeyRotation that no longer exists"},
 		"none, and a version by hand":  {retried: rotation("a", running, from(1)), parent: retiredTo(1), want: ""},
 		"it has begun with none":       {retried: rotation("a", running), parent: retiredTo(3), other: rotation("b", of("notes-uid"), from(2), to(3)), want: ""},
 	} {
@@ -270,12 +287,12 @@ func TestOvertaken(t *testing.T) {
 					all = append(all, *tc.other)
 				}
 				found := overtaken(kr, tc.parent, all)
-				if (found == "") != (tc.want == "") || !strings.Contains(found, tc.want) {
-					t.Errorf("got %q, want %q", found, tc.want)
+				if (found == nil) != (tc.want == "") || found != nil && !strings.Contains(found.Error(), tc.want) {
+					t.Errorf("got %v, want %q", found, tc.want)
 				}
 				// Vault has a version more, whoever made it.
-				d := next(observed{rotation: kr, parent: tc.parent, overtaken: found, key: key(4, 4), accounts: accounts("x", "y")})
-				if superseded := d.action == actionFail && d.reason == config.ReasonSuperseded; superseded != (tc.want != "") {
+				d := decide(observed{rotation: kr, parent: tc.parent, overtaken: found, key: key(4, 4), accounts: accounts("x", "y")})
+				if superseded := d.action == "Fail" && d.reason == config.ReasonSuperseded; superseded != (tc.want != "") {
 					t.Errorf("next is %s (%s)", d.action, d.reason)
 				}
 			})
@@ -296,18 +313,18 @@ func TestRetryIsToldOfWhereItHelps(t *testing.T) {
 		"its SecureNotes is gone":            {o: observed{rotation: at12}, want: false},
 		"its SecureNotes was recreated":      {o: observed{rotation: at12, parent: anew}, want: false},
 		"a Compromise has taken over":        {o: observed{rotation: at12, parent: notes(), supersededBy: rotation("b", running, urgent)}, want: false},
-		"another has made a newer version":   {o: observed{rotation: at12, parent: notes(), overtaken: "KeyRotation b"}, want: false},
+		"another has made a newer version":   {o: observed{rotation: at12, parent: notes(), overtaken: errors.New("KeyRotation b has added version 3 since")}, want: false},
 		"its Job was stopped by a newer one": {o: observed{rotation: at12, parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Failed, Reason: config.ReasonSuperseded}}, want: false},
 		"its Job failed":                     {o: observed{rotation: at12, parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Failed}}, want: true},
 		"a Job of its name is in the way":    {o: observed{rotation: at12, parent: notes(), reencrypt: trustedjob.Outcome{Phase: trustedjob.Foreign}}, want: true},
 		"Vault was restored":                 {o: observed{rotation: at12, parent: notes(), key: key(1, 0)}, want: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := next(tc.o)
+			d := decide(tc.o)
 			status := v1alpha1.KeyRotationStatus{}
-			setFailed(tc.o.rotation, &status, d, time.Unix(5000, 0))
+			setFailed(tc.o.rotation, &status, d.decision, time.Unix(5000, 0))
 			failed := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionFailed)
-			if d.action != actionFail || strings.Contains(failed.Message, v1alpha1.AnnotationRetryRequestedAt) != tc.want {
+			if d.action != "Fail" || strings.Contains(failed.Message, v1alpha1.AnnotationRetryRequestedAt) != tc.want {
 				t.Errorf("%s: %s", d.action, failed.Message)
 			}
 		})
@@ -354,8 +371,8 @@ func TestAhead(t *testing.T) {
 	}
 }
 
-// TestDue: a retirement covers every older version, so none but a Compromise's comes before one that
-// was promised.
+// TestDue: a retirement covers every older version, so none but a Compromise's comes before one
+// that was promised.
 func TestDue(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(5000, 0)

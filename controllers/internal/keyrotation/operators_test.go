@@ -21,8 +21,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// stall runs meanwhile, once, when the operator that it belongs to is about to write, or to ask Vault, for the at-th
-// time.
+// stall runs meanwhile, once, when the operator that it belongs to is about to write, or to ask
+// Vault, for the at-th time.
 type stall struct {
 	at, count int
 	meanwhile func()
@@ -81,7 +81,8 @@ func (v stalledVault) RaiseMinEncryption(ctx context.Context, d vaultadmin.Deplo
 	return v.fakeVault.RaiseMinEncryption(ctx, d, version)
 }
 
-// stalling is an operator that can stall. Two in one world are as when a leader was deposed and does not know it.
+// stalling is an operator that can stall. Two in one world are as when a leader was deposed and
+// does not know it.
 func (w *world) stalling(t *testing.T, s *stall) *Reconciler {
 	t.Helper()
 	r := w.reconciler(events.NewFakeRecorder(100))
@@ -111,7 +112,8 @@ func (w *world) stalling(t *testing.T, s *stall) *Reconciler {
 	return r
 }
 
-// carryOut makes up to passes passes, playing everybody else after each, until the rotation has ended.
+// carryOut makes up to passes passes, playing everybody else after each, until the rotation has
+// ended.
 func (w *world) carryOut(t *testing.T, r *Reconciler, passes int) {
 	t.Helper()
 	key := client.ObjectKey{Namespace: "ns", Name: "first"}

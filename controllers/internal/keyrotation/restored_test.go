@@ -112,7 +112,7 @@ func TestEndOfLargeRotation(t *testing.T) {
 				t.Errorf("finalizers %v, marked %t, %d annotations", got.Finalizers, markedEnded(got), len(got.Annotations))
 			}
 			got.Annotations[v1alpha1.AnnotationEnded] = got.Name
-			if unsetEnded(got); markedEnded(got) == tc.marked {
+			if unmarkEnded(got); markedEnded(got) == tc.marked {
 				t.Errorf("the record is removed: %t, want %t", !markedEnded(got), tc.marked)
 			}
 		})
@@ -129,7 +129,7 @@ func TestTakenKeyHoldsRotations(t *testing.T) {
 	for name, kr := range map[string]*v1alpha1.KeyRotation{
 		"not begun": rotation("first", owned), "begun": rotation("first", running, from(1)),
 	} {
-		if d := next(observed{rotation: kr, parent: taken}); d.action != actionWait || d.reason != v1alpha1.ReasonKeyTaken {
+		if d := decide(observed{rotation: kr, parent: taken}); d.action != "Wait" || d.reason != v1alpha1.ReasonKeyTaken {
 			t.Errorf("%s: %+v", name, d)
 		}
 	}

@@ -54,7 +54,7 @@ func (s *story) goesOn(name string) {
 	for range maxSteps {
 		kr := s.rotation(s.t, name)
 		o, err := r.observe(s.t.Context(), kr)
-		d := next(o)
+		d := decide(o)
 		switch {
 		case err != nil:
 			fmt.Fprintf(&s.text, "  finds that %s\n", err)
@@ -130,7 +130,8 @@ func (s *story) retry(name string) {
 	})
 }
 
-// TestSequences holds whole rotations to what people have reviewed: whoever changes an order sees it.
+// TestSequences holds whole rotations to what people have reviewed: whoever changes an order sees
+// it.
 func TestSequences(t *testing.T) {
 	t.Parallel()
 	for name, tell := range stories {

@@ -34,7 +34,7 @@ func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
 		Named("keyrotation").
 		For(&v1alpha1.KeyRotation{}).
 		Owns(&batchv1.Job{}).
-		Watches(&v1alpha1.SecureNotes{}, handler.EnqueueRequestsFromMapFunc(r.unended)).
+		Watches(&v1alpha1.SecureNotes{}, handler.EnqueueRequestsFromMapFunc(r.openRotations)).
 		Watches(&v1alpha1.KeyRotation{}, handler.EnqueueRequestsFromMapFunc(r.siblings)).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: r.Workers,
@@ -44,18 +44,18 @@ func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
 		Complete(r)
 }
 
-// unended gives the rotations of a SecureNotes that have not ended, or have yet to tell of the retirement: it
-// may have become ready, be going, or have retired a version.
-func (r *Reconciler) unended(ctx context.Context, object client.Object) []reconcile.Request {
+// openRotations requests the open rotations of a SecureNotes that has changed: it may have become
+// ready, be being deleted, or have retired a version.
+func (r *Reconciler) openRotations(ctx context.Context, object client.Object) []reconcile.Request {
 	return r.requests(ctx, object.GetNamespace(), object.GetName(), "")
 }
 
-// siblings gives the other rotations of the same SecureNotes: one that ends makes way for the next,
-// and a Compromise that begins supersedes the one at work.
+// siblings requests the other open rotations of the same SecureNotes: after one has ended it may be
+// the turn of the next, and a Compromise that starts supersedes the one that runs.
 func (r *Reconciler) siblings(ctx context.Context, object client.Object) []reconcile.Request {
 	kr, ok := object.(*v1alpha1.KeyRotation)
-	begins := ok && rotations.Started(kr) && rotations.Compromise(kr)
-	if !ok || (!rotations.Ended(kr) && !begins) {
+	starts := ok && rotations.Started(kr) && rotations.Compromise(kr)
+	if !ok || (!rotations.Ended(kr) && !starts) {
 		return nil
 	}
 	return r.requests(ctx, kr.Namespace, kr.Spec.SecureNotesRef.Name, kr.Name)

@@ -2,20 +2,19 @@ package keyrotation
 
 import (
 	"context"
-	"fmt"
 	"slices"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
-	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
-	"github.com/securenotes/securenotes/controllers/internal/trustedjob"
+	"github.com/securenotes/securenotes/controllers/internal/stalecache"
 )
 
 func setCondition(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, kind string, status metav1.ConditionStatus, reason, message string) {
@@ -24,7 +23,15 @@ func setCondition(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, kind 
 	})
 }
 
-// setInitial has every step's condition present from the first pass.
+// compromised are the conditions that every Compromise has, and only a Compromise, in the order in
+// which they become True.
+var compromised = []string{
+	v1alpha1.ConditionServiceAccountsRecreated, v1alpha1.ConditionSessionKeysReplaced,
+	v1alpha1.ConditionSessionsEnded, v1alpha1.ConditionOldVersionRetired,
+}
+
+// setInitial sets every condition that is missing to False, so that all are present from the first
+// pass.
 func setInitial(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
 	kinds := []string{v1alpha1.ConditionReencrypted, v1alpha1.ConditionVerified, v1alpha1.ConditionComplete}
 	if rotations.Compromise(kr) {
@@ -37,13 +44,14 @@ func setInitial(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
 	}
 }
 
+// setWaiting sets the condition that says what a rotation waits for, or does.
 func setWaiting(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, reason, message string) {
 	setInitial(kr, s)
 	setCondition(kr, s, v1alpha1.ConditionReconciling, metav1.ConditionTrue, reason, message)
-	s.State = stateWord(kr, reason)
+	s.State = stateOf(kr, reason)
 }
 
-func stateWord(kr *v1alpha1.KeyRotation, reason string) string {
+func stateOf(kr *v1alpha1.KeyRotation, reason string) string {
 	switch {
 	case isWork(reason):
 		return reason
@@ -68,80 +76,91 @@ func reasonOf(s *v1alpha1.KeyRotationStatus) string {
 	return ""
 }
 
-// isWork says whether a reason is of a step that is under way, and of which no watch tells when it ends.
+// isWork reports whether a reason is of work in progress whose end is not watched.
 func isWork(reason string) bool {
 	return slices.Contains([]string{
 		v1alpha1.ReasonReencrypting, v1alpha1.ReasonVerifying, v1alpha1.ReasonRecreatingAccounts, v1alpha1.ReasonRestartingPods,
 	}, reason)
 }
 
-func setReencrypted(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
-	if s.Progress == nil {
-		s.Progress = &v1alpha1.RotationProgress{}
+// waitingForWorkload waits for what the reconciler of the SecureNotes creates, and repeats why it
+// cannot.
+func waitingForWorkload(parent *v1alpha1.SecureNotes, reason, what, check string) (decision, bool) {
+	c := meta.FindStatusCondition(parent.Status.Conditions, v1alpha1.ConditionWorkloadReady)
+	if c == nil || c.Status != metav1.ConditionFalse || c.Reason == v1alpha1.ReasonProgressing {
+		return waiting(reason, "%s: if it takes long, see the condition WorkloadReady of SecureNotes %s, and %s", what, parent.Name, check)
 	}
-	// The Job has completed: what it reported last may be a second older.
-	s.Progress.NotesDone, s.Progress.Percent = s.Progress.NotesTotal, 100
-	s.Progress.NotesPerSecond, s.Progress.SecondsLeft = 0, new(int64(0))
-	setCondition(kr, s, v1alpha1.ConditionReencrypted, metav1.ConditionTrue, v1alpha1.ReasonComplete,
-		fmt.Sprintf("everything is at version %d or above", *s.ToVersion))
-	if rotations.Compromise(kr) {
-		setCondition(kr, s, v1alpha1.ConditionSessionsEnded, metav1.ConditionTrue, v1alpha1.ReasonComplete, sessionsEnded(kr))
-	}
-	setWaiting(kr, s, v1alpha1.ReasonVerifying, "starts the verification Job")
+	d, due := waiting(reason, "%s: %s", what, c.Message)
+	d.cause = cause.Cause{Reason: c.Reason, Message: c.Message}
+	return d, due
 }
 
-func setComplete(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, now time.Time) {
-	s.State = v1alpha1.ReasonComplete
-	s.CompletionTime = new(metav1.NewTime(now))
-	setCondition(kr, s, v1alpha1.ConditionComplete, metav1.ConditionTrue, v1alpha1.ReasonComplete,
-		fmt.Sprintf("rotated from version %d to %d", *s.FromVersion, *s.ToVersion))
-	meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionReconciling)
-	meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionStalled)
-}
-
-func setFailed(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, d decision, now time.Time) {
-	setInitial(kr, s)
-	s.State = v1alpha1.ConditionFailed
-	s.CompletionTime = new(metav1.NewTime(now))
-	message := d.message
-	if !d.forGood {
-		message += ". The old version still decrypts; once the cause is corrected, retry with the annotation " + v1alpha1.AnnotationRetryRequestedAt
+// record sets a condition of a Compromise to True, and emits an event on both objects.
+func (r *Reconciler) record(ctx context.Context, o observed, condition, message string) error {
+	err := r.patchStatus(ctx, o.rotation, func(s *v1alpha1.KeyRotationStatus) {
+		setCondition(o.rotation, s, condition, metav1.ConditionTrue, v1alpha1.ReasonComplete, message)
+	})
+	if err != nil {
+		return err
 	}
-	setCondition(kr, s, v1alpha1.ConditionFailed, metav1.ConditionTrue, d.reason, message)
-	setCondition(kr, s, v1alpha1.ConditionStalled, metav1.ConditionTrue, d.reason, message)
-	meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionReconciling)
+	r.announce(o.rotation, o.parent, condition, message)
+	return nil
 }
 
-// setRetried puts a failed rotation back into the queue. The versions stay: the work goes on from
-// where it was.
-func setRetried(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
-	s.LastHandledRetryRequest = kr.Annotations[v1alpha1.AnnotationRetryRequestedAt]
-	s.StartTime, s.CompletionTime, s.Progress = nil, nil, nil
-	recordReencryptJob(s, trustedjob.Identity{})
-	recordVerifyJob(s, trustedjob.Identity{})
-	s.Attempt++
-	// All Jobs run again: what failed may have been the verification of the one before. Service accounts and
-	// session keys are replaced once.
-	for _, kind := range []string{
-		v1alpha1.ConditionFailed, v1alpha1.ConditionStalled, v1alpha1.ConditionReencrypted, v1alpha1.ConditionVerified, v1alpha1.ConditionSessionsEnded,
-	} {
-		meta.RemoveStatusCondition(&s.Conditions, kind)
-	}
-	setWaiting(kr, s, v1alpha1.ReasonQueued, "is tried again")
+// announce emits an event on both objects, where people look for either.
+func (r *Reconciler) announce(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, reason, message string) {
+	r.Recorder.Eventf(kr, parent, corev1.EventTypeNormal, reason, "Rotate", "%s", message)
+	r.Recorder.Eventf(parent, kr, corev1.EventTypeNormal, reason, "Rotate", "%s", message)
 }
 
-// setProgress sums what the Job's pods reported. A report that cannot be read is no progress, and
-// never stops a rotation. It is read past the cache, which holds no data of ConfigMaps; the API
-// server bounds it to 1 MiB.
-func (r *Reconciler) setProgress(ctx context.Context, kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
-	name := kr.Spec.SecureNotesRef.Name
-	reports := &corev1.ConfigMap{}
-	if err := r.Live.Get(ctx, client.ObjectKey{Namespace: kr.Namespace, Name: operand.ProgressName(name)}, reports); err != nil {
+func (r *Reconciler) event(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, kind, reason, message string) {
+	if parent == nil {
+		r.Recorder.Eventf(kr, nil, kind, reason, "Rotate", "%s", message)
 		return
 	}
-	if progress := sumProgress(reports.Data, operand.ReencryptJobName(name, *s.ToVersion, s.Attempt), s.Shards); progress != nil {
-		s.Progress = progress
-	}
+	r.Recorder.Eventf(kr, parent, kind, reason, "Rotate", "%s", message)
 }
 
-func equalStatus(a, b *v1alpha1.KeyRotationStatus) bool { return equality.Semantic.DeepEqual(a, b) }
+// patchStatus writes what change does to the status, if anything, guarded by the resourceVersion.
+// Events are emitted only after it has succeeded: a step whose status was not written is taken
+// again.
+func (r *Reconciler) patchStatus(ctx context.Context, kr *v1alpha1.KeyRotation, change func(*v1alpha1.KeyRotationStatus)) error {
+	before := kr.DeepCopy()
+	change(&kr.Status)
+	kr.Status.ObservedGeneration, kr.Status.Reason = kr.Generation, reasonOf(&kr.Status)
+	if equality.Semantic.DeepEqual(&before.Status, &kr.Status) {
+		return nil
+	}
+	err := r.Client.Status().Patch(ctx, kr, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	if err != nil {
+		*kr = *before
+	}
+	return err
+}
+
+// patchObject writes what change does to the metadata, guarded by the resourceVersion. It reads the
+// object past the cache, which does not have the finalizers and owner references of others; a merge
+// patch made without them would remove them.
+func (r *Reconciler) patchObject(ctx context.Context, kr *v1alpha1.KeyRotation, change func() error) error {
+	live := &v1alpha1.KeyRotation{}
+	err := r.Live.Get(ctx, client.ObjectKeyFromObject(kr), live)
+	if apierrors.IsNotFound(err) {
+		return change() // the object is gone
+	}
+	if err != nil {
+		return err
+	}
+	if live.UID != kr.UID || live.ResourceVersion != kr.ResourceVersion {
+		return stalecache.New("KeyRotation", kr.Name, "it has changed since it was read")
+	}
+	*kr = *live
+	before := kr.DeepCopy()
+	if err := change(); err != nil {
+		return err
+	}
+	if equality.Semantic.DeepEqual(before.ObjectMeta, kr.ObjectMeta) {
+		return nil
+	}
+	// Removing the last finalizer deletes the object.
+	return client.IgnoreNotFound(r.Client.Patch(ctx, kr, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})))
+}

@@ -57,7 +57,8 @@ var stories = map[string]func(*story){
 		s.happens("The SecureNotes is let go, and the garbage collector is late.", s.letParentGo)
 		s.goesOn("first")
 	},
-	// Somebody takes the finalizer off the SecureNotes by hand, so that the rotation has no time to see it go.
+	// Somebody takes the finalizer off the SecureNotes by hand, so that the rotation has no time to
+	// see it go.
 	"orphaned": func(s *story) {
 		s.given("first")
 		s.goesOn("first")
@@ -71,8 +72,9 @@ var stories = map[string]func(*story){
 		s.retry("first")
 		s.goesOn("first")
 	},
-	// Of two Compromises the newer takes over before the older has made a version. What the older one would take for its
-	// own when it is tried again is the newer one's, and nothing would be renewed.
+	// Of two Compromises the newer takes over before the older has made a version. What the older
+	// one would take for its own when it is tried again is the newer one's, and nothing would be
+	// renewed.
 	"overtaken": func(s *story) {
 		s.given("first", urgent)
 		s.vault.sealAt = "Rotate"
@@ -186,8 +188,8 @@ var stories = map[string]func(*story){
 		s.completes()
 		s.goesOn("second")
 	},
-	// Vault's administrator adds versions: while nothing is at work, between the two steps in which a rotation does, and
-	// while its Job runs.
+	// Vault's administrator adds versions: while nothing is at work, between the two steps in which
+	// a rotation does, and while its Job runs.
 	"byhand": func(s *story) {
 		adds := func(when string) {
 			s.happens("Vault's administrator adds a version, "+when+".", func(*testing.T) { s.vault.state.Latest++ })

@@ -20,9 +20,10 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/stalecache"
 )
 
-// TestTurn: two operators begin two rotations of one SecureNotes at once, their reads past the cache and their writes
-// interleaved in every order until both could be certain of their turn. Never are two certain, and soon one is, while the
-// other waits in the queue or has ended as superseded.
+// TestTurn: two operators begin two rotations of one SecureNotes at once, their reads past the
+// cache and their writes interleaved in every order until both could be certain of their turn.
+// Never are two certain, and soon one is, while the other waits in the queue or has ended as
+// superseded.
 func TestTurn(t *testing.T) {
 	t.Parallel()
 	queued := func(name string, changes ...func(*v1alpha1.KeyRotation)) *v1alpha1.KeyRotation {
@@ -31,10 +32,11 @@ func TestTurn(t *testing.T) {
 	retried := func(kr *v1alpha1.KeyRotation) {
 		kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
 		kr.Status.Attempt, kr.Status.Shards = 1, 1
-		setFailed(kr, &kr.Status, fail(v1alpha1.ReasonJobFailed, "of before"), time.Unix(1000, 0))
+		setFailed(kr, &kr.Status, decision{verdict: fail, reason: v1alpha1.ReasonJobFailed, message: "of before"}, time.Unix(1000, 0))
 	}
 	for name, tc := range map[string]struct {
-		// late comes, or is tried again, when the operator of early is about to record that early begins.
+		// late comes, or is tried again, when the operator of early is about to record that early
+		// begins.
 		late, early *v1alpha1.KeyRotation
 		latest      int64
 	}{
@@ -46,7 +48,8 @@ func TestTurn(t *testing.T) {
 		"the retry of a Compromise":          {late: queued("first", urgent, from(1), to(2), retried), early: queued("second"), latest: 2},
 		"the retry of an older Compromise":   {late: queued("first", urgent, from(1), to(2), retried), early: queued("second", urgent), latest: 2},
 	} {
-		// The late one comes and lists, records its start, lists, and records its turn; so does the early one from its start on.
+		// The late one comes and lists, records its start, lists, and records its turn; so does the
+		// early one from its start on.
 		for _, order := range interleavings(4, 3) {
 			t.Run(name+", "+order, func(t *testing.T) {
 				t.Parallel()
@@ -97,8 +100,9 @@ type coroutine struct {
 
 func (c *coroutine) step() { c.next() }
 
-// atOnce is an operator of its own that carries out the rotation, which it makes unless it is there, and stops before
-// whatever it writes, before what it reads past the cache, and between its passes.
+// atOnce is an operator of its own that carries out the rotation, which it makes unless it is
+// there, and stops before whatever it writes, before what it reads past the cache, and between its
+// passes.
 func (w *world) atOnce(t *testing.T, kr *v1alpha1.KeyRotation) *coroutine {
 	key := client.ObjectKeyFromObject(kr)
 	next, stop := iter.Pull(func(yield func(struct{}) bool) {
@@ -122,7 +126,8 @@ func (w *world) atOnce(t *testing.T, kr *v1alpha1.KeyRotation) *coroutine {
 	return &coroutine{next, stop}
 }
 
-// pausing is an operator that pauses, and after each of its writes looks whether two rotations are certain of their turn.
+// pausing is an operator that pauses, and after each of its writes looks whether two rotations are
+// certain of their turn.
 func (w *world) pausing(t *testing.T, pause func()) *Reconciler {
 	r := w.reconciler(events.NewFakeRecorder(100))
 	own, ok := r.Client.(client.WithWatch)
@@ -147,7 +152,8 @@ func (w *world) pausing(t *testing.T, pause func()) *Reconciler {
 	return r
 }
 
-// oneTurn says whether one rotation is certain of its turn, and the others wait or have ended as superseded.
+// oneTurn says whether one rotation is certain of its turn, and the others wait or have ended as
+// superseded.
 func (w *world) oneTurn(t *testing.T) bool {
 	list := &v1alpha1.KeyRotationList{}
 	if err := w.List(t.Context(), list); err != nil {
@@ -172,8 +178,8 @@ func (w *world) oneTurn(t *testing.T) bool {
 	return certain == 1 && open == 0
 }
 
-// TestVersionMadeMeanwhile: a rotation does not begin with the version that was the latest when it looked, where another one
-// has made a newer one since and ended.
+// TestVersionMadeMeanwhile: a rotation does not begin with the version that was the latest when it
+// looked, where another one has made a newer one since and ended.
 func TestVersionMadeMeanwhile(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("urgent", owned, guarded, urgent))
@@ -186,12 +192,12 @@ func TestVersionMadeMeanwhile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := next(o); d.action != actionRecordFrom {
+	if d := decide(o); d.action != "RecordFrom" {
 		t.Fatalf("the next step is %s", d.action)
 	}
 	w.vault.state.Latest++
 	other := rotation("other", owned, guarded, from(w.vault.state.Latest-1), to(w.vault.state.Latest))
-	setFailed(other, &other.Status, failForGood(config.ReasonSuperseded, "by urgent"), time.Unix(1000, 0))
+	setFailed(other, &other.Status, decision{verdict: fail, reason: config.ReasonSuperseded, message: "by urgent", final: true}, time.Unix(1000, 0))
 	if err := w.Create(t.Context(), other.DeepCopy()); err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +206,7 @@ func TestVersionMadeMeanwhile(t *testing.T) {
 	if err := w.Status().Update(t.Context(), created); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.recordTurn(t.Context(), o); !stalecache.Is(err) {
+	if err := recordCertainTurn(t.Context(), r, o); !stalecache.Is(err) {
 		t.Errorf("error %v, want a stale cache", err)
 	}
 	if recorded := w.rotation(t, "urgent").Status.FromVersion; recorded != nil {

@@ -43,11 +43,12 @@ type fakeVault struct {
 	drawn, digests int
 	// refusal is what Vault answers who makes session keys; nil: it makes them.
 	refusal error
-	// revoked counts how often the database users were dropped; unrevoked is what Vault answers who asks for it;
-	// nil: it drops them.
+	// revoked counts how often the database users were dropped; unrevoked is what Vault answers who
+	// asks for it; nil: it drops them.
 	revoked   int
 	unrevoked error
-	// sealAt is the call that finds Vault sealed, as does every other from then on, until it is unsealed; empty: none.
+	// sealAt is the call that finds Vault sealed, as does every other from then on, until it is
+	// unsealed; empty: none.
 	sealAt string
 	sealed bool
 }
@@ -336,7 +337,8 @@ func (w *world) terminatePods(t *testing.T, why config.Termination) {
 	}
 }
 
-// forgeJob has somebody make the verification Job before the operator does, with our labels and owner, that does nothing.
+// forgeJob has somebody make the verification Job before the operator does, with our labels and
+// owner, that does nothing.
 func (w *world) forgeJob(t *testing.T) {
 	t.Helper()
 	own := w.jobs(t)[0]
@@ -363,8 +365,8 @@ func (w *world) remakeAccounts(t *testing.T) {
 	}
 }
 
-// restart plays the SecureNotes' reconciler and the Deployment controller: the pods begin anew with the session
-// keys that the SecureNotes names.
+// restart plays the SecureNotes' reconciler and the Deployment controller: the pods begin anew with
+// the session keys that the SecureNotes names.
 func (w *world) restart(t *testing.T) {
 	t.Helper()
 	entry := w.parent(t).Status.SessionKeys

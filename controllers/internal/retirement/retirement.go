@@ -23,8 +23,8 @@ const (
 	Max = 64
 	// Retry is how long a failed retirement waits.
 	Retry = 15 * time.Minute
-	// TrimRetry is how long the first failed trim waits, and MaxTrimRetry the longest wait. A trim is
-	// not urgent, and each attempt unwraps every owner's key.
+	// TrimRetry is how long the first failed trim waits, and MaxTrimRetry the longest wait. A trim
+	// is not urgent, and each attempt unwraps every owner's key.
 	TrimRetry, MaxTrimRetry = time.Hour, 24 * time.Hour
 )
 
@@ -54,8 +54,8 @@ func NotBefore(list []v1alpha1.PendingRetirement, at time.Time) time.Time {
 	return at
 }
 
-// Add appends a pending retirement. It replaces the newest entry of a full list, whose versions then
-// stay readable for longer than promised, never for shorter.
+// Add appends a pending retirement. It replaces the newest entry of a full list, whose versions
+// then stay readable for longer than promised, never for shorter.
 func Add(list []v1alpha1.PendingRetirement, entry v1alpha1.PendingRetirement) []v1alpha1.PendingRetirement {
 	if len(list) >= Max {
 		list = list[:Max-1]

@@ -8,8 +8,8 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// The cached KeyRotations are indexed by their SecureNotes, all of them and those that are open. Many
-// may have ended: the operator deletes none that a person created.
+// The cached KeyRotations are indexed by their SecureNotes, all of them and those that are open.
+// Many may have ended: the operator deletes none that a person created.
 const (
 	parentIndex = "spec.secureNotesRef.name"
 	openIndex   = "open"
@@ -33,8 +33,8 @@ var Indexes = map[string]client.IndexerFunc{
 	},
 }
 
-// isOpen reports whether a reconciler still has something to do for a rotation: it has not ended, has
-// the finalizer, or has yet to record a retirement.
+// isOpen reports whether a reconciler still has something to do for a rotation: it has not ended,
+// has the finalizer, or has yet to record a retirement.
 func isOpen(kr *v1alpha1.KeyRotation) bool {
 	return !Ended(kr) || HasFinalizer(kr) || AwaitsRetirement(kr)
 }

@@ -7,8 +7,8 @@ import (
 // maxRequest bounds the value of a request annotation, in bytes. A longer value is ignored.
 const maxRequest = 64
 
-// Requested returns the value of an annotation and reports whether it is a request that has not been
-// handled yet.
+// Requested returns the value of an annotation and reports whether it is a request that has not
+// been handled yet.
 func Requested(annotations map[string]string, annotation, handled string) (value string, requested bool) {
 	value = annotations[annotation]
 	return value, value != "" && !TooLong(value) && value != handled

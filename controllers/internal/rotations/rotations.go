@@ -1,6 +1,6 @@
-// Package rotations answers the questions about KeyRotations that more than one controller asks: has
-// one ended, is one blocked, which is the newest version, which may be deleted. Start with [List] and
-// [Ended].
+// Package rotations answers the questions about KeyRotations that more than one controller asks:
+// has one ended, is one blocked, which is the newest version, which may be deleted. Start with
+// [List] and [Ended].
 package rotations
 
 import (
@@ -93,8 +93,8 @@ var unblocked = []string{
 	v1alpha1.ReasonRecreatingAccounts, v1alpha1.ReasonRestartingPods,
 }
 
-// Blocked returns the condition that says why a rotation that has not ended is blocked, or nil if it
-// makes progress or waits for its turn.
+// Blocked returns the condition that says why a rotation that has not ended is blocked, or nil if
+// it makes progress or waits for its turn.
 func Blocked(kr *v1alpha1.KeyRotation) *metav1.Condition {
 	c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionReconciling)
 	if c == nil || slices.Contains(unblocked, c.Reason) {
@@ -103,9 +103,9 @@ func Blocked(kr *v1alpha1.KeyRotation) *metav1.Condition {
 	return c
 }
 
-// Prunable returns the ended rotations beyond the newest limit of those that the operator created. A
-// rotation that is to be retried has not ended. What counts is the status, which those who may edit
-// KeyRotations may not write: a label or a name could have another person's rotation deleted.
+// Prunable returns the ended rotations beyond the newest limit of those that the operator created.
+// A rotation that is to be retried has not ended. What counts is the status, which those who may
+// edit KeyRotations may not write: a label or a name could have another person's rotation deleted.
 func Prunable(all []v1alpha1.KeyRotation, limit int) []v1alpha1.KeyRotation {
 	var candidates []v1alpha1.KeyRotation
 	for _, kr := range all {

@@ -84,7 +84,8 @@ func (c wallClock) localTime(t time.Time) time.Time {
 func (c wallClock) firstInstant(wall time.Time) time.Time {
 	at := time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), wall.Second(), wall.Nanosecond(), c.location)
 	begin, end := at.ZoneBounds()
-	// For a time in a gap Go returns an instant on either side; for a time that occurs twice, either.
+	// For a time in a gap Go returns an instant on either side; for a time that occurs twice,
+	// either.
 	switch local := c.localTime(at); {
 	case local.Before(wall):
 		return end

@@ -50,8 +50,8 @@ func (e *tamperedError) Error() string {
 }
 
 // checkComplete returns a [tamperedError] for a complete Job that is not believed. Anyone who may
-// patch Jobs can have the Job of the recorded UID complete without a pod, by setting its completions
-// to 0.
+// patch Jobs can have the Job of the recorded UID complete without a pod, by setting its
+// completions to 0.
 func (e Expected) checkComplete(job *batchv1.Job) error {
 	digest, err := specDigest(job)
 	if err != nil {

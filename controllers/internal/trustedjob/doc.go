@@ -6,9 +6,9 @@
 // [Expected.Create] and [Expected.Read].
 //
 // Only the Job of the recorded UID is believed, whatever image a newer operator would use. Its spec
-// may have been patched since to need no pod. So a complete Job is believed only if it still has the
-// recorded spec and a pod of each index has succeeded. A Job that an earlier release recorded has no
-// digest; there the pods alone count.
+// may have been patched since to need no pod. So a complete Job is believed only if it still has
+// the recorded spec and a pod of each index has succeeded. A Job that an earlier release recorded
+// has no digest; there the pods alone count.
 //
 // If the operator died before it recorded the identity, the Job counts only if its spec is, but for
 // the API server's defaults, the one that the operator would create. Then its identity is recorded.

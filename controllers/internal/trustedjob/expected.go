@@ -25,8 +25,8 @@ type Expected struct {
 	// Owner controls the Job.
 	Owner client.Object
 	// Recorded is the identity that was recorded when the Job was created. It is empty if the
-	// operator died before it could record it. Only then is the Job compared with what Build returns,
-	// because an upgrade of the operator changes that.
+	// operator died before it could record it. Only then is the Job compared with what Build
+	// returns, because an upgrade of the operator changes that.
 	Recorded Identity
 	// Pods is how many pods have to succeed, each of an index of its own.
 	Pods  int32
@@ -106,9 +106,9 @@ func LeastCPU(ctx context.Context, live client.Reader, sn *v1alpha1.SecureNotes)
 // its label.
 const maxPods = 100
 
-// Read returns the outcome of the expected Job. A Job whose identity is to be recorded, and one that
-// is complete, is read past the cache, which does not have the Job's spec. look finds out why a
-// running Job does not complete.
+// Read returns the outcome of the expected Job. A Job whose identity is to be recorded, and one
+// that is complete, is read past the cache, which does not have the Job's spec. look finds out why
+// a running Job does not complete.
 func (e Expected) Read(ctx context.Context, reader, live client.Reader, look cause.Look, now time.Time) (Outcome, error) {
 	owner := e.Owner.GetUID()
 	job := &batchv1.Job{}

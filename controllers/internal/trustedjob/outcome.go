@@ -64,8 +64,8 @@ func outcomeOf(job *batchv1.Job, owner types.UID, pods []corev1.Pod) Outcome {
 	return Outcome{Name: job.Name, Phase: Running}
 }
 
-// failure returns the reason and message of the pod that failed last. If no pod has any, the message
-// is that of the Job's condition.
+// failure returns the reason and message of the pod that failed last. If no pod has any, the
+// message is that of the Job's condition.
 func failure(job *batchv1.Job, failed batchv1.JobCondition, pods []corev1.Pod) (reason, message string) {
 	var ended []*corev1.ContainerStateTerminated
 	for i := range pods {

@@ -1,0 +1,149 @@
+package keyrotation
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
+)
+
+// failOrphaned fails a started rotation whose SecureNotes no longer exists.
+var failOrphaned = step{
+	name: "FailOrphaned",
+	due: func(o observed) (decision, bool) {
+		if o.parent != nil || !rotations.Started(o.rotation) {
+			return notDue()
+		}
+		return failingForGood(v1alpha1.ReasonSecureNotesNotFound,
+			"SecureNotes %s, which this KeyRotation belongs to, no longer exists: delete this KeyRotation", o.rotation.Spec.SecureNotesRef.Name)
+	},
+}
+
+// adopt makes the SecureNotes the owner of a rotation.
+var adopt = step{
+	name: "Adopt",
+	due:  when(func(o observed) bool { return o.parent != nil && metav1.GetControllerOf(o.rotation) == nil }),
+	do: func(ctx context.Context, r *Reconciler, o observed) error {
+		return r.patchObject(ctx, o.rotation, func() error {
+			return controllerutil.SetControllerReference(o.parent, o.rotation, r.Client.Scheme())
+		})
+	},
+}
+
+// failForeign fails a rotation that belongs to another object, such as an earlier SecureNotes of
+// the same name.
+var failForeign = step{
+	name: "FailForeign",
+	due: func(o observed) (decision, bool) {
+		if o.parent == nil {
+			return notDue()
+		}
+		controller := metav1.GetControllerOf(o.rotation)
+		if controller.UID == o.parent.UID {
+			return notDue()
+		}
+		return failingForGood(v1alpha1.ReasonNameConflict,
+			"%s %s controls this KeyRotation, so SecureNotes %s cannot: create another one without an owner", controller.Kind, controller.Name, o.parent.Name)
+	},
+}
+
+// recordRestored ends a rotation that had ended before a backup tool restored it without its
+// status.
+var recordRestored = step{
+	name: "RecordRestored",
+	due:  when(func(o observed) bool { return o.parent != nil && restoredEnded(o.rotation) }),
+	do: func(ctx context.Context, r *Reconciler, o observed) error {
+		return r.patchStatus(ctx, o.rotation, func(s *v1alpha1.KeyRotationStatus) { setRestored(o.rotation, s) })
+	},
+}
+
+// failTooMany fails a rotation that would lengthen the queue without end.
+var failTooMany = step{
+	name: "FailTooMany",
+	due: func(o observed) (decision, bool) {
+		if rotations.Started(o.rotation) || restoredEnded(o.rotation) || o.queued < maxQueued {
+			return notDue()
+		}
+		return failing(v1alpha1.ReasonTooManyRotations, "%d older KeyRotations of SecureNotes %s have not ended: delete those that are not needed, or wait for them",
+			o.queued, o.rotation.Spec.SecureNotesRef.Name)
+	},
+}
+
+// awaitSecureNotes waits for the SecureNotes of a rotation to be created.
+var awaitSecureNotes = step{
+	name: "AwaitSecureNotes",
+	due: func(o observed) (decision, bool) {
+		if o.parent != nil {
+			return notDue()
+		}
+		return waiting(v1alpha1.ReasonSecureNotesNotFound, "SecureNotes %s does not exist in this namespace: create it, or delete this KeyRotation", o.rotation.Spec.SecureNotesRef.Name)
+	},
+}
+
+// awaitResume waits while the SecureNotes is suspended.
+var awaitResume = step{
+	name: "AwaitResume",
+	due: func(o observed) (decision, bool) {
+		if suspend := o.parent.Spec.Suspend; suspend == nil || !*suspend {
+			return notDue()
+		}
+		return waiting(v1alpha1.ReasonSuspended, "SecureNotes %s is suspended: set its spec.suspend to false to continue", o.parent.Name)
+	},
+}
+
+// awaitKeyOwner waits while another object has the master key of the SecureNotes.
+var awaitKeyOwner = step{
+	name: "AwaitKeyOwner",
+	due: func(o observed) (decision, bool) {
+		c := meta.FindStatusCondition(o.parent.Status.Conditions, v1alpha1.ConditionVaultReady)
+		if c == nil || c.Reason != v1alpha1.ReasonKeyTaken {
+			return notDue()
+		}
+		return waiting(v1alpha1.ReasonKeyTaken, "SecureNotes %s: %s", o.parent.Name, c.Message)
+	},
+}
+
+// awaitMasterKey waits until the SecureNotes has a master key.
+var awaitMasterKey = step{
+	name: "AwaitMasterKey",
+	due: func(o observed) (decision, bool) {
+		if o.parent.Status.DeploymentID != "" {
+			return notDue()
+		}
+		return waiting(v1alpha1.ReasonSecureNotesNotReady, "SecureNotes %s has no master key yet: see its condition VaultReady", o.parent.Name)
+	},
+}
+
+// awaitResources waits until spec.resources, which the Jobs get, can be read.
+var awaitResources = step{
+	name: "AwaitResources",
+	due: func(o observed) (decision, bool) {
+		err := operand.CheckResources(o.parent)
+		if err == nil {
+			return notDue()
+		}
+		return waiting(v1alpha1.ReasonInvalidResources, "SecureNotes %s: %s", o.parent.Name, err)
+	},
+}
+
+// restoredEnded reports whether the rotation had ended before it was restored without its status.
+func restoredEnded(kr *v1alpha1.KeyRotation) bool {
+	return markedEnded(kr) && kr.Status.StartTime == nil && kr.Status.Attempt == 0
+}
+
+// setRestored ends a restored rotation. It claims no success: anyone who may edit the object may
+// have written the annotation.
+func setRestored(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
+	message := fmt.Sprintf("its annotation %s says that this KeyRotation had ended before it was restored from a backup; "+
+		"it does not start again, and what it did is not known: to rotate, create another KeyRotation", v1alpha1.AnnotationEnded)
+	setInitial(kr, s)
+	s.State = v1alpha1.ConditionRestored
+	setCondition(kr, s, v1alpha1.ConditionRestored, metav1.ConditionTrue, v1alpha1.ConditionRestored, message)
+	meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionReconciling)
+}

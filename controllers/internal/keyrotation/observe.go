@@ -1,0 +1,140 @@
+package keyrotation
+
+import (
+	"context"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/retirement"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
+	"github.com/securenotes/securenotes/controllers/internal/trustedjob"
+	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
+)
+
+// observed is everything that a decision depends on.
+type observed struct {
+	rotation *v1alpha1.KeyRotation
+	// parent is nil if the SecureNotes does not exist.
+	parent *v1alpha1.SecureNotes
+	// queued is how many older rotations of the same reason have not ended.
+	queued int
+	// ahead is the rotation that goes first; nil if it is this one's turn.
+	ahead *v1alpha1.KeyRotation
+	// supersededBy is the Compromise that has superseded this rotation; nil if there is none.
+	supersededBy *v1alpha1.KeyRotation
+	// superseded is the rotation that this Compromise supersedes and that has not ended yet.
+	superseded *v1alpha1.KeyRotation
+	// overtaken says which rotation has added a newer version than this retried one; nil if none
+	// has.
+	overtaken error
+	// key is the master key in Vault; nil if the step does not depend on it.
+	key *vaultadmin.KeyState
+	// newest is the newest version of the key that was ever seen.
+	newest int64
+	// reencrypt and verify are the Jobs of the current attempt. They are zero once their success is
+	// recorded.
+	reencrypt, verify trustedjob.Outcome
+	// retirementRecorded says that the SecureNotes records the retirement.
+	retirementRecorded bool
+	// accounts and restarted are observed of a Compromise whose next step depends on them: the
+	// service accounts, and whether every pod of the API has started with the new session keys.
+	accounts  []account
+	restarted bool
+	// abandoned says that the rotation was deleted long enough ago to end without having succeeded.
+	abandoned bool
+}
+
+// observe reads what the next step depends on, and no more. Steps that come late depend on more.
+func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (observed, error) {
+	o := observed{rotation: kr}
+	ended := rotations.Ended(kr)
+	if err := r.observeQueue(ctx, &o); err != nil {
+		return o, err
+	}
+	if o.parent == nil || ended || !rotations.Started(kr) || o.supersededBy != nil {
+		return o, nil
+	}
+	all, err := rotations.List(ctx, r.Client, kr.Namespace, o.parent.Name)
+	if err != nil {
+		return o, err
+	}
+	o.overtaken = overtaken(kr, o.parent, all)
+	if kr.Status.ToVersion != nil && hasTurn(kr) {
+		if err := r.observeWork(ctx, &o); err != nil {
+			return o, err
+		}
+	}
+	if !needsKey(o) {
+		return o, nil
+	}
+	key, err := r.readKey(ctx, o.parent)
+	if err != nil && (o.reencrypt.Phase == trustedjob.Failed || o.verify.Phase == trustedjob.Failed) {
+		return o, nil // what the Job reported is enough
+	}
+	if err != nil {
+		return o, err
+	}
+	o.key, o.newest = &key, rotations.NewestVersion(o.parent, all)
+	return o, nil
+}
+
+// observeQueue reads the SecureNotes and its open rotations.
+func (r *Reconciler) observeQueue(ctx context.Context, o *observed) error {
+	kr := o.rotation
+	var open []v1alpha1.KeyRotation
+	var err error
+	if !rotations.Ended(kr) {
+		if open, err = rotations.ListOpen(ctx, r.Client, kr.Namespace, kr.Spec.SecureNotesRef.Name); err != nil {
+			return err
+		}
+		o.queued = queuedBefore(kr, open)
+	}
+	parent := &v1alpha1.SecureNotes{}
+	err = r.Client.Get(ctx, client.ObjectKey{Namespace: kr.Namespace, Name: kr.Spec.SecureNotesRef.Name}, parent)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	o.parent = parent
+	o.abandoned = kr.DeletionTimestamp != nil && r.Now().Sub(kr.DeletionTimestamp.Time) >= abandonAfter
+	o.ahead = ahead(kr, open)
+	o.supersededBy = startedOther(kr, open, func(other *v1alpha1.KeyRotation) bool { return supersedes(other, kr) })
+	o.superseded = startedOther(kr, open, func(other *v1alpha1.KeyRotation) bool { return supersedes(kr, other) })
+	return nil
+}
+
+// observeWork reads the Jobs and, of a Compromise, what it replaces.
+func (r *Reconciler) observeWork(ctx context.Context, o *observed) (err error) {
+	kr, parent := o.rotation, o.parent
+	look := r.looks.Live(ctx, r.Live, r.Now, kr.UID)
+	for _, j := range []job{reencryption, verification} {
+		if rotations.IsTrue(kr, j.doneCondition) {
+			continue
+		}
+		if *j.outcome(o), err = j.expected(r, kr, parent).Read(ctx, r.Client, r.Live, look, r.Now()); err != nil {
+			return err
+		}
+	}
+	o.retirementRecorded = retirement.Recorded(parent.Status.MasterKey, *kr.Status.ToVersion)
+	switch {
+	case recreatesAccounts(kr):
+		o.accounts, err = r.readAccounts(ctx, parent)
+	case replacesSessionKeys(kr) && hasNewSessionKeys(kr, parent):
+		o.restarted, err = r.restarted(ctx, parent)
+	}
+	return err
+}
+
+// needsKey reports whether the next step depends on the key's versions. It does not while Jobs run:
+// Vault would be asked every other second. A Job that failed may have found that Vault was restored
+// to an earlier state.
+func needsKey(o observed) bool {
+	if o.rotation.Status.ToVersion == nil || o.verify.Phase == trustedjob.Failed {
+		return true
+	}
+	return (o.reencrypt.Phase == trustedjob.Absent || o.reencrypt.Phase == trustedjob.Failed) && !rotations.IsTrue(o.rotation, v1alpha1.ConditionReencrypted)
+}

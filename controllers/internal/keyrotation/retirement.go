@@ -1,0 +1,86 @@
+package keyrotation
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/retirement"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
+	"github.com/securenotes/securenotes/controllers/internal/stalecache"
+)
+
+// recordRetirement records in the SecureNotes when the old version is to stop decrypting. Package
+// securenotes retires it.
+var recordRetirement = step{
+	name: "RecordRetirement",
+	due:  when(func(o observed) bool { return !o.retirementRecorded }),
+	do: func(ctx context.Context, r *Reconciler, o observed) error {
+		return r.recordRetirement(ctx, o.rotation, o.parent)
+	},
+}
+
+// recordRetired records in a complete Compromise that the old version has been retired. That comes
+// after the end, because the retirement verifies everything once more.
+var recordRetired = step{
+	name: "RecordRetired",
+	due: when(func(o observed) bool {
+		kr := o.rotation
+		return !gone(o.parent) && !rotations.HasFinalizer(kr) && rotations.AwaitsRetirement(kr) && retirement.Done(o.parent.Status.MasterKey, *kr.Status.ToVersion)
+	}),
+	do: func(ctx context.Context, r *Reconciler, o observed) error {
+		kr := o.rotation
+		message := fmt.Sprintf("key versions below %d no longer decrypt", *kr.Status.ToVersion)
+		err := r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+			setCondition(kr, s, v1alpha1.ConditionOldVersionRetired, metav1.ConditionTrue, v1alpha1.ReasonComplete, message)
+		})
+		if err != nil {
+			return client.IgnoreNotFound(err) // it has no finalizer any more
+		}
+		// The SecureNotes has an event of its own.
+		r.event(kr, o.parent, corev1.EventTypeNormal, v1alpha1.ConditionOldVersionRetired, message)
+		return nil
+	},
+}
+
+func (r *Reconciler) recordRetirement(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {
+	current := &v1alpha1.SecureNotes{}
+	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(parent), current); err != nil {
+		return err
+	}
+	if retirement.Recorded(current.Status.MasterKey, *kr.Status.ToVersion) {
+		return stalecache.New("SecureNotes", parent.Name, "its retirement is recorded already")
+	}
+	before := current.DeepCopy()
+	if current.Status.MasterKey == nil {
+		current.Status.MasterKey = &v1alpha1.MasterKeyStatus{}
+	}
+	list := current.Status.MasterKey.PendingRetirements
+	current.Status.MasterKey.PendingRetirements = retirement.Add(list, v1alpha1.PendingRetirement{
+		ToVersion: *kr.Status.ToVersion, Due: metav1.NewTime(r.due(kr, parent, list)), Urgent: rotations.Compromise(kr), Attempt: 1,
+	})
+	if err := r.Client.Status().Patch(ctx, current, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		return err
+	}
+	if replacesSessionKeys(kr) || awaitsRevocation(kr, parent) {
+		return nil
+	}
+	// The cache may not show the record before the version is retired and the record removed. So
+	// the rotation completes here.
+	return r.complete(ctx, kr, current)
+}
+
+// due returns when the old version is to stop decrypting. A Compromise does not wait. A Routine one
+// is due no earlier than a pending retirement, even if retainOldVersionFor has become shorter.
+func (r *Reconciler) due(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, list []v1alpha1.PendingRetirement) time.Time {
+	if rotations.Compromise(kr) {
+		return r.Now()
+	}
+	return retirement.NotBefore(list, r.Now().Add(operand.ResolveRotation(parent).RetainOldVersionFor))
+}

@@ -1,0 +1,134 @@
+package keyrotation
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/cause"
+)
+
+// steps are the steps of a rotation in their order. Each pass takes the first one that is due,
+// again and again, until one waits or nothing is left to do. Every step is declared in one place,
+// in the file of its group.
+var steps = slices.Concat(
+	// The end of a rotation: end.go.
+	[]step{retry, recordRetired, release, recordEnded, stopEnded},
+	// Is this a rotation that may run at all? admission.go.
+	[]step{failOrphaned, adopt, failForeign, recordRestored, failTooMany, awaitSecureNotes, awaitResume, awaitKeyOwner, awaitMasterKey, awaitResources},
+	// One rotation of a SecureNotes runs at a time: turn.go.
+	[]step{awaitTurn, failSuperseded, failOvertaken, guard, start, awaitSuperseded, failKeyLost, recordFrom, recordTurn},
+	// A new version of the master key: version.go.
+	[]step{failKeyRestored, rotateKey, recordTo, raiseMinEncryption},
+	// A Compromise replaces what could have leaked: accounts.go, databasecredentials.go,
+	// sessionkeys.go.
+	[]step{failForeignAccount, recordAccounts, deleteAccounts, awaitAccounts, recordAccountsRecreated},
+	[]step{revokeDatabaseCredentials, replaceSessionKeys, deleteOldSessionKeys},
+	// Everything is re-encrypted, and then verified: job.go, reencrypt.go, verify.go.
+	jobSteps(reencryption),
+	jobSteps(verification),
+	// The old version is retired, and the rotation ends: retirement.go, end.go.
+	[]step{recordRetirement, revokeDatabaseCredentialsAgain, awaitRestart, complete},
+)
+
+// step is one thing that a rotation does.
+type step struct {
+	name string
+	// due decides from what was observed whether the step comes now, and whether it is taken. It is
+	// a pure function. It may rely on every earlier step not being due.
+	due func(observed) (decision, bool)
+	// do takes the step. It is nil if due never decides so.
+	do func(context.Context, *Reconciler, observed) error
+	// job returns the name of the Job that the step is about, for the log. It may be nil.
+	job func(observed) string
+}
+
+// verdict is what becomes of a step that is due.
+type verdict string
+
+const (
+	// take takes the step. Then the list is walked again.
+	take verdict = ""
+	// wait takes no step until something changes.
+	wait verdict = "Wait"
+	// fail ends the rotation as Failed.
+	fail verdict = "Fail"
+	// stop means that nothing is left to do.
+	stop verdict = "None"
+)
+
+// decision is what becomes of a step that is due, and what to tell people about it.
+type decision struct {
+	verdict         verdict
+	reason, message string
+	// cause is why what is waited for does not happen.
+	cause cause.Cause
+	// mayAbandon says that a rotation that is deleted does not wait until it has ended.
+	mayAbandon bool
+	// final says that a retry of the failed rotation is of no use.
+	final bool
+}
+
+// next returns the step that is due, and its decision.
+func next(o observed) (step, decision) {
+	for _, s := range steps {
+		d, due := s.due(o)
+		if !due {
+			continue
+		}
+		if d.verdict == wait && !d.mayAbandon {
+			d.message += deletionNote(o.rotation)
+		}
+		return s, d
+	}
+	return stopEnded, decision{verdict: stop}
+}
+
+// when has a step taken whenever condition holds.
+func when(condition func(observed) bool) func(observed) (decision, bool) {
+	return func(o observed) (decision, bool) { return decision{}, condition(o) }
+}
+
+// waiting returns the decision to wait.
+func waiting(reason, format string, args ...any) (decision, bool) {
+	return decision{verdict: wait, reason: reason, message: fmt.Sprintf(format, args...)}, true
+}
+
+// failing returns the decision to fail. A retry is possible once the cause is corrected.
+func failing(reason, format string, args ...any) (decision, bool) {
+	return decision{verdict: fail, reason: reason, message: fmt.Sprintf(format, args...)}, true
+}
+
+// failingForGood returns the decision to fail where a retry is of no use.
+func failingForGood(reason, format string, args ...any) (decision, bool) {
+	d, due := failing(reason, format, args...)
+	d.final = true
+	return d, due
+}
+
+// notDue is the decision of a step that is not due.
+func notDue() (decision, bool) { return decision{}, false }
+
+// deletionNote says why a started rotation that was deleted is still there.
+func deletionNote(kr *v1alpha1.KeyRotation) string {
+	if kr.DeletionTimestamp == nil {
+		return ""
+	}
+	return ". This KeyRotation is being deleted: because it has started, it completes or fails first"
+}
+
+// blocked waits for something that a person can correct, or abandons a rotation that was deleted:
+// it would otherwise keep its object forever.
+func blocked(o observed, c cause.Cause, reason string) (decision, bool) {
+	if o.abandoned {
+		return failingForGood(c.Reason, "it was deleted while it was blocked: %s. The old version still decrypts", c)
+	}
+	note := "To abandon this rotation, delete it"
+	if o.rotation.DeletionTimestamp != nil {
+		note = "This KeyRotation is being deleted, and is abandoned within a minute"
+	}
+	d, due := waiting(reason, "%s. %s", c, note)
+	d.cause, d.mayAbandon = c, true
+	return d, due
+}

@@ -1,0 +1,195 @@
+package keyrotation
+
+import (
+	"context"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/rotations"
+	"github.com/securenotes/securenotes/controllers/internal/stalecache"
+)
+
+// awaitTurn waits for the rotation that goes first.
+var awaitTurn = step{
+	name: "AwaitTurn",
+	due: func(o observed) (decision, bool) {
+		if rotations.Started(o.rotation) || o.ahead == nil {
+			return notDue()
+		}
+		return waiting(v1alpha1.ReasonQueued, "waits for KeyRotation %s to end", o.ahead.Name)
+	},
+}
+
+// failSuperseded fails a rotation that a Compromise has superseded.
+var failSuperseded = step{
+	name: "FailSuperseded",
+	due: func(o observed) (decision, bool) {
+		if !rotations.Started(o.rotation) || o.supersededBy == nil {
+			return notDue()
+		}
+		return failingForGood(config.ReasonSuperseded, "KeyRotation %s of reason Compromise supersedes this one and moves everything to a newer version", o.supersededBy.Name)
+	},
+}
+
+// failOvertaken fails a retried rotation if another one has added a newer version since. Its
+// session keys, too, would be older than those in use.
+var failOvertaken = step{
+	name: "FailOvertaken",
+	due: func(o observed) (decision, bool) {
+		if !rotations.Started(o.rotation) || o.overtaken == nil {
+			return notDue()
+		}
+		return failingForGood(config.ReasonSuperseded, "%s", o.overtaken)
+	},
+}
+
+// guard adds the finalizer.
+var guard = step{
+	name: "Guard",
+	due:  when(func(o observed) bool { return !rotations.HasFinalizer(o.rotation) }),
+	do: func(ctx context.Context, r *Reconciler, o observed) error {
+		return r.patchObject(ctx, o.rotation, func() error {
+			controllerutil.AddFinalizer(o.rotation, v1alpha1.Finalizer)
+			return nil
+		})
+	},
+}
+
+// start records that the rotation starts.
+var start = step{
+	name: "Start",
+	due:  when(func(o observed) bool { return !rotations.Started(o.rotation) }),
+	do:   func(ctx context.Context, r *Reconciler, o observed) error { return r.start(ctx, o.rotation) },
+}
+
+// awaitSuperseded waits until the rotation that this Compromise supersedes has ended.
+var awaitSuperseded = step{
+	name: "AwaitSuperseded",
+	due: func(o observed) (decision, bool) {
+		if !firstTurn(o) || o.superseded == nil {
+			return notDue()
+		}
+		return waiting(v1alpha1.ReasonRotatingKey, "waits for KeyRotation %s, which it supersedes, to end", o.superseded.Name)
+	},
+}
+
+// failKeyLost fails a rotation that would start with fewer versions of the key than there were.
+var failKeyLost = step{
+	name: "FailKeyLost",
+	due: func(o observed) (decision, bool) {
+		if !firstTurn(o) || o.key == nil || o.key.Latest >= o.newest {
+			return notDue()
+		}
+		return keyRestored(o.key.Latest, o.newest)
+	},
+}
+
+// recordFrom records the latest version of the key as fromVersion, and with it that the turn is
+// certain.
+var recordFrom = step{name: "RecordFrom", due: when(firstTurn), do: recordCertainTurn}
+
+// recordTurn records that the turn of a retry, which has a fromVersion, is certain.
+var recordTurn = step{name: "RecordTurn", due: when(func(o observed) bool { return !hasTurn(o.rotation) }), do: recordCertainTurn}
+
+// firstTurn reports whether the turn is not certain yet in the first attempt that gets this far.
+func firstTurn(o observed) bool { return !hasTurn(o.rotation) && o.rotation.Status.FromVersion == nil }
+
+// hasTurn reports whether it is certain that no other rotation of the SecureNotes runs; see
+// recordCertainTurn.
+func hasTurn(kr *v1alpha1.KeyRotation) bool {
+	return rotations.Started(kr) && kr.Status.Shards > 0 && kr.Status.FromVersion != nil
+}
+
+// start reads the list past the cache, under a lock of the process, so that only one of two
+// rotations finds that none goes first. Another operator has a lock of its own: recordCertainTurn
+// makes sure.
+func (r *Reconciler) start(ctx context.Context, kr *v1alpha1.KeyRotation) error {
+	r.starting.Lock()
+	defer r.starting.Unlock()
+	all, err := r.listLive(ctx, kr)
+	if err != nil {
+		return err
+	}
+	if first := ahead(kr, all); first != nil {
+		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+			setWaiting(kr, s, v1alpha1.ReasonQueued, "waits for KeyRotation "+first.Name+" to end")
+		})
+	}
+	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+		// The turn of the previous attempt is over, and that of this one is not certain yet.
+		s.StartTime, s.Shards = new(metav1.NewTime(r.Now())), 0
+		s.Attempt = max(s.Attempt, 1)
+		if s.ToVersion != nil {
+			setWaiting(kr, s, v1alpha1.ReasonReencrypting, "starts the re-encryption Job")
+			return
+		}
+		setWaiting(kr, s, v1alpha1.ReasonRotatingKey, "adds a version to the master key")
+	})
+}
+
+// recordCertainTurn records that the turn is certain, or yields it. It decides from a list that was
+// read past the cache after the start was recorded; nothing else has been changed by then. With the
+// turn it records the settings of the attempt and, the first time, fromVersion.
+func recordCertainTurn(ctx context.Context, r *Reconciler, o observed) error {
+	kr := o.rotation
+	all, err := r.listLive(ctx, kr)
+	if err != nil {
+		return err
+	}
+	yieldTo, waitFor := turnOf(kr, all)
+	switch {
+	case yieldTo != nil:
+		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+			s.StartTime = nil
+			setWaiting(kr, s, v1alpha1.ReasonQueued, "waits for KeyRotation "+yieldTo.Name+" to end")
+		})
+	case waitFor != nil:
+		return stalecache.New("KeyRotation", waitFor.Name, "it has neither ended nor yielded its turn")
+	case overtaken(kr, o.parent, all) != nil:
+		return stalecache.New("KeyRotation", kr.Name, "another rotation has added a newer version")
+	case kr.Status.FromVersion == nil && rotations.NewestVersion(o.parent, all) > o.key.Latest:
+		return stalecache.New("KeyRotation", kr.Name, "the key has a newer version than when it was read, or Vault was restored")
+	}
+	rotation := operand.ResolveRotation(o.parent)
+	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+		s.Shards = rotation.Parallelism
+		if s.Strategy == "" {
+			s.Strategy = strategyOf(kr, rotation)
+		}
+		if s.FromVersion == nil {
+			s.FromVersion = new(o.key.Latest)
+		}
+	})
+}
+
+func strategyOf(kr *v1alpha1.KeyRotation, rotation operand.Rotation) v1alpha1.RotationStrategy {
+	switch {
+	case rotations.Compromise(kr):
+		return v1alpha1.StrategyReencrypt
+	case kr.Spec.Strategy != "":
+		return kr.Spec.Strategy
+	default:
+		return rotation.Strategy
+	}
+}
+
+// listLive returns the rotations of kr's SecureNotes, past the cache.
+func (r *Reconciler) listLive(ctx context.Context, kr *v1alpha1.KeyRotation) ([]v1alpha1.KeyRotation, error) {
+	list := &v1alpha1.KeyRotationList{}
+	if err := r.Live.List(ctx, list, client.InNamespace(kr.Namespace)); err != nil {
+		return nil, fmt.Errorf("list the KeyRotations of SecureNotes %s: %w", kr.Spec.SecureNotesRef.Name, err)
+	}
+	var all []v1alpha1.KeyRotation
+	for _, other := range list.Items {
+		if other.Spec.SecureNotesRef.Name == kr.Spec.SecureNotesRef.Name {
+			all = append(all, other)
+		}
+	}
+	return all, nil
+}

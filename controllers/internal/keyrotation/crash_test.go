@@ -3,7 +3,6 @@ package keyrotation
 import (
 	"strings"
 	"testing"
-	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -11,17 +10,16 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
-	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 	"github.com/securenotes/securenotes/controllers/internal/retirement"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/secretrecord"
 	"github.com/securenotes/securenotes/controllers/internal/stalecache"
-	"github.com/securenotes/securenotes/controllers/internal/trustedjob"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// drive runs a rotation to its end, with a new operator in each pass, and plays everybody else.
+// drive runs a rotation until it has ended, with a new operator in each pass, and plays the other
+// controllers.
 func drive(t *testing.T, c *crashtest.Crash, changes ...func(*v1alpha1.KeyRotation)) *world {
 	t.Helper()
 	return newWorld(t, c, rotation("first", changes...)).drive(t)
@@ -34,15 +32,15 @@ func (w *world) drive(t *testing.T) *world {
 	return w
 }
 
-// play plays one pass and everybody else after it, and reports whether the rotation goes on. No Job
-// ends after a pass in which somebody has deleted one.
+// play runs one pass, then plays the other controllers, and reports whether the rotation continues.
+// No Job ends after a pass in which somebody has deleted one.
 func (w *world) play(t *testing.T) bool {
 	t.Helper()
 	kr := w.pass(t, "first")
 	if !w.deleteJob(t) {
 		w.endJobs(t, batchv1.JobComplete)
 	}
-	w.remakeAccounts(t)
+	w.recreateAccounts(t)
 	w.restart(t)
 	if rotations.Ended(kr) && !rotations.HasFinalizer(kr) && !rotations.AwaitsRetirement(kr) {
 		return false
@@ -84,9 +82,10 @@ func wholeRotation(deleted map[string]bool, changes ...func(*v1alpha1.KeyRotatio
 	}
 }
 
-// TestCrashAnywhere kills the operator before and after each of its writes. Whatever happens, the
-// rotation ends, the key has one version more, each Job ran once, and the retirement is noted once;
-// of a Compromise, service accounts and session keys were replaced once, before the first Job.
+// TestCrashAnywhere kills the operator before and after each of its writes. In every case the
+// rotation completes, the key has one more version, each Job ran once, and the retirement is
+// recorded once. A Compromise has replaced service accounts and session keys once, before the first
+// Job.
 func TestCrashAnywhere(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -112,8 +111,8 @@ func TestCrashAnywhere(t *testing.T) {
 	}
 }
 
-// TestDeletedJobs: somebody deletes each Job once before its end. It is recreated once, wherever
-// the operator dies.
+// TestDeletedJobs: somebody deletes each Job once before it ends. The Job is recreated once,
+// wherever the operator dies.
 func TestDeletedJobs(t *testing.T) {
 	t.Parallel()
 	wholeRotation(map[string]bool{}).Everywhere(t, 10, func(t *testing.T, w *world) {
@@ -141,8 +140,8 @@ func checkRoutine(t *testing.T, w *world) {
 	if key := parent.Status.MasterKey; key == nil || len(key.PendingRetirements) != 1 || key.PendingRetirements[0].ToVersion != 2 {
 		t.Errorf("retirements: %+v", key)
 	}
-	if w.remade != 0 || w.vault.made != 0 || w.vault.revoked != 0 || parent.Status.SessionKeys != "" {
-		t.Errorf("a Routine rotation replaced %d service accounts, and session keys %d times", w.remade, w.vault.made)
+	if w.recreated != 0 || w.vault.made != 0 || w.vault.revoked != 0 || parent.Status.SessionKeys != "" {
+		t.Errorf("a Routine rotation replaced %d service accounts, and session keys %d times", w.recreated, w.vault.made)
 	}
 }
 
@@ -159,16 +158,16 @@ func checkCompromise(t *testing.T, w *world) {
 	if key := parent.Status.MasterKey; len(key.PendingRetirements) != 0 || key.MinDecryptionFloor != 2 {
 		t.Errorf("retirements: %+v", key)
 	}
-	if w.remade != 2 || len(kr.Status.ReplacedServiceAccounts) != 2 {
-		t.Errorf("%d service accounts were made anew, recorded %+v", w.remade, kr.Status.ReplacedServiceAccounts)
+	if w.recreated != 2 || len(kr.Status.ReplacedServiceAccounts) != 2 {
+		t.Errorf("%d service accounts were recreated, recorded %+v", w.recreated, kr.Status.ReplacedServiceAccounts)
 	}
 	for _, uid := range w.jobAccounts {
-		if !strings.Contains(string(uid), "-anew-") {
+		if !strings.Contains(string(uid), "-recreated-") {
 			t.Errorf("a Job was made for the service account %s", uid)
 		}
 	}
-	// One that was killed between creating and recording them leaves others, which are never
-	// adopted.
+	// An operator that dies between creating and recording session keys leaves an entry that is
+	// never used.
 	recorded := secretrecord.Get(&parent.Status)
 	if got := strings.Join(w.vault.sessionKeys, " "); got != recorded.SessionKeys.Entry || w.vault.made > 2 || recorded.SessionKeys != w.vault.newest {
 		t.Errorf("Vault has %s, made %d times; the SecureNotes records %+v", got, w.vault.made, recorded)
@@ -178,8 +177,8 @@ func checkCompromise(t *testing.T, w *world) {
 	}
 }
 
-// TestCompromiseTakesOver: a Compromise does not wait for a Routine rotation at work. That one
-// ends, saying which one took over, before the Compromise takes a version of its own.
+// TestCompromiseTakesOver: a Compromise does not wait for a Routine rotation that runs. The Routine
+// one fails and names the Compromise, before the Compromise adds a version.
 func TestCompromiseTakesOver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first"))
@@ -198,7 +197,7 @@ func TestCompromiseTakesOver(t *testing.T) {
 		t.Errorf("got %+v, want %s by KeyRotation second, without a retry", failed, config.ReasonSuperseded)
 	}
 	w.pass(t, "second")
-	w.remakeAccounts(t)
+	w.recreateAccounts(t)
 	w.pass(t, "second")
 	w.restart(t)
 	w.endJobs(t, batchv1.JobComplete)
@@ -209,15 +208,15 @@ func TestCompromiseTakesOver(t *testing.T) {
 	}
 }
 
-// TestRestartHoldsNothingUp: pods that do not restart keep a Compromise from being complete, but
-// neither the Jobs nor the retirement wait for them, and the session keys of before stay while a
-// pod may need them.
+// TestRestartHoldsNothingUp: if pods do not restart, a Compromise does not complete. Neither the
+// Jobs nor the retirement wait for them, and the previous session keys stay while a pod may need
+// them.
 func TestRestartHoldsNothingUp(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
 	for range 4 {
 		w.pass(t, "first")
-		w.remakeAccounts(t)
+		w.recreateAccounts(t)
 		w.endJobs(t, batchv1.JobComplete)
 	}
 	kr := w.pass(t, "first")
@@ -233,15 +232,15 @@ func TestRestartHoldsNothingUp(t *testing.T) {
 	}
 }
 
-// TestRevocationHoldsNothingUp: database users that Vault cannot drop keep a Compromise from being
-// complete, and nothing else: what is left is said, and done as soon as it can be.
+// TestRevocationHoldsNothingUp: if Vault cannot drop database users, a Compromise takes every other
+// step but does not complete. A condition says so, and the revocation is retried.
 func TestRevocationHoldsNothingUp(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
 	w.vault.unrevoked = &vaultadmin.Error{Problem: vaultadmin.Unreachable}
 	for range 4 {
 		w.pass(t, "first")
-		w.remakeAccounts(t)
+		w.recreateAccounts(t)
 		w.restart(t)
 		w.endJobs(t, batchv1.JobComplete)
 	}
@@ -262,7 +261,7 @@ func TestRevocationHoldsNothingUp(t *testing.T) {
 	}
 }
 
-// TestOtherCredentialsAreNotRevoked: where Vault makes no database users there are none to drop.
+// TestOtherCredentialsAreNotRevoked: without database users that Vault creates, none are dropped.
 func TestOtherCredentialsAreNotRevoked(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
@@ -273,7 +272,7 @@ func TestOtherCredentialsAreNotRevoked(t *testing.T) {
 	}
 	for range 5 {
 		w.pass(t, "first")
-		w.remakeAccounts(t)
+		w.recreateAccounts(t)
 		w.restart(t)
 		w.endJobs(t, batchv1.JobComplete)
 	}
@@ -283,8 +282,8 @@ func TestOtherCredentialsAreNotRevoked(t *testing.T) {
 	}
 }
 
-// TestSessionKeysAreNotRemade: a cache that does not show yet that the new session keys are in use
-// does not have them made a second time, even if they are lost.
+// TestSessionKeysAreNotRemade: if the cache does not show yet that new session keys are in use,
+// they are not created again, even if they are missing in Vault.
 func TestSessionKeysAreNotRemade(t *testing.T) {
 	t.Parallel()
 	kr := rotation("first", running, urgent, from(1), to(2))
@@ -299,8 +298,8 @@ func TestSessionKeysAreNotRemade(t *testing.T) {
 	}
 }
 
-// TestCompromiseOfEarlierRelease: one that an earlier release began, and whose session keys the
-// SecureNotes uses, ends under their name.
+// TestCompromiseOfEarlierRelease: a Compromise that an earlier release started completes with the
+// session keys that the SecureNotes already uses.
 func TestCompromiseOfEarlierRelease(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
@@ -318,8 +317,8 @@ func TestCompromiseOfEarlierRelease(t *testing.T) {
 	}
 }
 
-// TestOvertakenRecord: anyone who records other secrets meanwhile has the session keys of this
-// operator passed over, and whatever else of the status changes does not.
+// TestOvertakenRecord: if other secrets are recorded meanwhile, the record of this operator is
+// refused. Any other change of the status does not prevent it.
 func TestOvertakenRecord(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -352,13 +351,13 @@ func TestOvertakenRecord(t *testing.T) {
 	}
 }
 
-// TestMissingRight: an operator that is newer than the rights in Vault says what is to be run.
+// TestMissingRight: an operator that is newer than its rights in Vault says which command to run.
 func TestMissingRight(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
 	w.vault.refusal = &vaultadmin.Error{Problem: vaultadmin.Denied}
 	w.pass(t, "first")
-	w.remakeAccounts(t)
+	w.recreateAccounts(t)
 	kr := w.pass(t, "first")
 	c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionReconciling)
 	if c == nil || c.Reason != v1alpha1.ReasonVaultDenied || !strings.Contains(c.Message, "the Vault administrator must run `operator vault-setup`") {
@@ -366,13 +365,13 @@ func TestMissingRight(t *testing.T) {
 	}
 }
 
-// TestRetryReplacesNothing: a Compromise that is tried again runs its Jobs again, and ends the
-// sessions that have begun since, but has replaced service accounts and session keys already.
+// TestRetryReplacesNothing: a retried Compromise runs its Jobs again and ends the sessions that
+// have begun since. It does not replace service accounts and session keys again.
 func TestRetryReplacesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
 	w.pass(t, "first")
-	w.remakeAccounts(t)
+	w.recreateAccounts(t)
 	w.pass(t, "first")
 	w.restart(t)
 	w.endJobs(t, batchv1.JobFailed)
@@ -391,59 +390,7 @@ func TestRetryReplacesNothing(t *testing.T) {
 		w.endJobs(t, batchv1.JobComplete)
 		kr = w.pass(t, "first")
 	}
-	if !rotations.Complete(kr) || kr.Status.Attempt != 2 || w.remade != 2 || w.vault.made != 1 {
-		t.Errorf("%+v; %d service accounts and %d session keys were made", kr.Status, w.remade, w.vault.made)
-	}
-}
-
-// TestForgedJobs: a Job of the right name, labels and owner is believed only if the operator made
-// it.
-func TestForgedJobs(t *testing.T) {
-	t.Parallel()
-	kr := rotation("first", running, from(1), to(2))
-	kr.Status.Strategy = v1alpha1.StrategyReencrypt
-	reconciler := func(image string) *Reconciler {
-		r := newWorld(t, &crashtest.Crash{}).reconciler(nil)
-		r.Environment.Image = image
-		return r
-	}
-	for name, tc := range map[string]struct {
-		image, recorded string
-		change          func(*batchv1.Job)
-		foreign         string
-	}{
-		"the one that was made":              {image: "image", recorded: "made", change: func(*batchv1.Job) {}},
-		"made by the operator before":        {image: "newer", recorded: "made", change: func(*batchv1.Job) {}},
-		"made, and not recorded":             {image: "image", change: func(*batchv1.Job) {}},
-		"another one of the name":            {image: "image", recorded: "made", change: func(j *batchv1.Job) { j.UID = "forged" }, foreign: "another of the same name"},
-		"not recorded, of another image":     {image: "image", change: func(j *batchv1.Job) { j.Spec.Template.Spec.Containers[0].Image = "true" }, foreign: "its image"},
-		"not recorded, of another command":   {image: "image", change: func(j *batchv1.Job) { j.Spec.Template.Spec.Containers[0].Command = []string{"true"} }, foreign: "its command"},
-		"not recorded, and of another owner": {image: "image", change: func(j *batchv1.Job) { j.OwnerReferences[0].UID = "b" }, foreign: "does not belong to first"},
-		"recorded, but given away":           {image: "image", recorded: "made", change: func(j *batchv1.Job) { j.OwnerReferences = nil }, foreign: "does not belong to first"},
-		"one that the cache would not show":  {image: "image", recorded: "made", change: func(j *batchv1.Job) { j.Labels = nil }, foreign: "does not belong to first"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			made, err := verification.expected(reconciler("image"), kr, notes()).Build(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			made.UID = "made"
-			end(made, batchv1.JobComplete)
-			tc.change(made)
-			now := kr.DeepCopy()
-			now.Status.VerifyJobUID = tc.recorded
-			w := newWorld(t, &crashtest.Crash{}, made)
-			got, err := verification.expected(reconciler(tc.image), now, notes()).Read(t.Context(), w, w, cause.Look{}, time.Unix(1000, 0))
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := trustedjob.Complete
-			if tc.foreign != "" {
-				want = trustedjob.Foreign
-			}
-			if got.Phase != want || !strings.Contains(got.Message, tc.foreign) || (tc.foreign == "") != (got.Identity.UID == "made") {
-				t.Errorf("got %+v, want phase %s and %q", got, want, tc.foreign)
-			}
-		})
+	if !rotations.Complete(kr) || kr.Status.Attempt != 2 || w.recreated != 2 || w.vault.made != 1 {
+		t.Errorf("%+v; %d service accounts and %d session keys were made", kr.Status, w.recreated, w.vault.made)
 	}
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
 
-// TestEachEventComesOnce: the cache is behind at every second status that a Compromise writes, so
-// that the step is taken again; no event of it comes again.
+// TestEachEventComesOnce: the cache is behind at every second write of a Compromise's status, so
+// that the step is repeated. No event is repeated.
 func TestEachEventComesOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("urgent", urgent))
@@ -41,7 +41,7 @@ func TestEachEventComesOnce(t *testing.T) {
 		if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKey{Namespace: "ns", Name: "urgent"}}); err != nil {
 			t.Fatal(err)
 		}
-		w.remakeAccounts(t)
+		w.recreateAccounts(t)
 		w.restart(t)
 		w.endJobs(t, batchv1.JobComplete)
 		w.retire(t)
@@ -51,7 +51,7 @@ func TestEachEventComesOnce(t *testing.T) {
 		counts[<-recorder.Events]++
 	}
 	for event, count := range counts {
-		// One of the KeyRotation and one of its SecureNotes, where people look for either.
+		// One is on the KeyRotation and one on its SecureNotes.
 		want := 2
 		if strings.Contains(event, v1alpha1.ReasonComplete+" ") || strings.Contains(event, v1alpha1.ConditionOldVersionRetired) {
 			want = 1

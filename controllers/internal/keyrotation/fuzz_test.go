@@ -6,7 +6,7 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// FuzzSumProgress: whatever two shards report, the sum is one that the CRD takes.
+// FuzzSumProgress: whatever two shards report, the CRD accepts the sum.
 func FuzzSumProgress(f *testing.F) {
 	f.Add(`{"job":"job","notesDone":5,"notesTotal":10,"notesPerSecond":1}`, `{"job":"job","notesTotal":9223372036854775807,"conflicts":-1}`)
 	f.Add(`{"job":"job","notesTotal":1,"notesPerSecond":1e308}`, `{"job":"job","notesTotal":3,"notesPerSecond":5e-324}`)

@@ -26,7 +26,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/trustedjob"
 )
 
-// warnings are those of an event recorder, emptied.
+// warnings returns and removes the Warning events of a recorder.
 func warnings(recorder *events.FakeRecorder) []string {
 	var all []string
 	for {
@@ -41,7 +41,7 @@ func warnings(recorder *events.FakeRecorder) []string {
 	}
 }
 
-// passOf is a pass of an operator that is told of.
+// passOf runs one pass of an operator.
 func passOf(t *testing.T, r *Reconciler, name string) {
 	t.Helper()
 	if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKey{Namespace: "ns", Name: name}}); err != nil {
@@ -49,8 +49,8 @@ func passOf(t *testing.T, r *Reconciler, name string) {
 	}
 }
 
-// TestQuotaRefusesTheJob: a Compromise whose accounts are there already says that a quota refuses
-// its Job, once with an event, and goes on when the quota is raised.
+// TestQuotaRefusesTheJob: if a quota refuses the Job of a Compromise, its condition says so, with
+// one event. The Compromise continues when the quota is raised.
 func TestQuotaRefusesTheJob(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("a", urgent))
@@ -68,7 +68,7 @@ func TestQuotaRefusesTheJob(t *testing.T) {
 	var warned []string
 	for range 4 {
 		passOf(t, r, "a")
-		w.remakeAccounts(t)
+		w.recreateAccounts(t)
 		warned = append(warned, warnings(recorder)...)
 	}
 	kr := w.rotation(t, "a")
@@ -89,7 +89,7 @@ func TestQuotaRefusesTheJob(t *testing.T) {
 	}
 }
 
-// keepAlive has a sidecar keep a pod of each Job alive, since a minute.
+// keepAlive gives each Job a pod that a sidecar has kept alive for a minute.
 func (w *world) keepAlive(t *testing.T) {
 	t.Helper()
 	for _, job := range w.jobs(t) {
@@ -108,8 +108,9 @@ func (w *world) keepAlive(t *testing.T) {
 	}
 }
 
-// TestSidecarKeepsTheJob: a Job that a sidecar keeps from its end is told of, and its KeyRotation
-// can be deleted: it goes a minute later, not at once, because a Job may only be slow to start.
+// TestSidecarKeepsTheJob: a condition says that a sidecar prevents the Job from completing. The
+// KeyRotation can be deleted: it is released a minute later, not at once, because a Job may only be
+// slow to start.
 func TestSidecarKeepsTheJob(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("a"))
@@ -129,7 +130,7 @@ func TestSidecarKeepsTheJob(t *testing.T) {
 	if err := w.Delete(t.Context(), w.rotation(t, "a")); err != nil {
 		t.Fatal(err)
 	}
-	// The fake client writes its own clock's time.
+	// The fake client sets the time of its own clock.
 	deleted := w.rotation(t, "a").DeletionTimestamp.Time
 	r.Now = func() time.Time { return deleted.Add(abandonAfter - time.Second) }
 	passOf(t, r, "a")
@@ -149,7 +150,7 @@ func suspended() *v1alpha1.SecureNotes {
 	return parent
 }
 
-// TestHinderedNext: a rotation that is deleted goes to its end as long as its Job does.
+// TestHinderedNext: a rotation that is deleted completes unless its Job is blocked.
 func TestHinderedNext(t *testing.T) {
 	t.Parallel()
 	stuck := trustedjob.Outcome{Phase: trustedjob.Running, Cause: cause.Cause{Reason: v1alpha1.ReasonUnschedulable, Message: "no node"}}
@@ -189,8 +190,8 @@ func TestHinderedNext(t *testing.T) {
 	}
 }
 
-// TestCompromiseWaitsForTheWorkload: a Compromise that waits for pods or accounts repeats why these
-// do not come, but is not given up before what it is for is done.
+// TestCompromiseWaitsForTheWorkload: a Compromise that waits for pods or accounts repeats why they
+// are missing. It is not abandoned before it has replaced everything.
 func TestCompromiseWaitsForTheWorkload(t *testing.T) {
 	t.Parallel()
 	of := func(reason string) *v1alpha1.SecureNotes {
@@ -218,8 +219,8 @@ func TestCompromiseWaitsForTheWorkload(t *testing.T) {
 	}
 }
 
-// TestJobsFollowALimitRange: the namespace's least amount of CPU takes the place of the little that
-// a Job asks for, because the API server would refuse its pods.
+// TestJobsFollowALimitRange: a Job requests the minimum CPU of the namespace's LimitRange if that
+// is more than its default. The API server would otherwise refuse its pods.
 func TestJobsFollowALimitRange(t *testing.T) {
 	t.Parallel()
 	limits := func(kind corev1.LimitType, cpu string) *corev1.LimitRange {
@@ -255,8 +256,8 @@ func TestJobsFollowALimitRange(t *testing.T) {
 	}
 }
 
-// TestDeletedWhileHeld: a started rotation that is deleted while its SecureNotes holds it says what
-// its deletion waits for, and does not go half-way, also when it was deleted long ago.
+// TestDeletedWhileHeld: a started rotation that is deleted while its SecureNotes is suspended or
+// not ready says what it waits for. It is not abandoned half-way, however long ago it was deleted.
 func TestDeletedWhileHeld(t *testing.T) {
 	t.Parallel()
 	suspended, taken, keyless, amountless := notes(), notes(), notes(), notes()

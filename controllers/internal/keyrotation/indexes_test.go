@@ -30,9 +30,9 @@ func names(list []v1alpha1.KeyRotation) []string {
 	return names
 }
 
-// TestQueueIsBounded: of very many rotations the oldest wait for their turn, and the others end
-// with a reason. A Compromise is not refused for them, nor is one that is tried again once there is
-// room.
+// TestQueueIsBounded: of very many rotations the oldest wait for their turn, and the others fail
+// with a reason. They do not cause a Compromise to be refused. A refused rotation can be retried
+// once the queue is shorter.
 func TestQueueIsBounded(t *testing.T) {
 	t.Parallel()
 	var objects []client.Object
@@ -57,7 +57,7 @@ func TestQueueIsBounded(t *testing.T) {
 		}
 		return names
 	}
-	// The newest first: what is refused does not depend on who is looked at first.
+	// The newest first: which ones are refused does not depend on the order of the passes.
 	for _, object := range slices.Backward(objects) {
 		w.pass(t, object.GetName())
 	}
@@ -82,8 +82,8 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 }
 
-// TestOrphansAreBounded: so are rotations of a SecureNotes that does not exist, and none of them is
-// looked at again before something changes.
+// TestOrphansAreBounded: rotations of a SecureNotes that does not exist are bounded too, and none
+// is requeued before something changes.
 func TestOrphansAreBounded(t *testing.T) {
 	t.Parallel()
 	var objects []client.Object
@@ -103,8 +103,8 @@ func TestOrphansAreBounded(t *testing.T) {
 	}
 }
 
-// TestOthersMetadataStays: the cache does not have what others wrote into the metadata, and no
-// patch of the operator's removes it.
+// TestOthersMetadataStays: the cache does not have the metadata of others, and no patch of the
+// operator removes it.
 func TestOthersMetadataStays(t *testing.T) {
 	t.Parallel()
 	kr := rotation("first", func(kr *v1alpha1.KeyRotation) {
@@ -118,7 +118,7 @@ func TestOthersMetadataStays(t *testing.T) {
 	for _, step := range []struct {
 		name string
 		do   func()
-		// guarded says that the operator's own finalizer is there afterwards.
+		// guarded says that the rotation has the operator's finalizer afterwards.
 		guarded bool
 	}{
 		{name: "begun", do: func() { w.pass(t, "first") }, guarded: true},
@@ -146,8 +146,8 @@ func TestOthersMetadataStays(t *testing.T) {
 	}
 }
 
-// TestRestoredRotationsHaveNoPlace: those that had ended before a backup put them back without
-// their status are not refused, and keep no place from a new one.
+// TestRestoredRotationsHaveNoPlace: rotations that had ended before they were restored without
+// their status are not refused, and take no place in the queue.
 func TestRestoredRotationsHaveNoPlace(t *testing.T) {
 	t.Parallel()
 	var objects []client.Object

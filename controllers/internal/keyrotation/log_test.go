@@ -62,7 +62,7 @@ func TestEachStepIsLogged(t *testing.T) {
 	}
 	for range 10 {
 		pass()
-		w.remakeAccounts(t)
+		w.recreateAccounts(t)
 		w.restart(t)
 		w.endJobs(t, batchv1.JobComplete)
 		w.retire(t)

@@ -12,19 +12,19 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
 
-// listTimeout bounds the reading of the cache for a scrape.
+// listTimeout bounds how long a scrape reads the cache.
 const listTimeout = 5 * time.Second
 
 var conflictsTotal = prometheus.NewDesc("securenotes_rotation_conflicts_total",
 	"Rows and keys that the newest rotation of the SecureNotes left alone, because somebody had changed them since they were read.",
 	[]string{"namespace", "name"}, nil)
 
-// collector shows what is in the cache when it is scraped: an object that is gone has no series,
-// and there is one for each SecureNotes, however many rotations are kept.
+// collector reads the cache at each scrape. An object that no longer exists has no series, and each
+// SecureNotes has one, however many rotations are kept.
 type collector struct{ reader client.Reader }
 
-// exported serves the metrics for as long as this process leads: another one would show the same
-// again.
+// exported serves the metrics while this process is the leader. Another process would export the
+// same series again.
 func exported(reader client.Reader, registry prometheus.Registerer) manager.RunnableFunc {
 	return func(ctx context.Context) error {
 		c := collector{reader}

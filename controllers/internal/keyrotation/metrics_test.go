@@ -33,8 +33,8 @@ func series(registry *prometheus.Registry) []string {
 	return lines
 }
 
-// TestMetrics: one series for each SecureNotes that has been rotated, of its newest rotation, for
-// as long as the objects are there and the process leads.
+// TestMetrics: each SecureNotes that has been rotated has one series, of its newest rotation, as
+// long as its objects exist and the process is the leader.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	began := func(namespace, parent string, second, conflicts int64) func(*v1alpha1.KeyRotation) {

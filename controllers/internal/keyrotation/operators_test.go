@@ -21,16 +21,16 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// stall runs meanwhile, once, when the operator that it belongs to is about to write, or to ask
-// Vault, for the at-th time.
+// stall runs meanwhile once, when its operator is about to write, or to call Vault, for the at-th
+// time.
 type stall struct {
 	at, count int
 	meanwhile func()
-	// rotating says that it was about to add a version.
+	// rotating says that the operator was about to add a version.
 	rotating bool
 }
 
-// here says whether it was just now.
+// here counts a call and reports whether it was the at-th one.
 func (s *stall) here() bool {
 	s.count++
 	if s.count != s.at || s.meanwhile == nil {
@@ -81,8 +81,8 @@ func (v stalledVault) RaiseMinEncryption(ctx context.Context, d vaultadmin.Deplo
 	return v.fakeVault.RaiseMinEncryption(ctx, d, version)
 }
 
-// stalling is an operator that can stall. Two in one world are as when a leader was deposed and
-// does not know it.
+// stalling returns an operator that can stall. Two in one world are as when a deposed leader does
+// not know that it is deposed.
 func (w *world) stalling(t *testing.T, s *stall) *Reconciler {
 	t.Helper()
 	r := w.reconciler(events.NewFakeRecorder(100))
@@ -112,8 +112,8 @@ func (w *world) stalling(t *testing.T, s *stall) *Reconciler {
 	return r
 }
 
-// carryOut makes up to passes passes, playing everybody else after each, until the rotation has
-// ended.
+// carryOut runs up to that many passes, and plays the other controllers after each, until the
+// rotation has ended.
 func (w *world) carryOut(t *testing.T, r *Reconciler, passes int) {
 	t.Helper()
 	key := client.ObjectKey{Namespace: "ns", Name: "first"}
@@ -122,7 +122,7 @@ func (w *world) carryOut(t *testing.T, r *Reconciler, passes int) {
 			t.Fatalf("pass: %v", err)
 		}
 		w.endJobs(t, batchv1.JobComplete)
-		w.remakeAccounts(t)
+		w.recreateAccounts(t)
 		w.restart(t)
 		if kr := w.rotation(t, "first"); rotations.Ended(kr) && !rotations.HasFinalizer(kr) {
 			return
@@ -130,12 +130,11 @@ func (w *world) carryOut(t *testing.T, r *Reconciler, passes int) {
 	}
 }
 
-// TestTwoOperators stalls one operator before each of its writes and each of its questions to
-// Vault, with all that it has read and decided, while another one goes on with the same rotation,
-// for a pass or to its end. In the end each Job is there once, and so is the retirement; the key
-// has a version more than it needs only if the first one was stalled at the very call that adds it;
-// and of a Compromise, service accounts were replaced once, and session keys that are in use are
-// the only ones.
+// TestTwoOperators stalls one operator before each of its writes and calls to Vault, after it has
+// read and decided. Meanwhile another operator continues the same rotation, for one pass or until
+// it has ended. Each Job and the retirement must exist once. The key may have an extra version only
+// if the first operator was stalled at the call that adds it. A Compromise must have replaced the
+// service accounts once, and only the session keys in use may be left.
 func TestTwoOperators(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -167,7 +166,7 @@ func TestTwoOperators(t *testing.T) {
 				}
 			}
 		})
-		// Else no operator was ever held between the decision to rotate and the rotation.
+		// Otherwise no operator was stalled between the decision to rotate and the rotation.
 		if extra.Load() == 0 {
 			t.Errorf("%s: the operators never met at the rotation of the key", name)
 		}
@@ -176,16 +175,16 @@ func TestTwoOperators(t *testing.T) {
 
 func checkReplacedOnce(t *testing.T, w *world) {
 	inUse := secretrecord.Get(&w.parent(t).Status).SessionKeys
-	if w.remade != 2 || !slices.Equal(w.vault.sessionKeys, []string{inUse.Entry}) || inUse != w.vault.newest || !hasNewSessionKeys(w.rotation(t, "first"), w.parent(t)) {
-		t.Errorf("%d service accounts were recreated; Vault has %v, the newest are %+v, in use %+v", w.remade, w.vault.sessionKeys, w.vault.newest, inUse)
+	if w.recreated != 2 || !slices.Equal(w.vault.sessionKeys, []string{inUse.Entry}) || inUse != w.vault.newest || !hasNewSessionKeys(w.rotation(t, "first"), w.parent(t)) {
+		t.Errorf("%d service accounts were recreated; Vault has %v, the newest are %+v, in use %+v", w.recreated, w.vault.sessionKeys, w.vault.newest, inUse)
 	}
-	// One that is stalled between creating and recording them has the other create more, and uses
-	// none of them.
+	// If one operator is stalled between creating and recording session keys, the other creates
+	// more and uses its own.
 	if w.vault.made > 2 {
 		t.Errorf("session keys were made %d times", w.vault.made)
 	}
 	for _, uid := range w.jobAccounts {
-		if !strings.Contains(string(uid), "-anew-") {
+		if !strings.Contains(string(uid), "-recreated-") {
 			t.Errorf("a Job was made for the service account %s", uid)
 		}
 	}

@@ -14,8 +14,8 @@ const maxNotes = 1 << 40
 // maxSecondsLeft is a year: beyond it, work has stopped rather than slowed.
 const maxSecondsLeft = 365 * 24 * 3600
 
-// sumProgress adds up what the shards of one Job reported; nil when none did. Whoever runs in the
-// namespace can write the reports, so every number is bounded.
+// sumProgress adds up what the shards of one Job reported, or returns nil if none did. Anyone who
+// runs pods in the namespace can write the reports, so every number is bounded.
 func sumProgress(data map[string]string, job string, shards int32) *v1alpha1.RotationProgress {
 	var sum v1alpha1.RotationProgress
 	var rate float64

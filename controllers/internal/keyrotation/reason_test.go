@@ -8,7 +8,8 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// TestStatusReason: one word says why a rotation waits or has failed, and none while it works.
+// TestStatusReason: status.reason says why a rotation waits or has failed, and is empty while it
+// works.
 func TestStatusReason(t *testing.T) {
 	t.Parallel()
 	condition := func(kind, reason string) []metav1.Condition {

@@ -15,7 +15,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
 
-// TestIgnoredRetryIsSaid: a retry whose value is too long is a Warning event.
+// TestIgnoredRetryIsSaid: a requested retry whose value is too long causes a Warning event.
 func TestIgnoredRetryIsSaid(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -13,7 +13,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
 
-// restore puts a rotation back as Velero does: without status, owner and finalizer of the old
+// restore restores a rotation as Velero does: without the status, owner and finalizer of the old
 // object, and with another UID.
 func (w *world) restore(t *testing.T, kr *v1alpha1.KeyRotation, name string) {
 	t.Helper()
@@ -28,8 +28,8 @@ func (w *world) restore(t *testing.T, kr *v1alpha1.KeyRotation, name string) {
 	}
 }
 
-// TestEndedRotationsDoNotStartAgain: a rotation that had ended is restored without its status. No
-// version is made, and it does not pass for one that is complete.
+// TestEndedRotationsDoNotStartAgain: a rotation that had ended is restored without its status. It
+// adds no version, and does not claim to be complete.
 func TestEndedRotationsDoNotStartAgain(t *testing.T) {
 	t.Parallel()
 	for name, changes := range map[string][]func(*v1alpha1.KeyRotation){"routine": nil, "compromise": {urgent}} {
@@ -90,8 +90,8 @@ func TestEndedRotationsDoNotStartAgain(t *testing.T) {
 	})
 }
 
-// TestEndOfLargeRotation: an end that the admission policy does not let the operator record,
-// because the object has too many annotations, is reached and released all the same.
+// TestEndOfLargeRotation: a rotation is released even if the admission policy does not let the
+// operator record its end, because the object has too many annotations.
 func TestEndOfLargeRotation(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -119,7 +119,7 @@ func TestEndOfLargeRotation(t *testing.T) {
 	}
 }
 
-// TestTakenKeyHoldsRotations: while another object has the key, nothing begins and nothing goes on.
+// TestTakenKeyHoldsRotations: while another object has the key, no rotation starts or continues.
 func TestTakenKeyHoldsRotations(t *testing.T) {
 	t.Parallel()
 	taken := notes()
@@ -135,8 +135,8 @@ func TestTakenKeyHoldsRotations(t *testing.T) {
 	}
 }
 
-// TestClusterIDChangeHoldsRotations: under another cluster id than the key's nothing is asked of
-// Vault.
+// TestClusterIDChangeHoldsRotations: if the cluster ID is not the one of the key, Vault is not
+// called.
 func TestClusterIDChangeHoldsRotations(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first"))

@@ -20,14 +20,14 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
-// story writes down what a rotation does, tells and says of itself, in order.
+// story writes the steps, events and conditions of a rotation in their order.
 type story struct {
 	t *testing.T
 	*world
 	text strings.Builder
-	// conditions of each rotation, by type, as they were last told.
+	// conditions are those of each rotation, by type, as they were last written.
 	conditions map[string]map[string]string
 }
 
@@ -40,14 +40,14 @@ func (s *story) Eventf(regarding, _ runtime.Object, kind, reason, _, note string
 	fmt.Fprintf(&s.text, "    %s event on %s %s, %s: %s\n", kind, about, regarding.(client.Object).GetName(), reason, fmt.Sprintf(note, args...))
 }
 
-// happens is what somebody else does.
+// happens writes and does what somebody else does.
 func (s *story) happens(what string, do func(*testing.T)) {
 	fmt.Fprintf(&s.text, "\n%s\n", what)
 	do(s.t)
 }
 
-// goesOn has the operator take as many steps as it can.
-func (s *story) goesOn(name string) {
+// reconciles has the operator take as many steps as it can.
+func (s *story) reconciles(name string) {
 	s.t.Helper()
 	fmt.Fprintf(&s.text, "\nKeyRotation %s:\n", name)
 	r := s.reconciler(s)
@@ -71,7 +71,7 @@ func (s *story) goesOn(name string) {
 			s.text.WriteString("    is gone\n")
 			return
 		}
-		s.tellConditions(name)
+		s.writeConditions(name)
 		if !again {
 			return
 		}
@@ -79,8 +79,8 @@ func (s *story) goesOn(name string) {
 	s.t.Fatalf("no end after %d steps", maxSteps)
 }
 
-// tellConditions that have changed.
-func (s *story) tellConditions(name string) {
+// writeConditions writes the conditions that have changed.
+func (s *story) writeConditions(name string) {
 	before, now := s.conditions[name], map[string]string{}
 	for _, c := range s.rotation(s.t, name).Status.Conditions {
 		now[c.Type] = fmt.Sprintf("%s=%s %s: %s", c.Type, c.Status, c.Reason, c.Message)
@@ -96,7 +96,7 @@ func (s *story) tellConditions(name string) {
 	s.conditions[name] = now
 }
 
-// given is a KeyRotation that somebody has made.
+// given creates a KeyRotation.
 func (s *story) given(name string, changes ...func(*v1alpha1.KeyRotation)) {
 	s.t.Helper()
 	if err := s.Create(s.t.Context(), rotation(name, changes...)); err != nil {
@@ -112,7 +112,7 @@ func (s *story) fails() {
 	s.happens("The Job fails.", func(t *testing.T) { s.endJobs(t, batchv1.JobFailed) })
 }
 
-// failsSaying has the Job fail after its pod has said why.
+// failsSaying has the Job fail after its pod has reported why.
 func (s *story) failsSaying(reason, message string) {
 	s.happens(fmt.Sprintf("The Job fails; its pod says %s.", reason), func(t *testing.T) {
 		s.terminatePods(t, config.Termination{Reason: reason, Message: message})
@@ -130,8 +130,7 @@ func (s *story) retry(name string) {
 	})
 }
 
-// TestSequences holds whole rotations to what people have reviewed: whoever changes an order sees
-// it.
+// TestSequences compares whole rotations with reviewed golden files, so that a changed order shows.
 func TestSequences(t *testing.T) {
 	t.Parallel()
 	for name, tell := range stories {
@@ -153,7 +152,7 @@ func TestSequences(t *testing.T) {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("%s (go test -update writes it anew): %s", path, diff)
+				t.Errorf("%s (go test -update rewrites it): %s", path, diff)
 			}
 		})
 	}

@@ -20,10 +20,9 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/stalecache"
 )
 
-// TestTurn: two operators begin two rotations of one SecureNotes at once, their reads past the
-// cache and their writes interleaved in every order until both could be certain of their turn.
-// Never are two certain, and soon one is, while the other waits in the queue or has ended as
-// superseded.
+// TestTurn: two operators start two rotations of one SecureNotes at once. Their reads past the
+// cache and their writes are interleaved in every order. The turn of two rotations is never certain
+// at once. Soon that of one is, and the other waits in the queue or has failed as superseded.
 func TestTurn(t *testing.T) {
 	t.Parallel()
 	queued := func(name string, changes ...func(*v1alpha1.KeyRotation)) *v1alpha1.KeyRotation {
@@ -35,8 +34,8 @@ func TestTurn(t *testing.T) {
 		setFailed(kr, &kr.Status, decision{verdict: fail, reason: v1alpha1.ReasonJobFailed, message: "of before"}, time.Unix(1000, 0))
 	}
 	for name, tc := range map[string]struct {
-		// late comes, or is tried again, when the operator of early is about to record that early
-		// begins.
+		// late is created, or retried, when the operator of early is about to record that early
+		// starts.
 		late, early *v1alpha1.KeyRotation
 		latest      int64
 	}{
@@ -48,8 +47,8 @@ func TestTurn(t *testing.T) {
 		"the retry of a Compromise":          {late: queued("first", urgent, from(1), to(2), retried), early: queued("second"), latest: 2},
 		"the retry of an older Compromise":   {late: queued("first", urgent, from(1), to(2), retried), early: queued("second", urgent), latest: 2},
 	} {
-		// The late one comes and lists, records its start, lists, and records its turn; so does the
-		// early one from its start on.
+		// The late one is created and lists, records its start, lists, and records its turn. So
+		// does the early one from its start on.
 		for _, order := range interleavings(4, 3) {
 			t.Run(name+", "+order, func(t *testing.T) {
 				t.Parallel()
@@ -77,7 +76,7 @@ func TestTurn(t *testing.T) {
 	}
 }
 
-// interleavings of a and b steps, L and e.
+// interleavings returns every order of a steps L and b steps e.
 func interleavings(a, b int) []string {
 	if a == 0 || b == 0 {
 		return []string{strings.Repeat("L", a) + strings.Repeat("e", b)}
@@ -92,7 +91,7 @@ func interleavings(a, b int) []string {
 	return all
 }
 
-// coroutine is an operator that goes on by a step when it is told to.
+// coroutine is an operator that runs one step at a time.
 type coroutine struct {
 	next func() (struct{}, bool)
 	stop func()
@@ -100,9 +99,8 @@ type coroutine struct {
 
 func (c *coroutine) step() { c.next() }
 
-// atOnce is an operator of its own that carries out the rotation, which it makes unless it is
-// there, and stops before whatever it writes, before what it reads past the cache, and between its
-// passes.
+// atOnce returns an operator that creates the rotation unless it exists, and carries it out. It
+// pauses before each write, before each list that it reads past the cache, and between its passes.
 func (w *world) atOnce(t *testing.T, kr *v1alpha1.KeyRotation) *coroutine {
 	key := client.ObjectKeyFromObject(kr)
 	next, stop := iter.Pull(func(yield func(struct{}) bool) {
@@ -126,8 +124,8 @@ func (w *world) atOnce(t *testing.T, kr *v1alpha1.KeyRotation) *coroutine {
 	return &coroutine{next, stop}
 }
 
-// pausing is an operator that pauses, and after each of its writes looks whether two rotations are
-// certain of their turn.
+// pausing returns an operator that pauses. After each of its writes it checks that the turn of two
+// rotations is not certain.
 func (w *world) pausing(t *testing.T, pause func()) *Reconciler {
 	r := w.reconciler(events.NewFakeRecorder(100))
 	own, ok := r.Client.(client.WithWatch)
@@ -152,8 +150,8 @@ func (w *world) pausing(t *testing.T, pause func()) *Reconciler {
 	return r
 }
 
-// oneTurn says whether one rotation is certain of its turn, and the others wait or have ended as
-// superseded.
+// oneTurn reports whether the turn of one rotation is certain, and the others wait or have failed
+// as superseded.
 func (w *world) oneTurn(t *testing.T) bool {
 	list := &v1alpha1.KeyRotationList{}
 	if err := w.List(t.Context(), list); err != nil {
@@ -178,8 +176,8 @@ func (w *world) oneTurn(t *testing.T) bool {
 	return certain == 1 && open == 0
 }
 
-// TestVersionMadeMeanwhile: a rotation does not begin with the version that was the latest when it
-// looked, where another one has made a newer one since and ended.
+// TestVersionMadeMeanwhile: a rotation does not record fromVersion from a stale read, if another
+// one has added a newer version since and ended.
 func TestVersionMadeMeanwhile(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("urgent", owned, guarded, urgent))

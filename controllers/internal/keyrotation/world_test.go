@@ -34,26 +34,25 @@ import (
 type fakeVault struct {
 	crash *crashtest.Crash
 	state vaultadmin.KeyState
-	// sessionKeys are the entries that exist; made counts how many were ever made, and newest is
+	// sessionKeys are the entries that exist. made counts how many were ever created, and newest is
 	// the last of them.
 	sessionKeys []string
 	made        int
 	newest      vaultadmin.Secret
-	// drawn and digests count names and values.
+	// drawn and digests count the names and values that were chosen.
 	drawn, digests int
-	// refusal is what Vault answers who makes session keys; nil: it makes them.
+	// refusal is the error of creating session keys; nil if they can be created.
 	refusal error
-	// revoked counts how often the database users were dropped; unrevoked is what Vault answers who
-	// asks for it; nil: it drops them.
+	// revoked counts how often the database users were dropped. unrevoked is the error of dropping
+	// them; nil if they can be dropped.
 	revoked   int
 	unrevoked error
-	// sealAt is the call that finds Vault sealed, as does every other from then on, until it is
-	// unsealed; empty: none.
+	// sealAt is the call at which Vault becomes sealed, until it is unsealed; empty if none does.
 	sealAt string
 	sealed bool
 }
 
-// trouble with Vault is told in words of its own.
+// trouble is an error of Vault with a message of its own.
 type trouble struct {
 	problem vaultadmin.Problem
 	message string
@@ -63,7 +62,7 @@ func (e trouble) Error() string { return e.message }
 
 func (e trouble) Unwrap() error { return &vaultadmin.Error{Problem: e.problem} }
 
-// answers says whether Vault does so to a call.
+// answers returns an error if Vault is sealed at a call.
 func (v *fakeVault) answers(call string) error {
 	if v.sealed = v.sealed || call == v.sealAt; v.sealed {
 		return trouble{vaultadmin.Sealed, "Vault at https://vault:8200 is sealed"}
@@ -95,7 +94,7 @@ func (v *fakeVault) RaiseMinEncryption(_ context.Context, _ vaultadmin.Deploymen
 	return v.crash.Around(func() error { v.state.MinEncryption = max(v.state.MinEncryption, version); return nil })
 }
 
-// ReplaceSessionKeys has each that it makes recorded before and after.
+// ReplaceSessionKeys records each entry before and after it is created.
 func (v *fakeVault) ReplaceSessionKeys(ctx context.Context, d vaultadmin.Deployment, version int64) error {
 	if err := cmp.Or(v.answers("ReplaceSessionKeys"), v.refusal); err != nil {
 		return err
@@ -151,19 +150,19 @@ func (v *fakeVault) DeleteOtherSessionKeys(_ context.Context, d vaultadmin.Deplo
 
 func now() time.Time { return time.Unix(5000, 0) }
 
-// world is an API server and a Vault, without anybody at work but those whose part a test plays.
+// world is an API server and a Vault. The test plays the other controllers.
 type world struct {
 	*crashtest.APIServer
 	crash *crashtest.Crash
 	vault *fakeVault
-	// jobAccounts are the UIDs of the rotation's service account when each Job was made.
+	// jobAccounts are the UIDs of the rotation's service account when each Job was created.
 	jobAccounts []types.UID
-	// remade counts the service accounts that were recreated.
-	remade int
-	// deleted are the Jobs that somebody has deleted before their end, once each; nil: nobody does
-	// so.
+	// recreated counts the service accounts that were recreated.
+	recreated int
+	// deleted are the Jobs that somebody has deleted before they ended, once each; nil if nobody
+	// deletes any.
 	deleted map[string]bool
-	// passes were played by play.
+	// passes counts the passes of play.
 	passes int
 }
 
@@ -188,7 +187,7 @@ func newWorld(t *testing.T, c *crashtest.Crash, objects ...client.Object) *world
 		objects = append(objects, desired)
 	}
 	template := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: operand.Labels(notes(), operand.ComponentAPI)}}
-	// As its own reconciler does it: an object that is deleted stays until that lets it go.
+	// The finalizer is that of the reconciler of the SecureNotes.
 	parent := notes()
 	parent.Finalizers = []string{v1alpha1.Finalizer}
 	objects = append(objects, parent,
@@ -198,7 +197,7 @@ func newWorld(t *testing.T, c *crashtest.Crash, objects ...client.Object) *world
 	return w
 }
 
-// reconciler is a new operator: nothing may depend on what the last one remembered.
+// reconciler returns a new operator: nothing may depend on what the previous one remembered.
 func (w *world) reconciler(recorder events.EventRecorder) *Reconciler {
 	w.crash.Restart()
 	return &Reconciler{
@@ -210,7 +209,7 @@ func (w *world) reconciler(recorder events.EventRecorder) *Reconciler {
 	}
 }
 
-// interceptor also looks at the service account that a Job begins with.
+// interceptor also records the service account with which a Job is created.
 func (w *world) interceptor() interceptor.Funcs {
 	funcs := w.crash.Interceptor(now)
 	create := funcs.Create
@@ -257,8 +256,8 @@ func (w *world) parent(t *testing.T) *v1alpha1.SecureNotes {
 	return parent
 }
 
-// letParentGo takes the finalizer off the SecureNotes.
-func (w *world) letParentGo(t *testing.T) {
+// releaseParent removes the finalizer of the SecureNotes.
+func (w *world) releaseParent(t *testing.T) {
 	t.Helper()
 	parent := w.parent(t)
 	parent.Finalizers = nil
@@ -276,7 +275,7 @@ func (w *world) jobs(t *testing.T) []batchv1.Job {
 	return jobs.Items
 }
 
-// pass is one reconciliation.
+// pass runs one reconciliation.
 func (w *world) pass(t *testing.T, name string) *v1alpha1.KeyRotation {
 	t.Helper()
 	r := w.reconciler(events.NewFakeRecorder(100))
@@ -300,7 +299,7 @@ func (w *world) endJobs(t *testing.T, kind batchv1.JobConditionType) {
 	}
 }
 
-// end has a Job end, if it completes then with every pod that it asks for.
+// end ends a Job. A Job that completes has every pod that it asks for.
 func end(job *batchv1.Job, kind batchv1.JobConditionType) {
 	job.Status.Conditions = []batchv1.JobCondition{{Type: kind, Status: corev1.ConditionTrue}}
 	if kind != batchv1.JobComplete {
@@ -313,7 +312,7 @@ func end(job *batchv1.Job, kind batchv1.JobConditionType) {
 	job.Status.Succeeded, job.Status.CompletedIndexes = *job.Spec.Completions, strings.Join(indexes, ",")
 }
 
-// terminatePods plays a pod of each Job that runs, which says why it ends.
+// terminatePods plays a pod of each running Job that reports why it ends.
 func (w *world) terminatePods(t *testing.T, why config.Termination) {
 	t.Helper()
 	message, err := json.Marshal(why)
@@ -337,8 +336,8 @@ func (w *world) terminatePods(t *testing.T, why config.Termination) {
 	}
 }
 
-// forgeJob has somebody make the verification Job before the operator does, with our labels and
-// owner, that does nothing.
+// forgeJob creates a verification Job that does nothing, with our labels and owner, before the
+// operator does.
 func (w *world) forgeJob(t *testing.T) {
 	t.Helper()
 	own := w.jobs(t)[0]
@@ -351,22 +350,22 @@ func (w *world) forgeJob(t *testing.T) {
 	}
 }
 
-// remakeAccounts plays the part of the SecureNotes' reconciler that makes missing children.
-func (w *world) remakeAccounts(t *testing.T) {
+// recreateAccounts plays the reconciler of the SecureNotes, which recreates missing children.
+func (w *world) recreateAccounts(t *testing.T) {
 	t.Helper()
 	for _, account := range operand.ServiceAccounts(notes()) {
-		account.UID = types.UID(fmt.Sprintf("%s-anew-%d", account.Name, w.remade))
+		account.UID = types.UID(fmt.Sprintf("%s-recreated-%d", account.Name, w.recreated))
 		switch err := w.Create(t.Context(), account); {
 		case err == nil:
-			w.remade++
+			w.recreated++
 		case !apierrors.IsAlreadyExists(err):
 			t.Fatal(err)
 		}
 	}
 }
 
-// restart plays the SecureNotes' reconciler and the Deployment controller: the pods begin anew with
-// the session keys that the SecureNotes names.
+// restart plays the reconciler of the SecureNotes and the Deployment controller: the pods restart
+// with the session keys that the SecureNotes names.
 func (w *world) restart(t *testing.T) {
 	t.Helper()
 	entry := w.parent(t).Status.SessionKeys
@@ -389,7 +388,7 @@ func (w *world) restart(t *testing.T) {
 	}
 }
 
-// retire plays the SecureNotes' reconciler.
+// retire plays the reconciler of the SecureNotes, which retires the old version.
 func (w *world) retire(t *testing.T) {
 	t.Helper()
 	parent := w.parent(t)

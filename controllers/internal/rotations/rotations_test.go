@@ -35,8 +35,8 @@ func guarded(kr *v1alpha1.KeyRotation) { kr.Finalizers = []string{v1alpha1.Final
 
 func urgent(kr *v1alpha1.KeyRotation) { kr.Spec.Reason = v1alpha1.RotationCompromise }
 
-// TestOpenIndex: a reconciler looks at those alone that have something left to do, of one
-// SecureNotes of one namespace.
+// TestOpenIndex: a reconciler reads only the rotations of one SecureNotes that it has something to
+// do for.
 func TestOpenIndex(t *testing.T) {
 	t.Parallel()
 	w := crashtest.NewAPIServer(t, Indexes,
@@ -71,8 +71,8 @@ func names(list []v1alpha1.KeyRotation) []string {
 	return names
 }
 
-// TestPrunable: only what the operator created counts, and is deleted. A label or a name that says
-// so can be written by others, too.
+// TestPrunable: only rotations that the operator created are counted and deleted. Others can write
+// the same label or name.
 func TestPrunable(t *testing.T) {
 	t.Parallel()
 	by := func(creator v1alpha1.RotationCreator) func(*v1alpha1.KeyRotation) {

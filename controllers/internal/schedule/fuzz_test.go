@@ -8,8 +8,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// FuzzPlanSchedule: whatever a tenant writes, it is refused by the field's name, or there is a next
-// time, and what was missed lies in between.
+// FuzzPlanSchedule: whatever a tenant writes, either an error names the field, or there is a next
+// time, and a missed time lies between since and now.
 func FuzzPlanSchedule(f *testing.F) {
 	year2100 := time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
 	f.Add("0 3 1 * *", "Etc/UTC", int64(1_700_000_000), int64(1_800_000_000))

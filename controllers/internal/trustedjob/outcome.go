@@ -12,7 +12,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/cause"
 )
 
-// Phase is how far a Job has come.
+// Phase is the state of a Job.
 type Phase string
 
 // The phases of a Job.

@@ -76,8 +76,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	for range maxSteps {
 		again, after, err := r.once(ctx, kr)
 		if stalecache.Is(err) {
-			log.FromContext(ctx).V(1).Info("requeued because the cache is behind", "cause", err.Error())
-			return ctrl.Result{RequeueAfter: stalecache.RequeueAfter()}, nil
+			after = stalecache.RequeueAfter()
+			log.FromContext(ctx).V(1).Info("requeued", "after", after.String(), "reason", err.Error())
+			return ctrl.Result{RequeueAfter: after}, nil
 		}
 		if err != nil || !again {
 			return ctrl.Result{RequeueAfter: after}, err
@@ -101,7 +102,7 @@ func (r *Reconciler) once(ctx context.Context, kr *v1alpha1.KeyRotation) (again 
 	case fail:
 		err = r.fail(ctx, o, d)
 	default:
-		if err = s.do(ctx, r, o); err == nil {
+		if err = s.do(withStep(ctx, s), r, o); err == nil {
 			logStep(ctx, s, o)
 		}
 	}

@@ -12,7 +12,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
-	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/stalecache"
 )
@@ -81,18 +80,6 @@ func isWork(reason string) bool {
 	return slices.Contains([]string{
 		v1alpha1.ReasonReencrypting, v1alpha1.ReasonVerifying, v1alpha1.ReasonRecreatingAccounts, v1alpha1.ReasonRestartingPods,
 	}, reason)
-}
-
-// waitingForWorkload waits for what the reconciler of the SecureNotes creates, and repeats why it
-// cannot.
-func waitingForWorkload(parent *v1alpha1.SecureNotes, reason, what, check string) (decision, bool) {
-	c := meta.FindStatusCondition(parent.Status.Conditions, v1alpha1.ConditionWorkloadReady)
-	if c == nil || c.Status != metav1.ConditionFalse || c.Reason == v1alpha1.ReasonProgressing {
-		return waiting(reason, "%s: if it takes long, see the condition WorkloadReady of SecureNotes %s, and %s", what, parent.Name, check)
-	}
-	d, due := waiting(reason, "%s: %s", what, c.Message)
-	d.cause = cause.Cause{Reason: c.Reason, Message: c.Message}
-	return d, due
 }
 
 // record sets a condition of a Compromise to True, and emits an event on both objects.

@@ -5,31 +5,77 @@ import (
 	"fmt"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/cause"
 )
 
-// steps are the steps of a rotation in their order. Each pass takes the first one that is due,
-// again and again, until one waits or nothing is left to do. Every step is declared in one place,
-// in the file of its group.
+// steps are the steps of a rotation in their order. The numbers are those of the package comment.
+// The first step that is due is taken, and the list is walked again, until one waits or nothing is
+// left to do. Each step is declared in one place, in the file of its group.
 var steps = slices.Concat(
-	// The end of a rotation: end.go.
-	[]step{retry, recordRetired, release, recordEnded, stopEnded},
-	// Is this a rotation that may run at all? admission.go.
-	[]step{failOrphaned, adopt, failForeign, recordRestored, failTooMany, awaitSecureNotes, awaitResume, awaitKeyOwner, awaitMasterKey, awaitResources},
-	// One rotation of a SecureNotes runs at a time: turn.go.
-	[]step{awaitTurn, failSuperseded, failOvertaken, guard, start, awaitSuperseded, failKeyLost, recordFrom, recordTurn},
-	// A new version of the master key: version.go.
-	[]step{failKeyRestored, rotateKey, recordTo, raiseMinEncryption},
-	// A Compromise replaces what could have leaked: accounts.go, databasecredentials.go,
-	// sessionkeys.go.
-	[]step{failForeignAccount, recordAccounts, deleteAccounts, awaitAccounts, recordAccountsRecreated},
-	[]step{revokeDatabaseCredentials, replaceSessionKeys, deleteOldSessionKeys},
-	// Everything is re-encrypted, and then verified: job.go, reencrypt.go, verify.go.
-	jobSteps(reencryption),
-	jobSteps(verification),
-	// The old version is retired, and the rotation ends: retirement.go, end.go.
-	[]step{recordRetirement, revokeDatabaseCredentialsAgain, awaitRestart, complete},
+	[]step{
+		// Has the rotation ended? end.go
+		retry,
+		recordRetired, // 7a, retirement.go
+		release,
+		recordEnded,
+		stopEnded,
+
+		// May it run at all? admission.go
+		failOrphaned,
+		adopt,
+		failForeign,
+		recordRestored,
+		failTooMany,
+		awaitSecureNotes,
+		awaitResume,
+		awaitKeyOwner,
+		awaitMasterKey,
+		awaitResources,
+
+		// 1 and 2, the turn: turn.go
+		awaitTurn,
+		failSuperseded,
+		failOvertaken,
+		guard,
+		start,
+		awaitSuperseded,
+		failKeyLost,
+		recordFrom,
+		recordTurn,
+
+		// 3 and 4, a new version of the master key: version.go
+		failKeyRestored,
+		rotateKey,
+		recordTo,
+		raiseMinEncryption,
+
+		// 4a, the service accounts: accounts.go
+		failForeignAccount,
+		recordAccounts,
+		deleteAccounts,
+		awaitAccounts,
+		recordAccountsRecreated,
+
+		// 4b, the database users: databasecredentials.go
+		revokeDatabaseCredentials,
+
+		// 4c and 6a, the session keys: sessionkeys.go
+		replaceSessionKeys,
+		deleteOldSessionKeys,
+	},
+	jobSteps(reencryption), // 5 and 5a: job.go, reencrypt.go
+	jobSteps(verification), // 6: job.go, verify.go
+	[]step{
+		// 7, the end
+		recordRetirement,               // retirement.go
+		revokeDatabaseCredentialsAgain, // 4b
+		awaitRestart,                   // 6a
+		complete,                       // end.go
+	},
 )
 
 // step is one thing that a rotation does.
@@ -130,5 +176,17 @@ func blocked(o observed, c cause.Cause, reason string) (decision, bool) {
 	}
 	d, due := waiting(reason, "%s. %s", c, note)
 	d.cause, d.mayAbandon = c, true
+	return d, due
+}
+
+// waitingForWorkload waits for what the reconciler of the SecureNotes creates, and repeats why it
+// cannot.
+func waitingForWorkload(parent *v1alpha1.SecureNotes, reason, what, check string) (decision, bool) {
+	c := meta.FindStatusCondition(parent.Status.Conditions, v1alpha1.ConditionWorkloadReady)
+	if c == nil || c.Status != metav1.ConditionFalse || c.Reason == v1alpha1.ReasonProgressing {
+		return waiting(reason, "%s: if it takes long, see the condition WorkloadReady of SecureNotes %s, and %s", what, parent.Name, check)
+	}
+	d, due := waiting(reason, "%s: %s", what, c.Message)
+	d.cause = cause.Cause{Reason: c.Reason, Message: c.Message}
 	return d, due
 }

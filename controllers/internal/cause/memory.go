@@ -111,7 +111,7 @@ func condense(events []corev1.Event, now time.Time) []corev1.Event {
 	})
 	kept = kept[:min(len(kept), maxReasons)]
 	for i, event := range kept {
-		kept[i] = corev1.Event{Reason: event.Reason, Message: truncate(event.Message), LastTimestamp: metav1.NewTime(lastSeen(event))}
+		kept[i] = corev1.Event{Reason: event.Reason, Message: readable(event.Message), LastTimestamp: metav1.NewTime(lastSeen(event))}
 	}
 	return kept
 }

@@ -5,8 +5,10 @@ import (
 	"regexp"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/controllers/internal/truncate"
 )
 
 const (
@@ -41,9 +43,7 @@ func ReadTermination(text string) (config.Termination, bool) {
 // and without what looks like a secret.
 func Words(text string) string {
 	cut := len(text) > maxInput
-	if cut {
-		text = text[:maxInput]
-	}
+	text = truncate.Bytes(text, maxInput)
 	line := secrets.ReplaceAllStringFunc(text, func(secret string) string {
 		if strings.HasPrefix(secret, "://") {
 			return "://…@"
@@ -57,15 +57,12 @@ func Words(text string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(line, ""))
-	if len(line) > maxMessage {
-		return strings.ToValidUTF8(line[:maxMessage], "") + "…"
-	}
-	if cut {
-		return line + "…"
+	if cut || len(line) > maxMessage {
+		return truncate.Bytes(line, maxMessage) + "…"
 	}
 	return line
 }
 
-// truncate returns the part of a text that [Words] reads, and one byte more, so that Words sees
-// that the text was longer. It copies, so that the whole text is not kept in memory.
-func truncate(text string) string { return strings.Clone(text[:min(len(text), maxInput+1)]) }
+// readable returns the part of a text that [Words] reads, and one rune more, so that Words sees that
+// the text was longer.
+func readable(text string) string { return truncate.Bytes(text, maxInput+utf8.UTFMax) }

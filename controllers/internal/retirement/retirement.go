@@ -23,9 +23,11 @@ const (
 	Max = 64
 	// Retry is how long a failed retirement waits.
 	Retry = 15 * time.Minute
-	// TrimRetry is how long the first failed trim waits, and MaxTrimRetry the longest wait. A trim
-	// is not urgent, and each attempt unwraps every owner's key.
-	TrimRetry, MaxTrimRetry = time.Hour, 24 * time.Hour
+	// TrimRetry is how long the first failed trim waits. A trim is not urgent, and each attempt
+	// unwraps every owner's key.
+	TrimRetry = time.Hour
+	// MaxTrimRetry is the longest wait of a failed trim.
+	MaxTrimRetry = 24 * time.Hour
 )
 
 // Recorded reports whether the older versions have been retired for version to or a later one, or

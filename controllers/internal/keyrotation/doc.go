@@ -8,10 +8,11 @@
 //
 // The steps of every rotation:
 //
-//  1. Wait for the turn: one rotation of a SecureNotes at a time, a Compromise first, then the oldest.
+//  1. Wait for the turn: one rotation of a SecureNotes at a time, a Compromise first, then the
+//     oldest.
 //  2. Record fromVersion, the key's latest version, and with it that the turn is certain.
 //  3. Rotate the key in Vault if its latest version is still fromVersion. Record toVersion.
-//  4. Raise min_encryption_version to toVersion, so that nothing new is wrapped under the old version.
+//  4. Raise min_encryption_version to toVersion: nothing new is wrapped under the old version.
 //  5. Run the re-encryption Job; record Reencrypted.
 //  6. Run the verification Job, a fresh process; record Verified.
 //  7. Record in the SecureNotes when the old version is to be retired; record Complete. Package
@@ -21,11 +22,11 @@
 //
 //	4a. Record the UIDs of the service accounts, delete these, and wait until they are recreated;
 //	    record ServiceAccountsRecreated.
-//	4b. Have Vault drop every database user that it has created; record DatabaseCredentialsReplaced.
-//	    If that fails, record the failure and retry before 7 completes.
+//	4b. Have Vault drop every database user that it has created; record
+//	    DatabaseCredentialsReplaced. If that fails, record the failure and retry before the end.
 //	4c. Create new session keys under a recorded random name. The pods restart with them.
 //	5a. The Job first ends every older session; record SessionsEnded.
-//	6a. Once no pod uses the previous session keys, at whichever step, destroy them in Vault; record
-//	    SessionKeysReplaced. Only the end waits for it.
+//	6a. Once no pod uses the previous session keys, at whichever step, destroy them in Vault;
+//	    record SessionKeysReplaced. Only the end waits for it.
 //	7a. After the end, once the old version is retired, record OldVersionRetired.
 package keyrotation

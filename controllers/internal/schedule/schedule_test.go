@@ -56,7 +56,8 @@ func TestPlanSchedule(t *testing.T) {
 	}
 }
 
-// TestOnceADay: a daily schedule runs once on each day of ten years, whatever the clock changes of the time zone.
+// TestOnceADay: a daily schedule runs once on each day of ten years, whatever the clock changes of
+// the time zone.
 func TestOnceADay(t *testing.T) {
 	t.Parallel()
 	for _, zone := range []string{"Etc/UTC", "Europe/Berlin", "America/New_York", "America/Santiago", "Africa/Casablanca", "Asia/Gaza", "Australia/Lord_Howe", "Pacific/Apia"} {

@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// Bytes returns at most limit bytes of a text, and leaves out a rune that does not fit. It copies what
-// it shortens, so that the whole text does not stay in memory.
+// Bytes returns at most limit bytes of a text, and leaves out a rune that does not fit. It copies
+// what it shortens, so that the whole text does not stay in memory.
 func Bytes(text string, limit int) string {
 	if len(text) <= limit {
 		return text

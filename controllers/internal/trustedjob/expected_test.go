@@ -192,8 +192,8 @@ func TestFailureIsReadPastTheCache(t *testing.T) {
 	}
 }
 
-// TestCreate: a Job that exists already is not created again. If it is the expected one the cache is
-// behind, and otherwise it is foreign.
+// TestCreate: a Job that exists already is not created again. If it is the expected one the cache
+// is behind, and otherwise it is foreign.
 func TestCreate(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -49,7 +49,7 @@ var failForeign = step{
 			return notDue()
 		}
 		return failingForGood(v1alpha1.ReasonNameConflict,
-			"%s %s controls this KeyRotation, so SecureNotes %s cannot: create another one without an owner", controller.Kind, controller.Name, o.parent.Name)
+			"this KeyRotation belongs to %s %s, not to SecureNotes %s: create another KeyRotation without an owner reference", controller.Kind, controller.Name, o.parent.Name)
 	},
 }
 
@@ -140,8 +140,8 @@ func restoredEnded(kr *v1alpha1.KeyRotation) bool {
 // setRestored ends a restored rotation. It claims no success: anyone who may edit the object may
 // have written the annotation.
 func setRestored(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
-	message := fmt.Sprintf("its annotation %s says that this KeyRotation had ended before it was restored from a backup; "+
-		"it does not start again, and what it did is not known: to rotate, create another KeyRotation", v1alpha1.AnnotationEnded)
+	message := fmt.Sprintf("its annotation %s says that this KeyRotation had ended before it was restored from a backup. "+
+		"It does not start again, and what it did is not known. To rotate, create another KeyRotation", v1alpha1.AnnotationEnded)
 	setInitial(kr, s)
 	s.State = v1alpha1.ConditionRestored
 	setCondition(kr, s, v1alpha1.ConditionRestored, metav1.ConditionTrue, v1alpha1.ConditionRestored, message)

@@ -16,7 +16,7 @@ import (
 const listTimeout = 5 * time.Second
 
 var conflictsTotal = prometheus.NewDesc("securenotes_rotation_conflicts_total",
-	"Rows and keys that the newest rotation of the SecureNotes left alone, because somebody had changed them since they were read.",
+	"Rows and keys that the newest rotation of the SecureNotes skipped because they had changed since they were read.",
 	[]string{"namespace", "name"}, nil)
 
 // collector reads the cache at each scrape. An object that no longer exists has no series, and each

@@ -53,7 +53,7 @@ func setReencrypted(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
 	s.Progress.NotesDone, s.Progress.Percent = s.Progress.NotesTotal, 100
 	s.Progress.NotesPerSecond, s.Progress.SecondsLeft = 0, new(int64(0))
 	setCondition(kr, s, v1alpha1.ConditionReencrypted, metav1.ConditionTrue, v1alpha1.ReasonComplete,
-		fmt.Sprintf("everything is at version %d or above", *s.ToVersion))
+		fmt.Sprintf("everything is encrypted under version %d or later", *s.ToVersion))
 	if rotations.Compromise(kr) {
 		setCondition(kr, s, v1alpha1.ConditionSessionsEnded, metav1.ConditionTrue, v1alpha1.ReasonComplete, sessionsEnded(kr))
 	}

@@ -33,7 +33,7 @@ var failSuperseded = step{
 		if !rotations.Started(o.rotation) || o.supersededBy == nil {
 			return notDue()
 		}
-		return failingForGood(config.ReasonSuperseded, "KeyRotation %s of reason Compromise supersedes this one and moves everything to a newer version", o.supersededBy.Name)
+		return failingForGood(config.ReasonSuperseded, "KeyRotation %s of reason Compromise supersedes this one and re-encrypts everything under a newer version", o.supersededBy.Name)
 	},
 }
 

@@ -19,7 +19,7 @@ var verification = job{
 	record: func(ctx context.Context, r *Reconciler, o observed) error {
 		return r.patchStatus(ctx, o.rotation, func(s *v1alpha1.KeyRotationStatus) {
 			setCondition(o.rotation, s, v1alpha1.ConditionVerified, metav1.ConditionTrue, v1alpha1.ReasonComplete,
-				fmt.Sprintf("nothing is below version %d, and every key is usable", *s.ToVersion))
+				fmt.Sprintf("nothing is encrypted under a version before %d, and every key can be used", *s.ToVersion))
 		})
 	},
 	outcome:  func(o *observed) *trustedjob.Outcome { return &o.verify },

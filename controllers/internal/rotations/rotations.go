@@ -77,7 +77,7 @@ func NewestVersion(parent *v1alpha1.SecureNotes, all []v1alpha1.KeyRotation) int
 }
 
 // RestoreVaultAdvice says what to do when Vault has fewer versions of a key than there were.
-const RestoreVaultAdvice = "Vault was restored to an earlier state; restore the newer one, because no version made in its place opens what is under the lost one"
+const RestoreVaultAdvice = "Vault was restored to an earlier state; restore the newer one, because a version that is added instead cannot decrypt what is under the lost one"
 
 // WaitsFor reports whether a rotation waits for the given reason.
 func WaitsFor(kr *v1alpha1.KeyRotation, reason string) bool {

@@ -35,7 +35,7 @@ func New(rotation operand.Rotation, since, now time.Time) (Plan, error) {
 	clock := wallClock{schedule, location}
 	plan := Plan{Next: clock.next(now)}
 	if plan.Next.IsZero() {
-		return Plan{}, fmt.Errorf("spec.keyRotation.schedule %q never comes: change it to a date that exists", rotation.Schedule)
+		return Plan{}, fmt.Errorf("spec.keyRotation.schedule %q matches no date: change it to a date that exists", rotation.Schedule)
 	}
 	for _, window := range windows {
 		start := since

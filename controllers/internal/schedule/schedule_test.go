@@ -83,11 +83,11 @@ func TestOnceADay(t *testing.T) {
 func TestPlanScheduleRefuses(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ schedule, zone, want string }{
-		"no schedule at all":   {schedule: "whenever", zone: "Etc/UTC", want: "spec.keyRotation.schedule"},
-		"a zone in the words":  {schedule: "TZ=Asia/Tokyo 0 3 * * *", zone: "Etc/UTC", want: "spec.keyRotation.timeZone"},
-		"every second":         {schedule: "@every 1s", zone: "Etc/UTC", want: "@every"},
-		"a zone that is none":  {schedule: "@daily", zone: "Moon/Base", want: "spec.keyRotation.timeZone"},
-		"a date that never is": {schedule: "0 0 30 2 *", zone: "Etc/UTC", want: "never comes"},
+		"no schedule at all":         {schedule: "whenever", zone: "Etc/UTC", want: "spec.keyRotation.schedule"},
+		"a zone in the words":        {schedule: "TZ=Asia/Tokyo 0 3 * * *", zone: "Etc/UTC", want: "spec.keyRotation.timeZone"},
+		"every second":               {schedule: "@every 1s", zone: "Etc/UTC", want: "@every"},
+		"a zone that is none":        {schedule: "@daily", zone: "Moon/Base", want: "spec.keyRotation.timeZone"},
+		"a date that does not exist": {schedule: "0 0 30 2 *", zone: "Etc/UTC", want: "matches no date"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := New(operand.Rotation{Schedule: tc.schedule, TimeZone: tc.zone}, time.Unix(0, 0), time.Unix(1e9, 0))

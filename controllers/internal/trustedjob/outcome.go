@@ -92,7 +92,7 @@ func failure(job *batchv1.Job, failed batchv1.JobCondition, pods []corev1.Pod) (
 	}
 	words := cause.Words(failed.Message)
 	if words == "" {
-		words = "no pod of it says why"
+		words = "no pod reported why"
 	}
 	return "", "Job " + job.Name + " failed: " + words + "; see the logs of its pods"
 }

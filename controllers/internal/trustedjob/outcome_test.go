@@ -55,7 +55,7 @@ func TestOutcome(t *testing.T) {
 		"superseded outweighs": {job: job(batchv1.JobFailed), pods: []corev1.Pod{
 			pod("", config.ExitSuperseded, `{"reason":"Superseded","message":"by 4"}`), pod("", 1, `{"reason":"Failed","message":"x"}`),
 		}, want: Outcome{Name: "job", Phase: Failed, Reason: "Superseded", Message: "by 4"}},
-		"a pod of another":  {job: job(batchv1.JobFailed), pods: []corev1.Pod{forged}, want: Outcome{Name: "job", Phase: Failed, Reason: "", Message: "Job job failed: no pod of it says why; see the logs of its pods"}},
+		"a pod of another":  {job: job(batchv1.JobFailed), pods: []corev1.Pod{forged}, want: Outcome{Name: "job", Phase: Failed, Reason: "", Message: "Job job failed: no pod reported why; see the logs of its pods"}},
 		"the pods are gone": {job: spent, want: Outcome{Name: "job", Phase: Failed, Message: "Job job failed: Job has reached the specified backoff limit; see the logs of its pods"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -27,8 +27,8 @@ var bound = regexp.MustCompile(`^([mM]ax|min|least)[A-Z]|Per(Second|Minute|Hour|
 // noBounds are constants with such a name that limit no client, and the reason.
 var noBounds = map[string]string{
 	"accounts.maxFenced":    "how often a registration restarts when a rotation changes the key meanwhile",
-	"notes.maxOvertaken":    "how often an update restarts when another one changes the note meanwhile",
-	"notes.maxCounted":      "how many users' counts are cached",
+	"notes.maxConflicts":    "how often an unconditional update restarts because another write came first",
+	"notes.maxCounts":       "how many users' counts are cached",
 	"httpapi.maxFieldName":  "how much of a client's own text an error quotes",
 	"httpapi.MaxMemory":     "the sum of other limits",
 	"httpapi.maxPooled":     "which buffers are reused",

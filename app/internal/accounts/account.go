@@ -8,22 +8,22 @@ import (
 
 // Errors that callers tell apart with errors.Is.
 var (
-	ErrUsernameTaken      = errors.New("Username already exists")
+	ErrUsernameTaken      = errors.New("the username already exists")
 	ErrNotFound           = errors.New("no such user")
-	ErrInvalidCredentials = errors.New("Invalid credentials")
-	ErrRegistrationClosed = errors.New("Registration is closed")
-	ErrTooManyAccounts    = errors.New("This service has as many accounts as it allows")
-	// ErrFenced means that the new owner key was wrapped under a master key version that a rotation has left
-	// behind meanwhile.
+	ErrInvalidCredentials = errors.New("invalid credentials")
+	ErrRegistrationClosed = errors.New("registration is closed")
+	ErrTooManyAccounts    = errors.New("the maximum number of accounts is reached")
+	// ErrFenced means that the new owner key was wrapped under a master key version below the fence of
+	// a rotation that has started since.
 	ErrFenced = errors.New("the owner key is below the rotation fence")
-	// ErrPepperLost means that a login failed while a pepper that some password needs is not in
+	// ErrPepperLost means that a login failed while a pepper that some password needs is missing in
 	// Vault.
-	ErrPepperLost = errors.New("a pepper is not in Vault")
-	// ErrBusy means that too many passwords are being hashed right now.
-	ErrBusy = errors.New("too many logins at once")
+	ErrPepperLost = errors.New("a pepper is missing in Vault")
+	// ErrBusy means that too many passwords are being hashed.
+	ErrBusy = errors.New("too many passwords are being hashed")
 )
 
-// InvalidError says what is wrong with a username or a password.
+// InvalidError means that a username or a password is not allowed. Its message is for the user.
 type InvalidError struct{ Message string }
 
 func (e *InvalidError) Error() string { return e.Message }

@@ -19,9 +19,9 @@ func checkContextWords(password, username string) error {
 	password = strings.ToLower(password)
 	switch {
 	case utf8.RuneCountInString(username) >= minContextWord && strings.Contains(password, strings.ToLower(username)):
-		return &InvalidError{"Password must not contain the username, which is tried first"}
+		return &InvalidError{"Password must not contain the username: attackers try it first"}
 	case strings.Contains(password, product):
-		return &InvalidError{"Password must not contain " + product + ", the name of the service, which is tried first"}
+		return &InvalidError{"Password must not contain " + product + ", the name of the service: attackers try it first"}
 	}
 	return nil
 }

@@ -38,13 +38,13 @@ const (
 // Errors of the second factor, told apart with errors.Is.
 var (
 	// ErrCodeRequired means that the password is right and the user has a second factor.
-	ErrCodeRequired = errors.New("Second factor code required")
+	ErrCodeRequired = errors.New("the code of the second factor is required")
 	// ErrInvalidCode means that the code is wrong, too old, or was used before.
-	ErrInvalidCode = errors.New("Invalid code")
+	ErrInvalidCode = errors.New("invalid code of the second factor")
 	// ErrSecondFactorExists means that the user has confirmed a second factor already.
-	ErrSecondFactorExists = errors.New("A second factor is set up already")
+	ErrSecondFactorExists = errors.New("a second factor is set up already")
 	// ErrNoSecondFactor means that there is none to confirm or to remove.
-	ErrNoSecondFactor = errors.New("No second factor is set up")
+	ErrNoSecondFactor = errors.New("no second factor is set up")
 )
 
 // SecondFactor is a seed as it is stored.
@@ -136,12 +136,7 @@ func (s *Service) ProposeSecondFactor(ctx context.Context, id sessions.Identity,
 	rand.Read(seed)
 	defer clear(seed)
 	factor := SecondFactor{ID: uuid.NewString(), CreatedAt: s.now()}
-	find := func(ctx context.Context) (envelope.StoredKey, error) { return s.store.ActiveKey(ctx, id, s.now()) }
-	err = s.keys.SealActive(ctx, id.Owner, 1, find, func(key *envelope.OwnerKey) (bool, error) {
-		factor.KeyID, factor.Seed = key.ID(), key.Seal(seedPlace(factor.ID), seed)
-		return s.store.ProposeSecondFactor(ctx, id, s.now(), factor)
-	})
-	if err != nil {
+	if err := s.storeProposal(ctx, id, factor, seed); err != nil {
 		return ProposedSecondFactor{}, err
 	}
 	key, err := totp.Generate(totp.GenerateOpts{
@@ -151,6 +146,20 @@ func (s *Service) ProposeSecondFactor(ctx context.Context, id sessions.Identity,
 		return ProposedSecondFactor{}, fmt.Errorf("second factor: %w", err)
 	}
 	return ProposedSecondFactor{Secret: key.Secret(), URI: key.URL()}, nil
+}
+
+// storeProposal seals the seed with the owner's active key and stores the factor.
+func (s *Service) storeProposal(ctx context.Context, id sessions.Identity, factor SecondFactor, seed []byte) error {
+	keys := s.keys.ActiveKeys(id.Owner, 1, func(ctx context.Context) (envelope.StoredKey, error) {
+		return s.store.ActiveKey(ctx, id, s.now())
+	})
+	for keys.Next(ctx) {
+		factor.KeyID, factor.Seed = keys.Key().ID(), keys.Key().Seal(seedPlace(factor.ID), seed)
+		if stored, err := s.store.ProposeSecondFactor(ctx, id, s.now(), factor); err != nil || stored {
+			return err
+		}
+	}
+	return keys.Err()
 }
 
 // ConfirmSecondFactor makes the proposed factor the user's, if the code is of it, ends the user's other

@@ -32,9 +32,6 @@ const (
 	maxSeals = 1 << 31
 	// sealBlock is how many seals a process sets aside at once, so that it need not write down each.
 	sealBlock = 4096
-	// maxAttempts bounds how often a write seals again because its key was retired meanwhile. A rotation
-	// replaces an owner's key once; more than that means something is wrong.
-	maxAttempts = 5
 )
 
 // ErrKeyNotActive means that the owner key that a write was sealed with is not the active one, or no more.
@@ -135,31 +132,6 @@ func (c *Cache) Key(ctx context.Context, stored StoredKey) (*OwnerKey, error) {
 		}
 		return result.Val.(*OwnerKey), nil
 	}
-}
-
-// SealActive calls attempt with the owner's active key until it reports that the key still was active
-// when it stored what it had sealed: the database has the last word on that. attempt seals up to the
-// given number of values. find returns the key that is active by its committed row. Errors: those of
-// find, attempt and the provider; ErrKeyNotActive.
-func (c *Cache) SealActive(ctx context.Context, owner string, values int64,
-	find func(context.Context) (StoredKey, error), attempt func(*OwnerKey) (stored bool, err error),
-) error {
-	var refused error
-	for range maxAttempts {
-		key, err := c.activeKey(ctx, owner, values, find)
-		switch {
-		case errors.Is(err, ErrRefused) && refused == nil:
-			refused = err // a rotation may have moved the row since it was read
-		case err != nil:
-			return err
-		case key != nil:
-			if stored, err := attempt(key); err != nil || stored {
-				return err
-			}
-		}
-		c.active.Remove(owner)
-	}
-	return fmt.Errorf("owner %s: %w after %d tries", owner, ErrKeyNotActive, maxAttempts)
 }
 
 // activeKey returns the owner's active key, for so many seals; nil when the row has changed and is to be read again.

@@ -146,11 +146,14 @@ func TestSealingFollowsTheActiveKey(t *testing.T) {
 	rows := &rows{active: stored}
 	cache.rows = rows
 	sealedWith := func(accept func(string) bool) (with []string, err error) {
-		err = cache.SealActive(context.Background(), "o1", 1, rows.find, func(key *OwnerKey) (bool, error) {
-			with = append(with, key.ID())
-			return accept(key.ID()), nil
-		})
-		return with, err
+		keys := cache.ActiveKeys("o1", 1, rows.find)
+		for keys.Next(context.Background()) {
+			with = append(with, keys.Key().ID())
+			if accept(keys.Key().ID()) {
+				return with, nil
+			}
+		}
+		return with, keys.Err()
 	}
 	if with, err := sealedWith(func(string) bool { return true }); err != nil || !slices.Equal(with, []string{stored.ID}) {
 		t.Fatalf("sealed with %v, %v", with, err)
@@ -177,12 +180,13 @@ func TestKeyIsReplacedBeforeItHasSealedTooMuch(t *testing.T) {
 	cache.rows, cache.maxSeals = rows, 2*sealBlock
 	sealed := map[string]int64{}
 	for range 5 * sealBlock / 3 {
-		err := cache.SealActive(context.Background(), "o1", 3, rows.find, func(key *OwnerKey) (bool, error) {
-			sealed[key.ID()] += 3
-			return key.ID() == rows.active.ID, nil
-		})
-		if err != nil {
-			t.Fatal(err)
+		keys, stored := cache.ActiveKeys("o1", 3, rows.find), false
+		for !stored && keys.Next(context.Background()) {
+			sealed[keys.Key().ID()] += 3
+			stored = keys.Key().ID() == rows.active.ID
+		}
+		if !stored {
+			t.Fatal(keys.Err())
 		}
 	}
 	if len(sealed) < 3 {
@@ -237,7 +241,9 @@ func TestKeyServesForItsTimeOnly(t *testing.T) {
 	failure := ErrUnavailable
 	p.failure.Store(&failure)
 	seal := func() error {
-		return cache.SealActive(ctx, "o1", 1, rows.find, func(*OwnerKey) (bool, error) { return true, nil })
+		keys := cache.ActiveKeys("o1", 1, rows.find)
+		keys.Next(ctx)
+		return keys.Err()
 	}
 	for time.Since(unwrapped) < ttl*3/4 {
 		time.Sleep(time.Millisecond) // the first seal comes near the end of the key's time, and must not give it more

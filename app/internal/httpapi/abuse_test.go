@@ -189,13 +189,13 @@ func TestBodies(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
 		token := s.signIn(t, "alice")
-		const other = "The request body is not the JSON object that is expected here"
+		const other = "The request body is not a valid JSON object"
 		for what, tc := range map[string]struct{ body, message string }{
-			"unknown field":   {body: `{"content":"x","owner":"y"}`, message: "Field owner is not known here"},
+			"unknown field":   {body: `{"content":"x","owner":"y"}`, message: "Field owner is unknown"},
 			"duplicate":       {body: `{"content":"x","content":"y"}`, message: "Field content is given twice"},
 			"number":          {body: `{"content":7}`, message: "Field content has the wrong type"},
 			"tag of a number": {body: `{"content":"x","tags":["a",7]}`, message: "Field tags.1 has the wrong type"},
-			"case":            {body: `{"Content":"x"}`, message: "Field Content is not known here"},
+			"case":            {body: `{"Content":"x"}`, message: "Field Content is unknown"},
 			"array":           {body: `["content"]`, message: other},
 			"trailing object": {body: `{"content":"x"}{}`, message: "There is data after the JSON object"},
 			"trailing text":   {body: `{"content":"x"} x`, message: "There is data after the JSON object"},
@@ -205,7 +205,7 @@ func TestBodies(t *testing.T) {
 			"invalid UTF-8":   {body: "{\"content\":\"\xff\"}", message: "Field content is not valid JSON"},
 			"lone surrogate":  {body: `{"content":"\ud800"}`, message: "Field content is not valid JSON"},
 			"null":            {body: `null`, message: "Invalid note content"},
-			"deep":            {body: strings.Repeat(`{"a":`, 100_000), message: "Field a is not known here"},
+			"deep":            {body: strings.Repeat(`{"a":`, 100_000), message: "Field a is unknown"},
 			"deep arrays":     {body: `{"tags":` + strings.Repeat(`[`, 100_000), message: "Field tags is nested too deeply"},
 			"deep text":       {body: `{"title":` + strings.Repeat(`[`, 100_000), message: "Field title is nested too deeply"},
 		} {

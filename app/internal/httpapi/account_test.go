@@ -25,7 +25,7 @@ func TestPasswordChange(t *testing.T) {
 		}
 		change("wrong horse battery", "another fine password").want(t, "wrong password", 403, "Invalid credentials")
 		change("correct horse battery", "short").want(t, "short password", 400, "Password must be at least 8 characters")
-		change("correct horse battery", "the ALICE password").want(t, "the username in it", 400, "Password must not contain the username, which is tried first")
+		change("correct horse battery", "the ALICE password").want(t, "the username in it", 400, "Password must not contain the username: attackers try it first")
 		change("correct horse battery", "iloveyou1").want(t, "common password", 400, "Password is one of the most common ones, choose another")
 		change("correct horse battery", "another fine password").want(t, "change", 200, "")
 		s.call(t, "GET", "/api/notes", token, "").want(t, "the session that changed it", 200, "")

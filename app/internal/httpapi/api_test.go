@@ -314,7 +314,7 @@ func TestAccounts(t *testing.T) {
 			"spaces and 64":    {path: "register", body: `{"username":" ` + strings.Repeat("x", 64) + `","password":"longenough"}`, status: 400, message: "Username must be at most 64 characters"},
 			"long password":    {path: "register", body: `{"username":"bob","password":"` + strings.Repeat("x", 257) + `"}`, status: 400, message: "Password must be at most 256 characters"},
 			"name taken":       {path: "register", body: `{"username":"Alice","password":"longenough"}`, status: 409, message: "Username already exists"},
-			"no body":          {path: "register", body: ``, status: 400, message: "The request body is not the JSON object that is expected here"},
+			"no body":          {path: "register", body: ``, status: 400, message: "The request body is not a valid JSON object"},
 			"no object":        {path: "register", body: `[]`, status: 400},
 			"wrong type":       {path: "register", body: `{"username":7,"password":"longenough"}`, status: 400, message: "Field username has the wrong type"},
 			"unknown field":    {path: "register", body: `{"username":"bob","password":"longenough","admin":true}`, status: 400},

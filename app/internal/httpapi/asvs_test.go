@@ -156,8 +156,8 @@ func TestPasswordIsTakenAsItIs(t *testing.T) {
 		}
 		s.login(t, "user6", strings.Repeat("x", 255)).want(t, "cut by one", 401, "Invalid credentials")
 		register("bob", "ILoveYou1").want(t, "a common one", 400, "Password is one of the most common ones, choose another")
-		register("Robert", "for robert only").want(t, "the username in it", 400, "Password must not contain the username, which is tried first")
-		register("bob", "My SecureNotes 1").want(t, "the service in it", 400, "Password must not contain securenotes, the name of the service, which is tried first")
+		register("Robert", "for robert only").want(t, "the username in it", 400, "Password must not contain the username: attackers try it first")
+		register("bob", "My SecureNotes 1").want(t, "the service in it", 400, "Password must not contain securenotes, the name of the service: attackers try it first")
 	})
 }
 

@@ -11,18 +11,18 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// What handlers leave for the audit line, where the path and the token do not say it.
+// Keys of values in gin's context for the audit line, which the path and the token do not contain.
 const (
 	auditUserKey     = "audit-user"
 	auditUsernameKey = "audit-username"
 	auditObjectKey   = "audit-object"
 	auditFactorKey   = "audit-factor"
-	// refusedKey is set where a limit, or the origin of a page, has refused the request: without work,
-	// so that such requests may come by the thousand, and cost no line each.
+	// refusedKey is set when a limit, or the check of the web origin, has refused the request. See
+	// [apiError].
 	refusedKey = "refused"
 )
 
-// actions names what each route does. A route that is not here touches no data and no credentials.
+// actions names the audited action of each route. Other routes touch no data and no credentials.
 var actions = map[string]string{
 	"POST /api/auth/register":       "account.register",
 	"POST /api/auth/login":          "session.login",
@@ -43,7 +43,7 @@ var actions = map[string]string{
 	"DELETE /api/notes/:id":         "note.delete",
 }
 
-// auditedAs returns the action that the request is, if any. HEAD does what GET does.
+// auditedAs returns the audited action of the request, if it has one. HEAD is treated like GET.
 func auditedAs(c *gin.Context) (action string, ok bool) {
 	method := c.Request.Method
 	if method == http.MethodHead {
@@ -53,7 +53,7 @@ func auditedAs(c *gin.Context) (action string, ok bool) {
 	return action, ok
 }
 
-// event is an audit line of the request, as far as it is known by now.
+// event returns an audit line of the request with what is known so far.
 func (a *heldAnswer) event(outcome string) audit.Event {
 	c := a.c
 	e := audit.Event{
@@ -67,7 +67,7 @@ func (a *heldAnswer) event(outcome string) audit.Event {
 	if name := c.GetString(auditUsernameKey); e.User == "" && name != "" {
 		e.Username = a.h.Accounts.UsernameDigest(name)
 	}
-	if id := c.Param("id"); e.Object == "" && canonicalUUID(id) {
+	if id := c.Param("id"); e.Object == "" && isCanonicalUUID(id) {
 		e.Object = id
 	}
 	if outcome != audit.Intent {
@@ -79,7 +79,7 @@ func (a *heldAnswer) event(outcome string) audit.Event {
 	return e
 }
 
-// record writes the last line of a request, or counts it where a limit has refused the request.
+// record writes the last audit line of a request. Refused requests are only counted.
 func (h *handlers) record(c *gin.Context, e audit.Event) error {
 	if c.GetBool(refusedKey) {
 		return h.Audit.Refused(e, clientaddress.Network(e.Address))
@@ -89,7 +89,7 @@ func (h *handlers) record(c *gin.Context, e audit.Event) error {
 
 func (a *heldAnswer) outcome() string {
 	switch status := a.Status(); {
-	case a.streams && !a.whole:
+	case a.streams && !a.complete:
 		return audit.Incomplete
 	case status < http.StatusBadRequest:
 		return audit.Success

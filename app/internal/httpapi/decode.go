@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -17,65 +16,78 @@ import (
 
 // decode reads the request's body into a struct: one JSON object (RFC 8259, as restricted by I-JSON,
 // RFC 7493) with known fields only, each once and of its type, in valid UTF-8, and nothing after it.
-// On failure it has answered, and named the field.
-func decode(c *gin.Context, into any) bool {
+// An error names the field.
+//
+// It uses the experimental json/v2, because encoding/json accepts duplicate names and invalid UTF-8,
+// and does not say where an unknown field is. Answers need none of that, and are encoded by
+// encoding/json, which gin uses.
+func decode(c *gin.Context, into any) error {
 	err := json.UnmarshalRead(c.Request.Body, into, json.RejectUnknownMembers(true))
 	if err == nil {
-		// What is left of the request's time after a slow body is not enough to work.
+		// A slow body may have used up the time of the request.
 		err = c.Request.Context().Err()
 	}
-	if err == nil {
-		return true
+	if err != nil {
+		return decodeError(err)
 	}
-	var (
-		tooLarge *http.MaxBytesError
-		semantic *json.SemanticError
-		syntax   *jsontext.SyntacticError
-	)
+	return nil
+}
+
+// decodeError returns the answer to a body that could not be read or decoded.
+func decodeError(err error) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		failUnread(c, http.StatusRequestTimeout, "The request body arrives too slowly")
-	case errors.Is(err, errOwnShare):
-		c.Header("Retry-After", strconv.Itoa(retryAfter))
-		failUnread(c, http.StatusTooManyRequests, ownShare)
+		return unreadBody(http.StatusRequestTimeout, "The request body arrives too slowly")
+	case errors.Is(err, errUserBusy):
+		e := unreadBody(http.StatusTooManyRequests, userMemoryMessage)
+		e.retryAfter = defaultRetryAfter
+		return e
 	case errors.Is(err, errBusy):
-		failUnread(c, http.StatusServiceUnavailable, busy)
+		return unreadBody(http.StatusServiceUnavailable, memoryMessage)
 	case errors.Is(err, notes.ErrInvalidTags):
-		fail(c, http.StatusBadRequest, notes.ErrInvalidTags.Error())
-	case errors.As(err, &tooLarge):
-		fail(c, http.StatusRequestEntityTooLarge, "The request body is too large")
-	case errors.Is(err, json.ErrUnknownName) && errors.As(err, &semantic):
-		fail(c, http.StatusBadRequest, "Field "+field(semantic.JSONPointer)+" is not known here")
-	case errors.Is(err, jsontext.ErrDuplicateName) && errors.As(err, &syntax):
-		fail(c, http.StatusBadRequest, "Field "+field(syntax.JSONPointer)+" is given twice")
-	case errors.As(err, &semantic) && semantic.JSONPointer != "":
-		fail(c, http.StatusBadRequest, "Field "+field(semantic.JSONPointer)+" has the wrong type")
-	case errors.As(err, &syntax) && syntax.Err.Error() == tooDeep:
-		fail(c, http.StatusBadRequest, "Field "+topField(syntax.JSONPointer)+" is nested too deeply")
-	case errors.As(err, &syntax) && strings.HasSuffix(syntax.Err.Error(), afterTheValue):
-		fail(c, http.StatusBadRequest, "There is data after the JSON object")
-	case errors.As(err, &syntax) && syntax.JSONPointer != "":
-		fail(c, http.StatusBadRequest, "Field "+field(syntax.JSONPointer)+" is not valid JSON")
-	default:
-		fail(c, http.StatusBadRequest, "The request body is not the JSON object that is expected here")
+		return notes.ErrInvalidTags
 	}
-	return false
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return &apiError{status: http.StatusRequestEntityTooLarge, message: "The request body is too large"}
+	}
+	return badRequest(jsonMessage(err))
 }
 
-// failUnread is fail for a request whose body is not read to its end. Without closing the
-// connection, net/http would read on, and answer when the client is done.
-func failUnread(c *gin.Context, status int, message string) {
-	c.Header("Connection", "close")
-	fail(c, status, message)
+// unreadBody is the error of a request whose body is not read to its end. net/http would read the rest
+// before it sends the answer, unless the connection is closed.
+func unreadBody(status int, message string) *apiError {
+	return &apiError{status: status, message: message, closeConnection: true}
 }
 
-// What the JSON library says of errors that it has no name for.
+// Texts of the JSON library for errors that it exports no value for.
 const (
-	tooDeep       = "exceeded max depth"
-	afterTheValue = " after top-level value"
+	maxDepthText      = "exceeded max depth"
+	trailingTextEnds  = " after top-level value"
+	notAnObjectAnswer = "The request body is not a valid JSON object"
 )
 
-// topField is the field of the body's own object that a pointer leads into.
+// jsonMessage describes what is wrong with a body, for the client.
+func jsonMessage(err error) string {
+	semantic, isSemantic := errors.AsType[*json.SemanticError](err)
+	syntax, isSyntax := errors.AsType[*jsontext.SyntacticError](err)
+	switch {
+	case isSemantic && errors.Is(err, json.ErrUnknownName):
+		return "Field " + field(semantic.JSONPointer) + " is unknown"
+	case isSyntax && errors.Is(err, jsontext.ErrDuplicateName):
+		return "Field " + field(syntax.JSONPointer) + " is given twice"
+	case isSemantic && semantic.JSONPointer != "":
+		return "Field " + field(semantic.JSONPointer) + " has the wrong type"
+	case isSyntax && syntax.Err.Error() == maxDepthText:
+		return "Field " + topField(syntax.JSONPointer) + " is nested too deeply"
+	case isSyntax && strings.HasSuffix(syntax.Err.Error(), trailingTextEnds):
+		return "There is data after the JSON object"
+	case isSyntax && syntax.JSONPointer != "":
+		return "Field " + field(syntax.JSONPointer) + " is not valid JSON"
+	}
+	return notAnObjectAnswer
+}
+
+// topField returns the name of the top-level field that a pointer leads into.
 func topField(pointer jsontext.Pointer) string {
 	for name := range pointer.Tokens() {
 		return field(jsontext.Pointer("").AppendToken(name))
@@ -86,7 +98,7 @@ func topField(pointer jsontext.Pointer) string {
 // maxFieldName bounds how much of a client's own text an error repeats, in bytes.
 const maxFieldName = 64
 
-// field is a pointer's path as clients write it, cut to a bound.
+// field returns the name of the field that a pointer leads to, shortened if it is long.
 func field(pointer jsontext.Pointer) string {
 	name := strings.ReplaceAll(strings.TrimPrefix(string(pointer), "/"), "/", ".")
 	if len(name) > maxFieldName {

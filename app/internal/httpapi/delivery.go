@@ -17,21 +17,21 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// delivered sends every answer, in this order: the audit line is written, and only then the first
-// byte goes out. An answer is held back in memory until then, unless its handler streams it: see
-// [heldAnswer.stream]. Where the line cannot be written the answer is dropped.
-func (h *handlers) delivered(c *gin.Context) {
-	a := held(h, c)
+// deliver sends every answer. It first writes the audit line, and only then the first byte of the
+// answer. Until then the answer is held in memory, unless its handler streams it: see
+// [heldAnswer.stream]. If the audit line cannot be written, the answer is dropped.
+func (h *handlers) deliver(c *gin.Context) {
+	a := hold(h, c)
 	defer a.release()
 	c.Next()
-	memory := &room{of: h.answers, user: payer(c)}
-	defer memory.leave()
-	// Before the record, which is of what the client gets. What has been done is answered for in any
-	// case.
+	memory := &reservation{pool: h.answers, user: memoryUser(c)}
+	defer memory.release()
+	// Reserved before the audit line, which must record the answer that the client gets. The answer to
+	// a change is sent in any case.
 	if !a.intended {
-		if err := memory.Take(len(a.body)); err != nil {
-			a.startOver()
-			h.failWith(c, err)
+		if err := memory.Reserve(len(a.body)); err != nil {
+			a.reset()
+			h.fail(c, err)
 		}
 	}
 	err := a.record()
@@ -44,53 +44,55 @@ func (h *handlers) delivered(c *gin.Context) {
 	}
 	if memory.large > 0 {
 		control := http.NewResponseController(a.ResponseWriter)
-		memory.waitsFor(func() { _ = control.SetWriteDeadline(time.Now()) }) // an error: the client is gone
-		defer memory.waitsFor(nil)
+		memory.setPreempt(func() { _ = control.SetWriteDeadline(time.Now()) }) // an error means that the client is gone
+		defer memory.setPreempt(nil)
 	}
 	a.send()
 }
 
-// payer returns whom the memory of an answer counts for: the user whose session has proved alive,
-// else the client's address.
-func payer(c *gin.Context) string {
-	if value, ok := c.Get(identityKey); ok && provedBy(c) == ratelimit.Proved {
+// memoryUser returns for whom the memory of an answer counts: for the user if the session is live,
+// otherwise for the client's address.
+func memoryUser(c *gin.Context) string {
+	if value, ok := c.Get(identityKey); ok && sessionOutcome(c) == ratelimit.Proved {
 		return value.(sessions.Identity).Owner
 	}
 	return clientaddress.Network(c.ClientIP())
 }
 
-// heldAnswer is the answer to a request, and what the audit log is told of it.
+// heldAnswer is the answer to a request, and what the audit log records of it.
 type heldAnswer struct {
 	gin.ResponseWriter
 	h *handlers
 	c *gin.Context
-	// action is what the audit log calls the request; empty: it is not recorded.
+	// action is the action in the audit log; it is empty if the request is not audited.
 	action string
 
 	body    []byte
 	status  int
 	written bool
-	// intended: the line of intent is written. It had these, where they were known.
+	// intended means that the line of intent is written. user and object are what it named.
 	intended     bool
 	user, object string
-	// streams: what is written goes out at once. whole: it went out to the end. notes: how many did.
-	streams, whole bool
-	notes          int
-	sent           []func()
+	// streams means that everything written is sent at once, and complete that it was sent to the end.
+	streams, complete bool
+	// notes is how many notes were sent.
+	notes int
+	// whenSent is called when the answer has been sent or dropped.
+	whenSent []func()
 }
 
 var heldAnswers = sync.Pool{New: func() any { return new(heldAnswer) }}
 
-// maxPooled bounds the buffers that are kept for other answers, in bytes.
+// maxPooled bounds the buffers that are reused for other answers, in bytes.
 const maxPooled = 16 << 10
 
-func held(h *handlers, c *gin.Context) *heldAnswer {
+func hold(h *handlers, c *gin.Context) *heldAnswer {
 	a := heldAnswers.Get().(*heldAnswer)
 	a.ResponseWriter, a.h, a.c, a.status = c.Writer, h, c, c.Writer.Status()
 	c.Writer = a
 	a.action, _ = auditedAs(c)
 	if a.writes() {
-		// For the stores of the domain, which know no HTTP.
+		// The stores of recorded.go find it in the context.
 		c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), heldKey{}, a))
 	}
 	return a
@@ -100,7 +102,7 @@ func held(h *handlers, c *gin.Context) *heldAnswer {
 type heldKey struct{}
 
 func (a *heldAnswer) release() {
-	for _, f := range a.sent {
+	for _, f := range a.whenSent {
 		f()
 	}
 	body, shared := a.body[:0], a.writes()
@@ -108,34 +110,33 @@ func (a *heldAnswer) release() {
 		body = nil
 	}
 	*a = heldAnswer{body: body}
-	if !shared { // else a context still names it
+	if !shared { // otherwise a context still refers to it
 		heldAnswers.Put(a)
 	}
 }
 
-// whenSent has f called when the answer has been sent or dropped.
+// whenSent arranges for f to be called when the answer has been sent or dropped.
 func whenSent(c *gin.Context, f func()) {
 	a := c.Writer.(*heldAnswer)
-	a.sent = append(a.sent, f)
+	a.whenSent = append(a.whenSent, f)
 }
 
-// writes reports whether the request is of those that change something.
+// writes reports whether the request is one that changes something.
 func (a *heldAnswer) writes() bool {
 	method := a.c.Request.Method
 	return a.action != "" && method != http.MethodGet && method != http.MethodHead
 }
 
-// errNoIntent means that a handler has changed something without a line of intent, which no handler
-// may.
+// errNoIntent means that a handler has changed something without a line of intent. That is a bug.
 var errNoIntent = errors.New("a change was made without a line of intent in the audit log")
 
-// intend writes the line of intent of the request that ctx is of, once, and before anything of it
-// is committed. user and object are as far as they are known. It returns the context for what is
-// then committed, which a client that hangs up does not end: otherwise a change that was made would
-// be recorded as an error. Errors: audit.ErrUnavailable.
+// intend writes the line of intent of the request of ctx, once, before the request commits anything.
+// user and object may be empty if they are unknown. It returns the context for the commit. A client
+// that disconnects does not cancel that: otherwise a committed change would be recorded as an error.
+// Errors: audit.ErrUnavailable.
 func intend(ctx context.Context, user, object string) (_ context.Context, done context.CancelFunc, err error) {
 	a, ok := ctx.Value(heldKey{}).(*heldAnswer)
-	if !ok || a.c == nil { // no request that writes, or one that has been answered
+	if !ok || a.c == nil { // the request does not write, or was answered already
 		return nil, nil, errNoIntent
 	}
 	if err := a.intend(user, object); err != nil {
@@ -162,7 +163,7 @@ func (a *heldAnswer) intend(user, object string) error {
 	return nil
 }
 
-// stream writes the line of intent and then lets the answer out as it is written. Errors:
+// stream writes the line of intent. From then on everything written is sent at once. Errors:
 // audit.ErrUnavailable.
 func (a *heldAnswer) stream() error {
 	if err := a.intend("", ""); err != nil {
@@ -173,34 +174,32 @@ func (a *heldAnswer) stream() error {
 	return nil
 }
 
-// record writes the audit line of the answer, or puts another answer in the place of one that may
-// not go out.
+// record writes the audit line of the answer. It replaces an answer that must not be sent by an error.
 func (a *heldAnswer) record() error {
 	if a.action == "" {
 		return nil
 	}
 	if a.writes() && !a.intended && a.status < http.StatusBadRequest {
-		a.h.failures.log(a.c, "request failed", errNoIntent)
-		a.startOver()
-		fail(a.c, http.StatusInternalServerError, "Internal server error")
+		a.reset()
+		a.h.fail(a.c, errNoIntent)
 	}
 	err := a.h.record(a.c, a.event(a.outcome()))
 	if err != nil && !a.streams {
-		a.startOver()
-		a.h.failWith(a.c, err)
+		a.reset()
+		a.h.fail(a.c, err)
 	}
 	return err
 }
 
-// startOver drops what the handler has answered. It reports false when that has gone out.
-func (a *heldAnswer) startOver() bool {
+// reset drops the handler's answer. It reports false if the answer was sent already.
+func (a *heldAnswer) reset() bool {
 	if a.streams {
 		return false
 	}
 	a.body, a.status, a.written = a.body[:0], http.StatusOK, false
 	header := a.Header()
 	for name := range header {
-		// Whether a browser may read the answer does not depend on what it is.
+		// Whether a browser may read the answer does not depend on the answer.
 		if !strings.HasPrefix(name, "Access-Control-") && name != "Vary" {
 			delete(header, name)
 		}
@@ -210,7 +209,7 @@ func (a *heldAnswer) startOver() bool {
 	return true
 }
 
-// send sends the answer that was held back.
+// send sends the answer that was held.
 func (a *heldAnswer) send() {
 	out := a.ResponseWriter
 	out.WriteHeader(a.status)
@@ -283,5 +282,5 @@ func (a *heldAnswer) Size() int {
 	return len(a.body)
 }
 
-// Unwrap is for http.ResponseController: deadlines are the connection's.
+// Unwrap returns the connection's writer, on which http.ResponseController sets deadlines.
 func (a *heldAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }

@@ -22,64 +22,67 @@ type unsigned struct{}
 
 func (unsigned) Sign(context.Context, []byte) (string, error) { return "", errors.New("no signer") }
 
-// TestHeldAnswers: whatever a handler does, the answer that a client sees is whole, has the headers
-// of every answer, and is the one that was recorded.
+// TestHeldAnswers: whatever a handler does, the client gets a complete answer that has the headers of
+// every answer and is the one in the audit log.
 func TestHeldAnswers(t *testing.T) {
 	for name, tc := range map[string]struct {
 		method, path string
-		handler      func(*gin.Context)
+		handler      func(*gin.Context) error
 		status       int
 		length       string
 		body         string
 		recorded     string
 	}{
-		"body": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) { c.String(200, "x") }, status: 200, length: "1", body: "x", recorded: "success 200"},
-		"body in parts": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) {
+		"body": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) error { c.String(200, "x"); return nil }, status: 200, length: "1", body: "x", recorded: "success 200"},
+		"body in parts": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) error {
 			_, _ = c.Writer.WriteString("a")
 			c.Writer.Flush()
 			_, _ = c.Writer.Write([]byte("b"))
-			c.Status(500) // too late, as ever
+			c.Status(500) // too late, as in net/http
+			return nil
 		}, status: 200, length: "2", body: "ab", recorded: "success 200"},
-		"nothing":      {method: "GET", path: "/api/notes", handler: func(*gin.Context) {}, status: 200, length: "0", recorded: "success 200"},
-		"no content":   {method: "GET", path: "/api/notes", handler: func(c *gin.Context) { c.AbortWithStatus(204) }, status: 204, recorded: "success 204"},
-		"not modified": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) { c.Status(304) }, status: 304, recorded: "success 304"},
-		"HEAD":         {method: "HEAD", path: "/head", handler: func(c *gin.Context) { c.String(200, "xyz") }, status: 200, length: "3"},
-		"error":        {method: "GET", path: "/api/notes", handler: func(c *gin.Context) { fail(c, 403, "No") }, status: 403, length: "any", body: `"error":"No"`, recorded: "denied 403"},
-		"panic":        {method: "GET", path: "/api/notes", handler: func(*gin.Context) { panic("secret") }, status: 500, length: "any", body: "Internal server error", recorded: "error 500"},
-		"panic after a part": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) {
+		"nothing":      {method: "GET", path: "/api/notes", handler: func(*gin.Context) error { return nil }, status: 200, length: "0", recorded: "success 200"},
+		"no content":   {method: "GET", path: "/api/notes", handler: func(c *gin.Context) error { c.AbortWithStatus(204); return nil }, status: 204, recorded: "success 204"},
+		"not modified": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) error { c.Status(304); return nil }, status: 304, recorded: "success 304"},
+		"HEAD":         {method: "HEAD", path: "/head", handler: func(c *gin.Context) error { c.String(200, "xyz"); return nil }, status: 200, length: "3"},
+		"error":        {method: "GET", path: "/api/notes", handler: func(*gin.Context) error { return &apiError{status: 403, message: "No"} }, status: 403, length: "any", body: `"error":"No"`, recorded: "denied 403"},
+		"panic":        {method: "GET", path: "/api/notes", handler: func(*gin.Context) error { panic("secret") }, status: 500, length: "any", body: "Internal server error", recorded: "error 500"},
+		"panic after a part": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) error {
 			setETag(c, 1)
 			c.String(201, "part")
 			panic("secret")
 		}, status: 500, length: "any", body: "Internal server error", recorded: "error 500"},
-		"streamed": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) {
+		"streamed": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) error {
 			a := c.Writer.(*heldAnswer)
 			if err := a.stream(); err != nil {
 				panic(err)
 			}
 			_, _ = c.Writer.WriteString("part")
-			a.notes, a.whole = 7, true
+			a.notes, a.complete = 7, true
+			return nil
 		}, status: 200, length: "any", body: "part", recorded: "intent 0, success 200 7 4"},
-		"panic in a stream": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) {
+		"panic in a stream": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) error {
 			if err := c.Writer.(*heldAnswer).stream(); err != nil {
 				panic(err)
 			}
 			_, _ = c.Writer.WriteString("part")
 			panic("secret")
 		}, status: 200, length: "any", body: "part", recorded: "intent 0, incomplete 200 0 4"},
-		"write": {method: "POST", path: "/api/notes", handler: func(c *gin.Context) {
+		"write": {method: "POST", path: "/api/notes", handler: func(c *gin.Context) error {
 			if _, _, err := intend(c.Request.Context(), "u", "o"); err != nil {
 				panic(err)
 			}
 			c.String(201, "x")
+			return nil
 		}, status: 201, length: "1", body: "x", recorded: "intent 0, success 201"},
-		"write that was refused": {method: "POST", path: "/api/notes", handler: func(c *gin.Context) { fail(c, 400, "No") }, status: 400, length: "any", body: "No", recorded: "denied 400"},
-		"write without intent":   {method: "POST", path: "/api/notes", handler: func(c *gin.Context) { c.String(201, "x") }, status: 500, length: "any", body: "Internal server error", recorded: "error 500"},
-		"change in a read": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) {
+		"write that was refused": {method: "POST", path: "/api/notes", handler: func(*gin.Context) error { return badRequest("No") }, status: 400, length: "any", body: "No", recorded: "denied 400"},
+		"write without intent":   {method: "POST", path: "/api/notes", handler: func(c *gin.Context) error { c.String(201, "x"); return nil }, status: 500, length: "any", body: "Internal server error", recorded: "error 500"},
+		"change in a read": {method: "GET", path: "/api/notes", handler: func(c *gin.Context) error {
 			if _, _, err := intend(c.Request.Context(), "u", "o"); err == nil {
 				c.String(200, "changed")
-				return
+				return nil
 			}
-			fail(c, 500, "No")
+			return &apiError{status: 500, message: "No"}
 		}, status: 500, length: "any", body: "No", recorded: "error 500"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,8 +96,8 @@ func TestHeldAnswers(t *testing.T) {
 			h := &handlers{Service: s, answers: newPool(maxLarge, maxUserLarge), failures: newFailures(s.Log)}
 			engine := gin.New()
 			seen := 0
-			engine.Use(requestID, securityHeaders, func(c *gin.Context) { c.Next(); seen = c.Writer.Status() }, h.delivered, h.recoverPanic)
-			engine.Handle(tc.method, tc.path, tc.handler)
+			engine.Use(requestID, securityHeaders, func(c *gin.Context) { c.Next(); seen = c.Writer.Status() }, h.deliver, h.recoverPanic)
+			engine.Handle(tc.method, tc.path, h.handle(tc.handler))
 			server := httptest.NewServer(engine)
 			defer server.Close()
 			request, err := http.NewRequestWithContext(t.Context(), tc.method, server.URL+tc.path, nil)
@@ -122,19 +125,19 @@ func TestHeldAnswers(t *testing.T) {
 				}
 			}
 			if tc.status == 500 && response.Header.Get("ETag") != "" {
-				t.Error("headers of the answer that was dropped are left")
+				t.Error("the answer still has headers of the dropped one")
 			}
 			if got := recordedIn(t, out.String()); got != tc.recorded || seen != tc.status {
 				t.Errorf("recorded as %q and measured as %d, want %q and %d", got, seen, tc.recorded, tc.status)
 			}
 			if strings.Contains(log.String(), "secret") {
-				t.Errorf("the log holds what the panic was about: %s", log.String())
+				t.Errorf("the log contains the value of the panic: %s", log.String())
 			}
 		})
 	}
 }
 
-// recordedIn is outcomes, statuses and amounts of the lines after the first.
+// recordedIn returns the outcome, status and amounts of each audit line after the first.
 func recordedIn(t *testing.T, text string) string {
 	t.Helper()
 	var all []string

@@ -11,39 +11,38 @@ import (
 	"github.com/securenotes/securenotes/app/internal/notes"
 )
 
-// entityTag is how a revision is written (RFC 9110, section 8.8.3).
+// entityTag returns the entity tag of a revision (RFC 9110, section 8.8.3).
 func entityTag(revision int64) string { return `"` + strconv.FormatInt(revision, 10) + `"` }
 
 func setETag(c *gin.Context, revision int64) { c.Header("ETag", entityTag(revision)) }
 
-// ifMatch is the revision of the note that the request is for, as If-Match has it (RFC 9110, section 13.1.1); 0
-// when there is no such header, or it is *. Where it names one revision nothing is asked: the write tells whether
-// it is the note's. When the note has none of those that are named it has answered.
-func (h *handlers) ifMatch(c *gin.Context, id string) (revision int64, ok bool) {
+// ifMatch returns the note's revision that the request is for according to If-Match (RFC 9110,
+// section 13.1.1). It is 0 if that header is absent or *. If the header names one revision, only the
+// write compares it with the note's. Errors: notes.ErrStale, notes.ErrNotFound, sessions.ErrInvalid.
+func (h *handlers) ifMatch(c *gin.Context, id string) (int64, error) {
 	lines := c.Request.Header.Values("If-Match")
 	if len(lines) == 0 {
-		return 0, true
+		return 0, nil
 	}
-	// What is no list of tags is none that matches.
+	// A value that is not a list of tags matches nothing.
 	tags, anyTag, _ := entityTags(strings.Join(lines, ","))
 	if anyTag {
-		return 0, true
+		return 0, nil
 	}
-	if revision, ok = onlyRevision(tags); ok {
-		return revision, true
+	if revision, ok := onlyRevision(tags); ok {
+		return revision, nil
 	}
 	current, err := h.Notes.Revision(c.Request.Context(), identity(c), id)
-	if err == nil && !slices.Contains(tags, entityTag(current)) {
-		err = notes.ErrStale
-	}
 	if err != nil {
-		h.failWith(c, err)
-		return 0, false
+		return 0, err
 	}
-	return current, true
+	if !slices.Contains(tags, entityTag(current)) {
+		return 0, notes.ErrStale
+	}
+	return current, nil
 }
 
-// onlyRevision is the revision of the only tag, if it is one of ours.
+// onlyRevision returns the revision of the only tag, if it is one that [entityTag] returns.
 func onlyRevision(tags []string) (int64, bool) {
 	if len(tags) != 1 {
 		return 0, false
@@ -53,8 +52,9 @@ func onlyRevision(tags []string) (int64, bool) {
 	return revision, err == nil && revision > 0 && revision < math.MaxInt64 && tags[0] == entityTag(revision)
 }
 
-// entityTags reads the value of If-Match: * alone, or a list of tags, of which the weak ones are left out, because
-// they match nothing there. Without ok it is neither. The server's limit of a header bounds the list.
+// entityTags parses the value of If-Match. anyTag means that it is *. Otherwise it is a list of tags;
+// weak tags are left out, because they match nothing. ok is false if it is neither. The server's limit
+// of the header bounds the list.
 func entityTags(value string) (tags []string, anyTag, ok bool) {
 	const space = " \t"
 	if strings.Trim(value, space) == "*" {

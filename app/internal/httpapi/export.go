@@ -13,47 +13,44 @@ import (
 	"github.com/securenotes/securenotes/app/internal/notes"
 )
 
-// exportAccount streams everything of the user's as NDJSON: a line for the account, one for each
-// note, and one for the end, whose absence tells that the export was cut off.
-func (h *handlers) exportAccount(c *gin.Context) {
-	if c.Request.Method == http.MethodHead { // needs no note, and no place among the exports
+// exportAccount streams all data of the user as NDJSON: a line for the account, one for each note,
+// and one for the end. If that one is missing, the export was cut off.
+func (h *handlers) exportAccount(c *gin.Context) error {
+	if c.Request.Method == http.MethodHead { // reads no notes and needs no slot
 		if _, err := h.exportedUser(c); err != nil {
-			h.failWith(c, err)
-			return
+			return err
 		}
 		exportHeaders(c)
-		return
+		return nil
 	}
-	p := &place{user: identity(c).Owner}
-	paced := newPacedAnswer(c.Request.Context(), c.Writer, p, h.exports.now)
+	slot := &exportSlot{user: identity(c).Owner}
+	paced := newPacedAnswer(c.Request.Context(), c.Writer, slot, h.exports.now)
 	defer paced.stop(nil)
 	e := &export{c: c, answer: c.Writer.(*heldAnswer), paced: paced, lines: json.NewEncoder(paced), query: h.RequestTimeout}
 	err := h.export(c, e)
-	if cause := context.Cause(paced.ctx); err != nil && errors.Is(cause, errMadeRoom) {
-		err = cause // the error is what followed from it
+	if cause := context.Cause(paced.ctx); err != nil && errors.Is(cause, errPreempted) {
+		err = cause // err is a consequence of it
 	}
-	switch {
-	case err == nil:
-	case e.begun:
-		// The status is sent already: what is left is not to end as if all were there.
+	if err != nil && e.begun {
+		// The status is sent already. The connection must not end as if the answer were complete.
 		h.failures.log(c, "export cut off", err)
 		c.Abort()
-	default:
-		h.failWith(c, err)
+		return nil
 	}
+	return err
 }
 
 func (h *handlers) export(c *gin.Context, e *export) (err error) {
-	if err := e.extend(exportWait + 2*h.RequestTimeout); err != nil { // for a place, the account and the first notes
+	if err := e.extend(exportWait + 2*h.RequestTimeout); err != nil { // for a slot, the account and the first notes
 		return err
 	}
 	if e.user, err = h.exportedUser(c); err != nil {
 		return err
 	}
-	if err := h.exports.take(e.paced.ctx, e.paced.place); err != nil {
+	if err := h.exports.acquire(e.paced.ctx, e.paced.slot); err != nil {
 		return err
 	}
-	defer h.exports.give(e.paced.place)
+	defer h.exports.release(e.paced.slot)
 	if err := h.Notes.Export(e.paced.ctx, identity(c), h.RequestTimeout, e.page); err != nil {
 		return err
 	}
@@ -66,24 +63,25 @@ func (h *handlers) exportedUser(c *gin.Context) (accounts.User, error) {
 	return h.Accounts.User(ctx, identity(c))
 }
 
-// export is one that is under way.
+// export is an export in progress.
 type export struct {
 	c      *gin.Context
 	answer *heldAnswer
 	paced  *pacedAnswer
 	lines  *json.Encoder
 	user   accounts.User
-	// query bounds each question to the database.
+	// query bounds each query of the database.
 	query time.Duration
 	begun bool
 }
 
-// extend gives the database the time given, and then the client its own, for the next line: an
-// export of many notes is not cut off by the server's timeout for one answer. (That for a request
-// ends with the request's body.)
+// extend moves the deadline by the time that the database may take, and then the client. The server's
+// timeout for an answer would cut off an export of many notes. (Its timeout for a request ends with
+// the request's body.)
 func (e *export) extend(database time.Duration) error { return e.paced.extend(database + exportStall) }
 
-// begin is when the first notes have been read: until then an error has a status.
+// begin sends the first line. It is called when the first notes have been read: until then an error
+// can still have a status.
 func (e *export) begin() error {
 	if e.begun {
 		return nil
@@ -102,7 +100,7 @@ func exportHeaders(c *gin.Context) {
 	c.Status(http.StatusOK)
 }
 
-// page sends notes at once, however few.
+// page sends notes at once, however few they are.
 func (e *export) page(page []notes.Note) error {
 	if err := e.begin(); err != nil {
 		return err
@@ -130,6 +128,6 @@ func (e *export) end() error {
 	if err := e.lines.Encode(gin.H{"type": "end", "notes": e.answer.notes}); err != nil {
 		return err
 	}
-	e.answer.whole = true
+	e.answer.complete = true
 	return nil
 }

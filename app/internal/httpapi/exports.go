@@ -9,121 +9,121 @@ import (
 )
 
 const (
-	// maxExports bounds the exports under way, each of which holds exportSize bytes, and
-	// maxUserExports those of one user.
+	// maxExports bounds the exports in progress, each of which holds exportSize bytes. maxUserExports
+	// bounds those of one user.
 	maxExports, maxUserExports, exportSize = 4, 2, 5 << 20
-	// exportTerm is how long an export keeps its place when another user needs it.
-	exportTerm = 30 * time.Second
-	// exportWait is how long a new export waits for the place of one that it has cut off.
+	// exportPreemptAfter is how long an export keeps its slot when another user needs it.
+	exportPreemptAfter = 30 * time.Second
+	// exportWait is how long a new export waits for the slot of one that was preempted.
 	exportWait = time.Second
 )
 
-// errMadeRoom means that an export was cut off in favor of another user's.
-var errMadeRoom = fmt.Errorf("%w: a slow export was cut off to make room for another user's", errBusy)
+// errPreempted means that an export was cut off for another user's.
+var errPreempted = fmt.Errorf("%w: a slow export was cut off for another user's export", errBusy)
 
-// exports divides the places for exports among users. When all are taken, the slowest export makes
-// room for a user who has fewer. It is safe for concurrent use.
+// exports gives out the slots for exports. When all are in use, a user who has fewer slots gets that
+// of the slowest export of another user. It is safe for concurrent use.
 type exports struct {
 	now func() time.Time
 
-	mu       sync.Mutex
-	underWay map[*place]struct{}
-	byUser   map[string]int
-	// freed is closed when a place is given back.
-	freed chan struct{}
+	mu     sync.Mutex
+	slots  map[*exportSlot]struct{}
+	byUser map[string]int
+	// released is closed when a slot is released.
+	released chan struct{}
 }
 
-// place is that of one export.
-type place struct {
+// exportSlot is the slot of one export.
+type exportSlot struct {
 	user string
 	// sent is how many bytes the client has taken.
 	sent atomic.Int64
 
 	// The mutex of exports guards what follows.
 
-	begun time.Time
-	// cut ends the export. nil: it has been called. It is called with the mutex held, and so never
-	// after give.
-	cut func()
+	since time.Time
+	// preempt ends the export; it is nil after it was called. It is called with the mutex held, and so
+	// never after release.
+	preempt func()
 }
 
 func newExports(now func() time.Time) *exports {
-	return &exports{now: now, underWay: map[*place]struct{}{}, byUser: map[string]int{}, freed: make(chan struct{})}
+	return &exports{now: now, slots: map[*exportSlot]struct{}{}, byUser: map[string]int{}, released: make(chan struct{})}
 }
 
-// take gives an export its place. Errors: errOwnShare, errBusy, ctx's.
-func (e *exports) take(ctx context.Context, p *place) error {
-	freed, err := e.try(p, true)
-	if freed == nil {
+// acquire acquires a slot. Errors: errUserBusy, errBusy, ctx's.
+func (e *exports) acquire(ctx context.Context, s *exportSlot) error {
+	released, err := e.tryAcquire(s, true)
+	if released == nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, exportWait, errBusy)
 	defer cancel()
-	for freed != nil {
+	for released != nil {
 		select {
-		case <-freed:
+		case <-released:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		freed, err = e.try(p, false)
+		released, err = e.tryAcquire(s, false)
 	}
 	return err
 }
 
-// try takes a place. When there is none, it cuts off another export if it may, and returns what is
-// closed when a place is given back. Errors: errOwnShare, errBusy.
-func (e *exports) try(p *place, mayCut bool) (freed <-chan struct{}, err error) {
+// tryAcquire acquires a slot. When there is none, it preempts another export if it may, and returns
+// a channel that is closed when a slot is released. Errors: errUserBusy, errBusy.
+func (e *exports) tryAcquire(s *exportSlot, mayPreempt bool) (released <-chan struct{}, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
-	case e.byUser[p.user] >= maxUserExports:
-		return nil, errOwnShare
-	case len(e.underWay) < maxExports:
-		p.begun = e.now()
-		e.underWay[p] = struct{}{}
-		e.byUser[p.user]++
+	case e.byUser[s.user] >= maxUserExports:
+		return nil, errUserBusy
+	case len(e.slots) < maxExports:
+		s.since = e.now()
+		e.slots[s] = struct{}{}
+		e.byUser[s.user]++
 		return nil, nil
 	}
-	if mayCut {
-		victim := e.victim(p.user)
+	if mayPreempt {
+		victim := e.victim(s.user)
 		if victim == nil {
 			return nil, errBusy
 		}
-		victim.cut()
-		victim.cut = nil
+		victim.preempt()
+		victim.preempt = nil
 	}
-	return e.freed, nil
+	return e.released, nil
 }
 
-// victim returns the export that makes room for one of the user: of those that have had their term
-// and whose user has more, one of the user who has the most, and then the slowest. nil: there is
-// none.
-func (e *exports) victim(user string) *place {
-	var chosen *place
-	for p := range e.underWay {
-		if p.cut == nil || e.now().Sub(p.begun) <= exportTerm || e.byUser[p.user] <= e.byUser[user] {
+// victim returns the export to preempt for the user, or nil. It must have had its slot for
+// exportPreemptAfter, and its user must have more slots. Of these exports, it is the slowest one of
+// the user who has the most.
+func (e *exports) victim(user string) *exportSlot {
+	var chosen *exportSlot
+	for s := range e.slots {
+		if s.preempt == nil || e.now().Sub(s.since) <= exportPreemptAfter || e.byUser[s.user] <= e.byUser[user] {
 			continue
 		}
-		if chosen == nil || e.byUser[p.user] > e.byUser[chosen.user] ||
-			e.byUser[p.user] == e.byUser[chosen.user] && e.rate(p) < e.rate(chosen) {
-			chosen = p
+		if chosen == nil || e.byUser[s.user] > e.byUser[chosen.user] ||
+			e.byUser[s.user] == e.byUser[chosen.user] && e.rate(s) < e.rate(chosen) {
+			chosen = s
 		}
 	}
 	return chosen
 }
 
 // rate returns the bytes a second that an export has sent since it began.
-func (e *exports) rate(p *place) float64 {
-	return float64(p.sent.Load()) / e.now().Sub(p.begun).Seconds()
+func (e *exports) rate(s *exportSlot) float64 {
+	return float64(s.sent.Load()) / e.now().Sub(s.since).Seconds()
 }
 
-func (e *exports) give(p *place) {
+func (e *exports) release(s *exportSlot) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	delete(e.underWay, p)
-	if e.byUser[p.user]--; e.byUser[p.user] == 0 {
-		delete(e.byUser, p.user)
+	delete(e.slots, s)
+	if e.byUser[s.user]--; e.byUser[s.user] == 0 {
+		delete(e.byUser, s.user)
 	}
-	close(e.freed)
-	e.freed = make(chan struct{})
+	close(e.released)
+	e.released = make(chan struct{})
 }

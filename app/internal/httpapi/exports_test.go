@@ -11,80 +11,80 @@ import (
 	"time"
 )
 
-// TestExportsMakeRoom: when all places are taken, the slowest export of the user who has the most
-// is cut off for a user who has fewer, if it has had its term.
+// TestExportsMakeRoom: when all slots are in use, a user who has fewer slots gets that of the slowest
+// export of the user who has the most, if that export has had it for exportPreemptAfter.
 func TestExportsMakeRoom(t *testing.T) {
 	type holder struct {
 		user string
 		age  time.Duration
 		sent int64
 	}
-	old, older := 2*exportTerm, 4*exportTerm
+	old, older := 2*exportPreemptAfter, 4*exportPreemptAfter
 	for name, tc := range map[string]struct {
 		holders []holder
 		user    string
-		// cut is the index of who is cut off; -1: nobody.
-		cut int
-		err error
+		// preempted is the index of the export that is preempted; -1 means none.
+		preempted int
+		err       error
 	}{
 		"the slowest": {
-			holders: []holder{{"a", old, 100}, {"a", older, 100}, {"b", old, 200}, {"b", old, 200}}, user: "c", cut: 1},
-		"of who has the most": {
-			holders: []holder{{"b", old, 0}, {"a", old, 200}, {"a", old, 100}, {"c", old, 0}}, user: "d", cut: 2},
+			holders: []holder{{"a", old, 100}, {"a", older, 100}, {"b", old, 200}, {"b", old, 200}}, user: "c", preempted: 1},
+		"of the user who has the most": {
+			holders: []holder{{"b", old, 0}, {"a", old, 200}, {"a", old, 100}, {"c", old, 0}}, user: "d", preempted: 2},
 		"of several who have as many": {
-			holders: []holder{{"a", old, 100}, {"b", old, 400}, {"c", old, 50}, {"d", old, 300}}, user: "e", cut: 2},
-		"that has had its term": {
-			holders: []holder{{"a", exportTerm, 0}, {"a", exportTerm / 2, 0}, {"b", old, 200}, {"c", 0, 0}}, user: "d", cut: 2},
+			holders: []holder{{"a", old, 100}, {"b", old, 400}, {"c", old, 50}, {"d", old, 300}}, user: "e", preempted: 2},
+		"only after exportPreemptAfter": {
+			holders: []holder{{"a", exportPreemptAfter, 0}, {"a", exportPreemptAfter / 2, 0}, {"b", old, 200}, {"c", 0, 0}}, user: "d", preempted: 2},
 		"of a user who has more": {
-			holders: []holder{{"a", old, 100}, {"a", old, 50}, {"b", old, 0}, {"c", old, 0}}, user: "b", cut: 1},
-		"none has had its term": {
-			holders: []holder{{"a", exportTerm, 0}, {"a", 0, 0}, {"b", exportTerm, 0}, {"b", 0, 0}}, user: "c", cut: -1, err: errBusy},
+			holders: []holder{{"a", old, 100}, {"a", old, 50}, {"b", old, 0}, {"c", old, 0}}, user: "b", preempted: 1},
+		"none after exportPreemptAfter": {
+			holders: []holder{{"a", exportPreemptAfter, 0}, {"a", 0, 0}, {"b", exportPreemptAfter, 0}, {"b", 0, 0}}, user: "c", preempted: -1, err: errBusy},
 		"nobody has more": {
-			holders: []holder{{"a", old, 0}, {"b", old, 0}, {"c", old, 0}, {"d", old, 0}}, user: "a", cut: -1, err: errBusy},
-		"the own share": {
-			holders: []holder{{"a", old, 0}, {"a", old, 0}, {"b", old, 0}, {"b", old, 0}}, user: "a", cut: -1, err: errOwnShare},
+			holders: []holder{{"a", old, 0}, {"b", old, 0}, {"c", old, 0}, {"d", old, 0}}, user: "a", preempted: -1, err: errBusy},
+		"the user has the most already": {
+			holders: []holder{{"a", old, 0}, {"a", old, 0}, {"b", old, 0}, {"b", old, 0}}, user: "a", preempted: -1, err: errUserBusy},
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := time.Now()
 			e := newExports(func() time.Time { return clock })
-			cut := -1
+			preempted := -1
 			for i, h := range tc.holders {
-				p := &place{user: h.user}
-				p.cut = func() {
-					cut = i
-					go e.give(p)
+				p := &exportSlot{user: h.user}
+				p.preempt = func() {
+					preempted = i
+					go e.release(p)
 				}
-				if err := e.take(t.Context(), p); err != nil {
+				if err := e.acquire(t.Context(), p); err != nil {
 					t.Fatal(err)
 				}
-				p.begun = clock.Add(-h.age)
+				p.since = clock.Add(-h.age)
 				p.sent.Store(h.sent)
 			}
-			if err := e.take(t.Context(), &place{user: tc.user}); !errors.Is(err, tc.err) {
+			if err := e.acquire(t.Context(), &exportSlot{user: tc.user}); !errors.Is(err, tc.err) {
 				t.Errorf("error %v, want %v", err, tc.err)
 			}
-			if cut != tc.cut {
-				t.Errorf("export %d is cut off, want %d", cut, tc.cut)
+			if preempted != tc.preempted {
+				t.Errorf("export %d is preempted, want %d", preempted, tc.preempted)
 			}
 		})
 	}
 }
 
-// TestExportsWaitForRoom: a new export waits a moment for one that is cut off, cuts off no second
-// one, and ends its wait when its client is gone.
+// TestExportsWaitForRoom: a new export waits for a moment for the export that it preempts, preempts no
+// second one, and stops waiting when its client is gone.
 func TestExportsWaitForRoom(t *testing.T) {
 	t.Parallel()
 	e := newExports(time.Now)
 	cut := make(chan struct{}, maxExports)
 	for i := range maxExports {
-		p := &place{user: fmt.Sprint(i), cut: func() { cut <- struct{}{} }}
-		if err := e.take(t.Context(), p); err != nil {
+		p := &exportSlot{user: fmt.Sprint(i), preempt: func() { cut <- struct{}{} }}
+		if err := e.acquire(t.Context(), p); err != nil {
 			t.Fatal(err)
 		}
-		p.begun = time.Now().Add(-2 * exportTerm)
+		p.since = time.Now().Add(-2 * exportPreemptAfter)
 	}
 	begun := time.Now()
-	if err := e.take(t.Context(), &place{user: "new"}); !errors.Is(err, errBusy) || time.Since(begun) < exportWait {
+	if err := e.acquire(t.Context(), &exportSlot{user: "new"}); !errors.Is(err, errBusy) || time.Since(begun) < exportWait {
 		t.Errorf("after %s: %v", time.Since(begun), err)
 	}
 	if len(cut) != 1 {
@@ -92,13 +92,13 @@ func TestExportsWaitForRoom(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := e.take(ctx, &place{user: "new"}); !errors.Is(err, context.Canceled) {
+	if err := e.acquire(ctx, &exportSlot{user: "new"}); !errors.Is(err, context.Canceled) {
 		t.Errorf("of a client that is gone: %v", err)
 	}
 }
 
-// TestSlowExportsAreCutOff: over a connection, an export that waits for its client ends when
-// another user needs its place, and so does one that waits for the database.
+// TestSlowExportsAreCutOff: an export over a connection ends when another user needs its slot, also
+// while it waits for its client or for the database.
 func TestSlowExportsAreCutOff(t *testing.T) {
 	for name, tc := range map[string]struct{ http2, database bool }{
 		"HTTP/1.1":               {},
@@ -109,16 +109,16 @@ func TestSlowExportsAreCutOff(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e := newExports(time.Now)
-			taken, ended := make(chan *place, maxExports), make(chan error, maxExports)
+			taken, ended := make(chan *exportSlot, maxExports), make(chan error, maxExports)
 			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				p := &place{user: r.URL.Path}
+				p := &exportSlot{user: r.URL.Path}
 				a := newPacedAnswer(r.Context(), w, p, time.Now)
 				defer a.stop(nil)
-				if err := e.take(a.ctx, p); err != nil {
+				if err := e.acquire(a.ctx, p); err != nil {
 					ended <- err
 					return
 				}
-				defer e.give(p)
+				defer e.release(p)
 				_, err := a.Write(make([]byte, bodyStep))
 				taken <- p
 				for err == nil && !tc.database {
@@ -141,7 +141,7 @@ func TestSlowExportsAreCutOff(t *testing.T) {
 				}
 				p := <-taken
 				e.mu.Lock()
-				p.begun = time.Now().Add(-2 * exportTerm)
+				p.since = time.Now().Add(-2 * exportPreemptAfter)
 				e.mu.Unlock()
 				defer func() {
 					if _, err := io.Copy(io.Discard, response.Body); err == nil {
@@ -149,20 +149,20 @@ func TestSlowExportsAreCutOff(t *testing.T) {
 					}
 				}()
 			}
-			other := &place{user: "other"}
-			if err := e.take(t.Context(), other); err != nil {
+			other := &exportSlot{user: "other"}
+			if err := e.acquire(t.Context(), other); err != nil {
 				t.Fatal(err)
 			}
-			if err := <-ended; !errors.Is(err, errMadeRoom) {
+			if err := <-ended; !errors.Is(err, errPreempted) {
 				t.Errorf("the export ended with %v", err)
 			}
 			if n := len(ended); n != 0 {
 				t.Errorf("%d more exports ended", n)
 			}
 			e.mu.Lock()
-			for p := range e.underWay {
-				if p.cut != nil {
-					p.cut()
+			for p := range e.slots {
+				if p.preempt != nil {
+					p.preempt()
 				}
 			}
 			e.mu.Unlock()

@@ -40,7 +40,7 @@ func TestLoginFloodLeavesReads(t *testing.T) {
 		for i := range 8 {
 			waiting.Go(func() {
 				a := login(places + i)
-				if a.want(t, "a login without a place", 503, "Too many logins at once, try again later"); a.header.Get("Retry-After") == "" {
+				if a.want(t, "a login without a place", 503, "Too many logins in progress, try again later"); a.header.Get("Retry-After") == "" {
 					t.Error("503 without Retry-After")
 				}
 			})

@@ -2,58 +2,57 @@ package httpapi
 
 import "time"
 
-// smallSize is what each request may hold of its body, and of its answer, without asking, in bytes:
-// a page of a list fits, and so do most notes. The requests that may be under way bound the sum.
+// smallSize is how much each request may hold of its body, and of its answer, without a reservation,
+// in bytes. A page of a list fits, and so do most notes. The bound on requests in flight bounds the
+// sum.
 const smallSize = 32 << 10
 
-// maxLarge bounds what the requests of a replica hold beyond [smallSize] each, in bytes, of bodies
-// and apart from them of answers. maxUserLarge is for one user; the largest note can be written and
-// read.
+// maxLarge bounds what all requests of a replica hold beyond [smallSize] each, in bytes: once for
+// bodies and once for answers. maxUserLarge is the part of one user, in which the largest note fits.
 const maxLarge, maxUserLarge = 16 << 20, 4 << 20
 
-// What requests hold at most, in bytes: bodies as they arrive and once more decoded, answers and
-// half of each again while they are encoded.
+// What requests hold at most, in bytes. A body is held as it arrives and once more decoded. An
+// answer is held once, and half of it again while it is encoded.
 const (
-	// RequestMemory is of each request.
+	// RequestMemory is for each request.
 	RequestMemory = 2 * smallSize
-	// MaxMemory is of all requests together beyond that, with exports.
+	// MaxMemory is for all requests together beyond that, including exports.
 	MaxMemory = 2*maxLarge + maxLarge*3/2 + maxExports*exportSize
 )
 
-// room is what one request holds of the memory for bodies, or for answers.
-type room struct {
-	of *pool
-	// user is whom it counts for: a user, or an address.
+// reservation is what one request holds of a [pool]. It implements notes.Budget.
+type reservation struct {
+	pool *pool
+	// user is a user, or the address of a client that is not signed in.
 	user string
-	// waits: what needs the memory is not there yet, and may wait until some is given back.
-	waits bool
+	// mayWait means that Reserve may wait until other requests release memory.
+	mayWait bool
 	// small and large are what the request holds, in bytes.
 	small, large int
 
 	// The pool's mutex guards what follows.
 
-	// begun is when the request first held large memory.
-	begun time.Time
-	// cut, when it is not nil, ends the wait for the client, so that the request gives its memory
-	// back.
-	cut func()
+	// since is when the request first held large memory.
+	since time.Time
+	// preempt, if it is not nil, ends the wait for the client, so that the request releases its memory.
+	preempt func()
 }
 
-// Take implements notes.Room. Errors: errOwnShare, errBusy.
-func (r *room) Take(bytes int) error {
+// Reserve implements notes.Budget. Errors: errUserBusy, errBusy.
+func (r *reservation) Reserve(bytes int) error {
 	small := min(bytes, smallSize-r.small)
 	r.small += small
 	if bytes == small {
 		return nil
 	}
-	return r.of.take(r, bytes-small)
+	return r.pool.reserve(r, bytes-small)
 }
 
-func (r *room) leave() { r.of.give(r) }
+func (r *reservation) release() { r.pool.release(r) }
 
-// waitsFor says how to end the request's wait for its client; nil: it waits for no client.
-func (r *room) waitsFor(cut func()) {
-	r.of.mu.Lock()
-	defer r.of.mu.Unlock()
-	r.cut = cut
+// setPreempt sets how to end the request's wait for its client; nil means that it does not wait.
+func (r *reservation) setPreempt(preempt func()) {
+	r.pool.mu.Lock()
+	defer r.pool.mu.Unlock()
+	r.preempt = preempt
 }

@@ -19,29 +19,30 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
+// Keys of values in gin's context.
 const (
-	requestIDKey = "request-id"
-	identityKey  = "identity"
-	provedKey    = "session-proved"
-	awayKey      = "service-away"
+	requestIDKey   = "request-id"
+	identityKey    = "identity"
+	sessionLiveKey = "session-live"
+	serviceDownKey = "service-down"
 )
 
-// requestID gives every request an id of our own: a client's could forge lines in a log.
+// requestID gives every request a new id. A client's own id could forge lines in a log.
 func requestID(c *gin.Context) {
 	id := uuid.NewString()
 	c.Set(requestIDKey, id)
 	c.Header("X-Request-Id", id)
 }
 
-// contentSecurityPolicy names what default-src does not cover, too: where a page may be framed, where its
-// forms may go, and what its links begin with.
+// contentSecurityPolicy has directives that default-src does not cover: who may frame a page, where
+// its forms may be sent, and its base URL.
 const contentSecurityPolicy = "default-src 'self'; script-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
 
-// securityHeaders are on every answer, errors included.
+// securityHeaders sets the headers that every answer has, errors included.
 func securityHeaders(c *gin.Context) { SetSecurityHeaders(c.Writer.Header()) }
 
-// SetSecurityHeaders sets the headers that every answer has, also one that the server gives before
-// the API sees the request.
+// SetSecurityHeaders sets the headers that every answer has. Package server uses it for requests that
+// it refuses before the API sees them.
 func SetSecurityHeaders(h http.Header) {
 	h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains; preload")
 	h.Set("X-Frame-Options", "DENY")
@@ -52,7 +53,7 @@ func SetSecurityHeaders(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 }
 
-// measure counts requests by route, never by path: paths hold ids.
+// measure records the duration of requests by route, never by path: paths contain ids.
 func measure(registry prometheus.Registerer) (gin.HandlerFunc, error) {
 	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "securenotes_http_request_duration_seconds", Help: "Time to answer requests, by route and status.",
@@ -76,7 +77,7 @@ func route(c *gin.Context) string {
 	return "none"
 }
 
-// knownMethod keeps a client from making up label values.
+// knownMethod keeps clients from inventing label values.
 func knownMethod(method string) string {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions:
@@ -85,14 +86,13 @@ func knownMethod(method string) string {
 	return "other"
 }
 
-// logRequest logs each request. Those that have an audit line, or that were refused, are logged for
-// debugging only.
+// logRequest logs each request, at level debug if it has an audit line or was refused.
 func logRequest(log *slog.Logger) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		start := time.Now()
 		c.Next()
 		level := slog.LevelInfo
-		// Browsers ask before calls as often as they like, and what is refused must cost nothing.
+		// Browsers send preflight requests (OPTIONS) as often as they like, and refusals must cost little.
 		if _, audited := auditedAs(c); audited || c.GetBool(refusedKey) || c.Request.Method == http.MethodOptions {
 			level = slog.LevelDebug
 		}
@@ -104,46 +104,48 @@ func logRequest(log *slog.Logger) gin.HandlerFunc {
 	}
 }
 
-// recoverPanic answers 500 and logs where it happened, but not with what: a panic's value can hold
-// a note.
+// recoverPanic answers 500 and logs the stack of a panic, but not its value, which can contain a note.
 func (h *handlers) recoverPanic(c *gin.Context) {
 	answer := c.Writer.(*heldAnswer)
 	defer func() {
 		if value := recover(); value != nil {
 			h.failures.logWith(c, "panic", "type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
 			c.Abort()
-			if answer.startOver() {
-				fail(c, http.StatusInternalServerError, "Internal server error")
+			if answer.reset() {
+				h.fail(c, &apiError{status: http.StatusInternalServerError, message: internalMessage})
 			}
 		}
 	}()
 	c.Next()
 }
 
-// authenticate reads the session's token. Whether the session still lives is proved by each
-// statement of the store. Who has no token is counted by address, because there is no user to count.
-func (h *handlers) authenticate(c *gin.Context) {
+// authenticate reads the session's token. Each statement of the store checks that the session is
+// live. A request without a valid token counts for its address, because its user is unknown.
+func (h *handlers) authenticate(c *gin.Context) error {
+	id, err := h.readToken(c)
+	if err != nil {
+		if limited := h.limitAddress(c); limited != nil {
+			return limited
+		}
+		return err
+	}
+	c.Set(identityKey, id)
+	return nil
+}
+
+// readToken returns the identity in the request's token. Errors: also sessions.ErrInvalid.
+func (h *handlers) readToken(c *gin.Context) (sessions.Identity, error) {
 	scheme, token, _ := strings.Cut(c.GetHeader("Authorization"), " ")
 	if token == "" || !strings.EqualFold(scheme, "Bearer") {
-		if h.limitAddress(c); !c.IsAborted() {
-			fail(c, http.StatusUnauthorized, "Missing token")
-		}
-		return
+		return sessions.Identity{}, &apiError{status: http.StatusUnauthorized, message: "Missing token"}
 	}
-	identity, err := h.Tokens.Decode(token)
-	if err != nil {
-		if h.limitAddress(c); !c.IsAborted() {
-			h.failWith(c, err)
-		}
-		return
-	}
-	c.Set(identityKey, identity)
+	return h.Tokens.Decode(token)
 }
 
 func identity(c *gin.Context) sessions.Identity { return c.MustGet(identityKey).(sessions.Identity) }
 
-// limitTime ends the work for a request that takes too long, when a part of the service is slow: the client
-// learns so, and what it holds is free again.
+// limitTime bounds the work for a request while a part of the service is slow. The client gets an
+// answer, and the memory of the request is released.
 func (h *handlers) limitTime(c *gin.Context) {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), h.RequestTimeout)
 	defer cancel()
@@ -151,51 +153,51 @@ func (h *handlers) limitTime(c *gin.Context) {
 	c.Next()
 }
 
-// limitAddress counts the requests of clients that are not signed in, by address.
-func (h *handlers) limitAddress(c *gin.Context) {
+// limitAddress limits the requests of clients that are not signed in, by address.
+func (h *handlers) limitAddress(c *gin.Context) error {
 	end, err := h.Requests.Count(c.Request.Context(), c.ClientIP())
 	if err != nil {
-		h.failWith(c, err)
-		return
+		return err
 	}
-	whenSent(c, end) // a client may read slowly
+	whenSent(c, end) // the client may read slowly
+	return nil
 }
 
-// limitUser counts a request for its user and session; one that does not prove its session alive
-// counts for its address.
-func (h *handlers) limitUser(c *gin.Context) { h.limitRequest(c, false) }
+// limitUser limits the requests of a user and of a session. A request that gives no evidence of a
+// live session counts for its address.
+func (h *handlers) limitUser(c *gin.Context) error { return h.limitRequest(c, false) }
 
-// limitSecurity is limitUser for the calls by which users defend their account: they have a budget
-// of their own, which a stolen token's other requests cannot use up.
-func (h *handlers) limitSecurity(c *gin.Context) { h.limitRequest(c, true) }
+// limitSecurity is limitUser for the calls by which users defend their account. They have a separate
+// budget, which other requests with a stolen token cannot use up.
+func (h *handlers) limitSecurity(c *gin.Context) error { return h.limitRequest(c, true) }
 
-func (h *handlers) limitRequest(c *gin.Context, security bool) {
+func (h *handlers) limitRequest(c *gin.Context, security bool) error {
 	id := identity(c)
-	begun, err := h.Requests.Begin(c.Request.Context(), ratelimit.Request{
+	request, err := h.Requests.Begin(c.Request.Context(), ratelimit.Request{
 		User: id.Owner, Session: id.Session, Address: c.ClientIP(), Security: security,
 	})
 	if err != nil {
-		h.failWith(c, err)
-		return
+		return err
 	}
-	outcome := ratelimit.Unproved // should the handler panic
-	// It is under way until its answer has been sent: a client may read slowly.
+	outcome := ratelimit.Unproved // if the handler panics
+	// The request is in flight until its answer has been sent: the client may read slowly.
 	whenSent(c, func() {
-		if err := begun.End(outcome); err != nil {
+		if err := request.End(outcome); err != nil {
 			h.failures.log(c, "a request was not counted", err)
 		}
 	})
 	c.Next()
-	outcome = provedBy(c)
+	outcome = sessionOutcome(c)
+	return nil
 }
 
-// provedBy returns what a request that has been answered has shown of its session. Whatever a
-// client can provoke counts; only where a part of the service was away, nobody is to blame.
-func provedBy(c *gin.Context) ratelimit.Outcome {
+// sessionOutcome returns what an answered request has shown of its session. An error counts against
+// the client, unless a part of the service was unavailable.
+func sessionOutcome(c *gin.Context) ratelimit.Outcome {
 	switch {
-	case c.GetBool(provedKey), c.Writer.Status() < http.StatusBadRequest:
+	case c.GetBool(sessionLiveKey), c.Writer.Status() < http.StatusBadRequest:
 		return ratelimit.Proved
-	case c.GetBool(awayKey) && !errors.Is(c.Request.Context().Err(), context.Canceled):
+	case c.GetBool(serviceDownKey) && !errors.Is(c.Request.Context().Err(), context.Canceled):
 		return ratelimit.Unknown
 	}
 	return ratelimit.Unproved

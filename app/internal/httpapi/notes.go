@@ -24,8 +24,8 @@ type noteBody struct {
 	Tags    tags   `json:"tags"`
 }
 
-// tags stop being decoded when there are too many: a list of empty strings would need many times the
-// memory that it takes on the wire.
+// tags is a list whose decoding stops when it has too many elements: a list of empty strings takes
+// many times more memory than it has bytes on the wire.
 type tags []string
 
 // UnmarshalJSONFrom implements json.UnmarshalerFrom.
@@ -76,26 +76,24 @@ type summaryAnswer struct {
 	UpdatedAt time.Time `json:"updated_at"`
 }
 
-func (h *handlers) createNote(c *gin.Context) {
+func (h *handlers) createNote(c *gin.Context) error {
 	var body noteBody
-	if !decode(c, &body) {
-		return
+	if err := decode(c, &body); err != nil {
+		return err
 	}
-	var (
-		note     notes.Note
-		repeated bool
-		err      error
-	)
-	if key, given := idempotencyKey(c); !given {
+	key, err := idempotencyKey(c)
+	if err != nil {
+		return err
+	}
+	var note notes.Note
+	repeated := false
+	if key == "" {
 		note, err = h.Notes.Create(c.Request.Context(), identity(c), body.text())
-	} else if key != "" {
-		note, repeated, err = h.Notes.CreateIdempotent(c.Request.Context(), identity(c), key, body.text())
 	} else {
-		return
+		note, repeated, err = h.Notes.CreateIdempotent(c.Request.Context(), identity(c), key, body.text())
 	}
 	if err != nil {
-		h.failWith(c, err)
-		return
+		return err
 	}
 	if repeated {
 		c.Header("Idempotent-Replayed", "true")
@@ -104,50 +102,33 @@ func (h *handlers) createNote(c *gin.Context) {
 	setETag(c, note.Revision)
 	c.Header("Location", "/api/notes/"+note.ID)
 	c.JSON(http.StatusCreated, gin.H{"id": note.ID, "created_at": note.CreatedAt.UTC()})
+	return nil
 }
 
-func (h *handlers) getNote(c *gin.Context) {
-	id, ok := noteID(c)
-	if !ok {
-		return
-	}
-	opened := &room{of: h.answers, user: identity(c).Owner}
-	defer opened.leave()
-	note, err := h.Notes.GetWithin(c.Request.Context(), identity(c), id, opened)
+func (h *handlers) getNote(c *gin.Context) error {
+	id, err := noteID(c)
 	if err != nil {
-		h.failWith(c, err)
-		return
+		return err
+	}
+	memory := &reservation{pool: h.answers, user: identity(c).Owner}
+	defer memory.release()
+	note, err := h.Notes.GetWithin(c.Request.Context(), identity(c), id, memory)
+	if err != nil {
+		return err
 	}
 	setETag(c, note.Revision)
 	c.JSON(http.StatusOK, newNoteAnswer(note))
+	return nil
 }
 
-func (h *handlers) listNotes(c *gin.Context) {
-	limit := defaultPage
-	for _, name := range []string{"limit", "cursor"} {
-		if len(c.QueryArray(name)) > 1 {
-			fail(c, http.StatusBadRequest, "Parameter "+name+" is given twice")
-			return
-		}
-	}
-	if text, given := c.GetQuery("limit"); given {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxPage {
-			fail(c, http.StatusBadRequest, fmt.Sprintf("Parameter limit must be 1 to %d", maxPage))
-			return
-		}
-		limit = n
-	}
-	// A cursor is the id of the last note of the page before: ids are in the order of creation.
-	cursor := c.Query("cursor")
-	if cursor != "" && !canonicalUUID(cursor) {
-		fail(c, http.StatusBadRequest, "Parameter cursor must be the next_cursor of the page before")
-		return
+func (h *handlers) listNotes(c *gin.Context) error {
+	limit, cursor, err := pageParameters(c)
+	if err != nil {
+		return err
 	}
 	list, err := h.Notes.List(c.Request.Context(), identity(c), cursor, limit+1)
 	if err != nil {
-		h.failWith(c, err)
-		return
+		return err
 	}
 	answer := struct {
 		Notes      []summaryAnswer `json:"notes"`
@@ -161,58 +142,82 @@ func (h *handlers) listNotes(c *gin.Context) {
 		answer.Notes = append(answer.Notes, summaryAnswer{n.ID, n.CreatedAt, n.UpdatedAt})
 	}
 	c.JSON(http.StatusOK, answer)
+	return nil
 }
 
-func (h *handlers) updateNote(c *gin.Context) {
-	id, ok := noteID(c)
-	if !ok {
-		return
+func (h *handlers) updateNote(c *gin.Context) error {
+	id, err := noteID(c)
+	if err != nil {
+		return err
 	}
 	var body noteBody
-	if !decode(c, &body) {
-		return
+	if err := decode(c, &body); err != nil {
+		return err
 	}
-	revision, ok := h.ifMatch(c, id)
-	if !ok {
-		return
+	revision, err := h.ifMatch(c, id)
+	if err != nil {
+		return err
 	}
 	note, err := h.Notes.Update(c.Request.Context(), identity(c), id, revision, body.text())
 	if err != nil {
-		h.failWith(c, err)
-		return
+		return err
 	}
 	setETag(c, note.Revision)
 	c.JSON(http.StatusOK, gin.H{"id": note.ID, "updated_at": note.UpdatedAt.UTC()})
+	return nil
 }
 
-func (h *handlers) deleteNote(c *gin.Context) {
-	id, ok := noteID(c)
-	if !ok {
-		return
+func (h *handlers) deleteNote(c *gin.Context) error {
+	id, err := noteID(c)
+	if err != nil {
+		return err
 	}
-	revision, ok := h.ifMatch(c, id)
-	if !ok {
-		return
+	revision, err := h.ifMatch(c, id)
+	if err != nil {
+		return err
 	}
 	if err := h.Notes.Delete(c.Request.Context(), identity(c), id, revision); err != nil {
-		h.failWith(c, err)
-		return
+		return err
 	}
 	c.JSON(http.StatusOK, gin.H{"message": "Note deleted"})
+	return nil
 }
 
-// noteID is the path's note id. What is no id is no note either.
-func noteID(c *gin.Context) (string, bool) {
-	id := c.Param("id")
-	if !canonicalUUID(id) {
-		fail(c, http.StatusNotFound, "Note not found")
-		return "", false
+// pageParameters returns which page of a list the request asks for.
+func pageParameters(c *gin.Context) (limit int, cursor string, err error) {
+	for _, name := range []string{"limit", "cursor"} {
+		if len(c.QueryArray(name)) > 1 {
+			return 0, "", badRequest("Parameter " + name + " is given twice")
+		}
 	}
-	return id, true
+	limit = defaultPage
+	if text, given := c.GetQuery("limit"); given {
+		limit, err = strconv.Atoi(text)
+		if err != nil || limit < 1 || limit > maxPage {
+			return 0, "", badRequest(fmt.Sprintf("Parameter limit must be 1 to %d", maxPage))
+		}
+	}
+	// A cursor is the id of the last note of the previous page: ids are in the order of creation.
+	cursor = c.Query("cursor")
+	if cursor != "" && !isCanonicalUUID(cursor) {
+		return 0, "", badRequest("Parameter cursor must be the next_cursor of the previous page")
+	}
+	return limit, cursor, nil
 }
 
-// canonicalUUID accepts the one form that we give out: SQLite compares ids as text.
-func canonicalUUID(text string) bool {
+// noteID returns the note's id from the path. No note has an id that is not a UUID. The error is not
+// notes.ErrNotFound, which would be evidence of a live session.
+func noteID(c *gin.Context) (string, error) {
+	id := c.Param("id")
+	if !isCanonicalUUID(id) {
+		return "", notFound("Note not found")
+	}
+	return id, nil
+}
+
+// isCanonicalUUID reports whether text is a UUID in the form that the service returns. Other forms
+// are refused because SQLite compares ids as text.
+func isCanonicalUUID(text string) bool {
 	id, err := uuid.Parse(text)
 	return err == nil && id.String() == text
 }
@@ -220,18 +225,17 @@ func canonicalUUID(text string) bool {
 // maxIdempotencyKey is in bytes.
 const maxIdempotencyKey = 255
 
-// idempotencyKey is the client's key for a request that it may send again. On a key that cannot be one it
-// has answered, and returns none.
-func idempotencyKey(c *gin.Context) (key string, given bool) {
+// idempotencyKey returns the client's key for a request that it may retry, or an empty string if the
+// request has none.
+func idempotencyKey(c *gin.Context) (string, error) {
 	values := c.Request.Header.Values("Idempotency-Key")
 	if len(values) == 0 {
-		return "", false
+		return "", nil
 	}
-	key = values[0]
+	key := values[0]
 	printable := strings.IndexFunc(key, func(r rune) bool { return r < '!' || r > '~' }) < 0
 	if len(values) > 1 || key == "" || len(key) > maxIdempotencyKey || !printable {
-		fail(c, http.StatusBadRequest, fmt.Sprintf("Header Idempotency-Key must be one value of 1 to %d printable ASCII characters", maxIdempotencyKey))
-		return "", true
+		return "", badRequest(fmt.Sprintf("Header Idempotency-Key must be one value of 1 to %d printable ASCII characters", maxIdempotencyKey))
 	}
-	return key, true
+	return key, nil
 }

@@ -10,14 +10,19 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// allowOrigins answers browsers for the listed origins (Fetch standard, CORS protocol). Tokens travel
-// in a header, so no credentials are allowed.
-func allowOrigins(origins []string) gin.HandlerFunc {
+// errForeignOrigin refuses requests from pages of web origins that are not listed.
+var errForeignOrigin = &apiError{
+	status: http.StatusForbidden, message: "Web pages of this origin may not call the API: cors.allowedOrigins does not list it", refused: true,
+}
+
+// allowOrigins answers browsers for the listed origins (Fetch standard, CORS protocol). Tokens are
+// sent in a header, so no credentials are allowed.
+func (h *handlers) allowOrigins(origins []string) gin.HandlerFunc {
 	answer := cors.New(cors.Config{
 		AllowOrigins: origins,
-		// Asked for an origin that is not listed. Answered here, because cors itself answers without a body.
+		// It is called for an origin that is not listed. cors itself would answer without a body.
 		AllowOriginWithContextFunc: func(c *gin.Context, _ string) bool {
-			failForeignOrigin(c)
+			h.fail(c, errForeignOrigin)
 			return false
 		},
 		AllowMethods:  []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete},
@@ -27,15 +32,15 @@ func allowOrigins(origins []string) gin.HandlerFunc {
 	})
 	return func(c *gin.Context) {
 		// The service's own pages need no permission. cors would compare their origin with the Host
-		// header, which a proxy may have changed; no page can set this header.
+		// header, which a proxy may have changed. Pages cannot set Sec-Fetch-Site.
 		if c.GetHeader("Sec-Fetch-Site") != "same-origin" {
 			answer(c)
 		}
 	}
 }
 
-// asSent returns the origins as browsers send them, which is without the port of https.
-func asSent(origins []string) []string {
+// withoutDefaultPort returns the origins in the form that browsers send: without the port of HTTPS.
+func withoutDefaultPort(origins []string) []string {
 	sent := make([]string, len(origins))
 	for i, origin := range origins {
 		sent[i] = strings.TrimSuffix(origin, ":443")
@@ -43,24 +48,20 @@ func asSent(origins []string) []string {
 	return sent
 }
 
-// refuseForeignOrigins refuses what pages of origins that are not listed have their visitors' browsers send
-// without asking first, which CORS does not prevent: such requests would fail, and so use up the failed
-// logins of the visitor's address. What is not a browser says nothing of origins, and is let through.
-func refuseForeignOrigins(allowed []string) (gin.HandlerFunc, error) {
+// refuseForeignOrigins refuses requests that browsers send for pages of origins that are not listed.
+// CORS does not prevent simple requests: they would fail, and use up the failed logins of the
+// visitor's address. Clients other than browsers send no origin and are let through.
+func refuseForeignOrigins(allowed []string) (func(*gin.Context) error, error) {
 	protection := http.NewCrossOriginProtection()
 	for _, origin := range allowed {
 		if err := protection.AddTrustedOrigin(origin); err != nil {
 			return nil, fmt.Errorf("allowed origins: %w", err)
 		}
 	}
-	return func(c *gin.Context) {
+	return func(c *gin.Context) error {
 		if protection.Check(c.Request) != nil {
-			failForeignOrigin(c)
+			return errForeignOrigin
 		}
+		return nil
 	}, nil
-}
-
-func failForeignOrigin(c *gin.Context) {
-	c.Set(refusedKey, true)
-	fail(c, http.StatusForbidden, "Web pages of this origin may not call the API: cors.allowedOrigins does not list it")
 }

@@ -21,8 +21,7 @@ func (d *deadlines) SetReadDeadline(at time.Time) error {
 	return nil
 }
 
-// TestBodiesHaveADeadline: a small body has one, and a large one gets more time only for what has
-// arrived.
+// TestBodiesHaveADeadline: a body gets more time only for the bytes that have arrived.
 func TestBodiesHaveADeadline(t *testing.T) {
 	for name, tc := range map[string]struct {
 		size int
@@ -46,8 +45,8 @@ func TestBodiesHaveADeadline(t *testing.T) {
 				t.Fatalf("%d deadlines, want %d", len(d.all), len(tc.want))
 			}
 			for i, want := range tc.want {
-				if got := d.all[i].Sub(body.begun); got != want {
-					t.Errorf("deadline %d is %s after the beginning, want %s", i, got, want)
+				if got := d.all[i].Sub(body.start); got != want {
+					t.Errorf("deadline %d is %s after the start, want %s", i, got, want)
 				}
 			}
 		})

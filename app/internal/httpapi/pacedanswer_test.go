@@ -52,7 +52,7 @@ func TestExportsHaveALeastRate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			begun := time.Now()
 			client := &slowReader{httptest.NewRecorder(), begun, begun, tc.rate}
-			a := newPacedAnswer(t.Context(), client, &place{}, func() time.Time { return client.now })
+			a := newPacedAnswer(t.Context(), client, &exportSlot{}, func() time.Time { return client.now })
 			var err error
 			for range tc.lines {
 				client.now = client.now.Add(tc.database)
@@ -62,10 +62,10 @@ func TestExportsHaveALeastRate(t *testing.T) {
 			}
 			took := client.now.Sub(begun)
 			if cut := errors.Is(err, os.ErrDeadlineExceeded); cut != (tc.most > 0) || cut && took > tc.most {
-				t.Errorf("after %s and %d bytes: %v", took, a.place.sent.Load(), err)
+				t.Errorf("after %s and %d bytes: %v", took, a.slot.sent.Load(), err)
 			}
-			if want := int64(tc.line * tc.lines); err == nil && a.place.sent.Load() != want {
-				t.Errorf("%d bytes are counted, want %d", a.place.sent.Load(), want)
+			if want := int64(tc.line * tc.lines); err == nil && a.slot.sent.Load() != want {
+				t.Errorf("%d bytes are counted, want %d", a.slot.sent.Load(), want)
 			}
 		})
 	}
@@ -75,7 +75,7 @@ func TestExportsHaveALeastRate(t *testing.T) {
 // begun.
 func TestExportsMayNotPause(t *testing.T) {
 	client := &slowReader{httptest.NewRecorder(), time.Now(), time.Time{}, 1 << 30}
-	a := newPacedAnswer(t.Context(), client, &place{}, func() time.Time { return client.now })
+	a := newPacedAnswer(t.Context(), client, &exportSlot{}, func() time.Time { return client.now })
 	if _, err := a.Write(make([]byte, 100<<20)); err != nil {
 		t.Fatal(err)
 	}

@@ -6,127 +6,131 @@ import (
 	"time"
 )
 
-// Errors of shared memory and places, told apart with errors.Is.
+// Errors of shared memory and of export slots, told apart with errors.Is.
 var (
-	// errBusy means that the requests under way fill the memory that is set aside for such.
-	errBusy = errors.New("too many large requests at once")
-	// errOwnShare means that the user's own do.
-	errOwnShare = errors.New("too many large requests of one user at once")
+	// errBusy means that the requests in flight use up what all share.
+	errBusy = errors.New("too many large requests in flight")
+	// errUserBusy means that the user's own requests use up the user's part.
+	errUserBusy = errors.New("too many large requests of one user in flight")
 )
 
-// patience is how long a request that waits for its client keeps its memory when another one needs
-// it, and how long that one waits for what is given back.
-const patience = time.Second
+// preemptAfter is how long a request that waits for its client keeps its memory when another request
+// needs it.
+const preemptAfter = time.Second
 
-// pool divides memory among the requests that need much of it. Who sends or reads slowly makes room
-// for others when it is full, so that no number of accounts that hold on to memory stops everybody
-// else. It is safe for concurrent use.
+// pool is a memory budget that the large requests share. When it is used up, it preempts requests
+// that wait for a slow client, so that no number of accounts that hold memory stops everybody else.
+// It is safe for concurrent use.
 type pool struct {
-	// most bytes there are, and for one user.
-	most, perUser int
+	// limit and userLimit are in bytes.
+	limit, userLimit int
 
-	mu     sync.Mutex
-	taken  int
-	byUser map[string]int
-	rooms  map[*room]struct{}
-	// freed is closed when memory is given back.
-	freed chan struct{}
+	mu           sync.Mutex
+	reserved     int
+	byUser       map[string]int
+	reservations map[*reservation]struct{}
+	// released is closed when memory is released.
+	released chan struct{}
 }
 
-func newPool(most, perUser int) *pool {
-	return &pool{most: most, perUser: perUser, byUser: map[string]int{}, rooms: map[*room]struct{}{}, freed: make(chan struct{})}
+func newPool(limit, userLimit int) *pool {
+	return &pool{
+		limit: limit, userLimit: userLimit,
+		byUser: map[string]int{}, reservations: map[*reservation]struct{}{}, released: make(chan struct{}),
+	}
 }
 
-// take gives memory to a request. One that waits gets what others give back in a moment. Errors:
-// errOwnShare, errBusy.
-func (p *pool) take(r *room, n int) error {
-	var waited, again <-chan time.Time
+// reserve adds n bytes to a reservation. If that may wait, it waits for a moment until other requests
+// release memory. Errors: errUserBusy, errBusy.
+func (p *pool) reserve(r *reservation, n int) error {
+	var timeout, retry <-chan time.Time
 	for {
-		cut, freed, err := p.try(r, n)
+		preempt, released, err := p.tryReserve(r, n)
 		if err == nil {
 			return nil
 		}
-		if cut != nil {
-			cut()
+		if preempt != nil {
+			preempt()
 		}
-		if !r.waits || n > p.perUser {
+		if !r.mayWait || n > p.userLimit {
 			return err
 		}
-		if waited == nil {
-			// The youngest of those that hold everything loses patience meanwhile.
-			timer, ticker := time.NewTimer(2*patience), time.NewTicker(patience/10)
+		if timeout == nil {
+			// Even if all reservations are new, one of them can be preempted before the timeout.
+			timer, ticker := time.NewTimer(2*preemptAfter), time.NewTicker(preemptAfter/10)
 			defer timer.Stop()
 			defer ticker.Stop()
-			waited, again = timer.C, ticker.C
+			timeout, retry = timer.C, ticker.C
 		}
 		select {
-		case <-freed:
-		case <-again:
-		case <-waited:
+		case <-released:
+		case <-retry:
+		case <-timeout:
 			return err
 		}
 	}
 }
 
-// try takes memory, or returns how to end a request that keeps it for too long, if there is one,
-// and what tells that some was given back. Errors: errOwnShare, errBusy.
-func (p *pool) try(r *room, n int) (cut func(), freed <-chan struct{}, err error) {
+// tryReserve reserves memory. If there is not enough, it returns how to preempt another request, if
+// one may be preempted, and a channel that is closed when memory is released. Errors: errUserBusy,
+// errBusy.
+func (p *pool) tryReserve(r *reservation, n int) (preempt func(), released <-chan struct{}, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.byUser[r.user]+n > p.perUser:
-		return p.victim(r.user), p.freed, errOwnShare
-	case p.taken+n > p.most:
-		return p.victim(""), p.freed, errBusy
+	case p.byUser[r.user]+n > p.userLimit:
+		return p.victim(r.user), p.released, errUserBusy
+	case p.reserved+n > p.limit:
+		return p.victim(""), p.released, errBusy
 	}
 	p.add(r, n)
 	return nil, nil, nil
 }
 
-func (p *pool) add(r *room, n int) {
+func (p *pool) add(r *reservation, n int) {
 	if r.large == 0 {
-		r.begun = time.Now()
-		p.rooms[r] = struct{}{}
+		r.since = time.Now()
+		p.reservations[r] = struct{}{}
 	}
 	r.large += n
-	p.taken += n
+	p.reserved += n
 	p.byUser[r.user] += n
 }
 
-// victim returns how to end the request that has waited for its client the longest, and longer than
-// patience: of the user, or, where none is named, of the one who holds the most. nil: there is
-// none.
-func (p *pool) victim(user string) (cut func()) {
-	var chosen *room
-	for r := range p.rooms {
-		if r.cut == nil || time.Since(r.begun) < patience || user != "" && r.user != user {
+// victim returns how to preempt the request that has waited for its client for longest, and longer
+// than preemptAfter: a request of the given user, or, if that is empty, of the user who holds the
+// most. It returns nil if there is none.
+func (p *pool) victim(user string) (preempt func()) {
+	var chosen *reservation
+	for r := range p.reservations {
+		if r.preempt == nil || time.Since(r.since) < preemptAfter || user != "" && r.user != user {
 			continue
 		}
 		if chosen == nil || p.byUser[r.user] > p.byUser[chosen.user] ||
-			p.byUser[r.user] == p.byUser[chosen.user] && r.begun.Before(chosen.begun) {
+			p.byUser[r.user] == p.byUser[chosen.user] && r.since.Before(chosen.since) {
 			chosen = r
 		}
 	}
 	if chosen == nil {
 		return nil
 	}
-	cut, chosen.cut = chosen.cut, nil
-	return cut
+	preempt, chosen.preempt = chosen.preempt, nil
+	return preempt
 }
 
-// give gives back all that a request holds.
-func (p *pool) give(r *room) {
+// release releases all memory of a reservation.
+func (p *pool) release(r *reservation) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if r.large == 0 {
 		return
 	}
-	p.taken -= r.large
+	p.reserved -= r.large
 	if p.byUser[r.user] -= r.large; p.byUser[r.user] == 0 {
 		delete(p.byUser, r.user)
 	}
-	r.large, r.cut = 0, nil
-	delete(p.rooms, r)
-	close(p.freed)
-	p.freed = make(chan struct{})
+	r.large, r.preempt = 0, nil
+	delete(p.reservations, r)
+	close(p.released)
+	p.released = make(chan struct{})
 }

@@ -149,7 +149,7 @@ func TestAccountsAreBounded(t *testing.T) {
 		if statuses[201] != 3 || statuses[403] != 9 {
 			t.Errorf("registrations had %v, want 3 of 201 and 9 of 403", statuses)
 		}
-		register("late").want(t, "one more", 403, "This service has as many accounts as it allows")
+		register("late").want(t, "one more", 403, "The maximum number of accounts is reached")
 		register("alice").want(t, "a name that is taken", 409, "")
 		s.call(t, "DELETE", "/api/account", token, `{"password":"correct horse battery"}`).want(t, "delete", 200, "")
 		a := register("late")

@@ -1,5 +1,10 @@
-// Package httpapi is the notes service's HTTPS API: it decodes, validates, authenticates, calls the
-// domain and renders, in that order, and turns every error into one JSON answer.
+// Package httpapi is the notes service's HTTPS API.
+//
+// Middleware limits and authenticates a request; the groups in handlers.addRoutes show in which order. A
+// handler then decodes the body, validates what the domain does not, calls the domain and renders the
+// answer, in that order. The domain authorizes: each of its statements finds only what belongs to the
+// user of a live session. An error that a handler returns is answered in one place, handlers.fail;
+// errors.go has the answers. deliver writes the audit line before any answer is sent.
 package httpapi
 
 import (
@@ -25,7 +30,7 @@ type Service struct {
 	Tokens   *sessions.Codec
 	Requests *ratelimit.Requests
 	Audit    *audit.Log
-	// RequestTimeout bounds the work for one request, but for exports.
+	// RequestTimeout bounds the work for one request other than an export.
 	RequestTimeout time.Duration
 	// TrustedProxies are the networks whose X-Forwarded-For is believed.
 	TrustedProxies []string
@@ -37,65 +42,90 @@ type Service struct {
 
 // NewHandler returns the API's handler.
 func NewHandler(s Service) (http.Handler, error) {
-	engine, err := newEngine(s.TrustedProxies)
-	if err != nil {
-		return nil, err
-	}
-	measured, err := measure(s.Metrics)
-	if err != nil {
-		return nil, err
-	}
 	api := &handlers{
 		Service: s, exports: newExports(time.Now), bodies: newPool(maxLarge, maxUserLarge), answers: newPool(maxLarge, maxUserLarge),
 		failures: newFailures(s.Log),
 	}
-	shared, err := newSharedAddresses(s.Log, s.Metrics, time.Now)
+	engine, err := newEngine(s.TrustedProxies)
 	if err != nil {
 		return nil, err
 	}
-	engine.Use(requestID, securityHeaders, measured, logRequest(s.Log), api.delivered, api.recoverPanic, shared.watch)
-	origins := asSent(s.AllowedOrigins)
-	if len(origins) > 0 {
-		engine.Use(allowOrigins(origins))
-	}
-	ownOrigins, err := refuseForeignOrigins(origins)
-	if err != nil {
+	if err := api.useEverywhere(engine); err != nil {
 		return nil, err
 	}
-	engine.Use(ownOrigins)
-	engine.NoRoute(api.limitAddress, func(c *gin.Context) { fail(c, http.StatusNotFound, "Not found") })
-	engine.NoMethod(api.limitAddress, func(c *gin.Context) { fail(c, http.StatusMethodNotAllowed, "Method not allowed") })
-
-	anonymous := engine.Group("/api", api.limitTime, limitBody, api.limitAddress)
-	anonymous.POST("/auth/register", api.register)
-	anonymous.POST("/auth/login", api.login)
-	get(anonymous, "/openapi.yaml", openAPI)
-	page := engine.Group("/docs", api.limitTime, limitBody, api.limitAddress)
-	get(page, "", docs)
-	get(page, "/style.css", docsCSS)
-	security := engine.Group("/api", api.limitTime, limitBody, api.authenticate, api.limitSecurity)
-	security.POST("/auth/logout", api.logout)
-	security.POST("/auth/password", api.changePassword)
-	get(security, "/auth/sessions", api.listSessions)
-	security.DELETE("/auth/sessions/:id", api.revokeSession)
-	get(security, "/auth/totp", api.secondFactorStatus)
-	security.POST("/auth/totp", api.proposeSecondFactor)
-	security.POST("/auth/totp/confirm", api.confirmSecondFactor)
-	security.DELETE("/auth/totp", api.removeSecondFactor)
-	security.DELETE("/account", api.deleteAccount)
-	withNote := engine.Group("/api", api.limitTime, api.authenticate, api.limitUser, api.limitNote)
-	withNote.POST("/notes", api.createNote)
-	withNote.PUT("/notes/:id", api.updateNote)
-	signedIn := engine.Group("/api", api.limitTime, limitBody, api.authenticate, api.limitUser)
-	get(signedIn, "/notes", api.listNotes)
-	get(signedIn, "/notes/:id", api.getNote)
-	signedIn.DELETE("/notes/:id", api.deleteNote)
-	export := engine.Group("/api", limitBody, api.authenticate, api.limitUser)
-	get(export, "/account/export", api.exportAccount)
+	api.addRoutes(engine)
 	return engine, nil
 }
 
-// get adds a route for GET, and for HEAD, which has the same answer without its body (RFC 9110,
+// useEverywhere adds the middleware of all requests, in the order in which it runs.
+func (h *handlers) useEverywhere(engine *gin.Engine) error {
+	measured, err := measure(h.Metrics)
+	if err != nil {
+		return err
+	}
+	shared, err := newSharedAddresses(h.Log, h.Metrics, time.Now)
+	if err != nil {
+		return err
+	}
+	origins := withoutDefaultPort(h.AllowedOrigins)
+	refuseForeign, err := refuseForeignOrigins(origins)
+	if err != nil {
+		return err
+	}
+	engine.Use(requestID, securityHeaders, measured, logRequest(h.Log), h.deliver, h.recoverPanic, shared.watch)
+	if len(origins) > 0 {
+		engine.Use(h.allowOrigins(origins))
+	}
+	engine.Use(h.handle(refuseForeign))
+	return nil
+}
+
+// addRoutes adds the routes, in groups with the same limits.
+func (h *handlers) addRoutes(engine *gin.Engine) {
+	var (
+		limitAddress  = h.handle(h.limitAddress)
+		authenticate  = h.handle(h.authenticate)
+		limitUser     = h.handle(h.limitUser)
+		limitSecurity = h.handle(h.limitSecurity)
+		limitNote     = h.handle(h.limitNote)
+	)
+	engine.NoRoute(limitAddress, h.handle(func(*gin.Context) error { return notFound("Not found") }))
+	engine.NoMethod(limitAddress, h.handle(func(*gin.Context) error {
+		return &apiError{status: http.StatusMethodNotAllowed, message: "Method not allowed"}
+	}))
+
+	public := engine.Group("/", h.limitTime, limitBody, limitAddress)
+	public.POST("/api/auth/register", h.handle(h.register))
+	public.POST("/api/auth/login", h.handle(h.login))
+	get(public, "/api/openapi.yaml", openAPI)
+	get(public, "/docs", docs)
+	get(public, "/docs/style.css", docsCSS)
+
+	security := engine.Group("/api", h.limitTime, limitBody, authenticate, limitSecurity)
+	security.POST("/auth/logout", h.handle(h.logout))
+	security.POST("/auth/password", h.handle(h.changePassword))
+	get(security, "/auth/sessions", h.handle(h.listSessions))
+	security.DELETE("/auth/sessions/:id", h.handle(h.revokeSession))
+	get(security, "/auth/totp", h.handle(h.secondFactorStatus))
+	security.POST("/auth/totp", h.handle(h.proposeSecondFactor))
+	security.POST("/auth/totp/confirm", h.handle(h.confirmSecondFactor))
+	security.DELETE("/auth/totp", h.handle(h.removeSecondFactor))
+	security.DELETE("/account", h.handle(h.deleteAccount))
+
+	noteBodies := engine.Group("/api", h.limitTime, authenticate, limitUser, limitNote)
+	noteBodies.POST("/notes", h.handle(h.createNote))
+	noteBodies.PUT("/notes/:id", h.handle(h.updateNote))
+
+	user := engine.Group("/api", h.limitTime, limitBody, authenticate, limitUser)
+	get(user, "/notes", h.handle(h.listNotes))
+	get(user, "/notes/:id", h.handle(h.getNote))
+	user.DELETE("/notes/:id", h.handle(h.deleteNote))
+
+	export := engine.Group("/api", limitBody, authenticate, limitUser) // without limitTime
+	get(export, "/account/export", h.handle(h.exportAccount))
+}
+
+// get adds a route for GET, and for HEAD, whose answer is the same without the body (RFC 9110,
 // section 9.3.2).
 func get(group *gin.RouterGroup, path string, handler gin.HandlerFunc) {
 	group.GET(path, handler)
@@ -107,7 +137,7 @@ func get(group *gin.RouterGroup, path string, handler gin.HandlerFunc) {
 func newEngine(trustedProxies []string) (*gin.Engine, error) {
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
-	// gin trusts every proxy's X-Forwarded-For unless told otherwise, and X-Real-IP beside it.
+	// By default gin trusts X-Forwarded-For and X-Real-IP of every peer.
 	engine.RemoteIPHeaders = []string{forwardedFor}
 	if err := engine.SetTrustedProxies(trustedProxies); err != nil {
 		return nil, fmt.Errorf("trusted proxies: %w", err)
@@ -121,9 +151,8 @@ func newEngine(trustedProxies []string) (*gin.Engine, error) {
 
 type handlers struct {
 	Service
-	// exports are those under way.
 	exports *exports
-	// bodies and answers are bytes of requests under way.
+	// bodies and answers are the memory for large ones.
 	bodies, answers *pool
 	failures        *failures
 }

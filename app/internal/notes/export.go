@@ -9,50 +9,60 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// exportPage is how many notes an export reads at once, if they are small; the store bounds their bytes.
+// exportPage is how many notes an export reads at once, if they are small; the store bounds their
+// bytes.
 const exportPage = 20
 
-// Export calls visit with page after page of the owner's notes, opened, newest first. To read and open a page
-// may take perPage. Notes that are written meanwhile may be missing. Errors: sessions.ErrInvalid,
-// context.DeadlineExceeded, and visit's.
+// Export calls visit with the owner's notes, opened and newest first, page by page. perPage bounds
+// the time to read and open a page. Notes that are written meanwhile may be missing. Errors:
+// sessions.ErrInvalid, context.DeadlineExceeded, and visit's.
 func (s *Service) Export(ctx context.Context, id sessions.Identity, perPage time.Duration, visit func([]Note) error) error {
 	before, limit := "", exportPage
 	for {
-		page, last, found, err := s.exported(ctx, id, perPage, before, limit)
-		if err != nil || found == 0 {
+		page, err := s.readPage(ctx, id, perPage, before, limit)
+		if err != nil || page.found == 0 {
 			return err
 		}
-		if err := visit(page); err != nil {
+		if err := visit(page.notes); err != nil {
 			return err
 		}
-		// What the store has left out because the notes are large is not asked for in vain again.
-		before, limit = last, min(2*found, exportPage)
+		// The store returns fewer notes when they are large. Do not read many more the next time.
+		before, limit = page.last, min(2*page.found, exportPage)
 	}
 }
 
-// exported is the page of notes before the id given, the id of the last note found, and how many were found.
-func (s *Service) exported(ctx context.Context, id sessions.Identity, most time.Duration, before string, limit int) (page []Note, last string, n int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, most)
+// page is a page of an export. Notes that were deleted while it was read are found, but not in notes.
+type page struct {
+	notes []Note
+	found int
+	// last is the id of the last note that was found.
+	last string
+}
+
+// readPage reads and opens the notes after the one with the id before, within the timeout.
+func (s *Service) readPage(ctx context.Context, id sessions.Identity, timeout time.Duration, before string, limit int) (page, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	found, keys, err := s.store.SealedNotes(ctx, id, s.now(), before, limit)
 	if err != nil || len(found) == 0 {
-		return nil, "", 0, err
+		return page{}, err
 	}
+	p := page{found: len(found), last: found[len(found)-1].ID}
 	for i, sealed := range found {
-		note, err := s.opened(ctx, id, sealed, keys[i])
+		note, err := s.openOrRead(ctx, id, sealed, keys[i])
 		if errors.Is(err, ErrNotFound) {
 			continue // deleted since the page was read
 		}
 		if err != nil {
-			return nil, "", 0, err
+			return page{}, err
 		}
-		page = append(page, note)
+		p.notes = append(p.notes, note)
 	}
-	return page, found[len(found)-1].ID, len(found), nil
+	return p, nil
 }
 
-// opened opens a note as it was read, or, when a rotation has moved it since, as it is now.
-func (s *Service) opened(ctx context.Context, id sessions.Identity, sealed Sealed, stored envelope.StoredKey) (Note, error) {
+// openOrRead opens a note. It reads the note again if a rotation has rewrapped its key since.
+func (s *Service) openOrRead(ctx context.Context, id sessions.Identity, sealed Sealed, stored envelope.StoredKey) (Note, error) {
 	key, err := s.keys.Key(ctx, stored)
 	if errors.Is(err, envelope.ErrRefused) {
 		return s.Get(ctx, id, sealed.ID)
@@ -61,5 +71,8 @@ func (s *Service) opened(ctx context.Context, id sessions.Identity, sealed Seale
 		return Note{}, err
 	}
 	text, err := sealed.open(key)
-	return sealed.note(text), err
+	if err != nil {
+		return Note{}, err
+	}
+	return sealed.note(text), nil
 }

@@ -12,11 +12,11 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// idempotencyKeyLifetime is how long a creation that is sent again is recognized.
+// idempotencyKeyLifetime is how long a retry of a creation is recognized.
 const idempotencyKeyLifetime = 24 * time.Hour
 
-// IdempotencyKeyBytes is how many bytes of a quota an idempotency key takes until it has expired and is
-// deleted: more than its row and the entries of its indexes take in the database.
+// IdempotencyKeyBytes is how many bytes of a quota an idempotency key takes until it expires and is
+// deleted. Its row and index entries take less in the database.
 const IdempotencyKeyBytes = 512
 
 // ErrIdempotencyKeyReused means that the idempotency key was used for another note.
@@ -24,74 +24,73 @@ var ErrIdempotencyKeyReused = errors.New("the idempotency key was used for anoth
 
 // IdempotencyKey is an idempotency key as it is stored.
 type IdempotencyKey struct {
-	// Digest is SHA-256 of the client's key, in hex.
+	// Digest is the SHA-256 of the client's key, in hex.
 	Digest string
-	// Request is the keyed digest of the request, and Pepper the id of the pepper that its key is
-	// derived from.
+	// Request is the keyed digest of the request. Pepper is the id of the pepper from which the key of
+	// that digest is derived.
 	Request, Pepper string
 	Expires         time.Time
 }
 
-// First is what was created under an idempotency key when it was used first.
+// First is the note that the first request with an idempotency key created.
 type First struct {
 	ID        string
 	CreatedAt time.Time
-	// Request is the keyed digest of that request. Empty: the previous release stored none.
+	// Request is the keyed digest of that request. It is empty if the previous release stored the key.
 	Request string
 }
 
-// CreateIdempotent is Create under a client's idempotency key: when the same client sends the same again,
-// the note of the first time is returned, and repeated is true, whatever has become of that note
-// since. Errors: ErrIdempotencyKeyReused, and those of Create.
+// CreateIdempotent is Create with a client's idempotency key. When the client sends the same request
+// again, it returns the note of the first request and repeated is true, even if that note was changed
+// or deleted since. Errors: ErrIdempotencyKeyReused, and those of Create.
 func (s *Service) CreateIdempotent(ctx context.Context, id sessions.Identity, key string, text Text) (_ Note, repeated bool, err error) {
-	digest := sha256.Sum256([]byte(key))
-	record := IdempotencyKey{Digest: hex.EncodeToString(digest[:]), Request: s.requestDigest(id.Owner, key, text), Pepper: s.requests.Pepper}
-	var first First
-	n, err := s.create(ctx, id, text, IdempotencyKeyBytes, func(n Sealed) (bool, error) {
-		record.Expires = n.CreatedAt.Add(idempotencyKeyLifetime)
-		var err error
-		first, err = s.store.CreateNoteIdempotent(ctx, id, s.now(), n, record)
-		return first.ID == n.ID, err
-	})
-	var full *QuotaError
-	if errors.As(err, &full) {
-		// The first request may have created the note that has reached the limit.
+	record := s.newIdempotencyKey(id.Owner, key, text)
+	n, first, err := s.create(ctx, id, text, &record)
+	if _, exceeded := errors.AsType[*QuotaError](err); exceeded {
+		// The first request may have created the note that reached the limit.
 		used, found, errFirst := s.store.FirstNote(ctx, id, s.now(), record)
 		if found || errFirst != nil {
 			first, err = used, errFirst
 		}
 	}
-	if err != nil || first.ID == n.ID {
-		return n, false, err
-	}
-	same := first.Request == record.Request
-	if first.Request == "" {
-		same, err = s.sameAsNote(ctx, id, first.ID, text)
-	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return Note{}, false, err
-	case !same:
+	}
+	if first.ID == n.ID {
+		return n.note(text), false, nil
+	}
+	same, err := s.sameRequest(ctx, id, record, first, text)
+	if err != nil {
+		return Note{}, false, err
+	}
+	if !same {
 		return Note{}, false, ErrIdempotencyKeyReused
 	}
 	return Note{Text: text, ID: first.ID, Revision: 1, CreatedAt: first.CreatedAt, UpdatedAt: first.CreatedAt}, true, nil
 }
 
-// requestDigest stands for a request: the owner's key is not used for it, because a rotation
-// replaces that.
-func (s *Service) requestDigest(owner, key string, text Text) string {
+// newIdempotencyKey returns the record of a client's key for a request. The digest of the request
+// does not use the owner key, because a rotation replaces that.
+func (s *Service) newIdempotencyKey(owner, key string, text Text) IdempotencyKey {
+	digest := sha256.Sum256([]byte(key))
 	fields := []string{owner, key, text.Content, text.Title, strconv.Itoa(len(text.Tags))}
-	return s.requests.Digest(append(fields, text.Tags...)...)
+	return IdempotencyKey{
+		Digest: hex.EncodeToString(digest[:]), Request: s.requests.Digest(append(fields, text.Tags...)...), Pepper: s.requests.Pepper,
+	}
 }
 
-// sameAsNote compares a request with the note that an earlier one created, as the previous release
-// does: while the note is unchanged. What it was before a change or its deletion is not known.
-func (s *Service) sameAsNote(ctx context.Context, id sessions.Identity, note string, text Text) (bool, error) {
-	first, err := s.Get(ctx, id, note)
+// sameRequest reports whether a request is a retry of the first one. Without a digest of the first
+// request it compares with the note that was created, as the previous release does. A note that was
+// changed or deleted since is taken for the same.
+func (s *Service) sameRequest(ctx context.Context, id sessions.Identity, record IdempotencyKey, first First, text Text) (bool, error) {
+	if first.Request != "" {
+		return first.Request == record.Request, nil
+	}
+	created, err := s.Get(ctx, id, first.ID)
 	if errors.Is(err, ErrNotFound) {
 		return true, nil
 	}
-	return err == nil && (first.Revision > 1 || first.equal(text)), err
+	return err == nil && (created.Revision > 1 || created.equal(text)), err
 }
 
 func (t Text) equal(other Text) bool {

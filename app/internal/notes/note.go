@@ -1,10 +1,15 @@
-// Package notes is the domain of notes: what one is, what its limits are, and how it is sealed,
-// opened and changed without ever being stored in the clear.
+// Package notes is the domain of notes: their limits, and how they are sealed, stored, opened and
+// changed. Only sealed text reaches the database.
+//
+// write.go is the way of a note to its row. It validates the text, seals it with the owner's active
+// key, reserves the user's quota and runs one statement.
 package notes
 
 import (
 	"errors"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Limits of a note.
@@ -23,14 +28,14 @@ const (
 var (
 	// ErrNotFound means that the owner has no such note.
 	ErrNotFound = errors.New("note not found")
-	// ErrStale means that the note has another revision than the write expects.
-	ErrStale = errors.New("the note was changed meanwhile")
+	// ErrStale means that the note's revision is not the one that the write expects.
+	ErrStale = errors.New("the note has another revision")
 	// ErrExists means that there is already a note with this id.
 	ErrExists = errors.New("the note exists already")
-	// ErrInvalidContent, ErrInvalidTitle and ErrInvalidTags: outside the limits.
-	ErrInvalidContent = errors.New("Invalid note content")
-	ErrInvalidTitle   = errors.New("Invalid note title")
-	ErrInvalidTags    = errors.New("Invalid note tags")
+	// ErrInvalidContent, ErrInvalidTitle and ErrInvalidTags mean that a limit is exceeded.
+	ErrInvalidContent = errors.New("invalid note content")
+	ErrInvalidTitle   = errors.New("invalid note title")
+	ErrInvalidTags    = errors.New("invalid note tags")
 )
 
 // Text is what a client writes.
@@ -41,6 +46,29 @@ type Text struct {
 	Tags  []string
 }
 
+// validate checks a note's limits. Errors: ErrInvalidContent, ErrInvalidTitle, ErrInvalidTags.
+func (t Text) validate() error {
+	if strings.TrimSpace(t.Content) == "" || !fits(t.Content, maxContent) {
+		return ErrInvalidContent
+	}
+	if !fits(t.Title, maxTitle) {
+		return ErrInvalidTitle
+	}
+	if len(t.Tags) > MaxTags {
+		return ErrInvalidTags
+	}
+	for _, tag := range t.Tags {
+		if strings.TrimSpace(tag) == "" || !fits(tag, maxTag) {
+			return ErrInvalidTags
+		}
+	}
+	return nil
+}
+
+func fits(text string, limit int) bool {
+	return utf8.ValidString(text) && utf8.RuneCountInString(text) <= limit
+}
+
 // Note is what a client reads.
 type Note struct {
 	Text
@@ -49,7 +77,7 @@ type Note struct {
 	CreatedAt, UpdatedAt time.Time
 }
 
-// Summary is a note in a list: nothing of it needs decryption.
+// Summary is a note in a list. It needs no decryption.
 type Summary struct {
 	ID                   string
 	CreatedAt, UpdatedAt time.Time
@@ -63,4 +91,12 @@ type Sealed struct {
 	// Content is always there; Title and Tags are nil when the note has none.
 	Content, Title, Tags []byte
 	CreatedAt, UpdatedAt time.Time
+}
+
+// size is how many bytes of a quota the note takes.
+func (n Sealed) size() int64 { return int64(len(n.Content) + len(n.Title) + len(n.Tags)) }
+
+// note returns the note with the given text, which n seals.
+func (n Sealed) note(text Text) Note {
+	return Note{Text: text, ID: n.ID, Revision: n.Revision, CreatedAt: n.CreatedAt, UpdatedAt: n.UpdatedAt}
 }

@@ -49,10 +49,10 @@ var (
 // create is a write of one note that succeeds, if there is room.
 func create(t *testing.T, q *quota, s *tally) error {
 	t.Helper()
-	settle, err := q.reserve(t.Context(), alice, one)
+	reserved, err := q.reserve(t.Context(), alice, one)
 	if err == nil {
 		s.stored.Add(1)
-		settle(true)
+		reserved.release()
 	}
 	return err
 }
@@ -72,7 +72,7 @@ func TestQuotaIsCountedOnceAMinute(t *testing.T) {
 		if got, want := s.counts.Load(), minute+1; got != want {
 			t.Errorf("%d counts after minute %d, want %d", got, minute, want)
 		}
-		clock = clock.Add(countFor)
+		clock = clock.Add(countTTL)
 	}
 }
 
@@ -89,7 +89,7 @@ func TestQuotaHoldsForConcurrentWrites(t *testing.T) {
 			var writes sync.WaitGroup
 			for i := range 40 {
 				writes.Go(func() {
-					settle, err := q.reserve(t.Context(), alice, one)
+					reserved, err := q.reserve(t.Context(), alice, one)
 					var full *QuotaError
 					switch {
 					case errors.As(err, &full):
@@ -97,12 +97,13 @@ func TestQuotaHoldsForConcurrentWrites(t *testing.T) {
 					case err != nil:
 						t.Error(err)
 					case i%4 == 0: // it fails
-						settle(false)
+						reserved.unused()
+						reserved.release()
 					default:
 						if stored := s.stored.Add(1); stored > 10 {
 							t.Errorf("%d notes are stored", stored)
 						}
-						settle(true)
+						reserved.release()
 					}
 				})
 			}
@@ -126,11 +127,11 @@ func TestQuotaCountsWhatIsUnderWay(t *testing.T) {
 	q := newQuota(s, Usage{Notes: 2, Bytes: 1 << 20})
 	clock := time.Now()
 	q.now = func() time.Time { return clock }
-	settle, err := q.reserve(t.Context(), alice, one)
+	reserved, err := q.reserve(t.Context(), alice, one)
 	if err != nil {
 		t.Fatal(err)
 	}
-	clock = clock.Add(countFor)
+	clock = clock.Add(countTTL)
 	if err := create(t, q, s); err != nil {
 		t.Fatalf("the second: %v", err)
 	}
@@ -138,12 +139,13 @@ func TestQuotaCountsWhatIsUnderWay(t *testing.T) {
 		t.Fatalf("%d counts, want 2", got)
 	}
 	var full *QuotaError
-	clock = clock.Add(countFor)
+	clock = clock.Add(countTTL)
 	if err := create(t, q, s); !errors.As(err, &full) {
 		t.Errorf("a third: %v", err)
 	}
-	settle(false)
-	clock = clock.Add(countFor)
+	reserved.unused()
+	reserved.release()
+	clock = clock.Add(countTTL)
 	if err := create(t, q, s); err != nil {
 		t.Errorf("after the first has failed: %v", err)
 	}
@@ -181,14 +183,14 @@ func TestQuotaIsCountedSeldom(t *testing.T) {
 	q := newQuota(s, Usage{Notes: 1, Bytes: 1 << 20})
 	clock := time.Now()
 	q.now = func() time.Time { return clock }
-	for takes, want := range map[time.Duration]time.Duration{0: countPause, 10 * time.Millisecond: countPause, 10 * time.Second: 100 * time.Second} {
+	for takes, want := range map[time.Duration]time.Duration{0: countInterval, 10 * time.Millisecond: countInterval, 10 * time.Second: 100 * time.Second} {
 		s.counting = func() { clock = clock.Add(takes) }
-		clock = clock.Add(countFor)
+		clock = clock.Add(countTTL)
 		var full *QuotaError
 		if _, err := q.reserve(t.Context(), alice, one); !errors.As(err, &full) {
 			t.Errorf("beyond the quota: %v", err)
 		}
-		if got := q.owners[alice.Owner].pause; got != want {
+		if got := q.counts[alice.Owner].interval; got != want {
 			t.Errorf("a count of %s: the next one after %s, want %s", takes, got, want)
 		}
 	}
@@ -206,8 +208,8 @@ func TestQuotaTellsLiveSessionsOnly(t *testing.T) {
 	s.ended.Store(true)
 	clock := time.Now()
 	q.now = func() time.Time { return clock }
-	for _, since := range []time.Duration{0, countPause, countFor} {
-		q.owners[alice.Owner].at = clock.Add(-since)
+	for _, since := range []time.Duration{0, countInterval, countTTL} {
+		q.counts[alice.Owner].countedAt = clock.Add(-since)
 		if _, err := q.reserve(t.Context(), alice, one); !errors.Is(err, sessions.ErrInvalid) {
 			t.Errorf("%s after the count: %v", since, err)
 		}
@@ -222,19 +224,19 @@ func TestQuotaForgetsIdleOwners(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range maxCounted + 100 {
-		settle, err := q.reserve(t.Context(), sessions.Identity{Owner: strconv.Itoa(i)}, one)
+	for i := range maxCounts + 100 {
+		reserved, err := q.reserve(t.Context(), sessions.Identity{Owner: strconv.Itoa(i)}, one)
 		if err != nil {
 			t.Fatal(err)
 		}
-		settle(true)
+		reserved.release()
 	}
-	if n := len(q.owners); n > maxCounted {
-		t.Errorf("%d counts are kept, want at most %d", n, maxCounted)
+	if n := len(q.counts); n > maxCounts {
+		t.Errorf("%d counts are kept, want at most %d", n, maxCounts)
 	}
 	var full *QuotaError
 	if _, err := q.reserve(t.Context(), alice, one); !errors.As(err, &full) {
 		t.Errorf("the write under way was forgotten: %v", err)
 	}
-	busy(true)
+	busy.release()
 }

@@ -4,54 +4,29 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/securenotes/securenotes/app/internal/envelope"
 )
 
-// Kind is what notes are called in their associated data: the name of their table, so that a
-// rotation that finds tables by the schema computes the same.
+// Kind names notes in their associated data. It is the name of their table, because a rotation
+// derives the associated data from the schema.
 const Kind = "notes"
 
-// The sealed fields, by column.
+// The sealed fields, named like their columns.
 const (
 	contentField = "content"
 	titleField   = "title"
 	tagsField    = "tags"
 )
 
-// valuesPerNote is how many sealed values a note has at the most.
+// valuesPerNote is the largest number of sealed values in a note.
 const valuesPerNote = 3
-
-// validate checks a note's limits.
-func (t Text) validate() error {
-	if strings.TrimSpace(t.Content) == "" || !fits(t.Content, maxContent) {
-		return ErrInvalidContent
-	}
-	if !fits(t.Title, maxTitle) {
-		return ErrInvalidTitle
-	}
-	if len(t.Tags) > MaxTags {
-		return ErrInvalidTags
-	}
-	for _, tag := range t.Tags {
-		if strings.TrimSpace(tag) == "" || !fits(tag, maxTag) {
-			return ErrInvalidTags
-		}
-	}
-	return nil
-}
-
-func fits(text string, most int) bool {
-	return utf8.ValidString(text) && utf8.RuneCountInString(text) <= most
-}
 
 func place(row, field string, revision int64) envelope.Place {
 	return envelope.Place{Kind: Kind, Row: row, Field: field, Revision: revision}
 }
 
-// seal fills the sealed fields of n, whose id and revision are set.
+// seal seals the text into n, whose id and revision are set.
 func (t Text) seal(key *envelope.OwnerKey, n *Sealed) error {
 	n.KeyID = key.ID()
 	n.Content = key.Seal(place(n.ID, contentField, n.Revision), []byte(t.Content))
@@ -69,6 +44,7 @@ func (t Text) seal(key *envelope.OwnerKey, n *Sealed) error {
 	return nil
 }
 
+// open returns the text that is sealed in n. Errors: envelope.ErrNotAuthentic.
 func (n Sealed) open(key *envelope.OwnerKey) (Text, error) {
 	content, err := key.Open(place(n.ID, contentField, n.Revision), n.Content)
 	if err != nil {
@@ -88,7 +64,7 @@ func (n Sealed) open(key *envelope.OwnerKey) (Text, error) {
 			return Text{}, fmt.Errorf("tags of note %s: %w", n.ID, err)
 		}
 		if json.Unmarshal(tags, &text.Tags) != nil {
-			return Text{}, fmt.Errorf("tags of note %s: %w", n.ID, errors.New("not a list"))
+			return Text{}, fmt.Errorf("tags of note %s: %w", n.ID, errors.New("not a JSON list of strings"))
 		}
 	}
 	return text, nil

@@ -14,69 +14,68 @@ import (
 )
 
 const (
-	// maxUnproved is how many requests of a session in a minute may prove nothing before what its
-	// address has left decides: a client that lives is wrong now and then, and shares its address with
-	// others.
+	// maxUnproved is how many unproved requests a session may send in a minute before the budget of its
+	// address decides. A live client makes mistakes now and then, and shares its address with others.
 	maxUnproved = 10
-	// maxUserUnderWay bounds the requests of a user that are under way at once, maxTokensUnderWay
-	// those from an address with tokens of which no session has proved alive lately, and
-	// maxAddressUnderWay those from an address without a token.
-	maxUserUnderWay, maxTokensUnderWay, maxAddressUnderWay = 64, 64, 20
-	// securityPerMinute is the budget of a session for the calls by which its user defends the
-	// account, and maxSecurityUnderWay bounds those under way at once. No other request takes from
-	// either.
-	securityPerMinute, maxSecurityUnderWay = 60, 16
+	// maxUserInFlight bounds the requests of a user in flight. maxTokensInFlight bounds those from an
+	// address with tokens of sessions that were not proved live lately, and maxAddressInFlight those
+	// without a token.
+	maxUserInFlight, maxTokensInFlight, maxAddressInFlight = 64, 64, 20
+	// securityPerMinute is the budget of a session for the calls by which its user defends the account.
+	// maxSecurityInFlight bounds those in flight. No other request uses either of them.
+	securityPerMinute, maxSecurityInFlight = 60, 16
 )
 
-// sessionShare is what one session may have of what its user may: three quarters, so that a stolen
-// token leaves its user something.
+// sessionShare returns the part of a user's budget that one session may use: three quarters, so that
+// a stolen token leaves the user something.
 func sessionShare(n int64) int64 { return n - n/4 }
 
-// ErrUnderWay means that a user or a session has too many requests under way.
-var ErrUnderWay = errors.New("too many requests of one user at once")
+// ErrTooManyInFlight means that a user, a session or an address has too many requests in flight.
+var ErrTooManyInFlight = errors.New("too many requests in flight")
 
-// Requests counts requests by user and session, or by address where no user is known. Each replica
-// counts its own: a shared counter would be a database write for every request. It is safe for
+// Requests counts requests by user and session, or by address if the user is unknown. Each replica
+// counts its own: a shared counter would cost a database write for every request. It is safe for
 // concurrent use.
 //
-// A token alone is no user: its session may have ended, and whoever stole it must not be able to use up
-// what the user may ask. So a request is counted when it is over and its session has proved alive, and until
-// then only against the same session.
+// A token does not identify a user until a request has proved its session live: the session may have
+// ended, and a thief must not use up the user's budget. So a request counts for the user when it has
+// ended and proved its session live. Until then it counts only against the same session.
 type Requests struct {
-	// requests counts those of a user, and those of an address.
+	// requests counts the requests of users and of addresses.
 	requests, session, security *limiter.Limiter
-	// unproved counts the requests of a session since one has proved that it lives.
+	// unproved counts the requests of a session since the last one that proved it live.
 	unproved *limiter.Limiter
 	now      func() time.Time
 
 	mu sync.Mutex
-	// underWay are the requests that have begun and are not counted yet: by the key of their session's
-	// budget, and by the user's key where the session has proved alive lately, else by the address's.
-	underWay map[string]int64
+	// inFlight are the requests that have begun and are not counted yet: by the key of their session's
+	// budget, and by the user's key if the session was proved live lately, otherwise by the address's.
+	inFlight map[string]int64
 }
 
 // Request is a request with a token.
 type Request struct {
 	User, Session, Address string
-	// Security marks the calls by which users defend their account: to end sessions, and to change the
-	// password or the second factor.
+	// Security is set for the calls by which users defend their account: they end sessions, or change
+	// the password or the second factor.
 	Security bool
 }
 
 // Outcome is what a request has shown of its session.
 type Outcome int
 
-// The outcomes.
 const (
-	// Unknown: a part of the service was away, so that the session was not asked, or not heard of. Nobody is to blame.
+	// Unknown means that a part of the service was unavailable, so that the session was not checked. The
+	// request does not count.
 	Unknown Outcome = iota
-	// Proved: the session lives.
+	// Proved means that the session is live.
 	Proved
-	// Unproved: the session has ended, or the client has sent nothing that it had to be asked for.
+	// Unproved means that the session has ended, or that the request was wrong in a way that needed no
+	// check of the session.
 	Unproved
 )
 
-// NewRequests allows a number of requests a minute.
+// NewRequests returns a counter that allows each user, and each address, perMinute requests a minute.
 func NewRequests(perMinute int) *Requests {
 	store := memory.NewStore()
 	limit := func(n int64) *limiter.Limiter {
@@ -85,12 +84,12 @@ func NewRequests(perMinute int) *Requests {
 	n := int64(perMinute)
 	return &Requests{
 		requests: limit(n), session: limit(sessionShare(n)), security: limit(securityPerMinute), unproved: limit(n),
-		now: time.Now, underWay: map[string]int64{},
+		now: time.Now, inFlight: map[string]int64{},
 	}
 }
 
-// Count counts one request of an address, which is under way until end is called. Errors: a
-// *LimitedError when it is one too many; ErrUnderWay.
+// Count counts one request of an address, which is in flight until end is called. Errors:
+// *LimitedError, ErrTooManyInFlight.
 func (r *Requests) Count(ctx context.Context, address string) (end func(), err error) {
 	key := addressKey(address)
 	state, err := r.requests.Increment(ctx, key, 1)
@@ -102,29 +101,29 @@ func (r *Requests) Count(ctx context.Context, address string) (end func(), err e
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.underWay[key] >= maxAddressUnderWay {
-		return nil, ErrUnderWay
+	if r.inFlight[key] >= maxAddressInFlight {
+		return nil, ErrTooManyInFlight
 	}
-	r.underWay[key]++
+	r.inFlight[key]++
 	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.leave(key)
+		r.land(key)
 	}, nil
 }
 
-// leave ends what is under way for a key. The caller holds the lock.
-func (r *Requests) leave(key string) {
-	if r.underWay[key]--; r.underWay[key] <= 0 {
-		delete(r.underWay, key)
+// land ends a request in flight for a key. The caller holds the lock.
+func (r *Requests) land(key string) {
+	if r.inFlight[key]--; r.inFlight[key] <= 0 {
+		delete(r.inFlight, key)
 	}
 }
 
-// Begin lets a request begin. The caller ends it, once. Errors: a *LimitedError when the session or
-// its user have no requests left beside those of the session that are under way; or, where too many
-// requests of the session have not proved it alive, when the address has none; ErrUnderWay.
+// Begin begins a request, which the caller ends once. Errors: *LimitedError when the session or its
+// user has no budget left beyond the requests in flight, or when the session has sent too many
+// unproved requests and its address has no budget left; ErrTooManyInFlight.
 func (r *Requests) Begin(ctx context.Context, q Request) (*Begun, error) {
-	b := &Begun{requests: r, Request: q, ctx: context.WithoutCancel(ctx)} // a client that hangs up is counted, too
+	b := &Begun{requests: r, Request: q, ctx: context.WithoutCancel(ctx)} // a client that disconnects is counted, too
 	unproved, err := r.peek(ctx, counter{r.unproved, unprovedKey(q.Session)})
 	if err != nil {
 		return nil, err
@@ -144,58 +143,59 @@ func (r *Requests) Begin(ctx context.Context, q Request) (*Begun, error) {
 	if err := r.admit(ctx, b); err != nil {
 		return nil, err
 	}
-	for _, key := range b.underWay {
-		r.underWay[key]++
+	for _, key := range b.inFlight {
+		r.inFlight[key]++
 	}
 	return b, nil
 }
 
-// admit decides what a request is under way for, and whether there is room for it.
+// admit checks the budgets of a request and sets the keys for which it is in flight. The caller holds
+// the lock.
 func (r *Requests) admit(ctx context.Context, b *Begun) error {
-	own, most := b.budgets()[0], sessionShare(maxUserUnderWay)
+	own, most := b.budgets()[0], sessionShare(maxUserInFlight)
 	if b.Security {
-		most = maxSecurityUnderWay
+		most = maxSecurityInFlight
 	}
-	if r.underWay[own.key] >= most {
-		return ErrUnderWay
+	if r.inFlight[own.key] >= most {
+		return ErrTooManyInFlight
 	}
-	// A session that has not proved alive lately fills no places of the user that it claims.
-	shared, mostShared := tokensKey(b.Address), int64(maxTokensUnderWay)
+	// A session that was not proved live lately does not count against the user that it claims.
+	shared, mostShared := tokensKey(b.Address), int64(maxTokensInFlight)
 	for _, budget := range b.budgets() {
 		state, err := r.peek(ctx, budget)
 		if err != nil {
 			return err
 		}
-		if state.Remaining <= r.underWay[own.key] {
+		if state.Remaining <= r.inFlight[own.key] {
 			return &LimitedError{RetryAfter: wait(state.Reset, r.now())}
 		}
 		if budget.key == own.key && used(state) > 0 {
-			shared, mostShared = userKey(b.User), maxUserUnderWay
+			shared, mostShared = userKey(b.User), maxUserInFlight
 		}
 	}
-	if b.underWay = []string{own.key}; b.Security {
-		return nil // they have their own places
+	if b.inFlight = []string{own.key}; b.Security {
+		return nil // these have a bound of their own
 	}
-	if r.underWay[shared] >= mostShared {
-		return ErrUnderWay
+	if r.inFlight[shared] >= mostShared {
+		return ErrTooManyInFlight
 	}
-	b.underWay = append(b.underWay, shared)
+	b.inFlight = append(b.inFlight, shared)
 	return nil
 }
 
-// Begun is a request that is under way.
+// Begun is a request in flight.
 type Begun struct {
 	Request
 	requests *Requests
-	// ctx is of the request, without its end.
+	// ctx is the request's context without its cancellation.
 	ctx context.Context
-	// suspect: requests of the session have proved nothing lately.
+	// suspect means that the session has sent unproved requests lately.
 	suspect bool
-	// underWay are the keys that the request is under way for.
-	underWay []string
+	// inFlight are the keys for which the request is in flight.
+	inFlight []string
 }
 
-// budgets are the counters of a request that proves its session alive, that of the session first.
+// budgets returns the counters of a request that proves its session live, the session's first.
 func (b *Begun) budgets() []counter {
 	if b.Security {
 		return []counter{{b.requests.security, "security:" + b.Session}}
@@ -203,15 +203,15 @@ func (b *Begun) budgets() []counter {
 	return []counter{{b.requests.session, "session:" + b.Session}, {b.requests.requests, userKey(b.User)}}
 }
 
-// End counts the request: for its user and session if it has proved the session alive, for its
+// End counts the request: for its user and session if it has proved the session live, and for its
 // address if it has not.
 func (b *Begun) End(o Outcome) (err error) {
 	r := b.requests
-	// Counted and no more under way in one step, so that no request in between sees neither.
+	// One step under the lock, so that no other request finds it neither in flight nor counted.
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, key := range b.underWay {
-		r.leave(key)
+	for _, key := range b.inFlight {
+		r.land(key)
 	}
 	switch o {
 	case Proved:
@@ -228,8 +228,8 @@ func (b *Begun) End(o Outcome) (err error) {
 	return nil
 }
 
-// countProved also counts for the user what a session asked before it proved alive: otherwise
-// unauthenticated requests would be free.
+// countProved also counts the unproved requests that the session sent before: otherwise they would be
+// free.
 func (r *Requests) countProved(b *Begun) error {
 	before := int64(0)
 	if b.suspect {
@@ -264,6 +264,6 @@ func userKey(user string) string        { return "user:" + user }
 func addressKey(address string) string  { return "address:" + clientaddress.Network(address) }
 func unprovedKey(session string) string { return "unproved:" + session }
 
-// tokensKey is of requests with a token whose session proves nothing. They take nothing from
-// clients at the address that have no token yet and want to log in.
+// tokensKey is the key of unproved requests with a token. They use no budget of clients at the same
+// address that have no token yet and want to log in.
 func tokensKey(address string) string { return "tokens:" + clientaddress.Network(address) }

@@ -29,22 +29,22 @@ func TestRequestsOfAnAddressAtOnce(t *testing.T) {
 	r := NewRequests(10_000)
 	done(t, r, "alive", "192.0.2.1", Proved)
 	var ends []func()
-	for range maxAddressUnderWay {
+	for range maxAddressInFlight {
 		end, err := r.Count(ctx, "192.0.2.1")
 		if err != nil {
 			t.Fatal(err)
 		}
 		ends = append(ends, end)
 	}
-	if _, err := r.Count(ctx, "192.0.2.1"); !errors.Is(err, ErrUnderWay) {
+	if _, err := r.Count(ctx, "192.0.2.1"); !errors.Is(err, ErrTooManyInFlight) {
 		t.Errorf("no token: %v", err)
 	}
-	for i := range maxTokensUnderWay {
+	for i := range maxTokensInFlight {
 		if _, err := begin(r, fmt.Sprint("new ", i), "192.0.2.1"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := begin(r, "another", "192.0.2.1"); !errors.Is(err, ErrUnderWay) {
+	if _, err := begin(r, "another", "192.0.2.1"); !errors.Is(err, ErrTooManyInFlight) {
 		t.Errorf("a session that has proved nothing: %v", err)
 	}
 	if _, err := begin(r, "alive", "192.0.2.1"); err != nil {
@@ -153,8 +153,8 @@ func TestRequestsUnderWay(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(r.underWay) != 0 {
-		t.Errorf("%d keys are under way when all are over", len(r.underWay))
+	if len(r.inFlight) != 0 {
+		t.Errorf("%d keys are under way when all are over", len(r.inFlight))
 	}
 	if _, err := begin(r, "stolen", "192.0.2.1"); err != nil {
 		t.Errorf("when they are over: %v", err)
@@ -164,11 +164,11 @@ func TestRequestsUnderWay(t *testing.T) {
 // TestRequestsAtOnce: there is one bound for all sessions of a user that have proved alive, and one
 // for each session; sessions that have not leave the user's places alone.
 func TestRequestsAtOnce(t *testing.T) {
-	perSession := int(sessionShare(maxUserUnderWay))
+	perSession := int(sessionShare(maxUserInFlight))
 	fill := func(r *Requests, session string) (n int) {
 		for {
 			if _, err := begin(r, session, "192.0.2.1"); err != nil {
-				if !errors.Is(err, ErrUnderWay) {
+				if !errors.Is(err, ErrTooManyInFlight) {
 					t.Fatal(err)
 				}
 				return n
@@ -186,7 +186,7 @@ func TestRequestsAtOnce(t *testing.T) {
 	if got := fill(r, "a"); got != perSession {
 		t.Errorf("%d requests of one session are under way, want %d", got, perSession)
 	}
-	if got, want := fill(r, "b"), maxUserUnderWay-perSession; got != want {
+	if got, want := fill(r, "b"), maxUserInFlight-perSession; got != want {
 		t.Errorf("%d requests of the next session are under way, want %d", got, want)
 	}
 	if got := fill(r, "c"); got != 0 {
@@ -218,12 +218,12 @@ func TestSecurityCallsHaveTheirOwnBudget(t *testing.T) {
 		t.Error("security calls have no limit")
 	}
 	security.Session = "another"
-	for range maxSecurityUnderWay {
+	for range maxSecurityInFlight {
 		if _, err := r.Begin(context.Background(), security); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := r.Begin(context.Background(), security); !errors.Is(err, ErrUnderWay) {
+	if _, err := r.Begin(context.Background(), security); !errors.Is(err, ErrTooManyInFlight) {
 		t.Errorf("one more at once: %v", err)
 	}
 }

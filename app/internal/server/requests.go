@@ -146,7 +146,7 @@ func bounded(next http.Handler, refused func(), headers func(http.Header)) http.
 // refuse answers in the form of the API's errors.
 func refuse(w http.ResponseWriter, headers func(http.Header)) {
 	id := uuid.NewString()
-	body, err := json.Marshal(map[string]string{"error": "Too many requests at once, try again later", "request_id": id})
+	body, err := json.Marshal(map[string]string{"error": "Too many requests in progress, try again later", "request_id": id})
 	if err != nil { // two strings
 		body = nil
 	}

@@ -45,6 +45,10 @@ func (m *memory) Note(context.Context, sessions.Identity, time.Time, string) (no
 	return m.note, m.key, nil
 }
 
+func (m *memory) Usage(context.Context, sessions.Identity, time.Time) (notes.Usage, error) {
+	return notes.Usage{}, nil
+}
+
 // CountSeals implements envelope.KeyRows.
 func (m *memory) CountSeals(context.Context, envelope.StoredKey, int64) (int64, error) { return 1, nil }
 

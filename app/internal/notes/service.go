@@ -53,6 +53,7 @@ type Budget interface {
 // unlimited is a [Budget] that reserves nothing.
 type unlimited struct{}
 
+// Reserve implements [Budget].
 func (unlimited) Reserve(int) error { return nil }
 
 // Get returns a note. Errors: sessions.ErrInvalid, ErrNotFound.

@@ -33,9 +33,9 @@ type User struct {
 	// ID is a random UUID.
 	ID       string
 	Username string
-	// PasswordHash is bcrypt over the peppered password; PepperID says with which pepper.
+	// PasswordHash is bcrypt over the peppered password; PepperID is the id of that pepper.
 	PasswordHash, PepperID string
-	// SecondFactor is the id of the second factor that the user has confirmed; empty: none.
+	// SecondFactor is the id of the user's confirmed second factor; empty if there is none.
 	SecondFactor string
 	CreatedAt    time.Time
 }

@@ -6,15 +6,16 @@ import (
 	"sync"
 )
 
-// commonList are the most common passwords of real leaks that have 8 characters or more, the least that
-// auth.minPasswordLength can be: lower case, one a line, the most common one first. They are those of the
-// npm package @zxcvbn-ts/language-common 4.1.3 (src/passwords.json), whose license stands beside them.
+// commonList contains the most common passwords in real leaks that have at least 8 characters, which is
+// the minimum of auth.minPasswordLength: in lower case, one a line, the most common one first. It comes
+// from the npm package @zxcvbn-ts/language-common 4.1.3 (src/passwords.json). The license is in
+// common-passwords.LICENSE.txt.
 //
 //go:embed common-passwords.txt
 var commonList string
 
-// common are the passwords that nobody may choose (NIST SP 800-63B, section 3.1.1.2: compare against a
-// blocklist, and no composition rules).
+// common returns the passwords that nobody may choose (NIST SP 800-63B, section 3.1.1.2: compare with a
+// blocklist, and have no composition rules).
 var common = sync.OnceValue(func() map[string]struct{} {
 	set := make(map[string]struct{}, strings.Count(commonList, "\n"))
 	for password := range strings.Lines(commonList) {

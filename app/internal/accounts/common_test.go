@@ -6,12 +6,12 @@ import (
 	"unicode/utf8"
 )
 
-// TestCommonPasswords: the list holds several times the 3,000 that OWASP ASVS asks for, each long enough to be
-// chosen at all, in the form in which it is looked up; and those that everybody knows are on it.
+// TestCommonPasswords: the list has several times the 3,000 passwords that OWASP ASVS requires. Each is
+// long enough to be chosen and in the form that is looked up. Well-known passwords are on it.
 func TestCommonPasswords(t *testing.T) {
 	list := common()
 	if len(list) < 10_000 {
-		t.Errorf("%d passwords: has the list been cut?", len(list))
+		t.Errorf("only %d passwords", len(list))
 	}
 	for password := range list {
 		if utf8.RuneCountInString(password) < 8 || strings.TrimSpace(strings.ToLower(password)) != password {

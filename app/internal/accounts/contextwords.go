@@ -5,16 +5,16 @@ import (
 	"unicode/utf8"
 )
 
-// product is a word that whoever guesses passwords of this service tries.
+// product is a word that attackers of this service try.
 const product = "securenotes"
 
-// minContextWord is how long a username must be, in characters, to be a word that is refused: shorter ones are
-// part of many a good password.
+// minContextWord is the length from which a username is refused in a password, in characters. Shorter
+// names occur in many good passwords.
 const minContextWord = 4
 
-// checkContextWords returns an *InvalidError when the password contains a word that is known of the account: the
-// username, which is in the form of canonicalUsername, or the product's name, in any case (NIST SP 800-63B,
-// section 3.1.1.2: context-specific words).
+// checkContextWords returns an *InvalidError if the password contains the username, in the form of
+// canonicalUsername, or the name of the product, in upper or lower case (NIST SP 800-63B, section
+// 3.1.1.2: context-specific words).
 func checkContextWords(password, username string) error {
 	password = strings.ToLower(password)
 	switch {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// purpose is what a password is hashed for. Each has a line of its own, so that a flood of one kind
-// does not stop the others.
+// purpose is what a password is hashed for. Each purpose has its own queue, so that a flood of one
+// kind does not stop the others.
 type purpose int
 
 const (
@@ -19,55 +19,56 @@ const (
 )
 
 const (
-	// hashWait is how long a request waits for a place before the client is told to come back.
+	// hashWait is how long a request waits for a slot before the client is told to retry.
 	hashWait = 3 * time.Second
-	// maxWaiting bounds the requests that wait in one line, and maxPartyWaiting those of one party.
+	// maxWaiting bounds the requests that wait in one queue, and maxPartyWaiting those of one party.
 	maxWaiting, maxPartyWaiting = 256, 16
-	// maxPartyHashing bounds the places that one party has in one line, so that an attempt that
-	// holds a ticket of the login limit is never held up by many others of its own address.
+	// maxPartyHashing bounds the slots of one party in one queue. An attempt that the login limit has
+	// counted must not be delayed by many others from the same address.
 	maxPartyHashing = 2
 )
 
-// hashQueue gives out the places for hashing passwords: as many as there are processors, because a
-// flood must leave processor time to users who are signed in. The lines take turns. Within a line,
-// parties take turns too (start-time fair queueing, with one hash as the unit), however many
-// requests each of them sends. A party is an address or a username, and a login is of both. It is
-// safe for concurrent use.
+// hashQueue gives out the slots for hashing passwords. There are as many slots as processors, so that
+// a flood leaves processor time to users who are signed in. The purposes take turns. Within a purpose,
+// the parties take turns (start-time fair queueing with one hash as the unit), however many requests
+// each of them sends. A party is an address or a username; a login belongs to both. It is safe for
+// concurrent use.
 type hashQueue struct {
-	mu    sync.Mutex
-	free  int
-	lines [purposes]hashLine
-	// next is the line that is asked first.
+	mu        sync.Mutex
+	free      int
+	byPurpose [purposes]purposeQueue
+	// next is the purpose that gets the next slot.
 	next purpose
 }
 
-// hashLine is the line of one purpose.
-type hashLine struct {
+// purposeQueue is the queue of one purpose.
+type purposeQueue struct {
 	waiting []*hashWaiter // in the order of arrival
-	// clock is the turn of the last request that got a place.
-	clock int64
-	// hashing counts the places that each party has.
+	// virtualTime is the start of the last request that got a slot.
+	virtualTime int64
+	// hashing counts the slots of each party.
 	hashing map[string]int
 }
 
-// hashWaiter is a request that waits for a place.
+// hashWaiter is a request that waits for a slot.
 type hashWaiter struct {
 	parties []string
-	turn    int64
-	// placed is closed when the request has a place.
-	placed chan struct{}
+	// start is in virtual time.
+	start int64
+	// admitted is closed when the request has a slot.
+	admitted chan struct{}
 }
 
-func newHashQueue(places int) *hashQueue {
-	q := &hashQueue{free: places}
-	for i := range q.lines {
-		q.lines[i].hashing = map[string]int{}
+func newHashQueue(slots int) *hashQueue {
+	q := &hashQueue{free: slots}
+	for i := range q.byPurpose {
+		q.byPurpose[i].hashing = map[string]int{}
 	}
 	return q
 }
 
-// enter waits for a place for a request of the parties, and returns how to leave it. Errors:
-// ErrBusy, and the context's.
+// enter waits for a slot for a request of the parties. leave releases the slot. Errors: ErrBusy, and
+// the context's.
 func (q *hashQueue) enter(ctx context.Context, p purpose, parties ...string) (leave func(), err error) {
 	w, err := q.join(p, parties...)
 	if err != nil {
@@ -76,7 +77,7 @@ func (q *hashQueue) enter(ctx context.Context, p purpose, parties ...string) (le
 	timer := time.NewTimer(hashWait)
 	defer timer.Stop()
 	select {
-	case <-w.placed:
+	case <-w.admitted:
 		return func() { q.leave(p, w) }, nil
 	case <-timer.C:
 		err = ErrBusy
@@ -90,52 +91,52 @@ func (q *hashQueue) enter(ctx context.Context, p purpose, parties ...string) (le
 func (q *hashQueue) join(p purpose, parties ...string) (*hashWaiter, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	line := &q.lines[p]
-	last := line.clock
+	queue := &q.byPurpose[p]
+	last := queue.virtualTime
 	for _, party := range parties {
 		own := 0
-		for _, other := range line.waiting {
+		for _, other := range queue.waiting {
 			if slices.Contains(other.parties, party) {
-				own, last = own+1, max(last, other.turn)
+				own, last = own+1, max(last, other.start)
 			}
 		}
 		if own >= maxPartyWaiting {
 			return nil, ErrBusy
 		}
 	}
-	if len(line.waiting) >= maxWaiting {
+	if len(queue.waiting) >= maxWaiting {
 		return nil, ErrBusy
 	}
-	w := &hashWaiter{parties: parties, turn: last + 1, placed: make(chan struct{})}
-	line.waiting = append(line.waiting, w)
+	w := &hashWaiter{parties: parties, start: last + 1, admitted: make(chan struct{})}
+	queue.waiting = append(queue.waiting, w)
 	q.fill()
 	return w, nil
 }
 
-// leave takes a request out of its line, or out of its place.
+// leave removes a request from its queue, or releases its slot.
 func (q *hashQueue) leave(p purpose, w *hashWaiter) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	line := &q.lines[p]
-	if i := slices.Index(line.waiting, w); i >= 0 {
-		line.waiting = slices.Delete(line.waiting, i, i+1)
+	queue := &q.byPurpose[p]
+	if i := slices.Index(queue.waiting, w); i >= 0 {
+		queue.waiting = slices.Delete(queue.waiting, i, i+1)
 		return
 	}
 	for _, party := range w.parties {
-		if line.hashing[party]--; line.hashing[party] == 0 {
-			delete(line.hashing, party)
+		if queue.hashing[party]--; queue.hashing[party] == 0 {
+			delete(queue.hashing, party)
 		}
 	}
 	q.free++
 	q.fill()
 }
 
-// fill gives the free places to the lines in turn.
+// fill gives the free slots to the purposes in turn.
 func (q *hashQueue) fill() {
 	for skipped := purpose(0); q.free > 0 && skipped < purposes; {
-		line := &q.lines[q.next]
+		queue := &q.byPurpose[q.next]
 		q.next = (q.next + 1) % purposes
-		if !line.place() {
+		if !queue.admit() {
 			skipped++
 			continue
 		}
@@ -144,24 +145,25 @@ func (q *hashQueue) fill() {
 	}
 }
 
-// place gives a place to the request whose turn is the earliest, and reports whether there is one.
-func (l *hashLine) place() bool {
+// admit gives a slot to the request with the earliest start, and reports whether there is one whose
+// parties may have another slot.
+func (q *purposeQueue) admit() bool {
 	first := -1
-	for i, w := range l.waiting {
-		full := slices.ContainsFunc(w.parties, func(party string) bool { return l.hashing[party] >= maxPartyHashing })
-		if !full && (first < 0 || w.turn < l.waiting[first].turn) {
+	for i, w := range q.waiting {
+		full := slices.ContainsFunc(w.parties, func(party string) bool { return q.hashing[party] >= maxPartyHashing })
+		if !full && (first < 0 || w.start < q.waiting[first].start) {
 			first = i
 		}
 	}
 	if first < 0 {
 		return false
 	}
-	w := l.waiting[first]
-	l.waiting = slices.Delete(l.waiting, first, first+1)
-	l.clock = max(l.clock, w.turn)
+	w := q.waiting[first]
+	q.waiting = slices.Delete(q.waiting, first, first+1)
+	q.virtualTime = max(q.virtualTime, w.start)
 	for _, party := range w.parties {
-		l.hashing[party]++
+		q.hashing[party]++
 	}
-	close(w.placed)
+	close(w.admitted)
 	return true
 }

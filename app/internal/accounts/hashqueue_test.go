@@ -8,16 +8,15 @@ import (
 	"testing"
 )
 
-// order lets requests join a queue of one place, and returns them in the order in which they got
-// it.
+// order makes requests join a queue with one slot, and returns the order in which they got it.
 func order(t *testing.T, requests []request) []string {
 	t.Helper()
 	q := newHashQueue(1)
-	first, err := q.join(forLogin, "the one that has the place")
+	first, err := q.join(forLogin, "the first")
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-first.placed
+	<-first.admitted
 	leave := func() { q.leave(forLogin, first) }
 	waiting := map[*hashWaiter]request{}
 	for _, r := range requests {
@@ -32,7 +31,7 @@ func order(t *testing.T, requests []request) []string {
 		leave()
 		for w, r := range waiting {
 			select {
-			case <-w.placed:
+			case <-w.admitted:
 				got = append(got, r.parties[0])
 				leave = func() { q.leave(r.purpose, w) }
 				delete(waiting, w)
@@ -44,14 +43,14 @@ func order(t *testing.T, requests []request) []string {
 		}
 	}
 	leave()
-	if q.free != 1 || len(q.lines[forLogin].hashing) != 0 {
-		t.Errorf("in the end %d places are free, and %v hold one", q.free, q.lines[forLogin].hashing)
+	if q.free != 1 || len(q.byPurpose[forLogin].hashing) != 0 {
+		t.Errorf("in the end %d slots are free, and %v have one", q.free, q.byPurpose[forLogin].hashing)
 	}
 	return got
 }
 
-// TestHashQueueIsFair: clients take turns, and so do purposes, in whatever order they came and
-// however many times.
+// TestHashQueueIsFair: clients take turns, and so do purposes, whatever the order and number of their
+// requests.
 func TestHashQueueIsFair(t *testing.T) {
 	login := func(parties ...string) request { return request{purpose: forLogin, parties: parties} }
 	registration := func(client string) request { return request{purpose: forRegistration, parties: []string{client}} }
@@ -81,7 +80,7 @@ func TestHashQueueIsFair(t *testing.T) {
 	}
 }
 
-// TestHashQueueIsBounded: for one client, and for all in one line; other lines are open meanwhile.
+// TestHashQueueIsBounded: each client and each purpose has a bound. A full queue does not close others.
 func TestHashQueueIsBounded(t *testing.T) {
 	q := newHashQueue(1)
 	fill := func(p purpose, client string, want int) {
@@ -95,7 +94,7 @@ func TestHashQueueIsBounded(t *testing.T) {
 			t.Errorf("one more of %s: %v, want %v", client, err, ErrBusy)
 		}
 	}
-	fill(forRegistration, "first", maxPartyWaiting+1) // one of them has the place
+	fill(forRegistration, "first", maxPartyWaiting+1) // one of them has the slot
 	for i := range maxWaiting/maxPartyWaiting - 1 {
 		fill(forRegistration, fmt.Sprintf("client %d", i), maxPartyWaiting)
 	}
@@ -105,35 +104,35 @@ func TestHashQueueIsBounded(t *testing.T) {
 	fill(forLogin, "first", maxPartyWaiting)
 }
 
-// TestPartyHoldsFewPlaces: however many there are.
+// TestPartyHoldsFewPlaces: a party gets no more slots when there are many.
 func TestPartyHoldsFewPlaces(t *testing.T) {
 	q := newHashQueue(8)
-	placed := func(client string) bool {
+	admitted := func(client string) bool {
 		w, err := q.join(forLogin, client)
 		if err != nil {
 			t.Fatal(err)
 		}
 		select {
-		case <-w.placed:
+		case <-w.admitted:
 			return true
 		default:
 			return false
 		}
 	}
 	for i := range maxPartyHashing {
-		if !placed("a") {
-			t.Fatalf("place %d is not given", i)
+		if !admitted("a") {
+			t.Fatalf("slot %d is not given", i)
 		}
 	}
-	if placed("a") {
-		t.Error("one client has a place too many")
+	if admitted("a") {
+		t.Error("one client has a slot too many")
 	}
-	if !placed("b") {
-		t.Error("another client has none")
+	if !admitted("b") {
+		t.Error("another client has no slot")
 	}
 }
 
-// TestLeavingTheQueue: a client that hangs up leaves no place taken, whether it had one or not.
+// TestLeavingTheQueue: a client that disconnects keeps no slot, whether it had one or not.
 func TestLeavingTheQueue(t *testing.T) {
 	q := newHashQueue(1)
 	leave, err := q.enter(context.Background(), forLogin, "a")
@@ -143,9 +142,9 @@ func TestLeavingTheQueue(t *testing.T) {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := q.enter(ended, forLogin, "b"); !errors.Is(err, context.Canceled) {
-		t.Errorf("without a place: %v", err)
+		t.Errorf("without a slot: %v", err)
 	}
-	if len(q.lines[forLogin].waiting) != 0 {
+	if len(q.byPurpose[forLogin].waiting) != 0 {
 		t.Error("it still waits")
 	}
 	w, err := q.join(forLogin, "c")
@@ -153,9 +152,9 @@ func TestLeavingTheQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	leave()
-	<-w.placed
-	q.leave(forLogin, w) // as it got its place
-	if q.free != 1 || len(q.lines[forLogin].hashing) != 0 {
-		t.Errorf("%d places are free, and %v hold one", q.free, q.lines[forLogin].hashing)
+	<-w.admitted
+	q.leave(forLogin, w) // as soon as it has its slot
+	if q.free != 1 || len(q.byPurpose[forLogin].hashing) != 0 {
+		t.Errorf("%d slots are free, and %v have one", q.free, q.byPurpose[forLogin].hashing)
 	}
 }

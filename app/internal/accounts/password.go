@@ -17,35 +17,35 @@ import (
 )
 
 // Hasher hashes passwords: bcrypt over base64(HMAC-SHA-384(pepper, deployment, user, password)). The
-// HMAC makes any password 64 characters, below the 72 bytes after which bcrypt stops to read, and
-// without zero bytes (OWASP Password Storage Cheat Sheet, pre-hashing and peppering). Deployment and
-// user are in it so that whoever can write to the database cannot log in as somebody else by putting
-// the hash of a password of their own into another user's row. It is safe for concurrent use.
+// HMAC turns any password into 64 characters without zero bytes, because bcrypt ignores what follows
+// 72 bytes (OWASP Password Storage Cheat Sheet, pre-hashing and peppering). It includes the deployment
+// and the user, so that an attacker who writes to the database cannot log in as another user by
+// copying the hash of a known password into that user's row. It is safe for concurrent use.
 type Hasher struct {
 	deployment string
 	cost       int
 	current    string
 	peppers    map[string][]byte
-	// dummy is the hash of a password that nobody has, so that an unknown user costs what a known
-	// one does.
+	// dummy is a hash that no password has. It makes a login of an unknown user cost as much as that of
+	// a known one.
 	dummy []byte
 	queue *hashQueue
-	// lost says that a pepper is missing that a user's password needs.
+	// lost means that a pepper that a user's password needs is missing.
 	lost atomic.Bool
 }
 
-// request is one that needs a password hashed.
+// request is a request that needs a password hashed.
 type request struct {
 	purpose purpose
-	// parties are whom the request counts for: an address, a username, a user who is signed in.
+	// parties are for whom the request counts: an address, a username, a signed-in user.
 	parties []string
-	// admit, when it is not nil, is asked once the request has its place; its error ends the request.
+	// admit, if it is not nil, is called once the request has its slot. Its error ends the request.
 	admit func() error
-	// verified, when it is not nil, is told the outcome while the request still has its place.
+	// verified, if it is not nil, is called with the outcome while the request still has its slot.
 	verified func(error)
 }
 
-// NewHasher returns the hasher of a deployment; it takes as long as one hash.
+// NewHasher returns the hasher of a deployment. It takes as long as one hash.
 func NewHasher(deployment string, cost int, pepper *config.Pepper) (*Hasher, error) {
 	peppers, err := pepper.Values()
 	if err != nil {
@@ -63,13 +63,14 @@ func (h *Hasher) keyed(user, password, pepper string) []byte {
 	return h.mac(pepper, h.deployment, user, password)
 }
 
-// recoveryDigest is what is stored of a recovery code. A code has 130 random bits, so that no slow hash
-// is needed; the pepper is in it, so that whoever writes to the database cannot add one.
+// recoveryDigest returns the digest that is stored for a recovery code. A code has 130 random bits and
+// needs no slow hash. The digest includes the pepper, so that an attacker who writes to the database
+// cannot add a code.
 func (h *Hasher) recoveryDigest(user, code, pepper string) string {
 	return string(h.mac(pepper, h.deployment, user, "securenotes/recovery-code/v1", code))
 }
 
-// recoveryDigests are those that an older pepper may have given, too.
+// recoveryDigests returns the possible digests of a recovery code, one for each pepper.
 func (h *Hasher) recoveryDigests(user, code string) []string {
 	var digests []string
 	for pepper := range h.peppers {
@@ -80,7 +81,7 @@ func (h *Hasher) recoveryDigests(user, code string) []string {
 
 func (h *Hasher) mac(pepper string, fields ...string) []byte {
 	mac := hmac.New(sha512.New384, h.peppers[pepper])
-	// Each field after its length, so that no two sequences give the same bytes.
+	// Each field follows its length, so that no two sequences give the same bytes.
 	for _, field := range fields {
 		var length [8]byte
 		binary.BigEndian.PutUint64(length[:], uint64(len(field)))
@@ -90,8 +91,8 @@ func (h *Hasher) mac(pepper string, fields ...string) []byte {
 	return []byte(base64.StdEncoding.EncodeToString(mac.Sum(nil)))
 }
 
-// hash returns the hash of a user's password and the id of its pepper. user is the user's id.
-// Errors: ErrBusy, and those of the request's admit.
+// hash returns the hash of a user's password and the id of its pepper. user is the user's id. Errors:
+// ErrBusy, and those of the request's admit.
 func (h *Hasher) hash(ctx context.Context, r request, user, password string) (hash, pepper string, err error) {
 	leave, err := h.enter(ctx, r)
 	if err != nil {
@@ -105,8 +106,8 @@ func (h *Hasher) hash(ctx context.Context, r request, user, password string) (ha
 	return string(raw), h.current, nil
 }
 
-// PepperLost has every login that fails end with ErrPepperLost: otherwise the users whose pepper is
-// missing would be told apart from those that do not exist.
+// PepperLost makes every failed login end with ErrPepperLost. Otherwise an attacker could tell users
+// whose pepper is missing from users that do not exist.
 func (h *Hasher) PepperLost() { h.lost.Store(true) }
 
 // loginError returns the error that a failed login ends with.
@@ -117,9 +118,9 @@ func (h *Hasher) loginError(err error) error {
 	return err
 }
 
-// verify returns ErrInvalidCredentials unless the password is the user's. For a nil user it does
-// the same work and returns the same error. Errors: also ErrPepperLost for a user whose pepper is
-// missing, ErrBusy, and those of the request's admit.
+// verify returns ErrInvalidCredentials unless the password is the user's. For a nil user it does the
+// same work and returns the same error. Errors: also ErrPepperLost for a user whose pepper is missing,
+// ErrBusy, and those of the request's admit.
 func (h *Hasher) verify(ctx context.Context, r request, user *User, password string) error {
 	leave, err := h.enter(ctx, r)
 	if err != nil {
@@ -153,14 +154,14 @@ func (h *Hasher) compare(user *User, password string) error {
 	return nil
 }
 
-// Outdated reports whether the user's hash has another cost or pepper than new ones: until it is
-// replaced, the time that a login takes tells that the user exists.
+// Outdated reports whether the user's hash has another cost or pepper than new hashes. Until it is
+// replaced, the duration of a login reveals that the user exists.
 func (h *Hasher) Outdated(user User) bool {
 	cost, err := bcrypt.Cost([]byte(user.PasswordHash))
 	return err == nil && (cost != h.cost || user.PepperID != h.current)
 }
 
-// enter waits for the request's place, and asks whether it may use it.
+// enter waits for the request's slot, and then checks that the request is still admitted.
 func (h *Hasher) enter(ctx context.Context, r request) (leave func(), err error) {
 	if leave, err = h.queue.enter(ctx, r.purpose, r.parties...); err != nil {
 		return nil, err

@@ -16,7 +16,7 @@ import (
 
 func newHasher(t testing.TB) *Hasher {
 	t.Helper()
-	// The cost does not matter here; production's least, 12, is the configuration's rule.
+	// The cost does not matter here. The configuration requires at least 12.
 	h, err := NewHasher("d1", bcrypt.MinCost, config.NewPepper())
 	if err != nil {
 		t.Fatal(err)
@@ -24,7 +24,7 @@ func newHasher(t testing.TB) *Hasher {
 	return h
 }
 
-// login is a request of one client that nothing limits.
+// login is a request of one client without limits.
 var login = request{purpose: forLogin, parties: []string{"192.0.2.1"}}
 
 func hashed(t testing.TB, h *Hasher, password string) *User {
@@ -67,7 +67,7 @@ func TestPepperIsPartOfTheHash(t *testing.T) {
 	}
 }
 
-// TestLostPepperCostsAHash: the time of a login does not tell that the user's pepper is missing.
+// TestLostPepperCostsAHash: the duration of a login does not reveal that the user's pepper is missing.
 func TestLostPepperCostsAHash(t *testing.T) {
 	h, err := NewHasher("d1", 10, config.NewPepper())
 	if err != nil {
@@ -78,7 +78,7 @@ func TestLostPepperCostsAHash(t *testing.T) {
 		for range 3 {
 			start := time.Now()
 			if err := h.compare(user, "wrong horse battery"); err == nil {
-				t.Fatal("a wrong password is right")
+				t.Fatal("a wrong password was accepted")
 			}
 			least = min(least, time.Since(start))
 		}
@@ -97,8 +97,7 @@ func TestUsernames(t *testing.T) {
 		" " + strings.Repeat("a", 64): "",
 	} {
 		got, err := canonicalUsername(given)
-		var invalid *InvalidError
-		if got != want || (want == "") != errors.As(err, &invalid) {
+		if _, invalid := errors.AsType[*InvalidError](err); got != want || invalid != (want == "") {
 			t.Errorf("%q: %q, %v; want %q", given, got, err, want)
 		}
 	}
@@ -117,7 +116,7 @@ func FuzzCanonicalUsername(f *testing.F) {
 	})
 }
 
-// TestHashIsOfOneUser: a hash that was moved to another user's row, or to another deployment, is of no
+// TestHashIsOfOneUser: a hash that was moved to another user's row or to another deployment matches no
 // password.
 func TestHashIsOfOneUser(t *testing.T) {
 	pepper := config.NewPepper()
@@ -143,7 +142,8 @@ func TestHashIsOfOneUser(t *testing.T) {
 	}
 }
 
-// TestRecoveryCodesAreStoredAsDigests: of one user, keyed by the pepper, and without the code.
+// TestRecoveryCodesAreStoredAsDigests: a digest depends on the user and the pepper, and does not contain
+// the code.
 func TestRecoveryCodesAreStoredAsDigests(t *testing.T) {
 	h, other := newHasher(t), newHasher(t)
 	const code = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

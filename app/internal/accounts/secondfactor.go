@@ -18,8 +18,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// Time-based one-time passwords (RFC 6238) as every authenticator app knows them: SHA-1, six digits, a
-// step of 30 s; a code of one step before or after is accepted, because clocks differ.
+// Time-based one-time passwords (RFC 6238) that every authenticator app supports: SHA-1, six digits and a
+// step of 30 s. A code of the previous or next step is accepted, because clocks differ.
 const (
 	totpIssuer = "SecureNotes"
 	totpStep   = 30 // seconds
@@ -29,7 +29,7 @@ const (
 	seedSize = 20
 )
 
-// Recovery codes stand in for a lost authenticator, each once: 26 characters of base32, 130 bits.
+// Recovery codes replace a lost authenticator. Each works once: 26 characters of base32, 130 bits.
 const (
 	recoveryCodes    = 10
 	recoveryCodeSize = 26
@@ -43,7 +43,7 @@ var (
 	ErrInvalidCode = errors.New("invalid code of the second factor")
 	// ErrSecondFactorExists means that the user has confirmed a second factor already.
 	ErrSecondFactorExists = errors.New("a second factor is set up already")
-	// ErrNoSecondFactor means that there is none to confirm or to remove.
+	// ErrNoSecondFactor means that there is no second factor to confirm or to remove.
 	ErrNoSecondFactor = errors.New("no second factor is set up")
 )
 
@@ -54,18 +54,18 @@ type SecondFactor struct {
 	// KeyID is the owner key that Seed is sealed with.
 	KeyID string
 	Seed  []byte
-	// LastStep is the time step of the last code that was accepted; no code of it or of an earlier one is
+	// LastStep is the time step of the last accepted code. Codes of that step and of earlier ones are not
 	// accepted again.
 	LastStep  int64
 	CreatedAt time.Time
 }
 
-// Proof shows that the user has the second factor; exactly one field is set, or none for a user without one.
-// The store accepts it once.
+// Proof shows that the user has the second factor. Exactly one field is set, or none if the user has no
+// second factor. The store accepts it once.
 type Proof struct {
-	// Step is the time step of a right code.
+	// Step is the time step of the code.
 	Step int64
-	// Recovery are the digests that a recovery code may be stored as, one for each pepper.
+	// Recovery are the possible stored digests of a recovery code, one for each pepper.
 	Recovery []string
 }
 
@@ -79,7 +79,7 @@ func (p Proof) factor() Factor {
 	return FactorNone
 }
 
-// Factor is what a user has shown besides the password, as the audit log says it.
+// Factor is what a user has shown besides the password, as recorded in the audit log.
 type Factor string
 
 // The factors.
@@ -89,7 +89,7 @@ const (
 	FactorRecovery Factor = "recovery"
 )
 
-// SecondFactorStatus is what a user may know of the own second factor.
+// SecondFactorStatus is the status of a user's second factor.
 type SecondFactorStatus struct {
 	Enabled bool
 	// RecoveryCodes is how many are left.
@@ -107,25 +107,25 @@ type ProposedSecondFactor struct {
 // SecondFactorStore is what the second factor needs of the database.
 type SecondFactorStore interface {
 	ActiveKey(context.Context, sessions.Identity, time.Time) (envelope.StoredKey, error)
-	// ProposeSecondFactor stores a factor in place of one that was proposed before. It reports false when the
-	// owner key is not active. Errors: ErrSecondFactorExists, sessions.ErrInvalid.
+	// ProposeSecondFactor stores a factor and replaces one that was proposed before. It reports false if
+	// the owner key is not active. Errors: ErrSecondFactorExists, sessions.ErrInvalid.
 	ProposeSecondFactor(context.Context, sessions.Identity, time.Time, SecondFactor) (bool, error)
 	// SecondFactor returns the user's factor, confirmed or not. Errors: ErrNoSecondFactor.
 	SecondFactor(ctx context.Context, owner string) (SecondFactor, envelope.StoredKey, error)
-	// ConfirmSecondFactor makes the proposed factor the user's, with recovery codes, and ends the user's other
-	// sessions. Errors: sessions.ErrInvalid, ErrInvalidCode, ErrSecondFactorExists.
+	// ConfirmSecondFactor confirms the proposed factor, stores the digests of its recovery codes, and ends
+	// the user's other sessions. Errors: sessions.ErrInvalid, ErrInvalidCode, ErrSecondFactorExists.
 	ConfirmSecondFactor(ctx context.Context, id sessions.Identity, now time.Time, factor string, proof Proof, recovery []string) error
 	// RemoveSecondFactor removes the user's factor and recovery codes. Errors: sessions.ErrInvalid,
 	// ErrInvalidCode, ErrNoSecondFactor.
 	RemoveSecondFactor(ctx context.Context, id sessions.Identity, now time.Time, user User, proof Proof) error
-	// SecondFactorStatus errors: sessions.ErrInvalid.
+	// SecondFactorStatus returns the status of the user's second factor. Errors: sessions.ErrInvalid.
 	SecondFactorStatus(context.Context, sessions.Identity, time.Time) (SecondFactorStatus, error)
 }
 
-// ProposeSecondFactor makes a new seed, which counts for nothing until it is confirmed. Errors:
+// ProposeSecondFactor creates a seed, which has no effect until it is confirmed. Errors:
 // sessions.ErrInvalid; ErrInvalidCredentials when the password is wrong; ErrSecondFactorExists.
 func (s *Service) ProposeSecondFactor(ctx context.Context, id sessions.Identity, address, password string) (ProposedSecondFactor, error) {
-	user, err := s.verified(ctx, id, address, password)
+	user, err := s.verifyUser(ctx, id, address, password)
 	if err != nil {
 		return ProposedSecondFactor{}, err
 	}
@@ -162,8 +162,8 @@ func (s *Service) storeProposal(ctx context.Context, id sessions.Identity, facto
 	return keys.Err()
 }
 
-// ConfirmSecondFactor makes the proposed factor the user's, if the code is of it, ends the user's other
-// sessions, and returns the recovery codes, which are shown this once. Errors: sessions.ErrInvalid,
+// ConfirmSecondFactor confirms the proposed factor with one of its codes, and ends the user's other
+// sessions. It returns the recovery codes, which are not shown again. Errors: sessions.ErrInvalid,
 // ErrNoSecondFactor, ErrSecondFactorExists, ErrInvalidCode.
 func (s *Service) ConfirmSecondFactor(ctx context.Context, id sessions.Identity, address, code string) ([]string, error) {
 	user, err := s.store.UserBySession(ctx, id, s.now())
@@ -173,8 +173,8 @@ func (s *Service) ConfirmSecondFactor(ctx context.Context, id sessions.Identity,
 	if user.SecondFactor != "" {
 		return nil, ErrSecondFactorExists
 	}
-	// Counted only where there is a proposal, and for it alone: a stolen token can make no proposal,
-	// and must not use up the codes of its user.
+	// The code counts for the proposal only. A stolen token cannot propose a factor, and must not use up
+	// the user's codes.
 	proposed, _, err := s.store.SecondFactor(ctx, user.ID)
 	if err != nil {
 		return nil, err
@@ -182,9 +182,9 @@ func (s *Service) ConfirmSecondFactor(ctx context.Context, id sessions.Identity,
 	if err := s.limits.TakeProposalCode(ctx, proposed.ID); err != nil {
 		return nil, err
 	}
-	factor, step, err := s.stepOf(ctx, user.ID, code)
+	factor, step, err := s.matchCode(ctx, user.ID, code)
 	if err == nil && factor.ID != proposed.ID {
-		err = ErrInvalidCode // replaced since it was counted
+		err = ErrInvalidCode // the proposal was replaced since the code was counted
 	}
 	if err != nil {
 		return nil, err
@@ -203,10 +203,10 @@ func (s *Service) ConfirmSecondFactor(ctx context.Context, id sessions.Identity,
 	return codes, nil
 }
 
-// RemoveSecondFactor errors: sessions.ErrInvalid; ErrInvalidCredentials when the password is wrong;
-// ErrNoSecondFactor, ErrCodeRequired, ErrInvalidCode.
+// RemoveSecondFactor removes the user's second factor. Errors: sessions.ErrInvalid;
+// ErrInvalidCredentials when the password is wrong; ErrNoSecondFactor, ErrCodeRequired, ErrInvalidCode.
 func (s *Service) RemoveSecondFactor(ctx context.Context, id sessions.Identity, address string, shown Reauthentication) error {
-	user, err := s.verified(ctx, id, address, shown.Password)
+	user, err := s.verifyUser(ctx, id, address, shown.Password)
 	if err != nil {
 		return err
 	}
@@ -224,13 +224,13 @@ func (s *Service) RemoveSecondFactor(ctx context.Context, id sessions.Identity, 
 	return nil
 }
 
-// SecondFactorStatus errors: sessions.ErrInvalid.
+// SecondFactorStatus returns the status of the user's second factor. Errors: sessions.ErrInvalid.
 func (s *Service) SecondFactorStatus(ctx context.Context, id sessions.Identity) (SecondFactorStatus, error) {
 	return s.store.SecondFactorStatus(ctx, id, s.now())
 }
 
-// prove checks a code of the user's second factor, or recognizes a recovery code; of a user without one it
-// asks nothing. Whether it was used before is for the store to say.
+// prove checks a code of the user's second factor, or accepts a recovery code by its form. A user
+// without a second factor needs no code. The store checks whether the code was used before.
 func (s *Service) prove(ctx context.Context, user User, address, code string) (Proof, error) {
 	if user.SecondFactor == "" {
 		return Proof{}, nil
@@ -241,13 +241,13 @@ func (s *Service) prove(ctx context.Context, user User, address, code string) (P
 	if recovery, ok := canonicalRecoveryCode(code); ok {
 		return Proof{Recovery: s.hasher.recoveryDigests(user.ID, recovery)}, nil
 	}
-	// Counted before it is looked at, so that no number of guesses at once passes the limit.
+	// Counted before it is checked, so that parallel guesses cannot pass the limit.
 	if err := s.limits.TakeCode(ctx, address, user.ID); err != nil {
 		return Proof{}, err
 	}
-	factor, step, err := s.stepOf(ctx, user.ID, code)
+	factor, step, err := s.matchCode(ctx, user.ID, code)
 	if errors.Is(err, ErrNoSecondFactor) || err == nil && factor.ID != user.SecondFactor {
-		return Proof{}, ErrInvalidCode // removed, or replaced, since the user was read
+		return Proof{}, ErrInvalidCode // the factor was removed or replaced since the user was read
 	}
 	if err != nil {
 		return Proof{}, err
@@ -255,22 +255,23 @@ func (s *Service) prove(ctx context.Context, user User, address, code string) (P
 	return Proof{Step: step}, nil
 }
 
-// codeAccepted forgets the codes of the user that were counted. What the code was for is committed by now, so
-// that an error must not look as if it were not: recovery codes would be lost.
+// codeAccepted resets the counts of the user's codes. The change is committed already, so an error must
+// not fail the request: the client would not get its recovery codes.
 func (s *Service) codeAccepted(ctx context.Context, user, address string, proof Proof) {
 	if proof.factor() == FactorNone {
 		return
 	}
 	if err := s.limits.CodeAccepted(ctx, address, user); err != nil {
-		s.log.Warn("the codes of a user stay counted", "user", user, "error", err.Error())
+		s.log.Warn("the counts of codes of a user were not reset", "user", user, "error", err.Error())
 	}
 }
 
-// stepOf is the time step that the code is of. Errors: ErrNoSecondFactor, ErrInvalidCode.
-func (s *Service) stepOf(ctx context.Context, owner, code string) (SecondFactor, int64, error) {
+// matchCode returns the user's factor and the time step of the code. Errors: ErrNoSecondFactor,
+// ErrInvalidCode.
+func (s *Service) matchCode(ctx context.Context, owner, code string) (SecondFactor, int64, error) {
 	factor, seed, err := s.seed(ctx, owner)
 	if errors.Is(err, envelope.ErrRefused) {
-		// A rotation may have moved the row since it was read.
+		// A rotation may have rewrapped the key since it was read.
 		factor, seed, err = s.seed(ctx, owner)
 	}
 	if err != nil {
@@ -280,11 +281,11 @@ func (s *Service) stepOf(ctx context.Context, owner, code string) (SecondFactor,
 	secret := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(seed)
 	now := s.now().Unix() / totpStep
 	for step := now - totpSkew; step <= now+totpSkew; step++ {
-		right, err := hotp.ValidateCustom(code, uint64(step), secret, hotp.ValidateOpts{Digits: totpDigits, Algorithm: otp.AlgorithmSHA1}) //nolint:gosec // after 1970
+		matches, err := hotp.ValidateCustom(code, uint64(step), secret, hotp.ValidateOpts{Digits: totpDigits, Algorithm: otp.AlgorithmSHA1}) //nolint:gosec // after 1970
 		if err != nil && !errors.Is(err, otp.ErrValidateInputInvalidLength) {
 			return factor, 0, errors.New("second factor: the seed is damaged")
 		}
-		if right && step > factor.LastStep {
+		if matches && step > factor.LastStep {
 			return factor, step, nil
 		}
 	}
@@ -307,12 +308,13 @@ func (s *Service) seed(ctx context.Context, owner string) (SecondFactor, []byte,
 	return factor, seed, nil
 }
 
-// seedPlace is by table and column, as a rotation computes it.
+// seedPlace returns the associated data of a seed: its table and column, as a rotation derives them.
 func seedPlace(row string) envelope.Place {
 	return envelope.Place{Kind: "second_factors", Row: row, Field: "seed", Revision: 1}
 }
 
-// canonicalRecoveryCode takes a code as a person may type it, and says whether it can be one.
+// canonicalRecoveryCode returns the canonical form of a code that a person has typed, and reports
+// whether it can be a recovery code.
 func canonicalRecoveryCode(typed string) (string, bool) {
 	if len(typed) > 2*recoveryCodeSize {
 		return "", false
@@ -324,7 +326,7 @@ func canonicalRecoveryCode(typed string) (string, bool) {
 	return code, true
 }
 
-// grouped writes a recovery code in groups of four, which a person can copy.
+// grouped returns a recovery code in groups of four, which are easier to copy.
 func grouped(code string) string {
 	var groups []string
 	for ; len(code) > 4; code = code[4:] {

@@ -24,7 +24,7 @@ const (
 	maxPassword              = 256
 )
 
-// maxFenced bounds how often a registration makes a new key because a rotation overtook it.
+// maxFenced bounds how often a registration generates a new key after a rotation has raised the fence.
 const maxFenced = 5
 
 // Store is what accounts need of the database.
@@ -34,44 +34,43 @@ type Store interface {
 	CountUsers(context.Context) (int64, error)
 	UserByName(context.Context, string) (User, error)
 	UserBySession(ctx context.Context, id sessions.Identity, now time.Time) (User, error)
-	// ReplacePassword stores the user's new hash if the old one and the second factor are still those given, and
-	// ends the user's other sessions. Like DeleteUser it uses the proof up, which is there when the user has a
-	// second factor. Errors: sessions.ErrInvalid, ErrInvalidCode.
+	// ReplacePassword stores the user's new hash if the old hash and the second factor are still the given
+	// ones, and ends the user's other sessions. Like DeleteUser it uses up the proof, which is present if
+	// the user has a second factor. Errors: sessions.ErrInvalid, ErrInvalidCode.
 	ReplacePassword(ctx context.Context, id sessions.Identity, now time.Time, oldHash string, user User, proof Proof) error
-	// DeleteUser deletes the user, if password hash and second factor are still those given. Errors:
-	// sessions.ErrInvalid, ErrInvalidCode.
+	// DeleteUser deletes the user if the password hash and the second factor are still the given ones.
+	// Errors: sessions.ErrInvalid, ErrInvalidCode.
 	DeleteUser(ctx context.Context, id sessions.Identity, now time.Time, user User, proof Proof) error
 	RehashPassword(ctx context.Context, oldHash string, user User) error
-	// CreateSession begins a session if the user's password hash and second factor are still those given, and
-	// uses the proof up, which is there when the user has a second factor. It ends the user's oldest sessions
-	// where there would be more than MaxSessions.
+	// CreateSession begins a session if the user's password hash and second factor are still the given
+	// ones, and uses up the proof. It ends the user's oldest sessions if there would be more than
+	// MaxSessions.
 	CreateSession(ctx context.Context, session sessions.Session, user User, proof Proof) error
 	Sessions(ctx context.Context, id sessions.Identity, now time.Time) ([]sessions.Session, error)
-	// EndSession ends a session if it lives, and reports whether it did.
+	// EndSession ends a session and reports whether it was live.
 	EndSession(ctx context.Context, id sessions.Identity, now time.Time) (bool, error)
-	// RevokeOther ends another session of the user, if that of id lives, and uses the proof up.
+	// RevokeOther ends another session of the user, if that of id is live, and uses up the proof.
 	// Errors: sessions.ErrInvalid, sessions.ErrNotFound, ErrInvalidCode.
 	RevokeOther(ctx context.Context, id sessions.Identity, now time.Time, user User, proof Proof, session string) error
 	SecondFactorStore
 }
 
-// LoginLimits bounds failed logins, codes of the second factor and registrations. Each error that
-// is not the counter's own says that the client must wait.
+// LoginLimits limits failed logins, codes of the second factor and registrations. An error means that
+// the client must wait, or that the counter is unavailable.
 type LoginLimits interface {
-	// CheckLogin returns an error when a login must wait. username is a digest of the name.
+	// CheckLogin returns an error if a login must wait. username is a digest of the name.
 	CheckLogin(ctx context.Context, address, username string) error
-	// TakeLogin counts a login as failed before its password is looked at; giveBack takes that back.
-	TakeLogin(ctx context.Context, address, username string) (giveBack func(context.Context) error, err error)
-	// TakeRegistration counts a registration before its password is hashed; giveBack takes that back.
-	TakeRegistration(ctx context.Context, address string) (giveBack func(context.Context) error, err error)
-	// TakeCode counts a code of the second factor before it is looked at.
+	// TakeLogin counts a login as failed before its password is checked; undo reverses the count.
+	TakeLogin(ctx context.Context, address, username string) (undo func(context.Context) error, err error)
+	// TakeRegistration counts a registration before its password is hashed; undo reverses the count.
+	TakeRegistration(ctx context.Context, address string) (undo func(context.Context) error, err error)
+	// TakeCode counts a code of the second factor before it is checked.
 	TakeCode(ctx context.Context, address, user string) error
-	// TakeProposalCode counts a code that is to confirm a proposed second factor, by the proposal's
-	// id.
+	// TakeProposalCode counts a code for a proposed second factor, by the proposal's id.
 	TakeProposalCode(ctx context.Context, proposal string) error
-	// CodeAccepted forgets the user's codes that were counted.
+	// CodeAccepted resets the counts of the user's codes.
 	CodeAccepted(ctx context.Context, address, user string) error
-	// Forget removes what was counted of a user who is no more.
+	// Forget removes the counts of a deleted user.
 	Forget(ctx context.Context, user string) error
 }
 
@@ -85,7 +84,7 @@ type Service struct {
 	open        bool
 	minPassword int
 	tokenTTL    time.Duration
-	bound       *bound
+	limit       *accountLimit
 	log         *slog.Logger
 	now         func() time.Time
 }
@@ -96,9 +95,9 @@ type Options struct {
 	RegistrationOpen bool
 	// MinPassword is in characters.
 	MinPassword int
-	// TokenTTL is how long a session lasts.
+	// TokenTTL is the lifetime of a session.
 	TokenTTL time.Duration
-	// MaxAccounts is how many accounts there may be.
+	// MaxAccounts is the maximum number of accounts.
 	MaxAccounts int64
 	Log         *slog.Logger
 	// Now is the clock.
@@ -109,7 +108,7 @@ type Options struct {
 func NewService(store Store, keys *envelope.Cache, hasher *Hasher, usernames *pepper.Key, limits LoginLimits, o Options) *Service {
 	return &Service{
 		store: store, keys: keys, hasher: hasher, usernames: usernames, limits: limits, open: o.RegistrationOpen,
-		minPassword: o.MinPassword, tokenTTL: o.TokenTTL, bound: &bound{store: store, most: o.MaxAccounts}, log: o.Log, now: o.Now,
+		minPassword: o.MinPassword, tokenTTL: o.TokenTTL, limit: &accountLimit{store: store, limit: o.MaxAccounts}, log: o.Log, now: o.Now,
 	}
 }
 
@@ -127,22 +126,22 @@ func (s *Service) Register(ctx context.Context, address, username, password stri
 	if password, err = s.newPassword(username, password); err != nil {
 		return err
 	}
-	// Asked before the costly hash; the unique index has the last word.
+	// Checked before the costly hash. The unique index decides in the end.
 	if _, err := s.store.UserByName(ctx, username); !errors.Is(err, ErrNotFound) {
 		if err == nil {
 			err = ErrUsernameTaken
 		}
 		return err
 	}
-	if err := s.bound.take(ctx); err != nil {
+	if err := s.limit.reserve(ctx); err != nil {
 		return err
 	}
-	defer func() { s.bound.settle(err == nil) }()
-	var ticket ticket
+	defer func() { s.limit.release(err == nil) }()
+	var counted attemptCount
 	r := request{
 		purpose: forRegistration, parties: []string{clientaddress.Network(address)},
 		admit: func() (err error) {
-			ticket.giveBack, err = s.limits.TakeRegistration(ctx, address)
+			counted.undo, err = s.limits.TakeRegistration(ctx, address)
 			return err
 		},
 	}
@@ -151,12 +150,13 @@ func (s *Service) Register(ctx context.Context, address, username, password stri
 		err = s.create(ctx, user)
 	}
 	if err != nil {
-		return errors.Join(err, ticket.back(ctx))
+		return errors.Join(err, counted.reverse(ctx))
 	}
 	return nil
 }
 
-// create stores a user with a first owner key.
+// create stores a user with the first owner key. It generates another key if a rotation has raised the
+// fence above the version that wrapped the key.
 func (s *Service) create(ctx context.Context, user User) error {
 	for range maxFenced {
 		key, err := s.keys.Generate(ctx, user.ID)
@@ -170,23 +170,23 @@ func (s *Service) create(ctx context.Context, user User) error {
 	return fmt.Errorf("register: %w", ErrFenced)
 }
 
-// ticket is a count that was taken before the work, if it was taken.
-type ticket struct {
-	giveBack func(context.Context) error
+// attemptCount is the count of an attempt. undo is nil until the attempt is counted.
+type attemptCount struct {
+	undo func(context.Context) error
 }
 
-// back takes the count back, also when the client has hung up.
-func (t ticket) back(ctx context.Context) error {
-	if t.giveBack == nil {
+// reverse undoes the count, even if the client has disconnected.
+func (c attemptCount) reverse(ctx context.Context) error {
+	if c.undo == nil {
 		return nil
 	}
-	return t.giveBack(context.WithoutCancel(ctx))
+	return c.undo(context.WithoutCancel(ctx))
 }
 
 // Credentials are what a client shows to log in.
 type Credentials struct {
 	Username, Password string
-	// Code is of the second factor, or a recovery code; empty: none.
+	// Code is a code of the second factor or a recovery code. It may be empty.
 	Code string
 }
 
@@ -197,14 +197,14 @@ type Login struct {
 	Factor Factor
 }
 
-// Login begins a session for a client at the address. Errors: ErrInvalidCredentials, whatever is
-// wrong with them; ErrPepperLost in its place while a pepper is lost; ErrCodeRequired and
-// ErrInvalidCode, when the password is right; ErrBusy; those of LoginLimits.
+// Login begins a session for a client at the address. Errors: ErrInvalidCredentials, whatever is wrong
+// with them; ErrPepperLost in its place while a pepper is lost; ErrCodeRequired and ErrInvalidCode if
+// the password is right; ErrBusy; those of LoginLimits.
 func (s *Service) Login(ctx context.Context, address string, c Credentials) (Login, error) {
-	// A name or password that no account can have takes the same way as an unknown one.
+	// A name or a password that no account can have is treated like an unknown one.
 	name, errName := canonicalUsername(c.Username)
 	digest := s.UsernameDigest(c.Username)
-	// Before the wait for a place, so that a client that is limited costs next to nothing.
+	// Before the wait for a slot, so that a limited client costs little.
 	if err := s.limits.CheckLogin(ctx, address, digest); err != nil {
 		return Login{}, err
 	}
@@ -233,43 +233,43 @@ func (s *Service) Login(ctx context.Context, address string, c Credentials) (Log
 	return login, nil
 }
 
-// attempt is a request to verify a password from the address for a username. It is counted as
-// failed before the password is looked at, and the count is taken back while the request still has
-// its place, unless the password is wrong: so no more counts are out at once than places.
+// attempt returns a request to verify a password from the address for a username. It counts as failed
+// before the password is checked. Unless the password is wrong, the count is undone while the request
+// still has its slot, so that no more attempts are counted at the same time than there are slots.
 func (s *Service) attempt(ctx context.Context, p purpose, parties []string, address, username string) request {
-	var ticket ticket
+	var counted attemptCount
 	return request{
 		purpose: p, parties: parties,
 		admit: func() (err error) {
-			ticket.giveBack, err = s.limits.TakeLogin(ctx, address, username)
+			counted.undo, err = s.limits.TakeLogin(ctx, address, username)
 			return err
 		},
 		verified: func(err error) {
 			if errors.Is(err, ErrInvalidCredentials) || errors.Is(err, ErrPepperLost) {
 				return
 			}
-			if err := ticket.back(ctx); err != nil {
-				s.log.Warn("a login stays counted as failed", "error", err.Error())
+			if err := counted.reverse(ctx); err != nil {
+				s.log.Warn("a successful login still counts as failed", "error", err.Error())
 			}
 		},
 	}
 }
 
-// countCode counts a login whose password was right and whose code was wrong as failed, and returns
-// the login's error. How many codes are looked at, other limits bound before.
+// countCode counts a login with the right password and a wrong code as failed, and returns the login's
+// error. Other limits bound how many codes are checked.
 func (s *Service) countCode(ctx context.Context, address, username string, err error) error {
 	if !errors.Is(err, ErrInvalidCode) {
 		return err
 	}
-	// Even when the client is gone: a client that hangs up is counted, too.
+	// A client that disconnects is counted, too.
 	if _, errCount := s.limits.TakeLogin(context.WithoutCancel(ctx), address, username); errCount != nil {
 		s.log.Debug("a login with a wrong code was not counted as failed", "error", errCount.Error())
 	}
 	return err
 }
 
-// UsernameDigest returns what stands for a username that somebody tried: people now and then type a
-// password into that field, which must not be stored. Every spelling of a name has one digest.
+// UsernameDigest returns a digest to store in place of a username that was tried: people sometimes type
+// a password into that field. All spellings of a name have the same digest.
 func (s *Service) UsernameDigest(username string) string {
 	if name, err := canonicalUsername(username); err == nil {
 		username = name
@@ -287,14 +287,14 @@ func (s *Service) begin(ctx context.Context, user User, address, code string) (L
 	if err != nil {
 		return Login{}, fmt.Errorf("session id: %w", err)
 	}
-	// Whole seconds, as the token has them.
+	// The token has whole seconds.
 	now := s.now().Truncate(time.Second)
 	session := sessions.Session{
 		Identity:  sessions.Identity{Owner: user.ID, Session: id.String()},
 		CreatedAt: now, ExpiresAt: now.Add(s.tokenTTL),
 	}
-	// With what was verified: a password that was changed meanwhile begins no session, and a second factor
-	// that was confirmed meanwhile is asked for.
+	// The statement compares with what was verified: it begins no session if the password was changed, or
+	// a second factor confirmed, since.
 	if err := s.store.CreateSession(ctx, session, user, proof); err != nil {
 		return Login{}, err
 	}
@@ -302,8 +302,7 @@ func (s *Service) begin(ctx context.Context, user User, address, code string) (L
 	return Login{Session: session, Factor: proof.factor()}, nil
 }
 
-// rehash replaces the hash while the password is at hand. When that does not succeed, the next
-// login tries again.
+// rehash replaces an outdated hash while the password is known. If it fails, the next login tries again.
 func (s *Service) rehash(ctx context.Context, user User, address, password string) {
 	oldHash := user.PasswordHash
 	r := request{purpose: forLogin, parties: []string{clientaddress.Network(address), s.UsernameDigest(user.Username)}}
@@ -312,14 +311,14 @@ func (s *Service) rehash(ctx context.Context, user User, address, password strin
 		err = s.store.RehashPassword(ctx, oldHash, user)
 	}
 	if err != nil {
-		s.log.Warn("a password hash of an older cost or pepper was not replaced", "user", user.ID, "error", err.Error())
+		s.log.Warn("a password hash with an outdated cost or pepper was not replaced", "user", user.ID, "error", err.Error())
 	}
 }
 
-// canonicalUsername applies RFC 8265, UsernameCaseMapped: names that look alike to a person in case
-// or width are one name, and control characters are refused.
+// canonicalUsername applies RFC 8265, UsernameCaseMapped: names that differ only in case or width are
+// the same name, and control characters are refused.
 func canonicalUsername(username string) (string, error) {
-	// Of what was sent, spaces around it included, as the API's description says.
+	// The limit in the API's description includes the spaces around the name.
 	if utf8.RuneCountInString(username) > maxUsername {
 		return "", &InvalidError{fmt.Sprintf("Username must be at most %d characters", maxUsername)}
 	}
@@ -334,8 +333,8 @@ func canonicalUsername(username string) (string, error) {
 	return mapped, nil
 }
 
-// canonicalPassword applies RFC 8265, OpaqueString: the same password typed on different keyboards
-// gives the same bytes. Nothing is trimmed, nothing is cut.
+// canonicalPassword applies RFC 8265, OpaqueString: the same password typed on different keyboards gives
+// the same bytes. Nothing is trimmed or cut.
 func canonicalPassword(password string) (string, error) {
 	if utf8.RuneCountInString(password) > maxPassword {
 		return "", &InvalidError{fmt.Sprintf("Password must be at most %d characters", maxPassword)}
@@ -347,7 +346,7 @@ func canonicalPassword(password string) (string, error) {
 	return mapped, nil
 }
 
-// newPassword is the canonical form of a password that may be the user's. Errors: *InvalidError.
+// newPassword returns the canonical form of a password that the user may choose. Errors: *InvalidError.
 func (s *Service) newPassword(username, password string) (string, error) {
 	if utf8.RuneCountInString(password) < s.minPassword {
 		return "", &InvalidError{fmt.Sprintf("Password must be at least %d characters", s.minPassword)}

@@ -6,13 +6,13 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// MaxSessions is how many live sessions a user may have; a login that would begin one more ends the oldest.
+// MaxSessions is how many live sessions a user may have. A login that begins one more ends the oldest.
 const MaxSessions = 100
 
-// Logout ends the session. Errors: sessions.ErrInvalid, also when it had ended before.
+// Logout ends the session. Errors: sessions.ErrInvalid, also if the session has ended already.
 func (s *Service) Logout(ctx context.Context, id sessions.Identity) error {
-	done, err := s.store.EndSession(ctx, id, s.now())
-	if err == nil && !done {
+	ended, err := s.store.EndSession(ctx, id, s.now())
+	if err == nil && !ended {
 		err = sessions.ErrInvalid
 	}
 	return err
@@ -23,12 +23,12 @@ func (s *Service) Sessions(ctx context.Context, id sessions.Identity) ([]session
 	return s.store.Sessions(ctx, id, s.now())
 }
 
-// Revoke ends another one of the user's sessions. It asks for the password and the second factor,
-// because a stolen token must not be able to end the sessions of its user. Errors:
+// Revoke ends another session of the user. It needs the password and the second factor, because a
+// stolen token must not be able to end the user's sessions. Errors:
 // sessions.ErrInvalid, sessions.ErrNotFound; ErrInvalidCredentials when the password is wrong;
 // ErrCodeRequired, ErrInvalidCode; ErrBusy.
 func (s *Service) Revoke(ctx context.Context, id sessions.Identity, address string, shown Reauthentication, session string) error {
-	user, err := s.verified(ctx, id, address, shown.Password)
+	user, err := s.verifyUser(ctx, id, address, shown.Password)
 	if err != nil {
 		return err
 	}
@@ -43,18 +43,18 @@ func (s *Service) Revoke(ctx context.Context, id sessions.Identity, address stri
 	return nil
 }
 
-// Reauthentication is what a user who is signed in shows again for what a stolen token must not be enough for.
+// Reauthentication is what a signed-in user shows again for calls that a stolen token must not allow.
 type Reauthentication struct {
 	Password string
-	// Code is of the second factor, or a recovery code; empty: none.
+	// Code is a code of the second factor or a recovery code. It may be empty.
 	Code string
 }
 
-// ChangePassword replaces the password and ends every other session of the user. Errors:
-// sessions.ErrInvalid; ErrInvalidCredentials when the password shown is wrong; ErrCodeRequired,
+// ChangePassword replaces the password and ends all other sessions of the user. Errors:
+// sessions.ErrInvalid; ErrInvalidCredentials when the current password is wrong; ErrCodeRequired,
 // ErrInvalidCode; *InvalidError; ErrBusy.
 func (s *Service) ChangePassword(ctx context.Context, id sessions.Identity, address string, shown Reauthentication, replacement string) error {
-	user, err := s.verified(ctx, id, address, shown.Password)
+	user, err := s.verifyUser(ctx, id, address, shown.Password)
 	if err != nil {
 		return err
 	}
@@ -77,11 +77,11 @@ func (s *Service) ChangePassword(ctx context.Context, id sessions.Identity, addr
 	return nil
 }
 
-// DeleteAccount removes the user and everything of the user's, without decrypting any of it but the seed of
-// the second factor. Errors: sessions.ErrInvalid; ErrInvalidCredentials when the password is wrong;
+// DeleteAccount deletes the user and all data of the user. It decrypts only the seed of the second
+// factor. Errors: sessions.ErrInvalid; ErrInvalidCredentials when the password is wrong;
 // ErrCodeRequired, ErrInvalidCode; ErrBusy.
 func (s *Service) DeleteAccount(ctx context.Context, id sessions.Identity, address string, shown Reauthentication) error {
-	user, err := s.verified(ctx, id, address, shown.Password)
+	user, err := s.verifyUser(ctx, id, address, shown.Password)
 	if err != nil {
 		return err
 	}
@@ -92,21 +92,21 @@ func (s *Service) DeleteAccount(ctx context.Context, id sessions.Identity, addre
 	if err := s.store.DeleteUser(ctx, id, s.now(), user, proof); err != nil {
 		return err
 	}
-	// The account is gone by now, whatever happens to the counters; they expire.
+	// The account is deleted already. Counts that cannot be removed expire.
 	if err := s.limits.Forget(context.WithoutCancel(ctx), user.ID); err != nil {
-		s.log.Warn("the codes of a deleted user stay counted", "user", user.ID, "error", err.Error())
+		s.log.Warn("the counts of codes of a deleted user were not removed; they expire", "user", user.ID, "error", err.Error())
 	}
 	return nil
 }
 
-// User is whose session it is. Errors: sessions.ErrInvalid.
+// User returns the user of the session. Errors: sessions.ErrInvalid.
 func (s *Service) User(ctx context.Context, id sessions.Identity) (User, error) {
 	return s.store.UserBySession(ctx, id, s.now())
 }
 
-// verified is the session's user, if the password is the user's: a stolen token alone must not be
-// able to lock the user out. A wrong one counts as a failed login.
-func (s *Service) verified(ctx context.Context, id sessions.Identity, address, password string) (User, error) {
+// verifyUser returns the session's user if the password is right. A stolen token alone must not be
+// enough to lock the user out. A wrong password counts as a failed login.
+func (s *Service) verifyUser(ctx context.Context, id sessions.Identity, address, password string) (User, error) {
 	user, err := s.store.UserBySession(ctx, id, s.now())
 	if err != nil {
 		return User{}, err

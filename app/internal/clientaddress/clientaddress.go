@@ -1,10 +1,10 @@
-// Package clientaddress says what a client's address is counted by.
+// Package clientaddress groups the addresses of clients for limits.
 package clientaddress
 
 import "net/netip"
 
-// Network returns what an address is counted by: the address itself for IPv4, and its /64 for IPv6,
-// of which every home has 2^64 addresses. What is no address is "unknown".
+// Network returns the group of an address: the address itself for IPv4, and its /64 network for IPv6,
+// because every home network has 2^64 addresses. It returns "unknown" for text that is no address.
 func Network(address string) string {
 	ip, err := netip.ParseAddr(address)
 	if err != nil {

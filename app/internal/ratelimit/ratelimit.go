@@ -1,4 +1,4 @@
-// Package ratelimit slows down whoever tries passwords, and whoever asks too much.
+// Package ratelimit limits failed logins, registrations, codes of the second factor, and requests.
 package ratelimit
 
 import (
@@ -12,13 +12,14 @@ import (
 	"github.com/securenotes/securenotes/app/internal/clientaddress"
 )
 
-// perUsername is how many times as many failed logins a minute a username may have as an address:
-// an attacker with many addresses is slowed, and cannot lock the user out for long.
+// perUsername is how many times more failed logins a minute a username may have than an address. The
+// limit slows down an attacker who has many addresses, and locks the user out for a minute at most.
 const perUsername = 6
 
-// How many codes of the second factor, of which one in 333,333 is right by chance, are checked for a user:
-// in an hour from one address, so that whoever has the password does not lock the user out with the first ten,
-// and in 30 days from all of them. After that only a recovery code helps.
+// How many codes of the second factor are checked for a user: in an hour from one address, and in 30
+// days from all addresses. One code in 333,333 is right by chance. The limit by address keeps an
+// attacker who has the password from locking the user out with ten codes. At the other limit, only a
+// recovery code helps.
 const (
 	codesPerHour   = 10
 	codesPerPeriod = 100
@@ -27,19 +28,19 @@ const (
 
 // LimitedError means that a limit is reached.
 type LimitedError struct {
-	// RetryAfter is how long to wait, at least a second.
+	// RetryAfter is how long to wait; it is at least a second.
 	RetryAfter time.Duration
 }
 
 func (e *LimitedError) Error() string {
-	return fmt.Sprintf("the limit is reached for %s more", e.RetryAfter.Round(time.Second))
+	return fmt.Sprintf("the limit is reached; retry after %s", e.RetryAfter.Round(time.Second))
 }
 
-// Rates are what Logins allows.
+// Rates are the limits of [Logins].
 type Rates struct {
-	// FailedLogins a minute from an address; a username may have six times as many.
+	// FailedLogins is for an address in a minute; a username may have six times as many.
 	FailedLogins int
-	// Registrations in 24 hours from an address.
+	// Registrations is for an address in 24 hours.
 	Registrations int
 }
 
@@ -54,7 +55,7 @@ type Logins struct {
 	now               func() time.Time
 }
 
-// NewLogins returns limits that are counted in store.
+// NewLogins returns limits whose counts are in store.
 func NewLogins(store limiter.Store, r Rates) *Logins {
 	limit := func(n int, period time.Duration) *limiter.Limiter {
 		return limiter.New(store, limiter.Rate{Period: period, Limit: int64(n)})
@@ -71,8 +72,8 @@ func NewLogins(store limiter.Store, r Rates) *Logins {
 	}
 }
 
-// CheckLogin returns a *LimitedError when a login from the address, or for the username, must wait.
-// It counts nothing. username is a digest of the name.
+// CheckLogin returns a *LimitedError if a login from the address or for the username must wait. It
+// counts nothing. username is a digest of the name.
 func (l *Logins) CheckLogin(ctx context.Context, address, username string) error {
 	for _, counter := range l.loginCounters(address, username) {
 		state, err := counter.limiter.Peek(ctx, counter.key)
@@ -80,40 +81,38 @@ func (l *Logins) CheckLogin(ctx context.Context, address, username string) error
 			return fmt.Errorf("count of failed logins: %w", err)
 		}
 		if state.Remaining <= 0 {
-			return &LimitedError{RetryAfter: wait(state.Reset, l.now())}
+			return &LimitedError{RetryAfter: retryAfter(state.Reset, l.now())}
 		}
 	}
 	return nil
 }
 
-// TakeLogin counts a login before its password is looked at, so that no number of guesses at once
-// passes the limit. giveBack takes the count back, for a login that has not failed. Errors:
-// *LimitedError.
-func (l *Logins) TakeLogin(ctx context.Context, address, username string) (giveBack func(context.Context) error, err error) {
+// TakeLogin counts a login before its password is checked, so that parallel guesses cannot pass the
+// limit. undo reverses the count of a login that has not failed. Errors: *LimitedError.
+func (l *Logins) TakeLogin(ctx context.Context, address, username string) (undo func(context.Context) error, err error) {
 	return l.take(ctx, l.loginCounters(address, username))
 }
 
-// TakeRegistration counts a registration before its password is hashed. giveBack takes the count
-// back, for one that created no account. Errors: *LimitedError.
-func (l *Logins) TakeRegistration(ctx context.Context, address string) (giveBack func(context.Context) error, err error) {
+// TakeRegistration counts a registration before its password is hashed. undo reverses the count of
+// one that created no account. Errors: *LimitedError.
+func (l *Logins) TakeRegistration(ctx context.Context, address string) (undo func(context.Context) error, err error) {
 	return l.take(ctx, []counter{{l.registrations, "registrations:" + clientaddress.Network(address)}})
 }
 
-// TakeCode counts a code of the user's second factor, and returns a *LimitedError when it is one
-// too many.
+// TakeCode counts a code of the user's second factor. Errors: *LimitedError.
 func (l *Logins) TakeCode(ctx context.Context, address, user string) error {
 	_, err := l.take(ctx, l.codeCounters(address, user))
 	return err
 }
 
-// TakeProposalCode counts a code that is to confirm a proposed second factor, and returns a
-// *LimitedError when it is one too many. Each proposal, by its id, has a count of its own.
+// TakeProposalCode counts a code for a proposed second factor. Each proposal has its own count, by its
+// id. Errors: *LimitedError.
 func (l *Logins) TakeProposalCode(ctx context.Context, proposal string) error {
 	_, err := l.take(ctx, []counter{{l.proposal, "proposal:" + proposal}})
 	return err
 }
 
-// CodeAccepted forgets the codes that were counted from the address, and from all.
+// CodeAccepted resets the user's counts of codes, for the address and for all addresses.
 func (l *Logins) CodeAccepted(ctx context.Context, address, user string) error {
 	for _, counter := range l.codeCounters(address, user) {
 		if _, err := counter.limiter.Reset(ctx, counter.key); err != nil {
@@ -123,8 +122,8 @@ func (l *Logins) CodeAccepted(ctx context.Context, address, user string) error {
 	return nil
 }
 
-// Forget removes the codes that were counted of a user who is no more: from all addresses where the store can find
-// them, as the database can; else those of single addresses go when their hour is over.
+// Forget removes the counts of a deleted user. Redis cannot find the counts for single addresses; they
+// expire within an hour.
 func (l *Logins) Forget(ctx context.Context, user string) error {
 	if _, err := l.codes.Reset(ctx, codesKey(user)); err != nil {
 		return fmt.Errorf("count of codes: %w", err)
@@ -149,7 +148,8 @@ func (l *Logins) loginCounters(address, username string) []counter {
 	return []counter{{l.address, "login-address:" + clientaddress.Network(address)}, {l.username, "login-user:" + username}}
 }
 
-// codeCounters has the address first: who is limited there takes nothing from what all have.
+// codeCounters returns the address's counter first: a code that is over that limit does not count for
+// the other one.
 func (l *Logins) codeCounters(address, user string) []counter {
 	return []counter{{l.code, codePrefix(user) + clientaddress.Network(address)}, {l.codes, codesKey(user)}}
 }
@@ -160,45 +160,46 @@ func codesKey(user string) string   { return "codes:" + user }
 // taken is one count that was taken.
 type taken struct {
 	counter
-	// reset is when the period ends, and with it the count.
+	// reset is when the period of the count ends.
 	reset time.Time
 }
 
-// take counts one in each counter, or in none and returns a *LimitedError.
-func (l *Logins) take(ctx context.Context, counters []counter) (giveBack func(context.Context) error, err error) {
-	ctx = context.WithoutCancel(ctx) // a count that was taken is known, also when the client hangs up
+// take adds one to each counter, or to none of them if a limit is reached. Errors: *LimitedError.
+func (l *Logins) take(ctx context.Context, counters []counter) (undo func(context.Context) error, err error) {
+	ctx = context.WithoutCancel(ctx) // a client that disconnects must not leave an unknown count
 	var all []taken
-	giveBack = func(ctx context.Context) error { return l.giveBack(ctx, all) }
+	undo = func(ctx context.Context) error { return l.undo(ctx, all) }
 	for _, c := range counters {
 		state, err := c.limiter.Increment(ctx, c.key, 1)
 		if err != nil {
-			return nil, fmt.Errorf("count of attempts: %w", errors.Join(err, giveBack(ctx)))
+			return nil, fmt.Errorf("count of attempts: %w", errors.Join(err, undo(ctx)))
 		}
 		all = append(all, taken{c, time.Unix(state.Reset, 0)})
 		if state.Reached {
-			if err := giveBack(ctx); err != nil {
+			if err := undo(ctx); err != nil {
 				return nil, err
 			}
-			return nil, &LimitedError{RetryAfter: wait(state.Reset, l.now())}
+			return nil, &LimitedError{RetryAfter: retryAfter(state.Reset, l.now())}
 		}
 	}
-	return giveBack, nil
+	return undo, nil
 }
 
-// giveBack takes counts back. What belongs to a period that has ended is gone already; to subtract
-// it would allow one more in the next period.
-func (l *Logins) giveBack(ctx context.Context, all []taken) error {
+// undo subtracts counts, except those of a period that has ended: they would allow one more in the
+// next period.
+func (l *Logins) undo(ctx context.Context, all []taken) error {
 	for _, t := range all {
 		if !l.now().Before(t.reset.Add(-time.Second)) {
 			continue
 		}
 		if _, err := t.limiter.Increment(ctx, t.key, -1); err != nil {
-			return fmt.Errorf("a count was not taken back: %w", err)
+			return fmt.Errorf("undo a count of attempts: %w", err)
 		}
 	}
 	return nil
 }
 
-func wait(reset int64, now time.Time) time.Duration {
+// retryAfter returns the time until reset, in Unix seconds, and a second more.
+func retryAfter(reset int64, now time.Time) time.Duration {
 	return max(time.Unix(reset, 0).Sub(now), 0) + time.Second
 }

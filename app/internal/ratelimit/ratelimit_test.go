@@ -14,11 +14,11 @@ func newLogins(failures, registrations int) *Logins {
 	return NewLogins(memory.NewStore(), Rates{FailedLogins: failures, Registrations: registrations})
 }
 
-// isLimited reports whether an error is that of a limit, which says how long to wait.
+// isLimited reports whether an error is a *LimitedError, and fails the test on any other error.
 func isLimited(t *testing.T, err error) bool {
 	t.Helper()
-	var limited *LimitedError
-	if err != nil && (!errors.As(err, &limited) || limited.RetryAfter < time.Second) {
+	limited, ok := errors.AsType[*LimitedError](err)
+	if err != nil && (!ok || limited.RetryAfter < time.Second) {
 		t.Fatal(err)
 	}
 	return err != nil
@@ -53,48 +53,48 @@ func TestLogins(t *testing.T) {
 	}
 }
 
-// TestLoginsAtOnce: of any number of logins at once, no more are looked at than the limit allows,
-// and those that have not failed take nothing from it.
+// TestLoginsAtOnce: of parallel logins, no more are checked than the limit allows, and logins that have
+// not failed do not count.
 func TestLoginsAtOnce(t *testing.T) {
 	ctx := context.Background()
 	const limit = 5
 	l := newLogins(limit, 1)
-	var tickets []func(context.Context) error
+	var undos []func(context.Context) error
 	for range 3 * limit {
-		giveBack, err := l.TakeLogin(ctx, "192.0.2.1", "alice")
+		undo, err := l.TakeLogin(ctx, "192.0.2.1", "alice")
 		if !isLimited(t, err) {
-			tickets = append(tickets, giveBack)
+			undos = append(undos, undo)
 		}
 	}
-	if len(tickets) != limit {
-		t.Fatalf("%d logins were looked at, want %d", len(tickets), limit)
+	if len(undos) != limit {
+		t.Fatalf("%d logins were checked, want %d", len(undos), limit)
 	}
-	for _, giveBack := range tickets {
-		if err := giveBack(ctx); err != nil {
+	for _, undo := range undos {
+		if err := undo(ctx); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for i := range limit {
 		if _, err := l.TakeLogin(ctx, "192.0.2.1", "alice"); isLimited(t, err) {
-			t.Errorf("login %d after all were given back is limited", i)
+			t.Errorf("login %d is limited after all counts were undone", i)
 		}
 	}
 }
 
-// TestLateTicketIsNotGivenBack: its period has ended, and the next one must not allow one more.
+// TestLateTicketIsNotGivenBack: undoing a count after its period must not allow one more in the next.
 func TestLateTicketIsNotGivenBack(t *testing.T) {
 	ctx := context.Background()
 	l := newLogins(1, 1)
-	giveBack, err := l.TakeLogin(ctx, "192.0.2.1", "alice")
+	undo, err := l.TakeLogin(ctx, "192.0.2.1", "alice")
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.now = func() time.Time { return time.Now().Add(time.Minute) }
-	if err := giveBack(ctx); err != nil {
+	if err := undo(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.CheckLogin(ctx, "192.0.2.1", "alice"); !isLimited(t, err) {
-		t.Error("the ticket was given back")
+		t.Error("the count was undone")
 	}
 }
 
@@ -102,30 +102,29 @@ func TestRegistrations(t *testing.T) {
 	ctx := context.Background()
 	l := newLogins(1, 2)
 	for _, tc := range []struct {
-		address  string
-		giveBack bool
-		limited  bool
+		address string
+		undo    bool
+		limited bool
 	}{
 		{address: "192.0.2.1"},
-		{address: "192.0.2.1", giveBack: true}, // created no account
+		{address: "192.0.2.1", undo: true}, // created no account
 		{address: "192.0.2.1"},
 		{address: "192.0.2.1", limited: true},
 		{address: "192.0.2.2"},
 	} {
-		giveBack, err := l.TakeRegistration(ctx, tc.address)
+		undo, err := l.TakeRegistration(ctx, tc.address)
 		if got := isLimited(t, err); got != tc.limited {
 			t.Fatalf("%+v: limited %v", tc, got)
 		}
-		if tc.giveBack {
-			if err := giveBack(ctx); err != nil {
+		if tc.undo {
+			if err := undo(ctx); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 }
 
-// TestCodesOfAProposal: each proposal has a count of its own, and the user's codes stay what they
-// were.
+// TestCodesOfAProposal: each proposal has its own count, and does not use up the user's codes.
 func TestCodesOfAProposal(t *testing.T) {
 	ctx := context.Background()
 	l := newLogins(1, 1)
@@ -145,17 +144,17 @@ func TestCodesOfAProposal(t *testing.T) {
 	}
 }
 
-// TestCodesOfAllAddresses: no number of addresses helps to try codes.
+// TestCodesOfAllAddresses: an attacker cannot try more codes by using more addresses.
 func TestCodesOfAllAddresses(t *testing.T) {
 	ctx := context.Background()
 	logins := newLogins(5, 1)
-	var limited *LimitedError
 	for i := range codesPerPeriod {
 		if err := logins.TakeCode(ctx, fmt.Sprintf("192.0.2.%d", i), "u"); err != nil {
 			t.Fatalf("code %d: %v", i, err)
 		}
 	}
-	if err := logins.TakeCode(ctx, "198.51.100.1", "u"); !errors.As(err, &limited) || limited.RetryAfter < codesPeriod/2 {
+	err := logins.TakeCode(ctx, "198.51.100.1", "u")
+	if limited, ok := errors.AsType[*LimitedError](err); !ok || limited.RetryAfter < codesPeriod/2 {
 		t.Errorf("one more: %v", err)
 	}
 	if err := logins.TakeCode(ctx, "198.51.100.1", "v"); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// openLogins counts in Redis, as one replica of a deployment does.
+// openLogins returns the limits of one replica of a deployment, counted in Redis.
 func openLogins(t *testing.T, server *testenv.Redis, deployment string) *Logins {
 	t.Helper()
 	uriFile := filepath.Join(t.TempDir(), "uri")
@@ -45,8 +45,8 @@ func TestRedisCountsOverReplicas(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var limited *LimitedError
-	if err := other.CheckLogin(ctx, "192.0.2.1", "bob"); !errors.As(err, &limited) || limited.RetryAfter <= 0 {
+	err := other.CheckLogin(ctx, "192.0.2.1", "bob")
+	if limited, ok := errors.AsType[*LimitedError](err); !ok || limited.RetryAfter <= 0 {
 		t.Errorf("at the limit, on another replica: %v", err)
 	}
 	if err := other.CheckLogin(ctx, "192.0.2.2", "alice"); err != nil {
@@ -55,12 +55,12 @@ func TestRedisCountsOverReplicas(t *testing.T) {
 	if err := foreign.CheckLogin(ctx, "192.0.2.1", "alice"); err != nil {
 		t.Errorf("another deployment in the same Redis: %v", err)
 	}
-	for range 3 { // those that were given back
-		giveBack, err := one.TakeLogin(ctx, "192.0.2.3", "carol")
+	for range 3 { // counts that are undone
+		undo, err := one.TakeLogin(ctx, "192.0.2.3", "carol")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := giveBack(ctx); err != nil {
+		if err := undo(ctx); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -72,7 +72,8 @@ func TestRedisCountsOverReplicas(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := other.TakeCode(ctx, "192.0.2.1", "u"); !errors.As(err, &limited) {
+	err = other.TakeCode(ctx, "192.0.2.1", "u")
+	if _, ok := errors.AsType[*LimitedError](err); !ok {
 		t.Errorf("one code too many: %v", err)
 	}
 	if err := one.CodeAccepted(ctx, "192.0.2.1", "u"); err != nil {
@@ -83,7 +84,7 @@ func TestRedisCountsOverReplicas(t *testing.T) {
 	}
 }
 
-// TestRedisAway: nobody passes while it cannot be asked, and it is asked again when it is back.
+// TestRedisAway: nobody can log in while Redis is unavailable. It is used again when it is back.
 func TestRedisAway(t *testing.T) {
 	ctx := context.Background()
 	server := testenv.StartRedis(t)
@@ -101,7 +102,7 @@ func TestRedisAway(t *testing.T) {
 		}
 	}
 	server.Start(t)
-	// A new server does not know the scripts that the one before was given.
+	// A new server does not have the scripts that were loaded into the previous one.
 	if _, err := logins.TakeLogin(ctx, "192.0.2.1", "alice"); err != nil {
 		t.Errorf("when it is back: %v", err)
 	}
@@ -110,8 +111,7 @@ func TestRedisAway(t *testing.T) {
 	}
 }
 
-// TestRedisSecretsAreReadAgain checks that a new password counts from the next connection on,
-// without a restart.
+// TestRedisSecretsAreReadAgain: a new password is used for the next connection, without a restart.
 func TestRedisSecretsAreReadAgain(t *testing.T) {
 	ctx := context.Background()
 	server := testenv.StartRedis(t)

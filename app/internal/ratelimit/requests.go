@@ -97,7 +97,7 @@ func (r *Requests) Count(ctx context.Context, address string) (end func(), err e
 		return nil, fmt.Errorf("count of requests: %w", err)
 	}
 	if state.Reached {
-		return nil, &LimitedError{RetryAfter: wait(state.Reset, r.now())}
+		return nil, &LimitedError{RetryAfter: retryAfter(state.Reset, r.now())}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -134,7 +134,7 @@ func (r *Requests) Begin(ctx context.Context, q Request) (*Begun, error) {
 			return nil, err
 		}
 		if tokens.Remaining <= 0 {
-			return nil, &LimitedError{RetryAfter: wait(tokens.Reset, r.now())}
+			return nil, &LimitedError{RetryAfter: retryAfter(tokens.Reset, r.now())}
 		}
 	}
 	b.suspect = used(unproved) > 0
@@ -167,7 +167,7 @@ func (r *Requests) admit(ctx context.Context, b *Begun) error {
 			return err
 		}
 		if state.Remaining <= r.inFlight[own.key] {
-			return &LimitedError{RetryAfter: wait(state.Reset, r.now())}
+			return &LimitedError{RetryAfter: retryAfter(state.Reset, r.now())}
 		}
 		if budget.key == own.key && used(state) > 0 {
 			shared, mostShared = userKey(b.User), maxUserInFlight

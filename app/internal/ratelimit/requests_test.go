@@ -22,8 +22,8 @@ func TestRequestsOfAnAddress(t *testing.T) {
 	}
 }
 
-// TestRequestsOfAnAddressAtOnce: those without a token, and those whose sessions have not proved
-// alive, are bounded apart; sessions that have proved alive are not stopped by them.
+// TestRequestsOfAnAddressAtOnce: requests without a token and requests of unproved sessions have
+// separate bounds, and do not stop proved sessions.
 func TestRequestsOfAnAddressAtOnce(t *testing.T) {
 	ctx := context.Background()
 	r := NewRequests(10_000)
@@ -45,10 +45,10 @@ func TestRequestsOfAnAddressAtOnce(t *testing.T) {
 		}
 	}
 	if _, err := begin(r, "another", "192.0.2.1"); !errors.Is(err, ErrTooManyInFlight) {
-		t.Errorf("a session that has proved nothing: %v", err)
+		t.Errorf("an unproved session: %v", err)
 	}
 	if _, err := begin(r, "alive", "192.0.2.1"); err != nil {
-		t.Errorf("a session that has proved alive: %v", err)
+		t.Errorf("a proved session: %v", err)
 	}
 	if _, err := r.Begin(ctx, Request{User: "u", Session: "another", Address: "192.0.2.1", Security: true}); err != nil {
 		t.Errorf("a security call: %v", err)
@@ -57,7 +57,7 @@ func TestRequestsOfAnAddressAtOnce(t *testing.T) {
 		end()
 	}
 	if _, err := r.Count(ctx, "192.0.2.1"); err != nil {
-		t.Errorf("when they are over: %v", err)
+		t.Errorf("after they have ended: %v", err)
 	}
 }
 
@@ -78,8 +78,8 @@ func done(t *testing.T, r *Requests, session, address string, o Outcome) {
 	}
 }
 
-// TestTokensLeaveOthersTheirLogin: requests of dead sessions take nothing from clients that have no
-// token yet, at the same address.
+// TestTokensLeaveOthersTheirLogin: requests of ended sessions use no budget of clients at the same
+// address that have no token yet.
 func TestTokensLeaveOthersTheirLogin(t *testing.T) {
 	r := NewRequests(3)
 	for i := range 9 {
@@ -90,7 +90,7 @@ func TestTokensLeaveOthersTheirLogin(t *testing.T) {
 	}
 }
 
-// TestRequestsOfASession: what a request counts for is known when it is over.
+// TestRequestsOfASession: a request counts for its user or for its address once it has ended.
 func TestRequestsOfASession(t *testing.T) {
 	// A user may have four requests a minute, and a session three of them.
 	const limit = 4
@@ -102,7 +102,7 @@ func TestRequestsOfASession(t *testing.T) {
 	dead := request{"s", here, Unproved}
 	for name, tc := range map[string]struct {
 		before []request
-		// next is asked of user u.
+		// next is a request of user u.
 		next    request
 		limited bool
 	}{
@@ -111,12 +111,12 @@ func TestRequestsOfASession(t *testing.T) {
 		"another session of the user":       {before: []request{{"s", here, Proved}, {"s", here, Proved}, {"s", here, Proved}}, next: request{"r", there, Proved}},
 		"one more of the user":              {before: []request{{"s", here, Proved}, {"s", here, Proved}, {"s", here, Proved}, {"r", here, Proved}}, next: request{"r", there, Proved}, limited: true},
 		"a dead session":                    {before: []request{dead, dead, dead, dead}, next: request{"s", here, Unproved}, limited: true},
-		"a live one beside it":              {before: []request{dead, dead, dead, dead}, next: request{"r", here, Proved}},
+		"a live one at the same address":    {before: []request{dead, dead, dead, dead}, next: request{"r", here, Proved}},
 		"the dead one from another address": {before: []request{dead, dead, dead, dead}, next: request{"s", there, Unproved}},
-		"one that has proved alive since":   {before: []request{dead, {"s", here, Proved}, {"r", here, Unproved}, {"q", here, Unproved}}, next: request{"s", here, Proved}},
+		"one that was proved live since":    {before: []request{dead, {"s", here, Proved}, {"r", here, Unproved}, {"q", here, Unproved}}, next: request{"s", here, Proved}},
 		"one that is wrong now and then":    {before: []request{dead, dead, {"r", here, Unproved}}, next: request{"s", here, Proved}},
-		"what was wrong counts in the end":  {before: []request{dead, dead, {"s", here, Proved}}, next: request{"s", here, Proved}, limited: true},
-		"a database that was away":          {before: []request{{"s", here, Unknown}, {"s", here, Unknown}, {"s", here, Unknown}}, next: request{"s", here, Proved}},
+		"unproved requests count later":     {before: []request{dead, dead, {"s", here, Proved}}, next: request{"s", here, Proved}, limited: true},
+		"an unavailable database":           {before: []request{{"s", here, Unknown}, {"s", here, Unknown}, {"s", here, Unknown}}, next: request{"s", here, Proved}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := NewRequests(limit)
@@ -130,7 +130,7 @@ func TestRequestsOfASession(t *testing.T) {
 	}
 }
 
-// TestRequestsUnderWay: those that have not ended take from what their session may begin, and from nothing else.
+// TestRequestsUnderWay: requests in flight use the budget of their session, and no other.
 func TestRequestsUnderWay(t *testing.T) {
 	r := NewRequests(4)
 	var all []*Begun
@@ -154,15 +154,15 @@ func TestRequestsUnderWay(t *testing.T) {
 		}
 	}
 	if len(r.inFlight) != 0 {
-		t.Errorf("%d keys are under way when all are over", len(r.inFlight))
+		t.Errorf("%d keys are in flight after all requests have ended", len(r.inFlight))
 	}
 	if _, err := begin(r, "stolen", "192.0.2.1"); err != nil {
-		t.Errorf("when they are over: %v", err)
+		t.Errorf("after they have ended: %v", err)
 	}
 }
 
-// TestRequestsAtOnce: there is one bound for all sessions of a user that have proved alive, and one
-// for each session; sessions that have not leave the user's places alone.
+// TestRequestsAtOnce: there is one bound for all proved sessions of a user, and one for each session.
+// Unproved sessions do not use the user's.
 func TestRequestsAtOnce(t *testing.T) {
 	perSession := int(sessionShare(maxUserInFlight))
 	fill := func(r *Requests, session string) (n int) {
@@ -178,23 +178,23 @@ func TestRequestsAtOnce(t *testing.T) {
 	}
 	r := NewRequests(10_000)
 	if got := fill(r, "dead"); got != perSession {
-		t.Errorf("%d requests of a session that proves nothing are under way, want %d", got, perSession)
+		t.Errorf("%d requests of an unproved session are in flight, want %d", got, perSession)
 	}
 	for _, session := range []string{"a", "b", "c"} {
 		done(t, r, session, "192.0.2.1", Proved)
 	}
 	if got := fill(r, "a"); got != perSession {
-		t.Errorf("%d requests of one session are under way, want %d", got, perSession)
+		t.Errorf("%d requests of one session are in flight, want %d", got, perSession)
 	}
 	if got, want := fill(r, "b"), maxUserInFlight-perSession; got != want {
-		t.Errorf("%d requests of the next session are under way, want %d", got, want)
+		t.Errorf("%d requests of the next session are in flight, want %d", got, want)
 	}
 	if got := fill(r, "c"); got != 0 {
-		t.Errorf("%d requests of one more session are under way, want none", got)
+		t.Errorf("%d requests of one more session are in flight, want none", got)
 	}
 }
 
-// TestSecurityCallsHaveTheirOwnBudget: whatever else a user's sessions ask.
+// TestSecurityCallsHaveTheirOwnBudget: other requests of the user's sessions do not use it.
 func TestSecurityCallsHaveTheirOwnBudget(t *testing.T) {
 	r := NewRequests(4)
 	for range 3 {

@@ -19,14 +19,14 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// ErrUnavailable means that Redis cannot be asked now; nobody logs in until it can.
+// ErrUnavailable means that Redis is unavailable. Nobody can log in until it is available again.
 var ErrUnavailable = errors.New("the counter of failed logins is unavailable")
 
 // maxURISize bounds the connection URI, in bytes.
 const maxURISize = 4096
 
-// OpenStore returns where failed logins of a deployment are counted: in the store given, unless the
-// configuration names another. close ends its connections.
+// OpenStore returns the store for the counts of a deployment: database, unless the configuration names
+// another one. closeStore closes its connections.
 func OpenStore(c config.RateLimits, deployment string, database limiter.Store) (store limiter.Store, closeStore func() error, err error) {
 	switch {
 	case c.Memory != nil:
@@ -42,8 +42,8 @@ func openRedis(c config.Redis, deployment string) (limiter.Store, func() error, 
 	if err != nil {
 		return nil, nil, err
 	}
-	// The Secrets that hold the URI and the CA may have changed since: they are read for each
-	// connection. The number of the database is of the start.
+	// The Secrets with the URI and the CA may change, so they are read for each connection. Only the
+	// number of the database stays as it was at the start.
 	settings.Dialer = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		current, err := redisSettings(c)
 		if err != nil {
@@ -67,31 +67,31 @@ func openRedis(c config.Redis, deployment string) (limiter.Store, func() error, 
 	return redisStore{store}, client.Close, nil
 }
 
-// redisSettings reads the URI and insists on TLS with the server's name verified, whatever the URI asks
-// for: it may carry a password.
+// redisSettings reads the URI. It requires TLS and verifies the server's name, even if the URI says
+// otherwise, because the URI may contain a password.
 func redisSettings(c config.Redis) (*redis.Options, error) {
 	raw, err := os.ReadFile(c.URIFile)
 	if err != nil {
-		return nil, fmt.Errorf("the Redis URI is missing: %w", err)
+		return nil, fmt.Errorf("read the Redis URI: %w", err)
 	}
 	uri := strings.TrimSpace(string(raw))
 	if len(uri) > maxURISize || !strings.HasPrefix(uri, "rediss://") {
-		return nil, fmt.Errorf("%s must hold a URI with TLS such as rediss://USER:PASSWORD@HOST:6379/0, of at most %d bytes", c.URIFile, maxURISize)
+		return nil, fmt.Errorf("%s must contain a URI with TLS such as rediss://USER:PASSWORD@HOST:6379/0, of at most %d bytes", c.URIFile, maxURISize)
 	}
 	settings, err := redis.ParseURL(uri)
 	if err != nil {
-		// The library's own error may quote the URI; ours quotes nothing.
-		return nil, fmt.Errorf("%s holds no URI such as rediss://USER:PASSWORD@HOST:6379/0", c.URIFile)
+		// The error of the library may quote the URI.
+		return nil, fmt.Errorf("%s does not contain a URI such as rediss://USER:PASSWORD@HOST:6379/0", c.URIFile)
 	}
 	verified := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: settings.TLSConfig.ServerName}
 	if c.CAFile != "" {
 		ca, err := os.ReadFile(c.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("the CA file of Redis is missing: %w", err)
+			return nil, fmt.Errorf("read the CA file of Redis: %w", err)
 		}
 		verified.RootCAs = x509.NewCertPool()
 		if !verified.RootCAs.AppendCertsFromPEM(ca) {
-			return nil, fmt.Errorf("%s holds no PEM certificate", c.CAFile)
+			return nil, fmt.Errorf("%s contains no PEM certificate", c.CAFile)
 		}
 	}
 	settings.TLSConfig = verified
@@ -99,7 +99,7 @@ func redisSettings(c config.Redis) (*redis.Options, error) {
 	return settings, nil
 }
 
-// redisStore says of every error that Redis is unavailable, so that the client is asked to come back.
+// redisStore wraps every error in ErrUnavailable, so that the client is asked to retry.
 type redisStore struct{ limiter.Store }
 
 func unavailable(state limiter.Context, err error) (limiter.Context, error) {

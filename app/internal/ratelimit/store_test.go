@@ -10,7 +10,7 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// TestRedisWithoutTLSIsRefused: and no error says what the URI holds.
+// TestRedisWithoutTLSIsRefused: and no error contains the URI.
 func TestRedisWithoutTLSIsRefused(t *testing.T) {
 	for _, uri := range []string{"", "redis://:hunter2@127.0.0.1:6379", "rediss://:hunter2@127.0.0.1:port", "unix:///run/redis.sock", "rediss://:hunter2@127.0.0.1/" + strings.Repeat("x", 5000)} {
 		file := filepath.Join(t.TempDir(), "uri")

@@ -13,8 +13,8 @@ var (
 	ErrInvalidCredentials = errors.New("invalid credentials")
 	ErrRegistrationClosed = errors.New("registration is closed")
 	ErrTooManyAccounts    = errors.New("the maximum number of accounts is reached")
-	// ErrFenced means that the new owner key was wrapped under a master key version below the fence of
-	// a rotation that has started since.
+	// ErrFenced means that the new owner key was wrapped under a master key version below the fence
+	// of a rotation that has started since.
 	ErrFenced = errors.New("the owner key is below the rotation fence")
 	// ErrPepperLost means that a login failed while a pepper that some password needs is missing in
 	// Vault.

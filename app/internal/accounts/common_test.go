@@ -6,8 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// TestCommonPasswords: the list has several times the 3,000 passwords that OWASP ASVS requires. Each is
-// long enough to be chosen and in the form that is looked up. Well-known passwords are on it.
+// TestCommonPasswords: the list has several times the 3,000 passwords that OWASP ASVS requires.
+// Each is long enough to be chosen and in the form that is looked up. Well-known passwords are on
+// it.
 func TestCommonPasswords(t *testing.T) {
 	list := common()
 	if len(list) < 10_000 {

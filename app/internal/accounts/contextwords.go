@@ -8,8 +8,8 @@ import (
 // product is a word that attackers of this service try.
 const product = "securenotes"
 
-// minContextWord is the length from which a username is refused in a password, in characters. Shorter
-// names occur in many good passwords.
+// minContextWord is the length from which a username is refused in a password, in characters.
+// Shorter names occur in many good passwords.
 const minContextWord = 4
 
 // checkContextWords returns an *InvalidError if the password contains the username, in the form of

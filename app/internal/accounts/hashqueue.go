@@ -21,18 +21,19 @@ const (
 const (
 	// hashWait is how long a request waits for a slot before the client is told to retry.
 	hashWait = 3 * time.Second
-	// maxWaiting bounds the requests that wait in one queue, and maxPartyWaiting those of one party.
+	// maxWaiting bounds the requests that wait in one queue, and maxPartyWaiting those of one
+	// party.
 	maxWaiting, maxPartyWaiting = 256, 16
-	// maxPartyHashing bounds the slots of one party in one queue. An attempt that the login limit has
-	// counted must not be delayed by many others from the same address.
+	// maxPartyHashing bounds the slots of one party in one queue. An attempt that the login limit
+	// has counted must not be delayed by many others from the same address.
 	maxPartyHashing = 2
 )
 
-// hashQueue gives out the slots for hashing passwords. There are as many slots as processors, so that
-// a flood leaves processor time to users who are signed in. The purposes take turns. Within a purpose,
-// the parties take turns (start-time fair queueing with one hash as the unit), however many requests
-// each of them sends. A party is an address or a username; a login belongs to both. It is safe for
-// concurrent use.
+// hashQueue gives out the slots for hashing passwords. There are as many slots as processors, so
+// that a flood leaves processor time to users who are signed in. The purposes take turns. Within a
+// purpose, the parties take turns (start-time fair queueing with one hash as the unit), however
+// many requests each of them sends. A party is an address or a username; a login belongs to both.
+// It is safe for concurrent use.
 type hashQueue struct {
 	mu        sync.Mutex
 	free      int
@@ -67,8 +68,8 @@ func newHashQueue(slots int) *hashQueue {
 	return q
 }
 
-// enter waits for a slot for a request of the parties. leave releases the slot. Errors: ErrBusy, and
-// the context's.
+// enter waits for a slot for a request of the parties. leave releases the slot. Errors: ErrBusy,
+// and the context's.
 func (q *hashQueue) enter(ctx context.Context, p purpose, parties ...string) (leave func(), err error) {
 	w, err := q.join(p, parties...)
 	if err != nil {

@@ -49,8 +49,8 @@ func order(t *testing.T, requests []request) []string {
 	return got
 }
 
-// TestHashQueueIsFair: clients take turns, and so do purposes, whatever the order and number of their
-// requests.
+// TestHashQueueIsFair: clients take turns, and so do purposes, whatever the order and number of
+// their requests.
 func TestHashQueueIsFair(t *testing.T) {
 	login := func(parties ...string) request { return request{purpose: forLogin, parties: parties} }
 	registration := func(client string) request { return request{purpose: forRegistration, parties: []string{client}} }
@@ -80,7 +80,8 @@ func TestHashQueueIsFair(t *testing.T) {
 	}
 }
 
-// TestHashQueueIsBounded: each client and each purpose has a bound. A full queue does not close others.
+// TestHashQueueIsBounded: each client and each purpose has a bound. A full queue does not close
+// others.
 func TestHashQueueIsBounded(t *testing.T) {
 	q := newHashQueue(1)
 	fill := func(p purpose, client string, want int) {

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// countTTL is how long a count of the accounts is relied on, and countInterval the shortest time
-	// between two counts.
+	// countTTL is how long a count of the accounts is relied on, and countInterval the shortest
+	// time between two counts.
 	countTTL      = 10 * time.Second
 	countInterval = time.Second
 )

@@ -16,18 +16,18 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// Hasher hashes passwords: bcrypt over base64(HMAC-SHA-384(pepper, deployment, user, password)). The
-// HMAC turns any password into 64 characters without zero bytes, because bcrypt ignores what follows
-// 72 bytes (OWASP Password Storage Cheat Sheet, pre-hashing and peppering). It includes the deployment
-// and the user, so that an attacker who writes to the database cannot log in as another user by
-// copying the hash of a known password into that user's row. It is safe for concurrent use.
+// Hasher hashes passwords: bcrypt over base64(HMAC-SHA-384(pepper, deployment, user, password)).
+// The HMAC turns any password into 64 characters without zero bytes, because bcrypt ignores what
+// follows 72 bytes (OWASP Password Storage Cheat Sheet, pre-hashing and peppering). It includes the
+// deployment and the user, so that an attacker who writes to the database cannot log in as another
+// user by copying the hash of a known password into that user's row. It is safe for concurrent use.
 type Hasher struct {
 	deployment string
 	cost       int
 	current    string
 	peppers    map[string][]byte
-	// dummy is a hash that no password has. It makes a login of an unknown user cost as much as that of
-	// a known one.
+	// dummy is a hash that no password has. It makes a login of an unknown user cost as much as
+	// that of a known one.
 	dummy []byte
 	queue *hashQueue
 	// lost means that a pepper that a user's password needs is missing.
@@ -63,9 +63,9 @@ func (h *Hasher) keyed(user, password, pepper string) []byte {
 	return h.mac(pepper, h.deployment, user, password)
 }
 
-// recoveryDigest returns the digest that is stored for a recovery code. A code has 130 random bits and
-// needs no slow hash. The digest includes the pepper, so that an attacker who writes to the database
-// cannot add a code.
+// recoveryDigest returns the digest that is stored for a recovery code. A code has 130 random bits
+// and needs no slow hash. The digest includes the pepper, so that an attacker who writes to the
+// database cannot add a code.
 func (h *Hasher) recoveryDigest(user, code, pepper string) string {
 	return string(h.mac(pepper, h.deployment, user, "securenotes/recovery-code/v1", code))
 }
@@ -91,8 +91,8 @@ func (h *Hasher) mac(pepper string, fields ...string) []byte {
 	return []byte(base64.StdEncoding.EncodeToString(mac.Sum(nil)))
 }
 
-// hash returns the hash of a user's password and the id of its pepper. user is the user's id. Errors:
-// ErrBusy, and those of the request's admit.
+// hash returns the hash of a user's password and the id of its pepper. user is the user's id.
+// Errors: ErrBusy, and those of the request's admit.
 func (h *Hasher) hash(ctx context.Context, r request, user, password string) (hash, pepper string, err error) {
 	leave, err := h.enter(ctx, r)
 	if err != nil {
@@ -106,8 +106,8 @@ func (h *Hasher) hash(ctx context.Context, r request, user, password string) (ha
 	return string(raw), h.current, nil
 }
 
-// PepperLost makes every failed login end with ErrPepperLost. Otherwise an attacker could tell users
-// whose pepper is missing from users that do not exist.
+// PepperLost makes every failed login end with ErrPepperLost. Otherwise an attacker could tell
+// users whose pepper is missing from users that do not exist.
 func (h *Hasher) PepperLost() { h.lost.Store(true) }
 
 // loginError returns the error that a failed login ends with.
@@ -118,9 +118,9 @@ func (h *Hasher) loginError(err error) error {
 	return err
 }
 
-// verify returns ErrInvalidCredentials unless the password is the user's. For a nil user it does the
-// same work and returns the same error. Errors: also ErrPepperLost for a user whose pepper is missing,
-// ErrBusy, and those of the request's admit.
+// verify returns ErrInvalidCredentials unless the password is the user's. For a nil user it does
+// the same work and returns the same error. Errors: also ErrPepperLost for a user whose pepper is
+// missing, ErrBusy, and those of the request's admit.
 func (h *Hasher) verify(ctx context.Context, r request, user *User, password string) error {
 	leave, err := h.enter(ctx, r)
 	if err != nil {

@@ -67,7 +67,8 @@ func TestPepperIsPartOfTheHash(t *testing.T) {
 	}
 }
 
-// TestLostPepperCostsAHash: the duration of a login does not reveal that the user's pepper is missing.
+// TestLostPepperCostsAHash: the duration of a login does not reveal that the user's pepper is
+// missing.
 func TestLostPepperCostsAHash(t *testing.T) {
 	h, err := NewHasher("d1", 10, config.NewPepper())
 	if err != nil {
@@ -116,8 +117,8 @@ func FuzzCanonicalUsername(f *testing.F) {
 	})
 }
 
-// TestHashIsOfOneUser: a hash that was moved to another user's row or to another deployment matches no
-// password.
+// TestHashIsOfOneUser: a hash that was moved to another user's row or to another deployment matches
+// no password.
 func TestHashIsOfOneUser(t *testing.T) {
 	pepper := config.NewPepper()
 	hasher := func(deployment string) *Hasher {
@@ -142,8 +143,8 @@ func TestHashIsOfOneUser(t *testing.T) {
 	}
 }
 
-// TestRecoveryCodesAreStoredAsDigests: a digest depends on the user and the pepper, and does not contain
-// the code.
+// TestRecoveryCodesAreStoredAsDigests: a digest depends on the user and the pepper, and does not
+// contain the code.
 func TestRecoveryCodesAreStoredAsDigests(t *testing.T) {
 	h, other := newHasher(t), newHasher(t)
 	const code = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -18,8 +18,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// Time-based one-time passwords (RFC 6238) that every authenticator app supports: SHA-1, six digits and a
-// step of 30 s. A code of the previous or next step is accepted, because clocks differ.
+// Time-based one-time passwords (RFC 6238) that every authenticator app supports: SHA-1, six digits
+// and a step of 30 s. A code of the previous or next step is accepted, because clocks differ.
 const (
 	totpIssuer = "SecureNotes"
 	totpStep   = 30 // seconds
@@ -54,14 +54,14 @@ type SecondFactor struct {
 	// KeyID is the owner key that Seed is sealed with.
 	KeyID string
 	Seed  []byte
-	// LastStep is the time step of the last accepted code. Codes of that step and of earlier ones are not
-	// accepted again.
+	// LastStep is the time step of the last accepted code. Codes of that step and of earlier ones
+	// are not accepted again.
 	LastStep  int64
 	CreatedAt time.Time
 }
 
-// Proof shows that the user has the second factor. Exactly one field is set, or none if the user has no
-// second factor. The store accepts it once.
+// Proof shows that the user has the second factor. Exactly one field is set, or none if the user
+// has no second factor. The store accepts it once.
 type Proof struct {
 	// Step is the time step of the code.
 	Step int64
@@ -107,18 +107,20 @@ type ProposedSecondFactor struct {
 // SecondFactorStore is what the second factor needs of the database.
 type SecondFactorStore interface {
 	ActiveKey(context.Context, sessions.Identity, time.Time) (envelope.StoredKey, error)
-	// ProposeSecondFactor stores a factor and replaces one that was proposed before. It reports false if
-	// the owner key is not active. Errors: ErrSecondFactorExists, sessions.ErrInvalid.
+	// ProposeSecondFactor stores a factor and replaces one that was proposed before. It reports
+	// false if the owner key is not active. Errors: ErrSecondFactorExists, sessions.ErrInvalid.
 	ProposeSecondFactor(context.Context, sessions.Identity, time.Time, SecondFactor) (bool, error)
 	// SecondFactor returns the user's factor, confirmed or not. Errors: ErrNoSecondFactor.
 	SecondFactor(ctx context.Context, owner string) (SecondFactor, envelope.StoredKey, error)
-	// ConfirmSecondFactor confirms the proposed factor, stores the digests of its recovery codes, and ends
-	// the user's other sessions. Errors: sessions.ErrInvalid, ErrInvalidCode, ErrSecondFactorExists.
+	// ConfirmSecondFactor confirms the proposed factor, stores the digests of its recovery codes,
+	// and ends the user's other sessions. Errors: sessions.ErrInvalid, ErrInvalidCode,
+	// ErrSecondFactorExists.
 	ConfirmSecondFactor(ctx context.Context, id sessions.Identity, now time.Time, factor string, proof Proof, recovery []string) error
 	// RemoveSecondFactor removes the user's factor and recovery codes. Errors: sessions.ErrInvalid,
 	// ErrInvalidCode, ErrNoSecondFactor.
 	RemoveSecondFactor(ctx context.Context, id sessions.Identity, now time.Time, user User, proof Proof) error
-	// SecondFactorStatus returns the status of the user's second factor. Errors: sessions.ErrInvalid.
+	// SecondFactorStatus returns the status of the user's second factor. Errors:
+	// sessions.ErrInvalid.
 	SecondFactorStatus(context.Context, sessions.Identity, time.Time) (SecondFactorStatus, error)
 }
 
@@ -173,8 +175,8 @@ func (s *Service) ConfirmSecondFactor(ctx context.Context, id sessions.Identity,
 	if user.SecondFactor != "" {
 		return nil, ErrSecondFactorExists
 	}
-	// The code counts for the proposal only. A stolen token cannot propose a factor, and must not use up
-	// the user's codes.
+	// The code counts for the proposal only. A stolen token cannot propose a factor, and must not
+	// use up the user's codes.
 	proposed, _, err := s.store.SecondFactor(ctx, user.ID)
 	if err != nil {
 		return nil, err
@@ -204,7 +206,8 @@ func (s *Service) ConfirmSecondFactor(ctx context.Context, id sessions.Identity,
 }
 
 // RemoveSecondFactor removes the user's second factor. Errors: sessions.ErrInvalid;
-// ErrInvalidCredentials when the password is wrong; ErrNoSecondFactor, ErrCodeRequired, ErrInvalidCode.
+// ErrInvalidCredentials when the password is wrong; ErrNoSecondFactor, ErrCodeRequired,
+// ErrInvalidCode.
 func (s *Service) RemoveSecondFactor(ctx context.Context, id sessions.Identity, address string, shown Reauthentication) error {
 	user, err := s.verifyUser(ctx, id, address, shown.Password)
 	if err != nil {
@@ -255,8 +258,8 @@ func (s *Service) prove(ctx context.Context, user User, address, code string) (P
 	return Proof{Step: step}, nil
 }
 
-// codeAccepted resets the counts of the user's codes. The change is committed already, so an error must
-// not fail the request: the client would not get its recovery codes.
+// codeAccepted resets the counts of the user's codes. The change is committed already, so an error
+// must not fail the request: the client would not get its recovery codes.
 func (s *Service) codeAccepted(ctx context.Context, user, address string, proof Proof) {
 	if proof.factor() == FactorNone {
 		return
@@ -308,7 +311,8 @@ func (s *Service) seed(ctx context.Context, owner string) (SecondFactor, []byte,
 	return factor, seed, nil
 }
 
-// seedPlace returns the associated data of a seed: its table and column, as a rotation derives them.
+// seedPlace returns the associated data of a seed: its table and column, as a rotation derives
+// them.
 func seedPlace(row string) envelope.Place {
 	return envelope.Place{Kind: "second_factors", Row: row, Field: "seed", Revision: 1}
 }

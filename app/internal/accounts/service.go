@@ -24,7 +24,8 @@ const (
 	maxPassword              = 256
 )
 
-// maxFenced bounds how often a registration generates a new key after a rotation has raised the fence.
+// maxFenced bounds how often a registration generates a new key after a rotation has raised the
+// fence.
 const maxFenced = 5
 
 // Store is what accounts need of the database.
@@ -34,17 +35,18 @@ type Store interface {
 	CountUsers(context.Context) (int64, error)
 	UserByName(context.Context, string) (User, error)
 	UserBySession(ctx context.Context, id sessions.Identity, now time.Time) (User, error)
-	// ReplacePassword stores the user's new hash if the old hash and the second factor are still the given
-	// ones, and ends the user's other sessions. Like DeleteUser it uses up the proof, which is present if
-	// the user has a second factor. Errors: sessions.ErrInvalid, ErrInvalidCode.
+	// ReplacePassword stores the user's new hash if the old hash and the second factor are still
+	// the given ones, and ends the user's other sessions. Like DeleteUser it uses up the proof,
+	// which is present if the user has a second factor. Errors: sessions.ErrInvalid,
+	// ErrInvalidCode.
 	ReplacePassword(ctx context.Context, id sessions.Identity, now time.Time, oldHash string, user User, proof Proof) error
-	// DeleteUser deletes the user if the password hash and the second factor are still the given ones.
-	// Errors: sessions.ErrInvalid, ErrInvalidCode.
+	// DeleteUser deletes the user if the password hash and the second factor are still the given
+	// ones. Errors: sessions.ErrInvalid, ErrInvalidCode.
 	DeleteUser(ctx context.Context, id sessions.Identity, now time.Time, user User, proof Proof) error
 	RehashPassword(ctx context.Context, oldHash string, user User) error
-	// CreateSession begins a session if the user's password hash and second factor are still the given
-	// ones, and uses up the proof. It ends the user's oldest sessions if there would be more than
-	// MaxSessions.
+	// CreateSession begins a session if the user's password hash and second factor are still the
+	// given ones, and uses up the proof. It ends the user's oldest sessions if there would be more
+	// than MaxSessions.
 	CreateSession(ctx context.Context, session sessions.Session, user User, proof Proof) error
 	Sessions(ctx context.Context, id sessions.Identity, now time.Time) ([]sessions.Session, error)
 	// EndSession ends a session and reports whether it was live.
@@ -55,14 +57,15 @@ type Store interface {
 	SecondFactorStore
 }
 
-// LoginLimits limits failed logins, codes of the second factor and registrations. An error means that
-// the client must wait, or that the counter is unavailable.
+// LoginLimits limits failed logins, codes of the second factor and registrations. An error means
+// that the client must wait, or that the counter is unavailable.
 type LoginLimits interface {
 	// CheckLogin returns an error if a login must wait. username is a digest of the name.
 	CheckLogin(ctx context.Context, address, username string) error
 	// TakeLogin counts a login as failed before its password is checked; undo reverses the count.
 	TakeLogin(ctx context.Context, address, username string) (undo func(context.Context) error, err error)
-	// TakeRegistration counts a registration before its password is hashed; undo reverses the count.
+	// TakeRegistration counts a registration before its password is hashed; undo reverses the
+	// count.
 	TakeRegistration(ctx context.Context, address string) (undo func(context.Context) error, err error)
 	// TakeCode counts a code of the second factor before it is checked.
 	TakeCode(ctx context.Context, address, user string) error
@@ -155,8 +158,8 @@ func (s *Service) Register(ctx context.Context, address, username, password stri
 	return nil
 }
 
-// create stores a user with the first owner key. It generates another key if a rotation has raised the
-// fence above the version that wrapped the key.
+// create stores a user with the first owner key. It generates another key if a rotation has raised
+// the fence above the version that wrapped the key.
 func (s *Service) create(ctx context.Context, user User) error {
 	for range maxFenced {
 		key, err := s.keys.Generate(ctx, user.ID)
@@ -197,9 +200,9 @@ type Login struct {
 	Factor Factor
 }
 
-// Login begins a session for a client at the address. Errors: ErrInvalidCredentials, whatever is wrong
-// with them; ErrPepperLost in its place while a pepper is lost; ErrCodeRequired and ErrInvalidCode if
-// the password is right; ErrBusy; those of LoginLimits.
+// Login begins a session for a client at the address. Errors: ErrInvalidCredentials, whatever is
+// wrong with them; ErrPepperLost in its place while a pepper is lost; ErrCodeRequired and
+// ErrInvalidCode if the password is right; ErrBusy; those of LoginLimits.
 func (s *Service) Login(ctx context.Context, address string, c Credentials) (Login, error) {
 	// A name or a password that no account can have is treated like an unknown one.
 	name, errName := canonicalUsername(c.Username)
@@ -233,9 +236,10 @@ func (s *Service) Login(ctx context.Context, address string, c Credentials) (Log
 	return login, nil
 }
 
-// attempt returns a request to verify a password from the address for a username. It counts as failed
-// before the password is checked. Unless the password is wrong, the count is undone while the request
-// still has its slot, so that no more attempts are counted at the same time than there are slots.
+// attempt returns a request to verify a password from the address for a username. It counts as
+// failed before the password is checked. Unless the password is wrong, the count is undone while
+// the request still has its slot, so that no more attempts are counted at the same time than there
+// are slots.
 func (s *Service) attempt(ctx context.Context, p purpose, parties []string, address, username string) request {
 	var counted attemptCount
 	return request{
@@ -255,8 +259,8 @@ func (s *Service) attempt(ctx context.Context, p purpose, parties []string, addr
 	}
 }
 
-// countCode counts a login with the right password and a wrong code as failed, and returns the login's
-// error. Other limits bound how many codes are checked.
+// countCode counts a login with the right password and a wrong code as failed, and returns the
+// login's error. Other limits bound how many codes are checked.
 func (s *Service) countCode(ctx context.Context, address, username string, err error) error {
 	if !errors.Is(err, ErrInvalidCode) {
 		return err
@@ -268,8 +272,8 @@ func (s *Service) countCode(ctx context.Context, address, username string, err e
 	return err
 }
 
-// UsernameDigest returns a digest to store in place of a username that was tried: people sometimes type
-// a password into that field. All spellings of a name have the same digest.
+// UsernameDigest returns a digest to store in place of a username that was tried: people sometimes
+// type a password into that field. All spellings of a name have the same digest.
 func (s *Service) UsernameDigest(username string) string {
 	if name, err := canonicalUsername(username); err == nil {
 		username = name
@@ -293,8 +297,8 @@ func (s *Service) begin(ctx context.Context, user User, address, code string) (L
 		Identity:  sessions.Identity{Owner: user.ID, Session: id.String()},
 		CreatedAt: now, ExpiresAt: now.Add(s.tokenTTL),
 	}
-	// The statement compares with what was verified: it begins no session if the password was changed, or
-	// a second factor confirmed, since.
+	// The statement compares with what was verified: it begins no session if the password was
+	// changed, or a second factor confirmed, since.
 	if err := s.store.CreateSession(ctx, session, user, proof); err != nil {
 		return Login{}, err
 	}
@@ -302,7 +306,8 @@ func (s *Service) begin(ctx context.Context, user User, address, code string) (L
 	return Login{Session: session, Factor: proof.factor()}, nil
 }
 
-// rehash replaces an outdated hash while the password is known. If it fails, the next login tries again.
+// rehash replaces an outdated hash while the password is known. If it fails, the next login tries
+// again.
 func (s *Service) rehash(ctx context.Context, user User, address, password string) {
 	oldHash := user.PasswordHash
 	r := request{purpose: forLogin, parties: []string{clientaddress.Network(address), s.UsernameDigest(user.Username)}}
@@ -315,8 +320,8 @@ func (s *Service) rehash(ctx context.Context, user User, address, password strin
 	}
 }
 
-// canonicalUsername applies RFC 8265, UsernameCaseMapped: names that differ only in case or width are
-// the same name, and control characters are refused.
+// canonicalUsername applies RFC 8265, UsernameCaseMapped: names that differ only in case or width
+// are the same name, and control characters are refused.
 func canonicalUsername(username string) (string, error) {
 	// The limit in the API's description includes the spaces around the name.
 	if utf8.RuneCountInString(username) > maxUsername {
@@ -333,8 +338,8 @@ func canonicalUsername(username string) (string, error) {
 	return mapped, nil
 }
 
-// canonicalPassword applies RFC 8265, OpaqueString: the same password typed on different keyboards gives
-// the same bytes. Nothing is trimmed or cut.
+// canonicalPassword applies RFC 8265, OpaqueString: the same password typed on different keyboards
+// gives the same bytes. Nothing is trimmed or cut.
 func canonicalPassword(password string) (string, error) {
 	if utf8.RuneCountInString(password) > maxPassword {
 		return "", &InvalidError{fmt.Sprintf("Password must be at most %d characters", maxPassword)}
@@ -346,7 +351,8 @@ func canonicalPassword(password string) (string, error) {
 	return mapped, nil
 }
 
-// newPassword returns the canonical form of a password that the user may choose. Errors: *InvalidError.
+// newPassword returns the canonical form of a password that the user may choose. Errors:
+// *InvalidError.
 func (s *Service) newPassword(username, password string) (string, error) {
 	if utf8.RuneCountInString(password) < s.minPassword {
 		return "", &InvalidError{fmt.Sprintf("Password must be at least %d characters", s.minPassword)}

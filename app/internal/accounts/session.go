@@ -6,7 +6,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// MaxSessions is how many live sessions a user may have. A login that begins one more ends the oldest.
+// MaxSessions is how many live sessions a user may have. A login that begins one more ends the
+// oldest.
 const MaxSessions = 100
 
 // Logout ends the session. Errors: sessions.ErrInvalid, also if the session has ended already.
@@ -43,7 +44,8 @@ func (s *Service) Revoke(ctx context.Context, id sessions.Identity, address stri
 	return nil
 }
 
-// Reauthentication is what a signed-in user shows again for calls that a stolen token must not allow.
+// Reauthentication is what a signed-in user shows again for calls that a stolen token must not
+// allow.
 type Reauthentication struct {
 	Password string
 	// Code is a code of the second factor or a recovery code. It may be empty.

@@ -31,7 +31,8 @@ func (s *Service) Export(ctx context.Context, id sessions.Identity, perPage time
 	}
 }
 
-// page is a page of an export. Notes that were deleted while it was read are found, but not in notes.
+// page is a page of an export. Notes that were deleted while it was read are found, but not in
+// notes.
 type page struct {
 	notes []Note
 	found int

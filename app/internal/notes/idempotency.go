@@ -26,8 +26,8 @@ var ErrIdempotencyKeyReused = errors.New("the idempotency key was used for anoth
 type IdempotencyKey struct {
 	// Digest is the SHA-256 of the client's key, in hex.
 	Digest string
-	// Request is the keyed digest of the request. Pepper is the id of the pepper from which the key of
-	// that digest is derived.
+	// Request is the keyed digest of the request. Pepper is the id of the pepper from which the key
+	// of that digest is derived.
 	Request, Pepper string
 	Expires         time.Time
 }
@@ -36,13 +36,14 @@ type IdempotencyKey struct {
 type First struct {
 	ID        string
 	CreatedAt time.Time
-	// Request is the keyed digest of that request. It is empty if the previous release stored the key.
+	// Request is the keyed digest of that request. It is empty if the previous release stored the
+	// key.
 	Request string
 }
 
-// CreateIdempotent is Create with a client's idempotency key. When the client sends the same request
-// again, it returns the note of the first request and repeated is true, even if that note was changed
-// or deleted since. Errors: ErrIdempotencyKeyReused, and those of Create.
+// CreateIdempotent is Create with a client's idempotency key. When the client sends the same
+// request again, it returns the note of the first request and repeated is true, even if that note
+// was changed or deleted since. Errors: ErrIdempotencyKeyReused, and those of Create.
 func (s *Service) CreateIdempotent(ctx context.Context, id sessions.Identity, key string, text Text) (_ Note, repeated bool, err error) {
 	record := s.newIdempotencyKey(id.Owner, key, text)
 	n, first, err := s.create(ctx, id, text, &record)

@@ -12,9 +12,9 @@ import (
 const (
 	// countTTL is how long a count of an owner's usage is relied on.
 	countTTL = time.Minute
-	// countInterval is the shortest time between two counts for one owner. It is countCost times the
-	// duration of the last count if that is longer: a user with many notes must not keep the database
-	// busy by writing beyond the quota.
+	// countInterval is the shortest time between two counts for one owner. It is countCost times
+	// the duration of the last count if that is longer: a user with many notes must not keep the
+	// database busy by writing beyond the quota.
 	countInterval = time.Second
 	countCost     = 10
 	// maxCounts bounds how many owners' counts are kept.
@@ -73,7 +73,8 @@ type quota struct {
 type count struct {
 	// refs is how many calls use the count; the quota's mutex guards it.
 	refs int
-	// lock guards what follows. It is a channel because a call gives up waiting when its context ends.
+	// lock guards what follows. It is a channel because a call gives up waiting when its context
+	// ends.
 	lock chan struct{}
 	// countedAt is when used was counted; zero means never.
 	countedAt time.Time
@@ -120,8 +121,8 @@ func (r *reservation) release() {
 }
 
 // reserve reserves quota for a write; the caller releases it when the write has ended. It refuses
-// only after a count that began after the call. Errors: sessions.ErrInvalid, *QuotaError, ctx's, and
-// the store's.
+// only after a count that began after the call. Errors: sessions.ErrInvalid, *QuotaError, ctx's,
+// and the store's.
 func (q *quota) reserve(ctx context.Context, id sessions.Identity, amount Usage) (*reservation, error) {
 	called := q.now()
 	c := q.enter(id.Owner)

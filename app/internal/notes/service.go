@@ -10,8 +10,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// Store is what notes need of the database. Each method checks that the session is live, in the same
-// statement or transaction; see package store.
+// Store is what notes need of the database. Each method checks that the session is live, in the
+// same statement or transaction; see package store.
 type Store interface {
 	CreateNote(context.Context, sessions.Identity, time.Time, Sealed) error
 	CreateNoteIdempotent(context.Context, sessions.Identity, time.Time, Sealed, IdempotencyKey) (First, error)
@@ -66,8 +66,8 @@ func (s *Service) Get(ctx context.Context, id sessions.Identity, note string) (N
 func (s *Service) GetWithin(ctx context.Context, id sessions.Identity, note string, budget Budget) (Note, error) {
 	n, err := s.read(ctx, id, note, budget)
 	if errors.Is(err, envelope.ErrRefused) {
-		// A rotation may have rewrapped the row's key and disabled the old key version after the row
-		// was read. Read again; the memory is reserved already.
+		// A rotation may have rewrapped the row's key and disabled the old key version after the
+		// row was read. Read again; the memory is reserved already.
 		n, err = s.read(ctx, id, note, unlimited{})
 	}
 	return n, err
@@ -100,13 +100,14 @@ func (s *Service) Revision(ctx context.Context, id sessions.Identity, note strin
 }
 
 // List returns up to limit of the owner's notes, newest first. It begins after the note with the id
-// before, or with the newest note if that is empty. It decrypts nothing. Errors: sessions.ErrInvalid.
+// before, or with the newest note if that is empty. It decrypts nothing. Errors:
+// sessions.ErrInvalid.
 func (s *Service) List(ctx context.Context, id sessions.Identity, before string, limit int) ([]Summary, error) {
 	return s.store.Notes(ctx, id, s.now(), before, limit)
 }
 
-// Delete deletes a note of the given revision, or of any revision if that is 0. It decrypts nothing.
-// Errors: sessions.ErrInvalid, ErrNotFound, ErrStale.
+// Delete deletes a note of the given revision, or of any revision if that is 0. It decrypts
+// nothing. Errors: sessions.ErrInvalid, ErrNotFound, ErrStale.
 func (s *Service) Delete(ctx context.Context, id sessions.Identity, note string, revision int64) error {
 	deleted, err := s.store.DeleteNote(ctx, id, s.now(), note, revision)
 	if err != nil || deleted {

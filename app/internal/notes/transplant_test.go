@@ -12,8 +12,9 @@ import (
 	"github.com/securenotes/securenotes/app/internal/envelope"
 )
 
-// TestTransplantsDoNotOpen: what a note is sealed into opens in its own field of its own row, at its own revision and
-// for its own owner, and nowhere else, whatever somebody who writes to the database moves where.
+// TestTransplantsDoNotOpen: what a note is sealed into opens in its own field of its own row, at
+// its own revision and for its own owner, and nowhere else, whatever somebody who writes to the
+// database moves where.
 func TestTransplantsDoNotOpen(t *testing.T) {
 	provider, err := envelope.OpenLocal(filepath.Join(t.TempDir(), "master.key"))
 	if err != nil {

@@ -139,8 +139,8 @@ func (s *Service) sealAndReplace(ctx context.Context, id sessions.Identity, text
 	return keys.Err()
 }
 
-// replace stores a sealed note in place of its previous revision, within the user's quota. It reports
-// false when the note has another revision or its key is not active. Errors: also ErrStale.
+// replace stores a sealed note in place of its previous revision, within the user's quota. It
+// reports false when the note has another revision or its key is not active. Errors: also ErrStale.
 func (s *Service) replace(ctx context.Context, id sessions.Identity, n Sealed) (bool, error) {
 	reserved, err := s.reserveUpdate(ctx, id, n)
 	if err != nil {

@@ -12,14 +12,15 @@ import (
 	"github.com/securenotes/securenotes/app/internal/clientaddress"
 )
 
-// perUsername is how many times more failed logins a minute a username may have than an address. The
-// limit slows down an attacker who has many addresses, and locks the user out for a minute at most.
+// perUsername is how many times more failed logins a minute a username may have than an address.
+// The limit slows down an attacker who has many addresses, and locks the user out for a minute at
+// most.
 const perUsername = 6
 
-// How many codes of the second factor are checked for a user: in an hour from one address, and in 30
-// days from all addresses. One code in 333,333 is right by chance. The limit by address keeps an
-// attacker who has the password from locking the user out with ten codes. At the other limit, only a
-// recovery code helps.
+// How many codes of the second factor are checked for a user: in an hour from one address, and in
+// 30 days from all addresses. One code in 333,333 is right by chance. The limit by address keeps an
+// attacker who has the password from locking the user out with ten codes. At the other limit, only
+// a recovery code helps.
 const (
 	codesPerHour   = 10
 	codesPerPeriod = 100
@@ -105,8 +106,8 @@ func (l *Logins) TakeCode(ctx context.Context, address, user string) error {
 	return err
 }
 
-// TakeProposalCode counts a code for a proposed second factor. Each proposal has its own count, by its
-// id. Errors: *LimitedError.
+// TakeProposalCode counts a code for a proposed second factor. Each proposal has its own count, by
+// its id. Errors: *LimitedError.
 func (l *Logins) TakeProposalCode(ctx context.Context, proposal string) error {
 	_, err := l.take(ctx, []counter{{l.proposal, "proposal:" + proposal}})
 	return err
@@ -122,8 +123,8 @@ func (l *Logins) CodeAccepted(ctx context.Context, address, user string) error {
 	return nil
 }
 
-// Forget removes the counts of a deleted user. Redis cannot find the counts for single addresses; they
-// expire within an hour.
+// Forget removes the counts of a deleted user. Redis cannot find the counts for single addresses;
+// they expire within an hour.
 func (l *Logins) Forget(ctx context.Context, user string) error {
 	if _, err := l.codes.Reset(ctx, codesKey(user)); err != nil {
 		return fmt.Errorf("count of codes: %w", err)
@@ -148,8 +149,8 @@ func (l *Logins) loginCounters(address, username string) []counter {
 	return []counter{{l.address, "login-address:" + clientaddress.Network(address)}, {l.username, "login-user:" + username}}
 }
 
-// codeCounters returns the address's counter first: a code that is over that limit does not count for
-// the other one.
+// codeCounters returns the address's counter first: a code that is over that limit does not count
+// for the other one.
 func (l *Logins) codeCounters(address, user string) []counter {
 	return []counter{{l.code, codePrefix(user) + clientaddress.Network(address)}, {l.codes, codesKey(user)}}
 }

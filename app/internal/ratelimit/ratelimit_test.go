@@ -53,8 +53,8 @@ func TestLogins(t *testing.T) {
 	}
 }
 
-// TestLoginsAtOnce: of parallel logins, no more are checked than the limit allows, and logins that have
-// not failed do not count.
+// TestLoginsAtOnce: of parallel logins, no more are checked than the limit allows, and logins that
+// have not failed do not count.
 func TestLoginsAtOnce(t *testing.T) {
 	ctx := context.Background()
 	const limit = 5
@@ -81,7 +81,8 @@ func TestLoginsAtOnce(t *testing.T) {
 	}
 }
 
-// TestLateTicketIsNotGivenBack: undoing a count after its period must not allow one more in the next.
+// TestLateTicketIsNotGivenBack: undoing a count after its period must not allow one more in the
+// next.
 func TestLateTicketIsNotGivenBack(t *testing.T) {
 	ctx := context.Background()
 	l := newLogins(1, 1)

@@ -14,20 +14,21 @@ import (
 )
 
 const (
-	// maxUnproved is how many unproved requests a session may send in a minute before the budget of its
-	// address decides. A live client makes mistakes now and then, and shares its address with others.
+	// maxUnproved is how many unproved requests a session may send in a minute before the budget of
+	// its address decides. A live client makes mistakes now and then, and shares its address with
+	// others.
 	maxUnproved = 10
-	// maxUserInFlight bounds the requests of a user in flight. maxTokensInFlight bounds those from an
-	// address with tokens of sessions that were not proved live lately, and maxAddressInFlight those
-	// without a token.
+	// maxUserInFlight bounds the requests of a user in flight. maxTokensInFlight bounds those from
+	// an address with tokens of sessions that were not proved live lately, and maxAddressInFlight
+	// those without a token.
 	maxUserInFlight, maxTokensInFlight, maxAddressInFlight = 64, 64, 20
-	// securityPerMinute is the budget of a session for the calls by which its user defends the account.
-	// maxSecurityInFlight bounds those in flight. No other request uses either of them.
+	// securityPerMinute is the budget of a session for the calls by which its user defends the
+	// account. maxSecurityInFlight bounds those in flight. No other request uses either of them.
 	securityPerMinute, maxSecurityInFlight = 60, 16
 )
 
-// sessionShare returns the part of a user's budget that one session may use: three quarters, so that
-// a stolen token leaves the user something.
+// sessionShare returns the part of a user's budget that one session may use: three quarters, so
+// that a stolen token leaves the user something.
 func sessionShare(n int64) int64 { return n - n/4 }
 
 // ErrTooManyInFlight means that a user, a session or an address has too many requests in flight.
@@ -37,9 +38,9 @@ var ErrTooManyInFlight = errors.New("too many requests in flight")
 // counts its own: a shared counter would cost a database write for every request. It is safe for
 // concurrent use.
 //
-// A token does not identify a user until a request has proved its session live: the session may have
-// ended, and a thief must not use up the user's budget. So a request counts for the user when it has
-// ended and proved its session live. Until then it counts only against the same session.
+// A token does not identify a user until a request has proved its session live: the session may
+// have ended, and a thief must not use up the user's budget. So a request counts for the user when
+// it has ended and proved its session live. Until then it counts only against the same session.
 type Requests struct {
 	// requests counts the requests of users and of addresses.
 	requests, session, security *limiter.Limiter
@@ -48,16 +49,17 @@ type Requests struct {
 	now      func() time.Time
 
 	mu sync.Mutex
-	// inFlight are the requests that have begun and are not counted yet: by the key of their session's
-	// budget, and by the user's key if the session was proved live lately, otherwise by the address's.
+	// inFlight are the requests that have begun and are not counted yet: by the key of their
+	// session's budget, and by the user's key if the session was proved live lately, otherwise by
+	// the address's.
 	inFlight map[string]int64
 }
 
 // Request is a request with a token.
 type Request struct {
 	User, Session, Address string
-	// Security is set for the calls by which users defend their account: they end sessions, or change
-	// the password or the second factor.
+	// Security is set for the calls by which users defend their account: they end sessions, or
+	// change the password or the second factor.
 	Security bool
 }
 
@@ -65,17 +67,18 @@ type Request struct {
 type Outcome int
 
 const (
-	// Unknown means that a part of the service was unavailable, so that the session was not checked. The
-	// request does not count.
+	// Unknown means that a part of the service was unavailable, so that the session was not
+	// checked. The request does not count.
 	Unknown Outcome = iota
 	// Proved means that the session is live.
 	Proved
-	// Unproved means that the session has ended, or that the request was wrong in a way that needed no
-	// check of the session.
+	// Unproved means that the session has ended, or that the request was wrong in a way that needed
+	// no check of the session.
 	Unproved
 )
 
-// NewRequests returns a counter that allows each user, and each address, perMinute requests a minute.
+// NewRequests returns a counter that allows each user, and each address, perMinute requests a
+// minute.
 func NewRequests(perMinute int) *Requests {
 	store := memory.NewStore()
 	limit := func(n int64) *limiter.Limiter {
@@ -149,8 +152,8 @@ func (r *Requests) Begin(ctx context.Context, q Request) (*Begun, error) {
 	return b, nil
 }
 
-// admit checks the budgets of a request and sets the keys for which it is in flight. The caller holds
-// the lock.
+// admit checks the budgets of a request and sets the keys for which it is in flight. The caller
+// holds the lock.
 func (r *Requests) admit(ctx context.Context, b *Begun) error {
 	own, most := b.budgets()[0], sessionShare(maxUserInFlight)
 	if b.Security {
@@ -228,8 +231,8 @@ func (b *Begun) End(o Outcome) (err error) {
 	return nil
 }
 
-// countProved also counts the unproved requests that the session sent before: otherwise they would be
-// free.
+// countProved also counts the unproved requests that the session sent before: otherwise they would
+// be free.
 func (r *Requests) countProved(b *Begun) error {
 	before := int64(0)
 	if b.suspect {

@@ -161,8 +161,8 @@ func TestRequestsUnderWay(t *testing.T) {
 	}
 }
 
-// TestRequestsAtOnce: there is one bound for all proved sessions of a user, and one for each session.
-// Unproved sessions do not use the user's.
+// TestRequestsAtOnce: there is one bound for all proved sessions of a user, and one for each
+// session. Unproved sessions do not use the user's.
 func TestRequestsAtOnce(t *testing.T) {
 	perSession := int(sessionShare(maxUserInFlight))
 	fill := func(r *Requests, session string) (n int) {

@@ -25,8 +25,8 @@ var ErrUnavailable = errors.New("the counter of failed logins is unavailable")
 // maxURISize bounds the connection URI, in bytes.
 const maxURISize = 4096
 
-// OpenStore returns the store for the counts of a deployment: database, unless the configuration names
-// another one. closeStore closes its connections.
+// OpenStore returns the store for the counts of a deployment: database, unless the configuration
+// names another one. closeStore closes its connections.
 func OpenStore(c config.RateLimits, deployment string, database limiter.Store) (store limiter.Store, closeStore func() error, err error) {
 	switch {
 	case c.Memory != nil:
@@ -42,8 +42,8 @@ func openRedis(c config.Redis, deployment string) (limiter.Store, func() error, 
 	if err != nil {
 		return nil, nil, err
 	}
-	// The Secrets with the URI and the CA may change, so they are read for each connection. Only the
-	// number of the database stays as it was at the start.
+	// The Secrets with the URI and the CA may change, so they are read for each connection. Only
+	// the number of the database stays as it was at the start.
 	settings.Dialer = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		current, err := redisSettings(c)
 		if err != nil {

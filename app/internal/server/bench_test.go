@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// BenchmarkRequest is what a request costs without the API's work, client included.
+// BenchmarkRequest measures a request without the API's work, including the client.
 func BenchmarkRequest(b *testing.B) {
 	body := large[:400]
 	address, config := serveBench(b, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -2,11 +2,12 @@ package server
 
 import "time"
 
-// blockedGrace is how long any client may send and not read. A slow network looks the same.
+// blockedGrace is how long a client may send without reading. A slow network looks the same.
 const blockedGrace = 250 * time.Millisecond
 
-// block notes that a connection is not read, because its client does not read what is written to
-// it. Of too many such connections, those that have been so for longest are closed.
+// block marks a connection as blocked: the server does not read from it, because the client does
+// not read what is written to it. If there are too many, it closes those that were blocked for
+// longest.
 func (t *connections) block(c *conn) {
 	t.mu.Lock()
 	var victims []victim
@@ -27,7 +28,7 @@ func (t *connections) block(c *conn) {
 	t.close(victims)
 }
 
-// unblock is the opposite of block.
+// unblock reverses block.
 func (t *connections) unblock(c *conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

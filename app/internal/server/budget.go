@@ -5,23 +5,24 @@ import "strconv"
 // Row is a line of the memory budget: what clients, or the process itself, can hold at most.
 type Row struct {
 	What string
-	// Bytes are of each; there are at most Count.
+	// Bytes is for each item, of which there are at most Count.
 	Bytes, Count int
-	// Kernel: it counts for the pod, and not for the Go runtime.
+	// Kernel means that the memory counts for the pod, and not for the Go runtime.
 	Kernel bool
 }
 
-// What the process holds beside the connections, in bytes.
+// What the process holds in addition to the connections, in bytes.
 const (
-	// processMemory is of a process without clients: its code's data, the runtime, the key cache.
+	// processMemory is for a process without clients: static data, the runtime and the key cache.
 	processMemory = 36 << 20
-	// APIMemory is set aside for the API's large bodies and answers, and for exports.
+	// APIMemory is reserved for the API's large bodies and answers, and for exports.
 	APIMemory = 80 << 20
-	// RequestMemory is set aside for the body or the answer of each request.
+	// RequestMemory is reserved for the body or the answer of each request.
 	RequestMemory = 64 << 10
 )
 
-// Budget returns all that clients and the process can hold at once under a memory limit of Go.
+// Budget returns everything that clients and the process can hold at once under a memory limit of
+// Go.
 func Budget(limit int64) []Row {
 	b := apiBounds(limit)
 	return []Row{
@@ -39,7 +40,7 @@ func Budget(limit int64) []Row {
 	}
 }
 
-// String returns the row as docs/limits.md has it.
+// String returns the row in the form of the table in docs/limits.md.
 func (r Row) String() string {
 	return "| " + r.What + " | " + kibibytes(r.Bytes) + " | " + strconv.Itoa(r.Count) + " | " + kibibytes(r.Bytes*r.Count) + " |"
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestBudgetIsBelowTheLimit: all that clients can hold at once fits into the memory of the pod, and
-// what of it is Go's into the limit that the garbage collector works with.
+// TestBudgetIsBelowTheLimit: everything that clients can hold at once fits into the memory of the
+// pod. Go's part of it fits into the limit of the garbage collector.
 func TestBudgetIsBelowTheLimit(t *testing.T) {
 	for _, pod := range []int64{256 << 20, 512 << 20, 2 << 30} {
 		limit := pod / 10 * 9

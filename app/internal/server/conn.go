@@ -13,35 +13,39 @@ import (
 	proxyproto "github.com/pires/go-proxyproto"
 )
 
-// conn is a connection that [connections] count. The fields below mu are theirs.
+// conn is a connection that [connections] counts.
 type conn struct {
 	net.Conn
 	owner *connections
-	// proxied reads the PROXY header; nil where the peer is not a trusted proxy.
+	// proxied reads the PROXY header; it is nil if the peer is not a trusted proxy.
 	proxied *proxyproto.Conn
 	resolve sync.Once
 	remote  net.Addr
-	// writing is held while bytes are written; reads are those that have begun meanwhile.
+	// writing is held during a write. reads counts the reads that have begun since the write began.
 	writing   sync.Mutex
 	isWriting atomic.Bool
 	reads     atomic.Int32
 	// closed is closed when the connection is forgotten.
 	closed chan struct{}
 
-	// heard: something was received. Only the goroutine that reads uses it.
+	// heard means that something was received. Only the goroutine that reads uses it.
 	heard bool
-	// weight is what the connection's share is when it has one. Only its own goroutine uses it.
+	// weight is how many requests the client may have in flight. Only the connection's goroutine
+	// uses it.
 	weight int
 
-	// network is the key of the connection's group; exempt: of a trusted proxy itself.
+	// The mutex of connections guards what follows.
+
+	// network is the key of the connection's group. exempt means that the peer is a trusted proxy.
 	network string
 	exempt  bool
 	group   *group
 	// class is silent, fresh or settled.
 	class int
-	// open: the connection has open streams, or a request over HTTP/1.1.
+	// open means that the connection has open streams, or a request over HTTP/1.1.
 	open bool
-	// work is the share of the memory for requests; requests and abandoned are of those under way.
+	// work is the connection's part of the bound of that name; 0 or weight. requests and abandoned
+	// count its requests in flight.
 	work, requests, abandoned int
 	opened, workSince         time.Time
 	gone                      bool
@@ -51,15 +55,15 @@ type conn struct {
 	blockedSince              time.Time
 }
 
-// Read reads nothing more while the client does not read what is written to it: each PING and
-// SETTINGS that it sends meanwhile would have net/http keep an answer in memory. One read beside a
-// write is usual, so that clients that do read are not held up.
+// Read waits while the client does not read what is written to it. Otherwise net/http would hold an
+// answer in memory for each PING and SETTINGS that the client sends. One read during a write is
+// normal, so clients that do read are not delayed.
 func (c *conn) Read(b []byte) (int, error) {
 	c.RemoteAddr()
 	if c.isWriting.Load() && c.reads.Add(1) > 1 {
 		c.owner.block(c)
 		c.writing.Lock()
-		c.writing.Unlock() //nolint:staticcheck // it waits for a write, and protects nothing
+		c.writing.Unlock() //nolint:staticcheck // it only waits for the end of a write
 		c.owner.unblock(c)
 	}
 	n, err := c.Conn.Read(b)
@@ -90,7 +94,7 @@ func (c *conn) RemoteAddr() net.Addr {
 		if header == nil || !header.Command.IsProxy() {
 			return
 		}
-		// Of other kinds, such as UNIX sockets, there is nothing to count by.
+		// Other kinds of addresses, such as UNIX sockets, cannot be counted.
 		if source, ok := header.SourceAddr.(*net.TCPAddr); ok {
 			c.remote = source
 			c.owner.move(c)
@@ -105,7 +109,7 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// abort closes a connection that has been forgotten, and drops what its client has not read.
+// abort closes a connection that was forgotten, and drops what its client has not read.
 func (c *conn) abort() {
 	raw := c.Conn
 	if c.proxied != nil {
@@ -117,7 +121,7 @@ func (c *conn) abort() {
 	_ = c.Conn.Close()
 }
 
-// learnWeight sets how many requests the client may have under way at once.
+// learnWeight sets how many requests the client may have in flight.
 func (c *conn) learnWeight(nc net.Conn) {
 	if c.weight > 0 {
 		return
@@ -128,7 +132,7 @@ func (c *conn) learnWeight(nc net.Conn) {
 	}
 }
 
-// tracked returns the connection below TLS, or nil if it is not one of [connections].
+// tracked returns the connection below TLS, or nil if [connections] does not count it.
 func tracked(nc net.Conn) *conn {
 	if over, ok := nc.(*tls.Conn); ok {
 		nc = over.NetConn()

@@ -12,28 +12,28 @@ import (
 )
 
 const (
-	// workWait is how long a connection waits for its share of the memory for requests.
+	// workWait is how long a connection waits for work; see [connections.active].
 	workWait = 5 * time.Second
-	// workGrace is how long a connection may hold its share while no request of it is in the handler,
-	// and how long one of an address with more than others may be at work before it gives way. One of
-	// an address that has no more than others gives way after equalGrace.
+	// workGrace is how long a connection may hold work without a request in the handler, and how
+	// long a connection of an address with more work than others may work before it is preempted. A
+	// connection of an address that has no more than others is preempted after equalGrace.
 	workGrace, equalGrace = 500 * time.Millisecond, 2 * time.Second
 )
 
-// The reasons for which a connection is closed or a request is refused: the labels of the counters.
+// The reasons why a connection is closed: the values of a label of the metrics.
 const (
 	reasonTotal      = "total"      // too many connections
-	reasonAddress    = "address"    // too many of the address
+	reasonAddress    = "address"    // too many from the address
 	reasonUnfinished = "unfinished" // too many without a first request
-	reasonWork       = "work"       // no share of the memory for requests became free
-	reasonRequests   = "requests"   // too many requests under way
-	reasonAbandoned  = "abandoned"  // too many connections whose client gave up a request under way
+	reasonWork       = "work"       // no work became free
+	reasonRequests   = "requests"   // too many requests in flight
+	reasonAbandoned  = "abandoned"  // too many connections whose client gave up a request
 	reasonBlocked    = "blocked"    // too many connections whose client sends and does not read
 )
 
-// connections are the open connections of a listener. Each belongs to a group: the connections of
-// one address, as [clientaddress.Network] counts it. When a bound is reached, the group with the
-// most connections loses the one that has been without a request for the longest time.
+// connections counts the open connections of a listener. Each belongs to a group: the connections
+// of one address, as [clientaddress.Network] groups them. When a bound is reached, the group with
+// the most connections loses the one that has been idle for longest.
 type connections struct {
 	bounds bounds
 	// proxies are the networks of trusted proxies.
@@ -41,7 +41,7 @@ type connections struct {
 	closed  func(reason string)
 
 	mu sync.Mutex
-	// all, unfinished, work, requests and abandoned are what the bounds of the same names are for.
+	// all, unfinished, work, requests and abandoned count what the bounds of these names limit.
 	all, unfinished, work, requests, abandoned int
 
 	groups  map[string]*group
@@ -52,22 +52,22 @@ type connections struct {
 	waiters *list.List
 }
 
-// group is what the connections of an address have in use.
+// group counts what the connections of an address use.
 type group struct {
 	all, unfinished, work, requests int
-	// exempt: the address is a proxy's. The bounds by address do not count for it.
+	// exempt means that the address is a trusted proxy's. The bounds by address do not apply to it.
 	exempt bool
-	// spare are the connections without a request under way, by whether they have had one, each list
-	// with the one first that is to be closed first.
+	// spare are the connections without a request in flight, by class, in the order in which they
+	// are closed.
 	spare [classes]*list.List
 }
 
 var reasons = []string{reasonTotal, reasonAddress, reasonUnfinished, reasonWork, reasonRequests, reasonAbandoned, reasonBlocked}
 
-// The classes of connections without a request under way, in the order in which they are closed.
+// The classes of connections without a request in flight, in the order in which they are closed.
 const (
 	silent  = iota // nothing was received yet
-	fresh          // no complete first request yet, or no HTTP/2 preface
+	fresh          // no complete first request, or HTTP/2 preface, was received yet
 	settled        // between requests
 	classes
 )
@@ -76,8 +76,8 @@ func newConnections(b bounds, proxies []netip.Prefix, closed func(reason string)
 	return &connections{bounds: b, proxies: proxies, closed: closed, groups: map[string]*group{}, members: map[*conn]struct{}{}, blocked: list.New(), waiters: list.New()}
 }
 
-// add takes a new connection in, and closes another where a bound is reached; where there is none
-// that may be closed, the new one.
+// add counts a new connection. If a bound is reached it closes another one, or the new one if no
+// other may be closed.
 func (t *connections) add(c *conn) {
 	t.mu.Lock()
 	t.all++
@@ -85,12 +85,12 @@ func (t *connections) add(c *conn) {
 	c.opened = time.Now()
 	t.members[c] = struct{}{}
 	t.join(c)
-	victims := t.makeRoom(c)
+	victims := t.evict(c)
 	t.mu.Unlock()
 	t.close(victims)
 }
 
-// move puts a connection into the group of the address that its proxy has named.
+// move moves a connection to the group of the address that its proxy has named.
 func (t *connections) move(c *conn) {
 	t.mu.Lock()
 	if c.gone {
@@ -100,20 +100,19 @@ func (t *connections) move(c *conn) {
 	t.leave(c)
 	c.network, c.exempt = t.groupOf(c.remote)
 	t.join(c)
-	victims := t.makeRoom(c)
+	victims := t.evict(c)
 	t.mu.Unlock()
 	t.close(victims)
 }
 
-// remove forgets a connection that is closed. It may be called more than once.
+// remove forgets a closed connection. It may be called more than once.
 func (t *connections) remove(c *conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.forget(c)
 }
 
-// groupOf returns the key of the group that an address belongs to, and whether it is a trusted
-// proxy's.
+// groupOf returns the key of the address's group, and whether it is a trusted proxy's.
 func (t *connections) groupOf(address net.Addr) (network string, exempt bool) {
 	tcp, ok := address.(*net.TCPAddr)
 	if !ok {
@@ -137,7 +136,7 @@ type victim struct {
 	reason string
 }
 
-// close closes connections that have been forgotten already.
+// close closes connections that were forgotten already.
 func (t *connections) close(victims []victim) {
 	for _, v := range victims {
 		t.closed(v.reason)
@@ -145,8 +144,8 @@ func (t *connections) close(victims []victim) {
 	}
 }
 
-// makeRoom forgets connections until every bound on connections holds, and returns them.
-func (t *connections) makeRoom(c *conn) (victims []victim) {
+// evict forgets connections until every bound on connections holds, and returns them.
+func (t *connections) evict(c *conn) (victims []victim) {
 	for _, bound := range []struct {
 		reason  string
 		reached func() bool
@@ -154,8 +153,8 @@ func (t *connections) makeRoom(c *conn) (victims []victim) {
 	}{
 		{reasonAddress, func() bool { return !c.exempt && c.group.all > t.bounds.perAddress },
 			func() *conn { return c.group.oldest(c) }},
-		{reasonUnfinished, func() bool { return t.unfinished > t.bounds.unfinished }, func() *conn { return t.unfinishedOfMost(c) }},
-		{reasonTotal, func() bool { return t.all > t.bounds.total }, func() *conn { return t.ofHeaviest(c) }},
+		{reasonUnfinished, func() bool { return t.unfinished > t.bounds.unfinished }, func() *conn { return t.unfinishedVictim(c) }},
+		{reasonTotal, func() bool { return t.all > t.bounds.total }, func() *conn { return t.victim(c) }},
 	} {
 		for !c.gone && bound.reached() {
 			next := bound.next()
@@ -169,8 +168,8 @@ func (t *connections) makeRoom(c *conn) (victims []victim) {
 	return victims
 }
 
-// oldest returns the connection of the group to close first, or nil. The newest one, which is to be
-// let in, is none of them.
+// oldest returns the connection of the group to close first, other than the newest one; nil if
+// there is none.
 func (g *group) oldest(newest *conn) *conn {
 	for _, spare := range g.spare {
 		// The newest is the last of its list.
@@ -181,17 +180,17 @@ func (g *group) oldest(newest *conn) *conn {
 	return nil
 }
 
-// unfinishedOfMost returns the connection without a first request to close for a new one: of the
-// address with the most of these, those of proxies last. Of equals, one that has sent nothing comes
-// first, and then the oldest.
-func (t *connections) unfinishedOfMost(newest *conn) (chosen *conn) {
+// unfinishedVictim returns the connection without a first request to close for a new one: one of
+// the address with the most of these, and of a proxy only as a last resort. Of equals, one that has
+// sent nothing comes first, and then the oldest.
+func (t *connections) unfinishedVictim(newest *conn) (chosen *conn) {
 	for _, g := range t.groups {
 		for class := range settled {
 			first := g.spare[class].Front()
 			if first == nil || first.Value.(*conn) == newest {
 				continue
 			}
-			if c := first.Value.(*conn); chosen == nil || c.before(chosen) {
+			if c := first.Value.(*conn); chosen == nil || c.closedBefore(chosen) {
 				chosen = c
 			}
 		}
@@ -199,8 +198,8 @@ func (t *connections) unfinishedOfMost(newest *conn) (chosen *conn) {
 	return chosen
 }
 
-// before reports whether a connection without a first request is closed before another one.
-func (c *conn) before(other *conn) bool {
+// closedBefore reports whether a connection without a first request is closed before another one.
+func (c *conn) closedBefore(other *conn) bool {
 	switch {
 	case c.exempt != other.exempt:
 		return other.exempt
@@ -212,12 +211,12 @@ func (c *conn) before(other *conn) bool {
 	return c.since().Before(other.since())
 }
 
-// ofHeaviest returns the connection to close for a new one: of the address with the most
-// connections, unless the new one's has more. One without a request under way comes first; where
-// there is none, the one that has been at work for longest. Otherwise clients that keep all their
-// connections busy would have others lose theirs. Between addresses that have as many, only
-// connections that have been open for a while give way.
-func (t *connections) ofHeaviest(newest *conn) (chosen *conn) {
+// victim returns the connection to close for a new one: one of the address with the most
+// connections, unless the new one's address has more. An idle connection comes first, then the one
+// that has worked for longest: otherwise clients that keep all their connections busy would
+// displace others. Between addresses with equally many, only connections that have been open for a
+// while are closed.
+func (t *connections) victim(newest *conn) (chosen *conn) {
 	limit := time.Now().Add(-equalGrace)
 	for c := range t.members {
 		busy, more := c.spare == nil, c.group.all-newest.group.all
@@ -236,7 +235,7 @@ func (t *connections) ofHeaviest(newest *conn) (chosen *conn) {
 	return chosen
 }
 
-// since returns since when the connection has had no request under way, or been at work.
+// since returns when the connection became idle, or began to work.
 func (c *conn) since() time.Time {
 	if c.spare == nil {
 		return c.workSince
@@ -256,7 +255,7 @@ func (t *connections) heard(c *conn) {
 	t.file(c)
 }
 
-// join counts a connection, and all that it has in use, in its group.
+// join counts a connection, and everything that it uses, in its group.
 func (t *connections) join(c *conn) {
 	g := t.groups[c.network]
 	if g == nil {
@@ -276,7 +275,7 @@ func (t *connections) join(c *conn) {
 	t.file(c)
 }
 
-// leave is the opposite of join.
+// leave reverses join.
 func (t *connections) leave(c *conn) {
 	g := c.group
 	t.unfile(c)
@@ -291,8 +290,7 @@ func (t *connections) leave(c *conn) {
 	}
 }
 
-// file puts a connection at the end of the list of those that may be closed, unless a request of it
-// is under way.
+// file puts a connection at the end of its group's spare list, unless it has a request in flight.
 func (t *connections) file(c *conn) {
 	t.unfile(c)
 	if c.requests == 0 {
@@ -308,6 +306,7 @@ func (t *connections) unfile(c *conn) {
 	}
 }
 
+// forget stops counting a connection.
 func (t *connections) forget(c *conn) {
 	if c.gone {
 		return
@@ -326,5 +325,5 @@ func (t *connections) forget(c *conn) {
 		t.abandoned--
 	}
 	t.unblockLocked(c)
-	t.wake()
+	t.admitWaiters()
 }

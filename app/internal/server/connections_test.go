@@ -17,7 +17,7 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// bounding serves within bounds until the test ends.
+// bounding is a server with bounds. It serves until the test ends.
 type bounding struct {
 	address string
 	config  *tls.Config
@@ -33,7 +33,7 @@ func (b *bounding) count(reason string) int64 {
 	return n.(*atomic.Int64).Load()
 }
 
-// serveWithin serves with TLS. Proxies are those whose PROXY header is believed.
+// serveWithin starts a server with TLS. proxies are the addresses whose PROXY header is trusted.
 func serveWithin(t *testing.T, bounds bounds, handler http.Handler, proxies ...string) *bounding {
 	t.Helper()
 	trusted, err := networks(proxies)
@@ -105,7 +105,7 @@ func (b *bounding) connect(t *testing.T, address string) *attacker {
 	a := &attacker{conn, http2.NewFramer(conn, conn)}
 	_, err = io.WriteString(conn, http2.ClientPreface)
 	err = errors.Join(err, a.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}))
-	// The acknowledgement tells that the server has read it.
+	// The acknowledgement shows that the server has read the settings.
 	for settled := false; err == nil && !settled; {
 		var frame http2.Frame
 		if frame, err = a.ReadFrame(); err == nil {
@@ -157,8 +157,7 @@ func small(change func(*bounds)) bounds {
 
 var ok = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
 
-// TestLargeFramesAreRefused: net/http allows frames of 1 MiB unless told otherwise, and holds each
-// whole.
+// TestLargeFramesAreRefused: by default net/http allows frames of 1 MiB, and holds each in memory.
 func TestLargeFramesAreRefused(t *testing.T) {
 	b := serveWithin(t, unbounded, ok)
 	a := b.connect(t, "127.0.0.1")
@@ -168,7 +167,7 @@ func TestLargeFramesAreRefused(t *testing.T) {
 	a.isClosed(t)
 }
 
-// TestSettingsAreBounded reads what the server tells clients of HTTP/2.
+// TestSettingsAreBounded reads the settings that the server sends to clients of HTTP/2.
 func TestSettingsAreBounded(t *testing.T) {
 	b := serveWithin(t, unbounded, ok)
 	conn, err := tls.Dial("tcp", b.address, b.config.Clone())
@@ -201,8 +200,8 @@ func TestSettingsAreBounded(t *testing.T) {
 	}
 }
 
-// TestIdleConnectionsMakeRoom: the connection that is idle for longest is closed, of the same
-// address if the bound is the address's, else of the address with the most.
+// TestIdleConnectionsMakeRoom: the connection that was idle for longest is closed: one of the same
+// address if that is at its bound, otherwise one of the address with the most.
 func TestIdleConnectionsMakeRoom(t *testing.T) {
 	b := serveWithin(t, small(func(b *bounds) { b.total, b.perAddress = 6, 4 }), ok)
 	var pile []*attacker
@@ -227,7 +226,8 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	}
 }
 
-// TestUnfinishedConnectionsMakeRoom: those that have sent nothing, or half a ClientHello.
+// TestUnfinishedConnectionsMakeRoom: connections that have sent nothing, or half a ClientHello, are
+// closed for new ones.
 func TestUnfinishedConnectionsMakeRoom(t *testing.T) {
 	b := serveWithin(t, small(func(b *bounds) { b.unfinished = 3 }), ok)
 	idle := b.connect(t, "127.0.0.1")
@@ -249,8 +249,8 @@ func TestUnfinishedConnectionsMakeRoom(t *testing.T) {
 	}
 }
 
-// TestConnectionsWithRequestsStay: what is at work is not closed for a new connection, which is
-// closed itself where nothing is idle.
+// TestConnectionsWithRequestsStay: a connection with a request is not closed for a new one. If none
+// is idle, the new one is closed.
 func TestConnectionsWithRequestsStay(t *testing.T) {
 	release := make(chan struct{})
 	entered := make(chan struct{})
@@ -272,8 +272,8 @@ func TestConnectionsWithRequestsStay(t *testing.T) {
 	}
 }
 
-// TestConnectionsWaitForWork: a connection of which requests may begin waits until another has
-// none, and one address does not hold all that there is.
+// TestConnectionsWaitForWork: a connection waits until another one releases its work, and one
+// address cannot hold all of it.
 func TestConnectionsWaitForWork(t *testing.T) {
 	release := make(chan struct{})
 	entered := make(chan struct{}, 10)
@@ -296,7 +296,7 @@ func TestConnectionsWaitForWork(t *testing.T) {
 	<-entered
 	select {
 	case <-entered:
-		t.Error("the address began more than its share")
+		t.Error("the address has more work than its bound")
 	case <-time.After(100 * time.Millisecond):
 	}
 	unlock()
@@ -307,8 +307,8 @@ func TestConnectionsWaitForWork(t *testing.T) {
 	}
 }
 
-// TestFewSlowRequestsComeFirst: when slow requests of some addresses take all that there is, an
-// address with few is served, and the one with the most loses a connection.
+// TestFewSlowRequestsComeFirst: when slow requests of some addresses use all work, an address with
+// few requests is served, and the address with the most loses a connection.
 func TestFewSlowRequestsComeFirst(t *testing.T) {
 	b := serveWithin(t, small(func(b *bounds) { b.work, b.requests = 3*maxStreams, 6 }), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/large" {
@@ -335,11 +335,11 @@ func TestFewSlowRequestsComeFirst(t *testing.T) {
 	}
 }
 
-// TestBusyConnectionsGiveWay: when addresses keep all their connections busy, another address is
-// let in, and keeps the connection that it has.
+// TestBusyConnectionsGiveWay: when addresses keep all their connections busy, another address can
+// still connect, and keeps its connection.
 func TestBusyConnectionsGiveWay(t *testing.T) {
 	for name, tc := range map[string]struct {
-		// busy are the addresses of connections that are at work, and age is how old they are.
+		// busy are the addresses of connections with requests, and age is how old these are.
 		busy []string
 		age  time.Duration
 	}{
@@ -382,14 +382,14 @@ func TestBusyConnectionsGiveWay(t *testing.T) {
 				client.CloseIdleConnections()
 			}
 			if n := b.count(reasonTotal); n == 0 {
-				t.Error("no connection gave way")
+				t.Error("no connection was closed")
 			}
 		})
 	}
 }
 
-// TestOneSlowStreamOfEachAddress: many addresses with a slow stream each stop no other client for
-// long.
+// TestOneSlowStreamOfEachAddress: many addresses with one slow stream each do not stop another
+// client for long.
 func TestOneSlowStreamOfEachAddress(t *testing.T) {
 	b := serveWithin(t, small(func(b *bounds) { b.work = 3 * maxStreams }), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/large" {
@@ -408,8 +408,8 @@ func TestOneSlowStreamOfEachAddress(t *testing.T) {
 	}
 }
 
-// TestSilentConnectionsGiveWayFirst: connections that have sent nothing are closed before one that
-// is in the middle of its handshake, whichever is older.
+// TestSilentConnectionsGiveWayFirst: connections that have sent nothing are closed before one in
+// the middle of its handshake, whichever is older.
 func TestSilentConnectionsGiveWayFirst(t *testing.T) {
 	b := serveWithin(t, small(func(b *bounds) { b.unfinished = 3 }), ok)
 	handshake := dial(t, b.address) // from an address with as many as the others
@@ -435,9 +435,9 @@ func TestSilentConnectionsGiveWayFirst(t *testing.T) {
 	}
 }
 
-// TestAnswersThatAreNotReadGiveUpTheirShare: net/http answers a header that is too large by itself,
-// and keeps the last 4 KiB of any answer until the client opens a window. Neither is in the
-// handler.
+// TestAnswersThatAreNotReadGiveUpTheirShare: a connection loses its work if its client does not
+// read answers outside the handler: those of net/http to a too large header, and the last 4 KiB of
+// any.
 func TestAnswersThatAreNotReadGiveUpTheirShare(t *testing.T) {
 	for name, n := range map[string]int{"of the handler": 0, "of net/http": tooManyFields} {
 		t.Run(name, func(t *testing.T) {
@@ -461,7 +461,7 @@ func TestAnswersThatAreNotReadGiveUpTheirShare(t *testing.T) {
 	}
 }
 
-// TestRequestsUnderWayAreBounded: an answer that the client does not read is under way, in the
+// TestRequestsUnderWayAreBounded: a request whose answer is not read is still in flight, in the
 // process and for the client's address.
 func TestRequestsUnderWayAreBounded(t *testing.T) {
 	b := serveWithin(t, small(func(b *bounds) { b.requestsPerAddress = 3 }), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -488,7 +488,7 @@ func TestRequestsUnderWayAreBounded(t *testing.T) {
 		if err != nil || response.StatusCode != want {
 			t.Errorf("%s: %s %v, want %d", address, response.Status, err, want)
 		}
-		if want != http.StatusOK && (response.Header.Get("Retry-After") != "5" || !strings.Contains(string(body), `"error":"Too many requests at once`)) {
+		if want != http.StatusOK && (response.Header.Get("Retry-After") != "5" || !strings.Contains(string(body), `"error":"Too many requests in progress`)) {
 			t.Errorf("%v %s", response.Header, body)
 		}
 	}
@@ -497,8 +497,7 @@ func TestRequestsUnderWayAreBounded(t *testing.T) {
 	}
 }
 
-// TestClientsThatGoOnAreCutOff: at twice the bound the connection is closed, and with it all that
-// it holds.
+// TestClientsThatGoOnAreCutOff: at twice the bound the connection is closed.
 func TestClientsThatGoOnAreCutOff(t *testing.T) {
 	b := serveWithin(t, small(func(b *bounds) { b.requestsPerAddress = 2 }), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, large[:64<<10])
@@ -516,8 +515,8 @@ func TestClientsThatGoOnAreCutOff(t *testing.T) {
 	}
 }
 
-// TestAbandonedRequestsAreBounded: a client that resets its requests at once has others in the
-// place of those that the handler is still busy with.
+// TestAbandonedRequestsAreBounded: a client that resets its requests at once can send others while
+// the handler still works on the first ones.
 func TestAbandonedRequestsAreBounded(t *testing.T) {
 	release, entered := make(chan struct{}), make(chan struct{}, 10)
 	b := serveWithin(t, small(func(b *bounds) { b.abandoned = 1 }), http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

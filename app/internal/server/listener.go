@@ -17,19 +17,19 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 )
 
-// proxyHeaderTimeout bounds the reading of a PROXY header. Proxies send it with their first packet.
+// proxyHeaderTimeout bounds the reading of a PROXY header. Proxies send it in their first packet.
 const proxyHeaderTimeout = 2 * time.Second
 
 // Options are what both listeners need.
 type Options struct {
 	// MemoryLimit is what the process may use, in bytes. Every bound is derived from it.
 	MemoryLimit int64
-	// TrustedProxies are the addresses and networks (CIDR) whose PROXY header is believed, version 1
-	// or 2, where they send one.
+	// TrustedProxies are the addresses and networks (CIDR) whose PROXY header, version 1 or 2, is
+	// trusted.
 	TrustedProxies []string
-	// Headers sets the headers that every answer has. May be nil.
+	// Headers sets the headers that every answer has. It may be nil.
 	Headers func(http.Header)
-	// Metrics count what is refused. Nil: nothing is counted.
+	// Metrics may be nil.
 	Metrics *Metrics
 	Log     *slog.Logger
 }
@@ -45,11 +45,11 @@ type Listener struct {
 	keepAlive      bool
 }
 
-// ErrCertificate means that the files of the TLS certificate cannot be used.
+// ErrCertificate means that the files of the TLS certificate are not usable.
 var ErrCertificate = errors.New("TLS certificate")
 
-// Listen opens the HTTPS listener: TLS 1.3, HTTP/2, with the certificate read again when its files
-// change. The watch ends with ctx.
+// Listen opens the HTTPS listener: TLS 1.3 and HTTP/2. It reloads the certificate when its files
+// change, until ctx ends.
 func Listen(ctx context.Context, address, certFile, keyFile string, o Options) (*Listener, error) {
 	watcher, err := certwatcher.New(certFile, keyFile)
 	if err != nil {
@@ -57,7 +57,7 @@ func Listen(ctx context.Context, address, certFile, keyFile string, o Options) (
 	}
 	go func() {
 		if err := watcher.Start(ctx); err != nil {
-			o.Log.Error("the TLS certificate is no longer watched: a renewed one needs a restart", "error", err.Error())
+			o.Log.Error("the TLS certificate is no longer watched; restart the process after a renewal", "error", err.Error())
 		}
 	}()
 	l, err := openListener(ctx, "api", address, apiBounds(o.MemoryLimit), o)
@@ -73,7 +73,7 @@ func Listen(ctx context.Context, address, certFile, keyFile string, o Options) (
 
 // ListenProbes opens the plain HTTP listener for probes and metrics. Its connections are short.
 func ListenProbes(ctx context.Context, address string, o Options) (*Listener, error) {
-	o.TrustedProxies = nil // the kubelet and Prometheus come straight
+	o.TrustedProxies = nil // the kubelet and Prometheus connect directly
 	l, err := openListener(ctx, "probes", address, probeBounds, o)
 	if err != nil {
 		return nil, fmt.Errorf("metrics and probes: %w", err)
@@ -100,7 +100,7 @@ func openListener(ctx context.Context, name, address string, b bounds, o Options
 
 func newListener(inner net.Listener, b bounds, proxies []netip.Prefix, m listenerMetrics) *Listener {
 	c := newConnections(b, proxies, m.closed)
-	return &Listener{Listener: &counted{inner, c}, connections: c, requestRefused: m.refused}
+	return &Listener{Listener: &countedListener{inner, c}, connections: c, requestRefused: m.refused}
 }
 
 // networks parses addresses and networks.
@@ -120,7 +120,7 @@ func networks(texts []string) ([]netip.Prefix, error) {
 	return prefixes, nil
 }
 
-// limitBuffers bounds what the kernel holds for a connection: accepted sockets inherit it.
+// limitBuffers bounds what the kernel holds for a connection. Accepted sockets inherit it.
 func limitBuffers(raw syscall.RawConn) (err error) {
 	set := func(fd uintptr) {
 		if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, socketBuffer/2); err == nil {
@@ -133,14 +133,14 @@ func limitBuffers(raw syscall.RawConn) (err error) {
 	return err
 }
 
-// counted is a listener whose connections are counted. It never waits for a client.
-type counted struct {
+// countedListener is a listener whose connections are counted. It never waits for a client.
+type countedListener struct {
 	net.Listener
 	connections *connections
 }
 
 // Accept implements net.Listener.
-func (l *counted) Accept() (net.Conn, error) {
+func (l *countedListener) Accept() (net.Conn, error) {
 	accepted, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err

@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// TestListenRefusesABadCertificate: what is wrong with the files is told apart from a port that is
-// taken.
+// TestListenRefusesABadCertificate: the error differs from that of a port that is in use.
 func TestListenRefusesABadCertificate(t *testing.T) {
 	directory := t.TempDir()
 	cert, key := filepath.Join(directory, "tls.crt"), filepath.Join(directory, "tls.key")

@@ -5,44 +5,47 @@ import (
 	"runtime/debug"
 )
 
-// What a client can make the process hold, in bytes. TestMemoryOfEach measures the memory of Go.
+// What a client can make the process hold, in bytes. TestMemoryOfEach measures what Go allocates.
 const (
-	// maxHeader bounds a request's header; net/http adds 4 KiB over HTTP/1.1, and 320 bytes over
+	// maxHeader bounds a request's header. net/http adds 4 KiB over HTTP/1.1, and 320 bytes over
 	// HTTP/2.
 	maxHeader = 8 << 10
-	// maxFrame is the smallest bound on frames of HTTP/2 that the protocol allows.
+	// maxFrame bounds frames of HTTP/2. The protocol allows no smaller bound.
 	maxFrame = 16 << 10
-	// maxStreams is how many requests a connection of HTTP/2 may have under way. net/http answers a
-	// request that it cannot read by itself, so that a connection counts for all that it may open.
+	// maxStreams bounds the requests in flight of a connection of HTTP/2. net/http itself answers
+	// requests that it cannot read, so a connection counts for all requests that it may open.
 	maxStreams = 8
-	// receiveBuffer is the smallest window of HTTP/2 for a connection; a stream gets all of it.
+	// receiveBuffer is the window of HTTP/2 for a connection, the smallest possible. A stream may
+	// use all of it.
 	receiveBuffer = 64 << 10
-	// headerTable bounds the tables of HPACK, each way.
+	// headerTable bounds the tables of HPACK in each direction.
 	headerTable = 4 << 10
-	// socketBuffer bounds what the kernel holds for a connection, each way.
+	// socketBuffer bounds what the kernel holds for a connection in each direction.
 	socketBuffer = 64 << 10
 
-	// freshMemory is of a connection without a first request: a ClientHello of 64 KiB.
+	// freshMemory is for a connection without a first request: a ClientHello of 64 KiB.
 	freshMemory = 160 << 10
-	// settledMemory is of a connection between requests: half a frame, or half a header.
+	// settledMemory is for a connection between requests: half a frame, or half a header.
 	settledMemory = 160 << 10
-	// blockedMemory is of a client that sends and does not read, beside its settledMemory: answers to
-	// what it sent before it was noticed.
+	// blockedMemory is for a client that sends and does not read, in addition to settledMemory:
+	// answers to what it sent before it was blocked.
 	blockedMemory = 400 << 10
-	// streamMemory is of a request under way: a header of many small fields, the goroutine, and its
-	// part of the receive buffer.
+	// streamMemory is for a request in flight: a header of many small fields, the goroutine, and
+	// its part of the receive buffer.
 	streamMemory = 48<<10 + receiveBuffer/maxStreams
-	// abandonedMemory is of the requests that net/http queues behind those that were given up.
+	// abandonedMemory is for the requests that net/http queues behind those that the client gave
+	// up.
 	abandonedMemory = (4*maxStreams + 1) * streamMemory
-	// probeMemory is of a connection for probes or metrics, with its request.
+	// probeMemory is for a connection for probes or metrics, with its request.
 	probeMemory = 48 << 10
 )
 
-// defaultMemoryLimit is that of a pod of 256 MiB: automemlimit leaves a tenth to what is not Go's.
+// defaultMemoryLimit is that of a pod of 256 MiB: automemlimit leaves a tenth for memory outside of
+// Go.
 const defaultMemoryLimit = 256 << 20 / 10 * 9
 
-// MemoryLimit returns the memory limit of the Go runtime, in bytes: main derives it from the
-// cgroup's. Where there is none, as in development, it is that of a pod of 256 MiB.
+// MemoryLimit returns the memory limit of the Go runtime, in bytes, which main derives from that of
+// the cgroup. If there is none, as in development, it returns that of a pod of 256 MiB.
 func MemoryLimit() int64 {
 	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
 		return limit
@@ -50,34 +53,34 @@ func MemoryLimit() int64 {
 	return defaultMemoryLimit
 }
 
-// bounds are what the clients of a listener may have at once. Those by address do not count for
-// trusted proxies.
+// bounds bounds what the clients of a listener may have at the same time. The bounds by address do
+// not apply to trusted proxies.
 type bounds struct {
-	// total and perAddress are of connections; unfinished of those without a first request.
+	// total and perAddress bound connections, and unfinished those without a first request.
 	total, perAddress, unfinished int
-	// work and workPerAddress are of requests that the open connections could have under way.
+	// work and workPerAddress bound the requests that the open connections could have in flight.
 	work, workPerAddress int
-	// requests and requestsPerAddress are of requests under way: one more is answered 503, and at
-	// hardFactor times as many the connection is closed.
+	// requests and requestsPerAddress bound requests in flight. One more is answered 503. At
+	// hardFactor times the bound the connection is closed.
 	requests, requestsPerAddress int
-	// abandoned is of connections whose client gave up a request that is under way.
+	// abandoned bounds connections whose client gave up a request that is still in the handler.
 	abandoned int
-	// blocked is of connections whose client sends and does not read.
+	// blocked bounds connections whose client sends and does not read.
 	blocked int
 }
 
-// hardFactor is explained at [bounds].
+// hardFactor is described at [bounds].
 const hardFactor = 2
 
-// probeBounds do not depend on the memory limit: they are small.
+// probeBounds are small and do not depend on the memory limit.
 var probeBounds = bounds{
 	total: 128, perAddress: 64, unfinished: 128, work: 128, workPerAddress: 64,
 	requests: 64, requestsPerAddress: 32, abandoned: 1, blocked: 128,
 }
 
-// apiBounds divides what the memory limit leaves to the connections of the API.
+// apiBounds derives the bounds of the API's connections from the memory limit.
 func apiBounds(limit int64) bounds {
-	// share returns how many things of a size fit into a part of the limit, in thousandths.
+	// share returns how many items of a size fit into a part of the limit, in thousandths.
 	share := func(part, size int) int { return int(max(limit, minMemoryLimit)/1000) * part / size }
 	b := bounds{
 		unfinished: share(70, freshMemory),
@@ -91,5 +94,5 @@ func apiBounds(limit int64) bounds {
 	return b
 }
 
-// minMemoryLimit is what the process cannot do with less than.
+// minMemoryLimit is the least memory that the process needs.
 const minMemoryLimit = 128 << 20

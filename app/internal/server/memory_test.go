@@ -22,8 +22,8 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// measuredProcess has the test binary serve, so that what a server holds for its clients is
-// measured without what the clients hold themselves.
+// measuredProcess makes the test binary serve. In its own process, a server's memory is measured
+// without that of the clients.
 const measuredProcess = "SECURENOTES_MEASURED_PROCESS"
 
 func TestMain(m *testing.M) {
@@ -37,13 +37,13 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// unbounded are bounds that nothing in a test reaches.
+// unbounded are bounds that no test reaches.
 var unbounded = bounds{
 	total: 1 << 20, perAddress: 1 << 20, unfinished: 1 << 20, work: 1 << 20, workPerAddress: 1 << 20,
 	requests: 1 << 20, requestsPerAddress: 1 << 20, abandoned: 1 << 20, blocked: 1 << 20,
 }
 
-// serveMeasured serves until standard input ends. /wait is answered when standard input ends, too.
+// serveMeasured serves until standard input ends. Then it also answers /wait.
 func serveMeasured() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -71,7 +71,7 @@ func serveMeasured() error {
 	return Serve(ctx, inner, mux, 0, slog.New(slog.DiscardHandler))
 }
 
-// measured is a server in a process of its own.
+// measured is a server in its own process.
 type measured struct {
 	address string
 	client  *http.Client
@@ -107,7 +107,7 @@ func startMeasured(t *testing.T) *measured {
 	return &measured{address: strings.TrimSpace(line), client: &http.Client{Transport: &http.Transport{TLSClientConfig: config}}}
 }
 
-// memory returns what the server's heap and stacks hold.
+// memory returns the size of the server's heap and stacks.
 func (m *measured) memory(t *testing.T) (n int) {
 	t.Helper()
 	response, err := m.client.Get("https://" + m.address + "/memory")
@@ -121,7 +121,7 @@ func (m *measured) memory(t *testing.T) (n int) {
 	return n
 }
 
-// attacker is a client of HTTP/2 that reads nothing unless told.
+// attacker is a client of HTTP/2 that reads only when a test calls ReadFrame.
 type attacker struct {
 	*tls.Conn
 	*http2.Framer
@@ -138,7 +138,7 @@ func (m *measured) attack(t *testing.T) *attacker {
 	conn := tls.Client(raw, config)
 	a := &attacker{conn, http2.NewFramer(conn, conn)}
 	_, err = io.WriteString(conn, http2.ClientPreface)
-	// No window: an answer with a body stays where it is.
+	// Without a window, the server cannot send the body of an answer.
 	err = errors.Join(err, a.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}))
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +146,7 @@ func (m *measured) attack(t *testing.T) *attacker {
 	return a
 }
 
-// fields returns an HPACK block of a request with n more fields that are as small as they can be.
+// fields returns an HPACK block of a request with n additional fields of the smallest size.
 func fields(path string, n int) []byte {
 	var b bytes.Buffer
 	literal := func(name, value string) {
@@ -177,13 +177,13 @@ func (a *attacker) request(t *testing.T, stream uint32, path string, n int) {
 // manyFields fit into a header list, and tooManyFields do not.
 const manyFields, tooManyFields = (maxHeader+320)/34 - 8, 300
 
-// TestMemoryOfEach measures what clients can make the server hold in the ways that are known,
-// against what the budget counts for it.
+// TestMemoryOfEach measures what clients can make the server hold in all known ways, and compares
+// it with the budget.
 func TestMemoryOfEach(t *testing.T) {
 	for name, tc := range map[string]struct {
 		connections int
 		attack      func(t *testing.T, m *measured)
-		// each is how many things of the budget a connection stands for.
+		// each is how many items of the budget a connection stands for.
 		each, budget int
 	}{
 		"a ClientHello of 64 KiB": {connections: 50, each: 1, budget: freshMemory, attack: func(t *testing.T, m *measured) {
@@ -277,7 +277,7 @@ func TestMemoryOfEach(t *testing.T) {
 			for range tc.connections {
 				tc.attack(t, m)
 			}
-			// What has been sent takes a moment to arrive: until the number rests.
+			// Data takes a moment to arrive, so measure until the number no longer grows.
 			var last, each int
 			for rests := 0; rests < 3; rests++ {
 				each = (m.memory(t) - before) / tc.connections / tc.each

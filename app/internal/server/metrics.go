@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics count what the bounds of the listeners cost clients.
+// Metrics counts connections that were closed, and requests that were refused, because of a bound.
 type Metrics struct {
 	connections, requests *prometheus.CounterVec
 }
@@ -20,7 +20,7 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 		}, []string{"listener", "reason"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "securenotes_requests_refused_total",
-			Help: "Requests that were answered 503 because too many were under way, by listener.",
+			Help: "Requests that were answered 503 because too many were in flight, by listener.",
 		}, []string{"listener"}),
 	}
 	for _, c := range []prometheus.Collector{m.connections, m.requests} {
@@ -37,7 +37,7 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 	return m, nil
 }
 
-// listenerMetrics are those of one listener.
+// listenerMetrics counts for one listener.
 type listenerMetrics struct {
 	closed  func(reason string)
 	refused func()

@@ -2,5 +2,5 @@
 
 package server
 
-// detectorOverhead is nothing without the race detector.
+// detectorOverhead is 0 without the race detector.
 const detectorOverhead = 0

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -11,92 +12,90 @@ import (
 )
 
 const (
-	// lookInterval is the time between two readiness checks.
-	lookInterval = time.Second
-	// lookTimeout bounds a readiness check.
-	lookTimeout = 3 * time.Second
-	// lookExpiry is how long the result of a check is served. It leaves room for one slow check.
-	lookExpiry = 10 * time.Second
+	// checkInterval is the time between two readiness checks.
+	checkInterval = time.Second
+	// checkTimeout bounds a readiness check.
+	checkTimeout = 3 * time.Second
+	// checkTTL is how long the result of a check is valid. It is long enough for one slow check.
+	checkTTL = 10 * time.Second
 	// scrapeTimeout and maxScrapes bound the work for metrics.
 	scrapeTimeout = 5 * time.Second
 	maxScrapes    = 4
 )
 
-// Probes answers /livez, /readyz and /metrics. The process is alive while it answers at all. It is
-// ready while its check passes, which runs in the background: a probe costs nothing but an answer.
+// Probes answers /livez, /readyz and /metrics. The process is alive as long as it answers. It is
+// ready while its check passes. The check runs in the background, so that probes cost little.
 type Probes struct {
 	mu sync.RWMutex
-	// reason is empty when the process is ready.
-	reason string
-	// looked is when the check that the reason is from began; zero: no check decides.
-	looked time.Time
-	// generation is of the check that decides.
+	// err is why the process is not ready; nil means that it is ready.
+	err error
+	// checked is when the check that returned err began.
+	checked time.Time
+	// generation changes when another check, or none, decides.
 	generation int
 	now        func() time.Time
 }
 
-// NewProbes returns probes that are not ready, for the reason given.
-func NewProbes(reason string) *Probes { return &Probes{reason: reason, now: time.Now} }
+// NewProbes returns probes that are not ready, for the given reason.
+func NewProbes(reason string) *Probes { return &Probes{err: errors.New(reason), now: time.Now} }
 
-// NotReady sets the reason why the process is not ready. The check of [Probes.Ready] no longer
-// counts.
+// NotReady sets the reason why the process is not ready. It replaces the check of [Probes.Ready].
 func (p *Probes) NotReady(reason string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.generation++
-	p.reason, p.looked = reason, time.Time{}
+	p.err = errors.New(reason)
 }
 
-// Ready has check decide whether the process is ready. It runs it once, and then at intervals until
-// ctx ends.
+// Ready makes check decide whether the process is ready. It calls check once, and then at intervals
+// until ctx ends.
 func (p *Probes) Ready(ctx context.Context, check func(context.Context) error) {
 	p.mu.Lock()
 	p.generation++
 	generation := p.generation
 	p.mu.Unlock()
-	p.look(ctx, check, generation)
-	go func() {
-		tick := time.NewTicker(lookInterval)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				if !p.look(ctx, check, generation) {
-					return
-				}
-			}
-		}
-	}()
+	p.runCheck(ctx, check, generation)
+	go p.repeatCheck(ctx, check, generation)
 }
 
-// look runs the check and keeps its result, unless something else decides by now.
-func (p *Probes) look(ctx context.Context, check func(context.Context) error, generation int) (current bool) {
-	begun := p.now()
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
-	defer cancel()
-	reason := ""
-	if err := check(ctx); err != nil {
-		reason = err.Error()
+func (p *Probes) repeatCheck(ctx context.Context, check func(context.Context) error, generation int) {
+	tick := time.NewTicker(checkInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if !p.runCheck(ctx, check, generation) {
+				return
+			}
+		}
 	}
+}
+
+// runCheck runs the check and stores its result. It reports false if the check no longer decides.
+func (p *Probes) runCheck(ctx context.Context, check func(context.Context) error, generation int) (current bool) {
+	start := p.now()
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	err := check(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.generation != generation {
 		return false
 	}
-	p.reason, p.looked = reason, begun
+	p.err, p.checked = err, start
 	return true
 }
 
-// notReady returns why the process is not ready, or nothing.
-func (p *Probes) notReady() string {
+// ready returns why the process is not ready, or nil if it is.
+func (p *Probes) ready() error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	if p.reason == "" && p.now().Sub(p.looked) > lookExpiry {
-		return "the last readiness check is too old"
+	if p.err == nil && p.now().Sub(p.checked) > checkTTL {
+		return errors.New("the last readiness check is too old")
 	}
-	return p.reason
+	return p.err
 }
 
 // Handler serves the probes and the registry's metrics.
@@ -104,8 +103,8 @@ func (p *Probes) Handler(registry *prometheus.Registry) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if reason := p.notReady(); reason != "" {
-			answer(w, http.StatusServiceUnavailable, reason)
+		if err := p.ready(); err != nil {
+			answer(w, http.StatusServiceUnavailable, err.Error())
 			return
 		}
 		answer(w, http.StatusOK, "ok")

@@ -25,8 +25,7 @@ func readiness(h http.Handler) (status int, body string) {
 	return w.Code, strings.TrimSpace(w.Body.String())
 }
 
-// TestReadinessIsLookedUpInTheBackground: probes cost no look at the database, however many there
-// are.
+// TestReadinessIsLookedUpInTheBackground: probes do not run the check, however many there are.
 func TestReadinessIsLookedUpInTheBackground(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -36,11 +35,11 @@ func TestReadinessIsLookedUpInTheBackground(t *testing.T) {
 		if status, body := readiness(handler); status != http.StatusServiceUnavailable || body != "starting" {
 			t.Errorf("at first: %d %s", status, body)
 		}
-		var looks atomic.Int64
+		var checks atomic.Int64
 		var failure atomic.Value
 		failure.Store("")
 		p.Ready(ctx, func(ctx context.Context) error {
-			looks.Add(1)
+			checks.Add(1)
 			switch text := failure.Load().(string); text {
 			case "":
 				return nil
@@ -56,18 +55,18 @@ func TestReadinessIsLookedUpInTheBackground(t *testing.T) {
 				t.Fatalf("%d %s", status, body)
 			}
 		}
-		if n := looks.Load(); n != 1 {
-			t.Errorf("1000 probes caused %d looks, want 1", n)
+		if n := checks.Load(); n != 1 {
+			t.Errorf("1000 probes caused %d checks, want 1", n)
 		}
 		for _, tc := range []struct {
 			failure string
 			after   time.Duration
 			status  int
 		}{
-			{failure: "the database is away", after: 2 * lookInterval, status: http.StatusServiceUnavailable},
-			{after: 2 * lookInterval, status: http.StatusOK},
-			{failure: "hang", after: 2*lookInterval + lookTimeout, status: http.StatusServiceUnavailable},
-			{after: 2*lookInterval + lookTimeout, status: http.StatusOK},
+			{failure: "the database is away", after: 2 * checkInterval, status: http.StatusServiceUnavailable},
+			{after: 2 * checkInterval, status: http.StatusOK},
+			{failure: "hang", after: 2*checkInterval + checkTimeout, status: http.StatusServiceUnavailable},
+			{after: 2*checkInterval + checkTimeout, status: http.StatusOK},
 		} {
 			failure.Store(tc.failure)
 			time.Sleep(tc.after)
@@ -76,14 +75,14 @@ func TestReadinessIsLookedUpInTheBackground(t *testing.T) {
 			}
 		}
 		p.NotReady("ending")
-		time.Sleep(2 * lookInterval)
+		time.Sleep(2 * checkInterval)
 		if status, body := readiness(handler); status != http.StatusServiceUnavailable || body != "ending" {
 			t.Errorf("at the end: %d %s", status, body)
 		}
 	})
 }
 
-// TestOldReadinessIsNone: a look that never returns must not leave the process ready.
+// TestOldReadinessIsNone: a check that never returns must not leave the process ready.
 func TestOldReadinessIsNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -100,7 +99,7 @@ func TestOldReadinessIsNone(t *testing.T) {
 		if status, body := readiness(handler); status != http.StatusOK {
 			t.Errorf("%d %s", status, body)
 		}
-		time.Sleep(lookExpiry + time.Second)
+		time.Sleep(checkTTL + time.Second)
 		if status, body := readiness(handler); status != http.StatusServiceUnavailable {
 			t.Errorf("%d %s", status, body)
 		}
@@ -109,8 +108,8 @@ func TestOldReadinessIsNone(t *testing.T) {
 	})
 }
 
-// TestProbesAmidConnections: the kubelet gets its answer while strangers hold all connections that
-// they can, and while they open more, from its own address or from others.
+// TestProbesAmidConnections: the kubelet gets its answer while other clients hold and open as many
+// connections as they can, from its own address or from others.
 func TestProbesAmidConnections(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	l, err := ListenProbes(ctx, "127.0.0.1:0", Options{MemoryLimit: defaultMemoryLimit})
@@ -150,9 +149,9 @@ func TestProbesAmidConnections(t *testing.T) {
 			}
 		}
 	}
-	// probe asks as the kubelet does, which takes a process for dead when three probes in a row fail.
-	// One may fail: a stranger on the kubelet's own node opens more connections than an address may
-	// have while the process has not read from the probe's.
+	// probe sends probes like the kubelet, which restarts a process after three failures in a row.
+	// One may fail: a client on the kubelet's own node can open more connections than an address
+	// may have before the process reads from the probe's.
 	probe := func(when string) {
 		type ask struct {
 			from byte

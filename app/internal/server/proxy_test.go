@@ -97,7 +97,7 @@ func TestProxyHeader(t *testing.T) {
 	}
 }
 
-// TestSlowProxyHeader: half a header delays no other client, and ends with the connection.
+// TestSlowProxyHeader: half a PROXY header delays no other client, and the connection is closed.
 func TestSlowProxyHeader(t *testing.T) {
 	b := serveWithin(t, unbounded, sayAddress, "127.0.0.0/8")
 	var slow []net.Conn
@@ -118,11 +118,11 @@ func TestSlowProxyHeader(t *testing.T) {
 	for _, conn := range slow[1:] {
 		isCutOff(t, conn)
 	}
-	// Without a header it is a client that sends nothing: TLS's own time limit ends it.
+	// A client that sends no PROXY header and nothing else is cut off by the timeout of TLS.
 	isCutOff(t, slow[0])
 }
 
-// TestClientsBehindAProxyAreApart: one that piles up connections takes nothing from another one.
+// TestClientsBehindAProxyAreApart: a client with many connections does not affect another one.
 func TestClientsBehindAProxyAreApart(t *testing.T) {
 	b := serveWithin(t, small(func(b *bounds) { b.total, b.perAddress = 8, 3 }), sayAddress, "127.0.0.9")
 	from := func(source string) net.Conn {
@@ -170,6 +170,6 @@ func TestClientsBehindAProxyAreApart(t *testing.T) {
 }
 
 func isTimeout(err error) bool {
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout()
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
 }

@@ -2,5 +2,5 @@
 
 package server
 
-// detectorOverhead is what the race detector adds to the memory of each thing, in percent.
+// detectorOverhead is what the race detector adds to the memory of each item, in percent.
 const detectorOverhead = 50

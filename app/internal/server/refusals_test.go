@@ -26,7 +26,7 @@ func start(t *testing.T, listener net.Listener, handler http.Handler, limits tim
 	return listener.Addr().String()
 }
 
-// listen is a listener without TLS.
+// listen returns a listener without TLS.
 func listen(t *testing.T) net.Listener {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -36,7 +36,7 @@ func listen(t *testing.T) net.Listener {
 	return listener
 }
 
-// TestLargeHeaderIsRefused: of a header, or of a URL, which is part of it.
+// TestLargeHeaderIsRefused: the URL is part of the header.
 func TestLargeHeaderIsRefused(t *testing.T) {
 	address := start(t, listen(t), http.NotFoundHandler(), production)
 	large := strings.Repeat("x", 2*maxHeader)
@@ -64,8 +64,8 @@ func TestLargeHeaderIsRefused(t *testing.T) {
 	}
 }
 
-// TestEveryRequestIsTheHandlers: net/http answers none itself that it can read, so that none lacks headers,
-// limits and log. What it answers to what it cannot read, docs/security.md tells.
+// TestEveryRequestIsTheHandlers: net/http answers only requests that it cannot read by itself, so
+// that no other answer lacks headers, limits and log. docs/security.md lists its answers.
 func TestEveryRequestIsTheHandlers(t *testing.T) {
 	address := start(t, listen(t), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Handler", "yes")

@@ -10,30 +10,30 @@ import (
 	"github.com/google/uuid"
 )
 
-// retryAfter is how long a client is asked to wait when too many requests are under way.
+// retryAfter is how long a client is asked to wait when too many requests are in flight.
 const retryAfter = 5 * time.Second
 
-// fewRequests is how many an address may have under way even when the process has too many.
+// fewRequests is how many requests an address may have in flight even if the process has too many.
 const fewRequests = 4
 
-// verdict is what becomes of a request.
+// verdict is what is done with a request.
 type verdict int
 
 const (
-	serveIt verdict = iota
-	refuseIt
-	// cutOff: the client goes on although it is refused, or does not read the refusals.
-	cutOff
-	// closedAlready: the connection has been closed meanwhile.
-	closedAlready
+	verdictServe verdict = iota
+	verdictRefuse
+	// verdictClose is for clients that ignore refusals, or do not read them.
+	verdictClose
+	// verdictClosed means that the connection was closed already.
+	verdictClosed
 )
 
-// begin counts a request of the connection.
+// begin counts a request of the connection as in flight.
 func (t *connections) begin(c *conn) verdict {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if c.gone {
-		return closedAlready
+		return verdictClosed
 	}
 	g := c.group
 	address := 0
@@ -42,28 +42,28 @@ func (t *connections) begin(c *conn) verdict {
 	}
 	if t.requests >= hardFactor*t.bounds.requests || address >= hardFactor*t.bounds.requestsPerAddress {
 		t.forget(c)
-		return cutOff
+		return verdictClose
 	}
-	// An address with few requests is served in any case: others do not use up its turn.
+	// An address with few requests is served in any case, whatever other addresses do.
 	over := t.requests >= t.bounds.requests && g.requests >= fewRequests || address >= t.bounds.requestsPerAddress
 	t.unfile(c)
 	c.requests++
 	g.requests++
 	t.requests++
 	if over {
-		return refuseIt
+		return verdictRefuse
 	}
-	return serveIt
+	return verdictServe
 }
 
-// underWay is a request that is under way.
-type underWay struct {
+// inFlight is a request in flight.
+type inFlight struct {
 	conn             *conn
 	ended, abandoned bool
 }
 
-// end is the opposite of begin.
-func (t *connections) end(r *underWay) {
+// end reverses begin.
+func (t *connections) end(r *inFlight) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r.ended = true
@@ -81,14 +81,14 @@ func (t *connections) end(r *underWay) {
 	}
 	if c.requests == 0 {
 		t.file(c)
-		t.giveBack(c)
+		t.releaseWork(c)
 	}
 }
 
 // abandon notes that the client has given up a request that is still in the handler. Such a request
-// is no stream any more, so that net/http accepts others in its place and keeps up to four times
-// [maxStreams] of them in memory: only few connections may be in that state.
-func (t *connections) abandon(r *underWay) {
+// is no longer a stream: net/http accepts others in its place, and queues up to four times
+// [maxStreams] of them in memory. So only few connections may be in that state.
+func (t *connections) abandon(r *inFlight) {
 	t.mu.Lock()
 	c := r.conn
 	if r.ended || c.gone {
@@ -109,10 +109,10 @@ func (t *connections) abandon(r *underWay) {
 	}
 }
 
-// bounded lets next handle a request if there are not too many under way in the process, or of the
-// client's address. What net/http still has to send when the handler has returned, 4 KiB at the
-// most, is part of the connection's share in [connections.active].
-func bounded(next http.Handler, refused func(), headers func(http.Header)) http.Handler {
+// limitRequests calls next if there are not too many requests in flight, in the process and for the
+// client's address. What net/http still has to send after the handler has returned, at most 4 KiB,
+// is part of the connection's work; see [connections.active].
+func limitRequests(next http.Handler, refused func(), headers func(http.Header)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, _ := r.Context().Value(connKey{}).(*conn)
 		if c == nil {
@@ -120,22 +120,23 @@ func bounded(next http.Handler, refused func(), headers func(http.Header)) http.
 			return
 		}
 		v := c.owner.begin(c)
-		if v == cutOff {
+		if v == verdictClose {
 			c.owner.close([]victim{{c, reasonRequests}})
 		}
-		if v == cutOff || v == closedAlready {
+		if v == verdictClose || v == verdictClosed {
 			panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's way to end a request without an answer
 		}
-		request := &underWay{conn: c}
+		request := &inFlight{conn: c}
 		defer c.owner.end(request)
 		if r.ProtoMajor == 2 {
 			stop := context.AfterFunc(r.Context(), func() { c.owner.abandon(request) })
 			defer stop()
 		}
-		if v == refuseIt {
+		if v == verdictRefuse {
 			refused()
 			refuse(w, headers)
-			// It counts until the client has read it: who goes on without reading is cut off.
+			// The refusal counts until it is read: a client that goes on without reading is cut
+			// off.
 			_ = http.NewResponseController(w).Flush()
 			return
 		}
@@ -143,7 +144,7 @@ func bounded(next http.Handler, refused func(), headers func(http.Header)) http.
 	})
 }
 
-// refuse answers in the form of the API's errors.
+// refuse answers with an error in the form of the API.
 func refuse(w http.ResponseWriter, headers func(http.Header)) {
 	id := uuid.NewString()
 	body, err := json.Marshal(map[string]string{"error": "Too many requests in progress, try again later", "request_id": id})

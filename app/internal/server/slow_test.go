@@ -18,15 +18,15 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// short is the time that each phase of a connection may take in these tests, or a part of it.
+// short is the time that each phase of a connection may take in these tests.
 const short = 500 * time.Millisecond
 
 var impatient = timeouts{readHeader: short, read: 2 * short, write: 2 * short, idle: short}
 
-// large is more than the buffers of a connection hold.
+// large is larger than the buffers of a connection.
 var large = strings.Repeat("x", 64<<20)
 
-// answerWhole answers when it has read the whole body; under /large with a large answer.
+// answerWhole answers after it has read the whole body, with a large answer under /large.
 func answerWhole(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.Copy(io.Discard, r.Body); err != nil {
 		w.WriteHeader(http.StatusRequestTimeout)
@@ -37,7 +37,7 @@ func answerWhole(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// listenTLS is a listener with TLS and HTTP/2, and the configuration of its clients.
+// listenTLS returns a listener with TLS and HTTP/2, and the configuration of its clients.
 func listenTLS(t *testing.T) (net.Listener, *tls.Config) {
 	t.Helper()
 	server, client := exampleTLS()
@@ -56,7 +56,7 @@ func exampleTLS() (server, client *tls.Config) {
 	}, client
 }
 
-// dial connects for ten seconds, far longer than any phase may take.
+// dial connects for ten seconds, much longer than any phase may take.
 func dial(t *testing.T, address string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -70,7 +70,7 @@ func dial(t *testing.T, address string) net.Conn {
 	return conn
 }
 
-// isCutOff reads until the server ends the connection, and returns how many bytes came.
+// isCutOff reads until the server ends the connection, and returns how many bytes it received.
 func isCutOff(t *testing.T, conn io.Reader) int64 {
 	t.Helper()
 	n, err := io.Copy(io.Discard, bufio.NewReader(conn))
@@ -80,14 +80,14 @@ func isCutOff(t *testing.T, conn io.Reader) int64 {
 	return n
 }
 
-// TestSlowClientsAreCutOff: in every phase a client that takes too long loses its connection, and others are
-// served all the while.
+// TestSlowClientsAreCutOff: a client that takes too long in any phase loses its connection, and
+// others are still served.
 func TestSlowClientsAreCutOff(t *testing.T) {
 	address := start(t, listen(t), http.HandlerFunc(answerWhole), impatient)
 	t.Run("slow", func(t *testing.T) {
 		for name, tc := range map[string]struct {
 			send string
-			// pause before what the server has sent is read.
+			// pause is the time before the client reads.
 			pause time.Duration
 		}{
 			"half a header": {send: "GET / HTTP/1.1\r\nHost: x\r\nX-Half: "},
@@ -119,7 +119,7 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 	}
 }
 
-// TestSlowHandshakesAreCutOff: of TLS, before there is any HTTP.
+// TestSlowHandshakesAreCutOff: the timeouts also apply to the TLS handshake.
 func TestSlowHandshakesAreCutOff(t *testing.T) {
 	listener, _ := listenTLS(t)
 	address := start(t, listener, http.HandlerFunc(answerWhole), impatient)
@@ -139,7 +139,8 @@ func TestSlowHandshakesAreCutOff(t *testing.T) {
 	}
 }
 
-// TestSlowStreamsAreCutOff: the same over HTTP/2, where a connection has many requests.
+// TestSlowStreamsAreCutOff: the timeouts also apply over HTTP/2, where a connection has many
+// requests.
 func TestSlowStreamsAreCutOff(t *testing.T) {
 	listener, config := listenTLS(t)
 	address := start(t, listener, http.HandlerFunc(answerWhole), impatient)

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// settle notes that the connection has had its first request, or the preface of HTTP/2.
+// settle notes that the connection has received its first request, or the preface of HTTP/2.
 func (t *connections) settle(c *conn) {
 	if c.gone || c.class == settled {
 		return
@@ -17,9 +17,9 @@ func (t *connections) settle(c *conn) {
 	t.file(c)
 }
 
-// active gives a connection its share of the memory for requests before its first one is handled,
-// and waits while there is none. It blocks only the connection's own goroutine, which reads nothing
-// meanwhile. A connection that waits for too long is closed.
+// active reserves work for a connection before its first request is handled, and waits while there
+// is none left. It blocks only the connection's goroutine, which reads nothing meanwhile. A
+// connection that waits for too long is closed.
 func (t *connections) active(c *conn) {
 	t.mu.Lock()
 	t.settle(c)
@@ -58,7 +58,7 @@ func (t *connections) wait(w *waiter) bool {
 	defer tick.Stop()
 	for {
 		t.mu.Lock()
-		victims := append(t.idleWorkers(), t.heaviest(w.conn)...)
+		victims := append(t.reclaimIdle(), t.preempt(w.conn)...)
 		t.mu.Unlock()
 		t.close(victims)
 		select {
@@ -92,9 +92,9 @@ func (t *connections) fits(c *conn) bool {
 	return t.work+c.weight <= t.bounds.work && (c.exempt || c.group.work+c.weight <= t.bounds.workPerAddress)
 }
 
-// wake admits the waiters for which there is room now: those of the addresses that have the least
-// first, and of these the oldest.
-func (t *connections) wake() {
+// admitWaiters admits waiters as long as there is work for them: those of the address with the
+// least work first, and of these the oldest.
+func (t *connections) admitWaiters() {
 	for {
 		var first *list.Element
 		for place := t.waiters.Front(); place != nil; place = place.Next() {
@@ -112,10 +112,10 @@ func (t *connections) wake() {
 	}
 }
 
-// idleWorkers forgets the connections that have held a share for a while without a request in the
-// handler, and returns them. Their clients do not read what net/http answers by itself to a request
-// that it cannot read.
-func (t *connections) idleWorkers() (victims []victim) {
+// reclaimIdle forgets the connections that have held work for a while without a request in the
+// handler, and returns them. Their clients do not read the answers of net/http to requests that it
+// cannot read.
+func (t *connections) reclaimIdle() (victims []victim) {
 	limit := time.Now().Add(-workGrace)
 	for _, g := range t.groups {
 		for place := g.spare[settled].Front(); place != nil; {
@@ -132,12 +132,12 @@ func (t *connections) idleWorkers() (victims []victim) {
 	return victims
 }
 
-// heaviest forgets the connection that has been at work for longest of the address that has the
-// most, and returns it. An address that would then have less than the one that waits loses only
-// what has been at work for longer, so that one slow request for each of many addresses stops
-// nobody. Requests that take that long are exports, and those of clients that send or read as
-// slowly as they may.
-func (t *connections) heaviest(waiting *conn) []victim {
+// preempt forgets the connection that has worked for longest of the address with the most work, and
+// returns it. An address that would then have less work than the waiting one loses a connection
+// only after the longer equalGrace, so that many addresses with one slow request each cannot stop
+// others. Requests that take that long are exports, or come from clients that send or read very
+// slowly.
+func (t *connections) preempt(waiting *conn) []victim {
 	now, wants := time.Now(), waiting.group.work+waiting.weight
 	var worst *conn
 	for c := range t.members {
@@ -153,7 +153,7 @@ func (t *connections) heaviest(waiting *conn) []victim {
 			worst = c
 		}
 	}
-	// Where the address's own bound is reached, others need not give way.
+	// Other addresses lose nothing if the waiting address is at its own bound.
 	if worst == nil || waiting.gone || waiting.work > 0 ||
 		!waiting.exempt && waiting.group.work+waiting.weight > t.bounds.workPerAddress {
 		return nil
@@ -162,15 +162,15 @@ func (t *connections) heaviest(waiting *conn) []victim {
 	return []victim{{worst, reasonWork}}
 }
 
-// idle takes the connection's share back when it has no open stream and no request under way.
+// idle releases the connection's work when it has no open stream and no request in flight.
 func (t *connections) idle(c *conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c.open = false
-	t.giveBack(c)
+	t.releaseWork(c)
 }
 
-func (t *connections) giveBack(c *conn) {
+func (t *connections) releaseWork(c *conn) {
 	if c.gone || c.open || c.requests > 0 || c.work == 0 {
 		return
 	}
@@ -178,5 +178,5 @@ func (t *connections) giveBack(c *conn) {
 	t.work -= c.work
 	c.work = 0
 	t.file(c)
-	t.wake()
+	t.admitWaiters()
 }

@@ -19,7 +19,7 @@ func TestFailedLoginsAreLimited(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
 		s.signIn(t, "alice")
-		// The test's own address is a trusted proxy, so that X-Forwarded-For is the client's.
+		// The test's own address is a trusted proxy, so X-Forwarded-For names the client.
 		from := func(address, body string) answer {
 			return s.call(t, "POST", "/api/auth/login", "", body, "X-Forwarded-For", address)
 		}
@@ -32,18 +32,18 @@ func TestFailedLoginsAreLimited(t *testing.T) {
 			t.Error("429 without Retry-After")
 		}
 		from("192.0.2.2", `{"username":"alice","password":"correct horse battery"}`).want(t, "another address", 200, "")
-		// An attacker who owns a /64 has no more tries than one with an address.
+		// An attacker who owns a /64 has no more attempts than one with a single address.
 		for i := range 5 {
 			from("2001:db8::"+string(rune('1'+i)), wrong).want(t, "IPv6", 401, "")
 		}
 		from("2001:db8::ffff", wrong).want(t, "IPv6, another address of the /64", 429, "")
-		// What the client itself puts before the proxy's entry is not believed.
+		// Entries that the client itself puts before the proxy's are not trusted.
 		from("198.51.100.9, 192.0.2.1", wrong).want(t, "forged X-Forwarded-For", 429, "")
 	})
 }
 
-// TestFailedAuthenticationsAreLimited: requests without a token, or with one that is none, count against
-// their address, and against nobody else.
+// TestFailedAuthenticationsAreLimited: requests without a token, or with an invalid one, count for
+// their address only.
 func TestFailedAuthenticationsAreLimited(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true, func(s *httpapi.Service) { s.Requests = ratelimit.NewRequests(4) })
@@ -66,7 +66,7 @@ func TestFailedAuthenticationsAreLimited(t *testing.T) {
 	})
 }
 
-// TestRequestsAreLimited: those of a user, from whatever address.
+// TestRequestsAreLimited: a user's requests from all addresses are limited.
 func TestRequestsAreLimited(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true, func(s *httpapi.Service) { s.Requests = ratelimit.NewRequests(4) })
@@ -89,8 +89,8 @@ func TestRequestsAreLimited(t *testing.T) {
 	})
 }
 
-// TestDeadTokenLeavesItsUser: whoever has a token of a session that has ended uses up nothing of what the user
-// may ask, whatever is sent with it.
+// TestDeadTokenLeavesItsUser: requests with a token of an ended session do not use up the user's
+// budget, whatever they contain.
 func TestDeadTokenLeavesItsUser(t *testing.T) {
 	for name, tc := range map[string]struct {
 		method, path, body string
@@ -122,8 +122,8 @@ func TestDeadTokenLeavesItsUser(t *testing.T) {
 	}
 }
 
-// TestForwardedPortsShareNoCounter: clients behind a proxy that writes ports are counted one by
-// one.
+// TestForwardedPortsShareNoCounter: clients behind a proxy that writes ports are counted
+// separately.
 func TestForwardedPortsShareNoCounter(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -143,8 +143,8 @@ func TestForwardedPortsShareNoCounter(t *testing.T) {
 	})
 }
 
-// TestHiddenClientsAreReported: when users sign in and work from one private address, the log says
-// so once, and what to do.
+// TestHiddenClientsAreReported: when many users come from one private address, the log says so
+// once, and what to do.
 func TestHiddenClientsAreReported(t *testing.T) {
 	for name, tc := range map[string]struct {
 		address string
@@ -257,12 +257,12 @@ func TestCORS(t *testing.T) {
 
 const foreignOrigin = "Web pages of this origin may not call the API: cors.allowedOrigins does not list it"
 
-// TestForeignPagesAreRefused: a page that is not allowed can have its visitors' browsers do nothing, not even
-// what they send without asking first; other clients do not notice.
+// TestForeignPagesAreRefused: pages of other origins cannot make their visitors' browsers send any
+// request, not even one without a preflight. Other clients are not affected.
 func TestForeignPagesAreRefused(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		for what, tc := range map[string]struct {
-			// address of the browser: each has failed logins of its own.
+			// address is the browser's: each has its own failed logins.
 			address string
 			origins []string
 		}{
@@ -296,10 +296,10 @@ func TestForeignPagesAreRefused(t *testing.T) {
 	})
 }
 
-// largestNote has the most characters, each of the most bytes.
+// largestNote has the maximum number of characters, each of four bytes.
 var largestNote = `{"content":"` + strings.Repeat("𝄞", 100_000) + `"}`
 
-// stalled is the connection of a client that reads nothing: what is sent to it waits.
+// stalled is the connection of a client that reads nothing, so that writes to it block.
 type stalled struct {
 	*httptest.ResponseRecorder
 	sending chan<- int
@@ -314,8 +314,8 @@ func (s *stalled) Write(p []byte) (int, error) {
 	return s.ResponseRecorder.Write(p)
 }
 
-// TestLargeReadsShareTheirMemory: clients that ask for large notes and do not read them fill what is set aside
-// for that, one user no more than a share of it, and small notes are served all the same.
+// TestLargeReadsShareTheirMemory: clients that request large notes and do not read them fill the
+// shared memory, each user only its part. Small notes are still served.
 func TestLargeReadsShareTheirMemory(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)

@@ -68,7 +68,8 @@ func TestSessions(t *testing.T) {
 	})
 }
 
-// TestSessionsAreBounded: a user has 100 sessions at the most, also when many begin at once; the oldest end.
+// TestSessionsAreBounded: a user has at most 100 sessions, also when many begin at the same time.
+// The oldest ones end.
 func TestSessionsAreBounded(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -95,7 +96,7 @@ func TestSessionsAreBounded(t *testing.T) {
 	})
 }
 
-// TestAccountDeletion: everything of the user's goes, although nothing of it can be decrypted.
+// TestAccountDeletion: all data of the user is deleted, although none of it can be decrypted.
 func TestAccountDeletion(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -116,7 +117,7 @@ func TestAccountDeletion(t *testing.T) {
 	})
 }
 
-// TestHashIsRenewedAtLogin: when the cost is raised, a user's next login makes the hash anew.
+// TestHashIsRenewedAtLogin: after the cost was raised, a user's next login replaces the hash.
 func TestHashIsRenewedAtLogin(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)

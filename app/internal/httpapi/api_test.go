@@ -33,7 +33,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// service is a whole API over a real database; its log is kept to be searched.
+// service is the API with a real database. Tests search its log.
 type service struct {
 	*httptest.Server
 	log      *bytes.Buffer
@@ -45,19 +45,19 @@ type service struct {
 	pepper   *config.Pepper
 	// usernames is the key for digests of usernames.
 	usernames *pepper.Key
-	// behind is how far the accounts' clock is behind the others.
+	// behind is how far the accounts' clock is behind the other clocks.
 	behind time.Duration
 }
 
-// outage is a key provider that can be switched off, as a sealed Vault is.
+// outage is a key provider that can be switched off, like a sealed Vault.
 type outage struct {
 	envelope.KeyProvider
 	away bool
-	// cause of the outage; nil: envelope.ErrUnavailable.
+	// cause is the error of the outage; nil means envelope.ErrUnavailable.
 	cause error
 	// panics makes an unwrap panic with a value that must not be logged.
 	panics bool
-	// slow, when it is not nil, is waited for before an unwrap is answered.
+	// slow, if it is not nil, is waited for before an unwrap is answered.
 	slow chan struct{}
 }
 
@@ -81,14 +81,14 @@ func (o *outage) Unwrap(ctx context.Context, items []envelope.WrappedItem) ([]en
 	return o.KeyProvider.Unwrap(ctx, items)
 }
 
-// counters are limits that can be made to fail at forgetting codes, and to be slow.
+// counters are limits that can fail to reset codes, and can be slow.
 type counters struct {
 	accounts.LoginLimits
 	stuck bool
-	// taking and registering, when they are not nil, are called before a login, and before a
-	// registration, that has a place is counted.
+	// taking and registering, if they are not nil, are called before a login or a registration that
+	// has a slot is counted.
 	taking, registering func()
-	// usernames are the digests that logins were counted by.
+	// usernames are the digests by which logins were counted.
 	mu        sync.Mutex
 	usernames map[string]bool
 }
@@ -117,15 +117,15 @@ func (c *counters) CodeAccepted(ctx context.Context, address, user string) error
 	return c.LoginLimits.CodeAccepted(ctx, address, user)
 }
 
-// pages is a store that can be made to wait before it reads a page of an export, and to store
-// idempotency keys otherwise than it is told to.
+// pages is a store that can wait before it reads a page of an export, and can change idempotency
+// keys.
 type pages struct {
 	store.Store
-	// idempotencyKey, when it is not nil, changes an idempotency key before it is stored.
+	// idempotencyKey, if it is not nil, changes an idempotency key before it is stored.
 	idempotencyKey func(*notes.IdempotencyKey)
-	// wait, when it is not nil, is called with the id of the last note of the page before.
+	// wait, if it is not nil, is called with the id of the last note of the previous page.
 	wait func(ctx context.Context, before string) error
-	// updating, when it is not nil, is called before a note is replaced.
+	// updating, if it is not nil, is called before a note is replaced.
 	updating func()
 }
 
@@ -152,7 +152,7 @@ func (p *pages) SealedNotes(ctx context.Context, id sessions.Identity, now time.
 	return p.Store.SealedNotes(ctx, id, now, before, limit)
 }
 
-// noSigner signs nothing: these tests look at the lines.
+// noSigner signs nothing: these tests check only the lines.
 type noSigner struct{}
 
 func (noSigner) Sign(context.Context, []byte) (string, error) { return "", errors.New("no signer") }
@@ -264,7 +264,7 @@ func (s *service) call(t testing.TB, method, path, token, body string, header ..
 	return a
 }
 
-// hasSecurityHeaders checks what every answer carries, errors and pages included.
+// hasSecurityHeaders checks the headers that every answer has, including errors and pages.
 func hasSecurityHeaders(t testing.TB, what string, header http.Header) {
 	t.Helper()
 	for name, want := range map[string]string{
@@ -292,7 +292,7 @@ func (s *service) signIn(t testing.TB, username string) string {
 	return a.body["token"].(string)
 }
 
-// want checks status and error message.
+// want checks the status and the error message.
 func (a answer) want(t testing.TB, what string, status int, message string) {
 	t.Helper()
 	if a.status != status || message != "" && a.body["error"] != message {
@@ -353,7 +353,7 @@ func TestNotes(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
 		alice, mallory := s.signIn(t, "alice"), s.signIn(t, "mallory")
-		// Kept character for character, spaces and all.
+		// The text is kept unchanged, including its spaces.
 		const content = "  My secret \u0000note, 世界\n"
 		body, err := json.Marshal(map[string]any{"content": content, "title": "A title", "tags": []string{"x", "y"}})
 		if err != nil {
@@ -389,7 +389,7 @@ func TestNotes(t *testing.T) {
 	})
 }
 
-// TestTextIsKeptAsItIs: byte for byte, whatever a reader might take it for.
+// TestTextIsKeptAsItIs: text is kept byte for byte, whatever format it looks like.
 func TestTextIsKeptAsItIs(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -423,7 +423,7 @@ func TestTextIsKeptAsItIs(t *testing.T) {
 	})
 }
 
-// TestLargeBodyIsRefused: whether the client says its size or not.
+// TestLargeBodyIsRefused: a large body is refused with and without a Content-Length.
 func TestLargeBodyIsRefused(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -457,7 +457,8 @@ func TestLargeBodyIsRefused(t *testing.T) {
 	})
 }
 
-// TestIfMatch: tags are opaque, several may be named, and in several lines; nothing else lets a write through.
+// TestIfMatch: tags are opaque, and several may be given, also in several lines. Any other value
+// matches nothing.
 func TestIfMatch(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -520,7 +521,7 @@ func TestNoteLimits(t *testing.T) {
 			return string(raw)
 		}
 		s.call(t, "POST", "/api/notes", token, `{"content":"x","title":null,"tags":null}`).want(t, "null title and tags", 201, "")
-		// Four bytes a character: the limit is of characters.
+		// Each character has four bytes: the limit counts characters.
 		s.call(t, "POST", "/api/notes", token, note(map[string]any{"content": strings.Repeat("𝄞", 100_000)})).want(t, "100,000 characters", 201, "")
 		for what, tc := range map[string]struct{ body, message string }{
 			"blank":         {body: note(map[string]any{"content": " \n\t"}), message: "Invalid note content"},
@@ -564,7 +565,7 @@ func TestListPages(t *testing.T) {
 		}
 		for query, message := range map[string]string{
 			"limit=0": "", "limit=201": "", "limit=x": "", "cursor=x": "",
-			// Which one is meant is not for the service to guess.
+			// The service must not guess which of them is meant.
 			"limit=1&limit=2": "Parameter limit is given twice", "cursor=&cursor=x": "Parameter cursor is given twice",
 		} {
 			s.call(t, "GET", "/api/notes?"+query, token, "").want(t, query, 400, message)
@@ -572,7 +573,8 @@ func TestListPages(t *testing.T) {
 	})
 }
 
-// TestKeyProviderAway: a cached key serves, everything else is 503, and nothing is stored.
+// TestKeyProviderAway: requests that find their key in the cache succeed. All others get 503, and
+// nothing is stored.
 func TestKeyProviderAway(t *testing.T) {
 	for name, cause := range map[string]error{
 		"unavailable": envelope.ErrUnavailable, "sealed": errors.Join(envelope.ErrUnavailable, envelope.ErrVaultSealed), "denied": envelope.ErrDenied,
@@ -605,7 +607,8 @@ func testKeyProviderAway(t *testing.T, open storetest.Open, cause error) {
 	s.call(t, "POST", "/api/auth/register", "", `{"username":"late","password":"correct horse battery"}`).want(t, "register", 201, "")
 }
 
-// TestKeyProviderSlow: who waits for a key is told so in time, and others are served meanwhile.
+// TestKeyProviderSlow: a client that waits for a key gets an answer in time, and others are served
+// meanwhile.
 func TestKeyProviderSlow(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true, func(s *httpapi.Service) { s.RequestTimeout = time.Second })

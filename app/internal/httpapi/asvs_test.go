@@ -22,10 +22,10 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// The tests of this file show requirements that docs/asvs.md lists and that no other test shows.
+// The tests of this file check requirements of docs/asvs.md that no other test checks.
 
-// TestEveryCallNeedsAToken asks every call of the document that is not marked as open to all, without a
-// token, and with a genuine one where it does not belong.
+// TestEveryCallNeedsAToken sends every call of the document that needs a token without one, and
+// with a valid one in the wrong place.
 func TestEveryCallNeedsAToken(t *testing.T) {
 	doc, err := openapi3.NewLoader().LoadFromData(httpapi.OpenAPI)
 	if err != nil {
@@ -56,8 +56,8 @@ func TestEveryCallNeedsAToken(t *testing.T) {
 	})
 }
 
-// TestNothingElseIsServed: no page, directory, metric, probe or debugging aid; no redirect; no change by
-// a method that is safe.
+// TestNothingElseIsServed: there is no other page, directory, metric, probe or debugging aid, no
+// redirect, and no change by a safe method.
 func TestNothingElseIsServed(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -75,7 +75,7 @@ func TestNothingElseIsServed(t *testing.T) {
 				t.Fatal(err)
 			}
 			request.Header.Set("Authorization", "Bearer "+token)
-			// Not the client, which would follow a redirect.
+			// The client would follow a redirect, so the transport is used.
 			response, err := s.Client().Transport.RoundTrip(request)
 			if err != nil {
 				t.Fatal(err)
@@ -87,7 +87,7 @@ func TestNothingElseIsServed(t *testing.T) {
 			}
 		}
 		s.call(t, "GET", "/api/notes", token, "").want(t, "still signed in", 200, "")
-		// What is asked of the server as a whole has no path.
+		// A request for the server as a whole has no path.
 		writer := httptest.NewRecorder()
 		s.Config.Handler.ServeHTTP(writer, httptest.NewRequest(http.MethodOptions, "*", nil))
 		if writer.Code != http.StatusNotFound {
@@ -97,8 +97,8 @@ func TestNothingElseIsServed(t *testing.T) {
 	})
 }
 
-// TestAnswersSayWhatTheyAre: type and encoding, no referrer, no cookie, no frame around them, no plug-in and
-// no other base in them; an export is a file of a fixed name.
+// TestAnswersSayWhatTheyAre: answers have a type and an encoding, send no referrer and no cookie,
+// and allow no frame, plug-in or base URL. An export is a file with a fixed name.
 func TestAnswersSayWhatTheyAre(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -136,8 +136,8 @@ func TestAnswersSayWhatTheyAre(t *testing.T) {
 	})
 }
 
-// TestPasswordIsTakenAsItIs: nothing is trimmed, cut or folded; no kind of character is demanded; common
-// ones, and those with the username in them, are refused when an account is made, too.
+// TestPasswordIsTakenAsItIs: passwords are not trimmed, cut or folded, and no kind of character is
+// required. Registration also refuses common ones and those that contain the username.
 func TestPasswordIsTakenAsItIs(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -161,7 +161,8 @@ func TestPasswordIsTakenAsItIs(t *testing.T) {
 	})
 }
 
-// TestSQLInInputIsText: what looks like SQL is stored, searched for and refused as any other text.
+// TestSQLInInputIsText: text that looks like SQL is stored, searched for and refused like any other
+// text.
 func TestSQLInInputIsText(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -184,8 +185,8 @@ func TestSQLInInputIsText(t *testing.T) {
 	})
 }
 
-// TestRefusalsAreAudited: what was refused, and why, by status; in UTC; one line each, whatever is in the
-// request; and what is not the client's doing is in the service's own log, too.
+// TestRefusalsAreAudited: each refusal has one audit line with its status and its time in UTC,
+// whatever the request contains. Faults of the service are also in its own log.
 func TestRefusalsAreAudited(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -227,8 +228,8 @@ func TestRefusalsAreAudited(t *testing.T) {
 	})
 }
 
-// TestRequestLengthIsUnambiguous: a request whose end two readers could see at different places is
-// refused, and what follows it is not read. With a coding, the length is ignored.
+// TestRequestLengthIsUnambiguous: a request whose end is ambiguous is refused, and what follows it
+// is not read. With a transfer coding, the length is ignored.
 func TestRequestLengthIsUnambiguous(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -246,7 +247,8 @@ func TestRequestLengthIsUnambiguous(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = connection.SetDeadline(time.Now().Add(10 * time.Second))
-			// Five bytes, or by the coding a chunk that ends the body; and then another request.
+			// By its length the body has five bytes. By the coding it ends with an empty chunk, and
+			// another request follows.
 			fmt.Fprintf(connection, "POST /api/auth/login HTTP/1.1\r\nHost: x\r\n%s\r\n0\r\n\r\nGET /api/next HTTP/1.1\r\nHost: x\r\n\r\n", headers)
 			reader := bufio.NewReader(connection)
 			first, err := http.ReadResponse(reader, nil)
@@ -268,7 +270,8 @@ func TestRequestLengthIsUnambiguous(t *testing.T) {
 	})
 }
 
-// TestProposedURIIsEncoded: whatever is in a username, the URI names the account and has one secret.
+// TestProposedURIIsEncoded: whatever the username contains, the URI names the account and has one
+// secret.
 func TestProposedURIIsEncoded(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -287,7 +290,7 @@ func TestProposedURIIsEncoded(t *testing.T) {
 	})
 }
 
-// TestPasswordsDoNotExpire: a user logs in with the same one after twenty years.
+// TestPasswordsDoNotExpire: a user logs in with the same password after twenty years.
 func TestPasswordsDoNotExpire(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -297,7 +300,8 @@ func TestPasswordsDoNotExpire(t *testing.T) {
 	})
 }
 
-// TestRecoveryCodesAreLong: ten that all differ, each of 26 letters of base32, 130 bits.
+// TestRecoveryCodesAreLong: there are ten different codes, each with 26 characters of base32, 130
+// bits.
 func TestRecoveryCodesAreLong(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		_, _, codes := enrol(t, newService(t, open, true))

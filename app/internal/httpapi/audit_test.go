@@ -11,7 +11,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestAuditLines: who, what, from where, with which outcome; and nothing that is secret.
+// TestAuditLines: a line names the user, the action, the address and the outcome, and contains
+// nothing secret.
 func TestAuditLines(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -65,8 +66,8 @@ func TestAuditLines(t *testing.T) {
 	})
 }
 
-// TestLoginsNameTheirFactor: the line of a login says which second factor it was made with, and nothing
-// where there was none, or where it was refused.
+// TestLoginsNameTheirFactor: the line of a login names the second factor that was used. It names
+// none if there was none or if it was refused.
 func TestLoginsNameTheirFactor(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)

@@ -20,7 +20,7 @@ import (
 type uploads struct {
 	service *service
 	all     sync.WaitGroup
-	// ended is closed to cut the bodies off.
+	// ended is closed to cut off the bodies.
 	ended chan struct{}
 }
 
@@ -39,8 +39,8 @@ func (u *uploads) end() {
 	u.all.Wait()
 }
 
-// start sends a note but for the end of its body, and returns the status if the service answers all
-// the same, or 0 when it has read all that was sent.
+// start sends a note without the end of its body. It returns the status if the service answers
+// anyway, or 0 once it has read everything that was sent.
 func (u *uploads) start(t *testing.T, token string, size int) int {
 	t.Helper()
 	body := &unfinished{text: strings.NewReader(`{"content":"` + strings.Repeat("x", size)), read: make(chan struct{}), ended: u.ended}
@@ -83,8 +83,8 @@ func (u *unfinished) Read(p []byte) (int, error) {
 
 func (u *unfinished) Close() error { return nil }
 
-// TestUploadsOfOneUser: unfinished uploads of one user are refused at the user's share, and leave
-// room for everybody else; those of several users leave room for small notes.
+// TestUploadsOfOneUser: a user's unfinished uploads are refused at the user's limit, and leave
+// memory for other users. Those of several users leave memory for small notes.
 func TestUploadsOfOneUser(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -119,8 +119,8 @@ func TestUploadsOfOneUser(t *testing.T) {
 	})
 }
 
-// TestSlowUploadsMakeRoom: however many accounts keep uploads unfinished, another user writes a
-// large note, because those that take longest are cut off.
+// TestSlowUploadsMakeRoom: however many accounts keep uploads unfinished, another user can write a
+// large note, because the slowest uploads are cut off.
 func TestSlowUploadsMakeRoom(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -146,7 +146,7 @@ func TestSlowUploadsMakeRoom(t *testing.T) {
 	})
 }
 
-// TestVoidTokenUploadsNothing: the session is proved before a large body is read.
+// TestVoidTokenUploadsNothing: the session is checked before a large body is read.
 func TestVoidTokenUploadsNothing(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)

@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	// maxBody bounds a body that holds a note, in bytes: 100,000 characters, each at most 12 bytes when
-	// escaped in JSON, and the other fields.
+	// maxBody bounds a body that holds a note, in bytes: 100,000 characters, each at most 12 bytes
+	// when escaped in JSON, and the other fields.
 	maxBody = 1_400_000
 	// maxSmallBody bounds every other body, in bytes: credentials, of at most 256 characters each.
 	maxSmallBody = 8 << 10
 	// bodyGrace is how long a body of any size may take. After that it must bring bodyRate bytes a
 	// second: a client that sends more slowly would hold memory for too long.
 	bodyGrace, bodyRate = 10 * time.Second, 8 << 10
-	// bodyStep is how many bytes arrive before the deadline is moved again, so that a small body sets
-	// it only once.
+	// bodyStep is how many bytes arrive before the deadline is moved again, so that a small body
+	// sets it only once.
 	bodyStep = 64 << 10
 )
 
@@ -32,8 +32,8 @@ func limitBody(c *gin.Context) {
 
 // limitNote bounds the body of a request that carries a note. It reserves what arrives of the body
 // from the memory that all such requests share, until the request is answered. The session must be
-// live before a large body is read: otherwise an invalid token could use up the memory budget of its
-// former user.
+// live before a large body is read: otherwise an invalid token could use up the memory budget of
+// its former user.
 func (h *handlers) limitNote(c *gin.Context) error {
 	if c.Request.ContentLength < 0 || c.Request.ContentLength > smallSize {
 		if _, err := h.Accounts.User(c.Request.Context(), identity(c)); err != nil {

@@ -1,10 +1,10 @@
 package httpapi_test
 
-// choices turns bytes into decisions, so that who varies the bytes varies the requests. When the bytes
-// are used up every choice is the first one, which is the plainest everywhere.
+// choices turns bytes into decisions, so that different bytes give different requests. When the
+// bytes are used up, every choice is the first one, which is always the simplest.
 type choices struct{ left []byte }
 
-// below chooses a number from 0 to n-1.
+// below returns a number from 0 to n-1.
 func (c *choices) below(n int) int {
 	if n < 2 {
 		return 0
@@ -16,7 +16,7 @@ func (c *choices) below(n int) int {
 	return value % n
 }
 
-// oneIn says yes once in n times, and no when the bytes are used up.
+// oneIn returns true once in n times, and false when the bytes are used up.
 func (c *choices) oneIn(n int) bool { return c.below(n) == n-1 }
 
 func (c *choices) next() int {

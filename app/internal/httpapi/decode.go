@@ -14,12 +14,12 @@ import (
 	"github.com/securenotes/securenotes/app/internal/notes"
 )
 
-// decode reads the request's body into a struct: one JSON object (RFC 8259, as restricted by I-JSON,
-// RFC 7493) with known fields only, each once and of its type, in valid UTF-8, and nothing after it.
-// An error names the field.
+// decode reads the request's body into a struct: one JSON object (RFC 8259, as restricted by
+// I-JSON, RFC 7493) with known fields only, each once and of its type, in valid UTF-8, and nothing
+// after it. An error names the field.
 //
-// It uses the experimental json/v2, because encoding/json accepts duplicate names and invalid UTF-8,
-// and does not say where an unknown field is. Answers need none of that, and are encoded by
+// It uses the experimental json/v2, because encoding/json accepts duplicate names and invalid
+// UTF-8, and does not say where an unknown field is. Answers need none of that, and are encoded by
 // encoding/json, which gin uses.
 func decode(c *gin.Context, into any) error {
 	err := json.UnmarshalRead(c.Request.Body, into, json.RejectUnknownMembers(true))
@@ -53,8 +53,8 @@ func decodeError(err error) error {
 	return badRequest(jsonMessage(err))
 }
 
-// unreadBody is the error of a request whose body is not read to its end. net/http would read the rest
-// before it sends the answer, unless the connection is closed.
+// unreadBody is the error of a request whose body is not read to its end. net/http would read the
+// rest before it sends the answer, unless the connection is closed.
 func unreadBody(status int, message string) *apiError {
 	return &apiError{status: status, message: message, closeConnection: true}
 }

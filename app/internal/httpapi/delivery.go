@@ -26,8 +26,8 @@ func (h *handlers) deliver(c *gin.Context) {
 	c.Next()
 	memory := &reservation{pool: h.answers, user: memoryUser(c)}
 	defer memory.release()
-	// Reserved before the audit line, which must record the answer that the client gets. The answer to
-	// a change is sent in any case.
+	// Reserved before the audit line, which must record the answer that the client gets. The answer
+	// to a change is sent in any case.
 	if !a.intended {
 		if err := memory.Reserve(len(a.body)); err != nil {
 			a.reset()
@@ -73,7 +73,8 @@ type heldAnswer struct {
 	// intended means that the line of intent is written. user and object are what it named.
 	intended     bool
 	user, object string
-	// streams means that everything written is sent at once, and complete that it was sent to the end.
+	// streams means that everything written is sent at once, and complete that it was sent to the
+	// end.
 	streams, complete bool
 	// notes is how many notes were sent.
 	notes int
@@ -130,10 +131,10 @@ func (a *heldAnswer) writes() bool {
 // errNoIntent means that a handler has changed something without a line of intent. That is a bug.
 var errNoIntent = errors.New("a change was made without a line of intent in the audit log")
 
-// intend writes the line of intent of the request of ctx, once, before the request commits anything.
-// user and object may be empty if they are unknown. It returns the context for the commit. A client
-// that disconnects does not cancel that: otherwise a committed change would be recorded as an error.
-// Errors: audit.ErrUnavailable.
+// intend writes the line of intent of the request of ctx, once, before the request commits
+// anything. user and object may be empty if they are unknown. It returns the context for the
+// commit. A client that disconnects does not cancel that: otherwise a committed change would be
+// recorded as an error. Errors: audit.ErrUnavailable.
 func intend(ctx context.Context, user, object string) (_ context.Context, done context.CancelFunc, err error) {
 	a, ok := ctx.Value(heldKey{}).(*heldAnswer)
 	if !ok || a.c == nil { // the request does not write, or was answered already
@@ -174,7 +175,8 @@ func (a *heldAnswer) stream() error {
 	return nil
 }
 
-// record writes the audit line of the answer. It replaces an answer that must not be sent by an error.
+// record writes the audit line of the answer. It replaces an answer that must not be sent by an
+// error.
 func (a *heldAnswer) record() error {
 	if a.action == "" {
 		return nil

@@ -22,8 +22,8 @@ type unsigned struct{}
 
 func (unsigned) Sign(context.Context, []byte) (string, error) { return "", errors.New("no signer") }
 
-// TestHeldAnswers: whatever a handler does, the client gets a complete answer that has the headers of
-// every answer and is the one in the audit log.
+// TestHeldAnswers: whatever a handler does, the client gets a complete answer that has the headers
+// of every answer and is the one in the audit log.
 func TestHeldAnswers(t *testing.T) {
 	for name, tc := range map[string]struct {
 		method, path string

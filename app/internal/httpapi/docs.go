@@ -7,8 +7,8 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// The page at /docs is generated from openapi.yaml by hack/apidocs. Its style is a file of its own
-// because the Content-Security-Policy allows none in the page.
+// The page at /docs is generated from openapi.yaml by hack/apidocs. Its style sheet is a separate
+// file because the Content-Security-Policy does not allow inline styles.
 var (
 	//go:embed docs.html
 	docsPage []byte

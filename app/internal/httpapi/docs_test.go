@@ -16,7 +16,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// page fetches what is no JSON.
+// page fetches an answer that is not JSON.
 func (s *service) page(t *testing.T, path string) (status int, kind string, body []byte) {
 	t.Helper()
 	response, err := s.Client().Get(s.URL + path)
@@ -52,8 +52,8 @@ func TestDocsAreLimitedByAddress(t *testing.T) {
 	})
 }
 
-// TestDocsNeedNoMoreThanTheirOrigin: a browser that obeys the Content-Security-Policy shows all of the
-// page, and the page tells no other site who reads it.
+// TestDocsNeedNoMoreThanTheirOrigin: a browser that enforces the Content-Security-Policy shows the
+// whole page, and the page sends no request to another site.
 func TestDocsNeedNoMoreThanTheirOrigin(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)

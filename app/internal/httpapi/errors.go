@@ -28,8 +28,9 @@ type apiError struct {
 	retryAfter time.Duration
 	// closeConnection makes the client use another connection for its next request.
 	closeConnection bool
-	// refused means that a limit, or the check of the web origin, has refused the request. Such requests
-	// may come by the thousand, so that they are counted in the audit log, and not logged one by one.
+	// refused means that a limit, or the check of the web origin, has refused the request. Such
+	// requests may come by the thousand, so that they are counted in the audit log, and not logged
+	// one by one.
 	refused bool
 	// evidence is what the error shows of the request's session.
 	evidence evidence
@@ -153,8 +154,8 @@ func answerTo(err error) apiError {
 	return apiError{status: http.StatusInternalServerError, message: internalMessage}
 }
 
-// reauthenticationError returns the error of a call that asks a signed-in user for the password or a
-// code. A wrong one is 403, because 401 would tell the client that its token is invalid.
+// reauthenticationError returns the error of a call that asks a signed-in user for the password or
+// a code. A wrong one is 403, because 401 would tell the client that its token is invalid.
 func reauthenticationError(err error) error {
 	for _, wrong := range []error{accounts.ErrInvalidCredentials, accounts.ErrCodeRequired, accounts.ErrInvalidCode} {
 		if errors.Is(err, wrong) {

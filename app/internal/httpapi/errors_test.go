@@ -62,8 +62,9 @@ func TestErrorAnswers(t *testing.T) {
 	}
 }
 
-// TestMalformedRequestsAreNoEvidence: a request that is refused before the store is asked does not
-// count as one of a live session, so that a stolen token of an ended session gains nothing by it.
+// TestMalformedRequestsAreNoEvidence: a request that is refused before the store is called is not
+// evidence of a live session. Otherwise a stolen token of an ended session could use the user's
+// budget.
 func TestMalformedRequestsAreNoEvidence(t *testing.T) {
 	request := httptest.NewRequest(http.MethodPost, "/api/notes?limit=0", strings.NewReader(`{"tags":["","","","","","","","","","","","","","","","","","","","",""]}`))
 	request.Header.Set("Idempotency-Key", "two words")

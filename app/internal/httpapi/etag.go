@@ -17,8 +17,9 @@ func entityTag(revision int64) string { return `"` + strconv.FormatInt(revision,
 func setETag(c *gin.Context, revision int64) { c.Header("ETag", entityTag(revision)) }
 
 // ifMatch returns the note's revision that the request is for according to If-Match (RFC 9110,
-// section 13.1.1). It is 0 if that header is absent or *. If the header names one revision, only the
-// write compares it with the note's. Errors: notes.ErrStale, notes.ErrNotFound, sessions.ErrInvalid.
+// section 13.1.1). It is 0 if that header is absent or *. If the header names one revision, only
+// the write compares it with the note's. Errors: notes.ErrStale, notes.ErrNotFound,
+// sessions.ErrInvalid.
 func (h *handlers) ifMatch(c *gin.Context, id string) (int64, error) {
 	lines := c.Request.Header.Values("If-Match")
 	if len(lines) == 0 {
@@ -52,9 +53,9 @@ func onlyRevision(tags []string) (int64, bool) {
 	return revision, err == nil && revision > 0 && revision < math.MaxInt64 && tags[0] == entityTag(revision)
 }
 
-// entityTags parses the value of If-Match. anyTag means that it is *. Otherwise it is a list of tags;
-// weak tags are left out, because they match nothing. ok is false if it is neither. The server's limit
-// of the header bounds the list.
+// entityTags parses the value of If-Match. anyTag means that it is *. Otherwise it is a list of
+// tags; weak tags are left out, because they match nothing. ok is false if it is neither. The
+// server's limit of the header bounds the list.
 func entityTags(value string) (tags []string, anyTag, ok bool) {
 	const space = " \t"
 	if strings.Trim(value, space) == "*" {

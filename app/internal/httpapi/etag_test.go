@@ -57,7 +57,8 @@ func TestOnlyRevision(t *testing.T) {
 	}
 }
 
-// FuzzEntityTags: what is read are strong tags of the value, and written as a list they are read again.
+// FuzzEntityTags: the result is strong tags of the value, and parsing their list again gives the
+// same tags.
 func FuzzEntityTags(f *testing.F) {
 	for _, seed := range []string{`"1", W/"2",,"a,b"`, `*`, `"1`, `"1" "2"`, `W/`} {
 		f.Add(seed)

@@ -20,12 +20,12 @@ type answered struct {
 	body []byte
 }
 
-// recorder is a response writer in memory. Timeouts are a connection's, of which there is none.
+// recorder is a response writer in memory. It has no connection and thus no timeouts.
 type recorder struct{ *httptest.ResponseRecorder }
 
 func (recorder) SetWriteDeadline(time.Time) error { return nil }
 
-// send has the handler answer the request and checks what must hold of every answer.
+// send sends the request to the handler and checks what must hold for every answer.
 func (w *world) send(t testing.TB, r request) answered {
 	t.Helper()
 	w.sent++
@@ -43,7 +43,7 @@ func (w *world) send(t testing.TB, r request) answered {
 		sent.Header.Set("Authorization", "Bearer "+r.token)
 	}
 	if sent.Header.Get("X-Forwarded-For") == "" {
-		// Every request from an address of its own, so that limits by address do not end the test.
+		// Every request has its own address, so that limits by address do not end the test.
 		sent.Header.Set("X-Forwarded-For", fmt.Sprintf("2001:db8:%x:%x::1", w.sent>>16&0xffff, w.sent&0xffff))
 	}
 	sent.RemoteAddr = "127.0.0.1:1"
@@ -78,7 +78,8 @@ func (w *world) check(t testing.TB, sent *http.Request, r request, a answered) {
 	w.checkLogs(t, what, sent, a)
 }
 
-// checkLogs looks for secrets in what the request left in the logs, and for failures that no answer tells.
+// checkLogs checks that the request left no secrets in the logs, and no failure that its answer
+// does not report.
 func (w *world) checkLogs(t testing.TB, what string, sent *http.Request, a answered) {
 	t.Helper()
 	secrets := []string{canary}
@@ -86,7 +87,7 @@ func (w *world) checkLogs(t testing.TB, what string, sent *http.Request, a answe
 		secrets = append(secrets, token)
 	}
 	texts(a.body, func(_, text string) {
-		// One word, and neither an id nor a time: a token, a key, a code.
+		// A single word that is neither an id nor a time is a token, a key or a code.
 		_, notID := uuid.Parse(text)
 		_, notTime := time.Parse(time.RFC3339, text)
 		if notID != nil && notTime != nil && len(text) >= 10 && !strings.Contains(text, " ") {

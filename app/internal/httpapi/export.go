@@ -75,9 +75,9 @@ type export struct {
 	begun bool
 }
 
-// extend moves the deadline by the time that the database may take, and then the client. The server's
-// timeout for an answer would cut off an export of many notes. (Its timeout for a request ends with
-// the request's body.)
+// extend moves the deadline by the time that the database may take, and then the client. The
+// server's timeout for an answer would cut off an export of many notes. (Its timeout for a request
+// ends with the request's body.)
 func (e *export) extend(database time.Duration) error { return e.paced.extend(database + exportStall) }
 
 // begin sends the first line. It is called when the first notes have been read: until then an error

@@ -29,13 +29,13 @@ func exportRequest(t testing.TB, server *httptest.Server, token string) *http.Re
 	return request
 }
 
-// exported is the answer to an export: what it begins with.
+// exported is the beginning of the answer to an export.
 type exported struct {
 	status, major int
 	header        http.Header
 }
 
-// export begins one. Its lines are read as they come.
+// export begins an export. Its lines are read as they arrive.
 func (s *service) export(t testing.TB, server *httptest.Server, token string) (exported, *bufio.Scanner) {
 	t.Helper()
 	response, err := server.Client().Do(exportRequest(t, server, token))
@@ -48,7 +48,7 @@ func (s *service) export(t testing.TB, server *httptest.Server, token string) (e
 	return exported{response.StatusCode, response.ProtoMajor, response.Header}, lines
 }
 
-// fill creates notes, and returns what an export must say of each.
+// fill creates notes, and returns the expected lines of an export.
 func (s *service) fill(t testing.TB, token string, n int) map[string]map[string]any {
 	t.Helper()
 	want := map[string]map[string]any{}
@@ -80,7 +80,8 @@ func next(t testing.TB, lines *bufio.Scanner) map[string]any {
 	return line
 }
 
-// TestExport: every note with all of its fields, and those of a page before the next page can be read.
+// TestExport: the export has every note with all its fields. The notes of a page arrive before the
+// next page can be read.
 func TestExport(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -128,7 +129,7 @@ func TestExport(t *testing.T) {
 	})
 }
 
-// TestExportOutlastsTheTimeouts: those of the server are of one request, and an export takes as long as it must.
+// TestExportOutlastsTheTimeouts: the server's timeouts do not limit an export.
 func TestExportOutlastsTheTimeouts(t *testing.T) {
 	const timeout = 500 * time.Millisecond
 	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
@@ -166,13 +167,14 @@ func TestExportOutlastsTheTimeouts(t *testing.T) {
 	}
 }
 
-// TestExportFromASilentDatabase: who exports is told so in time, or, when lines have been sent, sees no end.
+// TestExportFromASilentDatabase: the client gets an error in time, or, if lines were sent already,
+// an export without its end.
 func TestExportFromASilentDatabase(t *testing.T) {
 	for name, tc := range map[string]struct {
-		// silent is the page, from 1, that the database does not answer for.
+		// silent is the page, from 1, for which the database does not answer.
 		silent int
 		status int
-		// lines that arrive all the same.
+		// lines is how many lines arrive anyway.
 		lines int
 	}{
 		"first page":  {silent: 1, status: http.StatusServiceUnavailable},
@@ -214,7 +216,7 @@ func TestExportFromASilentDatabase(t *testing.T) {
 	}
 }
 
-// TestExportOfLargeNotes: a page is bounded in bytes, too.
+// TestExportOfLargeNotes: the bytes of a page are bounded, too.
 func TestExportOfLargeNotes(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -238,7 +240,8 @@ func TestExportOfLargeNotes(t *testing.T) {
 	})
 }
 
-// TestExportsAreBounded: for all, and for one user, so that some of the places are left to others.
+// TestExportsAreBounded: exports are bounded in total and for one user, so that other users keep
+// some of the slots.
 func TestExportsAreBounded(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// maxExports bounds the exports in progress, each of which holds exportSize bytes. maxUserExports
-	// bounds those of one user.
+	// maxExports bounds the exports in progress, each of which holds exportSize bytes.
+	// maxUserExports bounds those of one user.
 	maxExports, maxUserExports, exportSize = 4, 2, 5 << 20
 	// exportPreemptAfter is how long an export keeps its slot when another user needs it.
 	exportPreemptAfter = 30 * time.Second
@@ -21,8 +21,8 @@ const (
 // errPreempted means that an export was cut off for another user's.
 var errPreempted = fmt.Errorf("%w: a slow export was cut off for another user's export", errBusy)
 
-// exports gives out the slots for exports. When all are in use, a user who has fewer slots gets that
-// of the slowest export of another user. It is safe for concurrent use.
+// exports gives out the slots for exports. When all are in use, a user who has fewer slots gets
+// that of the slowest export of another user. It is safe for concurrent use.
 type exports struct {
 	now func() time.Time
 
@@ -42,8 +42,8 @@ type exportSlot struct {
 	// The mutex of exports guards what follows.
 
 	since time.Time
-	// preempt ends the export; it is nil after it was called. It is called with the mutex held, and so
-	// never after release.
+	// preempt ends the export; it is nil after it was called. It is called with the mutex held, and
+	// so never after release.
 	preempt func()
 }
 

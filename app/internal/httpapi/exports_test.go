@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestExportsMakeRoom: when all slots are in use, a user who has fewer slots gets that of the slowest
-// export of the user who has the most, if that export has had it for exportPreemptAfter.
+// TestExportsMakeRoom: when all slots are in use, a user who has fewer slots gets that of the
+// slowest export of the user who has the most, if that export has had it for exportPreemptAfter.
 func TestExportsMakeRoom(t *testing.T) {
 	type holder struct {
 		user string
@@ -70,8 +70,8 @@ func TestExportsMakeRoom(t *testing.T) {
 	}
 }
 
-// TestExportsWaitForRoom: a new export waits for a moment for the export that it preempts, preempts no
-// second one, and stops waiting when its client is gone.
+// TestExportsWaitForRoom: a new export waits for a moment for the export that it preempts, preempts
+// no second one, and stops waiting when its client is gone.
 func TestExportsWaitForRoom(t *testing.T) {
 	t.Parallel()
 	e := newExports(time.Now)

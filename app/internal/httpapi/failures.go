@@ -8,18 +8,18 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// maxFailures is how many failures of one kind are logged in a minute: clients can provoke them,
-// and while a database is away every request is one.
+// maxFailures is how many failures of one kind are logged in a minute. Clients can provoke them,
+// and while the database is unavailable every request fails.
 const maxFailures = 10
 
-// failures logs requests that have failed, those of one message and route up to maxFailures times a
-// minute. It is safe for concurrent use.
+// failures logs requests that have failed: up to maxFailures a minute with the same message and
+// route. It is safe for concurrent use.
 type failures struct {
 	to  *slog.Logger
 	now func() time.Time
 
 	mu sync.Mutex
-	// kinds are of messages in this package and of routes: few.
+	// kinds has few entries: the messages of this package for each route.
 	kinds map[failure]*logged
 }
 
@@ -27,7 +27,7 @@ type failure struct{ message, route string }
 
 type logged struct {
 	since time.Time
-	// lines since then, and failures that had none since the line before.
+	// lines counts the lines since then, and omitted the failures since the last line.
 	lines, omitted int
 }
 
@@ -51,25 +51,25 @@ func (f *failures) logWith(c *gin.Context, message string, args ...any) {
 	f.to.Error(message, args...)
 }
 
-// admit reports whether a failure has a line, and how many of its kind had none since the line
-// before.
+// admit reports whether a failure is logged, and how many of its kind were omitted since the last
+// line.
 func (f *failures) admit(k failure) (omitted int, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := f.now()
-	of := f.kinds[k]
-	if of == nil {
-		of = &logged{since: now}
-		f.kinds[k] = of
+	kind := f.kinds[k]
+	if kind == nil {
+		kind = &logged{since: now}
+		f.kinds[k] = kind
 	}
-	if now.Sub(of.since) >= time.Minute {
-		of.since, of.lines = now, 0
+	if now.Sub(kind.since) >= time.Minute {
+		kind.since, kind.lines = now, 0
 	}
-	if of.lines >= maxFailures {
-		of.omitted++
+	if kind.lines >= maxFailures {
+		kind.omitted++
 		return 0, false
 	}
-	of.lines++
-	omitted, of.omitted = of.omitted, 0
+	kind.lines++
+	omitted, kind.omitted = kind.omitted, 0
 	return omitted, true
 }

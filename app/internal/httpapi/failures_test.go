@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// TestFailuresAreCounted: those without a line are told by the next line of their kind.
+// TestFailuresAreCounted: failures that are not logged are counted in the next line of their kind.
 func TestFailuresAreCounted(t *testing.T) {
 	now := time.Unix(0, 0)
 	f := newFailures(nil)

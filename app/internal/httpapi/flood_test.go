@@ -11,15 +11,15 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestLoginFloodLeavesReads: while every place for hashing passwords is taken and more logins wait for one, who is
-// signed in reads and writes as ever, and the logins that find no place are answered 503.
+// TestLoginFloodLeavesReads: while all slots for hashing passwords are in use and more logins wait,
+// signed-in users read and write as usual. Logins that get no slot are answered 503.
 func TestLoginFloodLeavesReads(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
 		token := s.signIn(t, "alice")
 		id := s.call(t, "POST", "/api/notes", token, `{"content":"mine"}`).body["id"].(string)
 
-		// A login that has a place is held where it is counted.
+		// A login that has a slot is held where it is counted.
 		places := runtime.GOMAXPROCS(0)
 		hashing, release := make(chan struct{}, places), make(chan struct{})
 		s.limits.taking = func() {
@@ -61,7 +61,7 @@ func TestLoginFloodLeavesReads(t *testing.T) {
 	})
 }
 
-// TestRegistrationFloodLeavesLogins: while registrations from one address fill the places for
+// TestRegistrationFloodLeavesLogins: while registrations from one address fill the slots for
 // hashing and wait for more, others log in.
 func TestRegistrationFloodLeavesLogins(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
@@ -97,8 +97,8 @@ func TestRegistrationFloodLeavesLogins(t *testing.T) {
 		}
 		login := make(chan answer)
 		go func() { login <- s.loginWith(t, "alice", "correct horse battery", "", "192.0.2.2") }()
-		// Once the login waits, it gets the next free place. Until then, registrations get some,
-		// but far fewer than the 16 that waited before it.
+		// Once the login waits, it gets the next free slot. Until then registrations get some
+		// slots, but far fewer than the 16 that waited before it.
 		release <- struct{}{}
 		for overtook := 0; ; overtook++ {
 			select {
@@ -121,15 +121,15 @@ func TestRegistrationFloodLeavesLogins(t *testing.T) {
 		close(release)
 		flood.Wait()
 		close(hashing)
-		// Those that still waited were in time, or were told to come back.
+		// Registrations that still waited succeeded in time, or were told to retry.
 		if got := created.Load() + refused.Load(); got != registrations || created.Load() > 20 {
 			t.Errorf("%d registrations created an account and %d were refused", created.Load(), refused.Load())
 		}
 	})
 }
 
-// TestRegistrationsAreLimited: accounts that an address creates in a day; what creates none is not
-// counted.
+// TestRegistrationsAreLimited: an address can create a limited number of accounts a day. Failed
+// registrations do not count.
 func TestRegistrationsAreLimited(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -149,12 +149,12 @@ func TestRegistrationsAreLimited(t *testing.T) {
 	})
 }
 
-// TestGuessesAtOnce: of any number of guesses at once, no more are looked at than the limit allows.
+// TestGuessesAtOnce: of parallel guesses, no more are checked than the limit allows.
 func TestGuessesAtOnce(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
 		s.signIn(t, "alice")
-		// together returns how many of so many logins at once have which status.
+		// together sends logins in parallel and returns how many had which status.
 		together := func(n int, password, address string) map[int]int {
 			statuses := map[int]int{}
 			var mu sync.Mutex
@@ -176,7 +176,7 @@ func TestGuessesAtOnce(t *testing.T) {
 		if got := together(16, "correct horse battery", "192.0.2.2"); got[http.StatusOK] != 16 {
 			t.Errorf("16 right passwords at once are answered %v, want 16 times 200", got)
 		}
-		// People type passwords into the field for the name.
+		// People sometimes type passwords into the field for the name.
 		for digest := range s.limits.usernames {
 			if digest != s.usernames.Digest("alice") {
 				t.Errorf("a login was counted by %q, which is no keyed digest of the name", digest)

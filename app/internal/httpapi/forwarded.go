@@ -11,7 +11,7 @@ import (
 const forwardedFor = "X-Forwarded-For"
 
 // plainAddresses rewrites the addresses that [gin.Context.ClientIP] reads to the only form that gin
-// parses: without port, brackets and zone. Which of them is believed remains gin's decision.
+// parses: without port, brackets and zone. gin decides which of them to trust.
 func plainAddresses(c *gin.Context) {
 	if peer, err := netip.ParseAddrPort(c.Request.RemoteAddr); err == nil && peer.Addr().Zone() != "" {
 		c.Request.RemoteAddr = netip.AddrPortFrom(peer.Addr().WithZone(""), peer.Port()).String()
@@ -28,7 +28,7 @@ func plainAddresses(c *gin.Context) {
 
 // plainAddress returns the address in an entry of X-Forwarded-For. Proxies write it as 203.0.113.5,
 // 203.0.113.5:51234, 2001:db8::1, [2001:db8::1] or [2001:db8::1]:443. An entry that is no address
-// is returned as it is: there gin stops, and believes nothing to the left of it.
+// is returned unchanged: gin stops there and trusts nothing to the left of it.
 func plainAddress(entry string) string {
 	text := strings.TrimSpace(entry)
 	if inside, found := strings.CutPrefix(text, "["); found && strings.HasSuffix(inside, "]") {

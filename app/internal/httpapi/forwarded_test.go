@@ -11,8 +11,8 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// clients returns a function that tells which address a request counts for, where three networks
-// are of proxies.
+// clients returns a function that returns the address for which a request counts. Three networks
+// are trusted proxies.
 func clients(t testing.TB) func(peer string, forwarded ...string) string {
 	t.Helper()
 	engine, err := newEngine([]string{"127.0.0.1", "10.0.0.0/8", "fe80::/16"})
@@ -78,8 +78,8 @@ func TestForwardedAddresses(t *testing.T) {
 	}
 }
 
-// FuzzForwarded: whatever the header says, the address counted is the peer's or that of an entry to
-// whose right every entry is a trusted proxy; and a peer that is no proxy is never anybody else.
+// FuzzForwarded: whatever the header contains, the address is the peer's or that of an entry with
+// only trusted proxies to its right. A peer that is no proxy always counts as itself.
 func FuzzForwarded(f *testing.F) {
 	for _, seed := range []struct{ first, second string }{
 		{first: "203.0.113.5:51234"}, {first: "198.51.100.9, [2001:db8::1]:443", second: "10.0.0.1:80"}, {first: "[2001:db8::1%eth0]", second: "unknown"},
@@ -109,7 +109,7 @@ func FuzzForwarded(f *testing.F) {
 	})
 }
 
-// addressesIn reports whether an entry is the address, perhaps with brackets, a zone and a port.
+// addressesIn reports whether an entry is the address, possibly with brackets, a zone and a port.
 func addressesIn(entry, address string) bool {
 	for _, candidate := range candidates(entry) {
 		if candidate.String() == address {
@@ -130,7 +130,7 @@ func isTrusted(entry string) bool {
 	return false
 }
 
-// candidates are the addresses that an entry could mean, with what stands around them cut off at
+// candidates returns the addresses that an entry could mean: it cuts off what surrounds them at
 // each place.
 func candidates(entry string) []netip.Addr {
 	entry = strings.TrimSpace(entry)

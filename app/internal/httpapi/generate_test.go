@@ -13,23 +13,23 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// canary is in every text that is made here and sent as a body, and in every user's name and password:
-// wherever it turns up, something of a user's has.
+// canary is in every text that is sent as a body, and in every username and password. If it occurs
+// anywhere else, user data has leaked.
 const canary = "hush"
 
-// generator makes values for schemas: valid ones, and ones that are not.
+// generator creates values for schemas, both valid and invalid ones.
 type generator struct {
 	*choices
-	// known returns what is at hand for a field or parameter of this name: an id that exists, the
-	// right password. None is fine.
+	// known returns values for a field or parameter of this name, such as an existing id or the
+	// right password. It may return none.
 	known func(name string) []string
 }
 
-// member is a field of a JSON object, its value encoded. A list of them can hold what a map cannot: a
-// field twice, and values that are no JSON.
+// member is a field of a JSON object with its encoded value. Unlike a map, a list of members can
+// have a field twice, and values that are not JSON.
 type member struct{ name, value string }
 
-// members are those of a valid object.
+// members returns the members of a valid object.
 func (g *generator) members(schema *openapi3.Schema) []member {
 	var all []member
 	for _, name := range sortedNames(schema.Properties) {
@@ -40,7 +40,7 @@ func (g *generator) members(schema *openapi3.Schema) []member {
 	return all
 }
 
-// value is a valid value, encoded.
+// value returns a valid value, encoded.
 func (g *generator) value(ref *openapi3.SchemaRef, name string) string {
 	s := ref.Value
 	switch {
@@ -89,7 +89,7 @@ func (g *generator) number(s *openapi3.Schema) int {
 	return choose(g.choices, []int{least, most, max(least, min(most, g.below(256)))})
 }
 
-// text is a valid text: one that is known to mean something, or one that is made.
+// text returns a valid text: a known one, or a generated one.
 func (g *generator) text(s *openapi3.Schema, name string) string {
 	if known := g.known(name); len(known) > 0 && !g.oneIn(3) {
 		return choose(g.choices, known)
@@ -116,7 +116,7 @@ func (g *generator) text(s *openapi3.Schema, name string) string {
 
 var alphabets = []string{"abcdefghijklmnopqrstuvwxyz", "aZ09._-", "Ää世𝄞ﬁ", " \t\n\"\\/<>&'%;", "\x00\x01\x7f\u0085\u200b\u202e\ufeff\ufffd"}
 
-// letters is a text of a length, in characters, that begins with the canary if there is room.
+// letters returns a text of a given length in characters. It begins with the canary if that fits.
 func (g *generator) letters(length int) string {
 	var b strings.Builder
 	if length > len(canary) {
@@ -137,10 +137,10 @@ func (g *generator) letters(length int) string {
 	return b.String()
 }
 
-// maxRepeats bounds what a pattern's * and + become.
+// maxRepeats bounds the repetitions of a pattern's * and +.
 const maxRepeats = 3
 
-// matching is a text that matches a pattern.
+// matching returns a text that matches a pattern.
 func (g *generator) matching(e *syntax.Regexp) string {
 	repeat := func(least, most int) string {
 		if most < 0 {
@@ -182,7 +182,8 @@ func (g *generator) matching(e *syntax.Regexp) string {
 	return "" // anchors
 }
 
-// outside is a value that is just not within the schema's bounds, or of another type when it has none.
+// outside returns a value that is just outside the schema's bounds, or of another type if it has
+// none.
 func (g *generator) outside(ref *openapi3.SchemaRef, name string) string {
 	s := ref.Value
 	var values []string

@@ -11,7 +11,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestHead checks that HEAD answers as GET does, without a body, and leaves the same audit line.
+// TestHead checks that HEAD has the answer of GET without its body, and the same audit line.
 func TestHead(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		log := &breakable{}

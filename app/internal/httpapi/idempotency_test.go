@@ -61,7 +61,7 @@ func TestIdempotencyKey(t *testing.T) {
 	})
 }
 
-// TestIdempotencyKeyAtTheSameMoment: of many requests with one key, one creates the note.
+// TestIdempotencyKeyAtTheSameMoment: of parallel requests with one key, one creates the note.
 func TestIdempotencyKeyAtTheSameMoment(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -88,8 +88,8 @@ func TestIdempotencyKeyAtTheSameMoment(t *testing.T) {
 	})
 }
 
-// TestIdempotencyKeyIsOfOneRequest: whatever has become of the first note, the key replays the
-// first request and refuses every other one. Once the key has ended it is free again.
+// TestIdempotencyKeyIsOfOneRequest: the key replays the first request and refuses every other one,
+// even if the first note was changed or deleted. After it has expired it can be used again.
 func TestIdempotencyKeyIsOfOneRequest(t *testing.T) {
 	const (
 		first    = `{"content":"once","title":"t","tags":["a","b"]}`
@@ -116,7 +116,7 @@ func TestIdempotencyKeyIsOfOneRequest(t *testing.T) {
 	}
 	previousRelease := func(key *notes.IdempotencyKey) { key.Request, key.Pepper = "", "" }
 	cases := map[string]struct {
-		// stored changes how the first request's key is stored.
+		// stored changes the stored key of the first request.
 		stored      func(*notes.IdempotencyKey)
 		since       func(t *testing.T, s *service, token, path string)
 		same, other string
@@ -129,7 +129,7 @@ func TestIdempotencyKeyIsOfOneRequest(t *testing.T) {
 		"pepper replaced, deleted": {
 			stored: func(key *notes.IdempotencyKey) { key.Pepper = "before" }, since: remove, same: created, other: created,
 		},
-		// What the previous release stored is compared as it compares.
+		// A key that the previous release stored is compared as that release does.
 		"previous release":          {stored: previousRelease, same: replayed, other: refused},
 		"previous release, changed": {stored: previousRelease, since: change, same: replayed, other: replayed},
 		"previous release, deleted": {stored: previousRelease, since: remove, same: replayed, other: replayed},
@@ -170,7 +170,7 @@ func TestIdempotencyKeyIsOfOneRequest(t *testing.T) {
 				case outcome != tc.same:
 					t.Errorf("the same request was %s, want %s", outcome, tc.same)
 				case outcome == created:
-					// The key is the new note's now.
+					// The key now belongs to the new note.
 					if again, outcome := send("same", first); outcome != replayed || again.body["id"] != got.body["id"] {
 						t.Errorf("the same request once more was %s: %v, want %v", outcome, again.body, got.body)
 					}

@@ -7,8 +7,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestLostPepperTellsNothing: while a pepper that a password needs is lost, every login that fails
-// has the same answer and counts alike, so that nobody learns which accounts there are.
+// TestLostPepperTellsNothing: while a pepper that a password needs is lost, every failed login has
+// the same answer and counts the same, so that it does not reveal which accounts exist.
 func TestLostPepperTellsNothing(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		const right, wrong, away = "correct horse battery", "wrong horse battery", "Logins are unavailable, try again later"

@@ -2,13 +2,14 @@ package httpapi
 
 import "time"
 
-// smallSize is how much each request may hold of its body, and of its answer, without a reservation,
-// in bytes. A page of a list fits, and so do most notes. The bound on requests in flight bounds the
-// sum.
+// smallSize is how much each request may hold of its body, and of its answer, without a
+// reservation, in bytes. A page of a list fits, and so do most notes. The bound on requests in
+// flight bounds the sum.
 const smallSize = 32 << 10
 
 // maxLarge bounds what all requests of a replica hold beyond [smallSize] each, in bytes: once for
-// bodies and once for answers. maxUserLarge is the part of one user, in which the largest note fits.
+// bodies and once for answers. maxUserLarge is the part of one user, in which the largest note
+// fits.
 const maxLarge, maxUserLarge = 16 << 20, 4 << 20
 
 // What requests hold at most, in bytes. A body is held as it arrives and once more decoded. An
@@ -34,7 +35,8 @@ type reservation struct {
 
 	// since is when the request first held large memory.
 	since time.Time
-	// preempt, if it is not nil, ends the wait for the client, so that the request releases its memory.
+	// preempt, if it is not nil, ends the wait for the client, so that the request releases its
+	// memory.
 	preempt func()
 }
 

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestReservation: only what a request holds beyond smallSize is reserved from the pool, and the pool
-// forgets requests and users that hold nothing.
+// TestReservation: only what a request holds beyond smallSize is reserved from the pool, and the
+// pool forgets requests and users that hold nothing.
 func TestReservation(t *testing.T) {
 	for name, tc := range map[string]struct {
 		reserves []int

@@ -41,8 +41,8 @@ const contentSecurityPolicy = "default-src 'self'; script-src 'self'; object-src
 // securityHeaders sets the headers that every answer has, errors included.
 func securityHeaders(c *gin.Context) { SetSecurityHeaders(c.Writer.Header()) }
 
-// SetSecurityHeaders sets the headers that every answer has. Package server uses it for requests that
-// it refuses before the API sees them.
+// SetSecurityHeaders sets the headers that every answer has. Package server uses it for requests
+// that it refuses before the API sees them.
 func SetSecurityHeaders(h http.Header) {
 	h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains; preload")
 	h.Set("X-Frame-Options", "DENY")
@@ -92,7 +92,8 @@ func logRequest(log *slog.Logger) gin.HandlerFunc {
 		start := time.Now()
 		c.Next()
 		level := slog.LevelInfo
-		// Browsers send preflight requests (OPTIONS) as often as they like, and refusals must cost little.
+		// Browsers send preflight requests (OPTIONS) as often as they like, and refusals must cost
+		// little.
 		if _, audited := auditedAs(c); audited || c.GetBool(refusedKey) || c.Request.Method == http.MethodOptions {
 			level = slog.LevelDebug
 		}
@@ -104,7 +105,8 @@ func logRequest(log *slog.Logger) gin.HandlerFunc {
 	}
 }
 
-// recoverPanic answers 500 and logs the stack of a panic, but not its value, which can contain a note.
+// recoverPanic answers 500 and logs the stack of a panic, but not its value, which can contain a
+// note.
 func (h *handlers) recoverPanic(c *gin.Context) {
 	answer := c.Writer.(*heldAnswer)
 	defer func() {
@@ -167,8 +169,8 @@ func (h *handlers) limitAddress(c *gin.Context) error {
 // live session counts for its address.
 func (h *handlers) limitUser(c *gin.Context) error { return h.limitRequest(c, false) }
 
-// limitSecurity is limitUser for the calls by which users defend their account. They have a separate
-// budget, which other requests with a stolen token cannot use up.
+// limitSecurity is limitUser for the calls by which users defend their account. They have a
+// separate budget, which other requests with a stolen token cannot use up.
 func (h *handlers) limitSecurity(c *gin.Context) error { return h.limitRequest(c, true) }
 
 func (h *handlers) limitRequest(c *gin.Context, security bool) error {

@@ -7,14 +7,14 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// oddValues are put where another value belongs. Some are no JSON.
+// oddValues replace other values. Some are not JSON.
 var oddValues = []string{
 	`null`, `7`, `-1`, `0.5`, `1e999`, `123456789012345678901234567890`, `true`, `{}`, `[]`, `""`, `" \t\n"`, `"\u0000"`,
 	`"\ud800"`, `"\u2028"`, "\"\xff\"", "\"\x01\"", `{"` + canary + `":{"` + canary + `":[]}}`, `[[[]]]`, `[null]`, `NaN`, `'x'`, ``,
 	strings.Repeat("[", 5_000), strings.Repeat(`{"a":`, 5_000), strings.Repeat("[", 5_000) + strings.Repeat("]", 5_000),
 }
 
-// oddTexts are put where an id, a number or a revision belongs.
+// oddTexts replace ids, numbers and revisions.
 var oddTexts = []string{
 	"", " ", "0", "-1", "+5", "050", "1e3", "0x10", "5 ", "NaN", "99999999999999999999999", "null", "{id}", "*", `""`, `"0"`, `"1"`, `"-1"`, `W/"1"`,
 	`"1", "2"`, `"99999999999999999999999"`, `"2147483647"`, `"9223372036854775806"`, `"9223372036854775807"`, "../..", "a/b", "%2e%2e%2f", "' OR '1'='1", "\x00", "\xff", "𝄞", "\u202e", "a,b", "[1]",
@@ -22,8 +22,8 @@ var oddTexts = []string{
 	strings.Repeat("x", 5_000),
 }
 
-// mutate makes a body that the schema forbids from the members of a valid one; now and then one that it
-// allows after all.
+// mutate makes a body that the schema forbids from the members of a valid one. Sometimes the result
+// is valid anyway.
 func (g *generator) mutate(schema *openapi3.Schema, members []member) string {
 	if g.oneIn(3) {
 		return g.mutateText(object(members))
@@ -52,7 +52,7 @@ func (g *generator) mutate(schema *openapi3.Schema, members []member) string {
 	return object(members)
 }
 
-// mutateText damages a body without regard to what it holds.
+// mutateText damages a body regardless of its content.
 func (g *generator) mutateText(body string) string {
 	at := g.below(len(body))
 	switch g.below(8) {

@@ -205,8 +205,8 @@ func pageParameters(c *gin.Context) (limit int, cursor string, err error) {
 	return limit, cursor, nil
 }
 
-// noteID returns the note's id from the path. No note has an id that is not a UUID. The error is not
-// notes.ErrNotFound, which would be evidence of a live session.
+// noteID returns the note's id from the path. No note has an id that is not a UUID. The error is
+// not notes.ErrNotFound, which would be evidence of a live session.
 func noteID(c *gin.Context) (string, error) {
 	id := c.Param("id")
 	if !isCanonicalUUID(id) {
@@ -225,8 +225,8 @@ func isCanonicalUUID(text string) bool {
 // maxIdempotencyKey is in bytes.
 const maxIdempotencyKey = 255
 
-// idempotencyKey returns the client's key for a request that it may retry, or an empty string if the
-// request has none.
+// idempotencyKey returns the client's key for a request that it may retry, or an empty string if
+// the request has none.
 func idempotencyKey(c *gin.Context) (string, error) {
 	values := c.Request.Header.Values("Idempotency-Key")
 	if len(values) == 0 {

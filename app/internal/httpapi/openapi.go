@@ -7,7 +7,7 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// OpenAPI is the API's description (OpenAPI 3.1), which the tests hold the handlers to.
+// OpenAPI is the API's description (OpenAPI 3.1). Tests check the handlers against it.
 //
 //go:embed openapi.yaml
 var OpenAPI []byte

@@ -10,12 +10,12 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// FuzzAPI makes requests from the document, valid and damaged, and holds every answer to it: whatever is
-// sent, nothing fails inside, nothing is answered that the document does not describe, and nothing secret
-// is logged.
+// FuzzAPI sends requests derived from the document, valid and damaged ones, and checks every answer
+// against the document. No request may cause an internal error, an undocumented answer, or a secret
+// in the log.
 func FuzzAPI(f *testing.F) {
-	// To shorten an input that reaches new code means to send it thousands of times: a minute each, unless
-	// asked for, in which nothing new is tried.
+	// Minimizing an input sends it thousands of times. By default that takes a minute for each new
+	// input, in which nothing new is tried.
 	if minimize := flag.Lookup("test.fuzzminimizetime"); minimize.Value.String() == minimize.DefValue {
 		if err := minimize.Value.Set("1x"); err != nil {
 			f.Fatal(err)
@@ -40,7 +40,8 @@ func FuzzAPI(f *testing.F) {
 	})
 }
 
-// TestAPIFromDocument makes many requests of each operation, and more until each has succeeded and failed.
+// TestAPIFromDocument sends many requests of each operation, until each operation has succeeded and
+// failed.
 func TestAPIFromDocument(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		const least, most = 100, 1_000
@@ -75,11 +76,12 @@ func TestAPIFromDocument(t *testing.T) {
 }
 
 const (
-	// maxRequests bounds the requests of one input: later ones find what earlier ones left.
+	// maxRequests bounds the requests of one input: later requests find the state that earlier ones
+	// left.
 	maxRequests = 4
-	// requestsOfTenant bounds how many notes and sessions a tenant comes to have.
+	// requestsOfTenant bounds how many notes and sessions a tenant creates.
 	requestsOfTenant = 200
-	// seedLength is enough for a request with all its choices.
+	// seedLength is enough for all choices of a request.
 	seedLength = 256
 )
 

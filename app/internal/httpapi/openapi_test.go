@@ -26,13 +26,13 @@ var document = sync.OnceValues(func() (routers.Router, error) {
 	if err := doc.Validate(context.Background()); err != nil {
 		return nil, err
 	}
-	// To the document an export is text: its lines are described in words.
+	// In the document an export is text. Its lines are only described in words.
 	openapi3filter.RegisterBodyDecoder("application/x-ndjson", openapi3filter.PlainBodyDecoder)
 	return gorillamux.NewRouter(doc)
 })
 
-// conforms holds an exchange to the document: an answer that it does not describe is an error, and so
-// is a request that succeeds, or that is meant to be valid, although the document forbids it.
+// conforms checks an exchange against the document. It is an error if the document does not
+// describe the answer, or forbids a request that succeeds or that is meant to be valid.
 func conforms(t testing.TB, request *http.Request, body string, response *http.Response, answered []byte, valid bool) {
 	t.Helper()
 	router, err := document()

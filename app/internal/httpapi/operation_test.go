@@ -6,19 +6,19 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// operation is one of the document's.
+// operation is an operation of the document.
 type operation struct {
 	*openapi3.Operation
 	method, path string
 	parameters   openapi3.Parameters
 }
 
-// canFail says whether the document has an answer to a faulty request.
+// canFail reports whether the document has an answer to an invalid request.
 func (o operation) canFail() bool {
 	return slices.ContainsFunc(sortedNames(o.Responses.Map()), func(status string) bool { return status[0] == '4' && status != "429" })
 }
 
-// body is the schema of the JSON that the operation takes, or nil.
+// body returns the schema of the operation's JSON body, or nil.
 func (o operation) body() *openapi3.Schema {
 	if o.RequestBody == nil {
 		return nil

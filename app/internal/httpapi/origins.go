@@ -48,9 +48,9 @@ func withoutDefaultPort(origins []string) []string {
 	return sent
 }
 
-// refuseForeignOrigins refuses requests that browsers send for pages of origins that are not listed.
-// CORS does not prevent simple requests: they would fail, and use up the failed logins of the
-// visitor's address. Clients other than browsers send no origin and are let through.
+// refuseForeignOrigins refuses requests that browsers send for pages of origins that are not
+// listed. CORS does not prevent simple requests: they would fail, and use up the failed logins of
+// the visitor's address. Clients other than browsers send no origin and are let through.
 func refuseForeignOrigins(allowed []string) (func(*gin.Context) error, error) {
 	protection := http.NewCrossOriginProtection()
 	for _, origin := range allowed {

@@ -9,7 +9,8 @@ import (
 )
 
 // exportStall is how long an export waits for a client that reads nothing. What the client reads
-// earns back waiting time, at bodyRate. A client that reads more slowly loses its export in the end.
+// earns back waiting time, at bodyRate. A client that reads more slowly loses its export in the
+// end.
 const exportStall = 30 * time.Second
 
 // errReadsSlowly means that the client has used up its waiting time.

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// slowReader is a client that reads at a rate, by a clock of its own.
+// slowReader is a client that reads at a given rate, by its own clock.
 type slowReader struct {
 	*httptest.ResponseRecorder
 	now, deadline time.Time
@@ -31,15 +31,15 @@ func (r *slowReader) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestExportsHaveALeastRate: a client that reads more slowly loses its export after a grace,
-// however small the lines are. Large lines, and the time of the database, cost nobody the export.
+// TestExportsHaveALeastRate: a client that reads too slowly loses its export after a grace period,
+// however small the lines are. Large lines and a slow database do not end an export.
 func TestExportsHaveALeastRate(t *testing.T) {
 	for name, tc := range map[string]struct {
-		// rate is the client's, in bytes a second; line and lines are what it is sent.
+		// rate is the client's, in bytes a second. line and lines are what it is sent.
 		rate, line, lines int
-		// database is what the service waits for before each line.
+		// database is how long the database takes for each line.
 		database time.Duration
-		// most is the longest that a client that is cut off may take; 0: it is not.
+		// most is how long the client may take until it is cut off; 0 means that it is not.
 		most time.Duration
 	}{
 		"small lines, slowly":            {rate: 200, line: 200, lines: 1000, most: exportStall + time.Second},
@@ -71,8 +71,8 @@ func TestExportsHaveALeastRate(t *testing.T) {
 	}
 }
 
-// TestExportsMayNotPause: a client that has read fast saves up no more time than one that has just
-// begun.
+// TestExportsMayNotPause: reading fast does not earn a client more waiting time than it had at the
+// start.
 func TestExportsMayNotPause(t *testing.T) {
 	client := &slowReader{httptest.NewRecorder(), time.Now(), time.Time{}, 1 << 30}
 	a := newPacedAnswer(t.Context(), client, &exportSlot{}, func() time.Time { return client.now })

@@ -8,7 +8,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestPanic: a panic ends its request with 500, is logged once and without its value, and ends nothing else.
+// TestPanic: a panic ends only its own request, with 500. It is logged once and without its value.
 func TestPanic(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		t.Run("handler", func(t *testing.T) {

@@ -14,8 +14,8 @@ var (
 	errUserBusy = errors.New("too many large requests of one user in flight")
 )
 
-// preemptAfter is how long a request that waits for its client keeps its memory when another request
-// needs it.
+// preemptAfter is how long a request that waits for its client keeps its memory when another
+// request needs it.
 const preemptAfter = time.Second
 
 // pool is a memory budget that the large requests share. When it is used up, it preempts requests
@@ -40,8 +40,8 @@ func newPool(limit, userLimit int) *pool {
 	}
 }
 
-// reserve adds n bytes to a reservation. If that may wait, it waits for a moment until other requests
-// release memory. Errors: errUserBusy, errBusy.
+// reserve adds n bytes to a reservation. If that may wait, it waits for a moment until other
+// requests release memory. Errors: errUserBusy, errBusy.
 func (p *pool) reserve(r *reservation, n int) error {
 	var timeout, retry <-chan time.Time
 	for {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestPoolMakesRoom: a full pool preempts the request that has waited for its client for longest, of
-// the user who holds the most. Requests that do not wait for their client keep their memory.
+// TestPoolMakesRoom: a full pool preempts the request that has waited for its client for longest,
+// of the user who holds the most. Requests that do not wait for their client keep their memory.
 func TestPoolMakesRoom(t *testing.T) {
 	type holder struct {
 		user  string

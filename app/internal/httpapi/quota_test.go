@@ -12,7 +12,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestQuotaOfNotes: a user who has as many notes as are allowed can do everything but create
+// TestQuotaOfNotes: a user who has the maximum number of notes can do everything except create
 // another one.
 func TestQuotaOfNotes(t *testing.T) {
 	t.Parallel()
@@ -45,7 +45,7 @@ func TestQuotaOfNotes(t *testing.T) {
 	})
 }
 
-// TestQuotaOfBytes: a note that does not fit is refused, new or longer than before; one that gets
+// TestQuotaOfBytes: a new or longer note that does not fit is refused. An update that makes a note
 // no longer is not.
 func TestQuotaOfBytes(t *testing.T) {
 	t.Parallel()
@@ -77,8 +77,8 @@ func TestQuotaOfBytes(t *testing.T) {
 	})
 }
 
-// TestQuotaOfIdempotencyKeys: the keys of notes that have been deleted count as bytes, so that a
-// user cannot store any number of them; a request that is sent again needs no more room.
+// TestQuotaOfIdempotencyKeys: the keys of deleted notes count as bytes, so that their number is
+// bounded. A retry needs no additional quota.
 func TestQuotaOfIdempotencyKeys(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
@@ -103,8 +103,8 @@ func TestQuotaOfIdempotencyKeys(t *testing.T) {
 	})
 }
 
-// TestQuotaHoldsForConcurrentRequests: of many creations at the same moment as many are stored as
-// are allowed.
+// TestQuotaHoldsForConcurrentRequests: of parallel creations, no more are stored than the quota
+// allows.
 func TestQuotaHoldsForConcurrentRequests(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
@@ -125,7 +125,7 @@ func TestQuotaHoldsForConcurrentRequests(t *testing.T) {
 	})
 }
 
-// TestAccountsAreBounded: no more accounts are created than are allowed, until one is deleted.
+// TestAccountsAreBounded: no more accounts are created than allowed, until one is deleted.
 func TestAccountsAreBounded(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {

@@ -10,12 +10,12 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// RecordAccounts returns a store that commits nothing for a request before the request's line of
-// intent is in the audit log. It does so here, and not in handlers, because here every limit and
-// check has been passed.
+// RecordAccounts returns a store that writes the request's line of intent to the audit log before
+// it commits anything. The store does this and not the handlers, because it is called only after
+// all limits and checks.
 func RecordAccounts(store accounts.Store) accounts.Store { return recordedAccounts{store} }
 
-// RecordNotes is RecordAccounts for notes.
+// RecordNotes is [RecordAccounts] for notes.
 func RecordNotes(store notes.Store) notes.Store { return recordedNotes{store} }
 
 type recordedAccounts struct{ accounts.Store }
@@ -132,7 +132,8 @@ func (s recordedNotes) CreateNoteIdempotent(ctx context.Context, id sessions.Ide
 	return s.Store.CreateNoteIdempotent(ctx, id, now, n, key)
 }
 
-// FirstNote implements notes.Store. It commits nothing, but its note is the answer to a creation.
+// FirstNote implements notes.Store. It commits nothing, but its note answers the retry of a
+// creation.
 func (s recordedNotes) FirstNote(ctx context.Context, id sessions.Identity, now time.Time, key notes.IdempotencyKey) (notes.First, bool, error) {
 	first, found, err := s.Store.FirstNote(ctx, id, now, key)
 	if err != nil || !found {

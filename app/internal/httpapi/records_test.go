@@ -39,14 +39,14 @@ func (b *breakable) Write(p []byte) (int, error) {
 	return b.text.Write(p)
 }
 
-// only lets lines through of which allow approves; nil: all.
+// only lets through the lines that allow approves; nil approves all.
 func (b *breakable) only(allow func(line string) bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.allow = allow
 }
 
-// records are the lines written so far, without the first of the chain.
+// records returns the lines written so far, without the first line of the chain.
 func (b *breakable) records(t testing.TB) []audit.Record {
 	t.Helper()
 	b.mu.Lock()
@@ -64,7 +64,7 @@ func (b *breakable) records(t testing.TB) []audit.Record {
 
 func none(string) bool { return false }
 
-// withTrail has the service write its audit log to out.
+// withTrail makes the service write its audit log to out.
 func withTrail(t testing.TB, out io.Writer) func(*httpapi.Service) {
 	return func(s *httpapi.Service) {
 		t.Helper()
@@ -78,7 +78,7 @@ func withTrail(t testing.TB, out io.Writer) func(*httpapi.Service) {
 
 const notRecorded = "The audit log cannot be written, try again later"
 
-// unrecorded checks an answer to a request that could not be recorded.
+// unrecorded checks the answer to a request that could not be recorded.
 func unrecorded(t testing.TB, what string, a answer) {
 	t.Helper()
 	a.want(t, what, http.StatusServiceUnavailable, notRecorded)
@@ -93,7 +93,7 @@ func unrecorded(t testing.TB, what string, a answer) {
 	}
 }
 
-// TestNoLineNoData: what cannot be recorded is not answered.
+// TestNoLineNoData: a request that cannot be recorded gets no data.
 func TestNoLineNoData(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		out := &breakable{}
@@ -109,8 +109,8 @@ func TestNoLineNoData(t *testing.T) {
 	})
 }
 
-// TestNothingIsCommittedWithoutIntent walks every operation of the document that changes something:
-// without its line of intent nothing is changed; with it alone the answer is dropped.
+// TestNothingIsCommittedWithoutIntent tries every operation of the document that changes something.
+// Without its line of intent nothing is changed. With that line only, the answer is dropped.
 func TestNothingIsCommittedWithoutIntent(t *testing.T) {
 	doc, err := openapi3.NewLoader().LoadFromData(httpapi.OpenAPI)
 	if err != nil {
@@ -145,7 +145,7 @@ func TestNothingIsCommittedWithoutIntent(t *testing.T) {
 	}
 }
 
-// contents are all rows of an SQLite database, by table, without what is only counted.
+// contents returns all rows of an SQLite database, by table, without the counters.
 func contents(t *testing.T, file string) map[string][]string {
 	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+file+"?mode=ro")
@@ -182,7 +182,7 @@ func selected(t *testing.T, db *sql.DB, query string) []string {
 	return found
 }
 
-// writeOf prepares a request of an operation that changes something, and would succeed.
+// writeOf prepares a request of an operation that changes something and would succeed.
 func writeOf(t *testing.T, s *service, method, path string) (token, target, body string) {
 	t.Helper()
 	const password = "correct horse battery"
@@ -228,7 +228,7 @@ func writeOf(t *testing.T, s *service, method, path string) (token, target, body
 	return token, target, body
 }
 
-// writer is a client's connection that says when the first byte is sent.
+// writer is a client's connection that reports when the first byte is sent.
 type writer struct {
 	recorder
 	first func()
@@ -249,8 +249,8 @@ func (w *writer) Write(p []byte) (int, error) {
 	return w.recorder.Write(p)
 }
 
-// TestLineStandsBeforeTheFirstByte: the outcome of what is answered at once, the intent of what is
-// streamed.
+// TestLineStandsBeforeTheFirstByte: before the first byte, the log has the outcome of an answer
+// that was held, and the intent of one that is streamed.
 func TestLineStandsBeforeTheFirstByte(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		out := &breakable{}
@@ -280,7 +280,8 @@ func TestLineStandsBeforeTheFirstByte(t *testing.T) {
 	})
 }
 
-// TestWritesHaveTwoLines: of the same request, the first with the user and the object.
+// TestWritesHaveTwoLines: a write has two lines of the same request. The first has the user and the
+// object.
 func TestWritesHaveTwoLines(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		out := &breakable{}
@@ -309,7 +310,7 @@ func TestWritesHaveTwoLines(t *testing.T) {
 	})
 }
 
-// TestExportIsRecorded: how much has left, also of one that was cut off.
+// TestExportIsRecorded: the line has how much was sent, also of an export that was cut off.
 func TestExportIsRecorded(t *testing.T) {
 	for name, tc := range map[string]struct {
 		// broken is the page, from 1, that cannot be read.
@@ -351,8 +352,8 @@ func TestExportIsRecorded(t *testing.T) {
 	}
 }
 
-// TestChangeOutlivesItsClient: a client that hangs up when its change is about to be committed does
-// not have a change recorded as an error that was made.
+// TestChangeOutlivesItsClient: if a client disconnects just before its change is committed, a
+// committed change is not recorded as an error.
 func TestChangeOutlivesItsClient(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		out := &breakable{}

@@ -19,8 +19,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestRefusalsCostFewLines: of requests that are refused by the thousand, each kind has a line and
-// another with the number of the rest, in the audit log; in the process's own log they have none.
+// TestRefusalsCostFewLines: thousands of refused requests have one audit line of each kind, and
+// another one with the number of the others. They have none in the service's own log.
 func TestRefusalsCostFewLines(t *testing.T) {
 	const limit, times, addresses = 5, 500, 4
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
@@ -49,7 +49,7 @@ func TestRefusalsCostFewLines(t *testing.T) {
 			for i := range times * addresses {
 				request := httptest.NewRequest(tc.method, tc.path, strings.NewReader(tc.body))
 				request.RemoteAddr = "127.0.0.1:1"
-				// Of IPv6, all addresses of a network are one.
+				// All IPv6 addresses of a network count as one.
 				request.Header.Set("X-Forwarded-For", fmt.Sprintf("2001:db8:0:%x::%x", i%addresses, i))
 				if tc.token != "" {
 					request.Header.Set("Authorization", "Bearer "+tc.token)
@@ -85,7 +85,7 @@ func TestRefusalsCostFewLines(t *testing.T) {
 			lines++
 			told += max(1, r.Refused)
 		}
-		// Three kinds of limits and an origin, at each address.
+		// There are three kinds of limits and the check of the origin, for each address.
 		if most := 2 * 4 * addresses; lines > most || told != audited {
 			t.Errorf("%d audit lines tell of %d refusals, want at most %d lines and %d refusals", lines, told, most, audited)
 		}
@@ -95,8 +95,8 @@ func TestRefusalsCostFewLines(t *testing.T) {
 	})
 }
 
-// TestLimitedClientsLoseTheirConnection: the next request needs another one, in HTTP/1.1 and in
-// HTTP/2.
+// TestLimitedClientsLoseTheirConnection: the next request needs a new connection, in HTTP/1.1 and
+// in HTTP/2.
 func TestLimitedClientsLoseTheirConnection(t *testing.T) {
 	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
 		t.Run(name, func(t *testing.T) {
@@ -135,8 +135,8 @@ func TestLimitedClientsLoseTheirConnection(t *testing.T) {
 	}
 }
 
-// TestFailuresCostFewLines: while a part of the service is away, each request fails, and few are
-// logged.
+// TestFailuresCostFewLines: while a part of the service is unavailable, each request fails and few
+// are logged.
 func TestFailuresCostFewLines(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)

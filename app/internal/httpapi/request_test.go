@@ -10,7 +10,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// request is one before it is sent. The path is escaped.
+// request is a request before it is sent. The path is escaped.
 type request struct {
 	method, path, query, token, body string
 	header                           http.Header
@@ -20,7 +20,8 @@ func (r request) String() string {
 	return fmt.Sprintf("%s %s?%s\n%v\n%.2000q", r.method, r.path, r.query, r.header, r.body)
 }
 
-// Where a request has a fault. It has one at a time, lest one hides that another is accepted.
+// The part of a request that has a fault. A request has one fault at a time, because one could hide
+// that another is accepted.
 const (
 	nowhere = iota
 	inParameter
@@ -28,7 +29,7 @@ const (
 	around
 )
 
-// newRequest is a request of the operation, as the choices will have it.
+// newRequest returns a request of the operation that follows the choices.
 func (w *world) newRequest(g *generator, o operation, user *tenant) request {
 	r := request{method: o.method, header: http.Header{}, token: user.token}
 	schema := o.body()
@@ -80,7 +81,7 @@ func (w *world) newRequest(g *generator, o operation, user *tenant) request {
 	return r
 }
 
-// unquoted is a JSON value as it is written in a parameter.
+// unquoted returns a JSON value in the form of a parameter.
 func unquoted(value string) string {
 	var text string
 	if json.Unmarshal([]byte(value), &text) == nil {
@@ -89,7 +90,7 @@ func unquoted(value string) string {
 	return value
 }
 
-// disturb changes what surrounds the body.
+// disturb changes parts of the request other than the parameters and the body.
 func (w *world) disturb(g *generator, r *request) {
 	switch g.below(5) {
 	case 0:
@@ -120,8 +121,8 @@ func (w *world) disturb(g *generator, r *request) {
 	}
 }
 
-// headerValue is what of a text a client can send in a header: net/http refuses requests with other bytes
-// before they get to the handler.
+// headerValue returns the part of a text that a client can send in a header. net/http refuses
+// requests with other bytes before the handler sees them.
 func headerValue(text string) string {
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {

@@ -1,10 +1,11 @@
 // Package httpapi is the notes service's HTTPS API.
 //
-// Middleware limits and authenticates a request; the groups in handlers.addRoutes show in which order. A
-// handler then decodes the body, validates what the domain does not, calls the domain and renders the
-// answer, in that order. The domain authorizes: each of its statements finds only what belongs to the
-// user of a live session. An error that a handler returns is answered in one place, handlers.fail;
-// errors.go has the answers. deliver writes the audit line before any answer is sent.
+// Middleware limits and authenticates a request; the groups in handlers.addRoutes show in which
+// order. A handler then decodes the body, validates what the domain does not, calls the domain and
+// renders the answer, in that order. The domain authorizes: each of its statements finds only what
+// belongs to the user of a live session. An error that a handler returns is answered in one place,
+// handlers.fail; errors.go has the answers. deliver writes the audit line before any answer is
+// sent.
 package httpapi
 
 import (

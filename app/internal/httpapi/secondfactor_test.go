@@ -13,7 +13,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// authenticator is a user's app: it gives the code of the service's time, or of one that many steps later.
+// authenticator is a user's app. It returns the code of the service's time, or of a number of steps
+// later.
 type authenticator struct {
 	service *service
 	secret  string
@@ -28,7 +29,7 @@ func (a authenticator) code(t testing.TB, steps int) string {
 	return code
 }
 
-// wrong is a code of none of the steps that are accepted.
+// wrong returns a code that matches none of the accepted steps.
 func (a authenticator) wrong(t testing.TB) string {
 	t.Helper()
 	for n := range 10 {
@@ -40,7 +41,7 @@ func (a authenticator) wrong(t testing.TB) string {
 	panic("ten codes of three steps")
 }
 
-// next lets the time of one step pass, so that a new code is there.
+// next advances the time by one step, so that there is a new code.
 func (a authenticator) next() { a.service.behind -= 30 * time.Second }
 
 func (s *service) loginWith(t testing.TB, username, password, code, address string) answer {
@@ -49,7 +50,7 @@ func (s *service) loginWith(t testing.TB, username, password, code, address stri
 	return s.call(t, "POST", "/api/auth/login", "", body, "X-Forwarded-For", address)
 }
 
-// enrol gives alice a second factor and returns her token, her app and her recovery codes.
+// enrol sets up a second factor for alice and returns her token, her app and her recovery codes.
 func enrol(t *testing.T, s *service) (string, authenticator, []string) {
 	t.Helper()
 	s.behind = time.Hour / 2 // behind the clock of tokens, so that they are valid while it advances
@@ -127,7 +128,8 @@ func TestSecondFactor(t *testing.T) {
 	})
 }
 
-// TestCodeIsAcceptedOnce: not even by requests at the same moment.
+// TestCodeIsAcceptedOnce: a code is accepted once, also when several requests send it at the same
+// time.
 func TestCodeIsAcceptedOnce(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -174,8 +176,8 @@ func TestRecoveryCodes(t *testing.T) {
 	})
 }
 
-// TestCodesAreLimited: whoever has the password cannot try all codes, nor lock the user out with the first
-// few; a recovery code still opens.
+// TestCodesAreLimited: an attacker who has the password can neither try all codes nor lock the user
+// out with the first few. A recovery code still works.
 func TestCodesAreLimited(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -192,8 +194,8 @@ func TestCodesAreLimited(t *testing.T) {
 	})
 }
 
-// TestCodesStayCounted: when the codes that were counted cannot be forgotten, what the code was for has
-// happened all the same, and the answer says so; the log tells the cause.
+// TestCodesStayCounted: if the counts of codes cannot be reset, the change that the code was for is
+// committed and answered as such. The log has the cause.
 func TestCodesStayCounted(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -211,8 +213,8 @@ func TestCodesStayCounted(t *testing.T) {
 	})
 }
 
-// TestSecondFactorIsAskedForAgain: who has a second factor changes the password and deletes the account with a
-// code, which is used up by it and by nothing that was refused.
+// TestSecondFactorIsAskedForAgain: a user with a second factor needs a code to change the password
+// or delete the account. Only a successful request uses up the code.
 func TestSecondFactorIsAskedForAgain(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)

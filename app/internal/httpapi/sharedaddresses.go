@@ -15,20 +15,20 @@ import (
 )
 
 const (
-	// manyUsers of one private address within sharedWindow are taken for users whose addresses are
-	// hidden.
+	// manyUsers is how many users of one private address within sharedWindow suggest that their own
+	// addresses are hidden.
 	manyUsers    = 20
 	sharedWindow = time.Hour
-	// maxAddresses bounds how many addresses are looked at in a window, and with manyUsers the
-	// memory: about 500 KiB.
+	// maxAddresses bounds the addresses that are watched in a window. With manyUsers it bounds the
+	// memory to about 500 KiB.
 	maxAddresses = 256
 )
 
 // carrierNAT is the shared address space of RFC 6598.
 var carrierNAT = netip.MustParsePrefix("100.64.0.0/10")
 
-// sharedAddresses notices private addresses that many users come from, as they do when a node or a
-// proxy replaces the addresses of clients by its own. It warns once per window, and counts every
+// sharedAddresses detects private addresses that many users come from. That happens when a node or
+// a proxy replaces the addresses of clients by its own. It warns once per window, and counts every
 // such address. It is safe for concurrent use.
 type sharedAddresses struct {
 	log     *slog.Logger
@@ -36,7 +36,7 @@ type sharedAddresses struct {
 	now     func() time.Time
 
 	mu sync.Mutex
-	// began is when the window began; warned reports whether it has had its warning.
+	// began is when the window began. warned means that a warning was logged in it.
 	began  time.Time
 	warned bool
 	users  map[netip.Addr]map[string]struct{}
@@ -45,7 +45,7 @@ type sharedAddresses struct {
 func newSharedAddresses(log *slog.Logger, registry prometheus.Registerer, now func() time.Time) (*sharedAddresses, error) {
 	s := &sharedAddresses{log: log, now: now, counter: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "securenotes_shared_client_addresses_total",
-		Help: "Private addresses that 20 or more users came from within an hour, as when a node or a proxy hides the addresses of clients.",
+		Help: "Private addresses that 20 or more users came from within an hour, which suggests that a node or a proxy hides the addresses of clients.",
 	})}
 	if err := registry.Register(s.counter); err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
@@ -53,7 +53,7 @@ func newSharedAddresses(log *slog.Logger, registry prometheus.Registerer, now fu
 	return s, nil
 }
 
-// watch looks at requests that succeed and have a user.
+// watch watches requests that succeed and have a user.
 func (s *sharedAddresses) watch(c *gin.Context) {
 	c.Next()
 	if c.Writer.Status() >= http.StatusBadRequest {
@@ -68,7 +68,7 @@ func (s *sharedAddresses) watch(c *gin.Context) {
 	}
 }
 
-// saw takes note of a user at an address.
+// saw notes a user at an address.
 func (s *sharedAddresses) saw(address, user string) {
 	ip, err := netip.ParseAddr(address)
 	if err != nil || !isPrivate(ip) {
@@ -100,11 +100,11 @@ func (s *sharedAddresses) saw(address, user string) {
 	}
 	s.warned = true
 	s.log.Warn("many users come from one private address: a node or a proxy seems to hide the addresses of clients, so that they share "+
-		"the limits of one; set spec.service.externalTrafficPolicy to Local, or list the proxy in spec.trustedProxies and have it send "+
+		"the limits of one; set spec.service.externalTrafficPolicy to Local, or list the proxy in spec.trustedProxies and configure it to send "+
 		"X-Forwarded-For or the PROXY protocol", "address", ip.String(), "users", manyUsers, "within", sharedWindow.String())
 }
 
-// isPrivate reports whether an address is of RFC 1918, RFC 4193, RFC 6598 or link-local.
+// isPrivate reports whether an address is private (RFC 1918, RFC 4193, RFC 6598) or link-local.
 func isPrivate(ip netip.Addr) bool {
 	return ip.IsPrivate() || ip.IsLinkLocalUnicast() || carrierNAT.Contains(ip)
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// watched are shared addresses with a clock and a log of the test's.
+// watched are shared addresses with a clock and a log of the test.
 type watched struct {
 	*sharedAddresses
 	registry *prometheus.Registry
@@ -30,7 +30,7 @@ func newWatched(t *testing.T) *watched {
 	return w
 }
 
-// come has users come from an address, each twice.
+// come makes users come from an address, each twice.
 func (w *watched) come(address string, users int) {
 	for i := range 2 * users {
 		w.saw(address, fmt.Sprintf("user-%d", i%users))

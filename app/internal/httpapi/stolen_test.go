@@ -13,8 +13,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// TestStolenTokenLeavesItsUser: a thief with a live token uses up neither what the user may ask,
-// nor what the user needs to end that session.
+// TestStolenTokenLeavesItsUser: a thief with a live token cannot use up the user's budget, or what
+// the user needs to end that session.
 func TestStolenTokenLeavesItsUser(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		const limit = 40
@@ -41,8 +41,8 @@ func TestStolenTokenLeavesItsUser(t *testing.T) {
 	})
 }
 
-// TestStolenTokenWastesNoCodes: confirming counts only where there is a proposal, which needs the
-// password, and for that proposal alone.
+// TestStolenTokenWastesNoCodes: a code to confirm counts only for an existing proposal, which needs
+// the password.
 func TestStolenTokenWastesNoCodes(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -69,8 +69,8 @@ func TestStolenTokenWastesNoCodes(t *testing.T) {
 	})
 }
 
-// TestReadsAtOnce: the requests of one user that are under way are bounded over all sessions, also
-// those whose answers are small, and nobody reads them.
+// TestReadsAtOnce: a user's requests in flight are bounded over all sessions, even if their answers
+// are small and not read.
 func TestReadsAtOnce(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -98,8 +98,8 @@ func TestReadsAtOnce(t *testing.T) {
 	})
 }
 
-// TestUnreadAnswersDenyNothing: a thief who reads no answers does not keep the user from changing
-// anything, and every change that was made is answered for and recorded as made.
+// TestUnreadAnswersDenyNothing: a thief who does not read answers cannot keep the user from
+// changing anything. Every committed change is answered and recorded as such.
 func TestUnreadAnswersDenyNothing(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
@@ -129,8 +129,8 @@ func TestUnreadAnswersDenyNothing(t *testing.T) {
 	})
 }
 
-// TestRequestsAtOnceCostFewLines: those beyond what may be under way, by the hundred, have one line
-// together, and lose their connection.
+// TestRequestsAtOnceCostFewLines: hundreds of requests beyond the bound in flight have one audit
+// line together, and lose their connection.
 func TestRequestsAtOnceCostFewLines(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)

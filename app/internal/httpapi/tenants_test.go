@@ -14,10 +14,11 @@ import (
 	"github.com/pquerna/otp/totp"
 )
 
-// tenant is a user in whose name generated requests are made. It knows what the API has told it.
+// tenant is a user of generated requests. It remembers the values in the API's answers.
 type tenant struct {
 	username, password, token string
-	// heard are the latest values of each field and header of the answers, by the path that gave them.
+	// heard has the latest values of each field and header of the answers, by the path of the
+	// answer.
 	heard map[string]map[string][]string
 }
 
@@ -32,8 +33,9 @@ func (u *tenant) hear(path, name, value string) {
 	u.heard[path][name] = values[max(0, len(values)-kept):]
 }
 
-// values are what the tenant may put into a field or parameter of an operation: its credentials, and what
-// answers of the path, or of one above it, had in a field of the name or one that ends in it.
+// values returns what the tenant may put into a field or parameter of an operation: its
+// credentials, and the values of a field with that name, or with a name that ends in it, in answers
+// of the path or of one above it.
 func (u *tenant) values(path, name string) []string {
 	switch {
 	case name == "username":
@@ -56,7 +58,7 @@ func (u *tenant) values(path, name string) []string {
 	return all
 }
 
-// codes are what the tenant's authenticator app shows, and the recovery codes.
+// codes returns the codes that the tenant's app shows, and the recovery codes.
 func (u *tenant) codes() []string {
 	var all []string
 	for _, path := range sortedNames(u.heard) {
@@ -79,7 +81,7 @@ func (u *tenant) hearAll(path string, a answered) {
 	texts(a.body, func(name, text string) { u.hear(path, name, text) })
 }
 
-// hasHeard says whether an answer to the tenant had the text lately.
+// hasHeard reports whether a recent answer to the tenant had the text.
 func (u *tenant) hasHeard(text string) bool {
 	for _, fields := range u.heard {
 		for _, values := range fields {
@@ -91,8 +93,8 @@ func (u *tenant) hasHeard(text string) bool {
 	return false
 }
 
-// texts visits every text of a JSON body, or of one with a value a line, with the name of the field that
-// holds it.
+// texts visits every text of a JSON body, or of one JSON value per line, with the name of its
+// field.
 func texts(body []byte, visit func(name, text string)) {
 	for decoder := json.NewDecoder(bytes.NewReader(body)); ; {
 		var value any
@@ -118,7 +120,7 @@ func textsOf(value any, name string, visit func(name, text string)) {
 	}
 }
 
-// newTenant is a user of its own with two sessions and two notes.
+// newTenant returns a new user with two sessions and two notes.
 func (w *world) newTenant(t testing.TB) *tenant {
 	t.Helper()
 	w.tenants++
@@ -149,7 +151,8 @@ func (w *world) newTenant(t testing.TB) *tenant {
 	return u
 }
 
-// login begins a session, with a code if it must, unless the account is gone or has another password by now.
+// login begins a session, with a code if needed, unless the account is deleted or its password was
+// changed.
 func (w *world) login(t testing.TB, u *tenant) bool {
 	t.Helper()
 	fields := map[string]string{"username": u.username, "password": u.password}
@@ -170,8 +173,8 @@ func (w *world) login(t testing.TB, u *tenant) bool {
 	return false
 }
 
-// revive lets the tenant at a place go on after a request that may have ended its session, its account, or
-// its right to ask more for now.
+// revive restores a tenant after a request that may have ended its session or account, or used up
+// its budget.
 func (w *world) revive(t testing.TB, at int, o operation, a answered) {
 	t.Helper()
 	u := w.users[at]
@@ -190,7 +193,7 @@ func (w *world) revive(t testing.TB, at int, o operation, a answered) {
 	w.users[at], w.since[at] = w.newTenant(t), w.steps
 }
 
-// alive says whether the tenant's session is, and learns which sessions there are.
+// alive reports whether the tenant's session is live, and remembers which sessions exist.
 func (w *world) alive(t testing.TB, u *tenant) bool {
 	t.Helper()
 	const path = "/api/auth/sessions"
@@ -199,7 +202,7 @@ func (w *world) alive(t testing.TB, u *tenant) bool {
 	return a.StatusCode == http.StatusOK
 }
 
-// escaped puts values into a path's parameters.
+// escaped returns the path with values for its parameters.
 func escaped(path string, values map[string]string) string {
 	for name, value := range values {
 		path = strings.ReplaceAll(path, "{"+name+"}", url.PathEscape(value))

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// checked has every exchange with the server that goes through its client held to the document and to what every
-// answer carries, so that no test can forget it.
+// checked makes the server's client check every exchange against the document, and the headers of
+// every answer, so that no test can forget it.
 func checked(t testing.TB, server *httptest.Server) {
 	client := server.Client()
 	client.Transport = &checkedTransport{t, client.Transport}
@@ -47,16 +47,18 @@ func (c *checkedTransport) RoundTrip(request *http.Request) (*http.Response, err
 	return response, nil
 }
 
-// answersToValid are the statuses, besides success, of requests that tests mean to be valid.
+// answersToValid are the statuses, besides success, that valid requests of the tests may get.
 var answersToValid = []int{http.StatusConflict, http.StatusPreconditionFailed, http.StatusUnprocessableEntity}
 
-// outsideDocument is what is no call of the API: pages, and what browsers ask before calls.
+// outsideDocument reports whether a request is not a call of the API: a page, or a preflight
+// request of a browser.
 func outsideDocument(request *http.Request) bool {
 	return request.URL.Path == "/docs" || strings.HasPrefix(request.URL.Path, "/docs/") ||
 		request.Method == http.MethodOptions && request.Header.Get("Access-Control-Request-Method") != ""
 }
 
-// recording keeps what is read. It is safe for concurrent use: an answer may come before all has been sent.
+// recording stores what is read. It is safe for concurrent use: an answer may arrive before the
+// whole request was sent.
 type recording struct {
 	mu    sync.Mutex
 	bytes bytes.Buffer
@@ -82,7 +84,7 @@ func (r *recording) of(body io.ReadCloser) io.ReadCloser {
 	}{io.TeeReader(body, r), body}
 }
 
-// checkedBody reads what is left when it is closed, and checks the whole, if all of it has come.
+// checkedBody reads the rest when it is closed. If the body is complete, it checks it.
 type checkedBody struct {
 	io.ReadCloser
 	check func()

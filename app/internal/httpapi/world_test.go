@@ -12,17 +12,17 @@ import (
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
-// world is a service, and the users who ask it.
+// world is a service and its users.
 type world struct {
 	service    *service
 	handler    http.Handler
 	operations []operation
 	users      [2]*tenant
-	// since says at which step each user came.
+	// since is the step at which each user was created.
 	since [2]int
-	// steps are the generated requests, and sent are those together with what revives users.
+	// steps counts the generated requests. sent also counts those that revive users.
 	tenants, steps, sent int
-	// ended is a token of a session that is over.
+	// ended is a token of an ended session.
 	ended string
 }
 
@@ -48,7 +48,7 @@ func newWorld(t testing.TB, open storetest.Open) *world {
 	return w
 }
 
-// step makes one request of an operation and sees to it that the next one finds users.
+// step sends one request of an operation, and restores the users for the next one.
 func (w *world) step(t testing.TB, o operation, c *choices) answered {
 	t.Helper()
 	w.steps++

@@ -191,18 +191,23 @@ func (s *Service) ConfirmSecondFactor(ctx context.Context, id sessions.Identity,
 	if err != nil {
 		return nil, err
 	}
-	codes, digests := make([]string, recoveryCodes), make([]string, recoveryCodes)
-	for i := range codes {
-		codes[i] = rand.Text()[:recoveryCodeSize]
-		digests[i] = s.hasher.recoveryDigest(user.ID, codes[i], s.hasher.current)
-		codes[i] = grouped(codes[i])
-	}
+	codes, digests := s.newRecoveryCodes(user.ID)
 	proof := Proof{Step: step}
 	if err := s.store.ConfirmSecondFactor(ctx, id, s.now(), factor.ID, proof, digests); err != nil {
 		return nil, err
 	}
 	s.codeAccepted(ctx, user.ID, address, proof)
 	return codes, nil
+}
+
+// newRecoveryCodes returns new recovery codes for the user, and the digests to store.
+func (s *Service) newRecoveryCodes(user string) (codes, digests []string) {
+	for range recoveryCodes {
+		code := rand.Text()[:recoveryCodeSize]
+		codes = append(codes, grouped(code))
+		digests = append(digests, s.hasher.recoveryDigest(user, code, s.hasher.current))
+	}
+	return codes, digests
 }
 
 // RemoveSecondFactor removes the user's second factor. Errors: sessions.ErrInvalid;

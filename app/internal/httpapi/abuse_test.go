@@ -47,7 +47,7 @@ func TestFailedLoginsAreLimited(t *testing.T) {
 func TestFailedAuthenticationsAreLimited(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true, func(s *httpapi.Service) { s.Requests = ratelimit.NewRequests(4) })
-		token := s.signIn(t, "alice") // from another address than those below
+		token := s.signIn(t, "alice") // from another address than the requests below
 		list := func(address, token string) answer {
 			return s.call(t, "GET", "/api/notes", token, "", "X-Forwarded-For", address)
 		}
@@ -150,9 +150,9 @@ func TestHiddenClientsAreReported(t *testing.T) {
 		address string
 		want    int
 	}{
-		"a node":               {address: "10.0.0.1", want: 1},
-		"an office":            {address: "203.0.113.5", want: 0},
-		"a proxy that says no": {address: "unknown", want: 0}, // 127.0.0.1 is not private: it is this machine
+		"a node":                    {address: "10.0.0.1", want: 1},
+		"an office":                 {address: "203.0.113.5", want: 0},
+		"a proxy that says unknown": {address: "unknown", want: 0}, // 127.0.0.1 does not count as private
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newService(t, storetest.SQLite(t), true)
@@ -277,7 +277,7 @@ func TestForeignPagesAreRefused(t *testing.T) {
 				login := func(header ...string) answer {
 					return s.call(t, "POST", "/api/auth/login", "", wrong, append(header, "Content-Type", "text/plain", "X-Forwarded-For", tc.address)...)
 				}
-				for range 10 { // more than the failed logins of an address
+				for range 10 { // more than an address has failed logins
 					login("Origin", "https://evil.example.com").want(t, "a page", 403, foreignOrigin)
 					login("Sec-Fetch-Site", "cross-site").want(t, "a page that hides its origin", 403, foreignOrigin)
 				}

@@ -71,7 +71,7 @@ func TestAuditLines(t *testing.T) {
 func TestLoginsNameTheirFactor(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
-		_, app, recovery := enrol(t, s) // with a login without one
+		_, app, recovery := enrol(t, s) // it logs in without a second factor
 		const password = "correct horse battery"
 		s.login(t, "alice", password).want(t, "no code", 401, "")
 		s.loginWith(t, "alice", password, app.wrong(t), "192.0.2.1").want(t, "a wrong code", 401, "")

@@ -133,7 +133,7 @@ func TestSlowUploadsMakeRoom(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer conn.Close()
-				go func() { // an error: the service has had enough
+				go func() { // an error means that the service has closed the connection
 					_, _ = fmt.Fprintf(conn, "POST /api/notes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n", token, size+100)
 					_, _ = io.WriteString(conn, `{"content":"`+strings.Repeat("x", size))
 				}()

@@ -65,7 +65,7 @@ func (w *world) check(t testing.TB, sent *http.Request, r request, a answered) {
 	t.Helper()
 	what := r.method + " " + r.path
 	if a.StatusCode >= http.StatusInternalServerError {
-		t.Errorf("%s: status %d although nothing is away", what, a.StatusCode)
+		t.Errorf("%s: status %d although every part of the service is available", what, a.StatusCode)
 	}
 	hasSecurityHeaders(t, what, a.Header)
 	if a.StatusCode >= http.StatusBadRequest {

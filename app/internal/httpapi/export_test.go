@@ -86,7 +86,7 @@ func TestExport(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		s := newService(t, open, true)
 		token := s.signIn(t, "alice")
-		const notes, before = 45, 40 // more than two pages, and what stands before the last one
+		const notes, before = 45, 40 // more than two pages, and the notes before the last page
 		want := s.fill(t, token, notes)
 		lastPage := make(chan struct{})
 		read := 0

@@ -88,11 +88,11 @@ func TestRegistrationFloodLeavesLogins(t *testing.T) {
 				}
 			})
 		}
-		held := min(2, runtime.GOMAXPROCS(0)) // as many as one client may hash at once
+		held := min(2, runtime.GOMAXPROCS(0)) // as many as one client may hash in parallel
 		for range held {
 			<-hashing
 		}
-		for refused.Load() < registrations-16-int32(held) { // more than may wait
+		for refused.Load() < registrations-16-int32(held) { // all that may not wait
 			runtime.Gosched()
 		}
 		login := make(chan answer)
@@ -114,7 +114,7 @@ func TestRegistrationFloodLeavesLogins(t *testing.T) {
 			break
 		}
 		go func() {
-			for range hashing { // the rest goes through
+			for range hashing { // the others continue
 				continue
 			}
 		}()

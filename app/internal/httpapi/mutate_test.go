@@ -41,9 +41,9 @@ func (g *generator) mutate(schema *openapi3.Schema, members []member) string {
 		members[at].value = choose(g.choices, oddValues)
 	case 2, 6, 7:
 		members[at].value = g.outside(property, members[at].name)
-	case 3: // twice, the second time perhaps with another value
+	case 3: // a field twice, maybe with another value
 		members = append(members, member{members[at].name, choose(g.choices, []string{members[at].value, g.value(property, members[at].name)})})
-	case 4: // not known
+	case 4: // an unknown field
 		name := choose(g.choices, []string{canary, "", "id", "__proto__", strings.ToUpper(members[at].name), members[at].name + "\x00", strings.Repeat(canary, 100)})
 		members = append(members, member{name, choose(g.choices, oddValues)})
 	case 5:

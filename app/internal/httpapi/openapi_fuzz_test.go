@@ -24,7 +24,7 @@ func FuzzAPI(f *testing.F) {
 	w := newWorld(f, storetest.SQLite(f))
 	random := rand.New(rand.NewPCG(1, 1))
 	for i := range w.operations {
-		f.Add([]byte{byte(i)}) // the plainest request
+		f.Add([]byte{byte(i)}) // the simplest request
 		for range 4 {
 			f.Add(seed(random, i))
 		}

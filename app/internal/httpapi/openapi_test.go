@@ -43,7 +43,7 @@ func conforms(t testing.TB, request *http.Request, body string, response *http.R
 	described := request.Clone(context.Background())
 	described.URL.Scheme, described.URL.Host, described.Host = "", "", ""
 	if described.Method == http.MethodHead {
-		if len(answered) == 0 { // no body to hold to the document
+		if len(answered) == 0 { // there is no body to check
 			return
 		}
 		described.Method = http.MethodGet

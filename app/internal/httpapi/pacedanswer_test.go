@@ -84,7 +84,7 @@ func TestExportsMayNotPause(t *testing.T) {
 	if _, err := a.Write(make([]byte, 100)); !errors.Is(err, os.ErrDeadlineExceeded) || client.now.Sub(paused) > exportStall {
 		t.Errorf("after a pause of %s: %v", client.now.Sub(paused), err)
 	}
-	a.left = -time.Millisecond // a write that ended right after its deadline
+	a.left = -time.Millisecond // as after a write that ended after its deadline
 	if n, err := a.Write(make([]byte, 100)); n != 0 || !errors.Is(err, errReadsSlowly) {
 		t.Errorf("with no time left: %d bytes are sent, %v", n, err)
 	}

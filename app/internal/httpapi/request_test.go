@@ -112,7 +112,7 @@ func (w *world) disturb(g *generator, r *request) {
 		r.query += choose(g.choices, []string{"&" + canary + "=1", "&%zz", ";", "&&&=", "&limit[]=1", "&" + strings.Repeat("a&", 1_000)})
 	case 3:
 		r.method = choose(g.choices, []string{http.MethodHead, http.MethodPatch, http.MethodOptions, http.MethodTrace, "PROPFIND"})
-	case 4: // a body where none belongs, or none where one does
+	case 4: // an unexpected body, or a missing one
 		if r.body != "" {
 			r.body = ""
 		} else {

@@ -53,7 +53,7 @@ func (s *service) loginWith(t testing.TB, username, password, code, address stri
 // enrol sets up a second factor for alice and returns her token, her app and her recovery codes.
 func enrol(t *testing.T, s *service) (string, authenticator, []string) {
 	t.Helper()
-	s.behind = time.Hour / 2 // behind the clock of tokens, so that they are valid while it advances
+	s.behind = time.Hour / 2 // behind the clock of tokens, so that tokens stay valid while this clock advances
 	token := s.signIn(t, "alice")
 	proposed := s.call(t, "POST", "/api/auth/totp", token, `{"password":"correct horse battery"}`)
 	proposed.want(t, "propose", 201, "")

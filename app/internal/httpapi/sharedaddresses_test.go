@@ -95,7 +95,7 @@ func TestSharedAddressesAreBounded(t *testing.T) {
 	}
 	for address, users := range w.users {
 		if len(users) > manyUsers {
-			t.Errorf("%d users of %s are held, want %d at the most", len(users), address, manyUsers)
+			t.Errorf("%d users of %s are stored, want at most %d", len(users), address, manyUsers)
 		}
 	}
 	w.want(t, "more addresses than are looked at", 1, maxAddresses)

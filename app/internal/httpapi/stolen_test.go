@@ -137,7 +137,7 @@ func TestRequestsAtOnceCostFewLines(t *testing.T) {
 		token := s.signIn(t, "alice")
 		release := make(chan struct{})
 		var held sync.WaitGroup
-		for range 16 { // as many as may be under way
+		for range 16 { // as many as may be in flight
 			sending := make(chan int, 1)
 			request := httptest.NewRequest(http.MethodGet, "/api/auth/sessions", nil)
 			request.Header.Set("Authorization", "Bearer "+token)

@@ -15,7 +15,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// oneNote is a store of one note, which another write changes between two calls.
+// oneNote is a store of one note. Another write changes the note between two calls.
 type oneNote struct {
 	Store
 	key  envelope.StoredKey
@@ -59,24 +59,24 @@ func (s *oneNote) SucceedKey(context.Context, envelope.StoredKey, envelope.Store
 }
 
 // TestQuotaHoldsForOvertakenUpdates: an update beyond the quota stores nothing, even if the
-// revision that it replaces appears, or disappears, after its size was compared with the stored
-// note's.
+// revision that it replaces appears or disappears after its size was compared.
 func TestQuotaHoldsForOvertakenUpdates(t *testing.T) {
 	t.Parallel()
 	const limit = 1000
 	for name, tc := range map[string]struct {
-		// revision is the condition of the update, of a note with revision 1.
+		// revision is the condition of the update. The note has revision 1.
 		revision int64
-		// after is the read after which another write raises the revision.
+		// after is the read after which another write increments the revision.
 		after int
 		size  int
-		full  bool
-		want  error
+		// exceeded means that the error is a *QuotaError.
+		exceeded bool
+		want     error
 	}{
-		"the revision appears":           {revision: 2, after: 1, size: 2 * limit, want: ErrStale},
-		"the revision disappears":        {revision: 1, after: 1, size: 600, want: ErrStale},
-		"unconditional and too large":    {after: 1, size: 2 * limit, full: true},
-		"unconditional, and it does fit": {after: 1, size: 600},
+		"the revision appears":        {revision: 2, after: 1, size: 2 * limit, want: ErrStale},
+		"the revision disappears":     {revision: 1, after: 1, size: 600, want: ErrStale},
+		"unconditional and too large": {after: 1, size: 2 * limit, exceeded: true},
+		"unconditional, and it fits":  {after: 1, size: 600},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -97,9 +97,8 @@ func TestQuotaHoldsForOvertakenUpdates(t *testing.T) {
 			}
 			service := NewService(s, cache, &pepper.Key{}, Usage{Notes: 10, Bytes: limit})
 			_, err = service.Update(t.Context(), id, s.note.ID, tc.revision, Text{Content: strings.Repeat("x", tc.size)})
-			var full *QuotaError
-			if got := errors.As(err, &full); got != tc.full || !tc.full && !errors.Is(err, tc.want) {
-				t.Errorf("error %v, want %v (quota: %t)", err, tc.want, tc.full)
+			if _, exceeded := errors.AsType[*QuotaError](err); exceeded != tc.exceeded || !exceeded && !errors.Is(err, tc.want) {
+				t.Errorf("error %v, want %v (quota: %t)", err, tc.want, tc.exceeded)
 			}
 			if size := s.note.size(); size > limit {
 				t.Errorf("the note takes %d bytes, and the limit is %d", size, limit)

@@ -13,12 +13,12 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// tally is a store that knows only how much is stored, and whether the session lives.
+// tally is a store that only counts notes and knows whether the session is live.
 type tally struct {
 	Store
 	stored, counts atomic.Int64
 	ended          atomic.Bool
-	// counting, when it is not nil, is called while a count is under way.
+	// counting, if it is not nil, is called during a count.
 	counting func()
 }
 
@@ -46,7 +46,7 @@ var (
 	one   = Usage{Notes: 1, Bytes: 10}
 )
 
-// create is a write of one note that succeeds, if there is room.
+// create writes one note if the quota allows it.
 func create(t *testing.T, q *quota, s *tally) error {
 	t.Helper()
 	reserved, err := q.reserve(t.Context(), alice, one)
@@ -57,7 +57,12 @@ func create(t *testing.T, q *quota, s *tally) error {
 	return err
 }
 
-// TestQuotaIsCountedOnceAMinute: writes of a user who has room need no count, but once in a minute.
+func isExceeded(err error) bool {
+	_, ok := errors.AsType[*QuotaError](err)
+	return ok
+}
+
+// TestQuotaIsCountedOnceAMinute: writes of a user below the quota need only one count a minute.
 func TestQuotaIsCountedOnceAMinute(t *testing.T) {
 	s := &tally{}
 	q := newQuota(s, Usage{Notes: 1000, Bytes: 1 << 20})
@@ -76,8 +81,8 @@ func TestQuotaIsCountedOnceAMinute(t *testing.T) {
 	}
 }
 
-// TestQuotaHoldsForConcurrentWrites: of many at once as many are let through as there is room for,
-// also while counts are slow, and while writes fail and give back what they had reserved.
+// TestQuotaHoldsForConcurrentWrites: of parallel writes, as many succeed as the quota allows, also
+// while counts are slow, and while writes fail and release what they had reserved.
 func TestQuotaHoldsForConcurrentWrites(t *testing.T) {
 	t.Parallel()
 	for name, limit := range map[string]Usage{"notes": {Notes: 10, Bytes: 1 << 20}, "bytes": {Notes: 1000, Bytes: 105}} {
@@ -90,9 +95,8 @@ func TestQuotaHoldsForConcurrentWrites(t *testing.T) {
 			for i := range 40 {
 				writes.Go(func() {
 					reserved, err := q.reserve(t.Context(), alice, one)
-					var full *QuotaError
 					switch {
-					case errors.As(err, &full):
+					case isExceeded(err):
 						refused.Add(1)
 					case err != nil:
 						t.Error(err)
@@ -120,8 +124,7 @@ func TestQuotaHoldsForConcurrentWrites(t *testing.T) {
 	}
 }
 
-// TestQuotaCountsWhatIsUnderWay: a write that a count does not see, because it is committed later,
-// is not forgotten.
+// TestQuotaCountsWhatIsUnderWay: a pending write that a count does not include is not forgotten.
 func TestQuotaCountsWhatIsUnderWay(t *testing.T) {
 	s := &tally{}
 	q := newQuota(s, Usage{Notes: 2, Bytes: 1 << 20})
@@ -138,9 +141,8 @@ func TestQuotaCountsWhatIsUnderWay(t *testing.T) {
 	if got := s.counts.Load(); got != 2 {
 		t.Fatalf("%d counts, want 2", got)
 	}
-	var full *QuotaError
 	clock = clock.Add(countTTL)
-	if err := create(t, q, s); !errors.As(err, &full) {
+	if err := create(t, q, s); !isExceeded(err) {
 		t.Errorf("a third: %v", err)
 	}
 	reserved.unused()
@@ -151,17 +153,16 @@ func TestQuotaCountsWhatIsUnderWay(t *testing.T) {
 	}
 }
 
-// TestQuotaIsRefusedOnAFreshCount: what was deleted, here or by another replica, before the call
-// makes room at once.
+// TestQuotaIsRefusedOnAFreshCount: a deletion before the call, here or by another replica, frees
+// quota immediately.
 func TestQuotaIsRefusedOnAFreshCount(t *testing.T) {
 	t.Parallel()
 	s := &tally{}
 	q := newQuota(s, Usage{Notes: 1, Bytes: 1 << 20})
-	var full *QuotaError
 	if err := create(t, q, s); err != nil {
 		t.Fatal(err)
 	}
-	if err := create(t, q, s); !errors.As(err, &full) || full.Message != "You have 1 notes, and the limit is 1; delete some first" {
+	if err := create(t, q, s); !isExceeded(err) || err.Error() != "You have 1 notes, and the limit is 1; delete some first" {
 		t.Errorf("a second note: %v", err)
 	}
 	s.stored.Store(0)
@@ -175,8 +176,8 @@ func TestQuotaIsRefusedOnAFreshCount(t *testing.T) {
 	}
 }
 
-// TestQuotaIsCountedSeldom: however often a user asks beyond the quota, counts take a tenth of the
-// time at the most.
+// TestQuotaIsCountedSeldom: however often a user writes beyond the quota, counts take at most a
+// tenth of the time.
 func TestQuotaIsCountedSeldom(t *testing.T) {
 	s := &tally{}
 	s.stored.Store(1)
@@ -186,8 +187,7 @@ func TestQuotaIsCountedSeldom(t *testing.T) {
 	for takes, want := range map[time.Duration]time.Duration{0: countInterval, 10 * time.Millisecond: countInterval, 10 * time.Second: 100 * time.Second} {
 		s.counting = func() { clock = clock.Add(takes) }
 		clock = clock.Add(countTTL)
-		var full *QuotaError
-		if _, err := q.reserve(t.Context(), alice, one); !errors.As(err, &full) {
+		if _, err := q.reserve(t.Context(), alice, one); !isExceeded(err) {
 			t.Errorf("beyond the quota: %v", err)
 		}
 		if got := q.counts[alice.Owner].interval; got != want {
@@ -196,8 +196,8 @@ func TestQuotaIsCountedSeldom(t *testing.T) {
 	}
 }
 
-// TestQuotaTellsLiveSessionsOnly: the token of an ended session does not tell how many notes there
-// are.
+// TestQuotaTellsLiveSessionsOnly: the token of an ended session does not reveal how many notes
+// there are.
 func TestQuotaTellsLiveSessionsOnly(t *testing.T) {
 	t.Parallel()
 	s := &tally{}
@@ -216,8 +216,8 @@ func TestQuotaTellsLiveSessionsOnly(t *testing.T) {
 	}
 }
 
-// TestQuotaForgetsIdleOwners: however many users write, memory for their counts is bounded, and a
-// write that is under way is not forgotten.
+// TestQuotaForgetsIdleOwners: memory for counts is bounded however many users write, and pending
+// writes are not forgotten.
 func TestQuotaForgetsIdleOwners(t *testing.T) {
 	q := newQuota(&tally{}, Usage{Notes: 1, Bytes: 1 << 20})
 	busy, err := q.reserve(t.Context(), alice, one)
@@ -234,8 +234,7 @@ func TestQuotaForgetsIdleOwners(t *testing.T) {
 	if n := len(q.counts); n > maxCounts {
 		t.Errorf("%d counts are kept, want at most %d", n, maxCounts)
 	}
-	var full *QuotaError
-	if _, err := q.reserve(t.Context(), alice, one); !errors.As(err, &full) {
+	if _, err := q.reserve(t.Context(), alice, one); !isExceeded(err) {
 		t.Errorf("the write under way was forgotten: %v", err)
 	}
 	busy.release()

@@ -12,9 +12,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/envelope"
 )
 
-// TestTransplantsDoNotOpen: what a note is sealed into opens in its own field of its own row, at
-// its own revision and for its own owner, and nowhere else, whatever somebody who writes to the
-// database moves where.
+// TestTransplantsDoNotOpen: a sealed value opens only in its own field of its own row, at its own
+// revision and for its own owner, whatever an attacker moves in the database.
 func TestTransplantsDoNotOpen(t *testing.T) {
 	provider, err := envelope.OpenLocal(filepath.Join(t.TempDir(), "master.key"))
 	if err != nil {
@@ -41,7 +40,8 @@ func TestTransplantsDoNotOpen(t *testing.T) {
 		}
 		return n
 	}
-	// A list of tags is a text, too, so that each of the three could be taken for the others.
+	// A list of tags is also a text, so that each of the three values could be taken for the
+	// others.
 	text := Text{Content: `["a"]`, Title: `["a"]`, Tags: []string{"a"}}
 	alice, successor, bob := newKey("d1", "alice"), newKey("d1", "alice"), newKey("d1", "bob")
 	row, other := uuid.NewString(), uuid.NewString()
@@ -52,8 +52,8 @@ func TestTransplantsDoNotOpen(t *testing.T) {
 	if opened, err := note.open(alice); err != nil || !cmp.Equal(opened, text) {
 		t.Fatalf("in its place: %v, %v", opened, err)
 	}
-	// The limit of it: a whole row of an earlier revision is in its place. docs/security.md says
-	// so.
+	// This is the limit of the protection: a whole row of an earlier revision opens.
+	// docs/security.md says so.
 	if opened, err := before.open(alice); err != nil || !cmp.Equal(opened, text) {
 		t.Errorf("a whole row of an earlier revision: %v, %v", opened, err)
 	}

@@ -59,16 +59,16 @@ func TestHashQueueIsFair(t *testing.T) {
 		requests []request
 		want     []string
 	}{
-		"of one client, as they came": {
+		"one client in order of arrival": {
 			requests: []request{login("a"), login("a"), login("a")}, want: []string{"a", "a", "a"},
 		},
-		"of clients, in turn": {
+		"clients take turns": {
 			requests: []request{login("a"), login("a"), login("a"), login("b"), login("b"), login("c")}, want: []string{"a", "b", "c", "a", "b", "a"},
 		},
-		"of one account at many addresses, as of one": {
+		"one account at many addresses counts as one client": {
 			requests: []request{login("a", "u"), login("b", "u"), login("c", "u"), login("d", "v")}, want: []string{"a", "d", "b", "c"},
 		},
-		"of purposes, in turn": {
+		"purposes take turns": {
 			requests: []request{registration("x"), registration("y"), registration("z"), again("u"), login("a")}, want: []string{"x", "u", "a", "y", "z"},
 		},
 	} {

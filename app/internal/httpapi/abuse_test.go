@@ -53,7 +53,7 @@ func TestFailedAuthenticationsAreLimited(t *testing.T) {
 		}
 		for range 2 {
 			list("192.0.2.1", "").want(t, "no token", 401, "Missing token")
-			list("192.0.2.1", "a.b.c.d.e").want(t, "no token of ours", 401, "Invalid token")
+			list("192.0.2.1", "a.b.c.d.e").want(t, "a foreign token", 401, "Invalid token")
 		}
 		limited := list("192.0.2.1", "a.b.c.d.e")
 		limited.want(t, "one too many", 429, "Too many requests, try again later")
@@ -113,9 +113,9 @@ func TestDeadTokenLeavesItsUser(t *testing.T) {
 				s.call(t, "POST", "/api/auth/password", token, `{"current_password":"correct horse battery","new_password":"another fine password"}`).
 					want(t, "change the password", 200, "")
 				for range limit {
-					s.call(t, tc.method, tc.path, stolen, tc.body, "X-Forwarded-For", "192.0.2.1").want(t, "the dead token", tc.status, "")
+					s.call(t, tc.method, tc.path, stolen, tc.body, "X-Forwarded-For", "192.0.2.1").want(t, "the token of the ended session", tc.status, "")
 				}
-				s.call(t, tc.method, tc.path, stolen, tc.body, "X-Forwarded-For", "192.0.2.1").want(t, "the dead token, once more", 429, "")
+				s.call(t, tc.method, tc.path, stolen, tc.body, "X-Forwarded-For", "192.0.2.1").want(t, "the token of the ended session, once more", 429, "")
 				s.call(t, "GET", "/api/notes", token, "", "X-Forwarded-For", "192.0.2.1").want(t, "the user, even at that address", 200, "")
 			})
 		})

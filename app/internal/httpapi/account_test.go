@@ -137,7 +137,7 @@ func TestHashIsRenewedAtLogin(t *testing.T) {
 		}
 		after, err := s.db.UserByName(t.Context(), "alice")
 		if err != nil || after.PasswordHash == before.PasswordHash || hasher.Outdated(after) {
-			t.Errorf("the hash is as old as before: %v", err)
+			t.Errorf("the hash was not replaced: %v", err)
 		}
 		s.login(t, "alice", "correct horse battery").want(t, "login with the new hash", 200, "")
 	})

@@ -335,7 +335,7 @@ func TestAccounts(t *testing.T) {
 		s.call(t, "GET", "/api/notes", token, "").want(t, "after logout", 401, "Invalid token")
 		s.call(t, "POST", "/api/notes", token, `{"content":"x"}`).want(t, "after logout", 401, "Invalid token")
 		s.call(t, "GET", "/api/notes", "", "").want(t, "no token", 401, "Missing token")
-		s.call(t, "GET", "/api/notes", "a.b.c.d.e", "").want(t, "no token of ours", 401, "Invalid token")
+		s.call(t, "GET", "/api/notes", "a.b.c.d.e", "").want(t, "a foreign token", 401, "Invalid token")
 		s.call(t, "GET", "/api/nothing", "", "").want(t, "no route", 404, "Not found")
 		s.call(t, "PATCH", "/api/notes", "", "").want(t, "no method", 405, "Method not allowed")
 	})
@@ -617,12 +617,12 @@ func TestKeyProviderSlow(t *testing.T) {
 		s.provider.slow = make(chan struct{})
 		defer close(s.provider.slow)
 		a := s.call(t, "POST", "/api/notes", cold, `{"content":"his"}`)
-		a.want(t, "a key that does not come", 503, "")
+		a.want(t, "the key does not arrive", 503, "")
 		if a.header.Get("Retry-After") == "" {
 			t.Error("503 without Retry-After")
 		}
 		s.call(t, "GET", "/api/notes/"+id, warm, "").want(t, "another user, whose key is cached", 200, "")
-		s.call(t, "GET", "/api/notes", cold, "").want(t, "what needs no key", 200, "")
+		s.call(t, "GET", "/api/notes", cold, "").want(t, "a request that needs no key", 200, "")
 	})
 }
 
@@ -653,7 +653,7 @@ func TestLogHoldsNoSecret(t *testing.T) {
 		}
 		for _, secret := range []string{"secret", "correct horse", token, id} {
 			if strings.Contains(log, secret) {
-				t.Errorf("the log holds %q:\n%s", secret, log)
+				t.Errorf("the log contains %q:\n%s", secret, log)
 			}
 		}
 	})

@@ -223,7 +223,7 @@ func TestRefusalsAreAudited(t *testing.T) {
 			t.Errorf("got:\n%s\nwant:\n%s", lines, want)
 		}
 		if log := s.log.String(); !strings.Contains(log, `msg="request failed"`) || strings.Contains(log, "forged") {
-			t.Errorf("the log does not tell the failure, or repeats what a client made up:\n%s", log)
+			t.Errorf("the log lacks the failure, or repeats text of the client:\n%s", log)
 		}
 	})
 }

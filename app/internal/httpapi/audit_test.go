@@ -60,7 +60,7 @@ func TestAuditLines(t *testing.T) {
 		}
 		for _, secret := range []string{"secret", "password", "correct horse", token, "alice"} {
 			if strings.Contains(s.trail.String(), secret) {
-				t.Errorf("the audit log holds %q", secret)
+				t.Errorf("the audit log contains %q", secret)
 			}
 		}
 	})

@@ -205,7 +205,7 @@ func TestExportFromASilentDatabase(t *testing.T) {
 				}
 				for range tc.lines {
 					if line := next(t, lines); line["type"] == "end" {
-						t.Errorf("it looks as if all were there: %v", line)
+						t.Errorf("the export looks complete: %v", line)
 					}
 				}
 				if lines.Scan() || !strings.Contains(s.log.String(), "export cut off") {

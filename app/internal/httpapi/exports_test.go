@@ -93,7 +93,7 @@ func TestExportsWaitForRoom(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := e.acquire(ctx, &exportSlot{user: "new"}); !errors.Is(err, context.Canceled) {
-		t.Errorf("of a client that is gone: %v", err)
+		t.Errorf("the client is gone: %v", err)
 	}
 }
 
@@ -145,7 +145,7 @@ func TestSlowExportsAreCutOff(t *testing.T) {
 				e.mu.Unlock()
 				defer func() {
 					if _, err := io.Copy(io.Discard, response.Body); err == nil {
-						t.Error("the client was told that all was there")
+						t.Error("the client received a complete answer")
 					}
 				}()
 			}

@@ -24,6 +24,6 @@ func TestFailuresAreCounted(t *testing.T) {
 		now = now.Add(time.Minute)
 	}
 	if omitted, _ := f.admit(kind); lines != 3*maxFailures || told+omitted != 300 {
-		t.Errorf("%d lines tell of %d failures, want %d and 300", lines, told+omitted, 3*maxFailures)
+		t.Errorf("%d lines count %d failures, want %d and 300", lines, told+omitted, 3*maxFailures)
 	}
 }

@@ -32,7 +32,7 @@ func TestLoginFloodLeavesReads(t *testing.T) {
 		}
 		var held, waiting sync.WaitGroup
 		for i := range places {
-			held.Go(func() { login(i).want(t, "a login that has a place", 401, "Invalid credentials") })
+			held.Go(func() { login(i).want(t, "a login that has a slot", 401, "Invalid credentials") })
 		}
 		for range places {
 			<-hashing
@@ -40,7 +40,7 @@ func TestLoginFloodLeavesReads(t *testing.T) {
 		for i := range 8 {
 			waiting.Go(func() {
 				a := login(places + i)
-				if a.want(t, "a login without a place", 503, "Too many logins in progress, try again later"); a.header.Get("Retry-After") == "" {
+				if a.want(t, "a login without a slot", 503, "Too many logins in progress, try again later"); a.header.Get("Retry-After") == "" {
 					t.Error("503 without Retry-After")
 				}
 			})

@@ -58,7 +58,7 @@ func TestForwardedAddresses(t *testing.T) {
 		"a name in the client's place":     {peer: "127.0.0.1:1", forwarded: []string{"198.51.100.9, unknown"}, want: "127.0.0.1"},
 		"a name between proxies":           {peer: "127.0.0.1:1", forwarded: []string{"198.51.100.9, unknown, 10.0.0.1"}, want: "127.0.0.1"},
 		"an empty entry":                   {peer: "127.0.0.1:1", forwarded: []string{"198.51.100.9,, 10.0.0.1"}, want: "127.0.0.1"},
-		"a port that is none":              {peer: "127.0.0.1:1", forwarded: []string{"203.0.113.5:http"}, want: "127.0.0.1"},
+		"an invalid port":                  {peer: "127.0.0.1:1", forwarded: []string{"203.0.113.5:http"}, want: "127.0.0.1"},
 		"a port that overflows":            {peer: "127.0.0.1:1", forwarded: []string{"203.0.113.5:65536"}, want: "127.0.0.1"},
 		"brackets that do not close":       {peer: "127.0.0.1:1", forwarded: []string{"[2001:db8::1"}, want: "127.0.0.1"},
 		"something behind the brackets":    {peer: "127.0.0.1:1", forwarded: []string{"[2001:db8::1]443"}, want: "127.0.0.1"},

@@ -36,7 +36,7 @@ func TestLostPepperTellsNothing(t *testing.T) {
 			}
 			s.loginWith(t, login.username, login.password, "", address).want(t, fmt.Sprint(login, " once more"), 429, "Too many requests, try again later")
 		}
-		s.loginWith(t, "bobby", right, "", "192.0.2.2").want(t, "a user whose pepper is there", 200, "")
+		s.loginWith(t, "bobby", right, "", "192.0.2.2").want(t, "a user whose pepper is present", 200, "")
 		s.call(t, "GET", "/api/notes", token, "").want(t, "a session that had begun", 200, "")
 		s.call(t, "DELETE", "/api/account", token, `{"password":"`+right+`"}`).want(t, "alice shows the password again", 503, away)
 	})

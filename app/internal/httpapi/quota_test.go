@@ -72,7 +72,7 @@ func TestQuotaOfBytes(t *testing.T) {
 		mustRefuse("a note that grows too much", s.call(t, "PUT", path, token, `{"content":"`+strings.Repeat("é", 100_000)+`"}`))
 		s.call(t, "PUT", path, token, note(100_000)).want(t, "a note that stays as large", 200, "")
 		s.call(t, "PUT", path, token, note(10)).want(t, "a note that shrinks", 200, "")
-		s.call(t, "POST", "/api/notes", token, note(90_000)).want(t, "in the place of what was removed", 201, "")
+		s.call(t, "POST", "/api/notes", token, note(90_000)).want(t, "after the previous one was removed", 201, "")
 		s.call(t, "DELETE", path, token, "").want(t, "delete", 200, "")
 	})
 }

@@ -105,7 +105,7 @@ func TestNoLineNoData(t *testing.T) {
 			unrecorded(t, path, s.call(t, "GET", path, token, ""))
 		}
 		unrecorded(t, "a wrong password", s.login(t, "alice", "wrong horse battery"))
-		s.call(t, "GET", "/api/nothing", "", "").want(t, "what is not recorded", 404, "Not found")
+		s.call(t, "GET", "/api/nothing", "", "").want(t, "requests that are not audited", 404, "Not found")
 	})
 }
 
@@ -295,7 +295,7 @@ func TestWritesHaveTwoLines(t *testing.T) {
 		var got []string
 		for i, r := range records {
 			if r.Outcome == "intent" && (r.RequestID == "" || r.RequestID != records[i+1].RequestID || r.Action != records[i+1].Action) {
-				t.Errorf("an intent whose outcome does not follow: %+v, %+v", r, records[i+1])
+				t.Errorf("an intent without its outcome: %+v, %+v", r, records[i+1])
 			}
 			got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %v %s", r.Action, r.Outcome, r.User != "" && r.User == user, r.Object)))
 		}

@@ -87,7 +87,7 @@ func TestRefusalsCostFewLines(t *testing.T) {
 		}
 		// There are three kinds of limits and the check of the origin, for each address.
 		if most := 2 * 4 * addresses; lines > most || told != audited {
-			t.Errorf("%d audit lines tell of %d refusals, want at most %d lines and %d refusals", lines, told, most, audited)
+			t.Errorf("%d audit lines count %d refusals, want at most %d lines and %d refusals", lines, told, most, audited)
 		}
 		if n := strings.Count(log.String(), "\n"); n > other {
 			t.Errorf("%d lines in the process's own log for %d requests that were not refused", n, other)

@@ -154,7 +154,7 @@ func TestCodeIsAcceptedOnce(t *testing.T) {
 		s.loginWith(t, "alice", "correct horse battery", code, "192.0.2.2").want(t, "once more", 401, "Invalid code")
 		app.next()
 		s.loginWith(t, "alice", "correct horse battery", app.code(t, 0), "192.0.2.3").want(t, "the next code", 200, "")
-		s.loginWith(t, "alice", "correct horse battery", app.code(t, -1), "192.0.2.4").want(t, "one before it", 401, "Invalid code")
+		s.loginWith(t, "alice", "correct horse battery", app.code(t, -1), "192.0.2.4").want(t, "the previous code", 401, "Invalid code")
 	})
 }
 
@@ -243,7 +243,7 @@ func TestSecondFactorIsAskedForAgain(t *testing.T) {
 
 		s.call(t, "DELETE", "/api/account", token, `{"password":"`+fourth+`"}`).want(t, "delete without a code", 403, "Second factor code required")
 		remove(app.code(t, 0)).want(t, "delete with a code that was used", 403, "Invalid code")
-		s.call(t, "GET", "/api/notes", token, "").want(t, "the account is there", 200, "")
+		s.call(t, "GET", "/api/notes", token, "").want(t, "the account exists", 200, "")
 		app.next()
 		remove(app.code(t, 0)).want(t, "delete", 200, "")
 		s.call(t, "GET", "/api/notes", token, "").want(t, "afterwards", 401, "Invalid token")

@@ -98,5 +98,5 @@ func TestSharedAddressesAreBounded(t *testing.T) {
 			t.Errorf("%d users of %s are stored, want at most %d", len(users), address, manyUsers)
 		}
 	}
-	w.want(t, "more addresses than are looked at", 1, maxAddresses)
+	w.want(t, "more addresses than are watched", 1, maxAddresses)
 }

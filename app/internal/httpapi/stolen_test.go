@@ -91,7 +91,7 @@ func TestReadsAtOnce(t *testing.T) {
 			}
 		}
 		if statuses[http.StatusOK] > 64 || statuses[http.StatusTooManyRequests] != 300-statuses[http.StatusOK] {
-			t.Errorf("300 lists of one user are answered %v, want at most 64 under way", statuses)
+			t.Errorf("300 lists of one user are answered %v, want at most 64 in flight", statuses)
 		}
 		close(release)
 		reads.Wait()

@@ -172,7 +172,7 @@ func TestQuotaIsRefusedOnAFreshCount(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := q.reserve(ctx, alice, one); !errors.Is(err, context.Canceled) {
-		t.Errorf("of a client that is gone: %v", err)
+		t.Errorf("the client is gone: %v", err)
 	}
 }
 
@@ -235,7 +235,7 @@ func TestQuotaForgetsIdleOwners(t *testing.T) {
 		t.Errorf("%d counts are kept, want at most %d", n, maxCounts)
 	}
 	if _, err := q.reserve(t.Context(), alice, one); !isExceeded(err) {
-		t.Errorf("the write under way was forgotten: %v", err)
+		t.Errorf("the pending write was forgotten: %v", err)
 	}
 	busy.release()
 }

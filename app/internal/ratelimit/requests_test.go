@@ -15,7 +15,7 @@ func TestRequestsOfAnAddress(t *testing.T) {
 		}
 	}
 	if _, err := r.Count(context.Background(), "192.0.2.1"); !isLimited(t, err) {
-		t.Error("the fourth is let in")
+		t.Error("the fourth is allowed")
 	}
 	if _, err := r.Count(context.Background(), "192.0.2.2"); err != nil {
 		t.Errorf("another address: %v", err)
@@ -106,17 +106,17 @@ func TestRequestsOfASession(t *testing.T) {
 		next    request
 		limited bool
 	}{
-		"as many as are allowed":            {before: []request{{"s", here, Proved}, {"s", here, Proved}}, next: request{"s", here, Proved}},
-		"one more of the session":           {before: []request{{"s", here, Proved}, {"s", here, Proved}, {"s", here, Proved}}, next: request{"s", here, Proved}, limited: true},
-		"another session of the user":       {before: []request{{"s", here, Proved}, {"s", here, Proved}, {"s", here, Proved}}, next: request{"r", there, Proved}},
-		"one more of the user":              {before: []request{{"s", here, Proved}, {"s", here, Proved}, {"s", here, Proved}, {"r", here, Proved}}, next: request{"r", there, Proved}, limited: true},
-		"a dead session":                    {before: []request{dead, dead, dead, dead}, next: request{"s", here, Unproved}, limited: true},
-		"a live one at the same address":    {before: []request{dead, dead, dead, dead}, next: request{"r", here, Proved}},
-		"the dead one from another address": {before: []request{dead, dead, dead, dead}, next: request{"s", there, Unproved}},
-		"one that was proved live since":    {before: []request{dead, {"s", here, Proved}, {"r", here, Unproved}, {"q", here, Unproved}}, next: request{"s", here, Proved}},
-		"one that is wrong now and then":    {before: []request{dead, dead, {"r", here, Unproved}}, next: request{"s", here, Proved}},
-		"unproved requests count later":     {before: []request{dead, dead, {"s", here, Proved}}, next: request{"s", here, Proved}, limited: true},
-		"an unavailable database":           {before: []request{{"s", here, Unknown}, {"s", here, Unknown}, {"s", here, Unknown}}, next: request{"s", here, Proved}},
+		"as many as are allowed":             {before: []request{{"s", here, Proved}, {"s", here, Proved}}, next: request{"s", here, Proved}},
+		"one more of the session":            {before: []request{{"s", here, Proved}, {"s", here, Proved}, {"s", here, Proved}}, next: request{"s", here, Proved}, limited: true},
+		"another session of the user":        {before: []request{{"s", here, Proved}, {"s", here, Proved}, {"s", here, Proved}}, next: request{"r", there, Proved}},
+		"one more of the user":               {before: []request{{"s", here, Proved}, {"s", here, Proved}, {"s", here, Proved}, {"r", here, Proved}}, next: request{"r", there, Proved}, limited: true},
+		"an ended session":                   {before: []request{dead, dead, dead, dead}, next: request{"s", here, Unproved}, limited: true},
+		"a live one at the same address":     {before: []request{dead, dead, dead, dead}, next: request{"r", here, Proved}},
+		"the ended one from another address": {before: []request{dead, dead, dead, dead}, next: request{"s", there, Unproved}},
+		"one that was proved live since":     {before: []request{dead, {"s", here, Proved}, {"r", here, Unproved}, {"q", here, Unproved}}, next: request{"s", here, Proved}},
+		"one that is wrong now and then":     {before: []request{dead, dead, {"r", here, Unproved}}, next: request{"s", here, Proved}},
+		"unproved requests count later":      {before: []request{dead, dead, {"s", here, Proved}}, next: request{"s", here, Proved}, limited: true},
+		"an unavailable database":            {before: []request{{"s", here, Unknown}, {"s", here, Unknown}, {"s", here, Unknown}}, next: request{"s", here, Proved}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := NewRequests(limit)
@@ -142,7 +142,7 @@ func TestRequestsUnderWay(t *testing.T) {
 		all = append(all, b)
 	}
 	if _, err := begin(r, "stolen", "192.0.2.1"); !isLimited(t, err) {
-		t.Error("the fourth at once is let in")
+		t.Error("the fourth in flight is allowed")
 	}
 	mine, err := begin(r, "mine", "192.0.2.1")
 	if err != nil {
@@ -224,6 +224,6 @@ func TestSecurityCallsHaveTheirOwnBudget(t *testing.T) {
 		}
 	}
 	if _, err := r.Begin(context.Background(), security); !errors.Is(err, ErrTooManyInFlight) {
-		t.Errorf("one more at once: %v", err)
+		t.Errorf("one more in flight: %v", err)
 	}
 }

@@ -245,7 +245,7 @@ func TestUnfinishedConnectionsMakeRoom(t *testing.T) {
 		t.Errorf("another client: status %d", status)
 	}
 	if !idle.answersPing(t) {
-		t.Error("a connection that has had its preface is closed")
+		t.Error("a connection that has sent its preface is closed")
 	}
 }
 

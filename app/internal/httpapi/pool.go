@@ -8,9 +8,9 @@ import (
 
 // Errors of shared memory and of export slots, told apart with errors.Is.
 var (
-	// errBusy means that the requests in flight use up what all share.
+	// errBusy means that the requests in flight use up the shared memory or slots.
 	errBusy = errors.New("too many large requests in flight")
-	// errUserBusy means that the user's own requests use up the user's part.
+	// errUserBusy means that the user's own requests use up the user's part of them.
 	errUserBusy = errors.New("too many large requests of one user in flight")
 )
 

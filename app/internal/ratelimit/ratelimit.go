@@ -13,8 +13,7 @@ import (
 )
 
 // perUsername is how many times more failed logins a minute a username may have than an address.
-// The limit slows down an attacker who has many addresses, and locks the user out for a minute at
-// most.
+// The limit slows down an attacker who has many addresses, and does not lock the user out for long.
 const perUsername = 6
 
 // How many codes of the second factor are checked for a user: in an hour from one address, and in

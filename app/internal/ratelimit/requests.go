@@ -18,7 +18,7 @@ const (
 	// its address decides. A live client makes mistakes now and then, and shares its address with
 	// others.
 	maxUnproved = 10
-	// maxUserInFlight bounds the requests of a user in flight. maxTokensInFlight bounds those from
+	// maxUserInFlight bounds a user's requests in flight. maxTokensInFlight bounds those from
 	// an address with tokens of sessions that were not proved live lately, and maxAddressInFlight
 	// those without a token.
 	maxUserInFlight, maxTokensInFlight, maxAddressInFlight = 64, 64, 20
@@ -111,12 +111,12 @@ func (r *Requests) Count(ctx context.Context, address string) (end func(), err e
 	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.land(key)
+		r.endInFlight(key)
 	}, nil
 }
 
-// land ends a request in flight for a key. The caller holds the lock.
-func (r *Requests) land(key string) {
+// endInFlight ends a request in flight for a key. The caller holds the lock.
+func (r *Requests) endInFlight(key string) {
 	if r.inFlight[key]--; r.inFlight[key] <= 0 {
 		delete(r.inFlight, key)
 	}
@@ -214,7 +214,7 @@ func (b *Begun) End(o Outcome) (err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, key := range b.inFlight {
-		r.land(key)
+		r.endInFlight(key)
 	}
 	switch o {
 	case Proved:

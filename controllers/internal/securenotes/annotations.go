@@ -11,8 +11,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
 
-// ignoredAnnotations says which annotations of the operator's have no effect, because of their
-// values, and what the values should be.
+// ignoredAnnotations describes the annotations for the operator that have no effect because of their
+// values, and what the values must be.
 func ignoredAnnotations(s *scope) []string {
 	var ignored []string
 	ignore := func(annotation, want string) {
@@ -27,15 +27,15 @@ func ignoredAnnotations(s *scope) []string {
 	value, set := s.sn.Annotations[v1alpha1.AnnotationAcceptEmptyDatabase]
 	switch id := s.env.DeploymentID; {
 	case !set || id == "" || s.database == nil || value == acceptance(s):
-	case s.databaseFinding.reason == v1alpha1.ReasonDatabaseLost:
+	case databaseOrLoss(s).reason == v1alpha1.ReasonDatabaseLost:
 		ignore(v1alpha1.AnnotationAcceptEmptyDatabase, fmt.Sprintf("the value must be %q", acceptance(s)))
-	case value != id && !strings.HasPrefix(value, id+"/"): // one that an earlier loss has used up may stay
-		ignore(v1alpha1.AnnotationAcceptEmptyDatabase, "no database is lost, and the value is of no deployment of this object; remove it")
+	case value != id && !strings.HasPrefix(value, id+"/"): // a value that an earlier loss used up may stay
+		ignore(v1alpha1.AnnotationAcceptEmptyDatabase, "no database is lost, and the value is not a deployment id of this object; remove it")
 	}
 	return ignored
 }
 
-// setAnnotationIgnored has the condition present only while an annotation is ignored.
+// setAnnotationIgnored sets the condition, or removes it if no annotation is ignored.
 func setAnnotationIgnored(s *scope, status *v1alpha1.SecureNotesStatus) {
 	ignored := ignoredAnnotations(s)
 	if len(ignored) == 0 {

@@ -55,7 +55,7 @@ func TestAnnotationIgnored(t *testing.T) {
 				t.Errorf("condition %q, want %q", got, tc.want)
 			}
 			recorder := events.NewFakeRecorder(20)
-			(&Reconciler{Recorder: recorder}).announce(s, status.Conditions)
+			(&Reconciler{Recorder: recorder}).announce(t.Context(), s, status.Conditions)
 			close(recorder.Events)
 			warned := false
 			for event := range recorder.Events {

@@ -102,7 +102,7 @@ func TestReadyTellsTheCause(t *testing.T) {
 			if tc.certificate != nil {
 				s.certificateFinding = certificateFinding(cause.OfCertificate(tc.certificate, nil, now, now), nil)
 			}
-			s.judge(readPods(tc.pods, tc.look, now))
+			s.report = new(readPods(tc.pods, tc.look, now))
 			s.sn.Status = computeStatus(s)
 
 			ready := meta.FindStatusCondition(s.sn.Status.Conditions, v1alpha1.ConditionReady)
@@ -111,7 +111,7 @@ func TestReadyTellsTheCause(t *testing.T) {
 				t.Errorf("Ready=%s %s: %s", ready.Status, ready.Reason, ready.Message)
 			}
 			r := reconciler(t, &fakeVault{})
-			r.announce(s, s.sn.Status.Conditions)
+			r.announce(t.Context(), s, s.sn.Status.Conditions)
 			close(r.Recorder.(*events.FakeRecorder).Events)
 			warned := false
 			for event := range r.Recorder.(*events.FakeRecorder).Events {
@@ -181,7 +181,7 @@ func TestQuotaRefusesAVerification(t *testing.T) {
 	if rotations.Status != metav1.ConditionFalse || rotations.Reason != v1alpha1.ReasonQuotaExceeded || !strings.Contains(rotations.Message, "raise the ResourceQuota") {
 		t.Errorf("got %+v, want False and %s with what to do", rotations, v1alpha1.ReasonQuotaExceeded)
 	}
-	if !meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReady) || vault.floor != 0 || s.requeue == 0 {
-		t.Errorf("floor %d, again in %s: %+v", vault.floor, s.requeue, status.Conditions)
+	if !meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReady) || vault.floor != 0 || s.requeue.after == 0 {
+		t.Errorf("floor %d, again in %s: %+v", vault.floor, s.requeue.after, status.Conditions)
 	}
 }

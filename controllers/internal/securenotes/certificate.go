@@ -18,11 +18,11 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/cause"
-	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// certificate has cert-manager issue the certificate, or leaves that to whoever keeps the Secret.
+// certificate applies the Certificate that cert-manager issues. With spec.tls.secretRef it only
+// deletes one that is no longer wanted.
 func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 	installed, err := r.certManagerInstalled()
 	if err != nil {
@@ -45,62 +45,72 @@ func (r *Reconciler) certificate(ctx context.Context, s *scope) error {
 		}
 		s.certificateFinding = bad(v1alpha1.ReasonCertManagerMissing,
 			"spec.tls.certManager needs cert-manager, which is not installed: install it, or use spec.tls.secretRef")
-		s.wake(jitter.Longer(retryInterval))
+		s.retry("cert-manager is not installed")
 		return nil
 	}
-	existing := &certmanagerv1.Certificate{}
+	return r.issue(ctx, s)
+}
+
+// issue applies the Certificate and records what cert-manager reports of it.
+func (r *Reconciler) issue(ctx context.Context, s *scope) error {
 	if err := r.secretOfCertificate(ctx, s); err != nil {
 		return err
 	}
-	if err := r.namesOfCertificate(ctx, s); err != nil {
+	if err := r.readCertificateNames(ctx, s); err != nil {
 		return err
 	}
 	refused, kept, err := r.refuseHostnames(ctx, s)
 	if err != nil {
 		return err
 	}
-	refusals := s.refusals
-	if err := r.apply(ctx, s, operand.Certificate(s.sn, s.env), existing); err != nil {
+	existing := &certmanagerv1.Certificate{}
+	accepted, err := r.apply(ctx, s, operand.Certificate(s.sn, s.env), existing)
+	if err != nil {
 		return err
 	}
 	s.notAfter = existing.Status.NotAfter
 	ready := certificateCondition(existing)
-	// Until cert-manager has looked at this spec, it still says what it found for the last one.
+	// cert-manager's condition may still be that of an earlier spec.
 	issued := ready != nil && ready.Status == cmmeta.ConditionTrue && ready.ObservedGeneration >= existing.Generation
-	if recorded := recordedSecret(s.sn); recorded != "" && !issued {
-		// The pods keep the Secret that they have mounted until another one is there.
+	if recorded, ok := recordedSecret(s.sn); ok && !issued {
+		// The pods keep the Secret that they have mounted until the new one exists.
 		s.env.CertificateSecret, s.certificateSecret = recorded, ""
 	}
-	if refused.known() {
+	switch {
+	case refused.known():
 		s.certificateFinding = refused
 		return nil
-	}
-	if s.refusals != refusals {
-		return nil // the condition WorkloadReady tells why
-	}
-	if issued {
-		issued := good(v1alpha1.ReasonReady, "the certificate is issued")
-		if kept.known() {
-			issued = kept
-		}
-		s.certificateFinding = s.fromIssuer(issued)
-		return nil
-	}
-	if s.certificateFinding, err = r.issuer(ctx, s.sn); err != nil || s.certificateFinding.known() {
-		s.wake(jitter.Longer(retryInterval))
+	case !accepted:
+		return nil // the condition WorkloadReady says why
+	case !issued:
+		s.retry("CertificateRequests are not watched")
+		s.certificateFinding, err = r.unissued(ctx, s, existing, ready)
 		return err
+	case kept.known():
+		s.certificateFinding = kept
+	default:
+		s.certificateFinding = good(v1alpha1.ReasonReady, "the certificate is issued")
 	}
-	s.wake(jitter.Longer(retryInterval)) // CertificateRequests are not watched
-	asked := s.withoutCertificate()
-	request, read := r.certificateRequest(ctx, existing)
-	if !read {
-		asked = s.now // it is not known that there is no request
+	if s.notAfter != nil {
+		s.requeueForExpiry(renewalOverdue(s))
 	}
-	s.certificateFinding = certificateFinding(cause.OfCertificate(existing, request, asked, s.now), ready)
 	return nil
 }
 
-// certificateFinding says why a certificate is not issued, or that cert-manager is at work.
+// unissued says why a certificate is not issued.
+func (r *Reconciler) unissued(ctx context.Context, s *scope, existing *certmanagerv1.Certificate, ready *certmanagerv1.CertificateCondition) (finding, error) {
+	if f, err := r.issuer(ctx, s.sn); err != nil || f.known() {
+		return f, err
+	}
+	since := s.withoutCertificate()
+	request, read := r.certificateRequest(ctx, existing)
+	if !read {
+		since = s.now // there may be a request
+	}
+	return certificateFinding(cause.OfCertificate(existing, request, since, s.now), ready), nil
+}
+
+// certificateFinding says why a certificate is not issued, or that cert-manager is issuing it.
 func certificateFinding(c cause.Cause, ready *certmanagerv1.CertificateCondition) finding {
 	if c.Known() {
 		return bad(c.Reason, c.String())
@@ -112,7 +122,7 @@ func certificateFinding(c cause.Cause, ready *certmanagerv1.CertificateCondition
 	return bad(v1alpha1.ReasonIssuing, message)
 }
 
-// withoutCertificate is since when the object has waited for its certificate.
+// withoutCertificate returns since when the object has waited for its certificate.
 func (s *scope) withoutCertificate() time.Time {
 	before := meta.FindStatusCondition(s.original.Status.Conditions, v1alpha1.ConditionCertificateReady)
 	if before == nil || before.Status != metav1.ConditionFalse {
@@ -121,8 +131,8 @@ func (s *scope) withoutCertificate() time.Time {
 	return before.LastTransitionTime.Time
 }
 
-// certificateRequest returns the request for the next revision of a certificate; nil if there is
-// none, or it cannot be read: the certificate itself says less then.
+// certificateRequest returns the request for the next revision of a certificate, or nil. read
+// reports whether a nil request does not exist, as against one that could not be read.
 func (r *Reconciler) certificateRequest(ctx context.Context, certificate *certmanagerv1.Certificate) (request *certmanagerv1.CertificateRequest, read bool) {
 	request = &certmanagerv1.CertificateRequest{}
 	err := r.Live.Get(ctx, client.ObjectKey{Namespace: certificate.Namespace, Name: cause.RequestName(certificate)}, request)
@@ -132,24 +142,25 @@ func (r *Reconciler) certificateRequest(ctx context.Context, certificate *certma
 	return request, true
 }
 
-// namesOfCertificate records the names of the Certificate that exists, which it keeps.
-func (r *Reconciler) namesOfCertificate(ctx context.Context, s *scope) error {
+// readCertificateNames reads the names of an existing Certificate, which it keeps.
+func (r *Reconciler) readCertificateNames(ctx context.Context, s *scope) error {
 	existing := &certmanagerv1.Certificate{}
 	err := r.Client.Get(ctx, client.ObjectKey{Namespace: s.sn.Namespace, Name: operand.CertificateName(s.sn.Name)}, existing)
-	if err == nil && ours(existing, s.sn) {
+	if err == nil && ownsCertificate(s.sn, existing) {
 		s.env.CertificateNames = existing.Spec.DNSNames
 	}
 	return client.IgnoreNotFound(err)
 }
 
-// ours reports whether a Certificate is of the SecureNotes. A restored one has no owner.
-func ours(certificate *certmanagerv1.Certificate, sn *v1alpha1.SecureNotes) bool {
+// ownsCertificate reports whether a Certificate belongs to the SecureNotes. One that was restored from
+// a backup has no owner, but the labels.
+func ownsCertificate(sn *v1alpha1.SecureNotes, certificate *certmanagerv1.Certificate) bool {
 	return metav1.IsControlledBy(certificate, sn) ||
 		certificate.Labels[operand.LabelManagedBy] == operand.ManagedBy && certificate.Labels[operand.LabelInstance] == sn.Name
 }
 
-// refuseHostnames leaves out of the certificate what it may not name. The findings say which names
-// these are, and which ones are kept although a new Certificate would not get them.
+// refuseHostnames excludes from the certificate the names that it must not have. The findings list
+// these, and the names that stay although a new Certificate would not get them.
 func (r *Reconciler) refuseHostnames(ctx context.Context, s *scope) (refused, kept finding, err error) {
 	var facts, keeps []string
 	for _, host := range s.sn.Spec.Hostnames {
@@ -158,10 +169,10 @@ func (r *Reconciler) refuseHostnames(ctx context.Context, s *scope) (refused, ke
 			return err == nil, client.IgnoreNotFound(err)
 		})
 		if apierrors.IsForbidden(err) {
-			why, err = "may be a Service: the operator has no right to look whether there is such a namespace; upgrade its rights with its chart", nil
+			why, err = "may be a Service: the operator has no right to check whether there is such a namespace; upgrade its rights with its chart", nil
 		}
 		if err != nil {
-			return finding{}, finding{}, fmt.Errorf("look for the namespace that hostname %s may name: %w", host, err)
+			return finding{}, finding{}, fmt.Errorf("check whether hostname %s names a namespace: %w", host, err)
 		}
 		switch {
 		case why != "" && keep:
@@ -172,44 +183,44 @@ func (r *Reconciler) refuseHostnames(ctx context.Context, s *scope) (refused, ke
 		}
 	}
 	if len(keeps) > 0 {
-		kept = good(v1alpha1.ReasonHostnameKept, "the certificate is issued, and keeps names that a new one would not get: "+strings.Join(keeps, "; ")+
+		kept = good(v1alpha1.ReasonHostnameKept, "the certificate is issued, with names that a new certificate would not get: "+strings.Join(keeps, "; ")+
 			". Move clients to a name of three parts or more, and remove these from spec.hostnames")
 	}
 	if len(facts) > 0 {
-		refused = bad(v1alpha1.ReasonHostnameRefused, "the certificate does not name these of spec.hostnames: "+strings.Join(facts, "; ")+
+		refused = bad(v1alpha1.ReasonHostnameRefused, "the certificate excludes these of spec.hostnames: "+strings.Join(facts, "; ")+
 			". Remove them, or use a certificate of your own in spec.tls.secretRef")
 	}
 	return refused, kept, nil
 }
 
-// secretOfCertificate decides which Secret cert-manager writes. Earlier releases had it write
-// NAME-tls, which may be somebody's own. A Certificate of theirs keeps it, because pods have
+// secretOfCertificate decides which Secret cert-manager writes. In earlier releases it was NAME-tls,
+// which may be the user's own. A Certificate of an earlier release keeps it, because pods have
 // mounted it; a new Certificate never gets it.
 func (r *Reconciler) secretOfCertificate(ctx context.Context, s *scope) error {
 	former := operand.FormerCertificateSecretName(s.sn.Name)
-	recorded := recordedSecret(s.sn)
-	if recorded != "" && recorded != former {
+	if recorded, ok := recordedSecret(s.sn); ok && recorded != former {
 		s.env.CertificateSecret = recorded
 		return nil
 	}
 	existing := &certmanagerv1.Certificate{}
-	// Past the cache: a Certificate that it does not have yet must not get another Secret.
+	// Past the cache: a Certificate that it does not hold yet must not get another Secret.
 	err := r.Live.Get(ctx, client.ObjectKey{Namespace: s.sn.Namespace, Name: operand.CertificateName(s.sn.Name)}, existing)
 	if client.IgnoreNotFound(err) != nil {
 		return err
 	}
 	s.env.CertificateSecret = operand.CertificateSecretName(s.sn.Name)
-	if err == nil && ours(existing, s.sn) && existing.Spec.SecretName == former {
+	if err == nil && ownsCertificate(s.sn, existing) && existing.Spec.SecretName == former {
 		s.env.CertificateSecret = former
 	}
 	s.certificateSecret = s.env.CertificateSecret
 	return nil
 }
 
-// secretWithoutCertificate has pods go on with the Secret that they have mounted, while
-// cert-manager's kinds are not there and nothing can be written.
+// secretWithoutCertificate keeps the Secret that the pods have mounted, while cert-manager is not
+// installed and no Certificate can be applied.
 func (r *Reconciler) secretWithoutCertificate(ctx context.Context, s *scope) error {
-	if s.env.CertificateSecret = recordedSecret(s.sn); s.env.CertificateSecret != "" {
+	if recorded, ok := recordedSecret(s.sn); ok {
+		s.env.CertificateSecret = recorded
 		return nil
 	}
 	existing := &appsv1.Deployment{}
@@ -227,13 +238,13 @@ func (r *Reconciler) secretWithoutCertificate(ctx context.Context, s *scope) err
 	return nil
 }
 
-// recordedSecret returns the Secret that was decided on, or an empty string.
-func recordedSecret(sn *v1alpha1.SecureNotes) string {
+// recordedSecret returns the Secret that the status records, and whether it records one.
+func recordedSecret(sn *v1alpha1.SecureNotes) (string, bool) {
 	known := []string{operand.CertificateSecretName(sn.Name), operand.FormerCertificateSecretName(sn.Name)}
 	if status := sn.Status.Certificate; status != nil && slices.Contains(known, status.SecretName) {
-		return status.SecretName
+		return status.SecretName, true
 	}
-	return ""
+	return "", false
 }
 
 func (r *Reconciler) certManagerInstalled() (bool, error) {
@@ -244,7 +255,7 @@ func (r *Reconciler) certManagerInstalled() (bool, error) {
 	return err == nil, err
 }
 
-// issuer says what is wrong with the issuer; nothing when it is ready.
+// issuer says why the issuer is not ready. The finding of a ready one is zero.
 func (r *Reconciler) issuer(ctx context.Context, sn *v1alpha1.SecureNotes) (finding, error) {
 	name, kind := sn.Spec.TLS.CertManager.IssuerRef.Name, operand.IssuerKind(sn)
 	var issuer certmanagerv1.GenericIssuer = &certmanagerv1.Issuer{}
@@ -266,12 +277,12 @@ func (r *Reconciler) issuer(ctx context.Context, sn *v1alpha1.SecureNotes) (find
 	return issuerFinding(kind, name, sn.Namespace, issuer.GetStatus()), nil
 }
 
-// issuerFinding quotes what an issuer that is not ready says of itself; nothing when it is ready.
+// issuerFinding quotes why an issuer is not ready. The finding of a ready one is zero.
 func issuerFinding(kind, name, namespace string, status *certmanagerv1.IssuerStatus) finding {
 	i := slices.IndexFunc(status.Conditions, func(c certmanagerv1.IssuerCondition) bool { return c.Type == certmanagerv1.IssuerConditionReady })
 	if i < 0 {
 		return bad(v1alpha1.ReasonIssuerNotReady, fmt.Sprintf(
-			"no controller has looked at %s %s yet: see whether cert-manager runs, and whether it supports this kind of issuer", kind, name))
+			"no controller has processed %s %s yet: check whether cert-manager runs, and whether it supports this kind of issuer", kind, name))
 	}
 	ready := status.Conditions[i]
 	if ready.Status == cmmeta.ConditionTrue {

@@ -26,7 +26,7 @@ func TestIssuerFinding(t *testing.T) {
 	}{
 		"ready": {kind: certmanagerv1.IssuerKind, status: status(cmmeta.ConditionTrue, "fine"), want: ""},
 		"no status": {kind: certmanagerv1.IssuerKind, status: &certmanagerv1.IssuerStatus{},
-			want: "no controller has looked at Issuer denier yet: see whether cert-manager runs, and whether it supports this kind of issuer"},
+			want: "no controller has processed Issuer denier yet: check whether cert-manager runs, and whether it supports this kind of issuer"},
 		"its own words": {kind: certmanagerv1.IssuerKind, status: status(cmmeta.ConditionFalse, "Vault is\nsealed"),
 			want: "Issuer denier is not ready: Vault is sealed: see `kubectl describe issuer denier -n demo`"},
 		"no words": {kind: certmanagerv1.IssuerKind, status: status(cmmeta.ConditionFalse, ""),

@@ -5,35 +5,57 @@ import (
 	"fmt"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/served"
 )
 
-// secretFinding returns what the pods say of the user's own certificate. The operator may not read
-// the Secret, so a fault shows only in a pod that does not start with it.
+// secretFinding returns what the pods report of the certificate in the user's Secret. The operator
+// may not read the Secret, so a fault shows only in a pod that does not start.
 func secretFinding(sn *v1alpha1.SecureNotes, report podReport) finding {
 	name := sn.Spec.TLS.SecretRef.Name
 	said, why := report.termination, report.cause
 	switch {
 	case said != nil && said.Reason == v1alpha1.ReasonCertificateInvalid:
 		return bad(v1alpha1.ReasonCertificateInvalid,
-			fmt.Sprintf("Secret %s: %s: put a matching tls.crt and tls.key into it, in PEM", name, said.Message))
+			fmt.Sprintf("Secret %s: %s: store a matching tls.crt and tls.key in it, in PEM", name, said.Message))
 	case why.Reason == v1alpha1.ReasonPodNotStarted && strings.Contains(why.Message, fmt.Sprintf("secret %q not found", name)):
 		return bad(v1alpha1.ReasonCertificateInvalid,
 			fmt.Sprintf("Secret %s does not exist: create it, of type kubernetes.io/tls, with tls.crt and tls.key", name))
 	case report.ready:
-		return good(v1alpha1.ReasonFromSecret, "the service serves with the certificate of Secret "+name)
+		return good(v1alpha1.ReasonFromSecret, "the service uses the certificate of Secret "+name)
 	default:
-		return unknown(v1alpha1.ReasonFromSecret, "no pod serves yet with the certificate of Secret "+name+", which must have tls.crt and tls.key")
+		return unknown(v1alpha1.ReasonFromSecret, "no pod uses the certificate of Secret "+name+" yet; the Secret must have tls.crt and tls.key")
 	}
 }
 
-// maxNamesShown bounds how many names of a certificate a message has.
+// secretReady returns the condition of a certificate of spec.tls.secretRef.
+func secretReady(s *scope) finding {
+	if s.report == nil {
+		return finding{}
+	}
+	f := s.ofThisSpec(secretFinding(s.sn, *s.report))
+	if f.status != metav1.ConditionTrue || s.served == nil {
+		return f
+	}
+	certificate := s.served.certificate
+	if certificate.NotAfter.IsZero() {
+		f.message += "; its end is not known, because the operator cannot reach port 8443 of a pod"
+		return f
+	}
+	if hosts := uncoveredHostnames(s.sn, certificate); len(hosts) > 0 && s.notAfter.After(s.now) {
+		return nameMismatch(s.sn, certificate.DNSNames, hosts)
+	}
+	return s.expiry(f, expiryWarning(certificate), "store a renewed one in Secret "+s.sn.Spec.TLS.SecretRef.Name+", which the service reads without a restart")
+}
+
+// maxNamesShown bounds the names of a certificate in a message.
 const maxNamesShown = 5
 
-// unnamed returns those of spec.hostnames for which clients refuse a certificate.
-func unnamed(sn *v1alpha1.SecureNotes, c served.Certificate) []string {
+// uncoveredHostnames returns those of spec.hostnames for which clients reject the certificate.
+func uncoveredHostnames(sn *v1alpha1.SecureNotes, c served.Certificate) []string {
 	var hosts []string
 	certificate := x509.Certificate{DNSNames: c.DNSNames}
 	for _, host := range sn.Spec.Hostnames {
@@ -58,5 +80,5 @@ func nameMismatch(sn *v1alpha1.SecureNotes, names, hosts []string) finding {
 		it = "them"
 	}
 	return bad(v1alpha1.ReasonCertificateNameMismatch, fmt.Sprintf(
-		"the certificate of Secret %s %s%s: put one that names %s into the Secret, or correct spec.hostnames", sn.Spec.TLS.SecretRef.Name, has, missing, it))
+		"the certificate of Secret %s %s%s: store one that names %s in the Secret, or correct spec.hostnames", sn.Spec.TLS.SecretRef.Name, has, missing, it))
 }

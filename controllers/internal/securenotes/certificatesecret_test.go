@@ -44,13 +44,13 @@ func TestSecretFinding(t *testing.T) {
 		"a pod answers": {pods: []corev1.Pod{pod(time.Minute, answers)}, look: cause.Look{}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonFromSecret, want: "Secret tls"},
 		"the key does not match": {
 			pods: []corev1.Pod{pod(time.Minute, mismatch)}, look: cause.Look{}, status: metav1.ConditionFalse, reason: "CertificateInvalid",
-			want: "Secret tls: TLS certificate: tls: private key does not match public key: put a matching tls.crt and tls.key into it",
+			want: "Secret tls: TLS certificate: tls: private key does not match public key: store a matching tls.crt and tls.key in it",
 		},
 		"the key does not match, an older pod answers": {
 			pods: []corev1.Pod{pod(time.Hour, answers), pod(time.Minute, mismatch)}, look: cause.Look{}, status: metav1.ConditionFalse, reason: "CertificateInvalid", want: "Secret tls: ",
 		},
 		"another trouble of the service": {
-			pods: []corev1.Pod{pod(time.Minute, serveFails("VaultDenied"))}, look: cause.Look{}, status: metav1.ConditionUnknown, reason: v1alpha1.ReasonFromSecret, want: "no pod serves yet",
+			pods: []corev1.Pod{pod(time.Minute, serveFails("VaultDenied"))}, look: cause.Look{}, status: metav1.ConditionUnknown, reason: v1alpha1.ReasonFromSecret, want: "no pod uses the certificate of Secret tls yet",
 		},
 		"the Secret is absent": {
 			pods: []corev1.Pod{pod(time.Minute, pending)}, look: mount(`MountVolume.SetUp failed for volume "tls" : secret "tls" not found`),
@@ -58,7 +58,7 @@ func TestSecretFinding(t *testing.T) {
 		},
 		"another Secret is absent": {
 			pods: []corev1.Pod{pod(time.Minute, pending)}, look: mount(`MountVolume.SetUp failed for volume "database" : secret "database" not found`),
-			status: metav1.ConditionUnknown, reason: v1alpha1.ReasonFromSecret, want: "no pod serves yet",
+			status: metav1.ConditionUnknown, reason: v1alpha1.ReasonFromSecret, want: "no pod uses the certificate of Secret tls yet",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

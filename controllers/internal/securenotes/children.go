@@ -3,88 +3,67 @@ package securenotes
 import (
 	"context"
 	"errors"
-	"strings"
-	"time"
+	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/apply"
 	"github.com/securenotes/securenotes/controllers/internal/cause"
-	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// apply writes one child; existing is nil where only the metadata of its kind is cached. A refusal
-// that only a person can put right is left in the scope.
-func (r *Reconciler) apply(ctx context.Context, s *scope, desired, existing client.Object) error {
+// apply writes one child and reports whether the API server accepted it. existing is nil where only
+// the metadata of its kind is cached. A refusal that needs a person is recorded in the scope.
+func (r *Reconciler) apply(ctx context.Context, s *scope, desired, existing client.Object) (accepted bool, err error) {
 	return r.applyOwned(ctx, s, desired, existing, apply.ControlledBy(s.sn))
 }
 
-func (r *Reconciler) applyOwned(ctx context.Context, s *scope, desired, existing client.Object, owned apply.Owned) error {
-	err := r.Apply.Apply(ctx, desired, existing, owned)
+func (r *Reconciler) applyOwned(ctx context.Context, s *scope, desired, existing client.Object, owned apply.Owned) (accepted bool, err error) {
+	err = r.Apply.Apply(ctx, desired, existing, owned)
 	if conflict, ok := errors.AsType[*apply.ConflictError](err); ok {
-		s.conflict(conflict)
-		// The other object is not watched.
-		s.wake(jitter.Longer(retryInterval))
-		return nil
+		s.conflicts = append(s.conflicts, conflict)
+		s.retry("the object that has the name of a child is not watched")
+		return false, nil
 	}
-	return s.refused(err)
+	return err == nil, s.refused(err)
 }
 
-// refused leaves a refusal in the scope, and returns the error that the pass is to be repeated for.
+// refused records a refusal, and returns err if the pass is to be repeated because of it.
 func (s *scope) refused(err error) error {
-	if c := cause.OfError(err); c.Known() {
-		s.trouble(bad(c.Reason, c.String()))
-		s.wake(jitter.Longer(retryInterval))
+	if err == nil {
 		return nil
 	}
-	if err != nil {
-		s.trouble(unknown(v1alpha1.ReasonApplyFailed, cause.Words(err.Error())))
+	if c := cause.OfError(err); c.Known() {
+		s.refusals = append(s.refusals, bad(c.Reason, c.String()))
+		s.retry("the API server refused a child")
+		return nil
 	}
+	s.refusals = append(s.refusals, unknown(v1alpha1.ReasonApplyFailed, cause.Words(err.Error())))
 	return err
 }
 
-func (s *scope) trouble(f finding) {
-	s.refusals++
-	if !s.childTrouble.known() {
-		s.childTrouble = f
-	}
-}
-
-// conflict adds one more object that is in the way: anyone who removes them sees them all at once.
-func (s *scope) conflict(c *apply.ConflictError) {
-	s.refusals++
-	s.conflicts = append(s.conflicts, c)
-	message := c.Error()
-	if len(s.conflicts) > 1 {
-		facts := make([]string, len(s.conflicts))
-		for i, c := range s.conflicts {
-			facts[i] = c.Fact()
-		}
-		message = strings.Join(facts, "; ") + ": rename or delete them, or give the SecureNotes another name"
-	}
-	s.childTrouble = bad(v1alpha1.ReasonNameConflict, message)
-}
-
-// identities are what the pods run as, and where rotation Jobs report.
+// identities applies the service accounts of the pods, and what rotation Jobs report with.
 func (r *Reconciler) identities(ctx context.Context, s *scope) error {
-	var errs []error
+	objects := []client.Object{operand.ProgressConfigMap(s.sn), operand.RotationRole(s.sn), operand.RotationRoleBinding(s.sn)}
 	for _, account := range operand.ServiceAccounts(s.sn) {
-		errs = append(errs, r.apply(ctx, s, account, nil))
+		objects = append(objects, account)
 	}
-	errs = append(errs,
-		r.apply(ctx, s, operand.ProgressConfigMap(s.sn), nil),
-		r.apply(ctx, s, operand.RotationRole(s.sn), nil),
-		r.apply(ctx, s, operand.RotationRoleBinding(s.sn), nil))
+	var errs []error
+	for _, desired := range objects {
+		_, err := r.apply(ctx, s, desired, nil)
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
 }
 
-// configuration of the service. It needs to know the Vault connection and what keys are bound to.
+// configuration applies the ConfigMap of the service. It needs the Vault connection and the
+// deployment id.
 func (r *Reconciler) configuration(ctx context.Context, s *scope) error {
 	if !s.connected || !s.keyed {
 		return nil
@@ -96,96 +75,43 @@ func (r *Reconciler) configuration(ctx context.Context, s *scope) error {
 	s.env.DatabaseClaimed = claimed
 	desired, err := operand.ConfigMap(s.sn, s.env)
 	if err != nil {
-		s.trouble(bad(v1alpha1.ReasonApplyFailed, err.Error()))
+		s.refusals = append(s.refusals, bad(v1alpha1.ReasonApplyFailed, err.Error()))
 		return nil
 	}
 	s.configHash = operand.ConfigHash(desired)
-	return r.apply(ctx, s, desired, nil)
-}
-
-// volume of the embedded database. It belongs to the deployment id that it was made for, not to an
-// owner reference, so that it can outlive the object.
-func (r *Reconciler) volume(ctx context.Context, s *scope) error {
-	if !s.keyed {
-		return nil
-	}
-	desired := operand.VolumeClaim(s.sn, s.env.DeploymentID)
-	if desired == nil {
-		return nil
-	}
-	if s.database == nil || s.claimed() {
-		if there, err := r.volumeIsThere(ctx, s, desired); err != nil || !there {
-			return err
-		}
-	}
-	existing := &corev1.PersistentVolumeClaim{}
-	if err := client.IgnoreNotFound(r.Client.Get(ctx, client.ObjectKeyFromObject(desired), existing)); err != nil {
-		return err
-	}
-	keepRequest(desired, existing)
-	before := s.childTrouble
-	err := r.applyOwned(ctx, s, desired, existing, func(existing client.Object) (bool, string) {
-		id := existing.GetAnnotations()[operand.AnnotationDeploymentID]
-		switch id {
-		case s.env.DeploymentID:
-			return true, ""
-		case "":
-			return false, "no SecureNotes (if it has this SecureNotes's notes, annotate it with " + operand.AnnotationDeploymentID + "=" + s.env.DeploymentID + ")"
-		default:
-			return false, "the notes of another SecureNotes (" + operand.AnnotationDeploymentID + " " + id + ")"
-		}
-	})
-	if s.childTrouble != before && (s.childTrouble.reason == v1alpha1.ReasonApplyFailed || s.childTrouble.reason == v1alpha1.ReasonOutsideLimitRange) {
-		s.childTrouble.message += sizeAdvice(desired, existing)
-	}
-	if err == nil && existing.Annotations[operand.AnnotationDeploymentID] == s.env.DeploymentID {
-		s.volumeSize = new(sizeText(volumeSize(existing)))
-	}
-	if err == nil && existing.Status.Phase == corev1.ClaimPending {
-		s.wake(jitter.Longer(retryInterval)) // events are not watched
-		s.databaseFinding = claimFinding(existing, r.looks.Live(ctx, r.Live, r.Now, s.sn.UID), s.now)
-	}
+	_, err = r.apply(ctx, s, desired, nil)
 	return err
 }
 
-// claimFinding says why the embedded database has no volume; nothing while that takes its time.
-func claimFinding(claim *corev1.PersistentVolumeClaim, look cause.Look, now time.Time) finding {
-	if c := cause.OfClaim(claim, look, now); c.Known() {
-		return bad(c.Reason, c.String())
-	}
-	return finding{}
-}
-
-// workload is the Deployment. It waits for the keys: a pod without them could only crash.
+// workload applies the Deployment once the keys are known: pods without keys would crash.
 func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 	existing := &appsv1.Deployment{}
-	if s.volume != volumeWell {
-		// To replace its pods would end one that may still have the lost volume open.
-		s.workloadFinding = bad(v1alpha1.ReasonDatabaseLost, "is left as it is while the volume of the database is lost: see the condition DatabaseReady")
-		return r.asItIs(ctx, s, existing)
+	if s.volume != volumeAvailable {
+		// A pod that is replaced may be the last one that has the lost volume open.
+		s.workloadFinding = bad(v1alpha1.ReasonDatabaseLost, "the Deployment is not changed while the volume of the database is lost: see the condition DatabaseReady")
+		return r.readDeployment(ctx, s, existing)
 	}
 	if s.configHash == "" {
-		s.workloadFinding = bad(v1alpha1.ReasonWaitingForVault, "waits for the master key: see the condition VaultReady")
-		return r.asItIs(ctx, s, existing)
+		s.workloadFinding = bad(v1alpha1.ReasonWaitingForVault, "the Deployment waits for the master key: see the condition VaultReady")
+		return r.readDeployment(ctx, s, existing)
 	}
 	if err := operand.CheckResources(s.sn); err != nil {
-		s.trouble(bad(v1alpha1.ReasonInvalidResources, err.Error()))
-		return r.asItIs(ctx, s, existing)
+		s.refusals = append(s.refusals, bad(v1alpha1.ReasonInvalidResources, err.Error()))
+		return r.readDeployment(ctx, s, existing)
 	}
 	if operand.TLSSecretName(s.sn, s.env) == "" {
-		return r.asItIs(ctx, s, existing) // the pods keep the Secret that they have mounted
+		return r.readDeployment(ctx, s, existing) // the pods keep the Secret that they have mounted
 	}
-	before := s.refusals
-	if err := r.apply(ctx, s, operand.Deployment(s.sn, s.env, s.configHash), existing); err != nil || !metav1.IsControlledBy(existing, s.sn) {
+	accepted, err := r.apply(ctx, s, operand.Deployment(s.sn, s.env, s.configHash), existing)
+	if err != nil || !metav1.IsControlledBy(existing, s.sn) {
 		return err
 	}
-	refused := s.refusals != before
-	s.deployment, s.deployed = existing, !refused
+	s.deployment, s.deployed = existing, accepted
 	return nil
 }
 
-// asItIs reads the Deployment and leaves it alone.
-func (r *Reconciler) asItIs(ctx context.Context, s *scope, existing *appsv1.Deployment) error {
+// readDeployment reads the Deployment without changing it.
+func (r *Reconciler) readDeployment(ctx context.Context, s *scope, existing *appsv1.Deployment) error {
 	err := r.Client.Get(ctx, client.ObjectKeyFromObject(s.sn), existing)
 	if err == nil && metav1.IsControlledBy(existing, s.sn) {
 		s.deployment = existing
@@ -193,21 +119,36 @@ func (r *Reconciler) asItIs(ctx context.Context, s *scope, existing *appsv1.Depl
 	return client.IgnoreNotFound(err)
 }
 
-// disruptionBudget exists only while there is more than one replica.
+// disruptionBudget applies the PodDisruptionBudget, which exists only if there are several replicas.
 func (r *Reconciler) disruptionBudget(ctx context.Context, s *scope) error {
 	if desired := operand.DisruptionBudget(s.sn); desired != nil {
-		return r.apply(ctx, s, desired, nil)
+		_, err := r.apply(ctx, s, desired, nil)
+		return err
 	}
 	existing := &metav1.PartialObjectMetadata{}
 	existing.SetGroupVersionKind(policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"))
 	return r.remove(ctx, s, s.sn.Name, existing)
 }
 
-// remove deletes a child that is no longer wanted, if it is there and ours.
+// remove deletes a child that is no longer wanted, if the SecureNotes controls it.
 func (r *Reconciler) remove(ctx context.Context, s *scope, name string, existing client.Object) error {
 	err := r.Client.Get(ctx, client.ObjectKey{Namespace: s.sn.Namespace, Name: name}, existing)
 	if err != nil || !metav1.IsControlledBy(existing, s.sn) || existing.GetDeletionTimestamp() != nil {
 		return client.IgnoreNotFound(err)
 	}
-	return client.IgnoreNotFound(r.Client.Delete(ctx, existing, client.Preconditions{UID: new(existing.GetUID())}))
+	return r.delete(ctx, existing)
+}
+
+// delete deletes exactly this object, and logs it.
+func (r *Reconciler) delete(ctx context.Context, object client.Object, options ...client.DeleteOption) error {
+	options = append([]client.DeleteOption{client.Preconditions{UID: new(object.GetUID())}}, options...)
+	if err := r.Client.Delete(ctx, object, options...); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	kind, err := apiutil.GVKForObject(object, r.Client.Scheme())
+	if err != nil {
+		return fmt.Errorf("kind of %T: %w", object, err)
+	}
+	log.FromContext(ctx).Info("deleted an object", "kind", kind.Kind, "object", client.ObjectKeyFromObject(object))
+	return nil
 }

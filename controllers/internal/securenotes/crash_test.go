@@ -182,7 +182,8 @@ func (l *life) operator() *Reconciler {
 	return &Reconciler{
 		Client: interceptor.NewClient(l.APIServer, funcs), Live: l.APIServer, Recorder: events.NewFakeRecorder(100), Now: func() time.Time { return l.now },
 		Vault: func(string) (Vault, bool) { return livedVault{l}, true }, VaultResyncInterval: 10 * time.Minute,
-		Environment: operand.Environment{ClusterID: "cluster", Image: "image"},
+		SetupCommand: setupCommand,
+		Environment:  operand.Environment{ClusterID: "cluster", Image: "image"},
 	}
 }
 
@@ -191,7 +192,7 @@ func (l *life) pass() {
 	r := l.operator()
 	s := newScope(l.object(), r.Environment, l.now)
 	var err error
-	for _, do := range []phase{r.vault, r.rotations, r.retirement} {
+	for _, do := range []func(context.Context, *scope) error{r.vault, r.rotations, r.retirement} {
 		err = errors.Join(err, do(l.t.Context(), s))
 	}
 	if err = errors.Join(err, r.patchStatus(l.t.Context(), s)); err != nil && !errors.Is(err, crashtest.ErrCrash) {

@@ -110,9 +110,9 @@ func TestClaimedDatabase(t *testing.T) {
 			after: vaultadmin.DatabaseState{Accepted: 2}, reason: v1alpha1.ReasonDatabaseLost},
 		"accepted before the loss": {before: vaultadmin.DatabaseState{Claimed: true}, finding: ready, annotation: "uid",
 			after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonReady},
-		"the claim is gone and that is accepted": {before: vaultadmin.DatabaseState{Claimed: true}, finding: lost, annotation: "uid", volume: volumeGone,
+		"the claim is gone and that is accepted": {before: vaultadmin.DatabaseState{Claimed: true}, finding: lost, annotation: "uid", volume: volumeMissing,
 			after: vaultadmin.DatabaseState{Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost},
-		"a pod may still have the volume open": {before: vaultadmin.DatabaseState{Claimed: true}, finding: lost, annotation: "uid", volume: volumeGoing,
+		"a pod may still have the volume open": {before: vaultadmin.DatabaseState{Claimed: true}, finding: lost, annotation: "uid", volume: volumeTerminating,
 			after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonDatabaseLost},
 		"Vault restored to before the acceptance": {before: vaultadmin.DatabaseState{Claimed: true}, status: &v1alpha1.DatabaseStatus{InUse: true, AcceptedEmpty: 1}, finding: lost, annotation: "uid",
 			after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost, says: "securenotes.dev/accept-empty-database=" + again},
@@ -152,8 +152,8 @@ func TestClaimedDatabase(t *testing.T) {
 			if got, want := computeStatus(s).Database, databaseStatusOf(tc.after); !reflect.DeepEqual(got, want) {
 				t.Errorf("the status has %+v, want %+v", got, want)
 			}
-			if s.databaseFinding.reason != tc.reason || !strings.Contains(s.databaseFinding.message, tc.says) {
-				t.Errorf("got %+v, want %s with %q", s.databaseFinding, tc.reason, tc.says)
+			if got := databaseReady(s); got.reason != tc.reason || !strings.Contains(got.message, tc.says) {
+				t.Errorf("got %+v, want %s with %q", got, tc.reason, tc.says)
 			}
 		})
 	}

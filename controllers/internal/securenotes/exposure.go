@@ -4,24 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/apply"
-	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// service of the API, and that of its metrics where the API's own leaves the cluster.
+// service applies the Service of the API, and a Service of its own for the metrics if clients
+// outside the cluster reach the API.
 func (r *Reconciler) service(ctx context.Context, s *scope) error {
-	refusals := s.refusals
-	err := r.apply(ctx, s, operand.Service(s.sn), nil)
-	if err == nil && s.refusals == refusals {
+	accepted, err := r.apply(ctx, s, operand.Service(s.sn), nil)
+	if accepted {
 		err = r.address(ctx, s)
 	}
 	if desired := operand.MetricsService(s.sn); desired != nil {
@@ -32,20 +29,20 @@ func (r *Reconciler) service(ctx context.Context, s *scope) error {
 	return errors.Join(err, r.remove(ctx, s, operand.MetricsServiceName(s.sn.Name), existing))
 }
 
-// metricsService writes the Service of the metrics. The API serves without it, so an object of
-// another owner in its place does not count against Ready.
+// metricsService applies the Service of the metrics. The API works without it, so a name conflict
+// does not change Ready.
 func (r *Reconciler) metricsService(ctx context.Context, s *scope, desired *corev1.Service) error {
 	err := r.Apply.Apply(ctx, desired, nil, apply.ControlledBy(s.sn))
 	if conflict, ok := errors.AsType[*apply.ConflictError](err); ok {
 		s.metricsConflict = conflict
-		s.wake(jitter.Longer(retryInterval)) // the other object is not watched
+		s.retry("the object that has the name of the metrics Service is not watched")
 		return nil
 	}
 	return s.refused(err)
 }
 
-// address looks whether a load balancer has one. It reads past the cache, which has no more of a
-// Service than its metadata; a change of the status brings the object back here.
+// address checks whether a load balancer has an address. It reads past the cache, which holds only
+// the metadata of a Service. A change of the Service's status causes another pass.
 func (r *Reconciler) address(ctx context.Context, s *scope) error {
 	if operand.Service(s.sn).Spec.Type != corev1.ServiceTypeLoadBalancer {
 		return nil
@@ -56,31 +53,8 @@ func (r *Reconciler) address(ctx context.Context, s *scope) error {
 	}
 	if len(service.Status.LoadBalancer.Ingress) == 0 {
 		s.addressFinding = bad(v1alpha1.ReasonLoadBalancerPending, fmt.Sprintf("Service %s of type LoadBalancer has no address yet. "+
-			"A cluster without a load balancer gives none, and writes no event: set spec.service.type to ClusterIP or NodePort. "+
+			"A cluster without a load balancer assigns none, and writes no event: set spec.service.type to ClusterIP or NodePort. "+
 			"Otherwise see `kubectl describe service %[1]s`", s.sn.Name))
 	}
 	return nil
-}
-
-// withAddress adds to a workload that is well what is wrong with its address.
-func (s *scope) withAddress(f finding) finding {
-	if f.status == metav1.ConditionTrue && s.addressFinding.known() {
-		return s.addressFinding
-	}
-	return f
-}
-
-// withMetrics adds to a workload that is well that its metrics have no Service, with a Warning
-// event the first time.
-func (s *scope) withMetrics(f finding) finding {
-	if f.status != metav1.ConditionTrue || s.metricsConflict == nil {
-		return f
-	}
-	message := "the metrics have no Service: " + s.metricsConflict.Error()
-	before := meta.FindStatusCondition(s.original.Status.Conditions, v1alpha1.ConditionWorkloadReady)
-	if before == nil || !strings.Contains(before.Message, message) {
-		s.warn(v1alpha1.ReasonNameConflict, "Reconcile", message)
-	}
-	f.message += "; " + message
-	return f
 }

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/apply"
@@ -26,8 +27,9 @@ func TestMetricsServiceInTheWay(t *testing.T) {
 		if err := r.metricsService(t.Context(), s, operand.MetricsService(s.sn)); err != nil {
 			t.Fatal(err)
 		}
-		s.workloadFinding = s.withMetrics(s.workloadFinding)
-		before = computeStatus(s)
+		after := computeStatus(s)
+		r.announce(t.Context(), s, after.Conditions)
+		before = after
 		workload := meta.FindStatusCondition(before.Conditions, v1alpha1.ConditionWorkloadReady)
 		if workload.Status != metav1.ConditionTrue || !strings.Contains(workload.Message, "Service notes-securenotes-metrics already exists") {
 			t.Errorf("condition %+v, want True and a word about the Service", workload)
@@ -35,14 +37,27 @@ func TestMetricsServiceInTheWay(t *testing.T) {
 		if !meta.IsStatusConditionTrue(before.Conditions, v1alpha1.ConditionReady) || meta.FindStatusCondition(before.Conditions, v1alpha1.ConditionStalled) != nil {
 			t.Errorf("conditions %+v, want Ready True and no Stalled", before.Conditions)
 		}
-		if len(s.notes) != warnings || s.requeue == 0 {
-			t.Errorf("pass %d: events %+v, again in %s", pass, s.notes, s.requeue)
+		if got := metricsWarnings(r); got != warnings || s.requeue.after == 0 {
+			t.Errorf("pass %d: got %d events, want %d; again in %s", pass, got, warnings, s.requeue.after)
 		}
 	}
 	failing := healthy(func(s *scope) {
 		s.metricsConflict = &apply.ConflictError{Kind: "Service", Name: "x", Owner: "nobody"}
 	})
-	if f := bad(v1alpha1.ReasonProgressing, "x"); failing.withMetrics(f) != f || len(failing.notes) != 0 {
-		t.Error("the metrics' Service is told of while the workload is not well")
+	failing.workloadFinding = bad(v1alpha1.ReasonProgressing, "x")
+	r.announce(t.Context(), failing, computeStatus(failing).Conditions)
+	if f := workloadReady(failing); f != failing.workloadFinding || metricsWarnings(r) != 0 {
+		t.Errorf("got %+v, want no word about the metrics while the workload is not ready", f)
 	}
+}
+
+// metricsWarnings drains the events of r, and counts those about the metrics.
+func metricsWarnings(r *Reconciler) (count int) {
+	emitted := r.Recorder.(*events.FakeRecorder).Events
+	for range len(emitted) {
+		if strings.HasPrefix(<-emitted, "Warning NameConflict the metrics have no Service") {
+			count++
+		}
+	}
+	return count
 }

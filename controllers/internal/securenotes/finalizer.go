@@ -8,13 +8,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
-	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// finalize does what deletionPolicy asks for and removes the finalizer, last of all. done says that
-// there is no status left to write. Children with owner references are Kubernetes' to collect.
+// finalize does what deletionPolicy asks for, and removes the finalizer last. done reports that no
+// status is left to write. Kubernetes deletes the children that have owner references.
 func (r *Reconciler) finalize(ctx context.Context, s *scope) (done bool, err error) {
 	if !controllerutil.ContainsFinalizer(s.sn, v1alpha1.Finalizer) {
 		return true, nil
@@ -29,17 +28,18 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (done bool, err err
 	}
 	r.vaultChecks.drop(s.sn.UID)
 	r.served.drop(s.sn.UID)
-	err = r.patchFinalizers(ctx, s.sn, controllerutil.RemoveFinalizer)
-	if err == nil {
-		r.tell(s)
+	if err := r.patchFinalizers(ctx, s.sn, controllerutil.RemoveFinalizer); err != nil {
+		return true, err
 	}
-	if err == nil && s.sn.Spec.DeletionPolicy != v1alpha1.DeletionPolicyDelete && s.sn.Status.DeploymentID != "" {
+	r.emit(s)
+	if s.sn.Spec.DeletionPolicy != v1alpha1.DeletionPolicyDelete && s.sn.Status.DeploymentID != "" {
 		r.keysLeft.Add(1)
 	}
-	return true, err
+	return true, nil
 }
 
-// shred destroys the keys. With Vault gone for good, an annotation lets the object go without.
+// shred destroys the keys, and reports whether the deletion can go on. If Vault is lost for good,
+// an annotation permits the deletion without it.
 func (r *Reconciler) shred(ctx context.Context, s *scope) (bool, error) {
 	if s.sn.Annotations[v1alpha1.AnnotationAbandonVault] == "true" {
 		s.warn("VaultAbandoned", "Delete", "the keys were left in Vault, as the annotation "+v1alpha1.AnnotationAbandonVault+" asks")
@@ -47,39 +47,34 @@ func (r *Reconciler) shred(ctx context.Context, s *scope) (bool, error) {
 	}
 	vault, err := r.connect(s)
 	if err == nil {
-		// Under another cluster id the keys would be looked for in the wrong place, and left
-		// behind.
+		// With another cluster id, the operator would look at the wrong path and leave the keys.
 		err = operand.CheckClusterID(s.sn, s.env.ClusterID)
 	}
 	if vaultadmin.ProblemOf(err) == vaultadmin.UnknownConnection && s.sn.Status.DeploymentID == "" {
-		return true, nil // it never had a Vault, so there is nothing to destroy
+		return true, nil // the object never had keys
 	}
 	if err == nil {
 		err = vault.Shred(ctx, r.deploymentOf(s))
 	}
-	if vaultadmin.ProblemOf(err) == vaultadmin.Taken {
+	switch {
+	case err == nil:
+		return true, nil
+	case vaultadmin.ProblemOf(err) == vaultadmin.Taken:
 		if s.sn.Status.DeploymentID != "" {
-			// They are in use elsewhere, and do not count as left behind.
+			// Another object uses the keys, so they do not count as left behind.
 			s.warn("KeysLeft", "Delete", "the keys were left in Vault: "+err.Error())
 		}
 		return true, nil
-	}
-	if err == nil {
-		return true, nil
-	}
-	const wayOut = "annotate it with " + v1alpha1.AnnotationAbandonVault + "=true to let it go without"
-	if vaultadmin.OfFeature(err) {
-		s.deletionRights = r.rightsMissing(s, err)
-		s.deletionRights.message += "; to leave the keys in Vault, " + wayOut
-		s.wake(jitter.Longer(retryInterval))
+	case vaultadmin.OfFeature(err):
+		s.deletionRights = err
+		s.retry("rights in Vault are missing for the deletion")
 		return false, nil
+	default:
+		return false, r.vaultTrouble(ctx, s, err)
 	}
-	err = r.vaultTrouble(ctx, s, err)
-	s.vaultFinding.message += ". This object is being deleted and its keys are to be destroyed; if they are not its own, or that Vault is gone for good, " + wayOut
-	return false, err
 }
 
-// deleteVolume deletes the embedded database, if it is the one that this object used.
+// deleteVolume deletes the claim of the embedded database, if it has this object's deployment id.
 func (r *Reconciler) deleteVolume(ctx context.Context, s *scope) error {
 	claim := &corev1.PersistentVolumeClaim{}
 	err := r.Live.Get(ctx, client.ObjectKey{Namespace: s.sn.Namespace, Name: operand.ClaimName(s.sn.Name)}, claim)
@@ -89,5 +84,5 @@ func (r *Reconciler) deleteVolume(ctx context.Context, s *scope) error {
 	if id := claim.Annotations[operand.AnnotationDeploymentID]; id == "" || id != s.sn.Status.DeploymentID {
 		return nil
 	}
-	return client.IgnoreNotFound(r.Client.Delete(ctx, claim, client.Preconditions{UID: &claim.UID}))
+	return r.delete(ctx, claim)
 }

@@ -139,9 +139,10 @@ func TestForgedWordsOfPods(t *testing.T) {
 					s.sn.Annotations = map[string]string{v1alpha1.AnnotationAcceptEmptyDatabase: "uid"}
 					s.keyed = false // the configuration is not what this is about
 				})
-				s.judge(readPods([]corev1.Pod{pod(time.Hour, answers), pod(time.Minute, serveFails(reason))}, cause.Look{}, now))
-				if got := s.databaseFinding.reason == reason || s.workloadFinding.reason == reason; got != tc.heard {
-					t.Errorf("heard: %v, want %v: database %+v, workload %+v", got, tc.heard, s.databaseFinding, s.workloadFinding)
+				s.report = new(readPods([]corev1.Pod{pod(time.Hour, answers), pod(time.Minute, serveFails(reason))}, cause.Look{}, now))
+				database, workload := databaseReady(s), workloadReady(s)
+				if got := database.reason == reason || workload.reason == reason; got != tc.heard {
+					t.Errorf("heard: %v, want %v: database %+v, workload %+v", got, tc.heard, database, workload)
 				}
 				if err := r.database(t.Context(), s); err != nil {
 					t.Fatal(err)

@@ -8,19 +8,18 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// A condition with the observedGeneration of a new spec is read as an answer about that spec:
-// `kubectl wait` and Helm end on it. So a finding moves it only after the children of that spec
-// were looked at. A finding that is held back leaves the condition at the generation that it has.
+// `kubectl wait` and Helm read a condition whose observedGeneration is that of the new spec as an
+// answer about that spec. So a condition takes over the new generation only after the children of
+// the new spec were checked. Until then it keeps its earlier generation.
 
-// rolledOut reports whether this pass applied the Deployment and every pod that counts is of its
-// template.
+// rolledOut reports whether this pass applied the Deployment, and every pod has its template.
 func (s *scope) rolledOut() bool {
 	d := s.deployment
 	return s.deployed && d != nil && d.Status.ObservedGeneration >= d.Generation && d.Status.UpdatedReplicas == d.Status.Replicas
 }
 
-// settled reports whether every replica that is wanted is of the Deployment's template and answers,
-// and no other is left.
+// settled reports whether every wanted replica has the Deployment's template and is available, and
+// no other replica is left.
 func (s *scope) settled() bool {
 	if s.deployment == nil {
 		return false
@@ -29,7 +28,7 @@ func (s *scope) settled() bool {
 	return st.ObservedGeneration >= s.deployment.Generation && st.UpdatedReplicas == want && st.AvailableReplicas == want && st.Replicas == want
 }
 
-// ofThisSpec holds back good news that may come from pods of an earlier spec.
+// ofThisSpec holds back a finding that is True while pods of an earlier spec run.
 func (s *scope) ofThisSpec(f finding) finding {
 	if f.status == metav1.ConditionTrue && !s.rolledOut() {
 		return finding{}
@@ -37,20 +36,13 @@ func (s *scope) ofThisSpec(f finding) finding {
 	return f
 }
 
-// opened holds back that the database is well until pods of this spec say so. That there is one
-// that is in use, and must not be lost, any pod may say.
-func (s *scope) opened(f finding) finding {
-	s.databaseOpened = f.status == metav1.ConditionTrue
-	return s.ofThisSpec(f)
-}
-
-// notLookedAt returns the first of the conditions that Ready sums up which is still of an earlier
-// generation, or an empty string.
-func notLookedAt(sn *v1alpha1.SecureNotes, conditions []metav1.Condition) string {
-	for _, kind := range summed {
+// outdatedCondition returns the type of the first condition below Ready that still has an earlier
+// generation, and whether there is one.
+func outdatedCondition(sn *v1alpha1.SecureNotes, conditions []metav1.Condition) (string, bool) {
+	for _, kind := range readyConditions {
 		if c := meta.FindStatusCondition(conditions, kind); c != nil && c.ObservedGeneration < sn.Generation {
-			return kind
+			return kind, true
 		}
 	}
-	return ""
+	return "", false
 }

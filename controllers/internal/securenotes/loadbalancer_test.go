@@ -19,7 +19,7 @@ func TestLoadBalancerPending(t *testing.T) {
 	if err := r.address(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	want := "Service notes of type LoadBalancer has no address yet. A cluster without a load balancer gives none, and writes no event: " +
+	want := "Service notes of type LoadBalancer has no address yet. A cluster without a load balancer assigns none, and writes no event: " +
 		"set spec.service.type to ClusterIP or NodePort. Otherwise see `kubectl describe service notes`"
 	if got := s.addressFinding; got.reason != v1alpha1.ReasonLoadBalancerPending || got.message != want {
 		t.Errorf("got %+v, want %s with %q", got, v1alpha1.ReasonLoadBalancerPending, want)

@@ -12,22 +12,22 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// listTimeout bounds the reading of the cache for a scrape.
+// listTimeout bounds the read of the cache for a scrape.
 const listTimeout = 5 * time.Second
 
 var (
 	retainedKeys = prometheus.NewDesc("securenotes_retained_keys",
 		"SecureNotes that found keys of another SecureNotes of their name in Vault (VaultReady=False, KeyRetained). "+
-			"Keys of a name that no SecureNotes has are not among them: the operator may not list what is in Vault.", nil, nil)
+			"It does not count keys of a name that no SecureNotes has: the operator may not list what is in Vault.", nil, nil)
 	keysLeftTotal = prometheus.NewDesc("securenotes_keys_left_in_vault_total",
-		"SecureNotes that were deleted with deletionPolicy Retain since this operator began to lead: their keys stay in Vault.", nil, nil)
+		"SecureNotes deleted with deletionPolicy Retain since this operator became the leader: their keys stay in Vault.", nil, nil)
 )
 
-// collector shows what is in the cache when it is scraped.
+// collector reads the cache at each scrape.
 type collector struct{ *Reconciler }
 
-// exported serves the metrics for as long as this process leads.
-func (r *Reconciler) exported(registry prometheus.Registerer) manager.RunnableFunc {
+// exportMetrics returns a runnable that serves the metrics while this process is the leader.
+func (r *Reconciler) exportMetrics(registry prometheus.Registerer) manager.RunnableFunc {
 	return func(ctx context.Context) error {
 		c := collector{r}
 		if err := registry.Register(c); err != nil {

@@ -50,7 +50,6 @@ func askedReconciler(t *testing.T, vault Vault, objects ...client.Object) *Recon
 	t.Helper()
 	r := reconciler(t, &fakeVault{}, objects...)
 	r.Vault = func(string) (Vault, bool) { return vault, true }
-	r.SetupCommand = func(vaultadmin.Connection, *v1alpha1.SecureNotes) string { return "operator vault-setup" }
 	return r
 }
 
@@ -63,7 +62,7 @@ func TestChangedClusterIDIsRefused(t *testing.T) {
 	sn := object()
 	sn.Status.DeploymentID, sn.Status.MasterKey = "first", &v1alpha1.MasterKeyStatus{Name: "sn-lost.demo.notes", LatestVersion: 1}
 	s := newScope(sn, operand.Environment{ClusterID: "rebuilt"}, now)
-	for _, do := range []phase{r.vault, r.configuration, r.volume} {
+	for _, do := range []func(context.Context, *scope) error{r.vault, r.configuration, r.volume} {
 		if err := do(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
@@ -162,13 +161,13 @@ func TestTakenKeyIsNotReady(t *testing.T) {
 func TestConflictsAreNamedAtOnce(t *testing.T) {
 	t.Parallel()
 	s := healthy()
-	s.trouble(bad(v1alpha1.ReasonApplyFailed, "a quota"))
+	s.refusals = []finding{bad(v1alpha1.ReasonApplyFailed, "a quota")}
 	for _, kind := range []string{"ConfigMap", "Service"} {
-		s.conflict(&apply.ConflictError{Kind: kind, Name: "notes", Owner: ""})
+		s.conflicts = append(s.conflicts, &apply.ConflictError{Kind: kind, Name: "notes", Owner: ""})
 	}
 	want := "ConfigMap notes already exists and has no owner; Service notes already exists and has no owner: rename or delete them, or give the SecureNotes another name"
-	if s.childTrouble.reason != v1alpha1.ReasonNameConflict || s.childTrouble.message != want {
-		t.Errorf("got %+v, want %s with %q", s.childTrouble, v1alpha1.ReasonNameConflict, want)
+	if got := childTrouble(s); got.reason != v1alpha1.ReasonNameConflict || got.message != want {
+		t.Errorf("got %+v, want %s with %q", got, v1alpha1.ReasonNameConflict, want)
 	}
 }
 

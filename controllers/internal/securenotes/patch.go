@@ -2,24 +2,27 @@ package securenotes
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/secretrecord"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// patchStatus writes the status once, if it changed, guarded by the resourceVersion: rotations write
-// to the list of retirements too.
+// patchStatus writes the status if it changed. The resourceVersion guards the write, because rotations
+// write to the list of retirements too.
 func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	status := computeStatus(s)
 	if equality.Semantic.DeepEqual(s.original.Status, status) {
-		r.tell(s)
+		r.emit(s)
 		return nil
 	}
 	updated := s.original.DeepCopy()
@@ -27,13 +30,13 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	if err := r.Client.Status().Patch(ctx, updated, client.MergeFromWithOptions(s.original, client.MergeFromWithOptimisticLock{})); err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	r.tell(s)
-	r.announce(s, status.Conditions)
+	r.emit(s)
+	r.announce(ctx, s, status.Conditions)
 	return nil
 }
 
-// recordSecrets writes what is about to be created in Vault into the status, unless the object has
-// changed since it was read: another operator may have recorded, or created, secrets since.
+// recordSecrets writes into the status which secrets are about to be created in Vault. It fails if
+// the object has changed since it was read: another operator may have recorded or created secrets.
 func (r *Reconciler) recordSecrets(ctx context.Context, s *scope, secrets vaultadmin.Secrets) error {
 	updated := s.original.DeepCopy()
 	secretrecord.Set(&updated.Status, secrets)
@@ -42,27 +45,45 @@ func (r *Reconciler) recordSecrets(ctx context.Context, s *scope, secrets vaulta
 	}
 	s.original, s.sn.ResourceVersion = updated, updated.ResourceVersion
 	secretrecord.Set(&s.sn.Status, secrets)
-	s.use(secrets)
+	s.setSecrets(secrets)
 	return nil
 }
 
-// announce makes an event of each condition that has turned.
-func (r *Reconciler) announce(s *scope, conditions []metav1.Condition) {
+// announce logs each condition whose status or reason changed, and emits an event unless the
+// condition only summarizes others or is Unknown.
+func (r *Reconciler) announce(ctx context.Context, s *scope, conditions []metav1.Condition) {
 	for _, c := range conditions {
-		if c.Type == v1alpha1.ConditionReconciling || c.Type == v1alpha1.ConditionStalled || c.Status == metav1.ConditionUnknown {
-			continue
-		}
 		before := meta.FindStatusCondition(s.original.Status.Conditions, c.Type)
+		if c.Type == v1alpha1.ConditionWorkloadReady && s.metricsConflict != nil {
+			r.announceMetrics(s, before, c)
+		}
 		if before != nil && before.Status == c.Status && before.Reason == c.Reason {
 			continue
 		}
-		kind := corev1.EventTypeNormal
-		if c.Reason == v1alpha1.ReasonCertificateExpiring || c.Reason == v1alpha1.ReasonHostnameKept || c.Status == metav1.ConditionFalse && c.Reason != v1alpha1.ReasonProgressing && c.Reason != v1alpha1.ReasonIssuing {
-			kind = corev1.EventTypeWarning
+		log.FromContext(ctx).Info("condition changed", "condition", c.Type, "status", c.Status, "reason", c.Reason, "message", c.Message)
+		if c.Type == v1alpha1.ConditionReconciling || c.Type == v1alpha1.ConditionStalled || c.Status == metav1.ConditionUnknown {
+			continue
 		}
-		if c.Type == v1alpha1.ConditionAnnotationIgnored {
-			kind = corev1.EventTypeWarning
-		}
-		r.Recorder.Eventf(s.sn, nil, kind, c.Reason, "Reconcile", "%s: %s", c.Type, c.Message)
+		r.Recorder.Eventf(s.sn, nil, eventType(c), c.Reason, "Reconcile", "%s: %s", c.Type, c.Message)
+	}
+}
+
+// announceMetrics emits a Warning when a condition begins to say that the metrics have no Service.
+func (r *Reconciler) announceMetrics(s *scope, before *metav1.Condition, after metav1.Condition) {
+	message := metricsMessage(s)
+	if strings.Contains(after.Message, message) && (before == nil || !strings.Contains(before.Message, message)) {
+		r.Recorder.Eventf(s.sn, nil, corev1.EventTypeWarning, v1alpha1.ReasonNameConflict, "Reconcile", "%s", message)
+	}
+}
+
+// eventType returns Warning for a condition that needs attention.
+func eventType(c metav1.Condition) string {
+	switch {
+	case c.Type == v1alpha1.ConditionAnnotationIgnored,
+		c.Reason == v1alpha1.ReasonCertificateExpiring, c.Reason == v1alpha1.ReasonHostnameKept,
+		c.Status == metav1.ConditionFalse && !slices.Contains(inProgress, c.Reason):
+		return corev1.EventTypeWarning
+	default:
+		return corev1.EventTypeNormal
 	}
 }

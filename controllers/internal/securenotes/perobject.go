@@ -6,8 +6,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// perObject remembers one value for each object, by its UID. The zero value is ready to use, also
-// by several goroutines.
+// perObject holds one value for each object, by its UID. The zero value is ready to use. It is safe
+// for concurrent use.
 type perObject[T any] struct {
 	mu     sync.Mutex
 	values map[types.UID]T

@@ -16,60 +16,43 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/cause"
-	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// pods reads what the service's own pods report. The operator has no right to read Secrets, so only
-// the pods can say what is wrong with a database.
+// pods reads what the pods of the service report. The operator may not read Secrets, so only the
+// pods can say why a database or a certificate does not work.
 func (r *Reconciler) pods(ctx context.Context, s *scope) error {
 	list := &corev1.PodList{}
 	if err := r.Client.List(ctx, list, client.InNamespace(s.sn.Namespace), client.MatchingLabels(operand.Selector(s.sn))); err != nil {
 		return err
 	}
-	report := readPods(list.Items, r.looks.Live(ctx, r.Live, r.Now, s.sn.UID), s.now)
-	if s.deployment != nil && report.unready {
-		s.wake(jitter.Longer(retryInterval)) // neither events nor what a pod answers is watched
+	s.report = new(readPods(list.Items, r.looks.Live(ctx, r.Live, r.Now, s.sn.UID), s.now))
+	if s.deployment != nil && s.report.unready {
+		s.retry("neither the events of a pod nor its answers are watched")
 	}
-	if s.sn.Spec.TLS.SecretRef != nil {
-		s.certificateFinding = r.fromSecret(ctx, s, list.Items, s.ofThisSpec(secretFinding(s.sn, report)))
+	if s.sn.Spec.TLS.SecretRef != nil && s.ofThisSpec(secretFinding(s.sn, *s.report)).status == metav1.ConditionTrue {
+		r.readServed(ctx, s, list.Items)
 	}
-	s.judge(report)
 	return nil
 }
 
-// judge says of database and workload what the pods do, unless more is known. While the Deployment
-// says that every replica answers, no pod that is not ready is one of them: anyone who may create
-// pods can give one our labels, and have it say anything.
-func (s *scope) judge(report podReport) {
-	if s.settled() {
-		report.termination, report.cause = nil, cause.Cause{}
-	}
-	if !s.databaseFinding.known() {
-		s.databaseFinding = s.opened(databaseFinding(s.sn, report))
-	}
-	if !s.workloadFinding.known() {
-		s.workloadFinding = s.withMetrics(s.withAddress(s.ofThisSpec(workloadFinding(s, report))))
-	}
-}
-
-// podReport is what the newest pods say.
+// podReport is what the newest pods report.
 type podReport struct {
-	// termination is what the service said in the newest pod that is not ready and has words of it.
+	// termination is the termination message of the newest unready pod that has one.
 	termination *config.Termination
-	// cause is why the newest pod that is not ready is not.
+	// cause is why the newest unready pod is not ready.
 	cause cause.Cause
-	// migrated says that the newest pod has prepared its database; ready, that one pod answers;
-	// unready, that none does, or one does not.
+	// migrated is true if the newest pod has prepared its database; ready, if a pod is ready;
+	// unready, if no pod is ready or one is not.
 	migrated, ready, unready bool
 }
 
-// maxUnready is how many pods that are not ready are asked why, the newest of them. Anyone may
-// create pods of the service's labels.
+// maxUnready bounds the unready pods whose causes are read, newest first. Anyone who may create pods
+// can create many with the labels of the service.
 const maxUnready = 10
 
 func readPods(pods []corev1.Pod, look cause.Look, now time.Time) podReport {
-	// A pod that was evicted stays behind, and what it said last is of long ago.
+	// An evicted pod remains, and its last message is outdated.
 	pods = slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool {
 		return p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded
 	})
@@ -90,7 +73,7 @@ func readPods(pods []corev1.Pod, look cause.Look, now time.Time) podReport {
 		}
 		report.unready = true
 		unready++
-		// An older pod that an update replaces says nothing about the new one.
+		// An older pod says nothing about the new ones that replace it.
 		if report.cause.Known() && report.termination != nil || unready > maxUnready {
 			continue
 		}
@@ -99,7 +82,7 @@ func readPods(pods []corev1.Pod, look cause.Look, now time.Time) podReport {
 			report.cause = found
 		}
 		if report.cause.Known() {
-			look.Events = nil // the service's own words are still looked for; events do not have them
+			look.Events = nil // only a termination message is still missing, which no event has
 		}
 		if report.termination == nil {
 			report.termination = found.Said
@@ -127,7 +110,7 @@ func prepared(pod *corev1.Pod) bool {
 	return false
 }
 
-// ofDatabase says whether a service's reason is about its database or what is in it.
+// ofDatabase reports whether a termination reason is about the database or its contents.
 func ofDatabase(reason string) bool {
 	return strings.HasPrefix(reason, "Database") || reason == config.ReasonMigrationFailed || reason == config.ReasonKeyMismatch
 }
@@ -145,7 +128,8 @@ func databaseFinding(sn *v1alpha1.SecureNotes, report podReport) finding {
 	}
 }
 
-// databaseNextStep says what to do; empty where the message does.
+// databaseNextStep returns the next step, in the form of an addition to a message. There is none if
+// the message itself names it.
 func databaseNextStep(sn *v1alpha1.SecureNotes, t *config.Termination) string {
 	if operand.IsEmbedded(sn) {
 		if t.Reason == config.ReasonDatabaseLost {
@@ -156,7 +140,7 @@ func databaseNextStep(sn *v1alpha1.SecureNotes, t *config.Termination) string {
 	ref := sn.Spec.Database.Postgres.URISecretRef
 	switch {
 	case t.Reason == config.ReasonDatabaseLost:
-		return fmt.Sprintf(": restore the database from a backup, correct the URI in Secret %s if it names another one, or give its user the right to see its tables", ref.Name)
+		return fmt.Sprintf(": restore the database from a backup, correct the URI in Secret %s if it names another database, or grant its user access to the tables", ref.Name)
 	case t.Reason == config.ReasonDatabaseSecretMissing && strings.Contains(t.Message, "CA file"):
 		return ": create the Secret that spec.database.postgres.caSecretRef names, with the PEM certificates of the database's authority"
 	case t.Reason == config.ReasonDatabaseSecretMissing:
@@ -168,12 +152,12 @@ func databaseNextStep(sn *v1alpha1.SecureNotes, t *config.Termination) string {
 	case t.Reason == config.ReasonDatabaseAuthenticationFailed && operand.UsesVaultCredentials(sn):
 		return ": check the creation_statements of the role in Vault's database engine"
 	case t.Reason == config.ReasonDatabaseLoginMissing:
-		return ": check the connection and the role in Vault's database engine; docs/database-credentials.md says what they must be"
+		return ": check the connection and the role in Vault's database engine; see docs/database-credentials.md"
 	}
 	return ""
 }
 
-// databaseName says where to look, in names only.
+// databaseName names the database without its URI, which is secret.
 func databaseName(sn *v1alpha1.SecureNotes) string {
 	if operand.IsEmbedded(sn) {
 		return "embedded database on PersistentVolumeClaim " + operand.ClaimName(sn.Name)
@@ -183,29 +167,29 @@ func databaseName(sn *v1alpha1.SecureNotes) string {
 }
 
 func workloadFinding(s *scope, report podReport) finding {
-	if s.childTrouble.known() {
-		return s.childTrouble
+	if f := childTrouble(s); f.known() {
+		return f
 	}
 	d := s.deployment
 	if d == nil {
-		return unknown(v1alpha1.ReasonProgressing, "the Deployment is not there yet")
+		return unknown(v1alpha1.ReasonProgressing, "the Deployment does not exist yet")
 	}
 	want := operand.Replicas(s.sn)
 	st := d.Status
 	if s.settled() {
-		return good(v1alpha1.ReasonReady, fmt.Sprintf("%d of %d replicas answer", st.AvailableReplicas, want))
+		return good(v1alpha1.ReasonReady, fmt.Sprintf("%d of %d replicas are available", st.AvailableReplicas, want))
 	}
 	message := progress(st, want)
 	if c := cause.OfDeployment(d); c.Known() {
-		// What keeps pods from being made is deeper than what ails one that is there.
+		// A cause that prevents pods comes before the fault of an existing pod.
 		if c.Reason == v1alpha1.ReasonQuotaExceeded && st.Replicas > st.UpdatedReplicas {
-			message += "; an update needs room for one more pod"
+			message += "; an update needs quota for one more pod"
 		}
-		return bad(c.Reason, fmt.Sprintf("%s: %s. Kubernetes tries again within a quarter of an hour, or at once after `kubectl rollout restart deployment %s`",
+		return bad(c.Reason, fmt.Sprintf("%s: %s. Kubernetes tries again within 15 minutes, or at once after `kubectl rollout restart deployment %s`",
 			message, c, s.sn.Name))
 	}
-	if wait := s.certificateWait(report.cause); wait != "" {
-		return bad(v1alpha1.ReasonProgressing, message+": "+wait)
+	if s.lacksCertificate(report.cause) {
+		return bad(v1alpha1.ReasonProgressing, message+": "+certificateWait(s, report.cause))
 	}
 	if report.cause.Known() {
 		return bad(report.cause.Reason, message+": "+report.cause.String())
@@ -213,17 +197,17 @@ func workloadFinding(s *scope, report podReport) finding {
 	return bad(v1alpha1.ReasonProgressing, message)
 }
 
-// progress says how many pods answer. An update takes no old pod away before a new one answers, so
-// those that answer are counted as old ones first.
+// progress says how many replicas are available. An update removes no old pod before a new one is
+// available, so the available ones count as old ones first.
 func progress(st appsv1.DeploymentStatus, want int32) string {
 	older := max(0, st.Replicas-st.UpdatedReplicas)
-	answering := min(older, st.AvailableReplicas)
-	message := fmt.Sprintf("%d of %d replicas of the current configuration answer", min(want, st.UpdatedReplicas, st.AvailableReplicas-answering), want)
+	available := min(older, st.AvailableReplicas)
+	message := fmt.Sprintf("%d of %d replicas of the current configuration are available", min(want, st.UpdatedReplicas, st.AvailableReplicas-available), want)
 	switch {
-	case answering == 1:
-		message += ", and 1 of the previous configuration still does"
-	case answering > 1:
-		message += fmt.Sprintf(", and %d of the previous configuration still do", answering)
+	case available == 1:
+		message += ", and 1 of the previous configuration still is"
+	case available > 1:
+		message += fmt.Sprintf(", and %d of the previous configuration still are", available)
 	case older > 0:
 		message += fmt.Sprintf(", with %d of the previous configuration still to stop", older)
 	case st.Replicas > want:
@@ -232,15 +216,18 @@ func progress(st appsv1.DeploymentStatus, want int32) string {
 	return message
 }
 
-// certificateWait says of pods that lack the Secret of cert-manager's certificate how long they do;
-// empty: that is not what they lack.
-func (s *scope) certificateWait(c cause.Cause) string {
+// lacksCertificate reports whether a pod does not start because the Secret of cert-manager's
+// certificate is missing.
+func (s *scope) lacksCertificate(c cause.Cause) bool {
 	secret := operand.TLSSecretName(s.sn, s.env)
-	if s.sn.Spec.TLS.CertManager == nil || c.Reason != v1alpha1.ReasonPodNotStarted || !strings.Contains(c.Message, fmt.Sprintf("secret %q not found", secret)) {
-		return ""
-	}
-	if s.certificateFinding.status == metav1.ConditionTrue {
-		return fmt.Sprintf("%s. Secret %s is there by now: the kubelet tries again within about two minutes", c.Message, secret)
+	return s.sn.Spec.TLS.CertManager != nil && c.Reason == v1alpha1.ReasonPodNotStarted && strings.Contains(c.Message, fmt.Sprintf("secret %q not found", secret))
+}
+
+// certificateWait says how long pods wait for the Secret of cert-manager's certificate.
+func certificateWait(s *scope, c cause.Cause) string {
+	secret := operand.TLSSecretName(s.sn, s.env)
+	if certificateReady(s).status == metav1.ConditionTrue {
+		return fmt.Sprintf("%s. Secret %s exists now: the kubelet tries again within about two minutes", c.Message, secret)
 	}
 	return fmt.Sprintf("pods wait for Secret %s, which cert-manager writes: see the condition CertificateReady", secret)
 }

@@ -138,19 +138,19 @@ func TestWorkloadFindingTellsTheTrouble(t *testing.T) {
 // that a quota blocks does not read as an outage, and so is how to try again at once.
 func TestBlockedUpdate(t *testing.T) {
 	t.Parallel()
-	const again = ". Kubernetes tries again within a quarter of an hour, or at once after `kubectl rollout restart deployment notes`"
+	const again = ". Kubernetes tries again within 15 minutes, or at once after `kubectl rollout restart deployment notes`"
 	for name, tc := range map[string]struct {
 		replicas, updated, available int32
 		refused, want, not           string
 	}{
-		"an update has no room":    {replicas: 2, available: 2, refused: "exceeded quota: small", want: "0 of 2 replicas of the current configuration answer, and 2 of the previous configuration still do; an update needs room for one more pod: ", not: "to stop"},
-		"an update is refused":     {replicas: 2, available: 2, refused: "violates PodSecurity", want: "0 of 2 replicas of the current configuration answer, and 2 of the previous configuration still do: ", not: "room for one more"},
-		"a replica has no room":    {replicas: 1, updated: 1, available: 1, refused: "exceeded quota: small", want: "1 of 2 replicas of the current configuration answer: ", not: "previous"},
-		"nothing answers":          {refused: "exceeded quota: small", want: "0 of 2 replicas of the current configuration answer: ", not: "previous"},
-		"an update is under way":   {replicas: 3, updated: 1, available: 2, want: "0 of 2 replicas of the current configuration answer, and 2 of the previous configuration still do", not: "Kubernetes tries"},
-		"fewer are wanted":         {replicas: 3, updated: 3, available: 3, want: "2 of 2 replicas of the current configuration answer, with 1 more still to stop", not: "Kubernetes tries"},
-		"an old one does not end":  {replicas: 3, updated: 2, want: "0 of 2 replicas of the current configuration answer, with 1 of the previous configuration still to stop", not: "Kubernetes tries"},
-		"the last ones are ending": {replicas: 3, updated: 2, available: 3, want: "2 of 2 replicas of the current configuration answer, and 1 of the previous configuration still does", not: "Kubernetes tries"},
+		"an update has no room":    {replicas: 2, available: 2, refused: "exceeded quota: small", want: "0 of 2 replicas of the current configuration are available, and 2 of the previous configuration still are; an update needs quota for one more pod: ", not: "to stop"},
+		"an update is refused":     {replicas: 2, available: 2, refused: "violates PodSecurity", want: "0 of 2 replicas of the current configuration are available, and 2 of the previous configuration still are: ", not: "quota for one more"},
+		"a replica has no room":    {replicas: 1, updated: 1, available: 1, refused: "exceeded quota: small", want: "1 of 2 replicas of the current configuration are available: ", not: "previous"},
+		"nothing answers":          {refused: "exceeded quota: small", want: "0 of 2 replicas of the current configuration are available: ", not: "previous"},
+		"an update is under way":   {replicas: 3, updated: 1, available: 2, want: "0 of 2 replicas of the current configuration are available, and 2 of the previous configuration still are", not: "Kubernetes tries"},
+		"fewer are wanted":         {replicas: 3, updated: 3, available: 3, want: "2 of 2 replicas of the current configuration are available, with 1 more still to stop", not: "Kubernetes tries"},
+		"an old one does not end":  {replicas: 3, updated: 2, want: "0 of 2 replicas of the current configuration are available, with 1 of the previous configuration still to stop", not: "Kubernetes tries"},
+		"the last ones are ending": {replicas: 3, updated: 2, available: 3, want: "2 of 2 replicas of the current configuration are available, and 1 of the previous configuration still is", not: "Kubernetes tries"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := healthy()
@@ -184,7 +184,7 @@ func TestPodsWaitForTheCertificate(t *testing.T) {
 		"not issued": {report: missing("notes-securenotes-certificate"), certificate: bad(v1alpha1.ReasonIssuing, "x"), reason: v1alpha1.ReasonProgressing,
 			want: "pods wait for Secret notes-securenotes-certificate, which cert-manager writes: see the condition CertificateReady"},
 		"issued meanwhile": {report: missing("notes-securenotes-certificate"), certificate: good(v1alpha1.ReasonReady, "x"), reason: v1alpha1.ReasonProgressing,
-			want: "Secret notes-securenotes-certificate is there by now: the kubelet tries again within about two minutes"},
+			want: "Secret notes-securenotes-certificate exists now: the kubelet tries again within about two minutes"},
 		"another Secret": {report: missing("other"), certificate: bad(v1alpha1.ReasonIssuing, "x"), reason: v1alpha1.ReasonPodNotStarted, want: `secret "other" not found: next`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -15,21 +15,20 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// ignoreProgress leaves out the progress ConfigMap's reports, which come once a second and are none
-// of the object's own. That somebody deletes it is not left out.
-func ignoreProgress() builder.OwnsOption {
+// ignoreProgressReports filters out updates of the progress ConfigMap. A rotation Job writes them once
+// a second, and the SecureNotes does not read them. A deletion still causes a pass.
+func ignoreProgressReports() builder.OwnsOption {
 	return builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		return !strings.HasSuffix(e.ObjectNew.GetName(), operand.ProgressName(""))
 	}})
 }
 
-// changes leaves out updates in which nothing changed of what the cache keeps; other controllers
-// may write their own part of an object as often as they like. It is for kinds with a generation,
-// which tells of a changed spec that is not cached.
-func changes() predicate.Predicate {
+// cachedChanges filters out updates that change nothing in the cached part of an object, as those of
+// other controllers. It is for kinds whose generation shows a change of the uncached spec.
+func cachedChanges() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		if e.ObjectOld.GetResourceVersion() == e.ObjectNew.GetResourceVersion() {
-			return true // the cache is being gone through, to find drift
+			return true // a resync, which finds drift
 		}
 		before, ok := e.ObjectOld.DeepCopyObject().(client.Object)
 		if !ok {
@@ -40,8 +39,8 @@ func changes() predicate.Predicate {
 	}}
 }
 
-// apiPods leaves out the pods of Jobs, and updates in which nothing changed of what [readPods] and
-// the selector of the pods read: anyone who may annotate a pod could have a pass made each time.
+// apiPods filters out the pods of Jobs, and updates that change nothing that [readPods] and the
+// selector of the pods read. Otherwise anyone who may annotate a pod could cause passes at will.
 func apiPods() predicate.Predicate {
 	ofAPI := func(object client.Object) bool {
 		return object.GetLabels()[operand.LabelComponent] == operand.ComponentAPI
@@ -50,7 +49,7 @@ func apiPods() predicate.Predicate {
 		before, ok1 := e.ObjectOld.(*corev1.Pod)
 		after, ok2 := e.ObjectNew.(*corev1.Pod)
 		if !ok1 || !ok2 || before.ResourceVersion == after.ResourceVersion {
-			return true // the cache is being gone through
+			return true // a resync
 		}
 		return (before.DeletionTimestamp == nil) != (after.DeletionTimestamp == nil) ||
 			!maps.Equal(before.Labels, after.Labels) || !equality.Semantic.DeepEqual(before.Status, after.Status)
@@ -58,9 +57,9 @@ func apiPods() predicate.Predicate {
 	return predicate.And(predicate.NewPredicateFuncs(ofAPI), changed)
 }
 
-// turningPoints leaves out the progress of rotations: only a new version, or a condition, matters to
-// the SecureNotes.
-func turningPoints() builder.WatchesOption {
+// rotationMilestones filters out the progress of rotations. Only a new version, a condition or a
+// deletion affects the SecureNotes.
+func rotationMilestones() builder.WatchesOption {
 	return builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		before, ok1 := e.ObjectOld.(*v1alpha1.KeyRotation)
 		after, ok2 := e.ObjectNew.(*v1alpha1.KeyRotation)

@@ -9,9 +9,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/apply"
@@ -22,7 +24,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// Vault is what a SecureNotes needs of Vault.
+// Vault is what the reconciler needs of a Vault client.
 type Vault interface {
 	Connection() vaultadmin.Connection
 	Ensure(ctx context.Context, d vaultadmin.Deployment) (vaultadmin.DeploymentState, error)
@@ -39,27 +41,27 @@ type Reconciler struct {
 	Live   client.Reader
 	// Apply writes children.
 	Apply *apply.Applier
-	// Vault gives the client of a named connection.
+	// Vault returns the client of a named connection, and whether there is one.
 	Vault func(connection string) (Vault, bool)
 	// Workers is how many objects are reconciled at once.
 	Workers int
-	// VaultResyncInterval is how often the keys of a settled object are looked at.
+	// VaultResyncInterval is how often the keys of a settled object are checked.
 	VaultResyncInterval time.Duration
-	// Environment of the operands; connection and deployment id are filled in for each object.
+	// Environment of the operands. Each pass adds the connection and the deployment id.
 	Environment operand.Environment
-	// SetupCommand is what the Vault administrator runs when set-up is missing that the object needs.
+	// SetupCommand returns the command with which the Vault administrator grants missing rights.
 	SetupCommand func(vaultadmin.Connection, *v1alpha1.SecureNotes) string
 	Recorder     events.EventRecorder
 	Now          func() time.Time
-	// WatchCertManager begins to watch cert-manager's objects, once it is installed.
+	// WatchCertManager starts to watch the objects of cert-manager, once it is installed.
 	WatchCertManager func(ctx context.Context) error
-	// Served returns how long the certificate is valid that a pod serves.
+	// Served returns the certificate that a pod serves.
 	Served func(context.Context, *corev1.Pod) (served.Certificate, error)
 
 	served      perObject[servedCertificate]
 	vaultChecks perObject[check]
 	looks       cause.Memory
-	// keysLeft counts the objects that were deleted and whose keys stay in Vault.
+	// keysLeft counts the deleted objects whose keys stay in Vault.
 	keysLeft atomic.Int64
 }
 
@@ -81,24 +83,28 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=securenotes-system,resources=leases,verbs=get;create;update
 // +kubebuilder:rbac:groups="",namespace=securenotes-system,resources=events,verbs=create;patch
 
-// phase does one part of a pass and leaves what it found in the scope. An error is one to try again
-// after; trouble that a person has to act on goes into the scope instead.
-type phase func(context.Context, *scope) error
+// phase does one part of a pass. It observes and acts, and writes its results into the scope. The
+// work queue retries the pass after an error. A fault that needs a person is a result instead.
+type phase struct {
+	// name appears in the log as the step.
+	name string
+	run  func(context.Context, *scope) error
+}
 
 func (r *Reconciler) phases() []phase {
 	return []phase{
-		r.vault,
-		r.identities,
-		r.configuration,
-		r.service,
-		r.certificate,
-		r.volume,
-		r.workload,
-		r.disruptionBudget,
-		r.pods,
-		r.database,
-		r.rotations,
-		r.retirement,
+		{"vault", r.vault},
+		{"identities", r.identities},
+		{"configuration", r.configuration},
+		{"service", r.service},
+		{"certificate", r.certificate},
+		{"volume", r.volume},
+		{"workload", r.workload},
+		{"disruption budget", r.disruptionBudget},
+		{"pods", r.pods},
+		{"database", r.database},
+		{"rotations", r.rotations},
+		{"retirement", r.retirement},
 	}
 }
 
@@ -117,51 +123,57 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	switch {
 	case sn.DeletionTimestamp != nil:
 		var done bool
-		if done, err = r.finalize(ctx, s); done {
-			return result(0, err)
+		if done, err = r.finalize(withStep(ctx, "deletion"), s); done {
+			return result(ctx, requeue{}, err)
 		}
-	case sn.Spec.Suspend != nil && *sn.Spec.Suspend:
+	case ptr.Deref(sn.Spec.Suspend, false):
 		s.suspended = true
-		err = r.observe(ctx, s)
+		err = r.observe(withStep(ctx, "observation"), s)
 	case !controllerutil.ContainsFinalizer(sn, v1alpha1.Finalizer):
-		// The patch brings the object back here.
-		return result(0, r.patchFinalizers(ctx, sn, controllerutil.AddFinalizer))
+		// The patch causes another pass.
+		return result(ctx, requeue{}, r.patchFinalizers(withStep(ctx, "finalizer"), sn, controllerutil.AddFinalizer))
 	default:
 		err = r.run(ctx, s)
 	}
-	// Even a pass that failed says what it found.
-	err = errors.Join(err, r.patchStatus(ctx, s))
+	// The status of a failed pass holds its results too.
+	err = errors.Join(err, r.patchStatus(withStep(ctx, "status"), s))
 	if sn.DeletionTimestamp == nil && !s.suspended {
-		err = errors.Join(err, r.fillReplicas(ctx, sn))
+		err = errors.Join(err, r.fillReplicas(withStep(ctx, "replicas"), sn))
 	}
-	return result(s.requeue, err)
+	return result(ctx, s.requeue, err)
 }
 
-// result returns the result of a pass that asked for another one after requeue. A pass whose cache
-// was behind is repeated soon.
-func result(requeue time.Duration, err error) (ctrl.Result, error) {
+// withStep returns a context whose logger names the step of the pass.
+func withStep(ctx context.Context, name string) context.Context {
+	return log.IntoContext(ctx, log.FromContext(ctx).WithValues("step", name))
+}
+
+// result returns how the pass ends, and logs its requeue. A pass with a stale cache is repeated soon.
+func result(ctx context.Context, next requeue, err error) (ctrl.Result, error) {
 	switch {
 	case stalecache.Is(err):
-		return ctrl.Result{RequeueAfter: stalecache.RequeueAfter()}, nil
+		next = requeue{stalecache.RequeueAfter(), err.Error()}
 	case err != nil:
 		return ctrl.Result{}, err
-	default:
-		return ctrl.Result{RequeueAfter: requeue}, nil
+	case next.after == 0:
+		return ctrl.Result{}, nil
 	}
+	log.FromContext(ctx).V(1).Info("requeued", "after", next.after.String(), "reason", next.reason)
+	return ctrl.Result{RequeueAfter: next.after}, nil
 }
 
 func (r *Reconciler) run(ctx context.Context, s *scope) error {
 	var errs []error
-	for _, do := range r.phases() {
-		if err := do(ctx, s); err != nil {
+	for _, p := range r.phases() {
+		if err := p.run(withStep(ctx, p.name), s); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// patchFinalizers changes the finalizer that is ours. It reads the object past the cache, which
-// does not have those of others; a merge patch made without them would remove them. Errors: a
+// patchFinalizers adds or removes the operator's finalizer. It reads the object past the cache, which
+// does not hold the finalizers of others: a merge patch without them would remove them. It returns a
 // [stalecache.Error] if the object has changed since it was cached.
 func (r *Reconciler) patchFinalizers(ctx context.Context, sn *v1alpha1.SecureNotes, change func(client.Object, string) bool) error {
 	whole := &v1alpha1.SecureNotes{}
@@ -175,5 +187,9 @@ func (r *Reconciler) patchFinalizers(ctx context.Context, sn *v1alpha1.SecureNot
 	if !change(whole, v1alpha1.Finalizer) {
 		return nil
 	}
-	return client.IgnoreNotFound(r.Client.Patch(ctx, whole, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})))
+	err := r.Client.Patch(ctx, whole, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	if err == nil {
+		log.FromContext(ctx).Info("finalizers changed", "finalizers", whole.Finalizers)
+	}
+	return client.IgnoreNotFound(err)
 }

@@ -71,8 +71,8 @@ func TestMissingRightsAreOfOneFeature(t *testing.T) {
 			if vault := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionVaultReady); vault.Status != metav1.ConditionTrue {
 				t.Errorf("VaultReady: %+v", vault)
 			}
-			if s.requeue == 0 || s.requeue > 2*time.Hour {
-				t.Errorf("it is looked at again after %s", s.requeue)
+			if s.requeue.after == 0 || s.requeue.after > 2*time.Hour {
+				t.Errorf("it is looked at again after %s", s.requeue.after)
 			}
 		})
 	}
@@ -82,7 +82,7 @@ func TestMissingRightsAreOfOneFeature(t *testing.T) {
 // in use.
 func TestLostDatabaseIsToldFirst(t *testing.T) {
 	t.Parallel()
-	s := healthy(func(s *scope) { s.databaseRights = bad(v1alpha1.ReasonSetupMissing, "x") })
+	s := healthy(func(s *scope) { s.databaseRights = &vaultadmin.Error{Problem: vaultadmin.SetupMissing} })
 	if got := databaseReady(s); got.reason != v1alpha1.ReasonSetupMissing || s.databaseFinding.status != metav1.ConditionTrue {
 		t.Errorf("got %+v with finding %+v, want %s with a finding that is True", got, s.databaseFinding, v1alpha1.ReasonSetupMissing)
 	}

@@ -79,9 +79,12 @@ func applyingReconciler(t *testing.T, vault *fakeVault, objects ...client.Object
 func reconcilerOf(world client.Client, vault *fakeVault) *Reconciler {
 	return &Reconciler{
 		Client: world, Live: world, Recorder: events.NewFakeRecorder(100), Now: func() time.Time { return now },
-		Vault: func(string) (Vault, bool) { return vault, true },
+		Vault:        func(string) (Vault, bool) { return vault, true },
+		SetupCommand: setupCommand,
 	}
 }
+
+func setupCommand(vaultadmin.Connection, *v1alpha1.SecureNotes) string { return "operator vault-setup" }
 
 func made(t *testing.T, r *Reconciler) []string {
 	t.Helper()
@@ -198,7 +201,7 @@ func TestRetirementVerifiesFirst(t *testing.T) {
 		if err := r.retirement(t.Context(), pass); err != nil {
 			t.Fatal(err)
 		}
-		if key := pass.sn.Status.MasterKey; vault.floor != 2 || len(key.PendingRetirements) != 0 || key.MinDecryptionFloor != 2 || pass.requeue == 0 {
+		if key := pass.sn.Status.MasterKey; vault.floor != 2 || len(key.PendingRetirements) != 0 || key.MinDecryptionFloor != 2 || pass.requeue.after == 0 {
 			t.Errorf("floor %d, %+v", vault.floor, key)
 		}
 	}
@@ -270,8 +273,8 @@ func TestRetirementBehindAForeignJob(t *testing.T) {
 				t.Fatal(err)
 			}
 			entry := s.sn.Status.MasterKey.PendingRetirements[0]
-			if entry.Attempt != tc.attempt || s.requeue < tc.wake {
-				t.Errorf("attempt %d, woken after %s", entry.Attempt, s.requeue)
+			if entry.Attempt != tc.attempt || s.requeue.after < tc.wake {
+				t.Errorf("attempt %d, woken after %s", entry.Attempt, s.requeue.after)
 			}
 			if entry.Attempt > 1 && !strings.Contains(entry.Message, "Job notes-retire-v2-1") {
 				t.Errorf("the message is %q", entry.Message)
@@ -397,13 +400,13 @@ func TestResourcesThatCannotBeRead(t *testing.T) {
 		s.sn.Spec.Resources = &v1alpha1.Resources{Limits: map[string]v1alpha1.Quantity{"cpu": "1e1.5"}}
 	})
 	// Without an Applier: to apply anything would panic.
-	for _, do := range []phase{r.workload, r.retirement} {
+	for _, do := range []func(context.Context, *scope) error{r.workload, r.retirement} {
 		if err := do(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if s.childTrouble.reason != v1alpha1.ReasonInvalidResources || !strings.Contains(s.childTrouble.message, `spec.resources.limits of "cpu"`) {
-		t.Errorf("got %+v, want %s that names the limit of cpu", s.childTrouble, v1alpha1.ReasonInvalidResources)
+	if childTrouble(s).reason != v1alpha1.ReasonInvalidResources || !strings.Contains(childTrouble(s).message, `spec.resources.limits of "cpu"`) {
+		t.Errorf("got %+v, want %s that names the limit of cpu", childTrouble(s), v1alpha1.ReasonInvalidResources)
 	}
 	jobs := &batchv1.JobList{}
 	if err := r.Client.List(t.Context(), jobs); err != nil || len(jobs.Items) != 0 {

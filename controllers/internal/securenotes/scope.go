@@ -13,7 +13,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// finding is what a phase has to say for a condition. The zero value: nothing yet.
+// finding is one result in the form of a condition. The zero value means that nothing was found.
 type finding struct {
 	status          metav1.ConditionStatus
 	reason, message string
@@ -29,85 +29,111 @@ func unknown(reason, message string) finding {
 
 func (f finding) known() bool { return f.status != "" }
 
-// scope is one pass over one object: what it is about, and what the phases found.
+// scope holds one pass over one object: the object, and the results of the phases. A phase writes
+// only its own results. [computeStatus] alone turns them into conditions.
 type scope struct {
-	sn       *v1alpha1.SecureNotes
+	// sn is the working copy. Phases record their progress in its status, as a Job's UID.
+	sn *v1alpha1.SecureNotes
+	// original is the object as it was read, or as it was last written.
 	original *v1alpha1.SecureNotes
 	env      operand.Environment
 	now      time.Time
-	// requeue is the earliest time that any phase asked for; 0: none did.
-	requeue time.Duration
+	// requeue is the earliest requeue that a phase asked for.
+	requeue requeue
 
 	suspended bool
 
-	// connected says that env.Connection is known; keyed, that env.DeploymentID is.
+	// connected reports whether env.Connection is known; keyed, whether env.DeploymentID is.
 	connected, keyed bool
-	key              *vaultadmin.KeyState
-	secrets          vaultadmin.Secrets
-	configHash       string
-	deployment       *appsv1.Deployment
-	// databaseOpened says that a pod, of whichever spec, has opened its database.
-	databaseOpened bool
-	// deployed says that this pass applied the Deployment, whose spec is thus of this generation.
-	deployed bool
-	notAfter *metav1.Time
-	// certificateSecret is the Secret that cert-manager writes, where it was decided on in this
-	// pass.
-	certificateSecret string
-	rotationList      []v1alpha1.KeyRotation
-	nextRotation      *metav1.Time
-	lastRotation      *metav1.Time
-
-	// database is what Vault says of it; nil: it could not be asked.
+	// setupCommand is what the Vault administrator runs to grant missing rights.
+	setupCommand string
+	key          *vaultadmin.KeyState
+	secrets      vaultadmin.Secrets
+	// database is what the marker in Vault records of the database; nil if it was not read.
 	database *vaultadmin.DatabaseState
-	// volume is what became of the embedded database's.
-	volume volumeState
-	// volumeSize is for the status; nil: the claim was not looked at.
-	volumeSize *string
+	// databaseRights and deletionRights are errors about rights in Vault that are missing for the
+	// database credentials, and for the deletion. Nothing else needs these rights.
+	databaseRights, deletionRights error
+	vaultFinding                   finding
 
-	// databaseRights and deletionRights are rights in Vault that are missing for the database's
-	// logins, and for what the deletion is to destroy. Nothing else needs them.
-	databaseRights, deletionRights finding
-
-	vaultFinding, databaseFinding, certificateFinding, workloadFinding, rotationFinding finding
-	// addressFinding is what is wrong with the address of a load balancer.
-	addressFinding finding
-	// metricsConflict is what has the name of the Service of the metrics.
+	// refusals are the children that the API server did not accept; conflicts, the objects of other
+	// owners that have the name of a child.
+	refusals  []finding
+	conflicts []*apply.ConflictError
+	// metricsConflict is the object that has the name of the metrics Service.
 	metricsConflict *apply.ConflictError
-	// childTrouble is the first child object that could not be written, or every one that somebody
-	// else's is in the way of, which are the conflicts.
-	childTrouble finding
-	conflicts    []*apply.ConflictError
-	// jobTrouble is why a verification Job does not come to its end.
+	// addressFinding says that a load balancer has no address.
+	addressFinding finding
+	configHash     string
+
+	// certificateSecret is the Secret that cert-manager writes, if this pass decided on it.
+	certificateSecret string
+	// certificateFinding is the result of the certificate phase. A certificate of a Secret has none:
+	// its condition comes from report and served.
+	certificateFinding finding
+	// notAfter is the end of the certificate, if it is known.
+	notAfter *metav1.Time
+	// served is the certificate of spec.tls.secretRef as a pod serves it; nil if no pod was asked.
+	served *servedCertificate
+
+	// volume is the state of the embedded database's volume, and volumeSize its size for the status;
+	// nil if the claim was not read.
+	volume     volumeState
+	volumeSize *string
+	// databaseFinding is the result of the volume phase: why there is no volume.
+	databaseFinding finding
+	// loss is what becomes of a database that is lost.
+	loss lossState
+
+	deployment *appsv1.Deployment
+	// deployed reports whether this pass applied the Deployment, whose spec is thus current.
+	deployed bool
+	// workloadFinding is the result of the workload phase: why it left the Deployment unchanged.
+	workloadFinding finding
+	// report is what the pods report; nil if they were not read.
+	report *podReport
+
+	rotationList               []v1alpha1.KeyRotation
+	nextRotation, lastRotation *metav1.Time
+	rotationFinding            finding
+	// jobTrouble says why a verification Job makes no progress.
 	jobTrouble finding
-	// refusals counts the children that could not be written.
-	refusals int
-	// notes are events that are told once the status is written.
-	notes []note
+
+	// events are emitted once the status is written.
+	events []pendingEvent
+}
+
+// requeue is when the next pass is due, and why. The zero value means that none was asked for.
+type requeue struct {
+	after  time.Duration
+	reason string
 }
 
 func newScope(sn *v1alpha1.SecureNotes, env operand.Environment, now time.Time) *scope {
 	s := &scope{sn: sn, original: sn.DeepCopy(), env: env, now: now}
 	s.env.DeploymentID = sn.Status.DeploymentID
-	s.use(secretrecord.Get(&sn.Status))
+	s.setSecrets(secretrecord.Get(&sn.Status))
 	s.keyed = s.env.DeploymentID != ""
 	return s
 }
 
-// use has the pods of this pass, and the status at its end, know these secrets.
-func (s *scope) use(secrets vaultadmin.Secrets) {
+// setSecrets makes the pods of this pass, and the status at its end, name these secrets.
+func (s *scope) setSecrets(secrets vaultadmin.Secrets) {
 	s.secrets = secrets
 	s.env.SessionKeys, s.env.SessionKeysDigest = secrets.SessionKeys.Entry, secrets.SessionKeys.Digest
 	s.env.Pepper, s.env.PepperDigest = secrets.Pepper.Entry, secrets.Pepper.Digest
 }
 
-// wake asks for another pass after d at the latest.
-func (s *scope) wake(d time.Duration) {
+// requeueAfter asks for another pass after d at the latest. The reason appears in the log.
+func (s *scope) requeueAfter(d time.Duration, reason string) {
 	d = max(d, time.Second)
-	if s.requeue == 0 || d < s.requeue {
-		s.requeue = d
+	if s.requeue.after == 0 || d < s.requeue.after {
+		s.requeue = requeue{d, reason}
 	}
 }
 
-// retryInterval is how often something that is wrong, and not watched, is looked at again.
+// retry asks for another pass after [retryInterval], for what is wrong and not watched.
+func (s *scope) retry(reason string) { s.requeueAfter(jittered(retryInterval), reason) }
+
+// retryInterval is how often the operator checks again what is wrong and not watched.
 const retryInterval = 15 * time.Second

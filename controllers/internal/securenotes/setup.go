@@ -31,24 +31,24 @@ import (
 
 // SetupWithManager registers the controller, its watches and its metrics.
 func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
-	if err := manager.Add(r.exported(metrics.Registry)); err != nil {
+	if err := manager.Add(r.exportMetrics(metrics.Registry)); err != nil {
 		return err
 	}
-	byInstance := handler.EnqueueRequestsFromMapFunc(instance)
+	byLabel := handler.EnqueueRequestsFromMapFunc(labeledInstance)
 	c, err := ctrl.NewControllerManagedBy(manager).
 		Named("securenotes").
 		For(&v1alpha1.SecureNotes{}).
-		Owns(&appsv1.Deployment{}, builder.WithPredicates(changes())).
+		Owns(&appsv1.Deployment{}, builder.WithPredicates(cachedChanges())).
 		Owns(&corev1.Service{}, builder.OnlyMetadata).
-		Owns(&corev1.ConfigMap{}, builder.OnlyMetadata, ignoreProgress()).
+		Owns(&corev1.ConfigMap{}, builder.OnlyMetadata, ignoreProgressReports()).
 		Owns(&corev1.ServiceAccount{}, builder.OnlyMetadata).
 		Owns(&rbacv1.Role{}, builder.OnlyMetadata).
 		Owns(&rbacv1.RoleBinding{}, builder.OnlyMetadata).
 		Owns(&policyv1.PodDisruptionBudget{}, builder.OnlyMetadata).
 		Owns(&batchv1.Job{}).
-		Watches(&corev1.PersistentVolumeClaim{}, byInstance).
-		Watches(&corev1.Pod{}, byInstance, builder.WithPredicates(apiPods())).
-		Watches(&v1alpha1.KeyRotation{}, handler.EnqueueRequestsFromMapFunc(parent), turningPoints()).
+		Watches(&corev1.PersistentVolumeClaim{}, byLabel).
+		Watches(&corev1.Pod{}, byLabel, builder.WithPredicates(apiPods())).
+		Watches(&v1alpha1.KeyRotation{}, handler.EnqueueRequestsFromMapFunc(referencedInstance), rotationMilestones()).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: r.Workers,
 			NewQueue:                fairqueue.New,
@@ -58,13 +58,13 @@ func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
 	if err != nil {
 		return err
 	}
-	watch := &lateWatch{controller: c, manager: manager, list: r.ofIssuer}
+	watch := &lateWatch{controller: c, manager: manager, list: r.usersOfIssuer}
 	r.WatchCertManager = watch.start
 	return nil
 }
 
-// instance finds the object that a child without owner reference belongs to, by its label.
-func instance(_ context.Context, object client.Object) []reconcile.Request {
+// labeledInstance returns the SecureNotes that the label of a child without owner reference names.
+func labeledInstance(_ context.Context, object client.Object) []reconcile.Request {
 	labels := object.GetLabels()
 	name := cmp.Or(labels[operand.LabelOwner], labels[operand.LabelInstance])
 	if name == "" {
@@ -73,7 +73,8 @@ func instance(_ context.Context, object client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: object.GetNamespace(), Name: name}}}
 }
 
-func parent(_ context.Context, object client.Object) []reconcile.Request {
+// referencedInstance returns the SecureNotes of a KeyRotation.
+func referencedInstance(_ context.Context, object client.Object) []reconcile.Request {
 	kr, ok := object.(*v1alpha1.KeyRotation)
 	if !ok {
 		return nil
@@ -81,8 +82,8 @@ func parent(_ context.Context, object client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: kr.Namespace, Name: kr.Spec.SecureNotesRef.Name}}}
 }
 
-// lateWatch begins to watch cert-manager's objects once they are needed and known to the API server:
-// a watch of a kind that is not installed would keep the operator from starting.
+// lateWatch starts to watch cert-manager's objects once they are needed and the API server knows
+// them. A watch of a kind that is not installed would prevent the operator from starting.
 type lateWatch struct {
 	controller controller.Controller
 	manager    ctrl.Manager
@@ -99,8 +100,7 @@ func (w *lateWatch) start(ctx context.Context) error {
 		return nil
 	}
 	objects := w.manager.GetCache()
-	// The cache refuses to read a kind that it does not have, and the controller asks for one only
-	// later.
+	// The cache reads only kinds that it has an informer for, and a watch adds one only later.
 	for _, kind := range []client.Object{&certmanagerv1.Certificate{}, &certmanagerv1.Issuer{}, &certmanagerv1.ClusterIssuer{}} {
 		if _, err := objects.GetInformer(ctx, kind, cache.BlockUntilSynced(false)); err != nil {
 			return err
@@ -108,9 +108,9 @@ func (w *lateWatch) start(ctx context.Context) error {
 	}
 	owned := handler.EnqueueRequestForOwner(w.manager.GetScheme(), w.manager.GetRESTMapper(), &v1alpha1.SecureNotes{}, handler.OnlyControllerOwner())
 	for _, s := range []source.Source{
-		source.Kind[client.Object](objects, &certmanagerv1.Certificate{}, owned, changes()),
-		source.Kind[client.Object](objects, &certmanagerv1.Issuer{}, handler.EnqueueRequestsFromMapFunc(w.list), changes()),
-		source.Kind[client.Object](objects, &certmanagerv1.ClusterIssuer{}, handler.EnqueueRequestsFromMapFunc(w.list), changes()),
+		source.Kind[client.Object](objects, &certmanagerv1.Certificate{}, owned, cachedChanges()),
+		source.Kind[client.Object](objects, &certmanagerv1.Issuer{}, handler.EnqueueRequestsFromMapFunc(w.list), cachedChanges()),
+		source.Kind[client.Object](objects, &certmanagerv1.ClusterIssuer{}, handler.EnqueueRequestsFromMapFunc(w.list), cachedChanges()),
 	} {
 		if err := w.controller.Watch(s); err != nil {
 			return err
@@ -120,10 +120,10 @@ func (w *lateWatch) start(ctx context.Context) error {
 	return nil
 }
 
-// ofIssuer gives the objects that refer to an issuer.
-func (r *Reconciler) ofIssuer(ctx context.Context, issuer client.Object) []reconcile.Request {
+// usersOfIssuer returns the SecureNotes that refer to an issuer.
+func (r *Reconciler) usersOfIssuer(ctx context.Context, issuer client.Object) []reconcile.Request {
 	list := &v1alpha1.SecureNotesList{}
-	// Of a ClusterIssuer these are all: they are read, and not copied.
+	// For a ClusterIssuer these are all objects, so they are read without a copy.
 	if err := r.Client.List(ctx, list, client.InNamespace(issuer.GetNamespace()), client.UnsafeDisableDeepCopy); err != nil {
 		return nil
 	}

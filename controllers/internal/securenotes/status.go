@@ -14,25 +14,25 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/secretrecord"
 )
 
-// summed are the conditions that Ready sums up, in the order in which trouble is told.
-var summed = []string{
+// readyConditions are the conditions that Ready summarizes. Ready reports the first one with a fault.
+var readyConditions = []string{
 	v1alpha1.ConditionVaultReady, v1alpha1.ConditionCertificateReady, v1alpha1.ConditionDatabaseReady, v1alpha1.ConditionWorkloadReady,
 }
 
-// stalling are the reasons that no time heals: somebody has to change an object, or the operator's
-// configuration.
-var stalling = []string{
+// stalledReasons are the reasons that do not heal with time: a person must change an object, or the
+// operator's configuration.
+var stalledReasons = []string{
 	v1alpha1.ReasonUnknownVaultConnection, v1alpha1.ReasonKeyRetained, v1alpha1.ReasonKeyMissing,
 	v1alpha1.ReasonKeyRestored, v1alpha1.ReasonKeyUnsuitable, v1alpha1.ReasonKeyTaken, v1alpha1.ReasonClusterIDChanged, v1alpha1.ReasonNameConflict, v1alpha1.ReasonInvalidResources,
 	v1alpha1.ReasonDatabaseLost, v1alpha1.ReasonHostnameRefused,
 }
 
-// computeStatus turns what the phases found into the status. It is pure: conditions keep their
-// transition times, and equal findings give an equal status.
+// computeStatus turns the results of the phases into the status. It is pure: conditions keep their
+// transition times, and equal results give an equal status.
 func computeStatus(s *scope) v1alpha1.SecureNotesStatus {
 	status := *s.sn.Status.DeepCopy()
 	if s.suspended {
-		suspend(s, &status)
+		setSuspended(s, &status)
 		return status
 	}
 	status.URL = url(s)
@@ -52,10 +52,10 @@ func computeStatus(s *scope) v1alpha1.SecureNotesStatus {
 	status.Certificate = certificateStatus(s)
 	setMasterKey(s, &status)
 	for kind, f := range map[string]finding{
-		v1alpha1.ConditionVaultReady:         s.vaultFinding,
+		v1alpha1.ConditionVaultReady:         vaultReady(s),
 		v1alpha1.ConditionDatabaseReady:      databaseReady(s),
-		v1alpha1.ConditionCertificateReady:   s.certificateFinding,
-		v1alpha1.ConditionWorkloadReady:      s.workloadFinding,
+		v1alpha1.ConditionCertificateReady:   certificateReady(s),
+		v1alpha1.ConditionWorkloadReady:      workloadReady(s),
 		v1alpha1.ConditionKeyRotationHealthy: rotationFinding(s),
 	} {
 		setFinding(s.sn, &status, kind, f)
@@ -66,23 +66,23 @@ func computeStatus(s *scope) v1alpha1.SecureNotesStatus {
 	return status
 }
 
-// url is a name that the certificate has. A pass that did not find out which hostnames are refused
-// keeps the one that it finds.
+// url returns the URL of the service, with a name that the certificate has. A pass that did not
+// determine the refused hostnames keeps the URL of the status.
 func url(s *scope) string {
 	before := s.sn.Status
-	if s.sn.Spec.TLS.CertManager != nil && !s.certificateFinding.known() && before.URL != "" && before.ObservedGeneration == s.sn.Generation {
+	if s.sn.Spec.TLS.CertManager != nil && !certificateReady(s).known() && before.URL != "" && before.ObservedGeneration == s.sn.Generation {
 		return before.URL
 	}
 	return operand.URL(s.sn, s.env.RefusedHostnames)
 }
 
-// sortConditions gives them a fixed order, whichever was set first.
+// sortConditions sorts the conditions in a fixed order.
 func sortConditions(status *v1alpha1.SecureNotesStatus) {
 	slices.SortStableFunc(status.Conditions, func(a, b metav1.Condition) int { return conditionRank(a.Type) - conditionRank(b.Type) })
 }
 
-// certificateStatus keeps the Secret that was decided on; of a Secret of somebody's own, the end of
-// validity that was seen last, until the spec changes.
+// certificateStatus returns the Secret that cert-manager writes. For a user's own Secret it returns
+// the end of validity that was read last, until the spec changes.
 func certificateStatus(s *scope) *v1alpha1.CertificateStatus {
 	if s.sn.Spec.TLS.CertManager == nil {
 		if before := s.original.Status.Certificate; before != nil && s.notAfter == nil && s.original.Status.ObservedGeneration == s.sn.Generation {
@@ -93,25 +93,26 @@ func certificateStatus(s *scope) *v1alpha1.CertificateStatus {
 		}
 		return &v1alpha1.CertificateStatus{NotAfter: s.notAfter}
 	}
-	now := v1alpha1.CertificateStatus{SecretName: cmp.Or(s.certificateSecret, recordedSecret(s.sn)), NotAfter: s.notAfter}
+	recorded, _ := recordedSecret(s.sn)
+	now := v1alpha1.CertificateStatus{SecretName: cmp.Or(s.certificateSecret, recorded), NotAfter: s.notAfter}
 	if now == (v1alpha1.CertificateStatus{}) {
 		return nil
 	}
 	return &now
 }
 
-var order = append([]string{v1alpha1.ConditionReady}, append(slices.Clone(summed),
+var conditionOrder = append([]string{v1alpha1.ConditionReady}, append(slices.Clone(readyConditions),
 	v1alpha1.ConditionKeyRotationHealthy, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled, v1alpha1.ConditionAnnotationIgnored)...)
 
-func conditionRank(kind string) int { return slices.Index(order, kind) }
+func conditionRank(kind string) int { return slices.Index(conditionOrder, kind) }
 
-// setFinding leaves a condition as it is when the pass had nothing to say about it.
+// setFinding sets a condition. A zero finding leaves it as it is.
 func setFinding(sn *v1alpha1.SecureNotes, status *v1alpha1.SecureNotesStatus, kind string, f finding) {
 	if !f.known() {
 		if meta.FindStatusCondition(status.Conditions, kind) != nil {
 			return
 		}
-		f = unknown(v1alpha1.ReasonUnknown, "not yet known")
+		f = unknown(v1alpha1.ReasonUnknown, "not known yet")
 	}
 	setCondition(sn, status, kind, f)
 }
@@ -130,7 +131,7 @@ func setMasterKey(s *scope, status *v1alpha1.SecureNotesStatus) {
 		status.MasterKey = &v1alpha1.MasterKeyStatus{}
 	}
 	key := status.MasterKey
-	// A key of another cluster id keeps its name, by which that is noticed.
+	// The name of a key of another cluster id stays: it shows that the cluster id was changed.
 	if operand.CheckClusterID(s.sn, s.env.ClusterID) == nil {
 		key.Name = config.TransitKeyName(s.env.ClusterID, s.sn.Namespace, s.sn.Name)
 	}
@@ -146,7 +147,8 @@ func setMasterKey(s *scope, status *v1alpha1.SecureNotesStatus) {
 	}
 }
 
-// rotationFinding adds to the rotations' health what retirement and Vault say.
+// rotationFinding returns the condition KeyRotationHealthy: faults of the rotations first, then those
+// of the retirement of old versions.
 func rotationFinding(s *scope) finding {
 	if s.rotationFinding.status != metav1.ConditionTrue {
 		return s.rotationFinding
@@ -178,49 +180,54 @@ func rotationFinding(s *scope) finding {
 	return s.rotationFinding
 }
 
-// setSummary sets Ready, and Reconciling or Stalled while true.
+// setSummary sets Ready, and Reconciling or Stalled while one of them is true.
 func setSummary(s *scope, status *v1alpha1.SecureNotesStatus) {
 	sn := s.sn
-	hindrance := ""
-	// What stays true keeps the time since when it is.
-	defer func() {
-		for _, kind := range []string{v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled} {
-			if kind != hindrance {
-				meta.RemoveStatusCondition(&status.Conditions, kind)
-			}
-		}
-	}()
 	if sn.DeletionTimestamp != nil {
 		setCondition(sn, status, v1alpha1.ConditionReady, deletionFinding(s, status))
+		setProgress(sn, status, "", finding{})
 		return
 	}
-	if c := deepest(status); c != nil {
-		reason, message := c.Reason, c.Type+": "+c.Message
-		setCondition(sn, status, v1alpha1.ConditionReady, finding{c.Status, reason, message})
-		if hindrance = v1alpha1.ConditionReconciling; slices.Contains(stalling, reason) {
-			hindrance = v1alpha1.ConditionStalled
+	if c := mostSevere(status); c != nil {
+		f := finding{c.Status, c.Reason, c.Type + ": " + c.Message}
+		setCondition(sn, status, v1alpha1.ConditionReady, f)
+		kind := v1alpha1.ConditionReconciling
+		if slices.Contains(stalledReasons, c.Reason) {
+			kind = v1alpha1.ConditionStalled
 		}
-		setCondition(sn, status, hindrance, good(reason, message))
+		setProgress(sn, status, kind, f)
 		return
 	}
-	if kind := notLookedAt(sn, status.Conditions); kind != "" {
-		hindrance = v1alpha1.ConditionReconciling
-		message := kind + ": not looked at yet since the spec was changed"
-		setCondition(sn, status, v1alpha1.ConditionReady, unknown(v1alpha1.ReasonProgressing, message))
-		setCondition(sn, status, hindrance, good(v1alpha1.ReasonProgressing, message))
+	if kind, ok := outdatedCondition(sn, status.Conditions); ok {
+		f := unknown(v1alpha1.ReasonProgressing, kind+": not checked yet since the spec was changed")
+		setCondition(sn, status, v1alpha1.ConditionReady, f)
+		setProgress(sn, status, v1alpha1.ConditionReconciling, f)
 		return
 	}
 	setCondition(sn, status, v1alpha1.ConditionReady, good(v1alpha1.ReasonReady, "the service answers at "+status.URL))
+	setProgress(sn, status, "", finding{})
 }
 
-// inProgress are the reasons of a condition that is False and no fault: one that is comes before
-// it.
+// setProgress sets one of Reconciling and Stalled to True, with the reason of why, and removes the
+// other one. With an empty kind it removes both.
+func setProgress(sn *v1alpha1.SecureNotes, status *v1alpha1.SecureNotesStatus, kind string, why finding) {
+	for _, other := range []string{v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled} {
+		if other != kind {
+			meta.RemoveStatusCondition(&status.Conditions, other)
+		}
+	}
+	if kind != "" {
+		setCondition(sn, status, kind, good(why.reason, why.message))
+	}
+}
+
+// inProgress are the reasons of a condition that is False without a fault. Faults come before them.
 var inProgress = []string{v1alpha1.ReasonIssuing, v1alpha1.ReasonProgressing}
 
-// deepest returns the condition that says why the service is not ready, nil when it is: the first
-// fault, else the first that is under way, and only else one that is Unknown, because nobody knows
-// of a database whose pods cannot be made.
-func deepest(status *v1alpha1.SecureNotesStatus) *metav1.Condition {
+// mostSevere returns the condition that says why the service is not ready, or nil. Faults come
+// first, then work in progress, then what is Unknown: a database is Unknown if its pods cannot be
+// created, and the reason is that of the pods.
+func mostSevere(status *v1alpha1.SecureNotesStatus) *metav1.Condition {
 	for _, counts := range []func(*metav1.Condition) bool{
 		func(c *metav1.Condition) bool {
 			return c.Status == metav1.ConditionFalse && !slices.Contains(inProgress, c.Reason)
@@ -228,30 +235,11 @@ func deepest(status *v1alpha1.SecureNotesStatus) *metav1.Condition {
 		func(c *metav1.Condition) bool { return c.Status == metav1.ConditionFalse },
 		func(c *metav1.Condition) bool { return c.Status == metav1.ConditionUnknown },
 	} {
-		for _, kind := range summed {
+		for _, kind := range readyConditions {
 			if c := meta.FindStatusCondition(status.Conditions, kind); counts(c) {
 				return c
 			}
 		}
 	}
 	return nil
-}
-
-// databaseReady is what is known of the database, unless Vault may not look after its logins.
-func databaseReady(s *scope) finding {
-	if s.databaseRights.known() && s.databaseFinding.reason != v1alpha1.ReasonDatabaseLost {
-		return s.databaseRights
-	}
-	return s.databaseFinding
-}
-
-// deletionFinding says what the deletion waits for, when it waits for Vault.
-func deletionFinding(s *scope, status *v1alpha1.SecureNotesStatus) finding {
-	if s.deletionRights.known() {
-		return bad(s.deletionRights.reason, "is being deleted: "+s.deletionRights.message)
-	}
-	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionVaultReady); c != nil && c.Status == metav1.ConditionFalse {
-		return bad(v1alpha1.ReasonDeleting, "is being deleted: "+c.Message)
-	}
-	return bad(v1alpha1.ReasonDeleting, "is being deleted")
 }

@@ -89,7 +89,7 @@ func TestComputeStatus(t *testing.T) {
 		"it is suspended from the first": {scope: func() *scope {
 			s := newScope(object(), operand.Environment{}, now)
 			s.suspended = true
-			s.workloadFinding = suspendedWorkload(s, podReport{})
+			s.report = &podReport{}
 			return s
 		}(), ready: "False", reason: v1alpha1.ReasonSuspended, kstatus: "Failed"},
 		"the spec has changed, and Vault was not asked yet": {scope: healthy(func(s *scope) {
@@ -104,7 +104,7 @@ func TestComputeStatus(t *testing.T) {
 			if ready == nil || string(ready.Status) != tc.ready || ready.Reason != tc.reason {
 				t.Errorf("Ready: %+v", ready)
 			}
-			for _, kind := range append([]string{v1alpha1.ConditionKeyRotationHealthy}, summed...) {
+			for _, kind := range append([]string{v1alpha1.ConditionKeyRotationHealthy}, readyConditions...) {
 				if meta.FindStatusCondition(status.Conditions, kind) == nil {
 					t.Errorf("%s is missing", kind)
 				}
@@ -184,7 +184,7 @@ func TestSuspended(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newScope(object(), operand.Environment{}, now)
 			s.sn.Status, s.sn.Generation, s.suspended, s.deployment = computeStatus(healthy()), 4, true, tc.deployment
-			s.workloadFinding = suspendedWorkload(s, podReport{})
+			s.report = &podReport{}
 			status := computeStatus(s)
 			ready := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
 			if ready.Status != tc.ready || ready.Reason != tc.reason || ready.ObservedGeneration != 4 || status.ObservedGeneration != 4 {
@@ -232,7 +232,7 @@ func TestSuspendedKeepsWhatWasWrong(t *testing.T) {
 					s.sn.Status = computeStatus(healthy(tc.before))
 				}
 				s.suspended, s.deployment = true, &appsv1.Deployment{Status: answering}
-				s.workloadFinding = suspendedWorkload(s, podReport{})
+				s.report = &podReport{}
 				sn.Status = computeStatus(s)
 			}
 			ready := meta.FindStatusCondition(sn.Status.Conditions, v1alpha1.ConditionReady)

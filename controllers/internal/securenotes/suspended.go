@@ -16,45 +16,47 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// observe looks at the Deployment of a suspended object and changes nothing.
+// observe reads the Deployment and the pods of a suspended object, and changes nothing.
 func (r *Reconciler) observe(ctx context.Context, s *scope) error {
-	if err := r.asItIs(ctx, s, &appsv1.Deployment{}); err != nil {
+	if err := r.readDeployment(ctx, s, &appsv1.Deployment{}); err != nil {
 		return err
 	}
 	list := &corev1.PodList{}
 	if err := r.Client.List(ctx, list, client.InNamespace(s.sn.Namespace), client.MatchingLabels(operand.Selector(s.sn))); err != nil {
 		return err
 	}
-	s.workloadFinding = suspendedWorkload(s, readPods(list.Items, cause.Look{}, s.now))
+	s.report = new(readPods(list.Items, cause.Look{}, s.now))
 	return nil
 }
 
-// suspendedWorkload reports whether the pods that run are available. Changes of the spec since the
+// suspendedWorkload reports whether the running pods are available. Changes of the spec since the
 // suspension do not count.
-func suspendedWorkload(s *scope, report podReport) finding {
+func suspendedWorkload(s *scope) finding {
+	if s.report == nil {
+		return unknown(v1alpha1.ReasonUnknown, "spec.suspend is true, and the Deployment could not be read")
+	}
 	d := s.deployment
 	if d == nil || d.DeletionTimestamp != nil {
 		return bad(v1alpha1.ReasonSuspended, fmt.Sprintf("Deployment %s does not exist, and the operator creates nothing while spec.suspend is true: set it to false", s.sn.Name))
 	}
 	if st := d.Status; st.ObservedGeneration >= d.Generation && st.AvailableReplicas > 0 && st.UnavailableReplicas == 0 {
-		return good(v1alpha1.ReasonReady, fmt.Sprintf("%d replicas answer", st.AvailableReplicas))
+		return good(v1alpha1.ReasonReady, fmt.Sprintf("%d replicas are available", st.AvailableReplicas))
 	}
-	if f := workloadFinding(s, report); f.status != metav1.ConditionTrue {
+	if f := workloadFinding(s, *s.report); f.status != metav1.ConditionTrue {
 		return f
 	}
-	return bad(v1alpha1.ReasonProgressing, fmt.Sprintf("%d replicas answer", d.Status.AvailableReplicas))
+	return bad(v1alpha1.ReasonProgressing, fmt.Sprintf("%d replicas are available", d.Status.AvailableReplicas))
 }
 
-// unseen are the reasons of a workload's trouble that the state of its pods does not show.
-var unseen = []string{
+// hiddenReasons are the reasons of WorkloadReady that the state of the pods does not show.
+var hiddenReasons = []string{
 	v1alpha1.ReasonLoadBalancerPending, v1alpha1.ReasonNameConflict, v1alpha1.ReasonApplyFailed, v1alpha1.ReasonInvalidResources, v1alpha1.ReasonDatabaseLost,
 }
 
-// suspend sets the status of a suspended object. Only its workload is looked at: the conditions of
-// what is not keep the generation that they were last found at. The rotations' health says that it
-// is suspended, because a requested rotation waits, and no other condition would tell why. What was
-// wrong before, and is not looked at, may be wrong still: suspending is no way to be ready.
-func suspend(s *scope, status *v1alpha1.SecureNotesStatus) {
+// setSuspended sets the status of a suspended object. Only the workload is observed. Other
+// conditions keep their status and generation, because a fault from before the suspension may still
+// exist: suspending an object must not make it Ready.
+func setSuspended(s *scope, status *v1alpha1.SecureNotesStatus) {
 	sn := s.sn
 	status.ObservedGeneration = sn.Generation
 	status.Selector = operand.SelectorString(sn)
@@ -62,42 +64,42 @@ func suspend(s *scope, status *v1alpha1.SecureNotesStatus) {
 	if s.deployment != nil {
 		status.Replicas, status.ReadyReplicas = s.deployment.Status.Replicas, s.deployment.Status.ReadyReplicas
 	}
-	for _, kind := range append(slices.Clone(summed), v1alpha1.ConditionKeyRotationHealthy) {
+	for _, kind := range readyConditions {
 		if meta.FindStatusCondition(status.Conditions, kind) == nil {
 			setCondition(sn, status, kind, unknown(v1alpha1.ReasonSuspended, "spec.suspend is true"))
 		}
 	}
+	// No other condition says why a requested rotation waits.
 	setCondition(sn, status, v1alpha1.ConditionKeyRotationHealthy, unknown(v1alpha1.ReasonSuspended,
-		"spec.suspend is true: nothing is changed, and rotations wait, until it is false"))
-	workload := s.workloadFinding
-	if !workload.known() {
-		workload = unknown(v1alpha1.ReasonUnknown, "spec.suspend is true, and the Deployment could not be read")
-	}
+		"spec.suspend is true: the operator changes nothing, and rotations wait, until it is false"))
+	workload := suspendedWorkload(s)
 	before := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionWorkloadReady)
-	if kept := before.Status == metav1.ConditionFalse && slices.Contains(unseen, before.Reason); !kept || workload.status != metav1.ConditionTrue {
+	if kept := before.Status == metav1.ConditionFalse && slices.Contains(hiddenReasons, before.Reason); !kept || workload.status != metav1.ConditionTrue {
 		setCondition(sn, status, v1alpha1.ConditionWorkloadReady, workload)
 	}
-	hindrance := ""
-	if c := deepest(status); workload.status == metav1.ConditionTrue && c != nil && c.Status == metav1.ConditionFalse {
-		reason, message := c.Reason, c.Type+": "+c.Message+" (as it was found before spec.suspend was set; nothing is looked at or changed until that is false)"
-		setCondition(sn, status, v1alpha1.ConditionReady, bad(reason, message))
-		hindrance = v1alpha1.ConditionStalled // while it is suspended, no time heals it
-		setCondition(sn, status, hindrance, good(reason, message))
-	} else if workload.status == metav1.ConditionTrue {
-		setCondition(sn, status, v1alpha1.ConditionReady, good(v1alpha1.ReasonSuspended,
-			"the service runs as it was before; changes of the spec are not applied while spec.suspend is true"))
-	} else {
-		message := v1alpha1.ConditionWorkloadReady + ": " + workload.message
-		setCondition(sn, status, v1alpha1.ConditionReady, finding{workload.status, workload.reason, message})
-		if hindrance = v1alpha1.ConditionReconciling; workload.reason == v1alpha1.ReasonSuspended {
-			hindrance = v1alpha1.ConditionStalled
-		}
-		setCondition(sn, status, hindrance, good(workload.reason, message))
-	}
-	for _, kind := range []string{v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled} {
-		if kind != hindrance {
-			meta.RemoveStatusCondition(&status.Conditions, kind)
-		}
-	}
+	setSuspendedSummary(sn, status, workload)
 	sortConditions(status)
+}
+
+// setSuspendedSummary sets Ready, and Reconciling or Stalled, of a suspended object.
+func setSuspendedSummary(sn *v1alpha1.SecureNotes, status *v1alpha1.SecureNotesStatus, workload finding) {
+	if workload.status != metav1.ConditionTrue {
+		f := finding{workload.status, workload.reason, v1alpha1.ConditionWorkloadReady + ": " + workload.message}
+		setCondition(sn, status, v1alpha1.ConditionReady, f)
+		kind := v1alpha1.ConditionReconciling
+		if workload.reason == v1alpha1.ReasonSuspended {
+			kind = v1alpha1.ConditionStalled
+		}
+		setProgress(sn, status, kind, f)
+		return
+	}
+	if c := mostSevere(status); c != nil && c.Status == metav1.ConditionFalse {
+		f := bad(c.Reason, c.Type+": "+c.Message+" (found before spec.suspend was set; the operator checks and changes nothing until it is false)")
+		setCondition(sn, status, v1alpha1.ConditionReady, f)
+		setProgress(sn, status, v1alpha1.ConditionStalled, f) // it cannot heal while it is suspended
+		return
+	}
+	setCondition(sn, status, v1alpha1.ConditionReady, good(v1alpha1.ReasonSuspended,
+		"the service runs unchanged; changes of the spec are not applied while spec.suspend is true"))
+	setProgress(sn, status, "", finding{})
 }

@@ -68,8 +68,8 @@ func TestDueTrim(t *testing.T) {
 			if due != nil {
 				entry = due.ToVersion
 			}
-			if entry != tc.entry || to != tc.to || s.requeue != tc.wake {
-				t.Errorf("retirement %d, versions below %d, woken after %s; want %d, %d, %s", entry, to, s.requeue, tc.entry, tc.to, tc.wake)
+			if entry != tc.entry || to != tc.to || s.requeue.after != tc.wake {
+				t.Errorf("retirement %d, versions below %d, woken after %s; want %d, %d, %s", entry, to, s.requeue.after, tc.entry, tc.to, tc.wake)
 			}
 		})
 	}
@@ -217,7 +217,7 @@ func TestTrimThatIsNotWantedAnyMore(t *testing.T) {
 	if err := r.retirement(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	if vault.trimmed != 0 || len(s.sn.Status.MasterKey.Retirements) != 2 || s.requeue == 0 {
+	if vault.trimmed != 0 || len(s.sn.Status.MasterKey.Retirements) != 2 || s.requeue.after == 0 {
 		t.Errorf("versions below %d were destroyed", vault.trimmed)
 	}
 }

@@ -31,10 +31,10 @@ func TestCertificateFromSecret(t *testing.T) {
 		warned     bool
 	}{
 		"long valid":          {life: 90 * 24 * time.Hour, left: 60 * 24 * time.Hour, status: metav1.ConditionTrue, reason: v1alpha1.ReasonFromSecret, message: "Secret tls"},
-		"soon ends":           {life: 90 * 24 * time.Hour, left: 13 * 24 * time.Hour, status: metav1.ConditionTrue, reason: v1alpha1.ReasonCertificateExpiring, message: "put a renewed one into Secret tls", warned: true},
+		"soon ends":           {life: 90 * 24 * time.Hour, left: 13 * 24 * time.Hour, status: metav1.ConditionTrue, reason: v1alpha1.ReasonCertificateExpiring, message: "store a renewed one in Secret tls", warned: true},
 		"lives short":         {life: 24 * time.Hour, left: 5 * time.Hour, status: metav1.ConditionTrue, reason: v1alpha1.ReasonFromSecret, message: "Secret tls"},
-		"lives short, ends":   {life: 24 * time.Hour, left: 3 * time.Hour, status: metav1.ConditionTrue, reason: v1alpha1.ReasonCertificateExpiring, message: "put a renewed one into Secret tls", warned: true},
-		"has ended":           {life: 90 * 24 * time.Hour, left: -time.Second, status: metav1.ConditionFalse, reason: v1alpha1.ReasonCertificateExpired, message: "put a renewed one into Secret tls", warned: true},
+		"lives short, ends":   {life: 24 * time.Hour, left: 3 * time.Hour, status: metav1.ConditionTrue, reason: v1alpha1.ReasonCertificateExpiring, message: "store a renewed one in Secret tls", warned: true},
+		"has ended":           {life: 90 * 24 * time.Hour, left: -time.Second, status: metav1.ConditionFalse, reason: v1alpha1.ReasonCertificateExpired, message: "store a renewed one in Secret tls", warned: true},
 		"the pod is not near": {err: errors.New("timeout"), status: metav1.ConditionTrue, reason: v1alpha1.ReasonFromSecret, message: "cannot reach port 8443"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -56,9 +56,9 @@ func TestCertificateFromSecret(t *testing.T) {
 					t.Fatal(err)
 				}
 				status = computeStatus(s)
-				r.announce(s, status.Conditions)
-				if s.requeue == 0 || s.requeue > 2*servedHolds {
-					t.Errorf("it is looked at again after %s", s.requeue)
+				r.announce(t.Context(), s, status.Conditions)
+				if s.requeue.after == 0 || s.requeue.after > 2*servedHolds {
+					t.Errorf("it is looked at again after %s", s.requeue.after)
 				}
 			}
 			if asked != 1 {
@@ -101,7 +101,7 @@ func TestCertificateOfIssuer(t *testing.T) {
 				s.sn.Spec.TLS = v1alpha1.TLS{CertManager: &v1alpha1.CertManager{IssuerRef: v1alpha1.IssuerReference{Name: "ca"}}}
 				s.notAfter = new(metav1.NewTime(now.Add(tc.left)))
 			})
-			if got := s.fromIssuer(good(v1alpha1.ReasonReady, "fine")); got.reason != tc.reason {
+			if got := certificateReady(s); got.reason != tc.reason {
 				t.Errorf("got %+v, want reason %s", got, tc.reason)
 			}
 		})
@@ -119,7 +119,7 @@ func TestCertificateNamesTheHostnames(t *testing.T) {
 		"it names all":         {hostnames: []string{"a.example.com", "b.example.com"}, named: []string{"b.example.com", "A.example.com"}, reason: v1alpha1.ReasonFromSecret, want: "Secret tls"},
 		"a wildcard":           {hostnames: []string{"a.example.com"}, named: []string{"*.example.com"}, reason: v1alpha1.ReasonFromSecret, want: "Secret tls"},
 		"no hostnames":         {named: []string{"other.example.com"}, reason: v1alpha1.ReasonFromSecret, want: "Secret tls"},
-		"another name":         {hostnames: []string{"a.example.com"}, named: []string{"other.example.com"}, reason: "CertificateNameMismatch", want: "the certificate of Secret tls names other.example.com, not a.example.com: put one that names it into the Secret, or correct spec.hostnames"},
+		"another name":         {hostnames: []string{"a.example.com"}, named: []string{"other.example.com"}, reason: "CertificateNameMismatch", want: "the certificate of Secret tls names other.example.com, not a.example.com: store one that names it in the Secret, or correct spec.hostnames"},
 		"one of two":           {hostnames: []string{"a.example.com", "b.example.com"}, named: []string{"a.example.com"}, reason: "CertificateNameMismatch", want: "names a.example.com, not b.example.com"},
 		"a wildcard too short": {hostnames: []string{"a.b.example.com"}, named: []string{"*.example.com"}, reason: "CertificateNameMismatch", want: "names *.example.com, not a.b.example.com"},
 		"no name at all":       {hostnames: []string{"a.example.com"}, reason: "CertificateNameMismatch", want: "the certificate of Secret tls has no DNS name, and lacks a.example.com"},
@@ -139,7 +139,7 @@ func TestCertificateNamesTheHostnames(t *testing.T) {
 			if err := r.pods(t.Context(), s); err != nil {
 				t.Fatal(err)
 			}
-			got := s.certificateFinding
+			got := certificateReady(s)
 			if got.reason != tc.reason || !strings.Contains(got.message, tc.want) {
 				t.Errorf("got %+v, want %s with %q", got, tc.reason, tc.want)
 			}
@@ -147,8 +147,8 @@ func TestCertificateNamesTheHostnames(t *testing.T) {
 			if (got.status == metav1.ConditionFalse) != wrong {
 				t.Errorf("got status %s, want False only if it is wrong: %t", got.status, wrong)
 			}
-			if wrong && s.requeue > 2*servedRetry {
-				t.Errorf("it is looked at again after %s", s.requeue)
+			if wrong && s.requeue.after > 2*servedRetry {
+				t.Errorf("it is looked at again after %s", s.requeue.after)
 			}
 		})
 	}

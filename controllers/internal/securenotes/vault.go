@@ -2,29 +2,30 @@ package securenotes
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
-	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// check is when an object's keys were last found to be as they should be, so that an event of a pod
-// does not cost a request to Vault. The zero value is not fresh.
+// check is the result of the last check of an object's keys. While it is fresh, a pass sends no
+// request to Vault. The zero value is not fresh.
 type check struct {
-	// until is when Vault is to be asked again.
+	// until is when Vault must be asked again.
 	until time.Time
-	// inputs that the result depends on.
+	// inputs are what the result depends on.
 	inputs string
 	state  vaultadmin.DeploymentState
 }
@@ -34,11 +35,10 @@ func (c check) fresh(inputs string, now time.Time) bool {
 	return c.inputs == inputs && now.Before(c.until)
 }
 
-// vault makes sure of the master key, the session keys and the pepper.
+// vault checks the master key, the session keys and the pepper, and creates what is missing.
 func (r *Reconciler) vault(ctx context.Context, s *scope) error {
 	if err := operand.CheckClusterID(s.sn, s.env.ClusterID); err != nil {
-		// Without keys that are known to be its own, no configuration is written for the pods.
-		s.keyed = false
+		s.keyed = false // the pods get no configuration with keys that may not be their own
 		return r.vaultTrouble(ctx, s, err)
 	}
 	vault, err := r.connect(s)
@@ -50,51 +50,58 @@ func (r *Reconciler) vault(ctx context.Context, s *scope) error {
 		return err
 	}
 	s.rotationList = list
-	inputs := vaultInputs(s.sn, list)
 	checked := r.vaultChecks.get(s.sn.UID)
-	state, left := checked.state, checked.until.Sub(s.now)
-	if !checked.fresh(inputs, s.now) {
+	if !checked.fresh(vaultInputs(s.sn, list), s.now) {
 		d := r.deploymentOf(s)
 		if d.NamespaceUID, err = r.namespaceUID(ctx, s.sn.Namespace); err != nil {
 			return err
 		}
-		if state, err = vault.Ensure(ctx, d); err != nil {
+		if checked, err = r.ensureKeys(ctx, s, vault, d); err != nil {
 			return r.vaultTrouble(ctx, s, err)
 		}
-		// Not from what is remembered: a Compromise records others meanwhile.
-		s.use(state.Secrets)
-		if state.AuditKeyReplaced {
-			r.Recorder.Eventf(s.sn, nil, corev1.EventTypeWarning, "AuditKeyReplaced", "Reconcile",
-				"there was no audit key in Vault, and another was made: lines signed before are verified with the public keys that were saved then")
-		}
-		left = jitter.Longer(r.VaultResyncInterval)
-		if state.DatabaseRights != nil {
-			left = jitter.Longer(retryInterval)
-		}
-		// The status may have changed with it; one that a cache still shows without is not to be
-		// believed.
-		r.vaultChecks.put(s.sn.UID, check{until: s.now.Add(left), inputs: vaultInputs(s.sn, list), state: state})
 	}
-	if known := rotations.NewestVersion(s.sn, list); state.Key.Latest < known {
-		r.keyRestored(s, state.Key.Latest, known)
+	state := checked.state
+	if newest := rotations.NewestVersion(s.sn, list); state.Key.Latest < newest {
+		r.keyRestored(s, state.Key.Latest, newest)
 		return nil
 	}
-	s.wake(left)
-	if state.DatabaseRights != nil {
-		s.databaseRights = r.rightsMissing(s, state.DatabaseRights)
-	}
+	s.requeueAfter(checked.until.Sub(s.now), "the next check of the keys in Vault")
+	s.databaseRights = state.DatabaseRights
 	s.key, s.env.DeploymentID, s.keyed = &state.Key, state.DeploymentID, true
 	s.database = &state.Database
 	s.vaultFinding = good(v1alpha1.ReasonReady, "the master key, session keys and pepper are in Vault")
 	return nil
 }
 
-// keyRestored tells that Vault has fewer versions of the key than there were, and looks again soon. What Vault
-// says now is not taken over: the status keeps the newest version that was seen.
-func (r *Reconciler) keyRestored(s *scope, latest, known int64) {
+// ensureKeys checks the keys in Vault, creates what is missing, and remembers the result.
+func (r *Reconciler) ensureKeys(ctx context.Context, s *scope, vault Vault, d vaultadmin.Deployment) (check, error) {
+	state, err := vault.Ensure(ctx, d)
+	if err != nil {
+		return check{}, err
+	}
+	// Only a result that is new: a Compromise may have recorded other secrets since an earlier one.
+	s.setSecrets(state.Secrets)
+	if state.AuditKeyReplaced {
+		r.Recorder.Eventf(s.sn, nil, corev1.EventTypeWarning, "AuditKeyReplaced", "Reconcile",
+			"the audit key was missing in Vault, and the operator created another one: verify earlier lines with the public keys that you saved")
+	}
+	left := jittered(r.VaultResyncInterval)
+	if state.DatabaseRights != nil {
+		left = jittered(retryInterval)
+	}
+	// Ensure may have changed the status, on which the inputs depend. A check whose inputs are those of
+	// a stale cache must not count.
+	checked := check{until: s.now.Add(left), inputs: vaultInputs(s.sn, s.rotationList), state: state}
+	r.vaultChecks.put(s.sn.UID, checked)
+	return checked, nil
+}
+
+// keyRestored records that Vault has fewer versions of the key than were seen before. The status
+// keeps the newest version that was seen.
+func (r *Reconciler) keyRestored(s *scope, latest, newest int64) {
 	r.vaultChecks.drop(s.sn.UID)
-	s.vaultFinding = bad(v1alpha1.ReasonKeyRestored, fmt.Sprintf("the master key's latest version is %d, but there was a version %d: %s", latest, known, rotations.RestoreVaultAdvice))
-	s.wake(jitter.Longer(retryInterval))
+	s.vaultFinding = bad(v1alpha1.ReasonKeyRestored, fmt.Sprintf("the latest version of the master key is %d, but there was a version %d: %s", latest, newest, rotations.RestoreVaultAdvice))
+	s.retry("Vault has lost versions of the master key")
 }
 
 // connect finds the object's Vault connection in the operator's configuration.
@@ -105,6 +112,7 @@ func (r *Reconciler) connect(s *scope) (Vault, error) {
 		return nil, vaultadmin.UnknownConnectionError(name)
 	}
 	s.env.Connection, s.connected = vault.Connection(), true
+	s.setupCommand = r.SetupCommand(s.env.Connection, s.sn)
 	return vault, nil
 }
 
@@ -120,7 +128,7 @@ func (r *Reconciler) deploymentOf(s *scope) vaultadmin.Deployment {
 		DeploymentID: sn.Status.DeploymentID,
 		Secrets:      s.secrets,
 		Record:       func(ctx context.Context, secrets vaultadmin.Secrets) error { return r.recordSecrets(ctx, s, secrets) },
-		Adopt:        sn.Spec.AdoptRetainedKey != nil && *sn.Spec.AdoptRetainedKey,
+		Adopt:        ptr.Deref(sn.Spec.AdoptRetainedKey, false),
 		AdoptOf:      sn.Spec.AdoptRetainedKeyOf,
 	}
 	if operand.UsesVaultCredentials(sn) {
@@ -129,16 +137,15 @@ func (r *Reconciler) deploymentOf(s *scope) vaultadmin.Deployment {
 	return d
 }
 
-// namespaceUID of the object's own namespace, read past the cache: it is needed once, and a watch
-// of namespaces would need a wider right.
+// namespaceUID returns the UID of the object's namespace. It reads past the cache: the UID is rarely
+// needed, and a watch of namespaces would need a wider right.
 func (r *Reconciler) namespaceUID(ctx context.Context, name string) (string, error) {
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
 	err := r.Live.Get(ctx, client.ObjectKey{Name: name}, namespace)
 	if apierrors.IsForbidden(err) {
-		// Rights of an earlier release: without the UID nothing is adopted by adoptRetainedKey
-		// alone.
-		log.FromContext(ctx).Info("may not read the namespace: upgrade the rights of the operator with its chart", "namespace", name)
+		// The rights are those of an earlier release. adoptRetainedKey adopts nothing without the UID.
+		log.FromContext(ctx).Info("cannot read the namespace: upgrade the operator's rights with its chart", "namespace", name)
 		return "", nil
 	}
 	if err != nil {
@@ -147,16 +154,14 @@ func (r *Reconciler) namespaceUID(ctx context.Context, name string) (string, err
 	return string(namespace.UID), nil
 }
 
-// vaultInputs changes when the key must have changed, or when another answer may be had.
+// vaultInputs returns a text that changes when the keys must be checked again.
 func vaultInputs(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) string {
 	newest, floor, ended := int64(0), int64(0), 0
 	for _, kr := range list {
 		if rotations.Ended(&kr) || rotations.WaitsFor(&kr, v1alpha1.ReasonKeyTaken) {
-			ended++ // for a reason that may lie in Vault
+			ended++ // the cause may lie in Vault
 		}
-		if kr.Status.ToVersion != nil {
-			newest = max(newest, *kr.Status.ToVersion)
-		}
+		newest = max(newest, ptr.Deref(kr.Status.ToVersion, 0))
 	}
 	if key := sn.Status.MasterKey; key != nil {
 		floor = key.MinDecryptionFloor
@@ -164,56 +169,55 @@ func vaultInputs(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) string {
 	return fmt.Sprint(sn.Generation, newest, floor, ended, sn.Status.SessionKeys)
 }
 
-// vaultTrouble becomes a condition that names the next step; it heals by being looked at again.
+// vaultTrouble records an error of Vault as the result of the pass, and asks for a retry. It returns
+// the errors that the work queue must retry with its own backoff.
 func (r *Reconciler) vaultTrouble(ctx context.Context, s *scope, err error) error {
 	if apierrors.ReasonForError(err) != metav1.StatusReasonUnknown {
-		return err // of the API server, where something had to be recorded first
+		return err // the API server did not accept a record that comes before the write to Vault
 	}
 	problem := vaultadmin.ProblemOf(err)
 	if problem == vaultadmin.Busy {
-		s.wake(jitter.Longer(vaultadmin.BusyPause))
+		s.requeueAfter(jittered(vaultadmin.BusyPause), "earlier calls to Vault are in progress")
 		return nil
 	}
-	// Whatever was found before is not believed until Vault has been asked again.
+	// No earlier result counts until Vault was asked again.
 	r.vaultChecks.drop(s.sn.UID)
 	if problem == vaultadmin.Unexpected {
-		s.vaultFinding = unknown(string(problem), "an unexpected answer of Vault; the operator's log has it")
+		s.vaultFinding = unknown(string(problem), "Vault gave an unexpected answer; see the operator's log")
 		return err
 	}
-	if cause := unwrapped(err); cause != nil {
-		log.FromContext(ctx).Info("Vault is not usable", "problem", problem, "cause", cause.Error())
+	if cause := errors.Unwrap(err); cause != nil {
+		log.FromContext(ctx).Info("Vault cannot be used", "problem", problem, "cause", cause.Error())
 	}
-	message := err.Error()
+	s.vaultFinding = bad(string(problem), err.Error()+s.vaultNextStep(problem))
+	s.retry("Vault cannot be used: " + string(problem))
+	return nil
+}
+
+// vaultNextStep returns what people can do about a problem, in the form of an addition to a message.
+func (s *scope) vaultNextStep(problem vaultadmin.Problem) string {
 	switch problem {
 	case vaultadmin.SetupMissing, vaultadmin.Denied:
-		message += r.setupStep(s)
+		return s.setupStep()
 	case vaultadmin.Unreachable:
-		message += ": check the address in the operator's vaultConnections, and the network; it is tried again"
+		return ": check the address in the operator's vaultConnections, and the network; the operator tries again"
 	case vaultadmin.Sealed:
-		message += ": unseal it; it is tried again"
+		return ": unseal it; the operator tries again"
 	case vaultadmin.DatabaseRoleMissing:
-		message += ": the Vault administrator must make it; docs/database-credentials.md says how"
+		return ": the Vault administrator must create it; see docs/database-credentials.md"
 	case vaultadmin.Missing:
-		message += ": without it the notes cannot be read, and none is created in its place; restore it from a backup of Vault"
+		return ": without it nobody can read the notes, and the operator creates no other in its place; restore it from a backup of Vault"
+	default:
+		return "" // the message of the problem ends with the next step
 	}
-	s.vaultFinding = bad(string(problem), message)
-	s.wake(jitter.Longer(retryInterval))
-	return nil
 }
 
-// rightsMissing tells of rights that one feature needs.
-func (r *Reconciler) rightsMissing(s *scope, err error) finding {
-	return bad(string(vaultadmin.ProblemOf(err)), err.Error()+r.setupStep(s))
+// rightsMissing describes rights in Vault that one feature needs.
+func (s *scope) rightsMissing(err error) finding {
+	return bad(string(vaultadmin.ProblemOf(err)), err.Error()+s.setupStep())
 }
 
-// setupStep is what to do about missing rights.
-func (r *Reconciler) setupStep(s *scope) string {
-	return ": the Vault administrator must run `" + r.SetupCommand(s.env.Connection, s.sn) + "`"
-}
-
-func unwrapped(err error) error {
-	if u, ok := err.(interface{ Unwrap() error }); ok {
-		return u.Unwrap()
-	}
-	return nil
+// setupStep returns the next step about missing rights.
+func (s *scope) setupStep() string {
+	return ": the Vault administrator must run `" + s.setupCommand + "`"
 }

@@ -1,0 +1,146 @@
+package securenotes
+
+import (
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/cause"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
+)
+
+// The functions of this file are pure. Each computes one condition from the results in the scope. A
+// zero finding leaves the condition as it is.
+
+// leaveWithoutVault is the next step of a deletion that Vault prevents.
+const leaveWithoutVault = "annotate it with " + v1alpha1.AnnotationAbandonVault + "=true to delete it without Vault"
+
+// vaultReady returns the condition VaultReady.
+func vaultReady(s *scope) finding {
+	f := s.vaultFinding
+	if s.sn.DeletionTimestamp != nil && f.known() {
+		f.message += ". This object is being deleted and its keys are to be destroyed; if they are not its own, or that Vault is lost for good, " + leaveWithoutVault
+	}
+	return f
+}
+
+// databaseReady returns the condition DatabaseReady. Missing rights for database credentials come
+// before what is known of the database, unless the database is lost.
+func databaseReady(s *scope) finding {
+	f := databaseOrLoss(s)
+	if s.databaseRights != nil && f.reason != v1alpha1.ReasonDatabaseLost {
+		return s.rightsMissing(s.databaseRights)
+	}
+	return f
+}
+
+// databaseOrLoss returns what is known of the database, and the next step if it is lost.
+func databaseOrLoss(s *scope) finding {
+	f := s.foundDatabase()
+	switch s.loss {
+	case lossEmptyPending:
+		return unknown(v1alpha1.ReasonProgressing, "an empty database replaces the lost one when the next pod starts: "+
+			"within five minutes, or at once after `kubectl rollout restart deployment "+s.sn.Name+"`, which pods need that have served before ("+databaseName(s.sn)+")")
+	case lossLimitReached:
+		f.message += ". The operator creates no other database in its place, and its loss cannot be accepted: the count of accepted empty databases was raised to its maximum. " +
+			"Have the Vault administrator restore an earlier version of the marker, then delete this SecureNotes with deletionPolicy Retain and create it again with spec.adoptRetainedKey"
+	case lossUndecided:
+		f.message += fmt.Sprintf(". The operator creates no other database in its place. To give up every account and note and start with an empty database, annotate this SecureNotes with %s=%s",
+			v1alpha1.AnnotationAcceptEmptyDatabase, acceptance(s))
+	case lossNone, lossAccepted:
+	}
+	return f
+}
+
+// foundDatabase returns why there is no volume, or else what the pods report of the database.
+func (s *scope) foundDatabase() finding {
+	if s.databaseFinding.known() || s.report == nil {
+		return s.databaseFinding
+	}
+	return s.ofThisSpec(databaseFinding(s.sn, s.trustedReport()))
+}
+
+// databaseOpened reports whether a pod, of this spec or an earlier one, has opened the database.
+func (s *scope) databaseOpened() bool {
+	return !s.databaseFinding.known() && s.report != nil && databaseFinding(s.sn, s.trustedReport()).status == metav1.ConditionTrue
+}
+
+// trustedReport returns the report of the pods. While every replica of the Deployment is available,
+// a pod that is not ready is not one of them: anyone who may create pods can give one the labels of
+// the service, and let it report anything.
+func (s *scope) trustedReport() podReport {
+	report := *s.report
+	if s.settled() {
+		report.termination, report.cause = nil, cause.Cause{}
+	}
+	return report
+}
+
+// certificateReady returns the condition CertificateReady.
+func certificateReady(s *scope) finding {
+	switch f := s.certificateFinding; {
+	case !f.known() && s.sn.Spec.TLS.SecretRef != nil:
+		return secretReady(s)
+	case f.status != metav1.ConditionTrue || s.notAfter == nil:
+		return f
+	default:
+		return s.expiry(f, renewalOverdue(s), "see why cert-manager does not renew Certificate "+operand.CertificateName(s.sn.Name))
+	}
+}
+
+// workloadReady returns the condition WorkloadReady.
+func workloadReady(s *scope) finding {
+	f := s.workloadFinding
+	if !f.known() && s.report != nil {
+		f = s.ofThisSpec(workloadFinding(s, s.trustedReport()))
+	}
+	if f.status != metav1.ConditionTrue {
+		return f
+	}
+	if s.addressFinding.known() {
+		return s.addressFinding
+	}
+	if s.metricsConflict != nil {
+		f.message += "; " + metricsMessage(s)
+	}
+	return f
+}
+
+// metricsMessage says why the metrics have no Service.
+func metricsMessage(s *scope) string {
+	return "the metrics have no Service: " + s.metricsConflict.Error()
+}
+
+// childTrouble returns why children could not be written: all name conflicts, or else the first
+// refusal. All conflicts are listed, so that a person can remove them at once.
+func childTrouble(s *scope) finding {
+	switch {
+	case len(s.conflicts) > 1:
+		facts := make([]string, len(s.conflicts))
+		for i, c := range s.conflicts {
+			facts[i] = c.Fact()
+		}
+		return bad(v1alpha1.ReasonNameConflict, strings.Join(facts, "; ")+": rename or delete them, or give the SecureNotes another name")
+	case len(s.conflicts) == 1:
+		return bad(v1alpha1.ReasonNameConflict, s.conflicts[0].Error())
+	case len(s.refusals) > 0:
+		return s.refusals[0]
+	default:
+		return finding{}
+	}
+}
+
+// deletionFinding returns Ready of an object that is being deleted, with what the deletion waits for.
+func deletionFinding(s *scope, status *v1alpha1.SecureNotesStatus) finding {
+	if s.deletionRights != nil {
+		missing := s.rightsMissing(s.deletionRights)
+		return bad(missing.reason, "is being deleted: "+missing.message+"; to leave the keys in Vault, "+leaveWithoutVault)
+	}
+	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionVaultReady); c != nil && c.Status == metav1.ConditionFalse {
+		return bad(v1alpha1.ReasonDeleting, "is being deleted: "+c.Message)
+	}
+	return bad(v1alpha1.ReasonDeleting, "is being deleted")
+}

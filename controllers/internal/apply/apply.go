@@ -1,7 +1,7 @@
-// Package apply writes the operator's child objects with server-side apply: one field manager,
-// fields that others own left alone, no request when nothing would change, and never a takeover of
-// an object that is not ours. A child that a backup restored without its owner is ours; see
-// restored.go.
+// Package apply writes the operator's child objects with server-side apply. It uses one field manager
+// and leaves the fields of other managers unchanged. It sends no request if nothing would change. It
+// refuses to change an object of another owner. A child that was restored from a backup without its
+// owner reference belongs to the operator; see restored.go. Start reading at [Applier.Apply].
 package apply
 
 import (
@@ -19,22 +19,22 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 )
 
-// FieldManager is the one name that the operator writes under.
+// FieldManager is the operator's field manager.
 const FieldManager = "securenotes-operator"
 
-// instanceLabel names the SecureNotes that a child belongs to; ownerLabel does on those that have
-// no owner.
+// instanceLabel names the SecureNotes of a child. On a child without owner reference, ownerLabel does.
 const (
 	instanceLabel = "app.kubernetes.io/instance"
 	ownerLabel    = "securenotes.dev/instance"
 )
 
-// ConflictError says that an object that we want to make already exists and is not ours.
+// ConflictError reports that another object has the name of a child.
 type ConflictError struct {
 	Kind, Name string
-	// Owner describes whose it is; empty: it has no owner.
+	// Owner describes the owner of the object. It is empty if the object has no owner.
 	Owner string
 }
 
@@ -42,7 +42,7 @@ func (e *ConflictError) Error() string {
 	return fmt.Sprintf("%s: rename or delete it, or give the SecureNotes another name", e.Fact())
 }
 
-// Fact says what is in the way, and not what to do about it.
+// Fact names the object without the next step.
 func (e *ConflictError) Fact() string {
 	if e.Owner == "" {
 		return fmt.Sprintf("%s %s already exists and has no owner", e.Kind, e.Name)
@@ -50,28 +50,27 @@ func (e *ConflictError) Fact() string {
 	return fmt.Sprintf("%s %s already exists and belongs to %s", e.Kind, e.Name, e.Owner)
 }
 
-// Applier applies objects and remembers what it applied, so that an unchanged intent on an unchanged
-// object costs no request.
+// Applier applies objects. It remembers what it applied, so that an unchanged intent for an unchanged
+// object causes no request.
 type Applier struct {
 	client client.Client
-	// live reads past the cache: the cache holds only objects with our labels, so what it does not
-	// have may still exist.
+	// live reads past the cache, which holds only objects with the operator's labels.
 	live client.Reader
 
 	mu sync.Mutex
-	// applied holds, by group and id, what was applied last.
+	// applied holds the last applied state by instance and child.
 	applied map[string]map[string]applied
 }
 
-// New makes an Applier.
+// New returns an Applier.
 func New(c client.Client, live client.Reader) *Applier {
 	return &Applier{client: c, live: live, applied: map[string]map[string]applied{}}
 }
 
-// Owned says whether an existing object is ours to write to; when it is not, whose it is.
-type Owned func(existing client.Object) (ours bool, owner string)
+// Owned reports whether the operator may change an existing object, and else describes its owner.
+type Owned func(existing client.Object) (owned bool, owner string)
 
-// ControlledBy accepts only objects whose controller is owner.
+// ControlledBy returns an Owned that accepts only objects whose controller is owner.
 func ControlledBy(owner client.Object) Owned {
 	return func(existing client.Object) (bool, string) {
 		controller := metav1.GetControllerOf(existing)
@@ -86,9 +85,9 @@ func ControlledBy(owner client.Object) Owned {
 	}
 }
 
-// Apply makes or updates desired, a typed object. existing receives the object as it is afterwards;
-// nil if only its metadata is cached. Errors: ConflictError when an object of that name is not
-// ours; whatever the API server says.
+// Apply creates or updates desired, a typed object, and logs a change. existing receives the resulting
+// object; it is nil if only the metadata of the kind is cached. Errors: [ConflictError] if an object of
+// that name has another owner; those of the API server.
 func (a *Applier) Apply(ctx context.Context, desired, existing client.Object, owned Owned) error {
 	intent, err := a.intent(desired)
 	if err != nil {
@@ -110,48 +109,65 @@ func (a *Applier) Apply(ctx context.Context, desired, existing client.Object, ow
 	if apierrors.IsNotFound(err) {
 		err = a.live.Get(ctx, key, existing)
 	}
-	write := "changed"
+	operation, before := "changed", ""
 	switch {
 	case apierrors.IsNotFound(err):
-		write = "created"
+		operation = "created"
 	case err != nil:
 		return fmt.Errorf("get %s: %w", id, err)
 	default:
-		ours, owner := owned(existing)
-		if !ours && restored(existing, desired) {
-			ours, owner, err = a.adopt(ctx, desired, existing, owned)
-		}
-		if err != nil {
-			return fmt.Errorf("adopt %s: %w", id, err)
-		}
-		if !ours {
-			return &ConflictError{Kind: intent.GetKind(), Name: intent.GetName(), Owner: owner}
+		if err := a.own(ctx, desired, existing, owned, id); err != nil {
+			return err
 		}
 		if existing.GetDeletionTimestamp() == nil {
 			if same, err := a.unchanged(ctx, id, intent, existing, fingerprint); err != nil || same {
 				return err
 			}
 		}
+		before = existing.GetResourceVersion()
 	}
 	if err := a.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(intent),
 		client.FieldOwner(FieldManager), client.ForceOwnership); err != nil {
-		return fmt.Errorf("%s %s cannot be %s: %w", intent.GetKind(), intent.GetName(), write, err)
+		return fmt.Errorf("%s %s cannot be %s: %w", intent.GetKind(), intent.GetName(), operation, err)
 	}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(intent.Object, existing); err != nil {
 		return fmt.Errorf("read back %s: %w", id, err)
+	}
+	if existing.GetResourceVersion() != before {
+		log.FromContext(ctx).Info("applied an object", "kind", intent.GetKind(), "object", key, "operation", operation,
+			"resourceVersion", existing.GetResourceVersion())
 	}
 	a.remember(id, existing, fingerprint)
 	return nil
 }
 
-// Forget drops what is remembered of the children of an instance that is gone.
+// own checks that the operator may change existing, and adopts a restored child.
+func (a *Applier) own(ctx context.Context, desired, existing client.Object, owned Owned, id childID) error {
+	ok, owner := owned(existing)
+	if !ok && restored(existing, desired) {
+		var err error
+		if ok, owner, err = a.adopt(ctx, desired, existing, owned); err != nil {
+			return fmt.Errorf("adopt %s: %w", id, err)
+		}
+	}
+	if !ok {
+		kind, err := apiutil.GVKForObject(desired, a.client.Scheme())
+		if err != nil {
+			return fmt.Errorf("kind of %T: %w", desired, err)
+		}
+		return &ConflictError{Kind: kind.Kind, Name: desired.GetName(), Owner: owner}
+	}
+	return nil
+}
+
+// Forget drops what is remembered of the children of a deleted instance.
 func (a *Applier) Forget(namespace, instance string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.applied, group(namespace, instance))
 }
 
-// childID names a child: of which instance, and which.
+// childID identifies a child by its instance, and by its kind and name.
 type childID struct{ group, child string }
 
 func (id childID) String() string { return id.group + "/" + id.child }
@@ -169,14 +185,14 @@ func (a *Applier) intent(desired client.Object) (*unstructured.Unstructured, err
 	}
 	intent := &unstructured.Unstructured{Object: object}
 	intent.SetGroupVersionKind(gvk)
-	// What the server writes is not part of an intent.
+	// The status, which the server writes, is not part of an intent.
 	unstructured.RemoveNestedField(intent.Object, "status")
 	prune(intent.Object)
 	return intent, nil
 }
 
-// prune removes the zero values that Go types without omitempty leave behind, such as a
-// creationTimestamp of null: to apply them would be to own them.
+// prune removes the null values of Go types without omitempty, such as creationTimestamp. The
+// operator would own these fields if it applied them.
 func prune(object map[string]any) {
 	for key, value := range object {
 		switch value := value.(type) {

@@ -15,8 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 )
 
-// restored reports whether existing looks like the child desired as a tool such as Velero restores
-// it: under its name, with all of its labels, and without any owner.
+// restored reports whether existing looks like a child that a tool such as Velero has restored: with
+// the name and all labels of desired, and without an owner.
 func restored(existing, desired client.Object) bool {
 	if metav1.GetControllerOf(desired) == nil || len(existing.GetOwnerReferences()) > 0 || existing.GetDeletionTimestamp() != nil {
 		return false
@@ -30,17 +30,17 @@ func restored(existing, desired client.Object) bool {
 	return true
 }
 
-// adopt makes every field of a restored child the operator's own, so that the apply that follows,
-// and that sets the owner, removes what is not part of the intent: nothing that was put into the
-// backup, or into an object made to look like a restored one, stays. It answers as [Owned] does for
-// the object that the API server has.
-func (a *Applier) adopt(ctx context.Context, desired, existing client.Object, owned Owned) (ours bool, owner string, err error) {
-	// The cache holds no managed fields, and may be behind an adoption.
+// adopt makes the operator the manager of every field of a restored child. The apply that follows then
+// removes all fields that are not part of the intent. So nothing stays that somebody added to the
+// backup, or to an object that only looks restored. The results are those of [Owned] for the object
+// on the API server.
+func (a *Applier) adopt(ctx context.Context, desired, existing client.Object, owned Owned) (ok bool, owner string, err error) {
+	// The cache holds no managed fields, and may not hold an adoption yet.
 	if err := a.live.Get(ctx, client.ObjectKeyFromObject(desired), existing); err != nil {
 		return false, "", err
 	}
-	if ours, owner := owned(existing); ours || !restored(existing, desired) {
-		return ours, owner, nil
+	if ok, owner := owned(existing); ok || !restored(existing, desired) {
+		return ok, owner, nil
 	}
 	if err := a.retrack(ctx, desired, existing); err != nil {
 		return false, "", err
@@ -61,13 +61,12 @@ func (a *Applier) adopt(ctx context.Context, desired, existing client.Object, ow
 	return true, "", a.client.Patch(ctx, existing, client.RawPatch(types.JSONPatchType, patch))
 }
 
-// beforeFirstApply is the manager that the API server gives every field that has none when an
+// beforeFirstApply is the manager that the API server assigns to fields without a manager when an
 // object is applied for the first time (k8s.io/apimachinery, managedfields).
 const beforeFirstApply = "before-first-apply"
 
-// retrack has the API server write anew who manages which field, and reads the object again.
-// Anyone who made the object may have written its managedFields: a field that they leave out would
-// stay for ever.
+// retrack makes the API server rewrite the managedFields, and reads the object again. The creator of
+// the object may have forged them: a field that they omit would stay forever.
 func (a *Applier) retrack(ctx context.Context, desired, existing client.Object) error {
 	reset, err := json.Marshal([]map[string]any{
 		{"op": "test", "path": "/metadata/resourceVersion", "value": existing.GetResourceVersion()},
@@ -94,7 +93,7 @@ func (a *Applier) retrack(ctx context.Context, desired, existing client.Object) 
 		return err
 	}
 	if !slices.ContainsFunc(existing.GetManagedFields(), func(f metav1.ManagedFieldsEntry) bool { return f.Manager == beforeFirstApply }) {
-		return errors.New("who manages its fields was changed meanwhile")
+		return errors.New("its managedFields were changed at the same time")
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// applied is what is remembered of a child that is as it should be.
+// applied identifies the state of a child that has its intent.
 type applied struct {
 	uid, resourceVersion, fingerprint string
 	generation                        int64
@@ -20,10 +20,10 @@ func appliedOf(object client.Object, fingerprint string) applied {
 	return applied{string(object.GetUID()), object.GetResourceVersion(), fingerprint, object.GetGeneration()}
 }
 
-// unchanged reports whether to apply intent would change nothing. An object's resourceVersion also
-// changes with its status and with what others write into it, as often as they like. So it only
-// says that the object has to be looked at: by its generation, which counts changes of the spec,
-// and the metadata that is cached, or else by the whole object, read past the cache into existing.
+// unchanged reports whether applying intent would change nothing. Writes of others change an object's
+// resourceVersion too. If it changed, unchanged compares the generation, which counts changes of the
+// spec, and the cached metadata. If these differ, it reads the whole object past the cache into
+// existing, and compares it.
 func (a *Applier) unchanged(ctx context.Context, id childID, intent *unstructured.Unstructured, existing client.Object, fingerprint string) (bool, error) {
 	now, last := appliedOf(existing, fingerprint), a.last(id)
 	switch {
@@ -73,8 +73,8 @@ func hasMetadata(existing client.Object, intent *unstructured.Unstructured) bool
 	return has(existing.GetLabels(), intent.GetLabels()) && has(existing.GetAnnotations(), intent.GetAnnotations())
 }
 
-// holds reports whether whole has everything that intent has. A map may have more, which is others'
-// or the API server's own; a list may not, because others' elements in it may be drift.
+// holds reports whether whole contains intent. A map may contain more: the fields of others and of the
+// API server. A list may not, because an additional element may be drift.
 func holds(whole, intent any) bool {
 	switch intent := intent.(type) {
 	case map[string]any:

@@ -39,9 +39,9 @@ var Scheme = sync.OnceValues(func() (*runtime.Scheme, error) {
 	return s, errors.Join(corev1.AddToScheme(s), appsv1.AddToScheme(s), batchv1.AddToScheme(s), v1alpha1.AddToScheme(s))
 })
 
-// APIServer is controller-runtime's fake client with two differences. It can be forked. And it
-// keeps no managed fields and needs few JSON conversions for reads and for writes of a status, of
-// which a crash test makes thousands.
+// APIServer is controller-runtime's fake client with two differences. It can be forked. It keeps no
+// managed fields, and converts little JSON for reads and for writes of a status, of which a crash test
+// does thousands.
 type APIServer struct {
 	fakeClient
 	objects normalized
@@ -51,7 +51,7 @@ type APIServer struct {
 
 type fakeClient interface{ client.WithWatch }
 
-// NewAPIServer returns an API server with these objects, and with these indexes of KeyRotations.
+// NewAPIServer returns an API server with the given objects, and the given indexes of KeyRotations.
 func NewAPIServer(t *testing.T, indexes map[string]client.IndexerFunc, objects ...client.Object) *APIServer {
 	t.Helper()
 	scheme, err := Scheme()
@@ -109,13 +109,13 @@ func (s *APIServer) Get(ctx context.Context, key client.ObjectKey, o client.Obje
 		return err
 	}
 	if reflect.TypeOf(stored) != reflect.TypeOf(o) {
-		return s.fakeClient.Get(ctx, key, o, opts...) // as with partial metadata
+		return s.fakeClient.Get(ctx, key, o, opts...) // partial metadata
 	}
 	set(o, stored)
 	return nil
 }
 
-// stored returns a copy of the object of this key and the kind of o.
+// stored returns a copy of the object with this key and the kind of o.
 func (s *APIServer) stored(key client.ObjectKey, o client.Object) (client.Object, error) {
 	kind, err := apiutil.GVKForObject(o, s.scheme)
 	if err != nil {
@@ -132,7 +132,7 @@ func (s *APIServer) stored(key client.ObjectKey, o client.Object) (client.Object
 	return object, nil
 }
 
-// set gives an object the value of another one of its type.
+// set copies the value of another object of the same type into o.
 func set(o, value client.Object) {
 	reflect.ValueOf(o).Elem().Set(reflect.ValueOf(value).Elem())
 	o.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
@@ -168,7 +168,7 @@ func (s *APIServer) List(_ context.Context, list client.ObjectList, opts ...clie
 	return meta.SetList(list, selected)
 }
 
-// selects reports whether the labels and the indexes of an object are those that are asked for.
+// selects reports whether an object matches the label selector and the field selector.
 func (s *APIServer) selects(options *client.ListOptions, item runtime.Object) (bool, error) {
 	object, ok := item.(client.Object)
 	if !ok {
@@ -203,7 +203,7 @@ func (s *APIServer) SubResource(name string) client.SubResourceClient {
 	return s.fakeClient.SubResource(name)
 }
 
-// statusClient changes the status of an object and nothing else.
+// statusClient writes only the status of an object.
 type statusClient struct {
 	client.SubResourceClient
 	server *APIServer
@@ -246,7 +246,7 @@ func (c statusClient) Patch(ctx context.Context, o client.Object, p client.Patch
 	return c.server.writeStatus(o, patched, stored)
 }
 
-// writeStatus stores the status of changed, and has o be the object as it is stored then.
+// writeStatus stores the status of changed, and sets o to the stored object.
 func (s *APIServer) writeStatus(o, changed, stored client.Object) error {
 	kind, err := apiutil.GVKForObject(stored, s.scheme)
 	if err != nil {
@@ -276,7 +276,7 @@ func (s *APIServer) writeStatus(o, changed, stored client.Object) error {
 	return nil
 }
 
-// normalized keeps what JSON keeps of an object, as an API server does, so that a read is a copy.
+// normalized stores an object as its JSON represents it, as an API server does.
 type normalized struct{ clienttesting.ObjectTracker }
 
 // Add implements clienttesting.ObjectTracker.

@@ -1,7 +1,7 @@
-// Package crashtest kills an operator at any of its writes, for tests. A [Story] is played once to
-// count the writes. It is then played with an operator that dies before, and with one that dies
-// after, each write, and must end the same. An [APIServer] stands in for Kubernetes; a [Crash]
-// counts the writes and strikes.
+// Package crashtest crashes an operator at each of its writes, for tests. A [Story] runs once to count
+// the writes. It then runs with a crash before each write, and with a crash after each write. All runs
+// must end in the same state. [APIServer] replaces Kubernetes; [Crash] counts the writes and injects
+// the crash.
 package crashtest
 
 import (
@@ -22,32 +22,32 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/slim"
 )
 
-// ErrCrash is returned for the write that an operator dies at and for every later one.
+// ErrCrash is the error of the write at which the operator crashes, and of every later one.
 var ErrCrash = errors.New("crash")
 
-// Crash counts the operator's writes, to Kubernetes and to Vault, and kills it at one of them.
+// Crash counts the operator's writes to Kubernetes and to Vault, and injects a crash at one of them.
 type Crash struct {
-	// At is the number of the write that is struck; the first is 1. With 0 none is.
+	// At is the number of the write at which the operator crashes. The first is 1; 0 means no crash.
 	At int
-	// After has the struck write go through, so that only its answer is lost.
+	// After lets that write succeed, so that only its response is lost.
 	After bool
 	// Count is the number of writes so far.
 	Count int
 
-	dead bool
+	crashed bool
 }
 
-// Around does a write unless the operator is dead or dies before it. It returns the write's error
-// or [ErrCrash].
+// Around does a write unless the operator has crashed or crashes before it. It returns the error of the
+// write, or [ErrCrash].
 func (c *Crash) Around(write func() error) error {
-	if c.dead {
+	if c.crashed {
 		return ErrCrash
 	}
 	c.Count++
 	if c.Count != c.At {
 		return write()
 	}
-	c.dead = true
+	c.crashed = true
 	if c.After {
 		if err := write(); err != nil {
 			return err
@@ -56,12 +56,12 @@ func (c *Crash) Around(write func() error) error {
 	return ErrCrash
 }
 
-// Restart lets another operator take over.
-func (c *Crash) Restart() { c.dead = false }
+// Restart starts another operator.
+func (c *Crash) Restart() { c.crashed = false }
 
-// Interceptor adds what a fake client lacks: created objects get a UID and a creation time, and a
-// deletion must name the object's UID. Reads return what the operator's cache keeps. Every write
-// goes through [Crash.Around].
+// Interceptor returns functions for a fake client. Created objects get a UID and a creation time. A
+// deletion must name the UID of the object. Reads return what the operator's cache holds. Every write
+// passes [Crash.Around].
 func (c *Crash) Interceptor(now func() time.Time) interceptor.Funcs {
 	return interceptor.Funcs{
 		Get: func(ctx context.Context, w client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
@@ -97,7 +97,7 @@ func (c *Crash) Interceptor(now func() time.Time) interceptor.Funcs {
 					return err
 				}
 				if options.Preconditions == nil || *options.Preconditions.UID != existing.GetUID() {
-					return apierrors.NewConflict(schema.GroupResource{}, o.GetName(), errors.New("its UID is another"))
+					return apierrors.NewConflict(schema.GroupResource{}, o.GetName(), errors.New("it has another UID"))
 				}
 				return w.Delete(ctx, o)
 			})

@@ -1,5 +1,5 @@
-// Package fairqueue has the namespaces take turns in a controller's work queue, so that one with
-// very many objects, or events, does not delay those of others.
+// Package fairqueue is a work queue that serves namespaces in round-robin order, so that a namespace
+// with many objects or events does not delay the others.
 package fairqueue
 
 import (
@@ -7,9 +7,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// New is the NewQueue of a controller's options.
+// New returns a queue for NewQueue of a controller's options.
 func New(name string, limiter workqueue.TypedRateLimiter[reconcile.Request]) workqueue.TypedRateLimitingInterface[reconcile.Request] {
-	queue := workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[reconcile.Request]{Name: name, Queue: &turns{waiting: map[string][]reconcile.Request{}}})
+	queue := workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[reconcile.Request]{Name: name, Queue: &roundRobin{waiting: map[string][]reconcile.Request{}}})
 	return workqueue.NewTypedRateLimitingQueueWithConfig(limiter, workqueue.TypedRateLimitingQueueConfig[reconcile.Request]{
 		Name: name,
 		DelayingQueue: workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[reconcile.Request]{
@@ -18,20 +18,20 @@ func New(name string, limiter workqueue.TypedRateLimiter[reconcile.Request]) wor
 	})
 }
 
-// turns keeps the requests of each namespace in their order, and the namespaces in the order of
-// their turns. The work queue calls it under its own lock, and pushes no request twice.
-type turns struct {
+// roundRobin holds the requests of each namespace in their order. The work queue calls it under its
+// own lock, and pushes no request twice.
+type roundRobin struct {
 	waiting map[string][]reconcile.Request
 	// order holds the namespaces that have requests, the next one first.
 	order  []string
 	length int
 }
 
-// Touch implements workqueue.Queue: a request that is added again keeps its place.
-func (*turns) Touch(reconcile.Request) {}
+// Touch implements workqueue.Queue. A request that is added again keeps its place.
+func (*roundRobin) Touch(reconcile.Request) {}
 
 // Push implements workqueue.Queue.
-func (t *turns) Push(request reconcile.Request) {
+func (t *roundRobin) Push(request reconcile.Request) {
 	if len(t.waiting[request.Namespace]) == 0 {
 		t.order = append(t.order, request.Namespace)
 	}
@@ -40,10 +40,10 @@ func (t *turns) Push(request reconcile.Request) {
 }
 
 // Len implements workqueue.Queue.
-func (t *turns) Len() int { return t.length }
+func (t *roundRobin) Len() int { return t.length }
 
 // Pop implements workqueue.Queue.
-func (t *turns) Pop() reconcile.Request {
+func (t *roundRobin) Pop() reconcile.Request {
 	namespace := t.order[0]
 	request, left := t.waiting[namespace][0], t.waiting[namespace][1:]
 	t.order, t.length = t.order[1:], t.length-1

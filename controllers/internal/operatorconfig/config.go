@@ -1,19 +1,22 @@
-// Package operatorconfig is the operator's typed configuration file: what the cluster's
-// administrator decides, as against what tenants write in their objects.
+// Package operatorconfig reads the operator's configuration file. It holds what the administrator of
+// the cluster decides; tenants decide the rest in their objects. Start reading at [Config].
 package operatorconfig
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
 	"regexp"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	"github.com/securenotes/securenotes/app/config"
@@ -26,56 +29,59 @@ const (
 	Kind       = "OperatorConfig"
 )
 
-// Config is the whole file.
+// Config is the configuration file.
 type Config struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
 
-	// ClusterID is in the names of everything that the operator has in Vault. Empty: the UID of the
-	// namespace kube-system.
+	// ClusterID is part of the names of everything that the operator has in Vault. The default is the
+	// UID of the namespace kube-system.
 	ClusterID string `json:"clusterID,omitempty"`
 	// OperandImage is the image of the notes service and its Jobs, with a tag or a digest.
 	OperandImage string `json:"operandImage"`
-	// OperandImagePullPolicy is Always, IfNotPresent or Never. Empty: IfNotPresent.
+	// OperandImagePullPolicy is Always, IfNotPresent or Never. The default is IfNotPresent.
 	OperandImagePullPolicy string `json:"operandImagePullPolicy,omitempty"`
-	// VaultConnections by the name that objects refer to.
+	// VaultConnections holds the connections by the name that objects refer to.
 	VaultConnections map[string]VaultConnection `json:"vaultConnections"`
-	// VaultResyncInterval is how often a settled object's keys are looked at, 1m to 24h. Empty: 10m.
+	// VaultResyncInterval is how often the keys of a settled object are checked, 1m to 24h. The default
+	// is 10m.
 	VaultResyncInterval config.Duration `json:"vaultResyncInterval,omitempty"`
-	// WatchNamespaces are the namespaces that the operator looks after. Empty: all.
+	// WatchNamespaces are the namespaces whose objects the operator reconciles. The default is all.
 	WatchNamespaces []string `json:"watchNamespaces,omitempty"`
 
-	// MetricsBindAddress and HealthProbeBindAddress are host:port. Empty: :8080 and :8081.
+	// MetricsBindAddress and HealthProbeBindAddress are host:port. The defaults are :8080 and :8081.
 	MetricsBindAddress     string `json:"metricsBindAddress,omitempty"`
 	HealthProbeBindAddress string `json:"healthProbeBindAddress,omitempty"`
-	// LeaderElection lets several operators stand by. Unset: true.
+	// LeaderElection permits several replicas, of which one is active. The default is true.
 	LeaderElection *bool `json:"leaderElection,omitempty"`
-	// OperatorNamespace and OperatorServiceAccount are the operator's own; they appear in the
-	// vault-setup command that conditions show.
+	// OperatorNamespace and OperatorServiceAccount are those of the operator's own pod. Conditions show
+	// them in the vault-setup command.
 	OperatorNamespace      string `json:"operatorNamespace"`
 	OperatorServiceAccount string `json:"operatorServiceAccount"`
 }
 
-// VaultConnection says where one Vault is.
+// VaultConnection describes how to reach one Vault.
 type VaultConnection struct {
 	// Address is an https URL.
 	Address string `json:"address"`
-	// CABundle holds PEM certificates. Empty: the system's certificate authorities.
+	// CABundle holds PEM certificates. The default is the system's certificate authorities.
 	CABundle string `json:"caBundle,omitempty"`
 	// Namespace is a Vault Enterprise namespace.
 	Namespace string `json:"namespace,omitempty"`
-	// AuthMount, TransitMount, KVMount, DatabaseMount. Empty: kubernetes, transit, secret, database.
+	// AuthMount, TransitMount, KVMount and DatabaseMount default to kubernetes, transit, secret and
+	// database.
 	AuthMount     string `json:"authMount,omitempty"`
 	TransitMount  string `json:"transitMount,omitempty"`
 	KVMount       string `json:"kvMount,omitempty"`
 	DatabaseMount string `json:"databaseMount,omitempty"`
-	// Audience of service-account tokens. Empty: vault.
+	// Audience is that of service-account tokens. The default is vault.
 	Audience string `json:"audience,omitempty"`
-	// TokenFile is the operator's own token. Empty: /var/run/secrets/vault/<connection>/token.
+	// TokenFile holds the operator's own token. The default is
+	// /var/run/secrets/vault/<connection>/token.
 	TokenFile string `json:"tokenFile,omitempty"`
 }
 
-// Load reads and validates the file. Errors name every wrong field.
+// Load reads and validates the file. The error names every invalid field.
 func Load(path string) (*Config, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -102,27 +108,23 @@ func Parse(raw []byte) (*Config, error) {
 }
 
 func (c *Config) setDefaults() {
-	orElse := func(field *string, value string) {
-		if *field == "" {
-			*field = value
-		}
+	setDefault := func(field *string, value string) {
+		*field = cmp.Or(*field, value)
 	}
-	orElse(&c.OperandImagePullPolicy, "IfNotPresent")
-	orElse(&c.MetricsBindAddress, ":8080")
-	orElse(&c.HealthProbeBindAddress, ":8081")
+	setDefault(&c.OperandImagePullPolicy, "IfNotPresent")
+	setDefault(&c.MetricsBindAddress, ":8080")
+	setDefault(&c.HealthProbeBindAddress, ":8081")
 	if c.VaultResyncInterval == 0 {
 		c.VaultResyncInterval = config.Duration(10 * time.Minute)
 	}
-	if c.LeaderElection == nil {
-		c.LeaderElection = new(true)
-	}
+	c.LeaderElection = new(ptr.Deref(c.LeaderElection, true))
 	for name, v := range c.VaultConnections {
-		orElse(&v.AuthMount, "kubernetes")
-		orElse(&v.TransitMount, "transit")
-		orElse(&v.KVMount, "secret")
-		orElse(&v.DatabaseMount, "database")
-		orElse(&v.Audience, "vault")
-		orElse(&v.TokenFile, "/var/run/secrets/vault/"+name+"/token")
+		setDefault(&v.AuthMount, "kubernetes")
+		setDefault(&v.TransitMount, "transit")
+		setDefault(&v.KVMount, "secret")
+		setDefault(&v.DatabaseMount, "database")
+		setDefault(&v.Audience, "vault")
+		setDefault(&v.TokenFile, "/var/run/secrets/vault/"+name+"/token")
 		c.VaultConnections[name] = v
 	}
 }
@@ -179,8 +181,8 @@ func (c *Config) validate() error {
 	return errors.Join(errs...)
 }
 
-// validateShared refuses connections that share roles in Vault but not the mounts or the audience:
-// vault-setup for one of them would take the rights of the other away.
+// validateShared rejects connections that share roles in Vault but not the mounts or the audience:
+// vault-setup for one of them would remove the rights of the other.
 func (c *Config) validateShared(bad func(field, format string, args ...any)) {
 	all := c.Connections()
 	for i, one := range all {
@@ -218,17 +220,12 @@ func (v VaultConnection) validate(field, name string, bad func(field, format str
 	}
 }
 
-// ConnectionNames in alphabetical order.
+// ConnectionNames returns the names of the connections in alphabetical order.
 func (c *Config) ConnectionNames() []string {
-	names := make([]string, 0, len(c.VaultConnections))
-	for name := range c.VaultConnections {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	return names
+	return slices.Sorted(maps.Keys(c.VaultConnections))
 }
 
-// Connections as the Vault client takes them.
+// Connections returns the connections for the Vault client, ordered by name.
 func (c *Config) Connections() []vaultadmin.Connection {
 	connections := make([]vaultadmin.Connection, 0, len(c.VaultConnections))
 	for _, name := range c.ConnectionNames() {

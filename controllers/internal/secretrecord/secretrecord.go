@@ -1,6 +1,6 @@
-// Package secretrecord reads and writes what the status of a SecureNotes records about its secrets
-// in Vault. The reconcilers of both kinds write it, each with its own guard against a status that
-// has changed since.
+// Package secretrecord reads and writes the fields of a SecureNotes status that record its secrets in
+// Vault. The reconcilers of both kinds write them. Each guards its write against a status that has
+// changed since.
 package secretrecord
 
 import (
@@ -8,7 +8,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// Get returns what the status records.
+// Get returns the secrets that the status records.
 func Get(status *v1alpha1.SecureNotesStatus) vaultadmin.Secrets {
 	return vaultadmin.Secrets{
 		SessionKeys:     vaultadmin.Secret{Entry: status.SessionKeys, Digest: status.SessionKeysDigest},
@@ -17,7 +17,7 @@ func Get(status *v1alpha1.SecureNotesStatus) vaultadmin.Secrets {
 	}
 }
 
-// Set makes the status record the secrets.
+// Set records the secrets in the status.
 func Set(status *v1alpha1.SecureNotesStatus, secrets vaultadmin.Secrets) {
 	status.SessionKeys, status.SessionKeysDigest = secrets.SessionKeys.Entry, secrets.SessionKeys.Digest
 	status.NextSessionKeys = write(secrets.NextSessionKeys)

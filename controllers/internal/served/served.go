@@ -1,5 +1,5 @@
-// Package served reads how long the certificate is valid that a pod of the API serves, and what it
-// names. The operator may not read Secrets, so it looks at what clients see.
+// Package served reads the validity and the names of the certificate that a pod of the API serves. The
+// operator may not read Secrets, so it reads what clients see.
 package served
 
 import (
@@ -18,18 +18,18 @@ import (
 
 const (
 	port = 8443
-	// timeout bounds connecting and the handshake.
+	// timeout bounds the connection and the handshake.
 	timeout = time.Second
 )
 
-// Certificate is what clients check of a certificate.
+// Certificate holds the fields of a certificate that clients check.
 type Certificate struct {
 	NotBefore, NotAfter time.Time
 	DNSNames            []string
 }
 
-// Of returns the certificate that a pod serves. Nothing is sent but the handshake.
-// Errors: the pod has no address of its own, or does not answer.
+// Of returns the certificate that a pod serves. It sends only a TLS handshake. Errors: the pod has no
+// address of its own, or does not answer.
 func Of(ctx context.Context, pod *corev1.Pod) (Certificate, error) {
 	address, ok := operand.PodAddress(pod)
 	if !ok {
@@ -43,7 +43,7 @@ func at(ctx context.Context, address string) (Certificate, error) {
 	defer cancel()
 	dialer := tls.Dialer{Config: &tls.Config{
 		MinVersion: tls.VersionTLS13,
-		//nolint:gosec // the certificate is looked at, not trusted: one that has expired is what is looked for
+		//nolint:gosec // the certificate is only inspected, and an expired one must be readable
 		InsecureSkipVerify: true,
 	}}
 	connection, err := dialer.DialContext(ctx, "tcp", address)
@@ -53,7 +53,7 @@ func at(ctx context.Context, address string) (Certificate, error) {
 	defer connection.Close()
 	client, ok := connection.(*tls.Conn)
 	if !ok || len(client.ConnectionState().PeerCertificates) == 0 {
-		return Certificate{}, errors.New("the pod serves no certificate")
+		return Certificate{}, errors.New("the pod presents no certificate")
 	}
 	certificate := client.ConnectionState().PeerCertificates[0]
 	return Certificate{certificate.NotBefore, certificate.NotAfter, certificate.DNSNames}, nil

@@ -14,6 +14,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	appsv1 "k8s.io/api/apps/v1"
@@ -28,15 +29,15 @@ import (
 )
 
 const (
-	// ownPrefix is what the keys of all annotations begin with that the operator reads.
+	// ownPrefix is the prefix of all annotations that the operator reads.
 	ownPrefix = "securenotes.dev/"
 	// maxText bounds one name, value or message, in bytes. No name or UID of Kubernetes is longer.
 	maxText = 256
-	// maxWords bounds a text that is shown to people, in bytes.
-	maxWords = 4096
-	// maxPairs bounds the labels, and apart from them the annotations, that are kept.
+	// maxMessage bounds a text for people, in bytes.
+	maxMessage = 4096
+	// maxPairs bounds the labels that are kept, and separately the annotations.
 	maxPairs = 16
-	// maxWaiting bounds why a container waits, in bytes.
+	// maxWaiting bounds the message of a waiting container, in bytes.
 	maxWaiting = 1024
 	// maxContainers bounds the containers of a pod whose states are kept.
 	maxContainers = 16
@@ -46,15 +47,15 @@ const (
 var labelKeys = append(slices.Collect(maps.Keys(operand.Labels(&v1alpha1.SecureNotes{}, operand.ComponentAPI))),
 	batchv1.JobNameLabel, v1alpha1.LabelScheduled, operand.LabelOwner)
 
-// requests are the annotations by which users ask for something.
-var requests = []string{v1alpha1.AnnotationRotateRequestedAt, v1alpha1.AnnotationRetryRequestedAt,
+// requestAnnotations are the annotations with which users request something.
+var requestAnnotations = []string{v1alpha1.AnnotationRotateRequestedAt, v1alpha1.AnnotationRetryRequestedAt,
 	v1alpha1.AnnotationAbandonVault, v1alpha1.AnnotationAcceptEmptyDatabase}
 
 // Transform is the cache's transformer. It may be applied twice to the same object.
 func Transform(in any) (any, error) {
 	object, ok := in.(client.Object)
 	if !ok {
-		return in, nil // the note of a deletion, which holds an object that was transformed before
+		return in, nil // a tombstone, whose object was transformed before
 	}
 	stripMetadata(object)
 	switch o := in.(type) {
@@ -100,7 +101,7 @@ func stripMetadata(object metav1.Object) {
 	object.SetFinalizers(finalizers)
 }
 
-// storage returns the amount of storage alone: others may be of any number.
+// storage returns only the amount of storage. A list may have any number of other resources.
 func storage(all corev1.ResourceList) corev1.ResourceList {
 	size, ok := all[corev1.ResourceStorage]
 	if !ok {
@@ -113,7 +114,7 @@ func ownLabels(all map[string]string) map[string]string {
 	return pairs(all, func(key string) bool { return slices.Contains(labelKeys, key) })
 }
 
-// shortNames returns the names with one dot or none, which may be Services of other namespaces.
+// shortNames returns the names with at most one dot, which may be Services of other namespaces.
 func shortNames(all []string) []string {
 	var kept []string
 	for _, name := range all {
@@ -128,14 +129,14 @@ func ownAnnotations(all map[string]string) map[string]string {
 	return pairs(all, func(key string) bool { return strings.HasPrefix(key, ownPrefix) })
 }
 
-// pairs returns those of all that are wanted, as far as they are within the bounds. A value that is
-// too long is left out rather than cut: a part of it would be another value. A request is cut: it
-// is still too long then, which is said.
+// pairs returns the wanted pairs that are within the bounds. A value that is too long is omitted,
+// because a part of it would be another value. A request annotation is truncated instead: it is still
+// too long, and a condition says so.
 func pairs(all map[string]string, wanted func(key string) bool) map[string]string {
 	var kept map[string]string
 	for _, key := range slices.Sorted(maps.Keys(all)) {
 		value := all[key]
-		if slices.Contains(requests, key) {
+		if slices.Contains(requestAnnotations, key) {
 			value = short(value)
 		}
 		if !wanted(key) || len(key) > maxText || len(value) > maxText || len(kept) >= maxPairs {
@@ -149,7 +150,7 @@ func pairs(all map[string]string, wanted func(key string) bool) map[string]strin
 	return kept
 }
 
-// controllerOnly returns the reference to the controller, which is the only one that is read.
+// controllerOnly returns the reference to the controller. The operator reads no other.
 func controllerOnly(object metav1.Object) []metav1.OwnerReference {
 	controller := metav1.GetControllerOf(object)
 	if controller == nil {
@@ -161,15 +162,18 @@ func controllerOnly(object metav1.Object) []metav1.OwnerReference {
 	}}
 }
 
-// short cuts what no object of Kubernetes can be called: the rest is not a name either.
-func short(text string) string { return cut(text, maxText) }
+// short truncates a text that is longer than any name in Kubernetes.
+func short(text string) string { return truncate(text, maxText) }
 
-// cut copies, so that the whole text is not kept in memory.
-func cut(text string, limit int) string {
+// truncate copies, so that the rest of the text does not stay in memory. It cuts at a rune.
+func truncate(text string, limit int) string {
 	if len(text) <= limit {
 		return text
 	}
-	return strings.ToValidUTF8(strings.Clone(text[:limit]), "")
+	for limit > 0 && !utf8.RuneStart(text[limit]) {
+		limit--
+	}
+	return strings.Clone(text[:limit])
 }
 
 func podStatus(status *corev1.PodStatus) corev1.PodStatus {
@@ -183,7 +187,7 @@ func podStatus(status *corev1.PodStatus) corev1.PodStatus {
 	for _, c := range status.Conditions {
 		if c.Type == corev1.PodReady || c.Type == corev1.PodScheduled {
 			kept.Conditions = append(kept.Conditions, corev1.PodCondition{
-				Type: c.Type, Status: c.Status, Reason: short(c.Reason), Message: cut(c.Message, maxWords),
+				Type: c.Type, Status: c.Status, Reason: short(c.Reason), Message: truncate(c.Message, maxMessage),
 			})
 		}
 	}
@@ -203,11 +207,11 @@ func containerStatuses(all []corev1.ContainerStatus) []corev1.ContainerStatus {
 
 func containerState(state corev1.ContainerState) corev1.ContainerState {
 	if w := state.Waiting; w != nil {
-		return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: short(w.Reason), Message: cut(w.Message, maxWaiting)}}
+		return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: short(w.Reason), Message: truncate(w.Message, maxWaiting)}}
 	}
 	if t := state.Terminated; t != nil {
 		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
-			ExitCode: t.ExitCode, Reason: short(t.Reason), Message: cut(t.Message, maxWords), StartedAt: t.StartedAt, FinishedAt: t.FinishedAt,
+			ExitCode: t.ExitCode, Reason: short(t.Reason), Message: truncate(t.Message, maxMessage), StartedAt: t.StartedAt, FinishedAt: t.FinishedAt,
 		}}
 	}
 	return state
@@ -221,18 +225,18 @@ func jobStatus(status *batchv1.JobStatus) batchv1.JobStatus {
 	for _, c := range status.Conditions {
 		if c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed || c.Type == batchv1.JobSuspended {
 			kept.Conditions = append(kept.Conditions, batchv1.JobCondition{
-				Type: c.Type, Status: c.Status, Reason: short(c.Reason), Message: cut(c.Message, maxWords), LastTransitionTime: c.LastTransitionTime,
+				Type: c.Type, Status: c.Status, Reason: short(c.Reason), Message: truncate(c.Message, maxMessage), LastTransitionTime: c.LastTransitionTime,
 			})
 		}
 	}
 	return kept
 }
 
-// deploymentConditions returns the one that says why pods are refused.
+// deploymentConditions returns the condition that says why pods cannot be created.
 func deploymentConditions(all []appsv1.DeploymentCondition) []appsv1.DeploymentCondition {
 	for _, c := range all {
 		if c.Type == appsv1.DeploymentReplicaFailure {
-			return []appsv1.DeploymentCondition{{Type: c.Type, Status: c.Status, Reason: short(c.Reason), Message: cut(c.Message, maxWords)}}
+			return []appsv1.DeploymentCondition{{Type: c.Type, Status: c.Status, Reason: short(c.Reason), Message: truncate(c.Message, maxMessage)}}
 		}
 	}
 	return nil
@@ -244,7 +248,7 @@ func certificateConditions(all []certmanagerv1.CertificateCondition) []certmanag
 		i := slices.IndexFunc(all, func(c certmanagerv1.CertificateCondition) bool { return c.Type == kind })
 		if i >= 0 {
 			kept = append(kept, certmanagerv1.CertificateCondition{
-				Type: kind, Status: all[i].Status, Reason: short(all[i].Reason), Message: cut(all[i].Message, maxWords),
+				Type: kind, Status: all[i].Status, Reason: short(all[i].Reason), Message: truncate(all[i].Message, maxMessage),
 				ObservedGeneration: all[i].ObservedGeneration, LastTransitionTime: all[i].LastTransitionTime,
 			})
 		}
@@ -256,7 +260,7 @@ func issuerStatus(status *certmanagerv1.IssuerStatus) certmanagerv1.IssuerStatus
 	for _, c := range status.Conditions {
 		if c.Type == certmanagerv1.IssuerConditionReady {
 			return certmanagerv1.IssuerStatus{Conditions: []certmanagerv1.IssuerCondition{
-				{Type: c.Type, Status: c.Status, Message: cut(c.Message, maxWords)},
+				{Type: c.Type, Status: c.Status, Message: truncate(c.Message, maxMessage)},
 			}}
 		}
 	}

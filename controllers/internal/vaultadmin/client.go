@@ -42,10 +42,14 @@ func (c *Client) read(ctx context.Context, path string) (secret *api.Secret, err
 }
 
 func (c *Client) write(ctx context.Context, path string, data map[string]any) error {
-	return c.session.call(ctx, path, func(l *api.Logical) error {
+	err := c.session.call(ctx, path, func(l *api.Logical) error {
 		_, err := l.WriteWithContext(ctx, path, data)
 		return err
 	})
+	if err == nil {
+		c.logger(ctx, path).Info("wrote to Vault", versions(data)...)
+	}
+	return err
 }
 
 func (c *Client) delete(ctx context.Context, path string) error {
@@ -53,6 +57,9 @@ func (c *Client) delete(ctx context.Context, path string) error {
 		_, err := l.DeleteWithContext(ctx, path)
 		return err
 	})
+	if err == nil {
+		c.logger(ctx, path).Info("deleted from Vault")
+	}
 	if cause, ok := errors.AsType[*Error](err); ok && isStatus(cause.cause, http.StatusNotFound) {
 		return nil
 	}

@@ -173,7 +173,7 @@ func TestQuotaRefusesAVerification(t *testing.T) {
 		},
 	})
 	s := healthy(dueAt(2))
-	if err := r.retirement(t.Context(), s); err != nil {
+	if err := retireAndTrim(t.Context(), r, s); err != nil {
 		t.Fatal(err)
 	}
 	status := computeStatus(s)

@@ -139,7 +139,7 @@ func (r *Reconciler) remove(ctx context.Context, s *scope, name string, existing
 	return r.delete(ctx, existing)
 }
 
-// delete deletes exactly this object, and logs it.
+// delete deletes an object, and logs it. The UID is a precondition unless options have others.
 func (r *Reconciler) delete(ctx context.Context, object client.Object, options ...client.DeleteOption) error {
 	options = append([]client.DeleteOption{client.Preconditions{UID: new(object.GetUID())}}, options...)
 	if err := r.Client.Delete(ctx, object, options...); err != nil {

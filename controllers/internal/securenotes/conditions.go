@@ -1,6 +1,7 @@
 package securenotes
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -112,6 +113,80 @@ func workloadReady(s *scope) finding {
 // metricsMessage says why the metrics have no Service.
 func metricsMessage(s *scope) string {
 	return "the metrics have no Service: " + s.metricsConflict.Error()
+}
+
+// rotationHealthy returns the condition KeyRotationHealthy: faults of the rotations first, then those
+// of the retirement and trim of old versions.
+func rotationHealthy(s *scope) finding {
+	if s.rotationFinding.status != metav1.ConditionTrue {
+		return s.rotationFinding
+	}
+	if s.jobTrouble.known() {
+		return s.jobTrouble
+	}
+	if f := floorChanged(s); f.known() {
+		return f
+	}
+	if f := keepsDestroyedVersion(s); f.known() {
+		return f
+	}
+	if key := s.sn.Status.MasterKey; key != nil {
+		for _, entry := range key.PendingRetirements {
+			if entry.Message != "" {
+				return bad(v1alpha1.ReasonRotationFailed, fmt.Sprintf("the versions below %d could not be retired: %s", entry.ToVersion, entry.Message))
+			}
+		}
+		for _, entry := range key.Retirements {
+			if entry.Message != "" {
+				return bad(cmp.Or(entry.Reason, v1alpha1.ReasonTrimFailed), fmt.Sprintf("the versions below %d could not be destroyed: %s", entry.ToVersion, entry.Message))
+			}
+		}
+	}
+	if f := unretired(s); f.known() {
+		return f
+	}
+	return s.rotationFinding
+}
+
+// floorChanged reports a min_decryption_version that somebody changed in Vault. The operator does not
+// change it back.
+func floorChanged(s *scope) finding {
+	status := s.sn.Status.MasterKey
+	if s.key == nil || status == nil || status.MinDecryptionFloor == 0 || s.key.MinDecryption == status.MinDecryptionFloor {
+		return finding{}
+	}
+	how := "lowered"
+	if s.key.MinDecryption > status.MinDecryptionFloor {
+		how = "raised"
+	}
+	return bad(v1alpha1.ReasonFloorsChanged, fmt.Sprintf(
+		"min_decryption_version of Transit key %s was %s by hand to %d from %d: set it back in Vault",
+		status.Name, how, s.key.MinDecryption, status.MinDecryptionFloor))
+}
+
+// keepsDestroyedVersion reports that the trim policy keeps a version that is destroyed already.
+func keepsDestroyedVersion(s *scope) finding {
+	policy := trimPolicy(s.sn)
+	if policy == nil || policy.KeepFromVersion == nil || s.key == nil || *policy.KeepFromVersion >= s.key.MinAvailable {
+		return finding{}
+	}
+	return bad(v1alpha1.ReasonTrimFailed, fmt.Sprintf("spec.keyRotation.trim.keepFromVersion is %d, but the versions below %d are destroyed already: a backup that needs one cannot be read",
+		*policy.KeepFromVersion, s.key.MinAvailable))
+}
+
+// unretired reports old versions that still decrypt and have no pending retirement, although a
+// rotation has put a newer one into use. The KeyRotation was deleted too early, or the retirement was
+// lost with an earlier object. Only rotations raise min_encryption_version, so a version that an
+// administrator adds does not count.
+func unretired(s *scope) finding {
+	status := s.sn.Status.MasterKey
+	if s.key == nil || status == nil || s.key.MinEncryption <= s.key.MinDecryption || len(status.PendingRetirements) > 0 ||
+		s.rotationFinding.reason != v1alpha1.ReasonIdle {
+		return finding{}
+	}
+	return bad(v1alpha1.ReasonRotationFailed, fmt.Sprintf(
+		"the versions of Transit key %s below %d still decrypt, and no retirement of them is recorded, as when a KeyRotation is deleted before its end: create another KeyRotation, of reason Compromise if that one was",
+		status.Name, s.key.MinEncryption))
 }
 
 // childTrouble returns why children could not be written: all name conflicts, or else the first

@@ -82,14 +82,14 @@ func TestFailedRotationIsQuoted(t *testing.T) {
 			change: func(kr *v1alpha1.KeyRotation) {
 				kr.DeletionTimestamp, kr.Status.FromVersion, kr.Status.ToVersion = new(metav1.Now()), new(int64(1)), new(int64(2))
 			},
-			want: "KeyRotation a has failed: no node. Some notes may still be under version 1: create another KeyRotation",
+			want: "KeyRotation a has failed: no node. Some notes may still use version 1: create another KeyRotation",
 		},
 		"given up at the verification": {
 			change: func(kr *v1alpha1.KeyRotation) {
 				kr.DeletionTimestamp, kr.Status.FromVersion, kr.Status.ToVersion = new(metav1.Now()), new(int64(1)), new(int64(2))
 				kr.Status.Conditions = append(kr.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionReencrypted, Status: metav1.ConditionTrue})
 			},
-			want: "KeyRotation a has failed: no node. That no note is under version 1 is not verified: create another KeyRotation",
+			want: "KeyRotation a has failed: no node. It is not verified that no note uses version 1: create another KeyRotation",
 		},
 	} {
 		kr := v1alpha1.KeyRotation{ObjectMeta: metav1.ObjectMeta{Name: "a"}}

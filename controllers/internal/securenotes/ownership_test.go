@@ -131,7 +131,7 @@ func TestTakenKeyIsNotReady(t *testing.T) {
 		"ensure": func(r *Reconciler, s *scope) error { return r.vault(t.Context(), s) },
 		"retire": func(r *Reconciler, s *scope) error { return r.retire(t.Context(), s, 2) },
 		"trim": func(r *Reconciler, s *scope) error {
-			return r.destroy(t.Context(), s, &v1alpha1.Retirement{ToVersion: 2, JobUID: "job"}, 2)
+			return r.destroyVersions(t.Context(), s, &v1alpha1.Retirement{ToVersion: 2, JobUID: "job"}, 2)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

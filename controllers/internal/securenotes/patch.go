@@ -49,8 +49,8 @@ func (r *Reconciler) recordSecrets(ctx context.Context, s *scope, secrets vaulta
 	return nil
 }
 
-// announce logs each condition whose status or reason changed, and emits an event unless the
-// condition only summarizes others or is Unknown.
+// announce logs each condition whose status or reason changed, and emits an event unless it is
+// Unknown.
 func (r *Reconciler) announce(ctx context.Context, s *scope, conditions []metav1.Condition) {
 	for _, c := range conditions {
 		before := meta.FindStatusCondition(s.original.Status.Conditions, c.Type)
@@ -60,8 +60,11 @@ func (r *Reconciler) announce(ctx context.Context, s *scope, conditions []metav1
 		if before != nil && before.Status == c.Status && before.Reason == c.Reason {
 			continue
 		}
+		if c.Type == v1alpha1.ConditionReconciling || c.Type == v1alpha1.ConditionStalled {
+			continue // they repeat Ready
+		}
 		log.FromContext(ctx).Info("condition changed", "condition", c.Type, "status", c.Status, "reason", c.Reason, "message", c.Message)
-		if c.Type == v1alpha1.ConditionReconciling || c.Type == v1alpha1.ConditionStalled || c.Status == metav1.ConditionUnknown {
+		if c.Status == metav1.ConditionUnknown {
 			continue
 		}
 		r.Recorder.Eventf(s.sn, nil, eventType(c), c.Reason, "Reconcile", "%s: %s", c.Type, c.Message)

@@ -105,6 +105,7 @@ func (r *Reconciler) phases() []phase {
 		{"database", r.database},
 		{"rotations", r.rotations},
 		{"retirement", r.retirement},
+		{"trim", r.trim},
 	}
 }
 

@@ -12,33 +12,39 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/retirement"
 )
 
-// retirement has the old versions whose time has come stop decrypting: everything is verified once
-// more, in a fresh process, and only then is min_decryption_version raised. It is the only code that
-// raises it.
+// retirement makes the old key versions that are due stop decrypting. It raises
+// min_decryption_version only after a Job has verified, in a new process, that nothing needs them.
+// No other code raises it.
 func (r *Reconciler) retirement(ctx context.Context, s *scope) error {
-	if s.key == nil || s.sn.Status.MasterKey == nil || !s.connected || !s.keyed {
+	if !s.keyUsable() {
 		return nil
 	}
 	entry, wait := retirement.Due(s.sn.Status.MasterKey.PendingRetirements, s.now)
 	if wait > 0 {
-		s.wake(wait)
+		s.requeueAfter(wait, "the next retirement of key versions")
 	}
 	if entry == nil {
-		return r.trim(ctx, s)
+		return nil
 	}
+	s.retiring = true
 	verified, err := r.verify(ctx, s, verification{
 		name: operand.RetireJobName(s.sn.Name, entry.ToVersion, max(entry.Attempt, 1)), to: entry.ToVersion, urgent: entry.Urgent, jobUID: &entry.JobUID, jobDigest: &entry.JobDigest,
-		failed: func(message string) { r.postpone(s, entry, message) },
+		failed: func(message string) { postponeRetirement(s, entry, message) },
 	})
 	if err != nil || !verified {
 		return err
 	}
-	// The Job goes with the next pass, once it is recorded that nothing is left to be done.
-	s.wake(time.Second)
+	// The next pass deletes the Job, once the status records the retirement.
+	s.requeueAfter(time.Second, "the verification Job is to be deleted")
 	return r.retire(ctx, s, entry.ToVersion)
 }
 
-// retire raises the floor and strikes off every entry that it covers.
+// keyUsable reports whether the master key was read and its status is recorded.
+func (s *scope) keyUsable() bool {
+	return s.key != nil && s.sn.Status.MasterKey != nil && s.connected && s.keyed
+}
+
+// retire raises min_decryption_version, and removes every pending retirement that this covers.
 func (r *Reconciler) retire(ctx context.Context, s *scope, to int64) error {
 	vault, err := r.connect(s)
 	if err != nil {
@@ -61,12 +67,12 @@ func (r *Reconciler) retire(ctx context.Context, s *scope, to int64) error {
 	status.MinDecryptionFloor = max(status.MinDecryptionFloor, to)
 	s.key.MinDecryption = max(s.key.MinDecryption, to)
 	r.vaultChecks.drop(s.sn.UID)
-	s.note(corev1.EventTypeNormal, "VersionsRetired", "Retire", fmt.Sprintf("key versions below %d no longer decrypt", to))
+	s.event(corev1.EventTypeNormal, "VersionsRetired", "Retire", fmt.Sprintf("key versions below %d no longer decrypt", to))
 	return nil
 }
 
-// postpone records why a retirement did not happen, and when it is tried again.
-func (r *Reconciler) postpone(s *scope, entry *v1alpha1.PendingRetirement, message string) {
-	s.wake(retirement.Postpone(entry, s.now, message))
+// postponeRetirement records why a retirement failed, and when it is tried again.
+func postponeRetirement(s *scope, entry *v1alpha1.PendingRetirement, message string) {
+	s.requeueAfter(retirement.Postpone(entry, s.now, message), "the next attempt of a failed retirement")
 	s.warn("RetirementFailed", "Retire", entry.Message)
 }

@@ -1,6 +1,8 @@
 package securenotes
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 
@@ -33,7 +35,7 @@ func TestPatchedVerificationRetiresNothing(t *testing.T) {
 			// Jobs have a UID.
 			world := crashtest.NewAPIServer(t, rotations.Indexes, s.sn.DeepCopy())
 			r.Client, r.Live = interceptor.NewClient(world, (&crashtest.Crash{}).Interceptor(r.Now)), world
-			if err := r.retirement(t.Context(), s); err != nil {
+			if err := retireAndTrim(t.Context(), r, s); err != nil {
 				t.Fatal(err)
 			}
 			entry := &s.sn.Status.MasterKey.PendingRetirements[0]
@@ -48,7 +50,7 @@ func TestPatchedVerificationRetiresNothing(t *testing.T) {
 			} else {
 				endJob(t, r, batchv1.JobComplete)
 			}
-			if err := r.retirement(t.Context(), s); err != nil {
+			if err := retireAndTrim(t.Context(), r, s); err != nil {
 				t.Fatal(err)
 			}
 			if vault.floor != tc.want {
@@ -81,4 +83,10 @@ func patchedToNoPods(t *testing.T, r *Reconciler) {
 	if err := r.Client.Status().Update(t.Context(), job); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// retireAndTrim runs the phases of retirement and trim, as one pass does.
+func retireAndTrim(ctx context.Context, r *Reconciler, s *scope) error {
+	s.retiring = false
+	return errors.Join(r.retirement(ctx, s), r.trim(ctx, s))
 }

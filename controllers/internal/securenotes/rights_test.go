@@ -50,7 +50,7 @@ func TestMissingRightsAreOfOneFeature(t *testing.T) {
 			s.key = &vaultadmin.KeyState{Latest: 2, MinDecryption: 1}
 			s.rotationFinding = good(v1alpha1.ReasonIdle, "x")
 			s.sn.Status.MasterKey.Retirements = []v1alpha1.Retirement{{ToVersion: 2, JobUID: "job"}}
-			return r.destroy(t.Context(), s, &s.sn.Status.MasterKey.Retirements[0], 2)
+			return r.destroyVersions(t.Context(), s, &s.sn.Status.MasterKey.Retirements[0], 2)
 		}, condition: v1alpha1.ConditionKeyRotationHealthy},
 	} {
 		t.Run(name, func(t *testing.T) {

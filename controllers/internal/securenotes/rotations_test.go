@@ -187,7 +187,7 @@ func TestRetirementVerifiesFirst(t *testing.T) {
 	r := reconciler(t, vault)
 	s := healthy(dueAt(2))
 	for range 2 {
-		if err := r.retirement(t.Context(), s); err != nil {
+		if err := retireAndTrim(t.Context(), r, s); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -198,7 +198,7 @@ func TestRetirementVerifiesFirst(t *testing.T) {
 	// The first pass dies before it can record what it has done: the Job must be there for the next.
 	unrecorded := healthy(dueAt(2), func(first *scope) { first.sn.Status = *s.sn.Status.DeepCopy() })
 	for _, pass := range []*scope{unrecorded, s} {
-		if err := r.retirement(t.Context(), pass); err != nil {
+		if err := retireAndTrim(t.Context(), r, pass); err != nil {
 			t.Fatal(err)
 		}
 		if key := pass.sn.Status.MasterKey; vault.floor != 2 || len(key.PendingRetirements) != 0 || key.MinDecryptionFloor != 2 || pass.requeue.after == 0 {
@@ -212,11 +212,11 @@ func TestRetirementThatFailsIsPostponed(t *testing.T) {
 	vault := &fakeVault{}
 	r := reconciler(t, vault)
 	s := healthy(dueAt(2))
-	if err := r.retirement(t.Context(), s); err != nil {
+	if err := retireAndTrim(t.Context(), r, s); err != nil {
 		t.Fatal(err)
 	}
 	endJob(t, r, batchv1.JobFailed)
-	if err := r.retirement(t.Context(), s); err != nil {
+	if err := retireAndTrim(t.Context(), r, s); err != nil {
 		t.Fatal(err)
 	}
 	entry := s.sn.Status.MasterKey.PendingRetirements[0]
@@ -269,7 +269,7 @@ func TestRetirementBehindAForeignJob(t *testing.T) {
 				},
 				List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return nil },
 			})
-			if err := r.retirement(t.Context(), s); err != nil {
+			if err := retireAndTrim(t.Context(), r, s); err != nil {
 				t.Fatal(err)
 			}
 			entry := s.sn.Status.MasterKey.PendingRetirements[0]

@@ -13,9 +13,9 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/schedule"
 )
 
-// scheduled makes the rotation that is due. Its name is made from the due time, so that a pass that
-// is repeated, by this operator or by the next, makes none twice.
-func (r *Reconciler) scheduled(ctx context.Context, s *scope, rotation operand.Rotation) error {
+// createScheduled creates the rotation that is due. Its name is derived from the due time, so a
+// repeated pass, of this operator or another, creates no second one.
+func (r *Reconciler) createScheduled(ctx context.Context, s *scope, rotation operand.Rotation) error {
 	since := scheduleSince(s, rotation)
 	if rotation.Schedule == "" {
 		return nil
@@ -29,21 +29,22 @@ func (r *Reconciler) scheduled(ctx context.Context, s *scope, rotation operand.R
 		return nil
 	}
 	s.nextRotation = new(metav1.NewTime(plan.Next))
-	s.wake(plan.Next.Sub(s.now))
-	if plan.Missed.IsZero() || !s.keyed || scheduledUnended(s.rotationList) {
+	s.requeueAfter(plan.Next.Sub(s.now), "the next scheduled rotation")
+	if plan.Missed.IsZero() || !s.keyed || scheduledRunning(s.rotationList) {
 		return nil
 	}
 	kr := newRotation(s.sn, fmt.Sprintf("%s-%d", s.sn.Name, plan.Missed.Unix()/60))
 	kr.Labels[v1alpha1.LabelScheduled] = "true"
-	if made, err := r.createRotation(ctx, s, kr, v1alpha1.CreatedBySchedule, plan.Missed); err != nil || !made {
+	if exists, err := r.createRotation(ctx, s, kr, v1alpha1.CreatedBySchedule, plan.Missed); err != nil || !exists {
 		return err
 	}
 	s.sn.Status.LastScheduleTime = new(metav1.NewTime(plan.Missed))
 	return nil
 }
 
-// scheduledUnended keeps a schedule that is faster than its rotations from piling them up.
-func scheduledUnended(list []v1alpha1.KeyRotation) bool {
+// scheduledRunning reports whether a scheduled rotation has not ended. Rotations of a schedule that is
+// faster than they are must not pile up.
+func scheduledRunning(list []v1alpha1.KeyRotation) bool {
 	for _, kr := range list {
 		if rotations.Scheduled(&kr) && !rotations.Ended(&kr) {
 			return true
@@ -52,8 +53,8 @@ func scheduledUnended(list []v1alpha1.KeyRotation) bool {
 	return false
 }
 
-// scheduleSince is the time after which those of the schedule are missed if nothing was made for them: the last one that
-// was acted on, but none from before the schedule was changed. The status keeps since when it is as it is.
+// scheduleSince returns the time after which scheduled times without a rotation count as missed: the
+// last handled time, or the time of the last change of the schedule. The status records that change.
 func scheduleSince(s *scope, rotation operand.Rotation) time.Time {
 	status := &s.sn.Status
 	observed := v1alpha1.ObservedSchedule{Schedule: rotation.Schedule, TimeZone: rotation.TimeZone}
@@ -72,9 +73,9 @@ func scheduleSince(s *scope, rotation operand.Rotation) time.Time {
 	return observed.Since.Time
 }
 
-// firstSeen is since when the schedule counts of an object that no operator has looked at, or an earlier one that did not
-// keep it. That one has acted on everything until the last time that it recorded; where it recorded only the next one,
-// nothing had come before.
+// firstSeen returns since when a schedule counts that the status does not record yet. An operator of an
+// earlier release has handled every time until the last one that it recorded. If it recorded only the
+// next one, no time had come before.
 func firstSeen(s *scope) time.Time {
 	key := s.sn.Status.MasterKey
 	switch last := s.sn.Status.LastScheduleTime; {
@@ -82,7 +83,7 @@ func firstSeen(s *scope) time.Time {
 		return last.Time
 	case s.sn.Generation <= 1, key != nil && key.NextRotationTime != nil:
 		return s.sn.CreationTimestamp.Time
-	default: // it may have come with any change of the spec
+	default: // any change of the spec may have added the schedule
 		return s.now
 	}
 }

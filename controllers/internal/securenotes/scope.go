@@ -93,6 +93,8 @@ type scope struct {
 	// report is what the pods report; nil if they were not read.
 	report *podReport
 
+	// retiring reports whether a retirement is due, before which nothing is trimmed.
+	retiring                   bool
 	rotationList               []v1alpha1.KeyRotation
 	nextRotation, lastRotation *metav1.Time
 	rotationFinding            finding

@@ -2,7 +2,6 @@ package securenotes
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -56,7 +55,7 @@ func computeStatus(s *scope) v1alpha1.SecureNotesStatus {
 		v1alpha1.ConditionDatabaseReady:      databaseReady(s),
 		v1alpha1.ConditionCertificateReady:   certificateReady(s),
 		v1alpha1.ConditionWorkloadReady:      workloadReady(s),
-		v1alpha1.ConditionKeyRotationHealthy: rotationFinding(s),
+		v1alpha1.ConditionKeyRotationHealthy: rotationHealthy(s),
 	} {
 		setFinding(s.sn, &status, kind, f)
 	}
@@ -145,39 +144,6 @@ func setMasterKey(s *scope, status *v1alpha1.SecureNotesStatus) {
 	if key.MinDecryptionFloor == 0 {
 		key.MinDecryptionFloor = s.key.MinDecryption
 	}
-}
-
-// rotationFinding returns the condition KeyRotationHealthy: faults of the rotations first, then those
-// of the retirement of old versions.
-func rotationFinding(s *scope) finding {
-	if s.rotationFinding.status != metav1.ConditionTrue {
-		return s.rotationFinding
-	}
-	if s.jobTrouble.known() {
-		return s.jobTrouble
-	}
-	if f := floorsAsSet(s); f.known() {
-		return f
-	}
-	if f := keptInVain(s); f.known() {
-		return f
-	}
-	if key := s.sn.Status.MasterKey; key != nil {
-		for _, entry := range key.PendingRetirements {
-			if entry.Message != "" {
-				return bad(v1alpha1.ReasonRotationFailed, fmt.Sprintf("the versions below %d could not be retired: %s", entry.ToVersion, entry.Message))
-			}
-		}
-		for _, entry := range key.Retirements {
-			if entry.Message != "" {
-				return bad(cmp.Or(entry.Reason, v1alpha1.ReasonTrimFailed), fmt.Sprintf("the versions below %d could not be destroyed: %s", entry.ToVersion, entry.Message))
-			}
-		}
-	}
-	if f := unfinished(s); f.known() {
-		return f
-	}
-	return s.rotationFinding
 }
 
 // setSummary sets Ready, and Reconciling or Stalled while one of them is true.

@@ -6,70 +6,80 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
-	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/retirement"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// trim has the versions destroyed that spec.keyRotation.trim gives up: once more after everything was verified, for
-// a database that was restored may need them, and never while a floor was lowered by hand or a rotation is at work,
-// which are signs of such a restore.
+// trim destroys the key versions that spec.keyRotation.trim gives up, after a Job has verified once
+// more that nothing needs them. It waits while a retirement is due, while a rotation runs, and while
+// somebody has lowered the floor: a restored database may need the old versions.
 func (r *Reconciler) trim(ctx context.Context, s *scope) error {
+	if !s.keyUsable() || s.retiring {
+		return nil
+	}
 	followVault(s)
-	entry, before := dueTrim(s)
+	clearTrimFailures(s)
+	entry, below := dueTrim(s)
 	if entry == nil {
-		return r.removeVerifications(ctx, s, "")
+		return r.deleteVerifications(ctx, s, "")
 	}
 	verified, err := r.verify(ctx, s, verification{
 		name: operand.TrimJobName(s.sn.Name, entry.ToVersion, max(entry.Attempt, 1)), to: entry.ToVersion, jobUID: &entry.JobUID, jobDigest: &entry.JobDigest,
-		failed: func(message string) { r.postponeTrim(s, entry, bad(v1alpha1.ReasonTrimFailed, message)) },
+		failed: func(message string) { postponeTrim(s, entry, bad(v1alpha1.ReasonTrimFailed, message)) },
 	})
 	if err != nil || !verified {
 		return err
 	}
-	return r.destroy(ctx, s, entry, before)
+	return r.destroyVersions(ctx, s, entry, below)
 }
 
-// followVault brings the list of retirements to what Vault says.
+// followVault adapts the list of past retirements to the versions that Vault has.
 func followVault(s *scope) {
 	status := s.sn.Status.MasterKey
 	if s.key.MinAvailable < status.MinAvailableVersion {
-		// Vault was restored to a time at which it still had what was destroyed since.
+		// Vault was restored from a backup that has the destroyed versions.
 		status.Retirements = retirement.AddPast(status.Retirements, status.MinAvailableVersion, s.now)
 	}
 	status.Retirements = slices.DeleteFunc(status.Retirements, func(r v1alpha1.Retirement) bool { return r.ToVersion <= s.key.MinAvailable })
 	retirement.Restart(status.Retirements, s.key.MinDecryption, s.now)
 }
 
-// dueTrim gives the newest retirement that is old enough, and the version before which all is to be destroyed: 0
-// where it is nil. It also asks to be woken for the next, and forgets what failed where nothing is to be done any more.
-func dueTrim(s *scope) (due *v1alpha1.Retirement, before int64) {
-	list := s.sn.Status.MasterKey.Retirements
-	policy := trimPolicy(s.sn)
+// clearTrimFailures removes the failures of trims that are no longer wanted.
+func clearTrimFailures(s *scope) {
+	policy, list := trimPolicy(s.sn), s.sn.Status.MasterKey.Retirements
 	for i := range list {
-		if policy == nil || s.now.Before(list[i].Time.Add(operand.TrimAfter(policy))) || below(policy, list[i].ToVersion) <= max(s.key.MinAvailable, 1) {
+		if policy == nil || s.now.Before(list[i].Time.Add(operand.TrimAfter(policy))) || !destroysBelow(s, policy, list[i].ToVersion) {
 			list[i].Reason, list[i].Message, list[i].RetryTime = "", "", nil
 		}
 	}
-	if policy == nil || floorsAsSet(s).known() {
+}
+
+// dueTrim returns the newest retirement that is old enough for a trim, and the version below which
+// all are to be destroyed. It also asks for a pass when the next one is due.
+func dueTrim(s *scope) (due *v1alpha1.Retirement, below int64) {
+	policy := trimPolicy(s.sn)
+	if policy == nil || floorChanged(s).known() {
 		return nil, 0
 	}
 	if slices.ContainsFunc(s.rotationList, func(kr v1alpha1.KeyRotation) bool { return !rotations.Ended(&kr) }) {
-		return nil, 0 // its end brings the object back here
+		return nil, 0 // the end of the rotation causes another pass
 	}
-	due, wait := retirement.DueTrim(list, s.now, operand.TrimAfter(policy), func(to int64) bool { return below(policy, to) > max(s.key.MinAvailable, 1) })
+	due, wait := retirement.DueTrim(s.sn.Status.MasterKey.Retirements, s.now, operand.TrimAfter(policy), func(to int64) bool {
+		return destroysBelow(s, policy, to)
+	})
 	if wait > 0 {
-		s.wake(wait)
+		s.requeueAfter(wait, "the next trim of key versions")
 	}
 	if due == nil {
 		return nil, 0
 	}
-	return due, below(policy, due.ToVersion)
+	return due, trimBelow(policy, due.ToVersion)
 }
 
 func trimPolicy(sn *v1alpha1.SecureNotes) *v1alpha1.Trim {
@@ -79,71 +89,71 @@ func trimPolicy(sn *v1alpha1.SecureNotes) *v1alpha1.Trim {
 	return sn.Spec.KeyRotation.Trim
 }
 
-// below is the version before which all may be destroyed once nothing before to decrypts.
-func below(policy *v1alpha1.Trim, to int64) int64 {
-	if policy.KeepFromVersion != nil {
-		return min(to, *policy.KeepFromVersion)
-	}
-	return to
+// trimBelow returns the version below which all may be destroyed, once those below to are retired.
+func trimBelow(policy *v1alpha1.Trim, to int64) int64 {
+	return min(to, ptr.Deref(policy.KeepFromVersion, to))
 }
 
-// keptInVain tells that the policy keeps a version that was destroyed already.
-func keptInVain(s *scope) finding {
-	policy := trimPolicy(s.sn)
-	if policy == nil || policy.KeepFromVersion == nil || s.key == nil || *policy.KeepFromVersion >= s.key.MinAvailable {
-		return finding{}
-	}
-	return bad(v1alpha1.ReasonTrimFailed, fmt.Sprintf("spec.keyRotation.trim.keepFromVersion is %d, but the versions below %d are destroyed already: a backup that needs one cannot be read",
-		*policy.KeepFromVersion, s.key.MinAvailable))
+// destroysBelow reports whether a trim after the retirement of the versions below to has anything to
+// destroy.
+func destroysBelow(s *scope, policy *v1alpha1.Trim, to int64) bool {
+	return trimBelow(policy, to) > max(s.key.MinAvailable, 1)
 }
 
-// destroy has the versions before before destroyed, if the object, read past the cache, still wants it so.
-func (r *Reconciler) destroy(ctx context.Context, s *scope, entry *v1alpha1.Retirement, before int64) error {
+// destroyVersions destroys the versions below a version, unless the object has changed since it was
+// cached.
+func (r *Reconciler) destroyVersions(ctx context.Context, s *scope, entry *v1alpha1.Retirement, below int64) error {
 	latest := &v1alpha1.SecureNotes{}
 	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(s.sn), latest); err != nil {
 		return client.IgnoreNotFound(err)
 	}
 	if latest.UID != s.sn.UID || latest.Generation != s.sn.Generation || latest.DeletionTimestamp != nil {
-		s.wake(jitter.Longer(retryInterval))
+		s.retry("the SecureNotes has changed since it was cached")
 		return nil
 	}
 	vault, err := r.connect(s)
 	if err != nil {
 		return r.vaultTrouble(ctx, s, err)
 	}
-	status := s.sn.Status.MasterKey
-	err = vault.Trim(ctx, r.deploymentOf(s), before, status.MinDecryptionFloor)
+	err = vault.Trim(ctx, r.deploymentOf(s), below, s.sn.Status.MasterKey.MinDecryptionFloor)
 	if p := vaultadmin.ProblemOf(err); p == vaultadmin.Taken || p == vaultadmin.Busy {
 		return r.vaultTrouble(ctx, s, err)
 	}
 	if err != nil {
-		// Nothing is wrong with the service because of this, and if Vault is away, that is found out elsewhere.
+		// The service works without the trim. The phase vault reports an unreachable Vault.
 		why := bad(v1alpha1.ReasonTrimFailed, err.Error())
 		if vaultadmin.OfFeature(err) {
-			why = r.rightsMissing(s, err)
-			why.message += ", or trim be removed from spec.keyRotation"
+			why = s.rightsMissing(err)
+			why.message += ", or remove trim from spec.keyRotation"
 		}
-		r.postponeTrim(s, entry, why)
+		postponeTrim(s, entry, why)
 		return nil
 	}
+	recordTrim(s, below)
+	r.vaultChecks.drop(s.sn.UID)
+	s.event(corev1.EventTypeNormal, "VersionsDestroyed", "Trim", fmt.Sprintf("key versions below %d were destroyed in Vault", below))
+	return nil
+}
+
+// recordTrim removes the retirements whose versions were destroyed. The others need another
+// verification, because this one says nothing about a later time.
+func recordTrim(s *scope, below int64) {
+	status := s.sn.Status.MasterKey
 	var left []v1alpha1.Retirement
 	for _, past := range status.Retirements {
-		if past.ToVersion > before {
-			// Kept, or not yet due: what was verified now says nothing of then.
+		if past.ToVersion > below {
 			past.Attempt, past.RetryTime, past.Reason, past.Message = max(past.Attempt, 1)+1, nil, "", ""
 			past.JobUID, past.JobDigest = "", ""
 			left = append(left, past)
 		}
 	}
 	status.Retirements = left
-	s.key.MinAvailable = max(s.key.MinAvailable, before)
-	r.vaultChecks.drop(s.sn.UID)
-	s.note(corev1.EventTypeNormal, "VersionsDestroyed", "Trim", fmt.Sprintf("key versions below %d were destroyed in Vault", before))
-	return nil
+	s.key.MinAvailable = max(s.key.MinAvailable, below)
 }
 
 // postponeTrim records why nothing was destroyed, and when it is tried again.
-func (r *Reconciler) postponeTrim(s *scope, entry *v1alpha1.Retirement, why finding) {
-	s.wake(retirement.PostponeTrim(s.sn.Status.MasterKey.Retirements, entry, s.now, why.reason, why.message))
+func postponeTrim(s *scope, entry *v1alpha1.Retirement, why finding) {
+	wait := retirement.PostponeTrim(s.sn.Status.MasterKey.Retirements, entry, s.now, why.reason, why.message)
+	s.requeueAfter(wait, "the next attempt of a failed trim")
 	s.warn("TrimFailed", "Trim", entry.Message)
 }

@@ -83,7 +83,7 @@ func TestTrimVerifiesFirst(t *testing.T) {
 	s := healthy(retiredAgo(2, 3, 4))
 	r := reconciler(t, vault, s.sn.DeepCopy())
 	for range 2 {
-		if err := r.retirement(t.Context(), s); err != nil {
+		if err := retireAndTrim(t.Context(), r, s); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -97,14 +97,14 @@ func TestTrimVerifiesFirst(t *testing.T) {
 		next.key.MinAvailable = 3
 	})
 	for _, pass := range []*scope{s, unrecorded} {
-		if err := r.retirement(t.Context(), pass); err != nil {
+		if err := retireAndTrim(t.Context(), r, pass); err != nil {
 			t.Fatal(err)
 		}
 		key := pass.sn.Status.MasterKey
 		if vault.trimmed != 3 || len(key.Retirements) != 1 || key.Retirements[0].ToVersion != 4 || pass.key.MinAvailable != 3 {
 			t.Errorf("versions below %d were destroyed; %+v", vault.trimmed, key)
 		}
-		if f := rotationFinding(pass); f.status != metav1.ConditionTrue {
+		if f := rotationHealthy(pass); f.status != metav1.ConditionTrue {
 			t.Errorf("got %+v, want True", f)
 		}
 	}
@@ -120,7 +120,7 @@ func TestOldVerificationIsNotBelieved(t *testing.T) {
 			retiring, trimming := healthy(dueAt(2)), healthy(retiredAgo(2, 3), after("0s"))
 			for _, s := range []*scope{retiring, trimming} {
 				r := reconciler(t, vault, s.sn.DeepCopy())
-				if err := r.retirement(t.Context(), s); err != nil {
+				if err := retireAndTrim(t.Context(), r, s); err != nil {
 					t.Fatal(err)
 				}
 				endJob(t, r, batchv1.JobComplete)
@@ -134,7 +134,7 @@ func TestOldVerificationIsNotBelieved(t *testing.T) {
 						s.sn.Status.MasterKey.PendingRetirements[i].Due = metav1.NewTime(s.now)
 					}
 				}
-				if err := r.retirement(t.Context(), s); err != nil {
+				if err := retireAndTrim(t.Context(), r, s); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -156,13 +156,13 @@ func TestOldVerificationIsNotBelieved(t *testing.T) {
 func TestTimeBeginsAnewForWhatDecryptedAgain(t *testing.T) {
 	t.Parallel()
 	lowered := healthy(retiredAgo(2, 3, 4), func(s *scope) { s.key.MinDecryption = 2 })
-	if err := reconciler(t, &fakeVault{}).retirement(t.Context(), lowered); err != nil {
+	if err := retireAndTrim(t.Context(), reconciler(t, &fakeVault{}), lowered); err != nil {
 		t.Fatal(err)
 	}
 	retired := healthy(retiredAgo(2, 3, 4), dueAgain(5))
 	r := reconciler(t, &fakeVault{floor: 2}, retired.sn.DeepCopy())
 	for range 2 {
-		if err := r.retirement(t.Context(), retired); err != nil {
+		if err := retireAndTrim(t.Context(), r, retired); err != nil {
 			t.Fatal(err)
 		}
 		if len(retired.sn.Status.MasterKey.PendingRetirements) > 0 {
@@ -194,7 +194,7 @@ func dueAgain(to int64) func(*scope) {
 func TestVaultRestoredToBeforeATrim(t *testing.T) {
 	t.Parallel()
 	s := healthy(retiredAgo(4), func(s *scope) { s.sn.Status.MasterKey.MinAvailableVersion = 3 })
-	if err := reconciler(t, &fakeVault{}).retirement(t.Context(), s); err != nil {
+	if err := retireAndTrim(t.Context(), reconciler(t, &fakeVault{}), s); err != nil {
 		t.Fatal(err)
 	}
 	if list := s.sn.Status.MasterKey.Retirements; len(list) != 2 || list[0].ToVersion != 3 || !list[0].Time.Time.Equal(now) {
@@ -210,11 +210,11 @@ func TestTrimThatIsNotWantedAnyMore(t *testing.T) {
 	changed := s.sn.DeepCopy()
 	changed.Generation++
 	r := reconciler(t, vault, changed)
-	if err := r.retirement(t.Context(), s); err != nil {
+	if err := retireAndTrim(t.Context(), r, s); err != nil {
 		t.Fatal(err)
 	}
 	endJob(t, r, batchv1.JobComplete)
-	if err := r.retirement(t.Context(), s); err != nil {
+	if err := retireAndTrim(t.Context(), r, s); err != nil {
 		t.Fatal(err)
 	}
 	if vault.trimmed != 0 || len(s.sn.Status.MasterKey.Retirements) != 2 || s.requeue.after == 0 {
@@ -233,12 +233,12 @@ func TestTrimThatFailsIsPostponed(t *testing.T) {
 			vault := &fakeVault{refusal: tc.refusal}
 			s := healthy(retiredAgo(2, 3, 4))
 			r := reconciler(t, vault, s.sn.DeepCopy())
-			if err := r.retirement(t.Context(), s); err != nil {
+			if err := retireAndTrim(t.Context(), r, s); err != nil {
 				t.Fatal(err)
 			}
 			endJob(t, r, tc.end)
 			for range 2 { // and another pass begins nothing, not for the older retirement either
-				if err := r.retirement(t.Context(), s); err != nil {
+				if err := retireAndTrim(t.Context(), r, s); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -250,7 +250,7 @@ func TestTrimThatFailsIsPostponed(t *testing.T) {
 			if err := r.Client.List(t.Context(), jobs); err != nil || len(jobs.Items) > 0 {
 				t.Errorf("%d Jobs, %v", len(jobs.Items), err)
 			}
-			if f := rotationFinding(s); f.reason != v1alpha1.ReasonTrimFailed || !strings.Contains(f.message, "below 3") {
+			if f := rotationHealthy(s); f.reason != v1alpha1.ReasonTrimFailed || !strings.Contains(f.message, "below 3") {
 				t.Errorf("got %+v, want %s with %q", f, v1alpha1.ReasonTrimFailed, "below 3")
 			}
 			if s.vaultFinding.status != metav1.ConditionTrue {
@@ -258,10 +258,10 @@ func TestTrimThatFailsIsPostponed(t *testing.T) {
 			}
 			// What is not asked for any more has not failed.
 			s.sn.Spec.KeyRotation.Trim = nil
-			if err := r.retirement(t.Context(), s); err != nil {
+			if err := retireAndTrim(t.Context(), r, s); err != nil {
 				t.Fatal(err)
 			}
-			if f := rotationFinding(s); f.status != metav1.ConditionTrue {
+			if f := rotationHealthy(s); f.status != metav1.ConditionTrue {
 				t.Errorf("got %+v, want True", f)
 			}
 		})
@@ -272,7 +272,7 @@ func TestTrimThatFailsIsPostponed(t *testing.T) {
 func TestKeptInVain(t *testing.T) {
 	t.Parallel()
 	s := healthy(retiredAgo(4), keepFrom(2), func(s *scope) { s.key.MinAvailable = 3 })
-	if f := rotationFinding(s); f.reason != v1alpha1.ReasonTrimFailed || !strings.Contains(f.message, "keepFromVersion is 2") {
+	if f := rotationHealthy(s); f.reason != v1alpha1.ReasonTrimFailed || !strings.Contains(f.message, "keepFromVersion is 2") {
 		t.Errorf("got %+v, want %s with %q", f, v1alpha1.ReasonTrimFailed, "keepFromVersion is 2")
 	}
 }

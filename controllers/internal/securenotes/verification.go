@@ -10,29 +10,29 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/cause"
-	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/stalecache"
 	"github.com/securenotes/securenotes/controllers/internal/trustedjob"
 )
 
-// verificationHolds is how long a verification is believed.
+// verificationHolds is how long the result of a verification counts.
 const verificationHolds = 10 * time.Minute
 
-// verification shows, in a fresh process, that no key is left below version to. It comes before anything
-// that takes old versions away.
+// verification describes a Job that verifies, in a new process, that no data key is wrapped with a
+// version below to. It precedes each retirement and each trim.
 type verification struct {
-	// name of the Job, of this attempt alone.
+	// name of the Job. Each attempt has its own.
 	name string
 	to   int64
-	// urgent has the Job make way for nobody.
+	// urgent gives the Job priority over the users of the service.
 	urgent bool
-	// jobUID and jobDigest are where the Job that was created is recorded.
+	// jobUID and jobDigest point to where the created Job is recorded.
 	jobUID, jobDigest *string
-	// failed records why it came to nothing.
+	// failed records why the verification failed.
 	failed func(message string)
 }
 
@@ -40,10 +40,10 @@ func (v verification) record(job trustedjob.Identity) {
 	*v.jobUID, *v.jobDigest = string(job.UID), job.Digest
 }
 
-// verify goes on with a verification, and says whether it has succeeded. Jobs of others that are over are
-// removed.
+// verify continues a verification, and reports whether it has succeeded. It deletes the Jobs of
+// earlier verifications.
 func (r *Reconciler) verify(ctx context.Context, s *scope, v verification) (verified bool, err error) {
-	if err := r.removeVerifications(ctx, s, v.name); err != nil {
+	if err := r.deleteVerifications(ctx, s, v.name); err != nil {
 		return false, err
 	}
 	expected := r.verificationJob(s, v)
@@ -57,42 +57,42 @@ func (r *Reconciler) verify(ctx context.Context, s *scope, v verification) (veri
 	switch outcome.Phase {
 	case trustedjob.Absent:
 		if *v.jobUID != "" {
-			return false, r.forgetVerification(ctx, s, v, expected)
+			return false, r.clearVerification(ctx, s, v, expected)
 		}
 		return false, r.createVerification(ctx, s, v, expected)
 	case trustedjob.Complete:
-		if trouble := outdated(outcome.Completed, s.now); trouble != "" {
-			v.failed(trouble)
+		if err := checkRecent(outcome.Completed, s.now); err != nil {
+			v.failed(err.Error())
 			return false, nil
 		}
 		return true, nil
 	case trustedjob.Failed, trustedjob.Foreign:
 		v.failed(outcome.Message)
 	default:
-		s.hindered(outcome.Cause)
-		s.wake(jitter.Longer(retryInterval))
+		s.blockVerification(outcome.Cause)
+		s.retry("a verification Job runs")
 	}
 	return false, nil
 }
 
-// hindered records what keeps a verification from its end.
-func (s *scope) hindered(c cause.Cause) {
+// blockVerification records why a verification makes no progress.
+func (s *scope) blockVerification(c cause.Cause) {
 	if c.Known() {
 		s.jobTrouble = bad(c.Reason, "old key versions wait for a verification: "+c.String())
 	}
 }
 
-// outdated says why a verification that was completed then is not believed now. What it found may have changed: while
-// the object was suspended, the operator down or Vault away, a database may have been restored. And one clock that is
-// wrong, the operator's, must not take versions away before their time: the cluster's must agree.
-func outdated(completed *metav1.Time, now time.Time) string {
+// checkRecent returns an error for a verification that was completed too long ago. While the object
+// was suspended, the operator stopped or Vault unreachable, a database may have been restored. The
+// clocks of the operator and the cluster must agree too, so that a wrong one retires nothing early.
+func checkRecent(completed *metav1.Time, now time.Time) error {
 	if completed == nil {
-		return "the verification does not say when it was completed"
+		return errors.New("the verification Job has no completion time")
 	}
 	if now.Sub(completed.Time).Abs() <= verificationHolds {
-		return ""
+		return nil
 	}
-	return fmt.Sprintf("the verification was completed at %s, too far from now, %s: it is done once more; if that stays so, compare the operator's clock with the cluster's",
+	return fmt.Errorf("the verification was completed at %s, and it is %s now: the operator repeats it; if this message stays, compare the operator's clock with the cluster's",
 		completed.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 }
 
@@ -107,12 +107,13 @@ func (r *Reconciler) verificationJob(s *scope, v verification) trustedjob.Expect
 		}
 		return operand.VerifyJob(s.sn, s.env, operand.Work{
 			Owner: metav1.NewControllerRef(s.sn, v1alpha1.GroupVersion.WithKind("SecureNotes")), Name: v.name, ToVersion: v.to,
-			// Only what wraps is at stake: no key may be left under a version that is taken away.
+			// Rewrap checks only the wrapped data keys, which are what a removed version would make useless.
 			Strategy: v1alpha1.StrategyRewrap, Urgent: v.urgent, LeastCPU: least,
 		}), nil
 	}}
 }
 
+// createVerification creates the Job and records it.
 func (r *Reconciler) createVerification(ctx context.Context, s *scope, v verification, expected trustedjob.Expected) error {
 	if err := operand.CheckResources(s.sn); err != nil {
 		v.failed(err.Error())
@@ -125,32 +126,32 @@ func (r *Reconciler) createVerification(ctx context.Context, s *scope, v verific
 	}
 	switch c := cause.OfError(err); {
 	case c.Known():
-		s.hindered(c)
-		s.wake(jitter.Longer(retryInterval))
+		s.blockVerification(c)
+		s.retry("the API server refused a verification Job")
 	case stalecache.Is(err):
-		// The Job's arrival in the cache brings the object back here.
-		s.wake(jitter.Longer(retryInterval))
+		s.retry(err.Error()) // the arrival of the Job in the cache causes a pass too
 	case err != nil:
 		return err
 	default:
+		log.FromContext(ctx).Info("created a Job", "job", v.name, "version", v.to)
 		v.record(created)
 	}
 	return nil
 }
 
-// forgetVerification strikes a Job that somebody has deleted from the record. Another one is made with the next pass, when
-// that is recorded: else the Job of an operator that died then would not be the recorded one, and not be believed.
-func (r *Reconciler) forgetVerification(ctx context.Context, s *scope, v verification, expected trustedjob.Expected) error {
+// clearVerification clears the record of a Job that somebody deleted. The next pass creates another
+// Job. If this pass created it and the operator then died, that Job would not be the recorded one.
+func (r *Reconciler) clearVerification(ctx context.Context, s *scope, v verification, expected trustedjob.Expected) error {
 	gone, err := expected.Gone(ctx, r.Live)
 	if gone {
 		v.record(trustedjob.Identity{})
 	}
-	s.wake(time.Second)
+	s.requeueAfter(time.Second, "a verification Job was deleted")
 	return err
 }
 
-// removeVerifications deletes the Jobs of verifications that are over, all but keep.
-func (r *Reconciler) removeVerifications(ctx context.Context, s *scope, keep string) error {
+// deleteVerifications deletes the Jobs of all verifications except the one named keep.
+func (r *Reconciler) deleteVerifications(ctx context.Context, s *scope, keep string) error {
 	list := &batchv1.JobList{}
 	err := r.Client.List(ctx, list, client.InNamespace(s.sn.Namespace), client.MatchingLabels(operand.Labels(s.sn, operand.ComponentVerify)))
 	if err != nil {
@@ -160,8 +161,7 @@ func (r *Reconciler) removeVerifications(ctx context.Context, s *scope, keep str
 		if job.Name == keep || job.DeletionTimestamp != nil || !metav1.IsControlledBy(&job, s.sn) {
 			continue
 		}
-		err := r.Client.Delete(ctx, &job, client.PropagationPolicy(metav1.DeletePropagationBackground), client.Preconditions{UID: &job.UID})
-		if client.IgnoreNotFound(err) != nil {
+		if err := r.delete(ctx, &job, client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
 			return err
 		}
 	}

@@ -22,8 +22,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/slim"
 )
 
-// Of metadataKinds the operator reads nothing but the metadata, so the API server sends nothing
-// else.
+// metadataKinds are the kinds of which the operator reads only the metadata. The API server sends
+// only that.
 var metadataKinds = []schema.GroupVersionKind{
 	corev1.SchemeGroupVersion.WithKind("ConfigMap"),
 	corev1.SchemeGroupVersion.WithKind("Service"),
@@ -39,10 +39,10 @@ func metadataOf(kind schema.GroupVersionKind) client.Object {
 	return object
 }
 
-// cacheOptions hold only what is ours, and of that only what is read. A kind that is not listed
-// here cannot be read through the cache by mistake, which would hold all objects of that kind.
+// cacheOptions limits the cache to the operator's own objects, and to the fields that it reads. A kind
+// that is not listed cannot be read through the cache, which would then hold all its objects.
 func cacheOptions(configuration *operatorconfig.Config) cache.Options {
-	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{operand.LabelManagedBy: operand.ManagedBy})}
+	managed := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{operand.LabelManagedBy: operand.ManagedBy})}
 	options := cache.Options{
 		DefaultTransform:            slim.Transform,
 		ByObject:                    map[client.Object]cache.ByObject{},
@@ -51,10 +51,10 @@ func cacheOptions(configuration *operatorconfig.Config) cache.Options {
 	for _, object := range []client.Object{
 		&appsv1.Deployment{}, &corev1.Pod{}, &batchv1.Job{}, &corev1.PersistentVolumeClaim{}, &certmanagerv1.Certificate{},
 	} {
-		options.ByObject[object] = ours
+		options.ByObject[object] = managed
 	}
 	for _, kind := range metadataKinds {
-		options.ByObject[metadataOf(kind)] = ours
+		options.ByObject[metadataOf(kind)] = managed
 	}
 	if len(configuration.WatchNamespaces) > 0 {
 		options.DefaultNamespaces = map[string]cache.Config{}
@@ -65,8 +65,8 @@ func cacheOptions(configuration *operatorconfig.Config) cache.Options {
 	return options
 }
 
-// addInformers has the cache know every kind before a controller starts: the controllers start at
-// once, and each reads what only the other one watches.
+// addInformers adds every kind to the cache before a controller starts. The controllers start at the
+// same time, and each reads kinds that only the other one watches.
 func addInformers(ctx context.Context, objects cache.Cache) error {
 	kinds := []client.Object{
 		&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &appsv1.Deployment{}, &corev1.Pod{}, &batchv1.Job{}, &corev1.PersistentVolumeClaim{},

@@ -156,7 +156,7 @@ func testShredElsewhere(t *testing.T, c *cluster, sn, adopting *v1alpha1.SecureN
 	}
 	testForgedCluster(t, c, sn.Namespace, token, uid, rebuilt)
 	out, err := c.retained(t, "no\n", "shred", sn.Namespace+"/notes", "--uid", uid, "--of-cluster", clusterUnknown)
-	if err == nil || !strings.Contains(out, "Only the cluster of KUBECONFIG was asked") {
+	if err == nil || !strings.Contains(out, "Only the cluster in KUBECONFIG was asked") {
 		t.Errorf("%v\n%s", err, out)
 	}
 	if !c.keyExists(t, config.TransitKeyName(c.id, sn.Namespace, "notes")) {

@@ -1,5 +1,5 @@
-// The operator of SecureNotes: the controller manager; and vault-setup and retained, which are for
-// the Vault administrator.
+// Command operator runs the controllers of SecureNotes. Its subcommands vault-setup and retained are
+// for the Vault administrator.
 package main
 
 import (

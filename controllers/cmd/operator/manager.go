@@ -73,7 +73,7 @@ func run(ctx context.Context, configuration *operatorconfig.Config) error {
 	if err := manager.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return err
 	}
-	// Ready without Vault: objects say what is missing, and the operator must be there to say it.
+	// The operator is ready without Vault: it must run to report in conditions that Vault is missing.
 	if err := manager.AddReadyzCheck("ping", healthz.Ping); err != nil {
 		return err
 	}
@@ -108,24 +108,25 @@ func managerOptions(configuration *operatorconfig.Config) (ctrl.Options, error) 
 	return options, nil
 }
 
-// identity tells clusters apart. id is in the names of what a cluster has in Vault; a cluster that
-// takes the place of a lost one has the lost one's, and a uid of its own.
+// identity identifies a cluster. id is part of the names of what the cluster has in Vault. A cluster
+// that replaces a lost one has the same id, and another uid.
 type identity struct {
 	id, uid string
 }
 
-// identify returns the configured id, or the cluster's own.
+// identify returns the identity of the cluster. Without a configured id, the id is the uid.
 func identify(ctx context.Context, configuration *operatorconfig.Config, reader client.Reader) (identity, error) {
 	uid, err := clusterUID(ctx, reader)
 	return identity{id: cmp.Or(configuration.ClusterID, uid), uid: uid}, err
 }
 
-// clusterUID returns the UID of kube-system: as long-lived as the cluster, and different in each.
+// clusterUID returns the UID of the namespace kube-system. It lives as long as the cluster, and is
+// unique to it.
 func clusterUID(ctx context.Context, reader client.Reader) (string, error) {
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
 	if err := reader.Get(ctx, client.ObjectKey{Name: metav1.NamespaceSystem}, namespace); err != nil {
-		return "", fmt.Errorf("read the cluster's id, the UID of namespace %s: %w", metav1.NamespaceSystem, err)
+		return "", fmt.Errorf("read the UID of namespace %s, which identifies the cluster: %w", metav1.NamespaceSystem, err)
 	}
 	return string(namespace.UID), nil
 }
@@ -139,7 +140,7 @@ func addControllers(manager ctrl.Manager, configuration *operatorconfig.Config, 
 		}
 		vaults[connection.Name] = vault
 	}
-	// The calls to one Vault never take all of them.
+	// One Vault that does not respond never occupies all workers.
 	workers := len(vaults)*vaultadmin.MaxCalls + 1
 	if err := addInformers(context.Background(), manager.GetCache()); err != nil {
 		return err
@@ -190,7 +191,8 @@ func addControllers(manager ctrl.Manager, configuration *operatorconfig.Config, 
 	return nil
 }
 
-// setupCommandLine is the vault-setup command that fits this operator and connection, and gives what the object needs.
+// setupCommandLine returns the vault-setup command for this operator and connection, with the rights
+// that the object needs.
 func setupCommandLine(configuration *operatorconfig.Config, clusterID string, connection vaultadmin.Connection, sn *v1alpha1.SecureNotes) string {
 	arguments := []string{
 		"operator", "vault-setup",

@@ -25,7 +25,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// retainedFlags are of both subcommands.
+// retainedFlags are the flags of both subcommands.
 type retainedFlags struct {
 	clusterID, transitMount, kvMount string
 }
@@ -35,10 +35,10 @@ func retainedCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "retained",
 		Short: "List and destroy the keys that deleted SecureNotes left in Vault",
-		Long: `Compares what a cluster has in Vault with the SecureNotes that the cluster of KUBECONFIG has. It is for
-the Vault administrator: the operator itself may not list what is in Vault.
+		Long: `Compares what a cluster has in Vault with the SecureNotes of the cluster in KUBECONFIG. It is for the
+Vault administrator, because the operator may not list what is in Vault.
 
-The Vault server and the token come from the environment, as with the vault command: VAULT_ADDR,
+The Vault server and the token come from the environment, as for the vault command: VAULT_ADDR,
 VAULT_TOKEN, VAULT_CACERT, VAULT_NAMESPACE. In the cluster it needs the right to get namespaces and
 securenotes.`,
 	}
@@ -69,13 +69,13 @@ func retainedShredCommand(flags *retainedFlags) *cobra.Command {
 	request := shredRequest{}
 	cmd := &cobra.Command{
 		Use:   "shred NAMESPACE/NAME {--uid UID [--of-cluster UID] | --without-marker}",
-		Short: "Destroy the keys of one SecureNotes that is gone, and with them its notes",
-		Long: `Destroys the master key, the audit key, the session keys and the pepper that the SecureNotes of the given
-uid left in Vault. Nothing can read its notes after that: neither the database nor a backup of it.
+		Short: "Destroy the keys of one deleted SecureNotes, and with them its notes",
+		Long: `Destroys the master key, the audit key, the session keys and the pepper that the SecureNotes with the
+given uid left in Vault. After that nobody can read its notes, neither in the database nor in a backup.
 
-It asks for the uid once more on standard input before it destroys anything. Keys that a SecureNotes of
-the cluster uses are refused. So are keys of another cluster, which may have taken the place of this one
-and use them, unless --of-cluster names it as the list does. It asks no other cluster than that of
+It asks for the uid again on standard input before it destroys anything. It rejects keys that a
+SecureNotes of the cluster uses. It also rejects keys of another cluster, which may have replaced this
+one and use them, unless --of-cluster names that cluster as the list does. It asks only the cluster in
 KUBECONFIG.`,
 		Example: `  operator retained list
   operator retained shred shop/notes --uid 7d0e4c1a-53d2-4f6e-9d2c-0a1b2c3d4e5f`,
@@ -97,8 +97,8 @@ KUBECONFIG.`,
 		},
 	}
 	cmd.Flags().StringVar(&request.uid, "uid", "", "uid of the SecureNotes whose keys they are, from the list")
-	cmd.Flags().StringVar(&request.ofCluster, "of-cluster", "", "cluster that the keys belong to, from the list: the UID of its namespace kube-system, or "+clusterUnknown+"; required unless it is this one")
-	cmd.Flags().BoolVar(&request.withoutMarker, "without-marker", false, "destroy keys that have no marker, so that nothing says whose they are")
+	cmd.Flags().StringVar(&request.ofCluster, "of-cluster", "", "cluster of the keys, from the list: the UID of its namespace kube-system, or "+clusterUnknown+"; required unless it is this one")
+	cmd.Flags().BoolVar(&request.withoutMarker, "without-marker", false, "destroy keys that have no marker, and so no known owner")
 	return cmd
 }
 
@@ -129,7 +129,7 @@ func (f *retainedFlags) open(cmd *cobra.Command) (*retained, error) {
 	return &retained{cluster: cluster, own: own, archive: archive}, nil
 }
 
-// retained compares one cluster with what is in Vault.
+// retained compares what is in Vault with one cluster.
 type retained struct {
 	cluster client.Reader
 	// own is the UID of the cluster's namespace kube-system.
@@ -137,7 +137,7 @@ type retained struct {
 	archive vaultadmin.Archive
 }
 
-// What has become of the SecureNotes that keys belong to.
+// The states of the SecureNotes that keys belong to.
 const (
 	stateInUse              = "in use"
 	stateNamespaceGone      = "namespace gone"
@@ -146,28 +146,27 @@ const (
 	stateObjectRecreated    = "SecureNotes recreated"
 	stateNoMarker           = "no readable marker"
 	stateNoName             = "not a name that the operator gives"
-	// stateMarkerDiffers: anyone who has the operator's Vault token can write to the marker, so
-	// that it does not decide alone whether keys are in use.
+	// stateMarkerDiffers: anyone who has the operator's Vault token can write to the marker, so the
+	// marker alone does not decide whether keys are in use.
 	stateMarkerDiffers = "in use, but the marker names another"
-	// stateOtherCluster: whether that one uses the keys cannot be told from here.
+	// stateOtherCluster: only that cluster knows whether the keys are in use.
 	stateOtherCluster = "of another cluster"
-	// stateKeyOnly: whose key it is is not known.
+	// stateKeyOnly: the owner of the key is not known.
 	stateKeyOnly = "no marker"
-	// stateMarkerChanged follows what the marker says, which may not be what the operator wrote.
+	// stateMarkerChanged is appended to a state from a marker that somebody may have changed.
 	stateMarkerChanged = ", if the marker is right, which may have been changed"
 )
 
-// Clusters that keys belong to, besides those that the list shows by their UID.
+// Names of clusters in the list, besides UIDs.
 const (
 	clusterThis = "this"
-	// clusterUnknown is of a marker that an earlier release of the operator wrote, or that may have
-	// been changed.
+	// clusterUnknown stands for a marker of an earlier release, or one that may have been changed.
 	clusterUnknown = "unknown"
 )
 
-// standing is what has become of keys.
+// standing says to which cluster keys belong, and whether they are in use.
 type standing struct {
-	// cluster is clusterThis, clusterUnknown, or the UID of another one.
+	// cluster is clusterThis, clusterUnknown, or the UID of another cluster.
 	cluster, state string
 }
 
@@ -201,8 +200,8 @@ func (r *retained) list(ctx context.Context, out io.Writer) error {
 	return table.Flush()
 }
 
-// plain returns a text for a terminal. Anyone who has the operator's Vault token can write to KV
-// what is shown here.
+// plain returns a text that is safe for a terminal. Anyone who has the operator's Vault token can
+// write the names in KV.
 func plain(text string) string {
 	if quoted := strconv.QuoteToASCII(text); quoted != `"`+text+`"` || text == "" || strings.Contains(text, " ") {
 		return quoted
@@ -210,9 +209,8 @@ func plain(text string) string {
 	return text
 }
 
-// standing of the keys, as the cluster has their SecureNotes now. A marker that was changed does
-// not decide that they are of this cluster: where an earlier version names another one, they are
-// that one's.
+// standing returns the current standing of keys. If somebody has changed the marker, it does not
+// decide alone that the keys belong to this cluster: another cluster in an earlier version counts.
 func (r *retained) standing(ctx context.Context, kept vaultadmin.Kept) (standing, error) {
 	found, err := r.markedStanding(ctx, kept)
 	if err != nil || !kept.Changed || !slices.Contains([]string{stateNamespaceGone, stateNamespaceRecreated, stateObjectGone, stateObjectRecreated}, found.state) {
@@ -228,7 +226,7 @@ func (r *retained) standing(ctx context.Context, kept vaultadmin.Kept) (standing
 	return found, nil
 }
 
-// markedStanding believes what the marker says.
+// markedStanding returns the standing according to the marker.
 func (r *retained) markedStanding(ctx context.Context, kept vaultadmin.Kept) (standing, error) {
 	found := standing{cluster: clusterUnknown}
 	if kept.Marker.ClusterUID != "" {
@@ -243,7 +241,7 @@ func (r *retained) markedStanding(ctx context.Context, kept vaultadmin.Kept) (st
 	}
 	sn := &v1alpha1.SecureNotes{}
 	err := r.cluster.Get(ctx, client.ObjectKey{Namespace: kept.Namespace, Name: kept.Name}, sn)
-	// A cluster without the kind has no object of it.
+	// A cluster that does not know the kind has no such object.
 	exists := err == nil
 	if err != nil && !apierrors.IsNotFound(err) && !meta.IsNoMatchError(err) {
 		return standing{}, fmt.Errorf("read SecureNotes %s/%s: %w", kept.Namespace, kept.Name, err)
@@ -275,7 +273,7 @@ func (r *retained) markedStanding(ctx context.Context, kept vaultadmin.Kept) (st
 	case err != nil:
 		return standing{}, fmt.Errorf("read namespace %s: %w", kept.Namespace, err)
 	case string(namespace.UID) == kept.Marker.NamespaceUID:
-		// No other cluster has this namespace.
+		// Only this cluster has the namespace.
 		found.cluster = clusterThis
 	case kept.Marker.NamespaceUID != "":
 		found.state = stateNamespaceRecreated
@@ -288,13 +286,13 @@ func (r *retained) markedStanding(ctx context.Context, kept vaultadmin.Kept) (st
 	return found, nil
 }
 
-// shredRequest is what the command line of shred says.
+// shredRequest holds the arguments of shred.
 type shredRequest struct {
 	namespace, name, uid, ofCluster string
 	withoutMarker                   bool
 }
 
-// confirmation is what has to be typed.
+// confirmation returns what the user must type.
 func (s shredRequest) confirmation() string {
 	if s.withoutMarker {
 		return s.namespace + "/" + s.name
@@ -315,7 +313,7 @@ func (r *retained) shred(ctx context.Context, in io.Reader, out io.Writer, reque
 		return err
 	}
 	if found.state == stateInUse || found.state == stateMarkerDiffers {
-		return fmt.Errorf("SecureNotes %s/%s uses these keys: delete it first, with deletionPolicy Delete to have them destroyed with it", request.namespace, request.name)
+		return fmt.Errorf("SecureNotes %s/%s uses these keys: delete it first; with deletionPolicy Delete, the operator then destroys them", request.namespace, request.name)
 	}
 	if !request.withoutMarker {
 		if err := request.checkCluster(found, r.archive.ClusterID); err != nil {
@@ -323,8 +321,8 @@ func (r *retained) shred(ctx context.Context, in io.Reader, out io.Writer, reque
 		}
 	}
 	fmt.Fprintf(out, "%s/%s, uid %s: %s.\n", request.namespace, request.name, cmp.Or(request.uid, "unknown"), found.state)
-	fmt.Fprintf(out, "Every note of it becomes unreadable for good, also in backups of its database.\n"+
-		"Only the cluster of KUBECONFIG was asked whether it uses these keys. Another cluster of the cluster id %s may use them: ask there first.\n", r.archive.ClusterID)
+	fmt.Fprintf(out, "Every note of it becomes permanently unreadable, also in backups of its database.\n"+
+		"Only the cluster in KUBECONFIG was asked whether it uses these keys. Another cluster with the cluster id %s may use them: check there first.\n", r.archive.ClusterID)
 	fmt.Fprintf(out, "If no cluster uses them, type %s to destroy them: ", request.confirmation())
 	line, err := bufio.NewReader(in).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -336,41 +334,41 @@ func (r *retained) shred(ctx context.Context, in io.Reader, out io.Writer, reque
 	if err := r.archive.Shred(ctx, kept); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "Destroyed: the mounts %s and %s have nothing of %s/%s any more.\n", r.archive.TransitMount, r.archive.KVMount, request.namespace, request.name)
+	fmt.Fprintf(out, "Destroyed: the mounts %s and %s hold nothing of %s/%s now.\n", r.archive.TransitMount, r.archive.KVMount, request.namespace, request.name)
 	return nil
 }
 
-// checkMarker refuses keys whose marker does not name the uid of the request, or that have a marker
-// where the request says that there is none.
+// checkMarker rejects keys whose marker does not name the requested uid, and keys with a marker if the
+// request says that there is none.
 func (s shredRequest) checkMarker(kept vaultadmin.Kept, archive vaultadmin.Archive) error {
 	switch {
 	case !kept.NoMarker && kept.Marker.UID == "":
-		return fmt.Errorf("%s/%s has a marker that cannot be read: have it restored to an earlier version; if no version of it can be read, and no cluster of the cluster id %s needs the keys, "+
-			"delete it with `vault kv metadata delete -mount=%s %s/%s`, and repeat the command with --without-marker in the place of --uid; nothing was destroyed",
+		return fmt.Errorf("%s/%s has a marker that cannot be read: restore an earlier version of it; if no version can be read, and no cluster with the cluster id %s needs the keys, "+
+			"delete it with `vault kv metadata delete -mount=%s %s/%s`, and repeat the command with --without-marker instead of --uid; nothing was destroyed",
 			s.namespace, s.name, archive.ClusterID, archive.KVMount, config.KVPath(archive.ClusterID, s.namespace, s.name), config.MarkerLeaf)
 	case s.withoutMarker && !kept.NoMarker:
-		return fmt.Errorf("%s/%s has a marker: name its uid with --uid in the place of --without-marker; nothing was destroyed", s.namespace, s.name)
+		return fmt.Errorf("%s/%s has a marker: name its uid with --uid instead of --without-marker; nothing was destroyed", s.namespace, s.name)
 	case s.withoutMarker, kept.Marker.UID != "" && kept.Marker.UID == s.uid:
 		return nil
 	case kept.NoMarker:
-		return fmt.Errorf("the marker of %s/%s under the cluster id %s is missing, so that nothing says whose the keys are: see `operator retained list`; "+
-			"if nobody needs them, repeat the command with --without-marker in the place of --uid; nothing was destroyed", s.namespace, s.name, archive.ClusterID)
+		return fmt.Errorf("the marker of %s/%s under the cluster id %s is missing, so the owner of the keys is not known: see `operator retained list`; "+
+			"if nobody needs them, repeat the command with --without-marker instead of --uid; nothing was destroyed", s.namespace, s.name, archive.ClusterID)
 	default:
-		return fmt.Errorf("what Vault has of %s/%s under the cluster id %s does not belong to a SecureNotes of uid %s: see `operator retained list`",
+		return fmt.Errorf("the keys of %s/%s under the cluster id %s in Vault do not belong to a SecureNotes with the uid %s: see `operator retained list`",
 			s.namespace, s.name, archive.ClusterID, s.uid)
 	}
 }
 
-// checkCluster refuses keys of a cluster that was not asked whether it uses them, unless the
-// request names that cluster.
+// checkCluster rejects keys of a cluster that was not asked whether it uses them, unless the request
+// names that cluster.
 func (s shredRequest) checkCluster(found standing, clusterID string) error {
 	switch of := found.cluster; {
 	case s.ofCluster == of, s.ofCluster == "" && of == clusterThis:
 		return nil
 	case s.ofCluster != "":
-		return fmt.Errorf("--of-cluster is %s, but `operator retained list` shows the keys of %s/%s as those of %s: nothing was destroyed", s.ofCluster, s.namespace, s.name, of)
+		return fmt.Errorf("--of-cluster is %s, but `operator retained list` shows that the keys of %s/%s belong to %s: nothing was destroyed", s.ofCluster, s.namespace, s.name, of)
 	case of == clusterUnknown:
-		return fmt.Errorf("which cluster the keys of %s/%s belong to is not known, because an earlier release of the operator wrote the marker or because the marker may have been changed (%s): "+
+		return fmt.Errorf("the cluster of the keys of %s/%s is not known, because an earlier release of the operator wrote the marker, or because somebody may have changed it (%s): "+
 			"if no other cluster has the cluster id %s, repeat the command with --of-cluster %s; nothing was destroyed", s.namespace, s.name, found.state, clusterID, clusterUnknown)
 	default:
 		return fmt.Errorf("the keys of %s/%s belong to another cluster of the cluster id %s, whose namespace kube-system has the uid %s (%s): "+

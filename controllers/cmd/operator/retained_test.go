@@ -146,7 +146,7 @@ func TestUnreadableMarker(t *testing.T) {
 		"damaged, by uid":             {kept: damaged, uid: "uid", want: []string{"cannot be read", "earlier version", remove, "--without-marker"}},
 		"damaged, without a marker":   {kept: damaged, withoutMarker: true, want: []string{"cannot be read", "earlier version", remove, "--without-marker"}},
 		"readable, without a marker":  {kept: readable, withoutMarker: true, want: []string{"--uid"}, not: "vault kv"},
-		"readable, by another uid":    {kept: readable, uid: "other", want: []string{"does not belong"}, not: "vault kv"},
+		"readable, by another uid":    {kept: readable, uid: "other", want: []string{"do not belong"}, not: "vault kv"},
 		"readable, by uid":            {kept: readable, uid: "uid"},
 		"no marker, without a marker": {kept: vaultadmin.Kept{NoMarker: true}, withoutMarker: true},
 	} {

@@ -16,23 +16,23 @@ import (
 )
 
 const (
-	// trialTimeout bounds the questions to the cluster in KUBECONFIG, which may not be reachable.
+	// trialTimeout bounds the requests to the cluster in KUBECONFIG, which may not be reachable.
 	trialTimeout = 15 * time.Second
-	// trialTokenSeconds is the shortest life that the API server gives a token.
+	// trialTokenSeconds is the shortest lifetime of a token that the API server issues.
 	trialTokenSeconds = 600
 )
 
-// tryLogin logs in to Vault as the operator does. What cannot be tried is a warning; a login that
-// Vault refuses is an error, unless the cluster in KUBECONFIG may be another one than Vault's.
+// tryLogin logs in to Vault as the operator does. It prints a warning if it cannot try. A login that
+// Vault rejects is an error, unless the cluster in KUBECONFIG may not be the one of the set-up.
 func tryLogin(cmd *cobra.Command, setup vaultadmin.Setup, vault *api.Client) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), trialTimeout)
 	defer cancel()
 	warn := func(err error) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "Warning: %v. The condition VaultReady of a SecureNotes says whether the operator can log in.\n", err)
+		fmt.Fprintf(cmd.ErrOrStderr(), "Warning: %v. The condition VaultReady of a SecureNotes shows whether the operator can log in.\n", err)
 	}
 	jwt, own, err := operatorToken(ctx, setup)
 	if err != nil {
-		warn(fmt.Errorf("no trial login as the operator was made: %w", err))
+		warn(fmt.Errorf("the trial login as the operator was skipped: %w", err))
 		return nil
 	}
 	if err = setup.TrialLogin(ctx, vault, jwt); err == nil {
@@ -40,16 +40,16 @@ func tryLogin(cmd *cobra.Command, setup vaultadmin.Setup, vault *api.Client) err
 		return nil
 	}
 	if !own {
-		warn(fmt.Errorf("%w; the cluster in KUBECONFIG may be another one than that with the id %s", err, setup.ClusterID))
+		warn(fmt.Errorf("%w; the cluster in KUBECONFIG may not be the one with the id %s", err, setup.ClusterID))
 		return nil
 	}
 	return fmt.Errorf("%w\nVault cannot verify tokens of the cluster in KUBECONFIG, or the role does not fit. "+
-		"Check --kubernetes-host and --kubernetes-ca-file; for a Vault outside the cluster, give a token that has not expired, of a "+
-		"service account with the ClusterRole system:auth-delegator, with --token-reviewer-jwt-file", err)
+		"Check --kubernetes-host and --kubernetes-ca-file. For a Vault outside the cluster, pass an unexpired token of a service account "+
+		"with the ClusterRole system:auth-delegator in --token-reviewer-jwt-file", err)
 }
 
-// operatorToken requests a token of the operator's service account. own reports whether the cluster
-// that gave it is known to be that of the cluster id.
+// operatorToken requests a token of the operator's service account. own reports whether the cluster in
+// KUBECONFIG is known to be the one of the cluster id.
 func operatorToken(ctx context.Context, setup vaultadmin.Setup) (jwt string, own bool, err error) {
 	cluster, err := connectCluster()
 	if err != nil {
@@ -63,7 +63,7 @@ func operatorToken(ctx context.Context, setup vaultadmin.Setup) (jwt string, own
 		return "", false, fmt.Errorf("request a token of the service account %s/%s: %w", account.Namespace, account.Name, err)
 	}
 	if request.Status.Token == "" {
-		return "", false, errors.New("the cluster's answer has no token")
+		return "", false, errors.New("the response of the cluster has no token")
 	}
 	id, err := clusterUID(ctx, cluster)
 	return request.Status.Token, err == nil && id == setup.ClusterID, nil

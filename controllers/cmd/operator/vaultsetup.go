@@ -16,7 +16,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// The defaults of a Vault connection, as in the operator's configuration.
+// The defaults of a Vault connection. The operator's configuration has the same.
 const (
 	defaultAuthMount    = "kubernetes"
 	defaultTransitMount = "transit"
@@ -32,24 +32,24 @@ func setupCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "vault-setup",
-		Short: "Lay down in Vault what the operator and the notes services need",
-		Long: `Enables the auth method and the secrets engines where they are missing, and writes three policies
-and three roles. It is run once for each cluster by the Vault administrator, and can be repeated: it
-changes only what was given, and keeps the rest of the auth method's configuration and the rights that an
-earlier run granted. It refuses other mounts, another operator account or another audience than those of
-an earlier run, unless --replace-settings is given. It changes nothing in an auth mount that another
+		Short: "Set up in Vault what the operator and the notes services need",
+		Long: `Enables the auth method and the secrets engines if they are missing, and writes three policies and
+three roles. The Vault administrator runs it once for each cluster, and can repeat it. A repeated run
+changes only what its flags name. It keeps the rest of the auth method's configuration, and the rights
+that an earlier run granted. Without --replace-settings it rejects mounts, an operator account or an
+audience that differ from those of an earlier run. It changes nothing in an auth mount that another
 cluster uses. At the end it logs in as the operator, with a token that it requests from the cluster in
 KUBECONFIG, or says why it could not try.
 
-The server and the token come from the environment, as with the vault command: VAULT_ADDR, VAULT_TOKEN,
+The server and the token come from the environment, as for the vault command: VAULT_ADDR, VAULT_TOKEN,
 VAULT_CACERT, VAULT_NAMESPACE. The running operator cannot write any of this, so it cannot grant itself
-anything.`,
+rights.`,
 		Example: `  operator vault-setup --dry-run
   operator vault-setup --cluster-id "$(kubectl get namespace kube-system -o jsonpath='{.metadata.uid}')"
   operator vault-setup --kubernetes-host https://kubernetes.example.com:6443 --kubernetes-ca-file ca.crt \
     --token-reviewer-jwt-file reviewer.jwt`,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 { // which may be a token
+			if len(args) > 0 { // an argument may be a token, so it is not printed
 				return errors.New("vault-setup takes no arguments, only flags")
 			}
 			return nil
@@ -84,28 +84,28 @@ anything.`,
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&dryRun, "dry-run", false, "change nothing; print what would be written")
-	flags.BoolVar(&setup.AllowTrim, "allow-trim", false, "let the operator destroy versions of keys for good, where spec.keyRotation.trim asks for it; granted once, the right stays until --allow-trim=false")
-	flags.BoolVar(&setup.AllowShred, "allow-shred", false, "let the operator destroy whole keys and peppers for good, where spec.deletionPolicy Delete asks for it; granted once, the right stays until --allow-shred=false")
+	flags.BoolVar(&setup.AllowTrim, "allow-trim", false, "let the operator destroy key versions permanently if spec.keyRotation.trim requests it; the right stays until --allow-trim=false")
+	flags.BoolVar(&setup.AllowShred, "allow-shred", false, "let the operator destroy keys and peppers permanently if spec.deletionPolicy is Delete; the right stays until --allow-shred=false")
 	flags.StringVar(&setup.ClusterID, "cluster-id", "", "clusterID of the operator's chart (default: the UID of the namespace kube-system of the cluster in KUBECONFIG)")
 	flags.StringVar(&setup.OperatorNamespace, "operator-namespace", "securenotes-system", "namespace of the operator")
 	flags.StringVar(&setup.OperatorServiceAccount, "operator-service-account", "securenotes-operator", "service account of the operator")
 	flags.StringVar(&setup.AuthMount, "auth-mount", defaultAuthMount, "mount of the Kubernetes auth method")
 	flags.StringVar(&setup.TransitMount, "transit-mount", defaultTransitMount, "mount of the transit secrets engine")
 	flags.StringVar(&setup.KVMount, "kv-mount", defaultKVMount, "mount of the kv secrets engine, version 2")
-	flags.StringVar(&setup.DatabaseMount, "database-mount", "", "mount of a database secrets engine that makes the notes services' database logins; SecureNotes with database.postgres.vaultCredentials need it; given once, it stays until --database-mount= takes the rights away")
+	flags.StringVar(&setup.DatabaseMount, "database-mount", "", "mount of the database secrets engine that creates database credentials for the notes services; SecureNotes with database.postgres.vaultCredentials need it; the rights stay until --database-mount=")
 	flags.StringVar(&setup.Audience, "audience", defaultAudience, "audience of service-account tokens")
 	flags.StringVar(&setup.KubernetesHost, "kubernetes-host", "", "URL of the Kubernetes API server as Vault reaches it, for the auth method's configuration (a Vault in the same cluster uses https://kubernetes.default.svc)")
-	flags.BoolVar(&setup.ReplaceAPIServer, "replace-api-server", false, "let the auth mount trust the API server of --kubernetes-host and --kubernetes-ca-file instead of another one or another CA; the accounts of its cluster can then log in with every role of the mount")
-	flags.BoolVar(&setup.ReplaceSettings, "replace-settings", false, "replace the mounts, the operator's namespace and service account, and the audience of an earlier run at the same auth mount; SecureNotes that use the earlier ones lose their rights")
+	flags.BoolVar(&setup.ReplaceAPIServer, "replace-api-server", false, "make the auth mount trust the API server of --kubernetes-host and --kubernetes-ca-file, in place of another API server or CA; the accounts of its cluster can then log in with every role of the mount")
+	flags.BoolVar(&setup.ReplaceSettings, "replace-settings", false, "replace the mounts, the operator's namespace and service account, and the audience of an earlier run with the same auth mount; SecureNotes that use the earlier ones lose their rights")
 	flags.StringVar(&files.ca, "kubernetes-ca-file", "", "PEM file with the API server's certificate authority, for the auth method's configuration (default: the one in Vault's own pod)")
 	flags.StringVar(&files.jwt, "token-reviewer-jwt-file", "", "file with the token of a service account that may review tokens, or - for standard input; a Vault outside the cluster needs it (default: the one in Vault's own pod)")
 	return cmd
 }
 
-// authFiles are files with parts of the auth method's configuration.
+// authFiles are the paths of files with parts of the auth method's configuration.
 type authFiles struct{ ca, jwt string }
 
-// read puts what the files hold into the setup, and checks what goes into the configuration.
+// read reads the files into the setup, and validates the parts of the configuration.
 func (f authFiles) read(stdin io.Reader, setup *vaultadmin.Setup) error {
 	if setup.KubernetesHost != "" {
 		if err := vaultadmin.ValidateKubernetesHost(setup.KubernetesHost); err != nil {
@@ -144,21 +144,21 @@ func (f authFiles) read(stdin io.Reader, setup *vaultadmin.Setup) error {
 	return nil
 }
 
-// refuseEmpty refuses flags that were given without a value, as when a variable of a script is not
-// set: an empty audience, for one, would have Vault accept tokens of any.
+// refuseEmpty returns an error for a flag with an empty value, as from an unset variable of a script.
+// With an empty audience, for example, Vault would accept tokens of any audience.
 func refuseEmpty(cmd *cobra.Command) error {
 	for _, name := range []string{
 		"cluster-id", "operator-namespace", "operator-service-account", "auth-mount", "transit-mount", "kv-mount", "audience",
 		"kubernetes-host", "kubernetes-ca-file", "token-reviewer-jwt-file",
 	} {
 		if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "" {
-			return fmt.Errorf("--%s is empty: give it a value, or leave it out", name)
+			return fmt.Errorf("--%s is empty: give it a value, or omit it", name)
 		}
 	}
 	return nil
 }
 
-// withdrawn are the rights whose flags were set to nothing.
+// withdrawn returns the rights that the flags withdraw.
 func withdrawn(cmd *cobra.Command, setup vaultadmin.Setup) vaultadmin.Rights {
 	flags := cmd.Flags()
 	return vaultadmin.Rights{
@@ -168,7 +168,7 @@ func withdrawn(cmd *cobra.Command, setup vaultadmin.Setup) vaultadmin.Rights {
 	}
 }
 
-// administrator makes the client that the environment describes.
+// administrator returns the Vault client that the environment describes.
 func administrator() (*api.Client, error) {
 	configuration := api.DefaultConfig()
 	if configuration.Error != nil {
@@ -184,6 +184,7 @@ func administrator() (*api.Client, error) {
 	return vault, nil
 }
 
+// askClusterID returns the UID of the cluster in KUBECONFIG.
 func askClusterID(cmd *cobra.Command) (string, error) {
 	cluster, err := connectCluster()
 	if err != nil {
@@ -192,7 +193,7 @@ func askClusterID(cmd *cobra.Command) (string, error) {
 	return clusterUID(cmd.Context(), cluster)
 }
 
-// connectCluster makes a client of the cluster in KUBECONFIG.
+// connectCluster returns a client of the cluster in KUBECONFIG.
 func connectCluster() (client.Client, error) {
 	rest, err := ctrl.GetConfig()
 	if err != nil {

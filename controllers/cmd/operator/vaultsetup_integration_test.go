@@ -101,7 +101,7 @@ func TestSetupTakesNothingAway(t *testing.T) {
 		must(t, "", works)
 	})
 	t.Run("no trial login", func(t *testing.T) {
-		must(t, "", "Warning: no trial login", "--operator-service-account", "not-there", "--replace-settings")
+		must(t, "", "Warning: the trial login as the operator was skipped", "--operator-service-account", "not-there", "--replace-settings")
 		must(t, "", works, "--replace-settings")
 	})
 	t.Run("another cluster than that of KUBECONFIG", func(t *testing.T) {
@@ -112,7 +112,7 @@ func TestSetupTakesNothingAway(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		must(t, "", "may be another one than that with the id fresh", fresh...)
+		must(t, "", "may not be the one with the id fresh", fresh...)
 	})
 	t.Run("a mount of another cluster", func(t *testing.T) { testMountOfAnotherCluster(t, c) })
 }

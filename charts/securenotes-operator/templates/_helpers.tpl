@@ -51,6 +51,7 @@ operandImagePullPolicy: {{ .Values.operand.image.pullPolicy }}
 operatorNamespace: {{ .Release.Namespace | quote }}
 operatorServiceAccount: {{ include "securenotes-operator.serviceAccount" . | quote }}
 vaultResyncInterval: {{ .Values.vaultResyncInterval }}
+logLevel: {{ .Values.logLevel }}
 {{- with .Values.clusterID }}
 clusterID: {{ . | quote }}
 {{- end }}

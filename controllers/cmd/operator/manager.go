@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -50,7 +51,7 @@ func managerCommand() *cobra.Command {
 }
 
 func run(ctx context.Context, configuration *operatorconfig.Config) error {
-	ctrl.SetLogger(logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, nil)))
+	ctrl.SetLogger(newLogger(os.Stderr, configuration.LogLevel))
 	rest, err := ctrl.GetConfig()
 	if err != nil {
 		return fmt.Errorf("connect to Kubernetes: %w", err)
@@ -78,6 +79,20 @@ func run(ctx context.Context, configuration *operatorconfig.Config) error {
 		return err
 	}
 	return manager.Start(ctx)
+}
+
+// newLogger returns a logger that writes JSON lines. Level debug includes V(1).
+func newLogger(out io.Writer, level string) logr.Logger {
+	options := &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if l, ok := a.Value.Any().(slog.Level); ok && l < slog.LevelInfo {
+			a.Value = slog.AnyValue(slog.LevelDebug)
+		}
+		return a
+	}}
+	if level == operatorconfig.LogDebug {
+		options.Level = slog.LevelInfo - 1
+	}
+	return logr.FromSlogHandler(slog.NewJSONHandler(out, options))
 }
 
 func newScheme() (*runtime.Scheme, error) {

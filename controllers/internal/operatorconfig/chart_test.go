@@ -37,6 +37,11 @@ var bounds = map[string]struct {
 			return map[string]any{"vaultResyncInterval": v}
 		},
 	},
+	"logLevel": {
+		good:   []any{"info", "debug"},
+		odd:    []any{"", "trace", "INFO"},
+		config: func(v any) map[string]any { return map[string]any{"logLevel": v} },
+	},
 	"clusterID": {
 		good:   []any{"", "a", "1", "prod-1", strings.Repeat("a", 63), "auditor", "backups-1"},
 		odd:    []any{"audit-", "audit-a", "backup-a", strings.Repeat("a", 64), "-a", "a-", "a.b", "A", "a\n"},

@@ -29,6 +29,12 @@ const (
 	Kind       = "OperatorConfig"
 )
 
+// The log levels.
+const (
+	LogInfo  = "info"
+	LogDebug = "debug"
+)
+
 // Config is the configuration file.
 type Config struct {
 	APIVersion string `json:"apiVersion"`
@@ -46,6 +52,9 @@ type Config struct {
 	// VaultResyncInterval is how often the keys of a settled object are checked, 1m to 24h. The default
 	// is 10m.
 	VaultResyncInterval config.Duration `json:"vaultResyncInterval,omitempty"`
+	// LogLevel is info, for changes, or debug, which adds each requeue with its reason. The default is
+	// info.
+	LogLevel string `json:"logLevel,omitempty"`
 	// WatchNamespaces are the namespaces whose objects the operator reconciles. The default is all.
 	WatchNamespaces []string `json:"watchNamespaces,omitempty"`
 
@@ -112,6 +121,7 @@ func (c *Config) setDefaults() {
 		*field = cmp.Or(*field, value)
 	}
 	setDefault(&c.OperandImagePullPolicy, "IfNotPresent")
+	setDefault(&c.LogLevel, LogInfo)
 	setDefault(&c.MetricsBindAddress, ":8080")
 	setDefault(&c.HealthProbeBindAddress, ":8081")
 	if c.VaultResyncInterval == 0 {
@@ -154,6 +164,9 @@ func (c *Config) validate() error {
 	case "Always", "IfNotPresent", "Never":
 	default:
 		bad("operandImagePullPolicy", "must be Always, IfNotPresent or Never, not %q", c.OperandImagePullPolicy)
+	}
+	if c.LogLevel != LogInfo && c.LogLevel != LogDebug {
+		bad("logLevel", "must be %s or %s, not %q", LogInfo, LogDebug, c.LogLevel)
 	}
 	if d := time.Duration(c.VaultResyncInterval); d < time.Minute || d > 24*time.Hour {
 		bad("vaultResyncInterval", "must be 1m to 24h, not %s", d)

@@ -38,6 +38,7 @@ func TestParseNamesTheWrongField(t *testing.T) {
 		"bad CA":                {old: `:8200"}`, new: `:8200", caBundle: "x"}`, want: "vaultConnections.default.caBundle"},
 		"mount with a slash":    {old: `:8200"}`, new: `:8200", kvMount: "secret/"}`, want: "vaultConnections.default.kvMount"},
 		"resync too often":      {old: "kind:", new: "vaultResyncInterval: 1s\nkind:", want: "vaultResyncInterval"},
+		"unknown log level":     {old: "kind:", new: "logLevel: trace\nkind:", want: "logLevel"},
 		"cluster id with a dot": {old: "kind:", new: "clusterID: a.b\nkind:", want: "clusterID"},
 		"namespace with a dot":  {old: "kind:", new: "watchNamespaces: [a.b]\nkind:", want: "watchNamespaces[0]"},
 	} {

@@ -1,7 +1,8 @@
-// Package apply writes the operator's child objects with server-side apply. It uses one field manager
-// and leaves the fields of other managers unchanged. It sends no request if nothing would change. It
-// refuses to change an object of another owner. A child that was restored from a backup without its
-// owner reference belongs to the operator; see restored.go. Start reading at [Applier.Apply].
+// Package apply writes the operator's child objects with server-side apply. It uses one field
+// manager and leaves the fields of other managers unchanged. It sends no request if nothing would
+// change. It refuses to change an object of another owner. A child that was restored from a backup
+// without its owner reference belongs to the operator; see restored.go. Start reading at
+// [Applier.Apply].
 package apply
 
 import (
@@ -25,7 +26,8 @@ import (
 // FieldManager is the operator's field manager.
 const FieldManager = "securenotes-operator"
 
-// instanceLabel names the SecureNotes of a child. On a child without owner reference, ownerLabel does.
+// instanceLabel names the SecureNotes of a child. On a child without owner reference, ownerLabel
+// does.
 const (
 	instanceLabel = "app.kubernetes.io/instance"
 	ownerLabel    = "securenotes.dev/instance"
@@ -50,8 +52,8 @@ func (e *ConflictError) Fact() string {
 	return fmt.Sprintf("%s %s already exists and belongs to %s", e.Kind, e.Name, e.Owner)
 }
 
-// Applier applies objects. It remembers what it applied, so that an unchanged intent for an unchanged
-// object causes no request.
+// Applier applies objects. It remembers what it applied, so that an unchanged intent for an
+// unchanged object causes no request.
 type Applier struct {
 	client client.Client
 	// live reads past the cache, which holds only objects with the operator's labels.
@@ -85,9 +87,9 @@ func ControlledBy(owner client.Object) Owned {
 	}
 }
 
-// Apply creates or updates desired, a typed object, and logs a change. existing receives the resulting
-// object; it is nil if only the metadata of the kind is cached. Errors: [ConflictError] if an object of
-// that name has another owner; those of the API server.
+// Apply creates or updates desired, a typed object, and logs a change. existing receives the
+// resulting object; it is nil if only the metadata of the kind is cached. Errors: [ConflictError]
+// if an object of that name has another owner; those of the API server.
 func (a *Applier) Apply(ctx context.Context, desired, existing client.Object, owned Owned) error {
 	intent, err := a.intent(desired)
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 )
 
-// restored reports whether existing looks like a child that a tool such as Velero has restored: with
-// the name and all labels of desired, and without an owner.
+// restored reports whether existing looks like a child that a tool such as Velero has restored:
+// with the name and all labels of desired, and without an owner.
 func restored(existing, desired client.Object) bool {
 	if metav1.GetControllerOf(desired) == nil || len(existing.GetOwnerReferences()) > 0 || existing.GetDeletionTimestamp() != nil {
 		return false
@@ -30,10 +30,10 @@ func restored(existing, desired client.Object) bool {
 	return true
 }
 
-// adopt makes the operator the manager of every field of a restored child. The apply that follows then
-// removes all fields that are not part of the intent. So nothing stays that somebody added to the
-// backup, or to an object that only looks restored. The results are those of [Owned] for the object
-// on the API server.
+// adopt makes the operator the manager of every field of a restored child. The apply that follows
+// then removes all fields that are not part of the intent. So nothing stays that somebody added to
+// the backup, or to an object that only looks restored. The results are those of [Owned] for the
+// object on the API server.
 func (a *Applier) adopt(ctx context.Context, desired, existing client.Object, owned Owned) (ok bool, owner string, err error) {
 	// The cache holds no managed fields, and may not hold an adoption yet.
 	if err := a.live.Get(ctx, client.ObjectKeyFromObject(desired), existing); err != nil {
@@ -65,8 +65,8 @@ func (a *Applier) adopt(ctx context.Context, desired, existing client.Object, ow
 // object is applied for the first time (k8s.io/apimachinery, managedfields).
 const beforeFirstApply = "before-first-apply"
 
-// retrack makes the API server rewrite the managedFields, and reads the object again. The creator of
-// the object may have forged them: a field that they omit would stay forever.
+// retrack makes the API server rewrite the managedFields, and reads the object again. The creator
+// of the object may have forged them: a field that they omit would stay forever.
 func (a *Applier) retrack(ctx context.Context, desired, existing client.Object) error {
 	reset, err := json.Marshal([]map[string]any{
 		{"op": "test", "path": "/metadata/resourceVersion", "value": existing.GetResourceVersion()},

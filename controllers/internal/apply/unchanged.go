@@ -20,10 +20,10 @@ func appliedOf(object client.Object, fingerprint string) applied {
 	return applied{string(object.GetUID()), object.GetResourceVersion(), fingerprint, object.GetGeneration()}
 }
 
-// unchanged reports whether applying intent would change nothing. Writes of others change an object's
-// resourceVersion too. If it changed, unchanged compares the generation, which counts changes of the
-// spec, and the cached metadata. If these differ, it reads the whole object past the cache into
-// existing, and compares it.
+// unchanged reports whether applying intent would change nothing. Writes of others change an
+// object's resourceVersion too. If it changed, unchanged compares the generation, which counts
+// changes of the spec, and the cached metadata. If these differ, it reads the whole object past the
+// cache into existing, and compares it.
 func (a *Applier) unchanged(ctx context.Context, id childID, intent *unstructured.Unstructured, existing client.Object, fingerprint string) (bool, error) {
 	now, last := appliedOf(existing, fingerprint), a.last(id)
 	switch {
@@ -73,8 +73,8 @@ func hasMetadata(existing client.Object, intent *unstructured.Unstructured) bool
 	return has(existing.GetLabels(), intent.GetLabels()) && has(existing.GetAnnotations(), intent.GetAnnotations())
 }
 
-// holds reports whether whole contains intent. A map may contain more: the fields of others and of the
-// API server. A list may not, because an additional element may be drift.
+// holds reports whether whole contains intent. A map may contain more: the fields of others and of
+// the API server. A list may not, because an additional element may be drift.
 func holds(whole, intent any) bool {
 	switch intent := intent.(type) {
 	case map[string]any:

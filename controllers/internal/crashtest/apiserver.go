@@ -40,8 +40,8 @@ var Scheme = sync.OnceValues(func() (*runtime.Scheme, error) {
 })
 
 // APIServer is controller-runtime's fake client with two differences. It can be forked. It keeps no
-// managed fields, and converts little JSON for reads and for writes of a status, of which a crash test
-// does thousands.
+// managed fields, and converts little JSON for reads and for writes of a status, of which a crash
+// test does thousands.
 type APIServer struct {
 	fakeClient
 	objects normalized

@@ -1,7 +1,7 @@
-// Package crashtest crashes an operator at each of its writes, for tests. A [Story] runs once to count
-// the writes. It then runs with a crash before each write, and with a crash after each write. All runs
-// must end in the same state. [APIServer] replaces Kubernetes; [Crash] counts the writes and injects
-// the crash.
+// Package crashtest crashes an operator at each of its writes, for tests. A [Story] runs once to
+// count the writes. It then runs with a crash before each write, and with a crash after each write.
+// All runs must end in the same state. [APIServer] replaces Kubernetes; [Crash] counts the writes
+// and injects the crash.
 package crashtest
 
 import (
@@ -25,9 +25,11 @@ import (
 // ErrCrash is the error of the write at which the operator crashes, and of every later one.
 var ErrCrash = errors.New("crash")
 
-// Crash counts the operator's writes to Kubernetes and to Vault, and injects a crash at one of them.
+// Crash counts the operator's writes to Kubernetes and to Vault, and injects a crash at one of
+// them.
 type Crash struct {
-	// At is the number of the write at which the operator crashes. The first is 1; 0 means no crash.
+	// At is the number of the write at which the operator crashes. The first is 1; 0 means no
+	// crash.
 	At int
 	// After lets that write succeed, so that only its response is lost.
 	After bool
@@ -37,8 +39,8 @@ type Crash struct {
 	crashed bool
 }
 
-// Around does a write unless the operator has crashed or crashes before it. It returns the error of the
-// write, or [ErrCrash].
+// Around does a write unless the operator has crashed or crashes before it. It returns the error of
+// the write, or [ErrCrash].
 func (c *Crash) Around(write func() error) error {
 	if c.crashed {
 		return ErrCrash
@@ -60,8 +62,8 @@ func (c *Crash) Around(write func() error) error {
 func (c *Crash) Restart() { c.crashed = false }
 
 // Interceptor returns functions for a fake client. Created objects get a UID and a creation time. A
-// deletion must name the UID of the object. Reads return what the operator's cache holds. Every write
-// passes [Crash.Around].
+// deletion must name the UID of the object. Reads return what the operator's cache holds. Every
+// write passes [Crash.Around].
 func (c *Crash) Interceptor(now func() time.Time) interceptor.Funcs {
 	return interceptor.Funcs{
 		Get: func(ctx context.Context, w client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {

@@ -11,8 +11,8 @@ type Story[W any] struct {
 	Begin func(t *testing.T, c *Crash) W
 	// Fork returns a copy of a world that uses c.
 	Fork func(t *testing.T, world W, c *Crash) W
-	// Pass runs one pass and reports whether another follows. The operator's memory must not outlive
-	// the pass.
+	// Pass runs one pass and reports whether another follows. The operator's memory must not
+	// outlive the pass.
 	Pass func(t *testing.T, world W) bool
 }
 
@@ -22,9 +22,9 @@ type chapter[W any] struct {
 	before int
 }
 
-// Everywhere runs the story without a crash, and then with a crash before and after each write. Each
-// run must pass check. A run with a crash starts at the pass that contains the write, because the
-// earlier passes are the same in every run.
+// Everywhere runs the story without a crash, and then with a crash before and after each write.
+// Each run must pass check. A run with a crash starts at the pass that contains the write, because
+// the earlier passes are the same in every run.
 func (s Story[W]) Everywhere(t *testing.T, leastWrites int, check func(*testing.T, W)) {
 	t.Helper()
 	c := &Crash{}

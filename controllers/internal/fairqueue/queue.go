@@ -1,5 +1,5 @@
-// Package fairqueue is a work queue that serves namespaces in round-robin order, so that a namespace
-// with many objects or events does not delay the others.
+// Package fairqueue is a work queue that serves namespaces in round-robin order, so that a
+// namespace with many objects or events does not delay the others.
 package fairqueue
 
 import (

@@ -1,5 +1,5 @@
-// Package operatorconfig reads the operator's configuration file. It holds what the administrator of
-// the cluster decides; tenants decide the rest in their objects. Start reading at [Config].
+// Package operatorconfig reads the operator's configuration file. It holds what the administrator
+// of the cluster decides; tenants decide the rest in their objects. Start reading at [Config].
 package operatorconfig
 
 import (
@@ -40,8 +40,8 @@ type Config struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
 
-	// ClusterID is part of the names of everything that the operator has in Vault. The default is the
-	// UID of the namespace kube-system.
+	// ClusterID is part of the names of everything that the operator has in Vault. The default is
+	// the UID of the namespace kube-system.
 	ClusterID string `json:"clusterID,omitempty"`
 	// OperandImage is the image of the notes service and its Jobs, with a tag or a digest.
 	OperandImage string `json:"operandImage"`
@@ -49,22 +49,23 @@ type Config struct {
 	OperandImagePullPolicy string `json:"operandImagePullPolicy,omitempty"`
 	// VaultConnections holds the connections by the name that objects refer to.
 	VaultConnections map[string]VaultConnection `json:"vaultConnections"`
-	// VaultResyncInterval is how often the keys of a settled object are checked, 1m to 24h. The default
-	// is 10m.
+	// VaultResyncInterval is how often the keys of a settled object are checked, 1m to 24h. The
+	// default is 10m.
 	VaultResyncInterval config.Duration `json:"vaultResyncInterval,omitempty"`
-	// LogLevel is info, for changes, or debug, which adds each requeue with its reason. The default is
-	// info.
+	// LogLevel is info, for changes, or debug, which adds each requeue with its reason. The default
+	// is info.
 	LogLevel string `json:"logLevel,omitempty"`
 	// WatchNamespaces are the namespaces whose objects the operator reconciles. The default is all.
 	WatchNamespaces []string `json:"watchNamespaces,omitempty"`
 
-	// MetricsBindAddress and HealthProbeBindAddress are host:port. The defaults are :8080 and :8081.
+	// MetricsBindAddress and HealthProbeBindAddress are host:port. The defaults are :8080 and
+	// :8081.
 	MetricsBindAddress     string `json:"metricsBindAddress,omitempty"`
 	HealthProbeBindAddress string `json:"healthProbeBindAddress,omitempty"`
 	// LeaderElection permits several replicas, of which one is active. The default is true.
 	LeaderElection *bool `json:"leaderElection,omitempty"`
-	// OperatorNamespace and OperatorServiceAccount are those of the operator's own pod. Conditions show
-	// them in the vault-setup command.
+	// OperatorNamespace and OperatorServiceAccount are those of the operator's own pod. Conditions
+	// show them in the vault-setup command.
 	OperatorNamespace      string `json:"operatorNamespace"`
 	OperatorServiceAccount string `json:"operatorServiceAccount"`
 }

@@ -51,7 +51,8 @@ func TestParseNamesTheWrongField(t *testing.T) {
 	}
 }
 
-// FuzzParse: a configuration is refused, or means the same when it is written down with its defaults.
+// FuzzParse: a configuration is refused, or means the same when it is written down with its
+// defaults.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(valid))
 	f.Add([]byte("vaultConnections: {default: {}}"))

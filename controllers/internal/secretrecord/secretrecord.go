@@ -1,6 +1,6 @@
-// Package secretrecord reads and writes the fields of a SecureNotes status that record its secrets in
-// Vault. The reconcilers of both kinds write them. Each guards its write against a status that has
-// changed since.
+// Package secretrecord reads and writes the fields of a SecureNotes status that record its secrets
+// in Vault. The reconcilers of both kinds write them. Each guards its write against a status that
+// has changed since.
 package secretrecord
 
 import (

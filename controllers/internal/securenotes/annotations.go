@@ -11,8 +11,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
 
-// ignoredAnnotations describes the annotations for the operator that have no effect because of their
-// values, and what the values must be.
+// ignoredAnnotations describes the annotations for the operator that have no effect because of
+// their values, and what the values must be.
 func ignoredAnnotations(s *scope) []string {
 	var ignored []string
 	ignore := func(annotation, want string) {

@@ -15,8 +15,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// TestAnnotationIgnored: a value that the operator does not understand is said in a condition and
-// an event, and one that it does is not.
+// TestAnnotationIgnored: an annotation whose value the operator does not understand causes a
+// condition and an event. A valid value does not.
 func TestAnnotationIgnored(t *testing.T) {
 	t.Parallel()
 	lost := bad(v1alpha1.ReasonDatabaseLost, "gone")
@@ -29,12 +29,12 @@ func TestAnnotationIgnored(t *testing.T) {
 		"none":                                    {},
 		"Vault abandoned":                         {annotation: v1alpha1.AnnotationAbandonVault, value: "true"},
 		"Vault not abandoned":                     {annotation: v1alpha1.AnnotationAbandonVault, value: "false"},
-		"Vault abandoned in another word":         {annotation: v1alpha1.AnnotationAbandonVault, value: "yes", want: `abandon-vault="yes" is ignored: the value must be "true"`},
-		"Vault abandoned without a word":          {annotation: v1alpha1.AnnotationAbandonVault, want: `the value must be "true"`},
+		"Vault abandoned, invalid value":          {annotation: v1alpha1.AnnotationAbandonVault, value: "yes", want: `abandon-vault="yes" is ignored: the value must be "true"`},
+		"Vault abandoned, empty value":            {annotation: v1alpha1.AnnotationAbandonVault, want: `the value must be "true"`},
 		"a request":                               {annotation: v1alpha1.AnnotationRotateRequestedAt, value: strings.Repeat("x", 64)},
 		"a request that is too long":              {annotation: v1alpha1.AnnotationRotateRequestedAt, value: strings.Repeat("x", 65), want: "at most 64 characters"},
 		"an empty database, accepted":             {annotation: v1alpha1.AnnotationAcceptEmptyDatabase, value: "id", database: lost},
-		"an empty database, another's":            {annotation: v1alpha1.AnnotationAcceptEmptyDatabase, value: "true", database: lost, want: `accept-empty-database="true" is ignored: the value must be "id"`},
+		"an empty database, another value":        {annotation: v1alpha1.AnnotationAcceptEmptyDatabase, value: "true", database: lost, want: `accept-empty-database="true" is ignored: the value must be "id"`},
 		"an empty database, used up":              {annotation: v1alpha1.AnnotationAcceptEmptyDatabase, value: "id", database: lost, accepted: 1, want: `the value must be "id/2"`},
 		"an empty database, used up and not lost": {annotation: v1alpha1.AnnotationAcceptEmptyDatabase, value: "id", accepted: 1},
 		"an empty database, not lost":             {annotation: v1alpha1.AnnotationAcceptEmptyDatabase, value: "yes", want: "no database is lost"},
@@ -66,7 +66,7 @@ func TestAnnotationIgnored(t *testing.T) {
 			}
 		})
 	}
-	t.Run("put right", func(t *testing.T) {
+	t.Run("corrected", func(t *testing.T) {
 		sn := &v1alpha1.SecureNotes{}
 		sn.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionAnnotationIgnored, Status: metav1.ConditionTrue}}
 		if meta.FindStatusCondition(computeStatus(newScope(sn, operand.Environment{}, time.Unix(0, 0))).Conditions, v1alpha1.ConditionAnnotationIgnored) != nil {

@@ -24,7 +24,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// refused is a Deployment whose pods the API server refuses.
+// refused returns a Deployment whose pods the API server refuses.
 func refused(words string) *appsv1.Deployment {
 	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "notes"}}
 	d.Status.Conditions = []appsv1.DeploymentCondition{{Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Reason: "FailedCreate", Message: words}}
@@ -46,9 +46,9 @@ func answering(words string) cause.Look {
 	return cause.Look{Now: func() time.Time { return now }, Readyz: func(*corev1.Pod) string { return words }}
 }
 
-// TestReadyTellsTheCause is the table of causes, and of what a person then sees: Ready's reason,
-// the condition that it is about, the next step, and a Warning event. The database is named only
-// where it is at fault.
+// TestReadyTellsTheCause checks for each cause what a person sees: the reason of Ready, the
+// condition that it comes from, the next step, and a Warning event. DatabaseReady is named only if
+// the database is at fault.
 func TestReadyTellsTheCause(t *testing.T) {
 	t.Parallel()
 	pending := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "notes-data", CreationTimestamp: metav1.NewTime(now.Add(-time.Minute))}}
@@ -71,19 +71,19 @@ func TestReadyTellsTheCause(t *testing.T) {
 			about: v1alpha1.ConditionWorkloadReady, reason: v1alpha1.ReasonQuotaExceeded, wanted: "raise the ResourceQuota"},
 		"a missing priority class": {deployment: refused(`pods "x" is forbidden: no PriorityClass with name vip was found`),
 			about: v1alpha1.ConditionWorkloadReady, reason: v1alpha1.ReasonPriorityClassNotFound, wanted: "create the PriorityClass"},
-		"a quota, and an old pod without its database": {deployment: refused("exceeded quota"), pods: []corev1.Pod{pod(time.Hour, unschedulable)},
+		"a quota, and an old pod without database": {deployment: refused("exceeded quota"), pods: []corev1.Pod{pod(time.Hour, unschedulable)},
 			about: v1alpha1.ConditionWorkloadReady, reason: v1alpha1.ReasonQuotaExceeded, wanted: "raise the ResourceQuota"},
-		"no room": {pods: []corev1.Pod{pod(time.Minute, unschedulable)},
+		"no node": {pods: []corev1.Pod{pod(time.Minute, unschedulable)},
 			about: v1alpha1.ConditionWorkloadReady, reason: v1alpha1.ReasonUnschedulable, wanted: "kubectl describe pod"},
 		"too little memory": {pods: []corev1.Pod{pod(time.Minute, outOfMemory)},
 			about: v1alpha1.ConditionWorkloadReady, reason: v1alpha1.ReasonOOMKilled, wanted: "raise limits.memory"},
-		"Vault, as the service says": {pods: []corev1.Pod{pod(time.Minute, serveFails("VaultSealed"))},
+		"the service reports Vault": {pods: []corev1.Pod{pod(time.Minute, serveFails("VaultSealed"))},
 			about: v1alpha1.ConditionWorkloadReady, reason: v1alpha1.ReasonVaultSealed, wanted: "words"},
-		"the database, as the service says": {pods: []corev1.Pod{pod(time.Minute, migrateFails("DatabaseUnreachable"))},
+		"the service reports the database": {pods: []corev1.Pod{pod(time.Minute, migrateFails("DatabaseUnreachable"))},
 			about: v1alpha1.ConditionDatabaseReady, reason: "DatabaseUnreachable", wanted: "words"},
-		"what /readyz says": {pods: []corev1.Pod{pod(time.Minute, serving)}, look: answering("the audit log cannot be written"),
+		"/readyz reports a fault": {pods: []corev1.Pod{pod(time.Minute, serving)}, look: answering("the audit log cannot be written"),
 			about: v1alpha1.ConditionWorkloadReady, reason: v1alpha1.ReasonNotReady, wanted: "the audit log cannot be written"},
-		"what /readyz says of the database": {pods: []corev1.Pod{pod(time.Minute, serving)}, look: answering("DatabaseUnreachable: connection refused"),
+		"/readyz reports the database": {pods: []corev1.Pod{pod(time.Minute, serving)}, look: answering("DatabaseUnreachable: connection refused"),
 			about: v1alpha1.ConditionDatabaseReady, reason: "DatabaseUnreachable", wanted: "connection refused"},
 		"a volume": {pods: []corev1.Pod{pod(time.Minute, unschedulable)}, look: unprovided, claim: pending,
 			about: v1alpha1.ConditionDatabaseReady, reason: v1alpha1.ReasonVolumePending, wanted: "create that StorageClass"},
@@ -124,9 +124,9 @@ func TestReadyTellsTheCause(t *testing.T) {
 	}
 }
 
-// TestHinderedRotationIsNotHealthy: a rotation that waits for what a person has to put right is
-// told of where people look, also beside another one that waits for its turn.
-func TestHinderedRotationIsNotHealthy(t *testing.T) {
+// TestBlockedRotationIsNotHealthy: KeyRotationHealthy reports a rotation that waits for a person,
+// also if another one waits for its turn.
+func TestBlockedRotationIsNotHealthy(t *testing.T) {
 	t.Parallel()
 	waiting := func(name, reason string) v1alpha1.KeyRotation {
 		return v1alpha1.KeyRotation{
@@ -141,13 +141,13 @@ func TestHinderedRotationIsNotHealthy(t *testing.T) {
 		status metav1.ConditionStatus
 		reason string
 	}{
-		"at work":            {list: []v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonReencrypting)}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonRotating},
-		"in the queue":       {list: []v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonQueued)}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonRotating},
-		"new":                {list: []v1alpha1.KeyRotation{{ObjectMeta: metav1.ObjectMeta{Name: "a"}}}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonRotating},
-		"over quota":         {list: []v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonQuotaExceeded), waiting("b", v1alpha1.ReasonQueued)}, status: metav1.ConditionFalse, reason: v1alpha1.ReasonQuotaExceeded},
-		"without its Vault":  {list: []v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonVaultSealed)}, status: metav1.ConditionFalse, reason: v1alpha1.ReasonVaultSealed},
-		"kept by a sidecar":  {list: []v1alpha1.KeyRotation{waiting("b", v1alpha1.ReasonQueued), waiting("a", v1alpha1.ReasonSidecarRunning)}, status: metav1.ConditionFalse, reason: v1alpha1.ReasonSidecarRunning},
-		"before its service": {list: []v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonSecureNotesNotReady)}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonRotating},
+		"running":           {list: []v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonReencrypting)}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonRotating},
+		"queued":            {list: []v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonQueued)}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonRotating},
+		"new":               {list: []v1alpha1.KeyRotation{{ObjectMeta: metav1.ObjectMeta{Name: "a"}}}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonRotating},
+		"over quota":        {list: []v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonQuotaExceeded), waiting("b", v1alpha1.ReasonQueued)}, status: metav1.ConditionFalse, reason: v1alpha1.ReasonQuotaExceeded},
+		"Vault is sealed":   {list: []v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonVaultSealed)}, status: metav1.ConditionFalse, reason: v1alpha1.ReasonVaultSealed},
+		"a running sidecar": {list: []v1alpha1.KeyRotation{waiting("b", v1alpha1.ReasonQueued), waiting("a", v1alpha1.ReasonSidecarRunning)}, status: metav1.ConditionFalse, reason: v1alpha1.ReasonSidecarRunning},
+		"service not ready": {list: []v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonSecureNotesNotReady)}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonRotating},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, _ := rotationHealth(&v1alpha1.SecureNotes{}, tc.list)
@@ -161,8 +161,8 @@ func TestHinderedRotationIsNotHealthy(t *testing.T) {
 	}
 }
 
-// TestQuotaRefusesAVerification: old versions are kept while their verification cannot run, and
-// the condition says so; the service itself is as it was.
+// TestQuotaRefusesAVerification: while a verification cannot run, old versions stay and the
+// condition says why. The service is not affected.
 func TestQuotaRefusesAVerification(t *testing.T) {
 	t.Parallel()
 	vault := &fakeVault{}

@@ -152,8 +152,8 @@ func (r *Reconciler) readCertificateNames(ctx context.Context, s *scope) error {
 	return client.IgnoreNotFound(err)
 }
 
-// ownsCertificate reports whether a Certificate belongs to the SecureNotes. One that was restored from
-// a backup has no owner, but the labels.
+// ownsCertificate reports whether a Certificate belongs to the SecureNotes. One that was restored
+// from a backup has no owner, but the labels.
 func ownsCertificate(sn *v1alpha1.SecureNotes, certificate *certmanagerv1.Certificate) bool {
 	return metav1.IsControlledBy(certificate, sn) ||
 		certificate.Labels[operand.LabelManagedBy] == operand.ManagedBy && certificate.Labels[operand.LabelInstance] == sn.Name
@@ -193,9 +193,9 @@ func (r *Reconciler) refuseHostnames(ctx context.Context, s *scope) (refused, ke
 	return refused, kept, nil
 }
 
-// secretOfCertificate decides which Secret cert-manager writes. In earlier releases it was NAME-tls,
-// which may be the user's own. A Certificate of an earlier release keeps it, because pods have
-// mounted it; a new Certificate never gets it.
+// secretOfCertificate decides which Secret cert-manager writes. In earlier releases it was
+// NAME-tls, which may be the user's own. A Certificate of an earlier release keeps it, because pods
+// have mounted it; a new Certificate never gets it.
 func (r *Reconciler) secretOfCertificate(ctx context.Context, s *scope) error {
 	former := operand.FormerCertificateSecretName(s.sn.Name)
 	if recorded, ok := recordedSecret(s.sn); ok && recorded != former {

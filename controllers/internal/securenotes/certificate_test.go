@@ -9,8 +9,8 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// TestIssuerFinding is the table of what an issuer's own status says; an empty message: it is
-// ready.
+// TestIssuerFinding checks the finding for each status of an issuer. An empty message stands for a
+// ready one.
 func TestIssuerFinding(t *testing.T) {
 	t.Parallel()
 	status := func(is cmmeta.ConditionStatus, message string) *certmanagerv1.IssuerStatus {

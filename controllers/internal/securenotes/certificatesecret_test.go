@@ -14,7 +14,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// TestSecretFinding: the pods tell what is wrong with a Secret that the operator may not read.
+// TestSecretFinding: the pods report what is wrong with a Secret that the operator may not read.
 func TestSecretFinding(t *testing.T) {
 	t.Parallel()
 	ended := func(message string) func(*corev1.Pod) {

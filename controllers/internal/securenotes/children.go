@@ -119,7 +119,8 @@ func (r *Reconciler) readDeployment(ctx context.Context, s *scope, existing *app
 	return client.IgnoreNotFound(err)
 }
 
-// disruptionBudget applies the PodDisruptionBudget, which exists only if there are several replicas.
+// disruptionBudget applies the PodDisruptionBudget, which exists only if there are several
+// replicas.
 func (r *Reconciler) disruptionBudget(ctx context.Context, s *scope) error {
 	if desired := operand.DisruptionBudget(s.sn); desired != nil {
 		_, err := r.apply(ctx, s, desired, nil)

@@ -115,8 +115,8 @@ func metricsMessage(s *scope) string {
 	return "the metrics have no Service: " + s.metricsConflict.Error()
 }
 
-// rotationHealthy returns the condition KeyRotationHealthy: faults of the rotations first, then those
-// of the retirement and trim of old versions.
+// rotationHealthy returns the condition KeyRotationHealthy: faults of the rotations first, then
+// those of the retirement and trim of old versions.
 func rotationHealthy(s *scope) finding {
 	if s.rotationFinding.status != metav1.ConditionTrue {
 		return s.rotationFinding
@@ -148,8 +148,8 @@ func rotationHealthy(s *scope) finding {
 	return s.rotationFinding
 }
 
-// floorChanged reports a min_decryption_version that somebody changed in Vault. The operator does not
-// change it back.
+// floorChanged reports a min_decryption_version that somebody changed in Vault. The operator does
+// not change it back.
 func floorChanged(s *scope) finding {
 	status := s.sn.Status.MasterKey
 	if s.key == nil || status == nil || status.MinDecryptionFloor == 0 || s.key.MinDecryption == status.MinDecryptionFloor {
@@ -175,9 +175,9 @@ func keepsDestroyedVersion(s *scope) finding {
 }
 
 // unretired reports old versions that still decrypt and have no pending retirement, although a
-// rotation has put a newer one into use. The KeyRotation was deleted too early, or the retirement was
-// lost with an earlier object. Only rotations raise min_encryption_version, so a version that an
-// administrator adds does not count.
+// rotation has put a newer one into use. The KeyRotation was deleted too early, or the retirement
+// was lost with an earlier object. Only rotations raise min_encryption_version, so a version that
+// an administrator adds does not count.
 func unretired(s *scope) finding {
 	status := s.sn.Status.MasterKey
 	if s.key == nil || status == nil || s.key.MinEncryption <= s.key.MinDecryption || len(status.PendingRetirements) > 0 ||
@@ -208,7 +208,8 @@ func childTrouble(s *scope) finding {
 	}
 }
 
-// deletionFinding returns Ready of an object that is being deleted, with what the deletion waits for.
+// deletionFinding returns Ready of an object that is being deleted, with what the deletion waits
+// for.
 func deletionFinding(s *scope, status *v1alpha1.SecureNotesStatus) finding {
 	if s.deletionRights != nil {
 		missing := s.rightsMissing(s.deletionRights)

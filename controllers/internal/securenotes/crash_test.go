@@ -26,7 +26,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// life is some days of a SecureNotes, its API server and its Vault. Whoever else has a part in it, the test plays.
+// life is several days of a SecureNotes, its API server and its Vault. The test plays the other
+// controllers.
 type life struct {
 	t *testing.T
 	*crashtest.APIServer
@@ -34,15 +35,16 @@ type life struct {
 	now   time.Time
 	key   vaultadmin.KeyState
 
-	// made are the KeyRotations that were ever made; floors, the versions before which nothing decrypted from then on;
-	// trims, those before which all was destroyed.
+	// made holds every KeyRotation that was created; floors, every version to which
+	// min_decryption_version was raised; trims, every version to which min_available_version was
+	// raised.
 	made          []string
 	floors, trims []int64
-	// created are the session keys that were ever created in Vault, by entry, with their digests.
+	// created holds the digest of every entry of session keys that was created in Vault.
 	created map[string]string
-	// deleted are the Jobs that somebody has deleted before their end, once each; nil: nobody does so.
+	// deleted holds the Jobs that were deleted before their end, once each. If it is nil, none is.
 	deleted map[string]bool
-	// times are those that play has still to go through; passes were played at the first of them.
+	// times are the times that are left; passes counts the passes at the first of them.
 	times  []string
 	passes int
 }
@@ -55,7 +57,7 @@ func newLife(t *testing.T, c *crashtest.Crash) *life {
 	return &life{t: t, crash: c, created: map[string]string{}, key: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}, APIServer: crashtest.NewAPIServer(t, rotations.Indexes, sn)}
 }
 
-// fork returns a copy of the life for another test, in which c counts and strikes.
+// fork returns a copy of the life for another test that uses c.
 func (l *life) fork(t *testing.T, c *crashtest.Crash) *life {
 	t.Helper()
 	fork := *l
@@ -65,14 +67,14 @@ func (l *life) fork(t *testing.T, c *crashtest.Crash) *life {
 	return &fork
 }
 
-// livedVault is the operator's Vault. It looks at each of the two things that nothing undoes.
+// livedVault is the operator's Vault. It checks the two writes that cannot be undone.
 type livedVault struct{ *life }
 
 func (v livedVault) Connection() vaultadmin.Connection {
 	return vaultadmin.Connection{Name: "default"}
 }
 
-// Ensure creates session keys for an object that has none, and has them recorded before and after.
+// Ensure creates session keys for an object that has none, and records them before and after.
 func (v livedVault) Ensure(ctx context.Context, d vaultadmin.Deployment) (vaultadmin.DeploymentState, error) {
 	secrets := d.Secrets
 	if secrets.SessionKeys.Digest == "" {
@@ -106,7 +108,7 @@ func (v livedVault) RaiseMinDecryption(_ context.Context, _ vaultadmin.Deploymen
 		v.mustBeVerified("retire", version)
 		for _, entry := range v.object().Status.MasterKey.PendingRetirements {
 			if entry.ToVersion == version && v.now.Before(entry.Due.Time) {
-				v.t.Errorf("the versions before %d were retired at %s, and were due at %s", version, v.now, entry.Due)
+				v.t.Errorf("the versions below %d were retired at %s, before they were due at %s", version, v.now, entry.Due)
 			}
 		}
 		v.key.MinDecryption = version
@@ -124,7 +126,7 @@ func (v livedVault) Trim(_ context.Context, _ vaultadmin.Deployment, version, _ 
 		v.mustBeVerified("trim", version)
 		for _, entry := range v.object().Status.MasterKey.Retirements {
 			if entry.ToVersion == version && v.now.Before(entry.Time.Add(48*time.Hour)) {
-				v.t.Errorf("the versions before %d were destroyed at %s, and were retired at %s", version, v.now, entry.Time)
+				v.t.Errorf("the versions below %d were destroyed at %s, too soon after their retirement at %s", version, v.now, entry.Time)
 			}
 		}
 		v.key.MinAvailable = version
@@ -133,14 +135,14 @@ func (v livedVault) Trim(_ context.Context, _ vaultadmin.Deployment, version, _ 
 	})
 }
 
-// mustBeVerified checks that a verification of the version has completed for what is about to happen.
+// mustBeVerified checks that a verification of the version is complete.
 func (l *life) mustBeVerified(what string, version int64) {
 	for _, job := range l.jobs() {
 		if strings.HasPrefix(job.Name, fmt.Sprintf("notes-%s-v%d-", what, version)) && job.Status.CompletionTime != nil {
 			return
 		}
 	}
-	l.t.Errorf("%s of the versions before %d without a verification that completed", what, version)
+	l.t.Errorf("%s of the versions below %d without a complete verification", what, version)
 }
 
 func (l *life) object() *v1alpha1.SecureNotes {
@@ -167,7 +169,7 @@ func (l *life) rotations() []v1alpha1.KeyRotation {
 	return list.Items
 }
 
-// operator is a new one: nothing may depend on what the last one remembered.
+// operator returns a new operator, because nothing may depend on the memory of the last one.
 func (l *life) operator() *Reconciler {
 	l.crash.Restart()
 	funcs := l.crash.Interceptor(func() time.Time { return l.now })
@@ -187,7 +189,7 @@ func (l *life) operator() *Reconciler {
 	}
 }
 
-// pass is one over what this test is about.
+// pass runs the phases that this test is about.
 func (l *life) pass() {
 	r := l.operator()
 	s := newScope(l.object(), r.Environment, l.now)
@@ -203,7 +205,7 @@ func (l *life) pass() {
 	}
 }
 
-// rotate plays the controller of KeyRotations, and has the old version retired an hour later.
+// rotate plays the controller of KeyRotations. The old version is to be retired an hour later.
 func (l *life) rotate() {
 	for _, kr := range l.rotations() {
 		if rotations.Ended(&kr) {
@@ -250,14 +252,14 @@ func (l *life) request() {
 	}
 }
 
-// days are when everything happens that this test is about: rotations by the schedule, one that is missed, and one that is
-// asked for; four retirements; a trim; and pruning.
+// days are the times at which something happens: scheduled rotations, a missed one, a requested
+// one, four retirements, a trim, and pruning.
 var days = []string{
 	"Jan 1 00:01", "Jan 1 03:00", "Jan 1 03:30", "Jan 1 04:05", "Jan 1 04:35", "Jan 2 03:00", "Jan 2 04:05", "Jan 4 05:00", "Jan 4 06:05", "Jan 4 07:00",
 }
 
-// play plays one pass, and everybody else if the operator has written, and reports whether any time
-// is left.
+// play runs one pass, and the other controllers if the operator wrote something. It reports whether
+// any time is left.
 func (l *life) play() bool {
 	at := l.times[0]
 	l.now = moment(l.t, at)
@@ -273,7 +275,7 @@ func (l *life) play() bool {
 	l.rotate()
 	l.verify()
 	if l.passes++; l.passes == 12 {
-		l.t.Fatalf("%s: writes without end", at)
+		l.t.Fatalf("%s: the operator does not settle", at)
 	}
 	return true
 }
@@ -290,23 +292,22 @@ func lifeThrough(times []string, deleted map[string]bool) crashtest.Story[*life]
 	}
 }
 
-// TestCrashAnywhere kills the operator before and after each of its writes, in Kubernetes and in
-// Vault. Whatever happens, one rotation is made for each time that is due and for the request, each
-// floor is raised once, after a verification that has completed and not before it is due, so is
-// what was retired long enough ago destroyed, session keys are in use that were recorded before
-// they were created, and nothing is left behind.
+// TestCrashAnywhere crashes the operator before and after each of its writes to Kubernetes and to
+// Vault. In each case, one rotation is created for each due time and for the request. Each
+// retirement and each trim happens once, when it is due, and after a complete verification. The
+// session keys in use were recorded before they were created. Nothing is left behind.
 func TestCrashAnywhere(t *testing.T) {
 	t.Parallel()
 	lifeThrough(days, nil).Everywhere(t, 35, func(t *testing.T, l *life) {
 		requested := slices.DeleteFunc(slices.Clone(l.made), func(name string) bool { return !strings.HasPrefix(name, "notes-req-") })
 		if len(l.made) != 4 || len(requested) != 1 {
-			t.Errorf("made %v, want one for each of three days, and one that was asked for", l.made)
+			t.Errorf("created %v, want one for each of three days, and a requested one", l.made)
 		}
 		if left := scheduledFor(t, l.operator()); len(l.rotations()) != 1 || !slices.Equal(left, []string{"Jan 4 03:00"}) {
-			t.Errorf("%d rotations are left, of the schedule those for %v", len(l.rotations()), left)
+			t.Errorf("%d rotations are left, scheduled ones for %v; want one, for Jan 4", len(l.rotations()), left)
 		}
 		if !slices.Equal(l.floors, []int64{2, 3, 4, 5}) || !slices.Equal(l.trims, []int64{4}) {
-			t.Errorf("the floor was raised to %v, and what is before %v was destroyed", l.floors, l.trims)
+			t.Errorf("the floor was raised to %v, and the versions below %v were destroyed", l.floors, l.trims)
 		}
 		if jobs := l.jobs(); len(jobs) != 0 {
 			t.Errorf("%d Jobs are left, the first is %s", len(jobs), jobs[0].Name)
@@ -321,18 +322,18 @@ func TestCrashAnywhere(t *testing.T) {
 		}
 		secrets := secretrecord.Get(&status)
 		if digest, created := l.created[secrets.SessionKeys.Entry]; !created || digest != secrets.SessionKeys.Digest || secrets.NextSessionKeys != (vaultadmin.Secret{}) || len(l.created) > 2 {
-			t.Errorf("recorded %+v, want none of the %v that were created to come next, and one in use", secrets, l.created)
+			t.Errorf("recorded %+v, want one of the created %v in use, and none as next", secrets, l.created)
 		}
 		before := l.crash.Count
 		l.pass()
 		if l.crash.Count != before {
-			t.Errorf("%d writes when all is done", l.crash.Count-before)
+			t.Errorf("a settled pass did %d writes, want none", l.crash.Count-before)
 		}
 	})
 }
 
-// TestDeletedVerifications: somebody deletes the Job of a retirement before its end. It is
-// recreated once, wherever the operator dies, and nothing is postponed.
+// TestDeletedVerifications: somebody deletes the Job of a retirement before its end. The operator
+// recreates it once, wherever it crashes, and postpones nothing.
 func TestDeletedVerifications(t *testing.T) {
 	t.Parallel()
 	lifeThrough(days[:4], map[string]bool{}).Everywhere(t, 10, func(t *testing.T, l *life) {

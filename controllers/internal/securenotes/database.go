@@ -22,7 +22,8 @@ type lossState int
 const (
 	// lossNone: no database is lost, or Vault could not be asked.
 	lossNone lossState = iota
-	// lossEmptyPending: the loss was accepted before, and the next pod starts with an empty database.
+	// lossEmptyPending: the loss was accepted before, and the next pod starts with an empty
+	// database.
 	lossEmptyPending
 	// lossAccepted: the annotation accepts the loss in this pass.
 	lossAccepted
@@ -82,8 +83,8 @@ func (s *scope) claimed() bool {
 	return s.databaseShown()
 }
 
-// databaseClaimed reports whether pods must find a database that has been in use. If Vault cannot be
-// asked, the current ConfigMap decides; without one, the answer is yes, which is safe.
+// databaseClaimed reports whether pods must find a database that has been in use. If Vault cannot
+// be asked, the current ConfigMap decides; without one, the answer is yes, which is safe.
 func (r *Reconciler) databaseClaimed(ctx context.Context, s *scope) (bool, error) {
 	if s.database != nil {
 		return s.claimed(), nil

@@ -25,8 +25,8 @@ func claimOf(changes ...func(*corev1.PersistentVolumeClaim)) *corev1.PersistentV
 	return claim
 }
 
-// TestLostVolume: a claim that is gone, going or without a volume is not made again once there was
-// a database, and the Deployment, whose pod may have it open, is left alone.
+// TestLostVolume: a claim that is missing, being deleted or without a volume is not recreated once
+// there was a database. The Deployment, whose pod may have the volume open, is not changed.
 func TestLostVolume(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -35,12 +35,12 @@ func TestLostVolume(t *testing.T) {
 		says     string // empty: the volume is not lost
 		made     bool
 	}{
-		"in use":               {claim: claimOf(), database: &vaultadmin.DatabaseState{Claimed: true}, made: true},
-		"gone":                 {database: &vaultadmin.DatabaseState{Claimed: true}, says: "is missing: restore it from a backup, under this name and with the annotation securenotes.dev/deployment-id=uid"},
-		"never in use":         {database: &vaultadmin.DatabaseState{}, made: true},
-		"gone, Vault is away":  {claim: nil, database: nil, says: "", made: false},
-		"there, Vault is away": {claim: claimOf(), made: true},
-		"going": {claim: claimOf(func(c *corev1.PersistentVolumeClaim) {
+		"in use":                        {claim: claimOf(), database: &vaultadmin.DatabaseState{Claimed: true}, made: true},
+		"gone":                          {database: &vaultadmin.DatabaseState{Claimed: true}, says: "is missing: restore it from a backup, under this name and with the annotation securenotes.dev/deployment-id=uid"},
+		"never in use":                  {database: &vaultadmin.DatabaseState{}, made: true},
+		"missing, Vault is unreachable": {claim: nil, database: nil, says: "", made: false},
+		"exists, Vault is unreachable":  {claim: claimOf(), made: true},
+		"being deleted": {claim: claimOf(func(c *corev1.PersistentVolumeClaim) {
 			c.DeletionTimestamp, c.Finalizers = &metav1.Time{Time: now}, []string{"kubernetes.io/pvc-protection"}
 		}), database: &vaultadmin.DatabaseState{Claimed: true}, says: "persistentVolumeReclaimPolicy of PersistentVolume pv-1 to Retain now", made: true},
 		"without a volume": {claim: claimOf(func(c *corev1.PersistentVolumeClaim) { c.Status.Phase = corev1.ClaimLost }),
@@ -69,14 +69,14 @@ func TestLostVolume(t *testing.T) {
 				t.Fatal(err)
 			}
 			if left := s.deployment == nil; left != (tc.says != "") || left != (s.workloadFinding.reason == v1alpha1.ReasonDatabaseLost) {
-				t.Errorf("the Deployment was left alone: %t; %+v", left, s.workloadFinding)
+				t.Errorf("the Deployment was not changed: %t; %+v", left, s.workloadFinding)
 			}
 		})
 	}
 }
 
-// TestClaimedDatabase: from the first ready pod on the database counts as in use; what is lost
-// stays lost until somebody accepts that, and each acceptance holds for one loss.
+// TestClaimedDatabase: the database is in use from the first ready pod on. A lost one stays lost
+// until a person accepts the loss, and each acceptance is valid for one loss.
 func TestClaimedDatabase(t *testing.T) {
 	t.Parallel()
 	const again = "uid/2"
@@ -95,22 +95,22 @@ func TestClaimedDatabase(t *testing.T) {
 	}{
 		"an acceptance that only the marker of an earlier release's object has": {before: vaultadmin.DatabaseState{Accepted: 1}, shown: true, finding: lost,
 			after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost, says: "securenotes.dev/accept-empty-database=" + again},
-		"no pod yet":              {finding: unknown(v1alpha1.ReasonProgressing, "x"), reason: v1alpha1.ReasonProgressing},
-		"the first pod is ready":  {finding: ready, after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonReady},
-		"it is known":             {before: vaultadmin.DatabaseState{Claimed: true}, finding: ready, after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonReady},
-		"the database is away":    {before: vaultadmin.DatabaseState{Claimed: true}, finding: bad("DatabaseUnreachable", "x"), annotation: "uid", after: vaultadmin.DatabaseState{Claimed: true}, reason: "DatabaseUnreachable"},
-		"lost":                    {before: vaultadmin.DatabaseState{Claimed: true}, finding: lost, after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonDatabaseLost, says: "securenotes.dev/accept-empty-database=uid"},
-		"accepted":                {before: vaultadmin.DatabaseState{Claimed: true}, finding: lost, annotation: "uid", after: vaultadmin.DatabaseState{Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost},
-		"accepted by another id":  {before: vaultadmin.DatabaseState{Claimed: true}, finding: lost, annotation: "true", after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonDatabaseLost},
-		"no pod has tried since":  {before: vaultadmin.DatabaseState{Accepted: 1}, finding: lost, annotation: "uid", after: vaultadmin.DatabaseState{Accepted: 1}, reason: v1alpha1.ReasonProgressing, says: "kubectl rollout restart deployment notes"},
-		"the empty one is in use": {before: vaultadmin.DatabaseState{Accepted: 1}, finding: ready, annotation: "uid", after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonReady},
+		"no pod yet":                  {finding: unknown(v1alpha1.ReasonProgressing, "x"), reason: v1alpha1.ReasonProgressing},
+		"the first pod is ready":      {finding: ready, after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonReady},
+		"already recorded":            {before: vaultadmin.DatabaseState{Claimed: true}, finding: ready, after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonReady},
+		"the database is unreachable": {before: vaultadmin.DatabaseState{Claimed: true}, finding: bad("DatabaseUnreachable", "x"), annotation: "uid", after: vaultadmin.DatabaseState{Claimed: true}, reason: "DatabaseUnreachable"},
+		"lost":                        {before: vaultadmin.DatabaseState{Claimed: true}, finding: lost, after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonDatabaseLost, says: "securenotes.dev/accept-empty-database=uid"},
+		"accepted":                    {before: vaultadmin.DatabaseState{Claimed: true}, finding: lost, annotation: "uid", after: vaultadmin.DatabaseState{Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost},
+		"accepted with another id":    {before: vaultadmin.DatabaseState{Claimed: true}, finding: lost, annotation: "true", after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonDatabaseLost},
+		"no pod has started since":    {before: vaultadmin.DatabaseState{Accepted: 1}, finding: lost, annotation: "uid", after: vaultadmin.DatabaseState{Accepted: 1}, reason: v1alpha1.ReasonProgressing, says: "kubectl rollout restart deployment notes"},
+		"the empty one is in use":     {before: vaultadmin.DatabaseState{Accepted: 1}, finding: ready, annotation: "uid", after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonReady},
 		"lost again": {before: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, finding: lost, annotation: "uid",
 			after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost, says: "securenotes.dev/accept-empty-database=" + again},
 		"accepted again": {before: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, finding: lost, annotation: again,
 			after: vaultadmin.DatabaseState{Accepted: 2}, reason: v1alpha1.ReasonDatabaseLost},
 		"accepted before the loss": {before: vaultadmin.DatabaseState{Claimed: true}, finding: ready, annotation: "uid",
 			after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonReady},
-		"the claim is gone and that is accepted": {before: vaultadmin.DatabaseState{Claimed: true}, finding: lost, annotation: "uid", volume: volumeMissing,
+		"the loss of the claim is accepted": {before: vaultadmin.DatabaseState{Claimed: true}, finding: lost, annotation: "uid", volume: volumeMissing,
 			after: vaultadmin.DatabaseState{Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost},
 		"a pod may still have the volume open": {before: vaultadmin.DatabaseState{Claimed: true}, finding: lost, annotation: "uid", volume: volumeTerminating,
 			after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonDatabaseLost},
@@ -120,13 +120,13 @@ func TestClaimedDatabase(t *testing.T) {
 			after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost, says: "securenotes.dev/accept-empty-database=" + again},
 		"Vault restored to before the first pod": {status: &v1alpha1.DatabaseStatus{InUse: true}, finding: unknown(v1alpha1.ReasonProgressing, "x"),
 			after: vaultadmin.DatabaseState{Claimed: true}, reason: v1alpha1.ReasonProgressing},
-		"an acceptance that only the marker has": {before: vaultadmin.DatabaseState{Accepted: 1}, status: &v1alpha1.DatabaseStatus{InUse: true}, finding: lost,
+		"an acceptance that only the marker records": {before: vaultadmin.DatabaseState{Accepted: 1}, status: &v1alpha1.DatabaseStatus{InUse: true}, finding: lost,
 			after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost, says: "securenotes.dev/accept-empty-database=" + again},
-		"many acceptances that only the marker has": {before: vaultadmin.DatabaseState{Accepted: 7}, status: &v1alpha1.DatabaseStatus{InUse: true}, finding: lost,
+		"many acceptances that only the marker records": {before: vaultadmin.DatabaseState{Accepted: 7}, status: &v1alpha1.DatabaseStatus{InUse: true}, finding: lost,
 			after: vaultadmin.DatabaseState{Claimed: true, Accepted: 7}, reason: v1alpha1.ReasonDatabaseLost, says: "securenotes.dev/accept-empty-database=uid/8"},
-		"lost, and the count is at its bound":   {before: full, finding: lost, annotation: "uid/1000001", after: full, reason: v1alpha1.ReasonDatabaseLost, says: "restore an earlier version of the marker"},
-		"in use, and the count is at its bound": {before: full, finding: ready, annotation: "uid/1000001", after: full, reason: v1alpha1.ReasonReady},
-		"killed before the status had it": {before: vaultadmin.DatabaseState{Accepted: 1}, status: &v1alpha1.DatabaseStatus{InUse: true}, finding: lost, annotation: "uid",
+		"lost, and the count is at its maximum":   {before: full, finding: lost, annotation: "uid/1000001", after: full, reason: v1alpha1.ReasonDatabaseLost, says: "restore an earlier version of the marker"},
+		"in use, and the count is at its maximum": {before: full, finding: ready, annotation: "uid/1000001", after: full, reason: v1alpha1.ReasonReady},
+		"interrupted before the status was written": {before: vaultadmin.DatabaseState{Accepted: 1}, status: &v1alpha1.DatabaseStatus{InUse: true}, finding: lost, annotation: "uid",
 			after: vaultadmin.DatabaseState{Accepted: 1}, reason: v1alpha1.ReasonProgressing},
 		"the status is behind": {before: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, status: &v1alpha1.DatabaseStatus{InUse: true}, finding: lost, annotation: "uid",
 			after: vaultadmin.DatabaseState{Claimed: true, Accepted: 1}, reason: v1alpha1.ReasonDatabaseLost, says: "securenotes.dev/accept-empty-database=" + again},
@@ -140,7 +140,7 @@ func TestClaimedDatabase(t *testing.T) {
 				if tc.shown {
 					s.original.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionDatabaseReady, Status: metav1.ConditionTrue}}
 				}
-				s.keyed = false // the configuration is not what this is about
+				s.keyed = false // the test does not need the configuration
 			})
 			before := tc.before
 			if err := r.database(t.Context(), s); err != nil {
@@ -166,8 +166,8 @@ func databaseStatusOf(state vaultadmin.DatabaseState) *v1alpha1.DatabaseStatus {
 	return &v1alpha1.DatabaseStatus{InUse: state.Claimed, AcceptedEmpty: int64(state.Accepted)}
 }
 
-// TestStatusIsWrittenBeforeTheMarker: a marker that says more than the status is one of a status
-// that was lost.
+// TestStatusIsWrittenBeforeTheMarker: so a marker that records more than the status belongs to a
+// status that was lost.
 func TestStatusIsWrittenBeforeTheMarker(t *testing.T) {
 	t.Parallel()
 	vault := &fakeVault{}
@@ -182,8 +182,8 @@ func TestStatusIsWrittenBeforeTheMarker(t *testing.T) {
 	}
 }
 
-// TestPodsAreToldOfTheDatabase: while Vault is away, pods are told what they were told before, and
-// the safe thing where nothing says what that was.
+// TestPodsAreToldOfTheDatabase: while Vault is unreachable, the configuration of the pods does not
+// change. Without one, the pods must find a database that has been in use.
 func TestPodsAreToldOfTheDatabase(t *testing.T) {
 	t.Parallel()
 	told := func(data map[string]string) *corev1.ConfigMap {
@@ -215,7 +215,7 @@ func TestPodsAreToldOfTheDatabase(t *testing.T) {
 }
 
 // TestStatusClaims: a database that the status has shown to be in use, or to be lost, is not
-// replaced, whatever the marker says; one that was given up is.
+// replaced, whatever the marker records. One whose loss was accepted is.
 func TestStatusClaims(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -243,9 +243,8 @@ func TestStatusClaims(t *testing.T) {
 	}
 }
 
-// TestWordsOfOldPods: what a pod said that has been evicted, or restarted since, tells nothing of
-// the database of now.
-func TestWordsOfOldPods(t *testing.T) {
+// TestOutdatedReportsOfPods: the report of a pod that was evicted or has restarted does not count.
+func TestOutdatedReportsOfPods(t *testing.T) {
 	t.Parallel()
 	lost := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, Message: `{"reason":"DatabaseLost","message":"it is empty"}`}}
 	for name, tc := range map[string]struct {

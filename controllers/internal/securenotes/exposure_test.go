@@ -14,9 +14,9 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// TestMetricsServiceInTheWay: an object in the place of the Service of the metrics is told of, once
-// by an event, and the service is Ready: the API serves without it.
-func TestMetricsServiceInTheWay(t *testing.T) {
+// TestMetricsServiceConflict: another object with the name of the metrics Service is reported in
+// the condition, and by one event. The service is Ready, because the API works without it.
+func TestMetricsServiceConflict(t *testing.T) {
 	t.Parallel()
 	taken := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "demo", Name: operand.MetricsServiceName("notes")}}
 	r := applyingReconciler(t, &fakeVault{}, taken)
@@ -32,7 +32,7 @@ func TestMetricsServiceInTheWay(t *testing.T) {
 		before = after
 		workload := meta.FindStatusCondition(before.Conditions, v1alpha1.ConditionWorkloadReady)
 		if workload.Status != metav1.ConditionTrue || !strings.Contains(workload.Message, "Service notes-securenotes-metrics already exists") {
-			t.Errorf("condition %+v, want True and a word about the Service", workload)
+			t.Errorf("condition %+v, want True and the Service in the message", workload)
 		}
 		if !meta.IsStatusConditionTrue(before.Conditions, v1alpha1.ConditionReady) || meta.FindStatusCondition(before.Conditions, v1alpha1.ConditionStalled) != nil {
 			t.Errorf("conditions %+v, want Ready True and no Stalled", before.Conditions)

@@ -11,8 +11,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 )
 
-// TestOthersFinalizersStay: the cache does not have the finalizers of others, and neither adding
-// nor removing the operator's own removes them.
+// TestOthersFinalizersStay: the cache does not hold the finalizers of others. The operator removes
+// none of them when it adds or removes its own.
 func TestOthersFinalizersStay(t *testing.T) {
 	t.Parallel()
 	const others = "example.com/somebody"

@@ -20,7 +20,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// forged are pods that anyone may create: of the API's labels, and never started.
+// forged returns pods that anyone may create: with the labels of the API, and never started.
 func forged(count int) []corev1.Pod {
 	pods := make([]corev1.Pod, count)
 	for i := range pods {
@@ -35,8 +35,8 @@ func forged(count int) []corev1.Pod {
 	return pods
 }
 
-// TestForgedPodsCostLittle: however many pods of the API's labels there are, and however often they
-// bring the object back, few lists of events are made for them in 15 s.
+// TestForgedPodsCostLittle: many pods with the labels of the API, and many passes because of them,
+// cause few lists of events in 15 s.
 func TestForgedPodsCostLittle(t *testing.T) {
 	t.Parallel()
 	var objects []client.Object
@@ -64,7 +64,8 @@ func TestForgedPodsCostLittle(t *testing.T) {
 	}
 }
 
-// TestNewestUnreadyPodsAreAsked: of many pods that are not ready the newest are asked why.
+// TestNewestUnreadyPodsAreAsked: if many pods are not ready, the causes of the newest ones are
+// read.
 func TestNewestUnreadyPodsAreAsked(t *testing.T) {
 	t.Parallel()
 	pods, asked := forged(150), map[types.UID]bool{}
@@ -78,9 +79,9 @@ func TestNewestUnreadyPodsAreAsked(t *testing.T) {
 	}
 }
 
-// TestPodsThatAreNoPass: an update of a pod is a pass only if something has changed that a pass
-// reads.
-func TestPodsThatAreNoPass(t *testing.T) {
+// TestPodUpdatesWithoutAPass: an update of a pod causes a pass only if it changes something that a
+// pass reads.
+func TestPodUpdatesWithoutAPass(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		change func(*corev1.Pod)
@@ -108,25 +109,25 @@ func TestPodsThatAreNoPass(t *testing.T) {
 		})
 	}
 	if pod := forged(1)[0]; !apiPods().Create(event.CreateEvent{Object: &pod}) || !apiPods().Delete(event.DeleteEvent{Object: &pod}) {
-		t.Error("a pod that comes or goes is no pass")
+		t.Error("a created or deleted pod causes no pass")
 	}
 }
 
-// TestForgedWordsOfPods: what a pod says counts only while the Deployment's status does not show
-// that every replica answers. Nothing is accepted as lost that such a pod calls so.
-func TestForgedWordsOfPods(t *testing.T) {
+// TestForgedReportsOfPods: the report of a pod counts only while the Deployment has unavailable
+// replicas. A forged report of a lost database lets nobody accept its loss.
+func TestForgedReportsOfPods(t *testing.T) {
 	t.Parallel()
 	well := appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 1, UpdatedReplicas: 1, AvailableReplicas: 1}
 	for name, tc := range map[string]struct {
 		status appsv1.DeploymentStatus
-		heard  bool
+		counts bool
 	}{
-		"every replica answers":                {status: well},
-		"the change is not seen yet":           {status: appsv1.DeploymentStatus{ObservedGeneration: 1, Replicas: 1, UpdatedReplicas: 1, AvailableReplicas: 1}, heard: true},
-		"the new pod cannot start":             {status: appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 2, UpdatedReplicas: 1, AvailableReplicas: 1, UnavailableReplicas: 1}, heard: true},
-		"no new pod is there yet":              {status: appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 1, AvailableReplicas: 1}, heard: true},
-		"the one pod does not answer":          {status: appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 1, UpdatedReplicas: 1, UnavailableReplicas: 1}, heard: true},
-		"nothing is said of the replicas, yet": {status: appsv1.DeploymentStatus{}, heard: true},
+		"every replica is available":  {status: well},
+		"an unobserved change":        {status: appsv1.DeploymentStatus{ObservedGeneration: 1, Replicas: 1, UpdatedReplicas: 1, AvailableReplicas: 1}, counts: true},
+		"the new pod cannot start":    {status: appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 2, UpdatedReplicas: 1, AvailableReplicas: 1, UnavailableReplicas: 1}, counts: true},
+		"no new pod yet":              {status: appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 1, AvailableReplicas: 1}, counts: true},
+		"the only pod is unavailable": {status: appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 1, UpdatedReplicas: 1, UnavailableReplicas: 1}, counts: true},
+		"no status of the Deployment": {status: appsv1.DeploymentStatus{}, counts: true},
 	} {
 		for _, reason := range []string{"DatabaseLost", "DatabaseUnreachable", "KeyMismatch", "MigrationFailed", "VaultDenied"} {
 			t.Run(name+"/"+reason, func(t *testing.T) {
@@ -137,17 +138,17 @@ func TestForgedWordsOfPods(t *testing.T) {
 					s.deployment = &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Generation: 2}, Status: tc.status}
 					s.database = &vaultadmin.DatabaseState{Claimed: true}
 					s.sn.Annotations = map[string]string{v1alpha1.AnnotationAcceptEmptyDatabase: "uid"}
-					s.keyed = false // the configuration is not what this is about
+					s.keyed = false // the test does not need the configuration
 				})
 				s.report = new(readPods([]corev1.Pod{pod(time.Hour, answers), pod(time.Minute, serveFails(reason))}, cause.Look{}, now))
 				database, workload := databaseReady(s), workloadReady(s)
-				if got := database.reason == reason || workload.reason == reason; got != tc.heard {
-					t.Errorf("heard: %v, want %v: database %+v, workload %+v", got, tc.heard, database, workload)
+				if got := database.reason == reason || workload.reason == reason; got != tc.counts {
+					t.Errorf("counts: %v, want %v: database %+v, workload %+v", got, tc.counts, database, workload)
 				}
 				if err := r.database(t.Context(), s); err != nil {
 					t.Fatal(err)
 				}
-				if got, want := s.database.Claimed, !tc.heard || reason != "DatabaseLost"; got != want {
+				if got, want := s.database.Claimed, !tc.counts || reason != "DatabaseLost"; got != want {
 					t.Errorf("claimed: %v, want %v", got, want)
 				}
 			})

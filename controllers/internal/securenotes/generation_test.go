@@ -7,17 +7,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TestGoodNewsIsOfThisSpec: pods of an earlier template say nothing good about this one.
-func TestGoodNewsIsOfThisSpec(t *testing.T) {
+// TestTrueNeedsPodsOfThisSpec: pods of an earlier template make no condition True.
+func TestTrueNeedsPodsOfThisSpec(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		generation, observed int64
 		replicas, updated    int32
 		deployed, held       bool
 	}{
-		"every pod is new":                    {generation: 2, observed: 2, replicas: 2, updated: 2, deployed: true},
-		"one pod is of the earlier template":  {generation: 2, observed: 2, replicas: 3, updated: 2, deployed: true, held: true},
-		"the change has not been seen":        {generation: 2, observed: 1, replicas: 2, updated: 2, deployed: true, held: true},
+		"every pod has the template":          {generation: 2, observed: 2, replicas: 2, updated: 2, deployed: true},
+		"one pod has an earlier template":     {generation: 2, observed: 2, replicas: 3, updated: 2, deployed: true, held: true},
+		"an unobserved change":                {generation: 2, observed: 1, replicas: 2, updated: 2, deployed: true, held: true},
 		"the Deployment could not be applied": {generation: 2, observed: 2, replicas: 2, updated: 2, held: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -35,7 +35,7 @@ func TestGoodNewsIsOfThisSpec(t *testing.T) {
 				t.Error("a pod has opened the database, and its loss may go unnoticed")
 			}
 			if !s.ofThisSpec(bad("Trouble", "x")).known() {
-				t.Error("trouble is held back")
+				t.Error("a False finding is held back")
 			}
 		})
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
 
-// rotationHealth returns the state of the rotations, and a copy of the time at which one completed last.
-// The rotations are the cache's own, and the status of the scope is changed.
+// rotationHealth returns the state of the rotations, and a copy of the time at which one completed
+// last. The rotations are the cache's own, and the status of the scope is changed.
 func rotationHealth(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) (finding, *metav1.Time) {
 	var running, blocked, newest *v1alpha1.KeyRotation
 	var last *metav1.Time
@@ -50,7 +50,8 @@ func rotationHealth(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) (find
 	}
 }
 
-// failure quotes why a rotation has failed. A deleted rotation will soon not exist, nor its conditions.
+// failure quotes why a rotation has failed. A deleted rotation will soon not exist, nor its
+// conditions.
 func failure(kr *v1alpha1.KeyRotation) string {
 	message := "KeyRotation " + kr.Name + " has failed"
 	if c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionFailed); c != nil && c.Message != "" {
@@ -65,8 +66,8 @@ func failure(kr *v1alpha1.KeyRotation) string {
 	return fmt.Sprintf("%s. Some notes may still use version %d: create another KeyRotation", message, *kr.Status.FromVersion)
 }
 
-// endedBefore reports whether a ended before b. The version decides if both ended in the same second,
-// as a superseded rotation and its successor can.
+// endedBefore reports whether a ended before b. The version decides if both ended in the same
+// second, as a superseded rotation and its successor can.
 func endedBefore(a, b *v1alpha1.KeyRotation) bool {
 	if at, bt := a.Status.CompletionTime, b.Status.CompletionTime; !at.Equal(bt) {
 		return at.Before(bt)

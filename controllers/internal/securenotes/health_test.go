@@ -12,8 +12,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// TestNewestRotationDecides: a rotation that was superseded in the same second as the one that took over
-// ended does not make the service look unhealthy, whatever their names.
+// TestNewestRotationDecides: a superseded rotation does not make the service unhealthy if its
+// successor ended in the same second, whatever their names.
 func TestNewestRotationDecides(t *testing.T) {
 	t.Parallel()
 	at := metav1.NewTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
@@ -34,9 +34,9 @@ func TestNewestRotationDecides(t *testing.T) {
 	}
 }
 
-// TestUnfinishedRotation: a rotation that is given up after the new version is in use leaves old
-// versions that nothing retires, and that is told. A retirement that is recorded, or a version that
-// Vault's administrator adds, is nothing to tell.
+// TestUnfinishedRotation: a rotation that is deleted after the new version is in use leaves old
+// versions that nothing retires. The condition reports that, unless a retirement is recorded, or
+// Vault's administrator added the version.
 func TestUnfinishedRotation(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -45,11 +45,11 @@ func TestUnfinishedRotation(t *testing.T) {
 		list    []v1alpha1.KeyRotation
 		reason  string
 	}{
-		"given up":                  {key: vaultadmin.KeyState{Latest: 2, MinEncryption: 2, MinDecryption: 1}, reason: v1alpha1.ReasonRotationFailed},
-		"followed by another":       {key: vaultadmin.KeyState{Latest: 3, MinEncryption: 2, MinDecryption: 1}, list: []v1alpha1.KeyRotation{{}}, reason: v1alpha1.ReasonRotating},
+		"deleted":                   {key: vaultadmin.KeyState{Latest: 2, MinEncryption: 2, MinDecryption: 1}, reason: v1alpha1.ReasonRotationFailed},
+		"replaced by another":       {key: vaultadmin.KeyState{Latest: 3, MinEncryption: 2, MinDecryption: 1}, list: []v1alpha1.KeyRotation{{}}, reason: v1alpha1.ReasonRotating},
 		"complete, kept for a time": {key: vaultadmin.KeyState{Latest: 2, MinEncryption: 2, MinDecryption: 1}, pending: []v1alpha1.PendingRetirement{{ToVersion: 2, Due: metav1.NewTime(now.Add(time.Hour)), Attempt: 2}}, reason: v1alpha1.ReasonIdle},
 		"complete and retired":      {key: vaultadmin.KeyState{Latest: 2, MinEncryption: 2, MinDecryption: 2}, reason: v1alpha1.ReasonIdle},
-		"given up before its turn":  {key: vaultadmin.KeyState{Latest: 2, MinDecryption: 1}, reason: v1alpha1.ReasonIdle},
+		"deleted before its turn":   {key: vaultadmin.KeyState{Latest: 2, MinDecryption: 1}, reason: v1alpha1.ReasonIdle},
 		"none yet":                  {key: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}, reason: v1alpha1.ReasonIdle},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -69,8 +69,8 @@ func TestUnfinishedRotation(t *testing.T) {
 	}
 }
 
-// TestFailedRotationIsQuoted: the event on the SecureNotes has the cause, because the KeyRotation
-// may have been deleted, and is gone when the event is read.
+// TestFailedRotationIsQuoted: the event of the SecureNotes quotes the cause, because the
+// KeyRotation may be deleted by the time that somebody reads it.
 func TestFailedRotationIsQuoted(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -10,7 +10,7 @@ import (
 )
 
 // TestLoadBalancerPending: a cluster without a load balancer writes no event, so the message does
-// not send people to one first.
+// not point to events first.
 func TestLoadBalancerPending(t *testing.T) {
 	t.Parallel()
 	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "demo", Name: "notes"}}

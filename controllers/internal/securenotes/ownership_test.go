@@ -23,7 +23,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// askedVault records what it was asked for, and answers with err.
+// askedVault records its calls, and returns err.
 type askedVault struct {
 	fakeVault
 	deployments []vaultadmin.Deployment
@@ -53,8 +53,9 @@ func askedReconciler(t *testing.T, vault Vault, objects ...client.Object) *Recon
 	return r
 }
 
-// TestChangedClusterIDIsRefused: the operator's cluster id is not the one that the key was made
-// under. Vault is not asked, the pods keep their configuration, and the message names both.
+// TestChangedClusterIDIsRefused: the key was created under another cluster id than the operator's.
+// The operator does not call Vault, the pods keep their configuration, and the message names both
+// ids.
 func TestChangedClusterIDIsRefused(t *testing.T) {
 	t.Parallel()
 	vault := &askedVault{}
@@ -86,9 +87,9 @@ func TestChangedClusterIDIsRefused(t *testing.T) {
 	}
 }
 
-// TestKeysAreAskedForWithTheNamespace: Vault's marker is compared with the UID of the namespace, as
-// the API server has it.
-func TestKeysAreAskedForWithTheNamespace(t *testing.T) {
+// TestKeysAreCheckedWithTheNamespaceUID: the marker in Vault is compared with the UID that the
+// namespace has on the API server.
+func TestKeysAreCheckedWithTheNamespaceUID(t *testing.T) {
 	t.Parallel()
 	vault := &askedVault{}
 	r := askedReconciler(t, vault, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "demo", UID: "demo-uid"}})
@@ -102,8 +103,8 @@ func TestKeysAreAskedForWithTheNamespace(t *testing.T) {
 	}
 }
 
-// TestRightsOfAnEarlierRelease: an operator that may not read namespaces goes on, with a UID that
-// fits no marker.
+// TestRightsOfAnEarlierRelease: an operator that may not read namespaces continues, with a UID that
+// matches no marker.
 func TestRightsOfAnEarlierRelease(t *testing.T) {
 	t.Parallel()
 	vault := &askedVault{}
@@ -122,8 +123,8 @@ func TestRightsOfAnEarlierRelease(t *testing.T) {
 	}
 }
 
-// TestTakenKeyIsNotReady: whichever call finds that the key is another's by now, Ready says so, and
-// goes on saying so: what Vault said before is not believed any more.
+// TestTakenKeyIsNotReady: if any call finds that another object has the key, Ready says so, and
+// later passes do not rely on earlier results.
 func TestTakenKeyIsNotReady(t *testing.T) {
 	t.Parallel()
 	taken := &vaultadmin.Error{Problem: vaultadmin.Taken}
@@ -150,14 +151,13 @@ func TestTakenKeyIsNotReady(t *testing.T) {
 				t.Errorf("Ready: %+v", ready)
 			}
 			if r.vaultChecks.get(sn.UID).fresh("x", now) {
-				t.Error("what Vault said before is still believed")
+				t.Error("an earlier result of Vault still counts")
 			}
 		})
 	}
 }
 
-// TestConflictsAreNamedAtOnce: every object that is in the way is in one message, also after
-// another trouble.
+// TestConflictsAreNamedAtOnce: one message names every name conflict, also after another refusal.
 func TestConflictsAreNamedAtOnce(t *testing.T) {
 	t.Parallel()
 	s := healthy()
@@ -171,7 +171,8 @@ func TestConflictsAreNamedAtOnce(t *testing.T) {
 	}
 }
 
-// TestRetainedKeysAreCounted: objects that found another's keys, and those that left theirs.
+// TestRetainedKeysAreCounted counts objects that found the keys of another one, and deleted objects
+// whose keys stay.
 func TestRetainedKeysAreCounted(t *testing.T) {
 	t.Parallel()
 	waiting := object()

@@ -17,8 +17,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// patchStatus writes the status if it changed. The resourceVersion guards the write, because rotations
-// write to the list of retirements too.
+// patchStatus writes the status if it changed. The resourceVersion guards the write, because
+// rotations write to the list of retirements too.
 func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	status := computeStatus(s)
 	if equality.Semantic.DeepEqual(s.original.Status, status) {

@@ -47,8 +47,8 @@ type podReport struct {
 	migrated, ready, unready bool
 }
 
-// maxUnready bounds the unready pods whose causes are read, newest first. Anyone who may create pods
-// can create many with the labels of the service.
+// maxUnready bounds the unready pods whose causes are read, newest first. Anyone who may create
+// pods can create many with the labels of the service.
 const maxUnready = 10
 
 func readPods(pods []corev1.Pod, look cause.Look, now time.Time) podReport {

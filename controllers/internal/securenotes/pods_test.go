@@ -71,15 +71,15 @@ func TestDatabaseFinding(t *testing.T) {
 		reason string
 	}{
 		"no pod":                             {status: metav1.ConditionUnknown, reason: v1alpha1.ReasonProgressing},
-		"a pod answers":                      {pods: []corev1.Pod{pod(time.Minute, answers)}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonReady},
+		"a ready pod":                        {pods: []corev1.Pod{pod(time.Minute, answers)}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonReady},
 		"migrate cannot connect":             {pods: []corev1.Pod{pod(time.Minute, migrateFails("DatabaseUnreachable"))}, status: metav1.ConditionFalse, reason: "DatabaseUnreachable"},
-		"the new pod cannot, the old serves": {pods: []corev1.Pod{pod(time.Hour, answers), pod(time.Minute, migrateFails("DatabaseMismatch"))}, status: metav1.ConditionFalse, reason: "DatabaseMismatch"},
-		"what failed before it went well":    {pods: []corev1.Pod{pod(time.Minute, migrated)}, status: metav1.ConditionUnknown, reason: v1alpha1.ReasonNotReady},
+		"a new pod fails, an old one serves": {pods: []corev1.Pod{pod(time.Hour, answers), pod(time.Minute, migrateFails("DatabaseMismatch"))}, status: metav1.ConditionFalse, reason: "DatabaseMismatch"},
+		"a migration that succeeded late":    {pods: []corev1.Pod{pod(time.Minute, migrated)}, status: metav1.ConditionUnknown, reason: v1alpha1.ReasonNotReady},
 		"serve finds another key":            {pods: []corev1.Pod{pod(time.Minute, serveFails("KeyMismatch"))}, status: metav1.ConditionFalse, reason: "KeyMismatch"},
-		"Vault is not the database":          {pods: []corev1.Pod{pod(time.Minute, migrateFails("VaultSealed"))}, status: metav1.ConditionUnknown, reason: v1alpha1.ReasonProgressing},
+		"a fault of Vault":                   {pods: []corev1.Pod{pod(time.Minute, migrateFails("VaultSealed"))}, status: metav1.ConditionUnknown, reason: v1alpha1.ReasonProgressing},
 		"the database is empty":              {pods: []corev1.Pod{pod(time.Minute, migrateFails("DatabaseLost"))}, status: metav1.ConditionFalse, reason: v1alpha1.ReasonDatabaseLost},
-		"it is lost while the pod serves":    {pods: []corev1.Pod{pod(time.Minute, serveFails("DatabaseLost"))}, status: metav1.ConditionFalse, reason: v1alpha1.ReasonDatabaseLost},
-		"a pod that is going says nothing":   {pods: []corev1.Pod{pod(time.Minute, migrateFails("DatabaseMismatch"), going), pod(time.Hour, answers)}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonReady},
+		"lost while the pod serves":          {pods: []corev1.Pod{pod(time.Minute, serveFails("DatabaseLost"))}, status: metav1.ConditionFalse, reason: v1alpha1.ReasonDatabaseLost},
+		"a terminating pod":                  {pods: []corev1.Pod{pod(time.Minute, migrateFails("DatabaseMismatch"), going), pod(time.Hour, answers)}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonReady},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := databaseFinding(object(), readPods(tc.pods, cause.Look{}, now))
@@ -93,9 +93,9 @@ func TestDatabaseFinding(t *testing.T) {
 	}
 }
 
-// TestUnreadyPodsAreLookedAtAgain: neither events nor what a pod answers is watched, nor does a
-// watch tell that a pod has had its time, also while another one answers.
-func TestUnreadyPodsAreLookedAtAgain(t *testing.T) {
+// TestUnreadyPodsRequeue: the operator watches neither events nor the answers of a pod, so
+// an unready pod causes another pass, also if another pod is ready.
+func TestUnreadyPodsRequeue(t *testing.T) {
 	t.Parallel()
 	young := pod(time.Second, serving)
 	for name, tc := range map[string]struct {
@@ -103,9 +103,9 @@ func TestUnreadyPodsAreLookedAtAgain(t *testing.T) {
 		want bool
 	}{
 		"none":                        {want: true},
-		"all answer":                  {pods: []corev1.Pod{pod(time.Hour, answers)}, want: false},
+		"all are ready":               {pods: []corev1.Pod{pod(time.Hour, answers)}, want: false},
 		"a new one beside an old one": {pods: []corev1.Pod{pod(time.Hour, answers), young}, want: true},
-		"one that is going":           {pods: []corev1.Pod{pod(time.Hour, answers), pod(time.Minute, going)}, want: false},
+		"a terminating pod":           {pods: []corev1.Pod{pod(time.Hour, answers), pod(time.Minute, going)}, want: false},
 	} {
 		if got := readPods(tc.pods, cause.Look{}, now).unready; got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
@@ -119,9 +119,9 @@ func TestWorkloadFindingTellsTheTrouble(t *testing.T) {
 		pod          corev1.Pod
 		reason, want string
 	}{
-		"the service's own words": {pod: pod(time.Minute, serveFails("VaultDenied")), reason: "VaultDenied", want: "words"},
-		"the scheduler's":         {pod: pod(time.Minute, unschedulable), reason: v1alpha1.ReasonUnschedulable, want: "no room"},
-		"the kubelet's": {pod: pod(time.Minute, func(p *corev1.Pod) {
+		"the service reports it":   {pod: pod(time.Minute, serveFails("VaultDenied")), reason: "VaultDenied", want: "words"},
+		"the scheduler reports it": {pod: pod(time.Minute, unschedulable), reason: v1alpha1.ReasonUnschedulable, want: "no room"},
+		"the kubelet reports it": {pod: pod(time.Minute, func(p *corev1.Pod) {
 			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "api", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}}}
 		}), reason: v1alpha1.ReasonImagePullFailed, want: "ImagePullBackOff"},
 	} {
@@ -134,8 +134,8 @@ func TestWorkloadFindingTellsTheTrouble(t *testing.T) {
 	}
 }
 
-// TestBlockedUpdate: pods of the previous configuration that answer are named, so that an update
-// that a quota blocks does not read as an outage, and so is how to try again at once.
+// TestBlockedUpdate: the message counts available pods of the previous configuration, so that an
+// update that a quota blocks does not read as an outage. It says how to retry at once.
 func TestBlockedUpdate(t *testing.T) {
 	t.Parallel()
 	const again = ". Kubernetes tries again within 15 minutes, or at once after `kubectl rollout restart deployment notes`"
@@ -143,14 +143,14 @@ func TestBlockedUpdate(t *testing.T) {
 		replicas, updated, available int32
 		refused, want, not           string
 	}{
-		"an update has no room":    {replicas: 2, available: 2, refused: "exceeded quota: small", want: "0 of 2 replicas of the current configuration are available, and 2 of the previous configuration still are; an update needs quota for one more pod: ", not: "to stop"},
-		"an update is refused":     {replicas: 2, available: 2, refused: "violates PodSecurity", want: "0 of 2 replicas of the current configuration are available, and 2 of the previous configuration still are: ", not: "quota for one more"},
-		"a replica has no room":    {replicas: 1, updated: 1, available: 1, refused: "exceeded quota: small", want: "1 of 2 replicas of the current configuration are available: ", not: "previous"},
-		"nothing answers":          {refused: "exceeded quota: small", want: "0 of 2 replicas of the current configuration are available: ", not: "previous"},
-		"an update is under way":   {replicas: 3, updated: 1, available: 2, want: "0 of 2 replicas of the current configuration are available, and 2 of the previous configuration still are", not: "Kubernetes tries"},
-		"fewer are wanted":         {replicas: 3, updated: 3, available: 3, want: "2 of 2 replicas of the current configuration are available, with 1 more still to stop", not: "Kubernetes tries"},
-		"an old one does not end":  {replicas: 3, updated: 2, want: "0 of 2 replicas of the current configuration are available, with 1 of the previous configuration still to stop", not: "Kubernetes tries"},
-		"the last ones are ending": {replicas: 3, updated: 2, available: 3, want: "2 of 2 replicas of the current configuration are available, and 1 of the previous configuration still is", not: "Kubernetes tries"},
+		"a quota blocks an update":   {replicas: 2, available: 2, refused: "exceeded quota: small", want: "0 of 2 replicas of the current configuration are available, and 2 of the previous configuration still are; an update needs quota for one more pod: ", not: "to stop"},
+		"an update is refused":       {replicas: 2, available: 2, refused: "violates PodSecurity", want: "0 of 2 replicas of the current configuration are available, and 2 of the previous configuration still are: ", not: "quota for one more"},
+		"a quota blocks a replica":   {replicas: 1, updated: 1, available: 1, refused: "exceeded quota: small", want: "1 of 2 replicas of the current configuration are available: ", not: "previous"},
+		"nothing is available":       {refused: "exceeded quota: small", want: "0 of 2 replicas of the current configuration are available: ", not: "previous"},
+		"an update is in progress":   {replicas: 3, updated: 1, available: 2, want: "0 of 2 replicas of the current configuration are available, and 2 of the previous configuration still are", not: "Kubernetes tries"},
+		"fewer are wanted":           {replicas: 3, updated: 3, available: 3, want: "2 of 2 replicas of the current configuration are available, with 1 more still to stop", not: "Kubernetes tries"},
+		"an old pod does not stop":   {replicas: 3, updated: 2, want: "0 of 2 replicas of the current configuration are available, with 1 of the previous configuration still to stop", not: "Kubernetes tries"},
+		"the last pods are stopping": {replicas: 3, updated: 2, available: 3, want: "2 of 2 replicas of the current configuration are available, and 1 of the previous configuration still is", not: "Kubernetes tries"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := healthy()
@@ -168,8 +168,8 @@ func TestBlockedUpdate(t *testing.T) {
 	}
 }
 
-// TestPodsWaitForTheCertificate: a pod that cannot mount the Secret that cert-manager is to write
-// is no fault of its own, and the kubelet's event outlives the moment at which the Secret comes.
+// TestPodsWaitForTheCertificate: a pod that cannot mount the Secret of cert-manager has no fault of
+// its own. The kubelet's event stays after the Secret exists.
 func TestPodsWaitForTheCertificate(t *testing.T) {
 	t.Parallel()
 	missing := func(secret string) podReport {
@@ -199,7 +199,7 @@ func TestPodsWaitForTheCertificate(t *testing.T) {
 	}
 }
 
-// TestDatabaseNextStep checks that a condition does not add its own advice to that of the service.
+// TestDatabaseNextStep: a condition does not add a next step to that of the service.
 func TestDatabaseNextStep(t *testing.T) {
 	t.Parallel()
 	sn := object()

@@ -15,16 +15,16 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// ignoreProgressReports filters out updates of the progress ConfigMap. A rotation Job writes them once
-// a second, and the SecureNotes does not read them. A deletion still causes a pass.
+// ignoreProgressReports filters out updates of the progress ConfigMap. A rotation Job writes them
+// once a second, and the SecureNotes does not read them. A deletion still causes a pass.
 func ignoreProgressReports() builder.OwnsOption {
 	return builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		return !strings.HasSuffix(e.ObjectNew.GetName(), operand.ProgressName(""))
 	}})
 }
 
-// cachedChanges filters out updates that change nothing in the cached part of an object, as those of
-// other controllers. It is for kinds whose generation shows a change of the uncached spec.
+// cachedChanges filters out updates that change nothing in the cached part of an object, as those
+// of other controllers. It is for kinds whose generation shows a change of the uncached spec.
 func cachedChanges() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		if e.ObjectOld.GetResourceVersion() == e.ObjectNew.GetResourceVersion() {

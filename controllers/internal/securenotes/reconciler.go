@@ -149,7 +149,8 @@ func withStep(ctx context.Context, name string) context.Context {
 	return log.IntoContext(ctx, log.FromContext(ctx).WithValues("step", name))
 }
 
-// result returns how the pass ends, and logs its requeue. A pass with a stale cache is repeated soon.
+// result returns how the pass ends, and logs its requeue. A pass with a stale cache is repeated
+// soon.
 func result(ctx context.Context, next requeue, err error) (ctrl.Result, error) {
 	switch {
 	case stalecache.Is(err):
@@ -173,9 +174,9 @@ func (r *Reconciler) run(ctx context.Context, s *scope) error {
 	return errors.Join(errs...)
 }
 
-// patchFinalizers adds or removes the operator's finalizer. It reads the object past the cache, which
-// does not hold the finalizers of others: a merge patch without them would remove them. It returns a
-// [stalecache.Error] if the object has changed since it was cached.
+// patchFinalizers adds or removes the operator's finalizer. It reads the object past the cache,
+// which does not hold the finalizers of others: a merge patch without them would remove them. It
+// returns a [stalecache.Error] if the object has changed since it was cached.
 func (r *Reconciler) patchFinalizers(ctx context.Context, sn *v1alpha1.SecureNotes, change func(client.Object, string) bool) error {
 	whole := &v1alpha1.SecureNotes{}
 	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(sn), whole); err != nil {

@@ -16,7 +16,7 @@ import (
 )
 
 // TestPatchedVerificationRetiresNothing: a Job that was patched to complete without a pod has
-// verified nothing. One that an earlier release recorded is believed if its pod has succeeded.
+// verified nothing. One that an earlier release recorded counts if its pod has succeeded.
 func TestPatchedVerificationRetiresNothing(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -64,8 +64,7 @@ func TestPatchedVerificationRetiresNothing(t *testing.T) {
 	}
 }
 
-// patchedToNoPods has the one Job complete at once, as the Job controller has one without
-// completions.
+// patchedToNoPods completes the one Job as the Job controller completes one without completions.
 func patchedToNoPods(t *testing.T, r *Reconciler) {
 	t.Helper()
 	list := &batchv1.JobList{}

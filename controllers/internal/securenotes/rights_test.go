@@ -25,8 +25,8 @@ func (v *narrowVault) Ensure(context.Context, vaultadmin.Deployment) (vaultadmin
 	return v.state, nil
 }
 
-// TestMissingRightsAreOfOneFeature: what Vault's policies do not give is missed by the feature that
-// needs it, which shows the command. Vault is ready all the same, and so is whatever works.
+// TestMissingRightsAreOfOneFeature: a missing right in Vault affects only the feature that needs
+// it, and its condition shows the command. VaultReady is True, and the rest works.
 func TestMissingRightsAreOfOneFeature(t *testing.T) {
 	t.Parallel()
 	missing := vaultadmin.NeededBy("a feature", &vaultadmin.Error{Problem: vaultadmin.Denied})
@@ -72,15 +72,15 @@ func TestMissingRightsAreOfOneFeature(t *testing.T) {
 				t.Errorf("VaultReady: %+v", vault)
 			}
 			if s.requeue.after == 0 || s.requeue.after > 2*time.Hour {
-				t.Errorf("it is looked at again after %s", s.requeue.after)
+				t.Errorf("requeued after %s", s.requeue.after)
 			}
 		})
 	}
 }
 
-// TestLostDatabaseIsToldFirst: missing rights hide neither the loss of a database nor that one is
+// TestLostDatabaseComesFirst: missing rights hide neither the loss of a database nor that one is
 // in use.
-func TestLostDatabaseIsToldFirst(t *testing.T) {
+func TestLostDatabaseComesFirst(t *testing.T) {
 	t.Parallel()
 	s := healthy(func(s *scope) { s.databaseRights = &vaultadmin.Error{Problem: vaultadmin.SetupMissing} })
 	if got := databaseReady(s); got.reason != v1alpha1.ReasonSetupMissing || s.databaseFinding.status != metav1.ConditionTrue {

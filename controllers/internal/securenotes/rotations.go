@@ -47,9 +47,9 @@ func (r *Reconciler) listRotations(ctx context.Context, sn *v1alpha1.SecureNotes
 	return rotations.List(ctx, r.Client, sn.Namespace, sn.Name)
 }
 
-// createRequested creates the rotation that the annotation requests. Its name is derived from the value
-// and the number of requests that were handled before. So a repeated pass creates no second rotation,
-// and a value that is used again creates another one.
+// createRequested creates the rotation that the annotation requests. Its name is derived from the
+// value and the number of requests that were handled before. So a repeated pass creates no second
+// rotation, and a value that is used again creates another one.
 func (r *Reconciler) createRequested(ctx context.Context, s *scope) error {
 	value, requested := rotations.Requested(s.sn.Annotations, v1alpha1.AnnotationRotateRequestedAt, s.sn.Status.LastHandledRotateRequest)
 	if !requested {
@@ -88,9 +88,9 @@ func newRotation(sn *v1alpha1.SecureNotes, name string) *v1alpha1.KeyRotation {
 // clockSkew is how far the API server's clock may be behind the operator's.
 const clockSkew = time.Minute
 
-// createRotation creates a rotation, and reports whether it exists. An earlier pass may have created it
-// and died before it recorded that. A different KeyRotation of the name, or one from before it was
-// due, does not fulfil the request, and is reported.
+// createRotation creates a rotation, and reports whether it exists. An earlier pass may have
+// created it and died before it recorded that. A different KeyRotation of the name, or one from
+// before it was due, does not fulfil the request, and is reported.
 func (r *Reconciler) createRotation(ctx context.Context, s *scope, kr *v1alpha1.KeyRotation, by v1alpha1.RotationCreator, due time.Time) (exists bool, err error) {
 	err = r.Client.Create(ctx, kr)
 	if err == nil {
@@ -118,8 +118,8 @@ func (r *Reconciler) createRotation(ctx context.Context, s *scope, kr *v1alpha1.
 	return false, nil
 }
 
-// recordCreator records in the rotation's status that the operator created it. The request is recorded
-// as handled only after that, so an interrupted pass repeats this step.
+// recordCreator records in the rotation's status that the operator created it. The request is
+// recorded as handled only after that, so an interrupted pass repeats this step.
 func (r *Reconciler) recordCreator(ctx context.Context, kr *v1alpha1.KeyRotation, by v1alpha1.RotationCreator) error {
 	if kr.Status.CreatedBy == by {
 		return nil

@@ -86,7 +86,7 @@ func reconcilerOf(world client.Client, vault *fakeVault) *Reconciler {
 
 func setupCommand(vaultadmin.Connection, *v1alpha1.SecureNotes) string { return "operator vault-setup" }
 
-func made(t *testing.T, r *Reconciler) []string {
+func rotationNames(t *testing.T, r *Reconciler) []string {
 	t.Helper()
 	list := &v1alpha1.KeyRotationList{}
 	if err := r.Client.List(t.Context(), list); err != nil {
@@ -105,9 +105,9 @@ func daily(s *scope) {
 	s.sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Schedule: "@daily"}
 }
 
-// TestScheduleMakesOne: of the times that were missed one is caught up, and an operator that dies
-// before it recorded that makes none twice.
-func TestScheduleMakesOne(t *testing.T) {
+// TestScheduleCreatesOne: only one of several missed times is caught up, and a pass that is
+// repeated before it was recorded creates no second rotation.
+func TestScheduleCreatesOne(t *testing.T) {
 	t.Parallel()
 	r := reconciler(t, &fakeVault{})
 	for range 2 {
@@ -119,8 +119,8 @@ func TestScheduleMakesOne(t *testing.T) {
 			t.Errorf("next is %s, want %s", s.nextRotation, want)
 		}
 	}
-	if names := made(t, r); len(names) != 1 {
-		t.Errorf("made %v", names)
+	if names := rotationNames(t, r); len(names) != 1 {
+		t.Errorf("created %v, want one", names)
 	}
 }
 
@@ -135,19 +135,19 @@ func TestScheduleWaits(t *testing.T) {
 		objects []client.Object
 		want    int
 	}{
-		"while suspended":              {change: func(s *scope) { daily(s); s.sn.Spec.KeyRotation.Suspend = new(true) }, want: 0},
-		"while the last one runs":      {change: daily, objects: []client.Object{unended}, want: 1},
-		"until there is a master key":  {change: func(s *scope) { daily(s); s.keyed = false }, want: 0},
-		"until the next time":          {change: func(s *scope) { daily(s); s.sn.Status.LastScheduleTime = &metav1.Time{Time: now} }, want: 0},
-		"with a schedule that is none": {change: func(s *scope) { daily(s); s.sn.Spec.KeyRotation.Schedule = "x" }, want: 0},
+		"while suspended":             {change: func(s *scope) { daily(s); s.sn.Spec.KeyRotation.Suspend = new(true) }, want: 0},
+		"while the last one runs":     {change: daily, objects: []client.Object{unended}, want: 1},
+		"until there is a master key": {change: func(s *scope) { daily(s); s.keyed = false }, want: 0},
+		"until the next time":         {change: func(s *scope) { daily(s); s.sn.Status.LastScheduleTime = &metav1.Time{Time: now} }, want: 0},
+		"with an invalid schedule":    {change: func(s *scope) { daily(s); s.sn.Spec.KeyRotation.Schedule = "x" }, want: 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := reconciler(t, &fakeVault{}, tc.objects...)
 			if err := r.rotations(t.Context(), healthy(tc.change)); err != nil {
 				t.Fatal(err)
 			}
-			if names := made(t, r); len(names) != tc.want {
-				t.Errorf("there are %v", names)
+			if names := rotationNames(t, r); len(names) != tc.want {
+				t.Errorf("got KeyRotations %v, want %d", names, tc.want)
 			}
 		})
 	}
@@ -162,7 +162,7 @@ func dueAt(to int64) func(*scope) {
 	}
 }
 
-// endJob makes the retirement's Job end.
+// endJob ends the only Job.
 func endJob(t *testing.T, r *Reconciler, kind batchv1.JobConditionType) {
 	t.Helper()
 	list := &batchv1.JobList{}
@@ -180,7 +180,8 @@ func endJob(t *testing.T, r *Reconciler, kind batchv1.JobConditionType) {
 	}
 }
 
-// TestRetirementVerifiesFirst: the floor is raised only by a verification of its own that succeeded.
+// TestRetirementVerifiesFirst: a retirement raises the floor only after its own verification has
+// succeeded.
 func TestRetirementVerifiesFirst(t *testing.T) {
 	t.Parallel()
 	vault := &fakeVault{}
@@ -195,7 +196,7 @@ func TestRetirementVerifiesFirst(t *testing.T) {
 		t.Fatal("the floor was raised while the verification ran")
 	}
 	endJob(t, r, batchv1.JobComplete)
-	// The first pass dies before it can record what it has done: the Job must be there for the next.
+	// The first pass dies before it records its work, so the Job must exist for the next one.
 	unrecorded := healthy(dueAt(2), func(first *scope) { first.sn.Status = *s.sn.Status.DeepCopy() })
 	for _, pass := range []*scope{unrecorded, s} {
 		if err := retireAndTrim(t.Context(), r, pass); err != nil {
@@ -229,24 +230,24 @@ func TestRetirementThatFailsIsPostponed(t *testing.T) {
 	}
 }
 
-// TestRetirementBehindAForeignJob: a Job that the cache cannot show is named and waited for, not run
-// against every second.
+// TestRetirementBehindAForeignJob: a Job that the cache does not hold is named in the message, and
+// retried with a backoff.
 func TestRetirementBehindAForeignJob(t *testing.T) {
 	t.Parallel()
-	ours := metav1.NewControllerRef(object(), v1alpha1.GroupVersion.WithKind("SecureNotes"))
-	asMade := func(*batchv1.Job) {}
-	theirs := metav1.NewControllerRef(&v1alpha1.SecureNotes{ObjectMeta: metav1.ObjectMeta{Name: "other", UID: "other-uid"}}, v1alpha1.GroupVersion.WithKind("SecureNotes"))
+	own := metav1.NewControllerRef(object(), v1alpha1.GroupVersion.WithKind("SecureNotes"))
+	unchanged := func(*batchv1.Job) {}
+	other := metav1.NewControllerRef(&v1alpha1.SecureNotes{ObjectMeta: metav1.ObjectMeta{Name: "other", UID: "other-uid"}}, v1alpha1.GroupVersion.WithKind("SecureNotes"))
 	for name, tc := range map[string]struct {
 		meta    metav1.ObjectMeta
 		change  func(*batchv1.Job)
 		attempt int32
 		wake    time.Duration
 	}{
-		"nobody's":           {meta: metav1.ObjectMeta{}, change: asMade, attempt: 2, wake: retirement.Retry},
-		"of another owner":   {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*theirs}, Labels: operand.Labels(object(), operand.ComponentVerify)}, change: asMade, attempt: 2, wake: retirement.Retry},
-		"without our labels": {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}}, change: asMade, attempt: 2, wake: retirement.Retry},
-		"of the last pass":   {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}, Labels: operand.Labels(object(), operand.ComponentVerify)}, change: asMade, attempt: 1, wake: retryInterval},
-		"that does nothing": {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*ours}, Labels: operand.Labels(object(), operand.ComponentVerify)},
+		"without owner":    {meta: metav1.ObjectMeta{}, change: unchanged, attempt: 2, wake: retirement.Retry},
+		"of another owner": {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*other}, Labels: operand.Labels(object(), operand.ComponentVerify)}, change: unchanged, attempt: 2, wake: retirement.Retry},
+		"without labels":   {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*own}}, change: unchanged, attempt: 2, wake: retirement.Retry},
+		"of the last pass": {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*own}, Labels: operand.Labels(object(), operand.ComponentVerify)}, change: unchanged, attempt: 1, wake: retryInterval},
+		"that does nothing": {meta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{*own}, Labels: operand.Labels(object(), operand.ComponentVerify)},
 			change: func(job *batchv1.Job) { job.Spec.Template.Spec.Containers[0].Command = []string{"true"} }, attempt: 2, wake: retirement.Retry},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -259,7 +260,7 @@ func TestRetirementBehindAForeignJob(t *testing.T) {
 			job.ObjectMeta = tc.meta
 			tc.change(job)
 			r := reconciler(t, &fakeVault{}, job)
-			// The cache has no Jobs at all.
+			// The cache holds no Jobs.
 			r.Client = interceptor.NewClient(r.Client.(client.WithWatch), interceptor.Funcs{
 				Get: func(ctx context.Context, w client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
 					if _, ok := o.(*batchv1.Job); ok {
@@ -274,7 +275,7 @@ func TestRetirementBehindAForeignJob(t *testing.T) {
 			}
 			entry := s.sn.Status.MasterKey.PendingRetirements[0]
 			if entry.Attempt != tc.attempt || s.requeue.after < tc.wake {
-				t.Errorf("attempt %d, woken after %s", entry.Attempt, s.requeue.after)
+				t.Errorf("attempt %d, requeued after %s", entry.Attempt, s.requeue.after)
 			}
 			if entry.Attempt > 1 && !strings.Contains(entry.Message, "Job notes-retire-v2-1") {
 				t.Errorf("the message is %q", entry.Message)
@@ -283,22 +284,22 @@ func TestRetirementBehindAForeignJob(t *testing.T) {
 	}
 }
 
-func asking(value string, handled int64, last string) func(*scope) {
+func withRequest(value string, handled int64, last string) func(*scope) {
 	return func(s *scope) {
 		s.sn.Annotations = map[string]string{v1alpha1.AnnotationRotateRequestedAt: value}
 		s.sn.Status.HandledRotateRequests, s.sn.Status.LastHandledRotateRequest = handled, last
 	}
 }
 
-// TestRequestsMakeOneEach: a value that is used again asks again; a pass that died before it recorded
-// the request makes none twice.
-func TestRequestsMakeOneEach(t *testing.T) {
+// TestEachRequestCreatesOne: a value that is used again requests another rotation. A pass that is
+// repeated before the request was recorded creates no second one.
+func TestEachRequestCreatesOne(t *testing.T) {
 	t.Parallel()
 	r := reconciler(t, &fakeVault{})
 	handled, last := int64(0), ""
 	for i, value := range []string{"1", "2", "1", "1"} {
 		for range 2 {
-			s := healthy(asking(value, handled, last))
+			s := healthy(withRequest(value, handled, last))
 			if err := r.rotations(t.Context(), s); err != nil {
 				t.Fatal(err)
 			}
@@ -314,14 +315,14 @@ func TestRequestsMakeOneEach(t *testing.T) {
 		}
 		last = value
 	}
-	if names := made(t, r); len(names) != 3 || handled != 3 {
-		t.Errorf("%d requests, made %v", handled, names)
+	if names := rotationNames(t, r); len(names) != 3 || handled != 3 {
+		t.Errorf("%d requests created %v, want 3", handled, names)
 	}
 }
 
-// TestRequestOfBefore: an object that is made with the annotation, as one that GitOps puts back, is not rotated before it
-// has its keys, nor once it has them, until the value changes.
-func TestRequestOfBefore(t *testing.T) {
+// TestRequestOlderThanTheKeys: an object that is created with the annotation, for example by
+// GitOps, is not rotated, neither before nor after it has keys, until the value changes.
+func TestRequestOlderThanTheKeys(t *testing.T) {
 	t.Parallel()
 	r := reconciler(t, &fakeVault{})
 	sn := object()
@@ -331,7 +332,7 @@ func TestRequestOfBefore(t *testing.T) {
 		made              int
 	}{{value: "1"}, {value: "1", keyed: true}, {value: "1", deployment: "uid", keyed: true}, {value: "2", deployment: "uid", keyed: true, made: 1}} {
 		sn.Status.DeploymentID = step.deployment
-		s := healthy(asking(step.value, 0, sn.Status.LastHandledRotateRequest), func(s *scope) {
+		s := healthy(withRequest(step.value, 0, sn.Status.LastHandledRotateRequest), func(s *scope) {
 			s.original.Status.DeploymentID, s.keyed = step.deployment, step.keyed
 		})
 		if err := r.rotations(t.Context(), s); err != nil {
@@ -340,14 +341,14 @@ func TestRequestOfBefore(t *testing.T) {
 		if sn.Status.LastHandledRotateRequest = s.sn.Status.LastHandledRotateRequest; sn.Status.LastHandledRotateRequest != step.value {
 			t.Errorf("%+v: handled %q", step, sn.Status.LastHandledRotateRequest)
 		}
-		if names := made(t, r); len(names) != step.made {
-			t.Errorf("%+v: made %v", step, names)
+		if names := rotationNames(t, r); len(names) != step.made {
+			t.Errorf("%+v: created %v", step, names)
 		}
 	}
 }
 
-// TestRotationOfTheSameName: an object that only has the name of the rotation that is due does not
-// stand for it.
+// TestRotationOfTheSameName: a KeyRotation that only has the name of the due rotation does not
+// replace it.
 func TestRotationOfTheSameName(t *testing.T) {
 	t.Parallel()
 	due := now.UTC().Truncate(24 * time.Hour)
@@ -361,19 +362,19 @@ func TestRotationOfTheSameName(t *testing.T) {
 		change func(*v1alpha1.KeyRotation)
 		taken  bool
 	}{
-		"made by a pass that died":   {change: func(*v1alpha1.KeyRotation) {}, taken: true},
-		"by a clock that is behind":  {change: func(kr *v1alpha1.KeyRotation) { kr.CreationTimestamp = metav1.NewTime(due.Add(-time.Second)) }, taken: true},
-		"made long before it is due": {change: func(kr *v1alpha1.KeyRotation) { kr.CreationTimestamp = metav1.NewTime(due.Add(-time.Hour)) }},
-		"nobody's":                   {change: func(kr *v1alpha1.KeyRotation) { kr.OwnerReferences = nil }},
-		"another object's":           {change: func(kr *v1alpha1.KeyRotation) { kr.OwnerReferences[0].UID = "other" }},
-		"made by hand":               {change: func(kr *v1alpha1.KeyRotation) { kr.Labels = nil }},
-		"of another SecureNotes":     {change: func(kr *v1alpha1.KeyRotation) { kr.Spec.SecureNotesRef.Name = "other" }},
-		"a lesser rotation":          {change: func(kr *v1alpha1.KeyRotation) { kr.Spec.Strategy = v1alpha1.StrategyRewrap }},
+		"created by an interrupted pass": {change: func(*v1alpha1.KeyRotation) {}, taken: true},
+		"by a slow clock":                {change: func(kr *v1alpha1.KeyRotation) { kr.CreationTimestamp = metav1.NewTime(due.Add(-time.Second)) }, taken: true},
+		"created long before it is due":  {change: func(kr *v1alpha1.KeyRotation) { kr.CreationTimestamp = metav1.NewTime(due.Add(-time.Hour)) }},
+		"without owner":                  {change: func(kr *v1alpha1.KeyRotation) { kr.OwnerReferences = nil }},
+		"of another owner":               {change: func(kr *v1alpha1.KeyRotation) { kr.OwnerReferences[0].UID = "other" }},
+		"created by hand":                {change: func(kr *v1alpha1.KeyRotation) { kr.Labels = nil }},
+		"of another SecureNotes":         {change: func(kr *v1alpha1.KeyRotation) { kr.Spec.SecureNotesRef.Name = "other" }},
+		"with a weaker strategy":         {change: func(kr *v1alpha1.KeyRotation) { kr.Spec.Strategy = v1alpha1.StrategyRewrap }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			existing := good()
 			tc.change(existing)
-			// It has ended: one at work keeps the schedule from making another.
+			// A running one would prevent the schedule from creating another.
 			existing.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionComplete, Status: metav1.ConditionTrue}}
 			r := reconciler(t, &fakeVault{}, existing)
 			s := healthy(daily)
@@ -390,8 +391,8 @@ func TestRotationOfTheSameName(t *testing.T) {
 	}
 }
 
-// TestResourcesThatCannotBeRead start no pod: the Deployment is left as it is, and the retirement's Job
-// waits.
+// TestResourcesThatCannotBeRead: invalid resources start no pod. The Deployment is not changed, and
+// the Job of a retirement is not created.
 func TestResourcesThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	r := reconciler(t, &fakeVault{})
@@ -399,7 +400,7 @@ func TestResourcesThatCannotBeRead(t *testing.T) {
 		s.configHash, s.deployment = "hash", nil
 		s.sn.Spec.Resources = &v1alpha1.Resources{Limits: map[string]v1alpha1.Quantity{"cpu": "1e1.5"}}
 	})
-	// Without an Applier: to apply anything would panic.
+	// There is no Applier, so applying anything would panic.
 	for _, do := range []func(context.Context, *scope) error{r.workload, r.retirement} {
 		if err := do(t.Context(), s); err != nil {
 			t.Fatal(err)

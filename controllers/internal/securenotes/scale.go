@@ -17,9 +17,9 @@ import (
 
 // +kubebuilder:rbac:groups=securenotes.dev,resources=securenotes/scale,verbs=update
 
-// fillReplicas writes the default into spec.replicas if it is unset. Without it the scale subresource
-// does not work, and autoscalers fail. A number that is set stays. A write to the scale subresource
-// owns no field, so users who apply replicas later get no conflict.
+// fillReplicas writes the default into spec.replicas if it is unset. Without it the scale
+// subresource does not work, and autoscalers fail. A number that is set stays. A write to the scale
+// subresource owns no field, so users who apply replicas later get no conflict.
 func (r *Reconciler) fillReplicas(ctx context.Context, sn *v1alpha1.SecureNotes) error {
 	if sn.Spec.Replicas != nil {
 		return nil

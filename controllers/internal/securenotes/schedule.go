@@ -42,8 +42,8 @@ func (r *Reconciler) createScheduled(ctx context.Context, s *scope, rotation ope
 	return nil
 }
 
-// scheduledRunning reports whether a scheduled rotation has not ended. Rotations of a schedule that is
-// faster than they are must not pile up.
+// scheduledRunning reports whether a scheduled rotation has not ended. Rotations of a schedule that
+// is faster than they are must not pile up.
 func scheduledRunning(list []v1alpha1.KeyRotation) bool {
 	for _, kr := range list {
 		if rotations.Scheduled(&kr) && !rotations.Ended(&kr) {
@@ -53,8 +53,9 @@ func scheduledRunning(list []v1alpha1.KeyRotation) bool {
 	return false
 }
 
-// scheduleSince returns the time after which scheduled times without a rotation count as missed: the
-// last handled time, or the time of the last change of the schedule. The status records that change.
+// scheduleSince returns the time after which scheduled times without a rotation count as missed:
+// the last handled time, or the time of the last change of the schedule. The status records that
+// change.
 func scheduleSince(s *scope, rotation operand.Rotation) time.Time {
 	status := &s.sn.Status
 	observed := v1alpha1.ObservedSchedule{Schedule: rotation.Schedule, TimeZone: rotation.TimeZone}
@@ -73,9 +74,9 @@ func scheduleSince(s *scope, rotation operand.Rotation) time.Time {
 	return observed.Since.Time
 }
 
-// firstSeen returns since when a schedule counts that the status does not record yet. An operator of an
-// earlier release has handled every time until the last one that it recorded. If it recorded only the
-// next one, no time had come before.
+// firstSeen returns since when a schedule counts that the status does not record yet. An operator
+// of an earlier release has handled every time until the last one that it recorded. If it recorded
+// only the next one, no time had come before.
 func firstSeen(s *scope) time.Time {
 	key := s.sn.Status.MasterKey
 	switch last := s.sn.Status.LastScheduleTime; {

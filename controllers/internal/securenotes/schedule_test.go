@@ -18,11 +18,11 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 )
 
-// step is a pass at some time, after something has happened.
+// step is a pass at a time, after something has happened.
 type step struct {
 	at     string
 	happen func(*testing.T, *Reconciler, *v1alpha1.SecureNotes)
-	// want are the times, of 2026, for which the schedule has made a rotation that is still there.
+	// want lists the times of 2026 whose scheduled rotations exist.
 	want string
 }
 
@@ -35,7 +35,7 @@ func moment(t *testing.T, text string) time.Time {
 	return at
 }
 
-// policy changes spec.keyRotation, as somebody who applies another one.
+// policy returns a change of spec.keyRotation.
 func policy(change func(*v1alpha1.KeyRotationPolicy)) func(*testing.T, *Reconciler, *v1alpha1.SecureNotes) {
 	return func(_ *testing.T, _ *Reconciler, sn *v1alpha1.SecureNotes) {
 		sn.Generation++
@@ -55,7 +55,7 @@ func paused(yes bool) func(*v1alpha1.KeyRotationPolicy) {
 	return func(p *v1alpha1.KeyRotationPolicy) { p.Suspend = &yes }
 }
 
-// complete ends every rotation.
+// complete completes every rotation.
 func complete(t *testing.T, r *Reconciler, _ *v1alpha1.SecureNotes) {
 	t.Helper()
 	list := &v1alpha1.KeyRotationList{}
@@ -70,7 +70,7 @@ func complete(t *testing.T, r *Reconciler, _ *v1alpha1.SecureNotes) {
 	}
 }
 
-// earlier is the status that an operator left behind which did not keep since when the schedule is as it is.
+// earlier returns a change to the status of an earlier release, which did not record the schedule.
 func earlier(t *testing.T, last, next string) func(*testing.T, *Reconciler, *v1alpha1.SecureNotes) {
 	return func(_ *testing.T, _ *Reconciler, sn *v1alpha1.SecureNotes) {
 		sn.Generation++
@@ -81,8 +81,8 @@ func earlier(t *testing.T, last, next string) func(*testing.T, *Reconciler, *v1a
 	}
 }
 
-// TestSchedule: a time of the schedule is missed only if the schedule was as it is when it came. Each step is taken by a
-// pass that dies before it can record anything, then by two more.
+// TestSchedule: a time counts as missed only if the schedule was the current one at that time. Each
+// step runs a pass that is not recorded, and then two more.
 func TestSchedule(t *testing.T) {
 	t.Parallel()
 	const monthly = "0 3 1 * *"
@@ -90,37 +90,37 @@ func TestSchedule(t *testing.T) {
 		created string
 		steps   []step
 	}{
-		"of an object that was created with it": {created: monthly, steps: []step{
+		"set at creation": {created: monthly, steps: []step{
 			{at: "Jan 1 02:59", want: ""}, {at: "Jan 1 03:00", want: "Jan 1 03:00"},
 		}},
-		"of an object that was looked at late": {created: monthly, steps: []step{{at: "Mar 20 12:00", want: "Mar 1 03:00"}}},
+		"of an object that is reconciled late": {created: monthly, steps: []step{{at: "Mar 20 12:00", want: "Mar 1 03:00"}}},
 		"set later": {created: "", steps: []step{
 			{at: "Jan 1 00:01", want: ""},
 			{at: "Mar 20 12:00", happen: policy(withSchedule(monthly)), want: ""}, {at: "Apr 1 03:00", want: "Apr 1 03:00"},
 		}},
-		"set before anybody looked at the object": {steps: []step{{at: "Mar 20 12:00", happen: policy(withSchedule(monthly)), want: ""}}},
+		"set before the first pass": {steps: []step{{at: "Mar 20 12:00", happen: policy(withSchedule(monthly)), want: ""}}},
 		"changed": {created: "0 3 25 * *", steps: []step{
 			{at: "Jan 1 00:01", want: ""},
 			{at: "Jan 20 12:00", happen: policy(withSchedule("0 3 10 * *")), want: ""}, {at: "Feb 10 03:00", want: "Feb 10 03:00"},
 		}},
-		"changed once it has run": {created: monthly, steps: []step{
+		"changed after a rotation": {created: monthly, steps: []step{
 			{at: "Feb 1 03:00", want: "Feb 1 03:00"}, {at: "Feb 1 04:00", happen: complete, want: "Feb 1 03:00"},
 			{at: "Feb 20 12:00", happen: policy(withSchedule("0 3 10 * *")), want: "Feb 1 03:00"}, {at: "Mar 10 03:00", want: "Feb 1 03:00, Mar 10 03:00"},
 		}},
 		"of another time zone": {created: "0 3 * * *", steps: []step{
 			{at: "Jan 1 00:01", want: ""},
-			// It is 04:00 there: 03:00 has come since the object was created.
+			// It is 04:00 in Cairo, so 03:00 has passed since the object was created.
 			{at: "Jan 1 02:00", happen: policy(zone("Africa/Cairo")), want: ""}, {at: "Jan 2 01:00", want: "Jan 2 01:00"},
 		}},
 		"the default time zone by name": {created: monthly, steps: []step{
 			{at: "Jan 1 00:01", want: ""}, {at: "Feb 1 03:00", happen: policy(zone("Etc/UTC")), want: "Feb 1 03:00"},
 		}},
-		"removed, and set again": {created: monthly, steps: []step{
+		"removed and set again": {created: monthly, steps: []step{
 			{at: "Feb 1 03:00", want: "Feb 1 03:00"}, {at: "Feb 1 04:00", happen: complete, want: "Feb 1 03:00"},
 			{at: "Feb 2 00:00", happen: policy(withSchedule("")), want: "Feb 1 03:00"},
 			{at: "Apr 20 12:00", happen: policy(withSchedule(monthly)), want: "Feb 1 03:00"}, {at: "May 1 03:00", want: "Feb 1 03:00, May 1 03:00"},
 		}},
-		"wrong at first": {created: "whenever", steps: []step{
+		"invalid at first": {created: "whenever", steps: []step{
 			{at: "Jan 1 00:01", want: ""}, {at: "Mar 20 12:00", happen: policy(withSchedule(monthly)), want: ""}, {at: "Apr 1 03:00", want: "Apr 1 03:00"},
 		}},
 		"suspended: caught up once": {created: monthly, steps: []step{
@@ -131,22 +131,22 @@ func TestSchedule(t *testing.T) {
 			{at: "Jan 1 00:01", happen: policy(paused(true)), want: ""}, {at: "Apr 20 12:00", happen: policy(withSchedule("0 3 10 * *")), want: ""},
 			{at: "Apr 20 12:01", happen: policy(paused(false)), want: ""}, {at: "May 10 03:00", want: "May 10 03:00"},
 		}},
-		"a time that comes while its rotation is at work": {created: "0 3 * * *", steps: []step{
+		"a time during a rotation": {created: "0 3 * * *", steps: []step{
 			{at: "Jan 1 03:00", want: "Jan 1 03:00"}, {at: "Jan 4 12:00", want: "Jan 1 03:00"},
 			{at: "Jan 4 12:01", happen: complete, want: "Jan 1 03:00, Jan 4 03:00"},
 		}},
-		"changed while its rotation is at work": {created: "0 3 * * *", steps: []step{
+		"changed during a rotation": {created: "0 3 * * *", steps: []step{
 			{at: "Jan 1 03:00", want: "Jan 1 03:00"}, {at: "Jan 1 04:00", happen: policy(withSchedule("0 2 * * *")), want: "Jan 1 03:00"},
 			{at: "Jan 1 05:00", happen: complete, want: "Jan 1 03:00"}, {at: "Jan 2 02:00", want: "Jan 1 03:00, Jan 2 02:00"},
 		}},
-		"changed while its rotation is at work, for longer": {created: "0 3 * * *", steps: []step{
+		"changed during a long rotation": {created: "0 3 * * *", steps: []step{
 			{at: "Jan 1 03:00", want: "Jan 1 03:00"}, {at: "Jan 1 04:00", happen: policy(withSchedule("0 2 * * *")), want: "Jan 1 03:00"},
 			{at: "Jan 3 05:00", want: "Jan 1 03:00"}, {at: "Jan 3 05:01", happen: complete, want: "Jan 1 03:00, Jan 3 02:00"},
 		}},
-		"an earlier operator's, nothing missed":         {created: monthly, steps: []step{{at: "Feb 20 12:00", happen: earlier(t, "Feb 1 03:00", "Mar 1 03:00"), want: ""}}},
-		"an earlier operator's, missed between the two": {created: monthly, steps: []step{{at: "Mar 1 03:10", happen: earlier(t, "Feb 1 03:00", "Mar 1 03:00"), want: "Mar 1 03:00"}}},
-		"an earlier operator's, the first time":         {created: monthly, steps: []step{{at: "Feb 1 03:10", happen: earlier(t, "", "Feb 1 03:00"), want: "Feb 1 03:00"}}},
-		"an earlier operator's, changed with the new one's": {created: monthly, steps: []step{
+		"from an earlier release, nothing missed":    {created: monthly, steps: []step{{at: "Feb 20 12:00", happen: earlier(t, "Feb 1 03:00", "Mar 1 03:00"), want: ""}}},
+		"from an earlier release, missed in between": {created: monthly, steps: []step{{at: "Mar 1 03:10", happen: earlier(t, "Feb 1 03:00", "Mar 1 03:00"), want: "Mar 1 03:00"}}},
+		"from an earlier release, the first time":    {created: monthly, steps: []step{{at: "Feb 1 03:10", happen: earlier(t, "", "Feb 1 03:00"), want: "Feb 1 03:00"}}},
+		"from an earlier release, then changed": {created: monthly, steps: []step{
 			{at: "Feb 20 12:00", happen: earlier(t, "Feb 1 03:00", "Mar 1 03:00"), want: ""}, {at: "Feb 20 12:01", happen: policy(withSchedule("0 3 10 * *")), want: ""}, {at: "Mar 10 03:00", want: "Mar 10 03:00"},
 		}},
 	} {
@@ -171,14 +171,14 @@ func TestSchedule(t *testing.T) {
 					}
 				}
 				if got := strings.Join(scheduledFor(t, r), ", "); got != step.want {
-					t.Fatalf("%s: the schedule has made rotations for %q, want %q", step.at, got, step.want)
+					t.Fatalf("%s: the schedule has created rotations for %q, want %q", step.at, got, step.want)
 				}
 			}
 		})
 	}
 }
 
-// createdAt gives what the reconciler makes its time of creation, as the API server does.
+// createdAt makes the API server set the creation time of what the reconciler creates.
 func createdAt(t *testing.T, r *Reconciler, at *time.Time) {
 	t.Helper()
 	own, ok := r.Client.(client.WithWatch)
@@ -188,7 +188,7 @@ func createdAt(t *testing.T, r *Reconciler, at *time.Time) {
 	r.Client = interceptor.NewClient(own, (&crashtest.Crash{}).Interceptor(func() time.Time { return *at }))
 }
 
-// scheduledFor gives the times for which the schedule has made rotations.
+// scheduledFor returns the times for which the schedule has created rotations.
 func scheduledFor(t *testing.T, r *Reconciler) []string {
 	t.Helper()
 	list := &v1alpha1.KeyRotationList{}
@@ -210,12 +210,12 @@ func scheduledFor(t *testing.T, r *Reconciler) []string {
 	return times
 }
 
-// TestHistoryLimit: of what the schedule made the newest is kept, whatever else there is, and what is at work is never
-// deleted.
+// TestHistoryLimit: the newest scheduled rotation stays, whatever other rotations exist, and a
+// running one is never deleted.
 func TestHistoryLimit(t *testing.T) {
 	t.Parallel()
 	byHand := newRotation(object(), "by-hand")
-	byHand.Labels[v1alpha1.LabelScheduled] = "true" // by somebody who would have it deleted
+	byHand.Labels[v1alpha1.LabelScheduled] = "true" // set by a user to get it deleted
 	byHand.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionComplete, Status: metav1.ConditionTrue}}
 	r := reconciler(t, &fakeVault{}, byHand)
 	sn := object()
@@ -234,16 +234,16 @@ func TestHistoryLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := strings.Join(scheduledFor(t, r), ", "); got != step.want {
-			t.Fatalf("%s: rotations for %q are there, want %q", step.at, got, step.want)
+			t.Fatalf("%s: rotations for %q exist, want %q", step.at, got, step.want)
 		}
-		if !slices.Contains(made(t, r), "by-hand") {
-			t.Fatal("a rotation that somebody made by hand was pruned")
+		if !slices.Contains(rotationNames(t, r), "by-hand") {
+			t.Fatal("a rotation that was created by hand was deleted")
 		}
 	}
 }
 
-// TestChangedRotationIsNotPruned: a rotation that has changed since it was cached, as one that is
-// retried, is not pruned.
+// TestChangedRotationIsNotPruned: a rotation that has changed since it was cached, for example by a
+// retry, is not deleted.
 func TestChangedRotationIsNotPruned(t *testing.T) {
 	t.Parallel()
 	kr := newRotation(object(), "failed")
@@ -254,7 +254,7 @@ func TestChangedRotationIsNotPruned(t *testing.T) {
 	r.Client = interceptor.NewClient(world, interceptor.Funcs{
 		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
 			err := c.List(ctx, list, options...)
-			// The cache had it before somebody asked for a retry.
+			// The retry is requested after the cache read the rotation.
 			latest := &v1alpha1.KeyRotation{}
 			if err := c.Get(ctx, client.ObjectKeyFromObject(kr), latest); err != nil {
 				return err
@@ -265,15 +265,14 @@ func TestChangedRotationIsNotPruned(t *testing.T) {
 	})
 	s := healthy(func(s *scope) { s.sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{HistoryLimit: new(int32(0))} })
 	if err := r.rotations(t.Context(), s); !apierrors.IsConflict(err) {
-		t.Errorf("pruning it: %v", err)
+		t.Errorf("got error %v, want a conflict", err)
 	}
 	if err := world.Get(t.Context(), client.ObjectKeyFromObject(kr), kr); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestHistoryLimitOfRequests: what the annotation asked for is pruned, too, and not asked for
-// again.
+// TestHistoryLimitOfRequests: requested rotations are deleted too, and not created again.
 func TestHistoryLimitOfRequests(t *testing.T) {
 	t.Parallel()
 	r := reconciler(t, &fakeVault{}, newRotation(object(), "by-hand"))
@@ -289,7 +288,7 @@ func TestHistoryLimitOfRequests(t *testing.T) {
 			}
 			complete(t, r, sn)
 		}
-		if names := made(t, r); !slices.Contains(names, "by-hand") || len(names) > 3 {
+		if names := rotationNames(t, r); !slices.Contains(names, "by-hand") || len(names) > 3 {
 			t.Fatalf("request %d: %v", i, names)
 		}
 	}
@@ -297,7 +296,7 @@ func TestHistoryLimitOfRequests(t *testing.T) {
 	if err := r.rotations(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	if names := made(t, r); len(names) != 2 || sn.Status.HandledRotateRequests != 3 {
+	if names := rotationNames(t, r); len(names) != 2 || sn.Status.HandledRotateRequests != 3 {
 		t.Errorf("%d requests have left %v, want by-hand and the newest", sn.Status.HandledRotateRequests, names)
 	}
 }

@@ -68,16 +68,16 @@ type scope struct {
 
 	// certificateSecret is the Secret that cert-manager writes, if this pass decided on it.
 	certificateSecret string
-	// certificateFinding is the result of the certificate phase. A certificate of a Secret has none:
-	// its condition comes from report and served.
+	// certificateFinding is the result of the certificate phase. A certificate of a Secret has
+	// none: its condition comes from report and served.
 	certificateFinding finding
 	// notAfter is the end of the certificate, if it is known.
 	notAfter *metav1.Time
 	// served is the certificate of spec.tls.secretRef as a pod serves it; nil if no pod was asked.
 	served *servedCertificate
 
-	// volume is the state of the embedded database's volume, and volumeSize its size for the status;
-	// nil if the claim was not read.
+	// volume is the state of the embedded database's volume, and volumeSize its size for the
+	// status; nil if the claim was not read.
 	volume     volumeState
 	volumeSize *string
 	// databaseFinding is the result of the volume phase: why there is no volume.

@@ -13,7 +13,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// recordingVault has secrets recorded, and counts those that it would then create.
+// recordingVault records secrets, and counts those that it then creates.
 type recordingVault struct {
 	fakeVault
 	created int
@@ -29,8 +29,8 @@ func (v *recordingVault) Ensure(ctx context.Context, d vaultadmin.Deployment) (v
 	return vaultadmin.DeploymentState{DeploymentID: "uid", Secrets: secrets}, nil
 }
 
-// TestNothingIsCreatedUnrecorded: a cache that is behind shows an object with keys as one without.
-// Nothing is recorded, so nothing is created, and it is tried again. It is no trouble with Vault.
+// TestNothingIsCreatedUnrecorded: a stale cache shows an object with keys as one without. Nothing
+// is recorded, so nothing is created, and the pass is repeated. No condition changes.
 func TestNothingIsCreatedUnrecorded(t *testing.T) {
 	t.Parallel()
 	for name, behind := range map[string]bool{"current": false, "behind": true} {

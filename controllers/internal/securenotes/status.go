@@ -13,7 +13,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/secretrecord"
 )
 
-// readyConditions are the conditions that Ready summarizes. Ready reports the first one with a fault.
+// readyConditions are the conditions that Ready summarizes. Ready reports the first one with a
+// fault.
 var readyConditions = []string{
 	v1alpha1.ConditionVaultReady, v1alpha1.ConditionCertificateReady, v1alpha1.ConditionDatabaseReady, v1alpha1.ConditionWorkloadReady,
 }

@@ -24,7 +24,7 @@ func object() *v1alpha1.SecureNotes {
 	}
 }
 
-// healthy is a pass in which every phase was content.
+// healthy returns the scope of a pass in which every phase succeeded.
 func healthy(changes ...func(*scope)) *scope {
 	sn := object()
 	sn.Status.DeploymentID = "uid"
@@ -40,7 +40,8 @@ func healthy(changes ...func(*scope)) *scope {
 	return s
 }
 
-// kstatus is how sigs.k8s.io/cli-utils/pkg/kstatus reads a custom resource, and with it `helm --wait`.
+// kstatus returns how sigs.k8s.io/cli-utils/pkg/kstatus, and with it `helm --wait`, reads a custom
+// resource.
 func kstatus(sn *v1alpha1.SecureNotes, status v1alpha1.SecureNotesStatus) string {
 	is := func(kind string, want metav1.ConditionStatus) bool {
 		c := meta.FindStatusCondition(status.Conditions, kind)
@@ -67,14 +68,14 @@ func TestComputeStatus(t *testing.T) {
 		ready, reason string
 		kstatus       string
 	}{
-		"all is well":                                  {scope: healthy(), ready: "True", reason: "Ready", kstatus: "Current"},
-		"nothing is known yet":                         {scope: newScope(object(), operand.Environment{}, now), ready: "Unknown", reason: v1alpha1.ReasonUnknown, kstatus: "InProgress"},
-		"Vault is sealed":                              {scope: healthy(func(s *scope) { s.vaultFinding = bad(v1alpha1.ReasonVaultSealed, "x") }), ready: "False", reason: v1alpha1.ReasonVaultSealed, kstatus: "InProgress"},
-		"set-up is missing":                            {scope: healthy(func(s *scope) { s.vaultFinding = bad(v1alpha1.ReasonSetupMissing, "x") }), ready: "False", reason: v1alpha1.ReasonSetupMissing, kstatus: "InProgress"},
-		"a name is taken":                              {scope: healthy(func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonNameConflict, "x") }), ready: "False", reason: v1alpha1.ReasonNameConflict, kstatus: "Failed"},
-		"the key is retained":                          {scope: healthy(func(s *scope) { s.vaultFinding = bad(v1alpha1.ReasonKeyRetained, "x") }), ready: "False", reason: v1alpha1.ReasonKeyRetained, kstatus: "Failed"},
-		"the database is away":                         {scope: healthy(func(s *scope) { s.databaseFinding = bad("DatabaseUnreachable", "x") }), ready: "False", reason: "DatabaseUnreachable", kstatus: "InProgress"},
-		"the database is lost":                         {scope: healthy(func(s *scope) { s.databaseFinding = bad(v1alpha1.ReasonDatabaseLost, "x") }), ready: "False", reason: v1alpha1.ReasonDatabaseLost, kstatus: "Failed"},
+		"healthy":                     {scope: healthy(), ready: "True", reason: "Ready", kstatus: "Current"},
+		"no result yet":               {scope: newScope(object(), operand.Environment{}, now), ready: "Unknown", reason: v1alpha1.ReasonUnknown, kstatus: "InProgress"},
+		"Vault is sealed":             {scope: healthy(func(s *scope) { s.vaultFinding = bad(v1alpha1.ReasonVaultSealed, "x") }), ready: "False", reason: v1alpha1.ReasonVaultSealed, kstatus: "InProgress"},
+		"set-up is missing":           {scope: healthy(func(s *scope) { s.vaultFinding = bad(v1alpha1.ReasonSetupMissing, "x") }), ready: "False", reason: v1alpha1.ReasonSetupMissing, kstatus: "InProgress"},
+		"a name conflict":             {scope: healthy(func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonNameConflict, "x") }), ready: "False", reason: v1alpha1.ReasonNameConflict, kstatus: "Failed"},
+		"the key is retained":         {scope: healthy(func(s *scope) { s.vaultFinding = bad(v1alpha1.ReasonKeyRetained, "x") }), ready: "False", reason: v1alpha1.ReasonKeyRetained, kstatus: "Failed"},
+		"the database is unreachable": {scope: healthy(func(s *scope) { s.databaseFinding = bad("DatabaseUnreachable", "x") }), ready: "False", reason: "DatabaseUnreachable", kstatus: "InProgress"},
+		"the database is lost":        {scope: healthy(func(s *scope) { s.databaseFinding = bad(v1alpha1.ReasonDatabaseLost, "x") }), ready: "False", reason: v1alpha1.ReasonDatabaseLost, kstatus: "Failed"},
 		"a failed rotation leaves the service working": {scope: healthy(func(s *scope) { s.rotationFinding = bad(v1alpha1.ReasonRotationFailed, "x") }), ready: "True", reason: "Ready", kstatus: "Current"},
 		"a quota refuses pods while the certificate is issued": {scope: healthy(func(s *scope) {
 			s.certificateFinding, s.workloadFinding = bad(v1alpha1.ReasonIssuing, "x"), bad(v1alpha1.ReasonQuotaExceeded, "x")
@@ -82,17 +83,17 @@ func TestComputeStatus(t *testing.T) {
 		"a volume is missing while pods start": {scope: healthy(func(s *scope) {
 			s.certificateFinding, s.databaseFinding, s.workloadFinding = bad(v1alpha1.ReasonIssuing, "x"), bad(v1alpha1.ReasonVolumePending, "x"), bad(v1alpha1.ReasonProgressing, "x")
 		}), ready: "False", reason: v1alpha1.ReasonVolumePending, kstatus: "InProgress"},
-		"everything is under way": {scope: healthy(func(s *scope) {
+		"everything is in progress": {scope: healthy(func(s *scope) {
 			s.certificateFinding, s.workloadFinding = bad(v1alpha1.ReasonIssuing, "x"), bad(v1alpha1.ReasonProgressing, "x")
 		}), ready: "False", reason: v1alpha1.ReasonIssuing, kstatus: "InProgress"},
-		"it is being deleted": {scope: healthy(func(s *scope) { s.sn.DeletionTimestamp = &metav1.Time{Time: now} }), ready: "False", reason: v1alpha1.ReasonDeleting, kstatus: "Terminating"},
-		"it is suspended from the first": {scope: func() *scope {
+		"deletion": {scope: healthy(func(s *scope) { s.sn.DeletionTimestamp = &metav1.Time{Time: now} }), ready: "False", reason: v1alpha1.ReasonDeleting, kstatus: "Terminating"},
+		"suspended from the start": {scope: func() *scope {
 			s := newScope(object(), operand.Environment{}, now)
 			s.suspended = true
 			s.report = &podReport{}
 			return s
 		}(), ready: "False", reason: v1alpha1.ReasonSuspended, kstatus: "Failed"},
-		"the spec has changed, and Vault was not asked yet": {scope: healthy(func(s *scope) {
+		"the spec has changed, and Vault was not checked yet": {scope: healthy(func(s *scope) {
 			s.sn.Status = computeStatus(healthy())
 			s.sn.Generation++
 			s.vaultFinding = finding{}
@@ -116,16 +117,16 @@ func TestComputeStatus(t *testing.T) {
 	}
 }
 
-// TestStatusSettles: the same findings on the status that they gave change nothing, transition times
-// included.
+// TestStatusSettles: the same results, computed on the status that they gave, change nothing,
+// including transition times.
 func TestStatusSettles(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*scope){
-		"all is well":       func(*scope) {},
-		"it is tried again": func(s *scope) { s.vaultFinding = bad(v1alpha1.ReasonVaultSealed, "x") },
-		"it is stalled":     func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonNameConflict, "x") },
-		"nothing is known":  func(s *scope) { s.vaultFinding = finding{} },
-		"it is deleted":     func(s *scope) { s.sn.DeletionTimestamp = &metav1.Time{Time: now} },
+		"healthy":   func(*scope) {},
+		"retry":     func(s *scope) { s.vaultFinding = bad(v1alpha1.ReasonVaultSealed, "x") },
+		"stalled":   func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonNameConflict, "x") },
+		"no result": func(s *scope) { s.vaultFinding = finding{} },
+		"deletion":  func(s *scope) { s.sn.DeletionTimestamp = &metav1.Time{Time: now} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			first := healthy(change)
@@ -157,14 +158,14 @@ func TestFloorsMovedByHand(t *testing.T) {
 				t.Errorf("got %+v, want %s", got, tc.status)
 			}
 			if tc.set != 0 && status.MasterKey.MinDecryptionFloor != tc.set {
-				t.Errorf("the floor that we set became %d", status.MasterKey.MinDecryptionFloor)
+				t.Errorf("the recorded floor became %d", status.MasterKey.MinDecryptionFloor)
 			}
 		})
 	}
 }
 
-// TestSuspended: what is not looked at keeps the generation that it was found at; what is looked at
-// has the new one.
+// TestSuspended: conditions that are not observed keep their generation, and those that are
+// observed get the new one.
 func TestSuspended(t *testing.T) {
 	t.Parallel()
 	answering := appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 2, UpdatedReplicas: 2, AvailableReplicas: 2}
@@ -173,13 +174,13 @@ func TestSuspended(t *testing.T) {
 		ready         metav1.ConditionStatus
 		reason, state string
 	}{
-		"it answers":        {deployment: &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Generation: 2}, Status: answering}, ready: metav1.ConditionTrue, reason: v1alpha1.ReasonSuspended, state: "Current"},
-		"it is gone":        {ready: metav1.ConditionFalse, reason: v1alpha1.ReasonSuspended, state: "Failed"},
-		"it is being ended": {deployment: &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &metav1.Time{Time: now}}, Status: answering}, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonSuspended, state: "Failed"},
-		"no pod answers": {deployment: &appsv1.Deployment{Status: appsv1.DeploymentStatus{Replicas: 1, UpdatedReplicas: 1, UnavailableReplicas: 1}},
+		"available":     {deployment: &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Generation: 2}, Status: answering}, ready: metav1.ConditionTrue, reason: v1alpha1.ReasonSuspended, state: "Current"},
+		"missing":       {ready: metav1.ConditionFalse, reason: v1alpha1.ReasonSuspended, state: "Failed"},
+		"being deleted": {deployment: &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: &metav1.Time{Time: now}}, Status: answering}, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonSuspended, state: "Failed"},
+		"no pod is available": {deployment: &appsv1.Deployment{Status: appsv1.DeploymentStatus{Replicas: 1, UpdatedReplicas: 1, UnavailableReplicas: 1}},
 			ready: metav1.ConditionFalse, reason: v1alpha1.ReasonProgressing, state: "InProgress"},
-		"it has none":            {deployment: &appsv1.Deployment{}, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonProgressing, state: "InProgress"},
-		"its change is not seen": {deployment: &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Generation: 3}, Status: answering}, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonProgressing, state: "InProgress"},
+		"no pod":               {deployment: &appsv1.Deployment{}, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonProgressing, state: "InProgress"},
+		"an unobserved change": {deployment: &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Generation: 3}, Status: answering}, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonProgressing, state: "InProgress"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScope(object(), operand.Environment{}, now)
@@ -195,15 +196,15 @@ func TestSuspended(t *testing.T) {
 			}
 			for _, kind := range []string{v1alpha1.ConditionVaultReady, v1alpha1.ConditionDatabaseReady, v1alpha1.ConditionCertificateReady} {
 				if c := meta.FindStatusCondition(status.Conditions, kind); c.ObservedGeneration != 3 || c.Status != metav1.ConditionTrue {
-					t.Errorf("%s was not looked at: %+v", kind, c)
+					t.Errorf("%s: got %+v, want generation 3 and True", kind, c)
 				}
 			}
 		})
 	}
 }
 
-// TestSuspendedKeepsWhatWasWrong: suspending makes nothing ready that was not, and does not make up
-// trouble where a condition is only unknown.
+// TestSuspendedKeepsWhatWasWrong: suspending an object makes no unready condition ready, and adds
+// no fault to an Unknown one.
 func TestSuspendedKeepsWhatWasWrong(t *testing.T) {
 	t.Parallel()
 	answering := appsv1.DeploymentStatus{Replicas: 1, UpdatedReplicas: 1, AvailableReplicas: 1}
@@ -212,21 +213,21 @@ func TestSuspendedKeepsWhatWasWrong(t *testing.T) {
 		ready        metav1.ConditionStatus
 		reason, kind string
 	}{
-		"all was well":                    {before: func(*scope) {}, ready: metav1.ConditionTrue, reason: v1alpha1.ReasonSuspended},
-		"the certificate had ended":       {before: func(s *scope) { s.certificateFinding = bad(v1alpha1.ReasonCertificateExpired, "x") }, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonCertificateExpired, kind: v1alpha1.ConditionCertificateReady},
-		"a hostname was refused":          {before: func(s *scope) { s.certificateFinding = bad(v1alpha1.ReasonHostnameRefused, "x") }, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonHostnameRefused, kind: v1alpha1.ConditionCertificateReady},
-		"there was no address":            {before: func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonLoadBalancerPending, "x") }, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonLoadBalancerPending, kind: v1alpha1.ConditionWorkloadReady},
-		"a name was taken":                {before: func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonNameConflict, "x") }, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonNameConflict, kind: v1alpha1.ConditionWorkloadReady},
-		"pods did not answer, and now do": {before: func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonProgressing, "x") }, ready: metav1.ConditionTrue, reason: v1alpha1.ReasonSuspended},
-		"the database was lost":           {before: func(s *scope) { s.databaseFinding = bad(v1alpha1.ReasonDatabaseLost, "x") }, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonDatabaseLost, kind: v1alpha1.ConditionDatabaseReady},
-		"Vault was away, no address": {before: func(s *scope) {
+		"healthy":                {before: func(*scope) {}, ready: metav1.ConditionTrue, reason: v1alpha1.ReasonSuspended},
+		"an expired certificate": {before: func(s *scope) { s.certificateFinding = bad(v1alpha1.ReasonCertificateExpired, "x") }, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonCertificateExpired, kind: v1alpha1.ConditionCertificateReady},
+		"a refused hostname":     {before: func(s *scope) { s.certificateFinding = bad(v1alpha1.ReasonHostnameRefused, "x") }, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonHostnameRefused, kind: v1alpha1.ConditionCertificateReady},
+		"no address":             {before: func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonLoadBalancerPending, "x") }, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonLoadBalancerPending, kind: v1alpha1.ConditionWorkloadReady},
+		"a name conflict":        {before: func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonNameConflict, "x") }, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonNameConflict, kind: v1alpha1.ConditionWorkloadReady},
+		"pods that recovered":    {before: func(s *scope) { s.workloadFinding = bad(v1alpha1.ReasonProgressing, "x") }, ready: metav1.ConditionTrue, reason: v1alpha1.ReasonSuspended},
+		"a lost database":        {before: func(s *scope) { s.databaseFinding = bad(v1alpha1.ReasonDatabaseLost, "x") }, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonDatabaseLost, kind: v1alpha1.ConditionDatabaseReady},
+		"Vault unreachable, no address": {before: func(s *scope) {
 			s.vaultFinding, s.workloadFinding = bad(v1alpha1.ReasonVaultSealed, "x"), bad(v1alpha1.ReasonLoadBalancerPending, "x")
 		}, ready: metav1.ConditionFalse, reason: v1alpha1.ReasonVaultSealed, kind: v1alpha1.ConditionVaultReady},
-		"nothing was known of a database": {before: func(s *scope) { s.databaseFinding = unknown(v1alpha1.ReasonProgressing, "x") }, ready: metav1.ConditionTrue, reason: v1alpha1.ReasonSuspended},
+		"an Unknown database": {before: func(s *scope) { s.databaseFinding = unknown(v1alpha1.ReasonProgressing, "x") }, ready: metav1.ConditionTrue, reason: v1alpha1.ReasonSuspended},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sn := object()
-			for range 2 { // a second pass finds what the first one wrote
+			for range 2 { // the second pass reads the status of the first
 				s := newScope(sn, operand.Environment{}, now)
 				if sn.Status.Conditions == nil {
 					s.sn.Status = computeStatus(healthy(tc.before))

@@ -17,8 +17,8 @@ import (
 )
 
 // trim destroys the key versions that spec.keyRotation.trim gives up, after a Job has verified once
-// more that nothing needs them. It waits while a retirement is due, while a rotation runs, and while
-// somebody has lowered the floor: a restored database may need the old versions.
+// more that nothing needs them. It waits while a retirement is due, while a rotation runs, and
+// while somebody has lowered the floor: a restored database may need the old versions.
 func (r *Reconciler) trim(ctx context.Context, s *scope) error {
 	if !s.keyUsable() || s.retiring {
 		return nil
@@ -94,8 +94,8 @@ func trimBelow(policy *v1alpha1.Trim, to int64) int64 {
 	return min(to, ptr.Deref(policy.KeepFromVersion, to))
 }
 
-// destroysBelow reports whether a trim after the retirement of the versions below to has anything to
-// destroy.
+// destroysBelow reports whether a trim after the retirement of the versions below to has anything
+// to destroy.
 func destroysBelow(s *scope, policy *v1alpha1.Trim, to int64) bool {
 	return trimBelow(policy, to) > max(s.key.MinAvailable, 1)
 }

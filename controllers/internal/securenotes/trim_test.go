@@ -13,7 +13,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// retiredAgo has the versions before each of versions retired, the first longest ago, the last a day.
+// retiredAgo returns a change after which the versions below each of versions are retired, a day
+// apart, the last a day ago.
 func retiredAgo(versions ...int64) func(*scope) {
 	return func(s *scope) {
 		s.connected = true
@@ -45,18 +46,18 @@ func TestDueTrim(t *testing.T) {
 		wake      time.Duration
 	}{
 		"nothing was retired":           {changes: []func(*scope){func(s *scope) { retiredAgo(2)(s); s.sn.Status.MasterKey.Retirements = nil }}},
-		"not asked for":                 {changes: []func(*scope){retiredAgo(2, 3), func(s *scope) { s.sn.Spec.KeyRotation.Trim = nil }}},
+		"not requested":                 {changes: []func(*scope){retiredAgo(2, 3), func(s *scope) { s.sn.Spec.KeyRotation.Trim = nil }}},
 		"not yet":                       {changes: []func(*scope){retiredAgo(2)}, wake: 24 * time.Hour},
 		"one of two":                    {changes: []func(*scope){retiredAgo(2, 3)}, entry: 2, to: 2, wake: 24 * time.Hour},
 		"the newest covers the older":   {changes: []func(*scope){retiredAgo(2, 3, 4, 5)}, entry: 4, to: 4, wake: 24 * time.Hour},
-		"at once":                       {changes: []func(*scope){retiredAgo(2), after("0s")}, entry: 2, to: 2},
-		"a time that cannot be read":    {changes: []func(*scope){retiredAgo(2), after("soon")}, wake: 87576 * time.Hour},
+		"immediately":                   {changes: []func(*scope){retiredAgo(2), after("0s")}, entry: 2, to: 2},
+		"an invalid time":               {changes: []func(*scope){retiredAgo(2), after("soon")}, wake: 87576 * time.Hour},
 		"a backup needs the versions":   {changes: []func(*scope){retiredAgo(3, 4), keepFrom(1)}, wake: 24 * time.Hour},
 		"a backup needs some of them":   {changes: []func(*scope){retiredAgo(3, 4), keepFrom(2)}, entry: 3, to: 2, wake: 24 * time.Hour},
 		"a backup needs newer ones":     {changes: []func(*scope){retiredAgo(3, 4), keepFrom(9)}, entry: 3, to: 3, wake: 24 * time.Hour},
 		"what is older is destroyed":    {changes: []func(*scope){retiredAgo(3, 4), func(s *scope) { s.key.MinAvailable = 3 }}, wake: 24 * time.Hour},
 		"the floor was lowered by hand": {changes: []func(*scope){retiredAgo(2, 3), func(s *scope) { s.key.MinDecryption = 1 }}},
-		"a rotation is at work":         {changes: []func(*scope){retiredAgo(2, 3), func(s *scope) { s.rotationList = make([]v1alpha1.KeyRotation, 1) }}},
+		"a rotation is running":         {changes: []func(*scope){retiredAgo(2, 3), func(s *scope) { s.rotationList = make([]v1alpha1.KeyRotation, 1) }}},
 		"the last attempt has just failed": {changes: []func(*scope){retiredAgo(2), after("0s"), func(s *scope) {
 			s.sn.Status.MasterKey.Retirements[0].RetryTime = new(metav1.NewTime(now.Add(time.Minute)))
 		}}, entry: 0, to: 0, wake: time.Minute},
@@ -69,14 +70,14 @@ func TestDueTrim(t *testing.T) {
 				entry = due.ToVersion
 			}
 			if entry != tc.entry || to != tc.to || s.requeue.after != tc.wake {
-				t.Errorf("retirement %d, versions below %d, woken after %s; want %d, %d, %s", entry, to, s.requeue.after, tc.entry, tc.to, tc.wake)
+				t.Errorf("retirement %d, versions below %d, requeued after %s; want %d, %d, %s", entry, to, s.requeue.after, tc.entry, tc.to, tc.wake)
 			}
 		})
 	}
 }
 
-// TestTrimVerifiesFirst: versions are destroyed only after a verification of its own, and a pass that died before
-// it could record that is made up for by the next.
+// TestTrimVerifiesFirst: a trim destroys versions only after its own verification has succeeded. A
+// pass that is not recorded is completed by the next one.
 func TestTrimVerifiesFirst(t *testing.T) {
 	t.Parallel()
 	vault := &fakeVault{}
@@ -93,7 +94,7 @@ func TestTrimVerifiesFirst(t *testing.T) {
 	endJob(t, r, batchv1.JobComplete)
 	unrecorded := healthy(retiredAgo(2, 3, 4), func(next *scope) {
 		next.sn.Status = *s.sn.Status.DeepCopy()
-		next.sn.Status.MasterKey.Retirements[1].Message = "attempt 1: of before"
+		next.sn.Status.MasterKey.Retirements[1].Message = "attempt 1: an earlier failure"
 		next.key.MinAvailable = 3
 	})
 	for _, pass := range []*scope{s, unrecorded} {
@@ -110,8 +111,8 @@ func TestTrimVerifiesFirst(t *testing.T) {
 	}
 }
 
-// TestOldVerificationIsNotBelieved: since it was made the object may have been suspended and a database restored, and
-// the operator's clock alone decides nothing.
+// TestOldVerificationIsNotBelieved: since an old verification, the object may have been suspended
+// and a database restored. The operator's clock alone decides nothing.
 func TestOldVerificationIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	for name, later := range map[string]time.Duration{"an hour ago": time.Hour, "in an hour": -time.Hour} {
@@ -126,7 +127,7 @@ func TestOldVerificationIsNotBelieved(t *testing.T) {
 				endJob(t, r, batchv1.JobComplete)
 				s.now = now.Add(later)
 				if later < 0 {
-					// The operator's clock was ahead when the Job was made.
+					// The operator's clock was fast when the Job was created.
 					for i := range s.sn.Status.MasterKey.Retirements {
 						s.sn.Status.MasterKey.Retirements[i].Time = metav1.NewTime(s.now)
 					}
@@ -151,9 +152,9 @@ func TestOldVerificationIsNotBelieved(t *testing.T) {
 	}
 }
 
-// TestTimeBeginsAnewForWhatDecryptedAgain: an administrator let old versions decrypt, for a database that was restored;
-// what was made of it since needs them for as long as any.
-func TestTimeBeginsAnewForWhatDecryptedAgain(t *testing.T) {
+// TestLoweredFloorRestartsTheTime: an administrator lowered the floor for a restored
+// database. What was written since needs the old versions for the full time.
+func TestLoweredFloorRestartsTheTime(t *testing.T) {
 	t.Parallel()
 	lowered := healthy(retiredAgo(2, 3, 4), func(s *scope) { s.key.MinDecryption = 2 })
 	if err := retireAndTrim(t.Context(), reconciler(t, &fakeVault{}), lowered); err != nil {
@@ -181,7 +182,7 @@ func TestTimeBeginsAnewForWhatDecryptedAgain(t *testing.T) {
 	}
 }
 
-// dueAgain has a newer version, whose retirement is due.
+// dueAgain returns a change that adds a newer version whose retirement is due.
 func dueAgain(to int64) func(*scope) {
 	return func(s *scope) {
 		s.sn.Spec.KeyRotation.Trim.After = "87600h"
@@ -190,7 +191,8 @@ func dueAgain(to int64) func(*scope) {
 	}
 }
 
-// TestVaultRestoredToBeforeATrim: what was destroyed is there again, and is destroyed again in its time.
+// TestVaultRestoredToBeforeATrim: destroyed versions that a restore brings back are destroyed again
+// when they are due.
 func TestVaultRestoredToBeforeATrim(t *testing.T) {
 	t.Parallel()
 	s := healthy(retiredAgo(4), func(s *scope) { s.sn.Status.MasterKey.MinAvailableVersion = 3 })
@@ -202,8 +204,8 @@ func TestVaultRestoredToBeforeATrim(t *testing.T) {
 	}
 }
 
-// TestTrimThatIsNotWantedAnyMore: the object in the cache still asks for it.
-func TestTrimThatIsNotWantedAnyMore(t *testing.T) {
+// TestWithdrawnTrim: only the object in the cache still requests the trim.
+func TestWithdrawnTrim(t *testing.T) {
 	t.Parallel()
 	vault := &fakeVault{}
 	s := healthy(retiredAgo(2, 3))
@@ -237,7 +239,7 @@ func TestTrimThatFailsIsPostponed(t *testing.T) {
 				t.Fatal(err)
 			}
 			endJob(t, r, tc.end)
-			for range 2 { // and another pass begins nothing, not for the older retirement either
+			for range 2 { // another pass starts nothing, also for the older retirement
 				if err := retireAndTrim(t.Context(), r, s); err != nil {
 					t.Fatal(err)
 				}
@@ -256,7 +258,7 @@ func TestTrimThatFailsIsPostponed(t *testing.T) {
 			if s.vaultFinding.status != metav1.ConditionTrue {
 				t.Errorf("Vault: %+v", s.vaultFinding)
 			}
-			// What is not asked for any more has not failed.
+			// A trim that is no longer requested has no failure.
 			s.sn.Spec.KeyRotation.Trim = nil
 			if err := retireAndTrim(t.Context(), r, s); err != nil {
 				t.Fatal(err)
@@ -268,8 +270,9 @@ func TestTrimThatFailsIsPostponed(t *testing.T) {
 	}
 }
 
-// TestKeptInVain: a version that was destroyed cannot be kept.
-func TestKeptInVain(t *testing.T) {
+// TestKeepFromDestroyedVersion: the condition reports that keepFromVersion names a destroyed
+// version.
+func TestKeepFromDestroyedVersion(t *testing.T) {
 	t.Parallel()
 	s := healthy(retiredAgo(4), keepFrom(2), func(s *scope) { s.key.MinAvailable = 3 })
 	if f := rotationHealthy(s); f.reason != v1alpha1.ReasonTrimFailed || !strings.Contains(f.message, "keepFromVersion is 2") {

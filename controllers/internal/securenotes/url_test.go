@@ -6,7 +6,7 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// TestURLIsInTheCertificate: status.url is a name that the certificate has.
+// TestURLIsInTheCertificate: status.url uses a name that the certificate has.
 func TestURLIsInTheCertificate(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -31,9 +31,9 @@ func TestURLIsInTheCertificate(t *testing.T) {
 	}
 }
 
-// TestURLStaysWhileNothingIsKnown: a pass that did not find out which hostnames are refused, as
-// when the API server does not answer, leaves the URL alone.
-func TestURLStaysWhileNothingIsKnown(t *testing.T) {
+// TestURLStaysWithoutHostnameCheck: a pass that does not know the refused hostnames, as when the
+// API server does not answer, does not change the URL.
+func TestURLStaysWithoutHostnameCheck(t *testing.T) {
 	t.Parallel()
 	s := healthy(func(s *scope) {
 		s.sn.Spec.TLS = v1alpha1.TLS{CertManager: &v1alpha1.CertManager{IssuerRef: v1alpha1.IssuerReference{Name: "ca"}}}

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// maxExpiryWarning is how long before its end a certificate of a Secret is reported as expiring.
-	// A shorter-lived one is reported when a sixth of its lifetime is left.
+	// maxExpiryWarning is how long before its end a certificate of a Secret is reported as
+	// expiring. A shorter-lived one is reported when a sixth of its lifetime is left.
 	maxExpiryWarning = 14 * 24 * time.Hour
 	// servedHolds is how long a result of a pod counts. servedRetry applies to a certificate that
 	// expires soon, lacks a hostname or could not be read.

@@ -18,8 +18,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/served"
 )
 
-// TestCertificateFromSecret: the end of a certificate that a Secret holds is shown as a pod serves
-// it, warned of before it comes, and stated when it has come.
+// TestCertificateFromSecret: the condition reports the end of a Secret's certificate as a pod
+// serves it, before and after it comes.
 func TestCertificateFromSecret(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -30,12 +30,12 @@ func TestCertificateFromSecret(t *testing.T) {
 		message    string
 		warned     bool
 	}{
-		"long valid":          {life: 90 * 24 * time.Hour, left: 60 * 24 * time.Hour, status: metav1.ConditionTrue, reason: v1alpha1.ReasonFromSecret, message: "Secret tls"},
-		"soon ends":           {life: 90 * 24 * time.Hour, left: 13 * 24 * time.Hour, status: metav1.ConditionTrue, reason: v1alpha1.ReasonCertificateExpiring, message: "store a renewed one in Secret tls", warned: true},
-		"lives short":         {life: 24 * time.Hour, left: 5 * time.Hour, status: metav1.ConditionTrue, reason: v1alpha1.ReasonFromSecret, message: "Secret tls"},
-		"lives short, ends":   {life: 24 * time.Hour, left: 3 * time.Hour, status: metav1.ConditionTrue, reason: v1alpha1.ReasonCertificateExpiring, message: "store a renewed one in Secret tls", warned: true},
-		"has ended":           {life: 90 * 24 * time.Hour, left: -time.Second, status: metav1.ConditionFalse, reason: v1alpha1.ReasonCertificateExpired, message: "store a renewed one in Secret tls", warned: true},
-		"the pod is not near": {err: errors.New("timeout"), status: metav1.ConditionTrue, reason: v1alpha1.ReasonFromSecret, message: "cannot reach port 8443"},
+		"long-lived":           {life: 90 * 24 * time.Hour, left: 60 * 24 * time.Hour, status: metav1.ConditionTrue, reason: v1alpha1.ReasonFromSecret, message: "Secret tls"},
+		"expires soon":         {life: 90 * 24 * time.Hour, left: 13 * 24 * time.Hour, status: metav1.ConditionTrue, reason: v1alpha1.ReasonCertificateExpiring, message: "store a renewed one in Secret tls", warned: true},
+		"short-lived":          {life: 24 * time.Hour, left: 5 * time.Hour, status: metav1.ConditionTrue, reason: v1alpha1.ReasonFromSecret, message: "Secret tls"},
+		"short-lived, expires": {life: 24 * time.Hour, left: 3 * time.Hour, status: metav1.ConditionTrue, reason: v1alpha1.ReasonCertificateExpiring, message: "store a renewed one in Secret tls", warned: true},
+		"expired":              {life: 90 * 24 * time.Hour, left: -time.Second, status: metav1.ConditionFalse, reason: v1alpha1.ReasonCertificateExpired, message: "store a renewed one in Secret tls", warned: true},
+		"unreachable pod":      {err: errors.New("timeout"), status: metav1.ConditionTrue, reason: v1alpha1.ReasonFromSecret, message: "cannot reach port 8443"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := pod(time.Minute, answers)
@@ -58,7 +58,7 @@ func TestCertificateFromSecret(t *testing.T) {
 				status = computeStatus(s)
 				r.announce(t.Context(), s, status.Conditions)
 				if s.requeue.after == 0 || s.requeue.after > 2*servedHolds {
-					t.Errorf("it is looked at again after %s", s.requeue.after)
+					t.Errorf("requeued after %s", s.requeue.after)
 				}
 			}
 			if asked != 1 {
@@ -78,23 +78,23 @@ func TestCertificateFromSecret(t *testing.T) {
 				warned = warned || strings.HasPrefix(event, "Warning "+tc.reason)
 			}
 			if warned != tc.warned {
-				t.Errorf("warned of by an event: %v, want %v", warned, tc.warned)
+				t.Errorf("a Warning event: %v, want %v", warned, tc.warned)
 			}
 		})
 	}
 }
 
-// TestCertificateOfIssuer: a renewal that is overdue is told of before the certificate ends.
+// TestCertificateOfIssuer: the condition reports an overdue renewal before the certificate ends.
 func TestCertificateOfIssuer(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		left   time.Duration
 		reason string
 	}{
-		"not yet due":   {left: 31 * 24 * time.Hour, reason: v1alpha1.ReasonReady},
-		"it is renewed": {left: 29 * 24 * time.Hour, reason: v1alpha1.ReasonReady},
-		"overdue":       {left: 14 * 24 * time.Hour, reason: v1alpha1.ReasonCertificateExpiring},
-		"it has ended":  {reason: v1alpha1.ReasonCertificateExpired},
+		"not yet due": {left: 31 * 24 * time.Hour, reason: v1alpha1.ReasonReady},
+		"renewal due": {left: 29 * 24 * time.Hour, reason: v1alpha1.ReasonReady},
+		"overdue":     {left: 14 * 24 * time.Hour, reason: v1alpha1.ReasonCertificateExpiring},
+		"expired":     {reason: v1alpha1.ReasonCertificateExpired},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := healthy(func(s *scope) {
@@ -108,8 +108,8 @@ func TestCertificateOfIssuer(t *testing.T) {
 	}
 }
 
-// TestCertificateNamesTheHostnames: clients refuse a certificate of the user's own that does not
-// name the host, so the service is not ready, and the message has what it names.
+// TestCertificateNamesTheHostnames: clients reject a user's certificate without the hostname, so
+// the service is not ready, and the message lists the names.
 func TestCertificateNamesTheHostnames(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -148,7 +148,7 @@ func TestCertificateNamesTheHostnames(t *testing.T) {
 				t.Errorf("got status %s, want False only if it is wrong: %t", got.status, wrong)
 			}
 			if wrong && s.requeue.after > 2*servedRetry {
-				t.Errorf("it is looked at again after %s", s.requeue.after)
+				t.Errorf("requeued after %s", s.requeue.after)
 			}
 		})
 	}

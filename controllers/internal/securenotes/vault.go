@@ -89,8 +89,8 @@ func (r *Reconciler) ensureKeys(ctx context.Context, s *scope, vault Vault, d va
 	if state.DatabaseRights != nil {
 		left = jittered(retryInterval)
 	}
-	// Ensure may have changed the status, on which the inputs depend. A check whose inputs are those of
-	// a stale cache must not count.
+	// Ensure may have changed the status, on which the inputs depend. A check whose inputs are
+	// those of a stale cache must not count.
 	checked := check{until: s.now.Add(left), inputs: vaultInputs(s.sn, s.rotationList), state: state}
 	r.vaultChecks.put(s.sn.UID, checked)
 	return checked, nil
@@ -137,14 +137,15 @@ func (r *Reconciler) deploymentOf(s *scope) vaultadmin.Deployment {
 	return d
 }
 
-// namespaceUID returns the UID of the object's namespace. It reads past the cache: the UID is rarely
-// needed, and a watch of namespaces would need a wider right.
+// namespaceUID returns the UID of the object's namespace. It reads past the cache: the UID is
+// rarely needed, and a watch of namespaces would need a wider right.
 func (r *Reconciler) namespaceUID(ctx context.Context, name string) (string, error) {
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
 	err := r.Live.Get(ctx, client.ObjectKey{Name: name}, namespace)
 	if apierrors.IsForbidden(err) {
-		// The rights are those of an earlier release. adoptRetainedKey adopts nothing without the UID.
+		// The rights are those of an earlier release. adoptRetainedKey adopts nothing without the
+		// UID.
 		log.FromContext(ctx).Info("cannot read the namespace: upgrade the operator's rights with its chart", "namespace", name)
 		return "", nil
 	}
@@ -169,8 +170,8 @@ func vaultInputs(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) string {
 	return fmt.Sprint(sn.Generation, newest, floor, ended, sn.Status.SessionKeys)
 }
 
-// vaultTrouble records an error of Vault as the result of the pass, and asks for a retry. It returns
-// the errors that the work queue must retry with its own backoff.
+// vaultTrouble records an error of Vault as the result of the pass, and asks for a retry. It
+// returns the errors that the work queue must retry with its own backoff.
 func (r *Reconciler) vaultTrouble(ctx context.Context, s *scope, err error) error {
 	if apierrors.ReasonForError(err) != metav1.StatusReasonUnknown {
 		return err // the API server did not accept a record that comes before the write to Vault
@@ -194,7 +195,8 @@ func (r *Reconciler) vaultTrouble(ctx context.Context, s *scope, err error) erro
 	return nil
 }
 
-// vaultNextStep returns what people can do about a problem, in the form of an addition to a message.
+// vaultNextStep returns what people can do about a problem, in the form of an addition to a
+// message.
 func (s *scope) vaultNextStep(problem vaultadmin.Problem) string {
 	switch problem {
 	case vaultadmin.SetupMissing, vaultadmin.Denied:

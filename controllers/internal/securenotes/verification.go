@@ -107,7 +107,8 @@ func (r *Reconciler) verificationJob(s *scope, v verification) trustedjob.Expect
 		}
 		return operand.VerifyJob(s.sn, s.env, operand.Work{
 			Owner: metav1.NewControllerRef(s.sn, v1alpha1.GroupVersion.WithKind("SecureNotes")), Name: v.name, ToVersion: v.to,
-			// Rewrap checks only the wrapped data keys, which are what a removed version would make useless.
+			// Rewrap checks only the wrapped data keys, which are what a removed version would make
+			// useless.
 			Strategy: v1alpha1.StrategyRewrap, Urgent: v.urgent, LeastCPU: least,
 		}), nil
 	}}

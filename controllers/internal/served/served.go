@@ -1,5 +1,5 @@
-// Package served reads the validity and the names of the certificate that a pod of the API serves. The
-// operator may not read Secrets, so it reads what clients see.
+// Package served reads the validity and the names of the certificate that a pod of the API serves.
+// The operator may not read Secrets, so it reads what clients see.
 package served
 
 import (
@@ -28,8 +28,8 @@ type Certificate struct {
 	DNSNames            []string
 }
 
-// Of returns the certificate that a pod serves. It sends only a TLS handshake. Errors: the pod has no
-// address of its own, or does not answer.
+// Of returns the certificate that a pod serves. It sends only a TLS handshake. Errors: the pod has
+// no address of its own, or does not answer.
 func Of(ctx context.Context, pod *corev1.Pod) (Certificate, error) {
 	address, ok := operand.PodAddress(pod)
 	if !ok {

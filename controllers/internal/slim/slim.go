@@ -130,8 +130,8 @@ func ownAnnotations(all map[string]string) map[string]string {
 }
 
 // pairs returns the wanted pairs that are within the bounds. A value that is too long is omitted,
-// because a part of it would be another value. A request annotation is truncated instead: it is still
-// too long, and a condition says so.
+// because a part of it would be another value. A request annotation is truncated instead: it is
+// still too long, and a condition says so.
 func pairs(all map[string]string, wanted func(key string) bool) map[string]string {
 	var kept map[string]string
 	for _, key := range slices.Sorted(maps.Keys(all)) {

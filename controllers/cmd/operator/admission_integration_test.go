@@ -15,7 +15,7 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// hostile are objects that must be refused, each with words that its sentence must have.
+// hostile are objects that must be rejected, each with words of the rejection.
 var hostile = map[string]struct{ spec, want string }{
 	"replicas with the embedded database": {spec: `{replicas: 2, tls: {secretRef: {name: a}}}`, want: "set replicas to 1, or use database.postgres"},
 	"replicas with embedded written out":  {spec: `{replicas: 3, tls: {secretRef: {name: a}}, database: {embedded: {}}}`, want: "set replicas to 1"},
@@ -114,7 +114,8 @@ func TestAdmission(t *testing.T) {
 			object := unstructuredOf(t, namespace, "SecureNotes", "x", tc.spec)
 			err := c.Create(t.Context(), object)
 			if err == nil {
-				// What got past must not break the list for those that follow.
+				// An object that was accepted by mistake must not break the list for the following
+				// ones.
 				defer func() { _ = c.Delete(context.Background(), object) }()
 			}
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
@@ -152,8 +153,8 @@ func TestAdmission(t *testing.T) {
 	})
 }
 
-// testOthersReconcile: after all of that, and next to an object whose amounts are as odd as admission
-// lets them be, everything can still be listed and a new object is reconciled.
+// testOthersReconcile: after all rejections, and beside an object with the oddest amounts that
+// admission permits, all objects can be listed and a new one is reconciled.
 func testOthersReconcile(t *testing.T, c *cluster, namespace string) {
 	odd := unstructuredOf(t, namespace, "SecureNotes", "odd", `{tls: {secretRef: {name: a}}, vaultConnection: away,
 		resources: {requests: {cpu: "0.001m", a b: "999999999999.999Pi"}, limits: {memory: "000000000000"}}}`)

@@ -19,8 +19,8 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// TestJobsBesideVolume has the scheduler of Kubernetes place the Jobs of an embedded database: on
-// the node of the API's pod, even if it is full, and on any other while the API does not run.
+// TestJobsBesideVolume: the scheduler of Kubernetes places the Jobs of an embedded database on the
+// node of the API's pod, even if it is full, and on any node while the API does not run.
 func TestJobsBesideVolume(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -66,7 +66,7 @@ func TestJobsBesideVolume(t *testing.T) {
 			fits := podOf(t, kind+"-fits", job.Spec.Template, "", "50m")
 			awaitNode(t, fits, "full")
 			c.gone(t, serving)
-			// The other way about: the API starts where a Job has the volume, if it can.
+			// The reverse: the API starts on the node where a Job uses the volume, if it can.
 			returns := podOf(t, kind+"-returns", api, "", "100m")
 			awaitNode(t, returns, "full")
 			c.gone(t, fits)
@@ -79,10 +79,10 @@ func TestJobsBesideVolume(t *testing.T) {
 	}
 }
 
-// nodes is held by the one test whose scheduler sees the cluster's nodes.
+// nodes is held by the one test whose scheduler uses the nodes of the cluster.
 var nodes sync.Mutex
 
-// node makes one that is ready until the test ends, in a zone if zone is not empty.
+// node creates a node that is ready until the test ends, in a zone unless zone is empty.
 func (c *cluster) node(t *testing.T, name, cpu, zone string) {
 	t.Helper()
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name}}}
@@ -113,7 +113,7 @@ func (c *cluster) node(t *testing.T, name, cpu, zone string) {
 	}
 }
 
-// boundClaim plays the volume controller: the claim is bound to a volume that any node can mount.
+// boundClaim plays the volume controller: it binds the claim to a volume that any node can mount.
 func (c *cluster) boundClaim(t *testing.T, namespace, name string) {
 	t.Helper()
 	size := corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}

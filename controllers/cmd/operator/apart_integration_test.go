@@ -19,29 +19,29 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// maxApart is how many namespaces the shared operator leaves to others.
+// maxApart bounds the namespaces that the shared operator does not watch.
 const maxApart = 100
 
 var apartNamespaces counter
 
 func apartNamespace(n int) string { return fmt.Sprintf("apart-%d", n) }
 
-// apartOptions are what a test has for itself besides an operator and an auth mount.
+// apartOptions say what a test gets besides its own operator and auth mount.
 type apartOptions struct {
-	// ownVault is a Vault of its own, at the default auth mount.
+	// ownVault starts a separate Vault, with the default auth mount.
 	ownVault bool
-	// notSetUp leaves the auth mount, or the Vault, as it is before vault-setup has run.
+	// notSetUp does not run vault-setup.
 	notSetUp bool
-	// clusterID is another one than the cluster's own.
+	// clusterID replaces the cluster's own id.
 	clusterID string
-	// connections are more connections to Vault, by their addresses.
+	// connections are the addresses of additional connections to Vault.
 	connections map[string]string
-	// noOperator starts none.
+	// noOperator starts no operator.
 	noOperator bool
 }
 
-// apart returns the shared API server with an operator of the test's own, which nothing that other
-// tests do in Vault reaches, and the namespace that it watches, which the shared operator does not.
+// apart returns the shared API server with a separate operator, whose part of Vault no other test
+// uses, and the namespace that only this operator watches.
 func apart(t *testing.T, options apartOptions) (*cluster, string) {
 	t.Helper()
 	base, err := startShared()
@@ -70,7 +70,7 @@ func apart(t *testing.T, options apartOptions) (*cluster, string) {
 	return c, namespace
 }
 
-// newApartNamespace creates a namespace that the shared operator leaves alone.
+// newApartNamespace creates a namespace that the shared operator does not watch.
 func (c *cluster) newApartNamespace(t *testing.T) string {
 	t.Helper()
 	n := apartNamespaces.next()
@@ -84,7 +84,7 @@ func (c *cluster) newApartNamespace(t *testing.T) string {
 	return name
 }
 
-// runSharedOperator runs the operator's controllers in every namespace that is not left to others.
+// runSharedOperator runs the operator's controllers in all other namespaces.
 func (c *cluster) runSharedOperator(t testing.TB) {
 	t.Helper()
 	var others []fields.Selector
@@ -107,8 +107,8 @@ func (c *cluster) runOperator(t testing.TB, config *operatorconfig.Config, wrap 
 		func(m ctrl.Manager) ctrl.Manager { return withoutMetrics{m} })
 }
 
-// withoutMetrics is a manager whose controllers serve no metrics: they are registered once in a
-// process, by the shared operator.
+// withoutMetrics is a manager whose controllers serve no metrics. The shared operator has
+// registered them, which is possible once in a process.
 type withoutMetrics struct{ ctrl.Manager }
 
 func (m withoutMetrics) Add(runnable manager.Runnable) error {
@@ -118,7 +118,7 @@ func (m withoutMetrics) Add(runnable manager.Runnable) error {
 	return m.Manager.Add(runnable)
 }
 
-// runManager runs controllers until the test ends; as returns the manager that they are added to.
+// runManager runs controllers until the test ends. as returns the manager that they are added to.
 func (c *cluster) runManager(t testing.TB, config *operatorconfig.Config, wrap transport.WrapperFunc, change func(*ctrl.Options), as func(ctrl.Manager) ctrl.Manager) {
 	t.Helper()
 	options, err := managerOptions(config)
@@ -127,7 +127,7 @@ func (c *cluster) runManager(t testing.TB, config *operatorconfig.Config, wrap t
 	}
 	options.Controller.SkipNameValidation = new(true)
 	change(&options)
-	// With the operator's own rights, so that a verb that config/rbac forgot is found here.
+	// With the operator's own rights, so that a verb that config/rbac lacks is found here.
 	configuration := c.impersonated()
 	configuration.Wrap(wrap)
 	manager, err := ctrl.NewManager(configuration, options)

@@ -9,8 +9,8 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// TestVersionsByHand: Vault's administrator adds a version while nothing is at work, and one while
-// a Job runs. Neither is lost or fought, and the rotation that comes after goes beyond it.
+// TestVersionsByHand: Vault's administrator adds a version while no rotation runs, and one while a
+// Job runs. Both versions stay, and the next rotation adds a newer one.
 func TestVersionsByHand(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)

@@ -39,8 +39,8 @@ func metadataOf(kind schema.GroupVersionKind) client.Object {
 	return object
 }
 
-// cacheOptions limits the cache to the operator's own objects, and to the fields that it reads. A kind
-// that is not listed cannot be read through the cache, which would then hold all its objects.
+// cacheOptions limits the cache to the operator's own objects, and to the fields that it reads. A
+// kind that is not listed cannot be read through the cache, which would then hold all its objects.
 func cacheOptions(configuration *operatorconfig.Config) cache.Options {
 	managed := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{operand.LabelManagedBy: operand.ManagedBy})}
 	options := cache.Options{
@@ -65,8 +65,8 @@ func cacheOptions(configuration *operatorconfig.Config) cache.Options {
 	return options
 }
 
-// addInformers adds every kind to the cache before a controller starts. The controllers start at the
-// same time, and each reads kinds that only the other one watches.
+// addInformers adds every kind to the cache before a controller starts. The controllers start at
+// the same time, and each reads kinds that only the other one watches.
 func addInformers(ctx context.Context, objects cache.Cache) error {
 	kinds := []client.Object{
 		&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &appsv1.Deployment{}, &corev1.Pod{}, &batchv1.Job{}, &corev1.PersistentVolumeClaim{},

@@ -23,9 +23,9 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// These tests show that what the API server and other controllers say of pods, Jobs and the
-// certificate is in the conditions, with the next step and a Warning event. The API server's words
-// are real; tests write them where the controllers that do not run here would.
+// These tests show that the conditions report what the API server and other controllers report of
+// pods, Jobs and the certificate, with the next step and a Warning event. The messages of the API
+// server are real. The tests write them where the controllers would, which do not run here.
 
 // quota allows none of what it names, and plays the controller that says so.
 func (c *cluster) quota(t *testing.T, namespace string, of corev1.ResourceName) *corev1.ResourceQuota {
@@ -42,11 +42,11 @@ func (c *cluster) quota(t *testing.T, namespace string, of corev1.ResourceName) 
 	return quota
 }
 
-// refusal is what the API server says when a pod of the template is made.
+// refusal returns the API server's error for a pod of the template.
 func (c *cluster) refusal(t *testing.T, namespace, name string, template corev1.PodTemplateSpec) string {
 	t.Helper()
 	words := ""
-	// The API server learns of a quota by its own watch.
+	// The API server reads a quota through a watch.
 	await(t, "the refusal of a pod of "+name, func() string {
 		pod := &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: name + "-", Labels: map[string]string{"app": "trial"}},
@@ -65,7 +65,7 @@ func (c *cluster) refusal(t *testing.T, namespace, name string, template corev1.
 	return words
 }
 
-// refuse plays the Deployment controller, which cannot make pods.
+// refuse plays the Deployment controller, which cannot create pods.
 func (c *cluster) refuse(t *testing.T, namespace, name string) {
 	t.Helper()
 	key := client.ObjectKey{Namespace: namespace, Name: name}
@@ -146,7 +146,7 @@ func TestMissingPriorityClass(t *testing.T) {
 	c.awaitWarning(t, sn, v1alpha1.ReasonPriorityClassNotFound)
 }
 
-// TestQuotaOfJobPods: of a Job nothing but an event says that its pods are refused.
+// TestQuotaOfJobPods: only an event says that the pods of a Job are refused.
 func TestQuotaOfJobPods(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -166,7 +166,7 @@ func TestQuotaOfJobPods(t *testing.T) {
 	if err := c.Create(t.Context(), event); err != nil {
 		t.Fatal(err)
 	}
-	c.awaitHindrance(t, kr, v1alpha1.ReasonQuotaExceeded, "the pods of Job notes-rotate-v2-1: exceeded quota: none", "raise the ResourceQuota")
+	c.awaitBlocked(t, kr, v1alpha1.ReasonQuotaExceeded, "the pods of Job notes-rotate-v2-1: exceeded quota: none", "raise the ResourceQuota")
 	c.awaitWarning(t, kr, v1alpha1.ReasonQuotaExceeded)
 	message := c.awaitCondition(t, sn.Namespace, sn.Name, v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionFalse, v1alpha1.ReasonQuotaExceeded)
 	mustTell(t, message, "KeyRotation rotation is blocked: ", "raise the ResourceQuota")
@@ -175,7 +175,7 @@ func TestQuotaOfJobPods(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// The next Job's work is done, and a sidecar keeps its pod.
+	// The next Job has finished its work, and a sidecar keeps its pod running.
 	c.finishJob(t, sn.Namespace, job.Name)
 	c.awaitState(t, kr, v1alpha1.ReasonVerifying)
 	verification := c.awaitJob(t, sn.Namespace, "notes-verify-v2-1")
@@ -199,13 +199,13 @@ func TestQuotaOfJobPods(t *testing.T) {
 	if err := c.Status().Update(t.Context(), pod); err != nil {
 		t.Fatal(err)
 	}
-	c.awaitHindrance(t, kr, v1alpha1.ReasonSidecarRunning, "proxy of pod "+pod.Name+" still runs", "then delete the Job")
+	c.awaitBlocked(t, kr, v1alpha1.ReasonSidecarRunning, "proxy of pod "+pod.Name+" still runs", "then delete the Job")
 	c.finishJob(t, sn.Namespace, verification.Name)
 	c.awaitState(t, kr, v1alpha1.ReasonComplete)
 }
 
-// awaitHindrance waits until a rotation says why it does not go on.
-func (c *cluster) awaitHindrance(t *testing.T, kr *v1alpha1.KeyRotation, reason string, wanted ...string) {
+// awaitBlocked waits until a rotation says why it is blocked.
+func (c *cluster) awaitBlocked(t *testing.T, kr *v1alpha1.KeyRotation, reason string, wanted ...string) {
 	t.Helper()
 	c.awaitRotation(t, kr, reason, func() string {
 		condition := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionReconciling)
@@ -224,7 +224,7 @@ func TestQuotaOfJobs(t *testing.T) {
 	sn := postgresNotes(namespace, "notes")
 	c.ready(t, sn)
 	quota := c.quota(t, sn.Namespace, "count/jobs.batch")
-	// The API server learns of the quota by its own watch.
+	// The API server reads the quota through a watch.
 	await(t, "the quota", func() string {
 		trial := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: sn.Namespace, GenerateName: "trial-"}, Spec: batchv1.JobSpec{
 			Suspend: new(true), Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "c", Image: "i"}}}},
@@ -239,7 +239,7 @@ func TestQuotaOfJobs(t *testing.T) {
 	if err := c.Create(t.Context(), kr); err != nil {
 		t.Fatal(err)
 	}
-	c.awaitHindrance(t, kr, v1alpha1.ReasonQuotaExceeded, "count/jobs.batch", "raise the ResourceQuota")
+	c.awaitBlocked(t, kr, v1alpha1.ReasonQuotaExceeded, "count/jobs.batch", "raise the ResourceQuota")
 	if !meta.IsStatusConditionTrue(kr.Status.Conditions, v1alpha1.ConditionServiceAccountsRecreated) {
 		t.Errorf("%+v", kr.Status.Conditions)
 	}
@@ -250,8 +250,8 @@ func TestQuotaOfJobs(t *testing.T) {
 	}
 }
 
-// TestNamespaceLimitRange: the namespace asks for more CPU than a Job does by itself, and its pods
-// are taken.
+// TestNamespaceLimitRange: the namespace requires more CPU than a Job requests by default, and the
+// pods of the Job are accepted.
 func TestNamespaceLimitRange(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -308,7 +308,7 @@ func TestIssuanceFails(t *testing.T) {
 	mustTell(t, message, "CertificateReady: ", "the role does not allow this name", "cmctl renew notes-tls")
 	c.awaitWarning(t, sn, v1alpha1.ReasonIssuanceFailed)
 
-	// Before the Certificate says it, its request does.
+	// The request reports the failure before the Certificate does.
 	request := &certmanagerv1.CertificateRequest{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: sn.Namespace, Name: key.Name + "-1",

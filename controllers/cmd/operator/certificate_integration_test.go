@@ -18,9 +18,9 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// TestCertificateSecret: cert-manager overwrites the Secret that it is told, so it must be one that
-// nobody else has. What an earlier release created keeps the Secret that its pods have mounted,
-// until cert-manager's object is deleted: no new one is written to that Secret.
+// TestCertificateSecret: cert-manager overwrites the Secret that it is given, so nobody else may
+// use that Secret. A Certificate of an earlier release keeps the Secret that its pods have mounted,
+// until it is deleted. A new Certificate never gets that Secret.
 func TestCertificateSecret(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -132,8 +132,8 @@ func TestCertificateSecret(t *testing.T) {
 	})
 }
 
-// TestIssuedNames: a certificate has the names that are asked for, and none by which it would
-// answer for a Service of another namespace.
+// TestIssuedNames: a certificate has the requested names, except those of Services of other
+// namespaces.
 func TestIssuedNames(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -145,7 +145,7 @@ func TestIssuedNames(t *testing.T) {
 		commonName   v1alpha1.CommonName
 		dnsNames     []string
 		common       string
-		// refused is what the condition says; empty: the certificate is only being issued.
+		// refused is part of the condition. If it is empty, the certificate is being issued.
 		refused string
 	}{
 		"plain":    {hostnames: []string{"notes.example.com"}, dnsNames: append([]string{"notes.example.com"}, own...)},
@@ -190,9 +190,8 @@ func TestIssuedNames(t *testing.T) {
 	t.Run("kept", func(t *testing.T) { testKeptNames(t, c, namespace) })
 }
 
-// testKeptNames: a Certificate keeps the names that it has, though a new one would not get them:
-// the name alone, which earlier releases gave it, and one that a namespace created later may have,
-// too.
+// testKeptNames: a Certificate keeps its names although a new one would not get them: the bare name
+// of an earlier release, and a name that a later namespace may have.
 func testKeptNames(t *testing.T, c *cluster, namespace string) {
 	const name = "kept"
 	sn := postgresNotes(namespace, name)

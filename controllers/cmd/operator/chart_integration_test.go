@@ -19,9 +19,9 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// TestChart: the API server takes what the chart makes of a version with build metadata, and of
-// names that YAML reads as numbers; and there are ways to install a release beside CRDs that
-// another one has left or still uses.
+// TestChart: the API server accepts what the chart renders for a version with build metadata, and
+// for names that YAML reads as numbers. A release can be installed beside CRDs that another release
+// has left or uses.
 func TestChart(t *testing.T) {
 	t.Parallel()
 	c, _ := shared(t)
@@ -37,7 +37,7 @@ func TestChart(t *testing.T) {
 			}
 		})
 	}
-	// Beside the CRDs, and the roles of users, that another release has.
+	// With the CRDs, and the roles of users, of another release.
 	beside := []string{"--set", "crds.enabled=false,rbac.aggregateRoles=false"}
 	const chart = "../../../charts/securenotes-operator"
 	t.Run("odd names", func(t *testing.T) {
@@ -93,7 +93,7 @@ func TestChart(t *testing.T) {
 	})
 }
 
-// disown takes from the CRDs what says that they are of a release of the chart.
+// disown removes from the CRDs what says that they belong to a release of the chart.
 func (c *cluster) disown(t *testing.T) {
 	for _, name := range []string{"securenotes.securenotes.dev", "keyrotations.securenotes.dev"} {
 		crd := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: name}}

@@ -23,8 +23,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// TestCompromiseTakesOver: a Compromise takes over from a Routine rotation whose Job is at work,
-// and leaves nothing in use that was there before, the pepper aside.
+// TestCompromiseTakesOver: a Compromise supersedes a Routine rotation whose Job runs, and replaces
+// everything except the pepper.
 func TestCompromiseTakesOver(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{})
@@ -61,7 +61,7 @@ func TestCompromiseTakesOver(t *testing.T) {
 	if failed.Reason != config.ReasonSuperseded || !strings.Contains(failed.Message, "KeyRotation urgent") {
 		t.Errorf("Failed: %+v", failed)
 	}
-	// The Job does not wait for pods; what they may need is still there.
+	// The Job does not wait for the pods. What they may need still exists.
 	c.finishJob(t, namespace, "notes-rotate-v3-1")
 	if c.entry(t, directory+"/"+first) == nil {
 		t.Error("the session keys of before went while a pod could need them")
@@ -95,7 +95,7 @@ func TestCompromiseTakesOver(t *testing.T) {
 		if newKeys == nil || cmp.Equal(newKeys, firstKeys) {
 			t.Error("the new session keys are missing, or the old ones")
 		}
-		// Anyone who has planted keys can sign tokens with those, and with no others.
+		// Whoever planted keys can sign tokens only with those.
 		if newKeys["jwks"] == planted.JWKS {
 			t.Errorf("%s holds keys that were planted", entry)
 		}
@@ -147,14 +147,15 @@ func TestCompromiseTakesOver(t *testing.T) {
 		c.awaitEvent(t, namespace, "KeyRotation", "OldVersionRetired")
 		c.awaitEvent(t, namespace, "SecureNotes", "VersionsRetired")
 	})
-	// What docs/key-rotation.md says is not undone, and what to do about it.
+	// What docs/key-rotation.md says is not undone, and the next step.
 	t.Run("a stolen Vault token", func(t *testing.T) { testStolenVaultToken(t, c, stolen, directory+"/"+entry) })
 	t.Run("lost session keys are not recreated", func(t *testing.T) { testLostSessionKeys(t, c, root, sn, entry) })
 	t.Run("once more", func(t *testing.T) { testCompromiseAgain(t, c, sn) })
 	t.Run("adopted", func(t *testing.T) { testAdoptedAfterCompromise(t, c, sn) })
 }
 
-// testStolenVaultToken: it works, and can be renewed, until Vault's administrator revokes it.
+// testStolenVaultToken: a stolen token works, and can be renewed, until Vault's administrator
+// revokes it.
 func testStolenVaultToken(t *testing.T, c *cluster, stolen *api.Client, path string) {
 	if _, err := stolen.Auth().Token().RenewSelf(900); err != nil {
 		t.Errorf("renew: %v", err)
@@ -170,14 +171,14 @@ func testStolenVaultToken(t *testing.T, c *cluster, stolen *api.Client, path str
 	}
 }
 
-// testLostSessionKeys: what is in use and not there any more is reported, and is well once it is restored.
+// testLostSessionKeys: missing session keys that are in use are reported, until they are restored.
 func testLostSessionKeys(t *testing.T, c *cluster, root *api.Logical, sn *v1alpha1.SecureNotes, entry string) {
 	path := config.KVPath(c.id, sn.Namespace, sn.Name) + "/" + entry
 	lost := c.entry(t, "secret/data/"+path)
 	if _, err := root.Delete("secret/metadata/" + path); err != nil {
 		t.Fatal(err)
 	}
-	// A change of the spec has the operator look at Vault now rather than at the next resync.
+	// A change of the spec makes the operator check Vault before the next resync.
 	c.setTokenTTL(t, sn, "2h")
 	message := c.awaitCondition(t, sn.Namespace, sn.Name, v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyMissing)
 	if !strings.Contains(message, path[strings.LastIndex(path, "/"):]) {
@@ -193,7 +194,7 @@ func testLostSessionKeys(t *testing.T, c *cluster, root *api.Logical, sn *v1alph
 	c.awaitCondition(t, sn.Namespace, sn.Name, v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 }
 
-// testCompromiseAgain: the session keys that replaced the first are replaced like the first.
+// testCompromiseAgain: a second Compromise replaces the session keys that the first one created.
 func testCompromiseAgain(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	kr := rotationOf(sn, "again")
 	kr.Spec.Reason = v1alpha1.RotationCompromise
@@ -207,9 +208,8 @@ func testCompromiseAgain(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	c.hasValues(t, sn, append(plantedEntries(), "marker", "pepper", entry)...)
 }
 
-// testAdoptedAfterCompromise: an object that adopts what was left behind uses its pepper, but
-// session keys of its own: of those that it finds it cannot know who has put them there. Delete
-// leaves nothing.
+// testAdoptedAfterCompromise: an object that adopts retained keys uses their pepper, but its own
+// session keys, because anyone may have planted those that exist. Delete leaves nothing.
 func testAdoptedAfterCompromise(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	for _, name := range []string{"routine", "urgent", "again"} {
 		if err := c.Delete(t.Context(), rotationOf(sn, name)); err != nil {
@@ -243,7 +243,7 @@ func testAdoptedAfterCompromise(t *testing.T, c *cluster, sn *v1alpha1.SecureNot
 	c.hasValues(t, sn, plantedEntries()...)
 }
 
-// entry of KV as an administrator reads it; nil when there is none.
+// entry returns an entry of KV as an administrator reads it, or nil.
 func (c *cluster) entry(t *testing.T, path string) map[string]any {
 	t.Helper()
 	secret, err := c.vault.Client(t).Logical().Read(path)
@@ -257,7 +257,7 @@ func (c *cluster) entry(t *testing.T, path string) map[string]any {
 	return data
 }
 
-// hasValues compares the entries of a SecureNotes in KV whose values can be read.
+// hasValues checks which entries of a SecureNotes in KV have readable values.
 func (c *cluster) hasValues(t *testing.T, sn *v1alpha1.SecureNotes, want ...string) {
 	t.Helper()
 	path := config.KVPath(c.id, sn.Namespace, sn.Name)
@@ -304,7 +304,7 @@ func (c *cluster) setTokenTTL(t *testing.T, sn *v1alpha1.SecureNotes, ttl v1alph
 	}
 }
 
-// awaitEvent about an object of the kind.
+// awaitEvent waits for an event about an object of the kind.
 func (c *cluster) awaitEvent(t *testing.T, namespace, kind, reason string) {
 	t.Helper()
 	await(t, fmt.Sprintf("event %s about a %s", reason, kind), func() string {

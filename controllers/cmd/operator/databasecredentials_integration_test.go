@@ -22,9 +22,9 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// TestVaultCredentials: with vaultCredentials Vault makes the database logins, nobody gets more of
-// it than the own ones, and a Compromise has them all dropped, if need be as soon as the database
-// can be reached again.
+// TestVaultCredentials: with vaultCredentials Vault creates the database credentials, and each
+// identity gets only its own. A Compromise revokes all of them, if need be once the database is
+// reachable again.
 func TestVaultCredentials(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{})
@@ -45,7 +45,7 @@ func TestVaultCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	role := config.DatabaseRoleName(c.id, namespace, "notes")
-	c.poke(t, sn, "2h")
+	c.touchSpec(t, sn, "2h")
 	message = c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonDatabaseRoleMissing)
 	if !strings.Contains(message, "database/roles/"+role) {
 		t.Errorf("the message does not name the role: %s", message)
@@ -57,7 +57,7 @@ func TestVaultCredentials(t *testing.T) {
 		}
 	})
 	c.vault.CreateDatabaseRole(t, postgres, role, time.Hour)
-	c.poke(t, sn, "3h")
+	c.touchSpec(t, sn, "3h")
 	c.issue(t, namespace, "notes")
 	c.awaitReady(t, namespace, "notes")
 
@@ -73,7 +73,7 @@ func TestVaultCredentials(t *testing.T) {
 	}
 	t.Run("escapes", func(t *testing.T) { testDatabaseEscapes(t, c, namespace, role) })
 	t.Run("compromise", func(t *testing.T) {
-		c.makeDatabaseLogin(t, namespace, role)
+		c.createDatabaseLogin(t, namespace, role)
 		kr := c.compromise(t, sn, "first", 2)
 		c.awaitEvent(t, namespace, "KeyRotation", "DatabaseCredentialsReplaced")
 		c.awaitEvent(t, namespace, "SecureNotes", "DatabaseCredentialsReplaced")
@@ -84,7 +84,7 @@ func TestVaultCredentials(t *testing.T) {
 		c.awaitReplaced(t, kr, 2)
 	})
 	t.Run("compromise without the database", func(t *testing.T) {
-		c.makeDatabaseLogin(t, namespace, role)
+		c.createDatabaseLogin(t, namespace, role)
 		postgres.Stop(t)
 		kr := c.compromise(t, sn, "second", 3)
 		c.awaitRotation(t, kr, "the failed revocation", func() string {
@@ -155,8 +155,8 @@ func testDatabaseEscapes(t *testing.T, c *cluster, namespace, role string) {
 	}
 }
 
-// makeDatabaseLogin has a login made, as a pod of the API does.
-func (c *cluster) makeDatabaseLogin(t *testing.T, namespace, role string) {
+// createDatabaseLogin creates credentials, as a pod of the API does.
+func (c *cluster) createDatabaseLogin(t *testing.T, namespace, role string) {
 	t.Helper()
 	await(t, "the service account", func() string {
 		account := &corev1.ServiceAccount{}
@@ -171,7 +171,7 @@ func (c *cluster) makeDatabaseLogin(t *testing.T, namespace, role string) {
 	}
 }
 
-// compromise begins one, and waits for its version.
+// compromise creates a Compromise, and waits for its version.
 func (c *cluster) compromise(t *testing.T, sn *v1alpha1.SecureNotes, name string, to int64) *v1alpha1.KeyRotation {
 	t.Helper()
 	kr := rotationOf(sn, name)
@@ -183,7 +183,7 @@ func (c *cluster) compromise(t *testing.T, sn *v1alpha1.SecureNotes, name string
 	return kr
 }
 
-// finishWork lets its Jobs and its pods do what they have to.
+// finishWork plays the Jobs and pods of a rotation.
 func (c *cluster) finishWork(t *testing.T, kr *v1alpha1.KeyRotation, to int64) {
 	t.Helper()
 	name := kr.Spec.SecureNotesRef.Name
@@ -192,7 +192,7 @@ func (c *cluster) finishWork(t *testing.T, kr *v1alpha1.KeyRotation, to int64) {
 	c.finishJob(t, kr.Namespace, fmt.Sprintf("%s-verify-v%d-1", name, to))
 }
 
-// awaitReplaced waits for its end, and has the old version retired.
+// awaitReplaced waits for the end of a rotation, and completes the retirement of the old version.
 func (c *cluster) awaitReplaced(t *testing.T, kr *v1alpha1.KeyRotation, to int64) {
 	t.Helper()
 	c.awaitState(t, kr, v1alpha1.ReasonComplete)
@@ -202,7 +202,7 @@ func (c *cluster) awaitReplaced(t *testing.T, kr *v1alpha1.KeyRotation, to int64
 	c.finishJob(t, kr.Namespace, fmt.Sprintf("%s-retire-v%d-1", kr.Spec.SecureNotesRef.Name, to))
 }
 
-// databaseUsers counts the logins that Vault made and has not dropped.
+// databaseUsers counts the users that Vault created and has not dropped.
 func databaseUsers(t *testing.T, p *testenv.Postgres) (n int) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), p.URI("postgres"))

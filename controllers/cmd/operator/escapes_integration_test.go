@@ -38,7 +38,7 @@ func refused(err error) bool {
 	return errors.As(err, &response) && response.StatusCode == http.StatusForbidden
 }
 
-// attempt is one thing that an identity must not be able to do.
+// attempt is one request that an identity must not be able to make.
 type attempt struct {
 	method, path string
 	data         map[string]any
@@ -59,7 +59,7 @@ func (a attempt) run(client *api.Client) error {
 	return err
 }
 
-// testEscapes tries, with each identity, what would let it reach more than its own.
+// testEscapes tries, with each identity, requests that would reach beyond its own part.
 func TestEscapes(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -71,7 +71,7 @@ func TestEscapes(t *testing.T) {
 	other := config.TransitKeyName("00000000-0000-0000-0000-000000000000", namespace, "notes")
 	directory := "secret/data/" + config.KVPath(c.id, namespace, "notes")
 	elsewhere := "secret/data/" + config.KVPath("00000000-0000-0000-0000-000000000000", namespace, "notes")
-	// What is not there cannot show that it may not be read.
+	// A missing entry could not show that reading it is denied.
 	root := c.vault.Client(t).Logical()
 	for path, data := range map[string]map[string]any{
 		"transit/keys/" + other: {"derived": true}, elsewhere + "/marker": {"data": map[string]any{"uid": "x", "deploymentID": "x"}},
@@ -133,7 +133,7 @@ func TestEscapes(t *testing.T) {
 			{"read", directory + "/pepper", nil},
 			{"read", directory + "/pepper-2", nil},
 		}, []attempt{
-			// What the previous release does in a Compromise.
+			// This is what the previous release does in a Compromise.
 			{"write", directory + "/session-keys-77", map[string]any{"data": map[string]any{"a": "b"}, "options": map[string]any{"cas": 0}}},
 			{"delete", "secret/metadata/" + config.KVPath(c.id, namespace, "notes") + "/session-keys-77", nil},
 		}},

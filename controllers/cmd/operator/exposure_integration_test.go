@@ -17,9 +17,9 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// testLoadBalancer: a load balancer without an address is not Ready, with the next step; its
-// metrics have a Service of their own inside the cluster, which goes when it is not needed any
-// more.
+// testLoadBalancer: an object whose load balancer has no address is not Ready, with the next step.
+// Its metrics have their own Service inside the cluster, which is deleted when it is no longer
+// needed.
 func testLoadBalancer(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	c.change(t, sn, func() { sn.Spec.Service = &v1alpha1.Service{Type: corev1.ServiceTypeLoadBalancer} })
 	message := c.awaitCondition(t, sn.Namespace, sn.Name, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonLoadBalancerPending)

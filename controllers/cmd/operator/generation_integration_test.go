@@ -17,8 +17,8 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// TestNewSpec: a status of a new generation is never Ready before the children of that generation
-// were looked at. `kubectl wait` and Helm end on it.
+// TestNewSpec: the status of a new generation is never Ready before the children of that generation
+// were checked. `kubectl wait` and Helm rely on it.
 func TestNewSpec(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -93,7 +93,7 @@ func TestNewSpec(t *testing.T) {
 	}
 }
 
-// concerns reports whether a change of the spec makes a condition something else to look at.
+// concerns reports whether a change of the spec affects a condition.
 func concerns(change, kind string) bool {
 	switch kind {
 	case v1alpha1.ConditionCertificateReady:
@@ -106,8 +106,8 @@ func concerns(change, kind string) bool {
 	return true
 }
 
-// TestSuspendedObject: a suspended object is settled for those who wait for it, and says what has
-// become of its Deployment.
+// TestSuspendedObject: a suspended object counts as settled, and reports the state of its
+// Deployment.
 func TestSuspendedObject(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)

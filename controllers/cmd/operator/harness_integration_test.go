@@ -1,21 +1,21 @@
 //go:build integration
 
-// The integration tests of the operator, each of which runs alone:
+// The integration tests of the operator. Each can run alone:
 //
 //	make test-integration ARGS="-run '^TestTrim$$'"
 //
-// What is shared: one API server with its etcd, one Vault that vault-setup has set up, and one
-// operator in this process. They start with the first test that asks for them, and end in TestMain.
-// No kubelet and no other controller runs: tests play their parts (play_integration_test.go).
+// They share one API server with its etcd, one Vault that vault-setup has set up, and one operator
+// in this process. These start with the first test that needs them, and end in TestMain. No kubelet
+// and no other controller runs: the tests play their parts (play_integration_test.go).
 //
-// How a test gets its namespace: shared(t) returns the cluster and a namespace of the test's own.
-// A test that changes what others rely on (the set-up of Vault, Vault itself) or that needs another
-// configuration calls apart(t, ...) instead, and gets an operator, an auth mount or a Vault of its
-// own, and namespaces that the shared operator leaves alone (apart_integration_test.go).
+// A test gets its namespace from shared(t), which returns the cluster and a new namespace. A test
+// that changes what others rely on (the set-up of Vault, Vault itself), or that needs another
+// configuration, calls apart(t, ...). It gets its own operator, auth mount or Vault, and namespaces
+// that the shared operator does not watch (apart_integration_test.go).
 //
-// Tests call t.Parallel, so that their waits overlap. Those do not that run a command of the
-// operator's program, which reads environment variables, that measure memory, or that keep the API
-// server busy with large objects.
+// Tests call t.Parallel, so that their waits overlap. The exceptions run a command of the
+// operator's program, which reads environment variables, measure memory, or keep the API server
+// busy with large objects.
 package main
 
 import (
@@ -56,8 +56,7 @@ import (
 const (
 	operatorNamespace = "securenotes-system"
 	operatorAccount   = "securenotes-operator"
-	// testsAtOnce is how many tests run at the same time unless -parallel says otherwise: they wait
-	// more than they work.
+	// testsAtOnce is how many tests run at the same time by default. They mostly wait.
 	testsAtOnce = "8"
 )
 
@@ -89,13 +88,13 @@ type cluster struct {
 	rest  *rest.Config
 	kube  *kubernetes.Clientset
 	vault *testenv.Vault
-	// id is the cluster id in the names of what the operator has in Vault, and authMount where it
-	// and its pods log in.
+	// id is the cluster id in the names of what the operator has in Vault. authMount is where the
+	// operator and its pods log in.
 	id, authMount string
-	// writes are those of the operator.
+	// writes records the writes of the operator.
 	writes *writeCounter
 	config *operatorconfig.Config
-	// manager is the operator's, once it is started.
+	// manager is the operator's manager, once it is started.
 	manager ctrl.Manager
 }
 
@@ -163,9 +162,9 @@ func startCluster(t testing.TB, vault *testenv.Vault) *cluster {
 	return c
 }
 
-// configuration returns that of an operator of the cluster. Besides its Vault and those of
-// connections, by their addresses, there is the connection "away" to a Vault that does not exist.
-// Metrics are served at an address that is free now.
+// configuration returns a configuration of an operator of the cluster. Besides its Vault and those
+// of connections, by their addresses, it has the connection "away" to a Vault that does not exist.
+// Metrics are served at a free address.
 func (c *cluster) configuration(t testing.TB, connections map[string]string) *operatorconfig.Config {
 	t.Helper()
 	ca, err := os.ReadFile(c.vault.CAFile)
@@ -269,7 +268,7 @@ func (c *cluster) impersonated() *rest.Config {
 	return configuration
 }
 
-// setUpVault runs vault-setup. This Vault is outside the cluster: it is given a token reviewer,
+// setUpVault runs vault-setup. This Vault is outside the cluster, so it gets a token reviewer,
 // unless it has one of this cluster.
 func (c *cluster) setUpVault(t testing.TB) string {
 	t.Helper()
@@ -321,8 +320,8 @@ var (
 	namespaces counter
 )
 
-// newNamespace creates a namespace that is named after the test. Where the test fails, it prints
-// what the operator has logged about it.
+// newNamespace creates a namespace with the name of the test. If the test fails, it prints what the
+// operator has logged about the namespace.
 func (c *cluster) newNamespace(t *testing.T) string {
 	t.Helper()
 	test, _, _ := strings.Cut(strings.TrimPrefix(t.Name(), "Test"), "/")
@@ -349,7 +348,7 @@ func (c *cluster) serviceAccount(t testing.TB, namespace, name string) {
 	}
 }
 
-// token returns one of a service account, as the kubelet projects it.
+// token returns a token of a service account, as the kubelet projects it.
 func (c *cluster) token(t testing.TB, namespace, name string, audiences ...string) string {
 	t.Helper()
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: audiences}}
@@ -369,8 +368,8 @@ func certManagerCRDs(t testing.TB) string {
 	return filepath.Join(strings.TrimSpace(string(out)), "deploy", "crds")
 }
 
-// fixture is a testing.TB that lasts as long as the package's tests. A method that it does not
-// have is not to be called: it panics.
+// fixture is a testing.TB that lasts as long as the tests of the package. It panics in a method
+// that it does not implement.
 type fixture struct {
 	testing.TB
 
@@ -425,7 +424,7 @@ func (f *fixture) failure() error {
 	return errors.Join(f.errs...)
 }
 
-// end undoes what was started, the latest first.
+// end runs the cleanups, the latest first.
 func (f *fixture) end() {
 	for len(f.cleanups) > 0 {
 		last := len(f.cleanups) - 1

@@ -15,7 +15,7 @@ import (
 )
 
 // TestHostnamesOfTwoManagers: the first hostname is the public name, so the list belongs to one
-// manager: another one's hostnames must not be merged into it unnoticed.
+// field manager. The hostnames of another manager must not be merged into it.
 func TestHostnamesOfTwoManagers(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)

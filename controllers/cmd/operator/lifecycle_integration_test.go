@@ -22,8 +22,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// TestBeforeSetup: a Vault without set-up is a condition with the command to run; it heals once the
-// command has run.
+// TestBeforeSetup: without set-up in Vault, a condition shows the command to run, and heals once it
+// has run.
 func TestBeforeSetup(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{ownVault: true, notSetUp: true})
@@ -41,8 +41,8 @@ func TestBeforeSetup(t *testing.T) {
 	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 }
 
-// TestSetupCanBeRepeated: a second vault-setup changes nothing, and one of another cluster at the
-// same auth mount is refused before it changes anything.
+// TestSetupCanBeRepeated: a second vault-setup changes nothing. One for another cluster at the same
+// auth mount is rejected before it changes anything.
 func TestSetupCanBeRepeated(t *testing.T) {
 	t.Parallel()
 	c, _ := shared(t)
@@ -63,7 +63,7 @@ func TestSetupCanBeRepeated(t *testing.T) {
 	}
 }
 
-// TestSettled: a settled object costs no write, and what somebody changes is put back.
+// TestSettled: a settled object causes no write, and drift is corrected.
 func TestSettled(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -72,7 +72,7 @@ func TestSettled(t *testing.T) {
 	if sn.Status.DeploymentID != string(sn.UID) || sn.Status.MasterKey.LatestVersion != 1 || sn.Status.URL != "https://notes."+namespace+".svc" {
 		t.Errorf("status: %+v", sn.Status)
 	}
-	// What the operator still has to say of the last steps.
+	// The operator may still write what the last steps caused.
 	await(t, "the operator to write nothing for a while", func() string {
 		c.writes.take(namespace)
 		if !consistently(2*time.Second, func() bool { return len(c.writes.seenIn(namespace)) == 0 }) {
@@ -80,7 +80,7 @@ func TestSettled(t *testing.T) {
 		}
 		return ""
 	})
-	// Whatever wakes the operator must not make it write: here, an annotation that is nobody's.
+	// No event may make the operator write: here, a foreign annotation.
 	for i := range 3 {
 		before := sn.DeepCopy()
 		sn.Annotations = map[string]string{"example.com/poke": fmt.Sprint(i)}
@@ -125,8 +125,8 @@ func TestSettled(t *testing.T) {
 	})
 }
 
-// testTrafficPolicy: the policy follows the spec, is put back, and goes with the types that have
-// one.
+// testTrafficPolicy: the traffic policy follows the spec, drift is corrected, and it is removed
+// with the Service types that have one.
 func testTrafficPolicy(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: sn.Namespace, Name: sn.Name}}
 	awaitPolicy := func(step string, wanted corev1.ServiceType, want corev1.ServiceExternalTrafficPolicy) {
@@ -180,7 +180,7 @@ func (c *cluster) deployment(t *testing.T, namespace, name string) *appsv1.Deplo
 	return deployment
 }
 
-// TestConditions: each trouble names the thing and heals by itself.
+// TestConditions: each fault names the object, and heals by itself.
 func TestConditions(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -299,8 +299,8 @@ func testDatabaseTrouble(t *testing.T, c *cluster, namespace string) {
 	c.awaitReady(t, namespace, "database")
 }
 
-// TestDeletion: Retain keeps the keys, which only adoption gives back; Delete shreds them; a Vault
-// that is gone keeps no object for ever.
+// TestDeletion: Retain keeps the keys, which only adoption gives back. Delete destroys them. A lost
+// Vault does not prevent a deletion forever.
 func TestDeletion(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{clusterID: "deletion"})
@@ -373,7 +373,7 @@ func TestDeletion(t *testing.T) {
 	c.awaitGone(t, gone)
 }
 
-// TestEmbedded: the volume outlives the object with Retain, a new object gets it only by adoption,
+// TestEmbedded: with Retain the volume outlives the object. A new object gets it only by adoption,
 // and Delete deletes it.
 func TestEmbedded(t *testing.T) {
 	t.Parallel()
@@ -401,7 +401,8 @@ func TestEmbedded(t *testing.T) {
 	again.Spec.AdoptRetainedKey, again.Spec.DeletionPolicy = new(true), v1alpha1.DeletionPolicyDelete
 	c.ready(t, again)
 	c.deleted(t, again)
-	// The API server holds a claim until the controller that runs nowhere here lets it go.
+	// The API server keeps a claim until a controller, which does not run here, removes its
+	// finalizer.
 	if err := c.Get(t.Context(), key, claim); !apierrors.IsNotFound(err) && claim.DeletionTimestamp == nil {
 		t.Errorf("Delete did not delete the volume: %v", err)
 	}
@@ -449,7 +450,8 @@ func (c *cluster) keyExists(t *testing.T, key string) bool {
 	return secret != nil
 }
 
-// TestSealedVault: a sealed Vault is a condition, the service is left alone, and it heals.
+// TestSealedVault: a sealed Vault is reported in a condition, the service is not changed, and the
+// condition heals.
 func TestSealedVault(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{ownVault: true})
@@ -457,7 +459,7 @@ func TestSealedVault(t *testing.T) {
 	c.ready(t, sn)
 	c.vault.Seal(t)
 	before := sn.DeepCopy()
-	// A change of the spec has the operator look at Vault now rather than at the next resync.
+	// A change of the spec makes the operator check Vault before the next resync.
 	sn.Spec.Auth = &v1alpha1.Auth{TokenTTL: "2h"}
 	if err := c.Patch(t.Context(), sn, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)

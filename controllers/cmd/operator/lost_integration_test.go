@@ -23,10 +23,9 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// TestLostClaim: the claim of the embedded database is not taken for a tool's own. Once a pod was
-// ready, a claim that goes is not made again: not while it goes, not when it is gone, and not for
-// an object that adopts the key. A restored claim is welcome, and an empty one is made once for
-// each time that it is accepted by name.
+// TestLostClaim: once a pod was ready, a lost claim of the embedded database is not recreated: not
+// while it is being deleted, not when it is missing, and not for an object that adopts the key. A
+// restored claim is accepted, and an empty one is created once for each accepted loss.
 func TestLostClaim(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -40,7 +39,7 @@ func TestLostClaim(t *testing.T) {
 	id := sn.Status.DeploymentID
 	c.awaitClaimed(t, sn, true)
 
-	c.asReleaseBefore(t, sn)
+	c.asPreviousRelease(t, sn)
 	generation := c.deployment(t, namespace, "notes").Generation
 	claim := c.claim(t, sn)
 	for key, want := range map[string]string{
@@ -58,14 +57,14 @@ func TestLostClaim(t *testing.T) {
 	if !strings.Contains(message, "Retain") {
 		t.Error(message)
 	}
-	c.poke(t, sn, "3h") // which would replace the pod that still has the volume
-	c.letGo(t, claim)
+	c.touchSpec(t, sn, "3h") // which would replace the pod that still has the volume
+	c.releaseClaim(t, claim)
 	c.awaitLost(t, sn, "is missing")
 	if now := c.deployment(t, namespace, "notes").Generation; now != generation {
 		t.Errorf("the Deployment went from generation %d to %d", generation, now)
 	}
 	c.mustHaveNoClaim(t, sn)
-	// An operator that has seen the claim a moment ago makes none either.
+	// An operator that has the claim in its cache creates none either.
 	late := operand.VolumeClaim(sn, id)
 	late.UID = claim.UID
 	err := apply.New(c, c).Apply(t.Context(), late, &corev1.PersistentVolumeClaim{}, func(client.Object) (bool, string) { return true, "" })
@@ -81,10 +80,10 @@ func TestLostClaim(t *testing.T) {
 	if err := c.Create(t.Context(), restored); err != nil {
 		t.Fatal(err)
 	}
-	c.poke(t, sn, "4h") // a claim without labels is not watched, and is looked at a little later
+	c.touchSpec(t, sn, "4h") // a claim without labels is not watched, and is looked at a little later
 	c.awaitReady(t, namespace, "notes")
 
-	// Lost for good, and accepted as lost; then lost once more.
+	// The loss is accepted, and then the claim is lost again.
 	c.loseClaim(t, sn)
 	c.awaitLost(t, sn, v1alpha1.AnnotationAcceptEmptyDatabase+"="+id)
 	c.stopPods(t, sn)
@@ -98,7 +97,7 @@ func TestLostClaim(t *testing.T) {
 	c.awaitLost(t, sn, v1alpha1.AnnotationAcceptEmptyDatabase+"="+id+"/2")
 	c.mustHaveNoClaim(t, sn)
 
-	// As after the namespace went with the volume in it: only Vault has what was kept.
+	// The namespace was deleted with the volume: only Vault has what was kept.
 	c.deleted(t, sn)
 	adopting := object()
 	adopting.Spec.AdoptRetainedKey = new(true)
@@ -112,8 +111,8 @@ func TestLostClaim(t *testing.T) {
 	}
 }
 
-// TestLostDatabase: what a pod says of a lost database stalls the object, until an empty one is
-// accepted by name, once, also where Vault was restored to a state from before that.
+// TestLostDatabase: a pod that reports a lost database stalls the object until the loss is accepted
+// once, also if Vault was restored to an earlier state.
 func TestLostDatabase(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{ownVault: true})
@@ -136,9 +135,9 @@ func TestLostDatabase(t *testing.T) {
 		t.Errorf("pods were restarted because of what is recorded: generation %d, then %d", generation, now)
 	}
 
-	// The annotation is still there, and Vault no longer knows that it has been used.
+	// The annotation still exists, and Vault no longer records that it was used.
 	c.vault.Restore(t, older)
-	c.poke(t, sn, "2h")
+	c.touchSpec(t, sn, "2h")
 	await(t, "the restored marker to be put right", func() string {
 		marker := c.entry(t, "secret/data/"+config.KVPath(c.id, sn.Namespace, sn.Name)+"/"+config.MarkerLeaf)
 		if fmt.Sprint(marker["emptyDatabases"]) != "1" || marker["claimed"] != true {
@@ -146,7 +145,7 @@ func TestLostDatabase(t *testing.T) {
 		}
 		return ""
 	})
-	c.awaitReady(t, sn.Namespace, sn.Name) // the poke has changed the configuration
+	c.awaitReady(t, sn.Namespace, sn.Name) // touchSpec has changed the configuration
 	c.loseDatabase(t, sn)
 	c.awaitLost(t, sn, v1alpha1.AnnotationAcceptEmptyDatabase+"="+sn.Status.DeploymentID+"/2")
 	c.awaitClaimed(t, sn, true)
@@ -177,7 +176,7 @@ func (c *cluster) loseDatabase(t *testing.T, sn *v1alpha1.SecureNotes) {
 	}
 }
 
-// TestLostKeys: the pepper is not made again for a database in use, also where the object's status
+// TestLostKeys: the pepper of a database in use is not recreated, also if the status of the object
 // was lost. The audit key is, and an event says so.
 func TestLostKeys(t *testing.T) {
 	t.Parallel()
@@ -200,7 +199,7 @@ func TestLostKeys(t *testing.T) {
 	if err := c.Status().Patch(t.Context(), sn, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)
 	}
-	c.poke(t, sn, "2h")
+	c.touchSpec(t, sn, "2h")
 	message := c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRetained)
 	if !strings.Contains(message, "restore its status, or set spec.adoptRetainedKey to true") {
 		t.Error(message)
@@ -221,7 +220,7 @@ func TestLostKeys(t *testing.T) {
 	if _, err := kv.Put(t.Context(), path, pepper.Data); err != nil {
 		t.Fatal(err)
 	}
-	c.poke(t, sn, "3h")
+	c.touchSpec(t, sn, "3h")
 	c.awaitReady(t, namespace, "notes")
 	await(t, "the event of the audit key", func() string {
 		list := &eventsv1.EventList{}
@@ -240,9 +239,9 @@ func TestLostKeys(t *testing.T) {
 	}
 }
 
-// asReleaseBefore puts back what a release had left that knew nothing of lost databases, and waits
-// until it is as this one has it.
-func (c *cluster) asReleaseBefore(t *testing.T, sn *v1alpha1.SecureNotes) {
+// asPreviousRelease restores the state of a release that did not record lost databases, and waits
+// until the operator has updated it.
+func (c *cluster) asPreviousRelease(t *testing.T, sn *v1alpha1.SecureNotes) {
 	t.Helper()
 	claim := operand.VolumeClaim(sn, sn.Status.DeploymentID)
 	claim.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"))
@@ -258,7 +257,7 @@ func (c *cluster) asReleaseBefore(t *testing.T, sn *v1alpha1.SecureNotes) {
 		t.Fatal(err)
 	}
 	c.writeMarker(t, sn, config.Marker{UID: string(sn.UID), DeploymentID: sn.Status.DeploymentID})
-	c.poke(t, sn, "2h")
+	c.touchSpec(t, sn, "2h")
 	await(t, "the claim to lose the label", func() string {
 		claim := &corev1.PersistentVolumeClaim{}
 		if err := c.Get(context.Background(), client.ObjectKey{Namespace: sn.Namespace, Name: operand.ClaimName(sn.Name)}, claim); err != nil {
@@ -269,7 +268,7 @@ func (c *cluster) asReleaseBefore(t *testing.T, sn *v1alpha1.SecureNotes) {
 		}
 		return ""
 	})
-	c.awaitReady(t, sn.Namespace, sn.Name) // the poke has changed the configuration
+	c.awaitReady(t, sn.Namespace, sn.Name) // touchSpec has changed the configuration
 	c.awaitClaimed(t, sn, true)
 }
 
@@ -289,7 +288,8 @@ func (c *cluster) writeMarker(t *testing.T, sn *v1alpha1.SecureNotes, marker con
 	}
 }
 
-// awaitClaimed waits until the marker and what pods are told say whether the database is in use.
+// awaitClaimed waits until the marker and the configuration of the pods record whether the database
+// is in use.
 func (c *cluster) awaitClaimed(t *testing.T, sn *v1alpha1.SecureNotes, want bool) {
 	t.Helper()
 	path := config.KVPath(c.id, sn.Namespace, sn.Name) + "/" + config.MarkerLeaf
@@ -312,7 +312,7 @@ func (c *cluster) awaitClaimed(t *testing.T, sn *v1alpha1.SecureNotes, want bool
 	})
 }
 
-// awaitLost waits until the object is stalled because of its database, with a message that has
+// awaitLost waits until the object is stalled because of its database, with a message that contains
 // these words.
 func (c *cluster) awaitLost(t *testing.T, sn *v1alpha1.SecureNotes, says string) string {
 	t.Helper()
@@ -339,8 +339,8 @@ func (c *cluster) claim(t *testing.T, sn *v1alpha1.SecureNotes) *corev1.Persiste
 	return claim
 }
 
-// letGo plays the controller that holds a claim while a pod uses it.
-func (c *cluster) letGo(t *testing.T, claim *corev1.PersistentVolumeClaim) {
+// releaseClaim plays the controller that keeps a claim while a pod uses it.
+func (c *cluster) releaseClaim(t *testing.T, claim *corev1.PersistentVolumeClaim) {
 	t.Helper()
 	if err := c.Get(t.Context(), client.ObjectKeyFromObject(claim), claim); err != nil {
 		t.Fatal(err)
@@ -358,7 +358,7 @@ func (c *cluster) loseClaim(t *testing.T, sn *v1alpha1.SecureNotes) {
 	if err := c.Delete(t.Context(), claim); err != nil {
 		t.Fatal(err)
 	}
-	c.letGo(t, claim)
+	c.releaseClaim(t, claim)
 	c.awaitGone(t, claim)
 }
 

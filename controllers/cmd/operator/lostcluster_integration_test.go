@@ -27,9 +27,9 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// testLostCluster walks docs/lost-cluster.md: a second API server beside the same Vault and the
-// same PostgreSQL reads a note that was written under the first. The first is not really lost, as
-// when somebody takes it for lost: it changes nothing in Vault any more.
+// testLostCluster follows docs/lost-cluster.md: a second API server with the same Vault and the
+// same PostgreSQL reads a note of the first one. The first cluster still runs, and changes nothing
+// in Vault any more.
 func TestLostCluster(t *testing.T) {
 	c, namespace := apart(t, apartOptions{})
 	postgres := testenv.StartPostgres(t)
@@ -80,8 +80,7 @@ func TestLostCluster(t *testing.T) {
 	t.Run("without the lost cluster's id", func(t *testing.T) { testChangedClusterID(t, rebuilt, own) })
 }
 
-// testChangedClusterID: an operator whose clusterID was taken out of its values refuses the objects
-// that have keys.
+// testChangedClusterID: an operator that lost its clusterID rejects the objects that have keys.
 func testChangedClusterID(t *testing.T, c *cluster, own string) {
 	sn := postgresNotes("forgotten", "notes")
 	sn.Spec.Suspend = new(true)
@@ -109,8 +108,8 @@ func testChangedClusterID(t *testing.T, c *cluster, own string) {
 	}
 }
 
-// testDeposed: the object whose keys were taken over is not Ready, and neither it nor a rotation
-// changes anything in Vault.
+// testDeposed: the object whose keys another cluster has taken over is not Ready, and neither it
+// nor a rotation changes anything in Vault.
 func testDeposed(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	kr := rotationOf(sn, "late")
 	if err := c.Create(t.Context(), kr); err != nil {
@@ -129,8 +128,8 @@ func testDeposed(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	}
 }
 
-// testShredElsewhere: the first cluster's object is deleted, and is to have its keys destroyed.
-// They are in use in the rebuilt one, and are neither destroyed nor called retained.
+// testShredElsewhere: the object of the first cluster is deleted with its keys. The rebuilt cluster
+// uses the keys, so they are neither destroyed nor reported as retained.
 func testShredElsewhere(t *testing.T, c *cluster, sn, adopting *v1alpha1.SecureNotes, rebuilt string, token *api.Client) {
 	c.change(t, sn, func() { sn.Spec.DeletionPolicy = v1alpha1.DeletionPolicyDelete })
 	c.deleted(t, sn)
@@ -164,9 +163,8 @@ func testShredElsewhere(t *testing.T, c *cluster, sn, adopting *v1alpha1.SecureN
 	}
 }
 
-// testForgedCluster: anyone who has the operator's Vault token can have the marker say that the
-// keys are the first cluster's. What it said before counts, and where that is gone, they are
-// nobody's.
+// testForgedCluster: anyone who has the operator's Vault token can make the marker name the first
+// cluster. The earlier version of the marker counts. If it is missing, the cluster is unknown.
 func testForgedCluster(t *testing.T, c *cluster, namespace string, token *api.Client, uid, rebuilt string) {
 	current := &corev1.Namespace{}
 	if err := c.Get(t.Context(), client.ObjectKey{Name: namespace}, current); err != nil {
@@ -208,14 +206,15 @@ func testForgedCluster(t *testing.T, c *cluster, namespace string, token *api.Cl
 	}
 }
 
-// session is a user's, at a service that runs with the configuration that the operator made.
+// session is the session of a user, at a service that runs with the configuration from the
+// operator.
 type session struct {
 	service *testenv.Service
 	client  *http.Client
 	token   string
 }
 
-// serve plays the kubelet: it runs what the pods of the object would, and logs in, as a new user if
+// serve plays the kubelet: it runs the program of the object's pods, and logs in, as a new user if
 // need be.
 func (c *cluster) serve(t *testing.T, program testenv.Program, postgres *testenv.Postgres, database string, sn *v1alpha1.SecureNotes) *session {
 	t.Helper()

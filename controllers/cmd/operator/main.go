@@ -1,5 +1,5 @@
-// Command operator runs the controllers of SecureNotes. Its subcommands vault-setup and retained are
-// for the Vault administrator.
+// Command operator runs the controllers of SecureNotes. Its subcommands vault-setup and retained
+// are for the Vault administrator.
 package main
 
 import (

@@ -74,7 +74,8 @@ func run(ctx context.Context, configuration *operatorconfig.Config) error {
 	if err := manager.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return err
 	}
-	// The operator is ready without Vault: it must run to report in conditions that Vault is missing.
+	// The operator is ready without Vault: it must run to report in conditions that Vault is
+	// missing.
 	if err := manager.AddReadyzCheck("ping", healthz.Ping); err != nil {
 		return err
 	}
@@ -123,8 +124,8 @@ func managerOptions(configuration *operatorconfig.Config) (ctrl.Options, error) 
 	return options, nil
 }
 
-// identity identifies a cluster. id is part of the names of what the cluster has in Vault. A cluster
-// that replaces a lost one has the same id, and another uid.
+// identity identifies a cluster. id is part of the names of what the cluster has in Vault. A
+// cluster that replaces a lost one has the same id, and another uid.
 type identity struct {
 	id, uid string
 }
@@ -206,8 +207,8 @@ func addControllers(manager ctrl.Manager, configuration *operatorconfig.Config, 
 	return nil
 }
 
-// setupCommandLine returns the vault-setup command for this operator and connection, with the rights
-// that the object needs.
+// setupCommandLine returns the vault-setup command for this operator and connection, with the
+// rights that the object needs.
 func setupCommandLine(configuration *operatorconfig.Config, clusterID string, connection vaultadmin.Connection, sn *v1alpha1.SecureNotes) string {
 	arguments := []string{
 		"operator", "vault-setup",

@@ -28,8 +28,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// TestCacheMemory: what a user with the role edit in a namespace may create there is not held in
-// the operator's memory.
+// TestCacheMemory: what a user with the role edit may create in a namespace does not fill the
+// operator's memory.
 func TestCacheMemory(t *testing.T) {
 	c, namespace := shared(t)
 	t.Run("large ConfigMaps", func(t *testing.T) { testLargeConfigMaps(t, c, namespace) })
@@ -70,8 +70,8 @@ func testLargeConfigMaps(t *testing.T, c *cluster, namespace string) {
 	}
 }
 
-// testWatchedNamespaces: with watchNamespaces the cache holds the same, of these namespaces alone,
-// and no kind that is not listed.
+// testWatchedNamespaces: with watchNamespaces the cache holds the same kinds, of these namespaces
+// only, and no kind that is not listed.
 func testWatchedNamespaces(t *testing.T, c *cluster, namespace string) {
 	config := *c.config
 	config.WatchNamespaces = []string{namespace}
@@ -116,7 +116,7 @@ func testWatchedNamespaces(t *testing.T, c *cluster, namespace string) {
 	}
 }
 
-// heap is how much is in use, once what is not is freed.
+// heap returns the heap in use after a garbage collection.
 func heap() uint64 {
 	runtime.GC()
 	runtime.GC()
@@ -125,7 +125,7 @@ func heap() uint64 {
 	return stats.HeapAlloc
 }
 
-// testManyRotations: what a reconciliation costs does not depend on how many rotations have ended.
+// testManyRotations: the cost of a reconciliation does not depend on the number of ended rotations.
 func testManyRotations(t *testing.T, c *cluster, namespace string) {
 	const count = 200
 	sn := postgresNotes(namespace, "notes")
@@ -196,8 +196,8 @@ func testManyRotations(t *testing.T, c *cluster, namespace string) {
 	}
 }
 
-// leastCost returns the least time and allocations of many tries: the operator is at work beside
-// them.
+// leastCost returns the least time and allocations of many tries, because the operator runs at the
+// same time.
 func leastCost(t *testing.T, do func() error) (took time.Duration, allocations uint64) {
 	t.Helper()
 	took, allocations = time.Hour, 1<<60
@@ -229,16 +229,15 @@ func (c *cluster) endedRotation(ctx context.Context, namespace, name string) err
 			Type: kind, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonComplete, Message: "rotated from version 1 to 2, everything is at version 2 or above",
 		})
 	}
-	// Without the guard: the operator may have said already that it waits.
+	// Without the resourceVersion, because the operator may have written the status.
 	return c.Status().Patch(ctx, kr, client.MergeFrom(before))
 }
 
-// hungObjects are more than all workers together get through in a minute if each waits for Vault's
-// answer.
+// hungObjects is more than all workers together process in a minute if each waits for Vault.
 const hungObjects = 40
 
-// TestHungVault: while many objects wait for a Vault that never answers, those of another Vault go
-// on. Each object says what it waits for, and all can be deleted.
+// TestHungVault: while many objects wait for a Vault that never answers, those of another Vault are
+// reconciled. Each object reports what it waits for, and all can be deleted.
 func TestHungVault(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{connections: map[string]string{"hung": "https://" + hungAddress(t)}, noOperator: true})
@@ -274,7 +273,7 @@ func TestHungVault(t *testing.T) {
 	}
 }
 
-// hungAddress returns one that accepts connections and never answers.
+// hungAddress returns an address that accepts connections and never answers.
 func hungAddress(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -16,8 +16,8 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// TestMissingKey: the master key is deleted in Vault. Nothing is made in its place, by the
-// SecureNotes or by a rotation, and all goes on once a snapshot that has it is restored.
+// TestMissingKey: the master key is deleted in Vault. Neither the SecureNotes nor a rotation
+// creates another one. Everything works again once a snapshot with the key is restored.
 func TestMissingKey(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{ownVault: true})
@@ -33,7 +33,7 @@ func TestMissingKey(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	c.poke(t, sn, "3h")
+	c.touchSpec(t, sn, "3h")
 	message := c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyMissing)
 	if !strings.Contains(message, key) || !strings.Contains(message, "restore it from a backup of Vault") {
 		t.Error(message)
@@ -49,8 +49,8 @@ func TestMissingKey(t *testing.T) {
 		}
 		return ""
 	})
-	// Every look at Vault is another chance to make one.
-	c.poke(t, sn, "4h")
+	// Each check of Vault is another chance to create a key.
+	c.touchSpec(t, sn, "4h")
 	await(t, "another look", func() string {
 		current := &v1alpha1.SecureNotes{}
 		if err := c.Get(context.Background(), client.ObjectKeyFromObject(sn), current); err != nil {

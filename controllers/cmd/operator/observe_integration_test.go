@@ -27,10 +27,10 @@ type counter struct{ atomic.Int64 }
 
 func (c *counter) next() int { return int(c.Add(1)) }
 
-// patience is how long a test waits for one thing, while others run beside it.
+// patience bounds each wait of a test, while other tests run.
 const patience = 90 * time.Second
 
-// await waits until check has nothing to say any more.
+// await waits until check returns an empty text.
 func await(t *testing.T, what string, check func() string) {
 	t.Helper()
 	poll.Eventually(t, patience, what, func(context.Context) error {
@@ -41,7 +41,7 @@ func await(t *testing.T, what string, check func() string) {
 	})
 }
 
-// consistently reports whether something holds for as long as this.
+// consistently reports whether something stays true for a duration.
 func consistently(long time.Duration, holds func() bool) bool {
 	end := time.After(long)
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -77,7 +77,7 @@ func (c *cluster) awaitCondition(t *testing.T, namespace, name, kind string, sta
 	return message
 }
 
-// writeCounter records what an operator writes.
+// writeCounter records the writes of an operator.
 type writeCounter struct {
 	mu   sync.Mutex
 	seen []string
@@ -85,8 +85,7 @@ type writeCounter struct {
 
 func (w *writeCounter) wrap(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(request *http.Request) (*http.Response, error) {
-		// Leases are how leaders are elected, events are what is told: neither is an object's
-		// state.
+		// Leases serve leader election and events are messages. Neither is the state of an object.
 		if request.Method != http.MethodGet && !strings.Contains(request.URL.Path, "/leases") && !strings.Contains(request.URL.Path, "/events") {
 			w.mu.Lock()
 			w.seen = append(w.seen, request.Method+" "+request.URL.Path)
@@ -96,7 +95,7 @@ func (w *writeCounter) wrap(next http.RoundTripper) http.RoundTripper {
 	})
 }
 
-// take returns the writes to a namespace, and forgets them.
+// take returns the writes to a namespace, and clears them.
 func (w *writeCounter) take(namespace string) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -105,7 +104,7 @@ func (w *writeCounter) take(namespace string) []string {
 	return taken
 }
 
-// seenIn returns the writes to a namespace since they were last taken.
+// seenIn returns the writes to a namespace since the last take.
 func (w *writeCounter) seenIn(namespace string) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -125,7 +124,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
 
-// operatorLogs hold what the operators of all tests log.
+// operatorLogs holds what the operators of all tests log.
 var operatorLogs = &logs{}
 
 type logs struct {
@@ -133,7 +132,7 @@ type logs struct {
 	lines []string
 }
 
-// Write takes one line.
+// Write implements io.Writer.
 func (l *logs) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -141,7 +140,7 @@ func (l *logs) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// showIfFailed prints the lines about a namespace when the test has failed.
+// showIfFailed prints the lines about a namespace if the test has failed.
 func (l *logs) showIfFailed(t *testing.T, namespace string) {
 	t.Cleanup(func() {
 		if !t.Failed() {

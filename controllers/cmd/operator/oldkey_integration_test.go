@@ -20,8 +20,8 @@ import (
 )
 
 // TestOldKeyIsRefused: a stolen token of the operator writes a marker that gives a retained key to
-// a new object. The object gets the key only if it asks for an adoption, and its deletion does not
-// destroy it. A key that the operator itself had begun to create is gone on with.
+// a new object. The object gets the key only if it requests an adoption, and its deletion does not
+// destroy the key. A key that the operator itself began to create is completed.
 func TestOldKeyIsRefused(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -30,8 +30,7 @@ func TestOldKeyIsRefused(t *testing.T) {
 	key := config.TransitKeyName(c.id, namespace, "notes")
 	c.deleted(t, first)
 	c.ageKey(t, key, 24*time.Hour)
-	// As where the keys of an even earlier object were destroyed: the retained pepper has another
-	// name.
+	// The keys of an even earlier object were destroyed, so the retained pepper has another name.
 	pepper := "secret/destroy/" + config.KVPath(c.id, namespace, "notes") + "/" + config.PepperLeaf
 	if _, err := c.vault.Client(t).Logical().Write(pepper, map[string]any{"versions": []int{1}}); err != nil {
 		t.Fatal(err)
@@ -47,7 +46,7 @@ func TestOldKeyIsRefused(t *testing.T) {
 	if _, err := c.operatorToken(t).Logical().Write("secret/data/"+config.KVPath(c.id, namespace, "notes")+"/"+config.MarkerLeaf, marker); err != nil {
 		t.Fatal(err)
 	}
-	c.poke(t, next, "2h")
+	c.touchSpec(t, next, "2h")
 	await(t, "the old key to be refused", func() string {
 		message := c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRetained)
 		if !strings.Contains(message, key+" was created before this SecureNotes") {
@@ -77,8 +76,7 @@ func TestOldKeyIsRefused(t *testing.T) {
 	t.Run("begun by a run that crashed", func(t *testing.T) { testBegunKey(t, c, namespace) })
 }
 
-// testBegunKey: the operator was killed after it had created the key, and before it recorded
-// anything.
+// testBegunKey: the operator was killed after it created the key, and before it recorded anything.
 func testBegunKey(t *testing.T, c *cluster, namespace string) {
 	sn := postgresNotes(namespace, "begun")
 	sn.Spec.Suspend = new(true)
@@ -93,7 +91,7 @@ func testBegunKey(t *testing.T, c *cluster, namespace string) {
 	c.awaitCondition(t, namespace, "begun", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 }
 
-// ageKey has Vault hold the key as one that was created so long ago.
+// ageKey makes Vault report a key as created that long ago.
 func (c *cluster) ageKey(t *testing.T, key string, age time.Duration) {
 	t.Helper()
 	root := c.vault.Client(t).Logical()

@@ -19,8 +19,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// abreast lets two operators change the KeyRotations of one namespace only together, so that both have read and
-// decided before either has written. One that stays away is waited for no longer than patience.
+// abreast lets two operators change the KeyRotations of a namespace only together, so that both
+// have decided before either writes. It waits for a missing one no longer than patience.
 type abreast struct {
 	namespace string
 	patience  time.Duration
@@ -70,8 +70,8 @@ func (a *abreast) times() int {
 }
 
 // TestOperatorsAbreast: two operators, neither of which is elected, carry out the same rotation at
-// once. It costs one extra version at the most, each Job is made once, and the retirement is
-// recorded once.
+// the same time. It adds at most one extra version, creates each Job once, and records the
+// retirement once.
 func TestOperatorsAbreast(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{noOperator: true})
@@ -128,8 +128,8 @@ func TestOperatorsAbreast(t *testing.T) {
 	t.Run("rotations made at once", func(t *testing.T) { testRotationsAtOnce(t, c, sn, to) })
 }
 
-// testRotationsAtOnce: both operators begin whichever of several rotations they see first. Each has its turn alone: none
-// fails, and none shares its version with another.
+// testRotationsAtOnce: each operator starts with any of several rotations. Each rotation has its
+// turn alone: none fails, and no two share a version.
 func testRotationsAtOnce(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes, before int64) {
 	var all []*v1alpha1.KeyRotation
 	for _, name := range []string{"third", "second", "fourth"} {

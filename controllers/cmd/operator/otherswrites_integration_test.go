@@ -24,8 +24,8 @@ import (
 // othersWrites is how often something else writes its own part of each child.
 const othersWrites = 30
 
-// testOthersWrites: what others write into a child, its status or an annotation of theirs, makes
-// the operator apply nothing. Drift it puts back, with one write.
+// testOthersWrites: what others write into a child, such as its status or their annotations, makes
+// the operator apply nothing. It corrects drift with one write.
 func testOthersWrites(t *testing.T, c *cluster, namespace string) {
 	in := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: namespace, Name: name} }
 	annotate := func(object client.Object, i int) error {
@@ -68,7 +68,7 @@ func testOthersWrites(t *testing.T, c *cluster, namespace string) {
 				t.Fatal(err)
 			}
 		}
-		// The operator has seen all of it once it has seen what comes last.
+		// The operator has processed all of it once it has processed the last write.
 		const label = "app.kubernetes.io/part-of"
 		before := tc.child.DeepCopyObject().(client.Object)
 		labels := tc.child.GetLabels()

@@ -23,7 +23,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// operatorToken is a client with the operator's rights, which somebody has stolen.
+// operatorToken is a client with the operator's rights, as if its token was stolen.
 func (c *cluster) operatorToken(t *testing.T) *api.Client {
 	t.Helper()
 	stolen, err := c.login(t, config.RoleOperator, operatorNamespace, operatorAccount, "vault")
@@ -33,7 +33,7 @@ func (c *cluster) operatorToken(t *testing.T) *api.Client {
 	return stolen
 }
 
-// plantedEntries are the names that an earlier release gave to session keys.
+// plantedEntries are the names of session keys in an earlier release.
 func plantedEntries() (all []string) {
 	for version := 2; version < 10; version++ {
 		all = append(all, fmt.Sprintf("session-keys-%d", version))
@@ -41,8 +41,7 @@ func plantedEntries() (all []string) {
 	return all
 }
 
-// plantSessionKeys has the holder of a stolen token of the operator create entries in advance, with
-// keys that it knows.
+// plantSessionKeys creates entries in advance with a stolen token of the operator, with known keys.
 func (c *cluster) plantSessionKeys(t *testing.T, directory string) *config.SessionKeys {
 	t.Helper()
 	planted, err := config.NewSessionKeys()
@@ -58,7 +57,7 @@ func (c *cluster) plantSessionKeys(t *testing.T, directory string) *config.Sessi
 	return planted
 }
 
-// digestOf a value as Vault gives it.
+// digestOf returns the digest of a value as Vault returns it.
 func digestOf(t *testing.T, data map[string]any, into interface{ Digest() (string, error) }) string {
 	t.Helper()
 	raw, err := json.Marshal(data)
@@ -75,8 +74,8 @@ func digestOf(t *testing.T, data map[string]any, into interface{ Digest() (strin
 	return digest
 }
 
-// TestPepperPlantedInVault: a pepper that is in Vault before the object was set up stops it, until
-// it is gone.
+// TestPepperPlantedInVault: a pepper that exists in Vault before the object was set up blocks the
+// object until it is deleted.
 func TestPepperPlantedInVault(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -95,13 +94,12 @@ func TestPepperPlantedInVault(t *testing.T) {
 	if _, err := c.vault.Client(t).Logical().Delete("secret/metadata/" + path); err != nil {
 		t.Fatal(err)
 	}
-	c.poke(t, sn, "2h")
+	c.touchSpec(t, sn, "2h")
 	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 	c.awaitRecorded(t, sn)
 }
 
-// awaitRecorded waits until the object is established, and compares what it records with what Vault
-// has.
+// awaitRecorded waits until the object is established, and compares what it records with Vault.
 func (c *cluster) awaitRecorded(t *testing.T, sn *v1alpha1.SecureNotes) {
 	t.Helper()
 	await(t, "what is recorded", func() string {
@@ -126,8 +124,8 @@ func (c *cluster) awaitRecorded(t *testing.T, sn *v1alpha1.SecureNotes) {
 	}
 }
 
-// testAfterShred: what was destroyed stays so, for anyone who has the operator's rights. The next
-// object of the name has a pepper of another name.
+// testAfterShred: the operator's rights cannot restore what was destroyed. The next object of the
+// name has a pepper with another name.
 func testAfterShred(t *testing.T, c *cluster, namespace string) {
 	archive := vaultadmin.Archive{Client: c.vault.Client(t), ClusterID: c.id, TransitMount: defaultTransitMount, KVMount: defaultKVMount}
 	all, err := archive.List(t.Context())
@@ -163,7 +161,7 @@ func testAfterShred(t *testing.T, c *cluster, namespace string) {
 }
 
 // TestWithoutRightToShred: without --allow-shred a stolen token of the operator destroys neither
-// keys nor peppers, and an object whose deletionPolicy is Delete says what is missing.
+// keys nor peppers, and an object with deletionPolicy Delete reports the missing right.
 func TestWithoutRightToShred(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{})
@@ -216,7 +214,7 @@ func TestWithoutRightToShred(t *testing.T) {
 	if err := c.setup().Apply(t.Context(), c.vault.Client(t), io.Discard, false); err != nil {
 		t.Fatal(err)
 	}
-	// It is tried again within seconds; a change brings it forward.
+	// The operator retries within seconds; a change makes it retry at once.
 	before := sn.DeepCopy()
 	sn.Labels = map[string]string{"example.com/poke": "1"}
 	if err := c.Patch(t.Context(), sn, client.MergeFrom(before)); err != nil {
@@ -226,9 +224,9 @@ func TestWithoutRightToShred(t *testing.T) {
 	c.hasValues(t, sn)
 }
 
-// TestPreviousRelease: what the previous release left goes on under the policies that it wrote.
-// Nothing restarts, the fixed names stay, a Compromise and a deletion do what they did; what they
-// replace is of this release.
+// TestPreviousRelease: what the previous release created keeps working with the policies that it
+// wrote. Nothing restarts, the fixed names stay, and a Compromise and a deletion work as before.
+// What they replace has the form of this release.
 func TestPreviousRelease(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{})
@@ -245,7 +243,7 @@ func TestPreviousRelease(t *testing.T) {
 	sn.Spec.DeletionPolicy = v1alpha1.DeletionPolicyDelete
 	c.ready(t, sn)
 
-	// As the previous release has left it: fixed names, and no digests.
+	// The state that the previous release leaves: fixed names, and no digests.
 	path := config.KVPath(c.id, namespace, "notes")
 	keys, err := config.NewSessionKeys()
 	if err != nil {
@@ -264,7 +262,7 @@ func TestPreviousRelease(t *testing.T) {
 	if err := c.Status().Patch(t.Context(), sn, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)
 	}
-	c.poke(t, sn, "3h")
+	c.touchSpec(t, sn, "3h")
 	await(t, "the configuration of the previous release", func() string {
 		cm := &corev1.ConfigMap{}
 		if err := c.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: operand.ConfigMapName("notes")}, cm); err != nil {

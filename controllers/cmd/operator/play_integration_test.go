@@ -40,7 +40,7 @@ func postgresNotes(namespace, name string) *v1alpha1.SecureNotes {
 	}
 }
 
-// issue plays cert-manager: the issuer is ready and the certificate issued.
+// issue plays cert-manager: the issuer is ready and the certificate is issued.
 func (c *cluster) issue(t *testing.T, namespace, name string) {
 	t.Helper()
 	issuer := &certmanagerv1.Issuer{
@@ -72,7 +72,8 @@ func (c *cluster) issue(t *testing.T, namespace, name string) {
 	}
 }
 
-// roll plays the Deployment controller and the kubelet: every replica of the Deployment as it is now runs and answers.
+// roll plays the Deployment controller and the kubelet: every replica of the current Deployment is
+// available.
 func (c *cluster) roll(t *testing.T, namespace, name string) {
 	t.Helper()
 	await(t, "the rollout of Deployment "+name, func() string {
@@ -109,7 +110,8 @@ func (c *cluster) roll(t *testing.T, namespace, name string) {
 	})
 }
 
-// awaitReady rolls the Deployment out, again when the operator changes it, until the object is Ready.
+// awaitReady rolls the Deployment out, again after each change by the operator, until the object is
+// Ready.
 func (c *cluster) awaitReady(t *testing.T, namespace, name string) {
 	t.Helper()
 	await(t, namespace+"/"+name+" Ready", func() string {
@@ -127,7 +129,7 @@ func (c *cluster) awaitReady(t *testing.T, namespace, name string) {
 }
 
 // restart plays the Deployment controller once the operator has named session keys of the version,
-// and returns their entry: the previous pods end, and new ones start.
+// and returns their entry: the previous pods stop, and new ones start.
 func (c *cluster) restart(t *testing.T, namespace, name string, version int64) (entry string) {
 	t.Helper()
 	await(t, fmt.Sprintf("a Deployment with session keys of version %d", version), func() string {
@@ -149,7 +151,7 @@ func (c *cluster) restart(t *testing.T, namespace, name string, version int64) (
 	return entry
 }
 
-// pod of a Deployment, made if it is not there.
+// pod returns the pod of a Deployment, and creates it if it does not exist.
 func (c *cluster) pod(t *testing.T, deployment *appsv1.Deployment, index int) *corev1.Pod {
 	t.Helper()
 	pod := &corev1.Pod{
@@ -173,7 +175,7 @@ func (c *cluster) pod(t *testing.T, deployment *appsv1.Deployment, index int) *c
 	return pod
 }
 
-// finishJob plays the Job controller: the Job completes, with a pod of each index.
+// finishJob plays the Job controller: the Job completes, with a pod for each index.
 func (c *cluster) finishJob(t *testing.T, namespace, name string) *batchv1.Job {
 	t.Helper()
 	indexes := "0"
@@ -201,7 +203,7 @@ func (c *cluster) completeJob(t *testing.T, namespace, name, indexes string) *ba
 	return job
 }
 
-// failJob plays the Job controller and a pod that said why.
+// failJob plays the Job controller and a pod that reports why it failed.
 func (c *cluster) failJob(t *testing.T, namespace, name string, exitCode int32, termination string) {
 	t.Helper()
 	job := c.awaitJob(t, namespace, name)
@@ -241,7 +243,7 @@ func (c *cluster) awaitJob(t *testing.T, namespace, name string) *batchv1.Job {
 	return job
 }
 
-// ready makes an object and plays everybody's part until it is Ready.
+// ready creates an object and plays the other controllers until it is Ready.
 func (c *cluster) ready(t *testing.T, sn *v1alpha1.SecureNotes) {
 	t.Helper()
 	c.namespace(t, sn.Namespace)
@@ -262,7 +264,7 @@ func text(err error) string {
 	return err.Error()
 }
 
-// orphans are the children that deleting by label needs no list for.
+// orphans are the children that a deletion by label finds without a list.
 func orphans(object client.Object) []client.Object {
 	in := metav1.ObjectMeta{Namespace: object.GetNamespace()}
 	named := func(name string) metav1.ObjectMeta {

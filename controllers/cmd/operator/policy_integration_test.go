@@ -23,8 +23,9 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// TestAdmissionPolicies: the admission policies of the chart let the operator make what its
-// builders return, and nothing else that its RBAC allows. All other tests run under them, too.
+// TestAdmissionPolicies: the admission policies of the chart let the operator create what its
+// builders return, and nothing else that its RBAC permits. All other tests run under the policies
+// too.
 func TestAdmissionPolicies(t *testing.T) {
 	c, namespace := shared(t)
 	c.namespace(t, "of-others")
@@ -61,7 +62,7 @@ func TestAdmissionPolicies(t *testing.T) {
 		if err := c.Create(t.Context(), sn); err != nil {
 			t.Fatal(err)
 		}
-		// A RoleBinding needs its Role to be there.
+		// A RoleBinding needs an existing Role.
 		if err := c.Create(t.Context(), operand.RotationRole(sn)); err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +71,7 @@ func TestAdmissionPolicies(t *testing.T) {
 	p.awaitPolicies(t, variants["postgres"])
 	for name, sn := range variants {
 		t.Run(name, func(t *testing.T) {
-			for _, object := range p.made(t, sn) {
+			for _, object := range p.createdObjects(t, sn) {
 				if err := p.try(t.Context(), object); err != nil {
 					t.Errorf("%T %s: %v", object, object.GetName(), err)
 				}
@@ -84,7 +85,7 @@ func TestAdmissionPolicies(t *testing.T) {
 	t.Run("what is not the operator's", func(t *testing.T) { p.testForeign(t, variants["postgres"]) })
 }
 
-// policed tries requests with the operator's rights. No try is stored.
+// policed sends requests with the operator's rights, as dry runs.
 type policed struct {
 	*cluster
 	operator client.Client
@@ -92,12 +93,12 @@ type policed struct {
 }
 
 func (p *policed) try(ctx context.Context, object client.Object) error {
-	// Admission comes before the look whether there is one already.
+	// Admission runs before the check whether the object exists.
 	return client.IgnoreAlreadyExists(p.operator.Create(ctx, object.DeepCopyObject().(client.Object), client.DryRunAll))
 }
 
-// made returns every object of a SecureNotes.
-func (p *policed) made(t *testing.T, sn *v1alpha1.SecureNotes) []client.Object {
+// createdObjects returns every object of a SecureNotes.
+func (p *policed) createdObjects(t *testing.T, sn *v1alpha1.SecureNotes) []client.Object {
 	t.Helper()
 	env := p.env
 	env.CertificateSecret = operand.CertificateSecretName(sn.Name)
@@ -161,7 +162,7 @@ func (p *policed) job(sn *v1alpha1.SecureNotes) *batchv1.Job {
 	return operand.ReencryptJob(sn, p.env, work(sn, "KeyRotation", operand.ReencryptJobName(sn.Name, 2, 1)))
 }
 
-// awaitPolicies waits until the API server goes by the policies.
+// awaitPolicies waits until the API server enforces the policies.
 func (p *policed) awaitPolicies(t *testing.T, sn *v1alpha1.SecureNotes) {
 	t.Helper()
 	job := p.job(sn)
@@ -178,7 +179,7 @@ func (p *policed) awaitPolicies(t *testing.T, sn *v1alpha1.SecureNotes) {
 	}
 }
 
-// testEscapes tries what anyone who takes the operator over would.
+// testEscapes tries what somebody who takes over the operator would.
 func (p *policed) testEscapes(t *testing.T, sn *v1alpha1.SecureNotes) {
 	deployment := func(change func(*appsv1.Deployment)) client.Object {
 		d := p.deployment(sn)
@@ -479,7 +480,7 @@ func (p *policed) testEscapes(t *testing.T, sn *v1alpha1.SecureNotes) {
 	}
 }
 
-// testOthers: nobody else is held to anything, in any namespace.
+// testOthers: the policies restrict nobody else, in any namespace.
 func (p *policed) testOthers(t *testing.T, sn *v1alpha1.SecureNotes) {
 	for _, namespace := range []string{metav1.NamespaceSystem, operatorNamespace, sn.Namespace, "of-others"} {
 		deployment, job := p.deployment(sn), p.job(sn)
@@ -504,8 +505,8 @@ func embeddedNotes(sn *v1alpha1.SecureNotes) *v1alpha1.SecureNotes {
 	return small
 }
 
-// testForeign: what others have made is neither changed nor deleted, and no SecureNotes asks for
-// what its user does not.
+// testForeign: objects of others are neither changed nor deleted, and no SecureNotes requests what
+// its user may not.
 func (p *policed) testForeign(t *testing.T, sn *v1alpha1.SecureNotes) {
 	foreign := p.deployment(sn)
 	foreign.OwnerReferences, foreign.Labels = nil, map[string]string{operand.LabelInstance: sn.Name}
@@ -542,8 +543,8 @@ func (p *policed) testForeign(t *testing.T, sn *v1alpha1.SecureNotes) {
 	}
 }
 
-// testRestored: what a backup restored has the labels and no owner, and perhaps more than the
-// operator makes. It is adopted as it is; what changes then must be the operator's.
+// testRestored: a restored object has the labels and no owner, and may have more than the operator
+// creates. It is adopted as it is. What changes then must be what the operator creates.
 func (p *policed) testRestored(t *testing.T, sn *v1alpha1.SecureNotes) {
 	deployment, service, certificate := p.deployment(sn), operand.Service(sn), operand.Certificate(sn, operand.Environment{CertificateSecret: "payments"})
 	deployment.Name, deployment.Labels[operand.LabelInstance] = "restored", "restored"

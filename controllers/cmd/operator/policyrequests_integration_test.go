@@ -22,8 +22,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// testRequests: of what users ask for, the operator changes the metadata that is its own, and
-// nothing by which it would ask for more, or have it deleted.
+// testRequests: in objects of users, the operator may change only its own metadata, and nothing
+// that would request more or cause a deletion.
 func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 	const foreignFinalizer = "example.com/keep"
 	asked := postgresNotes(sn.Namespace, "asked")
@@ -33,7 +33,7 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 	asked.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "o", UID: "00000000-0000-0000-0000-000000000003"}}
 	deleted := asked.DeepCopy()
 	deleted.Name = "deleted"
-	// Their SecureNotes does not exist, so that the operator that runs here leaves them as they are.
+	// Their SecureNotes does not exist, so the operator that runs here does not change them.
 	manual, scheduled := rotationOf(sn, "manual"), rotationOf(sn, "nowhere-29000000")
 	for _, kr := range []*v1alpha1.KeyRotation{manual, scheduled} {
 		kr.Spec.SecureNotesRef.Name = "nowhere"
@@ -99,7 +99,7 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 	for name, tc := range map[string]struct {
 		object client.Object
 		change func(client.Object)
-		// want is empty where the operator may.
+		// want is empty if the operator may make the request.
 		want string
 	}{
 		"a finalizer of its own":           {sn, held(v1alpha1.Finalizer), ""},
@@ -122,8 +122,7 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 		"a rotation is guarded":            {manual, held(v1alpha1.Finalizer), ""},
 		"a rotation is held by others":     {manual, held("example.com/more"), finalizers},
 		// These have 4,000 owners and 256 KiB of annotations, the most that the API server stores.
-		// One look at each of the annotations takes longer than the whole request of an
-		// administrator does.
+		// One check of each annotation takes longer than the whole request of an administrator.
 		"none of a large one, when deleted": {largeDeleted, held(foreignFinalizer), ""},
 		"an owner less":                     {asked, owned(nil), owners},
 		"a request by a large one":          {largeDeleted, annotated(v1alpha1.AnnotationRotateRequestedAt), annotations},
@@ -171,8 +170,8 @@ func veryManyAnnotations() map[string]string {
 	return all
 }
 
-// enlarge changes an object, and ends the bookkeeping of who owns which of its fields. For so many
-// fields this takes the API server far longer than the admission that is tested.
+// enlarge changes an object and removes its managedFields. For so many fields, tracking them takes
+// the API server far longer than the admission that is tested.
 func (p *policed) enlarge(t *testing.T, object client.Object, change func()) {
 	t.Helper()
 	before := object.DeepCopyObject().(client.Object)
@@ -183,7 +182,7 @@ func (p *policed) enlarge(t *testing.T, object client.Object, change func()) {
 	}
 }
 
-// verdict fails if a request was not denied for the reason that is wanted, or denied if none is.
+// verdict fails if a request was not denied for the wanted reason, or was denied if none is wanted.
 func (p *policed) verdict(t *testing.T, err error, want string) {
 	t.Helper()
 	if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
@@ -191,14 +190,14 @@ func (p *policed) verdict(t *testing.T, err error, want string) {
 	}
 }
 
-// certified returns a change to the Certificate that the operator makes, in a Secret.
+// certified returns a change to the Certificate that the operator creates, in a Secret.
 func (p *policed) certified(sn *v1alpha1.SecureNotes, secret string) func(client.Object) {
 	return func(o client.Object) {
 		o.(*certmanagerv1.Certificate).Spec = operand.Certificate(sn, operand.Environment{CertificateSecret: secret}).Spec
 	}
 }
 
-// testChanges: what the operator may not create, it may not make of its own objects either.
+// testChanges: the operator may not change its own objects into what it may not create.
 func (p *policed) testChanges(t *testing.T, sn *v1alpha1.SecureNotes) {
 	planted := operand.ServiceAccounts(sn)[0]
 	planted.OwnerReferences, planted.Annotations = nil, map[string]string{"eks.amazonaws.com/role-arn": "x"}

@@ -16,9 +16,9 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// TestRemovedRotation: a KeyRotation that is deleted while its Job runs goes to its end and then is
-// gone, also when the garbage collector takes the Job first, and one that is applied again under
-// the same name is another rotation.
+// TestRemovedRotation: a KeyRotation that is deleted while its Job runs is completed and then
+// removed, also if the garbage collector deletes the Job first. One that is applied again under the
+// same name is another rotation.
 func TestRemovedRotation(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -60,10 +60,10 @@ func TestRemovedRotation(t *testing.T) {
 	c.finishJob(t, namespace, "notes-rotate-v3-1")
 	c.finishJob(t, namespace, "notes-verify-v3-1")
 	c.awaitState(t, foreground, v1alpha1.ReasonComplete)
-	c.collected(t, foreground)
+	c.collectGarbage(t, foreground)
 	c.mustPend(t, sn, 3)
 
-	// What GitOps prunes and puts back is a rotation again.
+	// An object that GitOps deletes and recreates is another rotation.
 	back := rotationOf(sn, "first")
 	c.rotating(t, back)
 	c.finishJob(t, namespace, "notes-rotate-v4-1")
@@ -75,7 +75,7 @@ func TestRemovedRotation(t *testing.T) {
 	c.mustPend(t, sn, 4)
 }
 
-// rotating makes a rotation and waits until its Job is recorded.
+// rotating creates a rotation and waits until its Job is recorded.
 func (c *cluster) rotating(t *testing.T, kr *v1alpha1.KeyRotation) {
 	t.Helper()
 	if err := c.Create(t.Context(), kr); err != nil {
@@ -84,8 +84,8 @@ func (c *cluster) rotating(t *testing.T, kr *v1alpha1.KeyRotation) {
 	c.awaitState(t, kr, v1alpha1.ReasonReencrypting)
 }
 
-// collected plays the garbage collector, whose finalizer is the last one left.
-func (c *cluster) collected(t *testing.T, kr *v1alpha1.KeyRotation) {
+// collectGarbage plays the garbage collector, whose finalizer is the last one.
+func (c *cluster) collectGarbage(t *testing.T, kr *v1alpha1.KeyRotation) {
 	t.Helper()
 	c.awaitRotation(t, kr, "the operator to let it go", func() string {
 		if len(kr.Finalizers) != 1 || kr.Finalizers[0] != metav1.FinalizerDeleteDependents {
@@ -101,7 +101,8 @@ func (c *cluster) collected(t *testing.T, kr *v1alpha1.KeyRotation) {
 	c.awaitGone(t, kr)
 }
 
-// mustPend checks that the newest retirement that is noted is of a version, and that the key has it.
+// mustPend checks that the newest pending retirement is that of a version, and that the key has the
+// version.
 func (c *cluster) mustPend(t *testing.T, sn *v1alpha1.SecureNotes, to int64) {
 	t.Helper()
 	if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
@@ -116,8 +117,8 @@ func (c *cluster) mustPend(t *testing.T, sn *v1alpha1.SecureNotes, to int64) {
 	}
 }
 
-// TestRequestInManifest: a SecureNotes that is made with the annotation, or put back with it, is
-// not rotated, until its value changes.
+// TestRequestInManifest: a SecureNotes that is created or recreated with the annotation is not
+// rotated until the value changes.
 func TestRequestInManifest(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)

@@ -16,9 +16,9 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// TestRestoredVault: Vault is restored to a state from before the key's newest version, once in the
-// middle of a rotation and once before its retirement. Nothing is retired, no version is made in
-// the place of the lost one, and all goes on where it was once the newer state is back.
+// TestRestoredVault: Vault is restored to a state without the newest version of the key, once
+// during a rotation and once before its retirement. No version is retired or added, and everything
+// continues once the newer state is restored.
 func TestRestoredVault(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{ownVault: true})
@@ -33,7 +33,7 @@ func TestRestoredVault(t *testing.T) {
 	newer := c.vault.Snapshot(t)
 
 	c.vault.Restore(t, older)
-	// What a Job says that finds a canary under a version that Vault does not have.
+	// The Job reports a canary under a version that Vault does not have.
 	c.failJob(t, namespace, "notes-rotate-v2-1", config.ExitRetryable, `{"reason":"KeyMismatch","message":"the master key is not the one of this database"}`)
 	c.mustBeRestored(t, first)
 	message := c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRestored)
@@ -51,7 +51,7 @@ func TestRestoredVault(t *testing.T) {
 	}
 
 	c.vault.Restore(t, newer)
-	c.poke(t, sn, "3h")
+	c.touchSpec(t, sn, "3h")
 	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 	before := first.DeepCopy()
 	first.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
@@ -62,11 +62,11 @@ func TestRestoredVault(t *testing.T) {
 	c.finishJob(t, namespace, "notes-verify-v2-2")
 	c.awaitState(t, first, v1alpha1.ReasonComplete)
 
-	// The verification before the retirement is at work.
+	// The verification before the retirement runs.
 	c.awaitJob(t, namespace, "notes-retire-v2-1")
 	c.vault.Restore(t, older)
 	c.finishJob(t, namespace, "notes-retire-v2-1")
-	c.poke(t, sn, "4h")
+	c.touchSpec(t, sn, "4h")
 	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyRestored)
 	if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
 		t.Fatal(err)
@@ -75,7 +75,7 @@ func TestRestoredVault(t *testing.T) {
 		t.Errorf("what was not retired was struck off: %+v", key)
 	}
 	c.vault.Restore(t, newer)
-	c.poke(t, sn, "5h")
+	c.touchSpec(t, sn, "5h")
 	await(t, "the retirement", func() string {
 		if err := c.Get(context.Background(), client.ObjectKeyFromObject(sn), sn); err != nil {
 			return err.Error()
@@ -90,7 +90,8 @@ func TestRestoredVault(t *testing.T) {
 	}
 }
 
-// mustBeRestored waits until the rotation has failed because Vault was restored, and says what to do.
+// mustBeRestored waits until the rotation has failed because Vault was restored, and says what to
+// do.
 func (c *cluster) mustBeRestored(t *testing.T, kr *v1alpha1.KeyRotation) {
 	t.Helper()
 	c.awaitState(t, kr, v1alpha1.ConditionFailed)
@@ -100,8 +101,8 @@ func (c *cluster) mustBeRestored(t *testing.T, kr *v1alpha1.KeyRotation) {
 	}
 }
 
-// poke changes the spec, so that the operator looks at Vault now rather than at the next resync.
-func (c *cluster) poke(t *testing.T, sn *v1alpha1.SecureNotes, ttl string) {
+// touchSpec changes the spec, so that the operator checks Vault before the next resync.
+func (c *cluster) touchSpec(t *testing.T, sn *v1alpha1.SecureNotes, ttl string) {
 	t.Helper()
 	if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
 		t.Fatal(err)

@@ -338,8 +338,8 @@ func (r *retained) shred(ctx context.Context, in io.Reader, out io.Writer, reque
 	return nil
 }
 
-// checkMarker rejects keys whose marker does not name the requested uid, and keys with a marker if the
-// request says that there is none.
+// checkMarker rejects keys whose marker does not name the requested uid, and keys with a marker if
+// the request says that there is none.
 func (s shredRequest) checkMarker(kept vaultadmin.Kept, archive vaultadmin.Archive) error {
 	switch {
 	case !kept.NoMarker && kept.Marker.UID == "":
@@ -359,8 +359,8 @@ func (s shredRequest) checkMarker(kept vaultadmin.Kept, archive vaultadmin.Archi
 	}
 }
 
-// checkCluster rejects keys of a cluster that was not asked whether it uses them, unless the request
-// names that cluster.
+// checkCluster rejects keys of a cluster that was not asked whether it uses them, unless the
+// request names that cluster.
 func (s shredRequest) checkCluster(found standing, clusterID string) error {
 	switch of := found.cluster; {
 	case s.ofCluster == of, s.ofCluster == "" && of == clusterThis:

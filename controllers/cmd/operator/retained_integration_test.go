@@ -27,7 +27,7 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// retained is what Vault's administrator runs, with what is typed, and gives what it prints.
+// retained runs the command as Vault's administrator, with this input, and returns its output.
 func (c *cluster) retained(t *testing.T, typed string, args ...string) (printed string, err error) {
 	t.Helper()
 	return c.administrator(t, typed, append([]string{"retained", "--cluster-id", c.id}, args...)...)
@@ -37,7 +37,7 @@ func (c *cluster) retained(t *testing.T, typed string, args ...string) (printed 
 // administrator.
 func (c *cluster) administrator(t *testing.T, typed string, args ...string) (printed string, err error) {
 	t.Helper()
-	// Its environment must not be that of the services and operators which the test starts.
+	// Its environment must not be that of the services and operators that the test starts.
 	t.Run(args[0], func(t *testing.T) { printed, err = c.runAsAdministrator(t, typed, args...) })
 	return printed, err
 }
@@ -68,7 +68,7 @@ func (c *cluster) runAsAdministrator(t *testing.T, typed string, args ...string)
 	return out.String(), err
 }
 
-// listed is the line that `operator retained list` has of a name, with single spaces.
+// listed returns the line of a name in `operator retained list`, with single spaces.
 func (c *cluster) listed(t *testing.T, namespace, name string) string {
 	t.Helper()
 	out, err := c.retained(t, "", "list")
@@ -95,7 +95,7 @@ func (c *cluster) change(t *testing.T, sn *v1alpha1.SecureNotes, change func()) 
 	}
 }
 
-// recreate deletes a namespace and makes another one of its name. No namespace controller runs
+// recreate deletes a namespace and creates another one of its name. No namespace controller runs
 // here.
 func (c *cluster) recreate(t *testing.T, name string) {
 	t.Helper()
@@ -121,7 +121,7 @@ func (c *cluster) recreate(t *testing.T, name string) {
 	c.namespace(t, name)
 }
 
-// uid of the cluster.
+// uid returns the UID of the cluster.
 func (c *cluster) uid(t *testing.T) string {
 	t.Helper()
 	uid, err := clusterUID(t.Context(), c.Client)
@@ -131,15 +131,15 @@ func (c *cluster) uid(t *testing.T) string {
 	return uid
 }
 
-// asEarlierMarker leaves the marker as an earlier release wrote it, and waits until the operator
-// has added what it did not record.
+// asEarlierMarker rewrites the marker as in an earlier release, and waits until the operator has
+// added the missing fields.
 func (c *cluster) asEarlierMarker(t *testing.T, sn *v1alpha1.SecureNotes) {
 	t.Helper()
 	kv, path := c.vault.Client(t).KVv2(defaultKVMount), config.KVPath(c.id, sn.Namespace, sn.Name)+"/"+config.MarkerLeaf
 	if _, err := kv.Put(t.Context(), path, map[string]any{"uid": string(sn.UID), "deploymentID": sn.Status.DeploymentID}); err != nil {
 		t.Fatal(err)
 	}
-	c.poke(t, sn, "7h")
+	c.touchSpec(t, sn, "7h")
 	await(t, "the UIDs of namespace and cluster in the marker", func() string {
 		secret, err := kv.Get(context.Background(), path)
 		if err != nil {
@@ -152,9 +152,8 @@ func (c *cluster) asEarlierMarker(t *testing.T, sn *v1alpha1.SecureNotes) {
 	})
 }
 
-// TestRetainedKeys: a namespace that is deleted and recreated does not get the keys of the
-// old one by asking for them: only the UID of the old object, which Vault's administrator sees,
-// gives them.
+// TestRetainedKeys: a recreated namespace does not get the keys of the old one on request. It needs
+// the UID of the old object, which only Vault's administrator sees.
 func TestRetainedKeys(t *testing.T) {
 	c, namespace := shared(t)
 	sn := postgresNotes(namespace, "notes")
@@ -198,8 +197,7 @@ func TestRetainedKeys(t *testing.T) {
 	t.Run("shred", func(t *testing.T) { testShred(t, c, stranger) })
 }
 
-// foundRetained counts the objects of all tests that found keys of another one, which is one at
-// least.
+// foundRetained counts the objects of all tests that found keys of another one, at least one.
 func (c *cluster) foundRetained(t *testing.T) (count int) {
 	t.Helper()
 	list := &v1alpha1.SecureNotesList{}
@@ -217,8 +215,8 @@ func (c *cluster) foundRetained(t *testing.T) (count int) {
 	return count
 }
 
-// testNamespaceRight: with watchNamespaces the chart gives the right to read a namespace in a Role
-// of its own, which is enough for this one and gives no other.
+// testNamespaceRight: with watchNamespaces the chart grants the right to read a namespace in a
+// separate Role, which suffices for this namespace and grants no other.
 func testNamespaceRight(t *testing.T, c *cluster, namespace string) {
 	role := &rbacv1.Role{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "reads-namespace"},
@@ -249,8 +247,8 @@ func testNamespaceRight(t *testing.T, c *cluster, namespace string) {
 	}
 }
 
-// testShred: keys are destroyed only where no object uses them, for the UID that they have, and
-// when it is confirmed.
+// testShred: keys are destroyed only if no object uses them, for the UID that they have, and after
+// a confirmation.
 func testShred(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	key, uid := config.TransitKeyName(c.id, sn.Namespace, sn.Name), string(sn.UID)
 	shred := func(uid, confirmation string, flags ...string) error {
@@ -345,8 +343,8 @@ func testShred(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 	t.Run("interrupted", func(t *testing.T) { testShredInterrupted(t, c, sn.Namespace) })
 }
 
-// testShredWithoutMarker: a master key whose marker is gone is listed, and destroyed only for a
-// command that says so. Keys of a cluster whose id only begins alike are not listed.
+// testShredWithoutMarker: a master key without marker is listed, and destroyed only if the command
+// says so. Keys of a cluster whose id begins alike are not listed.
 func testShredWithoutMarker(t *testing.T, c *cluster, namespace string) {
 	root := c.vault.Client(t).Logical()
 	for _, id := range []string{c.id, c.id + "-eu"} {
@@ -384,8 +382,8 @@ func testShredWithoutMarker(t *testing.T, c *cluster, namespace string) {
 	}
 }
 
-// testShredInterrupted: without a master key, only a shred that was interrupted goes on. A marker
-// that can be read is not taken for none.
+// testShredInterrupted: without a master key, only an interrupted shred can be continued. A
+// readable marker does not count as missing.
 func testShredInterrupted(t *testing.T, c *cluster, namespace string) {
 	const uid = "0b1d0000-0000-4000-8000-000000000003"
 	kv, path := c.vault.Client(t).KVv2("secret"), config.KVPath(c.id, namespace, "half")+"/"+config.MarkerLeaf

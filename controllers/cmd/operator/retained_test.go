@@ -15,7 +15,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// TestStanding: keys of another cluster are not called retained, because that one may use them.
+// TestStanding: keys of another cluster are not reported as retained, because that cluster may use
+// them.
 func TestStanding(t *testing.T) {
 	const own, other = "own", "rebuilt"
 	object := func(uid types.UID, deploymentID string) client.Object {
@@ -92,7 +93,8 @@ func TestStanding(t *testing.T) {
 	}
 }
 
-// TestOfCluster: keys that may be another cluster's are destroyed only for a command that names it.
+// TestOfCluster: keys that may belong to another cluster are destroyed only if the command names
+// it.
 func TestOfCluster(t *testing.T) {
 	for name, tc := range map[string]struct {
 		flag, of string
@@ -117,8 +119,8 @@ func TestOfCluster(t *testing.T) {
 	}
 }
 
-// TestPlain: a name that is planted in Vault does not fill other columns of the list, nor move the
-// cursor of a terminal.
+// TestPlain: a name that somebody planted in Vault neither fills other columns of the list, nor
+// moves the cursor of a terminal.
 func TestPlain(t *testing.T) {
 	for in, want := range map[string]string{
 		"shop": "shop", "": `""`, "notes   uid  this": `"notes   uid  this"`, "a\tb": `"a\tb"`, "\x1b[8m": `"\x1b[8m"`, "a\u00a0b": `"a\u00a0b"`, `"a"`: `"\"a\""`,
@@ -129,9 +131,8 @@ func TestPlain(t *testing.T) {
 	}
 }
 
-// TestUnreadableMarker: a marker of which no version can be read does not keep its keys in Vault
-// for good: every refusal names the command that removes it. A marker that can be read is not
-// removed.
+// TestUnreadableMarker: a marker without a readable version does not keep its keys in Vault
+// forever: every rejection names the command that removes it. A readable marker is not removed.
 func TestUnreadableMarker(t *testing.T) {
 	archive := vaultadmin.Archive{ClusterID: "prod", TransitMount: "transit", KVMount: "team/kv"}
 	const remove = "vault kv metadata delete -mount=team/kv securenotes/prod/shop/notes/marker"

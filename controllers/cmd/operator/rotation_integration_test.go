@@ -60,7 +60,7 @@ func (c *cluster) keyVersions(t *testing.T, sn *v1alpha1.SecureNotes) (latest, m
 	return number("latest_version"), number("min_decryption_version"), number("min_encryption_version")
 }
 
-// TestWholeRotation: a rotation from beginning to end, with the next one waiting for its turn.
+// TestWholeRotation: a rotation from start to end, while the next one waits for its turn.
 func TestWholeRotation(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -99,7 +99,7 @@ func TestWholeRotation(t *testing.T) {
 			return fmt.Sprintf("%+v", kr)
 		})
 	}
-	// Retained for 0s: due at once, verified once more, then Vault refuses the old version.
+	// Retained for 0s: due at once, verified once more, then Vault rejects the old version.
 	if retire := c.finishJob(t, namespace, "notes-retire-v2-1"); slices.Contains(retire.Spec.Template.Spec.Containers[0].Args, "--urgent") {
 		t.Errorf("a routine retirement makes way for nobody: %s", retire.Spec.Template.Spec.Containers[0].Args)
 	}
@@ -154,7 +154,7 @@ func testProgress(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes, kr *v1alph
 	c.printed(t, kr, map[string]string{"Percent": "65", "Notes/s": "10", "Seconds left": "7"})
 }
 
-// metrics is what the operator's own endpoint answers.
+// metrics returns the operator's metrics.
 func (c *cluster) metrics() string {
 	response, err := http.Get("http://" + c.config.MetricsBindAddress + "/metrics")
 	if err != nil {
@@ -168,7 +168,7 @@ func (c *cluster) metrics() string {
 	return string(raw)
 }
 
-// printed checks columns of kubectl get, which asks the API server for a table.
+// printed checks columns of kubectl get, which requests a table from the API server.
 func (c *cluster) printed(t *testing.T, kr *v1alpha1.KeyRotation, want map[string]string) {
 	t.Helper()
 	raw, err := c.kube.RESTClient().Get().AbsPath("/apis", v1alpha1.GroupVersion.Group, v1alpha1.GroupVersion.Version, "namespaces", kr.Namespace, "keyrotations", kr.Name).
@@ -192,7 +192,8 @@ func (c *cluster) printed(t *testing.T, kr *v1alpha1.KeyRotation, want map[strin
 	}
 }
 
-// TestFailedRotation: a failure says why, the old version still decrypts, and a retry goes on.
+// TestFailedRotation: a failed rotation says why, the old version still decrypts, and a retry
+// continues.
 func TestFailedRotation(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -231,7 +232,7 @@ func TestFailedRotation(t *testing.T) {
 	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionTrue, v1alpha1.ReasonIdle)
 }
 
-// TestRequests: the annotation rotates once for each value.
+// TestRequests: the annotation causes one rotation for each value.
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -282,8 +283,8 @@ func TestRequests(t *testing.T) {
 	})
 }
 
-// testUnrecordedJob: after a crash between a Job and its record, the Job that the API server gives back
-// is recognised, whatever the server has written into it.
+// testUnrecordedJob: after a crash between the creation of a Job and its record, the Job is
+// recognized, whatever defaults the API server has set.
 func testUnrecordedJob(t *testing.T, c *cluster, kr *v1alpha1.KeyRotation) {
 	own := c.awaitJob(t, kr.Namespace, "notes-rotate-v2-1")
 	recorded := func() string {
@@ -301,8 +302,8 @@ func testUnrecordedJob(t *testing.T, c *cluster, kr *v1alpha1.KeyRotation) {
 	c.awaitRotation(t, kr, "the record anew", recorded)
 }
 
-// testForgedJob: a Job of the right name, labels and owner that the rotation did not make is not taken
-// for it, whatever it says.
+// testForgedJob: a Job with the right name, labels and owner that the rotation did not create does
+// not count, whatever it reports.
 func testForgedJob(t *testing.T, c *cluster, kr *v1alpha1.KeyRotation) {
 	own := c.awaitJob(t, kr.Namespace, "notes-rotate-v2-1")
 	foreign := &batchv1.Job{
@@ -332,8 +333,8 @@ func testForgedJob(t *testing.T, c *cluster, kr *v1alpha1.KeyRotation) {
 	testPatchedJob(t, c, kr)
 }
 
-// testPatchedJob: a Job of the recorded UID that was patched to complete without a pod is not
-// believed. One that was suspended for a while is.
+// testPatchedJob: a Job with the recorded UID that was patched to complete without a pod does not
+// count. One that was suspended for a while does.
 func testPatchedJob(t *testing.T, c *cluster, kr *v1alpha1.KeyRotation) {
 	patch := func(name string, change func(*batchv1.JobSpec)) {
 		t.Helper()

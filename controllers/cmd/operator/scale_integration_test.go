@@ -18,8 +18,8 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// TestScale: an autoscaler reads and writes the scale subresource, also of an object that does not
-// say how many replicas it wants, and the operator follows it.
+// TestScale: an autoscaler reads and writes the scale subresource, also of an object without
+// spec.replicas, and the operator follows it.
 func TestScale(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -74,7 +74,7 @@ func TestScale(t *testing.T) {
 		}
 		c.awaitReplicas(t, sn, 3)
 		before := c.awaitScale(t, sn, 3)
-		// A pass for another reason leaves the autoscaler's number alone.
+		// Another pass keeps the number of the autoscaler.
 		if err := c.Patch(t.Context(), sn.DeepCopy(), mergePatch(t, `{spec: {quotas: {notes: 7}}}`)); err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +116,7 @@ func TestScale(t *testing.T) {
 	})
 }
 
-// awaitScale waits until the scale subresource wants that many replicas.
+// awaitScale waits until the scale subresource has that number of replicas.
 func (c *cluster) awaitScale(t *testing.T, sn *v1alpha1.SecureNotes, want int32) *autoscalingv1.Scale {
 	t.Helper()
 	scale := &autoscalingv1.Scale{}

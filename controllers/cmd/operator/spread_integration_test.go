@@ -15,8 +15,9 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// TestSpread has the scheduler of Kubernetes place the API's pods in five roll-outs, one pod after
-// another as the Deployment does. The nodes have unequal room, which draws pods together.
+// TestSpread: the scheduler of Kubernetes places the API's pods in five roll-outs, one pod after
+// another as the Deployment does. The nodes have unequal free resources, which attracts pods to the
+// same node.
 func TestSpread(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -24,7 +25,7 @@ func TestSpread(t *testing.T) {
 	t.Cleanup(nodes.Unlock)
 	testenv.StartScheduler(t, c.rest, namespace)
 	tests := map[string]struct {
-		// zones of the nodes; empty: the nodes have no such label.
+		// zones are those of the nodes. If it is empty, the nodes have no such label.
 		zones    []string
 		replicas int
 		topology string
@@ -69,7 +70,7 @@ func TestSpread(t *testing.T) {
 	}
 }
 
-// scheduled is a pod of the API as a roll-out's ReplicaSet makes it, once it has a node.
+// scheduled returns a pod of the API as a roll-out's ReplicaSet creates it, once it has a node.
 func (c *cluster) scheduled(t *testing.T, namespace string, rollout, index int) *corev1.Pod {
 	t.Helper()
 	sn := postgresNotes(namespace, "notes")

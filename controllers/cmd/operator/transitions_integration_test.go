@@ -13,9 +13,9 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// transitions has every rule that compares an object with what it was: with the field and its
-// parents set, unset, added, removed and written out as their defaults. An empty want means that
-// the change is allowed.
+// transitions has every rule that compares an object with its earlier state: with the field and its
+// parents set, unset, added, removed, and written as their defaults. An empty want means that the
+// change is allowed.
 var transitions = map[string]struct{ kind, before, status, change, want string }{
 	"database: unset to postgres":              {before: `{}`, change: `{database: {postgres: {uriSecretRef: {name: a, key: b}}}}`, want: "database cannot change"},
 	"database: empty arm to postgres":          {before: `{database: {embedded: {}}}`, change: `{database: {embedded: null, postgres: {uriSecretRef: {name: a, key: b}}}}`, want: "database cannot change"},
@@ -60,7 +60,7 @@ var transitions = map[string]struct{ kind, before, status, change, want string }
 	"KeyRotation: another SecureNotes":         {kind: "KeyRotation", before: `{secureNotesRef: {name: nobody}}`, change: `{secureNotesRef: {name: other}}`, want: "create another KeyRotation"},
 }
 
-// statusTransitions are those of the status of a KeyRotation, which is written once.
+// statusTransitions are those of the status of a KeyRotation, whose fields are written once.
 var statusTransitions = map[string]struct{ before, change, want string }{
 	"fromVersion: first written": {before: `{}`, change: `{fromVersion: 1}`, want: ""},
 	"fromVersion: changed":       {before: `{fromVersion: 1}`, change: `{fromVersion: 2}`, want: "fromVersion cannot be changed"},
@@ -126,8 +126,8 @@ func mergePatch(t *testing.T, text string) client.Patch {
 	return client.RawPatch("application/merge-patch+json", patch)
 }
 
-// judge fails unless the API server answered as wanted: with a refusal that says want, or, where
-// want is empty, with none.
+// judge fails unless the API server answers as wanted: with a rejection that contains want, or, if
+// want is empty, without one.
 func judge(t *testing.T, err error, want string) {
 	t.Helper()
 	switch {

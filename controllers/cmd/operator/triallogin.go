@@ -22,8 +22,9 @@ const (
 	trialTokenSeconds = 600
 )
 
-// tryLogin logs in to Vault as the operator does. It prints a warning if it cannot try. A login that
-// Vault rejects is an error, unless the cluster in KUBECONFIG may not be the one of the set-up.
+// tryLogin logs in to Vault as the operator does. It prints a warning if it cannot try. A login
+// that Vault rejects is an error, unless the cluster in KUBECONFIG may not be the one of the
+// set-up.
 func tryLogin(cmd *cobra.Command, setup vaultadmin.Setup, vault *api.Client) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), trialTimeout)
 	defer cancel()
@@ -48,8 +49,8 @@ func tryLogin(cmd *cobra.Command, setup vaultadmin.Setup, vault *api.Client) err
 		"with the ClusterRole system:auth-delegator in --token-reviewer-jwt-file", err)
 }
 
-// operatorToken requests a token of the operator's service account. own reports whether the cluster in
-// KUBECONFIG is known to be the one of the cluster id.
+// operatorToken requests a token of the operator's service account. own reports whether the cluster
+// in KUBECONFIG is known to be the one of the cluster id.
 func operatorToken(ctx context.Context, setup vaultadmin.Setup) (jwt string, own bool, err error) {
 	cluster, err := connectCluster()
 	if err != nil {

@@ -18,9 +18,9 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// TestTrim: old versions are destroyed only where both the object and Vault's administrator allow
-// it, after a verification of its own, not beyond what a backup needs, and not while a floor is
-// lowered. Then nobody gets them back.
+// TestTrim: versions are destroyed only if both the object and Vault's administrator allow it,
+// after a separate verification, not beyond what a backup needs, and not while the floor is
+// lowered. Then nobody can restore them.
 func TestTrim(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{})
@@ -58,7 +58,7 @@ func TestTrim(t *testing.T) {
 	if err := setup.Apply(t.Context(), c.vault.Client(t), io.Discard, false); err != nil {
 		t.Fatal(err)
 	}
-	// A verification that finds something under an old version keeps it.
+	// A verification that finds a key under an old version prevents the trim.
 	c.rotateAndRetire(t, sn, 3)
 	c.failJob(t, namespace, "notes-trim-v3-1", config.ExitRetryable, `{"reason":"StaleRows","message":"an owner key is under version 1"}`)
 	await(t, "the failed verification", func() string {
@@ -75,7 +75,7 @@ func TestTrim(t *testing.T) {
 		t.Fatalf("min_available_version is %s", least)
 	}
 
-	// One that finds nothing lets them go, those before the version that a backup needs.
+	// One that finds nothing permits it, for the versions below the one that a backup needs.
 	c.setTrim(t, sn, &v1alpha1.Trim{After: "0s", KeepFromVersion: new(int64(3))})
 	c.rotateAndRetire(t, sn, 4)
 	first := c.finishJob(t, namespace, "notes-trim-v4-1")
@@ -90,7 +90,8 @@ func TestTrim(t *testing.T) {
 		t.Error("Vault's administrator got a destroyed version back")
 	}
 
-	// A floor that was lowered is the sign of a restore: what it needs is kept, even if nobody says so any more.
+	// A lowered floor indicates a restore. The versions that it needs stay, even if the policy no
+	// longer names them.
 	if _, err := write("keys/"+key+"/config", map[string]any{"min_decryption_version": 3}); err != nil {
 		t.Fatal(err)
 	}
@@ -102,8 +103,8 @@ func TestTrim(t *testing.T) {
 	if _, err := write("keys/"+key+"/config", map[string]any{"min_decryption_version": 4}); err != nil {
 		t.Fatal(err)
 	}
-	c.poke(t, sn, "2h")
-	// An operator whose status was refused, because the object had changed meanwhile, has not counted the first attempt.
+	c.touchSpec(t, sn, "2h")
+	// An operator whose status write was rejected by a conflict has not counted the first attempt.
 	second := ""
 	await(t, "another verification", func() string {
 		if second = c.trimJob(t, first); second == "" {
@@ -116,7 +117,7 @@ func TestTrim(t *testing.T) {
 	c.awaitEvent(t, namespace, "SecureNotes", "VersionsDestroyed")
 }
 
-// trimJob is the name of a verification for a trim other than the one given; empty: there is none.
+// trimJob returns the name of a verification for a trim other than the given one, or an empty text.
 func (c *cluster) trimJob(t *testing.T, other *batchv1.Job) string {
 	t.Helper()
 	jobs := &batchv1.JobList{}

@@ -144,8 +144,8 @@ func (f authFiles) read(stdin io.Reader, setup *vaultadmin.Setup) error {
 	return nil
 }
 
-// refuseEmpty returns an error for a flag with an empty value, as from an unset variable of a script.
-// With an empty audience, for example, Vault would accept tokens of any audience.
+// refuseEmpty returns an error for a flag with an empty value, as from an unset variable of a
+// script. With an empty audience, for example, Vault would accept tokens of any audience.
 func refuseEmpty(cmd *cobra.Command) error {
 	for _, name := range []string{
 		"cluster-id", "operator-namespace", "operator-service-account", "auth-mount", "transit-mount", "kv-mount", "audience",

@@ -11,8 +11,8 @@ import (
 )
 
 // TestSetupTakesNothingAway: vault-setup keeps the token reviewer, which Vault does not return and
-// a write without it deletes, the fields of the configuration that are not its own, and the rights
-// that an earlier run granted. Its trial login shows that logins work.
+// a write without it deletes, the fields of the configuration that it does not set, and the rights
+// of an earlier run. Its trial login shows that logins work.
 func TestSetupTakesNothingAway(t *testing.T) {
 	c, _ := apart(t, apartOptions{noOperator: true})
 	root := c.vault.Client(t).Logical()
@@ -56,7 +56,7 @@ func TestSetupTakesNothingAway(t *testing.T) {
 		must(t, "", works)
 	})
 	t.Run("a new token reviewer", func(t *testing.T) {
-		// A write of all that a read returns makes Vault forget the JWT.
+		// A write of everything that a read returns makes Vault forget the JWT.
 		before := config()
 		before["issuer"] = "https://issuer.example.com"
 		if _, err := root.Write("auth/"+c.authMount+"/config", before); err != nil {
@@ -117,8 +117,8 @@ func TestSetupTakesNothingAway(t *testing.T) {
 	t.Run("a mount of another cluster", func(t *testing.T) { testMountOfAnotherCluster(t, c) })
 }
 
-// testMountOfAnotherCluster: an auth mount of another cluster stays as it is, whether that cluster
-// uses SecureNotes under an id that begins with this one's, or does not use them at all.
+// testMountOfAnotherCluster: vault-setup does not change an auth mount of another cluster, whether
+// that cluster uses SecureNotes under an id that begins with this one's, or does not use them.
 func testMountOfAnotherCluster(t *testing.T, c *cluster) {
 	root := c.vault.Client(t)
 	run := func(t *testing.T, args ...string) (string, error) {

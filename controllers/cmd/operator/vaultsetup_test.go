@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestVaultSetupFlags: files that cannot be used are refused before Vault is asked, and no error
-// repeats a token that was given instead of its file.
+// TestVaultSetupFlags: unusable files are rejected before any request to Vault, and no error
+// repeats a token that was passed instead of its file.
 func TestVaultSetupFlags(t *testing.T) {
 	const jwt = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJyZXZpZXdlciJ9.c2lnbmF0dXJl"
 	dir := t.TempDir()

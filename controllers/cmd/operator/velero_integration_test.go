@@ -20,7 +20,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// children are what a backup has of a SecureNotes besides it.
+// children are the objects of a SecureNotes in a backup, besides the SecureNotes itself.
 func (c *cluster) children(t *testing.T, namespace, name string) []client.Object {
 	t.Helper()
 	rotation := operand.RotationServiceAccount(name)
@@ -40,8 +40,8 @@ func (c *cluster) children(t *testing.T, namespace, name string) []client.Object
 	}
 }
 
-// asRestored is an object as Velero creates it: its metadata and spec, without status, owners and
-// UID.
+// asRestored returns an object as Velero creates it: its metadata and spec, without status, owners
+// and UID.
 func asRestored(object client.Object) client.Object {
 	restored := object.DeepCopyObject().(client.Object)
 	restored.SetUID("")
@@ -57,7 +57,7 @@ func asRestored(object client.Object) client.Object {
 		o.Spec.ClusterIP, o.Spec.ClusterIPs, o.Status = "", nil, corev1.ServiceStatus{}
 	case *appsv1.Deployment:
 		o.Status = appsv1.DeploymentStatus{}
-		// What was in the backup, and is not the operator's.
+		// This was in the backup, and does not belong to the operator.
 		o.Spec.Template.Spec.Containers = append(o.Spec.Template.Spec.Containers, corev1.Container{Name: "stranger", Image: "stranger"})
 	case *v1alpha1.KeyRotation:
 		o.Status = v1alpha1.KeyRotationStatus{}
@@ -70,9 +70,9 @@ func asRestored(object client.Object) client.Object {
 	return restored
 }
 
-// TestRestoredObjects: children come back without owners, a rotation that had ended without its
-// status. Nobody has to delete anything, nothing of the backup that is not the operator's stays,
-// and the key is not rotated again.
+// TestRestoredObjects: children are restored without owners, and an ended rotation without its
+// status. Nobody has to delete anything, no foreign part of the backup stays, and the key is not
+// rotated again.
 func TestRestoredObjects(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -122,7 +122,8 @@ func TestRestoredObjects(t *testing.T) {
 	t.Run("conflicts", func(t *testing.T) { testConflicts(t, c, namespace) })
 }
 
-// testConflicts: objects that only look like the operator's are left alone, and named all at once.
+// testConflicts: objects that only look like the operator's are not changed, and one message names
+// all of them.
 func testConflicts(t *testing.T, c *cluster, namespace string) {
 	sn := postgresNotes(namespace, "other")
 	labels := operand.Labels(sn, "")

@@ -18,8 +18,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// TestVolumeResize: a size that the volume cannot have can be taken back, whether the storage class
-// refuses to expand at all or the expansion fails.
+// TestVolumeResize: a size that the volume cannot have can be reverted, whether the storage class
+// rejects expansion or the expansion fails.
 func TestVolumeResize(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
@@ -32,9 +32,9 @@ func TestVolumeResize(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		class, raised string
-		// refused is true if the API server refuses the claim's new size.
+		// refused is true if the API server rejects the claim's new size.
 		refused bool
-		// request is the claim's at the end.
+		// request is the claim's request at the end.
 		request string
 	}{
 		"class does not expand": {class: "fixed", raised: "4Gi", refused: true, request: "2Gi"},

@@ -119,7 +119,7 @@ func TestAdmission(t *testing.T) {
 				defer func() { _ = c.Delete(context.Background(), object) }()
 			}
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
-				t.Errorf("the refusal does not say %q: %v", tc.want, err)
+				t.Errorf("the rejection does not contain %q: %v", tc.want, err)
 			}
 		})
 	}
@@ -131,7 +131,7 @@ func TestAdmission(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			err := c.Create(t.Context(), unstructuredOf(t, namespace, "SecureNotes", tc.name, `{tls: {secretRef: {name: a}}}`))
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
-				t.Errorf("the refusal does not say %q: %v", tc.want, err)
+				t.Errorf("the rejection does not contain %q: %v", tc.want, err)
 			}
 		})
 	}
@@ -197,14 +197,14 @@ func testImmutable(t *testing.T, c *cluster, namespace string) {
 			}
 			err = c.Patch(t.Context(), tc.object.DeepCopy(), client.RawPatch("application/merge-patch+json", patch))
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
-				t.Errorf("the refusal does not say %q: %v", tc.want, err)
+				t.Errorf("the rejection does not contain %q: %v", tc.want, err)
 			}
 		})
 	}
 	t.Run("compromise that rewraps", func(t *testing.T) {
 		err := c.Create(t.Context(), unstructuredOf(t, namespace, "KeyRotation", "x", `{secureNotesRef: {name: a}, reason: Compromise, strategy: Rewrap}`))
 		if err == nil || !strings.Contains(err.Error(), "set strategy to Reencrypt") {
-			t.Errorf("the refusal does not say what to do: %v", err)
+			t.Errorf("the rejection does not say what to do: %v", err)
 		}
 	})
 }

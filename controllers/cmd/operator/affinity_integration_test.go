@@ -65,16 +65,16 @@ func TestJobsBesideVolume(t *testing.T) {
 			serving := podOf(t, kind+"-api", api, "full", "100m")
 			fits := podOf(t, kind+"-fits", job.Spec.Template, "", "50m")
 			awaitNode(t, fits, "full")
-			c.gone(t, serving)
+			c.deletePods(t, serving)
 			// The reverse: the API starts on the node where a Job uses the volume, if it can.
 			returns := podOf(t, kind+"-returns", api, "", "100m")
 			awaitNode(t, returns, "full")
-			c.gone(t, fits)
+			c.deletePods(t, fits)
 			waits := podOf(t, kind+"-waits", job.Spec.Template, "", "150m")
 			awaitNode(t, waits, "")
-			c.gone(t, returns)
+			c.deletePods(t, returns)
 			awaitNode(t, waits, "roomy")
-			c.gone(t, waits)
+			c.deletePods(t, waits)
 		})
 	}
 }

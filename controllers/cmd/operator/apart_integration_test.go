@@ -75,7 +75,7 @@ func (c *cluster) newApartNamespace(t *testing.T) string {
 	t.Helper()
 	n := apartNamespaces.next()
 	if n > maxApart {
-		t.Fatalf("the shared operator leaves only %d namespaces alone: raise maxApart, or run the tests fewer times at once", maxApart)
+		t.Fatalf("the shared operator excludes only %d namespaces: raise maxApart, or run the tests fewer times at once", maxApart)
 	}
 	name := apartNamespace(n)
 	t.Logf("namespace %s", name)

@@ -101,11 +101,11 @@ func (c *cluster) awaitWarning(t *testing.T, about client.Object, reason string)
 	})
 }
 
-func mustTell(t *testing.T, message string, wanted ...string) {
+func mustContain(t *testing.T, message string, wanted ...string) {
 	t.Helper()
 	for _, part := range wanted {
 		if !strings.Contains(message, part) {
-			t.Errorf("it does not say %q: %s", part, message)
+			t.Errorf("it does not contain %q: %s", part, message)
 		}
 	}
 }
@@ -122,7 +122,7 @@ func TestQuotaOfPods(t *testing.T) {
 	c.issue(t, sn.Namespace, sn.Name)
 	c.refuse(t, sn.Namespace, sn.Name)
 	message := c.awaitCondition(t, sn.Namespace, sn.Name, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonQuotaExceeded)
-	mustTell(t, message, "WorkloadReady: ", "exceeded quota: none", "raise the ResourceQuota")
+	mustContain(t, message, "WorkloadReady: ", "exceeded quota: none", "raise the ResourceQuota")
 	c.awaitWarning(t, sn, v1alpha1.ReasonQuotaExceeded)
 	if err := c.Delete(t.Context(), quota); err != nil {
 		t.Fatal(err)
@@ -142,7 +142,7 @@ func TestMissingPriorityClass(t *testing.T) {
 	c.issue(t, sn.Namespace, sn.Name)
 	c.refuse(t, sn.Namespace, sn.Name)
 	message := c.awaitCondition(t, sn.Namespace, sn.Name, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonPriorityClassNotFound)
-	mustTell(t, message, "no PriorityClass with name vip", "create the PriorityClass, or correct spec.podTemplate.priorityClassName")
+	mustContain(t, message, "no PriorityClass with name vip", "create the PriorityClass, or correct spec.podTemplate.priorityClassName")
 	c.awaitWarning(t, sn, v1alpha1.ReasonPriorityClassNotFound)
 }
 
@@ -169,7 +169,7 @@ func TestQuotaOfJobPods(t *testing.T) {
 	c.awaitBlocked(t, kr, v1alpha1.ReasonQuotaExceeded, "the pods of Job notes-rotate-v2-1: exceeded quota: none", "raise the ResourceQuota")
 	c.awaitWarning(t, kr, v1alpha1.ReasonQuotaExceeded)
 	message := c.awaitCondition(t, sn.Namespace, sn.Name, v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionFalse, v1alpha1.ReasonQuotaExceeded)
-	mustTell(t, message, "KeyRotation rotation is blocked: ", "raise the ResourceQuota")
+	mustContain(t, message, "KeyRotation rotation is blocked: ", "raise the ResourceQuota")
 	c.awaitWarning(t, sn, v1alpha1.ReasonQuotaExceeded)
 	if err := c.Delete(t.Context(), quota); err != nil {
 		t.Fatal(err)
@@ -199,7 +199,7 @@ func TestQuotaOfJobPods(t *testing.T) {
 	if err := c.Status().Update(t.Context(), pod); err != nil {
 		t.Fatal(err)
 	}
-	c.awaitBlocked(t, kr, v1alpha1.ReasonSidecarRunning, "proxy of pod "+pod.Name+" still runs", "then delete the Job")
+	c.awaitBlocked(t, kr, v1alpha1.ReasonSidecarRunning, "other containers of pod "+pod.Name+" still run (proxy)", "then delete the Job")
 	c.finishJob(t, sn.Namespace, verification.Name)
 	c.awaitState(t, kr, v1alpha1.ReasonComplete)
 }
@@ -212,7 +212,7 @@ func (c *cluster) awaitBlocked(t *testing.T, kr *v1alpha1.KeyRotation, reason st
 		if condition == nil || condition.Reason != reason {
 			return fmt.Sprintf("%+v", kr.Status.Conditions)
 		}
-		mustTell(t, condition.Message, wanted...)
+		mustContain(t, condition.Message, wanted...)
 		return ""
 	})
 }
@@ -232,7 +232,7 @@ func TestQuotaOfJobs(t *testing.T) {
 		if err := c.Create(context.Background(), trial); err != nil {
 			return ""
 		}
-		return "a Job was taken: " + text(c.Delete(context.Background(), trial))
+		return "a Job was accepted: " + text(c.Delete(context.Background(), trial))
 	})
 	kr := rotationOf(sn, "urgent")
 	kr.Spec.Reason = v1alpha1.RotationCompromise
@@ -305,7 +305,7 @@ func TestIssuanceFails(t *testing.T) {
 		Type: certmanagerv1.CertificateConditionIssuing, Status: cmmeta.ConditionFalse, Reason: "Failed", Message: "the role does not allow this name",
 	})
 	message := c.awaitCondition(t, sn.Namespace, sn.Name, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonIssuanceFailed)
-	mustTell(t, message, "CertificateReady: ", "the role does not allow this name", "cmctl renew notes-tls")
+	mustContain(t, message, "CertificateReady: ", "the role does not allow this name", "cmctl renew notes-tls")
 	c.awaitWarning(t, sn, v1alpha1.ReasonIssuanceFailed)
 
 	// The request reports the failure before the Certificate does.
@@ -326,7 +326,7 @@ func TestIssuanceFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	set(unready, certmanagerv1.CertificateCondition{Type: certmanagerv1.CertificateConditionIssuing, Status: cmmeta.ConditionTrue})
-	await(t, "the words of the request", func() string {
+	await(t, "the message of the request", func() string {
 		message := c.awaitCondition(t, sn.Namespace, sn.Name, v1alpha1.ConditionCertificateReady, metav1.ConditionFalse, v1alpha1.ReasonIssuanceFailed)
 		if !strings.Contains(message, "CertificateRequest notes-tls-1: Denied: no policy approved it") {
 			return message

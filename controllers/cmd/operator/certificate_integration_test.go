@@ -183,7 +183,7 @@ func TestIssuedNames(t *testing.T) {
 			}
 			message := c.awaitCondition(t, namespace, name, v1alpha1.ConditionCertificateReady, metav1.ConditionFalse, v1alpha1.ReasonHostnameRefused)
 			if !strings.Contains(message, tc.refused) {
-				t.Errorf("the condition does not say %q: %s", tc.refused, message)
+				t.Errorf("the condition does not contain %q: %s", tc.refused, message)
 			}
 		})
 	}

@@ -59,7 +59,7 @@ func TestChart(t *testing.T) {
 			t.Fatal(err)
 		}
 		if parsed.OperatorNamespace != namespace || parsed.OperatorServiceAccount != release {
-			t.Errorf("the operator takes itself for %s/%s", parsed.OperatorNamespace, parsed.OperatorServiceAccount)
+			t.Errorf("the operator uses the account %s/%s", parsed.OperatorNamespace, parsed.OperatorServiceAccount)
 		}
 		deployment := &appsv1.Deployment{}
 		if err := c.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: release}, deployment); err != nil {
@@ -81,7 +81,7 @@ func TestChart(t *testing.T) {
 		c.namespace(t, "kept")
 		out, err := helm("install", "kept", chart, "--namespace", "kept")
 		if err == nil || !strings.Contains(out, "invalid ownership metadata") {
-			t.Errorf("helm takes over the CRDs unasked: %v: %s", err, out)
+			t.Errorf("helm adopts the CRDs without a flag: %v: %s", err, out)
 		}
 		if _, err := helm("uninstall", "kept", "--namespace", "kept", "--ignore-not-found"); err != nil {
 			t.Fatal(err)

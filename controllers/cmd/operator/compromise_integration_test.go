@@ -64,13 +64,13 @@ func TestCompromiseTakesOver(t *testing.T) {
 	// The Job does not wait for the pods. What they may need still exists.
 	c.finishJob(t, namespace, "notes-rotate-v3-1")
 	if c.entry(t, directory+"/"+first) == nil {
-		t.Error("the session keys of before went while a pod could need them")
+		t.Error("the previous session keys were deleted while a pod could need them")
 	}
 	entry := c.restart(t, namespace, "notes", 3)
 	c.finishJob(t, namespace, "notes-verify-v3-1")
 	c.awaitState(t, urgent, v1alpha1.ReasonComplete)
 	if retire := c.finishJob(t, namespace, "notes-retire-v3-1"); !slices.Contains(retire.Spec.Template.Spec.Containers[0].Args, "--urgent") {
-		t.Errorf("the retirement makes way: %s", retire.Spec.Template.Spec.Containers[0].Args)
+		t.Errorf("an urgent retirement yields: %s", retire.Spec.Template.Spec.Containers[0].Args)
 	}
 	c.awaitRotation(t, urgent, "every condition", func() string {
 		for _, kind := range []string{
@@ -89,7 +89,7 @@ func TestCompromiseTakesOver(t *testing.T) {
 
 	t.Run("session keys", func(t *testing.T) {
 		if c.entry(t, directory+"/"+first) != nil {
-			t.Error("the session keys of before are still in Vault")
+			t.Error("the previous session keys are still in Vault")
 		}
 		newKeys := c.entry(t, directory+"/"+entry)
 		if newKeys == nil || cmp.Equal(newKeys, firstKeys) {
@@ -127,7 +127,7 @@ func TestCompromiseTakesOver(t *testing.T) {
 			client := c.vault.Client(t)
 			client.ClearToken()
 			if _, err := client.Logical().Write("auth/"+c.authMount+"/login", map[string]any{"role": role, "jwt": token}); !refused(err) {
-				t.Errorf("role %s: a token of the old service account is not refused: %v", role, err)
+				t.Errorf("role %s: a token of the old service account is not rejected: %v", role, err)
 			}
 		}
 		anew, err := c.login(t, config.RoleAPI, namespace, operand.APIServiceAccount("notes"), "vault")
@@ -185,7 +185,7 @@ func testLostSessionKeys(t *testing.T, c *cluster, root *api.Logical, sn *v1alph
 		t.Error(message)
 	}
 	if c.entry(t, "secret/data/"+path) != nil {
-		t.Error("the session keys were made anew")
+		t.Error("the session keys were recreated")
 	}
 	if _, err := root.Write("secret/data/"+path, map[string]any{"data": lost}); err != nil {
 		t.Fatal(err)

@@ -78,7 +78,7 @@ func TestVaultCredentials(t *testing.T) {
 		c.awaitEvent(t, namespace, "KeyRotation", "DatabaseCredentialsReplaced")
 		c.awaitEvent(t, namespace, "SecureNotes", "DatabaseCredentialsReplaced")
 		if users := databaseUsers(t, postgres); users != 0 {
-			t.Errorf("%d database users of before are left", users)
+			t.Errorf("%d earlier database users are left", users)
 		}
 		c.finishWork(t, kr, 2)
 		c.awaitReplaced(t, kr, 2)
@@ -106,7 +106,7 @@ func TestVaultCredentials(t *testing.T) {
 		postgres.Start(t)
 		c.awaitReplaced(t, kr, 3)
 		if users := databaseUsers(t, postgres); users != 0 {
-			t.Errorf("%d database users of before are left", users)
+			t.Errorf("%d earlier database users are left", users)
 		}
 	})
 }
@@ -143,7 +143,7 @@ func testDatabaseEscapes(t *testing.T, c *cluster, namespace, role string) {
 			}
 			for _, a := range append(identity.refused, forAll...) {
 				if err := a.run(client); !refused(err) {
-					t.Errorf("%s %s was not refused: %v", a.method, a.path, err)
+					t.Errorf("%s %s was not rejected: %v", a.method, a.path, err)
 				}
 			}
 			for _, a := range identity.allowed {

@@ -34,8 +34,8 @@ func (c *cluster) login(t *testing.T, role, namespace, account string, audiences
 }
 
 func refused(err error) bool {
-	var response *api.ResponseError
-	return errors.As(err, &response) && response.StatusCode == http.StatusForbidden
+	response, ok := errors.AsType[*api.ResponseError](err)
+	return ok && response.StatusCode == http.StatusForbidden
 }
 
 // attempt is one request that an identity must not be able to make.
@@ -168,7 +168,7 @@ func TestEscapes(t *testing.T) {
 			}
 			for _, a := range append(forAll, identity.extra...) {
 				if err := a.run(client); !refused(err) {
-					t.Errorf("%s %s %v was not refused: %v", a.method, a.path, a.data, err)
+					t.Errorf("%s %s %v was not rejected: %v", a.method, a.path, a.data, err)
 				}
 			}
 			for _, a := range identity.allowed {
@@ -190,7 +190,7 @@ func testLogins(t *testing.T, c *cluster, namespace string) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := c.login(t, tc.role, tc.namespace, tc.account, tc.audience); err == nil || strings.Contains(err.Error(), "500") {
-				t.Errorf("the login was not refused: %v", err)
+				t.Errorf("the login was not rejected: %v", err)
 			}
 		})
 	}

@@ -88,7 +88,7 @@ func TestSettled(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !consistently(500*time.Millisecond, func() bool { return len(c.writes.seenIn(namespace)) == 0 }) {
-			t.Errorf("a settled object cost writes: %v", c.writes.take(namespace))
+			t.Errorf("a settled object caused writes: %v", c.writes.take(namespace))
 		}
 	}
 	t.Run("drift is put back", func(t *testing.T) {
@@ -246,7 +246,7 @@ func TestConditions(t *testing.T) {
 			return ""
 		})
 	})
-	t.Run("database", func(t *testing.T) { testDatabaseTrouble(t, c, namespace) })
+	t.Run("database", func(t *testing.T) { testDatabaseFaults(t, c, namespace) })
 	t.Run("pods that the API server refuses", func(t *testing.T) {
 		sn := postgresNotes(namespace, "refused")
 		sn.Spec.PodTemplate = &v1alpha1.PodTemplate{Labels: map[string]string{"team": "no spaces allowed"}}
@@ -271,7 +271,7 @@ func TestConditions(t *testing.T) {
 	})
 }
 
-func testDatabaseTrouble(t *testing.T, c *cluster, namespace string) {
+func testDatabaseFaults(t *testing.T, c *cluster, namespace string) {
 	if err := c.Create(t.Context(), postgresNotes(namespace, "database")); err != nil {
 		t.Fatal(err)
 	}
@@ -437,7 +437,7 @@ func (c *cluster) awaitGone(t *testing.T, object client.Object) {
 		if apierrors.IsNotFound(err) {
 			return ""
 		}
-		return "it is still there"
+		return "it still exists"
 	})
 }
 
@@ -468,7 +468,7 @@ func TestSealedVault(t *testing.T) {
 	if !strings.Contains(message, "is sealed") {
 		t.Error(message)
 	}
-	await(t, "the configuration to change all the same", func() string {
+	await(t, "the configuration to change", func() string {
 		cm := &corev1.ConfigMap{}
 		if err := c.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: "notes-config"}, cm); err != nil {
 			return err.Error()

@@ -138,7 +138,7 @@ func TestLostDatabase(t *testing.T) {
 	// The annotation still exists, and Vault no longer records that it was used.
 	c.vault.Restore(t, older)
 	c.touchSpec(t, sn, "2h")
-	await(t, "the restored marker to be put right", func() string {
+	await(t, "the restored marker to be corrected", func() string {
 		marker := c.entry(t, "secret/data/"+config.KVPath(c.id, sn.Namespace, sn.Name)+"/"+config.MarkerLeaf)
 		if fmt.Sprint(marker["emptyDatabases"]) != "1" || marker["claimed"] != true {
 			return fmt.Sprint(marker)
@@ -207,7 +207,7 @@ func TestLostKeys(t *testing.T) {
 	c.change(t, sn, func() { sn.Spec.AdoptRetainedKey = new(true) })
 	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionVaultReady, metav1.ConditionFalse, v1alpha1.ReasonKeyMissing)
 	if made, err := kv.Get(t.Context(), path); err == nil {
-		t.Fatalf("a pepper was made in the place of the lost one: version %d", made.VersionMetadata.Version)
+		t.Fatalf("a pepper was created in place of the lost one: version %d", made.VersionMetadata.Version)
 	}
 	auditKey := "transit/keys/" + config.AuditKeyName(c.id, sn.Namespace, sn.Name)
 	root := c.vault.Client(t).Logical()
@@ -366,7 +366,7 @@ func (c *cluster) mustHaveNoClaim(t *testing.T, sn *v1alpha1.SecureNotes) {
 	t.Helper()
 	err := c.Get(t.Context(), client.ObjectKey{Namespace: sn.Namespace, Name: operand.ClaimName(sn.Name)}, &corev1.PersistentVolumeClaim{})
 	if !apierrors.IsNotFound(err) {
-		t.Errorf("a claim was made in the place of the lost one: %v", err)
+		t.Errorf("a claim was created in place of the lost one: %v", err)
 	}
 }
 

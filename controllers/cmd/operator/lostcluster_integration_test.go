@@ -63,7 +63,7 @@ func TestLostCluster(t *testing.T) {
 	if strings.Contains(message, string(sn.UID)) || !strings.Contains(message, "operator retained list") {
 		t.Error(message)
 	}
-	if got, want := rebuilt.listed(t, namespace, "notes"), string(sn.UID)+" "+c.uid(t)+" "+stateOtherCluster; got != want {
+	if got, want := rebuilt.retainedLine(t, namespace, "notes"), string(sn.UID)+" "+c.uid(t)+" "+stateOtherCluster; got != want {
 		t.Fatalf("listed: %q, want %q", got, want)
 	}
 	rebuilt.change(t, again, func() { again.Spec.AdoptRetainedKeyOf = string(sn.UID) })
@@ -104,7 +104,7 @@ func testChangedClusterID(t *testing.T, c *cluster, own string) {
 		t.Error(message)
 	}
 	if c.keyExists(t, config.TransitKeyName(own, "forgotten", "notes")) {
-		t.Error("a key was made under the cluster's own id")
+		t.Error("a key was created under the cluster's own id")
 	}
 }
 
@@ -134,7 +134,7 @@ func testShredElsewhere(t *testing.T, c *cluster, sn, adopting *v1alpha1.SecureN
 	c.change(t, sn, func() { sn.Spec.DeletionPolicy = v1alpha1.DeletionPolicyDelete })
 	c.deleted(t, sn)
 	uid := string(adopting.UID)
-	if got, want := c.listed(t, sn.Namespace, "notes"), uid+" "+rebuilt+" "+stateOtherCluster; got != want {
+	if got, want := c.retainedLine(t, sn.Namespace, "notes"), uid+" "+rebuilt+" "+stateOtherCluster; got != want {
 		t.Errorf("listed: %q, want %q", got, want)
 	}
 	shred := func(typed string, flags ...string) error {
@@ -196,7 +196,7 @@ func testForgedCluster(t *testing.T, c *cluster, namespace string, token *api.Cl
 		}, want: clusterUnknown},
 	} {
 		tc.forge()
-		if got, want := c.listed(t, namespace, "notes"), uid+" "+tc.want+" "+stateObjectGone+stateMarkerChanged; got != want {
+		if got, want := c.retainedLine(t, namespace, "notes"), uid+" "+tc.want+" "+stateObjectGone+stateMarkerChanged; got != want {
 			t.Errorf("%s: listed %q, want %q", tc.what, got, want)
 		}
 		_, err := c.retained(t, uid+"\n", "shred", namespace+"/notes", "--uid", uid)

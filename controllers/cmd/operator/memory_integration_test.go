@@ -109,9 +109,9 @@ func testWatchedNamespaces(t *testing.T, c *cluster, namespace string) {
 		t.Errorf("%d ConfigMaps, %v", len(list.Items), err)
 	}
 	for _, unlisted := range []client.ObjectList{&corev1.ConfigMapList{}, &corev1.SecretList{}} {
-		notCached := &cache.ErrResourceNotCached{}
-		if err := objects.List(t.Context(), unlisted, client.InNamespace(namespace)); !errors.As(err, &notCached) {
-			t.Errorf("%T: %v", unlisted, err)
+		err := objects.List(t.Context(), unlisted, client.InNamespace(namespace))
+		if _, ok := errors.AsType[*cache.ErrResourceNotCached](err); !ok {
+			t.Errorf("%T: got error %v, want that the kind is not cached", unlisted, err)
 		}
 	}
 }
@@ -259,7 +259,7 @@ func TestHungVault(t *testing.T) {
 	took := time.Since(began).Round(time.Millisecond)
 	t.Logf("beside %d objects of a hung Vault it took %s", hungObjects, took)
 	if took > time.Minute {
-		t.Errorf("objects of another Vault wait %s for the hung one", took)
+		t.Errorf("objects of another Vault waited %s for the one that hangs", took)
 	}
 
 	var errs []error

@@ -51,7 +51,7 @@ func TestMissingKey(t *testing.T) {
 	})
 	// Each check of Vault is another chance to create a key.
 	c.touchSpec(t, sn, "4h")
-	await(t, "another look", func() string {
+	await(t, "another check", func() string {
 		current := &v1alpha1.SecureNotes{}
 		if err := c.Get(context.Background(), client.ObjectKeyFromObject(sn), current); err != nil {
 			return err.Error()
@@ -62,7 +62,7 @@ func TestMissingKey(t *testing.T) {
 		return ""
 	})
 	if c.keyExists(t, key) {
-		t.Fatal("a key was made in the place of the one that is missing")
+		t.Fatal("a key was created in place of the missing one")
 	}
 
 	c.vault.Restore(t, snapshot)

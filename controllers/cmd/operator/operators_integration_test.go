@@ -19,9 +19,9 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// abreast lets two operators change the KeyRotations of a namespace only together, so that both
+// lockstep lets two operators change the KeyRotations of a namespace only together, so that both
 // have decided before either writes. It waits for a missing one no longer than patience.
-type abreast struct {
+type lockstep struct {
 	namespace string
 	patience  time.Duration
 
@@ -30,43 +30,43 @@ type abreast struct {
 	met     int
 }
 
-func (a *abreast) wrap(next http.RoundTripper) http.RoundTripper {
+func (l *lockstep) wrap(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(request *http.Request) (*http.Response, error) {
-		if request.Method != http.MethodGet && strings.Contains(request.URL.Path, "/namespaces/"+a.namespace+"/keyrotations") {
-			a.meet(request.Context())
+		if request.Method != http.MethodGet && strings.Contains(request.URL.Path, "/namespaces/"+l.namespace+"/keyrotations") {
+			l.meet(request.Context())
 		}
 		return next.RoundTrip(request)
 	})
 }
 
-func (a *abreast) meet(ctx context.Context) {
-	a.mu.Lock()
-	if other := a.waiting; other != nil {
-		a.waiting = nil
-		a.met++
+func (l *lockstep) meet(ctx context.Context) {
+	l.mu.Lock()
+	if other := l.waiting; other != nil {
+		l.waiting = nil
+		l.met++
 		close(other)
-		a.mu.Unlock()
+		l.mu.Unlock()
 		return
 	}
 	own := make(chan struct{})
-	a.waiting = own
-	a.mu.Unlock()
+	l.waiting = own
+	l.mu.Unlock()
 	select {
 	case <-own:
 	case <-ctx.Done():
-	case <-time.After(a.patience):
+	case <-time.After(l.patience):
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.waiting == own {
-		a.waiting = nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waiting == own {
+		l.waiting = nil
 	}
 }
 
-func (a *abreast) times() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.met
+func (l *lockstep) times() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.met
 }
 
 // TestOperatorsAbreast: two operators, neither of which is elected, carry out the same rotation at
@@ -75,7 +75,7 @@ func (a *abreast) times() int {
 func TestOperatorsAbreast(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{noOperator: true})
-	pair := &abreast{namespace: namespace, patience: 300 * time.Millisecond}
+	pair := &lockstep{namespace: namespace, patience: 300 * time.Millisecond}
 	for range 2 {
 		c.runOperator(t, c.config, pair.wrap)
 	}
@@ -142,7 +142,7 @@ func testRotationsAtOnce(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes, bef
 	var versions []int64
 	for range all {
 		var atWork *v1alpha1.KeyRotation
-		await(t, "a rotation at work", func() string {
+		await(t, "a running rotation", func() string {
 			for _, kr := range all {
 				if err := c.Get(context.Background(), client.ObjectKeyFromObject(kr), kr); err != nil {
 					return err.Error()

@@ -88,7 +88,7 @@ func testOthersWrites(t *testing.T, c *cluster, namespace string) {
 		})
 		writes := slices.DeleteFunc(c.writes.take(namespace), func(w string) bool { return !strings.HasSuffix(w, "/"+namespace+"/"+path) })
 		if len(writes) != 1 {
-			t.Errorf("%d writes of others and one drift of %s cost %d writes, want 1", othersWrites, path, len(writes))
+			t.Errorf("%d writes of others and one drift of %s caused %d writes, want 1", othersWrites, path, len(writes))
 		}
 		if tc.child.GetLabels()[operand.LabelManagedBy] != operand.ManagedBy {
 			t.Errorf("%s: %v", path, tc.child.GetLabels())

@@ -140,7 +140,7 @@ func testAfterShred(t *testing.T, c *cluster, namespace string) {
 	path := "secret/data/" + config.KVPath(c.id, namespace, "notes") + "/pepper"
 	planted := map[string]any{"data": config.NewPepper(), "options": map[string]any{"cas": 0}}
 	if _, err := c.operatorToken(t).Logical().Write(path, planted); !refused(err) {
-		t.Errorf("a pepper in the place of a destroyed one: %v", err)
+		t.Errorf("a pepper in place of a destroyed one: %v", err)
 	}
 	next := postgresNotes(namespace, "notes")
 	if err := c.Create(t.Context(), next); err != nil {
@@ -187,7 +187,7 @@ func TestWithoutRightToShred(t *testing.T) {
 		{"write", "secret/destroy/" + path + "/pepper", map[string]any{"versions": []int{1}}},
 	} {
 		if err := a.run(stolen); !refused(err) {
-			t.Errorf("%s %s was not refused: %v", a.method, a.path, err)
+			t.Errorf("%s %s was not rejected: %v", a.method, a.path, err)
 		}
 	}
 	if err := c.Delete(t.Context(), sn); err != nil {
@@ -298,6 +298,6 @@ func TestPreviousRelease(t *testing.T) {
 	c.deleted(t, sn)
 	c.hasValues(t, sn)
 	if c.keyExists(t, config.TransitKeyName(c.id, namespace, "notes")) {
-		t.Error("the key is still there")
+		t.Error("the key still exists")
 	}
 }

@@ -35,7 +35,7 @@ func TestRemovedRotation(t *testing.T) {
 	c.awaitState(t, kr, v1alpha1.ReasonVerifying)
 	c.finishJob(t, namespace, "notes-verify-v2-1")
 	c.awaitGone(t, kr)
-	c.mustPend(t, sn, 2)
+	c.mustBePending(t, sn, 2)
 
 	foreground := rotationOf(sn, "second")
 	c.rotating(t, foreground)
@@ -47,7 +47,7 @@ func TestRemovedRotation(t *testing.T) {
 	if err := c.Delete(t.Context(), job, client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the Job made once more", func() string {
+	await(t, "the recreated Job", func() string {
 		again := &batchv1.Job{}
 		if err := c.Get(context.Background(), client.ObjectKeyFromObject(job), again); err != nil {
 			return err.Error()
@@ -61,7 +61,7 @@ func TestRemovedRotation(t *testing.T) {
 	c.finishJob(t, namespace, "notes-verify-v3-1")
 	c.awaitState(t, foreground, v1alpha1.ReasonComplete)
 	c.collectGarbage(t, foreground)
-	c.mustPend(t, sn, 3)
+	c.mustBePending(t, sn, 3)
 
 	// An object that GitOps deletes and recreates is another rotation.
 	back := rotationOf(sn, "first")
@@ -72,7 +72,7 @@ func TestRemovedRotation(t *testing.T) {
 	if *back.Status.FromVersion != 3 || *back.Status.ToVersion != 4 {
 		t.Errorf("%+v", back.Status)
 	}
-	c.mustPend(t, sn, 4)
+	c.mustBePending(t, sn, 4)
 }
 
 // rotating creates a rotation and waits until its Job is recorded.
@@ -101,9 +101,9 @@ func (c *cluster) collectGarbage(t *testing.T, kr *v1alpha1.KeyRotation) {
 	c.awaitGone(t, kr)
 }
 
-// mustPend checks that the newest pending retirement is that of a version, and that the key has the
+// mustBePending checks that the newest pending retirement is that of a version, and that the key has the
 // version.
-func (c *cluster) mustPend(t *testing.T, sn *v1alpha1.SecureNotes, to int64) {
+func (c *cluster) mustBePending(t *testing.T, sn *v1alpha1.SecureNotes, to int64) {
 	t.Helper()
 	if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
 		t.Fatal(err)

@@ -47,7 +47,7 @@ func TestRestoredVault(t *testing.T) {
 	}
 	c.mustBeRestored(t, second)
 	if latest, minDecryption, _ := c.keyVersions(t, sn); latest != "1" || minDecryption != "1" {
-		t.Errorf("a version was made in the place of the lost one, or one retired: latest %s, decryption %s", latest, minDecryption)
+		t.Errorf("a version was added in place of the lost one, or one was retired: latest %s, decryption %s", latest, minDecryption)
 	}
 
 	c.vault.Restore(t, newer)
@@ -72,7 +72,7 @@ func TestRestoredVault(t *testing.T) {
 		t.Fatal(err)
 	}
 	if key := sn.Status.MasterKey; len(key.PendingRetirements) != 1 || key.MinDecryptionFloor != 1 || key.LatestVersion != 2 {
-		t.Errorf("what was not retired was struck off: %+v", key)
+		t.Errorf("a pending retirement was removed: %+v", key)
 	}
 	c.vault.Restore(t, newer)
 	c.touchSpec(t, sn, "5h")

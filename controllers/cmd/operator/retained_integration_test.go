@@ -68,8 +68,8 @@ func (c *cluster) runAsAdministrator(t *testing.T, typed string, args ...string)
 	return out.String(), err
 }
 
-// listed returns the line of a name in `operator retained list`, with single spaces.
-func (c *cluster) listed(t *testing.T, namespace, name string) string {
+// retainedLine returns the line of a name in `operator retained list`, with single spaces.
+func (c *cluster) retainedLine(t *testing.T, namespace, name string) string {
 	t.Helper()
 	out, err := c.retained(t, "", "list")
 	if err != nil {
@@ -116,7 +116,7 @@ func (c *cluster) recreate(t *testing.T, name string) {
 		if apierrors.IsNotFound(err) {
 			return ""
 		}
-		return "it is still there"
+		return "it still exists"
 	})
 	c.namespace(t, name)
 }
@@ -160,15 +160,15 @@ func TestRetainedKeys(t *testing.T) {
 	c.ready(t, sn)
 	first := string(sn.UID)
 	c.asEarlierMarker(t, sn)
-	if line := c.listed(t, namespace, "notes"); line != "" {
+	if line := c.retainedLine(t, namespace, "notes"); line != "" {
 		t.Errorf("keys in use are listed: %s", line)
 	}
 	c.deleted(t, sn)
-	if line := c.listed(t, namespace, "notes"); line != first+" this SecureNotes gone" {
+	if line := c.retainedLine(t, namespace, "notes"); line != first+" this SecureNotes gone" {
 		t.Errorf("listed: %q", line)
 	}
 	c.recreate(t, namespace)
-	if line := c.listed(t, namespace, "notes"); line != first+" this namespace recreated" {
+	if line := c.retainedLine(t, namespace, "notes"); line != first+" this namespace recreated" {
 		t.Errorf("listed: %q", line)
 	}
 
@@ -282,10 +282,10 @@ func testShred(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 			}
 		})
 	}
-	if line := c.listed(t, "evil", "escape"); line != "- unknown "+stateNoMarker {
+	if line := c.retainedLine(t, "evil", "escape"); line != "- unknown "+stateNoMarker {
 		t.Errorf("listed: %q", line)
 	}
-	if line := c.listed(t, sn.Namespace, sn.Name); line != forgedUID+" this in use, but the marker names another" {
+	if line := c.retainedLine(t, sn.Namespace, sn.Name); line != forgedUID+" this in use, but the marker names another" {
 		t.Errorf("listed: %q", line)
 	}
 	if err := shred(forgedUID, forgedUID+"\n"); err == nil || !strings.Contains(err.Error(), "uses these keys") || !c.keyExists(t, key) {
@@ -295,7 +295,7 @@ func testShred(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 		t.Fatal(err)
 	}
 	c.deleted(t, sn)
-	if got, want := c.listed(t, sn.Namespace, sn.Name), uid+" unknown "+stateObjectGone+stateMarkerChanged; got != want {
+	if got, want := c.retainedLine(t, sn.Namespace, sn.Name), uid+" unknown "+stateObjectGone+stateMarkerChanged; got != want {
 		t.Errorf("listed: %q, want %q", got, want)
 	}
 	if err := shred(uid, uid+"\n"); err == nil || !strings.Contains(err.Error(), "--of-cluster unknown") {
@@ -356,7 +356,7 @@ func testShredWithoutMarker(t *testing.T, c *cluster, namespace string) {
 	if err != nil || strings.Count(out, "left.over") != 1 {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if line := c.listed(t, namespace, "left.over"); line != "- unknown "+stateKeyOnly {
+	if line := c.retainedLine(t, namespace, "left.over"); line != "- unknown "+stateKeyOnly {
 		t.Errorf("listed: %q", line)
 	}
 	shred := func(typed string, flags ...string) error {
@@ -375,7 +375,7 @@ func testShredWithoutMarker(t *testing.T, c *cluster, namespace string) {
 		t.Fatal("the key is gone")
 	}
 	if err := shred(namespace+"/left.over\n", "--without-marker"); err != nil || c.keyExists(t, config.TransitKeyName(c.id, namespace, "left.over")) {
-		t.Errorf("%v, or the key is still there", err)
+		t.Errorf("%v, or the key still exists", err)
 	}
 	if !c.keyExists(t, config.TransitKeyName(c.id+"-eu", namespace, "left.over")) {
 		t.Error("the key of another cluster is gone")

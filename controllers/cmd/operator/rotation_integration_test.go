@@ -101,7 +101,7 @@ func TestWholeRotation(t *testing.T) {
 	}
 	// Retained for 0s: due at once, verified once more, then Vault rejects the old version.
 	if retire := c.finishJob(t, namespace, "notes-retire-v2-1"); slices.Contains(retire.Spec.Template.Spec.Containers[0].Args, "--urgent") {
-		t.Errorf("a routine retirement makes way for nobody: %s", retire.Spec.Template.Spec.Containers[0].Args)
+		t.Errorf("a routine retirement does not yield: %s", retire.Spec.Template.Spec.Containers[0].Args)
 	}
 	await(t, "the retirement", func() string {
 		if err := c.Get(context.Background(), client.ObjectKeyFromObject(sn), sn); err != nil {
@@ -120,7 +120,7 @@ func TestWholeRotation(t *testing.T) {
 	c.finishJob(t, namespace, "notes-verify-v3-1")
 	c.awaitState(t, second, v1alpha1.ReasonComplete)
 	if latest, _, _ := c.keyVersions(t, sn); latest != "3" {
-		t.Errorf("two rotations made the latest version %s", latest)
+		t.Errorf("after two rotations the latest version is %s", latest)
 	}
 }
 
@@ -227,7 +227,7 @@ func TestFailedRotation(t *testing.T) {
 		t.Errorf("status: %+v", kr.Status)
 	}
 	if latest, _, _ := c.keyVersions(t, sn); latest != "2" {
-		t.Errorf("a retry made the latest version %s", latest)
+		t.Errorf("a retry changed the latest version to %s", latest)
 	}
 	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionTrue, v1alpha1.ReasonIdle)
 }

@@ -55,7 +55,7 @@ func TestScale(t *testing.T) {
 			"spec":     map[string]any{"replicas": int64(4)},
 		}}
 		if err := c.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(intent), client.FieldOwner("gitops")); err != nil {
-			t.Errorf("a user who applies replicas: %v", err)
+			t.Errorf("a user applies replicas: %v", err)
 		}
 		c.awaitReplicas(t, sn, 4)
 	})
@@ -100,7 +100,7 @@ func TestScale(t *testing.T) {
 		scale.Spec.Replicas, scale.ResourceVersion = 2, ""
 		err := c.SubResource("scale").Update(t.Context(), small.DeepCopy(), client.WithSubResourceBody(scale))
 		if err == nil || !strings.Contains(err.Error(), "replicas must be 1 with the embedded database") {
-			t.Errorf("the refusal does not say why: %v", err)
+			t.Errorf("the rejection does not say why: %v", err)
 		}
 	})
 	t.Run("of one that is suspended", func(t *testing.T) {

@@ -52,7 +52,7 @@ func TestSpread(t *testing.T) {
 				for i := range tc.replicas {
 					started = append(started, c.scheduled(t, namespace, rollout, i))
 					if len(serving) > 0 {
-						c.gone(t, serving[0])
+						c.deletePods(t, serving[0])
 						serving = serving[1:]
 					}
 				}
@@ -65,7 +65,7 @@ func TestSpread(t *testing.T) {
 					t.Errorf("roll-out %d: the pods are in %v of %s, want %d", rollout, domains, tc.topology, tc.want)
 				}
 			}
-			c.gone(t, serving...)
+			c.deletePods(t, serving...)
 		})
 	}
 }
@@ -95,8 +95,8 @@ func (c *cluster) scheduled(t *testing.T, namespace string, rollout, index int) 
 	return pod
 }
 
-// gone deletes pods, as the kubelet does in the end.
-func (c *cluster) gone(t *testing.T, pods ...*corev1.Pod) {
+// deletePods deletes pods, as the kubelet does in the end.
+func (c *cluster) deletePods(t *testing.T, pods ...*corev1.Pod) {
 	t.Helper()
 	for _, pod := range pods {
 		if err := c.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {

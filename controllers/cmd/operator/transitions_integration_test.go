@@ -132,8 +132,8 @@ func judge(t *testing.T, err error, want string) {
 	t.Helper()
 	switch {
 	case want == "" && err != nil:
-		t.Errorf("it is refused: %v", err)
+		t.Errorf("it is rejected: %v", err)
 	case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
-		t.Errorf("the refusal does not say %q: %v", want, err)
+		t.Errorf("the rejection does not contain %q: %v", want, err)
 	}
 }

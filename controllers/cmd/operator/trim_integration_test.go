@@ -84,7 +84,7 @@ func TestTrim(t *testing.T) {
 		t.Errorf("min_available_version is %s", least)
 	}
 	if _, err := write("decrypt/"+key, map[string]any{"ciphertext": sealed["ciphertext"], "context": "AAAA"}); err == nil {
-		t.Error("a version that was destroyed decrypts")
+		t.Error("a destroyed version decrypts")
 	}
 	if _, err := write("keys/"+key+"/config", map[string]any{"min_decryption_version": 1}); err == nil {
 		t.Error("Vault's administrator got a destroyed version back")
@@ -98,7 +98,7 @@ func TestTrim(t *testing.T) {
 	c.setTrim(t, sn, &v1alpha1.Trim{After: "0s"})
 	c.awaitCondition(t, namespace, "notes", v1alpha1.ConditionKeyRotationHealthy, metav1.ConditionFalse, v1alpha1.ReasonFloorsChanged)
 	if name := c.trimJob(t, first); name != "" {
-		t.Errorf("a verification was begun: %s", name)
+		t.Errorf("a verification was started: %s", name)
 	}
 	if _, err := write("keys/"+key+"/config", map[string]any{"min_decryption_version": 4}); err != nil {
 		t.Fatal(err)

@@ -51,7 +51,7 @@ func TestSetupTakesNothingAway(t *testing.T) {
 	t.Run("another server without a token reviewer", func(t *testing.T) {
 		out, err := run(t, "", "--replace-api-server", "--kubernetes-host", "https://other.example.com")
 		if err == nil || !strings.Contains(err.Error(), "--token-reviewer-jwt-file") {
-			t.Errorf("it is not refused: %v\n%s", err, out)
+			t.Errorf("it is not rejected: %v\n%s", err, out)
 		}
 		must(t, "", works)
 	})
@@ -85,14 +85,14 @@ func TestSetupTakesNothingAway(t *testing.T) {
 		}
 		must(t, "", works, "--allow-trim=false", "--database-mount=")
 		if got := policy(); got != before {
-			t.Errorf("the rights were not taken away:\n%s", got)
+			t.Errorf("the rights were not withdrawn:\n%s", got)
 		}
 	})
 	t.Run("other settings", func(t *testing.T) {
 		before := policy()
 		for _, flags := range [][]string{{"--transit-mount", "transit-eu"}, {"--kv-mount", "kv-eu"}, {"--audience", "eu"}, {"--operator-namespace", "eu"}} {
 			if out, err := run(t, "", flags...); err == nil || !strings.Contains(err.Error(), flags[0]+" was ") || !strings.Contains(err.Error(), "--replace-settings") {
-				t.Errorf("vault-setup %v is not refused: %v\n%s", flags, err, out)
+				t.Errorf("vault-setup %v is not rejected: %v\n%s", flags, err, out)
 			}
 		}
 		if got := policy(); got != before {
@@ -150,7 +150,7 @@ func testMountOfAnotherCluster(t *testing.T, c *cluster) {
 		t.Helper()
 		out, err := run(t, args...)
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("it is not refused: %v\n%s", err, out)
+			t.Errorf("it is not rejected: %v\n%s", err, out)
 		}
 		if got, err := root.Logical().Read("auth/theirs/config"); err != nil || got.Data["kubernetes_host"] != theirs {
 			t.Errorf("configuration: %v, %v", got, err)

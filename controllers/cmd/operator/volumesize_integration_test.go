@@ -50,7 +50,7 @@ func TestVolumeResize(t *testing.T) {
 			if tc.refused {
 				message := c.awaitCondition(t, namespace, tc.class, v1alpha1.ConditionWorkloadReady, metav1.ConditionFalse, v1alpha1.ReasonApplyFailed)
 				if want := "set spec.database.embedded.storage.size back to 2Gi"; !strings.Contains(message, want) {
-					t.Errorf("the condition does not say %q: %s", want, message)
+					t.Errorf("the condition does not contain %q: %s", want, message)
 				}
 			} else {
 				c.awaitRequest(t, claim, tc.raised)

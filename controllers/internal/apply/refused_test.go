@@ -15,8 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 )
 
-// TestRefusedWrite: an error says which object could not be created or changed, because it becomes
-// a condition.
+// TestRefusedWrite: an error names the object that could not be created or changed, because it
+// becomes a condition.
 func TestRefusedWrite(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -24,7 +24,7 @@ func owner(uid types.UID) *corev1.Secret {
 	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "owner", UID: uid}}
 }
 
-// child is a ConfigMap of the owner with the UID; empty: of nobody.
+// child returns a ConfigMap whose owner has the UID. If the UID is empty, it has no owner.
 func child(labels map[string]string, uid types.UID) *corev1.ConfigMap {
 	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "child", Labels: labels}}
 	if uid != "" {
@@ -33,12 +33,12 @@ func child(labels map[string]string, uid types.UID) *corev1.ConfigMap {
 	return cm
 }
 
-// wrongFields leave out the data.
+// wrongFields are managedFields without the data.
 const wrongFields = `[{"manager": "somebody", "operation": "Update", "apiVersion": "v1", "time": "2026-01-01T00:00:00Z", "fieldsType": "FieldsV1",
 	"fieldsV1": {"f:metadata": {"f:labels": {"f:app.kubernetes.io/instance": {}}}}}]`
 
-// TestRestoredChildren: what a backup tool puts back is adopted, and nothing stays of it that is
-// not the operator's. What only looks like it is left alone.
+// TestRestoredChildren: a restored child is adopted, and no foreign field of it stays. An object
+// that only looks restored is not changed.
 func TestRestoredChildren(t *testing.T) {
 	t.Parallel()
 	marked := labels("notes")
@@ -46,7 +46,7 @@ func TestRestoredChildren(t *testing.T) {
 	for name, tc := range map[string]struct {
 		existing *corev1.ConfigMap
 		adopted  bool
-		// fields replaces the managedFields of the child, as anyone who planted it may do.
+		// fields replaces the managedFields of the child, as its creator may do.
 		fields string
 	}{
 		"restored":                   {existing: child(labels("notes"), ""), adopted: true},
@@ -90,7 +90,7 @@ func TestRestoredChildren(t *testing.T) {
 	}
 }
 
-// TestAdoptedChildInAStaleCache: a cache that still has the child without its owner makes no
+// TestAdoptedChildInAStaleCache: a cache that still holds the child without its owner causes no
 // conflict.
 func TestAdoptedChildInAStaleCache(t *testing.T) {
 	t.Parallel()

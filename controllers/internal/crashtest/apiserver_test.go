@@ -34,7 +34,7 @@ func objects() []client.Object {
 	}
 }
 
-// fullFake is what an APIServer has to be indistinguishable from.
+// fullFake is the client that an APIServer must behave like.
 func fullFake(t *testing.T) client.Client {
 	t.Helper()
 	scheme, err := Scheme()
@@ -65,15 +65,15 @@ func everything(t *testing.T, c client.Client) []any {
 	return []any{rotations.Items, pods.Items, accounts.Items}
 }
 
-// TestAPIServer does the same to an APIServer and to controller-runtime's fake client, and wants
-// the same of both.
+// TestAPIServer compares the results of an APIServer with those of controller-runtime's fake
+// client.
 func TestAPIServer(t *testing.T) {
 	t.Parallel()
 	locked := client.MergeFromWithOptimisticLock{}
 	for name, tc := range map[string]struct {
-		// do returns what the caller has in hand afterwards.
+		// do returns the object that the caller has afterwards.
 		do func(*testing.T, client.Client) (any, error)
-		// wantErr recognizes the error; nil: none is wanted.
+		// wantErr recognizes the wanted error. If it is nil, none is wanted.
 		wantErr func(error) bool
 	}{
 		"get": {do: func(t *testing.T, c client.Client) (any, error) { return read(t, c, "a"), nil }},
@@ -220,7 +220,7 @@ func TestAPIServer(t *testing.T) {
 	}
 }
 
-// TestFork: a fork has everything, and neither sees what is written to the other.
+// TestFork: a fork has every object, and writes to one do not change the other.
 func TestFork(t *testing.T) {
 	t.Parallel()
 	server := NewAPIServer(t, indexes, objects()...)

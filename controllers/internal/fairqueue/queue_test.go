@@ -15,8 +15,8 @@ func request(namespace string, n int) reconcile.Request {
 	return reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: fmt.Sprint(n)}}
 }
 
-// TestNamespacesTakeTurns: a request is next but one, however many another namespace has queued
-// before it, and those of one namespace keep their order.
+// TestNamespacesTakeTurns: a request waits for at most one of another namespace, however many that
+// one has queued. Those of one namespace keep their order.
 func TestNamespacesTakeTurns(t *testing.T) {
 	t.Parallel()
 	queue := New("", workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](time.Second, time.Minute))
@@ -46,8 +46,8 @@ func TestNamespacesTakeTurns(t *testing.T) {
 	}
 }
 
-// TestLateRequestsTakeTurns: requests that were to come later are ordered when they come, not when
-// they were asked for.
+// TestLateRequestsTakeTurns: delayed requests are ordered by when they arrive, not by when they
+// were added.
 func TestLateRequestsTakeTurns(t *testing.T) {
 	t.Parallel()
 	queue := New("", workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](time.Millisecond, time.Millisecond))

@@ -21,10 +21,10 @@ import (
 
 const chart = "../../../charts/securenotes-operator/"
 
-// bounds are values of the chart at the bounds of what the operator takes. Each way of using them
-// writes what the chart's template writes into the operator's configuration.
+// bounds are values of the chart at the limits of what the operator accepts. Each config function
+// writes what the template of the chart writes into the operator's configuration.
 var bounds = map[string]struct {
-	// good passes the schema and the operator; odd may pass neither, or both.
+	// good passes the schema and the operator. odd may pass neither, or both.
 	good, odd []any
 	// config is the field of the operator's configuration.
 	config func(value any) map[string]any
@@ -104,9 +104,9 @@ var bounds = map[string]struct {
 	},
 }
 
-// TestWhatTheChartPassesStartsTheOperator walks the bounds of every value of the chart that reaches
-// the operator's configuration. Only whether the bytes of a caBundle are a certificate is beyond a
-// schema.
+// TestWhatTheChartPassesStartsTheOperator tries the limits of every chart value that reaches the
+// operator's configuration. A schema can check everything except whether a caBundle holds a
+// certificate.
 func TestWhatTheChartPassesStartsTheOperator(t *testing.T) {
 	t.Parallel()
 	compiler := jsonschema.NewCompiler()
@@ -146,7 +146,7 @@ func TestWhatTheChartPassesStartsTheOperator(t *testing.T) {
 	})
 }
 
-// starts reports whether the operator takes a configuration with these fields.
+// starts returns an error if the operator rejects a configuration with these fields.
 func starts(t *testing.T, fields map[string]any) error {
 	t.Helper()
 	whole := map[string]any{}
@@ -162,7 +162,7 @@ func starts(t *testing.T, fields map[string]any) error {
 	return err
 }
 
-// configured are the values that the template of the operator's configuration names.
+// configured returns the values that the template of the operator's configuration uses.
 func configured(t *testing.T) []string {
 	t.Helper()
 	raw, err := os.ReadFile(chart + "templates/_helpers.tpl")
@@ -200,7 +200,7 @@ func image(registry, repository any, rest string) map[string]any {
 	return map[string]any{"operandImage": text}
 }
 
-// connections are Vaults of which one field has each of the values.
+// connections returns Vault connections in which one field has each of the values.
 func connections(field string, values ...string) []any {
 	var all []any
 	for _, value := range values {
@@ -211,7 +211,7 @@ func connections(field string, values ...string) []any {
 	return all
 }
 
-// certificate is a PEM certificate with words before it, as tools write them.
+// certificate returns a PEM certificate with text before it, as tools write it.
 func certificate() string {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -51,7 +51,7 @@ func TestParseNamesTheWrongField(t *testing.T) {
 	}
 }
 
-// FuzzParse: a configuration is refused, or means the same when it is written down with its
+// FuzzParse: a configuration is rejected, or keeps its meaning when it is written with its
 // defaults.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(valid))

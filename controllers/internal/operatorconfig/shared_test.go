@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestSharedAuthMount: two connections that log in with the same roles have the same mounts and
+// TestSharedAuthMount: two connections that log in with the same roles need the same mounts and
 // audience, however their address is written.
 func TestSharedAuthMount(t *testing.T) {
 	t.Parallel()

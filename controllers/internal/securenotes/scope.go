@@ -54,7 +54,8 @@ type scope struct {
 	// databaseRights and deletionRights are errors about rights in Vault that are missing for the
 	// database credentials, and for the deletion. Nothing else needs these rights.
 	databaseRights, deletionRights error
-	vaultFinding                   finding
+	// vaultFinding is the result of the vault phase, or why a later call to Vault failed.
+	vaultFinding finding
 
 	// refusals are the children that the API server did not accept; conflicts, the objects of other
 	// owners that have the name of a child.

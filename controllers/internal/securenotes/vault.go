@@ -100,7 +100,7 @@ func (r *Reconciler) ensureKeys(ctx context.Context, s *scope, vault Vault, d va
 // keeps the newest version that was seen.
 func (r *Reconciler) keyRestored(s *scope, latest, newest int64) {
 	r.vaultChecks.drop(s.sn.UID)
-	s.vaultFinding = bad(v1alpha1.ReasonKeyRestored, fmt.Sprintf("the latest version of the master key is %d, but there was a version %d: %s", latest, newest, rotations.RestoreVaultAdvice))
+	s.vaultFinding = bad(v1alpha1.ReasonKeyRestored, fmt.Sprintf("the master key's latest version is %d, but there was a version %d: %s", latest, newest, rotations.RestoreVaultAdvice))
 	s.retry("Vault has lost versions of the master key")
 }
 

@@ -20,7 +20,7 @@ func TestAt(t *testing.T) {
 	}
 }
 
-// TestAtGivesUp: a pod that accepts and never answers holds nothing up.
+// TestAtGivesUp: a pod that accepts a connection and never answers causes only a short delay.
 func TestAtGivesUp(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -33,7 +33,7 @@ func TestAtGivesUp(t *testing.T) {
 	}
 }
 
-// TestOnlyPodsAreAsked: without an address of a pod nothing is asked.
+// TestOnlyPodsAreAsked: without the address of a pod there is no connection.
 func TestOnlyPodsAreAsked(t *testing.T) {
 	t.Parallel()
 	_, err := Of(t.Context(), &corev1.Pod{Status: corev1.PodStatus{PodIP: "127.0.0.1"}})

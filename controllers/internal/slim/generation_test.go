@@ -6,8 +6,8 @@ import (
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 )
 
-// TestCertificateKeepsItsGeneration: without it, what cert-manager found for the last spec would
-// pass for what it finds for this one.
+// TestCertificateKeepsItsGeneration: without the generation, cert-manager's result for an earlier
+// spec would count for the current one.
 func TestCertificateKeepsItsGeneration(t *testing.T) {
 	t.Parallel()
 	certificate := &certmanagerv1.Certificate{}

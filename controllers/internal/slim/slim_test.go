@@ -22,14 +22,14 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// megabyte is what somebody may put into any text of an object.
+// megabyte is the size of a text that a user may write into an object.
 var megabyte = strings.Repeat("x", 1<<20)
 
 func parent() *v1alpha1.SecureNotes {
 	return &v1alpha1.SecureNotes{ObjectMeta: metav1.ObjectMeta{Name: "notes", UID: "parent"}}
 }
 
-// metadata is that of a child of ours, and what is kept of it.
+// metadata returns the metadata of a child, as it is kept.
 func metadata() metav1.ObjectMeta {
 	labels := operand.Labels(parent(), operand.ComponentAPI)
 	labels[batchv1.JobNameLabel], labels[v1alpha1.LabelScheduled] = "notes-rotate-v2-1", "true"
@@ -41,7 +41,7 @@ func metadata() metav1.ObjectMeta {
 	}
 }
 
-// inflate makes everything large that somebody may write.
+// inflate enlarges everything that a user may write.
 func inflate(m *metav1.ObjectMeta) {
 	m.Labels, m.Annotations = maps.Clone(m.Labels), maps.Clone(m.Annotations)
 	if m.Labels == nil {
@@ -59,14 +59,14 @@ func inflate(m *metav1.ObjectMeta) {
 	m.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: megabyte}}
 }
 
-// TestTransform: what the operator reads is kept of every kind, and nothing that makes it large.
+// TestTransform: what the operator reads of each kind is kept, and nothing that makes it large.
 func TestTransform(t *testing.T) {
 	t.Parallel()
 	at := metav1.Time{Time: time.Unix(300, 0)}
 	terminated := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 3, Message: `{"reason":"KeyMismatch"}`, FinishedAt: at}}
 	for name, tc := range map[string]struct {
 		want client.Object
-		// grow makes large what is the kind's own; metadata is made large for each.
+		// grow enlarges the fields of the kind. The metadata is enlarged for each kind.
 		grow func(client.Object)
 	}{
 		"metadata alone": {want: &metav1.PartialObjectMetadata{ObjectMeta: metadata()}},
@@ -181,7 +181,7 @@ func TestTransform(t *testing.T) {
 	}
 }
 
-// TestOversizedStaysMarked: annotations of others do not displace the mark of what was dropped.
+// TestOversizedStaysMarked: annotations of others do not displace the mark of a dropped field.
 func TestOversizedStaysMarked(t *testing.T) {
 	t.Parallel()
 	sn := parent()
@@ -197,8 +197,8 @@ func TestOversizedStaysMarked(t *testing.T) {
 	}
 }
 
-// TestTransformCuts: a name that no object can have is no longer kept whole, and is not taken for
-// another one.
+// TestTransformCuts: a name that is too long for any object is truncated, and does not match
+// another name.
 func TestTransformCuts(t *testing.T) {
 	t.Parallel()
 	object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{
@@ -212,7 +212,7 @@ func TestTransformCuts(t *testing.T) {
 	}
 }
 
-// TestTransformCutsRequests: a request that is too long must not look as if there were none.
+// TestTransformCutsRequests: a request that is too long must not look like no request.
 func TestTransformCutsRequests(t *testing.T) {
 	t.Parallel()
 	object := &v1alpha1.SecureNotes{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{
@@ -227,7 +227,7 @@ func TestTransformCutsRequests(t *testing.T) {
 	}
 }
 
-// TestTransformCutsWords: why a container waits is kept, and bounded.
+// TestTransformCutsWords: the message of a waiting container is kept, and bounded.
 func TestTransformCutsWords(t *testing.T) {
 	t.Parallel()
 	pod := &corev1.Pod{Status: corev1.PodStatus{

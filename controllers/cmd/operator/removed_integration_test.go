@@ -101,8 +101,8 @@ func (c *cluster) collectGarbage(t *testing.T, kr *v1alpha1.KeyRotation) {
 	c.awaitGone(t, kr)
 }
 
-// mustBePending checks that the newest pending retirement is that of a version, and that the key has the
-// version.
+// mustBePending checks that the newest pending retirement is that of a version, and that the key
+// has the version.
 func (c *cluster) mustBePending(t *testing.T, sn *v1alpha1.SecureNotes, to int64) {
 	t.Helper()
 	if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {

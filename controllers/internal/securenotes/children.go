@@ -65,7 +65,7 @@ func (r *Reconciler) identities(ctx context.Context, s *scope) error {
 // configuration applies the ConfigMap of the service. It needs the Vault connection and the
 // deployment id.
 func (r *Reconciler) configuration(ctx context.Context, s *scope) error {
-	if !s.connected || !s.keyed {
+	if !s.connected || !s.hasKeys {
 		return nil
 	}
 	claimed, err := r.databaseClaimed(ctx, s)

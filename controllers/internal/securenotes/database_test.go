@@ -140,7 +140,7 @@ func TestClaimedDatabase(t *testing.T) {
 				if tc.shown {
 					s.original.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionDatabaseReady, Status: metav1.ConditionTrue}}
 				}
-				s.keyed = false // the test does not need the configuration
+				s.hasKeys = false // the test does not need the configuration
 			})
 			before := tc.before
 			if err := r.database(t.Context(), s); err != nil {
@@ -172,7 +172,7 @@ func TestStatusIsWrittenBeforeTheMarker(t *testing.T) {
 	t.Parallel()
 	vault := &fakeVault{}
 	s := healthy(func(s *scope) {
-		s.database, s.original.Status.DeploymentID, s.keyed = &vaultadmin.DatabaseState{}, "", false
+		s.database, s.original.Status.DeploymentID, s.hasKeys = &vaultadmin.DatabaseState{}, "", false
 	})
 	for _, want := range []int{0, 1} {
 		if err := reconciler(t, vault).database(t.Context(), s); err != nil || len(vault.recorded) != want {

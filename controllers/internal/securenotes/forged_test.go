@@ -138,7 +138,7 @@ func TestForgedReportsOfPods(t *testing.T) {
 					s.deployment = &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Generation: 2}, Status: tc.status}
 					s.database = &vaultadmin.DatabaseState{Claimed: true}
 					s.sn.Annotations = map[string]string{v1alpha1.AnnotationAcceptEmptyDatabase: "uid"}
-					s.keyed = false // the test does not need the configuration
+					s.hasKeys = false // the test does not need the configuration
 				})
 				s.report = new(readPods([]corev1.Pod{pod(time.Hour, answers), pod(time.Minute, serveFails(reason))}, cause.Look{}, now))
 				database, workload := databaseReady(s), workloadReady(s)

@@ -41,7 +41,7 @@ func (r *Reconciler) retirement(ctx context.Context, s *scope) error {
 
 // keyUsable reports whether the master key was read and its status is recorded.
 func (s *scope) keyUsable() bool {
-	return s.key != nil && s.sn.Status.MasterKey != nil && s.connected && s.keyed
+	return s.key != nil && s.sn.Status.MasterKey != nil && s.connected && s.hasKeys
 }
 
 // retire raises min_decryption_version, and removes every pending retirement that this covers.

@@ -137,7 +137,7 @@ func TestScheduleWaits(t *testing.T) {
 	}{
 		"while suspended":             {change: func(s *scope) { daily(s); s.sn.Spec.KeyRotation.Suspend = new(true) }, want: 0},
 		"while the last one runs":     {change: daily, objects: []client.Object{unended}, want: 1},
-		"until there is a master key": {change: func(s *scope) { daily(s); s.keyed = false }, want: 0},
+		"until there is a master key": {change: func(s *scope) { daily(s); s.hasKeys = false }, want: 0},
 		"until the next time":         {change: func(s *scope) { daily(s); s.sn.Status.LastScheduleTime = &metav1.Time{Time: now} }, want: 0},
 		"with an invalid schedule":    {change: func(s *scope) { daily(s); s.sn.Spec.KeyRotation.Schedule = "x" }, want: 0},
 	} {
@@ -333,7 +333,7 @@ func TestRequestOlderThanTheKeys(t *testing.T) {
 	}{{value: "1"}, {value: "1", keyed: true}, {value: "1", deployment: "uid", keyed: true}, {value: "2", deployment: "uid", keyed: true, made: 1}} {
 		sn.Status.DeploymentID = step.deployment
 		s := healthy(withRequest(step.value, 0, sn.Status.LastHandledRotateRequest), func(s *scope) {
-			s.original.Status.DeploymentID, s.keyed = step.deployment, step.keyed
+			s.original.Status.DeploymentID, s.hasKeys = step.deployment, step.keyed
 		})
 		if err := r.rotations(t.Context(), s); err != nil {
 			t.Fatal(err)

@@ -30,7 +30,7 @@ func (r *Reconciler) createScheduled(ctx context.Context, s *scope, rotation ope
 	}
 	s.nextRotation = new(metav1.NewTime(plan.Next))
 	s.requeueAfter(plan.Next.Sub(s.now), "the next scheduled rotation")
-	if plan.Missed.IsZero() || !s.keyed || scheduledRunning(s.rotationList) {
+	if plan.Missed.IsZero() || !s.hasKeys || scheduledRunning(s.rotationList) {
 		return nil
 	}
 	kr := newRotation(s.sn, fmt.Sprintf("%s-%d", s.sn.Name, plan.Missed.Unix()/60))

@@ -43,8 +43,9 @@ type scope struct {
 
 	suspended bool
 
-	// connected reports whether env.Connection is known; keyed, whether env.DeploymentID is.
-	connected, keyed bool
+	// connected reports whether env.Connection is known; hasKeys, whether env.DeploymentID is, and so
+	// whether the object has keys.
+	connected, hasKeys bool
 	// setupCommand is what the Vault administrator runs to grant missing rights.
 	setupCommand string
 	key          *vaultadmin.KeyState
@@ -116,7 +117,7 @@ func newScope(sn *v1alpha1.SecureNotes, env operand.Environment, now time.Time) 
 	s := &scope{sn: sn, original: sn.DeepCopy(), env: env, now: now}
 	s.env.DeploymentID = sn.Status.DeploymentID
 	s.setSecrets(secretrecord.Get(&sn.Status))
-	s.keyed = s.env.DeploymentID != ""
+	s.hasKeys = s.env.DeploymentID != ""
 	return s
 }
 

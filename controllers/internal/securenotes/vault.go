@@ -38,7 +38,7 @@ func (c check) fresh(inputs string, now time.Time) bool {
 // vault checks the master key, the session keys and the pepper, and creates what is missing.
 func (r *Reconciler) vault(ctx context.Context, s *scope) error {
 	if err := operand.CheckClusterID(s.sn, s.env.ClusterID); err != nil {
-		s.keyed = false // the pods get no configuration with keys that may not be their own
+		s.hasKeys = false // the pods get no configuration with keys that may not be their own
 		return r.vaultTrouble(ctx, s, err)
 	}
 	vault, err := r.connect(s)
@@ -67,7 +67,7 @@ func (r *Reconciler) vault(ctx context.Context, s *scope) error {
 	}
 	s.requeueAfter(checked.until.Sub(s.now), "the next check of the keys in Vault")
 	s.databaseRights = state.DatabaseRights
-	s.key, s.env.DeploymentID, s.keyed = &state.Key, state.DeploymentID, true
+	s.key, s.env.DeploymentID, s.hasKeys = &state.Key, state.DeploymentID, true
 	s.database = &state.Database
 	s.vaultFinding = good(v1alpha1.ReasonReady, "the master key, session keys and pepper are in Vault")
 	return nil

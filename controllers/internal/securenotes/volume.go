@@ -30,7 +30,7 @@ const (
 // deployment id says whose notes it holds. It has no owner reference, because it can outlive the
 // SecureNotes.
 func (r *Reconciler) volume(ctx context.Context, s *scope) error {
-	if !s.keyed {
+	if !s.hasKeys {
 		return nil
 	}
 	desired := operand.VolumeClaim(s.sn, s.env.DeploymentID)

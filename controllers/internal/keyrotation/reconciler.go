@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	utilwait "k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -15,7 +16,6 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/cause"
-	"github.com/securenotes/securenotes/controllers/internal/jitter"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/stalecache"
@@ -51,6 +51,8 @@ const (
 	pollInterval = 2 * time.Second
 	// waitInterval bounds how long a change that is not watched goes unnoticed.
 	waitInterval = 15 * time.Second
+	// jitterFactor spreads the passes over many objects in time.
+	jitterFactor = 0.2
 	// abandonAfter is how long a rotation that was deleted waits for a Job that is blocked.
 	abandonAfter = time.Minute
 	// maxSteps bounds the steps of one pass. A rotation has fewer.
@@ -146,13 +148,13 @@ func (r *Reconciler) recordWaiting(ctx context.Context, kr *v1alpha1.KeyRotation
 func requeueAfter(d decision) time.Duration {
 	switch {
 	case d.cause.Known():
-		return jitter.Longer(waitInterval) // the Job is watched, what blocks it is not
+		return utilwait.Jitter(waitInterval, jitterFactor) // the Job is watched, what blocks it is not
 	case isWork(d.reason):
-		return jitter.Longer(pollInterval)
+		return utilwait.Jitter(pollInterval, jitterFactor)
 	case d.reason == v1alpha1.ReasonSecureNotesNotFound:
 		return 0 // the SecureNotes is watched
 	default:
-		return jitter.Longer(waitInterval)
+		return utilwait.Jitter(waitInterval, jitterFactor)
 	}
 }
 
@@ -172,9 +174,9 @@ func (r *Reconciler) explain(ctx context.Context, o observed, err error) (again 
 	case vaultadmin.Unexpected:
 		return false, 0, err
 	case vaultadmin.Busy:
-		return false, jitter.Longer(vaultadmin.BusyPause), nil
+		return false, utilwait.Jitter(vaultadmin.BusyPause, jitterFactor), nil
 	case vaultadmin.Denied, vaultadmin.SetupMissing:
 		message += r.setupAdvice(o.parent)
 	}
-	return false, jitter.Longer(waitInterval), r.recordWaiting(ctx, kr, string(problem), message+deletionNote(kr), func(*v1alpha1.KeyRotationStatus) {})
+	return false, utilwait.Jitter(waitInterval, jitterFactor), r.recordWaiting(ctx, kr, string(problem), message+deletionNote(kr), func(*v1alpha1.KeyRotationStatus) {})
 }

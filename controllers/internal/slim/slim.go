@@ -14,7 +14,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	appsv1 "k8s.io/api/apps/v1"
@@ -26,6 +25,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/truncate"
 )
 
 const (
@@ -163,18 +163,7 @@ func controllerOnly(object metav1.Object) []metav1.OwnerReference {
 }
 
 // short truncates a text that is longer than any name in Kubernetes.
-func short(text string) string { return truncate(text, maxText) }
-
-// truncate copies, so that the rest of the text does not stay in memory. It cuts at a rune.
-func truncate(text string, limit int) string {
-	if len(text) <= limit {
-		return text
-	}
-	for limit > 0 && !utf8.RuneStart(text[limit]) {
-		limit--
-	}
-	return strings.Clone(text[:limit])
-}
+func short(text string) string { return truncate.Bytes(text, maxText) }
 
 func podStatus(status *corev1.PodStatus) corev1.PodStatus {
 	kept := corev1.PodStatus{
@@ -187,7 +176,7 @@ func podStatus(status *corev1.PodStatus) corev1.PodStatus {
 	for _, c := range status.Conditions {
 		if c.Type == corev1.PodReady || c.Type == corev1.PodScheduled {
 			kept.Conditions = append(kept.Conditions, corev1.PodCondition{
-				Type: c.Type, Status: c.Status, Reason: short(c.Reason), Message: truncate(c.Message, maxMessage),
+				Type: c.Type, Status: c.Status, Reason: short(c.Reason), Message: truncate.Bytes(c.Message, maxMessage),
 			})
 		}
 	}
@@ -207,11 +196,11 @@ func containerStatuses(all []corev1.ContainerStatus) []corev1.ContainerStatus {
 
 func containerState(state corev1.ContainerState) corev1.ContainerState {
 	if w := state.Waiting; w != nil {
-		return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: short(w.Reason), Message: truncate(w.Message, maxWaiting)}}
+		return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: short(w.Reason), Message: truncate.Bytes(w.Message, maxWaiting)}}
 	}
 	if t := state.Terminated; t != nil {
 		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
-			ExitCode: t.ExitCode, Reason: short(t.Reason), Message: truncate(t.Message, maxMessage), StartedAt: t.StartedAt, FinishedAt: t.FinishedAt,
+			ExitCode: t.ExitCode, Reason: short(t.Reason), Message: truncate.Bytes(t.Message, maxMessage), StartedAt: t.StartedAt, FinishedAt: t.FinishedAt,
 		}}
 	}
 	return state
@@ -225,7 +214,7 @@ func jobStatus(status *batchv1.JobStatus) batchv1.JobStatus {
 	for _, c := range status.Conditions {
 		if c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed || c.Type == batchv1.JobSuspended {
 			kept.Conditions = append(kept.Conditions, batchv1.JobCondition{
-				Type: c.Type, Status: c.Status, Reason: short(c.Reason), Message: truncate(c.Message, maxMessage), LastTransitionTime: c.LastTransitionTime,
+				Type: c.Type, Status: c.Status, Reason: short(c.Reason), Message: truncate.Bytes(c.Message, maxMessage), LastTransitionTime: c.LastTransitionTime,
 			})
 		}
 	}
@@ -236,7 +225,7 @@ func jobStatus(status *batchv1.JobStatus) batchv1.JobStatus {
 func deploymentConditions(all []appsv1.DeploymentCondition) []appsv1.DeploymentCondition {
 	for _, c := range all {
 		if c.Type == appsv1.DeploymentReplicaFailure {
-			return []appsv1.DeploymentCondition{{Type: c.Type, Status: c.Status, Reason: short(c.Reason), Message: truncate(c.Message, maxMessage)}}
+			return []appsv1.DeploymentCondition{{Type: c.Type, Status: c.Status, Reason: short(c.Reason), Message: truncate.Bytes(c.Message, maxMessage)}}
 		}
 	}
 	return nil
@@ -248,7 +237,7 @@ func certificateConditions(all []certmanagerv1.CertificateCondition) []certmanag
 		i := slices.IndexFunc(all, func(c certmanagerv1.CertificateCondition) bool { return c.Type == kind })
 		if i >= 0 {
 			kept = append(kept, certmanagerv1.CertificateCondition{
-				Type: kind, Status: all[i].Status, Reason: short(all[i].Reason), Message: truncate(all[i].Message, maxMessage),
+				Type: kind, Status: all[i].Status, Reason: short(all[i].Reason), Message: truncate.Bytes(all[i].Message, maxMessage),
 				ObservedGeneration: all[i].ObservedGeneration, LastTransitionTime: all[i].LastTransitionTime,
 			})
 		}
@@ -260,7 +249,7 @@ func issuerStatus(status *certmanagerv1.IssuerStatus) certmanagerv1.IssuerStatus
 	for _, c := range status.Conditions {
 		if c.Type == certmanagerv1.IssuerConditionReady {
 			return certmanagerv1.IssuerStatus{Conditions: []certmanagerv1.IssuerCondition{
-				{Type: c.Type, Status: c.Status, Message: truncate(c.Message, maxMessage)},
+				{Type: c.Type, Status: c.Status, Message: truncate.Bytes(c.Message, maxMessage)},
 			}}
 		}
 	}

@@ -9,8 +9,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-
-	"github.com/securenotes/securenotes/controllers/internal/jitter"
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 // Error says that the cache is behind the API server.
@@ -38,4 +37,4 @@ func Is(err error) bool {
 }
 
 // RequeueAfter returns how long to wait until the cache has caught up.
-func RequeueAfter() time.Duration { return jitter.Longer(time.Second) }
+func RequeueAfter() time.Duration { return wait.Jitter(time.Second, 0.2) }

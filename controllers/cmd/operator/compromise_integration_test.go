@@ -130,11 +130,11 @@ func TestCompromiseTakesOver(t *testing.T) {
 				t.Errorf("role %s: a token of the old service account is not rejected: %v", role, err)
 			}
 		}
-		anew, err := c.login(t, config.RoleAPI, namespace, operand.APIServiceAccount("notes"), "vault")
+		renewed, err := c.login(t, config.RoleAPI, namespace, operand.APIServiceAccount("notes"), "vault")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := anew.Logical().Read(directory + "/" + entry); err != nil {
+		if _, err := renewed.Logical().Read(directory + "/" + entry); err != nil {
 			t.Errorf("the new service account cannot read the session keys: %v", err)
 		}
 	})

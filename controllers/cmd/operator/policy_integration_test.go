@@ -309,7 +309,7 @@ func (p *policed) testEscapes(t *testing.T, sn *v1alpha1.SecureNotes) {
 		"a port of the node":            {container(func(c *corev1.Container) { c.Ports[0].HostPort = 8443 }), node},
 		"a probe of another host":       {container(func(c *corev1.Container) { c.LivenessProbe.HTTPGet.Host = "192.0.2.1" }), node},
 		"root":                          {pod(func(s *corev1.PodSpec) { s.SecurityContext.RunAsUser = new(int64(0)) }), restricted},
-		"perhaps root":                  {pod(func(s *corev1.PodSpec) { s.SecurityContext.RunAsNonRoot = nil }), restricted},
+		"root not excluded":             {pod(func(s *corev1.PodSpec) { s.SecurityContext.RunAsNonRoot = nil }), restricted},
 		"no security context":           {pod(func(s *corev1.PodSpec) { s.SecurityContext = nil }), restricted},
 		"system calls without a filter": {pod(func(s *corev1.PodSpec) { s.SecurityContext.SeccompProfile.Type = corev1.SeccompProfileTypeUnconfined }), restricted},
 		"a privileged container": {container(func(c *corev1.Container) {

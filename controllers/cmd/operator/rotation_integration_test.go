@@ -299,7 +299,7 @@ func testUnrecordedJob(t *testing.T, c *cluster, kr *v1alpha1.KeyRotation) {
 	if err := c.Status().Patch(t.Context(), kr, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)
 	}
-	c.awaitRotation(t, kr, "the record anew", recorded)
+	c.awaitRotation(t, kr, "another record of the Job", recorded)
 }
 
 // testForgedJob: a Job with the right name, labels and owner that the rotation did not create does

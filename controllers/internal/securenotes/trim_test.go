@@ -172,7 +172,7 @@ func TestLoweredFloorRestartsTheTime(t *testing.T) {
 	}
 	for name, s := range map[string]*scope{"still lowered": lowered, "raised by a retirement": retired} {
 		for _, entry := range s.sn.Status.MasterKey.Retirements {
-			if anew := entry.Time.Time.Equal(now); anew != (entry.ToVersion > 2) {
+			if restarted := entry.Time.Time.Equal(now); restarted != (entry.ToVersion > 2) {
 				t.Errorf("%s: %+v", name, entry)
 			}
 		}

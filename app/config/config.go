@@ -28,10 +28,6 @@ const (
 // maxFileSize bounds the configuration file, in bytes.
 const maxFileSize = 1 << 20
 
-// ClaimedFile beside the configuration file says, by being there, that the database has been in
-// use. It is a file of its own because the operator adds it to running pods without a restart.
-const ClaimedFile = "claimed"
-
 // Config configures every subcommand of securenotes that talks to a database or to a key provider.
 type Config struct {
 	APIVersion string `json:"apiVersion"`
@@ -312,54 +308,6 @@ func Marshal(c *Config) ([]byte, error) {
 		return nil, err
 	}
 	return bytes.TrimSpace(out), nil
-}
-
-func (c *Config) setDefaults() {
-	if c.Listen == "" {
-		c.Listen = ":8443"
-	}
-	if c.MetricsListen == "" {
-		c.MetricsListen = ":9090"
-	}
-	if c.Log.Level == "" {
-		c.Log.Level = "info"
-	}
-	if c.RateLimits.FailedLoginsPerMinute == 0 {
-		c.RateLimits.FailedLoginsPerMinute = 5
-	}
-	if c.RateLimits.RequestsPerMinute == 0 {
-		c.RateLimits.RequestsPerMinute = 1200
-	}
-	if p := c.Database.Postgres; p != nil && p.MaxConnections == 0 {
-		p.MaxConnections = 16
-	}
-	c.RateLimits.RegistrationsPerDay = cmp.Or(c.RateLimits.RegistrationsPerDay, defaultRegistrations)
-	q := &c.Quotas
-	q.Accounts = cmp.Or(q.Accounts, defaultQuotas.Accounts)
-	q.Notes = cmp.Or(q.Notes, defaultQuotas.Notes)
-	q.Bytes = cmp.Or(q.Bytes, defaultQuotas.Bytes)
-}
-
-// defaultRegistrations lets an office behind one address register in a day.
-const defaultRegistrations = 500
-
-var defaultQuotas = Quotas{Accounts: 100_000, Notes: 100_000, Bytes: 512 << 20}
-
-// omitDefaults removes the defaults of fields that earlier releases do not have: the file stays as
-// it was, and an upgrade of the operator restarts no pod because of it.
-func (c *Config) omitDefaults() {
-	if c.RateLimits.RegistrationsPerDay == defaultRegistrations {
-		c.RateLimits.RegistrationsPerDay = 0
-	}
-	if c.Quotas.Accounts == defaultQuotas.Accounts {
-		c.Quotas.Accounts = 0
-	}
-	if c.Quotas.Notes == defaultQuotas.Notes {
-		c.Quotas.Notes = 0
-	}
-	if c.Quotas.Bytes == defaultQuotas.Bytes {
-		c.Quotas.Bytes = 0
-	}
 }
 
 // Validate reports every wrong field at once, each by its path.

@@ -307,3 +307,12 @@ func unread(kind reflect.Type, read map[string]bool) (fields []string) {
 	}
 	return fields
 }
+
+// TestGracePeriodCoversShutdown checks that a pod that drains is not killed, and that it has time to
+// sign the end of its audit log.
+func TestGracePeriodCoversShutdown(t *testing.T) {
+	const signing = 5 * time.Second
+	if least := DrainTime + ShutdownTimeout + signing; GracePeriod < least {
+		t.Errorf("the grace period is %s, want at least %s", GracePeriod, least)
+	}
+}

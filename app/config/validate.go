@@ -104,11 +104,11 @@ func (a *Auth) validate(bad badFunc) {
 	if ttl := time.Duration(a.TokenTTL); ttl < 5*time.Minute || ttl > 720*time.Hour {
 		bad("auth.tokenTTL", "must be 5m to 720h, not %s", ttl)
 	}
-	if a.BcryptCost < 12 || a.BcryptCost > 16 {
-		bad("auth.bcryptCost", "must be 12 to 16, not %d", a.BcryptCost)
+	if a.BcryptCost < MinBcryptCost || a.BcryptCost > 16 {
+		bad("auth.bcryptCost", "must be %d to 16, not %d", MinBcryptCost, a.BcryptCost)
 	}
-	if a.MinPasswordLength < 8 || a.MinPasswordLength > 64 {
-		bad("auth.minPasswordLength", "must be 8 to 64, not %d", a.MinPasswordLength)
+	if a.MinPasswordLength < MinMinPasswordLength || a.MinPasswordLength > 64 {
+		bad("auth.minPasswordLength", "must be %d to 64, not %d", MinMinPasswordLength, a.MinPasswordLength)
 	}
 }
 

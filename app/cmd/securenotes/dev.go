@@ -50,12 +50,12 @@ func devDirectory(o devOptions) (*config.Config, error) {
 		APIVersion: config.APIVersion, Kind: config.Kind,
 		Deployment: config.Deployment{ID: "dev", Namespace: "dev", Name: "dev"},
 		Listen:     o.listen, MetricsListen: "127.0.0.1:0",
-		TLS:      &config.TLS{CertFile: in("tls.crt"), KeyFile: in("tls.key")},
-		Database: config.Database{SQLite: &config.SQLite{Path: in("notes.db")}},
+		TLS:      &config.TLS{CertFile: in(config.CertFile), KeyFile: in(config.KeyFile)},
+		Database: config.Database{SQLite: &config.SQLite{Path: in(config.DatabaseFile)}},
 		Keys:     config.Keys{Local: &config.Local{File: in("master.key")}},
 		Auth: config.Auth{
 			Registration: config.RegistrationOpen, TokenTTL: config.Duration(24 * time.Hour),
-			BcryptCost: 12, MinPasswordLength: 8,
+			BcryptCost: config.MinBcryptCost, MinPasswordLength: config.MinMinPasswordLength,
 		},
 	}
 	if err := c.Complete(); err != nil {
@@ -78,7 +78,7 @@ func serveDirectory(ctx context.Context, c *config.Config, directory string) err
   curl --cacert %[2]s https://%[1]s/api/auth/register -H 'Content-Type: application/json' \
     -d '{"username":"alice","password":"correct horse battery"}'
 
-`, c.Listen, filepath.Join(directory, "ca.crt"))
+`, c.Listen, filepath.Join(directory, config.CAFile))
 	return serve(ctx, c, 0, newLog(c.Log, os.Stderr))
 }
 

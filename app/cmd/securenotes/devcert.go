@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/securenotes/securenotes/app/config"
 )
 
 // devCertificateLife is how long a development certificate is valid; it is made anew a day before.
@@ -52,7 +54,7 @@ func ensureDevCertificate(dir string, now time.Time) error {
 		name, kind string
 		raw        []byte
 	}{
-		{"ca.crt", "CERTIFICATE", ca.Raw}, {"tls.key", "PRIVATE KEY", rawKey}, {"tls.crt", "CERTIFICATE", leaf.Raw},
+		{config.CAFile, "CERTIFICATE", ca.Raw}, {config.KeyFile, "PRIVATE KEY", rawKey}, {config.CertFile, "CERTIFICATE", leaf.Raw},
 	} {
 		if err := writeFile(filepath.Join(dir, f.name), pem.EncodeToMemory(&pem.Block{Type: f.kind, Bytes: f.raw})); err != nil {
 			return fmt.Errorf("development certificate: %w", err)
@@ -97,7 +99,7 @@ func devCertificateValid(dir string, now time.Time) bool {
 		}
 		return certificate
 	}
-	ca, leaf := parse("ca.crt"), parse("tls.crt")
+	ca, leaf := parse(config.CAFile), parse(config.CertFile)
 	if ca == nil || leaf == nil || leaf.CheckSignatureFrom(ca) != nil {
 		return false
 	}

@@ -20,7 +20,7 @@ const migratePatience = 20 * time.Second
 func migrateCommand() *cobra.Command {
 	var file string
 	command := &cobra.Command{
-		Use:   "migrate",
+		Use:   config.CommandMigrate,
 		Short: "Bring the database schema up to date and bind the database to its deployment",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -78,6 +78,6 @@ func migrate(ctx context.Context, c *config.Config, t *trust) (int, error) {
 }
 
 func requireConfig(command *cobra.Command, file *string) {
-	command.Flags().StringVar(file, "config", "", "configuration file (required)")
-	cobra.CheckErr(command.MarkFlagRequired("config"))
+	command.Flags().StringVar(file, config.FlagConfig, "", "configuration file (required)")
+	cobra.CheckErr(command.MarkFlagRequired(config.FlagConfig))
 }

@@ -16,12 +16,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/vault"
 )
 
-const (
-	// terminationLog is where Kubernetes reads why a container ended; it makes the file, we never do.
-	terminationLog = "/dev/termination-log"
-	// maxTermination bounds a termination message's sentence, in bytes; Kubernetes keeps 4,096.
-	maxTermination = 2048
-)
+// maxTermination bounds the message of a [config.Termination], in bytes. Kubernetes keeps 4,096.
+const maxTermination = 2048
 
 // errConfiguration marks what trying again does not help.
 var errConfiguration = errors.New("configuration")
@@ -103,7 +99,7 @@ func terminate(t config.Termination) error {
 	if err != nil {
 		return fmt.Errorf("termination message: %w", err)
 	}
-	f, err := os.OpenFile(terminationLog, os.O_WRONLY|os.O_TRUNC, 0)
+	f, err := os.OpenFile(config.TerminationLog, os.O_WRONLY|os.O_TRUNC, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -19,9 +19,6 @@ import (
 // from each shard.
 const progressInterval = 2 * time.Second
 
-// maxNotesPerSecond is what spec.keyRotation.maxNotesPerSecond may be, too.
-const maxNotesPerSecond = 1_000_000
-
 // rotationOptions are the flags that reencrypt and verify share.
 type rotationOptions struct {
 	config, strategy string
@@ -31,14 +28,14 @@ type rotationOptions struct {
 func (o *rotationOptions) add(command *cobra.Command) {
 	requireConfig(command, &o.config)
 	flags := command.Flags()
-	flags.IntVar(&o.to, "to-version", 0, "master key version that everything is to be under (required)")
-	flags.StringVar(&o.strategy, "strategy", "", "Reencrypt or Rewrap (required)")
-	cobra.CheckErr(command.MarkFlagRequired("to-version"))
-	cobra.CheckErr(command.MarkFlagRequired("strategy"))
+	flags.IntVar(&o.to, config.FlagToVersion, 0, "master key version that everything is to be under (required)")
+	flags.StringVar(&o.strategy, config.FlagStrategy, "", "Reencrypt or Rewrap (required)")
+	cobra.CheckErr(command.MarkFlagRequired(config.FlagToVersion))
+	cobra.CheckErr(command.MarkFlagRequired(config.FlagStrategy))
 }
 
 func addUrgent(command *cobra.Command, urgent *bool) {
-	command.Flags().BoolVar(urgent, "urgent", false, "do not rest while users are at work: for a key that may have leaked")
+	command.Flags().BoolVar(urgent, config.FlagUrgent, false, "do not rest while users are at work: for a key that may have leaked")
 }
 
 func (o *rotationOptions) parse() (*config.Config, reencrypt.Strategy, error) {
@@ -81,7 +78,7 @@ func reencryptCommand() *cobra.Command {
 		endSessions      string
 	)
 	command := &cobra.Command{
-		Use:   "reencrypt",
+		Use:   config.CommandReencrypt,
 		Short: "Move every owner key, and with it every note, to a new master key version",
 		Long: `Move every owner key, and with it every note, to a new master key version.
 
@@ -99,8 +96,8 @@ first: it rests between its batches for as long as they are at work.`,
 			if err != nil {
 				return fmt.Errorf("%w: %w", errConfiguration, err)
 			}
-			if maxPerSecond < 0 || maxPerSecond > maxNotesPerSecond {
-				return fmt.Errorf("%w: --max-notes-per-second %d: must be 1 to %d, or 0 for no limit", errConfiguration, maxPerSecond, maxNotesPerSecond)
+			if maxPerSecond < 0 || maxPerSecond > config.MaxNotesPerSecond {
+				return fmt.Errorf("%w: --max-notes-per-second %d: must be 1 to %d, or 0 for no limit", errConfiguration, maxPerSecond, config.MaxNotesPerSecond)
 			}
 			var ending time.Time
 			if endSessions != "" {
@@ -139,16 +136,16 @@ first: it rests between its batches for as long as they are at work.`,
 	}
 	o.add(command)
 	flags := command.Flags()
-	flags.IntVar(&shard, "shard", 0, "index of this shard")
-	flags.IntVar(&shards, "shards", 1, "number of shards")
-	flags.IntVar(&maxPerSecond, "max-notes-per-second", 0,
+	flags.IntVar(&shard, config.FlagShard, 0, "index of this shard")
+	flags.IntVar(&shards, config.FlagShards, 1, "number of shards")
+	flags.IntVar(&maxPerSecond, config.FlagMaxNotesPerSecond, 0,
 		"how many notes (for Rewrap: keys) all shards together may write in a second; each has an equal share; 0: no limit")
 	addUrgent(command, &urgent)
-	flags.StringVar(&endSessions, "end-sessions", "", "end every session that began at this time (RFC 3339) or before")
-	flags.StringVar(&configMap, "progress-configmap", "", "NAMESPACE/NAME of the ConfigMap to report progress to")
-	flags.StringVar(&owner, "job", "", "name of this Job, for the progress ConfigMap")
-	command.MarkFlagsRequiredTogether("progress-configmap", "job")
-	command.MarkFlagsMutuallyExclusive("max-notes-per-second", "urgent")
+	flags.StringVar(&endSessions, config.FlagEndSessions, "", "end every session that began at this time (RFC 3339) or before")
+	flags.StringVar(&configMap, config.FlagProgressConfigMap, "", "NAMESPACE/NAME of the ConfigMap to report progress to")
+	flags.StringVar(&owner, config.FlagJob, "", "name of this Job, for the progress ConfigMap")
+	command.MarkFlagsRequiredTogether(config.FlagProgressConfigMap, config.FlagJob)
+	command.MarkFlagsMutuallyExclusive(config.FlagMaxNotesPerSecond, config.FlagUrgent)
 	return command
 }
 
@@ -158,7 +155,7 @@ func verifyCommand() *cobra.Command {
 		all, urgent bool
 	)
 	command := &cobra.Command{
-		Use:   "verify",
+		Use:   config.CommandVerify,
 		Short: "Show that nothing is under an older master key version, and that everything opens",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

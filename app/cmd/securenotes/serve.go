@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -34,9 +35,6 @@ import (
 )
 
 const (
-	// drain is how long the API still answers after it was told to end: endpoints are taken out of
-	// load balancers only after a while.
-	drain = 5 * time.Second
 	// requestTimeout is below the time that clients and proxies commonly wait.
 	requestTimeout = 20 * time.Second
 	// sweepInterval and sweepBatch: how often, and how many at once, expired rows are deleted.
@@ -64,7 +62,7 @@ func serveCommand() *cobra.Command {
 		o                   devOptions
 	)
 	command := &cobra.Command{
-		Use:   "serve",
+		Use:   config.CommandServe,
 		Short: "Serve the notes API over HTTPS",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -84,20 +82,20 @@ func serveCommand() *cobra.Command {
 			if c.Keys.Vault != nil && c.Keys.Vault.AuditKey == "" {
 				return fmt.Errorf("%w: keys.vault.auditKey: is required to serve", errConfiguration)
 			}
-			return serve(cmd.Context(), c, drain, newLog(c.Log, newLossyOutput(os.Stderr)))
+			return serve(cmd.Context(), c, config.DrainTime, newLog(c.Log, newLossyOutput(os.Stderr)))
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&file, "config", "", "configuration file")
-	flags.StringVar(&sessionKeys, "session-keys", "", "entry of the session keys in Vault, instead of keys.vault.sessionKeys")
-	flags.StringVar(&digest, "session-keys-digest", "", "with --session-keys: SHA-256 that these must have, instead of keys.vault.sessionKeysDigest")
+	flags.StringVar(&file, config.FlagConfig, "", "configuration file")
+	flags.StringVar(&sessionKeys, config.FlagSessionKeys, "", "entry of the session keys in Vault, instead of keys.vault.sessionKeys")
+	flags.StringVar(&digest, config.FlagSessionKeysDigest, "", "with --session-keys: SHA-256 that these must have, instead of keys.vault.sessionKeysDigest")
 	flags.BoolVar(&dev, "dev", false, "serve from a local directory, with its own keys: not for secrets")
-	flags.StringVar(&o.listen, "listen", "127.0.0.1:8443", "with --dev: address of the API")
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:"+strconv.Itoa(config.PortHTTPS), "with --dev: address of the API")
 	flags.StringVar(&o.data, "data", ".dev", "with --dev: directory for the database, the keys and the certificate")
-	command.MarkFlagsOneRequired("config", "dev")
-	command.MarkFlagsMutuallyExclusive("config", "dev")
-	command.MarkFlagsMutuallyExclusive("config", "listen")
-	command.MarkFlagsMutuallyExclusive("config", "data")
+	command.MarkFlagsOneRequired(config.FlagConfig, "dev")
+	command.MarkFlagsMutuallyExclusive(config.FlagConfig, "dev")
+	command.MarkFlagsMutuallyExclusive(config.FlagConfig, "listen")
+	command.MarkFlagsMutuallyExclusive(config.FlagConfig, "data")
 	return command
 }
 

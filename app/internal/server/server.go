@@ -15,6 +15,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/securenotes/securenotes/app/config"
 )
 
 // timeouts bounds every phase of a connection, so that slow clients hold nothing for long.
@@ -25,10 +27,6 @@ var (
 	// probeTimeouts are short: the kubelet waits for a few seconds, and Prometheus for ten.
 	probeTimeouts = timeouts{readHeader: 2 * time.Second, read: 2 * time.Second, write: 10 * time.Second, idle: 2 * time.Second}
 )
-
-// shutdownTimeout is how long requests in flight may take after the drain. Both together are below
-// the 45 s of grace that the operator gives the pod.
-const shutdownTimeout = 20 * time.Second
 
 // Serve serves until ctx ends, and then for drain, in which load balancers notice that the process
 // is no longer ready. After that it waits for the requests in flight.
@@ -66,10 +64,10 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler, t t
 		return fmt.Errorf("listener %s: %w", listener.Addr(), err)
 	case <-timer.C:
 	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), config.ShutdownTimeout)
 	defer cancel()
 	if err := server.Shutdown(last); err != nil && !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("listener %s: requests were cut off after %s: %w", listener.Addr(), shutdownTimeout, err)
+		return fmt.Errorf("listener %s: requests were cut off after %s: %w", listener.Addr(), config.ShutdownTimeout, err)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
@@ -60,7 +61,7 @@ func Live(ctx context.Context, reader client.Reader, now func() time.Time) Look 
 			if !ok {
 				return ""
 			}
-			return readyz(ctx, "http://"+net.JoinHostPort(host, strconv.Itoa(operand.MetricsPort))+"/readyz")
+			return readyz(ctx, "http://"+net.JoinHostPort(host, strconv.Itoa(config.PortMetrics))+config.PathReady)
 		},
 	}
 }

@@ -282,7 +282,7 @@ func TestConfigurationIsWhatTheServiceReads(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for file, role := range map[string]string{apiFile: config.RoleAPI, rotationFile: config.RoleRotation} {
+			for file, role := range map[string]string{config.APIFile: config.RoleAPI, config.RotationFile: config.RoleRotation} {
 				c, err := config.Parse([]byte(cm.Data[file]))
 				if err != nil {
 					t.Fatalf("%s: %v", file, err)

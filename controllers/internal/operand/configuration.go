@@ -12,25 +12,6 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// Keys of the configuration ConfigMap.
-const (
-	apiFile      = "api.yaml"
-	rotationFile = "rotation.yaml"
-	vaultCAFile  = "vault-ca.crt"
-)
-
-// Paths in the service's containers.
-const (
-	configDirectory     = "/etc/securenotes/config"
-	tlsDirectory        = "/etc/securenotes/tls"
-	databaseDirectory   = "/etc/securenotes/database"
-	databaseCADirectory = "/etc/securenotes/database-ca"
-	redisDirectory      = "/etc/securenotes/redis"
-	redisCADirectory    = "/etc/securenotes/redis-ca"
-	dataDirectory       = "/var/lib/securenotes"
-	vaultTokenDirectory = "/var/run/secrets/vault" //nolint:gosec // a path, not a token
-)
-
 // Environment is what the operator's own configuration decides about a SecureNotes.
 type Environment struct {
 	// Image and PullPolicy of the service and its Jobs.
@@ -74,9 +55,9 @@ func ConfigMap(sn *v1alpha1.SecureNotes, env Environment) (*corev1.ConfigMap, er
 	if err != nil {
 		return nil, fmt.Errorf("configuration of rotations: %w", err)
 	}
-	data := map[string]string{apiFile: string(api), rotationFile: string(rotation)}
+	data := map[string]string{config.APIFile: string(api), config.RotationFile: string(rotation)}
 	if env.Connection.CABundle != "" {
-		data[vaultCAFile] = env.Connection.CABundle
+		data[config.VaultCAFile] = env.Connection.CABundle
 	}
 	if env.DatabaseClaimed {
 		data[config.ClaimedFile] = env.DeploymentID
@@ -94,7 +75,7 @@ func DatabaseClaimed(cm *corev1.ConfigMap) bool {
 // config.ClaimedFile too, but only when they start.
 func ConfigHash(cm *corev1.ConfigMap) string {
 	h := sha256.New()
-	for _, key := range []string{apiFile, vaultCAFile} {
+	for _, key := range []string{config.APIFile, config.VaultCAFile} {
 		// The length keeps the end of one file from passing for the beginning of the next.
 		fmt.Fprintf(h, "%d:%s", len(cm.Data[key]), cm.Data[key])
 	}
@@ -111,7 +92,7 @@ func apiConfig(sn *v1alpha1.SecureNotes, env Environment) *config.Config {
 	c.Keys.Vault.SessionKeys, c.Keys.Vault.SessionKeysDigest = env.SessionKeys, env.SessionKeysDigest
 	c.Keys.Vault.Pepper, c.Keys.Vault.PepperDigest = env.Pepper, env.PepperDigest
 	c.Keys.Vault.AuditKey = config.AuditKeyName(env.ClusterID, sn.Namespace, sn.Name)
-	c.TLS = &config.TLS{CertFile: tlsDirectory + "/tls.crt", KeyFile: tlsDirectory + "/tls.key"}
+	c.TLS = &config.TLS{CertFile: config.TLSDirectory + "/" + config.CertFile, KeyFile: config.TLSDirectory + "/" + config.KeyFile}
 	return c
 }
 
@@ -121,16 +102,14 @@ func rotationConfig(sn *v1alpha1.SecureNotes, env Environment) *config.Config {
 
 func baseConfig(sn *v1alpha1.SecureNotes, env Environment, role string) *config.Config {
 	c := &config.Config{
-		Deployment:    config.Deployment{ID: env.DeploymentID, Namespace: sn.Namespace, Name: sn.Name},
-		Listen:        ":8443",
-		MetricsListen: ":9090",
-		Auth:          resolveAuth(sn),
+		Deployment: config.Deployment{ID: env.DeploymentID, Namespace: sn.Namespace, Name: sn.Name},
+		Auth:       resolveAuth(sn),
 		Keys: config.Keys{Vault: &config.Vault{
 			Address:      env.Connection.Address,
 			Namespace:    env.Connection.Namespace,
 			AuthMount:    env.Connection.AuthMount,
 			Role:         role,
-			TokenFile:    vaultTokenDirectory + "/token",
+			TokenFile:    config.VaultTokenDirectory + "/" + config.TokenFile,
 			TransitMount: env.Connection.TransitMount,
 			TransitKey:   config.TransitKeyName(env.ClusterID, sn.Namespace, sn.Name),
 			KVMount:      env.Connection.KVMount,
@@ -138,15 +117,15 @@ func baseConfig(sn *v1alpha1.SecureNotes, env Environment, role string) *config.
 		}},
 	}
 	if env.Connection.CABundle != "" {
-		c.Keys.Vault.CAFile = configDirectory + "/" + vaultCAFile
+		c.Keys.Vault.CAFile = config.ConfigDirectory + "/" + config.VaultCAFile
 	}
 	if IsEmbedded(sn) {
-		c.Database.SQLite = &config.SQLite{Path: dataDirectory + "/notes.db"}
+		c.Database.SQLite = &config.SQLite{Path: config.DataDirectory + "/" + config.DatabaseFile}
 		return c
 	}
-	c.Database.Postgres = &config.Postgres{URIFile: databaseDirectory + "/uri"}
+	c.Database.Postgres = &config.Postgres{URIFile: config.DatabaseDirectory + "/" + config.URIFile}
 	if sn.Spec.Database.Postgres.CASecretRef != nil {
-		c.Database.Postgres.CAFile = databaseCADirectory + "/ca.crt"
+		c.Database.Postgres.CAFile = config.DatabaseCADirectory + "/" + config.CAFile
 	}
 	if UsesVaultCredentials(sn) {
 		c.Database.Postgres.VaultCredentials = &config.VaultCredentials{

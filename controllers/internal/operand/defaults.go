@@ -14,30 +14,23 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// The defaults of every field of SecureNotes. They are resolved here and never written into a spec,
-// so that an unset field follows the operator's version.
+// The defaults of the fields of SecureNotes that the service does not know; [config] has the others.
+// They are resolved here and never written into a spec, so that an unset field follows the operator's
+// version.
 const (
 	DefaultVaultConnection = "default"
 
-	defaultReplicas          = 1
-	defaultPostgresReplicas  = 2
-	defaultStorageSize       = "1Gi"
-	defaultIssuerKind        = "Issuer"
-	defaultCertificateLife   = 90 * 24 * time.Hour
-	defaultTimeZone          = "Etc/UTC"
-	defaultRetainOldVersion  = 30 * 24 * time.Hour
-	maxTrimAfter             = 87600 * time.Hour
-	defaultParallelism       = 1
-	defaultHistoryLimit      = 5
-	defaultTokenTTL          = time.Hour
-	defaultBcryptCost        = 12
-	defaultMinPasswordLength = 8
-	defaultFailedLogins      = 5
-	defaultRequests          = 1200
-	defaultRegistrations     = 500
-	defaultAccounts          = 100_000
-	defaultNotes             = 100_000
-	defaultNoteBytes         = "512Mi"
+	defaultReplicas         = 1
+	defaultPostgresReplicas = 2
+	defaultStorageSize      = "1Gi"
+	defaultIssuerKind       = "Issuer"
+	defaultCertificateLife  = 90 * 24 * time.Hour
+	defaultTimeZone         = "Etc/UTC"
+	defaultRetainOldVersion = 30 * 24 * time.Hour
+	maxTrimAfter            = 87600 * time.Hour
+	defaultParallelism      = 1
+	defaultHistoryLimit     = 5
+	defaultTokenTTL         = time.Hour
 )
 
 // IsEmbedded says whether the notes are in SQLite on a volume of their own.
@@ -116,8 +109,8 @@ func resolveAuth(sn *v1alpha1.SecureNotes) config.Auth {
 	return config.Auth{
 		Registration:      config.RegistrationMode(orElse(auth.Registration, string(config.RegistrationOpen))),
 		TokenTTL:          config.Duration(duration(auth.TokenTTL, defaultTokenTTL)),
-		BcryptCost:        int(valueOf(auth.BcryptCost, defaultBcryptCost)),
-		MinPasswordLength: int(valueOf(auth.MinPasswordLength, defaultMinPasswordLength)),
+		BcryptCost:        int(valueOf(auth.BcryptCost, config.MinBcryptCost)),
+		MinPasswordLength: int(valueOf(auth.MinPasswordLength, config.MinMinPasswordLength)),
 	}
 }
 
@@ -127,17 +120,17 @@ func resolveRateLimits(sn *v1alpha1.SecureNotes) config.RateLimits {
 		limits = &v1alpha1.RateLimits{}
 	}
 	resolved := config.RateLimits{
-		FailedLoginsPerMinute: int(valueOf(limits.FailedLoginsPerMinute, defaultFailedLogins)),
-		RequestsPerMinute:     int(valueOf(limits.RequestsPerMinute, defaultRequests)),
-		RegistrationsPerDay:   int(valueOf(limits.RegistrationsPerDay, defaultRegistrations)),
+		FailedLoginsPerMinute: int(valueOf(limits.FailedLoginsPerMinute, config.DefaultFailedLogins)),
+		RequestsPerMinute:     int(valueOf(limits.RequestsPerMinute, config.DefaultRequests)),
+		RegistrationsPerDay:   int(valueOf(limits.RegistrationsPerDay, config.DefaultRegistrations)),
 	}
 	if limits.Memory != nil {
 		resolved.Memory = &config.Memory{}
 	}
 	if limits.Redis != nil {
-		resolved.Redis = &config.Redis{URIFile: redisDirectory + "/uri"}
+		resolved.Redis = &config.Redis{URIFile: config.RedisDirectory + "/" + config.URIFile}
 		if limits.Redis.CASecretRef != nil {
-			resolved.Redis.CAFile = redisCADirectory + "/ca.crt"
+			resolved.Redis.CAFile = config.RedisCADirectory + "/" + config.CAFile
 		}
 	}
 	return resolved
@@ -148,15 +141,15 @@ func resolveQuotas(sn *v1alpha1.SecureNotes) config.Quotas {
 	if quotas == nil {
 		quotas = &v1alpha1.Quotas{}
 	}
-	bytes, err := readQuantity(orElse(quotas.Bytes, defaultNoteBytes))
-	if err != nil {
-		// Admission has checked the notation; one that got past it counts as unset.
-		bytes = resource.MustParse(defaultNoteBytes)
+	// Admission has checked the notation. A value that got past it counts as unset.
+	noteBytes := int64(config.DefaultNoteBytes)
+	if quantity, err := readQuantity(quotas.Bytes); err == nil {
+		noteBytes = quantity.Value()
 	}
 	return config.Quotas{
-		Accounts: int64(valueOf(quotas.Accounts, defaultAccounts)),
-		Notes:    int64(valueOf(quotas.Notes, defaultNotes)),
-		Bytes:    bytes.Value(),
+		Accounts: int64(valueOf(quotas.Accounts, config.DefaultAccounts)),
+		Notes:    int64(valueOf(quotas.Notes, config.DefaultNotes)),
+		Bytes:    noteBytes,
 	}
 }
 

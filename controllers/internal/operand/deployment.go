@@ -1,6 +1,8 @@
 package operand
 
 import (
+	"time"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -8,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
 )
 
 const (
@@ -15,17 +18,13 @@ const (
 	MigrateContainer = "migrate"
 	// APIContainer serves.
 	APIContainer = "api"
-
-	// drainSeconds is how long the service may take to finish what it is doing when it is told to
-	// stop; it stops taking connections itself, so no preStop hook has to wait.
-	drainSeconds = 45
 )
 
 // Deployment of the API.
 func Deployment(sn *v1alpha1.SecureNotes, env Environment, configHash string) *appsv1.Deployment {
 	template := resolvePodTemplate(sn)
 	spec := podSpec(sn, env, APIServiceAccount(sn.Name))
-	spec.TerminationGracePeriodSeconds = new(int64(drainSeconds))
+	spec.TerminationGracePeriodSeconds = new(int64(config.GracePeriod / time.Second))
 	spec.Affinity = template.Affinity
 	if IsEmbedded(sn) {
 		spec.Affinity = nearVolume(sn, template.Affinity)
@@ -33,7 +32,7 @@ func Deployment(sn *v1alpha1.SecureNotes, env Environment, configHash string) *a
 		spec.Affinity = apartInZones(sn, template.Affinity)
 	}
 	spec.TopologySpreadConstraints = spread(sn)
-	spec.InitContainers = []corev1.Container{container(sn, env, MigrateContainer, "migrate", "--config", configDirectory+"/"+apiFile)}
+	spec.InitContainers = []corev1.Container{container(sn, env, MigrateContainer, config.MigrateArgs()...)}
 	spec.Volumes = append(spec.Volumes, corev1.Volume{Name: "tls", VolumeSource: corev1.VolumeSource{
 		Secret: &corev1.SecretVolumeSource{SecretName: TLSSecretName(sn, env)},
 	}})
@@ -98,23 +97,16 @@ func strategy(sn *v1alpha1.SecureNotes) appsv1.DeploymentStrategy {
 }
 
 func apiContainer(sn *v1alpha1.SecureNotes, env Environment) corev1.Container {
-	args := []string{"serve", "--config", configDirectory + "/" + apiFile}
-	if env.SessionKeys != "" {
-		args = append(args, "--session-keys", env.SessionKeys)
-	}
-	if env.SessionKeysDigest != "" {
-		args = append(args, "--session-keys-digest", env.SessionKeysDigest)
-	}
-	c := container(sn, env, APIContainer, args...)
-	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "tls", MountPath: tlsDirectory, ReadOnly: true})
+	c := container(sn, env, APIContainer, config.ServeArgs(env.SessionKeys, env.SessionKeysDigest)...)
+	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "tls", MountPath: config.TLSDirectory, ReadOnly: true})
 	c.VolumeMounts = append(c.VolumeMounts, redisMounts(sn)...)
 	c.Ports = []corev1.ContainerPort{
-		{Name: portHTTPS, ContainerPort: 8443, Protocol: corev1.ProtocolTCP},
-		{Name: portMetrics, ContainerPort: MetricsPort, Protocol: corev1.ProtocolTCP},
+		{Name: portHTTPS, ContainerPort: config.PortHTTPS, Protocol: corev1.ProtocolTCP},
+		{Name: portMetrics, ContainerPort: config.PortMetrics, Protocol: corev1.ProtocolTCP},
 	}
-	c.StartupProbe = probe("/livez", 2, 60)
-	c.LivenessProbe = probe("/livez", 10, 3)
-	c.ReadinessProbe = probe("/readyz", 5, 2)
+	c.StartupProbe = probe(config.PathLive, 2, 60)
+	c.LivenessProbe = probe(config.PathLive, 10, 3)
+	c.ReadinessProbe = probe(config.PathReady, 5, 2)
 	return c
 }
 
@@ -123,9 +115,9 @@ func redisVolumes(sn *v1alpha1.SecureNotes) []corev1.Volume {
 	if sn.Spec.RateLimits == nil || sn.Spec.RateLimits.Redis == nil {
 		return nil
 	}
-	all := []corev1.Volume{secretKeyVolume("redis", sn.Spec.RateLimits.Redis.URISecretRef, "uri")}
+	all := []corev1.Volume{secretKeyVolume("redis", sn.Spec.RateLimits.Redis.URISecretRef, config.URIFile)}
 	if ref := sn.Spec.RateLimits.Redis.CASecretRef; ref != nil {
-		all = append(all, secretKeyVolume("redis-ca", *ref, "ca.crt"))
+		all = append(all, secretKeyVolume("redis-ca", *ref, config.CAFile))
 	}
 	return all
 }
@@ -134,9 +126,9 @@ func redisMounts(sn *v1alpha1.SecureNotes) []corev1.VolumeMount {
 	if sn.Spec.RateLimits == nil || sn.Spec.RateLimits.Redis == nil {
 		return nil
 	}
-	all := []corev1.VolumeMount{{Name: "redis", MountPath: redisDirectory, ReadOnly: true}}
+	all := []corev1.VolumeMount{{Name: "redis", MountPath: config.RedisDirectory, ReadOnly: true}}
 	if sn.Spec.RateLimits.Redis.CASecretRef != nil {
-		all = append(all, corev1.VolumeMount{Name: "redis-ca", MountPath: redisCADirectory, ReadOnly: true})
+		all = append(all, corev1.VolumeMount{Name: "redis-ca", MountPath: config.RedisCADirectory, ReadOnly: true})
 	}
 	return all
 }

@@ -1,11 +1,8 @@
 package operand
 
 import (
-	"fmt"
 	"maps"
-	"strconv"
 	"strings"
-	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -49,24 +46,15 @@ type Work struct {
 // ReencryptJob moves every key, and for Reencrypt every note, to the new version: an Indexed Job
 // with one pod for each shard of the owners.
 func ReencryptJob(sn *v1alpha1.SecureNotes, env Environment, work Work) *batchv1.Job {
-	args := []string{
-		"reencrypt", "--config", configDirectory + "/" + rotationFile,
-		"--to-version", strconv.FormatInt(work.ToVersion, 10),
-		"--strategy", string(work.Strategy),
-		"--shard=$(JOB_COMPLETION_INDEX)",
-		fmt.Sprintf("--shards=%d", work.Shards),
-		"--progress-configmap", sn.Namespace + "/" + ProgressName(sn.Name),
-		"--job", work.Name,
-	}
-	if work.Urgent {
-		args = append(args, "--urgent")
-	} else if most := ResolveRotation(sn).MaxNotesPerSecond; most > 0 {
-		args = append(args, fmt.Sprintf("--max-notes-per-second=%d", most))
+	reencryption := config.Reencryption{
+		Rotation: work.rotation(), Shards: work.Shards,
+		ProgressConfigMap: sn.Namespace + "/" + ProgressName(sn.Name), Job: work.Name,
+		MaxNotesPerSecond: ResolveRotation(sn).MaxNotesPerSecond,
 	}
 	if work.EndSessions != nil {
-		args = append(args, "--end-sessions", work.EndSessions.UTC().Format(time.RFC3339))
+		reencryption.EndSessions = work.EndSessions.Time
 	}
-	job := job(sn, env, work, ComponentRotation, work.Shards, args...)
+	job := job(sn, env, work, ComponentRotation, work.Shards, reencryption.Args()...)
 	// The one token of the API server that any pod of ours gets: to report progress.
 	job.Spec.Template.Spec.AutomountServiceAccountToken = new(true)
 	return job
@@ -74,14 +62,11 @@ func ReencryptJob(sn *v1alpha1.SecureNotes, env Environment, work Work) *batchv1
 
 // VerifyJob checks, in a fresh process, that nothing is below the new version and every key works.
 func VerifyJob(sn *v1alpha1.SecureNotes, env Environment, work Work) *batchv1.Job {
-	args := []string{
-		"verify", "--config", configDirectory + "/" + rotationFile,
-		"--to-version", strconv.FormatInt(work.ToVersion, 10), "--strategy", string(work.Strategy),
-	}
-	if work.Urgent {
-		args = append(args, "--urgent")
-	}
-	return job(sn, env, work, ComponentVerify, 1, args...)
+	return job(sn, env, work, ComponentVerify, 1, work.rotation().VerifyArgs()...)
+}
+
+func (w Work) rotation() config.Rotation {
+	return config.Rotation{ToVersion: w.ToVersion, Strategy: string(w.Strategy), Urgent: w.Urgent}
 }
 
 func job(sn *v1alpha1.SecureNotes, env Environment, work Work, component string, pods int32, args ...string) *batchv1.Job {

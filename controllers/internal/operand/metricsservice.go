@@ -4,6 +4,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
 )
 
 // MetricsServiceName is of the Service of the metrics where the API's Service leaves the cluster.
@@ -22,7 +23,7 @@ func MetricsService(sn *v1alpha1.SecureNotes) *corev1.Service {
 		Spec: corev1.ServiceSpec{
 			Type:     corev1.ServiceTypeClusterIP,
 			Selector: Selector(sn),
-			Ports:    []corev1.ServicePort{servicePort(portMetrics, 9090)},
+			Ports:    []corev1.ServicePort{servicePort(portMetrics, config.PortMetrics)},
 		},
 	}
 }

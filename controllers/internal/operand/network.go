@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
 )
 
 // Service returns the Service in front of the API. The plain-HTTP metrics port is on it only when
@@ -30,7 +31,7 @@ func Service(sn *v1alpha1.SecureNotes) *corev1.Service {
 	}
 	service.Annotations = wanted.Annotations
 	if service.Spec.Type == corev1.ServiceTypeClusterIP {
-		service.Spec.Ports = append(service.Spec.Ports, servicePort(portMetrics, MetricsPort))
+		service.Spec.Ports = append(service.Spec.Ports, servicePort(portMetrics, config.PortMetrics))
 	} else {
 		service.Spec.ExternalTrafficPolicy = orElse(wanted.ExternalTrafficPolicy, corev1.ServiceExternalTrafficPolicyLocal)
 	}

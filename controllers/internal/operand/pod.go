@@ -6,21 +6,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
 )
 
 const (
-	// userID that everything runs as; the image has it too.
-	userID = 65532
 	// vaultTokenSeconds is the life of the projected token; the kubelet renews it at 80 %.
 	vaultTokenSeconds = 3600
-	// executable in the image.
-	executable = "/usr/local/bin/securenotes"
 
 	portHTTPS   = "https"
 	portMetrics = "metrics"
-
-	// MetricsPort of the API's pods answers /metrics and the probes, without TLS.
-	MetricsPort = 9090
 )
 
 // podSpec is what the API's pods and the Jobs' have in common: the restricted Pod Security Standard,
@@ -33,9 +27,9 @@ func podSpec(sn *v1alpha1.SecureNotes, env Environment, serviceAccount string) c
 		EnableServiceLinks:           new(false),
 		SecurityContext: &corev1.PodSecurityContext{
 			RunAsNonRoot:   new(true),
-			RunAsUser:      new(int64(userID)),
-			RunAsGroup:     new(int64(userID)),
-			FSGroup:        new(int64(userID)),
+			RunAsUser:      new(int64(config.UserID)),
+			RunAsGroup:     new(int64(config.UserID)),
+			FSGroup:        new(int64(config.UserID)),
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 			// A large volume would otherwise be walked at every start.
 			FSGroupChangePolicy: new(corev1.FSGroupChangeOnRootMismatch),
@@ -57,11 +51,11 @@ func container(sn *v1alpha1.SecureNotes, env Environment, name string, args ...s
 		Name:                     name,
 		Image:                    env.Image,
 		ImagePullPolicy:          env.PullPolicy,
-		Command:                  []string{executable},
+		Command:                  []string{config.Executable},
 		Args:                     args,
 		Resources:                resolveResources(sn),
 		VolumeMounts:             mounts(sn),
-		TerminationMessagePath:   corev1.TerminationMessagePathDefault,
+		TerminationMessagePath:   config.TerminationLog,
 		TerminationMessagePolicy: corev1.TerminationMessageReadFile,
 		SecurityContext: &corev1.SecurityContext{
 			AllowPrivilegeEscalation: new(false),
@@ -80,7 +74,7 @@ func volumes(sn *v1alpha1.SecureNotes, env Environment) []corev1.Volume {
 		}}},
 		{Name: "vault-token", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
 			Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
-				Audience: env.Connection.Audience, ExpirationSeconds: new(int64(vaultTokenSeconds)), Path: "token",
+				Audience: env.Connection.Audience, ExpirationSeconds: new(int64(vaultTokenSeconds)), Path: config.TokenFile,
 			}}},
 		}}},
 	}
@@ -89,9 +83,9 @@ func volumes(sn *v1alpha1.SecureNotes, env Environment) []corev1.Volume {
 			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: ClaimName(sn.Name)},
 		}})
 	}
-	all = append(all, secretKeyVolume("database", sn.Spec.Database.Postgres.URISecretRef, "uri"))
+	all = append(all, secretKeyVolume("database", sn.Spec.Database.Postgres.URISecretRef, config.URIFile))
 	if ref := sn.Spec.Database.Postgres.CASecretRef; ref != nil {
-		all = append(all, secretKeyVolume("database-ca", *ref, "ca.crt"))
+		all = append(all, secretKeyVolume("database-ca", *ref, config.CAFile))
 	}
 	return all
 }
@@ -106,15 +100,15 @@ func secretKeyVolume(name string, ref v1alpha1.SecretKeyReference, file string) 
 
 func mounts(sn *v1alpha1.SecureNotes) []corev1.VolumeMount {
 	all := []corev1.VolumeMount{
-		{Name: "config", MountPath: configDirectory, ReadOnly: true},
-		{Name: "vault-token", MountPath: vaultTokenDirectory, ReadOnly: true},
+		{Name: "config", MountPath: config.ConfigDirectory, ReadOnly: true},
+		{Name: "vault-token", MountPath: config.VaultTokenDirectory, ReadOnly: true},
 	}
 	if IsEmbedded(sn) {
-		return append(all, corev1.VolumeMount{Name: "data", MountPath: dataDirectory})
+		return append(all, corev1.VolumeMount{Name: "data", MountPath: config.DataDirectory})
 	}
-	all = append(all, corev1.VolumeMount{Name: "database", MountPath: databaseDirectory, ReadOnly: true})
+	all = append(all, corev1.VolumeMount{Name: "database", MountPath: config.DatabaseDirectory, ReadOnly: true})
 	if sn.Spec.Database.Postgres.CASecretRef != nil {
-		all = append(all, corev1.VolumeMount{Name: "database-ca", MountPath: databaseCADirectory, ReadOnly: true})
+		all = append(all, corev1.VolumeMount{Name: "database-ca", MountPath: config.DatabaseCADirectory, ReadOnly: true})
 	}
 	return all
 }

@@ -13,14 +13,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-const (
-	port = 8443
-	// timeout bounds the connection and the handshake.
-	timeout = time.Second
-)
+// timeout bounds the connection and the handshake.
+const timeout = time.Second
 
 // Certificate holds the fields of a certificate that clients check.
 type Certificate struct {
@@ -35,7 +33,7 @@ func Of(ctx context.Context, pod *corev1.Pod) (Certificate, error) {
 	if !ok {
 		return Certificate{}, fmt.Errorf("pod %s has no address of its own", pod.Name)
 	}
-	return at(ctx, net.JoinHostPort(address, strconv.Itoa(port)))
+	return at(ctx, net.JoinHostPort(address, strconv.Itoa(config.PortHTTPS)))
 }
 
 func at(ctx context.Context, address string) (Certificate, error) {

@@ -17,7 +17,7 @@ import (
 // boundPackages are the packages whose constants limit what a client can do.
 var boundPackages = []string{
 	"../app/internal/httpapi", "../app/internal/ratelimit", "../app/internal/accounts", "../app/internal/notes",
-	"../app/internal/server", "../controllers/internal/operand", "../controllers/internal/keyrotation",
+	"../app/internal/server", "../app/config", "../controllers/internal/operand", "../controllers/internal/keyrotation",
 	"../controllers/internal/rotations", "../controllers/internal/trustedjob",
 }
 
@@ -37,6 +37,12 @@ var noBounds = map[string]string{
 	"server.minMemoryLimit": "the other limits are derived from it",
 	"ratelimit.maxURISize":  "limits a file of the operator",
 	"operand.maxTrimAfter":  "a field of SecureNotes",
+
+	"config.maxFileSize":         "limits a file of the operator",
+	"config.maxList":             "fields of SecureNotes",
+	"config.MaxNotesPerSecond":   "a field of SecureNotes",
+	"config.MaxOtherSessionKeys": "a field of the marker in Vault",
+	"config.MaxEmptyDatabases":   "a field of the marker in Vault",
 
 	"rotations.maxRequest": "the operator ignores a longer annotation",
 

@@ -16,7 +16,7 @@ const (
 // Lowest values that are allowed. The operator uses them where a spec is silent.
 const (
 	MinBcryptCost        = 12
-	MinMinPasswordLength = 8
+	MinPasswordLength = 8
 )
 
 // MaxNotesPerSecond is the highest limit that a re-encryption can have.

@@ -107,8 +107,8 @@ func (a *Auth) validate(bad badFunc) {
 	if a.BcryptCost < MinBcryptCost || a.BcryptCost > 16 {
 		bad("auth.bcryptCost", "must be %d to 16, not %d", MinBcryptCost, a.BcryptCost)
 	}
-	if a.MinPasswordLength < MinMinPasswordLength || a.MinPasswordLength > 64 {
-		bad("auth.minPasswordLength", "must be %d to 64, not %d", MinMinPasswordLength, a.MinPasswordLength)
+	if a.MinPasswordLength < MinPasswordLength || a.MinPasswordLength > 64 {
+		bad("auth.minPasswordLength", "must be %d to 64, not %d", MinPasswordLength, a.MinPasswordLength)
 	}
 }
 

@@ -55,7 +55,7 @@ func devDirectory(o devOptions) (*config.Config, error) {
 		Keys:     config.Keys{Local: &config.Local{File: in("master.key")}},
 		Auth: config.Auth{
 			Registration: config.RegistrationOpen, TokenTTL: config.Duration(24 * time.Hour),
-			BcryptCost: config.MinBcryptCost, MinPasswordLength: config.MinMinPasswordLength,
+			BcryptCost: config.MinBcryptCost, MinPasswordLength: config.MinPasswordLength,
 		},
 	}
 	if err := c.Complete(); err != nil {

@@ -149,7 +149,7 @@ func (l *DatabaseLogin) look(ctx context.Context, now login) {
 
 // renewed is the login, or another one in its place, and when to look after it next.
 func (l *DatabaseLogin) renewed(ctx context.Context, now login) (login, time.Time, error) {
-	vaultLogin, due, err := l.session.keep(ctx)
+	vaultLogin, due, err := l.session.renew(ctx)
 	if err != nil {
 		return login{}, time.Time{}, err
 	}
@@ -169,7 +169,7 @@ func (l *DatabaseLogin) read(ctx context.Context) (login, error) {
 	made := login{made: l.session.now()}
 	what := "make a database login at " + l.path
 	err := l.session.Call(ctx, what, func(ctx context.Context, client *api.Client) error {
-		made.vaultLogin = l.session.logins.Load()
+		made.vaultLogin = l.session.login.Logins()
 		secret, err := client.Logical().ReadWithContext(ctx, l.path)
 		if err != nil {
 			return noDatabaseLogin(err)

@@ -38,13 +38,30 @@ func newLogins(t *testing.T) *logins {
 	l := &logins{T: t, vault: testenv.StartVault(t), postgres: testenv.StartPostgres(t)}
 	key := l.vault.CreateTransitKey(t)
 	l.role = l.vault.CreateDatabaseRole(t, l.postgres, key.Config.TransitKey, lease)
-	session, err := NewSession(key.Config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	session.now = func() time.Time { return time.Now().Add(time.Duration(l.passed.Load())) }
-	l.session, l.login = session, session.DatabaseLogin(l.role.Credentials)
+	l.connectTo(key.Config)
 	return l
+}
+
+// connectTo gives the process a new session with another configuration.
+func (l *logins) connectTo(c config.Vault) {
+	l.Helper()
+	session, err := newSession(c, func() time.Time { return time.Now().Add(time.Duration(l.passed.Load())) })
+	if err != nil {
+		l.Fatal(err)
+	}
+	l.session, l.login = session, session.DatabaseLogin(l.role.Credentials)
+}
+
+// token is the Vault token in use.
+func (l *logins) token() (token string) {
+	l.Helper()
+	if err := l.session.login.Call(l.Context(), func(client *api.Client) error {
+		token = client.Token()
+		return nil
+	}); err != nil {
+		l.Fatal(err)
+	}
+	return token
 }
 
 // pass turns the clock.
@@ -167,18 +184,18 @@ func TestDatabaseLoginFollowsTheToken(t *testing.T) {
 	t.Parallel()
 	l := newLogins(t)
 	first := l.current()
-	token := l.session.client.Token()
-	_, due, err := l.session.keep(t.Context())
+	token := l.token()
+	_, due, err := l.session.renew(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.pass(time.Until(due) + time.Second)
 	l.await("renewal of the token", func() bool {
 		_ = l.current()
-		_, renewed, err := l.session.keep(t.Context())
+		_, renewed, err := l.session.renew(t.Context())
 		return err == nil && renewed.After(due)
 	})
-	if again := l.current(); again != first || l.session.client.Token() != token {
+	if again := l.current(); again != first || l.token() != token {
 		t.Error("a token that was only to be renewed was replaced, or its login was")
 	}
 	if err := l.vault.Client(t).Auth().Token().RevokeTree(token); err != nil {
@@ -239,9 +256,9 @@ func TestVaultDoesNotAnswer(t *testing.T) {
 	}
 	link := testenv.NewLink(t, address.Host)
 	address.Host = link.Address()
-	if err := l.session.client.SetAddress(address.String()); err != nil {
-		t.Fatal(err)
-	}
+	c := l.session.config
+	c.Address = address.String()
+	l.connectTo(c)
 	first := l.current()
 	release := link.HoldRequests()
 	defer release()

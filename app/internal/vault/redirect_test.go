@@ -56,7 +56,7 @@ func TestRedirects(t *testing.T) {
 			defer vault.Close()
 			ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: vault.Certificate().Raw})
 			session := sessionOf(t, config.Vault{Address: vault.URL, CAFile: written(t, ca)})
-			if _, err := session.token(context.Background(), ""); err == nil {
+			if _, _, err := session.renew(context.Background()); err == nil {
 				t.Error("logged in")
 			}
 			if first.Load() != tc.first || second.Load() != tc.second {
@@ -73,7 +73,7 @@ func TestVaultCertificateIsVerified(t *testing.T) {
 	vault := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
 	defer vault.Close()
 	session := sessionOf(t, config.Vault{Address: vault.URL})
-	if _, err := session.token(context.Background(), ""); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
+	if _, _, err := session.renew(context.Background()); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("a server whose certificate nobody signed: %v", err)
 	}
 	if n := asked.Load(); n != 0 {

@@ -110,7 +110,7 @@ func resolveAuth(sn *v1alpha1.SecureNotes) config.Auth {
 		Registration:      config.RegistrationMode(orElse(auth.Registration, string(config.RegistrationOpen))),
 		TokenTTL:          config.Duration(duration(auth.TokenTTL, defaultTokenTTL)),
 		BcryptCost:        int(valueOf(auth.BcryptCost, config.MinBcryptCost)),
-		MinPasswordLength: int(valueOf(auth.MinPasswordLength, config.MinMinPasswordLength)),
+		MinPasswordLength: int(valueOf(auth.MinPasswordLength, config.MinPasswordLength)),
 	}
 }
 

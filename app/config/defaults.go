@@ -15,7 +15,7 @@ const (
 
 // Lowest values that are allowed. The operator uses them where a spec is silent.
 const (
-	MinBcryptCost        = 12
+	MinBcryptCost     = 12
 	MinPasswordLength = 8
 )
 

@@ -2,15 +2,12 @@
 // the CRDs, the RBAC rules and the admission policies from config/, the values schema and the
 // README from values.yaml.
 //
-// Usage, in the root of the checkout: go run ./hack/chart [--check]. With --check it writes nothing
-// and fails when a file is not what it would write.
+// Usage, in the root of the checkout: go run ./hack/chart
 package main
 
 import (
-	"bytes"
-	"errors"
-	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,15 +16,13 @@ import (
 const chart = "charts/securenotes-operator"
 
 func main() {
-	check := flag.Bool("check", false, "write nothing; fail when a file is out of date")
-	flag.Parse()
-	if err := run(*check); err != nil {
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "chart:", err)
 		os.Exit(1)
 	}
 }
 
-func run(check bool) error {
+func run() error {
 	files := map[string]func() ([]byte, error){
 		"templates/crds.yaml":            crds,
 		"templates/_rules.tpl":           rules,
@@ -36,31 +31,14 @@ func run(check bool) error {
 		"values.schema.json":             schema,
 		"README.md":                      readme,
 	}
-	names := make([]string, 0, len(files))
-	for name := range files {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	var errs []error
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
 		content, err := files[name]()
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		path := filepath.Join(chart, name)
-		if !check {
-			if err := os.WriteFile(path, content, 0o644); err != nil {
-				return err
-			}
-			continue
-		}
-		existing, err := os.ReadFile(path)
-		if err != nil {
+		if err := os.WriteFile(filepath.Join(chart, name), content, 0o644); err != nil {
 			return err
 		}
-		if !bytes.Equal(existing, content) {
-			errs = append(errs, fmt.Errorf("%s is out of date: run `make generate`", path))
-		}
 	}
-	return errors.Join(errs...)
+	return nil
 }

@@ -22,7 +22,7 @@ func encode(fields ...string) []byte {
 
 // Place is where a sealed value belongs. All of it is authenticated with the value.
 type Place struct {
-	// Kind is the table, such as "note".
+	// Kind is the table, such as "notes".
 	Kind string
 	// Row is the row's id.
 	Row string

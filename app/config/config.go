@@ -1,7 +1,7 @@
-// Package config is the one thing that the operator and the notes service share: the typed
-// configuration file, and the names and formats of what the operator leaves in Vault for the
-// service. The operator renders these types into a ConfigMap; the service reads them back, so a
-// field cannot mean one thing on one side and another on the other.
+// Package config is the contract between the operator and the notes service. It has the
+// configuration file ([Config]), the names and formats of what the operator writes to Vault, the
+// container's ports, files and arguments, and the exit codes and reasons of the subcommands. The
+// operator renders all of it, and the service parses it with the same types and constants.
 package config
 
 import (
@@ -18,8 +18,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// APIVersion and Kind identify the file, so that a file for another program, or for a later
-// incompatible format, is refused rather than misread.
+// APIVersion and Kind identify the file. A file for another program, or in an incompatible later
+// format, is rejected.
 const (
 	APIVersion = "config.securenotes.dev/v1alpha1"
 	Kind       = "Config"
@@ -33,7 +33,7 @@ type Config struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
 
-	// Deployment says whose data this is; it is part of what every key and value is bound to.
+	// Deployment says whose data this is. Every key and every value is bound to its ID.
 	Deployment Deployment `json:"deployment"`
 	// Listen is the address of the HTTPS API, host:port. Empty host: all interfaces.
 	Listen string `json:"listen,omitempty"`
@@ -47,14 +47,14 @@ type Config struct {
 	RateLimits RateLimits `json:"rateLimits,omitzero"`
 	// Quotas bound what is stored.
 	Quotas Quotas `json:"quotas,omitzero"`
-	// TrustedProxies are the addresses or networks (CIDR) whose word for a client's address is
-	// believed, in X-Forwarded-For or in the PROXY protocol. Empty: nobody's.
+	// TrustedProxies are the addresses or networks (CIDR) that may set the client's address, by
+	// X-Forwarded-For or by the PROXY protocol. Empty: none may.
 	TrustedProxies []string  `json:"trustedProxies,omitempty"`
 	CORS           CORS      `json:"cors,omitzero"`
 	Log            LogConfig `json:"log,omitzero"`
 
-	// Claimed reports whether ClaimedFile was there: then a database without this deployment's data
-	// is a lost one, and nothing is made in its place.
+	// Claimed reports whether ClaimedFile exists. If it does, a database without this deployment's
+	// data has lost it, and nothing is created in its place.
 	Claimed bool `json:"-"`
 }
 
@@ -63,13 +63,13 @@ type Deployment struct {
 	// ID is fixed for the life of the master key: the UID of the SecureNotes object that first
 	// owned it. At most 64 characters.
 	ID string `json:"id"`
-	// Namespace and Name are of the SecureNotes object, for messages and for the database's own
-	// record of whom it belongs to.
+	// Namespace and Name are those of the SecureNotes object. Messages show them, and the database
+	// records them as its owner.
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 }
 
-// TLS names PEM files; they are read again when they change.
+// TLS names PEM files. The service reads them again when they change.
 type TLS struct {
 	CertFile string `json:"certFile"`
 	KeyFile  string `json:"keyFile"`
@@ -88,13 +88,14 @@ type Postgres struct {
 	// CAFile holds the PEM certificates that the server's certificate must chain to. Empty: the
 	// system's.
 	CAFile string `json:"caFile,omitempty"`
-	// VaultCredentials, where it is set, gives user and password; the URI has neither then.
+	// VaultCredentials, if set, are the source of user and password. The URI has neither then.
 	VaultCredentials *VaultCredentials `json:"vaultCredentials,omitempty"`
 	// MaxConnections bounds the pool of one process, 6 to 1000. 0: 16.
 	MaxConnections int `json:"maxConnections,omitempty"`
 }
 
-// VaultCredentials are made by Vault's database secrets engine, for each process its own and for a limited time.
+// VaultCredentials are created by Vault's database secrets engine, separately for each process and
+// for a limited time.
 type VaultCredentials struct {
 	// Mount of the engine, without slashes around it.
 	Mount string `json:"mount"`
@@ -113,7 +114,7 @@ type Keys struct {
 	Local *Local `json:"local,omitempty"`
 }
 
-// Vault says where the master key lives and how to log in.
+// Vault says where the master key is and how to log in.
 type Vault struct {
 	// Address is an https URL.
 	Address string `json:"address"`
@@ -135,9 +136,9 @@ type Vault struct {
 	// KVMount and KVPath name the KV version 2 directory with the session keys and the pepper.
 	KVMount string `json:"kvMount"`
 	KVPath  string `json:"kvPath"`
-	// SessionKeys names the entry of that directory with the session keys, which is another one after
-	// they were replaced. Empty: session-keys. The default is not written out, so that the file of a
-	// deployment whose keys were never replaced, and with it its pods, stays as it is.
+	// SessionKeys names the entry of that directory with the session keys. It changes when they are
+	// replaced. Empty: session-keys. The default is not written to the file, so that an upgrade of
+	// the operator restarts no pod.
 	SessionKeys string `json:"sessionKeys,omitempty"`
 	// SessionKeysDigest is the [SessionKeys.Digest] that the entry must have. Empty: it was not
 	// recorded.
@@ -148,7 +149,7 @@ type Vault struct {
 	PepperDigest string `json:"pepperDigest,omitempty"`
 }
 
-// SessionKeysEntry is the entry of the KV directory with the session keys.
+// SessionKeysEntry returns the entry of the KV directory with the session keys.
 func (v *Vault) SessionKeysEntry() string {
 	if v.SessionKeys == "" {
 		return SessionKeysLeaf
@@ -156,7 +157,7 @@ func (v *Vault) SessionKeysEntry() string {
 	return v.SessionKeys
 }
 
-// PepperEntry is the entry of the KV directory with the pepper.
+// PepperEntry returns the entry of the KV directory with the pepper.
 func (v *Vault) PepperEntry() string { return cmp.Or(v.Pepper, PepperLeaf) }
 
 // Local is a key file, for development only.
@@ -213,8 +214,9 @@ type RateLimits struct {
 // Memory counts in the process itself.
 type Memory struct{}
 
-// Redis names the files of a connection to Redis, or to what speaks its protocol. The URI is in a file
-// because it may hold a password; it must be rediss://, TLS with the server's certificate verified.
+// Redis names the files of a connection to Redis or to a server with its protocol. The URI is in a
+// file because it may hold a password. It must begin with rediss://, and the server's certificate
+// is verified.
 type Redis struct {
 	URIFile string `json:"uriFile"`
 	// CAFile holds the PEM certificates that the server's certificate must chain to. Empty: the system's.
@@ -249,8 +251,8 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Load reads and validates the file, and looks for ClaimedFile beside it. Unknown and duplicate
-// fields are errors: a setting that is misspelt must not be silently without effect.
+// Load reads and validates the file, and looks for ClaimedFile in the same directory. Unknown and
+// duplicate fields are errors, so that a misspelt setting does not go unnoticed.
 func Load(path string) (*Config, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -310,7 +312,7 @@ func Marshal(c *Config) ([]byte, error) {
 	return bytes.TrimSpace(out), nil
 }
 
-// Validate reports every wrong field at once, each by its path.
+// Validate returns an error that names the path of every invalid field.
 func (c *Config) Validate() error {
 	var errs []error
 	bad := func(field, format string, args ...any) {

@@ -45,8 +45,8 @@ func TestMarshalledConfigurationIsReadBack(t *testing.T) {
 	}
 }
 
-// TestClaimedFile: the file beside the configuration counts by being there, and is no part of what
-// is written.
+// TestClaimedFile checks that Claimed follows the file in the directory, and that Marshal does not
+// write it.
 func TestClaimedFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "api.yaml")
 	c := valid()
@@ -69,8 +69,8 @@ func TestClaimedFile(t *testing.T) {
 	}
 }
 
-// TestSessionKeysVersion: a later replacement has a higher version, whatever the names' order as
-// text and whichever release drew the name.
+// TestSessionKeysVersion checks that a later replacement has a higher version, whatever the
+// alphabetical order of the names and whichever release chose them.
 func TestSessionKeysVersion(t *testing.T) {
 	for entry, want := range map[string]int64{
 		SessionKeysLeaf: 0, "session-keys-9": 9, "session-keys-10": 10,
@@ -83,7 +83,7 @@ func TestSessionKeysVersion(t *testing.T) {
 	}
 }
 
-// TestNewEntries: the names are valid and in order, and no two are alike.
+// TestNewEntries checks that the names are valid, in order and unique.
 func TestNewEntries(t *testing.T) {
 	seen := map[string]bool{}
 	for _, version := range []int64{1, 2, 10, 9_999_999} {
@@ -107,7 +107,8 @@ func TestNewEntries(t *testing.T) {
 	}
 }
 
-// TestSessionKeysEntry: a file that was written before session keys could be replaced names the first.
+// TestSessionKeysEntry checks that a file without the field, as earlier releases wrote it, names
+// the first entry.
 func TestSessionKeysEntry(t *testing.T) {
 	for _, tc := range []struct{ written, entry string }{{entry: SessionKeysLeaf}, {written: "session-keys-7", entry: "session-keys-7"}} {
 		c := valid()
@@ -126,7 +127,8 @@ func TestSessionKeysEntry(t *testing.T) {
 	}
 }
 
-// TestLaterDefaultsAreNotWritten: a file of defaults is the one that the previous release wrote.
+// TestLaterDefaultsAreNotWritten checks that a file with defaults equals that of the previous
+// release.
 func TestLaterDefaultsAreNotWritten(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change  func(*Config)

@@ -8,18 +8,19 @@ import (
 )
 
 // MaxOtherSessionKeys is how many entries of session keys the marker may name besides those in use.
-// Each attempt to create some that was not recorded leaves one, until the next Compromise.
+// An attempt to create session keys that fails before it is recorded leaves one. The next
+// Compromise deletes them.
 const MaxOtherSessionKeys = 64
 
-// MaxEmptyDatabases bounds how many empty databases a marker may count, far beyond what users
-// accept. Vault rounds numbers that a float cannot hold.
+// MaxEmptyDatabases bounds how many empty databases a marker may count. Users accept far fewer.
+// Vault rounds numbers that a float cannot represent.
 const MaxEmptyDatabases = 1_000_000
 
-// uid is the form in which the API server draws the UIDs of all objects.
+// uid is the form of the UIDs that the API server generates.
 var uid = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-// ParseMarker reads a marker from JSON. Anyone who has the operator's Vault token can write one,
-// and what it names is shown to people: errors name the field, and never quote it.
+// ParseMarker reads a marker from JSON. Anyone with the operator's Vault token can write one, so
+// errors name the field and never quote its value.
 func ParseMarker(raw []byte) (Marker, error) {
 	marker := Marker{}
 	if err := json.Unmarshal(raw, &marker); err != nil {
@@ -31,8 +32,8 @@ func ParseMarker(raw []byte) (Marker, error) {
 	return marker, nil
 }
 
-// Validate reports what no marker of the operator has. Its errors name the field, and never quote
-// it.
+// Validate rejects what the operator never writes. Its errors name the field and never quote its
+// value.
 func (marker Marker) Validate() error {
 	for _, field := range []struct {
 		name, value string

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestParseMarker: a marker that somebody has damaged or forged is refused, by the name of the
-// field and without a word of what it holds.
+// TestParseMarker checks that a damaged or forged marker is rejected with an error that names the
+// field and does not quote its value.
 func TestParseMarker(t *testing.T) {
 	const id, evil = "7d0e4c1a-53d2-4f6e-9d2c-0a1b2c3d4e5f", `\u001b[8m\nrun this`
 	marker := func(more string) string { return `{"uid":"` + id + `","deploymentID":"` + id + `"` + more + `}` }
@@ -15,7 +15,7 @@ func TestParseMarker(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		json string
-		want string // empty: it is a marker
+		want string // empty: the marker is valid
 	}{
 		"of an earlier release":        {json: marker(""), want: ""},
 		"whole":                        {json: marker(`,"namespaceUID":"` + id + `","clusterUID":"` + id + `","claimed":true,"emptyDatabases":2` + names(MaxOtherSessionKeys)), want: ""},

@@ -3,27 +3,29 @@ package config
 import "strconv"
 
 // ShardProgress is what one shard of a re-encryption Job reports, as JSON under its own key of the
-// progress ConfigMap. Readers must bound and check it: whoever runs in the namespace can write it.
+// progress ConfigMap. Readers must check it: anyone with rights in the namespace can write it.
 type ShardProgress struct {
-	// Job is the Job's name, so that a late report of an older Job is not taken for a newer one's.
+	// Job is the Job's name. It tells a late report of an older Job from that of the current one.
 	Job string `json:"job"`
-	// NotesDone and NotesTotal count sealed rows of this shard; the total grows when rows turn up late.
+	// NotesDone and NotesTotal count encrypted rows of this shard. The total grows while users add
+	// rows.
 	NotesDone  int64 `json:"notesDone"`
 	NotesTotal int64 `json:"notesTotal"`
-	// NotesPerSecond is over the last half minute.
+	// NotesPerSecond is the average of the last 30 seconds.
 	NotesPerSecond float64 `json:"notesPerSecond"`
-	// Conflicts is how many rows or keys were left alone because they had changed since they were read.
+	// Conflicts counts the rows and keys that were skipped because they had changed since they were
+	// read.
 	Conflicts int64 `json:"conflicts,omitempty"`
 }
 
-// ShardProgressKey is the ConfigMap key of a shard.
+// ShardProgressKey returns the ConfigMap key of a shard.
 func ShardProgressKey(shard int) string { return "shard-" + strconv.Itoa(shard) }
 
-// Termination is what a subcommand leaves in its container's termination message when it ends.
+// Termination is the JSON of a subcommand's termination message.
 type Termination struct {
 	// Reason is a CamelCase word for a condition.
 	Reason string `json:"reason"`
-	// Message is a sentence for a person; it holds names, never values.
+	// Message is a sentence for people. It names things, and never quotes secrets.
 	Message string `json:"message"`
 }
 
@@ -52,14 +54,16 @@ const (
 	ReasonFailed                       = "Failed"
 )
 
-// Exit codes of the subcommands. Those that end a Job for good are none that the Go runtime or a shell
-// uses: a program that panics exits with 2, and so does one that is process 1 of its container and gets
-// SIGTERM before it listens for it, as in a pod that is drained while it starts.
+// Exit codes of the subcommands. Those that end a Job permanently are none that the Go runtime or a
+// shell uses. A Go program exits with 2 when it panics, and also when it is process 1 of a
+// container and gets SIGTERM before it has a handler, as in a pod that is drained while it starts.
 const (
-	// ExitRetryable: trying again may help.
+	// ExitRetryable means that a retry may succeed.
 	ExitRetryable = 1
-	// ExitConfiguration: trying again does not help until the configuration is changed; EX_CONFIG of sysexits.h.
+	// ExitConfiguration means that a retry fails until the configuration changes. It is EX_CONFIG
+	// of sysexits.h.
 	ExitConfiguration = 78
-	// ExitSuperseded: a newer rotation has taken over; this Job must not be tried again.
+	// ExitSuperseded means that a newer rotation has taken over, and that the Job must not be
+	// retried.
 	ExitSuperseded = 79
 )

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestSecretsAreMadeAnew: each deployment's are its own; none is shipped.
+// TestSecretsAreMadeAnew checks that each deployment gets secrets of its own.
 func TestSecretsAreMadeAnew(t *testing.T) {
 	seen := map[string]bool{}
 	for range 2 {
@@ -30,8 +30,9 @@ func TestSecretsAreMadeAnew(t *testing.T) {
 	}
 }
 
-// TestDigests: the digest outlives the way through Vault, which reorders what it is given, and is
-// of every value. It is pinned, because later releases compare theirs with it.
+// TestDigests checks that a digest does not change on the way through Vault, which reorders fields,
+// and that it covers every value. The digests are pinned because later releases compare theirs with
+// them.
 func TestDigests(t *testing.T) {
 	pepper := &Pepper{CurrentID: "b", Peppers: map[string]string{"b": "Qg==", "a": "QQ=="}}
 	keys := &SessionKeys{JWKS: `{"keys":[]}`, SigningKeyID: "s", EncryptionKeyID: "e"}

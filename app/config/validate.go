@@ -87,7 +87,7 @@ func validatePaths(bad badFunc, paths map[string]string) {
 	}
 }
 
-// cleanPath keeps a name from reaching another Vault path than the one that was meant.
+// cleanPath reports whether a name addresses exactly the Vault path that it spells.
 func cleanPath(path string) bool {
 	for part := range strings.SplitSeq(path, "/") {
 		if part == "" || part == "." || part == ".." || strings.ContainsAny(part, "?#%\\ \t\r\n") {

@@ -9,36 +9,35 @@ import (
 	"strings"
 )
 
-// The leaves of a deployment's KV directory. Values that must stay secret are in entries whose
-// names are recorded before they exist: anyone who may create entries could otherwise create them
-// in advance.
+// The entries of a deployment's KV directory. The names of secret entries are random, and are
+// recorded before the entries exist. Otherwise anyone who may create entries could create them in
+// advance.
 const (
-	// SessionKeysLeaf is how the names of entries with SessionKeys begin. Earlier releases used it as
-	// the name of the first, and added the version alone for later ones.
+	// SessionKeysLeaf is the prefix of the names of entries with SessionKeys. Earlier releases used
+	// it alone for the first entry, and with the version only for later ones.
 	SessionKeysLeaf = "session-keys"
-	// PepperLeaf holds Pepper, unless the deployment's is in an entry of [NewPepperEntry].
+	// PepperLeaf holds Pepper, unless [NewPepperEntry] named the entry.
 	PepperLeaf = "pepper"
 	// MarkerLeaf holds Marker.
 	MarkerLeaf = "marker"
 )
 
-// randomDigits end the name of an entry of session keys: 12 of them, so that a version of up to
-// seven digits leaves a number of 19.
+// randomDigits bounds the 12 random digits at the end of a session keys entry. With a version of up
+// to seven digits before them, the number has at most 19 digits.
 const randomDigits = 1_000_000_000_000
 
-// NewSessionKeysEntry returns a name, which nobody can predict, for session keys that are created
-// while the master key has the given version.
+// NewSessionKeysEntry returns an unpredictable name for session keys that are created while the
+// master key has the given version.
 func NewSessionKeysEntry(version int64) string {
 	var random [8]byte
 	rand.Read(random[:])
 	return fmt.Sprintf("%s-%d%012d", SessionKeysLeaf, version, binary.BigEndian.Uint64(random[:])%randomDigits)
 }
 
-// NewPepperEntry returns a name for a pepper that nobody can predict.
+// NewPepperEntry returns an unpredictable name for a pepper.
 func NewPepperEntry() string { return PepperLeaf + "-" + strings.ToLower(rand.Text()[:16]) }
 
-// SessionKeysVersion returns the version in the name of an entry of session keys; 0 where it has
-// none.
+// SessionKeysVersion returns the version in the name of a session keys entry, or 0 if it has none.
 func SessionKeysVersion(entry string) int64 {
 	_, number, _ := strings.Cut(entry, SessionKeysLeaf+"-")
 	n, err := strconv.ParseUint(number, 10, 64)
@@ -67,7 +66,8 @@ func IsPepperEntry(entry string) bool { return pepperEntry.MatchString(entry) }
 // IsDigest reports whether text is a SHA-256 as [SessionKeys.Digest] and [Pepper.Digest] write it.
 func IsDigest(text string) bool { return digest.MatchString(text) }
 
-// Roles on the Kubernetes auth mount, and the ends of the service-account names bound to them.
+// Roles on the Kubernetes auth mount, and the suffixes of the service account names that are bound
+// to them.
 const (
 	RoleAPI      = "securenotes-api"
 	RoleRotation = "securenotes-rotation"
@@ -78,34 +78,35 @@ const (
 	ServiceAccountRotationSuffix = "-securenotes-rotation"
 )
 
-// TransitKeyPrefix is how the name of every master key of one cluster begins. clusterID is the UID
-// of the namespace kube-system, because clusters share Vaults.
+// TransitKeyPrefix returns the prefix of the names of one cluster's master keys. Clusters share
+// Vaults; clusterID is the operator's cluster id, by default the UID of the namespace kube-system.
 func TransitKeyPrefix(clusterID string) string { return "sn-" + clusterID + "." }
 
-// TransitKeyName names the master key of one SecureNotes object. A namespace has no dot, so the
-// joined name belongs to one pair of namespace and name only.
+// TransitKeyName returns the name of a SecureNotes object's master key. A namespace has no dot, so
+// no two pairs of namespace and name give the same key name.
 func TransitKeyName(clusterID, namespace, name string) string {
 	return TransitKeyPrefix(clusterID) + namespace + "." + name
 }
 
-// AuditKeyPrefix is how the name of every audit key of one cluster begins.
+// AuditKeyPrefix returns the prefix of the names of one cluster's audit keys.
 func AuditKeyPrefix(clusterID string) string { return "sn-audit-" + clusterID + "." }
 
-// AuditKeyName names the key that signs the audit checkpoints of one SecureNotes object.
+// AuditKeyName returns the name of the key that signs the audit checkpoints of one SecureNotes
+// object.
 func AuditKeyName(clusterID, namespace, name string) string {
 	return AuditKeyPrefix(clusterID) + namespace + "." + name
 }
 
-// DatabaseRoleName names the role of Vault's database engine that makes the logins of one SecureNotes object: the
-// master key's name, because the roles are told apart by the same rule.
+// DatabaseRoleName returns the name of the database engine's role that creates the database users
+// of one SecureNotes object. It is the master key's name, because the same rule keeps roles apart.
 func DatabaseRoleName(clusterID, namespace, name string) string {
 	return TransitKeyName(clusterID, namespace, name)
 }
 
-// KVRoot is the KV directory of one cluster, below the mount.
+// KVRoot returns the KV directory of one cluster, below the mount.
 func KVRoot(clusterID string) string { return "securenotes/" + clusterID }
 
-// KVPath is the KV directory of one SecureNotes object, below the mount.
+// KVPath returns the KV directory of one SecureNotes object, below the mount.
 func KVPath(clusterID, namespace, name string) string {
 	return strings.Join([]string{KVRoot(clusterID), namespace, name}, "/")
 }

@@ -15,35 +15,34 @@ import (
 
 // Marker says which SecureNotes object a master key belongs to.
 type Marker struct {
-	// UID is of the object that the key belongs to now.
+	// UID of the object that owns the key now.
 	UID string `json:"uid"`
-	// NamespaceUID is of the namespace that this object is in: Vault knows namespaces by their
-	// names only, and one that was deleted and recreated is another one. Empty: not recorded yet.
+	// NamespaceUID is the UID of the object's namespace. Vault knows namespaces only by name, which
+	// a recreated namespace shares with the deleted one. Empty: not recorded yet.
 	NamespaceUID string `json:"namespaceUID,omitempty"`
-	// ClusterUID is of the namespace kube-system of the cluster that this object is in: a rebuilt
-	// cluster and the one it replaces share the cluster id in the path. Empty: an earlier release
-	// wrote the marker.
+	// ClusterUID is the UID of the namespace kube-system in the object's cluster. A rebuilt cluster
+	// may share the cluster id in the path with the cluster that it replaces. Empty: an earlier
+	// release wrote the marker.
 	ClusterUID string `json:"clusterUID,omitempty"`
-	// DeploymentID is the UID of the object that the key was made for; values are bound to it, so
-	// it stays when a retained key is adopted by a new object.
+	// DeploymentID is the UID of the object that the key was created for. Values are bound to it,
+	// so it stays when another object adopts a retained key.
 	DeploymentID string `json:"deploymentID"`
-	// SessionKeys and OtherSessionKeys are the entries of session keys that may exist: the operator
-	// cannot list a directory, so an entry is named here before it is created. Which one is in use,
-	// only the status of the SecureNotes says: anyone who has the operator's Vault token can write
-	// here. SessionKeys empty: SessionKeysLeaf.
+	// SessionKeys and OtherSessionKeys are the entries of session keys that may exist. The operator
+	// cannot list a directory, so it records an entry here before it creates it. Only the status of
+	// the SecureNotes says which one is in use, because anyone with the operator's Vault token can
+	// write here. SessionKeys empty: SessionKeysLeaf.
 	SessionKeys      string   `json:"sessionKeys,omitempty"`
 	OtherSessionKeys []string `json:"otherSessionKeys,omitempty"`
-	// Pepper is the entry of the pepper, and PepperDigest its [Pepper.Digest], for an object that
-	// adopts what another one left. Empty: PepperLeaf, of an earlier release, whose digest was not
-	// recorded.
+	// Pepper is the entry of the pepper and PepperDigest its [Pepper.Digest], for an object that
+	// adopts a retained key. Empty: PepperLeaf. Earlier releases did not record a digest.
 	Pepper       string `json:"pepper,omitempty"`
 	PepperDigest string `json:"pepperDigest,omitempty"`
-	// Claimed is true from the first pod on that was ready: there is a database with this
-	// deployment's data, and no empty one may take its place. It is here, besides in the status,
-	// because that does not outlive the object.
+	// Claimed becomes true when the first pod is ready. From then on there is a database with this
+	// deployment's data, and no empty one may take its place. The status says so, too, but does not
+	// outlive the object.
 	Claimed bool `json:"claimed,omitempty"`
-	// EmptyDatabases counts how often somebody has accepted an empty database in the place of a
-	// lost one.
+	// EmptyDatabases counts how often a user has accepted an empty database in the place of a lost
+	// one.
 	EmptyDatabases int `json:"emptyDatabases,omitempty"`
 }
 
@@ -53,14 +52,14 @@ type SessionKeys struct {
 	// JWKS is a JSON Web Key Set (RFC 7517) with private keys. It is a string, because Vault would
 	// otherwise reorder and retype it.
 	JWKS string `json:"jwks"`
-	// SigningKeyID and EncryptionKeyID name the keys for new tokens; all keys of the set are
-	// accepted for tokens that exist.
+	// SigningKeyID and EncryptionKeyID name the keys for new tokens. Existing tokens may use any
+	// key of the set.
 	SigningKeyID    string `json:"signingKeyID"`
 	EncryptionKeyID string `json:"encryptionKeyID"`
 }
 
-// Pepper is what passwords are keyed with before they are hashed (OWASP Password Storage Cheat
-// Sheet, peppering). Old peppers stay while a hash needs them.
+// Pepper is the key of the HMAC that passwords pass through before they are hashed (OWASP Password
+// Storage Cheat Sheet, peppering). Old peppers stay while a hash needs them.
 type Pepper struct {
 	// CurrentID names the pepper for new hashes.
 	CurrentID string `json:"currentID"`
@@ -68,7 +67,7 @@ type Pepper struct {
 	Peppers map[string]string `json:"peppers"`
 }
 
-// NewSessionKeys makes one signing and one encryption key from the system's random source.
+// NewSessionKeys returns one random signing key and one random encryption key.
 func NewSessionKeys() (*SessionKeys, error) {
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -89,15 +88,16 @@ func NewSessionKeys() (*SessionKeys, error) {
 	return keys, nil
 }
 
-// Digest returns the SHA-256 of the keys, in hex. It reveals nothing of them: they are random.
+// Digest returns the SHA-256 of the keys, in hex. It reveals nothing about them, because they are
+// random.
 func (k *SessionKeys) Digest() (string, error) { return digestOf(k) }
 
-// Digest returns the SHA-256 of the pepper, in hex. It reveals nothing of it: it is random.
+// Digest returns the SHA-256 of the pepper, in hex. It reveals nothing about it, because it is
+// random.
 func (p *Pepper) Digest() (string, error) { return digestOf(p) }
 
-// digestOf hashes what was understood of a value rather than the text it came in, which Vault does
-// not keep. Go writes a struct's fields in their order and a map's keys sorted, so equal values
-// have equal digests.
+// digestOf hashes the parsed value, because Vault does not preserve the text. Package json writes
+// struct fields in order and map keys sorted, so equal values have equal digests.
 func digestOf(value any) (string, error) {
 	raw, err := json.Marshal(value)
 	if err != nil {
@@ -107,8 +107,8 @@ func digestOf(value any) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// KeySet parses and checks the set: every key private or symmetric, of the two allowed algorithms,
-// and both named keys in it.
+// KeySet parses the set and checks it: every key is private or symmetric and of one of the two
+// allowed algorithms, and the set contains both named keys.
 func (k *SessionKeys) KeySet() (*jose.JSONWebKeySet, error) {
 	set := &jose.JSONWebKeySet{}
 	if err := json.Unmarshal([]byte(k.JWKS), set); err != nil {
@@ -145,7 +145,7 @@ func exactlyOne(set *jose.JSONWebKeySet, id, use string) error {
 	return nil
 }
 
-// NewPepper makes one pepper from the system's random source.
+// NewPepper returns one random pepper.
 func NewPepper() *Pepper {
 	value := make([]byte, 32)
 	rand.Read(value)

@@ -2,11 +2,12 @@ package config
 
 import "runtime/debug"
 
-// version is the release, which `make release` sets with -ldflags -X; empty in every other build.
+// version is the release. `make release` sets it with -ldflags -X. It is empty in every other
+// build.
 var version string
 
-// Version returns what both programs print for --version: the release that they were built for,
-// else the version that Go derived from the module or from Git, else "devel".
+// Version returns what both programs print for --version: the release, or the version that Go
+// derived from the module or from Git, or "devel".
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -10,9 +10,6 @@ import (
 // Longer gives d to d and a fifth.
 func Longer(d time.Duration) time.Duration { return d + part(d/5) }
 
-// Shorter gives nine tenths of d to d, for what must not come late.
-func Shorter(d time.Duration) time.Duration { return d - part(d/10) }
-
 func part(d time.Duration) time.Duration {
 	return time.Duration(rand.Int64N(int64(d) + 1)) //nolint:gosec // nobody gains by guessing it
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
 )
 
-// TestArgumentsParse checks that the subcommands accept what the operator renders, and read the values
-// that were meant.
+// TestArgumentsParse checks that the subcommands parse what the operator renders to the same
+// values.
 func TestArgumentsParse(t *testing.T) {
 	rotation := config.Rotation{ToVersion: 7, Strategy: "Rewrap"}
 	urgent := rotation
@@ -138,7 +138,7 @@ func parse(args []string) (*cobra.Command, error) {
 	return found, found.ValidateFlagGroups()
 }
 
-// with returns values with some more, given as names and values in turn.
+// with returns a copy of values with more entries, given as alternating names and values.
 func with(values map[string]string, more ...string) map[string]string {
 	all := maps.Clone(values)
 	for i := 0; i < len(more); i += 2 {

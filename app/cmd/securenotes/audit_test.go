@@ -16,14 +16,14 @@ import (
 	"github.com/securenotes/securenotes/app/internal/audit"
 )
 
-// auditSigner signs as Vault does, with a key that the test has.
+// auditSigner signs like Vault, with a key of the test.
 type auditSigner struct{ ed25519.PrivateKey }
 
 func (s auditSigner) Sign(_ context.Context, message []byte) (string, error) {
 	return "vault:v1:" + base64.StdEncoding.EncodeToString(ed25519.Sign(s.PrivateKey, message)), nil
 }
 
-// TestAuditVerifyReport checks that the command calls only what is signed as it was written.
+// TestAuditVerifyReport checks that the command vouches for signed lines only.
 func TestAuditVerifyReport(t *testing.T) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -57,12 +57,12 @@ func TestAuditVerifyReport(t *testing.T) {
 		want   []string
 		failed bool
 	}{
-		"signed": {log: chain(3, true), want: []string{"5 audit lines in 1 chains are as they were written; 1 signatures verified\n"}},
+		"signed": {log: chain(3, true), want: []string{"5 audit lines in 1 chains are unchanged; 1 signatures verified\n"}},
 		"signed and open": {log: chain(3, true) + chain(5, false), want: []string{
-			"5 of 11 audit lines in 2 chains are as they were written; 1 signatures verified\n",
-			"6 lines of 1 open chains, from 20", "are not signed: they may be forged, or others may be missing after them\n",
+			"5 of 11 audit lines in 2 chains are unchanged; 1 signatures verified\n",
+			"6 lines of 1 open chains, from 20", "are not signed: they may be forged, and lines after them may be missing\n",
 		}},
-		"only open":         {log: chain(5, false), want: []string{"0 of 6 audit lines in 1 chains are as they were written; 0 signatures verified\n6 lines"}},
+		"only open":         {log: chain(5, false), want: []string{"0 of 6 audit lines in 1 chains are unchanged; 0 signatures verified\n6 lines"}},
 		"too many unsigned": {log: chain(2000, false), want: nil, failed: true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -22,8 +22,8 @@ type devOptions struct{ listen, data string }
 const devWarning = `
   ┌──────────────────────────────────────────────────────────────────────────┐
   │  DEVELOPMENT SERVER: NOT FOR SECRETS.                                    │
-  │  The master key lies in a file beside the database: whoever reads the    │
-  │  directory reads every note. For anything real, use the operator.        │
+  │  The master key lies in a file beside the database: anyone who can read  │
+  │  the directory can read every note. For real data, use the operator.     │
   └──────────────────────────────────────────────────────────────────────────┘
 `
 
@@ -82,8 +82,8 @@ func serveDirectory(ctx context.Context, c *config.Config, directory string) err
 	return serve(ctx, c, 0, newLog(c.Log, os.Stderr))
 }
 
-// localSecrets keeps session keys, pepper and audit key in a file beside the local master key, and the
-// audit key's public half, in the form that Vault gives, beside that.
+// localSecrets stores session keys, pepper and audit key in one file next to the local master key.
+// Another file has the audit key's public half in Vault's format.
 type localSecrets struct{ path string }
 
 type localSecretsFile struct {
@@ -123,7 +123,7 @@ func (l localSecrets) load() (localSecretsFile, error) {
 		return file, fmt.Errorf("local secrets: %w", err)
 	}
 	if json.Unmarshal(raw, &file) != nil || file.SessionKeys == nil || file.Pepper == nil || len(file.AuditKey) != ed25519.PrivateKeySize {
-		return file, fmt.Errorf("local secrets: %s is damaged, or of an older version: remove the directory to begin anew", l.path)
+		return file, fmt.Errorf("local secrets: %s is damaged, or of an earlier release: remove the directory to start with an empty one", l.path)
 	}
 	return file, nil
 }
@@ -152,7 +152,8 @@ func (l localSecrets) create() (localSecretsFile, error) {
 	return file, nil
 }
 
-// writeFile replaces a file of mode 0600 so that a crash leaves the old or the new one whole.
+// writeFile replaces a file with mode 0600 atomically: after a crash, it has the old or the new
+// content.
 func writeFile(path string, raw []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {

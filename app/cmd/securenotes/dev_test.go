@@ -21,7 +21,7 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// devServer serves a directory as serve --dev does until stop is called.
+// devServer runs the service of serve --dev on a directory until stop is called.
 func devServer(t *testing.T, dir string) (client *http.Client, url string, stop func()) {
 	t.Helper()
 	client, url, cancel, ended := startDev(t, dir, serveCheaply)
@@ -38,7 +38,7 @@ func serveCommandLine(ctx context.Context, address, dir string) int {
 	return run(ctx, []string{"serve", "--dev", "--listen", address, "--data", dir})
 }
 
-// serveCheaply is serve --dev with passwords that are cheap to hash.
+// serveCheaply runs serve --dev with cheap password hashes.
 func serveCheaply(ctx context.Context, address, dir string) int {
 	c, err := devDirectory(devOptions{listen: address, data: dir})
 	if err != nil {
@@ -47,14 +47,14 @@ func serveCheaply(ctx context.Context, address, dir string) int {
 	return conclude(serveDirectory(ctx, cheapHashes(c), dir))
 }
 
-// cheapHashes lowers the cost of bcrypt below what a configuration may say. Under the race detector
-// a hash of the least cost that is allowed takes seconds.
+// cheapHashes sets a bcrypt cost below what a configuration may have. Under the race detector, a
+// hash of the lowest allowed cost takes seconds.
 func cheapHashes(c *config.Config) *config.Config {
 	c.Auth.BcryptCost = bcrypt.MinCost
 	return c
 }
 
-// startDev serves a directory, and returns how to end it and what tells its exit code.
+// startDev serves a directory. stop ends the server, and ended delivers its exit code.
 func startDev(t *testing.T, dir string, serving func(ctx context.Context, address, dir string) int) (client *http.Client, url string, cancel func(), ended <-chan int) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -108,8 +108,8 @@ func post(t *testing.T, client *http.Client, url, token, body string) map[string
 	return answer
 }
 
-// TestDevServer checks that notes outlive the process, and that the directory holds no word of
-// them.
+// TestDevServer checks that notes survive a restart, and that no file of the directory contains
+// their text.
 func TestDevServer(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	client, url, stop := devServer(t, dir)
@@ -156,7 +156,7 @@ func TestDevServer(t *testing.T) {
 	}
 }
 
-// TestDevPasswordsAreCostly checks the cost of hashes, which other tests lower.
+// TestDevPasswordsAreCostly checks the bcrypt cost that other tests lower.
 func TestDevPasswordsAreCostly(t *testing.T) {
 	c, err := devDirectory(devOptions{listen: "127.0.0.1:0", data: t.TempDir()})
 	if err != nil {

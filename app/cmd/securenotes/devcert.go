@@ -17,11 +17,11 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// devCertificateLife is how long a development certificate is valid; it is made anew a day before.
+// devCertificateLife is how long a development certificate is valid. It is renewed a day earlier.
 const devCertificateLife = 30 * 24 * time.Hour
 
-// ensureDevCertificate writes ca.crt, tls.crt and tls.key for localhost into dir, unless they are
-// there and valid. The CA's key is never stored, so that it can sign nothing else.
+// ensureDevCertificate writes ca.crt, tls.crt and tls.key for localhost into dir, unless they exist
+// and are valid. The CA's key is never stored, so that it can sign nothing else.
 func ensureDevCertificate(dir string, now time.Time) error {
 	if devCertificateValid(dir, now) {
 		return nil
@@ -49,7 +49,7 @@ func ensureDevCertificate(dir string, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("development certificate: %w", err)
 	}
-	// The certificate last: it is what says that the others are there.
+	// The certificate is written last: if it exists, so do the others.
 	for _, f := range []struct {
 		name, kind string
 		raw        []byte
@@ -63,7 +63,8 @@ func ensureDevCertificate(dir string, now time.Time) error {
 	return nil
 }
 
-// sign makes a key for the template and has the template signed; without a parent's key, by its own.
+// sign generates a key for the template and signs the template with the parent's key. If parentKey
+// is nil, the certificate is self-signed.
 func sign(template, parent *x509.Certificate, parentKey *ecdsa.PrivateKey, now time.Time) (*ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestStalledLogReaderStopsNothing: lines are lost while nobody reads, none is cut, and later ones
-// are written.
+// TestStalledLogReaderStopsNothing checks that lines are dropped while nobody reads, that none is
+// cut, and that later lines are written.
 func TestStalledLogReaderStopsNothing(t *testing.T) {
 	reader, writer, err := os.Pipe()
 	if err != nil {

@@ -18,9 +18,8 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// TestLostPostgres: a PostgreSQL database is dropped and created again, empty. The service that
-// runs ends and says why, no schema is made in the new database, and a restored one is served
-// again.
+// TestLostPostgres drops a PostgreSQL database and recreates it empty. The running service must end
+// with the reason, must not create a schema in the new database, and must serve a restored one.
 func TestLostPostgres(t *testing.T) {
 	server := testenv.StartPostgres(t)
 	dir := t.TempDir()
@@ -52,15 +51,15 @@ func TestLostPostgres(t *testing.T) {
 		stop()
 		<-ended
 	}
-	// The container is started again, and then another pod, whose init container runs first.
+	// First the container restarts, then another pod starts, whose init container runs first.
 	if err := serve(t.Context(), c, 0, newLog(c.Log, os.Stderr)); !errors.Is(err, deployment.ErrLost) {
-		t.Errorf("the service that is started again: %v", err)
+		t.Errorf("the restarted service: %v", err)
 	}
 	if _, err := prepare(t, c, true); !errors.Is(err, deployment.ErrLost) {
 		t.Errorf("migrate: %v", err)
 	}
 	if tables := tablesOf(t, uri); tables != 0 {
-		t.Errorf("%d tables were made in the place of the lost ones", tables)
+		t.Errorf("%d tables were created in the place of the lost ones", tables)
 	}
 
 	server.Execute(t, "DROP DATABASE notes", "CREATE DATABASE notes TEMPLATE backup")
@@ -74,7 +73,8 @@ func TestLostPostgres(t *testing.T) {
 	}
 }
 
-// serveUntilReady serves; stop has the service end, and ended says with what.
+// serveUntilReady starts the service and waits until it is ready. stop ends it, and ended delivers
+// its error.
 func serveUntilReady(t *testing.T, c *config.Config) (stop func(), ended <-chan error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -100,7 +100,7 @@ func serveUntilReady(t *testing.T, c *config.Config) (stop func(), ended <-chan 
 	}
 }
 
-// tablesOf counts the tables of a database.
+// tablesOf returns the number of tables in a database.
 func tablesOf(t *testing.T, uri string) (tables int) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), uri)

@@ -17,7 +17,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/store"
 )
 
-// localConfig is of a deployment with a master key in a file below dir.
+// localConfig returns the configuration of a deployment with a master key in a file below dir.
 func localConfig(t *testing.T, dir string, database config.Database) *config.Config {
 	t.Helper()
 	c := &config.Config{
@@ -33,7 +33,7 @@ func localConfig(t *testing.T, dir string, database config.Database) *config.Con
 	return cheapHashes(c)
 }
 
-// prepare runs what the init container runs.
+// prepare does what the init container does.
 func prepare(t *testing.T, c *config.Config, claimed bool) (applied int, err error) {
 	t.Helper()
 	c.Claimed = claimed
@@ -44,8 +44,9 @@ func prepare(t *testing.T, c *config.Config, claimed bool) (applied int, err err
 	return migrate(t.Context(), c, trust)
 }
 
-// TestLostSQLite: where a database has been in use, none is made in its place, whatever is left of
-// it. The same deployment's database is welcome, also at the schema of an earlier release.
+// TestLostSQLite checks that nothing is created in the place of a database that has been in use,
+// whatever is left of it. The deployment's own database is accepted, also with the schema of an
+// earlier release.
 func TestLostSQLite(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "notes.db")
@@ -61,7 +62,7 @@ func TestLostSQLite(t *testing.T) {
 		spoil   func() error
 		claimed bool
 		want    error
-		size    int64 // of the file afterwards, where nothing may be made; -1: it does not exist
+		size    int64 // of the file afterwards, if nothing may be created; -1: it does not exist
 	}{
 		"it is there":              {spoil: func() error { return nil }, claimed: true, want: nil},
 		"an earlier release's":     {spoil: func() error { return earlierSchema(t.Context(), file) }, claimed: true, want: nil},
@@ -95,11 +96,11 @@ func TestLostSQLite(t *testing.T) {
 			}
 			switch info, err := os.Stat(file); {
 			case tc.size < 0 && !errors.Is(err, fs.ErrNotExist):
-				t.Errorf("a file was made: %v", err)
+				t.Errorf("a file was created: %v", err)
 			case tc.size == 0 && err != nil:
 				t.Error(err)
-			case name == "the file is empty" && info.Size() > 4096: // the header that opening writes
-				t.Errorf("tables were made: %d bytes", info.Size())
+			case name == "the file is empty" && info.Size() > 4096: // the header that SQLite writes when it opens the file
+				t.Errorf("tables were created: %d bytes", info.Size())
 			}
 		})
 	}

@@ -7,8 +7,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/server"
 )
 
-// TestAPIMemoryIsSetAside: what the API lets its requests hold is in the memory budget of the
-// process.
+// TestAPIMemoryIsSetAside checks that the process's memory budget includes what requests may hold.
 func TestAPIMemoryIsSetAside(t *testing.T) {
 	if httpapi.MaxMemory > server.APIMemory || httpapi.RequestMemory > server.RequestMemory {
 		t.Errorf("each request may hold %d bytes and all together %d more; set aside are %d and %d",

@@ -13,8 +13,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/store"
 )
 
-// migratePatience is how long an unreachable database or Vault is waited for before the container
-// ends and so says why; Kubernetes starts it again.
+// migratePatience bounds the wait for an unreachable database or Vault. Then the container ends
+// with the reason, and Kubernetes restarts it.
 const migratePatience = 20 * time.Second
 
 func migrateCommand() *cobra.Command {
@@ -48,7 +48,7 @@ func migrateCommand() *cobra.Command {
 	return command
 }
 
-// migrate is not cut off by the patience: a migration under way is let finish. Error:
+// migrate brings the schema up to date and binds the database to the deployment. Error:
 // deployment.ErrLost, before anything is changed.
 func migrate(ctx context.Context, c *config.Config, t *trust) (int, error) {
 	db, err := openStore(ctx, c, t, store.RoleJob)
@@ -69,7 +69,8 @@ func migrate(ctx context.Context, c *config.Config, t *trust) (int, error) {
 	if err != nil {
 		return applied, err
 	}
-	// The API checks its own copy; here, the operator can read what is wrong.
+	// The API checks the pepper, too. This check reports to the operator, by the termination
+	// message.
 	peppers, err := t.Pepper(ctx)
 	if err != nil {
 		return applied, err

@@ -19,7 +19,7 @@ import (
 // maxTermination bounds the message of a [config.Termination], in bytes. Kubernetes keeps 4,096.
 const maxTermination = 2048
 
-// errConfiguration marks what trying again does not help.
+// errConfiguration marks errors that a retry cannot fix.
 var errConfiguration = errors.New("configuration")
 
 // outcomes maps errors to a reason and an exit code, first match first.
@@ -51,7 +51,7 @@ var outcomes = []struct {
 	{server.ErrCertificate, config.ReasonCertificateInvalid, config.ExitRetryable},
 }
 
-// outcome sorts an error.
+// outcome returns the termination message and the exit code for an error.
 func outcome(err error) (config.Termination, int) {
 	for _, o := range outcomes {
 		if errors.Is(err, o.err) {
@@ -61,8 +61,8 @@ func outcome(err error) (config.Termination, int) {
 	return config.Termination{Reason: config.ReasonFailed, Message: bounded(err.Error())}, config.ExitRetryable
 }
 
-// explain returns what /readyz says of an error: its reason comes first, where it has one, so that
-// the operator can show it.
+// explain returns the error that /readyz shows. If the error has a reason, the text begins with it,
+// so that the operator can show it.
 func explain(err error) error {
 	if err == nil {
 		return nil
@@ -80,21 +80,22 @@ func bounded(text string) string {
 	return text
 }
 
-// conclude says how a command ended, on standard error and to Kubernetes, and returns the exit code.
+// conclude reports how a command ended, on standard error and to Kubernetes, and returns the exit
+// code.
 func conclude(err error) int {
 	if err == nil {
 		return 0
 	}
 	termination, exit := outcome(err)
 	fmt.Fprintf(os.Stderr, "securenotes: %s: %s\n", termination.Reason, termination.Message)
-	if err := terminate(termination); err != nil {
+	if err := writeTermination(termination); err != nil {
 		fmt.Fprintln(os.Stderr, "securenotes:", err)
 	}
 	return exit
 }
 
-// terminate leaves the termination message, where Kubernetes asks for one.
-func terminate(t config.Termination) error {
+// writeTermination writes the termination message, if Kubernetes has created the file for it.
+func writeTermination(t config.Termination) error {
 	raw, err := json.Marshal(t)
 	if err != nil {
 		return fmt.Errorf("termination message: %w", err)

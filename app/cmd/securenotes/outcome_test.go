@@ -67,8 +67,8 @@ func TestOutcome(t *testing.T) {
 	}
 }
 
-// TestPanicEndsNoJob: the exit code of a program that panics, which is also that of one that is told to end
-// while it starts, does not end a Job for good.
+// TestPanicEndsNoJob checks that the exit code of a panic, which is also that of a SIGTERM during
+// the start, does not end a Job permanently.
 func TestPanicEndsNoJob(t *testing.T) {
 	if os.Getenv("SECURENOTES_TEST_PANIC") != "" {
 		panic("on purpose")
@@ -80,6 +80,6 @@ func TestPanicEndsNoJob(t *testing.T) {
 		t.Fatalf("no panic: %v\n%s", err, out)
 	}
 	if code := child.ProcessState.ExitCode(); code == config.ExitConfiguration || code == config.ExitSuperseded {
-		t.Errorf("exit code %d ends a Job for good", code)
+		t.Errorf("exit code %d ends a Job permanently", code)
 	}
 }

@@ -33,23 +33,23 @@ func loadConfig(path string) (*config.Config, error) {
 	return c, nil
 }
 
-// secrets is where the session keys and the pepper come from, and what signs the audit log: Vault, or a
-// file for development.
+// secrets provides session keys and pepper, and signs the audit log. It is Vault, or a file for
+// development.
 type secrets interface {
 	SessionKeys(context.Context) (*config.SessionKeys, error)
 	Pepper(context.Context) (*config.Pepper, error)
 	audit.Signer
 }
 
-// trust is where keys and secrets come from.
+// trust is the source of keys and secrets.
 type trust struct {
 	provider envelope.KeyProvider
 	secrets
-	// logins to the database; nil where the database's URI says who to log in as.
+	// logins are the source of database credentials; nil: the database's URI has them.
 	logins store.Logins
 }
 
-// newTrust asks nobody for anything yet. Until ctx ends it keeps alive what it was given.
+// newTrust does not call Vault yet. Until ctx ends, it renews what Vault lends to the process.
 func newTrust(ctx context.Context, c *config.Config) (*trust, error) {
 	if c.Keys.Local != nil {
 		local, err := envelope.OpenLocal(c.Keys.Local.File)
@@ -77,9 +77,9 @@ type data struct {
 	keys  *envelope.Keyring
 }
 
-// openStore opens the database. One that has been in use must still be the deployment's, else the
-// error is deployment.ErrLost, and nothing is made in its place: opening SQLite would make the
-// file.
+// openStore opens the database. If a database that has been in use no longer has the deployment's
+// data, the error is deployment.ErrLost, and nothing is created in its place: to open SQLite would
+// create the file.
 func openStore(ctx context.Context, c *config.Config, t *trust, role store.Role) (store.Store, error) {
 	if file := c.Database.SQLite; c.Claimed && file != nil {
 		if _, err := os.Stat(file.Path); errors.Is(err, fs.ErrNotExist) {
@@ -96,8 +96,8 @@ func openStore(ctx context.Context, c *config.Config, t *trust, role store.Role)
 	return db, nil
 }
 
-// openData opens the database and shows that it is this deployment's, its schema this program's and
-// the master key the right one.
+// openData opens the database. It checks that the database belongs to this deployment, that its
+// schema fits this program, and that the master key is the right one.
 func openData(ctx context.Context, c *config.Config, t *trust, role store.Role) (*data, error) {
 	db, err := openStore(ctx, c, t, role)
 	if err != nil {
@@ -114,16 +114,16 @@ func openData(ctx context.Context, c *config.Config, t *trust, role store.Role) 
 	return d, nil
 }
 
-// retry calls do until it succeeds, fails for good or ctx ends, with a growing pause; complain is
-// told each failure. It returns the last failure.
-func retry(ctx context.Context, complain func(error), do func(context.Context) error) error {
+// retry calls do with a growing pause until it succeeds, fails permanently, or ctx ends. It passes
+// each error to report, and returns the last one.
+func retry(ctx context.Context, report func(error), do func(context.Context) error) error {
 	for pause := time.Second; ; pause = min(2*pause, 15*time.Second) {
 		err := do(ctx)
 		if err == nil {
 			return nil
 		}
-		complain(err)
-		if forGood(err) {
+		report(err)
+		if permanent(err) {
 			return err
 		}
 		select {
@@ -134,8 +134,8 @@ func retry(ctx context.Context, complain func(error), do func(context.Context) e
 	}
 }
 
-// forGood reports whether err lasts until somebody acts. A process that ends with it leaves the
-// reason where the operator reads it.
-func forGood(err error) bool {
+// permanent reports whether err lasts until a person acts. The process then ends, and its
+// termination message tells the operator the reason.
+func permanent(err error) bool {
 	return errors.Is(err, vault.ErrNotRecorded) || errors.Is(err, deployment.ErrWrongPepper)
 }

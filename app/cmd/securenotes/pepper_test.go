@@ -26,7 +26,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/vault"
 )
 
-// localDeployment is the configuration of a service that keeps everything in a directory.
+// localDeployment returns the configuration of a service that stores everything in a directory.
 func localDeployment(t *testing.T, dir string) *config.Config {
 	t.Helper()
 	c := &config.Config{
@@ -42,8 +42,8 @@ func localDeployment(t *testing.T, dir string) *config.Config {
 	return cheapHashes(c)
 }
 
-// TestNothingStartsWithAnotherPepper: neither migrate nor the API runs with another pepper than the
-// one that the database's passwords are keyed with, and both do again once that is back.
+// TestNothingStartsWithAnotherPepper checks that neither migrate nor the API runs with another
+// pepper than that of the database's passwords, and that both run again once it is back.
 func TestNothingStartsWithAnotherPepper(t *testing.T) {
 	dir, ctx := t.TempDir(), context.Background()
 	c := localDeployment(t, dir)
@@ -92,8 +92,8 @@ func TestNothingStartsWithAnotherPepper(t *testing.T) {
 	}
 }
 
-// TestStartFindsLostPeppers: a process that starts says whose passwords it cannot verify, and tells
-// nobody else who that is.
+// TestStartFindsLostPeppers checks that a starting process logs how many passwords it cannot
+// verify, and that no client learns whose they are.
 func TestStartFindsLostPeppers(t *testing.T) {
 	ctx := t.Context()
 	c := localDeployment(t, t.TempDir())
@@ -135,8 +135,8 @@ func TestStartFindsLostPeppers(t *testing.T) {
 	}
 }
 
-// TestPlantedSecretsEndTheProcess: a planted value does not go away by itself, so nothing is tried
-// again, and the operator can read why the process has ended. Whatever passes is tried again.
+// TestPlantedSecretsEndTheProcess checks that a planted value ends the process without a retry, so
+// that the operator can read the reason, and that a passing error is retried.
 func TestPlantedSecretsEndTheProcess(t *testing.T) {
 	for name, tc := range map[string]struct {
 		err  error

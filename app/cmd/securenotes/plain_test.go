@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestPlainHTTPIsRefused: who forgets the s in https is told, and not sent on, so that the mistake is
-// found before a token has crossed the network many times.
+// TestPlainHTTPIsRefused checks that a request by http is rejected, and not redirected. A client
+// with such a mistake must not send its token in the clear again and again.
 func TestPlainHTTPIsRefused(t *testing.T) {
 	_, url, stop := devServer(t, filepath.Join(t.TempDir(), "data"))
 	defer stop()

@@ -10,9 +10,9 @@ import (
 	"syscall"
 )
 
-// With the build tag bench, SIGUSR1 begins a processor profile into the file that SECURENOTES_PROFILE
-// names, and ends it. No other build has this.
-func init() { //nolint:gochecknoinits // the only way in that leaves main as it is
+// With the build tag bench, the first SIGUSR1 starts a CPU profile into the file that
+// SECURENOTES_PROFILE names, and the next one ends it.
+func init() { //nolint:gochecknoinits // main has no hook for it
 	path := os.Getenv("SECURENOTES_PROFILE")
 	if path == "" {
 		return

@@ -21,7 +21,7 @@ import (
 
 // proxied is a service behind a proxy that passes TLS through.
 type proxied struct {
-	// proxy is where clients connect to, host:port.
+	// proxy is the address that clients connect to, host:port.
 	proxy string
 	tls   *tls.Config
 }
@@ -96,13 +96,13 @@ func (p *proxied) await(t *testing.T, what string, check func() error) {
 	}
 }
 
-// dial connects to the proxy from an address of this machine.
+// dial connects to the proxy from one of this machine's addresses.
 func (p *proxied) dial(ctx context.Context, from string) (net.Conn, error) {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
 	return dialer.DialContext(ctx, "tcp", p.proxy)
 }
 
-// client sends each request from an address over a connection of its own.
+// client returns a client that sends each request from the address and over a new connection.
 func (p *proxied) client(from string) *http.Client {
 	return &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dial(ctx, from) },
@@ -110,7 +110,7 @@ func (p *proxied) client(from string) *http.Client {
 	}}
 }
 
-// login returns the status of a login of alice's; headers are pairs.
+// login returns the status of a login as alice. header alternates names and values.
 func (p *proxied) login(t *testing.T, client *http.Client, password string, header ...string) int {
 	t.Helper()
 	request, err := http.NewRequest(http.MethodPost, "https://"+p.proxy+"/api/auth/login", strings.NewReader(`{"username":"alice","password":"`+password+`"}`))
@@ -128,9 +128,9 @@ func (p *proxied) login(t *testing.T, client *http.Client, password string, head
 	return response.StatusCode
 }
 
-// pileUp opens connections from an address and keeps them until the test ends: some that finish the
-// handshake and ask nothing, and some that do not begin it. It returns how many the service has
-// closed so far.
+// pileUp opens connections from an address and holds them until the test ends: some finish the
+// handshake and send no request, and some do not start it. closed counts those that the service has
+// closed.
 func (p *proxied) pileUp(t *testing.T, from string, each int) (closed *atomic.Int64) {
 	t.Helper()
 	closed = &atomic.Int64{}
@@ -153,8 +153,8 @@ func (p *proxied) pileUp(t *testing.T, from string, each int) (closed *atomic.In
 	return closed
 }
 
-// TestClientsBehindPROXYProtocolAreApart: behind one HAProxy that passes TLS through, a client's
-// wrong logins and its piled-up connections stop nobody else.
+// TestClientsBehindPROXYProtocolAreApart checks that a client's failed logins and idle connections
+// affect no other client behind the same HAProxy, which passes TLS through.
 func TestClientsBehindPROXYProtocolAreApart(t *testing.T) {
 	const attackerAddress, otherAddress = "127.0.0.2", "127.0.0.3"
 	p := serveBehindProxy(t)
@@ -167,12 +167,12 @@ func TestClientsBehindPROXYProtocolAreApart(t *testing.T) {
 		}
 	}
 	if status := p.login(t, attacker, "wrong horse battery"); status != http.StatusTooManyRequests {
-		t.Errorf("a wrong login too many: status %d, want 429", status)
+		t.Errorf("one failed login too many: status %d, want 429", status)
 	}
-	// A header of HTTP passes through TLS as the client has written it: only the PROXY protocol is
-	// the proxy's word.
+	// An HTTP header comes from the client, because TLS passes through the proxy. Only the PROXY
+	// header comes from the proxy.
 	if status := p.login(t, attacker, "wrong horse battery", "X-Forwarded-For", "192.0.2.1"); status != http.StatusTooManyRequests {
-		t.Errorf("a wrong login that claims another address: status %d, want 429", status)
+		t.Errorf("a failed login that claims another address: status %d, want 429", status)
 	}
 	if status := p.login(t, other, "correct horse battery"); status != http.StatusOK {
 		t.Errorf("the other client's login: status %d, want 200", status)
@@ -187,7 +187,7 @@ func TestClientsBehindPROXYProtocolAreApart(t *testing.T) {
 	})
 	for range 10 {
 		if status := p.login(t, other, "correct horse battery"); status != http.StatusOK {
-			t.Fatalf("the other client's login beside piled-up connections: status %d, want 200", status)
+			t.Fatalf("the other client's login beside idle connections: status %d, want 200", status)
 		}
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/store"
 )
 
-// progressInterval is how often progress is shown; the ConfigMap takes at most one write a second
-// from each shard.
+// progressInterval is the time between two progress reports. Each shard may write to the ConfigMap
+// once a second.
 const progressInterval = 2 * time.Second
 
 // rotationOptions are the flags that reencrypt and verify share.
@@ -28,14 +28,14 @@ type rotationOptions struct {
 func (o *rotationOptions) add(command *cobra.Command) {
 	requireConfig(command, &o.config)
 	flags := command.Flags()
-	flags.IntVar(&o.to, config.FlagToVersion, 0, "master key version that everything is to be under (required)")
+	flags.IntVar(&o.to, config.FlagToVersion, 0, "master key version to move everything to (required)")
 	flags.StringVar(&o.strategy, config.FlagStrategy, "", "Reencrypt or Rewrap (required)")
 	cobra.CheckErr(command.MarkFlagRequired(config.FlagToVersion))
 	cobra.CheckErr(command.MarkFlagRequired(config.FlagStrategy))
 }
 
 func addUrgent(command *cobra.Command, urgent *bool) {
-	command.Flags().BoolVar(urgent, config.FlagUrgent, false, "do not rest while users are at work: for a key that may have leaked")
+	command.Flags().BoolVar(urgent, config.FlagUrgent, false, "do not pause while users are active: for a key that may have leaked")
 }
 
 func (o *rotationOptions) parse() (*config.Config, reencrypt.Strategy, error) {
@@ -50,8 +50,8 @@ func (o *rotationOptions) parse() (*config.Config, reencrypt.Strategy, error) {
 	return c, strategy, err
 }
 
-// openForRotation opens database and keys; it retries for a while, because a Job's attempts are
-// few and a restart of Vault or of the database is short.
+// openForRotation opens database and keys. It retries for a minute: a Job has few attempts, and a
+// restart of Vault or of the database is short.
 func openForRotation(ctx context.Context, c *config.Config) (*data, error) {
 	trust, err := newTrust(ctx, c)
 	if err != nil {
@@ -61,7 +61,7 @@ func openForRotation(ctx context.Context, c *config.Config) (*data, error) {
 	patience, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	var d *data
-	err = retry(patience, func(err error) { log.Warn("cannot begin yet", "error", err.Error()) }, func(context.Context) error {
+	err = retry(patience, func(err error) { log.Warn("cannot start yet", "error", err.Error()) }, func(context.Context) error {
 		d, err = openData(ctx, c, trust, store.RoleJob)
 		return err
 	})
@@ -82,9 +82,9 @@ func reencryptCommand() *cobra.Command {
 		Short: "Move every owner key, and with it every note, to a new master key version",
 		Long: `Move every owner key, and with it every note, to a new master key version.
 
-It does what the database says is left to do: it can be killed at any moment and run again, and
-several shards, or several runs, can work at the same time. Users keep writing meanwhile, and go
-first: it rests between its batches for as long as they are at work.`,
+The database records what is left to do. The command can be killed at any time and run again, and
+several shards or runs can work at the same time. Users keep writing meanwhile and have priority:
+the command pauses between its batches while users are active.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
@@ -106,7 +106,7 @@ first: it rests between its batches for as long as they are at work.`,
 				}
 			}
 			log := newLog(c.Log, os.Stderr)
-			sinks := progress.All{visible(c, "rows")}
+			sinks := progress.All{progressSink(c, "rows")}
 			if configMap != "" {
 				sink, err := progress.NewConfigMap(configMap, owner, shard, log)
 				if err != nil {
@@ -123,13 +123,13 @@ first: it rests between its batches for as long as they are at work.`,
 			job := &reencrypt.Job{
 				Store: d.store, Keys: d.keys, Strategy: strategy, To: o.to, Range: owners,
 				EndSessions: ending, Progress: tracker.Report, Conflicts: tracker.Conflicts, Log: log,
-				// A fraction is as good as any number here, so that the shares add up to the limit.
+				// Not rounded, so that the shares of all shards add up to the limit.
 				MaxPerSecond: float64(maxPerSecond) / float64(shards), Urgent: urgent,
 			}
 			if err := tracker.During(ctx, job.Run); err != nil {
 				return err
 			}
-			return terminate(config.Termination{
+			return writeTermination(config.Termination{
 				Reason: config.ReasonComplete, Message: fmt.Sprintf("Shard %d of %d is under version %d.", shard, shards, o.to),
 			})
 		},
@@ -139,9 +139,9 @@ first: it rests between its batches for as long as they are at work.`,
 	flags.IntVar(&shard, config.FlagShard, 0, "index of this shard")
 	flags.IntVar(&shards, config.FlagShards, 1, "number of shards")
 	flags.IntVar(&maxPerSecond, config.FlagMaxNotesPerSecond, 0,
-		"how many notes (for Rewrap: keys) all shards together may write in a second; each has an equal share; 0: no limit")
+		"notes (Rewrap: keys) that all shards together may write in a second; each gets an equal share; 0: no limit")
 	addUrgent(command, &urgent)
-	flags.StringVar(&endSessions, config.FlagEndSessions, "", "end every session that began at this time (RFC 3339) or before")
+	flags.StringVar(&endSessions, config.FlagEndSessions, "", "end every session that started at this time (RFC 3339) or earlier")
 	flags.StringVar(&configMap, config.FlagProgressConfigMap, "", "NAMESPACE/NAME of the ConfigMap to report progress to")
 	flags.StringVar(&owner, config.FlagJob, "", "name of this Job, for the progress ConfigMap")
 	command.MarkFlagsRequiredTogether(config.FlagProgressConfigMap, config.FlagJob)
@@ -156,7 +156,7 @@ func verifyCommand() *cobra.Command {
 	)
 	command := &cobra.Command{
 		Use:   config.CommandVerify,
-		Short: "Show that nothing is under an older master key version, and that everything opens",
+		Short: "Check that nothing is under an older master key version, and that everything can be decrypted",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
@@ -170,7 +170,7 @@ func verifyCommand() *cobra.Command {
 			}
 			defer d.store.Close()
 			var report reencrypt.Report
-			tracker := progress.NewTracker(visible(c, "owner keys"), progressInterval)
+			tracker := progress.NewTracker(progressSink(c, "owner keys"), progressInterval)
 			verification := &reencrypt.Verification{
 				Store: d.store, Keys: d.keys, Strategy: strategy, To: o.to, All: all, Urgent: urgent, Progress: tracker.Report,
 			}
@@ -181,19 +181,19 @@ func verifyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			message := fmt.Sprintf("Nothing is below version %d: %d owner keys unwrapped, %d values opened.", o.to, report.Keys, report.Values)
+			message := fmt.Sprintf("Nothing is below version %d: %d owner keys unwrapped, %d values decrypted.", o.to, report.Keys, report.Values)
 			newLog(c.Log, os.Stderr).Info(message)
-			return terminate(config.Termination{Reason: config.ReasonComplete, Message: message})
+			return writeTermination(config.Termination{Reason: config.ReasonComplete, Message: message})
 		},
 	}
 	o.add(command)
 	addUrgent(command, &urgent)
-	command.Flags().BoolVar(&all, "all", false, "open every value, not one under each owner key")
+	command.Flags().BoolVar(&all, "all", false, "decrypt every value, not one for each owner key")
 	return command
 }
 
-// visible shows progress to who is watching: a bar on a terminal, lines in a log.
-func visible(c *config.Config, what string) progress.Sink {
+// progressSink returns the visible form of progress: a bar on a terminal, lines in a log.
+func progressSink(c *config.Config, what string) progress.Sink {
 	if term.IsTerminal(int(os.Stderr.Fd())) {
 		return progress.Bar{Terminal: os.Stderr, What: what}
 	}

@@ -17,8 +17,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/store"
 )
 
-// devNotes is a directory of serve --dev with a user's notes, and the configuration file that its rotation
-// is run with by hand.
+// devNotes returns a directory of serve --dev with a user's notes, and a configuration file for a
+// manual rotation.
 func devNotes(t *testing.T, notes int) (dir, file string, c *config.Config) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "data")
@@ -63,8 +63,8 @@ func rotateLocal(t *testing.T, dir string) int {
 	return to
 }
 
-// TestRotationByHand: the commands of a rotation, with their settings, and that verify --all finds what verify
-// does not.
+// TestRotationByHand runs the commands of a rotation with their flags, and checks that verify --all
+// finds what verify does not.
 func TestRotationByHand(t *testing.T) {
 	dir, file, c := devNotes(t, 5)
 	rotation := func(to int, command string, flags ...string) int {
@@ -81,7 +81,7 @@ func TestRotationByHand(t *testing.T) {
 			}
 		}
 		if code := rotation(to, "reencrypt", "--urgent", "--max-notes-per-second", "5"); code == 0 {
-			t.Error("held back and urgent at the same time")
+			t.Error("a limit and urgent were accepted together")
 		}
 		if code := rotation(to, "reencrypt", flags...); code != 0 {
 			t.Fatalf("reencrypt %v ended with %d", flags, code)
@@ -99,7 +99,7 @@ func TestRotationByHand(t *testing.T) {
 	}
 }
 
-// damageLastNote changes a bit of the content of the last of the only user's notes.
+// damageLastNote flips a bit in the content of the only user's last note.
 func damageLastNote(t *testing.T, c *config.Config) {
 	t.Helper()
 	db, err := store.Open(t.Context(), c.Database, nil, store.RoleJob)
@@ -125,7 +125,7 @@ func damageLastNote(t *testing.T, c *config.Config) {
 	}
 }
 
-// TestMetricsOfARotation scrapes a service whose rotation has begun and not gone on.
+// TestMetricsOfARotation scrapes a service whose rotation has started and stalled.
 func TestMetricsOfARotation(t *testing.T) {
 	dir, _, c := devNotes(t, 3)
 	db, err := store.Open(t.Context(), c.Database, nil, store.RoleJob)

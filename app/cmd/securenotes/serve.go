@@ -35,14 +35,14 @@ import (
 )
 
 const (
-	// requestTimeout is below the time that clients and proxies commonly wait.
+	// requestTimeout is shorter than what clients and proxies usually wait.
 	requestTimeout = 20 * time.Second
-	// sweepInterval and sweepBatch: how often, and how many at once, expired rows are deleted.
+	// sweepInterval and sweepBatch say how often, and how many at a time, expired rows are deleted.
 	sweepInterval, sweepBatch = time.Minute, 1000
 )
 
-// useSessionKeys has the command line decide, where it says something: a pod is started anew with it, while the file
-// that a pod mounts may be an older one for a minute.
+// useSessionKeys gives the command line precedence. A pod restarts with new arguments, while the
+// file that it mounts may be outdated for a minute.
 func useSessionKeys(c *config.Config, entry, digest string) error {
 	if entry == "" || c.Keys.Vault == nil {
 		return nil
@@ -99,8 +99,8 @@ func serveCommand() *cobra.Command {
 	return command
 }
 
-// serve answers probes at once, and the API as soon as database and keys are there. It ends when ctx
-// does.
+// serve answers probes at once, and the API as soon as database and keys are available. It ends
+// with ctx.
 func serve(ctx context.Context, c *config.Config, drain time.Duration, log *slog.Logger) error {
 	// The certificate watcher is controller-runtime's and logs through its global logger.
 	ctrllog.SetLogger(logr.FromSlogHandler(log.Handler()))
@@ -119,7 +119,7 @@ func serve(ctx context.Context, c *config.Config, drain time.Duration, log *slog
 	if err != nil {
 		return err
 	}
-	// Probes are answered until the API has ended, and longer than that by nothing.
+	// Probes are answered until the API has ended.
 	probeContext, stopProbes := context.WithCancel(context.WithoutCancel(ctx))
 	var group errgroup.Group
 	group.Go(func() error {
@@ -134,10 +134,11 @@ func serve(ctx context.Context, c *config.Config, drain time.Duration, log *slog
 
 func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes *server.Probes, transport server.Options, registry prometheus.Registerer) error {
 	log := transport.Log
-	// Once for all attempts: each login to Vault, and each to the database that Vault makes, lasts for a while.
-	trusted, stopTrusting := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopTrusting()
-	trust, err := newTrust(trusted, c)
+	// All attempts share it: each login to Vault and each database user that Vault creates lasts
+	// for a while.
+	renewing, stopRenewing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopRenewing()
+	trust, err := newTrust(renewing, c)
 	if err != nil {
 		return err
 	}
@@ -154,13 +155,13 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 	}, func(ctx context.Context) (err error) {
 		api, err = start(ctx, c, trust, lines, registry, log)
 		if errors.Is(err, deployment.ErrLost) {
-			giveUp() // what the process ends with is how the operator learns of it
+			giveUp() // the operator reads the termination message
 		}
 		return err
 	})
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil // told to end before it was ready
+			return nil // stopped before it was ready
 		}
 		return err
 	}
@@ -171,7 +172,7 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 	if err != nil {
 		return err
 	}
-	// A probe waits for nothing but the database: neither for users nor for a count.
+	// A probe has connections of its own: it waits neither for requests nor for the sweep.
 	probed, background := api.store.Background(), api.store.Background()
 	defer func() {
 		if err := errors.Join(probed.Close(), background.Close()); err != nil {
@@ -192,7 +193,7 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 		<-ctx.Done()
 		probes.NotReady("ending")
 	}()
-	// The chain's end is signed when the last request has been answered.
+	// The end of the chain is signed after the last request.
 	served, stopAudit := context.WithCancel(context.WithoutCancel(ctx))
 	var trail sync.WaitGroup
 	trail.Go(func() { api.audit.Run(served) })
@@ -212,8 +213,8 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 	return err
 }
 
-// readiness is a check that the database answers and that requests can be recorded. Its errors are
-// what /readyz says.
+// readiness returns a check that the database answers and that the audit log can be written.
+// /readyz shows its error.
 func readiness(ping func(context.Context) error, recorded func() error) func(context.Context) error {
 	return func(ctx context.Context) error {
 		err := recorded()
@@ -224,8 +225,8 @@ func readiness(ping func(context.Context) error, recorded func() error) func(con
 	}
 }
 
-// unlessLost is a check that the database answers. It ends the process, with stop, when the
-// database no longer holds the deployment's data, as after it was dropped and created again.
+// unlessLost returns a check that the database answers. If the database no longer has the
+// deployment's data, as after a drop and a new creation, the check ends the process with stop.
 func unlessLost(db store.Store, d config.Deployment, stop context.CancelCauseFunc) func(context.Context) error {
 	return func(ctx context.Context) error {
 		err := db.Ping(ctx)
@@ -239,7 +240,7 @@ func unlessLost(db store.Store, d config.Deployment, stop context.CancelCauseFun
 	}
 }
 
-// running is the API once all that it needs has answered.
+// running is the API and what it has opened.
 type running struct {
 	store         store.Store
 	closeCounters func() error
@@ -296,7 +297,7 @@ func start(ctx context.Context, c *config.Config, t *trust, lines io.Writer, reg
 	}
 	for id, users := range lost {
 		hasher.PepperLost()
-		log.Error("users cannot log in, because the pepper of their passwords is not in Vault; every login that fails is answered with 503. "+
+		log.Error("users cannot log in, because the pepper of their passwords is not in Vault; every failed login is answered with 503. "+
 			"Restore the database from a backup of its own, and restart the pods", "pepper", id, "users", users)
 	}
 	counters, closeCounters, err := ratelimit.OpenStore(c.RateLimits, c.Deployment.ID, d.store.Limits())
@@ -333,7 +334,8 @@ func start(ctx context.Context, c *config.Config, t *trust, lines io.Writer, reg
 	return &running{store: d.store, closeCounters: closeCounters, handler: handler, audit: trail}, nil
 }
 
-// sweep deletes expired sessions, idempotency keys and counters. They are without effect already; this is for the space.
+// sweep deletes expired sessions, idempotency keys and counters. They already have no effect; sweep
+// frees their space.
 func sweep(ctx context.Context, db store.Store, log *slog.Logger) {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
@@ -352,7 +354,7 @@ func sweep(ctx context.Context, db store.Store, log *slog.Logger) {
 	}
 }
 
-// inBatches repeats a deletion until a batch is not full.
+// inBatches repeats a deletion until a batch is incomplete.
 func inBatches(remove func() (int64, error)) error {
 	for {
 		if n, err := remove(); err != nil || n < sweepBatch {

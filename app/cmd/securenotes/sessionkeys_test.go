@@ -8,8 +8,8 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// TestSessionKeysOfTheCommandLine: a pod that was started for new session keys uses these, whatever the file that
-// it mounts says yet.
+// TestSessionKeysOfTheCommandLine checks that a pod that was started for new session keys uses
+// them, although the file that it mounts is outdated.
 func TestSessionKeysOfTheCommandLine(t *testing.T) {
 	older, newer := strings.Repeat("0", 64), strings.Repeat("1", 64)
 	file := func() *config.Config {

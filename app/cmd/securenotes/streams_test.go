@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// TestLogsGoWhereTheDocumentsSay: the audit log, and nothing else, to standard output; the service's own log to
-// standard error.
+// TestLogsGoWhereTheDocumentsSay checks that standard output has the audit log and nothing else,
+// and standard error the service's own log.
 func TestLogsGoWhereTheDocumentsSay(t *testing.T) {
 	dir := t.TempDir()
 	redirected := func(stream **os.File, name string) (restored func() string) {
@@ -37,7 +37,7 @@ func TestLogsGoWhereTheDocumentsSay(t *testing.T) {
 	}
 	restoreOut, restoreErr := redirected(&os.Stdout, "stdout"), redirected(&os.Stderr, "stderr")
 	client, url, stop := devServer(t, filepath.Join(dir, "data"))
-	response, err := client.Get(url + "/api/openapi.yaml") // which has a line in the service's log
+	response, err := client.Get(url + "/api/openapi.yaml") // the service's log records it
 	if err == nil {
 		response.Body.Close()
 	}
@@ -62,9 +62,8 @@ func TestLogsGoWhereTheDocumentsSay(t *testing.T) {
 	}
 }
 
-// TestServiceOutlastsAStalledReader: while nobody reads standard output, requests are refused at
-// once; when somebody reads again, they are answered, and the service has ended nothing and been
-// told nothing.
+// TestServiceOutlastsAStalledReader checks that requests are rejected at once while nobody reads
+// standard output, and that they succeed again, without a restart, once somebody reads it.
 func TestServiceOutlastsAStalledReader(t *testing.T) {
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -111,8 +110,8 @@ func TestServiceOutlastsAStalledReader(t *testing.T) {
 	}
 }
 
-// TestServiceEndsWithoutAReader: when standard output is closed for good, the process ends, so that
-// it is started again with a reader.
+// TestServiceEndsWithoutAReader checks that the process ends when standard output is closed, so
+// that it is restarted with a reader.
 func TestServiceEndsWithoutAReader(t *testing.T) {
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -140,11 +139,11 @@ func TestServiceEndsWithoutAReader(t *testing.T) {
 			t.Error("the process ended as if nothing were wrong")
 		}
 	case <-time.After(30 * time.Second):
-		t.Error("the process goes on although nobody reads the audit log")
+		t.Error("the process continues although nobody reads the audit log")
 	}
 }
 
-// TestReadiness: a service that cannot record requests is not ready, and says why.
+// TestReadiness checks that a service that cannot write its audit log is not ready, and says why.
 func TestReadiness(t *testing.T) {
 	broken := errors.New("broken")
 	for name, tc := range map[string]struct{ database, log, want error }{

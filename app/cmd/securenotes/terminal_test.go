@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal is a pseudoterminal, and takes the place of standard error until screen, which gives all that was written
-// to it.
+// terminal replaces standard error by a pseudoterminal. screen restores it and returns what was
+// written.
 func terminal(t *testing.T) (screen func() string) {
 	t.Helper()
 	controller, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
@@ -40,7 +40,7 @@ func terminal(t *testing.T) (screen func() string) {
 		for {
 			n, err := controller.Read(buffer)
 			text.Write(buffer[:n])
-			if err != nil { // EIO: nobody has the device open any more
+			if err != nil { // EIO: the device was closed
 				written <- text.String()
 				return
 			}
@@ -52,7 +52,7 @@ func terminal(t *testing.T) (screen func() string) {
 	}
 }
 
-// TestProgressOnATerminal: who carries out a rotation by hand sees a bar, not lines of a log.
+// TestProgressOnATerminal checks that a manual rotation shows a progress bar, and no log lines.
 func TestProgressOnATerminal(t *testing.T) {
 	dir, file, _ := devNotes(t, 5)
 	for _, command := range []string{"reencrypt", "verify"} {
@@ -66,7 +66,7 @@ func TestProgressOnATerminal(t *testing.T) {
 		code := run(context.Background(), []string{command, "--config", file, "--to-version", fmt.Sprint(to), "--strategy", "Reencrypt"})
 		text := screen()
 		if code != 0 || !strings.Contains(text, "\r["+strings.Repeat("#", 40)+"] 100 %") || strings.Contains(text, `"msg":"in progress"`) {
-			t.Errorf("%s ended with %d; on the terminal stands %q", command, code, text)
+			t.Errorf("%s ended with %d; the terminal shows %q", command, code, text)
 		}
 	}
 }

@@ -5,22 +5,23 @@ import (
 	"time"
 )
 
-// entry is a line to be written, and what became of it.
+// entry is a line to write, and its result.
 type entry struct {
 	record Record
-	// called is when its writer asked for it.
+	// called is the time of the call.
 	called time.Time
-	// begin and end are where the line stands in the Log's text; digest is of the line without its
-	// newline.
+	// begin and end are the bounds of the line in the Log's text. digest is that of the line
+	// without its newline.
 	begin, end int
 	digest     string
 
-	// done: the rest is set. queued: the line is written, or will be when the output takes it.
+	// done reports that the other fields are set. queued reports that the line is written, or will
+	// be once the output accepts it.
 	done, queued bool
 	err          error
 }
 
-// waiting are the entries that nobody has begun to write. It is safe for concurrent use.
+// waiting are the entries that are not being written yet. It is safe for concurrent use.
 type waiting struct {
 	mu  sync.Mutex
 	all []*entry
@@ -40,8 +41,8 @@ func (w *waiting) take() []*entry {
 	return all
 }
 
-// append writes entries in their order. The chain goes on from those that are queued. The caller
-// holds the lock.
+// append writes entries in their order. Those that are queued extend the chain. The caller holds
+// the lock.
 func (l *Log) append(entries []*entry) {
 	lines := l.format(entries)
 	for _, e := range l.out.write(l, l.text, lines) {
@@ -58,8 +59,8 @@ func (l *Log) append(entries []*entry) {
 	}
 }
 
-// format writes the lines of the entries into the Log's text, and returns the entries that have
-// one. The others are refused.
+// format writes the lines of the entries into the Log's text. It returns the entries that have a
+// line; the others are refused.
 func (l *Log) format(entries []*entry) (lines []*entry) {
 	l.text = l.text[:0]
 	now, sequence, previous := l.now().UTC(), l.sequence, l.previous

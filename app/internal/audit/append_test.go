@@ -10,12 +10,13 @@ import (
 	"time"
 )
 
-// recorder keeps what each write was of. A write takes no more than limit bytes, unless that is 0.
+// recorder keeps the text of each write. A write accepts at most limit bytes; 0: any number.
 type recorder struct {
 	mu     sync.Mutex
 	writes [][]byte
 	limit  int
-	// entered gets a value for each write, which then waits for one from leave; nil: it does not.
+	// entered gets a value for each write, which then waits for a value from leave. nil: writes do
+	// not wait.
 	entered, leave chan struct{}
 }
 
@@ -48,8 +49,8 @@ func (l *Log) countWaiting() int {
 	return len(l.waiting.all)
 }
 
-// TestWaitingLinesShareAWrite checks that lines that wait for a write go out together with the next
-// one, whole and no more than a pipe takes in one piece.
+// TestWaitingLinesShareAWrite checks that waiting lines go into the next write together: whole
+// lines, and no more than a pipe accepts atomically.
 func TestWaitingLinesShareAWrite(t *testing.T) {
 	signer, keys := newSigner(t)
 	out := &recorder{}
@@ -97,8 +98,8 @@ func TestWaitingLinesShareAWrite(t *testing.T) {
 	}
 }
 
-// TestCutAmongLines checks that of lines that were written together only those after the one that
-// was cut are refused as if they had not been.
+// TestCutAmongLines checks that after a partial write of several lines, only the lines after the
+// one that was cut are refused.
 func TestCutAmongLines(t *testing.T) {
 	signer, keys := newSigner(t)
 	line := func() *entry {
@@ -119,7 +120,7 @@ func TestCutAmongLines(t *testing.T) {
 				t.Fatal(err)
 			}
 			begun := time.Now().UTC().Truncate(time.Second)
-			l.now = func() time.Time { return begun } // lines of one size
+			l.now = func() time.Time { return begun } // lines of equal size
 			if err := l.Write(line().record.Event); err != nil {
 				t.Fatal(err)
 			}

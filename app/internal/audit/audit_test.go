@@ -33,7 +33,7 @@ func newSigner(t testing.TB) (testSigner, PublicKeys) {
 	return testSigner{private}, PublicKeys{1: public}
 }
 
-// written is a chain of ten events, a checkpoint after the fifth, and an end: lines 0 to 12.
+// written returns a chain of ten events, a checkpoint after the fifth, and an end: lines 0 to 12.
 func written(t testing.TB, signer Signer) []string {
 	t.Helper()
 	var out bytes.Buffer
@@ -65,7 +65,7 @@ func TestWholeLogVerifies(t *testing.T) {
 	}
 }
 
-// TestTampering changes a log in every way, and wants the first line that is wrong to be named.
+// TestTampering changes a log in every way, and checks that the error names the first wrong line.
 func TestTampering(t *testing.T) {
 	signer, keys := newSigner(t)
 	for name, tc := range map[string]struct {
@@ -110,7 +110,8 @@ func edit(lines []string, numbers ...int) []string {
 	return lines
 }
 
-// TestEditedNeighbours: which of two lines that do not fit was edited cannot always be told, and then both are named.
+// TestEditedNeighbours checks that the error names both of two lines that do not match if it cannot
+// know which one was edited.
 func TestEditedNeighbours(t *testing.T) {
 	signer, keys := newSigner(t)
 	for name, change := range map[string]func([]string) []string{
@@ -130,11 +131,13 @@ func TestEditedNeighbours(t *testing.T) {
 	}
 }
 
-// TestFirstOfSeveralChains: the line that is named is the first in the file, whichever chain shows it first.
+// TestFirstOfSeveralChains checks that the error names the first wrong line of the file, whichever
+// chain finds it first.
 func TestFirstOfSeveralChains(t *testing.T) {
 	signer, keys := newSigner(t)
 	a, b := edit(written(t, signer), 1), edit(written(t, signer), 1)
-	// Line 2 of a is edited; that of b, which stands behind it, is known to be before a goes on.
+	// Line 2 of each chain is edited. That of b comes later in the file, but b continues before a
+	// does.
 	log := strings.Join(a[:2], "") + strings.Join(b, "") + "\n" + strings.Join(a[2:], "")
 	_, err := Verify(strings.NewReader(log), keys, false)
 	var broken *BrokenError
@@ -143,7 +146,7 @@ func TestFirstOfSeveralChains(t *testing.T) {
 	}
 }
 
-// TestForgedChain: whoever has no key cannot write another chain in the place of the real one.
+// TestForgedChain checks that a chain cannot be replaced without the key.
 func TestForgedChain(t *testing.T) {
 	_, keys := newSigner(t)
 	forger, _ := newSigner(t)
@@ -154,7 +157,8 @@ func TestForgedChain(t *testing.T) {
 	}
 }
 
-// TestSignerAway: events go on, and the chain is open until it can be signed.
+// TestSignerAway checks that events are written while the signer is unavailable, and that the chain
+// is open until it is signed.
 func TestSignerAway(t *testing.T) {
 	_, keys := newSigner(t)
 	text := strings.Join(written(t, testSigner{}), "")
@@ -166,7 +170,7 @@ func TestSignerAway(t *testing.T) {
 	}
 }
 
-// slowSigner is a signer that answers when it is let.
+// slowSigner is a signer that answers when the test allows it.
 type slowSigner struct {
 	testSigner
 	asked, answer chan struct{}
@@ -178,7 +182,8 @@ func (s slowSigner) Sign(ctx context.Context, message []byte) (string, error) {
 	return s.testSigner.Sign(ctx, message)
 }
 
-// TestEventsDoNotWaitForTheSigner: nor are those that come meanwhile taken for signed.
+// TestEventsDoNotWaitForTheSigner checks that events are written during a signature, and that they
+// do not count as signed.
 func TestEventsDoNotWaitForTheSigner(t *testing.T) {
 	signer, keys := newSigner(t)
 	slow := slowSigner{signer, make(chan struct{}), make(chan struct{})}
@@ -216,7 +221,8 @@ func TestEventsDoNotWaitForTheSigner(t *testing.T) {
 	}
 }
 
-// TestEndCoversAll: nothing can be put in before a signed end, and nothing is written while it is made.
+// TestEndCoversAll checks that no line can be inserted before a signed end, and that no line is
+// written during its signature.
 func TestEndCoversAll(t *testing.T) {
 	signer, keys := newSigner(t)
 	slow := slowSigner{signer, make(chan struct{}), make(chan struct{})}
@@ -237,7 +243,7 @@ func TestEndCoversAll(t *testing.T) {
 	if _, err := Verify(strings.NewReader(out.String()), keys, false); err != nil || len(lines) != 2 {
 		t.Fatalf("%d lines, %v", len(lines), err)
 	}
-	// Whoever can edit the log computes digests and numbers anew, which nobody signs.
+	// An attacker who can edit the log can compute digests and numbers, but no signature.
 	first, forged := strings.TrimSuffix(lines[0], "\n"), Record{Version: version, Chain: l.chain, Sequence: 1, Event: Event{Action: "session.login"}}
 	forged.Previous = digest([]byte(first))
 	inserted, err := json.Marshal(forged)
@@ -281,7 +287,7 @@ func TestConcurrentEvents(t *testing.T) {
 	}
 }
 
-// FuzzParsePublicKeys: a file is refused, or all of its keys are such.
+// FuzzParsePublicKeys checks that a file is rejected, or that all of its keys are valid.
 func FuzzParsePublicKeys(f *testing.F) {
 	f.Add([]byte(`{"data":{"type":"ed25519","keys":{"1":{"public_key":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}}}}`))
 	f.Add([]byte(`{"data":{"keys":{"one":{"public_key":"YQ=="}}}}`))
@@ -321,7 +327,7 @@ func FuzzVerify(f *testing.F) {
 			if found && (why != "" || r.Version < 1 || r.Version > version) || !found && r.Version != 0 {
 				t.Errorf("version %d, found %v, %q: %s", r.Version, found, why, line)
 			}
-			// encoding/json ignores the case of a key, as the least strict of readers do.
+			// encoding/json ignores the case of keys, like the most lenient parsers.
 			var other struct {
 				Audit json.RawMessage `json:"audit"`
 			}

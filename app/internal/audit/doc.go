@@ -1,16 +1,16 @@
-// Package audit writes who did what, and shows afterwards that nobody has changed it.
+// Package audit writes a log of who did what, and verifies afterwards that it is unchanged.
 //
-// Each process writes a chain: one JSON object a line, numbered from 0, each with the SHA-256 of the
-// line before. An edited, dropped or reordered line breaks the chain at that line. A checkpoint, every
-// minute and every 1,000 lines while there is something new, signs the chain so far with a key that is
-// in Vault (Transit, Ed25519, RFC 8032) and that the process can use but not read; the last line of a
-// process that ends in order is signed too. Whoever can write the log can thus not make a new chain in
-// the old one's place, and a chain without a signed end has been cut off, or its process was killed.
+// Each process writes a chain: one JSON object per line, numbered from 0, with the SHA-256 of the
+// previous line. An edited, dropped or reordered line breaks the chain there. Every minute and
+// every 1,000 lines, a checkpoint signs the chain with a key in Vault (Transit, Ed25519, RFC 8032)
+// that the process can use and cannot read. The last line of an orderly shutdown is signed, too. So
+// nobody who can write the log can replace the chain, and a chain without a signed end was cut off,
+// or its process was killed.
 //
-// What cannot be recorded must not happen: a line is written before the answer goes out, and a line
-// of intent before a change is committed. [Log.Write] returns an error at once while the output
-// takes no line.
+// Nothing happens without a record: a line is written before the answer is sent, and a line with
+// the intent before a change is committed. [Log.Write] fails at once while the output accepts no
+// line.
 //
-// A line holds who (user id, or a digest of the name that was tried), from where, what, with which
-// outcome, and the request's id: never content, passwords or tokens.
+// A line has the user (id, or a digest of the name that was tried), the address, the action, the
+// outcome and the request's id. It never has content, passwords or tokens.
 package audit

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// appendJSON appends to line what encoding/json makes of the record, in a fraction of its time:
-// every request waits for one line or two.
+// appendJSON appends the record's JSON to line, as encoding/json would write it. It is much faster
+// than encoding/json, and every request waits for one or two lines.
 func (r *Record) appendJSON(line []byte) []byte {
 	e := encoder{append(line, '{')}
 	e.int("audit", r.Version)
@@ -57,7 +57,7 @@ func (e *encoder) string(name, value string) {
 		switch c := value[i]; {
 		case c < ' ', c > '~', c == '"', c == '\\', c == '<', c == '>', c == '&':
 			quoted, err := json.Marshal(value)
-			if err != nil { // no string fails
+			if err != nil { // strings always encode
 				quoted = []byte(`""`)
 			}
 			e.line = append(e.line, quoted...)

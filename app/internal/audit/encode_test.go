@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// FuzzEncode checks that a line is what encoding/json would write, whatever a request has put into
-// it. Verify reads it with encoding/json.
+// FuzzEncode checks that a line equals the output of encoding/json, whatever a request contains.
+// Verify parses it with encoding/json.
 func FuzzEncode(f *testing.F) {
 	f.Add("login", "0123", "u1", "198.51.100.7", 401, uint64(7), int64(1_700_000_000_000_000_001))
 	f.Add("note.read", "", "\x00\"\\<&>\u2028é\xff", "2001:db8::1", 0, uint64(0), int64(0))

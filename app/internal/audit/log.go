@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// checkpointInterval and checkpointLines bound what a cut can take away unnoticed.
+	// checkpointInterval and checkpointLines bound what can be cut off unnoticed.
 	checkpointInterval = time.Minute
 	checkpointLines    = 1000
 	// signTimeout bounds one signature.
@@ -36,18 +36,18 @@ type Log struct {
 	waiting waiting
 
 	mu sync.Mutex
-	// text is of the lines that are being written.
+	// text has the lines that are being written.
 	text     []byte
 	chain    string
 	sequence uint64
 	previous string
 	unsigned int
 	ended    bool
-	// due wakes Run when checkpointLines are reached.
+	// due wakes Run after checkpointLines lines.
 	due chan struct{}
 }
 
-// New begins a chain. Where out has deadlines, as an [os.File] of [Output] has, a line is written
+// New starts a chain. If out supports deadlines, like the [os.File] of [Output], a line is written
 // within a second or refused.
 func New(out io.Writer, deployment string, signer Signer, log *slog.Logger) (*Log, error) {
 	l := &Log{
@@ -59,35 +59,36 @@ func New(out io.Writer, deployment string, signer Signer, log *slog.Logger) (*Lo
 
 // Errors that callers tell apart with errors.Is.
 var (
-	// ErrUnavailable means that a line was not written, and that what it is of must not happen.
+	// ErrUnavailable means that a line was not written. The action that it records must not happen.
 	ErrUnavailable = errors.New("the audit log cannot be written")
-	// ErrEnded means that an event came after the end of the chain: its request was cut off. It is an
-	// ErrUnavailable.
+	// ErrEnded means that an event came after the end of the chain, from a request that was cut
+	// off. It wraps ErrUnavailable.
 	ErrEnded = fmt.Errorf("%w: its chain has ended", ErrUnavailable)
-	// ErrBroken means that nobody reads the log any more.
+	// ErrBroken means that the log's reader has closed it.
 	ErrBroken = fmt.Errorf("%w: its reader has closed standard output", ErrUnavailable)
 )
 
-// Write adds a line. Without an error the line is written; with one it may be written later.
-// Errors: ErrUnavailable.
+// Write adds a line. If it returns no error, the line is written. After an error the line may still
+// be written later. Error: ErrUnavailable.
 func (l *Log) Write(e Event) error {
 	_, err := l.write(e)
 	return err
 }
 
-// Healthy returns why lines are refused, or nil. It does not wait.
+// Healthy returns the reason that lines are refused, or nil. It does not block.
 func (l *Log) Healthy() error { return l.out.healthy() }
 
-// Broken is closed when nobody reads the output any more, and nobody will: the process cannot
-// serve.
+// Broken returns a channel that is closed once the reader has closed the output. The process cannot
+// serve then.
 func (l *Log) Broken() <-chan struct{} { return l.out.broken }
 
-// write adds a line and reports whether it stands in the log now, or will when the output takes it.
+// write adds a line. It reports whether the log has the line, or will have it once the output
+// accepts it.
 func (l *Log) write(e Event) (queued bool, err error) {
 	w := &entry{record: Record{Event: e}, called: time.Now()}
 	l.waiting.add(w)
-	// Anyone who gets the lock first writes the lines of all who wait. Requests that are ready to
-	// add theirs do so now, because one write costs as much as the rest of a line does.
+	// The goroutine that gets the lock first writes the lines of all that wait. Gosched lets ready
+	// requests add theirs first, because a write is as expensive as the rest of a line's work.
 	runtime.Gosched()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -97,8 +98,8 @@ func (l *Log) write(e Event) (queued bool, err error) {
 	return w.queued, w.err
 }
 
-// Run signs checkpoints, and writes the lines of refusals that were counted, until ctx ends; then
-// it signs the chain's end.
+// Run signs checkpoints and writes the lines of counted refusals until ctx ends. Then it signs the
+// end of the chain.
 func (l *Log) Run(ctx context.Context) {
 	tick := time.NewTicker(checkpointInterval)
 	defer tick.Stop()
@@ -121,9 +122,10 @@ func (l *Log) Run(ctx context.Context) {
 	}
 }
 
-// sign adds a line with a signature of the chain as it is now. Events do not wait for the signer: those
-// that come meanwhile stand before the line, and are for the next one to sign. Only at the end, which signs
-// all, nothing comes any more. When the signer is away the chain goes on, and the next checkpoint signs all of it.
+// sign adds a line with a signature of the present chain. Events do not wait for the signer: those
+// that come meanwhile precede the line, and the next signature covers them. Only the end covers
+// everything, and accepts no events meanwhile. If the signer is unavailable, the chain continues,
+// and the next checkpoint covers it.
 func (l *Log) sign(ctx context.Context, action string) {
 	ctx, cancel := context.WithTimeout(ctx, signTimeout)
 	defer cancel()

@@ -14,21 +14,19 @@ import (
 )
 
 const (
-	// writeTimeout bounds how long one line may take, including the wait for the lines of others.
+	// writeTimeout bounds the time of one line, including the wait for earlier lines.
 	writeTimeout = time.Second
-	// retryInterval is between attempts to write a line that an output has refused, such as a full
-	// disk.
+	// retryInterval is the pause before a failed write is repeated, as on a full disk.
 	retryInterval = time.Second
-	// maxWrite is how many bytes of lines go into one write, unless a single line is longer. It is
-	// what Linux writes to a pipe in one piece: nothing that others write to the same pipe can stand
-	// within a line.
+	// maxWrite bounds the lines of one write in bytes; a single line may be longer. Linux writes
+	// that much to a pipe atomically, so that no output of another process appears within a line.
 	maxWrite = 4096
 )
 
-// Output returns the file to write lines to in place of f, which is a process's standard output. A
-// pipe is made non-blocking, so that a reader that has stalled cannot stop the process: [Log] then
-// refuses lines instead. It is opened again for that, because what shares f, such as standard
-// error on the same pipe, would become non-blocking, too.
+// Output returns the file to write lines to instead of f, the process's standard output. A pipe
+// becomes non-blocking, so that a stalled reader cannot block the process: [Log] refuses lines
+// instead. Output opens the pipe again, because f may be shared, for example with standard error,
+// which must not become non-blocking.
 func Output(f *os.File) (*os.File, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -42,7 +40,7 @@ func Output(f *os.File) (*os.File, error) {
 	if err == nil {
 		return out, nil
 	}
-	// Refused for a pipe of another user and for sockets: then it is shared after all.
+	// A socket, or a pipe of another user, cannot be opened. Then the file is shared.
 	own, errDup := syscall.Dup(fd)
 	if errDup != nil {
 		return nil, fmt.Errorf("standard output: %w", errors.Join(err, errDup))
@@ -55,37 +53,35 @@ func Output(f *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(own), f.Name()), nil
 }
 
-// errSlow is of a line whose time was over before it could begin.
+// errSlow means that the time of a line was over before its write could start.
 var errSlow = fmt.Errorf("%w: its reader takes lines too slowly", ErrUnavailable)
 
-// output writes lines whole and in order. What of a line could not be written in time stays first
-// in the queue: a goroutine writes it when the output takes it again, and until then every other
-// line is refused at once.
+// output writes whole lines in order. If a line is only partly written in time, a goroutine writes
+// the rest once the output accepts it. Until then every other line is refused at once.
 type output struct {
 	to  io.Writer
 	log *slog.Logger
 
-	// rest is set while a line waits for the rest of it to be written. It is guarded by the lock of
-	// the Log.
+	// rest is the unwritten part of a line, or nil. The lock of the Log guards it.
 	rest []byte
-	// refused counts lines since rest is set. It is guarded by the lock of the Log.
+	// refused counts the lines that were refused since rest was set. The lock of the Log guards it.
 	refused int
-	// cause is why rest is set, for who asks without the lock.
+	// cause is the reason that rest is set, for readers without the lock.
 	cause atomic.Pointer[error]
-	// broken is closed when the output has no reader any more.
+	// broken is closed when the output has no reader.
 	broken chan struct{}
 }
 
-// deadlines is what an output that a reader can stall has: an [os.File] that is a pipe.
+// deadlines is implemented by an output that a reader can block: an [os.File] of a pipe.
 type deadlines interface{ SetWriteDeadline(time.Time) error }
 
 func (o *output) limit(t time.Time) {
 	if file, ok := o.to.(deadlines); ok {
-		_ = file.SetWriteDeadline(t) // a regular file or a terminal has none
+		_ = file.SetWriteDeadline(t) // a regular file or a terminal has no deadline
 	}
 }
 
-// healthy returns why lines are refused, or nil.
+// healthy returns the reason that lines are refused, or nil.
 func (o *output) healthy() error {
 	if cause := o.cause.Load(); cause != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, *cause)
@@ -93,9 +89,9 @@ func (o *output) healthy() error {
 	return nil
 }
 
-// write writes lines, which stand in text one after the other, as many at once as [maxWrite]
-// allows. It returns those that are queued: all that were written, and the first that was not. The
-// others are refused. The caller holds the lock of l.
+// write writes the lines of text, as many at once as [maxWrite] allows. It returns those that are
+// queued: the written ones and the first unwritten one. The others are refused. The caller holds
+// the lock of l.
 func (o *output) write(l *Log, text []byte, lines []*entry) (queued []*entry) {
 	written := 0
 	for written < len(lines) && o.rest == nil {
@@ -128,11 +124,11 @@ func (o *output) writeSome(l *Log, text []byte, lines []*entry) (queued int) {
 	return queued
 }
 
-// fail has the rest of a line written when the output takes it.
+// fail starts to write the rest of a line in the background.
 func (o *output) fail(l *Log, rest []byte, cause error) {
 	o.rest, o.refused = rest, 1
 	o.cause.Store(&cause)
-	// Standard error may be as stalled as the output is, and the rest must not wait for it.
+	// Standard error may block like the output, and the rest must not wait for it.
 	go o.log.Error("the audit log cannot be written: requests are refused until it can", "error", cause.Error())
 	go o.drain(l, rest)
 }

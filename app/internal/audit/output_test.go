@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// pipe is an output that a test reads, or does not.
+// pipe returns an output and its reading end.
 func pipe(t *testing.T) (read, write *os.File) {
 	t.Helper()
 	read, write, err := os.Pipe()
@@ -29,7 +29,7 @@ func pipe(t *testing.T) (read, write *os.File) {
 	return read, write
 }
 
-// socket is one that cannot be opened again, as journald's is.
+// socket returns an output that cannot be opened again, like journald's.
 func socket(t *testing.T) (read, write *os.File) {
 	t.Helper()
 	ends, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
@@ -44,11 +44,11 @@ func socket(t *testing.T) (read, write *os.File) {
 	return read, write
 }
 
-// waitABit is between two looks at a condition.
+// waitABit is the pause between two checks of a condition.
 func waitABit() { <-time.After(time.Millisecond) }
 
-// fill writes events until one is refused, which takes a second at the most, and returns how many
-// were written.
+// fill writes events until one is refused, for at most a second, and returns the number of written
+// ones.
 func fill(t *testing.T, l *Log) (written int) {
 	t.Helper()
 	for range 10_000 {
@@ -64,8 +64,8 @@ func fill(t *testing.T, l *Log) (written int) {
 	return 0
 }
 
-// TestStalledReader: while nobody reads the output, events are refused at once, and not after a
-// wait each; when somebody reads again, events are written again, and the chain is whole.
+// TestStalledReader checks that events are refused at once, without a wait for each, while nobody
+// reads the output, and that events are written again, in a valid chain, once somebody reads.
 func TestStalledReader(t *testing.T) {
 	for name, open := range map[string]func(*testing.T) (read, write *os.File){"pipe": pipe, "socket": socket} {
 		t.Run(name, func(t *testing.T) {
@@ -133,11 +133,11 @@ func stall(t *testing.T, read, write *os.File) {
 	}
 }
 
-// TestOutputLeavesOthersBlocking: standard error may be the same pipe, and must wait for its reader
-// as ever.
+// TestOutputLeavesOthersBlocking checks that standard error on the same pipe still blocks until it
+// is read.
 func TestOutputLeavesOthersBlocking(t *testing.T) {
 	_, write := pipe(t)
-	fd := int(write.Fd()) // blocking from now on, as standard output is
+	fd := int(write.Fd()) // blocking from now on, like standard output
 	lines, err := Output(write)
 	if err != nil {
 		t.Fatal(err)
@@ -160,12 +160,12 @@ func TestOutputLeavesOthersBlocking(t *testing.T) {
 	}
 }
 
-// halfway is an output that takes a part of a line and fails, until it is mended.
+// halfway is an output that writes a part of a line and fails, until it is repaired.
 type halfway struct {
 	mu     sync.Mutex
 	text   bytes.Buffer
 	broken bool
-	// asked is closed when it was asked for more while it was broken.
+	// asked is closed when a second write arrives before the repair.
 	asked chan struct{}
 	once  sync.Once
 }
@@ -187,8 +187,7 @@ func (h *halfway) set(broken bool) {
 	h.broken = broken
 }
 
-// TestRestOfALineGoesFirst: nothing is written before the rest of a line of which a part stands
-// there already.
+// TestRestOfALineGoesFirst checks that nothing is written before the rest of a partly written line.
 func TestRestOfALineGoesFirst(t *testing.T) {
 	signer, keys := newSigner(t)
 	out := &halfway{asked: make(chan struct{})}
@@ -218,8 +217,8 @@ func TestRestOfALineGoesFirst(t *testing.T) {
 	}
 }
 
-// TestSlowReader checks that a line has one second from when it is asked for: who waits for others'
-// lines is refused then.
+// TestSlowReader checks that a line is refused one second after the call, also while it waits for
+// other lines.
 func TestSlowReader(t *testing.T) {
 	signer, keys := newSigner(t)
 	read, write := pipe(t)
@@ -282,14 +281,14 @@ func TestSlowReader(t *testing.T) {
 	_ = lines.Close()
 	_ = write.Close()
 	summary, err := Verify(strings.NewReader(<-text), keys, false)
-	// The line whose time was over when a part of it may have been written stands there, too.
+	// The line that timed out may have been written in part, and completed later.
 	if n := int64(summary.Lines) - 2; err != nil || n < written.Load() || n > written.Load()+1 {
 		t.Errorf("%d lines of events, %v; %d were written", n, err, written.Load())
 	}
 }
 
-// TestLateCaller checks that who gets the lock too late is refused, also where the output has no
-// deadlines.
+// TestLateCaller checks that a caller that gets the lock too late is refused, also if the output
+// has no deadlines.
 func TestLateCaller(t *testing.T) {
 	signer, keys := newSigner(t)
 	var out bytes.Buffer

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// version of the format that is written. Version 1 had a plain SHA-256 of usernames, and one line a
+// version of the format of new lines. Version 1 had a plain SHA-256 of usernames, and one line per
 // request.
 const version = 2
 
@@ -18,41 +18,42 @@ type Record struct {
 	Version int `json:"audit"`
 	// Chain is the random id of the process's chain.
 	Chain string `json:"chain"`
-	// Sequence counts the chain's lines from 0.
+	// Sequence is the number of the line in the chain, from 0.
 	Sequence uint64 `json:"seq"`
-	// Previous is the SHA-256, in hex, of the line before without its end; zeros for the first.
+	// Previous is the SHA-256 of the previous line without its newline, in hex. The first line has
+	// zeros.
 	Previous string    `json:"prev"`
 	Time     time.Time `json:"time"`
 	Event
-	// Covers is how many lines of the chain the signature is of: those before it, without the ones that were
-	// written while it was made.
+	// Covers is how many lines of the chain the signature covers: those before it, except for lines
+	// that were written during the signature.
 	Covers uint64 `json:"covers,omitempty"`
-	// Signature of a checkpoint or an end, as the signer gives it.
+	// Signature of a checkpoint or an end, in the signer's format.
 	Signature string `json:"signature,omitempty"`
 }
 
 // Event is what happened.
 type Event struct {
-	// Action such as login or notes.read; start, checkpoint and end are the chain's own.
+	// Action, such as login or notes.read. The chain itself has start, checkpoint and end.
 	Action string `json:"action"`
 	// Outcome is one of the constants below.
 	Outcome string `json:"outcome,omitempty"`
 	Status  int    `json:"status,omitempty"`
-	// User is the user's id, where it is known.
+	// User is the user's id, if it is known.
 	User string `json:"user,omitempty"`
-	// Username is a digest of the name that was tried, where the user is not known: people now and
-	// then type a password there.
+	// Username is a digest of the name that was tried, if the user is not known. It is a digest
+	// because people sometimes type a password into the field.
 	Username string `json:"username_digest,omitempty"`
-	// Factor is the second factor that a login was made with, totp or recovery.
+	// Factor is the second factor of a login: totp or recovery.
 	Factor string `json:"factor,omitempty"`
-	// Object is the id of the note or session that was acted on.
+	// Object is the id of the note or session.
 	Object    string `json:"object,omitempty"`
 	Address   string `json:"address,omitempty"`
 	RequestID string `json:"request_id,omitempty"`
-	// Notes and Bytes are what has left in an answer that was streamed.
+	// Notes and Bytes are the amounts that a streamed answer has sent.
 	Notes int `json:"notes,omitempty"`
 	Bytes int `json:"bytes,omitempty"`
-	// Refused is how many requests the line stands for that were refused between From and Until.
+	// Refused is how many refused requests the line stands for, between From and Until.
 	Refused int       `json:"refused,omitempty"`
 	From    time.Time `json:"from,omitzero"`
 	Until   time.Time `json:"until,omitzero"`
@@ -62,14 +63,14 @@ type Event struct {
 
 // Outcomes of an event.
 const (
-	// Intent is of a line that is written before something is changed or streamed. Another with its
+	// Intent marks a line that is written before a change or a streamed answer. A line with the
 	// outcome follows.
 	Intent  = "intent"
 	Success = "success"
-	// Denied is of what the client is told not to do.
+	// Denied means that the client may not do it.
 	Denied = "denied"
 	Error  = "error"
-	// Incomplete is of a streamed answer that was cut off.
+	// Incomplete means that a streamed answer was cut off.
 	Incomplete = "incomplete"
 )
 
@@ -85,11 +86,11 @@ func digest(line []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// genesis is what the first line has for the digest of the one before.
+// genesis is the digest in the first line, which has no previous one.
 const genesis = "0000000000000000000000000000000000000000000000000000000000000000"
 
-// signed is what a checkpoint's or an end's signature is of: all that the chain was up to a line, of which
-// last is the digest.
+// signed returns the message that the signature of a checkpoint or an end covers: the chain up to
+// the line with the digest last.
 func (r Record) signed(last string) []byte {
 	message := []byte("securenotes/audit/v" + strconv.Itoa(r.Version))
 	for _, field := range []string{r.Chain, r.Action, last} {

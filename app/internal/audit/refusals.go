@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// maxRefusals bounds the requesters whose refusals are counted apart in one minute.
+// maxRefusals bounds the requesters whose refusals are counted separately in one minute.
 const maxRefusals = 1024
 
-// actionRefusals is of the line for the refusals of all others.
+// actionRefusals is the action of the line that counts the refusals of all others.
 const actionRefusals = "refusals"
 
-// refusal is what refused requests have in common that are counted together.
+// refusal is the key of refused requests that are counted together.
 type refusal struct {
 	action, network, user string
 	status                int
 }
 
-// counted is how many requests were refused that have no line of their own, and when.
+// counted is the number and the time of refused requests without lines of their own.
 type counted struct {
 	refusal
 	n           int
@@ -35,15 +35,15 @@ func (c *counted) add(n int, from, until time.Time) {
 	c.n += n
 }
 
-// refusals are those of a minute. Its methods are safe for concurrent use.
+// refusals are the refusals of a minute. Its methods are safe for concurrent use.
 type refusals struct {
 	mu     sync.Mutex
 	known  map[refusal]*counted
 	others counted
 }
 
-// first counts a refusal and returns false, or returns true for the first of its kind, which gets
-// its own line.
+// first reports whether the refusal is the first of its kind, which gets a line of its own. It
+// counts all others.
 func (r *refusals) first(k refusal, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -62,7 +62,7 @@ func (r *refusals) first(k refusal, now time.Time) bool {
 	return true
 }
 
-// forget takes back a first of its kind whose line was not written.
+// forget undoes first for a refusal whose line was not written.
 func (r *refusals) forget(k refusal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -71,7 +71,7 @@ func (r *refusals) forget(k refusal) {
 	}
 }
 
-// take returns what was counted, in the order of time, and begins anew.
+// take returns the counts in the order of time, and resets them.
 func (r *refusals) take() []counted {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -90,7 +90,7 @@ func (r *refusals) take() []counted {
 	return all
 }
 
-// back counts again what was taken and not written, for the next minute.
+// back restores a count that was taken and not written, for the next minute.
 func (r *refusals) back(c counted) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -107,9 +107,9 @@ func (r *refusals) back(c counted) {
 	into.add(c.n, c.from, c.until)
 }
 
-// Refused adds the line of a request that a limit has refused, unless the same limit refuses the
-// same requester again within a minute: such requests are counted, and [Log.Run] writes one line
-// for them. network stands for the requester's address. Errors: those of Write.
+// Refused adds the line of a request that a limit has refused. If the same limit refuses the same
+// requester again within a minute, the requests are only counted, and [Log.Run] writes one line for
+// them. network is the requester's address or network. Errors: those of Write.
 func (l *Log) Refused(e Event, network string) error {
 	k := refusal{action: e.Action, network: network, user: e.User, status: e.Status}
 	if !l.refusals.first(k, l.now().UTC()) {

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestRefusalsAreBounded: however many addresses are refused, the lines of a minute are a bounded
-// number, and they tell of every refusal.
+// TestRefusalsAreBounded checks that the number of lines in a minute is bounded, however many
+// addresses are refused, and that they account for every refusal.
 func TestRefusalsAreBounded(t *testing.T) {
 	const networks, each = 5_000, 4
 	signer, keys := newSigner(t)
@@ -60,8 +60,8 @@ func TestRefusalsAreBounded(t *testing.T) {
 	}
 }
 
-// TestRefusalsOutlastAStall: what was counted while the log could not be written is told
-// afterwards.
+// TestRefusalsOutlastAStall checks that refusals that were counted while the log could not be
+// written are logged afterwards.
 func TestRefusalsOutlastAStall(t *testing.T) {
 	signer, _ := newSigner(t)
 	out := &halfway{asked: make(chan struct{})}
@@ -70,7 +70,7 @@ func TestRefusalsOutlastAStall(t *testing.T) {
 		t.Fatal(err)
 	}
 	event := Event{Action: "session.login", Outcome: Denied, Status: 429}
-	for range 3 { // one line, and two that are counted
+	for range 3 { // the first has a line, the others are counted
 		if err := l.Refused(event, "a"); err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +84,7 @@ func TestRefusalsOutlastAStall(t *testing.T) {
 	if err := l.Refused(event, "b"); err == nil {
 		t.Error("a refusal whose line is not written passed for recorded")
 	}
-	l.writeRefusals() // in vain
+	l.writeRefusals() // fails
 	if err := l.Refused(event, "a"); err != nil {
 		t.Errorf("a refusal that is counted: %v", err)
 	}

@@ -5,22 +5,23 @@ import (
 	"time"
 )
 
-// What an open chain may have without a signature: twice what a process writes between two
-// signatures, because one may be missed or may be under way.
+// Limits of the unsigned lines of an open chain: twice what a process writes between two
+// signatures, because one may have failed or may be in progress.
 const (
 	maxOpenLines    = 2 * checkpointLines
 	maxOpenRefusals = 2 * (maxRefusals + 1)
 	maxOpenInterval = 2 * checkpointInterval
 )
 
-// lineKind tells apart lines that are bounded separately.
+// lineKind is the kind of a line. Kinds have separate limits.
 type lineKind int
 
 const (
 	eventLine lineKind = iota
-	// refusalsLine counts refused requests; a minute has up to maxRefusals+1 of them at its end.
+	// refusalsLine counts refused requests. There are up to maxRefusals+1 of them at the end of a
+	// minute.
 	refusalsLine
-	// signatureLine bears a signature. It may be hours older than the next event, because an idle
+	// signatureLine has a signature. It may be hours older than the next event, because an idle
 	// process signs nothing.
 	signatureLine
 )
@@ -35,7 +36,7 @@ func kindOf(r Record) lineKind {
 	return eventLine
 }
 
-// overdue returns an error if a running service would have signed the chain's last lines long ago.
+// overdue returns an error if a running service would already have signed the chain's last lines.
 func (c *chainState) overdue() *BrokenError {
 	var events, refusals, first int
 	var from, until time.Time
@@ -71,8 +72,8 @@ func (s *Summary) add(unsigned []unsignedLine) {
 	}
 }
 
-// span extends a span of time, which is empty while both ends are zero. Whoever forges lines
-// chooses their times, so these need not be in order.
+// span extends a span of time by t. The span is empty while both ends are zero. Times need not be
+// in order, because forged lines may have any time.
 func span(from, until, t time.Time) (time.Time, time.Time) {
 	if from.IsZero() && until.IsZero() {
 		return t, t

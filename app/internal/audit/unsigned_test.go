@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// clocked is a chain that a real Log writes, at the times that a test gives.
+// clocked is a chain that a real Log writes at times that the test sets.
 type clocked struct {
 	*Log
 	t   *testing.T
 	out bytes.Buffer
 }
 
-// add writes n events, the first at the offset from the clock's start and each a step later than
-// the one before.
+// add writes n events. The first is at the offset from the clock's start, and the others follow at
+// the distance step.
 func (c *clocked) add(n int, offset, step time.Duration, e Event) {
 	c.t.Helper()
 	for i := range n {
@@ -33,14 +33,14 @@ func (c *clocked) checkpoint() { c.sign(context.Background(), actionCheckpoint) 
 
 var clockStart = time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
 
-// TestUnsignedTail checks how much of an open chain may lack a signature, and that what lacks one
-// is reported.
+// TestUnsignedTail checks how many lines of an open chain may be unsigned, and that they are
+// reported.
 func TestUnsignedTail(t *testing.T) {
 	read, summary := Event{Action: "note.read", Outcome: Success}, Event{Action: "session.login", Refused: 2}
 	const most, longest = 2 * checkpointLines, 2 * checkpointInterval
 	for name, tc := range map[string]struct {
 		write func(c *clocked)
-		// line is the one that is named; 0: none.
+		// line is the one that the error names; 0: no error.
 		line int
 		want Summary
 	}{
@@ -74,7 +74,7 @@ func TestUnsignedTail(t *testing.T) {
 			if c.Log, err = New(&c.out, "d1", signer, slog.New(slog.DiscardHandler)); err != nil {
 				t.Fatal(err)
 			}
-			// The start is signed, except in the chain that has no signature at all.
+			// The start is signed, except in the chain without any signature.
 			if name != "hours without a signature" {
 				c.now = func() time.Time { return clockStart }
 				c.checkpoint()
@@ -103,7 +103,7 @@ func TestUnsignedTail(t *testing.T) {
 	}
 }
 
-// TestUnsignedSpan checks the times that the summary gives, over all open chains.
+// TestUnsignedSpan checks the times in the summary of all open chains.
 func TestUnsignedSpan(t *testing.T) {
 	signer, keys := newSigner(t)
 	var text string
@@ -129,8 +129,8 @@ func TestUnsignedSpan(t *testing.T) {
 	}
 }
 
-// TestDisguisedLine inserts lines that a JSON reader takes for audit lines, and that do not begin
-// as one does.
+// TestDisguisedLine inserts lines that other JSON parsers read as audit lines, but that do not
+// begin with the mark.
 func TestDisguisedLine(t *testing.T) {
 	for name, tc := range map[string]struct {
 		line   string
@@ -175,7 +175,7 @@ func TestDisguisedLine(t *testing.T) {
 	}
 }
 
-// TestTextAfterALine checks that nothing stands behind a line, such as the last one, which no
+// TestTextAfterALine checks that text after a line is rejected, also after the last one, which no
 // digest covers.
 func TestTextAfterALine(t *testing.T) {
 	signer, keys := newSigner(t)
@@ -188,7 +188,7 @@ func TestTextAfterALine(t *testing.T) {
 	}
 }
 
-// TestLongLines: a line of another program may have any length.
+// TestLongLines checks that lines of other programs may have any length.
 func TestLongLines(t *testing.T) {
 	signer, keys := newSigner(t)
 	lines := written(t, signer)

@@ -15,17 +15,18 @@ import (
 )
 
 const (
-	// maxLine bounds a line of a log, in bytes; ours are about 500.
+	// maxLine bounds a line of a log, in bytes. Audit lines have about 500.
 	maxLine = 1 << 20
-	// maxUnsigned bounds how many lines back a signature may reach: far more than can be written while one
-	// is made.
+	// maxUnsigned bounds the number of lines between a signature and the last line that it covers:
+	// far more than a process writes during a signature.
 	maxUnsigned = 1 << 20
 )
 
 // PublicKeys are Ed25519 keys by version.
 type PublicKeys map[int]ed25519.PublicKey
 
-// ParsePublicKeys reads the keys as Vault gives them: `vault read -format=json transit/keys/NAME`.
+// ParsePublicKeys parses keys in Vault's format: the output of `vault read -format=json
+// transit/keys/NAME`.
 func ParsePublicKeys(raw []byte) (PublicKeys, error) {
 	var answer struct {
 		Data struct {
@@ -56,7 +57,7 @@ func ParsePublicKeys(raw []byte) (PublicKeys, error) {
 	return keys, nil
 }
 
-// verifies says whether the signature is of the message.
+// verifies reports whether the signature is valid for the message.
 func (k PublicKeys) verifies(message []byte, signature string) bool {
 	_, rest, _ := strings.Cut(signature, ":v")
 	digits, body, _ := strings.Cut(rest, ":")
@@ -68,30 +69,29 @@ func (k PublicKeys) verifies(message []byte, signature string) bool {
 	return err == nil && ed25519.Verify(k[n], message, raw)
 }
 
-// BrokenError says where a log is not what was written.
+// BrokenError says where a log was changed.
 type BrokenError struct {
-	// Line of the file, from 1; for a chain that was cut off, its last one.
+	// Line of the file, from 1. For a chain that was cut off, it is the last line.
 	Line int
-	// Why, for a person.
+	// Why is a phrase for people.
 	Why string
 }
 
 func (e *BrokenError) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Why) }
 
-// Summary is what a verified log holds.
+// Summary describes a verified log.
 type Summary struct {
 	// Chains, Lines and Checkpoints that were verified.
 	Chains, Lines, Checkpoints int
-	// Open is how many of the chains have no signed end.
+	// Open is the number of chains without a signed end.
 	Open int
-	// Unsigned is how many of the lines no signature covers: the last ones of open chains. Nothing
-	// shows that these lines are as they were written. UnsignedFrom and UnsignedUntil are their first
-	// and last time.
+	// Unsigned is the number of lines that no signature covers: the last ones of open chains. They
+	// may have been changed. UnsignedFrom and UnsignedUntil are their first and last time.
 	Unsigned                    int
 	UnsignedFrom, UnsignedUntil time.Time
 }
 
-// chainState is how far a chain has been verified.
+// chainState is the state of a chain's verification.
 type chainState struct {
 	// version of the format of all its lines.
 	version              int
@@ -99,11 +99,12 @@ type chainState struct {
 	sequence             uint64
 	previous             string
 	ended                bool
-	// broken: the first line of it that is wrong is known, and nothing after it is looked at.
+	// broken is set once the chain's first wrong line is known. Later lines are skipped.
 	broken bool
-	// misfit is set when the last line does not fit the one before, until the next one tells which of them was edited.
+	// misfit is set when the last line does not match the previous one, until the next line shows
+	// which of them was edited.
 	misfit *misfit
-	// unsigned are the last lines, the newest being line sequence-1, that no signature covers yet.
+	// unsigned are the last lines, up to line sequence-1, that no signature covers yet.
 	unsigned []unsignedLine
 }
 
@@ -114,29 +115,29 @@ type unsignedLine struct {
 	time   time.Time
 }
 
-// misfit is two lines of a chain, of which the second does not have the digest of the first.
+// misfit is two consecutive lines of a chain. The second does not have the digest of the first.
 type misfit struct {
-	// first and second are lines of the file, from 1.
+	// first and second are line numbers in the file, from 1.
 	first, second int
-	// digest of the second, and its sequence.
+	// digest and sequence are those of the second line.
 	digest   string
 	sequence uint64
 }
 
-// edited says which of the two lines was edited, given the chain's next line, if there is one. When that has the
-// second's digest, the second is as it was written, and so is what it says of the first.
+// edited returns which of the two lines was edited. next is the chain's next line, or nil. If next
+// has the digest of the second line, the second is unchanged, and so the first was edited.
 func (m *misfit) edited(next *Record) *BrokenError {
 	if next != nil && next.Sequence == m.sequence+1 && next.Previous == m.digest {
 		return &BrokenError{m.first, "it was edited"}
 	}
-	return &BrokenError{m.first, fmt.Sprintf("it was edited, or line %d of the file, which is the next of its chain and does not fit it", m.second)}
+	return &BrokenError{m.first, fmt.Sprintf("it was edited, or line %d of the file was, which is the next of its chain and does not match it", m.second)}
 }
 
-// Verify reads a log, in which lines that are no audit lines may stand and chains may be
-// interleaved, and shows that every chain is whole: from its start, line by line, to its signed
-// end. With allowOpen a chain may lack its end, as that of a running process does, but only as many
-// lines may lack a signature as a process writes in two minutes; the summary says how many do. The
-// error is a *BrokenError for the first line that is wrong.
+// Verify checks that every chain of a log is complete and unchanged, from its start to its signed
+// end. The log may have other lines, and chains may be interleaved. With allowOpen, a chain may
+// lack its end, like that of a running process; the unsigned lines must be no more than a process
+// writes in two minutes, and the summary counts them. The error is a *BrokenError for the first
+// wrong line.
 func Verify(log io.Reader, keys PublicKeys, allowOpen bool) (Summary, error) {
 	v := verification{keys: keys, chains: map[string]*chainState{}}
 	lines := bufio.NewReaderSize(log, 64<<10)
@@ -160,8 +161,8 @@ func Verify(log io.Reader, keys PublicKeys, allowOpen bool) (Summary, error) {
 	return v.summary, nil
 }
 
-// readLine returns the next line without its end, and of a longer one the first maxLine bytes: no
-// line of ours is that long, and those of other programs are only looked at for the mark.
+// readLine returns the next line without its newline, cut to maxLine bytes. No audit line is that
+// long, and other lines are only searched for the mark.
 func readLine(lines *bufio.Reader) ([]byte, error) {
 	var line []byte
 	for {
@@ -176,16 +177,16 @@ func readLine(lines *bufio.Reader) ([]byte, error) {
 	}
 }
 
-// verification is how far a log has been verified.
+// verification is the state of a log's verification.
 type verification struct {
 	keys    PublicKeys
 	chains  map[string]*chainState
 	summary Summary
-	// first is the first line found so far that is wrong: which one it is may only be known further on, and
-	// meanwhile another chain may show one that stands before it.
+	// first is the wrong line with the lowest number so far. A wrong line may be found late, after
+	// a later one of another chain.
 	first *BrokenError
-	// cut is the chain that lacks its end and ends first: that counts when nothing else is wrong, because a line
-	// that cannot be read may be its next one.
+	// cut is the chain without an end whose last line comes first. It counts only if nothing else
+	// is wrong, because an unreadable line may be its continuation.
 	cut *BrokenError
 }
 
@@ -225,7 +226,7 @@ func (v *verification) line(number int, line []byte) {
 	v.summary.Lines++
 }
 
-// end says which chains were cut off.
+// end finds chains that were cut off.
 func (v *verification) end(allowOpen bool) {
 	for _, chain := range v.chains {
 		switch {
@@ -244,8 +245,7 @@ func (v *verification) end(allowOpen bool) {
 	}
 }
 
-// parse reads a line. A line that is no audit line, but looks like one to another reader, was
-// changed.
+// parse parses a line. A line that only another parser would read as an audit line was changed.
 func parse(line []byte) (r Record, found bool, why string) {
 	if !bytes.HasPrefix(line, []byte(mark)) {
 		if disguised(line) {
@@ -255,7 +255,7 @@ func parse(line []byte) (r Record, found bool, why string) {
 	}
 	var read struct {
 		Record
-		// Username1 is what version 1 had for the digest of a username.
+		// Username1 is the digest of a username in version 1.
 		Username1 string `json:"username_sha256"`
 	}
 	decoder := json.NewDecoder(bytes.NewReader(line))
@@ -263,7 +263,7 @@ func parse(line []byte) (r Record, found bool, why string) {
 	err := decoder.Decode(&read)
 	switch {
 	case err == nil && decoder.Decode(&struct{}{}) != io.EOF:
-		return r, false, "something stands after the audit line: it was edited"
+		return r, false, "there is text after the audit line: it was edited"
 	case err == nil && read.Version == 1 && read.Username == "":
 		read.Username = read.Username1
 	case err == nil && read.Version == version && read.Username1 == "":
@@ -273,7 +273,7 @@ func parse(line []byte) (r Record, found bool, why string) {
 	return read.Record, true, ""
 }
 
-// follow takes the record, which stands on a line of the file, as the chain's next one, or says what is wrong.
+// follow accepts the record on a line of the file as the chain's next one, or returns an error.
 func (c *chainState) follow(r Record, sum string, number int, keys PublicKeys) *BrokenError {
 	switch {
 	case c.broken:
@@ -286,7 +286,7 @@ func (c *chainState) follow(r Record, sum string, number int, keys PublicKeys) *
 	}
 	if r.Previous != c.previous {
 		if r.Covers == r.Sequence && keys.verifies(r.signed(r.Previous), r.Signature) {
-			return &BrokenError{c.lastLine, "it was edited"} // what it was is signed
+			return &BrokenError{c.lastLine, "it was edited"} // the signature covers the original
 		}
 		c.misfit = &misfit{c.lastLine, number, sum, r.Sequence}
 		return nil
@@ -302,7 +302,7 @@ func (c *chainState) follow(r Record, sum string, number int, keys PublicKeys) *
 	return nil
 }
 
-// unfit says why the record does not stand where it must; empty when it does.
+// unfit returns why the record cannot be the chain's next one; empty: it can.
 func (c *chainState) unfit(r Record) string {
 	switch {
 	case c.ended:
@@ -310,7 +310,7 @@ func (c *chainState) unfit(r Record) string {
 	case r.Version != c.version:
 		return fmt.Sprintf("it is of version %d of the format, and its chain of version %d", r.Version, c.version)
 	case r.Sequence < c.sequence:
-		return fmt.Sprintf("line %d of its chain stands here again or out of order", r.Sequence)
+		return fmt.Sprintf("line %d of its chain is repeated or out of order", r.Sequence)
 	case r.Sequence > c.sequence:
 		return fmt.Sprintf("lines %d to %d of its chain are missing before it", c.sequence, r.Sequence-1)
 	case r.Previous != c.previous && c.lastLine == 0, (r.Action == actionStart) != (r.Sequence == 0):
@@ -319,21 +319,22 @@ func (c *chainState) unfit(r Record) string {
 	return ""
 }
 
-// unsound says what is wrong with the record's signature, or with its lack of one; empty when nothing is.
+// unsound returns what is wrong with the record's signature or with its absence; empty: nothing.
 func (c *chainState) unsound(r Record, keys PublicKeys) string {
 	signs := r.Action == actionCheckpoint || r.Action == actionEnd
 	switch {
 	case signs != (r.Signature != ""):
 		return "its signature is missing or does not belong here"
 	case r.Action == actionEnd && r.Covers != r.Sequence:
-		return "its signature does not cover all lines before it, as that of an end does"
+		return "its signature does not cover all lines before it, and that of an end must"
 	case signs && !c.signed(r, keys):
-		return "its signature is not by the given keys: it, or a line before it, is forged"
+		return "its signature is not by the given keys: it or an earlier line is forged"
 	}
 	return ""
 }
 
-// signed says whether the record's signature is of the chain up to a line that none covered before.
+// signed reports whether the record's signature is valid for the chain up to a line that no earlier
+// signature covers.
 func (c *chainState) signed(r Record, keys PublicKeys) bool {
 	first := c.sequence - uint64(len(c.unsigned))
 	if r.Covers <= first || r.Covers > c.sequence {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// version1 is a chain that was written in version 1 of the format, and its keys.
+// version1 returns a chain in version 1 of the format, and its keys.
 func version1(t testing.TB) ([]string, PublicKeys) {
 	t.Helper()
 	log, err := os.ReadFile("testdata/version1.log")
@@ -26,12 +26,11 @@ func version1(t testing.TB) ([]string, PublicKeys) {
 	return strings.SplitAfter(strings.TrimSuffix(string(log), "\n"), "\n"), keys
 }
 
-// TestVersions verifies chains of both versions, also of one file, in which lines of the one stand
-// among those of the other.
+// TestVersions verifies chains of both versions, also interleaved in one file.
 func TestVersions(t *testing.T) {
 	for name, tc := range map[string]struct {
 		log func(first, second []string) []string
-		// line is the first that is wrong; 0: none.
+		// line is the first wrong one; 0: none.
 		line int
 		want Summary
 	}{
@@ -55,7 +54,7 @@ func TestVersions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			first, keys := version1(t)
 			signer, newer := newSigner(t)
-			// Vault keeps the old version of a key beside the new one.
+			// Vault keeps old versions of a key.
 			keys[2] = newer[1]
 			summary, err := Verify(strings.NewReader(strings.Join(tc.log(first, written(t, secondKey{signer})), "")), keys, false)
 			var broken *BrokenError
@@ -97,7 +96,7 @@ func replaced(lines []string, before, after string) []string {
 	return lines
 }
 
-// TestVersion1Username: what stood in another field is the same.
+// TestVersion1Username checks that the field of version 1 is read as the present one.
 func TestVersion1Username(t *testing.T) {
 	lines, _ := version1(t)
 	r, found, why := parse([]byte(lines[1]))

@@ -1,8 +1,9 @@
-// Package pepper derives keys from the pepper, one for each use, and makes keyed digests with them.
+// Package pepper derives keys from the pepper, one for each use, and computes keyed digests with
+// them.
 //
-// A digest stands for a value that must not be stored or logged in the clear: a name that somebody
-// typed, a request that a client may send again. Without the pepper, which is in Vault and not in
-// the database, nobody can test a guess against a digest, or make one.
+// A digest replaces a value that must not be stored or logged in the clear, such as a name that a
+// user typed, or a request that a client may repeat. The pepper is in Vault and not in the
+// database. Without it, nobody can compute a digest or test a guess.
 package pepper
 
 import (
@@ -16,18 +17,18 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// The uses of derived keys. A use never changes its meaning: digests of it may be stored.
+// The uses of derived keys. A use never changes its meaning, because digests may be stored.
 const (
-	// Usernames are the names that somebody tried to log in with.
+	// Usernames are names that were tried in logins.
 	Usernames = "securenotes/username/v1"
-	// Requests are what a client sent under an idempotency key.
+	// Requests are requests with an idempotency key.
 	Requests = "securenotes/idempotent-request/v1"
 )
 
 // keySize is the size of a derived key, in bytes.
 const keySize = 32
 
-// Key makes digests for one use. It is safe for concurrent use.
+// Key computes digests for one use. It is safe for concurrent use.
 type Key struct {
 	// Pepper is the id of the pepper that the key is derived from.
 	Pepper     string
@@ -49,8 +50,8 @@ func NewKey(deployment string, p *config.Pepper, use string) (*Key, error) {
 	return &Key{Pepper: p.CurrentID, deployment: deployment, key: key}, nil
 }
 
-// Digest returns HMAC-SHA-256 of the deployment and the fields, in 64 hex digits. Each field
-// follows its length, so that no two lists of fields give the same input.
+// Digest returns the HMAC-SHA-256 of the deployment and the fields, in 64 hex digits. The length
+// precedes each field, so that no two lists of fields have the same input.
 func (k *Key) Digest(fields ...string) string {
 	mac := hmac.New(sha256.New, k.key)
 	write := func(field string) {

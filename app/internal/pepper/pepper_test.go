@@ -21,9 +21,10 @@ func key(t *testing.T, deployment string, p *config.Pepper, use string) *Key {
 	return k
 }
 
-// TestDigestIsStable compares with a value computed by another implementation: digests are stored.
+// TestDigestIsStable compares with a value of another implementation, because digests are stored.
 func TestDigestIsStable(t *testing.T) {
-	// Python: HKDF (RFC 5869) by hmac and hashlib, then hmac.digest of the length-prefixed fields.
+	// Python: HKDF (RFC 5869) with hmac and hashlib, then hmac.digest of the length-prefixed
+	// fields.
 	want := "332fa95f3feabe2c19ce30fc5e93e1f1881ddf9c4e4d00c2929247e3ecd80379"
 	if got := key(t, "d1", fixed, Usernames).Digest("alice"); got != want {
 		t.Errorf("digest %s, want %s", got, want)

@@ -16,10 +16,10 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// patchTimeout bounds one write: a slow API server must not slow the work.
+// patchTimeout bounds one write. A slow API server must not slow down the work.
 const patchTimeout = 5 * time.Second
 
-// ConfigMap writes snapshots under a shard's own key of a ConfigMap, where the operator sums them.
+// ConfigMap writes snapshots to a shard's key of a ConfigMap. The operator adds up all shards.
 type ConfigMap struct {
 	client         corev1.ConfigMapInterface
 	name, key, job string
@@ -44,7 +44,7 @@ func NewConfigMap(reference, job string, shard int, log *slog.Logger) (*ConfigMa
 	return &ConfigMap{client: client.ConfigMaps(namespace), name: name, key: config.ShardProgressKey(shard), job: job, log: log}, nil
 }
 
-// Show implements Sink. Progress is a courtesy: when it cannot be written, the work goes on.
+// Show implements Sink. If progress cannot be written, the work continues.
 func (c *ConfigMap) Show(ctx context.Context, s Snapshot, state State) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patchTimeout)
 	defer cancel()

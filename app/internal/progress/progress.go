@@ -1,5 +1,5 @@
-// Package progress shows how far a long operation is: a bar on a terminal, lines in a log, and a
-// key of a ConfigMap for the operator.
+// Package progress shows the progress of a long operation: as a bar on a terminal, as lines in a
+// log, and in a ConfigMap for the operator.
 package progress
 
 import (
@@ -12,19 +12,21 @@ import (
 	"time"
 )
 
-// Snapshot is how far an operation is.
+// Snapshot is the progress of an operation.
 type Snapshot struct {
 	Done, Total int64
 	// PerSecond is the speed over the last speedWindow.
 	PerSecond float64
-	// Conflicts is how often something had changed since it was read, and was left alone.
+	// Conflicts counts rows and keys that were skipped because they had changed since they were
+	// read.
 	Conflicts int64
 }
 
-// maxLeft is the longest time left that means anything: beyond it, work has stopped rather than slowed.
+// maxLeft is the longest time left that is shown. Beyond it, the work has stopped.
 const maxLeft = 365 * 24 * time.Hour
 
-// Left is how long the rest takes at this speed, in whole seconds; false when that is not known.
+// Left returns the time that the rest takes at this speed, in whole seconds, and whether it is
+// known.
 func (s Snapshot) Left() (time.Duration, bool) {
 	switch left := s.Total - s.Done; {
 	case left <= 0:
@@ -36,7 +38,7 @@ func (s Snapshot) Left() (time.Duration, bool) {
 	}
 }
 
-// Percent is Done of Total, 0 to 100; an operation without work is done.
+// Percent returns Done of Total, 0 to 100. An operation without work is done.
 func (s Snapshot) Percent() int {
 	if s.Total <= 0 {
 		return 100
@@ -44,22 +46,22 @@ func (s Snapshot) Percent() int {
 	return int(min(100, s.Done*100/s.Total))
 }
 
-// State is what has become of an operation.
+// State is the state of an operation.
 type State string
 
-// The states; a snapshot of another one than Working is the last.
+// The states. The last snapshot of an operation has another state than Working.
 const (
 	Working State = "in progress"
 	Done    State = "done"
 	Stopped State = "stopped"
 )
 
-// Sink is told about snapshots.
+// Sink receives snapshots.
 type Sink interface {
 	Show(ctx context.Context, s Snapshot, state State)
 }
 
-// Tracker takes reports without blocking and passes on one snapshot per interval.
+// Tracker collects reports without blocking, and sends one snapshot per interval to its sink.
 type Tracker struct {
 	sink     Sink
 	interval time.Duration
@@ -73,21 +75,21 @@ func NewTracker(sink Sink, interval time.Duration) *Tracker {
 	return &Tracker{sink: sink, interval: interval}
 }
 
-// Report says how much is done of how much.
+// Report sets how much is done, and the total.
 func (t *Tracker) Report(done, total int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.done, t.total = done, total
 }
 
-// Conflicts says how many there were so far.
+// Conflicts sets the number of conflicts so far.
 func (t *Tracker) Conflicts(total int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.conflicts = total
 }
 
-// During runs work, shows its progress meanwhile, and its end when it is over.
+// During runs work. It shows the progress meanwhile and the result at the end.
 func (t *Tracker) During(ctx context.Context, work func(context.Context) error) error {
 	watch, stop := context.WithCancel(ctx)
 	var shown sync.WaitGroup
@@ -116,7 +118,7 @@ func (t *Tracker) During(ctx context.Context, work func(context.Context) error) 
 		state = Stopped
 	}
 	s.PerSecond = float64(s.Done) / max(time.Since(start).Seconds(), 1e-3)
-	if state == Done || s.Total > 0 { // what did not begin has no progress
+	if state == Done || s.Total > 0 { // work that did not start has no progress
 		t.sink.Show(ctx, s, state)
 	}
 	return err
@@ -128,11 +130,11 @@ func (t *Tracker) snapshot() Snapshot {
 	return Snapshot{Done: t.done, Total: t.total, Conflicts: t.conflicts}
 }
 
-// speedWindow is what speed is measured over: long enough that batches, rests and a slow owner do not make
-// the time left jump.
+// speedWindow is the time over which speed is measured. It is long enough that batches, pauses and
+// a slow owner do not make the time left jump.
 const speedWindow = 30 * time.Second
 
-// speedometer holds the readings of the last speedWindow, and one before it.
+// speedometer has the readings of the last speedWindow, and one earlier reading.
 type speedometer struct{ readings []reading }
 
 type reading struct {
@@ -153,10 +155,10 @@ func (s *speedometer) read(now time.Time, done int64) float64 {
 	return 0
 }
 
-// Log writes a line per snapshot.
+// Log writes a line for each snapshot.
 type Log struct {
 	Logger *slog.Logger
-	// What is what is counted, such as "notes".
+	// What is counted, such as "notes".
 	What string
 }
 
@@ -189,9 +191,9 @@ func (b Bar) Show(_ context.Context, s Snapshot, state State) {
 	if left, known := s.Left(); known && state == Working {
 		end = ", " + left.String() + " left"
 	}
-	// What the line before had beyond the end of this one is erased.
+	// The previous line may have been longer.
 	end += eraseLine
-	if state != Working { // an error is not to stand behind the bar
+	if state != Working { // an error starts a new line
 		end += "\n"
 	}
 	fmt.Fprintf(b.Terminal, "\r[%s] %3d %%  %d of %d %s, %.0f/s%s", drawn, s.Percent(), s.Done, s.Total, b.What, s.PerSecond, end)
@@ -200,7 +202,7 @@ func (b Bar) Show(_ context.Context, s Snapshot, state State) {
 // eraseLine erases from the cursor to the end of the line (ECMA-48, EL).
 const eraseLine = "\x1b[K"
 
-// All tells several sinks.
+// All sends snapshots to several sinks.
 type All []Sink
 
 // Show implements Sink.

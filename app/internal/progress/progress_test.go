@@ -20,7 +20,8 @@ func (r *recorder) Show(_ context.Context, s Snapshot, state State) {
 	r.shown, r.state = append(r.shown, s), state
 }
 
-// TestTracker: one snapshot per interval, with the speed of the last half minute, and one at the end.
+// TestTracker checks that there is one snapshot per interval, with the speed of the last 30
+// seconds, and one at the end.
 func TestTracker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sink recorder
@@ -47,7 +48,7 @@ func TestTracker(t *testing.T) {
 				t.Errorf("snapshot %d: %.1f a second, want about %.0f", at, got, want)
 			}
 		}
-		// In between it changes by little at a time, and with it the time left.
+		// In between, the speed and the time left change gradually.
 		if got := sink.shown[37].PerSecond; got <= 20 || got >= 90 {
 			t.Errorf("15 s after it became faster: %.1f a second", got)
 		}
@@ -57,7 +58,7 @@ func TestTracker(t *testing.T) {
 	})
 }
 
-// TestTrackerOfWhatFails: how far it got, if it had begun.
+// TestTrackerOfWhatFails checks that failed work shows its progress, if it had started.
 func TestTrackerOfWhatFails(t *testing.T) {
 	failure := errors.New("failure")
 	for total, want := range map[int64]int{0: 0, 10: 1} {
@@ -94,7 +95,7 @@ func TestLeft(t *testing.T) {
 	}
 }
 
-// TestWhoIsWatching: the bar and the log say how long it takes.
+// TestWhoIsWatching checks that the bar and the log show the time left.
 func TestWhoIsWatching(t *testing.T) {
 	for name, tc := range map[string]struct {
 		snapshot  Snapshot

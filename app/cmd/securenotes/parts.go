@@ -65,7 +65,7 @@ func newTrust(ctx context.Context, c *config.Config) (*trust, error) {
 	t := &trust{provider: envelope.NewVault(session, *c.Keys.Vault), secrets: session}
 	if p := c.Database.Postgres; p != nil && p.VaultCredentials != nil {
 		login := session.DatabaseLogin(*p.VaultCredentials)
-		go login.Keep(ctx)
+		go login.Run(ctx)
 		t.logins = login
 	}
 	return t, nil

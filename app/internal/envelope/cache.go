@@ -16,37 +16,38 @@ import (
 const (
 	// cacheSize bounds how many owner keys one process holds, about 1 KiB each.
 	cacheSize = 65_536
-	// CacheTTL is for how long an owner key serves without asking the provider: also for how long
-	// notes stay readable when it is away, and for how long a revoked master key goes unnoticed.
+	// CacheTTL is how long an owner key is used without a call of the provider. So long do notes
+	// stay readable while the provider is unavailable, and so long may a revoked master key go
+	// unnoticed.
 	CacheTTL = 5 * time.Minute
-	// unwrapTimeout bounds an unwrap that several callers wait for.
+	// unwrapTimeout bounds an unwrapping that several callers wait for.
 	unwrapTimeout = 10 * time.Second
-	// unwrapBatch is how many keys are unwrapped in one call of the provider at the most, and
-	// unwrapParallel how many such calls are under way.
+	// unwrapBatch bounds the keys that one call of the provider unwraps, and unwrapParallel the
+	// calls in progress.
 	unwrapBatch, unwrapParallel = 256, 2
 )
 
 const (
-	// maxSeals is how many values an owner key may seal before it is replaced: half of the 2^32 that NIST
-	// SP 800-38D, section 8.3, allows a key under random nonces.
+	// maxSeals is how many values an owner key may seal before it is replaced: half of the 2^32
+	// that NIST SP 800-38D, section 8.3, allows with random nonces.
 	maxSeals = 1 << 31
-	// sealBlock is how many seals a process sets aside at once, so that it need not write down each.
+	// sealBlock is how many seals a process reserves at a time, so that it does not record each.
 	sealBlock = 4096
 )
 
-// ErrKeyNotActive means that the owner key that a write was sealed with is not the active one, or no more.
+// ErrKeyNotActive means that a write was sealed with an owner key that is not active, or no longer.
 var ErrKeyNotActive = errors.New("the owner key is not active")
 
-// KeyRows is where the rows of owner keys are committed.
+// KeyRows stores the rows of owner keys.
 type KeyRows interface {
-	// CountSeals adds n to how many values the key has sealed and returns the sum. Errors:
-	// ErrKeyNotActive, when the key is gone.
+	// CountSeals adds n to the number of values that the key has sealed, and returns the sum.
+	// Error: ErrKeyNotActive, if the key was deleted.
 	CountSeals(ctx context.Context, key StoredKey, n int64) (int64, error)
-	// SucceedKey makes next the owner's active key if key still is, and retires key.
+	// SucceedKey retires key and activates next, if key still is the owner's active key.
 	SucceedKey(ctx context.Context, key, next StoredKey, now time.Time) error
 }
 
-// Cache keeps unwrapped owner keys. It never keeps an error. It is safe for concurrent use.
+// Cache caches unwrapped owner keys, and no errors. It is safe for concurrent use.
 type Cache struct {
 	keyring  *Keyring
 	rows     KeyRows
@@ -59,8 +60,8 @@ type Cache struct {
 
 type cacheKey struct{ owner, id string }
 
-// activeKey names an owner's active key as far as this process knows, and says how many seals are left of those that
-// it has set aside. The key itself is only where its time is kept.
+// activeKey names an owner's active key, as far as this process knows, and counts the seals that
+// are left of the reserved ones. The key itself is in Cache.keys only, which expires it.
 type activeKey struct {
 	stored StoredKey
 	left   atomic.Int64
@@ -96,23 +97,23 @@ func (c *Cache) unwrap(ctx context.Context, stored []StoredKey) []batch.Result[*
 	return results
 }
 
-// Generate makes a new owner key, wrapped; see Keyring.
+// Generate returns a new owner key, wrapped. See [Keyring.Generate].
 func (c *Cache) Generate(ctx context.Context, owner string) (StoredKey, error) {
 	return c.keyring.Generate(ctx, owner)
 }
 
-// Key returns the owner key of a committed row, unwrapping it when it is not cached. Callers that
-// ask for the same key at the same moment share one unwrapping, those that ask for different ones share
-// calls of the provider, and none of them loses its key when another one's request is cancelled.
+// Key returns the owner key of a committed row, unwrapping it when it is not cached. Concurrent
+// callers of the same key share one unwrapping, and those of different keys share calls of the
+// provider. None of them fails because another one's request is cancelled.
 func (c *Cache) Key(ctx context.Context, stored StoredKey) (*OwnerKey, error) {
 	at := cacheKey{stored.Owner, stored.ID}
 	if key, ok := c.keys.Get(at); ok {
 		return key, nil
 	}
-	// The wrapped text is part of the flight's name: a caller who read a newer row must not be
-	// given the failure of an older wrapping.
+	// The wrapped text is part of the flight's name, so that a caller with a newer row does not get
+	// the error of an older wrapping.
 	flight := c.flights.DoChan(stored.Owner+"/"+stored.ID+"/"+string(stored.Wrapped), func() (any, error) {
-		// The flight before may have ended between our look into the cache and this one's start.
+		// A previous flight may have ended between the lookup and the start of this one.
 		if key, ok := c.keys.Get(at); ok {
 			return key, nil
 		}
@@ -134,7 +135,8 @@ func (c *Cache) Key(ctx context.Context, stored StoredKey) (*OwnerKey, error) {
 	}
 }
 
-// activeKey returns the owner's active key, for so many seals; nil when the row has changed and is to be read again.
+// activeKey returns the owner's active key and reserves the seals. It returns nil if the row has
+// changed and must be read again.
 func (c *Cache) activeKey(ctx context.Context, owner string, values int64, find func(context.Context) (StoredKey, error)) (*OwnerKey, error) {
 	active, known := c.active.Get(owner)
 	if !known || active.left.Add(-values) < 0 {
@@ -148,14 +150,14 @@ func (c *Cache) activeKey(ctx context.Context, owner string, values int64, find 
 	return c.Key(ctx, active.stored)
 }
 
-// findActive unwraps the key that is active by its row and sets seals aside for it. It returns nil when
-// the row has changed and is to be read again: also when the key has sealed enough and got a successor.
+// findActive unwraps the key whose row is active, and reserves seals. It returns nil if the row has
+// changed and must be read again, also when the key has sealed enough and was succeeded.
 func (c *Cache) findActive(ctx context.Context, find func(context.Context) (StoredKey, error)) (*activeKey, error) {
 	stored, err := find(ctx)
 	if err != nil {
 		return nil, err
 	}
-	// Before seals are set aside, which would be lost with it.
+	// Unwrap first: if it fails, no reserved seals are lost.
 	if _, err := c.Key(ctx, stored); err != nil {
 		return nil, err
 	}

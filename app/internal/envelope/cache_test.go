@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// gatedProvider counts unwraps and holds each until the gate opens, or fails it.
+// gatedProvider counts unwrappings, and blocks each until the gate opens, or fails it.
 type gatedProvider struct {
 	KeyProvider
 	gate    chan struct{}
@@ -50,7 +50,7 @@ func TestCacheSharesOneUnwrap(t *testing.T) {
 		first <- err
 	}()
 	for p.unwraps.Load() == 0 {
-		// the first caller is on its way to the provider
+		// the first caller is about to call the provider
 	}
 	var others sync.WaitGroup
 	for range 20 {
@@ -88,7 +88,8 @@ func TestCacheKeepsNoError(t *testing.T) {
 	}
 }
 
-// TestUnwrapsAreJoined: unwraps of many owners that come while others are under way are one call.
+// TestUnwrapsAreJoined checks that unwrappings of many owners join into one call while others are
+// in progress.
 func TestUnwrapsAreJoined(t *testing.T) {
 	p, cache, first := newGated(t)
 	stored := []StoredKey{first}
@@ -108,7 +109,7 @@ func TestUnwrapsAreJoined(t *testing.T) {
 		})
 	}
 	for p.unwraps.Load() < unwrapParallel || int(p.items.Load())+cache.unwraps.Waiting() < len(stored) {
-		time.Sleep(time.Millisecond) // until as many as may be are on their way, and the others wait
+		time.Sleep(time.Millisecond) // until all permitted calls are in progress and the others wait
 	}
 	close(p.gate)
 	callers.Wait()
@@ -117,7 +118,7 @@ func TestUnwrapsAreJoined(t *testing.T) {
 	}
 }
 
-// rows is KeyRows of one owner in memory.
+// rows implements KeyRows for one owner, in memory.
 type rows struct {
 	active StoredKey
 	seals  map[string]int64
@@ -172,7 +173,8 @@ func TestSealingFollowsTheActiveKey(t *testing.T) {
 	}
 }
 
-// TestKeyIsReplacedBeforeItHasSealedTooMuch: seals are set aside in blocks, and none is made that was not.
+// TestKeyIsReplacedBeforeItHasSealedTooMuch checks that seals are reserved in blocks, and that
+// every seal was reserved.
 func TestKeyIsReplacedBeforeItHasSealedTooMuch(t *testing.T) {
 	p, cache, stored := newGated(t)
 	close(p.gate)
@@ -199,7 +201,8 @@ func TestKeyIsReplacedBeforeItHasSealedTooMuch(t *testing.T) {
 	}
 }
 
-// TestCacheIsBounded: with room for few keys the oldest gives way, and is unwrapped again.
+// TestCacheIsBounded checks that a full cache drops the oldest key, and unwraps it again when it is
+// needed.
 func TestCacheIsBounded(t *testing.T) {
 	p, first, size := newOpenGate(t), StoredKey{}, 3
 	cache := newCache(NewKeyring("d1", p), &rows{}, size, time.Hour)
@@ -223,8 +226,8 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 }
 
-// TestKeyServesForItsTimeOnly: from its unwrapping on, whatever it is used for meanwhile, so that a revoked master key
-// is noticed.
+// TestKeyServesForItsTimeOnly checks that use does not extend a key's time in the cache, so that a
+// revoked master key is noticed.
 func TestKeyServesForItsTimeOnly(t *testing.T) {
 	p, ctx, ttl := newOpenGate(t), context.Background(), 300*time.Millisecond
 	keyring := NewKeyring("d1", p)
@@ -235,7 +238,7 @@ func TestKeyServesForItsTimeOnly(t *testing.T) {
 	rows := &rows{active: stored}
 	cache := newCache(keyring, rows, 10, ttl)
 	unwrapped := time.Now()
-	if _, err := cache.Key(ctx, stored); err != nil { // by a read
+	if _, err := cache.Key(ctx, stored); err != nil { // a read
 		t.Fatal(err)
 	}
 	failure := ErrUnavailable
@@ -246,7 +249,7 @@ func TestKeyServesForItsTimeOnly(t *testing.T) {
 		return keys.Err()
 	}
 	for time.Since(unwrapped) < ttl*3/4 {
-		time.Sleep(time.Millisecond) // the first seal comes near the end of the key's time, and must not give it more
+		time.Sleep(time.Millisecond) // the first seal comes near the end of the key's time and must not extend it
 	}
 	if err := seal(); err != nil && time.Since(unwrapped) < ttl {
 		t.Errorf("within the key's time: %v", err)

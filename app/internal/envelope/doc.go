@@ -1,4 +1,5 @@
-// Package envelope keeps every secret value of the notes service sealed.
+// Package envelope encrypts ("seals") every secret value of the notes service. Start at [Cache] and
+// [OwnerKey].
 //
 // # Hierarchy
 //
@@ -8,7 +9,7 @@
 //
 // # Formats
 //
-//	wrapped   provider ":v" version ":" base64     as the provider returns it, at most 512 bytes
+//	wrapped   provider ":v" version ":" base64     in the provider's text form, at most 512 bytes
 //	sealed    0x01 | nonce (12 bytes) | ciphertext | tag (16 bytes)
 //
 // A wrapped owner key is bound by the provider's derivation context, a sealed value by its
@@ -22,16 +23,16 @@
 //
 //   - A value that was moved to another deployment, owner, key, row, field or revision, truncated,
 //     extended or changed in any bit does not open: ErrNotAuthentic.
-//     A whole row that is put back to an earlier revision, its number included, opens: which revision
-//     is the latest, nothing outside the database knows.
+//     A whole row that is restored to an earlier revision, with its revision number, does open:
+//     only the database knows which revision is the latest.
 //   - A wrapped key that was moved to another deployment, owner or id does not unwrap.
-//   - Nothing is sealed when the provider is away: there is no fallback.
+//   - There is no fallback: without the provider, only cached owner keys work, until they expire.
 //   - A key does not seal more values than its nonces allow.
 //
 // It does not hide the length of a value, nor how many values an owner has.
 //
-// SP 800-38D section 8.3 allows one key 2^32 seals under random nonces. Processes set seals aside in blocks
-// before they use them, and a key that has reached half of that gets a successor.
+// SP 800-38D section 8.3 allows one key 2^32 seals under random nonces. Processes reserve seals in
+// blocks before they use them, and a key that has reached half of that is succeeded by another one.
 package envelope
 
 import "errors"
@@ -40,13 +41,14 @@ import "errors"
 var (
 	// ErrNotAuthentic means that the value was not sealed by this key for this place, or was changed.
 	ErrNotAuthentic = errors.New("the sealed value is not authentic for its place")
-	// ErrUnavailable means that the key provider cannot be asked now; trying again later may help.
+	// ErrUnavailable means that the key provider does not answer now. A retry may succeed.
 	ErrUnavailable = errors.New("the key provider is unavailable")
-	// ErrVaultSealed means that Vault answers, but is sealed. Such an error is also ErrUnavailable.
+	// ErrVaultSealed means that the key provider is sealed, as Vault is after a restart. It comes
+	// together with ErrUnavailable.
 	ErrVaultSealed = errors.New("the key provider is sealed")
-	// ErrDenied means that the key provider refuses this identity.
+	// ErrDenied means that the key provider rejects this identity.
 	ErrDenied = errors.New("the key provider denies access")
-	// ErrRefused means that the provider does not unwrap this: another master key, another context, or a
-	// version below its least decryption version.
+	// ErrRefused means that the provider does not unwrap the key: it has another master key or
+	// another context, or its version is below the minimum decryption version.
 	ErrRefused = errors.New("the key provider does not unwrap this key")
 )

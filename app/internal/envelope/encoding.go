@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// encode joins fields so that no two different sequences give the same bytes. Fields are far
-// shorter than 2^32 bytes: ids, names and numbers.
+// encode joins fields so that different sequences never give the same bytes. Fields are far shorter
+// than 2^32 bytes: ids, names and numbers.
 func encode(fields ...string) []byte {
 	size := 0
 	for _, field := range fields {
@@ -20,7 +20,7 @@ func encode(fields ...string) []byte {
 	return out
 }
 
-// Place is where a sealed value belongs. All of it is authenticated with the value.
+// Place is the place of a sealed value. It is authenticated with the value.
 type Place struct {
 	// Kind is the table, such as "notes".
 	Kind string
@@ -28,7 +28,7 @@ type Place struct {
 	Row string
 	// Field is the column, such as "content".
 	Field string
-	// Revision is the row's revision that the value is part of.
+	// Revision of the row that the value belongs to.
 	Revision int64
 }
 

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// home is where the value of these tests belongs.
+// home is the place of the value in these tests.
 var home = Place{Kind: "notes", Row: "row-1", Field: "content", Revision: 3}
 
 func testKey(t testing.TB, ref KeyRef) *OwnerKey {
@@ -80,9 +80,9 @@ func TestSealingTwiceGivesDifferentBytes(t *testing.T) {
 	}
 }
 
-// TestVectors pins the format: a value that an earlier release sealed must open for ever. The
-// vectors were made with AES-256-GCM of another implementation (Python cryptography 38) under the
-// key 07…07 and the nonce 00…0b.
+// TestVectors pins the format: a value that an earlier release sealed must always open. The vectors
+// come from another implementation of AES-256-GCM (Python cryptography 38) with the key 07…07 and
+// the nonce 00…0b.
 func TestVectors(t *testing.T) {
 	key := testKey(t, homeRef)
 	for name, tc := range vectors {
@@ -99,8 +99,8 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// TestContextVector pins what owner keys are bound by in Vault: a wrapping that an earlier release made must unwrap for
-// ever.
+// TestContextVector pins the derivation context of owner keys: a key that an earlier release
+// wrapped must always unwrap.
 func TestContextVector(t *testing.T) {
 	want := "\x00\x00\x00\x18securenotes/owner-key/v1" + "\x00\x00\x00\x02d1" + "\x00\x00\x00\x02o1" + "\x00\x00\x00\x02k1"
 	if got := string(homeRef.context()); got != want {
@@ -185,7 +185,7 @@ func testChangedWrappingDoesNotUnwrap(t *testing.T, p rotatable) {
 	if err != nil || len(raw) == 0 {
 		t.Fatalf("%q: %v", stored.Wrapped, err)
 	}
-	changed := []StoredKey{stored} // Vault answers for each item while one of them is good
+	changed := []StoredKey{stored} // Vault answers for each item as long as one of them is valid
 	add := func(text string) { changed = append(changed, StoredKey{stored.Owner, stored.ID, Wrapped(text)}) }
 	for bit := range len(raw) * 8 {
 		other := bytes.Clone(raw)
@@ -252,7 +252,8 @@ func testRewrapKeepsTheKey(t *testing.T, p rotatable) {
 	}
 }
 
-// TestEachFailureIsItsOwn: also where there is nothing but failures, which Vault answers in another way.
+// TestEachFailureIsItsOwn checks that each item has its own error, also if all items fail, which
+// Vault answers in another way.
 func TestEachFailureIsItsOwn(t *testing.T) { eachProvider(t, testEachFailureIsItsOwn) }
 
 func testEachFailureIsItsOwn(t *testing.T, p rotatable) {
@@ -285,7 +286,7 @@ func testEachFailureIsItsOwn(t *testing.T, p rotatable) {
 	}
 }
 
-// rotatable is a provider whose master key the test rotates and retires, as the operator does.
+// rotatable is a provider whose master key a test can rotate and retire, as the operator does.
 type rotatable interface {
 	KeyProvider
 	rotate(t testing.TB)
@@ -317,7 +318,7 @@ func (l rotatableLocal) retire(t testing.TB, least int) {
 	}
 }
 
-// FuzzOpen knows one genuine value, the same in every process that takes part.
+// FuzzOpen checks that only the one genuine value opens. It is the same in every fuzzing process.
 func FuzzOpen(f *testing.F) {
 	key, vector := testKey(f, homeRef), vectors["content"]
 	genuine, err := hex.DecodeString(vector.sealed)
@@ -346,7 +347,8 @@ func FuzzWrappedVersion(f *testing.F) {
 	})
 }
 
-// FuzzUnwrap: whatever stands in a row, the provider gives the one key that it wrapped, or refuses.
+// FuzzUnwrap checks that the provider returns the key that it wrapped, or an error, whatever a row
+// contains.
 func FuzzUnwrap(f *testing.F) {
 	keyring := NewKeyring("d1", vectorLocal())
 	f.Add(vectorWrapped)
@@ -360,7 +362,7 @@ func FuzzUnwrap(f *testing.F) {
 	})
 }
 
-// vectorLocal is the local provider whose master key is 03…03.
+// vectorLocal returns a local provider with the master key 03…03.
 func vectorLocal() *Local {
 	return &Local{file: localFile{Versions: [][]byte{bytes.Repeat([]byte{3}, keySize)}}}
 }
@@ -368,7 +370,7 @@ func vectorLocal() *Local {
 // vectorWrapped is the key of testKey, wrapped by vectorLocal.
 const vectorWrapped = "local:v1:DUl2dd15CT3DlVcls6GSsYeeU/Q0ih0x2OFm2FlSLwZRtkZKb9yj1BVeBOrmKXJD3VVA+qIeJvwHCHzE"
 
-// TestWrappedVector: what the local provider has wrapped unwraps for ever.
+// TestWrappedVector pins the format of the local provider.
 func TestWrappedVector(t *testing.T) {
 	key, err := NewKeyring("d1", vectorLocal()).Unwrap(context.Background(), StoredKey{homeRef.Owner, homeRef.ID, vectorWrapped})
 	if err != nil {
@@ -379,7 +381,8 @@ func TestWrappedVector(t *testing.T) {
 	}
 }
 
-// FuzzParseBatch: whatever Vault answers, there is one answer for each item, or none.
+// FuzzParseBatch checks that there is one result for each item, or an error, whatever Vault
+// answers.
 func FuzzParseBatch(f *testing.F) {
 	f.Add([]byte(`{"data":{"batch_results":[{"ciphertext":"vault:v1:YQ=="}]}}`), 1)
 	f.Add([]byte(`{"data":{"batch_results":[{"error":"no"},{"plaintext":"YQ=="},null]}}`), 3)
@@ -397,7 +400,7 @@ func FuzzParseBatch(f *testing.F) {
 	})
 }
 
-// FuzzLocalKeyFile: a key file is read, or refused.
+// FuzzLocalKeyFile checks that any key file is either usable or rejected.
 func FuzzLocalKeyFile(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "master.key")
 	if _, err := OpenLocal(path); err != nil {
@@ -424,7 +427,7 @@ func FuzzLocalKeyFile(f *testing.F) {
 	})
 }
 
-// keepingProvider keeps the slices that it was given, and gives out.
+// keepingProvider keeps the slices that it is given and that it returns.
 type keepingProvider struct {
 	KeyProvider
 	raw [][]byte
@@ -445,7 +448,7 @@ func (p *keepingProvider) Unwrap(ctx context.Context, items []WrappedItem) ([]Un
 	return results, err
 }
 
-// TestRawKeysAreWiped: as soon as a key is wrapped, or a cipher is made of it.
+// TestRawKeysAreWiped checks that raw keys are cleared once they are wrapped or have a cipher.
 func TestRawKeysAreWiped(t *testing.T) {
 	p := &keepingProvider{KeyProvider: newRotatableLocal(t)}
 	keyring := NewKeyring("d1", p)

@@ -8,13 +8,13 @@ import (
 	"crypto/rand"
 )
 
-// StoredKey is an owner key as its committed row has it.
+// StoredKey is an owner key in its committed row.
 type StoredKey struct {
 	Owner, ID string
 	Wrapped   Wrapped
 }
 
-// Keyring makes and unwraps the owner keys of one deployment.
+// Keyring generates and unwraps the owner keys of one deployment.
 type Keyring struct {
 	deployment string
 	provider   KeyProvider
@@ -25,12 +25,12 @@ func NewKeyring(deployment string, provider KeyProvider) *Keyring {
 	return &Keyring{deployment: deployment, provider: provider}
 }
 
-// NewID is a random 128-bit id for an owner key. It is no counter: a second process, a failover or
-// a restored database could give a counter's value to another key.
+// NewID returns a random 128-bit id for an owner key. A counter would not do: a second process, a
+// failover or a restored database could give the same value to another key.
 func NewID() string { return strings.ToLower(rand.Text()) }
 
-// Generate makes a new owner key and returns it wrapped. The raw bytes are not returned: values
-// are sealed only with a key that was unwrapped from its committed row.
+// Generate returns a new owner key, wrapped. It does not return the raw bytes, because values are
+// sealed only with a key that was unwrapped from its committed row.
 func (r *Keyring) Generate(ctx context.Context, owner string) (StoredKey, error) {
 	keys, err := r.GenerateAll(ctx, []string{owner})
 	if err != nil {
@@ -39,7 +39,8 @@ func (r *Keyring) Generate(ctx context.Context, owner string) (StoredKey, error)
 	return keys[0], nil
 }
 
-// GenerateAll makes a new owner key for each owner in one call of the provider; the answers are in the same order.
+// GenerateAll returns a new owner key for each owner, in the same order, with one call of the
+// provider.
 func (r *Keyring) GenerateAll(ctx context.Context, owners []string) ([]StoredKey, error) {
 	keys, items := make([]StoredKey, len(owners)), make([]RawItem, len(owners))
 	for i, owner := range owners {
@@ -69,13 +70,13 @@ func (r *Keyring) Unwrap(ctx context.Context, stored StoredKey) (*OwnerKey, erro
 	return keys[0].Key, keys[0].Err
 }
 
-// UnwrappedKey is one answer of UnwrapAll.
+// UnwrappedKey is one result of UnwrapAll.
 type UnwrappedKey struct {
 	Key *OwnerKey
 	Err error
 }
 
-// UnwrapAll unwraps many keys in one call of the provider; the answers are in the same order.
+// UnwrapAll unwraps many keys with one call of the provider. The results are in the same order.
 func (r *Keyring) UnwrapAll(ctx context.Context, stored []StoredKey) ([]UnwrappedKey, error) {
 	results, err := r.provider.Unwrap(ctx, r.items(stored))
 	if err != nil {
@@ -92,7 +93,7 @@ func (r *Keyring) UnwrapAll(ctx context.Context, stored []StoredKey) ([]Unwrappe
 	return keys, nil
 }
 
-// Rewrap moves keys to the master key's latest version; the answers are in the same order.
+// Rewrap moves keys to the master key's latest version. The results are in the same order.
 func (r *Keyring) Rewrap(ctx context.Context, stored []StoredKey) ([]WrapResult, error) {
 	results, err := r.provider.Rewrap(ctx, r.items(stored))
 	if err != nil {

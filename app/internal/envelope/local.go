@@ -15,11 +15,11 @@ import (
 	"sync"
 )
 
-// localName begins what the local provider wraps.
+// localName is the prefix of keys that the local provider wraps.
 const localName = "local"
 
-// Local is a KeyProvider whose master key is in a file. It is for development: whoever reads the
-// file reads every note.
+// Local is a KeyProvider whose master key is in a file. It is for development: anyone who can read
+// the file can read every note.
 type Local struct {
 	path string
 
@@ -30,11 +30,11 @@ type Local struct {
 // localFile is the key file's JSON. Versions count from 1.
 type localFile struct {
 	Versions [][]byte `json:"versions"`
-	// MinDecryptionVersion is the least version that unwraps; 0 and 1 allow all.
+	// MinDecryptionVersion is the oldest version that unwraps. 0 and 1 allow all.
 	MinDecryptionVersion int `json:"minDecryptionVersion"`
 }
 
-// OpenLocal reads the key file, or makes it, with mode 0600, when there is none.
+// OpenLocal reads the key file, or creates it with mode 0600.
 func OpenLocal(path string) (*Local, error) {
 	l := &Local{path: path}
 	info, err := os.Stat(path)
@@ -79,7 +79,7 @@ func (l *Local) Retire(min int) error {
 	return l.save()
 }
 
-// save replaces the file so that a crash leaves the old or the new one, never half of one.
+// save replaces the file atomically: after a crash, it has the old or the new content.
 func (l *Local) save() error {
 	raw, err := json.Marshal(l.file)
 	if err != nil {

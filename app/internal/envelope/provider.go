@@ -2,33 +2,33 @@ package envelope
 
 import "context"
 
-// KeyProvider holds the master key. Implementations are safe for concurrent use, bound every call
-// in time, and return errors that are one of ErrUnavailable, ErrVaultSealed, ErrDenied and ErrRefused.
+// KeyProvider has the master key. Implementations are safe for concurrent use and bound every call
+// in time. Their errors wrap ErrUnavailable, ErrVaultSealed, ErrDenied or ErrRefused.
 type KeyProvider interface {
-	// Wrap encrypts each raw key under the latest version of the master key. It does not keep them.
+	// Wrap encrypts each raw key under the latest version of the master key. It keeps no raw key.
 	Wrap(ctx context.Context, items []RawItem) ([]WrapResult, error)
-	// Unwrap decrypts each item; one item's error leaves the others alone.
+	// Unwrap decrypts each item. An error of one item does not affect the others.
 	Unwrap(ctx context.Context, items []WrappedItem) ([]UnwrapResult, error)
-	// Rewrap moves each item to the latest version without showing the raw key to the caller.
+	// Rewrap moves each item to the latest version. The caller never sees the raw key.
 	Rewrap(ctx context.Context, items []WrappedItem) ([]WrapResult, error)
 }
 
-// RawItem is a raw key and the context that it is to be wrapped with.
+// RawItem is a raw key and its derivation context.
 type RawItem struct{ Raw, Derivation []byte }
 
-// WrappedItem is a wrapped key and the context that it was wrapped with.
+// WrappedItem is a wrapped key and its derivation context.
 type WrappedItem struct {
 	Wrapped    Wrapped
 	Derivation []byte
 }
 
-// UnwrapResult is a raw key, for the receiver to wipe, or why there is none.
+// UnwrapResult is a raw key, which the receiver must clear, or an error.
 type UnwrapResult struct {
 	Raw []byte
 	Err error
 }
 
-// WrapResult is a new wrapping, or why there is none.
+// WrapResult is a wrapped key or an error.
 type WrapResult struct {
 	Wrapped Wrapped
 	Err     error

@@ -11,7 +11,7 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// eachProvider runs a test with every provider, Vault a real one.
+// eachProvider runs a test with every provider, and with a real Vault.
 func eachProvider(t *testing.T, test func(*testing.T, rotatable)) {
 	t.Run("Local", func(t *testing.T) { test(t, newRotatableLocal(t)) })
 	t.Run("Vault", func(t *testing.T) {
@@ -55,7 +55,7 @@ func TestVaultSealedAndBack(t *testing.T) {
 	}
 }
 
-// TestVaultRevokedToken: a token that was revoked before its time costs one more login, no failure.
+// TestVaultRevokedToken checks that a revoked token leads to another login, and not to an error.
 func TestVaultRevokedToken(t *testing.T) {
 	server := testenv.StartVault(t)
 	key := server.CreateTransitKey(t)
@@ -76,7 +76,7 @@ func TestVaultRevokedToken(t *testing.T) {
 	}
 }
 
-// TestVaultDenied: a key that the role has no right to.
+// TestVaultDenied uses a key that the role has no right to.
 func TestVaultDenied(t *testing.T) {
 	key := testenv.StartVault(t).CreateTransitKey(t)
 	other := key.Config

@@ -12,20 +12,20 @@ import (
 	"github.com/securenotes/securenotes/app/internal/vault"
 )
 
-// vaultName begins what Vault Transit wraps.
+// vaultName is the prefix of keys that Vault Transit wraps.
 const vaultName = "vault"
 
-// Vault is the KeyProvider over HashiCorp Vault Transit with a derived aes256-gcm96 key.
+// Vault is a KeyProvider that uses HashiCorp Vault Transit with a derived aes256-gcm96 key.
 //
-// Vault's rewrap takes no associated data but does take the derivation context (a wrong one
-// fails), so each owner key is bound to its place by that. See
+// Vault's rewrap accepts no associated data, but it does accept a derivation context, and fails
+// with a wrong one. So the context binds each owner key to its place. See
 // https://developer.hashicorp.com/vault/api-docs/secret/transit.
 type Vault struct {
 	session    *vault.Session
 	mount, key string
 }
 
-// NewVault returns the provider for the key that the configuration names.
+// NewVault returns a provider for the configured key.
 func NewVault(session *vault.Session, c config.Vault) *Vault {
 	return &Vault{session: session, mount: c.TransitMount, key: c.TransitKey}
 }
@@ -77,7 +77,8 @@ func batchInput(items []WrappedItem) []batchItem {
 	return input
 }
 
-// batch asks Vault for many items in one request. An item's failure comes with the item, not as the failure of all.
+// batch sends many items to Vault in one request. The error of an item is in its result and does
+// not fail the others.
 func (v *Vault) batch(ctx context.Context, operation string, input []batchItem) ([]batchAnswer, error) {
 	var answers []batchAnswer
 	err := v.session.Call(ctx, operation+" with transit key "+v.key, func(ctx context.Context, client *api.Client) error {
@@ -93,7 +94,7 @@ func (v *Vault) batch(ctx context.Context, operation string, input []batchItem) 
 	return answers, providerError(err)
 }
 
-// providerError says in this package's words what can be done.
+// providerError translates errors of package vault into those of this package.
 func providerError(err error) error {
 	switch {
 	case err == nil:

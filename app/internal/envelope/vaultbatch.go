@@ -15,29 +15,31 @@ import (
 	"github.com/securenotes/securenotes/app/internal/vault"
 )
 
-// maxBatchAnswer and maxItemAnswer bound what Vault's answer to a batch may have, in bytes: for all, and for each item.
+// maxBatchAnswer and maxItemAnswer bound Vault's answer to a batch, in bytes: a part for the whole
+// and a part for each item.
 const maxBatchAnswer, maxItemAnswer = 16 << 10, 2 << 10
 
-// maxFailure bounds what is told of Vault's reason not to answer an item, in bytes.
+// maxFailure bounds Vault's error message for an item, in bytes.
 const maxFailure = 200
 
-// batchRequest is the body of Vault Transit's encrypt, decrypt and rewrap. Bytes are base64, as encoding/json has them.
+// batchRequest is the body of a request to Transit's encrypt, decrypt and rewrap. Package json
+// encodes bytes in base64, as Transit expects.
 type batchRequest struct {
 	Items []batchItem `json:"batch_input"`
-	// PartialFailure is the HTTP status where some items fail and others do not.
+	// PartialFailure is the HTTP status if some items fail and others do not.
 	PartialFailure int `json:"partial_failure_response_code"`
 }
 
-// batchItem has either a plaintext or a ciphertext. One that is empty is to be refused by itself: without it Vault would
-// refuse the whole batch.
+// batchItem has either a plaintext or a ciphertext. An empty ciphertext must be sent: without the
+// field, Vault refuses the whole batch, and not only the item.
 type batchItem struct {
 	Plaintext  []byte   `json:"plaintext,omitempty"`
 	Ciphertext *Wrapped `json:"ciphertext,omitempty"`
 	Context    []byte   `json:"context"`
 }
 
-// batchAnswer is Vault's answer for one item. Unlike in the types of Vault's own client a key is in a slice, which can be
-// wiped.
+// batchAnswer is Vault's answer for one item. Its key is in a slice, which can be cleared; the
+// types of Vault's client have strings.
 type batchAnswer struct {
 	Plaintext  []byte `json:"plaintext"`
 	Ciphertext string `json:"ciphertext"`
@@ -64,8 +66,8 @@ func (a batchAnswer) wrapped() (Wrapped, error) {
 	return w, nil
 }
 
-// readBatch reads the answers for so many items, and wipes the text that they were in. Where every single item fails,
-// Vault answers HTTP 400 whatever was asked for, with the items' failures all the same.
+// readBatch parses the answers for want items, and clears their text. If every item fails, Vault
+// answers HTTP 400, whatever PartialFailure is, with the items' errors in the body.
 func readBatch(response *api.Response, failed error, want int) ([]batchAnswer, error) {
 	if response != nil {
 		defer response.Body.Close()
@@ -75,7 +77,7 @@ func readBatch(response *api.Response, failed error, want int) ([]batchAnswer, e
 		return nil, failed
 	}
 	most := maxBatchAnswer + want*maxItemAnswer
-	text := make([]byte, 0, most+1+bytes.MinRead) // in one piece: what grows leaves copies behind
+	text := make([]byte, 0, most+1+bytes.MinRead) // allocated at once, because a growing buffer leaves copies in memory
 	defer func() { clear(text[:cap(text)]) }()
 	buffer := bytes.NewBuffer(text)
 	n, err := buffer.ReadFrom(io.LimitReader(response.Body, int64(most)+1))
@@ -112,7 +114,7 @@ func parseBatch(text []byte, want int) ([]batchAnswer, error) {
 	switch {
 	case err != nil:
 		wipe(answers)
-		return nil, errors.New("the answer is not what Transit answers to a batch") // the library's error may quote it
+		return nil, errors.New("the answer is not what Transit answers to a batch") // the parser's error may quote it
 	case len(answers) != want:
 		wipe(answers)
 		return nil, fmt.Errorf("the answer has %d results, not %d", len(answers), want)

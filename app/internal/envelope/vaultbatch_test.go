@@ -18,8 +18,9 @@ import (
 	"github.com/securenotes/securenotes/app/internal/vault"
 )
 
-// scriptedVault is a provider whose Vault answers batches as the test says: for what a real one does not show. Like a
-// standby node, what it is asked first sends the client on to another server.
+// scriptedVault returns a provider with a fake Vault that answers batches as the test says, for
+// cases that a real one does not show. Like a standby node, the first server redirects to another
+// one.
 func scriptedVault(t *testing.T, answer http.HandlerFunc) *Vault {
 	t.Helper()
 	active := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -49,7 +50,7 @@ func scriptedVault(t *testing.T, answer http.HandlerFunc) *Vault {
 	return NewVault(session, c)
 }
 
-// TestBatchFollowsRedirect: with all that was asked.
+// TestBatchFollowsRedirect checks that a redirected request is complete.
 func TestBatchFollowsRedirect(t *testing.T) {
 	v := scriptedVault(t, func(w http.ResponseWriter, r *http.Request) {
 		var request batchRequest
@@ -65,9 +66,9 @@ func TestBatchFollowsRedirect(t *testing.T) {
 	}
 }
 
-// TestAnswersToABatch: whatever comes in its place is an error of the right kind, and tells nothing of keys.
+// TestAnswersToABatch checks that an invalid answer gives the right error, which quotes no key.
 func TestAnswersToABatch(t *testing.T) {
-	const key = "c2VjcmV0c2VjcmV0c2VjcmV0" // what must not be told
+	const key = "c2VjcmV0c2VjcmV0c2VjcmV0" // no error may quote it
 	for name, tc := range map[string]struct {
 		status int
 		body   string

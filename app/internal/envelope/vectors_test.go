@@ -1,6 +1,6 @@
 package envelope
 
-// vectors are sealed values that must open for ever; see TestVectors.
+// vectors are sealed values that must always open. See TestVectors.
 var vectors = map[string]struct {
 	place   Place
 	content string

@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// maxWrappedSize bounds a wrapped key, in bytes; Vault's are 89 bytes and a few digits.
+// maxWrappedSize bounds a wrapped key, in bytes. Vault's have 89 bytes and a few digits.
 const maxWrappedSize = 512
 
-// Wrapped is an owner key under the master key, in the provider's own text form.
+// Wrapped is an owner key that the master key has encrypted, in the provider's text form.
 type Wrapped string
 
-// Version is the master key's version that wrapped it, from its text. The text alone proves
-// nothing: a changed version makes the provider refuse it.
+// Version returns the version of the master key that wrapped it, from the text. Only the provider
+// can prove it: it refuses a changed version.
 func (w Wrapped) Version() (int, error) {
 	if len(w) > maxWrappedSize {
 		return 0, fmt.Errorf("wrapped key: longer than %d bytes", maxWrappedSize)
@@ -28,7 +28,7 @@ func (w Wrapped) Version() (int, error) {
 	if err != nil || version == 0 || digits[0] == '0' || digits[0] == '+' {
 		return 0, fmt.Errorf("wrapped key: its version is not a positive number")
 	}
-	// Strict, and without the line breaks that Go's decoder passes over: one key has one text.
+	// Strict, and without line breaks, which Go's decoder ignores: each key has one text only.
 	if _, err := base64.StdEncoding.Strict().DecodeString(body); err != nil || body == "" || strings.ContainsAny(body, "\r\n") {
 		return 0, fmt.Errorf("wrapped key: its body is not base64")
 	}

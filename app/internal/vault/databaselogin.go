@@ -13,69 +13,70 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// ErrNoDatabaseLogin means that Vault's database engine makes no login: there is no such mount or role, or the engine
-// itself cannot log in to the database.
-var ErrNoDatabaseLogin = errors.New("Vault makes no database login")
+// ErrNoDatabaseLogin means that Vault's database engine creates no user: the mount or the role does not
+// exist, or Vault itself cannot log in to the database.
+var ErrNoDatabaseLogin = errors.New("Vault creates no database user")
 
 const (
-	// lookPause is the least time between two tries to look after a login.
-	lookPause = time.Second
-	// refusedPause is how long a login is used on that the database refuses.
+	// retryPause is the shortest time between two attempts to renew.
+	retryPause = time.Second
+	// refusedPause is how long a new user is kept although the database refuses it.
 	refusedPause = 5 * time.Second
 )
 
-// DatabaseLogin is a user and a password that Vault's database engine made for this process. Vault drops the user when
-// the lease ends, or the Vault token that it was made with, or when somebody revokes it; so a new one is made when half
-// of the lease is over, after each login to Vault, and when the database refuses the one of before. It is safe for
-// concurrent use.
+// DatabaseLogin is a user and a password that Vault's database engine creates for this process. Vault
+// drops the user when its lease ends, when the Vault token that created it ends, or when somebody
+// revokes it. So it is replaced after half of its lease, after each login to Vault, and when the
+// database refuses it. It is safe for concurrent use.
 type DatabaseLogin struct {
 	session *Session
 	path    string
 
 	mu sync.Mutex
-	// login is the one of now; none was made, or it was refused, where its user is empty.
-	login login
-	// lookAt is when the login and the Vault token are to be looked after next.
-	lookAt time.Time
-	// looking is closed when those who are looking after it have ended; nil: nobody is.
-	looking chan struct{}
-	// err is why there is no login.
+	// current has no user before the first one was created, and after the database refused it.
+	current credentials
+	// renewAt is when the credentials or the Vault token must be renewed next.
+	renewAt time.Time
+	// renewing is closed when the renewal in progress ends; nil: there is none.
+	renewing chan struct{}
+	// err is why there are no credentials.
 	err error
 }
 
-type login struct {
+type credentials struct {
 	user, password string
-	// vaultLogin is the login to Vault that it was made with.
+	// vaultLogin is the number of the login to Vault that created the user.
 	vaultLogin int64
-	// made is when it was, renewAt when a new one is to be, and expires when Vault drops the user.
-	made, renewAt, expires time.Time
+	// Vault drops the user at expires.
+	created, renewAt, expires time.Time
 }
 
-func (l login) good(now time.Time) bool { return l.user != "" && now.Before(l.expires) }
+func (c credentials) valid(now time.Time) bool { return c.user != "" && now.Before(c.expires) }
 
-// DatabaseLogin prepares logins of a role; it does not call Vault.
+// DatabaseLogin prepares a login with a role. It does not call Vault.
 func (s *Session) DatabaseLogin(c config.VaultCredentials) *DatabaseLogin {
 	return &DatabaseLogin{session: s, path: c.Mount + "/creds/" + c.Role}
 }
 
-// Current is the user and the password to log in with. It waits for Vault only where there is none whose lease lasts:
-// else they are renewed meanwhile. Errors: ErrNoDatabaseLogin, ErrDenied, ErrUnavailable.
+// Current returns the user and the password to log in with. It waits for Vault only if there are no
+// valid ones; otherwise they are renewed in the background. Errors: ErrNoDatabaseLogin, ErrDenied,
+// ErrUnavailable.
 func (l *DatabaseLogin) Current(ctx context.Context) (user, password string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
 		now := l.session.now()
-		l.lookIfDue(ctx, now)
+		l.renewIfDue(ctx, now)
 		switch {
-		case l.login.good(now):
-			return l.login.user, l.login.password, nil
-		case l.looking == nil:
+		case l.current.valid(now):
+			return l.current.user, l.current.password, nil
+		case l.renewing == nil:
 			return "", "", l.err
 		}
-		looking := l.looking
+		renewing := l.renewing
 		l.mu.Unlock()
 		select {
-		case <-looking:
+		case <-renewing:
 		case <-ctx.Done():
 		}
 		l.mu.Lock()
@@ -85,38 +86,38 @@ func (l *DatabaseLogin) Current(ctx context.Context) (user, password string, err
 	}
 }
 
-// Replaced says whether there is another login than the user's. It never waits.
+// Replaced reports whether another user has replaced user. It never waits.
 func (l *DatabaseLogin) Replaced(ctx context.Context, user string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lookIfDue(ctx, l.session.now())
-	return l.login.user != "" && l.login.user != user
+	l.renewIfDue(ctx, l.session.now())
+	return l.current.user != "" && l.current.user != user
 }
 
-func (l *DatabaseLogin) lookIfDue(ctx context.Context, now time.Time) {
-	if l.looking == nil && !now.Before(l.lookAt) {
-		l.looking = make(chan struct{})
-		// Others wait for it, too: that whoever began it gives up must not fail them.
-		go l.look(context.WithoutCancel(ctx), l.login)
+func (l *DatabaseLogin) renewIfDue(ctx context.Context, now time.Time) {
+	if l.renewing == nil && !now.Before(l.renewAt) {
+		l.renewing = make(chan struct{})
+		// Other callers wait for it, too, and must not fail when this one gives up.
+		go l.renew(context.WithoutCancel(ctx), l.current)
 	}
 }
 
-// Refused says that the database refuses the user: Vault has dropped it. Current then makes a new one, but for one that
-// had just been made: a server to which it has yet to be replicated may know it soon, and one that refuses all is not to
-// have no end of them.
+// Refused tells that the database refuses the user, because Vault has dropped it. Current then creates
+// another one, unless the user is new. A replica may not know a new user yet, and a server that refuses
+// every user must not get them endlessly.
 func (l *DatabaseLogin) Refused(user string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.login.user == user && l.session.now().Sub(l.login.made) >= refusedPause {
-		l.lookAt = time.Time{}
-		l.login, l.err = login{}, fmt.Errorf("%w: the database refuses the one that was made at %s", ErrNoDatabaseLogin, l.path)
+	if l.current.user == user && l.session.now().Sub(l.current.created) >= refusedPause {
+		l.renewAt = time.Time{}
+		l.current, l.err = credentials{}, fmt.Errorf("%w: the database refuses the user that was created at %s", ErrNoDatabaseLogin, l.path)
 	}
 }
 
-// Keep looks after the login until ctx ends, however seldom it is asked for: a statement may take longer than the Vault
-// token lasts with which its user was made.
-func (l *DatabaseLogin) Keep(ctx context.Context) {
-	tick := time.NewTicker(lookPause)
+// Run renews the credentials until ctx ends, also when nobody asks for them: a statement may run longer
+// than the Vault token lasts that created its user.
+func (l *DatabaseLogin) Run(ctx context.Context) {
+	tick := time.NewTicker(retryPause)
 	defer tick.Stop()
 	for {
 		select {
@@ -128,48 +129,48 @@ func (l *DatabaseLogin) Keep(ctx context.Context) {
 	}
 }
 
-// look looks after the Vault token, and makes a new login where that is due.
-func (l *DatabaseLogin) look(ctx context.Context, now login) {
-	next, due, err := l.renewed(ctx, now)
+// renew renews the Vault token, and replaces the old credentials if that is due.
+func (l *DatabaseLogin) renew(ctx context.Context, old credentials) {
+	renewed, next, err := l.renewed(ctx, old)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	close(l.looking)
-	l.looking = nil
+	close(l.renewing)
+	l.renewing = nil
 	if err != nil {
-		l.err, l.lookAt = err, l.session.now().Add(lookPause)
+		l.err, l.renewAt = err, l.session.now().Add(retryPause)
 		return
 	}
-	if next != now {
-		l.login = next
-	} else if l.login != now {
-		return // refused meanwhile
+	if renewed != old {
+		l.current = renewed
+	} else if l.current != old {
+		return // the database refused it meanwhile
 	}
-	l.lookAt = due
+	l.renewAt = next
 }
 
-// renewed is the login, or another one in its place, and when to look after it next.
-func (l *DatabaseLogin) renewed(ctx context.Context, now login) (login, time.Time, error) {
-	vaultLogin, due, err := l.session.renew(ctx)
+// renewed returns the old credentials or new ones, and when the next renewal is due.
+func (l *DatabaseLogin) renewed(ctx context.Context, old credentials) (credentials, time.Time, error) {
+	vaultLogin, next, err := l.session.renew(ctx)
 	if err != nil {
-		return login{}, time.Time{}, err
+		return credentials{}, time.Time{}, err
 	}
-	if at := l.session.now(); now.user == "" || !at.Before(now.renewAt) || now.vaultLogin != vaultLogin {
-		if now, err = l.read(ctx); err != nil {
-			return login{}, time.Time{}, err
+	if now := l.session.now(); old.user == "" || !now.Before(old.renewAt) || old.vaultLogin != vaultLogin {
+		if old, err = l.create(ctx); err != nil {
+			return credentials{}, time.Time{}, err
 		}
 	}
-	if now.renewAt.Before(due) {
-		due = now.renewAt
+	if old.renewAt.Before(next) {
+		next = old.renewAt
 	}
-	return now, due, nil
+	return old, next, nil
 }
 
-// read has Vault make a user.
-func (l *DatabaseLogin) read(ctx context.Context) (login, error) {
-	made := login{made: l.session.now()}
-	what := "make a database login at " + l.path
+// create makes Vault create a user.
+func (l *DatabaseLogin) create(ctx context.Context) (credentials, error) {
+	c := credentials{created: l.session.now()}
+	what := "create a database user at " + l.path
 	err := l.session.Call(ctx, what, func(ctx context.Context, client *api.Client) error {
-		made.vaultLogin = l.session.login.Logins()
+		c.vaultLogin = l.session.login.Logins()
 		secret, err := client.Logical().ReadWithContext(ctx, l.path)
 		if err != nil {
 			return noDatabaseLogin(err)
@@ -177,20 +178,20 @@ func (l *DatabaseLogin) read(ctx context.Context) (login, error) {
 		if secret == nil {
 			return fmt.Errorf("%w: no database engine answers", ErrNoDatabaseLogin)
 		}
-		made.user, _ = secret.Data["username"].(string)
-		made.password, _ = secret.Data["password"].(string)
+		c.user, _ = secret.Data["username"].(string)
+		c.password, _ = secret.Data["password"].(string)
 		lease := time.Duration(secret.LeaseDuration) * time.Second
-		if made.user == "" || made.password == "" || lease <= 0 {
+		if c.user == "" || c.password == "" || lease <= 0 {
 			return fmt.Errorf("%w: the answer has no user, no password or no lease", ErrNoDatabaseLogin)
 		}
-		made.renewAt, made.expires = made.made.Add(lease/2), made.made.Add(lease)
+		c.renewAt, c.expires = c.created.Add(lease/2), c.created.Add(lease)
 		return nil
 	})
-	return made, err
+	return c, err
 }
 
-// noDatabaseLogin tells what the engine refuses from what Vault does. Vault's own words are left out where they may
-// be the database's.
+// noDatabaseLogin returns an ErrNoDatabaseLogin if the database engine refuses, and otherwise err. It
+// leaves out Vault's text if that may quote the database.
 func noDatabaseLogin(err error) error {
 	var response *api.ResponseError
 	if !errors.As(err, &response) {

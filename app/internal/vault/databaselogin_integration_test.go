@@ -18,10 +18,10 @@ import (
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
-// lease of the logins that the tests have made.
+// lease of the users that the tests create.
 const lease = time.Hour
 
-// logins is a process's session and login, with a clock that the test turns.
+// logins is a process's session and database login, with a clock that the test sets.
 type logins struct {
 	*testing.T
 	vault    *testenv.Vault
@@ -29,7 +29,7 @@ type logins struct {
 	role     *testenv.DatabaseRole
 	session  *Session
 	login    *DatabaseLogin
-	// passed is how far the clock was turned, in nanoseconds.
+	// passed is how far the clock was advanced, in nanoseconds.
 	passed atomic.Int64
 }
 
@@ -52,7 +52,7 @@ func (l *logins) connectTo(c config.Vault) {
 	l.session, l.login = session, session.DatabaseLogin(l.role.Credentials)
 }
 
-// token is the Vault token in use.
+// token returns the Vault token in use.
 func (l *logins) token() (token string) {
 	l.Helper()
 	if err := l.session.login.Call(l.Context(), func(client *api.Client) error {
@@ -64,20 +64,20 @@ func (l *logins) token() (token string) {
 	return token
 }
 
-// pass turns the clock.
+// pass advances the clock.
 func (l *logins) pass(d time.Duration) { l.passed.Add(int64(d)) }
 
-// await asks again and again until the answer is yes.
+// await waits until yes returns true.
 func (l *logins) await(what string, yes func() bool) {
 	l.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !yes(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			l.Fatalf("in vain: %s", what)
+			l.Fatalf("not in time: %s", what)
 		}
 	}
 }
 
-// current is the user of now, who must be able to log in.
+// current returns the current user, which must be able to log in.
 func (l *logins) current() string {
 	l.Helper()
 	user, password, err := l.login.Current(l.Context())
@@ -107,7 +107,7 @@ func (l *logins) open(user, password string) (*pgx.Conn, error) {
 	return pgx.Connect(l.Context(), uri.String())
 }
 
-// users are the logins that the database knows.
+// users returns the number of users that Vault has created and not dropped.
 func (l *logins) users() (n int) {
 	l.Helper()
 	conn, err := pgx.Connect(l.Context(), l.postgres.URI("notes"))
@@ -121,7 +121,8 @@ func (l *logins) users() (n int) {
 	return n
 }
 
-// TestDatabaseLogin: one login is used until half of its lease is over, or until the database refuses it.
+// TestDatabaseLogin checks that a user is kept until half of its lease is over, or until the
+// database refuses it.
 func TestDatabaseLogin(t *testing.T) {
 	t.Parallel()
 	l := newLogins(t)
@@ -131,10 +132,10 @@ func TestDatabaseLogin(t *testing.T) {
 	}
 	l.login.Refused("somebody else")
 	if again := l.current(); again != first {
-		t.Errorf("%s was refused, but %s was given up", "somebody else", first)
+		t.Errorf("%s was refused, but %s was dropped", "somebody else", first)
 	}
 	if l.login.Replaced(t.Context(), first) || !l.login.Replaced(t.Context(), "somebody else") {
-		t.Error("the login of now is said to be replaced, or another one not to be")
+		t.Error("Replaced reports the current user as replaced, or another one as current")
 	}
 	l.pass(lease/2 + time.Second)
 	l.await("another login after half of the lease", func() bool { return l.login.Replaced(t.Context(), first) })
@@ -145,7 +146,8 @@ func TestDatabaseLogin(t *testing.T) {
 	if l.users() != 0 {
 		t.Errorf("%d users after the revocation", l.users())
 	}
-	// It had just been made: a standby may not know it yet, and a database that refuses all is not to have no end of them.
+	// A new user is kept: a replica may not know it yet, and a database that refuses every user
+	// must not get them endlessly.
 	l.login.Refused(second)
 	if user, _, err := l.login.Current(t.Context()); user != second || err != nil {
 		t.Errorf("%q, %v", user, err)
@@ -157,7 +159,8 @@ func TestDatabaseLogin(t *testing.T) {
 	}
 }
 
-// TestDatabaseLoginOutlivesVault: while Vault does not answer the login stays, and no longer than its lease.
+// TestDatabaseLoginOutlivesVault checks that a user is kept while Vault does not answer, but not
+// beyond its lease.
 func TestDatabaseLoginOutlivesVault(t *testing.T) {
 	t.Parallel()
 	l := newLogins(t)
@@ -172,14 +175,14 @@ func TestDatabaseLoginOutlivesVault(t *testing.T) {
 		t.Errorf("%q, %v after the lease", user, err)
 	}
 	l.vault.Unseal(t)
-	l.pass(lookPause)
+	l.pass(retryPause)
 	if again := l.current(); again == first {
 		t.Error("the login outlived its lease")
 	}
 }
 
-// TestDatabaseLoginFollowsTheToken: Vault drops a login with the token that it was made with, so another token needs
-// another login; and a token that nobody else uses is kept alive.
+// TestDatabaseLoginFollowsTheToken checks that a renewed token keeps its user, and that a new token
+// brings a new user, because Vault drops the user with the token that created it.
 func TestDatabaseLoginFollowsTheToken(t *testing.T) {
 	t.Parallel()
 	l := newLogins(t)
@@ -196,7 +199,7 @@ func TestDatabaseLoginFollowsTheToken(t *testing.T) {
 		return err == nil && renewed.After(due)
 	})
 	if again := l.current(); again != first || l.token() != token {
-		t.Error("a token that was only to be renewed was replaced, or its login was")
+		t.Error("a token that was only due for renewal was replaced, or its user was")
 	}
 	if err := l.vault.Client(t).Auth().Token().RevokeTree(token); err != nil {
 		t.Fatal(err)
@@ -204,13 +207,13 @@ func TestDatabaseLoginFollowsTheToken(t *testing.T) {
 	l.pass(lease / 4)
 	l.await("another login with another token", func() bool { return l.login.Replaced(t.Context(), first) })
 	if l.current() == first {
-		t.Error("the login of a token that is no more is used on")
+		t.Error("the user of a revoked token is still in use")
 	}
-	l.await("end of the login of the token that is no more", func() bool { return l.users() == 1 })
+	l.await("end of the revoked token's user", func() bool { return l.users() == 1 })
 }
 
-// TestTokenIsReplacedInTime: a token that cannot be renewed for much longer is replaced while what was made with it
-// lasts, and with it the login; and both are looked after though nobody asks for them.
+// TestTokenIsReplacedInTime checks that a token near the end of its longest life, and its user, are
+// replaced in time, also if nobody asks for them.
 func TestTokenIsReplacedInTime(t *testing.T) {
 	l := newLogins(t)
 	if _, err := l.vault.Client(t).Logical().Write("auth/jwt/role/"+config.RoleAPI, map[string]any{
@@ -219,34 +222,35 @@ func TestTokenIsReplacedInTime(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	go l.login.Keep(t.Context())
+	go l.login.Run(t.Context())
 	first := l.current()
 	made := time.Now()
 	l.await("another login", func() bool { return l.login.Replaced(t.Context(), first) })
 	if took := time.Since(made); took >= 6*time.Second {
-		t.Errorf("the login was replaced after %s, when it was gone", took)
+		t.Errorf("the user was replaced after %s, when Vault had dropped it", took)
 	}
 	if second := l.current(); l.users() != 2 {
-		t.Errorf("%s follows %s, which was dropped before its connections could be", second, first)
+		t.Errorf("%s replaced %s, which was dropped before its connections could end", second, first)
 	}
 }
 
-// TestDatabaseLoginDoesNotInherit: who waits for a login does not fail because whoever asked first gave up.
+// TestDatabaseLoginDoesNotInherit checks that a waiting caller does not fail because the first
+// caller gave up.
 func TestDatabaseLoginDoesNotInherit(t *testing.T) {
 	t.Parallel()
 	l := newLogins(t)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, _, err := l.login.Current(ended); !errors.Is(err, context.Canceled) {
-		t.Errorf("%v: a request that was given up waited", err)
+		t.Errorf("%v: a cancelled request waited", err)
 	}
 	l.current()
 	if n := l.users(); n != 1 {
-		t.Errorf("%d logins were made for two who asked", n)
+		t.Errorf("%d users were created for two callers", n)
 	}
 }
 
-// TestVaultDoesNotAnswer: whoever has a connection does not wait for Vault, nor does who has a login.
+// TestVaultDoesNotAnswer checks that callers do not wait for Vault while they have a valid user.
 func TestVaultDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	l := newLogins(t)
@@ -281,11 +285,11 @@ func TestVaultDoesNotAnswer(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if took := time.Since(begun); took > 2*callTimeout+time.Second {
-		t.Errorf("who needs a login was answered after %s", took)
+		t.Errorf("a caller without a user was answered after %s", took)
 	}
 }
 
-// TestNoDatabaseLogin: each cause is told, and no secret.
+// TestNoDatabaseLogin checks that the error names each cause and no secret.
 func TestNoDatabaseLogin(t *testing.T) {
 	t.Parallel()
 	l := newLogins(t)

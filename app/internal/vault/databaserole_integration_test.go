@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// as logs in, with the connection open until the test ends.
+// as returns a connection of the user, which is open until the test ends.
 func (l *logins) as(user, password string) *pgx.Conn {
 	l.Helper()
 	conn, err := l.open(user, password)
@@ -20,7 +20,7 @@ func (l *logins) as(user, password string) *pgx.Conn {
 	return conn
 }
 
-// admin is the server's superuser.
+// admin returns a connection of the server's superuser.
 func (l *logins) admin() *pgx.Conn {
 	l.Helper()
 	conn, err := pgx.Connect(l.Context(), l.postgres.URI("notes"))
@@ -31,8 +31,9 @@ func (l *logins) admin() *pgx.Conn {
 	return conn
 }
 
-// TestThiefOfALogin: whatever somebody does with a database login, of config/samples/database-credentials, it neither
-// outlives its revocation, nor keeps others from being revoked, nor gives Vault's rights to the thief.
+// TestThiefOfALogin checks what a stolen user of config/samples/database-credentials can do: it
+// does not survive its revocation, does not prevent that of others, and does not get Vault's
+// rights.
 func TestThiefOfALogin(t *testing.T) {
 	t.Parallel()
 	l := newLogins(t)
@@ -49,7 +50,7 @@ func TestThiefOfALogin(t *testing.T) {
 		sql     string
 		allowed bool
 	}{
-		// A trap for Vault's own statements, which may make roles of any kind.
+		// A trap for Vault's own statements, which may create any role.
 		{sql: `CREATE FUNCTION public.pg_terminate_backend(integer, bigint) RETURNS boolean LANGUAGE plpgsql AS $$
 			BEGIN CREATE ROLE backdoor LOGIN CREATEROLE IN ROLE pg_execute_server_program; RETURN true; END $$`, allowed: true},
 		{sql: `CREATE FUNCTION public.pg_terminate_backend(integer) RETURNS boolean LANGUAGE plpgsql AS $$
@@ -69,7 +70,7 @@ func TestThiefOfALogin(t *testing.T) {
 		t.Errorf("revoke: %v", err)
 	}
 	if _, err := thief.Exec(t.Context(), "SELECT 1"); err == nil {
-		t.Error("the thief's session goes on")
+		t.Error("the thief's session continues")
 	}
 	if _, err := l.open(user, password); err == nil {
 		t.Error("the thief logs in again")
@@ -93,8 +94,8 @@ func TestThiefOfALogin(t *testing.T) {
 	}
 }
 
-// TestSessionsOfDroppedUsersEnd: one that began while its user was dropped ends, at the latest, when the next login is
-// made.
+// TestSessionsOfDroppedUsersEnd checks that a session that started while its user was dropped ends
+// when the next user is created, at the latest.
 func TestSessionsOfDroppedUsersEnd(t *testing.T) {
 	t.Parallel()
 	l := newLogins(t)
@@ -107,7 +108,7 @@ func TestSessionsOfDroppedUsersEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := session.Exec(t.Context(), "CREATE TABLE after (x int)"); err != nil {
-		t.Fatalf("this test is about a session that goes on without its user: %v", err)
+		t.Fatalf("this test needs a session that continues without its user: %v", err)
 	}
 	if _, _, err := l.session.DatabaseLogin(l.role.Credentials).Current(t.Context()); err != nil {
 		t.Fatal(err)

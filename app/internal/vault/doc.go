@@ -1,6 +1,6 @@
-// Package vault is the service's session with HashiCorp Vault: it logs in with the pod's projected
-// service-account token, keeps the Vault token alive, bounds every call in time, and tells errors
-// apart by what can be done about them.
+// Package vault is the service's session with HashiCorp Vault. It bounds every call in time and
+// classifies errors by what can be done about them. Package vaultlogin logs in and renews the
+// token. Start at [Session].
 package vault
 
 import (
@@ -16,20 +16,20 @@ import (
 
 // Errors that callers tell apart with errors.Is.
 var (
-	// ErrUnavailable means that no answer, or an answer that a later try may better (5xx, 429).
+	// ErrUnavailable means that Vault does not answer, or that a retry may succeed (HTTP 5xx, 429).
 	ErrUnavailable = errors.New("Vault is unavailable")
-	// ErrSealed: Vault answers that it is sealed. It is also ErrUnavailable.
+	// ErrSealed means that Vault is sealed. It comes together with ErrUnavailable.
 	ErrSealed = errors.New("Vault is sealed")
-	// ErrDenied: Vault refuses the login or the token (403).
+	// ErrDenied means that Vault rejects the login or the token (HTTP 403).
 	ErrDenied = errors.New("Vault denies access")
 	// ErrNotFound means that there is nothing at the path.
 	ErrNotFound = errors.New("not found in Vault")
-	// ErrInvalid: Vault refuses the request itself (400).
+	// ErrInvalid means that Vault rejects the request itself (HTTP 400).
 	ErrInvalid = errors.New("Vault refuses the request")
 )
 
-// classify turns the API's errors into those above. Its text holds what was done and Vault's
-// status, never a request's or a response's body: those may hold secrets.
+// classify turns the API's errors into those above. Their text names the operation and the HTTP
+// status. It never quotes the body of a request or a response, which may contain secrets.
 func classify(what string, err error) error {
 	if err == nil {
 		return nil
@@ -66,7 +66,7 @@ func mentions(response *api.ResponseError, word string) bool {
 	return false
 }
 
-// transportCause is the innermost error: "connection refused", not the whole request.
+// transportCause returns the innermost error: "connection refused", not the whole request.
 func transportCause(err error) string {
 	for {
 		inner := errors.Unwrap(err)
@@ -77,7 +77,7 @@ func transportCause(err error) string {
 	}
 }
 
-// firstSentence is what Vault says is wrong, cut to 200 bytes.
+// firstSentence returns Vault's first error message, cut to 200 bytes.
 func firstSentence(err error) string {
 	var response *api.ResponseError
 	if !errors.As(err, &response) || len(response.Errors) == 0 {

@@ -11,8 +11,8 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// ErrNotRecorded means that an entry holds another value than the one that was recorded before it
-// was created: anyone who has put it there knows it.
+// ErrNotRecorded means that an entry does not have the value whose digest was recorded before it
+// was created. Whoever replaced it knows the new value.
 var ErrNotRecorded = errors.New("it is not the value that was recorded")
 
 // SessionKeys reads the deployment's session keys. Error: ErrNotRecorded.
@@ -22,7 +22,7 @@ func (s *Session) SessionKeys(ctx context.Context) (*config.SessionKeys, error) 
 		return nil, err
 	}
 	if err := s.mustBe(entry, s.config.SessionKeysDigest, keys.Digest); err != nil {
-		return nil, fmt.Errorf("%w: make a KeyRotation of reason Compromise, which replaces the session keys", err)
+		return nil, fmt.Errorf("%w: create a KeyRotation with reason Compromise, which replaces the session keys", err)
 	}
 	return keys, nil
 }
@@ -39,7 +39,7 @@ func (s *Session) Pepper(ctx context.Context) (*config.Pepper, error) {
 	return pepper, nil
 }
 
-// mustBe compares a value with the recorded digest, if there is one.
+// mustBe compares a value with the recorded digest, if any.
 func (s *Session) mustBe(entry, recorded string, digest func() (string, error)) error {
 	if recorded == "" {
 		return nil
@@ -70,8 +70,8 @@ func (s *Session) readKV(ctx context.Context, leaf string, into any) error {
 			err = json.Unmarshal(raw, into)
 		}
 		if err != nil {
-			// The parser's own error may quote the secret.
-			return fmt.Errorf("%s: its content is not of the expected form", what)
+			// The parser's error may quote the secret.
+			return fmt.Errorf("%s: its content does not have the expected form", what)
 		}
 		return nil
 	})

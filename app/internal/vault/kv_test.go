@@ -13,8 +13,8 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// TestPlantedSecretsAreRefused: values in Vault that are not the recorded ones are not used, anyone
-// who has put them there. Where an earlier release has recorded none, they are.
+// TestPlantedSecretsAreRefused checks that values in Vault are rejected if their digest is not the
+// recorded one. If an earlier release recorded no digest, they are accepted.
 func TestPlantedSecretsAreRefused(t *testing.T) {
 	keys, err := config.NewSessionKeys()
 	if err != nil {
@@ -65,12 +65,12 @@ func TestPlantedSecretsAreRefused(t *testing.T) {
 			}
 			if tc.want != nil {
 				if gotKeys != nil || gotPepper != nil {
-					t.Error("the values are given out all the same")
+					t.Error("the rejected values are returned")
 				}
 				return
 			}
 			if gotKeys.JWKS != keys.JWKS || gotPepper.CurrentID != pepper.CurrentID {
-				t.Error("the values are others")
+				t.Error("other values are returned")
 			}
 		})
 	}

@@ -15,13 +15,14 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// TestRedirects: one is followed, as Vault's standby nodes send it, from https to https; not a second one, and none
-// that would send the token, or the service account's, in the clear.
+// TestRedirects checks that one redirect from https to https is followed, like those of Vault's
+// standby nodes. A second one is not, nor is one to plain HTTP, which would send tokens in the
+// clear.
 func TestRedirects(t *testing.T) {
 	for name, tc := range map[string]struct {
-		// secure: Vault redirects to https. again: and that server to another one.
+		// secure: Vault redirects to https. again: that server redirects, too.
 		secure, again bool
-		// first and second are how often the servers that are redirected to are asked.
+		// first and second count the requests at the targets of the redirects.
 		first, second int32
 	}{
 		"to https":        {secure: true, first: 1},
@@ -66,7 +67,7 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
-// TestVaultCertificateIsVerified: against the CA of the configuration, or the system's, whatever the environment says.
+// TestVaultCertificateIsVerified checks that the environment cannot turn off the verification.
 func TestVaultCertificateIsVerified(t *testing.T) {
 	t.Setenv("VAULT_SKIP_VERIFY", "true")
 	var asked atomic.Int32
@@ -81,7 +82,7 @@ func TestVaultCertificateIsVerified(t *testing.T) {
 	}
 }
 
-// sessionOf logs in with a token file.
+// sessionOf returns a session with a token file.
 func sessionOf(t *testing.T, c config.Vault) *Session {
 	t.Helper()
 	c.AuthMount, c.Role, c.TokenFile = "kubernetes", "api", written(t, []byte("a service account's token"))

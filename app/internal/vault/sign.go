@@ -8,7 +8,8 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// Sign signs with the deployment's audit key, and returns Vault's form, vault:vVERSION:BASE64.
+// Sign signs the message with the deployment's audit key. The result has Vault's format,
+// vault:vVERSION:BASE64.
 func (s *Session) Sign(ctx context.Context, message []byte) (string, error) {
 	what := "sign with transit key " + s.config.AuditKey
 	var signature string

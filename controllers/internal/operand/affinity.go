@@ -6,29 +6,29 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// mounting selects every pod of an object. With an embedded database each of them mounts its
+// volumeUsers selects every pod of an object. With an embedded database, all of them mount its
 // volume.
-func mounting(sn client.Object) corev1.PodAffinityTerm {
+func volumeUsers(sn client.Object) corev1.PodAffinityTerm {
 	return corev1.PodAffinityTerm{
 		TopologyKey:   corev1.LabelHostname,
 		LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{labelName: product, LabelInstance: sn.GetName()}},
 	}
 }
 
-// besideVolume keeps a Job on the node of the pods that mount the embedded database's volume: one
-// node at a time may do so. A Job matches its own term, and the scheduler lets such a pod go
-// anywhere while no other pod matches, so that it also runs when the API does not.
-func besideVolume(sn client.Object) *corev1.Affinity {
+// requireVolumeNode returns an affinity that keeps a Job on the node of the pods that mount the
+// embedded database's volume, because only one node at a time can. A pod that matches its own term
+// may run on any node while no other pod matches, so the Job runs without the API, too.
+func requireVolumeNode(sn client.Object) *corev1.Affinity {
 	return &corev1.Affinity{PodAffinity: &corev1.PodAffinity{
-		RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{mounting(sn)},
+		RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{volumeUsers(sn)},
 	}}
 }
 
-// nearVolume adds to what the tenant wishes for that the API starts on the node of a Job that has
-// the embedded database's volume. It is no condition: a Job on a node that is lost must not hold up
-// the API.
-func nearVolume(sn client.Object, wished *corev1.Affinity) *corev1.Affinity {
-	affinity := wished.DeepCopy()
+// preferVolumeNode adds a preference to the tenant's affinity: the API starts on the node of a Job
+// that has mounted the embedded database's volume. It is only a preference, because a Job on a lost
+// node must not block the API.
+func preferVolumeNode(sn client.Object, chosen *corev1.Affinity) *corev1.Affinity {
+	affinity := chosen.DeepCopy()
 	if affinity == nil {
 		affinity = &corev1.Affinity{}
 	}
@@ -36,14 +36,14 @@ func nearVolume(sn client.Object, wished *corev1.Affinity) *corev1.Affinity {
 		affinity.PodAffinity = &corev1.PodAffinity{}
 	}
 	preferred := &affinity.PodAffinity.PreferredDuringSchedulingIgnoredDuringExecution
-	*preferred = append(*preferred, corev1.WeightedPodAffinityTerm{Weight: 100, PodAffinityTerm: mounting(sn)})
+	*preferred = append(*preferred, corev1.WeightedPodAffinityTerm{Weight: 100, PodAffinityTerm: volumeUsers(sn)})
 	return affinity
 }
 
-// apartInZones adds to what the tenant wishes for that the API's pods are in different zones. Where
-// nodes have no zones it does nothing, and it keeps no pod from running.
-func apartInZones(sn client.Object, wished *corev1.Affinity) *corev1.Affinity {
-	affinity := wished.DeepCopy()
+// preferOtherZones adds a preference to the tenant's affinity: the API's pods run in different
+// zones. It prevents no pod from running, and has no effect if nodes have no zones.
+func preferOtherZones(sn client.Object, chosen *corev1.Affinity) *corev1.Affinity {
+	affinity := chosen.DeepCopy()
 	if affinity == nil {
 		affinity = &corev1.Affinity{}
 	}

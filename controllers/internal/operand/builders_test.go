@@ -23,7 +23,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 func environment() Environment {
 	return Environment{
@@ -82,7 +82,8 @@ func TestCompromiseEndsSessions(t *testing.T) {
 	}
 }
 
-// TestJobsLeaveOutTheJobControllersLabels: the API server takes no Job whose template sets them.
+// TestJobsLeaveOutTheJobControllersLabels checks that the template does not set them, because the
+// API server rejects such a Job.
 func TestJobsLeaveOutTheJobControllersLabels(t *testing.T) {
 	t.Parallel()
 	sn := postgres()
@@ -103,8 +104,8 @@ func TestJobsLeaveOutTheJobControllersLabels(t *testing.T) {
 	}
 }
 
-// TestUrgentWorkIsNotHeldBack: neither by the brake nor by a small share of the processors; and a tenant's own
-// requests hold for every Job.
+// TestUrgentWorkIsNotHeldBack checks that urgent work has neither a rate limit nor a small CPU
+// request, and that every Job has the tenant's own requests.
 func TestUrgentWorkIsNotHeldBack(t *testing.T) {
 	t.Parallel()
 	asks := postgres()
@@ -138,7 +139,7 @@ func TestUrgentWorkIsNotHeldBack(t *testing.T) {
 	}
 }
 
-// TestGolden holds every builder to the objects that people have reviewed.
+// TestGolden compares the objects of every builder with reviewed files.
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	env := environment()
@@ -178,8 +179,9 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestServiceKeepsClientAddresses: what is reached from outside keeps the addresses of clients,
-// unless the spec says otherwise. The API server refuses the field on a Service of type ClusterIP.
+// TestServiceKeepsClientAddresses checks that a Service that is reachable from outside preserves
+// client addresses, unless the spec says otherwise. The API server rejects the field on a Service
+// of type ClusterIP.
 func TestServiceKeepsClientAddresses(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -227,7 +229,7 @@ func golden(t *testing.T, file string, objects []any) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), b.String()); diff != "" {
-		t.Errorf("%s (go test -update writes it anew): %s", path, diff)
+		t.Errorf("%s (go test -update rewrites it): %s", path, diff)
 	}
 }
 
@@ -328,7 +330,8 @@ func TestConfigHash(t *testing.T) {
 	}
 }
 
-// TestRestarted: only when neither a pod nor what makes pods has other session keys.
+// TestRestarted checks that the API counts as restarted only if neither a pod nor the template has
+// other session keys.
 func TestRestarted(t *testing.T) {
 	t.Parallel()
 	env := environment()
@@ -375,13 +378,14 @@ func TestDefaults(t *testing.T) {
 	if got := Replicas(sn); got != 2 {
 		t.Errorf("postgres: %d replicas", got)
 	}
-	// A Job's name is a label's value too: at most 63 characters.
+	// A Job's name is also the value of a label: at most 63 characters.
 	if name := ReencryptJobName(strings.Repeat("a", 40), 999999, 999); len(name) > 63 {
 		t.Errorf("%s has %d characters", name, len(name))
 	}
 }
 
-// TestCheckResources: what admission refuses is refused here too, quickly, and never built.
+// TestCheckResources checks that what admission rejects is rejected here, too, quickly, and never
+// built.
 func TestCheckResources(t *testing.T) {
 	t.Parallel()
 	for text, ok := range map[v1alpha1.Quantity]bool{
@@ -406,7 +410,7 @@ func TestCheckResources(t *testing.T) {
 	}
 }
 
-// TestQuotaOfAnySize: a size that admission would refuse stops nothing.
+// TestQuotaOfAnySize checks that a size that admission would reject counts as unset.
 func TestQuotaOfAnySize(t *testing.T) {
 	t.Parallel()
 	for size, want := range map[string]int64{"": 512 << 20, "2Gi": 2 << 30, "1e99999999999999999999": 512 << 20, "-1Mi": 512 << 20} {
@@ -418,7 +422,7 @@ func TestQuotaOfAnySize(t *testing.T) {
 	}
 }
 
-// TestClaimOfAnySize: a size that was stored under an older schema stops nothing.
+// TestClaimOfAnySize checks that a size that an older schema allowed counts as unset.
 func TestClaimOfAnySize(t *testing.T) {
 	t.Parallel()
 	sn := embedded()

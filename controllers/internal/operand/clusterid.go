@@ -8,9 +8,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// CheckClusterID reports whether the object's master key was made under another cluster id than the
-// operator's. Under the wrong id the operator would look for keys, or make some, beside those in
-// use.
+// CheckClusterID returns an error if the object's master key belongs to another cluster id than the
+// operator's. Under the wrong id, the operator would not find the keys in use, and create others.
 func CheckClusterID(sn *v1alpha1.SecureNotes, clusterID string) error {
 	if sn.Status.MasterKey == nil || sn.Status.MasterKey.Name == "" {
 		return nil

@@ -12,7 +12,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
-// Environment is what the operator's own configuration decides about a SecureNotes.
+// Environment is what a SecureNotes gets from the operator's configuration, from Vault and from the
+// cluster.
 type Environment struct {
 	// Image and PullPolicy of the service and its Jobs.
 	Image      string
@@ -20,7 +21,7 @@ type Environment struct {
 	// ClusterID is in the names of keys and KV paths: the operator's clusterID, or the UID of the
 	// namespace kube-system.
 	ClusterID string
-	// ClusterUID is the UID of the namespace kube-system, which no other cluster has.
+	// ClusterUID is the UID of the namespace kube-system. It is unique to the cluster.
 	ClusterUID string
 	// Connection to Vault.
 	Connection vaultadmin.Connection
@@ -34,18 +35,17 @@ type Environment struct {
 	Pepper, PepperDigest string
 	// CertificateSecret is the Secret that cert-manager writes.
 	CertificateSecret string
-	// RefusedHostnames are those that the certificate may not name; see RefuseHostname.
+	// RefusedHostnames are those that the certificate may not have. See [RefuseHostname].
 	RefusedHostnames []string
-	// CertificateNames are the names that the Certificate has already, as far as they have one dot
-	// or none. Of these, it keeps what a new Certificate does not get.
+	// CertificateNames are the names with at most one dot that the existing Certificate has. It
+	// keeps those that a new Certificate would not get.
 	CertificateNames []string
-	// DatabaseClaimed says that the database has been in use: pods must find it so, and make no
-	// other.
+	// DatabaseClaimed is set when the database has been in use. Pods then create no other one.
 	DatabaseClaimed bool
 }
 
-// ConfigMap with the configuration of the API and of the rotation Jobs. Errors: the configuration
-// is not valid, naming the field.
+// ConfigMap returns the configuration of the API and of the rotation Jobs. Error: the configuration
+// is invalid; it names the field.
 func ConfigMap(sn *v1alpha1.SecureNotes, env Environment) (*corev1.ConfigMap, error) {
 	api, err := config.Marshal(apiConfig(sn, env))
 	if err != nil {
@@ -71,12 +71,12 @@ func DatabaseClaimed(cm *corev1.ConfigMap) bool {
 	return claimed
 }
 
-// ConfigHash covers only what the API's pods read, so that nothing else restarts them. They read
-// config.ClaimedFile too, but only when they start.
+// ConfigHash returns a hash of the files that the API's pods read, so that nothing else restarts
+// them. It leaves out config.ClaimedFile, which they read only at the start.
 func ConfigHash(cm *corev1.ConfigMap) string {
 	h := sha256.New()
 	for _, key := range []string{config.APIFile, config.VaultCAFile} {
-		// The length keeps the end of one file from passing for the beginning of the next.
+		// The length separates one file from the next.
 		fmt.Fprintf(h, "%d:%s", len(cm.Data[key]), cm.Data[key])
 	}
 	return hex.EncodeToString(h.Sum(nil))[:32]

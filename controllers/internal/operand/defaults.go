@@ -1,6 +1,7 @@
 package operand
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
@@ -9,14 +10,14 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/utils/ptr"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// The defaults of the fields of SecureNotes that the service does not know; [config] has the others.
-// They are resolved here and never written into a spec, so that an unset field follows the operator's
-// version.
+// The defaults of fields that the service does not know. Package config has the other ones.
+// Defaults are never written to a spec, so that an unset field follows the operator's version.
 const (
 	DefaultVaultConnection = "default"
 
@@ -33,17 +34,17 @@ const (
 	defaultTokenTTL         = time.Hour
 )
 
-// IsEmbedded says whether the notes are in SQLite on a volume of their own.
+// IsEmbedded reports whether the notes are in SQLite on a volume of their own.
 func IsEmbedded(sn *v1alpha1.SecureNotes) bool {
 	return sn.Spec.Database == nil || sn.Spec.Database.Postgres == nil
 }
 
-// UsesVaultCredentials says whether Vault makes the logins to the database.
+// UsesVaultCredentials reports whether Vault creates the database users.
 func UsesVaultCredentials(sn *v1alpha1.SecureNotes) bool {
 	return !IsEmbedded(sn) && sn.Spec.Database.Postgres.VaultCredentials != nil
 }
 
-// Replicas of the API.
+// Replicas returns the number of replicas of the API.
 func Replicas(sn *v1alpha1.SecureNotes) int32 {
 	switch {
 	case IsEmbedded(sn):
@@ -55,7 +56,7 @@ func Replicas(sn *v1alpha1.SecureNotes) int32 {
 	}
 }
 
-// VaultConnection by name.
+// VaultConnection returns the name of the Vault connection.
 func VaultConnection(sn *v1alpha1.SecureNotes) string {
 	if sn.Spec.VaultConnection == "" {
 		return DefaultVaultConnection
@@ -63,20 +64,20 @@ func VaultConnection(sn *v1alpha1.SecureNotes) string {
 	return sn.Spec.VaultConnection
 }
 
-// Rotation is a KeyRotationPolicy with every field decided.
+// Rotation is a KeyRotationPolicy with defaults.
 type Rotation struct {
-	// Schedule in Cron format; empty: only on demand.
+	// Schedule in Cron format. Empty: only on demand.
 	Schedule, TimeZone  string
 	Strategy            v1alpha1.RotationStrategy
 	RetainOldVersionFor time.Duration
 	Suspend             bool
 	Parallelism         int32
-	// MaxNotesPerSecond of all pods together; 0: no limit.
+	// MaxNotesPerSecond of all pods together. 0: no limit.
 	MaxNotesPerSecond int32
 	HistoryLimit      int
 }
 
-// ResolveRotation decides every field of the rotation policy.
+// ResolveRotation returns the rotation policy with defaults.
 func ResolveRotation(sn *v1alpha1.SecureNotes) Rotation {
 	policy := sn.Spec.KeyRotation
 	if policy == nil {
@@ -84,13 +85,13 @@ func ResolveRotation(sn *v1alpha1.SecureNotes) Rotation {
 	}
 	rotation := Rotation{
 		Schedule:            policy.Schedule,
-		TimeZone:            orElse(policy.TimeZone, defaultTimeZone),
-		Strategy:            orElse(policy.Strategy, v1alpha1.StrategyReencrypt),
+		TimeZone:            cmp.Or(policy.TimeZone, defaultTimeZone),
+		Strategy:            cmp.Or(policy.Strategy, v1alpha1.StrategyReencrypt),
 		RetainOldVersionFor: duration(policy.RetainOldVersionFor, defaultRetainOldVersion),
-		Suspend:             valueOf(policy.Suspend, false),
-		Parallelism:         valueOf(policy.Parallelism, defaultParallelism),
-		MaxNotesPerSecond:   valueOf(policy.MaxNotesPerSecond, 0),
-		HistoryLimit:        int(valueOf(policy.HistoryLimit, defaultHistoryLimit)),
+		Suspend:             ptr.Deref(policy.Suspend, false),
+		Parallelism:         ptr.Deref(policy.Parallelism, defaultParallelism),
+		MaxNotesPerSecond:   ptr.Deref(policy.MaxNotesPerSecond, 0),
+		HistoryLimit:        int(ptr.Deref(policy.HistoryLimit, defaultHistoryLimit)),
 	}
 	if IsEmbedded(sn) {
 		rotation.Parallelism = 1
@@ -98,7 +99,8 @@ func ResolveRotation(sn *v1alpha1.SecureNotes) Rotation {
 	return rotation
 }
 
-// TrimAfter is how long ago a version must have stopped decrypting: the longest there is where that cannot be read.
+// TrimAfter returns how long ago a version must have stopped decrypting. A value that cannot be
+// parsed counts as the longest one.
 func TrimAfter(trim *v1alpha1.Trim) time.Duration { return duration(trim.After, maxTrimAfter) }
 
 func resolveAuth(sn *v1alpha1.SecureNotes) config.Auth {
@@ -107,10 +109,10 @@ func resolveAuth(sn *v1alpha1.SecureNotes) config.Auth {
 		auth = &v1alpha1.Auth{}
 	}
 	return config.Auth{
-		Registration:      config.RegistrationMode(orElse(auth.Registration, string(config.RegistrationOpen))),
+		Registration:      config.RegistrationMode(cmp.Or(auth.Registration, string(config.RegistrationOpen))),
 		TokenTTL:          config.Duration(duration(auth.TokenTTL, defaultTokenTTL)),
-		BcryptCost:        int(valueOf(auth.BcryptCost, config.MinBcryptCost)),
-		MinPasswordLength: int(valueOf(auth.MinPasswordLength, config.MinPasswordLength)),
+		BcryptCost:        int(ptr.Deref(auth.BcryptCost, config.MinBcryptCost)),
+		MinPasswordLength: int(ptr.Deref(auth.MinPasswordLength, config.MinPasswordLength)),
 	}
 }
 
@@ -120,9 +122,9 @@ func resolveRateLimits(sn *v1alpha1.SecureNotes) config.RateLimits {
 		limits = &v1alpha1.RateLimits{}
 	}
 	resolved := config.RateLimits{
-		FailedLoginsPerMinute: int(valueOf(limits.FailedLoginsPerMinute, config.DefaultFailedLogins)),
-		RequestsPerMinute:     int(valueOf(limits.RequestsPerMinute, config.DefaultRequests)),
-		RegistrationsPerDay:   int(valueOf(limits.RegistrationsPerDay, config.DefaultRegistrations)),
+		FailedLoginsPerMinute: int(ptr.Deref(limits.FailedLoginsPerMinute, config.DefaultFailedLogins)),
+		RequestsPerMinute:     int(ptr.Deref(limits.RequestsPerMinute, config.DefaultRequests)),
+		RegistrationsPerDay:   int(ptr.Deref(limits.RegistrationsPerDay, config.DefaultRegistrations)),
 	}
 	if limits.Memory != nil {
 		resolved.Memory = &config.Memory{}
@@ -147,19 +149,19 @@ func resolveQuotas(sn *v1alpha1.SecureNotes) config.Quotas {
 		noteBytes = quantity.Value()
 	}
 	return config.Quotas{
-		Accounts: int64(valueOf(quotas.Accounts, config.DefaultAccounts)),
-		Notes:    int64(valueOf(quotas.Notes, config.DefaultNotes)),
+		Accounts: int64(ptr.Deref(quotas.Accounts, config.DefaultAccounts)),
+		Notes:    int64(ptr.Deref(quotas.Notes, config.DefaultNotes)),
 		Bytes:    noteBytes,
 	}
 }
 
-// quantityPattern is the one of v1alpha1.Quantity. It is checked here too, before anything is read: an
-// exponent of many digits takes seconds.
+// quantityPattern is that of v1alpha1.Quantity. It is checked before parsing, because a large
+// exponent takes seconds to parse.
 var quantityPattern = regexp.MustCompile(`^[0-9]{1,12}(\.[0-9]{1,3})?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$`)
 
-// CheckResources says which of spec.resources cannot be read. Admission has checked the notation; this
-// is for an object that was stored under an older schema. No pod is to be started with others than
-// those that were asked for. It also refuses a pod template that is too large.
+// CheckResources returns an error if spec.resources cannot be parsed, or if the pod template is too
+// large. Admission checks both, but an object may have been stored under an older schema, and no
+// pod may start with other resources than the spec's.
 func CheckResources(sn *v1alpha1.SecureNotes) error {
 	if err := checkScheduling(sn); err != nil {
 		return err
@@ -168,7 +170,8 @@ func CheckResources(sn *v1alpha1.SecureNotes) error {
 	return err
 }
 
-// resolveResources takes resources that CheckResources refuses for unset.
+// resolveResources returns the resources with defaults. Those that CheckResources rejects count as
+// unset.
 func resolveResources(sn *v1alpha1.SecureNotes) corev1.ResourceRequirements {
 	if sn.Spec.Resources != nil {
 		if resources, err := readResources(sn); err == nil {
@@ -204,7 +207,7 @@ func readQuantities(field string, quantities map[string]v1alpha1.Quantity) (core
 		return nil, nil
 	}
 	list := corev1.ResourceList{}
-	// In order, so that of two mistakes the same one is always told.
+	// In order, so that the error is always the same.
 	for _, name := range slices.Sorted(maps.Keys(quantities)) {
 		quantity, err := readQuantity(string(quantities[name]))
 		if err != nil {
@@ -229,25 +232,11 @@ func resolvePodTemplate(sn *v1alpha1.SecureNotes) v1alpha1.PodTemplate {
 	return *sn.Spec.PodTemplate
 }
 
-// duration of an API field. Admission has checked the notation; a value that got past it, because it
-// was stored under an older schema, counts as unset.
+// duration parses an API field. A value that an older schema allowed and that cannot be parsed
+// counts as unset.
 func duration(text v1alpha1.Duration, unset time.Duration) time.Duration {
 	if d, err := time.ParseDuration(string(text)); err == nil {
 		return d
 	}
 	return unset
-}
-
-func orElse[T ~string](value, unset T) T {
-	if value == "" {
-		return unset
-	}
-	return value
-}
-
-func valueOf[T any](pointer *T, unset T) T {
-	if pointer == nil {
-		return unset
-	}
-	return *pointer
 }

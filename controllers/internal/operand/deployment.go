@@ -20,16 +20,16 @@ const (
 	APIContainer = "api"
 )
 
-// Deployment of the API.
+// Deployment returns the API's Deployment.
 func Deployment(sn *v1alpha1.SecureNotes, env Environment, configHash string) *appsv1.Deployment {
 	template := resolvePodTemplate(sn)
 	spec := podSpec(sn, env, APIServiceAccount(sn.Name))
 	spec.TerminationGracePeriodSeconds = new(int64(config.GracePeriod / time.Second))
 	spec.Affinity = template.Affinity
 	if IsEmbedded(sn) {
-		spec.Affinity = nearVolume(sn, template.Affinity)
+		spec.Affinity = preferVolumeNode(sn, template.Affinity)
 	} else if template.TopologySpreadConstraints == nil {
-		spec.Affinity = apartInZones(sn, template.Affinity)
+		spec.Affinity = preferOtherZones(sn, template.Affinity)
 	}
 	spec.TopologySpreadConstraints = spread(sn)
 	spec.InitContainers = []corev1.Container{container(sn, env, MigrateContainer, config.MigrateArgs()...)}
@@ -57,7 +57,7 @@ func Deployment(sn *v1alpha1.SecureNotes, env Environment, configHash string) *a
 	}
 }
 
-// podAnnotations restart the pods when they change.
+// podAnnotations returns annotations whose change restarts the pods.
 func podAnnotations(env Environment, configHash string) map[string]string {
 	annotations := map[string]string{annotationConfigHash: configHash}
 	if env.SessionKeys != "" {
@@ -66,11 +66,11 @@ func podAnnotations(env Environment, configHash string) map[string]string {
 	return annotations
 }
 
-// Restarted says whether every pod of the API began with the session keys of the entry, and with a token of
-// the service account that was made before them. deployment is nil when there is none.
+// Restarted reports whether every pod of the API started with the session keys of the entry, and so
+// with a token of the recreated service account. deployment is nil if there is none.
 func Restarted(entry string, deployment *appsv1.Deployment, pods []corev1.Pod) bool {
 	if deployment != nil && (deployment.Spec.Template.Annotations[annotationSessionKeys] != entry || deployment.Status.ObservedGeneration < deployment.Generation) {
-		// Another pod of the old template may come yet.
+		// There may still be new pods of the old template.
 		return false
 	}
 	for _, pod := range pods {
@@ -82,8 +82,8 @@ func Restarted(entry string, deployment *appsv1.Deployment, pods []corev1.Pod) b
 	return true
 }
 
-// strategy keeps every replica answering during a roll-out; the embedded database may be open in one
-// serving process only, so there the old pod goes first.
+// strategy keeps all replicas available during a roll-out. Only one process may serve an embedded
+// database, so its old pod is stopped first.
 func strategy(sn *v1alpha1.SecureNotes) appsv1.DeploymentStrategy {
 	if IsEmbedded(sn) {
 		return appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType}
@@ -110,7 +110,7 @@ func apiContainer(sn *v1alpha1.SecureNotes, env Environment) corev1.Container {
 	return c
 }
 
-// redisVolumes are the Secrets of spec.rateLimits.redis, which only the API needs.
+// redisVolumes returns volumes with the Secrets of spec.rateLimits.redis, which only the API needs.
 func redisVolumes(sn *v1alpha1.SecureNotes) []corev1.Volume {
 	if sn.Spec.RateLimits == nil || sn.Spec.RateLimits.Redis == nil {
 		return nil
@@ -142,8 +142,8 @@ func probe(path string, period, failures int32) *corev1.Probe {
 	}
 }
 
-// DisruptionBudget lets a node be drained one pod at a time. Nil with one replica, where it would
-// either forbid every drain or mean nothing.
+// DisruptionBudget returns a budget that lets drains evict one pod at a time. It is nil with one
+// replica, where it would forbid every drain or have no effect.
 func DisruptionBudget(sn *v1alpha1.SecureNotes) *policyv1.PodDisruptionBudget {
 	if Replicas(sn) < 2 {
 		return nil
@@ -153,7 +153,7 @@ func DisruptionBudget(sn *v1alpha1.SecureNotes) *policyv1.PodDisruptionBudget {
 		Spec: policyv1.PodDisruptionBudgetSpec{
 			MaxUnavailable: new(intstr.FromInt32(1)),
 			Selector:       &metav1.LabelSelector{MatchLabels: Selector(sn)},
-			// A pod that does not answer protects nothing and must not block a drain.
+			// A pod that is not ready serves nobody and must not block a drain.
 			UnhealthyPodEvictionPolicy: new(policyv1.AlwaysAllow),
 		},
 	}

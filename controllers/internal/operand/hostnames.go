@@ -9,22 +9,22 @@ import (
 )
 
 var (
-	// numericEnd is what makes a name an IP address to clients.
+	// numericEnd matches names that clients take for IP addresses.
 	numericEnd = regexp.MustCompile(`(^|\.)[0-9]+$`)
-	// inCluster are names of Services and pods. Which domain the cluster has is not known. There is
-	// no public domain svc or pod.
+	// inCluster matches names of Services and pods. The operator does not know the cluster's
+	// domain. There is no public domain svc or pod.
 	inCluster = regexp.MustCompile(`(^|\.)cluster\.local$|\.(svc|pod)$|^[^.]+\.[^.]+\.(.+\.)?svc\.|^[0-9a-f]*-[0-9a-f-]+\.[^.]+\.pod\.`)
 )
 
-// commonNameLength is the longest that RFC 5280 allows.
+// commonNameLength is the maximum of RFC 5280.
 const commonNameLength = 64
 
-// RefuseHostname returns why a certificate may not name a hostname: an issuer that teams share
-// would let one of them answer for a Service of another. Empty: it may. The names of admission are
-// refused here, too, for objects that were stored before. exists reports whether there is a
-// namespace: pods find NAME.NAMESPACE by their search domains. kept reports that the hostname stays
-// nevertheless, because the Certificate that exists, with the names given, has it: a namespace that
-// is created later takes no name away.
+// RefuseHostname returns why a certificate may not have a hostname; empty: it may. With an issuer
+// that teams share, one team could otherwise impersonate a Service of another one. It also rejects
+// what admission rejects, because an object may have been stored before. exists reports whether a
+// namespace exists: pods resolve NAME.NAMESPACE by their search domains. kept reports that the
+// existing Certificate, which has names, keeps the hostname nevertheless: a namespace that is
+// created later does not remove it.
 func RefuseHostname(sn *v1alpha1.SecureNotes, host string, names []string, exists func(namespace string) (bool, error)) (why string, kept bool, err error) {
 	if host == "localhost" || slices.Contains(serviceNames(sn, names), host) {
 		return "", false, nil
@@ -48,8 +48,9 @@ func RefuseHostname(sn *v1alpha1.SecureNotes, host string, names []string, exist
 	return "may be a Service in namespace " + domain, kept, nil
 }
 
-// serviceNames returns the names of the Service within the cluster. Its name alone is a Service of
-// any namespace to the pods there: only a Certificate that exists, with the names given, keeps it.
+// serviceNames returns the names of the Service within the cluster. To pods of other namespaces,
+// the Service's name alone is one of their own Services. Only an existing Certificate that has it,
+// by names, keeps it.
 func serviceNames(sn *v1alpha1.SecureNotes, names []string) []string {
 	host := ServiceHost(sn)
 	own := []string{strings.TrimSuffix(host, ".svc"), host, host + ".cluster.local"}
@@ -59,8 +60,9 @@ func serviceNames(sn *v1alpha1.SecureNotes, names []string) []string {
 	return own
 }
 
-// dnsNames of the certificate: the hostnames that are not refused, and the Service's own names. A
-// certificate that would have no name has the Service's, whatever is asked for.
+// dnsNames returns the names of the certificate: the hostnames that are not refused, and the
+// Service's names. If the certificate would have no name, it has the Service's names, whatever the
+// spec says.
 func dnsNames(sn *v1alpha1.SecureNotes, env Environment) []string {
 	var names []string
 	add := func(all []string) {
@@ -77,7 +79,7 @@ func dnsNames(sn *v1alpha1.SecureNotes, env Environment) []string {
 	return names
 }
 
-// commonName of the certificate; empty: none.
+// commonName returns the common name of the certificate. Empty: none.
 func commonName(sn *v1alpha1.SecureNotes, refused []string) string {
 	if sn.Spec.TLS.CertManager.CommonName != v1alpha1.CommonNameFirstHostname {
 		return ""

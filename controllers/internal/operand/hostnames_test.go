@@ -8,8 +8,8 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// TestRefuseHostname: what admission refuses is refused here, too, because an object may have been
-// stored before.
+// TestRefuseHostname checks that what admission rejects is rejected here, too, because an object
+// may have been stored before.
 func TestRefuseHostname(t *testing.T) {
 	t.Parallel()
 	for host, want := range map[string]string{
@@ -52,8 +52,8 @@ func TestRefuseHostname(t *testing.T) {
 	}
 }
 
-// TestHostnamesOfCertificate: what a Certificate names already, a namespace that is created later
-// does not take away. Names that admission refuses are not kept.
+// TestHostnamesOfCertificate checks that a namespace that is created later does not remove a name
+// from an existing Certificate, and that names that admission rejects are removed.
 func TestHostnamesOfCertificate(t *testing.T) {
 	t.Parallel()
 	for host, tc := range map[string]struct {

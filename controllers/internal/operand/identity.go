@@ -7,7 +7,8 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// ServiceAccounts of the API and of rotation Jobs. Vault knows them apart by the ends of their names.
+// ServiceAccounts returns those of the API and of rotation Jobs. Vault tells them apart by the
+// suffixes of their names.
 func ServiceAccounts(sn *v1alpha1.SecureNotes) []*corev1.ServiceAccount {
 	return []*corev1.ServiceAccount{
 		{ObjectMeta: meta(sn, APIServiceAccount(sn.Name), ComponentAPI), AutomountServiceAccountToken: new(false)},
@@ -15,13 +16,13 @@ func ServiceAccounts(sn *v1alpha1.SecureNotes) []*corev1.ServiceAccount {
 	}
 }
 
-// ProgressConfigMap that rotation Jobs report in. Its data is theirs; the operator owns only that it
-// exists.
+// ProgressConfigMap returns the ConfigMap that rotation Jobs report to. They own its data, and the
+// operator owns only its existence.
 func ProgressConfigMap(sn *v1alpha1.SecureNotes) *corev1.ConfigMap {
 	return &corev1.ConfigMap{ObjectMeta: meta(sn, ProgressName(sn.Name), ComponentRotation)}
 }
 
-// RotationRole lets rotation Jobs write their progress, and nothing else.
+// RotationRole returns a Role that lets rotation Jobs write their progress, and nothing else.
 func RotationRole(sn *v1alpha1.SecureNotes) *rbacv1.Role {
 	return &rbacv1.Role{
 		ObjectMeta: meta(sn, RotationServiceAccount(sn.Name), ComponentRotation),
@@ -32,7 +33,7 @@ func RotationRole(sn *v1alpha1.SecureNotes) *rbacv1.Role {
 	}
 }
 
-// RotationRoleBinding gives RotationRole to rotation Jobs.
+// RotationRoleBinding binds RotationRole to rotation Jobs.
 func RotationRoleBinding(sn *v1alpha1.SecureNotes) *rbacv1.RoleBinding {
 	name := RotationServiceAccount(sn.Name)
 	return &rbacv1.RoleBinding{

@@ -14,37 +14,37 @@ import (
 )
 
 const (
-	// JobContainer is the one container of every Job.
+	// JobContainer is the only container of every Job.
 	JobContainer = "job"
 
-	// retriesPerShard at a back-off that the Job controller caps at ten minutes: some hours of a
-	// database or Vault that is away.
+	// retriesPerShard covers a few hours without the database or Vault: the Job controller's
+	// backoff is at most ten minutes.
 	retriesPerShard = 20
 
-	// backgroundCPU is a tenth of what a pod of the API asks for.
+	// backgroundCPU is a tenth of the API's default request.
 	backgroundCPU = "10m"
 )
 
-// Work says what a rotation's Jobs are to do.
+// Work describes a rotation's Job.
 type Work struct {
 	// Owner controls the Job: a KeyRotation, or the SecureNotes for a retirement.
 	Owner *metav1.OwnerReference
 	// Name of the Job.
 	Name string
-	// ToVersion that everything is moved to.
+	// ToVersion of the master key.
 	ToVersion int64
 	Strategy  v1alpha1.RotationStrategy
 	Shards    int32
-	// Urgent work is not held back, neither by spec.keyRotation.maxNotesPerSecond nor to make way for users.
+	// Urgent work has no limit by spec.keyRotation.maxNotesPerSecond, and does not pause for users.
 	Urgent bool
-	// LeastCPU is what the namespace lets a container ask for at least; see LeastCPU.
+	// LeastCPU is the lowest CPU request that the namespace allows. See [LeastCPU].
 	LeastCPU resource.Quantity
-	// EndSessions, when it is set, ends every session that began then or before.
+	// EndSessions, if set, ends every session that started then or earlier.
 	EndSessions *metav1.Time
 }
 
-// ReencryptJob moves every key, and for Reencrypt every note, to the new version: an Indexed Job
-// with one pod for each shard of the owners.
+// ReencryptJob returns an Indexed Job that moves every key, and with strategy Reencrypt every note,
+// to the new version. It has one pod for each shard of the owners.
 func ReencryptJob(sn *v1alpha1.SecureNotes, env Environment, work Work) *batchv1.Job {
 	reencryption := config.Reencryption{
 		Rotation: work.rotation(), Shards: work.Shards,
@@ -55,12 +55,13 @@ func ReencryptJob(sn *v1alpha1.SecureNotes, env Environment, work Work) *batchv1
 		reencryption.EndSessions = work.EndSessions.Time
 	}
 	job := job(sn, env, work, ComponentRotation, work.Shards, reencryption.Args()...)
-	// The one token of the API server that any pod of ours gets: to report progress.
+	// To report progress. No other pod gets a token for the API server.
 	job.Spec.Template.Spec.AutomountServiceAccountToken = new(true)
 	return job
 }
 
-// VerifyJob checks, in a fresh process, that nothing is below the new version and every key works.
+// VerifyJob returns a Job that checks, in a new process, that nothing is below the new version and
+// that every key unwraps.
 func VerifyJob(sn *v1alpha1.SecureNotes, env Environment, work Work) *batchv1.Job {
 	return job(sn, env, work, ComponentVerify, 1, work.rotation().VerifyArgs()...)
 }
@@ -75,11 +76,11 @@ func job(sn *v1alpha1.SecureNotes, env Environment, work Work, component string,
 	spec.RestartPolicy = corev1.RestartPolicyNever
 	c := container(sn, env, JobContainer, args...)
 	if !work.Urgent {
-		leaveCPU(sn, c.Resources.Requests, work.LeastCPU)
+		lowerCPU(sn, c.Resources.Requests, work.LeastCPU)
 	}
 	spec.Containers = []corev1.Container{c}
 	if IsEmbedded(sn) {
-		spec.Affinity = besideVolume(sn)
+		spec.Affinity = requireVolumeNode(sn)
 	}
 	object := meta(sn, work.Name, component)
 	object.OwnerReferences = []metav1.OwnerReference{*work.Owner}
@@ -93,7 +94,7 @@ func job(sn *v1alpha1.SecureNotes, env Environment, work Work, component string,
 			PodFailurePolicy: podFailurePolicy(),
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{
-					Labels:      overlay(Labels(sn, component), withoutJobLabels(template.Labels)),
+					Labels:      overlay(Labels(sn, component), removeJobLabels(template.Labels)),
 					Annotations: template.Annotations,
 				},
 				Spec: spec,
@@ -102,9 +103,10 @@ func job(sn *v1alpha1.SecureNotes, env Environment, work Work, component string,
 	}
 }
 
-// withoutJobLabels leaves out what the Job controller sets: the API server takes no Job that does.
-// Objects that were stored before their validation refused such labels may still have them.
-func withoutJobLabels(labels map[string]string) map[string]string {
+// removeJobLabels returns the labels without those that the Job controller sets, because the API
+// server rejects a Job with them. Objects may have been stored before admission rejected such
+// labels.
+func removeJobLabels(labels map[string]string) map[string]string {
 	kept := maps.Clone(labels)
 	maps.DeleteFunc(kept, func(key, _ string) bool {
 		return key == "job-name" || key == "controller-uid" || strings.HasPrefix(key, "batch.kubernetes.io/")
@@ -112,11 +114,11 @@ func withoutJobLabels(labels map[string]string) map[string]string {
 	return kept
 }
 
-// leaveCPU asks for little CPU. Where pods compete for a processor they get it in proportion to their
-// requests, so that the API's pods go first; a nice value would count among the processes of one pod only.
-// What the tenant asks for is left: the namespace may require it.
-// So is what a LimitRange asks for: no pod would be made with less.
-func leaveCPU(sn *v1alpha1.SecureNotes, requests corev1.ResourceList, least resource.Quantity) {
+// lowerCPU sets a low CPU request, so that the API's pods have priority: pods that compete for a
+// processor get it in proportion to their requests. A nice value has an effect within one pod only.
+// It keeps the tenant's requests, and the minimum of a LimitRange, because the namespace may
+// require them.
+func lowerCPU(sn *v1alpha1.SecureNotes, requests corev1.ResourceList, least resource.Quantity) {
 	if sn.Spec.Resources != nil {
 		return
 	}
@@ -127,8 +129,8 @@ func leaveCPU(sn *v1alpha1.SecureNotes, requests corev1.ResourceList, least reso
 	requests[corev1.ResourceCPU] = request
 }
 
-// LeastCPU is the least that the LimitRanges of a namespace let a container, or a pod of one, ask
-// for.
+// LeastCPU returns the lowest CPU request that the LimitRanges of a namespace allow for a pod with
+// one container.
 func LeastCPU(ranges []corev1.LimitRange) resource.Quantity {
 	least := resource.Quantity{}
 	for _, limits := range ranges {
@@ -142,8 +144,8 @@ func LeastCPU(ranges []corev1.LimitRange) resource.Quantity {
 	return least
 }
 
-// podFailurePolicy ends the Job at once where trying again cannot help, and does not count pods that
-// were evicted or drained.
+// podFailurePolicy ends the Job at once if a retry cannot help, and does not count pods that were
+// evicted or drained.
 func podFailurePolicy() *batchv1.PodFailurePolicy {
 	return &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{
 		{

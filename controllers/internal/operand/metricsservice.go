@@ -7,13 +7,14 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// MetricsServiceName is of the Service of the metrics where the API's Service leaves the cluster.
-// People have Services of their own that are called NAME-metrics.
+// MetricsServiceName returns the name of the Service for metrics. It is long because users have
+// Services of their own with the name NAME-metrics.
 func MetricsServiceName(name string) string { return name + "-securenotes-metrics" }
 
-// MetricsService returns a Service inside the cluster with the plain-HTTP metrics port, which the
-// API's Service has only when it is inside the cluster itself. Both have the same labels and name
-// the port alike, so that what scrapes one finds the other. Nil where it is not needed.
+// MetricsService returns a Service of type ClusterIP with the plain-HTTP metrics port, or nil if
+// the API's Service has that port. The API's Service has it only if it is not reachable from
+// outside. Both have the same labels and port name, so that the same scrape configuration finds
+// either.
 func MetricsService(sn *v1alpha1.SecureNotes) *corev1.Service {
 	if Service(sn).Spec.Type == corev1.ServiceTypeClusterIP {
 		return nil

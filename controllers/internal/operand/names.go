@@ -12,14 +12,14 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// Components of one SecureNotes, as their pods are labelled.
+// Components of one SecureNotes, the values of LabelComponent.
 const (
 	ComponentAPI      = "api"
 	ComponentRotation = "rotation"
 	ComponentVerify   = "verify"
 )
 
-// Labels of every object that the operator makes.
+// Labels of every object that the operator creates.
 const (
 	LabelManagedBy = "app.kubernetes.io/managed-by"
 	LabelInstance  = "app.kubernetes.io/instance"
@@ -27,23 +27,24 @@ const (
 	labelName      = "app.kubernetes.io/name"
 	labelPartOf    = "app.kubernetes.io/part-of"
 
-	// LabelOwner is LabelInstance for what must outlive an owner: Argo CD takes whatever has
-	// LabelInstance for its own where it tracks by label, and prunes it.
+	// LabelOwner replaces LabelInstance on objects that must outlive their owner. If Argo CD tracks
+	// by label, it prunes objects with LabelInstance.
 	LabelOwner = "securenotes.dev/instance"
 
-	// ManagedBy is the value of LabelManagedBy; the operator's cache holds only objects that have it.
+	// ManagedBy is the value of LabelManagedBy. The operator's cache has only objects with it.
 	ManagedBy = "securenotes-operator"
 	product   = "securenotes"
 
 	// AnnotationDeploymentID on the embedded volume says whose notes it holds.
 	AnnotationDeploymentID = "securenotes.dev/deployment-id"
 	annotationConfigHash   = "securenotes.dev/config-hash"
-	// annotationSessionKeys on the API's pods names the entry of the session keys that they began with. It is
-	// absent until the first keys are replaced, so that an operator's upgrade restarts no pod.
+	// annotationSessionKeys on the API's pods names the entry of the session keys that they started
+	// with. It is absent until the first keys are replaced, so that an upgrade of the operator
+	// restarts no pod.
 	annotationSessionKeys = "securenotes.dev/session-keys"
 )
 
-// Labels of an object; component may be empty.
+// Labels returns the labels of an object. component may be empty.
 func Labels(sn client.Object, component string) map[string]string {
 	labels := map[string]string{
 		labelName: product, LabelInstance: sn.GetName(), LabelManagedBy: ManagedBy, labelPartOf: product,
@@ -54,7 +55,8 @@ func Labels(sn client.Object, component string) map[string]string {
 	return labels
 }
 
-// Selector of the API's pods. It never changes: a Deployment's selector cannot.
+// Selector returns the labels that select the API's pods. It never changes, because a Deployment's
+// selector is immutable.
 func Selector(sn client.Object) map[string]string {
 	return map[string]string{labelName: product, LabelInstance: sn.GetName(), LabelComponent: ComponentAPI}
 }
@@ -71,61 +73,63 @@ func overlay(base, extra map[string]string) map[string]string {
 	if merged == nil {
 		merged = map[string]string{}
 	}
-	// Ours win: Services and selectors depend on them.
+	// Our labels take precedence: Services and selectors depend on them.
 	maps.Copy(merged, base)
 	return merged
 }
 
-// ConfigMapName holds the configuration files.
+// ConfigMapName returns the name of the ConfigMap with the configuration files.
 func ConfigMapName(name string) string { return name + "-config" }
 
-// CertificateName is of the Certificate.
+// CertificateName returns the name of the Certificate.
 func CertificateName(name string) string { return name + "-tls" }
 
-// CertificateSecretName returns the Secret that cert-manager writes. cert-manager overwrites a
-// Secret of that name, and the operator may not look whether there is one: so nobody else may have
-// such a name. Not even FormerCertificateSecretName of another SecureNotes is one.
+// CertificateSecretName returns the name of the Secret that cert-manager writes. cert-manager
+// overwrites an existing Secret, and the operator has no right to look for one. So the name is one
+// that nobody else uses, and not a FormerCertificateSecretName of another SecureNotes either.
 func CertificateSecretName(name string) string { return name + "-securenotes-certificate" }
 
-// FormerCertificateSecretName returns the Secret that an earlier release had cert-manager write.
+// FormerCertificateSecretName returns the name that earlier releases used.
 func FormerCertificateSecretName(name string) string { return name + "-tls" }
 
-// ClaimName is of the embedded database's volume.
+// ClaimName returns the name of the embedded database's PersistentVolumeClaim.
 func ClaimName(name string) string { return name + "-data" }
 
-// ProgressName is of the ConfigMap that rotation Jobs report their progress in.
+// ProgressName returns the name of the ConfigMap that rotation Jobs report to.
 func ProgressName(name string) string { return name + "-rotation-progress" }
 
-// APIServiceAccount is what the API's pods run as.
+// APIServiceAccount returns the name of the API's service account.
 func APIServiceAccount(name string) string { return name + config.ServiceAccountAPISuffix }
 
-// RotationServiceAccount is what rotation Jobs run as.
+// RotationServiceAccount returns the name of the rotation Jobs' service account.
 func RotationServiceAccount(name string) string { return name + config.ServiceAccountRotationSuffix }
 
-// ReencryptJobName of one attempt.
+// ReencryptJobName returns the name of one attempt's Job.
 func ReencryptJobName(name string, to int64, attempt int32) string {
 	return fmt.Sprintf("%s-rotate-v%d-%d", name, to, attempt)
 }
 
-// VerifyJobName of one attempt.
+// VerifyJobName returns the name of one attempt's Job.
 func VerifyJobName(name string, to int64, attempt int32) string {
 	return fmt.Sprintf("%s-verify-v%d-%d", name, to, attempt)
 }
 
-// RetireJobName of one attempt at the verification before a retirement.
+// RetireJobName returns the name of the Job of one attempt at the verification before a retirement.
 func RetireJobName(name string, to int64, attempt int32) string {
 	return fmt.Sprintf("%s-retire-v%d-%d", name, to, attempt)
 }
 
-// TrimJobName of one attempt at the verification before versions are destroyed.
+// TrimJobName returns the name of the Job of one attempt at the verification before versions are
+// destroyed.
 func TrimJobName(name string, to int64, attempt int32) string {
 	return fmt.Sprintf("%s-trim-v%d-%d", name, to, attempt)
 }
 
-// ServiceHost is the Service's name within the cluster.
+// ServiceHost returns the Service's host name within the cluster.
 func ServiceHost(sn client.Object) string { return sn.GetName() + "." + sn.GetNamespace() + ".svc" }
 
-// URL that clients use: the first of the hostnames that is not refused, or the Service's own.
+// URL returns the URL for clients, with the first hostname that is not refused, or else the
+// Service's.
 func URL(sn *v1alpha1.SecureNotes, refused []string) string {
 	for _, host := range sn.Spec.Hostnames {
 		if !slices.Contains(refused, host) {
@@ -135,12 +139,12 @@ func URL(sn *v1alpha1.SecureNotes, refused []string) string {
 	return "https://" + ServiceHost(sn)
 }
 
-// SelectorString is Selector in the notation of the scale subresource.
+// SelectorString returns Selector in the notation of the scale subresource.
 func SelectorString(sn client.Object) string {
 	return metav1.FormatLabelSelector(&metav1.LabelSelector{MatchLabels: Selector(sn)})
 }
 
-// TLSSecretName is where the server's certificate is mounted from.
+// TLSSecretName returns the name of the Secret with the server's certificate.
 func TLSSecretName(sn *v1alpha1.SecureNotes, env Environment) string {
 	if ref := sn.Spec.TLS.SecretRef; ref != nil {
 		return ref.Name

@@ -1,6 +1,7 @@
 package operand
 
 import (
+	"cmp"
 	"time"
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
@@ -13,9 +14,9 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// Service returns the Service in front of the API. The plain-HTTP metrics port is on it only when
-// it stays inside the cluster. Where it does not, nodes must not replace the addresses of clients
-// by their own, because failed logins are limited by address.
+// Service returns the Service of the API. It has the plain-HTTP metrics port only if it is not
+// reachable from outside. If it is, nodes must preserve the addresses of clients, because failed
+// logins are limited by address.
 func Service(sn *v1alpha1.SecureNotes) *corev1.Service {
 	wanted := sn.Spec.Service
 	if wanted == nil {
@@ -24,7 +25,7 @@ func Service(sn *v1alpha1.SecureNotes) *corev1.Service {
 	service := &corev1.Service{
 		ObjectMeta: meta(sn, sn.Name, ComponentAPI),
 		Spec: corev1.ServiceSpec{
-			Type:     orElse(wanted.Type, corev1.ServiceTypeClusterIP),
+			Type:     cmp.Or(wanted.Type, corev1.ServiceTypeClusterIP),
 			Selector: Selector(sn),
 			Ports:    []corev1.ServicePort{servicePort(portHTTPS, 443)},
 		},
@@ -33,7 +34,7 @@ func Service(sn *v1alpha1.SecureNotes) *corev1.Service {
 	if service.Spec.Type == corev1.ServiceTypeClusterIP {
 		service.Spec.Ports = append(service.Spec.Ports, servicePort(portMetrics, config.PortMetrics))
 	} else {
-		service.Spec.ExternalTrafficPolicy = orElse(wanted.ExternalTrafficPolicy, corev1.ServiceExternalTrafficPolicyLocal)
+		service.Spec.ExternalTrafficPolicy = cmp.Or(wanted.ExternalTrafficPolicy, corev1.ServiceExternalTrafficPolicyLocal)
 	}
 	return service
 }
@@ -42,7 +43,8 @@ func servicePort(name string, port int32) corev1.ServicePort {
 	return corev1.ServicePort{Name: name, Port: port, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromString(name)}
 }
 
-// Certificate for cert-manager to issue. Nil when the certificate comes from a Secret.
+// Certificate returns the Certificate for cert-manager, or nil if the certificate comes from a
+// Secret.
 func Certificate(sn *v1alpha1.SecureNotes, env Environment) *certmanagerv1.Certificate {
 	wanted := sn.Spec.TLS.CertManager
 	if wanted == nil {
@@ -73,13 +75,13 @@ func certificateLife(wanted *v1alpha1.CertManager) time.Duration {
 	return duration(wanted.Duration, defaultCertificateLife)
 }
 
-// RenewBefore is how long before its end cert-manager renews the certificate.
+// RenewBefore returns how long before its end cert-manager renews the certificate.
 func RenewBefore(sn *v1alpha1.SecureNotes) time.Duration {
 	wanted := sn.Spec.TLS.CertManager
 	return duration(wanted.RenewBefore, certificateLife(wanted)/3).Truncate(time.Second)
 }
 
-// IssuerKind is Issuer or ClusterIssuer.
+// IssuerKind returns Issuer or ClusterIssuer.
 func IssuerKind(sn *v1alpha1.SecureNotes) string {
-	return orElse(sn.Spec.TLS.CertManager.IssuerRef.Kind, defaultIssuerKind)
+	return cmp.Or(sn.Spec.TLS.CertManager.IssuerRef.Kind, defaultIssuerKind)
 }

@@ -10,15 +10,15 @@ import (
 )
 
 const (
-	// vaultTokenSeconds is the life of the projected token; the kubelet renews it at 80 %.
+	// vaultTokenSeconds is the lifetime of the projected token. The kubelet renews it after 80 %.
 	vaultTokenSeconds = 3600
 
 	portHTTPS   = "https"
 	portMetrics = "metrics"
 )
 
-// podSpec is what the API's pods and the Jobs' have in common: the restricted Pod Security Standard,
-// the mounts, and what the tenant's pod template adds.
+// podSpec returns what the pods of the API and of Jobs have in common: the restricted Pod Security
+// Standard, the volumes, and the tenant's pod template.
 func podSpec(sn *v1alpha1.SecureNotes, env Environment, serviceAccount string) corev1.PodSpec {
 	template := resolvePodTemplate(sn)
 	spec := corev1.PodSpec{
@@ -31,7 +31,7 @@ func podSpec(sn *v1alpha1.SecureNotes, env Environment, serviceAccount string) c
 			RunAsGroup:     new(int64(config.UserID)),
 			FSGroup:        new(int64(config.UserID)),
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-			// A large volume would otherwise be walked at every start.
+			// Otherwise every start would walk through a large volume.
 			FSGroupChangePolicy: new(corev1.FSGroupChangeOnRootMismatch),
 		},
 		NodeSelector:      template.NodeSelector,
@@ -45,7 +45,7 @@ func podSpec(sn *v1alpha1.SecureNotes, env Environment, serviceAccount string) c
 	return spec
 }
 
-// container with the mounts that every subcommand needs. Arguments only: a tenant cannot set them.
+// container returns a container with the mounts of all subcommands.
 func container(sn *v1alpha1.SecureNotes, env Environment, name string, args ...string) corev1.Container {
 	return corev1.Container{
 		Name:                     name,
@@ -90,8 +90,8 @@ func volumes(sn *v1alpha1.SecureNotes, env Environment) []corev1.Volume {
 	return all
 }
 
-// secretKeyVolume is optional, so that a missing Secret becomes a sentence from the service rather
-// than a pod that never starts.
+// secretKeyVolume returns an optional volume. If the Secret is missing, the pod starts and the
+// service reports it.
 func secretKeyVolume(name string, ref v1alpha1.SecretKeyReference, file string) corev1.Volume {
 	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
 		SecretName: ref.Name, Optional: new(true), Items: []corev1.KeyToPath{{Key: ref.Key, Path: file}},
@@ -113,9 +113,9 @@ func mounts(sn *v1alpha1.SecureNotes) []corev1.VolumeMount {
 	return all
 }
 
-// spread returns the constraints that the tenant chose, or by default one over nodes, which never
-// keeps a pod from running. A second one over zones would undo it: the scheduler leaves a node that
-// lacks the label of one constraint out of all of them. See apartInZones.
+// spread returns the tenant's constraints, or by default one over nodes, which prevents no pod from
+// running. There is no second one over zones: the scheduler excludes a node without the label of
+// one constraint from all of them. See preferOtherZones.
 func spread(sn *v1alpha1.SecureNotes) []corev1.TopologySpreadConstraint {
 	if chosen := resolvePodTemplate(sn).TopologySpreadConstraints; chosen != nil {
 		return *chosen
@@ -130,5 +130,6 @@ func spread(sn *v1alpha1.SecureNotes) []corev1.TopologySpreadConstraint {
 	}}
 }
 
-// sameRollOut lets only pods of the same roll-out count, else an update ends lopsided.
+// sameRollOut counts only pods of the same roll-out. Otherwise an update ends with an uneven
+// distribution.
 func sameRollOut() []string { return []string{appsv1.DefaultDeploymentUniqueLabelKey} }

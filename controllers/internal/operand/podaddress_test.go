@@ -6,7 +6,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// TestPodAddress: the operator asks neither nodes nor itself, whatever a pod's status says.
+// TestPodAddress checks that the operator sends requests neither to nodes nor to itself, whatever a
+// pod's status says.
 func TestPodAddress(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -6,9 +6,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 )
 
-// Difference says in what a Job does other work than built, which a builder made; empty: in nothing.
-// What the API server writes into a Job that leaves it unset makes no difference; labels of the pods,
-// which no work depends on, are not looked at.
+// Difference returns the part in which the work of an existing Job differs from that of built;
+// empty: none. Defaults of the API server are no difference. Labels and annotations of the pods do
+// not count.
 func Difference(built, existing *batchv1.Job) string {
 	want, got := built.Spec.DeepCopy(), existing.Spec.DeepCopy()
 	undefaultJob(got)
@@ -40,8 +40,8 @@ func Difference(built, existing *batchv1.Job) string {
 	return ""
 }
 
-// undefaultJob takes away what the API server and the Job controller write where a builder leaves a
-// field unset.
+// undefaultJob unsets the fields that the API server and the Job controller set if a builder does
+// not.
 func undefaultJob(spec *batchv1.JobSpec) {
 	if spec.ManualSelector == nil || !*spec.ManualSelector {
 		spec.ManualSelector, spec.Selector = nil, nil
@@ -52,7 +52,7 @@ func undefaultJob(spec *batchv1.JobSpec) {
 	if spec.ManagedBy != nil && *spec.ManagedBy == batchv1.JobControllerName {
 		spec.ManagedBy = nil
 	}
-	// When a pod that is going is replaced changes no work.
+	// The time at which a terminating pod is replaced does not change the work.
 	spec.PodReplacementPolicy = nil
 }
 

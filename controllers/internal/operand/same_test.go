@@ -10,7 +10,7 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// defaulted is a Job as the API server gives it back.
+// defaulted sets what the API server sets in a Job.
 func defaulted(job *batchv1.Job) {
 	job.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{batchv1.ControllerUidLabel: "uid"}}
 	job.Spec.ManualSelector, job.Spec.Suspend = new(false), new(false)

@@ -9,16 +9,16 @@ import (
 )
 
 // maxScheduling bounds affinity, tolerations and topologySpreadConstraints together, in bytes of
-// their Protocol Buffers encoding. Admission cannot: their types are Kubernetes', which bounds
-// nothing in them.
+// their Protocol Buffers encoding. Admission cannot bound them, because the types of Kubernetes
+// have no limits.
 const maxScheduling = 16 << 10
 
-// annotationOversized marks a cached object of which DropOversized has taken something away. The
-// API server accepts no such key, so nobody else can set it.
+// annotationOversized marks a cached object that DropOversized has reduced. The API server rejects
+// the key, so nobody else can set it.
 const annotationOversized = "securenotes.dev/!oversized"
 
-// DropOversized takes out of a cached object what is too large to keep. CheckResources refuses the
-// object then, so that no pod is started without it.
+// DropOversized removes what is too large for the cache from a cached object. CheckResources then
+// rejects the object, so that no pod starts without it.
 func DropOversized(sn *v1alpha1.SecureNotes) {
 	if !oversized(sn) {
 		return

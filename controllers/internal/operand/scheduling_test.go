@@ -10,8 +10,8 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// TestOversizedTemplates: what is too large for the cache is dropped there, and no pod is started
-// with the rest.
+// TestOversizedTemplates checks that what is too large for the cache is dropped, and that no pod
+// starts without it.
 func TestOversizedTemplates(t *testing.T) {
 	t.Parallel()
 	large := strings.Repeat("x", maxScheduling)
@@ -43,13 +43,13 @@ func TestOversizedTemplates(t *testing.T) {
 	}
 }
 
-// TestDefaultSpread: pods are spread over nodes by a constraint and over zones by an affinity,
-// because the scheduler leaves nodes without the label of one constraint out of all constraints.
-// What the tenant chose is kept.
+// TestDefaultSpread checks that a constraint spreads pods over nodes and an affinity over zones,
+// because the scheduler excludes nodes without the label of one constraint from all of them. The
+// tenant's choice is kept.
 func TestDefaultSpread(t *testing.T) {
 	t.Parallel()
 	chosen := corev1.TopologySpreadConstraint{MaxSkew: 2, TopologyKey: "rack", WhenUnsatisfiable: corev1.DoNotSchedule}
-	wished := &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{
+	affinity := &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{
 		PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{Weight: 1, PodAffinityTerm: corev1.PodAffinityTerm{TopologyKey: "rack"}}},
 	}}
 	for name, tc := range map[string]struct {
@@ -58,7 +58,7 @@ func TestDefaultSpread(t *testing.T) {
 		spread, apart []string
 	}{
 		"default":      {sn: postgres(), spread: []string{corev1.LabelHostname}, apart: []string{corev1.LabelTopologyZone}},
-		"own affinity": {sn: postgres(), template: &v1alpha1.PodTemplate{Affinity: wished}, spread: []string{corev1.LabelHostname}, apart: []string{"rack", corev1.LabelTopologyZone}},
+		"own affinity": {sn: postgres(), template: &v1alpha1.PodTemplate{Affinity: affinity}, spread: []string{corev1.LabelHostname}, apart: []string{"rack", corev1.LabelTopologyZone}},
 		"own spread":   {sn: postgres(), template: &v1alpha1.PodTemplate{TopologySpreadConstraints: &[]corev1.TopologySpreadConstraint{chosen}}, spread: []string{"rack"}},
 		"none":         {sn: postgres(), template: &v1alpha1.PodTemplate{TopologySpreadConstraints: &[]corev1.TopologySpreadConstraint{}}},
 		"embedded":     {sn: embedded()},
@@ -80,7 +80,7 @@ func TestDefaultSpread(t *testing.T) {
 			}
 		})
 	}
-	if terms := wished.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution; len(terms) != 1 {
+	if terms := affinity.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution; len(terms) != 1 {
 		t.Errorf("the object in the cache was changed: %v", terms)
 	}
 }

@@ -1,25 +1,28 @@
 package operand
 
 import (
+	"cmp"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// VolumeClaim of the embedded database; nil with PostgreSQL. It has no owner reference, because
-// with deletionPolicy Retain it outlives the object; the finalizer deletes it otherwise.
+// VolumeClaim returns the embedded database's PersistentVolumeClaim, or nil with PostgreSQL. It has
+// no owner reference, because it outlives the object with deletionPolicy Retain. With Delete, the
+// finalizer deletes it.
 func VolumeClaim(sn *v1alpha1.SecureNotes, deploymentID string) *corev1.PersistentVolumeClaim {
 	if !IsEmbedded(sn) {
 		return nil
 	}
 	size, class := defaultStorageSize, ""
 	if db := sn.Spec.Database; db != nil && db.Embedded != nil && db.Embedded.Storage != nil {
-		size, class = orElse(db.Embedded.Storage.Size, defaultStorageSize), db.Embedded.Storage.StorageClassName
+		size, class = cmp.Or(db.Embedded.Storage.Size, defaultStorageSize), db.Embedded.Storage.StorageClassName
 	}
 	quantity, err := readQuantity(size)
 	if err != nil {
-		// Admission has checked it; one that was stored under an older schema counts as unset.
+		// An older schema may have allowed it. It counts as unset.
 		quantity = resource.MustParse(defaultStorageSize)
 	}
 	claim := &corev1.PersistentVolumeClaim{
@@ -36,7 +39,7 @@ func VolumeClaim(sn *v1alpha1.SecureNotes, deploymentID string) *corev1.Persiste
 	delete(claim.Labels, LabelInstance)
 	claim.Annotations = map[string]string{
 		AnnotationDeploymentID: deploymentID,
-		// Tools that take the claim for theirs all the same are to leave it.
+		// Tools that manage the object nevertheless must keep the claim.
 		"argocd.argoproj.io/sync-options":   "Prune=false,Delete=false",
 		"helm.sh/resource-policy":           "keep",
 		"kustomize.toolkit.fluxcd.io/prune": "disabled",

@@ -13,10 +13,11 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// mustTrustThisCluster refuses an auth mount that trusts, or may trust, the API server of another
-// cluster. Every role of a mount is open to the accounts of the cluster that the mount trusts: with
-// another API server, this cluster's accounts would get the rights of the other's roles; with the
-// other's, its accounts would get ours. known says that the mount has roles of this cluster.
+// mustTrustThisCluster returns an error if the auth mount trusts, or may trust, the API server of
+// another cluster. The accounts of the trusted cluster can log in with every role of a mount. With
+// a new API server, this cluster's accounts would get the rights of the other cluster's roles; with
+// the old one, the other cluster's accounts would get ours. known reports that the mount has roles
+// of this cluster.
 func (r *setupRun) mustTrustThisCluster(ctx context.Context, configured map[string]any, known bool) error {
 	host, _ := configured["kubernetes_host"].(string)
 	if host == "" {
@@ -46,8 +47,8 @@ func (r *setupRun) mustTrustThisCluster(ctx context.Context, configured map[stri
 		"the place of the one that the mount trusts, or its certificate authority was renewed, add --replace-api-server", r.AuthMount, replaced, effect)
 }
 
-// replacedAPIServer says what the auth mount trusts that the given host or CA would replace. A CA
-// where none was configured replaces nothing.
+// replacedAPIServer returns the trusted host or CA that the given one would replace. A CA replaces
+// nothing if none was configured.
 func (s Setup) replacedAPIServer(configured map[string]any) string {
 	host, _ := configured["kubernetes_host"].(string)
 	if s.KubernetesHost != "" && canonicalHost(s.KubernetesHost) != canonicalHost(host) {
@@ -60,7 +61,7 @@ func (s Setup) replacedAPIServer(configured map[string]any) string {
 	return ""
 }
 
-// otherRoles are those of the auth mount that vault-setup has not written.
+// otherRoles returns the roles of the auth mount that vault-setup has not written.
 func (r *setupRun) otherRoles(ctx context.Context) ([]string, error) {
 	path := "auth/" + r.AuthMount + "/role"
 	secret, err := r.client.Logical().ListWithContext(ctx, path)
@@ -80,8 +81,9 @@ func (r *setupRun) otherRoles(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// ValidateKubernetesCA reports text that is not certificates in PEM, and nothing else in PEM. Vault
-// shows the text to all who may read the configuration, so a private key must not be in it.
+// ValidateKubernetesCA returns an error unless text has PEM certificates and no other PEM block.
+// Vault shows the text to everybody who may read the configuration, so it must not have a private
+// key.
 func ValidateKubernetesCA(text string) error {
 	blocks := pemBlocks(text)
 	if len(blocks) == 0 {
@@ -101,7 +103,7 @@ func ValidateKubernetesCA(text string) error {
 	return nil
 }
 
-// sameCA compares certificates, not the text around them nor their order.
+// sameCA compares sets of certificates. It ignores their order and the text around them.
 func sameCA(a, b string) bool {
 	order := func(x, y *pem.Block) int { return bytes.Compare(x.Bytes, y.Bytes) }
 	one, other := pemBlocks(a), pemBlocks(b)

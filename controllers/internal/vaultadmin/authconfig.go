@@ -14,11 +14,11 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// reviewerSet is the field by which Vault says that it has a token reviewer's JWT. It never
-// returns the JWT itself.
+// reviewerSet is the field that says whether Vault has a token reviewer's JWT. Vault never returns
+// the JWT.
 const reviewerSet = "token_reviewer_jwt_set"
 
-// ValidateKubernetesHost reports what keeps an address from being that of an API server.
+// ValidateKubernetesHost returns an error unless host can be the address of an API server.
 func ValidateKubernetesHost(host string) error {
 	u, err := url.Parse(host)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
@@ -27,7 +27,7 @@ func ValidateKubernetesHost(host string) error {
 	return nil
 }
 
-// ValidateTokenReviewerJWT reports text that cannot be a JWT, without repeating it.
+// ValidateTokenReviewerJWT returns an error unless text can be a JWT. The error does not quote it.
 func ValidateTokenReviewerJWT(text string) error {
 	if strings.Count(text, ".") != 2 || strings.ContainsAny(text, " \t\r\n") {
 		return errors.New("it is no JWT: three parts with dots between them. " +
@@ -36,14 +36,14 @@ func ValidateTokenReviewerJWT(text string) error {
 	return nil
 }
 
-// authChange is what to write to the auth method's configuration, and the words for it. Without
-// words there is nothing to write.
+// authChange is what to write to the auth method's configuration, and a description of the changes.
+// Without a description there is nothing to write.
 type authChange struct {
 	data    map[string]any
 	changed []string
 }
 
-// authConfiguration writes what changes in the configuration of the auth method.
+// authConfiguration writes the changes of the auth method's configuration.
 func (r *setupRun) authConfiguration(ctx context.Context, change authChange) error {
 	if r.KubernetesHost == "" && r.KubernetesCA == "" && r.TokenReviewerJWT == "" {
 		return nil
@@ -58,9 +58,9 @@ func (r *setupRun) authConfiguration(ctx context.Context, change authChange) err
 	})
 }
 
-// mergeAuthConfiguration returns what to write, and what it changes. A write replaces the whole
-// configuration, so what was not given is written back as it was. Vault does not return a token
-// reviewer's JWT, and a write without it deletes it: that is refused.
+// mergeAuthConfiguration returns the configuration to write, and the changes. A write replaces the
+// whole configuration, so settings that were not given are written back. It returns an error if the
+// write would delete the token reviewer's JWT, which Vault does not return.
 func (s Setup) mergeAuthConfiguration(existing map[string]any) (data map[string]any, changed []string, err error) {
 	data = maps.Clone(existing)
 	if data == nil {
@@ -92,7 +92,7 @@ func (s Setup) mergeAuthConfiguration(existing map[string]any) (data map[string]
 	if data["kubernetes_host"] == nil {
 		return nil, nil, errors.New("there is none yet: give --kubernetes-host, too")
 	}
-	// Older Vaults do not say whether they have one.
+	// Older versions of Vault do not report it.
 	if has, said := existing[reviewerSet].(bool); existing != nil && s.TokenReviewerJWT == "" && (has || !said) {
 		return nil, nil, fmt.Errorf("to change %s, give the token reviewer's JWT, too, with --token-reviewer-jwt-file: "+
 			"Vault would forget the one that it has, and every login would fail", strings.Join(changed, ", "))
@@ -100,7 +100,7 @@ func (s Setup) mergeAuthConfiguration(existing map[string]any) (data map[string]
 	return data, changed, nil
 }
 
-// canonicalHost is one text for all spellings of an API server's address.
+// canonicalHost returns the same text for all spellings of an API server's address.
 func canonicalHost(host string) string {
 	u, err := url.Parse(strings.TrimSpace(host))
 	if err != nil || u.Host == "" {
@@ -113,7 +113,7 @@ func canonicalHost(host string) string {
 	return u.Scheme + "://" + net.JoinHostPort(name, port) + strings.TrimRight(u.Path, "/")
 }
 
-// TrialLogin logs in to Vault with a token of the operator's service account, as the operator does.
+// TrialLogin logs in to Vault with a token of the operator's service account, like the operator.
 func (s Setup) TrialLogin(ctx context.Context, client *api.Client, jwt string) error {
 	const role = config.RoleOperator
 	secret, err := client.Logical().WriteWithContext(ctx, "auth/"+s.AuthMount+"/login", map[string]any{"role": role, "jwt": jwt})
@@ -123,7 +123,7 @@ func (s Setup) TrialLogin(ctx context.Context, client *api.Client, jwt string) e
 	if secret == nil || secret.Auth == nil {
 		return fmt.Errorf("trial login with the role %s at auth mount %s: Vault's answer has no token", role, s.AuthMount)
 	}
-	// Not every administrator may revoke it: then it ends by itself after tokenTTL.
+	// Not every administrator may revoke it. Otherwise it ends after tokenTTL.
 	_ = client.Auth().Token().RevokeAccessorWithContext(ctx, secret.Auth.Accessor)
 	return nil
 }

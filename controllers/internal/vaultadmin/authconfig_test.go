@@ -7,8 +7,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestAuthConfigurationIsMerged: a write replaces all that is configured, so nothing is written
-// unless something changes, and then with all that was there.
+// TestAuthConfigurationIsMerged checks that nothing is written without a change, and that a write
+// keeps all other settings.
 func TestAuthConfigurationIsMerged(t *testing.T) {
 	const host, jwt = "https://kubernetes.example.com:6443", "aa.bb.cc"
 	ca := authority(t)

@@ -14,13 +14,13 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// Client looks after the keys of SecureNotes in one Vault.
+// Client manages the keys of SecureNotes objects in one Vault.
 type Client struct {
 	session *session
 }
 
-// NewClient makes a client; it logs in when it is first used. Errors: a CA bundle or an address that
-// cannot be parsed.
+// NewClient returns a client. It logs in when it is first used. Errors: a CA bundle or an address
+// that cannot be parsed.
 func NewClient(connection Connection, now func() time.Time) (*Client, error) {
 	s, err := newSession(connection, now)
 	if err != nil {
@@ -29,7 +29,7 @@ func NewClient(connection Connection, now func() time.Time) (*Client, error) {
 	return &Client{session: s}, nil
 }
 
-// Connection is where the client is connected to.
+// Connection returns the connection of the client.
 func (c *Client) Connection() Connection { return c.session.connection }
 
 func (c *Client) read(ctx context.Context, path string) (secret *api.Secret, err error) {
@@ -66,15 +66,15 @@ func (c *Client) delete(ctx context.Context, path string) error {
 	return err
 }
 
-// KeyState is a Transit key's versions.
+// KeyState describes the versions of a Transit key.
 type KeyState struct {
 	// Latest version; the first is 1.
 	Latest int64
 	// MinDecryption is the oldest version that still decrypts.
 	MinDecryption int64
-	// MinEncryption is the oldest version that still encrypts; 0 means only the latest does.
+	// MinEncryption is the oldest version that still encrypts. 0: only the latest.
 	MinEncryption int64
-	// MinAvailable is the oldest version that was not destroyed; 0 means that none was.
+	// MinAvailable is the oldest version that was not destroyed. 0: none was destroyed.
 	MinAvailable int64
 }
 
@@ -88,8 +88,8 @@ func (c *Client) keyPath(key string) string {
 	return c.session.connection.TransitMount + "/keys/" + key
 }
 
-// ReadKey reads a Transit key's versions from Vault. Errors: Missing; Unsuitable when the key is not
-// a derived aes256-gcm96 that can neither be exported nor backed up in plain text; connection errors.
+// ReadKey returns the versions of a Transit key. Errors: Missing; Unsuitable, unless the key is a
+// derived aes256-gcm96 that can neither be exported nor backed up in plain text; connection errors.
 func (c *Client) ReadKey(ctx context.Context, key string) (KeyState, error) {
 	secret, err := c.read(ctx, c.keyPath(key))
 	if err != nil {
@@ -113,8 +113,8 @@ func (c *Client) ReadKey(ctx context.Context, key string) (KeyState, error) {
 	return state, nil
 }
 
-// suitable refuses a key that somebody made with other properties than ours: sealed notes would be
-// less protected than promised.
+// suitable returns an error if the key has other properties than the operator gives it. Notes would
+// be less protected with such a key.
 func suitable(key string, data map[string]any) error {
 	for field, want := range map[string]any{
 		"type": masterKeyType, "derived": true, "exportable": false, "allow_plaintext_backup": false, "supports_encryption": true,
@@ -138,15 +138,16 @@ func integer(data map[string]any, field string) (int64, error) {
 	return value, nil
 }
 
-// createKey makes the key if there is none. Vault leaves an existing key as it is.
+// createKey creates the key. Vault does not change an existing key.
 func (c *Client) createKey(ctx context.Context, key string) error {
 	return c.write(ctx, c.keyPath(key), map[string]any{
 		"type": masterKeyType, "derived": true, "exportable": false, "allow_plaintext_backup": false,
 	})
 }
 
-// ensureAuditKey makes the key that signs audit checkpoints if there is none. It protects no data:
-// what an earlier one signed is verified with the public half that was saved.
+// ensureAuditKey creates the key that signs audit checkpoints if it does not exist. It protects no
+// data: signatures of an earlier key are verified with its public half, which the administrator has
+// saved.
 func (c *Client) ensureAuditKey(ctx context.Context, key string) (created bool, err error) {
 	secret, err := c.read(ctx, c.keyPath(key))
 	if err != nil {
@@ -163,8 +164,8 @@ func (c *Client) ensureAuditKey(ctx context.Context, key string) (created bool, 
 	return false, nil
 }
 
-// Rotate adds a version to the key. The caller has recorded that it is about to, and has read that
-// the latest version is still the recorded one. Error: Taken.
+// Rotate adds a version to the key. Before, the caller must record the intent, and check that the
+// latest version is still the recorded one. Error: Taken.
 func (c *Client) Rotate(ctx context.Context, d Deployment) error {
 	if _, _, err := c.ownMarker(ctx, d); err != nil {
 		return err
@@ -172,7 +173,7 @@ func (c *Client) Rotate(ctx context.Context, d Deployment) error {
 	return c.write(ctx, c.keyPath(d.Key)+"/rotate", map[string]any{})
 }
 
-// RaiseMinEncryption sets the oldest version that encrypts, never lower than it is. Error: Taken.
+// RaiseMinEncryption raises the oldest version that encrypts. It never lowers it. Error: Taken.
 func (c *Client) RaiseMinEncryption(ctx context.Context, d Deployment, version int64) error {
 	state, err := c.readOwnKey(ctx, d)
 	if err != nil || state.MinEncryption >= version {
@@ -181,7 +182,7 @@ func (c *Client) RaiseMinEncryption(ctx context.Context, d Deployment, version i
 	return c.write(ctx, c.keyPath(d.Key)+"/config", map[string]any{"min_encryption_version": version})
 }
 
-// readOwnKey reads the key once the marker has said that it is the object's own.
+// readOwnKey reads the key after it has checked that the marker names the object.
 func (c *Client) readOwnKey(ctx context.Context, d Deployment) (KeyState, error) {
 	if _, _, err := c.ownMarker(ctx, d); err != nil {
 		return KeyState{}, err
@@ -189,8 +190,8 @@ func (c *Client) readOwnKey(ctx context.Context, d Deployment) (KeyState, error)
 	return c.ReadKey(ctx, d.Key)
 }
 
-// RaiseMinDecryption sets the oldest version that decrypts, never lower than it is. What older
-// versions encrypted cannot be read from then on. It returns what it was before. Error: Taken.
+// RaiseMinDecryption raises the oldest version that decrypts, and returns the previous one. It
+// never lowers it. What older versions encrypted cannot be read afterwards. Error: Taken.
 func (c *Client) RaiseMinDecryption(ctx context.Context, d Deployment, version int64) (before int64, err error) {
 	state, err := c.readOwnKey(ctx, d)
 	if err != nil || state.MinDecryption >= version {
@@ -199,30 +200,29 @@ func (c *Client) RaiseMinDecryption(ctx context.Context, d Deployment, version i
 	return state.MinDecryption, c.write(ctx, c.keyPath(d.Key)+"/config", map[string]any{"min_decryption_version": version})
 }
 
-// Trim destroys the versions of the key before version, which nothing undoes. floor is the oldest
-// version that is to decrypt. Errors: Unsuitable while an older one decrypts, or one of those to be
-// destroyed encrypts; SetupMissing where vault-setup ran without AllowTrim; Taken; connection
-// errors.
+// Trim irreversibly destroys the versions of the key before version. floor is the oldest version
+// that must still decrypt. Errors: Unsuitable, while an older version decrypts or a version to
+// destroy encrypts; SetupMissing, if vault-setup ran without AllowTrim; Taken; connection errors.
 func (c *Client) Trim(ctx context.Context, d Deployment, version, floor int64) error {
 	state, err := c.readOwnKey(ctx, d)
 	if err != nil || state.MinAvailable >= version {
 		return err
 	}
 	if state.MinDecryption < max(version, floor) || state.MinEncryption < version {
-		return problem(Unsuitable, "the Transit key %s has min_decryption_version=%d and min_encryption_version=%d: versions below %d are in use again, and are kept",
+		return problem(Unsuitable, "the Transit key %s has min_decryption_version=%d and min_encryption_version=%d: versions below %d are in use again, so they are kept",
 			d.Key, state.MinDecryption, state.MinEncryption, max(version, floor))
 	}
 	return NeededBy("spec.keyRotation.trim", c.write(ctx, c.keyPath(d.Key)+"/trim", map[string]any{"min_available_version": version}))
 }
 
-// shredKey destroys the key for good, if it is of the kind. Error: Unsuitable.
+// shredKey irreversibly destroys the key if it has the type kind. Error: Unsuitable.
 func (c *Client) shredKey(ctx context.Context, key, kind string) error {
 	secret, err := c.read(ctx, c.keyPath(key))
 	if err != nil || secret == nil {
 		return err
 	}
 	if got := secret.Data["type"]; got != kind {
-		return problem(Unsuitable, "the Transit key %s has type=%v where %s is expected: it is not what this operator made, and is not destroyed", key, got, kind)
+		return problem(Unsuitable, "the Transit key %s has type=%v where %s is expected: the operator did not create it, and does not destroy it", key, got, kind)
 	}
 	if err := c.write(ctx, c.keyPath(key)+"/config", map[string]any{"deletion_allowed": true}); err != nil {
 		return err
@@ -234,7 +234,7 @@ func (c *Client) dataPath(directory, leaf string) string {
 	return fmt.Sprintf("%s/data/%s/%s", c.session.connection.KVMount, directory, leaf)
 }
 
-// readMarker gives the marker and its KV version; a version of 0 means that there is none.
+// readMarker returns the marker and its KV version. Version 0: there is no marker.
 func (c *Client) readMarker(ctx context.Context, directory string) (config.Marker, int64, error) {
 	secret, err := c.read(ctx, c.dataPath(directory, config.MarkerLeaf))
 	if err != nil || secret == nil {
@@ -257,8 +257,8 @@ func (c *Client) readMarker(ctx context.Context, directory string) (config.Marke
 	return marker, version, nil
 }
 
-// writeMarker writes the marker if its KV version is still the one given. It refuses one that could
-// not be read back.
+// writeMarker writes the marker if its KV version is still the given one. It rejects a marker that
+// readMarker would reject.
 func (c *Client) writeMarker(ctx context.Context, directory string, marker config.Marker, version int64) error {
 	if err := marker.Validate(); err != nil {
 		return problem(Unexpected, "the marker %s is not written, because it would be damaged: %s", c.dataPath(directory, config.MarkerLeaf), err)

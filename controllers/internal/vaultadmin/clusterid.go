@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// No dot: it ends the id in the name of a Transit key. No capitals: Vault takes policy names in
-// lower case.
+// No dot, because it ends the id in the name of a Transit key. No capitals, because Vault converts
+// policy names to lower case.
 var clusterIDPattern = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
-// keyPrefixes stand before the cluster id in the names of Transit keys other than master keys. An
-// id that begins with one would give master keys the names of another cluster's such keys.
+// keyPrefixes precede the cluster id in the names of Transit keys other than master keys. If an id
+// began with one, its master keys could have the names of another cluster's other keys.
 var keyPrefixes = []string{"audit-", "backup-"}
 
-// ValidateClusterID reports what keeps an id out of the names of keys, KV paths and policies.
+// ValidateClusterID returns an error unless id can be in the names of keys, KV paths and policies.
 func ValidateClusterID(id string) error {
 	for _, prefix := range keyPrefixes {
 		if strings.HasPrefix(id, prefix) {

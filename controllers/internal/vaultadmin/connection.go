@@ -2,7 +2,7 @@ package vaultadmin
 
 import "strings"
 
-// Connection says where one Vault is and what is mounted where. It comes from the operator's own
+// Connection has the address and the mounts of one Vault. It comes from the operator's
 // configuration, never from a tenant's object.
 type Connection struct {
 	// Name that objects refer to it by.
@@ -24,8 +24,8 @@ type Connection struct {
 	TokenFile string
 }
 
-// SharesRoles reports whether both connections log in with the same roles, which vault-setup gives
-// one set of mounts and one audience: those of one auth mount of one Vault.
+// SharesRoles reports whether both connections use the same auth mount of the same Vault, and so
+// the same roles. vault-setup gives roles one set of mounts and one audience.
 func (c Connection) SharesRoles(other Connection) bool {
 	return canonicalHost(c.Address) == canonicalHost(other.Address) && strings.Trim(c.Namespace, "/") == strings.Trim(other.Namespace, "/") &&
 		c.AuthMount == other.AuthMount

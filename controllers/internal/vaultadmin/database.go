@@ -6,17 +6,17 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// DatabaseState is what the marker in Vault says of a deployment's database.
+// DatabaseState is what the marker in Vault records about a deployment's database.
 type DatabaseState struct {
-	// Claimed is true once a pod was ready: the database holds notes, and no empty one may take its
+	// Claimed is set once a pod was ready: the database has notes, and no empty one may take its
 	// place.
 	Claimed bool
-	// Accepted counts how often somebody has accepted an empty database all the same.
+	// Accepted counts how often a user has accepted an empty database nevertheless.
 	Accepted int
 }
 
-// Later returns the later of two states of one database: whenever an empty one is accepted, it is
-// not in use yet.
+// Later returns the later of two states of one database. A newly accepted empty database is not
+// claimed yet.
 func (s DatabaseState) Later(other DatabaseState) DatabaseState {
 	switch {
 	case s.Accepted == other.Accepted:
@@ -32,9 +32,9 @@ func databaseState(marker config.Marker) DatabaseState {
 	return DatabaseState{Claimed: marker.Claimed, Accepted: marker.EmptyDatabases}
 }
 
-// RecordDatabase writes what is known of the database, unless the marker no longer says before:
-// then another operator has written, and Ensure returns what. Errors: Missing; Taken when the
-// marker is another object's; connection errors.
+// RecordDatabase changes the recorded state from before to after. It does nothing if the marker no
+// longer has before, because another operator has written it: then Ensure returns the new state.
+// Errors: Missing; Taken, if the marker names another object; connection errors.
 func (c *Client) RecordDatabase(ctx context.Context, d Deployment, before, after DatabaseState) error {
 	marker, version, err := c.ownMarker(ctx, d)
 	if err != nil || databaseState(marker) != before {

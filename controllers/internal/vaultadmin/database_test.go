@@ -9,8 +9,8 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// TestRecordDatabase: what is recorded leaves the rest of the marker as it is, and is recorded only
-// by anyone who knew what was there before.
+// TestRecordDatabase checks that the rest of the marker is kept, and that nothing is recorded if
+// the previous state is another one.
 func TestRecordDatabase(t *testing.T) {
 	d := Deployment{Directory: "dir", UID: ownUID}
 	f := &fakeVault{}
@@ -42,8 +42,8 @@ func TestRecordDatabase(t *testing.T) {
 	}
 }
 
-// TestAdoptedIsClaimed: what is adopted comes with a database, also where the release that made it
-// kept no record. An object's own marker says so only once a pod was ready.
+// TestAdoptedIsClaimed checks that adopted keys have a claimed database, also if an earlier release
+// recorded nothing, and that an object's own marker is claimed only once a pod was ready.
 func TestAdoptedIsClaimed(t *testing.T) {
 	for name, tc := range map[string]struct {
 		d    Deployment
@@ -65,9 +65,9 @@ func TestAdoptedIsClaimed(t *testing.T) {
 	}
 }
 
-// TestClaimedIsComplete: the object's status is lost, and a key is, too. What the notes are under
-// is not created again for a deployment that has a database, and what the marker names counts only
-// for an object that asks for it.
+// TestClaimedIsComplete loses the object's status and a key. A master key or a pepper is not
+// recreated for a deployment that has a database, and the marker counts only for an object that
+// asks to adopt.
 func TestClaimedIsComplete(t *testing.T) {
 	for name, tc := range map[string]struct {
 		lose, adoptOf string

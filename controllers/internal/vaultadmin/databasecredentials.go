@@ -10,18 +10,20 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// databaseCredentialsPath is where a role's logins are made, and what the ids of their leases begin with.
+// databaseCredentialsPath returns the path that creates a role's database users, which is also the
+// prefix of their leases' ids.
 func databaseCredentialsPath(mount, role string) string { return mount + "/creds/" + role }
 
 func (c *Client) revocationPath(role string) string {
-	// Vault ends a prefix with a slash: a role whose name begins with this one's is another one.
+	// Vault ends the prefix with a slash, so it does not match other roles whose names begin like
+	// this one's.
 	return "sys/leases/revoke-prefix/" + databaseCredentialsPath(c.session.connection.DatabaseMount, role)
 }
 
-// RevokeDatabaseCredentials has Vault drop every database user that it has made for d.DatabaseRole,
-// and returns when they are gone. Anyone who has use of the role can have new ones made. It can be
-// repeated. Errors: RevocationFailed where the database does not do it; SetupMissing where
-// vault-setup ran without DatabaseMount; Taken; connection errors.
+// RevokeDatabaseCredentials makes Vault drop all database users of d.DatabaseRole, and returns when
+// they are dropped. Whoever may use the role can get new ones. It can be repeated. Errors:
+// RevocationFailed, if the database does not drop a user; SetupMissing, if vault-setup ran without
+// DatabaseMount; Taken; connection errors.
 func (c *Client) RevokeDatabaseCredentials(ctx context.Context, d Deployment) error {
 	if _, _, err := c.ownMarker(ctx, d); err != nil {
 		return err
@@ -29,7 +31,8 @@ func (c *Client) RevokeDatabaseCredentials(ctx context.Context, d Deployment) er
 	path := c.revocationPath(d.DatabaseRole)
 	err := c.write(ctx, path, map[string]any{"sync": true})
 	if cause, ok := errors.AsType[*Error](err); ok && isStatus(cause.cause, http.StatusBadRequest) {
-		// Vault has stopped at the first that it could not drop. The others need not wait for that one.
+		// Vault has stopped at the first user that it could not drop. Revoke the others in the
+		// background.
 		_ = c.write(ctx, path, map[string]any{"sync": false})
 		return &Error{Problem: RevocationFailed, cause: cause.cause, message: fmt.Sprintf(
 			"Vault at %s answers 400 to PUT %s, as it does when it cannot log in to the database; its log says more", c.session.connection.Address, path)}
@@ -40,9 +43,9 @@ func (c *Client) RevokeDatabaseCredentials(ctx context.Context, d Deployment) er
 // vaultCredentials is the feature that needs the rights of DatabaseMount.
 const vaultCredentials = "spec.database.postgres.vaultCredentials" //nolint:gosec // the name of a field
 
-// checkDatabaseRole says what is missing before it is needed: a Compromise is no time to find out.
+// checkDatabaseRole returns an error if a right is missing, before a Compromise needs it.
 //
-// Errors: SetupMissing where vault-setup ran without DatabaseMount; DatabaseRoleMissing; connection
+// Errors: SetupMissing, if vault-setup ran without DatabaseMount; DatabaseRoleMissing; connection
 // errors.
 func (c *Client) checkDatabaseRole(ctx context.Context, role string) error {
 	path := c.session.connection.DatabaseMount + "/roles/" + role
@@ -67,7 +70,7 @@ func (c *Client) checkDatabaseRole(ctx context.Context, role string) error {
 	return nil
 }
 
-// capabilities that the operator has on a path.
+// capabilities returns what the operator may do on a path.
 func (c *Client) capabilities(ctx context.Context, of string) ([]string, error) {
 	const path = "sys/capabilities-self"
 	var secret *api.Secret

@@ -9,60 +9,62 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// Deployment is the desired state of what one SecureNotes has in Vault.
+// Deployment is the desired state of one SecureNotes in Vault.
 type Deployment struct {
-	// Key and AuditKey are the Transit keys' names, Directory the KV directory below the mount.
+	// Key and AuditKey are the names of the Transit keys. Directory is the KV directory below the
+	// mount.
 	Key, AuditKey, Directory string
-	// UID of the SecureNotes object, NamespaceUID, of its namespace, and ClusterUID, of the
-	// namespace kube-system of its cluster.
+	// UIDs of the SecureNotes object, of its namespace, and of the namespace kube-system of its
+	// cluster.
 	UID, NamespaceUID, ClusterUID string
-	// Created is when the object was.
+	// Created is the creation time of the object.
 	Created time.Time
-	// DeploymentID is what the object's status records, once everything is complete. Empty: the
-	// object is not established.
+	// DeploymentID is that of the object's status, which has it once everything is complete. Empty:
+	// the object is not established.
 	DeploymentID string
-	// Secrets are what the object's status records of the session keys and the pepper, and Record
-	// records others in their place. It fails when the status has changed meanwhile.
+	// Secrets are the session keys and the pepper that the object's status records. Record replaces
+	// them in the status, and fails if the status has changed meanwhile.
 	Secrets Secrets
 	Record  func(context.Context, Secrets) error
-	// DatabaseRole is the role of Vault's database engine that makes the logins to the database. Empty: Vault makes none.
+	// DatabaseRole is the role of Vault's database engine that creates the database users. Empty:
+	// Vault creates none.
 	DatabaseRole string
-	// Adopt allows taking over what another object left behind in the same namespace.
+	// Adopt allows the adoption of the keys of a deleted object in the same namespace.
 	Adopt bool
-	// AdoptOf allows taking over the keys of the object with this UID, of whichever namespace or
+	// AdoptOf allows the adoption of the keys of the object with this UID, in any namespace or
 	// cluster.
 	AdoptOf string
 }
 
-// established reports whether everything was complete once: then nothing is created again, because
-// a new master key could open nothing, and no password would match under a new pepper.
+// established reports whether everything was complete once. Then nothing is recreated: a new master
+// key would open nothing, and no password would match with a new pepper.
 func (d Deployment) established() bool { return d.DeploymentID != "" }
 
-// DeploymentState is what was found.
+// DeploymentState is the actual state of one SecureNotes in Vault.
 type DeploymentState struct {
-	// DeploymentID is what keys and notes are bound to.
+	// DeploymentID that keys and notes are bound to.
 	DeploymentID string
 	Key          KeyState
-	// Secrets to be recorded.
+	// Secrets that are in use.
 	Secrets Secrets
-	// Database is what the marker says of the database.
+	// Database is the state that the marker records.
 	Database DatabaseState
-	// DatabaseRights is what keeps Vault from looking after the logins of DatabaseRole, which is no
-	// trouble with the keys: SetupMissing, or nil.
+	// DatabaseRights is SetupMissing if the operator has no right to manage the users of
+	// DatabaseRole, or nil. It does not affect the keys.
 	DatabaseRights error
-	// AuditKeyReplaced says that everything was complete once and the audit key was missing:
-	// another was made.
+	// AuditKeyReplaced reports that the audit key of an established object was missing, and was
+	// recreated.
 	AuditKeyReplaced bool
 }
 
-// Ensure makes what is missing, in an order that a crash cannot spoil: the marker first, so that a
-// half-made key is known to be ours; the key; pepper and session keys, of which name and digest are
-// recorded before they are created, and which are never overwritten.
+// Ensure creates what is missing. It can be repeated after a crash at any point. The marker is
+// first, so that an unfinished key is known to be the object's own. Then come the key, the pepper
+// and the session keys. Name and digest of the latter two are recorded before they are created, and
+// they are never overwritten.
 //
-// Errors: Retained when the key belongs to another object and may not be adopted, or was created
-// before this one; Taken when another object has adopted it since; Missing when something that was
-// complete once is not there any more; Unsuitable; DatabaseRoleMissing; connection errors; those of
-// d.Record.
+// Errors: Retained, if the key belongs to another object and may not be adopted, or is older than
+// this object; Taken, if another object has adopted it; Missing, if something that existed is
+// missing; Unsuitable; DatabaseRoleMissing; connection errors; those of d.Record.
 func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, error) {
 	marker, err := c.ensureMarker(ctx, d)
 	if err != nil {
@@ -70,7 +72,7 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	}
 	if d.established() && d.DeploymentID != marker.DeploymentID {
 		return DeploymentState{}, problem(Unsuitable, "%s says that the notes are of deployment %s, but the status of this SecureNotes says %s: "+
-			"somebody has written to it, so have the Vault administrator restore an earlier version of it",
+			"somebody has changed it: have the Vault administrator restore an earlier version of it",
 			c.dataPath(d.Directory, config.MarkerLeaf), marker.DeploymentID, d.DeploymentID)
 	}
 	if err := c.mustBeOwn(ctx, d, marker); err != nil {
@@ -100,11 +102,11 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	if err := c.ensureSessionKeys(ctx, &d, key.Latest); err != nil {
 		return DeploymentState{}, err
 	}
-	// Asked for before it is needed: a Compromise is no time to find out that a right is missing.
+	// To find a missing right before a Compromise needs it.
 	if _, err := c.readEntry(ctx, d.Directory, config.NewSessionKeysEntry(key.Latest+1)); err != nil {
 		return DeploymentState{}, err
 	}
-	// Last, so that a failure of another step does not hide that it was replaced.
+	// Last, so that an error of another step does not hide the replacement.
 	createdAuditKey, err := c.ensureAuditKey(ctx, d.AuditKey)
 	if err != nil {
 		return DeploymentState{}, err
@@ -125,7 +127,7 @@ func (c *Client) ensureMarker(ctx context.Context, d Deployment) (config.Marker,
 	case version == 0:
 		return c.firstMarker(ctx, d)
 	case d.owns(marker):
-		// What an earlier release did not record is added once.
+		// Add what an earlier release did not record.
 		before := marker
 		marker.NamespaceUID = cmp.Or(marker.NamespaceUID, d.NamespaceUID)
 		if d.established() {
@@ -141,18 +143,18 @@ func (c *Client) ensureMarker(ctx context.Context, d Deployment) (config.Marker,
 		if err := adoptable(d, marker); err != nil {
 			return config.Marker{}, err
 		}
-		// What is adopted comes with its notes: without them, it is not to become an empty service.
+		// Adopted keys come with notes. Without them, the service must not start empty.
 		marker.Claimed = true
 	}
 	marker.UID, marker.NamespaceUID, marker.ClusterUID = d.UID, d.NamespaceUID, d.ClusterUID
 	return marker, c.writeMarker(ctx, d.Directory, marker, version)
 }
 
-// firstMarker claims the name in Vault. A key without a marker is not ours to take: what it was
-// bound to is not known.
+// firstMarker claims the name in Vault. It does not take over a key without a marker, whose owner
+// is unknown.
 func (c *Client) firstMarker(ctx context.Context, d Deployment) (config.Marker, error) {
 	if _, err := c.ReadKey(ctx, d.Key); err == nil {
-		return config.Marker{}, problem(Unsuitable, "the Transit key %s exists but %s, which says whose it is, does not: restore that from a backup of Vault, or remove the key",
+		return config.Marker{}, problem(Unsuitable, "the Transit key %s exists, but %s, which names its owner, does not: restore that from a backup of Vault, or remove the key",
 			d.Key, c.dataPath(d.Directory, config.MarkerLeaf))
 	} else if ProblemOf(err) != Missing {
 		return config.Marker{}, err
@@ -161,10 +163,10 @@ func (c *Client) firstMarker(ctx context.Context, d Deployment) (config.Marker, 
 	return marker, c.writeMarker(ctx, d.Directory, marker, 0)
 }
 
-// Shred destroys the key, the session keys and the pepper for good, the marker last, so that a
-// shredding that was interrupted can be gone on with. Errors: Taken, when everything belongs to
-// another object, and is left alone; Retained, when it may be an earlier object's; Missing, when
-// the marker is and the key is not; SetupMissing, when vault-setup ran without AllowShred.
+// Shred irreversibly destroys the key, the session keys and the pepper. The marker is last, so that
+// an interrupted Shred can be repeated. Errors: Taken, if everything belongs to another object;
+// Retained, if it may belong to an earlier object; Missing, if the marker is missing and the key is
+// not; SetupMissing, if vault-setup ran without AllowShred.
 func (c *Client) Shred(ctx context.Context, d Deployment) error {
 	marker, version, err := c.readMarker(ctx, d.Directory)
 	if err != nil {
@@ -203,7 +205,7 @@ func (c *Client) shred(ctx context.Context, d Deployment, marker config.Marker) 
 	return c.delete(ctx, c.metadataPath(d.Directory, config.MarkerLeaf))
 }
 
-// shredded returns an error if there is no marker although nothing was shredded.
+// shredded returns an error if there is a key without a marker, which is no result of Shred.
 func (c *Client) shredded(ctx context.Context, d Deployment) error {
 	if !d.established() {
 		return nil

@@ -11,14 +11,15 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// entry is what KV's metadata says about one entry. The operator can read no values.
+// entry is the metadata of one KV entry. The operator cannot read values.
 type entry struct {
-	// exists says that there is metadata: then Vault lets the operator create nothing of that name.
+	// exists reports that there is metadata. Then Vault does not let the operator create an entry
+	// of that name.
 	exists bool
-	// usable says that the newest version can be read.
+	// usable reports that the newest version can be read.
 	usable bool
-	// left are the versions that are not destroyed, those included that were deleted and can be
-	// restored.
+	// left are the versions that are not destroyed. Deleted ones, which can be restored, are among
+	// them.
 	left []int64
 }
 
@@ -74,9 +75,9 @@ func (c *Client) mustBeUsable(ctx context.Context, directory, leaf string) error
 	return err
 }
 
-// createEntry writes value if nothing was ever written there; created says whether it did. It asks
-// the metadata, before and after, because the operator may create but not update, and a refusal
-// alone would not say which it was. After another error the value may be there.
+// createEntry writes value if nothing was ever written there, and reports whether it did. It reads
+// the metadata before and after: the operator may create and not update, and Vault's refusal does
+// not say which of the two was tried. After another error the value may have been written.
 func (c *Client) createEntry(ctx context.Context, directory, leaf string, value any) (created bool, err error) {
 	if found, err := c.readEntry(ctx, directory, leaf); err != nil || found.exists {
 		return false, err
@@ -93,7 +94,7 @@ func (c *Client) createEntry(ctx context.Context, directory, leaf string, value 
 	return false, err
 }
 
-// destroyEntry destroys every version of the entry. Its metadata stays: as long as it does, Vault
+// destroyEntry destroys every version of the entry and keeps its metadata. With the metadata, Vault
 // lets nobody with the operator's rights create another value of that name.
 func (c *Client) destroyEntry(ctx context.Context, directory, leaf string) error {
 	found, err := c.readEntry(ctx, directory, leaf)
@@ -105,7 +106,7 @@ func (c *Client) destroyEntry(ctx context.Context, directory, leaf string) error
 	if ProblemOf(err) != Denied {
 		return err
 	}
-	// Policies of an earlier release allow to delete the metadata instead, and with it every version.
+	// Policies of an earlier release only allow to delete the metadata, and every version with it.
 	if errDelete := c.delete(ctx, c.metadataPath(directory, leaf)); ProblemOf(errDelete) != Denied {
 		return errDelete
 	}

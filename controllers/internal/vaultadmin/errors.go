@@ -10,44 +10,45 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// Problem says what kind of trouble an Error is. Its text is the reason of a condition.
+// Problem is the kind of an Error. Its text is the reason of a condition.
 type Problem string
 
-// The kinds of trouble.
+// The kinds of errors.
 const (
-	// Unreachable: no answer, or one that is not Vault's. Retryable.
+	// Unreachable means that there is no answer, or none of Vault. Retryable.
 	Unreachable Problem = "VaultUnreachable"
-	// Busy: earlier calls are still under way. Nothing is known of Vault; to be tried again soon.
+	// Busy means that earlier calls are still in progress. It says nothing about Vault. Retry soon.
 	Busy Problem = "VaultBusy"
-	// Sealed: Vault answers, sealed or without an active node. Retryable.
+	// Sealed means that Vault is sealed or has no active node. Retryable.
 	Sealed Problem = "VaultSealed"
-	// SetupMissing: Vault refuses the operator's login: vault-setup has not run, or not for this
-	// operator. Or it has not given a right that one feature alone needs; see [OfFeature].
+	// SetupMissing means that Vault rejects the operator's login, because vault-setup has not run
+	// for this operator. Or it has not granted a right that only one feature needs; see
+	// [OfFeature].
 	SetupMissing Problem = "SetupMissing"
-	// Denied: the login works, but a right is missing.
+	// Denied means that the login works, but a right is missing.
 	Denied Problem = "VaultDenied"
-	// Retained: the key belongs to another object, and may not be adopted.
+	// Retained means that the key belongs to another object, and may not be adopted.
 	Retained Problem = "KeyRetained"
-	// Taken: another object has adopted the key since.
+	// Taken means that another object has adopted the key.
 	Taken Problem = "KeyTaken"
-	// ClusterIDChanged: the key was made under another cluster id than the operator's.
+	// ClusterIDChanged means that the key belongs to another cluster id than the operator's.
 	ClusterIDChanged Problem = "ClusterIDChanged"
-	// Missing: something that once existed is not there any more.
+	// Missing means that something that existed is missing.
 	Missing Problem = "KeyMissing"
-	// Unsuitable: the key exists with properties that it must not have.
+	// Unsuitable means that the key has properties that it must not have.
 	Unsuitable Problem = "KeyUnsuitable"
-	// DatabaseRoleMissing: Vault's database engine has no role for the object.
+	// DatabaseRoleMissing means that Vault's database engine has no role for the object.
 	DatabaseRoleMissing Problem = "DatabaseRoleMissing"
-	// RevocationFailed: Vault could not drop a database user. Retryable.
+	// RevocationFailed means that Vault could not drop a database user. Retryable.
 	RevocationFailed Problem = "RevocationFailed"
-	// UnknownConnection: the operator's configuration has no connection of that name.
+	// UnknownConnection means that the operator's configuration has no connection of that name.
 	UnknownConnection Problem = "UnknownVaultConnection"
-	// Unexpected: anything else.
+	// Unexpected is any other error.
 	Unexpected Problem = "VaultUnexpected"
 )
 
-// Error is what went wrong with Vault. Its text is for people: it names paths and status codes,
-// never tokens or values, and not Vault's own words, which can quote either.
+// Error is an error of Vault. Its text is for people. It names paths and status codes. It never
+// quotes tokens, values or Vault's own text, which can quote either.
 type Error struct {
 	Problem   Problem
 	message   string
@@ -57,15 +58,16 @@ type Error struct {
 
 func (e *Error) Error() string { return e.message }
 
-// Unwrap gives the cause, for logs.
+// Unwrap returns the cause, for logs.
 func (e *Error) Unwrap() error { return e.cause }
 
 func problem(p Problem, format string, args ...any) *Error {
 	return &Error{Problem: p, message: fmt.Sprintf(format, args...)}
 }
 
-// NeededBy turns a denied right that only the named feature needs into SetupMissing: vault-setup
-// ran without a flag, or is of an earlier release. Everything else goes on without it.
+// NeededBy turns Denied into SetupMissing for a right that only the named feature needs.
+// vault-setup ran without a flag, or was that of an earlier release. Everything else works without
+// the right.
 func NeededBy(feature string, err error) error {
 	if ProblemOf(err) != Denied {
 		return err
@@ -73,26 +75,27 @@ func NeededBy(feature string, err error) error {
 	return &Error{Problem: SetupMissing, message: err.Error() + ", which " + feature + " needs", cause: errors.Unwrap(err), ofFeature: true}
 }
 
-// OfFeature reports whether err is of [NeededBy]: Vault is ready all the same.
+// OfFeature reports whether err is from [NeededBy]. Vault is ready nevertheless.
 func OfFeature(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.ofFeature
 }
 
-// UnknownConnectionError says that the operator's configuration has no connection of that name.
+// UnknownConnectionError returns an error for a name that the operator's configuration does not
+// have.
 func UnknownConnectionError(name string) error {
 	return problem(UnknownConnection,
 		"the operator has no Vault connection %q: ask the cluster's administrator to add it to vaultConnections in the values of the operator's chart", name)
 }
 
-// ClusterIDChangedError says that an object's keys are under another cluster id: key is the master
-// key's name as it was recorded, prefix, how the names of the operator's own keys begin.
+// ClusterIDChangedError returns an error for an object whose keys belong to another cluster id. key
+// is the recorded name of the master key, and prefix that of the operator's keys.
 func ClusterIDChangedError(key, prefix string) error {
 	return problem(ClusterIDChanged, "the master key is %s, but the names of this operator's keys begin with %s: "+
 		"set clusterID in the values of the operator's chart to the id in the key's name; nothing is changed until then", key, prefix)
 }
 
-// ProblemOf classifies err; an error that is not an Error is Unexpected.
+// ProblemOf returns the Problem of err. Without an Error, it is Unexpected.
 func ProblemOf(err error) Problem {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Problem

@@ -12,20 +12,20 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// vaultState is what vault-setup finds before it writes anything.
+// vaultState is the state of Vault before vault-setup writes anything.
 type vaultState struct {
-	// auth is nil where the auth method is not enabled.
+	// auth is nil if the auth method is not enabled.
 	auth        *api.AuthMount
 	transit, kv bool
-	// configuration is what is to be written to the auth method.
+	// configuration is what to write to the auth method.
 	configuration authChange
-	// policies are the rules by name; those that do not exist are empty.
+	// policies are the rules by policy name. Those that do not exist are empty.
 	policies map[string]string
 	// operatorRules are those that an earlier run gave the operator.
 	operatorRules string
 }
 
-// examine reads what is there, and refuses what must not be changed.
+// examine reads the state of Vault, and returns an error if something must not be changed.
 func (r *setupRun) examine(ctx context.Context) (*vaultState, error) {
 	found := &vaultState{policies: map[string]string{}}
 	if err := r.examineMounts(ctx, found); err != nil {
@@ -43,7 +43,7 @@ func (r *setupRun) examine(ctx context.Context) (*vaultState, error) {
 		}
 	}
 	found.operatorRules = byRole[config.RoleOperator].rules
-	// An accessor is not in a policy's name.
+	// The name of a policy does not depend on the accessor.
 	for _, policy := range r.Policies("") {
 		rules, err := r.ownPolicy(ctx, policy.Name)
 		if err != nil {
@@ -94,9 +94,10 @@ func (r *setupRun) examineMounts(ctx context.Context, found *vaultState) error {
 	return nil
 }
 
-// ownRole returns the parameters of a role, or nil, and refuses one that vault-setup has not
-// written for this cluster and mount. Pods of another cluster log in with it, and would get this
-// one's rights. Names are compared whole: one cluster's id can be the beginning of another's.
+// ownRole returns the parameters of a role, or nil. It returns an error if vault-setup has not
+// written the role for this cluster and mount: pods of another cluster may log in with it, and
+// would get this cluster's rights. It compares whole names, because one cluster's id can be a
+// prefix of another's.
 func (r *setupRun) ownRole(ctx context.Context, role Role) (map[string]any, error) {
 	path := "auth/" + r.AuthMount + "/role/" + role.Name
 	data, err := r.read(ctx, path)
@@ -116,11 +117,11 @@ func (r *setupRun) ownRole(ctx context.Context, role Role) (map[string]any, erro
 	return data, nil
 }
 
-// keyInRules finds the cluster ids in the names of keys, which follow the last of these segments: a
-// mount path can have a segment that looks like a name.
+// keyInRules matches the cluster ids in the names of keys. A name follows the last of these
+// segments, because a mount path can have a segment that looks like a name.
 var keyInRules = regexp.MustCompile(`path "[^"]*/(?:keys|encrypt|decrypt|rewrap|sign|verify|hmac|export|creds|roles)/sn-(?:audit-|backup-)?([-a-z0-9]+)\.`)
 
-// otherCluster returns the id of another cluster that the rules are for, or nothing.
+// otherCluster returns the id of another cluster that the rules are for, or "".
 func (s Setup) otherCluster(rules string) string {
 	for _, id := range matches(keyInRules, rules) {
 		if id != s.ClusterID {
@@ -130,8 +131,8 @@ func (s Setup) otherCluster(rules string) string {
 	return ""
 }
 
-// ownPolicy returns the rules of a policy, and refuses those for keys of another cluster: the
-// previous release's name for one cluster can be this release's for another.
+// ownPolicy returns the rules of a policy. It returns an error if they are for keys of another
+// cluster: the previous release's name for one cluster can be this release's name for another.
 func (r *setupRun) ownPolicy(ctx context.Context, name string) (rules string, err error) {
 	rules, err = r.client.Sys().GetPolicyWithContext(ctx, name)
 	if err != nil {
@@ -144,7 +145,7 @@ func (r *setupRun) ownPolicy(ctx context.Context, name string) (rules string, er
 	return rules, nil
 }
 
-// read returns nil where there is nothing.
+// read returns nil if there is nothing at the path.
 func (r *setupRun) read(ctx context.Context, path string) (map[string]any, error) {
 	secret, err := r.client.Logical().ReadWithContext(ctx, path)
 	if err != nil && !isStatus(err, http.StatusNotFound) {

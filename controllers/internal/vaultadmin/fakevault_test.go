@@ -19,20 +19,21 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// fakeVault plays Vault's KV version 2 and Transit, with the operator's rights, and a status that
-// secrets are recorded in. It fails at one write, to either.
+// fakeVault fakes Vault's KV version 2 and Transit with the operator's rights, and the status that
+// records secrets. One write to either can fail.
 type fakeVault struct {
 	mu      sync.Mutex
 	entries map[string][]*kvVersion
 	keys    map[string]map[string]any
 	status  Secrets
-	// olderPolicies allow to delete metadata, and not to destroy versions.
+	// olderPolicies allow to delete metadata, but not to destroy versions.
 	olderPolicies bool
-	// denied paths begin like this; empty: none.
+	// denied is the prefix of denied paths. Empty: none.
 	denied string
-	// beforeWrite is called with each write to a path of KV's data.
+	// beforeWrite is called before each write to a KV entry.
 	beforeWrite func(entry string)
-	// at is the write that fails, from 1; 0: none. after says that it goes through all the same.
+	// at is the number of the write that fails, from 1. 0: none. after makes it fail after it has
+	// taken effect.
 	at     int
 	after  bool
 	writes int
@@ -47,7 +48,7 @@ func (v *kvVersion) usable() bool { return !v.deleted && !v.destroyed }
 
 var errCrash = errors.New("crash")
 
-// strike does a write, unless it is the one that fails.
+// strike performs a write, unless it is the one that fails.
 func (f *fakeVault) strike(write func() int) (code int) {
 	f.writes++
 	struck := f.writes == f.at
@@ -147,7 +148,7 @@ func (f *fakeVault) write(method, engine, kind, name string, body map[string]jso
 		}
 		var options struct{ CAS int }
 		if json.Unmarshal(body["options"], &options) != nil || (versions != nil && !strings.HasSuffix(name, "/"+config.MarkerLeaf)) {
-			return http.StatusForbidden // an update, which the operator has no right to
+			return http.StatusForbidden // the operator may not update
 		}
 		if options.CAS != len(versions) {
 			return http.StatusBadRequest
@@ -166,12 +167,12 @@ func transitKey(kind string) map[string]any {
 	return key
 }
 
-// plant creates an entry as somebody else.
+// plant creates an entry as an attacker.
 func (f *fakeVault) plant(leaf string) {
 	f.entries["dir/"+leaf] = append(f.entries["dir/"+leaf], &kvVersion{data: json.RawMessage(`{"jwks":"planted"}`)})
 }
 
-// usable are the entries whose value can be read.
+// usable returns the entries whose value can be read.
 func (f *fakeVault) usable() []string {
 	var leaves []string
 	for entry, versions := range f.entries {
@@ -195,7 +196,7 @@ func (f *fakeVault) marker(t *testing.T) config.Marker {
 	return marker
 }
 
-// mustHold checks that an entry has the value of the recorded digest.
+// mustHold checks that an entry has the value with the recorded digest.
 func (f *fakeVault) mustHold(t *testing.T, recorded Secret, value interface{ Digest() (string, error) }) {
 	t.Helper()
 	versions := f.entries["dir/"+recorded.Entry]
@@ -222,7 +223,7 @@ func (f *fakeVault) mustHoldRecorded(t *testing.T) {
 	}
 }
 
-// mustNameAll checks that Shred could find whatever there is.
+// mustNameAll checks that Shred could find all entries.
 func (f *fakeVault) mustNameAll(t *testing.T) {
 	t.Helper()
 	marker := f.marker(t)
@@ -251,7 +252,7 @@ const (
 	lostUID       = "0b1d0000-0000-4000-8000-00000000000d"
 )
 
-// deployment is that of the object uid, as an operator reads it.
+// deployment returns the Deployment of the object uid, as the operator reads it.
 func (f *fakeVault) deployment(uid string, established bool) Deployment {
 	d := Deployment{Key: "key", AuditKey: "audit", Directory: "dir", UID: uid, AdoptOf: ownUID, Secrets: f.status, Record: f.record}
 	if established {
@@ -260,7 +261,7 @@ func (f *fakeVault) deployment(uid string, established bool) Deployment {
 	return d
 }
 
-// start begins with an empty Vault.
+// start starts with an empty Vault.
 func (f *fakeVault) start(t *testing.T) *Client {
 	t.Helper()
 	f.entries, f.keys = map[string][]*kvVersion{}, map[string]map[string]any{}
@@ -280,7 +281,7 @@ func (f *fakeVault) start(t *testing.T) *Client {
 	return client
 }
 
-// startEarlier begins with what an earlier release has left for the object uid.
+// startEarlier starts with what an earlier release has created for the object uid.
 func (f *fakeVault) startEarlier(t *testing.T) *Client {
 	t.Helper()
 	client := f.start(t)

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// TestOldKey: an object that is not established gets no key that is older than itself, and its
-// deletion destroys none, whatever the marker says. What it may itself have begun to create, and
-// what it asks to adopt, it goes on with.
+// TestOldKey checks that an object that is not established neither gets nor destroys a key that is
+// older than itself, whatever the marker says. It continues with a key that it may have created
+// itself, and with one that it asks to adopt.
 func TestOldKey(t *testing.T) {
 	created := time.Unix(1_800_000_000, 0)
 	version := func(number string, age time.Duration) map[string]any {
@@ -17,7 +17,7 @@ func TestOldKey(t *testing.T) {
 	for name, tc := range map[string]struct {
 		versions map[string]any
 		change   func(*Deployment)
-		marker   string // instead of one that gives the key to the object
+		marker   string // instead of one that names the object
 		want     Problem
 	}{
 		"younger":                         {versions: version("1", -time.Minute)},

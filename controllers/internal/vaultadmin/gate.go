@@ -9,21 +9,21 @@ import (
 )
 
 const (
-	// MaxCalls is how many calls to one Vault are under way at once. A process with more workers
-	// than that for each Vault always has one left for the others.
+	// MaxCalls bounds the concurrent calls to one Vault. A process with more workers than this
+	// always has one left for other Vaults.
 	MaxCalls = 3
-	// BusyPause is when to come back after [Busy].
+	// BusyPause is the pause before a retry after [Busy].
 	BusyPause = time.Second
-	// gateWait is how long a call waits for others to end. Those of a Vault that answers take
+	// gateWait bounds the wait for other calls to end. Calls to a Vault that answers take
 	// milliseconds.
 	gateWait = 500 * time.Millisecond
-	// hungPause is how long a Vault that did not answer in time is left alone. It is longer than
-	// loginPause, so that the next call is not answered by what the login remembers.
+	// hungPause is the pause after a call that timed out. It is longer than loginPause, so that the
+	// next call does not get a remembered login error.
 	hungPause = 6 * time.Second
 )
 
-// gate keeps a Vault that does not answer from occupying every worker of the operator. After a call
-// that timed out, calls fail at once, but for a single one at a time that finds out whether Vault
+// gate prevents a Vault that does not answer from blocking every worker of the operator. After a
+// call that timed out, calls fail at once, except for one at a time that probes whether Vault
 // answers again.
 type gate struct {
 	address string
@@ -31,12 +31,12 @@ type gate struct {
 	places  chan struct{}
 
 	mu sync.Mutex
-	// hung is the error of the call that timed out last; nil while Vault answers.
+	// hung is the error of the last call that timed out. nil: Vault answers.
 	hung error
-	// retryAt is when the next call may find out, and probing that one is about to.
+	// retryAt is when the next call may probe Vault. probing reports that one is doing so.
 	retryAt time.Time
 	probing bool
-	// answeredAt is when Vault answered last.
+	// answeredAt is the time of Vault's last answer.
 	answeredAt time.Time
 }
 
@@ -44,7 +44,7 @@ func newGate(address string, now func() time.Time) *gate {
 	return &gate{address: address, now: now, places: make(chan struct{}, MaxCalls)}
 }
 
-// pass does call, unless Vault is hung or busy. Errors: that of the call; Unreachable; Busy.
+// pass runs call unless Vault is hung or busy. Errors: that of call; Unreachable; Busy.
 func (g *gate) pass(ctx context.Context, call func() error) error {
 	probe, err := g.admit()
 	if err != nil {
@@ -66,13 +66,13 @@ func (g *gate) pass(ctx context.Context, call func() error) error {
 	case !timedOut(err):
 		g.hung, g.answeredAt = nil, g.now()
 	case !g.answeredAt.After(began):
-		// Otherwise this call alone takes long, and others are answered.
+		// Otherwise only this call is slow, and others are answered.
 		g.hung, g.retryAt = err, g.now().Add(hungPause)
 	}
 	return err
 }
 
-// admit reports whether the call is to find out if Vault answers again.
+// admit returns an error while Vault is hung. It reports whether the call is a probe.
 func (g *gate) admit() (probe bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// soon bounds how long a call may take that has nothing to wait for, far below requestTimeout.
+// soon bounds a call that must not wait for Vault. It is far below requestTimeout.
 const soon = 5 * time.Second
 
-// readKey returns the problem of a call that has to be answered soon.
+// readKey returns the problem of a call that must return soon.
 func readKey(ctx context.Context, t *testing.T, client *Client) Problem {
 	t.Helper()
 	began := time.Now()
@@ -24,7 +24,7 @@ func readKey(ctx context.Context, t *testing.T, client *Client) Problem {
 	return ProblemOf(err)
 }
 
-// await waits for a condition that only other goroutines can bring about.
+// await waits for a condition that other goroutines fulfil.
 func await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(time.Millisecond) {
@@ -34,8 +34,7 @@ func await(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// hang has Vault accept requests and answer none, until the returned function is called or the test
-// ends.
+// hang makes Vault accept requests and answer none, until answer is called or the test ends.
 func hang(t *testing.T, vault *server) (answer func()) {
 	t.Helper()
 	vault.mu.Lock()
@@ -44,7 +43,7 @@ func hang(t *testing.T, vault *server) (answer func()) {
 	return answer
 }
 
-// begin makes a call that waits until Vault answers or the returned function ends it.
+// begin starts a call that waits until Vault answers or end cancels it.
 func begin(t *testing.T, client *Client) (end func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -55,8 +54,8 @@ func begin(t *testing.T, client *Client) (end func()) {
 	return func() { cancel(); <-done }
 }
 
-// TestCallsAreBounded: a Vault that has just stopped to answer holds MaxCalls workers at the most;
-// who comes then is told soon, and another Vault goes on.
+// TestCallsAreBounded checks that a Vault that does not answer blocks at most MaxCalls workers,
+// that further calls fail soon, and that another Vault is not affected.
 func TestCallsAreBounded(t *testing.T) {
 	vault, _, client := start(t)
 	if got := readKey(t.Context(), t, client); got != "" {
@@ -76,8 +75,8 @@ func TestCallsAreBounded(t *testing.T) {
 	}
 }
 
-// TestHungVaultIsLeftAlone: after a call that was not answered in time the others fail at once, but
-// for one at a time that finds out, after a pause, whether Vault answers again.
+// TestHungVaultIsLeftAlone checks that after a call that timed out, others fail at once, except for
+// one at a time that probes Vault after a pause.
 func TestHungVaultIsLeftAlone(t *testing.T) {
 	vault, clock, client := start(t)
 	if got := readKey(t.Context(), t, client); got != "" {
@@ -117,7 +116,7 @@ func TestHungVaultIsLeftAlone(t *testing.T) {
 	}
 }
 
-// TestOneSlowCall: a call that takes too long while Vault answers others says nothing about Vault.
+// TestOneSlowCall checks that a slow call does not count if Vault answers others meanwhile.
 func TestOneSlowCall(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	g := newGate("https://vault", func() time.Time { return now })
@@ -136,7 +135,7 @@ func TestOneSlowCall(t *testing.T) {
 	}
 }
 
-// TestHungRenewal: a Vault that does not answer the renewal is not asked for a login as well.
+// TestHungRenewal checks that there is no login after a renewal that timed out.
 func TestHungRenewal(t *testing.T) {
 	vault, clock, client := start(t)
 	if got := readKey(t.Context(), t, client); got != "" {

@@ -13,29 +13,29 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// Kept is what one SecureNotes has, or had, in Vault.
+// Kept is what Vault has of one SecureNotes, which may have been deleted.
 type Kept struct {
 	Namespace, Name string
-	// Marker says whose it is. Its UID is empty where there is none, or none that can be read.
+	// Marker names the owner. Its UID is empty if there is no marker, or none that can be read.
 	Marker config.Marker
-	// NoMarker is true if there is no marker, not even a damaged one.
+	// NoMarker reports that there is no marker, not even a damaged one.
 	NoMarker bool
-	// Changed is true unless every version of the marker that was ever written names the same
-	// SecureNotes and no other cluster, and the marker is known to be older than the key. Anyone
-	// who has the operator's Vault token can write to it.
+	// Changed is false only if all versions of the marker name the same SecureNotes and the same
+	// cluster, and the marker is known to be older than the key. Anyone with the operator's Vault
+	// token can write the marker.
 	Changed bool
-	// Clusters are those that the versions of the marker name, the newest first.
+	// Clusters are those that the versions of the marker name, newest first.
 	Clusters []string
 
 	hasKey bool
 	// version of the marker in KV.
 	version int64
-	// shredding is the transit mount whose key an interrupted shred was about to destroy.
+	// shredding is the transit mount of the key that an interrupted shred was about to destroy.
 	shredding string
 }
 
-// customShredding is the field of the marker's custom metadata, which the operator's Vault token
-// has no right to write, that records a shred before it begins.
+// customShredding is the field of the marker's custom metadata that records a shred before it
+// starts. The operator's Vault token cannot write it.
 const customShredding = "securenotes-shredding"
 
 func (a Archive) recordShredding(ctx context.Context, directory string) error {
@@ -48,7 +48,7 @@ func (a Archive) recordShredding(ctx context.Context, directory string) error {
 }
 
 // readMasterKey returns when the first version of the key was created, or 0 if Vault does not list
-// it. The time of a later version says nothing: the operator's token can create one.
+// it. Later versions prove nothing, because the operator's token can create them.
 func (a Archive) readMasterKey(ctx context.Context, kept *Kept) (created int64, err error) {
 	path := a.TransitMount + "/keys/" + config.TransitKeyName(a.ClusterID, kept.Namespace, kept.Name)
 	secret, err := a.Client.Logical().ReadWithContext(ctx, path)
@@ -66,8 +66,8 @@ func (a Archive) readMasterKey(ctx context.Context, kept *Kept) (created int64, 
 	return created, nil
 }
 
-// readMarker reads the marker and what its earlier versions name. The operator writes the marker
-// before it creates the key: an entry that is newer than the key has taken the place of another.
+// readMarker reads the marker and its earlier versions. The operator writes the marker before it
+// creates the key, so an entry that is newer than the key has replaced another one.
 func (a Archive) readMarker(ctx context.Context, kept *Kept, keyCreated int64) error {
 	leaf := config.KVPath(a.ClusterID, kept.Namespace, kept.Name) + "/" + config.MarkerLeaf
 	path := a.KVMount + "/metadata/" + leaf
@@ -114,7 +114,8 @@ func (a Archive) readMarker(ctx context.Context, kept *Kept, keyCreated int64) e
 	return nil
 }
 
-// markerVersion returns one version of a marker; empty: it was deleted, destroyed or is damaged.
+// markerVersion returns one version of a marker. It is empty if the version was deleted, destroyed
+// or damaged.
 func (a Archive) markerVersion(ctx context.Context, path string, version int64) (config.Marker, error) {
 	secret, err := a.Client.Logical().ReadWithDataWithContext(ctx, path, map[string][]string{"version": {strconv.FormatInt(version, 10)}})
 	if err != nil && !isStatus(err, http.StatusNotFound) {

@@ -6,8 +6,8 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// keptVault has one SecureNotes, shop/notes of the cluster id prod, whose marker was created after
-// the first version of its key, at 09:00:00, and before the second.
+// keptVault returns a Vault with one SecureNotes, shop/notes of the cluster id prod. Its marker was
+// created at 09:00:00, between the first and the second version of its key.
 func keptVault(versions map[string]any) *setupVault {
 	directory := config.KVPath("prod", "shop", "notes")
 	fake := &setupVault{data: map[string]map[string]any{
@@ -25,9 +25,9 @@ func keptVault(versions map[string]any) *setupVault {
 	return fake
 }
 
-// TestAgeOfMarker: a marker is taken for that of its key only if the first version of the key shows
-// that it is the older one. Anyone who has the operator's Vault token can rotate the key and raise
-// min_decryption_version, after which Vault lists only newer versions.
+// TestAgeOfMarker checks that a marker is trusted only if the first version of the key shows that
+// the marker is older. Anyone with the operator's Vault token can rotate the key and raise
+// min_decryption_version, so that Vault lists only newer versions.
 func TestAgeOfMarker(t *testing.T) {
 	const before, after = 1767258000, 1767265200 // 09:00:00 and 11:00:00
 	for name, tc := range map[string]struct {
@@ -52,8 +52,8 @@ func TestAgeOfMarker(t *testing.T) {
 	}
 }
 
-// TestShredWithoutMarkerCanBeRepeated: wherever it is interrupted, a shred of keys without a marker
-// can be repeated until nothing is left. Nothing but the master key says then that there is
+// TestShredWithoutMarkerCanBeRepeated checks that a shred of keys without a marker can be repeated
+// after any interruption until nothing is left. Then only the master key shows that there is
 // something to destroy.
 func TestShredWithoutMarkerCanBeRepeated(t *testing.T) {
 	for at := range 6 {

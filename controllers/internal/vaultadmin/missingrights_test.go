@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestMissingRights: a right that only one feature needs is missed by that feature alone, which
-// says so; one that every object needs is trouble with Vault.
+// TestMissingRights checks that a missing right of one feature is an error of that feature only,
+// and that a missing right that every object needs is an error of Vault.
 func TestMissingRights(t *testing.T) {
 	withRole := func(d Deployment) Deployment { d.DatabaseRole = "role"; return d }
 	for name, tc := range map[string]struct {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestAdoption: who may take over the keys of the object old, whose namespace had the UID ns.
+// TestAdoption checks who may adopt the keys of the object old, whose namespace had the UID ns.
 func TestAdoption(t *testing.T) {
 	const (
 		marker  = `{"uid":"` + oldUID + `","namespaceUID":"` + nsUID + `","deploymentID":"` + firstUID + `"}`
@@ -16,7 +16,7 @@ func TestAdoption(t *testing.T) {
 		marker string
 		d      Deployment
 		want   Problem
-		// says is what the message must have, silent what it must not have.
+		// says must be in the message, silent must not.
 		says, silent string
 	}{
 		"nothing is asked for":                {marker: marker, d: Deployment{NamespaceUID: nsUID}, want: Retained, says: oldUID, silent: "adoptRetainedKeyOf"},
@@ -42,7 +42,8 @@ func TestAdoption(t *testing.T) {
 				if err != nil || got.UID != newUID || got.NamespaceUID != tc.d.NamespaceUID || got.DeploymentID != firstUID {
 					t.Fatalf("%+v, %v", got, err)
 				}
-				// It works once: the old object, which still lives elsewhere, has lost its keys.
+				// It works only once: the old object, which still exists elsewhere, has lost its
+				// keys.
 				old := Deployment{Directory: "dir", Key: "key", UID: oldUID, NamespaceUID: nsUID, DeploymentID: firstUID, Adopt: true}
 				if _, err := client.ensureMarker(t.Context(), old); ProblemOf(err) != Taken {
 					t.Errorf("the old object: %v, want %s", err, Taken)
@@ -59,7 +60,7 @@ func TestAdoption(t *testing.T) {
 	}
 }
 
-// TestMarkerOfAnEarlierRelease: its object gets the namespace's UID into it, and nothing else of it
+// TestMarkerOfAnEarlierRelease checks that the namespace's UID is added, and that nothing else
 // changes.
 func TestMarkerOfAnEarlierRelease(t *testing.T) {
 	f := &fakeVault{}
@@ -76,8 +77,8 @@ func TestMarkerOfAnEarlierRelease(t *testing.T) {
 	}
 }
 
-// TestMarkerNamesItsCluster: the first marker and an adopted one name the cluster; that
-// of an earlier release gets it once, from an object that has keys.
+// TestMarkerNamesItsCluster checks that the first marker and an adopted one name the cluster, and
+// that an established object adds it to the marker of an earlier release.
 func TestMarkerNamesItsCluster(t *testing.T) {
 	const earlier = `{"uid":"` + ownUID + `","namespaceUID":"` + nsUID + `","deploymentID":"` + ownUID + `"}`
 	for name, tc := range map[string]struct {
@@ -110,8 +111,8 @@ func TestMarkerNamesItsCluster(t *testing.T) {
 	}
 }
 
-// TestMarkerOfAnotherCluster: an object does not go on with keys that the marker gives to another
-// cluster, whatever UID the marker names and whatever the object asks for.
+// TestMarkerOfAnotherCluster checks that an object does not use keys that the marker gives to
+// another cluster, whatever UID the marker names and whatever the object asks for.
 func TestMarkerOfAnotherCluster(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
@@ -125,8 +126,8 @@ func TestMarkerOfAnotherCluster(t *testing.T) {
 	}
 }
 
-// TestTakenKeysAreLeftAlone: nothing changes a key, or the database users of its object, once the
-// marker names another object or another cluster.
+// TestTakenKeysAreLeftAlone checks that nothing changes a key, or the database users of its object,
+// once the marker names another object or another cluster.
 func TestTakenKeysAreLeftAlone(t *testing.T) {
 	for name, marker := range map[string]string{
 		"another object":  `{"uid":"` + ownUID + `","namespaceUID":"` + nsUID + `","clusterUID":"` + firstUID + `","deploymentID":"` + ownUID + `"}`,
@@ -165,8 +166,8 @@ func testTakenKeysAreLeftAlone(t *testing.T, marker string) {
 	}
 }
 
-// TestForgedDeployment: anyone who can write to the marker cannot have an object that has keys take
-// another deployment's notes for its own, nor have its keys stay when they are to be destroyed.
+// TestForgedDeployment checks that an attacker who can write the marker can neither make an
+// established object use another deployment's notes, nor prevent that its keys are destroyed.
 func TestForgedDeployment(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
@@ -186,8 +187,7 @@ func TestForgedDeployment(t *testing.T) {
 	}
 }
 
-// TestDamagedMarker: a marker that does not hold what it must is not acted on, and no text that
-// somebody has put into it is shown.
+// TestDamagedMarker checks that an invalid marker has no effect, and that no error quotes it.
 func TestDamagedMarker(t *testing.T) {
 	for name, marker := range map[string]string{
 		"a uid that is none":        `{"uid":"call 555-0100","deploymentID":"` + ownUID + `"}`,

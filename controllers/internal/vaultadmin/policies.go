@@ -8,35 +8,36 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// Setup is what vault-setup lays down for one cluster.
+// Setup is what vault-setup writes for one cluster.
 type Setup struct {
-	// ClusterID is in the names of all that belongs to one cluster; see [ValidateClusterID].
+	// ClusterID is part of the names of everything that belongs to one cluster. See
+	// [ValidateClusterID].
 	ClusterID string
-	// OperatorNamespace and OperatorServiceAccount are bound exactly.
+	// OperatorNamespace and OperatorServiceAccount are the only account of the operator's role.
 	OperatorNamespace, OperatorServiceAccount string
 	// AuthMount, TransitMount and KVMount are mount paths without slashes around them.
 	AuthMount, TransitMount, KVMount string
 	// Audience that service-account tokens must have.
 	Audience string
-	// KubernetesHost, KubernetesCA and TokenReviewerJWT, when set, are written into the auth
-	// method's configuration, beside what is there.
+	// KubernetesHost, KubernetesCA and TokenReviewerJWT, if set, are written to the auth method's
+	// configuration. Other settings stay.
 	KubernetesHost, KubernetesCA, TokenReviewerJWT string
-	// ReplaceAPIServer lets the auth mount trust another API server than the one it is configured
-	// for.
+	// ReplaceAPIServer allows the auth mount to trust another API server than the configured one.
 	ReplaceAPIServer bool
-	// ReplaceSettings lets a run replace the mounts, the operator's account and the audience of an
-	// earlier one.
+	// ReplaceSettings allows a run to replace the mounts, the operator's account and the audience
+	// of an earlier run.
 	ReplaceSettings bool
-	// DatabaseMount is where a database secrets engine makes database logins for the notes services. Empty: nowhere.
+	// DatabaseMount is the database secrets engine that creates database users for the notes
+	// services. Empty: none.
 	DatabaseMount string
-	// AllowTrim lets the operator destroy versions that no longer decrypt, and AllowShred whole
-	// keys and the pepper.
+	// AllowTrim allows the operator to destroy versions that no longer decrypt, and AllowShred to
+	// destroy whole keys and peppers.
 	AllowTrim, AllowShred bool
-	// Withdraw names the rights that are taken away. Others that an earlier run granted stay.
+	// Withdraw are the rights to withdraw. Other rights of an earlier run stay.
 	Withdraw Rights
 }
 
-// tokenTTL of every login, in Vault's notation: short, because a stolen token works that long.
+// tokenTTL of every login, in Vault's notation. It is short because a stolen token works that long.
 const tokenTTL = "15m"
 
 // Policy is one named Vault policy.
@@ -44,18 +45,18 @@ type Policy struct {
 	Name, Rules string
 }
 
-// operatorPart is in the name of the operator's policy.
+// operatorPart is the part of the operator in the name of its policy.
 const operatorPart = "operator"
 
-// policyName has the auth mount in it, because a policy's templates name the mount: a second mount
-// for the same cluster must not take the first one's policies away. Two mounts, or two clusters,
-// never give one name.
+// policyName returns the name of a policy. It contains the auth mount, because a policy's templates
+// do, and a second mount for the same cluster must not replace the policies of the first one.
+// Different mounts or clusters never give the same name.
 func (s Setup) policyName(part string) string {
 	return s.policyNameWith(mountInName(s.AuthMount), part)
 }
 
-// ownPolicyNames are the name of this release, and that of the previous one, which left dashes in
-// the mount as they are. At one mount, both are of one cluster only.
+// ownPolicyNames returns the name of this release and that of the previous one, which kept dashes
+// of the mount. At one mount, both belong to one cluster only.
 func (s Setup) ownPolicyNames(part string) []string {
 	mount := mountInName(s.AuthMount)
 	return []string{s.policyNameWith(mount, part), s.policyNameWith(strings.ReplaceAll(mount, "_-", "-"), part)}
@@ -70,13 +71,13 @@ func mountInName(path string) string {
 	for _, r := range path {
 		switch {
 		case r == '/':
-			// A dash would make a/b and a-b one.
+			// With a dash, a/b and a-b would be equal.
 			r = '.'
 		case r == '.', r == '_', r == '-':
-			// A bare dash ends the cluster id, which may have dashes of its own.
+			// Escaped, because a dash ends the cluster id, which may have dashes.
 			mount.WriteByte('_')
 		case unicode.IsUpper(r):
-			// Vault takes policy names in lower case, mounts as they are.
+			// Escaped, because Vault converts policy names to lower case, but not mounts.
 			mount.WriteByte('_')
 			r = unicode.ToLower(r)
 		}
@@ -85,19 +86,20 @@ func mountInName(path string) string {
 	return mount.String()
 }
 
-// namespaceTemplate is filled by Vault with the namespace of whoever logged in.
+// namespaceTemplate returns a template that Vault fills with the namespace of the login's service
+// account.
 func namespaceTemplate(accessor string) string {
 	return "{{identity.entity.aliases." + accessor + ".metadata.service_account_namespace}}"
 }
 
 const (
-	// anySessionKeys are the first session keys and every one that replaced them.
+	// anySessionKeys matches all entries of session keys.
 	anySessionKeys = config.SessionKeysLeaf + "*"
-	// otherPeppers are those that are not under the fixed name.
+	// otherPeppers matches all peppers but that with the fixed name.
 	otherPeppers = config.PepperLeaf + "-*"
 )
 
-// Policies of the three roles. accessor is of the auth mount.
+// Policies returns the policies of the three roles. accessor is that of the auth mount.
 func (s Setup) Policies(accessor string) []Policy {
 	return []Policy{
 		{s.policyName("api"), s.apiRules(accessor)},
@@ -106,8 +108,8 @@ func (s Setup) Policies(accessor string) []Policy {
 	}
 }
 
-// The right to renew its own token is in each policy, because the roles leave out Vault's default
-// policy, which allows more than is used.
+// Each policy has the right to renew its own token, because the roles do not have Vault's default
+// policy, which grants more than is needed.
 const renewRule = `path "auth/token/renew-self" { capabilities = ["update"] }
 `
 
@@ -147,7 +149,7 @@ func (s Setup) readRules(b *strings.Builder, accessor string, leaves ...string) 
 	}
 }
 
-// databaseRules let whoever logged in have database logins of its namespace's roles made.
+// databaseRules grant the database users of the roles of the login's namespace.
 func (s Setup) databaseRules(b *strings.Builder, accessor string) {
 	if s.DatabaseMount == "" {
 		return
@@ -156,11 +158,11 @@ func (s Setup) databaseRules(b *strings.Builder, accessor string) {
 		s.DatabaseMount, config.TransitKeyPrefix(s.ClusterID), namespaceTemplate(accessor))
 }
 
-// operatorRules use one rule for a key and everything below it, because Vault lets a glob stand
-// only at the end of a path and prefers the longer prefix: a second rule for ".../config" could not
-// be told apart. The parameters are the wall instead: import, export settings, automatic rotation
-// and the like all need a parameter that is not in the list, so they are denied; so are trim and
-// deletion, unless they were asked for.
+// operatorRules returns the operator's rules. One rule covers a key and everything below it,
+// because Vault allows a glob at the end of a path only, and so a separate rule for ".../config" is
+// impossible. The list of parameters is the limit instead: import, export settings, automatic
+// rotation and the like need a parameter that is not in it. Trim and deletion are denied unless
+// they are allowed by flags.
 func (s Setup) operatorRules() string {
 	var b strings.Builder
 	capabilities, trim, deletion := `["create", "read", "update"]`, "", ""
@@ -205,9 +207,10 @@ func (s Setup) operatorRules() string {
 	return b.String()
 }
 
-// operatorKVRules let no value be replaced: Vault takes a write for an update as long as there is
-// metadata, and the metadata of a pepper is the administrator's alone to delete. That of session
-// keys the previous release deletes after a Compromise; pods refuse session keys of another digest.
+// operatorKVRules allow no replacement of a value. A write is an update as long as there is
+// metadata, and only the administrator can delete the metadata of a pepper. The previous release
+// deletes the metadata of session keys after a Compromise; pods reject session keys with another
+// digest.
 func (s Setup) operatorKVRules(b *strings.Builder) {
 	root := config.KVRoot(s.ClusterID)
 	rule := func(kind, leaf, capabilities string) {
@@ -238,13 +241,13 @@ func (s Setup) operatorKVRules(b *strings.Builder) {
 // Role is one role of the Kubernetes auth method.
 type Role struct {
 	Name string
-	// Parameters as the auth method's API takes them.
+	// Parameters of the auth method's API.
 	Parameters map[string]any
-	// ownPolicies are the names that its policy can have if the role is of this cluster.
+	// ownPolicies are the possible names of its policy if the role belongs to this cluster.
 	ownPolicies []string
 }
 
-// Roles bound by service-account name and audience.
+// Roles returns the roles, which are bound to service account names and an audience.
 func (s Setup) Roles() []Role {
 	role := func(name, part, serviceAccounts, namespaces string) Role {
 		return Role{Name: name, ownPolicies: s.ownPolicyNames(part), Parameters: map[string]any{

@@ -12,7 +12,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden file anew")
 
-// TestGolden holds policies and roles to what people have reviewed: whoever changes a right sees it.
+// TestGolden compares policies and roles with a reviewed file, so that a change of a right is
+// visible.
 func TestGolden(t *testing.T) {
 	setup := Setup{
 		ClusterID: "11111111-1111-1111-1111-111111111111", OperatorNamespace: "securenotes-system",
@@ -60,7 +61,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestPolicyNamesOfMounts: two auth mounts never share a policy, nor do two clusters.
+// TestPolicyNamesOfMounts checks that neither two auth mounts nor two clusters share a policy.
 func TestPolicyNamesOfMounts(t *testing.T) {
 	seen := map[string]string{}
 	for _, mount := range []string{"a/b", "a-b", "a--b", "a/-b", "a-/b", "a/b/c", "a-b-c", "a/b-c", "a-b/c", "a.b", "a_.b", "A", "a", "_a", "__a", "_A", "kubernetes"} {

@@ -13,16 +13,16 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// Archive is what one cluster has in Vault, for Vault's administrator: the operator itself may not
-// list it.
+// Archive is what one cluster has in Vault. It is for Vault's administrator; the operator has no
+// right to list it.
 type Archive struct {
 	Client *api.Client
 	// ClusterID, TransitMount and KVMount are as in [Setup].
 	ClusterID, TransitMount, KVMount string
 }
 
-// CheckMounts returns an error unless both mounts are secrets engines of their kind. Vault answers
-// for a mount that is missing as it does for a mount that has nothing.
+// CheckMounts returns an error unless both mounts are secrets engines of the right type. Vault's
+// answer for a missing mount is that for an empty one.
 func (a Archive) CheckMounts(ctx context.Context) error {
 	mounts, err := a.Client.Sys().ListMountsWithContext(ctx)
 	if err != nil {
@@ -38,8 +38,8 @@ func (a Archive) CheckMounts(ctx context.Context) error {
 }
 
 // List returns everything that the cluster has in both mounts, by namespace and name. It leaves out
-// names of which nothing but the metadata of destroyed values is left, as after deletionPolicy
-// Delete. Error: there is nothing at all, as of an id that no cluster has.
+// names with destroyed values only, as after deletionPolicy Delete. Error: there is nothing at all,
+// as for the id of no cluster.
 func (a Archive) List(ctx context.Context) ([]Kept, error) {
 	names, err := a.names(ctx)
 	if err != nil {
@@ -79,7 +79,7 @@ func (a Archive) List(ctx context.Context) ([]Kept, error) {
 	return all, nil
 }
 
-// names are the namespaces and names of the KV directories of the cluster.
+// names returns the namespaces and names of the cluster's KV directories.
 func (a Archive) names(ctx context.Context) ([][2]string, error) {
 	namespaces, err := a.list(ctx, config.KVRoot(a.ClusterID))
 	if err != nil {
@@ -98,7 +98,7 @@ func (a Archive) names(ctx context.Context) ([][2]string, error) {
 	return all, nil
 }
 
-// masterKeys are the namespaces and names in the names of the cluster's master keys.
+// masterKeys returns the namespaces and names in the names of the cluster's master keys.
 func (a Archive) masterKeys(ctx context.Context) ([][2]string, error) {
 	keys, err := a.listPath(ctx, a.TransitMount+"/keys")
 	if err != nil {
@@ -114,7 +114,7 @@ func (a Archive) masterKeys(ctx context.Context) ([][2]string, error) {
 	return all, nil
 }
 
-// Read returns what there is of one name.
+// Read returns what Vault has of one name.
 func (a Archive) Read(ctx context.Context, namespace, name string) (Kept, error) {
 	kept := Kept{Namespace: namespace, Name: name}
 	created, err := a.readMasterKey(ctx, &kept)
@@ -124,7 +124,7 @@ func (a Archive) Read(ctx context.Context, namespace, name string) (Kept, error)
 	return kept, a.readMarker(ctx, &kept, created)
 }
 
-// left reports whether there is a value that can be read or restored, of one name.
+// left reports whether one name has a value that can be read or restored.
 func (a Archive) left(ctx context.Context, namespace, name string) (bool, error) {
 	directory := config.KVPath(a.ClusterID, namespace, name)
 	leaves, err := a.list(ctx, directory)
@@ -147,11 +147,10 @@ func (a Archive) left(ctx context.Context, namespace, name string) (bool, error)
 	return false, nil
 }
 
-// Shred destroys the keys, the session keys and the pepper of one name for good. It can be
-// repeated: the marker, which records that it began, is destroyed last. Where there is no marker,
-// the master key is the last, without which it does not begin. Errors: what there is of the name is
-// no longer what wanted says; the mount has no master key of the name, and no shred that was
-// interrupted.
+// Shred irreversibly destroys the keys, the session keys and the pepper of one name. It can be
+// repeated: the marker, which records that it started, is destroyed last. Without a marker, the
+// master key is the last, and Shred needs it to start. Errors: Vault's state of the name is no
+// longer wanted; the mount has no master key of the name, and no shred was interrupted.
 func (a Archive) Shred(ctx context.Context, wanted Kept) error {
 	namespace, name := wanted.Namespace, wanted.Name
 	kept, err := a.Read(ctx, namespace, name)
@@ -182,7 +181,7 @@ func (a Archive) Shred(ctx context.Context, wanted Kept) error {
 	return nil
 }
 
-// shredEntries destroys what is in a KV directory, the marker last.
+// shredEntries destroys the entries of a KV directory, the marker last.
 func (a Archive) shredEntries(ctx context.Context, directory string) error {
 	leaves, err := a.list(ctx, directory)
 	if err != nil {

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Rights name what only some objects need.
+// Rights are those that only some objects need.
 type Rights struct {
-	// Trim destroys versions of keys, Shred whole keys and peppers; Database makes and revokes
-	// database logins.
+	// Trim destroys versions of keys, and Shred whole keys and peppers. Database creates and
+	// revokes database users.
 	Trim, Shred, Database bool
 }
 
@@ -17,9 +17,9 @@ var (
 	databaseRule = regexp.MustCompile(`path "sys/leases/revoke-prefix/([^"]+)/creds/`)
 )
 
-// grantedBy reads the rights from the operator's policy, and the mount of database logins. The
-// previous release let every operator delete keys: only the rule for peppers says that this was
-// asked for.
+// grantedBy returns the rights and the database mount in the rules of the operator's policy. The
+// previous release allowed every operator to delete keys, so only the rule for peppers shows that
+// shredding was allowed by a flag.
 func grantedBy(rules string) (granted Rights, databaseMount string) {
 	granted = Rights{Trim: strings.Contains(rules, `"min_available_version"`), Shred: shredRule.MatchString(rules)}
 	if match := databaseRule.FindStringSubmatch(rules); match != nil {
@@ -28,8 +28,8 @@ func grantedBy(rules string) (granted Rights, databaseMount string) {
 	return granted, databaseMount
 }
 
-// keepRights keeps what an earlier run granted in the operator's policy, unless this one withdraws
-// it.
+// keepRights keeps the rights of an earlier run in the operator's policy, unless this run withdraws
+// them.
 func (r *setupRun) keepRights(rules string) {
 	granted, databaseMount := grantedBy(rules)
 	keep := func(right *bool, granted, withdrawn bool, flag string) {

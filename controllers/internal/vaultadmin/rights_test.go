@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// TestGrantedRightsAreRead: every combination of rights is read back from the policy that grants
-// it.
+// TestGrantedRightsAreRead checks that every combination of rights is read back from its policy.
 func TestGrantedRightsAreRead(t *testing.T) {
 	for _, trim := range []bool{false, true} {
 		for _, shred := range []bool{false, true} {
@@ -27,8 +26,8 @@ func TestGrantedRightsAreRead(t *testing.T) {
 	}
 }
 
-// TestPreviousReleaseGrantsNoShred: the previous release gave every operator the right to delete
-// keys; that nobody asked for it, set-up of this release takes it away.
+// TestPreviousReleaseGrantsNoShred checks that set-up withdraws the right to delete keys, which the
+// previous release granted to every operator without a flag.
 func TestPreviousReleaseGrantsNoShred(t *testing.T) {
 	rules, err := os.ReadFile("../../cmd/operator/testdata/previous-policy.hcl")
 	if err != nil {

@@ -6,27 +6,27 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// Secret names an entry of KV, and the digest of the value that the operator has made for it.
+// Secret is the name of a KV entry, and the digest of the value that the operator generated for it.
 type Secret struct {
 	Entry, Digest string
 }
 
-// Secrets are what the status of a SecureNotes records about the values in KV. A name and a digest
-// are recorded before the value is created, so that an entry which somebody else has created,
-// before or since, is never taken for the operator's: pods refuse a value of another digest.
+// Secrets are what the status of a SecureNotes records about the values in KV. Name and digest are
+// recorded before the value is created. So an entry that an attacker created is never taken for the
+// operator's: pods reject a value with another digest.
 //
-// An earlier release recorded less: an empty Entry is the fixed name of that release, and an empty
-// Digest is one that nobody knows.
+// An earlier release recorded less: an empty Entry means the fixed name of that release, and an
+// empty Digest an unknown one.
 type Secrets struct {
-	// SessionKeys are in use.
+	// SessionKeys are those in use.
 	SessionKeys Secret
-	// NextSessionKeys are being created.
+	// NextSessionKeys are those being created.
 	NextSessionKeys Secret
 	Pepper          Secret
 }
 
-// record has the caller record the secrets, and keeps them for what follows. Nothing may be created
-// in Vault unless it succeeds.
+// record makes the caller record the secrets, and sets them in d. Nothing may be created in Vault
+// if it fails.
 func (d *Deployment) record(ctx context.Context, secrets Secrets) error {
 	if err := d.Record(ctx, secrets); err != nil {
 		return err
@@ -35,13 +35,13 @@ func (d *Deployment) record(ctx context.Context, secrets Secrets) error {
 	return nil
 }
 
-// maxNames bounds how many names are tried for one value. A second one is needed only if the first
-// was created by somebody else at that moment.
+// maxNames bounds the names that are tried for one value. A second one is needed only if an
+// attacker creates the first one at the same moment.
 const maxNames = 4
 
-// ensureSessionKeys returns an error unless the session keys in use are in Vault. An object that is
-// not established has none yet, and one that adopts a key must not take over the session keys that
-// it finds: both get new ones, once.
+// ensureSessionKeys returns an error if the session keys in use are not in Vault. An object that is
+// not established has none, and an object that adopts a key must not adopt its session keys: both
+// get new ones.
 func (c *Client) ensureSessionKeys(ctx context.Context, d *Deployment, version int64) error {
 	inUse := d.Secrets.SessionKeys
 	if d.established() {
@@ -56,9 +56,9 @@ func (c *Client) ensureSessionKeys(ctx context.Context, d *Deployment, version i
 	return c.createSessionKeys(ctx, d, version)
 }
 
-// createSessionKeys creates session keys under a name of their own and has them recorded as in use.
-// If it is killed on the way, the next run creates others: what exists is never adopted. What is
-// left over is named in the marker.
+// createSessionKeys creates session keys under a new name and records them as in use. After a
+// crash, the next run creates others, because existing ones are never adopted. The marker names
+// those that are left over.
 func (c *Client) createSessionKeys(ctx context.Context, d *Deployment, version int64) error {
 	keys, err := config.NewSessionKeys()
 	if err != nil {
@@ -98,16 +98,16 @@ func (c *Client) createSessionKeys(ctx context.Context, d *Deployment, version i
 		c.dataPath(d.Directory, next.Entry))
 }
 
-// ensurePepper returns an error unless the recorded pepper is in Vault; the first time, it records
-// and creates one. marker is as it was just read.
+// ensurePepper returns an error if the recorded pepper is not in Vault. The first time, it records
+// and creates one. marker is the current one.
 //
-// Errors: Missing; Unsuitable when there is a pepper that the object has not recorded.
+// Errors: Missing; Unsuitable, if there is a pepper that the object has not recorded.
 func (c *Client) ensurePepper(ctx context.Context, d *Deployment, marker config.Marker, established bool) error {
 	if established {
 		if !d.established() {
 			adopted := Secret{Entry: marker.Pepper, Digest: marker.PepperDigest}
 			if adopted != (Secret{}) && (!config.IsPepperEntry(adopted.Entry) || !config.IsDigest(adopted.Digest)) {
-				return problem(Unsuitable, "the marker %s in Vault names no pepper that can be: restore an earlier version of it", c.dataPath(d.Directory, config.MarkerLeaf))
+				return problem(Unsuitable, "the marker %s in Vault has an invalid name for the pepper: restore an earlier version of it", c.dataPath(d.Directory, config.MarkerLeaf))
 			}
 			d.Secrets.Pepper = adopted
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// ensure goes on until an operator that is killed at the write that fails has been replaced.
+// ensure runs Ensure, and again if the first run crashes at the failing write.
 func ensure(t *testing.T, f *fakeVault, client *Client, uid string) DeploymentState {
 	t.Helper()
 	for {
@@ -25,7 +25,7 @@ func ensure(t *testing.T, f *fakeVault, client *Client, uid string) DeploymentSt
 }
 
 // TestSetUpCrashAnywhere fails each write of a first set-up in turn, to Vault and to the status,
-// before and after it goes through. What is recorded in the end is what Vault has, and Shred leaves
+// before and after it takes effect. In the end, Vault has what is recorded, and Shred leaves
 // nothing.
 func TestSetUpCrashAnywhere(t *testing.T) {
 	setUp := func(t *testing.T, f *fakeVault) *Client {
@@ -56,7 +56,7 @@ func TestSetUpCrashAnywhere(t *testing.T) {
 				if left := f.usable(); len(left) > 0 || len(f.keys) > 0 {
 					t.Errorf("left after the shredding: %v, %v", left, f.keys)
 				}
-				// The next object of that name finds remains of this one.
+				// The next object of that name finds what is left of this one.
 				f.status = Secrets{}
 				ensure(t, f, client, anotherUID)
 				f.mustHoldRecorded(t)
@@ -68,8 +68,8 @@ func TestSetUpCrashAnywhere(t *testing.T) {
 	}
 }
 
-// TestPlantedPepper: a pepper that is there before the object's first record stops it, and one that
-// appears at the moment of the create is passed over.
+// TestPlantedPepper checks that a pepper that exists before the object's first record is an error,
+// and that one that appears at the moment of the creation is skipped.
 func TestPlantedPepper(t *testing.T) {
 	t.Run("before", func(t *testing.T) {
 		for name, deleted := range map[string]bool{"live": false, "deleted, and could be restored": true} {
@@ -92,7 +92,7 @@ func TestPlantedPepper(t *testing.T) {
 		if _, err := client.Ensure(t.Context(), f.deployment(ownUID, false)); err != nil {
 			t.Fatal(err)
 		}
-		// The status is lost: the marker alone, which others can write to, proves nothing.
+		// The status is lost. The marker alone proves nothing, because others can write it.
 		f.status = Secrets{}
 		if _, err := client.Ensure(t.Context(), f.deployment(ownUID, false)); ProblemOf(err) != Unsuitable {
 			t.Errorf("error %v, want %s", err, Unsuitable)
@@ -113,8 +113,8 @@ func TestPlantedPepper(t *testing.T) {
 	})
 }
 
-// TestPlantedSessionKeys: whatever is there before, or appears at the moment of the create, is
-// passed over.
+// TestPlantedSessionKeys checks that entries that exist before, or appear at the moment of the
+// creation, are skipped.
 func TestPlantedSessionKeys(t *testing.T) {
 	for name, established := range map[string]bool{"first set-up": false, "Compromise": true} {
 		t.Run(name, func(t *testing.T) {
@@ -169,8 +169,8 @@ func (f *fakeVault) mustNameAllButPlanted(t *testing.T) {
 	}
 }
 
-// TestEarlierRelease: what an earlier release has left goes on without a write. Its fixed names
-// count as recorded, with digests that nobody knows.
+// TestEarlierRelease checks that the state of an earlier release is kept without a write. Its fixed
+// names count as recorded, with unknown digests.
 func TestEarlierRelease(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
@@ -178,7 +178,7 @@ func TestEarlierRelease(t *testing.T) {
 	if err != nil || state.Secrets != (Secrets{}) || state.DeploymentID != ownUID || f.writes != 0 {
 		t.Errorf("got %+v and error %v after %d writes, want no secrets and no write", state, err, f.writes)
 	}
-	// A Compromise that it began ends under its name.
+	// A Compromise that it started ends with its name.
 	f.plant("session-keys-3")
 	f.status.SessionKeys.Entry = "session-keys-3"
 	if err := client.ReplaceSessionKeys(t.Context(), f.deployment(ownUID, true), 3); err != nil || f.writes != 0 {
@@ -199,8 +199,8 @@ func TestEarlierRelease(t *testing.T) {
 	}
 }
 
-// TestReplacedAuditKeyIsTold: that the audit key was replaced is known once everything else is
-// well, however often something else fails first.
+// TestReplacedAuditKeyIsTold checks that the replacement of the audit key is reported, however
+// often another step fails first.
 func TestReplacedAuditKeyIsTold(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
@@ -218,9 +218,9 @@ func TestReplacedAuditKeyIsTold(t *testing.T) {
 	}
 }
 
-// TestMarkerProvesNothing: session keys that only the marker calls in use are not adopted, because
-// anyone who has the operator's Vault token can write to it. A Compromise that an earlier release
-// began so creates others.
+// TestMarkerProvesNothing checks that session keys are not adopted because the marker names them,
+// which anyone with the operator's Vault token can write. So a Compromise that an earlier release
+// started creates others.
 func TestMarkerProvesNothing(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
@@ -238,7 +238,7 @@ func TestMarkerProvesNothing(t *testing.T) {
 	}
 }
 
-// TestAdoptedSecrets: an object that adopts a key uses the pepper that the marker names, and
+// TestAdoptedSecrets checks that an object that adopts a key uses the pepper in the marker, and
 // session keys of its own.
 func TestAdoptedSecrets(t *testing.T) {
 	t.Run("of this release", func(t *testing.T) {
@@ -283,9 +283,9 @@ func TestAdoptedSecrets(t *testing.T) {
 	})
 }
 
-// TestPoliciesOfBoth: under the policies of an earlier release values are deleted as that does it;
-// under those of this one they are destroyed, and nobody with the operator's rights can put a
-// pepper in their place.
+// TestPoliciesOfBoth checks that values are deleted under the policies of an earlier release, and
+// destroyed under those of this one, where nobody with the operator's rights can create a pepper in
+// their place.
 func TestPoliciesOfBoth(t *testing.T) {
 	for _, older := range []bool{true, false} {
 		t.Run(fmt.Sprintf("older: %t", older), func(t *testing.T) {

@@ -15,18 +15,18 @@ import (
 	"time"
 )
 
-// server plays Vault's login and one key.
+// server fakes Vault's login and one key.
 type server struct {
 	mu       sync.Mutex
 	logins   int
 	renewals int
-	// valid is the token that is accepted; empty: none.
+	// valid is the accepted token. Empty: none.
 	valid string
-	// status that every call but the login is answered with; 0: as it should be.
+	// status is the answer to every call but logins. 0: they succeed.
 	status int
 	// headers of the last request.
 	headers http.Header
-	// refuse answers logins with this status; 0: they succeed.
+	// refuse is the answer to logins. 0: they succeed.
 	refuse int
 }
 
@@ -126,7 +126,7 @@ func TestProblems(t *testing.T) {
 	for name, tc := range map[string]struct {
 		refuse, status int
 		want           Problem
-		// logins for three calls in a row: a refusal is remembered for a while.
+		// logins of three consecutive calls. A refusal is remembered for a while.
 		logins int
 	}{
 		"no such role":  {refuse: http.StatusBadRequest, want: SetupMissing, logins: 1},
@@ -157,8 +157,8 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// TestEnvironmentIsNotRead: what is set in the operator's environment changes neither whom it trusts
-// nor where its token goes.
+// TestEnvironmentIsNotRead checks that the operator's environment changes neither the trusted CAs
+// nor the target of its token.
 func TestEnvironmentIsNotRead(t *testing.T) {
 	proxy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a proxy was asked") }))
 	t.Cleanup(proxy.Close)
@@ -176,7 +176,7 @@ func TestEnvironmentIsNotRead(t *testing.T) {
 	if s.headers.Get("A") != "" || s.headers.Get("X-Vault-Namespace") != "" || s.headers.Get("X-Vault-Request") != "true" {
 		t.Errorf("headers %v", s.headers)
 	}
-	// The same server, to a client that does not have its CA.
+	// The same server, for a client without its CA.
 	untrusting := client.session.connection
 	untrusting.CABundle = ""
 	stranger, err := NewClient(untrusting, func() time.Time { return c.now })

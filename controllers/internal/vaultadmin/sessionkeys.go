@@ -8,11 +8,11 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// ReplaceSessionKeys creates session keys for a version of the master key and has them recorded as
-// in use, unless such are in use already. It can be repeated after a run that was killed.
+// ReplaceSessionKeys creates session keys for a version of the master key and records them as in
+// use, unless it has done so already. It can be repeated after a crash.
 //
-// Error: Unsuitable, when newer session keys are in use: an operator that was stopped before its
-// call must not bring back what has been replaced since.
+// Error: Unsuitable, if newer session keys are in use: an operator that was paused before the call
+// must not restore older ones.
 func (c *Client) ReplaceSessionKeys(ctx context.Context, d Deployment, version int64) error {
 	if _, _, err := c.ownMarker(ctx, d); err != nil {
 		return err
@@ -21,13 +21,13 @@ func (c *Client) ReplaceSessionKeys(ctx context.Context, d Deployment, version i
 	case inUse == version:
 		return nil
 	case inUse > version:
-		return problem(Unsuitable, "the session keys %s are in use, which are newer than version %d: nothing is to be done", d.sessionKeysEntry(), version)
+		return problem(Unsuitable, "the session keys %s in use are newer than version %d: nothing was changed", d.sessionKeysEntry(), version)
 	}
 	return c.createSessionKeys(ctx, &d, version)
 }
 
-// DeleteOtherSessionKeys destroys every entry of session keys but the one in use: those that the
-// marker names, and replaced. It can be repeated. Errors: Missing, when those in use are not in
+// DeleteOtherSessionKeys destroys the entries of session keys that are not in use: those that the
+// marker names, and replaced. It can be repeated. Errors: Missing, if those in use are not in
 // Vault; Taken; Denied.
 func (c *Client) DeleteOtherSessionKeys(ctx context.Context, d Deployment, replaced string) error {
 	inUse := d.sessionKeysEntry()
@@ -53,10 +53,10 @@ func (c *Client) DeleteOtherSessionKeys(ctx context.Context, d Deployment, repla
 	return c.writeMarker(ctx, d.Directory, marker, version)
 }
 
-// nameSessionKeys has the marker name an entry that is about to be created. Where it names too many
-// already, those that an established object does not use are destroyed: anyone who has the
-// operator's Vault token could hold up a Compromise with them. Error: Unsuitable, of an object that
-// is not.
+// nameSessionKeys adds an entry to the marker before it is created. If the marker names too many,
+// it destroys those that an established object does not use. Otherwise anyone with the operator's
+// Vault token could block a Compromise by adding names. Error: Unsuitable, if the object is not
+// established.
 func (c *Client) nameSessionKeys(ctx context.Context, d Deployment, entry string) error {
 	marker, version, err := c.ownMarker(ctx, d)
 	if err != nil || slices.Contains(sessionKeysEntries(marker), entry) {
@@ -81,9 +81,8 @@ func (c *Client) nameSessionKeys(ctx context.Context, d Deployment, entry string
 	return c.writeMarker(ctx, d.Directory, marker, version)
 }
 
-// sessionKeysEntries are all that may exist, and more that the caller knows of. Of what the marker
-// says, only names of session keys count: anyone who can write to it must not have another entry
-// destroyed.
+// sessionKeysEntries returns all entries that may exist, with those in more. Of the marker, only
+// names of session keys count: an attacker who can write it must not get another entry destroyed.
 func sessionKeysEntries(marker config.Marker, more ...string) []string {
 	all := append([]string{cmp.Or(marker.SessionKeys, config.SessionKeysLeaf)}, marker.OtherSessionKeys...)
 	return slices.DeleteFunc(append(all, more...), func(entry string) bool { return !config.IsSessionKeysEntry(entry) })

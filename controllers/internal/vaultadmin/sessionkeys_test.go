@@ -11,8 +11,8 @@ import (
 )
 
 // TestSessionKeysCrashAnywhere fails each write of two replacements in turn, before and after it
-// goes through, and does again what failed. Whatever happens, the recorded keys are the only ones,
-// with the recorded digest, and what is there was at every moment named in the marker.
+// takes effect, and repeats what failed. In the end, only the recorded keys exist, with the
+// recorded digest. At every moment the marker names all that exist.
 func TestSessionKeysCrashAnywhere(t *testing.T) {
 	replace := func(t *testing.T, f *fakeVault) {
 		client := f.startEarlier(t)
@@ -59,8 +59,8 @@ func TestSessionKeysCrashAnywhere(t *testing.T) {
 	}
 }
 
-// TestSessionKeysOfAnother: nothing is done to what is another object's, nor before those in use
-// are in Vault.
+// TestSessionKeysOfAnother checks that nothing of another object is changed, and nothing before the
+// keys in use are in Vault.
 func TestSessionKeysOfAnother(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
@@ -85,7 +85,8 @@ func TestSessionKeysOfAnother(t *testing.T) {
 	}
 }
 
-// TestSessionKeysAreNeverOlder: whoever was stopped before a replacement that another has followed changes nothing.
+// TestSessionKeysAreNeverOlder checks that an operator that was paused before a replacement changes
+// nothing after a later replacement.
 func TestSessionKeysAreNeverOlder(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
@@ -104,8 +105,8 @@ func TestSessionKeysAreNeverOlder(t *testing.T) {
 	}
 }
 
-// TestTooManySessionKeys: entries whose creation was not recorded do not add up without end, and
-// names that were planted in the marker do not hold up a Compromise.
+// TestTooManySessionKeys checks that unrecorded entries do not accumulate, and that planted names
+// in the marker do not block a Compromise.
 func TestTooManySessionKeys(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
@@ -135,8 +136,8 @@ func TestTooManySessionKeys(t *testing.T) {
 	}
 }
 
-// TestForgedMarker: anyone who can write to the marker cannot have the operator destroy anything
-// but session keys.
+// TestForgedMarker checks that an attacker who can write the marker cannot get anything but session
+// keys destroyed.
 func TestForgedMarker(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)
@@ -152,8 +153,8 @@ func TestForgedMarker(t *testing.T) {
 	}
 }
 
-// TestStrippedMarker: anyone who can write to the marker cannot keep session keys from being
-// destroyed that a Compromise has replaced.
+// TestStrippedMarker checks that an attacker who can write the marker cannot prevent that replaced
+// session keys are destroyed.
 func TestStrippedMarker(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)

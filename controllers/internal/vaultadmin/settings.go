@@ -15,18 +15,18 @@ var (
 	kvMountInRules      = regexp.MustCompile(`path "([^"]+)/(?:data|metadata|destroy)/securenotes/`)
 )
 
-// earlierRun is what an earlier run has laid down for one role.
+// earlierRun is what an earlier run has written for one role.
 type earlierRun struct {
-	// parameters of the role; nil: there is no role.
+	// parameters of the role. nil: there is no role.
 	parameters map[string]any
-	// rules that the role's policies have.
+	// rules of the role's policies.
 	rules string
 }
 
-// earlier returns what an earlier run has laid down for a role. The previous release named some
-// policies otherwise: the rules are those of the policies that the role holds. Without a role, they
-// are those of every name that is the cluster's own. A policy for keys of another cluster, which
-// such a name can be, counts for nothing.
+// earlier returns what an earlier run has written for a role. The previous release had other names
+// for some policies, so the rules are those of the role's policies. Without a role, they are those
+// of all names that the cluster's policies can have, except for policies for keys of another
+// cluster.
 func (r *setupRun) earlier(ctx context.Context, role Role, parameters map[string]any) (earlierRun, error) {
 	names := role.ownPolicies
 	if parameters != nil {
@@ -45,8 +45,9 @@ func (r *setupRun) earlier(ctx context.Context, role Role, parameters map[string
 	return found, nil
 }
 
-// mustHaveSameSettings refuses to replace the mounts, the operator's account and the audience of an
-// earlier run: objects that use them would lose their rights. byRole is by the role's name.
+// mustHaveSameSettings returns an error if the run would replace the mounts, the operator's account
+// or the audience of an earlier run. Objects that use them would lose their rights. byRole has the
+// role's name as key.
 func (r *setupRun) mustHaveSameSettings(byRole map[string]earlierRun) error {
 	var differ []string
 	compare := func(flag, want string, got ...string) {
@@ -83,7 +84,7 @@ func (r *setupRun) mustHaveSameSettings(byRole map[string]earlierRun) error {
 
 func tokenPolicies(parameters map[string]any) []string { return texts(parameters["token_policies"]) }
 
-// texts returns the strings in what Vault reads back as a string or a list.
+// texts returns the strings of a value that Vault returns as a string or a list.
 func texts(value any) []string {
 	switch value := value.(type) {
 	case nil:
@@ -99,7 +100,7 @@ func texts(value any) []string {
 	}
 }
 
-// matches returns what the first group of the pattern finds.
+// matches returns all matches of the pattern's first group.
 func matches(pattern *regexp.Regexp, rules string) []string {
 	var all []string
 	for _, match := range pattern.FindAllStringSubmatch(rules, -1) {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// laidDown is a Vault in which an earlier run of the given settings has written everything. Its
-// policies have the names of the previous release if previous says so.
+// laidDown returns a Vault after an earlier run with the given settings. With previous, its
+// policies have the names of the previous release.
 func laidDown(t *testing.T, setup Setup, previous bool) *setupVault {
 	t.Helper()
 	fake := &setupVault{data: map[string]map[string]any{
@@ -41,8 +41,8 @@ func laidDownSetup() Setup {
 	}
 }
 
-// TestRightsUnderThePreviousName: the first run of this release keeps what the policy of the
-// previous release's name grants, and takes nothing from the policy of another cluster.
+// TestRightsUnderThePreviousName checks that the first run of this release keeps the rights of the
+// policy with the previous release's name, and gets none from the policy of another cluster.
 func TestRightsUnderThePreviousName(t *testing.T) {
 	granting := laidDownSetup()
 	granting.AllowTrim, granting.AllowShred, granting.DatabaseMount = true, true, "database"
@@ -89,8 +89,8 @@ func TestRightsUnderThePreviousName(t *testing.T) {
 	}
 }
 
-// TestOtherSettingsAreRefused: a run does not replace the mounts, the operator's account or the
-// audience of an earlier one, unless it is told to.
+// TestOtherSettingsAreRefused checks that a run replaces the mounts, the operator's account or the
+// audience of an earlier one only with ReplaceSettings.
 func TestOtherSettingsAreRefused(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change  func(*Setup)
@@ -154,7 +154,7 @@ func isRights(path string) bool {
 	return strings.Contains(path, "/role/") || strings.HasPrefix(path, "sys/policies/")
 }
 
-// text is everything that a Vault holds.
+// text returns everything in a Vault.
 func text(t *testing.T, fake *setupVault) string {
 	t.Helper()
 	var all []string

@@ -13,14 +13,14 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// Apply lays down mounts, policies and roles with the administrator's client, and says each step on
-// out. With dryRun it changes nothing and prints what it would write. It can be repeated: what is
-// already as it should be is left alone, and what an earlier run granted stays.
+// Apply writes mounts, policies and roles with the administrator's client, and prints each step to
+// out. With dryRun, it changes nothing and prints what it would write. It can be repeated: it
+// writes only differences, and keeps the rights of an earlier run.
 //
-// Everything that it refuses, it refuses before the first write: a mount of another type; a role, a
-// policy or an auth mount that is not known to be of this cluster; other settings than those of an
-// earlier run; a change that would make Vault forget its token reviewer. Other errors: whatever
-// Vault refuses, with the path.
+// Before the first write, it returns an error for a mount of another type; for a role, a policy or
+// an auth mount that is not known to belong to this cluster; for other settings than those of an
+// earlier run; and for a change that would delete Vault's token reviewer JWT. Other errors: those
+// of Vault, with the path.
 func (s Setup) Apply(ctx context.Context, client *api.Client, out io.Writer, dryRun bool) error {
 	run := &setupRun{Setup: s, client: client, out: out, dryRun: dryRun}
 	found, err := run.examine(ctx)
@@ -65,7 +65,7 @@ type setupRun struct {
 
 func (r *setupRun) say(format string, args ...any) { fmt.Fprintf(r.out, format+"\n", args...) }
 
-// step says what is done and does it, unless this is a dry run.
+// step runs do and prints its description, unless this is a dry run.
 func (r *setupRun) step(description string, do func() error) error {
 	if r.dryRun {
 		r.say("would %s", description)
@@ -99,7 +99,7 @@ func (r *setupRun) authMount(ctx context.Context, existing *api.AuthMount) (acce
 	}
 	mount, ok := mounts[r.AuthMount+"/"]
 	if !ok {
-		return "", fmt.Errorf("auth mount %s is not there right after it was enabled", r.AuthMount)
+		return "", fmt.Errorf("auth mount %s is missing right after it was enabled", r.AuthMount)
 	}
 	return mount.Accessor, nil
 }
@@ -166,7 +166,7 @@ func (r *setupRun) role(ctx context.Context, role Role) error {
 	})
 }
 
-// same compares only the fields that we own.
+// same compares only the fields that vault-setup sets.
 func (r *setupRun) same(ctx context.Context, path string, want map[string]any) (bool, error) {
 	secret, err := r.client.Logical().ReadWithContext(ctx, path)
 	if isStatus(err, http.StatusNotFound) {
@@ -186,7 +186,8 @@ func (r *setupRun) same(ctx context.Context, path string, want map[string]any) (
 	return true, nil
 }
 
-// normal makes what we write and what Vault reads back alike: it reads durations back as seconds.
+// normal returns a form in which written and returned values are equal. Vault returns durations in
+// seconds.
 func normal(value any) any {
 	if text, ok := value.(string); ok {
 		if d, err := time.ParseDuration(text); err == nil {

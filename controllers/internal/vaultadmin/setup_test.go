@@ -20,13 +20,13 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// setupVault plays what vault-setup uses of Vault, and records the paths that are written.
+// setupVault fakes what vault-setup uses of Vault, and records the written paths.
 type setupVault struct {
 	mu sync.Mutex
-	// data is by path; mounts of secrets engines and auth methods are below sys.
+	// data has the path as key. The mounts of secrets engines and auth methods are below sys.
 	data    map[string]map[string]any
 	written []string
-	// deletions until one fails; 0: none does.
+	// deletions is the number of the deletion that fails. 0: none.
 	deletions int
 }
 
@@ -105,8 +105,8 @@ func authority(t *testing.T) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}))
 }
 
-// TestSetupRefuses: what vault-setup refuses, it refuses before the first write, in a Vault where
-// the secrets engines are missing; and it takes only what is known to be of its own cluster.
+// TestSetupRefuses checks that vault-setup fails before the first write, in a Vault without the
+// secrets engines, and that it accepts only what is known to belong to its cluster.
 func TestSetupRefuses(t *testing.T) {
 	const host = "https://theirs.example.com:6443"
 	ca, otherCA := authority(t), authority(t)
@@ -211,8 +211,8 @@ func TestSetupRefuses(t *testing.T) {
 	}
 }
 
-// TestOwnPolicyNames: at one auth mount, no name of a policy, of this release or the previous one,
-// is of two clusters.
+// TestOwnPolicyNames checks that at one auth mount, no policy name of this or the previous release
+// belongs to two clusters.
 func TestOwnPolicyNames(t *testing.T) {
 	ids := []string{"a", "b", "a-a", "a-b", "b-a", "a-a-b", "a-b-a", "a--b", "a-b-b"}
 	for _, mount := range []string{"a", "b", "a-b", "b-a", "a-a-b", "a/b", "a-", "-a", "-", "a_-b", "_a", "a-b_", "A-b"} {
@@ -232,7 +232,7 @@ func TestOwnPolicyNames(t *testing.T) {
 	}
 }
 
-// TestRulesEndTheClusterID: no rule for a cluster is also one for a cluster whose id begins with
+// TestRulesEndTheClusterID checks that no rule for a cluster matches a cluster whose id begins with
 // that cluster's.
 func TestRulesEndTheClusterID(t *testing.T) {
 	setup := Setup{ClusterID: "prod", AuthMount: "kubernetes", TransitMount: "transit", KVMount: "secret", DatabaseMount: "database", AllowTrim: true, AllowShred: true}

@@ -6,8 +6,7 @@ import (
 	"strings"
 )
 
-// installed are the values of config/ that the admission policies name, and what they are in a
-// release.
+// installed maps values of config/ in the admission policies to those of a release.
 var installed = []struct{ value, template string }{
 	{"system:serviceaccount:securenotes-system:securenotes-operator", `system:serviceaccount:{{ .Release.Namespace }}:{{ include "securenotes-operator.serviceAccount" . }}`},
 	{"request.namespace != 'securenotes-system'", `request.namespace != '{{ .Release.Namespace }}'`},
@@ -17,7 +16,7 @@ var installed = []struct{ value, template string }{
 	{"\nmetadata:\n", "\nmetadata:\n  labels:\n    {{- include \"securenotes-operator.labels\" . | nindent 4 }}\n"},
 }
 
-// policy returns the admission policies that hold the operator to what it does.
+// policy returns the admission policies that restrict the operator.
 func policy() ([]byte, error) {
 	var text strings.Builder
 	for _, file := range []string{"config/policy/objects.yaml", "config/policy/pods.yaml", "config/policy/requests.yaml"} {
@@ -37,6 +36,6 @@ func policy() ([]byte, error) {
 		}
 		all = strings.ReplaceAll(all, part.value, part.template)
 	}
-	// Every Kubernetes that the chart can be installed on has the API.
+	// Every supported version of Kubernetes has the API.
 	return []byte(generated + "{{- if .Values.admissionPolicy.enabled }}\n" + all + "{{- end }}\n"), nil
 }

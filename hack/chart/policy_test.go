@@ -10,7 +10,7 @@ import (
 )
 
 // TestPolicyOfConfig checks that config/policy names the service account of config/rbac, because
-// kustomize cannot fill in a part of an expression.
+// kustomize cannot replace a part of an expression.
 func TestPolicyOfConfig(t *testing.T) {
 	raw, err := os.ReadFile("../../config/rbac/service_account.yaml")
 	if err != nil {

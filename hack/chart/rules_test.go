@@ -10,8 +10,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// TestRights: the operator must not be able to read what it only has mounted for others, nor to give
-// itself or others more than it has.
+// TestRights checks that the operator can neither read Secrets, which it only mounts, nor grant
+// rights that it does not have.
 func TestRights(t *testing.T) {
 	raw, err := os.ReadFile("../../config/rbac/role.yaml")
 	if err != nil {

@@ -23,7 +23,7 @@ type value struct {
 	children []value
 }
 
-// marker begins the comment line whose rest is JSON for the field's schema.
+// marker is the prefix of a comment line with JSON for the field's schema.
 const marker = "@schema "
 
 func readValues() ([]value, error) {
@@ -58,7 +58,7 @@ func fields(mapping *yaml.Node, prefix string) ([]value, error) {
 		if v.description == "" {
 			return nil, fmt.Errorf("values.yaml: %s has no comment", v.path)
 		}
-		// A map with a schema of its own is one value: its keys are the user's.
+		// A map with a schema of its own is one value, because the user chooses its keys.
 		if node.Kind == yaml.MappingNode && len(node.Content) > 0 && v.extra == nil {
 			children, err := fields(node, v.path+".")
 			if err != nil {
@@ -79,7 +79,7 @@ func schema() ([]byte, error) {
 	root := object(values)
 	root["$schema"] = "http://json-schema.org/draft-07/schema#"
 	properties, _ := root["properties"].(map[string]any)
-	// Helm sets these on its own.
+	// Helm sets it.
 	properties["global"] = map[string]any{"type": "object"}
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)

@@ -14,12 +14,12 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
-// app is what every subcommand starts from.
+// app is the common state of all subcommands.
 type app struct {
 	*console.Console
 	layout layout.Layout
 	tools  *toolchain.Chain
-	lock   imagelock.Lock // of the images that the cluster is made of, once that is decided
+	lock   imagelock.Lock // of the cluster's images; chooseImages sets it
 }
 
 func newApp(out io.Writer) (*app, error) {

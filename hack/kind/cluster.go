@@ -19,7 +19,7 @@ func (a *app) clusterOnly(ctx context.Context) error {
 	return nil
 }
 
-// upWithAddons brings the cluster up with all that SecureNotes expects of one.
+// upWithAddons brings the cluster up with everything that SecureNotes needs.
 func (a *app) upWithAddons(ctx context.Context) (docker.Docker, error) {
 	d, err := a.up(ctx)
 	if err != nil {
@@ -58,7 +58,7 @@ func (a *app) upWithAddons(ctx context.Context) (docker.Docker, error) {
 	return d, nil
 }
 
-// load puts images on the nodes that lack them.
+// load loads images on the nodes that do not have them.
 func (a *app) load(ctx context.Context, d docker.Docker, list ...images.Source) (string, error) {
 	nodes, err := a.cluster(d).Nodes(ctx)
 	if err != nil {
@@ -70,8 +70,8 @@ func (a *app) load(ctx context.Context, d docker.Docker, list ...images.Source) 
 	return images.Loader{Layout: a.layout, Docker: d, Kind: a.tools.Path(toolchain.Kind), Nodes: nodes}.Load(ctx, list...)
 }
 
-// checkCharts has the API server check what upstream's charts would install, also where
-// hack/offline's images run instead.
+// checkCharts makes the API server check the objects of upstream's charts, also if the cluster runs
+// hack/offline's images instead.
 func (a *app) checkCharts(ctx context.Context) error {
 	return a.Step(ctx, "Upstream's charts, as the API server sees them", func(ctx context.Context) (string, error) {
 		upstream, err := imagelock.Read(a.upstreamLock())

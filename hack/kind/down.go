@@ -8,8 +8,8 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/internal/cluster"
 )
 
-// down removes what run started or added, in the reverse order, and nothing else. Each part repeats
-// without harm, so a teardown that was killed can be run again.
+// down removes what run started or created, in the reverse order, and nothing else. Each part can
+// be repeated, so an interrupted teardown can be run again.
 func (a *app) down(ctx context.Context) error {
 	if err := a.ours(ctx); err != nil {
 		return err
@@ -17,10 +17,9 @@ func (a *app) down(ctx context.Context) error {
 	used := offlineUsed()
 	d, found := docker.Find(ctx)
 	if !found && used {
-		// The daemon of hack/offline died. It is started again, so that what it left can be removed
-		// in order.
+		// The daemon of hack/offline died. Start it again to remove what it left.
 		if err := a.runOffline(ctx, "revive"); err != nil {
-			a.Say("the Docker daemon that was started here died and does not start again: %v", err)
+			a.Say("the Docker daemon of hack/offline died and cannot be restarted: %v", err)
 		}
 		d, found = docker.Find(ctx)
 	}
@@ -50,7 +49,7 @@ func (a *app) removeCluster(ctx context.Context, d docker.Docker) (string, error
 		return "", err
 	}
 	if len(nodes) > 0 && !recorded && !d.Ours {
-		return "a cluster of this name is there that no checkout of SecureNotes made: left alone", nil
+		return "a cluster of this name exists that no checkout of SecureNotes created: not changed", nil
 	}
 	if err := c.Delete(ctx); err != nil {
 		return "", err
@@ -63,5 +62,5 @@ func (a *app) removeCluster(ctx context.Context, d docker.Docker) (string, error
 			return "", err
 		}
 	}
-	return "nodes, volumes and network are gone", nil
+	return "nodes, volumes and network removed", nil
 }

@@ -12,12 +12,12 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/imagelock"
 )
 
-// upstreamLock is the committed lock.
+// upstreamLock returns the path of the committed lock.
 func (a *app) upstreamLock() string {
 	return filepath.Join(a.layout.Root, "hack", "kind", "images.lock.yaml")
 }
 
-// fillLock looks up the digest of every tag in the committed lock and writes it there.
+// fillLock looks up the digests of all tags in the committed lock and writes them to it.
 func (a *app) fillLock(ctx context.Context) error {
 	return a.Step(ctx, "Digests of the images in "+a.upstreamLock(), func(ctx context.Context) (string, error) {
 		lock, err := imagelock.Read(a.upstreamLock())

@@ -1,8 +1,8 @@
-// Command kind brings SecureNotes up on a real Kubernetes cluster of this machine, shows it at work,
-// runs the test suites against it, and takes all of it away again. The Makefile calls it.
+// Command kind installs SecureNotes on a real Kubernetes cluster on this machine, demonstrates it,
+// runs the test suites against it, and removes everything again. The Makefile calls it.
 //
-// The cluster is made of the images of an image lock. It is upstream's, images.lock.yaml, where a
-// registry answers; elsewhere hack/offline makes the images and a lock of them. Start reading at
+// The cluster runs the images of an image lock. If a registry answers, it is upstream's,
+// images.lock.yaml. Otherwise hack/offline builds the images and writes a lock. Start reading at
 // (*app).up. docs/test-cluster.md describes both ways.
 package main
 
@@ -38,7 +38,7 @@ func main() {
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "kind",
-		Short:         "SecureNotes on a real cluster of this machine",
+		Short:         "SecureNotes on a real cluster on this machine",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -55,7 +55,7 @@ func rootCommand() *cobra.Command {
 	return root
 }
 
-// command wraps work that must not run twice at the same time on one machine.
+// command returns a subcommand whose work holds the machine's lock.
 func command(use, short string, work func(*app, context.Context) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		a, err := newApp(cmd.OutOrStdout())

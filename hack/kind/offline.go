@@ -15,7 +15,7 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
-// offline is a command of hack/offline, the program for machines without Docker or without a
+// offline returns a command of hack/offline, the program for machines without Docker or without a
 // registry. It prints its own steps.
 func (a *app) offline(ctx context.Context, args ...string) (*proc.Cmd, error) {
 	path := filepath.Join(a.layout.Root, "bin", "offline")
@@ -36,13 +36,13 @@ func (a *app) runOffline(ctx context.Context, args ...string) error {
 	return cmd.Run(ctx)
 }
 
-// offlineUsed reports whether hack/offline has started a Docker daemon that `down` has to stop.
+// offlineUsed reports whether hack/offline has started a Docker daemon, which `down` must stop.
 func offlineUsed() bool {
 	_, err := os.Stat(layout.RunDir)
 	return err == nil
 }
 
-// offlineImages has hack/offline make the images, and serve them until stop is called.
+// offlineImages makes hack/offline build the images and serve them until stop is called.
 func (a *app) offlineImages(ctx context.Context) (lock imagelock.Lock, stop func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	cmd, err := a.offline(ctx, "images")
@@ -66,7 +66,7 @@ func (a *app) offlineImages(ctx context.Context) (lock imagelock.Lock, stop func
 	if err != nil {
 		stop()
 		if ctx.Err() == nil {
-			err = errors.New("hack/offline made no images, see above")
+			err = errors.New("hack/offline built no images, see above")
 		}
 		return lock, nil, err
 	}

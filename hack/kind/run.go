@@ -18,7 +18,7 @@ func (a *app) deploy() deploy.Deploy {
 	return deploy.Deploy{Layout: a.layout, Kube: a.kube(), Tools: a.tools, Addons: a.addons()}
 }
 
-// run is the main job, end to end.
+// run installs everything and shows a tour.
 func (a *app) run(ctx context.Context) error {
 	if err := a.upWithSample(ctx); err != nil {
 		return err
@@ -30,8 +30,8 @@ func (a *app) run(ctx context.Context) error {
 	return nil
 }
 
-// tour runs hack/tour, which shows a client's day and a rotation. It is of the root module, as the
-// client of the API that it shares with the tests.
+// tour runs hack/tour, which shows what clients do, and a rotation. It is in the root module, like
+// the API's client that it shares with the tests.
 func (a *app) tour(ctx context.Context) error {
 	program := filepath.Join(a.layout.Root, "bin", "tour")
 	if err := proc.New("go", "build", "-mod=readonly", "-trimpath", "-o", program, "./hack/tour").
@@ -50,7 +50,8 @@ func (a *app) tour(ctx context.Context) error {
 	return nil
 }
 
-// upWithSample brings everything up and leaves the sample Ready. The end-to-end tests start here.
+// upWithSample installs everything and waits until the sample is Ready. The end-to-end tests start
+// with it.
 func (a *app) upWithSample(ctx context.Context) error {
 	d, err := a.upWithAddons(ctx)
 	if err != nil {
@@ -86,7 +87,7 @@ func (a *app) buildAndLoad(ctx context.Context, d docker.Docker) error {
 	})
 }
 
-// imagesOnly is for trying a change: build, load, and let helm or kubectl roll it out.
+// imagesOnly builds and loads the images, for a roll-out with helm or kubectl.
 func (a *app) imagesOnly(ctx context.Context) error {
 	d, ok := docker.Find(ctx)
 	if !ok {

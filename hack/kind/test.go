@@ -19,12 +19,12 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
-// releaseModule has integration tests in a module of its own.
+// releaseModule is another module with integration tests.
 const releaseModule = "hack/release"
 
 var errTestsFailed = errors.New("tests failed")
 
-// testing is one run of some suites and what came of it.
+// testing is one run of some suites, with its results.
 type testing struct {
 	*app
 	suites  []string // the selected ones
@@ -75,7 +75,7 @@ func testCommand() *cobra.Command {
 					if cmd.Context().Err() != nil {
 						return err
 					}
-					// What keeps a suite from running is as much a failure as a test that fails.
+					// A suite that cannot run is a failure, like a failed test.
 					t.results = append(t.results, testrun.Result{Suite: s.name, Counts: testrun.Counts{Failed: 1},
 						Failures: []testrun.Failure{{Name: s.name + " could not be run", Output: err.Error()}}})
 				}
@@ -85,9 +85,9 @@ func testCommand() *cobra.Command {
 	}
 }
 
-// unit runs every module's tests that need nothing but Go, with the race detector where there is a
-// C compiler for it. A package with integration tests is left to the integration suite where that
-// runs, too: it has the same tests, and more.
+// unit runs all modules' tests that need only Go, with the race detector if there is a C compiler.
+// If the integration suite runs, too, it leaves out the packages with integration tests, whose unit
+// tests that suite includes.
 func (t *testing) unit(ctx context.Context) error {
 	args, env := t.withRaceDetector(ctx, "unit", "-count", "1", "-timeout", "15m")
 	args = append(args, t.flags...)
@@ -113,7 +113,7 @@ func (t *testing) unit(ctx context.Context) error {
 	return nil
 }
 
-// withRaceDetector adds what it takes to find data races, or says that a suite runs without.
+// withRaceDetector adds the flags of the race detector, or reports that the suite runs without it.
 func (t *testing) withRaceDetector(ctx context.Context, suite string, args ...string) (all, env []string) {
 	if ok, _ := debian.CanInstall(); ok {
 		if err := debian.Ensure(ctx, t.Say, "gcc", "/usr/include/stdio.h"); err != nil {
@@ -123,15 +123,14 @@ func (t *testing) withRaceDetector(ctx context.Context, suite string, args ...st
 	if _, err := exec.LookPath("gcc"); err == nil && debian.Has("/usr/include/stdio.h") {
 		return append(args, "-race"), []string{"CGO_ENABLED=1"}
 	}
-	t.notRun = append(t.notRun, "the race detector in "+suite+" tests: it takes a C compiler (Debian packages gcc and libc6-dev)")
+	t.notRun = append(t.notRun, "the race detector in "+suite+" tests: it needs a C compiler (Debian packages gcc and libc6-dev)")
 	return args, []string{"CGO_ENABLED=0"}
 }
 
-// servers are the Debian files of those servers that integration tests start and that we do not
-// build.
+// servers are the files of Debian's servers that integration tests start.
 var servers = []string{debian.Postgres15, debian.PgBouncer, debian.Redis, debian.HAProxy}
 
-// whyNoServers says what keeps the integration suite from running here; empty: nothing.
+// whyNoServers returns why the integration suite cannot run here. Empty: it can.
 func (t *testing) whyNoServers() string {
 	missing := debian.Missing(servers...)
 	if ok, why := debian.CanInstall(); len(missing) > 0 && !ok {
@@ -140,8 +139,8 @@ func (t *testing) whyNoServers() string {
 	return ""
 }
 
-// integration runs the tests against a real API server, a real Vault, a real PostgreSQL, a real
-// PgBouncer, a real Redis and a real HAProxy, which they start by themselves.
+// integration runs the tests that start a real API server, Vault, PostgreSQL, PgBouncer, Redis or
+// HAProxy.
 func (t *testing) integration(ctx context.Context) error {
 	if why := t.whyNoServers(); why != "" {
 		t.notRun = append(t.notRun, "integration: "+why)
@@ -189,7 +188,7 @@ func (t *testing) integration(ctx context.Context) error {
 	})
 }
 
-// endToEnd runs hack/e2e on the real cluster, which it brings up as `make run` does.
+// endToEnd runs hack/e2e on the real cluster, which it installs like `make run`.
 func (t *testing) endToEnd(ctx context.Context) error {
 	if _, ok := docker.Find(ctx); !ok && os.Geteuid() != 0 {
 		t.notRun = append(t.notRun, "e2e: no Docker daemon answers and only root may start one")
@@ -208,7 +207,7 @@ func (t *testing) endToEnd(ctx context.Context) error {
 	}
 	d, ok := docker.Find(ctx)
 	if !ok {
-		return errors.New("the Docker daemon is gone")
+		return errors.New("the Docker daemon no longer answers")
 	}
 	next := t.deploy().NextRelease()
 	if err := t.Step(ctx, "Image of a next release, for a rolling update", func(ctx context.Context) (string, error) {
@@ -244,8 +243,8 @@ func (t *testing) runSuite(ctx context.Context, s testrun.Suite) error {
 	})
 }
 
-// summary prints failures in full, then how long the steps took, the counts of each suite, what was
-// not run, and last one line that a machine can read.
+// summary prints all failures, the times of the steps, the counts of each suite, what was not run,
+// and a last line for programs.
 func (t *testing) summary() error {
 	var total testrun.Counts
 	for _, r := range t.results {

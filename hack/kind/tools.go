@@ -9,7 +9,7 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
-// toolSets are the groups that `tools` builds; `tools NAME...` builds single programs.
+// toolSets are the sets that `tools` builds. `tools NAME...` builds single programs.
 var toolSets = map[string][]toolchain.Program{
 	"cluster":     toolchain.ForCluster,
 	"offline":     toolchain.ForOffline,
@@ -27,7 +27,7 @@ func toolsCommand() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		out := cmd.OutOrStdout()
 		if quiet {
-			out = cmd.ErrOrStderr() // standard output is the path alone
+			out = cmd.ErrOrStderr() // standard output has only the path
 		}
 		a, err := newApp(out)
 		if err != nil {
@@ -62,10 +62,10 @@ func toolsCommand() *cobra.Command {
 	return cmd
 }
 
-// printPath is for the Makefile, which calls tools by their path.
+// printPath prints the path of one tool, for the Makefile.
 func (a *app) printPath(ctx context.Context, args []string) error {
 	if len(args) != 1 || !a.tools.Known(toolchain.Program(args[0])) {
-		return fmt.Errorf("--path takes the name of one tool")
+		return fmt.Errorf("--path needs the name of one tool")
 	}
 	p := toolchain.Program(args[0])
 	if _, err := a.tools.Ensure(ctx, p); err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
-// up brings an empty cluster up and returns the daemon it runs in.
+// up starts an empty cluster and returns its daemon.
 func (a *app) up(ctx context.Context) (d docker.Docker, err error) {
 	if err := a.ours(ctx); err != nil {
 		return d, err
@@ -31,11 +31,11 @@ func (a *app) up(ctx context.Context) (d docker.Docker, err error) {
 	defer stop()
 	if err := a.Step(ctx, "Images to pull", a.puller(d).Pull); err != nil {
 		if !a.lock.Offline {
-			err = fmt.Errorf("%w; SECURENOTES_IMAGES=offline makes the images on this machine instead", err)
+			err = fmt.Errorf("%w; SECURENOTES_IMAGES=offline builds the images on this machine instead", err)
 		}
 		return d, err
 	}
-	stop() // what is pulled stays: the registry of hack/offline is needed no longer
+	stop() // the registry of hack/offline is no longer needed
 	node, err := images.NodeRef(a.lock)
 	if err != nil {
 		return d, err
@@ -48,7 +48,7 @@ func (a *app) up(ctx context.Context) (d docker.Docker, err error) {
 	})
 }
 
-// docker finds a daemon, or has hack/offline start one.
+// docker finds a daemon, or makes hack/offline start one.
 func (a *app) docker(ctx context.Context) (d docker.Docker, err error) {
 	if d, ok := docker.Find(ctx); ok {
 		return d, nil
@@ -66,19 +66,19 @@ func (a *app) docker(ctx context.Context) (d docker.Docker, err error) {
 	return d, nil
 }
 
-// chooseImages decides between upstream's images and those of hack/offline, says so, and reads
-// their lock. A cluster that is there keeps its own, so that a registry that comes and goes does
-// not replace it. stop ends the registry that the lock may name.
+// chooseImages chooses between upstream's images and those of hack/offline, prints the choice, and
+// reads the lock. An existing cluster keeps its images, so that it is not replaced when a registry
+// becomes available or unavailable. stop ends the registry that the lock may name.
 func (a *app) chooseImages(ctx context.Context) (stop func(), err error) {
 	stop = func() {}
 	offline := false
-	if err := a.Step(ctx, "Images: upstream's, or made here", func(ctx context.Context) (note string, err error) {
+	if err := a.Step(ctx, "Images: upstream's, or built here", func(ctx context.Context) (note string, err error) {
 		if a.lock, err = imagelock.Read(a.upstreamLock()); err != nil {
 			return "", err
 		}
 		offline, note, err = a.wantsOffline(ctx)
 		if offline {
-			return note + ": made here (hack/offline)", err
+			return note + ": built here (hack/offline)", err
 		}
 		return note + ": upstream's (hack/kind/images.lock.yaml)", err
 	}); err != nil || !offline {
@@ -92,11 +92,11 @@ func (a *app) wantsOffline(ctx context.Context) (offline bool, why string, err e
 	if r, found, err := cluster.ReadRecord(a.layout); err != nil {
 		return false, "", err
 	} else if found && r.Complete {
-		return r.Own, "as the cluster that is there", nil
+		return r.Own, "as in the existing cluster", nil
 	}
 	switch from := os.Getenv("SECURENOTES_IMAGES"); from {
 	case "offline", "upstream":
-		return from == "offline", "as SECURENOTES_IMAGES says", nil
+		return from == "offline", "SECURENOTES_IMAGES is set", nil
 	case "":
 	default:
 		return false, "", errors.New("SECURENOTES_IMAGES must be offline or upstream")
@@ -105,8 +105,8 @@ func (a *app) wantsOffline(ctx context.Context) (offline bool, why string, err e
 	return !yes, why, nil
 }
 
-// programs makes kind, helm and kubectl ready in .cluster/bin. kind and helm are those in PATH, if
-// they have the pinned version, and else built; kubectl comes out of the node image.
+// programs links kind, helm and kubectl in .cluster/bin. kind and helm are those in PATH if they
+// have the pinned version; otherwise they are built. kubectl is from the node image.
 func (a *app) programs(ctx context.Context, d docker.Docker, node string) (note string, err error) {
 	note = a.tools.Adopt(ctx, toolchain.Kind, toolchain.Helm)
 	built, err := a.tools.Ensure(ctx, toolchain.ForCluster...)
@@ -133,7 +133,7 @@ func (a *app) programs(ctx context.Context, d docker.Docker, node string) (note 
 	return note + built, nil
 }
 
-// ours fails when another checkout's cluster is running on this machine.
+// ours returns an error if the cluster of another checkout runs on this machine.
 func (a *app) ours(ctx context.Context) error {
 	var alive *docker.Docker
 	if d, ok := docker.Find(ctx); ok {

@@ -1,5 +1,5 @@
-// Package console says what is being done and how long it took, one line per fact, so that the same
-// output reads well on a terminal and in a CI log.
+// Package console prints the steps of a run and their times, one line for each, for terminals and
+// CI logs.
 package console
 
 import (
@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// heartbeat is how often a long step says that it is still at work.
+// heartbeat is how often a long step prints a sign of life.
 const heartbeat = 30 * time.Second
 
 // Console writes the progress of one run. It is safe for concurrent use.
@@ -22,27 +22,27 @@ type Console struct {
 	steps []timing
 }
 
-// timing is how long a finished step took.
+// timing is the time of a finished step.
 type timing struct {
 	title string
 	took  time.Duration
 }
 
-// New returns a Console that measures the whole run from now.
+// New returns a Console. The run starts now.
 func New(out io.Writer) *Console {
 	return &Console{out: out, start: time.Now()}
 }
 
-// Elapsed is the time since the run began, rounded for people.
+// Elapsed returns the rounded time since the start of the run.
 func (c *Console) Elapsed() time.Duration { return round(time.Since(c.start)) }
 
 // Say prints one indented line of detail.
 func (c *Console) Say(format string, args ...any) { c.line("    "+format, args...) }
 
-// Title prints one line at the margin.
+// Title prints one line without indentation.
 func (c *Console) Title(format string, args ...any) { c.line(format, args...) }
 
-// Step runs one piece of work under a title. The work returns a short note on what it found or did.
+// Step runs work and prints its title, its time, and the short note that it returns.
 func (c *Console) Step(ctx context.Context, title string, work func(context.Context) (note string, err error)) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -64,7 +64,7 @@ func (c *Console) Step(ctx context.Context, title string, work func(context.Cont
 	return nil
 }
 
-// Table prints the steps so far that took at least the given time, and the time of the whole run.
+// Table prints the finished steps that took at least the given time, and the time of the whole run.
 func (c *Console) Table(least time.Duration) {
 	c.mu.Lock()
 	steps := slices.Clone(c.steps)
@@ -84,7 +84,7 @@ func (c *Console) keep(title string, took time.Duration) {
 	c.steps = append(c.steps, timing{title, took})
 }
 
-// beat prints a sign of life until the returned function is called.
+// beat prints a sign of life until stop is called.
 func (c *Console) beat(title string, start time.Time) (stop func()) {
 	done := make(chan struct{})
 	var finished sync.WaitGroup
@@ -106,11 +106,11 @@ func (c *Console) beat(title string, start time.Time) (stop func()) {
 func (c *Console) line(format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// Progress that cannot be printed is no reason to stop the work.
+	// The work continues if progress cannot be printed.
 	_, _ = fmt.Fprintf(c.out, format+"\n", args...)
 }
 
-// Write passes on what another program prints.
+// Write prints the output of another program.
 func (c *Console) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

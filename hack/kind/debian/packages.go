@@ -1,5 +1,5 @@
-// Package debian installs the few things that come from the distribution rather than from Go
-// modules, and says so.
+// Package debian installs the few programs that come from Debian instead of Go modules, and prints
+// what it installs.
 package debian
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/proc"
 )
 
-// Packages, by the program whose presence shows that they are installed.
+// packages maps a program to the package that provides it.
 var packages = map[string]string{
 	"dockerd":                            "docker.io",
 	"docker":                             "docker.io",
@@ -35,21 +35,21 @@ var packages = map[string]string{
 	"/etc/ssl/certs/ca-certificates.crt": "ca-certificates",
 }
 
-// Postgres15 is the server's path; Debian keeps it out of PATH.
+// Postgres15 is the path of the server, which is not in PATH.
 const Postgres15 = "/usr/lib/postgresql/15/bin/postgres"
 
-// Redis is the server's program under the name of its checker: the package redis-server has it under its own
-// name, and would start a server.
+// Redis is the server's program under the name of its checker. Only the package redis-server has it
+// under its own name, and that package would start a server.
 const Redis = "/usr/bin/redis-check-rdb"
 
-// HAProxy is the proxy's path; Debian keeps it out of a plain user's PATH. With systemd the package
-// also starts a server, whose default configuration opens no port.
+// HAProxy is the path of the proxy, which is not in an unprivileged user's PATH. With systemd, the
+// package also starts a server, which opens no port by default.
 const HAProxy = "/usr/sbin/haproxy"
 
-// PgBouncer is the pooler's path.
+// PgBouncer is the path of the pooler.
 const PgBouncer = "/usr/sbin/pgbouncer"
 
-// Missing returns the packages that would provide those of the programs that are not there.
+// Missing returns the packages of the programs that are not installed.
 func Missing(programs ...string) []string {
 	var out []string
 	seen := map[string]bool{}
@@ -62,8 +62,8 @@ func Missing(programs ...string) []string {
 	return out
 }
 
-// Has tells whether a program, or a file given by its path, is there. Debian keeps administrators'
-// programs in sbin, which the PATH of a plain user or of a CI job often lacks.
+// Has reports whether a program, or a file with the given path, exists. It also looks in sbin,
+// which the PATH of an unprivileged user or of a CI job often lacks.
 func Has(program string) bool {
 	if filepath.IsAbs(program) {
 		_, err := os.Stat(program)
@@ -76,7 +76,7 @@ func Has(program string) bool {
 	return err == nil
 }
 
-// CanInstall tells whether this process may install Debian packages, and if not, why.
+// CanInstall reports whether this process may install Debian packages, and why not.
 func CanInstall() (bool, string) {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return false, "this is no Debian system (no apt-get)"
@@ -87,7 +87,7 @@ func CanInstall() (bool, string) {
 	return true, ""
 }
 
-// Ensure installs what the named programs need.
+// Ensure installs the packages of the programs.
 func Ensure(ctx context.Context, say func(string, ...any), programs ...string) error {
 	missing := Missing(programs...)
 	if len(missing) == 0 {
@@ -105,11 +105,11 @@ func Ensure(ctx context.Context, say func(string, ...any), programs ...string) e
 		}
 	}
 	env := []string{"DEBIAN_FRONTEND=noninteractive"}
-	// An installation that was killed half-way has to be finished before the next one may start.
+	// An interrupted installation must be completed before the next one can start.
 	if err := proc.New("dpkg", "--configure", "-a").WithEnv(env...).Run(ctx); err != nil {
 		return err
 	}
-	// A fresh machine has no package lists, an old one has stale ones.
+	// Package lists may be missing or outdated.
 	if err := proc.New("apt-get", "-q", "-o", "DPkg::Lock::Timeout=120", "update").WithEnv(env...).Run(ctx); err != nil {
 		say("apt-get update failed, going on with the lists that are there: %v", err)
 	}
@@ -117,8 +117,8 @@ func Ensure(ctx context.Context, say func(string, ...any), programs ...string) e
 	return proc.New("apt-get", args...).WithEnv(env...).Run(ctx)
 }
 
-// quietPostgres keeps Debian's postgresql package from making and starting a database server of its
-// own: only the programs are wanted.
+// quietPostgres prevents Debian's postgresql package from creating and starting a database server.
+// Only the programs are needed.
 func quietPostgres(installing []string) (undo func(), err error) {
 	undo = func() {}
 	for _, p := range installing {
@@ -137,8 +137,8 @@ func quietPostgres(installing []string) (undo func(), err error) {
 	return undo, nil
 }
 
-// quietPgBouncer keeps Debian's pgbouncer package from starting a pooler, now and, with systemd, at
-// each boot: only the program is wanted.
+// quietPgBouncer prevents Debian's pgbouncer package from starting a pooler, now and, with systemd,
+// at each boot. Only the program is needed.
 func quietPgBouncer(installing []string) (undo func(), err error) {
 	undo = func() {}
 	if !slices.Contains(installing, "pgbouncer") {
@@ -155,7 +155,7 @@ func quietPgBouncer(installing []string) (undo func(), err error) {
 	const policy = "/usr/sbin/policy-rc.d"
 	f, err := os.OpenFile(policy, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
 	if errors.Is(err, fs.ErrExist) {
-		return undo, nil // the machine has a policy of its own, as container images do
+		return undo, nil // the machine has a policy of its own, like container images
 	}
 	if err != nil {
 		return undo, err

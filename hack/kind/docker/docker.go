@@ -1,5 +1,4 @@
-// Package docker finds a Docker daemon and works with it. hack/offline starts one where none
-// answers.
+// Package docker finds a Docker daemon and uses it. hack/offline starts one if none answers.
 package docker
 
 import (
@@ -20,34 +19,35 @@ const (
 	network = layout.ClusterName
 	// Bridge is the interface of the cluster's network on this machine.
 	Bridge = "br-securenotes"
-	// subnet is out of 198.18.0.0/15 (RFC 2544, test networks): nobody's LAN.
+	// subnet is part of 198.18.0.0/15 (RFC 2544, test networks), which no LAN uses.
 	subnet = Addresses + "0/24"
-	// Addresses is what every address in it begins with: a published port's rules name single ones.
+	// Addresses is the prefix of every address in it. The rules of a published port name single
+	// addresses.
 	Addresses = "198.18.104."
-	// label marks what we add to a daemon, ours or not.
+	// label marks everything that we create in a daemon.
 	label = "dev.securenotes.cluster=" + layout.ClusterName
 )
 
-// Socket is where a daemon that hack/offline started listens.
+// Socket is the socket of a daemon that hack/offline started.
 var Socket = filepath.Join(layout.RunDir, "docker.sock")
 
-// Docker talks to one daemon.
+// Docker is one daemon.
 type Docker struct {
 	Ours bool // started by hack/offline, now or in an earlier run
 	env  []string
 }
 
-// Env is what makes docker and kind talk to this daemon and use our network.
+// Env returns the environment that makes docker and kind use this daemon and our network.
 func (d Docker) Env() []string {
 	return append([]string{"KIND_EXPERIMENTAL_DOCKER_NETWORK=" + network}, d.env...)
 }
 
-// Command is a docker command for this daemon.
+// Command returns a docker command for this daemon.
 func (d Docker) Command(args ...string) *proc.Cmd {
 	return proc.New("docker", args...).WithEnv(d.Env()...)
 }
 
-// Find returns the daemon that answers: one that hack/offline started, or the environment's.
+// Find returns a daemon that answers: that of hack/offline, or that of the environment.
 func Find(ctx context.Context) (Docker, bool) {
 	if !debian.Has("docker") {
 		return Docker{}, false
@@ -63,7 +63,7 @@ func Find(ctx context.Context) (Docker, bool) {
 	return Docker{}, false
 }
 
-// Started is the daemon that hack/offline starts.
+// Started returns the daemon that hack/offline starts.
 func Started() Docker {
 	return Docker{Ours: true, env: []string{"DOCKER_HOST=unix://" + Socket, "DOCKER_CONTEXT="}}
 }
@@ -75,7 +75,7 @@ func (d Docker) Answers(ctx context.Context) bool {
 	return d.Command("version", "--format", "{{.Server.Version}}").Run(ctx) == nil
 }
 
-// Possible fails where no daemon answers and none may be started.
+// Possible returns an error if no daemon answers and none may be started.
 func Possible(ctx context.Context) error {
 	if _, ok := Find(ctx); ok || os.Geteuid() == 0 {
 		return nil
@@ -83,19 +83,19 @@ func Possible(ctx context.Context) error {
 	return errors.New("no Docker daemon answers and only root may start one; start Docker (and join its group), or run this as root")
 }
 
-// EnsureNetwork makes the network of the cluster's nodes.
+// EnsureNetwork creates the network of the cluster's nodes.
 func (d Docker) EnsureNetwork(ctx context.Context) error {
 	if d.Command("network", "inspect", network).Run(ctx) == nil {
 		return nil
 	}
-	// IPv4 only and with a bridge name of our own: what Docker adds for it can be told apart.
+	// IPv4 only and with a bridge name of our own, so that Docker's rules for it can be recognised.
 	return d.Command("network", "create", "--driver", "bridge", "--subnet", subnet, "--label", label,
 		"--opt", "com.docker.network.bridge.name="+Bridge, network).Run(ctx)
 }
 
 // RemoveNetwork removes the network if it is ours.
 func (d Docker) RemoveNetwork(ctx context.Context) error {
-	// A daemon that died and was started again forgets the host's ends of its containers' links.
+	// A daemon that was restarted after a crash forgets the host's ends of its containers' links.
 	links := Links()
 	out, err := d.Command("network", "ls", "--quiet", "--filter", "label="+label).Output(ctx)
 	if err != nil {
@@ -112,12 +112,12 @@ func (d Docker) RemoveNetwork(ctx context.Context) error {
 	return RemoveLinks(ctx, links)
 }
 
-// HasImage reports whether the daemon holds an image.
+// HasImage reports whether the daemon has an image.
 func (d Docker) HasImage(ctx context.Context, ref string) bool {
 	return d.Command("image", "inspect", ref).Run(ctx) == nil
 }
 
-// Pull fetches an image and gives it another name, under which it is kept.
+// Pull pulls an image and gives it another name, which keeps it.
 func (d Docker) Pull(ctx context.Context, from, as string) error {
 	if err := d.Command("pull", "--quiet", from).Run(ctx); err != nil || from == as {
 		return err
@@ -138,7 +138,7 @@ func (d Docker) CopyOut(ctx context.Context, image, from, to string) error {
 	return errors.Join(err, d.Command("rm", "--volumes", id).Run(context.WithoutCancel(ctx)))
 }
 
-// RemoveImages removes the images of a repository: what we added to a daemon that is not ours.
+// RemoveImages removes the images of a repository that we added to a daemon.
 func (d Docker) RemoveImages(ctx context.Context, repository string) error {
 	out, err := d.Command("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "reference="+repository).Output(ctx)
 	if err != nil {

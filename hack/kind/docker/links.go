@@ -8,7 +8,7 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/proc"
 )
 
-// Links are the interfaces in our bridge. The bridge's name is ours alone, so they are too.
+// Links returns the interfaces in our bridge. Nobody else uses a bridge of that name.
 func Links() []string {
 	entries, err := os.ReadDir(filepath.Join("/sys/class/net", Bridge, "brif"))
 	if err != nil {
@@ -21,7 +21,7 @@ func Links() []string {
 	return names
 }
 
-// RemoveLinks removes those of the interfaces that are still there.
+// RemoveLinks removes the interfaces that still exist.
 func RemoveLinks(ctx context.Context, names []string) error {
 	for _, name := range names {
 		if _, err := os.Stat(filepath.Join("/sys/class/net", name)); err != nil {
@@ -29,7 +29,7 @@ func RemoveLinks(ctx context.Context, names []string) error {
 		}
 		if err := proc.New("ip", "link", "delete", name).Run(ctx); err != nil {
 			if _, gone := os.Stat(filepath.Join("/sys/class/net", name)); gone != nil {
-				continue // it went with its other end, in between
+				continue // it was removed with its other end meanwhile
 			}
 			return err
 		}

@@ -1,7 +1,6 @@
-// Package imagelock reads and writes image locks. A lock names every image that a cluster is made
-// of: its name, its tag, and the digest of its bytes. hack/kind/images.lock.yaml is the lock of
-// upstream's images; hack/offline writes one of the images that it makes. What is done with the
-// images does not depend on which of the two it is.
+// Package imagelock reads and writes image locks. A lock has name, tag and digest of every image of
+// a cluster. hack/kind/images.lock.yaml is the lock of upstream's images. hack/offline writes a
+// lock of the images that it builds. Both are used in the same way.
 package imagelock
 
 import (
@@ -16,11 +15,10 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/layout"
 )
 
-// A Use is what an image is for.
+// A Use is the purpose of an image.
 type Use string
 
-// The uses. An offline lock has CertManager in the place of the three images of cert-manager's
-// chart.
+// The uses. An offline lock has CertManager instead of the three images of cert-manager's chart.
 const (
 	Node                  Use = "node"
 	CertManagerController Use = "cert-manager-controller"
@@ -31,7 +29,7 @@ const (
 	Postgres              Use = "postgres"
 )
 
-// OfflineNode is the name of the node images that hack/offline makes.
+// OfflineNode is the name of the node images that hack/offline builds.
 const OfflineNode = "securenotes.dev/node"
 
 // UpstreamHeader is the comment above the committed lock.
@@ -42,11 +40,10 @@ const UpstreamHeader = `# The images of upstream that ` + "`make run`" + ` bring
 
 // Lock is the content of one file.
 type Lock struct {
-	// Offline is set in locks that hack/offline writes. Its node image has no pod network of its
-	// own, and the manifests of hack/kind install cert-manager and Vault in the place of their
-	// charts.
+	// Offline is set in locks of hack/offline. Its node image has no pod network, and manifests of
+	// hack/kind install cert-manager and Vault instead of their charts.
 	Offline bool `yaml:"offline,omitempty"`
-	// Registry, if set, is asked for the images in the place of the registries in their names.
+	// Registry, if set, replaces the registries in the images' names.
 	Registry string           `yaml:"registry,omitempty"`
 	Images   map[Use]Image    `yaml:"images"`
 	Charts   map[string]Chart `yaml:"charts,omitempty"`
@@ -56,7 +53,7 @@ type Lock struct {
 type Image struct {
 	Name   string `yaml:"name"`
 	Tag    string `yaml:"tag"`
-	Digest string `yaml:"digest"` // empty while nobody has looked it up
+	Digest string `yaml:"digest"` // empty until it is looked up
 }
 
 // Chart is a Helm chart in a Go module.
@@ -67,10 +64,10 @@ type Chart struct {
 	Path    string `yaml:"path"`
 }
 
-// Ref is the name and the tag.
+// Ref returns name and tag.
 func (i Image) Ref() string { return i.Name + ":" + i.Tag }
 
-// Pinned is the name with the digest; with the tag, where there is no digest.
+// Pinned returns the name with the digest, or with the tag if there is no digest.
 func (i Image) Pinned() string {
 	if i.Digest == "" {
 		return i.Ref()
@@ -87,10 +84,10 @@ func (l Lock) Get(use Use) (Image, error) {
 	return i, nil
 }
 
-// Uses lists the lock's images in a fixed order.
+// Uses returns the uses of the lock's images in a fixed order.
 func (l Lock) Uses() []Use { return slices.Sorted(maps.Keys(l.Images)) }
 
-// Read reads a lock, and refuses fields that it does not know.
+// Read reads a lock. Unknown fields are errors.
 func Read(path string) (Lock, error) {
 	var l Lock
 	b, err := os.ReadFile(path)
@@ -110,7 +107,7 @@ func Read(path string) (Lock, error) {
 	return l, nil
 }
 
-// Write replaces a lock; header is a comment above it.
+// Write replaces a lock. header is a comment above it.
 func (l Lock) Write(path, header string) error {
 	b := bytes.NewBufferString(header)
 	e := yaml.NewEncoder(b)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestRead: a lock that says less than it has to, or what nothing reads, is refused.
+// TestRead checks that a lock with missing or unknown fields is rejected.
 func TestRead(t *testing.T) {
 	tests := map[string]struct{ content, wantErr string }{
 		"whole":         {"images: {vault: {name: example.com/vault, tag: '1.2', digest: 'sha256:ab'}}\n", ""},

@@ -11,7 +11,7 @@ import (
 
 const lockPath = "../images.lock.yaml"
 
-// TestLockIsAsWritten: `bin/kind lock` changes nothing in the committed lock but digests.
+// TestLockIsAsWritten checks that `bin/kind lock` changes only digests in the committed lock.
 func TestLockIsAsWritten(t *testing.T) {
 	lock, err := Read(lockPath)
 	if err != nil {
@@ -34,9 +34,9 @@ func TestLockIsAsWritten(t *testing.T) {
 	}
 }
 
-// TestBothWaysRunTheSameVersions: upstream's images are of the versions that hack/tools builds, so
-// that what passes the tests on one passes them on the other. kind publishes a node image for one
-// patch release of each minor version.
+// TestBothWaysRunTheSameVersions checks that upstream's images have the versions that hack/tools
+// builds, so that tests have the same results with both. kind publishes a node image for one patch
+// release of each minor version.
 func TestBothWaysRunTheSameVersions(t *testing.T) {
 	lock, err := Read(lockPath)
 	if err != nil {
@@ -72,7 +72,7 @@ func TestBothWaysRunTheSameVersions(t *testing.T) {
 	}
 }
 
-// required is the version of a module that a tool of hack/tools requires.
+// required returns the version of a module that a tool of hack/tools requires.
 func required(t *testing.T, dir, module string) string {
 	t.Helper()
 	path := filepath.Join("..", "..", "tools", dir, "go.mod")

@@ -1,5 +1,5 @@
 // Package images packs static binaries into container images without a container builder, pulls the
-// images of a lock, and puts both on the cluster's nodes.
+// images of a lock, and loads both on the cluster's nodes.
 package images
 
 import (
@@ -24,15 +24,15 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// Source is an image that can be put on nodes: packed here, or pulled.
+// Source is an image that can be loaded on nodes. It was packed here or pulled.
 type Source interface {
-	// Ref is the image's name with its tag.
+	// Ref returns the image's name with its tag.
 	Ref() (string, error)
-	// archive returns the path of a docker archive of it, which may be written below dir.
+	// archive returns the path of a docker archive of the image. It may write it below dir.
 	archive(dir string) (path string, err error)
 }
 
-// Image says what to pack.
+// Image is an image to pack.
 type Image struct {
 	Repository string // such as securenotes.dev/securenotes
 	Tag        string // fixed; empty: TagPrefix and a digest of the content
@@ -46,13 +46,13 @@ type Image struct {
 // File is one entry of the image's only layer.
 type File struct {
 	To   string // absolute path in the image
-	From string // file of this machine; symbolic links are followed
+	From string // file on this machine; symbolic links are followed
 	Data []byte // used when From is empty
 	Mode int64  // zero: 0755
 }
 
-// Ref is the image's name with its tag. Two images with the same content have the same name, so what
-// is already on a node need not be loaded and what runs it need not be restarted.
+// Ref returns the image's name with its tag. Images with the same content have the same name, so
+// that an unchanged image is not loaded again and restarts nothing.
 func (i Image) Ref() (string, error) {
 	if i.Tag != "" {
 		return i.Repository + ":" + i.Tag, nil
@@ -61,7 +61,7 @@ func (i Image) Ref() (string, error) {
 	return i.Repository + ":" + tag, err
 }
 
-// ContentTag is TagPrefix and a digest of the content.
+// ContentTag returns TagPrefix and a digest of the content.
 func (i Image) ContentTag() (string, error) {
 	h := sha256.New()
 	_, _ = fmt.Fprintf(h, "%q %q %q\n", i.Entrypoint, i.User, i.Env)
@@ -103,7 +103,7 @@ func (i Image) archive(dir string) (string, error) {
 	return path, Save(path, i)
 }
 
-// Build packs the image. Its layer is in the file layerPath for as long as the image is used.
+// Build packs the image. The image reads its layer from the file layerPath.
 func (i Image) Build(layerPath string) (v1.Image, error) {
 	if err := i.writeLayer(layerPath); err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func (i Image) Build(layerPath string) (v1.Image, error) {
 	return FromLayer(layerPath, v1.Config{Entrypoint: i.Entrypoint, User: i.User, Env: i.Env})
 }
 
-// FromLayer is an image of one layer, which is in a tar file.
+// FromLayer returns an image with one layer, which is a tar file.
 func FromLayer(layerPath string, config v1.Config) (v1.Image, error) {
 	layer, err := newTarLayer(layerPath)
 	if err != nil {
@@ -175,7 +175,7 @@ func (f File) writeTo(w *tar.Writer) error {
 		}
 		size = st.Size()
 	}
-	// No time stamps: the same content makes the same layer.
+	// No time stamps, so that the same content gives the same layer.
 	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(f.To, "/"), Size: size, Mode: f.mode()}); err != nil {
 		return err
 	}

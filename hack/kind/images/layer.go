@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// tarLayer is a layer in a tar file, as it is: go-containerregistry's own layers compress it, which
-// takes longer than to copy it within this machine.
+// tarLayer is an uncompressed layer in a tar file. The layers of go-containerregistry are
+// compressed, which takes longer than to copy them within this machine.
 type tarLayer struct {
 	path   string
 	digest v1.Hash
@@ -26,10 +26,10 @@ func newTarLayer(path string) (tarLayer, error) {
 	return tarLayer{path: path, digest: digest, size: size}, err
 }
 
-// Digest is that of the file.
+// Digest returns the digest of the file.
 func (l tarLayer) Digest() (v1.Hash, error) { return l.digest, nil }
 
-// DiffID is the same.
+// DiffID returns the digest of the file.
 func (l tarLayer) DiffID() (v1.Hash, error) { return l.digest, nil }
 
 // Compressed opens the file.
@@ -38,8 +38,8 @@ func (l tarLayer) Compressed() (io.ReadCloser, error) { return os.Open(l.path) }
 // Uncompressed opens the file.
 func (l tarLayer) Uncompressed() (io.ReadCloser, error) { return os.Open(l.path) }
 
-// Size is that of the file.
+// Size returns the size of the file.
 func (l tarLayer) Size() (int64, error) { return l.size, nil }
 
-// MediaType is a tar archive.
+// MediaType returns that of a tar archive.
 func (l tarLayer) MediaType() (types.MediaType, error) { return types.OCIUncompressedLayer, nil }

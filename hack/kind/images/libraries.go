@@ -11,8 +11,8 @@ import (
 
 var libraryPath = regexp.MustCompile(`/[^ ]+\.so[^ ]*`)
 
-// WithLibraries returns the named programs of a root file system together with every shared library
-// that they load, each at its own path. root "/" is this machine.
+// WithLibraries returns programs of a root file system and all shared libraries that they load,
+// each at its own path. root "/" is this machine.
 func WithLibraries(ctx context.Context, root string, programs ...string) ([]File, error) {
 	in := func(args ...string) *proc.Cmd {
 		if root != "/" {
@@ -27,7 +27,7 @@ func WithLibraries(ctx context.Context, root string, programs ...string) ([]File
 			return nil
 		}
 		seen[p] = true
-		// A link inside the root may be absolute: only from inside does it lead to the right file.
+		// A link may be absolute, so it must be resolved inside the root.
 		real, err := in("readlink", "-f", p).Output(ctx)
 		if err != nil {
 			return err

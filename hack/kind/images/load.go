@@ -12,7 +12,7 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/proc"
 )
 
-// Loader puts images on the nodes of the cluster.
+// Loader loads images on the nodes of the cluster.
 type Loader struct {
 	Layout layout.Layout
 	Docker docker.Docker
@@ -20,7 +20,7 @@ type Loader struct {
 	Nodes  []string // node containers
 }
 
-// Load loads those images that some node lacks.
+// Load loads the images that a node does not have.
 func (l Loader) Load(ctx context.Context, list ...Source) (note string, err error) {
 	missing, err := l.missing(ctx, list)
 	if err != nil || len(missing) == 0 {

@@ -21,8 +21,8 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/layout"
 )
 
-// Puller fetches the images of a lock: the node image into Docker, the others into archives of the
-// cache. Both stay when the cluster goes, so that the next one needs no registry.
+// Puller pulls the images of a lock: the node image into Docker, the others into archives of the
+// cache. Both stay when the cluster is removed, so that the next one needs no registry.
 type Puller struct {
 	Say    func(string, ...any)
 	Cache  string // directory of the archives
@@ -30,7 +30,7 @@ type Puller struct {
 	Lock   imagelock.Lock
 }
 
-// Pulled is an image of a lock, once it is in the cache.
+// Pulled is an image of a lock in the cache.
 type Pulled struct{ ref, path string }
 
 // Ref is the image's name with its tag.
@@ -41,28 +41,29 @@ func (p Pulled) archive(string) (string, error) {
 	return p.path, err
 }
 
-// Get returns the image of one use, to be put on nodes.
+// Get returns the image of one use.
 func (p Puller) Get(use imagelock.Use) (Pulled, error) {
 	image, err := p.Lock.Get(use)
 	return Pulled{ref: image.Ref(), path: p.path(image)}, err
 }
 
-// path holds what the image is known by: its digest, or its tag where the lock has no digest.
+// path returns the archive's path, which contains the image's digest, or its tag if the lock has no
+// digest.
 func (p Puller) path(image imagelock.Image) string {
 	return filepath.Join(p.Cache, layout.FileName(image.Pinned())+"-"+runtime.GOARCH+".tar")
 }
 
-// NodeRef is the node image as kind and Docker are told it.
+// NodeRef returns the reference of the node image for kind and Docker.
 func NodeRef(l imagelock.Lock) (string, error) {
 	image, err := l.Get(imagelock.Node)
 	if l.Registry == "" && image.Digest != "" {
 		return image.Ref() + "@" + image.Digest, err
 	}
-	return image.Ref(), err // with a registry of this machine, the tag holds a digest of the content
+	return image.Ref(), err // with a registry on this machine, the tag has a digest of the content
 }
 
-// Pull fetches what is not here yet, and says how large each image is. stored counts bytes in the
-// registry: compressed where it is upstream's.
+// Pull pulls the images that are missing, and prints the size of each in the registry, where
+// upstream's are compressed.
 func (p Puller) Pull(ctx context.Context) (note string, err error) {
 	var stored int64
 	pulled := 0
@@ -129,7 +130,7 @@ func (p Puller) pull(ctx context.Context, use imagelock.Use, image imagelock.Ima
 	return size, save(found, image.Ref(), p.path(image))
 }
 
-// source is the reference under which a registry has the image.
+// source returns the reference of the image in its registry.
 func (p Puller) source(image imagelock.Image) string {
 	if p.Lock.Registry == "" {
 		return image.Pinned()
@@ -138,7 +139,7 @@ func (p Puller) source(image imagelock.Image) string {
 	return p.Lock.Registry + "/" + path
 }
 
-// save writes the archive in one step, so that a killed pull leaves no half of one.
+// save writes the archive atomically, so that an interrupted pull leaves no partial archive.
 func save(image v1.Image, ref, path string) error {
 	tag, err := name.NewTag(ref)
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/imagelock"
 )
 
-// TestPull takes an image of the lock out of the registry that the lock names, under the name that
-// the lock gives it, and asks the registry once.
+// TestPull pulls an image from the lock's registry, and checks its name and that a second pull does
+// not use the registry.
 func TestPull(t *testing.T) {
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	defer server.Close()

@@ -7,11 +7,11 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
-// Repository begins the names of the images that are packed from hack/tools; nothing answers at
+// Repository is the prefix of the names of images that are packed from hack/tools. No server has
 // this host name.
 const Repository = "securenotes.dev/hack/"
 
-// Static packs one program that needs nothing but itself. user is uid:gid; empty means root.
+// Static packs one statically linked program. user is uid:gid. Empty: root.
 func Static(p toolchain.Program, from, user string) Image {
 	path := "/usr/local/bin/" + string(p)
 	return Image{
@@ -20,10 +20,11 @@ func Static(p toolchain.Program, from, user string) Image {
 	}
 }
 
-// NonRoot is the user that our own images run as: distroless's "nonroot", known to many policies.
+// NonRoot is the user of our images. It is that of distroless's "nonroot", which many policies
+// know.
 const NonRoot = 65532
 
-// Users returns the account files of an image: many programs refuse to run as a user without a name.
+// Users returns the account files of an image. Many programs do not run as a user without a name.
 func Users(name string, id int) []File {
 	var passwd, group bytes.Buffer
 	_, _ = fmt.Fprintf(&passwd, "root:x:0:0:root:/root:/sbin/nologin\n%s:x:%d:%d:%s:/:/sbin/nologin\n", name, id, id, name)

@@ -1,5 +1,5 @@
-// Package layout knows where everything lies: the checkout, its .cluster directory, the cache that
-// outlives both, and what belongs to this machine rather than to one checkout.
+// Package layout has the paths of all files: the checkout, its .cluster directory, the cache, and
+// the state of the machine that is independent of a checkout.
 package layout
 
 import (
@@ -13,11 +13,11 @@ import (
 // ClusterName is the name of the kind cluster, of its Docker network and of its cgroup.
 const ClusterName = "securenotes"
 
-// RunDir holds the socket and the records of a Docker daemon that we started. It is short because a
-// Unix socket's path is limited to 108 bytes, and goes with a reboot, as the daemon does.
+// RunDir has the socket and the records of a Docker daemon that we started. It is short because the
+// path of a Unix socket has at most 108 bytes. It is removed by a reboot, like the daemon.
 const RunDir = "/run/securenotes-docker"
 
-// Layout is resolved once, at start.
+// Layout is resolved once, at the start.
 type Layout struct {
 	Root  string // the checkout
 	Cache string // built tools and images, shared by all checkouts
@@ -60,39 +60,41 @@ func findRoot() (string, error) {
 	}
 }
 
-// Cluster is the checkout's own state: kubeconfig, certificates, Vault's unseal key.
+// Cluster returns a path in the checkout's own state: kubeconfig, certificates, Vault's unseal key.
 func (l Layout) Cluster(elem ...string) string {
 	return filepath.Join(append([]string{l.Root, ".cluster"}, elem...)...)
 }
 
-// Machine is state of the one cluster that a machine has, whichever checkout made it. It is outside
-// the checkout so that removing the checkout does not hide what is still running.
+// Machine returns a path in the state of the machine's only cluster, whichever checkout created it.
+// It is outside the checkout, so that a cluster can still be found when its checkout is deleted.
 func (l Layout) Machine(elem ...string) string {
 	return filepath.Join(append([]string{l.Cache, "clusters", ClusterName}, elem...)...)
 }
 
-// Kubeconfig of the cluster.
+// Kubeconfig returns the path of the cluster's kubeconfig.
 func (l Layout) Kubeconfig() string { return l.Cluster("kubeconfig") }
 
-// CA is the certificate that everything in the cluster is verified with.
+// CA returns the path of the certificate that verifies all servers in the cluster.
 func (l Layout) CA() string { return l.Cluster("ca.crt") }
 
-// RunEnv tells tests and people how to reach what runs.
+// RunEnv returns the path of a file with the addresses of everything that runs, for tests and
+// users.
 func (l Layout) RunEnv() string { return l.Cluster("run.env") }
 
-// DockerData is the data root of a Docker daemon that we started: kept, because the node image is in it.
+// DockerData returns the data root of a Docker daemon that we started. It is kept, because it has
+// the node image.
 func (l Layout) DockerData() string { return filepath.Join(l.Cache, "docker") }
 
-// Program is one of the programs that people and tests use with the cluster.
+// Program returns the path of a program that users and tests use with the cluster.
 func (l Layout) Program(name string) string { return l.Cluster("bin", name) }
 
-// Pulled holds what came out of registries: archives of images, and kubectl.
+// Pulled returns the directory of what was pulled: archives of images, and kubectl.
 func (l Layout) Pulled() string { return filepath.Join(l.Cache, "pulled") }
 
-// Made holds the images that hack/offline has made.
+// Made returns the directory of the images that hack/offline has built.
 func (l Layout) Made() string { return filepath.Join(l.Cache, "images") }
 
-// FileName makes a file name of an image's name.
+// FileName returns a file name for an image's name.
 func FileName(image string) string {
 	return strings.NewReplacer("/", "-", ":", "-", "@", "-").Replace(image)
 }

@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// Lock keeps two runs from interleaving on one machine. The kernel drops it when the process ends,
-// however it ends, so a killed run never leaves it behind.
+// Lock prevents two concurrent runs on one machine. The kernel releases it when the process ends,
+// also when it is killed.
 func (l Layout) Lock() (unlock func(), err error) {
 	path := filepath.Join(l.Cache, "lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
@@ -23,7 +23,7 @@ func (l Layout) Lock() (unlock func(), err error) {
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
-		return nil, fmt.Errorf("another run is at work (%s); wait for it or end it, then try again", strings.TrimSpace(string(holder)))
+		return nil, fmt.Errorf("another run is in progress (%s); wait for it or end it, then try again", strings.TrimSpace(string(holder)))
 	}
 	if err := f.Truncate(0); err == nil {
 		_, _ = fmt.Fprintf(f, "process %d in %s\n", os.Getpid(), l.Root)

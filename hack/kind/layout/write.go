@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 )
 
-// WriteFile replaces a file in one step, so that a killed run never leaves half of one.
+// WriteFile replaces a file atomically, so that an interrupted run leaves no partial file.
 func WriteFile(path string, data []byte, mode os.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
@@ -28,7 +28,7 @@ func WriteFile(path string, data []byte, mode os.FileMode) error {
 	return os.Rename(tmp.Name(), path)
 }
 
-// Link makes path a symbolic link to target, in one step.
+// Link atomically makes path a symbolic link to target.
 func Link(path, target string) error {
 	if to, err := os.Readlink(path); err == nil && to == target {
 		return nil

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Identity names one process for good: a process id alone may belong to another process later.
+// Identity identifies one process. A process id alone may be reused by another process.
 type Identity struct {
 	PID   int    `json:"pid"`
 	Start uint64 `json:"start"` // in clock ticks since boot, field 22 of /proc/PID/stat
@@ -22,7 +22,8 @@ func Identify(pid int) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	// The second field is the name in parentheses and may hold anything, so count from its end.
+	// The second field, the name in parentheses, may contain any character. Count fields from its
+	// end.
 	i := bytes.LastIndexByte(b, ')')
 	if i < 0 {
 		return Identity{}, fmt.Errorf("/proc/%d/stat has no process name", pid)
@@ -38,13 +39,13 @@ func Identify(pid int) (Identity, error) {
 	return Identity{PID: pid, Start: start}, err
 }
 
-// Alive tells whether exactly this process still runs.
+// Alive reports whether this very process still runs.
 func (i Identity) Alive() bool {
 	now, err := Identify(i.PID)
 	return err == nil && now == i
 }
 
-// Stop asks the process to end, waits, and kills it only when it does not.
+// Stop sends SIGTERM, and kills the process if it has not ended after patience.
 func (i Identity) Stop(patience time.Duration) error {
 	for _, s := range []struct {
 		signal syscall.Signal

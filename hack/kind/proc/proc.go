@@ -1,5 +1,5 @@
-// Package proc runs other programs so that a cancelled run leaves none of them behind and a failed
-// one says what it printed.
+// Package proc runs other programs. A cancelled run leaves none of them behind, and the error of a
+// failed one has its output.
 package proc
 
 import (
@@ -16,32 +16,32 @@ import (
 	"time"
 )
 
-// grace is how long a cancelled program may take to end by itself.
+// grace is how long a cancelled program may take to end.
 const grace = 10 * time.Second
 
-// tail is how many of its last lines a failed program's error carries.
+// tail is how many of its last lines are in the error of a failed program.
 const tail = 15
 
-// longest is the length at which an error cuts a command line.
+// longest bounds the command line in an error.
 const longest = 160
 
-// Cmd is a program about to be run.
+// Cmd is a program to run.
 type Cmd struct {
 	Name  string
 	Args  []string
-	Env   []string // added to this process's environment; later entries win
+	Env   []string // added to this process's environment; later entries take precedence
 	Dir   string
 	Stdin io.Reader
-	Tee   io.Writer // also receives everything printed, as it is printed
+	Tee   io.Writer // also receives all output at once
 }
 
-// New returns a Cmd without environment or input of its own.
+// New returns a Cmd without additional environment or input.
 func New(name string, args ...string) *Cmd { return &Cmd{Name: name, Args: args} }
 
 // WithEnv adds environment entries of the form KEY=value.
 func (c *Cmd) WithEnv(env ...string) *Cmd { c.Env = append(c.Env, env...); return c }
 
-// WithStdin gives the program something to read.
+// WithStdin sets the program's standard input.
 func (c *Cmd) WithStdin(r io.Reader) *Cmd { c.Stdin = r; return c }
 
 // In sets the working directory.
@@ -68,13 +68,13 @@ func (c *Cmd) Output(ctx context.Context) (string, error) {
 	return strings.TrimRight(stdout.String(), "\n"), nil
 }
 
-// Exec returns the command with cancellation that reaches the program's children too: each program
-// leads a process group, so that Ctrl-C reaches this process alone and this process decides.
+// Exec returns the command. Its cancellation reaches the program's children, too. Each program has
+// a process group of its own, so that Ctrl-C reaches this process only, which then cancels.
 func (c *Cmd) Exec(ctx context.Context) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, c.Name, c.Args...)
 	cmd.Dir, cmd.Stdin = c.Dir, c.Stdin
 	cmd.Env = append(os.Environ(), c.Env...)
-	// Even a run that is killed outright takes what it was running with it.
+	// The program also ends if this process is killed.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = grace
@@ -91,7 +91,7 @@ func (c *Cmd) explain(ctx context.Context, err error, output string) error {
 	return fmt.Errorf("%s: %w%s", c, err, lastLines(output))
 }
 
-// String is the command line, shortened: errors are read by people.
+// String returns the command line, shortened for errors.
 func (c *Cmd) String() string {
 	s := strings.Join(append([]string{filepath.Base(c.Name)}, c.Args...), " ")
 	if len(s) > longest {

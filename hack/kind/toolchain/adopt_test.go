@@ -2,7 +2,7 @@ package toolchain
 
 import "testing"
 
-// TestHasVersion: only the pinned version itself makes a program of this machine one of ours.
+// TestHasVersion checks that only a program with exactly the pinned version is adopted.
 func TestHasVersion(t *testing.T) {
 	tests := map[string]struct {
 		says string

@@ -1,5 +1,5 @@
-// Package toolchain builds the programs that the cluster and the tests need, from the Go modules
-// pinned in hack/tools, once per version and machine.
+// Package toolchain builds the programs that the cluster and the tests need. They come from Go
+// modules pinned in hack/tools, and are built once for each version and machine.
 package toolchain
 
 import "slices"
@@ -7,17 +7,17 @@ import "slices"
 // Tool is one module below hack/tools and the programs built from it.
 type Tool struct {
 	Dir      string                        // below hack/tools
-	Module   string                        // whose version names the tool; empty: the tool is ours
+	Module   string                        // whose version is that of the tool; empty: the tool is ours
 	Programs map[string]string             // file name to package path
-	Stamp    func(version string) []string // linker flags that tell a program its version
+	Stamp    func(version string) []string // linker flags that set a program's version
 	Tags     []string                      // build tags
-	Instead  map[string]string             // of a file of the module, by its path there, one of ours in Dir
+	Instead  map[string]string             // path of a file of the module, and the file in Dir that replaces it
 }
 
 // A Program is the file name of one of the catalog's binaries.
 type Program string
 
-// The programs, by the name under which each is installed.
+// The programs. Their names are those of the binaries.
 const (
 	APIServer         Program = "kube-apiserver"
 	ControllerManager Program = "kube-controller-manager"
@@ -40,17 +40,17 @@ const (
 	GolangciLint      Program = "golangci-lint"
 )
 
-// Sets of programs, by what they are for.
+// Sets of programs for one purpose.
 var (
-	// ForCluster is needed wherever a cluster is brought up.
+	// ForCluster is needed for every cluster.
 	ForCluster = []Program{Kind, Helm, VolumeProvisioner}
-	// ForNodeImage is needed where no registry offers a node image.
+	// ForNodeImage is needed if no registry has a node image.
 	ForNodeImage = []Program{APIServer, ControllerManager, Scheduler, Proxy, Kubelet, Kubeadm, Kubectl, Etcd, Containerd, Ctr, Shim, CoreDNS}
-	// ForOffline is what hack/offline makes images of.
+	// ForOffline is what hack/offline packs into images.
 	ForOffline = append(slices.Clone(ForNodeImage), CertManager, Vault)
-	// ForIntegration is what tests start by themselves.
+	// ForIntegration is what integration tests start.
 	ForIntegration = []Program{APIServer, Etcd, Kubectl, Scheduler, Vault, Helm}
-	// ForDevelopment generates and checks.
+	// ForDevelopment is what generates and checks code.
 	ForDevelopment = []Program{ControllerGen, Helm, GolangciLint}
 )
 
@@ -72,7 +72,7 @@ var catalog = []Tool{
 	{Dir: "kind", Module: "sigs.k8s.io/kind", Programs: map[string]string{"kind": "sigs.k8s.io/kind"}},
 	{
 		Dir: "vault", Module: "github.com/hashicorp/vault", Programs: map[string]string{"vault": "github.com/hashicorp/vault"},
-		// Vault's own choice of few plugins, and what the tests need besides.
+		// Vault's own minimal set of plugins, and those that the tests need.
 		Tags: []string{"minimal"}, Instead: map[string]string{
 			"helper/builtinplugins/registry_min.go": "builtinplugins/registry_min.go",
 			"command/commands_min.go":               "command/commands_min.go",
@@ -85,8 +85,8 @@ var catalog = []Tool{
 	{Dir: "golangci-lint", Module: "github.com/golangci/golangci-lint/v2", Programs: map[string]string{"golangci-lint": "github.com/golangci/golangci-lint/v2/cmd/golangci-lint"}},
 }
 
-// kubeVersion sets what `kubeadm` and the API server report: without it they call themselves
-// v0.0.0-master and refuse to talk to each other.
+// kubeVersion sets the version that `kubeadm` and the API server report. Without it, they report
+// v0.0.0-master and do not work together.
 func kubeVersion(version string) []string {
 	major, minor := majorMinor(version)
 	const p = "-X k8s.io/component-base/version."

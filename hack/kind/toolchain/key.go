@@ -14,17 +14,18 @@ import (
 	"golang.org/x/mod/modfile"
 )
 
-// resolved is a tool with what its module files say.
+// resolved is a tool with the contents of its module files.
 type resolved struct {
 	Tool
 	source  string // directory of its module
-	version string // of the module it is named after
+	version string // of the module
 	home    string // directory of its binaries in the cache
 	flags   []string
 }
 
-// resolve reads a tool's version and derives its place in the cache. The place is named by all that
-// determines the binaries: the module's requirements and checksums, our own source, the flags.
+// resolve reads a tool's version and derives its directory in the cache. The directory's name
+// depends on everything that determines the binaries: the module's requirements and checksums, our
+// own source, and the flags.
 func resolve(root, cache string, t Tool) (resolved, error) {
 	r := resolved{Tool: t, source: filepath.Join(root, "hack", "tools", t.Dir), version: "v0"}
 	modPath := filepath.Join(r.source, "go.mod")

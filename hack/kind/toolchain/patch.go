@@ -10,10 +10,10 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/proc"
 )
 
-// patched copies the tool's module to dir, with our files in place of some of its own, and returns the
-// go.mod that builds from the copy. (Go refuses an overlay of what lies in its module cache.)
+// patched copies the tool's module to dir, replaces some files by ours, and returns the go.mod that
+// builds the copy. (Go rejects an overlay of files in its module cache.)
 func (t resolved) patched(ctx context.Context, dir string) (modfile string, err error) {
-	// The directory is known only of a module that has been downloaded.
+	// Only a downloaded module has a directory.
 	if err := proc.New("go", "mod", "download", t.Module).In(t.source).WithEnv(BuildEnv()...).Run(ctx); err != nil {
 		return "", err
 	}
@@ -30,7 +30,7 @@ func (t resolved) patched(ctx context.Context, dir string) (modfile string, err 
 			return "", err
 		}
 	}
-	// Go takes the checksums from the file beside it.
+	// Go reads the checksums from the file in the same directory.
 	for _, name := range []string{"go.mod", "go.sum"} {
 		b, err := os.ReadFile(filepath.Join(t.source, name))
 		if err != nil {
@@ -46,7 +46,7 @@ func (t resolved) patched(ctx context.Context, dir string) (modfile string, err 
 	return filepath.Join(dir, "go.mod"), nil
 }
 
-// replace gives a file that is there other content.
+// replace replaces the content of an existing file.
 func replace(path, from string) error {
 	if _, err := os.Stat(path); err != nil {
 		return fmt.Errorf("nothing to replace: %w", err)

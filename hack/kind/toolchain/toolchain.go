@@ -21,7 +21,7 @@ type Chain struct {
 	say   *console.Console
 	tools map[Program]resolved
 	cache string
-	found map[Program]string // programs of this machine that Adopt has found
+	found map[Program]string // programs in PATH that Adopt has found
 }
 
 // New reads the pinned versions of a checkout.
@@ -39,7 +39,7 @@ func New(say *console.Console, root, cache string) (*Chain, error) {
 	return c, nil
 }
 
-// Path is where a program lies, or will once it is built.
+// Path returns the path of a program, which may not be built yet.
 func (c *Chain) Path(p Program) string {
 	if path, ok := c.found[p]; ok {
 		return path
@@ -47,8 +47,8 @@ func (c *Chain) Path(p Program) string {
 	return filepath.Join(c.tools[p].home, string(p))
 }
 
-// Adopt takes those of the programs that are in PATH in their pinned version, so that they need not
-// be built. Each has to print its version when it is called with `version`.
+// Adopt uses the programs in PATH that have the pinned version, so that they need not be built. A
+// program must print its version when it is called with `version`.
 func (c *Chain) Adopt(ctx context.Context, programs ...Program) (note string) {
 	for _, p := range programs {
 		if _, err := os.Stat(c.Path(p)); err == nil {
@@ -67,19 +67,19 @@ func (c *Chain) Adopt(ctx context.Context, programs ...Program) (note string) {
 	return note
 }
 
-// hasVersion reports whether a version is a word of a text.
+// hasVersion reports whether text contains the version as a word.
 func hasVersion(text, version string) bool {
 	words := strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(`"',{}`, r) })
 	return slices.Contains(words, version)
 }
 
-// Version of the module that a program is built from.
+// Version returns the version of the module that a program is built from.
 func (c *Chain) Version(p Program) string { return c.tools[p].version }
 
-// Source is the directory of a program's module below hack/tools.
+// Source returns the directory of a program's module below hack/tools.
 func (c *Chain) Source(p Program) string { return c.tools[p].source }
 
-// Ensure builds those of the programs that are not in the cache yet.
+// Ensure builds the programs that are not in the cache.
 func (c *Chain) Ensure(ctx context.Context, programs ...Program) (note string, err error) {
 	var missing []Program
 	built := 0
@@ -94,7 +94,7 @@ func (c *Chain) Ensure(ctx context.Context, programs ...Program) (note string, e
 		}
 	}
 	for len(missing) > 0 {
-		// Programs of one module are built in one call: it reads the module once.
+		// Programs of one module are built in one call, which reads the module once.
 		together := []Program{missing[0]}
 		var others []Program
 		for _, p := range missing[1:] {
@@ -131,7 +131,8 @@ func (c *Chain) build(ctx context.Context, programs []Program) error {
 		return err
 	}
 	removeLeftovers(t.home)
-	// Build beside the final name and rename: what is there is whole, whenever a run is killed.
+	// Build in a temporary directory and rename it, so that an interrupted run leaves no partial
+	// result.
 	work, err := os.MkdirTemp(t.home, ".build-*")
 	if err != nil {
 		return err
@@ -151,7 +152,7 @@ func (c *Chain) build(ctx context.Context, programs []Program) error {
 		}
 		args = append(args, "-modfile", modfile)
 	}
-	// go names several programs after their packages, and one as it is told.
+	// go names several programs after their packages, and a single one by its flag.
 	out := work + string(filepath.Separator)
 	if len(programs) == 1 {
 		out = filepath.Join(work, string(programs[0]))
@@ -171,8 +172,8 @@ func (c *Chain) build(ctx context.Context, programs []Program) error {
 	return nil
 }
 
-// removeLeftovers removes what builds that were killed have left: what is hidden and older than any
-// build takes.
+// removeLeftovers removes what interrupted builds have left: hidden directories that are older than
+// any build takes.
 func removeLeftovers(home string) {
 	entries, err := os.ReadDir(home)
 	if err != nil {
@@ -185,11 +186,12 @@ func removeLeftovers(home string) {
 	}
 }
 
-// BuildEnv makes builds static and independent of the caller's workspace and flags.
+// BuildEnv returns an environment for static builds that are independent of the caller's workspace
+// and flags.
 func BuildEnv() []string { return []string{"CGO_ENABLED=0", "GOFLAGS=-buildvcs=false", "GOWORK=off"} }
 
-// LinkEnvtest gathers what controller-runtime's envtest starts in one directory, its
-// KUBEBUILDER_ASSETS.
+// LinkEnvtest links the programs of controller-runtime's envtest in one directory, and returns it
+// as KUBEBUILDER_ASSETS.
 func (c *Chain) LinkEnvtest() (string, error) {
 	dir := filepath.Join(c.cache, "envtest", c.Version(APIServer))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -203,5 +205,5 @@ func (c *Chain) LinkEnvtest() (string, error) {
 	return dir, nil
 }
 
-// Known tells whether the catalog has a program of this name.
+// Known reports whether the catalog has a program of this name.
 func (c *Chain) Known(p Program) bool { _, ok := c.tools[p]; return ok }

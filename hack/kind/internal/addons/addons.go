@@ -1,5 +1,5 @@
-// Package addons brings up what SecureNotes expects of a cluster: storage, cert-manager, Vault and
-// PostgreSQL. Every part can be applied again and again; a part that is there stays as it is.
+// Package addons installs what SecureNotes needs in a cluster: storage, cert-manager, Vault and
+// PostgreSQL. Every part can be applied again and leaves an existing part unchanged.
 package addons
 
 import (
@@ -21,7 +21,7 @@ var manifests embed.FS
 //go:embed charts
 var charts embed.FS
 
-// Addons shares what its parts need.
+// Addons is the common state of the parts.
 type Addons struct {
 	Say    func(string, ...any)
 	Layout layout.Layout
@@ -42,7 +42,7 @@ func (a Addons) apply(ctx context.Context, file string, values any) error {
 	return a.Kube.Apply(ctx, b.String())
 }
 
-// applyImage applies a manifest whose only variable is the image it runs.
+// applyImage applies a manifest with one variable, the image.
 func (a Addons) applyImage(ctx context.Context, file string, use imagelock.Use) error {
 	image, err := a.Lock.Get(use)
 	if err != nil {

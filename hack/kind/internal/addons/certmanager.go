@@ -17,8 +17,8 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
-// CertManager installs it with a certificate authority of this cluster's own, the ClusterIssuer
-// securenotes-ca, and writes the authority's certificate where clients of this machine find it.
+// CertManager installs cert-manager and a certificate authority of this cluster, the ClusterIssuer
+// securenotes-ca. It writes the authority's certificate to a file for clients on this machine.
 func (a Addons) CertManager(ctx context.Context) (string, error) {
 	install := a.certManagerChart
 	if a.Lock.Offline {
@@ -27,7 +27,8 @@ func (a Addons) CertManager(ctx context.Context) (string, error) {
 	if err := install(ctx); err != nil {
 		return "", err
 	}
-	// The webhook of the chart answers a moment after it is ready, when its certificate is known.
+	// The webhook of the chart answers only some time after it is ready, when its certificate is
+	// known.
 	if err := kube.Until(ctx, time.Minute, time.Second, func(ctx context.Context) error { return a.apply(ctx, "issuer.yaml", nil) }); err != nil {
 		return "", err
 	}
@@ -66,7 +67,7 @@ func (a Addons) certManagerManifests(ctx context.Context) error {
 	return a.Kube.Rollout(ctx, "cert-manager", "deployment/cert-manager", 2*time.Minute)
 }
 
-// certManagerCRDs reads the definitions out of the very module that the controllers are built from.
+// certManagerCRDs reads the definitions from the module that the controllers are built from.
 func (a Addons) certManagerCRDs(ctx context.Context) (string, error) {
 	dir, err := proc.New("go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", "github.com/cert-manager/cert-manager").
 		In(a.Tools.Source(toolchain.CertManager)).WithEnv(toolchain.BuildEnv()...).Output(ctx)

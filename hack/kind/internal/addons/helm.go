@@ -13,7 +13,7 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
-// helm is a helm command that leaves the configuration of the person at this machine alone.
+// helm returns a helm command that does not use the user's configuration.
 func (a Addons) helm(args ...string) *proc.Cmd {
 	home := a.Layout.Machine("helm")
 	return proc.New(a.Tools.Path(toolchain.Helm), args...).
@@ -22,8 +22,8 @@ func (a Addons) helm(args ...string) *proc.Cmd {
 
 // Install installs or upgrades a chart.
 func (a Addons) Install(ctx context.Context, release, chart, namespace string, args ...string) error {
-	// helm refuses every upgrade after one that was killed, with "another operation is in
-	// progress". The lock of this machine says that none is.
+	// After an interrupted upgrade, helm rejects every other one with "another operation is in
+	// progress". The machine's lock proves that none is.
 	if err := a.Kube.Command("-n", namespace, "delete", "secret", "--ignore-not-found", "--selector",
 		"owner=helm,name="+release+",status in (pending-install,pending-upgrade,pending-rollback)").Run(ctx); err != nil {
 		return err
@@ -35,7 +35,7 @@ func (a Addons) Install(ctx context.Context, release, chart, namespace string, a
 	return nil
 }
 
-// upstreamChart is a chart of the lock, as it is installed.
+// upstreamChart is a chart of the lock and its installation.
 type upstreamChart struct {
 	name   string
 	images map[imagelock.Use]string // to the values' prefix of each image
@@ -48,7 +48,7 @@ var (
 	vaultChart = upstreamChart{"vault", map[imagelock.Use]string{imagelock.Vault: "server.image"}}
 )
 
-// arguments returns the chart's directory and the flags that give it its values.
+// arguments returns the chart's directory and the flags with its values.
 func (a Addons) arguments(ctx context.Context, c upstreamChart) (dir string, flags []string, err error) {
 	if dir, err = a.chartDir(ctx, c.name); err != nil {
 		return "", nil, err
@@ -72,7 +72,8 @@ func (a Addons) arguments(ctx context.Context, c upstreamChart) (dir string, fla
 	return dir, flags, nil
 }
 
-// chartDir is where the chart lies in its Go module, which is fetched and compared with the lock.
+// chartDir downloads the chart's Go module, compares its checksum with the lock, and returns the
+// chart's directory.
 func (a Addons) chartDir(ctx context.Context, name string) (string, error) {
 	c, ok := a.Lock.Charts[name]
 	if !ok {
@@ -92,16 +93,16 @@ func (a Addons) chartDir(ctx context.Context, name string) (string, error) {
 	return filepath.Join(m.Dir, c.Path), nil
 }
 
-// checkNamespace is where the charts are checked.
+// checkNamespace is the namespace of the check.
 const checkNamespace = "chart-check"
 
-// CheckCharts renders upstream's charts and has the API server look at every object of them,
-// without creating any, in a namespace that warns of pods that the strictest Pod Security refuses.
+// CheckCharts renders upstream's charts and sends every object to the API server as a dry run, in a
+// namespace that warns of pods that the restricted Pod Security Standard rejects.
 func (a Addons) CheckCharts(ctx context.Context) (note string, err error) {
 	defer func() {
 		err := a.Kube.Command("delete", "namespace", checkNamespace, "--ignore-not-found", "--wait=false").Run(context.WithoutCancel(ctx))
 		if err != nil {
-			a.Say("namespace %s stays: %v", checkNamespace, err)
+			a.Say("namespace %s was not removed: %v", checkNamespace, err)
 		}
 	}()
 	if err := a.Kube.Apply(ctx, `apiVersion: v1
@@ -123,8 +124,8 @@ metadata:
 		if err != nil {
 			return "", err
 		}
-		// The names are those of what runs here, so the dry run must not take its fields for
-		// conflicts.
+		// Objects of these names may run here, so the dry run must ignore conflicts with their
+		// fields.
 		out, err := a.Kube.Command("apply", "--dry-run=server", "--server-side", "--force-conflicts", "--warnings-as-errors",
 			"--field-manager", "chart-check", "-o", "name", "-f", "-").WithStdin(strings.NewReader(rendered)).Output(ctx)
 		if err != nil {

@@ -2,7 +2,7 @@ package addons
 
 import "encoding/json"
 
-// downloadedDir reads the directory out of `go mod download -json`.
+// downloadedDir returns the directory in the output of `go mod download -json`.
 func downloadedDir(answer string) (string, error) {
 	var m struct{ Dir string }
 	err := json.Unmarshal([]byte(answer), &m)

@@ -18,7 +18,7 @@ const (
 	databaseHost = "postgres.postgres.svc"
 )
 
-// Postgres brings a PostgreSQL server up that takes TLS connections only.
+// Postgres installs a PostgreSQL server that accepts TLS connections only.
 func (a Addons) Postgres(ctx context.Context) (string, error) {
 	if err := a.applyImage(ctx, "postgres.yaml", imagelock.Postgres); err != nil {
 		return "", err
@@ -26,8 +26,8 @@ func (a Addons) Postgres(ctx context.Context) (string, error) {
 	return "TLS only", a.Kube.Rollout(ctx, "postgres", "statefulset/postgres", 3*time.Minute)
 }
 
-// Database makes sure of a role with a database of its own, and of the Secrets through which a
-// SecureNotes object finds it. The password is random, made once, and travels by standard input.
+// Database is a role with a database of its own, and the Secrets with which a SecureNotes object
+// finds it. The password is random, is generated once, and is passed by standard input.
 type Database struct {
 	Name      string // of role and database
 	Namespace string // of the Secrets
@@ -35,7 +35,7 @@ type Database struct {
 	CASecret  string // holds `ca.crt`
 }
 
-// EnsureDatabase applies d.
+// EnsureDatabase creates d unless it exists.
 func (a Addons) EnsureDatabase(ctx context.Context, d Database) (string, error) {
 	password, err := a.databasePassword(ctx, d)
 	if err != nil {
@@ -69,7 +69,7 @@ data: {ca.crt: %[5]s}
 `, d.Secret, d.Namespace, b64([]byte(uri.String())), d.CASecret, b64(ca)))
 }
 
-// databasePassword is the one in the Secret, or a new one.
+// databasePassword returns the password in the Secret, or a new one.
 func (a Addons) databasePassword(ctx context.Context, d Database) (string, error) {
 	var secret struct {
 		Data map[string]string `json:"data"`

@@ -9,12 +9,13 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
-// StorageImage runs the volume provisioner; as root, because it deletes what pods of any user wrote.
+// StorageImage returns the image of the volume provisioner. It runs as root, because it deletes
+// files of any user.
 func (a Addons) StorageImage() images.Image {
 	return images.Static(toolchain.VolumeProvisioner, a.Tools.Path(toolchain.VolumeProvisioner), "")
 }
 
-// Storage makes the class `shared` the default: volumes that follow their pod to any node.
+// Storage installs the default storage class `shared`, whose volumes are available on all nodes.
 func (a Addons) Storage(ctx context.Context) (string, error) {
 	ref, err := a.StorageImage().Ref()
 	if err != nil {
@@ -23,7 +24,7 @@ func (a Addons) Storage(ctx context.Context) (string, error) {
 	if err := a.apply(ctx, "storage.yaml", map[string]string{"Image": ref, "VolumesInNode": cluster.VolumesInNode}); err != nil {
 		return "", err
 	}
-	// kind brings a class of its own, whose volumes are bound to one node.
+	// kind has a class of its own, whose volumes are bound to one node.
 	var kinds struct{}
 	if found, err := a.Kube.Get(ctx, "default", "storageclass", "standard", &kinds); err != nil {
 		return "", err
@@ -32,5 +33,5 @@ func (a Addons) Storage(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	return "volumes follow their pods", a.Kube.Rollout(ctx, "volume-provisioner", "deployment/volume-provisioner", 2*time.Minute)
+	return "volumes are available on all nodes", a.Kube.Rollout(ctx, "volume-provisioner", "deployment/volume-provisioner", 2*time.Minute)
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/layout"
 )
 
-// vaultKeys is what Vault gives out once, when it is initialised. It stays in the checkout's
-// .cluster directory, readable for its owner only, and in no Kubernetes object.
+// vaultKeys is what Vault returns once, when it is initialised. It is stored in the checkout's
+// .cluster directory, which only its owner can read, and in no Kubernetes object.
 type vaultKeys struct {
 	UnsealKey string `json:"unsealKey"`
 	RootToken string `json:"rootToken"`
@@ -27,12 +27,13 @@ type vaultKeys struct {
 
 func (a Addons) keysPath() string { return a.Layout.Cluster("vault", "keys.json") }
 
-// Vault brings a Vault server up: TLS, Raft storage on a volume, initialised and unsealed.
+// Vault installs a Vault server with TLS and Raft storage on a volume, initialises it and unseals
+// it.
 func (a Addons) Vault(ctx context.Context) (note string, err error) {
 	if keysNeverKept(a.keysPath()) {
-		// Nobody has the keys of this Vault and nobody ever had: nothing can be in it. It is not asked how far it
-		// got: one whose initialisation was cut short answers with errors.
-		a.Say("an earlier run was killed while it initialised Vault: starting Vault anew")
+		// Nobody ever had the keys of this Vault, so it contains nothing. Its state is not queried,
+		// because a Vault whose initialisation was interrupted answers with errors.
+		a.Say("an earlier run was interrupted while it initialised Vault: recreating Vault")
 		if err := a.Kube.Command("-n", "vault", "delete", "statefulset/vault", "pvc/data-vault-0", "--ignore-not-found", "--timeout=90s").Run(ctx); err != nil {
 			return "", err
 		}
@@ -64,7 +65,7 @@ func (a Addons) startVault(ctx context.Context) (note string, err error) {
 	return v.unseal(ctx)
 }
 
-// installVault does not wait: Vault is not ready before it is unsealed.
+// installVault does not wait, because Vault is not ready before it is unsealed.
 func (a Addons) installVault(ctx context.Context) error {
 	if a.Lock.Offline {
 		return a.applyImage(ctx, "vault.yaml", imagelock.Vault)
@@ -76,7 +77,7 @@ func (a Addons) installVault(ctx context.Context) error {
 	return a.Install(ctx, "vault", dir, "vault", flags...)
 }
 
-// vault is the server's HTTP API on a port of this machine that is open for this run only.
+// vault is the server's HTTP API on a local port that is open during this run only.
 type vault struct {
 	address string
 	client  *http.Client
@@ -124,7 +125,8 @@ func (v vault) unseal(ctx context.Context) (note string, err error) {
 	}
 	note = "unsealed already"
 	if !status.Initialized {
-		// Once begun it has to end: an interrupt between Vault's answer and our file loses the keys.
+		// It must not be interrupted: between Vault's answer and the write of the file, that would
+		// lose the keys.
 		if err := v.initialise(context.WithoutCancel(ctx)); err != nil {
 			return "", err
 		}
@@ -143,14 +145,14 @@ func (v vault) unseal(ctx context.Context) (note string, err error) {
 	return note, nil
 }
 
-// initialise asks Vault for its keys and keeps them. A mark stands for as long as that takes, so that
-// the next run can tell keys that were never kept from keys that were lost.
+// initialise initialises Vault and stores its keys. A mark exists meanwhile, so that the next run
+// can distinguish keys that were never stored from keys that were lost.
 func (v vault) initialise(ctx context.Context) error {
 	if err := layout.WriteFile(mark(v.keys), nil, 0o600); err != nil {
 		return err
 	}
 	if err := os.Remove(v.keys); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err // the keys of an earlier Vault
+		return err // there are keys of an earlier Vault
 	}
 	var answer struct {
 		Keys      []string `json:"keys_base64"`
@@ -160,7 +162,7 @@ func (v vault) initialise(ctx context.Context) error {
 		return err
 	}
 	if len(answer.Keys) != 1 {
-		return errors.New("vault gave no unseal key")
+		return errors.New("vault returned no unseal key")
 	}
 	b, err := json.MarshalIndent(vaultKeys{UnsealKey: answer.Keys[0], RootToken: answer.RootToken}, "", "  ")
 	if err != nil {
@@ -172,7 +174,8 @@ func (v vault) initialise(ctx context.Context) error {
 	return os.Remove(mark(v.keys))
 }
 
-// keysNeverKept says whether a run began to initialise Vault and was killed before it had kept the keys.
+// keysNeverKept reports whether a run was interrupted after it started to initialise Vault and
+// before it stored the keys.
 func keysNeverKept(keys string) bool {
 	_, errKeys := os.Stat(keys)
 	_, errMark := os.Stat(mark(keys))
@@ -223,8 +226,8 @@ func (v vault) call(ctx context.Context, method, path string, body, into any) er
 	return json.Unmarshal(answer, into)
 }
 
-// Administrator runs work with the environment of a Vault administrator, as the vault program reads
-// it. The port is open for as long as the work takes.
+// Administrator runs work with the environment of a Vault administrator for the vault program. The
+// local port is open meanwhile.
 func (a Addons) Administrator(ctx context.Context, work func(env []string) error) error {
 	v, stop, err := a.openVault(ctx)
 	if err != nil {

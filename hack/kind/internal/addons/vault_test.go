@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestKeysNeverKept: only a run that was killed between Vault's initialisation and the keeping of its keys is
-// one that nobody can unseal.
+// TestKeysNeverKept checks that only an interruption between Vault's initialisation and the storage
+// of its keys counts as keys that were never stored.
 func TestKeysNeverKept(t *testing.T) {
 	for name, tc := range map[string]struct {
 		mark, kept, want bool

@@ -29,7 +29,7 @@ func (c Cluster) kind(args ...string) *proc.Cmd {
 	return proc.New(c.Kind, args...).WithEnv(c.Docker.Env()...)
 }
 
-// Nodes lists the node containers, running or not.
+// Nodes returns the node containers, running or not.
 func (c Cluster) Nodes(ctx context.Context) ([]string, error) {
 	out, err := c.Docker.Command("ps", "--all", "--filter", "label=io.x-k8s.kind.cluster="+layout.ClusterName, "--format", "{{.Names}}").Output(ctx)
 	if err != nil {
@@ -40,8 +40,8 @@ func (c Cluster) Nodes(ctx context.Context) ([]string, error) {
 	return nodes, nil
 }
 
-// Ensure leaves a cluster that answers, made of the given node image. image is empty for kind's
-// default; own tells that it is ours and brings no pod network.
+// Ensure returns when a cluster with the given node image answers. Empty image: kind's default.
+// own: the image is ours and has no pod network.
 func (c Cluster) Ensure(ctx context.Context, image string, own bool) (note string, err error) {
 	want, err := config(c.Layout, image, own)
 	if err != nil {
@@ -59,7 +59,7 @@ func (c Cluster) Ensure(ctx context.Context, image string, own bool) (note strin
 		if reason == "" {
 			return fmt.Sprintf("%d nodes were there", len(nodes)), c.network(ctx, own)
 		}
-		c.Say.Say("making the cluster anew: %s", reason)
+		c.Say.Say("recreating the cluster: %s", reason)
 		if err := c.Delete(ctx); err != nil {
 			return "", err
 		}
@@ -67,25 +67,25 @@ func (c Cluster) Ensure(ctx context.Context, image string, own bool) (note strin
 	return "1 control plane, 2 workers", c.create(ctx, want, own)
 }
 
-// unusable says why the cluster that is there has to go; empty when it may stay.
+// unusable returns why the existing cluster must be replaced. Empty: it can be used.
 func (c Cluster) unusable(ctx context.Context, want string, nodes []string) (string, error) {
 	r, found, err := ReadRecord(c.Layout)
 	if err != nil {
 		return "", err
 	}
 	if !found && c.Docker.Ours {
-		return "it is left over from an earlier cluster", nil // our daemon holds nothing else
+		return "it is left over from an earlier cluster", nil // our daemon has no other containers
 	}
 	if !found {
-		return "", fmt.Errorf("a kind cluster named %q is there that no checkout of SecureNotes made; remove it (kind delete cluster --name %s) or use another machine", layout.ClusterName, layout.ClusterName)
+		return "", fmt.Errorf("a kind cluster named %q exists that no checkout of SecureNotes created; remove it (kind delete cluster --name %s) or use another machine", layout.ClusterName, layout.ClusterName)
 	}
-	// Whether it is another checkout's was asked before the daemon was started: a daemon that comes
-	// back starts the nodes that died with it.
+	// Foreign was checked before the daemon was started, because a daemon starts the nodes that
+	// died with it.
 	switch {
 	case r.Checkout != c.Layout.Root:
-		return "it was of the checkout " + r.Checkout + " and died with its Docker daemon", nil
+		return "it belonged to the checkout " + r.Checkout + " and died with its Docker daemon", nil
 	case !r.Complete:
-		return "an earlier run ended while it was being made", nil
+		return "an earlier run was interrupted while it created the cluster", nil
 	case r.Config != want:
 		return "its configuration or node image has changed", nil
 	case len(nodes) != 3:
@@ -96,12 +96,12 @@ func (c Cluster) unusable(ctx context.Context, want string, nodes []string) (str
 			return "", err
 		}
 		c.Say.Say("%v", err)
-		return "it does not come back", nil
+		return "it cannot be restarted", nil
 	}
 	return "", nil
 }
 
-// wake starts nodes that were stopped, by a reboot or by hand, and waits for their API server.
+// wake starts stopped nodes, as after a reboot, and waits for their API server.
 func (c Cluster) wake(ctx context.Context, nodes []string) error {
 	if err := c.Docker.Command(append([]string{"start"}, nodes...)...).Run(ctx); err != nil {
 		return err
@@ -122,7 +122,7 @@ func (c Cluster) create(ctx context.Context, config string, own bool) error {
 	if err := r.write(c.Layout); err != nil {
 		return err
 	}
-	// Volumes of an earlier cluster would be found by nothing, and Vault's would be sealed for good.
+	// Nothing uses the volumes of an earlier cluster, and nobody can unseal its Vault.
 	if err := os.RemoveAll(c.Layout.Machine("volumes")); err != nil {
 		return err
 	}
@@ -155,8 +155,8 @@ func (c Cluster) Delete(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// A client that was killed may have left the daemon busy creating a container: it is listed, but
-	// for the moment "no such container" to whoever wants to remove it.
+	// After a client was killed, the daemon may still be creating a container. It is listed, but
+	// its removal fails with "no such container" for a while.
 	if err := kube.Until(ctx, time.Minute, time.Second, func(ctx context.Context) error {
 		nodes, err := c.Nodes(ctx)
 		if err != nil || len(nodes) == 0 {
@@ -167,19 +167,18 @@ func (c Cluster) Delete(ctx context.Context) error {
 			return err
 		}
 		if nodes, err = c.Nodes(ctx); err == nil && len(nodes) > 0 {
-			err = fmt.Errorf("node containers are still there: %s", strings.Join(nodes, ", "))
+			err = fmt.Errorf("node containers still exist: %s", strings.Join(nodes, ", "))
 		}
 		return err
 	}); err != nil || image == "" || os.Geteuid() == 0 {
 		return err
 	}
-	// What pods wrote into volumes belongs to their users: only root may remove it, as in a
-	// container.
+	// Files in volumes belong to the users of pods. Only root can remove them, as in a container.
 	return c.Docker.Command("run", "--rm", "--network", "none", "--volume", c.Layout.Machine("volumes")+":"+VolumesInNode,
 		"--entrypoint", "find", image, VolumesInNode, "-mindepth", "1", "-delete").Run(ctx)
 }
 
-// image is the one that the nodes run; empty when there are no nodes.
+// image returns the image of the nodes. Empty: there are no nodes.
 func (c Cluster) image(ctx context.Context) (string, error) {
 	nodes, err := c.Nodes(ctx)
 	if err != nil || len(nodes) == 0 {
@@ -188,7 +187,7 @@ func (c Cluster) image(ctx context.Context) (string, error) {
 	return c.Docker.Command("inspect", "--format", "{{.Config.Image}}", nodes[0]).Output(ctx)
 }
 
-// RemoveState removes what this machine keeps of the cluster outside Docker.
+// RemoveState removes the state of the cluster outside Docker.
 func RemoveState(l layout.Layout) error {
 	return errors.Join(os.RemoveAll(l.Machine()), os.RemoveAll(l.Cluster()))
 }

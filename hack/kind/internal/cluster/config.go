@@ -1,5 +1,5 @@
-// Package cluster makes and removes the kind cluster, and gives it a pod network and cluster DNS
-// where kind's own cannot be pulled.
+// Package cluster creates and removes the kind cluster. It sets up a pod network and cluster DNS if
+// kind's cannot be pulled.
 package cluster
 
 import (
@@ -11,17 +11,17 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/layout"
 )
 
-// What the outside of the cluster needs to know of the inside.
+// Paths and ports that both sides of the cluster's boundary use.
 const (
-	// VolumesInNode is where every node sees the shared directory of volumes.
+	// VolumesInNode is the path of the shared directory of volumes on every node.
 	VolumesInNode = "/var/lib/securenotes-volumes"
-	// HostPort is the port of 127.0.0.1 at which the sample service answers.
+	// HostPort is the port of the sample service on 127.0.0.1.
 	HostPort = 9443
-	// NodePort is its Service's port on the control-plane node.
+	// NodePort is the port of its Service on the control-plane node.
 	NodePort = 30443
 )
 
-// Addresses are out of 198.18.0.0/15 (RFC 2544, test networks), so that no one's LAN is hidden.
+// Addresses are from 198.18.0.0/15 (RFC 2544, test networks), which no LAN uses.
 var configTemplate = template.Must(template.New("kind").Parse(`kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
 name: {{.Name}}
@@ -65,7 +65,7 @@ type parameters struct {
 	NodePort, HostPort                  int
 }
 
-// config renders kind's configuration. image is empty for kind's default.
+// config renders kind's configuration. Empty image: kind's default.
 func config(l layout.Layout, image string, own bool) (string, error) {
 	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
 	var b bytes.Buffer

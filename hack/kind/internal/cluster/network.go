@@ -15,11 +15,11 @@ import (
 // address of a node in the cluster's network and of its pods.
 type address struct{ node, ip, pods string }
 
-// network gives pods their addresses: a bridge on every node, and static routes between the nodes.
-// It repeats without effect, and mends nodes that were restarted.
+// network sets up the pod network: a bridge on every node, and static routes between the nodes. It
+// can be repeated, and repairs restarted nodes.
 func (c Cluster) network(ctx context.Context, own bool) error {
 	if !own {
-		return nil // kind's image brings kindnet and a resolver that looks outside
+		return nil // kind's image has kindnet and a resolver with a way out
 	}
 	var addresses []address
 	if err := kube.Until(ctx, time.Minute, time.Second, func(ctx context.Context) (err error) {
@@ -39,7 +39,7 @@ func (c Cluster) network(ctx context.Context, own bool) error {
 		if err := c.Docker.Command("exec", "-i", a.node, "sh", "-c", script).WithStdin(strings.NewReader(routes.String())).Run(ctx); err != nil {
 			return err
 		}
-		// Written in one step: containerd watches the directory and reads at once.
+		// Written atomically, because containerd watches the directory and reads at once.
 		script = "cat > /etc/cni/net.d/.new && mv /etc/cni/net.d/.new /etc/cni/net.d/10-bridge.conflist"
 		if err := c.Docker.Command("exec", "-i", a.node, "sh", "-c", script).WithStdin(strings.NewReader(cni(a.pods))).Run(ctx); err != nil {
 			return err
@@ -97,8 +97,9 @@ var (
 	forward = regexp.MustCompile(`(?m)^\s*forward [^{\n]*\{[^}]*\}\n`)
 )
 
-// dns takes two plugins out of CoreDNS's configuration that a node without a way out cannot have:
-// its resolver is Docker's at 127.0.0.11, in which `loop` sees a loop and stops the server.
+// dns removes two plugins from CoreDNS's configuration that do not work on a node without a way
+// out. The node's resolver is Docker's at 127.0.0.11, which `loop` takes for a loop, and stops the
+// server.
 func (c Cluster) dns(ctx context.Context) error {
 	var cm struct {
 		Data map[string]string `json:"data"`

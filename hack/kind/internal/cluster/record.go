@@ -12,18 +12,18 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/layout"
 )
 
-// Record says which checkout made the cluster, and from what. It is written before kind starts, so
-// that a killed creation is told apart from somebody else's cluster.
+// Record says which checkout created the cluster, and with which configuration. It is written
+// before kind starts, so that an interrupted creation can be distinguished from a foreign cluster.
 type Record struct {
 	Checkout string `json:"checkout"`
 	Config   string `json:"config"`
-	Own      bool   `json:"own"`      // our node image rather than kind's
-	Complete bool   `json:"complete"` // creation was seen to end
+	Own      bool   `json:"own"`      // our node image instead of kind's
+	Complete bool   `json:"complete"` // the creation has ended
 }
 
 func recordPath(l layout.Layout) string { return l.Machine("record.json") }
 
-// ReadRecord returns false where there is none.
+// ReadRecord reads the record, and reports whether there is one.
 func ReadRecord(l layout.Layout) (Record, bool, error) {
 	var r Record
 	b, err := os.ReadFile(recordPath(l))
@@ -47,16 +47,16 @@ func (r Record) write(l layout.Layout) error {
 	return layout.WriteFile(recordPath(l), append(b, '\n'), 0o644)
 }
 
-// Foreign explains why the recorded cluster is not this checkout's to touch; empty when it is, or when
-// there is none. The cluster of another checkout that does not run, because its daemon or its nodes
-// died, is nobody's any more. alive is a daemon that answers; nil when none does.
+// Foreign returns why this checkout must not change the recorded cluster. Empty: it may, or there
+// is none. It may replace the cluster of another checkout if its daemon or its nodes have died.
+// alive is a daemon that answers, or nil.
 func Foreign(ctx context.Context, l layout.Layout, alive *docker.Docker) (string, error) {
 	r, found, err := ReadRecord(l)
 	if err != nil || !found || r.Checkout == l.Root || alive == nil {
 		return "", err
 	}
 	if _, err := os.Stat(r.Checkout); errors.Is(err, os.ErrNotExist) {
-		return "", nil // its checkout is gone: somebody has to clean up
+		return "", nil // its checkout was deleted, so any other one may clean up
 	}
 	running, err := alive.Command("ps", "--quiet", "--filter", "label=io.x-k8s.kind.cluster="+layout.ClusterName).Output(ctx)
 	if err != nil || strings.TrimSpace(running) == "" {

@@ -13,7 +13,7 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/layout"
 )
 
-// Operator installs or upgrades the chart and waits until what it installed is ready.
+// Operator installs or upgrades the chart and waits until it is ready.
 func (d Deploy) Operator(ctx context.Context) (string, error) {
 	values, err := d.values()
 	if err != nil {
@@ -30,7 +30,7 @@ func (d Deploy) Operator(ctx context.Context) (string, error) {
 	return "chart " + Release + " in " + OperatorNamespace, nil
 }
 
-// Sample applies config/samples and opens the sample's API at a port of this machine.
+// Sample applies config/samples and makes the sample's API available on a port of this machine.
 func (d Deploy) Sample(ctx context.Context) (string, error) {
 	if err := d.Kube.Command("apply", "--server-side", "--force-conflicts", "--field-manager", kube.FieldManager,
 		"-k", filepath.Join(d.Layout.Root, "config", "samples")).Run(ctx); err != nil {
@@ -46,7 +46,7 @@ spec:
 `, Name, Namespace, cluster.NodePort)); err != nil {
 		return "", err
 	}
-	// Its absence in status is as telling as False, so ask with patience, then show all conditions.
+	// The condition may be absent at first, so poll, and show all conditions at the end.
 	err := kube.Until(ctx, 4*time.Minute, time.Second, func(ctx context.Context) error { return d.ready(ctx) })
 	if err != nil {
 		return "", fmt.Errorf("%w%s", err, d.Kube.Describe(ctx, Namespace))
@@ -67,10 +67,10 @@ func (d Deploy) ready(ctx context.Context) error {
 		return err
 	}
 	if !found {
-		return fmt.Errorf("config/samples made no SecureNotes %s in namespace %s", Name, Namespace)
+		return fmt.Errorf("config/samples created no SecureNotes %s in namespace %s", Name, Namespace)
 	}
 	if sn.Status.ObservedGeneration < sn.Metadata.Generation {
-		return errors.New("the operator has not looked at it yet")
+		return errors.New("the operator has not reconciled it yet")
 	}
 	var bad []string
 	for _, c := range sn.Status.Conditions {
@@ -84,7 +84,7 @@ func (d Deploy) ready(ctx context.Context) error {
 	return fmt.Errorf("it is not Ready:%s", strings.Join(bad, ""))
 }
 
-// URL at which the sample answers on this machine.
+// URL of the sample on this machine.
 var URL = fmt.Sprintf("https://localhost:%d", cluster.HostPort)
 
 func (d Deploy) writeRunEnv() error {

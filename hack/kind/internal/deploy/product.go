@@ -1,5 +1,5 @@
-// Package deploy builds SecureNotes, puts its images on the nodes, and installs it the way a
-// platform team does: Vault's administrator once, then the chart, then an object.
+// Package deploy builds SecureNotes, loads its images on the nodes, and installs it like a platform
+// team: vault-setup as Vault's administrator, then the chart, then an object.
 package deploy
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/toolchain"
 )
 
-// Names of the sample and of what it stands in.
+// Names of the sample, its namespace and the chart's release.
 const (
 	Namespace         = "demo"
 	Name              = "notes"
@@ -24,7 +24,7 @@ const (
 	Release           = "securenotes-operator"
 )
 
-// Deploy shares what the steps need.
+// Deploy is the common state of the steps.
 type Deploy struct {
 	Layout layout.Layout
 	Kube   kube.Client
@@ -42,7 +42,7 @@ var (
 
 func (d Deploy) binary(p product) string { return filepath.Join(d.Layout.Root, "bin", p.binary) }
 
-// Build compiles the two binaries into bin/, as they are in the images: static.
+// Build builds the two static binaries of the images in bin/.
 func (d Deploy) Build(ctx context.Context) (string, error) {
 	for _, p := range []product{service, operator} {
 		cmd := proc.New("go", "build", "-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-o", d.binary(p), p.pkg)
@@ -53,12 +53,14 @@ func (d Deploy) Build(ctx context.Context) (string, error) {
 	return "bin/securenotes, bin/operator", nil
 }
 
-// Images of the two binaries, tagged by their content: an unchanged image restarts nothing.
+// Images returns the images of the two binaries. Their tags are digests of the content, so that an
+// unchanged image restarts nothing.
 func (d Deploy) Images() []images.Source {
 	return []images.Source{d.image(service), d.image(operator)}
 }
 
-// NextRelease is the service's image as a later release would be: another image, which does the same.
+// NextRelease returns another image of the service with the same behaviour, like that of a later
+// release.
 func (d Deploy) NextRelease() images.Image {
 	i := d.image(service)
 	i.TagPrefix = "next-"
@@ -79,9 +81,9 @@ func (d Deploy) image(p product) images.Image {
 	return images.Image{Repository: p.repository, TagPrefix: "dev-", Entrypoint: []string{path}, User: user, Files: files}
 }
 
-// Prepare makes the namespaces of the sample and of the operator, and the sample's database.
+// Prepare creates the namespaces of the sample and of the operator, and the sample's database.
 func (d Deploy) Prepare(ctx context.Context) (string, error) {
-	// Both namespaces take only pods that the strictest Pod Security lets pass.
+	// Both namespaces enforce the restricted Pod Security Standard.
 	err := d.Kube.Apply(ctx, fmt.Sprintf(`apiVersion: v1
 kind: Namespace
 metadata:
@@ -100,7 +102,7 @@ metadata:
 	return d.Addons.EnsureDatabase(ctx, addons.Database{Name: "notes", Namespace: Namespace, Secret: "notes-database", CASecret: "notes-database-ca"})
 }
 
-// VaultSetup lays down Vault's mounts, policies and roles, as its administrator.
+// VaultSetup runs `operator vault-setup` as Vault's administrator.
 func (d Deploy) VaultSetup(ctx context.Context) (string, error) {
 	err := d.Addons.Administrator(ctx, func(env []string) error {
 		return proc.New(d.binary(operator), "vault-setup",

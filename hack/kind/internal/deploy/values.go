@@ -8,7 +8,7 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/images"
 )
 
-// values are what a platform team would write for its cluster. JSON is YAML.
+// values returns the chart's values in JSON, which is YAML.
 func (d Deploy) values() ([]byte, error) {
 	ca, err := os.ReadFile(d.Layout.CA())
 	if err != nil {
@@ -25,7 +25,7 @@ func (d Deploy) values() ([]byte, error) {
 	return json.MarshalIndent(map[string]any{
 		"image":   operatorImage,
 		"operand": map[string]any{"image": operandImage},
-		// So that whoever seals Vault to see what happens need not wait for ten minutes.
+		// Shorter than the default of ten minutes, for experiments such as to seal Vault.
 		"vaultResyncInterval": "1m",
 		"vaultConnections": map[string]any{
 			"default": map[string]any{"address": "https://vault.vault.svc:8200", "caBundle": string(ca)},

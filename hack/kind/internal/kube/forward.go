@@ -9,7 +9,7 @@ import (
 
 var forwarding = regexp.MustCompile(`Forwarding from (127\.0\.0\.1:\d+)`)
 
-// Forward opens a port of a pod or service on a free port of 127.0.0.1, and closes it with stop.
+// Forward forwards a free port of 127.0.0.1 to a port of a pod or service until stop is called.
 func (c Client) Forward(ctx context.Context, namespace, target, port string) (address string, stop func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	cmd := c.Command("-n", namespace, "port-forward", "--address", "127.0.0.1", target, ":"+port).Exec(ctx)
@@ -26,7 +26,7 @@ func (c Client) Forward(ctx context.Context, namespace, target, port string) (ad
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		if m := forwarding.FindStringSubmatch(lines.Text()); m != nil {
-			go func() { // keep the pipe empty: kubectl reports every connection
+			go func() { // kubectl prints every connection and must not block
 				for lines.Scan() {
 					continue
 				}

@@ -1,5 +1,4 @@
-// Package kube drives the cluster through kubectl: the same program, and so the same errors, that
-// people use.
+// Package kube controls the cluster with kubectl, so that errors are those that users know.
 package kube
 
 import (
@@ -19,12 +18,12 @@ type Client struct {
 	Kubeconfig string
 }
 
-// Command is a kubectl command for this cluster.
+// Command returns a kubectl command for this cluster.
 func (c Client) Command(args ...string) *proc.Cmd {
 	return proc.New(c.Kubectl, append([]string{"--kubeconfig", c.Kubeconfig}, args...)...)
 }
 
-// FieldManager is the name under which hack/kind owns the fields that it applies.
+// FieldManager is the field manager of hack/kind in server-side apply.
 const FieldManager = "securenotes-hack-kind"
 
 // Apply applies manifests by server-side apply.
@@ -33,7 +32,7 @@ func (c Client) Apply(ctx context.Context, manifests string) error {
 		WithStdin(strings.NewReader(manifests)).Run(ctx)
 }
 
-// Get decodes one object, named as kubectl names it, and reports whether it exists.
+// Get decodes one object, and reports whether it exists. Names are those of kubectl.
 func (c Client) Get(ctx context.Context, namespace, kind, name string, into any) (found bool, err error) {
 	out, err := c.Command("-n", namespace, "get", kind, name, "--ignore-not-found", "-o", "json").Output(ctx)
 	if err != nil || strings.TrimSpace(out) == "" {
@@ -42,7 +41,7 @@ func (c Client) Get(ctx context.Context, namespace, kind, name string, into any)
 	return true, json.Unmarshal([]byte(out), into)
 }
 
-// Rollout waits until a workload runs what its spec says.
+// Rollout waits until the roll-out of a workload is complete.
 func (c Client) Rollout(ctx context.Context, namespace, workload string, patience time.Duration) error {
 	err := c.Command("-n", namespace, "rollout", "status", workload, "--timeout", patience.String()).Run(ctx)
 	if err != nil {
@@ -60,7 +59,7 @@ func (c Client) WaitFor(ctx context.Context, namespace, object, condition string
 	return nil
 }
 
-// Describe gathers what one looks at first when something does not come up.
+// Describe returns the state of a namespace that helps to find out why something does not start.
 func (c Client) Describe(ctx context.Context, namespace string) string {
 	var b strings.Builder
 	for _, args := range [][]string{
@@ -80,12 +79,12 @@ func (c Client) Describe(ctx context.Context, namespace string) string {
 	return b.String()
 }
 
-// Ready tells whether the API server answers at all.
+// Ready reports whether the API server answers.
 func (c Client) Ready(ctx context.Context) bool {
 	return c.Command("get", "--raw", "/readyz", "--request-timeout", "5s").Run(ctx) == nil
 }
 
-// Until repeats a check until it holds, and at the end gives its last error.
+// Until repeats check until it returns nil. After patience, it returns the last error.
 func Until(ctx context.Context, patience, pause time.Duration, check func(context.Context) error) error {
 	deadline := time.Now().Add(patience)
 	for {
@@ -108,4 +107,4 @@ func Until(ctx context.Context, patience, pause time.Duration, check func(contex
 }
 
 // errNoAddress is returned when kubectl port-forward ends before it listens.
-var errNoAddress = errors.New("kubectl port-forward named no address")
+var errNoAddress = errors.New("kubectl port-forward printed no address")

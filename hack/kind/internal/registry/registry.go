@@ -11,11 +11,11 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/imagelock"
 )
 
-// patience bounds the question: a machine without a way out must not wait for it.
+// patience bounds the check, so that a machine without network access does not wait long.
 const patience = 4 * time.Second
 
-// Answer asks every registry of a lock for its API version. Anything but a registry's answer, such
-// as a proxy's refusal or a captive portal's page, counts as none.
+// Answer requests the API version from every registry of a lock. Other answers, such as those of a
+// proxy or a captive portal, count as none.
 func Answer(ctx context.Context, l imagelock.Lock) (yes bool, why string) {
 	asked := map[string]bool{}
 	for _, use := range l.Uses() {
@@ -34,7 +34,7 @@ func Answer(ctx context.Context, l imagelock.Lock) (yes bool, why string) {
 	return true, "the registries answer"
 }
 
-// hub is where docker.io's images are.
+// hub is the registry of docker.io's images.
 const hub = "registry-1.docker.io"
 
 func answers(ctx context.Context, url string) (yes bool, why string) {

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestAnswers: only a registry counts as one, also when it asks for a login first, as Docker Hub does.
+// TestAnswers checks that only a registry's answer counts, also one that requires a login, like
+// Docker Hub's.
 func TestAnswers(t *testing.T) {
 	serve := func(status int, header string) string {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -1,5 +1,6 @@
-// Package testrun runs suites of Go tests, shows them at work, and counts what they really did: every
-// number comes from `go test -json`.
+// Package testrun runs suites of Go tests, prints their progress, and counts their results from the
+// output of `go test -json`. It does not use gotestsum, whose package testjson counts a test and
+// its subtests, and does not assign compiler errors to packages.
 package testrun
 
 import (
@@ -22,7 +23,7 @@ type event struct {
 	FailedBuild string
 }
 
-// Counts of tests. A test that has subtests counts through them.
+// Counts of tests. Of a test with subtests, only the subtests count.
 type Counts struct{ Passed, Failed, Skipped int }
 
 // Add returns the sum of two counts.
@@ -30,7 +31,7 @@ func (c Counts) Add(o Counts) Counts {
 	return Counts{c.Passed + o.Passed, c.Failed + o.Failed, c.Skipped + o.Skipped}
 }
 
-// Failure is one failed test, or a package that failed as a whole, with what it printed.
+// Failure is a failed test, or a package that failed as a whole, with its output.
 type Failure struct{ Name, Output string }
 
 // collector turns a stream of events into counts and failures.
@@ -38,13 +39,13 @@ type collector struct {
 	show     func(Progress)
 	outcome  map[string]string   // package + "\x00" + test to pass, fail or skip
 	parents  map[string]bool     // tests that have subtests
-	output   map[string][]string // of every test and package still undecided
+	output   map[string][]string // of every test and package without a result
 	builds   map[string][]string // compiler output by import path
 	failures []Failure
 	packages map[string]*Counts
 }
 
-// Progress is one thing worth a line: a finished test, or a finished package.
+// Progress is a finished test or a finished package.
 type Progress struct {
 	Package string
 	Test    string // empty for a package
@@ -60,7 +61,8 @@ func newCollector(show func(Progress)) *collector {
 	}
 }
 
-// read consumes the stream until it ends. A line that is no event is go's own complaint, kept as output.
+// read reads the stream to its end. Lines that are no events are errors of the go command, and are
+// returned.
 func (c *collector) read(r io.Reader) (stray string, err error) {
 	var lines []string
 	in := bufio.NewReader(r)
@@ -116,7 +118,7 @@ func (c *collector) endTest(e event, key string) {
 			counts.Skipped++
 		}
 	} else if e.Action == "fail" && !c.childFailed(key) {
-		counts.Failed++ // it failed by itself, after its subtests passed
+		counts.Failed++ // the test failed, although its subtests passed
 	}
 	if e.Action == "fail" && (!c.parents[key] || !c.childFailed(key)) {
 		c.failures = append(c.failures, Failure{e.Package + " " + e.Test, strings.Join(c.output[key], "")})
@@ -137,7 +139,7 @@ func (c *collector) childFailed(parent string) bool {
 func (c *collector) endPackage(e event) {
 	counts := c.counts(e.Package)
 	if e.Action == "fail" && counts.Failed == 0 {
-		// It did not compile, panicked, or ran out of time: no test says so, the package must.
+		// It did not compile, panicked or timed out, so that no test has a result.
 		counts.Failed++
 		out := slices.Concat(c.builds[e.FailedBuild], c.unfinished(e.Package))
 		c.failures = append(c.failures, Failure{e.Package, strings.Join(out, "")})
@@ -145,7 +147,7 @@ func (c *collector) endPackage(e event) {
 	c.show(Progress{Package: e.Package, Result: e.Action, Elapsed: seconds(e.Elapsed), Counts: *counts})
 }
 
-// unfinished is the output of a package and of its tests that never ended.
+// unfinished returns the output of a package and of its tests without a result.
 func (c *collector) unfinished(pkg string) []string {
 	var keys []string
 	for k := range c.output {

@@ -13,23 +13,23 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/proc"
 )
 
-// Suite is one call of `go test`.
+// Suite is one run of `go test`.
 type Suite struct {
 	Name  string
 	Dir   string // of the module
 	Args  []string
 	Env   []string
-	Tests bool // show every finished test, not only every finished package
+	Tests bool // print every finished test, not only every finished package
 }
 
-// Result is what a suite did.
+// Result is the result of a suite.
 type Result struct {
 	Suite    string
 	Counts   Counts
 	Failures []Failure
 }
 
-// Run runs the suite and shows its progress. Failed tests are a result, not an error.
+// Run runs the suite and prints its progress. Failed tests are a result, not an error.
 func (s Suite) Run(ctx context.Context, say *console.Console) (Result, error) {
 	c := newCollector(func(p Progress) { s.show(say, p) })
 	cmd := proc.New("go", append([]string{"test", "-json"}, s.Args...)...).In(s.Dir).
@@ -45,7 +45,7 @@ func (s Suite) Run(ctx context.Context, say *console.Console) (Result, error) {
 	}
 	stray, readErr := c.read(out)
 	if readErr != nil {
-		_, _ = io.Copy(io.Discard, out) // the program must not block on a full pipe
+		_, _ = io.Copy(io.Discard, out) // go must not block on a full pipe
 	}
 	waitErr := cmd.Wait()
 	if ctx.Err() != nil {
@@ -60,7 +60,8 @@ func (s Suite) Run(ctx context.Context, say *console.Console) (Result, error) {
 		return r, waitErr
 	}
 	if waitErr != nil && r.Counts.Failed == 0 {
-		// go itself gave up before any package: a module that does not load, a wrong flag.
+		// The go command failed before any package, as with a module that does not load or a wrong
+		// flag.
 		r.Counts.Failed++
 		r.Failures = append(r.Failures, Failure{s.Name, stray + complaints.String()})
 	}

@@ -8,16 +8,15 @@ import (
 	"github.com/securenotes/securenotes/hack/kind/proc"
 )
 
-// goEnv makes the tests independent of the caller's workspace and flags. With -trimpath, what was
-// compiled in one checkout serves every other.
+// goEnv returns an environment that makes tests independent of the caller's workspace and flags.
+// With -trimpath, all checkouts share the build cache.
 func goEnv() []string {
 	return []string{"GOFLAGS=-buildvcs=false -mod=readonly -trimpath", "GOWORK=off"}
 }
 
-// Packages returns the packages of a module, and those of them whose tests start real servers under
-// the build tag: they depend on the package that starts servers, directly or through helpers of
-// their own. A suite that is written once and runs on every database is in such a package without a
-// tagged file of its own.
+// Packages returns the packages of a module, and those whose tests start real servers under the
+// build tag. The latter depend on the package that starts servers. The build tags of a package's
+// own files would not do: a suite for all databases has no tagged file.
 func Packages(ctx context.Context, dir, tag string) (all, needServers []string, err error) {
 	const starter = "/hack/testenv"
 	out, err := proc.New("go", "list", "-test", "-tags", tag, "-f", `{{.ImportPath}} {{join .Deps " "}}`, "./...").

@@ -30,7 +30,8 @@ const (
 	FlagEndSessions       = "end-sessions"
 )
 
-// ShardIndex is the value of FlagShard in an Indexed Job. The kubelet replaces it by the pod's index.
+// ShardIndex is the value of FlagShard in an Indexed Job. The kubelet replaces it by the pod's
+// index.
 const ShardIndex = "$(JOB_COMPLETION_INDEX)"
 
 // Rotation says what a rotation's Jobs work towards.
@@ -70,8 +71,8 @@ func ServeArgs(sessionKeys, digest string) []string {
 // MigrateArgs returns the arguments of the init container that prepares the database.
 func MigrateArgs() []string { return arguments(CommandMigrate, APIFile) }
 
-// Args returns the arguments of a re-encryption Job. A change of their order or form makes Jobs that
-// run during an upgrade of the operator differ from those that the operator expects.
+// Args returns the arguments of a re-encryption Job. A change of their order or form makes Jobs
+// that run during an upgrade of the operator differ from those that the operator expects.
 func (r Reencryption) Args() []string {
 	args := append(r.arguments(CommandReencrypt),
 		long(FlagShard)+"="+ShardIndex,

@@ -118,7 +118,8 @@ type Keys struct {
 type Vault struct {
 	// Address is an https URL.
 	Address string `json:"address"`
-	// CAFile holds the PEM certificates that Vault's certificate must chain to. Empty: the system's.
+	// CAFile holds the PEM certificates that Vault's certificate must chain to. Empty: the
+	// system's.
 	CAFile string `json:"caFile,omitempty"`
 	// Namespace is a Vault Enterprise namespace. Empty: none.
 	Namespace string `json:"namespace,omitempty"`
@@ -200,13 +201,15 @@ type RateLimits struct {
 	// FailedLoginsPerMinute is how many failed logins one address may have over all replicas, 1 to
 	// 1000; a username may have six times as many. 0: 5.
 	FailedLoginsPerMinute int `json:"failedLoginsPerMinute,omitempty"`
-	// RequestsPerMinute is how many requests one user, or one address that is not signed in, may make
-	// at each replica, 1 to 1000000. 0: 1200.
+	// RequestsPerMinute is how many requests one user, or one address that is not signed in, may
+	// make at each replica, 1 to 1000000. 0: 1200.
 	RequestsPerMinute int `json:"requestsPerMinute,omitempty"`
-	// RegistrationsPerDay is how many accounts may be created from one network over all replicas, 1 to
+	// RegistrationsPerDay is how many accounts may be created from one network over all replicas, 1
+	// to
 	// 1000000. 0: 500.
 	RegistrationsPerDay int `json:"registrationsPerDay,omitempty"`
-	// Failures are counted in the database, or in at most one of these. Memory is for a single process.
+	// Failures are counted in the database, or in at most one of these. Memory is for a single
+	// process.
 	Memory *Memory `json:"memory,omitempty"`
 	Redis  *Redis  `json:"redis,omitempty"`
 }
@@ -219,7 +222,8 @@ type Memory struct{}
 // is verified.
 type Redis struct {
 	URIFile string `json:"uriFile"`
-	// CAFile holds the PEM certificates that the server's certificate must chain to. Empty: the system's.
+	// CAFile holds the PEM certificates that the server's certificate must chain to. Empty: the
+	// system's.
 	CAFile string `json:"caFile,omitempty"`
 }
 

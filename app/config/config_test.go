@@ -263,6 +263,15 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// TestGracePeriodCoversShutdown checks that a pod that drains is not killed, and that it has time
+// to sign the end of its audit log.
+func TestGracePeriodCoversShutdown(t *testing.T) {
+	const signing = 5 * time.Second
+	if least := DrainTime + ShutdownTimeout + signing; GracePeriod < least {
+		t.Errorf("the grace period is %s, want at least %s", GracePeriod, least)
+	}
+}
+
 // TestEveryFieldIsRead finds fields that the file may have and that the service ignores.
 func TestEveryFieldIsRead(t *testing.T) {
 	read := map[string]bool{}
@@ -308,13 +317,4 @@ func unread(kind reflect.Type, read map[string]bool) (fields []string) {
 		fields = append(fields, unread(field.Type, read)...)
 	}
 	return fields
-}
-
-// TestGracePeriodCoversShutdown checks that a pod that drains is not killed, and that it has time to
-// sign the end of its audit log.
-func TestGracePeriodCoversShutdown(t *testing.T) {
-	const signing = 5 * time.Second
-	if least := DrainTime + ShutdownTimeout + signing; GracePeriod < least {
-		t.Errorf("the grace period is %s, want at least %s", GracePeriod, least)
-	}
 }

@@ -60,9 +60,9 @@ const (
 // TerminationLog is where Kubernetes reads why a container ended. Kubernetes creates the file.
 const TerminationLog = "/dev/termination-log"
 
-// How a pod of the API stops: it answers for DrainTime, because load balancers take a while to notice,
-// and lets requests finish for at most ShutdownTimeout. It has GracePeriod for all of it, with the last
-// signature of the audit log. No preStop hook has to wait.
+// How a pod of the API stops: it answers for DrainTime, because load balancers take a while to
+// notice, and lets requests finish for at most ShutdownTimeout. It has GracePeriod for all of it,
+// with the last signature of the audit log. No preStop hook has to wait.
 const (
 	DrainTime       = 5 * time.Second
 	ShutdownTimeout = 20 * time.Second

@@ -62,8 +62,8 @@ func TestArgumentsParse(t *testing.T) {
 	}
 }
 
-// TestArgumentsOfManifestsParse checks that the subcommands accept the arguments of every container in
-// the operator's golden manifests.
+// TestArgumentsOfManifestsParse checks that the subcommands accept the arguments of every container
+// in the operator's golden manifests.
 func TestArgumentsOfManifestsParse(t *testing.T) {
 	files, err := filepath.Glob("../../../controllers/internal/operand/testdata/*.yaml")
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 // idleConnections to one Vault are kept open: as many as a busy service has calls under way.
 const idleConnections = 16
 
-// newClient returns a client that takes nothing from the environment: neither VAULT_SKIP_VERIFY, which
-// would send the token to anybody, nor VAULT_TLS_SERVER_NAME, nor a proxy.
+// newClient returns a client that takes nothing from the environment: neither VAULT_SKIP_VERIFY,
+// which would send the token to anybody, nor VAULT_TLS_SERVER_NAME, nor a proxy.
 func newClient(o Options) (*api.Client, error) {
 	var pool *x509.CertPool // nil: the system's
 	if len(o.CAs) > 0 {
@@ -32,8 +32,8 @@ func newClient(o Options) (*api.Client, error) {
 		Address: o.Address,
 		HttpClient: &http.Client{
 			Transport: transport, Timeout: o.Timeout,
-			// Package api follows one redirect of Vault, and none from https to http. net/http would
-			// follow any, and send the token along.
+			// Package api follows one redirect of Vault, and none from https to http. net/http
+			// would follow any, and send the token along.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		Timeout: o.Timeout,
@@ -69,8 +69,8 @@ type Options struct {
 
 	// Timeout bounds one request.
 	Timeout time.Duration
-	// MinTokenAge is how old a token must be before a 403 leads to another login. A client that calls
-	// for many objects does not log in for each of them when its role lacks a right.
+	// MinTokenAge is how old a token must be before a 403 leads to another login. A client that
+	// calls for many objects does not log in for each of them when its role lacks a right.
 	MinTokenAge time.Duration
 	// FailurePause is how long a failed login is remembered: calls fail at once in that time.
 	FailurePause time.Duration

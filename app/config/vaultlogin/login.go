@@ -1,9 +1,9 @@
-// Package vaultlogin is the login to Vault of both programs, the operator and the service. It logs in
-// with the pod's projected service-account token, renews the Vault token, and logs in again when Vault
-// no longer accepts it. Start at [Login.Call].
+// Package vaultlogin is the login to Vault of both programs, the operator and the service. It logs
+// in with the pod's projected service-account token, renews the Vault token, and logs in again when
+// Vault no longer accepts it. Start at [Login.Call].
 //
-// Each program puts the errors into its own words: this package names paths and steps only, and never
-// a token or the body of an answer.
+// Each program words the errors itself. Those of this package name paths, and never quote a token
+// or an answer.
 package vaultlogin
 
 import (
@@ -83,8 +83,8 @@ func New(o Options) (*Login, error) {
 	return &Login{options: o, client: client, anonymous: anonymous}, nil
 }
 
-// Call runs do with a client that has a live token. If do fails with HTTP 403, the token may have been
-// revoked: Call logs in again and runs do once more. Errors: those of do; *[Error].
+// Call runs do with a client that has a live token. If do fails with HTTP 403, the token may have
+// been revoked: Call logs in again and runs do once more. Errors: those of do; *[Error].
 func (l *Login) Call(ctx context.Context, do func(*api.Client) error) error {
 	token, err := l.liveToken(ctx)
 	if err != nil {
@@ -103,8 +103,8 @@ func (l *Login) Call(ctx context.Context, do func(*api.Client) error) error {
 // Logins returns the number of logins so far.
 func (l *Login) Logins() int64 { return l.logins.Load() }
 
-// Renew logs in, or renews the token, if that is due. It returns the number of logins so far, and when
-// the token is to be renewed next.
+// Renew logs in, or renews the token, if that is due. It returns the number of logins so far, and
+// when the token is to be renewed next.
 func (l *Login) Renew(ctx context.Context) (logins int64, next time.Time, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -121,8 +121,8 @@ func (l *Login) liveToken(ctx context.Context) (string, error) {
 	return l.token, err
 }
 
-// reject drops a token that Vault does not accept. It reports whether another try may succeed: because
-// the token was old, or because another call has replaced it already.
+// reject drops a token that Vault does not accept. It reports whether another try may succeed:
+// because the token was old, or because another call has replaced it already.
 func (l *Login) reject(token string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -164,9 +164,9 @@ func (l *Login) ensure(ctx context.Context) error {
 	return nil
 }
 
-// renew reports whether the token was renewed. Otherwise another login must replace it: Vault does not
-// renew it, or not for long. Near the end of its longest life it is replaced while there is time to
-// replace what was created with it. Error: Vault does not answer in time.
+// renew reports whether the token was renewed. Otherwise another login must replace it: Vault does
+// not renew it, or not for long. Near the end of its longest life it is replaced while there is
+// time to replace what was created with it. Error: Vault does not answer in time.
 func (l *Login) renew(ctx context.Context) (bool, error) {
 	secret, err := l.client.Auth().Token().RenewSelfWithContext(ctx, 0)
 	if timedOut(err) {
@@ -185,7 +185,8 @@ func (l *Login) logIn(ctx context.Context) error {
 	if err != nil {
 		return &Error{Path: path, Err: fmt.Errorf("%w: %w", ErrTokenFile, err)}
 	}
-	// Not package api/auth/kubernetes: where the file is empty, it sends the token for the API server.
+	// Not package api/auth/kubernetes: where the file is empty, it sends the token for the API
+	// server.
 	secret, err := l.anonymous.Logical().WriteWithContext(ctx, path, map[string]any{"role": l.options.Role, "jwt": jwt})
 	if err != nil {
 		return &Error{Path: path, Err: err}

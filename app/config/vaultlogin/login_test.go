@@ -77,7 +77,7 @@ func (f *fake) revoke() {
 	f.valid = "revoked"
 }
 
-// pass turns the clock.
+// pass advances the clock.
 func (f *fake) pass(d time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -152,8 +152,8 @@ func TestTokenIsRenewed(t *testing.T) {
 	}
 }
 
-// TestTokenIsReplacedNearItsLongestLife: what was created with a token ends with it, so that it needs
-// to be replaced while there is time.
+// TestTokenIsReplacedNearItsLongestLife checks that a token is replaced before it ends, because
+// what was created with it ends with it.
 func TestTokenIsReplacedNearItsLongestLife(t *testing.T) {
 	vault, login, _ := start(t, nil)
 	vault.want(t, "the first call", read(t.Context(), login), 1, 0)
@@ -162,8 +162,8 @@ func TestTokenIsReplacedNearItsLongestLife(t *testing.T) {
 	vault.want(t, "a renewal for a short time", read(t.Context(), login), 2, 1)
 }
 
-// TestRevokedTokenIsReplaced: also where the service account was recreated, whose new token the kubelet
-// puts into the same file.
+// TestRevokedTokenIsReplaced checks that a login after a revocation reads the token file again. It
+// has another token if the service account was recreated.
 func TestRevokedTokenIsReplaced(t *testing.T) {
 	vault, login, tokenFile := start(t, nil)
 	vault.want(t, "the first call", read(t.Context(), login), 1, 0)
@@ -205,7 +205,7 @@ func TestFailedLoginIsRemembered(t *testing.T) {
 	vault.want(t, "after the pause", read(t.Context(), login), 2, 0)
 }
 
-// TestCancelledLoginIsForgotten: other calls did not give up.
+// TestCancelledLoginIsForgotten checks that a cancelled call does not fail the next one.
 func TestCancelledLoginIsForgotten(t *testing.T) {
 	vault, login, _ := start(t, func(o *Options) { o.FailurePause = time.Hour })
 	ended, cancel := context.WithCancel(t.Context())

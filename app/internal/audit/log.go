@@ -20,7 +20,8 @@ const (
 	signTimeout = 5 * time.Second
 )
 
-// Signer signs with a key that the process cannot read. The signature's form is "name:vVERSION:BASE64".
+// Signer signs with a key that the process cannot read. The signature's form is
+// "name:vVERSION:BASE64".
 type Signer interface {
 	Sign(ctx context.Context, message []byte) (string, error)
 }

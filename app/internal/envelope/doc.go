@@ -17,7 +17,8 @@
 // endian, so that no two different sequences encode alike:
 //
 //	context   "securenotes/owner-key/v1", deployment id, owner id, key id
-//	AAD       "securenotes/value/v1", kind, deployment id, owner id, key id, row id, field, revision
+//	AAD       "securenotes/value/v1", kind, deployment id, owner id, key id,
+//	          row id, field, revision
 //
 // # Guarantees
 //
@@ -39,7 +40,8 @@ import "errors"
 
 // Errors that callers tell apart with errors.Is. Their text names no value and no key.
 var (
-	// ErrNotAuthentic means that the value was not sealed by this key for this place, or was changed.
+	// ErrNotAuthentic means that the value was not sealed by this key for this place, or was
+	// changed.
 	ErrNotAuthentic = errors.New("the sealed value is not authentic for its place")
 	// ErrUnavailable means that the key provider does not answer now. A retry may succeed.
 	ErrUnavailable = errors.New("the key provider is unavailable")

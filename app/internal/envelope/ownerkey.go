@@ -18,8 +18,8 @@ const (
 
 // OwnerKey seals and opens the values of one owner. It is safe for concurrent use.
 //
-// The raw key bytes are cleared as soon as the cipher exists. The cipher's key schedule stays in memory:
-// see docs/security.md.
+// The raw key bytes are cleared as soon as the cipher exists. The cipher's key schedule stays in
+// memory: see docs/security.md.
 type OwnerKey struct {
 	ref  KeyRef
 	aead cipher.AEAD

@@ -13,8 +13,8 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// ErrNoDatabaseLogin means that Vault's database engine creates no user: the mount or the role does not
-// exist, or Vault itself cannot log in to the database.
+// ErrNoDatabaseLogin means that Vault's database engine creates no user: the mount or the role does
+// not exist, or Vault itself cannot log in to the database.
 var ErrNoDatabaseLogin = errors.New("Vault creates no database user")
 
 const (
@@ -24,10 +24,10 @@ const (
 	refusedPause = 5 * time.Second
 )
 
-// DatabaseLogin is a user and a password that Vault's database engine creates for this process. Vault
-// drops the user when its lease ends, when the Vault token that created it ends, or when somebody
-// revokes it. So it is replaced after half of its lease, after each login to Vault, and when the
-// database refuses it. It is safe for concurrent use.
+// DatabaseLogin is a user and a password that Vault's database engine creates for this process.
+// Vault drops the user when its lease ends, when the Vault token that created it ends, or when
+// somebody revokes it. So it is replaced after half of its lease, after each login to Vault, and
+// when the database refuses it. It is safe for concurrent use.
 type DatabaseLogin struct {
 	session *Session
 	path    string
@@ -102,9 +102,9 @@ func (l *DatabaseLogin) renewIfDue(ctx context.Context, now time.Time) {
 	}
 }
 
-// Refused tells that the database refuses the user, because Vault has dropped it. Current then creates
-// another one, unless the user is new. A replica may not know a new user yet, and a server that refuses
-// every user must not get them endlessly.
+// Refused tells that the database refuses the user, because Vault has dropped it. Current then
+// creates another one, unless the user is new. A replica may not know a new user yet, and a server
+// that refuses every user must not get them endlessly.
 func (l *DatabaseLogin) Refused(user string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -114,8 +114,8 @@ func (l *DatabaseLogin) Refused(user string) {
 	}
 }
 
-// Run renews the credentials until ctx ends, also when nobody asks for them: a statement may run longer
-// than the Vault token lasts that created its user.
+// Run renews the credentials until ctx ends, also when nobody asks for them: a statement may run
+// longer than the Vault token lasts that created its user.
 func (l *DatabaseLogin) Run(ctx context.Context) {
 	tick := time.NewTicker(retryPause)
 	defer tick.Stop()
@@ -190,8 +190,8 @@ func (l *DatabaseLogin) create(ctx context.Context) (credentials, error) {
 	return c, err
 }
 
-// noDatabaseLogin returns an ErrNoDatabaseLogin if the database engine refuses, and otherwise err. It
-// leaves out Vault's text if that may quote the database.
+// noDatabaseLogin returns an ErrNoDatabaseLogin if the database engine refuses, and otherwise err.
+// It leaves out Vault's text if that may quote the database.
 func noDatabaseLogin(err error) error {
 	var response *api.ResponseError
 	if !errors.As(err, &response) {

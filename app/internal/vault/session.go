@@ -16,16 +16,16 @@ import (
 // callTimeout bounds one call, login included. It is short because a user's request may be waiting.
 const callTimeout = 5 * time.Second
 
-// Session is the process's login to Vault and what the service does there. It is safe for concurrent
-// use.
+// Session is the process's login to Vault and what the service does there. It is safe for
+// concurrent use.
 type Session struct {
 	config config.Vault
 	login  *vaultlogin.Login
 	now    func() time.Time
 }
 
-// NewSession prepares a session. It does not call Vault: a process can start while Vault is away, and
-// report that by its readiness.
+// NewSession prepares a session. It does not call Vault: a process can start while Vault is away,
+// and report that by its readiness.
 func NewSession(c config.Vault) (*Session, error) { return newSession(c, time.Now) }
 
 func newSession(c config.Vault, now func() time.Time) (*Session, error) {
@@ -49,9 +49,9 @@ func newSession(c config.Vault, now func() time.Time) (*Session, error) {
 	return &Session{config: c, login: login, now: now}, nil
 }
 
-// Call runs one API call with a live token. If Vault rejects the token, Call logs in again and runs the
-// API call once more. Errors: ErrUnavailable, ErrSealed, ErrDenied, ErrNotFound, ErrInvalid, and those
-// of call; what begins their text.
+// Call runs one API call with a live token. If Vault rejects the token, Call logs in again and runs
+// the API call once more. Errors: ErrUnavailable, ErrSealed, ErrDenied, ErrNotFound, ErrInvalid,
+// and those of call; what begins their text.
 func (s *Session) Call(ctx context.Context, what string, call func(context.Context, *api.Client) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -62,8 +62,8 @@ func (s *Session) Call(ctx context.Context, what string, call func(context.Conte
 	return classify(what, err)
 }
 
-// renew renews the token if that is due. It returns the number of logins so far, and when the token is
-// to be renewed next.
+// renew renews the token if that is due. It returns the number of logins so far, and when the token
+// is to be renewed next.
 func (s *Session) renew(ctx context.Context) (logins int64, next time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -81,8 +81,8 @@ func (s *Session) loginError(failure *vaultlogin.Error) error {
 		return fmt.Errorf("%s: %w: %w", what, ErrUnavailable, failure.Err)
 	}
 	err := classify(what, failure.Err)
-	// A role that does not exist, or that this account is not bound to, is answered with 400 or 403. The
-	// answer to a login names roles and accounts, and no secret.
+	// A role that does not exist, or that this account is not bound to, is answered with 400 or
+	// 403. The answer to a login names roles and accounts, and no secret.
 	if errors.Is(err, ErrInvalid) || errors.Is(err, ErrDenied) {
 		return fmt.Errorf("%s: %w: %s", what, ErrDenied, firstSentence(failure.Err))
 	}

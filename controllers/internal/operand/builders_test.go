@@ -233,7 +233,8 @@ func golden(t *testing.T, file string, objects []any) {
 	}
 }
 
-// TestPodsAreRestricted checks every pod against the restricted Pod Security Standard, version 1.31.
+// TestPodsAreRestricted checks every pod against the restricted Pod Security Standard, version
+// 1.31.
 func TestPodsAreRestricted(t *testing.T) {
 	t.Parallel()
 	env := environment()

@@ -9,11 +9,13 @@ type Connection struct {
 	Name string
 	// Address is an https URL.
 	Address string
-	// CABundle holds the PEM certificates that Vault's certificate must chain to. Empty: the system's.
+	// CABundle holds the PEM certificates that Vault's certificate must chain to. Empty: the
+	// system's.
 	CABundle string
 	// Namespace is a Vault Enterprise namespace. Empty: none.
 	Namespace string
-	// AuthMount, TransitMount, KVMount and DatabaseMount are mount paths without slashes around them.
+	// AuthMount, TransitMount, KVMount and DatabaseMount are mount paths without slashes around
+	// them.
 	AuthMount     string
 	TransitMount  string
 	KVMount       string

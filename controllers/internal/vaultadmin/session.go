@@ -15,11 +15,12 @@ import (
 const (
 	// requestTimeout bounds one request to Vault.
 	requestTimeout = 10 * time.Second
-	// minTokenAge is how old a token must be before a 403 makes the operator log in again. Its policies
-	// may have changed since; but a new login for each of many objects would gain no right.
+	// minTokenAge is how old a token must be before a 403 makes the operator log in again. Its
+	// policies may have changed since; but a new login for each of many objects would gain no
+	// right.
 	minTokenAge = 30 * time.Second
-	// loginPause is how long a failed login is remembered, so that a thousand objects do not log in a
-	// thousand times to a Vault that refuses.
+	// loginPause is how long a failed login is remembered, so that a thousand objects do not log in
+	// a thousand times to a Vault that refuses.
 	loginPause = 5 * time.Second
 )
 
@@ -66,8 +67,8 @@ func (s *session) loginError(failure *vaultlogin.Error) error {
 	}
 	err := classify(s.connection.Address, failure.Path, failure.Err)
 	if ProblemOf(err) == Sealed || ProblemOf(err) == Unreachable {
-		// A Kubernetes auth method that has no configuration or no token reviewer answers 500. That is
-		// missing set-up, too, but it looks like a passing fault.
+		// A Kubernetes auth method that has no configuration or no token reviewer answers 500. That
+		// is missing set-up, too, but it looks like a passing fault.
 		return err
 	}
 	return &Error{Problem: SetupMissing, cause: failure.Err, message: fmt.Sprintf(

@@ -14,6 +14,7 @@ import (
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/envelope/envelopetest"
 	"github.com/securenotes/securenotes/app/internal/store"
 )
 
@@ -52,7 +53,7 @@ func devNotes(t *testing.T, notes int) (dir, file string, c *config.Config) {
 
 func rotateLocal(t *testing.T, dir string) int {
 	t.Helper()
-	provider, err := envelope.OpenLocal(filepath.Join(dir, "master.key"))
+	provider, err := envelopetest.OpenLocal(filepath.Join(dir, "master.key"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 )
 
 // localName is the prefix of keys that the local provider wraps.
@@ -22,8 +21,6 @@ const localName = "local"
 // the file can read every note.
 type Local struct {
 	path string
-
-	mu   sync.RWMutex
 	file localFile
 }
 
@@ -63,22 +60,6 @@ func OpenLocal(path string) (*Local, error) {
 	return l, nil
 }
 
-// Rotate adds a version of the master key and returns its number.
-func (l *Local) Rotate() (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.file.Versions = append(l.file.Versions, newRawKey())
-	return len(l.file.Versions), l.save()
-}
-
-// Retire refuses to unwrap what versions below min wrapped.
-func (l *Local) Retire(min int) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.file.MinDecryptionVersion = min
-	return l.save()
-}
-
 // save replaces the file atomically: after a crash, it has the old or the new content.
 func (l *Local) save() error {
 	raw, err := json.Marshal(l.file)
@@ -103,8 +84,6 @@ func (l *Local) save() error {
 
 // Wrap implements KeyProvider.
 func (l *Local) Wrap(_ context.Context, items []RawItem) ([]WrapResult, error) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
 	results := make([]WrapResult, len(items))
 	for i, item := range items {
 		results[i].Wrapped, results[i].Err = l.wrap(item.Raw, item.Derivation)
@@ -124,8 +103,6 @@ func (l *Local) wrap(raw, derivation []byte) (Wrapped, error) {
 
 // Unwrap implements KeyProvider.
 func (l *Local) Unwrap(_ context.Context, items []WrappedItem) ([]UnwrapResult, error) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
 	results := make([]UnwrapResult, len(items))
 	for i, item := range items {
 		results[i].Raw, results[i].Err = l.unwrap(item)
@@ -162,8 +139,6 @@ func (l *Local) unwrap(item WrappedItem) ([]byte, error) {
 
 // Rewrap implements KeyProvider.
 func (l *Local) Rewrap(_ context.Context, items []WrappedItem) ([]WrapResult, error) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
 	results := make([]WrapResult, len(items))
 	for i, item := range items {
 		raw, err := l.unwrap(item)

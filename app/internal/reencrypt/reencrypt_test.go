@@ -19,6 +19,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/accounts"
 	"github.com/securenotes/securenotes/app/internal/deployment"
 	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/envelope/envelopetest"
 	"github.com/securenotes/securenotes/app/internal/notes"
 	"github.com/securenotes/securenotes/app/internal/pepper"
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
@@ -34,7 +35,7 @@ type world struct {
 	open     storetest.Open
 	db       store.Store
 	keyFile  string
-	provider *envelope.Local
+	provider *envelopetest.Local
 	keys     *envelope.Keyring
 	users    []*user
 }
@@ -50,7 +51,7 @@ type user struct {
 func newWorld(t *testing.T, open storetest.Open, users, notesEach int) *world {
 	t.Helper()
 	keyFile := filepath.Join(t.TempDir(), "master.key")
-	provider, err := envelope.OpenLocal(keyFile)
+	provider, err := envelopetest.OpenLocal(keyFile)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/securenotes/securenotes/app/internal/deployment"
 	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/envelope/envelopetest"
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
 	"github.com/securenotes/securenotes/app/internal/store"
 	"github.com/securenotes/securenotes/app/internal/storetest"
@@ -48,7 +49,7 @@ func (w *world) restored(t *testing.T, older []byte) envelope.KeyProvider {
 	if err := os.WriteFile(path, older, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	other, err := envelope.OpenLocal(path)
+	other, err := envelopetest.OpenLocal(path)
 	if err != nil {
 		t.Fatal(err)
 	}

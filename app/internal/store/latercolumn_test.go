@@ -13,6 +13,7 @@ import (
 	"github.com/securenotes/securenotes/app/internal/accounts"
 	"github.com/securenotes/securenotes/app/internal/deployment"
 	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/envelope/envelopetest"
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
 	"github.com/securenotes/securenotes/app/internal/sessions"
 	"github.com/securenotes/securenotes/app/internal/store"
@@ -31,7 +32,7 @@ func TestLaterColumnsAreRotated(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		provider, err := envelope.OpenLocal(filepath.Join(t.TempDir(), "master.key"))
+		provider, err := envelopetest.OpenLocal(filepath.Join(t.TempDir(), "master.key"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -25,7 +25,7 @@ func main() {
 	switch {
 	case err == nil:
 	case interrupted:
-		fmt.Fprintln(os.Stderr, "\ninterrupted; the next `make run` goes on from here, `make down` removes what is there")
+		fmt.Fprintln(os.Stderr, "\ninterrupted; the next `make run` continues, `make down` removes everything")
 		os.Exit(130)
 	default:
 		if !errors.Is(err, errTestsFailed) {

@@ -47,7 +47,7 @@ func TestLostPostgres(t *testing.T) {
 			t.Errorf("the service ended with %+v", termination)
 		}
 	case <-time.After(30 * time.Second):
-		t.Error("the service goes on without its database")
+		t.Error("the service continues without its database")
 		stop()
 		<-ended
 	}

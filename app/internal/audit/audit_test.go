@@ -166,7 +166,7 @@ func TestSignerAway(t *testing.T) {
 		t.Errorf("%+v, %v", summary, err)
 	}
 	if _, err := Verify(strings.NewReader(text), keys, false); err == nil {
-		t.Error("an open chain passed for a whole one")
+		t.Error("an open chain was accepted as complete")
 	}
 }
 
@@ -255,7 +255,7 @@ func TestEndCoversAll(t *testing.T) {
 	_, err = Verify(strings.NewReader(first+"\n"+string(inserted)+"\n"+end), keys, false)
 	var broken *BrokenError
 	if !errors.As(err, &broken) || broken.Line != 3 {
-		t.Errorf("a line that was put in before the end: %v", err)
+		t.Errorf("a line that was inserted before the end: %v", err)
 	}
 }
 
@@ -332,7 +332,7 @@ func FuzzVerify(f *testing.F) {
 				Audit json.RawMessage `json:"audit"`
 			}
 			if json.Unmarshal([]byte(line), &other) == nil && other.Audit != nil && !found && why == "" {
-				t.Errorf("passed over, but another reader takes it for an audit line: %s", line)
+				t.Errorf("skipped, but another parser reads it as an audit line: %s", line)
 			}
 		}
 	})

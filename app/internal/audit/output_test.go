@@ -60,7 +60,7 @@ func fill(t *testing.T, l *Log) (written int) {
 		}
 		written++
 	}
-	t.Fatal("a pipe that nobody reads took 10,000 lines")
+	t.Fatal("a pipe without a reader accepted 10,000 lines")
 	return 0
 }
 
@@ -129,7 +129,7 @@ func stall(t *testing.T, read, write *os.File) {
 		t.Error(err)
 	}
 	if strings.Contains(log, `"refused"`) || !strings.Contains(log, `"afterwards"`) {
-		t.Error("what was refused was written, or what was not was not")
+		t.Error("a refused line was written, or an accepted line is missing")
 	}
 }
 
@@ -144,11 +144,11 @@ func TestOutputLeavesOthersBlocking(t *testing.T) {
 	}
 	defer lines.Close()
 	if lines == write {
-		t.Fatal("a pipe is written to as it is")
+		t.Fatal("the pipe was not opened again")
 	}
 	flags, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_GETFL, 0)
 	if errno != 0 || flags&syscall.O_NONBLOCK != 0 {
-		t.Errorf("the pipe that was given: flags %x, %v", flags, errno)
+		t.Errorf("the original pipe: flags %x, %v", flags, errno)
 	}
 	file, err := os.Create(t.TempDir() + "/file")
 	if err != nil {

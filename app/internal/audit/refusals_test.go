@@ -49,7 +49,7 @@ func TestRefusalsAreBounded(t *testing.T) {
 		case r.Refused > 0:
 			lines, refused = lines+1, refused+r.Refused
 			if r.From.IsZero() || r.Until.Before(r.From) {
-				t.Errorf("from when until when: %s", text)
+				t.Errorf("the line does not have the times of the first and the last refusal: %s", text)
 			}
 		case r.Status == 429:
 			lines, refused = lines+1, refused+1
@@ -79,14 +79,14 @@ func TestRefusalsOutlastAStall(t *testing.T) {
 	_ = l.Write(Event{Action: "cut"})
 	<-out.asked
 	if err := l.Refused(event, "a"); err != nil {
-		t.Errorf("a refusal that is counted needs no line: %v", err)
+		t.Errorf("a counted refusal: %v", err)
 	}
 	if err := l.Refused(event, "b"); err == nil {
-		t.Error("a refusal whose line is not written passed for recorded")
+		t.Error("a refusal without a written line counts as recorded")
 	}
 	l.writeRefusals() // fails
 	if err := l.Refused(event, "a"); err != nil {
-		t.Errorf("a refusal that is counted: %v", err)
+		t.Errorf("a counted refusal after the failed line: %v", err)
 	}
 	out.set(false)
 	for l.Healthy() != nil {

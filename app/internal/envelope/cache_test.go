@@ -196,7 +196,7 @@ func TestKeyIsReplacedBeforeItHasSealedTooMuch(t *testing.T) {
 	}
 	for id, n := range sealed {
 		if n > cache.maxSeals || n > rows.seals[id] {
-			t.Errorf("key %s sealed %d values, %d were set aside, %d are allowed", id, n, rows.seals[id], cache.maxSeals)
+			t.Errorf("key %s sealed %d values, %d were reserved, %d are allowed", id, n, rows.seals[id], cache.maxSeals)
 		}
 	}
 }

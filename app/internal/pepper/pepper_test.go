@@ -51,6 +51,6 @@ func TestDigestsDiffer(t *testing.T) {
 
 func TestNoKeyFromABrokenPepper(t *testing.T) {
 	if _, err := NewKey("d1", &config.Pepper{CurrentID: "p3", Peppers: fixed.Peppers}, Usernames); err == nil {
-		t.Error("a key was derived from a pepper that is not there")
+		t.Error("a key was derived from a missing pepper")
 	}
 }

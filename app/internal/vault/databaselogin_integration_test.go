@@ -130,11 +130,11 @@ func TestDatabaseLogin(t *testing.T) {
 	if again := l.current(); again != first || l.users() != 1 {
 		t.Errorf("%s, then %s; %d users", first, again, l.users())
 	}
-	l.login.Refused("somebody else")
+	l.login.Refused("another user")
 	if again := l.current(); again != first {
-		t.Errorf("%s was refused, but %s was dropped", "somebody else", first)
+		t.Errorf("%s was refused, but %s was dropped", "another user", first)
 	}
-	if l.login.Replaced(t.Context(), first) || !l.login.Replaced(t.Context(), "somebody else") {
+	if l.login.Replaced(t.Context(), first) || !l.login.Replaced(t.Context(), "another user") {
 		t.Error("Replaced reports the current user as replaced, or another one as current")
 	}
 	l.pass(lease/2 + time.Second)
@@ -177,7 +177,7 @@ func TestDatabaseLoginOutlivesVault(t *testing.T) {
 	l.vault.Unseal(t)
 	l.pass(retryPause)
 	if again := l.current(); again == first {
-		t.Error("the login outlived its lease")
+		t.Error("the user outlived its lease")
 	}
 }
 
@@ -270,7 +270,7 @@ func TestVaultDoesNotAnswer(t *testing.T) {
 	for range 3 {
 		begun := time.Now()
 		if l.login.Replaced(t.Context(), first) {
-			t.Error("the login was replaced, but Vault does not answer")
+			t.Error("the user was replaced, but Vault does not answer")
 		}
 		if again := l.current(); again != first {
 			t.Errorf("%s, then %s", first, again)

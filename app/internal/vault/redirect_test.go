@@ -61,7 +61,7 @@ func TestRedirects(t *testing.T) {
 				t.Error("logged in")
 			}
 			if first.Load() != tc.first || second.Load() != tc.second {
-				t.Errorf("the servers were asked %d and %d times, want %d and %d", first.Load(), second.Load(), tc.first, tc.second)
+				t.Errorf("the servers got %d and %d requests, want %d and %d", first.Load(), second.Load(), tc.first, tc.second)
 			}
 		})
 	}
@@ -75,10 +75,10 @@ func TestVaultCertificateIsVerified(t *testing.T) {
 	defer vault.Close()
 	session := sessionOf(t, config.Vault{Address: vault.URL})
 	if _, _, err := session.renew(context.Background()); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
-		t.Errorf("a server whose certificate nobody signed: %v", err)
+		t.Errorf("a server with an untrusted certificate: %v", err)
 	}
 	if n := asked.Load(); n != 0 {
-		t.Errorf("it was asked %d times", n)
+		t.Errorf("it got %d requests", n)
 	}
 }
 

@@ -58,7 +58,7 @@ func TestAuthConfigurationIsMerged(t *testing.T) {
 				t.Errorf("error %v, written (-want +got): %s", err, diff)
 			}
 			if text := strings.Join(changed, " "); (text == "") != (tc.want == nil) || strings.Contains(text, jwt) {
-				t.Errorf("it says that it changes %q", text)
+				t.Errorf("it reports the changes %q", text)
 			}
 		})
 	}

@@ -29,7 +29,7 @@ func await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not yet", what)
+			t.Fatalf("not in time: %s", what)
 		}
 	}
 }
@@ -96,13 +96,13 @@ func TestHungVaultIsLeftAlone(t *testing.T) {
 	}
 	clock.now = clock.now.Add(hungPause)
 	end := begin(t, client)
-	await(t, "the call that finds out", func() bool { return len(client.session.gate.places) == 1 })
+	await(t, "the probe", func() bool { return len(client.session.gate.places) == 1 })
 	if got := readKey(t.Context(), t, client); got != Unreachable {
-		t.Errorf("beside the one that finds out: %q", got)
+		t.Errorf("beside the probe: %q", got)
 	}
 	end()
 	if got := readKey(impatient(), t, client); got != Unreachable {
-		t.Fatalf("after it was given up: %q", got)
+		t.Fatalf("after the probe was cancelled: %q", got)
 	}
 	answer()
 	if got := readKey(t.Context(), t, client); got != Unreachable {

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write the golden file anew")
+var update = flag.Bool("update", false, "rewrite the golden file")
 
 // TestGolden compares policies and roles with a reviewed file, so that a change of a right is
 // visible.
@@ -57,7 +57,7 @@ func TestGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), b.String()); diff != "" {
-		t.Errorf("%s (go test -update writes it anew): %s", path, diff)
+		t.Errorf("%s (go test -update rewrites it): %s", path, diff)
 	}
 }
 

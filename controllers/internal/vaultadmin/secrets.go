@@ -94,7 +94,7 @@ func (c *Client) createSessionKeys(ctx context.Context, d *Deployment, version i
 		}
 		next.Entry = config.NewSessionKeysEntry(version)
 	}
-	return problem(Unsuitable, "the entry %s was in Vault before the session keys were created: somebody else uses the operator's rights in Vault",
+	return problem(Unsuitable, "the entry %s was in Vault before the session keys were created: another client uses the operator's rights in Vault",
 		c.dataPath(d.Directory, next.Entry))
 }
 
@@ -156,7 +156,7 @@ func (c *Client) createPepper(ctx context.Context, d *Deployment, next Secret) (
 		}
 		next.Entry = config.NewPepperEntry()
 	}
-	return problem(Unsuitable, "the entry %s was in Vault before the pepper was created: somebody else uses the operator's rights in Vault",
+	return problem(Unsuitable, "the entry %s was in Vault before the pepper was created: another client uses the operator's rights in Vault",
 		c.dataPath(d.Directory, next.Entry))
 }
 

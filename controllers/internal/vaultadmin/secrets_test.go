@@ -54,7 +54,7 @@ func TestSetUpCrashAnywhere(t *testing.T) {
 					t.Fatal(err)
 				}
 				if left := f.usable(); len(left) > 0 || len(f.keys) > 0 {
-					t.Errorf("left after the shredding: %v, %v", left, f.keys)
+					t.Errorf("left after Shred: %v, %v", left, f.keys)
 				}
 				// The next object of that name finds what is left of this one.
 				f.status = Secrets{}
@@ -211,10 +211,10 @@ func TestReplacedAuditKeyIsTold(t *testing.T) {
 	}
 	f.entries["dir/pepper"][0].destroyed = false
 	if state, err := client.Ensure(t.Context(), f.deployment(ownUID, true)); err != nil || !state.AuditKeyReplaced {
-		t.Errorf("told %v, %v", state.AuditKeyReplaced, err)
+		t.Errorf("reported %v, %v", state.AuditKeyReplaced, err)
 	}
 	if state, err := client.Ensure(t.Context(), f.deployment(ownUID, true)); err != nil || state.AuditKeyReplaced {
-		t.Errorf("told again %v, %v", state.AuditKeyReplaced, err)
+		t.Errorf("reported again: %v, %v", state.AuditKeyReplaced, err)
 	}
 }
 

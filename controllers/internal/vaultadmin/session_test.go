@@ -160,7 +160,7 @@ func TestProblems(t *testing.T) {
 // TestEnvironmentIsNotRead checks that the operator's environment changes neither the trusted CAs
 // nor the target of its token.
 func TestEnvironmentIsNotRead(t *testing.T) {
-	proxy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a proxy was asked") }))
+	proxy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a proxy got a request") }))
 	t.Cleanup(proxy.Close)
 	for name, value := range map[string]string{
 		"VAULT_SKIP_VERIFY": "1", "VAULT_TLS_SERVER_NAME": "elsewhere.example.com", "VAULT_ADDR": "https://127.0.0.1:1",
@@ -202,6 +202,6 @@ func TestOldTLSIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := stranger.ReadKey(t.Context(), "key"); err == nil || s.logins != 0 {
-		t.Errorf("TLS 1.1 was spoken: %v, %d logins", err, s.logins)
+		t.Errorf("TLS 1.1 was accepted: %v, %d logins", err, s.logins)
 	}
 }

@@ -51,7 +51,7 @@ func (s Setup) Apply(ctx context.Context, client *api.Client, out io.Writer, dry
 	if dryRun {
 		run.say("Dry run: nothing was changed.")
 	} else {
-		run.say("Done: the operator of cluster %s can look after its keys.", s.ClusterID)
+		run.say("Done: the operator of cluster %s can manage its keys.", s.ClusterID)
 	}
 	return nil
 }

@@ -33,9 +33,9 @@ const (
 const OfflineNode = "securenotes.dev/node"
 
 // UpstreamHeader is the comment above the committed lock.
-const UpstreamHeader = `# The images of upstream that ` + "`make run`" + ` brings up, and the charts of two of them. ` + "`bin/kind lock`" + ` looks
-# up the digests of the tags and writes this file. An empty digest has not been looked up yet: that
-# image is pulled by its tag, and the run says so.
+const UpstreamHeader = `# Upstream's images of the cluster of ` + "`make run`" + `, and the charts of two of them. ` + "`bin/kind lock`" + ` looks
+# up the digests of the tags and writes this file. An image with an empty digest, which has not been
+# looked up yet, is pulled by its tag, and the run prints that.
 `
 
 // Lock is the content of one file.

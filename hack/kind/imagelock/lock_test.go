@@ -36,7 +36,7 @@ func TestRead(t *testing.T) {
 				t.Error(err)
 			}
 			if _, err := lock.Get(Postgres); err == nil {
-				t.Error("an image that the lock does not have was found")
+				t.Error("an image was found that the lock does not have")
 			}
 		})
 	}

@@ -37,8 +37,8 @@ type Environment struct {
 	CertificateSecret string
 	// RefusedHostnames are those that the certificate may not have. See [RefuseHostname].
 	RefusedHostnames []string
-	// CertificateNames are the names with at most one dot that the existing Certificate has. It
-	// keeps those that a new Certificate would not get.
+	// CertificateNames are the names with at most one dot that the existing Certificate has. The
+	// Certificate keeps them, although a new one would not get all of them.
 	CertificateNames []string
 	// DatabaseClaimed is set when the database has been in use. Pods then create no other one.
 	DatabaseClaimed bool

@@ -205,7 +205,8 @@ func (c *Client) shred(ctx context.Context, d Deployment, marker config.Marker) 
 	return c.delete(ctx, c.metadataPath(d.Directory, config.MarkerLeaf))
 }
 
-// shredded returns an error if there is a key without a marker, which is no result of Shred.
+// shredded returns an error if there is a key and no marker. Shred destroys the key first, so it
+// cannot have left that state.
 func (c *Client) shredded(ctx context.Context, d Deployment) error {
 	if !d.established() {
 		return nil

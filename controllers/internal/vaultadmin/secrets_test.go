@@ -218,9 +218,9 @@ func TestReplacedAuditKeyIsTold(t *testing.T) {
 	}
 }
 
-// TestMarkerProvesNothing checks that session keys are not adopted because the marker names them,
-// which anyone with the operator's Vault token can write. So a Compromise that an earlier release
-// started creates others.
+// TestMarkerProvesNothing checks that the operator does not adopt session keys that only the marker
+// names, because anyone with the operator's Vault token can write the marker. So a Compromise that
+// an earlier release started creates other session keys.
 func TestMarkerProvesNothing(t *testing.T) {
 	f := &fakeVault{}
 	client := f.startEarlier(t)

@@ -172,11 +172,11 @@ func (l *Login) renew(ctx context.Context) (bool, error) {
 	if timedOut(err) {
 		return false, &Error{Path: renewPath, Err: err}
 	}
-	if err != nil || !hasToken(secret) || lifeOf(secret) < l.life/2 {
-		return false, nil
+	renewed := err == nil && hasToken(secret) && lifeOf(secret) >= l.life/2
+	if renewed {
+		l.keep(secret)
 	}
-	l.keep(secret)
-	return true, nil
+	return renewed, nil
 }
 
 func (l *Login) logIn(ctx context.Context) error {

@@ -43,12 +43,12 @@ func rootCommand() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.AddCommand(
-		command("run", "bring everything up and show a client's day and a key rotation", (*app).run),
-		command("cluster", "bring the cluster up with cert-manager, Vault and PostgreSQL, without SecureNotes", (*app).clusterOnly),
-		command("images", "build the two images and put them on the cluster's nodes", (*app).imagesOnly),
-		command("charts", "have the cluster's API server check upstream's charts, without installing them", (*app).checkCharts),
+		command("run", "install everything, and show what clients do and a key rotation", (*app).run),
+		command("cluster", "start a cluster with cert-manager, Vault and PostgreSQL, without SecureNotes", (*app).clusterOnly),
+		command("images", "build the two images and load them on the cluster's nodes", (*app).imagesOnly),
+		command("charts", "check upstream's charts with the cluster's API server, without installing them", (*app).checkCharts),
 		command("lock", "look up the digests of upstream's images and write hack/kind/images.lock.yaml", (*app).fillLock),
-		command("down", "remove everything that was started or added", (*app).down),
+		command("down", "remove everything that was started or created", (*app).down),
 		toolsCommand(),
 		testCommand(),
 	)

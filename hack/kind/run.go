@@ -108,7 +108,7 @@ func (a *app) imagesOnly(ctx context.Context) error {
 
 func (a *app) nextSteps() {
 	a.Title(`
-SecureNotes is up after %s at %s
+SecureNotes is ready after %s at %s
 
 Try next:
   export KUBECONFIG=%s PATH=%s:$PATH
@@ -120,7 +120,7 @@ Try next:
     -d '{"username": "alice", "password": "correct horse battery"}' %s/api/auth/login
   kubectl -n %s annotate securenotes %s securenotes.dev/rotate-requested-at=$(date +%%s) --overwrite
   make test     run the test suites against it
-  make down     remove all of it`,
+  make down     remove everything`,
 		a.Elapsed(), deploy.URL, a.layout.Kubeconfig(), a.layout.Cluster("bin"), deploy.Namespace, deploy.Namespace, deploy.Name,
 		a.layout.CA(), deploy.URL, a.layout.CA(), deploy.URL, deploy.Namespace, deploy.Name)
 }

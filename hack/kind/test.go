@@ -47,7 +47,7 @@ var suites = []suite{
 func testCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "test [unit|integration|e2e]... [-- flags of go test]",
-		Short: "run the test suites (default: all); sets up what they need",
+		Short: "run the test suites (default: all), and install what they need",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := newApp(cmd.OutOrStdout())
 			if err != nil {

@@ -112,7 +112,8 @@ fmt: ## format the code
 	@for m in $(MODULES); do (cd $$m && go fmt ./...); done
 
 .PHONY: verify-fmt
-verify-fmt: ## fail when code is not formatted
+verify-fmt: ## fail when code is not formatted, or has markers of a merge conflict
+	@if git grep -nE '^(<{7}|[|]{7}|>{7}) '; then echo 'resolve these merge conflicts' >&2; exit 1; fi
 	@unformatted=$$(git ls-files -z --cached --others --exclude-standard '*.go' | xargs -0 gofmt -l); \
 	if [ -n "$$unformatted" ]; then printf 'not formatted, run make fmt:\n%s\n' "$$unformatted" >&2; exit 1; fi
 

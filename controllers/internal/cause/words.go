@@ -63,6 +63,6 @@ func Words(text string) string {
 	return line
 }
 
-// readable returns the part of a text that [Words] reads, and one rune more, so that Words sees that
-// the text was longer.
+// readable returns the part of a text that [Words] reads, and one rune more, so that Words sees
+// that the text was longer.
 func readable(text string) string { return truncate.Bytes(text, maxInput+utf8.UTFMax) }

@@ -43,8 +43,8 @@ type scope struct {
 
 	suspended bool
 
-	// connected reports whether env.Connection is known; hasKeys, whether env.DeploymentID is, and so
-	// whether the object has keys.
+	// connected reports whether env.Connection is known; hasKeys, whether env.DeploymentID is, and
+	// so whether the object has keys.
 	connected, hasKeys bool
 	// setupCommand is what the Vault administrator runs to grant missing rights.
 	setupCommand string

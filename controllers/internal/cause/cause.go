@@ -6,7 +6,7 @@
 //
 // Start with the rules in list.go, which are ordered from the root cause outwards. [OfPod],
 // [OfDeployment] and [OfJob] apply them. [OfClaim], [OfCertificate] and [OfError] are for objects
-// without pods. All of them are pure, except that they use a [Look] for what is not cached.
+// without pods. All of them are pure, except that they use a [Lookup] for what is not cached.
 package cause
 
 import (
@@ -42,8 +42,8 @@ type Cause struct {
 	Message string
 	// Next is what to do. It is empty if the message tells that.
 	Next string
-	// Said is what the service itself reported, if that is the cause.
-	Said *config.Termination
+	// Reported is what the service itself reported, if that is the cause.
+	Reported *config.Termination
 }
 
 // Known reports whether there is a cause.
@@ -68,15 +68,15 @@ func OfDeployment(d *appsv1.Deployment) Cause {
 }
 
 // OfPod returns why a pod of the API is not ready.
-func OfPod(pod *corev1.Pod, look Look, now time.Time) Cause {
-	return find(evidence{now: now, look: look, pod: pod})
+func OfPod(pod *corev1.Pod, lookup Lookup, now time.Time) Cause {
+	return find(evidence{now: now, lookup: lookup, pod: pod})
 }
 
 // OfJob returns why a Job that has not ended makes no progress. wanted is the number of pods that
 // it needs.
-func OfJob(job *batchv1.Job, wanted int32, pods []corev1.Pod, look Look, now time.Time) Cause {
+func OfJob(job *batchv1.Job, wanted int32, pods []corev1.Pod, lookup Lookup, now time.Time) Cause {
 	own := newestPods(job, wanted, pods)
-	e := evidence{now: now, look: look, creator: "Job " + job.Name, job: job}
+	e := evidence{now: now, lookup: lookup, creator: "Job " + job.Name, job: job}
 	counted := job.Status.Succeeded
 	for _, pod := range own {
 		if pod.Status.Phase != corev1.PodFailed && pod.Status.Phase != corev1.PodSucceeded {
@@ -84,14 +84,14 @@ func OfJob(job *batchv1.Job, wanted int32, pods []corev1.Pod, look Look, now tim
 		}
 	}
 	if counted < wanted && olderThan(job.CreationTimestamp, jobGrace, now) {
-		e.refusal = look.message(job, "FailedCreate")
+		e.refusal = lookup.message(job, "FailedCreate")
 		e.noPods = len(own) == 0 && e.overdue(job.CreationTimestamp)
 	}
 	if c := find(e); c.Known() {
 		return c
 	}
 	for _, pod := range own {
-		e := evidence{now: now, look: look, creator: e.creator, job: job, pod: pod}
+		e := evidence{now: now, lookup: lookup, creator: e.creator, job: job, pod: pod}
 		if c := find(e); c.Known() {
 			return c
 		}
@@ -130,8 +130,8 @@ func podIndex(job *batchv1.Job, wanted int32, pod *corev1.Pod) (index int, ok bo
 // evidence is the input of the rules. They are applied first without a pod, to the creator of the
 // pods, and then to each pod.
 type evidence struct {
-	now  time.Time
-	look Look
+	now    time.Time
+	lookup Lookup
 	// creator is the object that creates the pods, such as "Job NAME".
 	creator string
 	// refusal is the API server's message when it refused a pod.
@@ -159,7 +159,7 @@ func find(e evidence) Cause {
 		if c.Reason == "" {
 			c.Reason = rule.reason
 		}
-		if c.Next == "" && c.Said == nil {
+		if c.Next == "" && c.Reported == nil {
 			c.Next = rule.next
 		}
 		return c

@@ -30,7 +30,7 @@ func OfCertificate(c *certmanagerv1.Certificate, request *certmanagerv1.Certific
 	for _, condition := range c.Status.Conditions {
 		// The Certificate repeats the message of the request that failed last.
 		if condition.Type == certmanagerv1.CertificateConditionIssuing && condition.Status == cmmeta.ConditionFalse && condition.Message != "" {
-			return issuanceFailed(c, fmt.Sprintf("Certificate %s: %s: %s", c.Name, Words(condition.Reason), Words(condition.Message)))
+			return issuanceFailed(c, fmt.Sprintf("Certificate %s: %s: %s", c.Name, Sanitize(condition.Reason), Sanitize(condition.Message)))
 		}
 	}
 	if request == nil {
@@ -46,12 +46,12 @@ func OfCertificate(c *certmanagerv1.Certificate, request *certmanagerv1.Certific
 		case condition.Type == certmanagerv1.CertificateRequestConditionApproved:
 			approved = true
 		case condition.Type == certmanagerv1.CertificateRequestConditionDenied || condition.Type == certmanagerv1.CertificateRequestConditionInvalidRequest:
-			return issuanceFailed(c, fmt.Sprintf("%s: %s: %s", about, condition.Type, Words(condition.Message)))
+			return issuanceFailed(c, fmt.Sprintf("%s: %s: %s", about, condition.Type, Sanitize(condition.Message)))
 		}
 	}
 	switch late := now.Sub(request.CreationTimestamp.Time) >= requestGrace; {
 	case ready != nil && ready.Reason == certmanagerv1.CertificateRequestReasonFailed:
-		return issuanceFailed(c, about+": "+Words(ready.Message))
+		return issuanceFailed(c, about+": "+Sanitize(ready.Message))
 	case late && !approved:
 		return Cause{
 			Reason: v1alpha1.ReasonIssuancePending, Message: about + " is not approved",
@@ -65,7 +65,7 @@ func OfCertificate(c *certmanagerv1.Certificate, request *certmanagerv1.Certific
 	case late && ready.Status != cmmeta.ConditionTrue:
 		message := about + " is not issued yet"
 		if ready.Message != "" {
-			message += ": " + Words(ready.Message)
+			message += ": " + Sanitize(ready.Message)
 		}
 		return Cause{
 			Reason: v1alpha1.ReasonIssuancePending, Message: message,

@@ -79,7 +79,7 @@ func refused(pattern string) func(*evidence) Cause {
 		if e.pod != nil || !matcher.MatchString(e.refusal) {
 			return Cause{}
 		}
-		return Cause{Message: "the API server refuses the pods of " + e.creator + ": " + Words(refusalPrefix.ReplaceAllString(e.refusal, ""))}
+		return Cause{Message: "the API server refuses the pods of " + e.creator + ": " + Sanitize(refusalPrefix.ReplaceAllString(e.refusal, ""))}
 	}
 }
 
@@ -99,7 +99,7 @@ func unscheduled(pattern string) func(*evidence) Cause {
 		}
 		for _, condition := range e.pod.Status.Conditions {
 			if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse && matcher.MatchString(condition.Message) {
-				return Cause{Message: fmt.Sprintf("pod %s cannot be scheduled: %s", e.pod.Name, Words(condition.Message))}
+				return Cause{Message: fmt.Sprintf("pod %s cannot be scheduled: %s", e.pod.Name, Sanitize(condition.Message))}
 			}
 		}
 		return Cause{}
@@ -135,7 +135,7 @@ func waiting(reasons ...string) func(*evidence) Cause {
 			}
 			message := fmt.Sprintf("container %s of pod %s cannot start: %s", status.Name, e.pod.Name, w.Reason)
 			if w.Message != "" {
-				message += ": " + Words(w.Message)
+				message += ": " + Sanitize(w.Message)
 			}
 			return Cause{Message: message}
 		}
@@ -196,7 +196,7 @@ func reported(e *evidence) Cause {
 			termination, ok := ReadTermination(state.Message)
 			// A running service found its database when it started, so an earlier loss is outdated.
 			if ok && (status.State.Running == nil || termination.Reason != config.ReasonDatabaseLost) {
-				return Cause{Reason: termination.Reason, Message: termination.Message, Said: &termination}
+				return Cause{Reason: termination.Reason, Message: termination.Message, Reported: &termination}
 			}
 		}
 	}
@@ -229,13 +229,13 @@ func notStarted(e *evidence) Cause {
 			return Cause{}
 		}
 	}
-	event := e.look.latest(e.pod, func(event corev1.Event) bool { return slices.Contains(startFailures, event.Reason) })
+	event := e.lookup.latest(e.pod, func(event corev1.Event) bool { return slices.Contains(startFailures, event.Reason) })
 	if event == nil {
 		return Cause{}
 	}
 	// The message has the time of the event instead of its age: each change of a message is a
 	// write.
-	return Cause{Message: fmt.Sprintf("pod %s does not start: %s (event of %s)", e.pod.Name, Words(event.Message), lastSeen(*event).UTC().Format(time.RFC3339))}
+	return Cause{Message: fmt.Sprintf("pod %s does not start: %s (event of %s)", e.pod.Name, Sanitize(event.Message), lastSeen(*event).UTC().Format(time.RFC3339))}
 }
 
 // startFailures are the reasons of the kubelet's events about what a pod lacks on its node.
@@ -288,7 +288,7 @@ func notReady(e *evidence) Cause {
 		return Cause{}
 	}
 	about := "pod " + e.pod.Name + " runs but is not ready"
-	answer := Words(e.look.readyz(e.pod))
+	answer := Sanitize(e.lookup.readyz(e.pod))
 	parts := readyzReason.FindStringSubmatch(answer)
 	switch {
 	case answer == "starting" && !olderThan(since, startGrace, e.now):
@@ -298,6 +298,6 @@ func notReady(e *evidence) Cause {
 	case parts == nil || parts[1] == config.ReasonDatabaseLost:
 		return Cause{Message: about + ": " + answer}
 	default:
-		return Cause{Reason: parts[1], Message: about + ": " + parts[2], Said: &config.Termination{Reason: parts[1], Message: parts[2]}}
+		return Cause{Reason: parts[1], Message: about + ": " + parts[2], Reported: &config.Termination{Reason: parts[1], Message: parts[2]}}
 	}
 }

@@ -21,10 +21,10 @@ var now = time.Unix(1_800_000_000, 0)
 
 func ago(d time.Duration) metav1.Time { return metav1.NewTime(now.Add(-d)) }
 
-// lookWith returns a Look with this message as the event of every object, and as the answer of
+// lookWith returns a Lookup with this message as the event of every object, and as the answer of
 // /readyz.
-func lookWith(reason, message string) Look {
-	return Look{
+func lookWith(reason, message string) Lookup {
+	return Lookup{
 		Now: func() time.Time { return now },
 		Events: func(client.Object) []corev1.Event {
 			return []corev1.Event{{Reason: reason, Message: message, LastTimestamp: ago(time.Minute)}}
@@ -131,22 +131,22 @@ func TestCauses(t *testing.T) {
 		"a LimitRange":                   {cause: OfDeployment(deployment(tooMuch)), reason: v1alpha1.ReasonOutsideLimitRange, fact: "maximum memory usage per Container is 128Mi", next: "set spec.resources"},
 		"Pod Security":                   {cause: OfDeployment(deployment(unsafe)), reason: v1alpha1.ReasonPodsRefused, fact: `container "mesh"`, next: "mutating webhooks"},
 		"a webhook":                      {cause: OfDeployment(deployment(hooked)), reason: v1alpha1.ReasonPodsRefused, fact: "not today", next: "correct the admission webhook, the policy or the namespace"},
-		"a full cluster":                 {cause: OfPod(pod(withoutNode("0/3 nodes are available: 3 Insufficient cpu.")), Look{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "3 Insufficient cpu: add", next: "add a node, or lower spec.resources"},
-		"a taint":                        {cause: OfPod(pod(withoutNode("0/3 nodes are available: 3 node(s) had untolerated taint {a: b}.")), Look{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "untolerated taint", next: "spec.podTemplate"},
-		"a volume":                       {cause: OfPod(pod(withoutNode("0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.")), Look{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "unbound", next: "DatabaseReady"},
-		"a gate":                         {cause: OfPod(pod(withoutNode("Scheduling is blocked due to non-empty scheduling gates")), Look{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "gates", next: "kubectl describe pod"},
-		"an image":                       {cause: OfPod(pod(container(operand.MigrateContainer, waits("ImagePullBackOff", `Back-off pulling image "x": 401 Unauthorized`), none)), Look{}, now), reason: v1alpha1.ReasonImagePullFailed, fact: "401 Unauthorized", next: "operand.image"},
-		"a container without its config": {cause: OfPod(pod(migrate, container("api", waits("CreateContainerConfigError", "secret not found"), none)), Look{}, now), reason: v1alpha1.ReasonContainerNotCreated, fact: "secret not found", next: "kubectl describe pod"},
-		"memory":                         {cause: OfPod(pod(migrate, container("api", waits("CrashLoopBackOff", ""), ended(137, "OOMKilled", ""))), Look{}, now), reason: v1alpha1.ReasonOOMKilled, fact: "container api of pod notes-7c5d-x2bcf", next: "limits.memory"},
-		"memory of migrate":              {cause: OfPod(pod(container(operand.MigrateContainer, ended(137, "OOMKilled", ""), none)), Look{}, now), reason: v1alpha1.ReasonOOMKilled, fact: "container migrate", next: "limits.memory"},
-		"the service's own reason":       {cause: OfPod(pod(migrate, container("api", waits("CrashLoopBackOff", ""), ended(1, "Error", vaultSealed))), Look{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal it"},
-		"a crash without a reason":       {cause: OfPod(pod(migrate, container("api", waits("CrashLoopBackOff", ""), ended(2, "Error", "goroutine 1 [running]"))), Look{}, now), reason: v1alpha1.ReasonContainerCrashing, fact: "exit code 2 (2 restarts)", next: "kubectl logs --previous"},
-		"an injected init container":     {cause: OfPod(pod(container(operand.MigrateContainer, ended(0, "Completed", ""), ended(1, "Error", vaultSealed)), container("istio-init", waits("CrashLoopBackOff", ""), ended(3, "Error", "")), container("api", waits("PodInitializing", ""), none)), Look{}, now), reason: v1alpha1.ReasonContainerCrashing, fact: "container istio-init of pod notes-7c5d-x2bcf ended with exit code 3", next: "kubectl logs --previous"},
-		"one of a Job":                   {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("istio-init", ended(3, "Error", ""), none), container("job", waits("PodInitializing", ""), none))}, Look{}, now), reason: v1alpha1.ReasonContainerCrashing, fact: "container istio-init", next: "kubectl logs --previous"},
-		"a service beside a sidecar":     {cause: OfPod(pod(migrate, container("istio-init", runs, ended(1, "Error", "")), container("api", waits("CrashLoopBackOff", ""), ended(1, "Error", vaultSealed))), Look{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal it"},
+		"a full cluster":                 {cause: OfPod(pod(withoutNode("0/3 nodes are available: 3 Insufficient cpu.")), Lookup{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "3 Insufficient cpu: add", next: "add a node, or lower spec.resources"},
+		"a taint":                        {cause: OfPod(pod(withoutNode("0/3 nodes are available: 3 node(s) had untolerated taint {a: b}.")), Lookup{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "untolerated taint", next: "spec.podTemplate"},
+		"a volume":                       {cause: OfPod(pod(withoutNode("0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.")), Lookup{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "unbound", next: "DatabaseReady"},
+		"a gate":                         {cause: OfPod(pod(withoutNode("Scheduling is blocked due to non-empty scheduling gates")), Lookup{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "gates", next: "kubectl describe pod"},
+		"an image":                       {cause: OfPod(pod(container(operand.MigrateContainer, waits("ImagePullBackOff", `Back-off pulling image "x": 401 Unauthorized`), none)), Lookup{}, now), reason: v1alpha1.ReasonImagePullFailed, fact: "401 Unauthorized", next: "operand.image"},
+		"a container without its config": {cause: OfPod(pod(migrate, container("api", waits("CreateContainerConfigError", "secret not found"), none)), Lookup{}, now), reason: v1alpha1.ReasonContainerNotCreated, fact: "secret not found", next: "kubectl describe pod"},
+		"memory":                         {cause: OfPod(pod(migrate, container("api", waits("CrashLoopBackOff", ""), ended(137, "OOMKilled", ""))), Lookup{}, now), reason: v1alpha1.ReasonOOMKilled, fact: "container api of pod notes-7c5d-x2bcf", next: "limits.memory"},
+		"memory of migrate":              {cause: OfPod(pod(container(operand.MigrateContainer, ended(137, "OOMKilled", ""), none)), Lookup{}, now), reason: v1alpha1.ReasonOOMKilled, fact: "container migrate", next: "limits.memory"},
+		"the service's own reason":       {cause: OfPod(pod(migrate, container("api", waits("CrashLoopBackOff", ""), ended(1, "Error", vaultSealed))), Lookup{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal it"},
+		"a crash without a reason":       {cause: OfPod(pod(migrate, container("api", waits("CrashLoopBackOff", ""), ended(2, "Error", "goroutine 1 [running]"))), Lookup{}, now), reason: v1alpha1.ReasonContainerCrashing, fact: "exit code 2 (2 restarts)", next: "kubectl logs --previous"},
+		"an injected init container":     {cause: OfPod(pod(container(operand.MigrateContainer, ended(0, "Completed", ""), ended(1, "Error", vaultSealed)), container("istio-init", waits("CrashLoopBackOff", ""), ended(3, "Error", "")), container("api", waits("PodInitializing", ""), none)), Lookup{}, now), reason: v1alpha1.ReasonContainerCrashing, fact: "container istio-init of pod notes-7c5d-x2bcf ended with exit code 3", next: "kubectl logs --previous"},
+		"one of a Job":                   {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("istio-init", ended(3, "Error", ""), none), container("job", waits("PodInitializing", ""), none))}, Lookup{}, now), reason: v1alpha1.ReasonContainerCrashing, fact: "container istio-init", next: "kubectl logs --previous"},
+		"a service beside a sidecar":     {cause: OfPod(pod(migrate, container("istio-init", runs, ended(1, "Error", "")), container("api", waits("CrashLoopBackOff", ""), ended(1, "Error", vaultSealed))), Lookup{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal it"},
 		"a Secret that is not there":     {cause: OfPod(pod(), lookWith("FailedMount", `MountVolume.SetUp failed for volume "tls" : secret "own" not found`), now), reason: v1alpha1.ReasonPodNotStarted, fact: `secret "own" not found (event of 2027-01-15T07:59:00Z)`, next: "correct the cause; the kubelet retries within about two minutes"},
 		"a service that waits":           {cause: OfPod(pod(migrate, container("api", runs, none)), lookWith("", "the audit log cannot be written"), now), reason: v1alpha1.ReasonNotReady, fact: "the audit log cannot be written", next: "see the log of the pod"},
-		"a service that cannot be asked": {cause: OfPod(pod(migrate, container("api", runs, none)), Look{}, now), reason: v1alpha1.ReasonNotReady, fact: "runs but is not ready", next: "see the log of the pod"},
+		"a service that cannot be asked": {cause: OfPod(pod(migrate, container("api", runs, none)), Lookup{}, now), reason: v1alpha1.ReasonNotReady, fact: "runs but is not ready", next: "see the log of the pod"},
 		"a service without its database": {cause: OfPod(pod(migrate, container("api", runs, none)), lookWith("", "DatabaseUnreachable: connection refused"), now), reason: config.ReasonDatabaseUnreachable, fact: "connection refused"},
 		"a service that never starts":    {cause: OfPod(pod(migrate, container("api", runsFor(30*time.Second), none)), lookWith("", "starting"), now), reason: v1alpha1.ReasonNotReady, fact: "starting", next: "see the log of the pod"},
 		"a loss that /readyz reports":    {cause: OfPod(pod(migrate, container("api", runs, none)), lookWith("", "DatabaseLost: empty"), now), reason: v1alpha1.ReasonNotReady, fact: "empty", next: "see the log of the pod"},
@@ -154,14 +154,14 @@ func TestCauses(t *testing.T) {
 		"a Job whose pods are over quota":  {cause: OfJob(job(), 1, nil, lookWith("FailedCreate", "Error creating: "+overQuota), now), reason: v1alpha1.ReasonQuotaExceeded, fact: "the pods of Job notes-rotate-v2-1: exceeded quota", next: "raise the ResourceQuota"},
 		"a Job below a LimitRange":         {cause: OfJob(job(), 1, nil, lookWith("FailedCreate", "Error creating: "+tooLittle), now), reason: v1alpha1.ReasonOutsideLimitRange, fact: "minimum cpu usage per Container is 50m", next: "Jobs request the same amounts"},
 		"a Job that lacks one pod of two":  {cause: OfJob(job(), 2, []corev1.Pod{podOf("0", time.Minute)}, lookWith("FailedCreate", "Error creating: "+overQuota), now), reason: v1alpha1.ReasonQuotaExceeded, fact: "exceeded quota", next: "raise"},
-		"a Job without any event":          {cause: OfJob(job(), 1, nil, Look{}, now), reason: v1alpha1.ReasonPodsMissing, fact: "Job notes-rotate-v2-1 has no pod", next: "kube-controller-manager"},
-		"a suspended Job":                  {cause: OfJob(job(suspended), 1, nil, Look{}, now), reason: v1alpha1.ReasonJobSuspended, fact: "is suspended", next: "spec.suspend"},
-		"a Job beside a full node":         {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, withoutNode("1 node(s) didn't match pod affinity rules."))}, Look{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "affinity rules", next: "free resources on the node of the API pod"},
-		"a Job whose pod was killed":       {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(137, "OOMKilled", ""), none), failed)}, Look{}, now), reason: v1alpha1.ReasonOOMKilled, fact: "container job", next: "limits.memory"},
-		"a Job that is tried again":        {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(1, "Error", vaultSealed), none), failed)}, Look{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal"},
-		"a Job whose second index fails":   {cause: OfJob(job(), 2, []corev1.Pod{podOf("0", time.Second, container("job", runs, none)), podOf("1", time.Minute, container("job", ended(1, "Error", vaultSealed), none), failed)}, Look{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal"},
-		"a Job that a sidecar keeps alive": {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(0, "Completed", ""), none), container("istio-proxy", runs, none))}, Look{}, now), reason: v1alpha1.ReasonSidecarRunning, fact: "istio-proxy", next: "restartPolicy Always; then delete the Job"},
-		"a failed pod that sidecars keep":  {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(1, "Error", vaultSealed), none), container("a", runs, none), container("b", runs, none))}, Look{}, now), reason: v1alpha1.ReasonSidecarRunning, fact: "exit code 1, but other containers of pod notes-rotate-v2-1-0-1m0s still run (a, b)", next: "delete the Job"},
+		"a Job without any event":          {cause: OfJob(job(), 1, nil, Lookup{}, now), reason: v1alpha1.ReasonPodsMissing, fact: "Job notes-rotate-v2-1 has no pod", next: "kube-controller-manager"},
+		"a suspended Job":                  {cause: OfJob(job(suspended), 1, nil, Lookup{}, now), reason: v1alpha1.ReasonJobSuspended, fact: "is suspended", next: "spec.suspend"},
+		"a Job beside a full node":         {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, withoutNode("1 node(s) didn't match pod affinity rules."))}, Lookup{}, now), reason: v1alpha1.ReasonUnschedulable, fact: "affinity rules", next: "free resources on the node of the API pod"},
+		"a Job whose pod was killed":       {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(137, "OOMKilled", ""), none), failed)}, Lookup{}, now), reason: v1alpha1.ReasonOOMKilled, fact: "container job", next: "limits.memory"},
+		"a Job that is tried again":        {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(1, "Error", vaultSealed), none), failed)}, Lookup{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal"},
+		"a Job whose second index fails":   {cause: OfJob(job(), 2, []corev1.Pod{podOf("0", time.Second, container("job", runs, none)), podOf("1", time.Minute, container("job", ended(1, "Error", vaultSealed), none), failed)}, Lookup{}, now), reason: config.ReasonVaultSealed, fact: "Vault is sealed", next: "unseal"},
+		"a Job that a sidecar keeps alive": {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(0, "Completed", ""), none), container("istio-proxy", runs, none))}, Lookup{}, now), reason: v1alpha1.ReasonSidecarRunning, fact: "istio-proxy", next: "restartPolicy Always; then delete the Job"},
+		"a failed pod that sidecars keep":  {cause: OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(1, "Error", vaultSealed), none), container("a", runs, none), container("b", runs, none))}, Lookup{}, now), reason: v1alpha1.ReasonSidecarRunning, fact: "exit code 1, but other containers of pod notes-rotate-v2-1-0-1m0s still run (a, b)", next: "delete the Job"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			message := tc.cause.String()
@@ -192,19 +192,19 @@ func TestNoCause(t *testing.T) {
 	stranger.OwnerReferences[0].UID = types.UID("another")
 	for name, got := range map[string]Cause{
 		"a healthy Deployment":                OfDeployment(&appsv1.Deployment{}),
-		"a pod that was created just now":     OfPod(young, Look{}, now),
+		"a pod that was created just now":     OfPod(young, Lookup{}, now),
 		"a pod that starts":                   OfPod(starting, lookWith("", "starting"), now),
 		"a migration that takes long":         OfPod(pod(container(operand.MigrateContainer, runs, none)), lookWith("FailedMount", "an earlier failure"), now),
 		"a service that begins its work":      OfPod(pod(migrate, container("api", runsFor(29*time.Second), none)), lookWith("", "starting"), now),
-		"a container that began late":         OfPod(pod(migrate, container("api", runsFor(time.Second), none)), Look{}, now),
-		"a pod that is being created":         OfPod(pod(), Look{}, now),
-		"a service that has come back":        OfPod(pod(migrate, container("api", runs, ended(1, "Error", `{"reason":"DatabaseLost","message":"x"}`))), Look{}, now.Add(-50*time.Second)),
+		"a container that began late":         OfPod(pod(migrate, container("api", runsFor(time.Second), none)), Lookup{}, now),
+		"a pod that is being created":         OfPod(pod(), Lookup{}, now),
+		"a service that has come back":        OfPod(pod(migrate, container("api", runs, ended(1, "Error", `{"reason":"DatabaseLost","message":"x"}`))), Lookup{}, now.Add(-50*time.Second)),
 		"a Job that was created just now":     OfJob(job(func(j *batchv1.Job) { j.CreationTimestamp = ago(time.Second) }), 1, nil, lookWith("FailedCreate", overQuota), now),
 		"a Job at work":                       OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", runs, none))}, lookWith("FailedCreate", overQuota), now),
-		"a Job whose second try is at work":   OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(1, "Error", vaultSealed), none), failed), podOf("0", time.Second, container("job", runs, none))}, Look{}, now),
-		"a Job beside a sidecar":              OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", runs, none), container("istio-proxy", runs, none))}, Look{}, now),
+		"a Job whose second try is at work":   OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(1, "Error", vaultSealed), none), failed), podOf("0", time.Second, container("job", runs, none))}, Lookup{}, now),
+		"a Job beside a sidecar":              OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", runs, none), container("istio-proxy", runs, none))}, Lookup{}, now),
 		"a Job that one index of two has led": OfJob(job(func(j *batchv1.Job) { j.Status.Succeeded = 1 }), 2, []corev1.Pod{podOf("1", time.Minute, container("job", runs, none))}, lookWith("FailedCreate", overQuota), now),
-		"a message of a forged pod":           OfJob(job(func(j *batchv1.Job) { j.Status.Succeeded = 1 }), 1, []corev1.Pod{stranger}, Look{}, now),
+		"a message of a forged pod":           OfJob(job(func(j *batchv1.Job) { j.Status.Succeeded = 1 }), 1, []corev1.Pod{stranger}, Lookup{}, now),
 	} {
 		if got.Known() {
 			t.Errorf("%s: %s: %s", name, got.Reason, got)
@@ -215,9 +215,9 @@ func TestNoCause(t *testing.T) {
 // TestOldEventsAreHistory checks that an event from an hour ago is ignored.
 func TestOldEventsAreHistory(t *testing.T) {
 	t.Parallel()
-	look := lookWith("FailedCreate", overQuota)
-	look.Now = func() time.Time { return now.Add(time.Hour) }
-	if got := OfJob(job(), 1, nil, look, now); got.Reason != v1alpha1.ReasonPodsMissing {
+	lookup := lookWith("FailedCreate", overQuota)
+	lookup.Now = func() time.Time { return now.Add(time.Hour) }
+	if got := OfJob(job(), 1, nil, lookup, now); got.Reason != v1alpha1.ReasonPodsMissing {
 		t.Errorf("%s: %s", got.Reason, got)
 	}
 }
@@ -238,12 +238,12 @@ func TestWords(t *testing.T) {
 		"ports of this time":       {text: "lookup db on 10.96.0.10:53: read udp 10.1.2.3:40123->10.96.0.10:53: timeout, [::1]:5->[::1]:6", want: "lookup db on 10.96.0.10:53: read udp 10.96.0.10:53: timeout, [::1]:6"},
 		"no text":                  {text: "a\xffb", want: "ab"},
 	} {
-		if got := Words(tc.text); got != tc.want {
+		if got := Sanitize(tc.text); got != tc.want {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}
 	}
 	for _, long := range []string{strings.Repeat("ä", 1000), strings.Repeat("x", 100_000), "://" + strings.Repeat("x", 100_000) + "@"} {
-		if got := Words(long); len(got) > maxMessage+len("…") || !strings.HasSuffix(got, "…") {
+		if got := Sanitize(long); len(got) > maxMessage+len("…") || !strings.HasSuffix(got, "…") {
 			t.Errorf("%d bytes of %d", len(got), len(long))
 		}
 	}

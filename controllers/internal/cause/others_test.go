@@ -44,14 +44,14 @@ func TestVolumeCauses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "notes-data", CreationTimestamp: ago(tc.age)}}
 			claim.Status.Phase = tc.phase
-			look := Look{Now: func() time.Time { return now }, Events: func(client.Object) []corev1.Event {
+			lookup := Lookup{Now: func() time.Time { return now }, Events: func(client.Object) []corev1.Event {
 				var all []corev1.Event
 				for i, e := range tc.events {
 					all = append(all, corev1.Event{Reason: e.reason, Message: e.words, EventTime: metav1.NewMicroTime(now.Add(-time.Duration(i) * time.Second))})
 				}
 				return all
 			}}
-			got := OfClaim(claim, look, now)
+			got := OfClaim(claim, lookup, now)
 			if got.Reason != tc.reason || !strings.Contains(got.String(), tc.fact) || !strings.Contains(got.Next, tc.next) {
 				t.Errorf("%s: %s", got.Reason, got)
 			}

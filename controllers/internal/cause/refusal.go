@@ -16,7 +16,7 @@ func OfError(err error) Cause {
 		return Cause{}
 	}
 	text := err.Error()
-	c := Cause{Reason: v1alpha1.ReasonApplyFailed, Message: Words(text)}
+	c := Cause{Reason: v1alpha1.ReasonApplyFailed, Message: Sanitize(text)}
 	switch {
 	case !apierrors.IsForbidden(err):
 	case strings.Contains(text, "exceeded quota"):

@@ -15,14 +15,14 @@ const claimGrace = 30 * time.Second
 
 // OfClaim returns why a claim has no volume. A claim that waits for its first pod, because its
 // storage class uses WaitForFirstConsumer, is no problem.
-func OfClaim(claim *corev1.PersistentVolumeClaim, look Look, now time.Time) Cause {
+func OfClaim(claim *corev1.PersistentVolumeClaim, lookup Lookup, now time.Time) Cause {
 	if claim.Status.Phase != corev1.ClaimPending || now.Sub(claim.CreationTimestamp.Time) < claimGrace {
 		return Cause{}
 	}
 	// While a provisioner fails, events that it is working appear between those about its failures.
-	event := look.latest(claim, func(e corev1.Event) bool { return !slices.Contains(provisioning, e.Reason) })
+	event := lookup.latest(claim, func(e corev1.Event) bool { return !slices.Contains(provisioning, e.Reason) })
 	if event == nil {
-		event = look.latest(claim, func(corev1.Event) bool { return true })
+		event = lookup.latest(claim, func(corev1.Event) bool { return true })
 	}
 	if event == nil || slices.Contains(waitingForPod, event.Reason) || event.Reason == "ProvisioningSucceeded" {
 		return Cause{}
@@ -38,7 +38,7 @@ func OfClaim(claim *corev1.PersistentVolumeClaim, look Look, now time.Time) Caus
 	}
 	return Cause{
 		Reason: v1alpha1.ReasonVolumePending, Next: next,
-		Message: "PersistentVolumeClaim " + claim.Name + " has no volume: " + Words(event.Message),
+		Message: "PersistentVolumeClaim " + claim.Name + " has no volume: " + Sanitize(event.Message),
 	}
 }
 

@@ -110,12 +110,12 @@ func (r *Reconciler) observeQueue(ctx context.Context, o *observed) error {
 // observeWork reads the Jobs and, of a Compromise, what it replaces.
 func (r *Reconciler) observeWork(ctx context.Context, o *observed) (err error) {
 	kr, parent := o.rotation, o.parent
-	look := r.looks.Live(ctx, r.Live, r.Now, kr.UID)
+	lookup := r.lookups.Live(ctx, r.Live, r.Now, kr.UID)
 	for _, j := range []job{reencryption, verification} {
 		if rotations.IsTrue(kr, j.doneCondition) {
 			continue
 		}
-		if *j.outcome(o), err = j.expected(r, kr, parent).Read(ctx, r.Client, r.Live, look, r.Now()); err != nil {
+		if *j.outcome(o), err = j.expected(r, kr, parent).Read(ctx, r.Client, r.Live, lookup, r.Now()); err != nil {
 			return err
 		}
 	}

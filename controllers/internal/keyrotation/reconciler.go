@@ -42,7 +42,7 @@ type Reconciler struct {
 	// starting prevents two rotations of one SecureNotes in this process from both finding that it
 	// is their turn.
 	starting sync.Mutex
-	looks    cause.Memory
+	lookups  cause.Cache
 }
 
 const (

@@ -42,8 +42,8 @@ func outOfMemory(p *corev1.Pod) {
 	}}}
 }
 
-func answering(words string) cause.Look {
-	return cause.Look{Now: func() time.Time { return now }, Readyz: func(*corev1.Pod) string { return words }}
+func answering(words string) cause.Lookup {
+	return cause.Lookup{Now: func() time.Time { return now }, Readyz: func(*corev1.Pod) string { return words }}
 }
 
 // TestReadyTellsTheCause checks for each cause what a person sees: the reason of Ready, the
@@ -53,7 +53,7 @@ func TestReadyTellsTheCause(t *testing.T) {
 	t.Parallel()
 	pending := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "notes-data", CreationTimestamp: metav1.NewTime(now.Add(-time.Minute))}}
 	pending.Status.Phase = corev1.ClaimPending
-	unprovided := cause.Look{Now: func() time.Time { return now }, Events: func(client.Object) []corev1.Event {
+	unprovided := cause.Lookup{Now: func() time.Time { return now }, Events: func(client.Object) []corev1.Event {
 		return []corev1.Event{{Reason: "ProvisioningFailed", Message: `storageclass.storage.k8s.io "fast" not found`, LastTimestamp: metav1.NewTime(now)}}
 	}}
 	denied := &certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Name: "notes-tls"}, Status: certmanagerv1.CertificateStatus{Conditions: []certmanagerv1.CertificateCondition{
@@ -62,7 +62,7 @@ func TestReadyTellsTheCause(t *testing.T) {
 	for name, tc := range map[string]struct {
 		deployment            *appsv1.Deployment
 		pods                  []corev1.Pod
-		look                  cause.Look
+		lookup                cause.Lookup
 		claim                 *corev1.PersistentVolumeClaim
 		certificate           *certmanagerv1.Certificate
 		about, reason, wanted string
@@ -81,11 +81,11 @@ func TestReadyTellsTheCause(t *testing.T) {
 			about: v1alpha1.ConditionWorkloadReady, reason: v1alpha1.ReasonVaultSealed, wanted: "words"},
 		"the service reports the database": {pods: []corev1.Pod{pod(time.Minute, migrateFails("DatabaseUnreachable"))},
 			about: v1alpha1.ConditionDatabaseReady, reason: "DatabaseUnreachable", wanted: "words"},
-		"/readyz reports a fault": {pods: []corev1.Pod{pod(time.Minute, serving)}, look: answering("the audit log cannot be written"),
+		"/readyz reports a fault": {pods: []corev1.Pod{pod(time.Minute, serving)}, lookup: answering("the audit log cannot be written"),
 			about: v1alpha1.ConditionWorkloadReady, reason: v1alpha1.ReasonNotReady, wanted: "the audit log cannot be written"},
-		"/readyz reports the database": {pods: []corev1.Pod{pod(time.Minute, serving)}, look: answering("DatabaseUnreachable: connection refused"),
+		"/readyz reports the database": {pods: []corev1.Pod{pod(time.Minute, serving)}, lookup: answering("DatabaseUnreachable: connection refused"),
 			about: v1alpha1.ConditionDatabaseReady, reason: "DatabaseUnreachable", wanted: "connection refused"},
-		"a volume": {pods: []corev1.Pod{pod(time.Minute, unschedulable)}, look: unprovided, claim: pending,
+		"a volume": {pods: []corev1.Pod{pod(time.Minute, unschedulable)}, lookup: unprovided, claim: pending,
 			about: v1alpha1.ConditionDatabaseReady, reason: v1alpha1.ReasonVolumePending, wanted: "create that StorageClass"},
 		"a certificate": {certificate: denied,
 			about: v1alpha1.ConditionCertificateReady, reason: v1alpha1.ReasonIssuanceFailed, wanted: "cmctl renew"},
@@ -97,12 +97,12 @@ func TestReadyTellsTheCause(t *testing.T) {
 			}
 			s.databaseFinding, s.workloadFinding = finding{}, finding{}
 			if tc.claim != nil {
-				s.databaseFinding = claimFinding(tc.claim, tc.look, now)
+				s.databaseFinding = claimFinding(tc.claim, tc.lookup, now)
 			}
 			if tc.certificate != nil {
 				s.certificateFinding = certificateFinding(cause.OfCertificate(tc.certificate, nil, now, now), nil)
 			}
-			s.report = new(readPods(tc.pods, tc.look, now))
+			s.report = new(readPods(tc.pods, tc.lookup, now))
 			s.sn.Status = computeStatus(s)
 
 			ready := meta.FindStatusCondition(s.sn.Status.Conditions, v1alpha1.ConditionReady)

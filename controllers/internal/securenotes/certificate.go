@@ -117,7 +117,7 @@ func certificateFinding(c cause.Cause, ready *certmanagerv1.CertificateCondition
 	}
 	message := "cert-manager is issuing the certificate"
 	if ready != nil && ready.Message != "" {
-		message += ": " + cause.Words(ready.Message)
+		message += ": " + cause.Sanitize(ready.Message)
 	}
 	return bad(v1alpha1.ReasonIssuing, message)
 }
@@ -290,7 +290,7 @@ func issuerFinding(kind, name, namespace string, status *certmanagerv1.IssuerSta
 	}
 	message, describe := fmt.Sprintf("%s %s is not ready", kind, name), fmt.Sprintf("kubectl describe %s %s", strings.ToLower(kind), name)
 	if ready.Message != "" {
-		message += ": " + cause.Words(ready.Message)
+		message += ": " + cause.Sanitize(ready.Message)
 	}
 	if kind == certmanagerv1.IssuerKind {
 		describe += " -n " + namespace

@@ -73,7 +73,7 @@ func nameMismatch(sn *v1alpha1.SecureNotes, names, hosts []string) finding {
 		if more := len(names) - maxNamesShown; more > 0 {
 			shown += fmt.Sprintf(" and %d more", more)
 		}
-		has = "names " + cause.Words(shown) + ", not "
+		has = "names " + cause.Sanitize(shown) + ", not "
 	}
 	it := "it"
 	if len(hosts) > 1 {

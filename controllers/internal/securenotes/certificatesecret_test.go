@@ -28,41 +28,41 @@ func TestSecretFinding(t *testing.T) {
 	}
 	mismatch := ended(`{"reason":"CertificateInvalid","message":"TLS certificate: tls: private key does not match public key"}`)
 	pending := func(p *corev1.Pod) { p.Status.Phase = corev1.PodPending }
-	mount := func(words string) cause.Look {
-		return cause.Look{Now: func() time.Time { return now }, Events: func(client.Object) []corev1.Event {
+	mount := func(words string) cause.Lookup {
+		return cause.Lookup{Now: func() time.Time { return now }, Events: func(client.Object) []corev1.Event {
 			return []corev1.Event{{Reason: "FailedMount", Message: words, LastTimestamp: metav1.NewTime(now)}}
 		}}
 	}
 	for name, tc := range map[string]struct {
 		pods   []corev1.Pod
-		look   cause.Look
+		lookup cause.Lookup
 		status metav1.ConditionStatus
 		reason string
 		want   string
 	}{
-		"no pod yet":    {look: cause.Look{}, status: metav1.ConditionUnknown, reason: v1alpha1.ReasonFromSecret, want: "must have tls.crt and tls.key"},
-		"a pod answers": {pods: []corev1.Pod{pod(time.Minute, answers)}, look: cause.Look{}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonFromSecret, want: "Secret tls"},
+		"no pod yet":    {lookup: cause.Lookup{}, status: metav1.ConditionUnknown, reason: v1alpha1.ReasonFromSecret, want: "must have tls.crt and tls.key"},
+		"a pod answers": {pods: []corev1.Pod{pod(time.Minute, answers)}, lookup: cause.Lookup{}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonFromSecret, want: "Secret tls"},
 		"the key does not match": {
-			pods: []corev1.Pod{pod(time.Minute, mismatch)}, look: cause.Look{}, status: metav1.ConditionFalse, reason: "CertificateInvalid",
+			pods: []corev1.Pod{pod(time.Minute, mismatch)}, lookup: cause.Lookup{}, status: metav1.ConditionFalse, reason: "CertificateInvalid",
 			want: "Secret tls: TLS certificate: tls: private key does not match public key: store a matching tls.crt and tls.key in it",
 		},
 		"the key does not match, an older pod answers": {
-			pods: []corev1.Pod{pod(time.Hour, answers), pod(time.Minute, mismatch)}, look: cause.Look{}, status: metav1.ConditionFalse, reason: "CertificateInvalid", want: "Secret tls: ",
+			pods: []corev1.Pod{pod(time.Hour, answers), pod(time.Minute, mismatch)}, lookup: cause.Lookup{}, status: metav1.ConditionFalse, reason: "CertificateInvalid", want: "Secret tls: ",
 		},
 		"another trouble of the service": {
-			pods: []corev1.Pod{pod(time.Minute, serveFails("VaultDenied"))}, look: cause.Look{}, status: metav1.ConditionUnknown, reason: v1alpha1.ReasonFromSecret, want: "no pod uses the certificate of Secret tls yet",
+			pods: []corev1.Pod{pod(time.Minute, serveFails("VaultDenied"))}, lookup: cause.Lookup{}, status: metav1.ConditionUnknown, reason: v1alpha1.ReasonFromSecret, want: "no pod uses the certificate of Secret tls yet",
 		},
 		"the Secret is absent": {
-			pods: []corev1.Pod{pod(time.Minute, pending)}, look: mount(`MountVolume.SetUp failed for volume "tls" : secret "tls" not found`),
+			pods: []corev1.Pod{pod(time.Minute, pending)}, lookup: mount(`MountVolume.SetUp failed for volume "tls" : secret "tls" not found`),
 			status: metav1.ConditionFalse, reason: "CertificateInvalid", want: "Secret tls does not exist: create it, of type kubernetes.io/tls, with tls.crt and tls.key",
 		},
 		"another Secret is absent": {
-			pods: []corev1.Pod{pod(time.Minute, pending)}, look: mount(`MountVolume.SetUp failed for volume "database" : secret "database" not found`),
+			pods: []corev1.Pod{pod(time.Minute, pending)}, lookup: mount(`MountVolume.SetUp failed for volume "database" : secret "database" not found`),
 			status: metav1.ConditionUnknown, reason: v1alpha1.ReasonFromSecret, want: "no pod uses the certificate of Secret tls yet",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := secretFinding(object(), readPods(tc.pods, tc.look, now))
+			got := secretFinding(object(), readPods(tc.pods, tc.lookup, now))
 			if got.status != tc.status || got.reason != tc.reason || !strings.Contains(got.message, tc.want) {
 				t.Errorf("got %+v, want %s %s with %q", got, tc.status, tc.reason, tc.want)
 			}

@@ -44,7 +44,7 @@ func (s *scope) refused(err error) error {
 		s.retry("the API server refused a child")
 		return nil
 	}
-	s.refusals = append(s.refusals, unknown(v1alpha1.ReasonApplyFailed, cause.Words(err.Error())))
+	s.refusals = append(s.refusals, unknown(v1alpha1.ReasonApplyFailed, cause.Sanitize(err.Error())))
 	return err
 }
 

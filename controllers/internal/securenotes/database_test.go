@@ -262,7 +262,7 @@ func TestOutdatedReportsOfPods(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.status.InitContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}}}
-			report := readPods([]corev1.Pod{{Status: tc.status}}, cause.Look{}, now)
+			report := readPods([]corev1.Pod{{Status: tc.status}}, cause.Lookup{}, now)
 			if got := report.termination != nil && report.termination.Reason == "DatabaseLost"; got != tc.heard {
 				t.Errorf("%+v: heard %v, want %v", report, got, tc.heard)
 			}

@@ -70,11 +70,11 @@ func TestNewestUnreadyPodsAreAsked(t *testing.T) {
 	t.Parallel()
 	pods, asked := forged(150), map[types.UID]bool{}
 	pods[149].CreationTimestamp = metav1.NewTime(now.Add(-time.Minute))
-	look := cause.Look{Now: func() time.Time { return now }, Events: func(about client.Object) []corev1.Event {
+	lookup := cause.Lookup{Now: func() time.Time { return now }, Events: func(about client.Object) []corev1.Event {
 		asked[about.GetUID()] = true
 		return nil
 	}}
-	if report := readPods(pods, look, now); !report.unready || len(asked) != maxUnready || !asked["149"] {
+	if report := readPods(pods, lookup, now); !report.unready || len(asked) != maxUnready || !asked["149"] {
 		t.Errorf("%d pods were asked: %v", len(asked), asked)
 	}
 }
@@ -140,7 +140,7 @@ func TestForgedReportsOfPods(t *testing.T) {
 					s.sn.Annotations = map[string]string{v1alpha1.AnnotationAcceptEmptyDatabase: "uid"}
 					s.hasKeys = false // the test does not need the configuration
 				})
-				s.report = new(readPods([]corev1.Pod{pod(time.Hour, answers), pod(time.Minute, serveFails(reason))}, cause.Look{}, now))
+				s.report = new(readPods([]corev1.Pod{pod(time.Hour, answers), pod(time.Minute, serveFails(reason))}, cause.Lookup{}, now))
 				database, workload := databaseReady(s), workloadReady(s)
 				if got := database.reason == reason || workload.reason == reason; got != tc.counts {
 					t.Errorf("counts: %v, want %v: database %+v, workload %+v", got, tc.counts, database, workload)

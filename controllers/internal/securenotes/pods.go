@@ -26,7 +26,7 @@ func (r *Reconciler) pods(ctx context.Context, s *scope) error {
 	if err := r.Client.List(ctx, list, client.InNamespace(s.sn.Namespace), client.MatchingLabels(operand.Selector(s.sn))); err != nil {
 		return err
 	}
-	s.report = new(readPods(list.Items, r.looks.Live(ctx, r.Live, r.Now, s.sn.UID), s.now))
+	s.report = new(readPods(list.Items, r.lookups.Live(ctx, r.Live, r.Now, s.sn.UID), s.now))
 	if s.deployment != nil && s.report.unready {
 		s.retry("neither the events of a pod nor its answers are watched")
 	}
@@ -51,7 +51,7 @@ type podReport struct {
 // pods can create many with the labels of the service.
 const maxUnready = 10
 
-func readPods(pods []corev1.Pod, look cause.Look, now time.Time) podReport {
+func readPods(pods []corev1.Pod, lookup cause.Lookup, now time.Time) podReport {
 	// An evicted pod remains, and its last message is outdated.
 	pods = slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool {
 		return p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded
@@ -77,15 +77,15 @@ func readPods(pods []corev1.Pod, look cause.Look, now time.Time) podReport {
 		if report.cause.Known() && report.termination != nil || unready > maxUnready {
 			continue
 		}
-		found := cause.OfPod(&pod, look, now)
+		found := cause.OfPod(&pod, lookup, now)
 		if !report.cause.Known() {
 			report.cause = found
 		}
 		if report.cause.Known() {
-			look.Events = nil // only a termination message is still missing, which no event has
+			lookup.Events = nil // only a termination message is still missing, which no event has
 		}
 		if report.termination == nil {
-			report.termination = found.Said
+			report.termination = found.Reported
 		}
 	}
 	return report

@@ -82,7 +82,7 @@ func TestDatabaseFinding(t *testing.T) {
 		"a terminating pod":                  {pods: []corev1.Pod{pod(time.Minute, migrateFails("DatabaseMismatch"), going), pod(time.Hour, answers)}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonReady},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := databaseFinding(object(), readPods(tc.pods, cause.Look{}, now))
+			got := databaseFinding(object(), readPods(tc.pods, cause.Lookup{}, now))
 			if got.status != tc.status || got.reason != tc.reason {
 				t.Errorf("got %+v, want %s %s", got, tc.status, tc.reason)
 			}
@@ -107,7 +107,7 @@ func TestUnreadyPodsRequeue(t *testing.T) {
 		"a new one beside an old one": {pods: []corev1.Pod{pod(time.Hour, answers), young}, want: true},
 		"a terminating pod":           {pods: []corev1.Pod{pod(time.Hour, answers), pod(time.Minute, going)}, want: false},
 	} {
-		if got := readPods(tc.pods, cause.Look{}, now).unready; got != tc.want {
+		if got := readPods(tc.pods, cause.Lookup{}, now).unready; got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
 		}
 	}
@@ -126,7 +126,7 @@ func TestWorkloadFindingTellsTheTrouble(t *testing.T) {
 		}), reason: v1alpha1.ReasonImagePullFailed, want: "ImagePullBackOff"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := workloadFinding(healthy(), readPods([]corev1.Pod{tc.pod}, cause.Look{}, now))
+			got := workloadFinding(healthy(), readPods([]corev1.Pod{tc.pod}, cause.Lookup{}, now))
 			if got.reason != tc.reason || !strings.Contains(got.message, tc.want) {
 				t.Errorf("got %+v, want %s with %q", got, tc.reason, tc.want)
 			}

@@ -60,7 +60,7 @@ type Reconciler struct {
 
 	served      perObject[servedCertificate]
 	vaultChecks perObject[check]
-	looks       cause.Memory
+	lookups     cause.Cache
 	// keysLeft counts the deleted objects whose keys stay in Vault.
 	keysLeft atomic.Int64
 }

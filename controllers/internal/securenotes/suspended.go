@@ -25,7 +25,7 @@ func (r *Reconciler) observe(ctx context.Context, s *scope) error {
 	if err := r.Client.List(ctx, list, client.InNamespace(s.sn.Namespace), client.MatchingLabels(operand.Selector(s.sn))); err != nil {
 		return err
 	}
-	s.report = new(readPods(list.Items, cause.Look{}, s.now))
+	s.report = new(readPods(list.Items, cause.Lookup{}, s.now))
 	return nil
 }
 

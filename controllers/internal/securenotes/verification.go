@@ -47,7 +47,7 @@ func (r *Reconciler) verify(ctx context.Context, s *scope, v verification) (veri
 		return false, err
 	}
 	expected := r.verificationJob(s, v)
-	outcome, err := expected.Read(ctx, r.Client, r.Live, r.looks.Live(ctx, r.Live, r.Now, s.sn.UID), s.now)
+	outcome, err := expected.Read(ctx, r.Client, r.Live, r.lookups.Live(ctx, r.Live, r.Now, s.sn.UID), s.now)
 	if err != nil {
 		return false, err
 	}

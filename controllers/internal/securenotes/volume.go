@@ -63,7 +63,7 @@ func (r *Reconciler) volume(ctx context.Context, s *scope) error {
 	}
 	if existing.Status.Phase == corev1.ClaimPending {
 		s.retry("events of a pending PersistentVolumeClaim are not watched")
-		s.databaseFinding = claimFinding(existing, r.looks.Live(ctx, r.Live, r.Now, s.sn.UID), s.now)
+		s.databaseFinding = claimFinding(existing, r.lookups.Live(ctx, r.Live, r.Now, s.sn.UID), s.now)
 	}
 	return nil
 }
@@ -82,8 +82,8 @@ func (s *scope) ownsVolume(existing client.Object) (bool, string) {
 }
 
 // claimFinding says why the embedded database has no volume, once that takes longer than usual.
-func claimFinding(claim *corev1.PersistentVolumeClaim, look cause.Look, now time.Time) finding {
-	if c := cause.OfClaim(claim, look, now); c.Known() {
+func claimFinding(claim *corev1.PersistentVolumeClaim, lookup cause.Lookup, now time.Time) finding {
+	if c := cause.OfClaim(claim, lookup, now); c.Known() {
 		return bad(c.Reason, c.String())
 	}
 	return finding{}

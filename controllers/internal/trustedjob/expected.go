@@ -107,9 +107,9 @@ func LeastCPU(ctx context.Context, live client.Reader, sn *v1alpha1.SecureNotes)
 const maxPods = 100
 
 // Read returns the outcome of the expected Job. A Job whose identity is to be recorded, and one
-// that is complete, is read past the cache, which does not have the Job's spec. look finds out why
-// a running Job does not complete.
-func (e Expected) Read(ctx context.Context, reader, live client.Reader, look cause.Look, now time.Time) (Outcome, error) {
+// that is complete, is read past the cache, which does not have the Job's spec. lookup finds out
+// why a running Job does not complete.
+func (e Expected) Read(ctx context.Context, reader, live client.Reader, lookup cause.Lookup, now time.Time) (Outcome, error) {
 	owner := e.Owner.GetUID()
 	job := &batchv1.Job{}
 	err := reader.Get(ctx, e.Key, job)
@@ -137,7 +137,7 @@ func (e Expected) Read(ctx context.Context, reader, live client.Reader, look cau
 	outcome := outcomeOf(job, owner, pods.Items)
 	switch {
 	case outcome.Phase == Running:
-		outcome.Cause = cause.OfJob(job, e.Pods, pods.Items, look, now)
+		outcome.Cause = cause.OfJob(job, e.Pods, pods.Items, lookup, now)
 	case outcome.Phase == Failed && outcome.Reason == "":
 		// The cache of pods may be behind the cache of Jobs.
 		if err := live.List(ctx, pods, append(ofJob, client.Limit(maxPods))...); err != nil {

@@ -105,7 +105,7 @@ func TestPatchedJobs(t *testing.T) {
 					t.Fatal(err)
 				}
 				// An upgrade of the operator changes the image.
-				got, err := expected("newer", identity).Read(t.Context(), w, w, cause.Look{}, time.Unix(1000, 0))
+				got, err := expected("newer", identity).Read(t.Context(), w, w, cause.Lookup{}, time.Unix(1000, 0))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -150,7 +150,7 @@ func TestForgedJobs(t *testing.T) {
 			end(job, batchv1.JobComplete)
 			tc.change(job)
 			w := crashtest.NewAPIServer(t, nil, job)
-			got, err := expected(tc.image, Identity{UID: tc.recorded}).Read(t.Context(), w, w, cause.Look{}, time.Unix(1000, 0))
+			got, err := expected(tc.image, Identity{UID: tc.recorded}).Read(t.Context(), w, w, cause.Lookup{}, time.Unix(1000, 0))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -186,7 +186,7 @@ func TestFailureIsReadPastTheCache(t *testing.T) {
 	if err := errors.Join(cache.Create(t.Context(), job.DeepCopy()), live.Create(t.Context(), job), live.Create(t.Context(), pod)); err != nil {
 		t.Fatal(err)
 	}
-	got, err := expected("image", Identity{UID: "created"}).Read(t.Context(), cache, live, cause.Look{}, time.Unix(1000, 0))
+	got, err := expected("image", Identity{UID: "created"}).Read(t.Context(), cache, live, cause.Lookup{}, time.Unix(1000, 0))
 	if err != nil || got.Phase != Failed || got.Reason != "StaleRows" || got.Message != "a note is under version 1" {
 		t.Errorf("got %+v and error %v, want it failed with StaleRows and the pod's message", got, err)
 	}

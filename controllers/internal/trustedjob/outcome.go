@@ -90,7 +90,7 @@ func failure(job *batchv1.Job, failed batchv1.JobCondition, pods []corev1.Pod) (
 			return termination.Reason, termination.Message
 		}
 	}
-	words := cause.Words(failed.Message)
+	words := cause.Sanitize(failed.Message)
 	if words == "" {
 		words = "no pod reported why"
 	}

@@ -23,13 +23,13 @@ const (
 	maxReasons = 8
 )
 
-// Memory limits how often the operator reads past its cache. Without it, anyone who may create pods
+// Cache limits how often the operator reads past its cache. Without it, anyone who may create pods
 // in a namespace could make the operator send any number of requests.
 //
 // Each owner, a SecureNotes or a KeyRotation, has a budget for an interval, which starts with the
 // owner's first request. Answers are cached until the interval ends. Once the budget is spent,
 // further requests return nothing.
-type Memory struct {
+type Cache struct {
 	mu     sync.Mutex
 	owners map[types.UID]*answers
 }
@@ -41,32 +41,32 @@ type answers struct {
 	readyz map[types.UID]string
 }
 
-// Bound returns a Look that uses look within the budget of owner.
-func (m *Memory) Bound(owner types.UID, look Look) Look {
-	bounded := Look{Now: look.Now}
-	if look.Events != nil {
+// Bound returns a Lookup that uses lookup within the budget of owner.
+func (m *Cache) Bound(owner types.UID, lookup Lookup) Lookup {
+	bounded := Lookup{Now: lookup.Now}
+	if lookup.Events != nil {
 		bounded.Events = func(about client.Object) []corev1.Event {
-			return cached(m, owner, look.Now(), about.GetUID(), maxEventLists, func(a *answers) *map[types.UID][]corev1.Event { return &a.events },
-				func() []corev1.Event { return condense(look.Events(about), look.Now()) })
+			return cached(m, owner, lookup.Now(), about.GetUID(), maxEventLists, func(a *answers) *map[types.UID][]corev1.Event { return &a.events },
+				func() []corev1.Event { return condense(lookup.Events(about), lookup.Now()) })
 		}
 	}
-	if look.Readyz != nil {
+	if lookup.Readyz != nil {
 		bounded.Readyz = func(pod *corev1.Pod) string {
-			return cached(m, owner, look.Now(), pod.UID, maxReadyzCalls, func(a *answers) *map[types.UID]string { return &a.readyz },
-				func() string { return look.Readyz(pod) })
+			return cached(m, owner, lookup.Now(), pod.UID, maxReadyzCalls, func(a *answers) *map[types.UID]string { return &a.readyz },
+				func() string { return lookup.Readyz(pod) })
 		}
 	}
 	return bounded
 }
 
-// Live returns a [Live] Look within the budget of owner.
-func (m *Memory) Live(ctx context.Context, reader client.Reader, now func() time.Time, owner types.UID) Look {
+// Live returns a [Live] Lookup within the budget of owner.
+func (m *Cache) Live(ctx context.Context, reader client.Reader, now func() time.Time, owner types.UID) Lookup {
 	return m.Bound(owner, Live(ctx, reader, now))
 }
 
 // cached returns the cached answer about an object, or else that of ask if the budget allows it.
 // kind selects the kind of answers.
-func cached[T any](m *Memory, owner types.UID, now time.Time, about types.UID, budget int, kind func(*answers) *map[types.UID]T, ask func() T) T {
+func cached[T any](m *Cache, owner types.UID, now time.Time, about types.UID, budget int, kind func(*answers) *map[types.UID]T, ask func() T) T {
 	m.mu.Lock()
 	all := kind(m.answersOf(owner, now))
 	answer, known := (*all)[about]
@@ -86,7 +86,7 @@ func cached[T any](m *Memory, owner types.UID, now time.Time, about types.UID, b
 
 // answersOf returns the answers of the owner's current interval, and drops intervals that have
 // ended.
-func (m *Memory) answersOf(owner types.UID, now time.Time) *answers {
+func (m *Cache) answersOf(owner types.UID, now time.Time) *answers {
 	if current := m.owners[owner]; current != nil && now.Before(current.until) {
 		return current
 	}

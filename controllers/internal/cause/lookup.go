@@ -29,9 +29,9 @@ const (
 	maxReadyz     = 2048
 )
 
-// Look reads what is not cached, when a rule needs it. A read that fails is ignored. The zero value
-// returns nothing. [Memory] limits how often a Look is used.
-type Look struct {
+// Lookup reads what is not cached, when a rule needs it. A read that fails is ignored. The zero
+// value returns nothing. [Cache] limits how often a Lookup is used.
+type Lookup struct {
 	// Events returns the events about an object that may report problems, in any order.
 	Events func(about client.Object) []corev1.Event
 	// Readyz returns the answer of a pod that is not ready, or nothing if the pod cannot be asked.
@@ -40,9 +40,9 @@ type Look struct {
 	Now func() time.Time
 }
 
-// Live returns a Look that reads from the API server and the pods.
-func Live(ctx context.Context, reader client.Reader, now func() time.Time) Look {
-	return Look{
+// Live returns a Lookup that reads from the API server and the pods.
+func Live(ctx context.Context, reader client.Reader, now func() time.Time) Lookup {
+	return Lookup{
 		Now: now,
 		Events: func(about client.Object) []corev1.Event {
 			list := &corev1.EventList{}
@@ -68,7 +68,7 @@ func Live(ctx context.Context, reader client.Reader, now func() time.Time) Look 
 
 // latest returns the newest event about an object that match accepts and that is not too old, or
 // nil.
-func (l Look) latest(about client.Object, match func(corev1.Event) bool) *corev1.Event {
+func (l Lookup) latest(about client.Object, match func(corev1.Event) bool) *corev1.Event {
 	if l.Events == nil {
 		return nil
 	}
@@ -82,7 +82,7 @@ func (l Look) latest(about client.Object, match func(corev1.Event) bool) *corev1
 }
 
 // message returns the message of the latest event with one of the reasons.
-func (l Look) message(about client.Object, reasons ...string) string {
+func (l Lookup) message(about client.Object, reasons ...string) string {
 	event := l.latest(about, func(e corev1.Event) bool { return slices.Contains(reasons, e.Reason) })
 	if event == nil {
 		return ""
@@ -99,7 +99,7 @@ func lastSeen(event corev1.Event) time.Time {
 	return slices.MaxFunc(times, func(a, b time.Time) int { return cmp.Compare(a.UnixNano(), b.UnixNano()) })
 }
 
-func (l Look) readyz(pod *corev1.Pod) string {
+func (l Lookup) readyz(pod *corev1.Pod) string {
 	if l.Readyz == nil {
 		return ""
 	}

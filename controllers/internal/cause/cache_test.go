@@ -17,14 +17,14 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 )
 
-// countingLook is a Look that counts its requests and answers with their number.
+// countingLook is a Lookup that counts its requests and answers with their number.
 type countingLook struct {
 	now            time.Time
 	events, readyz int
 }
 
-func (a *countingLook) look() Look {
-	return Look{
+func (a *countingLook) lookup() Lookup {
+	return Lookup{
 		Now: func() time.Time { return a.now },
 		Events: func(client.Object) []corev1.Event {
 			a.events++
@@ -38,7 +38,7 @@ func (a *countingLook) look() Look {
 // cached that long, and that another owner has its own budget.
 func TestMemory(t *testing.T) {
 	t.Parallel()
-	memory, source := &Memory{}, &countingLook{}
+	memory, source := &Cache{}, &countingLook{}
 	for i, tc := range []struct {
 		owner          types.UID
 		after          time.Duration
@@ -51,11 +51,11 @@ func TestMemory(t *testing.T) {
 		{owner: "a", after: interval, pods: "5 1", events: "5 6", readyz: "3 -"},
 	} {
 		source.now = now.Add(tc.after)
-		look := memory.Bound(tc.owner, source.look())
+		lookup := memory.Bound(tc.owner, source.lookup())
 		var events, readyz []string
 		for _, uid := range strings.Fields(tc.pods) {
 			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: types.UID(uid)}}
-			for list, answer := range map[*[]string]string{&events: look.message(pod, "FailedMount"), &readyz: look.readyz(pod)} {
+			for list, answer := range map[*[]string]string{&events: lookup.message(pod, "FailedMount"), &readyz: lookup.readyz(pod)} {
 				if answer == "" {
 					answer = "-"
 				}
@@ -70,7 +70,7 @@ func TestMemory(t *testing.T) {
 		}
 	}
 	source.now = now.Add(3 * interval)
-	if memory.Bound("c", source.look()).message(pod(), "FailedMount"); len(memory.owners) != 1 {
+	if memory.Bound("c", source.lookup()).message(pod(), "FailedMount"); len(memory.owners) != 1 {
 		t.Errorf("%d owners whose intervals have ended are still cached", len(memory.owners)-1)
 	}
 }
@@ -93,8 +93,8 @@ func TestMemoryIsSmall(t *testing.T) {
 		t.Errorf("%d events, the first %s of %s", len(got), got[0].Reason, got[0].LastTimestamp)
 	}
 	for _, event := range got {
-		if event.Annotations != nil || len(event.Message) > maxInput+utf8.UTFMax || Words(event.Message) != Words(all[0].Message+all[1].Message) {
-			t.Errorf("%d bytes of a message: %.20s", len(event.Message), Words(event.Message))
+		if event.Annotations != nil || len(event.Message) > maxInput+utf8.UTFMax || Sanitize(event.Message) != Sanitize(all[0].Message+all[1].Message) {
+			t.Errorf("%d bytes of a message: %.20s", len(event.Message), Sanitize(event.Message))
 		}
 	}
 }
@@ -113,7 +113,7 @@ func TestForgedPodsOfAJob(t *testing.T) {
 		pods = append(pods, podOf(fmt.Sprintf("f%d", i), time.Minute))
 	}
 	source := &countingLook{now: now}
-	silent := source.look()
+	silent := source.lookup()
 	count := silent.Events
 	silent.Events = func(about client.Object) []corev1.Event { count(about); return nil }
 	if got := OfJob(job(), 2, pods, silent, now); got.Reason != v1alpha1.ReasonVaultSealed || source.events > 3 {
@@ -122,7 +122,7 @@ func TestForgedPodsOfAJob(t *testing.T) {
 	if got := newestPods(job(), 2, pods); len(got) != 1 || got[0].Name != genuine.Name {
 		t.Errorf("got %d pods, want only the genuine one", len(got))
 	}
-	if got := OfJob(&batchv1.Job{}, -1, pods, Look{}, now); got.Known() {
+	if got := OfJob(&batchv1.Job{}, -1, pods, Lookup{}, now); got.Known() {
 		t.Errorf("a Job of no pods: %s", got)
 	}
 }

@@ -35,13 +35,13 @@ func ReadTermination(text string) (config.Termination, bool) {
 	if len(text) > 4096 || json.Unmarshal([]byte(text), &termination) != nil || !reasonPattern.MatchString(termination.Reason) {
 		return config.Termination{}, false
 	}
-	termination.Message = Words(termination.Message)
+	termination.Message = Sanitize(termination.Message)
 	return termination, true
 }
 
-// Words makes a message of another program fit for a condition: one line of valid UTF-8, bounded,
-// and without what looks like a secret.
-func Words(text string) string {
+// Sanitize makes a message of another program fit for a condition: one line of valid UTF-8,
+// bounded, and without what looks like a secret.
+func Sanitize(text string) string {
 	cut := len(text) > maxInput
 	text = truncate.Bytes(text, maxInput)
 	line := secrets.ReplaceAllStringFunc(text, func(secret string) string {
@@ -63,6 +63,6 @@ func Words(text string) string {
 	return line
 }
 
-// readable returns the part of a text that [Words] reads, and one rune more, so that Words sees
-// that the text was longer.
+// readable returns the part of a text that [Sanitize] reads, and one rune more, so that Sanitize
+// sees that the text was longer.
 func readable(text string) string { return truncate.Bytes(text, maxInput+utf8.UTFMax) }

@@ -3,7 +3,8 @@ package v1alpha1
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // KeyRotation rotates the master key of one SecureNotes once. It adds a new version of the key,
-// moves every note to it while users keep writing, and then retires the previous version.
+// moves every note to it while users keep writing, and then schedules the retirement of the
+// previous version. The operator carries out the retirement later, after another verification.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -48,7 +49,8 @@ type KeyRotationSpec struct {
 
 	// reason is Routine, or Compromise if a key may have leaked. Compromise recreates the service
 	// accounts, replaces the session keys, ends every existing session, and re-encrypts every note.
-	// It then retires the previous version as soon as the result is verified. Defaults to Routine.
+	// Its previous version is retired without a delay, after another verification. Defaults to
+	// Routine.
 	// +kubebuilder:validation:Enum=Routine;Compromise
 	// +optional
 	Reason RotationReason `json:"reason,omitempty"`
@@ -81,8 +83,9 @@ const (
 	CreatedByAnnotation RotationCreator = "Annotation"
 )
 
-// KeyRotationStatus is the progress of a rotation. Each step is recorded here before it is carried
-// out, so that a restarted operator continues where the previous one stopped.
+// KeyRotationStatus is the progress of a rotation. The operator records here what a step relies on
+// before the step, and the result afterwards, so that a restarted operator continues where the
+// previous one stopped.
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.fromVersion) || has(self.fromVersion) && self.fromVersion == oldSelf.fromVersion",message="fromVersion cannot be changed once it is set"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.toVersion) || has(self.toVersion) && self.toVersion == oldSelf.toVersion",message="toVersion cannot be changed once it is set"
 type KeyRotationStatus struct {
@@ -125,8 +128,8 @@ type KeyRotationStatus struct {
 	// +optional
 	Strategy RotationStrategy `json:"strategy,omitempty"`
 
-	// shards is the number of pods that share the work of this attempt. It is set once it is
-	// certain that the attempt is the next to run.
+	// shards is the number of pods that share the work of this attempt. Unset until it is certain
+	// that no other rotation of the SecureNotes has its turn.
 	// +optional
 	Shards int32 `json:"shards,omitempty"`
 

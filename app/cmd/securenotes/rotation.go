@@ -15,8 +15,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/store"
 )
 
-// progressInterval is the time between two progress reports. Each shard may write to the ConfigMap
-// once a second.
+// progressInterval is the time between two progress reports of a shard. Each one is a write to the
+// ConfigMap that all shards share.
 const progressInterval = 2 * time.Second
 
 // rotationOptions are the flags that reencrypt and verify share.

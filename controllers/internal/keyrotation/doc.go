@@ -2,9 +2,10 @@
 // re-encrypted under it and verified, and records when the old version is to be retired.
 //
 // A rotation is an ordered list of steps. Each pass observes, takes the first step that is due, and
-// starts again. A step records what it relies on in the status before it acts, so that an operator
-// that dies at any instant continues where it stopped. Start reading at steps in steps.go and at
-// testdata/routine.golden. The reasons are in docs/adr/0005, 0006 and 0008.
+// starts again. A step records what it relies on in the status before it acts, and its result
+// afterwards, so that an operator that dies at any instant continues where it stopped. Start
+// reading at steps in steps.go and at testdata/routine.golden. The reasons are in docs/adr/0005,
+// 0006 and 0008.
 //
 // The steps of every rotation:
 //
@@ -29,4 +30,18 @@
 //	6a. Once no pod uses the previous session keys, at whichever step, destroy them in Vault;
 //	    record SessionKeysReplaced. Only the end waits for it.
 //	7a. After the end, once the old version is retired, record OldVersionRetired.
+//
+// # The turn
+//
+// A rotation gets its turn in three stages:
+//
+//   - Queued: it has no startTime. ahead, in queue.go, returns the rotation that it waits for.
+//   - Started: it has a startTime. Two operators can start two rotations at once. resolveTurn
+//     decides which of them yields, and which one waits until the other has yielded.
+//   - Certain: it also has shards and fromVersion (turnCertain, in turn.go). Only now does it
+//     change anything in Vault.
+//
+// A Compromise in its first attempt does not queue behind a started rotation that it supersedes.
+// It starts too, and waits until that rotation has failed as Superseded. Only then is its turn
+// certain.
 package keyrotation

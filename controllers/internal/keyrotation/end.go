@@ -162,7 +162,8 @@ func markEnded(kr *v1alpha1.KeyRotation) {
 	}
 }
 
-// unmarkEnded removes the record of the end. A started rotation ignores a record that is left.
+// unmarkEnded removes the record of the end. A rotation that has an attempt ignores a record that
+// is left; see restoredEnded.
 func unmarkEnded(kr *v1alpha1.KeyRotation) {
 	if len(kr.Annotations) <= maxAnnotations {
 		delete(kr.Annotations, v1alpha1.AnnotationEnded)

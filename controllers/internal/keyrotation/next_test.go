@@ -244,6 +244,41 @@ func TestNext(t *testing.T) {
 	}
 }
 
+// TestNeedsKey: where the master key decides the next step, it is read. While a Job runs, and once
+// it has succeeded, the rotation continues without it.
+func TestNeedsKey(t *testing.T) {
+	t.Parallel()
+	phases := []trustedjob.Phase{trustedjob.Absent, trustedjob.Running, trustedjob.Complete, trustedjob.Failed, trustedjob.Foreign}
+	reencrypted := []func(*v1alpha1.KeyRotation){running, from(1), to(2), with(v1alpha1.ConditionReencrypted)}
+	states := map[string]observed{
+		"no fromVersion":       {rotation: rotation("a", running)},
+		"no toVersion":         {rotation: rotation("a", running, from(1))},
+		"a turn to be certain": {rotation: rotation("a", running, from(1), to(2), func(kr *v1alpha1.KeyRotation) { kr.Status.Shards = 0 })},
+	}
+	for _, phase := range phases {
+		states["re-encryption "+string(phase)] = observed{rotation: rotation("a", running, from(1), to(2)), reencrypt: trustedjob.Outcome{Phase: phase}}
+		states["verification "+string(phase)] = observed{rotation: rotation("a", reencrypted...), verify: trustedjob.Outcome{Phase: phase}}
+	}
+	withoutKey := []string{
+		"re-encryption Running", "re-encryption Complete", "re-encryption Foreign",
+		"verification Absent", "verification Running", "verification Complete", "verification Foreign",
+	}
+	for name, o := range states {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o.parent, o.newest = notes(), 1
+			without := decide(o)
+			decides := false
+			for _, o.key = range []*vaultadmin.KeyState{key(0, 0), key(1, 1), key(2, 1), key(2, 2)} {
+				decides = decides || decide(o) != without
+			}
+			if want := decides && !slices.Contains(withoutKey, name); needsKey(o) != want {
+				t.Errorf("needs the key: %t, want %t, because a key changes the step: %t", !want, want, decides)
+			}
+		})
+	}
+}
+
 // TestOvertaken: a rotation that is retried after a newer one of the same object fails, whether or
 // not it had a toVersion. A version that was added by hand does not count.
 func TestOvertaken(t *testing.T) {

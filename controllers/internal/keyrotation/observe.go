@@ -20,7 +20,7 @@ type observed struct {
 	parent *v1alpha1.SecureNotes
 	// queued is how many older rotations of the same reason have not ended.
 	queued int
-	// ahead is the rotation that goes first; nil if it is this one's turn.
+	// ahead is the rotation that this one waits for in the queue; nil if it may start.
 	ahead *v1alpha1.KeyRotation
 	// supersededBy is the Compromise that has superseded this rotation; nil if there is none.
 	supersededBy *v1alpha1.KeyRotation
@@ -29,7 +29,8 @@ type observed struct {
 	// overtaken says which rotation has added a newer version than this retried one; nil if none
 	// has.
 	overtaken error
-	// key is the master key in Vault; nil if the step does not depend on it.
+	// key is the master key in Vault. If it is nil, the steps that depend on it are not due; see
+	// needsKey.
 	key *vaultadmin.KeyState
 	// newest is the newest version of the key that was ever seen.
 	newest int64
@@ -61,7 +62,7 @@ func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (obs
 		return o, err
 	}
 	o.overtaken = overtaken(kr, o.parent, all)
-	if kr.Status.ToVersion != nil && hasTurn(kr) {
+	if kr.Status.ToVersion != nil && turnCertain(kr) {
 		if err := r.observeWork(ctx, &o); err != nil {
 			return o, err
 		}
@@ -129,9 +130,11 @@ func (r *Reconciler) observeWork(ctx context.Context, o *observed) (err error) {
 	return err
 }
 
-// needsKey reports whether the next step depends on the key's versions. It does not while Jobs run:
-// Vault would be asked every other second. A Job that failed may have found that Vault was restored
-// to an earlier state.
+// needsKey reports whether the key's versions have to be read for the next step. Without them the
+// steps failKeyLost, recordFrom, failKeyRestored, rotateKey, recordTo and raiseMinEncryption are
+// not due or cannot be taken. Change both together: TestNeedsKey compares them. While a Job runs
+// the key is not read, because that would be a request to Vault every other second. A Job that
+// failed may have found that Vault was restored to an earlier state.
 func needsKey(o observed) bool {
 	if o.rotation.Status.ToVersion == nil || o.verify.Phase == trustedjob.Failed {
 		return true

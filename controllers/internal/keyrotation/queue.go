@@ -14,7 +14,7 @@ import (
 // run.
 const maxQueued = 20
 
-// precedes reports whether a has its turn before b: a Compromise first, then the oldest.
+// precedes reports whether a comes before b in the queue: a Compromise first, then the oldest.
 func precedes(a, b *v1alpha1.KeyRotation) bool {
 	if rotations.Compromise(a) != rotations.Compromise(b) {
 		return rotations.Compromise(a)
@@ -22,8 +22,9 @@ func precedes(a, b *v1alpha1.KeyRotation) bool {
 	return rotations.ByAge(a, b) < 0
 }
 
-// ahead returns the rotation that must end before kr may start, or nil if it is kr's turn. all are
-// of one SecureNotes. A Compromise does not wait for a started rotation that it supersedes.
+// ahead returns the rotation that the queued rotation kr waits for, or nil if kr may start. all are
+// of one SecureNotes. kr waits for every started rotation except those that it supersedes, and for
+// the queued ones that precede it.
 func ahead(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation) *v1alpha1.KeyRotation {
 	var first *v1alpha1.KeyRotation
 	for i := range all {
@@ -70,22 +71,25 @@ func startedOther(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation, wanted f
 	return nil
 }
 
-// turnOf decides between rotations that have started at once, as two operators may have them do:
-// start is not atomic. kr has recorded that it starts, and all was read past the cache after that.
-// yieldTo is the rotation to which kr yields its turn: its turn is certain, or it goes first.
-// waitFor is the rotation that must yield or end before kr's turn is certain. If both are nil, it
-// is.
+// resolveTurn decides between rotations that have started at once. Two operators can start two,
+// because start is not atomic. kr has recorded that it starts, and all was read past the cache
+// after that.
 //
-// Of two started rotations, the one that reads the list later sees the other, and yields unless it
-// is the first of them. The first one waits while it sees the other one. So the turn of two is
-// never certain at once, in whatever order they read and write. Two never wait for each other,
-// because precedes is a total order.
-func turnOf(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation) (yieldTo, waitFor *v1alpha1.KeyRotation) {
+//   - yieldTo is the rotation to which kr yields its turn: its turn is certain, or it precedes kr.
+//   - waitFor is the rotation that must yield or end before kr's turn is certain.
+//   - If both are nil, kr's turn is certain.
+//
+// Of two started rotations, the one that reads the list later sees the other. If one supersedes the
+// other, neither yields: the superseded one fails, and the other waits for that. Otherwise the one
+// that precedes the other waits, and the other yields. So the turn of two is never certain at once,
+// in whatever order they read and write. Two never wait for each other, because precedes is a total
+// order.
+func resolveTurn(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation) (yieldTo, waitFor *v1alpha1.KeyRotation) {
 	if other := startedOther(kr, all, func(other *v1alpha1.KeyRotation) bool { return supersedes(kr, other) || supersedes(other, kr) }); other != nil {
-		// One of the two ends as soon as its cache has the other.
+		// The superseded one fails as soon as its operator's cache has the other.
 		return nil, other
 	}
-	if other := startedOther(kr, all, func(other *v1alpha1.KeyRotation) bool { return hasTurn(other) || precedes(other, kr) }); other != nil {
+	if other := startedOther(kr, all, func(other *v1alpha1.KeyRotation) bool { return turnCertain(other) || precedes(other, kr) }); other != nil {
 		return other, nil
 	}
 	return nil, startedOther(kr, all, func(*v1alpha1.KeyRotation) bool { return true })
@@ -93,7 +97,8 @@ func turnOf(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation) (yieldTo, wait
 
 // supersedes reports whether the Compromise a supersedes the started rotation b. A newer Compromise
 // supersedes an older one too: it does all that the older one does, and must not wait for what that
-// one waits for. A retried Compromise has a version already, which may be older than b's: it waits.
+// one waits for. A Compromise with a fromVersion, as after a retry, supersedes none: its version
+// may be older than b's, so it waits for b.
 func supersedes(a, b *v1alpha1.KeyRotation) bool {
 	return rotations.Compromise(a) && a.Status.FromVersion == nil && (!rotations.Compromise(b) || rotations.ByAge(b, a) < 0)
 }

@@ -46,8 +46,8 @@ type Reconciler struct {
 }
 
 const (
-	// pollInterval is for work that is not watched. Its progress is not, because the ConfigMap of
-	// the reports changes once a second for each shard.
+	// pollInterval is for work that is not watched. Its progress is not, because each shard writes
+	// to the ConfigMap of the reports every two seconds.
 	pollInterval = 2 * time.Second
 	// waitInterval bounds how long a change that is not watched goes unnoticed.
 	waitInterval = 15 * time.Second

@@ -17,12 +17,19 @@ import (
 )
 
 // recordRetirement records in the SecureNotes when the old version is to stop decrypting. Package
-// securenotes retires it.
+// securenotes retires it. Unless the end waits for something else, the step also completes the
+// rotation: the next pass may not find the record, because the version can be retired and the
+// record removed before the cache shows it.
 var recordRetirement = step{
 	name: "RecordRetirement",
 	due:  when(func(o observed) bool { return !o.retirementRecorded }),
 	do: func(ctx context.Context, r *Reconciler, o observed) error {
-		return r.recordRetirement(ctx, o.rotation, o.parent)
+		kr := o.rotation
+		current, err := r.recordRetirement(ctx, kr, o.parent)
+		if err != nil || replacesSessionKeys(kr) || awaitsRevocation(kr, o.parent) {
+			return err
+		}
+		return r.complete(ctx, kr, current)
 	},
 }
 
@@ -49,13 +56,14 @@ var recordRetired = step{
 	},
 }
 
-func (r *Reconciler) recordRetirement(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) error {
+// recordRetirement adds the retirement to the SecureNotes, and returns that as written.
+func (r *Reconciler) recordRetirement(ctx context.Context, kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes) (*v1alpha1.SecureNotes, error) {
 	current := &v1alpha1.SecureNotes{}
 	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(parent), current); err != nil {
-		return err
+		return nil, err
 	}
 	if retirement.Recorded(current.Status.MasterKey, *kr.Status.ToVersion) {
-		return stalecache.New("SecureNotes", parent.Name, "its retirement is recorded already")
+		return nil, stalecache.New("SecureNotes", parent.Name, "its retirement is recorded already")
 	}
 	before := current.DeepCopy()
 	if current.Status.MasterKey == nil {
@@ -65,15 +73,7 @@ func (r *Reconciler) recordRetirement(ctx context.Context, kr *v1alpha1.KeyRotat
 	current.Status.MasterKey.PendingRetirements = retirement.Add(list, v1alpha1.PendingRetirement{
 		ToVersion: *kr.Status.ToVersion, Due: metav1.NewTime(r.due(kr, parent, list)), Urgent: rotations.Compromise(kr), Attempt: 1,
 	})
-	if err := r.Client.Status().Patch(ctx, current, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
-		return err
-	}
-	if replacesSessionKeys(kr) || awaitsRevocation(kr, parent) {
-		return nil
-	}
-	// The cache may not show the record before the version is retired and the record removed. So
-	// the rotation completes here.
-	return r.complete(ctx, kr, current)
+	return current, r.Client.Status().Patch(ctx, current, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 }
 
 // due returns when the old version is to stop decrypting. A Compromise does not wait. A Routine one

@@ -12,9 +12,11 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/cause"
 )
 
-// steps are the steps of a rotation in their order. The numbers are those of the package comment.
-// The first step that is due is taken, and the list is walked again, until one waits or nothing is
-// left to do. Each step is declared in one place, in the file of its group.
+// steps are the steps of a rotation in order of priority. The first step that is due is taken, and
+// the list is walked again, until one waits or nothing is left to do. The numbers are those of the
+// package comment. They give the usual order in time, which differs: 7a comes first here because a
+// rotation that has ended has no other step left. Each step is declared in one place, in the file
+// of its group.
 var steps = slices.Concat(
 	[]step{
 		// Has the rotation ended? end.go

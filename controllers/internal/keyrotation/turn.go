@@ -15,7 +15,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/stalecache"
 )
 
-// awaitTurn waits for the rotation that goes first.
+// awaitTurn waits until the rotation that comes first has ended.
 var awaitTurn = step{
 	name: "AwaitTurn",
 	due: func(o observed) (decision, bool) {
@@ -79,7 +79,8 @@ var awaitSuperseded = step{
 	},
 }
 
-// failKeyLost fails a rotation that would start with fewer versions of the key than there were.
+// failKeyLost fails a rotation that would start with fewer versions of the key than there were. It
+// and recordFrom depend on the key's versions; see needsKey.
 var failKeyLost = step{
 	name: "FailKeyLost",
 	due: func(o observed) (decision, bool) {
@@ -95,20 +96,20 @@ var failKeyLost = step{
 var recordFrom = step{name: "RecordFrom", due: when(firstTurn), do: recordCertainTurn}
 
 // recordTurn records that the turn of a retry, which has a fromVersion, is certain.
-var recordTurn = step{name: "RecordTurn", due: when(func(o observed) bool { return !hasTurn(o.rotation) }), do: recordCertainTurn}
+var recordTurn = step{name: "RecordTurn", due: when(func(o observed) bool { return !turnCertain(o.rotation) }), do: recordCertainTurn}
 
-// firstTurn reports whether the turn is not certain yet in the first attempt that gets this far.
-func firstTurn(o observed) bool { return !hasTurn(o.rotation) && o.rotation.Status.FromVersion == nil }
+// firstTurn reports whether the turn has not been certain in any attempt.
+func firstTurn(o observed) bool { return o.rotation.Status.FromVersion == nil }
 
-// hasTurn reports whether it is certain that no other rotation of the SecureNotes runs; see
-// recordCertainTurn.
-func hasTurn(kr *v1alpha1.KeyRotation) bool {
+// turnCertain reports whether it is certain that no other rotation of the SecureNotes has its turn.
+// The number of shards says so: start sets it to 0, and recordCertainTurn to the parallelism.
+func turnCertain(kr *v1alpha1.KeyRotation) bool {
 	return rotations.Started(kr) && kr.Status.Shards > 0 && kr.Status.FromVersion != nil
 }
 
-// start reads the list past the cache, under a lock of the process, so that only one of two
-// rotations finds that none goes first. Another operator has a lock of its own: recordCertainTurn
-// makes sure.
+// start records the start, unless another rotation comes first. It lists the rotations past the
+// cache, under a lock of the process, so that this process starts only one of two rotations.
+// Another operator does not hold this lock, so recordCertainTurn checks again.
 func (r *Reconciler) start(ctx context.Context, kr *v1alpha1.KeyRotation) error {
 	r.starting.Lock()
 	defer r.starting.Unlock()
@@ -134,15 +135,16 @@ func (r *Reconciler) start(ctx context.Context, kr *v1alpha1.KeyRotation) error 
 }
 
 // recordCertainTurn records that the turn is certain, or yields it. It decides from a list that was
-// read past the cache after the start was recorded; nothing else has been changed by then. With the
-// turn it records the settings of the attempt and, the first time, fromVersion.
+// read past the cache after the start was recorded. Until then only the owner reference, the
+// finalizer and the status of the rotation have changed. With the turn it records the settings of
+// the attempt and, the first time, fromVersion.
 func recordCertainTurn(ctx context.Context, r *Reconciler, o observed) error {
 	kr := o.rotation
 	all, err := r.listLive(ctx, kr)
 	if err != nil {
 		return err
 	}
-	yieldTo, waitFor := turnOf(kr, all)
+	yieldTo, waitFor := resolveTurn(kr, all)
 	switch {
 	case yieldTo != nil:
 		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {

@@ -164,7 +164,7 @@ func (w *world) oneTurn(t *testing.T) bool {
 		case failed != nil && failed.Reason != config.ReasonSuperseded && !rotations.RetryRequested(&kr):
 			t.Errorf("%s has failed: %s", kr.Name, failed.Message)
 		case rotations.Ended(&kr):
-		case hasTurn(&kr):
+		case turnCertain(&kr):
 			certain++
 		case rotations.Started(&kr):
 			open++

@@ -10,6 +10,9 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/stalecache"
 )
 
+// The steps of this file depend on the key's versions. needsKey decides when these are read, and
+// must report true wherever one of the steps must not be skipped.
+
 // failKeyRestored fails a rotation whose versions Vault no longer has.
 var failKeyRestored = step{
 	name: "FailKeyRestored",

@@ -15,8 +15,9 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// ignoreProgressReports filters out updates of the progress ConfigMap. A rotation Job writes them
-// once a second, and the SecureNotes does not read them. A deletion still causes a pass.
+// ignoreProgressReports filters out updates of the progress ConfigMap. Each pod of a rotation's Job
+// writes to it every two seconds, and the SecureNotes does not read it. A deletion still causes a
+// pass.
 func ignoreProgressReports() builder.OwnsOption {
 	return builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		return !strings.HasSuffix(e.ObjectNew.GetName(), operand.ProgressName(""))

@@ -150,7 +150,7 @@ func TestBlockedRotationIsNotHealthy(t *testing.T) {
 		"service not ready": {list: []v1alpha1.KeyRotation{waiting("a", v1alpha1.ReasonSecureNotesNotReady)}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonRotating},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, _ := rotationHealth(&v1alpha1.SecureNotes{}, tc.list)
+			got, _ := rotationState(&v1alpha1.SecureNotes{}, tc.list)
 			if got.status != tc.status || got.reason != tc.reason {
 				t.Errorf("got %+v, want %s %s", got, tc.status, tc.reason)
 			}

@@ -194,7 +194,7 @@ func (l *life) pass() {
 	r := l.operator()
 	s := newScope(l.object(), r.Environment, l.now)
 	var err error
-	for _, do := range []func(context.Context, *scope) error{r.vault, r.rotations, r.retirement, r.trim} {
+	for _, do := range []func(context.Context, *scope) error{r.vault, r.manageRotations, r.retireVersions, r.trim} {
 		err = errors.Join(err, do(l.t.Context(), s))
 	}
 	if err = errors.Join(err, r.patchStatus(l.t.Context(), s)); err != nil && !errors.Is(err, crashtest.ErrCrash) {

@@ -11,9 +11,9 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
 
-// rotationHealth returns the state of the rotations, and a copy of the time at which one completed
+// rotationState returns the state of the rotations, and a copy of the time at which one completed
 // last. The rotations are the cache's own, and the status of the scope is changed.
-func rotationHealth(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) (finding, *metav1.Time) {
+func rotationState(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) (finding, *metav1.Time) {
 	var running, blocked, newest *v1alpha1.KeyRotation
 	var last *metav1.Time
 	if key := sn.Status.MasterKey; key != nil {

@@ -28,7 +28,7 @@ func TestNewestRotationDecides(t *testing.T) {
 	}
 	failed, complete := ended("a", v1alpha1.ConditionFailed, 2), ended("b", v1alpha1.ConditionComplete, 3)
 	for _, list := range [][]v1alpha1.KeyRotation{{failed, complete}, {complete, failed}} {
-		if f, _ := rotationHealth(&v1alpha1.SecureNotes{}, list); f.status != metav1.ConditionTrue {
+		if f, _ := rotationState(&v1alpha1.SecureNotes{}, list); f.status != metav1.ConditionTrue {
 			t.Errorf("%s first: %+v", list[0].Name, f)
 		}
 	}
@@ -57,7 +57,7 @@ func TestUnfinishedRotation(t *testing.T) {
 				s.key = &tc.key
 				s.sn.Status.MasterKey = &v1alpha1.MasterKeyStatus{Name: "sn-x.demo.notes", PendingRetirements: tc.pending}
 			})
-			s.rotationFinding, s.lastRotation = rotationHealth(s.sn, tc.list)
+			s.rotationFinding, s.lastRotation = rotationState(s.sn, tc.list)
 			got := meta.FindStatusCondition(computeStatus(s).Conditions, v1alpha1.ConditionKeyRotationHealthy)
 			if got.Reason != tc.reason || (got.Status == metav1.ConditionTrue) == (tc.reason == v1alpha1.ReasonRotationFailed) {
 				t.Errorf("got %s %s: %s; want reason %s, and False only for %s", got.Status, got.Reason, got.Message, tc.reason, v1alpha1.ReasonRotationFailed)
@@ -96,7 +96,7 @@ func TestFailedRotationIsQuoted(t *testing.T) {
 		kr.Status.CompletionTime = new(metav1.NewTime(now))
 		kr.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionFailed, Status: metav1.ConditionTrue, Message: "no node"}}
 		tc.change(&kr)
-		if f, _ := rotationHealth(&v1alpha1.SecureNotes{}, []v1alpha1.KeyRotation{kr}); f.reason != v1alpha1.ReasonRotationFailed || f.message != tc.want {
+		if f, _ := rotationState(&v1alpha1.SecureNotes{}, []v1alpha1.KeyRotation{kr}); f.reason != v1alpha1.ReasonRotationFailed || f.message != tc.want {
 			t.Errorf("%s: %+v, want %q", name, f, tc.want)
 		}
 	}

@@ -130,7 +130,7 @@ func TestTakenKeyIsNotReady(t *testing.T) {
 	taken := &vaultadmin.Error{Problem: vaultadmin.Taken}
 	for name, find := range map[string]func(*Reconciler, *scope) error{
 		"ensure": func(r *Reconciler, s *scope) error { return r.vault(t.Context(), s) },
-		"retire": func(r *Reconciler, s *scope) error { return r.retire(t.Context(), s, 2) },
+		"retire": func(r *Reconciler, s *scope) error { return r.raiseFloor(t.Context(), s, 2) },
 		"trim": func(r *Reconciler, s *scope) error {
 			return r.destroyVersions(t.Context(), s, &v1alpha1.Retirement{ToVersion: 2, JobUID: "job"}, 2)
 		},

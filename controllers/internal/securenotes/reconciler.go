@@ -103,8 +103,8 @@ func (r *Reconciler) phases() []phase {
 		{"disruption budget", r.disruptionBudget},
 		{"pods", r.pods},
 		{"database", r.database},
-		{"rotations", r.rotations},
-		{"retirement", r.retirement},
+		{"rotations", r.manageRotations},
+		{"retirement", r.retireVersions},
 		{"trim", r.trim},
 	}
 }

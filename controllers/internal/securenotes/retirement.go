@@ -12,10 +12,10 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/retirement"
 )
 
-// retirement makes the old key versions that are due stop decrypting. It raises
+// retireVersions makes the old key versions that are due stop decrypting. It raises
 // min_decryption_version only after a Job has verified, in a new process, that nothing needs them.
 // No other code raises it.
-func (r *Reconciler) retirement(ctx context.Context, s *scope) error {
+func (r *Reconciler) retireVersions(ctx context.Context, s *scope) error {
 	if !s.keyUsable() {
 		return nil
 	}
@@ -26,7 +26,7 @@ func (r *Reconciler) retirement(ctx context.Context, s *scope) error {
 	if entry == nil {
 		return nil
 	}
-	s.retiring = true
+	s.retirementDue = true
 	verified, err := r.verify(ctx, s, verification{
 		name: operand.RetireJobName(s.sn.Name, entry.ToVersion, max(entry.Attempt, 1)), to: entry.ToVersion, urgent: entry.Urgent, jobUID: &entry.JobUID, jobDigest: &entry.JobDigest,
 		failed: func(message string) { postponeRetirement(s, entry, message) },
@@ -36,7 +36,7 @@ func (r *Reconciler) retirement(ctx context.Context, s *scope) error {
 	}
 	// The next pass deletes the Job, once the status records the retirement.
 	s.requeueAfter(time.Second, "the verification Job is to be deleted")
-	return r.retire(ctx, s, entry.ToVersion)
+	return r.raiseFloor(ctx, s, entry.ToVersion)
 }
 
 // keyUsable reports whether the master key was read and its status is recorded.
@@ -44,8 +44,9 @@ func (s *scope) keyUsable() bool {
 	return s.key != nil && s.sn.Status.MasterKey != nil && s.connected && s.hasKeys
 }
 
-// retire raises min_decryption_version, and removes every pending retirement that this covers.
-func (r *Reconciler) retire(ctx context.Context, s *scope, to int64) error {
+// raiseFloor raises min_decryption_version to a version, and removes every pending retirement that
+// this covers.
+func (r *Reconciler) raiseFloor(ctx context.Context, s *scope, to int64) error {
 	vault, err := r.connect(s)
 	if err != nil {
 		return r.vaultTrouble(ctx, s, err)

@@ -86,6 +86,6 @@ func patchedToNoPods(t *testing.T, r *Reconciler) {
 
 // retireAndTrim runs the phases of retirement and trim, as one pass does.
 func retireAndTrim(ctx context.Context, r *Reconciler, s *scope) error {
-	s.retiring = false
-	return errors.Join(r.retirement(ctx, s), r.trim(ctx, s))
+	s.retirementDue = false
+	return errors.Join(r.retireVersions(ctx, s), r.trim(ctx, s))
 }

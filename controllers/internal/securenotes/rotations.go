@@ -19,15 +19,15 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
 
-// rotations creates the KeyRotations that the schedule or an annotation requests, and deletes those
-// beyond the history limit. Kubernetes deletes the Jobs and pods of a deleted one.
-func (r *Reconciler) rotations(ctx context.Context, s *scope) error {
+// manageRotations creates the KeyRotations that the schedule or an annotation requests, and deletes
+// those beyond the history limit. Kubernetes deletes the Jobs and pods of a deleted one.
+func (r *Reconciler) manageRotations(ctx context.Context, s *scope) error {
 	list, err := r.listRotations(ctx, s.sn)
 	if err != nil {
 		return err
 	}
 	s.rotationList = list
-	s.rotationFinding, s.lastRotation = rotationHealth(s.sn, list)
+	s.rotationFinding, s.lastRotation = rotationState(s.sn, list)
 	rotation := operand.ResolveRotation(s.sn)
 	for _, kr := range rotations.Prunable(list, rotation.HistoryLimit) {
 		// A retry may have been requested or started that the cache does not show yet.
@@ -88,9 +88,9 @@ func newRotation(sn *v1alpha1.SecureNotes, name string) *v1alpha1.KeyRotation {
 // clockSkew is how far the API server's clock may be behind the operator's.
 const clockSkew = time.Minute
 
-// createRotation creates a rotation, and reports whether it exists. An earlier pass may have
-// created it and died before it recorded that. A different KeyRotation of the name, or one from
-// before it was due, does not fulfil the request, and is reported.
+// createRotation creates a rotation, and reports whether the requested rotation exists. An earlier
+// pass may have created it and died before it recorded that. A KeyRotation of the same name that
+// differs, or that was created before the due time, is not the requested one, and is reported.
 func (r *Reconciler) createRotation(ctx context.Context, s *scope, kr *v1alpha1.KeyRotation, by v1alpha1.RotationCreator, due time.Time) (exists bool, err error) {
 	err = r.Client.Create(ctx, kr)
 	if err == nil {

@@ -112,7 +112,7 @@ func TestScheduleCreatesOne(t *testing.T) {
 	r := reconciler(t, &fakeVault{})
 	for range 2 {
 		s := healthy(daily)
-		if err := r.rotations(t.Context(), s); err != nil {
+		if err := r.manageRotations(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
 		if want := now.UTC().Truncate(24 * time.Hour).Add(24 * time.Hour); !s.nextRotation.Time.Equal(want) {
@@ -143,7 +143,7 @@ func TestScheduleWaits(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := reconciler(t, &fakeVault{}, tc.objects...)
-			if err := r.rotations(t.Context(), healthy(tc.change)); err != nil {
+			if err := r.manageRotations(t.Context(), healthy(tc.change)); err != nil {
 				t.Fatal(err)
 			}
 			if names := rotationNames(t, r); len(names) != tc.want {
@@ -165,12 +165,17 @@ func dueAt(to int64) func(*scope) {
 // endJob ends the only Job.
 func endJob(t *testing.T, r *Reconciler, kind batchv1.JobConditionType) {
 	t.Helper()
+	endJobAt(t, r, kind, now)
+}
+
+func endJobAt(t *testing.T, r *Reconciler, kind batchv1.JobConditionType, at time.Time) {
+	t.Helper()
 	list := &batchv1.JobList{}
 	if err := r.Live.List(t.Context(), list); err != nil || len(list.Items) != 1 {
 		t.Fatalf("%v, %d Jobs", err, len(list.Items))
 	}
 	job := &list.Items[0]
-	job.Status.CompletionTime = new(metav1.NewTime(now))
+	job.Status.CompletionTime = new(metav1.NewTime(at))
 	job.Status.Conditions = []batchv1.JobCondition{{Type: kind, Status: corev1.ConditionTrue}}
 	if kind == batchv1.JobComplete {
 		job.Status.Succeeded, job.Status.CompletedIndexes = 1, "0"
@@ -300,7 +305,7 @@ func TestEachRequestCreatesOne(t *testing.T) {
 	for i, value := range []string{"1", "2", "1", "1"} {
 		for range 2 {
 			s := healthy(withRequest(value, handled, last))
-			if err := r.rotations(t.Context(), s); err != nil {
+			if err := r.manageRotations(t.Context(), s); err != nil {
 				t.Fatal(err)
 			}
 			if s.sn.Status.LastHandledRotateRequest != value || s.rotationFinding.status != metav1.ConditionTrue {
@@ -335,7 +340,7 @@ func TestRequestOlderThanTheKeys(t *testing.T) {
 		s := healthy(withRequest(step.value, 0, sn.Status.LastHandledRotateRequest), func(s *scope) {
 			s.original.Status.DeploymentID, s.hasKeys = step.deployment, step.keyed
 		})
-		if err := r.rotations(t.Context(), s); err != nil {
+		if err := r.manageRotations(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
 		if sn.Status.LastHandledRotateRequest = s.sn.Status.LastHandledRotateRequest; sn.Status.LastHandledRotateRequest != step.value {
@@ -378,7 +383,7 @@ func TestRotationOfTheSameName(t *testing.T) {
 			existing.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionComplete, Status: metav1.ConditionTrue}}
 			r := reconciler(t, &fakeVault{}, existing)
 			s := healthy(daily)
-			if err := r.rotations(t.Context(), s); err != nil {
+			if err := r.manageRotations(t.Context(), s); err != nil {
 				t.Fatal(err)
 			}
 			if taken := s.sn.Status.LastScheduleTime != nil; taken != tc.taken {
@@ -401,7 +406,7 @@ func TestResourcesThatCannotBeRead(t *testing.T) {
 		s.sn.Spec.Resources = &v1alpha1.Resources{Limits: map[string]v1alpha1.Quantity{"cpu": "1e1.5"}}
 	})
 	// There is no Applier, so applying anything would panic.
-	for _, do := range []func(context.Context, *scope) error{r.workload, r.retirement} {
+	for _, do := range []func(context.Context, *scope) error{r.workload, r.retireVersions} {
 		if err := do(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}

@@ -16,11 +16,11 @@ import (
 // createScheduled creates the rotation that is due. Its name is derived from the due time, so a
 // repeated pass, of this operator or another, creates no second one.
 func (r *Reconciler) createScheduled(ctx context.Context, s *scope, rotation operand.Rotation) error {
-	since := scheduleSince(s, rotation)
+	recordSchedule(s, rotation) // an empty one too: one that is set later counts from that time
 	if rotation.Schedule == "" {
 		return nil
 	}
-	plan, err := schedule.New(rotation, since, s.now)
+	plan, err := schedule.New(rotation, scheduleSince(&s.sn.Status), s.now)
 	if err != nil {
 		s.rotationFinding = bad(v1alpha1.ReasonInvalidSchedule, err.Error())
 		return nil
@@ -53,10 +53,9 @@ func scheduledRunning(list []v1alpha1.KeyRotation) bool {
 	return false
 }
 
-// scheduleSince returns the time after which scheduled times without a rotation count as missed:
-// the last handled time, or the time of the last change of the schedule. The status records that
+// recordSchedule records the schedule in the status, and since when it counts: since its last
 // change.
-func scheduleSince(s *scope, rotation operand.Rotation) time.Time {
+func recordSchedule(s *scope, rotation operand.Rotation) {
 	status := &s.sn.Status
 	observed := v1alpha1.ObservedSchedule{Schedule: rotation.Schedule, TimeZone: rotation.TimeZone}
 	switch before := status.ObservedSchedule; {
@@ -68,15 +67,21 @@ func scheduleSince(s *scope, rotation operand.Rotation) time.Time {
 		observed.Since = metav1.NewTime(s.now)
 	}
 	status.ObservedSchedule = &observed
-	if last := status.LastScheduleTime; last != nil && last.After(observed.Since.Time) {
-		return last.Time
-	}
-	return observed.Since.Time
 }
 
-// firstSeen returns since when a schedule counts that the status does not record yet. An operator
-// of an earlier release has handled every time until the last one that it recorded. If it recorded
-// only the next one, no time had come before.
+// scheduleSince returns the time after which scheduled times count as missed: the time that was
+// handled last, or that of the last change of the schedule if it is later.
+func scheduleSince(status *v1alpha1.SecureNotesStatus) time.Time {
+	since := status.ObservedSchedule.Since.Time
+	if last := status.LastScheduleTime; last != nil && last.After(since) {
+		return last.Time
+	}
+	return since
+}
+
+// firstSeen returns since when a schedule counts if the status has no observedSchedule. An operator
+// of a release that did not record it had handled everything up to lastScheduleTime. If it recorded
+// only a next time, none had been due.
 func firstSeen(s *scope) time.Time {
 	key := s.sn.Status.MasterKey
 	switch last := s.sn.Status.LastScheduleTime; {

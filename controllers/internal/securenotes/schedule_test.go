@@ -163,7 +163,7 @@ func TestSchedule(t *testing.T) {
 				}
 				for _, pass := range []*v1alpha1.SecureNotes{sn.DeepCopy(), sn, sn} {
 					s := healthy(func(s *scope) { s.sn, s.now = pass, at })
-					if err := r.rotations(t.Context(), s); err != nil {
+					if err := r.manageRotations(t.Context(), s); err != nil {
 						t.Fatal(err)
 					}
 					if wrong := s.rotationFinding.status != metav1.ConditionTrue; wrong != (sn.Spec.KeyRotation.Schedule == "whenever") {
@@ -230,7 +230,7 @@ func TestHistoryLimit(t *testing.T) {
 			step.happen(t, r, sn)
 		}
 		s := healthy(func(s *scope) { s.sn, s.now = sn, moment(t, step.at) })
-		if err := r.rotations(t.Context(), s); err != nil {
+		if err := r.manageRotations(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
 		if got := strings.Join(scheduledFor(t, r), ", "); got != step.want {
@@ -264,7 +264,7 @@ func TestChangedRotationIsNotPruned(t *testing.T) {
 		},
 	})
 	s := healthy(func(s *scope) { s.sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{HistoryLimit: new(int32(0))} })
-	if err := r.rotations(t.Context(), s); !apierrors.IsConflict(err) {
+	if err := r.manageRotations(t.Context(), s); !apierrors.IsConflict(err) {
 		t.Errorf("got error %v, want a conflict", err)
 	}
 	if err := world.Get(t.Context(), client.ObjectKeyFromObject(kr), kr); err != nil {
@@ -283,7 +283,7 @@ func TestHistoryLimitOfRequests(t *testing.T) {
 		sn.Annotations = map[string]string{v1alpha1.AnnotationRotateRequestedAt: value}
 		for range 2 {
 			s := healthy(func(s *scope) { s.sn, s.original = sn, sn })
-			if err := r.rotations(t.Context(), s); err != nil {
+			if err := r.manageRotations(t.Context(), s); err != nil {
 				t.Fatal(err)
 			}
 			complete(t, r, sn)
@@ -293,7 +293,7 @@ func TestHistoryLimitOfRequests(t *testing.T) {
 		}
 	}
 	s := healthy(func(s *scope) { s.sn, s.original = sn, sn })
-	if err := r.rotations(t.Context(), s); err != nil {
+	if err := r.manageRotations(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	if names := rotationNames(t, r); len(names) != 2 || sn.Status.HandledRotateRequests != 3 {

@@ -95,8 +95,8 @@ type scope struct {
 	// report is what the pods report; nil if they were not read.
 	report *podReport
 
-	// retiring reports whether a retirement is due, before which nothing is trimmed.
-	retiring                   bool
+	// retirementDue reports whether a retirement is due, before which nothing is trimmed.
+	retirementDue              bool
 	rotationList               []v1alpha1.KeyRotation
 	nextRotation, lastRotation *metav1.Time
 	rotationFinding            finding

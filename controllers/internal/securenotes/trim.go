@@ -20,12 +20,12 @@ import (
 // more that nothing needs them. It waits while a retirement is due, while a rotation runs, and
 // while somebody has lowered the floor: a restored database may need the old versions.
 func (r *Reconciler) trim(ctx context.Context, s *scope) error {
-	if !s.keyUsable() || s.retiring {
+	if !s.keyUsable() || s.retirementDue {
 		return nil
 	}
 	followVault(s)
 	clearTrimFailures(s)
-	entry, below := dueTrim(s)
+	entry, limit := dueTrim(s)
 	if entry == nil {
 		return r.deleteVerifications(ctx, s, "")
 	}
@@ -36,7 +36,7 @@ func (r *Reconciler) trim(ctx context.Context, s *scope) error {
 	if err != nil || !verified {
 		return err
 	}
-	return r.destroyVersions(ctx, s, entry, below)
+	return r.destroyVersions(ctx, s, entry, limit)
 }
 
 // followVault adapts the list of past retirements to the versions that Vault has.
@@ -54,15 +54,15 @@ func followVault(s *scope) {
 func clearTrimFailures(s *scope) {
 	policy, list := trimPolicy(s.sn), s.sn.Status.MasterKey.Retirements
 	for i := range list {
-		if policy == nil || s.now.Before(list[i].Time.Add(operand.TrimAfter(policy))) || !destroysBelow(s, policy, list[i].ToVersion) {
+		if policy == nil || s.now.Before(list[i].Time.Add(operand.TrimAfter(policy))) || !hasVersionsToTrim(s, policy, list[i].ToVersion) {
 			list[i].Reason, list[i].Message, list[i].RetryTime = "", "", nil
 		}
 	}
 }
 
-// dueTrim returns the newest retirement that is old enough for a trim, and the version below which
-// all are to be destroyed. It also asks for a pass when the next one is due.
-func dueTrim(s *scope) (due *v1alpha1.Retirement, below int64) {
+// dueTrim returns the newest retirement that is old enough for a trim. All versions below limit are
+// to be destroyed. It also asks for a pass when the next trim is due.
+func dueTrim(s *scope) (due *v1alpha1.Retirement, limit int64) {
 	policy := trimPolicy(s.sn)
 	if policy == nil || floorChanged(s).known() {
 		return nil, 0
@@ -70,8 +70,8 @@ func dueTrim(s *scope) (due *v1alpha1.Retirement, below int64) {
 	if slices.ContainsFunc(s.rotationList, func(kr v1alpha1.KeyRotation) bool { return !rotations.Ended(&kr) }) {
 		return nil, 0 // the end of the rotation causes another pass
 	}
-	due, wait := retirement.DueTrim(s.sn.Status.MasterKey.Retirements, s.now, operand.TrimAfter(policy), func(to int64) bool {
-		return destroysBelow(s, policy, to)
+	due, wait := retirement.DueTrim(s.sn.Status.MasterKey.Retirements, s.now, operand.TrimAfter(policy), func(floor int64) bool {
+		return hasVersionsToTrim(s, policy, floor)
 	})
 	if wait > 0 {
 		s.requeueAfter(wait, "the next trim of key versions")
@@ -79,7 +79,7 @@ func dueTrim(s *scope) (due *v1alpha1.Retirement, below int64) {
 	if due == nil {
 		return nil, 0
 	}
-	return due, trimBelow(policy, due.ToVersion)
+	return due, trimLimit(policy, due.ToVersion)
 }
 
 func trimPolicy(sn *v1alpha1.SecureNotes) *v1alpha1.Trim {
@@ -89,20 +89,21 @@ func trimPolicy(sn *v1alpha1.SecureNotes) *v1alpha1.Trim {
 	return sn.Spec.KeyRotation.Trim
 }
 
-// trimBelow returns the version below which all may be destroyed, once those below to are retired.
-func trimBelow(policy *v1alpha1.Trim, to int64) int64 {
-	return min(to, ptr.Deref(policy.KeepFromVersion, to))
+// trimLimit returns the oldest version that a trim keeps, after the versions below floor were
+// retired.
+func trimLimit(policy *v1alpha1.Trim, floor int64) int64 {
+	return min(floor, ptr.Deref(policy.KeepFromVersion, floor))
 }
 
-// destroysBelow reports whether a trim after the retirement of the versions below to has anything
-// to destroy.
-func destroysBelow(s *scope, policy *v1alpha1.Trim, to int64) bool {
-	return trimBelow(policy, to) > max(s.key.MinAvailable, 1)
+// hasVersionsToTrim reports whether Vault has versions that a trim destroys, after the versions
+// below floor were retired.
+func hasVersionsToTrim(s *scope, policy *v1alpha1.Trim, floor int64) bool {
+	return trimLimit(policy, floor) > max(s.key.MinAvailable, 1)
 }
 
-// destroyVersions destroys the versions below a version, unless the object has changed since it was
+// destroyVersions destroys the versions below limit, unless the object has changed since it was
 // cached.
-func (r *Reconciler) destroyVersions(ctx context.Context, s *scope, entry *v1alpha1.Retirement, below int64) error {
+func (r *Reconciler) destroyVersions(ctx context.Context, s *scope, entry *v1alpha1.Retirement, limit int64) error {
 	latest := &v1alpha1.SecureNotes{}
 	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(s.sn), latest); err != nil {
 		return client.IgnoreNotFound(err)
@@ -115,7 +116,7 @@ func (r *Reconciler) destroyVersions(ctx context.Context, s *scope, entry *v1alp
 	if err != nil {
 		return r.vaultTrouble(ctx, s, err)
 	}
-	err = vault.Trim(ctx, r.deploymentOf(s), below, s.sn.Status.MasterKey.MinDecryptionFloor)
+	err = vault.Trim(ctx, r.deploymentOf(s), limit, s.sn.Status.MasterKey.MinDecryptionFloor)
 	if p := vaultadmin.ProblemOf(err); p == vaultadmin.Taken || p == vaultadmin.Busy {
 		return r.vaultTrouble(ctx, s, err)
 	}
@@ -129,26 +130,26 @@ func (r *Reconciler) destroyVersions(ctx context.Context, s *scope, entry *v1alp
 		postponeTrim(s, entry, why)
 		return nil
 	}
-	recordTrim(s, below)
+	recordTrim(s, limit)
 	r.vaultChecks.drop(s.sn.UID)
-	s.event(corev1.EventTypeNormal, "VersionsDestroyed", "Trim", fmt.Sprintf("key versions below %d were destroyed in Vault", below))
+	s.event(corev1.EventTypeNormal, "VersionsDestroyed", "Trim", fmt.Sprintf("key versions below %d were destroyed in Vault", limit))
 	return nil
 }
 
 // recordTrim removes the retirements whose versions were destroyed. The others need another
 // verification, because this one says nothing about a later time.
-func recordTrim(s *scope, below int64) {
+func recordTrim(s *scope, limit int64) {
 	status := s.sn.Status.MasterKey
 	var left []v1alpha1.Retirement
 	for _, past := range status.Retirements {
-		if past.ToVersion > below {
+		if past.ToVersion > limit {
 			past.Attempt, past.RetryTime, past.Reason, past.Message = max(past.Attempt, 1)+1, nil, "", ""
 			past.JobUID, past.JobDigest = "", ""
 			left = append(left, past)
 		}
 	}
 	status.Retirements = left
-	s.key.MinAvailable = max(s.key.MinAvailable, below)
+	s.key.MinAvailable = max(s.key.MinAvailable, limit)
 }
 
 // postponeTrim records why nothing was destroyed, and when it is tried again.

@@ -40,8 +40,8 @@ func (v verification) record(job trustedjob.Identity) {
 	*v.jobUID, *v.jobDigest = string(job.UID), job.Digest
 }
 
-// verify continues a verification, and reports whether it has succeeded. It deletes the Jobs of
-// earlier verifications.
+// verify continues a verification, and reports whether it has succeeded. It deletes the Jobs of all
+// other verifications, which are earlier ones.
 func (r *Reconciler) verify(ctx context.Context, s *scope, v verification) (verified bool, err error) {
 	if err := r.deleteVerifications(ctx, s, v.name); err != nil {
 		return false, err

@@ -279,7 +279,8 @@ const (
 	// ReasonRotationFailed signals that the newest rotation failed, or that old versions can still
 	// decrypt and no retirement is planned.
 	ReasonRotationFailed = "RotationFailed"
-	// ReasonFloorsChanged signals that someone has changed a version floor of the key in Vault.
+	// ReasonFloorsChanged signals that min_decryption_version of the key in Vault is not the value
+	// that the operator has recorded.
 	ReasonFloorsChanged = "FloorsChanged"
 	// ReasonTrimFailed signals that old versions of the key could not be destroyed.
 	ReasonTrimFailed = "TrimFailed"

@@ -3,6 +3,7 @@ package securenotes
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -148,20 +149,34 @@ func rotationHealthy(s *scope) finding {
 	return s.rotationFinding
 }
 
-// floorChanged reports a min_decryption_version that somebody changed in Vault. The operator does
-// not change it back.
+// floorChanged reports a min_decryption_version that is not the recorded one. The operator does not
+// change it back. An operator that dies after it has raised the value, and before it has recorded
+// that, leaves the same difference until the next verification succeeds.
 func floorChanged(s *scope) finding {
 	status := s.sn.Status.MasterKey
 	if s.key == nil || status == nil || status.MinDecryptionFloor == 0 || s.key.MinDecryption == status.MinDecryptionFloor {
 		return finding{}
 	}
-	how := "lowered"
-	if s.key.MinDecryption > status.MinDecryptionFloor {
-		how = "raised"
+	var why string
+	switch {
+	case s.key.MinDecryption < status.MinDecryptionFloor:
+		why = "somebody has lowered it, or Vault was restored from a backup: set it back in Vault"
+	case raiseUnrecorded(s):
+		why = "somebody else has raised it, or the operator was interrupted when it retired the older versions. " +
+			"If nobody has changed it, leave it: the operator records the retirement after another verification. Otherwise set it back in Vault"
+	default:
+		why = "somebody else has raised it: set it back in Vault"
 	}
-	return bad(v1alpha1.ReasonFloorsChanged, fmt.Sprintf(
-		"min_decryption_version of Transit key %s was %s by hand to %d from %d: set it back in Vault",
-		status.Name, how, s.key.MinDecryption, status.MinDecryptionFloor))
+	return bad(v1alpha1.ReasonFloorsChanged, fmt.Sprintf("min_decryption_version of Transit key %s is %d, and the operator has recorded %d: %s",
+		status.Name, s.key.MinDecryption, status.MinDecryptionFloor, why))
+}
+
+// raiseUnrecorded reports whether the operator may have raised min_decryption_version and died
+// before it recorded that: a retirement to exactly this version has been due, and is pending.
+func raiseUnrecorded(s *scope) bool {
+	return slices.ContainsFunc(s.sn.Status.MasterKey.PendingRetirements, func(p v1alpha1.PendingRetirement) bool {
+		return p.ToVersion == s.key.MinDecryption && (p.Attempt > 1 || !p.Due.After(s.now))
+	})
 }
 
 // keepsDestroyedVersion reports that the trim policy keeps a version that is destroyed already.

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
+	"github.com/securenotes/securenotes/controllers/internal/retirement"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
 
@@ -88,4 +91,68 @@ func patchedToNoPods(t *testing.T, r *Reconciler) {
 func retireAndTrim(ctx context.Context, r *Reconciler, s *scope) error {
 	s.retirementDue = false
 	return errors.Join(r.retireVersions(ctx, s), r.trim(ctx, s))
+}
+
+// TestFloorChanged: the message about another min_decryption_version names everyone who may have
+// changed it. It does not advise undoing a retirement that the operator itself may have made.
+func TestFloorChanged(t *testing.T) {
+	t.Parallel()
+	floor := func(version int64) func(*scope) {
+		return func(s *scope) { s.key.MinDecryption = version }
+	}
+	pending := func(change func(*v1alpha1.PendingRetirement)) func(*scope) {
+		return func(s *scope) { change(&s.sn.Status.MasterKey.PendingRetirements[0]) }
+	}
+	later := func(p *v1alpha1.PendingRetirement) { p.Due = metav1.NewTime(now.Add(time.Hour)) }
+	for name, tc := range map[string]struct {
+		changes []func(*scope)
+		want    string
+	}{
+		"unchanged":                        {changes: []func(*scope){dueAt(2)}, want: ""},
+		"lowered":                          {changes: []func(*scope){dueAt(2), floor(0)}, want: "somebody has lowered it, or Vault was restored"},
+		"raised to a due retirement":       {changes: []func(*scope){dueAt(2), floor(2)}, want: "or the operator was interrupted"},
+		"raised to a postponed one":        {changes: []func(*scope){dueAt(2), floor(2), pending(later), pending(func(p *v1alpha1.PendingRetirement) { p.Attempt = 2 })}, want: "or the operator was interrupted"},
+		"raised to one that was never due": {changes: []func(*scope){dueAt(2), floor(2), pending(later)}, want: "somebody else has raised it: set it back"},
+		"raised to another version":        {changes: []func(*scope){dueAt(3), floor(2)}, want: "somebody else has raised it: set it back"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := floorChanged(healthy(tc.changes...))
+			if f.known() != (tc.want != "") || !strings.Contains(f.message, tc.want) {
+				t.Errorf("got %+v, want %q", f, tc.want)
+			}
+		})
+	}
+}
+
+// TestInterruptedRetirement: the operator dies after it has raised min_decryption_version, and
+// comes back when the verification is outdated. It blames nobody, and records the retirement after
+// another verification.
+func TestInterruptedRetirement(t *testing.T) {
+	t.Parallel()
+	vault := &fakeVault{}
+	s := healthy(dueAt(2))
+	r := reconciler(t, vault, s.sn.DeepCopy())
+	pass := func() {
+		t.Helper()
+		if err := retireAndTrim(t.Context(), r, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pass()
+	endJob(t, r, batchv1.JobComplete)
+	s.key.MinDecryption = 2
+	s.now = now.Add(time.Hour)
+	pass()
+	if f := rotationHealthy(s); f.reason != v1alpha1.ReasonFloorsChanged || !strings.Contains(f.message, "If nobody has changed it, leave it") {
+		t.Errorf("got %+v, want the advice to leave the floor", f)
+	}
+	s.now = s.now.Add(retirement.Retry)
+	pass()
+	endJobAt(t, r, batchv1.JobComplete, s.now)
+	pass()
+	key := s.sn.Status.MasterKey
+	if f := rotationHealthy(s); f.status != metav1.ConditionTrue || key.MinDecryptionFloor != 2 || len(key.PendingRetirements) != 0 {
+		t.Errorf("got %+v with %+v, want a recorded floor of 2", f, key)
+	}
 }

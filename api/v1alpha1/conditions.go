@@ -125,8 +125,8 @@ const (
 	ReasonSuspended = "Suspended"
 	// ReasonDeleting signals that the object is being deleted.
 	ReasonDeleting = "Deleting"
-	// ReasonNotReady signals that a pod runs but does not serve. It is a reason of WorkloadReady,
-	// and then of DatabaseReady.
+	// ReasonNotReady signals that a pod runs but does not serve. It is a reason of WorkloadReady.
+	// DatabaseReady has the same reason then.
 	ReasonNotReady = "NotReady"
 )
 
@@ -236,7 +236,7 @@ const (
 )
 
 // Reasons why pods do not become ready. WorkloadReady has them, and KeyRotation and
-// KeyRotationHealthy if the pods are those of a Job. Package cause finds them.
+// KeyRotationHealthy if the pods belong to a Job. Package cause finds them.
 const (
 	// ReasonQuotaExceeded signals that a ResourceQuota refuses the pods or another object.
 	ReasonQuotaExceeded = "QuotaExceeded"

@@ -63,7 +63,7 @@ type Deployment struct {
 	// ID is fixed for the life of the master key: the UID of the SecureNotes object that first
 	// owned it. At most 64 characters.
 	ID string `json:"id"`
-	// Namespace and Name are those of the SecureNotes object. Messages show them, and the database
+	// Namespace and Name identify the SecureNotes object. Messages show them, and the database
 	// records them as its owner.
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`

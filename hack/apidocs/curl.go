@@ -11,7 +11,7 @@ import (
 )
 
 // curl returns a command that makes the call with only the required parameters. URL, CA and TOKEN
-// are those of the README; other variables are parameters of the path.
+// come from the README; other variables are parameters of the path.
 func curl(method, path string, token bool, parameters openapi3.Parameters, requestBody *openapi3.RequestBodyRef) (string, error) {
 	var query, headers []string
 	for _, ref := range parameters {

@@ -85,7 +85,7 @@ func WriteConfig(t testing.TB, c *config.Config) string {
 
 // Service is a process that serves the API.
 type Service struct {
-	// URL is that of the API, and Address its host:port.
+	// URL is the URL of the API, and Address its host:port.
 	URL, Address string
 	// Pool trusts its certificate.
 	Pool *x509.CertPool

@@ -14,7 +14,7 @@ import (
 // visitor is a user of the notes API.
 type visitor struct {
 	client *notesclient.Client
-	// id and content are those of the note that the visitor wrote.
+	// id and content belong to the note that the visitor wrote.
 	id, content string
 }
 

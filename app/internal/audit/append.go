@@ -10,7 +10,7 @@ type entry struct {
 	record Record
 	// called is the time of the call.
 	called time.Time
-	// begin and end are the bounds of the line in the Log's text. digest is that of the line
+	// begin and end are the bounds of the line in the Log's text. digest is the digest of the line
 	// without its newline.
 	begin, end int
 	digest     string

@@ -119,7 +119,7 @@ type unsignedLine struct {
 type misfit struct {
 	// first and second are line numbers in the file, from 1.
 	first, second int
-	// digest and sequence are those of the second line.
+	// digest and sequence belong to the second line.
 	digest   string
 	sequence uint64
 }

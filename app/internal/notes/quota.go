@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// countTTL is how long a count of an owner's usage is relied on.
+	// countTTL is how long a count of an owner's notes and bytes is cached.
 	countTTL = time.Minute
 	// countInterval is the shortest time between two counts for one owner. It is countCost times
 	// the duration of the last count if that is longer: a user with many notes must not keep the

@@ -193,7 +193,7 @@ func (l *Logins) undo(ctx context.Context, all []taken) error {
 			continue
 		}
 		if _, err := t.limiter.Increment(ctx, t.key, -1); err != nil {
-			return fmt.Errorf("undo a count of attempts: %w", err)
+			return fmt.Errorf("take back a counted attempt: %w", err)
 		}
 	}
 	return nil

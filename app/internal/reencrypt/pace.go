@@ -57,8 +57,9 @@ type pace struct {
 	sampled time.Time
 }
 
-// newPace returns a pace that lets perSecond rows through; 0 is no limit. It assumes that users are
-// at work until the first count, which comes too late for users whom the Job has already delayed.
+// newPace returns a pace that lets at most perSecond rows through each second; 0 means no limit.
+// Until users are counted for the first time, it assumes that some are at work. Otherwise the Job
+// could delay users before the first count finds them.
 func newPace(perSecond float64, usersAtWork func(context.Context) (int, error)) *pace {
 	p := &pace{usersAtWork: usersAtWork, turn: make(chan struct{}, 1)}
 	p.busy.Store(usersAtWork != nil)

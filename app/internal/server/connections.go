@@ -55,7 +55,8 @@ type connections struct {
 // group counts what the connections of an address use.
 type group struct {
 	all, unfinished, work, requests int
-	// exempt means that the address is a trusted proxy's. The bounds by address do not apply to it.
+	// exempt means that the address is a trusted proxy's. The limits for each address do not apply
+	// to it.
 	exempt bool
 	// spare are the connections without a request in flight, by class, in the order in which they
 	// are closed.

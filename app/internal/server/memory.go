@@ -40,8 +40,8 @@ const (
 	probeMemory = 48 << 10
 )
 
-// defaultMemoryLimit is that of a pod of 256 MiB: automemlimit leaves a tenth for memory outside of
-// Go.
+// defaultMemoryLimit is the limit that a pod with 256 MiB has: automemlimit leaves a tenth for
+// memory outside of Go.
 const defaultMemoryLimit = 256 << 20 / 10 * 9
 
 // MemoryLimit returns the memory limit of the Go runtime, in bytes, which main derives from that of

@@ -53,8 +53,8 @@ type creation struct {
 func (c creation) size() int { return len(c.note.Content) + len(c.note.Title) + len(c.note.Tags) }
 
 // creationResults returns the result of each creation of a batch: stored holds the ids of the
-// committed notes, and err is that of the whole transaction. After an error each creation is tried
-// on its own, so that one bad note harms no other.
+// committed notes, and err is the error of the whole transaction. After an error each creation is
+// tried on its own, so that one bad note harms no other.
 func creationResults(list []creation, stored map[string]bool, err error) []batch.Result[struct{}] {
 	results := make([]batch.Result[struct{}], len(list))
 	for i, c := range list {

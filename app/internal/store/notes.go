@@ -26,7 +26,7 @@ func (c *core) ActiveKey(ctx context.Context, id sessions.Identity, now time.Tim
 	return key, err
 }
 
-// Notes returns the owner's notes before the given id, newest first. An empty id is that of no
+// Notes returns the owner's notes before the given id, newest first. An empty id means no
 // note: the list begins with the newest. Error: sessions.ErrInvalid.
 func (c *core) Notes(ctx context.Context, id sessions.Identity, now time.Time, before string, limit int) ([]notes.Summary, error) {
 	if before == "" {

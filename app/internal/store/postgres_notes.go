@@ -97,7 +97,7 @@ func (s *postgresStore) readNotes(ctx context.Context, list []reading) []batch.R
 	return results
 }
 
-// selectNotes returns the results in the order of list. An error is that of all of them.
+// selectNotes returns the results in the order of list. An error applies to all of them.
 func (s *postgresStore) selectNotes(ctx context.Context, list []reading) ([]batch.Result[readNote], error) {
 	n := len(list)
 	owners, sessionIDs, ids, now := make([]string, n), make([]string, n), make([]string, n), make([]int64, n)

@@ -13,7 +13,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/store"
 )
 
-// Open opens another connection pool to the same database, as another process would.
+// Open opens a connection pool to the database of the test. Each call opens another pool, as
+// another process would.
 type Open func(t testing.TB) store.Store
 
 // SQLite returns an empty SQLite database under every build tag, for tests that would be too slow

@@ -326,7 +326,7 @@ func (r *retained) shred(ctx context.Context, in io.Reader, out io.Writer, reque
 	fmt.Fprintf(out, "If no cluster uses them, type %s to destroy them: ", request.confirmation())
 	line, err := bufio.NewReader(in).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read the confirmation: %w", err)
+		return fmt.Errorf("read the confirmation from standard input: %w", err)
 	}
 	if strings.TrimSpace(line) != request.confirmation() {
 		return fmt.Errorf("the confirmation is not %s: nothing was destroyed", request.confirmation())

@@ -41,7 +41,7 @@ type ConflictError struct {
 }
 
 func (e *ConflictError) Error() string {
-	return fmt.Sprintf("%s: rename or delete it, or give the SecureNotes another name", e.Fact())
+	return fmt.Sprintf("%s: delete it or recreate it under another name, or create the SecureNotes under another name", e.Fact())
 }
 
 // Fact names the object without the next step.

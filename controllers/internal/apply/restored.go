@@ -32,8 +32,8 @@ func restored(existing, desired client.Object) bool {
 
 // adopt makes the operator the manager of every field of a restored child. The apply that follows
 // then removes all fields that are not part of the intent. So nothing stays that somebody added to
-// the backup, or to an object that only looks restored. The results are those of [Owned] for the
-// object on the API server.
+// the backup, or to an object that only looks restored. The results are what [Owned] returns for
+// the object on the API server.
 func (a *Applier) adopt(ctx context.Context, desired, existing client.Object, owned Owned) (ok bool, owner string, err error) {
 	// The cache holds no managed fields, and may not hold an adoption yet.
 	if err := a.live.Get(ctx, client.ObjectKeyFromObject(desired), existing); err != nil {

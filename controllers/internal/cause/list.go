@@ -17,7 +17,7 @@ import (
 
 // rule finds one cause.
 type rule struct {
-	// reason and next are those of the cause, unless find returns others.
+	// reason and next belong to the cause, unless find returns others.
 	reason string
 	// find returns a cause with a message if the rule applies to the evidence.
 	find func(e *evidence) Cause

@@ -114,7 +114,8 @@ func replacedUID(kr *v1alpha1.KeyRotation, name string) types.UID {
 	return ""
 }
 
-// readAccounts reads past the cache: what is recorded must be what exists.
+// readAccounts reads from the API server, not from the cache, which may be stale: the status must
+// record the accounts that exist.
 func (r *Reconciler) readAccounts(ctx context.Context, parent *v1alpha1.SecureNotes) ([]account, error) {
 	var accounts []account
 	for _, desired := range operand.ServiceAccounts(parent) {

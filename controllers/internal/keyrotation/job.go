@@ -27,7 +27,8 @@ type job struct {
 	// record records the success.
 	record func(context.Context, *Reconciler, observed) error
 
-	// outcome is what was observed of the Job, and identity where it is recorded.
+	// outcome returns where the observed outcome of the Job is kept, and identity returns where the
+	// status records the UID and the digest of the Job.
 	outcome  func(*observed) *trustedjob.Outcome
 	identity func(*v1alpha1.KeyRotationStatus) (uid, digest *string)
 	// jobName, pods and build are for the Job itself.

@@ -76,7 +76,7 @@ func reasonOf(s *v1alpha1.KeyRotationStatus) string {
 	return ""
 }
 
-// isWork reports whether a reason is of work in progress whose end is not watched.
+// isWork reports whether a reason stands for work in progress whose end no watch reports.
 func isWork(reason string) bool {
 	return slices.Contains([]string{
 		v1alpha1.ReasonReencrypting, v1alpha1.ReasonVerifying, v1alpha1.ReasonRecreatingAccounts, v1alpha1.ReasonRestartingPods,

@@ -13,8 +13,8 @@ import (
 )
 
 // steps are the steps of a rotation in order of priority. The first step that is due is taken, and
-// the list is walked again, until one waits or nothing is left to do. The numbers are those of the
-// package comment. They give the usual order in time, which differs: 7a comes first here because a
+// the list is walked again, until one waits or nothing is left to do. The package comment has the
+// same numbers. They give the usual order in time, which differs: 7a comes first here because a
 // rotation that has ended has no other step left. Each step is declared in one place, in the file
 // of its group.
 var steps = slices.Concat(
@@ -114,7 +114,7 @@ type decision struct {
 	cause cause.Cause
 	// mayAbandon says that a rotation that is deleted does not wait until it has ended.
 	mayAbandon bool
-	// final says that a retry of the failed rotation is of no use.
+	// final means that a retry of the failed rotation cannot succeed.
 	final bool
 }
 
@@ -148,7 +148,7 @@ func failing(reason, format string, args ...any) (decision, bool) {
 	return decision{verdict: fail, reason: reason, message: fmt.Sprintf(format, args...)}, true
 }
 
-// failingForGood returns the decision to fail where a retry is of no use.
+// failingForGood returns the decision to fail where a retry cannot succeed.
 func failingForGood(reason, format string, args ...any) (decision, bool) {
 	d, due := failing(reason, format, args...)
 	d.final = true
@@ -170,7 +170,7 @@ func deletionNote(kr *v1alpha1.KeyRotation) string {
 // it would otherwise keep its object forever.
 func blocked(o observed, c cause.Cause, reason string) (decision, bool) {
 	if o.abandoned {
-		return failingForGood(c.Reason, "it was deleted while it was blocked: %s. The old version still decrypts", c)
+		return failingForGood(c.Reason, "the KeyRotation was deleted while it was blocked: %s. It has not finished, so the old key version still decrypts", c)
 	}
 	note := "To abandon this rotation, delete it"
 	if o.rotation.DeletionTimestamp != nil {

@@ -155,8 +155,8 @@ func resolveQuotas(sn *v1alpha1.SecureNotes) config.Quotas {
 	}
 }
 
-// quantityPattern is that of v1alpha1.Quantity. It is checked before parsing, because a large
-// exponent takes seconds to parse.
+// quantityPattern is the validation pattern of v1alpha1.Quantity. A value must match it before it
+// is parsed, because a large exponent takes seconds to parse.
 var quantityPattern = regexp.MustCompile(`^[0-9]{1,12}(\.[0-9]{1,3})?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$`)
 
 // CheckResources returns an error if spec.resources cannot be parsed, or if the pod template is too

@@ -64,7 +64,7 @@ type Config struct {
 	HealthProbeBindAddress string `json:"healthProbeBindAddress,omitempty"`
 	// LeaderElection permits several replicas, of which one is active. The default is true.
 	LeaderElection *bool `json:"leaderElection,omitempty"`
-	// OperatorNamespace and OperatorServiceAccount are those of the operator's own pod. Conditions
+	// OperatorNamespace and OperatorServiceAccount belong to the operator's own pod. Conditions
 	// show them in the vault-setup command.
 	OperatorNamespace      string `json:"operatorNamespace"`
 	OperatorServiceAccount string `json:"operatorServiceAccount"`
@@ -84,7 +84,7 @@ type VaultConnection struct {
 	TransitMount  string `json:"transitMount,omitempty"`
 	KVMount       string `json:"kvMount,omitempty"`
 	DatabaseMount string `json:"databaseMount,omitempty"`
-	// Audience is that of service-account tokens. The default is vault.
+	// Audience is the audience of service-account tokens. The default is vault.
 	Audience string `json:"audience,omitempty"`
 	// TokenFile holds the operator's own token. The default is
 	// /var/run/secrets/vault/<connection>/token.

@@ -23,8 +23,8 @@ const (
 	Max = 64
 	// Retry is how long a failed retirement waits.
 	Retry = 15 * time.Minute
-	// TrimRetry is how long the first failed trim waits. A trim is not urgent, and each attempt
-	// unwraps every owner's key.
+	// TrimRetry is the delay before a trim is tried again after its first failure. It doubles with
+	// each failure. A trim is not urgent, and each attempt unwraps every owner's key.
 	TrimRetry = time.Hour
 	// MaxTrimRetry is the longest wait of a failed trim.
 	MaxTrimRetry = 24 * time.Hour

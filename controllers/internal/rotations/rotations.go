@@ -30,7 +30,7 @@ func Failed(kr *v1alpha1.KeyRotation) bool { return IsTrue(kr, v1alpha1.Conditio
 // turn to another one.
 func Started(kr *v1alpha1.KeyRotation) bool { return kr.Status.StartTime != nil }
 
-// Compromise reports whether a rotation is of reason Compromise.
+// Compromise reports whether the reason of a rotation is Compromise.
 func Compromise(kr *v1alpha1.KeyRotation) bool { return kr.Spec.Reason == v1alpha1.RotationCompromise }
 
 // Scheduled reports whether the schedule created the rotation.

@@ -35,7 +35,8 @@ func ignoredAnnotations(s *scope) []string {
 	return ignored
 }
 
-// setAnnotationIgnored sets the condition, or removes it if no annotation is ignored.
+// setAnnotationIgnored sets the condition AnnotationIgnored, or removes it if no annotation is
+// ignored.
 func setAnnotationIgnored(s *scope, status *v1alpha1.SecureNotesStatus) {
 	ignored := ignoredAnnotations(s)
 	if len(ignored) == 0 {

@@ -213,7 +213,7 @@ func childTrouble(s *scope) finding {
 		for i, c := range s.conflicts {
 			facts[i] = c.Fact()
 		}
-		return bad(v1alpha1.ReasonNameConflict, strings.Join(facts, "; ")+": rename or delete them, or give the SecureNotes another name")
+		return bad(v1alpha1.ReasonNameConflict, strings.Join(facts, "; ")+": delete them or recreate them under other names, or create the SecureNotes under another name")
 	case len(s.conflicts) == 1:
 		return bad(v1alpha1.ReasonNameConflict, s.conflicts[0].Error())
 	case len(s.refusals) > 0:

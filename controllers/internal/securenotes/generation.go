@@ -8,9 +8,9 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// `kubectl wait` and Helm read a condition whose observedGeneration is that of the new spec as an
-// answer about that spec. So a condition takes over the new generation only after the children of
-// the new spec were checked. Until then it keeps its earlier generation.
+// `kubectl wait` and Helm read a condition whose observedGeneration equals the generation of the
+// new spec as an answer about that spec. So a condition takes over the new generation only after
+// the children of the new spec were checked. Until then it keeps its earlier generation.
 
 // rolledOut reports whether this pass applied the Deployment, and every pod has its template.
 func (s *scope) rolledOut() bool {

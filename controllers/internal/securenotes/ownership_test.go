@@ -165,7 +165,7 @@ func TestConflictsAreNamedAtOnce(t *testing.T) {
 	for _, kind := range []string{"ConfigMap", "Service"} {
 		s.conflicts = append(s.conflicts, &apply.ConflictError{Kind: kind, Name: "notes", Owner: ""})
 	}
-	want := "ConfigMap notes already exists and has no owner; Service notes already exists and has no owner: rename or delete them, or give the SecureNotes another name"
+	want := "ConfigMap notes already exists and has no owner; Service notes already exists and has no owner: delete them or recreate them under other names, or create the SecureNotes under another name"
 	if got := childTrouble(s); got.reason != v1alpha1.ReasonNameConflict || got.message != want {
 		t.Errorf("got %+v, want %s with %q", got, v1alpha1.ReasonNameConflict, want)
 	}

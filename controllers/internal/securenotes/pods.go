@@ -209,9 +209,9 @@ func progress(st appsv1.DeploymentStatus, want int32) string {
 	case available > 1:
 		message += fmt.Sprintf(", and %d of the previous configuration still are", available)
 	case older > 0:
-		message += fmt.Sprintf(", with %d of the previous configuration still to stop", older)
+		message += fmt.Sprintf(", and pods of the previous configuration still run: %d", older)
 	case st.Replicas > want:
-		message += fmt.Sprintf(", with %d more still to stop", st.Replicas-want)
+		message += fmt.Sprintf(", and pods that are no longer needed still run: %d", st.Replicas-want)
 	}
 	return message
 }

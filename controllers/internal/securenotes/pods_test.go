@@ -148,8 +148,8 @@ func TestBlockedUpdate(t *testing.T) {
 		"a quota blocks a replica":   {replicas: 1, updated: 1, available: 1, refused: "exceeded quota: small", want: "1 of 2 replicas of the current configuration are available: ", not: "previous"},
 		"nothing is available":       {refused: "exceeded quota: small", want: "0 of 2 replicas of the current configuration are available: ", not: "previous"},
 		"an update is in progress":   {replicas: 3, updated: 1, available: 2, want: "0 of 2 replicas of the current configuration are available, and 2 of the previous configuration still are", not: "Kubernetes tries"},
-		"fewer are wanted":           {replicas: 3, updated: 3, available: 3, want: "2 of 2 replicas of the current configuration are available, with 1 more still to stop", not: "Kubernetes tries"},
-		"an old pod does not stop":   {replicas: 3, updated: 2, want: "0 of 2 replicas of the current configuration are available, with 1 of the previous configuration still to stop", not: "Kubernetes tries"},
+		"fewer are wanted":           {replicas: 3, updated: 3, available: 3, want: "2 of 2 replicas of the current configuration are available, and pods that are no longer needed still run: 1", not: "Kubernetes tries"},
+		"an old pod does not stop":   {replicas: 3, updated: 2, want: "0 of 2 replicas of the current configuration are available, and pods of the previous configuration still run: 1", not: "Kubernetes tries"},
 		"the last pods are stopping": {replicas: 3, updated: 2, available: 3, want: "2 of 2 replicas of the current configuration are available, and 1 of the previous configuration still is", not: "Kubernetes tries"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -193,7 +193,7 @@ var inProgress = []string{v1alpha1.ReasonIssuing, v1alpha1.ReasonProgressing}
 
 // mostSevere returns the condition that says why the service is not ready, or nil. Faults come
 // first, then work in progress, then what is Unknown: a database is Unknown if its pods cannot be
-// created, and the reason is that of the pods.
+// created, and the reason is the one of the pods.
 func mostSevere(status *v1alpha1.SecureNotesStatus) *metav1.Condition {
 	for _, counts := range []func(*metav1.Condition) bool{
 		func(c *metav1.Condition) bool {

@@ -25,7 +25,7 @@ const (
 
 // servedCertificate is the certificate that a pod of an object serves.
 type servedCertificate struct {
-	// generation is that of the spec, which names the Secret.
+	// generation is the generation of the spec that names the Secret.
 	generation int64
 	until      time.Time
 	// certificate is zero if no pod could be asked.

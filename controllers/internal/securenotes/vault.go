@@ -144,8 +144,8 @@ func (r *Reconciler) namespaceUID(ctx context.Context, name string) (string, err
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
 	err := r.Live.Get(ctx, client.ObjectKey{Name: name}, namespace)
 	if apierrors.IsForbidden(err) {
-		// The rights are those of an earlier release. adoptRetainedKey adopts nothing without the
-		// UID.
+		// The role has only the rights that an earlier release needed. adoptRetainedKey adopts
+		// nothing without the UID.
 		log.FromContext(ctx).Info("cannot read the namespace: upgrade the operator's rights with its chart", "namespace", name)
 		return "", nil
 	}

@@ -15,8 +15,8 @@ import (
 // Identity identifies a Job that the operator created.
 type Identity struct {
 	UID types.UID
-	// Digest is of the Job's spec as it was created. It is empty if an earlier release created the
-	// Job.
+	// Digest is the digest of the Job's spec as it was created. It is empty if an earlier release
+	// created the Job.
 	Digest string
 }
 

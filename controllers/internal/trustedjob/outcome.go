@@ -65,7 +65,7 @@ func outcomeOf(job *batchv1.Job, owner types.UID, pods []corev1.Pod) Outcome {
 }
 
 // failure returns the reason and message of the pod that failed last. If no pod has any, the
-// message is that of the Job's condition.
+// message is the message of the Job's condition.
 func failure(job *batchv1.Job, failed batchv1.JobCondition, pods []corev1.Pod) (reason, message string) {
 	var ended []*corev1.ContainerStateTerminated
 	for i := range pods {

@@ -19,8 +19,8 @@ type Deployment struct {
 	UID, NamespaceUID, ClusterUID string
 	// Created is the creation time of the object.
 	Created time.Time
-	// DeploymentID is that of the object's status, which has it once everything is complete. Empty:
-	// the object is not established.
+	// DeploymentID is the one in the object's status, which has it once everything is complete.
+	// Empty: the object is not established.
 	DeploymentID string
 	// Secrets are the session keys and the pepper that the object's status records. Record replaces
 	// them in the status, and fails if the status has changed meanwhile.

@@ -99,7 +99,7 @@ const (
 	otherPeppers = config.PepperLeaf + "-*"
 )
 
-// Policies returns the policies of the three roles. accessor is that of the auth mount.
+// Policies returns the policies of the three roles. accessor is the accessor of the auth mount.
 func (s Setup) Policies(accessor string) []Policy {
 	return []Policy{
 		{s.policyName("api"), s.apiRules(accessor)},

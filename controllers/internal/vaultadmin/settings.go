@@ -24,7 +24,7 @@ type earlierRun struct {
 }
 
 // earlier returns what an earlier run has written for a role. The previous release had other names
-// for some policies, so the rules are those of the role's policies. Without a role, they are those
+// for some policies, so the rules follow the role's policies. Without a role, they follow those
 // of all names that the cluster's policies can have, except for policies for keys of another
 // cluster.
 func (r *setupRun) earlier(ctx context.Context, role Role, parameters map[string]any) (earlierRun, error) {

@@ -7,7 +7,7 @@ import "slices"
 // Tool is one module below hack/tools and the programs built from it.
 type Tool struct {
 	Dir      string                        // below hack/tools
-	Module   string                        // whose version is that of the tool; empty: the tool is ours
+	Module   string                        // its version is the version of the tool; empty: the tool is ours
 	Programs map[string]string             // file name to package path
 	Stamp    func(version string) []string // linker flags that set a program's version
 	Tags     []string                      // build tags
@@ -17,7 +17,7 @@ type Tool struct {
 // A Program is the file name of one of the catalog's binaries.
 type Program string
 
-// The programs. Their names are those of the binaries.
+// The programs. Their names are the names of the binaries.
 const (
 	APIServer         Program = "kube-apiserver"
 	ControllerManager Program = "kube-controller-manager"

@@ -32,7 +32,7 @@ func (c Client) Apply(ctx context.Context, manifests string) error {
 		WithStdin(strings.NewReader(manifests)).Run(ctx)
 }
 
-// Get decodes one object, and reports whether it exists. Names are those of kubectl.
+// Get decodes one object, and reports whether it exists. Names are as kubectl expects them.
 func (c Client) Get(ctx context.Context, namespace, kind, name string, into any) (found bool, err error) {
 	out, err := c.Command("-n", namespace, "get", kind, name, "--ignore-not-found", "-o", "json").Output(ctx)
 	if err != nil || strings.TrimSpace(out) == "" {

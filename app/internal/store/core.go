@@ -12,8 +12,8 @@ import (
 	"github.com/securenotes/securenotes/app/internal/batch"
 )
 
-// maxAttempts bounds how often a transaction is tried.
-const maxAttempts = 8
+// maxTransactionAttempts bounds how often a transaction is tried.
+const maxTransactionAttempts = 8
 
 // core is what the two databases share: the connection pool, placeholders, error classification,
 // retries and transactions. Its exported methods, in the other files, are the operations whose SQL
@@ -127,7 +127,7 @@ func (c *core) transactOnce(ctx context.Context, do func(queryer) error) error {
 // behind.
 func (c *core) retry(ctx context.Context, do func() error) error {
 	var err error
-	for attempt := range maxAttempts {
+	for attempt := range maxTransactionAttempts {
 		if err = do(); !errors.Is(err, errRetry) {
 			return err
 		}
@@ -137,7 +137,7 @@ func (c *core) retry(ctx context.Context, do func() error) error {
 		case <-time.After(time.Duration(1<<attempt) * 5 * time.Millisecond):
 		}
 	}
-	return fmt.Errorf("%w: gave up after %d attempts: %w", ErrUnavailable, maxAttempts, err)
+	return fmt.Errorf("%w: gave up after %d attempts: %w", ErrUnavailable, maxTransactionAttempts, err)
 }
 
 // nullable returns NULL for an empty text.

@@ -19,15 +19,18 @@ const insertNote = `INSERT INTO notes (owner, id, key_id, revision, content, tit
 
 // CreateNote stores a note if the session is live and the key that it is sealed with is active.
 // When it returns nil the note is committed. Errors: envelope.ErrKeyNotActive, also when the
-// session has ended, and notes.ErrExists.
+// session has ended, and notes.ErrExists. After ErrKeyNotActive the caller reads the active key
+// again, which fails with sessions.ErrInvalid if the session has ended.
 func (c *core) CreateNote(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed) error {
+	alone := false // the batch of the note failed, so it joins no other
 	return c.untilKnown(ctx, c.noteExists(ctx, id, n.ID), func() error {
-		one := creation{id, now, n}
-		_, err := c.creates.Do(ctx, one)
-		if errors.Is(err, errRunAlone) {
-			err = c.createAlone(ctx, one)
+		if !alone {
+			_, err := c.creates.Do(ctx, creation{id, now, n})
+			if alone = errors.Is(err, errRunAlone); !alone {
+				return err
+			}
 		}
-		return err
+		return c.createNoteIn(ctx, c.db, id, now, n)
 	})
 }
 
@@ -68,11 +71,6 @@ func creationResults(list []creation, stored map[string]bool, err error) []batch
 		}
 	}
 	return results
-}
-
-// createAlone creates a note in a transaction of its own.
-func (c *core) createAlone(ctx context.Context, one creation) error {
-	return c.retry(ctx, func() error { return c.createNoteIn(ctx, c.db, one.id, one.now, one.note) })
 }
 
 func (c *core) createNoteIn(ctx context.Context, q queryer, id sessions.Identity, now time.Time, n notes.Sealed) error {

@@ -43,9 +43,11 @@ type Creation struct {
 // joiner is the part of a database that joins concurrent requests.
 type joiner interface {
 	createNotes(context.Context, []creation) []batch.Result[struct{}]
-	createAlone(context.Context, creation) error
+	shared() *core
 	readNotes(context.Context, []reading) []batch.Result[readNote]
 }
+
+func (c *core) shared() *core { return c }
 
 // CreateTogether creates notes as concurrent requests do.
 func CreateTogether(ctx context.Context, db Store, now time.Time, list []Creation) []error {
@@ -56,7 +58,8 @@ func CreateTogether(ctx context.Context, db Store, now time.Time, list []Creatio
 	errs := make([]error, len(list))
 	for i, result := range db.(joiner).createNotes(ctx, joined) {
 		if errs[i] = result.Err; errors.Is(result.Err, errRunAlone) {
-			errs[i] = db.(joiner).createAlone(ctx, joined[i])
+			c := db.(joiner).shared()
+			errs[i] = c.createNoteIn(ctx, c.db, joined[i].id, joined[i].now, joined[i].note)
 		}
 	}
 	return errs
@@ -114,8 +117,8 @@ func (c *core) Setting(ctx context.Context, name string) (value string, err erro
 
 // The most frequent statements of a rotation on PostgreSQL.
 var (
-	ReplaceActiveKeysStatement = underFence(syncCommit, replaceActiveKeysStatement)
-	DeleteRetiredKeysStatement = underFence(syncCommit, deleteRetiredKeysStatement)
+	ReplaceActiveKeysStatement  = underFence(syncCommit, replaceActiveKeysStatement)
+	DeleteReplacedKeysStatement = underFence(syncCommit, deleteReplacedKeysStatement)
 )
 
 // ReplaceSealedStatement returns the statement of ReplaceSealed on PostgreSQL.

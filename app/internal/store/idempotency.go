@@ -17,44 +17,46 @@ var errKeyUsed = errors.New("the idempotency key is used")
 // CreateNoteIdempotent is CreateNote under an idempotency key. If the key is in use, it stores
 // nothing and returns what was created under it.
 func (c *core) CreateNoteIdempotent(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed, key notes.IdempotencyKey) (notes.First, error) {
-	var created notes.First
-	err := c.retry(ctx, func() error {
-		created = notes.First{ID: n.ID, CreatedAt: n.CreatedAt, Request: key.Request}
+	created := notes.First{ID: n.ID, CreatedAt: n.CreatedAt, Request: key.Request}
+	err := c.untilKnown(ctx, c.noteExists(ctx, id, n.ID), func() error {
 		err := c.createUnderKey(ctx, id, now, n, key)
 		if !errors.Is(err, errKeyUsed) {
 			return err
 		}
-		var found bool
-		if created, found, err = c.FirstNote(ctx, id, now, key); err == nil && !found {
-			err = fmt.Errorf("%w: the idempotency key has just expired, so it is free again", errRetry)
+		first, found, err := c.FirstNote(ctx, id, now, key)
+		if err != nil {
+			return err
 		}
-		return err
+		if !found {
+			return fmt.Errorf("%w: the idempotency key has just expired, so it is free again", errRetry)
+		}
+		created = first
+		return nil
 	})
 	return created, err
 }
 
-// createUnderKey stores a note and its idempotency key, or neither and errKeyUsed.
+// createUnderKey stores a note and its idempotency key, or neither and errKeyUsed. It does not
+// retry.
 func (c *core) createUnderKey(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed, key notes.IdempotencyKey) error {
-	return c.untilKnown(ctx, c.noteExists(ctx, id, n.ID), func() error {
-		return c.transact(ctx, func(tx queryer) error {
-			// A digest under another pepper cannot be compared, so its key is free again.
-			_, err := c.execIn(ctx, tx, "DELETE FROM idempotency_keys WHERE owner = $1 AND key = $2 AND (expires_at <= $3 OR pepper_id <> $4)",
-				id.Owner, key.Digest, micros(now), key.Pepper)
-			if err != nil {
-				return err
-			}
-			if err := c.createNoteIn(ctx, tx, id, now, n); err != nil {
-				return err
-			}
-			// Of two concurrent requests, the second one waits here until the first one ends.
-			changed, err := c.execIn(ctx, tx, `INSERT INTO idempotency_keys (owner, key, note, created_at, expires_at, request, pepper_id)
-				VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`, id.Owner, key.Digest, n.ID, micros(n.CreatedAt),
-				micros(key.Expires), nullable(key.Request), nullable(key.Pepper))
-			if err == nil && changed == 0 {
-				err = errKeyUsed
-			}
+	return c.transactOnce(ctx, func(tx queryer) error {
+		// A digest under another pepper cannot be compared, so its key is free again.
+		_, err := c.execIn(ctx, tx, "DELETE FROM idempotency_keys WHERE owner = $1 AND key = $2 AND (expires_at <= $3 OR pepper_id <> $4)",
+			id.Owner, key.Digest, micros(now), key.Pepper)
+		if err != nil {
 			return err
-		})
+		}
+		if err := c.createNoteIn(ctx, tx, id, now, n); err != nil {
+			return err
+		}
+		// Of two concurrent requests, the second one waits here until the first one ends.
+		changed, err := c.execIn(ctx, tx, `INSERT INTO idempotency_keys (owner, key, note, created_at, expires_at, request, pepper_id)
+			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`, id.Owner, key.Digest, n.ID, micros(n.CreatedAt),
+			micros(key.Expires), nullable(key.Request), nullable(key.Pepper))
+		if err == nil && changed == 0 {
+			err = errKeyUsed
+		}
+		return err
 	})
 }
 

@@ -109,7 +109,7 @@ func (c *core) UpdateNote(ctx context.Context, id sessions.Identity, now time.Ti
 	written := c.exists(ctx, "SELECT count(*) FROM notes WHERE owner = $1 AND id = $2 AND revision = $3 AND updated_at = $4",
 		id.Owner, n.ID, n.Revision, micros(n.UpdatedAt))
 	err = c.untilKnown(ctx, written, func() error {
-		changed, err := c.exec(ctx, `UPDATE notes SET key_id = $4, revision = $5, content = $6, title = $7, tags = $8, updated_at = $9
+		changed, err := c.execIn(ctx, c.db, `UPDATE notes SET key_id = $4, revision = $5, content = $6, title = $7, tags = $8, updated_at = $9
 			WHERE owner = $1 AND id = $3 AND revision + 1 = $5
 			  AND EXISTS (SELECT 1 FROM sessions s WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $10)
 			  AND EXISTS (SELECT 1 FROM owner_keys k WHERE k.owner = $1 AND k.id = $4 AND k.state = 'active')`,
@@ -129,7 +129,7 @@ func (c *core) DeleteNote(ctx context.Context, id sessions.Identity, now time.Ti
 	gone := c.exists(ctx, `SELECT count(*) FROM sessions s LEFT JOIN notes n ON n.owner = s.owner AND n.id = $3
 		WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $4 AND n.id IS NULL`, id.Owner, id.Session, note, micros(now))
 	err = c.untilKnown(ctx, gone, func() error {
-		changed, err := c.exec(ctx, `DELETE FROM notes WHERE owner = $1 AND id = $3 AND (revision = $4 OR $4 = 0)
+		changed, err := c.execIn(ctx, c.db, `DELETE FROM notes WHERE owner = $1 AND id = $3 AND (revision = $4 OR $4 = 0)
 			AND EXISTS (SELECT 1 FROM sessions s WHERE s.owner = $1 AND s.id = $2 AND s.expires_at > $5)`,
 			id.Owner, id.Session, note, revision, micros(now))
 		if err == nil && changed == 0 {

@@ -22,7 +22,7 @@ func (s *postgresStore) CreateUser(ctx context.Context, user accounts.User, key 
 	}
 	created := s.exists(ctx, userExists, user.ID)
 	return s.untilKnown(ctx, created, func() error {
-		_, err := s.exec(ctx, `WITH account AS (
+		_, err := s.execIn(ctx, s.db, `WITH account AS (
 			INSERT INTO users (id, username, password_hash, pepper_id, created_at) VALUES ($1, $2, $3, $4, $5) RETURNING id, created_at
 		) INSERT INTO owner_keys (owner, id, kek_version, born_version, wrapped, state, created_at)
 		SELECT id, $6, $7, $7, $8, 'active', created_at FROM account`,

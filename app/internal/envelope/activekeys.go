@@ -6,9 +6,9 @@ import (
 	"fmt"
 )
 
-// maxAttempts bounds how often a write seals again because its key was retired meanwhile. A
+// maxSealAttempts bounds how often a write is sealed because its key was replaced meanwhile. A
 // rotation replaces an owner's key once; more than that means that something is wrong.
-const maxAttempts = 5
+const maxSealAttempts = 5
 
 // ActiveKeys returns an owner's active key until a write with it succeeds. Only the database knows
 // whether a key is still active when the write commits, so a write may need the next key:
@@ -42,25 +42,26 @@ func (c *Cache) ActiveKeys(owner string, values int64, find func(context.Context
 // Next gets the active key for the next attempt. It reports false when there is none or after too
 // many attempts; [ActiveKeys.Err] then returns why.
 func (k *ActiveKeys) Next(ctx context.Context) bool {
-	for k.attempts < maxAttempts {
+	for k.attempts < maxSealAttempts {
 		if k.attempts > 0 {
-			k.cache.active.Remove(k.owner)
+			k.cache.reserved.Remove(k.owner)
 		}
 		k.attempts++
-		key, err := k.cache.activeKey(ctx, k.owner, k.values, k.find)
+		key, err := k.cache.takeSeals(ctx, k.owner, k.values, k.find)
 		switch {
-		case errors.Is(err, ErrRefused) && !k.refused:
-			k.refused = true // a rotation may have rewrapped the row since it was read
-		case err != nil:
-			k.err = err
-			return false
-		case key != nil:
+		case err == nil:
 			k.key = key
 			return true
+		case errors.Is(err, errKeyReplaced):
+		case errors.Is(err, ErrRefused) && !k.refused:
+			k.refused = true // a rotation may have rewrapped the row since it was read
+		default:
+			k.err = err
+			return false
 		}
 	}
-	k.cache.active.Remove(k.owner)
-	k.err = fmt.Errorf("owner %s: %w after %d attempts", k.owner, ErrKeyNotActive, maxAttempts)
+	k.cache.reserved.Remove(k.owner)
+	k.err = fmt.Errorf("owner %s: %w after %d attempts", k.owner, ErrKeyNotActive, maxSealAttempts)
 	return false
 }
 

@@ -38,21 +38,26 @@ const (
 // ErrKeyNotActive means that a write was sealed with an owner key that is not active, or no longer.
 var ErrKeyNotActive = errors.New("the owner key is not active")
 
+// errKeyReplaced means that the owner's active key was replaced while seals were being reserved, so
+// its row must be read again.
+var errKeyReplaced = errors.New("the owner key has just been replaced")
+
 // KeyRows stores the rows of owner keys.
 type KeyRows interface {
 	// CountSeals adds n to the number of values that the key has sealed, and returns the sum.
 	// Error: ErrKeyNotActive, if the key was deleted.
 	CountSeals(ctx context.Context, key StoredKey, n int64) (int64, error)
-	// SucceedKey retires key and activates next, if key still is the owner's active key.
+	// SucceedKey replaces key by next, if key still is the owner's active key.
 	SucceedKey(ctx context.Context, key, next StoredKey, now time.Time) error
 }
 
 // Cache caches unwrapped owner keys, and no errors. It is safe for concurrent use.
 type Cache struct {
-	keyring  *Keyring
-	rows     KeyRows
-	keys     *expirable.LRU[cacheKey, *OwnerKey]
-	active   *expirable.LRU[string, *activeKey]
+	keyring *Keyring
+	rows    KeyRows
+	keys    *expirable.LRU[cacheKey, *OwnerKey]
+	// reserved holds the seals that are reserved for this process, by owner.
+	reserved *expirable.LRU[string, *reservedSeals]
 	flights  singleflight.Group
 	unwraps  *batch.Group[StoredKey, *OwnerKey]
 	maxSeals int64
@@ -60,9 +65,9 @@ type Cache struct {
 
 type cacheKey struct{ owner, id string }
 
-// activeKey names an owner's active key, as far as this process knows, and counts the seals that
-// are left of the reserved ones. The key itself is in Cache.keys only, which expires it.
-type activeKey struct {
+// reservedSeals are the seals that this process may make with the owner key that was active when it
+// reserved them. The unwrapped key is only in Cache.keys, which expires it.
+type reservedSeals struct {
 	stored StoredKey
 	left   atomic.Int64
 }
@@ -77,7 +82,7 @@ func newCache(keyring *Keyring, rows KeyRows, size int, ttl time.Duration) *Cach
 		keyring:  keyring,
 		rows:     rows,
 		keys:     expirable.NewLRU[cacheKey, *OwnerKey](size, nil, ttl),
-		active:   expirable.NewLRU[string, *activeKey](size, nil, ttl),
+		reserved: expirable.NewLRU[string, *reservedSeals](size, nil, ttl),
 		maxSeals: maxSeals,
 	}
 	c.unwraps = batch.New(batch.Options{Most: unwrapBatch, Parallel: unwrapParallel, Timeout: unwrapTimeout}, nil, c.unwrap)
@@ -135,47 +140,54 @@ func (c *Cache) Key(ctx context.Context, stored StoredKey) (*OwnerKey, error) {
 	}
 }
 
-// activeKey returns the owner's active key and reserves the seals. It returns nil if the row has
-// changed and must be read again.
-func (c *Cache) activeKey(ctx context.Context, owner string, values int64, find func(context.Context) (StoredKey, error)) (*OwnerKey, error) {
-	active, known := c.active.Get(owner)
-	if !known || active.left.Add(-values) < 0 {
-		var err error
-		if active, err = c.findActive(ctx, find); active == nil {
+// takeSeals returns the owner's active key and takes seals from the reserved ones. If too few are
+// left, it reserves others for the key that find returns. Error: also errKeyReplaced.
+func (c *Cache) takeSeals(ctx context.Context, owner string, values int64, find func(context.Context) (StoredKey, error)) (*OwnerKey, error) {
+	reserved, known := c.reserved.Get(owner)
+	if !known || reserved.left.Add(-values) < 0 {
+		stored, err := find(ctx)
+		if err != nil {
 			return nil, err
 		}
-		active.left.Add(-values)
-		c.active.Add(owner, active)
+		if reserved, err = c.reserveSeals(ctx, stored); err != nil {
+			return nil, err
+		}
+		reserved.left.Add(-values)
+		c.reserved.Add(owner, reserved)
 	}
-	return c.Key(ctx, active.stored)
+	return c.Key(ctx, reserved.stored)
 }
 
-// findActive unwraps the key whose row is active, and reserves seals. It returns nil if the row has
-// changed and must be read again, also when the key has sealed enough and was succeeded.
-func (c *Cache) findActive(ctx context.Context, find func(context.Context) (StoredKey, error)) (*activeKey, error) {
-	stored, err := find(ctx)
-	if err != nil {
-		return nil, err
-	}
+// reserveSeals reserves seals of a key whose row is active. If the key has sealed enough, it
+// replaces the key instead. Error: also errKeyReplaced.
+func (c *Cache) reserveSeals(ctx context.Context, stored StoredKey) (*reservedSeals, error) {
 	// Unwrap first: if it fails, no reserved seals are lost.
 	if _, err := c.Key(ctx, stored); err != nil {
 		return nil, err
 	}
 	seals, err := c.rows.CountSeals(ctx, stored, sealBlock)
 	if errors.Is(err, ErrKeyNotActive) {
-		return nil, nil // deleted since it was found
+		return nil, errKeyReplaced // and deleted since find has read its row
 	}
 	if err != nil {
 		return nil, err
 	}
 	if seals > c.maxSeals {
-		next, err := c.keyring.Generate(ctx, stored.Owner)
-		if err != nil {
+		if err := c.replaceKey(ctx, stored); err != nil {
 			return nil, err
 		}
-		return nil, c.rows.SucceedKey(ctx, stored, next, time.Now())
+		return nil, errKeyReplaced
 	}
-	key := &activeKey{stored: stored}
-	key.left.Store(sealBlock)
-	return key, nil
+	reserved := &reservedSeals{stored: stored}
+	reserved.left.Store(sealBlock)
+	return reserved, nil
+}
+
+// replaceKey makes a new key the owner's active one in place of the stored key.
+func (c *Cache) replaceKey(ctx context.Context, stored StoredKey) error {
+	next, err := c.keyring.Generate(ctx, stored.Owner)
+	if err != nil {
+		return err
+	}
+	return c.rows.SucceedKey(ctx, stored, next, time.Now())
 }

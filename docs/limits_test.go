@@ -26,17 +26,17 @@ var bound = regexp.MustCompile(`^([mM]ax|min|least)[A-Z]|Per(Second|Minute|Hour|
 
 // noBounds are constants with such a name that limit no client, and the reason.
 var noBounds = map[string]string{
-	"accounts.maxFenced":    "how often a registration restarts when a rotation changes the key meanwhile",
-	"notes.maxConflicts":    "how often an unconditional update restarts because another write came first",
-	"notes.maxCounts":       "how many users' counts are cached",
-	"httpapi.maxFieldName":  "how much of a client's own text an error quotes",
-	"httpapi.MaxMemory":     "the sum of other limits",
-	"httpapi.maxPooled":     "which buffers are reused",
-	"httpapi.maxFailures":   "limits lines of the log",
-	"httpapi.maxAddresses":  "limits a warning in the log",
-	"server.minMemoryLimit": "the other limits are derived from it",
-	"ratelimit.maxURISize":  "limits a file of the operator",
-	"operand.maxTrimAfter":  "a field of SecureNotes",
+	"accounts.maxFenced":      "how often a registration restarts when a rotation changes the key meanwhile",
+	"notes.maxUpdateAttempts": "how often an unconditional update restarts because another write came first",
+	"notes.maxCounts":         "how many users' counts are cached",
+	"httpapi.maxFieldName":    "how much of a client's own text an error quotes",
+	"httpapi.MaxMemory":       "the sum of other limits",
+	"httpapi.maxPooled":       "which buffers are reused",
+	"httpapi.maxFailures":     "limits lines of the log",
+	"httpapi.maxAddresses":    "limits a warning in the log",
+	"server.minMemoryLimit":   "the other limits are derived from it",
+	"ratelimit.maxURISize":    "limits a file of the operator",
+	"operand.maxTrimAfter":    "a field of SecureNotes",
 
 	"config.maxFileSize":         "limits a file of the operator",
 	"config.maxList":             "fields of SecureNotes",

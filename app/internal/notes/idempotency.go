@@ -47,27 +47,38 @@ type First struct {
 func (s *Service) CreateIdempotent(ctx context.Context, id sessions.Identity, key string, text Text) (_ Note, repeated bool, err error) {
 	record := s.newIdempotencyKey(id.Owner, key, text)
 	n, first, err := s.create(ctx, id, text, &record)
-	if _, exceeded := errors.AsType[*QuotaError](err); exceeded {
+	_, exceeded := errors.AsType[*QuotaError](err)
+	switch {
+	case exceeded:
 		// The first request may have created the note that reached the limit.
 		used, found, errFirst := s.store.FirstNote(ctx, id, s.now(), record)
-		if found || errFirst != nil {
-			first, err = used, errFirst
+		if errFirst != nil {
+			return Note{}, false, errFirst
 		}
-	}
-	if err != nil {
+		if !found {
+			return Note{}, false, err
+		}
+		first = used
+	case err != nil:
 		return Note{}, false, err
-	}
-	if first.ID == n.ID {
+	case first.ID == n.ID:
 		return n.note(text), false, nil
 	}
+	note, err := s.replay(ctx, id, record, first, text)
+	return note, err == nil, err
+}
+
+// replay returns the note that the first request created, as it was then, if the request is a retry
+// of the first one. Error: also ErrIdempotencyKeyReused.
+func (s *Service) replay(ctx context.Context, id sessions.Identity, record IdempotencyKey, first First, text Text) (Note, error) {
 	same, err := s.sameRequest(ctx, id, record, first, text)
 	if err != nil {
-		return Note{}, false, err
+		return Note{}, err
 	}
 	if !same {
-		return Note{}, false, ErrIdempotencyKeyReused
+		return Note{}, ErrIdempotencyKeyReused
 	}
-	return Note{Text: text, ID: first.ID, Revision: 1, CreatedAt: first.CreatedAt, UpdatedAt: first.CreatedAt}, true, nil
+	return Note{Text: text, ID: first.ID, Revision: 1, CreatedAt: first.CreatedAt, UpdatedAt: first.CreatedAt}, nil
 }
 
 // newIdempotencyKey returns the record of a client's key for a request. The digest of the request

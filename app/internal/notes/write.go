@@ -12,9 +12,9 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// maxConflicts bounds how often an unconditional update is tried again after another write came
+// maxUpdateAttempts bounds how often an unconditional update is tried because another write came
 // first.
-const maxConflicts = 5
+const maxUpdateAttempts = 5
 
 // Create stores a new note and returns it. Errors: sessions.ErrInvalid, ErrInvalidContent,
 // ErrInvalidTitle, ErrInvalidTags, *QuotaError, and those of the key provider and the database.
@@ -80,8 +80,10 @@ func (s *Service) insert(ctx context.Context, id sessions.Identity, n Sealed, ke
 	} else {
 		first, err = s.store.CreateNoteIdempotent(ctx, id, s.now(), n, *key)
 	}
+	// Nothing was stored: the key is not active, or the request is a retry. After any other error
+	// the note may have been stored, so it stays counted.
 	if errors.Is(err, envelope.ErrKeyNotActive) || err == nil && first.ID != n.ID {
-		reserved.unused() // after another error it is unknown whether the note was stored
+		reserved.unused()
 	}
 	return first, err
 }
@@ -93,7 +95,7 @@ func (s *Service) Update(ctx context.Context, id sessions.Identity, note string,
 	if err := text.validate(); err != nil {
 		return Note{}, err
 	}
-	for range maxConflicts {
+	for range maxUpdateAttempts {
 		current := revision
 		if revision == 0 {
 			found, _, err := s.store.Note(ctx, id, s.now(), note)
@@ -112,7 +114,7 @@ func (s *Service) Update(ctx context.Context, id sessions.Identity, note string,
 		}
 		// Another write came first. An unconditional update reads the new revision and tries again.
 	}
-	return Note{}, fmt.Errorf("update note %s: %w after %d attempts", note, ErrStale, maxConflicts)
+	return Note{}, fmt.Errorf("update note %s: %w after %d attempts", note, ErrStale, maxUpdateAttempts)
 }
 
 // sealAndReplace seals text into n, whose id and revision are set, and replaces the revision before

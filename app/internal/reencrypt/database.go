@@ -23,7 +23,7 @@ type JobStore interface {
 	ReplaceActiveKeys(ctx context.Context, to int, keys []envelope.StoredKey, now time.Time) error
 	SealedRows(ctx context.Context, t store.SealedTable, owner, key, after string, limit int) ([]store.SealedRow, bool, error)
 	ReplaceSealed(ctx context.Context, to int, t store.SealedTable, owner, oldKey, newKey string, batch []store.SealedRow) (int64, error)
-	DeleteRetiredKeys(ctx context.Context, to int, keys []envelope.StoredKey) (bool, error)
+	DeleteReplacedKeys(ctx context.Context, to int, keys []envelope.StoredKey) (bool, error)
 	StaleKeys(ctx context.Context, r store.OwnerRange, by store.Staleness, to int, after envelope.StoredKey, limit int) ([]store.RotationKey, error)
 	ReplaceWrappings(ctx context.Context, to int, keys []store.Rewrapped) (int64, error)
 	CountRowsByKey(ctx context.Context, t store.SealedTable, owners []string) (map[string]int64, error)

@@ -18,12 +18,12 @@ const ownersAhead = 50
 type task struct {
 	owner string
 	to    *envelope.OwnerKey
-	from  []retiring
+	from  []staleKey
 }
 
-// retiring is a stale key. needed reports for each table whether rows were sealed with the key when
-// it began to retire.
-type retiring struct {
+// staleKey is an owner key that is replaced. needed reports for each table whether rows were sealed
+// with the key when it was replaced.
+type staleKey struct {
 	stored envelope.StoredKey
 	key    *envelope.OwnerKey
 	needed []bool
@@ -142,7 +142,7 @@ func (j *Job) tasks(keys []store.RotationKey, opened []envelope.UnwrappedKey) ([
 			continue
 		}
 		if stale {
-			t.from = append(t.from, retiring{stored: key.StoredKey, key: opened[i].Key, needed: key.Needed})
+			t.from = append(t.from, staleKey{stored: key.StoredKey, key: opened[i].Key, needed: key.Needed})
 		} else {
 			t.to = opened[i].Key
 		}

@@ -53,7 +53,7 @@ type worker struct {
 
 // moved is a stale key whose rows have moved to another key.
 type moved struct {
-	retiring
+	staleKey
 	to *envelope.OwnerKey
 }
 
@@ -87,7 +87,7 @@ func (w *worker) deleteMoved(ctx context.Context) error {
 	for i, old := range w.moved {
 		keys[i] = old.stored
 	}
-	deleted, err := w.Store.DeleteRetiredKeys(ctx, w.To, keys)
+	deleted, err := w.Store.DeleteReplacedKeys(ctx, w.To, keys)
 	if err == nil && !deleted {
 		for _, old := range w.moved {
 			if err = w.retryMove(ctx, old); err != nil {
@@ -102,25 +102,25 @@ func (w *worker) deleteMoved(ctx context.Context) error {
 // retryMove moves the rows of a key until the key can be deleted.
 func (w *worker) retryMove(ctx context.Context, old moved) error {
 	for range maxPasses {
-		intact, err := w.resealTables(ctx, old.retiring, old.to, nil)
+		intact, err := w.resealTables(ctx, old.staleKey, old.to, nil)
 		if err != nil || !intact {
 			return err
 		}
 		if err := w.throttle.begin(ctx); err != nil {
 			return err
 		}
-		deleted, err := w.Store.DeleteRetiredKeys(ctx, w.To, []envelope.StoredKey{old.stored})
+		deleted, err := w.Store.DeleteReplacedKeys(ctx, w.To, []envelope.StoredKey{old.stored})
 		if err != nil || deleted {
 			return err
 		}
-		w.Log.Debug("rows appeared under a retiring key: moving them", "owner", old.stored.Owner, "key", old.stored.ID)
+		w.Log.Debug("rows appeared under a replaced key: moving them", "owner", old.stored.Owner, "key", old.stored.ID)
 	}
 	return fmt.Errorf("owner key %s is still in use after %d passes: run the Job again", old.stored.ID, maxPasses)
 }
 
 // resealTables seals again all rows that are sealed with the old key, in the tables that need it.
 // If needed is nil it looks in all tables. It reports whether every row opened.
-func (w *worker) resealTables(ctx context.Context, old retiring, to *envelope.OwnerKey, needed []bool) (intact bool, err error) {
+func (w *worker) resealTables(ctx context.Context, old staleKey, to *envelope.OwnerKey, needed []bool) (intact bool, err error) {
 	intact = true
 	for i, table := range w.tables {
 		if needed != nil && !needed[i] {

@@ -46,7 +46,7 @@ const (
 	// ownerPage and keyPage are how many owners and keys one statement reads.
 	ownerPage, keyPage = 500, 100
 	// maxPasses bounds how often an owner's rows are moved again because new ones appeared under a
-	// retiring key. A writer that still uses the old key is told so at its next write.
+	// replaced key. A writer that still uses the old key is told so at its next write.
 	maxPasses = 100
 )
 

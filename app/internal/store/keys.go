@@ -45,9 +45,9 @@ func (c *core) SucceedKey(ctx context.Context, key, next envelope.StoredKey, now
 		if err != nil {
 			return err
 		}
-		retired, err := c.execIn(ctx, tx, "UPDATE owner_keys SET state = 'retiring' WHERE owner = $1 AND id = $2 AND state = 'active'",
+		replaced, err := c.execIn(ctx, tx, "UPDATE owner_keys SET state = 'retiring' WHERE owner = $1 AND id = $2 AND state = 'active'",
 			key.Owner, key.ID)
-		if err != nil || retired == 0 {
+		if err != nil || replaced == 0 {
 			return err
 		}
 		return c.insertActiveKey(ctx, tx, next, now)

@@ -211,7 +211,7 @@ func rotate(t *testing.T, db store.Store, users []fixture) {
 		if err := db.CreateNote(ctx, user.id, now, user.sealedNote()); !errors.Is(err, envelope.ErrKeyNotActive) {
 			t.Errorf("a note under the old key: %v, want ErrKeyNotActive", err)
 		}
-		if deleted, err := db.DeleteRetiredKeys(ctx, 2, []envelope.StoredKey{user.key}); deleted || err != nil {
+		if deleted, err := db.DeleteReplacedKeys(ctx, 2, []envelope.StoredKey{user.key}); deleted || err != nil {
 			t.Errorf("a key that notes need is deleted: %t, %v", deleted, err)
 		}
 		rows, _, err := db.SealedRows(ctx, tables[0], user.id.Owner, user.key.ID, "", 100)
@@ -221,7 +221,7 @@ func rotate(t *testing.T, db store.Store, users []fixture) {
 		if moved, err := db.ReplaceSealed(ctx, 2, tables[0], user.id.Owner, user.key.ID, fresh.ID, rows); moved != 16 || err != nil {
 			t.Fatalf("moved %d notes, %v; want 16", moved, err)
 		}
-		if deleted, err := db.DeleteRetiredKeys(ctx, 2, []envelope.StoredKey{user.key}); !deleted || err != nil {
+		if deleted, err := db.DeleteReplacedKeys(ctx, 2, []envelope.StoredKey{user.key}); !deleted || err != nil {
 			t.Errorf("the old key is not deleted: %t, %v", deleted, err)
 		}
 	}

@@ -137,17 +137,17 @@ const replaceWrappingsStatement = `done AS (
 		WHERE standing.at = $1 AND k.owner = b.owner AND k.id = b.id AND k.wrapped = b.old RETURNING 1
 	)`
 
-// DeleteRetiredKeys implements Rotation.
-func (s *postgresStore) DeleteRetiredKeys(ctx context.Context, to int, keys []envelope.StoredKey) (bool, error) {
+// DeleteReplacedKeys implements Rotation.
+func (s *postgresStore) DeleteReplacedKeys(ctx context.Context, to int, keys []envelope.StoredKey) (bool, error) {
 	owners, ids := make([]string, len(keys)), make([]string, len(keys))
 	for i, key := range keys {
 		owners[i], ids[i] = key.Owner, key.ID
 	}
-	_, err := s.fenced(ctx, to, syncCommit, deleteRetiredKeysStatement, owners, ids)
+	_, err := s.fenced(ctx, to, syncCommit, deleteReplacedKeysStatement, owners, ids)
 	return deleted(err)
 }
 
-const deleteRetiredKeysStatement = `done AS (
+const deleteReplacedKeysStatement = `done AS (
 		DELETE FROM owner_keys k USING standing, unnest($2::uuid[], $3::text[]) AS b (owner, id)
 		WHERE standing.at = $1 AND k.owner = b.owner AND k.id = b.id AND k.state = 'retiring' RETURNING 1
 	)`

@@ -73,7 +73,7 @@ func TestBatchesGoByTheirIDs(t *testing.T) {
 	execute("PREPARE replace AS " + store.ReplaceSealedStatement(table))
 	execute("PREPARE keys AS " + store.OwnersKeysQuery(tables))
 	execute("PREPARE activate AS " + store.ReplaceActiveKeysStatement)
-	execute("PREPARE drop AS " + store.DeleteRetiredKeysStatement)
+	execute("PREPARE drop AS " + store.DeleteReplacedKeysStatement)
 	var owner, owners string
 	if err := conn.QueryRow(t.Context(), "SELECT quote_literal(min(id::text)), quote_literal(array_agg(id)) FROM (SELECT id FROM users LIMIT 50) AS fifty").Scan(&owner, &owners); err != nil {
 		t.Fatal(err)

@@ -43,8 +43,9 @@ func (r OwnerRange) condition(after string) (string, []any) {
 // RotationKey is an owner key with what a rotation needs to know about it.
 type RotationKey struct {
 	envelope.StoredKey
-	// KEKVersion is the master key version that the key is wrapped under, and CreatedVersion the
-	// one that it was created under.
+	// KEKVersion is the master key version that the key is wrapped under, the column kek_version;
+	// see StaleByWrapping. CreatedVersion is the one that it was created under, the column
+	// born_version; see StaleByCreation.
 	KEKVersion, CreatedVersion int
 	Active                     bool
 	// Needed reports, for each table that the caller named, whether rows of it are sealed with the
@@ -160,7 +161,7 @@ func newVersions(keys []Rewrapped) ([]int, error) {
 	return versions, nil
 }
 
-// deleted returns the result of DeleteRetiredKeys from the error of its transaction.
+// deleted returns the result of DeleteReplacedKeys from the error of its transaction.
 func deleted(err error) (bool, error) {
 	if errors.Is(err, errForeignKey) {
 		return false, nil

@@ -83,8 +83,8 @@ func (s *sqliteStore) ReplaceWrappings(ctx context.Context, to int, keys []Rewra
 	return replaced, err
 }
 
-// DeleteRetiredKeys implements Rotation.
-func (s *sqliteStore) DeleteRetiredKeys(ctx context.Context, to int, keys []envelope.StoredKey) (bool, error) {
+// DeleteReplacedKeys implements Rotation.
+func (s *sqliteStore) DeleteReplacedKeys(ctx context.Context, to int, keys []envelope.StoredKey) (bool, error) {
 	err := s.inRotation(ctx, to, func(tx queryer) error {
 		for _, key := range keys {
 			if _, err := s.execIn(ctx, tx, "DELETE FROM owner_keys WHERE owner = $1 AND id = $2 AND state = 'retiring'", key.Owner, key.ID); err != nil {

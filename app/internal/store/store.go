@@ -7,7 +7,8 @@
 // files postgres*.go, and sqliteStore, in the files sqlite*.go, embed it and implement the rest.
 //
 // Every statement on behalf of a session checks in the statement itself that the session is live.
-// So a request is one round trip, and a revoked session has no effect once its row is gone.
+// So a revoked session has no effect once its row is gone, and no request needs a round trip for
+// the check. To read a note, or to create one while the caches are warm, is one round trip.
 package store
 
 import (
@@ -87,8 +88,8 @@ type Rotation interface {
 	EndSessions(ctx context.Context, to int, began time.Time) (int64, error)
 	// ReplaceCanary replaces the canary, if it is still the old one.
 	ReplaceCanary(ctx context.Context, to int, old, renewed Meta) error
-	// ReplaceActiveKeys makes each key its owner's active key in place of a stale one, which
-	// becomes retiring, all in one transaction. It skips owners without a stale active key, whom
+	// ReplaceActiveKeys makes each key its owner's active key in place of a stale one, which gets
+	// the state retiring, all in one transaction. It skips owners without a stale active key, whom
 	// another process of the rotation has handled, and deleted accounts. The keys must be sorted by
 	// owner, one for each.
 	ReplaceActiveKeys(ctx context.Context, to int, keys []envelope.StoredKey, now time.Time) error
@@ -99,9 +100,9 @@ type Rotation interface {
 	// ReplaceWrappings replaces the wrappings of keys, each only if it is still the one that was
 	// read, in one transaction. It returns how many it replaced.
 	ReplaceWrappings(ctx context.Context, to int, keys []Rewrapped) (int64, error)
-	// DeleteRetiredKeys deletes retiring keys. If something is still sealed with one of them it
-	// deletes none and reports false: the foreign key decides, not an earlier count.
-	DeleteRetiredKeys(ctx context.Context, to int, keys []envelope.StoredKey) (bool, error)
+	// DeleteReplacedKeys deletes keys in the state retiring. If something is still sealed with one
+	// of them it deletes none and reports false: the foreign key decides, not an earlier count.
+	DeleteReplacedKeys(ctx context.Context, to int, keys []envelope.StoredKey) (bool, error)
 	// Flush returns once everything that the caller has read is on disk, and on the standby servers
 	// that the database waits for.
 	Flush(context.Context) error

@@ -240,7 +240,7 @@ func TestOldRotationCanDoNothing(t *testing.T) {
 			if _, err := db.ReplaceWrappings(ctx, to, []store.Rewrapped{{StoredKey: f.key, New: wrappedAt(5)}}); !errors.Is(err, want) {
 				t.Errorf("to %d: rewrap: %v, want %v", to, err, want)
 			}
-			if _, err := db.DeleteRetiredKeys(ctx, to, []envelope.StoredKey{f.key}); !errors.Is(err, want) {
+			if _, err := db.DeleteReplacedKeys(ctx, to, []envelope.StoredKey{f.key}); !errors.Is(err, want) {
 				t.Errorf("to %d: delete: %v, want %v", to, err, want)
 			}
 			if _, err := db.ReplaceSealed(ctx, to, tables[0], f.id.Owner, f.key.ID, fresh.ID, nil); !errors.Is(err, want) {
@@ -327,7 +327,7 @@ func TestRetiringKeyGoesOnlyWhenNothingNeedsIt(t *testing.T) {
 		if err := db.ReplaceActiveKeys(ctx, 2, []envelope.StoredKey{fresh}, now); err != nil {
 			t.Fatal(err)
 		}
-		if deleted, err := db.DeleteRetiredKeys(ctx, 2, []envelope.StoredKey{f.key}); deleted || err != nil {
+		if deleted, err := db.DeleteReplacedKeys(ctx, 2, []envelope.StoredKey{f.key}); deleted || err != nil {
 			t.Fatalf("a note needs the key: deleted %t, %v", deleted, err)
 		}
 		tables, _, err := db.SealedColumns(ctx)
@@ -347,12 +347,12 @@ func TestRetiringKeyGoesOnlyWhenNothingNeedsIt(t *testing.T) {
 		if written, err := db.ReplaceSealed(ctx, 2, tables[0], f.id.Owner, f.key.ID, fresh.ID, rows); written != 1 || err != nil {
 			t.Fatalf("written %d, %v", written, err)
 		}
-		if deleted, err := db.DeleteRetiredKeys(ctx, 2, []envelope.StoredKey{fresh}); err != nil {
+		if deleted, err := db.DeleteReplacedKeys(ctx, 2, []envelope.StoredKey{fresh}); err != nil {
 			t.Errorf("%t, %v", deleted, err)
 		} else if keys, err := db.OwnersKeys(ctx, []string{f.id.Owner}, nil); len(keys) != 2 || err != nil {
 			t.Errorf("the active key was deleted: %d keys, %v", len(keys), err)
 		}
-		if deleted, err := db.DeleteRetiredKeys(ctx, 2, []envelope.StoredKey{f.key}); !deleted || err != nil {
+		if deleted, err := db.DeleteReplacedKeys(ctx, 2, []envelope.StoredKey{f.key}); !deleted || err != nil {
 			t.Errorf("deleted %t, %v", deleted, err)
 		}
 	})

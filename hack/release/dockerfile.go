@@ -37,11 +37,11 @@ func (r *release) dockerfile(ctx context.Context, _ string) error {
 	ask, cancel := context.WithTimeout(ctx, digestTimeout)
 	defer cancel()
 	pinned, images, err := pin(ask, text)
-	var unreachable net.Error
+	_, unreachable := errors.AsType[net.Error](err)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.As(err, &unreachable), errors.Is(err, context.DeadlineExceeded):
+	case unreachable, errors.Is(err, context.DeadlineExceeded):
 		if err := r.say("Dockerfile: base images keep their tags, without a digest: %v", err); err != nil {
 			return err
 		}

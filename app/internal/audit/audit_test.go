@@ -94,8 +94,8 @@ func TestTampering(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Verify(strings.NewReader(strings.Join(tc.change(written(t, signer)), "")), keys, false)
-			var broken *BrokenError
-			if !errors.As(err, &broken) || broken.Line != tc.line {
+			broken, ok := errors.AsType[*BrokenError](err)
+			if !ok || broken.Line != tc.line {
 				t.Errorf("error %v, want line %d", err, tc.line)
 			}
 		})
@@ -124,8 +124,8 @@ func TestEditedNeighbours(t *testing.T) {
 		"the first, and the third is gone": func(l []string) []string { return append(edit(l, 3)[:5:5], l[6:]...) },
 	} {
 		_, err := Verify(strings.NewReader(strings.Join(change(written(t, signer)), "")), keys, true)
-		var broken *BrokenError
-		if !errors.As(err, &broken) || broken.Line != 4 || !strings.Contains(broken.Why, "or line 5") {
+		broken, ok := errors.AsType[*BrokenError](err)
+		if !ok || broken.Line != 4 || !strings.Contains(broken.Why, "or line 5") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -140,8 +140,8 @@ func TestFirstOfSeveralChains(t *testing.T) {
 	// does.
 	log := strings.Join(a[:2], "") + strings.Join(b, "") + "\n" + strings.Join(a[2:], "")
 	_, err := Verify(strings.NewReader(log), keys, false)
-	var broken *BrokenError
-	if !errors.As(err, &broken) || broken.Line != 2 || broken.Why != "it was edited" {
+	broken, ok := errors.AsType[*BrokenError](err)
+	if !ok || broken.Line != 2 || broken.Why != "it was edited" {
 		t.Errorf("error %v, want line 2", err)
 	}
 }
@@ -151,8 +151,8 @@ func TestForgedChain(t *testing.T) {
 	_, keys := newSigner(t)
 	forger, _ := newSigner(t)
 	_, err := Verify(strings.NewReader(strings.Join(written(t, forger), "")), keys, false)
-	var broken *BrokenError
-	if !errors.As(err, &broken) || broken.Line != 7 {
+	broken, ok := errors.AsType[*BrokenError](err)
+	if !ok || broken.Line != 7 {
 		t.Errorf("error %v, want line 7, the first that is signed", err)
 	}
 }
@@ -253,8 +253,8 @@ func TestEndCoversAll(t *testing.T) {
 	end := strings.Replace(lines[1], `"seq":1`, `"seq":2`, 1)
 	end = strings.Replace(end, forged.Previous, digest(inserted), 1)
 	_, err = Verify(strings.NewReader(first+"\n"+string(inserted)+"\n"+end), keys, false)
-	var broken *BrokenError
-	if !errors.As(err, &broken) || broken.Line != 3 {
+	broken, ok := errors.AsType[*BrokenError](err)
+	if !ok || broken.Line != 3 {
 		t.Errorf("a line that was inserted before the end: %v", err)
 	}
 }

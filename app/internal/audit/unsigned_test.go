@@ -85,8 +85,8 @@ func TestUnsignedTail(t *testing.T) {
 			tc.write(c)
 			got, err := Verify(strings.NewReader(c.out.String()), keys, true)
 			if tc.line != 0 {
-				var broken *BrokenError
-				if !errors.As(err, &broken) || broken.Line != tc.line ||
+				broken, ok := errors.AsType[*BrokenError](err)
+				if !ok || broken.Line != tc.line ||
 					!strings.Contains(broken.Why, "not signed") || !strings.Contains(broken.Why, "forged") || !strings.Contains(broken.Why, "Vault") {
 					t.Errorf("%+v, %v, want line %d", got, err, tc.line)
 				}
@@ -164,9 +164,9 @@ func TestDisguisedLine(t *testing.T) {
 			lines := written(t, signer)
 			text := strings.Join(lines[:4], "") + tc.line + "\n" + strings.Join(lines[4:], "")
 			summary, err := Verify(strings.NewReader(text), keys, false)
-			var broken *BrokenError
+			broken, ok := errors.AsType[*BrokenError](err)
 			switch {
-			case tc.edited && (!errors.As(err, &broken) || broken.Line != 5 || !strings.Contains(broken.Why, "edited")):
+			case tc.edited && (!ok || broken.Line != 5 || !strings.Contains(broken.Why, "edited")):
 				t.Errorf("%+v, %v; want line 5", summary, err)
 			case !tc.edited && (err != nil || summary.Lines != 13):
 				t.Errorf("%+v, %v; want 13 lines", summary, err)
@@ -181,8 +181,8 @@ func TestTextAfterALine(t *testing.T) {
 	signer, keys := newSigner(t)
 	text := strings.Join(written(t, signer), "")
 	for _, after := range []string{" x", `{"action":"note.read"}`, " {}"} {
-		var broken *BrokenError
-		if _, err := Verify(strings.NewReader(text+after), keys, false); !errors.As(err, &broken) || broken.Line != 13 {
+		_, err := Verify(strings.NewReader(text+after), keys, false)
+		if broken, ok := errors.AsType[*BrokenError](err); !ok || broken.Line != 13 {
 			t.Errorf("%q: %v, want line 13", after, err)
 		}
 	}

@@ -57,11 +57,11 @@ func TestVersions(t *testing.T) {
 			// Vault keeps old versions of a key.
 			keys[2] = newer[1]
 			summary, err := Verify(strings.NewReader(strings.Join(tc.log(first, written(t, secondKey{signer})), "")), keys, false)
-			var broken *BrokenError
+			broken, ok := errors.AsType[*BrokenError](err)
 			switch {
 			case tc.line == 0 && (err != nil || summary != tc.want):
 				t.Errorf("%+v, %v; want %+v", summary, err, tc.want)
-			case tc.line != 0 && (!errors.As(err, &broken) || broken.Line != tc.line):
+			case tc.line != 0 && (!ok || broken.Line != tc.line):
 				t.Errorf("error %v, want line %d", err, tc.line)
 			}
 		})

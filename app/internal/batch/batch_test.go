@@ -103,8 +103,8 @@ func TestPanicIsAnError(t *testing.T) {
 		return make([]batch.Result[int], len(in))
 	})
 	_, err := g.Do(context.Background(), 1)
-	var failure *batch.PanicError
-	if !errors.As(err, &failure) || failure.Type != "string" || strings.Contains(err.Error(), "a secret") || !strings.Contains(failure.Stack, "TestPanicIsAnError") {
+	failure, ok := errors.AsType[*batch.PanicError](err)
+	if !ok || failure.Type != "string" || strings.Contains(err.Error(), "a secret") || !strings.Contains(failure.Stack, "TestPanicIsAnError") {
 		t.Errorf("error %v", err)
 	}
 	panics = false

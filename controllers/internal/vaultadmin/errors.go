@@ -108,8 +108,8 @@ func classify(address, path string, err error) error {
 	if err == nil {
 		return nil
 	}
-	var response *api.ResponseError
-	if !errors.As(err, &response) {
+	response, ok := errors.AsType[*api.ResponseError](err)
+	if !ok {
 		message := fmt.Sprintf("Vault at %s does not answer", address)
 		if errors.Is(err, context.DeadlineExceeded) {
 			message += " in time"

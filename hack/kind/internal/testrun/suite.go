@@ -55,11 +55,13 @@ func (s Suite) Run(ctx context.Context, say *console.Console) (Result, error) {
 		return Result{}, fmt.Errorf("read the results of %s: %w", s.Name, readErr)
 	}
 	r := Result{Suite: s.Name, Counts: c.total(), Failures: c.failures}
-	var exit *exec.ExitError
-	if waitErr != nil && !errors.As(waitErr, &exit) {
+	if waitErr == nil {
+		return r, nil
+	}
+	if _, ok := errors.AsType[*exec.ExitError](waitErr); !ok {
 		return r, waitErr
 	}
-	if waitErr != nil && r.Counts.Failed == 0 {
+	if r.Counts.Failed == 0 {
 		// The go command failed before any package, as with a module that does not load or a wrong
 		// flag.
 		r.Counts.Failed++

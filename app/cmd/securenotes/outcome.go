@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/config/truncate"
 	"github.com/securenotes/securenotes/app/internal/deployment"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
@@ -55,10 +56,10 @@ var outcomes = []struct {
 func outcome(err error) (config.Termination, int) {
 	for _, o := range outcomes {
 		if errors.Is(err, o.err) {
-			return config.Termination{Reason: o.reason, Message: bounded(err.Error())}, o.exit
+			return config.Termination{Reason: o.reason, Message: truncate.Bytes(err.Error(), maxTermination)}, o.exit
 		}
 	}
-	return config.Termination{Reason: config.ReasonFailed, Message: bounded(err.Error())}, config.ExitRetryable
+	return config.Termination{Reason: config.ReasonFailed, Message: truncate.Bytes(err.Error(), maxTermination)}, config.ExitRetryable
 }
 
 // explain returns the error that /readyz shows. If the error has a reason, the text begins with it,
@@ -71,13 +72,6 @@ func explain(err error) error {
 		return fmt.Errorf("%s: %w", t.Reason, err)
 	}
 	return err
-}
-
-func bounded(text string) string {
-	if len(text) > maxTermination {
-		return text[:maxTermination]
-	}
-	return text
 }
 
 // conclude reports how a command ended, on standard error and to Kubernetes, and returns the exit

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/deployment"
@@ -61,9 +62,9 @@ func TestOutcome(t *testing.T) {
 			t.Errorf("%s: /readyz says %q, want %q", name, got, tc.want)
 		}
 	}
-	long, _ := outcome(errors.New(strings.Repeat("x", 10_000)))
-	if len(long.Message) > maxTermination {
-		t.Errorf("a message of %d bytes", len(long.Message))
+	long, _ := outcome(errors.New("x" + strings.Repeat("é", 10_000)))
+	if len(long.Message) > maxTermination || !utf8.ValidString(long.Message) {
+		t.Errorf("a message of %d bytes, valid UTF-8: %t", len(long.Message), utf8.ValidString(long.Message))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	"github.com/securenotes/securenotes/app/config/truncate"
 	"github.com/securenotes/securenotes/app/internal/vault"
 )
 
@@ -72,9 +73,11 @@ func readBatch(response *api.Response, failed error, want int) ([]batchAnswer, e
 	if response != nil {
 		defer response.Body.Close()
 	}
-	var status *api.ResponseError
-	if failed != nil && (response == nil || !errors.As(failed, &status) || status.StatusCode != http.StatusBadRequest) {
-		return nil, failed
+	if failed != nil {
+		status, ok := errors.AsType[*api.ResponseError](failed)
+		if response == nil || !ok || status.StatusCode != http.StatusBadRequest {
+			return nil, failed
+		}
 	}
 	most := maxBatchAnswer + want*maxItemAnswer
 	text := make([]byte, 0, most+1+bytes.MinRead) // allocated at once, because a growing buffer leaves copies in memory
@@ -123,7 +126,7 @@ func parseBatch(text []byte, want int) ([]batchAnswer, error) {
 		answer := &answers[i]
 		switch {
 		case answer.Failure != "":
-			answer.Failure = answer.Failure[:min(len(answer.Failure), maxFailure)]
+			answer.Failure = truncate.Bytes(answer.Failure, maxFailure)
 			clear(answer.Plaintext)
 			answer.Plaintext = nil
 		case answer.Ciphertext == "" && len(answer.Plaintext) == 0:

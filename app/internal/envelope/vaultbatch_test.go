@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/vault"
@@ -108,10 +109,11 @@ func TestAnswersToABatch(t *testing.T) {
 	t.Run("each refused", func(t *testing.T) {
 		v := scriptedVault(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusBadRequest)
-			fmt.Fprintf(w, `{"data":{"batch_results":[{"error":%q,"plaintext":"YQ=="}]}}`, strings.Repeat("n", 1000))
+			fmt.Fprintf(w, `{"data":{"batch_results":[{"error":%q,"plaintext":"YQ=="}]}}`, "n"+strings.Repeat("é", 500))
 		})
 		results, err := v.Unwrap(context.Background(), []WrappedItem{{"vault:v1:YQ==", []byte("c")}})
-		if err != nil || !errors.Is(results[0].Err, ErrRefused) || results[0].Raw != nil || len(results[0].Err.Error()) > 2*maxFailure {
+		if err != nil || !errors.Is(results[0].Err, ErrRefused) || results[0].Raw != nil || len(results[0].Err.Error()) > 2*maxFailure ||
+			!utf8.ValidString(results[0].Err.Error()) {
 			t.Errorf("%+v, %v", results, err)
 		}
 	})

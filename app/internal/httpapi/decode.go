@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/securenotes/securenotes/app/config/truncate"
 	"github.com/securenotes/securenotes/app/internal/notes"
 )
 
@@ -102,7 +103,7 @@ const maxFieldName = 64
 func field(pointer jsontext.Pointer) string {
 	name := strings.ReplaceAll(strings.TrimPrefix(string(pointer), "/"), "/", ".")
 	if len(name) > maxFieldName {
-		name = strings.ToValidUTF8(name[:maxFieldName], "") + "..."
+		name = truncate.Bytes(name, maxFieldName) + "..."
 	}
 	return name
 }

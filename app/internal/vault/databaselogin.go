@@ -193,13 +193,13 @@ func (l *DatabaseLogin) create(ctx context.Context) (credentials, error) {
 // noDatabaseLogin returns an ErrNoDatabaseLogin if the database engine refuses, and otherwise err.
 // It leaves out Vault's text if that may quote the database.
 func noDatabaseLogin(err error) error {
-	var response *api.ResponseError
-	if !errors.As(err, &response) {
+	response, ok := errors.AsType[*api.ResponseError](err)
+	if !ok {
 		return err
 	}
 	switch response.StatusCode {
 	case http.StatusBadRequest, http.StatusNotFound:
-		return fmt.Errorf("%w: %s", ErrNoDatabaseLogin, firstSentence(err))
+		return fmt.Errorf("%w: %s", ErrNoDatabaseLogin, firstMessage(err))
 	case http.StatusInternalServerError:
 		return fmt.Errorf("%w: HTTP 500: Vault's log says why, most often that Vault itself cannot log in to the database", ErrNoDatabaseLogin)
 	}

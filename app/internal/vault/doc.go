@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/hashicorp/vault/api"
+
+	"github.com/securenotes/securenotes/app/config/truncate"
 )
 
 // Errors that callers tell apart with errors.Is.
@@ -34,10 +36,10 @@ func classify(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	var response *api.ResponseError
-	if !errors.As(err, &response) {
-		var transport *url.Error
-		if errors.Is(err, context.Canceled) || !errors.As(err, &transport) && !errors.Is(err, context.DeadlineExceeded) {
+	response, ok := errors.AsType[*api.ResponseError](err)
+	if !ok {
+		_, transport := errors.AsType[*url.Error](err)
+		if errors.Is(err, context.Canceled) || !transport && !errors.Is(err, context.DeadlineExceeded) {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		return fmt.Errorf("%s: %w: %s", what, ErrUnavailable, transportCause(err))
@@ -77,15 +79,14 @@ func transportCause(err error) string {
 	}
 }
 
-// firstSentence returns Vault's first error message, cut to 200 bytes.
-func firstSentence(err error) string {
-	var response *api.ResponseError
-	if !errors.As(err, &response) || len(response.Errors) == 0 {
+// maxMessage bounds what an error quotes of Vault's message, in bytes.
+const maxMessage = 200
+
+// firstMessage returns Vault's first error message, truncated.
+func firstMessage(err error) string {
+	response, ok := errors.AsType[*api.ResponseError](err)
+	if !ok || len(response.Errors) == 0 {
 		return "no reason given"
 	}
-	text := strings.TrimSpace(response.Errors[0])
-	if len(text) > 200 {
-		text = text[:200]
-	}
-	return text
+	return truncate.Bytes(strings.TrimSpace(response.Errors[0]), maxMessage)
 }

@@ -84,7 +84,7 @@ func (s *Session) loginError(failure *vaultlogin.Error) error {
 	// A role that does not exist, or that this account is not bound to, is answered with 400 or
 	// 403. The answer to a login names roles and accounts, and no secret.
 	if errors.Is(err, ErrInvalid) || errors.Is(err, ErrDenied) {
-		return fmt.Errorf("%s: %w: %s", what, ErrDenied, firstSentence(failure.Err))
+		return fmt.Errorf("%s: %w: %s", what, ErrDenied, firstMessage(failure.Err))
 	}
 	return err
 }

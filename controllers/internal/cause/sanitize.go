@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/securenotes/securenotes/app/config"
-	"github.com/securenotes/securenotes/controllers/internal/truncate"
+	"github.com/securenotes/securenotes/app/config/truncate"
 )
 
 const (

@@ -24,8 +24,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config/truncate"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
-	"github.com/securenotes/securenotes/controllers/internal/truncate"
 )
 
 const (

@@ -30,8 +30,8 @@ type conn struct {
 
 	// heard means that something was received. Only the goroutine that reads uses it.
 	heard bool
-	// weight is how many requests the client may have in flight. Only the connection's goroutine
-	// uses it.
+	// weight is how many slots the connection takes: the requests that the client may have in
+	// flight. Only the connection's goroutine uses it.
 	weight int
 
 	// The mutex of connections guards what follows.
@@ -40,19 +40,21 @@ type conn struct {
 	network string
 	exempt  bool
 	group   *group
-	// class is silent, fresh or settled.
+	// class is silent, fresh or established.
 	class int
-	// open means that the connection has open streams, or a request over HTTP/1.1.
-	open bool
-	// work is the connection's part of the bound of that name; 0 or weight. requests and abandoned
-	// count its requests in flight.
-	work, requests, abandoned int
-	opened, workSince         time.Time
-	gone                      bool
-	spare                     *list.Element
-	spareSince                time.Time
-	blocked                   *list.Element
-	blockedSince              time.Time
+	// hasStreams means that the connection has open streams, or a request over HTTP/1.1.
+	hasStreams bool
+	// slots is how many slots the connection holds: 0 or weight. requests and abandoned count its
+	// requests in flight.
+	slots, requests, abandoned int
+	opened, slotsSince         time.Time
+	gone                       bool
+	// idlePlace is the connection's place in its group's idle lists; nil while a request is in
+	// flight.
+	idlePlace    *list.Element
+	idleSince    time.Time
+	blocked      *list.Element
+	blockedSince time.Time
 }
 
 // Read waits while the client does not read what is written to it. Otherwise net/http would hold an
@@ -115,7 +117,7 @@ func (c *conn) abort() {
 	if c.proxied != nil {
 		raw = c.proxied.Raw()
 	}
-	if tcp, ok := raw.(*net.TCPConn); ok && c.class == settled {
+	if tcp, ok := raw.(*net.TCPConn); ok && c.class == established {
 		_ = tcp.SetLinger(0)
 	}
 	_ = c.Conn.Close()

@@ -12,12 +12,13 @@ import (
 )
 
 const (
-	// workWait is how long a connection waits for work; see [connections.active].
-	workWait = 5 * time.Second
-	// workGrace is how long a connection may hold work without a request in the handler, and how
-	// long a connection of an address with more work than others may work before it is preempted. A
-	// connection of an address that has no more than others is preempted after equalGrace.
-	workGrace, equalGrace = 500 * time.Millisecond, 2 * time.Second
+	// slotWait is how long a connection waits for slots; see [connections.active].
+	slotWait = 5 * time.Second
+	// slotGrace is how long a connection may hold slots without a request in the handler, and how
+	// long a connection of an address with more slots than others may hold them before it is
+	// preempted. A connection of an address that has no more than others is preempted after
+	// equalGrace.
+	slotGrace, equalGrace = 500 * time.Millisecond, 2 * time.Second
 )
 
 // The reasons why a connection is closed: the values of a label of the metrics.
@@ -25,7 +26,7 @@ const (
 	reasonTotal      = "total"      // too many connections
 	reasonAddress    = "address"    // too many from the address
 	reasonUnfinished = "unfinished" // too many without a first request
-	reasonWork       = "work"       // no work became free
+	reasonSlots      = "work"       // no slots became free; the label has an older name
 	reasonRequests   = "requests"   // too many requests in flight
 	reasonAbandoned  = "abandoned"  // too many connections whose client gave up a request
 	reasonBlocked    = "blocked"    // too many connections whose client sends and does not read
@@ -41,35 +42,35 @@ type connections struct {
 	closed  func(reason string)
 
 	mu sync.Mutex
-	// all, unfinished, work, requests and abandoned count what the bounds of these names limit.
-	all, unfinished, work, requests, abandoned int
+	// all, unfinished, slots, requests and abandoned count what the bounds of these names limit.
+	all, unfinished, slots, requests, abandoned int
 
 	groups  map[string]*group
 	members map[*conn]struct{}
 	// blocked are the connections whose client sends and does not read, oldest first.
 	blocked *list.List
-	// waiters are the connections that wait for work, oldest first.
+	// waiters are the connections that wait for slots, oldest first.
 	waiters *list.List
 }
 
 // group counts what the connections of an address use.
 type group struct {
-	all, unfinished, work, requests int
+	all, unfinished, slots, requests int
 	// exempt means that the address is a trusted proxy's. The limits for each address do not apply
 	// to it.
 	exempt bool
-	// spare are the connections without a request in flight, by class, in the order in which they
+	// idle are the connections without a request in flight, by class, in the order in which they
 	// are closed.
-	spare [classes]*list.List
+	idle [classes]*list.List
 }
 
-var reasons = []string{reasonTotal, reasonAddress, reasonUnfinished, reasonWork, reasonRequests, reasonAbandoned, reasonBlocked}
+var reasons = []string{reasonTotal, reasonAddress, reasonUnfinished, reasonSlots, reasonRequests, reasonAbandoned, reasonBlocked}
 
 // The classes of connections without a request in flight, in the order in which they are closed.
 const (
-	silent  = iota // nothing was received yet
-	fresh          // no complete first request, or HTTP/2 preface, was received yet
-	settled        // between requests
+	silent      = iota // nothing was received yet
+	fresh              // no complete first request, or HTTP/2 preface, was received yet
+	established        // a first request, or the HTTP/2 preface, was received
 	classes
 )
 
@@ -172,9 +173,9 @@ func (t *connections) evict(c *conn) (victims []victim) {
 // oldest returns the connection of the group to close first, other than the newest one; nil if
 // there is none.
 func (g *group) oldest(newest *conn) *conn {
-	for _, spare := range g.spare {
+	for _, list := range g.idle {
 		// The newest is the last of its list.
-		if first := spare.Front(); first != nil && first.Value.(*conn) != newest {
+		if first := list.Front(); first != nil && first.Value.(*conn) != newest {
 			return first.Value.(*conn)
 		}
 	}
@@ -186,8 +187,8 @@ func (g *group) oldest(newest *conn) *conn {
 // sent nothing comes first, and then the oldest.
 func (t *connections) unfinishedVictim(newest *conn) (chosen *conn) {
 	for _, g := range t.groups {
-		for class := range settled {
-			first := g.spare[class].Front()
+		for class := range established {
+			first := g.idle[class].Front()
 			if first == nil || first.Value.(*conn) == newest {
 				continue
 			}
@@ -214,13 +215,13 @@ func (c *conn) closedBefore(other *conn) bool {
 
 // victim returns the connection to close for a new one: one of the address with the most
 // connections, unless the new one's address has more. An idle connection comes first, then the one
-// that has worked for longest: otherwise clients that keep all their connections busy would
+// that has held its slots for longest: otherwise clients that keep all their connections busy would
 // displace others. Between addresses with equally many, only connections that have been open for a
 // while are closed.
 func (t *connections) victim(newest *conn) (chosen *conn) {
 	limit := time.Now().Add(-equalGrace)
 	for c := range t.members {
-		busy, more := c.spare == nil, c.group.all-newest.group.all
+		busy, more := c.idlePlace == nil, c.group.all-newest.group.all
 		if c == newest || more < 0 ||
 			busy && (c.exempt || c.group == newest.group || more <= 1 && c.opened.After(limit)) {
 			continue
@@ -228,20 +229,20 @@ func (t *connections) victim(newest *conn) (chosen *conn) {
 		switch {
 		case chosen == nil, c.group.all > chosen.group.all:
 			chosen = c
-		case c.group.all < chosen.group.all, busy && chosen.spare != nil:
-		case !busy && chosen.spare == nil, c.since().Before(chosen.since()):
+		case c.group.all < chosen.group.all, busy && chosen.idlePlace != nil:
+		case !busy && chosen.idlePlace == nil, c.since().Before(chosen.since()):
 			chosen = c
 		}
 	}
 	return chosen
 }
 
-// since returns when the connection became idle, or began to work.
+// since returns when the connection became idle, or got its slots.
 func (c *conn) since() time.Time {
-	if c.spare == nil {
-		return c.workSince
+	if c.idlePlace == nil {
+		return c.slotsSince
 	}
-	return c.spareSince
+	return c.idleSince
 }
 
 // heard notes that the client has sent something.
@@ -251,9 +252,9 @@ func (t *connections) heard(c *conn) {
 	if c.gone || c.class != silent {
 		return
 	}
-	t.unfile(c)
+	t.removeIdle(c)
 	c.class = fresh
-	t.file(c)
+	t.addIdle(c)
 }
 
 // join counts a connection, and everything that it uses, in its group.
@@ -261,49 +262,50 @@ func (t *connections) join(c *conn) {
 	g := t.groups[c.network]
 	if g == nil {
 		g = &group{exempt: c.exempt}
-		for class := range g.spare {
-			g.spare[class] = list.New()
+		for class := range g.idle {
+			g.idle[class] = list.New()
 		}
 		t.groups[c.network] = g
 	}
 	c.group = g
 	g.all++
-	if c.class != settled {
+	if c.class != established {
 		g.unfinished++
 	}
-	g.work += c.work
+	g.slots += c.slots
 	g.requests += c.requests
-	t.file(c)
+	t.addIdle(c)
 }
 
 // leave reverses join.
 func (t *connections) leave(c *conn) {
 	g := c.group
-	t.unfile(c)
+	t.removeIdle(c)
 	g.all--
-	if c.class != settled {
+	if c.class != established {
 		g.unfinished--
 	}
-	g.work -= c.work
+	g.slots -= c.slots
 	g.requests -= c.requests
 	if g.all == 0 {
 		delete(t.groups, c.network)
 	}
 }
 
-// file puts a connection at the end of its group's spare list, unless it has a request in flight.
-func (t *connections) file(c *conn) {
-	t.unfile(c)
+// addIdle puts a connection at the end of its group's idle list, unless it has a request in flight.
+func (t *connections) addIdle(c *conn) {
+	t.removeIdle(c)
 	if c.requests == 0 {
-		c.spareSince = time.Now()
-		c.spare = c.group.spare[c.class].PushBack(c)
+		c.idleSince = time.Now()
+		c.idlePlace = c.group.idle[c.class].PushBack(c)
 	}
 }
 
-func (t *connections) unfile(c *conn) {
-	if c.spare != nil {
-		c.group.spare[c.class].Remove(c.spare)
-		c.spare = nil
+// removeIdle reverses addIdle.
+func (t *connections) removeIdle(c *conn) {
+	if c.idlePlace != nil {
+		c.group.idle[c.class].Remove(c.idlePlace)
+		c.idlePlace = nil
 	}
 }
 
@@ -317,10 +319,10 @@ func (t *connections) forget(c *conn) {
 	close(c.closed)
 	delete(t.members, c)
 	t.all--
-	if c.class != settled {
+	if c.class != established {
 		t.unfinished--
 	}
-	t.work -= c.work
+	t.slots -= c.slots
 	t.requests -= c.requests
 	if c.abandoned > 0 {
 		t.abandoned--

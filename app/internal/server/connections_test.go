@@ -272,15 +272,15 @@ func TestConnectionsWithRequestsStay(t *testing.T) {
 	}
 }
 
-// TestConnectionsWaitForWork: a connection waits until another one releases its work, and one
-// address cannot hold all of it.
-func TestConnectionsWaitForWork(t *testing.T) {
+// TestConnectionsWaitForSlots: a connection waits until another one releases its slots, and one
+// address cannot hold all of them.
+func TestConnectionsWaitForSlots(t *testing.T) {
 	release := make(chan struct{})
 	entered := make(chan struct{}, 10)
 	var once sync.Once
 	unlock := func() { once.Do(func() { close(release) }) }
 	defer unlock()
-	b := serveWithin(t, small(func(b *bounds) { b.work, b.workPerAddress = 3*maxStreams, maxStreams }), http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	b := serveWithin(t, small(func(b *bounds) { b.slots, b.slotsPerAddress = 3*maxStreams, maxStreams }), http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		entered <- struct{}{}
 		if r.URL.Path == "/wait" {
 			<-release
@@ -296,7 +296,7 @@ func TestConnectionsWaitForWork(t *testing.T) {
 	<-entered
 	select {
 	case <-entered:
-		t.Error("the address has more work than its bound")
+		t.Error("the address has more slots than its bound")
 	case <-time.After(100 * time.Millisecond):
 	}
 	unlock()
@@ -307,10 +307,10 @@ func TestConnectionsWaitForWork(t *testing.T) {
 	}
 }
 
-// TestFewSlowRequestsComeFirst: when slow requests of some addresses use all work, an address with
+// TestFewSlowRequestsComeFirst: when slow requests of some addresses use all slots, an address with
 // few requests is served, and the address with the most loses a connection.
 func TestFewSlowRequestsComeFirst(t *testing.T) {
-	b := serveWithin(t, small(func(b *bounds) { b.work, b.requests = 3*maxStreams, 6 }), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	b := serveWithin(t, small(func(b *bounds) { b.slots, b.requests = 3*maxStreams, 6 }), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/large" {
 			_, _ = io.WriteString(w, large[:64<<10])
 		}
@@ -330,7 +330,7 @@ func TestFewSlowRequestsComeFirst(t *testing.T) {
 		t.Errorf("another client: status %d", status)
 	}
 	slow[0].isClosed(t)
-	if n := b.count(reasonWork); n != 1 {
+	if n := b.count(reasonSlots); n != 1 {
 		t.Errorf("%d connections closed, want 1", n)
 	}
 }
@@ -391,7 +391,7 @@ func TestBusyConnectionsGiveWay(t *testing.T) {
 // TestOneSlowStreamOfEachAddress: many addresses with one slow stream each do not stop another
 // client for long.
 func TestOneSlowStreamOfEachAddress(t *testing.T) {
-	b := serveWithin(t, small(func(b *bounds) { b.work = 3 * maxStreams }), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	b := serveWithin(t, small(func(b *bounds) { b.slots = 3 * maxStreams }), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/large" {
 			_, _ = io.WriteString(w, large[:64<<10])
 		}
@@ -435,14 +435,14 @@ func TestSilentConnectionsGiveWayFirst(t *testing.T) {
 	}
 }
 
-// TestAnswersThatAreNotReadGiveUpTheirShare: a connection loses its work if its client does not
+// TestAnswersThatAreNotReadGiveUpTheirShare: a connection loses its slots if its client does not
 // read answers outside the handler: those of net/http to a too large header, and the last 4 KiB of
 // any.
 func TestAnswersThatAreNotReadGiveUpTheirShare(t *testing.T) {
 	for name, n := range map[string]int{"of the handler": 0, "of net/http": tooManyFields} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := serveWithin(t, small(func(b *bounds) { b.work = maxStreams }), ok)
+			b := serveWithin(t, small(func(b *bounds) { b.slots = maxStreams }), ok)
 			a := b.connect(t, "127.0.0.1")
 			for i := range uint32(maxStreams) {
 				a.request(t, 2*i+1, "/", n)
@@ -454,7 +454,7 @@ func TestAnswersThatAreNotReadGiveUpTheirShare(t *testing.T) {
 				t.Errorf("another client: status %d", status)
 			}
 			a.isClosed(t)
-			if n := b.count(reasonWork); n != 1 {
+			if n := b.count(reasonSlots); n != 1 {
 				t.Errorf("%d connections closed, want 1", n)
 			}
 		})
@@ -579,7 +579,7 @@ func TestOrdinaryClientsLoseNothing(t *testing.T) {
 		}
 		group.Wait()
 	}
-	if n := b.count(reasonTotal) + b.count(reasonAddress) + b.count(reasonWork) + b.count(reasonRequests) + b.refused.Load(); n != 0 {
+	if n := b.count(reasonTotal) + b.count(reasonAddress) + b.count(reasonSlots) + b.count(reasonRequests) + b.refused.Load(); n != 0 {
 		t.Errorf("%d connections or requests refused", n)
 	}
 }

@@ -25,10 +25,11 @@ const (
 
 	// freshMemory is for a connection without a first request: a ClientHello of 64 KiB.
 	freshMemory = 160 << 10
-	// settledMemory is for a connection between requests: half a frame, or half a header.
-	settledMemory = 160 << 10
-	// blockedMemory is for a client that sends and does not read, in addition to settledMemory:
-	// answers to what it sent before it was blocked.
+	// establishedMemory is for an established connection between requests: half a frame, or half a
+	// header.
+	establishedMemory = 160 << 10
+	// blockedMemory is for a client that sends and does not read, in addition to
+	// establishedMemory: answers to what it sent before it was blocked.
 	blockedMemory = 400 << 10
 	// streamMemory is for a request in flight: a header of many small fields, the goroutine, and
 	// its part of the receive buffer.
@@ -38,6 +39,14 @@ const (
 	abandonedMemory = (4*maxStreams + 1) * streamMemory
 	// probeMemory is for a connection for probes or metrics, with its request.
 	probeMemory = 48 << 10
+)
+
+// What the process holds for requests in addition to the connections, in bytes.
+const (
+	// APIMemory is reserved for the API's large bodies and answers, and for exports.
+	APIMemory = 80 << 20
+	// RequestMemory is reserved for the body or the answer of each request.
+	RequestMemory = 64 << 10
 )
 
 // defaultMemoryLimit is the limit that a pod with 256 MiB has: automemlimit leaves a tenth for
@@ -58,9 +67,11 @@ func MemoryLimit() int64 {
 type bounds struct {
 	// total and perAddress bound connections, and unfinished those without a first request.
 	total, perAddress, unfinished int
-	// work and workPerAddress bound the requests that the open connections could have in flight.
-	work, workPerAddress int
-	// requests and requestsPerAddress bound requests in flight. One more is answered 503. At
+	// slots and slotsPerAddress bound the requests that the busy connections could have in flight:
+	// a connection of HTTP/2 takes a slot for each stream that it may open.
+	slots, slotsPerAddress int
+	// requests and requestsPerAddress bound the requests that are in flight. One more is answered
+	// 503. At
 	// hardFactor times the bound the connection is closed.
 	requests, requestsPerAddress int
 	// abandoned bounds connections whose client gave up a request that is still in the handler.
@@ -74,7 +85,7 @@ const hardFactor = 2
 
 // probeBounds are small and do not depend on the memory limit.
 var probeBounds = bounds{
-	total: 128, perAddress: 64, unfinished: 128, work: 128, workPerAddress: 64,
+	total: 128, perAddress: 64, unfinished: 128, slots: 128, slotsPerAddress: 64,
 	requests: 64, requestsPerAddress: 32, abandoned: 1, blocked: 128,
 }
 
@@ -84,13 +95,13 @@ func apiBounds(limit int64) bounds {
 	share := func(part, size int) int { return int(max(limit, minMemoryLimit)/1000) * part / size }
 	b := bounds{
 		unfinished: share(70, freshMemory),
-		total:      share(150, settledMemory),
+		total:      share(150, establishedMemory),
 		blocked:    share(20, blockedMemory),
-		work:       share(110, streamMemory),
+		slots:      share(110, streamMemory),
 		abandoned:  share(30, abandonedMemory),
 	}
-	b.perAddress, b.workPerAddress = b.total/2, b.work/3
-	b.requests, b.requestsPerAddress = b.work/2, b.work/4
+	b.perAddress, b.slotsPerAddress = b.total/2, b.slots/3
+	b.requests, b.requestsPerAddress = b.slots/2, b.slots/4
 	return b
 }
 

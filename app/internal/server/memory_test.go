@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 
 // unbounded are bounds that no test reaches.
 var unbounded = bounds{
-	total: 1 << 20, perAddress: 1 << 20, unfinished: 1 << 20, work: 1 << 20, workPerAddress: 1 << 20,
+	total: 1 << 20, perAddress: 1 << 20, unfinished: 1 << 20, slots: 1 << 20, slotsPerAddress: 1 << 20,
 	requests: 1 << 20, requestsPerAddress: 1 << 20, abandoned: 1 << 20, blocked: 1 << 20,
 }
 
@@ -200,7 +200,7 @@ func TestMemoryOfEach(t *testing.T) {
 				}
 			}
 		}},
-		"half a header of HTTP/1.1": {connections: 50, each: 1, budget: settledMemory, attack: func(t *testing.T, m *measured) {
+		"half a header of HTTP/1.1": {connections: 50, each: 1, budget: establishedMemory, attack: func(t *testing.T, m *measured) {
 			_, config := exampleTLS()
 			config.NextProtos = []string{"http/1.1"}
 			conn, err := tls.Dial("tcp", m.address, config)
@@ -212,8 +212,8 @@ func TestMemoryOfEach(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		"idle": {connections: 100, each: 1, budget: settledMemory, attack: func(t *testing.T, m *measured) { m.attack(t) }},
-		"half a frame": {connections: 50, each: 1, budget: settledMemory, attack: func(t *testing.T, m *measured) {
+		"idle": {connections: 100, each: 1, budget: establishedMemory, attack: func(t *testing.T, m *measured) { m.attack(t) }},
+		"half a frame": {connections: 50, each: 1, budget: establishedMemory, attack: func(t *testing.T, m *measured) {
 			a := m.attack(t)
 			if err := a.WriteRawFrame(0xee, 0, 0, make([]byte, maxFrame-1)); err != nil {
 				t.Fatal(err)
@@ -225,13 +225,13 @@ func TestMemoryOfEach(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		"half a header of many fields": {connections: 50, each: 1, budget: settledMemory, attack: func(t *testing.T, m *measured) {
+		"half a header of many fields": {connections: 50, each: 1, budget: establishedMemory, attack: func(t *testing.T, m *measured) {
 			a := m.attack(t)
 			if err := a.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: fields("/", manyFields)}); err != nil {
 				t.Fatal(err)
 			}
 		}},
-		"PINGs whose answers are not read": {connections: 4, each: 1, budget: settledMemory + blockedMemory, attack: func(t *testing.T, m *measured) {
+		"PINGs whose answers are not read": {connections: 4, each: 1, budget: establishedMemory + blockedMemory, attack: func(t *testing.T, m *measured) {
 			a := m.attack(t)
 			if err := a.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
 				t.Fatal(err)
@@ -261,7 +261,7 @@ func TestMemoryOfEach(t *testing.T) {
 				a.request(t, 2*i+1, "/wait", manyFields)
 			}
 		}},
-		"requests given up": {connections: 10, each: 1, budget: abandonedMemory + maxStreams*streamMemory + settledMemory, attack: func(t *testing.T, m *measured) {
+		"requests given up": {connections: 10, each: 1, budget: abandonedMemory + maxStreams*streamMemory + establishedMemory, attack: func(t *testing.T, m *measured) {
 			a := m.attack(t)
 			for i := range uint32(5 * maxStreams) {
 				a.request(t, 2*i+1, "/wait", manyFields)

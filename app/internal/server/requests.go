@@ -46,7 +46,7 @@ func (t *connections) begin(c *conn) verdict {
 	}
 	// An address with few requests is served in any case, whatever other addresses do.
 	over := t.requests >= t.bounds.requests && g.requests >= fewRequests || address >= t.bounds.requestsPerAddress
-	t.unfile(c)
+	t.removeIdle(c)
 	c.requests++
 	g.requests++
 	t.requests++
@@ -80,8 +80,8 @@ func (t *connections) end(r *inFlight) {
 		}
 	}
 	if c.requests == 0 {
-		t.file(c)
-		t.releaseWork(c)
+		t.addIdle(c)
+		t.releaseSlots(c)
 	}
 }
 
@@ -111,7 +111,7 @@ func (t *connections) abandon(r *inFlight) {
 
 // limitRequests calls next if there are not too many requests in flight, in the process and for the
 // client's address. What net/http still has to send after the handler has returned, at most 4 KiB,
-// is part of the connection's work; see [connections.active].
+// is part of what a slot stands for; see [connections.active].
 func limitRequests(next http.Handler, refused func(), headers func(http.Header)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, _ := r.Context().Value(connKey{}).(*conn)

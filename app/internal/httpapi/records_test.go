@@ -310,6 +310,26 @@ func TestWritesHaveTwoLines(t *testing.T) {
 	})
 }
 
+// TestReplayedCreationIsRecorded checks that a retry's line of intent names a note that was never
+// stored, and the line of its outcome the first request's note.
+func TestReplayedCreationIsRecorded(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		out := &breakable{}
+		s := newService(t, open, true, withTrail(t, out))
+		token := s.signIn(t, "alice")
+		id := ""
+		for range 2 {
+			id = s.call(t, "POST", "/api/notes", token, `{"content":"mine"}`, "Idempotency-Key", "k").body["id"].(string)
+		}
+		records := out.records(t)
+		intent, outcome := records[len(records)-2], records[len(records)-1]
+		if intent.Outcome != "intent" || outcome.Outcome != "success" || intent.RequestID != outcome.RequestID || outcome.Object != id {
+			t.Errorf("intent %+v, outcome %+v; want an outcome for note %s", intent, outcome, id)
+		}
+		s.call(t, "GET", "/api/notes/"+intent.Object, token, "").want(t, "the note of the intent", 404, "Note not found")
+	})
+}
+
 // TestExportIsRecorded: the line has how much was sent, also of an export that was cut off.
 func TestExportIsRecorded(t *testing.T) {
 	for name, tc := range map[string]struct {

@@ -11,11 +11,17 @@ import (
 	"github.com/securenotes/securenotes/app/internal/sessions"
 )
 
-// errKeyUsed rolls back a transaction whose idempotency key is already in use.
-var errKeyUsed = errors.New("the idempotency key is used")
+var (
+	// errKeyUsed rolls back a transaction whose idempotency key is already in use.
+	errKeyUsed = errors.New("the idempotency key is used")
+	// errOtherPepper means that a replica with another pepper has just used the idempotency key, so
+	// that the requests cannot be compared.
+	errOtherPepper = errors.New("a replica with another pepper has just used the idempotency key")
+)
 
 // CreateNoteIdempotent is CreateNote under an idempotency key. If the key is in use, it stores
-// nothing and returns what was created under it.
+// nothing and returns what was created under it. Error: ErrUnavailable also if a concurrent request
+// of a replica with another pepper uses the key.
 func (c *core) CreateNoteIdempotent(ctx context.Context, id sessions.Identity, now time.Time, n notes.Sealed, key notes.IdempotencyKey) (notes.First, error) {
 	created := notes.First{ID: n.ID, CreatedAt: n.CreatedAt, Request: key.Request}
 	err := c.untilKnown(ctx, c.noteExists(ctx, id, n.ID), func() error {
@@ -27,12 +33,24 @@ func (c *core) CreateNoteIdempotent(ctx context.Context, id sessions.Identity, n
 		if err != nil {
 			return err
 		}
-		if !found {
-			return fmt.Errorf("%w: the idempotency key has just expired, so it is free again", errRetry)
+		if found {
+			created = first
+			return nil
 		}
-		created = first
-		return nil
+		// A retry would take the key from the other replica's request, and store the note twice.
+		used, err := c.exists(ctx, "SELECT count(*) FROM idempotency_keys WHERE owner = $1 AND key = $2 AND expires_at > $3",
+			id.Owner, key.Digest, micros(now))()
+		switch {
+		case err != nil:
+			return err
+		case used:
+			return errOtherPepper
+		}
+		return fmt.Errorf("%w: the idempotency key has just expired, so it is free again", errRetry)
 	})
+	if errors.Is(err, errOtherPepper) {
+		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
 	return created, err
 }
 

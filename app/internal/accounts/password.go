@@ -39,7 +39,8 @@ type request struct {
 	purpose purpose
 	// parties are for whom the request counts: an address, a username, a signed-in user.
 	parties []string
-	// admit, if it is not nil, is called once the request has its slot. Its error ends the request.
+	// admit, if it is not nil, is called once the request has obtained a slot. If it returns an
+	// error, the request fails with that error.
 	admit func() error
 	// verified, if it is not nil, is called with the outcome while the request still has its slot.
 	verified func(error)

@@ -40,7 +40,8 @@ type page struct {
 	last string
 }
 
-// readPage reads and opens the notes after the one with the id before, within the timeout.
+// readPage reads and decrypts at most limit notes: the next ones that are older than the note whose
+// id is before. It must finish within timeout.
 func (s *Service) readPage(ctx context.Context, id sessions.Identity, timeout time.Duration, before string, limit int) (page, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

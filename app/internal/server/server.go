@@ -67,7 +67,7 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler, t t
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), config.ShutdownTimeout)
 	defer cancel()
 	if err := server.Shutdown(last); err != nil && !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("listener %s: requests were cut off after %s: %w", listener.Addr(), config.ShutdownTimeout, err)
+		return fmt.Errorf("listener %s: shutdown: requests that still ran after %s were aborted: %w", listener.Addr(), config.ShutdownTimeout, err)
 	}
 	return nil
 }

@@ -32,8 +32,8 @@ func (c *core) countSealsIn(ctx context.Context, q queryer, owner, key string, n
 	return seals, err
 }
 
-// SucceedKey implements envelope.KeyRows. Error: accounts.ErrFenced, if a rotation has begun since
-// next was wrapped.
+// SucceedKey implements envelope.KeyRows: it makes next the active key in place of key. Error:
+// accounts.ErrFenced if a rotation has begun since next was wrapped.
 func (c *core) SucceedKey(ctx context.Context, key, next envelope.StoredKey, now time.Time) error {
 	return c.transact(ctx, func(tx queryer) error {
 		// The lock on the user's row serializes this with a rotation.

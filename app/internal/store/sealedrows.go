@@ -96,7 +96,7 @@ func (t *tableSchema) checkSealed() error {
 	}
 	for _, name := range append([]string{t.name}, t.sealed...) {
 		if !plainName.MatchString(name) {
-			return fmt.Errorf("%w: %q is not a plain name", ErrSchema, name)
+			return fmt.Errorf("%w: the name %q must have only lower-case letters, digits and underscores", ErrSchema, name)
 		}
 	}
 	return nil
@@ -178,7 +178,7 @@ func (c *core) CountRowsWithoutKey(ctx context.Context, t SealedTable, r OwnerRa
 // WrappedValues implements Rotation.
 func (c *core) WrappedValues(ctx context.Context, w WrappedColumn, visit func(string) error) error {
 	if !plainName.MatchString(w.Table) || !plainName.MatchString(w.Column) {
-		return fmt.Errorf("%w: %s.%s is not a plain name", ErrSchema, w.Table, w.Column)
+		return fmt.Errorf("%w: the name of column %s.%s must have only lower-case letters, digits and underscores", ErrSchema, w.Table, w.Column)
 	}
 	return c.rows(ctx, "SELECT "+w.Column+" FROM "+w.Table+" WHERE "+w.Column+" IS NOT NULL", nil, func(rows *sql.Rows) error {
 		var value string

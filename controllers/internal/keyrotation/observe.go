@@ -18,7 +18,8 @@ type observed struct {
 	rotation *v1alpha1.KeyRotation
 	// parent is nil if the SecureNotes does not exist.
 	parent *v1alpha1.SecureNotes
-	// queued is how many older rotations of the same reason have not ended.
+	// queued is the number of older rotations with the same spec.reason that have not ended, a
+	// running one included.
 	queued int
 	// ahead is the rotation that this one waits for in the queue; nil if it may start.
 	ahead *v1alpha1.KeyRotation

@@ -185,7 +185,7 @@ func keepsDestroyedVersion(s *scope) finding {
 	if policy == nil || policy.KeepFromVersion == nil || s.key == nil || *policy.KeepFromVersion >= s.key.MinAvailable {
 		return finding{}
 	}
-	return bad(v1alpha1.ReasonTrimFailed, fmt.Sprintf("spec.keyRotation.trim.keepFromVersion is %d, but the versions below %d are destroyed already: a backup that needs one cannot be read",
+	return bad(v1alpha1.ReasonTrimFailed, fmt.Sprintf("spec.keyRotation.trim.keepFromVersion is %d, but Vault has already destroyed the key versions below %d: a backup that is encrypted under one of them cannot be read",
 		*policy.KeepFromVersion, s.key.MinAvailable))
 }
 

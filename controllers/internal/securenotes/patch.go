@@ -49,8 +49,8 @@ func (r *Reconciler) recordSecrets(ctx context.Context, s *scope, secrets vaulta
 	return nil
 }
 
-// announce logs each condition whose status or reason changed, and emits an event unless it is
-// Unknown.
+// announce logs each condition whose status or reason differs from the previous one. It also emits
+// an event for the condition, unless its new status is Unknown.
 func (r *Reconciler) announce(ctx context.Context, s *scope, conditions []metav1.Condition) {
 	for _, c := range conditions {
 		before := meta.FindStatusCondition(s.original.Status.Conditions, c.Type)

@@ -106,9 +106,9 @@ func LeastCPU(ctx context.Context, live client.Reader, sn *v1alpha1.SecureNotes)
 // its label.
 const maxPods = 100
 
-// Read returns the outcome of the expected Job. A Job whose identity is to be recorded, and one
-// that is complete, is read past the cache, which does not have the Job's spec. lookup finds out
-// why a running Job does not complete.
+// Read returns the outcome of the expected Job. It reads two kinds of Jobs through live, not from
+// the cache, which omits their spec: a Job whose identity is not recorded yet, and a complete one.
+// For a Job that runs and does not complete, lookup finds out why.
 func (e Expected) Read(ctx context.Context, reader, live client.Reader, lookup cause.Lookup, now time.Time) (Outcome, error) {
 	owner := e.Owner.GetUID()
 	job := &batchv1.Job{}

@@ -25,7 +25,8 @@ type vaultState struct {
 	operatorRules string
 }
 
-// examine reads the state of Vault, and returns an error if something must not be changed.
+// examine reads the state of Vault. It returns an error if set-up would have to change something
+// that it must not change.
 func (r *setupRun) examine(ctx context.Context) (*vaultState, error) {
 	found := &vaultState{policies: map[string]string{}}
 	if err := r.examineMounts(ctx, found); err != nil {

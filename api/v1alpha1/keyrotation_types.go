@@ -129,7 +129,7 @@ type KeyRotationStatus struct {
 	Strategy RotationStrategy `json:"strategy,omitempty"`
 
 	// shards is the number of pods that share the work of this attempt. Unset until it is certain
-	// that no other rotation of the SecureNotes has its turn.
+	// that no other rotation of the SecureNotes runs.
 	// +optional
 	Shards int32 `json:"shards,omitempty"`
 

@@ -12,7 +12,7 @@ import (
 )
 
 // ErrNotRecorded means that an entry does not have the value whose digest was recorded before it
-// was created. Whoever replaced it knows the new value.
+// was created. Anyone who replaced it knows the new value.
 var ErrNotRecorded = errors.New("it is not the value that was recorded")
 
 // SessionKeys reads the deployment's session keys. Error: ErrNotRecorded.

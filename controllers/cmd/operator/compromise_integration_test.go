@@ -95,7 +95,7 @@ func TestCompromiseTakesOver(t *testing.T) {
 		if newKeys == nil || cmp.Equal(newKeys, firstKeys) {
 			t.Error("the new session keys are missing, or the old ones")
 		}
-		// Whoever planted keys can sign tokens only with those.
+		// A person who planted keys can sign tokens only with those.
 		if newKeys["jwks"] == planted.JWKS {
 			t.Errorf("%s holds keys that were planted", entry)
 		}

@@ -324,7 +324,7 @@ func TestOvertaken(t *testing.T) {
 				if (found == nil) != (tc.want == "") || found != nil && !strings.Contains(found.Error(), tc.want) {
 					t.Errorf("got %v, want %q", found, tc.want)
 				}
-				// Vault has one more version, whoever added it.
+				// Vault has one more version, added by anybody.
 				d := decide(observed{rotation: kr, parent: tc.parent, overtaken: found, key: key(4, 4), accounts: accounts("x", "y")})
 				if superseded := d.action == "Fail" && d.reason == config.ReasonSuperseded; superseded != (tc.want != "") {
 					t.Errorf("next is %s (%s)", d.action, d.reason)

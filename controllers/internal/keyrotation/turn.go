@@ -101,7 +101,7 @@ var recordTurn = step{name: "RecordTurn", due: when(func(o observed) bool { retu
 // firstTurn reports whether the turn has not been certain in any attempt.
 func firstTurn(o observed) bool { return o.rotation.Status.FromVersion == nil }
 
-// turnCertain reports whether it is certain that no other rotation of the SecureNotes has its turn.
+// turnCertain reports whether it is certain that no other rotation of the SecureNotes runs.
 // The number of shards says so: start sets it to 0, and recordCertainTurn to the parallelism.
 func turnCertain(kr *v1alpha1.KeyRotation) bool {
 	return rotations.Started(kr) && kr.Status.Shards > 0 && kr.Status.FromVersion != nil

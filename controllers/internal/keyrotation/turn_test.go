@@ -31,7 +31,7 @@ func TestTurn(t *testing.T) {
 	retried := func(kr *v1alpha1.KeyRotation) {
 		kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
 		kr.Status.Attempt, kr.Status.Shards = 1, 1
-		setFailed(kr, &kr.Status, decision{verdict: fail, reason: v1alpha1.ReasonJobFailed, message: "of before"}, time.Unix(1000, 0))
+		setFailed(kr, &kr.Status, decision{verdict: fail, reason: v1alpha1.ReasonJobFailed, message: "the previous failure"}, time.Unix(1000, 0))
 	}
 	for name, tc := range map[string]struct {
 		// late is created, or retried, when the operator of early is about to record that early

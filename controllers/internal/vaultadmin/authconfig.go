@@ -14,8 +14,8 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 )
 
-// reviewerSet is the field that says whether Vault has a token reviewer's JWT. Vault never returns
-// the JWT.
+// reviewerSet is the field that reports whether Vault has a token reviewer's JWT. Vault never
+// returns the JWT.
 const reviewerSet = "token_reviewer_jwt_set"
 
 // ValidateKubernetesHost returns an error unless host can be the address of an API server.

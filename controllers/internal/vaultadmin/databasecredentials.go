@@ -21,7 +21,7 @@ func (c *Client) revocationPath(role string) string {
 }
 
 // RevokeDatabaseCredentials makes Vault drop all database users of d.DatabaseRole, and returns when
-// they are dropped. Whoever may use the role can get new ones. It can be repeated. Errors:
+// they are dropped. Anyone who may use the role can get new ones. It can be repeated. Errors:
 // RevocationFailed, if the database does not drop a user; SetupMissing, if vault-setup ran without
 // DatabaseMount; Taken; connection errors.
 func (c *Client) RevokeDatabaseCredentials(ctx context.Context, d Deployment) error {

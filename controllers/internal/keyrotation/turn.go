@@ -109,7 +109,9 @@ func turnCertain(kr *v1alpha1.KeyRotation) bool {
 
 // start records the start, unless another rotation comes first. It lists the rotations past the
 // cache, under a lock of the process, so that this process starts only one of two rotations.
-// Another operator does not hold this lock, so recordCertainTurn checks again.
+// Another operator does not hold this lock, so recordCertainTurn checks again. If the cache does
+// not show the rotation that comes first, the pass ends: otherwise start would be taken again and
+// again.
 func (r *Reconciler) start(ctx context.Context, kr *v1alpha1.KeyRotation) error {
 	r.starting.Lock()
 	defer r.starting.Unlock()
@@ -118,9 +120,7 @@ func (r *Reconciler) start(ctx context.Context, kr *v1alpha1.KeyRotation) error 
 		return err
 	}
 	if first := ahead(kr, all); first != nil {
-		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
-			setWaiting(kr, s, v1alpha1.ReasonQueued, "waits for KeyRotation "+first.Name+" to end")
-		})
+		return r.queueBehind(ctx, kr, first)
 	}
 	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
 		// The turn of the previous attempt is over, and that of this one is not certain yet.
@@ -147,10 +147,7 @@ func recordCertainTurn(ctx context.Context, r *Reconciler, o observed) error {
 	yieldTo, waitFor := resolveTurn(kr, all)
 	switch {
 	case yieldTo != nil:
-		return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
-			s.StartTime = nil
-			setWaiting(kr, s, v1alpha1.ReasonQueued, "waits for KeyRotation "+yieldTo.Name+" to end")
-		})
+		return r.queueBehind(ctx, kr, yieldTo)
 	case waitFor != nil:
 		return stalecache.New("KeyRotation", waitFor.Name, "it has neither ended nor yielded its turn")
 	case overtaken(kr, o.parent, all) != nil:
@@ -168,6 +165,19 @@ func recordCertainTurn(ctx context.Context, r *Reconciler, o observed) error {
 			s.FromVersion = new(o.key.Latest)
 		}
 	})
+}
+
+// queueBehind records that a rotation waits for another one, which a list past the cache shows. If
+// it succeeds it returns a [stalecache.Error], because the cache does not show that yet.
+func (r *Reconciler) queueBehind(ctx context.Context, kr, first *v1alpha1.KeyRotation) error {
+	err := r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
+		s.StartTime = nil
+		setWaiting(kr, s, v1alpha1.ReasonQueued, "waits for KeyRotation "+first.Name+" to end")
+	})
+	if err != nil {
+		return err
+	}
+	return stalecache.New("KeyRotation", first.Name, "it goes first")
 }
 
 func strategyOf(kr *v1alpha1.KeyRotation, rotation operand.Rotation) v1alpha1.RotationStrategy {

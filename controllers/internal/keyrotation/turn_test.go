@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -73,6 +74,51 @@ func TestTurn(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestStaleQueue: the cache does not show yet that another rotation goes first. That ends the pass,
+// which is neither an error nor a step that is taken.
+func TestStaleQueue(t *testing.T) {
+	t.Parallel()
+	for name, started := range map[string]bool{"it starts": false, "it has started": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, &crashtest.Crash{}, rotation("second", owned, guarded))
+			if started {
+				kr := w.rotation(t, "second")
+				kr.Status.StartTime, kr.Status.Attempt = new(metav1.NewTime(time.Unix(1000, 0))), 1
+				if err := w.Status().Update(t.Context(), kr); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cache := w.Fork(t)
+			if err := w.Create(t.Context(), rotation("first", running, from(1))); err != nil {
+				t.Fatal(err)
+			}
+			ctx, lines, _ := logged(t)
+			r := w.reconciler(events.NewFakeRecorder(100))
+			r.Client = interceptor.NewClient(r.Client.(client.WithWatch), interceptor.Funcs{
+				Get: func(ctx context.Context, _ client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+					return cache.Get(ctx, key, o, opts...)
+				},
+				List: func(ctx context.Context, _ client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+					return cache.List(ctx, list, opts...)
+				},
+			})
+			result, err := r.Reconcile(ctx, ctrl.Request{NamespacedName: client.ObjectKey{Namespace: "ns", Name: "second"}})
+			if err != nil || result.RequeueAfter < time.Second || result.RequeueAfter > 2*time.Second {
+				t.Errorf("got %+v and error %v, want another pass soon", result, err)
+			}
+			if kr := w.rotation(t, "second"); rotations.Started(kr) || kr.Status.State != v1alpha1.ReasonQueued {
+				t.Errorf("got %+v, want a rotation in the queue", kr.Status)
+			}
+			for _, l := range *lines {
+				if l.Level == 0 {
+					t.Errorf("got %+v, want no line about a step", l)
+				}
+			}
+		})
 	}
 }
 

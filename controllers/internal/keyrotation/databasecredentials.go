@@ -79,5 +79,6 @@ func (r *Reconciler) recordRevocationFailed(ctx context.Context, o observed, cau
 		return err
 	}
 	r.event(o.rotation, o.parent, corev1.EventTypeWarning, reason, message)
-	return nil
+	logger(ctx, o.rotation).Info("database users not dropped", "reason", reason, "message", message)
+	return errNotTaken
 }

@@ -1,6 +1,7 @@
 package keyrotation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -108,7 +109,7 @@ func (j job) create(ctx context.Context, r *Reconciler, o observed) error {
 	created, err := j.expected(r, o.rotation, o.parent).Create(ctx, r.Client, r.Live)
 	if foreign, ok := errors.AsType[*trustedjob.ForeignError](err); ok {
 		d, _ := foreignJob(foreign.Error())
-		return r.fail(ctx, o, d)
+		return cmp.Or(r.fail(ctx, o, d), errNotTaken)
 	}
 	if err != nil {
 		return err

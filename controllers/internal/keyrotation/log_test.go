@@ -170,3 +170,57 @@ func TestAFailureIsLogged(t *testing.T) {
 		t.Errorf("got %+v, want the reason of the Job's pod", *lines)
 	}
 }
+
+// TestStepsNotTakenAreNotLogged: a step that finds a reason not to be taken is not logged as taken.
+func TestStepsNotTakenAreNotLogged(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		step    string
+		prepare func(*testing.T, *world, *Reconciler)
+	}{
+		"a foreign Job that the cache does not show": {"CreateVerify", func(t *testing.T, w *world, r *Reconciler) {
+			t.Helper()
+			w.forgeJob(t)
+			w.endJobs(t, batchv1.JobComplete)
+			r.Client = interceptor.NewClient(r.Client.(client.WithWatch), interceptor.Funcs{
+				Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+					if strings.Contains(key.Name, "verify") {
+						return apierrors.NewNotFound(batchv1.Resource("jobs"), key.Name)
+					}
+					return c.Get(ctx, key, o, opts...)
+				},
+			})
+		}},
+		"database users that Vault cannot drop": {"RevokeDatabaseCredentials", func(_ *testing.T, w *world, _ *Reconciler) {
+			w.vault.unrevoked = errors.New("the database does not respond")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
+			w.pass(t, "first")
+			w.recreateAccounts(t)
+			if tc.step != "RevokeDatabaseCredentials" {
+				w.pass(t, "first")
+			}
+			ctx, lines, _ := logged(t)
+			r := w.reconciler(events.NewFakeRecorder(100))
+			tc.prepare(t, w, r)
+			if _, err := r.Reconcile(ctx, ctrl.Request{NamespacedName: client.ObjectKey{Namespace: "ns", Name: "first"}}); err != nil {
+				t.Fatal(err)
+			}
+			why := 0
+			for _, l := range *lines {
+				if l.Msg == "rotation step taken" && l.Step == tc.step {
+					t.Errorf("got %+v, want no such step", l)
+				}
+				if l.Level == 0 && l.Reason != "" && l.Message != "" {
+					why++
+				}
+			}
+			if why != 1 {
+				t.Errorf("got %d lines that say why, want 1: %+v", why, *lines)
+			}
+		})
+	}
+}

@@ -2,6 +2,7 @@ package keyrotation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -104,8 +105,12 @@ func (r *Reconciler) once(ctx context.Context, kr *v1alpha1.KeyRotation) (again 
 	case fail:
 		err = r.fail(ctx, o, d)
 	default:
-		if err = s.do(withStep(ctx, s), r, o); err == nil {
+		err = s.do(withStep(ctx, s), r, o)
+		switch {
+		case err == nil:
 			logStep(ctx, s, o)
+		case errors.Is(err, errNotTaken):
+			err = nil
 		}
 	}
 	if err != nil {

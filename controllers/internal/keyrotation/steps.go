@@ -2,6 +2,7 @@ package keyrotation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -86,11 +87,15 @@ type step struct {
 	// due decides from what was observed whether the step comes now, and whether it is taken. It is
 	// a pure function. It may rely on every earlier step not being due.
 	due func(observed) (decision, bool)
-	// do takes the step. It is nil if due never decides so.
+	// do takes the step. It is nil if due never decides so. An [errNotTaken] says that it did not.
 	do func(context.Context, *Reconciler, observed) error
 	// job returns the name of the Job that the step is about, for the log. It may be nil.
 	job func(observed) string
 }
+
+// errNotTaken says that a step found a reason not to be taken, and dealt with it. The list is
+// walked again, but the log must not show the step.
+var errNotTaken = errors.New("the step was not taken")
 
 // verdict is what becomes of a step that is due.
 type verdict string

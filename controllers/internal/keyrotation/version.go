@@ -83,8 +83,11 @@ func addVersion(ctx context.Context, r *Reconciler, o observed) error {
 		return stalecache.New("KeyRotation", kr.Name, "it has changed since it was read")
 	}
 	key, err := r.readKey(ctx, o.parent)
-	if err != nil || key.Latest != *from {
+	if err != nil {
 		return err
+	}
+	if key.Latest != *from {
+		return errNotTaken
 	}
 	vault, err := r.vaultOf(o.parent)
 	if err != nil {

@@ -9,13 +9,16 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 	"github.com/securenotes/securenotes/controllers/internal/retirement"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
+	"github.com/securenotes/securenotes/controllers/internal/stalecache"
 )
 
 // TestPatchedVerificationRetiresNothing: a Job that was patched to complete without a pod has
@@ -64,6 +67,21 @@ func TestPatchedVerificationRetiresNothing(t *testing.T) {
 				t.Errorf("left: %+v", left)
 			}
 		})
+	}
+}
+
+// TestQuotaConflictIsRetriedSoon: a quota that changes while the Job is created is a conflict. It
+// ends the pass as a stale cache does. It must not wait as long as a Job that the cache will show.
+func TestQuotaConflictIsRetriedSoon(t *testing.T) {
+	t.Parallel()
+	r := reconciler(t, &fakeVault{})
+	r.Client = interceptor.NewClient(r.Client.(client.WithWatch), interceptor.Funcs{
+		Create: func(context.Context, client.WithWatch, client.Object, ...client.CreateOption) error {
+			return apierrors.NewConflict(corev1.Resource("resourcequotas"), "quota", errors.New("the object has been modified"))
+		},
+	})
+	if err := r.retireVersions(t.Context(), healthy(dueAt(2))); !stalecache.Is(err) {
+		t.Errorf("got error %v, want the conflict", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -129,6 +130,8 @@ func (r *Reconciler) createVerification(ctx context.Context, s *scope, v verific
 	case c.Known():
 		s.blockVerification(c)
 		s.retry("the API server refused a verification Job")
+	case apierrors.IsConflict(err):
+		return err // a quota that changed at the same time: nothing but the next pass creates the Job
 	case stalecache.Is(err):
 		s.retry(err.Error()) // the arrival of the Job in the cache causes a pass too
 	case err != nil:

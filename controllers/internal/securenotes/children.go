@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -27,7 +28,10 @@ func (r *Reconciler) apply(ctx context.Context, s *scope, desired, existing clie
 func (r *Reconciler) applyOwned(ctx context.Context, s *scope, desired, existing client.Object, owned apply.Owned) (accepted bool, err error) {
 	err = r.Apply.Apply(ctx, desired, existing, owned)
 	if conflict, ok := errors.AsType[*apply.ConflictError](err); ok {
-		s.conflicts = append(s.conflicts, conflict)
+		// The database phase applies the configuration a second time.
+		if !slices.ContainsFunc(s.conflicts, func(c *apply.ConflictError) bool { return *c == *conflict }) {
+			s.conflicts = append(s.conflicts, conflict)
+		}
 		s.retry("the object that has the name of a child is not watched")
 		return false, nil
 	}

@@ -171,6 +171,24 @@ func TestConflictsAreNamedAtOnce(t *testing.T) {
 	}
 }
 
+// TestAConflictIsNamedOnce: a child that is applied twice in a pass, as the configuration is when
+// the record of the database changes, is named once.
+func TestAConflictIsNamedOnce(t *testing.T) {
+	t.Parallel()
+	s := healthy()
+	foreign := operand.ProgressConfigMap(s.sn)
+	foreign.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "other", UID: "other", Controller: new(true)}}
+	r := applyingReconciler(t, &fakeVault{}, foreign)
+	for range 2 {
+		if accepted, err := r.apply(t.Context(), s, operand.ProgressConfigMap(s.sn), nil); accepted || err != nil {
+			t.Fatalf("accepted %t, error %v, want a conflict", accepted, err)
+		}
+	}
+	if got := childTrouble(s); got.reason != v1alpha1.ReasonNameConflict || strings.Count(got.message, foreign.Name) != 1 {
+		t.Errorf("got %+v, want %s with %s once", got, v1alpha1.ReasonNameConflict, foreign.Name)
+	}
+}
+
 // TestRetainedKeysAreCounted counts objects that found the keys of another one, and deleted objects
 // whose keys stay.
 func TestRetainedKeysAreCounted(t *testing.T) {

@@ -52,7 +52,7 @@ func newClient(o Options) (*api.Client, error) {
 	return client, nil
 }
 
-// Options say where to log in, and as whom.
+// Options are the address of Vault, the identity to log in with, and the limits of a login.
 type Options struct {
 	// Address is an https URL.
 	Address string

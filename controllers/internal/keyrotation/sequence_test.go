@@ -40,7 +40,7 @@ func (s *story) Eventf(regarding, _ runtime.Object, kind, reason, _, note string
 	fmt.Fprintf(&s.text, "    %s event on %s %s, %s: %s\n", kind, about, regarding.(client.Object).GetName(), reason, fmt.Sprintf(note, args...))
 }
 
-// happens writes and does what somebody else does.
+// happens writes and does what other actors do.
 func (s *story) happens(what string, do func(*testing.T)) {
 	fmt.Fprintf(&s.text, "\n%s\n", what)
 	do(s.t)

@@ -162,10 +162,10 @@ func floorChanged(s *scope) finding {
 	case s.key.MinDecryption < status.MinDecryptionFloor:
 		why = "somebody has lowered it, or Vault was restored from a backup: set it back in Vault"
 	case raiseUnrecorded(s):
-		why = "somebody else has raised it, or the operator was interrupted when it retired the older versions. " +
+		why = "another client of Vault has raised it, or the operator was interrupted when it retired the older versions. " +
 			"If nobody has changed it, leave it: the operator records the retirement after another verification. Otherwise set it back in Vault"
 	default:
-		why = "somebody else has raised it: set it back in Vault"
+		why = "another client of Vault has raised it: set it back in Vault"
 	}
 	return bad(v1alpha1.ReasonFloorsChanged, fmt.Sprintf("min_decryption_version of Transit key %s is %d, and the operator has recorded %d: %s",
 		status.Name, s.key.MinDecryption, status.MinDecryptionFloor, why))

@@ -130,8 +130,8 @@ func TestFloorChanged(t *testing.T) {
 		"lowered":                          {changes: []func(*scope){dueAt(2), floor(0)}, want: "somebody has lowered it, or Vault was restored"},
 		"raised to a due retirement":       {changes: []func(*scope){dueAt(2), floor(2)}, want: "or the operator was interrupted"},
 		"raised to a postponed one":        {changes: []func(*scope){dueAt(2), floor(2), pending(later), pending(func(p *v1alpha1.PendingRetirement) { p.Attempt = 2 })}, want: "or the operator was interrupted"},
-		"raised to one that was never due": {changes: []func(*scope){dueAt(2), floor(2), pending(later)}, want: "somebody else has raised it: set it back"},
-		"raised to another version":        {changes: []func(*scope){dueAt(3), floor(2)}, want: "somebody else has raised it: set it back"},
+		"raised to one that was never due": {changes: []func(*scope){dueAt(2), floor(2), pending(later)}, want: "another client of Vault has raised it: set it back"},
+		"raised to another version":        {changes: []func(*scope){dueAt(3), floor(2)}, want: "another client of Vault has raised it: set it back"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -12,6 +12,8 @@ const (
 	CommandMigrate   = "migrate"
 	CommandReencrypt = "reencrypt"
 	CommandVerify    = "verify"
+	CommandBackup    = "backup"
+	CommandRestore   = "restore"
 )
 
 // Flags of these subcommands.

@@ -52,6 +52,8 @@ type Config struct {
 	TrustedProxies []string  `json:"trustedProxies,omitempty"`
 	CORS           CORS      `json:"cors,omitzero"`
 	Log            LogConfig `json:"log,omitzero"`
+	// Backup is for the subcommands backup and restore.
+	Backup *Backup `json:"backup,omitempty"`
 
 	// Claimed reports whether ClaimedFile exists. If it does, a database without this deployment's
 	// data has lost it, and nothing is created in its place.
@@ -134,6 +136,9 @@ type Vault struct {
 	TransitKey   string `json:"transitKey"`
 	// AuditKey names the Transit key, Ed25519, that signs audit checkpoints. Only serving needs it.
 	AuditKey string `json:"auditKey,omitempty"`
+	// BackupKey names the Transit key, Ed25519, that signs backups. Only backup and restore need
+	// it.
+	BackupKey string `json:"backupKey,omitempty"`
 	// KVMount and KVPath name the KV version 2 directory with the session keys and the pepper.
 	KVMount string `json:"kvMount"`
 	KVPath  string `json:"kvPath"`
@@ -350,6 +355,9 @@ func (c *Config) Validate() error {
 	c.Auth.validate(bad)
 	c.validateAbuse(bad)
 	c.Quotas.validate(bad)
+	if c.Backup != nil {
+		c.Backup.validate(bad, need)
+	}
 	switch c.Log.Level {
 	case "debug", "info", "warn", "error":
 	default:

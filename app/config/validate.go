@@ -54,8 +54,10 @@ func (k *Keys) validate(bad badFunc, need needFunc) {
 	}
 	need("keys.vault.role", v.Role)
 	need("keys.vault.tokenFile", v.TokenFile)
-	if v.AuditKey != "" && !cleanPath(v.AuditKey) {
-		bad("keys.vault.auditKey", "%q must be a plain name", v.AuditKey)
+	for field, name := range map[string]string{"keys.vault.auditKey": v.AuditKey, "keys.vault.backupKey": v.BackupKey} {
+		if name != "" && !cleanPath(name) {
+			bad(field, "%q must be a plain name", name)
+		}
 	}
 	if !IsSessionKeysEntry(v.SessionKeysEntry()) {
 		bad("keys.vault.sessionKeys", "%q must be %s, or that with a dash and up to 19 digits", v.SessionKeys, SessionKeysLeaf)

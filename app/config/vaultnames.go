@@ -72,10 +72,18 @@ const (
 	RoleAPI      = "securenotes-api"
 	RoleRotation = "securenotes-rotation"
 	RoleOperator = "securenotes-operator"
+	// RoleBackup signs backups. RoleBackupEscrow can also unwrap owner keys and read peppers, for
+	// the escrow file. RoleRestore is for a restore.
+	RoleBackup       = "securenotes-backup"
+	RoleBackupEscrow = "securenotes-backup-escrow"
+	RoleRestore      = "securenotes-restore"
 
-	// ServiceAccountAPISuffix and ServiceAccountRotationSuffix follow the SecureNotes' name.
-	ServiceAccountAPISuffix      = "-securenotes-api"
-	ServiceAccountRotationSuffix = "-securenotes-rotation"
+	// The suffixes follow the SecureNotes' name.
+	ServiceAccountAPISuffix          = "-securenotes-api"
+	ServiceAccountRotationSuffix     = "-securenotes-rotation"
+	ServiceAccountBackupSuffix       = "-securenotes-backup"
+	ServiceAccountBackupEscrowSuffix = "-securenotes-backup-escrow"
+	ServiceAccountRestoreSuffix      = "-securenotes-restore"
 )
 
 // TransitKeyPrefix returns the prefix of the names of one cluster's master keys. Clusters share
@@ -95,6 +103,14 @@ func AuditKeyPrefix(clusterID string) string { return "sn-audit-" + clusterID + 
 // object.
 func AuditKeyName(clusterID, namespace, name string) string {
 	return AuditKeyPrefix(clusterID) + namespace + "." + name
+}
+
+// BackupKeyPrefix returns the prefix of the names of one cluster's backup keys.
+func BackupKeyPrefix(clusterID string) string { return "sn-backup-" + clusterID + "." }
+
+// BackupKeyName returns the name of the key that signs the backups of one SecureNotes object.
+func BackupKeyName(clusterID, namespace, name string) string {
+	return BackupKeyPrefix(clusterID) + namespace + "." + name
 }
 
 // DatabaseRoleName returns the name of the database engine's role that creates the database users

@@ -29,6 +29,10 @@ var packages = map[string]string{
 	Redis:                                "redis-tools",
 	HAProxy:                              "haproxy",
 	PgBouncer:                            "pgbouncer",
+	Age:                                  "age",
+	Zstd:                                 "zstd",
+	JQ:                                   "jq",
+	OpenSSL:                              "openssl",
 	"gcc":                                "gcc",
 	"git":                                "git",
 	"/usr/include/stdio.h":               "libc6-dev",
@@ -48,6 +52,14 @@ const HAProxy = "/usr/sbin/haproxy"
 
 // PgBouncer is the path of the pooler.
 const PgBouncer = "/usr/sbin/pgbouncer"
+
+// Programs that open a backup by hand.
+const (
+	Age     = "/usr/bin/age"
+	Zstd    = "/usr/bin/zstd"
+	JQ      = "/usr/bin/jq"
+	OpenSSL = "/usr/bin/openssl"
+)
 
 // Missing returns the packages of the programs that are not installed.
 func Missing(programs ...string) []string {

@@ -69,7 +69,8 @@ test-env: $(KIND) ## print what integration tests read, to run some with go test
 	  KUBEBUILDER_ASSETS=$$(dirname $(call tool,kube-apiserver)) TEST_ASSET_ETCD=$(call tool,etcd) TEST_ASSET_KUBECTL=$(call tool,kubectl) \
 	  SECURENOTES_TEST_SCHEDULER=$(call tool,kube-scheduler) SECURENOTES_TEST_VAULT=$(call tool,vault) SECURENOTES_TEST_HELM=$(call tool,helm) \
 	  SECURENOTES_TEST_POSTGRES=/usr/lib/postgresql/15/bin SECURENOTES_TEST_PGBOUNCER=/usr/sbin/pgbouncer \
-	  SECURENOTES_TEST_REDIS=/usr/bin/redis-check-rdb SECURENOTES_TEST_HAPROXY=/usr/sbin/haproxy
+	  SECURENOTES_TEST_REDIS=/usr/bin/redis-check-rdb SECURENOTES_TEST_HAPROXY=/usr/sbin/haproxy \
+	  SECURENOTES_TEST_OBJECTSTORE=$(call tool,versitygw)
 
 .PHONY: test-e2e
 test-e2e: $(KIND) ## run the end-to-end tests on the real cluster; ARGS="-run ..."
@@ -79,7 +80,7 @@ test-e2e: $(KIND) ## run the end-to-end tests on the real cluster; ARGS="-run ..
 test-full: ## run every test, rotate under fire for ten minutes (SECURENOTES_CHAOS_DURATION, SECURENOTES_CHAOS_SEED), try to exhaust a replica for a minute in each way (SECURENOTES_EXHAUSTION_DURATION), fuzz, and build a release twice
 	@SECURENOTES_CHAOS_DURATION=$${SECURENOTES_CHAOS_DURATION:-10m} \
 	  SECURENOTES_EXHAUSTION_DURATION=$${SECURENOTES_EXHAUSTION_DURATION:-60s} $(MAKE) test
-	@$(MAKE) fuzz bench-rotation verify-release
+	@$(MAKE) fuzz bench-rotation bench-backup verify-release
 
 # How long each fuzz target runs; what make test runs of them is their seeds.
 FUZZTIME ?= 10s
@@ -101,6 +102,11 @@ bench: $(KIND) ## measure the service against its peers on this machine, and pri
 bench-rotation: $(KIND) ## measure a rotation of a million notes beside one UPDATE of them (SECURENOTES_BENCH_NOTES=... for fewer)
 	@SECURENOTES_TEST_VAULT=$(call tool,vault) SECURENOTES_TEST_POSTGRES=/usr/lib/postgresql/15/bin \
 	  go test -tags bench -count 1 -v -timeout 60m -run TestBenchRotation ./app/internal/reencrypt
+
+.PHONY: bench-backup
+bench-backup: $(KIND) ## measure backup and restore of a million notes beside pg_dump and pg_restore (SECURENOTES_BENCH_NOTES=... for fewer)
+	@SECURENOTES_TEST_VAULT=$(call tool,vault) SECURENOTES_TEST_POSTGRES=/usr/lib/postgresql/15/bin \
+	  go test -tags bench -count 1 -v -timeout 60m -run TestBenchBackup ./app/internal/backup
 
 ##@ Check
 

@@ -127,8 +127,9 @@ func (t *testing) withRaceDetector(ctx context.Context, suite string, args ...st
 	return args, []string{"CGO_ENABLED=0"}
 }
 
-// servers are the files of Debian's servers that integration tests start.
-var servers = []string{debian.Postgres15, debian.PgBouncer, debian.Redis, debian.HAProxy}
+// servers are the files of Debian's servers that integration tests start, and of the programs that
+// they open backups with.
+var servers = []string{debian.Postgres15, debian.PgBouncer, debian.Redis, debian.HAProxy, debian.Age, debian.Zstd, debian.JQ, debian.OpenSSL}
 
 // whyNoServers returns why the integration suite cannot run here. Empty: it can.
 func (t *testing) whyNoServers() string {
@@ -139,8 +140,8 @@ func (t *testing) whyNoServers() string {
 	return ""
 }
 
-// integration runs the tests that start a real API server, Vault, PostgreSQL, PgBouncer, Redis or
-// HAProxy.
+// integration runs the tests that start a real API server, Vault, PostgreSQL, PgBouncer, Redis,
+// HAProxy or S3 server.
 func (t *testing) integration(ctx context.Context) error {
 	if why := t.whyNoServers(); why != "" {
 		t.notRun = append(t.notRun, "integration: "+why)
@@ -176,6 +177,7 @@ func (t *testing) integration(ctx context.Context) error {
 		"SECURENOTES_TEST_SCHEDULER="+t.tools.Path(toolchain.Scheduler),
 		"SECURENOTES_TEST_HELM="+t.tools.Path(toolchain.Helm),
 		"SECURENOTES_TEST_PGBOUNCER="+debian.PgBouncer,
+		"SECURENOTES_TEST_OBJECTSTORE="+t.tools.Path(toolchain.ObjectStore),
 	)
 	if err := t.runSuite(ctx, testrun.Suite{
 		Name: "integration", Dir: t.layout.Root, Tests: true, Args: slices.Concat(args, packages), Env: env,
@@ -219,6 +221,11 @@ func (t *testing) endToEnd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := t.Step(ctx, "Vault's command line, for end-to-end tests", func(ctx context.Context) (string, error) {
+		return t.tools.Ensure(ctx, toolchain.Vault)
+	}); err != nil {
+		return err
+	}
 	env, err := os.ReadFile(t.layout.RunEnv())
 	if err != nil {
 		return err
@@ -227,7 +234,8 @@ func (t *testing) endToEnd(ctx context.Context) error {
 		Name: "e2e", Dir: t.layout.Root, Tests: true,
 		Args: append(append([]string{"-tags", "e2e", "-count", "1", "-timeout", "40m"}, t.flags...), "./hack/e2e/..."),
 		Env: append(append(strings.Fields(string(env)), d.Env()...),
-			"CGO_ENABLED=0", "SECURENOTES_CLUSTER_DIR="+t.layout.Cluster(), "SECURENOTES_NEXT_IMAGE="+nextRef, "PATH="+t.layout.Cluster("bin")+":"+os.Getenv("PATH")),
+			"CGO_ENABLED=0", "SECURENOTES_CLUSTER_DIR="+t.layout.Cluster(), "SECURENOTES_NEXT_IMAGE="+nextRef,
+			"SECURENOTES_TEST_VAULT="+t.tools.Path(toolchain.Vault), "PATH="+t.layout.Cluster("bin")+":"+os.Getenv("PATH")),
 	}
 	return t.runSuite(ctx, s)
 }

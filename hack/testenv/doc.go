@@ -1,7 +1,7 @@
-// Package testenv starts the real servers that tests need: HashiCorp Vault, PostgreSQL and Redis
-// with TLS, PgBouncer and HAProxy. Each listens on loopback, has its files in a directory of the
-// test, and ends when the test ends. A package whose TestMain calls [Main] can share one PostgreSQL
-// server among all its tests: see [SharedPostgres].
+// Package testenv starts the real servers that tests need: HashiCorp Vault, PostgreSQL, Redis and
+// an S3 server with TLS, PgBouncer and HAProxy. Each listens on loopback, has its files in a
+// directory of the test, and ends when the test ends. A package whose TestMain calls [Main] can
+// share one PostgreSQL server among all its tests: see [SharedPostgres].
 //
 // Environment variables, which `make test` sets, name the binaries. If a binary is missing, the
 // test fails with a message: it never passes without having run.
@@ -28,6 +28,8 @@ const (
 	HelmVariable = "SECURENOTES_TEST_HELM"
 	// PgBouncerVariable names the path of the PgBouncer binary.
 	PgBouncerVariable = "SECURENOTES_TEST_PGBOUNCER"
+	// ObjectStoreVariable names the path of versitygw.
+	ObjectStoreVariable = "SECURENOTES_TEST_OBJECTSTORE"
 )
 
 func binary(t testing.TB, variable string, names ...string) string {

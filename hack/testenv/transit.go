@@ -91,6 +91,29 @@ func (k *TransitKey) Rotate(t testing.TB) int {
 	return latest
 }
 
+// AllowBackups creates the key that signs backups, and gives the identity the rights to back up,
+// with an escrow, and to restore.
+func (k *TransitKey) AllowBackups(t testing.TB) {
+	t.Helper()
+	client := k.vault.Client(t)
+	k.Config.BackupKey = config.BackupKeyName("test", "ns", "name")
+	if _, err := client.Logical().Write("transit/keys/"+k.Config.BackupKey, map[string]any{"type": "ed25519"}); err != nil {
+		t.Fatal(err)
+	}
+	policy, err := client.Sys().GetPolicy("api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy += fmt.Sprintf("path \"transit/sign/%s\" { capabilities = [\"update\"] }\n", k.Config.BackupKey)
+	for _, name := range []string{k.Config.BackupKey, k.Config.TransitKey} {
+		policy += fmt.Sprintf("path \"transit/keys/%s\" { capabilities = [\"read\"] }\n", name)
+	}
+	policy += fmt.Sprintf("path \"secret/data/%s/pepper-*\" { capabilities = [\"create\", \"read\"] }\n", k.Config.KVPath)
+	if err := client.Sys().PutPolicy("api", policy); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Retire forbids decryption under versions below least.
 func (k *TransitKey) Retire(t testing.TB, least int) {
 	t.Helper()

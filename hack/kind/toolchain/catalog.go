@@ -38,6 +38,7 @@ const (
 	Helm              Program = "helm"
 	ControllerGen     Program = "controller-gen"
 	GolangciLint      Program = "golangci-lint"
+	ObjectStore       Program = "versitygw"
 )
 
 // Sets of programs for one purpose.
@@ -49,7 +50,7 @@ var (
 	// ForOffline is what hack/offline packs into images.
 	ForOffline = append(slices.Clone(ForNodeImage), CertManager, Vault)
 	// ForIntegration is what integration tests start.
-	ForIntegration = []Program{APIServer, Etcd, Kubectl, Scheduler, Vault, Helm}
+	ForIntegration = []Program{APIServer, Etcd, Kubectl, Scheduler, Vault, Helm, ObjectStore}
 	// ForDevelopment is what generates and checks code.
 	ForDevelopment = []Program{ControllerGen, Helm, GolangciLint}
 )
@@ -81,6 +82,7 @@ var catalog = []Tool{
 	{Dir: "cert-manager", Module: "github.com/cert-manager/cert-manager", Programs: map[string]string{"cert-manager": "."}},
 	{Dir: "volume-provisioner", Programs: map[string]string{"volume-provisioner": "."}},
 	{Dir: "helm", Module: "helm.sh/helm/v4", Programs: map[string]string{"helm": "helm.sh/helm/v4/cmd/helm"}},
+	{Dir: "versitygw", Module: "github.com/versity/versitygw", Programs: map[string]string{"versitygw": "github.com/versity/versitygw/cmd/versitygw"}},
 	{Dir: "controller-gen", Module: "sigs.k8s.io/controller-tools", Programs: map[string]string{"controller-gen": "sigs.k8s.io/controller-tools/cmd/controller-gen"}},
 	{Dir: "golangci-lint", Module: "github.com/golangci/golangci-lint/v2", Programs: map[string]string{"golangci-lint": "github.com/golangci/golangci-lint/v2/cmd/golangci-lint"}},
 }

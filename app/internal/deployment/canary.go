@@ -13,8 +13,10 @@ import (
 )
 
 var (
-	// ErrOtherDeployment means that the database belongs to another deployment.
-	ErrOtherDeployment = errors.New("the database belongs to another deployment")
+	// ErrOtherDeployment is that of package store.
+	ErrOtherDeployment = store.ErrOtherDeployment
+	// ErrRestoring means that a restore has not finished filling the database.
+	ErrRestoring = errors.New("a restore of the database has not finished")
 	// ErrWrongKey means that the master key does not open the database's canary.
 	ErrWrongKey = errors.New("the master key is not the one of this database")
 )
@@ -30,17 +32,15 @@ type MetaStore interface {
 	ClaimMeta(context.Context, store.Meta) error
 }
 
-const (
-	// canaryOwner is the owner in the context of a canary's key. It is not a UUID, so no user has
-	// it.
-	canaryOwner = "canary"
-	canaryText  = "securenotes canary"
-)
+// CanaryOwner is the owner in the context of a canary's key. It is not a UUID, so no user has it.
+const CanaryOwner = "canary"
+
+const canaryText = "securenotes canary"
 
 var canaryPlace = envelope.Place{Kind: "meta", Row: "1", Field: "canary", Revision: 1}
 
 // Claim initialises the database for the deployment, or checks that it is already the deployment's
-// and that the master key is the right one. Errors: ErrOtherDeployment, ErrWrongKey.
+// and that the master key is the right one. Errors: ErrRestoring, ErrOtherDeployment, ErrWrongKey.
 func Claim(ctx context.Context, db MetaStore, keys *envelope.Keyring, d config.Deployment) error {
 	err := Check(ctx, db, keys, d)
 	if !errors.Is(err, store.ErrNoMeta) {
@@ -59,10 +59,13 @@ func Claim(ctx context.Context, db MetaStore, keys *envelope.Keyring, d config.D
 }
 
 // Check checks that the database is the deployment's and that the master key opens its canary.
-// Errors: store.ErrNoMeta, ErrOtherDeployment, ErrWrongKey.
+// Errors: store.ErrNoMeta, ErrRestoring, ErrOtherDeployment, ErrWrongKey.
 func Check(ctx context.Context, db MetaReader, keys *envelope.Keyring, d config.Deployment) error {
 	meta, err := db.Meta(ctx)
 	if err != nil {
+		return err
+	}
+	if err := checkRestored(meta.DeploymentID); err != nil {
 		return err
 	}
 	if meta.DeploymentID != d.ID {
@@ -72,10 +75,18 @@ func Check(ctx context.Context, db MetaReader, keys *envelope.Keyring, d config.
 	return OpenCanary(ctx, keys, meta)
 }
 
+// checkRestored returns ErrRestoring if the deployment id is that of an unfinished restore.
+func checkRestored(id string) error {
+	if run, restoring := store.Restoring(id); restoring {
+		return fmt.Errorf("%w (run %s): run `securenotes restore` again, which starts over", ErrRestoring, run)
+	}
+	return nil
+}
+
 // NewCanary returns a Meta with a new canary under the latest master key version. The other fields
 // are empty.
 func NewCanary(ctx context.Context, keys *envelope.Keyring) (store.Meta, error) {
-	stored, err := keys.Generate(ctx, canaryOwner)
+	stored, err := keys.Generate(ctx, CanaryOwner)
 	if err != nil {
 		return store.Meta{}, fmt.Errorf("canary: %w", err)
 	}
@@ -88,13 +99,20 @@ func NewCanary(ctx context.Context, keys *envelope.Keyring) (store.Meta, error) 
 
 // OpenCanary returns ErrWrongKey unless the master key opens the canary.
 func OpenCanary(ctx context.Context, keys *envelope.Keyring, meta store.Meta) error {
-	meta.Canary.Owner = canaryOwner
+	meta.Canary.Owner = CanaryOwner
 	key, err := keys.Unwrap(ctx, meta.Canary)
 	if err == nil {
-		_, err = key.Open(canaryPlace, meta.Sealed)
+		err = OpenCanaryWith(key, meta.Sealed)
 	}
 	if errors.Is(err, envelope.ErrRefused) || errors.Is(err, envelope.ErrNotAuthentic) {
 		return fmt.Errorf("%w: restore the database and the Vault key from the same point in time, or correct the one that is wrong: %w", ErrWrongKey, err)
 	}
+	return err
+}
+
+// OpenCanaryWith opens a canary with its own key, as an escrow has it. Error:
+// envelope.ErrNotAuthentic.
+func OpenCanaryWith(key *envelope.OwnerKey, sealed []byte) error {
+	_, err := key.Open(canaryPlace, sealed)
 	return err
 }

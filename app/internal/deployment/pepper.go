@@ -30,11 +30,7 @@ func CheckPepper(ctx context.Context, db PepperStore, pepper *config.Pepper) err
 	if err != nil {
 		return err
 	}
-	if recorded != digest {
-		return fmt.Errorf("%w (SHA-256 %s, recorded %s): the pepper has been replaced in Vault, or the database belongs to another deployment: restore the pepper from a backup of Vault, or correct the database URI",
-			ErrWrongPepper, digest, recorded)
-	}
-	return nil
+	return CheckPepperDigest(recorded, pepper)
 }
 
 // LostPeppers returns, by the id of each missing pepper, how many users' passwords need it. These
@@ -43,4 +39,15 @@ func LostPeppers(ctx context.Context, db PepperStore, pepper *config.Pepper) (ma
 	users, err := db.PeppersInUse(ctx)
 	maps.DeleteFunc(users, func(id string, _ int64) bool { return pepper.Peppers[id] != "" })
 	return users, err
+}
+
+// CheckPepperDigest checks a pepper against the digest that a database records, if it records one.
+// Error: ErrWrongPepper.
+func CheckPepperDigest(recorded string, pepper *config.Pepper) error {
+	digest, err := pepper.Digest()
+	if err != nil || recorded == "" || recorded == digest {
+		return err
+	}
+	return fmt.Errorf("%w (SHA-256 %s, recorded %s): the pepper has been replaced in Vault, or the database belongs to another deployment: restore the pepper from a backup of Vault, or correct the database URI",
+		ErrWrongPepper, digest, recorded)
 }

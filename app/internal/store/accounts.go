@@ -84,8 +84,9 @@ func (c *core) ReplacePassword(ctx context.Context, id sessions.Identity, now ti
 
 // RehashPassword stores a new hash of the same password, if the stored hash is still the old one.
 func (c *core) RehashPassword(ctx context.Context, oldHash string, user accounts.User) error {
-	_, err := c.exec(ctx, "UPDATE users SET password_hash = $2, pepper_id = $3 WHERE id = $1 AND password_hash = $4",
-		user.ID, user.PasswordHash, user.PepperID, oldHash)
+	asExpected, args := c.asExpected(5, "")
+	args = append([]any{user.ID, user.PasswordHash, user.PepperID, oldHash}, args...)
+	_, err := c.exec(ctx, "UPDATE users SET password_hash = $2, pepper_id = $3 WHERE id = $1 AND password_hash = $4 AND "+asExpected, args...)
 	return err
 }
 

@@ -25,6 +25,8 @@ type core struct {
 	// that embeds the core sets both.
 	creates *batch.Group[creation, struct{}]
 	reads   *batch.Group[reading, readNote]
+	// expected is what Expect was called with, or nil.
+	expected *Meta
 }
 
 // dialect is how a database spells what the shared statements need, and how it reports errors.
@@ -42,6 +44,9 @@ type dialect interface {
 	oneOf(column string, values []string) (condition string, parameter any)
 	// columnTypes is the query for the table, name and declared type of every column of the schema.
 	columnTypes() string
+	// byteOrder returns the expression that orders rows by the bytes of a column of the declared
+	// type, whatever the database's collation is.
+	byteOrder(column, declared string) string
 	// migrations returns the database's kind and the directory of its migrations.
 	migrations() (kind goose.Dialect, directory string)
 }
@@ -88,7 +93,12 @@ func (c *core) rowIn(ctx context.Context, q queryer, query string, args []any, i
 
 // rows calls scan for each row.
 func (c *core) rows(ctx context.Context, query string, args []any, scan func(*sql.Rows) error) error {
-	rows, err := c.db.QueryContext(ctx, c.dialect.rebind(query), args...)
+	return c.rowsIn(ctx, c.db, query, args, scan)
+}
+
+// rowsIn is rows in q.
+func (c *core) rowsIn(ctx context.Context, q queryer, query string, args []any, scan func(*sql.Rows) error) error {
+	rows, err := q.QueryContext(ctx, c.dialect.rebind(query), args...)
 	if err != nil {
 		return c.dialect.classify(err)
 	}
@@ -116,6 +126,11 @@ func (c *core) transactOnce(ctx context.Context, do func(queryer) error) error {
 	if err != nil {
 		return c.dialect.classify(err)
 	}
+	return c.commitIn(tx, do)
+}
+
+// commitIn runs do in a transaction that has begun, and ends it.
+func (c *core) commitIn(tx *sql.Tx, do func(queryer) error) error {
 	defer tx.Rollback() // after a commit it does nothing
 	if err := do(tx); err != nil {
 		return err

@@ -154,3 +154,82 @@ func (c *core) Returning(ctx context.Context, statement string) error {
 	var n int
 	return c.row(ctx, statement, nil, &n)
 }
+
+// ArchivedTables returns the primary key of each table of a backup, and their names in order.
+func ArchivedTables() (names []string, keys map[string][]string) {
+	keys = map[string][]string{}
+	for _, t := range archivedTables {
+		keys[t.name] = t.key
+	}
+	return archivedNames(), keys
+}
+
+// NeverArchived returns the tables that a backup does not contain, and those of them that are empty
+// after a restore, in order.
+func NeverArchived() (all, emptied []string) {
+	for _, t := range neverArchived {
+		all = append(all, t.name)
+	}
+	return all, emptiedNames()
+}
+
+// PrimaryKeys returns the columns of each table's primary key.
+func (c *core) PrimaryKeys(ctx context.Context) (map[string][]string, error) {
+	query := `SELECT i.indrelid::regclass::text, a.attname::text FROM pg_index i CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY AS k (number, position)
+		JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
+		JOIN pg_class t ON t.oid = i.indrelid WHERE i.indisprimary AND t.relnamespace = current_schema()::regnamespace ORDER BY 1, k.position`
+	if c.isSQLite() {
+		query = "SELECT m.name, c.name FROM sqlite_schema m, pragma_table_info(m.name) c WHERE m.type = 'table' AND c.pk > 0 ORDER BY 1, c.pk"
+	}
+	return c.pairs(ctx, query)
+}
+
+// References returns the tables that each table's foreign keys refer to.
+func (c *core) References(ctx context.Context) (map[string][]string, error) {
+	query := "SELECT conrelid::regclass::text, confrelid::regclass::text FROM pg_constraint WHERE contype = 'f' AND connamespace = current_schema()::regnamespace"
+	if c.isSQLite() {
+		query = `SELECT m.name, f."table" FROM sqlite_schema m, pragma_foreign_key_list(m.name) f WHERE m.type = 'table'`
+	}
+	return c.pairs(ctx, query)
+}
+
+func (c *core) isSQLite() bool {
+	_, is := c.dialect.(*sqliteDialect)
+	return is
+}
+
+// pairs returns the second values of a query's rows by the first.
+func (c *core) pairs(ctx context.Context, query string) (map[string][]string, error) {
+	found := map[string][]string{}
+	err := c.rows(ctx, query, nil, func(rows *sql.Rows) error {
+		var first, second string
+		err := rows.Scan(&first, &second)
+		found[first] = append(found[first], second)
+		return err
+	})
+	return found, err
+}
+
+// Transact runs statements in one transaction, each with the arguments.
+func (c *core) Transact(ctx context.Context, args []any, statements ...string) error {
+	return c.transact(ctx, func(tx queryer) error {
+		for _, statement := range statements {
+			if _, err := c.execIn(ctx, tx, statement, args...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Count returns the number that a query selects.
+func (c *core) Count(ctx context.Context, query string) (n int64, err error) {
+	err = c.row(ctx, query, nil, &n)
+	return n, err
+}
+
+// PageQuery returns the query for a page of a snapshot, after the row with the primary key.
+func PageQuery(s Snapshot, t Table, after ...any) string {
+	query, _ := s.(*snapshot).pageQuery(t, &page{after: after})
+	return query
+}

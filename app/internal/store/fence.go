@@ -8,8 +8,13 @@ import (
 
 // Fence implements Rotation.
 func (c *core) Fence(ctx context.Context) (int, error) {
+	return c.fenceIn(ctx, c.db)
+}
+
+// fenceIn is Fence in q.
+func (c *core) fenceIn(ctx context.Context, q queryer) (int, error) {
 	var fence int
-	err := c.row(ctx, "SELECT min_kek_version FROM fence WHERE id = 1", nil, &fence)
+	err := c.rowIn(ctx, q, "SELECT min_kek_version FROM fence WHERE id = 1", nil, &fence)
 	return fence, err
 }
 

@@ -35,10 +35,12 @@ func (c *core) countSealsIn(ctx context.Context, q queryer, owner, key string, n
 // SucceedKey implements envelope.KeyRows: it makes next the active key in place of key. Error:
 // accounts.ErrFenced if a rotation has begun since next was wrapped.
 func (c *core) SucceedKey(ctx context.Context, key, next envelope.StoredKey, now time.Time) error {
+	asExpected, args := c.asExpected(2, "")
+	args = append([]any{key.Owner}, args...)
 	return c.transact(ctx, func(tx queryer) error {
 		// The lock on the user's row serializes this with a rotation.
 		var owner string
-		err := c.rowIn(ctx, tx, "SELECT id FROM users WHERE id = $1"+c.dialect.lockExclusive(), []any{key.Owner}, &owner)
+		err := c.rowIn(ctx, tx, "SELECT id FROM users WHERE id = $1 AND "+asExpected+c.dialect.lockExclusive(), args, &owner)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}

@@ -17,13 +17,25 @@ type Meta struct {
 	// that opens both is the right one.
 	Canary envelope.StoredKey
 	Sealed []byte
+	// PepperDigest is the SHA-256 of the pepper in use, in hexadecimal, or empty. ClaimPepper and
+	// FinishRestore record it.
+	PepperDigest string
+	// Epoch is a random value that each restore renews, and empty before the first.
+	Epoch string
 }
 
 // Meta implements Deployment.
 func (c *core) Meta(ctx context.Context) (Meta, error) {
+	return c.metaIn(ctx, c.db)
+}
+
+// metaIn is Meta in q.
+func (c *core) metaIn(ctx context.Context, q queryer) (Meta, error) {
 	m := Meta{}
-	err := c.row(ctx, "SELECT deployment_id, belongs_to, canary_id, canary_wrapped, canary FROM meta WHERE id = 1", nil,
-		&m.DeploymentID, &m.BelongsTo, &m.Canary.ID, (*string)(&m.Canary.Wrapped), &m.Sealed)
+	var pepper, epoch sql.NullString
+	err := c.rowIn(ctx, q, "SELECT deployment_id, belongs_to, canary_id, canary_wrapped, canary, pepper_digest, epoch FROM meta WHERE id = 1", nil,
+		&m.DeploymentID, &m.BelongsTo, &m.Canary.ID, (*string)(&m.Canary.Wrapped), &m.Sealed, &pepper, &epoch)
+	m.PepperDigest, m.Epoch = pepper.String, epoch.String
 	if errors.Is(err, sql.ErrNoRows) {
 		return m, ErrNoMeta
 	}

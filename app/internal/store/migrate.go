@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ func (c *core) migrate(ctx context.Context, provider *goose.Provider) (int, erro
 
 // CheckSchema implements Administration.
 func (c *core) CheckSchema(ctx context.Context) error {
-	provider, err := c.migrations()
+	provider, err := c.migrations(c.db)
 	if err != nil {
 		return err
 	}
@@ -41,14 +42,15 @@ func (c *core) CheckSchema(ctx context.Context) error {
 	return nil
 }
 
-// migrations returns the database's migrations. They take no lock: see Migrate of each database.
-func (c *core) migrations() (*goose.Provider, error) {
+// migrations returns the database's migrations, which use the pool db. They take no lock: see
+// Migrate of each database.
+func (c *core) migrations(db *sql.DB) (*goose.Provider, error) {
 	kind, directory := c.dialect.migrations()
 	files, err := fs.Sub(migrationFiles, directory)
 	if err != nil {
 		return nil, err
 	}
-	provider, err := goose.NewProvider(kind, c.db, files, goose.WithDisableGlobalRegistry(true))
+	provider, err := goose.NewProvider(kind, db, files, goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return nil, fmt.Errorf("migrations: %w", err)
 	}

@@ -19,9 +19,13 @@ type postgresStore struct {
 	core
 	// createPool has the connections for joined creations of notes.
 	createPool *sql.DB
-	// openBackground opens the pool of a Background store.
-	openBackground func() *sql.DB
+	// open opens another pool of the same database.
+	open openPool
 }
+
+// openPool opens a pool of up to size connections. A statement waits for a lock as long as
+// lockTimeout.
+type openPool func(size int, role Role, lockTimeout time.Duration) *sql.DB
 
 var _ Store = (*postgresStore)(nil)
 
@@ -54,7 +58,7 @@ func openPostgres(ctx context.Context, c config.Postgres, logins Logins, role Ro
 	s := newPostgresStore(
 		pool(c.MaxConnections-createBatches.Parallel-maxBackgrounds, role, lockTimeout),
 		pool(createBatches.Parallel, role, createLockTimeout),
-		func() *sql.DB { return pool(1, roleBackground, lockTimeout) },
+		pool,
 	)
 	if err := s.Ping(ctx); err != nil {
 		_ = s.Close()
@@ -64,8 +68,8 @@ func openPostgres(ctx context.Context, c config.Postgres, logins Logins, role Ro
 }
 
 // newPostgresStore returns the store over two pools of the same database.
-func newPostgresStore(db, createPool *sql.DB, openBackground func() *sql.DB) *postgresStore {
-	s := &postgresStore{core: core{db: db, dialect: postgresDialect{}}, createPool: createPool, openBackground: openBackground}
+func newPostgresStore(db, createPool *sql.DB, open openPool) *postgresStore {
+	s := &postgresStore{core: core{db: db, dialect: postgresDialect{}}, createPool: createPool, open: open}
 	s.creates = batch.New(createBatches, creation.size, s.createNotes)
 	s.reads = batch.New(readBatches, nil, s.readNotes)
 	return s
@@ -82,8 +86,8 @@ func postgresPool(connector postgresConnector, size int) *sql.DB {
 
 // Background implements Administration.
 func (s *postgresStore) Background() Store {
-	db := s.openBackground()
-	return newPostgresStore(db, db, s.openBackground)
+	db := s.open(1, roleBackground, lockTimeout)
+	return newPostgresStore(db, db, s.open)
 }
 
 // Close implements Administration.
@@ -128,7 +132,7 @@ func (postgresDialect) oneOf(column string, values []string) (condition string, 
 }
 
 func (postgresDialect) columnTypes() string {
-	return `SELECT c.table_name, c.column_name, COALESCE(c.domain_name, c.data_type)
+	return `SELECT c.table_name, c.column_name, COALESCE(c.domain_name, c.data_type) AS declared
 		FROM information_schema.columns c JOIN information_schema.tables t USING (table_schema, table_name)
 		WHERE c.table_schema = current_schema() AND t.table_type = 'BASE TABLE' ORDER BY 1, c.ordinal_position`
 }

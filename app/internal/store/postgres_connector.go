@@ -69,7 +69,7 @@ func (c postgresConnector) connect(ctx context.Context, settings pgx.ConnConfig)
 	if err != nil || !pooled {
 		return conn, err
 	}
-	return &pooledConn{conn: conn.(*stdlib.Conn), begin: c.session.begin()}, nil
+	return &pooledConn{conn: conn.(*stdlib.Conn), begin: c.session.begin(), beginReading: c.session.beginReading()}, nil
 }
 
 // reusable returns driver.ErrBadConn, which ends the connection, if the server no longer takes

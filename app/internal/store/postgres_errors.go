@@ -17,6 +17,9 @@ import (
 // fencedState is the SQLSTATE that the trigger owner_keys_fence raises.
 const fencedState = "SN001"
 
+// uniqueViolation is the SQLSTATE of a second row with the same key.
+const uniqueViolation = "23505"
+
 func (postgresDialect) classify(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
@@ -47,15 +50,17 @@ func isConnectionLoss(err error) bool {
 func classifyState(server *pgconn.PgError) error {
 	cause := withAdvice(server)
 	switch server.Code {
-	case "40001", "40P01", "55P03": // serialization_failure, deadlock_detected, lock_not_available
+	case "40001": // serialization_failure
 		return fmt.Errorf("%w: %w", errRetry, cause)
+	case "40P01", "55P03": // deadlock_detected, lock_not_available
+		return fmt.Errorf("%w: %w", errLocked, cause)
 	case fencedState:
 		return fmt.Errorf("%w: %w", accounts.ErrFenced, cause)
 	case "42P01": // undefined_table
 		return fmt.Errorf("%w: %w", errNoTable, cause)
 	case "42501": // insufficient_privilege
 		return fmt.Errorf("%w: %w", ErrPermission, cause)
-	case "23505": // unique_violation
+	case uniqueViolation:
 		switch server.ConstraintName {
 		case "users_username":
 			return accounts.ErrUsernameTaken

@@ -3,9 +3,11 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 )
 
@@ -15,9 +17,18 @@ const (
 	migrationRetry = 500 * time.Millisecond
 )
 
+// How long a migration waits for a lock, and the longest pause before it tries again. Users queue
+// behind the migration while it waits, and none does while it pauses.
+const (
+	migrationLockTimeout = 500 * time.Millisecond
+	migrationPause       = 4 * time.Second
+)
+
 // Migrate implements Administration.
 func (s *postgresStore) Migrate(ctx context.Context) (int, error) {
-	provider, err := s.migrations()
+	db := s.open(1, RoleJob, migrationLockTimeout)
+	defer db.Close()
+	provider, err := s.migrations(db)
 	if err != nil {
 		return 0, err
 	}
@@ -26,7 +37,29 @@ func (s *postgresStore) Migrate(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("migrate: %w", err)
 	}
 	defer release()
-	return s.migrate(ctx, provider)
+	return s.migrateBesideUsers(ctx, provider)
+}
+
+// migrateBesideUsers applies the pending migrations, and tries again while other sessions keep the
+// locks that they need. A migration without a transaction begins again, too.
+func (s *postgresStore) migrateBesideUsers(ctx context.Context, provider *goose.Provider) (applied int, err error) {
+	end, pause := time.Now().Add(migrationWait), migrationRetry
+	for {
+		n, err := s.migrate(ctx, provider)
+		applied += n
+		if !errors.Is(err, errLocked) {
+			return applied, err
+		}
+		if time.Now().After(end) {
+			return applied, fmt.Errorf("%w: other sessions have kept the locks that the migration needs for %s: end their transactions, and run `securenotes migrate` again: %w", ErrUnavailable, migrationWait, err)
+		}
+		select {
+		case <-ctx.Done():
+			return applied, s.dialect.classify(ctx.Err())
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, migrationPause)
+	}
 }
 
 // lockMigrations keeps other processes from migrating until release is called. A transaction holds

@@ -14,19 +14,27 @@ import (
 
 // CreateUser stores a user and the user's first owner key, or neither. It is one statement, so that
 // no process that stalls between two statements holds the fence, which the key's trigger locks, and
-// so blocks a rotation. Errors: accounts.ErrUsernameTaken, accounts.ErrFenced.
+// so blocks a rotation. A restore that begins meanwhile waits for it, and then finds the user.
+// Errors: accounts.ErrUsernameTaken, accounts.ErrFenced, ErrRestored.
 func (s *postgresStore) CreateUser(ctx context.Context, user accounts.User, key envelope.StoredKey) error {
 	version, err := key.Wrapped.Version()
 	if err != nil {
 		return err
 	}
+	asExpected, args := s.asExpected(9, s.dialect.lockShared())
+	args = append([]any{
+		user.ID, user.Username, user.PasswordHash, user.PepperID, micros(user.CreatedAt), key.ID, version, string(key.Wrapped),
+	}, args...)
 	created := s.exists(ctx, userExists, user.ID)
 	return s.untilKnown(ctx, created, func() error {
-		_, err := s.execIn(ctx, s.db, `WITH account AS (
-			INSERT INTO users (id, username, password_hash, pepper_id, created_at) VALUES ($1, $2, $3, $4, $5) RETURNING id, created_at
+		stored, err := s.execIn(ctx, s.db, `WITH account AS (
+			INSERT INTO users (id, username, password_hash, pepper_id, created_at)
+			SELECT $1, $2, $3, $4, $5 WHERE `+asExpected+` RETURNING id, created_at
 		) INSERT INTO owner_keys (owner, id, kek_version, born_version, wrapped, state, created_at)
-		SELECT id, $6, $7, $7, $8, 'active', created_at FROM account`,
-			user.ID, user.Username, user.PasswordHash, user.PepperID, micros(user.CreatedAt), key.ID, version, string(key.Wrapped))
+		SELECT id, $6, $7, $7, $8, 'active', created_at FROM account`, args...)
+		if err == nil && stored == 0 {
+			err = ErrRestored
+		}
 		return err
 	})
 }

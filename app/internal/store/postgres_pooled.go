@@ -23,8 +23,8 @@ const rollbackTimeout = 5 * time.Second
 // settings behind: every transaction, even of a single statement, begins by making the settings.
 type pooledConn struct {
 	conn *stdlib.Conn
-	// begin is the result of sessionSettings.begin.
-	begin string
+	// begin and beginReading are the results of sessionSettings.begin and beginReading.
+	begin, beginReading string
 	// open is true while a transaction of BeginTx is open.
 	open bool
 }
@@ -65,10 +65,14 @@ func (c *pooledConn) Begin() (driver.Tx, error) {
 // BeginTx implements driver.ConnBeginTx.
 func (c *pooledConn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
 	isolation := sql.IsolationLevel(options.Isolation)
-	if options.ReadOnly || isolation != sql.LevelDefault && isolation != sql.LevelReadCommitted {
+	begin := c.begin
+	switch {
+	case options.ReadOnly && isolation == sql.LevelRepeatableRead:
+		begin = c.beginReading
+	case options.ReadOnly || isolation != sql.LevelDefault && isolation != sql.LevelReadCommitted:
 		return nil, fmt.Errorf("a pooled connection has no transactions of isolation %s, read-only %t", isolation, options.ReadOnly)
 	}
-	if err := c.start(ctx); err != nil {
+	if err := c.start(ctx, begin); err != nil {
 		return nil, err
 	}
 	c.open = true
@@ -80,7 +84,7 @@ func (c *pooledConn) ExecContext(ctx context.Context, query string, args []drive
 	if c.open || needsNoTransaction(query) {
 		return c.conn.ExecContext(ctx, query, unprepared(args))
 	}
-	if err := c.start(ctx); err != nil {
+	if err := c.start(ctx, c.begin); err != nil {
 		return nil, err
 	}
 	result, err := c.conn.ExecContext(ctx, query, unprepared(args))
@@ -96,7 +100,7 @@ func (c *pooledConn) QueryContext(ctx context.Context, query string, args []driv
 	if c.open {
 		return c.conn.QueryContext(ctx, query, unprepared(args))
 	}
-	if err := c.start(ctx); err != nil {
+	if err := c.start(ctx, c.begin); err != nil {
 		return nil, err
 	}
 	rows, err := c.conn.QueryContext(ctx, query, unprepared(args))
@@ -109,14 +113,13 @@ func (c *pooledConn) QueryContext(ctx context.Context, query string, args []driv
 
 // start begins a transaction. When it fails nothing has been done, so it may return
 // driver.ErrBadConn, which makes database/sql try another connection.
-func (c *pooledConn) start(ctx context.Context) error {
-	results, err := c.conn.Conn().PgConn().Exec(ctx, c.begin).ReadAll()
+func (c *pooledConn) start(ctx context.Context, begin string) error {
+	results, err := c.conn.Conn().PgConn().Exec(ctx, begin).ReadAll()
 	if err == nil {
-		row := results[len(results)-1].Rows[0]
-		if string(row[len(row)-1]) == "off" {
+		if takesWrites(results) {
 			return nil
 		}
-		err = driver.ErrBadConn // the server takes no writes
+		err = driver.ErrBadConn
 	}
 	_ = c.Close()
 	server, answered := errors.AsType[*pgconn.PgError](err)
@@ -124,6 +127,19 @@ func (c *pooledConn) start(ctx context.Context) error {
 		return err
 	}
 	return driver.ErrBadConn // the pooler or the server has ended the connection
+}
+
+// takesWrites reports whether the server takes writes, by the results of the statements that began
+// a transaction: each last column of a row is a setting that is otherwise on.
+func takesWrites(results []*pgconn.Result) bool {
+	for _, result := range results {
+		for _, row := range result.Rows {
+			if string(row[len(row)-1]) != "off" {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // commit commits a transaction. After an error it is unknown whether the transaction was committed.

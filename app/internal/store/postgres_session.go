@@ -65,3 +65,12 @@ func (s sessionSettings) begin() string {
 	return "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path TO DEFAULT; SET LOCAL synchronous_commit TO DEFAULT; " +
 		"SELECT " + s.set("true") + ", current_setting('transaction_read_only')"
 }
+
+// beginReading is begin for a transaction that reads one state of the database. None of its
+// statements takes the transaction's snapshot; see postgresStore.lockTables. The results are
+// settings that are on if the server takes no writes.
+func (s sessionSettings) beginReading() string {
+	return "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path TO DEFAULT; " +
+		"SET LOCAL statement_timeout = " + milliseconds(s.statementTimeout) + "; SET LOCAL lock_timeout = " + milliseconds(s.lockTimeout) + "; " +
+		"SET LOCAL max_parallel_workers_per_gather = 0; SHOW in_hot_standby; SHOW default_transaction_read_only"
+}

@@ -33,7 +33,7 @@ var plainName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
 
 // SealedColumns implements Rotation.
 func (c *core) SealedColumns(ctx context.Context) ([]SealedTable, []WrappedColumn, error) {
-	schema, err := c.schema(ctx)
+	schema, err := c.schemaIn(ctx, c.db)
 	if err != nil {
 		return nil, nil, fmt.Errorf("enumerate sealed columns: %w", err)
 	}
@@ -58,24 +58,26 @@ func (c *core) SealedColumns(ctx context.Context) ([]SealedTable, []WrappedColum
 }
 
 // tableSchema is the columns of a table: all, those with sealed values and those with wrapped keys.
+// types are the declared types by column.
 type tableSchema struct {
 	name                     string
 	columns, sealed, wrapped []string
+	types                    map[string]string
 }
 
-// schema returns all tables, in the order of their names.
-func (c *core) schema(ctx context.Context) ([]*tableSchema, error) {
+// schemaIn returns all tables, in the order of their names.
+func (c *core) schemaIn(ctx context.Context, q queryer) ([]*tableSchema, error) {
 	var tables []*tableSchema
-	err := c.rows(ctx, c.dialect.columnTypes(), nil, func(rows *sql.Rows) error {
+	err := c.rowsIn(ctx, q, c.dialect.columnTypes(), nil, func(rows *sql.Rows) error {
 		var table, column, kind string
 		if err := rows.Scan(&table, &column, &kind); err != nil {
 			return err
 		}
 		if len(tables) == 0 || tables[len(tables)-1].name != table {
-			tables = append(tables, &tableSchema{name: table})
+			tables = append(tables, &tableSchema{name: table, types: map[string]string{}})
 		}
 		t := tables[len(tables)-1]
-		t.columns = append(t.columns, column)
+		t.columns, t.types[column] = append(t.columns, column), kind
 		switch kind {
 		case sealedType:
 			t.sealed = append(t.sealed, column)
@@ -177,10 +179,15 @@ func (c *core) CountRowsWithoutKey(ctx context.Context, t SealedTable, r OwnerRa
 
 // WrappedValues implements Rotation.
 func (c *core) WrappedValues(ctx context.Context, w WrappedColumn, visit func(string) error) error {
+	return c.wrappedValuesIn(ctx, c.db, w, visit)
+}
+
+// wrappedValuesIn is WrappedValues in q.
+func (c *core) wrappedValuesIn(ctx context.Context, q queryer, w WrappedColumn, visit func(string) error) error {
 	if !plainName.MatchString(w.Table) || !plainName.MatchString(w.Column) {
 		return fmt.Errorf("%w: the name of column %s.%s must have only lower-case letters, digits and underscores", ErrSchema, w.Table, w.Column)
 	}
-	return c.rows(ctx, "SELECT "+w.Column+" FROM "+w.Table+" WHERE "+w.Column+" IS NOT NULL", nil, func(rows *sql.Rows) error {
+	return c.rowsIn(ctx, q, "SELECT "+w.Column+" FROM "+w.Table+" WHERE "+w.Column+" IS NOT NULL", nil, func(rows *sql.Rows) error {
 		var value string
 		if err := rows.Scan(&value); err != nil {
 			return err

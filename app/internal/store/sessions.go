@@ -12,19 +12,26 @@ import (
 // CreateSession creates a session, if the user's password hash and second factor are still those
 // that were verified: a change of either ends the earlier sessions, so none may begin after it. It
 // consumes the proof and ends the oldest sessions beyond accounts.MaxSessions. Errors:
-// accounts.ErrInvalidCredentials, accounts.ErrInvalidCode.
+// accounts.ErrInvalidCredentials, accounts.ErrInvalidCode, ErrRestored.
 func (c *core) CreateSession(ctx context.Context, session sessions.Session, user accounts.User, proof accounts.Proof) error {
+	asExpected, args := c.asExpected(7, "")
+	args = append([]any{
+		session.Owner, session.Identity.Session, micros(session.CreatedAt), micros(session.ExpiresAt), user.PasswordHash, nullable(user.SecondFactor),
+	}, args...)
 	begun := c.exists(ctx, "SELECT count(*) FROM sessions WHERE owner = $1 AND id = $2", session.Owner, session.Identity.Session)
 	return c.transactUntilKnown(ctx, begun, func(tx queryer) error {
 		// The lock on the user's row serializes two logins, so that each counts the other's
 		// session.
 		changed, err := c.execIn(ctx, tx, `INSERT INTO sessions (owner, id, created_at, expires_at)
-			SELECT u.id, $2, $3, $4 FROM users u WHERE u.id = $1 AND u.password_hash = $5 AND u.second_factor IS NOT DISTINCT FROM $6`+c.dialect.lockExclusive(),
-			session.Owner, session.Identity.Session, micros(session.CreatedAt), micros(session.ExpiresAt), user.PasswordHash, nullable(user.SecondFactor))
+			SELECT u.id, $2, $3, $4 FROM users u WHERE u.id = $1 AND u.password_hash = $5 AND u.second_factor IS NOT DISTINCT FROM $6
+			AND `+asExpected+c.dialect.lockExclusive(), args...)
 		if err != nil {
 			return err
 		}
 		if changed == 0 {
+			if err := c.checkExpected(ctx, tx); err != nil {
+				return err
+			}
 			return accounts.ErrInvalidCredentials
 		}
 		if err := c.useProof(ctx, tx, user, proof); err != nil {

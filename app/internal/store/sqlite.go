@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"sync"
@@ -21,6 +23,9 @@ import (
 // sqliteStore is a SQLite database. SQLite has one writer at a time.
 type sqliteStore struct {
 	core
+	// path and file are those of the open database.
+	path string
+	file os.FileInfo
 	// borrowed means that another store closes db.
 	borrowed bool
 }
@@ -32,6 +37,9 @@ func openSQLite(ctx context.Context, c config.SQLite) (Store, error) {
 	path, err := filepath.Abs(c.Path)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if err := createPrivate(path); err != nil {
+		return nil, fmt.Errorf("%w: SQLite at %s: %w", ErrUnavailable, c.Path, err)
 	}
 	// synchronous=FULL: an acknowledged write is on disk. _txlock=immediate: transactions begin as
 	// writers, so that two of them wait for each other at the start and never deadlock.
@@ -57,7 +65,25 @@ func openSQLite(ctx context.Context, c config.SQLite) (Store, error) {
 		_ = db.Close()
 		return nil, fmt.Errorf("SQLite at %s: foreign keys are not enforced", c.Path)
 	}
+	s.path = path
+	if s.file, err = os.Stat(path); err != nil {
+		_ = db.Close()
+		return nil, fmt.Errorf("%w: SQLite at %s: %w", ErrUnavailable, c.Path, err)
+	}
 	return s, nil
+}
+
+// createPrivate creates the file for its owner only, unless it exists: SQLite would let others read
+// it, and gives the files beside it the same mode.
+func createPrivate(path string) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return file.Close()
 }
 
 // newSQLiteStore returns the store over an open database.
@@ -72,7 +98,7 @@ func newSQLiteStore(db *sql.DB, d dialect) *sqliteStore {
 // pool.
 func (s *sqliteStore) Background() Store {
 	background := newSQLiteStore(s.db, s.dialect)
-	background.borrowed = true
+	background.path, background.file, background.borrowed = s.path, s.file, true
 	return background
 }
 
@@ -84,15 +110,23 @@ func (s *sqliteStore) Close() error {
 	return s.db.Close()
 }
 
-// Ping implements Administration.
+// Ping implements Administration. Error: ErrRestored if the file is no longer the one that is open:
+// what this process still writes to that one is lost.
 func (s *sqliteStore) Ping(ctx context.Context) error {
+	file, err := os.Stat(s.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && !os.SameFile(s.file, file):
+		return fmt.Errorf("%w: the file %s was replaced or deleted", ErrRestored, s.path)
+	case err != nil:
+		return fmt.Errorf("%w: SQLite: %w", ErrUnavailable, err)
+	}
 	var one int
 	return s.row(ctx, "SELECT 1", nil, &one)
 }
 
 // Migrate implements Administration. The single writer is lock enough.
 func (s *sqliteStore) Migrate(ctx context.Context) (int, error) {
-	provider, err := s.migrations()
+	provider, err := s.migrations(s.db)
 	if err != nil {
 		return 0, err
 	}
@@ -134,7 +168,7 @@ func (*sqliteDialect) oneOf(column string, values []string) (condition string, p
 }
 
 func (*sqliteDialect) columnTypes() string {
-	return `SELECT m.name, c.name, lower(c.type) FROM sqlite_schema m, pragma_table_info(m.name) c
+	return `SELECT m.name AS table_name, c.name AS column_name, lower(c.type) AS declared FROM sqlite_schema m, pragma_table_info(m.name) c
 		WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' ORDER BY 1, c.cid`
 }
 

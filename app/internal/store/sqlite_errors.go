@@ -54,3 +54,9 @@ func (*sqliteDialect) classify(err error) error {
 	}
 	return err
 }
+
+// isDuplicate reports whether a statement would have inserted a second row with the same key.
+func isDuplicate(err error) bool {
+	failure, ok := errors.AsType[*sqlite.Error](err)
+	return ok && failure.Code()&0xff == sqlite3.SQLITE_CONSTRAINT && strings.Contains(failure.Error(), "UNIQUE constraint failed")
+}

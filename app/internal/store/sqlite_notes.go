@@ -10,10 +10,13 @@ import (
 )
 
 // CreateUser stores a user and the user's first owner key, or neither. Errors:
-// accounts.ErrUsernameTaken, accounts.ErrFenced.
+// accounts.ErrUsernameTaken, accounts.ErrFenced, ErrRestored.
 func (s *sqliteStore) CreateUser(ctx context.Context, user accounts.User, key envelope.StoredKey) error {
 	created := s.exists(ctx, userExists, user.ID)
 	return s.transactUntilKnown(ctx, created, func(tx queryer) error {
+		if err := s.checkExpected(ctx, tx); err != nil {
+			return err
+		}
 		_, err := s.execIn(ctx, tx, `INSERT INTO users (id, username, password_hash, pepper_id, created_at) VALUES ($1, $2, $3, $4, $5)`,
 			user.ID, user.Username, user.PasswordHash, user.PepperID, micros(user.CreatedAt))
 		if err != nil {

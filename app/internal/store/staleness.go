@@ -8,8 +8,13 @@ import (
 
 // OldestVersion implements Rotation.
 func (c *core) OldestVersion(ctx context.Context) (int, error) {
+	return c.oldestVersionIn(ctx, c.db)
+}
+
+// oldestVersionIn is OldestVersion in q.
+func (c *core) oldestVersionIn(ctx context.Context, q queryer) (int, error) {
 	var oldest sql.NullInt64
-	err := c.row(ctx, "SELECT min(v) FROM (SELECT min(kek_version) AS v FROM owner_keys UNION ALL SELECT canary_version FROM meta) AS versions",
+	err := c.rowIn(ctx, q, "SELECT min(v) FROM (SELECT min(kek_version) AS v FROM owner_keys UNION ALL SELECT canary_version FROM meta) AS versions",
 		nil, &oldest)
 	return int(oldest.Int64), err
 }

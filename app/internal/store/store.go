@@ -30,6 +30,9 @@ type Store interface {
 	Administration
 	Deployment
 	Rotation
+	Backups
+	Restoration
+	RowCounts
 }
 
 // Administration is what a process does with the database as a whole.
@@ -43,7 +46,7 @@ type Administration interface {
 	CheckSchema(context.Context) error
 	// Ping returns nil if the database answers and takes writes. After a failover the previous
 	// PostgreSQL primary may still answer, with stale data. SQLite on a full disk counts as
-	// available.
+	// available. Error: ErrRestored, if the file of SQLite was replaced.
 	Ping(context.Context) error
 	// Background returns the same database over one connection of its own, for work that the API
 	// does for itself: a Job must not mistake it for users. Close it before this Store.
@@ -67,6 +70,10 @@ type Deployment interface {
 	// DeploymentID returns the id of Meta, whatever the version of the schema. Error: ErrNoMeta,
 	// also where there is no schema.
 	DeploymentID(context.Context) (string, error)
+	// Expect makes the writes that need no live session take effect only while deployment and epoch
+	// of the database are those of m. CreateUser and CreateSession then return ErrRestored;
+	// RehashPassword and SucceedKey change nothing. Call it before the first of these.
+	Expect(m Meta)
 	// ClaimMeta makes the database the deployment's, unless a deployment has claimed it.
 	ClaimMeta(context.Context, Meta) error
 	// ClaimPepper records the digest of the pepper in use unless one is recorded, and returns the

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/store"
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
@@ -32,6 +33,22 @@ func Each(t *testing.T, test func(t *testing.T, open Open)) {
 		t.Parallel()
 		server, uri := SharedDatabase(t)
 		test(t, postgres(t, server, uri))
+	})
+}
+
+// EachJob is Each for what a Job does: job opens the database as a Job, and api as a pod of the
+// API.
+func EachJob(t *testing.T, test func(t *testing.T, job, api Open)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		open := SQLite(t)
+		test(t, open, open)
+	})
+	t.Run("postgresql", func(t *testing.T) {
+		t.Parallel()
+		server, uri := SharedDatabase(t)
+		test(t, PostgresJob(t, server, uri), postgres(t, server, uri))
 	})
 }
 
@@ -67,13 +84,24 @@ func Postgres(t testing.TB, server *testenv.Postgres, uri string) Open {
 	return migrated(t, postgres(t, server, uri))
 }
 
+// PostgresJob opens the server's database at the URI as a Job.
+func PostgresJob(t testing.TB, server *testenv.Postgres, uri string) Open {
+	t.Helper()
+	return opener(configured(t, server, uri), store.RoleJob)
+}
+
 func postgres(t testing.TB, server *testenv.Postgres, uri string) Open {
+	t.Helper()
+	return opener(configured(t, server, uri), store.RoleAPI)
+}
+
+func configured(t testing.TB, server *testenv.Postgres, uri string) config.Database {
 	t.Helper()
 	uriFile := filepath.Join(t.TempDir(), "uri")
 	if err := os.WriteFile(uriFile, []byte(uri), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return opener(config.Database{
+	return config.Database{
 		Postgres: &config.Postgres{URIFile: uriFile, CAFile: server.CAFile, MaxConnections: 16},
-	})
+	}
 }

@@ -19,3 +19,14 @@ func Each(t *testing.T, test func(t *testing.T, open Open)) {
 		test(t, SQLite(t))
 	})
 }
+
+// EachJob is Each for what a Job does: job opens the database as a Job, and api as a pod of the
+// API.
+func EachJob(t *testing.T, test func(t *testing.T, job, api Open)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		open := SQLite(t)
+		test(t, open, open)
+	})
+}

@@ -27,7 +27,7 @@ func SQLite(t testing.TB) Open {
 // SQLiteAt is SQLite with the given file, which need not exist.
 func SQLiteAt(t testing.TB, path string) Open {
 	t.Helper()
-	open := opener(config.Database{SQLite: &config.SQLite{Path: path}})
+	open := opener(config.Database{SQLite: &config.SQLite{Path: path}}, store.RoleAPI)
 	if _, err := os.Stat(path); err == nil {
 		return migrated(t, open)
 	}
@@ -53,7 +53,7 @@ func migratedSQLite(t testing.TB) []byte {
 		return migratedFile.content
 	}
 	path := filepath.Join(t.TempDir(), "migrated.db")
-	db := opener(config.Database{SQLite: &config.SQLite{Path: path}})(t)
+	db := opener(config.Database{SQLite: &config.SQLite{Path: path}}, store.RoleAPI)(t)
 	if _, err := db.Migrate(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -69,11 +69,11 @@ func migratedSQLite(t testing.TB) []byte {
 	return content
 }
 
-// opener returns how to open the configured database.
-func opener(c config.Database) Open {
+// opener returns how to open the configured database in a role.
+func opener(c config.Database, role store.Role) Open {
 	return func(t testing.TB) store.Store {
 		t.Helper()
-		db, err := store.Open(context.Background(), c, nil, store.RoleAPI)
+		db, err := store.Open(context.Background(), c, nil, role)
 		if err != nil {
 			t.Fatal(err)
 		}

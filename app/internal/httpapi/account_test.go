@@ -1,12 +1,14 @@
 package httpapi_test
 
 import (
+	"errors"
 	"log/slog"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/securenotes/securenotes/app/internal/accounts"
+	"github.com/securenotes/securenotes/app/internal/store"
 	"github.com/securenotes/securenotes/app/internal/storetest"
 )
 
@@ -93,6 +95,32 @@ func TestSessionsAreBounded(t *testing.T) {
 			t.Errorf("%d sessions, want 100", len(list))
 		}
 		s.call(t, "GET", "/api/notes", bob, "").want(t, "another user", 200, "")
+	})
+}
+
+// TestEarlierPod checks that a pod that used the database before a restore neither registers nor
+// logs in anyone, and that the client is told to try again.
+func TestEarlierPod(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true)
+		token := s.signIn(t, "alice")
+		s.db.Expect(store.Meta{DeploymentID: "d1", Epoch: "abcdefghijklmnop"})
+		for path, body := range map[string]string{
+			"/api/auth/register": `{"username":"bobby","password":"correct horse battery"}`,
+			"/api/auth/login":    `{"username":"alice","password":"correct horse battery"}`,
+		} {
+			a := s.call(t, "POST", path, "", body)
+			a.want(t, path, 503, "The database is unavailable, try again later")
+			if a.header.Get("Retry-After") == "" {
+				t.Errorf("%s: no Retry-After", path)
+			}
+		}
+		if _, err := s.db.UserByName(t.Context(), "bobby"); !errors.Is(err, accounts.ErrNotFound) {
+			t.Errorf("the user was registered: %v", err)
+		}
+		if list := s.call(t, "GET", "/api/auth/sessions", token, "").body["sessions"].([]any); len(list) != 1 {
+			t.Errorf("%d sessions, want only the first: %v", len(list), list)
+		}
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -181,7 +182,7 @@ func newServiceWithin(t testing.TB, open storetest.Open, quotas config.Quotas, r
 	if err != nil {
 		t.Fatal(err)
 	}
-	tokens, err := sessions.NewCodec("d1", sessionKeys)
+	tokens, err := sessions.NewCodec("d1", "", sessionKeys)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -504,6 +505,66 @@ func TestIfMatch(t *testing.T) {
 					header = []string{"If-Match", `"3"`}
 				}
 				s.call(t, "DELETE", path, alice, "", header...).want(t, "DELETE", tc.status, "")
+			})
+		}
+	})
+}
+
+// TestIfMatchAfterARestore checks that tags contain the epoch of the database: a tag from before a
+// restore matches nothing, even if its number is that of the note's revision now.
+func TestIfMatchAfterARestore(t *testing.T) {
+	const epoch, earlier = "abcdefghijklmnop", "qrstuvwxyz234567"
+	storetest.Each(t, func(t *testing.T, open storetest.Open) {
+		s := newService(t, open, true, func(s *httpapi.Service) { s.Epoch = epoch })
+		alice, mallory := s.signIn(t, "alice"), s.signIn(t, "mallory")
+		const none = "/api/notes/0197a1d2-7b1f-7c3e-8a44-1b2c3d4e5f60"
+		for name, tc := range map[string]struct {
+			line   string
+			status int
+		}{
+			"the revision":                     {line: `"2-` + epoch + `"`, status: 200},
+			"any":                              {line: `*`, status: 200},
+			"before the first restore":         {line: `"2"`, status: 412},
+			"before another restore":           {line: `"2-` + earlier + `"`, status: 412},
+			"an earlier revision":              {line: `"1-` + epoch + `"`, status: 412},
+			"several of before":                {line: `"2", "2-` + earlier + `"`, status: 412},
+			"one of before, and the revision":  {line: `"2", "2-` + epoch + `"`, status: 200},
+			"weak":                             {line: `W/"2-` + epoch + `"`, status: 412},
+			"weak, and one from before":        {line: `W/"2-` + epoch + `", "2"`, status: 412},
+			"the epoch without its revision":   {line: `"` + epoch + `"`, status: 412},
+			"the epoch and the number swapped": {line: `"` + epoch + `-2"`, status: 412},
+		} {
+			t.Run(name, func(t *testing.T) {
+				created := s.call(t, "POST", "/api/notes", alice, `{"content":"1"}`)
+				path := "/api/notes/" + created.body["id"].(string)
+				updated := s.call(t, "PUT", path, alice, `{"content":"2"}`)
+				read := s.call(t, "GET", path, alice, "")
+				head, err := http.NewRequest(http.MethodHead, s.URL+path, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				head.Header.Set("Authorization", "Bearer "+alice)
+				headed, err := s.Client().Do(head)
+				if err != nil {
+					t.Fatal(err)
+				}
+				headed.Body.Close()
+				got := []string{created.header.Get("ETag"), updated.header.Get("ETag"), read.header.Get("ETag"), headed.Header.Get("ETag")}
+				want := []string{`"1-` + epoch + `"`, `"2-` + epoch + `"`, `"2-` + epoch + `"`, `"2-` + epoch + `"`}
+				if !slices.Equal(got, want) {
+					t.Errorf("ETags %v, want %v", got, want)
+				}
+				s.call(t, "PUT", path, mallory, `{"content":"3"}`, "If-Match", tc.line).want(t, "another user", 404, "Note not found")
+				s.call(t, "DELETE", none, alice, "", "If-Match", tc.line).want(t, "no note", 404, "Note not found")
+				s.call(t, "PUT", path, alice, `{"content":"3"}`, "If-Match", tc.line).want(t, "PUT", tc.status, "")
+				after, line := s.call(t, "GET", path, alice, ""), tc.line
+				if want := map[int]any{200: "3", 412: "2"}[tc.status]; after.body["content"] != want {
+					t.Errorf("the note is %v, want %v", after.body["content"], want)
+				}
+				if tc.status == 200 {
+					line = after.header.Get("ETag")
+				}
+				s.call(t, "DELETE", path, alice, "", "If-Match", line).want(t, "DELETE", tc.status, "")
 			})
 		}
 	})

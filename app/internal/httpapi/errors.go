@@ -104,6 +104,7 @@ var answers = []struct {
 	{store.ErrUnavailable, http.StatusServiceUnavailable, databaseMessage, serviceDown},
 	{store.ErrAuthentication, http.StatusServiceUnavailable, databaseMessage, serviceDown},
 	{store.ErrPermission, http.StatusServiceUnavailable, databaseMessage, serviceDown},
+	{store.ErrRestored, http.StatusServiceUnavailable, databaseMessage, serviceDown},
 	{ratelimit.ErrUnavailable, http.StatusServiceUnavailable, loginsMessage, serviceDown},
 	{errBusy, http.StatusServiceUnavailable, memoryMessage, sessionLive},
 	{audit.ErrUnavailable, http.StatusServiceUnavailable, "The audit log cannot be written, try again later", serviceDown},

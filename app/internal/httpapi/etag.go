@@ -11,10 +11,17 @@ import (
 	"github.com/securenotes/securenotes/app/internal/notes"
 )
 
-// entityTag returns the entity tag of a revision (RFC 9110, section 8.8.3).
-func entityTag(revision int64) string { return `"` + strconv.FormatInt(revision, 10) + `"` }
+// entityTag returns the entity tag of a revision (RFC 9110, section 8.8.3). A restored database may
+// give an earlier revision's number to another text, so from then on tags contain the epoch.
+func (h *handlers) entityTag(revision int64) string {
+	tag := strconv.FormatInt(revision, 10)
+	if h.Epoch != "" {
+		tag += "-" + h.Epoch
+	}
+	return `"` + tag + `"`
+}
 
-func setETag(c *gin.Context, revision int64) { c.Header("ETag", entityTag(revision)) }
+func (h *handlers) setETag(c *gin.Context, revision int64) { c.Header("ETag", h.entityTag(revision)) }
 
 // ifMatch returns the note's revision that the request is for according to If-Match (RFC 9110,
 // section 13.1.1). It is 0 if that header is absent or *. If the header names one revision, only
@@ -30,27 +37,28 @@ func (h *handlers) ifMatch(c *gin.Context, id string) (int64, error) {
 	if anyTag {
 		return 0, nil
 	}
-	if revision, ok := onlyRevision(tags); ok {
+	if revision, ok := h.onlyRevision(tags); ok {
 		return revision, nil
 	}
 	current, err := h.Notes.Revision(c.Request.Context(), identity(c), id)
 	if err != nil {
 		return 0, err
 	}
-	if !slices.Contains(tags, entityTag(current)) {
+	if !slices.Contains(tags, h.entityTag(current)) {
 		return 0, notes.ErrStale
 	}
 	return current, nil
 }
 
-// onlyRevision returns the revision of the only tag, if it is one that [entityTag] returns.
-func onlyRevision(tags []string) (int64, bool) {
+// onlyRevision returns the revision of the only tag, if it is one that entityTag returns.
+func (h *handlers) onlyRevision(tags []string) (int64, bool) {
 	if len(tags) != 1 {
 		return 0, false
 	}
-	revision, err := strconv.ParseInt(strings.Trim(tags[0], `"`), 10, 64)
-	// Tags are opaque: another way to write the number is another tag.
-	return revision, err == nil && revision > 0 && revision < math.MaxInt64 && tags[0] == entityTag(revision)
+	number, _, _ := strings.Cut(strings.Trim(tags[0], `"`), "-")
+	revision, err := strconv.ParseInt(number, 10, 64)
+	// Tags are opaque: another way to write the number, or another epoch, is another tag.
+	return revision, err == nil && revision > 0 && revision < math.MaxInt64 && tags[0] == h.entityTag(revision)
 }
 
 // entityTags parses the value of If-Match. anyTag means that it is *. Otherwise it is a list of

@@ -46,14 +46,42 @@ func TestEntityTags(t *testing.T) {
 	}
 }
 
-func TestOnlyRevision(t *testing.T) {
-	for tag, want := range map[string]int64{
-		`"1"`: 1, `"9223372036854775806"`: 9223372036854775806,
-		`"01"`: 0, `"+1"`: 0, `"-1"`: 0, `"0"`: 0, `""`: 0, `"1.0"`: 0, `"1_0"`: 0, `"x"`: 0, `"9223372036854775807"`: 0, `"9223372036854775808"`: 0,
-	} {
-		if got, ok := onlyRevision([]string{tag}); ok != (want > 0) || ok && got != want {
-			t.Errorf("%s: %d, %v", tag, got, ok)
+// TestEntityTag checks both forms of a tag. Clients, and pods of the previous release, know the
+// form without an epoch.
+func TestEntityTag(t *testing.T) {
+	for epoch, want := range map[string]string{"": `"7"`, "abcdefghijklmnop": `"7-abcdefghijklmnop"`} {
+		h := &handlers{Service: Service{Epoch: epoch}}
+		if got := h.entityTag(7); got != want {
+			t.Errorf("epoch %q: %s, want %s", epoch, got, want)
 		}
+	}
+}
+
+func TestOnlyRevision(t *testing.T) {
+	const epoch, earlier = "abcdefghijklmnop", "qrstuvwxyz234567"
+	for name, tc := range map[string]struct {
+		epoch string
+		tags  map[string]int64
+	}{
+		"no epoch": {tags: map[string]int64{
+			`"1"`: 1, `"9223372036854775806"`: 9223372036854775806,
+			`"01"`: 0, `"+1"`: 0, `"-1"`: 0, `"0"`: 0, `""`: 0, `"1.0"`: 0, `"1_0"`: 0, `"x"`: 0, `"9223372036854775807"`: 0, `"9223372036854775808"`: 0,
+			`"1-"`: 0, `"1-` + epoch + `"`: 0,
+		}},
+		"an epoch": {epoch: epoch, tags: map[string]int64{
+			`"1-` + epoch + `"`: 1, `"9223372036854775806-` + epoch + `"`: 9223372036854775806,
+			`"1"`: 0, `"1-"`: 0, `"1-` + earlier + `"`: 0, `"1-` + epoch + `-"`: 0, `"1-` + epoch[1:] + `"`: 0, `"1--` + epoch + `"`: 0, `"` + epoch + `"`: 0,
+			`"01-` + epoch + `"`: 0, `"+1-` + epoch + `"`: 0, `"-1-` + epoch + `"`: 0, `"0-` + epoch + `"`: 0, `"-` + epoch + `"`: 0, `"9223372036854775807-` + epoch + `"`: 0,
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := &handlers{Service: Service{Epoch: tc.epoch}}
+			for tag, want := range tc.tags {
+				if got, ok := h.onlyRevision([]string{tag}); ok != (want > 0) || ok && got != want {
+					t.Errorf("%s: %d, %v", tag, got, ok)
+				}
+			}
+		})
 	}
 }
 

@@ -73,7 +73,7 @@ func BenchmarkHandler(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	tokens, err := sessions.NewCodec("d1", keys)
+	tokens, err := sessions.NewCodec("d1", "", keys)
 	if err != nil {
 		b.Fatal(err)
 	}

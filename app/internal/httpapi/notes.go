@@ -99,7 +99,7 @@ func (h *handlers) createNote(c *gin.Context) error {
 		c.Header("Idempotent-Replayed", "true")
 	}
 	c.Set(auditObjectKey, note.ID)
-	setETag(c, note.Revision)
+	h.setETag(c, note.Revision)
 	c.Header("Location", "/api/notes/"+note.ID)
 	c.JSON(http.StatusCreated, gin.H{"id": note.ID, "created_at": note.CreatedAt.UTC()})
 	return nil
@@ -116,7 +116,7 @@ func (h *handlers) getNote(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	setETag(c, note.Revision)
+	h.setETag(c, note.Revision)
 	c.JSON(http.StatusOK, newNoteAnswer(note))
 	return nil
 }
@@ -162,7 +162,7 @@ func (h *handlers) updateNote(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	setETag(c, note.Revision)
+	h.setETag(c, note.Revision)
 	c.JSON(http.StatusOK, gin.H{"id": note.ID, "updated_at": note.UpdatedAt.UTC()})
 	return nil
 }

@@ -31,6 +31,9 @@ type Service struct {
 	Tokens   *sessions.Codec
 	Requests *ratelimit.Requests
 	Audit    *audit.Log
+	// Epoch is that of the database, which entity tags contain. It is empty until the first
+	// restore.
+	Epoch string
 	// RequestTimeout bounds the work for one request other than an export.
 	RequestTimeout time.Duration
 	// TrustedProxies are the networks whose X-Forwarded-For is believed.

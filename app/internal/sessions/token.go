@@ -42,8 +42,9 @@ type Codec struct {
 	now     func() time.Time
 }
 
-// NewCodec returns the codec for the tokens of one deployment.
-func NewCodec(deployment string, keys *config.SessionKeys) (*Codec, error) {
+// NewCodec returns the codec for the tokens of one deployment and one epoch of its database, which
+// is empty until the first restore.
+func NewCodec(deployment, epoch string, keys *config.SessionKeys) (*Codec, error) {
 	set, err := keys.KeySet()
 	if err != nil {
 		return nil, err
@@ -62,7 +63,13 @@ func NewCodec(deployment string, keys *config.SessionKeys) (*Codec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("session tokens: %w", err)
 	}
-	return &Codec{issuer: "securenotes:" + deployment, keys: set, signer: signer, sealer: sealer, decoded: decoded, now: time.Now}, nil
+	issuer := "securenotes:" + deployment
+	if epoch != "" {
+		// Pods that used the database before a restore, of any release, refuse these tokens. So no
+		// user can write to the restored database through such a pod.
+		issuer += ":" + epoch
+	}
+	return &Codec{issuer: issuer, keys: set, signer: signer, sealer: sealer, decoded: decoded, now: time.Now}, nil
 }
 
 // Encode returns the session's token.

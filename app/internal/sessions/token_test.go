@@ -25,7 +25,12 @@ func newKeys(t testing.TB) *config.SessionKeys {
 
 func newCodec(t testing.TB, deployment string, keys *config.SessionKeys) *Codec {
 	t.Helper()
-	codec, err := NewCodec(deployment, keys)
+	return newCodecOf(t, deployment, "", keys)
+}
+
+func newCodecOf(t testing.TB, deployment, epoch string, keys *config.SessionKeys) *Codec {
+	t.Helper()
+	codec, err := NewCodec(deployment, epoch, keys)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,4 +202,24 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("accepted a forgery as %v: %q", identity, token)
 		}
 	})
+}
+
+// TestTokenOfAnotherEpoch checks that neither a pod that used the database before a restore, nor
+// one that uses the restored database, accepts the tokens of the other. Each epoch has the same
+// keys.
+func TestTokenOfAnotherEpoch(t *testing.T) {
+	keys, session := newKeys(t), newSession()
+	epochs := []string{"", "abcdefghijklmnop", "qrstuvwxyz234567"}
+	for _, of := range epochs {
+		token, err := newCodecOf(t, "d1", of, keys).Encode(session)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, at := range epochs {
+			identity, err := newCodecOf(t, "d1", at, keys).Decode(token)
+			if of == at && (err != nil || identity != session.Identity) || of != at && !errors.Is(err, ErrInvalid) {
+				t.Errorf("a token of epoch %q at %q: %v, %v", of, at, identity, err)
+			}
+		}
+	}
 }

@@ -194,14 +194,17 @@ func reported(e *evidence) Cause {
 				continue
 			}
 			termination, ok := ReadTermination(state.Message)
-			// A running service found its database when it started, so an earlier loss is outdated.
-			if ok && (status.State.Running == nil || termination.Reason != config.ReasonDatabaseLost) {
+			if ok && (status.State.Running == nil || !slices.Contains(untilRestart, termination.Reason)) {
 				return Cause{Reason: termination.Reason, Message: termination.Message, Reported: &termination}
 			}
 		}
 	}
 	return Cause{}
 }
+
+// untilRestart are the reasons that are outdated once the service runs again: it runs only on a
+// database that is not lost, and /readyz says whether a restore is unfinished.
+var untilRestart = []string{config.ReasonDatabaseLost, config.ReasonDatabaseRestoring, config.ReasonDatabaseRestored}
 
 // crashing finds a container that failed without reporting a reason. Termination messages of other
 // programs are not shown, because they may be the end of a log, with secrets.

@@ -148,6 +148,7 @@ func TestCauses(t *testing.T) {
 		"a service that waits":           {cause: OfPod(pod(migrate, container("api", runs, none)), lookWith("", "the audit log cannot be written"), now), reason: v1alpha1.ReasonNotReady, fact: "the audit log cannot be written", next: "see the log of the pod"},
 		"a service that cannot be asked": {cause: OfPod(pod(migrate, container("api", runs, none)), Lookup{}, now), reason: v1alpha1.ReasonNotReady, fact: "runs but is not ready", next: "see the log of the pod"},
 		"a service without its database": {cause: OfPod(pod(migrate, container("api", runs, none)), lookWith("", "DatabaseUnreachable: connection refused"), now), reason: config.ReasonDatabaseUnreachable, fact: "connection refused"},
+		"a service during a restore":     {cause: OfPod(pod(migrate, container("api", runs, ended(1, "Error", `{"reason":"DatabaseRestored","message":"x"}`))), lookWith("", "DatabaseRestoring: run it again"), now), reason: config.ReasonDatabaseRestoring, fact: "run it again"},
 		"a service that never starts":    {cause: OfPod(pod(migrate, container("api", runsFor(30*time.Second), none)), lookWith("", "starting"), now), reason: v1alpha1.ReasonNotReady, fact: "starting", next: "see the log of the pod"},
 		"a loss that /readyz reports":    {cause: OfPod(pod(migrate, container("api", runs, none)), lookWith("", "DatabaseLost: empty"), now), reason: v1alpha1.ReasonNotReady, fact: "empty", next: "see the log of the pod"},
 
@@ -199,6 +200,8 @@ func TestNoCause(t *testing.T) {
 		"a container that began late":         OfPod(pod(migrate, container("api", runsFor(time.Second), none)), Lookup{}, now),
 		"a pod that is being created":         OfPod(pod(), Lookup{}, now),
 		"a service that has come back":        OfPod(pod(migrate, container("api", runs, ended(1, "Error", `{"reason":"DatabaseLost","message":"x"}`))), Lookup{}, now.Add(-50*time.Second)),
+		"a service on a restored database":    OfPod(pod(migrate, container("api", runs, ended(1, "Error", `{"reason":"DatabaseRestored","message":"x"}`))), Lookup{}, now.Add(-50*time.Second)),
+		"a service after an unfinished one":   OfPod(pod(migrate, container("api", runs, ended(1, "Error", `{"reason":"DatabaseRestoring","message":"x"}`))), Lookup{}, now.Add(-50*time.Second)),
 		"a Job that was created just now":     OfJob(job(func(j *batchv1.Job) { j.CreationTimestamp = ago(time.Second) }), 1, nil, lookWith("FailedCreate", overQuota), now),
 		"a Job at work":                       OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", runs, none))}, lookWith("FailedCreate", overQuota), now),
 		"a Job whose second try is at work":   OfJob(job(), 1, []corev1.Pod{podOf("0", time.Minute, container("job", ended(1, "Error", vaultSealed), none), failed), podOf("0", time.Second, container("job", runs, none))}, Lookup{}, now),

@@ -53,6 +53,11 @@ const (
 	// and therefore no effect.
 	// Polarity: negative.
 	ConditionAnnotationIgnored = "AnnotationIgnored"
+
+	// ConditionBackupKeyUnusable indicates that the Vault key that signs backups is lost, or is
+	// another one than before. The service works without it.
+	// Polarity: negative.
+	ConditionBackupKeyUnusable = "BackupKeyUnusable"
 )
 
 // Conditions of KeyRotation, in addition to Reconciling and Stalled. Those with positive polarity
@@ -79,6 +84,12 @@ const (
 	// only if database.postgres.vaultCredentials is set.
 	// Polarity: positive.
 	ConditionDatabaseCredentialsReplaced = "DatabaseCredentialsReplaced"
+
+	// ConditionBackupKeyReplaced indicates whether the key that signs backups is replaced. If True,
+	// only its newest version can sign. It stays False if Vault does not allow that: the rotation
+	// completes nevertheless. Only a rotation of reason Compromise has it.
+	// Polarity: positive.
+	ConditionBackupKeyReplaced = "BackupKeyReplaced"
 
 	// ConditionSessionKeysReplaced indicates whether the session keys are replaced. If True, every
 	// API pod uses new ones, and the previous ones are destroyed in Vault. Only a rotation of
@@ -146,9 +157,9 @@ const (
 	// ReasonVaultSealed signals that Vault is sealed and must be unsealed.
 	ReasonVaultSealed = "VaultSealed"
 	// ReasonSetupMissing signals that the operator cannot log in to Vault before the administrator
-	// runs vault-setup. It is also a reason of DatabaseReady, KeyRotationHealthy, KeyRotation and,
-	// while the object is being deleted, Ready: vault-setup has then not granted a right that one
-	// feature needs.
+	// runs vault-setup. It is also a reason of DatabaseReady, KeyRotationHealthy, KeyRotation,
+	// BackupKeyReplaced and, while the object is being deleted, Ready: vault-setup has then not
+	// granted a right that one feature needs.
 	ReasonSetupMissing = "SetupMissing"
 	// ReasonVaultDenied signals that the operator can log in but lacks a right that every object
 	// needs.
@@ -156,13 +167,13 @@ const (
 	// ReasonKeyRetained signals that a deleted SecureNotes of this name has left its master key.
 	ReasonKeyRetained = "KeyRetained"
 	// ReasonKeyMissing signals that the master key, the session keys or the pepper is gone from
-	// Vault.
+	// Vault. As a reason of BackupKeyUnusable and BackupKeyReplaced, it is the backup key.
 	ReasonKeyMissing = "KeyMissing"
 	// ReasonKeyRestored signals that Vault was restored to a state in which the master key lacks a
 	// version. It is also a reason of KeyRotation.
 	ReasonKeyRestored = "KeyRestored"
 	// ReasonKeyUnsuitable signals that a key or a pepper in Vault is not one that the operator
-	// created for this object.
+	// created for this object. It is also a reason of BackupKeyUnusable and BackupKeyReplaced.
 	ReasonKeyUnsuitable = "KeyUnsuitable"
 	// ReasonKeyTaken signals that another SecureNotes has adopted the master key. It is also a
 	// reason of KeyRotation.

@@ -146,6 +146,12 @@ type KeyRotationStatus struct {
 	// +optional
 	ReplacedServiceAccounts []ReplacedServiceAccount `json:"replacedServiceAccounts,omitempty"`
 
+	// replacedBackupKeyVersion is the latest version of the key that signs backups when a
+	// Compromise began to replace it. It is recorded once, before the key gets another version.
+	// +kubebuilder:validation:Minimum=1
+	// +optional
+	ReplacedBackupKeyVersion *int64 `json:"replacedBackupKeyVersion,omitempty"`
+
 	// replacedSessionKeys is the Vault entry of the session keys that a Compromise replaces and
 	// destroys. It is recorded once, before they are replaced.
 	// +kubebuilder:validation:MaxLength=64
@@ -198,7 +204,8 @@ type KeyRotationStatus struct {
 
 	// conditions are the observed conditions of the rotation. Reencrypted, Verified and Complete
 	// become True one after the other. A Compromise has more of them: ServiceAccountsRecreated,
-	// DatabaseCredentialsReplaced, SessionKeysReplaced, SessionsEnded and OldVersionRetired.
+	// DatabaseCredentialsReplaced, BackupKeyReplaced, SessionKeysReplaced, SessionsEnded and
+	// OldVersionRetired.
 	// Reconciling, Failed and Restored are present only while they are True.
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=map

@@ -74,6 +74,12 @@ type SecureNotesStatus struct {
 	// +optional
 	MasterKey *MasterKeyStatus `json:"masterKey,omitempty"`
 
+	// backupKeys are the public keys of the Vault key that signs backups. Save them with the age
+	// identity: a restore without Vault needs them. Unset while the operator has no right to the
+	// key, because vault-setup was last run with an earlier release.
+	// +optional
+	BackupKeys *BackupKeysStatus `json:"backupKeys,omitempty"`
+
 	// certificate is the server's certificate.
 	// +optional
 	Certificate *CertificateStatus `json:"certificate,omitempty"`
@@ -100,7 +106,8 @@ type SecureNotesStatus struct {
 
 	// conditions are the observed conditions of the service. Ready is the summary of VaultReady,
 	// DatabaseReady, CertificateReady and WorkloadReady. KeyRotationHealthy tells about rotations.
-	// Reconciling, Stalled and AnnotationIgnored are present only while they are True.
+	// Reconciling, Stalled, AnnotationIgnored and BackupKeyUnusable are present only while they are
+	// True.
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=map
 	// +listMapKey=type
@@ -289,6 +296,47 @@ type Retirement struct {
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Message string `json:"message,omitempty"`
+}
+
+// BackupKeysStatus are the public keys of the Vault key that signs backups.
+type BackupKeysStatus struct {
+	// key is the name of the Transit key.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=400
+	// +required
+	Key string `json:"key,omitempty"`
+
+	// versions are the newest versions of the key, at most 64, in ascending order.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=map
+	// +listMapKey=version
+	// +required
+	Versions []BackupKeyVersion `json:"versions,omitempty"`
+}
+
+// BackupKeyVersion is one version of the key that signs backups.
+type BackupKeyVersion struct {
+	// version is the number of the version.
+	// +kubebuilder:validation:Minimum=1
+	// +required
+	Version int64 `json:"version,omitempty"`
+
+	// publicKey is the Ed25519 public key, 32 bytes, in base64.
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9+/]{43}=$`
+	// +kubebuilder:validation:MaxLength=44
+	// +required
+	PublicKey string `json:"publicKey,omitempty"`
+
+	// since is when Vault created the version.
+	// +required
+	Since metav1.Time `json:"since,omitzero"`
+
+	// until is when the next version replaced this one. Only a KeyRotation of reason Compromise
+	// does that, so a signature of this version no longer proves anything. Unset for the newest
+	// version.
+	// +optional
+	Until *metav1.Time `json:"until,omitempty"`
 }
 
 // CertificateStatus is the server's certificate.

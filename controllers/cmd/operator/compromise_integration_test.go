@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
@@ -45,6 +46,11 @@ func TestCompromiseTakesOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.awaitBackupKeys(t, sn, 1)
+	signedBefore, err := c.signBackup(t, namespace, map[string]any{"input": base64.StdEncoding.EncodeToString([]byte("a backup"))})
+	if err != nil {
+		t.Fatal(err)
+	}
 	tokens := map[string]string{}
 	for role, account := range map[string]string{
 		config.RoleAPI: operand.APIServiceAccount("notes"), config.RoleRotation: operand.RotationServiceAccount("notes"),
@@ -74,7 +80,7 @@ func TestCompromiseTakesOver(t *testing.T) {
 	}
 	c.awaitRotation(t, urgent, "every condition", func() string {
 		for _, kind := range []string{
-			v1alpha1.ConditionServiceAccountsRecreated, v1alpha1.ConditionSessionKeysReplaced, v1alpha1.ConditionSessionsEnded, v1alpha1.ConditionOldVersionRetired,
+			v1alpha1.ConditionServiceAccountsRecreated, v1alpha1.ConditionBackupKeyReplaced, v1alpha1.ConditionSessionKeysReplaced, v1alpha1.ConditionSessionsEnded, v1alpha1.ConditionOldVersionRetired,
 		} {
 			if !meta.IsStatusConditionTrue(urgent.Status.Conditions, kind) {
 				return fmt.Sprintf("%s: %+v", kind, urgent.Status.Conditions)
@@ -140,13 +146,14 @@ func TestCompromiseTakesOver(t *testing.T) {
 	})
 	t.Run("events", func(t *testing.T) {
 		for _, kind := range []string{"KeyRotation", "SecureNotes"} {
-			for _, reason := range []string{"ServiceAccountsRecreated", "SessionKeysReplaced", "SessionsEnded"} {
+			for _, reason := range []string{"ServiceAccountsRecreated", "BackupKeyReplaced", "SessionKeysReplaced", "SessionsEnded"} {
 				c.awaitEvent(t, namespace, kind, reason)
 			}
 		}
 		c.awaitEvent(t, namespace, "KeyRotation", "OldVersionRetired")
 		c.awaitEvent(t, namespace, "SecureNotes", "VersionsRetired")
 	})
+	t.Run("backup key", func(t *testing.T) { testBackupKeyAfterCompromise(t, c, sn, signedBefore) })
 	// What docs/key-rotation.md says is not undone, and the next step.
 	t.Run("a stolen Vault token", func(t *testing.T) { testStolenVaultToken(t, c, stolen, directory+"/"+entry) })
 	t.Run("lost session keys are not recreated", func(t *testing.T) { testLostSessionKeys(t, c, root, sn, entry) })

@@ -184,6 +184,7 @@ func TestWithoutRightToShred(t *testing.T) {
 		{"write", "transit/keys/" + key + "/config", map[string]any{"deletion_allowed": true}},
 		{"delete", "transit/keys/" + key, nil},
 		{"write", "transit/keys/" + config.AuditKeyName(c.id, namespace, "notes") + "/config", map[string]any{"deletion_allowed": true}},
+		{"write", "transit/keys/" + config.BackupKeyName(c.id, namespace, "notes") + "/config", map[string]any{"deletion_allowed": true}},
 		{"write", "secret/destroy/" + path + "/pepper", map[string]any{"versions": []int{1}}},
 	} {
 		if err := a.run(stolen); !refused(err) {
@@ -287,6 +288,14 @@ func TestPreviousRelease(t *testing.T) {
 	c.hasValues(t, sn, "marker", "pepper", entry)
 	if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
 		t.Fatal(err)
+	}
+	// Its policy has no right to backup keys, and only these are missing.
+	if replaced := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionBackupKeyReplaced); replaced == nil || replaced.Status != metav1.ConditionFalse ||
+		replaced.Reason != v1alpha1.ReasonSetupMissing || !strings.Contains(replaced.Message, "operator vault-setup") {
+		t.Errorf("BackupKeyReplaced: %+v", replaced)
+	}
+	if sn.Status.BackupKeys != nil || c.keyExists(t, config.BackupKeyName(c.id, namespace, "notes")) {
+		t.Errorf("there is a backup key: %+v", sn.Status.BackupKeys)
 	}
 	got := digestOf(t, c.entry(t, "secret/data/"+path+"/"+entry), &config.SessionKeys{})
 	if sn.Status.SessionKeys != entry || sn.Status.SessionKeysDigest != got || sn.Status.Pepper != nil {

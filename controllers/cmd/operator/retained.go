@@ -70,8 +70,8 @@ func retainedShredCommand(flags *retainedFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "shred NAMESPACE/NAME {--uid UID [--of-cluster UID] | --without-marker}",
 		Short: "Destroy the keys of one deleted SecureNotes, and with them its notes",
-		Long: `Destroys the master key, the audit key, the session keys and the pepper that the SecureNotes with the
-given uid left in Vault. After that nobody can read its notes, neither in the database nor in a backup.
+		Long: `Destroys the master key, the audit key, the backup key, the session keys and the pepper that the
+SecureNotes with the given uid left in Vault. After that nobody can read its notes, neither in the database nor in a backup.
 
 It asks for the uid again on standard input before it destroys anything. It rejects keys that a
 SecureNotes of the cluster uses. It also rejects keys of another cluster, which may have replaced this

@@ -336,7 +336,8 @@ func testShred(t *testing.T, c *cluster, sn *v1alpha1.SecureNotes) {
 		t.Fatal(err)
 	}
 	secret, err := c.vault.Client(t).Logical().List("secret/metadata/" + config.KVPath(c.id, sn.Namespace, sn.Name))
-	if err != nil || secret != nil || c.keyExists(t, key) || c.keyExists(t, config.AuditKeyName(c.id, sn.Namespace, sn.Name)) {
+	if err != nil || secret != nil || c.keyExists(t, key) || c.keyExists(t, config.AuditKeyName(c.id, sn.Namespace, sn.Name)) ||
+		c.keyExists(t, config.BackupKeyName(c.id, sn.Namespace, sn.Name)) {
 		t.Errorf("shred left something: %v %v", secret, err)
 	}
 	t.Run("without a marker", func(t *testing.T) { testShredWithoutMarker(t, c, sn.Namespace) })

@@ -33,9 +33,9 @@ func setupCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "vault-setup",
 		Short: "Set up in Vault what the operator and the notes services need",
-		Long: `Enables the auth method and the secrets engines if they are missing, and writes three policies and
-three roles. The Vault administrator runs it once for each cluster, and can repeat it. A repeated run
-changes only what its flags name. It keeps the rest of the auth method's configuration, and the rights
+		Long: `Enables the auth method and the secrets engines if they are missing, and writes the policies and
+roles. The Vault administrator runs it once for each cluster, and can repeat it. A repeated run changes
+only what its flags name. It keeps the rest of the auth method's configuration, and the rights
 that an earlier run granted. Without --replace-settings it rejects mounts, an operator account or an
 audience that differ from those of an earlier run. It changes nothing in an auth mount that another
 cluster uses. At the end it logs in as the operator, with a token that it requests from the cluster in

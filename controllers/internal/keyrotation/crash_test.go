@@ -94,7 +94,7 @@ func TestCrashAnywhere(t *testing.T) {
 		check   func(*testing.T, *world)
 	}{
 		"routine":    {writes: 10, check: checkRoutine},
-		"compromise": {changes: []func(*v1alpha1.KeyRotation){urgent}, writes: 21, check: checkCompromise},
+		"compromise": {changes: []func(*v1alpha1.KeyRotation){urgent}, writes: 25, check: checkCompromise},
 	} {
 		t.Run(name, func(t *testing.T) {
 			wholeRotation(nil, tc.changes...).Everywhere(t, tc.writes, func(t *testing.T, w *world) {
@@ -140,6 +140,9 @@ func checkRoutine(t *testing.T, w *world) {
 	if key := parent.Status.MasterKey; key == nil || len(key.PendingRetirements) != 1 || key.PendingRetirements[0].ToVersion != 2 {
 		t.Errorf("retirements: %+v", key)
 	}
+	if w.vault.backupKey != 1 || w.vault.signs != 1 {
+		t.Errorf("a Routine rotation changed the backup key to version %d, signing from %d", w.vault.backupKey, w.vault.signs)
+	}
 	if w.recreated != 0 || w.vault.made != 0 || w.vault.revoked != 0 || parent.Status.SessionKeys != "" {
 		t.Errorf("a Routine rotation replaced %d service accounts, and session keys %d times", w.recreated, w.vault.made)
 	}
@@ -154,6 +157,9 @@ func checkCompromise(t *testing.T, w *world) {
 	}
 	if !rotations.IsTrue(kr, v1alpha1.ConditionDatabaseCredentialsReplaced) || w.vault.revoked == 0 {
 		t.Errorf("database credentials were revoked %d times: %+v", w.vault.revoked, kr.Status.Conditions)
+	}
+	if w.vault.backupKey != 2 || w.vault.signs != 2 || *kr.Status.ReplacedBackupKeyVersion != 1 {
+		t.Errorf("the backup key has version %d and signs from version %d, want 2 and 2; recorded %d", w.vault.backupKey, w.vault.signs, *kr.Status.ReplacedBackupKeyVersion)
 	}
 	if key := parent.Status.MasterKey; len(key.PendingRetirements) != 0 || key.MinDecryptionFloor != 2 {
 		t.Errorf("retirements: %+v", key)
@@ -258,6 +264,68 @@ func TestRevocationHoldsNothingUp(t *testing.T) {
 	w.vault.unrevoked = nil
 	if kr = w.pass(t, "first"); !rotations.Complete(kr) || w.vault.revoked != 1 || !rotations.IsTrue(kr, v1alpha1.ConditionDatabaseCredentialsReplaced) {
 		t.Errorf("%+v, revoked %d times", kr.Status, w.vault.revoked)
+	}
+}
+
+// TestBackupKeyHoldsNothingUp: if Vault does not let the operator replace the backup key, a
+// Compromise takes every other step and completes. A condition and an event say what was not done.
+func TestBackupKeyHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	denied := vaultadmin.NeededBy("the signing of backups", trouble{vaultadmin.Denied, "Vault denies the operator GET transit/keys/x"})
+	for name, tc := range map[string]struct {
+		fault  error
+		latest int64
+		// known says that the status of the SecureNotes has the key, and late that the fault is at
+		// the call that replaces the key.
+		known, late bool
+		want        metav1.ConditionStatus
+		reason      string
+		says        string
+	}{
+		"the rights of an earlier release":  {latest: 1, fault: denied, want: metav1.ConditionFalse, reason: v1alpha1.ReasonSetupMissing, says: "must run `operator vault-setup`. Then create another KeyRotation of reason Compromise"},
+		"rights that were withdrawn":        {latest: 1, fault: denied, late: true, want: metav1.ConditionFalse, reason: v1alpha1.ReasonSetupMissing, says: "must run `operator vault-setup`"},
+		"a key of another type":             {latest: 1, fault: trouble{vaultadmin.Unsuitable, "the Transit key has type=rsa-2048"}, want: metav1.ConditionFalse, reason: v1alpha1.ReasonKeyUnsuitable, says: "type=rsa-2048"},
+		"a lost key":                        {known: true, want: metav1.ConditionFalse, reason: v1alpha1.ReasonKeyMissing, says: "is not in Vault"},
+		"a key that is lost meanwhile":      {latest: 1, late: true, fault: trouble{vaultadmin.Missing, "the Transit key is not in Vault"}, want: metav1.ConditionFalse, reason: v1alpha1.ReasonKeyMissing, says: "is not in Vault"},
+		"no key that was ever seen":         {want: metav1.ConditionTrue, reason: v1alpha1.ReasonComplete, says: "none to replace"},
+		"Vault is sealed, and not any more": {latest: 1, late: true, fault: trouble{vaultadmin.Sealed, "Vault is sealed"}, want: metav1.ConditionTrue, reason: v1alpha1.ReasonComplete, says: "version 2 of the backup key signs backups"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
+			w.vault.backupKey, w.vault.signs = tc.latest, tc.latest
+			if tc.known {
+				parent := w.parent(t)
+				parent.Status.BackupKeys = &v1alpha1.BackupKeysStatus{Key: "key", Versions: []v1alpha1.BackupKeyVersion{{Version: 1}}}
+				if err := w.Status().Update(t.Context(), parent); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tc.late {
+				w.vault.lateBackupKeyFault = tc.fault
+			} else {
+				w.vault.backupKeyFault = tc.fault
+			}
+			if vaultadmin.ProblemOf(tc.fault) == vaultadmin.Sealed {
+				for range 2 {
+					w.pass(t, "first")
+					w.recreateAccounts(t)
+				}
+				if kr := w.rotation(t, "first"); *kr.Status.ReplacedBackupKeyVersion != 1 || kr.Status.ReplacedSessionKeys != "" {
+					t.Fatalf("got %+v, want it to wait before the replacement", kr.Status)
+				}
+				w.vault.lateBackupKeyFault = nil
+			}
+			w.drive(t)
+			kr := w.rotation(t, "first")
+			if !rotations.Complete(kr) || !rotations.IsTrue(kr, v1alpha1.ConditionSessionKeysReplaced) || !rotations.IsTrue(kr, v1alpha1.ConditionOldVersionRetired) {
+				t.Errorf("got %+v, want the whole Compromise", kr.Status)
+			}
+			c := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionBackupKeyReplaced)
+			if c == nil || c.Status != tc.want || c.Reason != tc.reason || !strings.Contains(c.Message, tc.says) {
+				t.Errorf("got %+v, want %s %s with %q", c, tc.want, tc.reason, tc.says)
+			}
+		})
 	}
 }
 
@@ -366,7 +434,7 @@ func TestMissingRight(t *testing.T) {
 }
 
 // TestRetryReplacesNothing: a retried Compromise runs its Jobs again and ends the sessions that
-// have begun since. It does not replace service accounts and session keys again.
+// have begun since. It does not replace service accounts, backup key and session keys again.
 func TestRetryReplacesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, &crashtest.Crash{}, rotation("first", urgent))
@@ -390,7 +458,7 @@ func TestRetryReplacesNothing(t *testing.T) {
 		w.endJobs(t, batchv1.JobComplete)
 		kr = w.pass(t, "first")
 	}
-	if !rotations.Complete(kr) || kr.Status.Attempt != 2 || w.recreated != 2 || w.vault.made != 1 {
-		t.Errorf("%+v; %d service accounts and %d session keys were made", kr.Status, w.recreated, w.vault.made)
+	if !rotations.Complete(kr) || kr.Status.Attempt != 2 || w.recreated != 2 || w.vault.made != 1 || w.vault.backupKey != 2 {
+		t.Errorf("%+v; %d service accounts and %d session keys were made, and version %d of the backup key", kr.Status, w.recreated, w.vault.made, w.vault.backupKey)
 	}
 }

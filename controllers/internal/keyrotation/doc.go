@@ -25,7 +25,9 @@
 //	    record ServiceAccountsRecreated.
 //	4b. Have Vault drop every database user that it has created; record
 //	    DatabaseCredentialsReplaced. If that fails, record the failure and retry before the end.
-//	4c. Create new session keys under a recorded random name. The pods restart with them.
+//	4c. Record the latest version of the backup key, add another one, and let no earlier version
+//	    sign; record BackupKeyReplaced. If Vault does not allow that, record the failure.
+//	4d. Create new session keys under a recorded random name. The pods restart with them.
 //	5a. The Job first ends every older session; record SessionsEnded.
 //	6a. Once no pod uses the previous session keys, at whichever step, destroy them in Vault;
 //	    record SessionKeysReplaced. Only the end waits for it.

@@ -88,7 +88,8 @@ func TestEachStepIsLogged(t *testing.T) {
 	}
 	want := []string{
 		"Adopt", "Guard", "Start", "RecordFrom", "RotateKey", "RecordTo", "RaiseMinEncryption",
-		"RecordAccounts", "DeleteAccounts", "RecordAccountsRecreated", "RevokeDatabaseCredentials", "ReplaceSessionKeys",
+		"RecordAccounts", "DeleteAccounts", "RecordAccountsRecreated", "RevokeDatabaseCredentials",
+		"RecordBackupKey", "ReplaceBackupKey", "ReplaceSessionKeys",
 		"CreateReencrypt", "DeleteOldSessionKeys", "RecordReencrypted", "CreateVerify", "RecordVerified", "RecordRetirement", "Release", "RecordRetired",
 	}
 	if diff := cmp.Diff(want, taken); diff != "" {

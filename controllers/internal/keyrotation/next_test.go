@@ -136,10 +136,18 @@ func TestNext(t *testing.T) {
 
 	urgent12 := slices.Clip(append(running12, urgent))
 	withAccounts := slices.Clip(append(urgent12, with(v1alpha1.ConditionServiceAccountsRecreated)))
-	unrevoked := slices.Clip(append(withAccounts, func(kr *v1alpha1.KeyRotation) {
+	unrevoked := slices.Clip(append(withAccounts, with(v1alpha1.ConditionBackupKeyReplaced), func(kr *v1alpha1.KeyRotation) {
 		setCondition(kr, &kr.Status, v1alpha1.ConditionDatabaseCredentialsReplaced, metav1.ConditionFalse, "Test", "")
 	}))
-	recreated := slices.Clip(append(withAccounts, with(v1alpha1.ConditionDatabaseCredentialsReplaced)))
+	revoked := slices.Clip(append(withAccounts, with(v1alpha1.ConditionDatabaseCredentialsReplaced)))
+	replacing := slices.Clip(append(revoked, func(kr *v1alpha1.KeyRotation) {
+		setInitial(kr, &kr.Status)
+		kr.Status.ReplacedBackupKeyVersion = new(int64(1))
+	}))
+	unreplaced := slices.Clip(append(replacing, func(kr *v1alpha1.KeyRotation) {
+		setCondition(kr, &kr.Status, v1alpha1.ConditionBackupKeyReplaced, metav1.ConditionFalse, v1alpha1.ReasonSetupMissing, "")
+	}))
+	recreated := slices.Clip(append(revoked, with(v1alpha1.ConditionBackupKeyReplaced)))
 	verified := slices.Clip(append(recreated, with(v1alpha1.ConditionReencrypted), with(v1alpha1.ConditionVerified)))
 	ended := slices.Clip([]func(*v1alpha1.KeyRotation){urgent, from(1), to(2), with(v1alpha1.ConditionComplete), markEnded})
 	absent := trustedjob.Outcome{Phase: trustedjob.Absent}
@@ -208,6 +216,9 @@ func TestNext(t *testing.T) {
 		"a failed revocation is not retried at once":   {o: observed{rotation: rotation("a", unrevoked...), parent: notes(), reencrypt: absent}, want: "ReplaceSessionKeys"},
 		"a failed revocation is retried at the end": {o: observed{rotation: rotation("a", append(unrevoked, with(v1alpha1.ConditionReencrypted), with(v1alpha1.ConditionVerified))...),
 			parent: using("session-keys-2"), retirementRecorded: true}, want: "RevokeDatabaseCredentials", reason: ""},
+		"the backup key's version is recorded first":     {o: observed{rotation: rotation("a", revoked...), parent: notes(), reencrypt: absent}, want: "RecordBackupKey"},
+		"the backup key is replaced":                     {o: observed{rotation: rotation("a", replacing...), parent: notes(), reencrypt: absent}, want: "ReplaceBackupKey"},
+		"what cannot be replaced is not tried again":     {o: observed{rotation: rotation("a", unreplaced...), parent: notes(), reencrypt: absent}, want: "ReplaceSessionKeys"},
 		"session keys come after the accounts":           {o: observed{rotation: rotation("a", recreated...), parent: notes(), reencrypt: absent}, want: "ReplaceSessionKeys"},
 		"session keys of another version are replaced":   {o: observed{rotation: rotation("a", recreated...), parent: using("session-keys-1"), reencrypt: absent}, want: "ReplaceSessionKeys"},
 		"the Job does not wait for the pods":             {o: observed{rotation: rotation("a", recreated...), parent: using("session-keys-2"), reencrypt: absent}, want: "CreateReencrypt"},

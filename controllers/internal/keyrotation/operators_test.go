@@ -26,8 +26,9 @@ import (
 type stall struct {
 	at, count int
 	meanwhile func()
-	// rotating says that the operator was about to add a version.
-	rotating bool
+	// rotating and replacing say that the operator was about to add a version to the master key and
+	// to the backup key.
+	rotating, replacing bool
 }
 
 // here counts a call and reports whether it was the at-th one.
@@ -74,6 +75,16 @@ func (v stalledVault) DeleteOtherSessionKeys(ctx context.Context, d vaultadmin.D
 func (v stalledVault) RevokeDatabaseCredentials(ctx context.Context, d vaultadmin.Deployment) error {
 	v.stall.here()
 	return v.fakeVault.RevokeDatabaseCredentials(ctx, d)
+}
+
+func (v stalledVault) LatestBackupKey(ctx context.Context, d vaultadmin.Deployment) (int64, error) {
+	v.stall.here()
+	return v.fakeVault.LatestBackupKey(ctx, d)
+}
+
+func (v stalledVault) ReplaceBackupKey(_ context.Context, _ vaultadmin.Deployment, from int64) (int64, error) {
+	v.stall.here()
+	return v.replaceBackupKey(from, func() { v.stall.replacing = v.stall.here() })
 }
 
 func (v stalledVault) RaiseMinEncryption(ctx context.Context, d vaultadmin.Deployment, version int64) error {
@@ -132,7 +143,7 @@ func (w *world) carryOut(t *testing.T, r *Reconciler, passes int) {
 
 // TestTwoOperators stalls one operator before each of its writes and calls to Vault, after it has
 // read and decided. Meanwhile another operator continues the same rotation, for one pass or until
-// it has ended. Each Job and the retirement must exist once. The key may have an extra version only
+// it has ended. Each Job and the retirement must exist once. A key may have an extra version only
 // if the first operator was stalled at the call that adds it. A Compromise must have replaced the
 // service accounts once, and only the session keys in use may be left.
 func TestTwoOperators(t *testing.T) {
@@ -144,14 +155,14 @@ func TestTwoOperators(t *testing.T) {
 		check   func(*testing.T, *world)
 	}{
 		"routine":    {steps: 15, passes: []int{1, 2, 40}, check: func(*testing.T, *world) {}},
-		"compromise": {changes: []func(*v1alpha1.KeyRotation){urgent}, steps: 25, passes: []int{1, 40}, check: checkReplacedOnce},
+		"compromise": {changes: []func(*v1alpha1.KeyRotation){urgent}, steps: 30, passes: []int{1, 40}, check: checkReplacedOnce},
 	} {
 		whole := &stall{}
 		twoOperators(t, whole, 0, tc.changes...)
 		if whole.count < tc.steps {
 			t.Fatalf("%s has only %d steps, want at least %d", name, whole.count, tc.steps)
 		}
-		var extra atomic.Int64
+		var extra, extraBackupKey atomic.Int64
 		t.Run(name, func(t *testing.T) {
 			for at := 1; at <= whole.count; at++ {
 				for _, passes := range tc.passes {
@@ -161,6 +172,9 @@ func TestTwoOperators(t *testing.T) {
 						if w.vault.state.Latest == 3 {
 							extra.Add(1)
 						}
+						if w.vault.backupKey == 3 {
+							extraBackupKey.Add(1)
+						}
 						tc.check(t, w)
 					})
 				}
@@ -169,6 +183,9 @@ func TestTwoOperators(t *testing.T) {
 		// Otherwise no operator was stalled between the decision to rotate and the rotation.
 		if extra.Load() == 0 {
 			t.Errorf("%s: the operators never met at the rotation of the key", name)
+		}
+		if name == "compromise" && extraBackupKey.Load() == 0 {
+			t.Error("the operators never met at the rotation of the backup key")
 		}
 	}
 }
@@ -211,6 +228,9 @@ func twoOperators(t *testing.T, s *stall, passes int, changes ...func(*v1alpha1.
 	}
 	if m := parent.Status.MasterKey; m == nil || len(m.PendingRetirements) != 1 || m.PendingRetirements[0].ToVersion != *kr.Status.ToVersion {
 		t.Errorf("retirements: %+v", m)
+	}
+	if most := map[bool]int64{false: 2, true: 3}[s.replacing]; rotations.Compromise(kr) && (w.vault.backupKey < 2 || w.vault.backupKey > most || w.vault.signs != w.vault.backupKey) {
+		t.Errorf("the backup key has version %d, want at most %d, and signs from version %d", w.vault.backupKey, most, w.vault.signs)
 	}
 	return w
 }

@@ -24,9 +24,9 @@ func setCondition(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, kind 
 
 // compromised are the conditions that every Compromise has, and only a Compromise, in the order
 // shown. They may become True in another order: SessionKeysReplaced waits for the pods, and no
-// other step waits for it.
+// other step waits for it. BackupKeyReplaced may stay False.
 var compromised = []string{
-	v1alpha1.ConditionServiceAccountsRecreated, v1alpha1.ConditionSessionKeysReplaced,
+	v1alpha1.ConditionServiceAccountsRecreated, v1alpha1.ConditionBackupKeyReplaced, v1alpha1.ConditionSessionKeysReplaced,
 	v1alpha1.ConditionSessionsEnded, v1alpha1.ConditionOldVersionRetired,
 }
 

@@ -66,7 +66,11 @@ var steps = slices.Concat(
 		// 4b, the database users: databasecredentials.go
 		revokeDatabaseCredentials,
 
-		// 4c and 6a, the session keys: sessionkeys.go
+		// 4c, the backup key: backupkey.go
+		recordBackupKey,
+		replaceBackupKey,
+
+		// 4d and 6a, the session keys: sessionkeys.go
 		replaceSessionKeys,
 		deleteOldSessionKeys,
 	},

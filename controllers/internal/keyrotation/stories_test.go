@@ -206,6 +206,19 @@ var stories = map[string]func(*story){
 		s.completes()
 		s.reconciles("first")
 	},
+	// Vault was set up by an earlier release, so the operator has no right to the backup key.
+	"earliersetup": func(s *story) {
+		s.given("first", urgent)
+		s.vault.backupKeyFault = vaultadmin.NeededBy("the signing of backups", trouble{vaultadmin.Denied, "Vault at https://vault:8200 denies the operator GET transit/keys/sn-backup-cluster.ns.notes"})
+		s.reconciles("first")
+		s.happens("The service accounts are recreated.", s.recreateAccounts)
+		s.reconciles("first")
+		s.happens("The pods of the API restart.", s.restart)
+		s.completes()
+		s.reconciles("first")
+		s.completes()
+		s.reconciles("first")
+	},
 	"unrevoked": func(s *story) {
 		s.given("first", urgent)
 		s.vault.unrevoked = trouble{vaultadmin.RevocationFailed, "Vault at https://vault:8200 answers 400, as it does when it cannot log in to the database; its log says more"}

@@ -18,6 +18,8 @@ type Vault interface {
 	RaiseMinEncryption(ctx context.Context, d vaultadmin.Deployment, version int64) error
 	ReplaceSessionKeys(ctx context.Context, d vaultadmin.Deployment, version int64) error
 	RevokeDatabaseCredentials(ctx context.Context, d vaultadmin.Deployment) error
+	LatestBackupKey(ctx context.Context, d vaultadmin.Deployment) (int64, error)
+	ReplaceBackupKey(ctx context.Context, d vaultadmin.Deployment, from int64) (latest int64, err error)
 	DeleteOtherSessionKeys(ctx context.Context, d vaultadmin.Deployment, replaced string) error
 }
 
@@ -39,6 +41,7 @@ func (r *Reconciler) keysOf(parent *v1alpha1.SecureNotes) vaultadmin.Deployment 
 	clusterID := r.Environment.ClusterID
 	return vaultadmin.Deployment{
 		Key:       config.TransitKeyName(clusterID, parent.Namespace, parent.Name),
+		BackupKey: config.BackupKeyName(clusterID, parent.Namespace, parent.Name),
 		Directory: config.KVPath(clusterID, parent.Namespace, parent.Name),
 		UID:       string(parent.UID), ClusterUID: r.Environment.ClusterUID,
 		DeploymentID: parent.Status.DeploymentID,

@@ -47,6 +47,12 @@ type fakeVault struct {
 	// them; nil if they can be dropped.
 	revoked   int
 	unrevoked error
+	// backupKey is the latest version of the backup key, 0 if there is none, and signs the oldest
+	// that may sign. backupKeyFault is the error of each call about it; nil if there is none.
+	backupKey, signs int64
+	backupKeyFault   error
+	// lateBackupKeyFault is the error of the call that replaces the key; nil if there is none.
+	lateBackupKeyFault error
 	// sealAt is the call at which Vault becomes sealed, until it is unsealed; empty if none does.
 	sealAt string
 	sealed bool
@@ -135,6 +141,45 @@ func (v *fakeVault) RevokeDatabaseCredentials(context.Context, vaultadmin.Deploy
 	return v.crash.Around(func() error { v.revoked++; return nil })
 }
 
+func (v *fakeVault) LatestBackupKey(_ context.Context, d vaultadmin.Deployment) (int64, error) {
+	if d.BackupKey != config.BackupKeyName("cluster", "ns", "notes") {
+		return 0, fmt.Errorf("the key is %s", d.BackupKey)
+	}
+	if err := cmp.Or(v.answers("LatestBackupKey"), v.backupKeyFault); err != nil {
+		return 0, err
+	}
+	if v.backupKey == 0 {
+		return 0, trouble{vaultadmin.Missing, "the Transit key is not in Vault"}
+	}
+	return v.backupKey, nil
+}
+
+func (v *fakeVault) ReplaceBackupKey(_ context.Context, _ vaultadmin.Deployment, from int64) (int64, error) {
+	return v.replaceBackupKey(from, func() {})
+}
+
+// replaceBackupKey calls decided after it has decided to add a version.
+func (v *fakeVault) replaceBackupKey(from int64, decided func()) (int64, error) {
+	if err := cmp.Or(v.answers("ReplaceBackupKey"), v.backupKeyFault, v.lateBackupKeyFault); err != nil {
+		return 0, err
+	}
+	if v.backupKey < from {
+		return 0, trouble{vaultadmin.Missing, fmt.Sprintf("the Transit key has no version %d any more", from)}
+	}
+	if v.backupKey == from {
+		decided()
+		if err := v.crash.Around(func() error { v.backupKey++; return nil }); err != nil {
+			return 0, err
+		}
+	}
+	if v.signs < v.backupKey {
+		if err := v.crash.Around(func() error { v.signs = v.backupKey; return nil }); err != nil {
+			return 0, err
+		}
+	}
+	return v.backupKey, nil
+}
+
 func (v *fakeVault) DeleteOtherSessionKeys(_ context.Context, d vaultadmin.Deployment, replaced string) error {
 	if replaced == "" && d.Secrets.SessionKeys.Digest != "" { // an earlier release records neither
 		return errors.New("what was replaced is not recorded")
@@ -181,6 +226,7 @@ func newWorld(t *testing.T, c *crashtest.Crash, objects ...client.Object) *world
 	t.Helper()
 	w := &world{crash: c, vault: &fakeVault{
 		crash: c, state: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}, sessionKeys: []string{config.SessionKeysLeaf},
+		backupKey: 1, signs: 1,
 	}}
 	for _, desired := range operand.ServiceAccounts(notes()) {
 		desired.UID = types.UID(desired.Name + "-first")

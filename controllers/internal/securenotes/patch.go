@@ -82,7 +82,7 @@ func (r *Reconciler) announceMetrics(s *scope, before *metav1.Condition, after m
 // eventType returns Warning for a condition that needs attention.
 func eventType(c metav1.Condition) string {
 	switch {
-	case c.Type == v1alpha1.ConditionAnnotationIgnored,
+	case c.Type == v1alpha1.ConditionAnnotationIgnored, c.Type == v1alpha1.ConditionBackupKeyUnusable,
 		c.Reason == v1alpha1.ReasonCertificateExpiring, c.Reason == v1alpha1.ReasonHostnameKept,
 		c.Status == metav1.ConditionFalse && !slices.Contains(inProgress, c.Reason):
 		return corev1.EventTypeWarning

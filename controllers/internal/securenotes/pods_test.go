@@ -79,6 +79,7 @@ func TestDatabaseFinding(t *testing.T) {
 		"a fault of Vault":                   {pods: []corev1.Pod{pod(time.Minute, migrateFails("VaultSealed"))}, status: metav1.ConditionUnknown, reason: v1alpha1.ReasonProgressing},
 		"the database is empty":              {pods: []corev1.Pod{pod(time.Minute, migrateFails("DatabaseLost"))}, status: metav1.ConditionFalse, reason: v1alpha1.ReasonDatabaseLost},
 		"lost while the pod serves":          {pods: []corev1.Pod{pod(time.Minute, serveFails("DatabaseLost"))}, status: metav1.ConditionFalse, reason: v1alpha1.ReasonDatabaseLost},
+		"a restore has not finished":         {pods: []corev1.Pod{pod(time.Minute, migrateFails(config.ReasonDatabaseRestoring))}, status: metav1.ConditionFalse, reason: "DatabaseRestoring"},
 		"a terminating pod":                  {pods: []corev1.Pod{pod(time.Minute, migrateFails("DatabaseMismatch"), going), pod(time.Hour, answers)}, status: metav1.ConditionTrue, reason: v1alpha1.ReasonReady},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -61,6 +61,8 @@ type Reconciler struct {
 	served      perObject[servedCertificate]
 	vaultChecks perObject[check]
 	lookups     cause.Cache
+	// deniedBackups are the Vault connections whose lack of rights to backup keys was logged.
+	deniedBackups seen
 	// keysLeft counts the deleted objects whose keys stay in Vault.
 	keysLeft atomic.Int64
 }

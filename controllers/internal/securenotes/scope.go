@@ -55,6 +55,8 @@ type scope struct {
 	// databaseRights and deletionRights are errors about rights in Vault that are missing for the
 	// database credentials, and for the deletion. Nothing else needs these rights.
 	databaseRights, deletionRights error
+	// backupKeyProblem is why no backup can be signed. Only backups need the key.
+	backupKeyProblem error
 	// vaultFinding is the result of the vault phase, or why a later call to Vault failed.
 	vaultFinding finding
 

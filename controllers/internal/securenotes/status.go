@@ -62,6 +62,7 @@ func computeStatus(s *scope) v1alpha1.SecureNotesStatus {
 	}
 	setSummary(s, &status)
 	setAnnotationIgnored(s, &status)
+	setBackupKeyUnusable(s, &status)
 	sortConditions(&status)
 	return status
 }
@@ -102,7 +103,8 @@ func certificateStatus(s *scope) *v1alpha1.CertificateStatus {
 }
 
 var conditionOrder = append([]string{v1alpha1.ConditionReady}, append(slices.Clone(readyConditions),
-	v1alpha1.ConditionKeyRotationHealthy, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled, v1alpha1.ConditionAnnotationIgnored)...)
+	v1alpha1.ConditionKeyRotationHealthy, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled, v1alpha1.ConditionAnnotationIgnored,
+	v1alpha1.ConditionBackupKeyUnusable)...)
 
 func conditionRank(kind string) int { return slices.Index(conditionOrder, kind) }
 

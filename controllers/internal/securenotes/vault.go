@@ -68,7 +68,7 @@ func (r *Reconciler) vault(ctx context.Context, s *scope) error {
 	s.requeueAfter(checked.until.Sub(s.now), "the next check of the keys in Vault")
 	s.databaseRights = state.DatabaseRights
 	s.key, s.env.DeploymentID, s.hasKeys = &state.Key, state.DeploymentID, true
-	s.database = &state.Database
+	s.database, s.backupKeyProblem = &state.Database, state.BackupKey.Problem
 	s.vaultFinding = good(v1alpha1.ReasonReady, "the master key, session keys and pepper are in Vault")
 	return nil
 }
@@ -81,6 +81,7 @@ func (r *Reconciler) ensureKeys(ctx context.Context, s *scope, vault Vault, d va
 	}
 	// Only a result that is new: a Compromise may have recorded other secrets since an earlier one.
 	s.setSecrets(state.Secrets)
+	r.setBackupKeys(ctx, s, state.BackupKey)
 	if state.AuditKeyReplaced {
 		r.Recorder.Eventf(s.sn, nil, corev1.EventTypeWarning, "AuditKeyReplaced", "Reconcile",
 			"the audit key was missing in Vault, and the operator created another one: verify earlier lines with the public keys that you saved")
@@ -121,6 +122,8 @@ func (r *Reconciler) deploymentOf(s *scope) vaultadmin.Deployment {
 	d := vaultadmin.Deployment{
 		Key:          config.TransitKeyName(s.env.ClusterID, sn.Namespace, sn.Name),
 		AuditKey:     config.AuditKeyName(s.env.ClusterID, sn.Namespace, sn.Name),
+		BackupKey:    config.BackupKeyName(s.env.ClusterID, sn.Namespace, sn.Name),
+		BackupKeys:   knownBackupKeys(sn.Status.BackupKeys),
 		Directory:    config.KVPath(s.env.ClusterID, sn.Namespace, sn.Name),
 		UID:          string(sn.UID),
 		Created:      sn.CreationTimestamp.Time,
@@ -167,7 +170,7 @@ func vaultInputs(sn *v1alpha1.SecureNotes, list []v1alpha1.KeyRotation) string {
 	if key := sn.Status.MasterKey; key != nil {
 		floor = key.MinDecryptionFloor
 	}
-	return fmt.Sprint(sn.Generation, newest, floor, ended, sn.Status.SessionKeys)
+	return fmt.Sprint(sn.Generation, newest, floor, ended, sn.Status.SessionKeys, sn.Status.BackupKeys == nil)
 }
 
 // vaultTrouble records an error of Vault as the result of the pass, and asks for a retry. It

@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/securenotes/securenotes/app/config"
 )
 
 // mustTrustThisCluster returns an error if the auth mount trusts, or may trust, the API server of
@@ -71,10 +69,14 @@ func (r *setupRun) otherRoles(ctx context.Context) ([]string, error) {
 	if secret == nil {
 		return nil, nil
 	}
+	own := map[string]bool{}
+	for _, role := range r.Roles() {
+		own[role.Name] = true
+	}
 	keys, _ := secret.Data["keys"].([]any)
 	var names []string
 	for _, key := range keys {
-		if name := fmt.Sprint(key); name != config.RoleAPI && name != config.RoleRotation && name != config.RoleOperator {
+		if name := fmt.Sprint(key); !own[name] {
 			names = append(names, name)
 		}
 	}

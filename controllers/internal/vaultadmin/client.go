@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -17,6 +18,8 @@ import (
 // Client manages the keys of SecureNotes objects in one Vault.
 type Client struct {
 	session *session
+	// backupsDenied is the last denial of the rights to backup keys.
+	backupsDenied atomic.Pointer[denial]
 }
 
 // NewClient returns a client. It logs in when it is first used. Errors: a CA bundle or an address

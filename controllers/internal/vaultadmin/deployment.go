@@ -11,9 +11,9 @@ import (
 
 // Deployment is the desired state of one SecureNotes in Vault.
 type Deployment struct {
-	// Key and AuditKey are the names of the Transit keys. Directory is the KV directory below the
-	// mount.
-	Key, AuditKey, Directory string
+	// Key, AuditKey and BackupKey are the names of the Transit keys. Directory is the KV directory
+	// below the mount.
+	Key, AuditKey, BackupKey, Directory string
 	// UIDs of the SecureNotes object, of its namespace, and of the namespace kube-system of its
 	// cluster.
 	UID, NamespaceUID, ClusterUID string
@@ -26,6 +26,9 @@ type Deployment struct {
 	// them in the status, and fails if the status has changed meanwhile.
 	Secrets Secrets
 	Record  func(context.Context, Secrets) error
+	// BackupKeys are the versions of the backup key that the object's status records. Empty: it was
+	// never seen in Vault.
+	BackupKeys []config.BackupKey
 	// DatabaseRole is the role of Vault's database engine that creates the database users. Empty:
 	// Vault creates none.
 	DatabaseRole string
@@ -52,6 +55,7 @@ type DeploymentState struct {
 	// DatabaseRights is SetupMissing if the operator has no right to manage the users of
 	// DatabaseRole, or nil. It does not affect the keys.
 	DatabaseRights error
+	BackupKey      BackupKeyState
 	// AuditKeyReplaced reports that the audit key of an established object was missing, and was
 	// recreated.
 	AuditKeyReplaced bool
@@ -106,6 +110,10 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	if _, err := c.readEntry(ctx, d.Directory, config.NewSessionKeysEntry(key.Latest+1)); err != nil {
 		return DeploymentState{}, err
 	}
+	backupKey, err := c.ensureBackupKey(ctx, d)
+	if err != nil {
+		return DeploymentState{}, err
+	}
 	// Last, so that an error of another step does not hide the replacement.
 	createdAuditKey, err := c.ensureAuditKey(ctx, d.AuditKey)
 	if err != nil {
@@ -113,7 +121,7 @@ func (c *Client) Ensure(ctx context.Context, d Deployment) (DeploymentState, err
 	}
 	return DeploymentState{
 		DeploymentID: marker.DeploymentID, Key: key, Secrets: d.Secrets,
-		Database: databaseState(marker), DatabaseRights: databaseRights, AuditKeyReplaced: established && createdAuditKey,
+		Database: databaseState(marker), DatabaseRights: databaseRights, BackupKey: backupKey, AuditKeyReplaced: established && createdAuditKey,
 	}, nil
 }
 
@@ -163,10 +171,10 @@ func (c *Client) firstMarker(ctx context.Context, d Deployment) (config.Marker, 
 	return marker, c.writeMarker(ctx, d.Directory, marker, 0)
 }
 
-// Shred irreversibly destroys the key, the session keys and the pepper. The marker is last, so that
-// an interrupted Shred can be repeated. Errors: Taken, if everything belongs to another object;
-// Retained, if it may belong to an earlier object; Missing, if the marker is missing and the key is
-// not; SetupMissing, if vault-setup ran without AllowShred.
+// Shred irreversibly destroys the keys, the session keys and the pepper. The marker is last, so
+// that an interrupted Shred can be repeated. Errors: Taken, if everything belongs to another
+// object; Retained, if it may belong to an earlier object; Missing, if the marker is missing and
+// the key is not; SetupMissing, if vault-setup ran without AllowShred.
 func (c *Client) Shred(ctx context.Context, d Deployment) error {
 	marker, version, err := c.readMarker(ctx, d.Directory)
 	if err != nil {
@@ -189,6 +197,9 @@ func (c *Client) shred(ctx context.Context, d Deployment, marker config.Marker) 
 		return err
 	}
 	if err := c.shredKey(ctx, d.AuditKey, auditKeyType); err != nil {
+		return err
+	}
+	if err := c.shredBackupKey(ctx, d.BackupKey); err != nil {
 		return err
 	}
 	leaves := append(sessionKeysEntries(marker, d.Secrets.SessionKeys.Entry, d.Secrets.NextSessionKeys.Entry), config.PepperLeaf)

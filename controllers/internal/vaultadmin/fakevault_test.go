@@ -2,6 +2,8 @@ package vaultadmin
 
 import (
 	"context"
+	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -37,6 +39,10 @@ type fakeVault struct {
 	at     int
 	after  bool
 	writes int
+	// requests are the paths that were requested.
+	requests []string
+	// now is the clock of the client; nil for the real one.
+	now func() time.Time
 }
 
 type kvVersion struct {
@@ -74,6 +80,7 @@ func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	path := strings.TrimPrefix(r.URL.Path, "/v1/")
+	f.requests = append(f.requests, path)
 	if f.denied != "" && strings.HasPrefix(path, f.denied) {
 		w.WriteHeader(http.StatusForbidden)
 		return
@@ -124,6 +131,10 @@ func (f *fakeVault) write(method, engine, kind, name string, body map[string]jso
 	switch {
 	case engine == "transit" && method == http.MethodDelete:
 		delete(f.keys, name)
+	case engine == "transit" && strings.HasSuffix(name, "/rotate"):
+		rotate(f.keys[strings.TrimSuffix(name, "/rotate")])
+	case engine == "transit" && strings.HasSuffix(name, "/config") && body["min_encryption_version"] != nil:
+		f.keys[strings.TrimSuffix(name, "/config")]["min_encryption_version"] = body["min_encryption_version"]
 	case engine == "transit":
 		if _, of := body["type"]; of && f.keys[name] == nil {
 			f.keys[name] = transitKey(string(body["type"]))
@@ -164,7 +175,26 @@ func transitKey(kind string) map[string]any {
 		"latest_version": 1, "min_decryption_version": 1, "min_encryption_version": 0, "min_available_version": 0,
 		"keys": map[string]any{"1": time.Now().Unix()},
 	}
+	if key["type"] == "ed25519" {
+		key["keys"] = map[string]any{"1": signingVersion()}
+	}
 	return key
+}
+
+// signingVersion returns a new version of an ed25519 key as Vault shows it.
+func signingVersion() map[string]any {
+	public, _, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		panic(err)
+	}
+	return map[string]any{"public_key": base64.StdEncoding.EncodeToString(public), "creation_time": time.Now().Format(time.RFC3339Nano)}
+}
+
+// rotate adds a version to an ed25519 key.
+func rotate(key map[string]any) {
+	latest := key["latest_version"].(int) + 1
+	key["latest_version"] = latest
+	key["keys"].(map[string]any)[fmt.Sprint(latest)] = signingVersion()
 }
 
 // plant creates an entry as an attacker.
@@ -254,7 +284,7 @@ const (
 
 // deployment returns the Deployment of the object uid, as the operator reads it.
 func (f *fakeVault) deployment(uid string, established bool) Deployment {
-	d := Deployment{Key: "key", AuditKey: "audit", Directory: "dir", UID: uid, AdoptOf: ownUID, Secrets: f.status, Record: f.record}
+	d := Deployment{Key: "key", AuditKey: "audit", BackupKey: "backup", Directory: "dir", UID: uid, AdoptOf: ownUID, Secrets: f.status, Record: f.record}
 	if established {
 		d.DeploymentID = ownUID
 	}
@@ -265,6 +295,9 @@ func (f *fakeVault) deployment(uid string, established bool) Deployment {
 func (f *fakeVault) start(t *testing.T) *Client {
 	t.Helper()
 	f.entries, f.keys = map[string][]*kvVersion{}, map[string]map[string]any{}
+	if f.now == nil {
+		f.now = time.Now
+	}
 	server := httptest.NewTLSServer(f)
 	t.Cleanup(server.Close)
 	token := filepath.Join(t.TempDir(), "token")
@@ -274,7 +307,7 @@ func (f *fakeVault) start(t *testing.T) *Client {
 	client, err := NewClient(Connection{
 		Name: "default", Address: server.URL, AuthMount: "kubernetes", TransitMount: "transit", KVMount: "secret", DatabaseMount: "database", TokenFile: token,
 		CABundle: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
-	}, time.Now)
+	}, f.now)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ func keptVault(versions map[string]any) *setupVault {
 	if versions != nil {
 		fake.data["transit/keys/"+config.TransitKeyName("prod", "shop", "notes")] = map[string]any{"keys": versions}
 		fake.data["transit/keys/"+config.AuditKeyName("prod", "shop", "notes")] = map[string]any{"keys": map[string]any{"1": "x"}}
+		fake.data["transit/keys/"+config.BackupKeyName("prod", "shop", "notes")] = map[string]any{"keys": map[string]any{"1": "x"}}
 	}
 	return fake
 }
@@ -56,7 +57,7 @@ func TestAgeOfMarker(t *testing.T) {
 // after any interruption until nothing is left. Then only the master key shows that there is
 // something to destroy.
 func TestShredWithoutMarkerCanBeRepeated(t *testing.T) {
-	for at := range 6 {
+	for at := range 7 {
 		fake := keptVault(map[string]any{"1": 1767258000})
 		directory := config.KVPath("prod", "shop", "notes")
 		delete(fake.data, "secret/metadata/"+directory+"/marker")

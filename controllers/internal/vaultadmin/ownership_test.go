@@ -154,6 +154,7 @@ func testTakenKeysAreLeftAlone(t *testing.T, marker string) {
 		"trim":                 func() error { return client.Trim(t.Context(), d, 2, 2) },
 		"revoke":               func() error { return client.RevokeDatabaseCredentials(t.Context(), d) },
 		"replace session keys": func() error { return client.ReplaceSessionKeys(t.Context(), d, 2) },
+		"replace backup key":   func() error { _, err := client.ReplaceBackupKey(t.Context(), d, 1); return err },
 		"shred":                func() error { return client.Shred(t.Context(), d) },
 		"delete session keys":  func() error { return client.DeleteOtherSessionKeys(t.Context(), d, "") },
 	} {

@@ -45,8 +45,13 @@ type Policy struct {
 	Name, Rules string
 }
 
-// operatorPart is the part of the operator in the name of its policy.
-const operatorPart = "operator"
+// Parts of roles in the names of their policies.
+const (
+	operatorPart     = "operator"
+	backupPart       = "backup"
+	backupEscrowPart = "backup-escrow"
+	restorePart      = "restore"
+)
 
 // policyName returns the name of a policy. It contains the auth mount, because a policy's templates
 // do, and a second mount for the same cluster must not replace the policies of the first one.
@@ -99,12 +104,15 @@ const (
 	otherPeppers = config.PepperLeaf + "-*"
 )
 
-// Policies returns the policies of the three roles. accessor is the accessor of the auth mount.
+// Policies returns the policies of the roles. accessor is the accessor of the auth mount.
 func (s Setup) Policies(accessor string) []Policy {
 	return []Policy{
 		{s.policyName("api"), s.apiRules(accessor)},
 		{s.policyName("rotation"), s.rotationRules(accessor)},
 		{s.policyName(operatorPart), s.operatorRules()},
+		{s.policyName(backupPart), s.backupRules(accessor)},
+		{s.policyName(backupEscrowPart), s.backupEscrowRules(accessor)},
+		{s.policyName(restorePart), s.restoreRules(accessor)},
 	}
 }
 
@@ -118,8 +126,7 @@ func (s Setup) apiRules(accessor string) string {
 	b.WriteString("# The notes service: seal and unseal with the keys of its own namespace. No \"create\",\n" +
 		"# with which Vault would silently make a key that is missing.\n")
 	s.transitRules(&b, accessor, "encrypt", "decrypt")
-	fmt.Fprintf(&b, "path \"%s/sign/%s%s.*\" { capabilities = [\"update\"] }\n",
-		s.TransitMount, config.AuditKeyPrefix(s.ClusterID), namespaceTemplate(accessor))
+	s.keyRule(&b, "sign", config.AuditKeyPrefix(s.ClusterID), accessor, "update")
 	s.readRules(&b, accessor, anySessionKeys, config.PepperLeaf, otherPeppers)
 	s.databaseRules(&b, accessor)
 	b.WriteString(renewRule)
@@ -135,18 +142,73 @@ func (s Setup) rotationRules(accessor string) string {
 	return b.String()
 }
 
+func (s Setup) backupRules(accessor string) string {
+	var b strings.Builder
+	b.WriteString("# Backup Jobs: sign backups of their own namespace, and decrypt nothing.\n")
+	s.signBackupRules(&b, accessor)
+	s.databaseRules(&b, accessor)
+	b.WriteString(renewRule)
+	return b.String()
+}
+
+func (s Setup) backupEscrowRules(accessor string) string {
+	var b strings.Builder
+	b.WriteString("# Backup Jobs with an escrow file: as without one, and read what the file holds, owner keys and peppers.\n")
+	s.signBackupRules(&b, accessor)
+	s.transitRules(&b, accessor, "decrypt")
+	s.readRules(&b, accessor, config.PepperLeaf, otherPeppers)
+	s.databaseRules(&b, accessor)
+	b.WriteString(renewRule)
+	return b.String()
+}
+
+func (s Setup) signBackupRules(b *strings.Builder, accessor string) {
+	s.keyRule(b, "sign", config.BackupKeyPrefix(s.ClusterID), accessor, "update")
+	s.publicKeyRule(b, accessor)
+	// For the versions that the manifest names.
+	s.keyRule(b, "keys", config.TransitKeyPrefix(s.ClusterID), accessor, "read")
+}
+
+// publicKeyRule grants the public keys of the backup key.
+func (s Setup) publicKeyRule(b *strings.Builder, accessor string) {
+	s.keyRule(b, "keys", config.BackupKeyPrefix(s.ClusterID), accessor, "read")
+}
+
+func (s Setup) restoreRules(accessor string) string {
+	var b strings.Builder
+	b.WriteString("# Restore Jobs: wrap and unwrap owner keys of their own namespace, and add a pepper under a new name.\n" +
+		"# They sign nothing, and replace no pepper.\n")
+	s.transitRules(&b, accessor, "encrypt", "decrypt")
+	s.publicKeyRule(&b, accessor)
+	s.readRules(&b, accessor, config.PepperLeaf)
+	s.kvRule(&b, accessor, otherPeppers, `"create", "read"`)
+	s.databaseRules(&b, accessor)
+	b.WriteString(renewRule)
+	return b.String()
+}
+
 func (s Setup) transitRules(b *strings.Builder, accessor string, operations ...string) {
 	for _, operation := range operations {
-		fmt.Fprintf(b, "path \"%s/%s/%s%s.*\" { capabilities = [\"update\"] }\n",
-			s.TransitMount, operation, config.TransitKeyPrefix(s.ClusterID), namespaceTemplate(accessor))
+		s.keyRule(b, operation, config.TransitKeyPrefix(s.ClusterID), accessor, "update")
 	}
+}
+
+// keyRule grants an operation with the keys of the login's namespace whose names begin with prefix.
+func (s Setup) keyRule(b *strings.Builder, operation, prefix, accessor, capability string) {
+	fmt.Fprintf(b, "path \"%s/%s/%s%s.*\" { capabilities = [%q] }\n",
+		s.TransitMount, operation, prefix, namespaceTemplate(accessor), capability)
 }
 
 func (s Setup) readRules(b *strings.Builder, accessor string, leaves ...string) {
 	for _, leaf := range leaves {
-		fmt.Fprintf(b, "path \"%s/data/%s/%s/+/%s\" { capabilities = [\"read\"] }\n",
-			s.KVMount, config.KVRoot(s.ClusterID), namespaceTemplate(accessor), leaf)
+		s.kvRule(b, accessor, leaf, `"read"`)
 	}
+}
+
+// kvRule grants capabilities on an entry of the SecureNotes of the login's namespace.
+func (s Setup) kvRule(b *strings.Builder, accessor, leaf, capabilities string) {
+	fmt.Fprintf(b, "path \"%s/data/%s/%s/+/%s\" { capabilities = [%s] }\n",
+		s.KVMount, config.KVRoot(s.ClusterID), namespaceTemplate(accessor), leaf, capabilities)
 }
 
 // databaseRules grant the database users of the roles of the login's namespace.
@@ -195,6 +257,16 @@ func (s Setup) operatorRules() string {
   }
 }
 `, s.TransitMount, config.AuditKeyPrefix(s.ClusterID), capabilities, deletion)
+	fmt.Fprintf(&b, `path "%s/keys/%s*" {
+  capabilities = %s
+  allowed_parameters = {
+    "type"                   = ["ed25519"]
+    "exportable"             = [false]
+    "allow_plaintext_backup" = [false]
+    "min_encryption_version" = []%s
+  }
+}
+`, s.TransitMount, config.BackupKeyPrefix(s.ClusterID), capabilities, deletion)
 	s.operatorKVRules(&b)
 	if s.DatabaseMount != "" {
 		b.WriteString("# Database logins: revoked after a compromise, never made. Vault asks for sudo to revoke by prefix.\n")
@@ -265,5 +337,8 @@ func (s Setup) Roles() []Role {
 		role(config.RoleAPI, "api", "*"+config.ServiceAccountAPISuffix, "*"),
 		role(config.RoleRotation, "rotation", "*"+config.ServiceAccountRotationSuffix, "*"),
 		role(config.RoleOperator, operatorPart, s.OperatorServiceAccount, s.OperatorNamespace),
+		role(config.RoleBackup, backupPart, "*"+config.ServiceAccountBackupSuffix, "*"),
+		role(config.RoleBackupEscrow, backupEscrowPart, "*"+config.ServiceAccountBackupEscrowSuffix, "*"),
+		role(config.RoleRestore, restorePart, "*"+config.ServiceAccountRestoreSuffix, "*"),
 	}
 }

@@ -166,12 +166,17 @@ func (a Archive) Shred(ctx context.Context, wanted Kept) error {
 			"if it is destroyed already, delete what is left below %s/%s with `vault kv metadata delete`; nothing was destroyed", a.TransitMount, key, a.KVMount, directory)
 	}
 	shredMaster := func() error { return a.shredKey(ctx, key) }
-	shredAudit := func() error { return a.shredKey(ctx, config.AuditKeyName(a.ClusterID, namespace, name)) }
+	shredSigning := func() error {
+		if err := a.shredKey(ctx, config.AuditKeyName(a.ClusterID, namespace, name)); err != nil {
+			return err
+		}
+		return a.shredKey(ctx, config.BackupKeyName(a.ClusterID, namespace, name))
+	}
 	shredEntries := func() error { return a.shredEntries(ctx, directory) }
-	steps := []func() error{shredAudit, shredEntries, shredMaster}
+	steps := []func() error{shredSigning, shredEntries, shredMaster}
 	if !kept.NoMarker {
 		record := func() error { return a.recordShredding(ctx, directory) }
-		steps = []func() error{record, shredMaster, shredAudit, shredEntries}
+		steps = []func() error{record, shredMaster, shredSigning, shredEntries}
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {

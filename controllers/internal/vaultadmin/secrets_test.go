@@ -170,9 +170,9 @@ func (f *fakeVault) mustNameAllButPlanted(t *testing.T) {
 }
 
 // TestEarlierRelease checks that the state of an earlier release is kept without a write. Its fixed
-// names count as recorded, with unknown digests.
+// names count as recorded, with unknown digests. Its rights do not include the backup key.
 func TestEarlierRelease(t *testing.T) {
-	f := &fakeVault{}
+	f := &fakeVault{denied: "transit/keys/backup"}
 	client := f.startEarlier(t)
 	state, err := client.Ensure(t.Context(), f.deployment(ownUID, true))
 	if err != nil || state.Secrets != (Secrets{}) || state.DeploymentID != ownUID || f.writes != 0 {

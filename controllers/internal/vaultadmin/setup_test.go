@@ -155,6 +155,18 @@ func TestSetupRefuses(t *testing.T) {
 			vault:   one("sys/policies/acl/securenotes-prod-kubernetes-api", map[string]any{"policy": `path "transit/sign/sn-audit-eu.demo.*" { capabilities = ["update"] }`}),
 			wantErr: "securenotes-prod-kubernetes-api",
 		},
+		"a policy of another cluster, with backup keys": {
+			vault:   one("sys/policies/acl/securenotes-prod-kubernetes-backup", map[string]any{"policy": `path "transit/sign/sn-backup-eu.demo.*" { capabilities = ["update"] }`}),
+			wantErr: "securenotes-prod-kubernetes-backup",
+		},
+		"a role for backups of another cluster": {
+			vault:   one("auth/kubernetes/role/securenotes-backup", role("securenotes-prod-eu-kubernetes-backup")),
+			wantErr: "securenotes-prod-eu-kubernetes-backup",
+		},
+		"a role for backups with the rights of escrow": {
+			vault:   one("auth/kubernetes/role/securenotes-backup", role("securenotes-prod-kubernetes-backup-escrow")),
+			wantErr: "securenotes-prod-kubernetes-backup-escrow",
+		},
 		"an own policy, damaged": {
 			vault: one("sys/policies/acl/securenotes-prod-kubernetes-operator", map[string]any{"policy": `path "transit/keys/sn-prod.*" { capabilities = ["read"] }`}),
 		},
@@ -211,6 +223,22 @@ func TestSetupRefuses(t *testing.T) {
 	}
 }
 
+// TestOtherRoles checks that the warning about another API server names the roles of others, and
+// none that vault-setup writes.
+func TestOtherRoles(t *testing.T) {
+	setup := Setup{ClusterID: "prod", AuthMount: "kubernetes"}
+	fake := &setupVault{data: map[string]map[string]any{"auth/kubernetes/role/payments": {}, "auth/kubernetes/role/securenotes-x": {}}}
+	for _, role := range setup.Roles() {
+		fake.data["auth/kubernetes/role/"+role.Name] = map[string]any{}
+	}
+	run := &setupRun{Setup: setup, client: fake.client(t)}
+	got, err := run.otherRoles(t.Context())
+	slices.Sort(got)
+	if err != nil || !slices.Equal(got, []string{"payments", "securenotes-x"}) {
+		t.Errorf("got %v and error %v", got, err)
+	}
+}
+
 // TestOwnPolicyNames checks that at one auth mount, no policy name of this or the previous release
 // belongs to two clusters.
 func TestOwnPolicyNames(t *testing.T) {
@@ -237,7 +265,7 @@ func TestOwnPolicyNames(t *testing.T) {
 func TestRulesEndTheClusterID(t *testing.T) {
 	setup := Setup{ClusterID: "prod", AuthMount: "kubernetes", TransitMount: "transit", KVMount: "secret", DatabaseMount: "database", AllowTrim: true, AllowShred: true}
 	for _, policy := range setup.Policies("a") {
-		ended := strings.Count(policy.Rules, "sn-prod.") + strings.Count(policy.Rules, "sn-audit-prod.") + strings.Count(policy.Rules, "securenotes/prod/")
+		ended := strings.Count(policy.Rules, "sn-prod.") + strings.Count(policy.Rules, "sn-audit-prod.") + strings.Count(policy.Rules, "sn-backup-prod.") + strings.Count(policy.Rules, "securenotes/prod/")
 		if all := strings.Count(policy.Rules, "prod"); ended == 0 || all != ended {
 			t.Errorf("%s: %d of %d ids are ended:\n%s", policy.Name, ended, all, policy.Rules)
 		}

@@ -27,6 +27,9 @@ const devWarning = `
   └──────────────────────────────────────────────────────────────────────────┘
 `
 
+// devKeyFile is the file with the local master key.
+const devKeyFile = "master.key"
+
 // serveDev serves from one directory: SQLite, a local key file, a self-signed certificate.
 func serveDev(ctx context.Context, o devOptions) error {
 	c, err := devDirectory(o)
@@ -52,7 +55,7 @@ func devDirectory(o devOptions) (*config.Config, error) {
 		Listen:     o.listen, MetricsListen: "127.0.0.1:0",
 		TLS:      &config.TLS{CertFile: in(config.CertFile), KeyFile: in(config.KeyFile)},
 		Database: config.Database{SQLite: &config.SQLite{Path: in(config.DatabaseFile)}},
-		Keys:     config.Keys{Local: &config.Local{File: in("master.key")}},
+		Keys:     config.Keys{Local: &config.Local{File: in(devKeyFile)}},
 		Auth: config.Auth{
 			Registration: config.RegistrationOpen, TokenTTL: config.Duration(24 * time.Hour),
 			BcryptCost: config.MinBcryptCost, MinPasswordLength: config.MinPasswordLength,
@@ -61,10 +64,10 @@ func devDirectory(o devOptions) (*config.Config, error) {
 	if err := c.Complete(); err != nil {
 		return nil, fmt.Errorf("%w: %w", errConfiguration, err)
 	}
-	return c, nil
+	return c, ensureDevBackups(o.data, c)
 }
 
-// serveDirectory migrates the database, prints how to register, and serves.
+// serveDirectory migrates the database, prints how to register and how to back up, and serves.
 func serveDirectory(ctx context.Context, c *config.Config, directory string) error {
 	trust, err := newTrust(ctx, c)
 	if err != nil {
@@ -77,19 +80,22 @@ func serveDirectory(ctx context.Context, c *config.Config, directory string) err
 	fmt.Fprintf(os.Stderr, `
   curl --cacert %[2]s https://%[1]s/api/auth/register -H 'Content-Type: application/json' \
     -d '{"username":"alice","password":"correct horse battery"}'
+  securenotes backup --config %[3]s
 
-`, c.Listen, filepath.Join(directory, config.CAFile))
+`, c.Listen, filepath.Join(directory, config.CAFile), filepath.Join(directory, devConfigFile))
 	return serve(ctx, c, 0, newLog(c.Log, os.Stderr))
 }
 
-// localSecrets stores session keys, pepper and audit key in one file next to the local master key.
-// Another file has the audit key's public half in Vault's format.
+// localSecrets stores session keys, pepper, audit key and backup key in one file next to the local
+// master key. Another file has the audit key's public half in Vault's format.
 type localSecrets struct{ path string }
 
 type localSecretsFile struct {
 	SessionKeys *config.SessionKeys `json:"sessionKeys"`
 	Pepper      *config.Pepper      `json:"pepper"`
 	AuditKey    ed25519.PrivateKey  `json:"auditKey"`
+	// BackupKey is nil in the file of an earlier release.
+	BackupKey *localBackupKey `json:"backupKey,omitempty"`
 }
 
 // SessionKeys implements secrets.
@@ -137,19 +143,30 @@ func (l localSecrets) create() (localSecretsFile, error) {
 	if err != nil {
 		return localSecretsFile{}, fmt.Errorf("local secrets: %w", err)
 	}
-	file := localSecretsFile{SessionKeys: keys, Pepper: config.NewPepper(), AuditKey: private}
+	backupKey, err := newLocalBackupKey(time.Now())
+	if err != nil {
+		return localSecretsFile{}, err
+	}
+	file := localSecretsFile{SessionKeys: keys, Pepper: config.NewPepper(), AuditKey: private, BackupKey: backupKey}
 	published, err := json.Marshal(map[string]any{"data": map[string]any{"keys": map[string]any{"1": map[string][]byte{"public_key": public}}}})
 	if err == nil {
 		err = writeFile(filepath.Join(filepath.Dir(l.path), "audit-keys.json"), published)
 	}
-	raw, errMarshal := json.Marshal(file)
-	if err = errors.Join(err, errMarshal); err == nil {
-		err = writeFile(l.path, raw)
-	}
 	if err != nil {
 		return file, fmt.Errorf("local secrets: %w", err)
 	}
-	return file, nil
+	return file, l.save(file)
+}
+
+func (l localSecrets) save(file localSecretsFile) error {
+	raw, err := json.Marshal(file)
+	if err == nil {
+		err = writeFile(l.path, raw)
+	}
+	if err != nil {
+		return fmt.Errorf("local secrets: %w", err)
+	}
+	return nil
 }
 
 // writeFile replaces a file with mode 0600 atomically: after a crash, it has the old or the new

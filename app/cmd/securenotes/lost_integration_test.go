@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -70,33 +69,6 @@ func TestLostPostgres(t *testing.T) {
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
-	}
-}
-
-// serveUntilReady starts the service and waits until it is ready. stop ends it, and ended delivers
-// its error.
-func serveUntilReady(t *testing.T, c *config.Config) (stop func(), ended <-chan error) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	t.Cleanup(cancel)
-	done := make(chan error, 1)
-	go func() { done <- serve(ctx, c, 0, newLog(c.Log, os.Stderr)) }()
-	deadline, tick := time.After(30*time.Second), time.NewTicker(20*time.Millisecond)
-	defer tick.Stop()
-	for {
-		if response, err := http.Get("http://" + c.MetricsListen + "/readyz"); err == nil {
-			response.Body.Close()
-			if response.StatusCode == http.StatusOK {
-				return cancel, done
-			}
-		}
-		select {
-		case err := <-done:
-			t.Fatalf("the service ended: %v", err)
-		case <-deadline:
-			t.Fatal("the service is not ready")
-		case <-tick.C:
-		}
 	}
 }
 

@@ -36,6 +36,6 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(serveCommand(), migrateCommand(), reencryptCommand(), verifyCommand(), auditCommand())
+	root.AddCommand(serveCommand(), migrateCommand(), reencryptCommand(), verifyCommand(), backupCommand(), restoreCommand(), auditCommand())
 	return root
 }

@@ -9,6 +9,9 @@ import (
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/config/truncate"
+	"github.com/securenotes/securenotes/app/internal/backup"
+	"github.com/securenotes/securenotes/app/internal/backup/archive"
+	"github.com/securenotes/securenotes/app/internal/backup/destination"
 	"github.com/securenotes/securenotes/app/internal/deployment"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
@@ -35,11 +38,20 @@ var outcomes = []struct {
 	{store.ErrInvalidURI, config.ReasonDatabaseURIInvalid, config.ExitRetryable},
 	{store.ErrAuthentication, config.ReasonDatabaseAuthenticationFailed, config.ExitRetryable},
 	{deployment.ErrLost, config.ReasonDatabaseLost, config.ExitRetryable},
+	{deployment.ErrRestoring, config.ReasonDatabaseRestoring, config.ExitRetryable},
+	{store.ErrRestored, config.ReasonDatabaseRestored, config.ExitRetryable},
 	{deployment.ErrOtherDeployment, config.ReasonDatabaseMismatch, config.ExitRetryable},
 	{deployment.ErrWrongKey, config.ReasonKeyMismatch, config.ExitRetryable},
 	{deployment.ErrWrongPepper, config.ReasonSecretMismatch, config.ExitRetryable},
 	{vault.ErrNotRecorded, config.ReasonSecretMismatch, config.ExitRetryable},
 	{reencrypt.ErrStaleRows, config.ReasonStaleRows, config.ExitRetryable},
+	{store.ErrNotEmpty, config.ReasonDatabaseNotEmpty, config.ExitConfiguration},
+	{store.ErrInUse, config.ReasonDatabaseInUse, config.ExitRetryable},
+	{store.ErrRestoreSuperseded, config.ReasonSuperseded, config.ExitSuperseded},
+	{store.ErrWaiters, config.ReasonBackupDeferred, config.ExitRetryable},
+	{destination.ErrDenied, config.ReasonDestinationDenied, config.ExitRetryable},
+	{destination.ErrFull, config.ReasonDestinationFull, config.ExitRetryable},
+	{destination.ErrUnavailable, config.ReasonDestinationUnavailable, config.ExitRetryable},
 	{vault.ErrNoDatabaseLogin, config.ReasonDatabaseLoginMissing, config.ExitRetryable},
 	{vault.ErrSealed, config.ReasonVaultSealed, config.ExitRetryable},
 	{vault.ErrUnavailable, config.ReasonVaultUnreachable, config.ExitRetryable},
@@ -54,12 +66,22 @@ var outcomes = []struct {
 
 // outcome returns the termination message and the exit code for an error.
 func outcome(err error) (config.Termination, int) {
+	if refused(err) {
+		return config.Termination{Reason: config.ReasonBackupRefused, Message: truncate.Bytes(err.Error(), maxTermination)}, config.ExitConfiguration
+	}
 	for _, o := range outcomes {
 		if errors.Is(err, o.err) {
 			return config.Termination{Reason: o.reason, Message: truncate.Bytes(err.Error(), maxTermination)}, o.exit
 		}
 	}
 	return config.Termination{Reason: config.ReasonFailed, Message: truncate.Bytes(err.Error(), maxTermination)}, config.ExitRetryable
+}
+
+// refused reports whether a backup or a restore was refused and will be again, unless a person
+// acts.
+func refused(err error) bool {
+	_, refusal := errors.AsType[*archive.Refusal](err)
+	return refusal && !errors.Is(err, archive.ErrRead) && !errors.Is(err, backup.ErrVersionsGone) && !errors.Is(err, vault.ErrUnavailable)
 }
 
 // explain returns the error that /readyz shows. If the error has a reason, the text begins with it,

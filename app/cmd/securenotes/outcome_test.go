@@ -10,6 +10,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/backup"
+	"github.com/securenotes/securenotes/app/internal/backup/archive"
+	"github.com/securenotes/securenotes/app/internal/backup/destination"
 	"github.com/securenotes/securenotes/app/internal/deployment"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/reencrypt"
@@ -33,6 +36,8 @@ func TestOutcome(t *testing.T) {
 		"no right in database":  {err: store.ErrPermission, reason: config.ReasonDatabasePermissionDenied, exit: config.ExitRetryable},
 		"database away":         {err: store.ErrUnavailable, reason: config.ReasonDatabaseUnreachable, exit: config.ExitRetryable},
 		"lost database":         {err: deployment.Lost(config.Deployment{}, "x"), reason: config.ReasonDatabaseLost, exit: config.ExitRetryable},
+		"unfinished restore":    {err: fmt.Errorf("%w (run x)", deployment.ErrRestoring), reason: config.ReasonDatabaseRestoring, exit: config.ExitRetryable},
+		"restored database":     {err: fmt.Errorf("%w: x", store.ErrRestored), reason: config.ReasonDatabaseRestored, exit: config.ExitRetryable},
 		"other deployment":      {err: deployment.ErrOtherDeployment, reason: config.ReasonDatabaseMismatch, exit: config.ExitRetryable},
 		"wrong pepper":          {err: fmt.Errorf("%w: x", deployment.ErrWrongPepper), reason: config.ReasonSecretMismatch, exit: config.ExitRetryable},
 		"planted session keys":  {err: fmt.Errorf("x: %w", vault.ErrNotRecorded), reason: config.ReasonSecretMismatch, exit: config.ExitRetryable},
@@ -41,8 +46,21 @@ func TestOutcome(t *testing.T) {
 		"Vault sealed":          {err: fmt.Errorf("%w: %w", vault.ErrUnavailable, vault.ErrSealed), reason: config.ReasonVaultSealed, exit: config.ExitRetryable},
 		"Vault away":            {err: vault.ErrUnavailable, reason: config.ReasonVaultUnreachable, exit: config.ExitRetryable},
 		"Vault denies":          {err: vault.ErrDenied, reason: config.ReasonVaultDenied, exit: config.ExitRetryable},
-		"bad certificate":       {err: fmt.Errorf("%w: x", server.ErrCertificate), reason: config.ReasonCertificateInvalid, exit: config.ExitRetryable},
-		"anything else":         {err: errors.New("x"), reason: config.ReasonFailed, exit: config.ExitRetryable},
+		"target not empty":      {err: fmt.Errorf("x: %w", store.ErrNotEmpty), reason: config.ReasonDatabaseNotEmpty, exit: config.ExitConfiguration},
+		"target in use":         {err: store.ErrInUse, reason: config.ReasonDatabaseInUse, exit: config.ExitRetryable},
+		"another restore":       {err: store.ErrRestoreSuperseded, reason: config.ReasonSuperseded, exit: config.ExitSuperseded},
+		"migration waits":       {err: store.ErrWaiters, reason: config.ReasonBackupDeferred, exit: config.ExitRetryable},
+		"bucket denies":         {err: fmt.Errorf("x: %w", destination.ErrDenied), reason: config.ReasonDestinationDenied, exit: config.ExitRetryable},
+		"volume full":           {err: fmt.Errorf("x: %w", destination.ErrFull), reason: config.ReasonDestinationFull, exit: config.ExitRetryable},
+		"bucket away":           {err: fmt.Errorf("x: %w", destination.ErrUnavailable), reason: config.ReasonDestinationUnavailable, exit: config.ExitRetryable},
+		"backup refused":        {err: fmt.Errorf("x: %w", &archive.Refusal{Reason: archive.ErrDamaged}), reason: config.ReasonBackupRefused, exit: config.ExitConfiguration},
+		"keys refused":          {err: &archive.Refusal{Reason: backup.ErrVersionsRefused, Err: envelope.ErrRefused}, reason: config.ReasonBackupRefused, exit: config.ExitConfiguration},
+		"backup cannot be read": {err: &archive.Refusal{Reason: archive.ErrRead, Err: destination.ErrUnavailable}, reason: config.ReasonDestinationUnavailable, exit: config.ExitRetryable},
+		"no public keys, Vault away": {
+			err: &archive.Refusal{Reason: archive.ErrNoPublicKeys, Err: vault.ErrUnavailable}, reason: config.ReasonVaultUnreachable, exit: config.ExitRetryable,
+		},
+		"bad certificate": {err: fmt.Errorf("%w: x", server.ErrCertificate), reason: config.ReasonCertificateInvalid, exit: config.ExitRetryable},
+		"anything else":   {err: errors.New("x"), reason: config.ReasonFailed, exit: config.ExitRetryable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			termination, exit := outcome(tc.err)

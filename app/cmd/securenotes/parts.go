@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/audit"
+	"github.com/securenotes/securenotes/app/internal/backup"
 	"github.com/securenotes/securenotes/app/internal/deployment"
 	"github.com/securenotes/securenotes/app/internal/envelope"
 	"github.com/securenotes/securenotes/app/internal/store"
@@ -28,22 +28,33 @@ func newLog(c config.LogConfig, out io.Writer) *slog.Logger {
 func loadConfig(path string) (*config.Config, error) {
 	c, err := config.Load(path)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errConfiguration, err)
+		return nil, configurationError{err}
 	}
 	return c, nil
 }
 
-// secrets provides session keys and pepper, and signs the audit log. It is Vault, or a file for
-// development.
+// configurationError is an error of the configuration, whose text already says so.
+type configurationError struct{ error }
+
+// Unwrap returns the class and the error.
+func (c configurationError) Unwrap() []error { return []error{errConfiguration, c.error} }
+
+// secrets provides session keys and peppers, and signs the audit log and backups. It is Vault, or a
+// file for development.
 type secrets interface {
 	SessionKeys(context.Context) (*config.SessionKeys, error)
-	Pepper(context.Context) (*config.Pepper, error)
+	backup.PepperReader
+	backup.PepperCreator
 	audit.Signer
+	backup.Signer
 }
 
 // trust is the source of keys and secrets.
 type trust struct {
 	provider envelope.KeyProvider
+	// masterKey is the name of the master key.
+	masterKey string
+	versions  backup.VersionReader
 	secrets
 	// logins are the source of database credentials; nil: the database's URI has them.
 	logins store.Logins
@@ -56,13 +67,13 @@ func newTrust(ctx context.Context, c *config.Config) (*trust, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &trust{provider: local, secrets: localSecrets{c.Keys.Local.File + ".secrets"}}, nil
+		return &trust{provider: local, masterKey: localKey, versions: localVersions{local}, secrets: localSecrets{c.Keys.Local.File + ".secrets"}}, nil
 	}
 	session, err := vault.NewSession(*c.Keys.Vault)
 	if err != nil {
 		return nil, err
 	}
-	t := &trust{provider: envelope.NewVault(session, *c.Keys.Vault), secrets: session}
+	t := &trust{provider: envelope.NewVault(session, *c.Keys.Vault), masterKey: c.Keys.Vault.TransitKey, versions: session, secrets: session}
 	if p := c.Database.Postgres; p != nil && p.VaultCredentials != nil {
 		login := session.DatabaseLogin(*p.VaultCredentials)
 		go login.Run(ctx)
@@ -75,6 +86,8 @@ func newTrust(ctx context.Context, c *config.Config) (*trust, error) {
 type data struct {
 	store store.Store
 	keys  *envelope.Keyring
+	// meta is what the database said of itself when it was opened.
+	meta store.Meta
 }
 
 // openStore opens the database. If a database that has been in use no longer has the deployment's
@@ -105,6 +118,10 @@ func openData(ctx context.Context, c *config.Config, t *trust, role store.Role) 
 	}
 	d := &data{store: db, keys: deployment.GuardedKeyring(c.Deployment.ID, t.provider, db)}
 	if err = db.CheckSchema(ctx); err == nil {
+		// First, so that after a restore in between it is the outdated one.
+		d.meta, err = db.Meta(ctx)
+	}
+	if err == nil {
 		err = deployment.Check(ctx, db, d.keys, c.Deployment)
 	}
 	if err != nil {

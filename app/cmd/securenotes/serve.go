@@ -181,7 +181,7 @@ func serveAPI(ctx context.Context, c *config.Config, drain time.Duration, probes
 	}()
 	serving, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	probes.Ready(ctx, readiness(unlessLost(probed, c.Deployment, stop), api.audit.Healthy))
+	probes.Ready(ctx, readiness(unlessReplaced(probed, c.Deployment, api.meta, stop), api.audit.Healthy))
 	log.Info("ready", "address", listener.Addr().String())
 	go sweep(ctx, background, log)
 	staleness := reencrypt.NewStaleness(background, log)
@@ -225,16 +225,19 @@ func readiness(ping func(context.Context) error, recorded func() error) func(con
 	}
 }
 
-// unlessLost returns a check that the database answers. If the database no longer has the
-// deployment's data, as after a drop and a new creation, the check ends the process with stop.
-func unlessLost(db store.Store, d config.Deployment, stop context.CancelCauseFunc) func(context.Context) error {
+// unlessReplaced returns a check that the database answers. If the database is no longer the one
+// that the process opened, as after a drop and a new creation, or after a restore, the check ends
+// the process with stop.
+func unlessReplaced(db store.Store, d config.Deployment, opened store.Meta, stop context.CancelCauseFunc) func(context.Context) error {
 	return func(ctx context.Context) error {
 		err := db.Ping(ctx)
 		if err == nil {
-			err = deployment.CheckID(ctx, db, d)
+			err = deployment.CheckUnchanged(ctx, db, d, opened)
 		}
-		if errors.Is(err, deployment.ErrLost) || errors.Is(err, deployment.ErrOtherDeployment) {
-			stop(err)
+		for _, replaced := range []error{deployment.ErrLost, deployment.ErrOtherDeployment, deployment.ErrRestoring, store.ErrRestored} {
+			if errors.Is(err, replaced) {
+				stop(err)
+			}
 		}
 		return err
 	}
@@ -243,6 +246,7 @@ func unlessLost(db store.Store, d config.Deployment, stop context.CancelCauseFun
 // running is the API and what it has opened.
 type running struct {
 	store         store.Store
+	meta          store.Meta
 	closeCounters func() error
 	handler       http.Handler
 	audit         *audit.Log
@@ -256,10 +260,6 @@ func (r *running) close(log *slog.Logger) {
 
 func start(ctx context.Context, c *config.Config, t *trust, lines io.Writer, registry prometheus.Registerer, log *slog.Logger) (_ *running, err error) {
 	sessionKeys, err := t.SessionKeys(ctx)
-	if err != nil {
-		return nil, err
-	}
-	tokens, err := sessions.NewCodec(c.Deployment.ID, sessionKeys)
 	if err != nil {
 		return nil, err
 	}
@@ -288,6 +288,11 @@ func start(ctx context.Context, c *config.Config, t *trust, lines io.Writer, reg
 			err = errors.Join(err, d.store.Close())
 		}
 	}()
+	d.store.Expect(d.meta)
+	tokens, err := sessions.NewCodec(c.Deployment.ID, d.meta.Epoch, sessionKeys)
+	if err != nil {
+		return nil, err
+	}
 	if err := deployment.CheckPepper(ctx, d.store, peppers); err != nil {
 		return nil, err
 	}
@@ -325,13 +330,13 @@ func start(ctx context.Context, c *config.Config, t *trust, lines io.Writer, reg
 		}),
 		Notes:          notes.NewService(httpapi.RecordNotes(d.store), cache, requests, notes.Usage{Notes: c.Quotas.Notes, Bytes: c.Quotas.Bytes}),
 		RequestTimeout: requestTimeout,
-		Tokens:         tokens, Log: log, Metrics: registry, Audit: trail,
+		Tokens:         tokens, Epoch: d.meta.Epoch, Log: log, Metrics: registry, Audit: trail,
 		Requests: ratelimit.NewRequests(c.RateLimits.RequestsPerMinute), TrustedProxies: c.TrustedProxies, AllowedOrigins: c.CORS.AllowedOrigins,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &running{store: d.store, closeCounters: closeCounters, handler: handler, audit: trail}, nil
+	return &running{store: d.store, meta: d.meta, closeCounters: closeCounters, handler: handler, audit: trail}, nil
 }
 
 // sweep deletes expired sessions, idempotency keys and counters. They already have no effect; sweep

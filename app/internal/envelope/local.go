@@ -82,6 +82,11 @@ func (l *Local) save() error {
 	return nil
 }
 
+// Versions returns the latest version of the master key, and the oldest that unwraps.
+func (l *Local) Versions() (latest, minDecryption int) {
+	return len(l.file.Versions), max(1, l.file.MinDecryptionVersion)
+}
+
 // Wrap implements KeyProvider.
 func (l *Local) Wrap(_ context.Context, items []RawItem) ([]WrapResult, error) {
 	results := make([]WrapResult, len(items))

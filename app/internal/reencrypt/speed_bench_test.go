@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -23,22 +22,16 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/securenotes/securenotes/app/config"
-	"github.com/securenotes/securenotes/app/internal/deployment"
-	"github.com/securenotes/securenotes/app/internal/envelope"
-	"github.com/securenotes/securenotes/app/internal/store"
-	"github.com/securenotes/securenotes/app/internal/vault"
+	"github.com/securenotes/securenotes/app/internal/storetest"
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
 const (
 	// notesVariable overrides the number of notes, for a shorter measurement.
 	notesVariable = "SECURENOTES_BENCH_NOTES"
-	// notesPerOwner and benchNoteSize describe the measured notes. The size is in bytes.
-	notesPerOwner, benchNoteSize = 100, 1024
 	// benchUsers send requests continuously, with a pause between two of them.
 	benchUsers, userPause = 4, 5 * time.Millisecond
 	// watch is how long users' latency is measured in each of the rounds. One round is too few,
@@ -73,64 +66,8 @@ func newBench(t *testing.T, program testenv.Program, count int) *bench {
 	if _, err := b.vault.Client(b).Logical().Write("sys/audit/count", map[string]any{"type": "file", "options": map[string]string{"file_path": b.audit}}); err != nil {
 		b.Fatal(err)
 	}
-	b.fill()
+	storetest.FillNotes(t, b.config, b.postgres.URI("notes"), count)
 	return b
-}
-
-// fill stores the notes as the service would, but without requests.
-func (b *bench) fill() {
-	b.Helper()
-	db, err := store.Open(ctx, b.config.Database, nil, store.RoleJob)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer db.Close()
-	if _, err := db.Migrate(ctx); err != nil {
-		b.Fatal(err)
-	}
-	session, err := vault.NewSession(b.key.Config)
-	if err != nil {
-		b.Fatal(err)
-	}
-	keys := envelope.NewKeyring(b.config.Deployment.ID, envelope.NewVault(session, b.key.Config))
-	if err := deployment.Claim(ctx, db, keys, b.config.Deployment); err != nil {
-		b.Fatal(err)
-	}
-	conn := b.connect("notes")
-	defer conn.Close(ctx)
-	copyIn := func(table string, columns []string, rows [][]any) {
-		b.Helper()
-		if _, err := conn.CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromRows(rows)); err != nil {
-			b.Fatal(err)
-		}
-	}
-	content := make([]byte, benchNoteSize)
-	rand.Read(content)
-	for owners := b.notes / notesPerOwner; owners > 0; owners -= 100 {
-		var accounts, wrapped, rows [][]any
-		for range min(owners, 100) {
-			owner := uuid.New()
-			stored, err := keys.Generate(ctx, owner.String())
-			if err != nil {
-				b.Fatal(err)
-			}
-			key, err := keys.Unwrap(ctx, stored)
-			if err != nil {
-				b.Fatal(err)
-			}
-			accounts = append(accounts, []any{owner, owner.String(), "hash", "pepper", int64(0)})
-			wrapped = append(wrapped, []any{owner, stored.ID, 1, 1, string(stored.Wrapped), "active", int64(0)})
-			for range notesPerOwner {
-				id := uuid.Must(uuid.NewV7())
-				sealed := key.Seal(envelope.Place{Kind: "notes", Row: id.String(), Field: "content", Revision: 1}, content)
-				rows = append(rows, []any{owner, id, stored.ID, int64(1), sealed, int64(0), int64(0)})
-			}
-		}
-		copyIn("users", []string{"id", "username", "password_hash", "pepper_id", "created_at"}, accounts)
-		copyIn("owner_keys", []string{"owner", "id", "kek_version", "born_version", "wrapped", "state", "created_at"}, wrapped)
-		copyIn("notes", []string{"owner", "id", "key_id", "revision", "content", "created_at", "updated_at"}, rows)
-	}
-	b.execute(conn, "VACUUM (ANALYZE)")
 }
 
 func (b *bench) connect(database string) *pgx.Conn {
@@ -320,7 +257,7 @@ func (b *bench) users(s *testenv.Service, tokens []string, watch time.Duration) 
 	var all sync.WaitGroup
 	var took []time.Duration
 	begun := time.Now()
-	body := `{"content":"` + strings.Repeat("n", benchNoteSize) + `"}`
+	body := `{"content":"` + strings.Repeat("n", storetest.NoteSize) + `"}`
 	for _, token := range tokens {
 		all.Go(func() {
 			id := ""
@@ -429,7 +366,7 @@ func TestBenchRotation(t *testing.T) {
 		}
 	}
 	program := testenv.BuildProgram(t, t.TempDir())
-	small := newBench(t, program, max(count/100, notesPerOwner))
+	small := newBench(t, program, max(count/100, storetest.NotesPerOwner))
 	smallReencrypted, smallRewrapped := small.rotate("Reencrypt", "--urgent"), small.rotate("Rewrap", "--urgent")
 
 	b := newBench(t, program, count)
@@ -441,7 +378,7 @@ func TestBenchRotation(t *testing.T) {
 	b.users(service, tokens, watch) // warm up
 	results := []compared{b.compare(service, tokens, "Reencrypt"), b.compare(service, tokens, "Rewrap")}
 
-	fmt.Printf("\n%d notes of %d bytes of %d owners; Job, PostgreSQL, Vault and users share this machine\n", count, benchNoteSize, count/notesPerOwner)
+	fmt.Printf("\n%d notes of %d bytes of %d owners; Job, PostgreSQL, Vault and users share this machine\n", count, storetest.NoteSize, count/storetest.NotesPerOwner)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "work\ttook\tnotes/s\tratio\tgoal\tJob's processor\tJob's memory\tVault calls")
 	row := func(name string, notes int, r rotation, goal string) {

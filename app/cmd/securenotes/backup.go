@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/backup"
+	"github.com/securenotes/securenotes/app/internal/backup/destination"
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/progress"
+	"github.com/securenotes/securenotes/app/internal/store"
+)
+
+func backupCommand() *cobra.Command {
+	var file string
+	command := &cobra.Command{
+		Use:   config.CommandBackup,
+		Short: "Back up the database: an encrypted archive with a signed manifest",
+		Long: `Back up the database: an encrypted archive with a signed manifest.
+
+The archive has every account and note as they were when the backup began. Users keep writing meanwhile.
+Values in it stay encrypted under the master key, and the archive itself is encrypted to the age recipients
+in backup.recipients. With backup.escrow.recipients, a second file has the keys and peppers: whoever has the
+identity of one of its recipients restores without Vault, and can read every note.
+
+The command can be killed at any time and run again. A backup exists once its manifest is written, which is
+last. What a failed run has written is removed by a later one, after two days.
+
+To try it without a cluster: "make serve" writes .dev/config.yaml, with backups to .dev/backups, and
+.dev/backup-identity.txt. The commands backup and restore take that configuration while the server runs
+or is stopped.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := loadBackupConfig(file)
+			if err != nil {
+				return err
+			}
+			return runBackup(cmd.Context(), c, cmd.OutOrStdout())
+		},
+	}
+	requireConfig(command, &file)
+	command.AddCommand(backupVerifyCommand(), backupListCommand(), backupShowCommand(), backupKeysCommand(), backupRekeyCommand())
+	return command
+}
+
+// loadBackupConfig loads a configuration that says where backups are.
+func loadBackupConfig(file string) (*config.Config, error) {
+	c, err := loadConfig(file)
+	switch {
+	case err != nil:
+		return nil, err
+	case c.Backup == nil:
+		return nil, fmt.Errorf("%w: backup: is required", errConfiguration)
+	case c.Keys.Vault != nil && c.Keys.Vault.BackupKey == "":
+		return nil, fmt.Errorf("%w: keys.vault.backupKey: is required", errConfiguration)
+	}
+	return c, nil
+}
+
+// runBackup makes a backup and prints what it is.
+func runBackup(ctx context.Context, c *config.Config, out io.Writer) error {
+	log := newLog(c.Log, os.Stderr)
+	to, err := destination.New(c.Backup.Destination)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errConfiguration, err)
+	}
+	t, err := newTrust(ctx, c)
+	if err != nil {
+		return err
+	}
+	// What is backed up has been in use, also where no operator says so. An empty database is lost.
+	claimed := *c
+	claimed.Claimed = true
+	db, err := openStore(ctx, &claimed, t, store.RoleJob)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	run := &backup.Backup{
+		Store: db, Destination: to, Signer: t, MasterKey: t.masterKey, Versions: t.versions,
+		Keys: envelope.NewKeyring(c.Deployment.ID, t.provider), Peppers: t,
+		Deployment: c.Deployment, Settings: *c.Backup, Program: config.Version(), Phase: phases(c), Now: time.Now, Log: log,
+	}
+	made, err := run.Run(ctx)
+	if err != nil {
+		return err
+	}
+	m := made.Manifest
+	fmt.Fprintf(out, "Backup %s is in %s.\n", m.ID, to)
+	printManifest(out, m, made.SHA256)
+	return writeTermination(config.Termination{Reason: config.ReasonComplete, Message: fmt.Sprintf(
+		"Backup %s is complete: sequence %d, %d rows, archive of %d bytes with SHA-256 %s, manifest with SHA-256 %s.",
+		m.ID, m.Sequence, rowsOf(m), m.Archive.Size, m.Archive.SHA256, made.SHA256)})
+}
+
+// phases shows the progress of a run: a bar on a terminal, lines in a log.
+func phases(c *config.Config) backup.Phase {
+	return func(ctx context.Context, what string, work func(context.Context, backup.Report) error) error {
+		tracker := progress.NewTracker(progressSink(c, what), progressInterval)
+		return tracker.During(ctx, func(ctx context.Context) error { return work(ctx, tracker.Report) })
+	}
+}

@@ -98,6 +98,26 @@ func (h *History) EndRead(least int, v Value) error {
 	return refusal
 }
 
+// last returns the number of the newest write that has begun.
+func (h *History) last() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.writes) - 1
+}
+
+// between returns an error unless the value is that of a write from least to most that may have had
+// an effect.
+func (h *History) between(least, most int, v Value) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for n, w := range h.writes {
+		if n >= least && n <= most && w.Value == v && w.effect != refused {
+			return nil
+		}
+	}
+	return fmt.Errorf("it is %s, and none of the writes %d to %d", short(v), least, most)
+}
+
 func short(v Value) string {
 	if v.Gone {
 		return "no note"

@@ -77,3 +77,30 @@ func TestHistory(t *testing.T) {
 		})
 	}
 }
+
+// TestBetween checks which values of a note a backup may contain.
+func TestBetween(t *testing.T) {
+	h := &History{}
+	for _, content := range []string{"0", "1", "2", "3"} {
+		h.Acknowledge(h.Begin(Value{Content: content}))
+	}
+	refused := h.Begin(Value{Content: "refused"})
+	if err := h.Refuse(refused); err != nil {
+		t.Fatal(err)
+	}
+	h.Begin(Value{Gone: true})
+	for name, tc := range map[string]struct {
+		value Value
+		want  bool
+	}{
+		"before": {Value{Content: "0"}, false}, "first": {Value{Content: "1"}, true}, "last acknowledged": {Value{Content: "3"}, true},
+		"refused": {Value{Content: "refused"}, false}, "unknown": {Value{Gone: true}, true}, "never written": {Value{Content: "x"}, false},
+	} {
+		if err := h.between(1, h.last(), tc.value); (err == nil) != tc.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := h.between(1, 2, Value{Content: "3"}); err == nil {
+		t.Error("a write that began afterwards is accepted")
+	}
+}

@@ -57,13 +57,14 @@ func TestEmbeddedDatabase(t *testing.T) {
 	v := c.vault(t)
 	key, kv := c.transitKey(t, namespace, "small"), config.KVPath(c.clusterID(t), namespace, "small")
 	auditKey := "transit/keys/" + config.AuditKeyName(c.clusterID(t), namespace, "small")
+	backupKey := "transit/keys/" + config.BackupKeyName(c.clusterID(t), namespace, "small")
 	if err := c.Get(t.Context(), client.ObjectKeyFromObject(sn), sn); err != nil {
 		t.Fatal(err)
 	}
 	secrets := []string{kv + "/" + sn.Status.Pepper.Entry, kv + "/" + sn.Status.SessionKeys, kv + "/" + config.MarkerLeaf}
 	inVault := func(want bool) {
 		t.Helper()
-		for _, path := range []string{key, auditKey} {
+		for _, path := range []string{key, auditKey, backupKey} {
 			if secret, err := v.Logical().Read(path); err != nil || (secret != nil) != want {
 				t.Errorf("%s: in Vault %t, want %t, %v", path, secret != nil, want, err)
 			}

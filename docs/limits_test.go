@@ -18,7 +18,9 @@ import (
 var boundPackages = []string{
 	"../app/internal/httpapi", "../app/internal/ratelimit", "../app/internal/accounts", "../app/internal/notes",
 	"../app/internal/server", "../app/config", "../controllers/internal/operand", "../controllers/internal/keyrotation",
+	"../controllers/internal/rotations", "../controllers/internal/trustedjob", "../app/internal/backup/destination",
 	"../controllers/internal/rotations", "../controllers/internal/trustedjob",
+	"../app/internal/backup/archive",
 }
 
 // bound matches the names of constants that limit a client.
@@ -43,6 +45,10 @@ var noBounds = map[string]string{
 	"config.MaxNotesPerSecond":   "a field of SecureNotes",
 	"config.MaxOtherSessionKeys": "a field of the marker in Vault",
 	"config.MaxEmptyDatabases":   "a field of the marker in Vault",
+
+	"destination.maxCause":       "how much of a server's text an error quotes",
+	"destination.maxRequests":    "ends an operation with a server whose lists do not end",
+	"destination.maxUploadPages": "a sweep ends, and the next one continues",
 
 	"rotations.maxRequest": "the operator ignores a longer annotation",
 

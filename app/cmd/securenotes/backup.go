@@ -26,7 +26,7 @@ func backupCommand() *cobra.Command {
 
 The archive has every account and note as they were when the backup began. Users keep writing meanwhile.
 Values in it stay encrypted under the master key, and the archive itself is encrypted to the age recipients
-in backup.recipients. With backup.escrow.recipients, a second file has the keys and peppers: whoever has the
+in backup.recipients. With backup.escrow.recipients, a second file has the keys and peppers: a person with the
 identity of one of its recipients restores without Vault, and can read every note.
 
 The command can be killed at any time and run again. A backup exists once its manifest is written, which is

@@ -71,7 +71,7 @@ func servedConfig(t *testing.T, dir string, database config.Database) (*config.C
 
 // endsWhenRestored changes a database as a restore does, while the service runs on it. The running
 // service must end with the reason. A restarted one waits until the restore has finished. It must
-// then accept neither the tokens nor the entity tags of before.
+// then accept no earlier token and no earlier entity tag.
 func endsWhenRestored(t *testing.T, dir string, database config.Database, execute func(statements ...string)) {
 	ctx := t.Context()
 	c, certificate := servedConfig(t, dir, database)

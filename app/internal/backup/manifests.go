@@ -105,7 +105,7 @@ func incomplete(m *archive.Manifest, sizes map[string]int64) error {
 // newest returns the valid backup of the deployment, or of the SecureNotes, that is newer than all
 // others, or nil. An object that adopts a deployment has another UID, and a restore from an escrow
 // brings another deployment. Only the version of the backup key that is in use signs valid ones:
-// whoever has an older version could sign any number.
+// the holder of an older version could sign any number.
 func newest(all []Found, of archive.Deployment) *archive.Manifest {
 	var last *archive.Manifest
 	for _, found := range all {

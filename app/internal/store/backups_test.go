@@ -534,7 +534,7 @@ func TestSnapshotOfLaterColumns(t *testing.T) {
 }
 
 // TestSnapshotEnds checks that an error of the visitor ends the reading, and that a snapshot can be
-// closed twice and is of no use then.
+// closed twice, and returns errors afterwards.
 func TestSnapshotEnds(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open storetest.Open) {
 		db := open(t)

@@ -249,3 +249,32 @@ func TestFilesOfOtherBackups(t *testing.T) {
 		refused(t, err, archive.ErrMissing, "the backup was made without an escrow file")
 	})
 }
+
+// TestReadAheadIsShared checks what the caller and the goroutines that read ahead both use: the
+// reader below them, where the stream goes on after its end, and the progress of two files. The
+// race detector finds what is not synchronized.
+func TestReadAheadIsShared(t *testing.T) {
+	t.Run("the reader below", func(t *testing.T) {
+		c := craftSample(t)
+		tail := make([]byte, 500_000)
+		crand.Read(tail)
+		c.end = append(c.end, tail...)
+		refused(t, c.read(c.pack(t, c.tar(t))), archive.ErrDamaged, "bytes after its end")
+	})
+	t.Run("progress", func(t *testing.T) {
+		b := newBackup(t)
+		note := make([]byte, 500_000) // it is read ahead while the escrow file is opened
+		crand.Read(note)
+		raw, written := write(t, b.identity.Recipient(), archiveContents(b.id), append(sampleRows(), row{2, []any{"user-2", "note-3", int64(1), note, nil}}))
+		b.files[archive.Name(b.id, archive.KindArchive, false)] = raw
+		b.manifest.Archive, b.manifest.Rows = written.File, written.Rows
+		read, want := int64(0), 2*(b.manifest.Archive.Size+b.manifest.Escrow.Size)
+		check := archive.Check{Manifest: &b.manifest, Files: b.files, Identities: b.identities(), Progress: func(n int) { read += int64(n) }}
+		if _, err := archive.Verify(t.Context(), check); err != nil {
+			t.Fatal(err)
+		}
+		if read != want {
+			t.Errorf("%d bytes were read, want %d: each file for its digest and for its content", read, want)
+		}
+	})
+}

@@ -13,7 +13,7 @@ const (
 	maxPeppers     = 128
 	maxKeyVersions = 256
 
-	// maxHeader bounds the header of an age file, in bytes. 16 hybrid recipients need 27 KiB.
+	// maxHeader bounds the header of an age file, in bytes. 17 hybrid recipients need 29 KiB.
 	maxHeader = 64 << 10
 	// maxWindow bounds the window of zstd, in bytes: the memory that decompression needs.
 	maxWindow = 8 << 20

@@ -2,8 +2,6 @@ package archive
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -18,25 +16,33 @@ type Reader struct {
 	name     string
 	want     File
 	start    time.Time
-	content  *ageReader
+	file     *ageReader
 	zstd     *zstd.Decoder
 	position int64 // in the tar stream
 
 	contents Contents
 	codecs   []*rowCodec
 	seal     seal
-	// member is the one that is being read. It has the part number of the table, and the digest. Of
-	// its rows, line are read, and rest are not.
+	// member is the one that is being read, with the part number of the table. left is how much of
+	// its content is not read yet, and content measures what is. Of its rows, line are returned.
 	member        string
 	table, number int
-	digest        Digest
+	left          int64
+	content       *meter
 	line          int64
-	rest          []byte
+	// rest is what is read and not returned yet. It is in buffer.
+	rest, buffer []byte
 
-	block  [tarBlock]byte
-	buffer []byte
-	err    error
+	block [tarBlock]byte
+	err   error
 }
+
+const (
+	// readAhead is how many blocks of zstd are decompressed ahead. A block has at most 128 KiB.
+	readAhead = 8
+	// rowBuffer is how many bytes of rows are read at once. A longer row doubles it.
+	rowBuffer = 256 << 10
+)
 
 // Open reads the beginning of the file of the given kind, of the backup with the given id. want is
 // what the signed manifest says of the file. If rekeyed, the file is a copy for other recipients,
@@ -47,10 +53,11 @@ func Open(in io.Reader, identities []age.Identity, want File, kind Kind, id stri
 	if r.start, err = startOf(id); err != nil {
 		return nil, damaged(r.name, fmt.Sprintf("%s is not the id of a backup", id))
 	}
-	if r.content, err = openAge(in, identities, want, r.name, rekeyed); err != nil {
+	if r.file, err = openAge(in, identities, want, r.name, rekeyed); err != nil {
 		return nil, err
 	}
-	if r.zstd, err = zstd.NewReader(&zstdFrame{in: r.content}, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow)); err != nil {
+	// It decrypts and decompresses in goroutines, while this one parses what is before.
+	if r.zstd, err = zstd.NewReader(&zstdFrame{in: r.file}, zstd.WithDecoderConcurrency(readAhead), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow)); err != nil {
 		return nil, err
 	}
 	if err := r.open(kind, id); err != nil {
@@ -90,7 +97,7 @@ func (r *Reader) open(kind Kind, id string) error {
 		r.codecs = append(r.codecs, newRowCodec(table))
 	}
 	r.member = name
-	r.seal.add(name, r.digest, 0)
+	r.seal.add(name, r.content.digest(), 0)
 	return nil
 }
 
@@ -112,15 +119,15 @@ func (r *Reader) Next() (table int, values []any, err error) {
 }
 
 func (r *Reader) next() ([]any, error) {
-	for len(r.rest) == 0 {
+	for len(r.rest) == 0 && r.left == 0 {
 		if err := r.nextPart(); err != nil {
 			return nil, err
 		}
 	}
 	r.line++
-	line, rest, ended := bytes.Cut(r.rest, []byte("\n"))
-	if !ended || len(line) >= maxRow {
-		return nil, damaged(r.name, fmt.Sprintf("row %d of %s does not end, or has more than %d bytes", r.line, r.member, maxRow))
+	line, err := r.readLine()
+	if err != nil {
+		return nil, err
 	}
 	values, err := r.codecs[r.table].decode(line)
 	if err != nil {
@@ -128,10 +135,38 @@ func (r *Reader) next() ([]any, error) {
 		refusal.Err = err
 		return nil, refusal
 	}
-	if r.rest = rest; len(rest) == 0 {
-		r.seal.add(r.member, r.digest, r.line)
+	if len(r.rest) == 0 && r.left == 0 {
+		err = r.endContent()
+		r.seal.add(r.member, r.content.digest(), r.line)
 	}
-	return values, nil
+	return values, err
+}
+
+// readLine reads a line of the member. It is valid until the next call.
+func (r *Reader) readLine() ([]byte, error) {
+	for {
+		line, rest, ended := bytes.Cut(r.rest, []byte("\n"))
+		if len(line) >= maxRow || !ended && r.left == 0 {
+			return nil, damaged(r.name, fmt.Sprintf("row %d of %s does not end, or has more than %d bytes", r.line, r.member, maxRow))
+		}
+		if ended {
+			r.rest = rest
+			return line, nil
+		}
+		if err := r.readRest(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// readRest reads more of the member, after rest.
+func (r *Reader) readRest() error {
+	if len(r.rest) == len(r.buffer) {
+		r.buffer = make([]byte, max(2*len(r.buffer), rowBuffer))
+	}
+	n := copy(r.buffer, r.rest)
+	r.rest = r.buffer[:min(int64(len(r.buffer)), int64(n)+r.left)]
+	return r.readMember(r.rest[n:])
 }
 
 // nextPart reads the next member with rows. At the end of the stream, it returns io.EOF.
@@ -149,9 +184,9 @@ func (r *Reader) nextPart() error {
 	if size < 1 || size > maxPart || r.seal.members > maxMembers {
 		return damaged(r.name, fmt.Sprintf("the member %s is number %d and has %d bytes, and the limits are %d members and %d bytes", name, r.seal.members, size, maxMembers, maxPart))
 	}
-	r.rest, err = r.readContent(size)
 	r.line, r.member = 0, name
-	return err
+	r.content, r.left = newMeter(), size
+	return nil
 }
 
 // readSeal reads the last member, and then the end of the file.
@@ -175,14 +210,17 @@ func (r *Reader) readSeal(size int64) error {
 	if !bytes.Equal(end, tarEnd[:]) {
 		return damaged(r.name, fmt.Sprintf("more members follow %s", sealMember))
 	}
-	if n, err := r.zstd.Read(end); n > 0 || !errors.Is(err, io.EOF) {
-		return r.refuseStream(n, err)
+	switch n, err := r.zstd.Read(end); {
+	case n > 0:
+		return r.refuseStream(n, nil)
+	case !errors.Is(err, io.EOF):
+		return r.refuseStream(0, err)
 	}
 	if r.position != r.want.TarSize {
 		return damaged(r.name, fmt.Sprintf("its tar stream has %d bytes, and the signed manifest says %d", r.position, r.want.TarSize))
 	}
 	// The decompressor may end early, so the last word has the reader below it.
-	if err := r.content.drain(); err != nil {
+	if err := r.below().drain(); err != nil {
 		return err
 	}
 	return io.EOF
@@ -219,26 +257,34 @@ func (r *Reader) readHeader() (name string, size int64, err error) {
 	return name, size, nil
 }
 
-// readContent reads the content of a member, and sets r.digest. The content is valid until the next
-// call.
+// readContent reads the whole content of a member.
 func (r *Reader) readContent(size int64) ([]byte, error) {
-	if int64(cap(r.buffer)) < size {
-		r.buffer = make([]byte, size)
-	}
-	content := r.buffer[:size]
-	if err := r.read(content); err != nil {
+	r.content, r.left = newMeter(), size
+	content := make([]byte, size)
+	if err := r.readMember(content); err != nil {
 		return nil, err
 	}
-	digest := sha256.Sum256(content)
-	r.digest = Digest{hex.EncodeToString(digest[:]), size}
-	padding := r.block[:tarPadding(size)]
+	return content, r.endContent()
+}
+
+// readMember fills p from the content of a member.
+func (r *Reader) readMember(p []byte) error {
+	err := r.read(p)
+	r.content.add(p)
+	r.left -= int64(len(p))
+	return err
+}
+
+// endContent reads what follows the content of a member.
+func (r *Reader) endContent() error {
+	padding := r.block[:tarPadding(r.content.size)]
 	if err := r.read(padding); err != nil {
-		return nil, err
+		return err
 	}
 	if !bytes.Equal(padding, tarEnd[:len(padding)]) {
-		return nil, damaged(r.name, fmt.Sprintf("at byte %d of its tar stream, there is more than the content of a member", r.position))
+		return damaged(r.name, fmt.Sprintf("at byte %d of its tar stream, there is more than the content of a member", r.position))
 	}
-	return content, nil
+	return nil
 }
 
 // read fills p from the tar stream.
@@ -256,7 +302,7 @@ func (r *Reader) read(p []byte) error {
 
 // refuseStream returns the error for a decompressed stream that goes on, or that does not.
 func (r *Reader) refuseStream(n int, err error) error {
-	switch below := r.content.err; {
+	switch below := r.below().err; {
 	case below != nil && !errors.Is(below, io.EOF):
 		return below
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
@@ -269,7 +315,14 @@ func (r *Reader) refuseStream(n int, err error) error {
 	return refusal
 }
 
-// Close releases what the Reader holds. It does not close the underlying io.Reader.
+// below returns the reader below the decompressor. It ends that, whose goroutines use it, too.
+func (r *Reader) below() *ageReader {
+	r.zstd.Close()
+	return r.file
+}
+
+// Close releases what the Reader holds. It waits for a read from the underlying io.Reader that is
+// under way. It does not close the underlying io.Reader.
 func (r *Reader) Close() error {
 	r.zstd.Close()
 	return nil

@@ -40,7 +40,7 @@ func ParseRecipients(texts []string) ([]age.Recipient, error) {
 			recipient, err = age.ParseX25519Recipient(text)
 		}
 		if err != nil { // which may quote an identity that was given by mistake
-			return nil, fmt.Errorf("recipient %d is not of the form age1… or age1pq1…: copy the line `public key` that age-keygen printed", i+1)
+			return nil, fmt.Errorf("recipient %d is not a public key of age, of the form age1… or age1pq1… and with a correct checksum: copy it again from the output of `age-keygen -y`", i+1)
 		}
 		recipients = append(recipients, recipient)
 	}

@@ -88,6 +88,7 @@ func (c *rowCodec) decode(line []byte) ([]any, error) {
 	}
 	first := true
 	for i, name := range c.names {
+		before := c.values[i]
 		c.values[i] = nil
 		next, follows := rest, true
 		if !first {
@@ -97,7 +98,7 @@ func (c *rowCodec) decode(line []byte) ([]any, error) {
 		if !follows || !named {
 			continue // NULL
 		}
-		value, n := c.value(c.table.Columns[i].Type, next)
+		value, n := c.value(c.table.Columns[i].Type, next, before)
 		if n == 0 {
 			return nil, fmt.Errorf("column %s is not of type %s", c.table.Columns[i].Name, c.table.Columns[i].Type)
 		}
@@ -114,14 +115,15 @@ func (c *rowCodec) malformed(line, rest []byte) error {
 }
 
 // value parses a value at the beginning of text, and returns its length, or 0 if it is malformed.
-func (c *rowCodec) value(kind ColumnType, text []byte) (any, int) {
+// before is that of the previous row, which is often the same.
+func (c *rowCodec) value(kind ColumnType, text []byte, before any) (any, int) {
 	switch kind {
 	case Integer:
 		return parseInteger(text)
 	case Bytes:
 		return c.parseBytes(text)
 	}
-	return c.parseText(text)
+	return c.parseText(text, before)
 }
 
 func parseInteger(text []byte) (any, int) {
@@ -157,7 +159,7 @@ func (c *rowCodec) parseBytes(text []byte) (any, int) {
 	return decoded[start:len(decoded):len(decoded)], n + 2
 }
 
-func (c *rowCodec) parseText(text []byte) (any, int) {
+func (c *rowCodec) parseText(text []byte, before any) (any, int) {
 	n := quoted(text)
 	if n == 0 {
 		return nil, 0
@@ -167,11 +169,13 @@ func (c *rowCodec) parseText(text []byte) (any, int) {
 		return nil, 0
 	}
 	c.scratch = value
-	decoded := string(value)
-	if c.scratch, err = jsontext.AppendQuote(c.scratch[:0], decoded); err != nil || !bytes.Equal(c.scratch, text[:n]) {
+	if same, ok := before.(string); !ok || same != string(value) {
+		before = string(value)
+	}
+	if c.scratch, err = jsontext.AppendQuote(c.scratch[:0], before.(string)); err != nil || !bytes.Equal(c.scratch, text[:n]) {
 		return nil, 0
 	}
-	return decoded, n
+	return before, n
 }
 
 // quoted returns the length of the JSON string at the beginning of text, or 0 if there is none.

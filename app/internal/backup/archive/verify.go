@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"sync"
 
 	"filippo.io/age"
 )
@@ -33,7 +34,8 @@ type Check struct {
 	// Row, if set, is called for each row of the archive. The values are valid until it returns.
 	// key is what the escrow file holds for a row of owner_keys; nil if the file was not opened.
 	Row func(table Table, values []any, key []byte) error
-	// Progress, if set, is called with the number of bytes that were read since the last call.
+	// Progress, if set, is called with the number of bytes that were read since the last call. The
+	// calls do not overlap, but are from several goroutines.
 	Progress func(n int)
 }
 
@@ -159,6 +161,14 @@ func (f *watchedFile) Close() error { return f.in.Close() }
 // manifest, their digests included. The rows that it reports are proved only when it returns no
 // error, unless [Digests] has succeeded and the files cannot change.
 func Read(ctx context.Context, c Check) (*Report, error) {
+	if report := c.Progress; report != nil {
+		var both sync.Mutex // the readers of archive and escrow read ahead
+		c.Progress = func(n int) {
+			both.Lock()
+			defer both.Unlock()
+			report(n)
+		}
+	}
 	in, err := c.open(ctx, KindArchive, c.Manifest.Archive)
 	if err != nil {
 		return nil, err

@@ -14,6 +14,8 @@ const (
 	CommandVerify    = "verify"
 	CommandBackup    = "backup"
 	CommandRestore   = "restore"
+	// CommandDrill is a subcommand of CommandBackup.
+	CommandDrill = "drill"
 )
 
 // Flags of these subcommands.
@@ -30,6 +32,13 @@ const (
 	FlagUrgent            = "urgent"
 	FlagMaxNotesPerSecond = "max-notes-per-second"
 	FlagEndSessions       = "end-sessions"
+	FlagPublicKeys        = "public-keys"
+	FlagIdentity          = "identity"
+	FlagEscrowIdentity    = "escrow-identity"
+	FlagOlder             = "older"
+	FlagAcceptSHA256      = "accept-sha256"
+	FlagAcceptDamaged     = "accept-damaged"
+	FlagOverwrite         = "overwrite"
 )
 
 // ShardIndex is the value of FlagShard in an Indexed Job. The kubelet replaces it by the pod's
@@ -72,6 +81,52 @@ func ServeArgs(sessionKeys, digest string) []string {
 
 // MigrateArgs returns the arguments of the init container that prepares the database.
 func MigrateArgs() []string { return arguments(CommandMigrate, APIFile) }
+
+// BackupArgs returns the arguments of a backup Job.
+func BackupArgs() []string { return arguments(CommandBackup, BackupFile) }
+
+// Restoration says what a restore Job does.
+type Restoration struct {
+	// ID of the backup.
+	ID string
+	// PublicKeys reports whether PublicKeysFile exists, and FromEscrow whether
+	// EscrowIdentityDirectory does.
+	PublicKeys, FromEscrow bool
+	// Older accepts a backup although there is a newer one, and AcceptDamaged one with values that
+	// cannot be decrypted. Overwrite deletes what the database has.
+	Older, AcceptDamaged, Overwrite bool
+	// AcceptSHA256 is the SHA-256 of a manifest that is accepted although a Compromise ended the
+	// version of the key that signed it.
+	AcceptSHA256 string
+}
+
+// Args returns the arguments of a restore Job.
+func (r Restoration) Args() []string {
+	args := append(arguments(CommandRestore, RestoreFile), long(FlagIdentity), IdentityDirectory+"/"+IdentityFile)
+	if r.FromEscrow {
+		args = append(args, long(FlagEscrowIdentity), EscrowIdentityDirectory+"/"+IdentityFile)
+	}
+	if r.PublicKeys {
+		args = append(args, long(FlagPublicKeys), ConfigDirectory+"/"+PublicKeysFile)
+	}
+	if r.AcceptSHA256 != "" {
+		args = append(args, long(FlagAcceptSHA256), r.AcceptSHA256)
+	}
+	for _, flag := range []struct {
+		name string
+		set  bool
+	}{{FlagOlder, r.Older}, {FlagAcceptDamaged, r.AcceptDamaged}, {FlagOverwrite, r.Overwrite}} {
+		if flag.set {
+			args = append(args, long(flag.name))
+		}
+	}
+	return append(args, r.ID)
+}
+
+// DrillArgs returns the arguments of a drill Job.
+func DrillArgs() []string {
+	return append([]string{CommandBackup}, arguments(CommandDrill, DrillFile)...)
+}
 
 // Args returns the arguments of a re-encryption Job. A change of their order or form makes Jobs
 // that run during an upgrade of the operator differ from those that the operator expects.

@@ -76,4 +76,8 @@ func TestBoundsAreThoseOfTheCRD(t *testing.T) {
 	if most == nil || *most != MaxNotesPerSecond {
 		t.Errorf("the CRD's maximum of maxNotesPerSecond differs from %d", MaxNotesPerSecond)
 	}
+	count := spec.Properties["backup"].Properties["keep"].Properties["count"]
+	if count.Minimum == nil || *count.Minimum != 1 || count.Maximum == nil || *count.Maximum != maxKeepCount {
+		t.Errorf("the CRD's bounds of backup.keep.count differ from 1 and %d", maxKeepCount)
+	}
 }

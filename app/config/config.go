@@ -357,6 +357,9 @@ func (c *Config) Validate() error {
 	c.Quotas.validate(bad)
 	if c.Backup != nil {
 		c.Backup.validate(bad, need)
+		if !c.restores() || len(c.Backup.Recipients) > 0 {
+			validateRecipients(bad, "backup.recipients", c.Backup.Recipients, MaxRecipients)
+		}
 	}
 	switch c.Log.Level {
 	case "debug", "info", "warn", "error":

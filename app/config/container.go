@@ -34,13 +34,30 @@ const (
 	RedisCADirectory    = "/etc/securenotes/redis-ca"
 	DataDirectory       = "/var/lib/securenotes"
 	VaultTokenDirectory = "/var/run/secrets/vault" //nolint:gosec // a path, not a token
+	// BackupsDirectory is where the volume claim of a destination is mounted. Backups are in the
+	// directory BackupsSubdirectory of it.
+	BackupsDirectory    = "/backups"
+	BackupsSubdirectory = "securenotes-backups"
+	// BackupCredentialsDirectory has the credentials of an object store, and BackupCADirectory the
+	// certificates of its authorities.
+	BackupCredentialsDirectory = "/etc/securenotes/backup-credentials"
+	BackupCADirectory          = "/etc/securenotes/backup-ca"
+	// IdentityDirectory and EscrowIdentityDirectory have the age identities of a restore.
+	IdentityDirectory       = "/etc/securenotes/identity"
+	EscrowIdentityDirectory = "/etc/securenotes/escrow-identity"
+	// DrillDirectory is where the volume that a drill restores into is mounted.
+	DrillDirectory = "/var/lib/securenotes-drill"
 )
 
 // Files in these directories.
 const (
-	// APIFile and RotationFile are in ConfigDirectory, and so are VaultCAFile and ClaimedFile.
+	// APIFile, RotationFile, BackupFile, RestoreFile and DrillFile are in ConfigDirectory, and so
+	// are VaultCAFile, ClaimedFile and PublicKeysFile.
 	APIFile      = "api.yaml"
 	RotationFile = "rotation.yaml"
+	BackupFile   = "backup.yaml"
+	RestoreFile  = "restore.yaml"
+	DrillFile    = "drill.yaml"
 	VaultCAFile  = "vault-ca.crt"
 	// ClaimedFile exists when the database has been in use. It is a file of its own because the
 	// operator adds it to running pods without a restart.
@@ -51,6 +68,15 @@ const (
 	// URIFile and CAFile hold the address of a database or of Redis, and the CA of its certificate.
 	URIFile = "uri"
 	CAFile  = "ca.crt"
+	// AccessKeyIDFile, SecretAccessKeyFile and SessionTokenFile hold the credentials of an object
+	// store. They are also the keys of the Secret. The last one is optional.
+	AccessKeyIDFile     = "access-key-id"
+	SecretAccessKeyFile = "secret-access-key"
+	SessionTokenFile    = "session-token"
+	// PublicKeysFile holds the public keys to verify a backup with, as status.backupKeys has them.
+	PublicKeysFile = "public-keys.json"
+	// IdentityFile holds an age identity.
+	IdentityFile = "identity.txt"
 	// DatabaseFile is the embedded database.
 	DatabaseFile = "notes.db"
 	// TokenFile is the projected service-account token for Vault.

@@ -27,6 +27,12 @@ type Termination struct {
 	Reason string `json:"reason"`
 	// Message is a sentence for people. It names things, and never quotes secrets.
 	Message string `json:"message"`
+	// Backup is set after a complete backup.
+	Backup *BackupReport `json:"backup,omitempty"`
+	// Restore is set after a complete restore.
+	Restore *RestoreReport `json:"restore,omitempty"`
+	// Drill is set after a drill of a backup that is intact.
+	Drill *DrillReport `json:"drill,omitempty"`
 }
 
 // The reasons of a Termination.
@@ -53,6 +59,7 @@ const (
 	ReasonSuperseded                   = "Superseded"
 	ReasonStaleRows                    = "StaleRows"
 	ReasonBackupRefused                = "BackupRefused"
+	ReasonDrillIdentityMissing         = "DrillIdentityMissing"
 	ReasonBackupDeferred               = "BackupDeferred"
 	ReasonDatabaseNotEmpty             = "DatabaseNotEmpty"
 	ReasonDatabaseInUse                = "DatabaseInUse"

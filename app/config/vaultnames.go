@@ -20,6 +20,8 @@ const (
 	PepperLeaf = "pepper"
 	// MarkerLeaf holds Marker.
 	MarkerLeaf = "marker"
+	// DrillPrefix begins the names of entries with a DrillIdentity.
+	DrillPrefix = "drill-"
 )
 
 // randomDigits bounds the 12 random digits at the end of a session keys entry. With a version of up
@@ -35,7 +37,13 @@ func NewSessionKeysEntry(version int64) string {
 }
 
 // NewPepperEntry returns an unpredictable name for a pepper.
-func NewPepperEntry() string { return PepperLeaf + "-" + strings.ToLower(rand.Text()[:16]) }
+func NewPepperEntry() string { return PepperLeaf + "-" + randomName() }
+
+// NewDrillEntry returns an unpredictable name for an identity of the drill.
+func NewDrillEntry() string { return DrillPrefix + randomName() }
+
+// randomName returns 16 of the characters a to z and 2 to 7.
+func randomName() string { return strings.ToLower(rand.Text()[:16]) }
 
 // SessionKeysVersion returns the version in the name of a session keys entry, or 0 if it has none.
 func SessionKeysVersion(entry string) int64 {
@@ -53,6 +61,7 @@ func SessionKeysVersion(entry string) int64 {
 var (
 	sessionKeysEntry = regexp.MustCompile(`^` + SessionKeysLeaf + `(-[1-9][0-9]{0,18})?$`)
 	pepperEntry      = regexp.MustCompile(`^` + PepperLeaf + `(-[a-z2-7]{16})?$`)
+	drillEntry       = regexp.MustCompile(`^` + DrillPrefix + `[a-z2-7]{16}$`)
 	digest           = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
 
@@ -62,6 +71,9 @@ func IsSessionKeysEntry(entry string) bool { return sessionKeysEntry.MatchString
 
 // IsPepperEntry reports whether entry is a name that a pepper can have.
 func IsPepperEntry(entry string) bool { return pepperEntry.MatchString(entry) }
+
+// IsDrillEntry reports whether entry is a name of [NewDrillEntry].
+func IsDrillEntry(entry string) bool { return drillEntry.MatchString(entry) }
 
 // IsDigest reports whether text is a SHA-256 as [SessionKeys.Digest] and [Pepper.Digest] write it.
 func IsDigest(text string) bool { return digest.MatchString(text) }
@@ -73,10 +85,12 @@ const (
 	RoleRotation = "securenotes-rotation"
 	RoleOperator = "securenotes-operator"
 	// RoleBackup signs backups. RoleBackupEscrow can also unwrap owner keys and read peppers, for
-	// the escrow file. RoleRestore is for a restore.
+	// the escrow file. RoleRestore is for a restore. RoleDrill can unwrap owner keys and read the
+	// drill's identities, and change nothing.
 	RoleBackup       = "securenotes-backup"
 	RoleBackupEscrow = "securenotes-backup-escrow"
 	RoleRestore      = "securenotes-restore"
+	RoleDrill        = "securenotes-drill"
 
 	// The suffixes follow the SecureNotes' name.
 	ServiceAccountAPISuffix          = "-securenotes-api"
@@ -84,6 +98,7 @@ const (
 	ServiceAccountBackupSuffix       = "-securenotes-backup"
 	ServiceAccountBackupEscrowSuffix = "-securenotes-backup-escrow"
 	ServiceAccountRestoreSuffix      = "-securenotes-restore"
+	ServiceAccountDrillSuffix        = "-securenotes-drill"
 )
 
 // TransitKeyPrefix returns the prefix of the names of one cluster's master keys. Clusters share

@@ -111,6 +111,20 @@ func (b *bucket) List(ctx context.Context) ([]Entry, error) {
 	return found.sorted(), nil
 }
 
+// Delete removes an object, or hides it behind a delete marker if the bucket has versions.
+func (b *bucket) Delete(ctx context.Context, name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	ctx, op := begin(ctx, b.idle)
+	defer op.end()
+	err := b.client.RemoveObject(ctx, b.name, b.prefix+name, minio.RemoveObjectOptions{})
+	if err == nil || minio.ToErrorResponse(err).Code == minio.NoSuchKey {
+		return nil
+	}
+	return b.failure(ctx, op, verbDelete, name, err)
+}
+
 // walk calls visit for the names in the bucket, until it returns an error.
 func (b *bucket) walk(ctx context.Context, visit func(Entry) error) error {
 	for object := range b.client.ListObjectsIter(ctx, b.name, minio.ListObjectsOptions{Prefix: b.prefix, MaxKeys: maxPage}) {

@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -116,6 +117,18 @@ func TestBucket(t *testing.T) {
 		if got := list(t, b); len(got) != 3 {
 			t.Errorf("after the sweep it lists %q", got)
 		}
+		refused(t, b.Delete(t.Context(), archiveName(secondID)), ErrDenied, "delete "+archiveName(secondID), "AccessDenied", "s3:DeleteObject", "backup.keep")
+		if got := list(t, b); len(got) != 3 {
+			t.Errorf("after the deletion it lists %q", got)
+		}
+		o.credentials = s.Credentials(t, o.path, append(slices.Clone(forBackups), "s3:DeleteObject")...)
+		b = o.open(t)
+		if err := b.Delete(t.Context(), archiveName(secondID)); err != nil {
+			t.Error(err)
+		}
+		if got := list(t, b); len(got) != 2 {
+			t.Errorf("with the right to delete it lists %q", got)
+		}
 	})
 
 	t.Run("credentials that may only read", func(t *testing.T) {
@@ -159,7 +172,7 @@ func TestBucket(t *testing.T) {
 				_, sweepErr := b.Sweep(t.Context(), inAnHour())
 				for what, err := range map[string]error{
 					"Create": b.Create(t.Context(), archiveName(firstID), bytes.NewReader(content(10))),
-					"Open":   openErr, "List": listErr, "Sweep": sweepErr,
+					"Open":   openErr, "List": listErr, "Sweep": sweepErr, "Delete": b.Delete(t.Context(), archiveName(firstID)),
 				} {
 					want := tc.want
 					if what == "Create" && errors.Is(tc.class, ErrDenied) && o.credentials != noFiles {

@@ -98,6 +98,9 @@ func conforms(t *testing.T, open func(t *testing.T) (d Destination, foreign func
 			if _, _, err := d.Open(t.Context(), name); err == nil {
 				t.Errorf("Open accepted %q", name)
 			}
+			if err := d.Delete(t.Context(), name); err == nil {
+				t.Errorf("Delete accepted %q", name)
+			}
 		}
 	})
 	t.Run("a list has the files of backups by name", func(t *testing.T) {
@@ -126,6 +129,26 @@ func conforms(t *testing.T, open func(t *testing.T) (d Destination, foreign func
 			if e.Size != int64(i) || e.ModTime.Before(before) || e.ModTime.After(time.Now().Add(time.Minute)) {
 				t.Errorf("got %+v, want the size %d and the time of now", e, i)
 			}
+		}
+	})
+	t.Run("a file is deleted", func(t *testing.T) {
+		d, foreign := open(t)
+		foreign("notes.txt")
+		for _, name := range []string{manifestName(firstID), archiveName(firstID), archiveName(secondID)} {
+			create(t, d, name, content(10))
+		}
+		for range 2 { // the second time there is none
+			if err := d.Delete(t.Context(), archiveName(firstID)); err != nil {
+				t.Error(err)
+			}
+		}
+		if got, want := list(t, d), []string{manifestName(firstID), archiveName(secondID)}; !slices.Equal(got, want) {
+			t.Errorf("left %q, want %q", got, want)
+		}
+		want := content(20)
+		create(t, d, archiveName(firstID), want)
+		if got := read(t, d, archiveName(firstID)); !bytes.Equal(got, want) {
+			t.Error("a deleted file could not be stored again")
 		}
 	})
 	t.Run("a content that fails is not stored", func(t *testing.T) {

@@ -1,9 +1,10 @@
 // Package destination stores the files of backups in a directory, or in a bucket of S3 or of a
 // server with the same protocol. It knows names and bytes, and not what is in a file.
 //
-// A file is never renamed or overwritten, and only [Destination.Sweep] deletes. So credentials that
-// may put, get and list are enough for a backup. In a directory the other files have their names
-// while they are written, and a manifest gets its name with its whole content.
+// A file is never renamed or overwritten, and only [Destination.Delete] and [Destination.Sweep]
+// delete. So credentials that may put, get and list are enough for a backup. In a directory the
+// other files have their names while they are written, and a manifest gets its name with its whole
+// content.
 // Start reading at [Destination].
 package destination
 
@@ -11,7 +12,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"time"
 
 	"github.com/securenotes/securenotes/app/config"
@@ -27,6 +27,9 @@ type Destination interface {
 	Open(ctx context.Context, name string) (content io.ReadCloser, size int64, err error)
 	// List returns the files that have names of backups' files, sorted by name.
 	List(ctx context.Context) ([]Entry, error)
+	// Delete removes a file, and returns after that is durable. It is no error if there is none. A
+	// bucket with versions keeps the content as an older version.
+	Delete(ctx context.Context, name string) error
 	// Sweep removes what failed backups left and nothing has changed since olderThan: unfinished
 	// uploads, temporary files, and the files of a backup that has no manifest, not even an empty
 	// one. It returns how many it removed, also with an error, which is only worth a report.
@@ -59,8 +62,18 @@ func New(c config.Destination) (Destination, error) {
 	case c.ObjectStore != nil:
 		return newBucket(*c.ObjectStore)
 	case c.Directory != nil:
-		return &directory{path: c.Directory.Path, link: (*os.Root).Link}, nil
+		return newDirectory(*c.Directory), nil
 	default:
 		return nil, errors.New("backup.destination is empty: it needs a directory or an objectStore")
 	}
+}
+
+// Prepare creates the directory of a destination, with the mode 0700, if it is missing in a
+// directory that is there. It creates no bucket. The error has a class; it is [ErrNotFound] if the
+// directory above is missing, too.
+func Prepare(c config.Destination) error {
+	if c.Directory == nil {
+		return nil
+	}
+	return newDirectory(*c.Directory).prepare()
 }

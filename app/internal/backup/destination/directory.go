@@ -8,9 +8,12 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/securenotes/securenotes/app/config"
 )
 
 // directory is a directory of a mounted volume. Its files are regular files: it follows no symbolic
@@ -24,14 +27,51 @@ type directory struct {
 // namesAtOnce is how many names of a directory are read at once.
 const namesAtOnce = 1000
 
+func newDirectory(c config.Directory) *directory {
+	return &directory{path: c.Path, link: (*os.Root).Link}
+}
+
 // String names the directory.
 func (d *directory) String() string { return "directory " + d.path }
+
+// prepare creates the directory. It does not create the one above, which is that of the volume.
+func (d *directory) prepare() error {
+	err := os.Mkdir(d.path, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err == nil {
+		err = syncDirectory(filepath.Dir(d.path))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return d.missing("create", "", err)
+	}
+	if err != nil {
+		return d.failure("create", "", err)
+	}
+	return nil
+}
+
+// syncDirectory makes the names in a directory durable.
+func syncDirectory(path string) error {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return syncNames(root)
+}
+
+// missing is the error for a directory that is not there.
+func (d *directory) missing(verb, name string, err error) error {
+	return &failure{action(verb, name, d), ErrNotFound, err, "create the directory, or check that its volume is mounted there"}
+}
 
 // open opens the directory.
 func (d *directory) open(verb, name string) (*os.Root, error) {
 	root, err := os.OpenRoot(d.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &failure{action(verb, name, d), ErrNotFound, err, "create the directory, or check that its volume is mounted there"}
+		return nil, d.missing(verb, name, err)
 	}
 	if err != nil {
 		return nil, d.failure(verb, name, err)
@@ -238,6 +278,40 @@ func walk(ctx context.Context, root *os.Root, visit func(Entry) error) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// Delete removes a regular file.
+func (d *directory) Delete(_ context.Context, name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	root, err := d.open(verbDelete, name)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	switch err := remove(root, name); {
+	case err == nil, errors.Is(err, fs.ErrNotExist):
+		return nil
+	default:
+		return d.failure(verbDelete, name, err)
+	}
+}
+
+// remove removes a regular file. If something else takes its name meanwhile, then that goes, and
+// nothing that it links to.
+func remove(root *os.Root, name string) error {
+	found, err := root.Lstat(name)
+	if err != nil {
+		return err
+	}
+	if !found.Mode().IsRegular() {
+		return errIrregular
+	}
+	if err := root.Remove(name); err != nil {
+		return err
+	}
+	return syncNames(root)
 }
 
 // Sweep removes the files of backups without a manifest, and temporary files.

@@ -5,10 +5,12 @@ package destination
 import (
 	"bytes"
 	"errors"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/hack/testenv"
 )
 
@@ -41,5 +43,11 @@ func TestDirectoryThatIsReadOnly(t *testing.T) {
 	}
 	if n, err := d.Sweep(t.Context(), inAnHour()); n != 0 || !errors.Is(err, ErrDenied) {
 		t.Errorf("Sweep: got %d, %v, want %v", n, err, ErrDenied)
+	}
+	if err := d.Delete(t.Context(), archiveName(firstID)); !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), archiveName(firstID)) {
+		t.Errorf("Delete: got %v, want %v and the file", err, ErrDenied)
+	}
+	if err := Prepare(config.Destination{Directory: &config.Directory{Path: filepath.Join(path, "below")}}); !errors.Is(err, ErrDenied) {
+		t.Errorf("Prepare: got %v, want %v", err, ErrDenied)
 	}
 }

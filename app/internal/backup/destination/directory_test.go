@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -79,6 +80,9 @@ func TestDirectoryFollowsNothing(t *testing.T) {
 			if _, _, err := d.Open(t.Context(), name); !errors.Is(err, errIrregular) {
 				t.Errorf("Open: got %v, want %v", err, errIrregular)
 			}
+			if err := d.Delete(t.Context(), name); !errors.Is(err, errIrregular) {
+				t.Errorf("Delete: got %v, want %v", err, errIrregular)
+			}
 			if got := list(t, d); len(got) != 0 {
 				t.Errorf("List: got %q, want nothing", got)
 			}
@@ -101,10 +105,39 @@ func TestDirectoryThatIsNotThere(t *testing.T) {
 	_, sweepErr := d.Sweep(t.Context(), inAnHour())
 	for what, err := range map[string]error{
 		"Create": d.Create(t.Context(), archiveName(firstID), strings.NewReader("")), "Open": openErr, "List": listErr, "Sweep": sweepErr,
+		"Delete":  d.Delete(t.Context(), archiveName(firstID)),
+		"Prepare": Prepare(config.Destination{Directory: &config.Directory{Path: filepath.Join(path, "backups")}}),
 	} {
 		if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "create the directory, or check that its volume is mounted") {
 			t.Errorf("%s: got %v, want %v with the path and what to do", what, err, ErrNotFound)
 		}
+	}
+}
+
+// TestPrepare checks that only the directory itself is created, for its owner, and that one that is
+// there is not changed.
+func TestPrepare(t *testing.T) {
+	t.Parallel()
+	volume := t.TempDir()
+	path := filepath.Join(volume, "securenotes-backups")
+	for range 2 {
+		if err := Prepare(config.Destination{Directory: &config.Directory{Path: path}}); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil || info.Mode() != fs.ModeDir|0o700 {
+			t.Errorf("got mode %v, %v, want a directory with 0700", info, err)
+		}
+		d := openDirectory(t, path)
+		if len(list(t, d)) == 0 {
+			create(t, d, archiveName(firstID), content(10))
+		}
+	}
+	if got := list(t, openDirectory(t, path)); len(got) != 1 {
+		t.Errorf("it lists %q, want the file", got)
+	}
+	if err := Prepare(config.Destination{ObjectStore: &config.ObjectStore{}}); err != nil {
+		t.Errorf("a bucket: %v", err)
 	}
 }
 

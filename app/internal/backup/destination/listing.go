@@ -33,7 +33,7 @@ func (l *listing) add(e Entry) error {
 		l.backups++
 	}
 	if l.backups > maxBackups {
-		return &limitError{fmt.Sprintf("there are more than %d backups", maxBackups), "delete the oldest, or use another directory or prefix"}
+		return &limitError{fmt.Sprintf("there are more than %d backups", maxBackups), "delete the oldest and those that are not yours, or use another directory or prefix, one for each SecureNotes"}
 	}
 	l.entries = append(l.entries, e)
 	return nil

@@ -40,6 +40,12 @@ var nexts = map[error]string{
 	ErrUnavailable: "check that the pod reaches the server, and try again",
 }
 
+// verbDelete names the operation that needs a right which backups without backup.keep do not need.
+const (
+	verbDelete            = "delete"
+	nextAfterDeleteDenied = "check the access key, and that the policy allows s3:DeleteObject there; without that right, leave backup.keep unset"
+)
+
 // nextsOfCodes are what to do about an error, where it is not the same for the whole class.
 var nextsOfCodes = map[string]string{
 	minio.NoSuchBucket: "create the bucket, or correct the URL of the destination",
@@ -64,6 +70,9 @@ func errorCode(code string, status int) string {
 func (b *bucket) failure(ctx context.Context, op *operation, verb, name string, err error) error {
 	f := explain(ctx, op, err)
 	f.action = action(verb, name, b)
+	if f.next == "" && verb == verbDelete && errors.Is(f.class, ErrDenied) {
+		f.next = nextAfterDeleteDenied
+	}
 	if f.next == "" {
 		f.next = nexts[f.class]
 	}

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Certificate is a self-signed certificate for localhost, in files.
+// Certificate is a self-signed certificate for localhost and other names, in files.
 type Certificate struct {
 	// CertFile and KeyFile are PEM. The certificate is its own CA.
 	CertFile, KeyFile string
@@ -23,8 +23,9 @@ type Certificate struct {
 	Pool *x509.CertPool
 }
 
-// NewCertificate writes a certificate that is valid for an hour into dir.
-func NewCertificate(t testing.TB, dir string) *Certificate {
+// NewCertificate writes a certificate that is valid for an hour into dir. It includes localhost,
+// 127.0.0.1 and the other names.
+func NewCertificate(t testing.TB, dir string, others ...string) *Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -41,7 +42,7 @@ func NewCertificate(t testing.TB, dir string) *Certificate {
 		IsCA: true, BasicConstraintsValid: true,
 		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:    []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames:    append([]string{"localhost"}, others...), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {

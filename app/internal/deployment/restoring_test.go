@@ -34,7 +34,7 @@ func TestUnfinishedRestoreIsRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := db.StartRestore(ctx, "run", meta); err != nil {
+		if err := db.StartRestore(ctx, "run", meta, store.RefuseExisting); err != nil {
 			t.Fatal(err)
 		}
 		for name, err := range map[string]error{

@@ -96,7 +96,7 @@ const maxDamaged = 10
 // does not unwrap, and returns nil so that the Job continues: one damaged row must not keep all
 // other notes under a compromised version. It returns every other error.
 func (j *Job) skipDamaged(what string, err error) error {
-	if err == nil || !errors.Is(err, envelope.ErrNotAuthentic) && !errors.Is(err, envelope.ErrRefused) {
+	if !isDamage(err) {
 		return err
 	}
 	err = fmt.Errorf("%s: %w", what, err)

@@ -3,7 +3,6 @@
 package reencrypt_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -49,8 +48,8 @@ type bench struct {
 	key      *testenv.TransitKey
 	config   *config.Config
 	file     string
-	// audit is Vault's audit log, from which its calls are counted.
-	audit   string
+	// calls counts the calls of Vault's Transit engine.
+	calls   testenv.TransitCalls
 	version int
 	notes   int
 }
@@ -62,10 +61,7 @@ func newBench(t *testing.T, program testenv.Program, count int) *bench {
 	b.key.StoreSecrets(t)
 	b.config = testenv.ServiceConfig(t, b.postgres.CreateDatabase(t, "notes"), b.postgres.CAFile, b.key)
 	b.file = testenv.WriteConfig(t, b.config)
-	b.audit = t.TempDir() + "/audit.log"
-	if _, err := b.vault.Client(b).Logical().Write("sys/audit/count", map[string]any{"type": "file", "options": map[string]string{"file_path": b.audit}}); err != nil {
-		b.Fatal(err)
-	}
+	b.calls = b.vault.CountTransitCalls(t)
 	storetest.FillNotes(t, b.config, b.postgres.URI("notes"), count)
 	return b
 }
@@ -121,7 +117,7 @@ type rotation struct {
 // rotate runs one Job to its end.
 func (b *bench) rotate(strategy string, flags ...string) rotation {
 	b.Helper()
-	before := b.vaultCalls()
+	before := b.calls.Count(b)
 	job, begun := b.begin(strategy, flags...), time.Now()
 	if err := job.Wait(); err != nil {
 		b.Fatalf("reencrypt: %v: %s", err, job.Stderr)
@@ -133,7 +129,7 @@ func (b *bench) rotate(strategy string, flags ...string) rotation {
 	}
 	return rotation{
 		took: took, memory: usage.Maxrss >> 10, processor: job.ProcessState.UserTime() + job.ProcessState.SystemTime(),
-		calls: b.vaultCalls() - before,
+		calls: b.calls.Count(b) - before,
 	}
 }
 
@@ -331,28 +327,6 @@ func (b *bench) signIn(s *testenv.Service) (tokens []string) {
 		tokens = append(tokens, answer["token"].(string))
 	}
 	return tokens
-}
-
-// vaultCalls counts the uses of the master key so far, from Vault's audit log.
-func (b *bench) vaultCalls() (calls int) {
-	b.Helper()
-	file, err := os.Open(b.audit)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer file.Close()
-	lines := bufio.NewScanner(file)
-	lines.Buffer(nil, 16<<20)
-	for lines.Scan() {
-		line := lines.Bytes()
-		if bytes.Contains(line, []byte(`"type":"response"`)) && bytes.Contains(line, []byte(`"path":"transit/`)) && !bytes.Contains(line, []byte(`"path":"transit/keys/`)) {
-			calls++
-		}
-	}
-	if err := lines.Err(); err != nil {
-		b.Fatal(err)
-	}
-	return calls
 }
 
 // TestBenchRotation measures a rotation of many notes against one UPDATE of the same rows, its

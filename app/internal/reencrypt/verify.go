@@ -25,6 +25,9 @@ type Verification struct {
 	All bool
 	// Urgent makes the Verification yield to nobody.
 	Urgent bool
+	// Damaged, if it is set, is called with each owner key that does not unwrap and each value that
+	// does not open, and the Verification continues. Without it the first one is the error.
+	Damaged func(Damage)
 	// Progress is called with the number of verified owner keys and the total. It must not block.
 	Progress func(done, total int64)
 
@@ -38,6 +41,41 @@ type Verification struct {
 type Report struct {
 	// Keys and Values are how many keys were unwrapped and values opened.
 	Keys, Values int64
+}
+
+// Damage is an owner key that does not unwrap, or a value that does not open. It is the error of a
+// Verification without Damaged. Its text has names and ids, and no value.
+type Damage struct {
+	// Table and Column say what it is, and Row is the id of its row.
+	Table, Column, Row string
+	Owner              string
+	// Err is envelope.ErrRefused or envelope.ErrNotAuthentic.
+	Err error
+}
+
+// Place returns where it is.
+func (d Damage) Place() string {
+	return fmt.Sprintf("%s.%s of row %s of owner %s", d.Table, d.Column, d.Row, d.Owner)
+}
+
+// Error says where it is and why.
+func (d Damage) Error() string { return d.Place() + ": " + d.Err.Error() }
+
+// Unwrap returns Err.
+func (d Damage) Unwrap() error { return d.Err }
+
+// isDamage reports whether an error concerns one owner key or one value, and not the key provider.
+func isDamage(err error) bool {
+	return errors.Is(err, envelope.ErrNotAuthentic) || errors.Is(err, envelope.ErrRefused)
+}
+
+// damaged reports damage, or returns it.
+func (v *Verification) damaged(d Damage) error {
+	if v.Damaged == nil || !isDamage(d.Err) {
+		return d
+	}
+	v.Damaged(d)
+	return nil
 }
 
 // Run verifies. The errors ErrStaleRows, envelope.ErrNotAuthentic and envelope.ErrRefused mean that
@@ -180,11 +218,15 @@ func (v *Verification) checkKeys(ctx context.Context, report *Report) error {
 		}
 		for i, key := range keys {
 			if key.Err != nil {
-				return fmt.Errorf("owner %s: %w", stored[i].Owner, key.Err)
+				damage := Damage{Table: "owner_keys", Column: "wrapped", Row: stored[i].ID, Owner: stored[i].Owner, Err: key.Err}
+				if err := v.damaged(damage); err != nil {
+					return err
+				}
+				continue
 			}
 			opened, err := v.openValues(ctx, stored[i], key.Key)
 			if err != nil {
-				return fmt.Errorf("owner %s, owner key %s: %w", stored[i].Owner, stored[i].ID, err)
+				return fmt.Errorf("owner key %s: %w", stored[i].ID, err)
 			}
 			report.Keys++
 			report.Values += opened
@@ -219,7 +261,11 @@ func (v *Verification) openValues(ctx context.Context, stored envelope.StoredKey
 					place := envelope.Place{Kind: table.Name, Row: row.ID, Field: column, Revision: row.Revision}
 					content, err := key.Open(place, row.Values[i])
 					if err != nil {
-						return opened, fmt.Errorf("%s of row %s in %s: %w", column, row.ID, table.Name, err)
+						damage := Damage{Table: table.Name, Column: column, Row: row.ID, Owner: stored.Owner, Err: err}
+						if err := v.damaged(damage); err != nil {
+							return opened, err
+						}
+						continue
 					}
 					clear(content)
 					opened++

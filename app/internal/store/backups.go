@@ -78,13 +78,14 @@ type Snapshot interface {
 type Restoration interface {
 	// CheckRestore returns why StartRestore would refuse the database for a SecureNotes, and writes
 	// nothing. It accepts a database without a schema.
-	CheckRestore(ctx context.Context, belongsTo string) error
+	CheckRestore(ctx context.Context, belongsTo string, existing Existing) error
 	// StartRestore makes the database one that run fills, and that no deployment accepts. It is
-	// called once per run. It deletes what an unfinished restore has loaded, sets the fence to 0,
-	// and records BelongsTo and the canary of m. Errors: ErrNotEmpty, ErrInUse, ErrOtherDeployment
-	// if the unfinished restore is that of another BelongsTo, ErrSchema if there is a table with
-	// which Snapshot would refuse the database.
-	StartRestore(ctx context.Context, run string, m Meta) error
+	// called once per run. In one transaction, it deletes all rows, sets the fence to 0, and
+	// records BelongsTo and the canary of m. Errors: ErrNotEmpty if there are users, which no
+	// unfinished restore has loaded and existing refuses, ErrInUse, ErrOtherDeployment if the
+	// unfinished restore is that of another BelongsTo, ErrSchema if there is a table with which
+	// Snapshot would refuse the database.
+	StartRestore(ctx context.Context, run string, m Meta, existing Existing) error
 	// Load inserts rows into a table of a backup, in one transaction. It is safe for concurrent use
 	// with other rows of the same table. Columns that t lacks are NULL. A crash of the server
 	// before FinishRestore may undo it, which FinishRestore notices. Errors: ErrRestoreSuperseded,
@@ -95,6 +96,17 @@ type Restoration interface {
 	// ErrForeignRows.
 	FinishRestore(ctx context.Context, run string, m Meta, fence int, want map[string]int64) error
 }
+
+// Existing is what becomes of the users, and of everything else, that a database has before a
+// restore.
+type Existing int
+
+const (
+	// RefuseExisting means that a database with users is refused.
+	RefuseExisting Existing = iota
+	// DeleteExisting means that all rows are deleted.
+	DeleteExisting
+)
 
 // restoringPrefix begins the deployment id of a database that a restore has not finished. Every
 // release refuses such a database: the id of a deployment is the UID of its object.

@@ -64,7 +64,7 @@ func TestRestoreNeedsAnUnusedDatabase(t *testing.T) {
 	}
 	mustBeInUse := func(by string) {
 		t.Helper()
-		if err := db.StartRestore(ctx, "run", target); !errors.Is(err, store.ErrInUse) {
+		if err := db.StartRestore(ctx, "run", target, store.RefuseExisting); !errors.Is(err, store.ErrInUse) {
 			t.Errorf("%s: %v, want ErrInUse", by, err)
 		}
 		if _, err := db.Meta(ctx); !errors.Is(err, store.ErrNoMeta) {
@@ -80,7 +80,7 @@ func TestRestoreNeedsAnUnusedDatabase(t *testing.T) {
 	if err := background.Close(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the pod's sessions have ended", func() bool { return db.StartRestore(ctx, "run", target) == nil })
+	until(t, "the pod's sessions have ended", func() bool { return db.StartRestore(ctx, "run", target, store.RefuseExisting) == nil })
 }
 
 // TestRestoreIsKilledAtAnyStatement kills a restore before each answer of PostgreSQL in turn,
@@ -170,7 +170,7 @@ func TestRestoreIsTakenOverWhileItLoads(t *testing.T) {
 	b := filled(t)
 	open := openJob(t)
 	first, second := open(t), open(t)
-	if err := first.StartRestore(ctx, "first", target); err != nil {
+	if err := first.StartRestore(ctx, "first", target, store.RefuseExisting); err != nil {
 		t.Fatal(err)
 	}
 	var loaders sync.WaitGroup
@@ -449,7 +449,7 @@ func TestBackupBehindPgBouncer(t *testing.T) {
 func TestLoadRefusesOtherValues(t *testing.T) {
 	b := filled(t)
 	db := openJob(t)(t)
-	if err := db.StartRestore(ctx, "run", target); err != nil {
+	if err := db.StartRestore(ctx, "run", target, store.RefuseExisting); err != nil {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct {

@@ -151,7 +151,7 @@ const restoreFence = 7
 
 // restore restores a backup in a run.
 func restore(ctx context.Context, db store.Store, run string, b backup) error {
-	if err := db.StartRestore(ctx, run, target); err != nil {
+	if err := db.StartRestore(ctx, run, target, store.RefuseExisting); err != nil {
 		return err
 	}
 	if err := load(ctx, db, run, b); err != nil {

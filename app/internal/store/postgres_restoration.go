@@ -12,16 +12,16 @@ import (
 )
 
 // CheckRestore implements Restoration.
-func (s *postgresStore) CheckRestore(ctx context.Context, belongsTo string) error {
-	if err := s.checkRestore(ctx, belongsTo); err != nil {
+func (s *postgresStore) CheckRestore(ctx context.Context, belongsTo string, existing Existing) error {
+	if err := s.checkRestore(ctx, belongsTo, existing); err != nil {
 		return err
 	}
 	return s.mustBeUnused(ctx, s.db)
 }
 
 // StartRestore implements Restoration.
-func (s *postgresStore) StartRestore(ctx context.Context, run string, m Meta) error {
-	return s.startRestore(ctx, run, m, func(tx queryer) error {
+func (s *postgresStore) StartRestore(ctx context.Context, run string, m Meta, existing Existing) error {
+	return s.startRestore(ctx, run, m, existing, func(tx queryer) error {
 		// In the order of Load and FinishRestore, so that none of them deadlocks: meta comes first.
 		if _, err := s.execIn(ctx, tx, "LOCK TABLE meta IN EXCLUSIVE MODE"); err != nil {
 			return err

@@ -14,7 +14,7 @@ import (
 
 // startRestore is StartRestore. prepare locks the database against everything else and checks that
 // it is not in use. empty deletes all rows of the tables, each before those that it refers to.
-func (c *core) startRestore(ctx context.Context, run string, m Meta, prepare func(queryer) error, empty func(tx queryer, tables []string) error) error {
+func (c *core) startRestore(ctx context.Context, run string, m Meta, existing Existing, prepare func(queryer) error, empty func(tx queryer, tables []string) error) error {
 	version, err := m.Canary.Wrapped.Version()
 	if err != nil {
 		return err
@@ -26,7 +26,7 @@ func (c *core) startRestore(ctx context.Context, run string, m Meta, prepare fun
 		if err := prepare(tx); err != nil {
 			return err
 		}
-		if err := c.mustBeFree(ctx, tx, m.BelongsTo); err != nil {
+		if err := c.mustBeFree(ctx, tx, m.BelongsTo, existing); err != nil {
 			return err
 		}
 		if err := empty(tx, tables); err != nil {
@@ -45,9 +45,9 @@ func (c *core) startRestore(ctx context.Context, run string, m Meta, prepare fun
 }
 
 // mustBeFree returns ErrSchema if there is a table that is not known, ErrOtherDeployment if there
-// is an unfinished restore of another SecureNotes, and ErrNotEmpty if there is a user and no
-// unfinished restore.
-func (c *core) mustBeFree(ctx context.Context, q queryer, belongsTo string) error {
+// is an unfinished restore of another SecureNotes, and ErrNotEmpty if there is a user, no
+// unfinished restore, and existing refuses it.
+func (c *core) mustBeFree(ctx context.Context, q queryer, belongsTo string, existing Existing) error {
 	schema, err := c.schemaIn(ctx, q)
 	if err != nil {
 		return err
@@ -62,21 +62,21 @@ func (c *core) mustBeFree(ctx context.Context, q queryer, belongsTo string) erro
 	}
 	switch _, restoring := Restoring(id); {
 	case restoring && other != belongsTo:
-		return fmt.Errorf("%w: a restore of %s has not finished: correct the database URI, or drop this database and create it again", ErrOtherDeployment, other)
-	case restoring:
+		return fmt.Errorf("%w: a restore of %s has not finished: correct the database URI, or restore into another, empty database", ErrOtherDeployment, other)
+	case restoring, existing == DeleteExisting:
 		return nil
 	}
 	var users int
 	err = c.rowIn(ctx, q, "SELECT count(*) FROM (SELECT 1 FROM users LIMIT 1) AS one", nil, &users)
 	if err == nil && users > 0 {
-		err = fmt.Errorf("%w: restore into an empty database, or drop this one and create it again", ErrNotEmpty)
+		err = fmt.Errorf("%w: restore into another, empty database, or correct the database URI if this is the wrong one", ErrNotEmpty)
 	}
 	return err
 }
 
 // checkRestore is CheckRestore on both databases.
-func (c *core) checkRestore(ctx context.Context, belongsTo string) error {
-	if err := c.mustBeFree(ctx, c.db, belongsTo); err != nil && !errors.Is(err, errNoTable) {
+func (c *core) checkRestore(ctx context.Context, belongsTo string, existing Existing) error {
+	if err := c.mustBeFree(ctx, c.db, belongsTo, existing); err != nil && !errors.Is(err, errNoTable) {
 		return err
 	}
 	return nil

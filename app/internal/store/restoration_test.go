@@ -79,7 +79,7 @@ func TestRestoringIsMarked(t *testing.T) {
 	b := filled(t)
 	storetest.EachJob(t, func(t *testing.T, job, _ storetest.Open) {
 		db := job(t)
-		if err := db.StartRestore(ctx, "run1", target); err != nil {
+		if err := db.StartRestore(ctx, "run1", target, store.RefuseExisting); err != nil {
 			t.Fatal(err)
 		}
 		if err := load(ctx, db, "run1", b); err != nil {
@@ -109,7 +109,7 @@ func TestRestoreNeedsAnEmptyDatabase(t *testing.T) {
 		db := job(t)
 		fill(t, db)
 		before := backUp(t, db)
-		if err := db.StartRestore(ctx, "run", target); !errors.Is(err, store.ErrNotEmpty) {
+		if err := db.StartRestore(ctx, "run", target, store.RefuseExisting); !errors.Is(err, store.ErrNotEmpty) {
 			t.Errorf("%v, want ErrNotEmpty", err)
 		}
 		if diff := differences(before, backUp(t, db)); diff != "" {
@@ -127,7 +127,7 @@ func TestRestoreOfAnotherDeploymentIsNotTakenOver(t *testing.T) {
 	b := filled(t)
 	storetest.EachJob(t, func(t *testing.T, job, _ storetest.Open) {
 		db := job(t)
-		if err := db.StartRestore(ctx, "first", target); err != nil {
+		if err := db.StartRestore(ctx, "first", target, store.RefuseExisting); err != nil {
 			t.Fatal(err)
 		}
 		if err := load(ctx, db, "first", b); err != nil {
@@ -135,7 +135,7 @@ func TestRestoreOfAnotherDeploymentIsNotTakenOver(t *testing.T) {
 		}
 		other := target
 		other.BelongsTo = "ns/other"
-		if err := db.StartRestore(ctx, "second", other); !errors.Is(err, store.ErrOtherDeployment) || !strings.Contains(err.Error(), target.BelongsTo) {
+		if err := db.StartRestore(ctx, "second", other, store.RefuseExisting); !errors.Is(err, store.ErrOtherDeployment) || !strings.Contains(err.Error(), target.BelongsTo) {
 			t.Errorf("%v, want ErrOtherDeployment with the name of the other", err)
 		}
 		if err := db.FinishRestore(ctx, "first", target, restoreFence, b.counts()); err != nil {
@@ -153,7 +153,7 @@ func TestRestoreNeedsADatabaseOfItsOwn(t *testing.T) {
 		if err := store.Internals(db).Execute(ctx, "CREATE TABLE invoices (id integer PRIMARY KEY)"); err != nil {
 			t.Fatal(err)
 		}
-		if err := db.StartRestore(ctx, "run", target); !errors.Is(err, store.ErrSchema) || !strings.Contains(err.Error(), "invoices") {
+		if err := db.StartRestore(ctx, "run", target, store.RefuseExisting); !errors.Is(err, store.ErrSchema) || !strings.Contains(err.Error(), "invoices") {
 			t.Errorf("%v, want ErrSchema with the name of the table", err)
 		}
 		if _, err := db.Meta(ctx); !errors.Is(err, store.ErrNoMeta) {
@@ -168,7 +168,7 @@ func TestRestoreIsTakenOver(t *testing.T) {
 	b := filled(t)
 	storetest.EachJob(t, func(t *testing.T, job, _ storetest.Open) {
 		first, second := job(t), job(t)
-		if err := first.StartRestore(ctx, "first", target); err != nil {
+		if err := first.StartRestore(ctx, "first", target, store.RefuseExisting); err != nil {
 			t.Fatal(err)
 		}
 		if err := load(ctx, first, "first", b); err != nil {
@@ -183,7 +183,7 @@ func TestRestoreIsTakenOver(t *testing.T) {
 				t.Errorf("%s: finish: %v, want ErrRestoreSuperseded", when, err)
 			}
 		}
-		if err := second.StartRestore(ctx, "second", target); err != nil {
+		if err := second.StartRestore(ctx, "second", target, store.RefuseExisting); err != nil {
 			t.Fatal(err)
 		}
 		mustBeSuperseded("the second has begun")
@@ -244,7 +244,7 @@ func TestForeignRowsAreFound(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			storetest.EachJob(t, func(t *testing.T, job, _ storetest.Open) {
 				db := job(t)
-				if err := db.StartRestore(ctx, "run", target); err != nil {
+				if err := db.StartRestore(ctx, "run", target, store.RefuseExisting); err != nil {
 					t.Fatal(err)
 				}
 				if tc.before != nil {
@@ -312,7 +312,7 @@ func TestLoadRefusesOtherColumns(t *testing.T) {
 	}
 	storetest.EachJob(t, func(t *testing.T, job, _ storetest.Open) {
 		db := job(t)
-		if err := db.StartRestore(ctx, "run", target); err != nil {
+		if err := db.StartRestore(ctx, "run", target, store.RefuseExisting); err != nil {
 			t.Fatal(err)
 		}
 		for name, tc := range cases {
@@ -348,7 +348,7 @@ func TestFenceIsNeverLoweredByARestore(t *testing.T) {
 	b := filled(t)
 	storetest.EachJob(t, func(t *testing.T, job, _ storetest.Open) {
 		db := job(t)
-		if err := db.StartRestore(ctx, "run", target); err != nil {
+		if err := db.StartRestore(ctx, "run", target, store.RefuseExisting); err != nil {
 			t.Fatal(err)
 		}
 		if err := load(ctx, db, "run", b); err != nil {

@@ -6,14 +6,14 @@ import (
 )
 
 // CheckRestore implements Restoration.
-func (s *sqliteStore) CheckRestore(ctx context.Context, belongsTo string) error {
-	return s.checkRestore(ctx, belongsTo)
+func (s *sqliteStore) CheckRestore(ctx context.Context, belongsTo string, existing Existing) error {
+	return s.checkRestore(ctx, belongsTo, existing)
 }
 
 // StartRestore implements Restoration. SQLite knows no sessions, so it does not notice a pod that
 // has the file open.
-func (s *sqliteStore) StartRestore(ctx context.Context, run string, m Meta) error {
-	return s.startRestore(ctx, run, m, func(queryer) error { return nil }, func(tx queryer, tables []string) error {
+func (s *sqliteStore) StartRestore(ctx context.Context, run string, m Meta, existing Existing) error {
+	return s.startRestore(ctx, run, m, existing, func(queryer) error { return nil }, func(tx queryer, tables []string) error {
 		for _, name := range tables {
 			if _, err := s.execIn(ctx, tx, "DELETE FROM "+name); err != nil {
 				return err

@@ -56,6 +56,18 @@ func (s *Session) PepperAt(ctx context.Context, entry string) (*config.Pepper, e
 	return pepper, nil
 }
 
+// DrillIdentity reads an identity of the drill. Errors: ErrNotFound; entry is not a name of one.
+func (s *Session) DrillIdentity(ctx context.Context, entry string) (*config.DrillIdentity, error) {
+	if !config.IsDrillEntry(entry) {
+		return nil, fmt.Errorf("%q is not the name of an identity of the drill", entry)
+	}
+	identity := &config.DrillIdentity{}
+	if err := s.readKV(ctx, entry, identity); err != nil {
+		return nil, err
+	}
+	return identity, nil
+}
+
 // CreatePepper creates an entry with a pepper, and never overwrites one. It succeeds if the entry
 // has this pepper already, so that it can be repeated. Errors: ErrExists, if the entry has another
 // value; entry is not a name of a pepper.

@@ -53,30 +53,6 @@ func (s *safe) configure(c *config.Config) {
 	}
 }
 
-// allowBackups creates the backup key, and grants what backups and restores need to the identity of
-// the test.
-func allowBackups(t testing.TB, v *testenv.Vault, c config.Vault) {
-	t.Helper()
-	client := v.Client(t)
-	key := config.BackupKeyName("test", "ns", "name")
-	if _, err := client.Logical().Write(c.TransitMount+"/keys/"+key, map[string]any{"type": "ed25519"}); err != nil {
-		t.Fatal(err)
-	}
-	policy, err := client.Sys().GetPolicy("api")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, capability := range map[string]string{
-		c.TransitMount + "/sign/" + key: "update", c.TransitMount + "/keys/" + key: "read", c.TransitMount + "/keys/" + c.TransitKey: "read",
-		c.KVMount + "/data/" + c.KVPath + "/pepper-*": `read", "create`,
-	} {
-		policy += "path \"" + path + "\" { capabilities = [\"" + capability + "\"] }\n"
-	}
-	if err := client.Sys().PutPolicy("api", policy); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // runKilled runs a command until it succeeds. It kills the first attempts, at times that only the
 // seed decides.
 func (w *world) runKilled(attempts int, c *config.Config, args ...string) string {
@@ -127,7 +103,7 @@ func TestBackupUnderFire(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, program(t), seed(t), shape{users: 3, newcomers: 2, jobDelay: time.Millisecond})
 	w.random = w.dice(1 << 40)
-	allowBackups(t, w.vault, w.key.Config)
+	w.key.AllowBackups(t)
 	s := newSafe(t)
 	c := *w.way().config
 	s.configure(&c)
@@ -172,7 +148,7 @@ func TestBackupUnderFire(t *testing.T) {
 	vault := testenv.StartVault(t)
 	key := vault.CreateTransitKey(t)
 	key.StoreSecrets(t)
-	allowBackups(t, vault, key.Config)
+	key.AllowBackups(t)
 	elsewhere := c
 	elsewhere.Keys.Vault = &key.Config
 	s.configure(&elsewhere)

@@ -34,6 +34,11 @@ func TestArgumentsParse(t *testing.T) {
 	const api, jobs = "/etc/securenotes/config/api.yaml", "/etc/securenotes/config/rotation.yaml"
 	verified := map[string]string{"config": jobs, "to-version": "7", "strategy": "Rewrap"}
 	reencrypted := with(verified, "shard", "3", "shards", "8", "progress-configmap", "demo/progress", "job", "notes-rotate-v7-1")
+	const id = "20261130T013000Z-k3v7m2qx5jd4w6ra"
+	restored := map[string]string{"config": "/etc/securenotes/config/restore.yaml", "identity": "/etc/securenotes/identity/identity.txt"}
+	everything := config.Restoration{
+		ID: id, PublicKeys: true, FromEscrow: true, Older: true, AcceptDamaged: true, Overwrite: true, AcceptSHA256: strings.Repeat("a", 64),
+	}
 	for name, tc := range map[string]struct {
 		args    []string
 		command string
@@ -42,11 +47,18 @@ func TestArgumentsParse(t *testing.T) {
 		"migrate":              {args: config.MigrateArgs(), command: "migrate", want: map[string]string{"config": api}},
 		"serve":                {args: config.ServeArgs("", ""), command: "serve", want: map[string]string{"config": api}},
 		"serve after a change": {args: config.ServeArgs("session-keys-2", "ab"), command: "serve", want: map[string]string{"config": api, "session-keys": "session-keys-2", "session-keys-digest": "ab"}},
+		"backup":               {args: config.BackupArgs(), command: "backup", want: map[string]string{"config": "/etc/securenotes/config/backup.yaml"}},
 		"verify":               {args: rotation.VerifyArgs(), command: "verify", want: verified},
 		"verify, urgent":       {args: urgent.VerifyArgs(), command: "verify", want: with(verified, "urgent", "true")},
 		"reencrypt":            {args: reencryption.Args(), command: "reencrypt", want: with(reencrypted, "max-notes-per-second", "1000000")},
 		"reencrypt after a compromise": {
 			args: compromise.Args(), command: "reencrypt", want: with(reencrypted, "urgent", "true", "end-sessions", "2026-01-02T02:04:05Z"),
+		},
+		"restore": {args: config.Restoration{ID: id}.Args(), command: "restore", want: restored},
+		"restore with everything": {
+			args: everything.Args(), command: "restore",
+			want: with(restored, "escrow-identity", "/etc/securenotes/escrow-identity/identity.txt", "public-keys", "/etc/securenotes/config/public-keys.json",
+				"older", "true", "accept-damaged", "true", "overwrite", "true", "accept-sha256", strings.Repeat("a", 64)),
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -86,7 +98,7 @@ func TestArgumentsOfManifestsParse(t *testing.T) {
 			commands[parsed.Name()]++
 		}
 	}
-	want := map[string]int{"serve": len(files), "migrate": len(files), "reencrypt": len(files), "verify": len(files)}
+	want := map[string]int{"serve": len(files), "backup": len(files), "migrate": len(files), "reencrypt": len(files), "verify": len(files)}
 	if len(files) == 0 || !maps.Equal(commands, want) {
 		t.Errorf("%d manifests run %v, want %v", len(files), commands, want)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,6 +33,10 @@ identity of one of its recipients restores without Vault, and can read every not
 The command can be killed at any time and run again. A backup exists once its manifest is written, which is
 last. What a failed run has written is removed by a later one, after two days.
 
+With backup.keep, the command then deletes the backups that are neither among the newest count nor younger than
+age: at most 100, and only those of this SecureNotes with a valid signature. If that fails, the new backup is
+complete nevertheless. The command creates the directory of the destination if it is missing on its volume.
+
 To try it without a cluster: "make serve" writes .dev/config.yaml, with backups to .dev/backups, and
 .dev/backup-identity.txt. The commands backup and restore take that configuration while the server runs
 or is stopped.`,
@@ -45,7 +50,7 @@ or is stopped.`,
 		},
 	}
 	requireConfig(command, &file)
-	command.AddCommand(backupVerifyCommand(), backupListCommand(), backupShowCommand(), backupKeysCommand(), backupRekeyCommand())
+	command.AddCommand(backupVerifyCommand(), backupListCommand(), backupShowCommand(), backupKeysCommand(), backupRekeyCommand(), backupDrillCommand())
 	return command
 }
 
@@ -69,6 +74,9 @@ func runBackup(ctx context.Context, c *config.Config, out io.Writer) error {
 	to, err := destination.New(c.Backup.Destination)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errConfiguration, err)
+	}
+	if err := destination.Prepare(c.Backup.Destination); err != nil {
+		return err
 	}
 	t, err := newTrust(ctx, c)
 	if err != nil {
@@ -94,9 +102,54 @@ func runBackup(ctx context.Context, c *config.Config, out io.Writer) error {
 	m := made.Manifest
 	fmt.Fprintf(out, "Backup %s is in %s.\n", m.ID, to)
 	printManifest(out, m, made.SHA256)
-	return writeTermination(config.Termination{Reason: config.ReasonComplete, Message: fmt.Sprintf(
-		"Backup %s is complete: sequence %d, %d rows, archive of %d bytes with SHA-256 %s, manifest with SHA-256 %s.",
-		m.ID, m.Sequence, rowsOf(m), m.Archive.Size, m.Archive.SHA256, made.SHA256)})
+	printDestination(out, made, c.Backup.Keep)
+	return writeTermination(madeTermination(made))
+}
+
+// madeTermination returns what Kubernetes and the operator read about a backup.
+func madeTermination(made *backup.Made) config.Termination {
+	m := made.Manifest
+	return config.Termination{
+		Reason: config.ReasonComplete,
+		Message: fmt.Sprintf("Backup %s is complete: sequence %d, %d rows, archive of %d bytes with SHA-256 %s, manifest with SHA-256 %s.",
+			m.ID, m.Sequence, rowsOf(m), m.Archive.Size, m.Archive.SHA256, made.SHA256),
+		Backup: made.Report(),
+	}
+}
+
+// printDestination prints what was deleted, and what the destination has afterwards.
+func printDestination(out io.Writer, made *backup.Made, keep *config.Keep) {
+	has := made.Destination
+	if has == nil {
+		fmt.Fprintln(out, "The destination could not be listed afterwards, so no backup was deleted. The log says why.")
+		return
+	}
+	for _, id := range made.Deleted {
+		fmt.Fprintf(out, "Backup %s was deleted: %s no longer keeps it.\n", id, keepText(keep))
+	}
+	if has.DeletionError != "" {
+		fmt.Fprintf(out, "A backup that %s no longer keeps was not deleted: %s\n", keepText(keep), has.DeletionError)
+	}
+	fmt.Fprintf(out, "Backups of this SecureNotes in the destination: %d, %d bytes", has.Backups, has.Bytes)
+	if has.Backups > 0 {
+		fmt.Fprintf(out, ", the oldest of %s. The least version of the master key that they need is %d", has.OldestAt.Format(time.RFC3339), has.OldestKeyVersion)
+	}
+	fmt.Fprintln(out, ".")
+	if has.Invalid > 0 {
+		fmt.Fprintf(out, "Manifests that are not valid, have an impossible time or size, or are not of this SecureNotes: %d. `securenotes backup list` says why.\n", has.Invalid)
+	}
+}
+
+// keepText returns the setting that decides which backups are kept.
+func keepText(keep *config.Keep) string {
+	var set []string
+	if keep.Count > 0 {
+		set = append(set, fmt.Sprintf("count %d", keep.Count))
+	}
+	if keep.Age > 0 {
+		set = append(set, "age "+time.Duration(keep.Age).String())
+	}
+	return "backup.keep (" + strings.Join(set, ", ") + ")"
 }
 
 // phases shows the progress of a run: a bar on a terminal, lines in a log.

@@ -10,6 +10,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/internal/vault"
 )
 
 const aliceCredentials = `{"username":"alice","password":"correct horse battery"}`
@@ -120,5 +123,32 @@ func TestBackupInDevelopment(t *testing.T) {
 				t.Errorf("restore into a database with users: %s %v", again, err)
 			}
 		})
+	}
+}
+
+// TestLocalPepperIsNotReplaced checks that a restore from an escrow adds its pepper beside that of
+// the development server, under its own name, and that the service uses the last one.
+func TestLocalPepperIsNotReplaced(t *testing.T) {
+	local := localSecrets{filepath.Join(t.TempDir(), "secrets")}
+	ctx := context.Background()
+	first, err := local.Pepper(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range []string{"pepper-a", "pepper-b"} {
+		pepper := config.NewPepper()
+		if err := local.CreatePepper(ctx, entry, pepper); err != nil {
+			t.Fatal(err)
+		}
+		if err := local.CreatePepper(ctx, entry, config.NewPepper()); !errors.Is(err, vault.ErrExists) {
+			t.Errorf("%s again: %v, want %v", entry, err, vault.ErrExists)
+		}
+		if got, err := local.Pepper(ctx); err != nil || got.CurrentID != pepper.CurrentID {
+			t.Errorf("after %s: %v, %v; want %s", entry, got, err, pepper.CurrentID)
+		}
+	}
+	file, err := local.load()
+	if err != nil || file.Pepper.CurrentID != first.CurrentID || len(file.RestoredPeppers) != 2 {
+		t.Errorf("the file has %+v, %v", file, err)
 	}
 }

@@ -27,7 +27,7 @@ func backupArguments(most int, wanted string) cobra.PositionalArgs {
 }
 
 // flagAccepted names the SHA-256 of a manifest that is accepted after a Compromise.
-const flagAccepted = "accept-sha256"
+const flagAccepted = config.FlagAcceptSHA256
 
 func addAccepted(command *cobra.Command, sha256 *string) {
 	command.Flags().StringVar(sha256, flagAccepted, "", "accept the manifest file with this SHA-256, although a Compromise ended the version of the key that signed it")

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"database/sql"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,14 +68,14 @@ func TestBackupCommands(t *testing.T) {
 				t.Errorf("%s does not print %q:\n%s", what, want, printed)
 			}
 		}
-		if decrypted := strings.Contains(printed, "archive and escrow file were read completely"); decrypted != (what == "verify everything") {
+		if decrypted := strings.Contains(printed, "archive and escrow file were read completely, and all 0 values were opened"); decrypted != (what == "verify everything") {
 			t.Errorf("%s prints:\n%s", what, printed)
 		}
 	}
 
 	all := []string{filepath.Join(backups, archive.ManifestName(third)), filepath.Join(backups, archive.ManifestName(junk)), manifest}
 	printed, err := runPrinting(t, append([]string{"backup", "verify", "--public-keys", keys}, all...)...)
-	if err == nil || !strings.Contains(err.Error(), "2 of 3 backups are not valid") || !strings.Contains(printed, first+": signature and digests are valid") ||
+	if err == nil || !strings.Contains(err.Error(), "2 of 3 backups are not valid or have damaged values") || !strings.Contains(printed, first+": signature and digests are valid") ||
 		!strings.Contains(printed, all[0]+": not valid: ") || !strings.Contains(printed, all[1]+": not valid: ") {
 		t.Errorf("verify prints %v:\n%s", err, printed)
 	}
@@ -112,6 +114,65 @@ func TestBackupCommands(t *testing.T) {
 	mustRun(t, "restore", copied, "--config", configuration, "--identity", onceFile, "--escrow-identity", onceFile)
 }
 
+// TestDamageInDevelopment checks what the commands print of a backup with a note that does not
+// open: the offline check and the restore name it, and with the option all the rest is restored.
+func TestDamageInDevelopment(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	client, url, stop := devServer(t, dir)
+	post(t, client, url+"/api/auth/register", "", aliceCredentials)
+	token := post(t, client, url+"/api/auth/login", "", aliceCredentials)["token"].(string)
+	damaged := post(t, client, url+"/api/notes", token, `{"content":"the content"}`)["id"].(string)
+	intact := post(t, client, url+"/api/notes", token, `{"content":"another"}`)["id"].(string)
+	stop()
+	configuration, identity, backups := filepath.Join(dir, devConfigFile), filepath.Join(dir, devIdentityFile), filepath.Join(dir, devBackups)
+	keys := filepath.Join(t.TempDir(), "keys.json")
+	if err := os.WriteFile(keys, []byte(mustRun(t, "backup", "public-keys", "--config", configuration)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	good := printedID.FindString(mustRun(t, "backup", "--config", configuration))
+	db, err := sql.Open("sqlite", filepath.Join(dir, config.DatabaseFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.ExecContext(t.Context(), "UPDATE notes SET revision = 2 WHERE id = $1", damaged)
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	bad := printedID.FindString(mustRun(t, "backup", "--config", configuration))
+
+	goodFile, badFile := filepath.Join(backups, archive.ManifestName(good)), filepath.Join(backups, archive.ManifestName(bad))
+	named := "1 value is damaged: notes.content of row " + damaged + " of owner "
+	printed, err := runPrinting(t, "backup", "verify", goodFile, badFile, "--public-keys", keys, "--identity", identity)
+	if err == nil || !strings.Contains(err.Error(), "1 of 2 backups are not valid or have damaged values") ||
+		!strings.Contains(printed, good+": signature and digests are valid; archive and escrow file were read completely, and all 2 values were opened") ||
+		!strings.Contains(printed, badFile+": has damaged values: backup "+bad+": "+named) {
+		t.Errorf("verify ends with %v and prints:\n%s", err, printed)
+	}
+	if err := os.Remove(filepath.Join(dir, config.DatabaseFile)); err != nil {
+		t.Fatal(err)
+	}
+	restore := []string{"restore", bad, "--config", configuration, "--identity", identity}
+	_, err = runPrinting(t, restore...)
+	if termination, exit := outcome(err); termination.Reason != config.ReasonBackupRefused || exit != config.ExitConfiguration ||
+		!strings.Contains(termination.Message, named) || !strings.Contains(termination.Message, "--accept-damaged") {
+		t.Errorf("restore ends with %+v, exit %d", termination, exit)
+	}
+	if printed := mustRun(t, append(restore, "--accept-damaged")...); !strings.Contains(printed, named) || !strings.Contains(printed, "stay unreadable") {
+		t.Errorf("restore prints:\n%s", printed)
+	}
+	client, url, stop = devServer(t, dir)
+	defer stop()
+	token = post(t, client, url+"/api/auth/login", "", aliceCredentials)["token"].(string)
+	for id, want := range map[string]int{damaged: http.StatusInternalServerError, intact: http.StatusOK} {
+		if status, body := get(t, client, url+"/api/notes/"+id, token); status != want {
+			t.Errorf("note %s: %d %s, want %d", id, status, body, want)
+		}
+	}
+}
+
+// secretIdentity is a valid age identity that is not in a file.
+const secretIdentity = "AGE-SECRET-KEY-1RJDCHX7UY4VKTND5HQNZLTAHJVJD8W7ZTWG24EA99YJC9J5RYSFQCC73D4"
+
 // TestBackupCommandErrors checks the exit codes and messages of wrong command lines and files.
 func TestBackupCommandErrors(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
@@ -129,16 +190,27 @@ func TestBackupCommandErrors(t *testing.T) {
 		says string
 		exit int
 	}{
-		"no such backup":          {[]string{"restore", id, "--config", configuration, "--identity", identity}, "backup list", config.ExitConfiguration},
-		"not a manifest":          {[]string{"restore", "notes.txt", "--config", configuration}, "ID.manifest.json", config.ExitConfiguration},
-		"bad SHA-256":             {[]string{"restore", id, "--config", configuration, "--accept-sha256", "x"}, "--accept-sha256", config.ExitConfiguration},
-		"no argument":             {[]string{"restore", "--config", configuration}, "the id of a backup, such as 2", config.ExitConfiguration},
-		"empty argument":          {[]string{"restore", "", "--config", configuration}, "the id of a backup, such as 2", config.ExitConfiguration},
-		"two ids":                 {[]string{"backup", "show", id, id, "--config", configuration}, "the id of a backup, such as 2", config.ExitConfiguration},
-		"show what is no id":      {[]string{"backup", "show", "x", "--config", configuration}, "the id of a backup, such as 2", config.ExitConfiguration},
-		"verify nothing":          {[]string{"backup", "verify", "--public-keys", "/nowhere"}, "the path of the manifest", config.ExitConfiguration},
-		"rekey nothing":           {[]string{"backup", "rekey", "--public-keys", "/nowhere", "--identity", identity, "--recipient", "x", "--output", dir}, "the path of the manifest", config.ExitConfiguration},
-		"show, bad SHA-256":       {[]string{"backup", "show", id, "--config", configuration, "--accept-sha256", "x"}, "--accept-sha256", config.ExitConfiguration},
+		"no such backup":           {[]string{"restore", id, "--config", configuration, "--identity", identity}, "backup list", config.ExitConfiguration},
+		"not a manifest":           {[]string{"restore", "notes.txt", "--config", configuration}, "ID.manifest.json", config.ExitConfiguration},
+		"bad SHA-256":              {[]string{"restore", id, "--config", configuration, "--accept-sha256", "x"}, "--accept-sha256", config.ExitConfiguration},
+		"no argument":              {[]string{"restore", "--config", configuration}, "the id of a backup, such as 2", config.ExitConfiguration},
+		"empty argument":           {[]string{"restore", "", "--config", configuration}, "the id of a backup, such as 2", config.ExitConfiguration},
+		"two ids":                  {[]string{"backup", "show", id, id, "--config", configuration}, "the id of a backup, such as 2", config.ExitConfiguration},
+		"show what is no id":       {[]string{"backup", "show", "x", "--config", configuration}, "the id of a backup, such as 2", config.ExitConfiguration},
+		"verify nothing":           {[]string{"backup", "verify", "--public-keys", "/nowhere"}, "the path of the manifest", config.ExitConfiguration},
+		"rekey nothing":            {[]string{"backup", "rekey", "--public-keys", "/nowhere", "--identity", identity, "--recipient", "x", "--output", dir}, "the path of the manifest", config.ExitConfiguration},
+		"show, bad SHA-256":        {[]string{"backup", "show", id, "--config", configuration, "--accept-sha256", "x"}, "--accept-sha256", config.ExitConfiguration},
+		"an identity, and no path": {[]string{"restore", id, "--config", configuration, "--identity", secretIdentity}, "--identity: a path is expected", config.ExitConfiguration},
+		"an identity with quotes":  {[]string{"backup", "verify", id + ".manifest.json", "--public-keys", keys, "--identity", "'" + strings.ToLower(secretIdentity)}, "--identity: a path is expected", config.ExitConfiguration},
+		"an identity for rekey": {[]string{
+			"backup", "rekey", id + ".manifest.json", "--public-keys", keys, "--identity", secretIdentity, "--recipient", "age1x", "--output", dir,
+		}, "--identity: a path is expected", config.ExitConfiguration},
+		"an identity of the escrow, and no path": {
+			[]string{"restore", id, "--config", configuration, "--identity", identity, "--escrow-identity", secretIdentity}, "--escrow-identity: a path is expected", config.ExitConfiguration,
+		},
+		"an identity as the recipient": {[]string{
+			"backup", "rekey", id + ".manifest.json", "--public-keys", keys, "--identity", identity, "--recipient", secretIdentity, "--output", dir,
+		}, "--recipient", config.ExitConfiguration},
 		"no escrow identity":      {[]string{"restore", id, "--config", configuration, "--escrow-identity", "/nowhere"}, "--escrow-identity: ", config.ExitConfiguration},
 		"no database":             {[]string{"backup", "--config", configuration}, "the database is lost", config.ExitRetryable},
 		"no configuration":        {[]string{"backup", "list", "--config", "/nowhere"}, "configuration: open /nowhere", config.ExitConfiguration},
@@ -154,6 +226,9 @@ func TestBackupCommandErrors(t *testing.T) {
 			_, err := runPrinting(t, tc.args...)
 			if err == nil || !strings.Contains(err.Error(), tc.says) {
 				t.Fatalf("the error is %v, want one with %q", err, tc.says)
+			}
+			if strings.Contains(strings.ToUpper(err.Error()), secretIdentity) {
+				t.Errorf("the error quotes an identity: %v", err)
 			}
 			if strings.Contains(err.Error(), "configuration: configuration") {
 				t.Errorf("the error is %v", err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -18,7 +19,10 @@ import (
 )
 
 // flagIdentity names a file with age identities.
-const flagIdentity = "identity"
+const flagIdentity = config.FlagIdentity
+
+// identityMark is in each age identity.
+const identityMark = "AGE-SECRET-KEY-"
 
 // manifestFile returns the directory and the id in the path of a manifest. wanted is what the
 // argument should be.
@@ -36,6 +40,10 @@ func readIdentities(flag, path string) ([]age.Identity, error) {
 	if path == "" {
 		return nil, nil
 	}
+	if strings.Contains(strings.ToUpper(path), identityMark) { // which no message may quote
+		return nil, fmt.Errorf("%w: --%s: a path is expected, and an age identity was given: write the identity to a file that only you can read, and give its path; "+
+			"the identity is now in the history of your shell, so delete it there, or replace it", errConfiguration, flag)
+	}
 	identities, err := archive.ReadIdentities(path)
 	if err != nil {
 		return nil, fmt.Errorf("%w: --%s: %w", errConfiguration, flag, err)
@@ -43,14 +51,31 @@ func readIdentities(flag, path string) ([]age.Identity, error) {
 	return identities, nil
 }
 
-// requirePublicKeys is addPublicKeys for commands that work without Vault.
-func requirePublicKeys(command *cobra.Command, file *string) {
-	command.Flags().StringVar(file, flagPublicKeys, "", "file that `securenotes backup public-keys` printed (required)")
+// offlineFlags are the flags of commands that work without Vault.
+type offlineFlags struct{ publicKeys, identity, endedSHA256 string }
+
+// add adds the flags. identity is what the identities are for.
+func (o *offlineFlags) add(command *cobra.Command, identity string) {
+	flags := command.Flags()
+	flags.StringVar(&o.publicKeys, flagPublicKeys, "", "file that `securenotes backup public-keys` printed (required)")
 	cobra.CheckErr(command.MarkFlagRequired(flagPublicKeys))
+	flags.StringVar(&o.identity, flagIdentity, "", identity)
+	addAccepted(command, &o.endedSHA256)
+}
+
+// read reads the files that the flags name.
+func (o *offlineFlags) read() (keys *config.BackupKeys, identities []age.Identity, err error) {
+	if keys, err = readBackupKeys(o.publicKeys); err != nil {
+		return nil, nil, err
+	}
+	if identities, err = readIdentities(flagIdentity, o.identity); err != nil {
+		return nil, nil, err
+	}
+	return keys, identities, checkAccepted(o.endedSHA256)
 }
 
 func backupVerifyCommand() *cobra.Command {
-	var publicKeys, identity, endedSHA256 string
+	var o offlineFlags
 	command := &cobra.Command{
 		Use:   "verify MANIFEST...",
 		Short: "Check backups offline: without Vault, cluster or database",
@@ -58,28 +83,20 @@ func backupVerifyCommand() *cobra.Command {
 
 MANIFEST is the path of a file ID.manifest.json, with the other files of the backup beside it. The command
 checks the signature and the digests of all files. With --identity, it also decrypts the archive, and the
-escrow file if the identity opens it, and checks everything in them as a restore does. A backup that is
-not valid does not keep it from checking the others; then it fails at the end.`,
+escrow file if the identity opens it, and checks everything in them as a restore does. With both it opens
+every value, such as the text of a note, and names those that are damaged. A backup that is not valid does
+not keep it from checking the others; then it fails at the end.`,
 		Args: backupArguments(math.MaxInt, wantedManifest),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			keys, err := readBackupKeys(publicKeys)
+			keys, identities, err := o.read()
 			if err != nil {
 				return err
 			}
-			identities, err := readIdentities(flagIdentity, identity)
-			if err == nil {
-				err = checkAccepted(endedSHA256)
-			}
-			if err != nil {
-				return err
-			}
-			verification := backup.Verification{PublicKeys: keys, EndedSHA256: endedSHA256, Identities: identities, Phase: phases(&config.Config{})}
+			verification := backup.Verification{PublicKeys: keys, EndedSHA256: o.endedSHA256, Identities: identities, Phase: phases(&config.Config{})}
 			return verifyFiles(cmd.Context(), args, verification, cmd.OutOrStdout())
 		},
 	}
-	addAccepted(command, &endedSHA256)
-	requirePublicKeys(command, &publicKeys)
-	command.Flags().StringVar(&identity, flagIdentity, "", "file with age identities; without it, nothing is decrypted")
+	o.add(command, "file with age identities, of archive and escrow file; without it, nothing is decrypted")
 	return command
 }
 
@@ -91,7 +108,7 @@ type notValid struct {
 
 // Error says how many there are.
 func (n notValid) Error() string {
-	return fmt.Sprintf("%d of %d backups are not valid: do not use those that are printed as not valid", len(n.errs), n.of)
+	return fmt.Sprintf("%d of %d backups are not valid or have damaged values: restore another one", len(n.errs), n.of)
 }
 
 // Unwrap returns the errors.
@@ -108,7 +125,11 @@ func verifyFiles(ctx context.Context, paths []string, verification backup.Verifi
 		if len(paths) == 1 || ctx.Err() != nil {
 			return err
 		}
-		fmt.Fprintf(out, "%s: not valid: %s\n", path, err)
+		what := "not valid"
+		if errors.Is(err, backup.ErrDamagedRows) {
+			what = "has damaged values"
+		}
+		fmt.Fprintf(out, "%s: %s: %s\n", path, what, err)
 		errs = append(errs, err)
 	}
 	if len(errs) > 0 {
@@ -128,13 +149,13 @@ func verifyFile(ctx context.Context, path string, verification backup.Verificati
 	what := "signature and digests are valid; nothing was decrypted"
 	switch {
 	case verified.Opened && verified.EscrowOpened:
-		what = "signature and digests are valid; archive and escrow file were read completely"
+		what = fmt.Sprintf("signature and digests are valid; archive and escrow file were read completely, and all %d values were opened", verified.Values)
 	case verified.EscrowMissing:
-		what = "signature and digests are valid; the archive's copy for other recipients was read completely, and that of the escrow file is missing"
+		what = "signature and digests are valid; the archive's copy for other recipients was read completely, and that of the escrow file is missing, so no value was opened"
 	case verified.Opened && verified.Manifest.Escrow != nil:
-		what = "signature and digests are valid; the archive was read completely, and the identity does not open the escrow file"
+		what = "signature and digests are valid; the archive was read completely, and the identity does not open the escrow file, so no value was opened"
 	case verified.Opened:
-		what = "signature and digests are valid; the archive was read completely"
+		what = "signature and digests are valid; the archive was read completely; no value was opened, which needs an escrow file"
 	}
 	fmt.Fprintf(out, "%s: %s.\n", verified.Manifest.ID, what)
 	printManifest(out, verified.Manifest, verified.SHA256)
@@ -143,8 +164,9 @@ func verifyFile(ctx context.Context, path string, verification backup.Verificati
 
 func backupRekeyCommand() *cobra.Command {
 	var (
-		publicKeys, identity, output, endedSHA256 string
-		recipients                                []string
+		o          offlineFlags
+		output     string
+		recipients []string
 	)
 	command := &cobra.Command{
 		Use:   "rekey MANIFEST",
@@ -159,14 +181,7 @@ the manifest has the digest of what is encrypted.
 The escrow file is included if an identity opens it; otherwise the command says that it is left out.`,
 		Args: backupArguments(1, wantedManifest),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			keys, err := readBackupKeys(publicKeys)
-			if err != nil {
-				return err
-			}
-			identities, err := readIdentities(flagIdentity, identity)
-			if err == nil {
-				err = checkAccepted(endedSHA256)
-			}
+			keys, identities, err := o.read()
 			if err != nil {
 				return err
 			}
@@ -183,7 +198,7 @@ The escrow file is included if an identity opens it; otherwise the command says 
 				return err
 			}
 			rekeying := &backup.Rekeying{
-				Source: from, ID: id, PublicKeys: keys, EndedSHA256: endedSHA256, Identities: identities,
+				Source: from, ID: id, PublicKeys: keys, EndedSHA256: o.endedSHA256, Identities: identities,
 				Recipients: to, Output: target, Phase: phases(&config.Config{}),
 			}
 			written, err := rekeying.Run(cmd.Context())
@@ -192,15 +207,13 @@ The escrow file is included if an identity opens it; otherwise the command says 
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Written to %s: %s.\n", output, strings.Join(written.Files, ", "))
 			if written.EscrowLeftOut {
-				fmt.Fprintf(cmd.OutOrStdout(), "The escrow file was left out: no identity in %s opens it. So the copy can be restored only with the Vault that has the master key.\n", identity)
+				fmt.Fprintf(cmd.OutOrStdout(), "The escrow file was left out: no identity in %s opens it. So the copy can be restored only with the Vault that has the master key.\n", o.identity)
 			}
 			return nil
 		},
 	}
-	requirePublicKeys(command, &publicKeys)
-	addAccepted(command, &endedSHA256)
+	o.add(command, "file with the age identities that open the backup (required)")
 	flags := command.Flags()
-	flags.StringVar(&identity, flagIdentity, "", "file with the age identities that open the backup (required)")
 	flags.StringArrayVar(&recipients, "recipient", nil, "age recipient of the copy; may be repeated (required)")
 	flags.StringVar(&output, "output", "", "existing directory to write the copy to (required)")
 	for _, name := range []string{flagIdentity, "recipient", "output"} {

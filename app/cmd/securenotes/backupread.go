@@ -22,7 +22,7 @@ import (
 )
 
 // flagPublicKeys names the file that `securenotes backup public-keys` printed.
-const flagPublicKeys = "public-keys"
+const flagPublicKeys = config.FlagPublicKeys
 
 func addPublicKeys(command *cobra.Command, file *string) {
 	command.Flags().StringVar(file, flagPublicKeys, "", "file that `securenotes backup public-keys` printed; without it, Vault's keys are used")
@@ -78,7 +78,7 @@ func openBackups(ctx context.Context, file, publicKeys string) (*backups, error)
 	if err != nil {
 		return nil, err
 	}
-	keys, err := backup.TrustedKeys(ctx, kept, t, newLog(c.Log, os.Stderr))
+	keys, err := backup.TrustedKeys(ctx, kept, t, true, newLog(c.Log, os.Stderr))
 	if err != nil {
 		return nil, err
 	}

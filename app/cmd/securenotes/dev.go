@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/securenotes/securenotes/app/config"
@@ -93,7 +94,9 @@ type localSecrets struct{ path string }
 type localSecretsFile struct {
 	SessionKeys *config.SessionKeys `json:"sessionKeys"`
 	Pepper      *config.Pepper      `json:"pepper"`
-	AuditKey    ed25519.PrivateKey  `json:"auditKey"`
+	// RestoredPeppers are entries beside Pepper. The last one is in use.
+	RestoredPeppers []restoredPepper   `json:"restoredPeppers,omitempty"`
+	AuditKey        ed25519.PrivateKey `json:"auditKey"`
 	// BackupKey is nil in the file of an earlier release.
 	BackupKey *localBackupKey `json:"backupKey,omitempty"`
 }
@@ -107,6 +110,9 @@ func (l localSecrets) SessionKeys(context.Context) (*config.SessionKeys, error) 
 // Pepper implements secrets.
 func (l localSecrets) Pepper(context.Context) (*config.Pepper, error) {
 	file, err := l.load()
+	if n := len(file.RestoredPeppers); n > 0 {
+		return file.RestoredPeppers[n-1].Pepper, err
+	}
 	return file.Pepper, err
 }
 
@@ -128,7 +134,7 @@ func (l localSecrets) load() (localSecretsFile, error) {
 	if err != nil {
 		return file, fmt.Errorf("local secrets: %w", err)
 	}
-	if json.Unmarshal(raw, &file) != nil || file.SessionKeys == nil || file.Pepper == nil || len(file.AuditKey) != ed25519.PrivateKeySize {
+	if json.Unmarshal(raw, &file) != nil || file.SessionKeys == nil || file.Pepper == nil || slices.ContainsFunc(file.RestoredPeppers, restoredPepper.missing) || len(file.AuditKey) != ed25519.PrivateKeySize {
 		return file, fmt.Errorf("local secrets: %s is damaged, or of an earlier release: remove the directory to start with an empty one", l.path)
 	}
 	return file, nil

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,9 @@ import (
 
 // localKey is the name of the local master key and of the local backup key.
 const localKey = "local"
+
+// localSecretsPath returns the path of the file of localSecrets.
+func localSecretsPath(c *config.Local) string { return c.File + ".secrets" }
 
 // localBackupKey signs backups in development.
 type localBackupKey struct {
@@ -69,15 +73,31 @@ func (l localSecrets) BackupKeys(context.Context) (*config.BackupKeys, error) {
 	}}, nil
 }
 
-// CreatePepper implements backup.PepperCreator. The file has one pepper, so it replaces that: the
-// database that is being restored has no password of another.
-func (l localSecrets) CreatePepper(_ context.Context, _ string, pepper *config.Pepper) error {
+// restoredPepper is a pepper that a restore from an escrow added.
+type restoredPepper struct {
+	Entry  string         `json:"entry"`
+	Pepper *config.Pepper `json:"pepper"`
+}
+
+func (r restoredPepper) missing() bool { return r.Pepper == nil }
+
+// CreatePepper implements backup.PepperCreator. The service then uses the new entry, and the others
+// stay in the file.
+func (l localSecrets) CreatePepper(_ context.Context, entry string, pepper *config.Pepper) error {
 	file, err := l.load()
 	if err != nil {
 		return err
 	}
-	file.Pepper = pepper
+	if slices.ContainsFunc(file.RestoredPeppers, func(r restoredPepper) bool { return r.Entry == entry }) {
+		return fmt.Errorf("local secrets: %w: %s has the entry %s", vault.ErrExists, l.path, entry)
+	}
+	file.RestoredPeppers = append(file.RestoredPeppers, restoredPepper{entry, pepper})
 	return l.save(file)
+}
+
+// DrillIdentity implements backup.IdentityReader. Only Vault has identities of the drill.
+func (l localSecrets) DrillIdentity(context.Context, string) (*config.DrillIdentity, error) {
+	return nil, fmt.Errorf("%w: keys.vault: is required for a drill", errConfiguration)
 }
 
 // localVersions has the versions of the local master key.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,6 +50,7 @@ var outcomes = []struct {
 	{store.ErrInUse, config.ReasonDatabaseInUse, config.ExitRetryable},
 	{store.ErrRestoreSuperseded, config.ReasonSuperseded, config.ExitSuperseded},
 	{store.ErrWaiters, config.ReasonBackupDeferred, config.ExitRetryable},
+	{backup.ErrDrillIdentity, config.ReasonDrillIdentityMissing, config.ExitConfiguration},
 	{destination.ErrDenied, config.ReasonDestinationDenied, config.ExitRetryable},
 	{destination.ErrFull, config.ReasonDestinationFull, config.ExitRetryable},
 	{destination.ErrUnavailable, config.ReasonDestinationUnavailable, config.ExitRetryable},
@@ -110,9 +112,19 @@ func conclude(err error) int {
 	return exit
 }
 
+// encodeTermination returns t in JSON. It does not escape what only HTML needs, because that would
+// take six bytes for one.
+func encodeTermination(t config.Termination) ([]byte, error) {
+	var raw bytes.Buffer
+	encoder := json.NewEncoder(&raw)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(t)
+	return raw.Bytes(), err
+}
+
 // writeTermination writes the termination message, if Kubernetes has created the file for it.
 func writeTermination(t config.Termination) error {
-	raw, err := json.Marshal(t)
+	raw, err := encodeTermination(t)
 	if err != nil {
 		return fmt.Errorf("termination message: %w", err)
 	}

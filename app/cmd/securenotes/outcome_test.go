@@ -50,6 +50,7 @@ func TestOutcome(t *testing.T) {
 		"target in use":         {err: store.ErrInUse, reason: config.ReasonDatabaseInUse, exit: config.ExitRetryable},
 		"another restore":       {err: store.ErrRestoreSuperseded, reason: config.ReasonSuperseded, exit: config.ExitSuperseded},
 		"migration waits":       {err: store.ErrWaiters, reason: config.ReasonBackupDeferred, exit: config.ExitRetryable},
+		"no drill identity":     {err: fmt.Errorf("%w: x", backup.ErrDrillIdentity), reason: config.ReasonDrillIdentityMissing, exit: config.ExitConfiguration},
 		"bucket denies":         {err: fmt.Errorf("x: %w", destination.ErrDenied), reason: config.ReasonDestinationDenied, exit: config.ExitRetryable},
 		"volume full":           {err: fmt.Errorf("x: %w", destination.ErrFull), reason: config.ReasonDestinationFull, exit: config.ExitRetryable},
 		"bucket away":           {err: fmt.Errorf("x: %w", destination.ErrUnavailable), reason: config.ReasonDestinationUnavailable, exit: config.ExitRetryable},

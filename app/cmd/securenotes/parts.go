@@ -47,6 +47,7 @@ type secrets interface {
 	backup.PepperCreator
 	audit.Signer
 	backup.Signer
+	backup.IdentityReader
 }
 
 // trust is the source of keys and secrets.
@@ -67,7 +68,7 @@ func newTrust(ctx context.Context, c *config.Config) (*trust, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &trust{provider: local, masterKey: localKey, versions: localVersions{local}, secrets: localSecrets{c.Keys.Local.File + ".secrets"}}, nil
+		return &trust{provider: local, masterKey: localKey, versions: localVersions{local}, secrets: localSecrets{localSecretsPath(c.Keys.Local)}}, nil
 	}
 	session, err := vault.NewSession(*c.Keys.Vault)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/securenotes/securenotes/app/config"
+	"github.com/securenotes/securenotes/app/config/truncate"
 	"github.com/securenotes/securenotes/app/internal/backup"
 	"github.com/securenotes/securenotes/app/internal/backup/archive"
 	"github.com/securenotes/securenotes/app/internal/backup/destination"
@@ -17,12 +18,12 @@ import (
 )
 
 // flagEscrowIdentity names a file with the age identities that open the escrow file.
-const flagEscrowIdentity = "escrow-identity"
+const flagEscrowIdentity = config.FlagEscrowIdentity
 
 // restoreOptions are the flags of restore.
 type restoreOptions struct {
 	config, publicKeys, identity, escrowIdentity, endedSHA256 string
-	older                                                     bool
+	older, acceptDamaged, overwrite                           bool
 }
 
 func restoreCommand() *cobra.Command {
@@ -44,6 +45,12 @@ and name. With --escrow-identity, nothing of the previous Vault is needed: the o
 the configured master key, and the peppers get a new entry in Vault. The output says what to configure then.
 A run that fails after the entry was created leaves an entry that nothing uses, and the next run creates another.
 
+With --overwrite, everything that the database has is deleted once the backup is verified. Nothing but another
+backup brings it back.
+
+A backup in which owner keys do not unwrap or values do not open is refused: from the escrow before anything
+is written, and otherwise at the end. With --accept-damaged, all the rest is restored.
+
 Sessions are not restored: users log in again, with their old passwords.`,
 		Args: backupArguments(1, wantedBackup),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -55,7 +62,9 @@ Sessions are not restored: users log in again, with their old passwords.`,
 	flags := command.Flags()
 	flags.StringVar(&o.identity, flagIdentity, "", "file with the age identity that opens the archive")
 	flags.StringVar(&o.escrowIdentity, flagEscrowIdentity, "", "restore from the escrow: file with the age identity that opens the escrow file; may be the file of --identity")
-	flags.BoolVar(&o.older, "older", false, "restore the backup although there is a newer one")
+	flags.BoolVar(&o.overwrite, config.FlagOverwrite, false, "delete every account and every note that the database has")
+	flags.BoolVar(&o.older, config.FlagOlder, false, "restore the backup although there is a newer one")
+	flags.BoolVar(&o.acceptDamaged, config.FlagAcceptDamaged, false, "restore the backup although owner keys do not unwrap or values do not open; they stay unreadable")
 	addAccepted(command, &o.endedSHA256)
 	return command
 }
@@ -94,9 +103,14 @@ func runRestore(ctx context.Context, o restoreOptions, name string, out io.Write
 		return err
 	}
 	defer db.Close()
+	existing := store.RefuseExisting
+	if o.overwrite {
+		existing = store.DeleteExisting
+	}
 	run := &backup.Restore{
 		Target: db, TargetName: databaseName(c.Database), Source: from, ID: id, PublicKeys: publicKeys, Living: t,
 		Identities: append(identities, escrow...), FromEscrow: o.escrowIdentity != "", Older: o.older, EndedSHA256: o.endedSHA256,
+		AcceptDamaged: o.acceptDamaged, Existing: existing,
 		Provider: t.provider, MasterKey: t.masterKey, Peppers: t, NewPeppers: t,
 		Deployment: c.Deployment, Phase: phases(c), Log: newLog(c.Log, os.Stderr),
 	}
@@ -107,7 +121,9 @@ func runRestore(ctx context.Context, o restoreOptions, name string, out io.Write
 	if err := printRestored(out, c, restored); err != nil {
 		return err
 	}
-	return writeTermination(config.Termination{Reason: config.ReasonComplete, Message: restoredMessage(restored)})
+	return writeTermination(config.Termination{
+		Reason: config.ReasonComplete, Message: truncate.Bytes(restoredMessage(restored), maxTermination), Restore: restored.Report(),
+	})
 }
 
 // nameIdentityFlag names the flag of the identity that does not open a file.
@@ -145,11 +161,14 @@ func restoredMessage(r *backup.Restored) string {
 	message := fmt.Sprintf("Backup %s is restored: %d rows of deployment %s; %d owner keys and %d values were decrypted.",
 		r.Manifest.ID, r.Rows, r.Manifest.Deployment.ID, r.Verified.Keys, r.Verified.Values)
 	if r.Before {
-		message = fmt.Sprintf("Backup %s was restored by an earlier run: the database has exactly its %d rows, of deployment %s.",
-			r.Manifest.ID, r.Rows, r.Manifest.Deployment.ID)
+		message = fmt.Sprintf("Backup %s was restored by an earlier run: the database has exactly its %d rows, of deployment %s; %d owner keys and %d values were decrypted.",
+			r.Manifest.ID, r.Rows, r.Manifest.Deployment.ID, r.Verified.Keys, r.Verified.Values)
 	}
 	if r.FromEscrow {
 		message += fmt.Sprintf(" The peppers are in the new entry %s with SHA-256 %s.", r.PepperEntry, r.PepperDigest)
+	}
+	if r.Damaged.Total > 0 {
+		message += fmt.Sprintf(" It is as it was backed up, so %s. These stay unreadable.", &r.Damaged)
 	}
 	return message
 }

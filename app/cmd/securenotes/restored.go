@@ -15,7 +15,11 @@ import (
 // printRestored prints what was restored and what to do next.
 func printRestored(out io.Writer, c *config.Config, r *backup.Restored) error {
 	fmt.Fprintln(out, restoredMessage(r))
-	fmt.Fprintln(out, "Next:")
+	next := "Next:"
+	if c.Keys.Vault != nil {
+		next = "Next, unless a NotesRestore of the operator does it:"
+	}
+	fmt.Fprintln(out, next)
 	if r.FromEscrow && c.Keys.Vault != nil {
 		command, err := markerCommand(c.Keys.Vault, r)
 		if err != nil {
@@ -28,6 +32,9 @@ func printRestored(out io.Writer, c *config.Config, r *backup.Restored) error {
 			r.Manifest.Deployment.ID, r.PepperEntry, r.PepperDigest)
 	} else if r.Manifest.Deployment.ID != c.Deployment.ID {
 		fmt.Fprintf(out, "  Set deployment.id to %s in the configuration: the notes are bound to it.\n", r.Manifest.Deployment.ID)
+	}
+	if r.FromEscrow && c.Keys.Local != nil {
+		fmt.Fprintf(out, "  The service uses this entry, which is in %s beside the earlier pepper.\n", localSecretsPath(c.Keys.Local))
 	}
 	fmt.Fprintln(out, "  Start the service. Users log in again, with their old passwords.")
 	why := "the restored rows need old versions of it, which cannot be retired before"

@@ -14,6 +14,8 @@ import (
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/backup"
 	"github.com/securenotes/securenotes/app/internal/backup/archive"
+	"github.com/securenotes/securenotes/app/internal/envelope"
+	"github.com/securenotes/securenotes/app/internal/reencrypt"
 )
 
 // TestPrintRestored checks what a restore says is to be done next.
@@ -35,7 +37,8 @@ func TestPrintRestored(t *testing.T) {
 			of: here, fromEscrow: true, keys: withVault, says: []string{"vault kv patch", "deployment.id to " + here},
 		},
 		"from the escrow, in development": {
-			of: there, fromEscrow: true, keys: config.Keys{Local: &config.Local{}}, says: []string{"deployment.id to " + there}, not: []string{"vault kv"},
+			of: there, fromEscrow: true, keys: config.Keys{Local: &config.Local{File: "/data/master.key"}},
+			says: []string{"deployment.id to " + there, "in /data/master.key.secrets beside the earlier pepper"}, not: []string{"vault kv"},
 		},
 		"without escrow": {
 			of: here, keys: withVault, says: []string{"old versions of it, which cannot be retired before"}, not: []string{"vault kv", "deployment.id", "outside Vault"},
@@ -147,5 +150,18 @@ func TestDatabaseName(t *testing.T) {
 	}
 	if got := databaseName(config.Database{SQLite: &config.SQLite{Path: "/data/notes.db"}}); got != "/data/notes.db" {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestRestoredMessageNamesDamage checks that the output names what stays unreadable.
+func TestRestoredMessageNamesDamage(t *testing.T) {
+	restored := &backup.Restored{Manifest: &archive.Manifest{ID: "ID"}}
+	if message := restoredMessage(restored); strings.Contains(message, "damaged") {
+		t.Errorf("without damage: %s", message)
+	}
+	place := reencrypt.Damage{Table: "notes", Column: "content", Row: "r", Owner: "o", Err: envelope.ErrNotAuthentic}
+	restored.Damaged = backup.Damaged{Total: 12, First: []reencrypt.Damage{place, place}}
+	if message := restoredMessage(restored); !strings.Contains(message, "12 values are damaged: notes.content of row r of owner o: ") || !strings.Contains(message, "and 10 more. These stay unreadable") {
+		t.Errorf("with damage: %s", message)
 	}
 }

@@ -49,18 +49,28 @@ type Made struct {
 	Manifest *archive.Manifest
 	// SHA256 is that of the manifest file, in hexadecimal.
 	SHA256 string
+	// SnapshotAt is when the database was read, VerifiedAt when the files had been read back, and
+	// UploadedAt when the manifest had been written and read back.
+	SnapshotAt, VerifiedAt, UploadedAt time.Time
+	// Deleted are the ids of the backups that Settings.Keep no longer keeps, and that this run has
+	// deleted.
+	Deleted []string
+	// Destination is what the destination has afterwards. Nil: it could not be listed.
+	Destination *config.DestinationReport
 }
 
-// Run makes one backup. If it returns an error, there is no new backup, unless only the answer to
-// the last write was lost, or reading back what it wrote failed. Every error but a Refusal can be
-// retried.
+// Run makes one backup, and then deletes those that Settings.Keep no longer keeps, whose failure is
+// only in what it returns. If it returns an error, there is no new backup, unless only the answer
+// to the last write was lost, or a check after it failed: what it wrote could not be read back, or
+// a key version ended at that time. Every error can be retried, except a Refusal for another reason
+// than ErrVersionsGone.
 func (b *Backup) Run(ctx context.Context) (*Made, error) {
 	recipients, escrow, err := b.recipients()
 	if err != nil {
 		return nil, err
 	}
 	b.sweep(ctx)
-	started := b.Now().UTC().Truncate(time.Second)
+	started := b.now()
 	sequence, err := b.nextSequence(ctx, started)
 	if err != nil {
 		return nil, err
@@ -71,17 +81,38 @@ func (b *Backup) Run(ctx context.Context) (*Made, error) {
 			ID: b.Deployment.ID, Namespace: b.Deployment.Namespace, Name: b.Deployment.Name, SecureNotesUID: b.Settings.SecureNotesUID,
 		},
 	}
-	if err := b.writeFiles(ctx, m, recipients, escrow); err != nil {
+	snapshotAt, err := b.writeFiles(ctx, m, recipients, escrow)
+	if err != nil {
 		return nil, err
 	}
 	if err := b.readBack(ctx, m); err != nil {
 		return nil, err
 	}
-	if err := b.checkVersions(ctx, m); err != nil {
+	verifiedAt := b.now()
+	if err := b.recordVersions(ctx, m); err != nil {
 		return nil, err
 	}
-	m.CompletedAt = b.Now().UTC().Truncate(time.Second)
-	return b.publish(ctx, m)
+	m.CompletedAt = b.now()
+	made, err := b.publish(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	made.SnapshotAt, made.VerifiedAt, made.UploadedAt = snapshotAt, verifiedAt, b.now()
+	b.retain(ctx, made)
+	return made, nil
+}
+
+// now returns the time as a manifest has it.
+func (b *Backup) now() time.Time { return b.Now().UTC().Truncate(time.Second) }
+
+// reference returns the time at which ages are measured: the start by the operator's clock, or now
+// if that is earlier. If only the clock of this node is ahead, nothing is deleted too soon.
+func (b *Backup) reference() time.Time {
+	now := b.Now()
+	if started := b.Settings.StartedAt; !started.IsZero() && started.Before(now) {
+		return started
+	}
+	return now
 }
 
 func (b *Backup) recipients() (recipients, escrow []age.Recipient, err error) {
@@ -99,7 +130,7 @@ func (b *Backup) recipients() (recipients, escrow []age.Recipient, err error) {
 
 // sweep removes what failed backups have left. Credentials that cannot delete are no failure.
 func (b *Backup) sweep(ctx context.Context) {
-	removed, err := b.Destination.Sweep(ctx, b.Now().Add(-sweepAge))
+	removed, err := b.Destination.Sweep(ctx, b.reference().Add(-sweepAge))
 	if removed > 0 {
 		b.Log.Info("removed what failed backups have left", "destination", b.Destination.String(), "files", removed)
 	}
@@ -109,15 +140,20 @@ func (b *Backup) sweep(ctx context.Context) {
 }
 
 // nextSequence returns the number of this backup: the seconds since 1970, so that it also grows if
-// the manifests of earlier backups are gone, or more than that of the newest one.
+// the manifests of earlier backups are gone, or more than that of the newest one. That they cannot
+// all be read is only worth a warning, because it would be so for every later backup, too.
 func (b *Backup) nextSequence(ctx context.Context, started time.Time) (int64, error) {
 	keys, err := b.Signer.BackupKeys(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("read the public keys of the backup key: %w", err)
 	}
-	all, err := List(ctx, b.Destination, keys)
-	if err != nil {
+	var all []Found
+	err = scan(ctx, b.Destination, keys, func(found Found) { all = append(all, found) })
+	if ctx.Err() != nil {
 		return 0, err
+	}
+	if err != nil {
+		b.Log.Warn("the earlier backups could not all be read, so the number of this backup may not be the highest", "destination", b.Destination.String(), "error", err.Error())
 	}
 	for _, found := range all {
 		if found.Err != nil {
@@ -136,28 +172,29 @@ func (b *Backup) nextSequence(ctx context.Context, started time.Time) (int64, er
 }
 
 // writeFiles writes archive and escrow from one snapshot, and records in the manifest what they
-// are.
-func (b *Backup) writeFiles(ctx context.Context, m *archive.Manifest, recipients, escrow []age.Recipient) (err error) {
+// are. It returns when the snapshot began.
+func (b *Backup) writeFiles(ctx context.Context, m *archive.Manifest, recipients, escrow []age.Recipient) (at time.Time, err error) {
 	snapshot, err := b.Store.Snapshot(ctx)
 	if err != nil {
-		return fmt.Errorf("begin to read the database: %w", err)
+		return at, fmt.Errorf("begin to read the database: %w", err)
 	}
+	at = b.now()
 	// An open snapshot keeps PostgreSQL from removing dead rows, so it ends before the rest.
 	defer func() { err = errors.Join(err, snapshot.Close()) }()
 	w, err := b.prepare(ctx, snapshot, m)
 	if err != nil {
-		return err
+		return at, err
 	}
 	if err := w.writeArchive(ctx, m, recipients); err != nil {
-		return fmt.Errorf("write the archive: %w", err)
+		return at, fmt.Errorf("write the archive: %w", err)
 	}
 	if len(escrow) == 0 {
-		return nil
+		return at, nil
 	}
 	if err := w.writeEscrow(ctx, m, escrow); err != nil {
-		return fmt.Errorf("write the escrow file: %w", err)
+		return at, fmt.Errorf("write the escrow file: %w", err)
 	}
-	return nil
+	return at, nil
 }
 
 // prepare reads what a backup says about the database besides its rows.

@@ -10,12 +10,15 @@ import (
 	"github.com/securenotes/securenotes/app/internal/envelope"
 )
 
-// Columns that a backup reads, and does not only copy.
+// Tables and columns that a backup reads, and does not only copy.
 const (
+	tableNotes        = "notes"
 	tableUsers        = "users"
 	columnPepper      = "pepper_id"
 	columnOwner       = "owner"
 	columnID          = "id"
+	columnKey         = "key_id"
+	columnRevision    = "revision"
 	columnWrapped     = "wrapped"
 	columnVersion     = "kek_version"
 	columnBornVersion = "born_version"

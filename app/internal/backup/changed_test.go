@@ -102,14 +102,25 @@ func TestManifestIsReadBack(t *testing.T) {
 }
 
 // TestKeptKeysWithoutVault checks that the public keys of a file are used while Vault does not give
-// its own, with a warning.
+// its own, with a warning, if a restore from the escrow asks. For others, a Compromise that the
+// file does not know decides.
 func TestKeptKeysWithoutVault(t *testing.T) {
 	kept := newHolder(t, "source").publicKeys()
 	var log bytes.Buffer
-	got, err := backup.TrustedKeys(ctx, kept, unreadable{}, slog.New(slog.NewTextHandler(&log, nil)))
+	got, err := backup.TrustedKeys(ctx, kept, failing{vault.ErrUnavailable}, true, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil || !cmp.Equal(got, kept) || !strings.Contains(log.String(), vault.ErrUnavailable.Error()) {
 		t.Errorf("%+v, %v, and it logs %q", got, err, log.String())
 	}
+	for failure, want := range map[error]error{vault.ErrUnavailable: vault.ErrUnavailable, vault.ErrSealed: vault.ErrSealed, vault.ErrDenied: vault.ErrDenied, vault.ErrNotFound: nil} {
+		got, err := backup.TrustedKeys(ctx, kept, failing{failure}, false, slog.New(slog.DiscardHandler))
+		if !errors.Is(err, want) || (err == nil) != cmp.Equal(got, kept) {
+			t.Errorf("Vault says %v: %+v, %v; want %v", failure, got, err, want)
+		}
+	}
+	r := newRefused(t, newMigratedSQLite, true)
+	r.run.Living = failing{vault.ErrSealed}
+	r.target.adopt(t, r.target.mustRestore(t, r.run))
+	r.target.mustHave(t, r.source.users)
 }
 
 // rekeying returns a run that copies the backup for another identity, into an empty directory.

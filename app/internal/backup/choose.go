@@ -12,11 +12,12 @@ import (
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/backup/archive"
+	"github.com/securenotes/securenotes/app/internal/vault"
 )
 
 // choose returns the signed manifest of the backup to restore.
 func (r *Restore) choose(ctx context.Context) (*archive.Manifest, error) {
-	keys, err := TrustedKeys(ctx, r.PublicKeys, r.Living, r.Log)
+	keys, err := TrustedKeys(ctx, r.PublicKeys, r.Living, r.FromEscrow, r.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -89,8 +90,9 @@ func rowsText(m *archive.Manifest) string {
 
 // TrustedKeys returns the public keys to verify manifests with: those that were kept elsewhere, or
 // those of Vault. If both are of one key, the later ones decide, because a Compromise may have
-// ended a version since the others were kept.
-func TrustedKeys(ctx context.Context, kept *config.BackupKeys, living KeyReader, log *slog.Logger) (*config.BackupKeys, error) {
+// ended a version since the others were kept. If Vault fails to answer, keptAlone decides whether
+// the others are trusted without it; that it has no such key is an answer.
+func TrustedKeys(ctx context.Context, kept *config.BackupKeys, living KeyReader, keptAlone bool, log *slog.Logger) (*config.BackupKeys, error) {
 	var current *config.BackupKeys
 	var err error
 	if living != nil {
@@ -101,6 +103,8 @@ func TrustedKeys(ctx context.Context, kept *config.BackupKeys, living KeyReader,
 		return nil, noPublicKeys(err)
 	case kept == nil:
 		return current, nil
+	case err != nil && !keptAlone && !errors.Is(err, vault.ErrNotFound):
+		return nil, fmt.Errorf("read the public keys in Vault, because a Compromise may have ended a version since the file of --public-keys was saved: %w", err)
 	case err != nil:
 		log.Warn("Vault does not give the public keys, so a version that a Compromise has ended since the file of public keys was saved is still trusted", "error", err.Error())
 	case current != nil && continues(current, kept):

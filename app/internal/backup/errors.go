@@ -23,11 +23,16 @@ var (
 	ErrVersionsRefused = errors.New("master key versions are refused")
 	// ErrPepperMissing means that nobody has the pepper of a password.
 	ErrPepperMissing = errors.New("a pepper is missing")
+	// ErrDamagedRows means that owner keys do not unwrap, or that values do not open. The backup is
+	// as it was written: the database had the damage. A restore without an escrow notices it at the
+	// end, when the database is already marked.
+	ErrDamagedRows = errors.New("damaged owner keys or values")
 	// ErrChanged means that the files changed while a restore loaded them. Unlike the others it is
 	// no refusal: rows have been written.
 	ErrChanged = errors.New("the files changed while they were read")
-	// ErrVersionsGone means that the master key no longer has the versions that a new backup needs.
-	ErrVersionsGone = errors.New("master key versions are gone")
+	// ErrVersionsGone means that the master key no longer has the versions that a new backup needs,
+	// or that a Compromise has ended the version of the backup key that signed it.
+	ErrVersionsGone = errors.New("key versions are gone")
 )
 
 // refuse returns a refusal: object is what is refused, because of cause, and next is what to do.

@@ -35,7 +35,7 @@ func (w *writing) writeEscrow(ctx context.Context, m *archive.Manifest, recipien
 	var written archive.Written
 	err = w.Phase(ctx, "owner keys", func(ctx context.Context, report Report) error {
 		written, err = w.upload(ctx, archive.Name(m.ID, archive.KindEscrow, false), contents, recipients, func(out *archive.Writer) error {
-			if err := w.writeKeys(ctx, out, counter(m.Rows[archive.TableOwnerKeys], report)); err != nil {
+			if err := w.writeKeys(ctx, m, out, counter(m.Rows[archive.TableOwnerKeys], report)); err != nil {
 				return err
 			}
 			// Recovery codes may need a pepper that no password needs.
@@ -77,7 +77,7 @@ func (w *writing) peppers(ctx context.Context) (*config.Pepper, map[string][]byt
 }
 
 // writeKeys writes the canary's key, then every owner key in the order of the archive.
-func (w *writing) writeKeys(ctx context.Context, out *archive.Writer, count func()) error {
+func (w *writing) writeKeys(ctx context.Context, m *archive.Manifest, out *archive.Writer, count func()) error {
 	canary := w.meta.Canary
 	canary.Owner = archive.CanaryOwner
 	page := append(make([]envelope.StoredKey, 0, keyPage), canary)
@@ -86,6 +86,9 @@ func (w *writing) writeKeys(ctx context.Context, out *archive.Writer, count func
 			return nil
 		}
 		keys, err := w.Keys.Export(ctx, page)
+		if errors.Is(err, envelope.ErrRefused) {
+			err = w.explainRefused(ctx, m, page, err)
+		}
 		page = page[:0]
 		if err != nil {
 			return err
@@ -120,4 +123,31 @@ func (w *writing) writeKeys(ctx context.Context, out *archive.Writer, count func
 		}
 	}
 	return flush()
+}
+
+// explainRefused returns the refusal because of the first key in page that does not unwrap: its
+// version was retired meanwhile, or it is damaged. refused is the error.
+func (w *writing) explainRefused(ctx context.Context, m *archive.Manifest, page []envelope.StoredKey, refused error) error {
+	if _, err := w.neededVersions(ctx, m); err != nil {
+		return err
+	}
+	keys, err := w.Keys.UnwrapAll(ctx, page)
+	if err != nil {
+		return err
+	}
+	for i, key := range keys {
+		if key.Err == nil {
+			continue
+		}
+		stored := page[i]
+		if stored.Owner == archive.CanaryOwner {
+			break
+		}
+		return &archive.Refusal{
+			Reason: ErrDamagedRows, Object: "escrow", Err: key.Err,
+			Cause: fmt.Sprintf("the owner key %s of the account %s does not unwrap, so what is sealed under it is unreadable", stored.ID, stored.Owner),
+			Next:  "restore the row in owner_keys from a backup of the database, or delete the account, or back up without escrow until then",
+		}
+	}
+	return refused
 }

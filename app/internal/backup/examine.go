@@ -9,36 +9,31 @@ import (
 	"github.com/securenotes/securenotes/app/internal/store"
 )
 
-// examination is what a complete reading of a backup has found.
+// examination is a reading of a backup, and what its rows need.
 type examination struct {
-	*archive.Report
+	*reading
 	*census
-	// rekeyed reports whether the copies for other recipients are used.
-	rekeyed bool
 }
 
-// rowVisitor is called with each row of an archive.
-type rowVisitor func(table archive.Table, values []any) error
-
-// ignoreRow is a rowVisitor that does nothing.
-func ignoreRow(archive.Table, []any) error { return nil }
-
 // examine reads all files of the backup, first their digests, then all that is in them, and writes
-// nothing. It prefers the original files to copies for other recipients.
-func (r *Restore) examine(ctx context.Context, m *archive.Manifest, visit rowVisitor) (*examination, error) {
+// nothing. It prefers the original files to copies for other recipients. begin returns the visitor
+// of one reading.
+func (r *Restore) examine(ctx context.Context, m *archive.Manifest, begin func() rowVisitor) (*examination, error) {
 	if err := checkSchema(m); err != nil {
 		return nil, err
 	}
 	if len(r.Identities) == 0 {
 		return nil, refuse(archive.ErrNoIdentity, "backup "+m.ID, "no identity was given", "give the file with the age identity of one of its recipients with --identity")
 	}
-	check := r.check(m)
-	found := &examination{census: newCensus()}
-	check.Row = func(table archive.Table, values []any, _ []byte) error {
-		return errors.Join(found.add(table, values), visit(table, values))
-	}
-	report, rekeyed, err := readFiles(ctx, check, r.Phase)
-	found.Report, found.rekeyed = report, rekeyed
+	found := &examination{}
+	var err error
+	found.reading, err = readFiles(ctx, r.check(m), r.Phase, func() rowVisitor {
+		found.census = newCensus()
+		visit := begin()
+		return func(table archive.Table, values []any) error {
+			return errors.Join(found.add(table, values), visit(table, values))
+		}
+	})
 	return found, err
 }
 

@@ -85,12 +85,28 @@ func (h *holder) begin(operation string) error {
 }
 
 // SignBackup implements backup.Signer.
-func (h *holder) SignBackup(_ context.Context, message []byte) (string, error) {
+func (h *holder) SignBackup(ctx context.Context, message []byte) (string, error) {
 	if err := h.begin("sign"); err != nil {
 		return "", err
 	}
 	version := len(h.signing)
-	return fmt.Sprintf("vault:v%d:%s", version, base64.StdEncoding.EncodeToString(ed25519.Sign(h.signing[version-1], message))), nil
+	return h.version(version).SignBackup(ctx, message)
+}
+
+// version returns a signer with one version of the backup key, as the thief of it has it.
+func (h *holder) version(version int) versionSigner {
+	return versionSigner{h.signing[version-1], version}
+}
+
+// versionSigner signs with one version of a backup key.
+type versionSigner struct {
+	key     ed25519.PrivateKey
+	version int
+}
+
+// SignBackup implements archive.Signer.
+func (v versionSigner) SignBackup(_ context.Context, message []byte) (string, error) {
+	return fmt.Sprintf("vault:v%d:%s", v.version, base64.StdEncoding.EncodeToString(ed25519.Sign(v.key, message))), nil
 }
 
 // BackupKeys implements backup.KeyReader.

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 
@@ -57,10 +59,12 @@ func (s *site) mustBeWhole(t testing.TB) int {
 	return whole
 }
 
-// afterManifest reports whether the manifest has been written before a step of a first backup,
-// which then reads it back.
-func afterManifest(step string) bool {
-	return step == "after: create .manifest.json" || strings.HasSuffix(step, "open .manifest.json") || step == "read .manifest.json"
+// afterManifest reports whether the manifest had been written before the step that failed. The
+// backup then reads it back, and the keys once more.
+func (s *steps) afterManifest() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.taken[:s.at], "after: create .manifest.json")
 }
 
 // every is how many steps apart the tests kill a run, by the kind of the database: what the runs do
@@ -87,12 +91,13 @@ func TestBackupKilledAtEachStep(t *testing.T) {
 					break
 				}
 				killed++
-				if err == nil && step != "before: sweep" && step != "after: sweep" {
+				// What is deleted after the new backup exists is not needed for it.
+				if err == nil && step != "before: sweep" && step != "after: sweep" && !taken.afterManifest() {
 					t.Errorf("interrupted %s: no error", step)
 				}
 				visible := s.mustBeWhole(t)
 				// The last part of a manifest may be the end of it.
-				if want := err == nil || afterManifest(step); (visible == 1) != want && step != "write part of .manifest.json" {
+				if want := err == nil || taken.afterManifest(); (visible == 1) != want && step != "write part of .manifest.json" {
 					t.Errorf("interrupted %s: %d backups are visible", step, visible)
 				}
 				if s.mustBackUp(t); s.mustBeWhole(t) != visible+1 {
@@ -108,6 +113,73 @@ func TestBackupKilledAtEachStep(t *testing.T) {
 			target.mustRestore(t, target.restore(s, made.Manifest.ID))
 			target.mustHave(t, s.users)
 		})
+	}
+}
+
+// TestDeletionKilledAtEachStep kills a backup at each step from its last write on, while it deletes
+// older ones. What is visible is always whole, and later runs delete the rest.
+func TestDeletionKilledAtEachStep(t *testing.T) {
+	t.Parallel()
+	d := newDaily(t, 2)
+	before := d.made
+	stored := map[string][]byte{}
+	for _, entry := range mustList(t, d.to) {
+		stored[entry.Name] = d.readFile(t, entry.Name)
+	}
+	keep := &config.Keep{Count: 2}
+	// interrupted starts again with the two backups, and interrupts the third.
+	interrupted := func(at int) (*steps, error) {
+		d.made, d.directory = before, t.TempDir()
+		d.to = directory(t, d.directory)
+		for name, raw := range stored {
+			d.writeFile(t, name, raw)
+		}
+		taken := &steps{at: at, err: errInterrupted}
+		run, stepped := d.run(keep), d.stepBackup(t, taken)
+		stepped.Now, stepped.Settings.Keep = run.Now, keep
+		made, err := stepped.Run(ctx)
+		if made != nil {
+			d.made = append(slices.Clone(before), made.Manifest)
+		}
+		d.interrupt = nil
+		return taken, err
+	}
+	whole, err := interrupted(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := slices.Index(whole.taken, "after: create .manifest.json")
+	deleted := 0
+	for at := last; ; at++ {
+		taken, err := interrupted(at)
+		step, failed := taken.failed()
+		if !failed {
+			break
+		}
+		if err == nil && !taken.afterManifest() {
+			t.Errorf("interrupted %s: no error", step)
+		}
+		if strings.Contains(step, "delete") {
+			deleted++
+		}
+		// Of the three, only the first one may be deleted.
+		if visible := d.mustBeWhole(t); !d.exists(before[1].ID) || visible < 2 || visible > 3 {
+			t.Errorf("interrupted %s: %d backups are visible", step, visible)
+		}
+		d.mustRun(keep, nil)
+		if visible := d.mustBeWhole(t); visible != 2 {
+			t.Errorf("after an interruption %s: %d backups are visible, want 2", step, visible)
+		}
+		d.mustRun(keep, func(b *backup.Backup) { b.Now = func() time.Time { return time.Now().Add(3 * day) } })
+		d.mustRun(keep, nil) // the last one is from the future
+		for _, m := range before {
+			if left := d.files(m.ID); len(left) != 0 {
+				t.Errorf("after an interruption %s: left %q", step, left)
+			}
+		}
+	}
+	if deleted < 8 {
+		t.Errorf("a run was killed at only %d steps of a deletion", deleted)
 	}
 }
 
@@ -227,10 +299,10 @@ func TestBackupFails(t *testing.T) {
 			if !failed {
 				break
 			}
-			if !errors.Is(err, failure) {
+			if !errors.Is(err, failure) && (err != nil || !taken.afterManifest()) {
 				t.Errorf("%v at %s: the error is %v", failure, step, err)
 			}
-			if visible := s.mustBeWhole(t); visible != 0 && !afterManifest(step) && step != "write part of .manifest.json" {
+			if visible := s.mustBeWhole(t); visible != 0 && !taken.afterManifest() && step != "write part of .manifest.json" {
 				t.Errorf("%v at %s: %d backups are visible", failure, step, visible)
 			}
 		}
@@ -263,6 +335,39 @@ func TestVersionRetiredDuringBackup(t *testing.T) {
 	}
 	if whole := s.mustBeWhole(t); whole != 0 {
 		t.Errorf("%d backups are visible", whole)
+	}
+}
+
+// publishing calls a function before a manifest is written.
+type publishing struct {
+	destination.Destination
+	before func()
+}
+
+// Create implements destination.Destination.
+func (p publishing) Create(ctx context.Context, name string, content io.Reader) error {
+	if strings.HasSuffix(name, ".manifest.json") {
+		p.before()
+	}
+	return p.Destination.Create(ctx, name, content)
+}
+
+// TestKeyEndedWhilePublished checks that a backup fails, and can be repeated, if a Compromise or a
+// retirement ends a version that it needs in the instant in which its manifest is written.
+func TestKeyEndedWhilePublished(t *testing.T) {
+	for name, end := range map[string]func(*site){
+		"compromise": func(s *site) { s.renewSigning(t) },
+		"retirement": func(s *site) { s.moveTo(t) },
+	} {
+		s := newSite(t, "source", newMigratedSQLite(t))
+		s.claim(t)
+		s.fill(t, 2, 1)
+		run := s.backup(t)
+		run.Destination = publishing{s.to, func() { end(s) }}
+		if made, err := run.Run(ctx); !errors.Is(err, backup.ErrVersionsGone) || errors.Is(err, archive.ErrEndedVersion) {
+			t.Errorf("%s: made %+v, %v; want %v", name, made, err, backup.ErrVersionsGone)
+		}
+		s.mustBackUp(t)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 // One transaction loads up to loadRows rows of up to about loadBytes bytes.
-const loadRows, loadBytes = 5000, 2 << 20
+const loadRows, loadBytes = 5000, 4 << 20
 
 // load reads the files once more and loads the rows. The digests are compared again at the end: the
 // files may have been replaced since they were verified.

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -32,6 +34,12 @@ type Found struct {
 	Err    error
 	// Incomplete says which file of a valid manifest is missing or has another size.
 	Incomplete error
+	// ended is the manifest if only a Compromise, which ended the version of the key, makes it not
+	// valid.
+	ended *archive.Manifest
+	// whole reports whether the files of Manifest or ended, and not only copies of them, are there
+	// with the sizes that it says.
+	whole bool
 	// ofOther reports whether the file names another key, as those of another SecureNotes in the
 	// same destination do.
 	ofOther bool
@@ -41,42 +49,77 @@ type Found struct {
 // not valid, or that cannot be read although others can, is in the list with its error. Other
 // errors mean that the destination cannot be read.
 func List(ctx context.Context, from destination.Destination, keys *config.BackupKeys) ([]Found, error) {
+	var all []Found
+	if err := scan(ctx, from, keys, func(found Found) { all = append(all, found) }); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(all, func(a, b Found) int { return strings.Compare(b.ID, a.ID) })
+	return all, nil
+}
+
+// scan is List, and calls visit with each manifest, in no order and never twice at the same time.
+// So a caller need not keep them all in memory.
+func scan(ctx context.Context, from destination.Destination, keys *config.BackupKeys, visit func(Found)) error {
 	entries, err := from.List(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list the backups: %w", err)
+		return fmt.Errorf("list the backups: %w", err)
 	}
-	var found []Found
+	var ids []string
 	sizes := make(map[string]int64, len(entries))
 	for _, entry := range entries {
 		sizes[entry.Name] = entry.Size
 		if id, isManifest, ok := archive.SplitName(entry.Name); ok && isManifest {
-			found = append(found, Found{ID: id})
+			ids = append(ids, id)
 		}
 	}
+	var one sync.Mutex
 	group, reading := errgroup.WithContext(ctx)
 	group.SetLimit(manifestReaders)
-	for i := range found {
+	for _, id := range ids {
 		group.Go(func() error {
-			file, err := readManifest(reading, from, found[i].ID)
+			found := Found{ID: id}
+			file, err := readManifest(reading, from, id)
 			switch {
 			case errors.Is(err, destination.ErrUnavailable), reading.Err() != nil:
 				return err
 			case err != nil:
-				found[i].Err = err
+				found.Err = err
 			default:
-				found[i].SHA256 = file.SHA256()
-				found[i].Manifest, found[i].Err = file.Verify(keys, "")
-				found[i].Incomplete = incomplete(found[i].Manifest, sizes)
-				found[i].ofOther = file.Key() != "" && file.Key() != keys.Key
+				found.verify(file, keys, sizes)
 			}
+			one.Lock()
+			defer one.Unlock()
+			visit(found)
 			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return nil, err
+	return group.Wait()
+}
+
+// verify verifies a manifest file, and compares it with the sizes of the files in the destination.
+func (f *Found) verify(file *manifestFile, keys *config.BackupKeys, sizes map[string]int64) {
+	f.SHA256 = file.SHA256()
+	f.ofOther = file.Key() != "" && file.Key() != keys.Key
+	f.Manifest, f.Err = file.Verify(keys, "")
+	f.Incomplete = incomplete(f.Manifest, sizes)
+	if errors.Is(f.Err, archive.ErrEndedVersion) {
+		// Its own SHA-256 accepts it. Whatever else is wrong is still an error.
+		f.ended, _ = file.Verify(keys, f.SHA256)
 	}
-	slices.SortFunc(found, func(a, b Found) int { return strings.Compare(b.ID, a.ID) })
-	return found, nil
+	f.whole = isWhole(cmp.Or(f.Manifest, f.ended), sizes)
+}
+
+// isWhole reports whether the files of a manifest are there with the sizes that it says.
+func isWhole(m *archive.Manifest, sizes map[string]int64) bool {
+	if m == nil {
+		return false
+	}
+	for _, kind := range []archive.Kind{archive.KindArchive, archive.KindEscrow} {
+		if want, has := m.File(kind); has && sizes[archive.Name(m.ID, kind, false)] != want.Size {
+			return false
+		}
+	}
+	return true
 }
 
 // incomplete says which file of a backup is missing or has another size than the manifest says.

@@ -38,6 +38,12 @@ type PepperReader interface {
 	Pepper(context.Context) (*config.Pepper, error)
 }
 
+// IdentityReader reads the identities of the drill.
+type IdentityReader interface {
+	// DrillIdentity reads the value of an entry. Error: vault.ErrNotFound.
+	DrillIdentity(ctx context.Context, entry string) (*config.DrillIdentity, error)
+}
+
 // PepperCreator creates a pepper beside that of the configuration.
 type PepperCreator interface {
 	// CreatePepper stores the pepper in a new entry. It replaces nothing.

@@ -23,6 +23,8 @@ type plan struct {
 	// meta is what the database records at the end.
 	meta  store.Meta
 	fence int
+	// damaged is what the archive has of damage, if the escrow's keys opened every value.
+	damaged Damaged
 	// pepperEntry and newPepper are from an escrow.
 	pepperEntry string
 	newPepper   *config.Pepper
@@ -31,18 +33,26 @@ type plan struct {
 // belongsTo returns the SecureNotes that the target becomes part of, as namespace/name.
 func (r *Restore) belongsTo() string { return r.Deployment.Namespace + "/" + r.Deployment.Name }
 
-// plan checks what the backup needs of Vault, and writes nothing.
-func (r *Restore) plan(ctx context.Context, m *archive.Manifest, found *examination) (*plan, error) {
+// newPlan returns what the archive says by itself.
+func (r *Restore) newPlan(m *archive.Manifest, found *examination) (*plan, error) {
 	canary := found.Contents.Canary
 	if canary == nil {
 		return nil, refuse(archive.ErrDamaged, "backup "+m.ID, "it has no canary", "use another backup")
 	}
-	p := &plan{manifest: m, rekeyed: found.rekeyed, keys: envelope.NewKeyring(m.Deployment.ID, r.Provider)}
+	p := &plan{manifest: m, rekeyed: found.rekeyed, damaged: found.damaged, keys: envelope.NewKeyring(m.Deployment.ID, r.Provider)}
 	p.meta = store.Meta{
 		DeploymentID: m.Deployment.ID, BelongsTo: r.belongsTo(),
 		Canary: envelope.StoredKey{Owner: deployment.CanaryOwner, ID: canary.ID, Wrapped: envelope.Wrapped(canary.Wrapped)}, Sealed: canary.Sealed,
 	}
-	var err error
+	return p, nil
+}
+
+// plan checks what the backup needs of Vault, and writes nothing.
+func (r *Restore) plan(ctx context.Context, m *archive.Manifest, found *examination) (*plan, error) {
+	p, err := r.newPlan(m, found)
+	if err != nil {
+		return nil, err
+	}
 	if r.FromEscrow {
 		err = r.planFromEscrow(ctx, p, found)
 	} else {
@@ -86,11 +96,18 @@ func (r *Restore) planFromVault(ctx context.Context, p *plan, found *examination
 }
 
 // checkVersions refuses a backup that has keys under versions that Vault does not decrypt with. A
-// damaged key beside one that it unwraps is left to the verification at the end.
+// damaged key beside one that it unwraps is left to the verification at the end. So are all keys of
+// a version, if damage is accepted and it is not the canary's: a rotation leaves the damaged ones
+// under their old version.
 func (r *Restore) checkVersions(ctx context.Context, p *plan, c *census) error {
+	canary, err := p.meta.Canary.Wrapped.Version()
+	if err != nil {
+		return fmt.Errorf("canary: %w", err)
+	}
 	var refused []string
 	var why error
 	least := 0
+	ofCanary := false
 	for _, version := range c.versions() {
 		results, err := p.keys.UnwrapAll(ctx, c.keys[version])
 		if err != nil {
@@ -113,15 +130,19 @@ func (r *Restore) checkVersions(ctx context.Context, p *plan, c *census) error {
 		if refused = append(refused, fmt.Sprint(version)); least == 0 {
 			least, why = version, err
 		}
+		ofCanary = ofCanary || version == canary
 	}
-	if len(refused) == 0 {
+	if len(refused) == 0 || r.AcceptDamaged && !ofCanary {
 		return nil
 	}
+	next := fmt.Sprintf("if they were retired, allow them again with `vault write transit/keys/%s/config min_decryption_version=%d`; "+
+		"if they were destroyed, or the key is another one, restore from the escrow with --escrow-identity", r.MasterKey, least)
+	if !ofCanary {
+		next += "; if the keys are damaged, accept with --accept-damaged that they stay unreadable"
+	}
 	return &archive.Refusal{
-		Reason: ErrVersionsRefused, Object: "backup " + p.manifest.ID, Err: why,
+		Reason: ErrVersionsRefused, Object: "backup " + p.manifest.ID, Err: why, Next: next,
 		Cause: fmt.Sprintf("the master key %s does not unwrap its keys of the versions %s", r.MasterKey, strings.Join(refused, ", ")),
-		Next: fmt.Sprintf("if they were retired, allow them again with `vault write transit/keys/%s/config min_decryption_version=%d`; "+
-			"if they were destroyed, or the key is another one, restore from the escrow with --escrow-identity", r.MasterKey, least),
 	}
 }
 

@@ -139,13 +139,11 @@ type listed struct{ keys *config.BackupKeys }
 // BackupKeys implements backup.KeyReader.
 func (l listed) BackupKeys(context.Context) (*config.BackupKeys, error) { return l.keys, nil }
 
-// unreadable are public keys that Vault does not give.
-type unreadable struct{}
+// failing are public keys that Vault does not give.
+type failing struct{ err error }
 
 // BackupKeys implements backup.KeyReader.
-func (unreadable) BackupKeys(context.Context) (*config.BackupKeys, error) {
-	return nil, vault.ErrUnavailable
-}
+func (f failing) BackupKeys(context.Context) (*config.BackupKeys, error) { return nil, f.err }
 
 // TestRefusals checks that a restore refuses what is wrong, says what to do, and leaves the target
 // and the peppers as they were.
@@ -163,7 +161,7 @@ func TestRefusals(t *testing.T) {
 			r.run.Identities = []age.Identity{r.source.identity, newIdentity(r)}
 		}, want: archive.ErrWrongIdentity, says: "identity"},
 		"no public keys": {prepare: func(r *refused) { r.run.Living = nil }, want: archive.ErrNoPublicKeys, says: "--public-keys"},
-		"no public keys, and Vault does not answer": {prepare: func(r *refused) { r.run.Living = unreadable{} }, want: archive.ErrNoPublicKeys, says: "--public-keys"},
+		"no public keys, and Vault does not answer": {prepare: func(r *refused) { r.run.Living = failing{vault.ErrUnavailable} }, want: archive.ErrNoPublicKeys, says: "--public-keys"},
 		"public keys of another deployment": {prepare: func(r *refused) {
 			r.run.PublicKeys = newHolder(r, "other").publicKeys()
 		}, want: archive.ErrOtherKey, says: "public"},
@@ -191,6 +189,10 @@ func TestRefusals(t *testing.T) {
 			r.run.PublicKeys = r.source.publicKeys()
 			r.source.renewSigning(r)
 		}, want: archive.ErrEndedVersion, says: "--accept-sha256"},
+		"ended version, and Vault does not give the keys that show it": {prepare: func(r *refused) {
+			r.run.PublicKeys, r.run.Living = r.source.publicKeys(), failing{vault.ErrDenied}
+			r.source.renewSigning(r)
+		}, want: vault.ErrDenied, says: "a Compromise may have ended a version"},
 		"older": {prepare: func(r *refused) { r.source.mustBackUp(r) }, want: backup.ErrOlder, says: "--older"},
 		"ended version, older than one of the next version": {prepare: func(r *refused) {
 			r.run.EndedSHA256 = r.made.SHA256
@@ -326,17 +328,21 @@ func TestRefusals(t *testing.T) {
 		"target that a restore of another deployment fills": {prepare: func(r *refused) {
 			r.target.claim(r)
 			r.target.database.execute(r, "UPDATE meta SET deployment_id = 'restoring:run', belongs_to = 'ns/other'")
-		}, want: deployment.ErrOtherDeployment, says: "ns/other"},
+		}, want: deployment.ErrOtherDeployment, says: "the database of source: "},
 		"target with a table of another program": {prepare: func(r *refused) {
 			r.target.database.execute(r, "CREATE TABLE invoices (id INTEGER PRIMARY KEY)")
 		}, want: store.ErrSchema, says: "invoices"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			check := func(t *testing.T, create func(testing.TB) *database, claimed bool) {
+			check := func(t *testing.T, create func(testing.TB) *database, claimed, overwrite bool) {
 				r := newRefused(t, create, tc.fromEscrow)
 				if claimed {
 					r.target.claim(t)
+				}
+				if overwrite {
+					r.target.fill(t, 1, 1)
+					r.run.Existing = store.DeleteExisting
 				}
 				tc.prepare(r)
 				before, peppers := r.target.database.dump(t), r.target.entries()
@@ -351,9 +357,12 @@ func TestRefusals(t *testing.T) {
 					t.Errorf("the peppers have changed:\n%s", diff)
 				}
 			}
-			t.Run("without a schema", func(t *testing.T) { check(t, newSQLite, false) })
+			t.Run("without a schema", func(t *testing.T) { check(t, newSQLite, false, false) })
 			for kind, create := range migrated() {
-				t.Run(kind, func(t *testing.T) { check(t, create, true) })
+				t.Run(kind, func(t *testing.T) { check(t, create, true, false) })
+			}
+			if !errors.Is(tc.want, store.ErrNotEmpty) {
+				t.Run("with accounts to be overwritten", func(t *testing.T) { check(t, newMigratedSQLite, true, true) })
 			}
 		})
 	}
@@ -479,9 +488,6 @@ func TestAcceptedDespite(t *testing.T) {
 			r.source.writeFile(r, "notes.txt", []byte("?"))
 		},
 		"an escrow that is not used": func(r *refused) { r.remove(archive.Name(r.run.ID, archive.KindEscrow, false)) },
-		"Vault that does not give the public keys": func(r *refused) {
-			r.run.PublicKeys, r.run.Living = r.source.publicKeys(), unreadable{}
-		},
 		"a rekeyed copy for another identity": func(r *refused) {
 			identity := newIdentity(r)
 			r.source.rekey(r, r.run.ID, identity, r.source.to, r.source.identity)

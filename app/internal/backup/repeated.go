@@ -11,6 +11,7 @@ import (
 
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/app/internal/backup/archive"
+	"github.com/securenotes/securenotes/app/internal/envelope"
 )
 
 // repeated returns what an earlier run did that restored the same backup completely, such as one
@@ -28,8 +29,11 @@ func (r *Restore) repeated(ctx context.Context, m *archive.Manifest, notEmpty er
 	if err != nil {
 		return nil, errors.Join(notEmpty, err)
 	}
-	backedUp := rowDigests{}
-	found, err := r.examine(ctx, m, backedUp.add)
+	var backedUp rowDigests
+	found, err := r.examine(ctx, m, func() rowVisitor {
+		backedUp = rowDigests{}
+		return backedUp.add
+	})
 	if err != nil {
 		return nil, errors.Join(notEmpty, err)
 	}
@@ -38,6 +42,12 @@ func (r *Restore) repeated(ctx context.Context, m *archive.Manifest, notEmpty er
 		return nil, notEmpty
 	}
 	restored := &Restored{Manifest: m, Rows: totalRows(m), FromEscrow: r.FromEscrow, PepperDigest: meta.PepperDigest, Before: true}
+	// The digests leave out how the owner keys are wrapped.
+	verified, err := r.verify(ctx, m, envelope.NewKeyring(m.Deployment.ID, r.Provider), found.damaged)
+	if err != nil {
+		return nil, fmt.Errorf("verify what an earlier run restored: %w", err)
+	}
+	restored.Verified, restored.Damaged = verified.Report, verified.damaged
 	if restored.Fence, err = r.Target.Fence(ctx); err != nil || !r.FromEscrow {
 		return restored, err
 	}

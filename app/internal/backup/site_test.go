@@ -130,7 +130,7 @@ func (s *site) services(t testing.TB) (*accounts.Service, *notes.Service) {
 func (s *site) fill(t testing.TB, users, notesEach int) {
 	t.Helper()
 	people, texts := s.services(t)
-	for i := range users {
+	for i := len(s.users); users > 0; i, users = i+1, users-1 {
 		u := &user{name: fmt.Sprintf("user-%d", i), password: fmt.Sprintf("the password of %d", i), notes: map[string]notes.Text{}}
 		if err := people.Register(ctx, "192.0.2.1", u.name, u.password); err != nil {
 			t.Fatal(err)
@@ -297,20 +297,25 @@ func (s *site) mustHave(t testing.TB, users []*user) {
 func (s *site) moveTo(t testing.TB) int {
 	t.Helper()
 	to := s.rotate(t)
-	owners, err := reencrypt.Shard(0, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	job := &reencrypt.Job{
-		Range: owners,
-		Store: s.db, Keys: deployment.GuardedKeyring(s.deployment.ID, s.master, s.db), Strategy: reencrypt.Reencrypt, To: to, Urgent: true,
-		Progress: func(int64, int64) {}, Log: slog.New(slog.DiscardHandler),
-	}
-	if err := job.Run(ctx); err != nil {
+	if err := s.reencryptJob(t, to).Run(ctx); err != nil {
 		t.Fatal(err)
 	}
 	s.retire(t, to)
 	return to
+}
+
+// reencryptJob returns the Job of a rotation to a version.
+func (s *site) reencryptJob(t testing.TB, to int) *reencrypt.Job {
+	t.Helper()
+	owners, err := reencrypt.Shard(0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &reencrypt.Job{
+		Range: owners,
+		Store: s.db, Keys: deployment.GuardedKeyring(s.deployment.ID, s.master, s.db), Strategy: reencrypt.Reencrypt, To: to, Urgent: true,
+		Progress: func(int64, int64) {}, Log: slog.New(slog.DiscardHandler),
+	}
 }
 
 // readFile returns a file of the site's backups.

@@ -3,7 +3,6 @@
 package backup_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -35,8 +34,8 @@ type bench struct {
 	postgres *testenv.Postgres
 	vault    *testenv.Vault
 	config   *config.Config
-	// audit is Vault's audit log, from which its calls are counted.
-	audit string
+	// calls counts the calls of Vault's Transit engine.
+	calls testenv.TransitCalls
 	// identity is the file of the age identity that opens the backups.
 	identity string
 	dir      string
@@ -58,10 +57,7 @@ func newBench(t *testing.T, program testenv.Program, count int) *bench {
 		t.Fatal(err)
 	}
 	b.config.Backup = &config.Backup{SecureNotesUID: "uid", Recipients: []string{identity.Recipient().String()}}
-	b.audit = filepath.Join(b.dir, "audit.log")
-	if _, err := b.vault.Client(b).Logical().Write("sys/audit/count", map[string]any{"type": "file", "options": map[string]string{"file_path": b.audit}}); err != nil {
-		b.Fatal(err)
-	}
+	b.calls = b.vault.CountTransitCalls(t)
 	storetest.FillNotes(t, b.config, b.postgres.URI("notes"), count)
 	return b
 }
@@ -91,7 +87,7 @@ func (b *bench) measure(command *exec.Cmd) cost {
 		b.Fatal(err)
 	}
 	syscall.Sync()
-	calls := b.vaultCalls()
+	calls := b.calls.Count(b)
 	var output bytes.Buffer
 	command.Stdout, command.Stderr = &output, &output
 	begun := time.Now()
@@ -105,29 +101,8 @@ func (b *bench) measure(command *exec.Cmd) cost {
 	}
 	return cost{
 		took: took, processor: command.ProcessState.UserTime() + command.ProcessState.SystemTime(),
-		memory: usage.Maxrss >> 10, calls: b.vaultCalls() - calls,
+		memory: usage.Maxrss >> 10, calls: b.calls.Count(b) - calls,
 	}
-}
-
-// vaultCalls counts the calls of Vault's Transit engine so far, from its audit log.
-func (b *bench) vaultCalls() (calls int) {
-	b.Helper()
-	file, err := os.Open(b.audit)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer file.Close()
-	lines := bufio.NewScanner(file)
-	lines.Buffer(nil, 16<<20)
-	for lines.Scan() {
-		if line := lines.Bytes(); bytes.Contains(line, []byte(`"type":"response"`)) && bytes.Contains(line, []byte(`"path":"transit/`)) {
-			calls++
-		}
-	}
-	if err := lines.Err(); err != nil {
-		b.Fatal(err)
-	}
-	return calls
 }
 
 // backup measures one backup and returns the path of its manifest.

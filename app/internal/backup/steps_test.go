@@ -128,6 +128,11 @@ func (d steppedDestination) List(ctx context.Context) (all []destination.Entry, 
 	return all, err
 }
 
+// Delete implements destination.Destination.
+func (d steppedDestination) Delete(ctx context.Context, name string) error {
+	return d.around("delete "+name[idLength:], func() error { return d.Destination.Delete(ctx, name) })
+}
+
 // Sweep implements destination.Destination.
 func (d steppedDestination) Sweep(ctx context.Context, olderThan time.Time) (removed int, err error) {
 	err = d.around("sweep", func() error {
@@ -186,8 +191,8 @@ func (s steppedStore) Migrate(ctx context.Context) (applied int, err error) {
 }
 
 // StartRestore implements backup.Target.
-func (s steppedStore) StartRestore(ctx context.Context, run string, m store.Meta) error {
-	return s.around("start", func() error { return s.Store.StartRestore(ctx, run, m) })
+func (s steppedStore) StartRestore(ctx context.Context, run string, m store.Meta, existing store.Existing) error {
+	return s.around("start", func() error { return s.Store.StartRestore(ctx, run, m, existing) })
 }
 
 // Load implements backup.Target.

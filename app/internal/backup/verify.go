@@ -48,32 +48,68 @@ type Verification struct {
 type Verified struct {
 	*Found
 	*archive.Report
+	// Values is the number of values that were opened with the keys of the escrow file. If that was
+	// opened, these are all values.
+	Values int64
 }
 
 // Run verifies. If the original files are missing, or are not for the identities, it reads the
-// copies for other recipients.
+// copies for other recipients. A Refusal of the reason ErrDamagedRows names what is damaged.
 func (v *Verification) Run(ctx context.Context) (*Verified, error) {
 	found, err := Find(ctx, v.Source, v.PublicKeys, v.ID, v.EndedSHA256)
 	if err != nil {
 		return nil, err
 	}
 	check := archive.Check{Manifest: found.Manifest, Files: files{v.Source}, Identities: v.Identities}
-	report, _, err := readFiles(ctx, check, v.Phase)
-	return &Verified{found, report}, err
+	read, err := readFiles(ctx, check, v.Phase, ignoreRows)
+	if err != nil {
+		return nil, err
+	}
+	verified := &Verified{found, read.Report, read.opened}
+	return verified, read.damaged.refuse(found.Manifest, "restore another backup, or all the rest of this one with --accept-damaged")
 }
 
+// reading is what a complete reading of a backup has found.
+type reading struct {
+	*archive.Report
+	// rekeyed reports whether the copies for other recipients were read.
+	rekeyed bool
+	// opened is the number of values that were opened with the escrow's keys, and damaged are
+	// those that did not open.
+	opened  int64
+	damaged Damaged
+}
+
+// rowVisitor is called with each row of an archive.
+type rowVisitor func(table archive.Table, values []any) error
+
+// ignoreRows returns a rowVisitor that does nothing.
+func ignoreRows() rowVisitor { return func(archive.Table, []any) error { return nil } }
+
 // readFiles verifies the original files of a backup. If these are missing or not for the
-// identities, and there are copies for other recipients, it verifies and selects those.
-func readFiles(ctx context.Context, check archive.Check, phase Phase) (report *archive.Report, rekeyed bool, err error) {
-	report, err = readKind(ctx, check, phase)
+// identities, and there are copies for other recipients, it verifies and selects those. begin
+// returns the visitor of one reading. If the identities open the escrow file, it opens every value.
+func readFiles(ctx context.Context, check archive.Check, phase Phase, begin func() rowVisitor) (*reading, error) {
+	read, err := readRows(ctx, check, phase, begin())
 	if len(check.Identities) == 0 || !errors.Is(err, archive.ErrWrongIdentity) && !errors.Is(err, archive.ErrMissing) {
-		return report, false, err
+		return read, err
 	}
 	check.Rekeyed = true
-	if copies, errCopies := readKind(ctx, check, phase); !errors.Is(errCopies, archive.ErrMissing) {
-		return copies, true, errCopies
+	if copies, errCopies := readRows(ctx, check, phase, begin()); !errors.Is(errCopies, archive.ErrMissing) {
+		return copies, errCopies
 	}
-	return report, false, err
+	return read, err
+}
+
+// readRows is readKind, and opens every value if the identities open the escrow file.
+func readRows(ctx context.Context, check archive.Check, phase Phase, visit rowVisitor) (*reading, error) {
+	values := newOpener(check)
+	defer values.close()
+	check.Row = func(table archive.Table, row []any, key []byte) error {
+		return errors.Join(visit(table, row), values.row(ctx, table, row, key))
+	}
+	report, err := readKind(ctx, check, phase)
+	return &reading{report, check.Rekeyed, values.opened, values.damaged}, err
 }
 
 // readKind verifies either the original files or the copies.

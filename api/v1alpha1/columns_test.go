@@ -13,8 +13,10 @@ import (
 func TestColumnsHaveTheReason(t *testing.T) {
 	t.Parallel()
 	for kind, want := range map[string]string{
-		"securenotes":  `.status.conditions[?(@.type=="Ready")].reason`,
-		"keyrotations": ".status.reason",
+		"securenotes":   `.status.conditions[?(@.type=="Ready")].reason`,
+		"keyrotations":  ".status.reason",
+		"notesbackups":  ".status.reason",
+		"notesrestores": ".status.reason",
 	} {
 		raw, err := os.ReadFile("../../config/crd/bases/securenotes.dev_" + kind + ".yaml")
 		if err != nil {

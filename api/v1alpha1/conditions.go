@@ -39,13 +39,19 @@ const (
 	// Polarity: positive.
 	ConditionKeyRotationHealthy = "KeyRotationHealthy"
 
+	// ConditionBackupHealthy indicates whether backups are made as spec.backup says, and whether
+	// the last drill could restore the newest one. It is present only while spec.backup is set, and
+	// Unknown until the first backup has ended.
+	// Polarity: positive.
+	ConditionBackupHealthy = "BackupHealthy"
+
 	// ConditionReconciling indicates that the operator is working towards the spec, or retrying. It
-	// is a condition of kstatus. KeyRotations have it, too.
+	// is a condition of kstatus. The other kinds have it, too.
 	// Polarity: negative.
 	ConditionReconciling = "Reconciling"
 
 	// ConditionStalled indicates that the operator cannot continue until a person changes
-	// something. It is a condition of kstatus. KeyRotations have it, too.
+	// something. It is a condition of kstatus. The other kinds have it, too.
 	// Polarity: negative.
 	ConditionStalled = "Stalled"
 
@@ -60,8 +66,9 @@ const (
 	ConditionBackupKeyUnusable = "BackupKeyUnusable"
 )
 
-// Conditions of KeyRotation, in addition to Reconciling and Stalled. Those with positive polarity
-// are present from the first reconciliation, as False until their step is done.
+// Conditions of KeyRotation, of which NotesBackup and NotesRestore have Complete, Restored and
+// Failed, in addition to Reconciling and Stalled. Those with positive polarity are present from the
+// first reconciliation, as False until their step is done.
 const (
 	// ConditionReencrypted indicates whether the re-encryption is done. If True, the Job has moved
 	// every owner key, and with Reencrypt every note, to the new version.
@@ -108,17 +115,19 @@ const (
 	// Polarity: positive.
 	ConditionOldVersionRetired = "OldVersionRetired"
 
-	// ConditionComplete indicates whether the rotation has succeeded. Once True, it stays True.
+	// ConditionComplete indicates whether the rotation, the backup or the restore has succeeded.
+	// Once True, it stays True.
 	// Polarity: positive.
 	ConditionComplete = "Complete"
 
-	// ConditionRestored indicates that a backup restored the KeyRotation without its status, after
-	// it had ended; see [AnnotationEnded]. The rotation does not start again.
+	// ConditionRestored indicates that a tool such as Velero restored the object without its
+	// status, after it had ended; see [AnnotationEnded]. It does not start again.
 	// Polarity: negative.
 	ConditionRestored = "Restored"
 
-	// ConditionFailed indicates that the rotation has ended without success. The previous version
-	// can still decrypt. [AnnotationRetryRequestedAt] starts another attempt.
+	// ConditionFailed indicates that the rotation, the backup or the restore has ended without
+	// success. After a failed rotation, the previous version can still decrypt, and
+	// [AnnotationRetryRequestedAt] starts another attempt.
 	// Polarity: negative.
 	ConditionFailed = "Failed"
 )
@@ -157,9 +166,9 @@ const (
 	// ReasonVaultSealed signals that Vault is sealed and must be unsealed.
 	ReasonVaultSealed = "VaultSealed"
 	// ReasonSetupMissing signals that the operator cannot log in to Vault before the administrator
-	// runs vault-setup. It is also a reason of DatabaseReady, KeyRotationHealthy, KeyRotation,
-	// BackupKeyReplaced and, while the object is being deleted, Ready: vault-setup has then not
-	// granted a right that one feature needs.
+	// runs vault-setup. It is also a reason of DatabaseReady, KeyRotationHealthy, BackupHealthy,
+	// KeyRotation, BackupKeyReplaced and, while the object is being deleted, Ready: vault-setup has
+	// then not granted a right that one feature needs.
 	ReasonSetupMissing = "SetupMissing"
 	// ReasonVaultDenied signals that the operator can log in but lacks a right that every object
 	// needs.
@@ -295,11 +304,59 @@ const (
 	ReasonFloorsChanged = "FloorsChanged"
 	// ReasonTrimFailed signals that old versions of the key could not be destroyed.
 	ReasonTrimFailed = "TrimFailed"
+	// ReasonHeldByBackup signals that old versions of the key are not destroyed because of backups:
+	// one may need them, or a backup is being made, or it is not known what backups need. It is
+	// also a reason of Ready while the object is being deleted: backups without escrow need the
+	// key.
+	ReasonHeldByBackup = "HeldByBackup"
+)
+
+// Reasons of BackupHealthy and of the conditions of a NotesBackup. A failed backup also has the
+// reason of its Job, such as DestinationDenied.
+const (
+	// ReasonBackupComplete signals that the newest backup is complete.
+	ReasonBackupComplete = "BackupComplete"
+	// ReasonBackingUp signals that a backup is being made.
+	ReasonBackingUp = "BackingUp"
+	// ReasonBackupFailed signals that the newest backup failed and its Job gave no reason.
+	ReasonBackupFailed = "BackupFailed"
+	// ReasonBackupOverdue signals that no backup has completed for much longer than the schedule
+	// says.
+	ReasonBackupOverdue = "BackupOverdue"
+	// ReasonDeletionRefused signals that the destination refuses to delete backups that
+	// spec.backup.keep no longer keeps.
+	ReasonDeletionRefused = "DeletionRefused"
+	// ReasonDrillFailed signals that the last drill could not restore the newest backup and its Job
+	// gave no reason.
+	ReasonDrillFailed = "DrillFailed"
+	// ReasonDrillOverdue signals that no drill has passed for much longer than the schedule says.
+	ReasonDrillOverdue = "DrillOverdue"
+	// ReasonBackupNotConfigured signals that the SecureNotes of a NotesBackup has no spec.backup.
+	ReasonBackupNotConfigured = "BackupNotConfigured"
+	// ReasonTooManyBackups signals that too many older NotesBackups of the same SecureNotes have
+	// not ended.
+	ReasonTooManyBackups = "TooManyBackups"
+	// ReasonRolloutPending signals that a backup waits until the API pods have been replaced,
+	// because a new release may migrate the database.
+	ReasonRolloutPending = "RolloutPending"
+)
+
+// Reasons of the conditions of a NotesRestore. A failed restore also has the reason of its Job,
+// such as BackupRefused.
+const (
+	// ReasonStopping signals that a restore waits until no pod of the SecureNotes is left.
+	ReasonStopping = "Stopping"
+	// ReasonRestoring signals that the Job of a restore is running. As a reason of Ready,
+	// DatabaseReady and WorkloadReady, it signals that the SecureNotes stands still for a restore.
+	ReasonRestoring = "Restoring"
+	// ReasonRecording signals that the database is restored, and that the operator records in Vault
+	// and in the SecureNotes which deployment it has.
+	ReasonRecording = "Recording"
 )
 
 // Reasons of the conditions of a KeyRotation.
 const (
-	// ReasonQueued signals that the rotation waits for another one.
+	// ReasonQueued signals that the rotation, the backup or the restore waits for another one.
 	ReasonQueued = "Queued"
 	// ReasonTooManyRotations signals that too many older rotations have not ended.
 	ReasonTooManyRotations = "TooManyRotations"
@@ -326,7 +383,8 @@ const (
 )
 
 const (
-	// Finalizer protects what a SecureNotes has in Vault, and a KeyRotation that has started.
+	// Finalizer protects what a SecureNotes has in Vault, and a KeyRotation or a NotesRestore that
+	// has started.
 	Finalizer = "securenotes.dev/finalizer"
 
 	// AnnotationAbandonVault with the value "true" lets a SecureNotes be deleted without its Vault.
@@ -338,22 +396,45 @@ const (
 	// deployment ID. From the second time on, the condition's message shows the value to use.
 	AnnotationAcceptEmptyDatabase = "securenotes.dev/accept-empty-database"
 
+	// AnnotationTrimDespiteBackups lets spec.keyRotation.trim destroy versions of the master key
+	// that backups need, or of which it is not known. The value is the oldest version that is kept,
+	// which the message of HeldByBackup shows. Backups that need older versions can then only be
+	// restored from their escrow.
+	AnnotationTrimDespiteBackups = "securenotes.dev/trim-despite-backups"
+
+	// AnnotationDeleteDespiteBackups with the value "true" lets a SecureNotes with deletionPolicy
+	// Delete be deleted although backups without escrow exist. Nobody can restore them afterwards.
+	AnnotationDeleteDespiteBackups = "securenotes.dev/delete-despite-backups"
+
 	// AnnotationRotateRequestedAt requests a Routine rotation of a SecureNotes whenever its value
 	// changes. The value has at most 64 characters; status.lastHandledRotateRequest repeats it. It
 	// is for GitOps, where a KeyRotation object that is pruned and created again would rotate
 	// again. A value from before the keys were created or adopted requests nothing.
 	AnnotationRotateRequestedAt = "securenotes.dev/rotate-requested-at"
 
+	// AnnotationBackupRequestedAt requests a backup of a SecureNotes whenever its value changes.
+	// The value has at most 64 characters; status.backup.lastHandledRequest repeats it. A value
+	// from before the keys were created or adopted, or from before spec.backup was set, requests
+	// nothing.
+	AnnotationBackupRequestedAt = "securenotes.dev/backup-requested-at"
+
 	// AnnotationRetryRequestedAt retries a failed KeyRotation whenever its value changes. The value
 	// has at most 64 characters; status.lastHandledRetryRequest repeats it.
 	AnnotationRetryRequestedAt = "securenotes.dev/retry-requested-at"
 
-	// AnnotationEnded holds the name of a KeyRotation that has ended. Backup tools such as Velero
-	// restore metadata without the status, and an ended rotation must not start again. The operator
-	// sets the annotation, removes it on a retry, and skips objects with 1,000 or more annotations.
+	// AnnotationEnded holds the name of a KeyRotation, NotesBackup or NotesRestore that has ended.
+	// Backup tools such as Velero restore metadata without the status, and what has ended must not
+	// start again. The operator sets the annotation, removes it on a retry of a rotation, and skips
+	// objects with 1,000 or more annotations.
 	AnnotationEnded = "securenotes.dev/ended"
 
-	// LabelScheduled marks the KeyRotations that the schedule created, so that people can select
-	// them. Deletion of old rotations uses status.createdBy, which only the operator may write.
+	// AnnotationStarted holds the name of a NotesRestore that has started. One that a backup tool
+	// captured while it ran, and restored without the status, must not start again. The operator
+	// sets the annotation, except on objects with 1,000 or more annotations.
+	AnnotationStarted = "securenotes.dev/started"
+
+	// LabelScheduled marks the KeyRotations and NotesBackups that a schedule created, so that
+	// people can select them. Deletion of old ones uses status.createdBy, which only the operator
+	// may write.
 	LabelScheduled = "securenotes.dev/scheduled"
 )

@@ -1,5 +1,6 @@
 // Package v1alpha1 contains the kinds of the API group securenotes.dev: [SecureNotes], a notes
-// service with its master key in Vault, and [KeyRotation], one rotation of that key.
+// service with its master key in Vault, [KeyRotation], one rotation of that key, [NotesBackup], one
+// backup, and [NotesRestore], one restore of a backup.
 //
 // Tenants write these objects, and the operator does not trust tenants. No field can send a token
 // elsewhere, run other code with the service's rights, or reach another namespace. Every list and
@@ -23,7 +24,7 @@ var GroupVersion = schema.GroupVersion{Group: "securenotes.dev", Version: "v1alp
 
 // AddToScheme registers the kinds with a scheme.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &SecureNotes{}, &SecureNotesList{}, &KeyRotation{}, &KeyRotationList{})
+	s.AddKnownTypes(GroupVersion, &SecureNotes{}, &SecureNotesList{}, &KeyRotation{}, &KeyRotationList{}, &NotesBackup{}, &NotesBackupList{}, &NotesRestore{}, &NotesRestoreList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

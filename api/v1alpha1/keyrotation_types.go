@@ -81,6 +81,8 @@ const (
 	CreatedBySchedule RotationCreator = "Schedule"
 	// CreatedByAnnotation means [AnnotationRotateRequestedAt].
 	CreatedByAnnotation RotationCreator = "Annotation"
+	// CreatedByRestore means the end of a NotesRestore. The old version is retired at once.
+	CreatedByRestore RotationCreator = "Restore"
 )
 
 // KeyRotationStatus is the progress of a rotation. The operator records here what a step relies on
@@ -107,11 +109,11 @@ type KeyRotationStatus struct {
 	// +optional
 	Reason string `json:"reason,omitempty"`
 
-	// createdBy is what made the operator create this rotation: Schedule, or Annotation
-	// (securenotes.dev/rotate-requested-at). Only these rotations count towards
-	// spec.keyRotation.historyLimit of the SecureNotes and are deleted when they exceed it. Unset
-	// if a person or an earlier release created the rotation.
-	// +kubebuilder:validation:Enum=Schedule;Annotation
+	// createdBy is what made the operator create this rotation: Schedule, Annotation
+	// (securenotes.dev/rotate-requested-at), or Restore (a NotesRestore). Only these rotations
+	// count towards spec.keyRotation.historyLimit of the SecureNotes and are deleted when they
+	// exceed it. Unset if a person or an earlier release created the rotation.
+	// +kubebuilder:validation:Enum=Schedule;Annotation;Restore
 	// +optional
 	CreatedBy RotationCreator `json:"createdBy,omitempty"`
 
@@ -140,7 +142,7 @@ type KeyRotationStatus struct {
 
 	// replacedServiceAccounts are the service accounts that a Compromise found and deletes. They
 	// are recorded once, before the first is deleted.
-	// +kubebuilder:validation:MaxItems=4
+	// +kubebuilder:validation:MaxItems=8
 	// +listType=map
 	// +listMapKey=name
 	// +optional

@@ -80,6 +80,10 @@ type SecureNotesStatus struct {
 	// +optional
 	BackupKeys *BackupKeysStatus `json:"backupKeys,omitempty"`
 
+	// backup is what the operator knows about the backups. Unset while spec.backup is unset.
+	// +optional
+	Backup *BackupStatus `json:"backup,omitempty"`
+
 	// certificate is the server's certificate.
 	// +optional
 	Certificate *CertificateStatus `json:"certificate,omitempty"`
@@ -105,7 +109,8 @@ type SecureNotesStatus struct {
 	HandledRotateRequests int64 `json:"handledRotateRequests,omitempty"`
 
 	// conditions are the observed conditions of the service. Ready is the summary of VaultReady,
-	// DatabaseReady, CertificateReady and WorkloadReady. KeyRotationHealthy tells about rotations.
+	// DatabaseReady, CertificateReady and WorkloadReady. KeyRotationHealthy tells about rotations,
+	// and BackupHealthy, which is present only while spec.backup is set, about backups.
 	// Reconciling, Stalled, AnnotationIgnored and BackupKeyUnusable are present only while they are
 	// True.
 	// +kubebuilder:validation:MaxItems=16
@@ -144,10 +149,10 @@ type DatabaseStatus struct {
 	AcceptedEmpty int64 `json:"acceptedEmpty,omitempty"`
 }
 
-// ObservedSchedule is the rotation schedule that the operator last saw. Only times after since can
-// be missed.
+// ObservedSchedule is a schedule that the operator last saw, of rotations or of backups. Only times
+// after since can be missed.
 type ObservedSchedule struct {
-	// schedule is spec.keyRotation.schedule. Unset if the spec has none.
+	// schedule is the schedule in the spec. Unset if the spec has none.
 	// +kubebuilder:validation:MaxLength=100
 	// +optional
 	Schedule string `json:"schedule,omitempty"`
@@ -252,6 +257,12 @@ type PendingRetirement struct {
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Message string `json:"message,omitempty"`
+
+	// neededByBackup is the oldest version of the master key that a backup in the destination
+	// needs, if it is older than toVersion. After the retirement, such a backup can be restored
+	// only from its escrow, or once Vault allows its versions again.
+	// +optional
+	NeededByBackup int64 `json:"neededByBackup,omitempty"`
 }
 
 // Retirement records when every version older than ToVersion stopped decrypting.
@@ -288,6 +299,7 @@ type Retirement struct {
 
 	// reason is why the last attempt failed: TrimFailed, or SetupMissing if the Vault administrator
 	// has not granted the right with vault-setup. Unset with a message means TrimFailed.
+	// HeldByBackup is no failure: the trim waits, as the message says.
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
 	Reason string `json:"reason,omitempty"`

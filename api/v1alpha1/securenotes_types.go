@@ -20,9 +20,11 @@ import (
 // +kubebuilder:printcolumn:name="URL",type=string,JSONPath=`.status.url`
 // +kubebuilder:printcolumn:name="Key version",type=integer,JSONPath=`.status.masterKey.latestVersion`
 // +kubebuilder:printcolumn:name="Next rotation",type=string,format=date-time,JSONPath=`.status.masterKey.nextRotationTime`
+// +kubebuilder:printcolumn:name="Last backup",type=date,priority=1,JSONPath=`.status.backup.last.uploadTime`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name must have at most 40 characters, start with a letter, end with a letter or digit, and contain only lower-case letters, digits and dashes: choose another name"
 // +kubebuilder:validation:XValidation:rule="quantity((has(self.spec.database) && has(self.spec.database.embedded) && has(self.spec.database.embedded.storage) && has(self.spec.database.embedded.storage.size) ? self.spec.database.embedded.storage.size : '1Gi')).compareTo(quantity((has(oldSelf.spec.database) && has(oldSelf.spec.database.embedded) && has(oldSelf.spec.database.embedded.storage) && has(oldSelf.spec.database.embedded.storage.size) ? oldSelf.spec.database.embedded.storage.size : '1Gi'))) >= 0 || quantity((has(self.spec.database) && has(self.spec.database.embedded) && has(self.spec.database.embedded.storage) && has(self.spec.database.embedded.storage.size) ? self.spec.database.embedded.storage.size : '1Gi')).compareTo(quantity((has(self.status) && has(self.status.volumeSize) ? self.status.volumeSize : '0'))) >= 0",message="database.embedded.storage.size can only grow (1Gi when unset), because a volume cannot shrink: set it to status.volumeSize or more"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.backup) || !has(self.spec.backup.destination.persistentVolumeClaim) || self.spec.backup.destination.persistentVolumeClaim.claimName != self.metadata.name + '-data'",message="backup.destination.persistentVolumeClaim cannot be the volume of the embedded database, because a backup must outlive it: name another claim"
 type SecureNotes struct {
 	metav1.TypeMeta `json:",inline"`
 
@@ -58,7 +60,7 @@ type SecureNotesSpec struct {
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
 
-	// resources are the compute resources of each pod of the API and of the rotation Jobs. If
+	// resources are the compute resources of each pod of the API and of the Jobs. If
 	// unset, a pod requests 100m CPU and 64Mi memory, and its memory limit is 256Mi. A pod of a
 	// routine rotation then requests only 10m CPU, so that the API is served first. A change
 	// restarts the API pods.
@@ -113,6 +115,10 @@ type SecureNotesSpec struct {
 	// +optional
 	KeyRotation *KeyRotationPolicy `json:"keyRotation,omitempty"`
 
+	// backup makes encrypted backups. If unset, none are made.
+	// +optional
+	Backup *BackupPolicy `json:"backup,omitempty"`
+
 	// auth configures registration, sessions and passwords. A change restarts the API pods.
 	// +optional
 	Auth *Auth `json:"auth,omitempty"`
@@ -146,8 +152,9 @@ type SecureNotesSpec struct {
 	// deletionPolicy determines what happens to the master key, the session keys, the pepper and
 	// the embedded database when this object is deleted. Retain keeps them. Delete destroys them.
 	// This cannot be undone, and no note can be read afterwards, wherever the database is. For
-	// Delete, the Vault administrator must first run `operator vault-setup --allow-shred`. Defaults
-	// to Retain.
+	// Delete, the Vault administrator must first run `operator vault-setup --allow-shred`. The
+	// deletion waits while spec.backup has backups without escrow, which need the keys. Defaults to
+	// Retain.
 	// +kubebuilder:validation:Enum=Retain;Delete
 	// +optional
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
@@ -521,7 +528,7 @@ type Trim struct {
 
 	// keepFromVersion is the oldest version to keep for a backup that is kept longer than after.
 	// This version and newer ones are not destroyed. If unset, every version is destroyed when its
-	// time comes.
+	// time comes and, with spec.backup, no backup of it needs the version.
 	// +kubebuilder:validation:Minimum=1
 	// +optional
 	KeepFromVersion *int64 `json:"keepFromVersion,omitempty"`

@@ -3,6 +3,7 @@ package vaultadmin
 import (
 	"bytes"
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -20,10 +21,26 @@ const backups = "the signing of backups"
 // denied request and another login while the rights are those of an earlier release.
 const denialPause = 5 * time.Minute
 
-// denial is an answer of Vault that the rights to backup keys are missing.
+// denial is an answer of Vault that the rights of a feature are missing.
 type denial struct {
 	until time.Time
 	err   error
+}
+
+// denials remembers the last denial of a feature.
+type denials struct{ last atomic.Pointer[denial] }
+
+// recent returns a denial that still counts, or nil.
+func (d *denials) recent(now time.Time) *denial {
+	if last := d.last.Load(); last != nil && now.Before(last.until) {
+		return last
+	}
+	return nil
+}
+
+// remember makes the denial count for a while.
+func (d *denials) remember(now time.Time, err error) {
+	d.last.Store(&denial{until: now.Add(denialPause), err: err})
 }
 
 // BackupKeyState is the backup key of one SecureNotes in Vault. Notes do not depend on it.
@@ -39,7 +56,7 @@ type BackupKeyState struct {
 // known. A lost key is not recreated: the public keys that were saved would not match it.
 // Errors: connection errors.
 func (c *Client) ensureBackupKey(ctx context.Context, d Deployment) (BackupKeyState, error) {
-	if denied := c.backupsDenied.Load(); denied != nil && c.session.now().Before(denied.until) {
+	if denied := c.backupsDenied.recent(c.session.now()); denied != nil {
 		return BackupKeyState{Problem: denied.err}, nil
 	}
 	keys, err := c.createBackupKey(ctx, d)
@@ -50,7 +67,7 @@ func (c *Client) ensureBackupKey(ctx context.Context, d Deployment) (BackupKeySt
 	case err == nil:
 		return BackupKeyState{Keys: keys}, nil
 	case OfFeature(err):
-		c.backupsDenied.Store(&denial{until: c.session.now().Add(denialPause), err: err})
+		c.backupsDenied.remember(c.session.now(), err)
 		return BackupKeyState{Problem: err}, nil
 	case ProblemOf(err) == Missing, ProblemOf(err) == Unsuitable:
 		return BackupKeyState{Problem: err}, nil

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -18,8 +17,9 @@ import (
 // Client manages the keys of SecureNotes objects in one Vault.
 type Client struct {
 	session *session
-	// backupsDenied is the last denial of the rights to backup keys.
-	backupsDenied atomic.Pointer[denial]
+	// backupsDenied and drillsDenied remember that the rights to backup keys, and to identities of
+	// the drill, are missing.
+	backupsDenied, drillsDenied denials
 }
 
 // NewClient returns a client. It logs in when it is first used. Errors: a CA bundle or an address

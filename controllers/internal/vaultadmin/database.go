@@ -2,6 +2,7 @@ package vaultadmin
 
 import (
 	"context"
+	"reflect"
 
 	"github.com/securenotes/securenotes/app/config"
 )
@@ -41,5 +42,29 @@ func (c *Client) RecordDatabase(ctx context.Context, d Deployment, before, after
 		return err
 	}
 	marker.Claimed, marker.EmptyDatabases = after.Claimed, after.Accepted
+	return c.writeMarker(ctx, d.Directory, marker, version)
+}
+
+// RecordRestored records in the marker that the database was restored: its deployment, and the
+// pepper of the deployment if a restore from an escrow has brought another one. It changes nothing
+// if the marker has them, so it can be repeated after a crash. Errors: Missing; Taken, if the
+// marker names another object; Unexpected; connection errors.
+//
+// The entry of the pepper that is replaced stays. The database that the restore replaced may have
+// been set aside, and nobody could verify its passwords without that pepper; the operator has no
+// right to destroy a pepper either, unless vault-setup granted it for deletionPolicy Delete.
+func (c *Client) RecordRestored(ctx context.Context, d Deployment, deploymentID string, pepper *Secret) error {
+	marker, version, err := c.ownMarker(ctx, d)
+	if err != nil {
+		return err
+	}
+	before := marker
+	marker.DeploymentID, marker.Claimed = deploymentID, true
+	if pepper != nil {
+		marker.Pepper, marker.PepperDigest = pepper.Entry, pepper.Digest
+	}
+	if reflect.DeepEqual(before, marker) {
+		return nil
+	}
 	return c.writeMarker(ctx, d.Directory, marker, version)
 }

@@ -93,3 +93,32 @@ func TestClaimedIsComplete(t *testing.T) {
 		})
 	}
 }
+
+// TestRecordRestored checks that the rest of the marker is kept, that a repeated call writes
+// nothing, and that another object's marker is left alone.
+func TestRecordRestored(t *testing.T) {
+	d := Deployment{Directory: "dir", UID: ownUID}
+	f := &fakeVault{}
+	client := f.startEarlier(t)
+	want := f.marker(t)
+	want.DeploymentID, want.Claimed = anotherUID, true
+	if err := client.RecordRestored(t.Context(), d, anotherUID, nil); err != nil || !reflect.DeepEqual(f.marker(t), want) {
+		t.Fatalf("%v, %+v; want %+v", err, f.marker(t), want)
+	}
+	pepper := &Secret{Entry: config.NewPepperEntry(), Digest: strings.Repeat("a", 64)}
+	want.Pepper, want.PepperDigest = pepper.Entry, pepper.Digest
+	if err := client.RecordRestored(t.Context(), d, anotherUID, pepper); err != nil || !reflect.DeepEqual(f.marker(t), want) {
+		t.Fatalf("%v, %+v; want %+v", err, f.marker(t), want)
+	}
+	writes := f.writes
+	if err := client.RecordRestored(t.Context(), d, anotherUID, pepper); err != nil || f.writes != writes {
+		t.Errorf("a repeated call: %v, %d writes", err, f.writes-writes)
+	}
+	if err := client.RecordRestored(t.Context(), d, "not a UID", nil); err == nil || f.writes != writes {
+		t.Errorf("a deployment that is none: %v, %d writes", err, f.writes-writes)
+	}
+	d.UID = anotherUID
+	if err := client.RecordRestored(t.Context(), d, ownUID, nil); ProblemOf(err) != Taken || f.writes != writes {
+		t.Errorf("another object's marker: %v, %d writes", err, f.writes-writes)
+	}
+}

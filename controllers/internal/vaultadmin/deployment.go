@@ -29,6 +29,9 @@ type Deployment struct {
 	// BackupKeys are the versions of the backup key that the object's status records. Empty: it was
 	// never seen in Vault.
 	BackupKeys []config.BackupKey
+	// DrillIdentities are the entries with identities of the drill that the object's status
+	// records.
+	DrillIdentities []string
 	// DatabaseRole is the role of Vault's database engine that creates the database users. Empty:
 	// Vault creates none.
 	DatabaseRole string
@@ -171,10 +174,10 @@ func (c *Client) firstMarker(ctx context.Context, d Deployment) (config.Marker, 
 	return marker, c.writeMarker(ctx, d.Directory, marker, 0)
 }
 
-// Shred irreversibly destroys the keys, the session keys and the pepper. The marker is last, so
-// that an interrupted Shred can be repeated. Errors: Taken, if everything belongs to another
-// object; Retained, if it may belong to an earlier object; Missing, if the marker is missing and
-// the key is not; SetupMissing, if vault-setup ran without AllowShred.
+// Shred irreversibly destroys the keys, the session keys, the pepper and the identities of the
+// drill. The marker is last, so that an interrupted Shred can be repeated. Errors: Taken, if
+// everything belongs to another object; Retained, if it may belong to an earlier object; Missing,
+// if the marker is missing and the key is not; SetupMissing, if vault-setup ran without AllowShred.
 func (c *Client) Shred(ctx context.Context, d Deployment) error {
 	marker, version, err := c.readMarker(ctx, d.Directory)
 	if err != nil {
@@ -208,7 +211,7 @@ func (c *Client) shred(ctx context.Context, d Deployment, marker config.Marker) 
 			leaves = append(leaves, pepper)
 		}
 	}
-	for _, leaf := range leaves {
+	for _, leaf := range append(leaves, d.DrillIdentities...) {
 		if err := c.destroyEntry(ctx, d.Directory, leaf); err != nil {
 			return err
 		}

@@ -51,6 +51,7 @@ const (
 	backupPart       = "backup"
 	backupEscrowPart = "backup-escrow"
 	restorePart      = "restore"
+	drillPart        = "drill"
 )
 
 // policyName returns the name of a policy. It contains the auth mount, because a policy's templates
@@ -102,6 +103,8 @@ const (
 	anySessionKeys = config.SessionKeysLeaf + "*"
 	// otherPeppers matches all peppers but that with the fixed name.
 	otherPeppers = config.PepperLeaf + "-*"
+	// anyDrillIdentity matches all identities of the drill.
+	anyDrillIdentity = config.DrillPrefix + "*"
 )
 
 // Policies returns the policies of the roles. accessor is the accessor of the auth mount.
@@ -113,6 +116,7 @@ func (s Setup) Policies(accessor string) []Policy {
 		{s.policyName(backupPart), s.backupRules(accessor)},
 		{s.policyName(backupEscrowPart), s.backupEscrowRules(accessor)},
 		{s.policyName(restorePart), s.restoreRules(accessor)},
+		{s.policyName(drillPart), s.drillRules(accessor)},
 	}
 }
 
@@ -165,7 +169,11 @@ func (s Setup) backupEscrowRules(accessor string) string {
 func (s Setup) signBackupRules(b *strings.Builder, accessor string) {
 	s.keyRule(b, "sign", config.BackupKeyPrefix(s.ClusterID), accessor, "update")
 	s.publicKeyRule(b, accessor)
-	// For the versions that the manifest names.
+	s.versionsRule(b, accessor)
+}
+
+// versionsRule grants the numbers and times of the master key's versions.
+func (s Setup) versionsRule(b *strings.Builder, accessor string) {
 	s.keyRule(b, "keys", config.TransitKeyPrefix(s.ClusterID), accessor, "read")
 }
 
@@ -183,6 +191,18 @@ func (s Setup) restoreRules(accessor string) string {
 	s.readRules(&b, accessor, config.PepperLeaf)
 	s.kvRule(&b, accessor, otherPeppers, `"create", "read"`)
 	s.databaseRules(&b, accessor)
+	b.WriteString(renewRule)
+	return b.String()
+}
+
+func (s Setup) drillRules(accessor string) string {
+	var b strings.Builder
+	b.WriteString("# Drill Jobs: open backups of their own namespace with an identity of their own, and unwrap owner keys.\n" +
+		"# They change nothing, and read no pepper.\n")
+	s.transitRules(&b, accessor, "decrypt")
+	s.publicKeyRule(&b, accessor)
+	s.versionsRule(&b, accessor)
+	s.readRules(&b, accessor, anyDrillIdentity)
 	b.WriteString(renewRule)
 	return b.String()
 }
@@ -288,8 +308,8 @@ func (s Setup) operatorKVRules(b *strings.Builder) {
 	rule := func(kind, leaf, capabilities string) {
 		fmt.Fprintf(b, "path \"%s/%s/%s/+/+/%s\" { capabilities = [%s] }\n", s.KVMount, kind, root, leaf, capabilities)
 	}
-	secrets := []string{anySessionKeys, config.PepperLeaf, otherPeppers}
-	b.WriteString("# Session keys and peppers: created once, never read, never overwritten.\n")
+	secrets := []string{anySessionKeys, config.PepperLeaf, otherPeppers, anyDrillIdentity}
+	b.WriteString("# Session keys, peppers and identities of the drill: created once, never read, never overwritten.\n")
 	for _, leaf := range secrets {
 		rule("data", leaf, `"create"`)
 	}
@@ -298,12 +318,13 @@ func (s Setup) operatorKVRules(b *strings.Builder) {
 	rule("metadata", anySessionKeys, `"read", "delete"`)
 	rule("metadata", config.PepperLeaf, `"read"`)
 	rule("metadata", otherPeppers, `"read"`)
+	rule("metadata", anyDrillIdentity, `"read"`)
 	rule("metadata", config.MarkerLeaf, `"read", "delete"`)
 	if !s.AllowShred {
-		secrets = []string{anySessionKeys}
-		b.WriteString("# Session keys are destroyed after they were replaced.\n")
+		secrets = []string{anySessionKeys, anyDrillIdentity}
+		b.WriteString("# Session keys and identities of the drill are destroyed after they were replaced.\n")
 	} else {
-		b.WriteString("# Session keys are destroyed after they were replaced, all of them with deletionPolicy Delete.\n")
+		b.WriteString("# Session keys and identities of the drill are destroyed after they were replaced, all of them with deletionPolicy Delete.\n")
 	}
 	for _, leaf := range secrets {
 		rule("destroy", leaf, `"update"`)
@@ -340,5 +361,6 @@ func (s Setup) Roles() []Role {
 		role(config.RoleBackup, backupPart, "*"+config.ServiceAccountBackupSuffix, "*"),
 		role(config.RoleBackupEscrow, backupEscrowPart, "*"+config.ServiceAccountBackupEscrowSuffix, "*"),
 		role(config.RoleRestore, restorePart, "*"+config.ServiceAccountRestoreSuffix, "*"),
+		role(config.RoleDrill, drillPart, "*"+config.ServiceAccountDrillSuffix, "*"),
 	}
 }

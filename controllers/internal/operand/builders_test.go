@@ -42,9 +42,16 @@ func embedded() *v1alpha1.SecureNotes {
 		ObjectMeta: metav1.ObjectMeta{Name: "notes", Namespace: "demo", UID: "uid"},
 		Spec: v1alpha1.SecureNotesSpec{
 			TLS: v1alpha1.TLS{CertManager: &v1alpha1.CertManager{IssuerRef: v1alpha1.IssuerReference{Name: "ca"}}},
+			Backup: &v1alpha1.BackupPolicy{
+				Recipients:  []v1alpha1.AgeRecipient{recipient},
+				Destination: v1alpha1.BackupDestination{PersistentVolumeClaim: &v1alpha1.BackupVolume{ClaimName: "backups"}},
+			},
 		},
 	}
 }
+
+// recipient is an age recipient whose identity nobody has.
+var recipient = v1alpha1.AgeRecipient("age1" + strings.Repeat("q", 58))
 
 func postgres() *v1alpha1.SecureNotes {
 	sn := embedded()
@@ -68,6 +75,15 @@ func postgres() *v1alpha1.SecureNotes {
 		Labels: map[string]string{"team": "notes", LabelInstance: "somebody-else"}, Annotations: map[string]string{"a": "b"},
 		NodeSelector: map[string]string{"disk": "ssd"}, PriorityClassName: "high",
 		ImagePullSecrets: []v1alpha1.LocalObjectReference{{Name: "pull"}},
+	}
+	sn.Spec.Backup = &v1alpha1.BackupPolicy{
+		Recipients: []v1alpha1.AgeRecipient{recipient}, Escrow: &v1alpha1.BackupEscrow{Recipients: []v1alpha1.AgeRecipient{recipient}},
+		Destination: v1alpha1.BackupDestination{ObjectStore: &v1alpha1.ObjectStore{
+			URL:                  "https://s3.example.com/backups/notes?region=eu-central-1",
+			CredentialsSecretRef: &v1alpha1.LocalObjectReference{Name: "s3"},
+			CASecretRef:          &v1alpha1.SecretKeyReference{Name: "s3-ca", Key: "root.pem"},
+		}},
+		Keep: &v1alpha1.BackupKeep{Count: new(int32(7)), Age: "720h"},
 	}
 	return sn
 }
@@ -163,7 +179,9 @@ func TestGolden(t *testing.T) {
 		}
 		objects := []any{cm, Deployment(sn, env, ConfigHash(cm)), Service(sn), Certificate(sn, env), RotationRole(sn), RotationRoleBinding(sn),
 			ProgressConfigMap(sn), ReencryptJob(sn, env, work("notes-rotate-v7-1")), VerifyJob(sn, env, work("notes-verify-v7-1"))}
-		for _, account := range ServiceAccounts(sn) {
+		backup, job := backupOf(t, sn, env)
+		objects = append(objects, backup, job)
+		for _, account := range slices.Concat(ServiceAccounts(sn), BackupServiceAccounts(sn)) {
 			objects = append(objects, account)
 		}
 		if metrics := MetricsService(sn); metrics != nil {
@@ -244,6 +262,8 @@ func TestPodsAreRestricted(t *testing.T) {
 			"api":       Deployment(sn, env, "hash").Spec.Template.Spec,
 			"reencrypt": ReencryptJob(sn, env, Work{Owner: owner, Shards: 1}).Spec.Template.Spec,
 			"verify":    VerifyJob(sn, env, Work{Owner: owner}).Spec.Template.Spec,
+			"backup":    BackupJob(sn, env, BackupWork{Owner: owner}).Spec.Template.Spec,
+			"drill":     DrillJob(sn, env, "drill", resource.Quantity{}).Spec.Template.Spec,
 		} {
 			t.Run(name+" "+kind, func(t *testing.T) { restricted(t, spec, kind == "reencrypt") })
 		}

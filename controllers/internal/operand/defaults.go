@@ -26,9 +26,9 @@ const (
 	defaultStorageSize      = "1Gi"
 	defaultIssuerKind       = "Issuer"
 	defaultCertificateLife  = 90 * 24 * time.Hour
-	defaultTimeZone         = "Etc/UTC"
 	defaultRetainOldVersion = 30 * 24 * time.Hour
 	maxTrimAfter            = 87600 * time.Hour
+	maxKeepAge              = 87600 * time.Hour
 	defaultParallelism      = 1
 	defaultHistoryLimit     = 5
 	defaultTokenTTL         = time.Hour
@@ -77,6 +77,9 @@ type Rotation struct {
 	HistoryLimit      int
 }
 
+// DefaultTimeZone is the time zone of a schedule that has none.
+const DefaultTimeZone = "Etc/UTC"
+
 // ResolveRotation returns the rotation policy with defaults.
 func ResolveRotation(sn *v1alpha1.SecureNotes) Rotation {
 	policy := sn.Spec.KeyRotation
@@ -85,7 +88,7 @@ func ResolveRotation(sn *v1alpha1.SecureNotes) Rotation {
 	}
 	rotation := Rotation{
 		Schedule:            policy.Schedule,
-		TimeZone:            cmp.Or(policy.TimeZone, defaultTimeZone),
+		TimeZone:            cmp.Or(policy.TimeZone, DefaultTimeZone),
 		Strategy:            cmp.Or(policy.Strategy, v1alpha1.StrategyReencrypt),
 		RetainOldVersionFor: duration(policy.RetainOldVersionFor, defaultRetainOldVersion),
 		Suspend:             ptr.Deref(policy.Suspend, false),
@@ -97,6 +100,15 @@ func ResolveRotation(sn *v1alpha1.SecureNotes) Rotation {
 		rotation.Parallelism = 1
 	}
 	return rotation
+}
+
+// ResolveKeep returns how many of the newest backups are kept, and how long a backup is kept; 0 if
+// unset. A value that cannot be parsed counts as the longest one.
+func ResolveKeep(keep *v1alpha1.BackupKeep) (count int, age time.Duration) {
+	if keep.Age != "" {
+		age = duration(keep.Age, maxKeepAge)
+	}
+	return int(ptr.Deref(keep.Count, 0)), age
 }
 
 // TrimAfter returns how long ago a version must have stopped decrypting. A value that cannot be

@@ -82,6 +82,11 @@ func Restarted(entry string, deployment *appsv1.Deployment, pods []corev1.Pod) b
 	return true
 }
 
+// RolledOut reports whether every pod of the API is of the current template.
+func RolledOut(d *appsv1.Deployment) bool {
+	return d.Status.ObservedGeneration >= d.Generation && d.Status.UpdatedReplicas == d.Status.Replicas
+}
+
 // strategy keeps all replicas available during a roll-out. Only one process may serve an embedded
 // database, so its old pod is stopped first.
 func strategy(sn *v1alpha1.SecureNotes) appsv1.DeploymentStrategy {

@@ -16,6 +16,19 @@ func ServiceAccounts(sn *v1alpha1.SecureNotes) []*corev1.ServiceAccount {
 	}
 }
 
+// BackupServiceAccounts returns those of backup Jobs, without and with an escrow file, and of
+// drills. There are none while spec.backup is unset.
+func BackupServiceAccounts(sn *v1alpha1.SecureNotes) []*corev1.ServiceAccount {
+	if sn.Spec.Backup == nil {
+		return nil
+	}
+	return []*corev1.ServiceAccount{
+		{ObjectMeta: meta(sn, BackupServiceAccount(sn.Name), ComponentBackup), AutomountServiceAccountToken: new(false)},
+		{ObjectMeta: meta(sn, BackupEscrowServiceAccount(sn.Name), ComponentBackup), AutomountServiceAccountToken: new(false)},
+		{ObjectMeta: meta(sn, DrillServiceAccount(sn.Name), ComponentDrill), AutomountServiceAccountToken: new(false)},
+	}
+}
+
 // ProgressConfigMap returns the ConfigMap that rotation Jobs report to. They own its data, and the
 // operator owns only its existence.
 func ProgressConfigMap(sn *v1alpha1.SecureNotes) *corev1.ConfigMap {

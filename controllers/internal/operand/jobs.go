@@ -71,19 +71,23 @@ func (w Work) rotation() config.Rotation {
 }
 
 func job(sn *v1alpha1.SecureNotes, env Environment, work Work, component string, pods int32, args ...string) *batchv1.Job {
-	template := resolvePodTemplate(sn)
-	spec := podSpec(sn, env, RotationServiceAccount(sn.Name))
-	spec.RestartPolicy = corev1.RestartPolicyNever
 	c := container(sn, env, JobContainer, args...)
 	if !work.Urgent {
 		lowerCPU(sn, c.Resources.Requests, work.LeastCPU)
 	}
+	object := meta(sn, work.Name, component)
+	object.OwnerReferences = []metav1.OwnerReference{*work.Owner}
+	return jobOf(sn, object, pods, podSpec(sn, env, RotationServiceAccount(sn.Name)), c)
+}
+
+// jobOf returns an Indexed Job with the container c in a pod of spec.
+func jobOf(sn *v1alpha1.SecureNotes, object metav1.ObjectMeta, pods int32, spec corev1.PodSpec, c corev1.Container) *batchv1.Job {
+	template := resolvePodTemplate(sn)
+	spec.RestartPolicy = corev1.RestartPolicyNever
 	spec.Containers = []corev1.Container{c}
 	if IsEmbedded(sn) {
 		spec.Affinity = requireVolumeNode(sn)
 	}
-	object := meta(sn, work.Name, component)
-	object.OwnerReferences = []metav1.OwnerReference{*work.Owner}
 	return &batchv1.Job{
 		ObjectMeta: object,
 		Spec: batchv1.JobSpec{
@@ -94,7 +98,7 @@ func job(sn *v1alpha1.SecureNotes, env Environment, work Work, component string,
 			PodFailurePolicy: podFailurePolicy(),
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{
-					Labels:      overlay(Labels(sn, component), removeJobLabels(template.Labels)),
+					Labels:      overlay(object.Labels, removeJobLabels(template.Labels)),
 					Annotations: template.Annotations,
 				},
 				Spec: spec,

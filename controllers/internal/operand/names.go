@@ -17,6 +17,9 @@ const (
 	ComponentAPI      = "api"
 	ComponentRotation = "rotation"
 	ComponentVerify   = "verify"
+	ComponentBackup   = "backup"
+	ComponentRestore  = "restore"
+	ComponentDrill    = "drill"
 )
 
 // Labels of every object that the operator creates.
@@ -103,6 +106,19 @@ func APIServiceAccount(name string) string { return name + config.ServiceAccount
 
 // RotationServiceAccount returns the name of the rotation Jobs' service account.
 func RotationServiceAccount(name string) string { return name + config.ServiceAccountRotationSuffix }
+
+// BackupServiceAccount returns the name of the service account of backup Jobs that write no escrow
+// file.
+func BackupServiceAccount(name string) string { return name + config.ServiceAccountBackupSuffix }
+
+// BackupEscrowServiceAccount returns the name of the service account of backup Jobs that write an
+// escrow file.
+func BackupEscrowServiceAccount(name string) string {
+	return name + config.ServiceAccountBackupEscrowSuffix
+}
+
+// RestoreServiceAccount returns the name of the service account of restore Jobs.
+func RestoreServiceAccount(name string) string { return name + config.ServiceAccountRestoreSuffix }
 
 // ReencryptJobName returns the name of one attempt's Job.
 func ReencryptJobName(name string, to int64, attempt int32) string {

@@ -4,8 +4,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
 // FuzzPlanSchedule: whatever a tenant writes, either an error names the field, or there is a next
@@ -22,7 +20,7 @@ func FuzzPlanSchedule(f *testing.F) {
 			return // the first two the clock does not say, the CRD does not let the others in
 		}
 		begin, end := time.Unix(since, 0), time.Unix(now, 0)
-		plan, err := New(operand.Rotation{Schedule: schedule, TimeZone: zone}, begin, end)
+		plan, err := New(Policy{Field: "spec.keyRotation", Schedule: schedule, TimeZone: zone}, begin, end)
 		if err != nil {
 			if !strings.Contains(err.Error(), "spec.keyRotation.") {
 				t.Errorf("the error names no field: %v", err)

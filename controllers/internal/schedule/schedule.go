@@ -1,20 +1,32 @@
-// Package schedule reads the cron schedule of a SecureNotes' key rotations.
+// Package schedule reads the cron schedules of a SecureNotes: of its key rotations and of its
+// backups.
 package schedule
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/robfig/cron/v3"
-
-	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
+
+// Policy is a schedule of the spec.
+type Policy struct {
+	// Field is the field of the spec that has the schedule and the time zone, for error messages.
+	// TimeZoneField is that of the time zone, if it is another one.
+	Field, TimeZoneField string
+	// Schedule is in Cron format. If it is empty, there is none.
+	Schedule string
+	// TimeZone is the IANA time zone of the schedule.
+	TimeZone string
+	// Suspend stops the schedule.
+	Suspend bool
+}
 
 // Plan is what a schedule asks for.
 type Plan struct {
-	// Missed is the newest time that has passed without a rotation. It is zero if there is none.
+	// Missed is the newest time that has passed and was not handled. It is zero if there is none.
 	// Earlier missed times are not caught up.
 	Missed time.Time
 	// Next is the next time in the future.
@@ -27,15 +39,14 @@ var windows = []time.Duration{time.Hour, 24 * time.Hour, 31 * 24 * time.Hour, 36
 
 // New returns the plan of a schedule at now. since is the last scheduled time that was handled. An
 // error names the field that cannot be read.
-func New(rotation operand.Rotation, since, now time.Time) (Plan, error) {
-	schedule, location, err := parse(rotation)
+func New(policy Policy, since, now time.Time) (Plan, error) {
+	clock, err := parse(policy)
 	if err != nil {
 		return Plan{}, err
 	}
-	clock := wallClock{schedule, location}
 	plan := Plan{Next: clock.next(now)}
 	if plan.Next.IsZero() {
-		return Plan{}, fmt.Errorf("spec.keyRotation.schedule %q matches no date: change it to a date that exists", rotation.Schedule)
+		return Plan{}, fmt.Errorf("%s.schedule %q matches no date: change it to a date that exists", policy.Field, policy.Schedule)
 	}
 	for _, window := range windows {
 		start := since
@@ -50,6 +61,19 @@ func New(rotation operand.Rotation, since, now time.Time) (Plan, error) {
 		}
 	}
 	return plan, nil
+}
+
+// After returns the n-th time of the schedule after t. It is zero if there is none, or if the
+// schedule cannot be read.
+func After(policy Policy, n int, t time.Time) time.Time {
+	clock, err := parse(policy)
+	if err != nil {
+		return time.Time{}
+	}
+	for ; n > 0 && !t.IsZero(); n-- {
+		t = clock.next(t)
+	}
+	return t
 }
 
 // wallClock evaluates a schedule in the local time of a location. A time inside a daylight saving
@@ -100,21 +124,22 @@ func (c wallClock) firstInstant(wall time.Time) time.Time {
 	return at
 }
 
-func parse(rotation operand.Rotation) (cron.Schedule, *time.Location, error) {
-	location, err := time.LoadLocation(rotation.TimeZone)
+func parse(policy Policy) (wallClock, error) {
+	zoneField := cmp.Or(policy.TimeZoneField, policy.Field)
+	location, err := time.LoadLocation(policy.TimeZone)
 	if err != nil {
-		return nil, nil, fmt.Errorf("spec.keyRotation.timeZone %q is not known: use a name such as Etc/UTC or Europe/Berlin", rotation.TimeZone)
+		return wallClock{}, fmt.Errorf("%s.timeZone %q is not known: use a name such as Etc/UTC or Europe/Berlin", zoneField, policy.TimeZone)
 	}
-	text := rotation.Schedule
+	text := policy.Schedule
 	if strings.Contains(text, "TZ=") {
-		return nil, nil, errors.New("spec.keyRotation.schedule must not have a time zone of its own: use spec.keyRotation.timeZone")
+		return wallClock{}, fmt.Errorf("%s.schedule must not have a time zone of its own: use %s.timeZone", policy.Field, zoneField)
 	}
 	if strings.HasPrefix(text, "@every") {
-		return nil, nil, errors.New("spec.keyRotation.schedule must not use @every: use five fields such as \"0 3 1 * *\"")
+		return wallClock{}, fmt.Errorf("%s.schedule must not use @every: use five fields such as \"0 3 1 * *\"", policy.Field)
 	}
 	schedule, err := cron.ParseStandard(text)
 	if err != nil {
-		return nil, nil, fmt.Errorf("spec.keyRotation.schedule %q cannot be read: use five fields such as \"0 3 1 * *\", or @monthly", text)
+		return wallClock{}, fmt.Errorf("%s.schedule %q cannot be read: use five fields such as \"0 3 1 * *\", or @monthly", policy.Field, text)
 	}
-	return schedule, location, nil
+	return wallClock{schedule, location}, nil
 }

@@ -4,8 +4,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
 func clock(t *testing.T, text string) time.Time {
@@ -42,7 +40,7 @@ func TestPlanSchedule(t *testing.T) {
 		"the time already acted on":          {schedule: "0 3 * * *", zone: "Etc/UTC", since: "2026-01-01T03:00:00Z", now: "2026-01-01T04:00:00Z", next: "2026-01-02T03:00:00Z"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			plan, err := New(operand.Rotation{Schedule: tc.schedule, TimeZone: tc.zone}, clock(t, tc.since), clock(t, tc.now))
+			plan, err := New(Policy{Field: "spec.keyRotation", Schedule: tc.schedule, TimeZone: tc.zone}, clock(t, tc.since), clock(t, tc.now))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,12 +61,13 @@ func TestOnceADay(t *testing.T) {
 	for _, zone := range []string{"Etc/UTC", "Europe/Berlin", "America/New_York", "America/Santiago", "Africa/Casablanca", "Asia/Gaza", "Australia/Lord_Howe", "Pacific/Apia"} {
 		for _, minute := range []string{"0 0", "30 0", "0 2", "30 2", "59 2", "0 3"} {
 			t.Run(zone+" "+minute, func(t *testing.T) {
-				schedule, location, err := parse(operand.Rotation{Schedule: minute + " * * *", TimeZone: zone})
+				clock, err := parse(Policy{Field: "spec.keyRotation", Schedule: minute + " * * *", TimeZone: zone})
 				if err != nil {
 					t.Fatal(err)
 				}
+				location := clock.location
 				begin := time.Date(2012, 1, 1, 12, 0, 0, 0, location)
-				at, clock := begin, wallClock{schedule, location}
+				at := begin
 				for day := 1; day <= 3653; day++ {
 					at = clock.next(at)
 					if want := begin.AddDate(0, 0, day); at.In(location).YearDay() != want.YearDay() {
@@ -83,16 +82,38 @@ func TestOnceADay(t *testing.T) {
 func TestPlanScheduleRefuses(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ schedule, zone, want string }{
-		"no schedule at all":         {schedule: "whenever", zone: "Etc/UTC", want: "spec.keyRotation.schedule"},
-		"a zone in the words":        {schedule: "TZ=Asia/Tokyo 0 3 * * *", zone: "Etc/UTC", want: "spec.keyRotation.timeZone"},
+		"no schedule at all":         {schedule: "whenever", zone: "Etc/UTC", want: ".schedule"},
+		"a zone in the words":        {schedule: "TZ=Asia/Tokyo 0 3 * * *", zone: "Etc/UTC", want: ".timeZone"},
 		"every second":               {schedule: "@every 1s", zone: "Etc/UTC", want: "@every"},
-		"a zone that is none":        {schedule: "@daily", zone: "Moon/Base", want: "spec.keyRotation.timeZone"},
+		"a zone that is none":        {schedule: "@daily", zone: "Moon/Base", want: ".timeZone"},
 		"a date that does not exist": {schedule: "0 0 30 2 *", zone: "Etc/UTC", want: "matches no date"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := New(operand.Rotation{Schedule: tc.schedule, TimeZone: tc.zone}, time.Unix(0, 0), time.Unix(1e9, 0))
-			if err == nil || !strings.Contains(err.Error(), tc.want) {
-				t.Errorf("the error does not name %q: %v", tc.want, err)
+			for _, field := range []string{"spec.keyRotation", "spec.backup"} {
+				_, err := New(Policy{Field: field, Schedule: tc.schedule, TimeZone: tc.zone}, time.Unix(0, 0), time.Unix(1e9, 0))
+				if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), field) {
+					t.Errorf("the error does not name %q and %s: %v", tc.want, field, err)
+				}
+			}
+		})
+	}
+}
+
+// TestAfter returns the second time of a schedule, whatever the clock changes of its time zone.
+func TestAfter(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ schedule, zone, after, want string }{
+		"daily":                    {schedule: "@daily", zone: "Etc/UTC", after: "2026-01-01T12:00:00Z", want: "2026-01-03T00:00:00Z"},
+		"at a time":                {schedule: "@daily", zone: "Etc/UTC", after: "2026-01-01T00:00:00Z", want: "2026-01-03T00:00:00Z"},
+		"over the end of summer":   {schedule: "0 3 * * *", zone: "Europe/Berlin", after: "2026-10-24T12:00:00Z", want: "2026-10-26T02:00:00Z"},
+		"over the start of summer": {schedule: "0 3 * * *", zone: "Europe/Berlin", after: "2026-03-28T12:00:00Z", want: "2026-03-30T01:00:00Z"},
+		"never":                    {schedule: "0 0 30 2 *", zone: "Etc/UTC", after: "2026-01-01T00:00:00Z"},
+		"invalid":                  {schedule: "whenever", zone: "Etc/UTC", after: "2026-01-01T00:00:00Z"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := After(Policy{Schedule: tc.schedule, TimeZone: tc.zone}, 2, clock(t, tc.after))
+			if tc.want == "" && !got.IsZero() || tc.want != "" && !got.Equal(clock(t, tc.want)) {
+				t.Errorf("got %s, want %q", got, tc.want)
 			}
 		})
 	}

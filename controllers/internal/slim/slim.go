@@ -48,8 +48,8 @@ var labelKeys = append(slices.Collect(maps.Keys(operand.Labels(&v1alpha1.SecureN
 	batchv1.JobNameLabel, v1alpha1.LabelScheduled, operand.LabelOwner)
 
 // requestAnnotations are the annotations with which users request something.
-var requestAnnotations = []string{v1alpha1.AnnotationRotateRequestedAt, v1alpha1.AnnotationRetryRequestedAt,
-	v1alpha1.AnnotationAbandonVault, v1alpha1.AnnotationAcceptEmptyDatabase}
+var requestAnnotations = []string{v1alpha1.AnnotationRotateRequestedAt, v1alpha1.AnnotationBackupRequestedAt, v1alpha1.AnnotationRetryRequestedAt,
+	v1alpha1.AnnotationAbandonVault, v1alpha1.AnnotationAcceptEmptyDatabase, v1alpha1.AnnotationTrimDespiteBackups, v1alpha1.AnnotationDeleteDespiteBackups}
 
 // Transform is the cache's transformer. It may be applied twice to the same object.
 func Transform(in any) (any, error) {

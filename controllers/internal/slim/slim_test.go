@@ -227,6 +227,23 @@ func TestTransformCutsRequests(t *testing.T) {
 	}
 }
 
+// TestTransformKeepsRequests: what users say with an annotation reaches the operator.
+func TestTransformKeepsRequests(t *testing.T) {
+	t.Parallel()
+	want := map[string]string{
+		v1alpha1.AnnotationRotateRequestedAt: "now", v1alpha1.AnnotationBackupRequestedAt: "now", v1alpha1.AnnotationRetryRequestedAt: "now",
+		v1alpha1.AnnotationAbandonVault: "true", v1alpha1.AnnotationAcceptEmptyDatabase: "id",
+		v1alpha1.AnnotationTrimDespiteBackups: "3", v1alpha1.AnnotationDeleteDespiteBackups: "true",
+	}
+	object := &v1alpha1.SecureNotes{ObjectMeta: metav1.ObjectMeta{Annotations: maps.Clone(want)}}
+	if _, err := Transform(object); err != nil {
+		t.Fatal(err)
+	}
+	if !maps.Equal(object.Annotations, want) {
+		t.Errorf("annotations %v, want %v", object.Annotations, want)
+	}
+}
+
 // TestTransformCutsWords: the message of a waiting container is kept, and bounded.
 func TestTransformCutsWords(t *testing.T) {
 	t.Parallel()

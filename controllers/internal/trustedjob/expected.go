@@ -29,8 +29,10 @@ type Expected struct {
 	// returns, because an upgrade of the operator changes that.
 	Recorded Identity
 	// Pods is how many pods have to succeed, each of an index of its own.
-	Pods  int32
-	Build func(context.Context) (*batchv1.Job, error)
+	Pods int32
+	// Reports says that the outcome of a complete Job needs what its pod reported.
+	Reports bool
+	Build   func(context.Context) (*batchv1.Job, error)
 }
 
 // ForeignError says that a Job has the expected name but is not the expected Job.
@@ -139,8 +141,7 @@ func (e Expected) Read(ctx context.Context, reader, live client.Reader, lookup c
 	case outcome.Phase == Running:
 		outcome.Cause = cause.OfJob(job, e.Pods, pods.Items, lookup, now)
 	case outcome.Phase == Failed && outcome.Reason == "":
-		// The cache of pods may be behind the cache of Jobs.
-		if err := live.List(ctx, pods, append(ofJob, client.Limit(maxPods))...); err != nil {
+		if err := listPods(ctx, live, pods, ofJob); err != nil {
 			return Outcome{}, err
 		}
 		outcome = outcomeOf(job, owner, pods.Items)
@@ -150,8 +151,28 @@ func (e Expected) Read(ctx context.Context, reader, live client.Reader, lookup c
 			outcome = Outcome{Name: job.Name, Phase: Failed, Message: tampered.Error()}
 		} else if err != nil {
 			return Outcome{}, err
+		} else if outcome.Report, err = e.report(ctx, live, job, pods, ofJob); err != nil {
+			return Outcome{}, err
 		}
 	}
 	outcome.Identity, err = Identify(job)
 	return outcome, err
+}
+
+// report returns what the pod of a complete Job reported, if it is needed.
+func (e Expected) report(ctx context.Context, live client.Reader, job *batchv1.Job, pods *corev1.PodList, ofJob []client.ListOption) (string, error) {
+	if !e.Reports {
+		return "", nil
+	}
+	if report := reportOf(job, pods.Items); report != "" {
+		return report, nil
+	}
+	err := listPods(ctx, live, pods, ofJob)
+	return reportOf(job, pods.Items), err
+}
+
+// listPods reads the pods of a Job past the cache, because the cache of pods may be behind the
+// cache of Jobs.
+func listPods(ctx context.Context, live client.Reader, pods *corev1.PodList, ofJob []client.ListOption) error {
+	return live.List(ctx, pods, append(ofJob, client.Limit(maxPods))...)
 }

@@ -9,7 +9,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/cause"
+	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
 // Phase is the state of a Job.
@@ -34,10 +36,54 @@ type Outcome struct {
 	Reason, Message string
 	// Cause is why a running Job does not complete; none while it works.
 	Cause cause.Cause
+	// LastFailure is what the pod of a running Job that failed last reported, if any did.
+	LastFailure string
 	// Identity of the Job, if it is the expected one.
 	Identity Identity
 	// Completed is the completion time of a complete Job, by the cluster's clock.
 	Completed *metav1.Time
+	// Report is the termination message of the pod of a complete Job, if [Expected] asks for it. It
+	// is empty if there is none, or if several pods say different things. It is not validated.
+	Report string
+}
+
+// Ended reports whether a Job is complete or has failed.
+func Ended(job *batchv1.Job) bool {
+	return slices.ContainsFunc(job.Status.Conditions, func(c batchv1.JobCondition) bool {
+		return (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) && c.Status == corev1.ConditionTrue
+	})
+}
+
+// reportOf returns what the succeeded pods of a Job reported, if they agree.
+func reportOf(job *batchv1.Job, pods []corev1.Pod) string {
+	report := ""
+	for _, t := range terminated(job, pods, operand.JobContainer) {
+		switch {
+		case t.ExitCode != 0 || t.Message == "":
+		case report != "" && report != t.Message:
+			return ""
+		default:
+			report = t.Message
+		}
+	}
+	return report
+}
+
+// terminated returns how the containers of this name ended in the pods of a Job. An empty name
+// means all containers.
+func terminated(job *batchv1.Job, pods []corev1.Pod, container string) []*corev1.ContainerStateTerminated {
+	var ended []*corev1.ContainerStateTerminated
+	for i := range pods {
+		if controller := metav1.GetControllerOf(&pods[i]); controller == nil || controller.UID != job.UID {
+			continue
+		}
+		for _, status := range pods[i].Status.ContainerStatuses {
+			if t := status.State.Terminated; t != nil && (container == "" || status.Name == container) {
+				ended = append(ended, t)
+			}
+		}
+	}
+	return ended
 }
 
 // outcomeOf returns the outcome of a Job, which is nil if there is none. owner is the UID that must
@@ -61,23 +107,29 @@ func outcomeOf(job *batchv1.Job, owner types.UID, pods []corev1.Pod) Outcome {
 			return Outcome{Name: job.Name, Phase: Failed, Reason: reason, Message: message}
 		}
 	}
-	return Outcome{Name: job.Name, Phase: Running}
+	running := Outcome{Name: job.Name, Phase: Running}
+	if last, reported := lastFailure(job, pods); reported {
+		running.LastFailure = last.Message
+	}
+	return running
 }
 
 // failure returns the reason and message of the pod that failed last. If no pod has any, the
 // message is the message of the Job's condition.
 func failure(job *batchv1.Job, failed batchv1.JobCondition, pods []corev1.Pod) (reason, message string) {
-	var ended []*corev1.ContainerStateTerminated
-	for i := range pods {
-		if controller := metav1.GetControllerOf(&pods[i]); controller == nil || controller.UID != job.UID {
-			continue
-		}
-		for _, status := range pods[i].Status.ContainerStatuses {
-			if t := status.State.Terminated; t != nil && t.ExitCode != 0 {
-				ended = append(ended, t)
-			}
-		}
+	if last, reported := lastFailure(job, pods); reported {
+		return last.Reason, last.Message
 	}
+	words := cause.Sanitize(failed.Message)
+	if words == "" {
+		words = "no pod reported why"
+	}
+	return "", "Job " + job.Name + " failed: " + words + "; see the logs of its pods"
+}
+
+// lastFailure returns what the pod that failed last reported, and whether one did.
+func lastFailure(job *batchv1.Job, pods []corev1.Pod) (last config.Termination, reported bool) {
+	ended := slices.DeleteFunc(terminated(job, pods, ""), func(t *corev1.ContainerStateTerminated) bool { return t.ExitCode == 0 })
 	// If one pod was superseded, that is why the others stopped too.
 	slices.SortFunc(ended, func(a, b *corev1.ContainerStateTerminated) int {
 		if c := cmp.Compare(a.ExitCode, b.ExitCode); c != 0 {
@@ -87,12 +139,8 @@ func failure(job *batchv1.Job, failed batchv1.JobCondition, pods []corev1.Pod) (
 	})
 	for _, t := range slices.Backward(ended) {
 		if termination, ok := cause.ReadTermination(t.Message); ok {
-			return termination.Reason, termination.Message
+			return termination, true
 		}
 	}
-	words := cause.Sanitize(failed.Message)
-	if words == "" {
-		words = "no pod reported why"
-	}
-	return "", "Job " + job.Name + " failed: " + words + "; see the logs of its pods"
+	return config.Termination{}, false
 }

@@ -46,8 +46,10 @@ func TestOutcome(t *testing.T) {
 		pods []corev1.Pod
 		want Outcome
 	}{
-		"none":                       {want: Outcome{Phase: Absent}},
-		"running":                    {job: job(""), want: Outcome{Name: "job", Phase: Running}},
+		"none":    {want: Outcome{Phase: Absent}},
+		"running": {job: job(""), want: Outcome{Name: "job", Phase: Running}},
+		"running again": {job: job(""), pods: []corev1.Pod{pod("", 1, `{"reason":"DestinationDenied","message":"no such key"}`), pod("", 0, "")},
+			want: Outcome{Name: "job", Phase: Running, LastFailure: "no such key"}},
 		"complete":                   {job: job(batchv1.JobComplete), want: Outcome{Name: "job", Phase: Complete}},
 		"complete, but a stranger's": {job: stranger, want: Outcome{Name: "job", Phase: Foreign}},
 		"complete, but nobody's":     {job: alone, want: Outcome{Name: "job", Phase: Foreign}},

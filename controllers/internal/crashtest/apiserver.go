@@ -31,6 +31,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/backups"
+	"github.com/securenotes/securenotes/controllers/internal/restores"
 )
 
 // Scheme returns the kinds that the tests of the reconcilers use. It is built once.
@@ -51,7 +53,8 @@ type APIServer struct {
 
 type fakeClient interface{ client.WithWatch }
 
-// NewAPIServer returns an API server with the given objects, and the given indexes of KeyRotations.
+// NewAPIServer returns an API server with the given objects, the given indexes of KeyRotations, and
+// those of NotesBackups and NotesRestores.
 func NewAPIServer(t *testing.T, indexes map[string]client.IndexerFunc, objects ...client.Object) *APIServer {
 	t.Helper()
 	scheme, err := Scheme()
@@ -68,9 +71,15 @@ func newTracker(scheme *runtime.Scheme) clienttesting.ObjectTracker {
 func newAPIServer(scheme *runtime.Scheme, indexes map[string]client.IndexerFunc, tracker clienttesting.ObjectTracker, objects ...client.Object) *APIServer {
 	s := &APIServer{objects: normalized{tracker}, scheme: scheme, indexes: indexes}
 	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjectTracker(s.objects).WithObjects(objects...).
-		WithStatusSubresource(&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &batchv1.Job{})
+		WithStatusSubresource(&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &v1alpha1.NotesBackup{}, &v1alpha1.NotesRestore{}, &batchv1.Job{})
 	for name, index := range indexes {
 		builder = builder.WithIndex(&v1alpha1.KeyRotation{}, name, index)
+	}
+	for name, index := range backups.Indexes {
+		builder = builder.WithIndex(&v1alpha1.NotesBackup{}, name, index)
+	}
+	for name, index := range restores.Indexes {
+		builder = builder.WithIndex(&v1alpha1.NotesRestore{}, name, index)
 	}
 	s.fakeClient = builder.Build()
 	return s
@@ -181,9 +190,18 @@ func (s *APIServer) selects(options *client.ListOptions, item runtime.Object) (b
 		return true, nil
 	}
 	for _, field := range options.FieldSelector.Requirements() {
-		index := s.indexes[field.Field]
-		if _, ok := object.(*v1alpha1.KeyRotation); !ok || index == nil {
-			return false, fmt.Errorf("%T has no index %s, only KeyRotations have %v", object, field.Field, slices.Sorted(maps.Keys(s.indexes)))
+		var indexes map[string]client.IndexerFunc
+		switch object.(type) {
+		case *v1alpha1.KeyRotation:
+			indexes = s.indexes
+		case *v1alpha1.NotesBackup:
+			indexes = backups.Indexes
+		case *v1alpha1.NotesRestore:
+			indexes = restores.Indexes
+		}
+		index := indexes[field.Field]
+		if index == nil {
+			return false, fmt.Errorf("%T has no index %s, only %v", object, field.Field, slices.Sorted(maps.Keys(indexes)))
 		}
 		if !slices.Contains(index(object), field.Value) {
 			return false, nil

@@ -9,27 +9,27 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
-	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
+	"github.com/securenotes/securenotes/controllers/internal/steps"
 )
 
 // failOrphaned fails a started rotation whose SecureNotes no longer exists.
 var failOrphaned = step{
-	name: "FailOrphaned",
-	due: func(o observed) (decision, bool) {
+	Name: "FailOrphaned",
+	Due: func(o observed) (decision, bool) {
 		if o.parent != nil || !rotations.Started(o.rotation) {
-			return notDue()
+			return steps.NotDue()
 		}
-		return failingForGood(v1alpha1.ReasonSecureNotesNotFound,
+		return steps.FailingForGood(v1alpha1.ReasonSecureNotesNotFound,
 			"SecureNotes %s, which this KeyRotation belongs to, no longer exists: delete this KeyRotation", o.rotation.Spec.SecureNotesRef.Name)
 	},
 }
 
 // adopt makes the SecureNotes the owner of a rotation.
 var adopt = step{
-	name: "Adopt",
-	due:  when(func(o observed) bool { return o.parent != nil && metav1.GetControllerOf(o.rotation) == nil }),
-	do: func(ctx context.Context, r *Reconciler, o observed) error {
+	Name: "Adopt",
+	Due:  steps.When(func(o observed) bool { return o.parent != nil && metav1.GetControllerOf(o.rotation) == nil }),
+	Do: func(ctx context.Context, r *Reconciler, o observed) error {
 		return r.patchObject(ctx, o.rotation, func() error {
 			return controllerutil.SetControllerReference(o.parent, o.rotation, r.Client.Scheme())
 		})
@@ -39,16 +39,16 @@ var adopt = step{
 // failForeign fails a rotation that belongs to another object, such as an earlier SecureNotes of
 // the same name.
 var failForeign = step{
-	name: "FailForeign",
-	due: func(o observed) (decision, bool) {
+	Name: "FailForeign",
+	Due: func(o observed) (decision, bool) {
 		if o.parent == nil {
-			return notDue()
+			return steps.NotDue()
 		}
 		controller := metav1.GetControllerOf(o.rotation)
 		if controller.UID == o.parent.UID {
-			return notDue()
+			return steps.NotDue()
 		}
-		return failingForGood(v1alpha1.ReasonNameConflict,
+		return steps.FailingForGood(v1alpha1.ReasonNameConflict,
 			"this KeyRotation belongs to %s %s, not to SecureNotes %s: create another KeyRotation without an owner reference", controller.Kind, controller.Name, o.parent.Name)
 	},
 }
@@ -56,79 +56,33 @@ var failForeign = step{
 // recordRestored ends a rotation that had ended before a backup tool restored it without its
 // status.
 var recordRestored = step{
-	name: "RecordRestored",
-	due:  when(func(o observed) bool { return o.parent != nil && restoredEnded(o.rotation) }),
-	do: func(ctx context.Context, r *Reconciler, o observed) error {
+	Name: "RecordRestored",
+	Due:  steps.When(func(o observed) bool { return o.parent != nil && restoredEnded(o.rotation) }),
+	Do: func(ctx context.Context, r *Reconciler, o observed) error {
 		return r.patchStatus(ctx, o.rotation, func(s *v1alpha1.KeyRotationStatus) { setRestored(o.rotation, s) })
 	},
 }
 
 // failTooMany fails a rotation that would lengthen the queue without end.
 var failTooMany = step{
-	name: "FailTooMany",
-	due: func(o observed) (decision, bool) {
+	Name: "FailTooMany",
+	Due: func(o observed) (decision, bool) {
 		if rotations.Started(o.rotation) || restoredEnded(o.rotation) || o.queued < maxQueued {
-			return notDue()
+			return steps.NotDue()
 		}
-		return failing(v1alpha1.ReasonTooManyRotations, "%d older KeyRotations of SecureNotes %s have not ended: delete those that are not needed, or wait for them",
+		return steps.Failing(v1alpha1.ReasonTooManyRotations, "%d older KeyRotations of SecureNotes %s have not ended: delete those that are not needed, or wait for them",
 			o.queued, o.rotation.Spec.SecureNotesRef.Name)
 	},
 }
 
 // awaitSecureNotes waits for the SecureNotes of a rotation to be created.
 var awaitSecureNotes = step{
-	name: "AwaitSecureNotes",
-	due: func(o observed) (decision, bool) {
+	Name: "AwaitSecureNotes",
+	Due: func(o observed) (decision, bool) {
 		if o.parent != nil {
-			return notDue()
+			return steps.NotDue()
 		}
-		return waiting(v1alpha1.ReasonSecureNotesNotFound, "SecureNotes %s does not exist in this namespace: create it, or delete this KeyRotation", o.rotation.Spec.SecureNotesRef.Name)
-	},
-}
-
-// awaitResume waits while the SecureNotes is suspended.
-var awaitResume = step{
-	name: "AwaitResume",
-	due: func(o observed) (decision, bool) {
-		if suspend := o.parent.Spec.Suspend; suspend == nil || !*suspend {
-			return notDue()
-		}
-		return waiting(v1alpha1.ReasonSuspended, "SecureNotes %s is suspended: set its spec.suspend to false to continue", o.parent.Name)
-	},
-}
-
-// awaitKeyOwner waits while another object has the master key of the SecureNotes.
-var awaitKeyOwner = step{
-	name: "AwaitKeyOwner",
-	due: func(o observed) (decision, bool) {
-		c := meta.FindStatusCondition(o.parent.Status.Conditions, v1alpha1.ConditionVaultReady)
-		if c == nil || c.Reason != v1alpha1.ReasonKeyTaken {
-			return notDue()
-		}
-		return waiting(v1alpha1.ReasonKeyTaken, "SecureNotes %s: %s", o.parent.Name, c.Message)
-	},
-}
-
-// awaitMasterKey waits until the SecureNotes has a master key.
-var awaitMasterKey = step{
-	name: "AwaitMasterKey",
-	due: func(o observed) (decision, bool) {
-		if o.parent.Status.DeploymentID != "" {
-			return notDue()
-		}
-		return waiting(v1alpha1.ReasonSecureNotesNotReady, "SecureNotes %s has no master key yet: see its condition VaultReady", o.parent.Name)
-	},
-}
-
-// awaitResources waits until spec.resources, which the Jobs get, can be read.
-var awaitResources = step{
-	name: "AwaitResources",
-	due: func(o observed) (decision, bool) {
-		err := operand.CheckResources(o.parent)
-		if err == nil {
-			return notDue()
-		}
-		return waiting(v1alpha1.ReasonInvalidResources, "SecureNotes %s: %s", o.parent.Name, err)
+		return steps.Waiting(v1alpha1.ReasonSecureNotesNotFound, "SecureNotes %s does not exist in this namespace: create it, or delete this KeyRotation", o.rotation.Spec.SecureNotesRef.Name)
 	},
 }
 

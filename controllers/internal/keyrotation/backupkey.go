@@ -10,6 +10,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
+	"github.com/securenotes/securenotes/controllers/internal/steps"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -19,11 +20,11 @@ import (
 
 // recordBackupKey records the latest version of the backup key before it gets another one.
 var recordBackupKey = step{
-	name: "RecordBackupKey",
-	due: when(func(o observed) bool {
+	Name: "RecordBackupKey",
+	Due: steps.When(func(o observed) bool {
 		return replacesBackupKey(o.rotation) && o.rotation.Status.ReplacedBackupKeyVersion == nil
 	}),
-	do: func(ctx context.Context, r *Reconciler, o observed) error {
+	Do: func(ctx context.Context, r *Reconciler, o observed) error {
 		vault, err := r.vaultOf(o.parent)
 		if err != nil {
 			return err
@@ -38,9 +39,9 @@ var recordBackupKey = step{
 
 // replaceBackupKey adds a version to the backup key and lets no earlier version sign.
 var replaceBackupKey = step{
-	name: "ReplaceBackupKey",
-	due:  when(func(o observed) bool { return replacesBackupKey(o.rotation) }),
-	do: func(ctx context.Context, r *Reconciler, o observed) error {
+	Name: "ReplaceBackupKey",
+	Due:  steps.When(func(o observed) bool { return replacesBackupKey(o.rotation) }),
+	Do: func(ctx context.Context, r *Reconciler, o observed) error {
 		vault, err := r.vaultOf(o.parent)
 		if err != nil {
 			return err
@@ -83,5 +84,5 @@ func (r *Reconciler) backupKeyNotReplaced(ctx context.Context, o observed, cause
 	}
 	r.event(o.rotation, o.parent, corev1.EventTypeWarning, reason, message)
 	logger(ctx, o.rotation).Info("backup key not replaced", "reason", reason, "message", message)
-	return errNotTaken
+	return steps.ErrNotTaken
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
+	"github.com/securenotes/securenotes/controllers/internal/steps"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -18,12 +19,12 @@ import (
 // for example because Vault cannot reach the database, the rotation continues: notes must not stay
 // under a version that may have leaked.
 var revokeDatabaseCredentials = step{
-	name: "RevokeDatabaseCredentials",
-	due: when(func(o observed) bool {
+	Name: "RevokeDatabaseCredentials",
+	Due: steps.When(func(o observed) bool {
 		tried := meta.FindStatusCondition(o.rotation.Status.Conditions, v1alpha1.ConditionDatabaseCredentialsReplaced) != nil
 		return awaitsRevocation(o.rotation, o.parent) && !tried
 	}),
-	do: func(ctx context.Context, r *Reconciler, o observed) error {
+	Do: func(ctx context.Context, r *Reconciler, o observed) error {
 		err := r.revoke(ctx, o.parent)
 		switch {
 		case err == nil:
@@ -38,9 +39,9 @@ var revokeDatabaseCredentials = step{
 
 // revokeDatabaseCredentialsAgain retries a failed revocation before the rotation completes.
 var revokeDatabaseCredentialsAgain = step{
-	name: "RevokeDatabaseCredentials",
-	due:  when(func(o observed) bool { return awaitsRevocation(o.rotation, o.parent) }),
-	do: func(ctx context.Context, r *Reconciler, o observed) error {
+	Name: "RevokeDatabaseCredentials",
+	Due:  steps.When(func(o observed) bool { return awaitsRevocation(o.rotation, o.parent) }),
+	Do: func(ctx context.Context, r *Reconciler, o observed) error {
 		if err := r.revoke(ctx, o.parent); err != nil {
 			return err
 		}
@@ -80,5 +81,5 @@ func (r *Reconciler) recordRevocationFailed(ctx context.Context, o observed, cau
 	}
 	r.event(o.rotation, o.parent, corev1.EventTypeWarning, reason, message)
 	logger(ctx, o.rotation).Info("database users not dropped", "reason", reason, "message", message)
-	return errNotTaken
+	return steps.ErrNotTaken
 }

@@ -4,7 +4,7 @@
 // A rotation is an ordered list of steps. Each pass observes, takes the first step that is due, and
 // starts again. A step records what it relies on in the status before it acts, and its result
 // afterwards, so that an operator that dies at any instant continues where it stopped. Start
-// reading at steps in steps.go and at testdata/routine.golden. The reasons are in docs/adr/0005,
+// reading at list in steps.go and at testdata/routine.golden. The reasons are in docs/adr/0005,
 // 0006 and 0008.
 //
 // The steps of every rotation:
@@ -21,8 +21,8 @@
 //
 // A Compromise also replaces everything else that could have leaked:
 //
-//	4a. Record the UIDs of the service accounts, delete these, and wait until they are recreated;
-//	    record ServiceAccountsRecreated.
+//	4a. Record the UIDs of the service accounts, delete these, and wait until they are recreated.
+//	    Stop the backup Jobs that run with the old ones; record ServiceAccountsRecreated.
 //	4b. Have Vault drop every database user that it has created; record
 //	    DatabaseCredentialsReplaced. If that fails, record the failure and retry before the end.
 //	4c. Record the latest version of the backup key, add another one, and let no earlier version
@@ -40,8 +40,10 @@
 //   - Queued: it has no startTime. ahead, in queue.go, returns the rotation that it waits for.
 //   - Started: it has a startTime. Two operators can start two rotations at once. resolveTurn
 //     decides which of them yields, and which one waits until the other has yielded.
-//   - Certain: it also has shards and fromVersion (turnCertain, in turn.go). Only now does it
-//     change anything in Vault.
+//   - Certain: it also has shards and fromVersion (rotations.TurnCertain). Only now does it change
+//     anything in Vault.
+//
+// A started NotesRestore comes before every rotation whose turn is not certain.
 //
 // A Compromise in its first attempt does not queue behind a started rotation that it supersedes.
 // It starts too, and waits until that rotation has failed as Superseded. Only then is its turn

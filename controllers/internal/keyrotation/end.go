@@ -11,17 +11,19 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/marks"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
+	"github.com/securenotes/securenotes/controllers/internal/steps"
 )
 
 // retry puts a failed rotation back into the queue.
 var retry = step{
-	name: "Retry",
-	due: when(func(o observed) bool {
+	Name: "Retry",
+	Due: steps.When(func(o observed) bool {
 		kr := o.rotation
 		return !gone(o.parent) && rotations.Failed(kr) && rotations.RetryRequested(kr) && kr.DeletionTimestamp == nil
 	}),
-	do: func(ctx context.Context, r *Reconciler, o observed) error {
+	Do: func(ctx context.Context, r *Reconciler, o observed) error {
 		kr := o.rotation
 		if err := r.patchObject(ctx, kr, func() error { unmarkEnded(kr); return nil }); err != nil {
 			return err
@@ -32,9 +34,9 @@ var retry = step{
 
 // release removes the finalizer of a rotation that has nothing left to do.
 var release = step{
-	name: "Release",
-	due:  when(func(o observed) bool { return over(o) && rotations.HasFinalizer(o.rotation) }),
-	do: func(ctx context.Context, r *Reconciler, o observed) error {
+	Name: "Release",
+	Due:  steps.When(func(o observed) bool { return over(o) && rotations.HasFinalizer(o.rotation) }),
+	Do: func(ctx context.Context, r *Reconciler, o observed) error {
 		kr := o.rotation
 		return r.patchObject(ctx, kr, func() error {
 			controllerutil.RemoveFinalizer(kr, v1alpha1.Finalizer)
@@ -49,27 +51,27 @@ var release = step{
 // recordEnded records in the metadata that a rotation has ended. A backup tool restores an object
 // without its status, and a rotation that has ended must not start again.
 var recordEnded = step{
-	name: "RecordEnded",
-	due: when(func(o observed) bool {
+	Name: "RecordEnded",
+	Due: steps.When(func(o observed) bool {
 		kr := o.rotation
-		return over(o) && rotations.Ended(kr) && !markedEnded(kr) && len(kr.Annotations) < maxAnnotations && kr.DeletionTimestamp == nil
+		return over(o) && rotations.Ended(kr) && !markedEnded(kr) && len(kr.Annotations) < marks.MaxAnnotations && kr.DeletionTimestamp == nil
 	}),
-	do: func(ctx context.Context, r *Reconciler, o observed) error {
+	Do: func(ctx context.Context, r *Reconciler, o observed) error {
 		return r.patchObject(ctx, o.rotation, func() error { markEnded(o.rotation); return nil })
 	},
 }
 
 // stopEnded stops a rotation that has nothing left to do.
 var stopEnded = step{
-	name: "Stop",
-	due:  func(o observed) (decision, bool) { return decision{verdict: stop}, over(o) },
+	Name: "Stop",
+	Due:  func(o observed) (decision, bool) { return decision{Verdict: steps.Stop}, over(o) },
 }
 
 // complete ends a rotation. It is the last step, and always due.
 var complete = step{
-	name: "Complete",
-	due:  when(func(observed) bool { return true }),
-	do: func(ctx context.Context, r *Reconciler, o observed) error {
+	Name: "Complete",
+	Due:  steps.When(func(observed) bool { return true }),
+	Do: func(ctx context.Context, r *Reconciler, o observed) error {
 		return r.complete(ctx, o.rotation, o.parent)
 	},
 }
@@ -101,8 +103,8 @@ func (r *Reconciler) fail(ctx context.Context, o observed, d decision) error {
 	if err := r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) { setFailed(kr, s, d, r.Now()) }); err != nil {
 		return err
 	}
-	r.event(kr, o.parent, corev1.EventTypeWarning, d.reason, d.message)
-	logger(ctx, kr).Info("rotation failed", "reason", d.reason, "message", d.message)
+	r.event(kr, o.parent, corev1.EventTypeWarning, d.Reason, d.Message)
+	logger(ctx, kr).Info("rotation failed", "reason", d.Reason, "message", d.Message)
 	return nil
 }
 
@@ -119,12 +121,12 @@ func setFailed(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, d decisi
 	setInitial(kr, s)
 	s.State = v1alpha1.ConditionFailed
 	s.CompletionTime = new(metav1.NewTime(now))
-	message := d.message
-	if !d.final {
+	message := d.Message
+	if !d.Final {
 		message += ". The old version still decrypts; once the cause is corrected, retry with the annotation " + v1alpha1.AnnotationRetryRequestedAt
 	}
-	setCondition(kr, s, v1alpha1.ConditionFailed, metav1.ConditionTrue, d.reason, message)
-	setCondition(kr, s, v1alpha1.ConditionStalled, metav1.ConditionTrue, d.reason, message)
+	setCondition(kr, s, v1alpha1.ConditionFailed, metav1.ConditionTrue, d.Reason, message)
+	setCondition(kr, s, v1alpha1.ConditionStalled, metav1.ConditionTrue, d.Reason, message)
 	meta.RemoveStatusCondition(&s.Conditions, v1alpha1.ConditionReconciling)
 }
 
@@ -144,28 +146,16 @@ func setRetried(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus) {
 	setWaiting(kr, s, v1alpha1.ReasonQueued, "is retried")
 }
 
-// markedEnded reports whether the annotation says that the rotation has ended. Its value is the
-// rotation's own name, so that a copy under another name is a new rotation.
-func markedEnded(kr *v1alpha1.KeyRotation) bool {
-	return kr.Annotations[v1alpha1.AnnotationEnded] == kr.Name
-}
+// markedEnded reports whether the annotation says that the rotation has ended.
+func markedEnded(kr *v1alpha1.KeyRotation) bool { return marks.Ended(kr) }
 
-// maxAnnotations is how many annotations an object may have for its end to be recorded among them:
-// the policy config/policy/requests.yaml compares no more than these one by one.
-const maxAnnotations = 1000
-
-// markEnded records the end in the annotations, unless there are too many. Such an object must
-// still be released.
-func markEnded(kr *v1alpha1.KeyRotation) {
-	if len(kr.Annotations) < maxAnnotations {
-		metav1.SetMetaDataAnnotation(&kr.ObjectMeta, v1alpha1.AnnotationEnded, kr.Name)
-	}
-}
+// markEnded records the end in the annotations, unless there are too many.
+func markEnded(kr *v1alpha1.KeyRotation) { marks.SetEnded(kr) }
 
 // unmarkEnded removes the record of the end. A rotation that has an attempt ignores a record that
 // is left; see restoredEnded.
 func unmarkEnded(kr *v1alpha1.KeyRotation) {
-	if len(kr.Annotations) <= maxAnnotations {
+	if len(kr.Annotations) <= marks.MaxAnnotations {
 		delete(kr.Annotations, v1alpha1.AnnotationEnded)
 	}
 }

@@ -178,13 +178,13 @@ func TestHinderedNext(t *testing.T) {
 				tc.o.parent = notes()
 			}
 			got := decide(tc.o)
-			reason := got.reason
-			if got.cause.Known() {
-				reason = got.cause.Reason
+			reason := got.Reason
+			if got.Cause.Known() {
+				reason = got.Cause.Reason
 			}
-			if got.action != tc.want || reason != tc.reason || !strings.Contains(got.message, tc.says) ||
-				tc.o.rotation.DeletionTimestamp == nil && strings.Contains(got.message, "being deleted") {
-				t.Errorf("%s %s: %s", got.action, reason, got.message)
+			if got.action != tc.want || reason != tc.reason || !strings.Contains(got.Message, tc.says) ||
+				tc.o.rotation.DeletionTimestamp == nil && strings.Contains(got.Message, "being deleted") {
+				t.Errorf("%s %s: %s", got.action, reason, got.Message)
 			}
 		})
 	}
@@ -212,7 +212,7 @@ func TestCompromiseWaitsForTheWorkload(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := decide(observed{rotation: rotation("a", urgent12...), parent: tc.parent, accounts: accounts("new", ""), abandoned: true})
-			if got.action != "Wait" || got.reason != v1alpha1.ReasonRecreatingAccounts || got.cause.Reason != tc.reason || !strings.Contains(got.message, tc.says) {
+			if got.action != "Wait" || got.Reason != v1alpha1.ReasonRecreatingAccounts || got.Cause.Reason != tc.reason || !strings.Contains(got.Message, tc.says) {
 				t.Errorf("got %+v, want it to wait with %s for %s: %q", got, v1alpha1.ReasonRecreatingAccounts, tc.reason, tc.says)
 			}
 		})
@@ -278,11 +278,11 @@ func TestDeletedWhileHeld(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			const waits = "because it has started, it completes or fails first"
 			got := decide(observed{rotation: rotation("a", running, from(1), to(2), deleting), parent: tc.parent, abandoned: true})
-			if got.action != "Wait" || got.reason != tc.reason || !strings.Contains(got.message, tc.says) || !strings.Contains(got.message, waits) {
+			if got.action != "Wait" || got.Reason != tc.reason || !strings.Contains(got.Message, tc.says) || !strings.Contains(got.Message, waits) {
 				t.Errorf("got %+v, want it to wait with %s: %q and %q", got, tc.reason, tc.says, waits)
 			}
-			if got := decide(observed{rotation: rotation("a", running, from(1), to(2)), parent: tc.parent}); strings.Contains(got.message, waits) {
-				t.Errorf("it is not deleted: %s", got.message)
+			if got := decide(observed{rotation: rotation("a", running, from(1), to(2)), parent: tc.parent}); strings.Contains(got.Message, waits) {
+				t.Errorf("it is not deleted: %s", got.Message)
 			}
 			if got := decide(observed{rotation: rotation("a", owned, deleting), parent: tc.parent}); got.action == "Wait" {
 				t.Errorf("one that has not started waits: %+v", got)

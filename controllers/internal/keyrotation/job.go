@@ -1,9 +1,7 @@
 package keyrotation
 
 import (
-	"cmp"
 	"context"
-	"errors"
 
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -11,10 +9,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
-	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
-	"github.com/securenotes/securenotes/controllers/internal/stalecache"
+	"github.com/securenotes/securenotes/controllers/internal/steps"
 	"github.com/securenotes/securenotes/controllers/internal/trustedjob"
 )
 
@@ -38,100 +35,23 @@ type job struct {
 	build   func(*v1alpha1.SecureNotes, operand.Environment, operand.Work) *batchv1.Job
 }
 
-// jobSteps returns the steps of a Job: it is created and recorded, and its success is recorded. A
-// Job that somebody has deleted is created again. Package trustedjob says which Job is believed.
-func jobSteps(j job) []step {
-	phase := func(o observed) trustedjob.Phase { return j.outcome(&o).Phase }
-	pending := func(o observed) bool { return !rotations.IsTrue(o.rotation, j.doneCondition) }
-	name := func(o observed) string { return j.key(o.rotation).Name }
-	return []step{
-		{
-			name: "Record" + j.name + "Job", job: name,
-			due: when(func(o observed) bool { return j.outcome(&o).Identity.Known() && !j.recorded(o.rotation).Known() }),
-			do: func(ctx context.Context, r *Reconciler, o observed) error {
-				return j.setIdentity(ctx, r, o, j.outcome(&o).Identity)
-			},
-		},
-		{
-			name: "Forget" + j.name + "Job", job: name,
-			due: when(func(o observed) bool {
-				return pending(o) && phase(o) == trustedjob.Absent && j.recorded(o.rotation).Known()
-			}),
-			do: j.forget,
-		},
-		{
-			name: "Create" + j.name, job: name,
-			due: when(func(o observed) bool { return pending(o) && phase(o) == trustedjob.Absent }),
-			do:  j.create,
-		},
-		{
-			name: j.doneStep, job: name,
-			due: when(func(o observed) bool { return pending(o) && phase(o) == trustedjob.Complete }),
-			do:  j.record,
-		},
-		{
-			name: "Await" + j.name, job: name,
-			due: func(o observed) (decision, bool) {
-				if !pending(o) {
-					return notDue()
-				}
-				return j.await(o)
-			},
-		},
-	}
+// steps returns the steps of the Job.
+func (j job) steps() []step {
+	return steps.Job[*Reconciler, observed]{
+		Name: j.name, Noun: j.noun, Running: j.running, DoneStep: j.doneStep, Record: j.record,
+		Pending:     func(o observed) bool { return !rotations.IsTrue(o.rotation, j.doneCondition) },
+		Outcome:     func(o observed) trustedjob.Outcome { return *j.outcome(&o) },
+		Recorded:    func(o observed) trustedjob.Identity { return j.recorded(o.rotation) },
+		SetIdentity: j.setIdentity,
+		Expected:    func(r *Reconciler, o observed) trustedjob.Expected { return j.expected(r, o.rotation, o.parent) },
+		Clients:     func(r *Reconciler) (client.Writer, client.Reader) { return r.Client, r.Live },
+		Fail:        func(ctx context.Context, r *Reconciler, o observed, d decision) error { return r.fail(ctx, o, d) },
+		Blocked:     blocked,
+		KeyName:     func(o observed) string { return j.key(o.rotation).Name },
+	}.Steps()
 }
 
-// await decides what becomes of a rotation whose Job has not succeeded.
-func (j job) await(o observed) (decision, bool) {
-	outcome := j.outcome(&o)
-	switch {
-	case outcome.Phase == trustedjob.Foreign:
-		return foreignJob(outcome.Message)
-	case outcome.Phase == trustedjob.Failed && outcome.Reason == config.ReasonSuperseded:
-		return failingForGood(outcome.Reason, "%s", outcome.Message)
-	case outcome.Phase == trustedjob.Failed && outcome.Reason == "":
-		return failing(v1alpha1.ReasonJobFailed, "%s", outcome.Message)
-	case outcome.Phase == trustedjob.Failed:
-		return failing(outcome.Reason, "%s", outcome.Message)
-	case outcome.Cause.Known():
-		return blocked(o, outcome.Cause, j.running)
-	default:
-		return waiting(j.running, "the %s Job is running", j.noun)
-	}
-}
-
-func foreignJob(message string) (decision, bool) {
-	return failing(v1alpha1.ReasonNameConflict, "%s", message)
-}
-
-// create creates the Job and records its identity.
-func (j job) create(ctx context.Context, r *Reconciler, o observed) error {
-	created, err := j.expected(r, o.rotation, o.parent).Create(ctx, r.Client, r.Live)
-	if foreign, ok := errors.AsType[*trustedjob.ForeignError](err); ok {
-		d, _ := foreignJob(foreign.Error())
-		return cmp.Or(r.fail(ctx, o, d), errNotTaken)
-	}
-	if err != nil {
-		return err
-	}
-	return j.setIdentity(ctx, r, o, created)
-}
-
-// forget clears the record of a Job that somebody has deleted, before another one is created. If
-// the operator died between creating and recording that one, the record would still name the
-// deleted Job, and the new one would not be believed.
-func (j job) forget(ctx context.Context, r *Reconciler, o observed) error {
-	expected := j.expected(r, o.rotation, o.parent)
-	absent, err := expected.Gone(ctx, r.Live)
-	if err != nil {
-		return err
-	}
-	if !absent {
-		return stalecache.New("Job", expected.Key.Name, "it exists")
-	}
-	return j.setIdentity(ctx, r, o, trustedjob.Identity{})
-}
-
+// setIdentity records the identity of the Job.
 func (j job) setIdentity(ctx context.Context, r *Reconciler, o observed, identity trustedjob.Identity) error {
 	return r.patchStatus(ctx, o.rotation, func(s *v1alpha1.KeyRotationStatus) {
 		uid, digest := j.identity(s)

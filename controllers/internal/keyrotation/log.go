@@ -22,16 +22,11 @@ func logger(ctx context.Context, kr *v1alpha1.KeyRotation) logr.Logger {
 	return l
 }
 
-// withStep returns a context whose logger names the step, for what the step writes to Vault.
-func withStep(ctx context.Context, s step) context.Context {
-	return log.IntoContext(ctx, log.FromContext(ctx).WithValues("step", s.name))
-}
-
 // logStep logs a step that was taken. Nothing else logs steps.
 func logStep(ctx context.Context, s step, o observed) {
 	l := logger(ctx, o.rotation)
-	if s.job != nil {
-		l = l.WithValues("job", s.job(o))
+	if s.Job != nil {
+		l = l.WithValues("job", s.Job(o))
 	}
-	l.Info("rotation step taken", "step", s.name, "state", o.rotation.Status.State)
+	l.Info("rotation step taken", "step", s.Name, "state", o.rotation.Status.State)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/steps"
 	"github.com/securenotes/securenotes/controllers/internal/trustedjob"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
@@ -111,10 +112,10 @@ type decided struct {
 
 func decide(o observed) decided {
 	s, d := next(o)
-	if d.verdict != take {
-		return decided{d, string(d.verdict)}
+	if d.Verdict != steps.Take {
+		return decided{d, string(d.Verdict)}
 	}
-	return decided{d, s.name}
+	return decided{d, s.Name}
 }
 
 func TestNext(t *testing.T) {
@@ -248,8 +249,8 @@ func TestNext(t *testing.T) {
 		}, markEnded), parent: notes()}, want: "None", reason: ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := decide(tc.o); got.action != tc.want || (tc.reason != "" && got.reason != tc.reason) {
-				t.Errorf("next is %s (%s %s), want %s (%s)", got.action, got.reason, got.message, tc.want, tc.reason)
+			if got := decide(tc.o); got.action != tc.want || (tc.reason != "" && got.Reason != tc.reason) {
+				t.Errorf("next is %s (%s %s), want %s (%s)", got.action, got.Reason, got.Message, tc.want, tc.reason)
 			}
 		})
 	}
@@ -337,8 +338,8 @@ func TestOvertaken(t *testing.T) {
 				}
 				// Vault has one more version, added by anybody.
 				d := decide(observed{rotation: kr, parent: tc.parent, overtaken: found, key: key(4, 4), accounts: accounts("x", "y")})
-				if superseded := d.action == "Fail" && d.reason == config.ReasonSuperseded; superseded != (tc.want != "") {
-					t.Errorf("next is %s (%s)", d.action, d.reason)
+				if superseded := d.action == "Fail" && d.Reason == config.ReasonSuperseded; superseded != (tc.want != "") {
+					t.Errorf("next is %s (%s)", d.action, d.Reason)
 				}
 			})
 		}

@@ -3,10 +3,12 @@ package keyrotation
 import (
 	"context"
 
+	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/controllers/internal/restores"
 	"github.com/securenotes/securenotes/controllers/internal/retirement"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/trustedjob"
@@ -23,6 +25,9 @@ type observed struct {
 	queued int
 	// ahead is the rotation that this one waits for in the queue; nil if it may start.
 	ahead *v1alpha1.KeyRotation
+	// restoring is a started NotesRestore; nil if there is none. It is observed while the rotation
+	// is queued.
+	restoring *v1alpha1.NotesRestore
 	// supersededBy is the Compromise that has superseded this rotation; nil if there is none.
 	supersededBy *v1alpha1.KeyRotation
 	// superseded is the rotation that this Compromise supersedes and that has not ended yet.
@@ -44,6 +49,8 @@ type observed struct {
 	// service accounts, and whether every pod of the API has started with the new session keys.
 	accounts  []account
 	restarted bool
+	// oldBackups are the backup Jobs that run with an account that a Compromise replaces.
+	oldBackups []batchv1.Job
 	// abandoned says that the rotation was deleted long enough ago to end without having succeeded.
 	abandoned bool
 }
@@ -63,7 +70,7 @@ func (r *Reconciler) observe(ctx context.Context, kr *v1alpha1.KeyRotation) (obs
 		return o, err
 	}
 	o.overtaken = overtaken(kr, o.parent, all)
-	if kr.Status.ToVersion != nil && turnCertain(kr) {
+	if kr.Status.ToVersion != nil && rotations.TurnCertain(kr) {
 		if err := r.observeWork(ctx, &o); err != nil {
 			return o, err
 		}
@@ -92,6 +99,11 @@ func (r *Reconciler) observeQueue(ctx context.Context, o *observed) error {
 			return err
 		}
 		o.queued = queuedBefore(kr, open)
+	}
+	if !rotations.Ended(kr) && !rotations.Started(kr) {
+		if o.restoring, err = restores.Running(ctx, r.Client, kr.Namespace, kr.Spec.SecureNotesRef.Name); err != nil {
+			return err
+		}
 	}
 	parent := &v1alpha1.SecureNotes{}
 	err = r.Client.Get(ctx, client.ObjectKey{Namespace: kr.Namespace, Name: kr.Spec.SecureNotesRef.Name}, parent)
@@ -124,7 +136,10 @@ func (r *Reconciler) observeWork(ctx context.Context, o *observed) (err error) {
 	o.retirementRecorded = retirement.Recorded(parent.Status.MasterKey, *kr.Status.ToVersion)
 	switch {
 	case recreatesAccounts(kr):
-		o.accounts, err = r.readAccounts(ctx, parent)
+		if o.accounts, err = r.readAccounts(ctx, parent); err != nil {
+			return err
+		}
+		o.oldBackups, err = r.readOldBackups(ctx, parent, o.accounts)
 	case replacesSessionKeys(kr) && hasNewSessionKeys(kr, parent):
 		o.restarted, err = r.restarted(ctx, parent)
 	}

@@ -89,7 +89,7 @@ func resolveTurn(kr *v1alpha1.KeyRotation, all []v1alpha1.KeyRotation) (yieldTo,
 		// The superseded one fails as soon as its operator's cache has the other.
 		return nil, other
 	}
-	if other := startedOther(kr, all, func(other *v1alpha1.KeyRotation) bool { return turnCertain(other) || precedes(other, kr) }); other != nil {
+	if other := startedOther(kr, all, func(other *v1alpha1.KeyRotation) bool { return rotations.TurnCertain(other) || precedes(other, kr) }); other != nil {
 		return other, nil
 	}
 	return nil, startedOther(kr, all, func(*v1alpha1.KeyRotation) bool { return true })

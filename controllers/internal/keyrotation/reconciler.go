@@ -2,8 +2,6 @@ package keyrotation
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -13,13 +11,12 @@ import (
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
-	"github.com/securenotes/securenotes/controllers/internal/stalecache"
+	"github.com/securenotes/securenotes/controllers/internal/steps"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
@@ -56,13 +53,12 @@ const (
 	jitterFactor = 0.2
 	// abandonAfter is how long a rotation that was deleted waits for a Job that is blocked.
 	abandonAfter = time.Minute
-	// maxSteps bounds the steps of one pass. A rotation has fewer.
-	maxSteps = 32
 )
 
 // +kubebuilder:rbac:groups=securenotes.dev,resources=keyrotations,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=securenotes.dev,resources=keyrotations/status,verbs=patch
 // +kubebuilder:rbac:groups=securenotes.dev,resources=keyrotations/finalizers,verbs=update
+// +kubebuilder:rbac:groups=securenotes.dev,resources=notesrestores,verbs=list;watch
 // +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;delete
@@ -76,61 +72,30 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	r.warnOfRetry(kr)
-	for range maxSteps {
-		again, after, err := r.once(ctx, kr)
-		if stalecache.Is(err) {
-			after = stalecache.RequeueAfter()
-			log.FromContext(ctx).V(1).Info("requeued", "after", after.String(), "reason", err.Error())
-			return ctrl.Result{RequeueAfter: after}, nil
-		}
-		if err != nil || !again {
-			return ctrl.Result{RequeueAfter: after}, err
-		}
-	}
-	return ctrl.Result{}, fmt.Errorf("KeyRotation %s: no end after %d steps", kr.Name, maxSteps)
+	return r.loop(kr).Run(ctx, r)
 }
 
-// once observes, decides, and takes one step. again says that another one may be due at once.
-func (r *Reconciler) once(ctx context.Context, kr *v1alpha1.KeyRotation) (again bool, after time.Duration, err error) {
-	o, err := r.observe(ctx, kr)
-	if err != nil {
-		return r.explain(ctx, o, err)
+// loop returns the pass over a rotation.
+func (r *Reconciler) loop(kr *v1alpha1.KeyRotation) steps.Loop[*Reconciler, observed] {
+	return steps.Loop[*Reconciler, observed]{
+		Of:      "KeyRotation " + kr.Name,
+		Observe: func(ctx context.Context) (observed, error) { return r.observe(ctx, kr) },
+		Next:    next, Wait: r.wait, Fail: r.fail, After: requeueAfter, Explain: r.explain, Log: logStep,
 	}
-	s, d := next(o)
-	switch d.verdict {
-	case stop:
-		return false, 0, nil
-	case wait:
-		return false, requeueAfter(d), r.wait(ctx, o, d)
-	case fail:
-		err = r.fail(ctx, o, d)
-	default:
-		err = s.do(withStep(ctx, s), r, o)
-		switch {
-		case err == nil:
-			logStep(ctx, s, o)
-		case errors.Is(err, errNotTaken):
-			err = nil
-		}
-	}
-	if err != nil {
-		return r.explain(ctx, o, err)
-	}
-	return true, 0, nil
 }
 
 // wait records what is waited for. A cause replaces the reason of the step, and is emitted as an
 // event once.
 func (r *Reconciler) wait(ctx context.Context, o observed, d decision) error {
-	kr, reason := o.rotation, d.reason
-	if d.cause.Known() {
-		reason = d.cause.Reason
+	kr, reason := o.rotation, d.Reason
+	if d.Cause.Known() {
+		reason = d.Cause.Reason
 		if before := meta.FindStatusCondition(kr.Status.Conditions, v1alpha1.ConditionReconciling); before == nil || before.Reason != reason {
-			r.event(kr, o.parent, corev1.EventTypeWarning, reason, d.message)
+			r.event(kr, o.parent, corev1.EventTypeWarning, reason, d.Message)
 		}
 	}
-	return r.recordWaiting(ctx, kr, reason, d.message, func(s *v1alpha1.KeyRotationStatus) {
-		if d.reason == v1alpha1.ReasonReencrypting {
+	return r.recordWaiting(ctx, kr, reason, d.Message, func(s *v1alpha1.KeyRotationStatus) {
+		if d.Reason == v1alpha1.ReasonReencrypting {
 			r.setProgress(ctx, kr, s)
 		}
 	})
@@ -152,11 +117,11 @@ func (r *Reconciler) recordWaiting(ctx context.Context, kr *v1alpha1.KeyRotation
 
 func requeueAfter(d decision) time.Duration {
 	switch {
-	case d.cause.Known():
+	case d.Cause.Known():
 		return utilwait.Jitter(waitInterval, jitterFactor) // the Job is watched, what blocks it is not
-	case isWork(d.reason):
+	case isWork(d.Reason):
 		return utilwait.Jitter(pollInterval, jitterFactor)
-	case d.reason == v1alpha1.ReasonSecureNotesNotFound:
+	case d.Reason == v1alpha1.ReasonSecureNotesNotFound:
 		return 0 // the SecureNotes is watched
 	default:
 		return utilwait.Jitter(waitInterval, jitterFactor)
@@ -169,7 +134,7 @@ func (r *Reconciler) explain(ctx context.Context, o observed, err error) (again 
 	kr := o.rotation
 	if c := cause.OfError(err); c.Known() && !rotations.Ended(kr) {
 		d, _ := blocked(o, c, v1alpha1.ReasonProgressing)
-		if d.verdict == fail {
+		if d.Verdict == steps.Fail {
 			return true, 0, r.fail(ctx, o, d)
 		}
 		return false, requeueAfter(d), r.wait(ctx, o, d)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
+	"github.com/securenotes/securenotes/controllers/internal/marks"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
 
@@ -98,7 +99,7 @@ func TestEndOfLargeRotation(t *testing.T) {
 		annotations int
 		marked      bool
 	}{
-		"as many as may be": {annotations: maxAnnotations - 1, marked: true}, "too many": {annotations: maxAnnotations},
+		"as many as may be": {annotations: marks.MaxAnnotations - 1, marked: true}, "too many": {annotations: marks.MaxAnnotations},
 	} {
 		t.Run(name, func(t *testing.T) {
 			kr := rotation("first", owned, guarded, from(1), to(2), with(v1alpha1.ConditionComplete))
@@ -108,7 +109,7 @@ func TestEndOfLargeRotation(t *testing.T) {
 			}
 			w := newWorld(t, &crashtest.Crash{}, kr)
 			got := w.pass(t, "first")
-			if rotations.HasFinalizer(got) || markedEnded(got) != tc.marked || len(got.Annotations) > maxAnnotations {
+			if rotations.HasFinalizer(got) || markedEnded(got) != tc.marked || len(got.Annotations) > marks.MaxAnnotations {
 				t.Errorf("finalizers %v, marked %t, %d annotations", got.Finalizers, markedEnded(got), len(got.Annotations))
 			}
 			got.Annotations[v1alpha1.AnnotationEnded] = got.Name
@@ -129,7 +130,7 @@ func TestTakenKeyHoldsRotations(t *testing.T) {
 	for name, kr := range map[string]*v1alpha1.KeyRotation{
 		"not begun": rotation("first", owned), "begun": rotation("first", running, from(1)),
 	} {
-		if d := decide(observed{rotation: kr, parent: taken}); d.action != "Wait" || d.reason != v1alpha1.ReasonKeyTaken {
+		if d := decide(observed{rotation: kr, parent: taken}); d.action != "Wait" || d.Reason != v1alpha1.ReasonKeyTaken {
 			t.Errorf("%s: %+v", name, d)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/retirement"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/stalecache"
+	"github.com/securenotes/securenotes/controllers/internal/steps"
 )
 
 // recordRetirement records in the SecureNotes when the old version is to stop decrypting. Package
@@ -21,9 +22,9 @@ import (
 // rotation: the next pass may not find the record, because the version can be retired and the
 // record removed before the cache shows it.
 var recordRetirement = step{
-	name: "RecordRetirement",
-	due:  when(func(o observed) bool { return !o.retirementRecorded }),
-	do: func(ctx context.Context, r *Reconciler, o observed) error {
+	Name: "RecordRetirement",
+	Due:  steps.When(func(o observed) bool { return !o.retirementRecorded }),
+	Do: func(ctx context.Context, r *Reconciler, o observed) error {
 		kr := o.rotation
 		current, err := r.recordRetirement(ctx, kr, o.parent)
 		if err != nil || replacesSessionKeys(kr) || awaitsRevocation(kr, o.parent) {
@@ -36,12 +37,12 @@ var recordRetirement = step{
 // recordRetired records in a complete Compromise that the old version has been retired. That comes
 // after the end, because the retirement verifies everything once more.
 var recordRetired = step{
-	name: "RecordRetired",
-	due: when(func(o observed) bool {
+	Name: "RecordRetired",
+	Due: steps.When(func(o observed) bool {
 		kr := o.rotation
 		return !gone(o.parent) && !rotations.HasFinalizer(kr) && rotations.AwaitsRetirement(kr) && retirement.Done(o.parent.Status.MasterKey, *kr.Status.ToVersion)
 	}),
-	do: func(ctx context.Context, r *Reconciler, o observed) error {
+	Do: func(ctx context.Context, r *Reconciler, o observed) error {
 		kr := o.rotation
 		message := fmt.Sprintf("key versions below %d no longer decrypt", *kr.Status.ToVersion)
 		err := r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
@@ -76,10 +77,12 @@ func (r *Reconciler) recordRetirement(ctx context.Context, kr *v1alpha1.KeyRotat
 	return current, r.Client.Status().Patch(ctx, current, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 }
 
-// due returns when the old version is to stop decrypting. A Compromise does not wait. A Routine one
-// is due no earlier than a pending retirement, even if retainOldVersionFor has become shorter.
+// due returns when the old version is to stop decrypting. A Compromise does not wait, and neither
+// does a rotation after a restore: an older version may have been allowed again for the restore,
+// and an escrow file has had the owner keys outside Vault. Any other one is due no earlier than a
+// pending retirement, even if retainOldVersionFor has become shorter.
 func (r *Reconciler) due(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNotes, list []v1alpha1.PendingRetirement) time.Time {
-	if rotations.Compromise(kr) {
+	if rotations.Compromise(kr) || kr.Status.CreatedBy == v1alpha1.CreatedByRestore {
 		return r.Now()
 	}
 	return retirement.NotBefore(list, r.Now().Add(operand.ResolveRotation(parent).RetainOldVersionFor))

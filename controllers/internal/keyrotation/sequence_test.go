@@ -18,6 +18,7 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
+	"github.com/securenotes/securenotes/controllers/internal/steps"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -51,19 +52,19 @@ func (s *story) reconciles(name string) {
 	s.t.Helper()
 	fmt.Fprintf(&s.text, "\nKeyRotation %s:\n", name)
 	r := s.reconciler(s)
-	for range maxSteps {
+	for range steps.MaxSteps {
 		kr := s.rotation(s.t, name)
 		o, err := r.observe(s.t.Context(), kr)
 		d := decide(o)
 		switch {
 		case err != nil:
 			fmt.Fprintf(&s.text, "  finds that %s\n", err)
-		case d.reason != "":
-			fmt.Fprintf(&s.text, "  %s %s: %s\n", d.action, d.reason, d.message)
+		case d.Reason != "":
+			fmt.Fprintf(&s.text, "  %s %s: %s\n", d.action, d.Reason, d.Message)
 		default:
 			fmt.Fprintf(&s.text, "  %s\n", d.action)
 		}
-		again, _, err := r.once(s.t.Context(), kr)
+		again, _, err := r.loop(kr).Once(s.t.Context(), r)
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -76,7 +77,7 @@ func (s *story) reconciles(name string) {
 			return
 		}
 	}
-	s.t.Fatalf("no end after %d steps", maxSteps)
+	s.t.Fatalf("no end after %d steps", steps.MaxSteps)
 }
 
 // writeConditions writes the conditions that have changed.

@@ -16,16 +16,17 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/secretrecord"
 	"github.com/securenotes/securenotes/controllers/internal/stalecache"
+	"github.com/securenotes/securenotes/controllers/internal/steps"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
 
 // replaceSessionKeys creates new session keys in Vault. The pods restart with them.
 var replaceSessionKeys = step{
-	name: "ReplaceSessionKeys",
-	due: when(func(o observed) bool {
+	Name: "ReplaceSessionKeys",
+	Due: steps.When(func(o observed) bool {
 		return replacesSessionKeys(o.rotation) && !hasNewSessionKeys(o.rotation, o.parent)
 	}),
-	do: func(ctx context.Context, r *Reconciler, o observed) error {
+	Do: func(ctx context.Context, r *Reconciler, o observed) error {
 		return r.replaceSessionKeys(ctx, o.rotation, o.parent)
 	},
 }
@@ -33,9 +34,9 @@ var replaceSessionKeys = step{
 // deleteOldSessionKeys destroys the previous session keys once every pod has restarted. Other steps
 // do not wait for that.
 var deleteOldSessionKeys = step{
-	name: "DeleteOldSessionKeys",
-	due:  when(func(o observed) bool { return replacesSessionKeys(o.rotation) && o.restarted }),
-	do: func(ctx context.Context, r *Reconciler, o observed) error {
+	Name: "DeleteOldSessionKeys",
+	Due:  steps.When(func(o observed) bool { return replacesSessionKeys(o.rotation) && o.restarted }),
+	Do: func(ctx context.Context, r *Reconciler, o observed) error {
 		vault, err := r.vaultOf(o.parent)
 		if err != nil {
 			return err
@@ -51,12 +52,12 @@ var deleteOldSessionKeys = step{
 // awaitRestart waits until no pod uses the previous session keys. Only the end of the rotation
 // waits for that.
 var awaitRestart = step{
-	name: "AwaitRestart",
-	due: func(o observed) (decision, bool) {
+	Name: "AwaitRestart",
+	Due: func(o observed) (decision, bool) {
 		if !replacesSessionKeys(o.rotation) {
-			return notDue()
+			return steps.NotDue()
 		}
-		return waitingForWorkload(o.parent, v1alpha1.ReasonRestartingPods, "waits until every pod of the API has restarted with the new session keys",
+		return steps.WaitingForWorkload(o.parent, v1alpha1.ReasonRestartingPods, "waits until every pod of the API has restarted with the new session keys",
 			"check for an old pod with the labels of the API that is stuck, for example on an unreachable node")
 	},
 }

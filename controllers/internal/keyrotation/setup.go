@@ -16,6 +16,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/fairqueue"
+	"github.com/securenotes/securenotes/controllers/internal/restores"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 )
 
@@ -36,6 +37,7 @@ func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
 		Owns(&batchv1.Job{}).
 		Watches(&v1alpha1.SecureNotes{}, handler.EnqueueRequestsFromMapFunc(r.openRotations)).
 		Watches(&v1alpha1.KeyRotation{}, handler.EnqueueRequestsFromMapFunc(r.siblings)).
+		Watches(&v1alpha1.NotesRestore{}, handler.EnqueueRequestsFromMapFunc(r.afterRestore)).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: r.Workers,
 			NewQueue:                fairqueue.New,
@@ -59,6 +61,15 @@ func (r *Reconciler) siblings(ctx context.Context, object client.Object) []recon
 		return nil
 	}
 	return r.requests(ctx, kr.Namespace, kr.Spec.SecureNotesRef.Name, kr.Name)
+}
+
+// afterRestore requests the open rotations of the SecureNotes of a restore that has ended or is
+// gone.
+func (r *Reconciler) afterRestore(ctx context.Context, object client.Object) []reconcile.Request {
+	if nr, ok := object.(*v1alpha1.NotesRestore); ok && (restores.Ended(nr) || nr.DeletionTimestamp != nil) {
+		return r.requests(ctx, nr.Namespace, nr.Spec.SecureNotesRef.Name, "")
+	}
+	return nil
 }
 
 func (r *Reconciler) requests(ctx context.Context, namespace, parent, except string) []reconcile.Request {

@@ -5,15 +5,12 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
-	"github.com/securenotes/securenotes/controllers/internal/stalecache"
+	"github.com/securenotes/securenotes/controllers/internal/steps"
 )
 
 func setCondition(kr *v1alpha1.KeyRotation, s *v1alpha1.KeyRotationStatus, kind string, status metav1.ConditionStatus, reason, message string) {
@@ -67,14 +64,7 @@ func stateOf(kr *v1alpha1.KeyRotation, reason string) string {
 }
 
 // reasonOf returns why a rotation waits or has failed; empty where its state says that.
-func reasonOf(s *v1alpha1.KeyRotationStatus) string {
-	for _, kind := range []string{v1alpha1.ConditionFailed, v1alpha1.ConditionReconciling} {
-		if c := meta.FindStatusCondition(s.Conditions, kind); c != nil && c.Status == metav1.ConditionTrue && c.Reason != s.State {
-			return c.Reason
-		}
-	}
-	return ""
-}
+func reasonOf(s *v1alpha1.KeyRotationStatus) string { return steps.ReasonOf(s.State, s.Conditions) }
 
 // isWork reports whether a reason stands for work in progress whose end no watch reports.
 func isWork(reason string) bool {
@@ -109,46 +99,15 @@ func (r *Reconciler) event(kr *v1alpha1.KeyRotation, parent *v1alpha1.SecureNote
 	r.Recorder.Eventf(kr, parent, kind, reason, "Rotate", "%s", message)
 }
 
-// patchStatus writes what change does to the status, if anything, guarded by the resourceVersion.
-// Events are emitted only after it has succeeded: a step whose status was not written is taken
-// again.
+// patchStatus writes what change does to the status, if anything.
 func (r *Reconciler) patchStatus(ctx context.Context, kr *v1alpha1.KeyRotation, change func(*v1alpha1.KeyRotationStatus)) error {
-	before := kr.DeepCopy()
-	change(&kr.Status)
-	kr.Status.ObservedGeneration, kr.Status.Reason = kr.Generation, reasonOf(&kr.Status)
-	if equality.Semantic.DeepEqual(&before.Status, &kr.Status) {
-		return nil
-	}
-	err := r.Client.Status().Patch(ctx, kr, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
-	if err != nil {
-		*kr = *before
-	}
-	return err
+	return steps.PatchStatus(ctx, r.Client, kr, func() {
+		change(&kr.Status)
+		kr.Status.ObservedGeneration, kr.Status.Reason = kr.Generation, reasonOf(&kr.Status)
+	})
 }
 
-// patchObject writes what change does to the metadata, guarded by the resourceVersion. It reads the
-// object past the cache, which does not have the finalizers and owner references of others; a merge
-// patch made without them would remove them.
+// patchObject writes what change does to the metadata.
 func (r *Reconciler) patchObject(ctx context.Context, kr *v1alpha1.KeyRotation, change func() error) error {
-	live := &v1alpha1.KeyRotation{}
-	err := r.Live.Get(ctx, client.ObjectKeyFromObject(kr), live)
-	if apierrors.IsNotFound(err) {
-		return change() // the object is gone
-	}
-	if err != nil {
-		return err
-	}
-	if live.UID != kr.UID || live.ResourceVersion != kr.ResourceVersion {
-		return stalecache.New("KeyRotation", kr.Name, "it has changed since it was read")
-	}
-	*kr = *live
-	before := kr.DeepCopy()
-	if err := change(); err != nil {
-		return err
-	}
-	if equality.Semantic.DeepEqual(before.ObjectMeta, kr.ObjectMeta) {
-		return nil
-	}
-	// Removing the last finalizer deletes the object.
-	return client.IgnoreNotFound(r.Client.Patch(ctx, kr, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})))
+	return steps.PatchMetadata(ctx, r.Client, r.Live, "KeyRotation", kr, change)
 }

@@ -11,49 +11,56 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/restores"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/stalecache"
+	"github.com/securenotes/securenotes/controllers/internal/steps"
 )
 
 // awaitTurn waits until the rotation that comes first has ended.
 var awaitTurn = step{
-	name: "AwaitTurn",
-	due: func(o observed) (decision, bool) {
-		if rotations.Started(o.rotation) || o.ahead == nil {
-			return notDue()
+	Name: "AwaitTurn",
+	Due: func(o observed) (decision, bool) {
+		switch {
+		case rotations.Started(o.rotation):
+			return steps.NotDue()
+		case o.restoring != nil:
+			return steps.Waiting(v1alpha1.ReasonQueued, "waits for NotesRestore %s to end", o.restoring.Name)
+		case o.ahead == nil:
+			return steps.NotDue()
 		}
-		return waiting(v1alpha1.ReasonQueued, "waits for KeyRotation %s to end", o.ahead.Name)
+		return steps.Waiting(v1alpha1.ReasonQueued, "waits for KeyRotation %s to end", o.ahead.Name)
 	},
 }
 
 // failSuperseded fails a rotation that a Compromise has superseded.
 var failSuperseded = step{
-	name: "FailSuperseded",
-	due: func(o observed) (decision, bool) {
+	Name: "FailSuperseded",
+	Due: func(o observed) (decision, bool) {
 		if !rotations.Started(o.rotation) || o.supersededBy == nil {
-			return notDue()
+			return steps.NotDue()
 		}
-		return failingForGood(config.ReasonSuperseded, "KeyRotation %s of reason Compromise supersedes this one and re-encrypts everything under a newer version", o.supersededBy.Name)
+		return steps.FailingForGood(config.ReasonSuperseded, "KeyRotation %s of reason Compromise supersedes this one and re-encrypts everything under a newer version", o.supersededBy.Name)
 	},
 }
 
 // failOvertaken fails a retried rotation if another one has added a newer version since. Its
 // session keys, too, would be older than those in use.
 var failOvertaken = step{
-	name: "FailOvertaken",
-	due: func(o observed) (decision, bool) {
+	Name: "FailOvertaken",
+	Due: func(o observed) (decision, bool) {
 		if !rotations.Started(o.rotation) || o.overtaken == nil {
-			return notDue()
+			return steps.NotDue()
 		}
-		return failingForGood(config.ReasonSuperseded, "%s", o.overtaken)
+		return steps.FailingForGood(config.ReasonSuperseded, "%s", o.overtaken)
 	},
 }
 
 // guard adds the finalizer.
 var guard = step{
-	name: "Guard",
-	due:  when(func(o observed) bool { return !rotations.HasFinalizer(o.rotation) }),
-	do: func(ctx context.Context, r *Reconciler, o observed) error {
+	Name: "Guard",
+	Due:  steps.When(func(o observed) bool { return !rotations.HasFinalizer(o.rotation) }),
+	Do: func(ctx context.Context, r *Reconciler, o observed) error {
 		return r.patchObject(ctx, o.rotation, func() error {
 			controllerutil.AddFinalizer(o.rotation, v1alpha1.Finalizer)
 			return nil
@@ -63,29 +70,29 @@ var guard = step{
 
 // start records that the rotation starts.
 var start = step{
-	name: "Start",
-	due:  when(func(o observed) bool { return !rotations.Started(o.rotation) }),
-	do:   func(ctx context.Context, r *Reconciler, o observed) error { return r.start(ctx, o.rotation) },
+	Name: "Start",
+	Due:  steps.When(func(o observed) bool { return !rotations.Started(o.rotation) }),
+	Do:   func(ctx context.Context, r *Reconciler, o observed) error { return r.start(ctx, o.rotation) },
 }
 
 // awaitSuperseded waits until the rotation that this Compromise supersedes has ended.
 var awaitSuperseded = step{
-	name: "AwaitSuperseded",
-	due: func(o observed) (decision, bool) {
+	Name: "AwaitSuperseded",
+	Due: func(o observed) (decision, bool) {
 		if !firstTurn(o) || o.superseded == nil {
-			return notDue()
+			return steps.NotDue()
 		}
-		return waiting(v1alpha1.ReasonRotatingKey, "waits for KeyRotation %s, which it supersedes, to end", o.superseded.Name)
+		return steps.Waiting(v1alpha1.ReasonRotatingKey, "waits for KeyRotation %s, which it supersedes, to end", o.superseded.Name)
 	},
 }
 
 // failKeyLost fails a rotation that would start with fewer versions of the key than there were. It
 // and recordFrom depend on the key's versions; see needsKey.
 var failKeyLost = step{
-	name: "FailKeyLost",
-	due: func(o observed) (decision, bool) {
+	Name: "FailKeyLost",
+	Due: func(o observed) (decision, bool) {
 		if !firstTurn(o) || o.key == nil || o.key.Latest >= o.newest {
-			return notDue()
+			return steps.NotDue()
 		}
 		return keyRestored(o.key.Latest, o.newest)
 	},
@@ -93,19 +100,13 @@ var failKeyLost = step{
 
 // recordFrom records the latest version of the key as fromVersion, and with it that the turn is
 // certain.
-var recordFrom = step{name: "RecordFrom", due: when(firstTurn), do: recordCertainTurn}
+var recordFrom = step{Name: "RecordFrom", Due: steps.When(firstTurn), Do: recordCertainTurn}
 
 // recordTurn records that the turn of a retry, which has a fromVersion, is certain.
-var recordTurn = step{name: "RecordTurn", due: when(func(o observed) bool { return !turnCertain(o.rotation) }), do: recordCertainTurn}
+var recordTurn = step{Name: "RecordTurn", Due: steps.When(func(o observed) bool { return !rotations.TurnCertain(o.rotation) }), Do: recordCertainTurn}
 
 // firstTurn reports whether the turn has not been certain in any attempt.
 func firstTurn(o observed) bool { return o.rotation.Status.FromVersion == nil }
-
-// turnCertain reports whether it is certain that no other rotation of the SecureNotes runs.
-// The number of shards says so: start sets it to 0, and recordCertainTurn to the parallelism.
-func turnCertain(kr *v1alpha1.KeyRotation) bool {
-	return rotations.Started(kr) && kr.Status.Shards > 0 && kr.Status.FromVersion != nil
-}
 
 // start records the start, unless another rotation comes first. It lists the rotations past the
 // cache, under a lock of the process, so that this process starts only one of two rotations.
@@ -120,7 +121,10 @@ func (r *Reconciler) start(ctx context.Context, kr *v1alpha1.KeyRotation) error 
 		return err
 	}
 	if first := ahead(kr, all); first != nil {
-		return r.queueBehind(ctx, kr, first)
+		return r.queueBehind(ctx, kr, "KeyRotation", first.Name)
+	}
+	if err := r.yieldToRestore(ctx, kr); err != nil {
+		return err
 	}
 	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
 		// The turn of the previous attempt is over, and that of this one is not certain yet.
@@ -147,13 +151,16 @@ func recordCertainTurn(ctx context.Context, r *Reconciler, o observed) error {
 	yieldTo, waitFor := resolveTurn(kr, all)
 	switch {
 	case yieldTo != nil:
-		return r.queueBehind(ctx, kr, yieldTo)
+		return r.queueBehind(ctx, kr, "KeyRotation", yieldTo.Name)
 	case waitFor != nil:
 		return stalecache.New("KeyRotation", waitFor.Name, "it has neither ended nor yielded its turn")
 	case overtaken(kr, o.parent, all) != nil:
 		return stalecache.New("KeyRotation", kr.Name, "another rotation has added a newer version")
 	case kr.Status.FromVersion == nil && rotations.NewestVersion(o.parent, all) > o.key.Latest:
 		return stalecache.New("KeyRotation", kr.Name, "the key has a newer version than when it was read, or Vault was restored")
+	}
+	if err := r.yieldToRestore(ctx, kr); err != nil {
+		return err
 	}
 	rotation := operand.ResolveRotation(o.parent)
 	return r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
@@ -167,17 +174,27 @@ func recordCertainTurn(ctx context.Context, r *Reconciler, o observed) error {
 	})
 }
 
-// queueBehind records that a rotation waits for another one, which a list past the cache shows. If
-// it succeeds it returns a [stalecache.Error], because the cache does not show that yet.
-func (r *Reconciler) queueBehind(ctx context.Context, kr, first *v1alpha1.KeyRotation) error {
+// yieldToRestore queues a rotation behind a started NotesRestore, if there is one past the cache. A
+// restore that starts later sees the recorded start of this rotation.
+func (r *Reconciler) yieldToRestore(ctx context.Context, kr *v1alpha1.KeyRotation) error {
+	active, err := restores.Active(ctx, r.Live, kr.Namespace, kr.Spec.SecureNotesRef.Name)
+	if err != nil || active == nil {
+		return err
+	}
+	return r.queueBehind(ctx, kr, "NotesRestore", active.Name)
+}
+
+// queueBehind records that a rotation waits for another object, which a list past the cache shows.
+// If it succeeds it returns a [stalecache.Error], because the cache does not show that yet.
+func (r *Reconciler) queueBehind(ctx context.Context, kr *v1alpha1.KeyRotation, kind, first string) error {
 	err := r.patchStatus(ctx, kr, func(s *v1alpha1.KeyRotationStatus) {
 		s.StartTime = nil
-		setWaiting(kr, s, v1alpha1.ReasonQueued, "waits for KeyRotation "+first.Name+" to end")
+		setWaiting(kr, s, v1alpha1.ReasonQueued, "waits for "+kind+" "+first+" to end")
 	})
 	if err != nil {
 		return err
 	}
-	return stalecache.New("KeyRotation", first.Name, "it goes first")
+	return stalecache.New(kind, first, "it goes first")
 }
 
 func strategyOf(kr *v1alpha1.KeyRotation, rotation operand.Rotation) v1alpha1.RotationStrategy {

@@ -19,6 +19,7 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/stalecache"
+	"github.com/securenotes/securenotes/controllers/internal/steps"
 )
 
 // TestTurn: two operators start two rotations of one SecureNotes at once. Their reads past the
@@ -32,7 +33,7 @@ func TestTurn(t *testing.T) {
 	retried := func(kr *v1alpha1.KeyRotation) {
 		kr.Annotations = map[string]string{v1alpha1.AnnotationRetryRequestedAt: "now"}
 		kr.Status.Attempt, kr.Status.Shards = 1, 1
-		setFailed(kr, &kr.Status, decision{verdict: fail, reason: v1alpha1.ReasonJobFailed, message: "the previous failure"}, time.Unix(1000, 0))
+		setFailed(kr, &kr.Status, decision{Verdict: steps.Fail, Reason: v1alpha1.ReasonJobFailed, Message: "the previous failure"}, time.Unix(1000, 0))
 	}
 	for name, tc := range map[string]struct {
 		// late is created, or retried, when the operator of early is about to record that early
@@ -210,7 +211,7 @@ func (w *world) oneTurn(t *testing.T) bool {
 		case failed != nil && failed.Reason != config.ReasonSuperseded && !rotations.RetryRequested(&kr):
 			t.Errorf("%s has failed: %s", kr.Name, failed.Message)
 		case rotations.Ended(&kr):
-		case turnCertain(&kr):
+		case rotations.TurnCertain(&kr):
 			certain++
 		case rotations.Started(&kr):
 			open++
@@ -241,7 +242,7 @@ func TestVersionMadeMeanwhile(t *testing.T) {
 	}
 	w.vault.state.Latest++
 	other := rotation("other", owned, guarded, from(w.vault.state.Latest-1), to(w.vault.state.Latest))
-	setFailed(other, &other.Status, decision{verdict: fail, reason: config.ReasonSuperseded, message: "by urgent", final: true}, time.Unix(1000, 0))
+	setFailed(other, &other.Status, decision{Verdict: steps.Fail, Reason: config.ReasonSuperseded, Message: "by urgent", Final: true}, time.Unix(1000, 0))
 	if err := w.Create(t.Context(), other.DeepCopy()); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/stalecache"
+	"github.com/securenotes/securenotes/controllers/internal/steps"
 )
 
 // The steps of this file depend on the key's versions. needsKey decides when these are read, and
@@ -15,10 +16,10 @@ import (
 
 // failKeyRestored fails a rotation whose versions Vault no longer has.
 var failKeyRestored = step{
-	name: "FailKeyRestored",
-	due: func(o observed) (decision, bool) {
+	Name: "FailKeyRestored",
+	Due: func(o observed) (decision, bool) {
 		if o.key == nil {
-			return notDue()
+			return steps.NotDue()
 		}
 		from, to := o.rotation.Status.FromVersion, o.rotation.Status.ToVersion
 		switch {
@@ -27,26 +28,26 @@ var failKeyRestored = step{
 		case to != nil && o.key.Latest < *to:
 			return keyRestored(o.key.Latest, *to)
 		default:
-			return notDue()
+			return steps.NotDue()
 		}
 	},
 }
 
 // rotateKey adds a version to the master key in Vault.
 var rotateKey = step{
-	name: "RotateKey",
-	due: when(func(o observed) bool {
+	Name: "RotateKey",
+	Due: steps.When(func(o observed) bool {
 		return o.key != nil && o.rotation.Status.ToVersion == nil && o.key.Latest == *o.rotation.Status.FromVersion
 	}),
-	do: addVersion,
+	Do: addVersion,
 }
 
 // recordTo records the latest version of the key as toVersion. An extra version costs nothing but a
 // number: one whose answer was lost, or one that was added by hand.
 var recordTo = step{
-	name: "RecordTo",
-	due:  when(func(o observed) bool { return o.key != nil && o.rotation.Status.ToVersion == nil }),
-	do: func(ctx context.Context, r *Reconciler, o observed) error {
+	Name: "RecordTo",
+	Due:  steps.When(func(o observed) bool { return o.key != nil && o.rotation.Status.ToVersion == nil }),
+	Do: func(ctx context.Context, r *Reconciler, o observed) error {
 		return r.patchStatus(ctx, o.rotation, func(s *v1alpha1.KeyRotationStatus) { s.ToVersion = new(o.key.Latest) })
 	},
 }
@@ -54,9 +55,9 @@ var recordTo = step{
 // raiseMinEncryption raises min_encryption_version to toVersion, so that nothing new is wrapped
 // under the old version.
 var raiseMinEncryption = step{
-	name: "RaiseMinEncryption",
-	due:  when(func(o observed) bool { return o.key != nil && o.key.MinEncryption < *o.rotation.Status.ToVersion }),
-	do: func(ctx context.Context, r *Reconciler, o observed) error {
+	Name: "RaiseMinEncryption",
+	Due:  steps.When(func(o observed) bool { return o.key != nil && o.key.MinEncryption < *o.rotation.Status.ToVersion }),
+	Do: func(ctx context.Context, r *Reconciler, o observed) error {
 		vault, err := r.vaultOf(o.parent)
 		if err != nil {
 			return err
@@ -68,7 +69,7 @@ var raiseMinEncryption = step{
 // keyRestored fails a rotation that finds fewer versions than there were. A version added now would
 // have a number that the database may use already, and would decrypt nothing under that number.
 func keyRestored(latest, known int64) (decision, bool) {
-	return failing(v1alpha1.ReasonKeyRestored, "the key's latest version is %d, but there was a version %d: %s", latest, known, rotations.RestoreVaultAdvice)
+	return steps.Failing(v1alpha1.ReasonKeyRestored, "the key's latest version is %d, but there was a version %d: %s", latest, known, rotations.RestoreVaultAdvice)
 }
 
 // addVersion adds a version only if the API server has the recorded fromVersion and it is still the
@@ -87,7 +88,7 @@ func addVersion(ctx context.Context, r *Reconciler, o observed) error {
 		return err
 	}
 	if key.Latest != *from {
-		return errNotTaken
+		return steps.ErrNotTaken
 	}
 	vault, err := r.vaultOf(o.parent)
 	if err != nil {

@@ -30,6 +30,13 @@ func Failed(kr *v1alpha1.KeyRotation) bool { return IsTrue(kr, v1alpha1.Conditio
 // turn to another one.
 func Started(kr *v1alpha1.KeyRotation) bool { return kr.Status.StartTime != nil }
 
+// TurnCertain reports whether it is certain that no other rotation of the SecureNotes runs, and
+// that no restore does. Only then does a rotation change anything. The number of shards says so: it
+// is 0 from the start of an attempt until then.
+func TurnCertain(kr *v1alpha1.KeyRotation) bool {
+	return Started(kr) && kr.Status.Shards > 0 && kr.Status.FromVersion != nil
+}
+
 // Compromise reports whether the reason of a rotation is Compromise.
 func Compromise(kr *v1alpha1.KeyRotation) bool { return kr.Spec.Reason == v1alpha1.RotationCompromise }
 

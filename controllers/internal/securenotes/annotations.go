@@ -18,11 +18,23 @@ func ignoredAnnotations(s *scope) []string {
 	ignore := func(annotation, want string) {
 		ignored = append(ignored, fmt.Sprintf("%s=%.64q is ignored: %s", annotation, s.sn.Annotations[annotation], want))
 	}
-	if value, set := s.sn.Annotations[v1alpha1.AnnotationAbandonVault]; set && value != "true" && value != "false" {
-		ignore(v1alpha1.AnnotationAbandonVault, `the value must be "true"`)
+	for _, annotation := range []string{v1alpha1.AnnotationAbandonVault, v1alpha1.AnnotationDeleteDespiteBackups} {
+		if value, set := s.sn.Annotations[annotation]; set && value != "true" && value != "false" {
+			ignore(annotation, `the value must be "true"`)
+		}
+	}
+	if want := ignoredTrimConsent(s); want != "" {
+		ignore(v1alpha1.AnnotationTrimDespiteBackups, want)
 	}
 	if rotations.TooLong(s.sn.Annotations[v1alpha1.AnnotationRotateRequestedAt]) {
 		ignore(v1alpha1.AnnotationRotateRequestedAt, rotations.TooLongAdvice)
+	}
+	switch value := s.sn.Annotations[v1alpha1.AnnotationBackupRequestedAt]; {
+	case value == "":
+	case s.sn.Spec.Backup == nil:
+		ignore(v1alpha1.AnnotationBackupRequestedAt, "spec.backup is unset; set it, or remove the annotation")
+	case rotations.TooLong(value):
+		ignore(v1alpha1.AnnotationBackupRequestedAt, rotations.TooLongAdvice)
 	}
 	value, set := s.sn.Annotations[v1alpha1.AnnotationAcceptEmptyDatabase]
 	switch id := s.env.DeploymentID; {

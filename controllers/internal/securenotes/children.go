@@ -106,6 +106,9 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 	if operand.TLSSecretName(s.sn, s.env) == "" {
 		return r.readDeployment(ctx, s, existing) // the pods keep the Secret that they have mounted
 	}
+	if err := r.mayStart(ctx, s); err != nil {
+		return err
+	}
 	accepted, err := r.apply(ctx, s, operand.Deployment(s.sn, s.env, s.configHash), existing)
 	if err != nil || !metav1.IsControlledBy(existing, s.sn) {
 		return err

@@ -138,7 +138,7 @@ func rotationHealthy(s *scope) finding {
 			}
 		}
 		for _, entry := range key.Retirements {
-			if entry.Message != "" {
+			if entry.Message != "" && entry.Reason != v1alpha1.ReasonHeldByBackup {
 				return bad(cmp.Or(entry.Reason, v1alpha1.ReasonTrimFailed), fmt.Sprintf("the versions below %d could not be destroyed: %s", entry.ToVersion, entry.Message))
 			}
 		}
@@ -146,7 +146,7 @@ func rotationHealthy(s *scope) finding {
 	if f := unretired(s); f.known() {
 		return f
 	}
-	return s.rotationFinding
+	return withBackupNotes(s)
 }
 
 // floorChanged reports a min_decryption_version that is not the recorded one. The operator does not
@@ -226,6 +226,9 @@ func childTrouble(s *scope) finding {
 // deletionFinding returns Ready of an object that is being deleted, with what the deletion waits
 // for.
 func deletionFinding(s *scope, status *v1alpha1.SecureNotesStatus) finding {
+	if s.deletionHeld != "" {
+		return bad(v1alpha1.ReasonHeldByBackup, "is being deleted: "+s.deletionHeld)
+	}
 	if s.deletionRights != nil {
 		missing := s.rightsMissing(s.deletionRights)
 		return bad(missing.reason, "is being deleted: "+missing.message+"; to leave the keys in Vault, "+leaveWithoutVault)

@@ -40,8 +40,14 @@ type life struct {
 	// raised.
 	made          []string
 	floors, trims []int64
+	// backups holds every NotesBackup that was created; archives, the version that each complete
+	// one needs, the newest two of which are in the destination.
+	backups  []string
+	archives []int64
 	// created holds the digest of every entry of session keys that was created in Vault.
 	created map[string]string
+	// shredded reports whether the keys were destroyed.
+	shredded bool
 	// deleted holds the Jobs that were deleted before their end, once each. If it is nil, none is.
 	deleted map[string]bool
 	// times are the times that are left; passes counts the passes at the first of them.
@@ -54,6 +60,10 @@ func newLife(t *testing.T, c *crashtest.Crash) *life {
 	sn := object()
 	sn.Generation, sn.CreationTimestamp = 1, metav1.NewTime(moment(t, "Jan 1 00:00"))
 	sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Schedule: "0 3 * * *", HistoryLimit: new(int32(1)), Trim: &v1alpha1.Trim{After: "48h"}}
+	sn.Spec.Backup = &v1alpha1.BackupPolicy{
+		Schedule: "0 5 * * *", Keep: &v1alpha1.BackupKeep{Count: new(int32(2))},
+		Destination: v1alpha1.BackupDestination{PersistentVolumeClaim: &v1alpha1.BackupVolume{ClaimName: "backups"}},
+	}
 	return &life{t: t, crash: c, created: map[string]string{}, key: vaultadmin.KeyState{Latest: 1, MinDecryption: 1}, APIServer: crashtest.NewAPIServer(t, rotations.Indexes, sn)}
 }
 
@@ -63,12 +73,16 @@ func (l *life) fork(t *testing.T, c *crashtest.Crash) *life {
 	fork := *l
 	fork.t, fork.APIServer, fork.crash = t, l.Fork(t), c
 	fork.made, fork.floors, fork.trims = slices.Clone(l.made), slices.Clone(l.floors), slices.Clone(l.trims)
+	fork.backups, fork.archives = slices.Clone(l.backups), slices.Clone(l.archives)
 	fork.created, fork.deleted = maps.Clone(l.created), maps.Clone(l.deleted)
 	return &fork
 }
 
 // livedVault is the operator's Vault. It checks the two writes that cannot be undone.
-type livedVault struct{ *life }
+type livedVault struct {
+	*fakeVault
+	*life
+}
 
 func (v livedVault) Connection() vaultadmin.Connection {
 	return vaultadmin.Connection{Name: "default"}
@@ -98,7 +112,9 @@ func (v livedVault) RecordDatabase(context.Context, vaultadmin.Deployment, vault
 	return nil
 }
 
-func (v livedVault) Shred(context.Context, vaultadmin.Deployment) error { return nil }
+func (v livedVault) Shred(context.Context, vaultadmin.Deployment) error {
+	return v.crash.Around(func() error { v.shredded = true; return nil })
+}
 
 func (v livedVault) RaiseMinDecryption(_ context.Context, _ vaultadmin.Deployment, version int64) (before int64, err error) {
 	err = v.crash.Around(func() error {
@@ -128,6 +144,9 @@ func (v livedVault) Trim(_ context.Context, _ vaultadmin.Deployment, version, _ 
 			if entry.ToVersion == version && v.now.Before(entry.Time.Add(48*time.Hour)) {
 				v.t.Errorf("the versions below %d were destroyed at %s, too soon after their retirement at %s", version, v.now, entry.Time)
 			}
+		}
+		if v.archives == nil || slices.Min(v.archives) < version || oldestOpen(allBackups(v.t, &Reconciler{Client: v.APIServer})) != nil {
+			v.t.Errorf("the versions below %d were destroyed, while a backup may need them: %d", version, v.archives)
 		}
 		v.key.MinAvailable = version
 		v.trims = append(v.trims, version)
@@ -179,11 +198,14 @@ func (l *life) operator() *Reconciler {
 		if _, ok := o.(*v1alpha1.KeyRotation); ok && c.Get(ctx, client.ObjectKeyFromObject(o), &v1alpha1.KeyRotation{}) == nil && !slices.Contains(l.made, o.GetName()) {
 			l.made = append(l.made, o.GetName())
 		}
+		if _, ok := o.(*v1alpha1.NotesBackup); ok && c.Get(ctx, client.ObjectKeyFromObject(o), &v1alpha1.NotesBackup{}) == nil && !slices.Contains(l.backups, o.GetName()) {
+			l.backups = append(l.backups, o.GetName())
+		}
 		return err
 	}
 	return &Reconciler{
 		Client: interceptor.NewClient(l.APIServer, funcs), Live: l.APIServer, Recorder: events.NewFakeRecorder(100), Now: func() time.Time { return l.now },
-		Vault: func(string) (Vault, bool) { return livedVault{l}, true }, VaultResyncInterval: 10 * time.Minute,
+		Vault: func(string) (Vault, bool) { return livedVault{life: l}, true }, VaultResyncInterval: 10 * time.Minute,
 		SetupCommand: setupCommand,
 		Environment:  operand.Environment{ClusterID: "cluster", Image: "image"},
 	}
@@ -194,14 +216,14 @@ func (l *life) pass() {
 	r := l.operator()
 	s := newScope(l.object(), r.Environment, l.now)
 	var err error
-	for _, do := range []func(context.Context, *scope) error{r.vault, r.manageRotations, r.retireVersions, r.trim} {
+	for _, do := range []func(context.Context, *scope) error{r.vault, r.manageRotations, r.retireVersions, r.trim, r.manageBackups} {
 		err = errors.Join(err, do(l.t.Context(), s))
 	}
 	if err = errors.Join(err, r.patchStatus(l.t.Context(), s)); err != nil && !errors.Is(err, crashtest.ErrCrash) {
 		l.t.Fatalf("%s: %v", l.now, err)
 	}
-	if s.rotationFinding.status != metav1.ConditionTrue {
-		l.t.Errorf("%s: %+v", l.now, s.rotationFinding)
+	if s.rotationFinding.status != metav1.ConditionTrue || s.backupFinding.status == metav1.ConditionFalse {
+		l.t.Errorf("%s: %+v, %+v", l.now, s.rotationFinding, s.backupFinding)
 	}
 }
 
@@ -221,6 +243,19 @@ func (l *life) rotate() {
 			if err := l.Status().Update(l.t.Context(), changed); err != nil {
 				l.t.Fatal(err)
 			}
+		}
+	}
+}
+
+// backUp plays the controller of NotesBackups.
+func (l *life) backUp() {
+	r := &Reconciler{Client: l.APIServer}
+	for _, nb := range allBackups(l.t, r) {
+		if nb.Status.CompletionTime == nil {
+			l.archives = append(l.archives, l.key.Latest)
+			l.archives = l.archives[max(0, len(l.archives)-2):]
+			listed(l.now, slices.Min(l.archives))(&nb)
+			end(l.t, r, &nb, v1alpha1.ConditionComplete, l.now)
 		}
 	}
 }
@@ -246,14 +281,15 @@ func (l *life) verify() {
 
 func (l *life) request() {
 	sn := l.object()
-	sn.Annotations = map[string]string{v1alpha1.AnnotationRotateRequestedAt: "now"}
+	sn.Annotations = map[string]string{v1alpha1.AnnotationRotateRequestedAt: "now", v1alpha1.AnnotationBackupRequestedAt: "now"}
 	if err := l.Update(l.t.Context(), sn); err != nil {
 		l.t.Fatal(err)
 	}
 }
 
 // days are the times at which something happens: scheduled rotations, a missed one, a requested
-// one, four retirements, a trim, and pruning.
+// one, four retirements, a trim, and pruning; and backups: scheduled ones, a requested one, and one
+// after each rotation.
 var days = []string{
 	"Jan 1 00:01", "Jan 1 03:00", "Jan 1 03:30", "Jan 1 04:05", "Jan 1 04:35", "Jan 2 03:00", "Jan 2 04:05", "Jan 4 05:00", "Jan 4 06:05", "Jan 4 07:00",
 }
@@ -273,6 +309,7 @@ func (l *life) play() bool {
 		return len(l.times) > 0
 	}
 	l.rotate()
+	l.backUp()
 	l.verify()
 	if l.passes++; l.passes == 12 {
 		l.t.Fatalf("%s: the operator does not settle", at)
@@ -294,7 +331,8 @@ func lifeThrough(times []string, deleted map[string]bool) crashtest.Story[*life]
 
 // TestCrashAnywhere crashes the operator before and after each of its writes to Kubernetes and to
 // Vault. In each case, one rotation is created for each due time and for the request. Each
-// retirement and each trim happens once, when it is due, and after a complete verification. The
+// retirement and each trim happens once, when it is due, and after a complete verification. One
+// backup is created for each due time, for the request, and after each rotation. The
 // session keys in use were recorded before they were created. Nothing is left behind.
 func TestCrashAnywhere(t *testing.T) {
 	t.Parallel()
@@ -324,12 +362,41 @@ func TestCrashAnywhere(t *testing.T) {
 		if digest, created := l.created[secrets.SessionKeys.Entry]; !created || digest != secrets.SessionKeys.Digest || secrets.NextSessionKeys != (vaultadmin.Secret{}) || len(l.created) > 2 {
 			t.Errorf("recorded %+v, want one of the created %v in use, and none as next", secrets, l.created)
 		}
+		l.checkBackups()
 		before := l.crash.Count
 		l.pass()
 		if l.crash.Count != before {
 			t.Errorf("a settled pass did %d writes, want none", l.crash.Count-before)
 		}
 	})
+}
+
+// checkBackups checks the backups of [days] and their record in the status.
+func (l *life) checkBackups() {
+	l.t.Helper()
+	var scheduled, others []string
+	for _, name := range slices.Sorted(slices.Values(l.backups)) {
+		switch {
+		case strings.HasPrefix(name, "notes-after-"):
+			others = append(others, name)
+		case strings.HasPrefix(name, "notes-req-"):
+			others = append(others, "requested")
+		default:
+			scheduled = append(scheduled, dueOf(l.t, name))
+		}
+	}
+	if !slices.Equal(scheduled, []string{"Jan 1 05:00", "Jan 4 05:00"}) || !slices.Equal(others, []string{"notes-after-v2", "notes-after-v3", "notes-after-v4", "notes-after-v5", "requested"}) {
+		l.t.Errorf("created backups for %v, and %v", scheduled, others)
+	}
+	left := allBackups(l.t, &Reconciler{Client: l.APIServer})
+	if len(left) != 2 || slices.ContainsFunc(left, func(nb v1alpha1.NotesBackup) bool { return nb.Status.CreatedBy == "" }) {
+		l.t.Errorf("the backups %+v are left, want the newest two", left)
+	}
+	status := l.object().Status.Backup
+	if status.HandledRotation != 5 || status.LastHandledRequest != "now" || status.HandledRequests != 1 || !status.LastScheduleTime.Time.Equal(moment(l.t, "Jan 4 05:00")) ||
+		!slices.ContainsFunc(left, func(nb v1alpha1.NotesBackup) bool { return nb.Name == status.Last.Name }) {
+		l.t.Errorf("got status %+v, want rotation 5, one handled request, now, Jan 4 05:00 as the last time of the schedule, and one of the backups as the last", status)
+	}
 }
 
 // TestDeletedVerifications: somebody deletes the Job of a retirement before its end. The operator

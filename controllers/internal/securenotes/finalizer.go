@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
@@ -19,12 +20,17 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (done bool, err err
 		return true, nil
 	}
 	if s.sn.Spec.DeletionPolicy == v1alpha1.DeletionPolicyDelete {
+		if held, err := r.backupsHoldDeletion(ctx, s); err != nil || held {
+			return false, err
+		}
 		if shredded, err := r.shred(ctx, s); err != nil || !shredded {
 			return false, err
 		}
 		if err := r.deleteVolume(ctx, s); err != nil {
 			return false, err
 		}
+	} else {
+		r.dropIdentities(ctx, s)
 	}
 	r.vaultChecks.drop(s.sn.UID)
 	r.served.drop(s.sn.UID)
@@ -36,6 +42,25 @@ func (r *Reconciler) finalize(ctx context.Context, s *scope) (done bool, err err
 		r.keysLeft.Add(1)
 	}
 	return true, nil
+}
+
+// dropIdentities destroys the identities of the drill, which nobody needs after the deletion. An
+// object that adopts the keys would not know them. Vault may be lost, so a failure only leaves
+// them.
+func (r *Reconciler) dropIdentities(ctx context.Context, s *scope) {
+	d := r.deploymentOf(s)
+	if len(d.DrillIdentities) == 0 || operand.CheckClusterID(s.sn, s.env.ClusterID) != nil {
+		return
+	}
+	vault, err := r.connect(s)
+	for _, entry := range d.DrillIdentities {
+		if err == nil {
+			err = vault.DestroyDrillIdentity(ctx, d, entry)
+		}
+	}
+	if err != nil {
+		log.FromContext(ctx).Info("identities of the drill are left in Vault", "directory", d.Directory, "entries", d.DrillIdentities, "cause", err.Error())
+	}
 }
 
 // shred destroys the keys, and reports whether the deletion can go on. If Vault is lost for good,

@@ -20,7 +20,9 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/apply"
+	"github.com/securenotes/securenotes/controllers/internal/backups"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/restores"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
 	"github.com/securenotes/securenotes/controllers/internal/vaultadmin"
 )
@@ -64,7 +66,7 @@ func logged(t *testing.T, r *Reconciler) (changes, details []line) {
 func TestPassesAreLogged(t *testing.T) {
 	t.Parallel()
 	sn := object()
-	sn.Spec.Replicas = new(int32(1))
+	sn.Spec.Replicas, sn.Spec.Backup = new(int32(1)), &v1alpha1.BackupPolicy{Schedule: "@daily"}
 	sn.UID = "0b1d0000-0000-4000-8000-00000000000a"
 	r := wholeReconciler(t, &completeVault{}, sn)
 
@@ -103,8 +105,8 @@ func TestPassesAreLogged(t *testing.T) {
 	if err := r.Client.Get(t.Context(), client.ObjectKeyFromObject(sn), settled); err != nil {
 		t.Fatal(err)
 	}
-	if len(settled.Status.Conditions) == 0 || settled.Status.DeploymentID == "" {
-		t.Errorf("status %+v, want that of an object with keys", settled.Status)
+	if len(settled.Status.Conditions) == 0 || settled.Status.DeploymentID == "" || settled.Status.Backup == nil {
+		t.Errorf("status %+v, want that of an object with keys and backups", settled.Status)
 	}
 }
 
@@ -141,6 +143,12 @@ func wholeReconciler(t *testing.T, vault Vault, objects ...client.Object) *Recon
 	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithStatusSubresource(&v1alpha1.SecureNotes{}, &appsv1.Deployment{})
 	for name, index := range rotations.Indexes {
 		builder = builder.WithIndex(&v1alpha1.KeyRotation{}, name, index)
+	}
+	for name, index := range backups.Indexes {
+		builder = builder.WithIndex(&v1alpha1.NotesBackup{}, name, index)
+	}
+	for name, index := range restores.Indexes {
+		builder = builder.WithIndex(&v1alpha1.NotesRestore{}, name, index)
 	}
 	r := reconcilerOf(builder.Build(), nil)
 	r.Apply = apply.New(r.Client, r.Live)

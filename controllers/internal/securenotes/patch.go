@@ -35,17 +35,25 @@ func (r *Reconciler) patchStatus(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// recordSecrets writes into the status which secrets are about to be created in Vault. It fails if
-// the object has changed since it was read: another operator may have recorded or created secrets.
+// recordSecrets writes into the status which secrets are about to be created in Vault.
 func (r *Reconciler) recordSecrets(ctx context.Context, s *scope, secrets vaultadmin.Secrets) error {
+	err := r.recordNow(ctx, s, func(status *v1alpha1.SecureNotesStatus) { secretrecord.Set(status, secrets) })
+	if err == nil {
+		s.setSecrets(secrets)
+	}
+	return err
+}
+
+// recordNow writes a change of the status before the pass goes on. It fails if the object has
+// changed since it was read: another operator may have recorded or created something.
+func (r *Reconciler) recordNow(ctx context.Context, s *scope, change func(*v1alpha1.SecureNotesStatus)) error {
 	updated := s.original.DeepCopy()
-	secretrecord.Set(&updated.Status, secrets)
+	change(&updated.Status)
 	if err := r.Client.Status().Patch(ctx, updated, client.MergeFromWithOptions(s.original, client.MergeFromWithOptimisticLock{})); err != nil {
 		return err
 	}
 	s.original, s.sn.ResourceVersion = updated, updated.ResourceVersion
-	secretrecord.Set(&s.sn.Status, secrets)
-	s.setSecrets(secrets)
+	change(&s.sn.Status)
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
+	"github.com/securenotes/securenotes/controllers/internal/restores"
 )
 
 // ignoreProgressReports filters out updates of the progress ConfigMap. Each pod of a rotation's Job
@@ -69,6 +70,35 @@ func rotationMilestones() builder.WatchesOption {
 		}
 		return !equality.Semantic.DeepEqual(before.Status.ToVersion, after.Status.ToVersion) ||
 			!equality.Semantic.DeepEqual(before.Status.Conditions, after.Status.Conditions) ||
+			before.DeletionTimestamp.IsZero() != after.DeletionTimestamp.IsZero()
+	}})
+}
+
+// restoreMilestones filters out what does not affect the SecureNotes: it stands still from the time
+// at which the turn of a restore is certain until the end, and repeats its conditions meanwhile.
+func restoreMilestones() builder.WatchesOption {
+	return builder.WithPredicates(predicate.Funcs{UpdateFunc: restoreChanges})
+}
+
+func restoreChanges(e event.UpdateEvent) bool {
+	before, ok1 := e.ObjectOld.(*v1alpha1.NotesRestore)
+	after, ok2 := e.ObjectNew.(*v1alpha1.NotesRestore)
+	return !ok1 || !ok2 || restores.Certain(before) != restores.Certain(after) ||
+		restores.Loaded(before) != restores.Loaded(after) || restores.Ended(before) != restores.Ended(after) ||
+		restores.Certain(after) && !equality.Semantic.DeepEqual(before.Status.Conditions, after.Status.Conditions)
+}
+
+// backupMilestones filters out what does not affect the SecureNotes. Only a condition or a deletion
+// of a backup does.
+func backupMilestones() builder.WatchesOption {
+	return builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok1 := e.ObjectOld.(*v1alpha1.NotesBackup)
+		after, ok2 := e.ObjectNew.(*v1alpha1.NotesBackup)
+		if !ok1 || !ok2 {
+			return true
+		}
+		return !equality.Semantic.DeepEqual(before.Status.Conditions, after.Status.Conditions) ||
+			before.Status.SecureNotesUID != after.Status.SecureNotesUID ||
 			before.DeletionTimestamp.IsZero() != after.DeletionTimestamp.IsZero()
 	}})
 }

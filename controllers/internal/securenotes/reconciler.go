@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/apply"
 	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
@@ -31,6 +32,8 @@ type Vault interface {
 	Shred(ctx context.Context, d vaultadmin.Deployment) error
 	RaiseMinDecryption(ctx context.Context, d vaultadmin.Deployment, version int64) (before int64, err error)
 	Trim(ctx context.Context, d vaultadmin.Deployment, version, floor int64) error
+	CreateDrillIdentity(ctx context.Context, d vaultadmin.Deployment, entry string, identity *config.DrillIdentity, record func(context.Context) error) error
+	DestroyDrillIdentity(ctx context.Context, d vaultadmin.Deployment, entry string) error
 	RecordDatabase(ctx context.Context, d vaultadmin.Deployment, before, after vaultadmin.DatabaseState) error
 }
 
@@ -71,7 +74,8 @@ type Reconciler struct {
 // +kubebuilder:rbac:groups=securenotes.dev,resources=securenotes/status,verbs=patch
 // +kubebuilder:rbac:groups=securenotes.dev,resources=securenotes/finalizers,verbs=update
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch
-// +kubebuilder:rbac:groups="",resources=configmaps;serviceaccounts,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
@@ -108,6 +112,9 @@ func (r *Reconciler) phases() []phase {
 		{"rotations", r.manageRotations},
 		{"retirement", r.retireVersions},
 		{"trim", r.trim},
+		{"backup identities", r.backupIdentities},
+		{"backups", r.manageBackups},
+		{"drill", r.manageDrill},
 	}
 }
 
@@ -167,8 +174,12 @@ func result(ctx context.Context, next requeue, err error) (ctrl.Result, error) {
 }
 
 func (r *Reconciler) run(ctx context.Context, s *scope) error {
+	phases, err := r.phasesOf(ctx, s)
+	if err != nil {
+		return err
+	}
 	var errs []error
-	for _, p := range r.phases() {
+	for _, p := range phases {
 		if err := p.run(withStep(ctx, p.name), s); err != nil {
 			errs = append(errs, err)
 		}

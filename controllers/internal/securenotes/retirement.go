@@ -19,6 +19,7 @@ func (r *Reconciler) retireVersions(ctx context.Context, s *scope) error {
 	if !s.keyUsable() {
 		return nil
 	}
+	announceRetirements(s)
 	entry, wait := retirement.Due(s.sn.Status.MasterKey.PendingRetirements, s.now)
 	if wait > 0 {
 		s.requeueAfter(wait, "the next retirement of key versions")
@@ -47,6 +48,9 @@ func (s *scope) keyUsable() bool {
 // raiseFloor raises min_decryption_version to a version, and removes every pending retirement that
 // this covers.
 func (r *Reconciler) raiseFloor(ctx context.Context, s *scope, to int64) error {
+	if err := r.notBesideRestore(ctx, s); err != nil {
+		return err
+	}
 	vault, err := r.connect(s)
 	if err != nil {
 		return r.vaultTrouble(ctx, s, err)

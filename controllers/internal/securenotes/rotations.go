@@ -2,21 +2,16 @@ package securenotes
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
-	"maps"
+	"slices"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/rotations"
+	"github.com/securenotes/securenotes/controllers/internal/schedule"
 )
 
 // manageRotations creates the KeyRotations that the schedule or an annotation requests, and deletes
@@ -35,10 +30,10 @@ func (r *Reconciler) manageRotations(ctx context.Context, s *scope) error {
 			return err
 		}
 	}
-	if err := r.createRequested(ctx, s); err != nil {
+	if err := s.createRequested(r.rotationRequest(ctx, s)); err != nil {
 		return err
 	}
-	return r.createScheduled(ctx, s, rotation)
+	return s.createScheduled(r.rotationCalendar(ctx, s, rotation))
 }
 
 // listRotations returns the KeyRotations of an object. They are the cache's own, and must not be
@@ -47,29 +42,50 @@ func (r *Reconciler) listRotations(ctx context.Context, sn *v1alpha1.SecureNotes
 	return rotations.List(ctx, r.Client, sn.Namespace, sn.Name)
 }
 
-// createRequested creates the rotation that the annotation requests. Its name is derived from the
-// value and the number of requests that were handled before. So a repeated pass creates no second
-// rotation, and a value that is used again creates another one.
-func (r *Reconciler) createRequested(ctx context.Context, s *scope) error {
-	value, requested := rotations.Requested(s.sn.Annotations, v1alpha1.AnnotationRotateRequestedAt, s.sn.Status.LastHandledRotateRequest)
-	if !requested {
-		return nil
+// rotationRequest returns the annotation that requests rotations.
+func (r *Reconciler) rotationRequest(ctx context.Context, s *scope) request {
+	status := &s.sn.Status
+	q := request{
+		annotation: v1alpha1.AnnotationRotateRequestedAt, what: "rotation",
+		last: &status.LastHandledRotateRequest, handled: &status.HandledRotateRequests, seed: string(s.sn.UID),
+		reason: "RotationNotNeeded", action: "Rotate",
+		create: func(name string) (bool, error) {
+			return r.createRotation(ctx, s, name, v1alpha1.CreatedByAnnotation, time.Time{})
+		},
 	}
 	if s.original.Status.DeploymentID == "" {
-		// The object was created with the annotation, for example by GitOps, and has no keys yet.
-		s.event(corev1.EventTypeNormal, "RotationNotNeeded", "Rotate",
-			"the annotation "+v1alpha1.AnnotationRotateRequestedAt+" is older than the keys: it requests a rotation when its value changes")
-		s.sn.Status.LastHandledRotateRequest = value
-		return nil
+		q.newer = "the keys"
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%d/%s", s.sn.UID, s.sn.Status.HandledRotateRequests, value))
-	kr := newRotation(s.sn, s.sn.Name+"-req-"+hex.EncodeToString(sum[:])[:10])
-	if exists, err := r.createRotation(ctx, s, kr, v1alpha1.CreatedByAnnotation, time.Time{}); err != nil || !exists {
-		return err
+	return q
+}
+
+// rotationCalendar returns the schedule of the rotations.
+func (r *Reconciler) rotationCalendar(ctx context.Context, s *scope, rotation operand.Rotation) calendar {
+	status := &s.sn.Status
+	return calendar{
+		Policy: schedule.Policy{Field: "spec.keyRotation", Schedule: rotation.Schedule, TimeZone: rotation.TimeZone, Suspend: rotation.Suspend},
+		what:   "rotation", observed: &status.ObservedSchedule, handled: &status.LastScheduleTime, next: &s.nextRotation,
+		firstSeen: firstSeenRotations(s), trouble: &s.rotationFinding,
+		running: slices.ContainsFunc(s.rotationList, func(kr v1alpha1.KeyRotation) bool { return rotations.Scheduled(&kr) && !rotations.Ended(&kr) }),
+		create: func(due time.Time) (bool, error) {
+			return r.createRotation(ctx, s, scheduledName(s.sn, due), v1alpha1.CreatedBySchedule, due)
+		},
 	}
-	s.sn.Status.LastHandledRotateRequest = value
-	s.sn.Status.HandledRotateRequests++
-	return nil
+}
+
+// firstSeenRotations returns since when the schedule counts if the status has no observedSchedule.
+// An operator of a release that did not record it had handled everything up to lastScheduleTime. If
+// it recorded only a next time, none had been due.
+func firstSeenRotations(s *scope) time.Time {
+	key := s.sn.Status.MasterKey
+	switch last := s.sn.Status.LastScheduleTime; {
+	case last != nil:
+		return last.Time
+	case key != nil && key.NextRotationTime != nil:
+		return s.sn.CreationTimestamp.Time
+	default:
+		return s.firstSeen()
+	}
 }
 
 // newRotation returns a routine KeyRotation that is owned by the SecureNotes.
@@ -85,46 +101,16 @@ func newRotation(sn *v1alpha1.SecureNotes, name string) *v1alpha1.KeyRotation {
 	}
 }
 
-// clockSkew is how far the API server's clock may be behind the operator's.
-const clockSkew = time.Minute
-
-// createRotation creates a rotation, and reports whether the requested rotation exists. An earlier
-// pass may have created it and died before it recorded that. A KeyRotation of the same name that
-// differs, or that was created before the due time, is not the requested one, and is reported.
-func (r *Reconciler) createRotation(ctx context.Context, s *scope, kr *v1alpha1.KeyRotation, by v1alpha1.RotationCreator, due time.Time) (exists bool, err error) {
-	err = r.Client.Create(ctx, kr)
-	if err == nil {
-		if err := r.recordCreator(ctx, kr, by); err != nil {
-			return false, err
-		}
-		log.FromContext(ctx).Info("created a KeyRotation", "keyRotation", kr.Name, "createdBy", by)
-		r.Recorder.Eventf(s.sn, kr, corev1.EventTypeNormal, "RotationCreated", "Rotate", "created KeyRotation %s", kr.Name)
-		return true, nil
+// createRotation creates a rotation, and reports whether it exists.
+func (r *Reconciler) createRotation(ctx context.Context, s *scope, name string, by v1alpha1.RotationCreator, due time.Time) (exists bool, err error) {
+	kr, existing := newRotation(s.sn, name), &v1alpha1.KeyRotation{}
+	if by == v1alpha1.CreatedBySchedule {
+		kr.Labels[v1alpha1.LabelScheduled] = "true"
 	}
-	if !apierrors.IsAlreadyExists(err) {
-		return false, err
-	}
-	existing := &v1alpha1.KeyRotation{}
-	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(kr), existing); err != nil {
-		return false, err
-	}
-	if metav1.IsControlledBy(existing, s.sn) && maps.Equal(existing.Labels, kr.Labels) && existing.Spec == kr.Spec &&
-		!existing.CreationTimestamp.Time.Before(due.Add(-clockSkew)) {
-		return true, r.recordCreator(ctx, existing, by)
-	}
-	s.rotationFinding = bad(v1alpha1.ReasonNameConflict, fmt.Sprintf(
-		"KeyRotation %s, which a schedule or an annotation requests, exists already, and the operator did not create it: delete it", kr.Name))
-	s.retry("a KeyRotation of another creator has the requested name")
-	return false, nil
-}
-
-// recordCreator records in the rotation's status that the operator created it. The request is
-// recorded as handled only after that, so an interrupted pass repeats this step.
-func (r *Reconciler) recordCreator(ctx context.Context, kr *v1alpha1.KeyRotation, by v1alpha1.RotationCreator) error {
-	if kr.Status.CreatedBy == by {
-		return nil
-	}
-	before := kr.DeepCopy()
-	kr.Status.CreatedBy = by
-	return client.IgnoreNotFound(r.Client.Status().Patch(ctx, kr, client.MergeFrom(before)))
+	return createOnce(ctx, r, s, wanted[*v1alpha1.KeyRotation, v1alpha1.RotationCreator]{
+		object: kr, kind: "KeyRotation", reason: "RotationCreated", action: "Rotate", due: due,
+		createdBy: func(kr *v1alpha1.KeyRotation) *v1alpha1.RotationCreator { return &kr.Status.CreatedBy }, by: by,
+		existing: existing, same: func() bool { return metav1.IsControlledBy(existing, s.sn) && existing.Spec == kr.Spec },
+		trouble: &s.rotationFinding,
+	})
 }

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
+	"github.com/securenotes/securenotes/app/config"
 	"github.com/securenotes/securenotes/controllers/internal/apply"
 	"github.com/securenotes/securenotes/controllers/internal/crashtest"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
@@ -42,6 +43,17 @@ func (v *fakeVault) Ensure(context.Context, vaultadmin.Deployment) (vaultadmin.D
 func (v *fakeVault) RecordDatabase(_ context.Context, _ vaultadmin.Deployment, _, after vaultadmin.DatabaseState) error {
 	v.recorded = append(v.recorded, after)
 	return nil
+}
+
+func (v *fakeVault) CreateDrillIdentity(ctx context.Context, _ vaultadmin.Deployment, _ string, _ *config.DrillIdentity, record func(context.Context) error) error {
+	if v.refusal != nil {
+		return v.refusal
+	}
+	return record(ctx)
+}
+
+func (v *fakeVault) DestroyDrillIdentity(context.Context, vaultadmin.Deployment, string) error {
+	return v.refusal
 }
 
 func (v *fakeVault) Shred(context.Context, vaultadmin.Deployment) error { return nil }

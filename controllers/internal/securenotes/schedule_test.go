@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,7 +23,7 @@ import (
 type step struct {
 	at     string
 	happen func(*testing.T, *Reconciler, *v1alpha1.SecureNotes)
-	// want lists the times of 2026 whose scheduled rotations exist.
+	// want lists the times of 2026 whose scheduled rotations exist, or backups.
 	want string
 }
 
@@ -35,27 +36,27 @@ func moment(t *testing.T, text string) time.Time {
 	return at
 }
 
-// policy returns a change of spec.keyRotation.
-func policy(change func(*v1alpha1.KeyRotationPolicy)) func(*testing.T, *Reconciler, *v1alpha1.SecureNotes) {
+// policy returns a change of spec.keyRotation and spec.backup.
+func policy(change func(*v1alpha1.KeyRotationPolicy, *v1alpha1.BackupPolicy)) func(*testing.T, *Reconciler, *v1alpha1.SecureNotes) {
 	return func(_ *testing.T, _ *Reconciler, sn *v1alpha1.SecureNotes) {
 		sn.Generation++
-		change(sn.Spec.KeyRotation)
+		change(sn.Spec.KeyRotation, sn.Spec.Backup)
 	}
 }
 
-func withSchedule(text string) func(*v1alpha1.KeyRotationPolicy) {
-	return func(p *v1alpha1.KeyRotationPolicy) { p.Schedule = text }
+func withSchedule(text string) func(*v1alpha1.KeyRotationPolicy, *v1alpha1.BackupPolicy) {
+	return func(r *v1alpha1.KeyRotationPolicy, b *v1alpha1.BackupPolicy) { r.Schedule, b.Schedule = text, text }
 }
 
-func zone(name string) func(*v1alpha1.KeyRotationPolicy) {
-	return func(p *v1alpha1.KeyRotationPolicy) { p.TimeZone = name }
+func zone(name string) func(*v1alpha1.KeyRotationPolicy, *v1alpha1.BackupPolicy) {
+	return func(r *v1alpha1.KeyRotationPolicy, b *v1alpha1.BackupPolicy) { r.TimeZone, b.TimeZone = name, name }
 }
 
-func paused(yes bool) func(*v1alpha1.KeyRotationPolicy) {
-	return func(p *v1alpha1.KeyRotationPolicy) { p.Suspend = &yes }
+func paused(yes bool) func(*v1alpha1.KeyRotationPolicy, *v1alpha1.BackupPolicy) {
+	return func(r *v1alpha1.KeyRotationPolicy, b *v1alpha1.BackupPolicy) { r.Suspend, b.Suspend = &yes, &yes }
 }
 
-// complete completes every rotation.
+// complete completes every rotation and every backup.
 func complete(t *testing.T, r *Reconciler, _ *v1alpha1.SecureNotes) {
 	t.Helper()
 	list := &v1alpha1.KeyRotationList{}
@@ -66,6 +67,11 @@ func complete(t *testing.T, r *Reconciler, _ *v1alpha1.SecureNotes) {
 		meta.SetStatusCondition(&kr.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionComplete, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonComplete})
 		if err := r.Client.Status().Update(t.Context(), &kr); err != nil {
 			t.Fatal(err)
+		}
+	}
+	for _, nb := range allBackups(t, r) {
+		if nb.Status.CompletionTime == nil {
+			end(t, r, &nb, v1alpha1.ConditionComplete, now)
 		}
 	}
 }
@@ -82,7 +88,7 @@ func earlier(t *testing.T, last, next string) func(*testing.T, *Reconciler, *v1a
 }
 
 // TestSchedule: a time counts as missed only if the schedule was the current one at that time. Each
-// step runs a pass that is not recorded, and then two more.
+// step runs a pass that is not recorded, and then two more. Rotations and backups behave alike.
 func TestSchedule(t *testing.T) {
 	t.Parallel()
 	const monthly = "0 3 1 * *"
@@ -156,22 +162,30 @@ func TestSchedule(t *testing.T) {
 			createdAt(t, r, &at)
 			sn := object()
 			sn.CreationTimestamp, sn.Generation = metav1.NewTime(moment(t, "Jan 1 00:00")), 1
-			sn.Spec.KeyRotation = &v1alpha1.KeyRotationPolicy{Schedule: tc.created}
+			sn.Spec.KeyRotation, sn.Spec.Backup = &v1alpha1.KeyRotationPolicy{Schedule: tc.created}, &v1alpha1.BackupPolicy{Schedule: tc.created}
 			for _, step := range tc.steps {
 				if at = moment(t, step.at); step.happen != nil {
 					step.happen(t, r, sn)
 				}
 				for _, pass := range []*v1alpha1.SecureNotes{sn.DeepCopy(), sn, sn} {
 					s := healthy(func(s *scope) { s.sn, s.now = pass, at })
-					if err := r.manageRotations(t.Context(), s); err != nil {
+					if err := errors.Join(r.manageRotations(t.Context(), s), r.manageBackups(t.Context(), s)); err != nil {
 						t.Fatal(err)
 					}
-					if wrong := s.rotationFinding.status != metav1.ConditionTrue; wrong != (sn.Spec.KeyRotation.Schedule == "whenever") {
-						t.Fatalf("%s: %+v", step.at, s.rotationFinding)
+					invalid := sn.Spec.KeyRotation.Schedule == "whenever"
+					if s.rotationFinding.status != metav1.ConditionTrue != invalid || (s.backupFinding.reason == v1alpha1.ReasonInvalidSchedule) != invalid {
+						t.Fatalf("%s: %+v, %+v", step.at, s.rotationFinding, s.backupFinding)
+					}
+					if !equality.Semantic.DeepEqual(s.nextRotation, pass.Status.Backup.NextTime) {
+						t.Fatalf("%s: the next rotation is at %s, the next backup at %s", step.at, s.nextRotation, pass.Status.Backup.NextTime)
 					}
 				}
 				if got := strings.Join(scheduledFor(t, r), ", "); got != step.want {
 					t.Fatalf("%s: the schedule has created rotations for %q, want %q", step.at, got, step.want)
+				}
+				// No earlier release made backups.
+				if got := strings.Join(scheduledBackups(t, r), ", "); got != step.want && !strings.HasPrefix(name, "from an earlier release") {
+					t.Fatalf("%s: the schedule has created backups for %q, want %q", step.at, got, step.want)
 				}
 			}
 		})
@@ -197,17 +211,22 @@ func scheduledFor(t *testing.T, r *Reconciler) []string {
 	}
 	var times []string
 	for _, kr := range list.Items {
-		if kr.Status.CreatedBy != v1alpha1.CreatedBySchedule {
-			continue
+		if kr.Status.CreatedBy == v1alpha1.CreatedBySchedule {
+			times = append(times, dueOf(t, kr.Name))
 		}
-		minutes, err := time.ParseDuration(strings.TrimPrefix(kr.Name, "notes-") + "m")
-		if err != nil {
-			t.Fatal(err)
-		}
-		times = append(times, time.Unix(0, 0).Add(minutes).UTC().Format("Jan 2 15:04"))
 	}
 	slices.Sort(times)
 	return times
+}
+
+// dueOf returns the time for which a schedule has created an object.
+func dueOf(t *testing.T, name string) string {
+	t.Helper()
+	minutes, err := time.ParseDuration(strings.TrimPrefix(name, "notes-") + "m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.Unix(0, 0).Add(minutes).UTC().Format("Jan 2 15:04")
 }
 
 // TestHistoryLimit: the newest scheduled rotation stays, whatever other rotations exist, and a

@@ -42,6 +42,8 @@ type scope struct {
 	requeue requeue
 
 	suspended bool
+	// restore is the NotesRestore for which the object stands still; nil if there is none.
+	restore *v1alpha1.NotesRestore
 
 	// connected reports whether env.Connection is known; hasKeys, whether env.DeploymentID is, and
 	// so whether the object has keys.
@@ -55,6 +57,8 @@ type scope struct {
 	// databaseRights and deletionRights are errors about rights in Vault that are missing for the
 	// database credentials, and for the deletion. Nothing else needs these rights.
 	databaseRights, deletionRights error
+	// deletionHeld is why the deletion waits for backups, and how it is released.
+	deletionHeld string
 	// backupKeyProblem is why no backup can be signed. Only backups need the key.
 	backupKeyProblem error
 	// vaultFinding is the result of the vault phase, or why a later call to Vault failed.
@@ -102,6 +106,11 @@ type scope struct {
 	rotationList               []v1alpha1.KeyRotation
 	nextRotation, lastRotation *metav1.Time
 	rotationFinding            finding
+	// backupList are the backups of this object, and backupFinding is the state of the backups.
+	backupList    []v1alpha1.NotesBackup
+	backupFinding finding
+	// drillFinding is why no drill is made or makes progress.
+	drillFinding finding
 	// jobTrouble says why a verification Job makes no progress.
 	jobTrouble finding
 

@@ -49,6 +49,8 @@ func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
 		Watches(&corev1.PersistentVolumeClaim{}, byLabel).
 		Watches(&corev1.Pod{}, byLabel, builder.WithPredicates(apiPods())).
 		Watches(&v1alpha1.KeyRotation{}, handler.EnqueueRequestsFromMapFunc(referencedInstance), rotationMilestones()).
+		Watches(&v1alpha1.NotesBackup{}, handler.EnqueueRequestsFromMapFunc(referencedInstance), backupMilestones()).
+		Watches(&v1alpha1.NotesRestore{}, handler.EnqueueRequestsFromMapFunc(referencedInstance), restoreMilestones()).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: r.Workers,
 			NewQueue:                fairqueue.New,
@@ -73,13 +75,20 @@ func labeledInstance(_ context.Context, object client.Object) []reconcile.Reques
 	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: object.GetNamespace(), Name: name}}}
 }
 
-// referencedInstance returns the SecureNotes of a KeyRotation.
+// referencedInstance returns the SecureNotes of a KeyRotation or a NotesBackup.
 func referencedInstance(_ context.Context, object client.Object) []reconcile.Request {
-	kr, ok := object.(*v1alpha1.KeyRotation)
-	if !ok {
+	var name string
+	switch o := object.(type) {
+	case *v1alpha1.KeyRotation:
+		name = o.Spec.SecureNotesRef.Name
+	case *v1alpha1.NotesBackup:
+		name = o.Spec.SecureNotesRef.Name
+	case *v1alpha1.NotesRestore:
+		name = o.Spec.SecureNotesRef.Name
+	default:
 		return nil
 	}
-	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: kr.Namespace, Name: kr.Spec.SecureNotesRef.Name}}}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: object.GetNamespace(), Name: name}}}
 }
 
 // lateWatch starts to watch cert-manager's objects once they are needed and the API server knows

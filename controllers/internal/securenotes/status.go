@@ -58,8 +58,9 @@ func computeStatus(s *scope) v1alpha1.SecureNotesStatus {
 		v1alpha1.ConditionWorkloadReady:      workloadReady(s),
 		v1alpha1.ConditionKeyRotationHealthy: rotationHealthy(s),
 	} {
-		setFinding(s.sn, &status, kind, f)
+		setFinding(s.sn, &status, kind, s.duringRestore(kind, f))
 	}
+	setBackupHealthy(s, &status)
 	setSummary(s, &status)
 	setAnnotationIgnored(s, &status)
 	setBackupKeyUnusable(s, &status)
@@ -103,7 +104,7 @@ func certificateStatus(s *scope) *v1alpha1.CertificateStatus {
 }
 
 var conditionOrder = append([]string{v1alpha1.ConditionReady}, append(slices.Clone(readyConditions),
-	v1alpha1.ConditionKeyRotationHealthy, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled, v1alpha1.ConditionAnnotationIgnored,
+	v1alpha1.ConditionKeyRotationHealthy, v1alpha1.ConditionBackupHealthy, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled, v1alpha1.ConditionAnnotationIgnored,
 	v1alpha1.ConditionBackupKeyUnusable)...)
 
 func conditionRank(kind string) int { return slices.Index(conditionOrder, kind) }
@@ -191,7 +192,7 @@ func setProgress(sn *v1alpha1.SecureNotes, status *v1alpha1.SecureNotesStatus, k
 }
 
 // inProgress are the reasons of a condition that is False without a fault. Faults come before them.
-var inProgress = []string{v1alpha1.ReasonIssuing, v1alpha1.ReasonProgressing}
+var inProgress = []string{v1alpha1.ReasonIssuing, v1alpha1.ReasonProgressing, v1alpha1.ReasonRestoring}
 
 // mostSevere returns the condition that says why the service is not ready, or nil. Faults come
 // first, then work in progress, then what is Unknown: a database is Unknown if its pods cannot be

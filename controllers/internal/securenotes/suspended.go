@@ -16,7 +16,8 @@ import (
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 )
 
-// observe reads the Deployment and the pods of a suspended object, and changes nothing.
+// observe reads the Deployment, the pods and the backups of a suspended object, and changes
+// nothing.
 func (r *Reconciler) observe(ctx context.Context, s *scope) error {
 	if err := r.readDeployment(ctx, s, &appsv1.Deployment{}); err != nil {
 		return err
@@ -26,6 +27,17 @@ func (r *Reconciler) observe(ctx context.Context, s *scope) error {
 		return err
 	}
 	s.report = new(readPods(list.Items, cause.Lookup{}, s.now))
+	if s.sn.Spec.Backup == nil {
+		return nil
+	}
+	if _, err := r.readBackups(ctx, s); err != nil {
+		return err
+	}
+	if s.sn.Status.Backup != nil {
+		recordLastBackup(s)
+	}
+	s.backupFinding = backupHealth(s)
+	judgeDrill(s)
 	return nil
 }
 
@@ -53,9 +65,9 @@ var hiddenReasons = []string{
 	v1alpha1.ReasonLoadBalancerPending, v1alpha1.ReasonNameConflict, v1alpha1.ReasonApplyFailed, v1alpha1.ReasonInvalidResources, v1alpha1.ReasonDatabaseLost,
 }
 
-// setSuspended sets the status of a suspended object. Only the workload is observed. Other
-// conditions keep their status and generation, because a fault from before the suspension may still
-// exist: suspending an object must not make it Ready.
+// setSuspended sets the status of a suspended object. Only the workload and backups are observed.
+// Other conditions keep their status and generation, because a fault from before the suspension may
+// still exist: suspending an object must not make it Ready.
 func setSuspended(s *scope, status *v1alpha1.SecureNotesStatus) {
 	sn := s.sn
 	status.ObservedGeneration = sn.Generation
@@ -77,6 +89,7 @@ func setSuspended(s *scope, status *v1alpha1.SecureNotesStatus) {
 	if kept := before.Status == metav1.ConditionFalse && slices.Contains(hiddenReasons, before.Reason); !kept || workload.status != metav1.ConditionTrue {
 		setCondition(sn, status, v1alpha1.ConditionWorkloadReady, workload)
 	}
+	setBackupHealthy(s, status)
 	setSuspendedSummary(sn, status, workload)
 	sortConditions(status)
 }

@@ -17,14 +17,18 @@ import (
 )
 
 // trim destroys the key versions that spec.keyRotation.trim gives up, after a Job has verified once
-// more that nothing needs them. It waits while a retirement is due, while a rotation runs, and
-// while somebody has lowered the floor: a restored database may need the old versions.
+// more that nothing needs them. It waits while a retirement is due, while a rotation runs, while
+// somebody has lowered the floor, because a restored database may need the old versions, and while
+// a backup may need them.
 func (r *Reconciler) trim(ctx context.Context, s *scope) error {
 	if !s.keyUsable() || s.retirementDue {
 		return nil
 	}
 	followVault(s)
 	clearTrimFailures(s)
+	if err := r.readForTrim(ctx, s); err != nil {
+		return err
+	}
 	entry, limit := dueTrim(s)
 	if entry == nil {
 		return r.deleteVerifications(ctx, s, "")
@@ -60,8 +64,9 @@ func clearTrimFailures(s *scope) {
 	}
 }
 
-// dueTrim returns the newest retirement that is old enough for a trim. All versions below limit are
-// to be destroyed. It also asks for a pass when the next trim is due.
+// dueTrim returns the newest retirement that is old enough for a trim and that no backup holds. All
+// versions below limit are to be destroyed. It also records which trim is held, and asks for a pass
+// when the next trim is due.
 func dueTrim(s *scope) (due *v1alpha1.Retirement, limit int64) {
 	policy := trimPolicy(s.sn)
 	if policy == nil || floorChanged(s).known() {
@@ -70,11 +75,21 @@ func dueTrim(s *scope) (due *v1alpha1.Retirement, limit int64) {
 	if slices.ContainsFunc(s.rotationList, func(kr v1alpha1.KeyRotation) bool { return !rotations.Ended(&kr) }) {
 		return nil, 0 // the end of the rotation causes another pass
 	}
-	due, wait := retirement.DueTrim(s.sn.Status.MasterKey.Retirements, s.now, operand.TrimAfter(policy), func(floor int64) bool {
-		return hasVersionsToTrim(s, policy, floor)
-	})
+	list, after := s.sn.Status.MasterKey.Retirements, operand.TrimAfter(policy)
+	clearHolds(list)
+	due, wait := retirement.DueTrim(list, s.now, after, func(floor int64) bool { return hasVersionsToTrim(s, policy, floor) })
 	if wait > 0 {
 		s.requeueAfter(wait, "the next trim of key versions")
+	}
+	if due == nil {
+		return nil, 0
+	}
+	if why := trimHold(s, trimLimit(policy, due.ToVersion)); why != "" {
+		holdTrim(due, why)
+		// No backup may need the versions of an older retirement.
+		due, _ = retirement.DueTrim(list, s.now, after, func(floor int64) bool {
+			return hasVersionsToTrim(s, policy, floor) && trimHold(s, trimLimit(policy, floor)) == ""
+		})
 	}
 	if due == nil {
 		return nil, 0
@@ -110,6 +125,18 @@ func (r *Reconciler) destroyVersions(ctx context.Context, s *scope, entry *v1alp
 	}
 	if latest.UID != s.sn.UID || latest.Generation != s.sn.Generation || latest.DeletionTimestamp != nil {
 		s.retry("the SecureNotes has changed since it was cached")
+		return nil
+	}
+	if err := r.notBesideRestore(ctx, s); err != nil {
+		return err
+	}
+	hold, err := r.liveTrimHold(ctx, s, latest, limit)
+	if err != nil {
+		return err
+	}
+	if hold != "" {
+		holdTrim(entry, hold)
+		s.retry("a backup that is not cached yet holds the trim")
 		return nil
 	}
 	vault, err := r.connect(s)

@@ -51,7 +51,9 @@ func (r *Reconciler) vault(ctx context.Context, s *scope) error {
 	}
 	s.rotationList = list
 	checked := r.vaultChecks.get(s.sn.UID)
-	if !checked.fresh(vaultInputs(s.sn, list), s.now) {
+	// A restore may have brought another deployment since.
+	restored := s.sn.Status.DeploymentID != "" && checked.state.DeploymentID != s.sn.Status.DeploymentID
+	if restored || !checked.fresh(vaultInputs(s.sn, list), s.now) {
 		d := r.deploymentOf(s)
 		if d.NamespaceUID, err = r.namespaceUID(ctx, s.sn.Namespace); err != nil {
 			return err
@@ -133,6 +135,13 @@ func (r *Reconciler) deploymentOf(s *scope) vaultadmin.Deployment {
 		Record:       func(ctx context.Context, secrets vaultadmin.Secrets) error { return r.recordSecrets(ctx, s, secrets) },
 		Adopt:        ptr.Deref(sn.Spec.AdoptRetainedKey, false),
 		AdoptOf:      sn.Spec.AdoptRetainedKeyOf,
+	}
+	drill := operand.DrillStatus(sn)
+	for _, identity := range drill.Identities {
+		d.DrillIdentities = append(d.DrillIdentities, identity.Entry)
+	}
+	if drill.NextIdentity != nil {
+		d.DrillIdentities = append(d.DrillIdentities, drill.NextIdentity.Entry)
 	}
 	if operand.UsesVaultCredentials(sn) {
 		d.DatabaseRole = config.DatabaseRoleName(s.env.ClusterID, sn.Namespace, sn.Name)

@@ -7,16 +7,12 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/cause"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
-	"github.com/securenotes/securenotes/controllers/internal/stalecache"
 	"github.com/securenotes/securenotes/controllers/internal/trustedjob"
 )
 
@@ -37,8 +33,9 @@ type verification struct {
 	failed func(message string)
 }
 
-func (v verification) record(job trustedjob.Identity) {
-	*v.jobUID, *v.jobDigest = string(job.UID), job.Digest
+// job returns the Job of a verification.
+func (v verification) job(s *scope) ownJob {
+	return ownJob{name: v.name, noun: "verification", jobUID: v.jobUID, jobDigest: v.jobDigest, failed: v.failed, blocked: s.blockVerification}
 }
 
 // verify continues a verification, and reports whether it has succeeded. It deletes the Jobs of all
@@ -47,20 +44,20 @@ func (r *Reconciler) verify(ctx context.Context, s *scope, v verification) (veri
 	if err := r.deleteVerifications(ctx, s, v.name); err != nil {
 		return false, err
 	}
-	expected := r.verificationJob(s, v)
+	expected, job := r.verificationJob(s, v), v.job(s)
 	outcome, err := expected.Read(ctx, r.Client, r.Live, r.lookups.Live(ctx, r.Live, r.Now, s.sn.UID), s.now)
 	if err != nil {
 		return false, err
 	}
 	if outcome.Identity.Known() && *v.jobUID == "" {
-		v.record(outcome.Identity)
+		job.record(outcome.Identity)
 	}
 	switch outcome.Phase {
 	case trustedjob.Absent:
 		if *v.jobUID != "" {
-			return false, r.clearVerification(ctx, s, v, expected)
+			return false, r.clearJob(ctx, s, job, expected)
 		}
-		return false, r.createVerification(ctx, s, v, expected)
+		return false, r.createJob(ctx, s, job, expected, "version", v.to)
 	case trustedjob.Complete:
 		if err := checkRecent(outcome.Completed, s.now); err != nil {
 			v.failed(err.Error())
@@ -100,8 +97,7 @@ func checkRecent(completed *metav1.Time, now time.Time) error {
 // verificationJob returns the Job that is believed; see package trustedjob.
 func (r *Reconciler) verificationJob(s *scope, v verification) trustedjob.Expected {
 	key := client.ObjectKey{Namespace: s.sn.Namespace, Name: v.name}
-	recorded := trustedjob.Identity{UID: types.UID(*v.jobUID), Digest: *v.jobDigest}
-	return trustedjob.Expected{Key: key, Owner: s.sn, Recorded: recorded, Pods: 1, Build: func(ctx context.Context) (*batchv1.Job, error) {
+	return trustedjob.Expected{Key: key, Owner: s.sn, Recorded: v.job(s).recorded(), Pods: 1, Build: func(ctx context.Context) (*batchv1.Job, error) {
 		least, err := trustedjob.LeastCPU(ctx, r.Live, s.sn)
 		if err != nil {
 			return nil, err
@@ -115,59 +111,7 @@ func (r *Reconciler) verificationJob(s *scope, v verification) trustedjob.Expect
 	}}
 }
 
-// createVerification creates the Job and records it.
-func (r *Reconciler) createVerification(ctx context.Context, s *scope, v verification, expected trustedjob.Expected) error {
-	if err := operand.CheckResources(s.sn); err != nil {
-		v.failed(err.Error())
-		return nil
-	}
-	created, err := expected.Create(ctx, r.Client, r.Live)
-	if foreign, ok := errors.AsType[*trustedjob.ForeignError](err); ok {
-		v.failed(foreign.Error())
-		return nil
-	}
-	switch c := cause.OfError(err); {
-	case c.Known():
-		s.blockVerification(c)
-		s.retry("the API server refused a verification Job")
-	case apierrors.IsConflict(err):
-		return err // a quota that changed at the same time: nothing but the next pass creates the Job
-	case stalecache.Is(err):
-		s.retry(err.Error()) // the arrival of the Job in the cache causes a pass too
-	case err != nil:
-		return err
-	default:
-		log.FromContext(ctx).Info("created a Job", "job", v.name, "version", v.to)
-		v.record(created)
-	}
-	return nil
-}
-
-// clearVerification clears the record of a Job that somebody deleted. The next pass creates another
-// Job. If this pass created it and the operator then died, that Job would not be the recorded one.
-func (r *Reconciler) clearVerification(ctx context.Context, s *scope, v verification, expected trustedjob.Expected) error {
-	gone, err := expected.Gone(ctx, r.Live)
-	if gone {
-		v.record(trustedjob.Identity{})
-	}
-	s.requeueAfter(time.Second, "a verification Job was deleted")
-	return err
-}
-
 // deleteVerifications deletes the Jobs of all verifications except the one named keep.
 func (r *Reconciler) deleteVerifications(ctx context.Context, s *scope, keep string) error {
-	list := &batchv1.JobList{}
-	err := r.Client.List(ctx, list, client.InNamespace(s.sn.Namespace), client.MatchingLabels(operand.Labels(s.sn, operand.ComponentVerify)))
-	if err != nil {
-		return err
-	}
-	for _, job := range list.Items {
-		if job.Name == keep || job.DeletionTimestamp != nil || !metav1.IsControlledBy(&job, s.sn) {
-			continue
-		}
-		if err := r.delete(ctx, &job, client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.deleteJobs(ctx, s, operand.ComponentVerify, keep)
 }

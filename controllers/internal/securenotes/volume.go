@@ -37,7 +37,8 @@ func (r *Reconciler) volume(ctx context.Context, s *scope) error {
 	if desired == nil {
 		return nil
 	}
-	if s.database == nil || s.claimed() {
+	// A restore fills an empty volume as well.
+	if s.restore == nil && (s.database == nil || s.claimed()) {
 		if there, err := r.requireVolume(ctx, s, desired); err != nil || !there {
 			return err
 		}

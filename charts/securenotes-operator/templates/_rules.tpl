@@ -132,6 +132,7 @@
   - securenotes.dev
   resources:
   - keyrotations
+  - notesbackups
   verbs:
   - create
   - delete
@@ -143,6 +144,8 @@
   - securenotes.dev
   resources:
   - keyrotations/finalizers
+  - notesbackups/finalizers
+  - notesrestores/finalizers
   - securenotes/finalizers
   - securenotes/scale
   verbs:
@@ -151,12 +154,15 @@
   - securenotes.dev
   resources:
   - keyrotations/status
+  - notesbackups/status
+  - notesrestores/status
   - securenotes/status
   verbs:
   - patch
 - apiGroups:
   - securenotes.dev
   resources:
+  - notesrestores
   - securenotes
   verbs:
   - get

@@ -36,11 +36,13 @@ func TestRightsOfEachRole(t *testing.T) {
 	root := c.vault.Client(t).Logical()
 	// A missing key or entry could not show that its use is denied.
 	for path, data := range map[string]map[string]any{
-		"transit/keys/" + others:                                       {"type": "aes256-gcm96", "derived": true},
-		"transit/keys/" + othersBackup:                                 {"type": "ed25519"},
-		"secret/data/" + path + "/pepper-2":                            {"data": map[string]any{"a": "b"}},
-		"secret/data/" + path + "/session-keys":                        {"data": map[string]any{"a": "b"}},
-		"secret/data/" + config.KVPath(c.id, stranger, "notes/pepper"): {"data": map[string]any{"a": "b"}},
+		"transit/keys/" + others:                                        {"type": "aes256-gcm96", "derived": true},
+		"transit/keys/" + othersBackup:                                  {"type": "ed25519"},
+		"secret/data/" + path + "/pepper-2":                             {"data": map[string]any{"a": "b"}},
+		"secret/data/" + path + "/session-keys":                         {"data": map[string]any{"a": "b"}},
+		"secret/data/" + path + "/drill-2":                              {"data": map[string]any{"a": "b"}},
+		"secret/data/" + config.KVPath(c.id, stranger, "notes/drill-2"): {"data": map[string]any{"a": "b"}},
+		"secret/data/" + config.KVPath(c.id, stranger, "notes/pepper"):  {"data": map[string]any{"a": "b"}},
 	} {
 		if _, err := root.Write(path, data); err != nil {
 			t.Fatal(err)
@@ -90,6 +92,14 @@ func TestRightsOfEachRole(t *testing.T) {
 		"replace another pepper":            {"write", "secret/data/" + path + "/pepper-2", value},
 		"add another's pepper":              {"write", "secret/data/" + config.KVPath(c.id, stranger, "notes") + "/pepper-%s", value},
 		"delete a pepper":                   {"delete", "secret/data/" + path + "/pepper-2", nil},
+		"read the drill's identity":         {"read", "secret/data/" + path + "/drill-2", nil},
+		"read another's drill identity":     {"read", "secret/data/" + config.KVPath(c.id, stranger, "notes") + "/drill-2", nil},
+		"add a drill identity":              {"write", "secret/data/" + path + "/drill-%s", value},
+		"add another's drill identity":      {"write", "secret/data/" + config.KVPath(c.id, stranger, "notes") + "/drill-%s", value},
+		"replace the drill's identity":      {"write", "secret/data/" + path + "/drill-2", value},
+		"delete the drill's identity":       {"delete", "secret/data/" + path + "/drill-2", nil},
+		"delete its metadata":               {"delete", "secret/metadata/" + path + "/drill-2", nil},
+		"destroy a drill identity":          {"write", "secret/destroy/" + path + "/drill-2", map[string]any{"versions": []int{7}}},
 		"read the session keys":             {"read", "secret/data/" + path + "/session-keys", nil},
 		"read the marker":                   {"read", "secret/data/" + path + "/marker", nil},
 		"list entries":                      {"list", "secret/metadata/" + path, nil},
@@ -109,11 +119,18 @@ func TestRightsOfEachRole(t *testing.T) {
 		"operator": {config.RoleOperator, operatorNamespace, operatorAccount, []string{
 			"read the backup key", "read another's backup key", "rotate the backup key", "end versions of the backup key", "create a backup key",
 			"read the master key's versions", "read another's master key", "add a pepper", "add the first pepper", "add another's pepper", "read the marker",
+			"add a drill identity", "add another's drill identity", "destroy a drill identity",
 		}},
 		"backup":        {config.RoleBackup, namespace, account(config.ServiceAccountBackupSuffix), backups},
 		"backup-escrow": {config.RoleBackupEscrow, namespace, account(config.ServiceAccountBackupEscrowSuffix), append(slices.Clone(backups), "decrypt", "read the pepper", "read another pepper")},
 		"restore": {config.RoleRestore, namespace, account(config.ServiceAccountRestoreSuffix), []string{
 			"read the backup key", "encrypt", "decrypt", "read the pepper", "read another pepper", "add a pepper",
+		}},
+		"drill": {config.RoleDrill, namespace, account(config.ServiceAccountDrillSuffix), []string{
+			"read the backup key", "read the master key's versions", "decrypt", "read the drill's identity",
+		}},
+		"drill of another namespace": {config.RoleDrill, stranger, account(config.ServiceAccountDrillSuffix), []string{
+			"read another's backup key", "read another's master key", "decrypt another's", "read another's drill identity",
 		}},
 		"backup of another namespace": {config.RoleBackup, stranger, account(config.ServiceAccountBackupSuffix), []string{
 			"sign another namespace's backup", "read another's backup key", "read another's master key",
@@ -157,7 +174,7 @@ func TestRightsOfEachRole(t *testing.T) {
 	t.Run("logins", func(t *testing.T) {
 		for role, suffix := range map[string]string{
 			config.RoleBackup: config.ServiceAccountBackupEscrowSuffix, config.RoleBackupEscrow: config.ServiceAccountBackupSuffix,
-			config.RoleRestore: config.ServiceAccountAPISuffix, config.RoleAPI: config.ServiceAccountBackupSuffix,
+			config.RoleRestore: config.ServiceAccountAPISuffix, config.RoleAPI: config.ServiceAccountBackupSuffix, config.RoleDrill: config.ServiceAccountRestoreSuffix,
 		} {
 			if _, err := c.login(t, role, namespace, account(suffix), "vault"); err == nil {
 				t.Errorf("an account *%s could log in as %s", suffix, role)

@@ -66,10 +66,10 @@ func cacheOptions(configuration *operatorconfig.Config) cache.Options {
 }
 
 // addInformers adds every kind to the cache before a controller starts. The controllers start at
-// the same time, and each reads kinds that only the other one watches.
+// the same time, and each reads kinds that only another one watches.
 func addInformers(ctx context.Context, objects cache.Cache) error {
 	kinds := []client.Object{
-		&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &appsv1.Deployment{}, &corev1.Pod{}, &batchv1.Job{}, &corev1.PersistentVolumeClaim{},
+		&v1alpha1.SecureNotes{}, &v1alpha1.KeyRotation{}, &v1alpha1.NotesBackup{}, &v1alpha1.NotesRestore{}, &appsv1.Deployment{}, &corev1.Pod{}, &batchv1.Job{}, &corev1.PersistentVolumeClaim{},
 	}
 	for _, kind := range metadataKinds {
 		kinds = append(kinds, metadataOf(kind))

@@ -30,6 +30,7 @@ func TestCompromiseTakesOver(t *testing.T) {
 	t.Parallel()
 	c, namespace := apart(t, apartOptions{})
 	sn := postgresNotes(namespace, "notes")
+	sn.Spec.Backup = volumeBackup() // so that all service accounts are replaced
 	c.ready(t, sn)
 	routine, urgent := rotationOf(sn, "routine"), rotationOf(sn, "urgent")
 	if err := c.Create(t.Context(), routine); err != nil {
@@ -268,23 +269,34 @@ func (c *cluster) entry(t *testing.T, path string) map[string]any {
 func (c *cluster) hasValues(t *testing.T, sn *v1alpha1.SecureNotes, want ...string) {
 	t.Helper()
 	path := config.KVPath(c.id, sn.Namespace, sn.Name)
-	secret, err := c.vault.Client(t).Logical().List("secret/metadata/" + path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	if secret != nil {
-		for _, key := range secret.Data["keys"].([]any) {
-			if entry := key.(string); c.entry(t, "secret/data/"+path+"/"+entry) != nil {
-				got = append(got, entry)
+	await(t, "the values in Vault", func() string {
+		wanted := slices.Clone(want)
+		current := &v1alpha1.SecureNotes{}
+		if err := c.Get(context.Background(), client.ObjectKeyFromObject(sn), current); client.IgnoreNotFound(err) != nil {
+			return err.Error()
+		}
+		for _, identity := range operand.DrillStatus(current).Identities {
+			wanted = append(wanted, identity.Entry)
+		}
+		secret, err := c.vault.Client(t).Logical().List("secret/metadata/" + path)
+		if err != nil {
+			return err.Error()
+		}
+		var got []string
+		if secret != nil {
+			for _, key := range secret.Data["keys"].([]any) {
+				if entry := key.(string); c.entry(t, "secret/data/"+path+"/"+entry) != nil {
+					got = append(got, entry)
+				}
 			}
 		}
-	}
-	slices.Sort(got)
-	slices.Sort(want)
-	if !slices.Equal(got, want) {
-		t.Errorf("Vault has %q, want %q", got, want)
-	}
+		slices.Sort(got)
+		slices.Sort(wanted)
+		if !slices.Equal(got, wanted) {
+			return fmt.Sprintf("Vault has %q, want %q", got, wanted)
+		}
+		return ""
+	})
 }
 
 func (c *cluster) accountUIDs(t *testing.T, sn *v1alpha1.SecureNotes) map[string]types.UID {

@@ -63,11 +63,14 @@ func TestSetupCanBeRepeated(t *testing.T) {
 	}
 }
 
-// TestSettled: a settled object causes no write, and drift is corrected.
+// TestSettled: a settled object causes no write, and drift is corrected. Its backups are scheduled,
+// and none is due.
 func TestSettled(t *testing.T) {
 	t.Parallel()
 	c, namespace := shared(t)
 	sn := postgresNotes(namespace, "notes")
+	sn.Spec.Backup = volumeBackup()
+	sn.Spec.Backup.Schedule = "0 0 29 2 *"
 	c.ready(t, sn)
 	if sn.Status.DeploymentID != string(sn.UID) || sn.Status.MasterKey.LatestVersion != 1 || sn.Status.URL != "https://notes."+namespace+".svc" {
 		t.Errorf("status: %+v", sn.Status)

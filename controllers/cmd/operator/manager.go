@@ -25,6 +25,8 @@ import (
 	"github.com/securenotes/securenotes/api/v1alpha1"
 	"github.com/securenotes/securenotes/controllers/internal/apply"
 	"github.com/securenotes/securenotes/controllers/internal/keyrotation"
+	"github.com/securenotes/securenotes/controllers/internal/notesbackup"
+	"github.com/securenotes/securenotes/controllers/internal/notesrestore"
 	"github.com/securenotes/securenotes/controllers/internal/operand"
 	"github.com/securenotes/securenotes/controllers/internal/operatorconfig"
 	"github.com/securenotes/securenotes/controllers/internal/securenotes"
@@ -203,6 +205,39 @@ func addControllers(manager ctrl.Manager, configuration *operatorconfig.Config, 
 	}
 	if err := rotations.SetupWithManager(manager); err != nil {
 		return fmt.Errorf("controller of KeyRotation: %w", err)
+	}
+	backups := &notesbackup.Reconciler{
+		Client: manager.GetClient(), Live: manager.GetAPIReader(),
+		Connection: func(name string) (vaultadmin.Connection, bool) {
+			vault, ok := vaults[name]
+			if !ok {
+				return vaultadmin.Connection{}, false
+			}
+			return vault.Connection(), true
+		},
+		Workers:      workers,
+		Environment:  environment,
+		SetupCommand: setup,
+		Recorder:     recorder,
+		Now:          time.Now,
+	}
+	if err := backups.SetupWithManager(manager); err != nil {
+		return fmt.Errorf("controller of NotesBackup: %w", err)
+	}
+	restores := &notesrestore.Reconciler{
+		Client: manager.GetClient(), Live: manager.GetAPIReader(),
+		Vault: func(name string) (notesrestore.Vault, bool) {
+			vault, ok := vaults[name]
+			return vault, ok
+		},
+		Workers:      workers,
+		Environment:  environment,
+		SetupCommand: setup,
+		Recorder:     recorder,
+		Now:          time.Now,
+	}
+	if err := restores.SetupWithManager(manager); err != nil {
+		return fmt.Errorf("controller of NotesRestore: %w", err)
 	}
 	return nil
 }

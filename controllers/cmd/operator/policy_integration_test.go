@@ -39,6 +39,7 @@ func TestAdmissionPolicies(t *testing.T) {
 		"embedded": func(s *v1alpha1.SecureNotesSpec) {
 			s.Database, s.Hostnames = nil, []string{"notes.example.com", "localhost"}
 			s.TLS.CertManager.CommonName, s.TLS.CertManager.ServiceNames = v1alpha1.CommonNameFirstHostname, v1alpha1.ServiceNamesExclude
+			s.Backup = volumeBackup()
 		},
 		"secrets": func(s *v1alpha1.SecureNotesSpec) {
 			s.TLS = v1alpha1.TLS{SecretRef: &v1alpha1.LocalObjectReference{Name: "own-tls"}}
@@ -54,6 +55,7 @@ func TestAdmissionPolicies(t *testing.T) {
 				Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 			}
 			s.KeyRotation = &v1alpha1.KeyRotationPolicy{MaxNotesPerSecond: new(int32(10)), Strategy: v1alpha1.StrategyRewrap}
+			s.Backup = bucketBackup()
 		},
 	} {
 		sn := postgresNotes(namespace, name)
@@ -78,6 +80,10 @@ func TestAdmissionPolicies(t *testing.T) {
 			}
 		})
 	}
+	t.Run("escapes of restores", func(t *testing.T) { p.testRestoreEscapes(t, variants["embedded"]) })
+	t.Run("requests of restores", func(t *testing.T) { p.testRestoreRequests(t, variants["postgres"]) })
+	t.Run("escapes of backups", func(t *testing.T) { p.testBackupEscapes(t, variants["embedded"]) })
+	t.Run("escapes of drills", func(t *testing.T) { p.testDrillEscapes(t, variants["embedded"]) })
 	t.Run("escapes", func(t *testing.T) { p.testEscapes(t, variants["postgres"]) })
 	t.Run("others are free", func(t *testing.T) { p.testOthers(t, variants["postgres"]) })
 	t.Run("requests", func(t *testing.T) { p.testRequests(t, variants["postgres"]) })
@@ -129,6 +135,9 @@ func (p *policed) createdObjects(t *testing.T, sn *v1alpha1.SecureNotes) []clien
 	urgent.ToVersion, urgent.Urgent, urgent.Strategy = 12, true, v1alpha1.StrategyRewrap
 	plain := work(sn, "KeyRotation", operand.ReencryptJobName(sn.Name, 2, 2))
 	plain.EndSessions = nil
+	objects = append(objects, p.backupObjects(t, sn)...)
+	objects = append(objects, p.restoreObjects(t, sn)...)
+	objects = append(objects, p.drillObjects(t, sn)...)
 	check := urgent
 	check.Name = operand.VerifyJobName(sn.Name, 12, 3)
 	return append(objects, p.job(sn), operand.ReencryptJob(sn, env, urgent), operand.ReencryptJob(sn, env, plain),

@@ -41,13 +41,17 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 	labelled := rotationOf(sn, "nowhere-29000001")
 	labelled.Spec.SecureNotesRef.Name = "nowhere"
 	labelled.Labels = map[string]string{v1alpha1.LabelScheduled: "true"}
+	byHand := backupOf(sn, "manual")
+	byHand.Spec.SecureNotesRef, byHand.Annotations = manual.Spec.SecureNotesRef, map[string]string{"a": "b"}
+	afterRotation := byHand.DeepCopy()
+	afterRotation.Name = "nowhere-after-v2"
 	adopted, threeHeld := manual.DeepCopy(), manual.DeepCopy()
 	adopted.Name, threeHeld.Name = "adopted", "held"
 	adopted.OwnerReferences = []metav1.OwnerReference{{APIVersion: v1alpha1.GroupVersion.String(), Kind: "SecureNotes", Name: "nowhere", UID: "00000000-0000-0000-0000-000000000002"}}
 	threeHeld.Finalizers = []string{"example.com/first", v1alpha1.Finalizer, foreignFinalizer}
 	largeDeleted, largeRotation := deleted.DeepCopy(), manual.DeepCopy()
 	largeDeleted.Name, largeRotation.Name = "large", "large"
-	for _, object := range []client.Object{asked, deleted, manual, scheduled, labelled, adopted, threeHeld, largeRotation, largeDeleted} {
+	for _, object := range []client.Object{asked, deleted, manual, scheduled, labelled, byHand, afterRotation, adopted, threeHeld, largeRotation, largeDeleted} {
 		if err := p.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
 		}
@@ -69,6 +73,11 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 	unmarked := scheduled.DeepCopy()
 	scheduled.Status.CreatedBy = v1alpha1.CreatedBySchedule
 	if err := p.Status().Patch(t.Context(), scheduled, client.MergeFrom(unmarked)); err != nil {
+		t.Fatal(err)
+	}
+	uncounted := afterRotation.DeepCopy()
+	afterRotation.Status.CreatedBy = v1alpha1.BackupByRotation
+	if err := p.Status().Patch(t.Context(), afterRotation, client.MergeFrom(uncounted)); err != nil {
 		t.Fatal(err)
 	}
 	for _, object := range []client.Object{deleted, largeDeleted} {
@@ -134,6 +143,13 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 		"a finalizer from the midst of three": {threeHeld, held("example.com/first", foreignFinalizer), ""},
 		"a rotation has ended":                {manual, func(o client.Object) { o.SetAnnotations(map[string]string{v1alpha1.AnnotationEnded: "manual"}) }, ""},
 		"a rotation is retried":               {manual, annotated(v1alpha1.AnnotationRetryRequestedAt), annotations},
+		"a request to back up":                {asked, annotated(v1alpha1.AnnotationBackupRequestedAt), annotations},
+		"a backup has ended":                  {byHand, annotated(v1alpha1.AnnotationEnded), ""},
+		"a backup has started":                {byHand, annotated(v1alpha1.AnnotationStarted), annotations},
+		"a backup is annotated":               {byHand, annotated("example.com/a"), annotations},
+		"a backup is of the schedule":         {byHand, func(o client.Object) { o.SetLabels(map[string]string{v1alpha1.LabelScheduled: "true"}) }, labels},
+		"a backup is adopted":                 {byHand, owned(owner("SecureNotes", "nowhere")), owners},
+		"a backup is guarded":                 {byHand, held(v1alpha1.Finalizer), finalizers},
 		"a rotation is of the schedule":       {manual, func(o client.Object) { o.SetLabels(map[string]string{v1alpha1.LabelScheduled: "true"}) }, labels},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -142,6 +158,7 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 			p.verdict(t, p.operator.Patch(t.Context(), changed, client.MergeFrom(tc.object), client.DryRunAll), tc.want)
 		})
 	}
+	t.Run("backups", func(t *testing.T) { p.testBackupRequests(t, sn) })
 	t.Run("scaled", func(t *testing.T) {
 		numbered := postgresNotes(sn.Namespace, "numbered")
 		numbered.Spec.Suspend, numbered.Spec.Replicas = new(true), new(int32(2))
@@ -155,9 +172,43 @@ func (p *policed) testRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
 	})
 	t.Run("deleted", func(t *testing.T) {
 		p.verdict(t, p.operator.Delete(t.Context(), scheduled, client.DryRunAll), "")
-		p.verdict(t, p.operator.Delete(t.Context(), manual, client.DryRunAll), "only KeyRotations that it created")
-		p.verdict(t, p.operator.Delete(t.Context(), labelled, client.DryRunAll), "only KeyRotations that it created")
+		p.verdict(t, p.operator.Delete(t.Context(), afterRotation, client.DryRunAll), "")
+		for _, object := range []client.Object{manual, labelled, byHand} {
+			p.verdict(t, p.operator.Delete(t.Context(), object, client.DryRunAll), "only KeyRotations and NotesBackups that it created")
+		}
 	})
+}
+
+// testBackupRequests: the operator may create only the NotesBackups that are due.
+func (p *policed) testBackupRequests(t *testing.T, sn *v1alpha1.SecureNotes) {
+	const created = "may create only NotesBackups"
+	for name, tc := range map[string]struct {
+		suffix string
+		change func(*v1alpha1.NotesBackup)
+		// want is empty if the operator may make the request.
+		want string
+	}{
+		"of the schedule":          {suffix: "-29000000"},
+		"requested":                {suffix: "-req-0123456789"},
+		"after a rotation":         {suffix: "-after-v12"},
+		"after another's rotation": {suffix: "-after-v12-0123456789"},
+		"of another name":          {suffix: "-manual", want: created},
+		"of no version":            {suffix: "-after-v", want: created},
+		"of another SecureNotes":   {suffix: "-29000000", change: func(nb *v1alpha1.NotesBackup) { nb.Spec.SecureNotesRef.Name = "other" }, want: created},
+		"without the label":        {suffix: "-29000000", change: func(nb *v1alpha1.NotesBackup) { nb.Labels = nil }, want: created},
+		"with an annotation":       {suffix: "-29000000", change: func(nb *v1alpha1.NotesBackup) { nb.Annotations = map[string]string{v1alpha1.AnnotationEnded: "x"} }, want: created},
+		"with an owner":            {suffix: "-29000000", change: func(nb *v1alpha1.NotesBackup) { nb.OwnerReferences = p.rotation(sn, "x").OwnerReferences }, want: created},
+		"with the finalizer":       {suffix: "-29000000", change: func(nb *v1alpha1.NotesBackup) { nb.Finalizers = []string{v1alpha1.Finalizer} }, want: created},
+	} {
+		t.Run(name, func(t *testing.T) {
+			nb := backupOf(sn, sn.Name+tc.suffix)
+			nb.Labels = operand.Labels(sn, operand.ComponentBackup)
+			if tc.change != nil {
+				tc.change(nb)
+			}
+			p.verdict(t, p.try(t.Context(), nb), tc.want)
+		})
+	}
 }
 
 // veryManyAnnotations returns as many annotations as fit into the 256 KiB that the API server

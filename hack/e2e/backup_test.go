@@ -12,11 +12,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -27,9 +28,10 @@ import (
 	"github.com/securenotes/securenotes/hack/poll"
 )
 
-// TestBackup follows docs/backup.md: it makes a backup with escrow and verifies it offline. Then
-// the database is lost and restored in place, and the backup is restored from the escrow into
-// another namespace, under another master key.
+// TestBackup follows docs/backup.md: it makes a backup with escrow and verifies it offline. The
+// database is lost, and restored in place. Then all is lost but the offline files: the objects, the
+// database, the key in Vault. The backup is restored from the escrow into another namespace, under
+// another master key. From there, backups go to a bucket, and old ones are deleted.
 func TestBackup(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -38,14 +40,10 @@ func TestBackup(t *testing.T) {
 	original.create(t)
 	other.create(t)
 	b := original.backUp(t)
-	t.Run("the database is lost", func(t *testing.T) {
-		t.Parallel()
-		original.restoreInPlace(t, b)
-	})
-	t.Run("all but the files is lost", func(t *testing.T) {
-		t.Parallel()
-		other.restoreFromEscrow(t, b)
-	})
+	original.restoreInPlace(t, b)
+	original.destroy(t)
+	other.restoreFromEscrow(t, b)
+	other.backUpToBucket(t)
 }
 
 // backup is a backup that was copied to the directory of its place, and a user whose notes it has.
@@ -55,6 +53,7 @@ type backup struct {
 	publicKeys   string
 	deploymentID string
 	user         user
+	factor       secondFactor
 	// note is in the backup, and later is not.
 	note  *notesclient.Note
 	later string
@@ -68,72 +67,79 @@ func (p *place) backUp(t testing.TB) backup {
 	defer stop()
 	u := signUp(t, service)
 	note := u.note(t, u.write(t, "worth a backup"))
-	for _, block := range []string{"identities", "public keys", "configuration", "with escrow", "configmap", "samples", "claim", "job", "first backup"} {
+	mustSucceed(t, func(ctx context.Context) (err error) {
+		note, err = u.UpdateNote(ctx, note.ID, notesclient.Content{Content: "worth a backup", Title: "a title", Tags: []string{"one", "two"}}, note.ETag)
+		return err
+	})
+	p.factor = u.setUpSecondFactor(t)
+	for _, block := range []string{"identities", "public keys", "claim", "backup", "first backup"} {
 		p.run(t, block)
 	}
 	publicKeys := p.publicKeys(t)
 	p.set("PUBLIC_KEYS", publicKeys)
-	command(t, "", "docker", "cp", p.volume(t)+"/.", filepath.Join(p.dir, "backups"))
+	command(t, "", "docker", "cp", p.volume(t)+"/securenotes-backups/.", filepath.Join(p.dir, "backups"))
 	if out, want := p.run(t, "verify"), "archive and escrow file were read completely"; !strings.Contains(out, want) {
 		t.Errorf("the verification printed %q, want %q", out, want)
 	}
 	id := p.copied(t)
+	p.awaitBackup(t, "the status to have the backup with one account, one note and an escrow file", func(last *v1alpha1.LastBackup) bool {
+		return last.ID == id && last.Accounts == 1 && last.Notes == 1 && last.Escrow && last.Bytes > 0
+	})
 	p.set("BACKUP", id)
 	p.run(t, "rekey")
 	p.attack(t, id)
-	return backup{id: id, dir: p.dir, publicKeys: publicKeys, deploymentID: p.sn.Status.DeploymentID, user: *u, note: note, later: u.write(t, "written after the backup")}
+	return backup{id: id, dir: p.dir, publicKeys: publicKeys, deploymentID: p.sn.Status.DeploymentID, user: *u, factor: p.factor, note: note, later: u.write(t, "written after the backup")}
 }
 
 // restoreInPlace loses the database, and restores it with the master key that it had.
 func (p *place) restoreInPlace(t testing.TB, b backup) {
 	t.Helper()
 	psql(t, "postgres", fmt.Sprintf("DROP DATABASE %[1]s WITH (FORCE);\nCREATE DATABASE %[1]s OWNER %[1]s;\n", p.database))
-	p.run(t, "stop")
 	if out := p.run(t, "list"); !strings.Contains(out, b.id) {
 		t.Errorf("the list does not contain %s:\n%s", b.id, out)
 	}
+	p.copyRekeyed(t, b)
 	if out := p.run(t, "restore"); !strings.Contains(out, b.id+" is restored") {
 		t.Fatalf("the backup is not restored:\n%s", out)
 	}
-	p.run(t, "start")
+	p.run(t, "after")
 	p.mustHaveRestored(t, b)
-	p.run(t, "rotate")
+	p.awaitBackup(t, "the backup after the rotation", func(last *v1alpha1.LastBackup) bool { return last.ID != b.id && last.OldestKeyVersion == 2 })
+}
+
+// copyRekeyed copies the files for the one-time identity to the claim, as the pod of the page
+// would: the test cluster may have no image with tar for it.
+func (p *place) copyRekeyed(t testing.TB, b backup) {
+	t.Helper()
+	kubectl(t, "-n", p.namespace, "apply", "--dry-run=server", "-f", filepath.Join(p.dir, "config", "samples", "backup-copy.yaml"))
+	volume := p.volume(t)
+	command(t, "", "docker", "cp", filepath.Join(b.dir, "securenotes-backups"), volume)
+	node, path, _ := strings.Cut(volume, ":")
+	command(t, "", "docker", "exec", node, "chown", "-R", "65532:65532", path)
 }
 
 // restoreFromEscrow restores from the offline files alone, under a new master key.
 func (p *place) restoreFromEscrow(t testing.TB, b backup) {
 	t.Helper()
 	p.cluster.ready(t, p.sn)
-	for _, file := range []string{"backup-recipient.txt", "escrow-recipient.txt", "once.txt", b.publicKeys} {
+	for _, file := range []string{"backup-recipient.txt", "once.txt", b.publicKeys} {
 		command(t, "", "cp", filepath.Join(b.dir, file), p.dir)
 	}
 	p.set("PUBLIC_KEYS", b.publicKeys)
-	p.set("BACKUP", "/var/lib/securenotes-backups/rekeyed/"+b.id+".manifest.json")
-	// The page sets it once for all blocks of the section.
-	p.set("IMAGE", kubectl(t, "-n", p.namespace, "get", "deployment", "notes", "-o", "jsonpath={.spec.template.spec.containers[0].image}"))
-	for _, block := range []string{"new place", "configuration", "with escrow", "configmap", "samples", "claim"} {
-		p.run(t, block)
+	p.set("BACKUP", b.id)
+	p.run(t, "new place")
+	p.run(t, "claim")
+	p.copyRekeyed(t, b)
+	if out := p.run(t, "restore from the escrow"); !strings.Contains(out, b.id+" is restored") {
+		t.Fatalf("the backup is not restored:\n%s", out)
 	}
-	// The test cluster may have no image with tar for the pod.
-	kubectl(t, "-n", p.namespace, "apply", "--dry-run=server", "-f", filepath.Join(p.dir, "config", "samples", "backup-copy.yaml"))
-	volume := p.volume(t)
-	command(t, "", "docker", "cp", filepath.Join(b.dir, "rekeyed"), volume)
-	node, path, _ := strings.Cut(volume, ":")
-	command(t, "", "docker", "exec", node, "chown", "-R", "65532:65532", path)
-	p.run(t, "delete")
-	log := p.run(t, "restore from the escrow")
-	outcome := regexp.MustCompile(`rows of deployment (\S+);.* new entry (\S+) with SHA-256 ([0-9a-f]{64})`).FindStringSubmatch(log)
-	if outcome == nil {
-		t.Fatalf("the restore does not say what it restored:\n%s", log)
-	}
-	if outcome[1] != b.deploymentID {
-		t.Errorf("restored deployment %s, want %s", outcome[1], b.deploymentID)
-	}
-	p.run(t, "marker", "CLUSTER", p.cluster.clusterID(t), "NAMESPACE", p.namespace, "DEPLOYMENT", outcome[1], "pepper=PEPPER", "pepper="+outcome[2], "SHA256", outcome[3])
-	p.run(t, "adopt")
+	p.run(t, "after")
 	p.mustHaveRestored(t, b)
-	p.run(t, "rotate")
-	poll.Eventually(t, 2*time.Minute, "the rotation after the restore to complete", func(ctx context.Context) error {
+	sn := &v1alpha1.SecureNotes{}
+	if err := p.cluster.Get(t.Context(), client.ObjectKeyFromObject(p.sn), sn); err != nil || sn.Status.DeploymentID != b.deploymentID {
+		t.Errorf("deployment %s, %v, want %s", sn.Status.DeploymentID, err, b.deploymentID)
+	}
+	poll.Eventually(t, 2*time.Minute, "the rotation after the restore to complete, and to retire what was before", func(ctx context.Context) error {
 		list := &v1alpha1.KeyRotationList{}
 		if err := p.cluster.List(ctx, list, client.InNamespace(p.namespace)); err != nil {
 			return err
@@ -143,22 +149,128 @@ func (p *place) restoreFromEscrow(t testing.TB, b backup) {
 				return errors.New(describe(kr.Status.Conditions))
 			}
 		}
-		return nil
+		err := p.cluster.Get(ctx, client.ObjectKeyFromObject(p.sn), sn)
+		if err == nil && (len(list.Items) != 1 || sn.Status.MasterKey.MinDecryptionVersion != 2) {
+			err = fmt.Errorf("%d rotations, and the oldest version that decrypts is %d", len(list.Items), sn.Status.MasterKey.MinDecryptionVersion)
+		}
+		return err
 	})
 	p.mustHaveRestored(t, b)
 }
 
-// mustHaveRestored checks that the session has ended, that the user logs in with the old password,
-// that the note of the backup is there and the later one is not, and that a tag of before the
-// restore no longer matches.
+// destroy rotates the master key once more, retires and destroys its earlier versions, and then
+// loses everything but the offline files.
+func (p *place) destroy(t testing.TB) {
+	t.Helper()
+	kubectl(t, "-n", p.namespace, "patch", "securenotes", "notes", "--type=merge", "-p", `{"spec":{"deletionPolicy":"Delete","keyRotation":{"retainOldVersionFor":"0s","trim":{"after":"0s"}}}}`)
+	p.cluster.rotate(t, p.namespace, "notes", v1alpha1.StrategyReencrypt)
+	p.awaitKey(t, "the trim to wait for the first backup, which needs version 1", func(key *v1alpha1.MasterKeyStatus) bool {
+		return slices.ContainsFunc(key.Retirements, func(r v1alpha1.Retirement) bool {
+			return r.ToVersion == 3 && r.Reason == v1alpha1.ReasonHeldByBackup && strings.Contains(r.Message, "versions from 1 on")
+		})
+	})
+	kubectl(t, "-n", p.namespace, "annotate", "securenotes", "notes", v1alpha1.AnnotationTrimDespiteBackups+"=3")
+	p.awaitKey(t, "the versions before 3 to be destroyed", func(key *v1alpha1.MasterKeyStatus) bool { return key.MinAvailableVersion == 3 })
+	p.cluster.remove(t, p.sn)
+	if key, err := p.cluster.vault(t).Logical().Read(p.cluster.transitKey(t, p.namespace, "notes")); err != nil || key != nil {
+		t.Fatalf("the master key still exists: %v, %v", key, err)
+	}
+	psql(t, "postgres", fmt.Sprintf("DROP DATABASE %s WITH (FORCE);\n", p.database))
+	kubectl(t, "-n", p.namespace, "delete", "notesbackups,notesrestores,persistentvolumeclaims", "--all")
+}
+
+// awaitKey waits until the master key is as wanted.
+func (p *place) awaitKey(t testing.TB, what string, wanted func(*v1alpha1.MasterKeyStatus) bool) {
+	t.Helper()
+	poll.Eventually(t, 2*time.Minute, what, func(ctx context.Context) error {
+		sn := &v1alpha1.SecureNotes{}
+		if err := p.cluster.Get(ctx, client.ObjectKeyFromObject(p.sn), sn); err != nil {
+			return err
+		}
+		if !wanted(sn.Status.MasterKey) {
+			return fmt.Errorf("it is %+v", sn.Status.MasterKey)
+		}
+		return nil
+	})
+}
+
+// backUpToBucket makes two backups to a bucket, and keeps one.
+func (p *place) backUpToBucket(t testing.TB) {
+	t.Helper()
+	url := p.objectStore(t)
+	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"backup": v1alpha1.BackupPolicy{
+		Recipients: []v1alpha1.AgeRecipient{v1alpha1.AgeRecipient(p.recipient(t))},
+		Destination: v1alpha1.BackupDestination{ObjectStore: &v1alpha1.ObjectStore{
+			URL: url + "/backups/notes", CredentialsSecretRef: &v1alpha1.LocalObjectReference{Name: "notes-bucket"},
+			CASecretRef: &v1alpha1.SecretKeyReference{Name: "notes-bucket", Key: "ca.crt"},
+		}},
+		Keep: &v1alpha1.BackupKeep{Count: new(int32(1))},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubectl(t, "-n", p.namespace, "patch", "securenotes", "notes", "--type=merge", "--patch", string(patch))
+	p.run(t, "first backup")
+	var first string
+	p.awaitBackup(t, "the first backup in the status", func(last *v1alpha1.LastBackup) bool { first = last.ID; return true })
+	kubectl(t, "-n", p.namespace, "annotate", "securenotes", "notes", v1alpha1.AnnotationBackupRequestedAt+"=now")
+	p.awaitBackup(t, "the second backup", func(last *v1alpha1.LastBackup) bool { return last.ID != first })
+	if found := p.backups(t).Destination; found == nil || found.Backups != 1 || found.Deleted != 1 || found.Invalid != 0 {
+		t.Errorf("the destination is reported as %+v, want one backup and one deleted", found)
+	}
+}
+
+// backups returns the status of the backups.
+func (p *place) backups(t testing.TB) *v1alpha1.BackupStatus {
+	t.Helper()
+	sn := &v1alpha1.SecureNotes{}
+	if err := p.cluster.Get(t.Context(), client.ObjectKeyFromObject(p.sn), sn); err != nil {
+		t.Fatal(err)
+	}
+	if sn.Status.Backup == nil {
+		t.Fatal("the status has no backup")
+	}
+	return sn.Status.Backup
+}
+
+// awaitBackup waits for a backup that is as wanted.
+func (p *place) awaitBackup(t testing.TB, what string, wanted func(*v1alpha1.LastBackup) bool) {
+	t.Helper()
+	poll.Eventually(t, 2*time.Minute, what, func(context.Context) error {
+		last := p.backups(t).Last
+		if last == nil || !wanted(last) {
+			return fmt.Errorf("the last backup is %+v", last)
+		}
+		return nil
+	})
+}
+
+// recipient returns the recipient of the archives.
+func (p *place) recipient(t testing.TB) string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(p.dir, "backup-recipient.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(raw))
+}
+
+// mustHaveRestored checks that the session has ended, that the user logs in with the old password
+// and second factor, that the note of the backup is there with title and tags and the later one is
+// not, and that an ETag from before the restore no longer matches.
 func (p *place) mustHaveRestored(t testing.TB, b backup) {
 	t.Helper()
 	service, _ := p.cluster.connectTo(t, p.namespace, "service/notes", "443")
 	u := b.user
 	u.moveTo(service)
 	eventuallyRefused(t, http.StatusUnauthorized, u.list)
-	u.logIn(t)
-	u.mustRead(t, map[string]string{b.note.ID: b.note.Content.Content})
+	if p.factor.secret == "" {
+		p.factor = b.factor
+	}
+	u.logInWith(t, &p.factor)
+	if diff := cmp.Diff(b.note.Content, u.note(t, b.note.ID).Content); diff != "" {
+		t.Errorf("the restored note differs:\n%s", diff)
+	}
 	mustBeRefused(t, http.StatusNotFound, func(ctx context.Context) error {
 		_, err := u.GetNote(ctx, b.later)
 		return err
@@ -185,6 +297,8 @@ type place struct {
 	cluster             *cluster
 	namespace, database string
 	sn                  *v1alpha1.SecureNotes
+	// factor is the user's, as far as the codes of this place were used.
+	factor secondFactor
 }
 
 func (c *cluster) place(t testing.TB, programs string) *place {
@@ -226,8 +340,12 @@ func (p *place) create(t testing.TB) {
 	}
 	kubectl(t, "-n", p.namespace, "apply", "-f", filepath.Join(p.dir, "notes.yaml"))
 	t.Cleanup(func() {
-		// newNamespace's cleanup then destroys the keys.
-		kubectl(t, "-n", p.namespace, "patch", "securenotes", "notes", "--type=merge", "-p", `{"spec":{"deletionPolicy":"Delete","suspend":false}}`)
+		// newNamespace's cleanup then destroys the keys, unless the test has. The backups in the
+		// bucket have no escrow, so that has to be accepted.
+		if name := strings.TrimSpace(kubectl(t, "-n", p.namespace, "get", "securenotes", "-o", "name")); name != "" {
+			kubectl(t, "-n", p.namespace, "patch", name, "--type=merge", "-p",
+				`{"metadata":{"annotations":{"`+v1alpha1.AnnotationDeleteDespiteBackups+`":"true"}},"spec":{"deletionPolicy":"Delete","suspend":false}}`)
+		}
 	})
 }
 

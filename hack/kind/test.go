@@ -221,8 +221,8 @@ func (t *testing) endToEnd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := t.Step(ctx, "Vault's command line, for end-to-end tests", func(ctx context.Context) (string, error) {
-		return t.tools.Ensure(ctx, toolchain.Vault)
+	if err := t.Step(ctx, "Vault's command line and an S3 server, for end-to-end tests", func(ctx context.Context) (string, error) {
+		return t.tools.Ensure(ctx, toolchain.Vault, toolchain.ObjectStore)
 	}); err != nil {
 		return err
 	}
@@ -235,7 +235,7 @@ func (t *testing) endToEnd(ctx context.Context) error {
 		Args: append(append([]string{"-tags", "e2e", "-count", "1", "-timeout", "40m"}, t.flags...), "./hack/e2e/..."),
 		Env: append(append(strings.Fields(string(env)), d.Env()...),
 			"CGO_ENABLED=0", "SECURENOTES_CLUSTER_DIR="+t.layout.Cluster(), "SECURENOTES_NEXT_IMAGE="+nextRef,
-			"SECURENOTES_TEST_VAULT="+t.tools.Path(toolchain.Vault), "PATH="+t.layout.Cluster("bin")+":"+os.Getenv("PATH")),
+			"SECURENOTES_TEST_VAULT="+t.tools.Path(toolchain.Vault), "SECURENOTES_TEST_OBJECTSTORE="+t.tools.Path(toolchain.ObjectStore), "PATH="+t.layout.Cluster("bin")+":"+os.Getenv("PATH")),
 	}
 	return t.runSuite(ctx, s)
 }

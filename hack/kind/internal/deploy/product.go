@@ -107,7 +107,7 @@ func (d Deploy) VaultSetup(ctx context.Context) (string, error) {
 	err := d.Addons.Administrator(ctx, func(env []string) error {
 		return proc.New(d.binary(operator), "vault-setup",
 			"--operator-namespace", OperatorNamespace, "--operator-service-account", Release,
-			"--kubernetes-host", "https://kubernetes.default.svc", "--database-mount", "database", "--allow-shred").
+			"--kubernetes-host", "https://kubernetes.default.svc", "--database-mount", "database", "--allow-shred", "--allow-trim").
 			WithEnv(append(env, "KUBECONFIG="+d.Kube.Kubeconfig)...).Run(ctx)
 	})
 	return "mounts, policies and roles", err

@@ -18,9 +18,8 @@ import (
 var boundPackages = []string{
 	"../app/internal/httpapi", "../app/internal/ratelimit", "../app/internal/accounts", "../app/internal/notes",
 	"../app/internal/server", "../app/config", "../controllers/internal/operand", "../controllers/internal/keyrotation",
-	"../controllers/internal/rotations", "../controllers/internal/trustedjob", "../app/internal/backup/destination",
-	"../controllers/internal/rotations", "../controllers/internal/trustedjob",
-	"../app/internal/backup/archive",
+	"../controllers/internal/steps", "../controllers/internal/marks", "../controllers/internal/backups", "../controllers/internal/notesbackup", "../controllers/internal/notesrestore", "../controllers/internal/rotations",
+	"../controllers/internal/trustedjob", "../app/internal/backup", "../app/internal/backup/destination", "../app/internal/backup/archive",
 }
 
 // bound matches the names of constants that limit a client.
@@ -28,23 +27,30 @@ var bound = regexp.MustCompile(`^([mM]ax|min|least)[A-Z]|Per(Second|Minute|Hour|
 
 // noBounds are constants with such a name that limit no client, and the reason.
 var noBounds = map[string]string{
-	"accounts.maxFenced":      "how often a registration restarts when a rotation changes the key meanwhile",
-	"notes.maxUpdateAttempts": "how often an unconditional update restarts because another write came first",
-	"notes.maxCounts":         "how many users' counts are cached",
-	"httpapi.maxFieldName":    "how much of a client's own text an error quotes",
-	"httpapi.MaxMemory":       "the sum of other limits",
-	"httpapi.maxPooled":       "which buffers are reused",
-	"httpapi.maxFailures":     "limits lines of the log",
-	"httpapi.maxAddresses":    "limits a warning in the log",
-	"server.minMemoryLimit":   "the other limits are derived from it",
-	"ratelimit.maxURISize":    "limits a file of the operator",
-	"operand.maxTrimAfter":    "a field of SecureNotes",
+	"accounts.maxFenced":       "how often a registration restarts when a rotation changes the key meanwhile",
+	"notes.maxUpdateAttempts":  "how often an unconditional update restarts because another write came first",
+	"notes.maxCounts":          "how many users' counts are cached",
+	"httpapi.maxFieldName":     "how much of a client's own text an error quotes",
+	"httpapi.MaxMemory":        "the sum of other limits",
+	"httpapi.maxPooled":        "which buffers are reused",
+	"httpapi.maxFailures":      "limits lines of the log",
+	"httpapi.maxAddresses":     "limits a warning in the log",
+	"server.minMemoryLimit":    "the other limits are derived from it",
+	"ratelimit.maxURISize":     "limits a file of the operator",
+	"operand.maxTrimAfter":     "a field of SecureNotes",
+	"operand.maxKeepAge":       "a field of SecureNotes",
+	"operand.maxBackupJobName": "a longer name is shortened",
 
 	"config.maxFileSize":         "limits a file of the operator",
 	"config.maxList":             "fields of SecureNotes",
 	"config.MaxNotesPerSecond":   "a field of SecureNotes",
+	"config.maxKeepAge":          "a field of SecureNotes",
+	"config.minKeepAge":          "a field of SecureNotes",
+	"config.maxKeepCount":        "a field of SecureNotes",
 	"config.MaxOtherSessionKeys": "a field of the marker in Vault",
 	"config.MaxEmptyDatabases":   "a field of the marker in Vault",
+
+	"backup.maxManifest": "how much of a file is read before archive.maxEnvelope refuses it",
 
 	"destination.maxCause":       "how much of a server's text an error quotes",
 	"destination.maxRequests":    "ends an operation with a server whose lists do not end",
@@ -52,7 +58,8 @@ var noBounds = map[string]string{
 
 	"rotations.maxRequest": "the operator ignores a longer annotation",
 
-	"keyrotation.maxSteps":       "limits the steps of one pass; a rotation has fewer",
+	"steps.MaxSteps": "limits the steps of one pass; a rotation and a backup have fewer",
+
 	"keyrotation.maxNotes":       "a count that no shard can reach",
 	"keyrotation.maxSecondsLeft": "an estimate",
 	"keyrotation.maxConflicts":   "how often a write to the status is retried after a conflict",

@@ -207,8 +207,8 @@ func TestEachEventComesOnce(t *testing.T) {
 	}
 }
 
-// TestDeletedBackup: a NotesBackup that is being deleted, and that somebody else's finalizer keeps,
-// does nothing more, and the next one does not wait for it.
+// TestDeletedBackup: a NotesBackup that is being deleted, and that the finalizer of another program
+// keeps, does nothing more, and the next one does not wait for it.
 func TestDeletedBackup(t *testing.T) {
 	t.Parallel()
 	held := backup("first", 0)

@@ -118,7 +118,7 @@ func manage(t *testing.T, r *Reconciler, s *scope) {
 }
 
 // TestBackupScheduleWaits: the schedule creates nothing without keys, while it is suspended, or
-// while a scheduled backup runs. A backup of somebody else does not stop it.
+// while a scheduled backup runs. A backup that a person created does not stop it.
 func TestBackupScheduleWaits(t *testing.T) {
 	t.Parallel()
 	scheduled := func(nb *v1alpha1.NotesBackup) { nb.Labels[v1alpha1.LabelScheduled] = "true" }

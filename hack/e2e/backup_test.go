@@ -29,9 +29,10 @@ import (
 )
 
 // TestBackup follows docs/backup.md: it makes a backup with escrow and verifies it offline. The
-// database is lost, and restored in place. Then all is lost but the offline files: the objects, the
-// database, the key in Vault. The backup is restored from the escrow into another namespace, under
-// another master key. From there, backups go to a bucket, and old ones are deleted.
+// database is lost, and restored in place, and a drill restores a later backup. Then all is lost
+// but the offline files: the objects, the database, the key in Vault. The backup is restored from
+// the escrow into another namespace, under another master key. From there, backups go to a bucket,
+// and old ones are deleted.
 func TestBackup(t *testing.T) {
 	t.Parallel()
 	c := open(t)
@@ -75,6 +76,7 @@ func (p *place) backUp(t testing.TB) backup {
 	for _, block := range []string{"identities", "public keys", "claim", "backup", "first backup"} {
 		p.run(t, block)
 	}
+	kubectl(t, "-n", p.namespace, "patch", "securenotes", "notes", "--type=merge", "-p", `{"spec":{"backup":{"drill":{"schedule":"* * * * *"}}}}`)
 	publicKeys := p.publicKeys(t)
 	p.set("PUBLIC_KEYS", publicKeys)
 	command(t, "", "docker", "cp", p.volume(t)+"/securenotes-backups/.", filepath.Join(p.dir, "backups"))
@@ -162,6 +164,12 @@ func (p *place) restoreFromEscrow(t testing.TB, b backup) {
 // loses everything but the offline files.
 func (p *place) destroy(t testing.TB) {
 	t.Helper()
+	poll.Eventually(t, 4*time.Minute, "a drill that passes", func(context.Context) error {
+		if drill := p.backups(t).Drill; drill == nil || drill.Result != v1alpha1.DrillPassed {
+			return fmt.Errorf("it is %+v", drill)
+		}
+		return nil
+	})
 	kubectl(t, "-n", p.namespace, "patch", "securenotes", "notes", "--type=merge", "-p", `{"spec":{"deletionPolicy":"Delete","keyRotation":{"retainOldVersionFor":"0s","trim":{"after":"0s"}}}}`)
 	p.cluster.rotate(t, p.namespace, "notes", v1alpha1.StrategyReencrypt)
 	p.awaitKey(t, "the trim to wait for the first backup, which needs version 1", func(key *v1alpha1.MasterKeyStatus) bool {

@@ -203,7 +203,7 @@ func reported(e *evidence) Cause {
 }
 
 // untilRestart are the reasons that are outdated once the service runs again: it runs only on a
-// database that is not lost, and /readyz says whether a restore is unfinished.
+// database that is not lost, and /readyz reports an unfinished restore.
 var untilRestart = []string{config.ReasonDatabaseLost, config.ReasonDatabaseRestoring, config.ReasonDatabaseRestored}
 
 // crashing finds a container that failed without reporting a reason. Termination messages of other

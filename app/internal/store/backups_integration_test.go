@@ -409,7 +409,7 @@ func TestBackupBehindPgBouncer(t *testing.T) {
 				t.Fatal(err)
 			}
 			if mode == "transaction" {
-				eachServerConnection(t, pooler, "SET search_path = elsewhere; SET lock_timeout = 1; SET statement_timeout = 1")
+				eachServerConnection(t, pooler, "SET search_path = elsewhere; SET lock_timeout = 1")
 			}
 			if err := restore(ctx, db, "run", b); err != nil {
 				t.Fatal(err)

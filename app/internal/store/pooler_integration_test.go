@@ -325,8 +325,8 @@ func TestPooledSettingsStayApart(t *testing.T) {
 			}
 		}
 	}
-	eachServerConnection(t, pooler, "SET synchronous_commit = off; SET search_path = elsewhere; SET default_transaction_isolation = serializable; SET lock_timeout = 1")
-	for setting, want := range map[string]string{"synchronous_commit": "on", "search_path": `"$user", public`, "transaction_isolation": "read committed", "lock_timeout": "5s"} {
+	eachServerConnection(t, pooler, "SET synchronous_commit = off; SET search_path = elsewhere; SET default_transaction_isolation = serializable; SET lock_timeout = 1; SET statement_timeout = 20000")
+	for setting, want := range map[string]string{"synchronous_commit": "on", "search_path": `"$user", public`, "transaction_isolation": "read committed", "lock_timeout": "5s", "statement_timeout": "30s"} {
 		for range 8 {
 			if got, err := store.Internals(db).Setting(ctx, setting); got != want || err != nil {
 				t.Errorf("%s is %q, %v; want %q", setting, got, err, want)
